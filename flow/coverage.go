@@ -1,0 +1,78 @@
+package flow
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// Coverage says what a reading of a log held and what it lost: "nothing found"
+// means nothing without it.
+type Coverage struct {
+	// Flows counts what was read, inside and outside any window.
+	Flows uint64
+	// From and To are the earliest start and the latest start read; both 0
+	// when Flows is 0.
+	From, To Time
+	// Sampling is the coarsest 1-in-N seen; 0 when no source knew, 1 unsampled.
+	Sampling uint32
+	// Skipped counts lines, packets or records that could not be used.
+	Skipped uint64
+	// Problems are the first few of them, each with its place.
+	Problems []Problem
+}
+
+// Problem is something in the input that could not be used.
+type Problem struct {
+	// Place is the file with its line, packet or record number.
+	Place string
+	// Reason says what was wrong.
+	Reason string
+}
+
+// String is "place: reason".
+func (p Problem) String() string { return p.Place + ": " + p.Reason }
+
+// maxProblems bounds Coverage.Problems; the rest is only counted.
+const maxProblems = 16
+
+// Saw counts one batch of flows.
+func (c *Coverage) Saw(batch []Flow) {
+	for i := range batch {
+		f := &batch[i]
+		if c.Flows == 0 || f.Start < c.From {
+			c.From = f.Start
+		}
+		if c.Flows == 0 || f.Start > c.To {
+			c.To = f.Start
+		}
+		c.Flows++
+		c.Sampling = max(c.Sampling, f.Sampling)
+	}
+}
+
+// Skip counts one unusable item at place.
+func (c *Coverage) Skip(place, format string, args ...any) {
+	c.Skipped++
+	if len(c.Problems) < maxProblems {
+		c.Problems = append(c.Problems, Problem{place, fmt.Sprintf(format, args...)})
+	}
+}
+
+// Merge adds what another reading covered.
+func (c *Coverage) Merge(o Coverage) {
+	if o.Flows > 0 {
+		if c.Flows == 0 || o.From < c.From {
+			c.From = o.From
+		}
+		if c.Flows == 0 || o.To > c.To {
+			c.To = o.To
+		}
+	}
+	c.Flows += o.Flows
+	c.Sampling = max(c.Sampling, o.Sampling)
+	c.Skipped += o.Skipped
+	c.Problems = append(c.Problems, o.Problems...)
+	slices.SortStableFunc(c.Problems, func(a, b Problem) int { return cmp.Compare(a.Place, b.Place) })
+	c.Problems = c.Problems[:min(len(c.Problems), maxProblems)]
+}

@@ -1,0 +1,104 @@
+package cli
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+)
+
+// Format is a value of the flag -o.
+type Format string
+
+// The formats. JSON is one indented document; JSONL one object per line.
+const (
+	Table Format = "table"
+	JSON  Format = "json"
+	JSONL Format = "jsonl"
+	CSV   Format = "csv"
+)
+
+// String, Set and Type implement pflag.Value.
+func (f *Format) String() string { return string(*f) }
+
+// Set accepts one of the formats.
+func (f *Format) Set(s string) error {
+	switch Format(s) {
+	case Table, JSON, JSONL, CSV:
+		*f = Format(s)
+		return nil
+	}
+	return fmt.Errorf("must be one of table, json, jsonl, csv")
+}
+
+// Type names the value in help texts.
+func (f *Format) Type() string { return "format" }
+
+// OutputFlag adds -o to cmd and returns where its value will be.
+func OutputFlag(cmd *cobra.Command) *Format {
+	f := Table
+	cmd.Flags().VarP(&f, "output", "o", "output format: table, json, jsonl or csv")
+	return &f
+}
+
+// Rows is a result that is a list: WriteRows prints it in any format.
+type Rows struct {
+	// Header holds column names in lower case.
+	Header []string
+	// Cells holds one row per item.
+	Cells [][]string
+	// Items are the same rows as values for JSON; nil means none.
+	Items []any
+	// Document, when not nil, is what JSON prints instead of Items.
+	Document any
+}
+
+// WriteRows prints r. An empty list prints as [] in JSON and as its header
+// elsewhere.
+func WriteRows(w io.Writer, f Format, r Rows) error {
+	switch f {
+	case JSON:
+		if r.Document != nil {
+			return WriteJSON(w, r.Document)
+		}
+		if r.Items == nil {
+			r.Items = []any{}
+		}
+		return WriteJSON(w, r.Items)
+	case JSONL:
+		enc := json.NewEncoder(w)
+		for _, item := range r.Items {
+			if err := enc.Encode(item); err != nil {
+				return err
+			}
+		}
+		return nil
+	case CSV:
+		c := csv.NewWriter(w)
+		if err := c.Write(r.Header); err != nil {
+			return err
+		}
+		if err := c.WriteAll(r.Cells); err != nil {
+			return err
+		}
+		return c.Error()
+	}
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, strings.ToUpper(strings.Join(r.Header, "\t")))
+	for _, row := range r.Cells {
+		fmt.Fprintln(t, strings.Join(row, "\t"))
+	}
+	return t.Flush()
+}
+
+// WriteJSON prints v as one indented document.
+func WriteJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
