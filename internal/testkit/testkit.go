@@ -1,0 +1,54 @@
+// Package testkit says when a test may be skipped, so that a skip cannot hide
+// a regression: data may be absent, root may be absent outside CI, but in CI a
+// missing tool is a failure.
+package testkit
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// Data is the path of a shared capture or log below $DRAGNET_DATA. The test is
+// skipped where that is unset: data is not a tool.
+func Data(t testing.TB, elem ...string) string {
+	t.Helper()
+	root := os.Getenv("DRAGNET_DATA")
+	if root == "" {
+		t.Skip("DRAGNET_DATA is unset: this test reads shared captures (see CONTRIBUTING.md)")
+	}
+	path := filepath.Join(append([]string{root}, elem...)...)
+	if _, err := os.Stat(path); err != nil {
+		t.Fatalf("DRAGNET_DATA is set but %v", err)
+	}
+	return path
+}
+
+// Tool is the path of a program the test runs beside us. Where it is missing,
+// the test fails in CI and is skipped elsewhere.
+func Tool(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		missing(t, "program "+name+" is not installed ('make tools' installs what the tests need)")
+	}
+	return path
+}
+
+// Root makes a test that changes the kernel's state (namespaces, nftables,
+// eBPF) run only as root.
+func Root(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		missing(t, "needs root: it makes network namespaces")
+	}
+}
+
+func missing(t testing.TB, why string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
