@@ -1,0 +1,213 @@
+// Package detective asks witnesses about a pattern and opens what they answer:
+// the part of Allman et al. 2006 that knows what it is looking for. It sees
+// sealed answers only, and can read those whose tuples it already knows.
+package detective
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"dragnet/ask/seal"
+	"dragnet/dossier"
+	"dragnet/dossier/pattern"
+	"dragnet/flow"
+	"dragnet/flow/key"
+)
+
+// Style is how a question names its components (section 3.3).
+type Style string
+
+// Hybrid uses a standard question where the catalogue has one and a mask
+// elsewhere; the others insist on one kind.
+const (
+	Hybrid         Style = "hybrid"
+	Standard       Style = "standard"
+	SelfDescribing Style = "self-describing"
+)
+
+// Configuration of one inquiry.
+type Configuration struct {
+	Mode dossier.Mode
+	Hash key.Hash
+	// JoinHere asks each clue alone and joins the answers, over all witnesses,
+	// on our side. Otherwise each witness joins, and tells only about hosts
+	// that fit the whole pattern.
+	JoinHere bool
+	Style    Style
+	Window   flow.Window
+	// Epoch names the salts. A pattern asked again must keep the epoch of its
+	// first time: under another salt, the false matches of the two could be
+	// told from the true one.
+	Epoch string
+	// KDFMemory is the cost of one guess in Paper mode, in KiB.
+	KDFMemory uint32
+	// Quorum is how many independent witnesses must name a host.
+	Quorum int
+}
+
+// Inquiry is one pattern being asked. It is not safe for concurrent use.
+type Inquiry struct {
+	config   Configuration
+	pattern  *pattern.Pattern
+	reply    *seal.ReplyKey
+	clues    []clue
+	branches []*pattern.Node
+	question []byte
+	id       dossier.QuestionID
+
+	witnesses []Heard
+	hosts     map[flow.Host]*suspicion
+}
+
+// clue is one asked clue with what only we know of it: per key, in the order
+// asked, the tuple and its blinding.
+type clue struct {
+	of      int // index into the pattern's clues
+	asked   dossier.AskedClue
+	tuples  []key.Tuple
+	blinded []*seal.Blinded
+}
+
+// maxCombinations bounds how many keys each answer must be tried with.
+const maxCombinations = 1 << 20
+
+// New prepares the question for a pattern.
+func New(config Configuration, p *pattern.Pattern) (*Inquiry, error) {
+	if config.Quorum < 1 {
+		return nil, fmt.Errorf("quorum is %d; want at least 1 witness", config.Quorum)
+	}
+	reply, err := seal.NewReplyKey()
+	if err != nil {
+		return nil, err
+	}
+	q := &Inquiry{config: config, pattern: p, reply: reply, hosts: map[flow.Host]*suspicion{}}
+	if err := q.askClues(); err != nil {
+		return nil, err
+	}
+	if q.branches, err = pattern.Branches(p.Root, q.leavesOf); err != nil {
+		return nil, err
+	}
+	if err := q.checkCombinations(); err != nil {
+		return nil, err
+	}
+	return q, q.write()
+}
+
+// askClues makes one asked clue per clue and mask.
+func (q *Inquiry) askClues() error {
+	for i := range q.pattern.Clues {
+		c := &q.pattern.Clues[i]
+		byMask := map[key.Mask][]key.Tuple{}
+		var masks []key.Mask
+		for _, t := range c.Tuples() {
+			if _, seen := byMask[t.Mask]; !seen {
+				masks = append(masks, t.Mask)
+			}
+			byMask[t.Mask] = append(byMask[t.Mask], t)
+		}
+		for _, m := range masks {
+			if err := q.askClue(i, m, byMask[m]); err != nil {
+				return fmt.Errorf("clue %q: %w", c.Text, err)
+			}
+		}
+	}
+	if len(q.clues) > dossier.MaxAskedClues {
+		return fmt.Errorf("the pattern's lists need %d masks; at most %d in one question", len(q.clues), dossier.MaxAskedClues)
+	}
+	return nil
+}
+
+func (q *Inquiry) askClue(of int, m key.Mask, tuples []key.Tuple) error {
+	end := q.pattern.Clues[of].End
+	salt := key.OneShotSalt(m, q.config.Epoch)
+	keyer, err := key.NewKeyer(m, end, q.config.Hash, salt)
+	if err != nil {
+		return err
+	}
+	slices.SortStableFunc(tuples, func(a, b key.Tuple) int { return cmp.Compare(keyer.Tuple(a), keyer.Tuple(b)) })
+	c := clue{of: of, tuples: tuples, asked: dossier.AskedClue{End: end, Mask: m, State: q.pattern.Clues[of].State, Salt: salt}}
+	if c.asked.Standard, err = q.standard(end, m); err != nil {
+		return err
+	}
+	for _, t := range tuples {
+		asked := dossier.AskedKey{K: keyer.Tuple(t)}
+		if q.config.Mode == dossier.OPRF {
+			b, err := seal.Blind(t)
+			if err != nil {
+				return err
+			}
+			c.blinded = append(c.blinded, b)
+			asked.Blinded = b.Element
+		}
+		c.asked.Keys = append(c.asked.Keys, asked)
+	}
+	q.clues = append(q.clues, c)
+	return nil
+}
+
+func (q *Inquiry) standard(end key.End, m key.Mask) (uint16, error) {
+	id := key.StandardID(end, m)
+	switch {
+	case q.config.Style == SelfDescribing:
+		return 0, nil
+	case q.config.Style == Standard && id == 0:
+		return 0, fmt.Errorf("no standard question has X at %q and the components %s; ask it self-describing", end, m)
+	}
+	return id, nil
+}
+
+// leavesOf is the subtree of asked clues that stands for a pattern's clue.
+func (q *Inquiry) leavesOf(of int) *pattern.Node {
+	var n *pattern.Node
+	for i := range q.clues {
+		if q.clues[i].of != of {
+			continue
+		}
+		leaf := &pattern.Node{Op: pattern.Leaf, Clue: i}
+		if n == nil {
+			n = leaf
+		} else {
+			n = &pattern.Node{Op: pattern.Or, Left: n, Right: leaf}
+		}
+	}
+	return n
+}
+
+func (q *Inquiry) checkCombinations() error {
+	for _, b := range q.branches {
+		n := 1
+		for _, i := range b.Leaves() {
+			if n *= len(q.clues[i].tuples); n > maxCombinations && !q.config.JoinHere {
+				return fmt.Errorf("the pattern's lists multiply to more than %d combinations; join at the detective, or ask in parts", maxCombinations)
+			}
+		}
+	}
+	return nil
+}
+
+func (q *Inquiry) write() error {
+	out := dossier.Question{Mode: q.config.Mode, Hash: q.config.Hash, Epoch: q.config.Epoch, Window: q.config.Window, Reply: q.reply.Public()}
+	if q.config.Mode == dossier.Paper {
+		out.KDFMemory = q.config.KDFMemory
+	}
+	for i := range q.clues {
+		out.Clues = append(out.Clues, q.clues[i].asked)
+	}
+	if !q.config.JoinHere {
+		out.Branches = q.branches
+	}
+	b, err := out.MarshalBinary()
+	if err != nil {
+		return fmt.Errorf("write the question: %w", err)
+	}
+	// A witness will check the same: better to fail here, with our words.
+	if err := new(dossier.Question).UnmarshalBinary(b); err != nil {
+		return err
+	}
+	q.question, q.id = b, dossier.IDOf(b)
+	return nil
+}
+
+// Question is what every witness is sent.
+func (q *Inquiry) Question() []byte { return q.question }

@@ -1,0 +1,76 @@
+package detective
+
+import (
+	"dragnet/dossier/pattern"
+	"dragnet/flow/key"
+)
+
+// Asked describes one key of the question: what is sent, and how many tuples a
+// reader who saw none of the traffic must deem possible for it.
+type Asked struct {
+	Clue string `json:"clue"`
+	Mask string `json:"mask"`
+	Key  string `json:"key"`
+	// Candidates is for a reader who knows nothing.
+	Candidates float64 `json:"candidates"`
+	// KnowingService is for a reader who guessed ports and protocol.
+	KnowingService float64 `json:"candidates_knowing_service"`
+
+	tuple key.Tuple
+}
+
+// Tuple is what the key hides. It never leaves the detective.
+func (a *Asked) Tuple() key.Tuple { return a.tuple }
+
+// Meter is the ambiguity meter: what the question would give away, before it
+// is sent.
+func (q *Inquiry) Meter() []Asked {
+	var out []Asked
+	for i := range q.clues {
+		c := &q.clues[i]
+		for j, t := range c.tuples {
+			k := c.asked.Keys[j].K
+			out = append(out, Asked{
+				Clue: q.pattern.Clues[c.of].Text, Mask: c.asked.Mask.String(), Key: k.String(), tuple: t,
+				Candidates:     key.Reader{}.Candidates(t.Mask, q.config.Hash, k),
+				KnowingService: key.Reader{Service: &t}.Candidates(t.Mask, q.config.Hash, k),
+			})
+		}
+	}
+	return out
+}
+
+// Joint is, for each alternative of the pattern, the number of combinations of
+// tuples a reader must deem possible: the product over its clues of their
+// least ambiguous keys.
+func (q *Inquiry) Joint() []float64 {
+	least := make([]float64, len(q.clues))
+	for i := range q.clues {
+		c := &q.clues[i]
+		for j, t := range c.tuples {
+			n := key.Reader{}.Candidates(t.Mask, q.config.Hash, c.asked.Keys[j].K)
+			if j == 0 || n < least[i] {
+				least[i] = n
+			}
+		}
+	}
+	out := make([]float64, len(q.branches))
+	for i, b := range q.branches {
+		out[i] = 1
+		for _, leaf := range b.Leaves() {
+			out[i] *= least[leaf]
+		}
+	}
+	return out
+}
+
+// Masks lists the masks a pattern needs: DefaultBits asks for them.
+func Masks(p *pattern.Pattern) []key.Mask {
+	var out []key.Mask
+	for i := range p.Clues {
+		for _, t := range p.Clues[i].Tuples() {
+			out = append(out, t.Mask)
+		}
+	}
+	return out
+}

@@ -1,0 +1,237 @@
+package detective
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"dragnet/ask/seal"
+	"dragnet/dossier"
+	"dragnet/dossier/pattern"
+	"dragnet/flow"
+	"dragnet/flow/key"
+)
+
+// Heard is what one witness's testimony amounted to.
+type Heard struct {
+	Name string `json:"name"`
+	// Flows, From, To, Sampling and Skipped are the coverage it claims; times
+	// are null if it has no flow.
+	Flows    uint64     `json:"flows"`
+	From     *flow.Time `json:"from"`
+	To       *flow.Time `json:"to"`
+	Sampling uint32     `json:"sampling"`
+	Skipped  uint64     `json:"skipped"`
+	// Answers are all sealed answers; Opened those that concerned our tuples;
+	// Collisions those that stay unreadable.
+	Answers    int `json:"answers"`
+	Opened     int `json:"opened"`
+	Collisions int `json:"collisions"`
+	// Forged answers committed to our key but held nothing valid.
+	Forged int `json:"forged,omitempty"`
+	// Refused says why the witness did not answer; empty if it did.
+	Refused string `json:"refused,omitempty"`
+	// AnswerBytes is the size of the testimony as it travelled.
+	AnswerBytes int `json:"answer_bytes"`
+}
+
+// Hear opens the testimony of a witness and adds what it says. A testimony is
+// taken once per witness.
+func (q *Inquiry) Hear(witness string, sealed []byte) (Heard, error) {
+	for _, h := range q.witnesses {
+		if h.Name == witness {
+			return Heard{}, fmt.Errorf("witness %s has testified already", witness)
+		}
+	}
+	t, err := q.reply.Open(sealed, q.id, witness)
+	if err != nil {
+		return Heard{}, err
+	}
+	h := Heard{
+		Name: witness, Flows: t.Coverage.Flows, Sampling: t.Coverage.Sampling, Skipped: t.Coverage.Skipped,
+		Refused: t.Refusal.String(), Answers: len(t.Answers), AnswerBytes: len(sealed),
+	}
+	if t.Coverage.Flows > 0 {
+		h.From, h.To = &t.Coverage.From, &t.Coverage.To
+	}
+	if t.Refusal == dossier.Answered {
+		ring, err := q.keyring(t)
+		if err != nil {
+			return Heard{}, fmt.Errorf("testimony of %s: %w", witness, err)
+		}
+		for i := range t.Answers {
+			q.open(&h, ring, &t.Answers[i])
+		}
+	}
+	h.Collisions = h.Answers - h.Opened - h.Forged
+	q.witnesses = append(q.witnesses, h)
+	return h, nil
+}
+
+// opener is one key to try, and what its answers are about: for each leaf the
+// asked clue and the tuple.
+type opener struct {
+	key    seal.Key
+	clues  []int
+	tuples []key.Tuple
+}
+
+// keyring derives, for each branch number, our keys for this witness.
+func (q *Inquiry) keyring(t *dossier.Testimony) (map[uint16][]opener, error) {
+	secrets := make([][][]byte, len(q.clues))
+	if q.config.Mode == dossier.OPRF && len(t.Evaluations) != len(q.clues) {
+		return nil, errors.New("number of evaluations differs from the clues asked")
+	}
+	for i := range q.clues {
+		var err error
+		if secrets[i], err = q.clueSecrets(i, t); err != nil {
+			return nil, err
+		}
+	}
+	ring := map[uint16][]opener{}
+	leaves := make([][]int, len(q.branches))
+	for b, n := range q.branches {
+		leaves[b] = n.Leaves()
+	}
+	if q.config.JoinHere {
+		leaves = nil
+		for i := range q.clues {
+			leaves = append(leaves, []int{i})
+		}
+	}
+	for b, clues := range leaves {
+		c := seal.Context{Question: q.id, Witness: t.Witness, Detective: q.reply.Public(), Branch: uint16(b)}
+		err := q.combine(clues, secrets, func(tuples []key.Tuple, parts [][]byte) error {
+			k, err := seal.NewKey(parts, c)
+			ring[c.Branch] = append(ring[c.Branch], opener{k, clues, tuples})
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return ring, nil
+}
+
+func (q *Inquiry) clueSecrets(i int, t *dossier.Testimony) ([][]byte, error) {
+	c := &q.clues[i]
+	out := make([][]byte, len(c.tuples))
+	if q.config.Mode == dossier.OPRF && len(t.Evaluations[i]) != len(c.tuples) {
+		return nil, errors.New("number of evaluations differs from the keys asked")
+	}
+	for j, tuple := range c.tuples {
+		var err error
+		if q.config.Mode == dossier.OPRF {
+			out[j], err = c.blinded[j].Secret(t.Evaluations[i][j])
+		} else {
+			out[j], err = seal.PaperSecret(tuple, q.id, t.Witness, q.config.KDFMemory)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// combine calls use with every choice of one tuple per clue, and its secrets.
+func (q *Inquiry) combine(clues []int, secrets [][][]byte, use func([]key.Tuple, [][]byte) error) error {
+	at := make([]int, len(clues))
+	for {
+		tuples := make([]key.Tuple, len(clues))
+		parts := make([][]byte, len(clues))
+		for i, c := range clues {
+			tuples[i], parts[i] = q.clues[c].tuples[at[i]], secrets[c][at[i]]
+		}
+		if err := use(tuples, parts); err != nil {
+			return err
+		}
+		i := len(clues) - 1
+		for ; i >= 0; i-- {
+			if at[i]++; at[i] < len(secrets[clues[i]]) {
+				break
+			}
+			at[i] = 0
+		}
+		if i < 0 {
+			return nil
+		}
+	}
+}
+
+// open tries our keys on one answer and files what it states.
+func (q *Inquiry) open(h *Heard, ring map[uint16][]opener, a *dossier.SealedAnswer) {
+	for i := range ring[a.Branch] {
+		o := &ring[a.Branch][i]
+		text, ok, err := o.key.Open(a)
+		if err != nil {
+			h.Forged++
+			return
+		}
+		if !ok {
+			continue
+		}
+		var s dossier.Statement
+		if err := s.UnmarshalBinary(text); err != nil || !q.plausible(o, &s) {
+			h.Forged++
+			return
+		}
+		h.Opened++
+		for j := range s.Hosts {
+			if q.config.JoinHere || q.fits(int(a.Branch), &s.Hosts[j]) {
+				q.file(h.Name, int(a.Branch), o, &s.Hosts[j])
+			}
+		}
+		return
+	}
+}
+
+// plausible checks an opened statement against what we asked: its first
+// components are ours (section 3.1), and each host speaks to every clue.
+func (q *Inquiry) plausible(o *opener, s *dossier.Statement) bool {
+	if len(s.First) != len(o.tuples) {
+		return false
+	}
+	for i, t := range o.tuples {
+		if !bytes.Equal(s.First[i], t.FirstComponent()) {
+			return false
+		}
+	}
+	for i := range s.Hosts {
+		if len(s.Hosts[i].Clues) != len(o.clues) {
+			return false
+		}
+		for _, c := range s.Hosts[i].Clues {
+			if !q.plausibleClue(&c) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (q *Inquiry) plausibleClue(c *dossier.StatedClue) bool {
+	if len(c.Events) == 0 || c.Flows < uint64(len(c.Events)) || c.First > c.Last {
+		return false
+	}
+	for _, e := range c.Events {
+		if e.Time < c.First || e.Time > c.Last || !q.config.Window.Contains(e.Time) {
+			return false
+		}
+	}
+	return true
+}
+
+// fits repeats the witness's join on the events it stated.
+func (q *Inquiry) fits(branch int, host *dossier.StatedHost) bool {
+	n := q.branches[branch]
+	leaves := n.Leaves()
+	_, ok := pattern.Match(n, func(clue int) []flow.Time {
+		for i, c := range leaves {
+			if c == clue {
+				return []flow.Time{host.Clues[i].Events[0].Time}
+			}
+		}
+		return nil
+	})
+	return ok
+}

@@ -1,0 +1,209 @@
+package detective
+
+import (
+	"cmp"
+	"maps"
+	"math"
+	"slices"
+
+	"dragnet/dossier"
+	"dragnet/dossier/pattern"
+	"dragnet/flow"
+	"dragnet/flow/key"
+)
+
+// Result is what an inquiry found so far. Its JSON form is the command line's:
+// fields are added, never changed.
+type Result struct {
+	Version   int     `json:"version"`
+	Pattern   string  `json:"pattern"`
+	Hash      string  `json:"hash"`
+	Bits      int     `json:"bits"`
+	Mode      string  `json:"mode"`
+	Join      string  `json:"join"`
+	Epoch     string  `json:"epoch"`
+	Quorum    int     `json:"quorum"`
+	Questions []Asked `json:"questions"`
+	Witnesses []Heard `json:"witnesses"`
+	Hosts     []Found `json:"hosts"`
+	// Collisions is the sum over witnesses.
+	Collisions int `json:"collisions"`
+}
+
+// Found is a host that fits the pattern.
+type Found struct {
+	flow.Host
+	Witnesses []string  `json:"witnesses"`
+	FirstSeen flow.Time `json:"first_seen"`
+	LastSeen  flow.Time `json:"last_seen"`
+	// Flows counts the host's flows that fit any clue, over all witnesses: a
+	// flow that two of them saw counts twice.
+	Flows uint64      `json:"flows"`
+	Clues []FoundClue `json:"clues"`
+}
+
+// FoundClue is one event of the earliest match.
+type FoundClue struct {
+	Clue  string    `json:"clue"`
+	Time  flow.Time `json:"time"`
+	State string    `json:"state"`
+}
+
+// suspicion gathers what all witnesses said about one host.
+type suspicion struct {
+	// said holds each statement once: branches that share a clue repeat it.
+	said map[saying]dossier.StatedClue
+	// matches are those that witnesses joined.
+	matches []joined
+}
+
+type saying struct {
+	witness string
+	clue    int
+	tuple   key.Tuple
+}
+
+type joined struct {
+	witness string
+	branch  int
+	events  []dossier.Event // one per leaf
+}
+
+func (q *Inquiry) file(witness string, branch int, o *opener, h *dossier.StatedHost) {
+	host := flow.HostAt(h.Addr, witness)
+	s := q.hosts[host]
+	if s == nil {
+		s = &suspicion{said: map[saying]dossier.StatedClue{}}
+		q.hosts[host] = s
+	}
+	m := joined{witness: witness, branch: branch}
+	for i, c := range h.Clues {
+		k := saying{witness, o.clues[i], o.tuples[i]}
+		if old, again := s.said[k]; !again || len(c.Events) > len(old.Events) {
+			s.said[k] = c
+		}
+		m.events = append(m.events, c.Events[0])
+	}
+	if !q.config.JoinHere {
+		s.matches = append(s.matches, m)
+	}
+}
+
+// Result is the state of the inquiry now: more witnesses may still be heard.
+func (q *Inquiry) Result() Result {
+	r := Result{
+		Version: 1, Pattern: q.pattern.String(), Hash: q.config.Hash.String(), Bits: int(q.config.Hash.Bits),
+		Mode: q.config.Mode.String(), Join: "witness", Epoch: q.config.Epoch, Quorum: q.config.Quorum,
+		Questions: q.Meter(), Witnesses: slices.Clone(q.witnesses), Hosts: []Found{},
+	}
+	if q.config.JoinHere {
+		r.Join = "detective"
+	}
+	if r.Witnesses == nil {
+		r.Witnesses = []Heard{}
+	}
+	for _, w := range r.Witnesses {
+		r.Collisions += w.Collisions
+	}
+	for host, s := range q.hosts {
+		if f, ok := q.found(host, s); ok {
+			r.Hosts = append(r.Hosts, f)
+		}
+	}
+	slices.SortFunc(r.Hosts, func(a, b Found) int {
+		return cmp.Or(cmp.Compare(len(b.Witnesses), len(a.Witnesses)), a.Host.Compare(b.Host))
+	})
+	return r
+}
+
+// found decides whether a host fits, named by enough witnesses.
+func (q *Inquiry) found(host flow.Host, s *suspicion) (Found, bool) {
+	matches, voices := s.matches, 0
+	names := map[string]bool{}
+	if q.config.JoinHere {
+		matches, names, voices = q.joinHere(s)
+	} else {
+		for _, m := range matches {
+			names[m.witness] = true
+		}
+		voices = len(names)
+	}
+	if len(matches) == 0 || voices < q.config.Quorum {
+		return Found{}, false
+	}
+	f := Found{Host: host, Witnesses: slices.Sorted(maps.Keys(names))}
+	q.span(&f, s, matches)
+	best := slices.MinFunc(matches, func(a, b joined) int { return cmp.Compare(a.last(), b.last()) })
+	for i, leaf := range q.branches[best.branch].Leaves() {
+		text := q.pattern.Clues[q.clues[leaf].of].Text
+		f.Clues = append(f.Clues, FoundClue{Clue: text, Time: best.events[i].Time, State: best.events[i].State.String()})
+	}
+	return f, true
+}
+
+func (m *joined) last() flow.Time {
+	t := flow.MinTime
+	for _, e := range m.events {
+		t = max(t, e.Time)
+	}
+	return t
+}
+
+// span sums flows and times over what was said about the clues of a match.
+func (q *Inquiry) span(f *Found, s *suspicion, matches []joined) {
+	used := map[int]bool{}
+	for _, m := range matches {
+		for _, leaf := range q.branches[m.branch].Leaves() {
+			used[leaf] = true
+		}
+	}
+	first := true
+	for k, c := range s.said {
+		if !used[k.clue] {
+			continue
+		}
+		f.Flows += c.Flows
+		if first || c.First < f.FirstSeen {
+			f.FirstSeen = c.First
+		}
+		if first || c.Last > f.LastSeen {
+			f.LastSeen = c.Last
+		}
+		first = false
+	}
+}
+
+// joinHere matches the branches over the events of all witnesses together, so
+// that one witness's clue and another's may complete each other. A host has as
+// many voices as its least attested clue.
+func (q *Inquiry) joinHere(s *suspicion) (matches []joined, names map[string]bool, voices int) {
+	events := map[int][]dossier.Event{}
+	speakers := map[int]map[string]bool{}
+	for k, c := range s.said {
+		events[k.clue] = append(events[k.clue], c.Events...)
+		if speakers[k.clue] == nil {
+			speakers[k.clue] = map[string]bool{}
+		}
+		speakers[k.clue][k.witness] = true
+	}
+	for _, e := range events {
+		slices.SortFunc(e, dossier.Event.Compare)
+	}
+	names = map[string]bool{}
+	for b, n := range q.branches {
+		picks, ok := pattern.Match(n, func(clue int) []flow.Time { return dossier.Times(events[clue]) })
+		if !ok {
+			continue
+		}
+		m := joined{branch: b}
+		least := math.MaxInt
+		for i, leaf := range n.Leaves() {
+			m.events = append(m.events, events[leaf][picks[i]])
+			least = min(least, len(speakers[leaf]))
+			maps.Copy(names, speakers[leaf])
+		}
+		matches = append(matches, m)
+		voices = max(voices, least)
+	}
+	return matches, names, voices
+}

@@ -1,0 +1,313 @@
+package witness
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/netip"
+	"runtime"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"dragnet/ask/seal"
+	"dragnet/dossier"
+	"dragnet/dossier/pattern"
+	"dragnet/flow"
+	"dragnet/flow/key"
+)
+
+// answering is the work on one question, in this order: gather the matching
+// flows; group hosts by the tuples under which they match, joining clues where
+// asked; evaluate the asker's blinded tuples and our own; seal each group.
+type answering struct {
+	w *Witness
+	q *dossier.Question
+	t *dossier.Testimony
+}
+
+// group is one answer before sealing: the hosts that fit one combination of
+// tuples.
+type group struct {
+	branch int
+	tuples []key.Tuple
+	hosts  []dossier.StatedHost
+}
+
+func (a *answering) run(ctx context.Context) error {
+	keys := 0
+	for _, c := range a.q.Clues {
+		keys += len(c.Keys)
+	}
+	if keys > a.w.config.MaxKeys {
+		a.t.Refusal = dossier.TooCostly
+		return nil
+	}
+	g, err := newGatherer(a.q, a.w.silent, a.w.config.MaxEvents)
+	if err != nil {
+		return err
+	}
+	a.t.Coverage, err = g.read(ctx, a.w.log)
+	switch {
+	case errors.Is(err, errFull):
+		a.t.Refusal = dossier.TooAmbiguous
+		return nil
+	case err != nil:
+		return err
+	case a.w.config.TooCommon > 0 && float64(g.matched) > a.w.config.TooCommon*float64(g.inWindow.Load()):
+		a.t.Refusal = dossier.TooCommon
+		return nil
+	}
+	g.sortEvents()
+	groups, ok := a.groups(g)
+	if !ok {
+		a.t.Refusal = dossier.TooAmbiguous
+		return nil
+	}
+	secrets, err := a.secrets(ctx, groups)
+	if err != nil || a.t.Refusal != dossier.Answered {
+		return err
+	}
+	if err := a.evaluate(ctx); err != nil {
+		return err
+	}
+	return a.seal(groups, secrets)
+}
+
+// groups makes the answers; ok is false if there would be too many.
+func (a *answering) groups(g *gatherer) (out []*group, ok bool) {
+	if len(a.q.Branches) == 0 {
+		for i := range g.clues {
+			out = append(out, clueGroups(i, g.clues[i].found)...)
+		}
+		return out, len(out) <= a.w.config.MaxAnswers
+	}
+	for i, branch := range a.q.Branches {
+		j := joiner{branch: branch, leaves: branch.Leaves(), limit: a.w.config.MaxAnswers - len(out), groups: map[string]*group{}, number: i}
+		if !j.join(g) {
+			return nil, false
+		}
+		for _, group := range j.groups {
+			out = append(out, group)
+		}
+	}
+	return out, true
+}
+
+// clueGroups answers one clue alone, with every event: the asker will join.
+func clueGroups(clue int, found map[hit][]dossier.Event) []*group {
+	byTuple := map[key.Tuple]*group{}
+	for h, events := range found {
+		g := byTuple[h.tuple]
+		if g == nil {
+			g = &group{branch: clue, tuples: []key.Tuple{h.tuple}}
+			byTuple[h.tuple] = g
+		}
+		g.hosts = append(g.hosts, dossier.StatedHost{Addr: h.x, Clues: []dossier.StatedClue{stated(events, events)}})
+	}
+	out := make([]*group, 0, len(byTuple))
+	for _, g := range byTuple {
+		out = append(out, g)
+	}
+	return out
+}
+
+func stated(all, shown []dossier.Event) dossier.StatedClue {
+	return dossier.StatedClue{Flows: uint64(len(all)), First: all[0].Time, Last: all[len(all)-1].Time, Events: shown}
+}
+
+// joiner finds, for one branch, every host and every combination of tuples
+// (one per leaf) under which the host's events satisfy the branch.
+type joiner struct {
+	branch *pattern.Node
+	number int
+	leaves []int
+	limit  int // of groups
+	groups map[string]*group
+}
+
+// maxCombinations bounds the combinations tried for one host, which a busy
+// host and a very short key could otherwise make explode.
+const maxCombinations = 1 << 16
+
+func (j *joiner) join(g *gatherer) bool {
+	byHost := make([]map[netip.Addr][]key.Tuple, len(j.leaves))
+	for i, clue := range j.leaves {
+		byHost[i] = map[netip.Addr][]key.Tuple{}
+		for h := range g.clues[clue].found {
+			byHost[i][h.x] = append(byHost[i][h.x], h.tuple)
+		}
+	}
+	combination := make([]key.Tuple, len(j.leaves))
+	for x := range byHost[0] {
+		n := 1
+		for _, tuples := range byHost {
+			n *= len(tuples[x])
+			if n > maxCombinations {
+				return false
+			}
+		}
+		if n > 0 && !j.try(g, x, byHost, combination, 0) {
+			return false
+		}
+	}
+	return true
+}
+
+// try extends a combination leaf by leaf and files x under those that match.
+func (j *joiner) try(g *gatherer, x netip.Addr, byHost []map[netip.Addr][]key.Tuple, combination []key.Tuple, leaf int) bool {
+	if leaf < len(j.leaves) {
+		for _, t := range byHost[leaf][x] {
+			combination[leaf] = t
+			if !j.sameClueSameTuple(combination, leaf) {
+				continue
+			}
+			if !j.try(g, x, byHost, combination, leaf+1) {
+				return false
+			}
+		}
+		return true
+	}
+	return j.file(g, x, combination)
+}
+
+// sameClueSameTuple keeps a clue that stands twice in a branch to one tuple.
+func (j *joiner) sameClueSameTuple(combination []key.Tuple, leaf int) bool {
+	for i := range leaf {
+		if j.leaves[i] == j.leaves[leaf] && combination[i] != combination[leaf] {
+			return false
+		}
+	}
+	return true
+}
+
+func (j *joiner) file(g *gatherer, x netip.Addr, combination []key.Tuple) bool {
+	events := make([][]dossier.Event, len(j.leaves))
+	byClue := map[int][]dossier.Event{}
+	for i, clue := range j.leaves {
+		events[i] = g.clues[clue].found[hit{combination[i], x}]
+		byClue[clue] = events[i]
+	}
+	picks, ok := pattern.Match(j.branch, func(clue int) []flow.Time { return dossier.Times(byClue[clue]) })
+	if !ok {
+		return true
+	}
+	host := dossier.StatedHost{Addr: x}
+	for i, pick := range picks {
+		host.Clues = append(host.Clues, stated(events[i], events[i][pick:pick+1]))
+	}
+	var name []byte
+	for _, t := range combination {
+		name, _ = t.AppendBinary(name) // cannot fail
+	}
+	filed := j.groups[string(name)]
+	if filed == nil {
+		if len(j.groups) == j.limit {
+			return false
+		}
+		filed = &group{branch: j.number, tuples: slices.Clone(combination)}
+		j.groups[string(name)] = filed
+	}
+	filed.hosts = append(filed.hosts, host)
+	return true
+}
+
+// secrets computes the secret of every tuple in groups, on all cores.
+func (a *answering) secrets(ctx context.Context, groups []*group) (map[key.Tuple][]byte, error) {
+	secrets := map[key.Tuple][]byte{}
+	var tuples []key.Tuple
+	for _, g := range groups {
+		for _, t := range g.tuples {
+			if _, seen := secrets[t]; !seen {
+				secrets[t] = nil
+				tuples = append(tuples, t)
+			}
+		}
+	}
+	if a.q.Mode == dossier.Paper && uint64(len(tuples))*uint64(a.q.KDFMemory) > a.w.config.MaxKDFWork {
+		a.t.Refusal = dossier.TooCostly
+		return nil, nil
+	}
+	out := make([][]byte, len(tuples))
+	err := parallel(ctx, len(tuples), func(i int) (err error) {
+		if a.q.Mode == dossier.Paper {
+			out[i], err = seal.PaperSecret(tuples[i], a.t.Question, a.w.name, a.q.KDFMemory)
+		} else {
+			out[i], err = a.w.key.Secret(tuples[i])
+		}
+		return err
+	})
+	for i, t := range tuples {
+		secrets[t] = out[i]
+	}
+	return secrets, err
+}
+
+// evaluate answers the blinded elements, which is what the witness counts.
+func (a *answering) evaluate(ctx context.Context) error {
+	if a.q.Mode != dossier.OPRF {
+		return nil
+	}
+	a.t.Evaluations = make([][][]byte, len(a.q.Clues))
+	for c, clue := range a.q.Clues {
+		out := make([][]byte, len(clue.Keys))
+		err := parallel(ctx, len(out), func(i int) (err error) {
+			out[i], err = a.w.key.Evaluate(clue.Keys[i].Blinded)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		a.t.Evaluations[c] = out
+		a.w.counts.Evaluations.Add(uint64(len(out)))
+	}
+	return nil
+}
+
+// hostsPerAnswer splits a large group: each part is an answer of its own.
+const hostsPerAnswer = 4096
+
+func (a *answering) seal(groups []*group, secrets map[key.Tuple][]byte) error {
+	for _, g := range groups {
+		c := seal.Context{Question: a.t.Question, Witness: a.w.name, Detective: a.q.Reply, Branch: uint16(g.branch)}
+		s := dossier.Statement{}
+		parts := make([][]byte, len(g.tuples))
+		for i, t := range g.tuples {
+			parts[i] = secrets[t]
+			s.First = append(s.First, t.FirstComponent())
+		}
+		k, err := seal.NewKey(parts, c)
+		if err != nil {
+			return err
+		}
+		slices.SortFunc(g.hosts, func(x, y dossier.StatedHost) int { return x.Addr.Compare(y.Addr) })
+		for hosts := range slices.Chunk(g.hosts, hostsPerAnswer) {
+			s.Hosts = hosts
+			text, err := s.MarshalBinary()
+			if err != nil {
+				return err
+			}
+			sealed, err := k.Seal(text, uint16(g.branch))
+			if err != nil {
+				return err
+			}
+			a.t.Answers = append(a.t.Answers, sealed)
+		}
+	}
+	// Salts are random, so this order tells nothing.
+	slices.SortFunc(a.t.Answers, func(x, y dossier.SealedAnswer) int { return bytes.Compare(x.Salt[:], y.Salt[:]) })
+	return nil
+}
+
+// parallel runs n pieces of work on all cores until one fails.
+func parallel(ctx context.Context, n int, work func(i int) error) error {
+	g, failed := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i := 0; i < n && failed.Err() == nil; i++ {
+		g.Go(func() error { return work(i) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return ctx.Err()
+}

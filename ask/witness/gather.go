@@ -1,0 +1,183 @@
+package witness
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"dragnet/dossier"
+	"dragnet/flow"
+	"dragnet/flow/key"
+)
+
+// hit names the flows of one host under one tuple.
+type hit struct {
+	tuple key.Tuple
+	x     netip.Addr
+}
+
+// gatherer collects the flows whose keys were asked for.
+type gatherer struct {
+	q      *dossier.Question
+	silent []netip.Prefix
+	limit  int
+	clues  []askedClue
+
+	inWindow atomic.Uint64
+	full     atomic.Bool
+
+	mu      sync.Mutex // guards what follows and clues' found
+	matched uint64
+	events  int
+}
+
+type askedClue struct {
+	*dossier.AskedClue
+	keyer *key.Keyer
+	one   key.K
+	many  map[key.K]bool // nil if one key was asked
+	found map[hit][]dossier.Event
+}
+
+func newGatherer(q *dossier.Question, silent []netip.Prefix, limit int) (*gatherer, error) {
+	g := &gatherer{q: q, silent: silent, limit: limit, clues: make([]askedClue, len(q.Clues))}
+	for i := range q.Clues {
+		asked := &q.Clues[i]
+		keyer, err := key.NewKeyer(asked.Mask, asked.End, q.Hash, asked.Salt)
+		if err != nil {
+			return nil, err
+		}
+		c := askedClue{AskedClue: asked, keyer: keyer, one: asked.Keys[0].K, found: map[hit][]dossier.Event{}}
+		if len(asked.Keys) > 1 {
+			c.many = map[key.K]bool{}
+			for _, k := range asked.Keys {
+				c.many[k.K] = true
+			}
+		}
+		g.clues[i] = c
+	}
+	return g, nil
+}
+
+func (c *askedClue) wants(k key.K) bool {
+	if c.many == nil {
+		return k == c.one
+	}
+	return c.many[k]
+}
+
+// match is a flow that fits a clue, waiting to be filed.
+type match struct {
+	clue  int
+	hit   hit
+	event dossier.Event
+}
+
+// read gathers the question's flows from log: from its index if every clue is
+// a standard question it keeps, else by hashing every flow.
+func (g *gatherer) read(ctx context.Context, log Log) (flow.Coverage, error) {
+	if indexed, ok := log.(Indexed); ok {
+		cov, ok, err := g.lookup(ctx, indexed)
+		if ok || err != nil {
+			return cov, err
+		}
+	}
+	all := make([]int, len(g.clues))
+	for i := range all {
+		all[i] = i
+	}
+	return log.Scan(ctx, g.q.Window, flow.Failures, func(batch []flow.Flow) error { return g.add(batch, all) })
+}
+
+func (g *gatherer) lookup(ctx context.Context, log Indexed) (cov flow.Coverage, ok bool, err error) {
+	for i := range g.clues {
+		if g.clues[i].Standard == 0 {
+			return flow.Coverage{}, false, nil
+		}
+	}
+	for i := range g.clues {
+		only := []int{i}
+		cov, ok, err = log.Lookup(ctx, g.clues[i].AskedClue, g.q.Hash, g.q.Window, func(batch []flow.Flow) error { return g.add(batch, only) })
+		if err != nil || !ok {
+			g.forget()
+			return cov, false, err
+		}
+	}
+	return cov, true, nil
+}
+
+// forget drops what a part-way lookup gathered, before a scan starts afresh.
+func (g *gatherer) forget() {
+	for i := range g.clues {
+		g.clues[i].found = map[hit][]dossier.Event{}
+	}
+	g.matched, g.events = 0, 0
+	g.inWindow.Store(0)
+}
+
+// errFull ends a scan early: the answer will be a refusal.
+var errFull = fmt.Errorf("more matching flows than the witness keeps")
+
+// add files the flows of one batch that fit one of the clues. It may run in
+// several goroutines; matches are rare, so they take the lock once a batch.
+func (g *gatherer) add(batch []flow.Flow, clues []int) error {
+	if g.full.Load() {
+		return errFull
+	}
+	var matches []match
+	var inWindow uint64
+	for i := range batch {
+		f := &batch[i]
+		if !g.q.Window.Contains(f.Start) {
+			continue
+		}
+		inWindow++
+		for _, n := range clues {
+			c := &g.clues[n]
+			k, ok := c.keyer.Flow(f)
+			if !ok || !c.wants(k) || !c.State.Accepts(f) || g.mute(f) {
+				continue
+			}
+			t, _ := c.Mask.Tuple(f, c.End)
+			matches = append(matches, match{n, hit{t, c.End.X(f)}, dossier.Event{Time: f.Start, State: f.State}})
+		}
+	}
+	g.inWindow.Add(inWindow)
+	if len(matches) == 0 {
+		return nil
+	}
+	return g.file(matches)
+}
+
+func (g *gatherer) mute(f *flow.Flow) bool {
+	return len(g.silent) > 0 && (flow.Within(g.silent, f.Orig) || flow.Within(g.silent, f.Resp))
+}
+
+func (g *gatherer) file(matches []match) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.events += len(matches)
+	if g.events > g.limit {
+		g.full.Store(true)
+		return errFull
+	}
+	g.matched += uint64(len(matches))
+	for _, m := range matches {
+		found := g.clues[m.clue].found
+		found[m.hit] = append(found[m.hit], m.event)
+	}
+	return nil
+}
+
+// sortEvents puts every host's events in order of time: batches arrive in any
+// order.
+func (g *gatherer) sortEvents() {
+	for i := range g.clues {
+		for _, events := range g.clues[i].found {
+			slices.SortFunc(events, dossier.Event.Compare)
+		}
+	}
+}

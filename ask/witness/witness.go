@@ -1,0 +1,125 @@
+// Package witness answers questions from a log of flows. It states facts and
+// judges nothing (Allman et al. 2006, section 2.2): it sees keys, never
+// patterns, cannot tell the true match from a collision, and so returns every
+// match, each sealed under its own tuple.
+//
+// What it learns from a question: direction, mask, state filter, window, the
+// shape of the pattern if it joins, and an ambiguous key per clue.
+package witness
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+
+	"dragnet/ask/seal"
+	"dragnet/dossier"
+	"dragnet/flow"
+	"dragnet/flow/key"
+)
+
+// Log is what the witness logged.
+type Log interface {
+	// Scan hands flows to fn in batches, from several goroutines at once; a
+	// batch is valid only during the call. Flows that start outside w may be
+	// left out; columns outside cols need not be filled. The coverage counts
+	// everything read.
+	Scan(ctx context.Context, w flow.Window, cols flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error)
+}
+
+// Indexed is a Log that keeps the keys of standard questions.
+type Indexed interface {
+	Log
+	// Lookup hands to fn at least the flows in w whose key is among the
+	// clue's; ok is false if the log has no index for this clue and hash.
+	Lookup(ctx context.Context, c *dossier.AskedClue, h key.Hash, w flow.Window, fn func([]flow.Flow) error) (cov flow.Coverage, ok bool, err error)
+}
+
+// Configuration of a witness.
+type Configuration struct {
+	// TooCommon is the share of flows in the window (0..1) above which a
+	// question is refused as too common; 0 never refuses.
+	TooCommon float64 `yaml:"too_common"`
+	// MaxEvents bounds the matching flows kept in memory for one question
+	// (about 64 bytes each).
+	MaxEvents int `yaml:"max_events"`
+	// MaxAnswers bounds the sealed answers of one testimony.
+	MaxAnswers int `yaml:"max_answers"`
+	// MaxKeys bounds the keys of one question, each of which costs an OPRF
+	// evaluation of about 70 µs.
+	MaxKeys int `yaml:"max_keys"`
+	// MaxKDFWork bounds, in Paper mode, the product of distinct tuples and KiB
+	// of memory: 1 GiB of work takes about a second.
+	MaxKDFWork uint64 `yaml:"max_kdf_work"`
+}
+
+// DefaultConfiguration suits a log of 10^8 flows on a small machine.
+func DefaultConfiguration() Configuration {
+	return Configuration{MaxEvents: 4 << 20, MaxAnswers: 1 << 17, MaxKeys: 1 << 16, MaxKDFWork: 1 << 28}
+}
+
+// Validate reports settings that make no sense.
+func (c *Configuration) Validate() error {
+	switch {
+	case c.TooCommon < 0 || c.TooCommon > 1:
+		return fmt.Errorf("witness.too_common is %g; want a share between 0 and 1", c.TooCommon)
+	case c.MaxEvents < 1, c.MaxAnswers < 1 || c.MaxAnswers > dossier.MaxAnswers, c.MaxKeys < 1, c.MaxKDFWork < 1:
+		return fmt.Errorf("witness: max_events, max_answers (at most %d), max_keys and max_kdf_work must be positive", dossier.MaxAnswers)
+	}
+	return nil
+}
+
+// Witness answers questions. It is safe for concurrent use.
+type Witness struct {
+	config Configuration
+	name   string
+	silent []netip.Prefix
+	log    Log
+	key    *seal.WitnessKey
+	counts Counts
+}
+
+// Counts are totals since the witness was made.
+type Counts struct {
+	Questions, Refused, Evaluations, Answers atomic.Uint64
+}
+
+// New is a witness called name over a log. It never speaks about flows that
+// touch the networks in silent.
+func New(config Configuration, name string, log Log, k *seal.WitnessKey, silent []netip.Prefix) (*Witness, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	return &Witness{config: config, name: name, silent: silent, log: log, key: k}, nil
+}
+
+// Name is the name under which the witness testifies.
+func (w *Witness) Name() string { return w.name }
+
+// Counts are the witness's running totals.
+func (w *Witness) Counts() *Counts { return &w.counts }
+
+// Answer turns the bytes of a question into a sealed testimony. The second
+// result is the witness's own view of what it read, for its operator: the
+// testimony leaves the problems out.
+func (w *Witness) Answer(ctx context.Context, question []byte) (sealed []byte, cov flow.Coverage, err error) {
+	w.counts.Questions.Add(1)
+	var q dossier.Question
+	if err := q.UnmarshalBinary(question); err != nil {
+		return nil, cov, err
+	}
+	t := &dossier.Testimony{Question: dossier.IDOf(question), Witness: w.name}
+	a := answering{w: w, q: &q, t: t}
+	if err := a.run(ctx); err != nil {
+		return nil, cov, fmt.Errorf("witness %s: %w", w.name, err)
+	}
+	cov = t.Coverage
+	if t.Refusal != dossier.Answered {
+		w.counts.Refused.Add(1)
+		t.Answers, t.Evaluations = nil, nil
+	}
+	w.counts.Answers.Add(uint64(len(t.Answers)))
+	sealed, err = seal.SealTestimony(t, q.Reply)
+	return sealed, cov, err
+}

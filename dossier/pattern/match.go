@@ -1,0 +1,155 @@
+package pattern
+
+import (
+	"cmp"
+	"slices"
+
+	"dragnet/flow"
+)
+
+// Match looks for events of one host that satisfy a branch (a tree without
+// Or): events(clue) are the times of the host's flows that fit that clue, in
+// any order. It returns, for each leaf from left to right, which of its events
+// the earliest match uses; ok is false if there is none. Time is O(n log n).
+func Match(branch *Node, events func(clue int) []flow.Time) (picks []int, ok bool) {
+	all := spans(branch, events)
+	if len(all) == 0 {
+		return nil, false
+	}
+	return all[0].picks(nil), true
+}
+
+// span is one way to satisfy a subtree: its first and its last event. For a
+// leaf, event is the index; else left and right are the parts.
+type span struct {
+	first, last flow.Time
+	event       int
+	left, right *span
+}
+
+func (s *span) picks(out []int) []int {
+	if s.left == nil {
+		return append(out, s.event)
+	}
+	return s.right.picks(s.left.picks(out))
+}
+
+// spans lists, in order of last, the ways to satisfy n: for each time of the
+// last event the one that begins latest. No other is ever needed, since a
+// parent asks only that the first event come late enough and the last fall
+// into a window.
+func spans(n *Node, events func(int) []flow.Time) []span {
+	switch n.Op {
+	case Leaf:
+		times := events(n.Clue)
+		out := make([]span, len(times))
+		for i, t := range times {
+			out[i] = span{first: t, last: t, event: i}
+		}
+		return latestFirst(out)
+	case Or:
+		panic("pattern: Match of a tree that holds Or; see Branches")
+	}
+	left := spans(n.Left, events)
+	if len(left) == 0 {
+		return nil
+	}
+	right := spans(n.Right, events)
+	if n.Op == Then {
+		return thenSpans(left, right, n)
+	}
+	return latestFirst(append(andSpans(left, right, false), andSpans(right, left, true)...))
+}
+
+// latestFirst sorts by last and keeps, of equal last, the greatest first.
+func latestFirst(s []span) []span {
+	slices.SortStableFunc(s, func(a, b span) int {
+		return cmp.Or(cmp.Compare(a.last, b.last), cmp.Compare(b.first, a.first))
+	})
+	return slices.CompactFunc(s, func(a, b span) bool { return a.last == b.last })
+}
+
+// andSpans pairs each span of ends, which supplies the last event, with the
+// span of others that begins latest among those that end no later.
+func andSpans(ends, others []span, swapped bool) []span {
+	var out []span
+	var best *span
+	j := 0
+	for i := range ends {
+		for ; j < len(others) && others[j].last <= ends[i].last; j++ {
+			if best == nil || others[j].first > best.first {
+				best = &others[j]
+			}
+		}
+		if best == nil {
+			continue
+		}
+		s := span{first: min(ends[i].first, best.first), last: ends[i].last, left: &ends[i], right: best}
+		if swapped {
+			s.left, s.right = s.right, s.left
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// thenSpans pairs each span on the right with the span on the left that begins
+// latest among those whose last event lies before all of right, and no more
+// than Within before its end.
+func thenSpans(left, right []span, n *Node) []span {
+	best := newRangeMax(left)
+	var out []span
+	for i := range right {
+		r := &right[i]
+		earliest := r.last - flow.Time(n.Within)
+		if earliest > r.last {
+			earliest = flow.MinTime // the subtraction wrapped
+		}
+		from, _ := slices.BinarySearchFunc(left, earliest, func(s span, t flow.Time) int { return cmp.Compare(s.last, t) })
+		to, _ := slices.BinarySearchFunc(left, r.first, func(s span, t flow.Time) int { return cmp.Compare(s.last, t) })
+		if from >= to {
+			continue
+		}
+		l := &left[best.in(from, to)]
+		out = append(out, span{first: l.first, last: r.last, left: l, right: r})
+	}
+	return out
+}
+
+// rangeMax answers "which span of [from, to) begins latest" from a sparse
+// table: row k holds the winner of each run of 2^k spans.
+type rangeMax struct {
+	spans []span
+	rows  [][]int32
+}
+
+func newRangeMax(s []span) *rangeMax {
+	r := &rangeMax{spans: s, rows: [][]int32{make([]int32, len(s))}}
+	for i := range s {
+		r.rows[0][i] = int32(i)
+	}
+	for half := 1; 2*half <= len(s); half *= 2 {
+		below := r.rows[len(r.rows)-1]
+		row := make([]int32, len(s)-2*half+1)
+		for i := range row {
+			row[i] = r.later(below[i], below[i+half])
+		}
+		r.rows = append(r.rows, row)
+	}
+	return r
+}
+
+func (r *rangeMax) later(a, b int32) int32 {
+	if r.spans[b].first > r.spans[a].first {
+		return b
+	}
+	return a
+}
+
+func (r *rangeMax) in(from, to int) int {
+	k := 0
+	for 2<<k <= to-from {
+		k++
+	}
+	return int(r.later(r.rows[k][from], r.rows[k][to-1<<k]))
+}

@@ -1,0 +1,381 @@
+package pattern
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"dragnet/flow"
+	"dragnet/flow/key"
+)
+
+// SyntaxError is a mistake in a pattern, with its place.
+type SyntaxError struct {
+	// Column counts bytes from 1.
+	Column int
+	Msg    string
+}
+
+// Error names the column.
+func (e *SyntaxError) Error() string { return fmt.Sprintf("pattern, column %d: %s", e.Column, e.Msg) }
+
+// OpenFile opens the file of a value "@name"; see Parse.
+type OpenFile func(name string) (io.ReadCloser, error)
+
+// NoFiles refuses "@file" values: for patterns that come from elsewhere.
+func NoFiles(string) (io.ReadCloser, error) {
+	return nil, fmt.Errorf("values from files are not allowed here")
+}
+
+// FromDisk opens files of this machine.
+func FromDisk(name string) (io.ReadCloser, error) { return os.Open(name) }
+
+// Parse reads a pattern; open reads the lists behind "@file" values, one
+// literal per line, with "#" comments.
+func Parse(text string, open OpenFile) (*Pattern, error) {
+	if len(text) > MaxLength {
+		return nil, &SyntaxError{1, fmt.Sprintf("longer than %d bytes; put long lists into a file: dst=@list.txt", MaxLength)}
+	}
+	p := &parser{tokens: scan(text), open: open, end: len(text) + 1}
+	root, err := p.or(0)
+	if err != nil {
+		return nil, err
+	}
+	if t, more := p.peek(); more {
+		return nil, p.fail(t, "%q is not expected here; want and, or, then, or the end", t.text)
+	}
+	return &Pattern{Clues: p.clues, Root: root}, nil
+}
+
+type token struct {
+	text   string
+	column int
+}
+
+// scan splits at blanks and around parentheses; brackets stay with "then".
+func scan(s string) []token {
+	var out []token
+	start := -1
+	flush := func(end int) {
+		if start >= 0 {
+			out = append(out, token{s[start:end], start + 1})
+			start = -1
+		}
+	}
+	for i, c := range []byte(s) {
+		switch c {
+		case ' ', '\t', '\n', '\r':
+			flush(i)
+		case '(', ')':
+			flush(i)
+			out = append(out, token{s[i : i+1], i + 1})
+		default:
+			if start < 0 {
+				start = i
+			}
+		}
+	}
+	flush(len(s))
+	return out
+}
+
+type parser struct {
+	tokens []token
+	pos    int
+	end    int // column after the last byte
+	open   OpenFile
+	clues  []Clue
+}
+
+func (p *parser) peek() (token, bool) {
+	if p.pos < len(p.tokens) {
+		return p.tokens[p.pos], true
+	}
+	return token{"the end of the pattern", p.end}, false
+}
+
+func (p *parser) fail(t token, format string, args ...any) error {
+	return &SyntaxError{t.column, fmt.Sprintf(format, args...)}
+}
+
+// word consumes the next token if it is w, in any case.
+func (p *parser) word(w string) bool {
+	t, more := p.peek()
+	if more && strings.EqualFold(t.text, w) {
+		p.pos++
+		return true
+	}
+	return false
+}
+
+func (p *parser) or(depth int) (*Node, error) {
+	left, err := p.and(depth)
+	for err == nil && p.word("or") {
+		left, err = p.join(Or, 0, left, depth, p.and)
+	}
+	return left, err
+}
+
+func (p *parser) and(depth int) (*Node, error) {
+	left, err := p.then(depth)
+	for err == nil && p.word("and") {
+		left, err = p.join(And, 0, left, depth, p.then)
+	}
+	return left, err
+}
+
+func (p *parser) then(depth int) (*Node, error) {
+	left, err := p.term(depth)
+	for err == nil {
+		within, found, werr := p.thenWord()
+		if werr != nil || !found {
+			return left, werr
+		}
+		left, err = p.join(Then, within, left, depth, p.term)
+	}
+	return left, err
+}
+
+func (p *parser) join(op Op, within time.Duration, left *Node, depth int, operand func(int) (*Node, error)) (*Node, error) {
+	right, err := operand(depth)
+	if err != nil {
+		return nil, err
+	}
+	return &Node{Op: op, Within: within, Left: left, Right: right}, nil
+}
+
+// thenWord consumes "then", "then[1h]" or "then [1h]".
+func (p *parser) thenWord() (within time.Duration, found bool, err error) {
+	t, more := p.peek()
+	if !more || len(t.text) < 4 || !strings.EqualFold(t.text[:4], "then") {
+		return 0, false, nil
+	}
+	p.pos++
+	bracket := token{t.text[4:], t.column + 4}
+	if bracket.text == "" {
+		next, more := p.peek()
+		if !more || next.text[0] != '[' {
+			return DefaultWithin, true, nil
+		}
+		p.pos++
+		bracket = next
+	}
+	inner, ok := strings.CutPrefix(bracket.text, "[")
+	inner, closed := strings.CutSuffix(inner, "]")
+	if !ok || !closed {
+		return 0, false, p.fail(bracket, "%q: want a duration in brackets, such as then[1h], then[30m] or then[7d]", bracket.text)
+	}
+	d, err := parseWithin(inner)
+	if err != nil {
+		return 0, false, p.fail(bracket, "%v", err)
+	}
+	return d, true, nil
+}
+
+func parseWithin(s string) (time.Duration, error) {
+	var d time.Duration
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 16)
+		if err != nil {
+			return 0, fmt.Errorf("duration %q: want a number of days such as 7d", s)
+		}
+		d = time.Duration(n) * day
+	} else {
+		var err error
+		if d, err = time.ParseDuration(s); err != nil {
+			return 0, fmt.Errorf("duration %q: want a number and unit such as 90s, 30m, 1h or 7d", s)
+		}
+	}
+	if d <= 0 || d > MaxWithin {
+		return 0, fmt.Errorf("duration %q: want more than 0 and at most 366d", s)
+	}
+	return d, nil
+}
+
+func (p *parser) term(depth int) (*Node, error) {
+	t, more := p.peek()
+	if !more || t.text != "(" {
+		return p.clue()
+	}
+	if depth >= MaxDepth {
+		return nil, p.fail(t, "parentheses nest deeper than %d", MaxDepth)
+	}
+	p.pos++
+	inner, err := p.or(depth + 1)
+	if err != nil {
+		return nil, err
+	}
+	if !p.word(")") {
+		t, _ := p.peek()
+		return nil, p.fail(t, "a parenthesis opened before is not closed here")
+	}
+	return inner, nil
+}
+
+func (p *parser) clue() (*Node, error) {
+	first, more := p.peek()
+	c := Clue{}
+	switch {
+	case p.word("in"):
+		c.End = key.In
+	case p.word("out"):
+		c.End = key.Out
+	case !more:
+		return nil, p.fail(first, "a clue is missing; it begins with in or out")
+	default:
+		return nil, p.fail(first, "%q: a clue begins with in or out, such as: out dst=198.51.100.7 proto=udp dport=69", first.text)
+	}
+	if len(p.clues) == MaxClues {
+		return nil, p.fail(first, "more than %d clues", MaxClues)
+	}
+	words := []string{c.End.String()}
+	seen := map[string]bool{}
+	for {
+		t, more := p.peek()
+		field, value, isField := strings.Cut(t.text, "=")
+		if !more || !isField {
+			break
+		}
+		field = strings.ToLower(field)
+		if seen[field] {
+			return nil, p.fail(t, "%s is given twice; list several values in a file: %s=@file", field, field)
+		}
+		seen[field] = true
+		if err := p.field(&c, field, value, t); err != nil {
+			return nil, err
+		}
+		p.pos++
+		words = append(words, field+"="+value)
+	}
+	if len(words) == 1 || len(words) == 2 && c.State != AnyState {
+		return nil, p.fail(first, "a clue fixes at least one of src, dst, sport, dport, proto")
+	}
+	if n := combinations(&c); n > MaxTuples {
+		return nil, p.fail(first, "the clue's lists give %d combinations; at most %d", n, MaxTuples)
+	}
+	c.Text = strings.Join(words, " ")
+	p.clues = append(p.clues, c)
+	return &Node{Op: Leaf, Clue: len(p.clues) - 1}, nil
+}
+
+func combinations(c *Clue) int {
+	return max(1, len(c.Other)) * max(1, len(c.SPort)) * max(1, len(c.DPort)) * max(1, len(c.Proto))
+}
+
+func (p *parser) field(c *Clue, field, value string, t token) error {
+	other := map[key.End]string{key.In: "src", key.Out: "dst"}[c.End]
+	switch field {
+	case "src", "dst":
+		if field != other {
+			return p.fail(t, "%s is X itself in a clue that begins with %s; the other host is %s=", field, c.End, other)
+		}
+		return values(p, t, value, &c.Other, parsePrefix)
+	case "sport":
+		return values(p, t, value, &c.SPort, parsePort)
+	case "dport":
+		return values(p, t, value, &c.DPort, parsePort)
+	case "proto":
+		return values(p, t, value, &c.Proto, flow.ParseProto)
+	case "state":
+		switch strings.ToLower(value) {
+		case "established":
+			c.State = Established
+		case "failed":
+			c.State = Failed
+		default:
+			return p.fail(t, "state %q: want established or failed", value)
+		}
+		return nil
+	}
+	return p.fail(t, "unknown field %q; fields are %s sport dport proto state", field, other)
+}
+
+// values parses a literal or a file of them, without repeats.
+func values[T comparable](p *parser, t token, value string, into *[]T, parse func(string) (T, error)) error {
+	name, isFile := strings.CutPrefix(value, "@")
+	if !isFile {
+		v, err := parse(value)
+		if err != nil {
+			return p.fail(t, "%v", err)
+		}
+		*into = []T{v}
+		return nil
+	}
+	lines, err := readList(p.open, name)
+	if err != nil {
+		return p.fail(t, "%v", err)
+	}
+	for _, l := range lines {
+		v, err := parse(l.text)
+		if err != nil {
+			return p.fail(t, "%s:%d: %v", name, l.column, err)
+		}
+		if !slices.Contains(*into, v) {
+			*into = append(*into, v)
+		}
+	}
+	return nil
+}
+
+// readList returns the non-empty lines of a file, their number as column.
+func readList(open OpenFile, name string) ([]token, error) {
+	f, err := open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	const maxFile = 1 << 20
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if len(b) > maxFile {
+		return nil, fmt.Errorf("%s is larger than %d bytes", name, maxFile)
+	}
+	var out []token
+	n := 0
+	for line := range strings.Lines(string(b)) {
+		n++
+		line, _, _ = strings.Cut(line, "#")
+		if line = strings.TrimSpace(line); line != "" {
+			out = append(out, token{line, n})
+		}
+	}
+	switch {
+	case len(out) == 0:
+		return nil, fmt.Errorf("%s holds no value", name)
+	case len(out) > MaxValues:
+		return nil, fmt.Errorf("%s holds %d values; at most %d", name, len(out), MaxValues)
+	}
+	return out, nil
+}
+
+func parsePrefix(s string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		a = a.Unmap().WithZone("")
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	pre, err := netip.ParsePrefix(s)
+	switch {
+	case err != nil:
+		return netip.Prefix{}, fmt.Errorf("%q is not an address or prefix", s)
+	case pre.Bits() == 0:
+		return netip.Prefix{}, fmt.Errorf("%s fixes nothing; leave the field out", s)
+	case pre != pre.Masked():
+		return netip.Prefix{}, fmt.Errorf("%s has host bits set; write %s", s, pre.Masked())
+	}
+	return pre, nil
+}
+
+func parsePort(s string) (uint16, error) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil {
+		return 0, fmt.Errorf("port %q is not a number 0-65535", s)
+	}
+	return uint16(n), nil
+}

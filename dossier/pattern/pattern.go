@@ -1,0 +1,212 @@
+// Package pattern is the language in which a detective says what it looks for,
+// the same on the command line, in URLs and in the console.
+//
+//	clue    = ("in" | "out") { field "=" value }
+//	fields  = src dst sport dport proto state
+//	value   = literal | prefix | @file
+//	pattern = clue { ("and" | "or" | "then" ["[" duration "]"]) clue }
+//
+// A clue fixes some components of a flow and leaves one host X open: "in"
+// means X is the flow's responder, "out" its originator. Src names the other
+// host of an "in" clue, dst that of an "out" clue. State is established or
+// failed. "then[1h]" means later, within an hour, at the same X; the default
+// is 24h. "then" binds tighter than "and", "and" tighter than "or", and
+// parentheses group.
+//
+//	in src=203.0.113.5 proto=tcp dport=1433 then[1h] out dst=198.51.100.7 proto=udp dport=69
+package pattern
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"dragnet/flow"
+	"dragnet/flow/key"
+)
+
+// Bounds of a pattern.
+const (
+	MaxLength = 64 << 10 // bytes of text
+	MaxClues  = 16
+	MaxDepth  = 64        // nested parentheses
+	MaxValues = 4096      // values of one field, from a file
+	MaxTuples = 1 << 16   // tuples of one clue: the product over its fields
+	MaxWithin = 366 * day // of "then"
+	day       = 24 * time.Hour
+)
+
+// DefaultWithin is the span of a "then" that names none.
+const DefaultWithin = day
+
+// Pattern is a parsed pattern.
+type Pattern struct {
+	Clues []Clue
+	Root  *Node
+}
+
+// Op is how a node of a pattern combines its children.
+type Op uint8
+
+// The operators; a Leaf is one clue.
+const (
+	Leaf Op = iota
+	And
+	Or
+	Then
+)
+
+// String is the language's word.
+func (o Op) String() string {
+	switch o {
+	case Leaf:
+		return "clue"
+	case And:
+		return "and"
+	case Or:
+		return "or"
+	case Then:
+		return "then"
+	}
+	return fmt.Sprintf("Op(%d)", uint8(o))
+}
+
+// Node is a node of the expression tree.
+type Node struct {
+	Op Op
+	// Clue is an index into Pattern.Clues, for a Leaf.
+	Clue int
+	// Within bounds a Then: all of Right happens after all of Left, and no
+	// later than this after Left's last event.
+	Within      time.Duration
+	Left, Right *Node
+}
+
+// StateFilter narrows a clue to flows of one outcome. It is not hashed: the
+// witness reads it, as it reads the direction and the mask.
+type StateFilter uint8
+
+// The filters: see flow.Flow's methods of the same names.
+const (
+	AnyState StateFilter = iota
+	Established
+	Failed
+)
+
+// String is the language's word, empty for AnyState.
+func (s StateFilter) String() string {
+	switch s {
+	case Established:
+		return "established"
+	case Failed:
+		return "failed"
+	}
+	return ""
+}
+
+// Accepts reports whether f has the outcome.
+func (s StateFilter) Accepts(f *flow.Flow) bool {
+	switch s {
+	case Established:
+		return f.Established()
+	case Failed:
+		return f.Failed()
+	}
+	return true
+}
+
+// Clue fixes some components and leaves X open. An empty slice leaves a
+// component open; several values mean any of them.
+type Clue struct {
+	End          key.End
+	Other        []netip.Prefix // src of an "in" clue, dst of an "out" clue
+	SPort, DPort []uint16
+	Proto        []flow.Proto
+	State        StateFilter
+	// Text is the clue as it was written.
+	Text string
+}
+
+// Tuples lists every combination of the clue's values. Prefixes of different
+// length or family give tuples of different masks.
+func (c *Clue) Tuples() []key.Tuple {
+	base := key.Mask{SPort: len(c.SPort) > 0, DPort: len(c.DPort) > 0, Proto: len(c.Proto) > 0}
+	out := []key.Tuple{{Mask: base}}
+	out = cross(out, c.Other, func(t *key.Tuple, p netip.Prefix) {
+		t.Mask.Family, t.Mask.Prefix = key.IPv4, uint8(p.Bits())
+		if p.Addr().Is6() {
+			t.Mask.Family = key.IPv6
+		}
+		t.Addr = p.Masked().Addr()
+	})
+	out = cross(out, c.SPort, func(t *key.Tuple, v uint16) { t.SPort = v })
+	out = cross(out, c.DPort, func(t *key.Tuple, v uint16) { t.DPort = v })
+	return cross(out, c.Proto, func(t *key.Tuple, v flow.Proto) { t.Proto = v })
+}
+
+func cross[T any](tuples []key.Tuple, values []T, set func(*key.Tuple, T)) []key.Tuple {
+	if len(values) == 0 {
+		return tuples
+	}
+	out := make([]key.Tuple, 0, len(tuples)*len(values))
+	for _, t := range tuples {
+		for _, v := range values {
+			set(&t, v)
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// Matches reports whether f fits the clue, for some X.
+func (c *Clue) Matches(f *flow.Flow) bool {
+	return anyOf(c.SPort, f.OrigPort) && anyOf(c.DPort, f.RespPort) && anyOf(c.Proto, f.Proto) &&
+		(len(c.Other) == 0 || flow.Within(c.Other, c.End.Other(f))) && c.State.Accepts(f)
+}
+
+func anyOf[T comparable](values []T, v T) bool {
+	for _, x := range values {
+		if x == v {
+			return true
+		}
+	}
+	return len(values) == 0
+}
+
+// String writes the pattern so that Parse reads it back, files replaced by
+// nothing else than their name.
+func (p *Pattern) String() string { return p.text(p.Root, 0) }
+
+// text writes n; parent is the binding strength around it.
+func (p *Pattern) text(n *Node, parent int) string {
+	strength := map[Op]int{Or: 1, And: 2, Then: 3, Leaf: 4}[n.Op]
+	if n.Op == Leaf {
+		return p.Clues[n.Clue].Text
+	}
+	word := n.Op.String()
+	if n.Op == Then && n.Within != DefaultWithin {
+		word += "[" + formatWithin(n.Within) + "]"
+	}
+	// The right operand binds one tighter: operators associate to the left.
+	s := p.text(n.Left, strength) + " " + word + " " + p.text(n.Right, strength+1)
+	if strength < parent {
+		return "(" + s + ")"
+	}
+	return s
+}
+
+func formatWithin(d time.Duration) string {
+	if d%day == 0 {
+		return fmt.Sprintf("%dd", d/day)
+	}
+	s := d.String()
+	s = strings.TrimSuffix(s, "m0s")
+	if s != d.String() {
+		s += "m"
+	}
+	if t := strings.TrimSuffix(s, "h0m"); t != s {
+		s = t + "h"
+	}
+	return s
+}

@@ -1,0 +1,306 @@
+// Package dossier is the vocabulary of what is concluded and exchanged between
+// rooms and between organisations: one file per noun. A type enters only when
+// two rooms exchange it.
+package dossier
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/crypto/cryptobyte"
+
+	"dragnet/dossier/pattern"
+	"dragnet/flow"
+	"dragnet/flow/key"
+)
+
+// Mode says where the secret comes from under which an answer is sealed.
+type Mode uint8
+
+// OPRF: from the tuple through the witness's own oblivious pseudorandom
+// function (RFC 9497), so that every guess costs an evaluation the witness
+// counts. Paper: from the tuple alone, as published, by a memory-hard function.
+const (
+	OPRF Mode = iota + 1
+	Paper
+)
+
+// String is the name used by the flag --mode.
+func (m Mode) String() string {
+	switch m {
+	case OPRF:
+		return "oprf"
+	case Paper:
+		return "paper"
+	}
+	return fmt.Sprintf("Mode(%d)", uint8(m))
+}
+
+// Question is what a detective sends to witnesses. It shows which components
+// are asked about, never their values: those are inside the keys, which are
+// ambiguous, and the blinded elements, which are uniformly random.
+type Question struct {
+	Mode Mode
+	Hash key.Hash
+	// Epoch names the salts in use, by convention a UTC day.
+	Epoch string
+	// Window bounds the start times of the flows asked about.
+	Window flow.Window
+	// KDFMemory is the cost of a guess in Paper mode, in KiB; 0 in OPRF mode.
+	KDFMemory uint32
+	// Reply is the detective's HPKE public key (RFC 9180, X25519).
+	Reply []byte
+	Clues []AskedClue
+	// Branches are the alternatives to join at the witness: trees without Or
+	// over Clues. Empty if the detective joins: then each clue is answered
+	// alone.
+	Branches []*pattern.Node
+}
+
+// AskedClue is one clue with one mask.
+type AskedClue struct {
+	End   key.End
+	Mask  key.Mask
+	State pattern.StateFilter
+	// Standard is the catalogue number of a standard question; 0 if the mask
+	// describes itself.
+	Standard uint16
+	Salt     key.Salt
+	// Keys are alternatives, in ascending order of K so that their order tells
+	// nothing.
+	Keys []AskedKey
+}
+
+// AskedKey is the key of one tuple.
+type AskedKey struct {
+	K key.K
+	// Blinded is the tuple, blinded for the witness's OPRF; empty in Paper
+	// mode.
+	Blinded []byte
+}
+
+// Bounds of a question.
+const (
+	MaxQuestion    = 8 << 20 // bytes
+	MaxAskedClues  = 64
+	MaxKDFMemory   = 256 << 10 // KiB
+	maxEpoch       = 64
+	maxElement     = 256
+	maxBranchNodes = 64
+)
+
+const questionVersion = 1
+
+var errTruncated = errors.New("truncated or malformed")
+
+// MarshalBinary is the canonical form, over which ID is computed.
+func (q *Question) MarshalBinary() ([]byte, error) {
+	var b cryptobyte.Builder
+	b.AddUint8(questionVersion)
+	b.AddUint8(uint8(q.Mode))
+	b.AddUint8(uint8(q.Hash.Kind))
+	b.AddUint8(q.Hash.Bits)
+	b.AddUint64(q.Hash.Modulus)
+	addString(&b, q.Epoch)
+	b.AddUint64(uint64(q.Window.From))
+	b.AddUint64(uint64(q.Window.To))
+	b.AddUint32(q.KDFMemory)
+	addString(&b, string(q.Reply))
+	b.AddUint16(uint16(len(q.Clues)))
+	for i := range q.Clues {
+		q.Clues[i].marshal(&b)
+	}
+	b.AddUint16(uint16(len(q.Branches)))
+	for _, n := range q.Branches {
+		marshalBranch(&b, n)
+	}
+	return b.Bytes()
+}
+
+func (c *AskedClue) marshal(b *cryptobyte.Builder) {
+	code := c.Mask.Code()
+	b.AddUint8(uint8(c.End))
+	b.AddBytes(code[:])
+	b.AddUint8(uint8(c.State))
+	b.AddUint16(c.Standard)
+	b.AddBytes(c.Salt[:])
+	b.AddUint32(uint32(len(c.Keys)))
+	for _, k := range c.Keys {
+		b.AddUint64(uint64(k.K))
+		addString(b, string(k.Blinded))
+	}
+}
+
+// marshalBranch writes a tree in prefix order.
+func marshalBranch(b *cryptobyte.Builder, n *pattern.Node) {
+	b.AddUint8(uint8(n.Op))
+	if n.Op == pattern.Leaf {
+		b.AddUint16(uint16(n.Clue))
+		return
+	}
+	b.AddUint64(uint64(n.Within))
+	marshalBranch(b, n.Left)
+	marshalBranch(b, n.Right)
+}
+
+// UnmarshalBinary reads and checks what MarshalBinary wrote; any other bytes
+// are an error.
+func (q *Question) UnmarshalBinary(data []byte) error {
+	if len(data) > MaxQuestion {
+		return fmt.Errorf("question: %d bytes; at most %d", len(data), MaxQuestion)
+	}
+	if err := q.unmarshal(cryptobyte.String(data)); err != nil {
+		return fmt.Errorf("question: %w", err)
+	}
+	return nil
+}
+
+func (q *Question) unmarshal(s cryptobyte.String) error {
+	var version, mode, kind uint8
+	var from, to uint64
+	var reply string
+	var clues, branches uint16
+	if !s.ReadUint8(&version) {
+		return errTruncated
+	}
+	if version != questionVersion {
+		return fmt.Errorf("version %d; this program speaks version %d", version, questionVersion)
+	}
+	if !s.ReadUint8(&mode) || !s.ReadUint8(&kind) || !s.ReadUint8(&q.Hash.Bits) || !s.ReadUint64(&q.Hash.Modulus) ||
+		!readString(&s, &q.Epoch, maxEpoch) || !s.ReadUint64(&from) || !s.ReadUint64(&to) || !s.ReadUint32(&q.KDFMemory) ||
+		!readString(&s, &reply, maxElement) || !s.ReadUint16(&clues) {
+		return errTruncated
+	}
+	q.Mode, q.Hash.Kind, q.Reply = Mode(mode), key.Kind(kind), []byte(reply)
+	q.Window = flow.Window{From: flow.Time(from), To: flow.Time(to)}
+	if clues == 0 || clues > MaxAskedClues {
+		return fmt.Errorf("%d clues; want 1..%d", clues, MaxAskedClues)
+	}
+	q.Clues = make([]AskedClue, clues)
+	for i := range q.Clues {
+		if err := q.Clues[i].unmarshal(&s); err != nil {
+			return fmt.Errorf("clue %d: %w", i, err)
+		}
+	}
+	if !s.ReadUint16(&branches) || branches > pattern.MaxBranches {
+		return errTruncated
+	}
+	q.Branches = nil
+	for i := range branches {
+		nodes := 0
+		n, err := unmarshalBranch(&s, len(q.Clues), &nodes)
+		if err != nil {
+			return fmt.Errorf("branch %d: %w", i, err)
+		}
+		q.Branches = append(q.Branches, n)
+	}
+	if !s.Empty() {
+		return fmt.Errorf("%d bytes too many", len(s))
+	}
+	return q.check()
+}
+
+func (q *Question) check() error {
+	switch {
+	case q.Mode != OPRF && q.Mode != Paper:
+		return fmt.Errorf("unknown mode %d", q.Mode)
+	case q.Mode == OPRF && q.KDFMemory != 0, q.Mode == Paper && (q.KDFMemory < 8 || q.KDFMemory > MaxKDFMemory):
+		return fmt.Errorf("KDF memory %d KiB does not fit mode %s", q.KDFMemory, q.Mode)
+	}
+	for i, c := range q.Clues {
+		for j, k := range c.Keys {
+			if (len(k.Blinded) == 0) != (q.Mode == Paper) {
+				return fmt.Errorf("clue %d: blinded element does not fit mode %s", i, q.Mode)
+			}
+			if j > 0 && c.Keys[j-1].K > k.K {
+				return fmt.Errorf("clue %d: keys are not in ascending order", i)
+			}
+		}
+	}
+	return q.Hash.Validate()
+}
+
+func (c *AskedClue) unmarshal(s *cryptobyte.String) error {
+	var end, state uint8
+	var code [3]byte
+	var keys uint32
+	if !s.ReadUint8(&end) || !s.CopyBytes(code[:]) || !s.ReadUint8(&state) || !s.ReadUint16(&c.Standard) ||
+		!s.CopyBytes(c.Salt[:]) || !s.ReadUint32(&keys) {
+		return errTruncated
+	}
+	mask, err := key.MaskFromCode(code)
+	if err != nil {
+		return err
+	}
+	c.End, c.Mask, c.State = key.End(end), mask, pattern.StateFilter(state)
+	switch {
+	case c.End > key.Out || c.State > pattern.Failed:
+		return errTruncated
+	case c.Standard != 0 && c.Standard != key.StandardID(c.End, c.Mask):
+		return fmt.Errorf("mask %s is not standard question %d", c.Mask, c.Standard)
+	case keys == 0 || keys > pattern.MaxTuples || int(keys) > len(*s)/9:
+		return errTruncated
+	}
+	c.Keys = make([]AskedKey, keys)
+	for i := range c.Keys {
+		var k uint64
+		var blinded string
+		if !s.ReadUint64(&k) || !readString(s, &blinded, maxElement) {
+			return errTruncated
+		}
+		c.Keys[i] = AskedKey{K: key.K(k), Blinded: []byte(blinded)}
+	}
+	return nil
+}
+
+func unmarshalBranch(s *cryptobyte.String, clues int, nodes *int) (*pattern.Node, error) {
+	var op uint8
+	if *nodes++; *nodes > maxBranchNodes || !s.ReadUint8(&op) {
+		return nil, errTruncated
+	}
+	n := &pattern.Node{Op: pattern.Op(op)}
+	switch n.Op {
+	case pattern.Leaf:
+		var clue uint16
+		if !s.ReadUint16(&clue) || int(clue) >= clues {
+			return nil, errTruncated
+		}
+		n.Clue = int(clue)
+		return n, nil
+	case pattern.And, pattern.Then:
+		var within uint64
+		if !s.ReadUint64(&within) || within > uint64(pattern.MaxWithin) {
+			return nil, errTruncated
+		}
+		n.Within = time.Duration(within)
+	default:
+		return nil, fmt.Errorf("operator %s in a branch", n.Op)
+	}
+	var err error
+	if n.Left, err = unmarshalBranch(s, clues, nodes); err != nil {
+		return nil, err
+	}
+	n.Right, err = unmarshalBranch(s, clues, nodes)
+	return n, err
+}
+
+// QuestionID identifies a question: SHA-256 of its canonical bytes.
+type QuestionID [sha256.Size]byte
+
+// IDOf is the ID of a marshalled question.
+func IDOf(question []byte) QuestionID { return sha256.Sum256(question) }
+
+func addString(b *cryptobyte.Builder, s string) {
+	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes([]byte(s)) })
+}
+
+func readString(s *cryptobyte.String, out *string, limit int) bool {
+	var inner cryptobyte.String
+	if !s.ReadUint16LengthPrefixed(&inner) || len(inner) > limit {
+		return false
+	}
+	*out = string(inner)
+	return true
+}
