@@ -1,0 +1,474 @@
+package ask_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"dragnet/ask/detective"
+	"dragnet/ask/seal"
+	"dragnet/ask/witness"
+	"dragnet/dossier"
+	"dragnet/dossier/pattern"
+	"dragnet/flow"
+	"dragnet/flow/key"
+)
+
+// memory is a log in memory, handed out in small batches by two goroutines.
+type memory []flow.Flow
+
+func (m memory) Scan(_ context.Context, _ flow.Window, _ flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error) {
+	var cov flow.Coverage
+	cov.Saw(m)
+	done := make(chan error, 2)
+	for part := range 2 {
+		go func() {
+			for i := part; i < len(m); i += 2 {
+				if err := fn(m[i : i+1]); err != nil {
+					done <- err
+					return
+				}
+			}
+			done <- nil
+		}()
+	}
+	err := <-done
+	if err2 := <-done; err == nil {
+		err = err2
+	}
+	return cov, err
+}
+
+// indexed keeps standard keys of every flow, as a store does, and refuses to
+// be scanned.
+type indexed struct {
+	memory
+	t *testing.T
+}
+
+func (x indexed) Scan(context.Context, flow.Window, flow.Columns, func([]flow.Flow) error) (flow.Coverage, error) {
+	x.t.Error("a standard question was answered by a scan")
+	return flow.Coverage{}, nil
+}
+
+func (x indexed) Lookup(_ context.Context, c *dossier.AskedClue, h key.Hash, _ flow.Window, fn func([]flow.Flow) error) (flow.Coverage, bool, error) {
+	keyer, err := key.NewKeyer(c.Mask, c.End, h, c.Salt)
+	if err != nil {
+		return flow.Coverage{}, false, err
+	}
+	for i := range x.memory {
+		k, ok := keyer.Flow(&x.memory[i])
+		if ok && slices.ContainsFunc(c.Keys, func(a dossier.AskedKey) bool { return a.K == k }) {
+			if err := fn(x.memory[i : i+1]); err != nil {
+				return flow.Coverage{}, true, err
+			}
+		}
+	}
+	return flow.Coverage{Flows: uint64(len(x.memory))}, true, nil
+}
+
+func config(change func(*detective.Configuration)) detective.Configuration {
+	c := detective.Configuration{
+		Mode: dossier.OPRF, Hash: key.Hash{Kind: key.Linear, Bits: 19}, Style: detective.Hybrid,
+		Window: flow.AllTime, Epoch: "2026-11-22", KDFMemory: 8, Quorum: 1,
+	}
+	if change != nil {
+		change(&c)
+	}
+	return c
+}
+
+func parse(t testing.TB, text string) *pattern.Pattern {
+	p, err := pattern.Parse(text, pattern.NoFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func newWitness(t testing.TB, name string, log witness.Log, change func(*witness.Configuration)) *witness.Witness {
+	k, err := seal.NewWitnessKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := witness.DefaultConfiguration()
+	if change != nil {
+		change(&c)
+	}
+	w, err := witness.New(c, name, log, k, []netip.Prefix{netip.MustParsePrefix("203.0.113.128/25")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// hunt runs the whole exchange.
+func hunt(t testing.TB, c detective.Configuration, text string, witnesses ...*witness.Witness) detective.Result {
+	q, err := detective.New(c, parse(t, text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range witnesses {
+		sealed, _, err := w.Answer(context.Background(), q.Question())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := q.Hear(w.Name(), sealed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return q.Result()
+}
+
+func addr(n int) netip.Addr { return netip.AddrFrom4([4]byte{198, 51, 100, byte(n)}) }
+
+// drawFlows makes traffic among few hosts and ports, so that everything meets.
+func drawFlows(t *rapid.T) memory {
+	out := make(memory, rapid.IntRange(0, 60).Draw(t, "flows"))
+	for i := range out {
+		out[i] = flow.Flow{
+			Start: flow.Time(rapid.IntRange(0, 40).Draw(t, "time")), Orig: addr(rapid.IntRange(1, 4).Draw(t, "orig")),
+			Resp: addr(rapid.IntRange(1, 4).Draw(t, "resp")), OrigPort: rapid.Uint16Range(1, 2).Draw(t, "sport"),
+			RespPort: rapid.Uint16Range(1, 3).Draw(t, "dport"), Proto: rapid.SampledFrom([]flow.Proto{flow.TCP, flow.UDP}).Draw(t, "proto"),
+			State: rapid.SampledFrom([]flow.State{flow.SF, flow.REJ, flow.S0}).Draw(t, "state"),
+		}
+	}
+	return out
+}
+
+func drawPattern(t *rapid.T, depth int) string {
+	if depth == 0 || rapid.IntRange(0, 2).Draw(t, "leaf") == 0 {
+		end := rapid.SampledFrom([]string{"in", "out"}).Draw(t, "end")
+		other := map[string]string{"in": "src", "out": "dst"}[end]
+		text := fmt.Sprintf("%s %s=%s", end, other, rapid.SampledFrom([]string{"198.51.100.1", "198.51.100.2", "198.51.100.2/31"}).Draw(t, "other"))
+		if rapid.Bool().Draw(t, "port?") {
+			text += fmt.Sprintf(" dport=%d", rapid.IntRange(1, 3).Draw(t, "port"))
+		}
+		if rapid.Bool().Draw(t, "sport?") {
+			text += " sport=1"
+		}
+		return text + rapid.SampledFrom([]string{"", " state=failed", " state=established", " proto=tcp"}).Draw(t, "more")
+	}
+	op := rapid.SampledFrom([]string{"and", "or", "then[5ns]", "then"}).Draw(t, "op")
+	return "(" + drawPattern(t, depth-1) + " " + op + " " + drawPattern(t, depth-1) + ")"
+}
+
+// plain finds the hosts by reading the log in clear, without keys or seals.
+func plain(p *pattern.Pattern, w flow.Window, logs ...memory) []string {
+	var branches []*pattern.Node
+	branches, _ = pattern.Branches(p.Root, nil)
+	found := map[string]bool{}
+	for _, log := range logs {
+		for x := 1; x <= 4; x++ {
+			for _, b := range branches {
+				_, ok := pattern.Match(b, func(clue int) []flow.Time {
+					var times []flow.Time
+					for i := range log {
+						if c := &p.Clues[clue]; w.Contains(log[i].Start) && c.Matches(&log[i]) && c.End.X(&log[i]) == addr(x) {
+							times = append(times, log[i].Start)
+						}
+					}
+					return times
+				})
+				if ok {
+					found[addr(x).String()] = true
+				}
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(found))
+}
+
+func hosts(r detective.Result) []string {
+	var out []string
+	for _, h := range r.Hosts {
+		out = append(out, h.Addr.String())
+	}
+	slices.Sort(out)
+	return out
+}
+
+// TestExchangeFindsWhatPlainReadingFinds is the main oracle: any pattern, any
+// hash, mode, style and side of the join, with many collisions and with none.
+func TestExchangeFindsWhatPlainReadingFinds(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		log := drawFlows(rt)
+		text := drawPattern(rt, 2)
+		c := config(func(c *detective.Configuration) {
+			c.Mode = rapid.SampledFrom([]dossier.Mode{dossier.OPRF, dossier.Paper}).Draw(rt, "mode")
+			c.Hash = rapid.SampledFrom([]key.Hash{{Kind: key.Linear, Bits: 1}, {Kind: key.Linear, Bits: 19}, {Kind: key.Product}, {Kind: key.ProductMod, Modulus: 3}}).Draw(rt, "hash")
+			c.JoinHere = rapid.Bool().Draw(rt, "join")
+			c.Style = rapid.SampledFrom([]detective.Style{detective.Hybrid, detective.SelfDescribing}).Draw(rt, "style")
+			c.Window.From = flow.Time(rapid.IntRange(0, 10).Draw(rt, "from"))
+			c.Window.To = flow.Time(rapid.IntRange(20, 50).Draw(rt, "to"))
+		})
+		got := hunt(t, c, text, newWitness(t, "w", log, nil))
+		want := plain(parse(t, text), c.Window, log)
+		if diff := cmp.Diff(want, hosts(got)); diff != "" {
+			rt.Fatalf("%s with %+v over %d flows:\n%s", text, c, len(log), diff)
+		}
+		for _, h := range got.Hosts {
+			if h.Flows == 0 || h.FirstSeen > h.LastSeen || len(h.Clues) == 0 || h.Scope != "" {
+				rt.Fatalf("%s: incomplete host %+v", text, h)
+			}
+		}
+	})
+}
+
+// TestJoiningHerePoolsWitnesses: what only one witness saw of a host completes
+// what another saw of it, if the detective joins.
+func TestJoiningHerePoolsWitnesses(t *testing.T) {
+	a := memory{{Start: 10, Orig: addr(9), Resp: addr(1), RespPort: 1433, Proto: flow.TCP, State: flow.SF}}
+	b := memory{{Start: 20, Orig: addr(1), Resp: addr(8), RespPort: 69, Proto: flow.UDP, State: flow.SF}}
+	const text = "in src=198.51.100.9 dport=1433 then out dst=198.51.100.8 dport=69"
+	for _, here := range []bool{false, true} {
+		c := config(func(c *detective.Configuration) { c.JoinHere = here })
+		r := hunt(t, c, text, newWitness(t, "a", a, nil), newWitness(t, "b", b, nil))
+		if found := len(r.Hosts) == 1; found != here {
+			t.Errorf("joined at the detective: %v; hosts: %v", here, hosts(r))
+		}
+		if here && !slices.Equal(r.Hosts[0].Witnesses, []string{"a", "b"}) {
+			t.Errorf("witnesses %v, want both", r.Hosts[0].Witnesses)
+		}
+	}
+}
+
+func TestQuorumAndScope(t *testing.T) {
+	private := netip.MustParseAddr("10.0.0.5")
+	log := memory{
+		{Start: 1, Orig: addr(1), Resp: addr(8), RespPort: 69, Proto: flow.UDP},
+		{Start: 2, Orig: private, Resp: addr(8), RespPort: 69, Proto: flow.UDP},
+	}
+	const text = "out dst=198.51.100.8 dport=69"
+	ws := func() []*witness.Witness {
+		return []*witness.Witness{newWitness(t, "a", log, nil), newWitness(t, "b", log, nil), newWitness(t, "c", log[1:], nil)}
+	}
+	all := hunt(t, config(nil), text, ws()...)
+	if len(all.Hosts) != 4 || all.Hosts[0].Addr != addr(1) || all.Hosts[1].Scope != "a" || all.Hosts[3].Scope != "c" {
+		t.Errorf("want the public host once, first, and the private one once per witness: %+v", all.Hosts)
+	}
+	two := hunt(t, config(func(c *detective.Configuration) { c.Quorum = 2 }), text, ws()...)
+	if got := hosts(two); !slices.Equal(got, []string{addr(1).String()}) {
+		t.Errorf("with a quorum of two: %v", got)
+	}
+}
+
+// TestTranscript: apart from the uniformly random blinded elements, a witness
+// receives the same bytes for two patterns with the same keys.
+func TestTranscript(t *testing.T) {
+	// The byte product does not tell 12.34.56.78 from 12.56.34.78.
+	c := config(func(c *detective.Configuration) { c.Hash = key.Hash{Kind: key.Product} })
+	texts := []string{
+		"in src=12.34.56.78 dport=1433 then[1h] out dst=10.20.30.40 dport=69 proto=udp",
+		"in src=12.56.34.78 dport=1433 then[1h] out dst=10.30.20.40 dport=69 proto=udp",
+		"in src=12.68.28.78 dport=1433 then[1h] out dst=40.20.30.10 dport=69 proto=udp",
+	}
+	var seen [][]byte
+	elements := map[string]bool{}
+	for _, text := range texts {
+		q, err := detective.New(c, parse(t, text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var sent dossier.Question
+		if err := sent.UnmarshalBinary(q.Question()); err != nil {
+			t.Fatal(err)
+		}
+		sent.Reply = nil // the asker's key: drawn afresh, whatever the pattern
+		for i := range sent.Clues {
+			for j := range sent.Clues[i].Keys {
+				elements[string(sent.Clues[i].Keys[j].Blinded)] = true
+				sent.Clues[i].Keys[j].Blinded = []byte{0}
+			}
+		}
+		b, err := sent.MarshalBinary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen = append(seen, b)
+	}
+	for i := range seen {
+		if !bytes.Equal(seen[0], seen[i]) {
+			t.Errorf("%q and %q have the same keys, but the witness can tell them apart", texts[0], texts[i])
+		}
+	}
+	if len(elements) != 2*len(texts) {
+		t.Errorf("%d different blinded elements, want %d", len(elements), 2*len(texts))
+	}
+}
+
+// TestNoAddressOfACollisionIsReadable looks for the foreign hosts in all that
+// the detective holds after opening.
+func TestCollisionsStayClosed(t *testing.T) {
+	log := memory{
+		{Start: 1, Orig: addr(1), Resp: netip.MustParseAddr("12.34.56.78"), RespPort: 80, Proto: flow.TCP, State: flow.SF},
+		{Start: 2, Orig: addr(2), Resp: netip.MustParseAddr("12.56.34.78"), RespPort: 80, Proto: flow.TCP, State: flow.SF},
+	}
+	c := config(func(c *detective.Configuration) { c.Hash = key.Hash{Kind: key.Product} })
+	r := hunt(t, c, "out dst=12.34.56.78 dport=80", newWitness(t, "w", log, nil))
+	w := r.Witnesses[0]
+	if w.Answers != 2 || w.Opened != 1 || w.Collisions != 1 || r.Collisions != 1 {
+		t.Errorf("want one answer opened and one collision: %+v", w)
+	}
+	if got := hosts(r); !slices.Equal(got, []string{addr(1).String()}) {
+		t.Errorf("hosts %v", got)
+	}
+}
+
+func TestStandardQuestionsUseTheIndex(t *testing.T) {
+	log := indexed{memory{{Start: 1, Orig: addr(1), Resp: addr(8), RespPort: 69, Proto: flow.UDP}}, t}
+	w := newWitness(t, "w", log, nil)
+	r := hunt(t, config(func(c *detective.Configuration) { c.Style = detective.Standard }), "out dst=198.51.100.8 dport=69 proto=udp", w)
+	if len(r.Hosts) != 1 {
+		t.Errorf("hosts %v, want one", hosts(r))
+	}
+	_, err := detective.New(config(func(c *detective.Configuration) { c.Style = detective.Standard }), parse(t, "out sport=7"))
+	if err == nil {
+		t.Error("a mask outside the catalogue passed as a standard question")
+	}
+}
+
+func TestSilentNetworksAreNeverSpokenOf(t *testing.T) {
+	silent := netip.MustParseAddr("203.0.113.200")
+	log := memory{
+		{Start: 1, Orig: silent, Resp: addr(8), RespPort: 69, Proto: flow.UDP},
+		{Start: 1, Orig: addr(1), Resp: silent, RespPort: 69, Proto: flow.UDP},
+		{Start: 1, Orig: addr(2), Resp: addr(8), RespPort: 69, Proto: flow.UDP},
+	}
+	r := hunt(t, config(nil), "out dst=198.51.100.8 dport=69 or out dst=203.0.113.200", newWitness(t, "w", log, nil))
+	if got := hosts(r); !slices.Equal(got, []string{addr(2).String()}) {
+		t.Errorf("hosts %v, want only %v", got, addr(2))
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	log := make(memory, 100)
+	for i := range log {
+		log[i] = flow.Flow{Start: flow.Time(i), Orig: addr(i), Resp: addr(8), RespPort: 80, Proto: flow.TCP, State: flow.SF}
+	}
+	for want, change := range map[string]func(*witness.Configuration){
+		"":              nil,
+		"too common":    func(c *witness.Configuration) { c.TooCommon = 0.5 },
+		"too ambiguous": func(c *witness.Configuration) { c.MaxEvents = 99 },
+		"too costly":    func(c *witness.Configuration) { c.MaxKDFWork = 7 },
+	} {
+		c := config(func(c *detective.Configuration) {
+			if want == "too costly" {
+				c.Mode = dossier.Paper
+			}
+		})
+		r := hunt(t, c, "out dst=198.51.100.8 dport=80", newWitness(t, "w", log, change))
+		if got := r.Witnesses[0].Refused; got != want {
+			t.Errorf("refused with %q, want %q", got, want)
+		}
+		if (want == "") != (len(r.Hosts) == 100) {
+			t.Errorf("refusal %q with %d hosts", want, len(r.Hosts))
+		}
+	}
+	if r := hunt(t, config(nil), "out dst=198.51.100.8", newWitness(t, "w", memory{}, nil)); r.Hosts == nil || r.Witnesses[0].From != nil {
+		t.Error("an empty log must give an empty list and no span")
+	}
+}
+
+func TestHostileWitnesses(t *testing.T) {
+	q, err := detective.New(config(nil), parse(t, "out dst=198.51.100.8"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWitness(t, "w", memory{{Orig: addr(1), Resp: addr(8)}}, nil)
+	sealed, _, err := w.Answer(context.Background(), q.Question())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, hear := range map[string]func() error{
+		"under another name": func() error { _, err := q.Hear("v", sealed); return err },
+		"garbage":            func() error { _, err := q.Hear("w", []byte("garbage")); return err },
+		"twice": func() error {
+			if _, err := q.Hear("w", sealed); err != nil {
+				t.Fatal(err)
+			}
+			_, err := q.Hear("w", sealed)
+			return err
+		},
+	} {
+		if hear() == nil {
+			t.Errorf("testimony %s was accepted", name)
+		}
+	}
+	if _, _, err := w.Answer(context.Background(), []byte("not a question")); err == nil {
+		t.Error("a witness answered garbage")
+	}
+}
+
+// TestForgedStatements: a witness that saw the tuple and states nonsense under
+// the right key is counted, not believed.
+func TestForgedStatements(t *testing.T) {
+	p := parse(t, "in src=198.51.100.9 dport=1433 then[1h] out dst=198.51.100.8 dport=69")
+	c := config(func(c *detective.Configuration) { c.Mode = dossier.Paper })
+	tuple := func(i int) key.Tuple { return p.Clues[i].Tuples()[0] }
+	at := func(times ...flow.Time) (out []dossier.StatedClue) {
+		for _, v := range times {
+			out = append(out, dossier.StatedClue{Flows: 1, First: v, Last: v, Events: []dossier.Event{{Time: v}}})
+		}
+		return out
+	}
+	first := [][]byte{tuple(0).FirstComponent(), tuple(1).FirstComponent()}
+	hour := flow.Time(time.Hour)
+	for name, s := range map[string]struct {
+		state  dossier.Statement
+		forged int
+		hosts  int
+	}{
+		"honest":          {dossier.Statement{First: first, Hosts: []dossier.StatedHost{{Addr: addr(1), Clues: at(5, 6)}}}, 0, 1},
+		"wrong component": {dossier.Statement{First: [][]byte{{1}, first[1]}, Hosts: []dossier.StatedHost{{Addr: addr(1), Clues: at(5, 6)}}}, 1, 0},
+		"one clue only":   {dossier.Statement{First: first, Hosts: []dossier.StatedHost{{Addr: addr(1), Clues: at(5)}}}, 1, 0},
+		"wrong order":     {dossier.Statement{First: first, Hosts: []dossier.StatedHost{{Addr: addr(1), Clues: at(6, 5)}}}, 0, 0},
+		"too late":        {dossier.Statement{First: first, Hosts: []dossier.StatedHost{{Addr: addr(1), Clues: at(6, 7+hour)}}}, 0, 0},
+	} {
+		q, err := detective.New(c, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var question dossier.Question
+		if err := question.UnmarshalBinary(q.Question()); err != nil {
+			t.Fatal(err)
+		}
+		id := dossier.IDOf(q.Question())
+		var secrets [][]byte
+		for i := range 2 {
+			secret, err := seal.PaperSecret(tuple(i), id, "liar", 8)
+			if err != nil {
+				t.Fatal(err)
+			}
+			secrets = append(secrets, secret)
+		}
+		k, err := seal.NewKey(secrets, seal.Context{Question: id, Witness: "liar", Detective: question.Reply})
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := s.state.MarshalBinary()
+		answer, err := k.Seal(text, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sealed, err := seal.SealTestimony(&dossier.Testimony{Question: id, Witness: "liar", Answers: []dossier.SealedAnswer{answer}}, question.Reply)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := q.Hear("liar", sealed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Forged != s.forged || len(q.Result().Hosts) != s.hosts {
+			t.Errorf("%s: %d forged, %d hosts; want %d and %d", name, h.Forged, len(q.Result().Hosts), s.forged, s.hosts)
+		}
+	}
+}

@@ -1,0 +1,193 @@
+package dossier
+
+import (
+	"bytes"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"dragnet/dossier/pattern"
+	"dragnet/flow"
+	"dragnet/flow/key"
+)
+
+func exampleQuestion() *Question {
+	m := key.Mask{Family: key.IPv4, Prefix: 32, DPort: true, Proto: true}
+	leaf := func(i int) *pattern.Node { return &pattern.Node{Clue: i} }
+	return &Question{
+		Mode: OPRF, Hash: key.Hash{Kind: key.Linear, Bits: 19}, Epoch: "2026-11-22", Window: flow.Window{From: 5, To: 9}, Reply: []byte("public key"),
+		Clues: []AskedClue{
+			{End: key.In, Mask: m, Standard: 3, Salt: key.Salt{1}, Keys: []AskedKey{{K: 4, Blinded: []byte("b1")}, {K: 7, Blinded: []byte("b2")}}},
+			{End: key.Out, Mask: key.Mask{Proto: true}, State: pattern.Failed, Keys: []AskedKey{{K: 9, Blinded: []byte("b3")}}},
+		},
+		Branches: []*pattern.Node{{Op: pattern.Then, Within: time.Hour, Left: leaf(0), Right: &pattern.Node{Op: pattern.And, Left: leaf(1), Right: leaf(0)}}},
+	}
+}
+
+func TestQuestionRoundTrip(t *testing.T) {
+	want := exampleQuestion()
+	b, err := want.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got Question
+	if err := got.UnmarshalBinary(b); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, &got); diff != "" {
+		t.Error(diff)
+	}
+	for n := range b {
+		if err := new(Question).UnmarshalBinary(b[:n]); err == nil {
+			t.Fatalf("the first %d of %d bytes were accepted", n, len(b))
+		}
+	}
+	if err := new(Question).UnmarshalBinary(append(b, 0)); err == nil {
+		t.Error("a byte too many was accepted")
+	}
+}
+
+func TestQuestionsThatMakeNoSense(t *testing.T) {
+	for name, spoil := range map[string]func(*Question){
+		"mode":              func(q *Question) { q.Mode = 9 },
+		"hash":              func(q *Question) { q.Hash.Bits = 0 },
+		"kdf in oprf mode":  func(q *Question) { q.KDFMemory = 64 },
+		"huge kdf":          func(q *Question) { q.Mode, q.KDFMemory = Paper, MaxKDFMemory+1 },
+		"no clue":           func(q *Question) { q.Clues, q.Branches = nil, nil },
+		"wrong standard":    func(q *Question) { q.Clues[0].Standard = 1 },
+		"keys out of order": func(q *Question) { q.Clues[0].Keys[1].K = 1 },
+		"or in a branch":    func(q *Question) { q.Branches[0].Op = pattern.Or },
+		"clue too high":     func(q *Question) { q.Branches[0].Left.Clue = 2 },
+		"missing element":   func(q *Question) { q.Clues[1].Keys[0].Blinded = nil },
+		"within a century":  func(q *Question) { q.Branches[0].Within = 1 << 62 },
+	} {
+		q := exampleQuestion()
+		spoil(q)
+		b, err := q.MarshalBinary()
+		if err != nil {
+			continue
+		}
+		if err := new(Question).UnmarshalBinary(b); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+func TestTestimonyRoundTrip(t *testing.T) {
+	want := &Testimony{
+		Question: QuestionID{1}, Witness: "north", Coverage: flow.Coverage{Flows: 7, From: -1, To: 8, Sampling: 2, Skipped: 3},
+		Evaluations: [][][]byte{{[]byte("e1"), []byte("e2")}, {}},
+		Answers:     []SealedAnswer{{Branch: 1, Salt: [16]byte{2}, Commitment: [32]byte{3}, Ciphertext: []byte("secret")}},
+	}
+	b, err := want.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got Testimony
+	if err := got.UnmarshalBinary(b); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, &got); diff != "" {
+		t.Error(diff)
+	}
+	for n := range b {
+		if err := new(Testimony).UnmarshalBinary(b[:n]); err == nil {
+			t.Fatalf("the first %d of %d bytes were accepted", n, len(b))
+		}
+	}
+}
+
+func exampleStatement() *Statement {
+	return &Statement{
+		First: [][]byte{{192, 0, 2, 1}, {0, 80}},
+		Hosts: []StatedHost{
+			{Addr: netip.MustParseAddr("198.51.100.3"), Clues: []StatedClue{
+				{Flows: 2, First: 10, Last: 30, Events: []Event{{10, flow.SF}, {30, flow.REJ}}}, {Flows: 9, First: -4, Last: 5, Events: []Event{}},
+			}},
+			{Addr: netip.MustParseAddr("2001:db8::1"), Clues: []StatedClue{}},
+		},
+	}
+}
+
+func TestStatementRoundTrip(t *testing.T) {
+	want := exampleStatement()
+	b, err := want.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got Statement
+	if err := got.UnmarshalBinary(append(bytes.Clone(b), 0, 0, 0)); err != nil { // padded
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, &got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+		t.Error(diff)
+	}
+	for n := range b {
+		if err := new(Statement).UnmarshalBinary(b[:n]); err == nil {
+			t.Fatalf("the first %d of %d bytes were accepted", n, len(b))
+		}
+	}
+}
+
+func TestNewEventsOrder(t *testing.T) {
+	a, b := Event{1, flow.SF}, Event{2, flow.S0}
+	if a.Compare(b) >= 0 || b.Compare(a) <= 0 || a.Compare(a) != 0 || (Event{1, flow.S0}).Compare(a) >= 0 {
+		t.Error("events are not ordered by time, then state")
+	}
+}
+
+func FuzzQuestion(f *testing.F) {
+	b, _ := exampleQuestion().MarshalBinary()
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var q Question
+		if q.UnmarshalBinary(data) != nil {
+			return
+		}
+		// What was accepted is canonical: it writes back to the same bytes.
+		again, err := q.MarshalBinary()
+		if err != nil || !bytes.Equal(again, data) {
+			t.Fatalf("%x\nwrites back as\n%x (%v)", data, again, err)
+		}
+	})
+}
+
+func FuzzTestimony(f *testing.F) {
+	t := Testimony{Witness: "w", Evaluations: [][][]byte{{{1}}}, Answers: []SealedAnswer{{Ciphertext: []byte("x")}}}
+	b, _ := t.MarshalBinary()
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var got Testimony
+		if got.UnmarshalBinary(data) != nil {
+			return
+		}
+		again, err := got.MarshalBinary()
+		if err != nil || !bytes.Equal(again, data) {
+			t.Fatalf("%x\nwrites back as\n%x (%v)", data, again, err)
+		}
+	})
+}
+
+func FuzzStatement(f *testing.F) {
+	b, _ := exampleStatement().MarshalBinary()
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var s Statement
+		if s.UnmarshalBinary(data) != nil {
+			return
+		}
+		b, err := s.MarshalBinary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var again Statement
+		if err := again.UnmarshalBinary(b); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(s, again, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+			t.Fatal(diff)
+		}
+	})
+}
