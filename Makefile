@@ -1,0 +1,89 @@
+# Dragnet: what can be done here. 'make help' lists it.
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS   += --no-print-directory
+
+GO        ?= go
+FUZZTIME  ?= 60s
+BENCH     ?= .
+BENCHTIME ?= 1s
+SOAKTIME  ?= 10m
+TESTFLAGS ?=
+
+# A result from the cache says what was true when it was made; CI wants now.
+ifeq ($(CI),true)
+TESTFLAGS += -count=1
+endif
+
+COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
+BUILD  := -trimpath -ldflags '-X dragnet/internal/cli.commit=$(COMMIT)'
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@echo "Variables: FUZZTIME=$(FUZZTIME) BENCH=$(BENCH) BENCHTIME=$(BENCHTIME) SOAKTIME=$(SOAKTIME) TESTFLAGS DRAGNET_DATA"
+
+.PHONY: demo
+demo: build ## Run the main job on recorded traffic: who attacked all of us?
+	@bin/dragnet demo
+
+.PHONY: build
+build: ## Build bin/dragnet and bin/dragnet-agent
+	@$(GO) build $(BUILD) -o bin/ ./cmd/dragnet
+	@if [ -d cmd/dragnet-agent ]; then CGO_ENABLED=0 $(GO) build $(BUILD) -o bin/ ./cmd/dragnet-agent; fi
+
+# The last step is the whole test run, so that the output closes with the
+# lines of go test. Each step stops the rest when it fails.
+.PHONY: test
+test: ## All that CI runs: packages, generated files, lint, fuzzing, races, tests
+	@tools/packages packaging/test-packages.txt lab/PACKAGES
+	@echo "== generated files"; tools/gencheck
+	@$(MAKE) lint
+	@echo "== fuzzing, 3s a target"; tools/fuzz 3s
+	@$(MAKE) race
+	@echo "== tests"; $(GO) test $(TESTFLAGS) -timeout 20m ./...
+
+# Tests that take long shorten themselves under -short (CONTRIBUTING.md); the
+# race detector makes them five to ten times slower.
+.PHONY: race
+race: ## Run the tests under the race detector, long ones shortened
+	@echo "== race detector"
+	@if command -v gcc >/dev/null || [ "$${CI:-}" = true ]; then \
+		CGO_ENABLED=1 $(GO) test $(TESTFLAGS) -race -short -timeout 20m ./...; \
+	else echo "gcc is not installed: races not looked for ('make tools' installs it)"; fi
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck, govulncheck, licences
+	@tools/lint
+
+.PHONY: gen
+gen: ## Write generated code and reference pages again
+	@$(GO) generate ./...
+
+.PHONY: fuzz
+fuzz: ## Fuzz every target for FUZZTIME
+	@tools/fuzz $(FUZZTIME)
+
+.PHONY: bench
+bench: ## Run the benchmarks that match BENCH
+	@$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem -timeout 60m ./... | grep -v -e 'no test files' -e '^PASS$$'
+
+.PHONY: soak
+soak: ## Fuzz every target for SOAKTIME, then repeat the race run ten times
+	@tools/fuzz $(SOAKTIME)
+	@$(GO) test -race -count=10 -timeout 3h ./...
+
+.PHONY: tools
+tools: ## Install the Debian packages the tests need, and build the linters
+	@tools/packages packaging/test-packages.txt lab/PACKAGES
+	@$(GO) build -modfile=tools/go.mod -o .cache/tools/ tool
+
+.PHONY: release
+release: ## Build dist/: binaries, checksums, SBOMs; the agent is reproducible
+	@tools/release
+
+.PHONY: clean
+clean: ## Remove what was built
+	@rm -rf bin dist .cache
