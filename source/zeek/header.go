@@ -1,0 +1,144 @@
+package zeek
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// header is what the lines that begin with # have said so far about the lines
+// that follow. It is never changed, only replaced, so parsers of different
+// parts of a file share it.
+type header struct {
+	separator byte
+	unset     string
+	empty     string
+	path      string // empty: not told
+	fields    []byte // the line #fields without its name; nil before the first
+	columns   int
+	at        [numColumns]int // index of each column in a line, -1 if absent
+	// refused says why the lines that follow cannot be used.
+	refused string
+}
+
+// newHeader holds Zeek's defaults (LogAscii::separator and so on).
+func newHeader() *header { return &header{separator: '\t', unset: "-", empty: "(empty)"} }
+
+// required are the columns without which there is no flow, apart from the
+// protocol, for which there are two.
+var required = [...]column{colTime, colOrigAddr, colOrigPort, colRespAddr, colRespPort}
+
+// with returns the header after one more line that begins with #.
+func (h *header) with(line []byte) *header {
+	name, value, found := bytes.Cut(line, []byte{h.separator})
+	if v, ok := bytes.CutPrefix(line, []byte("#separator ")); ok {
+		name, value, found = line[:len("#separator")], v, true
+	}
+	if !found {
+		return h
+	}
+	n := *h
+	switch string(name) {
+	case "#separator":
+		n = *newHeader() // a new header begins
+		b, ok := parseSeparator(value)
+		if !ok {
+			n.refused = fmt.Sprintf("#separator %.40q is not one character, such as \\x09", value)
+		}
+		n.separator = b
+	case "#unset_field":
+		n.unset = string(value)
+	case "#empty_field":
+		n.empty = string(value)
+	case "#path":
+		n.path = string(value)
+		n.check()
+	case "#fields":
+		n.setFields(bytes.Clone(value))
+	default:
+		return h
+	}
+	return &n
+}
+
+// parseSeparator reads the hexadecimal form that Zeek writes, or one plain
+// character.
+func parseSeparator(v []byte) (byte, bool) {
+	if len(v) == 1 {
+		return v[0], v[0] != '\n'
+	}
+	hex, ok := bytes.CutPrefix(v, []byte(`\x`))
+	if !ok || len(hex) != 2 {
+		return 0, false
+	}
+	b, err := strconv.ParseUint(string(hex), 16, 8)
+	return byte(b), err == nil && b != '\n'
+}
+
+func (h *header) setFields(fields []byte) {
+	h.fields = fields
+	h.columns = 0
+	for c := range h.at {
+		h.at[c] = -1
+	}
+	for name := range bytes.SplitSeq(fields, []byte{h.separator}) {
+		if c := columnNamed(name); c != noColumn && h.at[c] < 0 {
+			h.at[c] = h.columns
+		}
+		h.columns++
+	}
+	h.check()
+}
+
+// check decides whether lines under h are connections. A separator that could
+// not be read stays the reason until the next one.
+func (h *header) check() {
+	if strings.HasPrefix(h.refused, "#separator") {
+		return
+	}
+	h.refused = ""
+	if h.path != "" && h.path != "conn" {
+		h.refused = fmt.Sprintf("#path is %.40q: only conn logs hold connections", h.path)
+		return
+	}
+	if h.fields == nil {
+		return
+	}
+	for _, c := range required {
+		if h.at[c] < 0 {
+			h.refused = fmt.Sprintf("#fields has no column %s", columns[c].name)
+			return
+		}
+	}
+	if h.at[colProto] < 0 && h.at[colIPProto] < 0 {
+		h.refused = "#fields has no column proto"
+	}
+}
+
+// text writes h as lines from which with makes it again.
+func (h *header) text() string {
+	if h.fields == nil {
+		return ""
+	}
+	sep := string(h.separator)
+	lines := []string{
+		fmt.Sprintf("#separator \\x%02x", h.separator),
+		"#empty_field" + sep + h.empty,
+		"#unset_field" + sep + h.unset,
+		"#fields" + sep + string(h.fields),
+	}
+	if h.path != "" {
+		lines = append(lines, "#path"+sep+h.path)
+	}
+	return strings.Join(lines, "\n") + "\n"
+}
+
+// parseHeader is the inverse of text.
+func parseHeader(text string) *header {
+	h := newHeader()
+	for line := range strings.Lines(text) {
+		h = h.with([]byte(strings.TrimSuffix(line, "\n")))
+	}
+	return h
+}

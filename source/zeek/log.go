@@ -1,0 +1,172 @@
+package zeek
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/klauspost/compress/gzip"
+
+	"dragnet/flow"
+)
+
+// Log is one witness's conn logs: a file, several files, or a directory.
+type Log struct {
+	files []string
+	// foreign are files of a directory that have a conn log's name but hold
+	// something else.
+	foreign []flow.Problem
+}
+
+// Open finds the files of a log. A path is a conn log, plain or gzip, or a
+// directory, which stands for every file below it named *conn*.log or
+// *conn*.log.gz, in order of their names; symbolic links to directories below
+// it are not followed. Zeek's own summaries (conn-summary*.log) are passed
+// over. A file named here must be a conn log; one found in a directory that is
+// not is reported by Scan as a problem.
+func Open(paths ...string) (*Log, error) {
+	l := &Log{}
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		switch {
+		case err != nil:
+			return nil, err
+		case info.IsDir():
+			err = l.addDirectory(path)
+		case info.Mode().IsRegular():
+			err = l.addFile(path)
+		default:
+			err = fmt.Errorf("%s is neither a regular file nor a directory; copy it to a file first", path)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+// Files are the files that Scan reads, in order.
+func (l *Log) Files() []string { return l.files }
+
+func (l *Log) addFile(path string) error {
+	foreign, err := examine(path)
+	if err != nil {
+		return err
+	}
+	if foreign != nil {
+		return fmt.Errorf("%s is not a Zeek conn log: %w", path, foreign)
+	}
+	l.files = append(l.files, path)
+	return nil
+}
+
+func (l *Log) addDirectory(dir string) error {
+	found := 0
+	// os.DirFS follows dir itself if it is a link, as Zeek's logs/current is.
+	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return fmt.Errorf("read %s: %w", filepath.Join(dir, name), err)
+		}
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		if !named(entry.Name()) || !regular(path, entry) {
+			return nil
+		}
+		found++
+		foreign, err := examine(path)
+		if err != nil {
+			return err
+		}
+		if foreign != nil {
+			l.foreign = append(l.foreign, flow.Problem{Place: path, Reason: "not a conn log: " + foreign.Error()})
+			return nil
+		}
+		l.files = append(l.files, path)
+		return nil
+	})
+	if err == nil && found == 0 {
+		err = fmt.Errorf("%s holds no conn log: no file below it is named *conn*.log or *conn*.log.gz", dir)
+	}
+	return err
+}
+
+func named(base string) bool {
+	base = strings.TrimSuffix(base, ".gz")
+	return strings.HasSuffix(base, ".log") && strings.Contains(base, "conn") &&
+		!strings.HasPrefix(base, "conn-summary") && !strings.HasPrefix(base, "conn_summary")
+}
+
+func regular(path string, entry fs.DirEntry) bool {
+	if entry.Type()&fs.ModeSymlink == 0 {
+		return entry.Type().IsRegular()
+	}
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
+// examine says why a file is not a conn log; an empty one is a conn log of a
+// quiet hour.
+func examine(path string) (foreign, err error) {
+	f, err := openFile(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	prefix := make([]byte, sniffLength)
+	n, err := io.ReadFull(f, prefix)
+	switch {
+	case n > 0:
+		return sniff(prefix[:n]), nil
+	case err == io.EOF || damaged(err):
+		return nil, nil
+	}
+	return nil, fmt.Errorf("read %s: %w", path, err)
+}
+
+// file is an open log, decompressed.
+type file struct {
+	io.Reader
+	io.Closer
+}
+
+var gzipMagic = []byte{0x1f, 0x8b}
+
+// openFile opens a file, which is taken for gzip by its content, not its name.
+func openFile(path string) (*file, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	magic := make([]byte, len(gzipMagic))
+	n, err := f.ReadAt(magic, 0)
+	if err != nil && err != io.EOF {
+		f.Close()
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	if !bytes.Equal(magic[:n], gzipMagic) {
+		return &file{f, f}, nil
+	}
+	return &file{&gunzip{src: bufio.NewReaderSize(f, 64<<10)}, f}, nil
+}
+
+// gunzip is a gzip.Reader that tells of a broken header when read, as it tells
+// of any other damage. It joins the members of a file.
+type gunzip struct {
+	src io.Reader
+	z   *gzip.Reader
+	err error
+}
+
+func (g *gunzip) Read(p []byte) (int, error) {
+	if g.z == nil && g.err == nil {
+		g.z, g.err = gzip.NewReader(g.src)
+	}
+	if g.err != nil {
+		return 0, g.err
+	}
+	return g.z.Read(p)
+}
