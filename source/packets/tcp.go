@@ -1,0 +1,446 @@
+package packets
+
+import (
+	"slices"
+	"time"
+
+	"dragnet/flow"
+	"dragnet/packet"
+)
+
+// phase is what one side of a TCP connection has come to, as a monitor in the
+// middle sees it. It follows what the side sent, not what the other answered.
+type phase uint8
+
+const (
+	inactive    phase = iota // nothing seen
+	synSent                  // a SYN, no answer
+	synAckSent               // a SYN-ACK without a SYN before it
+	partial                  // data or acknowledgements without a SYN
+	established              // the handshake is through
+	closed                   // a FIN
+	reset                    // a RST
+)
+
+// shaking reports whether a side has not got beyond its handshake.
+func (p phase) shaking() bool { return p <= synAckSent }
+
+// tcpSide is one direction of a TCP connection. Positions are relative to
+// base, so that 0 is the SYN and 1 the first data byte; they do not wrap.
+type tcpSide struct {
+	phase, before phase
+	// base is the sequence number of the SYN, or one before the first byte
+	// seen. isn is that of a SYN only.
+	base, isn uint32
+	// last is one past the highest position sent, acked the highest the other
+	// side acknowledged.
+	last, acked int64
+	fins        int
+	finEnd      int64 // one past the last FIN
+	// lastSYN, lastFIN and lastRST are where the last of each stood, to tell
+	// new ones from repetitions.
+	lastSYN, lastFIN, lastRST       int64
+	resent, zeroWindows, gapLetters uint32
+	// done tells that the close was taken note of, drained that all data
+	// before it was seen.
+	done, drained bool
+	losses        losses
+}
+
+// at is the position of seq, the one nearest to near.
+func (s *tcpSide) at(seq uint32, near int64) int64 {
+	return near + int64(int32(seq-s.base-uint32(near)))
+}
+
+// sent reports whether seq lies in what this side sent. A side without packets
+// sent nothing that could fail.
+func (s *tcpSide) sent(seq uint32) bool {
+	if s.phase == inactive {
+		return false
+	}
+	at := s.at(seq, s.last)
+	return at >= 0 && at <= s.last
+}
+
+// unacked tells that none of this side's data was acknowledged; one position
+// is the SYN's.
+func (s *tcpSide) unacked() bool { return s.acked <= 1 }
+
+// clean reports whether this side is in the part of a connection where gaps
+// can be told from guesses.
+func (s *tcpSide) clean() bool {
+	return s.phase == established || s.phase == closed && s.before == established
+}
+
+// segment is one TCP packet as the steps below pass it on.
+type segment struct {
+	*packet.Packet
+	ts   flow.Time
+	side int
+	// orig tells that the sender was the originator when the packet came.
+	orig bool
+	// length is the sequence space it takes.
+	length int64
+	// at is its position, delta how far its end lies beyond all before it.
+	at, delta int64
+}
+
+func (s *segment) has(f flow.TCPFlags) bool { return s.Flags&f != 0 }
+
+// tcp takes in a segment.
+func (a *Assembler) tcp(ts flow.Time, p *packet.Packet, bad bool) error {
+	t, from := tupleOf(flow.TCP, p.Src, p.Dst, p.SrcPort, p.DstPort, true)
+	c := a.find(t)
+	if c != nil && c.reused(p) {
+		a.end(c)
+		c = nil
+	}
+	if c == nil {
+		c = a.openTCP(ts, t, from, p)
+	}
+	s := &c.sides[from]
+	if bad {
+		c.scaled(from, 'C', &s.corrupt)
+		return ErrChecksum
+	}
+	a.process(c, &segment{Packet: p, ts: ts, side: from, orig: from == c.origin})
+	s.count(p.IPLen)
+	s.flags |= p.Flags
+	return nil
+}
+
+// openTCP begins a connection. One that begins in the middle has its roles
+// turned round when only the sender's port is one that servers use.
+func (a *Assembler) openTCP(ts flow.Time, t tuple, from int, p *packet.Packet) *conn {
+	// Until the handshake is through, Zeek applies the limit of UDP.
+	c := a.open(ts, t, from, a.config.UDPInactivity)
+	c.sides[0].tcp.losses.start()
+	c.sides[1].tcp.losses.start()
+	a.set(c, check, a.now+flow.Time(a.config.Linger))
+	syn, ack := p.Flags&flow.SYN != 0, p.Flags&flow.ACK != 0
+	if syn && !ack || !a.serves(flow.TCP, p.SrcPort) || broadcast(p.Dst) {
+		return c
+	}
+	// A SYN-ACK between two server ports may be a stealth scan: keep it.
+	if !a.serves(flow.TCP, p.DstPort) || !syn && p.SrcPort < p.DstPort {
+		c.flip()
+	}
+	return c
+}
+
+// reused reports whether p opens a new connection between the same ports.
+func (c *conn) reused(p *packet.Packet) bool {
+	if p.Flags&flow.SYN == 0 {
+		return false
+	}
+	orig, resp := &c.sides[c.origin].tcp, &c.sides[c.origin^1].tcp
+	opener := orig
+	if p.Flags&flow.ACK != 0 {
+		if orig.phase != inactive {
+			return false
+		}
+		opener = resp
+	}
+	if orig.done || resp.done {
+		return true
+	}
+	if p.Seq == opener.base {
+		return false
+	}
+	// SYN and SYN-ACK in the wrong order are one connection.
+	overtaken := p.Flags&flow.ACK == 0 && opener.phase == synAckSent && resp.phase == inactive && p.Seq == resp.base
+	return !overtaken
+}
+
+// process is the life of one segment; the steps stand in their order.
+func (a *Assembler) process(c *conn, s *segment) {
+	me, peer := &c.sides[s.side].tcp, &c.sides[s.side^1].tcp
+	s.length = int64(s.PayloadLen)
+	if s.has(flow.RST) {
+		s.length = 0 // data on a RST is no part of the stream
+	}
+	if s.has(flow.SYN) {
+		s.length++
+	}
+	if s.has(flow.FIN) {
+		s.length++
+	}
+	c.midwayFrom(s)
+	me.anchor(s)
+	s.at = me.at(s.Seq, me.last)
+	c.record(s, me)
+	if s.Window == 0 && !s.has(flow.RST) && peer.phase != closed && me.phase != reset {
+		c.scaled(s.side, 'W', &me.zeroWindows)
+	}
+	if !me.done || !peer.done {
+		c.last = s.ts
+	}
+	if s.has(flow.FIN) {
+		me.fins++
+		me.finEnd = s.at + s.length
+	}
+	acked := me.acknowledges(s, peer)
+	if me.advance(s) {
+		c.scaled(s.side, 'T', &me.resent)
+	}
+	closing := a.step(c, s, me, peer)
+	if s.has(flow.ACK) {
+		// After the step, so that a gap which the end of the connection
+		// reveals is told from one inside: resets state wrong numbers.
+		a.acknowledged(c, s.side^1, acked)
+	}
+	c.seen[s.side] = true
+	a.data(c, s, me)
+	a.drain(c, s.side)
+	if closing {
+		a.close(c, s.side)
+	}
+}
+
+// midwayFrom notes whether the connection is seen from its beginning.
+func (c *conn) midwayFrom(s *segment) {
+	switch {
+	case c.seen[s.side]:
+	case s.side == c.origin:
+		c.midway = !s.has(flow.SYN) || s.has(flow.ACK)
+	case !c.midway:
+		c.midway = !s.has(flow.SYN)
+	}
+}
+
+// anchor sets base when a side is first heard of, or heard of anew.
+func (s *tcpSide) anchor(p *segment) {
+	syn := p.has(flow.SYN)
+	switch s.phase {
+	case inactive:
+		if !syn {
+			s.base, s.acked, s.last = p.Seq-1, 0, 1
+			return
+		}
+	case synSent, synAckSent:
+		if p.Seq == s.base {
+			return
+		}
+	case closed:
+		return
+	case reset:
+		if s.before != inactive {
+			return
+		}
+	}
+	if syn {
+		s.base, s.isn, s.acked, s.last = p.Seq, p.Seq, 0, p.length
+	}
+}
+
+// Bits of conn.recorded.
+const (
+	hadSYN uint8 = 1 << iota
+	hadFIN
+	hadRST
+	hadFINRST
+	hadMixed
+	hadPayload
+	hadACK
+)
+
+// record writes the letters that flags stand for.
+func (c *conn) record(s *segment, me *tcpSide) {
+	flags := s.Flags & (flow.SYN | flow.FIN | flow.RST)
+	switch {
+	case flags&(flow.FIN|flow.RST) == flow.FIN|flow.RST:
+		c.once(s.side, hadFINRST, 'I')
+	case flags != 0 && flags&(flags-1) != 0:
+		c.once(s.side, hadMixed, 'Q')
+	case flags == flow.SYN && s.has(flow.ACK):
+		c.repeated(s.side, hadSYN, 'H', s.at, &me.lastSYN)
+	case flags == flow.SYN:
+		c.repeated(s.side, hadSYN, 'S', s.at, &me.lastSYN)
+	case flags == flow.FIN:
+		c.repeated(s.side, hadFIN, 'F', s.at+int64(s.PayloadLen), &me.lastFIN)
+	case flags == flow.RST:
+		c.repeated(s.side, hadRST, 'R', s.at, &me.lastRST)
+	case s.PayloadLen > 0:
+		c.productive()
+		c.once(s.side, hadPayload, 'D')
+	case s.has(flow.ACK):
+		c.productive()
+		c.once(s.side, hadACK, 'A')
+	}
+}
+
+// repeated writes a letter the first time, and again where it stands at
+// another position than the last.
+func (c *conn) repeated(side int, bit uint8, letter byte, at int64, last *int64) {
+	if c.once(side, bit, letter) && at != *last {
+		c.letter(side, letter)
+	}
+	*last = at
+}
+
+// productive turns round a connection that began with a SYN-ACK: as data or
+// acknowledgements follow, it was no stealth scan but its SYN was missed.
+func (c *conn) productive() {
+	if string(c.history) == "H" {
+		c.flip()
+		c.history = append(c.history[:0], "^h"...)
+		c.seen[c.origin] = true
+	}
+}
+
+// farOff is a distance in sequence space that no window explains.
+const farOff = 1 << 20
+
+// acknowledges takes the acknowledgement number for the other side and returns
+// its position there.
+func (s *tcpSide) acknowledges(p *segment, peer *tcpSide) int64 {
+	if !p.has(flow.ACK) {
+		return 0
+	}
+	if peer.phase == inactive {
+		peer.base, peer.acked, peer.last = p.Ack-1, 0, 0
+		return 1
+	}
+	at := peer.at(p.Ack, peer.acked)
+	if at < 0 {
+		return 0
+	}
+	broken := p.Ack == 0 && at-peer.acked > farOff
+	if at > peer.acked && !broken && !p.has(flow.RST) {
+		peer.acked = at
+	}
+	return at
+}
+
+// advance moves last to the end of the segment; resent is true for data that
+// lies before it.
+func (s *tcpSide) advance(p *segment) (resent bool) {
+	end := s.at(p.Seq+uint32(p.length), s.last)
+	p.delta = end - s.last
+	switch {
+	case (p.has(flow.SYN) || p.has(flow.RST)) && (p.delta > farOff || p.delta < -farOff):
+	case p.has(flow.FIN) && s.last == 1:
+		// Only SYN and FIN were seen: between them may lie up to 4 GB.
+		if end < s.last {
+			end += 1 << 32
+		}
+		s.last = end
+	case s.phase == reset:
+	case p.delta > 0:
+		s.last = end
+	default:
+		return p.PayloadLen > 0
+	}
+	return false
+}
+
+// data notes which bytes the capture holds.
+func (a *Assembler) data(c *conn, s *segment, me *tcpSide) {
+	if s.PayloadLen == 0 || s.has(flow.RST) || s.at < 0 || s.Cut() {
+		return
+	}
+	from := s.at
+	if s.has(flow.SYN) {
+		from++
+	}
+	to := from + int64(s.PayloadLen)
+	a.missing(c, s.side, me.losses.receive(max(from, me.acked), to))
+	me.losses.limit(me.unacked(), c.sizeOf(s.side))
+}
+
+// missing notes gaps of a side, if they can be told from guesses.
+func (a *Assembler) missing(c *conn, side int, g gaps) {
+	me, peer := &c.sides[side].tcp, &c.sides[side^1].tcp
+	if !me.clean() || !peer.clean() {
+		return
+	}
+	for range g.holes {
+		c.scaled(side, 'G', &me.gapLetters)
+	}
+	c.missed += uint64(g.bytes)
+}
+
+// acknowledged notes that side's data before upTo arrived.
+func (a *Assembler) acknowledged(c *conn, side int, upTo int64) {
+	me := &c.sides[side].tcp
+	if me.fins > 0 {
+		upTo = min(upTo, me.finEnd-1)
+	}
+	if upTo <= me.losses.freed {
+		return
+	}
+	if upTo <= 2 && c.midway && upTo > me.losses.next {
+		// The SYN of a connection seen from the middle was imagined, and its
+		// first packet may have been a keep-alive: nothing is missing.
+		me.losses.freed = upTo
+	} else {
+		a.missing(c, side, me.losses.acknowledge(upTo))
+	}
+	a.drain(c, side)
+}
+
+// pending reports whether data before a side's close is still to come: its
+// own, or the other's unacknowledged.
+func (c *conn) pending(side int) bool {
+	me, peer := &c.sides[side].tcp, &c.sides[side^1].tcp
+	next := me.losses.next
+	if me.losses.blind || me.last < next {
+		return false
+	}
+	if next != me.last && next != me.last-1 { // a FIN takes a position, a RST does not
+		return true
+	}
+	return me.phase != reset && peer.losses.waiting()
+}
+
+// drain takes up a deferred close when all data of a side has been seen.
+func (a *Assembler) drain(c *conn, side int) {
+	me := &c.sides[side].tcp
+	if me.drained || me.fins == 0 && me.phase != closed && me.phase != reset || c.pending(side) {
+		return
+	}
+	me.drained = true
+	if c.deferred {
+		a.close(c, side)
+		c.deferred = false
+	}
+}
+
+// close takes note of the end of one side. When that ends the connection, only
+// stragglers are waited for.
+func (a *Assembler) close(c *conn, side int) {
+	me, peer := &c.sides[side].tcp, &c.sides[side^1].tcp
+	c.deferred = c.pending(side)
+	if c.deferred || me.done {
+		return
+	}
+	me.done = true
+	switch {
+	case me.phase == reset || peer.done || peer.phase == inactive:
+		c.timers[attempt], c.timers[check], c.timers[recheck] = never, never, never
+		a.set(c, linger, c.last+flow.Time(a.config.CloseDelay))
+	case me.before != inactive:
+		a.set(c, recheck, c.last+flow.Time(a.config.CheckInterval))
+	}
+}
+
+// limitSilence sets how long c may be silent, counted from its last packet.
+func (a *Assembler) limitSilence(c *conn, d time.Duration) {
+	if d != c.inactivity {
+		c.inactivity = d
+		a.set(c, quiet, c.last+flow.Time(d))
+	}
+}
+
+// interactive gives connections on which people work more time.
+func (a *Assembler) interactive(c *conn) {
+	_, port := c.tuple.end(c.origin ^ 1)
+	if c.sides[c.origin].tcp.phase == inactive && !a.serves(flow.TCP, port) {
+		if _, p := c.tuple.end(c.origin); a.serves(flow.TCP, p) {
+			port = p
+		}
+	}
+	if slices.Contains(a.config.InteractivePorts, port) {
+		a.limitSilence(c, a.config.InteractiveInactivity)
+	}
+}
