@@ -1,0 +1,304 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dragnet/ask/detective"
+	"dragnet/ask/witness"
+	"dragnet/dossier"
+	"dragnet/dossier/pattern"
+	"dragnet/flow"
+	"dragnet/flow/key"
+	"dragnet/internal/cli"
+	"dragnet/node/hunt"
+)
+
+// askFlags are what hunt and 'pattern explain' share: how a pattern becomes a
+// question.
+type askFlags struct {
+	hash, mode, join, style, epoch, from, to string
+	bits                                     int
+	kdfMemory                                uint32
+}
+
+// floor is the number of candidates under which the ambiguity meter warns.
+const floor = 100
+
+func (a *askFlags) register(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&a.hash, "hash", "linear", "hash of the components: linear, product, product-mod or product-mod:M")
+	f.IntVar(&a.bits, "bits", 0, "size of the keys in bits; 0 chooses 19, or fewer for patterns that fix little")
+	f.StringVar(&a.mode, "mode", "oprf", "how answers are sealed: oprf (guesses cost the witness's help) or paper (from the tuple alone)")
+	f.StringVar(&a.join, "join", "witness", "who joins and/then: each witness over its own log, or the detective over all answers")
+	f.StringVar(&a.style, "questions", "hybrid", "how components are named: standard, self-describing or hybrid")
+	f.StringVar(&a.epoch, "epoch", "", "day whose salts are used, such as 2026-11-22; keep it when you ask a pattern again (default today, UTC)")
+	f.StringVar(&a.from, "from", "", "earliest start of a flow, such as 2026-11-22 or 2026-11-22T10:00:00Z")
+	f.StringVar(&a.to, "to", "", "flows start before this")
+	f.Uint32Var(&a.kdfMemory, "kdf-memory", 8<<10, "cost of a guess in paper mode, KiB of Argon2id memory")
+}
+
+// configuration checks the flags against a pattern.
+func (a *askFlags) configuration(p *pattern.Pattern) (c detective.Configuration, err error) {
+	c = detective.Configuration{Style: detective.Style(a.style), Epoch: a.epoch, KDFMemory: a.kdfMemory, Window: flow.AllTime, Quorum: 1}
+	if c.Mode, err = oneOf("--mode", a.mode, map[string]dossier.Mode{"oprf": dossier.OPRF, "paper": dossier.Paper}); err != nil {
+		return c, err
+	}
+	if c.JoinHere, err = oneOf("--join", a.join, map[string]bool{"witness": false, "detective": true}); err != nil {
+		return c, err
+	}
+	styles := map[string]detective.Style{"hybrid": detective.Hybrid, "standard": detective.Standard, "self-describing": detective.SelfDescribing}
+	if c.Style, err = oneOf("--questions", a.style, styles); err != nil {
+		return c, err
+	}
+	if c.Epoch == "" {
+		c.Epoch = time.Now().UTC().Format(time.DateOnly)
+	}
+	bits := a.bits
+	if bits == 0 {
+		bits = key.DefaultBits(floor, detective.Masks(p)...)
+	}
+	if c.Hash, err = key.ParseHash(a.hash, bits); err != nil {
+		return c, err
+	}
+	if a.from != "" {
+		if c.Window.From, err = parseTime("--from", a.from); err != nil {
+			return c, err
+		}
+	}
+	if a.to != "" {
+		c.Window.To, err = parseTime("--to", a.to)
+	}
+	return c, err
+}
+
+func oneOf[T any](flag, value string, choices map[string]T) (T, error) {
+	v, ok := choices[value]
+	if !ok {
+		return v, fmt.Errorf("%s %q: want %s", flag, value, strings.Join(slices.Sorted(maps.Keys(choices)), " or "))
+	}
+	return v, nil
+}
+
+func parseTime(flag, s string) (flow.Time, error) {
+	for _, layout := range []string{time.RFC3339Nano, time.DateTime, time.DateOnly} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return flow.FromTime(t), nil
+		}
+	}
+	return 0, fmt.Errorf("%s %q: want a time such as 2026-11-22T10:00:00Z or a day such as 2026-11-22 (UTC)", flag, s)
+}
+
+const patternHelp = `A pattern is made of clues. Each fixes some parts of a flow and leaves one host,
+X, open: "in" means the flow came in to X, "out" that X opened it.
+
+  in  src=ADDRESS  sport= dport= proto= state=     the other host is the source
+  out dst=ADDRESS  sport= dport= proto= state=     the other host is the destination
+
+Addresses may be prefixes; @FILE stands for any value listed in a file; state is
+established or failed. Clues combine with and, or, and then[1h] ("later, within
+an hour, at the same X"; 24h if no time is given), and parentheses.`
+
+func newHunt() *cobra.Command {
+	var ask askFlags
+	var sources []string
+	var quorum int
+	var force bool
+	var tooCommon float64
+	var output *cli.Format
+	cmd := &cobra.Command{
+		Use:   "hunt PATTERN --witness [NAME=]SOURCE...",
+		Short: "Ask witnesses which hosts fit a pattern, and print the group",
+		Long: `Hunt does the detective's job: it asks each witness which hosts fit a pattern,
+without telling what the pattern is, opens the answers that concern it, and
+prints the group of hosts with what each witness could see.
+
+A SOURCE is a file or directory of Zeek conn logs (TSV or JSON) or captures
+(pcap or pcapng), each plain or gzip. Each is a witness of its own.
+
+` + patternHelp,
+		Example: `  dragnet hunt 'out dst=198.51.100.7 proto=udp dport=69' --witness /var/log/zeek
+  dragnet hunt 'in src=203.0.113.5 dport=1433 then[1h] out dst=198.51.100.7 proto=udp dport=69' \
+    --witness north=north.pcap --witness south=south/conn.log.gz -k 2 -o json`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p, err := pattern.Parse(args[0], pattern.FromDisk)
+			if err != nil {
+				return cli.Hint(cli.Usage(err), "see 'dragnet hunt --help' for the language of patterns")
+			}
+			c := hunt.Configuration{Witness: witness.DefaultConfiguration()}
+			c.Witness.TooCommon = tooCommon
+			if c.Detective, err = ask.configuration(p); err != nil {
+				return cli.Usage(err)
+			}
+			c.Detective.Quorum = quorum
+			if len(sources) == 0 {
+				return cli.Hint(cli.Usage(errors.New("no witness to ask")), "name at least one: --witness NAME=FILE")
+			}
+			return runHunt(cmd, *output, c, p, sources, force)
+		},
+	}
+	output = cli.OutputFlag(cmd)
+	ask.register(cmd)
+	cmd.Flags().StringArrayVarP(&sources, "witness", "w", nil, "[NAME=]SOURCE of a witness; repeat for each")
+	cmd.Flags().IntVarP(&quorum, "quorum", "k", 1, "believe a host only if this many witnesses name it")
+	cmd.Flags().BoolVar(&force, "force", false, "do not warn about questions that give the pattern away")
+	cmd.Flags().Float64Var(&tooCommon, "too-common", 0, "share of its flows above which a witness refuses a question; 0 never does")
+	return cmd
+}
+
+func runHunt(cmd *cobra.Command, f cli.Format, c hunt.Configuration, p *pattern.Pattern, args []string, force bool) error {
+	sources, err := hunt.OpenSources(args)
+	if err != nil {
+		return err
+	}
+	progress := cli.NewProgress("reading flows", 0)
+	c.Read = func(n int) { progress.Add(int64(n)) }
+	out, err := hunt.Run(cmd.Context(), c, p, sources)
+	progress.Done()
+	if err != nil {
+		return err
+	}
+	stderr := cmd.ErrOrStderr()
+	if !force {
+		warnAmbiguity(stderr, out.Result.Questions)
+	}
+	for _, s := range sources {
+		for _, problem := range out.Coverage[s.Name].Problems {
+			fmt.Fprintf(stderr, "%s: %s\n", s.Name, problem)
+		}
+	}
+	return writeResult(cmd.OutOrStdout(), f, &out.Result)
+}
+
+// warnAmbiguity is the ambiguity meter's voice: on one's own files the price is
+// nil, but the same question sent to others would say too much.
+func warnAmbiguity(w io.Writer, asked []detective.Asked) {
+	const shown = 3
+	n := 0
+	for _, a := range asked {
+		if a.Candidates >= floor {
+			continue
+		}
+		if n++; n <= shown {
+			fmt.Fprintf(w, "warning: the key of %q leaves a reader only %s; fewer --bits leave more\n", a.Clue, candidates(a.Candidates))
+		}
+	}
+	if n > shown {
+		fmt.Fprintf(w, "warning: %d more keys leave fewer than %d candidates\n", n-shown, floor)
+	}
+}
+
+func candidates(n float64) string {
+	switch {
+	case n < 1.5:
+		return "1 candidate"
+	case n < 1e6:
+		return fmt.Sprintf("%.0f candidates", n)
+	}
+	return fmt.Sprintf("%.2g candidates", n)
+}
+
+func writeResult(w io.Writer, f cli.Format, r *detective.Result) error {
+	if f == cli.Table {
+		return writeReport(w, r)
+	}
+	rows := cli.Rows{Header: []string{"host", "scope", "witnesses", "first_seen", "last_seen", "flows", "match"}, Document: r}
+	for i := range r.Hosts {
+		h := &r.Hosts[i]
+		rows.Items = append(rows.Items, h)
+		rows.Cells = append(rows.Cells, []string{
+			h.Addr.String(), h.Scope, strings.Join(h.Witnesses, " "), h.FirstSeen.String(), h.LastSeen.String(), fmt.Sprint(h.Flows), match(h, nil),
+		})
+	}
+	return cli.WriteRows(w, f, rows)
+}
+
+// writeReport is the table meant for people: the group, then what the
+// witnesses could see, without which an empty group means nothing.
+func writeReport(w io.Writer, r *detective.Result) error {
+	number := map[string]int{}
+	for _, q := range r.Questions {
+		if number[q.Clue] == 0 {
+			number[q.Clue] = len(number) + 1
+		}
+	}
+	hosts := cli.Rows{Header: []string{"host", "scope", "witnesses", "flows", "match"}}
+	for i := range r.Hosts {
+		h := &r.Hosts[i]
+		scope := h.Scope
+		if scope == "" {
+			scope = "-"
+		}
+		hosts.Cells = append(hosts.Cells, []string{h.Addr.String(), scope, strings.Join(h.Witnesses, ","), fmt.Sprint(h.Flows), match(h, number)})
+	}
+	fmt.Fprintf(w, "%s fit the pattern, named by at least %s:\n", plural(len(r.Hosts), "host"), plural(r.Quorum, "witness"))
+	fmt.Fprintf(w, "  %s\n", r.Pattern)
+	if len(r.Hosts) > 0 {
+		fmt.Fprintln(w)
+		if err := cli.WriteRows(w, cli.Table, hosts); err != nil {
+			return err
+		}
+		fmt.Fprintln(w)
+		for _, text := range slices.SortedFunc(maps.Keys(number), func(a, b string) int { return number[a] - number[b] }) {
+			fmt.Fprintf(w, "clue %d: %s\n", number[text], text)
+		}
+	}
+	fmt.Fprintln(w, "\nWhat the witnesses could see:")
+	return cli.WriteRows(w, cli.Table, witnessRows(r))
+}
+
+func witnessRows(r *detective.Result) cli.Rows {
+	rows := cli.Rows{Header: []string{"witness", "flows", "from", "to", "sampling", "skipped", "answers", "opened", "collisions", "refused"}}
+	for _, w := range r.Witnesses {
+		span := [2]string{"-", "-"}
+		if w.From != nil {
+			span = [2]string{second(*w.From), second(*w.To)}
+		}
+		sampling, refused := "unknown", "-"
+		if w.Sampling > 0 {
+			sampling = fmt.Sprintf("1 in %d", w.Sampling)
+		}
+		if w.Refused != "" {
+			refused = w.Refused
+		}
+		rows.Cells = append(rows.Cells, []string{
+			w.Name, fmt.Sprint(w.Flows), span[0], span[1], sampling, fmt.Sprint(w.Skipped),
+			fmt.Sprint(w.Answers), fmt.Sprint(w.Opened), fmt.Sprint(w.Collisions), refused,
+		})
+	}
+	return rows
+}
+
+func second(t flow.Time) string { return t.Time().Format(time.RFC3339) }
+
+// match lists the events of a host's match, each after the number of its clue,
+// or after the clue itself if there are no numbers.
+func match(h *detective.Found, number map[string]int) string {
+	var parts []string
+	for _, c := range h.Clues {
+		label := c.Clue
+		if number != nil {
+			label = fmt.Sprint(number[c.Clue])
+		}
+		parts = append(parts, fmt.Sprintf("%s: %s %s", label, c.Time.Time().Format("2006-01-02T15:04:05.000Z07:00"), c.State))
+	}
+	return strings.Join(parts, "  ")
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	if strings.HasSuffix(noun, "s") {
+		noun += "e"
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

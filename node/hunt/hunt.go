@@ -1,0 +1,157 @@
+// Package hunt runs the detective's job over logs that are at hand: each source
+// is a witness, and the whole protocol runs between them in this process, with
+// nothing shortcut. The detective part is given sealed bytes only, the witness
+// part questions only.
+package hunt
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"dragnet/ask/detective"
+	"dragnet/ask/seal"
+	"dragnet/ask/witness"
+	"dragnet/dossier/pattern"
+	"dragnet/flow"
+	"dragnet/node/ingest"
+)
+
+// Source is one witness: a name and what it logged.
+type Source struct {
+	Name string
+	Log  witness.Log
+}
+
+var name = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+
+// OpenSources reads arguments of the form [NAME=]PATH. Without NAME a witness
+// is called after its file, and witnesses of the same name are numbered.
+func OpenSources(args []string) ([]Source, error) {
+	var out []Source
+	taken := map[string]int{}
+	for _, arg := range args {
+		given, path, named := strings.Cut(arg, "=")
+		if !named || !name.MatchString(given) {
+			path, given = arg, baseName(arg)
+			named = false
+		}
+		if taken[given]++; taken[given] > 1 {
+			if named {
+				return nil, fmt.Errorf("two witnesses are called %q", given)
+			}
+			given = fmt.Sprintf("%s-%d", given, taken[given])
+		}
+		log, err := ingest.Open(path)
+		if err != nil {
+			return nil, fmt.Errorf("witness %s: %w", given, err)
+		}
+		out = append(out, Source{Name: given, Log: log})
+	}
+	return out, nil
+}
+
+func baseName(path string) string {
+	base := filepath.Base(filepath.Clean(path))
+	for _, suffix := range []string{".gz", ".log", ".json", ".pcapng", ".pcap", ".cap"} {
+		base = strings.TrimSuffix(base, suffix)
+	}
+	base = regexp.MustCompile(`[^A-Za-z0-9._-]+`).ReplaceAllString(base, "-")
+	if !name.MatchString(base) {
+		return "witness"
+	}
+	return base
+}
+
+// Configuration of a hunt.
+type Configuration struct {
+	Detective detective.Configuration
+	Witness   witness.Configuration
+	// Silent networks are never spoken about by any of the witnesses.
+	Silent []netip.Prefix
+	// Read, if set, is told how many flows were read, as they are.
+	Read func(flows int)
+}
+
+// Outcome is what a hunt found, and what each witness's operator would see.
+type Outcome struct {
+	Inquiry *detective.Inquiry
+	Result  detective.Result
+	// Coverage holds, by witness, what was read with its first problems.
+	Coverage map[string]flow.Coverage
+	// Evaluations counts, by witness, the guesses it evaluated.
+	Evaluations map[string]uint64
+	// QuestionBytes is the size of the question every witness got.
+	QuestionBytes int
+}
+
+// Run asks all sources and opens what they answer.
+func Run(ctx context.Context, c Configuration, p *pattern.Pattern, sources []Source) (*Outcome, error) {
+	inquiry, err := detective.New(c.Detective, p)
+	if err != nil {
+		return nil, err
+	}
+	type testimony struct {
+		sealed      []byte
+		coverage    flow.Coverage
+		evaluations uint64
+	}
+	answers := make([]testimony, len(sources))
+	g, asked := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i, s := range sources {
+		g.Go(func() error {
+			w, err := newWitness(c, s)
+			if err != nil {
+				return err
+			}
+			a := &answers[i]
+			a.sealed, a.coverage, err = w.Answer(asked, inquiry.Question())
+			a.evaluations = w.Counts().Evaluations.Load()
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	out := &Outcome{Inquiry: inquiry, Coverage: map[string]flow.Coverage{}, Evaluations: map[string]uint64{}, QuestionBytes: len(inquiry.Question())}
+	for i, s := range sources {
+		if _, err := inquiry.Hear(s.Name, answers[i].sealed); err != nil {
+			return nil, err
+		}
+		out.Coverage[s.Name], out.Evaluations[s.Name] = answers[i].coverage, answers[i].evaluations
+	}
+	out.Result = inquiry.Result()
+	return out, nil
+}
+
+func newWitness(c Configuration, s Source) (*witness.Witness, error) {
+	k, err := seal.NewWitnessKey()
+	if err != nil {
+		return nil, err
+	}
+	log := s.Log
+	if c.Read != nil {
+		log = counted{log, c.Read}
+	}
+	return witness.New(c.Witness, s.Name, log, k, c.Silent)
+}
+
+// counted tells of progress.
+type counted struct {
+	witness.Log
+	read func(int)
+}
+
+func (l counted) Scan(ctx context.Context, w flow.Window, cols flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error) {
+	return l.Log.Scan(ctx, w, cols, func(batch []flow.Flow) error {
+		l.read(len(batch))
+		return fn(batch)
+	})
+}

@@ -1,0 +1,145 @@
+// Package ingest opens whatever a user names as the log of a witness: a file
+// or a directory of Zeek conn logs or packet captures, told apart by content.
+package ingest
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/klauspost/compress/gzip"
+
+	"dragnet/flow"
+	"dragnet/source/packets"
+	"dragnet/source/zeek"
+)
+
+// Log is everything readable under one path.
+type Log struct {
+	zeek    *zeek.Log
+	packets *packets.Log
+	// Passed counts files of a directory that are neither.
+	Passed int
+}
+
+// kind is what a file holds.
+type kind int
+
+const (
+	other kind = iota
+	conn
+	capture
+)
+
+// Open finds the logs and captures at path. Of a directory it takes all that
+// it recognises, at any depth; a file it must recognise.
+func Open(path string) (*Log, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	files := map[kind][]string{}
+	if !info.IsDir() {
+		k, err := recognise(path)
+		if err != nil {
+			return nil, err
+		}
+		if k == other {
+			return nil, fmt.Errorf("%s is neither a Zeek conn log (TSV or JSON) nor a capture (pcap or pcapng)", path)
+		}
+		files[k] = []string{path}
+	} else if files, err = walk(path); err != nil {
+		return nil, err
+	}
+	l := &Log{Passed: len(files[other])}
+	if len(files[conn]) > 0 {
+		if l.zeek, err = zeek.Open(files[conn]...); err != nil {
+			return nil, err
+		}
+	}
+	if len(files[capture]) > 0 {
+		if l.packets, err = packets.Open(files[capture]...); err != nil {
+			return nil, err
+		}
+	}
+	if l.zeek == nil && l.packets == nil {
+		return nil, fmt.Errorf("%s holds no Zeek conn log and no capture (%d other files)", path, l.Passed)
+	}
+	return l, nil
+}
+
+func walk(dir string) (map[kind][]string, error) {
+	files := map[kind][]string{}
+	// os.DirFS follows dir itself if it is a link, as Zeek's logs/current is.
+	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, entry fs.DirEntry, err error) error {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		if err != nil {
+			return fmt.Errorf("read %s: %w", path, err)
+		}
+		if !entry.Type().IsRegular() {
+			return nil
+		}
+		k, err := recognise(path)
+		files[k] = append(files[k], path)
+		return err
+	})
+	return files, err
+}
+
+// recognise looks at the first bytes of a file, after decompression. A damaged
+// file is of no kind.
+func recognise(path string) (kind, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return other, err
+	}
+	defer f.Close()
+	r := bufio.NewReader(f)
+	var src io.Reader = r
+	if magic, _ := r.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
+		z, err := gzip.NewReader(r)
+		if err != nil {
+			return other, nil
+		}
+		src = z
+	}
+	prefix := make([]byte, 64<<10)
+	n, err := io.ReadFull(src, prefix)
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) {
+		return other, fmt.Errorf("read %s: %w", path, err)
+	}
+	switch prefix = prefix[:n]; {
+	case packets.Is(prefix):
+		return capture, nil
+	case zeek.Is(prefix):
+		return conn, nil
+	}
+	return other, nil
+}
+
+// Scan reads everything; see witness.Log.
+func (l *Log) Scan(ctx context.Context, w flow.Window, cols flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error) {
+	var cov flow.Coverage
+	if l.zeek != nil {
+		c, err := l.zeek.Scan(ctx, w, cols, fn)
+		cov.Merge(c)
+		if err != nil {
+			return cov, err
+		}
+	}
+	if l.packets != nil {
+		c, err := l.packets.Scan(ctx, w, cols, fn)
+		cov.Merge(c)
+		if err != nil {
+			return cov, err
+		}
+	}
+	return cov, nil
+}
