@@ -3,6 +3,7 @@ module dragnet
 go 1.26.0
 
 require (
+	github.com/google/go-cmp v0.7.0
 	github.com/safchain/ethtool v0.6.2
 	github.com/spf13/cobra v1.10.2
 	github.com/vishvananda/netlink v1.3.1
