@@ -191,7 +191,7 @@ func TestBuildingErrorsNameThePlace(t *testing.T) {
 
 func TestProcess(t *testing.T) {
 	_, client, _, _ := routed(t)
-	p, err := client.Start("sh", "-c", "echo ready; trap '' TERM; while :; do sleep 1; done")
+	p, err := client.Start("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done")
 	if err != nil {
 		t.Fatal(err)
 	}
