@@ -74,3 +74,14 @@ func Masks(p *pattern.Pattern) []key.Mask {
 	}
 	return out
 }
+
+// Branches lists, for each alternative of the pattern, the texts of its clues.
+func (q *Inquiry) Branches() [][]string {
+	out := make([][]string, len(q.branches))
+	for i, b := range q.branches {
+		for _, leaf := range b.Leaves() {
+			out[i] = append(out[i], q.pattern.Clues[q.clues[leaf].of].Text)
+		}
+	}
+	return out
+}

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"dragnet/ask/detective"
+	"dragnet/ask/witness"
+	"dragnet/dossier"
+	"dragnet/dossier/pattern"
+	"dragnet/flow"
+	"dragnet/flow/key"
+	"dragnet/lab/incident"
+	"dragnet/node/hunt"
+)
+
+func newDemo() *cobra.Command {
+	var keep string
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Run the main job on a recorded incident, and show what each party learned",
+		Long: `Demo plays an incident that this project recorded itself: an attacker breaks into
+hosts of three organisations on tcp/1433, and those hosts then fetch a file by
+TFTP from a code server. Four organisations recorded what crossed their own
+edge. A detective, who saw the pattern on a honeypot, asks all four.
+
+Everything runs in this process; nothing is sent anywhere.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			dir := keep
+			if dir == "" {
+				temporary, err := os.MkdirTemp("", "dragnet-demo-")
+				if err != nil {
+					return err
+				}
+				defer os.RemoveAll(temporary)
+				dir = temporary
+			} else if err := os.MkdirAll(dir, 0o755); err != nil {
+				return err
+			}
+			return runDemo(cmd.Context(), cmd.OutOrStdout(), dir, keep != "")
+		},
+	}
+	cmd.Flags().StringVar(&keep, "keep", "", "leave the captures in this directory, to hunt in them yourself")
+	return cmd
+}
+
+// demoBits is so small because the organisations are: a witness with a hundred
+// tuples should have a few of them for each key (b ~ log2(n/k)).
+const demoBits = 3
+
+func runDemo(ctx context.Context, w io.Writer, dir string, kept bool) error {
+	truth, err := incident.ReadTruth(incident.Captures())
+	if err != nil {
+		return err
+	}
+	paths, err := incident.Unpack(dir)
+	if err != nil {
+		return err
+	}
+	var args []string
+	for _, name := range slices.Sorted(maps.Keys(paths)) {
+		args = append(args, name+"="+paths[name])
+	}
+	sources, err := hunt.OpenSources(args)
+	if err != nil {
+		return err
+	}
+	p, err := pattern.Parse(truth.Pattern(), pattern.NoFiles)
+	if err != nil {
+		return err
+	}
+	c := hunt.Configuration{Witness: witness.DefaultConfiguration(), Detective: detective.Configuration{
+		Mode: dossier.OPRF, Hash: key.Hash{Kind: key.Linear, Bits: demoBits}, Style: detective.Hybrid,
+		Window: flow.AllTime, Epoch: truth.Recorded.UTC().Format("2006-01-02"), Quorum: 1,
+	}}
+	out, err := hunt.Run(ctx, c, p, sources)
+	if err != nil {
+		return err
+	}
+	d := demo{w: w, out: out, truth: truth}
+	d.question()
+	d.witnesses()
+	if err := d.group(); err != nil {
+		return err
+	}
+	if kept {
+		fmt.Fprintf(w, "\nHunt in the captures yourself:\n  dragnet hunt '%s' --bits %d", truth.Pattern(), demoBits)
+		for _, a := range args {
+			fmt.Fprintf(w, " -w %s", a)
+		}
+		fmt.Fprintln(w)
+	}
+	return d.verdict()
+}
+
+// demo tells the story of one outcome.
+type demo struct {
+	w     io.Writer
+	out   *hunt.Outcome
+	truth incident.Truth
+}
+
+func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.w, format+"\n", args...) }
+
+func (d *demo) question() {
+	d.say("1. THE DETECTIVE knows from its honeypot:\n     %s", d.out.Result.Pattern)
+	d.say("   It sends all four organisations one question of %d bytes. Of each clue it shows:", d.out.QuestionBytes)
+	for i, a := range d.out.Result.Questions {
+		d.say("     clue %d: which parts are fixed: %s; their key: %s (one of %s)", i+1, a.Mask, a.Key, number(a.Candidates))
+	}
+	d.say("   Addresses, ports and protocols are not in it.\n")
+}
+
+func (d *demo) witnesses() {
+	d.say("2. THE WITNESSES each return every match, sealed under what they saw. They learn")
+	d.say("   the question above, and not which of their answers was meant:")
+	for _, w := range d.out.Result.Witnesses {
+		d.say("     %-9s read %3d flows, sealed %2d answers; the detective could open %d of them,", w.Name, w.Flows, w.Answers, w.Opened)
+		if w.Opened == 0 {
+			d.say("     %-9s so %s saw none of it, and none of its hosts was shown to anybody", "", w.Name)
+		} else {
+			d.say("     %-9s and %d, about other traffic under the same keys, stay closed to it", "", w.Collisions)
+		}
+	}
+	d.say("")
+}
+
+func (d *demo) group() error {
+	d.say("3. THE GROUP, as the detective puts it together:\n")
+	return writeReport(d.w, &d.out.Result)
+}
+
+// verdict compares the group with what the recording knows.
+func (d *demo) verdict() error {
+	found := map[string]bool{}
+	for _, h := range d.out.Result.Hosts {
+		found[h.Addr.String()+" of "+strings.Join(h.Witnesses, ",")] = true
+	}
+	infected, lookAlikes := 0, 0
+	for _, o := range d.truth.Organisations {
+		for _, h := range o.Infected {
+			infected++
+			if !found[h.String()+" of "+o.Name] {
+				return fmt.Errorf("demo: %s of %s is infected and was not found", h, o.Name)
+			}
+			delete(found, h.String()+" of "+o.Name)
+		}
+		lookAlikes += len(o.LookAlikes)
+	}
+	if len(found) > 0 {
+		return fmt.Errorf("demo: found though not infected: %s", strings.Join(slices.Sorted(maps.Keys(found)), "; "))
+	}
+	d.say("\nThe recording knows the truth: %d hosts were infected, and all were found; %d look-alikes", infected, lookAlikes)
+	d.say("(only contacted, only fetched, fetched first, refused ...) were left out.")
+	return nil
+}

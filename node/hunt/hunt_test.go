@@ -1,0 +1,173 @@
+package hunt
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"dragnet/ask/detective"
+	"dragnet/ask/witness"
+	"dragnet/dossier"
+	"dragnet/dossier/pattern"
+	"dragnet/flow"
+	"dragnet/flow/key"
+	"dragnet/internal/testkit"
+)
+
+func configuration(change func(*detective.Configuration)) Configuration {
+	c := Configuration{Witness: witness.DefaultConfiguration(), Detective: detective.Configuration{
+		Mode: dossier.OPRF, Hash: key.Hash{Kind: key.Linear, Bits: 19}, Style: detective.Hybrid, KDFMemory: 64,
+		Window: flow.AllTime, Epoch: "2026-11-22", Quorum: 1,
+	}}
+	if change != nil {
+		change(&c.Detective)
+	}
+	return c
+}
+
+func run(t *testing.T, c Configuration, text string, args ...string) *Outcome {
+	t.Helper()
+	sources, err := OpenSources(args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := pattern.Parse(text, pattern.NoFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := Run(context.Background(), c, p, sources)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// service is what a question fixes, target what it finds.
+type service struct{ dst, proto, port string }
+
+// byAwk reads the log with awk and knows nothing of keys and seals: for each
+// TCP service, the originators with their number of flows.
+func byAwk(t *testing.T, dir string) map[service]map[string]uint64 {
+	awk := testkit.Tool(t, "mawk")
+	files, err := filepath.Glob(filepath.Join(dir, "*.gz"))
+	if err != nil || len(files) == 0 {
+		t.Fatal("no logs", err)
+	}
+	script := `!/^#/ { n[$6 " " $8 " " $7 " " $4]++ } END { for (k in n) print k, n[k] }`
+	cmd := exec.Command("sh", "-c", fmt.Sprintf("zcat %s | %s -F '\\t' '%s'", strings.Join(files, " "), awk, script))
+	text, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[service]map[string]uint64{}
+	for s := bufio.NewScanner(bytes.NewReader(text)); s.Scan(); {
+		var v service
+		var orig string
+		var n uint64
+		if _, err := fmt.Sscan(s.Text(), &v.dst, &v.proto, &v.port, &orig, &n); err != nil {
+			t.Fatalf("%q: %v", s.Text(), err)
+		}
+		if out[v] == nil {
+			out[v] = map[string]uint64{}
+		}
+		out[v][orig] = n
+	}
+	return out
+}
+
+// TestEqualsAwk asks for many services of a real log, busy ones, rare ones and
+// ones that nobody used, with every hash, mode and side of the join.
+func TestEqualsAwk(t *testing.T) {
+	dir := testkit.Data(t, "zeek-logs", "missing_host")
+	all := byAwk(t, dir)
+	var services []service
+	for s := range all {
+		if s.proto == "tcp" {
+			services = append(services, s)
+		}
+	}
+	slices.SortFunc(services, func(a, b service) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+	rng := rand.New(rand.NewPCG(1, 1))
+	rng.Shuffle(len(services), func(i, j int) { services[i], services[j] = services[j], services[i] })
+	busiest := slices.MaxFunc(services, func(a, b service) int { return len(all[a]) - len(all[b]) })
+	asked := append(services[:4:4], busiest, service{"64.225.56.201", "tcp", "65535"}, service{"192.0.2.77", "tcp", "1"})
+	for _, hash := range []string{"linear", "product", "product-mod", "product-mod:1009"} {
+		for _, mode := range []dossier.Mode{dossier.OPRF, dossier.Paper} {
+			for _, here := range []bool{false, true} {
+				for _, s := range asked {
+					c := configuration(func(c *detective.Configuration) {
+						h, err := key.ParseHash(hash, 19)
+						if err != nil {
+							t.Fatal(err)
+						}
+						c.Hash, c.Mode, c.JoinHere = h, mode, here
+					})
+					out := run(t, c, fmt.Sprintf("out dst=%s proto=tcp dport=%s", s.dst, s.port), dir)
+					got := map[string]uint64{}
+					for _, h := range out.Result.Hosts {
+						got[h.Addr.String()] = h.Flows
+					}
+					want := all[s]
+					if want == nil {
+						want = map[string]uint64{}
+					}
+					if diff := cmp.Diff(want, got); diff != "" {
+						t.Errorf("%v, %s, %v, joined here %v:\n%s", s, hash, mode, here, diff)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestOpenSourcesNames(t *testing.T) {
+	dir := t.TempDir()
+	const log = "#separator \\x09\n#path\tconn\n#fields\tts\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tproto\n1.0\t192.0.2.1\t1\t192.0.2.2\t2\ttcp\n"
+	path := filepath.Join(dir, "north conn.log")
+	if err := os.WriteFile(path, []byte(log), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sources, err := OpenSources([]string{path, path, "east=" + path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, s := range sources {
+		names = append(names, s.Name)
+	}
+	if want := []string{"north-conn", "north-conn-2", "east"}; !slices.Equal(names, want) {
+		t.Errorf("names %q, want %q", names, want)
+	}
+	for _, bad := range [][]string{{"a=" + path, "a=" + path}, {filepath.Join(dir, "missing")}, {"x=" + os.DevNull}} {
+		if _, err := OpenSources(bad); err == nil {
+			t.Errorf("%q was accepted", bad)
+		}
+	}
+}
+
+// TestSilentNetworks goes through the whole hunt: a site's silent networks are
+// left out of what its witnesses say.
+func TestSilentNetworks(t *testing.T) {
+	dir := testkit.Data(t, "zeek-logs", "missing_host")
+	c := configuration(nil)
+	before := run(t, c, "out dst=64.225.56.201 proto=tcp dport=22", dir).Result.Hosts
+	if len(before) == 0 {
+		t.Fatal("no host to be silent about")
+	}
+	c.Silent = []netip.Prefix{netip.PrefixFrom(before[0].Addr, 32)}
+	after := run(t, c, "out dst=64.225.56.201 proto=tcp dport=22", dir).Result.Hosts
+	if len(after) != len(before)-1 {
+		t.Errorf("%d hosts with one silent, %d without", len(after), len(before))
+	}
+}
