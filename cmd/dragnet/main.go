@@ -21,6 +21,9 @@ func newRoot() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  cli.Group,
 	}
-	root.AddCommand()
+	root.AddCommand(
+		newConfig(),
+		cli.NewVersion(),
+	)
 	return root
 }

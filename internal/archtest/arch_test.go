@@ -72,10 +72,10 @@ func mayImport(from, to string) (bool, string) {
 		return true, ""
 	case from == "internal":
 		return false, "internal holds no domain words, so it imports no room"
-	case slices.Contains(joiners, to):
-		return false, to + " joins rooms; nothing else may depend on it"
 	case slices.Contains(joiners, from):
 		return true, ""
+	case slices.Contains(joiners, to):
+		return false, to + " joins rooms; nothing else may depend on it"
 	case slices.Contains(foundations, from):
 		return slices.Contains(foundations, to) && slices.Index(foundations, to) < slices.Index(foundations, from),
 			"a foundation imports only the foundations above it: " + strings.Join(foundations, " > ")
@@ -118,7 +118,7 @@ func TestRuleBites(t *testing.T) {
 		ok       bool
 	}{
 		{"ask", "flow", true}, {"ask", "source", false}, {"flow", "dossier", false}, {"dossier", "flow", true},
-		{"node", "ask", true}, {"ask", "node", false}, {"internal", "flow", false}, {"publish", "internal", true},
+		{"node", "ask", true}, {"cmd", "node", true}, {"ask", "node", false}, {"internal", "flow", false}, {"publish", "internal", true},
 		{"somewhere", "flow", false}, {"packet", "wire", false},
 	} {
 		if ok, _ := mayImport(c.from, c.to); ok != c.ok {
