@@ -18,19 +18,18 @@ import (
 
 // sample has one field of each kind a configuration uses.
 type sample struct {
-	Name    string            `yaml:"name"`
-	Wait    time.Duration     `yaml:"wait"`
-	Port    uint16            `yaml:"port"`
-	Rate    float64           `yaml:"rate"`
-	On      bool              `yaml:"on"`
-	Token   Secret            `yaml:"token"`
-	Nets    []netip.Prefix    `yaml:"nets"`
-	Peers   []peer            `yaml:"peers"`
-	Labels  map[string]string `yaml:"labels"`
-	Deep    *peer             `yaml:"deep"`
-	Level   slog.Level        `yaml:"level"`
-	Untold  int               `yaml:"-"`
-	private int
+	Name   string            `yaml:"name"`
+	Wait   time.Duration     `yaml:"wait"`
+	Port   uint16            `yaml:"port"`
+	Rate   float64           `yaml:"rate"`
+	On     bool              `yaml:"on"`
+	Token  Secret            `yaml:"token"`
+	Nets   []netip.Prefix    `yaml:"nets"`
+	Peers  []peer            `yaml:"peers"`
+	Labels map[string]string `yaml:"labels"`
+	Deep   *peer             `yaml:"deep"`
+	Level  slog.Level        `yaml:"level"`
+	Untold int               `yaml:"-"`
 }
 
 type peer struct {
@@ -72,7 +71,7 @@ func TestReadSetsValuesOverDefaults(t *testing.T) {
 		Nets: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, Deep: &peer{Host: "y"},
 		Labels: map[string]string{"a": "b", "c": "d"},
 	}
-	opts := cmp.Options{cmp.AllowUnexported(sample{}), cmpopts.EquateComparable(netip.Prefix{}), cmpopts.EquateEmpty()}
+	opts := cmp.Options{cmpopts.EquateComparable(netip.Prefix{}), cmpopts.EquateEmpty()}
 	if diff := cmp.Diff(want, got, opts); diff != "" {
 		t.Errorf("configuration (-want +got):\n%s", diff)
 	}
@@ -81,7 +80,6 @@ func TestReadSetsValuesOverDefaults(t *testing.T) {
 func TestFindings(t *testing.T) {
 	for _, c := range []struct{ in, want string }{
 		{"nam: x", `f:1: nam: unknown key; did you mean "name"?`},
-		{"private: 1", `f:1: private: unknown key; known here: deep, labels, level, name, nets, on, peers, port, rate, token, wait`},
 		{"untold: 1", `f:1: untold: unknown key; known here: deep, labels, level, name, nets, on, peers, port, rate, token, wait`},
 		{"peers:\n- host: a\n  prot: 1\n", `f:3: peers[0].prot: unknown key; did you mean "port"?`},
 		{"name: a\nname: b", `f:2: name: is set twice, first on line 1`},
@@ -176,7 +174,7 @@ func FuzzRead(f *testing.F) {
 	f.Add([]byte("name: a\nwait: 1h\nnets: [::/0]\npeers:\n- {host: x}\nlabels: {a: b}\nlevel: info+2\n"))
 	f.Add([]byte("a: &a [*a]\n--- !!binary x\n"))
 	f.Add([]byte("deep: {host: !!binary eA==}\non: yes\n? \n: "))
-	opts := cmp.Options{cmp.AllowUnexported(sample{}), cmpopts.EquateComparable(netip.Prefix{}), cmpopts.EquateEmpty(), cmpopts.EquateNaNs()}
+	opts := cmp.Options{cmpopts.EquateComparable(netip.Prefix{}), cmpopts.EquateEmpty(), cmpopts.EquateNaNs()}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		first := defaults()
 		if Read(first, Source{"f", data}) != nil {
