@@ -61,6 +61,8 @@ lint: ## gofmt, go vet, staticcheck, govulncheck, licences
 .PHONY: gen
 gen: ## Write generated code and reference pages again
 	@$(GO) generate ./...
+	@$(GO) test ./cmd/dragnet -run '^TestReferenceIsFresh$$' -count=1 -update >/dev/null
+	@$(GO) test ./internal/archtest -run '^TestDocumentTellsTheRule$$' -count=1 -update >/dev/null
 
 .PHONY: fuzz
 fuzz: ## Fuzz every target for FUZZTIME

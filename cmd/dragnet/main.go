@@ -21,6 +21,12 @@ func newRoot() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  cli.Group,
 	}
-	root.AddCommand(newDemo(), newHunt(), newPattern())
+	root.AddCommand(
+		newDemo(),
+		newHunt(),
+		newPattern(),
+		newConfig(),
+		cli.NewVersion(),
+	)
 	return root
 }

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestMain installs this test binary as the program dragnet on PATH, for the
+// scripts and for the examples in the documentation.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"dragnet": main})
+}
+
+// TestScripts runs testdata/script/*.txtar. Beyond testscript's own they have
+// the command "exits CODE PROGRAM ARG...", the condition [data] (shared
+// captures are at hand, in $DRAGNET_DATA) and $REPO, the root of the tree.
+// "go test ./cmd/dragnet -run TestScripts -update" writes what 'cmp' expects.
+func TestScripts(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		UpdateScripts:       *update,
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+		Condition: func(condition string) (bool, error) {
+			if condition == "data" {
+				return os.Getenv("DRAGNET_DATA") != "", nil
+			}
+			return false, errors.New("unknown condition " + condition)
+		},
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("REPO", root)
+			env.Setenv("DRAGNET_DATA", os.Getenv("DRAGNET_DATA"))
+			return nil
+		},
+	})
+}
+
+// exits runs a program and wants this exit code; output is kept for 'stdout'
+// and 'stderr' as after exec.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE PROGRAM ARG...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	code := 0
+	if failed, ok := errors.AsType[*exec.ExitError](err); ok {
+		code = failed.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if code != want {
+		ts.Fatalf("exit code %d, want %d", code, want)
+	}
+}

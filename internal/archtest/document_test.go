@@ -1,0 +1,102 @@
+package archtest
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write the generated part of ARCHITECTURE.md again")
+
+const (
+	document = "../../ARCHITECTURE.md"
+	begin    = "<!-- rooms: written by 'make gen' from internal/archtest -->\n"
+	end      = "<!-- end of rooms -->\n"
+)
+
+// TestDocumentTellsTheRule keeps one table: the rule that is tested is the rule
+// that is read. A room without a package is marked as planned.
+func TestDocumentTellsTheRule(t *testing.T) {
+	text, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, found := strings.Cut(string(text), begin)
+	got, after, ends := strings.Cut(rest, end)
+	if !found || !ends {
+		t.Fatalf("%s lacks the lines %q and %q", document, begin, end)
+	}
+	built := map[string]bool{}
+	for _, p := range packages(t) {
+		built[room(p.ImportPath)] = true
+	}
+	want := rule(built)
+	if *update {
+		if err := os.WriteFile(document, []byte(before+begin+want+end+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s is stale, run 'make gen' (-rule +document):\n%s", document, diff)
+	}
+}
+
+// rule is the table of rooms and the bans as Markdown.
+func rule(built map[string]bool) string {
+	var b strings.Builder
+	b.WriteString("\n| room | kind | holds |\n|---|---|---|\n")
+	for _, r := range rooms {
+		planned := ""
+		if !built[r.name] {
+			planned = " (planned)"
+		}
+		fmt.Fprintf(&b, "| `%s/`%s | %s | %s |\n", r.name, planned, r.kind, r.holds)
+	}
+	b.WriteString("\nBeyond the kinds, these imports are forbidden:\n\n")
+	for _, ban := range bans {
+		fmt.Fprintf(&b, "- `%s` must not import `%s`: %s.\n", ban.from, ban.to, ban.why)
+	}
+	b.WriteString("\n")
+	return b.String()
+}
+
+// TestEveryDependencyIsExplained wants a row "| `module` | why |" for each
+// module that go.mod requires directly.
+func TestEveryDependencyIsExplained(t *testing.T) {
+	text, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("go", "mod", "edit", "-json")
+	cmd.Dir = "../.."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go mod edit: %v", err)
+	}
+	var mod struct {
+		Require []struct {
+			Path     string
+			Indirect bool
+		}
+	}
+	if err := json.Unmarshal(out, &mod); err != nil {
+		t.Fatal(err)
+	}
+	if len(mod.Require) == 0 {
+		t.Fatal("go.mod requires nothing; the check reads the wrong file")
+	}
+	for _, r := range mod.Require {
+		row := regexp.MustCompile("(?m)^\\| `" + regexp.QuoteMeta(r.Path) + "` \\| \\S")
+		if !r.Indirect && !row.Match(text) {
+			t.Errorf("%s: no row says why %s is needed, in the table of dependencies", document, r.Path)
+		}
+	}
+}

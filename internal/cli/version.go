@@ -1,0 +1,81 @@
+package cli
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+// Release is the version both binaries report and CHANGELOG.md describes.
+const Release = "0.1.0-dev"
+
+// commit is set by the linker (see Makefile); empty in a plain go build.
+var commit string
+
+// Version is what "version -o json" prints.
+type Version struct {
+	// Version of this document; fields are added, never changed.
+	Version int `json:"version"`
+	// Release is the semantic version of the program.
+	Release string `json:"release"`
+	// Commit is the source revision, with "-dirty" for a changed tree, or
+	// "unknown".
+	Commit string `json:"commit"`
+	// Go is the toolchain that built the program.
+	Go string `json:"go"`
+	// Platform is operating system and architecture, as linux/amd64.
+	Platform string `json:"platform"`
+}
+
+// BuildVersion describes the running program.
+func BuildVersion() Version {
+	return Version{
+		Version:  1,
+		Release:  Release,
+		Commit:   revision(),
+		Go:       runtime.Version(),
+		Platform: runtime.GOOS + "/" + runtime.GOARCH,
+	}
+}
+
+// revision prefers what the linker was told over what go build found itself,
+// which lacks the revision where version control stamping is off.
+func revision() string {
+	if commit != "" {
+		return commit
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				return s.Value
+			}
+		}
+	}
+	return "unknown"
+}
+
+// NewVersion is the command "version".
+func NewVersion() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "version",
+		Short: "Print release, commit, Go version and platform",
+		Args:  cobra.NoArgs,
+	}
+	format := OutputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		v := BuildVersion()
+		if *format == Table {
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s (commit %s, %s, %s)\n", cmd.Root().Name(), v.Release, v.Commit, v.Go, v.Platform)
+			return err
+		}
+		return WriteRows(cmd.OutOrStdout(), *format, Rows{
+			Header:   []string{"release", "commit", "go", "platform"},
+			Cells:    [][]string{{v.Release, v.Commit, v.Go, v.Platform}},
+			Items:    []any{v},
+			Document: v,
+		})
+	}
+	return cmd
+}

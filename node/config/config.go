@@ -1,0 +1,79 @@
+// Package config is the configuration of a node: one struct whose comments are
+// the reference in docs/reference/configuration.md, its defaults and its rules.
+package config
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"dragnet/flow"
+	"dragnet/internal/conf"
+)
+
+// Configuration is all that a node can be told in files. Every role reads the
+// section site; it usually stands in a file of its own that they share.
+type Configuration struct {
+	// Site is the network this organisation answers for.
+	Site flow.Site `yaml:"site"`
+	// Log says what the node writes to standard error about itself.
+	Log Log `yaml:"log"`
+}
+
+// Log says what a role writes to standard error about itself.
+type Log struct {
+	// Level is the least severe level that is written: DEBUG, INFO, WARN or
+	// ERROR.
+	Level slog.Level `yaml:"level"`
+	// Format is text, json, or auto: text on a terminal, JSON elsewhere.
+	Format string `yaml:"format"`
+}
+
+// DefaultConfiguration is what holds without any file. It answers nobody,
+// since it names no networks.
+func DefaultConfiguration() Configuration {
+	return Configuration{Log: Log{Level: slog.LevelInfo, Format: "auto"}}
+}
+
+// Validate reports the first value that makes no sense.
+func (c *Configuration) Validate() error {
+	if err := c.Site.Validate(); err != nil {
+		return err
+	}
+	return c.Log.validate()
+}
+
+func (l Log) validate() error {
+	switch l.Format {
+	case "auto", "text", "json":
+		return nil
+	}
+	return fmt.Errorf("log.format: %q is not one of auto, text, json", l.Format)
+}
+
+// Load reads files over the defaults; a later file wins.
+func Load(files ...string) (Configuration, error) {
+	c := DefaultConfiguration()
+	err := conf.Load(&c, files...)
+	return c, err
+}
+
+// Handler writes log records to w as configured; "auto" looks whether w is a
+// terminal.
+func (l Log) Handler(w io.Writer) slog.Handler {
+	opts := &slog.HandlerOptions{Level: l.Level}
+	if l.Format == "text" || l.Format == "auto" && terminal(w) {
+		return slog.NewTextHandler(w, opts)
+	}
+	return slog.NewJSONHandler(w, opts)
+}
+
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
