@@ -12,10 +12,10 @@ import (
 // going to read it, for a hostile log may consist of nothing else.
 type fault struct {
 	why   reason
-	col   column // badValue
-	value []byte // badValue, nil when unset; refused, the header's reason
-	// a and b are the numbers that the reason speaks of.
-	a, b int
+	col   column // badValue: which
+	value []byte // badValue: nil when unset
+	text  string // other: in full
+	a, b  int    // wrongCount, notJSON: the numbers they speak of
 }
 
 type reason uint8
@@ -26,7 +26,7 @@ const (
 	wrongCount
 	tooLong
 	cutOff
-	refused
+	other
 	noHeader
 	notJSON
 	notConn
@@ -43,8 +43,8 @@ func (f fault) String() string {
 		return "longer than 1 MiB"
 	case cutOff:
 		return "cut off: the log ends in the middle of this line"
-	case refused:
-		return string(f.value)
+	case other:
+		return f.text
 	case noHeader:
 		return "no #fields line comes before it, and it is not a JSON object"
 	case notJSON:

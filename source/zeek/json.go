@@ -12,31 +12,37 @@ const maxDepth = 32
 // line must not pass for a whole one, but without building anything: values of
 // wanted columns are left where they stand.
 type object struct {
+	want [numColumns]bool
+
 	line []byte
 	at   int
-	want [numColumns]bool
+	// escapes tells whether there is a backslash anywhere; then plain, which
+	// otherwise is the line, ends in the strings that had to be unescaped.
+	escapes bool
+	plain   []byte
 }
 
 // parse points r at the wanted values of line. A key that comes twice counts
 // as it stood last.
 func (o *object) parse(line []byte, r *row) fault {
-	*r = row{}
-	o.line, o.at = line, 0
+	r.at = [numColumns]span{}
+	o.line, o.at, o.plain = line, 0, line[:len(line):len(line)]
 	if o.space(); o.at < len(line) && line[o.at] != '{' {
 		return fault{why: noHeader}
 	}
 	// Escapes are rare, so their grammar is left to the library.
-	valid := bytes.IndexByte(line, '\\') < 0 || json.Valid(line)
-	if !valid || !o.members(r, columnNamed, 1) {
+	o.escapes = bytes.IndexByte(line, '\\') >= 0
+	if o.escapes && !json.Valid(line) || !o.members(r, columnNamed, 1) {
 		return fault{why: notJSON, a: o.at + 1}
 	}
 	if o.space(); o.at != len(line) {
 		return fault{why: notJSON, a: o.at + 1}
 	}
-	if path := r[colPath]; path != nil && string(path) != "conn" {
+	r.line = o.plain
+	if path := r.value(colPath); path != nil && string(path) != "conn" {
 		return fault{why: badValue, col: colPath, value: path}
 	}
-	if r[colPath] == nil && r[colState] == nil {
+	if !r.has(colPath) && !r.has(colState) {
 		return fault{why: notConn}
 	}
 	return fault{}
@@ -44,7 +50,7 @@ func (o *object) parse(line []byte, r *row) fault {
 
 // members reads an object from its brace on; named finds the column of a key.
 func (o *object) members(r *row, named func([]byte) column, depth int) bool {
-	if !o.token('{') {
+	if !o.token('{') || depth > maxDepth {
 		return false
 	}
 	if o.space(); o.token('}') {
@@ -56,7 +62,8 @@ func (o *object) members(r *row, named func([]byte) column, depth int) bool {
 			return false
 		}
 		o.space()
-		if !o.member(r, key, named, depth) {
+		key = o.unescape(key)
+		if !o.member(r, o.plain[key.from:key.past-1], named, depth) {
 			return false
 		}
 		if o.space(); o.token('}') {
@@ -74,46 +81,56 @@ func (o *object) member(r *row, key []byte, named func([]byte) column, depth int
 	if depth == 1 && string(key) == "id" && o.at < len(o.line) && o.line[o.at] == '{' {
 		return o.members(r, endpointNamed, depth+1)
 	}
+	col := named(key)
+	quoted := o.at < len(o.line) && o.line[o.at] == '"'
 	v, ok := o.value(depth)
-	if col := named(key); ok && o.want[col] {
-		if string(v) == "null" && o.line[o.at-1] != '"' {
-			v = nil
-		}
-		r[col] = v
+	switch {
+	case !ok || !o.want[col]:
+		return ok
+	case quoted:
+		v = o.unescape(v)
+	case string(o.line[v.from:v.past-1]) == "null":
+		v = span{}
 	}
-	return ok
+	r.at[col] = v
+	return true
 }
 
-// value reads any value. It returns a string without quotes and anything else
-// as it stands.
-func (o *object) value(depth int) ([]byte, bool) {
-	if o.at == len(o.line) || depth > maxDepth {
-		return nil, false
+// value reads any value: a string without its quotes, anything else as it
+// stands.
+func (o *object) value(depth int) (v span, ok bool) {
+	if o.at == len(o.line) {
+		return span{}, false
 	}
 	start := o.at
-	switch c := o.line[o.at]; c {
+	switch o.line[o.at] {
 	case '"':
 		return o.text()
 	case '{':
-		ok := o.members(nil, noneNamed, depth+1)
-		return o.line[start:o.at], ok
+		ok = o.members(nil, unnamed, depth+1)
 	case '[':
-		ok := o.elements(depth + 1)
-		return o.line[start:o.at], ok
+		ok = o.elements(depth + 1)
 	case 't':
-		return o.literal("true")
+		ok = o.literal("true")
 	case 'f':
-		return o.literal("false")
+		ok = o.literal("false")
 	case 'n':
-		return o.literal("null")
+		ok = o.literal("null")
+	default:
+		ok = o.number()
 	}
-	return o.number()
+	return o.since(start), ok
 }
 
-func noneNamed([]byte) column { return noColumn }
+// unnamed is for the keys of objects that no column is in.
+func unnamed([]byte) column { return noColumn }
+
+func (o *object) since(start int) span { return span{uint32(start), uint32(o.at) + 1} }
 
 func (o *object) elements(depth int) bool {
-	o.at++
+	if !o.token('[') || depth > maxDepth {
+		return false
+	}
 	if o.space(); o.token(']') {
 		return true
 	}
@@ -131,65 +148,67 @@ func (o *object) elements(depth int) bool {
 	}
 }
 
-// text reads a string from its quote on and returns what it means.
-func (o *object) text() ([]byte, bool) {
+// text reads a string from its quote on, escapes left as they are.
+func (o *object) text() (v span, ok bool) {
 	if !o.token('"') {
-		return nil, false
+		return span{}, false
 	}
-	start, escaped := o.at, false
+	start := o.at
 	for ; o.at < len(o.line); o.at++ {
 		switch c := o.line[o.at]; {
 		case c == '"':
-			s := o.line[start:o.at]
+			v = o.since(start)
 			o.at++
-			if escaped {
-				return unescape(o.line[start-1 : o.at])
-			}
-			return s, true
+			return v, true
 		case c == '\\':
-			escaped = true
 			o.at++
 		case c < ' ':
-			return nil, false
+			return span{}, false
 		}
 	}
-	return nil, false
+	o.at = len(o.line)
+	return span{}, false
 }
 
-func unescape(quoted []byte) ([]byte, bool) {
+// unescape returns where in o.plain the string v of the line stands as it is
+// meant.
+func (o *object) unescape(v span) span {
+	if !o.escapes || bytes.IndexByte(o.line[v.from:v.past-1], '\\') < 0 {
+		return v
+	}
 	var s string
-	err := json.Unmarshal(quoted, &s)
-	return []byte(s), err == nil
+	// The line is valid as a whole, so this part of it is.
+	_ = json.Unmarshal(o.line[v.from-1:v.past], &s)
+	from := uint32(len(o.plain))
+	o.plain = append(o.plain, s...)
+	return span{from, uint32(len(o.plain)) + 1}
 }
 
-func (o *object) literal(want string) ([]byte, bool) {
+func (o *object) literal(want string) bool {
 	rest := o.line[o.at:]
 	if len(rest) < len(want) || string(rest[:len(want)]) != want {
-		return nil, false
+		return false
 	}
 	o.at += len(want)
-	return rest[:len(want)], true
+	return true
 }
 
 // number reads by the grammar of RFC 8259, section 6.
-func (o *object) number() ([]byte, bool) {
-	start := o.at
+func (o *object) number() bool {
 	o.token('-')
 	if !o.token('0') && !o.digits() {
-		return nil, false
+		return false
 	}
 	if o.token('.') && !o.digits() {
-		return nil, false
+		return false
 	}
 	if o.token('e') || o.token('E') {
 		if !o.token('+') {
 			o.token('-')
 		}
-		if !o.digits() {
-			return nil, false
-		}
+		return o.digits()
 	}
-	return o.line[start:o.at], true
+	return true
 }
 
 func (o *object) digits() bool {

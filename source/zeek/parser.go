@@ -2,6 +2,7 @@ package zeek
 
 import (
 	"bytes"
+	"hash/maphash"
 
 	"dragnet/flow"
 )
@@ -21,7 +22,7 @@ type parser struct {
 }
 
 func newParser(cols flow.Columns) *parser {
-	return &parser{cols: cols, json: object{want: wanted(cols)}}
+	return &parser{cols: cols, json: object{want: wanted(cols)}, histories: interner{seed: maphash.MakeSeed()}}
 }
 
 // start begins a chunk.
@@ -67,7 +68,7 @@ func (p *parser) parse(line []byte, r *row, f *flow.Flow) fault {
 	h := p.c.head
 	switch {
 	case h.refused != "":
-		return fault{why: refused, value: []byte(h.refused)}
+		return fault{why: other, text: h.refused}
 	case h.fields == nil:
 		if bad := p.json.parse(line, r); bad.why != fine {
 			return bad
@@ -85,7 +86,7 @@ func (p *parser) parse(line []byte, r *row, f *flow.Flow) fault {
 		}
 	}
 	if col := r.flow(f, p.cols, &p.histories); col != noColumn {
-		return fault{why: badValue, col: col, value: r[col]}
+		return fault{why: badValue, col: col, value: r.value(col)}
 	}
 	return fault{}
 }

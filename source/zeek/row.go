@@ -1,39 +1,57 @@
 package zeek
 
 import (
+	"hash/maphash"
 	"time"
 
 	"dragnet/flow"
 )
 
-// row holds one line's values by column, as they stand in the line; nil means
-// that the line does not have the column or leaves it unset.
-type row [numColumns][]byte
+// row tells where in a line the values of its columns stand.
+type row struct {
+	line []byte
+	at   [numColumns]span
+}
+
+// span is where a value begins, and one more than where it ends, so that the
+// zero span means that the line does not have the column or leaves it unset.
+type span struct{ from, past uint32 }
+
+func (r *row) has(c column) bool { return r.at[c].past != 0 }
+
+// value is nil when unset.
+func (r *row) value(c column) []byte {
+	s := r.at[c]
+	if s.past == 0 {
+		return nil
+	}
+	return r.line[s.from : s.past-1]
+}
 
 // flow converts r into f, which it overwrites. It returns the column that
 // could not be read, or noColumn.
 func (r *row) flow(f *flow.Flow, cols flow.Columns, histories *interner) column {
 	*f = flow.Flow{}
 	var ok bool
-	if f.Start, ok = parseTime(r[colTime]); !ok {
+	if f.Start, ok = parseTime(r.value(colTime)); !ok {
 		return colTime
 	}
-	if f.Orig, ok = parseAddr(r[colOrigAddr]); !ok {
+	if f.Orig, ok = parseAddr(r.value(colOrigAddr)); !ok {
 		return colOrigAddr
 	}
-	if f.OrigPort, ok = parsePort(r[colOrigPort]); !ok {
+	if f.OrigPort, ok = parsePort(r.value(colOrigPort)); !ok {
 		return colOrigPort
 	}
-	if f.Resp, ok = parseAddr(r[colRespAddr]); !ok {
+	if f.Resp, ok = parseAddr(r.value(colRespAddr)); !ok {
 		return colRespAddr
 	}
-	if f.RespPort, ok = parsePort(r[colRespPort]); !ok {
+	if f.RespPort, ok = parsePort(r.value(colRespPort)); !ok {
 		return colRespPort
 	}
 	if bad := r.proto(f); bad != noColumn {
 		return bad
 	}
-	if v := r[colState]; v != nil {
+	if v := r.value(colState); v != nil {
 		if f.State, ok = flow.ParseState(v); !ok {
 			return colState
 		}
@@ -46,7 +64,7 @@ func (r *row) flow(f *flow.Flow, cols flow.Columns, histories *interner) column 
 
 // proto sets the protocol from the columns proto and ip_proto.
 func (r *row) proto(f *flow.Flow) column {
-	switch v := r[colProto]; string(v) {
+	switch v := r.value(colProto); string(v) {
 	case "tcp":
 		f.Proto = flow.TCP
 	case "udp":
@@ -57,11 +75,11 @@ func (r *row) proto(f *flow.Flow) column {
 			f.Proto = flow.ICMPv6
 		}
 	case "unknown_transport":
-		if r[colIPProto] != nil {
+		if r.has(colIPProto) {
 			return r.ipProto(f)
 		}
 	default:
-		if v == nil && r[colIPProto] != nil {
+		if v == nil && r.has(colIPProto) {
 			return r.ipProto(f)
 		}
 		p, err := flow.ParseProto(string(v))
@@ -74,7 +92,7 @@ func (r *row) proto(f *flow.Flow) column {
 }
 
 func (r *row) ipProto(f *flow.Flow) column {
-	n, ok := parseCount(r[colIPProto])
+	n, ok := parseCount(r.value(colIPProto))
 	if !ok || n > 255 {
 		return colIPProto
 	}
@@ -85,7 +103,7 @@ func (r *row) ipProto(f *flow.Flow) column {
 // optional fills the groups of cols. A group is known if the line sets all of
 // it, except that missed_bytes may be absent.
 func (r *row) optional(f *flow.Flow, cols flow.Columns, histories *interner) column {
-	if v := r[colDuration]; v != nil && cols.Has(flow.Lasting) {
+	if v := r.value(colDuration); v != nil && cols.Has(flow.Lasting) {
 		nanos, ok := parseSeconds(v)
 		if !ok {
 			return colDuration
@@ -117,7 +135,7 @@ func (r *row) optional(f *flow.Flow, cols flow.Columns, histories *interner) col
 			f.Known |= flow.Payload
 		}
 	}
-	if v := r[colHistory]; v != nil && cols.Has(flow.History) {
+	if v := r.value(colHistory); v != nil && cols.Has(flow.History) {
 		f.History = histories.text(v)
 		f.Known |= flow.History
 	}
@@ -133,7 +151,7 @@ type counter struct {
 func (r *row) counts(counters ...counter) (known bool, bad column) {
 	known = true
 	for _, c := range counters {
-		v := r[c.col]
+		v := r.value(c.col)
 		if v == nil {
 			known = false
 			continue
@@ -146,28 +164,24 @@ func (r *row) counts(counters ...counter) (known bool, bad column) {
 	return known, noColumn
 }
 
-// interner keeps one copy of each of the texts that recur in a log.
+// interner keeps a copy of the texts seen last, so that a history which recurs
+// costs no memory of its own. Real logs hold a few hundred; in a hostile one,
+// each line may bring a new one, which then only lives as long as its flow.
 type interner struct {
-	known map[string]string
+	seed  maphash.Seed
+	texts [1024]string
 }
 
-// Real logs hold a few hundred histories; a hostile one may hold a new one in
-// each line, which then lives only as long as its flow.
-const (
-	maxInterned       = 4096
-	maxInternedLength = 64
-)
+// maxInterned bounds the length of a text that is kept.
+const maxInterned = 64
 
 func (in *interner) text(b []byte) string {
-	if s, ok := in.known[string(b)]; ok {
-		return s
+	if len(b) > maxInterned {
+		return string(b)
 	}
-	s := string(b)
-	if len(in.known) < maxInterned && len(s) <= maxInternedLength {
-		if in.known == nil {
-			in.known = make(map[string]string)
-		}
-		in.known[s] = s
+	slot := &in.texts[maphash.Bytes(in.seed, b)%uint64(len(in.texts))]
+	if *slot != string(b) {
+		*slot = string(b)
 	}
-	return s
+	return *slot
 }

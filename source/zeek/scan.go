@@ -149,7 +149,7 @@ func (w *worker) finish(t *turn, err error) (chunk, error) {
 		return t.stream.last(), nil
 	}
 	if damaged(err) {
-		w.parser.lost.add(t.number, t.stream.line+1, fault{why: refused, value: fmt.Appendf(nil, "%v; nothing after this line could be read", err)})
+		w.parser.lost.add(t.number, t.stream.line+1, fault{why: other, text: fmt.Sprintf("%v: nothing from this line on could be read", err)})
 		return chunk{}, nil
 	}
 	return chunk{}, fmt.Errorf("read %s: %w", w.files[t.number], err)

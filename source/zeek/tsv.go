@@ -13,8 +13,9 @@ import (
 type tsv struct {
 	head *header
 	want []place
-	// ends holds, during one line, where each of its values ends.
-	ends []uint32
+	// starts holds, during one line, where each value begins, up to the one
+	// behind the last that is wanted.
+	starts []uint32
 }
 
 // place is where a wanted column stands in a line.
@@ -25,67 +26,71 @@ type place struct {
 
 // under makes t ready for lines under h.
 func (t *tsv) under(h *header, cols flow.Columns) {
-	if t.head == h {
-		return
-	}
 	t.head, t.want = h, t.want[:0]
+	last := 0
 	for c, want := range wanted(cols) {
 		if want && h.at[c] >= 0 {
 			t.want = append(t.want, place{column(c), h.at[c]})
+			last = max(last, h.at[c])
 		}
 	}
-	t.ends = slices.Grow(t.ends[:0], h.columns)[:h.columns]
+	t.starts = slices.Grow(t.starts[:0], last+2)[:last+2]
+	t.starts[0] = 0
 }
 
 // split points r at the wanted values of line.
 func (t *tsv) split(line []byte, r *row) fault {
-	if n := separators(line, t.head.separator, t.ends); n != len(t.ends)-1 {
-		n = bytes.Count(line, []byte{t.head.separator})
+	n := behind(line, t.head.separator, t.starts[1:])
+	if n == len(t.starts)-1 {
+		n += bytes.Count(line[t.starts[n]:], []byte{t.head.separator})
+	} else {
+		t.starts[n+1] = uint32(len(line)) + 1
+	}
+	if n != t.head.columns-1 {
 		return fault{why: wrongCount, a: n + 1, b: t.head.columns}
 	}
-	t.ends[len(t.ends)-1] = uint32(len(line))
+	r.line = line
 	for _, p := range t.want {
-		start := uint32(0)
-		if p.index > 0 {
-			start = t.ends[p.index-1] + 1
+		s := span{t.starts[p.index], t.starts[p.index+1]}
+		if same(line[s.from:s.past-1], t.head.unset) {
+			s = span{}
 		}
-		v := line[start:t.ends[p.index]]
-		if string(v) == t.head.unset {
-			v = nil
-		} else if string(v) == t.head.empty {
-			v = v[:0]
-		}
-		r[p.col] = v
+		r.at[p.col] = s
+	}
+	// Of the wanted columns, only history can hold an empty text.
+	if same(r.value(colHistory), t.head.empty) {
+		r.at[colHistory].past = r.at[colHistory].from + 1
 	}
 	return fault{}
 }
 
-// separators writes the positions of sep in line into at, and returns how many
-// there are; it stops at len(at), which is one more than a whole line has.
+// same compares as == does, but most values differ in their first byte.
+func same(v []byte, s string) bool {
+	return len(v) == len(s) && (len(v) == 0 || v[0] == s[0] && string(v) == s)
+}
+
+// behind writes the positions behind each sep in line into at, until at is full,
+// and returns how many it wrote.
 //
 // It compares eight bytes at a time: in x, a byte is zero where line holds sep,
 // and the sum below leaves the top bit of exactly those bytes clear.
-func separators(line []byte, sep byte, at []uint32) int {
+func behind(line []byte, sep byte, at []uint32) int {
 	const low7, top = 0x7f7f7f7f7f7f7f7f, 0x8080808080808080
 	pattern := uint64(sep) * 0x0101010101010101
 	n, i := 0, 0
 	for ; i+8 <= len(line); i += 8 {
 		x := binary.LittleEndian.Uint64(line[i:]) ^ pattern
-		found := ^((x&low7 + low7) | x) & top
-		for ; found != 0; found &= found - 1 {
+		for found := ^((x&low7 + low7) | x) & top; found != 0; found &= found - 1 {
 			if n == len(at) {
 				return n
 			}
-			at[n] = uint32(i + bits.TrailingZeros64(found)/8)
+			at[n] = uint32(i+bits.TrailingZeros64(found)/8) + 1
 			n++
 		}
 	}
-	for ; i < len(line); i++ {
+	for ; i < len(line) && n < len(at); i++ {
 		if line[i] == sep {
-			if n == len(at) {
-				return n
-			}
-			at[n] = uint32(i)
+			at[n] = uint32(i) + 1
 			n++
 		}
 	}

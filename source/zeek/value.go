@@ -19,10 +19,9 @@ const lastTime = flow.Time(1<<32-1) * flow.Time(time.Second)
 func parseSeconds(b []byte) (int64, bool) {
 	whole, n := uint64(0), 0
 	for n < len(b) && b[n]-'0' <= 9 {
-		if n == 18 {
-			return 0, false
+		if whole = whole*10 + uint64(b[n]-'0'); whole > maxSeconds {
+			return parseScientific(b)
 		}
-		whole = whole*10 + uint64(b[n]-'0')
 		n++
 	}
 	switch {
@@ -35,8 +34,7 @@ func parseSeconds(b []byte) (int64, bool) {
 	}
 	fraction := b[n+1:]
 	if len(fraction) == 6 { // as Zeek writes
-		micros, ok := parseCount(fraction)
-		if ok {
+		if micros, ok := parseCount(fraction); ok {
 			return toNanos(whole, micros*1000)
 		}
 	}
@@ -54,11 +52,11 @@ func parseSeconds(b []byte) (int64, bool) {
 	return toNanos(whole, nanos)
 }
 
+const maxSeconds = math.MaxInt64 / uint64(time.Second)
+
 func toNanos(seconds, nanos uint64) (int64, bool) {
-	if seconds >= math.MaxInt64/uint64(time.Second) {
-		return 0, false
-	}
-	return int64(seconds*uint64(time.Second) + nanos), true
+	n := seconds*uint64(time.Second) + nanos
+	return int64(n), seconds <= maxSeconds && n <= math.MaxInt64
 }
 
 // parseScientific reads what JSON may write for short or long intervals, such
@@ -68,38 +66,45 @@ func parseScientific(b []byte) (int64, bool) {
 	if e < 0 {
 		return 0, false
 	}
-	sign, exponent := 1, b[e+1:]
-	if len(exponent) > 0 && (exponent[0] == '-' || exponent[0] == '+') {
-		if exponent[0] == '-' {
-			sign = -1
-		}
+	exponent := b[e+1:]
+	whole, fraction, point := bytes.Cut(b[:e], []byte("."))
+	if len(whole) == 0 || point && len(fraction) == 0 {
+		return 0, false
+	}
+	down := bytes.HasPrefix(exponent, []byte("-"))
+	if down || bytes.HasPrefix(exponent, []byte("+")) {
 		exponent = exponent[1:]
 	}
 	shift, ok := parseCount(exponent)
-	if !ok || shift > 400 { // beyond what a double can hold
+	if !ok || shift > 400 { // no double is so long
 		return 0, false
 	}
-	whole, fraction, _ := bytes.Cut(b[:e], []byte("."))
-	// point is how many of the digits stand before the decimal point.
-	point := len(whole) + sign*int(shift)
-	digits := append(append(make([]byte, 0, 32), whole...), fraction...)
+	// places is how many of the digits a number of nanoseconds has.
+	places := len(whole) + 9 + int(shift)
+	if down {
+		places = len(whole) + 9 - int(shift)
+	}
 	nanos := int64(0)
-	for i := 0; i < max(point+9, len(digits)); i++ {
-		d := byte(0)
-		if i < len(digits) {
-			if d = digits[i] - '0'; d > 9 {
-				return 0, false
-			}
+	for i := range max(places, len(whole)+len(fraction)) {
+		c := byte('0')
+		if i < len(whole) {
+			c = whole[i]
+		} else if i < len(whole)+len(fraction) {
+			c = fraction[i-len(whole)]
 		}
-		if i >= point+9 {
-			continue // below a nanosecond
-		}
-		if nanos > (math.MaxInt64-9)/10 {
+		d := int64(c - '0')
+		if d > 9 {
 			return 0, false
 		}
-		nanos = nanos*10 + int64(d)
+		if i >= places {
+			continue
+		}
+		if nanos > (math.MaxInt64-d)/10 {
+			return 0, false
+		}
+		nanos = nanos*10 + d
 	}
-	return nanos, len(whole) > 0
+	return nanos, true
 }
 
 // parseTime reads Zeek's three ways to write a time: seconds since the epoch,
@@ -125,9 +130,9 @@ func parseCount(b []byte) (uint64, bool) {
 		return 0, false
 	}
 	n := uint64(0)
-	for _, c := range b {
+	for i, c := range b {
 		d := uint64(c - '0')
-		if d > 9 || n > (math.MaxUint64-d)/10 {
+		if d > 9 || i == 19 && n > (math.MaxUint64-d)/10 {
 			return 0, false
 		}
 		n = n*10 + d
@@ -141,27 +146,28 @@ func parsePort(b []byte) (uint16, bool) {
 }
 
 // parseAddr reads an address without its zone, which means nothing off the
-// host that logged it; an IPv4-mapped one becomes IPv4.
+// host that logged it; an IPv4-mapped one becomes IPv4. It reads the usual form
+// of an IPv4 address itself.
 func parseAddr(b []byte) (netip.Addr, bool) {
-	var octets [4]byte
-	v, digits, dots := uint(0), 0, 0
+	least := [4]uint32{1: 0, 2: 10, 3: 100} // of an octet with so many digits
+	ip, octet, digits, dots := uint32(0), uint32(0), 0, 0
 	for _, c := range b {
-		switch {
-		case c-'0' <= 9 && digits < 3 && (digits == 0 || v != 0):
-			v = v*10 + uint(c-'0')
+		if c-'0' <= 9 {
+			octet = octet*10 + uint32(c-'0')
 			digits++
-		case c == '.' && digits > 0 && dots < 3 && v <= 255:
-			octets[dots] = byte(v)
-			v, digits, dots = 0, 0, dots+1
-		default:
+			continue
+		}
+		if c != '.' || digits == 0 || digits > 3 || octet < least[digits&3] || octet > 255 {
 			return parseAnyAddr(b)
 		}
+		ip = ip<<8 | octet
+		octet, digits, dots = 0, 0, dots+1
 	}
-	if dots != 3 || digits == 0 || v > 255 {
+	if dots != 3 || digits == 0 || digits > 3 || octet < least[digits&3] || octet > 255 {
 		return netip.Addr{}, false
 	}
-	octets[3] = byte(v)
-	return netip.AddrFrom4(octets), true
+	ip = ip<<8 | octet
+	return netip.AddrFrom4([4]byte{byte(ip >> 24), byte(ip >> 16), byte(ip >> 8), byte(ip)}), true
 }
 
 func parseAnyAddr(b []byte) (netip.Addr, bool) {
