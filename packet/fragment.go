@@ -22,7 +22,8 @@ const (
 	// maxHoles bounds the holes in one datagram, so that pieces of 8 octets in
 	// the worst order stay cheap.
 	maxHoles = 128
-	// maxDatagram is the largest length IP can state.
+	// maxDatagram is the largest length IP can state; IPv6 does not count its
+	// own 40 octets.
 	maxDatagram = 65535
 )
 
@@ -79,7 +80,7 @@ func NewDefragmenter() *Defragmenter {
 // becomes that datagram, valid until the next Add, and whole is true.
 func (d *Defragmenter) Add(ts flow.Time, p *Packet) (whole bool, err error) {
 	d.expire(ts)
-	if p.Cut() || len(p.segment) == 0 || p.fragOffset+len(p.segment) > maxDatagram {
+	if p.Cut() || len(p.segment) == 0 || p.unfragmented()+p.fragOffset+len(p.segment) > maxDatagram {
 		return false, ErrFragment
 	}
 	key := fragmentKey{src: p.Src, dst: p.Dst, id: p.fragID}
@@ -198,16 +199,25 @@ func (g *datagram) same(s span, p *Packet) bool {
 	return string(g.data[s.from:s.to]) == string(p.segment)
 }
 
+// unfragmented is what leads every piece and counts into the length of the
+// whole: IPv4's header, or IPv6's extensions before the fragment header of 8
+// octets.
+func (p *Packet) unfragmented() int {
+	n := p.IPLen - p.segmentLen
+	if p.version == 6 {
+		n -= 40 + 8
+	}
+	return n
+}
+
 // join makes p the whole datagram: the first piece's header and all the data.
 func (p *Packet) join(first *Packet, data []byte) error {
 	*p = *first
 	p.Fragment = false
 	p.Reassembled = true
-	// IPLen-segmentLen is what leads each piece; IPv6's 8-octet fragment
-	// header is no part of the whole.
-	p.IPLen += len(data) - first.segmentLen
+	p.IPLen = first.unfragmented() + len(data)
 	if p.version == 6 {
-		p.IPLen -= 8
+		p.IPLen += 40
 	}
 	p.segment, p.segmentLen = data, len(data)
 	return p.upper(uint8(p.Proto))

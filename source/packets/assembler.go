@@ -154,6 +154,10 @@ func (a *Assembler) over(c *conn, t timer) bool {
 	case attempt:
 		return !c.settled && c.unanswered()
 	case check, recheck:
+		if c.tuple.proto == uint16(flow.UDP) {
+			c.timers[t] = a.now + flow.Time(a.config.DNSInactivity)
+			return c.last+flow.Time(a.config.DNSInactivity-time.Second) <= a.now
+		}
 		if c.settled {
 			return false
 		}

@@ -23,6 +23,11 @@ type Configuration struct {
 	// UDPInactivity, ICMPInactivity and OtherInactivity end the flows of the
 	// other protocols.
 	UDPInactivity, ICMPInactivity, OtherInactivity time.Duration
+	// DNSInactivity is for UDP flows to DNSPorts, whose clients use the same
+	// port again soon. It is looked at as often as it is long, and takes
+	// effect a second early.
+	DNSInactivity time.Duration
+	DNSPorts      []uint16
 
 	// AttemptDelay is how long a SYN may stay unanswered: after it the attempt
 	// is a flow, and a later retry is another.
@@ -57,6 +62,8 @@ func DefaultConfiguration() Configuration {
 		UDPInactivity:         time.Minute,
 		ICMPInactivity:        time.Minute,
 		OtherInactivity:       time.Minute,
+		DNSInactivity:         10 * time.Second,
+		DNSPorts:              []uint16{53, 137, 5353, 5355},
 		AttemptDelay:          5 * time.Second,
 		CloseDelay:            5 * time.Second,
 		Linger:                5 * time.Second,

@@ -130,8 +130,13 @@ func (c *conn) fill(f *flow.Flow) {
 	}
 	f.Orig, f.OrigPort = c.tuple.end(o)
 	f.Resp, f.RespPort = c.tuple.end(r)
-	if f.Proto != flow.TCP {
+	switch f.Proto {
+	case flow.TCP:
+	case flow.UDP, flow.ICMP, flow.ICMPv6:
 		f.Known &^= flow.Flags | flow.ISNs
+		return
+	default:
+		f.Known &^= flow.Flags | flow.ISNs | flow.Payload
 		return
 	}
 	f.OrigFlags, f.RespFlags = orig.flags, resp.flags

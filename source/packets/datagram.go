@@ -2,6 +2,7 @@ package packets
 
 import (
 	"net/netip"
+	"slices"
 
 	"dragnet/flow"
 	"dragnet/packet"
@@ -16,6 +17,9 @@ func (a *Assembler) udp(ts flow.Time, p *packet.Packet, bad bool) error {
 		if a.serves(flow.UDP, p.SrcPort) && !a.serves(flow.UDP, p.DstPort) && !broadcast(p.Dst) {
 			c.flip()
 		}
+		if _, port := c.tuple.end(c.origin ^ 1); slices.Contains(a.config.DNSPorts, port) {
+			a.set(c, check, a.now+flow.Time(a.config.DNSInactivity))
+		}
 	}
 	s := &c.sides[from]
 	if bad {
@@ -24,15 +28,10 @@ func (a *Assembler) udp(ts flow.Time, p *packet.Packet, bad bool) error {
 	}
 	c.last = ts
 	c.once(from, hadPayload, 'D')
-	a.carry(s, p)
-	return nil
-}
-
-// carry counts a packet of a protocol without sequence numbers.
-func (a *Assembler) carry(s *side, p *packet.Packet) {
 	s.active = true
 	s.payload += uint64(p.PayloadLen)
 	s.count(p.IPLen)
+	return nil
 }
 
 func broadcast(addr netip.Addr) bool {
@@ -95,7 +94,8 @@ func failure(proto flow.Proto, kind, code uint8) bool {
 	return kind == 3 && code != 4 || kind == 11 || kind == 12
 }
 
-// other takes in a packet of a protocol without ports.
+// other takes in a packet of a protocol without ports. What counts as payload
+// is not known for it.
 func (a *Assembler) other(ts flow.Time, p *packet.Packet) {
 	t, from := tupleOf(p.Proto, p.Src, p.Dst, 0, 0, true)
 	c := a.find(t)
@@ -103,5 +103,5 @@ func (a *Assembler) other(ts flow.Time, p *packet.Packet) {
 		c = a.open(ts, t, from, a.config.OtherInactivity)
 	}
 	c.last = ts
-	a.carry(&c.sides[from], p)
+	c.sides[from].count(p.IPLen)
 }
