@@ -12,12 +12,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"dragnet/ask/detective"
-	"dragnet/ask/witness"
 	"dragnet/dossier"
 	"dragnet/dossier/pattern"
 	"dragnet/flow"
 	"dragnet/flow/key"
 	"dragnet/internal/cli"
+	"dragnet/node/config"
 	"dragnet/node/hunt"
 )
 
@@ -108,10 +108,9 @@ an hour, at the same X"; 24h if no time is given), and parentheses.`
 
 func newHunt() *cobra.Command {
 	var ask askFlags
-	var sources []string
+	var sources, configs []string
 	var quorum int
 	var force bool
-	var tooCommon float64
 	var output *cli.Format
 	cmd := &cobra.Command{
 		Use:   "hunt PATTERN --witness [NAME=]SOURCE...",
@@ -133,12 +132,17 @@ A SOURCE is a file or directory of Zeek conn logs (TSV or JSON) or captures
 			if err != nil {
 				return cli.Hint(cli.Usage(err), "see 'dragnet hunt --help' for the language of patterns")
 			}
-			c := hunt.Configuration{Witness: witness.DefaultConfiguration()}
-			c.Witness.TooCommon = tooCommon
+			conf, err := config.Load(configs...)
+			if err != nil {
+				return err
+			}
+			c := hunt.Configuration{Witness: conf.Witness, Silent: conf.Site.Silent}
 			if c.Detective, err = ask.configuration(p); err != nil {
 				return cli.Usage(err)
 			}
-			c.Detective.Quorum = quorum
+			if c.Detective.Quorum = quorum; quorum < 1 {
+				return cli.Usage(fmt.Errorf("--quorum %d: want at least 1", quorum))
+			}
 			if len(sources) == 0 {
 				return cli.Hint(cli.Usage(errors.New("no witness to ask")), "name at least one: --witness NAME=FILE")
 			}
@@ -150,7 +154,7 @@ A SOURCE is a file or directory of Zeek conn logs (TSV or JSON) or captures
 	cmd.Flags().StringArrayVarP(&sources, "witness", "w", nil, "[NAME=]SOURCE of a witness; repeat for each")
 	cmd.Flags().IntVarP(&quorum, "quorum", "k", 1, "believe a host only if this many witnesses name it")
 	cmd.Flags().BoolVar(&force, "force", false, "do not warn about questions that give the pattern away")
-	cmd.Flags().Float64Var(&tooCommon, "too-common", 0, "share of its flows above which a witness refuses a question; 0 never does")
+	cmd.Flags().StringArrayVar(&configs, "config", nil, "file with the sections site and witness, for all witnesses; repeat to layer")
 	return cmd
 }
 
@@ -239,7 +243,11 @@ func writeReport(w io.Writer, r *detective.Result) error {
 		}
 		hosts.Cells = append(hosts.Cells, []string{h.Addr.String(), scope, strings.Join(h.Witnesses, ","), fmt.Sprint(h.Flows), match(h, number)})
 	}
-	fmt.Fprintf(w, "%s fit the pattern, named by at least %s:\n", plural(len(r.Hosts), "host"), plural(r.Quorum, "witness"))
+	verb := "fit"
+	if len(r.Hosts) == 1 {
+		verb = "fits"
+	}
+	fmt.Fprintf(w, "%s %s the pattern, named by at least %s:\n", plural(len(r.Hosts), "host"), verb, plural(r.Quorum, "witness"))
 	fmt.Fprintf(w, "  %s\n", r.Pattern)
 	if len(r.Hosts) > 0 {
 		fmt.Fprintln(w)
@@ -263,7 +271,10 @@ func witnessRows(r *detective.Result) cli.Rows {
 			span = [2]string{second(*w.From), second(*w.To)}
 		}
 		sampling, refused := "unknown", "-"
-		if w.Sampling > 0 {
+		switch {
+		case w.Sampling == 1:
+			sampling = "none"
+		case w.Sampling > 1:
 			sampling = fmt.Sprintf("1 in %d", w.Sampling)
 		}
 		if w.Refused != "" {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 
+	"dragnet/ask/witness"
 	"dragnet/flow"
 	"dragnet/internal/conf"
 )
@@ -17,6 +18,8 @@ import (
 type Configuration struct {
 	// Site is the network this organisation answers for.
 	Site flow.Site `yaml:"site"`
+	// Witness bounds what a question may cost, and which are refused.
+	Witness witness.Configuration `yaml:"witness"`
 	// Log says what the node writes to standard error about itself.
 	Log Log `yaml:"log"`
 }
@@ -33,12 +36,15 @@ type Log struct {
 // DefaultConfiguration is what holds without any file. It answers nobody,
 // since it names no networks.
 func DefaultConfiguration() Configuration {
-	return Configuration{Log: Log{Level: slog.LevelInfo, Format: "auto"}}
+	return Configuration{Witness: witness.DefaultConfiguration(), Log: Log{Level: slog.LevelInfo, Format: "auto"}}
 }
 
 // Validate reports the first value that makes no sense.
 func (c *Configuration) Validate() error {
 	if err := c.Site.Validate(); err != nil {
+		return err
+	}
+	if err := c.Witness.Validate(); err != nil {
 		return err
 	}
 	return c.Log.validate()
