@@ -38,7 +38,7 @@ func (p *Packet) HeaderChecksum() Checksum {
 
 // Checksum checks the transport header and payload.
 func (p *Packet) Checksum() Checksum {
-	if !p.Decoded || p.Cut() {
+	if !p.Decoded || p.Cut() || len(p.segment) == 0 {
 		return ChecksumGood
 	}
 	b := p.segment
