@@ -14,6 +14,9 @@ import (
 // TestMain installs this test binary as the program dragnet on PATH, for the
 // scripts and for the examples in the documentation.
 func TestMain(m *testing.M) {
+	// Built for the race detector, a program sleeps a second before it exits;
+	// the scripts start dozens.
+	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 	testscript.Main(m, map[string]func(){"dragnet": main})
 }
 
@@ -40,6 +43,7 @@ func TestScripts(t *testing.T) {
 		},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("REPO", root)
+			env.Setenv("GORACE", os.Getenv("GORACE"))
 			env.Setenv("DRAGNET_DATA", os.Getenv("DRAGNET_DATA"))
 			return nil
 		},
