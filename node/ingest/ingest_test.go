@@ -1,0 +1,116 @@
+package ingest
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+
+	"dragnet/flow"
+	"dragnet/internal/testkit"
+)
+
+const conns = "#separator \\x09\n#path\tconn\n#fields\tts\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tproto\n" +
+	"1.0\t192.0.2.1\t1\t192.0.2.2\t2\ttcp\n2.0\t192.0.2.1\t1\t192.0.2.2\t2\tudp\n"
+
+func write(t *testing.T, dir, name string, content []byte) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func zip(t *testing.T, content []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	if _, err := z.Write(content); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func count(t *testing.T, l *Log) (flows int64, cov flow.Coverage) {
+	t.Helper()
+	var n atomic.Int64
+	cov, err := l.Scan(context.Background(), flow.AllTime, flow.AllColumns, func(batch []flow.Flow) error {
+		n.Add(int64(len(batch)))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n.Load(), cov
+}
+
+// TestDirectoryOfEverything: logs and captures together, plain and gzip, at
+// any depth; what is neither is passed over.
+func TestDirectoryOfEverything(t *testing.T) {
+	capture, err := os.ReadFile(filepath.Join("..", "..", "lab", "incident", "testdata", "draco.pcap.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	write(t, dir, "conn.log", []byte(conns))
+	write(t, dir, "2026/11/conn.log.gz", zip(t, []byte(conns)))
+	write(t, dir, "2026/edge.pcap.gz", capture)
+	write(t, dir, "dns.log", []byte("#separator \\x09\n#path\tdns\n#fields\tts\tquery\n"))
+	write(t, dir, "notes.txt", []byte("nothing"))
+	write(t, dir, "broken.gz", []byte{0x1f, 0x8b, 0xff})
+	l, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.Passed != 3 {
+		t.Errorf("passed over %d files, want 3", l.Passed)
+	}
+	alone, err := Open(write(t, t.TempDir(), "x", capture))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inCapture, _ := count(t, alone)
+	if got, cov := count(t, l); got != inCapture+4 || cov.Flows != uint64(got) {
+		t.Errorf("%d flows, coverage %d, want %d of the capture and 4 of the logs", got, cov.Flows, inCapture)
+	}
+}
+
+func TestWhatIsNotALog(t *testing.T) {
+	dir := t.TempDir()
+	empty := filepath.Join(dir, "empty")
+	if err := os.Mkdir(empty, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, path := range map[string]string{
+		"text": write(t, dir, "notes.txt", []byte("nothing")), "missing": filepath.Join(dir, "missing"), "empty directory": empty,
+		"broken gzip": write(t, dir, "broken.gz", []byte{0x1f, 0x8b, 8}),
+	} {
+		if _, err := Open(path); err == nil {
+			t.Errorf("%s was taken for a log", name)
+		}
+	}
+}
+
+// TestSharedFoldersOpen opens the real mixtures.
+func TestSharedFoldersOpen(t *testing.T) {
+	for _, folder := range [][]string{{"zeek-logs"}, {"zeek-traces", "Traces"}, {"ndpi"}, {"benign"}} {
+		l, err := Open(testkit.Data(t, folder...))
+		if err != nil {
+			t.Errorf("%v: %v", folder, err)
+			continue
+		}
+		if n, _ := count(t, l); n == 0 {
+			t.Errorf("%v: no flow", folder)
+		}
+	}
+}
