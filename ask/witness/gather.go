@@ -106,6 +106,7 @@ func (g *gatherer) lookup(ctx context.Context, log Indexed) (cov flow.Coverage, 
 			return cov, false, err
 		}
 	}
+	g.inWindow.Store(cov.Flows) // a look-up shows only what matches
 	return cov, true, nil
 }
 
