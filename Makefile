@@ -41,7 +41,7 @@ test: ## All that CI runs: packages, generated files, lint, fuzzing, races, test
 	@tools/packages packaging/test-packages.txt lab/PACKAGES
 	@echo "== generated files"; tools/gencheck
 	@$(MAKE) lint
-	@echo "== fuzzing, 3s a target"; tools/fuzz 3s
+	@echo "== fuzzing, 3s a target"; tools/fuzz 3s fresh
 	@$(MAKE) race
 	@echo "== tests"; $(GO) test $(TESTFLAGS) -timeout 20m ./...
 

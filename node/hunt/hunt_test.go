@@ -102,7 +102,11 @@ func TestEqualsAwk(t *testing.T) {
 	rng.Shuffle(len(services), func(i, j int) { services[i], services[j] = services[j], services[i] })
 	busiest := slices.MaxFunc(services, func(a, b service) int { return len(all[a]) - len(all[b]) })
 	asked := append(services[:4:4], busiest, service{"64.225.56.201", "tcp", "65535"}, service{"192.0.2.77", "tcp", "1"})
-	for _, hash := range []string{"linear", "product", "product-mod", "product-mod:1009"} {
+	hashes := []string{"linear", "product", "product-mod", "product-mod:1009"}
+	if testing.Short() { // the race detector needs the paths, not the numbers
+		hashes, asked = hashes[:2], asked[4:6]
+	}
+	for _, hash := range hashes {
 		for _, mode := range []dossier.Mode{dossier.OPRF, dossier.Paper} {
 			for _, here := range []bool{false, true} {
 				for _, s := range asked {
