@@ -3,6 +3,7 @@ module dragnet
 go 1.26.0
 
 require (
+	github.com/google/go-cmp v0.7.0
 	github.com/gopacket/gopacket v1.7.7
 	github.com/spf13/cobra v1.10.2
 	pgregory.net/rapid v1.3.0
