@@ -44,7 +44,6 @@ type Defragmenter struct {
 	// order holds the same datagrams, oldest first.
 	order *list.List
 	bytes int
-	done  []byte // the last whole datagram, lent to its Packet
 	// Lost counts datagrams given up before they were whole.
 	Lost uint64
 }
@@ -77,7 +76,7 @@ func NewDefragmenter() *Defragmenter {
 }
 
 // Add takes in a fragment that came at ts. When it completes a datagram, p
-// becomes that datagram, valid until the next Add, and whole is true.
+// becomes that datagram and whole is true.
 func (d *Defragmenter) Add(ts flow.Time, p *Packet) (whole bool, err error) {
 	d.expire(ts)
 	if p.Cut() || len(p.segment) == 0 || p.unfragmented()+p.fragOffset+len(p.segment) > maxDatagram {
@@ -108,9 +107,11 @@ func (d *Defragmenter) Add(ts flow.Time, p *Packet) (whole bool, err error) {
 		return false, nil
 	}
 	d.drop(g)
-	d.done = g.data[:g.length]
-	return true, p.join(g.first, d.done)
+	return true, p.join(g.first, g.data[:g.length])
 }
+
+// Held is the number of bytes of incomplete datagrams.
+func (d *Defragmenter) Held() int { return d.bytes }
 
 // expire gives up datagrams that began too long before ts.
 func (d *Defragmenter) expire(ts flow.Time) {

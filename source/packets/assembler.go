@@ -153,7 +153,7 @@ func (a *Assembler) over(c *conn, t timer) bool {
 		c.timers[quiet] = c.last + flow.Time(c.inactivity)
 	case attempt:
 		return !c.settled && c.unanswered()
-	case check, recheck:
+	case check:
 		if c.tuple.proto == uint16(flow.UDP) {
 			c.timers[t] = a.now + flow.Time(a.config.DNSInactivity)
 			return c.last+flow.Time(a.config.DNSInactivity-time.Second) <= a.now
@@ -177,8 +177,7 @@ func (a *Assembler) find(t tuple) *conn { return a.conns[t] }
 // open begins a conversation; side sent its first packet.
 func (a *Assembler) open(ts flow.Time, t tuple, side int, inactivity time.Duration) *conn {
 	for len(a.queue) >= max(1, a.config.MaxFlows) {
-		a.Evicted++
-		a.end(a.queue[0])
+		a.evict()
 	}
 	var c *conn
 	if n := len(a.spare); n > 0 {
@@ -197,6 +196,22 @@ func (a *Assembler) open(ts flow.Time, t tuple, side int, inactivity time.Durati
 	a.conns[t] = c
 	heap.Push(&a.queue, c)
 	return c
+}
+
+// evict ends the flow nearest to its timeout.
+func (a *Assembler) evict() {
+	// The timer against silence is moved only when it fires, so the first in
+	// the queue may be busy.
+	for range 16 {
+		c := a.queue[0]
+		busy := c.last + flow.Time(c.inactivity)
+		if c.timers[quiet] > c.due || busy <= c.due {
+			break
+		}
+		a.set(c, quiet, busy)
+	}
+	a.Evicted++
+	a.end(a.queue[0])
 }
 
 // maxHistories bounds the strings kept for reuse.

@@ -14,10 +14,10 @@ import (
 
 // tape is one capture file in a merge, with its next packet.
 type tape struct {
-	path  string
-	first flow.Time
-	file  *capture.File
-	next  capture.Record
+	path string
+	head look
+	file *capture.File
+	next capture.Record
 }
 
 // merge yields the packets of several files in the order of time. A file is
@@ -29,37 +29,19 @@ type merge struct {
 	cov     *flow.Coverage
 }
 
-// newMerge looks at the first packet of each file. Files without any are
+// newMerge looks at the beginning of each file. What cannot be read later is
 // counted in cov.
 func newMerge(paths []string, cov *flow.Coverage) (*merge, error) {
 	m := &merge{cov: cov}
 	for _, path := range paths {
-		t := &tape{path: path}
-		more, err := m.start(t)
+		head, err := lookAt(path)
 		if err != nil {
-			m.close()
 			return nil, err
 		}
-		if !more {
-			continue
-		}
-		t.first = t.next.Time
-		m.waiting = append(m.waiting, t)
-		if len(paths) > 1 {
-			t.file.Close()
-			t.file = nil
-		}
+		m.waiting = append(m.waiting, &tape{path: path, head: head})
 	}
-	slices.SortStableFunc(m.waiting, func(a, b *tape) int { return cmp.Compare(a.first, b.first) })
+	slices.SortStableFunc(m.waiting, func(a, b *tape) int { return cmp.Compare(a.head.first, b.head.first) })
 	return m, nil
-}
-
-// start opens t and reads its first packet.
-func (m *merge) start(t *tape) (more bool, err error) {
-	if t.file, err = capture.Open(t.path); err != nil {
-		return false, err
-	}
-	return m.read(t), nil
 }
 
 // read fetches t's next packet; at the end it closes t.
@@ -80,13 +62,20 @@ func (m *merge) read(t *tape) (more bool) {
 		case err != io.EOF:
 			m.cov.Skip(t.path, "%v", err)
 		}
-		t.file.Close()
+		t.close()
 		return false
 	}
 }
 
 // place names a packet in a report.
 func (t *tape) place(number uint64) string { return fmt.Sprintf("%s:packet %d", t.path, number) }
+
+func (t *tape) close() {
+	if t.file != nil {
+		t.file.Close()
+		t.file = nil
+	}
+}
 
 // step returns the tape whose next packet is the earliest, nil at the end. The
 // packet is valid until the next call.
@@ -101,17 +90,16 @@ func (m *merge) step() (*tape, error) {
 			heap.Push(&m.playing, t)
 		}
 	}
-	for len(m.waiting) > 0 && (len(m.playing) == 0 || m.waiting[0].first <= m.playing[0].next.Time) {
+	for len(m.waiting) > 0 && (len(m.playing) == 0 || m.waiting[0].head.first <= m.playing[0].next.Time) {
 		t := m.waiting[0]
 		m.waiting = m.waiting[1:]
-		if t.file == nil {
-			if more, err := m.start(t); err != nil {
-				return nil, err
-			} else if !more {
-				continue
-			}
+		var err error
+		if t.file, err = capture.Open(t.path); err != nil {
+			return nil, err
 		}
-		heap.Push(&m.playing, t)
+		if m.read(t) {
+			heap.Push(&m.playing, t)
+		}
 	}
 	if len(m.playing) == 0 {
 		return nil, nil
@@ -122,13 +110,11 @@ func (m *merge) step() (*tape, error) {
 
 // close closes the files that are still open.
 func (m *merge) close() {
-	for _, t := range append(m.waiting, m.playing...) {
-		if t.file != nil {
-			t.file.Close()
-		}
+	for _, t := range m.playing {
+		t.close()
 	}
 	if m.current != nil {
-		m.current.file.Close()
+		m.current.close()
 	}
 }
 

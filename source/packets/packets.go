@@ -30,8 +30,24 @@ import (
 type Log struct {
 	// Config may be changed between Open and Scan.
 	Config Configuration
-	files  []string
+	// Checksums says what wrong checksums mean; Config.IgnoreChecksums has no
+	// effect.
+	Checksums Checksums
+	files     []string
 }
+
+// Checksums says what wrong checksums in a capture file mean.
+type Checksums uint8
+
+const (
+	// JudgeChecksums looks at the first packets of each file. If most are
+	// wrong, somebody rewrote the addresses, and checksums tell nothing.
+	JudgeChecksums Checksums = iota
+	// VerifyChecksums leaves out packets with a wrong checksum.
+	VerifyChecksums
+	// IgnoreChecksums takes them as good.
+	IgnoreChecksums
+)
 
 // Is reports whether prefix, the first bytes of a file after decompression,
 // look like a capture file. Four bytes suffice.

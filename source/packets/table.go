@@ -42,7 +42,6 @@ const (
 	quiet   timer = iota // nothing happened for too long
 	attempt              // a SYN was not answered
 	check                // has it ended without saying so?
-	recheck              // the same, begun by a half close
 	linger               // it ended; stragglers had their time
 	numTimers
 )

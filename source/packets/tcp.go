@@ -116,7 +116,6 @@ func (a *Assembler) openTCP(ts flow.Time, t tuple, from int, p *packet.Packet) *
 	c := a.open(ts, t, from, a.config.UDPInactivity)
 	c.sides[0].tcp.losses.start()
 	c.sides[1].tcp.losses.start()
-	a.set(c, check, a.now+flow.Time(a.config.Linger))
 	syn, ack := p.Flags&flow.SYN != 0, p.Flags&flow.ACK != 0
 	if syn && !ack || !a.serves(flow.TCP, p.SrcPort) || broadcast(p.Dst) {
 		return c
@@ -417,10 +416,10 @@ func (a *Assembler) close(c *conn, side int) {
 	me.done = true
 	switch {
 	case me.phase == reset || peer.done || peer.phase == inactive:
-		c.timers[attempt], c.timers[check], c.timers[recheck] = never, never, never
+		c.timers[attempt], c.timers[check] = never, never
 		a.set(c, linger, c.last+flow.Time(a.config.CloseDelay))
-	case me.before != inactive:
-		a.set(c, recheck, c.last+flow.Time(a.config.CheckInterval))
+	default:
+		a.set(c, check, c.last+flow.Time(a.config.CheckInterval))
 	}
 }
 

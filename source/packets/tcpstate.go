@@ -14,6 +14,7 @@ func (a *Assembler) enter(c *conn, side int, to phase) {
 		return
 	}
 	if !to.shaking() && me.phase.shaking() && peer.phase.shaking() {
+		c.timers[attempt] = never
 		a.limitSilence(c, a.config.TCPInactivity)
 	}
 	me.before, me.phase = me.phase, to
@@ -135,14 +136,11 @@ func (c *conn) unanswered() bool {
 	return (orig.phase == synSent || orig.phase == synAckSent) && resp.phase == inactive
 }
 
-// endedSilently reports whether a silent connection has nothing to wait for:
-// both sides closed, one did and the other was never heard, or it was reset.
+// endedSilently reports whether a silent connection that one side closed has
+// nothing to wait for: both did, the other was never heard, or it was reset.
 func (c *conn) endedSilently() bool {
 	x, y := &c.sides[0].tcp, &c.sides[1].tcp
-	if x.done || y.done {
-		return x.done && y.done || x.phase == reset || y.phase == reset || x.phase == inactive || y.phase == inactive
-	}
-	return x.phase == inactive && y.phase == inactive
+	return x.done && y.done || x.phase == reset || y.phase == reset || x.phase == inactive || y.phase == inactive
 }
 
 // sizeOf is how many data bytes a side sent, by its sequence numbers or by what

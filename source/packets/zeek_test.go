@@ -64,7 +64,10 @@ func logged(t *testing.T, trace string, how options) []flow.Flow {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.Config.IgnoreChecksums = how&ignoreChecksums != 0
+	l.Checksums = VerifyChecksums
+	if how&ignoreChecksums != 0 {
+		l.Checksums = IgnoreChecksums
+	}
 	if how&bare != 0 {
 		l.Config.ServerPorts = slices.DeleteFunc(l.Config.ServerPorts, func(p Port) bool { return !tunnelPorts[p.Number] })
 	}
