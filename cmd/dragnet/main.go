@@ -18,8 +18,19 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "dragnet",
 		Short: "Find coordinated attackers across organisations, without telling what you look for",
-		Args:  cobra.ArbitraryArgs,
-		RunE:  cli.Group,
+		Long: `Dragnet finds groups of coordinated attackers by asking the logs of several
+organisations. A detective describes what it saw; witnesses answer from their
+logs; nobody tells the others what it looks for, or shows them its log.
+
+Begin with 'dragnet demo', which plays a recorded incident in a second, then
+hunt in logs of your own:
+
+  dragnet hunt 'out dst=198.51.100.7 proto=udp dport=69' --witness /var/log/zeek
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check found something,
+130 interrupted. Results go to stdout, everything else to stderr.`,
+		Args: cobra.ArbitraryArgs,
+		RunE: cli.Group,
 	}
 	root.AddCommand(
 		newDemo(),
