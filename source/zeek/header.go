@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // header is what the lines that begin with # have said so far about the lines
@@ -15,7 +16,7 @@ type header struct {
 	unset     string
 	empty     string
 	path      string // empty: not told
-	fields    []byte // the line #fields without its name; nil before the first
+	fields    string // the line #fields without its name; empty before the first
 	columns   int
 	at        [numColumns]int // index of each column in a line, -1 if absent
 	// refused says why the lines that follow cannot be used.
@@ -55,35 +56,40 @@ func (h *header) with(line []byte) *header {
 		n.path = string(value)
 		n.check()
 	case "#fields":
-		n.setFields(bytes.Clone(value))
+		if len(value) == 0 {
+			return h
+		}
+		n.setFields(string(value))
 	default:
 		return h
 	}
 	return &n
 }
 
-// parseSeparator reads the hexadecimal form that Zeek writes, or one plain
-// character.
+// parseSeparator reads one character of ASCII, in the hexadecimal form that
+// Zeek writes or plain.
 func parseSeparator(v []byte) (byte, bool) {
-	if len(v) == 1 {
-		return v[0], v[0] != '\n'
-	}
-	hex, ok := bytes.CutPrefix(v, []byte(`\x`))
-	if !ok || len(hex) != 2 {
+	if len(v) == 0 {
 		return 0, false
 	}
-	b, err := strconv.ParseUint(string(hex), 16, 8)
-	return byte(b), err == nil && b != '\n'
+	if hex, ok := bytes.CutPrefix(v, []byte(`\x`)); ok && len(hex) == 2 {
+		b, err := strconv.ParseUint(string(hex), 16, 7)
+		return byte(b), err == nil && b != '\n'
+	}
+	return v[0], len(v) == 1 && v[0] < utf8.RuneSelf
 }
 
-func (h *header) setFields(fields []byte) {
+// between is the separator as text.
+func (h *header) between() string { return string([]byte{h.separator}) }
+
+func (h *header) setFields(fields string) {
 	h.fields = fields
 	h.columns = 0
 	for c := range h.at {
 		h.at[c] = -1
 	}
-	for name := range bytes.SplitSeq(fields, []byte{h.separator}) {
-		if c := columnNamed(name); c != noColumn && h.at[c] < 0 {
+	for name := range strings.SplitSeq(fields, h.between()) {
+		if c := columnNamed([]byte(name)); c != noColumn && h.at[c] < 0 {
 			h.at[c] = h.columns
 		}
 		h.columns++
@@ -102,7 +108,7 @@ func (h *header) check() {
 		h.refused = fmt.Sprintf("#path is %.40q: only conn logs hold connections", h.path)
 		return
 	}
-	if h.fields == nil {
+	if h.fields == "" {
 		return
 	}
 	for _, c := range required {
@@ -116,20 +122,23 @@ func (h *header) check() {
 	}
 }
 
-// text writes h as lines from which with makes it again.
+// text writes h as lines from which with makes it again; a log without any, as
+// one of JSON, gives nothing.
 func (h *header) text() string {
-	if h.fields == nil {
+	if *h == *newHeader() {
 		return ""
 	}
-	sep := string(h.separator)
+	sep := h.between()
 	lines := []string{
 		fmt.Sprintf("#separator \\x%02x", h.separator),
 		"#empty_field" + sep + h.empty,
 		"#unset_field" + sep + h.unset,
-		"#fields" + sep + string(h.fields),
 	}
 	if h.path != "" {
 		lines = append(lines, "#path"+sep+h.path)
+	}
+	if h.fields != "" {
+		lines = append(lines, "#fields"+sep+h.fields)
 	}
 	return strings.Join(lines, "\n") + "\n"
 }

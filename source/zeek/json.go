@@ -50,7 +50,7 @@ func (o *object) parse(line []byte, r *row) fault {
 
 // members reads an object from its brace on; named finds the column of a key.
 func (o *object) members(r *row, named func([]byte) column, depth int) bool {
-	if !o.token('{') || depth > maxDepth {
+	if depth > maxDepth || !o.token('{') {
 		return false
 	}
 	if o.space(); o.token('}') {
@@ -128,7 +128,7 @@ func unnamed([]byte) column { return noColumn }
 func (o *object) since(start int) span { return span{uint32(start), uint32(o.at) + 1} }
 
 func (o *object) elements(depth int) bool {
-	if !o.token('[') || depth > maxDepth {
+	if depth > maxDepth || !o.token('[') {
 		return false
 	}
 	if o.space(); o.token(']') {

@@ -69,7 +69,7 @@ func (p *parser) parse(line []byte, r *row, f *flow.Flow) fault {
 	switch {
 	case h.refused != "":
 		return fault{why: other, text: h.refused}
-	case h.fields == nil:
+	case h.fields == "":
 		if bad := p.json.parse(line, r); bad.why != fine {
 			return bad
 		}

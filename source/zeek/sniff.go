@@ -39,7 +39,7 @@ func sniffHeader(prefix []byte) error {
 	switch {
 	case h.refused != "":
 		return errors.New(h.refused)
-	case h.path == "" && h.fields == nil:
+	case h.path == "" && h.fields == "":
 		return errors.New("begins with comments but has no line #path or #fields")
 	}
 	return nil

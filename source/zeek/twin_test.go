@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"dragnet/flow"
@@ -34,7 +35,7 @@ func twin(log []byte, cols flow.Columns) (flows []flow.Flow, skipped []int64) {
 		}
 		var values map[column]string
 		if !long && head.refused == "" {
-			if head.fields == nil {
+			if head.fields == "" {
 				values = twinJSON(text)
 			} else {
 				values = twinTSV(text, head)
@@ -50,14 +51,14 @@ func twin(log []byte, cols flow.Columns) (flows []flow.Flow, skipped []int64) {
 }
 
 func twinTSV(line []byte, h *header) map[column]string {
-	names := bytes.Split(h.fields, []byte{h.separator})
+	names := strings.Split(h.fields, string([]byte{h.separator}))
 	values := bytes.Split(line, []byte{h.separator})
 	if len(names) != len(values) {
 		return nil
 	}
 	m := make(map[column]string)
 	for i := len(names) - 1; i >= 0; i-- { // the first of a name wins
-		c := columnNamed(names[i])
+		c := columnNamed([]byte(names[i]))
 		switch v := string(values[i]); {
 		case v == h.unset:
 			delete(m, c)
