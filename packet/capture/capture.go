@@ -40,6 +40,7 @@ type Record struct {
 // Reader yields the packets of one capture file in the order they stand there.
 type Reader struct {
 	format format
+	record Record // the last one
 	number uint64
 	err    error
 }
@@ -119,20 +120,20 @@ func NewReader(r io.Reader) (*Reader, error) {
 
 // Next returns the next packet, io.EOF at a sound end of file, a *SkipError
 // for a packet that must be left out, or, once and for all, a *DamageError.
-func (r *Reader) Next() (rec Record, err error) {
+func (r *Reader) Next() (Record, error) {
 	if r.err != nil {
 		return Record{}, r.err
 	}
-	err = r.format.read(&rec)
+	err := r.format.read(&r.record)
 	if err == io.EOF {
 		r.err = err
 		return Record{}, err
 	}
 	r.number++
-	rec.Number = r.number
+	r.record.Number = r.number
 	switch e := err.(type) {
 	case nil:
-		return rec, nil
+		return r.record, nil
 	case *SkipError:
 		e.Number = r.number
 		return Record{}, e

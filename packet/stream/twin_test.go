@@ -46,6 +46,65 @@ func TestShuffledStreamComesOutWhole(t *testing.T) {
 	})
 }
 
+// ruler is a Handler that expects every byte to be the one of its position.
+type ruler struct {
+	t    *rapid.T
+	next int64
+	gaps int64
+}
+
+func byteAt(p int64) byte { return byte(p*7 + p>>8) }
+
+func (h *ruler) Data(dir Direction, b []byte) {
+	for _, c := range b {
+		if dir != ToServer || c != byteAt(h.next) {
+			h.t.Fatalf("byte %d is %d, direction %d", h.next, c, dir)
+		}
+		h.next++
+	}
+}
+
+func (h *ruler) Gap(_ Direction, n int64) {
+	if n <= 0 {
+		h.t.Fatalf("gap of %d", n)
+	}
+	h.next += n
+	h.gaps += n
+}
+
+func (h *ruler) Close(Reason) {}
+
+// TestBoundsMixUpNoBytes sends segments from all over under tight bounds: what
+// is handed out must stand at its position, and no more may wait than allowed.
+func TestBoundsMixUpNoBytes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		h := &ruler{t: t}
+		config := DefaultConfiguration()
+		config.IgnoreChecksums = true
+		config.MaxWaiting = rapid.IntRange(0, 3000).Draw(t, "bound")
+		config.MaxWaitingTotal = rapid.IntRange(0, 3000).Draw(t, "total")
+		a := New(config, func(Key) Handler { return h })
+		a.Packet(0, segment(client, 0xffffff00, 0, flow.SYN, ""))
+		last := int64(0)
+		for range rapid.IntRange(1, 80).Draw(t, "segments") {
+			at := max(0, h.next+rapid.Int64Range(-500, 5000).Draw(t, "where"))
+			b := make([]byte, rapid.IntRange(1, 1000).Draw(t, "length"))
+			for i := range b {
+				b[i] = byteAt(at + int64(i))
+			}
+			last = max(last, at+int64(len(b)))
+			a.Packet(0, segment(client, 0xffffff01+uint32(at), 0, flow.ACK, string(b)))
+			if a.Waiting() > config.MaxWaiting || a.Waiting() > config.MaxWaitingTotal {
+				t.Fatalf("%d bytes wait, allowed are %d and %d", a.Waiting(), config.MaxWaiting, config.MaxWaitingTotal)
+			}
+		}
+		a.Flush()
+		if h.next != last || a.Waiting() != 0 {
+			t.Fatalf("handed out to %d of %d", h.next, last)
+		}
+	})
+}
+
 // twin is one direction done the obvious way: every byte by its position.
 type twin struct {
 	known map[int64]byte

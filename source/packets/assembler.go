@@ -31,6 +31,7 @@ type Assembler struct {
 	queue     queue
 	fragments *packet.Defragmenter
 	spare     []*conn // ended connections, for reuse
+	segment   segment // the one being processed
 	out       flow.Flow
 	// histories holds one string for each history seen, up to a bound.
 	histories map[string]string
@@ -51,6 +52,9 @@ func New(config Configuration, emit func(*flow.Flow)) *Assembler {
 		fragments: packet.NewDefragmenter(),
 		histories: make(map[string]string),
 	}
+	// A timer that sets itself again at once would never let time go on.
+	a.config.CheckInterval = max(config.CheckInterval, time.Second)
+	a.config.DNSInactivity = max(config.DNSInactivity, time.Second)
 	for _, p := range config.ServerPorts {
 		a.servers[p] = true
 	}
@@ -62,7 +66,8 @@ func New(config Configuration, emit func(*flow.Flow)) *Assembler {
 const maxBackwards = flow.Time(time.Minute)
 
 // Packet takes in one decoded packet that was captured at ts. The error says
-// why it went into no flow.
+// why it went into no flow. A fragment that completes a datagram becomes that
+// datagram, so that p can be handed on to a stream.Assembler.
 func (a *Assembler) Packet(ts flow.Time, p *packet.Packet) error {
 	if a.now != flow.MinTime && ts < a.now-maxBackwards {
 		a.Flush()

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"dragnet/flow"
 	"dragnet/packet"
@@ -179,5 +180,11 @@ func TestHistoryIsBounded(t *testing.T) {
 	a.Flush()
 	if n := len(a.flows[0].History); n != maxHistory {
 		t.Errorf("history of %d letters", n)
+	}
+}
+
+func TestSizeOfAFlow(t *testing.T) {
+	if n := unsafe.Sizeof(conn{}); n > 640 {
+		t.Errorf("a flow takes %d bytes; correct Configuration.MaxFlows", n)
 	}
 }

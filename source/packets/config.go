@@ -9,7 +9,7 @@ import (
 // Configuration are the rules by which packets become flows. The defaults are
 // those of Zeek, so that states, histories and the cutting into flows agree.
 type Configuration struct {
-	// MaxFlows bounds the flows held at once. When it is reached, the flow
+	// MaxFlows bounds the flows held at once, of about 600 bytes each. When it is reached, the flow
 	// nearest to its timeout is emitted early; a flood of unanswered attempts
 	// so cannot push out established connections.
 	MaxFlows int
@@ -55,7 +55,7 @@ type Port struct {
 // DefaultConfiguration is Zeek's.
 func DefaultConfiguration() Configuration {
 	return Configuration{
-		MaxFlows:              1 << 20,
+		MaxFlows:              1 << 19,
 		TCPInactivity:         5 * time.Minute,
 		InteractiveInactivity: time.Hour,
 		InteractivePorts:      []uint16{21, 22, 23, 513},

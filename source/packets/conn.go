@@ -63,51 +63,6 @@ func (c *conn) flip() {
 	c.write('^')
 }
 
-// maxHistory bounds the history: letters of SYN, FIN and RST repeat for every
-// new sequence number, so a sender could make it as long as it likes.
-const maxHistory = 256
-
-// write adds a letter as it is.
-func (c *conn) write(letter byte) {
-	if len(c.history) < maxHistory {
-		c.history = append(c.history, letter)
-	}
-}
-
-// letter adds an upper-case letter for the originator, lower for the
-// responder.
-func (c *conn) letter(side int, letter byte) {
-	if side != c.origin {
-		letter += 'a' - 'A'
-	}
-	c.write(letter)
-}
-
-// once adds a letter unless the side's role had it; it reports whether it had.
-// bit stands for the letter.
-func (c *conn) once(side int, bit uint8, letter byte) (again bool) {
-	role := side ^ c.origin
-	if c.recorded[role]&bit != 0 {
-		return true
-	}
-	c.recorded[role] |= bit
-	c.letter(side, letter)
-	return false
-}
-
-// scaled adds a letter for the 1st, 10th, 100th ... event; n counts them.
-func (c *conn) scaled(side int, letter byte, n *uint32) {
-	*n++
-	for power := uint32(1); ; power *= 10 {
-		if *n == power {
-			c.letter(side, letter)
-		}
-		if power >= *n || power == 1e9 {
-			return
-		}
-	}
-}
-
 // fill writes c as a flow.
 func (c *conn) fill(f *flow.Flow) {
 	o, r := c.origin, c.origin^1

@@ -50,7 +50,7 @@ func lookAt(path string) (look, error) {
 		if n++; n == 1 {
 			l.first = rec.Time
 		}
-		if p.Decode(rec.Link, rec.Data, rec.Wire) != nil || p.Fragment {
+		if p.Decode(rec.Link, rec.Data, rec.Wire) != nil {
 			continue
 		}
 		checked++

@@ -76,12 +76,17 @@ func Open(paths ...string) (*Log, error) {
 	return l, nil
 }
 
-// below adds the capture files of a directory; other files are passed over.
+// below adds the capture files of a directory, links to files included; other
+// files are passed over.
 func (l *Log) below(dir string) error {
 	before := len(l.files)
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
+	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, _ fs.DirEntry, err error) error {
+		if err != nil {
 			return err
+		}
+		path := filepath.Join(dir, name)
+		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+			return nil // a directory, a device, a link to nowhere
 		}
 		f, err := capture.Open(path)
 		switch {

@@ -76,11 +76,18 @@ func TestFilesAreMergedByTime(t *testing.T) {
 	w := gzip.NewWriter(&z)
 	w.Write(pcapFile(t, 21, 1050, 1150, 2050))
 	w.Close()
-	write(t, filepath.Join(dir, "sub", "c.pcap.gz"), z.Bytes())
+	elsewhere := write(t, filepath.Join(t.TempDir(), "c.pcap.gz"), z.Bytes())
+	if err := os.Symlink(elsewhere, filepath.Join(dir, "sub", "c.pcap.gz")); err != nil {
+		t.Fatal(err)
+	}
 	write(t, filepath.Join(dir, "empty.pcap"), pcapFile(t, 1))
 	write(t, filepath.Join(dir, "notes.txt"), []byte("not a capture"))
 	write(t, filepath.Join(dir, "nothing"), nil)
-	l, err := Open(dir)
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	l, err := Open(link)
 	if err != nil {
 		t.Fatal(err)
 	}

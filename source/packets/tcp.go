@@ -1,9 +1,6 @@
 package packets
 
 import (
-	"slices"
-	"time"
-
 	"dragnet/flow"
 	"dragnet/packet"
 )
@@ -81,8 +78,8 @@ type segment struct {
 	orig bool
 	// length is the sequence space it takes.
 	length int64
-	// at is its position, delta how far its end lies beyond all before it.
-	at, delta int64
+	// at is its position.
+	at int64
 }
 
 func (s *segment) has(f flow.TCPFlags) bool { return s.Flags&f != 0 }
@@ -103,7 +100,8 @@ func (a *Assembler) tcp(ts flow.Time, p *packet.Packet, bad bool) error {
 		c.scaled(from, 'C', &s.corrupt)
 		return ErrChecksum
 	}
-	a.process(c, &segment{Packet: p, ts: ts, side: from, orig: from == c.origin})
+	a.segment = segment{Packet: p, ts: ts, side: from, orig: from == c.origin}
+	a.process(c, &a.segment)
 	s.count(p.IPLen)
 	s.flags |= p.Flags
 	return nil
@@ -232,61 +230,6 @@ func (s *tcpSide) anchor(p *segment) {
 	}
 }
 
-// Bits of conn.recorded.
-const (
-	hadSYN uint8 = 1 << iota
-	hadFIN
-	hadRST
-	hadFINRST
-	hadMixed
-	hadPayload
-	hadACK
-)
-
-// record writes the letters that flags stand for.
-func (c *conn) record(s *segment, me *tcpSide) {
-	flags := s.Flags & (flow.SYN | flow.FIN | flow.RST)
-	switch {
-	case flags&(flow.FIN|flow.RST) == flow.FIN|flow.RST:
-		c.once(s.side, hadFINRST, 'I')
-	case flags != 0 && flags&(flags-1) != 0:
-		c.once(s.side, hadMixed, 'Q')
-	case flags == flow.SYN && s.has(flow.ACK):
-		c.repeated(s.side, hadSYN, 'H', s.at, &me.lastSYN)
-	case flags == flow.SYN:
-		c.repeated(s.side, hadSYN, 'S', s.at, &me.lastSYN)
-	case flags == flow.FIN:
-		c.repeated(s.side, hadFIN, 'F', s.at+int64(s.PayloadLen), &me.lastFIN)
-	case flags == flow.RST:
-		c.repeated(s.side, hadRST, 'R', s.at, &me.lastRST)
-	case s.PayloadLen > 0:
-		c.productive()
-		c.once(s.side, hadPayload, 'D')
-	case s.has(flow.ACK):
-		c.productive()
-		c.once(s.side, hadACK, 'A')
-	}
-}
-
-// repeated writes a letter the first time, and again where it stands at
-// another position than the last.
-func (c *conn) repeated(side int, bit uint8, letter byte, at int64, last *int64) {
-	if c.once(side, bit, letter) && at != *last {
-		c.letter(side, letter)
-	}
-	*last = at
-}
-
-// productive turns round a connection that began with a SYN-ACK: as data or
-// acknowledgements follow, it was no stealth scan but its SYN was missed.
-func (c *conn) productive() {
-	if string(c.history) == "H" {
-		c.flip()
-		c.history = append(c.history[:0], "^h"...)
-		c.seen[c.origin] = true
-	}
-}
-
 // farOff is a distance in sequence space that no window explains.
 const farOff = 1 << 20
 
@@ -315,9 +258,9 @@ func (s *tcpSide) acknowledges(p *segment, peer *tcpSide) int64 {
 // lies before it.
 func (s *tcpSide) advance(p *segment) (resent bool) {
 	end := s.at(p.Seq+uint32(p.length), s.last)
-	p.delta = end - s.last
+	delta := end - s.last
 	switch {
-	case (p.has(flow.SYN) || p.has(flow.RST)) && (p.delta > farOff || p.delta < -farOff):
+	case (p.has(flow.SYN) || p.has(flow.RST)) && (delta > farOff || delta < -farOff):
 	case p.has(flow.FIN) && s.last == 1:
 		// Only SYN and FIN were seen: between them may lie up to 4 GB.
 		if end < s.last {
@@ -325,121 +268,10 @@ func (s *tcpSide) advance(p *segment) (resent bool) {
 		}
 		s.last = end
 	case s.phase == reset:
-	case p.delta > 0:
+	case delta > 0:
 		s.last = end
 	default:
 		return p.PayloadLen > 0
 	}
 	return false
-}
-
-// data notes which bytes the capture holds.
-func (a *Assembler) data(c *conn, s *segment, me *tcpSide) {
-	if s.PayloadLen == 0 || s.has(flow.RST) || s.at < 0 || s.Cut() {
-		return
-	}
-	from := s.at
-	if s.has(flow.SYN) {
-		from++
-	}
-	to := from + int64(s.PayloadLen)
-	a.missing(c, s.side, me.losses.receive(max(from, me.acked), to))
-	me.losses.limit(me.unacked(), c.sizeOf(s.side))
-}
-
-// missing notes gaps of a side, if they can be told from guesses.
-func (a *Assembler) missing(c *conn, side int, g gaps) {
-	me, peer := &c.sides[side].tcp, &c.sides[side^1].tcp
-	if !me.clean() || !peer.clean() {
-		return
-	}
-	for range g.holes {
-		c.scaled(side, 'G', &me.gapLetters)
-	}
-	c.missed += uint64(g.bytes)
-}
-
-// acknowledged notes that side's data before upTo arrived.
-func (a *Assembler) acknowledged(c *conn, side int, upTo int64) {
-	me := &c.sides[side].tcp
-	if me.fins > 0 {
-		upTo = min(upTo, me.finEnd-1)
-	}
-	if upTo <= me.losses.freed {
-		return
-	}
-	if upTo <= 2 && c.midway && upTo > me.losses.next {
-		// The SYN of a connection seen from the middle was imagined, and its
-		// first packet may have been a keep-alive: nothing is missing.
-		me.losses.freed = upTo
-	} else {
-		a.missing(c, side, me.losses.acknowledge(upTo))
-	}
-	a.drain(c, side)
-}
-
-// pending reports whether data before a side's close is still to come: its
-// own, or the other's unacknowledged.
-func (c *conn) pending(side int) bool {
-	me, peer := &c.sides[side].tcp, &c.sides[side^1].tcp
-	next := me.losses.next
-	if me.losses.blind || me.last < next {
-		return false
-	}
-	if next != me.last && next != me.last-1 { // a FIN takes a position, a RST does not
-		return true
-	}
-	return me.phase != reset && peer.losses.waiting()
-}
-
-// drain takes up a deferred close when all data of a side has been seen.
-func (a *Assembler) drain(c *conn, side int) {
-	me := &c.sides[side].tcp
-	if me.drained || me.fins == 0 && me.phase != closed && me.phase != reset || c.pending(side) {
-		return
-	}
-	me.drained = true
-	if c.deferred {
-		a.close(c, side)
-		c.deferred = false
-	}
-}
-
-// close takes note of the end of one side. When that ends the connection, only
-// stragglers are waited for.
-func (a *Assembler) close(c *conn, side int) {
-	me, peer := &c.sides[side].tcp, &c.sides[side^1].tcp
-	c.deferred = c.pending(side)
-	if c.deferred || me.done {
-		return
-	}
-	me.done = true
-	switch {
-	case me.phase == reset || peer.done || peer.phase == inactive:
-		c.timers[attempt], c.timers[check] = never, never
-		a.set(c, linger, c.last+flow.Time(a.config.CloseDelay))
-	default:
-		a.set(c, check, c.last+flow.Time(a.config.CheckInterval))
-	}
-}
-
-// limitSilence sets how long c may be silent, counted from its last packet.
-func (a *Assembler) limitSilence(c *conn, d time.Duration) {
-	if d != c.inactivity {
-		c.inactivity = d
-		a.set(c, quiet, c.last+flow.Time(d))
-	}
-}
-
-// interactive gives connections on which people work more time.
-func (a *Assembler) interactive(c *conn) {
-	_, port := c.tuple.end(c.origin ^ 1)
-	if c.sides[c.origin].tcp.phase == inactive && !a.serves(flow.TCP, port) {
-		if _, p := c.tuple.end(c.origin); a.serves(flow.TCP, p) {
-			port = p
-		}
-	}
-	if slices.Contains(a.config.InteractivePorts, port) {
-		a.limitSilence(c, a.config.InteractiveInactivity)
-	}
 }
