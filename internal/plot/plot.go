@@ -50,6 +50,8 @@ type Chart struct {
 	Title  string
 	X, Y   Axis
 	Series []Series
+	// LegendLow puts the legend at the lower right, for curves that end high.
+	LegendLow bool
 }
 
 // Size of one drawing, in SVG user units (pixels at scale 1).
@@ -119,12 +121,20 @@ func (c Chart) values(of func(Series) [][]float64) []float64 {
 }
 
 func (c Chart) legend(b *bytes.Buffer) {
-	row := 0
+	row, first := 0, top+12
+	if c.LegendLow {
+		first = height - bottom - 8
+		for _, s := range c.Series {
+			if s.Name != "" {
+				first -= 14
+			}
+		}
+	}
 	for i, s := range c.Series {
 		if s.Name == "" {
 			continue
 		}
-		y := top + 12 + 14*row
+		y := first + 14*row
 		fmt.Fprintf(b, `<rect x="%d" y="%d" width="14" height="4" fill="%s"/>`, width-right-150, y-5, palette[i%len(palette)])
 		fmt.Fprintf(b, `<text x="%d" y="%d">%s</text>`+"\n", width-right-132, y, html.EscapeString(s.Name))
 		row++
