@@ -20,24 +20,21 @@ func (s *surveyor) keepForPace(batch []flow.Flow) {
 // measure times one keyer on flows of the log: milliseconds per million, the
 // best of several rounds, since others may use the machine.
 func (s *surveyor) measure(keyer *key.Keyer) float64 {
-	const rounds, least = 20, 1 << 13
-	repeat := max(1, least/len(s.pace))
+	const rounds = 20
 	var best time.Duration
 	var sum key.K
 	for round := range rounds {
 		start := time.Now()
-		for range repeat {
-			for i := range s.pace {
-				k, _ := keyer.Flow(&s.pace[i])
-				sum += k
-			}
+		for i := range s.pace {
+			k, _ := keyer.Flow(&s.pace[i])
+			sum += k
 		}
 		if took := time.Since(start); round == 0 || took < best {
 			best = took
 		}
 	}
 	paceSink(sum)
-	return best.Seconds() * 1e3 * 1e6 / float64(repeat*len(s.pace))
+	return best.Seconds() * 1e3 * 1e6 / float64(len(s.pace))
 }
 
 // paceSink keeps the compiler from dropping the work that is timed.

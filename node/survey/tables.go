@@ -3,6 +3,8 @@ package survey
 import (
 	"fmt"
 	"strings"
+
+	"dragnet/flow/key"
 )
 
 // Table is part of a result as people read it.
@@ -112,4 +114,15 @@ func Count(n float64) string {
 		return fmt.Sprintf("%.0f", n)
 	}
 	return fmt.Sprintf("%.2g", n)
+}
+
+// Recommend is the row of linear keys of the recommended size, nil if that was
+// not surveyed.
+func (r *Result) Recommend() *Row {
+	for i := range r.Hashes {
+		if h := r.Hashes[i].Function; h.Kind == key.Linear && int(h.Bits) == r.Recommended {
+			return &r.Hashes[i]
+		}
+	}
+	return nil
 }
