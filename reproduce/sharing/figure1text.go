@@ -18,14 +18,14 @@ the table of assumptions.`)
 the paper's day collided more. Two things decide this. First, how many tuples share the leading
 bytes of their address: addresses from the whole Internet seldom have the same product, but tuples of the site's own
 addresses differ in the last bytes and the port only, and swapping two bytes, or a zero for a one, gives the same product. So the
-size of the address space that is scanned moves the share of keys. Second, how many connections are scans: they
-always collide, while a popular server outside has many connections on one key that is mostly its own; so the share of scans moves the share of connections.
+size of the address space that is scanned moves the share of keys. Second, how many connections are scans: these mostly
+collide, while a popular server outside has many connections on one key that is mostly its own; so the share of scans moves the share of connections.
 With a scanned /16 and five times the scans, %s of connections and %s of keys are unique, and %s of keys stand for at most 10 tuples. These two variants were
 looked for after the first result was seen, to explain it: they show what the paper's day may have been like, not that it was.`,
 		survey.Percent(p.UniqueConnections), survey.Percent(p.UniqueKeys), survey.Percent(joint.product().UniqueConnections),
 		survey.Percent(joint.product().UniqueKeys), survey.Percent(joint.product().Sizes.UpTo(10)))
 	r.Say(`The paper expects that a smaller window lessens the ambiguity. Over the first hour, %s of connections are unique instead of %s,
-but fewer of the keys are (%s instead of %s): an hour sees the scanned addresses again, which collide, and few of the day's tuples that come once.`,
+but fewer of the keys are (%s instead of %s): the scanned tuples, which collide, are there after an hour, while tuples that come once, most of them unique, go on coming all day.`,
 		survey.Percent(changed[0].product().UniqueConnections), survey.Percent(p.UniqueConnections),
 		survey.Percent(changed[0].product().UniqueKeys), survey.Percent(p.UniqueKeys))
 	if len(logs) > 0 {
@@ -52,8 +52,8 @@ func compare(r *report.Report, day *survey.Result) {
 	}
 	r.Say(`The other hashes: how many answers the product draws follows the traffic (median %.0f, most %.0f), and nobody can set it. With %s the detective sets it (median %.0f, most %.0f),
 and all questions are protected alike: a reader of the question who guesses the service is left with %s candidates or more in 19 of 20 questions under the product, with %s under %s.
-One who also knows that the address lies in %s is left with %s and %s: against such a reader only fewer bits help, about the bits of the unknown part of the address less those of the candidates wanted.
-A modulus that is not prime is the worst of both: products are mostly multiples of powers of two, so they crowd on few keys.`,
+One who also knows that the address lies in %s is left with %s and %s: against such a reader only fewer bits help, at most as many as the unknown part of the address has, less log2 of the candidates wanted.
+A modulus that is a power of two is the worst of both: products are mostly multiples of powers of two, so they crowd on few keys.`,
 		product.Answers.Median, product.Answers.Max, linear.Hash, linear.Answers.Median, linear.Answers.Max,
 		know(product, "service"), know(linear, "service"), linear.Hash, day.Near, know(product, "near+service"), know(linear, "near+service"))
 }

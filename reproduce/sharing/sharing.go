@@ -10,7 +10,9 @@ import (
 )
 
 // All lists this paper's reproductions.
-func All() []report.Reproduction { return []report.Reproduction{figure1()} }
+func All() []report.Reproduction {
+	return []report.Reproduction{figure1(), privateSearch()}
+}
 
 func figure1() report.Reproduction {
 	r := report.Reproduction{

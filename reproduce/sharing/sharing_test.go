@@ -92,3 +92,39 @@ func TestIntervalIsOverSeeds(t *testing.T) {
 		t.Errorf("tuples %q, want an interval: three seeds draw different tuples", got)
 	}
 }
+
+// TestPrivateSearch: every way finds what is there (else it returns an error),
+// and the table has what the comparison is about.
+func TestPrivateSearch(t *testing.T) {
+	size := trialSize{rows: 20_000, evaluated: 40, dictionary: 8, filtered: 40, keyBits: 512}
+	r, err := runPrivateSearch(context.Background(), report.Environment{Progress: func(string, int) {}}, report.New(privateSearch()), size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Tables) != 1 || len(r.Tables[0].Rows) != 4 {
+		t.Fatalf("tables %+v; want one with four ways", r.Tables)
+	}
+	for _, row := range r.Tables[0].Rows {
+		if len(row) != len(r.Tables[0].Header) {
+			t.Errorf("row %q has %d cells, want %d", row[0], len(row), len(r.Tables[0].Header))
+		}
+	}
+	// 8 ciphertexts modulo the square of a 512-bit number.
+	if question := r.Tables[0].Rows[3][5]; question != "1024" {
+		t.Errorf("question of private stream search has %s bytes, want 1024", question)
+	}
+}
+
+func TestEveryWayMustFindTheTuple(t *testing.T) {
+	trial, err := newTrial(context.Background(), trialSize{rows: 5000, evaluated: 5, dictionary: 4, filtered: 20, keyBits: 512})
+	if err != nil {
+		t.Fatal(err)
+	}
+	trial.flows++ // one more than there is
+	if _, err := trial.loose(context.Background()); err == nil {
+		t.Error("loose matching passed with a connection missing")
+	}
+	if _, err := trial.paillier(context.Background()); err == nil {
+		t.Error("private stream search passed with a connection missing")
+	}
+}
