@@ -169,21 +169,21 @@ func surveyRows(r *survey.Result) cli.Rows {
 	}
 	for i := range r.Hashes {
 		h := &r.Hashes[i]
-		cells := []string{h.Hash, fmt.Sprint(r.Connections), fmt.Sprint(r.Tuples), fmt.Sprint(h.Keys), number(h.UniqueConnections), number(h.UniqueKeys)}
+		cells := []string{h.Hash, fmt.Sprint(r.Connections), fmt.Sprint(r.Tuples), fmt.Sprint(h.Keys), decimal(h.UniqueConnections), decimal(h.UniqueKeys)}
 		for _, at := range h.PerKey {
-			cells = append(cells, number(at.Keys))
+			cells = append(cells, decimal(at.Keys))
 		}
-		cells = append(cells, number(h.Answers.Median), number(h.Answers.P95), number(h.Answers.P99), number(h.Answers.Max))
+		cells = append(cells, decimal(h.Answers.Median), decimal(h.Answers.P95), decimal(h.Answers.P99), decimal(h.Answers.Max))
 		if b := h.Bytes; b != nil {
-			cells = append(cells, number(b.Median), number(b.P95), number(b.P99), number(b.Max), fmt.Sprint(b.Questions), fmt.Sprint(b.TooLarge))
+			cells = append(cells, decimal(b.Median), decimal(b.P95), decimal(b.P99), decimal(b.Max), fmt.Sprint(b.Questions), fmt.Sprint(b.TooLarge))
 		} else {
 			cells = append(cells, "", "", "", "", "", "")
 		}
-		cells = append(cells, number(h.Milliseconds))
+		cells = append(cells, decimal(h.Milliseconds))
 		for _, k := range knowing {
 			p5, median := "", ""
 			if c := h.Knowing(k); c != nil {
-				p5, median = number(c.P5), number(c.Median)
+				p5, median = decimal(c.P5), decimal(c.Median)
 			}
 			cells = append(cells, p5, median)
 		}
@@ -193,8 +193,8 @@ func surveyRows(r *survey.Result) cli.Rows {
 	return rows
 }
 
-// number prints whole numbers without exponent and others with six digits.
-func number(v float64) string {
+// decimal prints whole numbers without exponent and others with six digits.
+func decimal(v float64) string {
 	if v == math.Trunc(v) {
 		return strconv.FormatFloat(v, 'f', 0, 64)
 	}
