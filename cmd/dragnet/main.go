@@ -35,7 +35,9 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check found something,
 	root.AddCommand(
 		newDemo(),
 		newHunt(),
+		newKey(),
 		newPattern(),
+		newReproduce(),
 		newConfig(),
 		cli.NewVersion(),
 	)

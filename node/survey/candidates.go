@@ -1,0 +1,70 @@
+package survey
+
+import (
+	"context"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
+
+	"dragnet/flow/key"
+)
+
+// Candidates is how many tuples a reader who saw none of the traffic must deem
+// possible for a key, over keys of tuples drawn from the log: the median, and
+// what 95 of 100 questions exceed.
+type Candidates struct {
+	// Knowing is what the reader knows beforehand: "nothing", "service" (the
+	// ports and protocol), "near" (the prefix) or "near+service".
+	Knowing string  `json:"knowing"`
+	Asked   int     `json:"asked"`
+	P5      float64 `json:"p5"`
+	Median  float64 `json:"median"`
+}
+
+// costly is how many keys are tried where each takes a quarter million random
+// tuples (see key.Reader.Candidates).
+const costly = 8
+
+func (s *surveyor) candidates(ctx context.Context, h key.Hash, keyer *key.Keyer) ([]Candidates, error) {
+	anywhere, near := s.asked[:min(s.Asked, len(s.asked))], s.askedNear
+	if h.Kind == key.ProductMod || h.Kind == key.Product && s.Mask.Family == key.IPv6 {
+		anywhere, near = anywhere[:min(costly, len(anywhere))], near[:min(costly, len(near))]
+	}
+	var out []Candidates
+	for _, reader := range []struct {
+		knowing       string
+		near, service bool
+		asked         []packed
+	}{
+		{"nothing", false, false, anywhere},
+		{"service", false, true, anywhere},
+		{"near", true, false, near},
+		{"near+service", true, true, near},
+	} {
+		if len(reader.asked) == 0 {
+			continue
+		}
+		found := make([]float64, len(reader.asked))
+		g, failed := errgroup.WithContext(ctx)
+		g.SetLimit(runtime.GOMAXPROCS(0))
+		for i := range reader.asked {
+			g.Go(func() error {
+				t := reader.asked[i].tuple(s.Mask)
+				var r key.Reader
+				if reader.near {
+					r.Near = s.Near
+				}
+				if reader.service {
+					r.Service = &t
+				}
+				found[i] = r.Candidates(s.Mask, h, keyer.Tuple(t))
+				return failed.Err()
+			})
+		}
+		if err := g.Wait(); err != nil {
+			return nil, err
+		}
+		out = append(out, Candidates{reader.knowing, len(found), quantile(found, 0.05), quantile(found, 0.5)})
+	}
+	return out, nil
+}

@@ -1,0 +1,97 @@
+package border
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"net/netip"
+
+	"dragnet/flow"
+)
+
+// generator draws one connection after another.
+type generator struct {
+	rng              *rand.Rand
+	kinds            popularity
+	draw             []func() flow.Flow // by kind
+	base, size       uint32             // the site
+	clients, solvers []uint32
+
+	scanned          popularity
+	scans            [scanners]scan
+	services         []service
+	servedBy         popularity
+	served           []endpoint
+	web, names, mail servers
+}
+
+// endpoint is where connections go.
+type endpoint struct {
+	addr  uint32
+	port  uint16
+	proto flow.Proto
+}
+
+func newGenerator(c Configuration) *generator {
+	g := &generator{rng: rand.New(rand.NewPCG(c.Seed, 0x626f72646572)), services: scannedServices()}
+	base := c.Site.Masked().Addr().As4()
+	g.base, g.size = binary.BigEndian.Uint32(base[:]), 1<<(32-c.Site.Bits())
+	g.clients, g.solvers = g.insiders(c.Clients), g.insiders(c.Resolvers)
+	s := c.Shares
+	g.kinds = weights(s.Scanned, s.Backscatter, s.Served, s.Web, s.Names, s.Mail, s.Peers, s.Pings)
+	g.draw = []func() flow.Flow{g.scan, g.backscatter, g.serve, g.browse, g.resolve, g.post, g.peer, g.ping}
+	g.scanned = zipf(len(g.services), 1)
+	g.makeServed()
+	g.web = g.makeServers(c.WebServers, c.Skew, []weighted{{80, 0.85}, {443, 0.12}, {8080, 0.03}}, flow.TCP)
+	g.names = g.makeServers(c.NameServers, c.Skew, []weighted{{53, 1}}, flow.UDP)
+	g.mail = g.makeServers(c.MailServers, c.Skew, []weighted{{25, 1}}, flow.TCP)
+	return g
+}
+
+func (g *generator) next() flow.Flow { return g.draw[g.kinds.draw(g.rng)]() }
+
+func addr4(v uint32) netip.Addr {
+	var b [4]byte
+	binary.BigEndian.PutUint32(b[:], v)
+	return netip.AddrFrom4(b)
+}
+
+func (g *generator) insider() uint32 { return g.base + g.rng.Uint32N(g.size) }
+
+func (g *generator) insiders(n int) []uint32 {
+	out := make([]uint32, n)
+	for i := range out {
+		out[i] = g.insider()
+	}
+	return out
+}
+
+// allocated are the first octets with many hosts in 2006.
+var allocated = [...][2]uint32{{12, 12}, {24, 24}, {58, 99}, {116, 125}, {128, 172}, {189, 222}}
+
+// outsider is an address outside, evenly over what was allocated.
+func (g *generator) outsider() uint32 {
+	n := uint32(0)
+	for _, r := range allocated {
+		n += r[1] - r[0] + 1
+	}
+	at := g.rng.Uint32N(n)
+	for _, r := range allocated {
+		if octets := r[1] - r[0] + 1; at >= octets {
+			at -= octets
+			continue
+		}
+		return (r[0]+at)<<24 | g.rng.Uint32()>>8
+	}
+	panic("unreachable: at < n")
+}
+
+// ephemeral is a port as Unix and Windows hosts of the time chose for clients.
+func (g *generator) ephemeral() uint16 { return uint16(1024 + g.rng.IntN(64512)) }
+
+func (g *generator) connection(from uint32, to endpoint, s flow.State) flow.Flow {
+	f := flow.Flow{Orig: addr4(from), Resp: addr4(to.addr), OrigPort: g.ephemeral(), RespPort: to.port, Proto: to.proto, State: s}
+	if to.proto == flow.ICMP {
+		f.OrigPort = 8 // echo request, as Zeek logs it
+	}
+	return f
+}
