@@ -115,14 +115,14 @@ func TestAddressesAreMadeComparable(t *testing.T) {
 func TestMemoryIsBounded(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	endless := io.LimitReader(repeat("x"), 256<<20)
+	endless := io.LimitReader(repeat("x"), 64<<20)
 	r := NewReader(io.MultiReader(strings.NewReader(head+good), endless, strings.NewReader("\n"+good)), "log", flow.AllColumns)
 	if n := drain(t, r); n != 2 || r.Coverage().Skipped != 1 {
 		t.Errorf("%d flows, %+v", n, r.Coverage())
 	}
 	runtime.ReadMemStats(&after)
 	if used := after.TotalAlloc - before.TotalAlloc; used > 16<<20 {
-		t.Errorf("a line of 256 MiB cost %d MiB", used>>20)
+		t.Errorf("a line of 64 MiB cost %d MiB", used>>20)
 	}
 	var in interner
 	in.seed = newParser(0).histories.seed

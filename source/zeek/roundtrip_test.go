@@ -135,7 +135,7 @@ func writeTSV(t *rapid.T, flows []flow.Flow) string {
 			names = rapid.Permutation(allNames).Draw(t, "order")
 			sep = rapid.SampledFrom([]string{"\t", ",", "|", " ", "\x01"}).Draw(t, "separator")
 			unset = rapid.SampledFrom([]string{"-", "", "NULL"}).Draw(t, "unset")
-			empty = rapid.SampledFrom([]string{"(empty)", "EMPTY", "-empty-"}).Draw(t, "empty")
+			empty = rapid.SampledFrom([]string{"(empty)", "EMPTY", ""}).Filter(func(s string) bool { return s != unset }).Draw(t, "empty")
 			fmt.Fprintf(&log, "#separator \\x%02x\n#set_separator%s;\n#empty_field%s%s\n#unset_field%s%s\n#path%sconn\n#fields%s%s\n",
 				sep[0], sep, sep, empty, sep, unset, sep, sep, strings.Join(names, sep))
 		}

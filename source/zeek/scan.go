@@ -41,7 +41,7 @@ func (l *Log) scan(ctx context.Context, w flow.Window, cols flow.Columns, fn fun
 	s := &scan{files: l.files, size: size, turns: make(chan *turn, len(workers))}
 	for range min(len(workers), len(l.files)) {
 		s.reading.Add(1)
-		s.turns <- &turn{number: -1}
+		s.turns <- &turn{}
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for i := range workers {
@@ -51,9 +51,9 @@ func (l *Log) scan(ctx context.Context, w flow.Window, cols flow.Columns, fn fun
 	err := group.Wait()
 	s.close()
 	var lost losses
-	for _, w := range workers {
-		cov.Merge(w.cov)
-		lost.merge(w.parser.lost)
+	for _, each := range workers {
+		cov.Merge(each.cov)
+		lost.merge(each.parser.lost)
 	}
 	lost.report(&cov, func(i int) string { return l.files[i] })
 	return cov, err
@@ -73,8 +73,8 @@ type scan struct {
 
 // turn is the right to read from one file.
 type turn struct {
-	number int // of the file; -1 before the first
-	file   *file
+	number int   // of the file
+	file   *file // nil before the first and between two
 	stream *stream
 }
 

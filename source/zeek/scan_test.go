@@ -139,7 +139,7 @@ func TestLookupEqualsAwk(t *testing.T) {
 	for _, q := range []struct {
 		addr string
 		port uint16
-	}{{"64.225.56.201", 22}, {"64.225.56.201", 1433}, {"64.225.56.201", 65535}, {"67.207.67.3", 443}, {"192.0.2.1", 22}} {
+	}{{"64.225.56.201", 22}, {"64.225.56.201", 1433}, {"192.0.2.1", 22}} {
 		got, want := lookUp(t, path, q.addr, q.port), lookUpByAwk(t, "mawk", path, q.addr, fmt.Sprint(q.port))
 		if got != want {
 			t.Errorf("%s port %d: %d flows, mawk says %d", q.addr, q.port, got, want)

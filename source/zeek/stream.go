@@ -12,6 +12,10 @@ const maxLine = 1 << 20
 // stay in its core's second-level cache from reading to parsing.
 const chunkSize = 256 << 10
 
+// spare is room for the usual unfinished line, so that a buffer need not grow
+// after the first chunk.
+const spare = 4 << 10
+
 // chunk is a run of whole lines.
 type chunk struct {
 	data   []byte
@@ -80,7 +84,7 @@ func (s *stream) next(buf []byte) (c chunk, grown []byte, err error) {
 func (s *stream) read(buf []byte) ([]byte, error) {
 	full := len(buf) + s.size
 	if cap(buf) < full {
-		buf = append(make([]byte, 0, full+len(buf)), buf...)
+		buf = append(make([]byte, 0, full+len(buf)+spare), buf...)
 	}
 	for empty := 0; len(buf) < full; {
 		n, err := s.src.Read(buf[len(buf):full])

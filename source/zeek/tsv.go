@@ -58,8 +58,8 @@ func (t *tsv) split(line []byte, r *row) fault {
 		r.at[p.col] = s
 	}
 	// Of the wanted columns, only history can hold an empty text.
-	if same(r.value(colHistory), t.head.empty) {
-		r.at[colHistory].past = r.at[colHistory].from + 1
+	if h := &r.at[colHistory]; h.past != 0 && same(line[h.from:h.past-1], t.head.empty) {
+		h.past = h.from + 1
 	}
 	return fault{}
 }
