@@ -286,6 +286,7 @@ func TestCandidatesAndBytes(t *testing.T) {
 		})
 	}
 	c := DefaultConfiguration()
+	c.Sealed = 8
 	c.Hashes, c.Bits, c.Near = []string{"linear"}, []int{8, 1}, netip.MustParsePrefix("198.51.4.0/24")
 	r, err := Run(context.Background(), c, log)
 	if err != nil {
