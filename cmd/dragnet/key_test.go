@@ -26,11 +26,11 @@ func runDragnet(t *testing.T, args ...string) (stdout string, err error) {
 	return out.String(), err
 }
 
-const captures = "../../lab/incident/testdata"
+const recorded = "../../lab/incident/testdata"
 
 func TestKeySurveyFormatsAgree(t *testing.T) {
 	svg := filepath.Join(t.TempDir(), "figure.svg")
-	base := []string{"key", "survey", captures, "--hash", "product", "--hash", "linear", "--bits", "4,9", "--asked", "3", "--sealed", "2"}
+	base := []string{"key", "survey", recorded, "--hash", "product", "--hash", "linear", "--bits", "4,9", "--asked", "3", "--sealed", "2"}
 	text, err := runDragnet(t, append(base, "-o", "json", "--svg", svg, "--near", "198.51.100.7/24")...)
 	if err != nil {
 		t.Fatal(err)
@@ -78,12 +78,12 @@ func TestKeySurveyMistakes(t *testing.T) {
 		want string
 	}{
 		{[]string{}, "requires at least 1 arg"},
-		{[]string{captures, "--mask", "addr5/1"}, "mask"},
-		{[]string{captures, "--end", "up"}, "--end"},
-		{[]string{captures, "--hash", "sha256"}, "unknown hash"},
-		{[]string{captures, "--bits", "40"}, "40 bits"},
-		{[]string{captures, "--near", "here"}, "--near"},
-		{[]string{captures + "/absent"}, "no such file"},
+		{[]string{recorded, "--mask", "addr5/1"}, "mask"},
+		{[]string{recorded, "--end", "up"}, "--end"},
+		{[]string{recorded, "--hash", "sha256"}, "unknown hash"},
+		{[]string{recorded, "--bits", "40"}, "40 bits"},
+		{[]string{recorded, "--near", "here"}, "--near"},
+		{[]string{recorded + "/absent"}, "no such file"},
 	} {
 		_, err := runDragnet(t, append([]string{"key", "survey"}, c.args...)...)
 		if err == nil || !strings.Contains(err.Error(), c.want) {

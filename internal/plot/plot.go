@@ -121,7 +121,12 @@ func (c Chart) values(of func(Series) [][]float64) []float64 {
 }
 
 func (c Chart) legend(b *bytes.Buffer) {
-	row, first := 0, top+12
+	row, first, longest := 0, top+12, 0
+	for _, s := range c.Series {
+		longest = max(longest, len(s.Name))
+	}
+	// A letter of this size is at most about 6.5 wide.
+	x := min(width-right-150, width-right-26-longest*13/2)
 	if c.LegendLow {
 		first = height - bottom - 8
 		for _, s := range c.Series {
@@ -135,8 +140,8 @@ func (c Chart) legend(b *bytes.Buffer) {
 			continue
 		}
 		y := first + 14*row
-		fmt.Fprintf(b, `<rect x="%d" y="%d" width="14" height="4" fill="%s"/>`, width-right-150, y-5, palette[i%len(palette)])
-		fmt.Fprintf(b, `<text x="%d" y="%d">%s</text>`+"\n", width-right-132, y, html.EscapeString(s.Name))
+		fmt.Fprintf(b, `<rect x="%d" y="%d" width="14" height="4" fill="%s"/>`, x, y-5, palette[i%len(palette)])
+		fmt.Fprintf(b, `<text x="%d" y="%d">%s</text>`+"\n", x+18, y, html.EscapeString(s.Name))
 		row++
 	}
 }

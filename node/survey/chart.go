@@ -1,10 +1,6 @@
 package survey
 
-import (
-	"fmt"
-
-	"dragnet/internal/plot"
-)
+import "dragnet/internal/plot"
 
 // Figure draws the distribution of tuples per key, a curve per hash: the
 // paper's Figure 1.
@@ -21,7 +17,7 @@ func (r *Result) Figure(title string) plot.Chart {
 			continue
 		}
 		most = max(most, x[len(x)-1])
-		c.Series = append(c.Series, plot.Series{Name: fmt.Sprintf("%s (%d keys)", h.Hash, h.Keys), Kind: plot.Step, X: x, Y: y})
+		c.Series = append(c.Series, plot.Series{Name: h.Hash, Kind: plot.Step, X: x, Y: y})
 	}
 	c.X.Min, c.X.Max = 1, most
 	// Every curve starts at no keys and ends at all of them.
