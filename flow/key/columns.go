@@ -11,98 +11,104 @@ type Columns struct {
 	Proto        []uint8
 }
 
-// block is how many rows are hashed at a time, column by column: the partial
-// results stay in the first-level cache, and each pass is a loop that the
-// compiler can check once.
+// block is how many rows are hashed at a time. The loops over a block are short
+// enough for the compiler to keep in registers, and what one leaves for the
+// next stays in the first-level cache.
 const block = 1024
 
 // AppendMatches appends to dst the rows of c whose key is want. The mask must
 // hold an IPv4 address; rows number at most 2^31.
 func (k *Keyer) AppendMatches(dst []int32, c Columns, want K) []int32 {
-	var sums [block]uint64
+	var keys [block]uint64
+	var zeroPorts [block]uint16
+	var zeroProtos [block]uint8
 	for from := 0; from < len(c.Addr4); from += block {
-		to := min(from+block, len(c.Addr4))
-		part := sums[:to-from]
+		n := min(block, len(c.Addr4)-from)
+		// A component outside the mask is read as zeros, which both hashes pass
+		// over.
+		addr := c.Addr4[from:][:n]
+		sport := part(k.mask.SPort, c.SPort, from, zeroPorts[:n])
+		dport := part(k.mask.DPort, c.DPort, from, zeroPorts[:n])
+		proto := part(k.mask.Proto, c.Proto, from, zeroProtos[:n])
 		if k.hash.Kind == Linear {
-			dst = k.matchLinear(dst, c, from, part, uint64(want))
+			k.linearBlock(keys[:n], addr, sport, dport, proto)
 		} else {
-			dst = k.matchProduct(dst, c, from, part, uint64(want))
+			k.productBlock(keys[:n], addr, sport, dport, proto)
+		}
+		for i, got := range keys[:n] {
+			if got == uint64(want) {
+				dst = append(dst, int32(from+i))
+			}
 		}
 	}
 	return dst
 }
 
-func (k *Keyer) matchLinear(dst []int32, c Columns, from int, sums []uint64, want uint64) []int32 {
+func part[T any](in bool, column []T, from int, zeros []T) []T {
+	if !in {
+		return zeros
+	}
+	return column[from:][:len(zeros)]
+}
+
+func (k *Keyer) linearBlock(keys []uint64, addr []uint32, sport, dport []uint16, proto []uint8) {
 	a0, a1, v4 := k.a[0], k.a[1], k.v4
-	for i, addr := range c.Addr4[from:][:len(sums)] {
-		addr &= v4
-		sums[i] = a0*uint64(addr>>16) + a1*uint64(addr&0xffff)
+	as, ad, ap := k.portCoefficients()
+	addr, dport, proto = addr[:len(keys)], dport[:len(keys)], proto[:len(keys)]
+	for i := range keys {
+		a := addr[i] & v4
+		keys[i] = a0*uint64(a>>16) + a1*uint64(a&0xffff) + ad*uint64(dport[i]) + ap*uint64(proto[i])
 	}
-	next := 2
 	if k.mask.SPort {
-		addColumn(sums, c.SPort[from:], k.a[next])
-		next++
-	}
-	if k.mask.DPort {
-		addColumn(sums, c.DPort[from:], k.a[next])
-		next++
-	}
-	if k.mask.Proto {
-		addColumn(sums, c.Proto[from:], k.a[next])
+		for i, v := range sport[:len(keys)] {
+			keys[i] += as * uint64(v)
+		}
 	}
 	low := k.low
-	for i, sum := range sums {
-		if reduce(sum)&low == want {
-			dst = append(dst, int32(from+i))
+	for i, sum := range keys {
+		keys[i] = reduce(sum) & low
+	}
+}
+
+// portCoefficients are those of the limbs after an IPv4 address; what is
+// outside the mask takes none.
+func (k *Keyer) portCoefficients() (sport, dport, proto uint64) {
+	next := k.a[2:]
+	for _, c := range []struct {
+		in bool
+		a  *uint64
+	}{{k.mask.SPort, &sport}, {k.mask.DPort, &dport}, {k.mask.Proto, &proto}} {
+		if c.in {
+			*c.a, next = next[0], next[1:]
 		}
 	}
-	return dst
+	return sport, dport, proto
 }
 
-func addColumn[T uint8 | uint16](sums []uint64, col []T, a uint64) {
-	col = col[:len(sums)]
-	for i, v := range col {
-		sums[i] += a * uint64(v)
-	}
-}
-
-func (k *Keyer) matchProduct(dst []int32, c Columns, from int, products []uint64, want uint64) []int32 {
+func (k *Keyer) productBlock(keys []uint64, addr []uint32, sport, dport []uint16, proto []uint8) {
 	v4 := k.v4
-	for i, addr := range c.Addr4[from:][:len(products)] {
-		addr &= v4
-		products[i] = factors16(uint16(addr>>16)) * factors16(uint16(addr))
+	addr, sport, dport = addr[:len(keys)], sport[:len(keys)], dport[:len(keys)]
+	for i := range keys {
+		keys[i] = bytesProduct(uint64(addr[i]&v4) | uint64(sport[i])<<32 | uint64(dport[i])<<48)
 	}
-	if k.mask.SPort {
-		multiplyPorts(products, c.SPort[from:])
-	}
-	if k.mask.DPort {
-		multiplyPorts(products, c.DPort[from:])
-	}
-	m := uint64(0)
-	if k.hash.Kind == ProductMod {
-		m = k.hash.Modulus
-	}
-	for i, p := range products {
-		// Eight bytes always fit; the protocol may be the ninth.
-		hi := uint64(0)
-		if k.mask.Proto {
-			hi, p = bits.Mul64(p, factor(c.Proto[from+i]))
-		}
+	m := k.hash.Modulus
+	for i, v := range proto[:len(keys)] {
+		hi, p := bits.Mul64(keys[i], factor(v)) // nine bytes may exceed 64 bits
 		if m != 0 {
 			p = bits.Rem64(hi, p, m)
 		}
-		if p == want {
-			dst = append(dst, int32(from+i))
-		}
-	}
-	return dst
-}
-
-func multiplyPorts(products []uint64, col []uint16) {
-	col = col[:len(products)]
-	for i, v := range col {
-		products[i] *= factors16(v)
+		keys[i] = p
 	}
 }
 
-func factors16(v uint16) uint64 { return factor(byte(v>>8)) * factor(byte(v)) }
+// bytesProduct multiplies the eight bytes of x, zeros as one. The zeros are
+// found in all bytes at once: adding 127 to a byte's low bits carries into its
+// top bit unless they are all zero.
+func bytesProduct(x uint64) uint64 {
+	const low7 = 0x7f7f7f7f7f7f7f7f
+	zero := ^((x&low7 + low7) | x | low7)
+	x |= zero >> 7
+	a := (x & 0xff) * (x >> 8 & 0xff) * (x >> 16 & 0xff) * (x >> 24 & 0xff)
+	b := (x >> 32 & 0xff) * (x >> 40 & 0xff) * (x >> 48 & 0xff) * (x >> 56)
+	return a * b
+}

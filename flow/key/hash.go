@@ -276,12 +276,12 @@ func (k *Keyer) linear(t Tuple) K {
 	return K(reduce(sum) & k.low)
 }
 
-// reduce is sum mod 2^31-1. Eleven products below 2^47 sum to less than 2^51,
+// reduce is sum mod 2^31-1 in its low 31 bits. Eleven products below 2^47 sum to less than 2^51,
 // so one fold leaves less than twice the prime, and one subtraction, written
 // without a branch, the rest.
 func reduce(sum uint64) uint64 {
 	sum = sum&prime + sum>>31
-	return (sum + (sum+1)>>31) & prime
+	return sum + (sum+1)>>31
 }
 
 // factor counts a zero byte as one (section 3.2).
