@@ -71,19 +71,17 @@ var allocated = [...][2]uint32{{12, 12}, {24, 24}, {58, 99}, {116, 125}, {128, 1
 // outsider is an address outside, evenly over what was allocated.
 func (g *generator) outsider() uint32 {
 	n := uint32(0)
-	for _, r := range allocated {
-		n += r[1] - r[0] + 1
+	for r := range allocated {
+		n += octetsOf(r)
 	}
-	at := g.rng.Uint32N(n)
-	for _, r := range allocated {
-		if octets := r[1] - r[0] + 1; at >= octets {
-			at -= octets
-			continue
-		}
-		return (r[0]+at)<<24 | g.rng.Uint32()>>8
+	at, r := g.rng.Uint32N(n), 0
+	for ; at >= octetsOf(r); r++ {
+		at -= octetsOf(r)
 	}
-	panic("unreachable: at < n")
+	return (allocated[r][0]+at)<<24 | g.rng.Uint32()>>8
 }
+
+func octetsOf(r int) uint32 { return allocated[r][1] - allocated[r][0] + 1 }
 
 // ephemeral is a port as Unix and Windows hosts of the time chose for clients.
 func (g *generator) ephemeral() uint16 { return uint16(1024 + g.rng.IntN(64512)) }
