@@ -154,15 +154,17 @@ func (o *object) text() (v span, ok bool) {
 		return span{}, false
 	}
 	start := o.at
-	for ; o.at < len(o.line); o.at++ {
-		switch c := o.line[o.at]; {
+	for i := start; i < len(o.line); i++ {
+		switch c := o.line[i]; {
 		case c == '"':
+			o.at = i
 			v = o.since(start)
 			o.at++
 			return v, true
 		case c == '\\':
-			o.at++
+			i++
 		case c < ' ':
+			o.at = i
 			return span{}, false
 		}
 	}
@@ -212,11 +214,13 @@ func (o *object) number() bool {
 }
 
 func (o *object) digits() bool {
-	start := o.at
-	for o.at < len(o.line) && o.line[o.at]-'0' <= 9 {
-		o.at++
+	i := o.at
+	for i < len(o.line) && o.line[i]-'0' <= 9 {
+		i++
 	}
-	return o.at > start
+	found := i > o.at
+	o.at = i
+	return found
 }
 
 func (o *object) token(c byte) bool {
@@ -228,7 +232,7 @@ func (o *object) token(c byte) bool {
 }
 
 func (o *object) space() {
-	for o.at < len(o.line) {
+	for o.at < len(o.line) && o.line[o.at] <= ' ' {
 		switch o.line[o.at] {
 		case ' ', '\t', '\r', '\n':
 			o.at++
