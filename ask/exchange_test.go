@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -121,7 +123,7 @@ func hunt(t testing.TB, c detective.Configuration, text string, witnesses ...*wi
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := q.Hear(w.Name(), sealed); err != nil {
+		if _, err := q.Hear(context.Background(), w.Name(), sealed); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -389,13 +391,13 @@ func TestHostileWitnesses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, hear := range map[string]func() error{
-		"under another name": func() error { _, err := q.Hear("v", sealed); return err },
-		"garbage":            func() error { _, err := q.Hear("w", []byte("garbage")); return err },
+		"under another name": func() error { _, err := q.Hear(context.Background(), "v", sealed); return err },
+		"garbage":            func() error { _, err := q.Hear(context.Background(), "w", []byte("garbage")); return err },
 		"twice": func() error {
-			if _, err := q.Hear("w", sealed); err != nil {
+			if _, err := q.Hear(context.Background(), "w", sealed); err != nil {
 				t.Fatal(err)
 			}
-			_, err := q.Hear("w", sealed)
+			_, err := q.Hear(context.Background(), "w", sealed)
 			return err
 		},
 	} {
@@ -405,6 +407,39 @@ func TestHostileWitnesses(t *testing.T) {
 	}
 	if _, _, err := w.Answer(context.Background(), []byte("not a question")); err == nil {
 		t.Error("a witness answered garbage")
+	}
+}
+
+// TestManyKeysAndManyAnswers: a list of addresses, and a witness that answers
+// with a flood. Trying every key on every answer would be close to 10^9 trials.
+func TestManyKeysAndManyAnswers(t *testing.T) {
+	const n = 200_000
+	p, err := pattern.Parse("out dst=@list", func(string) (io.ReadCloser, error) {
+		var b strings.Builder
+		for i := range 4000 {
+			fmt.Fprintf(&b, "198.51.%d.%d\n", i/256, i%256)
+		}
+		return io.NopCloser(strings.NewReader(b.String())), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := detective.New(config(func(c *detective.Configuration) { c.Mode = dossier.Paper }), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var question dossier.Question
+	if err := question.UnmarshalBinary(q.Question()); err != nil {
+		t.Fatal(err)
+	}
+	flood := &dossier.Testimony{Question: dossier.IDOf(q.Question()), Witness: "w", Answers: make([]dossier.SealedAnswer, n)}
+	sealed, err := seal.SealTestimony(flood, question.Reply)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := q.Hear(context.Background(), "w", sealed)
+	if err != nil || h.Answers != n || h.Collisions != n {
+		t.Errorf("%+v, %v; want %d collisions", h, err, n)
 	}
 }
 
@@ -463,7 +498,7 @@ func TestForgedStatements(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h, err := q.Hear("liar", sealed)
+		h, err := q.Hear(context.Background(), "liar", sealed)
 		if err != nil {
 			t.Fatal(err)
 		}
