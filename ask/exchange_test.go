@@ -263,6 +263,39 @@ func TestQuorumAndScope(t *testing.T) {
 	}
 }
 
+// TestQuorumWhenJoiningHere: with a quorum of two, whatever one witness says may
+// be a lie, so the host must fit without any one of them.
+func TestQuorumWhenJoiningHere(t *testing.T) {
+	contact := func(at flow.Time) flow.Flow {
+		return flow.Flow{Start: at, Orig: addr(9), Resp: addr(1), RespPort: 1433, Proto: flow.TCP, State: flow.SF}
+	}
+	fetch := func(at flow.Time) flow.Flow {
+		return flow.Flow{Start: at, Orig: addr(1), Resp: addr(8), RespPort: 69, Proto: flow.UDP, State: flow.SF}
+	}
+	const first, second = "in src=198.51.100.9 dport=1433", "out dst=198.51.100.8 dport=69"
+	for name, c := range map[string]struct {
+		text  string
+		logs  []memory
+		found bool
+	}{
+		"both saw both":               {first + " then " + second, []memory{{contact(1), fetch(2)}, {contact(1), fetch(2)}}, true},
+		"each saw one alternative":    {first + " or " + second, []memory{{contact(1)}, {fetch(2)}}, true},
+		"each saw one half":           {first + " then " + second, []memory{{contact(1)}, {fetch(2)}}, false},
+		"one saw it, one the reverse": {first + " then " + second, []memory{{contact(1), fetch(2)}, {contact(9), fetch(8)}}, false},
+		"three saw halves":            {first + " then " + second, []memory{{contact(1)}, {fetch(2)}, {contact(1), fetch(2)}}, true},
+		"halves that do not overlap":  {first + " then[5ns] " + second, []memory{{contact(1), fetch(2)}, {contact(50)}, {fetch(90)}}, false},
+	} {
+		var witnesses []*witness.Witness
+		for i, log := range c.logs {
+			witnesses = append(witnesses, newWitness(t, fmt.Sprint("w", i), log, nil))
+		}
+		r := hunt(t, config(func(c *detective.Configuration) { c.JoinHere, c.Quorum = true, 2 }), c.text, witnesses...)
+		if found := len(r.Hosts) == 1; found != c.found {
+			t.Errorf("%s: hosts %v", name, hosts(r))
+		}
+	}
+}
+
 // TestTranscript: apart from the uniformly random blinded elements, a witness
 // receives the same bytes for two patterns with the same keys.
 func TestTranscript(t *testing.T) {
