@@ -55,6 +55,7 @@ type Inquiry struct {
 	branches []*pattern.Node
 	question []byte
 	id       dossier.QuestionID
+	metered  []Asked // once Meter was called
 
 	witnesses []Heard
 	hosts     map[flow.Host]*suspicion
