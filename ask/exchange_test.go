@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -121,7 +123,7 @@ func hunt(t testing.TB, c detective.Configuration, text string, witnesses ...*wi
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := q.Hear(w.Name(), sealed); err != nil {
+		if _, err := q.Hear(context.Background(), w.Name(), sealed); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -261,6 +263,39 @@ func TestQuorumAndScope(t *testing.T) {
 	}
 }
 
+// TestQuorumWhenJoiningHere: with a quorum of two, whatever one witness says may
+// be a lie, so the host must fit without any one of them.
+func TestQuorumWhenJoiningHere(t *testing.T) {
+	contact := func(at flow.Time) flow.Flow {
+		return flow.Flow{Start: at, Orig: addr(9), Resp: addr(1), RespPort: 1433, Proto: flow.TCP, State: flow.SF}
+	}
+	fetch := func(at flow.Time) flow.Flow {
+		return flow.Flow{Start: at, Orig: addr(1), Resp: addr(8), RespPort: 69, Proto: flow.UDP, State: flow.SF}
+	}
+	const first, second = "in src=198.51.100.9 dport=1433", "out dst=198.51.100.8 dport=69"
+	for name, c := range map[string]struct {
+		text  string
+		logs  []memory
+		found bool
+	}{
+		"both saw both":               {first + " then " + second, []memory{{contact(1), fetch(2)}, {contact(1), fetch(2)}}, true},
+		"each saw one alternative":    {first + " or " + second, []memory{{contact(1)}, {fetch(2)}}, true},
+		"each saw one half":           {first + " then " + second, []memory{{contact(1)}, {fetch(2)}}, false},
+		"one saw it, one the reverse": {first + " then " + second, []memory{{contact(1), fetch(2)}, {contact(9), fetch(8)}}, false},
+		"three saw halves":            {first + " then " + second, []memory{{contact(1)}, {fetch(2)}, {contact(1), fetch(2)}}, true},
+		"halves that do not overlap":  {first + " then[5ns] " + second, []memory{{contact(1), fetch(2)}, {contact(50)}, {fetch(90)}}, false},
+	} {
+		var witnesses []*witness.Witness
+		for i, log := range c.logs {
+			witnesses = append(witnesses, newWitness(t, fmt.Sprint("w", i), log, nil))
+		}
+		r := hunt(t, config(func(c *detective.Configuration) { c.JoinHere, c.Quorum = true, 2 }), c.text, witnesses...)
+		if found := len(r.Hosts) == 1; found != c.found {
+			t.Errorf("%s: hosts %v", name, hosts(r))
+		}
+	}
+}
+
 // TestTranscript: apart from the uniformly random blinded elements, a witness
 // receives the same bytes for two patterns with the same keys.
 func TestTranscript(t *testing.T) {
@@ -389,13 +424,13 @@ func TestHostileWitnesses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, hear := range map[string]func() error{
-		"under another name": func() error { _, err := q.Hear("v", sealed); return err },
-		"garbage":            func() error { _, err := q.Hear("w", []byte("garbage")); return err },
+		"under another name": func() error { _, err := q.Hear(context.Background(), "v", sealed); return err },
+		"garbage":            func() error { _, err := q.Hear(context.Background(), "w", []byte("garbage")); return err },
 		"twice": func() error {
-			if _, err := q.Hear("w", sealed); err != nil {
+			if _, err := q.Hear(context.Background(), "w", sealed); err != nil {
 				t.Fatal(err)
 			}
-			_, err := q.Hear("w", sealed)
+			_, err := q.Hear(context.Background(), "w", sealed)
 			return err
 		},
 	} {
@@ -405,6 +440,39 @@ func TestHostileWitnesses(t *testing.T) {
 	}
 	if _, _, err := w.Answer(context.Background(), []byte("not a question")); err == nil {
 		t.Error("a witness answered garbage")
+	}
+}
+
+// TestManyKeysAndManyAnswers: a list of addresses, and a witness that answers
+// with a flood. Trying every key on every answer would be close to 10^9 trials.
+func TestManyKeysAndManyAnswers(t *testing.T) {
+	const n = 200_000
+	p, err := pattern.Parse("out dst=@list", func(string) (io.ReadCloser, error) {
+		var b strings.Builder
+		for i := range 4000 {
+			fmt.Fprintf(&b, "198.51.%d.%d\n", i/256, i%256)
+		}
+		return io.NopCloser(strings.NewReader(b.String())), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := detective.New(config(func(c *detective.Configuration) { c.Mode = dossier.Paper }), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var question dossier.Question
+	if err := question.UnmarshalBinary(q.Question()); err != nil {
+		t.Fatal(err)
+	}
+	flood := &dossier.Testimony{Question: dossier.IDOf(q.Question()), Witness: "w", Answers: make([]dossier.SealedAnswer, n)}
+	sealed, err := seal.SealTestimony(flood, question.Reply)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := q.Hear(context.Background(), "w", sealed)
+	if err != nil || h.Answers != n || h.Collisions != n {
+		t.Errorf("%+v, %v; want %d collisions", h, err, n)
 	}
 }
 
@@ -463,7 +531,7 @@ func TestForgedStatements(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h, err := q.Hear("liar", sealed)
+		h, err := q.Hear(context.Background(), "liar", sealed)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -58,9 +58,10 @@ type SealedAnswer struct {
 	// Branch is the alternative that was joined, or the clue if the detective
 	// joins.
 	Branch uint16
-	// Salt makes this answer's key its own.
+	// Salt makes the key that encrypts this answer its own.
 	Salt [16]byte
-	// Commitment binds the ciphertext to one key: no answer opens under two.
+	// Commitment names the one key under which the answer opens. It is random
+	// to whoever lacks that key, and the same in the answers of one group.
 	Commitment [32]byte
 	Ciphertext []byte
 }

@@ -55,6 +55,7 @@ type Inquiry struct {
 	branches []*pattern.Node
 	question []byte
 	id       dossier.QuestionID
+	metered  []Asked // once Meter was called
 
 	witnesses []Heard
 	hosts     map[flow.Host]*suspicion
@@ -69,7 +70,7 @@ type clue struct {
 	blinded []*seal.Blinded
 }
 
-// maxCombinations bounds how many keys each answer must be tried with.
+// maxCombinations bounds the keys that may open an answer, about 200 bytes each.
 const maxCombinations = 1 << 20
 
 // New prepares the question for a pattern.
@@ -175,12 +176,16 @@ func (q *Inquiry) leavesOf(of int) *pattern.Node {
 }
 
 func (q *Inquiry) checkCombinations() error {
-	for _, b := range q.branches {
+	all := 0
+	for _, clues := range q.asked() {
 		n := 1
-		for _, i := range b.Leaves() {
-			if n *= len(q.clues[i].tuples); n > maxCombinations && !q.config.JoinHere {
-				return fmt.Errorf("the pattern's lists multiply to more than %d combinations; join at the detective, or ask in parts", maxCombinations)
+		for _, i := range clues {
+			if n *= len(q.clues[i].tuples); n > maxCombinations {
+				break
 			}
+		}
+		if all += n; all > maxCombinations {
+			return fmt.Errorf("the pattern's lists multiply to more than %d combinations; join at the detective, or ask in parts", maxCombinations)
 		}
 	}
 	return nil

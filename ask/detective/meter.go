@@ -17,6 +17,7 @@ type Asked struct {
 	KnowingService float64 `json:"candidates_knowing_service"`
 
 	tuple key.Tuple
+	clue  int // index into Inquiry.clues
 }
 
 // Tuple is what the key hides. It never leaves the detective.
@@ -25,19 +26,27 @@ func (a *Asked) Tuple() key.Tuple { return a.tuple }
 // Meter is the ambiguity meter: what the question would give away, before it
 // is sent.
 func (q *Inquiry) Meter() []Asked {
-	var out []Asked
+	if q.metered != nil {
+		return q.metered
+	}
+	meter := key.NewMeter(q.config.Hash)
 	for i := range q.clues {
 		c := &q.clues[i]
 		for j, t := range c.tuples {
 			k := c.asked.Keys[j].K
-			out = append(out, Asked{
-				Clue: q.pattern.Clues[c.of].Text, Mask: c.asked.Mask.String(), Key: k.String(), tuple: t,
-				Candidates:     key.Reader{}.Candidates(t.Mask, q.config.Hash, k),
-				KnowingService: key.Reader{Service: &t}.Candidates(t.Mask, q.config.Hash, k),
-			})
+			a := Asked{
+				Clue: q.pattern.Clues[c.of].Text, Mask: c.asked.Mask.String(), Key: k.String(), tuple: t, clue: i,
+				KnowingService: meter.Candidates(key.Reader{Service: &t}, t.Mask, k),
+			}
+			if j > 0 && k == c.asked.Keys[j-1].K {
+				a.Candidates = q.metered[len(q.metered)-1].Candidates
+			} else {
+				a.Candidates = meter.Candidates(key.Reader{}, t.Mask, k)
+			}
+			q.metered = append(q.metered, a)
 		}
 	}
-	return out
+	return q.metered
 }
 
 // Joint is, for each alternative of the pattern, the number of combinations of
@@ -45,13 +54,9 @@ func (q *Inquiry) Meter() []Asked {
 // least ambiguous keys.
 func (q *Inquiry) Joint() []float64 {
 	least := make([]float64, len(q.clues))
-	for i := range q.clues {
-		c := &q.clues[i]
-		for j, t := range c.tuples {
-			n := key.Reader{}.Candidates(t.Mask, q.config.Hash, c.asked.Keys[j].K)
-			if j == 0 || n < least[i] {
-				least[i] = n
-			}
+	for _, a := range q.Meter() {
+		if least[a.clue] == 0 || a.Candidates < least[a.clue] {
+			least[a.clue] = a.Candidates
 		}
 	}
 	out := make([]float64, len(q.branches))

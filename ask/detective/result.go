@@ -3,11 +3,9 @@ package detective
 import (
 	"cmp"
 	"maps"
-	"math"
 	"slices"
 
 	"dragnet/dossier"
-	"dragnet/dossier/pattern"
 	"dragnet/flow"
 	"dragnet/flow/key"
 )
@@ -36,8 +34,8 @@ type Found struct {
 	Witnesses []string  `json:"witnesses"`
 	FirstSeen flow.Time `json:"first_seen"`
 	LastSeen  flow.Time `json:"last_seen"`
-	// Flows counts the host's flows that fit any clue, over all witnesses: a
-	// flow that two of them saw counts twice.
+	// Flows sums, over clues and witnesses, the host's flows that fit: a flow
+	// that two witnesses saw, or that fits two clues, counts twice.
 	Flows uint64      `json:"flows"`
 	Clues []FoundClue `json:"clues"`
 }
@@ -118,17 +116,17 @@ func (q *Inquiry) Result() Result {
 
 // found decides whether a host fits, named by enough witnesses.
 func (q *Inquiry) found(host flow.Host, s *suspicion) (Found, bool) {
-	matches, voices := s.matches, 0
-	names := map[string]bool{}
-	if q.config.JoinHere {
-		matches, names, voices = q.joinHere(s)
-	} else {
-		for _, m := range matches {
-			names[m.witness] = true
-		}
-		voices = len(names)
+	matches, names := s.matches, map[string]bool{}
+	for _, m := range matches {
+		names[m.witness] = true
 	}
-	if len(matches) == 0 || voices < q.config.Quorum {
+	believed := len(names) >= q.config.Quorum
+	if q.config.JoinHere {
+		e := pool(s)
+		matches, names = q.joinHere(e)
+		believed = q.stands(e, nil, q.config.Quorum-1)
+	}
+	if len(matches) == 0 || !believed {
 		return Found{}, false
 	}
 	f := Found{Host: host, Witnesses: slices.Sorted(maps.Keys(names))}
@@ -171,39 +169,4 @@ func (q *Inquiry) span(f *Found, s *suspicion, matches []joined) {
 		}
 		first = false
 	}
-}
-
-// joinHere matches the branches over the events of all witnesses together, so
-// that one witness's clue and another's may complete each other. A host has as
-// many voices as its least attested clue.
-func (q *Inquiry) joinHere(s *suspicion) (matches []joined, names map[string]bool, voices int) {
-	events := map[int][]dossier.Event{}
-	speakers := map[int]map[string]bool{}
-	for k, c := range s.said {
-		events[k.clue] = append(events[k.clue], c.Events...)
-		if speakers[k.clue] == nil {
-			speakers[k.clue] = map[string]bool{}
-		}
-		speakers[k.clue][k.witness] = true
-	}
-	for _, e := range events {
-		slices.SortFunc(e, dossier.Event.Compare)
-	}
-	names = map[string]bool{}
-	for b, n := range q.branches {
-		picks, ok := pattern.Match(n, func(clue int) []flow.Time { return dossier.Times(events[clue]) })
-		if !ok {
-			continue
-		}
-		m := joined{branch: b}
-		least := math.MaxInt
-		for i, leaf := range n.Leaves() {
-			m.events = append(m.events, events[leaf][picks[i]])
-			least = min(least, len(speakers[leaf]))
-			maps.Copy(names, speakers[leaf])
-		}
-		matches = append(matches, m)
-		voices = max(voices, least)
-	}
-	return matches, names, voices
 }

@@ -38,7 +38,7 @@ func (c Context) bytes(label string) []byte {
 }
 
 // Key opens the answers of one combination of tuples in one exchange.
-type Key [sha256.Size]byte
+type Key struct{ root, commitment [sha256.Size]byte }
 
 // NewKey combines the secrets of a branch's tuples, in the branch's order.
 func NewKey(secrets [][]byte, c Context) (Key, error) {
@@ -47,38 +47,39 @@ func NewKey(secrets [][]byte, c Context) (Key, error) {
 		joined = binary.BigEndian.AppendUint16(joined, uint16(len(s)))
 		joined = append(joined, s...)
 	}
-	prk, err := hkdf.Extract(sha256.New, joined, c.bytes("dragnet answer v1"))
+	root, err := hkdf.Extract(sha256.New, joined, c.bytes("dragnet answer v1"))
 	if err != nil {
 		return Key{}, fmt.Errorf("derive answer key: %w", err)
 	}
-	return Key(prk), nil
+	k := Key{root: [sha256.Size]byte(root)}
+	k.commitment = k.derive("commit", nil)
+	return k, nil
 }
 
-// subkeys are HKDF-Expand with the answer's salt as info: 32 bytes to encrypt,
-// 32 to commit. Written with HMAC directly because this is the inner loop of
-// opening: the two blocks of RFC 5869, section 2.3.
-func (k *Key) subkeys(salt *[16]byte) (enc, commitment [32]byte) {
-	mac := hmac.New(sha256.New, k[:])
-	mac.Write(salt[:])
+// derive is the first block of HKDF-Expand (RFC 5869, section 2.3).
+func (k *Key) derive(purpose string, salt []byte) (out [sha256.Size]byte) {
+	mac := hmac.New(sha256.New, k.root[:])
+	mac.Write([]byte(purpose))
+	mac.Write(salt)
 	mac.Write([]byte{1})
-	mac.Sum(enc[:0])
-	mac.Reset()
-	mac.Write(enc[:])
-	mac.Write(salt[:])
-	mac.Write([]byte{2})
-	mac.Sum(commitment[:0])
-	return enc, commitment
+	mac.Sum(out[:0])
+	return out
 }
+
+// Commitment is carried by every answer sealed under the key, and by no other:
+// two keys with one commitment would be a collision of SHA-256. So the asker
+// looks its key up by the commitment instead of trying all it has, whose number
+// times the number of answers a hostile witness could drive into days.
+func (k *Key) Commitment() [sha256.Size]byte { return k.commitment }
 
 // Seal encrypts plaintext, padded to its size class, as an answer.
 func (k *Key) Seal(plaintext []byte, branch uint16) (dossier.SealedAnswer, error) {
 	if len(plaintext) > MaxPlaintext {
 		return dossier.SealedAnswer{}, fmt.Errorf("answer of %d bytes; at most %d, split it", len(plaintext), MaxPlaintext)
 	}
-	a := dossier.SealedAnswer{Branch: branch}
+	a := dossier.SealedAnswer{Branch: branch, Commitment: k.commitment}
 	rand.Read(a.Salt[:])
-	enc, commitment := k.subkeys(&a.Salt)
-	a.Commitment = commitment
+	enc := k.derive("encrypt", a.Salt[:])
 	aead, err := chacha20poly1305.New(enc[:])
 	if err != nil {
 		return dossier.SealedAnswer{}, err
@@ -96,10 +97,10 @@ var ErrForged = errors.New("answer commits to our key but does not decrypt")
 // Open decrypts an answer. ok is false, without error, if the answer belongs to
 // other tuples. The plaintext is still padded.
 func (k *Key) Open(a *dossier.SealedAnswer) (plaintext []byte, ok bool, err error) {
-	enc, commitment := k.subkeys(&a.Salt)
-	if subtle.ConstantTimeCompare(commitment[:], a.Commitment[:]) == 0 {
+	if subtle.ConstantTimeCompare(k.commitment[:], a.Commitment[:]) == 0 {
 		return nil, false, nil
 	}
+	enc := k.derive("encrypt", a.Salt[:])
 	aead, err := chacha20poly1305.New(enc[:])
 	if err != nil {
 		return nil, false, err

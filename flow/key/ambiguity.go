@@ -2,7 +2,6 @@ package key
 
 import (
 	"math"
-	"math/rand/v2"
 	"net/netip"
 
 	"dragnet/flow"
@@ -21,26 +20,6 @@ type Reader struct {
 
 // plausibleProtos is what a reader tries who does not know the protocol.
 var plausibleProtos = []byte{byte(flow.ICMP), byte(flow.TCP), byte(flow.UDP)}
-
-// Candidates is how many tuples of mask m the reader must deem possible for
-// key k: its protection. Linear spreads evenly, so that is space / 2^b. For
-// Product, up to eight bytes, it is the exact number of tuples with that
-// product; beyond, and for ProductMod, it is estimated from a fixed sample.
-// The tuple truly asked about is one of them, so the result is at least 1.
-func (r Reader) Candidates(m Mask, h Hash, k K) float64 {
-	positions := r.positions(m)
-	space := 1.0
-	for _, p := range positions {
-		space *= float64(len(p))
-	}
-	switch {
-	case h.Kind == Linear:
-		return max(1, space/math.Exp2(float64(h.Bits)))
-	case h.Kind == Product && len(positions) <= 8:
-		return max(1, countProducts(positions, uint64(k)))
-	}
-	return max(1, sampleShare(positions, h, k)*space)
-}
 
 // positions lists, for each byte that is multiplied, the values the reader
 // deems possible there.
@@ -99,75 +78,14 @@ func span(from, to, step int) []byte {
 	return s
 }
 
-// countProducts is the number of ways to choose one value per position so that
-// the product, zeros counted as one, is k.
-func countProducts(positions [][]byte, k uint64) float64 {
-	type state struct {
-		position int
-		rest     uint64
-	}
-	memo := map[state]float64{}
-	var count func(position int, rest uint64) float64
-	count = func(position int, rest uint64) float64 {
-		if position == len(positions) {
-			if rest == 1 {
-				return 1
-			}
-			return 0
-		}
-		at := state{position, rest}
-		if n, seen := memo[at]; seen {
-			return n
-		}
-		n := 0.0
-		for _, v := range positions[position] {
-			if f := factor(v); rest%f == 0 {
-				n += count(position+1, rest/f)
-			}
-		}
-		memo[at] = n
-		return n
-	}
-	if k == 0 {
-		return 0
-	}
-	return count(0, k)
-}
-
-// samples and seed of sampleShare: fixed, so that a question shows the same
-// candidates every time.
-const samples = 1 << 18
-
-// sampleShare estimates the share of the space that has key k. With fewer than
-// ten hits it falls back to an even spread over the hash's range.
-func sampleShare(positions [][]byte, h Hash, k K) float64 {
-	rng := rand.New(rand.NewPCG(2006, 7))
-	hits := 0
-	for range samples {
-		p := uint64(1)
-		for _, values := range positions {
-			p *= factor(values[rng.IntN(len(values))])
-			if h.Kind == ProductMod {
-				p %= h.Modulus
-			}
-		}
-		if p == uint64(k) {
-			hits++
-		}
-	}
-	if hits >= 10 {
-		return float64(hits) / samples
-	}
-	if h.Kind == ProductMod {
-		return 1 / float64(h.Modulus)
-	}
-	return 0
-}
-
 // Space is how many tuples of mask m the reader deems possible at all.
 func (r Reader) Space(m Mask) float64 {
+	return spaceOf(r.positions(m))
+}
+
+func spaceOf(positions [][]byte) float64 {
 	space := 1.0
-	for _, p := range r.positions(m) {
+	for _, p := range positions {
 		space *= float64(len(p))
 	}
 	return space

@@ -212,7 +212,7 @@ func TestProductCandidatesByTryingAll(t *testing.T) {
 		}
 	}
 	for asked, want := range count {
-		if got := (Reader{}).Candidates(m, Hash{Kind: Product}, asked); got != want {
+		if got := NewMeter(Hash{Kind: Product}).Candidates(Reader{}, m, asked); got != want {
 			t.Fatalf("key %d: %g candidates, trying all gives %g", asked, got, want)
 		}
 	}
@@ -227,7 +227,7 @@ func TestNearReader(t *testing.T) {
 	if got := r.Space(m); got != 1<<16 {
 		t.Errorf("space %g, want 65536", got)
 	}
-	if got := r.Candidates(m, Hash{Kind: Linear, Bits: 10}, 0); got != 64 {
+	if got := NewMeter(Hash{Kind: Linear, Bits: 10}).Candidates(r, m, 0); got != 64 {
 		t.Errorf("%g candidates, want 64", got)
 	}
 	wide := Reader{Service: service, Near: netip.MustParsePrefix("131.114.16.0/20")}
@@ -246,7 +246,7 @@ func TestDefaultBitsKeepTheFloor(t *testing.T) {
 		t.Errorf("host and service: %d bits, want 19", got)
 	}
 	bits := DefaultBits(100, host, port)
-	if c := (Reader{}).Candidates(port, Hash{Kind: Linear, Bits: uint8(bits)}, 0); c < 100 || c >= 200 {
+	if c := NewMeter(Hash{Kind: Linear, Bits: uint8(bits)}).Candidates(Reader{}, port, 0); c < 100 || c >= 200 {
 		t.Errorf("%d bits leave %g candidates, want 100 to 200", bits, c)
 	}
 }

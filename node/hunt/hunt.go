@@ -122,7 +122,7 @@ func Run(ctx context.Context, c Configuration, p *pattern.Pattern, sources []Sou
 	}
 	out := &Outcome{Inquiry: inquiry, Coverage: map[string]flow.Coverage{}, Evaluations: map[string]uint64{}, QuestionBytes: len(inquiry.Question())}
 	for i, s := range sources {
-		if _, err := inquiry.Hear(s.Name, answers[i].sealed); err != nil {
+		if _, err := inquiry.Hear(ctx, s.Name, answers[i].sealed); err != nil {
 			return nil, err
 		}
 		out.Coverage[s.Name], out.Evaluations[s.Name] = answers[i].coverage, answers[i].evaluations

@@ -1,0 +1,100 @@
+package detective
+
+import (
+	"maps"
+	"slices"
+
+	"dragnet/dossier"
+	"dragnet/dossier/pattern"
+	"dragnet/flow"
+)
+
+// attested is an event and who stated it.
+type attested struct {
+	dossier.Event
+	witness string
+}
+
+// pool gathers what all witnesses said of one host: by asked clue, in order of
+// time.
+func pool(s *suspicion) map[int][]attested {
+	events := map[int][]attested{}
+	for k, c := range s.said {
+		for _, e := range c.Events {
+			events[k.clue] = append(events[k.clue], attested{e, k.witness})
+		}
+	}
+	for _, e := range events {
+		slices.SortFunc(e, func(a, b attested) int { return a.Compare(b.Event) })
+	}
+	return events
+}
+
+// joinHere matches every branch over the events of all witnesses together, so
+// that one witness's clue and another's may complete each other.
+func (q *Inquiry) joinHere(events map[int][]attested) (matches []joined, names map[string]bool) {
+	names = map[string]bool{}
+	for b := range q.branches {
+		picked, ok := q.match(b, events)
+		if !ok {
+			continue
+		}
+		m := joined{branch: b}
+		for i, leaf := range q.branches[b].Leaves() {
+			m.events = append(m.events, picked[i].Event)
+			for _, e := range events[leaf] {
+				names[e.witness] = true
+			}
+		}
+		matches = append(matches, m)
+	}
+	return matches, names
+}
+
+// match is the earliest match of a branch, one event per leaf.
+func (q *Inquiry) match(branch int, events map[int][]attested) (picked []attested, ok bool) {
+	n := q.branches[branch]
+	picks, ok := pattern.Match(n, func(clue int) []flow.Time {
+		times := make([]flow.Time, len(events[clue]))
+		for i, e := range events[clue] {
+			times[i] = e.Time
+		}
+		return times
+	})
+	for i, leaf := range n.Leaves() {
+		if ok {
+			picked = append(picked, events[leaf][picks[i]])
+		}
+	}
+	return picked, ok
+}
+
+// stands reports whether a host fits whichever liars of the witnesses are left
+// out, besides those in without: then one honest witness at least bears it out.
+// A choice that breaks every match breaks any one we find, so it suffices to
+// try leaving out each witness of that one.
+func (q *Inquiry) stands(events map[int][]attested, without []string, liars int) bool {
+	left := map[int][]attested{}
+	for clue, all := range events {
+		left[clue] = slices.DeleteFunc(slices.Clone(all), func(e attested) bool { return slices.Contains(without, e.witness) })
+	}
+	for b := range q.branches {
+		picked, ok := q.match(b, left)
+		if !ok {
+			continue
+		}
+		support := map[string]bool{}
+		for _, e := range picked {
+			support[e.witness] = true
+		}
+		if liars > 0 {
+			for w := range maps.Keys(support) {
+				if !q.stands(events, append(slices.Clone(without), w), liars-1) {
+					return false
+				}
+			}
+		}
+		return true
+	}
+	return false
+}

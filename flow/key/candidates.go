@@ -1,0 +1,249 @@
+package key
+
+import (
+	"math"
+	"math/big"
+	"math/bits"
+	"math/rand/v2"
+	"slices"
+)
+
+// Meter counts the tuples that keys of one hash may stand for. It keeps what
+// the keys of a long list have in common, and is not safe for concurrent use.
+type Meter struct {
+	hash    Hash
+	sampled map[string][]uint64 // see residues
+}
+
+// NewMeter is a meter for keys of h.
+func NewMeter(h Hash) *Meter { return &Meter{hash: h, sampled: map[string][]uint64{}} }
+
+// maxWraps is how often a product may wrap at 2^64 and still be counted
+// exactly: nine bytes, all of an IPv4 mask, wrap less often than this.
+const maxWraps = 255
+
+// Candidates is how many tuples of a mask the reader must deem possible for
+// key k: its protection. Linear spreads evenly, so that is space / 2^b. For
+// Product it is exact over IPv4, and over IPv6 an estimate on the low side. For
+// ProductMod it is estimated from a fixed sample. The tuple truly asked about
+// is one of them, so the result is at least 1.
+func (m *Meter) Candidates(r Reader, mask Mask, k K) float64 {
+	positions := r.positions(mask)
+	space := spaceOf(positions)
+	switch m.hash.Kind {
+	case Linear:
+		return max(1, math.Round(space/math.Exp2(float64(m.hash.Bits))))
+	case ProductMod:
+		return max(1, math.Round(m.modShare(positions, uint64(k))*space))
+	}
+	if wraps, known := mostWraps(positions); known {
+		n := 0.0
+		for hi := range wraps + 1 {
+			n += countProducts(positions, hi, uint64(k))
+		}
+		return max(1, n)
+	}
+	return max(1, math.Round(evenShare(positions, uint64(k))*space))
+}
+
+// mostWraps is how often the largest product of the positions exceeds 2^64.
+func mostWraps(positions [][]byte) (wraps uint64, known bool) {
+	p := big.NewInt(1)
+	for _, values := range positions {
+		p.Mul(p, new(big.Int).SetUint64(factor(slices.Max(values))))
+	}
+	p.Rsh(p, 64)
+	return p.Uint64(), p.IsUint64() && p.Uint64() <= maxWraps
+}
+
+// countProducts is the number of ways to choose one value per position so that
+// the product, zeros counted as one, is hi * 2^64 + lo. It makes the product's
+// divisors position by position; a divisor is the list of its exponents, and
+// its index is that list read as a number.
+func countProducts(positions [][]byte, hi, lo uint64) float64 {
+	primes, exponents, smooth := factorise(hi, lo)
+	if !smooth {
+		return 0
+	}
+	divisors := 1
+	for _, e := range exponents {
+		divisors *= e + 1
+	}
+	digits := make([]int, divisors*len(primes)) // exponents of each divisor
+	for d := range divisors {
+		for i, rest := 0, d; i < len(primes); i++ {
+			digits[d*len(primes)+i] = rest % (exponents[i] + 1)
+			rest /= exponents[i] + 1
+		}
+	}
+	made := make([]float64, divisors) // ways to make each divisor so far
+	made[0] = 1
+	for _, values := range positions {
+		var times [256]float64
+		for _, v := range values {
+			times[factor(v)]++
+		}
+		next := make([]float64, divisors)
+		for f, n := range times {
+			if n == 0 {
+				continue
+			}
+			step, exps, divides := place(f, primes, exponents)
+			if !divides {
+				continue
+			}
+			for d := range divisors - step {
+				if made[d] != 0 && within(digits[d*len(primes):], exps, exponents) {
+					next[d+step] += n * made[d]
+				}
+			}
+		}
+		made = next
+	}
+	return made[divisors-1]
+}
+
+// factorise finds the primes of hi * 2^64 + lo; smooth is false if one exceeds
+// 255, so that no product of bytes is that number.
+func factorise(hi, lo uint64) (primes, exponents []int, smooth bool) {
+	if hi == 0 && lo == 0 {
+		return nil, nil, false
+	}
+	for p := uint64(2); p < 256; p++ { // composite p never divide what is left
+		e := 0
+		for hi != 0 || lo != 1 {
+			q, rem := bits.Div64(hi%p, lo, p)
+			if rem != 0 {
+				break
+			}
+			hi, lo = hi/p, q
+			e++
+		}
+		if e > 0 {
+			primes, exponents = append(primes, int(p)), append(exponents, e)
+		}
+	}
+	return primes, exponents, hi == 0 && lo == 1
+}
+
+// exponent is one digit of a divisor: which prime, and how often.
+type exponent struct{ prime, times int }
+
+// place is where multiplying by f moves a divisor's index, and f's exponents.
+func place(f int, primes, exponents []int) (step int, exps []exponent, divides bool) {
+	stride := 1
+	for i, p := range primes {
+		n := 0
+		for ; f%p == 0; f /= p {
+			n++
+		}
+		if n > exponents[i] {
+			return 0, nil, false
+		}
+		if n > 0 {
+			exps = append(exps, exponent{i, n})
+		}
+		step += n * stride
+		stride *= exponents[i] + 1
+	}
+	return step, exps, f == 1
+}
+
+func within(digits []int, exps []exponent, limits []int) bool {
+	for _, e := range exps {
+		if digits[e.prime]+e.times > limits[e.prime] {
+			return false
+		}
+	}
+	return true
+}
+
+// evenShare estimates the share of the space whose product is k modulo 2^64:
+// exact for the number of trailing zero bits, even among the numbers that have
+// as many. Products of bytes have small primes only, so the true share of a k
+// that is such a product is larger.
+func evenShare(positions [][]byte, k uint64) float64 {
+	const none = 64 // trailing zeros of 0
+	chance := make([]float64, none+1)
+	chance[0] = 1
+	for _, values := range positions {
+		next := make([]float64, none+1)
+		for _, v := range values {
+			zeros := bits.TrailingZeros64(factor(v))
+			for z, c := range chance {
+				next[min(z+zeros, none)] += c / float64(len(values))
+			}
+		}
+		chance = next
+	}
+	zeros := bits.TrailingZeros64(k)
+	if zeros == none {
+		return chance[none]
+	}
+	return chance[zeros] / math.Exp2(float64(none-1-zeros))
+}
+
+// modShare estimates the share of the space that has key k modulo m from a
+// sample. With fewer than ten hits it falls back to an even spread.
+func (m *Meter) modShare(positions [][]byte, k uint64) float64 {
+	modulus := m.hash.Modulus
+	var free [][]byte
+	fixed := uint64(1) % modulus
+	for _, values := range positions {
+		if len(values) > 1 {
+			free = append(free, values)
+		} else {
+			fixed = mulMod(fixed, factor(values[0]), modulus)
+		}
+	}
+	sample := m.residues(free)
+	hits := 0
+	if inverse := new(big.Int).ModInverse(new(big.Int).SetUint64(fixed), new(big.Int).SetUint64(modulus)); inverse != nil {
+		want := mulMod(k, inverse.Uint64(), modulus)
+		first, _ := slices.BinarySearch(sample, want)
+		for ; first < len(sample) && sample[first] == want; first++ {
+			hits++
+		}
+	} else {
+		for _, s := range sample {
+			if mulMod(s, fixed, modulus) == k {
+				hits++
+			}
+		}
+	}
+	if hits >= 10 {
+		return float64(hits) / float64(len(sample))
+	}
+	return 1 / float64(modulus)
+}
+
+// residues samples the product of the positions modulo the modulus, in
+// ascending order: with a fixed seed, so that a question shows the same
+// candidates every time, and once for all keys of a list.
+func (m *Meter) residues(positions [][]byte) []uint64 {
+	var name []byte
+	for _, values := range positions {
+		name = append(append(name, byte(len(values)-1)), values...)
+	}
+	if s, done := m.sampled[string(name)]; done {
+		return s
+	}
+	const samples = 1 << 18
+	rng := rand.New(rand.NewPCG(2006, 7))
+	s := make([]uint64, samples)
+	for i := range s {
+		p := uint64(1) % m.hash.Modulus
+		for _, values := range positions {
+			p = mulMod(p, factor(values[rng.IntN(len(values))]), m.hash.Modulus)
+		}
+		s[i] = p
+	}
+	slices.Sort(s)
+	m.sampled[string(name)] = s
+	return s
+}
+
+func mulMod(a, b, m uint64) uint64 {
+	hi, lo := bits.Mul64(a, b)
+	return bits.Rem64(hi, lo, m)
+}
