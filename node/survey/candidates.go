@@ -2,9 +2,6 @@ package survey
 
 import (
 	"context"
-	"runtime"
-
-	"golang.org/x/sync/errgroup"
 
 	"dragnet/flow/key"
 )
@@ -22,14 +19,15 @@ type Candidates struct {
 }
 
 // costly is how many keys are tried where each takes a quarter million random
-// tuples (see key.Reader.Candidates).
+// tuples (see key.Meter).
 const costly = 8
 
 func (s *surveyor) candidates(ctx context.Context, h key.Hash, keyer *key.Keyer) ([]Candidates, error) {
 	anywhere, near := s.asked[:min(s.Asked, len(s.asked))], s.askedNear
-	if h.Kind == key.ProductMod || h.Kind == key.Product && s.Mask.Family == key.IPv6 {
+	if h.Kind == key.ProductMod {
 		anywhere, near = anywhere[:min(costly, len(anywhere))], near[:min(costly, len(near))]
 	}
+	meter := key.NewMeter(h)
 	var out []Candidates
 	for _, reader := range []struct {
 		knowing       string
@@ -45,24 +43,19 @@ func (s *surveyor) candidates(ctx context.Context, h key.Hash, keyer *key.Keyer)
 			continue
 		}
 		found := make([]float64, len(reader.asked))
-		g, failed := errgroup.WithContext(ctx)
-		g.SetLimit(runtime.GOMAXPROCS(0))
 		for i := range reader.asked {
-			g.Go(func() error {
-				t := reader.asked[i].tuple(s.Mask)
-				var r key.Reader
-				if reader.near {
-					r.Near = s.Near
-				}
-				if reader.service {
-					r.Service = &t
-				}
-				found[i] = r.Candidates(s.Mask, h, keyer.Tuple(t))
-				return failed.Err()
-			})
-		}
-		if err := g.Wait(); err != nil {
-			return nil, err
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			t := reader.asked[i].tuple(s.Mask)
+			var r key.Reader
+			if reader.near {
+				r.Near = s.Near
+			}
+			if reader.service {
+				r.Service = &t
+			}
+			found[i] = meter.Candidates(r, s.Mask, keyer.Tuple(t))
 		}
 		out = append(out, Candidates{reader.knowing, len(found), quantile(found, 0.05), quantile(found, 0.5)})
 	}
