@@ -26,19 +26,18 @@ func classify(terms [][256]uint8, traffic *[256]float64) (class [256]byte) {
 	}
 	// price stops adding once it is no longer the least.
 	price := func(a, b *group, least float64) float64 {
-		sum := 0.0
+		over, under := 0, 0
+		other := b.least[:len(a.least)]
 		for j, v := range a.least {
-			if j%16 == 0 && sum >= least {
+			d := int(v) - int(other[j])
+			up := d &^ (d >> 63) // max(d, 0) without a branch
+			over += up
+			under += up - d
+			if j%16 == 15 && a.weight*float64(over)+b.weight*float64(under) >= least {
 				break
 			}
-			d := float64(v) - float64(b.least[j])
-			if d > 0 {
-				sum += a.weight * d
-			} else {
-				sum -= b.weight * d
-			}
 		}
-		return sum
+		return a.weight*float64(over) + b.weight*float64(under)
 	}
 	nearest := func(i int) {
 		groups[i].cost = math.Inf(1)

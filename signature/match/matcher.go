@@ -132,7 +132,8 @@ func (s *set) verdict(state *setState) Verdict {
 	if s.family != nil {
 		d2 := s.family.distance(state.features)
 		v.Family = math.Exp(-d2 / 2)
-		v.Match = v.Exact || d2 <= s.signature.Family.Distance
+		// The parts keep normal traffic out, the distance other families.
+		v.Match = v.Exact || reached >= s.quorum && d2 <= s.signature.Family.Distance
 	}
 	return v
 }

@@ -97,3 +97,6 @@ func (s *Scanner) Best(data []byte) (at int, score int32) {
 	s.scan(f, data, s.table.floor, keep)
 	return at, score
 }
+
+// Omega turns units into the published score.
+func (s *Scanner) Omega(units int32) float64 { return s.table.Omega(units) }

@@ -42,12 +42,14 @@ func (g *Grams) block(blocked []bool, s []byte, width int) {
 	if g == nil {
 		return
 	}
-	normal := g.covered(s)
+	normal := g.Covered(s)
 	in := 0
 	for at := range s {
-		in += normal[at]
-		if at >= width {
-			in -= normal[at-width]
+		if normal[at] {
+			in++
+		}
+		if at >= width && normal[at-width] {
+			in--
 		}
 		if a := at - width + 1; a >= 0 && 2*in >= width {
 			blocked[a] = true
@@ -55,29 +57,21 @@ func (g *Grams) block(blocked []bool, s []byte, width int) {
 	}
 }
 
-// covered is 1 for each byte that lies in a string of normal traffic.
-func (g *Grams) covered(s []byte) []int {
-	normal := make([]int, len(s))
+// Covered marks the bytes of s that lie in strings of normal traffic. A nil
+// set covers none.
+func (g *Grams) Covered(s []byte) []bool {
+	normal := make([]bool, len(s))
+	if g == nil {
+		return normal
+	}
 	each(s, gramLen, func(at int, h uint64) {
 		if g.has(h) {
 			for i := at; i < at+gramLen; i++ {
-				normal[i] = 1
+				normal[i] = true
 			}
 		}
 	})
 	return normal
-}
-
-// Share is the part of s that strings of normal traffic cover.
-func (g *Grams) Share(s []byte) float64 {
-	if len(s) == 0 {
-		return 0
-	}
-	n := 0
-	for _, c := range g.covered(s) {
-		n += c
-	}
-	return float64(n) / float64(len(s))
 }
 
 // each calls f with a hash of every k-byte string of s (k <= 8).

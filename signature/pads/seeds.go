@@ -3,6 +3,8 @@ package pads
 import (
 	"math"
 	"slices"
+
+	"dragnet/dossier"
 )
 
 // window names W bytes of one sample.
@@ -119,4 +121,15 @@ func (p *problem) forget(weights [][]float32, w window, k int) {
 	for at := w.start; at < w.start+p.o.Width && at < len(weights[w.sample]); at++ {
 		weights[w.sample][at] = 0
 	}
+}
+
+// SharedWindows finds up to n windows of width bytes that are full of strings
+// which many samples share and neither the background nor normal makes likely.
+func SharedWindows(samples [][]byte, bg *dossier.Background, width, n int, normal *Grams) [][]byte {
+	p := newProblem(samples, bg, Options{Width: width, Normal: normal}.withDefaults())
+	var out [][]byte
+	for _, w := range p.sharedWindows(n) {
+		out = append(out, samples[w.sample][w.start:w.start+width])
+	}
+	return out
 }
