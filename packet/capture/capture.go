@@ -1,0 +1,166 @@
+// Package capture reads capture files: pcap with microseconds or nanoseconds
+// in either byte order, and pcapng, plain or compressed with gzip.
+//
+// Files come from anywhere. A reader never trusts a length: it keeps what it
+// read so far, says at which packet a file stops making sense, and holds one
+// packet in memory.
+package capture
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"dragnet/flow"
+	"dragnet/packet"
+)
+
+// MaxPacket bounds the captured length of one packet; libpcap's own limit is
+// the same.
+const MaxPacket = 262144
+
+// Record is one captured packet.
+type Record struct {
+	// Number counts packets of the file from 1, as tshark and tcpdump do.
+	Number uint64
+	Time   flow.Time
+	Link   packet.LinkType
+	// Data is valid until the next call of Next.
+	Data []byte
+	// Wire is the packet's length on the wire; more than len(Data) when the
+	// capture cut it.
+	Wire int
+}
+
+// Reader yields the packets of one capture file in the order they stand there.
+type Reader struct {
+	format format
+	record Record // the last one
+	number uint64
+	err    error
+}
+
+// format is one of the two file formats; read fills everything of a record but
+// its number.
+type format interface {
+	read(*Record) error
+}
+
+// SkipError is returned by Next for one packet that cannot be used; the reader
+// goes on behind it.
+type SkipError struct {
+	Number uint64
+	Reason string
+}
+
+// Error is "packet N: reason".
+func (e *SkipError) Error() string { return fmt.Sprintf("packet %d: %s", e.Number, e.Reason) }
+
+// DamageError is returned by Next when nothing behind packet Number-1 can be
+// read. What Next returned before is sound.
+type DamageError struct {
+	Number uint64
+	Reason string
+}
+
+// Error is "packet N: reason; the N-1 packets before it were read".
+func (e *DamageError) Error() string {
+	return fmt.Sprintf("packet %d: %s; the %d packets before it were read", e.Number, e.Reason, e.Number-1)
+}
+
+// Is reports whether prefix, the first bytes of a file, look like a capture
+// file. For a gzip file hand in what it decompresses to. Four bytes suffice.
+func Is(prefix []byte) bool {
+	if len(prefix) < 4 {
+		return false
+	}
+	if _, ok := pcapMagic(prefix); ok {
+		return true
+	}
+	return binary.BigEndian.Uint32(prefix) == blockSection
+}
+
+var gzipMagic = []byte{0x1f, 0x8b}
+
+// NewReader reads the file header from r, which may be gzip-compressed.
+func NewReader(r io.Reader) (*Reader, error) {
+	b := bufio.NewReaderSize(r, 1<<18)
+	if head, _ := b.Peek(2); bytes.Equal(head, gzipMagic) {
+		z, err := gzip.NewReader(b)
+		if err != nil {
+			return nil, fmt.Errorf("broken gzip header: %w", err)
+		}
+		b = bufio.NewReaderSize(z, 1<<18)
+	}
+	head, err := b.Peek(4)
+	if err != nil {
+		if errors.Is(err, io.EOF) {
+			err = errors.New("file is empty or shorter than a file header")
+		}
+		return nil, err
+	}
+	if !Is(head) {
+		return nil, fmt.Errorf("not a pcap or pcapng file: it begins with % x", head)
+	}
+	in := &input{r: b}
+	if binary.BigEndian.Uint32(head) == blockSection {
+		return &Reader{format: &pcapng{in: in}}, nil
+	}
+	p, err := newPcap(in)
+	if err != nil {
+		return nil, err
+	}
+	return &Reader{format: p}, nil
+}
+
+// Next returns the next packet, io.EOF at a sound end of file, a *SkipError
+// for a packet that must be left out, or, once and for all, a *DamageError.
+func (r *Reader) Next() (Record, error) {
+	if r.err != nil {
+		return Record{}, r.err
+	}
+	err := r.format.read(&r.record)
+	if err == io.EOF {
+		r.err = err
+		return Record{}, err
+	}
+	r.number++
+	r.record.Number = r.number
+	switch e := err.(type) {
+	case nil:
+		return r.record, nil
+	case *SkipError:
+		e.Number = r.number
+		return Record{}, e
+	}
+	r.err = &DamageError{r.number, err.Error()}
+	return Record{}, r.err
+}
+
+// File is a Reader on an open file.
+type File struct {
+	*Reader
+	f *os.File
+}
+
+// Open opens a capture file.
+func Open(path string) (*File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	r, err := NewReader(f)
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return &File{r, f}, nil
+}
+
+// Close closes the file.
+func (f *File) Close() error { return f.f.Close() }

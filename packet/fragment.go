@@ -1,0 +1,225 @@
+package packet
+
+import (
+	"container/list"
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+
+	"dragnet/flow"
+)
+
+// Limits of a Defragmenter.
+const (
+	// fragmentTimeout is how long the pieces of one datagram may take (RFC
+	// 8200, section 4.5).
+	fragmentTimeout = flow.Time(60 * time.Second)
+	// maxFragmentBytes bounds what is held of all incomplete datagrams, and
+	// maxDatagrams their number; the oldest are given up first.
+	maxFragmentBytes = 16 << 20
+	maxDatagrams     = 8192
+	// maxHoles bounds the holes in one datagram, so that pieces of 8 octets in
+	// the worst order stay cheap.
+	maxHoles = 128
+	// maxDatagram is the largest length IP can state; IPv6 does not count its
+	// own 40 octets.
+	maxDatagram = 65535
+)
+
+// Reasons why a fragment is dropped.
+var (
+	// ErrFragment marks fragments that reach beyond the largest datagram, are
+	// cut by the capture, or disagree about where the datagram ends.
+	ErrFragment = errors.New("impossible fragment")
+	// ErrOverlap marks IPv6 fragments that overlap; the datagram is dropped
+	// with them (RFC 8200, section 4.5).
+	ErrOverlap = errors.New("overlapping IPv6 fragments")
+)
+
+// Defragmenter joins fragments of IP datagrams within fixed bounds of memory
+// and time. Where IPv4 fragments overlap, the bytes that came first win.
+type Defragmenter struct {
+	datagrams map[fragmentKey]*datagram
+	// order holds the same datagrams, oldest first.
+	order *list.List
+	bytes int
+	// Lost counts datagrams given up before they were whole.
+	Lost uint64
+}
+
+type fragmentKey struct {
+	src, dst netip.Addr
+	id       uint32
+	// proto is part of the key for IPv4 only (RFC 791, section 3.2).
+	proto flow.Proto
+}
+
+// datagram is a partly known IP datagram.
+type datagram struct {
+	key   fragmentKey
+	began flow.Time
+	// first is the piece at offset 0; its header leads the datagram.
+	first  *Packet
+	data   []byte
+	known  []span // disjoint, ascending, not touching
+	length int    // -1 until the last piece came
+	place  *list.Element
+}
+
+// span is the half-open range of bytes [from, to).
+type span struct{ from, to int }
+
+// NewDefragmenter returns an empty Defragmenter.
+func NewDefragmenter() *Defragmenter {
+	return &Defragmenter{datagrams: make(map[fragmentKey]*datagram), order: list.New()}
+}
+
+// Add takes in a fragment that came at ts. When it completes a datagram, p
+// becomes that datagram and whole is true.
+func (d *Defragmenter) Add(ts flow.Time, p *Packet) (whole bool, err error) {
+	d.expire(ts)
+	if p.Cut() || len(p.segment) == 0 || p.unfragmented()+p.fragOffset+len(p.segment) > maxDatagram {
+		return false, ErrFragment
+	}
+	key := fragmentKey{src: p.Src, dst: p.Dst, id: p.fragID}
+	if p.version == 4 {
+		key.proto = p.Proto
+	}
+	g := d.datagrams[key]
+	if g == nil {
+		g = &datagram{key: key, began: ts, length: -1}
+		d.datagrams[key] = g
+		g.place = d.order.PushBack(g)
+	}
+	held := cap(g.data)
+	err = g.add(p)
+	d.bytes += cap(g.data) - held
+	if err != nil {
+		d.drop(g)
+		d.Lost++
+		return false, err
+	}
+	if !g.whole() {
+		for d.bytes > maxFragmentBytes || len(d.datagrams) > maxDatagrams {
+			d.giveUp()
+		}
+		return false, nil
+	}
+	d.drop(g)
+	return true, p.join(g.first, g.data[:g.length])
+}
+
+// Held is the number of bytes of incomplete datagrams.
+func (d *Defragmenter) Held() int { return d.bytes }
+
+// expire gives up datagrams that began too long before ts.
+func (d *Defragmenter) expire(ts flow.Time) {
+	for d.order.Len() > 0 && d.order.Front().Value.(*datagram).began+fragmentTimeout < ts {
+		d.giveUp()
+	}
+}
+
+// giveUp drops the oldest datagram.
+func (d *Defragmenter) giveUp() {
+	d.drop(d.order.Front().Value.(*datagram))
+	d.Lost++
+}
+
+func (d *Defragmenter) drop(g *datagram) {
+	delete(d.datagrams, g.key)
+	d.order.Remove(g.place)
+	d.bytes -= cap(g.data)
+}
+
+func (g *datagram) whole() bool {
+	return g.first != nil && g.length >= 0 && len(g.known) == 1 && g.known[0] == span{0, g.length}
+}
+
+func (g *datagram) add(p *Packet) error {
+	s := span{p.fragOffset, p.fragOffset + len(p.segment)}
+	if !p.fragMore {
+		if g.length >= 0 && g.length != s.to {
+			return ErrFragment
+		}
+		g.length = s.to
+	}
+	if g.length >= 0 && (s.to > g.length || len(g.known) > 0 && g.known[len(g.known)-1].to > g.length) {
+		return ErrFragment
+	}
+	if err := g.fill(s, p); err != nil {
+		return err
+	}
+	if s.from == 0 && g.first == nil {
+		first := *p
+		first.header = slices.Clone(p.header)
+		first.segment, first.Payload, first.Options = nil, nil, nil
+		g.first = &first
+	}
+	return nil
+}
+
+// fill copies the bytes of s that are not known yet.
+func (g *datagram) fill(s span, p *Packet) error {
+	// i and j bound the known spans that touch s.
+	i, _ := slices.BinarySearchFunc(g.known, s.from, func(k span, from int) int { return k.to - from })
+	j := i
+	for j < len(g.known) && g.known[j].from <= s.to {
+		k := g.known[j]
+		overlap := max(k.from, s.from) < min(k.to, s.to)
+		if overlap && p.version == 6 && !(k.from <= s.from && s.to <= k.to && g.same(s, p)) {
+			return ErrOverlap
+		}
+		j++
+	}
+	if len(g.known)-(j-i)+1 > maxHoles {
+		return ErrFragment
+	}
+	if len(g.data) < s.to {
+		g.data = slices.Grow(g.data, s.to-len(g.data))[:s.to]
+	}
+	at := s.from
+	joined := s
+	for _, k := range g.known[i:j] {
+		if k.from > at {
+			copy(g.data[at:k.from], p.segment[at-s.from:])
+		}
+		at = max(at, k.to)
+		joined.from, joined.to = min(joined.from, k.from), max(joined.to, k.to)
+	}
+	if at < s.to {
+		copy(g.data[at:s.to], p.segment[at-s.from:])
+	}
+	g.known = slices.Replace(g.known, i, j, joined)
+	return nil
+}
+
+// same reports whether the bytes of s are known already and equal: a
+// duplicate, which RFC 8200 lets pass.
+func (g *datagram) same(s span, p *Packet) bool {
+	return string(g.data[s.from:s.to]) == string(p.segment)
+}
+
+// unfragmented is what leads every piece and counts into the length of the
+// whole: IPv4's header, or IPv6's extensions before the fragment header of 8
+// octets.
+func (p *Packet) unfragmented() int {
+	n := p.IPLen - p.segmentLen
+	if p.version == 6 {
+		n -= 40 + 8
+	}
+	return n
+}
+
+// join makes p the whole datagram: the first piece's header and all the data.
+func (p *Packet) join(first *Packet, data []byte) error {
+	*p = *first
+	p.Fragment = false
+	p.Reassembled = true
+	p.IPLen = first.unfragmented() + len(data)
+	if p.version == 6 {
+		p.IPLen += 40
+	}
+	p.segment, p.segmentLen = data, len(data)
+	return p.upper(uint8(p.Proto))
+}
