@@ -21,6 +21,8 @@ func newRoot() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  cli.Group,
 	}
-	root.AddCommand()
+	root.AddCommand(
+		newSignature(),
+	)
 	return root
 }
