@@ -40,8 +40,9 @@ func Learn(ctx context.Context, name string, samples [][]byte, bg *dossier.Backg
 	}
 	slices.SortStableFunc(m.Families, func(a, b []int) int { return len(b) - len(a) })
 	slices.Sort(m.Outliers)
+	own := m.ownBlocks(h)
 	for n, members := range m.Families {
-		m.Signatures = append(m.Signatures, m.signature(fmt.Sprintf("%s-%d", name, n+1), h, members, len(samples), seed, bg))
+		m.Signatures = append(m.Signatures, m.signature(fmt.Sprintf("%s-%d", name, n+1), h, members, own[n], seed, bg))
 	}
 	return m, nil
 }
@@ -63,8 +64,28 @@ func presentIn(h [][]float64, members []int, blocks int) []int {
 	return present
 }
 
-func (m *Model) signature(name string, h [][]float64, members []int, samples int, seed uint64, bg *dossier.Background) *dossier.Signature {
-	parts := presentIn(h, members, len(m.Components))
+// ownBlocks lists the blocks of each family without those that several
+// families hold, as long as any is left: what families share may be a decoy
+// that was put among the samples to mislead.
+func (m *Model) ownBlocks(h [][]float64) [][]int {
+	present := make([][]int, len(m.Families))
+	holders := make([]int, len(m.Components))
+	for f, members := range m.Families {
+		present[f] = presentIn(h, members, len(m.Components))
+		for _, j := range present[f] {
+			holders[j]++
+		}
+	}
+	for f, all := range present {
+		own := slices.DeleteFunc(slices.Clone(all), func(j int) bool { return holders[j] > 1 })
+		if len(own) > 0 {
+			present[f] = own
+		}
+	}
+	return present
+}
+
+func (m *Model) signature(name string, h [][]float64, members, parts []int, seed uint64, bg *dossier.Background) *dossier.Signature {
 	s := &dossier.Signature{Name: name, Background: *bg, Learning: dossier.Learning{Method: "mixture", Samples: len(members), Seed: seed}}
 	var training, heldOut [][]float64
 	for k, i := range members {
