@@ -40,6 +40,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check found something,
 		newReproduce(),
 		newConfig(),
 		cli.NewVersion(),
+		newSignature(),
 	)
 	return root
 }

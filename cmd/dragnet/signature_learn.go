@@ -1,0 +1,190 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dragnet/dossier"
+	"dragnet/internal/cli"
+	"dragnet/signature"
+	"dragnet/signature/family"
+	"dragnet/signature/pads"
+	"dragnet/simulate/variants"
+)
+
+func newSignatureLearn() *cobra.Command {
+	var o signature.Options
+	var clean []string
+	var method, write, sign string
+	var output *cli.Format
+	cmd := &cobra.Command{
+		Use:   "learn PATH...",
+		Short: "Learn a signature from samples of one worm",
+		Args:  cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			samples, err := collect(cmd, args)
+			if err != nil {
+				return err
+			}
+			known, err := collectClean(cmd, clean, samples.Sequences)
+			if err != nil {
+				return err
+			}
+			var all []*dossier.Signature
+			if method == "mixture" {
+				m, err := family.Learn(cmd.Context(), o.Name, samples.Sequences, known.Background, family.MixtureOptions{Width: min(o.Width, 64), Normal: known.Strings}, 3, o.Seed)
+				if err != nil {
+					return err
+				}
+				all = m.Signatures
+				fmt.Fprintf(cmd.ErrOrStderr(), "%d families, %d samples belong to none\n", len(m.Families), len(m.Outliers))
+			} else {
+				if o.Method = pads.Method(method); o.Method != pads.EM && o.Method != pads.Gibbs {
+					return cli.Usage(fmt.Errorf("--method %s: must be em, gibbs or mixture", method))
+				}
+				s, err := signature.Learn(cmd.Context(), samples.Sequences, known, o)
+				if err != nil {
+					return err
+				}
+				all = append(all, s)
+			}
+			for i, s := range all {
+				s.Made = time.Now().UTC().Truncate(time.Second)
+				path := write
+				if path == "" || len(all) > 1 {
+					path = filepath.Join(filepath.Dir(write), s.Name+".signature.json")
+				}
+				if err := writeSignature(all[i], path, sign); err != nil {
+					return err
+				}
+				fmt.Fprintln(cmd.ErrOrStderr(), "wrote", path)
+			}
+			return writeParts(cmd, *output, all)
+		},
+	}
+	output = cli.OutputFlag(cmd)
+	f := cmd.Flags()
+	f.StringVar(&o.Name, "name", "worm", "name of the signature")
+	f.StringSliceVar(&clean, "clean", nil, "clean traffic: its bytes are the background, its strings are never learnt")
+	f.StringVar(&method, "method", "gibbs", "em, gibbs, or mixture (many blocks and families at once)")
+	f.IntVar(&o.Width, "width", 64, "positions of a part")
+	f.BoolVar(&o.Auto, "auto", false, "begin at --width and shrink it until all positions tell something")
+	f.IntVar(&o.Parts, "parts", 1, "learn up to so many parts, all of which must match")
+	f.BoolVar(&o.Gaps, "gaps", false, "join parts that keep order and distance into one with gaps")
+	f.IntVar(&o.Restarts, "restarts", 4, "runs, of which the best is kept")
+	f.Uint64Var(&o.Seed, "seed", 1, "seed of all random choices")
+	f.Float64Var(&o.FalseAlarms, "false-alarms", 0.001, "most false alarms of the model per 10^9 bytes")
+	f.StringVar(&write, "write", "", "signature file to write (default NAME.signature.json)")
+	f.StringVar(&sign, "sign", "", "Ed25519 private key (PEM) to seal the file with")
+	return cmd
+}
+
+func writeParts(cmd *cobra.Command, f cli.Format, all []*dossier.Signature) error {
+	type item struct {
+		Signature   string  `json:"signature"`
+		Part        int     `json:"part"`
+		Blocks      int     `json:"blocks"`
+		Width       int     `json:"width"`
+		Bits        float64 `json:"bits_per_byte"`
+		Threshold   float64 `json:"threshold"`
+		FalseAlarms float64 `json:"false_alarms_per_gb"`
+	}
+	rows := cli.Rows{Header: []string{"signature", "part", "blocks", "width", "bits/byte", "threshold", "false alarms/GB"}}
+	for _, s := range all {
+		for i := range s.Parts {
+			p := &s.Parts[i]
+			bits := 0.0
+			for b := range p.Blocks {
+				for _, v := range p.Blocks[b].Information(&s.Background) {
+					bits += v / float64(p.Width())
+				}
+			}
+			rows.Items = append(rows.Items, item{s.Name, i + 1, len(p.Blocks), p.Width(), bits, p.Threshold, p.FalseAlarms})
+			rows.Cells = append(rows.Cells, []string{s.Name, strconv.Itoa(i + 1), strconv.Itoa(len(p.Blocks)), strconv.Itoa(p.Width()),
+				fmt.Sprintf("%.2f", bits), fmt.Sprintf("%.3f", p.Threshold), fmt.Sprintf("%.2g", p.FalseAlarms)})
+		}
+		for i, e := range s.Exact {
+			rows.Items = append(rows.Items, item{s.Name, i + 1, 0, len(e.Bytes), 8, 0, 0})
+			rows.Cells = append(rows.Cells, []string{s.Name, "exact", "-", strconv.Itoa(len(e.Bytes)), "-", "-", "-"})
+		}
+	}
+	return cli.WriteRows(cmd.OutOrStdout(), f, rows)
+}
+
+func newSignatureGenerate() *cobra.Command {
+	var name string
+	var count, benign int
+	var first, seed uint64
+	r := variants.Published()
+	cmd := &cobra.Command{
+		Use:   "generate DIR",
+		Short: "Write inert variants of a synthetic worm, to try things with",
+		Long: `Generate writes byte strings that vary as the variants of a polymorphic worm do:
+10 % of the bytes substituted, garbage inserted, embedded in 2 to 20 KB of
+benign traffic. They come from a random number generator and do nothing. Which
+file holds what is written beside the folder, to DIR.labels.jsonl.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t, err := variants.Family(name, seed)
+			if err != nil {
+				return cli.Usage(err)
+			}
+			return generate(args[0], r, t, seed, first, count, benign)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&name, "family", "alder", fmt.Sprintf("one of %v", variants.Names()))
+	f.IntVar(&count, "count", 100, "variants to write")
+	f.IntVar(&benign, "benign", 0, "benign payloads to write beside them")
+	f.Uint64Var(&first, "first", 0, "number of the first variant: other numbers are other variants")
+	f.Uint64Var(&seed, "seed", 1, "seed of the worm and of its variants")
+	f.Float64Var(&r.Substitution, "substitution", r.Substitution, "share of malicious bytes replaced")
+	f.BoolVar(&r.Transpose, "transpose", false, "shuffle the worm's blocks")
+	f.IntVar(&r.CarrierMax, "carrier", r.CarrierMax, "most benign bytes around a variant")
+	return cmd
+}
+
+type label struct {
+	File   string `json:"file"`
+	Family string `json:"family"` // empty for benign
+	Offset int    `json:"offset"`
+	Length int    `json:"length"`
+}
+
+func generate(dir string, r variants.Recipe, t *variants.Template, seed, first uint64, count, benign int) error {
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return err
+	}
+	labels, err := os.Create(filepath.Clean(dir) + ".labels.jsonl")
+	if err != nil {
+		return err
+	}
+	defer labels.Close()
+	enc := json.NewEncoder(labels)
+	// The order tells nothing: variants and benign payloads are mixed.
+	order := rand.New(rand.NewPCG(seed, first)).Perm(count + benign)
+	for i, k := range order {
+		l := label{File: fmt.Sprintf("%05d.bin", i)}
+		var b []byte
+		if k < count {
+			v := r.Make(t, seed, first+uint64(k))
+			b, l.Family, l.Offset, l.Length = v.Bytes, t.Name, v.Offset, v.Length
+		} else {
+			b = r.Mislead(seed, first+uint64(k))
+		}
+		if err := os.WriteFile(filepath.Join(dir, l.File), b, 0o644); err != nil {
+			return err
+		}
+		if err := enc.Encode(l); err != nil {
+			return err
+		}
+	}
+	return labels.Close()
+}

@@ -1,0 +1,298 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"dragnet/internal/cli"
+	"dragnet/signature/family"
+	"dragnet/signature/match"
+)
+
+func newSignatureMatch() *cobra.Command {
+	var paths, trust []string
+	var published bool
+	var labels string
+	var output *cli.Format
+	cmd := &cobra.Command{
+		Use:   "match PATH...",
+		Short: "Look for variants in files, captures or a stream",
+		Long: `Match prints the sequences that a signature matches. With --labels, a table of
+how the verdicts compare with the truth instead. Exit code 3 tells that
+something matched.`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			signatures, err := openSignatures(paths, trust)
+			if err != nil {
+				return err
+			}
+			m, err := match.New(signatures, match.Options{Kernel: match.Fastest(), Published: published})
+			if err != nil {
+				return err
+			}
+			if labels != "" {
+				return confusion(cmd, *output, m, labels, args)
+			}
+			return matches(cmd, *output, m, args)
+		},
+	}
+	output = cli.OutputFlag(cmd)
+	f := cmd.Flags()
+	f.StringSliceVarP(&paths, "signature", "s", nil, "signature file; may be repeated")
+	f.StringSliceVar(&trust, "trust", nil, "accept only signatures sealed by this Ed25519 public key (PEM); may be repeated")
+	f.BoolVar(&published, "published", false, "compare with 0, as the paper does, instead of the calibrated threshold")
+	f.StringVar(&labels, "labels", "", "labels file of 'signature generate': print a confusion table")
+	return cmd
+}
+
+func matches(cmd *cobra.Command, f cli.Format, m *match.Matcher, paths []string) error {
+	type item struct {
+		Sequence string `json:"sequence"`
+		match.Verdict
+	}
+	rows := cli.Rows{Header: []string{"sequence", "signature", "at", "omega", "exact"}}
+	for _, path := range paths {
+		err := verdicts(cmd, m, path, func(name string, _ int64, all []match.Verdict) {
+			for _, v := range all {
+				if !v.Match {
+					continue
+				}
+				at, omega := "-", "-"
+				for _, p := range v.Parts {
+					if p.Reached {
+						at, omega = strconv.FormatInt(p.At, 10), fmt.Sprintf("%.3f", p.Omega)
+						break
+					}
+				}
+				rows.Items = append(rows.Items, item{name, v})
+				rows.Cells = append(rows.Cells, []string{name, v.Signature, at, omega, strconv.FormatBool(v.Exact)})
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if err := cli.WriteRows(cmd.OutOrStdout(), f, rows); err != nil {
+		return err
+	}
+	if n := len(rows.Cells); n > 0 {
+		return cli.Found(fmt.Errorf("%d matches", n))
+	}
+	return nil
+}
+
+// confusion compares verdicts with labels: one row per true family, a column
+// for matched and one for not.
+func confusion(cmd *cobra.Command, f cli.Format, m *match.Matcher, labels string, paths []string) error {
+	truth, err := readLabels(labels)
+	if err != nil {
+		return err
+	}
+	type row struct {
+		Truth   string `json:"truth"`
+		Matched int    `json:"matched"`
+		Passed  int    `json:"passed"`
+	}
+	count := map[string]*row{}
+	var order []string
+	unknown := 0
+	for _, path := range paths {
+		err := verdicts(cmd, m, path, func(name string, _ int64, all []match.Verdict) {
+			family, ok := truth[filepath.Base(name)]
+			if !ok {
+				unknown++
+				return
+			}
+			if family == "" {
+				family = "benign"
+			}
+			if count[family] == nil {
+				count[family] = &row{Truth: family}
+				order = append(order, family)
+			}
+			for _, v := range all {
+				if v.Match {
+					count[family].Matched++
+					return
+				}
+			}
+			count[family].Passed++
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if unknown > 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%d sequences have no label in %s and were left out\n", unknown, labels)
+	}
+	rows := cli.Rows{Header: []string{"truth", "matched", "passed"}}
+	for _, name := range order {
+		r := count[name]
+		rows.Items = append(rows.Items, r)
+		rows.Cells = append(rows.Cells, []string{r.Truth, strconv.Itoa(r.Matched), strconv.Itoa(r.Passed)})
+	}
+	return cli.WriteRows(cmd.OutOrStdout(), f, rows)
+}
+
+func readLabels(path string) (map[string]string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	truth := map[string]string{}
+	lines := bufio.NewScanner(f)
+	for n := 1; lines.Scan(); n++ {
+		var l label
+		if err := json.Unmarshal(lines.Bytes(), &l); err != nil || l.File == "" {
+			return nil, fmt.Errorf("%s: line %d is not a label", path, n)
+		}
+		truth[l.File] = l.Family
+	}
+	return truth, lines.Err()
+}
+
+func newSignatureTest() *cobra.Command {
+	var paths, trust []string
+	var output *cli.Format
+	cmd := &cobra.Command{
+		Use:   "test CLEAN...",
+		Short: "Count false alarms on your own clean traffic",
+		Long: `Test matches signatures against traffic known to be clean and compares the false
+alarms with what the model expects. Exit code 3 tells that there were more than
+the model allows (Poisson, 99 %).`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			signatures, err := openSignatures(paths, trust)
+			if err != nil {
+				return err
+			}
+			m, err := match.New(signatures, match.Options{Kernel: match.Fastest()})
+			if err != nil {
+				return err
+			}
+			alarms := make([]int, len(signatures))
+			sequences, bytes := 0, int64(0)
+			for _, path := range args {
+				err := verdicts(cmd, m, path, func(_ string, size int64, all []match.Verdict) {
+					sequences++
+					bytes += size
+					for i, v := range all {
+						if v.Match {
+							alarms[i]++
+						}
+					}
+				})
+				if err != nil {
+					return err
+				}
+			}
+			type item struct {
+				Signature string  `json:"signature"`
+				Sequences int     `json:"sequences"`
+				Bytes     int64   `json:"bytes"`
+				Alarms    int     `json:"alarms"`
+				Expected  float64 `json:"expected"`
+			}
+			rows := cli.Rows{Header: []string{"signature", "sequences", "bytes", "alarms", "expected"}}
+			worse := 0
+			for i, s := range signatures {
+				expected := 0.0
+				for _, p := range s.Parts {
+					expected += max(0, p.FalseAlarms) * float64(bytes) / 1e9
+				}
+				if !poissonAllows(expected, alarms[i]) {
+					worse++
+				}
+				rows.Items = append(rows.Items, item{s.Name, sequences, bytes, alarms[i], expected})
+				rows.Cells = append(rows.Cells, []string{s.Name, strconv.Itoa(sequences), strconv.FormatInt(bytes, 10), strconv.Itoa(alarms[i]), fmt.Sprintf("%.2g", expected)})
+			}
+			if err := cli.WriteRows(cmd.OutOrStdout(), *output, rows); err != nil {
+				return err
+			}
+			if worse > 0 {
+				return cli.Hint(cli.Found(fmt.Errorf("%d signatures give more false alarms than their model allows", worse)),
+					"learn them again with this traffic as --clean")
+			}
+			return nil
+		},
+	}
+	output = cli.OutputFlag(cmd)
+	cmd.Flags().StringSliceVarP(&paths, "signature", "s", nil, "signature file; may be repeated")
+	cmd.Flags().StringSliceVar(&trust, "trust", nil, "accept only signatures sealed by this Ed25519 public key (PEM)")
+	return cmd
+}
+
+// poissonAllows reports whether n or more events have a chance of at least 1 %
+// where expected are expected.
+func poissonAllows(expected float64, n int) bool {
+	below, term := 0.0, math.Exp(-expected)
+	for k := range n {
+		below += term
+		term *= expected / float64(k+1)
+	}
+	return 1-below >= 0.01
+}
+
+func newSignatureCluster() *cobra.Command {
+	var clean []string
+	var o family.Options
+	var output *cli.Format
+	cmd := &cobra.Command{
+		Use:   "cluster PATH...",
+		Short: "Sort samples of several worms into families",
+		Args:  cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			samples, err := collect(cmd, args)
+			if err != nil {
+				return err
+			}
+			if len(samples.Sequences) == 0 {
+				return errors.New("no sample holds a byte")
+			}
+			known, err := collectClean(cmd, clean, samples.Sequences)
+			if err != nil {
+				return err
+			}
+			o.Normal = known.Strings
+			r, err := family.Cluster(cmd.Context(), samples.Sequences, known.Background, o)
+			if err != nil {
+				return err
+			}
+			type item struct {
+				Family  string   `json:"family"`
+				Samples []string `json:"samples"`
+			}
+			rows := cli.Rows{Header: []string{"family", "count", "samples"}}
+			add := func(name string, members []int) {
+				it := item{Family: name, Samples: []string{}}
+				for _, i := range members {
+					it.Samples = append(it.Samples, samples.Names[i])
+				}
+				rows.Items = append(rows.Items, it)
+				rows.Cells = append(rows.Cells, []string{name, strconv.Itoa(len(members)), strings.Join(it.Samples, " ")})
+			}
+			for i, members := range r.Families {
+				add(strconv.Itoa(i+1), members)
+			}
+			if len(r.Outliers) > 0 {
+				add("none", r.Outliers)
+			}
+			return cli.WriteRows(cmd.OutOrStdout(), *output, rows)
+		},
+	}
+	output = cli.OutputFlag(cmd)
+	cmd.Flags().StringSliceVar(&clean, "clean", nil, "clean traffic, whose strings do not make samples alike")
+	cmd.Flags().IntVar(&o.Width, "width", 32, "positions that decide membership")
+	cmd.Flags().Uint64Var(&o.Seed, "seed", 1, "seed of all random choices")
+	return cmd
+}

@@ -1,0 +1,168 @@
+// Package publish writes what was concluded in the formats that other programs
+// read: one writer per format. It never receives a source.
+package publish
+
+import (
+	"fmt"
+	"hash/fnv"
+	"io"
+	"slices"
+	"strings"
+
+	"dragnet/dossier"
+)
+
+// RuleWriter writes the strings of a signature in one program's language.
+type RuleWriter func(w io.Writer, a *dossier.Alternatives) error
+
+// RuleWriters are the writers of signatures by format.
+func RuleWriters() map[string]RuleWriter {
+	return map[string]RuleWriter{"suricata": Suricata, "snort": Snort, "yara": YARA, "zeek": Zeek}
+}
+
+// runs splits c into its stretches of fixed bytes: where each starts, and its
+// bytes.
+func runs(c dossier.Content) (starts []int, bytes [][]byte) {
+	for i, fixed := range c.Fixed {
+		if !fixed {
+			continue
+		}
+		if i == 0 || !c.Fixed[i-1] {
+			starts, bytes = append(starts, i), append(bytes, nil)
+		}
+		bytes[len(bytes)-1] = append(bytes[len(bytes)-1], c.Bytes[i])
+	}
+	return starts, bytes
+}
+
+// firstRule is where locally made rule numbers begin (1,000,000 to 1,999,999
+// are reserved for local use by the Snort and Suricata communities).
+const firstRule = 1_000_000
+
+// ruleNumber is the same for the same signature and string, so that a new
+// export replaces an old one.
+func ruleNumber(name string, i int) int {
+	h := fnv.New32a()
+	fmt.Fprintf(h, "%s/%d", name, i)
+	return firstRule + int(h.Sum32()%1_000_000)
+}
+
+// Suricata writes one rule per string: stretches of fixed bytes as contents,
+// held at their distances by distance and within.
+func Suricata(w io.Writer, a *dossier.Alternatives) error {
+	for i, c := range a.Contents {
+		if _, err := fmt.Fprintf(w, "alert ip any any -> any any (msg:\"dragnet %s, string %d of %d\"; %sclasstype:trojan-activity; sid:%d; rev:1;)\n",
+			a.Name, i+1, len(a.Contents), contents(c, " "), ruleNumber(a.Name, i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Snort writes the same for Snort 3, where modifiers follow a comma.
+func Snort(w io.Writer, a *dossier.Alternatives) error {
+	for i, c := range a.Contents {
+		if _, err := fmt.Fprintf(w, "alert ip any any -> any any ( msg:\"dragnet %s, string %d of %d\"; %sclasstype:trojan-activity; sid:%d; rev:1; )\n",
+			a.Name, i+1, len(a.Contents), contents(c, ","), ruleNumber(a.Name, i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func contents(c dossier.Content, separator string) string {
+	var b strings.Builder
+	starts, stretches := runs(c)
+	longest := 0
+	for i := range stretches {
+		if len(stretches[i]) > len(stretches[longest]) {
+			longest = i
+		}
+	}
+	end := 0
+	for i, s := range stretches {
+		var options []string
+		if i > 0 {
+			options = append(options, fmt.Sprintf("distance%s", sep(separator, starts[i]-end)), fmt.Sprintf("within%s", sep(separator, len(s))))
+		}
+		if i == longest {
+			options = append(options, "fast_pattern")
+		}
+		fmt.Fprintf(&b, "content:\"|% X|\"", s)
+		for _, o := range options {
+			if separator == "," {
+				b.WriteString(", " + o)
+			} else {
+				b.WriteString("; " + o)
+			}
+		}
+		b.WriteString("; ")
+		end = starts[i] + len(s)
+	}
+	return b.String()
+}
+
+// sep writes an option's value: Suricata's ":n", Snort 3's " n".
+func sep(separator string, n int) string {
+	if separator == "," {
+		return fmt.Sprintf(" %d", n)
+	}
+	return fmt.Sprintf(":%d", n)
+}
+
+// YARA writes one rule with a hexadecimal string per content, any of which
+// matches.
+func YARA(w io.Writer, a *dossier.Alternatives) error {
+	var b strings.Builder
+	name := strings.Map(func(r rune) rune {
+		if r == '.' || r == '-' {
+			return '_'
+		}
+		return r
+	}, a.Name)
+	fmt.Fprintf(&b, "rule dragnet_%s\n{\n  meta:\n    description = \"worm signature %s lowered to strings\"\n    loss = \"%.4f\"\n  strings:\n", name, a.Name, a.Loss)
+	for i, c := range a.Contents {
+		fmt.Fprintf(&b, "    $s%d = {", i+1)
+		for j, x := range c.Bytes {
+			if c.Fixed[j] {
+				fmt.Fprintf(&b, " %02X", x)
+			} else {
+				b.WriteString(" ??")
+			}
+		}
+		b.WriteString(" }\n")
+	}
+	b.WriteString("  condition:\n    any of them\n}\n")
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// Zeek writes one signature per string as a regular expression over the
+// reassembled payload.
+func Zeek(w io.Writer, a *dossier.Alternatives) error {
+	for i, c := range a.Contents {
+		var b strings.Builder
+		for j, x := range c.Bytes {
+			if c.Fixed[j] {
+				fmt.Fprintf(&b, "\\x%02x", x)
+			} else {
+				b.WriteString("(.|\\n)")
+			}
+		}
+		name := strings.ReplaceAll(a.Name, ".", "-")
+		if _, err := fmt.Fprintf(w, "signature dragnet-%s-%d {\n  payload /(.|\\n)*%s/\n  event \"dragnet %s\"\n}\n", name, i+1, b.String(), a.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// RuleFormats lists the formats in order.
+func RuleFormats() []string {
+	var names []string
+	for name := range RuleWriters() {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}

@@ -1,0 +1,251 @@
+package match
+
+import (
+	"cmp"
+	"math"
+	"math/bits"
+	"slices"
+
+	"dragnet/dossier"
+)
+
+// filter rules out windows by the positions that tell most. Its terms are
+// deficits rounded down to a coarser unit, so a window it rules out cannot
+// reach the limit it was made for, nor any higher one.
+type filter struct {
+	kernel Kernel
+	unit   int32
+	// offsets are the chosen positions, the most telling first.
+	offsets []int32
+	reach   int // the largest of them
+	// classes maps byte values before tables see them. For VBMI there are 64
+	// classes and tables holds 64 bytes per position; for AVX2 classes is the
+	// rank by frequency, so that the rows of 16 hold bytes of like weight.
+	classes [256]byte
+	tables  []byte
+}
+
+// The kernels add groups of 4 positions in bytes and those in words, which
+// they then treat as signed: 128 * 255 still fits.
+const (
+	group        = 4
+	maxPositions = 128
+)
+
+// ranking lists t's positions, those first that take most away from a window
+// of ordinary traffic.
+func ranking(t *Table, budget int32) []int32 {
+	traffic := blend(&t.bg)
+	order := make([]int32, t.Width())
+	telling := make([]float64, t.Width())
+	for p := range order {
+		order[p] = int32(p)
+		for x, d := range t.deficits[p] {
+			telling[p] += traffic[x] * float64(min(d, budget+1))
+		}
+	}
+	slices.SortStableFunc(order, func(a, b int32) int { return cmp.Compare(telling[b], telling[a]) })
+	return order
+}
+
+func newFilter(t *Table, limit int32, kernel Kernel) *filter {
+	budget := max(t.top-limit, 0)
+	worst := int32(0)
+	for p := range t.deficits {
+		worst = max(worst, slices.Max(t.deficits[p][:]))
+	}
+	// Fine enough that a group of the largest terms does not saturate, unless
+	// a saturated group is beyond the budget anyway.
+	f := &filter{kernel: kernel, unit: 1 + min(budget/255, group*worst/255)}
+	f.offsets = ranking(t, budget)
+	f.offsets = f.offsets[:min(len(f.offsets), maxPositions)]
+	terms := make([][256]uint8, len(f.offsets))
+	for j, p := range f.offsets {
+		for x, d := range t.deficits[p] {
+			terms[j][x] = uint8(min(d/f.unit, 255))
+		}
+	}
+	bound := f.rankTables
+	if kernel == VBMI {
+		bound = f.classTables
+	}
+	traffic := blend(&t.bg)
+	f.keep(cheapest(bound(terms, &traffic), &t.bg, int(budget/f.unit)))
+	return f
+}
+
+// blend is the traffic a filter is made for: half background, half uniform
+// bytes, because compressed and encrypted payload is nothing like the average.
+func blend(bg *dossier.Background) (f [256]float64) {
+	for x, p := range bg {
+		f[x] = p/2 + 1.0/512
+	}
+	return f
+}
+
+// rankTables serve AVX2: for each position 16 bounds by the low nibble of the
+// rank, 16 by the high; the larger of the two is still at most the true term.
+func (f *filter) rankTables(terms [][256]uint8, traffic *[256]float64) [][256]uint8 {
+	byRank := make([]int, 256)
+	for x := range byRank {
+		byRank[x] = x
+	}
+	slices.SortStableFunc(byRank, func(a, b int) int { return cmp.Compare(traffic[b], traffic[a]) })
+	for r, x := range byRank {
+		f.classes[x] = byte(r)
+	}
+	bound := make([][256]uint8, len(terms))
+	for j := range terms {
+		t := [32]byte{}
+		for i := range t {
+			t[i] = 255
+		}
+		for x, v := range terms[j] {
+			r := f.classes[x]
+			t[r&15] = min(t[r&15], v)
+			t[16+r>>4] = min(t[16+r>>4], v)
+		}
+		f.tables = append(f.tables, t[:]...)
+		for x, r := range f.classes {
+			bound[j][x] = max(t[r&15], t[16+r>>4])
+		}
+	}
+	return bound
+}
+
+func (f *filter) classTables(terms [][256]uint8, traffic *[256]float64) [][256]uint8 {
+	f.classes = classify(terms, traffic)
+	bound := make([][256]uint8, len(terms))
+	for j := range terms {
+		var t [64]byte
+		for i := range t {
+			t[i] = 255
+		}
+		for x, v := range terms[j] {
+			t[f.classes[x]] = min(t[f.classes[x]], v)
+		}
+		f.tables = append(f.tables, t[:]...)
+		for x := range bound[j] {
+			bound[j][x] = t[f.classes[x]]
+		}
+	}
+	return bound
+}
+
+// keep drops all but the first k positions and fills up to whole groups with
+// terms of 0.
+func (f *filter) keep(k int) {
+	per := len(f.tables) / len(f.offsets)
+	f.tables, f.offsets = f.tables[:per*k], f.offsets[:k]
+	for _, o := range f.offsets {
+		f.reach = max(f.reach, int(o))
+	}
+	for len(f.offsets)%group != 0 {
+		f.offsets = append(f.offsets, 0)
+		f.tables = append(f.tables, make([]byte, per)...)
+	}
+}
+
+// Relative costs, measured: adding up one more position for one window, and
+// judging one window exactly. Real traffic passes more often than the
+// background model says, hence the last factor.
+const (
+	costPosition = 0.02
+	costExact    = 100.0 * 3
+)
+
+// cheapest is how many positions to add up, judged by the mean over windows of background and windows of uniform bytes, each from
+// the exact distribution of the sums of terms.
+func cheapest(terms [][256]uint8, bg *dossier.Background, limit int) int {
+	var uniform [256]float64
+	for x := range uniform {
+		uniform[x] = 1.0 / 256
+	}
+	text, noise := passing(terms, (*[256]float64)(bg), limit), passing(terms, &uniform, limit)
+	k, cost := len(terms), math.Inf(1)
+	for j := range terms {
+		if c := costPosition*float64(j+1) + costExact*(text[j]+noise[j])/2; c < cost {
+			k, cost = j+1, c
+		}
+	}
+	return k
+}
+
+// passing is the share of windows whose sum over terms[:j+1] is at most limit,
+// for all j.
+func passing(terms [][256]uint8, traffic *[256]float64, limit int) []float64 {
+	pass := make([]float64, len(terms))
+	sums, next := make([]float64, limit+1), make([]float64, limit+1)
+	sums[0] = 1
+	for j := range terms {
+		var mass [256]float64
+		for x, v := range terms[j] {
+			mass[v] += traffic[x]
+		}
+		clear(next)
+		for v, m := range mass[:min(256, limit+1)] {
+			if m > 0 {
+				for s, p := range sums[:limit+1-v] {
+					next[s+v] += p * m
+				}
+			}
+		}
+		sums, next = next, sums // what is beyond limit cannot pass any more
+		for _, p := range sums {
+			pass[j] += p
+		}
+	}
+	return pass
+}
+
+// chunk is how many windows are filtered at a time: their classes stay in the
+// first-level cache.
+const chunk = 8 << 10
+
+// scratch is the room one scan needs.
+type scratch struct {
+	a, b []byte
+	mask [chunk / 64]uint64
+}
+
+// candidates calls judge, in order, with the windows among the first n of s
+// that may score limit units below top or better; judge returns the new
+// budget. Bytes s[:n+reach] must exist.
+func (f *filter) candidates(s []byte, n int, budget int32, sc *scratch, judge func(at int) int32) {
+	for from := 0; from < n && budget >= 0; from += chunk {
+		m := min(chunk, n-from)
+		f.run(s[from:from+m+f.reach], m, uint16(min(budget/f.unit, math.MaxInt16)), sc)
+		for w := range (m + 63) / 64 {
+			for mask := sc.mask[w]; mask != 0; mask &= mask - 1 {
+				if i := w*64 + bits.TrailingZeros64(mask); i < m {
+					budget = judge(from + i)
+				}
+			}
+		}
+	}
+}
+
+// run fills sc.mask for m windows of s.
+func (f *filter) run(s []byte, m int, limit uint16, sc *scratch) {
+	room := chunk + f.reach + 256 // whole blocks may be read
+	if len(sc.a) < room {
+		sc.a, sc.b = make([]byte, room), make([]byte, room)
+	}
+	if f.kernel == VBMI {
+		n := len(s) / 64
+		if n > 0 {
+			classifyVBMI(&sc.a[0], &s[0], n, &f.classes)
+		}
+		for i := n * 64; i < len(s); i++ {
+			sc.a[i] = f.classes[s[i]]
+		}
+		filterVBMI(&sc.mask[0], &sc.a[0], (m+255)/256, &f.tables[0], &f.offsets[0], len(f.offsets), limit)
+		return
+	}
+	low, high := sc.a[:len(s)], sc.b[:len(s)]
+	for i, x := range s {
+		r := f.classes[x]
+		low[i], high[i] = r&15, r>>4
+	}
+	filterAVX2(&sc.mask[0], &sc.a[0], &sc.b[0], (m+63)/64, &f.tables[0], &f.offsets[0], len(f.offsets), limit)
+}

@@ -1,0 +1,31 @@
+package match
+
+import "golang.org/x/sys/cpu"
+
+func supported(k Kernel) bool {
+	switch k {
+	case AVX2:
+		return cpu.X86.HasAVX2
+	case VBMI:
+		return cpu.X86.HasAVX512VBMI && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512F
+	}
+	return true
+}
+
+// classify replaces each byte of src by its class: 64*n bytes.
+//
+//go:noescape
+func classifyVBMI(dst, src *byte, n int, table *[256]byte)
+
+// filterVBMI sets, for each of 256*n windows, bit i%64 of dst[i/64] where the
+// sum over j < k of tables[64*j + classes[i+offsets[j]]] is at most limit. k is
+// a multiple of 4 and at most 128; four terms in a row saturate at 255.
+//
+//go:noescape
+func filterVBMI(dst *uint64, classes *byte, n int, tables *byte, offsets *int32, k int, limit uint16)
+
+// filterAVX2 is filterVBMI for 64*n windows, where the term of j is the larger
+// of tables[32*j + low[i+offsets[j]]] and tables[32*j + 16 + high[i+offsets[j]]].
+//
+//go:noescape
+func filterAVX2(dst *uint64, low, high *byte, n int, tables *byte, offsets *int32, k int, limit uint16)

@@ -1,0 +1,254 @@
+// Package sequence turns folders, files and captures into the byte sequences
+// that signatures are learnt from and matched against: one per file, per
+// direction of a TCP connection, or per datagram. Captures are reassembled
+// within the bounds of packet/stream; what is lost is handed on as lost.
+package sequence
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"dragnet/flow"
+	"dragnet/packet"
+	"dragnet/packet/capture"
+	"dragnet/packet/stream"
+)
+
+// Sink receives one sequence in order.
+type Sink interface {
+	Write(p []byte) (int, error)
+	// Lost tells that the next n bytes are missing.
+	Lost(n int64)
+	// End is called last, once.
+	End()
+}
+
+// Coverage says what was read.
+type Coverage struct {
+	Sequences int
+	Bytes     int64
+	// Lost counts bytes that a capture should hold but does not.
+	Lost int64
+	// Skipped counts packets that could not be used, Problem the first reason.
+	Skipped int
+	Problem string
+}
+
+// Each reads path (a folder, a file, a capture, or "-" for standard input) and
+// opens a Sink for every sequence; a nil Sink passes the sequence over.
+func Each(ctx context.Context, path string, stdin io.Reader, open func(name string) Sink) (Coverage, error) {
+	r := reader{ctx: ctx, open: open}
+	if path == "-" {
+		err := r.file("-", stdin)
+		return r.Coverage, err
+	}
+	err := filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return r.file(name, f)
+	})
+	return r.Coverage, err
+}
+
+type reader struct {
+	Coverage
+	ctx  context.Context
+	open func(string) Sink
+}
+
+func (r *reader) file(name string, in io.Reader) error {
+	b := bufio.NewReaderSize(in, 1<<16)
+	head, _ := b.Peek(1 << 10)
+	if len(head) > 2 && head[0] == 0x1f && head[1] == 0x8b {
+		if z, err := gzip.NewReader(bytes.NewReader(head)); err == nil {
+			inner := make([]byte, 4)
+			if n, _ := io.ReadFull(z, inner); n == 4 && capture.Is(inner) {
+				return r.capture(name, b)
+			}
+		}
+	}
+	if capture.Is(head) {
+		return r.capture(name, b)
+	}
+	s := r.begin(name)
+	defer s.End()
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := b.Read(buf)
+		s.Write(buf[:n])
+		if err == io.EOF {
+			return r.ctx.Err()
+		}
+		if err == nil {
+			err = r.ctx.Err()
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+}
+
+func (r *reader) begin(name string) Sink {
+	r.Sequences++
+	s := r.open(name)
+	if s == nil {
+		s = nothing{}
+	}
+	return counted{s, r}
+}
+
+// counted keeps the coverage.
+type counted struct {
+	Sink
+	r *reader
+}
+
+func (c counted) Write(p []byte) (int, error) {
+	c.r.Bytes += int64(len(p))
+	return c.Sink.Write(p)
+}
+
+func (c counted) Lost(n int64) {
+	c.r.Coverage.Lost += n
+	c.Sink.Lost(n)
+}
+
+type nothing struct{}
+
+func (nothing) Write(p []byte) (int, error) { return len(p), nil }
+func (nothing) Lost(int64)                  {}
+func (nothing) End()                        {}
+
+func (r *reader) capture(name string, in io.Reader) error {
+	records, err := capture.NewReader(in)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	tcp := stream.New(stream.DefaultConfiguration(), func(k stream.Key) stream.Handler {
+		return &connection{r: r, name: fmt.Sprintf("%s: %v", name, k)}
+	})
+	defer tcp.Flush()
+	for {
+		rec, err := records.Next()
+		var skip *capture.SkipError
+		var damage *capture.DamageError
+		switch {
+		case errors.Is(err, io.EOF):
+			return r.ctx.Err()
+		case errors.As(err, &skip):
+			r.skip(fmt.Sprintf("%s: %v", name, err))
+			continue
+		case errors.As(err, &damage): // what came before is sound
+			r.skip(fmt.Sprintf("%s: %v", name, err))
+			return nil
+		case err != nil:
+			return fmt.Errorf("%s: %w", name, err)
+		case r.ctx.Err() != nil:
+			return r.ctx.Err()
+		}
+		var p packet.Packet
+		if err := p.Decode(rec.Link, rec.Data, rec.Wire); err != nil {
+			if !errors.Is(err, packet.ErrNotIP) {
+				r.skip(fmt.Sprintf("%s: packet %d: %v", name, rec.Number, err))
+			}
+			continue
+		}
+		switch {
+		case p.Proto == flow.TCP:
+			tcp.Packet(rec.Time, &p)
+		case p.Proto == flow.UDP && p.Decoded && len(p.Payload) > 0:
+			s := r.begin(fmt.Sprintf("%s: packet %d: %v:%d > %v:%d udp", name, rec.Number, p.Src, p.SrcPort, p.Dst, p.DstPort))
+			s.Write(p.Payload)
+			if lost := p.PayloadLen - len(p.Payload); lost > 0 {
+				s.Lost(int64(lost))
+			}
+			s.End()
+		}
+	}
+}
+
+func (r *reader) skip(why string) {
+	if r.Skipped++; r.Problem == "" {
+		r.Problem = why
+	}
+}
+
+// connection opens a sequence per direction when its first byte arrives.
+type connection struct {
+	r    *reader
+	name string
+	dirs [2]Sink
+}
+
+func (c *connection) sink(dir stream.Direction) Sink {
+	if c.dirs[dir] == nil {
+		c.dirs[dir] = c.r.begin(c.name + [...]string{", to server", ", to client"}[dir])
+	}
+	return c.dirs[dir]
+}
+
+// Data implements stream.Handler.
+func (c *connection) Data(dir stream.Direction, b []byte) { c.sink(dir).Write(b) }
+
+// Gap implements stream.Handler.
+func (c *connection) Gap(dir stream.Direction, n int64) { c.sink(dir).Lost(n) }
+
+// Close implements stream.Handler.
+func (c *connection) Close(stream.Reason) {
+	for _, s := range c.dirs {
+		if s != nil {
+			s.End()
+		}
+	}
+}
+
+// Collector keeps sequences whole, up to a bound for each and for all; a loss
+// ends a sequence and begins another.
+type Collector struct {
+	// Most bounds one sequence, Total all of them; the rest is counted in Cut.
+	Most, Total int
+	Sequences   [][]byte
+	Names       []string
+	Cut         int64
+	held        int
+}
+
+// Open is for Each.
+func (c *Collector) Open(name string) Sink { return &collected{c: c, name: name} }
+
+type collected struct {
+	c    *Collector
+	name string
+	buf  []byte
+}
+
+func (s *collected) Write(p []byte) (int, error) {
+	take := max(0, min(len(p), s.c.Most-len(s.buf), s.c.Total-s.c.held))
+	s.buf = append(s.buf, p[:take]...)
+	s.c.held += take
+	s.c.Cut += int64(len(p) - take)
+	return len(p), nil
+}
+
+func (s *collected) Lost(int64) { s.End() }
+
+func (s *collected) End() {
+	if len(s.buf) > 0 {
+		s.c.Sequences, s.c.Names = append(s.c.Sequences, s.buf), append(s.c.Names, s.name)
+		s.buf = nil
+	}
+}
