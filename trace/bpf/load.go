@@ -167,3 +167,14 @@ func (p *Programs) Direction(local, remote netip.AddrPort) (Direction, error) {
 	}
 	return Direction(answer), nil
 }
+
+// String is outbound, inbound or unknown.
+func (d Direction) String() string {
+	switch d {
+	case Outbound:
+		return "outbound"
+	case Inbound:
+		return "inbound"
+	}
+	return "unknown"
+}
