@@ -160,7 +160,7 @@ func TestWalkFollowsRealPrograms(t *testing.T) {
 			{"named pipe", "mkfifo " + dir + "/fifo; nc -l 127.0.0.1 IN > " + dir + "/fifo & nc 127.0.0.1 OUT < " + dir + "/fifo", "nc -l"},
 			{"shell with pipes", "nc -l 127.0.0.1 IN | cat | sh -c 'cat | nc 127.0.0.1 OUT'", "nc -l"},
 			{"one process", "socat TCP-LISTEN:IN,bind=127.0.0.1,reuseaddr TCP:127.0.0.1:OUT", "socat TCP-LISTEN"},
-			{"unix proxy", "socat TCP-LISTEN:IN,bind=127.0.0.1,reuseaddr UNIX-CONNECT:" + dir + "/s & socat UNIX-LISTEN:" + dir + "/s TCP:127.0.0.1:OUT", "UNIX-CONNECT"},
+			{"unix proxy", "socat TCP-LISTEN:IN,bind=127.0.0.1,reuseaddr UNIX-CONNECT:" + dir + "/s,retry=40,interval=0.05 & socat UNIX-LISTEN:" + dir + "/s TCP:127.0.0.1:OUT", "UNIX-CONNECT"},
 			{"loopback tcp", fmt.Sprintf("socat TCP-LISTEN:IN,bind=127.0.0.1,reuseaddr TCP:127.0.0.1:%d,retry=20,interval=0.05 & socat TCP-LISTEN:%d,bind=127.0.0.1,reuseaddr TCP:127.0.0.1:OUT", middle, middle), "retry"},
 		} {
 			t.Run(c.name, func(t *testing.T) {
