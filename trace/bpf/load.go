@@ -4,7 +4,9 @@ package bpf
 
 import (
 	"bufio"
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -111,6 +113,13 @@ func unifiedRoot(mounts string) (string, error) {
 		}
 	}
 	return "", errors.New("no cgroup2 file system is mounted")
+}
+
+// ObjectHash is the SHA-256 of the embedded object, so that a binary can say
+// what it loads.
+func ObjectHash() string {
+	h := sha256.Sum256(_StopBytes)
+	return hex.EncodeToString(h[:])
 }
 
 // Close unloads everything; the notes on sockets go with it.
