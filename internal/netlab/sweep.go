@@ -1,0 +1,111 @@
+package netlab
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// prefix begins the name of every namespace; the owner's process id follows,
+// so that leftovers of a killed process can be told from what is in use.
+const prefix = "dragnet-"
+
+// evictionTime bounds the wait for killed programs to be gone.
+const evictionTime = 5 * time.Second
+
+// sweep removes the namespaces of processes that no longer exist.
+func sweep() error {
+	entries, err := os.ReadDir(namesDir)
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	var stale []string
+	for _, e := range entries {
+		if pid, ok := owner(e.Name()); ok && !alive(pid) {
+			stale = append(stale, e.Name())
+		}
+	}
+	if len(stale) == 0 {
+		return nil
+	}
+	if err := remove(stale); err != nil {
+		return fmt.Errorf("remove the network namespaces an earlier run left behind: %w", err)
+	}
+	return nil
+}
+
+// owner is the process id in a namespace's name; ok is false for namespaces
+// that are none of ours.
+func owner(name string) (pid int, ok bool) {
+	rest, ours := strings.CutPrefix(name, prefix)
+	digits, _, more := strings.Cut(rest, "-")
+	pid, err := strconv.Atoi(digits)
+	return pid, ours && more && err == nil && pid > 0
+}
+
+// alive reports whether a process still runs. A zombie holds nothing any more,
+// and its parent may never collect it.
+func alive(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	// proc_pid_stat(5): the name in parentheses may itself hold any byte.
+	state := stat[bytes.LastIndexByte(stat, ')')+1:]
+	return !bytes.HasPrefix(state, []byte(" Z"))
+}
+
+// evict kills every process that lives in one of the named namespaces. Daemons
+// leave their parent, so they are found by the namespace and not by descent.
+func evict(names []string) error {
+	var spaces []fs.FileInfo
+	for _, name := range names {
+		if info, err := os.Stat(filepath.Join(namesDir, name)); err == nil {
+			spaces = append(spaces, info)
+		}
+	}
+	for deadline := time.Now().Add(evictionTime); ; time.Sleep(5 * time.Millisecond) {
+		pids, err := residents(spaces)
+		if err != nil || len(pids) == 0 {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("processes %v survive SIGKILL inside the lab", pids)
+		}
+		for _, pid := range pids {
+			syscall.Kill(pid, syscall.SIGKILL) // gone already is as good
+		}
+	}
+}
+
+// residents lists the processes in any of the namespaces, this one excepted:
+// its threads visit them in Node.Do.
+func residents(spaces []fs.FileInfo) ([]int, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		at, err := os.Stat(filepath.Join("/proc", e.Name(), "ns", "net"))
+		if err != nil {
+			continue // it has ended meanwhile, or is a zombie
+		}
+		for _, space := range spaces {
+			if os.SameFile(at, space) {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids, nil
+}
