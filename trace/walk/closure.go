@@ -34,6 +34,7 @@ type Closure struct {
 	// are not all.
 	Truncated bool
 	members   map[int32]bool
+	ends      []int32
 }
 
 // Has reports whether a process is in the closure.
@@ -51,10 +52,11 @@ type sources interface {
 
 // closure starts at the holders of one object. It follows parents up to PID 1,
 // and every pipe, UNIX socket and local TCP connection of every process found.
-// PID 1 itself is recorded but not followed: it is connected to everything it
-// started, which says nothing about who passes data to whom.
-func (s *Snapshot) closure(start Object, src sources, limit int) Closure {
-	c := Closure{members: map[int32]bool{}}
+// Processes in ends are not followed sideways: PID 1 is connected to all it
+// started, and the daemon to all it asks, which says nothing about who passes
+// data to whom.
+func (s *Snapshot) closure(start Object, src sources, limit int, ends ...int32) Closure {
+	c := Closure{members: map[int32]bool{}, ends: ends}
 	add := func(st Step) {
 		switch {
 		case st.PID <= 0 || c.members[st.PID]:
@@ -71,14 +73,14 @@ func (s *Snapshot) closure(start Object, src sources, limit int) Closure {
 	resolved := map[Object]bool{}
 	for next := 0; next < len(c.Steps); next++ { // grows while we go
 		pid := c.Steps[next].PID
-		if pid == 1 {
-			continue
-		}
 		p, ok := s.processes[pid]
 		if !ok {
 			p.Parent = src.parent(pid)
 		}
 		add(Step{PID: p.Parent, Via: ParentOf, From: pid})
+		if slices.Contains(ends, pid) {
+			continue
+		}
 		for _, d := range s.objects(pid) {
 			if !resolved[d.object] {
 				resolved[d.object] = true

@@ -129,7 +129,7 @@ func TestClosureAgainstItsDefinition(t *testing.T) {
 		owner := rapid.Int32Range(1, 14).Draw(t, "owner")
 		m.held[owner] = append(m.held[owner], start)
 		got := map[int32]bool{}
-		c := m.snapshot().closure(start, m, 1000)
+		c := m.snapshot().closure(start, m, 1000, 1)
 		for _, st := range c.Steps {
 			if got[st.PID] {
 				t.Fatalf("process %d twice", st.PID)
@@ -152,7 +152,7 @@ func TestClosureOfNetcatPipe(t *testing.T) {
 		parents: map[int32]int32{10: 5, 11: 5, 5: 4, 4: 1, 20: 1},
 		held:    map[int32][]Object{10: {pipe, {Inode: 9}}, 11: {pipe, out}, 20: {{Inode: 30}}},
 	}
-	c := m.snapshot().closure(out, m, 1000)
+	c := m.snapshot().closure(out, m, 1000, 1)
 	want := []Step{
 		{PID: 11, Via: Owner, Inode: 8}, {PID: 5, Via: ParentOf, From: 11}, {PID: 10, Via: PipeWith, From: 11, Inode: 7},
 		{PID: 4, Via: ParentOf, From: 5}, {PID: 1, Via: ParentOf, From: 4},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -197,7 +198,7 @@ func (f *Finder) Walk(found Found) (*Walked, error) {
 		return nil, err
 	}
 	w := &Walked{finder: f, snapshot: s, asked: found.Inode}
-	w.Closure = s.closure(Object{Dev: sockfs, Inode: found.Inode}, f.sourcesFor(s), f.config.MaxProcesses)
+	w.Closure = s.closure(Object{Dev: sockfs, Inode: found.Inode}, f.sourcesFor(s), f.config.MaxProcesses, 1, int32(os.Getpid()))
 	return w, nil
 }
 
@@ -222,6 +223,9 @@ func (w *Walked) Inbound() []Inbound {
 	var in []Inbound
 	seen := map[uint64]bool{w.asked: true}
 	for _, st := range w.Steps {
+		if slices.Contains(w.ends, st.PID) {
+			continue
+		}
 		for _, d := range w.snapshot.objects(st.PID) {
 			k, ok := w.snapshot.sockets[d.object.Inode]
 			if !ok || d.object.Pipe || seen[k.Inode] {
