@@ -97,8 +97,11 @@ func listen(addresses []string) ([]net.Listener, error) {
 	if len(out) > 0 {
 		return out, nil
 	}
+	// Connections last as long as one answer: probes to keep them open would
+	// only cost system calls.
+	config := net.ListenConfig{KeepAlive: -1}
 	for _, a := range addresses {
-		l, err := net.Listen("tcp", a)
+		l, err := config.Listen(context.Background(), "tcp", a)
 		if err != nil {
 			return nil, cli.Hint(fmt.Errorf("listen: %w", err), "port 113 needs root or CAP_NET_BIND_SERVICE; stop another ident daemon first")
 		}

@@ -208,6 +208,7 @@ type Walked struct {
 	finder   *Finder
 	snapshot *Snapshot
 	asked    uint64
+	environ  []byte // room for one process's environment
 }
 
 // Inbound is a connection a user may have come in by.

@@ -106,19 +106,26 @@ func openProcess(pid int32) (int, error) {
 
 // numbers are the numeric names in a folder.
 func numbers(dir string) ([]int, error) {
-	f, err := os.Open(dir)
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	names, err := f.Readdirnames(-1)
+	defer unix.Close(fd)
 	var ns []int
-	for _, name := range names {
-		if n, err := strconv.Atoi(name); err == nil {
-			ns = append(ns, n)
+	var names []string
+	buf := make([]byte, 8<<10)
+	for {
+		n, err := unix.ReadDirent(fd, buf)
+		if err != nil || n <= 0 {
+			return ns, err
+		}
+		_, _, names = unix.ParseDirent(buf[:n], -1, names[:0])
+		for _, name := range names {
+			if n, err := strconv.Atoi(name); err == nil {
+				ns = append(ns, n)
+			}
 		}
 	}
-	return ns, err
 }
 
 // stat holds the fields of /proc/PID/stat that are used (proc(5)).

@@ -22,6 +22,7 @@ import (
 // so a PID that was reused in between is never taken for the process that was
 // seen; such a process is recorded as gone.
 func (w *Walked) Record() []record.Process {
+	w.environ = make([]byte, 32<<10)
 	out := make([]record.Process, 0, len(w.Steps))
 	for _, st := range w.Steps {
 		p := record.Process{PID: st.PID, Via: string(st.Via), From: st.From, Shared: st.Inode}
@@ -67,7 +68,7 @@ func (w *Walked) read(p *record.Process) bool {
 		p.SHA256 = w.finder.hashes.sum(dir)
 	}
 	if policy.Sessions {
-		p.SSH = environment(dir, "SSH_CONNECTION=")
+		p.SSH = environment(dir, w.environ, "SSH_CONNECTION=")
 		p.LoginUID, p.SessionID = audit(readText(dir, "loginuid")), audit(readText(dir, "sessionid"))
 	}
 	return true
@@ -184,9 +185,9 @@ func containerAndUnit(path string) (container, unit string) {
 	return container, unit
 }
 
-// environment is the value of a variable, at most 200 characters of it.
-func environment(dir int, name string) string {
-	buf := make([]byte, 32<<10)
+// environment is the value of a variable, at most 200 characters of it, if it
+// stands in what fits of the environment into buf.
+func environment(dir int, buf []byte, name string) string {
 	n, err := readAt(dir, "environ", buf)
 	if err != nil {
 		return ""
