@@ -25,10 +25,12 @@ type bench struct {
 	memory *token.Store // where fsync costs nothing
 
 	diskDir string
+	// effort scales how often and how long is measured; 1 for a report.
+	effort float64
 }
 
 func newBench(dir, memory string) (*bench, error) {
-	b := &bench{diskDir: dir}
+	b := &bench{diskDir: dir, effort: 1}
 	var err error
 	if b.finder, err = walk.New(walk.DefaultConfiguration()); err != nil {
 		return nil, err
@@ -95,7 +97,8 @@ func (b *bench) save(s *structure, store *token.Store) error {
 }
 
 // median runs do and returns the median of its times.
-func median(ctx context.Context, times int, do func() error) (time.Duration, error) {
+func (b *bench) median(ctx context.Context, times int, do func() error) (time.Duration, error) {
+	times = max(1, int(float64(times)*b.effort))
 	all := make([]time.Duration, 0, times)
 	for range times {
 		if err := ctx.Err(); err != nil {
@@ -112,7 +115,8 @@ func median(ctx context.Context, times int, do func() error) (time.Duration, err
 }
 
 // share is the part of one processor that requests at a rate take, in percent.
-func share(ctx context.Context, perMinute int, lasting time.Duration, do func() error) (float64, error) {
+func (b *bench) share(ctx context.Context, perMinute int, lasting time.Duration, do func() error) (float64, error) {
+	lasting = time.Duration(float64(lasting) * b.effort)
 	before, err := processorTime()
 	if err != nil {
 		return 0, err

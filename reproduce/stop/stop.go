@@ -34,7 +34,6 @@ func tables(ctx context.Context, env report.Environment) (*report.Report, error)
 	if os.Geteuid() != 0 {
 		return nil, fmt.Errorf("stop-tables looks into processes of other users: run it as root")
 	}
-	r := report.New(All()[0])
 	dir, err := os.MkdirTemp("", "dragnet-")
 	if err != nil {
 		return nil, err
@@ -50,6 +49,11 @@ func tables(ctx context.Context, env report.Environment) (*report.Report, error)
 		return nil, err
 	}
 	defer b.close()
+	return b.report(ctx, env)
+}
+
+func (b *bench) report(ctx context.Context, env report.Environment) (*report.Report, error) {
+	r := report.New(All()[0])
 	line, err := tree()
 	if err != nil {
 		return nil, err
@@ -89,7 +93,7 @@ func tableI(ctx context.Context, r *report.Report, b *bench, s *structure) error
 		{400, func() error { return b.save(s, b.memory) }},
 		{100, func() error { return b.save(s, b.disk) }},
 	} {
-		d, err := median(ctx, m.times, m.do)
+		d, err := b.median(ctx, m.times, m.do)
 		if err != nil {
 			return err
 		}
@@ -112,7 +116,7 @@ func tableII(ctx context.Context, r *report.Report, b *bench) error {
 	if err := s.settle(b.finder, 14); err != nil {
 		return err
 	}
-	alone, err := median(ctx, 300, func() error { return b.save(s, nil) })
+	alone, err := b.median(ctx, 300, func() error { return b.save(s, nil) })
 	if err != nil {
 		return err
 	}
@@ -122,7 +126,7 @@ func tableII(ctx context.Context, r *report.Report, b *bench) error {
 		return err
 	}
 	time.Sleep(200 * time.Millisecond) // until the shells have become what they run
-	crowded, err := median(ctx, 300, func() error { return b.save(s, nil) })
+	crowded, err := b.median(ctx, 300, func() error { return b.save(s, nil) })
 	if err != nil {
 		return err
 	}
@@ -147,7 +151,7 @@ func tableIII(ctx context.Context, r *report.Report, b *bench, s *structure) err
 	for _, rate := range rates {
 		// Long enough for ten requests, within reason.
 		lasting := min(max(2*time.Second, 10*time.Minute/time.Duration(rate.perMinute)), 21*time.Second)
-		load, err := share(ctx, rate.perMinute, lasting, func() error { return b.save(s, b.disk) })
+		load, err := b.share(ctx, rate.perMinute, lasting, func() error { return b.save(s, b.disk) })
 		if err != nil {
 			return err
 		}

@@ -5,9 +5,11 @@ package stop
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"dragnet/internal/testkit"
+	"dragnet/reproduce/report"
 	"dragnet/trace/walk"
 )
 
@@ -105,6 +107,34 @@ func storeSize(t testing.TB, b *bench) (sum int64) {
 		}
 	}
 	return sum
+}
+
+// TestReport makes the whole report with little effort.
+func TestReport(t *testing.T) {
+	b := testBench(t)
+	b.effort = 0.02
+	r, err := b.report(t.Context(), report.Environment{Progress: func(string, int) {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Tables) != 3 || len(r.Plots) != 1 {
+		t.Fatalf("%d tables, %d plots", len(r.Tables), len(r.Plots))
+	}
+	for _, table := range r.Tables {
+		for _, row := range table.Rows {
+			if len(row) != len(table.Header) {
+				t.Errorf("%s: row %q under %q", table.Title, row, table.Header)
+			}
+		}
+	}
+	for _, row := range r.Tables[1].Rows { // table III: rates, then loads
+		if load, err := strconv.ParseFloat(row[3], 64); err != nil || load < 0 || load > 400 {
+			t.Errorf("load %q at %s requests a minute", row[3], row[0])
+		}
+	}
+	if paths, err := r.WritePlots(t.TempDir()); err != nil || len(paths) != 1 {
+		t.Errorf("plots %v, %v", paths, err)
+	}
 }
 
 func BenchmarkRequests(b *testing.B) {
