@@ -7,13 +7,15 @@ import (
 	"slices"
 	"strings"
 
+	"dragnet/reproduce/pads"
 	"dragnet/reproduce/report"
 	"dragnet/reproduce/sharing"
+	"dragnet/reproduce/stop"
 )
 
 // All lists the reproductions in order of their names.
 func All() []report.Reproduction {
-	all := slices.Concat(sharing.All())
+	all := slices.Concat(sharing.All(), pads.All(), stop.All())
 	slices.SortFunc(all, func(a, b report.Reproduction) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }

@@ -141,14 +141,14 @@ func console(t *testing.T, dir string, b block) {
 	for _, part := range parts[1:] {
 		command, want, _ := strings.Cut(part, "\n")
 		got := shell(t, dir, b.line, command)
-		if !matches(strings.TrimRight(want, "\n"), strings.TrimRight(got, "\n")) {
+		if !agree(strings.TrimRight(want, "\n"), strings.TrimRight(got, "\n")) {
 			t.Errorf("line %d: %s\nprints:\n%s\nthe page says:\n%s", b.line, command, got, want)
 		}
 	}
 }
 
 // matches compares whole lines; a line "..." in want stands for any lines.
-func matches(want, got string) bool {
+func agree(want, got string) bool {
 	pattern := regexp.QuoteMeta(want + "\n")
 	pattern = strings.ReplaceAll(pattern, regexp.QuoteMeta("...\n"), "(?s:.*)")
 	return regexp.MustCompile("^" + pattern + "$").MatchString(got + "\n")
@@ -168,8 +168,8 @@ func TestExampleRunnerBites(t *testing.T) {
 		{"a\nb", "a\nb", true}, {"a\nb", "a\nc", false}, {"a\n...", "a\nb\nc", true}, {"...\nc", "a\nb\nc", true},
 		{"a.c", "abc", false}, {"a", "a\nb", false},
 	} {
-		if matches(c.want, c.got) != c.ok {
-			t.Errorf("matches(%q, %q) = %v", c.want, c.got, !c.ok)
+		if agree(c.want, c.got) != c.ok {
+			t.Errorf("agree(%q, %q) = %v", c.want, c.got, !c.ok)
 		}
 	}
 }

@@ -219,7 +219,7 @@ func writeResult(w io.Writer, f cli.Format, r *detective.Result) error {
 		h := &r.Hosts[i]
 		rows.Items = append(rows.Items, h)
 		rows.Cells = append(rows.Cells, []string{
-			h.Addr.String(), h.Scope, strings.Join(h.Witnesses, " "), h.FirstSeen.String(), h.LastSeen.String(), fmt.Sprint(h.Flows), match(h, nil),
+			h.Addr.String(), h.Scope, strings.Join(h.Witnesses, " "), h.FirstSeen.String(), h.LastSeen.String(), fmt.Sprint(h.Flows), matchText(h, nil),
 		})
 	}
 	return cli.WriteRows(w, f, rows)
@@ -241,7 +241,7 @@ func writeReport(w io.Writer, r *detective.Result) error {
 		if scope == "" {
 			scope = "-"
 		}
-		hosts.Cells = append(hosts.Cells, []string{h.Addr.String(), scope, strings.Join(h.Witnesses, ","), fmt.Sprint(h.Flows), match(h, number)})
+		hosts.Cells = append(hosts.Cells, []string{h.Addr.String(), scope, strings.Join(h.Witnesses, ","), fmt.Sprint(h.Flows), matchText(h, number)})
 	}
 	verb := "fit"
 	if len(r.Hosts) == 1 {
@@ -290,9 +290,9 @@ func witnessRows(r *detective.Result) cli.Rows {
 
 func second(t flow.Time) string { return t.Time().Format(time.RFC3339) }
 
-// match lists the events of a host's match, each after the number of its clue,
+// matchText lists the events of a host's match, each after the number of its clue,
 // or after the clue itself if there are no numbers.
-func match(h *detective.Found, number map[string]int) string {
+func matchText(h *detective.Found, number map[string]int) string {
 	var parts []string
 	for _, c := range h.Clues {
 		label := c.Clue

@@ -35,12 +35,13 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check found something,
 	root.AddCommand(
 		newDemo(),
 		newHunt(),
-		newKey(),
 		newPattern(),
+		newKey(),
+		newSignature(),
+		newTrace(),
 		newReproduce(),
 		newConfig(),
 		cli.NewVersion(),
-		newSignature(),
 	)
 	return root
 }

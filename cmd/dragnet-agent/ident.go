@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	sd "github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+
+	"dragnet/internal/cli"
+	"dragnet/trace/daemon"
+	"dragnet/trace/token"
+)
+
+// defaultIdent is where the configuration of the role is looked for; without
+// the file the defaults hold, which serve plain ID to everybody.
+const defaultIdent = "/etc/dragnet/ident.yaml"
+
+// identFlags adds --config and --state and returns a function that loads.
+func identFlags(cmd *cobra.Command) func() (daemon.Configuration, error) {
+	var config, state string
+	cmd.Flags().StringVar(&config, "config", "", "configuration file (default "+defaultIdent+", if it exists)")
+	cmd.Flags().StringVar(&state, "state", "", "folder of key and records (overrides the configuration)")
+	return func() (daemon.Configuration, error) {
+		path := config
+		if path == "" {
+			path = defaultIdent
+		}
+		c, err := daemon.LoadConfiguration(path)
+		if config == "" && errors.Is(err, fs.ErrNotExist) {
+			c, err = daemon.DefaultConfiguration(), nil
+		}
+		if state != "" {
+			c.State = state
+		}
+		return c, err
+	}
+}
+
+func newRunIdent() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "ident",
+		Short: "Answer who is behind a connection with a token (RFC 1413 and STOP)",
+		Long: `Answers on port 113 with tokens. Saving process state and asking the hosts before
+is done for askers listed in the configuration only; everybody else is served
+plain identification. Listens on the sockets systemd passes, if it does.`,
+		Args: cobra.NoArgs,
+	}
+	load := identFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		config, err := load()
+		if err != nil {
+			return err
+		}
+		log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+		listeners, err := listen(config.Listen)
+		if err != nil {
+			return err
+		}
+		d := daemon.New(config, log)
+		if err := d.Start(cmd.Context(), listeners); err != nil {
+			return err
+		}
+		for _, l := range listeners {
+			log.Info("answering", "address", l.Addr())
+		}
+		sd.SdNotify(false, sd.SdNotifyReady) // tells nobody outside systemd
+		<-cmd.Context().Done()
+		sd.SdNotify(false, sd.SdNotifyStopping)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		return d.Stop(ctx)
+	}
+	return cmd
+}
+
+// listen takes systemd's sockets or opens our own.
+func listen(addresses []string) ([]net.Listener, error) {
+	passed, err := activation.Listeners()
+	if err != nil {
+		return nil, fmt.Errorf("take sockets from systemd: %w", err)
+	}
+	var out []net.Listener
+	for _, l := range passed {
+		if _, ok := l.(*net.TCPListener); !ok {
+			return nil, errors.New("a socket from systemd is not a TCP listener; use ListenStream=113 and Accept=no")
+		}
+		out = append(out, l)
+	}
+	if len(out) > 0 {
+		return out, nil
+	}
+	// Connections last as long as one answer: probes to keep them open would
+	// only cost system calls.
+	config := net.ListenConfig{KeepAlive: -1}
+	for _, a := range addresses {
+		l, err := config.Listen(context.Background(), "tcp", a)
+		if err != nil {
+			return nil, cli.Hint(fmt.Errorf("listen: %w", err), "port 113 needs root or CAP_NET_BIND_SERVICE; stop another ident daemon first")
+		}
+		out = append(out, l)
+	}
+	if len(out) == 0 {
+		return nil, cli.Usage(errors.New("nothing to listen on: set 'listen' in the configuration"))
+	}
+	return out, nil
+}
+
+// newToken holds what an administrator does with tokens.
+func newToken() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "token",
+		Short: "List, redeem and verify the tokens this host gave",
+		Args:  cobra.ArbitraryArgs,
+		RunE:  cli.Group,
+	}
+	cmd.AddCommand(newTokenList(), newTokenRedeem(), newTokenVerify())
+	return cmd
+}
+
+// keyMustExist does not make a key: a host that has none gave no tokens.
+func keyMustExist(config daemon.Configuration) error {
+	if _, err := os.Stat(daemon.KeyFile(config.State)); err != nil {
+		return cli.Hint(fmt.Errorf("no host key: %w", err), "name the folder of the daemon with --state or --config")
+	}
+	return nil
+}
+
+func newTokenVerify() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Check all records against their tokens, the chain and the signatures",
+		Args:  cobra.NoArgs,
+	}
+	load := identFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		config, err := load()
+		if err != nil {
+			return err
+		}
+		if err := keyMustExist(config); err != nil {
+			return err
+		}
+		key, err := token.LoadKey(daemon.KeyFile(config.State))
+		if err != nil {
+			return err
+		}
+		r, err := token.Verify(daemon.RecordsDir(config.State), publicOf(key))
+		if err != nil {
+			return err
+		}
+		out := cmd.OutOrStdout()
+		fmt.Fprintf(out, "%d records, %d checkpoints, %d records removed to make room, %d not signed yet\n", r.Records, r.Checkpoints, r.Removed, r.Unsigned)
+		for _, p := range r.Problems {
+			fmt.Fprintln(out, p)
+		}
+		if n := len(r.Problems); n > 0 {
+			return cli.Found(fmt.Errorf("%d problems: records were changed or removed after they were stored", n))
+		}
+		return nil
+	}
+	return cmd
+}

@@ -1,0 +1,38 @@
+// Command dragnet-agent is the part of Dragnet that runs on hosts and in front
+// of them: one small static binary, without cgo and without a database, whose
+// roles each need only their own privileges.
+package main
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"dragnet/internal/cli"
+)
+
+func main() { os.Exit(cli.Main(newRoot())) }
+
+// newRoot wires the commands; each noun has a file of its own beside this one.
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "dragnet-agent",
+		Short: "The part of Dragnet that runs on hosts, with privileges",
+		Args:  cobra.ArbitraryArgs,
+		RunE:  cli.Group,
+	}
+	root.AddCommand(newRun(), newToken(), newDoctor(), newVersion())
+	return root
+}
+
+// newRun holds the roles.
+func newRun() *cobra.Command {
+	run := &cobra.Command{
+		Use:   "run",
+		Short: "Run a role of the agent until it is told to stop",
+		Args:  cobra.ArbitraryArgs,
+		RunE:  cli.Group,
+	}
+	run.AddCommand(newRunIdent())
+	return run
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dragnet/internal/cli"
+	"dragnet/trace/daemon"
+	"dragnet/trace/record"
+	"dragnet/trace/token"
+)
+
+func publicOf(key ed25519.PrivateKey) ed25519.PublicKey { return key.Public().(ed25519.PublicKey) }
+
+// listed is a row of token list as JSON.
+type listed struct {
+	Time    time.Time `json:"time"`
+	Token   string    `json:"token"`
+	Kind    string    `json:"kind"`
+	Asker   string    `json:"asker"`
+	Local   string    `json:"local"`
+	Remote  string    `json:"remote"`
+	User    string    `json:"user"`
+	Outcome string    `json:"outcome"`
+}
+
+func newTokenList() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the tokens of this host, oldest first",
+		Args:  cobra.NoArgs,
+	}
+	load := identFlags(cmd)
+	format := cli.OutputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		config, err := load()
+		if err != nil {
+			return err
+		}
+		rows := cli.Rows{Header: []string{"time", "token", "kind", "asker", "local", "remote", "user", "outcome"}}
+		err = token.Each(daemon.RecordsDir(config.State), func(e token.Entry) error {
+			l := list(e)
+			rows.Items = append(rows.Items, l)
+			rows.Cells = append(rows.Cells, []string{l.Time.Format(time.RFC3339), l.Token, l.Kind, l.Asker, l.Local, l.Remote, l.User, l.Outcome})
+			return nil
+		})
+		if err != nil {
+			return cli.Hint(err, "name the folder of the daemon with --state or --config")
+		}
+		return cli.WriteRows(cmd.OutOrStdout(), *format, rows)
+	}
+	return cmd
+}
+
+func list(e token.Entry) listed {
+	l := listed{Time: e.Time, Token: e.Token}
+	if e.Problem != nil {
+		l.Outcome = e.Problem.Error()
+		return l
+	}
+	r, err := record.Parse(e.Record)
+	if err != nil {
+		l.Outcome = err.Error()
+		return l
+	}
+	l.Kind, l.Asker, l.Local, l.Remote, l.Outcome = r.Kind, r.Asker.String(), r.Local.String(), r.Remote.String(), r.Outcome
+	if r.UID != nil {
+		l.User = r.User
+		if l.User == "" {
+			l.User = strconv.FormatUint(uint64(*r.UID), 10)
+		}
+	}
+	return l
+}
+
+func newTokenRedeem() *cobra.Command {
+	var out, reason string
+	cmd := &cobra.Command{
+		Use:   "redeem TOKEN",
+		Short: "Write the signed letter that says what a token stands for",
+		Long: `Writes a letter for an investigator: the record, what proves that it belongs to
+the token, and what hosts before answered, signed with this host's key. It tells
+what a user did on this host: give it to nobody who has no right to it.`,
+		Args: cobra.ExactArgs(1),
+	}
+	cmd.Flags().StringVar(&out, "out", "", "file to write (default standard output)")
+	cmd.Flags().StringVar(&reason, "for", "", "to whom and why; becomes part of the letter")
+	load := identFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if _, err := token.ParseToken(args[0]); err != nil {
+			return cli.Usage(err)
+		}
+		config, err := load()
+		if err != nil {
+			return err
+		}
+		if err := keyMustExist(config); err != nil {
+			return err
+		}
+		key, err := token.LoadKey(daemon.KeyFile(config.State))
+		if err != nil {
+			return err
+		}
+		host, err := os.Hostname()
+		if err != nil {
+			return err
+		}
+		l, err := token.Redeem(daemon.RecordsDir(config.State), key, args[0], host, reason, time.Now())
+		if err != nil {
+			return err
+		}
+		if err := writeLetter(cmd, out, l); err != nil {
+			return err
+		}
+		if r, err := l.Open(); err == nil && r.Problem != "" {
+			return cli.Found(errors.New(r.Problem))
+		}
+		return nil
+	}
+	return cmd
+}
+
+func writeLetter(cmd *cobra.Command, path string, l token.Letter) error {
+	if path == "" {
+		return cli.WriteJSON(cmd.OutOrStdout(), l)
+	}
+	var b strings.Builder
+	if err := cli.WriteJSON(&b, l); err != nil {
+		return err
+	}
+	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
+		return fmt.Errorf("write letter: %w", err)
+	}
+	return nil
+}

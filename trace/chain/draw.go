@@ -1,0 +1,172 @@
+package chain
+
+import (
+	"encoding/xml"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// lines describes a node, the first line being the most important one.
+func (n *Node) lines() []string {
+	head := n.Host.String()
+	if n.Name != "" {
+		head += " (" + clean(n.Name) + ")"
+	}
+	head += ": " + strings.ToUpper(string(n.Status))
+	if n.Detail != "" {
+		head += fmt.Sprintf(" %q", clean(n.Detail))
+	}
+	out := []string{head}
+	if len(n.Path) > 0 {
+		out = append(out, "reached from "+n.Said+" by "+strings.Join(n.Path, " "))
+	}
+	if r := n.Record; r != nil && r.UID != nil {
+		out = append(out, fmt.Sprintf("user %s (%d), %v -> %v, %d processes", clean(r.User), *r.UID, r.Local, r.Remote, len(r.Processes)))
+		for _, l := range r.Logins {
+			out = append(out, fmt.Sprintf("logged in: %s on %s from %q since %s", clean(l.User), clean(l.Line), clean(l.Host), l.Time.Format(time.RFC3339)))
+		}
+	}
+	return append(out, n.evidence())
+}
+
+// evidence says whose word the node is.
+func (n *Node) evidence() string {
+	given := "the answer is " + n.Said + "'s word"
+	if n.Said == "us" {
+		given = "the answer was given to us"
+	}
+	switch n.Status {
+	case Proven, Loop:
+		if n.Key == "" {
+			return given
+		}
+		key := "key not confirmed by its administrator"
+		if n.KeyConfirmed {
+			key = "key confirmed"
+		}
+		agrees := "; BUT its request is another one than " + n.Said + " says"
+		if n.Agrees && n.Said != "us" {
+			agrees = "; both agree on the connection"
+		} else if n.Agrees {
+			agrees = "; the request is ours"
+		}
+		return fmt.Sprintf("%s; record fits token %s, letter signed by %s (%s)%s", given, n.Token[:12], n.Key[:8], key, agrees)
+	case Altered:
+		return given + "; the host cannot show what its token stands for: do not believe it further"
+	case Waiting:
+		return fmt.Sprintf("%s; ask its administrator to redeem token %s", given, n.Token)
+	}
+	return given + "; nothing proves it, and the evidence ends here"
+}
+
+// tail lists what is not drawn as a node.
+func (n *Node) tail() []string {
+	var out []string
+	if n.Pending {
+		out = append(out, "(answers of previous hosts are not stored yet: redeem again)")
+	} else if n.Status == Proven && n.Record != nil && len(n.Previous) == 0 && strings.HasSuffix(n.Record.Kind, "_REC") && n.Record.Outcome == "" {
+		out = append(out, "(no inbound connection: the chain begins here)")
+	}
+	if n.Skipped > 0 {
+		out = append(out, fmt.Sprintf("(%d more connections were not followed)", n.Skipped))
+	}
+	return out
+}
+
+// Text draws the chain as a tree, from the asked host back.
+func (g *Graph) Text(w io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "asked %s at %s: %s\n", g.Root.Host, g.Asked.Format(time.RFC3339), g.Request)
+	g.Root.text(&b, "", "")
+	for _, p := range g.Problems {
+		fmt.Fprintf(&b, "PROBLEM: %s\n", clean(p))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (n *Node) text(b *strings.Builder, first, rest string) {
+	for i, line := range n.lines() {
+		if i == 0 {
+			fmt.Fprintf(b, "%s%s\n", first, line)
+			continue
+		}
+		bar := "   "
+		if len(n.Previous) > 0 {
+			bar = "│  "
+		}
+		fmt.Fprintf(b, "%s%s%s\n", rest, bar, line)
+	}
+	for i, p := range n.Previous {
+		if i == len(n.Previous)-1 {
+			p.text(b, rest+"└─ ", rest+"   ")
+		} else {
+			p.text(b, rest+"├─ ", rest+"│  ")
+		}
+	}
+	for _, line := range n.tail() {
+		fmt.Fprintf(b, "%s   %s\n", rest, line)
+	}
+}
+
+// colours are beside the words, never instead of them.
+var colours = map[Status]string{
+	Proven: "#d8f0d8", Altered: "#f6c8c8", Waiting: "#f7eecb", Ident: "#dde6f5", Silent: "#e8e8e8", Loop: "#ecdcf2",
+}
+
+// Sizes of the drawing in pixels.
+const (
+	boxWidth, lineHeight, padding, gapX, gapY = 620, 16, 8, 60, 18
+)
+
+// SVG draws the chain from left (the asked host) to right (hosts before).
+func (g *Graph) SVG(w io.Writer) error {
+	d := svg{}
+	height := d.place(g.Root, 0, 0)
+	width := (d.depth+1)*(boxWidth+gapX) + gapX
+	var out strings.Builder
+	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="12">`+"\n", width, height+2*gapY+lineHeight)
+	fmt.Fprintf(&out, `<text x="%d" y="%d">%s</text>`+"\n", gapX/2, lineHeight, escape("asked at "+g.Asked.Format(time.RFC3339)+": "+g.Request))
+	fmt.Fprintf(&out, `<g transform="translate(%d,%d)">`+"\n%s</g>\n</svg>\n", gapX/2, lineHeight+gapY, d.body.String())
+	_, err := io.WriteString(w, out.String())
+	return err
+}
+
+type svg struct {
+	body  strings.Builder
+	depth int
+}
+
+// place draws a node and those before it below y, and returns where the next
+// one can go.
+func (d *svg) place(n *Node, depth, y int) int {
+	d.depth = max(d.depth, depth)
+	x := depth * (boxWidth + gapX)
+	lines := append(n.lines(), n.tail()...)
+	h := len(lines)*lineHeight + 2*padding
+	fmt.Fprintf(&d.body, `<rect x="%d" y="%d" width="%d" height="%d" rx="4" fill="%s" stroke="#444"/>`+"\n", x, y, boxWidth, h, colours[n.Status])
+	for i, line := range lines {
+		weight := ""
+		if i == 0 {
+			weight = ` font-weight="bold"`
+		}
+		fmt.Fprintf(&d.body, `<text x="%d" y="%d" textLength="%d" lengthAdjust="spacingAndGlyphs"%s>%s</text>`+"\n",
+			x+padding, y+padding+(i+1)*lineHeight-4, min(boxWidth-2*padding, 6*len([]rune(line))), weight, escape(line))
+	}
+	next := y + h + gapY
+	below := y
+	for _, p := range n.Previous {
+		fmt.Fprintf(&d.body, `<path d="M%d %d H%d V%d H%d" fill="none" stroke="#444"/>`+"\n",
+			x+boxWidth, y+h/2, x+boxWidth+gapX/2, below+lineHeight, x+boxWidth+gapX)
+		below = d.place(p, depth+1, below)
+	}
+	return max(next, below)
+}
+
+func escape(s string) string {
+	var b strings.Builder
+	xml.EscapeText(&b, []byte(s)) // a strings.Builder takes everything
+	return b.String()
+}

@@ -1,0 +1,294 @@
+package chain
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+	"unicode"
+
+	"dragnet/trace/protocol"
+	"dragnet/trace/record"
+	"dragnet/trace/token"
+)
+
+// Status is what is known about one host of the chain.
+type Status string
+
+// The values of Status.
+const (
+	// Proven: the record hashes to the token the host gave when asked.
+	Proven Status = "proven"
+	// Altered: the host cannot show a record that hashes to its token.
+	Altered Status = "altered"
+	// Waiting: the host gave a token that nobody has redeemed yet.
+	Waiting Status = "token not redeemed"
+	// Ident: the host answers plain ident; the name is all it says.
+	Ident Status = "answers plain ident"
+	// Silent: the host gave an error or no answer.
+	Silent Status = "no identity"
+	// Loop: the token stands for a request that came round again.
+	Loop Status = "loop"
+)
+
+// Node is one host of the chain, as one token sees it.
+type Node struct {
+	Host   netip.Addr `json:"host"`
+	Status Status     `json:"status"`
+	// Said is who says that this host gave this answer: "us" or a host. For
+	// all but the first host it is that host's word, signed by it but not
+	// bound to any token.
+	Said  string `json:"said_by"`
+	Token string `json:"token,omitempty"`
+	// Detail is the error, the ident name, or what is wrong.
+	Detail string `json:"detail,omitempty"`
+	// Agrees says that this host's own record has the asker, the ports and
+	// the session that the host after it says it used: two hosts confirm the
+	// connection between them.
+	Agrees bool `json:"agrees"`
+
+	Name string `json:"name,omitempty"`
+	// Key signed the letter; KeyConfirmed says that the investigator has the
+	// same key from the administrator.
+	Key          string         `json:"key,omitempty"`
+	KeyConfirmed bool           `json:"key_confirmed"`
+	Redeemed     time.Time      `json:"redeemed,omitzero"`
+	Record       *record.Record `json:"record,omitempty"`
+	// Path leads from the process that owns the asked connection to the one
+	// that owns the inbound connection by which this node's parent in the
+	// drawing was reached; it belongs to the host after this one.
+	Path []string `json:"path,omitempty"`
+	// Pending says that answers of previous hosts are not there yet.
+	Pending bool `json:"pending,omitempty"`
+	// Skipped counts connections the host did not follow, beyond its limit.
+	Skipped  int     `json:"skipped,omitempty"`
+	Previous []*Node `json:"previous,omitempty"`
+}
+
+// Graph is a case, judged.
+type Graph struct {
+	Asked   time.Time `json:"asked"`
+	Request string    `json:"request"`
+	Root    *Node     `json:"chain"`
+	// Problems are all findings that something was changed or contradicts.
+	Problems []string `json:"problems,omitempty"`
+}
+
+// maxNodes bounds a drawing: hosts of a chain may be the attacker's, and say
+// that thousands of hosts were before them.
+const maxNodes = 1000
+
+// Judge checks every letter of a case and joins them to a chain.
+func (c *Case) Judge() Graph {
+	j := judge{c: c, letters: map[string]token.Letter{}, seen: map[string]bool{}}
+	for _, l := range c.Letters {
+		if r, err := l.Open(); err == nil || errors.Is(err, token.ErrAltered) {
+			j.letters[r.Token] = l
+		} else {
+			j.problem("a letter does not verify: %v", err)
+		}
+	}
+	q, _ := protocol.ParseRequest(c.Request)
+	expect := expectation{asked: uint16(q.Asked), asking: uint16(q.Asking), kind: q.Kind, session: q.Session}
+	first := record.Answer{Host: c.Host.Addr(), Failure: c.Failure}
+	if r, err := protocol.ParseReply(c.Reply); err == nil {
+		first = answerOf(c.Host.Addr(), r)
+	} else if c.Failure == "" {
+		first.Failure = err.Error()
+	}
+	return Graph{Asked: c.Asked, Request: c.Request, Root: j.node(first, "us", expect, nil), Problems: j.problems}
+}
+
+func answerOf(host netip.Addr, r protocol.Reply) record.Answer {
+	a := record.Answer{Host: host}
+	if t, ok := r.Token(); ok {
+		a.Token = t
+	} else if r.Error != "" {
+		a.Failure = r.Error
+	} else {
+		a.Ident = r.User
+	}
+	return a
+}
+
+// expectation is what a host's own record must say about the request.
+type expectation struct {
+	asker         netip.Addr // the zero Addr for the first request: ours
+	asked, asking uint16
+	kind          protocol.Kind
+	session       uint32
+}
+
+func (e expectation) met(r *record.Record) bool {
+	return r.Local.Port() == e.asked && r.Remote.Port() == e.asking && r.Kind == e.kind.String() &&
+		(!e.asker.IsValid() || r.Asker == e.asker) && (!e.kind.Recursive() || r.Session != nil && *r.Session == e.session)
+}
+
+type judge struct {
+	c        *Case
+	letters  map[string]token.Letter
+	seen     map[string]bool // tokens that have a node
+	nodes    int
+	problems []string
+}
+
+func (j *judge) problem(format string, args ...any) {
+	j.problems = append(j.problems, fmt.Sprintf(format, args...))
+}
+
+// node judges one answer and what was before it. A token that occurs twice is
+// not followed again.
+func (j *judge) node(a record.Answer, said string, expect expectation, path []string) *Node {
+	j.nodes++
+	n := &Node{Host: a.Host, Said: said, Token: a.Token, Path: path}
+	switch {
+	case a.Token == "" && a.Ident != "":
+		n.Status, n.Detail = Ident, a.Ident
+		return n
+	case a.Token == "":
+		n.Status, n.Detail = Silent, a.Failure
+		return n
+	case j.seen[a.Token]:
+		n.Status, n.Detail = Loop, "this token is in the chain already"
+		return n
+	}
+	j.seen[a.Token] = true
+	l, ok := j.letters[a.Token]
+	if !ok {
+		n.Status, n.Detail = Waiting, j.c.Refused[a.Token]
+		return n
+	}
+	r, err := l.Open()
+	n.Name, n.Redeemed, n.Key = r.Host, r.Redeemed, token.FormatKey(l.Key)
+	confirmed, known := j.c.Keys[a.Host]
+	n.KeyConfirmed = known && confirmed == n.Key
+	if known && !n.KeyConfirmed {
+		j.problem("the letter of %v is signed by key %s, not by the one its administrator gave", a.Host, n.Key)
+	}
+	switch {
+	case err != nil:
+		n.Status, n.Detail = Altered, err.Error()
+	case r.Record == nil:
+		n.Status, n.Detail = Altered, r.Problem
+	default:
+		j.record(n, r, expect)
+	}
+	if n.Status == Altered {
+		j.problem("%v, token %s: %s", a.Host, a.Token, n.Detail)
+	}
+	return n
+}
+
+// record fills in a redeemed record and goes on to the hosts before.
+func (j *judge) record(n *Node, r token.Redemption, expect expectation) {
+	rec, err := record.Parse(r.Record)
+	if err != nil {
+		n.Status, n.Detail = Altered, err.Error()
+		return
+	}
+	n.Status, n.Record, n.Agrees = Proven, &rec, expect.met(&rec)
+	if r.Problem != "" {
+		j.problem("%v, token %s: %s", n.Host, n.Token, r.Problem)
+	}
+	if !n.Agrees {
+		j.problem("%v has a record of another request than %s says it made", n.Host, n.Said)
+	}
+	if rec.Outcome == "loop" {
+		n.Status, n.Detail = Loop, "the request came round again; it was first given token "+rec.First
+		return
+	}
+	n.Detail = rec.Outcome
+	n.Pending = expect.kind.Recursive() && rec.Outcome == "" && len(r.Previous) == 0 && r.Problem == ""
+	for _, body := range r.Previous {
+		p, err := record.ParsePrevious(body)
+		if err != nil || p.Token != n.Token {
+			j.problem("%v: answers of previous hosts cannot be read: %v", n.Host, err)
+			continue
+		}
+		n.Skipped += p.Skipped
+		for _, a := range p.Answers {
+			if j.nodes >= maxNodes {
+				n.Skipped++
+				continue
+			}
+			next := expectation{asker: addressToward(&rec, a), asked: a.Ports[0], asking: a.Ports[1], kind: expect.kind, session: p.Session}
+			n.Previous = append(n.Previous, j.node(a, n.Host.String(), next, pathTo(&rec, a)))
+		}
+	}
+}
+
+// holds reports whether a process has the connection an answer is about.
+func holds(p *record.Process, a record.Answer) (record.Socket, bool) {
+	for _, s := range p.Sockets {
+		if s.Remote.Addr() == a.Host && s.Remote.Port() == a.Ports[0] && s.Local.Port() == a.Ports[1] {
+			return s, true
+		}
+	}
+	return record.Socket{}, false
+}
+
+// addressToward is the address a host used on the connection it asked about;
+// the zero Addr where its record does not list sockets.
+func addressToward(r *record.Record, a record.Answer) netip.Addr {
+	for i := range r.Processes {
+		if s, ok := holds(&r.Processes[i], a); ok {
+			return s.Local.Addr()
+		}
+	}
+	return netip.Addr{}
+}
+
+// pathTo is how the walk went from the asked connection's owner to the process
+// that has the inbound connection.
+func pathTo(r *record.Record, a record.Answer) []string {
+	byPID := map[int32]*record.Process{}
+	var at *record.Process
+	for i := range r.Processes {
+		p := &r.Processes[i]
+		byPID[p.PID] = p
+		if _, ok := holds(p, a); ok && at == nil {
+			at = p
+		}
+	}
+	var path []string
+	for ; at != nil && len(path) < len(r.Processes); at = byPID[at.From] {
+		step := fmt.Sprintf("%s[%d]", clean(at.Name), at.PID)
+		if at.From != 0 {
+			step = "<" + at.Via + "> " + step
+		}
+		path = append([]string{step}, path...)
+	}
+	return path
+}
+
+// Pending lists the tokens that can be redeemed still, with the host to call:
+// those without a letter, and those whose previous hosts had not answered.
+func (g *Graph) Pending() map[netip.Addr][]string {
+	out := map[netip.Addr][]string{}
+	var visit func(*Node)
+	visit = func(n *Node) {
+		if n.Token != "" && (n.Status == Waiting || n.Pending) {
+			out[n.Host] = append(out[n.Host], n.Token)
+		}
+		for _, p := range n.Previous {
+			visit(p)
+		}
+	}
+	visit(g.Root)
+	return out
+}
+
+// clean keeps a hostile process or user name from drawing outside its place.
+func clean(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+	if r := []rune(s); len(r) > 200 {
+		s = string(r[:197]) + "..."
+	}
+	return s
+}

@@ -1,0 +1,152 @@
+//go:build linux
+
+package daemon
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"dragnet/trace/protocol"
+)
+
+// rule is what one asker may ask for.
+type rule struct {
+	kinds  [4]bool
+	remote bool
+}
+
+// ruleFor joins all entries an address falls under; ID is everybody's.
+func (c *Configuration) ruleFor(asker netip.Addr) rule {
+	r := rule{kinds: [4]bool{protocol.ID: true}}
+	for _, a := range c.Askers {
+		if !a.Network.Contains(asker) {
+			continue
+		}
+		r.remote = r.remote || a.Remote
+		for _, word := range a.Kinds {
+			if k, err := protocol.ParseKind(word); err == nil {
+				r.kinds[k] = true
+			}
+		}
+	}
+	return r
+}
+
+// maxBuckets bounds the memory for askers; when it is reached those that have
+// been quiet for longest are forgotten, who then start with a full budget.
+const maxBuckets = 8192
+
+// budgets is a token bucket for each asker.
+type budgets struct {
+	budget Budget
+
+	mu      sync.Mutex // guards buckets
+	buckets map[netip.Addr]bucket
+}
+
+type bucket struct {
+	level float64
+	at    time.Time
+}
+
+func newBudgets(b Budget) *budgets {
+	return &budgets{budget: b, buckets: map[netip.Addr]bucket{}}
+}
+
+// take reports whether an asker may ask once more.
+func (b *budgets) take(asker netip.Addr, now time.Time) bool {
+	key := account(asker)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	k, ok := b.buckets[key]
+	if !ok {
+		if len(b.buckets) >= maxBuckets {
+			b.forget(now)
+		}
+		k = bucket{b.budget.Burst, now}
+	}
+	k.level = min(b.budget.Burst, k.level+now.Sub(k.at).Minutes()*b.budget.PerMinute)
+	k.at = now
+	allowed := k.level >= 1
+	if allowed {
+		k.level--
+	}
+	b.buckets[key] = k
+	return allowed
+}
+
+// forget drops full buckets, which say nothing, or else the quietest half.
+func (b *budgets) forget(now time.Time) {
+	refill := time.Duration(b.budget.Burst / b.budget.PerMinute * float64(time.Minute))
+	for age := refill; len(b.buckets) > maxBuckets/2; age /= 2 {
+		for key, k := range b.buckets {
+			if now.Sub(k.at) >= age {
+				delete(b.buckets, key)
+			}
+		}
+	}
+}
+
+// account is the address, or the /64 that one IPv6 host can draw from.
+func account(a netip.Addr) netip.Addr {
+	if a.Is6() {
+		p, _ := a.WithZone("").Prefix(64)
+		return p.Addr()
+	}
+	return a
+}
+
+// maxLoops bounds the requests that are remembered; only configured askers
+// make entries.
+const maxLoops = 1 << 16
+
+// loopKey is what makes a recursive request the same again.
+type loopKey struct {
+	asker, remote netip.Addr
+	session       uint32
+	ports         protocol.Ports
+}
+
+// loops remembers recursive requests.
+type loops struct {
+	keep time.Duration
+
+	mu    sync.Mutex // guards below
+	seen  map[loopKey]pastRequest
+	order []loopKey // oldest first
+}
+
+type pastRequest struct {
+	at    time.Time
+	token string
+}
+
+func newLoops(keep time.Duration) *loops { return &loops{keep: keep, seen: map[loopKey]pastRequest{}} }
+
+// begin notes a request. If it was made before, it returns the token of then,
+// which is empty while that request is still being worked on.
+func (l *loops) begin(k loopKey, now time.Time) (first string, again bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.order) > 0 && (now.Sub(l.seen[l.order[0]].at) > l.keep || len(l.order) >= maxLoops) {
+		delete(l.seen, l.order[0])
+		l.order = l.order[1:]
+	}
+	if p, ok := l.seen[k]; ok {
+		return p.token, true
+	}
+	l.seen[k] = pastRequest{at: now}
+	l.order = append(l.order, k)
+	return "", false
+}
+
+// answered adds the token that was given.
+func (l *loops) answered(k loopKey, token string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p, ok := l.seen[k]; ok {
+		p.token = token
+		l.seen[k] = p
+	}
+}

@@ -1,0 +1,168 @@
+//go:build linux
+
+// Package daemon is the STOP ident daemon: it answers on port 113, saves what
+// the answer stands for, and asks the hosts before.
+//
+// Promises: every line gets an answer, or its connection is closed, within the
+// deadline. The answer leaves before hosts before are asked. What they answer
+// is stored with the token and never sent. Nobody who is not configured makes
+// the daemon do more than one exact look-up and one small record per query, nor
+// more of those than his budget.
+package daemon
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"time"
+
+	"dragnet/trace/client"
+	"dragnet/trace/protocol"
+	"dragnet/trace/token"
+	"dragnet/trace/walk"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Configuration of the role ident.
+type Configuration struct {
+	// Listen holds addresses; it is ignored where systemd passes sockets.
+	Listen []string `yaml:"listen"`
+	// State is the folder of the key and the records.
+	State string `yaml:"state"`
+
+	// Deadline bounds the time from a question to its answer, Idle the time
+	// a connection may wait for a question.
+	Deadline time.Duration `yaml:"deadline"`
+	Idle     time.Duration `yaml:"idle"`
+	// Connections bounds all connections, PerAsker those of one address.
+	Connections int `yaml:"connections"`
+	PerAsker    int `yaml:"per_asker"`
+	// Lookups bounds the walks that run at a time.
+	Lookups int `yaml:"lookups"`
+	// Budget bounds the questions of one address (IPv6: of one /64),
+	// SaveBudget those that walk.
+	Budget     Budget `yaml:"budget"`
+	SaveBudget Budget `yaml:"save_budget"`
+
+	// Askers may ask for more than ID. Everybody else is served ID.
+	Askers []Asker `yaml:"askers"`
+
+	// AlwaysToken answers with tokens instead of errors; HideErrors answers
+	// UNKNOWN-ERROR for every error.
+	AlwaysToken bool `yaml:"always_token"`
+	HideErrors  bool `yaml:"hide_errors"`
+	// OptIn lets users have their name told, by a file ~/.ident.
+	OptIn bool `yaml:"opt_in"`
+
+	Recursion Recursion          `yaml:"recursion"`
+	Walk      walk.Configuration `yaml:"walk"`
+	Store     token.Limits       `yaml:"store"`
+	Redeem    Redeem             `yaml:"redeem"`
+}
+
+// Budget is a rate with a reserve.
+type Budget struct {
+	PerMinute float64 `yaml:"per_minute"`
+	Burst     float64 `yaml:"burst"`
+}
+
+// Asker is who may ask for what.
+type Asker struct {
+	Network netip.Prefix `yaml:"network"`
+	// Kinds are any of ID, ID_REC, SV, SV_REC.
+	Kinds []string `yaml:"kinds"`
+	// Remote lets gateways ask about connections of other hosts.
+	Remote bool `yaml:"remote"`
+}
+
+// Recursion says how hosts before are asked.
+type Recursion struct {
+	Port     uint16        `yaml:"port"`
+	Timeout  time.Duration `yaml:"timeout"`
+	Parallel int           `yaml:"parallel"`
+	// Limit bounds the connections followed for one request.
+	Limit int `yaml:"limit"`
+	// Loop is how long a session identifier is remembered; the paper demands
+	// at least 120 s.
+	Loop time.Duration `yaml:"loop"`
+}
+
+// Redeem says which investigators may redeem tokens by calling, without the
+// administrator doing it each time.
+type Redeem struct {
+	Listen        string   `yaml:"listen"`
+	Investigators []string `yaml:"investigators"` // public keys
+}
+
+// DefaultConfiguration serves ID to everybody and more to nobody.
+func DefaultConfiguration() Configuration {
+	return Configuration{
+		Listen: []string{":113"}, State: "/var/lib/dragnet-ident",
+		Deadline: 5 * time.Second, Idle: 60 * time.Second, Connections: 512, PerAsker: 32, Lookups: 8,
+		Budget: Budget{PerMinute: 600, Burst: 200}, SaveBudget: Budget{PerMinute: 60, Burst: 60},
+		Recursion: Recursion{Port: client.Port, Timeout: 10 * time.Second, Parallel: 8, Limit: 64, Loop: 120 * time.Second},
+		Walk:      walk.DefaultConfiguration(), Store: token.DefaultLimits(),
+	}
+}
+
+// LoadConfiguration reads a YAML file over the defaults. Unknown keys are
+// errors, with their line.
+func LoadConfiguration(path string) (Configuration, error) {
+	c := DefaultConfiguration()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return c, fmt.Errorf("read configuration: %w", err)
+	}
+	d := yaml.NewDecoder(bytes.NewReader(b))
+	d.KnownFields(true)
+	if err := d.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
+		return c, fmt.Errorf("%s: %w", path, err)
+	}
+	if err := c.Check(); err != nil {
+		return c, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// Check reports the first value that makes no sense.
+func (c *Configuration) Check() error {
+	for _, v := range []struct {
+		name string
+		ok   bool
+	}{
+		{"deadline", c.Deadline > 0}, {"idle", c.Idle > 0}, {"connections", c.Connections > 0}, {"per_asker", c.PerAsker > 0},
+		{"lookups", c.Lookups > 0}, {"budget", c.Budget.PerMinute > 0 && c.Budget.Burst >= 1},
+		{"save_budget", c.SaveBudget.PerMinute > 0 && c.SaveBudget.Burst >= 1},
+		{"recursion.port", c.Recursion.Port > 0}, {"recursion.timeout", c.Recursion.Timeout > 0},
+		{"recursion.parallel", c.Recursion.Parallel > 0}, {"recursion.limit", c.Recursion.Limit > 0},
+		{"walk.max_processes", c.Walk.MaxProcesses > 0}, {"walk.max_descriptors", c.Walk.MaxDescriptors > 0},
+		{"store.max_age", c.Store.MaxAge > 0},
+	} {
+		if !v.ok {
+			return fmt.Errorf("%s: must be more than 0", v.name)
+		}
+	}
+	if c.Recursion.Loop < 120*time.Second {
+		return fmt.Errorf("recursion.loop: %v is less than 120s, which the protocol demands", c.Recursion.Loop)
+	}
+	for i, a := range c.Askers {
+		if !a.Network.IsValid() {
+			return fmt.Errorf("askers[%d]: network is missing", i)
+		}
+		for _, k := range a.Kinds {
+			if _, err := protocol.ParseKind(k); err != nil {
+				return fmt.Errorf("askers[%d]: %w", i, err)
+			}
+		}
+	}
+	for i, k := range c.Redeem.Investigators {
+		if _, err := token.ParseKey(k); err != nil {
+			return fmt.Errorf("redeem.investigators[%d]: %w", i, err)
+		}
+	}
+	return nil
+}

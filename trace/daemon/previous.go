@@ -1,0 +1,102 @@
+//go:build linux
+
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"dragnet/trace/client"
+	"dragnet/trace/diag"
+	"dragnet/trace/protocol"
+	"dragnet/trace/record"
+	"dragnet/trace/walk"
+)
+
+// askPrevious asks the hosts at the other ends of inbound connections, in
+// parallel, with the same kind and session, and stores what they answer with
+// the token of the request.
+func (d *Daemon) askPrevious(ctx context.Context, u question, token string, account uint32, inbound []walk.Inbound) {
+	p := record.Previous{Version: record.Version, Token: token, Session: u.Session}
+	if limit := d.config.Recursion.Limit; len(inbound) > limit {
+		p.Skipped = len(inbound) - limit
+		inbound = inbound[:limit]
+	}
+	p.Answers = make([]record.Answer, len(inbound))
+	var wg sync.WaitGroup
+	for i, in := range inbound {
+		wg.Go(func() {
+			p.Answers[i] = d.askOne(ctx, u, in)
+			a := p.Answers[i]
+			if a.Failure != "" {
+				d.log.Warn("host before gave no identity", "host", a.Host, "ports", a.Ports, "why", a.Failure)
+			}
+		})
+	}
+	wg.Wait()
+	p.Time = time.Now().UTC()
+	b, err := json.Marshal(p)
+	if err == nil {
+		err = d.store.PutPrevious(token, b, account)
+	}
+	if err != nil {
+		d.Stats.Lost.Add(1)
+		d.log.Error("answers of hosts before are lost", "token", token, "error", err)
+	}
+}
+
+func (d *Daemon) askOne(ctx context.Context, u question, in walk.Inbound) record.Answer {
+	a := record.Answer{
+		Host: in.Remote.Addr(), Ports: [2]uint16{in.Remote.Port(), in.Local.Port()}, Direction: in.Direction.String(),
+	}
+	// The slots bound all questions at a time, whatever number of requests
+	// they come from; waiting counts against the timeout.
+	ctx, cancel := context.WithTimeout(ctx, d.config.Recursion.Timeout)
+	defer cancel()
+	select {
+	case d.recursions <- struct{}{}:
+		defer func() { <-d.recursions }()
+	case <-ctx.Done():
+		a.Failure = "not asked: too many questions to hosts before"
+		return a
+	}
+	d.Stats.Recursions.Add(1)
+	conn, err := d.dialFrom(ctx, in)
+	if err != nil {
+		a.Failure = err.Error()
+		return a
+	}
+	reply, err := client.Exchange(ctx, conn, protocol.Request{
+		Ports: protocol.Ports{Asked: uint32(a.Ports[0]), Asking: uint32(a.Ports[1])}, Kind: u.granted, Session: u.Session,
+	})
+	switch t, ok := reply.Token(); {
+	case err != nil:
+		a.Failure = err.Error()
+	case ok:
+		a.Token = t
+	case reply.Error != "":
+		a.Failure = reply.Error
+	default:
+		a.Ident = reply.User
+	}
+	return a
+}
+
+// dialFrom connects from the address, and in the network namespace, that the
+// inbound connection has on this machine.
+func (d *Daemon) dialFrom(ctx context.Context, in walk.Inbound) (conn net.Conn, err error) {
+	to := netip.AddrPortFrom(in.Remote.Addr(), d.config.Recursion.Port)
+	from := in.Local.Addr()
+	if in.NetNS == d.finder.OwnNetNS() {
+		return client.Dial(ctx, from, to)
+	}
+	err = diag.Inside(in.PID, func() error {
+		conn, err = client.Dial(ctx, from, to)
+		return err
+	})
+	return conn, err
+}

@@ -1,0 +1,327 @@
+package token
+
+import (
+	"container/heap"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+)
+
+// minAccounts keeps one user from having half the store reserved.
+const minAccounts = 8
+
+// bound starts a new segment when the active one is full, and makes room when
+// the store is; the caller holds the lock.
+func (s *Store) bound() error {
+	if s.active.size < s.segmentSize() {
+		return nil
+	}
+	if err := s.seal(); err != nil {
+		return err
+	}
+	expired := s.oldest != 0 && s.oldest < s.now().Add(-s.limits.MaxAge).UnixNano()
+	// The active segment may grow by one before the next look.
+	if s.total+s.segmentSize() <= s.limits.MaxBytes && !expired {
+		return nil
+	}
+	return s.makeRoom()
+}
+
+func (s *Store) segmentSize() int64 { return min(max(s.limits.MaxBytes/64, 4<<10), 4<<20) }
+
+// seal ends the active segment with a signature and begins another.
+func (s *Store) seal() error {
+	s.buf = s.checkpoint(s.active.next-1, s.now().UnixNano(), s.active.link).encode(s.buf[:0])
+	if err := s.write(); err != nil {
+		return err
+	}
+	if err := s.file.Sync(); err != nil {
+		s.failed = err
+		return err
+	}
+	old, file := s.active, s.file
+	if err := s.start(old.next, old.link); err != nil {
+		return err
+	}
+	s.sealed = append(s.sealed, old)
+	s.unsigned = false
+	return file.Close()
+}
+
+// Expire removes records older than the limit; it is cheap when there are none.
+func (s *Store) Expire() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed != nil || s.oldest == 0 || s.oldest >= s.now().Add(-s.limits.MaxAge).UnixNano() {
+		return nil
+	}
+	if s.active.size > int64(headerSize) {
+		if err := s.seal(); err != nil {
+			return fmt.Errorf("expire records: %w", err)
+		}
+	}
+	if err := s.makeRoom(); err != nil {
+		return fmt.Errorf("expire records: %w", err)
+	}
+	return nil
+}
+
+// entry is a record with the answers that belong to it.
+type entry struct {
+	token   Hash
+	account uint32
+	time    int64
+	bytes   int64
+}
+
+// makeRoom removes what has expired and, if that is not enough, what Limits
+// say, until an eighth of the store is free again.
+func (s *Store) makeRoom() error {
+	entries, err := s.entries()
+	if err != nil {
+		return err
+	}
+	deadline := s.now().Add(-s.limits.MaxAge).UnixNano()
+	gone := map[Hash]bool{}
+	kept := entries[:0]
+	var free int64
+	for _, e := range entries {
+		if e.time < deadline {
+			gone[e.token] = true
+			free += e.bytes
+			continue
+		}
+		kept = append(kept, e)
+	}
+	var want int64
+	if over := s.total + s.segmentSize(); over > s.limits.MaxBytes {
+		want = over - s.limits.MaxBytes*7/8
+	}
+	for _, e := range victims(kept, want-free, s.limits.MaxBytes/2) {
+		gone[e.token] = true
+	}
+	s.oldest = 0
+	for _, e := range kept {
+		if !gone[e.token] && (s.oldest == 0 || e.time < s.oldest) {
+			s.oldest = e.time
+		}
+	}
+	return s.remove(gone)
+}
+
+// entries lists the records of sealed segments, oldest first.
+func (s *Store) entries() ([]entry, error) {
+	at := map[Hash]int{}
+	var list []entry
+	for _, g := range s.sealed {
+		if err := g.scan(func(f *frame, _ Hash) error {
+			if !f.counts() {
+				return nil
+			}
+			i, ok := at[f.token()]
+			if !ok {
+				i = len(list)
+				at[f.token()] = i
+				list = append(list, entry{token: f.token(), account: f.account, time: f.time})
+			}
+			list[i].bytes += int64(f.size)
+			return nil
+		}); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// share is one account's part of the store.
+type share struct {
+	bytes int64
+	loose []entry // not reserved, oldest first
+}
+
+// byBytes is a heap with the largest share on top.
+type byBytes []*share
+
+func (h byBytes) Len() int           { return len(h) }
+func (h byBytes) Less(i, j int) bool { return h[i].bytes > h[j].bytes }
+func (h byBytes) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *byBytes) Push(x any)        { *h = append(*h, x.(*share)) }
+func (h *byBytes) Pop() any {
+	last := len(*h) - 1
+	x := (*h)[last]
+	*h = (*h)[:last]
+	return x
+}
+
+// victims picks entries worth at least want bytes, always the oldest loose one
+// of the account that uses most. Reserved bytes are divided among accounts.
+func victims(entries []entry, want, reserved int64) []entry {
+	shares := map[uint32]*share{}
+	for _, e := range entries {
+		if shares[e.account] == nil {
+			shares[e.account] = &share{}
+		}
+	}
+	floor := reserved / int64(max(len(shares), minAccounts))
+	for _, e := range entries {
+		sh := shares[e.account]
+		if sh.bytes += e.bytes; sh.bytes > floor {
+			sh.loose = append(sh.loose, e)
+		}
+	}
+	var h byBytes
+	for _, account := range slices.Sorted(maps.Keys(shares)) {
+		if len(shares[account].loose) > 0 {
+			h = append(h, shares[account])
+		}
+	}
+	heap.Init(&h)
+	var out []entry
+	for want > 0 && len(h) > 0 {
+		top := h[0]
+		e := top.loose[0]
+		top.loose = top.loose[1:]
+		top.bytes -= e.bytes
+		want -= e.bytes
+		out = append(out, e)
+		if len(top.loose) == 0 {
+			heap.Pop(&h)
+		} else {
+			heap.Fix(&h, 0)
+		}
+	}
+	return out
+}
+
+// remove rewrites the sealed segments without the entries that go, joining
+// segments that have become small. Each step leaves a readable store.
+func (s *Store) remove(gone map[Hash]bool) error {
+	var kept []*segment
+	for _, g := range s.sealed {
+		r := rewrite{store: s, gone: gone, segment: *g}
+		joined := len(kept) > 0 && kept[len(kept)-1].size+g.size < s.segmentSize()
+		if joined {
+			// Continue the segment before; its own entries were seen already.
+			before := kept[len(kept)-1]
+			r.segment.path, r.segment.first, r.segment.before = before.path, before.first, before.before
+			if err := before.scan(r.see); err != nil {
+				return err
+			}
+		}
+		if err := g.scan(r.see); err != nil {
+			return err
+		}
+		if !r.changed && !joined {
+			kept = append(kept, g)
+			continue
+		}
+		if err := r.finish(); err != nil {
+			return err
+		}
+		s.total += r.segment.size - g.size
+		if joined {
+			s.total -= kept[len(kept)-1].size
+			kept = kept[:len(kept)-1]
+			if err := os.Remove(g.path); err != nil {
+				return err
+			}
+		}
+		kept = append(kept, &r.segment)
+	}
+	s.sealed = kept
+	return s.dropEmptyStart()
+}
+
+// rewrite copies frames, turning runs of removed ones into signed gaps.
+type rewrite struct {
+	store   *Store
+	gone    map[Hash]bool
+	segment segment // what the result is
+	changed bool
+	out     []byte
+	gap     *frame
+	link    Hash
+	signed  bool // the last frame of out is a checkpoint
+}
+
+func (r *rewrite) see(f *frame, before Hash) error {
+	after := f.link(before)
+	r.link, r.segment.link = after, after
+	switch {
+	case f.counts() && r.gone[f.token()]:
+		r.changed = true
+		r.extend(f.number, f.number, f.time, before, after)
+	case f.kind == gapFrame:
+		r.extend(f.number, f.last, f.time, f.before, f.after)
+	case f.kind == checkpointFrame && (r.gap != nil || r.signed):
+		// A gap is signed itself, and one checkpoint is enough.
+	default:
+		r.close()
+		r.out = f.encode(r.out)
+		r.signed = f.kind == checkpointFrame
+	}
+	if f.counts() {
+		r.segment.next = f.number + 1
+	} else if f.kind == gapFrame {
+		r.segment.next = f.last + 1
+	}
+	return nil
+}
+
+func (r *rewrite) extend(first, last uint64, at int64, before, after Hash) {
+	if r.gap == nil {
+		r.gap = &frame{kind: gapFrame, number: first, before: before}
+	}
+	r.gap.last, r.gap.time, r.gap.after = last, at, after
+}
+
+func (r *rewrite) close() {
+	if r.gap == nil {
+		return
+	}
+	r.gap.signature = ed25519.Sign(r.store.key, r.gap.statement())
+	r.out = r.gap.encode(r.out)
+	r.gap, r.signed = nil, false
+}
+
+func (r *rewrite) finish() error {
+	r.close()
+	if !r.signed {
+		r.out = r.store.checkpoint(r.segment.next-1, r.store.now().UnixNano(), r.link).encode(r.out)
+	}
+	if err := writeFile(r.segment.path, r.segment.header(), r.out); err != nil {
+		return fmt.Errorf("make room: %w", err)
+	}
+	r.segment.size = int64(headerSize + len(r.out))
+	return nil
+}
+
+// dropEmptyStart removes leading segments that hold nothing but gaps: the
+// chain then begins later.
+func (s *Store) dropEmptyStart() error {
+	stop := errors.New("holds records")
+	for len(s.sealed) > 0 {
+		g := s.sealed[0]
+		err := g.scan(func(f *frame, _ Hash) error {
+			if f.counts() {
+				return stop
+			}
+			return nil
+		})
+		if errors.Is(err, stop) {
+			return nil
+		}
+		if err == nil {
+			err = os.Remove(g.path)
+		}
+		if err != nil {
+			return err
+		}
+		s.total -= g.size
+		s.sealed = s.sealed[1:]
+	}
+	return nil
+}

@@ -1,0 +1,461 @@
+package token
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+var testKey = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize))
+
+func public() ed25519.PublicKey { return testKey.Public().(ed25519.PublicKey) }
+
+func openStore(t testing.TB, dir string, limits Limits) *Store {
+	t.Helper()
+	s, err := Open(dir, testKey, limits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func put(t testing.TB, s *Store, record string, account uint32) string {
+	t.Helper()
+	token, err := s.Put([]byte(record), account, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+func verified(t testing.TB, dir string) Report {
+	t.Helper()
+	r, err := Verify(dir, public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range r.Problems {
+		t.Error(p)
+	}
+	return r
+}
+
+func TestPutAndGet(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, dir, DefaultLimits())
+	long := strings.Repeat(`{"name":"sshd"}`, 300)
+	want := map[string]string{}
+	for i, record := range []string{"", "x", `{"v":1}`, long} {
+		token, err := s.Put([]byte(record), uint32(i), true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[token] = record
+	}
+	twin := put(t, s, long, 3)
+	if _, again := want[twin]; again {
+		t.Error("the same record gave the same token twice")
+	}
+	if err := s.PutPrevious(twin, []byte("answers"), 3); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for token, record := range want {
+		e, err := Get(dir, token)
+		if err != nil || e.Problem != nil || string(e.Record) != record || Commit(e.Salt, e.Record).String() != token {
+			t.Errorf("%s: %+v, %v", token, e, err)
+		}
+	}
+	if e, err := Get(dir, twin); err != nil || len(e.Previous) != 1 || string(e.Previous[0].Body) != "answers" {
+		t.Errorf("answers of previous hosts: %+v, %v", e, err)
+	}
+	if _, err := Get(dir, Random()); !errors.Is(err, ErrNoToken) {
+		t.Errorf("unknown token: %v", err)
+	}
+	if r := verified(t, dir); r.Records != 5 || r.Unsigned != 0 || r.Checkpoints == 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestTwoDaemonsCannotShareAStore(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, dir, DefaultLimits())
+	defer s.Close()
+	if _, err := Open(dir, testKey, DefaultLimits()); err == nil {
+		t.Error("a store was opened twice")
+	}
+}
+
+// TestEveryChangedByteShows changes each byte of a store in turn.
+func TestEveryChangedByteShows(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, dir, DefaultLimits())
+	for i := range 3 {
+		token := put(t, s, fmt.Sprintf(`{"v":1,"record":%d}`, i), 1000)
+		if err := s.PutPrevious(token, []byte("{}"), 1000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Close()
+	path, good := onlySegment(t, dir)
+	for i := range good {
+		bad := bytes.Clone(good)
+		bad[i] ^= 1
+		if err := os.WriteFile(path, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r, err := Verify(dir, public())
+		if err == nil && len(r.Problems) == 0 && (r.Records == 3 && r.Unsigned == 0) {
+			t.Errorf("byte %d of %d was changed unnoticed", i, len(good))
+		}
+	}
+}
+
+func onlySegment(t testing.TB, dir string) (path string, contents []byte) {
+	t.Helper()
+	names, _ := filepath.Glob(filepath.Join(dir, "*"+extension))
+	if len(names) != 1 {
+		t.Fatalf("segments: %v", names)
+	}
+	b, err := os.ReadFile(names[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names[0], b
+}
+
+func TestRemovedRecordShows(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, dir, DefaultLimits())
+	for i := range 3 {
+		put(t, s, fmt.Sprint("record ", i), 1)
+	}
+	s.Close()
+	path, good := onlySegment(t, dir)
+	r := bufio.NewReader(bytes.NewReader(good[headerSize:]))
+	var out []byte
+	for i := 0; ; i++ {
+		f, err := readFrame(r)
+		if err != nil {
+			break
+		}
+		if i != 1 && f.counts() {
+			f.number = min(f.number, uint64(i)) // a careful forger renumbers
+		}
+		if f.kind != recordFrame || f.number != 2 {
+			out = f.encode(out)
+		}
+	}
+	os.WriteFile(path, append(good[:headerSize:headerSize], out...), 0o600)
+	report, err := Verify(dir, public())
+	if err != nil || len(report.Problems) == 0 {
+		t.Errorf("a removed record went unnoticed: %+v, %v", report, err)
+	}
+}
+
+// TestCrashLosesNothingAcknowledged cuts the last segment at every byte, as a
+// power failure may, and reopens it.
+func TestCrashLosesNothingAcknowledged(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, dir, DefaultLimits())
+	type saved struct {
+		token string
+		size  int64
+	}
+	var all []saved
+	for i := range 5 {
+		token, err := s.Put(fmt.Appendf(nil, "record %d", i), 0, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path, _ := onlySegment(t, dir)
+		st, _ := os.Stat(path)
+		all = append(all, saved{token, st.Size()})
+	}
+	s.Close()
+	path, whole := onlySegment(t, dir)
+	for cut := headerSize; cut <= len(whole); cut += 7 {
+		again := t.TempDir()
+		if err := os.WriteFile(filepath.Join(again, filepath.Base(path)), whole[:cut], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s := openStore(t, again, DefaultLimits())
+		put(t, s, "after the crash", 0)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range all {
+			if _, err := Get(again, r.token); r.size <= int64(cut) && err != nil {
+				t.Fatalf("cut at %d: %s was on the disk at %d and is lost: %v", cut, r.token, r.size, err)
+			}
+		}
+		verified(t, again)
+	}
+}
+
+// TestFloodDoesNotPushOutEarlierRecords is the attacker who logs in, does harm,
+// and then causes many times more requests than the store holds.
+func TestFloodDoesNotPushOutEarlierRecords(t *testing.T) {
+	dir := t.TempDir()
+	limits := Limits{MaxBytes: 256 << 10, MaxAge: time.Hour}
+	s := openStore(t, dir, limits)
+	filler := func(i int) string { // does not compress
+		return fmt.Sprintf("%d %x", i, Commit(Hash{}, fmt.Append(nil, i)))
+	}
+	var attack, bystander []string
+	for i := range 5 {
+		attack = append(attack, put(t, s, "attack "+filler(i), 1000))
+		bystander = append(bystander, put(t, s, "bystander "+filler(i), 1001))
+	}
+	if err := s.PutPrevious(attack[0], []byte("where he came from"), 1000); err != nil {
+		t.Fatal(err)
+	}
+	var last string
+	for i := range 8000 {
+		last = put(t, s, "flood "+filler(i), 1000)
+		if i%100 == 0 {
+			if got := diskUse(t, dir); got > limits.MaxBytes {
+				t.Fatalf("the store takes %d bytes of %d", got, limits.MaxBytes)
+			}
+		}
+		if i == 4000 {
+			bystander = append(bystander, put(t, s, "bystander during the flood", 1001))
+		}
+	}
+	s.Close()
+	for _, token := range append(append(attack, bystander...), last) {
+		if e, err := Get(dir, token); err != nil || e.Problem != nil {
+			t.Errorf("%s: %v %v", token, err, e.Problem)
+		}
+	}
+	if e, _ := Get(dir, attack[0]); len(e.Previous) != 1 {
+		t.Error("the answers of previous hosts were lost")
+	}
+	r := verified(t, dir)
+	if r.Removed == 0 {
+		t.Error("nothing was removed: the flood did not fill the store")
+	}
+	if r.Records+int(r.Removed) < 8000 {
+		t.Errorf("%d records and %d removed do not add up", r.Records, r.Removed)
+	}
+	// The chain goes on after a restart.
+	s = openStore(t, dir, limits)
+	put(t, s, "later", 5)
+	s.Close()
+	verified(t, dir)
+}
+
+func diskUse(t testing.TB, dir string) (sum int64) {
+	t.Helper()
+	names, _ := filepath.Glob(filepath.Join(dir, "*"+extension))
+	for _, n := range names {
+		if st, err := os.Stat(n); err == nil {
+			sum += st.Size()
+		}
+	}
+	return sum
+}
+
+func TestExpire(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Unix(1e9, 0)
+	s, err := open(dir, testKey, Limits{MaxBytes: 1 << 20, MaxAge: time.Hour}, func() time.Time { return now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := put(t, s, "old", 1)
+	now = now.Add(50 * time.Minute)
+	young := put(t, s, "young", 1)
+	now = now.Add(20 * time.Minute)
+	if err := s.Expire(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Get(dir, old); !errors.Is(err, ErrNoToken) {
+		t.Errorf("expired record: %v", err)
+	}
+	if _, err := Get(dir, young); err != nil {
+		t.Error(err)
+	}
+	verified(t, dir)
+}
+
+// TestVictims checks the promise of Limits on random stores.
+func TestVictims(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var entries []entry
+		total := map[uint32]int64{}
+		for i := range rapid.IntRange(0, 60).Draw(t, "entries") {
+			e := entry{account: rapid.Uint32Range(0, 4).Draw(t, "account"), bytes: rapid.Int64Range(1, 50).Draw(t, "bytes"), time: int64(i)}
+			e.token[0], e.token[1] = byte(i), byte(i>>8)
+			entries = append(entries, e)
+			total[e.account] += e.bytes
+		}
+		want, reserved := rapid.Int64Range(0, 2000).Draw(t, "want"), rapid.Int64Range(0, 1000).Draw(t, "reserved")
+		floor := reserved / max(int64(len(total)), minAccounts)
+		var freed int64
+		gone := map[Hash]bool{}
+		for _, e := range victims(entries, want, reserved) {
+			if freed >= want {
+				t.Fatal("more was removed than needed")
+			}
+			freed += e.bytes
+			gone[e.token] = true
+		}
+		used, left := map[uint32]int64{}, false
+		for _, e := range entries {
+			used[e.account] += e.bytes
+			if used[e.account] <= floor && gone[e.token] {
+				t.Fatalf("entry %d of account %d is within its reserve of %d", e.time, e.account, floor)
+			}
+			left = left || used[e.account] > floor && !gone[e.token]
+		}
+		if freed < want && left {
+			t.Fatal("too little was removed although loose entries are left")
+		}
+	})
+}
+
+func TestConcurrentPuts(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, dir, Limits{MaxBytes: 512 << 10, MaxAge: time.Hour})
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			for i := range 100 {
+				token, err := s.Put(fmt.Appendf(nil, "%d %d", g, i), uint32(g), i%3 == 0)
+				if err != nil {
+					t.Error(err)
+				} else if i%10 == 0 {
+					if err := s.PutPrevious(token, []byte("{}"), uint32(g)); err != nil {
+						t.Error(err)
+					}
+				}
+				if i%25 == 0 {
+					s.Sync()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if r := verified(t, dir); r.Records != 400 {
+		t.Errorf("%d records of 400", r.Records)
+	}
+}
+
+func TestRedemption(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, dir, DefaultLimits())
+	token := put(t, s, `{"v":1}`, 1)
+	s.PutPrevious(token, []byte(`{"answers":[]}`), 1)
+	s.Close()
+	now := time.Unix(1e9, 0)
+	l, err := Redeem(dir, testKey, token, "h1", "case 7", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, _ := json.Marshal(l)
+	if l, err = ParseLetter(b); err != nil {
+		t.Fatal(err)
+	}
+	r, err := l.Open()
+	want := Redemption{Version: 1, Token: token, Record: []byte(`{"v":1}`), Salt: r.Salt, Stored: r.Stored,
+		Previous: [][]byte{[]byte(`{"answers":[]}`)}, Host: "h1", Redeemed: now.UTC(), For: "case 7"}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, r); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+
+	changed := l
+	changed.Payload = bytes.Replace(l.Payload, []byte("case 7"), []byte("case 8"), 1)
+	if _, err := changed.Open(); err == nil {
+		t.Error("a changed letter was accepted")
+	}
+	// A host that lies about the record can sign, but the token has left.
+	r.Record = []byte(`{"v":2}`)
+	changed.Payload, _ = json.Marshal(r)
+	changed.Signature = ed25519.Sign(testKey, changed.statement())
+	if _, err := changed.Open(); !errors.Is(err, ErrAltered) {
+		t.Errorf("a forged record: %v", err)
+	}
+
+	path, good := onlySegment(t, dir)
+	os.WriteFile(path, bytes.Replace(good, []byte(`{"v":1}`), []byte(`{"v":9}`), 1), 0o600)
+	if l, err = Redeem(dir, testKey, token, "h1", "", now); err != nil {
+		t.Fatal(err)
+	}
+	if r, err = l.Open(); err != nil || r.Record != nil || r.Problem != ErrAltered.Error() {
+		t.Errorf("record changed on disk: %+v, %v", r, err)
+	}
+	unknown, err := Redeem(dir, testKey, Random(), "h1", "", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := unknown.Open(); err != nil || r.Problem != ErrNoToken.Error() {
+		t.Errorf("unknown token: %+v, %v", r, err)
+	}
+}
+
+func TestLoadKey(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "deep", "key")
+	a, err := LoadKey(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := LoadKey(path)
+	if err != nil || !a.Equal(b) {
+		t.Errorf("the key did not survive: %v", err)
+	}
+	if st, _ := os.Stat(path); st.Mode().Perm() != 0o600 {
+		t.Errorf("key file has mode %v", st.Mode())
+	}
+	os.WriteFile(path, []byte("something else"), 0o600)
+	if _, err := LoadKey(path); err == nil {
+		t.Error("a file that is no key was overwritten or accepted")
+	}
+	if k, err := ParseKey(FormatKey(public())); err != nil || !k.Equal(public()) {
+		t.Errorf("public key: %v", err)
+	}
+}
+
+func FuzzFrames(f *testing.F) {
+	rec := &frame{kind: recordFrame, number: 1, time: 2, coding: flateEncoding}
+	rec.coding, rec.data = compress([]byte(strings.Repeat(`{"v":1,"time":"2026-11-22T00:00:00Z"}`, 20)))
+	f.Add(rec.encode(nil))
+	f.Add((&frame{kind: checkpointFrame, signature: make([]byte, 64)}).encode(nil))
+	f.Add((&frame{kind: gapFrame, number: 1, last: 9, signature: make([]byte, 64)}).encode(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := bufio.NewReader(bytes.NewReader(b))
+		for {
+			fr, err := readFrame(r)
+			if err != nil {
+				return
+			}
+			fr.body()
+			if again := fr.encode(nil); !bytes.Contains(b, again) && fr.kind != checkpointFrame && fr.kind != gapFrame {
+				t.Fatalf("%+v does not encode as it was read", fr)
+			}
+		}
+	})
+}

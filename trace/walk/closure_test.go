@@ -1,0 +1,198 @@
+//go:build linux
+
+package walk
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+// machine is a random set of processes and of things they share. It is both
+// what a snapshot is made from and what the slow twin looks at.
+type machine struct {
+	parents map[int32]int32
+	held    map[int32][]Object
+	peers   map[uint64]uint64 // UNIX sockets
+	tcp     map[uint64]Socket
+}
+
+func (m machine) parent(pid int32) int32                             { return m.parents[pid] }
+func (m machine) unixPeer(_ int32, inode uint64) (p uint64, ok bool) { p, ok = m.peers[inode]; return }
+
+func (m machine) snapshot() *Snapshot {
+	s := newSnapshot(16)
+	for pid, objects := range m.held {
+		for _, o := range objects {
+			s.add(Process{PID: pid, Parent: m.parents[pid]}, o)
+		}
+	}
+	for _, k := range m.tcp {
+		s.addSocket(k)
+	}
+	return s
+}
+
+// slow is the definition: a process belongs if it holds the object, is the
+// parent of one that belongs, or holds the other end of something that one
+// holds; repeated over all pairs until nothing changes.
+func (m machine) slow(start Object) map[int32]bool {
+	in := map[int32]bool{}
+	for pid, objects := range m.held {
+		for _, o := range objects {
+			if o == start {
+				in[pid] = true
+			}
+		}
+	}
+	for before := -1; before != len(in); {
+		before = len(in)
+		for a := range in {
+			if a == 1 {
+				continue
+			}
+			if p := m.parents[a]; p > 0 {
+				in[p] = true
+			}
+			for b := range m.held {
+				if m.joined(a, b) {
+					in[b] = true
+				}
+			}
+		}
+	}
+	return in
+}
+
+func (m machine) joined(a, b int32) bool {
+	for _, x := range m.held[a] {
+		for _, y := range m.held[b] {
+			if x.Pipe && x == y || !x.Pipe && !y.Pipe && (m.peers[x.Inode] == y.Inode || m.connected(x.Inode, y.Inode)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (m machine) connected(x, y uint64) bool {
+	a, ok1 := m.tcp[x]
+	b, ok2 := m.tcp[y]
+	return ok1 && ok2 && x != y && a.Local == b.Remote && a.Remote == b.Local
+}
+
+func drawMachine(t *rapid.T) machine {
+	m := machine{parents: map[int32]int32{}, held: map[int32][]Object{}, peers: map[uint64]uint64{}, tcp: map[uint64]Socket{}}
+	n := int32(rapid.IntRange(2, 14).Draw(t, "processes"))
+	for pid := int32(2); pid <= n; pid++ {
+		m.parents[pid] = rapid.Int32Range(1, pid-1).Draw(t, "parent")
+	}
+	give := func(o Object) {
+		for range rapid.IntRange(1, 3).Draw(t, "holders") {
+			pid := rapid.Int32Range(1, n).Draw(t, "holder")
+			m.held[pid] = append(m.held[pid], o)
+		}
+	}
+	inode := uint64(100)
+	for range rapid.IntRange(1, 10).Draw(t, "shared things") {
+		a, b := inode, inode+1
+		inode += 2
+		switch rapid.IntRange(0, 2).Draw(t, "what") {
+		case 0:
+			give(Object{Inode: a, Pipe: true})
+		case 1:
+			m.peers[a], m.peers[b] = b, a
+			give(Object{Inode: a})
+			give(Object{Inode: b})
+		case 2:
+			x, y := local(a), local(b)
+			m.tcp[a] = Socket{Inode: a, Local: x, Remote: y, State: 1}
+			m.tcp[b] = Socket{Inode: b, Local: y, Remote: x, State: 1}
+			give(Object{Inode: a})
+			give(Object{Inode: b})
+		}
+	}
+	return m
+}
+
+func local(port uint64) netip.AddrPort {
+	return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(port))
+}
+
+func TestClosureAgainstItsDefinition(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := drawMachine(t)
+		start := Object{Inode: 50}
+		owner := rapid.Int32Range(1, 14).Draw(t, "owner")
+		m.held[owner] = append(m.held[owner], start)
+		got := map[int32]bool{}
+		c := m.snapshot().closure(start, m, 1000, 1)
+		for _, st := range c.Steps {
+			if got[st.PID] {
+				t.Fatalf("process %d twice", st.PID)
+			}
+			got[st.PID] = true
+		}
+		if diff := cmp.Diff(m.slow(start), got); diff != "" {
+			t.Fatalf("closure differs (-want +got):\n%s", diff)
+		}
+		if c.Truncated {
+			t.Fatal("truncated below the limit")
+		}
+	})
+}
+
+// TestClosureOfNetcatPipe is the paper's example: nc -l -p 8888 | nc next 8889.
+func TestClosureOfNetcatPipe(t *testing.T) {
+	pipe, out := Object{Inode: 7, Pipe: true}, Object{Inode: 8}
+	m := machine{
+		parents: map[int32]int32{10: 5, 11: 5, 5: 4, 4: 1, 20: 1},
+		held:    map[int32][]Object{10: {pipe, {Inode: 9}}, 11: {pipe, out}, 20: {{Inode: 30}}},
+	}
+	c := m.snapshot().closure(out, m, 1000, 1)
+	want := []Step{
+		{PID: 11, Via: Owner, Inode: 8}, {PID: 5, Via: ParentOf, From: 11}, {PID: 10, Via: PipeWith, From: 11, Inode: 7},
+		{PID: 4, Via: ParentOf, From: 5}, {PID: 1, Via: ParentOf, From: 4},
+	}
+	if diff := cmp.Diff(want, c.Steps); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestClosureIsBounded(t *testing.T) {
+	pipe := Object{Inode: 7, Pipe: true}
+	m := machine{held: map[int32][]Object{}}
+	for pid := int32(2); pid < 500; pid++ {
+		m.held[pid] = []Object{pipe}
+	}
+	if c := m.snapshot().closure(pipe, m, 100); len(c.Steps) != 100 || !c.Truncated {
+		t.Errorf("%d steps, truncated %v", len(c.Steps), c.Truncated)
+	}
+}
+
+func TestPeerAcrossNamespaces(t *testing.T) {
+	a, b := netip.MustParseAddrPort("172.17.0.1:40000"), netip.MustParseAddrPort("172.17.0.2:80")
+	for _, c := range []struct {
+		others []uint32 // namespaces with a socket at the other end
+		want   string
+	}{
+		{[]uint32{1}, "1"}, {[]uint32{2}, "2"}, {[]uint32{2, 1}, "1"}, {[]uint32{2, 3}, "none"}, {nil, "none"},
+	} {
+		s := newSnapshot(4)
+		here := Socket{Inode: 9, NetNS: 1, Local: a, Remote: b, State: 1}
+		s.addSocket(here)
+		for i, ns := range c.others {
+			s.addSocket(Socket{Inode: uint64(20 + i), NetNS: ns, Local: b, Remote: a, State: 1})
+		}
+		got := "none"
+		if k, ok := s.peer(here); ok {
+			got = fmt.Sprint(k.NetNS)
+		}
+		if got != c.want {
+			t.Errorf("%v: peer in namespace %s, want %s", c.others, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,331 @@
+//go:build linux
+
+package walk
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"dragnet/trace/bpf"
+	"dragnet/trace/diag"
+	"dragnet/trace/record"
+)
+
+// ErrNoUser means that no process holds such a connection.
+var ErrNoUser = errors.New("no process holds this connection")
+
+// Configuration says how far walks go and what they save.
+type Configuration struct {
+	// EBPF is "auto", "off" (always read /proc) or "require".
+	EBPF string `yaml:"ebpf"`
+	// MaxProcesses and MaxDescriptors bound one record.
+	MaxProcesses   int `yaml:"max_processes"`
+	MaxDescriptors int `yaml:"max_descriptors"`
+	// Hubs are the names of UNIX sockets, ending in * for prefixes, that a
+	// walk does not cross: what everybody is connected to connects nobody.
+	Hubs []string `yaml:"hubs"`
+	Save Policy   `yaml:"save"`
+}
+
+// Policy says what a record may hold, beyond names, numbers and times.
+type Policy struct {
+	Files       bool `yaml:"files"`
+	Executables bool `yaml:"executables"`
+	Sessions    bool `yaml:"sessions"`
+	Cgroups     bool `yaml:"cgroups"`
+	Logins      bool `yaml:"logins"`
+}
+
+// DefaultConfiguration saves everything.
+func DefaultConfiguration() Configuration {
+	return Configuration{
+		EBPF: "auto", MaxProcesses: 512, MaxDescriptors: 128,
+		Hubs: []string{"/run/systemd/*", "/var/run/systemd/*", "/run/dbus/*", "/var/run/dbus/*", "/run/user/*/bus", "/dev/log", "/run/nscd/*"},
+		Save: Policy{Files: true, Executables: true, Sessions: true, Cgroups: true, Logins: true},
+	}
+}
+
+// Finder looks connections up. It is safe for concurrent use.
+type Finder struct {
+	config     Configuration
+	namespaces *diag.Namespaces
+	own        *diag.Conn
+	kernel     *bpf.Programs // nil: read /proc
+	whyNot     error         // why kernel is nil
+	ephemeral  PortRange
+	host       record.Host
+	boot       time.Time
+	hashes     *hashCache
+	users      *userNames
+	size       atomic.Int64 // descriptors in the last snapshot
+}
+
+// New opens what look-ups need.
+func New(config Configuration) (*Finder, error) {
+	f := &Finder{config: config, hashes: newHashCache(), users: newUserNames("/etc/passwd")}
+	var err error
+	if f.namespaces, err = diag.OpenNamespaces(); err != nil {
+		return nil, err
+	}
+	if f.own, err = f.namespaces.In(f.namespaces.Own(), int32(os.Getpid())); err != nil {
+		return nil, err
+	}
+	if f.host, f.boot, err = readHost(); err != nil {
+		f.Close()
+		return nil, err
+	}
+	f.ephemeral = readPortRange()
+	switch config.EBPF {
+	case "off":
+		f.whyNot = errors.New("switched off by the configuration")
+	case "auto", "require":
+		f.kernel, f.whyNot = bpf.Load()
+	default:
+		f.Close()
+		return nil, fmt.Errorf("ebpf: %q is not one of auto, off, require", config.EBPF)
+	}
+	if config.EBPF == "require" && f.whyNot != nil {
+		f.Close()
+		return nil, fmt.Errorf("ebpf is required: %w", f.whyNot)
+	}
+	f.size.Store(1024)
+	return f, nil
+}
+
+// Close releases the kernel's programs and sockets.
+func (f *Finder) Close() error {
+	f.namespaces.Close()
+	if f.kernel != nil {
+		return f.kernel.Close()
+	}
+	return nil
+}
+
+// Limits says what look-ups have to do without, nil if nothing: an agent
+// without eBPF reads /proc, and guesses who began a connection.
+func (f *Finder) Limits() error {
+	if f.kernel == nil {
+		return fmt.Errorf("reading /proc instead of eBPF: %w", f.whyNot)
+	}
+	if f.kernel.MarkError != nil {
+		return fmt.Errorf("guessing who began a connection: %w", f.kernel.MarkError)
+	}
+	return nil
+}
+
+// Host describes this machine.
+func (f *Finder) Host() record.Host { return f.host }
+
+// UserName is the name of a user, or "" if there is none.
+func (f *Finder) UserName(uid uint32) string { return f.users.name(uid) }
+
+// Found is a connection and its owner.
+type Found struct {
+	diag.Socket
+	Direction bpf.Direction
+}
+
+// Find looks up the connection between two addresses, of which local is this
+// machine's. A connection that is closed but not forgotten (TIME_WAIT) has no
+// user.
+func (f *Finder) Find(local, remote netip.AddrPort) (Found, error) {
+	k, err := f.own.TCP(local, remote)
+	if errors.Is(err, diag.ErrNotFound) || err == nil && k.Inode == 0 {
+		return Found{}, ErrNoUser
+	}
+	if err != nil {
+		return Found{}, err
+	}
+	found := Found{Socket: k}
+	if f.kernel != nil {
+		if found.Direction, err = f.kernel.Direction(k.Local, k.Remote); err != nil {
+			return Found{}, err
+		}
+	}
+	if found.Direction == bpf.Unknown {
+		found.Direction, err = f.guess(k)
+	}
+	return found, err
+}
+
+// guess is Snapshot.Direction without a snapshot.
+func (f *Finder) guess(k diag.Socket) (bpf.Direction, error) {
+	nobody := netip.IPv4Unspecified()
+	if k.Local.Addr().Is6() {
+		nobody = netip.IPv6Unspecified()
+	}
+	_, err := f.own.TCP(k.Local, netip.AddrPortFrom(nobody, 0))
+	switch {
+	case err == nil:
+		return bpf.Inbound, nil
+	case errors.Is(err, diag.ErrNotFound):
+		return f.ephemeral.Guess(k.Local.Port(), k.Remote.Port()), nil
+	}
+	return bpf.Unknown, err
+}
+
+// Snapshot takes one look at the machine.
+func (f *Finder) Snapshot() (*Snapshot, error) {
+	size := int(f.size.Load())
+	var s *Snapshot
+	var err error
+	if f.kernel != nil {
+		s, err = fromKernel(f.kernel, size)
+	} else {
+		s, err = fromProc(f.namespaces, size)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look at all processes: %w", err)
+	}
+	f.size.Store(int64(len(s.descriptors)) + 256)
+	return s, nil
+}
+
+// Walk finds the processes behind a connection and the sockets they hold.
+func (f *Finder) Walk(found Found) (*Walked, error) {
+	s, err := f.Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	sockfs, err := socketDevice()
+	if err != nil {
+		return nil, err
+	}
+	w := &Walked{finder: f, snapshot: s, asked: found.Inode}
+	w.Closure = s.closure(Object{Dev: sockfs, Inode: found.Inode}, f.sourcesFor(s), f.config.MaxProcesses, 1, int32(os.Getpid()))
+	return w, nil
+}
+
+// Walked is the outcome of a walk.
+type Walked struct {
+	Closure
+	finder   *Finder
+	snapshot *Snapshot
+	asked    uint64
+	environ  []byte // room for one process's environment
+}
+
+// Inbound is a connection a user may have come in by.
+type Inbound struct {
+	Socket
+	PID int32 // a process that holds it
+}
+
+// Inbound are the connections with other machines that the processes of the
+// walk hold and did not begin themselves, the asked one excepted. Where the
+// direction is unknown the connection is among them, as in the paper.
+func (w *Walked) Inbound() []Inbound {
+	var in []Inbound
+	seen := map[uint64]bool{w.asked: true}
+	for _, st := range w.Steps {
+		if slices.Contains(w.ends, st.PID) {
+			continue
+		}
+		for _, d := range w.snapshot.objects(st.PID) {
+			k, ok := w.snapshot.sockets[d.object.Inode]
+			if !ok || d.object.Pipe || seen[k.Inode] {
+				continue
+			}
+			seen[k.Inode] = true
+			if !connected(k.State) || k.Remote.Addr().IsLoopback() {
+				continue
+			}
+			if _, here := w.snapshot.peer(k); here {
+				continue
+			}
+			if k.Direction = w.snapshot.Direction(k, w.finder.ephemeral); k.Direction != bpf.Outbound {
+				in = append(in, Inbound{k, st.PID})
+			}
+		}
+	}
+	return in
+}
+
+// connected are the states in which both ends know each other, TIME_WAIT
+// excepted: no process holds that.
+func connected(state uint8) bool {
+	switch state {
+	case diag.SynSent, diag.SynReceived, diag.TimeWait, diag.Closed, diag.Listen:
+		return false
+	}
+	return true
+}
+
+// systemSources asks the running kernel.
+type systemSources struct {
+	f *Finder
+	s *Snapshot
+}
+
+func (f *Finder) sourcesFor(s *Snapshot) sources { return systemSources{f, s} }
+
+func (q systemSources) parent(pid int32) int32 {
+	dir, err := openProcess(pid)
+	if err != nil {
+		return 0
+	}
+	defer closeFD(dir)
+	st, err := readStat(dir)
+	if err != nil {
+		return 0
+	}
+	return st.Parent
+}
+
+func (q systemSources) unixPeer(pid int32, inode uint64) (uint64, bool) {
+	c := q.f.own
+	if ns := q.s.processes[pid].NetNS; ns != q.f.namespaces.Own() {
+		var err error
+		if c, err = q.f.namespaces.In(ns, pid); err != nil {
+			return 0, false // the process has ended
+		}
+	}
+	u, err := c.UnixSocket(inode)
+	if err != nil || u.Peer == 0 || q.f.hub(u.Name) {
+		return 0, false
+	}
+	// The name of an accepted socket is its listener's: look from both ends.
+	if other, err := c.UnixSocket(u.Peer); err == nil && q.f.hub(other.Name) {
+		return 0, false
+	}
+	return u.Peer, true
+}
+
+// hub reports whether a socket's name is on the list.
+func (f *Finder) hub(name string) bool {
+	if name == "" {
+		return false
+	}
+	for _, pattern := range f.config.Hubs {
+		if matches(pattern, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// matches knows one wildcard, * for any characters.
+func matches(pattern, name string) bool {
+	head, tail, wild := strings.Cut(pattern, "*")
+	if !wild {
+		return pattern == name
+	}
+	if !strings.HasPrefix(name, head) {
+		return false
+	}
+	if tail == "" {
+		return true
+	}
+	for i := len(head); i <= len(name); i++ {
+		if matches(tail, name[i:]) {
+			return true
+		}
+	}
+	return false
+}

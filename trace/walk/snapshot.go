@@ -1,0 +1,212 @@
+//go:build linux
+
+// Package walk finds which processes are behind a socket: its owners, their
+// ancestors, and sideways whoever shares a pipe, a UNIX socket or a local TCP
+// connection with them, until nothing new turns up (Carrier and Shields 2002,
+// section IV).
+//
+// It works in two steps. A Snapshot is one look at all sockets and pipes of all
+// processes, taken by an eBPF program or, where that may not be loaded, from
+// /proc; both give the same. The closure is then computed in memory, where the
+// paper's prototype searched all descriptors again for every pipe it met.
+//
+// What this does not promise: processes that pass data through files, shared
+// memory or a message broker are not connected by it, and a snapshot is not one
+// instant: what opened or closed during the pass may be in it or not.
+package walk
+
+import (
+	"net/netip"
+
+	"dragnet/trace/bpf"
+	"dragnet/trace/diag"
+
+	"golang.org/x/sys/unix"
+)
+
+// Process is what a snapshot knows about a process. A PID alone does not name
+// one, since it is reused; a PID with its start time does.
+type Process struct {
+	PID, Parent int32
+	// Start is in clock ticks (1/100 s) since boot, as in /proc/PID/stat.
+	Start uint64
+	// NetNS is the network namespace, as the inode of /proc/PID/ns/net.
+	NetNS uint32
+}
+
+// Object is a socket or a pipe: what several processes can hold. Its
+// descriptors in all processes show the same device and inode.
+type Object struct {
+	Dev, Inode uint64
+	Pipe       bool // else a socket
+}
+
+// Socket is a TCP socket that some process holds.
+type Socket struct {
+	Inode         uint64
+	NetNS         uint32
+	Local, Remote netip.AddrPort
+	State         uint8
+	// Direction is what the kernel noted when the connection was made;
+	// Unknown for connections older than the agent and without eBPF.
+	Direction bpf.Direction
+}
+
+// descriptor is one entry of one process's table.
+type descriptor struct {
+	object Object
+	pid    int32
+	next   int32 // the next descriptor of the same object; -1 ends
+}
+
+// span is the part of Snapshot.descriptors that belongs to one process.
+type span struct{ from, to int32 }
+
+type ends struct{ local, remote netip.AddrPort }
+
+// Snapshot is one look at the machine. It is not changed once taken.
+type Snapshot struct {
+	processes   map[int32]Process
+	descriptors []descriptor // those of one process are together
+	spans       map[int32]span
+	first       map[Object]int32 // head of the list of an object's descriptors
+	sockets     map[uint64]Socket
+	byEnds      map[ends][]uint64
+	listening   map[uint16][]uint64 // by port
+}
+
+func newSnapshot(size int) *Snapshot {
+	return &Snapshot{
+		processes:   make(map[int32]Process, size/8),
+		descriptors: make([]descriptor, 0, size),
+		spans:       make(map[int32]span, size/8),
+		first:       make(map[Object]int32, size),
+		sockets:     map[uint64]Socket{},
+		byEnds:      map[ends][]uint64{},
+		listening:   map[uint16][]uint64{},
+	}
+}
+
+// add notes that a process holds an object; calls for one process follow each
+// other.
+func (s *Snapshot) add(p Process, o Object) {
+	at := int32(len(s.descriptors))
+	if n := len(s.descriptors); n > 0 && s.descriptors[n-1].pid == p.PID {
+		sp := s.spans[p.PID]
+		sp.to = at + 1
+		s.spans[p.PID] = sp
+	} else {
+		s.processes[p.PID] = p
+		s.spans[p.PID] = span{at, at + 1}
+	}
+	next, ok := s.first[o]
+	if !ok {
+		next = -1
+	}
+	s.first[o] = at
+	s.descriptors = append(s.descriptors, descriptor{object: o, pid: p.PID, next: next})
+}
+
+func (s *Snapshot) addSocket(k Socket) {
+	if _, seen := s.sockets[k.Inode]; seen || k.Inode == 0 {
+		return
+	}
+	k.Local, k.Remote = plain(k.Local), plain(k.Remote)
+	s.sockets[k.Inode] = k
+	if k.State == diag.Listen {
+		s.listening[k.Local.Port()] = append(s.listening[k.Local.Port()], k.Inode)
+		return
+	}
+	e := ends{k.Local, k.Remote}
+	s.byEnds[e] = append(s.byEnds[e], k.Inode)
+}
+
+func plain(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
+
+// objects are the sockets and pipes a process holds.
+func (s *Snapshot) objects(pid int32) []descriptor {
+	sp := s.spans[pid]
+	return s.descriptors[sp.from:sp.to]
+}
+
+// Holders are the processes that hold an object, each once.
+func (s *Snapshot) Holders(o Object) []int32 {
+	var pids []int32
+	at, ok := s.first[o]
+	for ; ok && at >= 0; at = s.descriptors[at].next {
+		if pid := s.descriptors[at].pid; len(pids) == 0 || pids[len(pids)-1] != pid {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// Socket is a TCP socket by its inode.
+func (s *Snapshot) Socket(inode uint64) (Socket, bool) {
+	k, ok := s.sockets[inode]
+	return k, ok
+}
+
+// peer is the other end of a TCP connection where that is on this machine: in
+// the same network namespace or, where exactly one fits, in another one (the
+// proxy of a container and the container).
+func (s *Snapshot) peer(k Socket) (Socket, bool) {
+	var found Socket
+	candidates := s.byEnds[ends{k.Remote, k.Local}]
+	for _, inode := range candidates {
+		if inode == k.Inode {
+			continue // a connection to itself
+		}
+		if c := s.sockets[inode]; c.NetNS == k.NetNS || len(candidates) == 1 {
+			found = c
+			if c.NetNS == k.NetNS {
+				break
+			}
+		}
+	}
+	return found, found.Inode != 0
+}
+
+// Direction is the recorded direction of a connection or, where nothing was
+// recorded, a guess: inbound if its local port is listened on, or is no
+// ephemeral port while the remote one is; outbound if it is the other way
+// round; else unknown.
+func (s *Snapshot) Direction(k Socket, ephemeral PortRange) bpf.Direction {
+	if k.Direction != bpf.Unknown {
+		return k.Direction
+	}
+	for _, inode := range s.listening[k.Local.Port()] {
+		l := s.sockets[inode]
+		if l.NetNS == k.NetNS && (l.Local.Addr().IsUnspecified() || l.Local.Addr() == k.Local.Addr()) {
+			return bpf.Inbound
+		}
+	}
+	return ephemeral.Guess(k.Local.Port(), k.Remote.Port())
+}
+
+// PortRange is the range the kernel takes the ports of outbound connections
+// from, both ends included.
+type PortRange struct{ From, To uint16 }
+
+// Guess is the direction two port numbers suggest when nobody listens.
+func (r PortRange) Guess(local, remote uint16) bpf.Direction {
+	mine, theirs := r.From <= local && local <= r.To, r.From <= remote && remote <= r.To
+	switch {
+	case mine && !theirs:
+		return bpf.Outbound
+	case theirs && !mine:
+		return bpf.Inbound
+	}
+	return bpf.Unknown
+}
+
+// objectOf makes the same key from fstat and from the kernel's own numbers.
+func objectOf(mode uint32, dev, inode uint64) (Object, bool) {
+	switch mode & unix.S_IFMT {
+	case unix.S_IFSOCK:
+		return Object{Dev: dev, Inode: inode}, true
+	case unix.S_IFIFO:
+		return Object{Dev: dev, Inode: inode, Pipe: true}, true
+	}
+	return Object{}, false
+}
