@@ -38,7 +38,7 @@ build: ## Build bin/dragnet and bin/dragnet-agent
 # lines of go test. Each step stops the rest when it fails.
 .PHONY: test
 test: ## All that CI runs: packages, generated files, lint, fuzzing, races, tests
-	@tools/packages packaging/test-packages.txt lab/PACKAGES
+	@tools/packages packaging/test-packages.txt $(wildcard */PACKAGES)
 	@echo "== generated files"; tools/gencheck
 	@$(MAKE) lint
 	@echo "== fuzzing, 3s a target"; tools/fuzz 3s fresh
@@ -79,7 +79,7 @@ soak: ## Fuzz every target for SOAKTIME, then repeat the race run ten times
 
 .PHONY: tools
 tools: ## Install the Debian packages the tests need, and build the linters
-	@tools/packages packaging/test-packages.txt lab/PACKAGES
+	@tools/packages packaging/test-packages.txt $(wildcard */PACKAGES)
 	@$(GO) build -modfile=tools/go.mod -o .cache/tools/ tool
 
 .PHONY: release
