@@ -61,9 +61,9 @@ func New(config Configuration, log *slog.Logger) *Daemon {
 	}
 }
 
-// KeyFile is where a state folder keeps the host's key, and RecordsDir where
-// its records are.
-func KeyFile(state string) string    { return filepath.Join(state, "host.key") }
+// KeyFile is where a state folder keeps the host's key.
+func KeyFile(state string) string { return filepath.Join(state, "host.key") }
+
 // RecordsDir is where the daemon with this state folder keeps its records.
 func RecordsDir(state string) string { return filepath.Join(state, "records") }
 
