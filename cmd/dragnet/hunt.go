@@ -41,7 +41,7 @@ func (a *askFlags) register(cmd *cobra.Command) {
 	f.StringVar(&a.style, "questions", "hybrid", "how components are named: standard, self-describing or hybrid")
 	f.StringVar(&a.epoch, "epoch", "", "day whose salts are used, such as 2026-11-22; keep it when you ask a pattern again (default today, UTC)")
 	f.StringVar(&a.from, "from", "", "earliest start of a flow, such as 2026-11-22 or 2026-11-22T10:00:00Z")
-	f.StringVar(&a.to, "to", "", "flows start before this")
+	f.StringVar(&a.to, "to", "", "end of the window: flows start before this")
 	f.Uint32Var(&a.kdfMemory, "kdf-memory", 8<<10, "cost of a guess in paper mode, KiB of Argon2id memory")
 }
 
@@ -74,9 +74,17 @@ func (a *askFlags) configuration(p *pattern.Pattern) (c detective.Configuration,
 		}
 	}
 	if a.to != "" {
-		c.Window.To, err = parseTime("--to", a.to)
+		if c.Window.To, err = parseTime("--to", a.to); err != nil {
+			return c, err
+		}
+		if c.Window.To == 0 {
+			c.Window.To = -1 // 0 would mean no end
+		}
+		if c.Window.To <= c.Window.From {
+			return c, fmt.Errorf("--to %s is not after --from %s", a.to, a.from)
+		}
 	}
-	return c, err
+	return c, nil
 }
 
 func oneOf[T any](flag, value string, choices map[string]T) (T, error) {
@@ -146,6 +154,9 @@ A SOURCE is a file or directory of Zeek conn logs (TSV or JSON) or captures
 			if len(sources) == 0 {
 				return cli.Hint(cli.Usage(errors.New("no witness to ask")), "name at least one: --witness NAME=FILE")
 			}
+			if quorum > len(sources) {
+				return cli.Usage(fmt.Errorf("--quorum %d: only %s asked, so no host could be believed", quorum, plural(len(sources), "witness")))
+			}
 			return runHunt(cmd, *output, c, p, sources, force)
 		},
 	}
@@ -165,14 +176,14 @@ func runHunt(cmd *cobra.Command, f cli.Format, c hunt.Configuration, p *pattern.
 	}
 	progress := cli.NewProgress("reading flows", 0)
 	c.Read = func(n int) { progress.Add(int64(n)) }
+	stderr := cmd.ErrOrStderr()
+	if !force {
+		c.Asking = func(asked []detective.Asked) { warnAmbiguity(stderr, asked) }
+	}
 	out, err := hunt.Run(cmd.Context(), c, p, sources)
 	progress.Done()
 	if err != nil {
 		return err
-	}
-	stderr := cmd.ErrOrStderr()
-	if !force {
-		warnAmbiguity(stderr, out.Result.Questions)
 	}
 	for _, s := range sources {
 		for _, problem := range out.Coverage[s.Name].Problems {

@@ -57,57 +57,111 @@ func mostWraps(positions [][]byte) (wraps uint64, known bool) {
 }
 
 // countProducts is the number of ways to choose one value per position so that
-// the product, zeros counted as one, is hi * 2^64 + lo. It makes the product's
-// divisors position by position; a divisor is the list of its exponents, and
-// its index is that list read as a number.
+// the product, zeros counted as one, is hi * 2^64 + lo: over every divisor, the
+// ways to make it from half of the positions, times the ways to make what is
+// left from the others.
 func countProducts(positions [][]byte, hi, lo uint64) float64 {
-	primes, exponents, smooth := factorise(hi, lo)
+	n, smooth := factorise(hi, lo)
 	if !smooth {
 		return 0
 	}
+	half := len(positions) / 2
+	left, right := n.ways(positions[:half]), n.ways(positions[half:])
+	sum := 0.0
+	for d, l := range left {
+		sum += l * right[len(right)-1-d]
+	}
+	return sum
+}
+
+// number is a factorised number. A divisor of it is the list of its exponents,
+// and its index is that list read as digits; the number's own index is last.
+type number struct{ primes, exponents []int }
+
+// ways is, for each divisor, how many choices of one value per position make it.
+func (n *number) ways(positions [][]byte) []float64 {
 	divisors := 1
-	for _, e := range exponents {
+	for _, e := range n.exponents {
 		divisors *= e + 1
 	}
-	digits := make([]int, divisors*len(primes)) // exponents of each divisor
-	for d := range divisors {
-		for i, rest := 0, d; i < len(primes); i++ {
-			digits[d*len(primes)+i] = rest % (exponents[i] + 1)
-			rest /= exponents[i] + 1
-		}
-	}
-	made := make([]float64, divisors) // ways to make each divisor so far
+	made := make([]float64, divisors)
 	made[0] = 1
+	digits := make([]int, len(n.primes))
 	for _, values := range positions {
 		var times [256]float64
 		for _, v := range values {
 			times[factor(v)]++
 		}
+		var steps []step
+		for f, t := range times {
+			if s, divides := n.step(f, t); t > 0 && divides {
+				steps = append(steps, s)
+			}
+		}
 		next := make([]float64, divisors)
-		for f, n := range times {
-			if n == 0 {
+		for d, ways := range made {
+			if ways == 0 {
 				continue
 			}
-			step, exps, divides := place(f, primes, exponents)
-			if !divides {
-				continue
+			for i, rest := 0, d; i < len(digits); i++ {
+				digits[i] = rest % (n.exponents[i] + 1)
+				rest /= n.exponents[i] + 1
 			}
-			for d := range divisors - step {
-				if made[d] != 0 && within(digits[d*len(primes):], exps, exponents) {
-					next[d+step] += n * made[d]
+			for i := range steps {
+				if s := &steps[i]; s.fits(digits, n.exponents) {
+					next[d+s.by] += s.times * ways
 				}
 			}
 		}
 		made = next
 	}
-	return made[divisors-1]
+	return made
+}
+
+// step is a factor: how it moves a divisor's index, its exponents, and how many
+// values of a position are it.
+type step struct {
+	by    int
+	exps  []exponent
+	times float64
+}
+
+type exponent struct{ digit, by int }
+
+func (n *number) step(f int, times float64) (s step, divides bool) {
+	s.times = times
+	stride := 1
+	for i, p := range n.primes {
+		e := 0
+		for ; f > 0 && f%p == 0; f /= p {
+			e++
+		}
+		if e > 0 {
+			s.exps = append(s.exps, exponent{i, e})
+		}
+		if e > n.exponents[i] {
+			return s, false
+		}
+		s.by += e * stride
+		stride *= n.exponents[i] + 1
+	}
+	return s, f == 1
+}
+
+func (s *step) fits(digits, limits []int) bool {
+	for _, e := range s.exps {
+		if digits[e.digit]+e.by > limits[e.digit] {
+			return false
+		}
+	}
+	return true
 }
 
 // factorise finds the primes of hi * 2^64 + lo; smooth is false if one exceeds
 // 255, so that no product of bytes is that number.
-func factorise(hi, lo uint64) (primes, exponents []int, smooth bool) {
+func factorise(hi, lo uint64) (n number, smooth bool) {
 	if hi == 0 && lo == 0 {
-		return nil, nil, false
+		return n, false
 	}
 	for p := uint64(2); p < 256; p++ { // composite p never divide what is left
 		e := 0
@@ -120,42 +174,10 @@ func factorise(hi, lo uint64) (primes, exponents []int, smooth bool) {
 			e++
 		}
 		if e > 0 {
-			primes, exponents = append(primes, int(p)), append(exponents, e)
+			n.primes, n.exponents = append(n.primes, int(p)), append(n.exponents, e)
 		}
 	}
-	return primes, exponents, hi == 0 && lo == 1
-}
-
-// exponent is one digit of a divisor: which prime, and how often.
-type exponent struct{ prime, times int }
-
-// place is where multiplying by f moves a divisor's index, and f's exponents.
-func place(f int, primes, exponents []int) (step int, exps []exponent, divides bool) {
-	stride := 1
-	for i, p := range primes {
-		n := 0
-		for ; f%p == 0; f /= p {
-			n++
-		}
-		if n > exponents[i] {
-			return 0, nil, false
-		}
-		if n > 0 {
-			exps = append(exps, exponent{i, n})
-		}
-		step += n * stride
-		stride *= exponents[i] + 1
-	}
-	return step, exps, f == 1
-}
-
-func within(digits []int, exps []exponent, limits []int) bool {
-	for _, e := range exps {
-		if digits[e.prime]+e.times > limits[e.prime] {
-			return false
-		}
-	}
-	return true
+	return n, hi == 0 && lo == 1
 }
 
 // evenShare estimates the share of the space whose product is k modulo 2^64:

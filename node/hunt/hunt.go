@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -31,28 +32,42 @@ type Source struct {
 
 var name = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
+var unnamable = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
+
 // OpenSources reads arguments of the form [NAME=]PATH. Without NAME a witness
 // is called after its file, and witnesses of the same name are numbered.
 func OpenSources(args []string) ([]Source, error) {
-	var out []Source
-	taken := map[string]int{}
-	for _, arg := range args {
-		given, path, named := strings.Cut(arg, "=")
-		if !named || !name.MatchString(given) {
-			path, given = arg, baseName(arg)
-			named = false
+	out := make([]Source, len(args))
+	paths := slices.Clone(args)
+	taken := map[string]bool{}
+	for i, arg := range args {
+		given, path, ok := strings.Cut(arg, "=")
+		if !ok || !name.MatchString(given) {
+			continue
 		}
-		if taken[given]++; taken[given] > 1 {
-			if named {
-				return nil, fmt.Errorf("two witnesses are called %q", given)
+		if taken[given] {
+			return nil, fmt.Errorf("two witnesses are called %q", given)
+		}
+		taken[given] = true
+		out[i].Name, paths[i] = given, path
+	}
+	count := map[string]int{}
+	for i, path := range paths {
+		base := baseName(path)
+		for out[i].Name == "" {
+			made := base
+			if count[base]++; count[base] > 1 {
+				made = fmt.Sprintf("%s-%d", base, count[base])
 			}
-			given = fmt.Sprintf("%s-%d", given, taken[given])
+			if !taken[made] {
+				out[i].Name = made
+			}
 		}
 		log, err := ingest.Open(path)
 		if err != nil {
-			return nil, fmt.Errorf("witness %s: %w", given, err)
+			return nil, fmt.Errorf("witness %s: %w", out[i].Name, err)
 		}
-		out = append(out, Source{Name: given, Log: log})
+		out[i].Log = log
 	}
 	return out, nil
 }
@@ -62,7 +77,7 @@ func baseName(path string) string {
 	for _, suffix := range []string{".gz", ".log", ".json", ".pcapng", ".pcap", ".cap"} {
 		base = strings.TrimSuffix(base, suffix)
 	}
-	base = regexp.MustCompile(`[^A-Za-z0-9._-]+`).ReplaceAllString(base, "-")
+	base = unnamable.ReplaceAllString(base, "-")
 	if !name.MatchString(base) {
 		return "witness"
 	}
@@ -75,6 +90,9 @@ type Configuration struct {
 	Witness   witness.Configuration
 	// Silent networks are never spoken about by any of the witnesses.
 	Silent []netip.Prefix
+	// Asking, if set, is shown what the question gives away before anybody is
+	// asked.
+	Asking func([]detective.Asked)
 	// Read, if set, is told how many flows were read, as they are.
 	Read func(flows int)
 }
@@ -96,6 +114,9 @@ func Run(ctx context.Context, c Configuration, p *pattern.Pattern, sources []Sou
 	inquiry, err := detective.New(c.Detective, p)
 	if err != nil {
 		return nil, err
+	}
+	if c.Asking != nil {
+		c.Asking(inquiry.Meter())
 	}
 	type testimony struct {
 		sealed      []byte

@@ -153,6 +153,11 @@ func TestOpenSourcesNames(t *testing.T) {
 	if want := []string{"north-conn", "north-conn-2", "east"}; !slices.Equal(names, want) {
 		t.Errorf("names %q, want %q", names, want)
 	}
+	// A name that was given wins over one that we make.
+	sources, err = OpenSources([]string{path, path, "north-conn-2=" + path})
+	if err != nil || sources[1].Name == sources[2].Name || sources[2].Name != "north-conn-2" {
+		t.Errorf("names %v (%v)", sources, err)
+	}
 	for _, bad := range [][]string{{"a=" + path, "a=" + path}, {filepath.Join(dir, "missing")}, {"x=" + os.DevNull}} {
 		if _, err := OpenSources(bad); err == nil {
 			t.Errorf("%q was accepted", bad)

@@ -26,6 +26,8 @@ type Log struct {
 	packets *packets.Log
 	// Passed counts files of a directory that are neither.
 	Passed int
+	// damaged are files of which nothing can be decompressed.
+	damaged []string
 }
 
 // kind is what a file holds.
@@ -35,7 +37,11 @@ const (
 	other kind = iota
 	conn
 	capture
+	empty
+	damaged
 )
+
+const damage = "the gzip data is damaged from its start: nothing could be read"
 
 // Open finds the logs and captures at path. Of a directory it takes all that
 // it recognises, at any depth; a file it must recognise.
@@ -45,19 +51,18 @@ func Open(path string) (*Log, error) {
 		return nil, err
 	}
 	files := map[kind][]string{}
-	if !info.IsDir() {
-		k, err := recognise(path)
-		if err != nil {
-			return nil, err
-		}
-		if k == other {
-			return nil, fmt.Errorf("%s is neither a Zeek conn log (TSV or JSON) nor a capture (pcap or pcapng)", path)
-		}
-		files[k] = []string{path}
-	} else if files, err = walk(path); err != nil {
+	switch {
+	case info.IsDir():
+		files, err = walk(path)
+	case info.Mode().IsRegular():
+		err = named(path, files)
+	default: // to recognise a pipe would eat the head of its content
+		err = fmt.Errorf("%s is neither a regular file nor a directory; copy it to a file first", path)
+	}
+	if err != nil {
 		return nil, err
 	}
-	l := &Log{Passed: len(files[other])}
+	l := &Log{Passed: len(files[other]) + len(files[empty]), damaged: files[damaged]}
 	if len(files[conn]) > 0 {
 		if l.zeek, err = zeek.Open(files[conn]...); err != nil {
 			return nil, err
@@ -74,6 +79,24 @@ func Open(path string) (*Log, error) {
 	return l, nil
 }
 
+// named takes one file, which must be a log; an empty one is the conn log of a
+// quiet hour.
+func named(path string, files map[kind][]string) error {
+	k, err := recognise(path)
+	switch {
+	case err != nil:
+		return err
+	case k == damaged:
+		return fmt.Errorf("%s: %s", path, damage)
+	case k == other:
+		return fmt.Errorf("%s is neither a Zeek conn log (TSV or JSON) nor a capture (pcap or pcapng)", path)
+	case k == empty:
+		k = conn
+	}
+	files[k] = []string{path}
+	return nil
+}
+
 func walk(dir string) (map[kind][]string, error) {
 	files := map[kind][]string{}
 	// os.DirFS follows dir itself if it is a link, as Zeek's logs/current is.
@@ -82,7 +105,7 @@ func walk(dir string) (map[kind][]string, error) {
 		if err != nil {
 			return fmt.Errorf("read %s: %w", path, err)
 		}
-		if !entry.Type().IsRegular() {
+		if !regular(path, entry) {
 			return nil
 		}
 		k, err := recognise(path)
@@ -92,8 +115,16 @@ func walk(dir string) (map[kind][]string, error) {
 	return files, err
 }
 
-// recognise looks at the first bytes of a file, after decompression. A damaged
-// file is of no kind.
+// regular follows a link to a file, but not one to a directory.
+func regular(path string, entry fs.DirEntry) bool {
+	if entry.Type()&fs.ModeSymlink == 0 {
+		return entry.Type().IsRegular()
+	}
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
+// recognise looks at the first bytes of a file, after decompression.
 func recognise(path string) (kind, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -105,7 +136,7 @@ func recognise(path string) (kind, error) {
 	if magic, _ := r.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
 		z, err := gzip.NewReader(r)
 		if err != nil {
-			return other, nil
+			return damaged, nil
 		}
 		src = z
 	}
@@ -120,6 +151,10 @@ func recognise(path string) (kind, error) {
 		return capture, nil
 	case zeek.Is(prefix):
 		return conn, nil
+	case n == 0 && err == io.EOF:
+		return empty, nil
+	case n == 0:
+		return damaged, nil
 	}
 	return other, nil
 }
@@ -127,6 +162,9 @@ func recognise(path string) (kind, error) {
 // Scan reads everything; see witness.Log.
 func (l *Log) Scan(ctx context.Context, w flow.Window, cols flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error) {
 	var cov flow.Coverage
+	for _, path := range l.damaged {
+		cov.Skip(path, damage)
+	}
 	if l.zeek != nil {
 		c, err := l.zeek.Scan(ctx, w, cols, fn)
 		cov.Merge(c)

@@ -6,7 +6,9 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"dragnet/flow"
@@ -72,16 +74,62 @@ func TestDirectoryOfEverything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l.Passed != 3 {
-		t.Errorf("passed over %d files, want 3", l.Passed)
+	if l.Passed != 2 {
+		t.Errorf("passed over %d files, want 2", l.Passed)
 	}
 	alone, err := Open(write(t, t.TempDir(), "x", capture))
 	if err != nil {
 		t.Fatal(err)
 	}
 	inCapture, _ := count(t, alone)
-	if got, cov := count(t, l); got != inCapture+4 || cov.Flows != uint64(got) {
+	got, cov := count(t, l)
+	if got != inCapture+4 || cov.Flows != uint64(got) {
 		t.Errorf("%d flows, coverage %d, want %d of the capture and 4 of the logs", got, cov.Flows, inCapture)
+	}
+	// What cannot be read might have been a log: it counts as lost.
+	if cov.Skipped != 1 || len(cov.Problems) != 1 || cov.Problems[0].Place != filepath.Join(dir, "broken.gz") {
+		t.Errorf("problems %v (%d skipped), want one about broken.gz", cov.Problems, cov.Skipped)
+	}
+}
+
+// TestLinkedFiles: a folder of links to logs is a log.
+func TestLinkedFiles(t *testing.T) {
+	dir := t.TempDir()
+	target := write(t, t.TempDir(), "conn.log", []byte(conns))
+	if err := os.Symlink(target, filepath.Join(dir, "today.log")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join(dir, "absent"), filepath.Join(dir, "dangling.log")); err != nil {
+		t.Fatal(err)
+	}
+	l, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, _ := count(t, l); n != 2 {
+		t.Errorf("%d flows, want 2", n)
+	}
+}
+
+// TestQuietHour: an empty file, named, is the log of an hour without traffic.
+func TestQuietHour(t *testing.T) {
+	l, err := Open(write(t, t.TempDir(), "conn.log", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, cov := count(t, l); n != 0 || cov.Skipped != 0 {
+		t.Errorf("%d flows, %d skipped, want none", n, cov.Skipped)
+	}
+}
+
+// TestPipesAreRefused: recognising a pipe would eat the head of its content.
+func TestPipesAreRefused(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(pipe); err == nil || !strings.Contains(err.Error(), "copy it to a file first") {
+		t.Errorf("a pipe: %v", err)
 	}
 }
 
