@@ -194,3 +194,23 @@ func TestDegenerateSamples(t *testing.T) {
 		family.Learn(context.Background(), "d", samples, bg, family.MixtureOptions{}, 3, 1)
 	}
 }
+
+func BenchmarkCluster2000(b *testing.B) {
+	bg, normal := clean()
+	var samples [][]byte
+	for _, name := range variants.Names() {
+		template, err := variants.Family(name, 1)
+		if err != nil {
+			b.Fatal(err)
+		}
+		samples = append(samples, variants.Published().MakeAll(template, 5, 0, 500)...)
+	}
+	for b.Loop() {
+		r, err := family.Cluster(context.Background(), samples, bg, family.Options{Normal: normal})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(len(r.Families)), "families")
+		b.ReportMetric(float64(len(r.Outliers)), "outliers")
+	}
+}

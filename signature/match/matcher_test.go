@@ -160,7 +160,7 @@ func TestNoWindowReachesAcrossALoss(t *testing.T) {
 
 func BenchmarkManySignatures(b *testing.B) {
 	rng := rand.New(rand.NewPCG(61, 62))
-	for _, threshold := range []float64{2, 3.5} {
+	for _, threshold := range []float64{2, 5} {
 		var all []*dossier.Signature
 		for i := range 100 {
 			all = append(all, signature(fmt.Sprintf("s%d", i), single(randomBlock(rng, 30), threshold)))

@@ -56,7 +56,7 @@ func (c *part) search(data []byte, from, to int, limit int32) (at int, score int
 	if end-from < c.tables[c.anchor].Width() {
 		return at, score
 	}
-	c.scan.scan(c.scan.filter, data[from:end], limit-c.others, func(i int, s int32) int32 {
+	c.scan.scan(c.scan.filter(), data[from:end], limit-c.others, func(i int, s int32) int32 {
 		if len(c.tables) > 1 {
 			var ok bool
 			if s, ok = c.place(data, from+i, s); !ok || s < limit {

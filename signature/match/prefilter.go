@@ -14,7 +14,9 @@ import (
 type prefilter struct {
 	covered map[[2]int]bool
 	width   int // the widest covered part
-	// bits has a bit per three-byte string; slots finds its candidates.
+	// few has a bit per hash and stays in a near cache; bits has a bit per
+	// three-byte string; keys, runs and cands hold what a string suggests.
+	few   *[fewBits / 64]uint64
 	bits  []uint64
 	keys  []uint32 // string + 1; 0 is empty
 	runs  []span
@@ -28,7 +30,8 @@ type span struct{ from, to uint32 }
 type candidate struct{ set, part, offset uint16 }
 
 const (
-	gram = 3
+	gram    = 3
+	fewBits = 1 << 21
 	// fewest is how many parts make a prefilter cheaper than scanning each.
 	fewest = 16
 	// mostStrings and mostRate bound what one part may add: the strings to
@@ -65,6 +68,7 @@ func newPrefilter(m *Matcher) *prefilter {
 	for size < 2*len(all) {
 		size *= 2
 	}
+	f.few = new([fewBits / 64]uint64)
 	f.bits, f.keys, f.runs = make([]uint64, 1<<24/64), make([]uint32, size), make([]span, size)
 	for from := 0; from < len(all); {
 		to := from
@@ -73,6 +77,7 @@ func newPrefilter(m *Matcher) *prefilter {
 		}
 		g := all[from].gram
 		f.bits[g/64] |= 1 << (g % 64)
+		f.few[few(g)/64] |= 1 << (few(g) % 64)
 		at := slot(g, size)
 		for f.keys[at] != 0 {
 			at = (at + 1) & (size - 1)
@@ -83,6 +88,9 @@ func newPrefilter(m *Matcher) *prefilter {
 	m.keep = max(m.keep, 2*f.width)
 	return f
 }
+
+// few hashes a string to 21 bits.
+func few(g uint32) uint32 { return g * 2654435761 >> 11 }
 
 func slot(g uint32, size int) int { return int(g*2654435761>>7) & (size - 1) }
 
@@ -162,10 +170,11 @@ func (f *prefilter) search(s *Stream, last bool) {
 	}
 	buf := s.buf[:to+gram]
 	g := uint32(buf[from])<<8 | uint32(buf[from+1])
-	for i := from + 2; i < len(buf); i++ {
-		g = (g<<8 | uint32(buf[i])) & (1<<24 - 1)
-		if f.bits[g>>6]>>(g&63)&1 == 1 {
-			f.judge(s, i-2, g)
+	nearest := f.few
+	for i, b := range buf[from+2:] {
+		g = (g<<8 | uint32(b)) & (1<<24 - 1)
+		if h := few(g); nearest[h/64]>>(h%64)&1 == 1 && f.bits[g/64]>>(g%64)&1 == 1 {
+			f.judge(s, from+i, g)
 		}
 	}
 	s.ready = s.base + int64(to) + 1

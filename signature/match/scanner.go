@@ -11,14 +11,16 @@ type Scanner struct {
 	table  *Table
 	limit  int32
 	kernel Kernel
-	filter *filter // nil for Portable, and where no window can reach limit
 	// order and deficits judge one window: the most telling positions first,
 	// so that most windows are ruled out after a few.
 	order    []int32
 	deficits []*[256]int32
 
-	deepOnce sync.Once
-	deep     *filter // for the best window whatever its score
+	// Filters are made when first needed: a part that a prefilter covers never
+	// needs one.
+	fastOnce, deepOnce sync.Once
+	fast               *filter // nil for Portable, and where no window can reach limit
+	deep               *filter // for the best window whatever its score
 }
 
 // NewScanner prepares a scan for windows of at least limit units.
@@ -28,10 +30,16 @@ func NewScanner(t *Table, limit int32, kernel Kernel) *Scanner {
 	for _, p := range s.order {
 		s.deficits = append(s.deficits, &t.deficits[p])
 	}
-	if limit <= t.top && kernel != Portable {
-		s.filter = newFilter(t, limit, kernel)
-	}
 	return s
+}
+
+func (s *Scanner) filter() *filter {
+	s.fastOnce.Do(func() {
+		if s.limit <= s.table.top && s.kernel != Portable {
+			s.fast = newFilter(s.table, s.limit, s.kernel)
+		}
+	})
+	return s.fast
 }
 
 // exact is the score of the window at the start of w, where that is at least
@@ -52,7 +60,7 @@ var scratches = sync.Pool{New: func() any { return new(scratch) }}
 // Scan calls hit, in order, with every window of data that scores at least the
 // limit. hit returns the limit from there on, which must not fall.
 func (s *Scanner) Scan(data []byte, hit func(at int, score int32) (limit int32)) {
-	s.scan(s.filter, data, s.limit, hit)
+	s.scan(s.filter(), data, s.limit, hit)
 }
 
 func (s *Scanner) scan(f *filter, data []byte, limit int32, hit func(at int, score int32) int32) {
@@ -89,7 +97,7 @@ func (s *Scanner) Best(data []byte) (at int, score int32) {
 	if s.Scan(data, keep); at >= 0 {
 		return at, score
 	}
-	f := s.filter
+	var f *filter
 	if s.kernel != Portable {
 		s.deepOnce.Do(func() { s.deep = newFilter(s.table, s.table.floor, s.kernel) })
 		f = s.deep

@@ -248,17 +248,18 @@ func (r *run) remember() {
 // dropUnlikely applies zero or one occurrence per sample: a sample stays only
 // where its window is likelier to come from the signature of the others than
 // from the background, given how many windows it could choose from and what
-// share of samples has an occurrence.
+// share of samples has an occurrence. A few samples that agree on something
+// else keep each other likely, so a region far below the others goes as well.
 func (r *run) dropUnlikely() {
 	starts := slices.Clone(r.starts)
 	share := min(max(float64(r.n)/float64(len(r.usable)), 0.05), 0.95)
 	prior := math.Log(share / (1 - share))
-	kept := 0
+	kept, far := 0, r.meanScore()/4
 	for i, start := range starts {
 		if start == Absent || r.n < 2 {
 			continue
 		}
-		if r.windowScore(i, start, 1)*float64(r.o.Width)+prior < math.Log(float64(r.windows[i])) {
+		if score := r.windowScore(i, start, 1); score < far || score*float64(r.o.Width)+prior < math.Log(float64(r.windows[i])) {
 			starts[i] = Absent
 		} else {
 			kept++

@@ -73,6 +73,10 @@ func Lower(s *dossier.Signature, o Options) (*dossier.Alternatives, error) {
 	return out, nil
 }
 
+// mostMiss is when a string is too seldom present to be worth a rule: one
+// variant in twenty (3 nats).
+const mostMiss = 3
+
 // position is one byte that a string may fix.
 type position struct {
 	at       int
@@ -104,7 +108,7 @@ func best(b *dossier.Block, bg *dossier.Background, taken []bool, need float64, 
 			chosen, least = pick, miss
 		}
 	}
-	if chosen == nil {
+	if chosen == nil || least > mostMiss {
 		return dossier.Content{}, false
 	}
 	slices.SortFunc(chosen, func(a, b position) int { return a.at - b.at })
