@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
@@ -17,6 +18,8 @@ import (
 	"dragnet/internal/cli"
 	"dragnet/trace/daemon"
 	"dragnet/trace/token"
+
+	"golang.org/x/sys/unix"
 )
 
 // defaultIdent is where the configuration of the role is looked for; without
@@ -99,7 +102,7 @@ func listen(addresses []string) ([]net.Listener, error) {
 	}
 	// Connections last as long as one answer: probes to keep them open would
 	// only cost system calls.
-	config := net.ListenConfig{KeepAlive: -1}
+	config := net.ListenConfig{KeepAlive: -1, Control: deferAccept}
 	for _, a := range addresses {
 		l, err := config.Listen(context.Background(), "tcp", a)
 		if err != nil {
@@ -111,6 +114,20 @@ func listen(addresses []string) ([]net.Listener, error) {
 		return nil, cli.Usage(errors.New("nothing to listen on: set 'listen' in the configuration"))
 	}
 	return out, nil
+}
+
+// deferAccept has the kernel hand connections over with their first question,
+// which saves waking up for each of them twice. Whoever asks nothing stays with
+// the kernel.
+func deferAccept(_, _ string, c syscall.RawConn) error {
+	const seconds = 5
+	var err error
+	if control := c.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, seconds)
+	}); control != nil {
+		return control
+	}
+	return err
 }
 
 // newToken holds what an administrator does with tokens.

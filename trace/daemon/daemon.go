@@ -86,7 +86,9 @@ func (d *Daemon) Start(ctx context.Context, listeners []net.Listener) error {
 	ctx, d.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	for _, l := range listeners {
 		d.listeners = append(d.listeners, l)
-		d.running.Go(func() { d.accept(ctx, l) })
+		waiting := new(atomic.Int32)
+		waiting.Store(1)
+		d.running.Go(func() { d.accept(ctx, l, waiting) })
 	}
 	if d.config.Redeem.Listen != "" {
 		if err := d.serveRedeem(); err != nil {
@@ -143,14 +145,15 @@ func (d *Daemon) maintain() {
 	}
 }
 
-func (d *Daemon) accept(ctx context.Context, l net.Listener) {
+// accept serves what it accepts itself and, before it does, sees to it that
+// another goroutine waits in its place. So a question is answered by a goroutine
+// that runs already and has a stack of the size it needs, and connections that
+// sit idle keep nobody else from being accepted.
+func (d *Daemon) accept(ctx context.Context, l net.Listener, waiting *atomic.Int32) {
 	for {
 		c, err := l.Accept()
 		if err != nil {
-			d.mu.Lock()
-			stopping := d.stopping
-			d.mu.Unlock()
-			if stopping {
+			if d.isStopping() {
 				return
 			}
 			d.log.Error("accept", "error", err)
@@ -163,12 +166,21 @@ func (d *Daemon) accept(ctx context.Context, l net.Listener) {
 			c.Close()
 			continue
 		}
-		d.running.Go(func() {
-			defer d.dismiss(c, asker)
-			d.serve(ctx, c, asker)
-		})
+		if waiting.Add(-1) < 1 {
+			waiting.Add(1)
+			d.running.Go(func() { d.accept(ctx, l, waiting) })
+		}
+		d.serve(ctx, c, asker)
+		d.dismiss(c, asker)
+		if waiting.Add(1) > maxWaiting {
+			waiting.Add(-1)
+			return
+		}
 	}
 }
+
+// maxWaiting is how many goroutines wait for connections at most.
+const maxWaiting = 4
 
 // admit counts a connection, and refuses it where there are too many: a closed
 // connection tells a client at once, silence would stall it.

@@ -449,3 +449,47 @@ func TestLoadConfiguration(t *testing.T) {
 		}
 	}
 }
+
+// TestIPv6 asks over IPv6 about IPv6, and about IPv4 by a mapped address.
+func TestIPv6(t *testing.T) {
+	testkit.Root(t)
+	c := DefaultConfiguration()
+	c.State = t.TempDir()
+	c.Askers = []Asker{{Network: netip.MustParsePrefix("::1/128"), Kinds: []string{"SV"}, Remote: true}}
+	l, err := net.Listen("tcp", "[::]:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := New(c, slog.New(slog.DiscardHandler))
+	if err := d.Start(t.Context(), []net.Listener{l}); err != nil {
+		t.Fatal(err)
+	}
+	defer d.Stop(t.Context())
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	six, err := net.Dial("tcp6", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer six.Close()
+	local, remote := six.LocalAddr().(*net.TCPAddr).AddrPort(), six.RemoteAddr().(*net.TCPAddr).AddrPort()
+	want := "PAIR:USERID:OTHER:TOKEN"
+	for _, q := range []string{"%d,%d:SV\r\n", "%d,%d:SV:::1\r\n", "%d,%d:SV: ::1 \r\n"} {
+		if got := shape(ask(t, "[::1]:"+port, fmt.Sprintf(q, local.Port(), remote.Port())), local, remote); got != want {
+			t.Errorf("%q: %s", q, got)
+		}
+	}
+	// A dual-stack listener sees IPv4 askers at mapped addresses.
+	local4, remote4, _ := connection(t)
+	if got := shape(ask(t, "127.0.0.1:"+port, fmt.Sprintf("%d,%d\r\n", local4.Port(), remote4.Port())), local4, remote4); got != want {
+		t.Errorf("IPv4: %s", got)
+	}
+	saved := 0
+	for _, r := range records(t, d) {
+		if r.Processes != nil && r.Remote == remote {
+			saved++
+		}
+	}
+	if saved != 3 {
+		t.Errorf("%d of 3 records hold processes", saved)
+	}
+}
