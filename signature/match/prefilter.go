@@ -104,13 +104,13 @@ type suggestion struct {
 
 // strings lists the three-byte strings of p's groups that lack no more than
 // their share of the budget, unless they are too many to be selective.
-func (p *part) strings() ([]suggestion, bool) {
-	groups := p.width / gram
-	if len(p.tables) > 1 || groups == 0 || p.width > 1<<12 {
+func (c *part) strings() ([]suggestion, bool) {
+	groups := c.width / gram
+	if len(c.tables) > 1 || groups == 0 || c.width > 1<<12 {
 		return nil, false
 	}
-	t := p.tables[0]
-	budget := t.top - p.limit
+	t := c.tables[0]
+	budget := t.top - c.limit
 	if budget < 0 {
 		return nil, false
 	}
