@@ -61,9 +61,10 @@ func New(config Configuration, log *slog.Logger) *Daemon {
 	}
 }
 
-// KeyFile is where a state folder keeps the host's key, and RecordsDir where
-// its records are.
-func KeyFile(state string) string    { return filepath.Join(state, "host.key") }
+// KeyFile is where a state folder keeps the host's key.
+func KeyFile(state string) string { return filepath.Join(state, "host.key") }
+
+// RecordsDir is where a state folder keeps the records.
 func RecordsDir(state string) string { return filepath.Join(state, "records") }
 
 // Start opens store and kernel and serves the listeners, which it closes in
