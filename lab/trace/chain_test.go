@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -168,13 +169,32 @@ func (l *lab) changeRecord(t *testing.T, h *host, casePath string) {
 	if err == nil || !strings.Contains(out, node.Token) {
 		t.Errorf("verify says %q, %v", out, err)
 	}
-	g := l.judged(casePath, "--letter", letter)
+	// Who has no earlier letter sees that the evidence ends here.
+	c, err := chain.Load(casePath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Letters = slices.DeleteFunc(c.Letters, func(old token.Letter) bool {
+		r, err := old.Open()
+		return err != nil || r.Token == node.Token
+	})
+	late := filepath.Join(l.dir, "late.json")
+	if err := c.Save(late); err != nil {
+		t.Fatal(err)
+	}
+	g := l.judged(late, "--letter", letter)
 	want := "10.0.0.5 proven\n 10.0.0.4 altered"
 	if got := outline(g.Root, 0); got != want || len(g.Problems) == 0 {
 		t.Errorf("the chain is\n%s\nwant\n%s\nproblems %v", got, want, g.Problems)
 	}
-	if out, err := l.trace("show", casePath); err == nil {
+	if out, err := l.trace("show", late); err == nil {
 		t.Errorf("trace show found nothing:\n%s", out)
+	}
+	// Who has one keeps its proof, and learns of the change.
+	before := outline(l.judged(casePath).Root, 0)
+	g = l.judged(casePath, "--letter", letter)
+	if got := outline(g.Root, 0); got != before || len(g.Problems) != 1 {
+		t.Errorf("the chain is\n%s\nwant\n%s\nproblems %v", got, before, g.Problems)
 	}
 }
 

@@ -39,8 +39,11 @@ type Case struct {
 	Failure string         `json:"failure,omitempty"`
 	// Letters are what was redeemed, Refused why a host gave no letter, by
 	// token.
-	Letters []token.Letter    `json:"letters,omitempty"`
-	Refused map[string]string `json:"refused,omitempty"`
+	Letters []token.Letter `json:"letters,omitempty"`
+	// Contradicted are later letters that cannot show what an earlier one
+	// proved: the record was changed in between.
+	Contradicted []token.Letter    `json:"contradicted,omitempty"`
+	Refused      map[string]string `json:"refused,omitempty"`
 	// Keys are the hosts' keys the investigator has from the administrators
 	// by another way, in the form of token.FormatKey.
 	Keys map[netip.Addr]string `json:"keys,omitempty"`
@@ -66,20 +69,27 @@ func NewSession() uint32 {
 	return binary.NativeEndian.Uint32(b[:])
 }
 
-// Add takes a letter in; one for the same token replaces the older one, since
-// answers of previous hosts come later.
+// Add takes a letter in. A later one for the same token replaces the older one,
+// since answers of previous hosts come later, unless it proves less: evidence
+// that fits a token is not lost because the host can no longer show it.
 func (c *Case) Add(l token.Letter) error {
 	r, err := l.Open()
 	if err != nil && !errors.Is(err, token.ErrAltered) {
 		return err
 	}
+	proves := err == nil && r.Record != nil
 	for i, old := range c.Letters {
-		if have, _ := old.Open(); have.Token == r.Token {
-			if have.Redeemed.Before(r.Redeemed) {
-				c.Letters[i] = l
-			}
-			return nil
+		have, wrong := old.Open()
+		if have.Token != r.Token {
+			continue
 		}
+		switch hadProof := wrong == nil && have.Record != nil; {
+		case hadProof && !proves:
+			c.Contradicted = append(c.Contradicted, l)
+		case proves && !hadProof, have.Redeemed.Before(r.Redeemed):
+			c.Letters[i] = l
+		}
+		return nil
 	}
 	c.Letters = append(c.Letters, l)
 	delete(c.Refused, r.Token)

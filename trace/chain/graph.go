@@ -89,6 +89,13 @@ func (c *Case) Judge() Graph {
 			j.problem("a letter does not verify: %v", err)
 		}
 	}
+	for _, l := range c.Contradicted {
+		r, err := l.Open()
+		if err == nil {
+			err = errors.New(r.Problem)
+		}
+		j.problem("%s can no longer show the record of token %s, which an earlier letter proves: %v", r.Host, r.Token, err)
+	}
 	q, _ := protocol.ParseRequest(c.Request)
 	expect := expectation{asked: uint16(q.Asked), asking: uint16(q.Asking), kind: q.Kind, session: q.Session}
 	first := record.Answer{Host: c.Host.Addr(), Failure: c.Failure}

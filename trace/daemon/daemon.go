@@ -64,7 +64,7 @@ func New(config Configuration, log *slog.Logger) *Daemon {
 // KeyFile is where a state folder keeps the host's key.
 func KeyFile(state string) string { return filepath.Join(state, "host.key") }
 
-// RecordsDir is where the daemon with this state folder keeps its records.
+// RecordsDir is where a state folder keeps the records.
 func RecordsDir(state string) string { return filepath.Join(state, "records") }
 
 // Start opens store and kernel and serves the listeners, which it closes in

@@ -5,14 +5,12 @@ package daemon
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -327,125 +325,6 @@ func TestOptionsOfThePaper(t *testing.T) {
 		_, address := start(t, c.change)
 		if got := shape(ask(t, address, c.send), netip.AddrPort{}, netip.AddrPort{}); got != c.want {
 			t.Errorf("%s: %s, want %s", c.name, got, c.want)
-		}
-	}
-}
-
-// TestAnswersWithinTheDeadline occupies all slots for walks.
-func TestAnswersWithinTheDeadline(t *testing.T) {
-	testkit.Root(t)
-	d, address := start(t, func(c *Configuration) { c.Deadline, c.Lookups = 200*time.Millisecond, 1 })
-	local, remote, _ := connection(t)
-	d.lookups <- struct{}{}
-	q := fmt.Sprintf("%d,%d:SV\r\n", local.Port(), remote.Port())
-	if got := shape(ask(t, address, q), local, remote); got != "PAIR:ERROR:UNKNOWN-ERROR" {
-		t.Errorf("no slot: %s", got)
-	}
-	if got := shape(ask(t, address, fmt.Sprintf("%d,%d\r\n", local.Port(), remote.Port())), local, remote); got != "PAIR:USERID:OTHER:TOKEN" {
-		t.Errorf("ID needs no slot: %s", got)
-	}
-	<-d.lookups
-	if got := shape(ask(t, address, q), local, remote); got != "PAIR:USERID:OTHER:TOKEN" {
-		t.Errorf("free slot: %s", got)
-	}
-}
-
-func TestConnectionsAreBounded(t *testing.T) {
-	d, address := start(t, func(c *Configuration) { c.PerAsker = 2 })
-	var open []net.Conn
-	for range 3 {
-		c, err := net.Dial("tcp", address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		open = append(open, c)
-	}
-	open[2].SetDeadline(time.Now().Add(5 * time.Second))
-	if n, err := open[2].Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("the third connection was not refused: %d, %v", n, err)
-	}
-	if d.Stats.Refused.Load() != 1 {
-		t.Errorf("%d refused", d.Stats.Refused.Load())
-	}
-}
-
-func TestLoops(t *testing.T) {
-	l := newLoops(120 * time.Second)
-	now := time.Unix(1e9, 0)
-	k := loopKey{asker: netip.MustParseAddr("192.0.2.1"), session: 7, ports: protocol.Ports{Asked: 1, Asking: 2}}
-	if _, again := l.begin(k, now); again {
-		t.Error("the first request is a loop")
-	}
-	l.answered(k, "first")
-	if first, again := l.begin(k, now.Add(119*time.Second)); !again || first != "first" {
-		t.Errorf("within 120 s: %q %v", first, again)
-	}
-	for _, other := range []loopKey{
-		{k.asker, k.remote, 8, k.ports}, {netip.MustParseAddr("192.0.2.2"), k.remote, 7, k.ports}, {k.asker, k.remote, 7, protocol.Ports{Asked: 1, Asking: 3}},
-	} {
-		if _, again := l.begin(other, now); again {
-			t.Errorf("%+v is a loop of %+v", other, k)
-		}
-	}
-	if _, again := l.begin(k, now.Add(121*time.Second)); again {
-		t.Error("a loop after 120 s")
-	}
-	for i := range maxLoops + 10 {
-		l.begin(loopKey{session: uint32(i)}, now)
-	}
-	if len(l.seen) > maxLoops || len(l.seen) != len(l.order) {
-		t.Errorf("%d remembered, %d in order", len(l.seen), len(l.order))
-	}
-}
-
-func TestBudgetsAreBoundedAndRefill(t *testing.T) {
-	b := newBudgets(Budget{PerMinute: 60, Burst: 2})
-	now := time.Unix(1e9, 0)
-	a := netip.MustParseAddr("2001:db8::1")
-	twin := netip.MustParseAddr("2001:db8::2") // the same /64
-	if !b.take(a, now) || !b.take(twin, now) || b.take(a, now) {
-		t.Error("burst of 2 for one /64")
-	}
-	if !b.take(a, now.Add(time.Second)) || b.take(a, now.Add(time.Second)) {
-		t.Error("one a second after that")
-	}
-	for i := range 3 * maxBuckets {
-		b.take(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), now)
-	}
-	if len(b.buckets) > maxBuckets {
-		t.Errorf("%d buckets", len(b.buckets))
-	}
-}
-
-func TestLoadConfiguration(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "ident.yaml")
-	load := func(text string) (Configuration, error) {
-		os.WriteFile(path, []byte(text), 0o600)
-		return LoadConfiguration(path)
-	}
-	c, err := load("deadline: 2s\naskers:\n- network: 192.0.2.0/24\n  kinds: [SV]\nwalk:\n  save: {files: false}\n")
-	if err != nil || c.Deadline != 2*time.Second || c.Walk.Save.Files || !c.Walk.Save.Logins {
-		t.Errorf("%+v, %v", c, err)
-	}
-	r := c.ruleFor(netip.MustParseAddr("192.0.2.9"))
-	if !r.kinds[protocol.Save] || r.kinds[protocol.SaveRec] || r.remote {
-		t.Errorf("%+v", r)
-	}
-	if c, err := load(""); err != nil || c.Lookups != 8 {
-		t.Errorf("empty file: %v", err)
-	}
-	for text, want := range map[string]string{
-		"nonsense: 1\n":                                 "line 1",
-		"askers:\n- kinds: [SV]\n":                      "network is missing",
-		"askers:\n- {network: 1.2.3.4}\n":               "ParsePrefix",
-		"askers:\n- {network: \"::/0\", kinds: [sv]}\n": "request type",
-		"recursion: {loop: 1s}\n":                       "120s",
-		"lookups: 0\n":                                  "lookups",
-		"redeem: {investigators: [x]}\n":                "public key",
-	} {
-		if _, err := load(text); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %v, want %s", text, err, want)
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ticksPerNanosecond: /proc counts in 1/100 s whatever the kernel's own clock.
+// nanosecondsPerTick is /proc's unit, 1/100 s whatever the kernel's own clock.
 const nanosecondsPerTick = 1e9 / 100
 
 // fromKernel takes a snapshot with one pass of the eBPF iterator.
