@@ -476,6 +476,47 @@ func TestManyKeysAndManyAnswers(t *testing.T) {
 	}
 }
 
+// TestJoiningIsBounded: a hostile question makes every host match under many
+// tuples of both clues, and asks for the same join again and again.
+func TestJoiningIsBounded(t *testing.T) {
+	var log memory
+	for host := range 300 {
+		x := netip.AddrFrom4([4]byte{10, 0, byte(host >> 8), byte(host)})
+		for port := range 400 {
+			log = append(log,
+				flow.Flow{Start: 9, Orig: addr(9), Resp: x, RespPort: uint16(port), Proto: flow.TCP},
+				flow.Flow{Start: 1, Orig: x, Resp: addr(8), RespPort: uint16(port), Proto: flow.TCP})
+		}
+	}
+	reply, err := seal.NewReplyKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := func(end key.End) dossier.AskedClue {
+		return dossier.AskedClue{End: end, Mask: key.Mask{DPort: true}, Keys: []dossier.AskedKey{{K: 1}}}
+	}
+	q := dossier.Question{
+		Mode: dossier.Paper, KDFMemory: 8, Hash: key.Hash{Kind: key.Linear, Bits: 1}, Window: flow.AllTime, Reply: reply.Public(),
+		Clues: []dossier.AskedClue{asked(key.In), asked(key.Out)},
+	}
+	for range pattern.MaxBranches {
+		q.Branches = append(q.Branches, &pattern.Node{Op: pattern.Then, Within: 1, Left: &pattern.Node{Clue: 0}, Right: &pattern.Node{Clue: 1}})
+	}
+	question, err := q.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWitness(t, "w", log, nil)
+	sealed, _, err := w.Answer(context.Background(), question)
+	if err != nil {
+		t.Fatal(err)
+	}
+	testimony, err := reply.Open(sealed, dossier.IDOf(question), "w")
+	if err != nil || testimony.Refusal != dossier.TooAmbiguous {
+		t.Errorf("%v (%v), want a refusal as too ambiguous", testimony.Refusal, err)
+	}
+}
+
 // TestForgedStatements: a witness that saw the tuple and states nonsense under
 // the right key is counted, not believed.
 func TestForgedStatements(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -54,7 +55,7 @@ type Question struct {
 	Reply []byte
 	Clues []AskedClue
 	// Branches are the alternatives to join at the witness: trees without Or
-	// over Clues. Empty if the detective joins: then each clue is answered
+	// over Clues, each clue once at most. Empty if the detective joins: then each clue is answered
 	// alone.
 	Branches []*pattern.Node
 }
@@ -193,6 +194,11 @@ func (q *Question) unmarshal(s cryptobyte.String) error {
 		n, err := unmarshalBranch(&s, len(q.Clues), &nodes)
 		if err != nil {
 			return fmt.Errorf("branch %d: %w", i, err)
+		}
+		leaves := n.Leaves()
+		slices.Sort(leaves)
+		if len(slices.Compact(leaves)) != (nodes+1)/2 {
+			return fmt.Errorf("branch %d: a clue stands in it twice", i)
 		}
 		q.Branches = append(q.Branches, n)
 	}
