@@ -413,6 +413,50 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestTooCommonCountsFlows: a flow that fits two clues is one flow.
+func TestTooCommonCountsFlows(t *testing.T) {
+	log := make(memory, 100)
+	for i := range log {
+		log[i] = flow.Flow{Start: flow.Time(i), Orig: addr(1), Resp: addr(i), RespPort: 80, Proto: flow.TCP, State: flow.SF}
+		if i < 40 {
+			log[i].Resp = addr(200)
+		}
+	}
+	w := newWitness(t, "w", log, func(c *witness.Configuration) { c.TooCommon = 0.5 })
+	r := hunt(t, config(nil), "out dst=198.51.100.200 and out dst=198.51.100.200 dport=80", w)
+	if got := r.Witnesses[0].Refused; got != "" || len(r.Hosts) != 1 {
+		t.Errorf("40 of 100 flows refused with %q at a bound of half", got)
+	}
+}
+
+// TestOneHugeHost: a host with more events than an answer can carry makes a
+// refusal, not an error.
+func TestOneHugeHost(t *testing.T) {
+	if testing.Short() {
+		t.Skip("4 million flows are for the full run")
+	}
+	r := hunt(t, config(func(c *detective.Configuration) { c.JoinHere = true }), "out dst=198.51.100.8", newWitness(t, "w", hourly(4<<20), nil))
+	if got := r.Witnesses[0].Refused; got != "too ambiguous" {
+		t.Errorf("refused with %q, want too ambiguous", got)
+	}
+}
+
+// hourly is a log of so many flows of one host, hours apart, so that each time
+// takes its full length in a statement.
+type hourly int
+
+func (n hourly) Scan(_ context.Context, _ flow.Window, _ flow.Columns, fn func([]flow.Flow) error) (cov flow.Coverage, err error) {
+	batch := make(memory, 1<<10)
+	for from := 0; from < int(n) && err == nil; from += len(batch) {
+		for i := range batch {
+			batch[i] = flow.Flow{Start: flow.Time(from+i-int(n)/2) * flow.Time(time.Hour), Orig: addr(1), Resp: addr(8), Proto: flow.TCP}
+		}
+		cov.Saw(batch)
+		err = fn(batch)
+	}
+	return cov, err
+}
+
 func TestHostileWitnesses(t *testing.T) {
 	q, err := detective.New(config(nil), parse(t, "out dst=198.51.100.8"))
 	if err != nil {

@@ -169,28 +169,51 @@ func (a *answering) evaluate(ctx context.Context) error {
 	return nil
 }
 
-// hostsPerAnswer splits a large group: each part is an answer of its own.
-const hostsPerAnswer = 4096
+// A large group is split: each part is an answer of its own.
+const (
+	hostsPerAnswer  = 4096
+	eventsPerAnswer = 1 << 20 // at most 11 bytes each
+)
+
+// parts splits hosts within the bounds; a host stays whole.
+func parts(hosts []dossier.StatedHost) (out [][]dossier.StatedHost) {
+	from, events := 0, 0
+	for i := range hosts {
+		own := 0
+		for _, c := range hosts[i].Clues {
+			own += len(c.Events)
+		}
+		if i > from && (i-from == hostsPerAnswer || events+own > eventsPerAnswer) {
+			out = append(out, hosts[from:i])
+			from, events = i, 0
+		}
+		events += own
+	}
+	return append(out, hosts[from:])
+}
 
 func (a *answering) seal(groups []*group, secrets map[key.Tuple][]byte) error {
 	for _, g := range groups {
 		c := seal.Context{Question: a.t.Question, Witness: a.w.name, Detective: a.q.Reply, Branch: uint16(g.branch)}
 		s := dossier.Statement{}
-		parts := make([][]byte, len(g.tuples))
+		own := make([][]byte, len(g.tuples))
 		for i, t := range g.tuples {
-			parts[i] = secrets[t]
+			own[i] = secrets[t]
 			s.First = append(s.First, t.FirstComponent())
 		}
-		k, err := seal.NewKey(parts, c)
+		k, err := seal.NewKey(own, c)
 		if err != nil {
 			return err
 		}
 		slices.SortFunc(g.hosts, func(x, y dossier.StatedHost) int { return x.Addr.Compare(y.Addr) })
-		for hosts := range slices.Chunk(g.hosts, hostsPerAnswer) {
-			s.Hosts = hosts
+		for _, s.Hosts = range parts(g.hosts) {
 			text, err := s.MarshalBinary()
 			if err != nil {
 				return err
+			}
+			if len(text) > seal.MaxPlaintext { // one host with millions of events
+				a.t.Refusal = dossier.TooAmbiguous
+				return nil
 			}
 			sealed, err := k.Seal(text, uint16(g.branch))
 			if err != nil {
