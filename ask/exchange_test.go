@@ -413,6 +413,50 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestTooCommonCountsFlows: a flow that fits two clues is one flow.
+func TestTooCommonCountsFlows(t *testing.T) {
+	log := make(memory, 100)
+	for i := range log {
+		log[i] = flow.Flow{Start: flow.Time(i), Orig: addr(1), Resp: addr(i), RespPort: 80, Proto: flow.TCP, State: flow.SF}
+		if i < 40 {
+			log[i].Resp = addr(200)
+		}
+	}
+	w := newWitness(t, "w", log, func(c *witness.Configuration) { c.TooCommon = 0.5 })
+	r := hunt(t, config(nil), "out dst=198.51.100.200 and out dst=198.51.100.200 dport=80", w)
+	if got := r.Witnesses[0].Refused; got != "" || len(r.Hosts) != 1 {
+		t.Errorf("40 of 100 flows refused with %q at a bound of half", got)
+	}
+}
+
+// TestOneHugeHost: a host with more events than an answer can carry makes a
+// refusal, not an error.
+func TestOneHugeHost(t *testing.T) {
+	if testing.Short() {
+		t.Skip("4 million flows are for the full run")
+	}
+	r := hunt(t, config(func(c *detective.Configuration) { c.JoinHere = true }), "out dst=198.51.100.8", newWitness(t, "w", hourly(4<<20), nil))
+	if got := r.Witnesses[0].Refused; got != "too ambiguous" {
+		t.Errorf("refused with %q, want too ambiguous", got)
+	}
+}
+
+// hourly is a log of so many flows of one host, hours apart, so that each time
+// takes its full length in a statement.
+type hourly int
+
+func (n hourly) Scan(_ context.Context, _ flow.Window, _ flow.Columns, fn func([]flow.Flow) error) (cov flow.Coverage, err error) {
+	batch := make(memory, 1<<10)
+	for from := 0; from < int(n) && err == nil; from += len(batch) {
+		for i := range batch {
+			batch[i] = flow.Flow{Start: flow.Time(from+i-int(n)/2) * flow.Time(time.Hour), Orig: addr(1), Resp: addr(8), Proto: flow.TCP}
+		}
+		cov.Saw(batch)
+		err = fn(batch)
+	}
+	return cov, err
+}
+
 func TestHostileWitnesses(t *testing.T) {
 	q, err := detective.New(config(nil), parse(t, "out dst=198.51.100.8"))
 	if err != nil {
@@ -473,6 +517,47 @@ func TestManyKeysAndManyAnswers(t *testing.T) {
 	h, err := q.Hear(context.Background(), "w", sealed)
 	if err != nil || h.Answers != n || h.Collisions != n {
 		t.Errorf("%+v, %v; want %d collisions", h, err, n)
+	}
+}
+
+// TestJoiningIsBounded: a hostile question makes every host match under many
+// tuples of both clues, and asks for the same join again and again.
+func TestJoiningIsBounded(t *testing.T) {
+	var log memory
+	for host := range 300 {
+		x := netip.AddrFrom4([4]byte{10, 0, byte(host >> 8), byte(host)})
+		for port := range 400 {
+			log = append(log,
+				flow.Flow{Start: 9, Orig: addr(9), Resp: x, RespPort: uint16(port), Proto: flow.TCP},
+				flow.Flow{Start: 1, Orig: x, Resp: addr(8), RespPort: uint16(port), Proto: flow.TCP})
+		}
+	}
+	reply, err := seal.NewReplyKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := func(end key.End) dossier.AskedClue {
+		return dossier.AskedClue{End: end, Mask: key.Mask{DPort: true}, Keys: []dossier.AskedKey{{K: 1}}}
+	}
+	q := dossier.Question{
+		Mode: dossier.Paper, KDFMemory: 8, Hash: key.Hash{Kind: key.Linear, Bits: 1}, Window: flow.AllTime, Reply: reply.Public(),
+		Clues: []dossier.AskedClue{asked(key.In), asked(key.Out)},
+	}
+	for range pattern.MaxBranches {
+		q.Branches = append(q.Branches, &pattern.Node{Op: pattern.Then, Within: 1, Left: &pattern.Node{Clue: 0}, Right: &pattern.Node{Clue: 1}})
+	}
+	question, err := q.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWitness(t, "w", log, nil)
+	sealed, _, err := w.Answer(context.Background(), question)
+	if err != nil {
+		t.Fatal(err)
+	}
+	testimony, err := reply.Open(sealed, dossier.IDOf(question), "w")
+	if err != nil || testimony.Refusal != dossier.TooAmbiguous {
+		t.Errorf("%v (%v), want a refusal as too ambiguous", testimony.Refusal, err)
 	}
 }
 

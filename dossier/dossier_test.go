@@ -21,8 +21,9 @@ func exampleQuestion() *Question {
 		Clues: []AskedClue{
 			{End: key.In, Mask: m, Standard: 3, Salt: key.Salt{1}, Keys: []AskedKey{{K: 4, Blinded: []byte("b1")}, {K: 7, Blinded: []byte("b2")}}},
 			{End: key.Out, Mask: key.Mask{Proto: true}, State: pattern.Failed, Keys: []AskedKey{{K: 9, Blinded: []byte("b3")}}},
+			{End: key.Out, Mask: key.Mask{DPort: true}, Keys: []AskedKey{{K: 9, Blinded: []byte("b4")}}},
 		},
-		Branches: []*pattern.Node{{Op: pattern.Then, Within: time.Hour, Left: leaf(0), Right: &pattern.Node{Op: pattern.And, Left: leaf(1), Right: leaf(0)}}},
+		Branches: []*pattern.Node{{Op: pattern.Then, Within: time.Hour, Left: leaf(0), Right: &pattern.Node{Op: pattern.And, Left: leaf(1), Right: leaf(2)}}},
 	}
 }
 
@@ -59,7 +60,8 @@ func TestQuestionsThatMakeNoSense(t *testing.T) {
 		"wrong standard":    func(q *Question) { q.Clues[0].Standard = 1 },
 		"keys out of order": func(q *Question) { q.Clues[0].Keys[1].K = 1 },
 		"or in a branch":    func(q *Question) { q.Branches[0].Op = pattern.Or },
-		"clue too high":     func(q *Question) { q.Branches[0].Left.Clue = 2 },
+		"clue too high":     func(q *Question) { q.Branches[0].Left.Clue = 3 },
+		"clue twice":        func(q *Question) { q.Branches[0].Left.Clue = 2 },
 		"missing element":   func(q *Question) { q.Clues[1].Keys[0].Blinded = nil },
 		"within a century":  func(q *Question) { q.Branches[0].Within = 1 << 62 },
 	} {

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -54,7 +55,7 @@ type Question struct {
 	Reply []byte
 	Clues []AskedClue
 	// Branches are the alternatives to join at the witness: trees without Or
-	// over Clues. Empty if the detective joins: then each clue is answered
+	// over Clues, each clue once at most. Empty if the detective joins: then each clue is answered
 	// alone.
 	Branches []*pattern.Node
 }
@@ -85,8 +86,9 @@ type AskedKey struct {
 const (
 	MaxQuestion    = 8 << 20 // bytes
 	MaxAskedClues  = 64
+	MinKDFMemory   = 8         // KiB, Argon2's own (RFC 9106, section 3.1)
 	MaxKDFMemory   = 256 << 10 // KiB
-	maxEpoch       = 64
+	MaxEpoch       = 64        // bytes
 	maxElement     = 256
 	maxBranchNodes = 64
 )
@@ -169,7 +171,7 @@ func (q *Question) unmarshal(s cryptobyte.String) error {
 		return fmt.Errorf("version %d; this program speaks version %d", version, questionVersion)
 	}
 	if !s.ReadUint8(&mode) || !s.ReadUint8(&kind) || !s.ReadUint8(&q.Hash.Bits) || !s.ReadUint64(&q.Hash.Modulus) ||
-		!readString(&s, &q.Epoch, maxEpoch) || !s.ReadUint64(&from) || !s.ReadUint64(&to) || !s.ReadUint32(&q.KDFMemory) ||
+		!readString(&s, &q.Epoch, MaxEpoch) || !s.ReadUint64(&from) || !s.ReadUint64(&to) || !s.ReadUint32(&q.KDFMemory) ||
 		!readString(&s, &reply, maxElement) || !s.ReadUint16(&clues) {
 		return errTruncated
 	}
@@ -194,6 +196,11 @@ func (q *Question) unmarshal(s cryptobyte.String) error {
 		if err != nil {
 			return fmt.Errorf("branch %d: %w", i, err)
 		}
+		leaves := n.Leaves()
+		slices.Sort(leaves)
+		if len(slices.Compact(leaves)) != (nodes+1)/2 {
+			return fmt.Errorf("branch %d: a clue stands in it twice", i)
+		}
 		q.Branches = append(q.Branches, n)
 	}
 	if !s.Empty() {
@@ -206,8 +213,8 @@ func (q *Question) check() error {
 	switch {
 	case q.Mode != OPRF && q.Mode != Paper:
 		return fmt.Errorf("unknown mode %d", q.Mode)
-	case q.Mode == OPRF && q.KDFMemory != 0, q.Mode == Paper && (q.KDFMemory < 8 || q.KDFMemory > MaxKDFMemory):
-		return fmt.Errorf("KDF memory %d KiB does not fit mode %s", q.KDFMemory, q.Mode)
+	case q.Mode == OPRF && q.KDFMemory != 0, q.Mode == Paper && (q.KDFMemory < MinKDFMemory || q.KDFMemory > MaxKDFMemory):
+		return fmt.Errorf("a KDF memory of %d KiB does not fit mode %s", q.KDFMemory, q.Mode)
 	}
 	for i, c := range q.Clues {
 		for j, k := range c.Keys {

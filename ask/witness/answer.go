@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"net/netip"
 	"runtime"
 	"slices"
 
@@ -12,8 +11,6 @@ import (
 
 	"dragnet/ask/seal"
 	"dragnet/dossier"
-	"dragnet/dossier/pattern"
-	"dragnet/flow"
 	"dragnet/flow/key"
 )
 
@@ -59,7 +56,10 @@ func (a *answering) run(ctx context.Context) error {
 		return nil
 	}
 	g.sortEvents()
-	groups, ok := a.groups(g)
+	groups, ok, err := a.groups(ctx, g)
+	if err != nil {
+		return err
+	}
 	if !ok {
 		a.t.Refusal = dossier.TooAmbiguous
 		return nil
@@ -74,24 +74,25 @@ func (a *answering) run(ctx context.Context) error {
 	return a.seal(groups, secrets)
 }
 
-// groups makes the answers; ok is false if there would be too many.
-func (a *answering) groups(g *gatherer) (out []*group, ok bool) {
+// groups makes the answers; ok is false if they would exceed the bounds.
+func (a *answering) groups(ctx context.Context, g *gatherer) (out []*group, ok bool, err error) {
 	if len(a.q.Branches) == 0 {
 		for i := range g.clues {
 			out = append(out, clueGroups(i, g.clues[i].found)...)
 		}
-		return out, len(out) <= a.w.config.MaxAnswers
+		return out, len(out) <= a.w.config.MaxAnswers, nil
 	}
+	work := maxJoinWork
 	for i, branch := range a.q.Branches {
-		j := joiner{branch: branch, leaves: branch.Leaves(), limit: a.w.config.MaxAnswers - len(out), groups: map[string]*group{}, number: i}
-		if !j.join(g) {
-			return nil, false
+		j := joiner{branch: branch, number: i, leaves: branch.Leaves(), limit: a.w.config.MaxAnswers - len(out), work: &work, groups: map[string]*group{}}
+		if ok, err := j.join(ctx, g); !ok {
+			return nil, false, err
 		}
 		for _, group := range j.groups {
 			out = append(out, group)
 		}
 	}
-	return out, true
+	return out, true, nil
 }
 
 // clueGroups answers one clue alone, with every event: the asker will join.
@@ -114,102 +115,6 @@ func clueGroups(clue int, found map[hit][]dossier.Event) []*group {
 
 func stated(all, shown []dossier.Event) dossier.StatedClue {
 	return dossier.StatedClue{Flows: uint64(len(all)), First: all[0].Time, Last: all[len(all)-1].Time, Events: shown}
-}
-
-// joiner finds, for one branch, every host and every combination of tuples
-// (one per leaf) under which the host's events satisfy the branch.
-type joiner struct {
-	branch *pattern.Node
-	number int
-	leaves []int
-	limit  int // of groups
-	groups map[string]*group
-}
-
-// maxCombinations bounds the combinations tried for one host, which a busy
-// host and a very short key could otherwise make explode.
-const maxCombinations = 1 << 16
-
-func (j *joiner) join(g *gatherer) bool {
-	byHost := make([]map[netip.Addr][]key.Tuple, len(j.leaves))
-	for i, clue := range j.leaves {
-		byHost[i] = map[netip.Addr][]key.Tuple{}
-		for h := range g.clues[clue].found {
-			byHost[i][h.x] = append(byHost[i][h.x], h.tuple)
-		}
-	}
-	combination := make([]key.Tuple, len(j.leaves))
-	for x := range byHost[0] {
-		n := 1
-		for _, tuples := range byHost {
-			n *= len(tuples[x])
-			if n > maxCombinations {
-				return false
-			}
-		}
-		if n > 0 && !j.try(g, x, byHost, combination, 0) {
-			return false
-		}
-	}
-	return true
-}
-
-// try extends a combination leaf by leaf and files x under those that match.
-func (j *joiner) try(g *gatherer, x netip.Addr, byHost []map[netip.Addr][]key.Tuple, combination []key.Tuple, leaf int) bool {
-	if leaf < len(j.leaves) {
-		for _, t := range byHost[leaf][x] {
-			combination[leaf] = t
-			if !j.sameClueSameTuple(combination, leaf) {
-				continue
-			}
-			if !j.try(g, x, byHost, combination, leaf+1) {
-				return false
-			}
-		}
-		return true
-	}
-	return j.file(g, x, combination)
-}
-
-// sameClueSameTuple keeps a clue that stands twice in a branch to one tuple.
-func (j *joiner) sameClueSameTuple(combination []key.Tuple, leaf int) bool {
-	for i := range leaf {
-		if j.leaves[i] == j.leaves[leaf] && combination[i] != combination[leaf] {
-			return false
-		}
-	}
-	return true
-}
-
-func (j *joiner) file(g *gatherer, x netip.Addr, combination []key.Tuple) bool {
-	events := make([][]dossier.Event, len(j.leaves))
-	byClue := map[int][]dossier.Event{}
-	for i, clue := range j.leaves {
-		events[i] = g.clues[clue].found[hit{combination[i], x}]
-		byClue[clue] = events[i]
-	}
-	picks, ok := pattern.Match(j.branch, func(clue int) []flow.Time { return dossier.Times(byClue[clue]) })
-	if !ok {
-		return true
-	}
-	host := dossier.StatedHost{Addr: x}
-	for i, pick := range picks {
-		host.Clues = append(host.Clues, stated(events[i], events[i][pick:pick+1]))
-	}
-	var name []byte
-	for _, t := range combination {
-		name, _ = t.AppendBinary(name) // cannot fail
-	}
-	filed := j.groups[string(name)]
-	if filed == nil {
-		if len(j.groups) == j.limit {
-			return false
-		}
-		filed = &group{branch: j.number, tuples: slices.Clone(combination)}
-		j.groups[string(name)] = filed
-	}
-	filed.hosts = append(filed.hosts, host)
-	return true
 }
 
 // secrets computes the secret of every tuple in groups, on all cores.
@@ -264,28 +169,51 @@ func (a *answering) evaluate(ctx context.Context) error {
 	return nil
 }
 
-// hostsPerAnswer splits a large group: each part is an answer of its own.
-const hostsPerAnswer = 4096
+// A large group is split: each part is an answer of its own.
+const (
+	hostsPerAnswer  = 4096
+	eventsPerAnswer = 1 << 20 // at most 11 bytes each
+)
+
+// parts splits hosts within the bounds; a host stays whole.
+func parts(hosts []dossier.StatedHost) (out [][]dossier.StatedHost) {
+	from, events := 0, 0
+	for i := range hosts {
+		own := 0
+		for _, c := range hosts[i].Clues {
+			own += len(c.Events)
+		}
+		if i > from && (i-from == hostsPerAnswer || events+own > eventsPerAnswer) {
+			out = append(out, hosts[from:i])
+			from, events = i, 0
+		}
+		events += own
+	}
+	return append(out, hosts[from:])
+}
 
 func (a *answering) seal(groups []*group, secrets map[key.Tuple][]byte) error {
 	for _, g := range groups {
 		c := seal.Context{Question: a.t.Question, Witness: a.w.name, Detective: a.q.Reply, Branch: uint16(g.branch)}
 		s := dossier.Statement{}
-		parts := make([][]byte, len(g.tuples))
+		own := make([][]byte, len(g.tuples))
 		for i, t := range g.tuples {
-			parts[i] = secrets[t]
+			own[i] = secrets[t]
 			s.First = append(s.First, t.FirstComponent())
 		}
-		k, err := seal.NewKey(parts, c)
+		k, err := seal.NewKey(own, c)
 		if err != nil {
 			return err
 		}
 		slices.SortFunc(g.hosts, func(x, y dossier.StatedHost) int { return x.Addr.Compare(y.Addr) })
-		for hosts := range slices.Chunk(g.hosts, hostsPerAnswer) {
-			s.Hosts = hosts
+		for _, s.Hosts = range parts(g.hosts) {
 			text, err := s.MarshalBinary()
 			if err != nil {
 				return err
+			}
+			if len(text) > seal.MaxPlaintext { // one host with millions of events
+				a.t.Refusal = dossier.TooAmbiguous
+				return nil
 			}
 			sealed, err := k.Seal(text, uint16(g.branch))
 			if err != nil {

@@ -30,8 +30,8 @@ type gatherer struct {
 	full     atomic.Bool
 
 	mu      sync.Mutex // guards what follows and clues' found
-	matched uint64
-	events  int
+	matched uint64     // flows that fit a clue
+	events  int        // the same, once per clue
 }
 
 type askedClue struct {
@@ -129,13 +129,14 @@ func (g *gatherer) add(batch []flow.Flow, clues []int) error {
 		return errFull
 	}
 	var matches []match
-	var inWindow uint64
+	var inWindow, matched uint64
 	for i := range batch {
 		f := &batch[i]
 		if !g.q.Window.Contains(f.Start) {
 			continue
 		}
 		inWindow++
+		before := len(matches)
 		for _, n := range clues {
 			c := &g.clues[n]
 			k, ok := c.keyer.Flow(f)
@@ -145,19 +146,22 @@ func (g *gatherer) add(batch []flow.Flow, clues []int) error {
 			t, _ := c.Mask.Tuple(f, c.End)
 			matches = append(matches, match{n, hit{t, c.End.X(f)}, dossier.Event{Time: f.Start, State: f.State}})
 		}
+		if len(matches) > before {
+			matched++
+		}
 	}
 	g.inWindow.Add(inWindow)
 	if len(matches) == 0 {
 		return nil
 	}
-	return g.file(matches)
+	return g.file(matches, matched)
 }
 
 func (g *gatherer) mute(f *flow.Flow) bool {
 	return len(g.silent) > 0 && (flow.Within(g.silent, f.Orig) || flow.Within(g.silent, f.Resp))
 }
 
-func (g *gatherer) file(matches []match) error {
+func (g *gatherer) file(matches []match, flows uint64) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.events += len(matches)
@@ -165,7 +169,7 @@ func (g *gatherer) file(matches []match) error {
 		g.full.Store(true)
 		return errFull
 	}
-	g.matched += uint64(len(matches))
+	g.matched += flows
 	for _, m := range matches {
 		found := g.clues[m.clue].found
 		found[m.hit] = append(found[m.hit], m.event)

@@ -35,7 +35,7 @@ const floor = 100
 func (a *askFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&a.hash, "hash", "linear", "hash of the components: linear, product, product-mod or product-mod:M")
-	f.IntVar(&a.bits, "bits", 0, "size of the keys in bits; 0 chooses 19, or fewer for patterns that fix little")
+	f.IntVar(&a.bits, "bits", 0, "size of the keys in bits, for linear and product-mod; 0 chooses 19, or fewer for patterns that fix little")
 	f.StringVar(&a.mode, "mode", "oprf", "how answers are sealed: oprf (guesses cost the witness's help) or paper (from the tuple alone)")
 	f.StringVar(&a.join, "join", "witness", "who joins and/then: each witness over its own log, or the detective over all answers")
 	f.StringVar(&a.style, "questions", "hybrid", "how components are named: standard, self-describing or hybrid")
@@ -60,6 +60,12 @@ func (a *askFlags) configuration(p *pattern.Pattern) (c detective.Configuration,
 	}
 	if c.Epoch == "" {
 		c.Epoch = time.Now().UTC().Format(time.DateOnly)
+	}
+	if c.Mode == dossier.Paper && (c.KDFMemory < dossier.MinKDFMemory || c.KDFMemory > dossier.MaxKDFMemory) {
+		return c, fmt.Errorf("--kdf-memory %d: want %d to %d KiB", c.KDFMemory, dossier.MinKDFMemory, dossier.MaxKDFMemory)
+	}
+	if len(c.Epoch) > dossier.MaxEpoch {
+		return c, fmt.Errorf("--epoch is longer than %d bytes; want a day such as 2026-11-22", dossier.MaxEpoch)
 	}
 	bits := a.bits
 	if bits == 0 {
@@ -112,7 +118,8 @@ X, open: "in" means the flow came in to X, "out" that X opened it.
 
 Addresses may be prefixes; @FILE stands for any value listed in a file; state is
 established or failed. Clues combine with and, or, and then[1h] ("later, within
-an hour, at the same X"; 24h if no time is given), and parentheses.`
+an hour, at the same X"; 24h if no time is given). Then binds tighter than and,
+and tighter than or; parentheses group.`
 
 func newHunt() *cobra.Command {
 	var ask askFlags
@@ -178,7 +185,7 @@ func runHunt(cmd *cobra.Command, f cli.Format, c hunt.Configuration, p *pattern.
 	c.Read = func(n int) { progress.Add(int64(n)) }
 	stderr := cmd.ErrOrStderr()
 	if !force {
-		c.Asking = func(asked []detective.Asked) { warnAmbiguity(stderr, asked) }
+		c.Asking = func(asked []detective.Asked) { warnAmbiguity(stderr, c.Detective.Hash, asked) }
 	}
 	out, err := hunt.Run(cmd.Context(), c, p, sources)
 	progress.Done()
@@ -195,15 +202,19 @@ func runHunt(cmd *cobra.Command, f cli.Format, c hunt.Configuration, p *pattern.
 
 // warnAmbiguity is the ambiguity meter's voice: on one's own files the price is
 // nil, but the same question sent to others would say too much.
-func warnAmbiguity(w io.Writer, asked []detective.Asked) {
+func warnAmbiguity(w io.Writer, h key.Hash, asked []detective.Asked) {
 	const shown = 3
+	remedy := "fewer --bits leave more"
+	if h.Kind != key.Linear {
+		remedy = "--hash linear spreads evenly"
+	}
 	n := 0
 	for _, a := range asked {
 		if a.Candidates >= floor {
 			continue
 		}
 		if n++; n <= shown {
-			fmt.Fprintf(w, "warning: the key of %q leaves a reader only %s; fewer --bits leave more\n", a.Clue, candidates(a.Candidates))
+			fmt.Fprintf(w, "warning: the key of %q leaves a reader only %s; %s\n", a.Clue, candidates(a.Candidates), remedy)
 		}
 	}
 	if n > shown {

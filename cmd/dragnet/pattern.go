@@ -115,11 +115,12 @@ mask), the state asked for, the window, %s, and the keys.
 A witness that saw traffic under a key also knows its own flows with that key;
 the fewer there are, the better it can guess which was meant.
 A witness does not learn: addresses, ports or protocols you fixed, nor which of
-its answers you could open. %s
+its answers you could open.
+%s
 `, map[string]string{"witness": "how clues combine", "detective": "that the clues belong together"}[e.Join],
 		map[string]string{
-			dossier.OPRF.String():  "Each further guess costs the guesser one evaluation by the\nwitness, which counts them.",
-			dossier.Paper.String(): "Whoever obtains an answer can guess its tuple offline, at\nthe price of the memory-hard function for each guess.",
+			dossier.OPRF.String():  "Each further guess at an answer costs one evaluation by the witness, which\ncounts them.",
+			dossier.Paper.String(): "Whoever obtains an answer can guess its tuple offline, at the price of the\nmemory-hard function for each guess.",
 		}[e.Mode])
 	return nil
 }

@@ -361,6 +361,9 @@ func parsePrefix(s string) (netip.Prefix, error) {
 		return netip.PrefixFrom(a, a.BitLen()), nil
 	}
 	pre, err := netip.ParsePrefix(s)
+	if err == nil && pre.Addr().Is4In6() && pre.Bits() >= 96 {
+		pre = netip.PrefixFrom(pre.Addr().Unmap(), pre.Bits()-96)
+	}
 	switch {
 	case err != nil:
 		return netip.Prefix{}, fmt.Errorf("%q is not an address or prefix", s)

@@ -141,6 +141,21 @@ func TestListsMultiplyIntoTuples(t *testing.T) {
 	}
 }
 
+// TestMappedPrefixes: an IPv4-mapped prefix is an IPv4 prefix, as flows never
+// hold mapped addresses.
+func TestMappedPrefixes(t *testing.T) {
+	p, err := Parse("in src=::ffff:198.51.100.0/120", NoFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := p.Clues[0].Other[0], netip.MustParsePrefix("198.51.100.0/24"); got != want {
+		t.Errorf("read as %v, want %v", got, want)
+	}
+	if _, err := Parse("in src=::ffff:0:0/96", NoFiles); err == nil {
+		t.Error("all of IPv4 was accepted as a prefix")
+	}
+}
+
 // holds is the obvious, exponential twin of Match: try every choice of one
 // event per leaf.
 func holds(n *Node, at []flow.Time, leaf *int) (first, last flow.Time, ok bool) {

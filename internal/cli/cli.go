@@ -54,6 +54,7 @@ func Hint(err error, format string, args ...any) error {
 func Main(root *cobra.Command) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	prepare(root)
 	err := root.ExecuteContext(ctx)
 	if err == nil {

@@ -71,6 +71,7 @@ func WriteRows(w io.Writer, f Format, r Rows) error {
 		return WriteJSON(w, r.Items)
 	case JSONL:
 		enc := json.NewEncoder(w)
+		enc.SetEscapeHTML(false)
 		for _, item := range r.Items {
 			if err := enc.Encode(item); err != nil {
 				return err
