@@ -32,5 +32,7 @@
 // was made or across midnight, and forgotten on a day with fewer than 100; a source stays limited until midnight once its
 // rate was above Lambda; a day counts towards blocking when the counter reached
 // Omega-1 or the spread-out quota dropped a request, because the counter itself
-// can reach Omega only at midnight.
+// can reach Omega only at midnight; and also when the spatial limit dropped a
+// request, because under it the hosts of a large network share so little that
+// none ever comes near Omega, and none would ever be blocked.
 package daw

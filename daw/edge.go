@@ -102,6 +102,7 @@ func (e *Edge) judge(t flow.Time, k key, c *Conn, s *source) Verdict {
 		}
 	}
 	if r != nil && e.spatial.active && int(r.c) > e.p.Tau && !e.spatial.admit(t, e.wide(), e.clock.end) {
+		r.flags |= atLimit
 		return Spatial
 	}
 	return Forward

@@ -249,3 +249,19 @@ func TestForgedRepliesNeverExceedRequests(t *testing.T) {
 		}
 	})
 }
+
+// Under the spatial limit the hosts of a large network never come near omega;
+// they must be proposed for blocking all the same.
+func TestHostsOfALargeNetworkAreProposed(t *testing.T) {
+	e := newEdge(t, func(p *Parameters) { p.Phi, p.Days = 1500, 2 })
+	const hosts = 25
+	for n := range 2*86400 + 1 {
+		scan(e, morning+flow.Time(n)*second, host(n%hosts), n)
+	}
+	if busiest := e.Busiest(morning+2*aDay-second, 1); len(busiest) > 0 && busiest[0].Failures > 250 {
+		t.Fatalf("the busiest host has %d failures: this test is about hosts below omega", busiest[0].Failures)
+	}
+	if got := len(e.Persistent(morning + 2*aDay + second)); got != hosts {
+		t.Errorf("%d hosts proposed, want all %d", got, hosts)
+	}
+}
