@@ -1,0 +1,122 @@
+package plot
+
+import (
+	"bytes"
+	"fmt"
+	"html"
+	"math"
+)
+
+// scale maps values to user units between from and to.
+type scale struct {
+	log      bool
+	min, max float64
+	from, to float64
+}
+
+func newScale(a Axis, from, to float64, values []float64) scale {
+	s := scale{log: a.Log, min: a.Min, max: a.Max, from: from, to: to}
+	if a.Min == 0 && a.Max == 0 {
+		s.min, s.max = math.Inf(1), math.Inf(-1)
+		for _, v := range values {
+			if s.shows(v) {
+				s.min, s.max = min(s.min, v), max(s.max, v)
+			}
+		}
+	}
+	switch {
+	case s.min > s.max: // no point can be shown
+		s.min, s.max = 1, 10
+	case s.min == s.max && s.log:
+		s.min, s.max = s.min/2, s.max*2
+	case s.min == s.max:
+		s.min, s.max = s.min-1, s.max+1
+	}
+	if s.log && s.min <= 0 {
+		s.min = s.max / 1e6
+	}
+	return s
+}
+
+func (s scale) shows(v float64) bool {
+	return !math.IsNaN(v) && !math.IsInf(v, 0) && (!s.log || v > 0)
+}
+
+func (s scale) at(v float64) float64 {
+	lo, hi := s.min, s.max
+	if s.log {
+		lo, hi, v = math.Log(lo), math.Log(hi), math.Log(v)
+	}
+	return s.from + (v-lo)/(hi-lo)*(s.to-s.from)
+}
+
+// place is where a point lies; values beyond the axis are drawn at its edge.
+func place(x, y scale, vx, vy float64) (px, py float64, ok bool) {
+	if !x.shows(vx) || !y.shows(vy) {
+		return 0, 0, false
+	}
+	return x.at(min(max(vx, x.min), x.max)), y.at(min(max(vy, y.min), y.max)), true
+}
+
+// ticks are round values: powers of ten on a logarithmic scale (with 2 and 5
+// when there are few), multiples of 1, 2 or 5 times a power of ten elsewhere.
+func (s scale) ticks() []float64 {
+	var all []float64
+	if s.log {
+		steps := []float64{1, 2, 5}
+		if s.max/s.min > 1000 {
+			steps = steps[:1]
+		}
+		for e := math.Floor(math.Log10(s.min)); e <= math.Log10(s.max); e++ {
+			for _, m := range steps {
+				if v := m * math.Pow(10, e); v >= s.min*0.999 && v <= s.max*1.001 {
+					all = append(all, v)
+				}
+			}
+		}
+		return all
+	}
+	raw := (s.max - s.min) / 6
+	unit := math.Pow(10, math.Floor(math.Log10(raw)))
+	step := 10 * unit
+	for _, m := range []float64{1, 2, 5} {
+		if m*unit >= raw {
+			step = m * unit
+			break
+		}
+	}
+	first := math.Ceil(s.min/step - 1e-9)
+	for i := range 16 { // more than 7 never fit
+		if v := (first + float64(i)) * step; v <= s.max+1e-9*step {
+			all = append(all, v)
+		}
+	}
+	return all
+}
+
+func tickText(v float64) string {
+	if math.Abs(v) < 1e-12 {
+		return "0"
+	}
+	return fmt.Sprintf("%.4g", v)
+}
+
+func frame(b *bytes.Buffer, x, y scale, xLabel, yLabel string) {
+	fmt.Fprintf(b, `<g stroke="#ddd">`)
+	for _, v := range x.ticks() {
+		fmt.Fprintf(b, `<path d="M%.1f %dV%d"/>`, x.at(v), top, height-bottom)
+	}
+	for _, v := range y.ticks() {
+		fmt.Fprintf(b, `<path d="M%d %.1fH%d"/>`, left, y.at(v), width-right)
+	}
+	fmt.Fprintf(b, "</g>\n"+`<rect x="%d" y="%d" width="%d" height="%d" fill="none" stroke="#444"/>`+"\n",
+		left, top, width-left-right, height-top-bottom)
+	for _, v := range x.ticks() {
+		fmt.Fprintf(b, `<text x="%.1f" y="%d" text-anchor="middle">%s</text>`, x.at(v), height-bottom+15, tickText(v))
+	}
+	for _, v := range y.ticks() {
+		fmt.Fprintf(b, `<text x="%d" y="%.1f" text-anchor="end">%s</text>`, left-5, y.at(v)+4, tickText(v))
+	}
+	fmt.Fprintf(b, "\n"+`<text x="%d" y="%d" text-anchor="middle">%s</text>`, (left+width-right)/2, height-14, html.EscapeString(xLabel))
+	fmt.Fprintf(b, `<text transform="translate(15,%d) rotate(-90)" text-anchor="middle">%s</text>`+"\n", (top+height-bottom)/2, html.EscapeString(yLabel))
+}
