@@ -21,6 +21,6 @@ func newRoot() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  cli.Group,
 	}
-	root.AddCommand(newHunt())
+	root.AddCommand(newHunt(), newWorm())
 	return root
 }
