@@ -21,6 +21,6 @@ func newRoot() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  cli.Group,
 	}
-	root.AddCommand(newHunt(), newWorm())
+	root.AddCommand(newDetect(), newHunt(), newWorm())
 	return root
 }

@@ -20,6 +20,7 @@ func All() []report.Reproduction {
 		name, title, source string
 		run                 func(*run) error
 	}{
+		{"daw-table-2-1", "Failures of normal hosts a day", "Table 2-1", table21},
 		{"daw-table-2-2", "Days until 5 % of the vulnerable hosts are infected, temporal and spatial limit", "Table 2-2", table22},
 		{"daw-figure-2-2", "Infected share over time under each defence", "Figure 2-2", figure22},
 		{"daw-figure-2-3", "Days until 5 % against Omega, temporal limit alone", "Figure 2-3", figure23},
@@ -27,7 +28,7 @@ func All() []report.Reproduction {
 		{"daw-figure-2-5", "Finally infected share against n, the days until a block", "Figure 2-5", figure25},
 		{"daw-figure-2-6", "Days until the worm stops against n", "Figure 2-6", figure26},
 	} {
-		r := report.Reproduction{Name: e.name, Title: e.title, Source: "Tang 2006, section 2.4 and " + e.source}
+		r := report.Reproduction{Name: e.name, Title: e.title, Source: "Tang 2006, chapter 2, " + e.source}
 		r.Run = func(ctx context.Context, env report.Environment) (*report.Report, error) {
 			x := &run{ctx: ctx, env: env, Report: report.New(r), size: fullSize()}
 			return x.Report, e.run(x)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"dragnet/internal/testkit"
 	"dragnet/reproduce/report"
 	"dragnet/simulate/worm"
 )
@@ -110,4 +111,20 @@ func TestBlockingFigures(t *testing.T) {
 		t.Errorf("n = 1: %g infected, the worm should stop at once", v)
 	}
 	small(t, figure26)
+}
+
+func TestTable21StaysBelowOmega(t *testing.T) {
+	x := &run{ctx: context.Background(), Report: report.New(report.Reproduction{Name: "x"}), env: report.Environment{Data: testkit.Data(t), Progress: func(string, int) {}}}
+	if err := table21(x); err != nil {
+		t.Fatal(err)
+	}
+	rows := x.Tables[0].Rows
+	if len(rows) != 6 {
+		t.Fatalf("%d rows, want the paper's 3 and our 3", len(rows))
+	}
+	for _, row := range rows[3:] {
+		if worst, err := strconv.Atoi(row[4]); err != nil || worst > 63 {
+			t.Errorf("%s: worst host %s, want at most the paper's 63", row[0], row[4])
+		}
+	}
 }
