@@ -43,5 +43,6 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check found something,
 		newConfig(),
 		cli.NewVersion(),
 	)
+	root.AddCommand(newDetect(), newHunt(), newWorm())
 	return root
 }

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"dragnet/detect/failures"
+	"dragnet/dossier"
+	"dragnet/flow"
+	"dragnet/internal/cli"
+	"dragnet/node/ingest"
+)
+
+func newDetect() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "detect",
+		Short: "Look for attackers in logs and captures",
+		Args:  cobra.ArbitraryArgs,
+		RunE:  cli.Group,
+	}
+	run := &cobra.Command{
+		Use:   "run",
+		Short: "Run a detector on files",
+		Args:  cobra.ArbitraryArgs,
+		RunE:  cli.Group,
+	}
+	run.AddCommand(newDetectFailures())
+	cmd.AddCommand(run)
+	return cmd
+}
+
+func newDetectFailures() *cobra.Command {
+	c := failures.DefaultConfiguration()
+	var networks, exempt []string
+	cmd := &cobra.Command{
+		Use:   "failures SOURCE...",
+		Short: "Find scanners by the connections they fail to make",
+		Long: `Failures counts, per source, the targets it failed to reach: hosts on one port, or
+ports of one host. A target counts once however often it is tried; most of a
+source's targets there must have failed. Exit code 3 says that something was
+found.
+
+A SOURCE is a file or directory of Zeek conn logs or captures.`,
+		Example: `  dragnet detect run failures /var/log/zeek --network 192.0.2.0/24
+  dragnet detect run failures border.pcap --exempt 203.0.113.9/32 -o json`,
+		Args: cobra.MinimumNArgs(1),
+	}
+	output := cli.OutputFlag(cmd)
+	f := cmd.Flags()
+	f.StringArrayVar(&networks, "network", nil, "prefix of our own, whose hosts are judged more mildly; repeat for each")
+	f.StringArrayVar(&exempt, "exempt", nil, "prefix of sources that may scan; repeat for each")
+	f.DurationVar(&c.Window, "window", c.Window, "span over which targets are counted")
+	f.IntVar(&c.Remote, "remote", c.Remote, "failed targets that make a host elsewhere a scanner")
+	f.IntVar(&c.Local, "local", c.Local, "failed targets that make a host of ours a scanner")
+	f.IntVar(&c.Silence, "silence", c.Silence, "how many times as many if they only met silence")
+	f.Float64Var(&c.Share, "share", c.Share, "least share of the targets that failed")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		var err error
+		if c.Networks, err = prefixes("--network", networks); err != nil {
+			return cli.Usage(err)
+		}
+		if c.Exempt, err = prefixes("--exempt", exempt); err != nil {
+			return cli.Usage(err)
+		}
+		if err := c.Validate(); err != nil {
+			return cli.Usage(err)
+		}
+		found, forgotten, err := detectFailures(cmd.Context(), c, args)
+		if err != nil {
+			return err
+		}
+		if forgotten > 0 {
+			fmt.Fprintf(cmd.ErrOrStderr(), "warning: %d of the smallest groups were forgotten for want of room; a slow scanner may be missed\n", forgotten)
+		}
+		if err := writeFindings(cmd, *output, found); err != nil {
+			return err
+		}
+		if len(found) > 0 {
+			return cli.Found(fmt.Errorf("%s", plural(len(found), "finding")))
+		}
+		return nil
+	}
+	return cmd
+}
+
+func prefixes(flag string, texts []string) ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for _, t := range texts {
+		p, err := netip.ParsePrefix(t)
+		if err != nil {
+			return nil, fmt.Errorf("%s %q is not a prefix such as 198.51.100.0/24", flag, t)
+		}
+		all = append(all, p.Masked())
+	}
+	return all, nil
+}
+
+func detectFailures(ctx context.Context, c failures.Configuration, sources []string) ([]dossier.Finding, uint64, error) {
+	d := failures.New(c)
+	progress := cli.NewProgress("reading flows", 0)
+	defer progress.Done()
+	var mu sync.Mutex // guards d: batches come from several goroutines
+	for _, path := range sources {
+		log, err := ingest.Open(path)
+		if err != nil {
+			return nil, 0, err
+		}
+		_, err = log.Scan(ctx, flow.AllTime, flow.Failures, func(flows []flow.Flow) error {
+			progress.Add(int64(len(flows)))
+			mu.Lock()
+			defer mu.Unlock()
+			d.Add(flows)
+			return nil
+		})
+		if err != nil {
+			return nil, 0, err
+		}
+	}
+	return d.Findings(), d.Forgotten, nil
+}
+
+func writeFindings(cmd *cobra.Command, f cli.Format, found []dossier.Finding) error {
+	rows := cli.Rows{Header: []string{"id", "host", "kind", "first", "last", "summary"}}
+	for _, x := range found {
+		rows.Items = append(rows.Items, x)
+		rows.Cells = append(rows.Cells, []string{x.ID, x.Host.String(), x.Kind, second(x.First), second(x.Last), x.Summary})
+	}
+	return cli.WriteRows(cmd.OutOrStdout(), f, rows)
+}

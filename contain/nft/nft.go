@@ -1,0 +1,222 @@
+// Package nft applies Decisions on a Linux router by nftables.
+//
+// It owns one table, "inet dragnet", and touches no other. Two sets hold the
+// blocked sources, IPv4 and IPv6; their elements expire in the kernel, so that
+// a block ends on time even if this program has died. A forward chain drops
+// what would open a connection from them: TCP SYNs, and for other protocols
+// what conntrack calls new. Connections that exist go on, and a blocked server
+// may still accept. TCP is judged by its flags because conntrack takes a
+// connection that is older than itself for new.
+//
+// Apply replaces the sets' contents in one transaction of the kernel: there is
+// no instant at which half of a change holds. Then it reads back what the
+// kernel has, and that is what the receipts say.
+package nft
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"dragnet/dossier"
+	"dragnet/flow"
+)
+
+// tableName is the table this package owns.
+const tableName = "dragnet"
+
+// Router applies decisions in the network namespace it was opened in. It is
+// for one goroutine.
+type Router struct {
+	// Name is how receipts call this router.
+	Name string
+
+	conn  *nftables.Conn
+	table *nftables.Table
+	sets  [2]*nftables.Set // IPv4, IPv6
+}
+
+// Open connects to the kernel, from the calling thread's network namespace. It
+// needs CAP_NET_ADMIN there. Nothing is changed until Apply.
+func Open(name string) (*Router, error) {
+	conn, err := nftables.New(nftables.AsLasting())
+	if err != nil {
+		return nil, fmt.Errorf("nftables: %w (it needs CAP_NET_ADMIN)", err)
+	}
+	r := &Router{Name: name, conn: conn, table: &nftables.Table{Family: nftables.TableFamilyINet, Name: tableName}}
+	for i, s := range []struct {
+		name string
+		kind nftables.SetDatatype
+	}{{"blocked4", nftables.TypeIPAddr}, {"blocked6", nftables.TypeIP6Addr}} {
+		r.sets[i] = &nftables.Set{Table: r.table, Name: s.name, KeyType: s.kind, Interval: true, HasTimeout: true}
+	}
+	return r, nil
+}
+
+// Close lets go of the kernel. What is applied stays, until it expires.
+func (r *Router) Close() error { return r.conn.CloseLasting() }
+
+// Apply makes the active ones among decisions, and nothing else, effective. A
+// receipt for each says whether it is. On an error the kernel is as before.
+func (r *Router) Apply(now flow.Time, decisions []dossier.Decision) ([]dossier.Receipt, error) {
+	wanted := plan(now, decisions)
+	there, err := r.exists()
+	if err != nil {
+		return nil, err
+	}
+	if !there {
+		if err := r.build(); err != nil {
+			return nil, err
+		}
+	}
+	for i, set := range r.sets {
+		r.conn.FlushSet(set)
+		if elements := wanted.elements(i == 1); len(elements) > 0 {
+			if err := r.conn.SetAddElements(set, elements); err != nil {
+				return nil, fmt.Errorf("nftables: set %s: %w", set.Name, err)
+			}
+		}
+	}
+	if err := r.conn.Flush(); err != nil {
+		return nil, fmt.Errorf("nftables: apply %d decisions to table inet %s: %w", len(decisions), tableName, err)
+	}
+	return r.receipts(now, decisions)
+}
+
+// Remove takes the table away, and with it every block.
+func (r *Router) Remove() error {
+	there, err := r.exists()
+	if err != nil || !there {
+		return err
+	}
+	r.conn.DelTable(r.table)
+	if err := r.conn.Flush(); err != nil {
+		return fmt.Errorf("nftables: delete table inet %s: %w", tableName, err)
+	}
+	return nil
+}
+
+func (r *Router) exists() (bool, error) {
+	tables, err := r.conn.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return false, fmt.Errorf("nftables: list tables: %w", err)
+	}
+	for _, t := range tables {
+		if t.Name == tableName {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// build queues the table, its sets and its rules.
+func (r *Router) build() error {
+	r.conn.AddTable(r.table)
+	policy := nftables.ChainPolicyAccept
+	chain := r.conn.AddChain(&nftables.Chain{
+		Name: "forward", Table: r.table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward,
+		Priority: nftables.ChainPriorityRef(*nftables.ChainPriorityFilter - 5), Policy: &policy,
+	})
+	for i, set := range r.sets {
+		if err := r.conn.AddSet(set, nil); err != nil {
+			return fmt.Errorf("nftables: set %s: %w", set.Name, err)
+		}
+		for _, opening := range [][]expr.Any{tcpOpens(), otherOpens()} {
+			exprs := append(from(set, i == 1), opening...)
+			exprs = append(exprs, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop})
+			r.conn.AddRule(&nftables.Rule{Table: r.table, Chain: chain, Exprs: exprs})
+		}
+	}
+	return nil
+}
+
+// from is "ip saddr @set", or ip6.
+func from(set *nftables.Set, v6 bool) []expr.Any {
+	family, offset, length := byte(unix.NFPROTO_IPV4), uint32(12), uint32(4)
+	if v6 {
+		family, offset, length = unix.NFPROTO_IPV6, 8, 16
+	}
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{family}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: length},
+		&expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID},
+	}
+}
+
+// tcpOpens is "tcp flags & (syn | ack) == syn".
+func tcpOpens() []expr.Any {
+	const syn, ack = 0x02, 0x10
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{syn | ack}, Xor: []byte{0}},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{syn}},
+	}
+}
+
+// otherOpens is "meta l4proto != tcp ct state new".
+func otherOpens() []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
+		&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(expr.CtStateBitNEW), Xor: make([]byte, 4)},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
+	}
+}
+
+// receipts reads the sets back and compares.
+func (r *Router) receipts(now flow.Time, decisions []dossier.Decision) ([]dossier.Receipt, error) {
+	var have blocks
+	for _, set := range r.sets {
+		elements, err := r.conn.GetSetElements(set)
+		if err != nil {
+			return nil, fmt.Errorf("nftables: read back set %s: %w", set.Name, err)
+		}
+		have = append(have, read(elements)...)
+	}
+	var all []dossier.Receipt
+	for _, d := range decisions {
+		receipt := dossier.Receipt{Version: dossier.ReceiptVersion, Decision: d.ID, Point: "nft: inet " + tableName + " on " + r.Name, Time: now}
+		if err := applicable(now, &d); err != nil {
+			receipt.Problem = err.Error()
+		} else if b, ok := have.covering(d.Target); ok {
+			receipt.Applied = true
+			receipt.Proof = fmt.Sprintf("the kernel drops new connections from %s for another %s", b, b.left.Round(time.Second))
+		} else {
+			receipt.Problem = "the kernel does not list " + d.Target.String()
+		}
+		all = append(all, receipt)
+	}
+	return all, nil
+}
+
+func applicable(now flow.Time, d *dossier.Decision) error {
+	switch {
+	case d.Verdict != dossier.Active:
+		return fmt.Errorf("not applied: the decision is %s", d.Verdict)
+	case now >= d.Until:
+		return errors.New("not applied: its time is over")
+	case !d.Target.IsValid() || d.Target.Bits() == 0:
+		return fmt.Errorf("not applied: %s would block everybody", d.Target)
+	}
+	return nil
+}
+
+// last is the last address of a prefix.
+func last(p netip.Prefix) netip.Addr {
+	b := p.Addr().AsSlice()
+	for i := p.Bits(); i < 8*len(b); i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
+}

@@ -1,0 +1,147 @@
+package daw
+
+import (
+	"fmt"
+	"math"
+	"time"
+)
+
+// Parameters are what a management station sets. The published ones carry the
+// symbol of Tang 2006, section 2.3.
+type Parameters struct {
+	// Lambda is the highest lasting failure rate of an address, per second.
+	Lambda float64 `yaml:"lambda"`
+	// Beta weighs the old rate against the one just measured, 0..1.
+	Beta float64 `yaml:"beta"`
+	// Bucket is the most failures that may come at once, at most Omega/2.
+	Bucket float64 `yaml:"bucket"`
+	// Omega is the number of failures an address may have in a day.
+	Omega int `yaml:"omega"`
+	// Weekly and Monthly bound the failures of an address in 7 and 30 days;
+	// 0 sets no bound.
+	Weekly  int `yaml:"weekly"`
+	Monthly int `yaml:"monthly"`
+	// Network64 is how many times Lambda, Bucket and Omega an IPv6 /64 may use
+	// in all: its hosts can take any of 2^64 addresses.
+	Network64 int `yaml:"network64"`
+	// Phi is the number of failures the customer network may have in a day
+	// before the spatial limit starts, and again after; 0 switches it off, as
+	// on links to neighbour ISPs.
+	Phi int `yaml:"phi"`
+	// Tau is the count up to which the spatial limit spares an address.
+	Tau int `yaml:"tau"`
+	// Days is n: after so many days at the limit in a row, a source is proposed
+	// for blocking.
+	Days int `yaml:"days"`
+	// FirstBlock is T0; the k-th repetition lasts T0*e^k, at most BlockMemory.
+	FirstBlock time.Duration `yaml:"first-block"`
+	// BlockMemory is how long a block is remembered after its end.
+	BlockMemory time.Duration `yaml:"block-memory"`
+
+	// Recent is the length of the list of recently failed addresses (RFAL).
+	Recent int `yaml:"recent"`
+	// Entries is the size of the hash table H; A/Entries addresses share one.
+	Entries int `yaml:"entries"`
+	// Records bounds the records of single addresses, and again of /64s.
+	Records int `yaml:"records"`
+	// Requests bounds the requests remembered to tell real replies from forged
+	// ones; 0 leaves that to counting alone.
+	Requests int `yaml:"requests"`
+	// Match is how long a request may wait for its reply.
+	Match time.Duration `yaml:"match"`
+	// Induced is the span in which failures of one source to one /24 (/48 for
+	// IPv6) count once, and Grace how many a day are so forgiven: a web page
+	// can make its visitor fail, a scanner must not profit.
+	Induced time.Duration `yaml:"induced"`
+	Grace   int           `yaml:"grace"`
+	// Midnight is when a day starts, after 00:00 UTC.
+	Midnight time.Duration `yaml:"midnight"`
+	// Seed keys the hash functions; choose it at random, so that nobody can aim
+	// at a table's entry.
+	Seed uint64 `yaml:"-"`
+}
+
+// DefaultParameters are the published ones (section 2.4), and ours where
+// nothing is published.
+func DefaultParameters() Parameters {
+	return Parameters{
+		Lambda: 1, Beta: 0.5, Bucket: 60, Omega: 300, Network64: 4, Phi: 3000, Tau: 50, Days: 7,
+		FirstBlock: time.Hour, BlockMemory: 30 * day,
+		Recent: 1000, Entries: 1 << 16, Records: 1 << 20, Requests: 1 << 20, Match: 45 * time.Second,
+		Induced: time.Second, Grace: 30,
+	}
+}
+
+const day = 24 * time.Hour
+
+// maxTable bounds every table an operator can ask for.
+const maxTable = 1 << 26
+
+// Validate reports the first parameter that makes no sense, and warns of
+// combinations that work but are hardly meant.
+func (p *Parameters) Validate() (warnings []string, err error) {
+	for _, c := range []struct {
+		wrong bool
+		say   string
+	}{
+		{!(p.Lambda > 0) || math.IsInf(p.Lambda, 0), "lambda must be a positive number of failures per second"},
+		{!(p.Beta >= 0 && p.Beta <= 1), "beta must lie between 0 and 1"},
+		{p.Omega < 2 || p.Omega > maxTable, "omega must be at least 2 failures a day"},
+		{!(p.Bucket >= 1), "bucket must hold at least 1 failure"},
+		{p.Bucket > float64(p.Omega)/2, "bucket must hold at most omega/2 failures, or a source could exceed omega"},
+		{p.Weekly < 0 || p.Monthly < 0, "weekly and monthly must not be negative; 0 sets no bound"},
+		{p.Network64 < 1, "network64 must be at least 1"},
+		{p.Phi < 0 || p.Phi > maxTable, "phi must not be negative; 0 switches the spatial limit off"},
+		{p.Tau < 0, "tau must not be negative"},
+		{p.Days < 1 || p.Days > 200, "days must lie between 1 and 200"},
+		{p.FirstBlock <= 0, "first-block must be longer than nothing"},
+		{p.BlockMemory < p.FirstBlock, "block-memory must not be shorter than first-block"},
+		{p.Recent < 1 || p.Recent > 1<<20, "recent must lie between 1 and 1048576 addresses"},
+		{p.Entries < 1 || p.Entries > maxTable, "entries must lie between 1 and 67108864"},
+		{p.Records < 1 || p.Records > 1<<25, "records must lie between 1 and 33554432"},
+		{p.Requests < 0 || p.Requests > maxTable, "requests must lie between 0 and 67108864"},
+		{p.Match <= 0 || p.Match > time.Hour, "match must lie between 0 and 1h"},
+		{p.Induced < 0 || p.Induced > time.Hour, "induced must lie between 0 and 1h"},
+		{p.Grace < 0 || p.Grace > math.MaxUint16, "grace must lie between 0 and 65535 failures a day"},
+		{p.Midnight < 0 || p.Midnight >= day, "midnight must lie between 0 and 24h"},
+	} {
+		if c.wrong {
+			return nil, fmt.Errorf("limits: %s", c.say)
+		}
+	}
+	if p.Phi > 0 && p.Phi < p.Omega {
+		warnings = append(warnings, fmt.Sprintf("phi %d is below omega %d: one host can use up what the whole network may", p.Phi, p.Omega))
+	}
+	if p.Weekly > 7*p.Omega {
+		warnings = append(warnings, fmt.Sprintf("weekly %d never binds: omega %d allows %d in 7 days", p.Weekly, p.Omega, 7*p.Omega))
+	}
+	if p.Monthly > 30*p.Omega {
+		warnings = append(warnings, fmt.Sprintf("monthly %d never binds: omega %d allows %d in 30 days", p.Monthly, p.Omega, 30*p.Omega))
+	}
+	if float64(p.Omega) > p.Lambda*day.Seconds() {
+		warnings = append(warnings, fmt.Sprintf("omega %d never binds: lambda %g allows fewer in a day", p.Omega, p.Lambda))
+	}
+	return warnings, nil
+}
+
+// Split shares the limits evenly among the edges of a customer network with
+// several: whatever way a source leaves, it stays within the whole.
+func (p Parameters) Split(edges int) Parameters {
+	if edges > 1 {
+		p.Lambda /= float64(edges)
+		p.Omega /= edges
+		p.Weekly = divideUp(p.Weekly, edges)
+		p.Monthly = divideUp(p.Monthly, edges)
+		p.Phi = divideUp(p.Phi, edges)
+		p.Bucket = min(p.Bucket, float64(p.Omega)/2)
+	}
+	return p
+}
+
+// divideUp keeps what is set from becoming 0, which would mean "no bound".
+func divideUp(n, parts int) int {
+	if n == 0 {
+		return 0
+	}
+	return max(1, n/parts)
+}

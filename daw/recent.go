@@ -1,0 +1,38 @@
+package daw
+
+// recent is RFAL, the list of recently failed addresses (Tang 2006, section
+// 2.3.7): a popular server that is down costs its users one failure.
+type recent struct {
+	seed     uint64
+	ring     []key
+	next     int // the oldest entry once the ring is full
+	full     bool
+	index    index
+	inserted uint64 // today
+}
+
+func newRecent(size int, seed uint64) recent { return recent{seed: seed, ring: make([]key, size)} }
+
+func (l *recent) hashOf(slot uint32) uint64 { return l.ring[slot].hash(l.seed) }
+
+// add reports whether d is new, and then lists it in the place of the oldest.
+func (l *recent) add(d key) bool {
+	if l.index.find(d.hash(l.seed), func(s uint32) bool { return l.ring[s] == d }) >= 0 {
+		return false
+	}
+	if l.full {
+		l.index.remove(uint32(l.next), l.hashOf)
+	}
+	l.ring[l.next] = d
+	l.index.add(uint32(l.next), l.hashOf)
+	if l.next++; l.next == len(l.ring) {
+		l.next, l.full = 0, true
+	}
+	l.inserted++
+	return true
+}
+
+func (l *recent) clear() {
+	clear(l.index.cells)
+	l.index.used, l.next, l.full, l.inserted = 0, 0, false, 0
+}

@@ -1,0 +1,130 @@
+package daw
+
+// record is a failure-rate record of one address (or /64), with what a limit
+// needs beside it: together one cache line, which is all that a request
+// touches. The rest is the ledger's.
+type record struct {
+	key key
+	bucket
+	rate
+	asked    uint32 // x: requests passed on today
+	answered uint32 // y: successes today
+	lastSite uint32 // hash of the /24 or /48 that failed last, and when
+	omega    uint16 // own quota, 0 for the common one
+	days     uint8  // days at the limit in a row, before today
+	flags    uint8
+}
+
+// ledger is the part of a record that requests and failures hardly ever touch.
+type ledger struct {
+	weekly   uint32 // failures of this week before today
+	monthly  uint32 // failures of this month before today
+	forgiven uint16 // failures forgiven today
+}
+
+// Flags of a record.
+const (
+	live     = 1 << iota // the slot is in use
+	limited              // the temporal limit acts on it today
+	atLimit              // today counts towards blocking
+	member               // of the set the spatial limit acts on
+	late                 // opened since the spatial limit began
+	suspect              // an operator or a probe asked for the record
+	proposed             // its block was proposed
+)
+
+func (r *record) is(flag uint8) bool { return r.flags&flag != 0 }
+
+// chunk is the number of records allocated together: growing never copies.
+const chunk = 1 << 15
+
+// records holds a bounded number of records.
+type records struct {
+	seed   uint64
+	limit  int
+	chunks [][]record
+	books  [][]ledger
+	free   []uint32
+	n      int // slots ever used
+	index  index
+	draw   uint64 // state of the victim lottery
+}
+
+func (rs *records) at(slot uint32) *record { return &rs.chunks[slot/chunk][slot%chunk] }
+
+func (rs *records) book(slot uint32) *ledger { return &rs.books[slot/chunk][slot%chunk] }
+
+func (rs *records) hashOf(slot uint32) uint64 { return rs.at(slot).key.hash(rs.seed) }
+
+func (rs *records) count() int { return rs.n - len(rs.free) }
+
+// none is the slot of a source without a record.
+const none = ^uint32(0)
+
+// find returns the slot of k, or none.
+func (rs *records) find(k key, hash uint64) uint32 {
+	return uint32(rs.index.find(hash, func(s uint32) bool { return rs.at(s).key == k }))
+}
+
+// make returns the slot of a new record of k. If there is no room, one with a
+// small counter makes way, whose key is returned too.
+func (rs *records) make(k key) (slot uint32, evicted *key) {
+	switch {
+	case len(rs.free) > 0:
+		slot = rs.free[len(rs.free)-1]
+		rs.free = rs.free[:len(rs.free)-1]
+	case rs.n < rs.limit:
+		if rs.n%chunk == 0 {
+			n := min(chunk, rs.limit-rs.n)
+			rs.chunks, rs.books = append(rs.chunks, make([]record, n)), append(rs.books, make([]ledger, n))
+		}
+		slot = uint32(rs.n)
+		rs.n++
+	default:
+		slot = rs.victim()
+		old := rs.at(slot).key
+		evicted = &old
+		rs.index.remove(slot, rs.hashOf)
+	}
+	*rs.at(slot), *rs.book(slot) = record{key: k, flags: live}, ledger{}
+	rs.index.add(slot, rs.hashOf)
+	return slot, evicted
+}
+
+// victim is the smallest counter among a few records drawn at random: the
+// largest counters are kept (Tang 2006, section 2.3.8) without sorting them.
+func (rs *records) victim() uint32 {
+	best, least := uint32(0), ^uint64(0)
+	for range 8 {
+		rs.draw = rs.draw*6364136223846793005 + 1442695040888963407
+		slot := uint32((rs.draw >> 33) % uint64(rs.n))
+		if r := rs.at(slot); r.weight() < least {
+			best, least = slot, r.weight()
+		}
+	}
+	return best
+}
+
+// weight orders records by how much is lost with them.
+func (r *record) weight() uint64 {
+	w := uint64(r.c) + uint64(r.days)<<32
+	if r.is(suspect) {
+		w |= 1 << 62
+	}
+	return w
+}
+
+func (rs *records) remove(slot uint32) {
+	rs.index.remove(slot, rs.hashOf)
+	*rs.at(slot) = record{}
+	rs.free = append(rs.free, slot)
+}
+
+// each calls f for every record; f may remove the one it is given.
+func (rs *records) each(f func(slot uint32, r *record)) {
+	for slot := range uint32(rs.n) {
+		if r := rs.at(slot); r.is(live) {
+			f(slot, r)
+		}
+	}
+}

@@ -1,0 +1,149 @@
+package daw
+
+import (
+	"cmp"
+	"math"
+	"net/netip"
+	"slices"
+
+	"dragnet/flow"
+)
+
+// Counts are an edge's numbers of one day.
+type Counts struct {
+	// Day numbers the day, 0 being 1970-01-01.
+	Day int64
+	// Requests (nc) counts connections asked for and passed on, without
+	// retransmissions; Successes those answered by SYN-ACK.
+	Requests, Successes uint64
+	// Verdicts counts SYN packets by verdict, Outcomes replies by outcome;
+	// Outcomes[Counted] is nf.
+	Verdicts [Spoofed + 1]uint64
+	Outcomes [Induced + 1]uint64
+}
+
+// Ratio is nf/nc, whose rise over days betrays a slow worm (Tang 2006, section
+// 2.3.9); 0 on a day without requests.
+func (c *Counts) Ratio() float64 {
+	if c.Requests == 0 {
+		return 0
+	}
+	return float64(c.Outcomes[Counted]) / float64(c.Requests)
+}
+
+// Report is what an edge tells its station.
+type Report struct {
+	Counts
+	// Previous are the counts of the last day before.
+	Previous Counts
+	// Records counts single records of addresses and of /64s, Limited the
+	// addresses under the temporal limit: the potential offenders.
+	Records, Limited int
+	// SpatialActive tells that the network as a whole is limited; Overwhelmed
+	// that this drops most requests of its members.
+	SpatialActive, Overwhelmed bool
+	Members                    int
+	Blocked                    int
+	// ClockSteps counts how often time stepped back.
+	ClockSteps uint64
+}
+
+// Report sums up the day so far.
+func (e *Edge) Report(now flow.Time) Report {
+	t := e.tell(now)
+	r := Report{
+		Counts: e.counts, Previous: e.previous, Records: e.hosts.records.count() + e.networks.records.count(),
+		SpatialActive: e.spatial.active, Overwhelmed: e.spatial.overwhelmed(), Members: e.spatial.members, ClockSteps: e.clock.steps,
+	}
+	e.hosts.records.each(func(_ uint32, rec *record) {
+		if rec.is(limited) {
+			r.Limited++
+		}
+	})
+	for _, h := range e.blocks {
+		if t < h.until {
+			r.Blocked++
+		}
+	}
+	return r
+}
+
+// Offender is a source with a record, for a station to judge.
+type Offender struct {
+	Addr netip.Addr
+	// Rate is failures per second when last measured, Failures today's count,
+	// Days how many days in a row before today it was at the limit.
+	Rate     float64
+	Failures int
+	Days     int
+	Limited  bool
+	Suspect  bool
+}
+
+// Offenders are the n sources with the highest rate, then the highest count.
+func (e *Edge) Offenders(now flow.Time, n int) []Offender {
+	return e.top(now, n, func(*record) bool { return true }, func(a, b Offender) int {
+		return cmp.Or(cmp.Compare(b.Rate, a.Rate), cmp.Compare(b.Failures, a.Failures), a.Addr.Compare(b.Addr))
+	})
+}
+
+// Busiest are the n sources with the most failures today, which is how slow
+// worms are looked for.
+func (e *Edge) Busiest(now flow.Time, n int) []Offender {
+	return e.top(now, n, func(*record) bool { return true }, func(a, b Offender) int {
+		return cmp.Or(cmp.Compare(b.Failures, a.Failures), cmp.Compare(b.Rate, a.Rate), a.Addr.Compare(b.Addr))
+	})
+}
+
+// Persistent are the sources at the limit for Days days in a row that were not
+// reported before: the proposals for a block.
+func (e *Edge) Persistent(now flow.Time) []Offender {
+	due := func(r *record) bool {
+		if int(r.days) < e.p.Days || r.is(proposed) {
+			return false
+		}
+		r.flags |= proposed
+		return true
+	}
+	return e.top(now, e.p.Records, due, func(a, b Offender) int {
+		return cmp.Or(cmp.Compare(b.Days, a.Days), a.Addr.Compare(b.Addr))
+	})
+}
+
+func (e *Edge) top(now flow.Time, n int, want func(*record) bool, order func(a, b Offender) int) []Offender {
+	e.tell(now)
+	var all []Offender
+	e.hosts.records.each(func(_ uint32, r *record) {
+		if want(r) {
+			all = append(all, Offender{r.key.addr(), float64(r.f), int(r.c), int(r.days), r.is(limited), r.is(suspect)})
+		}
+	})
+	slices.SortFunc(all, order)
+	return all[:min(n, len(all))]
+}
+
+// Suspect gives an address a record at once, for a source that a probe found
+// listening on the port it seems to scan (section 2.3.9). omega, if positive,
+// is its quota from now on: the mild alternative to a block.
+func (e *Edge) Suspect(now flow.Time, addr netip.Addr, omega int) {
+	e.tell(now)
+	k := keyOf(addr)
+	s := e.hosts.look(k)
+	if s.record == nil {
+		e.hosts.open(&s, k)
+	}
+	s.record.flags |= suspect
+	s.record.omega = uint16(max(0, min(omega, math.MaxUint16)))
+}
+
+// Clear takes back what Suspect did.
+func (e *Edge) Clear(now flow.Time, addr netip.Addr) {
+	e.tell(now)
+	if r := e.hosts.look(keyOf(addr)).record; r != nil {
+		r.flags &^= suspect
+		r.omega = 0
+	}
+}
+
+// SetDays changes n: under a confirmed worm it is lowered.
+func (e *Edge) SetDays(n int) { e.p.Days = min(max(n, 1), 200) }

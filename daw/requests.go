@@ -1,0 +1,146 @@
+package daw
+
+import (
+	"net/netip"
+	"time"
+
+	"dragnet/flow"
+)
+
+// Conn names a connection as its source opened it: also in the replies, where
+// the packet's own addresses are the other way round.
+type Conn struct {
+	Src, Dst         netip.Addr
+	SrcPort, DstPort uint16
+	// Seq is the sequence number of the SYN: in a TCP reply the acknowledged
+	// number minus 1, in an ICMP error the quoted one.
+	Seq uint32
+	// Link tells by what the router knows its neighbour apart (a hash of the
+	// MAC address, a port), 0 if it does not.
+	Link uint64
+}
+
+func (c *Conn) hash(src, dst key, seed uint64) uint64 {
+	ports := uint64(c.SrcPort)<<16 | uint64(c.DstPort)
+	return fold(src.hash(seed)^ports, dst.hash(seed^0x8ebc6af09c88c6e3))
+}
+
+// requests remembers recent requests by fingerprint, in a fixed space. Within
+// a line the oldest gives way; a line that lost a living entry says so until
+// that entry would have expired, and meanwhile cannot call a reply forged.
+type requests struct {
+	lines []line
+	epoch flow.Time
+	life  uint32 // tenths of a second
+
+	touched uint32 // keeps touch from being optimised away
+}
+
+// line is one cache line: 5 requests.
+type line struct {
+	requests [5]request
+	lost     uint32
+}
+
+type request struct{ tag, seq, at uint32 }
+
+// answer is what requests know about a reply.
+type answer uint8
+
+const (
+	unknown answer = iota // the line has lost requests
+	forged                // there was no such request
+	matched
+)
+
+func newRequests(size int, life time.Duration, now flow.Time) requests {
+	r := requests{epoch: now, life: uint32(max(1, life/(100*time.Millisecond)))}
+	if size > 0 {
+		n := 1
+		for n*len(line{}.requests) < size {
+			n *= 2
+		}
+		r.lines = make([]line, n)
+	}
+	return r
+}
+
+// tick counts tenths of a second from 1 on; 0 marks what is empty. It wraps
+// after 13 years.
+func (rs *requests) tick(now flow.Time) uint32 {
+	return uint32(int64(now-rs.epoch)/int64(100*time.Millisecond)) + 1
+}
+
+func (rs *requests) place(hash uint64) (*line, uint32) {
+	return &rs.lines[hash&uint64(len(rs.lines)-1)], uint32(hash >> 32)
+}
+
+// touch begins to fetch a line that add or take will need in a moment, so that
+// memory answers while the source is being looked up.
+func (rs *requests) touch(hash uint64) {
+	if len(rs.lines) > 0 {
+		l, _ := rs.place(hash)
+		rs.touched = l.lost
+	}
+}
+
+// add remembers a request and reports whether it is new rather than a
+// retransmission.
+func (rs *requests) add(now flow.Time, hash uint64, seq uint32) bool {
+	if len(rs.lines) == 0 {
+		return true
+	}
+	l, tag := rs.place(hash)
+	tick := rs.tick(now)
+	oldest := 0
+	for i := range l.requests {
+		q := &l.requests[i]
+		if q.tag == tag && q.at != 0 && tick-q.at <= rs.life {
+			again := q.seq == seq
+			q.seq, q.at = seq, tick
+			return !again
+		}
+		if age(q.at, tick) > age(l.requests[oldest].at, tick) {
+			oldest = i
+		}
+	}
+	q := &l.requests[oldest]
+	if q.at != 0 && tick-q.at <= rs.life {
+		l.lost = q.at + rs.life
+	}
+	*q = request{tag, seq, tick}
+	return true
+}
+
+// age orders entries; an empty one is older than any other.
+func age(at, tick uint32) uint32 {
+	if at == 0 {
+		return ^uint32(0)
+	}
+	return tick - at
+}
+
+// take looks for the request a reply belongs to and forgets it, so that one
+// request has one outcome. checkSeq is false for replies that cannot tell it.
+func (rs *requests) take(now flow.Time, hash uint64, seq uint32, checkSeq bool) answer {
+	if len(rs.lines) == 0 {
+		return unknown
+	}
+	l, tag := rs.place(hash)
+	tick := rs.tick(now)
+	for i := range l.requests {
+		q := &l.requests[i]
+		if q.at == 0 || q.tag != tag || tick-q.at > rs.life {
+			continue
+		}
+		if checkSeq && q.seq != seq {
+			return forged
+		}
+		*q = request{}
+		return matched
+	}
+	if l.lost != 0 && int32(l.lost-tick) >= 0 {
+		return unknown
+	}
+	return forged
+}

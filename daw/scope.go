@@ -1,0 +1,56 @@
+package daw
+
+import (
+	"fmt"
+	"net/netip"
+
+	"dragnet/flow"
+)
+
+// Scope is what an edge watches: S, the sources, and P, the ports (Tang 2006,
+// section 2.3.3).
+type Scope struct {
+	// Sources are the customer's addresses.
+	Sources []netip.Prefix `yaml:"sources"`
+	// Exempt are sources left alone: research scanners, mapping tools.
+	Exempt []netip.Prefix `yaml:"exempt"`
+	// Ports are the destination ports to protect.
+	Ports []uint16 `yaml:"ports"`
+}
+
+// Validate reports the first thing missing or wrong.
+func (s *Scope) Validate() error {
+	if len(s.Sources) == 0 {
+		return fmt.Errorf("scope.sources is empty: name the customer's prefixes")
+	}
+	if len(s.Ports) == 0 {
+		return fmt.Errorf("scope.ports is empty: name the destination ports to protect, such as 80 and 443")
+	}
+	for _, list := range [][]netip.Prefix{s.Sources, s.Exempt} {
+		for _, p := range list {
+			if !p.IsValid() || p.Addr().Is4In6() {
+				return fmt.Errorf("scope: %s is not a prefix such as 198.51.100.0/24", p)
+			}
+		}
+	}
+	return nil
+}
+
+// scope is a Scope made fast.
+type scope struct {
+	sources, exempt []netip.Prefix
+	ports           [1 << 16 / 64]uint64
+}
+
+func (s *Scope) compile() *scope {
+	c := &scope{sources: s.Sources, exempt: s.Exempt}
+	for _, p := range s.Ports {
+		c.ports[p/64] |= 1 << (p % 64)
+	}
+	return c
+}
+
+// watches reports whether an edge has a say about a connection.
+func (s *scope) watches(c *Conn) bool {
+	return s.ports[c.DstPort/64]&(1<<(c.DstPort%64)) != 0 && flow.Within(s.sources, c.Src) && !flow.Within(s.exempt, c.Src)
+}

@@ -1,0 +1,162 @@
+package failures
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"dragnet/dossier"
+	"dragnet/flow"
+)
+
+// Detector counts. It takes flows in any order and is for one goroutine.
+type Detector struct {
+	c      Configuration
+	groups map[group]*tally
+	// Forgotten counts groups given up for want of room: with any, a slow
+	// scanner may be missed.
+	Forgotten uint64
+}
+
+// group is a source with a port it tries everywhere, or a host whose ports it
+// tries.
+type group struct {
+	source netip.Addr
+	victim netip.Addr // invalid for a group by port
+	window int64
+	port   uint16
+	proto  flow.Proto
+}
+
+// tally is what is known of a group.
+type tally struct {
+	refused, silent, reached targets
+	first, last              flow.Time
+	sample                   []dossier.Sighting
+}
+
+// samples is the number of flows kept as evidence.
+const samples = 5
+
+// New makes a detector; c must be valid.
+func New(c Configuration) *Detector { return &Detector{c: c, groups: map[group]*tally{}} }
+
+// Add counts flows.
+func (d *Detector) Add(flows []flow.Flow) {
+	for i := range flows {
+		f := &flows[i]
+		if s := SignalOf(f); s != Nothing && !flow.Within(d.c.Exempt, f.Orig) {
+			d.count(f, s)
+		}
+	}
+}
+
+func (d *Detector) count(f *flow.Flow, s Signal) {
+	g := group{source: f.Orig, window: int64(f.Start) / int64(d.c.Window), port: f.RespPort, proto: f.Proto}
+	d.tally(g).add(f, s, hostTarget(f.Resp))
+	g.port, g.victim = 0, f.Resp
+	d.tally(g).add(f, s, uint32(f.RespPort))
+}
+
+func (d *Detector) tally(g group) *tally {
+	t := d.groups[g]
+	if t == nil {
+		if len(d.groups) >= d.c.Groups {
+			d.forget()
+		}
+		t = &tally{}
+		d.groups[g] = t
+	}
+	return t
+}
+
+// forget gives up the groups with the fewest failures until half are left.
+func (d *Detector) forget() {
+	for least := 1; len(d.groups) > d.c.Groups/2; least *= 2 {
+		for g, t := range d.groups {
+			if t.refused.n+t.silent.n < least {
+				delete(d.groups, g)
+				d.Forgotten++
+			}
+		}
+	}
+}
+
+func (t *tally) add(f *flow.Flow, s Signal, target uint32) {
+	if t.first == 0 || f.Start < t.first {
+		t.first = f.Start
+	}
+	t.last = max(t.last, f.Start)
+	switch s {
+	case Success:
+		t.reached.add(target)
+		return
+	case Silence:
+		t.silent.add(target)
+	case Refusal:
+		t.refused.add(target)
+	}
+	if len(t.sample) < samples {
+		t.sample = append(t.sample, dossier.SightingOf(f))
+	}
+}
+
+// Findings lists the scanners among what was added, in order of time: one
+// finding per source, kind, and port or victim, of the first window that has
+// it.
+func (d *Detector) Findings() []dossier.Finding {
+	found := map[group]dossier.Finding{}
+	for g, t := range d.groups {
+		f, ok := d.judge(g, t)
+		if !ok {
+			continue
+		}
+		key := g
+		key.window = 0
+		if old, seen := found[key]; !seen || f.First < old.First {
+			found[key] = f
+		}
+	}
+	all := make([]dossier.Finding, 0, len(found))
+	for _, f := range found {
+		all = append(all, f)
+	}
+	slices.SortFunc(all, func(a, b dossier.Finding) int {
+		return cmp.Or(cmp.Compare(a.First, b.First), a.Host.Compare(b.Host), cmp.Compare(a.ID, b.ID))
+	})
+	return all
+}
+
+func (d *Detector) judge(g group, t *tally) (dossier.Finding, bool) {
+	need := d.c.Remote
+	if flow.Within(d.c.Networks, g.source) {
+		need = d.c.Local
+	}
+	refused, failed := t.refused.n, t.refused.n+t.silent.n
+	if refused < need && failed < need*d.c.Silence {
+		return dossier.Finding{}, false
+	}
+	share := float64(failed) / float64(failed+t.reached.n)
+	if share < d.c.Share {
+		return dossier.Finding{}, false
+	}
+	f := dossier.Finding{
+		Detector: "failures", Kind: "address-scan", Host: flow.HostAt(g.source, d.c.Observer), First: t.first, Last: t.last,
+		Evidence: dossier.Evidence{
+			Counts:     map[string]uint64{"refused": uint64(refused), "silent": uint64(t.silent.n), "reached": uint64(t.reached.n)},
+			Thresholds: map[string]float64{"refused": float64(need), "failed": float64(need * d.c.Silence), "share": d.c.Share},
+			Flows:      t.sample,
+		},
+	}
+	slices.SortFunc(f.Evidence.Flows, func(a, b dossier.Sighting) int { return cmp.Compare(a.Time, b.Time) })
+	span := time.Duration(t.last - t.first).Round(time.Second)
+	what, about := "hosts on "+g.proto.String()+" port", fmt.Sprint(g.port)
+	if g.victim.IsValid() {
+		f.Kind, what, about = "port-scan", "ports of", g.victim.String()
+	}
+	f.Summary = fmt.Sprintf("%s was refused by %d and met silence at %d %s %s within %s (%.0f %% of what it tried there)", f.Host, refused, t.silent.n, what, about, span, 100*share)
+	f.Identify(about + " " + g.proto.String())
+	return f, true
+}

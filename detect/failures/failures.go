@@ -1,0 +1,108 @@
+// Package failures finds scanners by the connections they fail to make (Tang
+// 2006, section 2.2; Zeek's policy/misc/scan for the thresholds).
+//
+// What counts is not a packet and not a connection but a target: a host and
+// port that a source failed to reach in a window. Asking a dead server again
+// and again is one failure. A source is reported when
+//
+//   - it failed at many hosts on one port (address scan), or at many ports of
+//     one host (port scan), and
+//   - most of the targets it tried in that group failed.
+//
+// The groups keep peer-to-peer clients out, whose dead peers lie on many ports
+// of many hosts, and the share keeps out gateways, behind which many users
+// fail sometimes and succeed often. A refusal (REJ, or an ICMP error that
+// quotes the connection) is a strong sign; silence (S0, and what the originator
+// gave up) a weak one, for which the thresholds are higher. Flows that were not
+// seen to begin (OTH, SHR, RSTRH) say nothing: much of them is backscatter of
+// floods that forged our addresses.
+package failures
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"dragnet/flow"
+)
+
+// Configuration of a detector.
+type Configuration struct {
+	// Networks are our own: their hosts are judged by Local instead of Remote.
+	Networks []netip.Prefix `yaml:"-"`
+	// Exempt sources are never reported: research scanners, monitoring.
+	Exempt []netip.Prefix `yaml:"-"`
+	// Observer names the witness, for hosts with private addresses.
+	Observer string `yaml:"-"`
+	// Window is the span over which targets are counted.
+	Window time.Duration `yaml:"window"`
+	// Remote and Local are the failed targets of one group from which on a
+	// source is reported; normal hosts reach 63 a day in all (Table 2-1).
+	Remote int `yaml:"remote"`
+	Local  int `yaml:"local"`
+	// Silence multiplies them for failures that are only silence.
+	Silence int `yaml:"silence"`
+	// Share is the least part of a group's targets that must have failed.
+	Share float64 `yaml:"share"`
+	// Groups bounds the groups held at a time; the smallest are forgotten.
+	Groups int `yaml:"groups"`
+}
+
+// DefaultConfiguration reports a remote host after 25 refused targets in a
+// day, one of ours after 100.
+func DefaultConfiguration() Configuration {
+	return Configuration{Window: 24 * time.Hour, Remote: 25, Local: 100, Silence: 4, Share: 0.8, Groups: 1 << 20}
+}
+
+// Validate reports the first setting that makes no sense.
+func (c *Configuration) Validate() error {
+	switch {
+	case c.Window < time.Minute || c.Window > 31*24*time.Hour:
+		return fmt.Errorf("failures.window must lie between 1m and 744h")
+	case c.Remote < 2 || c.Local < 2 || c.Remote > most || c.Local > most:
+		return fmt.Errorf("failures.remote and failures.local must lie between 2 and %d", most)
+	case c.Silence < 1 || c.Silence > 100:
+		return fmt.Errorf("failures.silence must lie between 1 and 100")
+	case !(c.Share > 0 && c.Share <= 1):
+		return fmt.Errorf("failures.share must lie above 0 and up to 1")
+	case c.Groups < 1000:
+		return fmt.Errorf("failures.groups must be at least 1000")
+	}
+	return nil
+}
+
+// most is the largest threshold: the targets of a group are remembered one by
+// one up to 100 times that.
+const most = 10_000
+
+// Signal is what a flow says about its originator.
+type Signal uint8
+
+// The signals.
+const (
+	Nothing Signal = iota
+	Success
+	Silence // no answer; weak, since silence may be loss
+	Refusal // a RST to the SYN, or an ICMP error
+)
+
+// SignalOf reads a flow. Only TCP has failures by silence and by RST; an ICMP
+// error that quotes the flow counts for every protocol.
+func SignalOf(f *flow.Flow) Signal {
+	if f.ICMPError != 0 {
+		return Refusal
+	}
+	if f.Proto != flow.TCP {
+		return Nothing
+	}
+	switch f.State {
+	case flow.REJ:
+		return Refusal
+	case flow.S0, flow.RSTOS0, flow.SH:
+		return Silence
+	}
+	if f.Established() {
+		return Success
+	}
+	return Nothing
+}

@@ -1,0 +1,51 @@
+package dossier
+
+import (
+	"net/netip"
+
+	"dragnet/flow"
+)
+
+// Verdict is where a Decision stands.
+type Verdict string
+
+// The verdicts. Only Active ones are applied.
+const (
+	Proposed Verdict = "proposed" // waits for approval
+	DryRun   Verdict = "dry-run"  // would be active, if decisions were enforced
+	Active   Verdict = "active"
+	Refused  Verdict = "refused" // by the allow list, the budget, or an operator
+	Undone   Verdict = "undone"
+	Expired  Verdict = "expired"
+	Stopped  Verdict = "stopped" // by 'decision stop'
+)
+
+// Decision says that connections from somebody are blocked: whom, why, by
+// whom, until when. Nothing is blocked without one.
+type Decision struct {
+	Version int    `json:"version"`
+	ID      string `json:"id"`
+	// Target is the source whose connection requests are dropped.
+	Target  netip.Prefix `json:"target"`
+	Verdict Verdict      `json:"verdict"`
+	// Why is a sentence for people; Findings are what it rests on.
+	Why      string   `json:"why"`
+	Findings []string `json:"findings"`
+	// Until is when it ends by itself.
+	Until flow.Time `json:"until"`
+	// Steps are all that happened to it, the first being the proposal.
+	Steps []Step `json:"steps"`
+	// Undo is the command that takes it back.
+	Undo string `json:"undo"`
+}
+
+// DecisionVersion is the version of the JSON form of a Decision.
+const DecisionVersion = 1
+
+// Step is one change of a Decision.
+type Step struct {
+	Time    flow.Time `json:"time"`
+	Who     string    `json:"who"`
+	Verdict Verdict   `json:"verdict"`
+	Why     string    `json:"why"`
+}

@@ -1,0 +1,63 @@
+package dossier
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"fmt"
+	"net/netip"
+
+	"dragnet/flow"
+)
+
+// Finding is what a detector concluded about one host, with the evidence. It
+// accuses; only a Decision acts.
+type Finding struct {
+	Version int `json:"version"`
+	// ID is the same whenever the same detector finds the same thing again.
+	ID string `json:"id"`
+	// Detector and Kind say who concluded what: "failures", "address-scan".
+	Detector string `json:"detector"`
+	Kind     string `json:"kind"`
+	flow.Host
+	First flow.Time `json:"first"`
+	Last  flow.Time `json:"last"`
+	// Summary is one sentence for people.
+	Summary  string   `json:"summary"`
+	Evidence Evidence `json:"evidence"`
+}
+
+// FindingVersion is the version of the JSON form of a Finding.
+const FindingVersion = 1
+
+// Evidence is what a finding rests on.
+type Evidence struct {
+	// Counts are the numbers that were compared with a threshold, by name.
+	Counts map[string]uint64 `json:"counts"`
+	// Thresholds are what they were compared with.
+	Thresholds map[string]float64 `json:"thresholds"`
+	// Flows are a few of the flows, the earliest first.
+	Flows []Sighting `json:"flows"`
+}
+
+// Sighting is one flow as evidence.
+type Sighting struct {
+	Time  flow.Time  `json:"time"`
+	Orig  netip.Addr `json:"orig"`
+	Resp  netip.Addr `json:"resp"`
+	Port  uint16     `json:"port"`
+	Proto string     `json:"proto"`
+	State string     `json:"state"`
+}
+
+// SightingOf takes from a flow what evidence needs.
+func SightingOf(f *flow.Flow) Sighting {
+	return Sighting{Time: f.Start, Orig: f.Orig, Resp: f.Resp, Port: f.RespPort, Proto: f.Proto.String(), State: f.State.String()}
+}
+
+// Identify sets Version and ID from what the finding says about whom, where
+// and when; about distinguishes findings that are otherwise the same.
+func (f *Finding) Identify(about string) {
+	h := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n%s\n%d", f.Detector, f.Kind, f.Host, about, f.First))
+	f.Version = FindingVersion
+	f.ID = base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(h[:10])
+}
