@@ -11,11 +11,12 @@ import (
 	"dragnet/reproduce/report"
 	"dragnet/reproduce/sharing"
 	"dragnet/reproduce/stop"
+	"dragnet/reproduce/worm"
 )
 
 // All lists the reproductions in order of their names.
 func All() []report.Reproduction {
-	all := slices.Concat(sharing.All(), pads.All(), stop.All())
+	all := slices.Concat(sharing.All(), pads.All(), stop.All(), worm.All())
 	slices.SortFunc(all, func(a, b report.Reproduction) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }

@@ -76,7 +76,7 @@ A SOURCE is a file or directory of Zeek conn logs or captures.`,
 		if forgotten > 0 {
 			fmt.Fprintf(cmd.ErrOrStderr(), "warning: %d of the smallest groups were forgotten for want of room; a slow scanner may be missed\n", forgotten)
 		}
-		if err := writeFindings(cmd, *output, found); err != nil {
+		if err := printFindings(cmd, *output, found); err != nil {
 			return err
 		}
 		if len(found) > 0 {
@@ -123,7 +123,7 @@ func detectFailures(ctx context.Context, c failures.Configuration, sources []str
 	return d.Findings(), d.Forgotten, nil
 }
 
-func writeFindings(cmd *cobra.Command, f cli.Format, found []dossier.Finding) error {
+func printFindings(cmd *cobra.Command, f cli.Format, found []dossier.Finding) error {
 	rows := cli.Rows{Header: []string{"id", "host", "kind", "first", "last", "summary"}}
 	for _, x := range found {
 		rows.Items = append(rows.Items, x)

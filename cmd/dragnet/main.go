@@ -37,12 +37,13 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check found something,
 		newHunt(),
 		newPattern(),
 		newKey(),
+		newDetect(),
 		newSignature(),
+		newWorm(),
 		newTrace(),
 		newReproduce(),
 		newConfig(),
 		cli.NewVersion(),
 	)
-	root.AddCommand(newDetect(), newHunt(), newWorm())
 	return root
 }
