@@ -1,5 +1,3 @@
-// Package dossier holds what is concluded and exchanged between rooms: one
-// file per noun. It computes nothing that needs more than the noun itself.
 package dossier
 
 import (

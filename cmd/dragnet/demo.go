@@ -17,6 +17,7 @@ import (
 	"dragnet/dossier/pattern"
 	"dragnet/flow"
 	"dragnet/flow/key"
+	"dragnet/internal/cli"
 	"dragnet/lab/incident"
 	"dragnet/node/hunt"
 )
@@ -87,7 +88,9 @@ func runDemo(ctx context.Context, w io.Writer, dir string, kept bool) error {
 	}
 	d := demo{w: w, out: out, truth: truth}
 	d.question()
-	d.witnesses()
+	if err := d.witnesses(); err != nil {
+		return err
+	}
 	if err := d.group(); err != nil {
 		return err
 	}
@@ -119,18 +122,26 @@ func (d *demo) question() {
 	d.say("   Addresses, ports and protocols are not in it.\n")
 }
 
-func (d *demo) witnesses() {
-	d.say("2. THE WITNESSES each return every match, sealed under what they saw. They learn")
-	d.say("   the question above, and not which of their answers was meant:")
+func (d *demo) witnesses() error {
+	d.say("2. THE WITNESSES return every match, each sealed under what they saw. They learn the")
+	d.say("   question above, but not which of their answers was meant, or whether any was:\n")
+	rows := cli.Rows{Header: []string{"witness", "flows read", "answers sealed", "the detective opened", "stay closed"}}
+	var clear []string
 	for _, w := range d.out.Result.Witnesses {
-		d.say("     %-9s read %3d flows, sealed %2d answers; the detective could open %d of them,", w.Name, w.Flows, w.Answers, w.Opened)
+		rows.Cells = append(rows.Cells, []string{w.Name, fmt.Sprint(w.Flows), fmt.Sprint(w.Answers), fmt.Sprint(w.Opened), fmt.Sprint(w.Collisions)})
 		if w.Opened == 0 {
-			d.say("     %-9s so %s saw none of it, and none of its hosts was shown to anybody", "", w.Name)
-		} else {
-			d.say("     %-9s and %d, about other traffic under the same keys, stay closed to it", "", w.Collisions)
+			clear = append(clear, w.Name)
 		}
 	}
+	if err := cli.WriteRows(d.w, cli.Table, rows); err != nil {
+		return err
+	}
+	d.say("\n   What stays closed is about other traffic that has the same keys by chance.")
+	for _, name := range clear {
+		d.say("   Nothing of %s could be opened: none of its hosts was involved, or shown to anybody.", name)
+	}
 	d.say("")
+	return nil
 }
 
 func (d *demo) group() error {
