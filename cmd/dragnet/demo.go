@@ -117,7 +117,7 @@ func (d *demo) question() {
 	d.say("1. THE DETECTIVE knows from its honeypot:\n     %s", d.out.Result.Pattern)
 	d.say("   It sends all four organisations one question of %d bytes. Of each clue it shows:", d.out.QuestionBytes)
 	for i, a := range d.out.Result.Questions {
-		d.say("     clue %d: which parts are fixed: %s; their key: %s (one of %s)", i+1, a.Mask, a.Key, number(a.Candidates))
+		d.say("     clue %d: which parts are fixed (%s), and their key, %s, which %s values share", i+1, a.Mask, a.Key, number(a.Candidates))
 	}
 	d.say("   Addresses, ports and protocols are not in it.\n")
 }
