@@ -14,7 +14,11 @@ import (
 // wraps at 2^64, and still must be counted.
 func TestCandidatesByTryingANetwork(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
-	for range 12 {
+	cases := 12
+	if testing.Short() { // the race detector makes it slow, and there is no race
+		cases = 2
+	}
+	for range cases {
 		m := Mask{Family: IPv4, Prefix: 32, SPort: true, DPort: true, Proto: true}
 		busy := []uint16{65535, 65280, 61680, 443, 0, 4660}
 		tuple := Tuple{Mask: m, SPort: busy[rng.IntN(len(busy))], DPort: busy[rng.IntN(len(busy))], Proto: []flow.Proto{flow.TCP, 255}[rng.IntN(2)]}
