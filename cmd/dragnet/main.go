@@ -26,6 +26,9 @@ func newRoot() *cobra.Command {
 		newHunt(),
 		newPattern(),
 		newConfig(),
+		newFlow(),
+		newStore(),
+		newBackup(),
 		cli.NewVersion(),
 	)
 	return root

@@ -32,7 +32,33 @@ func (k *Keyer) AppendMatches(dst []int32, c Columns, want K) []int32 {
 	return dst
 }
 
+// AppendKeys appends to dst the key of every row of c. The hash must be Linear
+// and the mask hold an IPv4 address.
+func (k *Keyer) AppendKeys(dst []uint32, c Columns) []uint32 {
+	var sums [block]uint64
+	for from := 0; from < len(c.Addr4); from += block {
+		part := sums[:min(block, len(c.Addr4)-from)]
+		k.sumLinear(c, from, part)
+		for _, sum := range part {
+			dst = append(dst, uint32(reduce(sum)&k.low))
+		}
+	}
+	return dst
+}
+
 func (k *Keyer) matchLinear(dst []int32, c Columns, from int, sums []uint64, want uint64) []int32 {
+	k.sumLinear(c, from, sums)
+	low := k.low
+	for i, sum := range sums {
+		if reduce(sum)&low == want {
+			dst = append(dst, int32(from+i))
+		}
+	}
+	return dst
+}
+
+// sumLinear fills sums with what reduce turns into keys.
+func (k *Keyer) sumLinear(c Columns, from int, sums []uint64) {
 	a0, a1, v4 := k.a[0], k.a[1], k.v4
 	for i, addr := range c.Addr4[from:][:len(sums)] {
 		addr &= v4
@@ -50,13 +76,6 @@ func (k *Keyer) matchLinear(dst []int32, c Columns, from int, sums []uint64, wan
 	if k.mask.Proto {
 		addColumn(sums, c.Proto[from:], k.a[next])
 	}
-	low := k.low
-	for i, sum := range sums {
-		if reduce(sum)&low == want {
-			dst = append(dst, int32(from+i))
-		}
-	}
-	return dst
 }
 
 func addColumn[T uint8 | uint16](sums []uint64, col []T, a uint64) {
