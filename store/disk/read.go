@@ -20,16 +20,20 @@ func (f *footer) rowsOf(i int) int { return min(blockRows, f.rows-i*blockRows) }
 
 // readFooter reads and checks the footer of a segment of size bytes.
 func readFooter(r io.ReaderAt, size int64) (*footer, error) {
+	var magic [len(segmentMagic)]byte
 	var tail [tailLength]byte
 	if size < int64(tailLength) || size >= 1<<32 {
 		return nil, damaged("%d bytes are not a segment", size)
+	}
+	if _, err := r.ReadAt(magic[:], 0); err != nil {
+		return nil, err
 	}
 	if _, err := r.ReadAt(tail[:], size-int64(tailLength)); err != nil {
 		return nil, err
 	}
 	length := int64(binary.LittleEndian.Uint32(tail[:]))
-	if string(tail[8:]) != segmentMagic || length < footerFixed || length > maxFooter || length > size-int64(tailLength) {
-		return nil, damaged("it does not end like a segment: cut off, or not one")
+	if string(magic[:]) != segmentMagic || string(tail[8:]) != segmentMagic || length < footerFixed || length > maxFooter || length > size-int64(tailLength) {
+		return nil, damaged("it does not begin and end like a segment: cut off, or not one")
 	}
 	b := make([]byte, length)
 	if _, err := r.ReadAt(b, size-int64(tailLength)-length); err != nil {
