@@ -48,6 +48,7 @@ func crashing(dir, logs string) error {
 	if err != nil {
 		return err
 	}
+	fmt.Println("open")
 	m := NewImporter(s, w)
 	for n := 0; ; n++ {
 		if _, err := os.Stat(logName(logs, n)); err != nil {
@@ -57,13 +58,13 @@ func crashing(dir, logs string) error {
 		if err != nil {
 			return err
 		}
-		if done.Status == Unchanged {
-			continue
-		}
 		if err := m.Commit(); err != nil {
 			return err
 		}
 		fmt.Println("imported", n)
+		if done.Status == Unchanged {
+			continue
+		}
 		if n%3 == 0 {
 			if _, err := w.Prune(disk.Keep{Age: 20 * perLog * time.Second}, time.Now()); err != nil {
 				return err
@@ -111,7 +112,8 @@ func TestKilledAtAnyMoment(t *testing.T) {
 		for ; next < lasting+12; next++ {
 			p.write(filepath.Base(logName(p.logs, next)), connLog(next*perLog, (next+1)*perLog))
 		}
-		said, died := killSoon(t, exe, p, time.Duration(rng.IntN(60_000))*time.Microsecond)
+		// One in eight is killed while it starts and tidies up.
+		said, died := killSoon(t, exe, p, rng.IntN(8) > 0, time.Duration(rng.IntN(150_000))*time.Microsecond)
 		if died {
 			killed++
 		}
@@ -121,9 +123,9 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	t.Logf("killed %d times; %d logs were imported", killed, lasting+1)
 }
 
-// killSoon runs the child, kills it a while after its first word or its start,
-// and returns the last log it said to last.
-func killSoon(t *testing.T, exe string, p *place, after time.Duration) (said int, died bool) {
+// killSoon runs the child, kills it a while after its start, or after it has
+// the directory open, and returns the last log it said to last.
+func killSoon(t *testing.T, exe string, p *place, open bool, after time.Duration) (said int, died bool) {
 	t.Helper()
 	cmd := exec.Command(exe, p.logs)
 	cmd.Env = append(os.Environ(), childVariable+"="+p.dir)
@@ -136,10 +138,15 @@ func killSoon(t *testing.T, exe string, p *place, after time.Duration) (said int
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	timer := time.AfterFunc(after, func() { cmd.Process.Kill() })
-	defer timer.Stop()
+	kill := func() { time.AfterFunc(after, func() { cmd.Process.Kill() }) }
+	if !open {
+		kill()
+	}
 	said = -1
 	for lines := bufio.NewScanner(out); lines.Scan(); {
+		if open && lines.Text() == "open" {
+			kill()
+		}
 		if n, ok := strings.CutPrefix(lines.Text(), "imported "); ok {
 			said, _ = strconv.Atoi(n)
 		}
