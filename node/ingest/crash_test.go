@@ -14,11 +14,16 @@ import (
 	"testing"
 	"time"
 
+	"dragnet/internal/testkit"
 	"dragnet/store/disk"
 )
 
-// childVariable makes this test binary the program that is killed.
-const childVariable = "DRAGNET_CRASH_TEST"
+// childVariable makes this test binary the program that is killed; keepVariable
+// tells it how many logs retention leaves.
+const (
+	childVariable = "DRAGNET_CRASH_TEST"
+	keepVariable  = "DRAGNET_CRASH_KEEP"
+)
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childVariable); dir != "" {
@@ -40,6 +45,10 @@ func logName(logs string, n int) string { return filepath.Join(logs, fmt.Sprintf
 // crashing imports all logs one after the other, and between them removes the
 // oldest flows and rotates the salts. It says on standard output what lasts.
 func crashing(dir, logs string) error {
+	keep, err := strconv.Atoi(os.Getenv(keepVariable))
+	if err != nil {
+		return err
+	}
 	s, err := disk.OpenWriter(dir)
 	if err != nil {
 		return err
@@ -66,7 +75,7 @@ func crashing(dir, logs string) error {
 			continue
 		}
 		if n%3 == 0 {
-			if _, err := w.Prune(disk.Keep{Age: 20 * perLog * time.Second}, time.Now()); err != nil {
+			if _, err := w.Prune(disk.Keep{Age: time.Duration(keep) * perLog * time.Second}, time.Now()); err != nil {
 				return err
 			}
 			fmt.Println("pruned", n)
@@ -100,6 +109,7 @@ func crashes(t *testing.T) int {
 // not said there once or not at all, and 'store check' clean.
 func TestKilledAtAnyMoment(t *testing.T) {
 	p := newPlace(t)
+	p.keep = 20
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
@@ -128,34 +138,86 @@ func TestKilledAtAnyMoment(t *testing.T) {
 func killSoon(t *testing.T, exe string, p *place, open bool, after time.Duration) (said int, died bool) {
 	t.Helper()
 	cmd := exec.Command(exe, p.logs)
-	cmd.Env = append(os.Environ(), childVariable+"="+p.dir)
+	kill := func() { time.AfterFunc(after, func() { cmd.Process.Kill() }) }
+	return p.run(cmd, func(line string) {
+		if line == "" && !open || line == "open" && open {
+			kill()
+		}
+	})
+}
+
+// run runs the child, which may be killed, but not fail. It calls hear with ""
+// when the child has started and with each line it says.
+func (p *place) run(cmd *exec.Cmd, hear func(line string)) (said int, died bool) {
+	p.t.Helper()
+	cmd.Env = append(os.Environ(), childVariable+"="+p.dir, keepVariable+"="+strconv.Itoa(p.keep))
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		p.t.Fatal(err)
 	}
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		p.t.Fatal(err)
 	}
-	kill := func() { time.AfterFunc(after, func() { cmd.Process.Kill() }) }
-	if !open {
-		kill()
-	}
+	hear("")
 	said = -1
 	for lines := bufio.NewScanner(out); lines.Scan(); {
-		if open && lines.Text() == "open" {
-			kill()
-		}
+		hear(lines.Text())
 		if n, ok := strings.CutPrefix(lines.Text(), "imported "); ok {
 			said, _ = strconv.Atoi(n)
 		}
 	}
 	err = cmd.Wait()
 	if err != nil && cmd.ProcessState.ExitCode() >= 0 {
-		t.Fatalf("the child failed: %v\n%s", err, stderr.String())
+		p.t.Fatalf("the child failed: %v\n%s", err, stderr.String())
 	}
 	return said, err != nil
+}
+
+// TestKilledAtSystemCalls kills the child at the first, second ... call of each
+// kind that changes the directory, while it imports, merges, removes and
+// rotates.
+func TestKilledAtSystemCalls(t *testing.T) {
+	strace := testkit.Tool(t, "strace")
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := newPlace(t)
+	const prepared, logs = 7, 11 // the next commit merges; log 9 prunes, 10 rotates
+	for n := range logs {
+		path := before.write(filepath.Base(logName(before.logs, n)), connLog(n*perLog, (n+1)*perLog))
+		if n < prepared {
+			before.bring(path)
+		}
+	}
+	calls := []string{"fsync", "renameat", "unlinkat"}
+	if testing.Short() {
+		calls = calls[1:2]
+	}
+	for _, call := range calls {
+		killed, lived := 0, 0
+		for n := 1; lived < 2; n++ {
+			p := &place{t: t, dir: filepath.Join(t.TempDir(), "data"), logs: before.logs, keep: 1}
+			if err := os.CopyFS(p.dir, os.DirFS(before.dir)); err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.Command(strace, "-qq", "-f", "-o", "/dev/null", "-e", "trace="+call, "-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", call, n), exe, p.logs)
+			said, died := p.run(cmd, func(string) {})
+			inspect(t, p, max(said, prepared-1))
+			if died {
+				killed++
+			} else {
+				lived++
+			}
+		}
+		// Counts are of one thread, so some of them are reached by none.
+		if killed < 3 {
+			t.Errorf("%s: killed only %d times", call, killed)
+		}
+		t.Logf("%s: killed %d times", call, killed)
+	}
 }
 
 func inspect(t *testing.T, p *place, lasting int) {
@@ -186,7 +248,7 @@ func inspect(t *testing.T, p *place, lasting int) {
 	if last-first+1 != len(got) || (last+1)%perLog != 0 || last+1 < (lasting+1)*perLog {
 		t.Fatalf("flows %d to %d, %d of them, with log %d said to last", first, last, len(got), lasting)
 	}
-	if kept := last + 1 - first; lasting >= 20 && kept < 20*perLog {
+	if kept := last + 1 - first; kept < min(p.keep, lasting+1)*perLog {
 		t.Fatalf("retention left %d flows", kept)
 	}
 }

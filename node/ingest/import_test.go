@@ -44,6 +44,7 @@ type place struct {
 	t    *testing.T
 	dir  string
 	logs string
+	keep int // logs, in crash tests
 }
 
 func newPlace(t *testing.T) *place {
