@@ -297,30 +297,48 @@ func TestRotateMovesEveryRunToTheNewEpoch(t *testing.T) {
 	if len(files) != 2 || !strings.HasSuffix(files[0], ".2026-11-23.run") {
 		t.Errorf("runs: %v", files)
 	}
-	if found, err := Check(context.Background(), s.Dir(), nil); err == nil {
-		t.Errorf("checked beside a writer: %v", found)
+	if found, err := Check(context.Background(), s.Dir(), nil); err != nil || len(found) > 0 {
+		t.Errorf("checked beside a writer: %v, %v", found, err)
 	}
 }
 
-func TestOneWriterOrManyReaders(t *testing.T) {
+func TestOneWriterAndManyReaders(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "d")
-	w := stored(t, dir, smalls(0, 5))
-	for _, open := range []func(string) (*Store, error){Open, OpenWriter} {
-		if _, err := open(dir); err == nil || !strings.Contains(err.Error(), "in use") {
-			t.Errorf("opened beside a writer: %v", err)
-		}
+	s := stored(t, dir, smalls(0, 5), smalls(100000, 100005))
+	if _, err := OpenWriter(dir); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("two writers: %v", err)
 	}
-	w.Close()
 	a, b := must(Open(dir))(t), must(Open(dir))(t)
-	if _, err := OpenWriter(dir); err == nil {
-		t.Error("opened for writing beside readers")
-	}
+	defer b.Close()
 	if _, err := a.NewWriter(testEpoch); err == nil {
 		t.Error("wrote to what is open for reading")
 	}
+	w := must(s.NewWriter(testEpoch))(t)
+	if removed, err := w.Prune(Keep{Age: time.Hour}, time.Now()); err != nil || len(removed) != 1 {
+		t.Fatal(removed, err)
+	}
+	// They opened the directory before, and read all of what it was then.
+	for _, reader := range []*Store{a, b} {
+		if got, cov := all(t, reader, flow.AllTime, flow.AllColumns); len(got) != 10 || cov.Skipped > 0 {
+			t.Errorf("a reader found %d flows, %v", len(got), cov)
+		}
+	}
 	a.Close()
+	w.Close()
+	s.Close()
+	if s, err := OpenWriter(dir); err != nil {
+		t.Error(err)
+	} else {
+		s.Close()
+	}
+	if got, _ := all(t, b, flow.AllTime, flow.AllColumns); len(got) != 10 {
+		t.Errorf("after another writer came, a reader found %d flows", len(got))
+	}
 	b.Close()
 	must(OpenWriter(dir))(t).Close()
+	if files, _ := os.ReadDir(filepath.Join(dir, "segments")); len(files) != 2 {
+		t.Errorf("%d files are left", len(files))
+	}
 }
 
 func TestADirectoryWithOtherFilesIsLeftAlone(t *testing.T) {

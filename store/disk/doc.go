@@ -1,7 +1,8 @@
 // Package disk keeps flows in one data directory on one machine, and answers
 // questions from it. DESIGN.md gives the reasons and the measurements.
 //
-//	DIR/dragnet-data      marks the directory; locked while it is open
+//	DIR/dragnet-data      marks the directory
+//	DIR/lock, DIR/readers locked by the program that writes, and by those that read
 //	DIR/catalogue.json    which segments and imported sources there are
 //	DIR/segments/N.seg    up to 262,144 flows in order of time, column by column
 //	DIR/segments/N.D.run  the keys of the standard questions under the salts of

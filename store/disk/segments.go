@@ -2,6 +2,7 @@ package disk
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"slices"
 	"sync"
@@ -54,7 +55,7 @@ func (s *Store) end() {
 	s.sweep()
 }
 
-// doom removes files as soon as nobody reads. The caller does not hold s.mu.
+// doom removes files as soon as nobody reads, here or elsewhere. The caller does not hold s.mu.
 func (s *Store) doom(paths []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,6 +67,14 @@ func (s *Store) sweep() {
 	if s.readers > 0 || len(s.doomed) == 0 {
 		return
 	}
+	// What stays is debris, which the next writer removes.
+	done, err := s.alone(s.removeDoomed)
+	if done || err != nil {
+		s.doomed = nil
+	}
+}
+
+func (s *Store) removeDoomed() error {
 	for number, o := range s.open {
 		i := slices.IndexFunc(s.cat.Segments, func(g Segment) bool { return g.Number == number })
 		if i < 0 || s.cat.Segments[i].Epoch != o.Epoch {
@@ -73,11 +82,13 @@ func (s *Store) sweep() {
 			delete(s.open, number)
 		}
 	}
+	var errs []error
 	for _, path := range s.doomed {
-		// What stays is debris, which the next writer removes.
-		os.Remove(path)
+		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
 	}
-	s.doomed = nil
+	return errors.Join(errs...)
 }
 
 // load opens the segment's file on first use.

@@ -42,8 +42,8 @@ type Store struct {
 	doomed  []string // files to remove when nobody reads
 }
 
-// Open opens a data directory for reading. Several programs may, as long as
-// none writes.
+// Open opens a data directory for reading, as it is now. Any number of programs
+// may, also while another writes.
 func Open(dir string) (*Store, error) {
 	if !Is(dir) {
 		return nil, fmt.Errorf("%s is not a data directory: it has no file %s; 'dragnet flow import %s FILE...' makes one", dir, marker, dir)
@@ -52,7 +52,7 @@ func Open(dir string) (*Store, error) {
 }
 
 // OpenWriter opens a data directory for reading and writing, and makes it where
-// there is none yet. No other program may have it open.
+// there is none yet. One program at a time may.
 func OpenWriter(dir string) (*Store, error) {
 	if err := create(dir); err != nil {
 		return nil, err
@@ -61,7 +61,7 @@ func OpenWriter(dir string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.removeDebris(); err != nil {
+	if _, err := s.alone(s.removeDebris); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
@@ -82,7 +82,7 @@ func create(dir string) error {
 	}
 	for _, e := range entries {
 		// What a crash may leave of the lines below.
-		if e.Name() != "segments" && e.Name() != "lock" && !strings.HasPrefix(e.Name(), "."+marker) {
+		if e.Name() != "segments" && !strings.HasPrefix(e.Name(), "."+marker) {
 			return fmt.Errorf("%s is neither empty nor a data directory: it holds %s; name another", dir, e.Name())
 		}
 	}
@@ -105,36 +105,52 @@ func open(dir string, writer bool) (*Store, error) {
 	return s, nil
 }
 
-// takeLock locks the directory: one writer, or any number of readers. The lock
-// goes with the process, however it ends.
+// takeLock takes the lock of the one writer, or joins the readers, whose files
+// the writer leaves alone. Either goes with the process, however it ends.
 func (s *Store) takeLock() (err error) {
-	path := filepath.Join(s.dir, "lock")
-	how := syscall.LOCK_SH
-	if s.writer {
-		how = syscall.LOCK_EX
-	}
-	s.lock, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
-		s.lock, err = os.Open(path)
-	}
-	if err != nil {
+	if !s.writer {
+		s.lock, err = lockFile(filepath.Join(s.dir, "readers"), syscall.LOCK_SH)
 		return err
 	}
-	if err := syscall.Flock(int(s.lock.Fd()), how|syscall.LOCK_NB); err != nil {
-		defer s.lock.Close()
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			return fmt.Errorf("lock %s: %w", path, err)
-		}
-		holder := make([]byte, 20)
-		n, _ := s.lock.ReadAt(holder, 0)
-		return fmt.Errorf("%s is in use by another program (the last to write was process %s); wait for it, or stop it",
-			s.dir, strings.TrimSpace(string(holder[:n])))
+	path := filepath.Join(s.dir, "lock")
+	s.lock, err = lockFile(path, syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		holder, _ := os.ReadFile(path)
+		return fmt.Errorf("%s is in use by another program that writes to it, process %.20s; stop it first", s.dir, strings.TrimSpace(string(holder)))
 	}
-	if s.writer {
+	if err == nil {
 		// Only a hint for the message above.
 		_, err = s.lock.WriteAt([]byte(fmt.Sprintf("%-19d\n", os.Getpid())), 0)
 	}
 	return err
+}
+
+// lockFile opens a file, if need be for reading only, and locks it.
+func lockFile(path string, how int) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		f, err = os.Open(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), how); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
+	}
+	return f, nil
+}
+
+// alone runs remove unless another program reads; what it would have removed
+// then waits for the next time. A reader that comes meanwhile waits.
+func (s *Store) alone(remove func() error) (done bool, err error) {
+	f, err := lockFile(filepath.Join(s.dir, "readers"), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, errors.Join(remove(), f.Close())
 }
 
 // Close ends the use of the directory. Everything committed is on the disk
