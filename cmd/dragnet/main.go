@@ -27,6 +27,7 @@ func newRoot() *cobra.Command {
 		newPattern(),
 		newConfig(),
 		newFlow(),
+		newRun(),
 		newStore(),
 		newBackup(),
 		cli.NewVersion(),
