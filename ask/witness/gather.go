@@ -76,8 +76,8 @@ type match struct {
 	event dossier.Event
 }
 
-// read gathers the question's flows from log: from its index if every clue is
-// a standard question it keeps, else by hashing every flow.
+// read gathers the question's flows from log: by look-ups if it offers them,
+// else by hashing every flow.
 func (g *gatherer) read(ctx context.Context, log Log) (flow.Coverage, error) {
 	if indexed, ok := log.(Indexed); ok {
 		cov, ok, err := g.lookup(ctx, indexed)
@@ -93,11 +93,6 @@ func (g *gatherer) read(ctx context.Context, log Log) (flow.Coverage, error) {
 }
 
 func (g *gatherer) lookup(ctx context.Context, log Indexed) (cov flow.Coverage, ok bool, err error) {
-	for i := range g.clues {
-		if g.clues[i].Standard == 0 {
-			return flow.Coverage{}, false, nil
-		}
-	}
 	for i := range g.clues {
 		only := []int{i}
 		cov, ok, err = log.Lookup(ctx, g.clues[i].AskedClue, g.q.Hash, g.q.Window, func(batch []flow.Flow) error { return g.add(batch, only) })

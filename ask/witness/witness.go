@@ -28,11 +28,13 @@ type Log interface {
 	Scan(ctx context.Context, w flow.Window, cols flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error)
 }
 
-// Indexed is a Log that keeps the keys of standard questions.
+// Indexed is a Log that finds flows by their key faster than by handing over
+// all of them: from an index of standard questions, or by hashing columns.
 type Indexed interface {
 	Log
-	// Lookup hands to fn at least the flows in w whose key is among the
-	// clue's; ok is false if the log has no index for this clue and hash.
+	// Lookup hands to fn, as Scan does, at least the flows in w whose key is
+	// among the clue's; ok is false if Scan serves this clue and hash better.
+	// The coverage is that of Scan.
 	Lookup(ctx context.Context, c *dossier.AskedClue, h key.Hash, w flow.Window, fn func([]flow.Flow) error) (cov flow.Coverage, ok bool, err error)
 }
 

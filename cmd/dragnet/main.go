@@ -43,6 +43,10 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check found something,
 		newTrace(),
 		newReproduce(),
 		newConfig(),
+		newFlow(),
+		newRun(),
+		newStore(),
+		newBackup(),
 		cli.NewVersion(),
 	)
 	return root

@@ -19,6 +19,29 @@ const block = 1024
 // AppendMatches appends to dst the rows of c whose key is want. The mask must
 // hold an IPv4 address; rows number at most 2^31.
 func (k *Keyer) AppendMatches(dst []int32, c Columns, want K) []int32 {
+	k.blocks(c, func(from int, keys []uint64) {
+		for i, got := range keys {
+			if got == uint64(want) {
+				dst = append(dst, int32(from+i))
+			}
+		}
+	})
+	return dst
+}
+
+// AppendKeys appends to dst the key of every row of c. The hash must be Linear
+// and the mask hold an IPv4 address.
+func (k *Keyer) AppendKeys(dst []uint32, c Columns) []uint32 {
+	k.blocks(c, func(_ int, keys []uint64) {
+		for _, got := range keys {
+			dst = append(dst, uint32(got))
+		}
+	})
+	return dst
+}
+
+// blocks hashes c block by block; from is the row of the first key.
+func (k *Keyer) blocks(c Columns, use func(from int, keys []uint64)) {
 	var keys [block]uint64
 	var zeroPorts [block]uint16
 	var zeroProtos [block]uint8
@@ -35,13 +58,8 @@ func (k *Keyer) AppendMatches(dst []int32, c Columns, want K) []int32 {
 		} else {
 			k.productBlock(keys[:n], addr, sport, dport, proto)
 		}
-		for i, got := range keys[:n] {
-			if got == uint64(want) {
-				dst = append(dst, int32(from+i))
-			}
-		}
+		use(from, keys[:n])
 	}
-	return dst
 }
 
 func part[T any](in bool, column []T, from int, zeros []T) []T {

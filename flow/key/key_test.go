@@ -148,6 +148,13 @@ func TestColumnsAgreeWithFlows(t *testing.T) {
 				want = append(want, int32(i))
 			}
 		}
+		if h.Kind == Linear {
+			for i, got := range k.AppendKeys(nil, c) {
+				if want, _ := k.Flow(&flows[i]); K(got) != want {
+					t.Fatalf("%v row %d: key %d, want %d", m, i, got, want)
+				}
+			}
+		}
 		got := k.AppendMatches(nil, c, asked)
 		if len(got) != len(want) {
 			t.Fatalf("%v %v: rows %v, want %v", m, h, got, want)

@@ -11,6 +11,7 @@ import (
 	"dragnet/ask/witness"
 	"dragnet/flow"
 	"dragnet/internal/conf"
+	"dragnet/node/station"
 )
 
 // Configuration is all that a node can be told in files. Every role reads the
@@ -20,6 +21,8 @@ type Configuration struct {
 	Site flow.Site `yaml:"site"`
 	// Witness bounds what a question may cost, and which are refused.
 	Witness witness.Configuration `yaml:"witness"`
+	// Store is the data directory and the logs that are followed into it.
+	Store station.Configuration `yaml:"store"`
 	// Log says what the node writes to standard error about itself.
 	Log Log `yaml:"log"`
 }
@@ -36,7 +39,7 @@ type Log struct {
 // DefaultConfiguration is what holds without any file. It answers nobody,
 // since it names no networks.
 func DefaultConfiguration() Configuration {
-	return Configuration{Witness: witness.DefaultConfiguration(), Log: Log{Level: slog.LevelInfo, Format: "auto"}}
+	return Configuration{Witness: witness.DefaultConfiguration(), Store: station.DefaultConfiguration(), Log: Log{Level: slog.LevelInfo, Format: "auto"}}
 }
 
 // Validate reports the first value that makes no sense.
@@ -45,6 +48,9 @@ func (c *Configuration) Validate() error {
 		return err
 	}
 	if err := c.Witness.Validate(); err != nil {
+		return err
+	}
+	if err := c.Store.Validate(); err != nil {
 		return err
 	}
 	return c.Log.validate()

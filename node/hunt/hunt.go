@@ -19,8 +19,10 @@ import (
 	"dragnet/ask/detective"
 	"dragnet/ask/seal"
 	"dragnet/ask/witness"
+	"dragnet/dossier"
 	"dragnet/dossier/pattern"
 	"dragnet/flow"
+	"dragnet/flow/key"
 	"dragnet/node/ingest"
 )
 
@@ -159,7 +161,11 @@ func newWitness(c Configuration, s Source) (*witness.Witness, error) {
 	}
 	log := s.Log
 	if c.Read != nil {
-		log = counted{log, c.Read}
+		counting := counted{log, c.Read}
+		log = counting
+		if indexed, ok := s.Log.(witness.Indexed); ok {
+			log = countedIndexed{counting, indexed}
+		}
 	}
 	return witness.New(c.Witness, s.Name, log, k, c.Silent)
 }
@@ -175,4 +181,16 @@ func (l counted) Scan(ctx context.Context, w flow.Window, cols flow.Columns, fn 
 		l.read(len(batch))
 		return fn(batch)
 	})
+}
+
+// countedIndexed keeps a log's look-ups within reach.
+type countedIndexed struct {
+	counted
+	indexed witness.Indexed
+}
+
+func (l countedIndexed) Lookup(ctx context.Context, c *dossier.AskedClue, h key.Hash, w flow.Window, fn func([]flow.Flow) error) (flow.Coverage, bool, error) {
+	cov, ok, err := l.indexed.Lookup(ctx, c, h, w, fn)
+	l.read(int(cov.Flows))
+	return cov, ok, err
 }

@@ -3,11 +3,12 @@ package ingest
 import (
 	"context"
 
+	"dragnet/ask/witness"
 	"dragnet/flow"
 )
 
 // Logs are several paths read as one log.
-type Logs []*Log
+type Logs []witness.Log
 
 // OpenAll opens each path as Open does.
 func OpenAll(paths []string) (Logs, error) {

@@ -1,5 +1,7 @@
-// Package ingest opens whatever a user names as the log of a witness: a file
-// or a directory of Zeek conn logs or packet captures, told apart by content.
+// Package ingest opens whatever a user names as the log of a witness: a data
+// directory, or a file or a directory of Zeek conn logs or packet captures,
+// told apart by content. It also brings such files into a data directory, each
+// line once however often and under whatever name it is offered.
 package ingest
 
 import (
@@ -15,9 +17,11 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 
+	"dragnet/ask/witness"
 	"dragnet/flow"
 	"dragnet/source/packets"
 	"dragnet/source/zeek"
+	"dragnet/store/disk"
 )
 
 // Log is everything readable under one path.
@@ -43,9 +47,17 @@ const (
 
 const damage = "the gzip data is damaged from its start: nothing could be read"
 
-// Open finds the logs and captures at path. Of a directory it takes all that
-// it recognises, at any depth; a file it must recognise.
-func Open(path string) (*Log, error) {
+// Open opens a data directory, or the logs and captures at path. Of a directory
+// it takes all that it recognises, at any depth; a file it must recognise. What it opened stays open
+// until the program ends.
+func Open(path string) (witness.Log, error) {
+	if disk.Is(path) {
+		return disk.Open(path)
+	}
+	return openFiles(path)
+}
+
+func openFiles(path string) (*Log, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err

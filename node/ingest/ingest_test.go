@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"dragnet/ask/witness"
 	"dragnet/flow"
 	"dragnet/internal/testkit"
 )
@@ -43,7 +44,7 @@ func zip(t *testing.T, content []byte) []byte {
 	return b.Bytes()
 }
 
-func count(t *testing.T, l *Log) (flows int64, cov flow.Coverage) {
+func count(t *testing.T, l witness.Log) (flows int64, cov flow.Coverage) {
 	t.Helper()
 	var n atomic.Int64
 	cov, err := l.Scan(context.Background(), flow.AllTime, flow.AllColumns, func(batch []flow.Flow) error {
@@ -70,7 +71,7 @@ func TestDirectoryOfEverything(t *testing.T) {
 	write(t, dir, "dns.log", []byte("#separator \\x09\n#path\tdns\n#fields\tts\tquery\n"))
 	write(t, dir, "notes.txt", []byte("nothing"))
 	write(t, dir, "broken.gz", []byte{0x1f, 0x8b, 0xff})
-	l, err := Open(dir)
+	l, err := openFiles(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +103,7 @@ func TestLinkedFiles(t *testing.T) {
 	if err := os.Symlink(filepath.Join(dir, "absent"), filepath.Join(dir, "dangling.log")); err != nil {
 		t.Fatal(err)
 	}
-	l, err := Open(dir)
+	l, err := openFiles(dir)
 	if err != nil {
 		t.Fatal(err)
 	}

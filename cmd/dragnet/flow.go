@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dragnet/dossier/pattern"
+	"dragnet/flow"
+	"dragnet/internal/cli"
+	"dragnet/node/ingest"
+	"dragnet/store/disk"
+)
+
+func newFlow() *cobra.Command {
+	cmd := &cobra.Command{Use: "flow", Short: "Keep flows in a data directory, and look at them", Args: cobra.ArbitraryArgs, RunE: cli.Group}
+	cmd.AddCommand(newFlowImport(), newFlowList(), newFlowStat())
+	return cmd
+}
+
+// today is the epoch whose salts a question asked today uses.
+func today() string { return time.Now().UTC().Format(time.DateOnly) }
+
+func newFlowImport() *cobra.Command {
+	var keepDays float64
+	var keepBytes int64
+	var output *cli.Format
+	cmd := &cobra.Command{
+		Use:   "import DATADIR SOURCE...",
+		Short: "Bring logs and captures into a data directory, each line once",
+		Long: `Import brings the flows of logs and captures into DATADIR, which it makes where
+there is none. A SOURCE is a file or directory of Zeek conn logs (TSV or JSON)
+or captures (pcap or pcapng), each plain or gzip.
+
+A log is known by its content: one that was imported before adds only what it
+has grown by since, also after it was renamed or compressed. When the command
+ends with exit code 0, everything it counted is safely on the disk; if it is
+interrupted, run it again.
+
+Flows are removed when they are older than --keep-days, counted from the newest
+flow stored.`,
+		Example: `  dragnet flow import /var/lib/dragnet /opt/zeek/logs
+  dragnet flow import evidence monday.pcap conn.log.gz --keep-days 0`,
+		Args: cobra.MinimumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if keepDays < 0 || keepBytes < 0 {
+				return cli.Usage(errors.New("--keep-days and --keep-bytes cannot be negative; 0 keeps everything"))
+			}
+			keep := disk.Keep{Age: time.Duration(keepDays * 24 * float64(time.Hour)), Bytes: keepBytes}
+			return runImport(cmd, *output, args[0], args[1:], keep)
+		},
+	}
+	output = cli.OutputFlag(cmd)
+	cmd.Flags().Float64Var(&keepDays, "keep-days", 30, "remove flows this much older than the newest; 0 keeps all")
+	cmd.Flags().Int64Var(&keepBytes, "keep-bytes", 0, "remove the oldest flows beyond this size on disk; 0 keeps all")
+	return cmd
+}
+
+func runImport(cmd *cobra.Command, f cli.Format, dir string, sources []string, keep disk.Keep) (err error) {
+	var files []string
+	for _, s := range sources {
+		more, err := ingest.Files(s)
+		if err != nil {
+			return err
+		}
+		files = append(files, more...)
+	}
+	store, err := disk.OpenWriter(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	writer, err := store.NewWriter(today())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, writer.Close()) }()
+	m := ingest.NewImporter(store, writer)
+	progress := cli.NewProgress("importing flows", 0)
+	m.Progress = func(n int) { progress.Add(int64(n)) }
+	done, err := importAll(cmd.Context(), m, files)
+	progress.Done()
+	if err != nil {
+		return err
+	}
+	removed, err := writer.Prune(keep, time.Now())
+	if err != nil {
+		return err
+	}
+	for _, problem := range m.Coverage.Problems {
+		fmt.Fprintln(cmd.ErrOrStderr(), problem)
+	}
+	if n := flowsOf(removed); n > 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%d flows were beyond what is kept and have been removed\n", n)
+	}
+	return writeImported(cmd.OutOrStdout(), f, done)
+}
+
+func importAll(ctx context.Context, m *ingest.Importer, files []string) ([]ingest.Imported, error) {
+	var done []ingest.Imported
+	for _, file := range files {
+		one, err := m.Import(ctx, file)
+		if err != nil {
+			return nil, err
+		}
+		done = append(done, one)
+	}
+	return done, m.Commit()
+}
+
+func flowsOf(segments []disk.Segment) (n int) {
+	for _, g := range segments {
+		n += g.Flows
+	}
+	return n
+}
+
+func writeImported(w io.Writer, f cli.Format, done []ingest.Imported) error {
+	rows := cli.Rows{Header: []string{"file", "status", "flows", "skipped"}}
+	refused := 0
+	for _, d := range done {
+		rows.Items = append(rows.Items, d)
+		rows.Cells = append(rows.Cells, []string{d.File, string(d.Status), fmt.Sprint(d.Flows), fmt.Sprint(d.Skipped)})
+		if d.Status == ingest.Refused {
+			refused++
+		}
+	}
+	if err := cli.WriteRows(w, f, rows); err != nil || refused == 0 {
+		return err
+	}
+	return fmt.Errorf("%s not imported; the others were", plural(refused, "file"))
+}
+
+// selection is what list and stat share: a data directory, a filter, a window.
+type selection struct {
+	from, to string
+	filter   *pattern.Filter
+	window   flow.Window
+}
+
+const filterHelp = `A FILTER is written like a clue without "in" or "out": src= dst= host= sport=
+dport= proto= state=, all of which must fit. Addresses may be prefixes, @FILE
+stands for any value listed in a file, state is established or failed.`
+
+func (s *selection) register(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&s.from, "from", "", "earliest start of a flow, such as 2026-11-22 or 2026-11-22T10:00:00Z")
+	cmd.Flags().StringVar(&s.to, "to", "", "flows start before this")
+}
+
+// parse reads the words of the filter after the data directory.
+func (s *selection) parse(words []string) (err error) {
+	if s.filter, err = pattern.ParseFilter(strings.Join(words, " "), pattern.FromDisk); err != nil {
+		return cli.Hint(cli.Usage(err), "a filter is such as: src=192.0.2.0/24 dport=22 proto=tcp")
+	}
+	s.window = flow.AllTime
+	if s.from != "" {
+		if s.window.From, err = parseTime("--from", s.from); err != nil {
+			return cli.Usage(err)
+		}
+	}
+	if s.to != "" {
+		if s.window.To, err = parseTime("--to", s.to); err != nil {
+			return cli.Usage(err)
+		}
+	}
+	return nil
+}
+
+// each shows the chosen flows to fn, one call at a time.
+func (s *selection) each(cmd *cobra.Command, dir string, cols flow.Columns, fn func(*flow.Flow) error) (err error) {
+	store, err := disk.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	progress := cli.NewProgress("reading flows", int64(store.Coverage().Flows))
+	turn := make(chan struct{}, 1)
+	cov, err := store.Scan(cmd.Context(), s.window, cols, func(batch []flow.Flow) error {
+		progress.Add(int64(len(batch)))
+		turn <- struct{}{}
+		defer func() { <-turn }()
+		for i := range batch {
+			if s.filter.Matches(&batch[i]) {
+				if err := fn(&batch[i]); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	progress.Done()
+	for _, problem := range cov.Problems {
+		fmt.Fprintln(cmd.ErrOrStderr(), problem)
+	}
+	return err
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"dragnet/internal/cli"
+	"dragnet/store/disk"
+)
+
+func newStore() *cobra.Command {
+	cmd := &cobra.Command{Use: "store", Short: "Look after a data directory", Args: cobra.ArbitraryArgs, RunE: cli.Group}
+	cmd.AddCommand(newStoreCheck(), newStoreIndex())
+	return cmd
+}
+
+func newStoreCheck() *cobra.Command {
+	var output *cli.Format
+	cmd := &cobra.Command{
+		Use:   "check DATADIR",
+		Short: "Read all of a data directory and name what is damaged",
+		Long: `Check reads every flow stored and compares every index with what it indexes.
+What is not named as damaged stays readable by every command.
+Exit code 0: nothing is wrong. 3: something is. 1: it could not look.`,
+		Example: "  dragnet store check /var/lib/dragnet",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			progress := cli.NewProgress("checking flows", 0)
+			found, err := disk.Check(cmd.Context(), args[0], func(n int) { progress.Add(int64(n)) })
+			progress.Done()
+			if err != nil {
+				return err
+			}
+			rows := cli.Rows{Header: []string{"file", "problem", "flows", "advice"}}
+			for _, f := range found {
+				rows.Items = append(rows.Items, f)
+				rows.Cells = append(rows.Cells, []string{f.File, f.Problem, fmt.Sprint(f.Flows), f.Advice})
+			}
+			if err := cli.WriteRows(cmd.OutOrStdout(), *output, rows); err != nil || len(found) == 0 {
+				return err
+			}
+			return cli.Found(fmt.Errorf("%s: findings: %d", args[0], len(found)))
+		},
+	}
+	output = cli.OutputFlag(cmd)
+	return cmd
+}
+
+func newStoreIndex() *cobra.Command {
+	var epoch string
+	var again bool
+	cmd := &cobra.Command{
+		Use:   "index DATADIR",
+		Short: "Compute the keys of standard questions for today's salts",
+		Long: `Index hashes all flows stored for the standard questions of an epoch, by
+convention the day in UTC. Standard questions that use its salts are then looked
+up; others, and those of another day, are answered by hashing all flows, which
+gives the same answers more slowly. A newly imported flow has keys of its day.`,
+		Example: "  dragnet store index /var/lib/dragnet",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if !disk.Is(args[0]) {
+				return fmt.Errorf("%s is not a data directory", args[0])
+			}
+			if epoch == "" {
+				epoch = today()
+			}
+			store, err := disk.OpenWriter(args[0])
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, store.Close()) }()
+			writer, err := store.NewWriter(epoch)
+			if err != nil {
+				return cli.Usage(err)
+			}
+			defer func() { err = errors.Join(err, writer.Close()) }()
+			progress := cli.NewProgress("indexing flows", int64(store.Coverage().Flows))
+			defer progress.Done()
+			return writer.Rotate(cmd.Context(), epoch, again, func(n int) { progress.Add(int64(n)) })
+		},
+	}
+	cmd.Flags().StringVar(&epoch, "epoch", "", "whose salts, such as 2026-11-22 (default today, UTC)")
+	cmd.Flags().BoolVar(&again, "again", false, "also what is of that epoch already, as after damage")
+	return cmd
+}
+
+func newBackup() *cobra.Command {
+	return &cobra.Command{
+		Use:   "backup DATADIR COPY",
+		Short: "Copy a data directory, as it is at one moment",
+		Long: `Backup copies DATADIR to COPY, which must not exist. The copy is a data directory
+of its own; to restore, move it to where the original was. A copy that was
+interrupted is empty or whole, never in between.`,
+		Example: "  dragnet backup /var/lib/dragnet /mnt/backup/dragnet-2026-11-22",
+		Args:    cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			store, err := disk.Open(args[0])
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, store.Close()) }()
+			progress := cli.NewProgress("copying bytes", store.Bytes())
+			defer progress.Done()
+			return store.Backup(cmd.Context(), args[1], func(n int) { progress.Add(int64(n)) })
+		},
+	}
+}

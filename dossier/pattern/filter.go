@@ -1,0 +1,71 @@
+package pattern
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"dragnet/flow"
+)
+
+// Filter chooses flows in one's own log. It is written like a clue without its
+// first word, and no host is left open:
+//
+//	filter = { field "=" value }
+//	fields = src dst host sport dport proto state
+//
+// Host is either end; a flow must fit every field. Values are those of clues.
+type Filter struct {
+	// Src, Dst and Host hold prefixes, any of which may fit; none leaves the
+	// field open.
+	Src, Dst, Host []netip.Prefix
+	SPort, DPort   []uint16
+	Proto          []flow.Proto
+	State          StateFilter
+}
+
+// ParseFilter reads a filter; open is as for Parse. Empty text fits all flows.
+func ParseFilter(text string, open OpenFile) (*Filter, error) {
+	if len(text) > MaxLength {
+		return nil, &SyntaxError{1, fmt.Sprintf("longer than %d bytes; put long lists into a file: dst=@list.txt", MaxLength)}
+	}
+	p := &parser{open: open}
+	f, c := &Filter{}, &Clue{}
+	seen := map[string]bool{}
+	for _, t := range scan(text) {
+		field, value, isField := strings.Cut(t.text, "=")
+		field = strings.ToLower(field)
+		if !isField || seen[field] {
+			return nil, p.fail(t, "%q: want each of src= dst= host= sport= dport= proto= state= at most once", t.text)
+		}
+		seen[field] = true
+		var err error
+		switch field {
+		case "src":
+			err = values(p, t, value, &f.Src, parsePrefix)
+		case "dst":
+			err = values(p, t, value, &f.Dst, parsePrefix)
+		case "host":
+			err = values(p, t, value, &f.Host, parsePrefix)
+		case "sport", "dport", "proto", "state":
+			err = p.field(c, field, value, t)
+		default:
+			err = p.fail(t, "unknown field %q; fields are src dst host sport dport proto state", field)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	f.SPort, f.DPort, f.Proto, f.State = c.SPort, c.DPort, c.Proto, c.State
+	return f, nil
+}
+
+// Matches reports whether a flow fits the filter.
+func (f *Filter) Matches(v *flow.Flow) bool {
+	return anyOf(f.SPort, v.OrigPort) && anyOf(f.DPort, v.RespPort) && anyOf(f.Proto, v.Proto) &&
+		within(f.Src, v.Orig) && within(f.Dst, v.Resp) && (within(f.Host, v.Orig) || within(f.Host, v.Resp)) && f.State.Accepts(v)
+}
+
+func within(prefixes []netip.Prefix, a netip.Addr) bool {
+	return len(prefixes) == 0 || flow.Within(prefixes, a)
+}

@@ -1,0 +1,201 @@
+package ingest
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/klauspost/compress/gzip"
+
+	"dragnet/store/disk"
+)
+
+// identityBytes is how much of the beginning and of the end of what was
+// imported identifies a log. Zeek puts the time and unique connection names
+// into it, so two logs that agree there are one.
+const identityBytes = 64 << 10
+
+// known finds a log among those that were imported from, by its content.
+type known struct {
+	sources map[string]*disk.Source // by ID
+	// heads holds the IDs of sources by Head, for each length of the bytes
+	// that Head is of; lengths is sorted.
+	heads   map[int64]map[string][]string
+	lengths []int64
+}
+
+func newKnown(sources []disk.Source) *known {
+	k := &known{sources: map[string]*disk.Source{}, heads: map[int64]map[string][]string{}}
+	for _, s := range sources {
+		k.learn(s)
+	}
+	return k
+}
+
+// learn adds a source, or its new state.
+func (k *known) learn(s disk.Source) {
+	if old := k.sources[s.ID]; old != nil {
+		ids := k.heads[headLength(old.Offset)]
+		ids[old.Head] = slices.DeleteFunc(ids[old.Head], func(id string) bool { return id == s.ID })
+	}
+	k.sources[s.ID] = &s
+	n := headLength(s.Offset)
+	if k.heads[n] == nil {
+		k.heads[n] = map[string][]string{}
+		at, _ := slices.BinarySearch(k.lengths, n)
+		k.lengths = slices.Insert(k.lengths, at, n)
+	}
+	k.heads[n][s.Head] = append(k.heads[n][s.Head], s.ID)
+}
+
+func headLength(offset int64) int64 { return min(offset, identityBytes) }
+
+// beginningLike lists the sources whose imported part begins as prefix does,
+// the longest first. Prefix is the first identityBytes of a log, or all of it.
+func (k *known) beginningLike(prefix []byte) []*disk.Source {
+	var found []*disk.Source
+	h, done := sha256.New(), int64(0)
+	for _, n := range k.lengths {
+		if n > int64(len(prefix)) {
+			break
+		}
+		h.Write(prefix[done:n])
+		done = n
+		for _, id := range k.heads[n][hex.EncodeToString(h.Sum(nil))] {
+			found = append(found, k.sources[id])
+		}
+	}
+	slices.SortFunc(found, func(a, b *disk.Source) int { return int(b.Offset - a.Offset) })
+	return found
+}
+
+func sum(b []byte) string {
+	s := sha256.Sum256(b)
+	return hex.EncodeToString(s[:])
+}
+
+func newID() string {
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}
+
+// stream is an open log, decompressed, of which any place can be reached. It
+// remembers the last bytes read, since a compressed log cannot be read
+// backwards.
+type stream struct {
+	file       *os.File
+	compressed bool
+	src        io.Reader
+	at         int64 // bytes read
+	window     []byte
+	first      []byte // as prefix found it
+}
+
+// windowBytes covers what a reader may read ahead (a line of 1 MiB and a chunk)
+// and the tail before it.
+const windowBytes = 2 << 20
+
+func openStream(path string) (*stream, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	magic := make([]byte, 2)
+	if _, err := f.ReadAt(magic, 0); err != nil && err != io.EOF {
+		return nil, errors.Join(err, f.Close())
+	}
+	s := &stream{file: f, compressed: bytes.Equal(magic, []byte{0x1f, 0x8b})}
+	return s, s.rewind()
+}
+
+// rewind goes back to the beginning.
+func (s *stream) rewind() error {
+	s.at, s.window, s.src = 0, s.window[:0], s.file
+	if _, err := s.file.Seek(0, io.SeekStart); err != nil || !s.compressed {
+		return err
+	}
+	z, err := gzip.NewReader(bufio.NewReaderSize(s.file, 64<<10))
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.file.Name(), err)
+	}
+	s.src = z
+	return nil
+}
+
+// Read implements io.Reader.
+func (s *stream) Read(p []byte) (int, error) {
+	n, err := s.src.Read(p)
+	s.at += int64(n)
+	if s.compressed {
+		if len(s.window)+n > 2*windowBytes {
+			s.window = s.window[:copy(s.window, s.window[max(0, len(s.window)-windowBytes):])]
+		}
+		s.window = append(s.window, p[:n]...)
+	}
+	return n, err
+}
+
+// seek moves to offset; ok is false if the log is shorter.
+func (s *stream) seek(offset int64) (ok bool, err error) {
+	if s.compressed {
+		if err := s.rewind(); err != nil {
+			return false, err
+		}
+		n, err := io.CopyN(io.Discard, struct{ io.Reader }{s}, offset)
+		if n < offset {
+			return false, nil // what follows the end or the damage is not there
+		}
+		return true, err
+	}
+	info, err := s.file.Stat()
+	if err != nil || info.Size() < offset {
+		return false, err
+	}
+	s.at, err = s.file.Seek(offset, io.SeekStart)
+	return true, err
+}
+
+// before returns the last bytes before offset, which was read or reached.
+func (s *stream) before(offset int64) ([]byte, error) {
+	n := min(offset, identityBytes)
+	if s.compressed {
+		end := len(s.window) - int(s.at-offset)
+		if end < int(n) {
+			return nil, fmt.Errorf("%s: byte %d is out of reach", s.file.Name(), offset)
+		}
+		return s.window[end-int(n) : end], nil
+	}
+	b := make([]byte, n)
+	_, err := s.file.ReadAt(b, offset-n)
+	return b, err
+}
+
+// prefix reads the first identityBytes and goes back to the beginning.
+func (s *stream) prefix() ([]byte, error) {
+	b := make([]byte, identityBytes)
+	n, err := io.ReadFull(s, b)
+	if err != nil && n == 0 && err != io.EOF {
+		return nil, fmt.Errorf("read %s: %w", s.file.Name(), err)
+	}
+	s.first = b[:n]
+	return s.first, s.rewind()
+}
+
+// head fills b with the first bytes of the log. A compressed one must have been
+// read from its beginning, or from prefix on, in this opening.
+func (s *stream) head(b []byte) error {
+	if !s.compressed {
+		_, err := s.file.ReadAt(b, 0)
+		return err
+	}
+	copy(b, s.first)
+	return nil
+}

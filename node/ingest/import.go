@@ -1,0 +1,322 @@
+package ingest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"dragnet/flow"
+	"dragnet/source/packets"
+	"dragnet/source/zeek"
+	"dragnet/store/disk"
+)
+
+// Status says what became of a file.
+type Status string
+
+// What can become of a file.
+const (
+	New       Status = "new"       // imported from its beginning
+	Grown     Status = "grown"     // imported from where it ended the last time
+	Unchanged Status = "unchanged" // all of it was imported before
+	Refused   Status = "refused"   // see Problem
+)
+
+// Imported tells what became of one file.
+type Imported struct {
+	File    string `json:"file"`
+	Status  Status `json:"status"`
+	Flows   uint64 `json:"flows"`
+	Skipped uint64 `json:"skipped"`
+	// Problem says why it was refused.
+	Problem string `json:"problem,omitempty"`
+}
+
+// commitEvery is how many flows are imported between commits: what a crash
+// costs is reading them again.
+const commitEvery = 4 << 20
+
+// Importer brings files into a data directory. It is not safe for concurrent
+// use.
+type Importer struct {
+	writer *disk.Writer
+	known  *known
+	now    func() time.Time
+
+	// Coverage tells what was read, with the first problems.
+	Coverage flow.Coverage
+	// Progress, if set, is told how many flows were read.
+	Progress func(flows int)
+
+	flows uint64        // since the last commit
+	dirty []disk.Source // whose state waits for the next commit
+}
+
+// NewImporter imports through writer, which is of store.
+func NewImporter(store *disk.Store, writer *disk.Writer) *Importer {
+	return &Importer{writer: writer, known: newKnown(store.Sources()), now: time.Now}
+}
+
+// Files are the logs and captures at path, in order of their names: what Open
+// would read.
+func Files(path string) ([]string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return []string{path}, nil
+	}
+	files, err := walk(path)
+	if err == nil && len(files[conn])+len(files[capture]) == 0 {
+		return nil, fmt.Errorf("%s holds no Zeek conn log and no capture (%d other files)", path, len(files[other]))
+	}
+	return append(files[conn], files[capture]...), err
+}
+
+// Import reads one file, as far as it was not before. What it read lasts only
+// after Commit, though large files are committed in parts on the way.
+func (m *Importer) Import(ctx context.Context, path string) (Imported, error) {
+	done, err := m.file(ctx, path)
+	if err == nil && m.flows >= commitEvery {
+		err = m.Commit()
+	}
+	return done, err
+}
+
+func (m *Importer) file(ctx context.Context, path string) (Imported, error) {
+	k, err := recognise(path)
+	if err != nil {
+		return Imported{}, err
+	}
+	switch k {
+	case conn:
+		return m.log(ctx, path)
+	case capture:
+		return m.capture(ctx, path)
+	}
+	info, err := os.Stat(path)
+	if err == nil && info.Size() == 0 {
+		return Imported{File: path, Status: Unchanged}, nil
+	}
+	return m.refuse(path, "it is neither a Zeek conn log (TSV or JSON) nor a capture (pcap or pcapng)"), err
+}
+
+func (m *Importer) refuse(path, format string, args ...any) Imported {
+	problem := fmt.Sprintf(format, args...)
+	m.Coverage.Skip(path, "not imported: %s", problem)
+	return Imported{File: path, Status: Refused, Problem: problem}
+}
+
+// Commit makes all that was imported last.
+func (m *Importer) Commit() error {
+	if err := m.writer.Commit(m.dirty...); err != nil {
+		return err
+	}
+	m.flows, m.dirty = 0, nil
+	return nil
+}
+
+func (m *Importer) append(ctx context.Context, batch []flow.Flow) error {
+	if m.Progress != nil {
+		m.Progress(len(batch))
+	}
+	return m.writer.Append(ctx, batch)
+}
+
+// log imports a conn log, of which a part may have been before.
+func (m *Importer) log(ctx context.Context, path string) (Imported, error) {
+	s, err := openStream(path)
+	if err != nil {
+		return Imported{}, err
+	}
+	defer s.file.Close()
+	source, refused, err := m.identify(s)
+	if err != nil || refused != "" {
+		return m.refuse(path, "%s", refused), err
+	}
+	done := Imported{File: path, Status: Grown}
+	if source.ID == "" {
+		done.Status, source.ID = New, newID()
+	}
+	source.Name = path
+	r := zeek.NewReader(s, path, flow.AllColumns)
+	r.Resume(zeek.Mark{Offset: source.Offset, Line: source.Line, Header: source.Header})
+	before := source
+	if err := m.follow(ctx, s, r, &source); err != nil {
+		return done, err
+	}
+	done.Flows, done.Skipped = source.Flows-before.Flows, source.Skipped-before.Skipped
+	if source.Offset == before.Offset && done.Status == Grown {
+		done.Status = Unchanged
+	}
+	cov := r.Coverage()
+	m.Coverage.Merge(cov)
+	return done, nil
+}
+
+// identify finds where to go on with a log, and moves there. A source without
+// an ID is new.
+func (m *Importer) identify(s *stream) (source disk.Source, refused string, err error) {
+	prefix, err := s.prefix()
+	if err != nil {
+		return source, "", err
+	}
+	like := m.known.beginningLike(prefix)
+	for _, k := range like {
+		if k.Whole {
+			continue
+		}
+		there, err := s.seek(k.Offset)
+		if err != nil {
+			return source, "", err
+		}
+		if !there {
+			continue
+		}
+		tail, err := s.before(k.Offset)
+		if err != nil {
+			return source, "", err
+		}
+		if sum(tail) == k.Tail {
+			return *k, "", nil
+		}
+	}
+	if len(like) > 0 && like[0].Offset > identityBytes {
+		k := like[0]
+		return source, fmt.Sprintf("it begins like %s, of which %d bytes were imported, but does not go on like it: cut short, or changed", k.Name, k.Offset), nil
+	}
+	return source, "", s.rewind()
+}
+
+// follow reads a log to its present end.
+func (m *Importer) follow(ctx context.Context, s *stream, r *zeek.Reader, source *disk.Source) error {
+	skipped, flows := source.Skipped, source.Flows
+	for {
+		batch, err := r.Next()
+		if err == nil {
+			flows += uint64(len(batch))
+			m.flows += uint64(len(batch))
+			if err := m.append(ctx, batch); err != nil {
+				return err
+			}
+			if m.flows < commitEvery || s.compressed {
+				continue
+			}
+		}
+		var broken *fs.PathError
+		if errors.As(err, &broken) {
+			return fmt.Errorf("read %s: %w", source.Name, err)
+		}
+		cov := r.Coverage()
+		source.Flows, source.Skipped = flows, skipped+cov.Skipped
+		if marked := m.mark(s, r, source); marked != nil {
+			return marked
+		}
+		switch {
+		case err == nil:
+			if err := m.Commit(); err != nil {
+				return err
+			}
+		case err == io.EOF:
+			return nil
+		default:
+			// Damaged compression: what came before it counts.
+			m.Coverage.Skip(fmt.Sprintf("%s:%d", source.Name, source.Line+1), "%v: nothing from this line on could be read", err)
+			return nil
+		}
+	}
+}
+
+// mark notes how far a log was read.
+func (m *Importer) mark(s *stream, r *zeek.Reader, source *disk.Source) error {
+	at := r.Mark()
+	if at.Offset == 0 {
+		return nil
+	}
+	tail, err := s.before(at.Offset)
+	if err != nil {
+		return err
+	}
+	if headLength(source.Offset) < identityBytes {
+		head := make([]byte, headLength(at.Offset))
+		if at.Offset <= identityBytes {
+			copy(head, tail) // the tail is all there is
+		} else if err := s.head(head); err != nil {
+			return err
+		}
+		source.Head = sum(head)
+	}
+	source.Offset, source.Line, source.Header = at.Offset, at.Line, at.Header
+	source.Tail, source.Imported = sum(tail), flow.FromTime(m.now())
+	m.learn(*source)
+	return nil
+}
+
+func (m *Importer) learn(source disk.Source) {
+	m.known.learn(source)
+	for i := range m.dirty {
+		if m.dirty[i].ID == source.ID {
+			m.dirty[i] = source
+			return
+		}
+	}
+	m.dirty = append(m.dirty, source)
+}
+
+// capture imports a packet capture. Its flows depend on all of its packets, so
+// it is read whole or not at all.
+func (m *Importer) capture(ctx context.Context, path string) (Imported, error) {
+	source, err := fingerprint(path)
+	if err != nil {
+		return Imported{}, err
+	}
+	for _, k := range m.known.sources {
+		if k.Whole && k.Tail == source.Tail {
+			return Imported{File: path, Status: Unchanged}, nil
+		}
+		if k.Whole && k.Head == source.Head && k.Offset >= identityBytes {
+			return m.refuse(path, "it begins like %s, which was imported; a capture that grew would give the same flows twice", k.Name), nil
+		}
+	}
+	log, err := packets.Open(path)
+	if err != nil {
+		return Imported{}, err
+	}
+	cov, err := log.Scan(ctx, flow.AllTime, flow.AllColumns, func(batch []flow.Flow) error { return m.append(ctx, batch) })
+	if err != nil {
+		return Imported{}, err
+	}
+	m.Coverage.Merge(cov)
+	m.flows += cov.Flows
+	source.ID, source.Flows, source.Skipped, source.Imported = newID(), cov.Flows, cov.Skipped, flow.FromTime(m.now())
+	m.learn(source)
+	return Imported{File: path, Status: New, Flows: cov.Flows, Skipped: cov.Skipped}, nil
+}
+
+// fingerprint identifies a capture: its Tail is the sum of all of it.
+func fingerprint(path string) (source disk.Source, err error) {
+	s, err := openStream(path)
+	if err != nil {
+		return source, err
+	}
+	defer s.file.Close()
+	prefix, err := s.prefix()
+	if err != nil {
+		return source, err
+	}
+	all := sha256.New()
+	// A damaged end of the compression is part of what the file is.
+	_, err = io.Copy(all, struct{ io.Reader }{s})
+	var broken *fs.PathError
+	if errors.As(err, &broken) {
+		return source, err
+	}
+	return disk.Source{Name: path, Whole: true, Offset: s.at, Head: sum(prefix), Tail: hex.EncodeToString(all.Sum(nil))}, nil
+}

@@ -1,0 +1,126 @@
+package disk
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"dragnet/flow"
+	"dragnet/internal/durable"
+)
+
+// formatVersion is of the whole data directory. A program refuses a newer one.
+const formatVersion = 1
+
+// catalogue is what the directory holds. Its file is replaced as a whole, and
+// that replacement is the commit.
+type catalogue struct {
+	Version int `json:"version"`
+	// Next is the number of the next segment.
+	Next     uint64    `json:"next"`
+	Segments []Segment `json:"segments"`
+	Sources  []Source  `json:"sources"`
+}
+
+// Segment describes one segment file.
+type Segment struct {
+	Number uint64 `json:"number"`
+	Flows  int    `json:"flows"`
+	// From and To are the first and the last start of a flow.
+	From flow.Time `json:"from"`
+	To   flow.Time `json:"to"`
+	// Sampling is the coarsest 1-in-N of its flows; see flow.Coverage.
+	Sampling uint32 `json:"sampling"`
+	// Bytes is the size of the segment file, RunBytes that of the run beside
+	// it, whose salts are of Epoch. Without a run both are empty.
+	Bytes    int64  `json:"bytes"`
+	Epoch    string `json:"epoch,omitempty"`
+	RunBytes int64  `json:"run_bytes,omitempty"`
+}
+
+// Source is a log or capture of which something was imported. What identifies
+// it is its content, so it is known again after it was renamed, compressed, or
+// has grown.
+type Source struct {
+	// ID is a random name that the source keeps.
+	ID string `json:"id"`
+	// Name is the path under which it was last read.
+	Name string `json:"name"`
+	// Offset is how many of its bytes, decompressed, are in the store.
+	Offset int64 `json:"offset"`
+	// Head and Tail are SHA-256 of the first and of the last bytes before
+	// Offset, 64 KiB of them or as many as there are.
+	Head string `json:"head"`
+	Tail string `json:"tail"`
+	// Line and Header are the reader's place; see zeek.Mark.
+	Line   int64  `json:"line,omitempty"`
+	Header string `json:"header,omitempty"`
+	// Whole says that it was read in one piece and cannot be continued.
+	Whole bool `json:"whole,omitempty"`
+	// Flows and Skipped count what was read and what could not be used.
+	Flows   uint64 `json:"flows"`
+	Skipped uint64 `json:"skipped"`
+	// Imported is when the last of it was.
+	Imported flow.Time `json:"imported"`
+}
+
+func (s *Store) cataloguePath() string { return filepath.Join(s.dir, "catalogue.json") }
+
+func readCatalogue(path string) (*catalogue, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &catalogue{Version: formatVersion, Next: 1}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var version struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(b, &version); err != nil {
+		return nil, fmt.Errorf("%s is %w: %w; restore it from a backup", path, errDamaged, err)
+	}
+	if version.Version != formatVersion {
+		return nil, fmt.Errorf("%s has format %d, this program knows %d; use the program that wrote it", path, version.Version, formatVersion)
+	}
+	c := &catalogue{}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(c); err != nil {
+		return nil, fmt.Errorf("%s is %w: %w; restore it from a backup", path, errDamaged, err)
+	}
+	for _, g := range c.Segments {
+		if g.Flows < 1 || g.Flows > segmentRows || g.Number >= c.Next {
+			return nil, fmt.Errorf("%s is %w: segment %d of %d flows", path, errDamaged, g.Number, g.Flows)
+		}
+	}
+	return c, nil
+}
+
+// commit replaces the catalogue by what change makes of a copy of it. When it
+// returns nil, the change lasts. The caller holds s.writing.
+func (s *Store) commit(change func(*catalogue)) error {
+	s.mu.Lock()
+	next := &catalogue{Version: formatVersion, Next: s.cat.Next, Segments: slices.Clone(s.cat.Segments), Sources: slices.Clone(s.cat.Sources)}
+	s.mu.Unlock()
+	change(next)
+	b, err := json.Marshal(next)
+	if err != nil {
+		return err
+	}
+	if err := durable.WriteFile(s.cataloguePath(), b, 0o640); err != nil {
+		// The rename may have been done, though it may not last: what is on
+		// the disk is no longer known, so nothing more is written.
+		s.broken = fmt.Errorf("write the catalogue: %w", err)
+		return s.broken
+	}
+	s.mu.Lock()
+	s.cat = next
+	s.mu.Unlock()
+	return nil
+}

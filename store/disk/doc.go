@@ -1,0 +1,15 @@
+// Package disk keeps flows in one data directory on one machine, and answers
+// questions from it. DESIGN.md gives the reasons and the measurements.
+//
+//	DIR/dragnet-data      marks the directory
+//	DIR/lock, DIR/readers locked by the program that writes, and by those that read
+//	DIR/catalogue.json    which segments and imported sources there are
+//	DIR/segments/N.seg    up to 262,144 flows in order of time, column by column
+//	DIR/segments/N.D.run  the keys of the standard questions under the salts of
+//	                      epoch D, sorted, each with the block it occurs in
+//
+// A segment is written once, whole, under its final name only when it is on
+// the disk, and never changed. It counts from the moment the catalogue names
+// it; replacing the catalogue is the only commit there is. What the catalogue
+// does not name is the remains of a crash, and is removed by the next writer.
+package disk

@@ -1,0 +1,309 @@
+package disk
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"dragnet/flow"
+	"dragnet/internal/durable"
+)
+
+// mergeWidth is how many small segments of one size become one: a flow is
+// written again at most once for each size.
+const mergeWidth = 8
+
+// class is a segment's size: 0 up to 8192 flows, 1 up to 65,536, 2 up to all
+// that one can hold, 3 full.
+func class(g Segment) int {
+	switch {
+	case g.Flows == segmentRows:
+		return 3
+	case g.Flows > segmentRows/mergeWidth:
+		return 2
+	case g.Flows > segmentRows/mergeWidth/mergeWidth:
+		return 1
+	}
+	return 0
+}
+
+// merge makes one segment out of small neighbours, as often as it can. The
+// caller holds w.mu and everything is committed.
+func (w *Writer) merge() error {
+	for {
+		from, to := mergeable(w.s.now().Segments)
+		if from == to {
+			return nil
+		}
+		if ok, err := w.join(from, to); err != nil || !ok {
+			return err
+		}
+	}
+}
+
+// mergeable finds neighbours of one size, newest first.
+func mergeable(all []Segment) (from, to int) {
+	for to := len(all); to > 0; {
+		c := class(all[to-1])
+		from := to
+		for from > 0 && class(all[from-1]) == c {
+			from--
+		}
+		if c < 3 && to-from >= mergeWidth {
+			end, flows := from, 0
+			for end < from+mergeWidth && flows+all[end].Flows <= segmentRows {
+				flows += all[end].Flows
+				end++
+			}
+			if end-from > 1 {
+				return from, end
+			}
+		}
+		to = from
+	}
+	return 0, 0
+}
+
+// join replaces segments from to to by one; ok is false if one is damaged.
+func (w *Writer) join(from, to int) (ok bool, err error) {
+	if w.filling == nil {
+		if err := w.nextTable(context.Background()); err != nil {
+			return false, err
+		}
+	}
+	old := slices.Clone(w.s.now().Segments[from:to])
+	if err := w.s.readAll(old, w.filling); err != nil {
+		// It stays as it is; 'store check' names what is damaged.
+		w.filling.reset()
+		return false, nil
+	}
+	w.flush()
+	err = w.work.Wait()
+	w.work = &errgroup.Group{}
+	if err != nil {
+		w.discard()
+		return false, err
+	}
+	joined := w.pending[0].segment
+	err = w.s.commit(func(c *catalogue) {
+		c.Segments = slices.Replace(c.Segments, from, to, joined)
+		c.Next++
+	})
+	if err != nil {
+		return false, err
+	}
+	w.pending = nil
+	for _, g := range old {
+		w.s.doom(w.s.files(g))
+	}
+	return true, nil
+}
+
+// readAll adds all flows of segments to t.
+func (s *Store) readAll(segments []Segment, t *table) error {
+	r, err := newBlockReader()
+	if err != nil {
+		return err
+	}
+	defer r.dec.zstd.Close()
+	var batch []flow.Flow
+	for _, g := range segments {
+		f, size, err := openSized(s.segmentPath(g.Number))
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		foot, err := readFooter(f, size)
+		if err != nil {
+			return err
+		}
+		r.open(f, foot)
+		for i := range foot.blocks {
+			if err := r.block(i, flow.AllColumns); err != nil {
+				return err
+			}
+			batch = r.rows.appendFlows(batch[:0], flow.AllTime)
+			if len(batch) > t.room() {
+				return damaged("%s holds more flows than the catalogue says", f.Name())
+			}
+			t.add(batch)
+		}
+	}
+	return nil
+}
+
+// Keep says what retention leaves; 0 means no bound.
+type Keep struct {
+	// Age is how long a flow is kept, counted back from the newest flow, or
+	// from now if that is later than now: a clock that jumps ahead must not
+	// empty the store. A segment goes when its last flow is too old.
+	Age time.Duration
+	// Bytes bounds the size of segments and runs; the oldest go first.
+	Bytes int64
+}
+
+// Prune removes what is beyond keep, and returns what it removed.
+func (w *Writer) Prune(keep Keep, now time.Time) (removed []Segment, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.s.broken != nil {
+		return nil, w.s.broken
+	}
+	all := w.s.now().Segments
+	gone := beyond(all, keep, flow.FromTime(now))
+	if len(gone) == 0 {
+		return nil, nil
+	}
+	err = w.s.commit(func(c *catalogue) {
+		c.Segments = slices.DeleteFunc(c.Segments, func(g Segment) bool {
+			if gone[g.Number] {
+				removed = append(removed, g)
+			}
+			return gone[g.Number]
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range removed {
+		w.s.doom(w.s.files(g))
+	}
+	return removed, nil
+}
+
+func beyond(all []Segment, keep Keep, now flow.Time) map[uint64]bool {
+	gone := map[uint64]bool{}
+	if len(all) == 0 {
+		return gone
+	}
+	newest := slices.MaxFunc(all, func(a, b Segment) int { return cmp.Compare(a.To, b.To) }).To
+	oldest := min(now, newest) - flow.Time(keep.Age)
+	var bytes int64
+	sorted := slices.SortedFunc(slices.Values(all), func(a, b Segment) int { return cmp.Or(cmp.Compare(b.To, a.To), cmp.Compare(b.Number, a.Number)) })
+	for _, g := range sorted {
+		bytes += g.Bytes + g.RunBytes
+		if keep.Age > 0 && g.To < oldest || keep.Bytes > 0 && bytes > keep.Bytes {
+			gone[g.Number] = true
+		}
+	}
+	return gone
+}
+
+// rotateAtOnce is how many runs are committed together.
+const rotateAtOnce = 32
+
+// Rotate computes the runs of all segments for the salts of another epoch; the
+// old runs go. Those that are of it already are left, unless again is set.
+// Progress, if not nil, is told how many flows were hashed.
+func (w *Writer) Rotate(ctx context.Context, epoch string, again bool, progress func(flows int)) error {
+	if !epochName.MatchString(epoch) {
+		return fmt.Errorf("epoch %q: want letters, digits, - and _, such as 2026-11-22", epoch)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.epoch = epoch
+	for range cap(w.idle) {
+		m := <-w.idle
+		x, err := newIndexer(epoch)
+		if err != nil {
+			return err
+		}
+		w.idle <- &maker{m.builder, x}
+	}
+	var stale []Segment
+	for _, g := range w.s.now().Segments {
+		if again || g.Epoch != epoch {
+			stale = append(stale, g)
+		}
+	}
+	for some := range slices.Chunk(stale, rotateAtOnce) {
+		if err := w.rotate(ctx, some, progress); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *Writer) rotate(ctx context.Context, stale []Segment, progress func(int)) error {
+	sizes := make([]int64, len(stale))
+	for i, g := range stale {
+		w.work.Go(func() error {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			m := <-w.idle
+			defer func() { w.idle <- m }()
+			var err error
+			sizes[i], err = w.s.writeRun(m.indexer, g)
+			if progress != nil {
+				progress(g.Flows)
+			}
+			return err
+		})
+	}
+	err := w.work.Wait()
+	w.work = &errgroup.Group{}
+	if err != nil {
+		return err
+	}
+	err = w.s.commit(func(c *catalogue) {
+		for i, g := range stale {
+			at := slices.IndexFunc(c.Segments, func(x Segment) bool { return x.Number == g.Number })
+			if c.Segments[at].RunBytes = sizes[i]; sizes[i] > 0 {
+				c.Segments[at].Epoch = w.epoch
+			} else {
+				c.Segments[at].Epoch = ""
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for _, g := range stale {
+		if g.Epoch != w.epoch {
+			w.s.doom(w.s.files(g)[1:])
+		}
+	}
+	return nil
+}
+
+// writeRun makes the run of a segment and returns its size; a damaged segment
+// has none.
+func (s *Store) writeRun(x *indexer, g Segment) (int64, error) {
+	r, err := newBlockReader()
+	if err != nil {
+		return 0, err
+	}
+	defer r.dec.zstd.Close()
+	f, size, err := openSized(s.segmentPath(g.Number))
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	err = x.read(r, f, size)
+	data := x.finish()
+	if err != nil {
+		return 0, nil
+	}
+	return int64(len(data)), durable.WriteFile(s.runPath(g.Number, x.epoch), data, 0o640)
+}
+
+func (x *indexer) read(r *blockReader, f io.ReaderAt, size int64) error {
+	foot, err := readFooter(f, size)
+	if err != nil {
+		return err
+	}
+	r.open(f, foot)
+	for i := range foot.blocks {
+		if err := r.block(i, 0); err != nil {
+			return err
+		}
+		x.add(i, r.rows)
+	}
+	return nil
+}

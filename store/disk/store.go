@@ -1,0 +1,249 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+
+	"dragnet/flow"
+	"dragnet/internal/durable"
+)
+
+// marker is the file that makes a directory a data directory.
+const marker = "dragnet-data"
+
+const markerText = "This is a data directory of dragnet. See 'dragnet store --help'.\n"
+
+// Is reports whether dir is a data directory.
+func Is(dir string) bool {
+	info, err := os.Stat(filepath.Join(dir, marker))
+	return err == nil && info.Mode().IsRegular()
+}
+
+// Store is an open data directory. It is safe for concurrent use.
+type Store struct {
+	dir    string
+	lock   *os.File
+	writer bool
+
+	writing sync.Mutex // held by whoever changes the directory
+	broken  error      // guarded by writing: why nothing may be written any more
+
+	mu      sync.Mutex // guards all below
+	cat     *catalogue // replaced, never changed
+	open    map[uint64]*segment
+	readers int
+	doomed  []string // files to remove when nobody reads
+}
+
+// Open opens a data directory for reading, as it is now. Any number of programs
+// may, also while another writes.
+func Open(dir string) (*Store, error) {
+	if !Is(dir) {
+		return nil, fmt.Errorf("%s is not a data directory: it has no file %s; 'dragnet flow import %s FILE...' makes one", dir, marker, dir)
+	}
+	return open(dir, false)
+}
+
+// OpenWriter opens a data directory for reading and writing, and makes it where
+// there is none yet. One program at a time may.
+func OpenWriter(dir string) (*Store, error) {
+	if err := create(dir); err != nil {
+		return nil, err
+	}
+	s, err := open(dir, true)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.alone(s.removeDebris); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// create makes dir a data directory unless it is one. It must be empty then: a
+// mistyped path should not be filled with files.
+func create(dir string) error {
+	if Is(dir) {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Join(dir), 0o750); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		// What a crash may leave of the lines below.
+		if e.Name() != "segments" && !strings.HasPrefix(e.Name(), "."+marker) {
+			return fmt.Errorf("%s is neither empty nor a data directory: it holds %s; name another", dir, e.Name())
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "segments"), 0o750); err != nil {
+		return err
+	}
+	return durable.WriteFile(filepath.Join(dir, marker), []byte(markerText), 0o640)
+}
+
+func open(dir string, writer bool) (*Store, error) {
+	s := &Store{dir: dir, writer: writer, open: map[uint64]*segment{}}
+	if err := s.takeLock(); err != nil {
+		return nil, err
+	}
+	cat, err := readCatalogue(s.cataloguePath())
+	if err != nil {
+		return nil, errors.Join(err, s.lock.Close())
+	}
+	s.cat = cat
+	return s, nil
+}
+
+// takeLock takes the lock of the one writer, or joins the readers, whose files
+// the writer leaves alone. Either goes with the process, however it ends.
+func (s *Store) takeLock() (err error) {
+	if !s.writer {
+		s.lock, err = lockFile(filepath.Join(s.dir, "readers"), syscall.LOCK_SH)
+		return err
+	}
+	path := filepath.Join(s.dir, "lock")
+	s.lock, err = lockFile(path, syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		holder, _ := os.ReadFile(path)
+		return fmt.Errorf("%s is in use by another program that writes to it, process %.20s; stop it first", s.dir, strings.TrimSpace(string(holder)))
+	}
+	if err == nil {
+		// Only a hint for the message above.
+		_, err = s.lock.WriteAt([]byte(fmt.Sprintf("%-19d\n", os.Getpid())), 0)
+	}
+	return err
+}
+
+// lockFile opens a file, if need be for reading only, and locks it.
+func lockFile(path string, how int) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		f, err = os.Open(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), how); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
+	}
+	return f, nil
+}
+
+// alone runs remove unless another program reads; what it would have removed
+// then waits for the next time. A reader that comes meanwhile waits.
+func (s *Store) alone(remove func() error) (done bool, err error) {
+	f, err := lockFile(filepath.Join(s.dir, "readers"), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, errors.Join(remove(), f.Close())
+}
+
+// Close ends the use of the directory. Everything committed is on the disk
+// already.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, g := range s.open {
+		errs = append(errs, g.close())
+	}
+	s.open = map[uint64]*segment{}
+	return errors.Join(append(errs, s.lock.Close())...)
+}
+
+// Dir is the directory's path.
+func (s *Store) Dir() string { return s.dir }
+
+// Segments lists what there is.
+func (s *Store) Segments() []Segment { return slices.Clone(s.now().Segments) }
+
+// Sources lists what was imported.
+func (s *Store) Sources() []Source { return slices.Clone(s.now().Sources) }
+
+// Bytes is the size of all segments and runs.
+func (s *Store) Bytes() (n int64) {
+	for _, g := range s.now().Segments {
+		n += g.Bytes + g.RunBytes
+	}
+	return n
+}
+
+// Coverage tells what is stored. The places of lines that could not be used
+// were told when they were imported; here they are only counted.
+func (s *Store) Coverage() flow.Coverage { return s.now().coverage() }
+
+func (s *Store) now() *catalogue {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cat
+}
+
+func (c *catalogue) coverage() (cov flow.Coverage) {
+	for _, g := range c.Segments {
+		cov.Merge(flow.Coverage{Flows: uint64(g.Flows), From: g.From, To: g.To, Sampling: g.Sampling})
+	}
+	for _, f := range c.Sources {
+		cov.Skipped += f.Skipped
+	}
+	return cov
+}
+
+func (s *Store) segmentPath(n uint64) string {
+	return filepath.Join(s.dir, "segments", fmt.Sprintf("%012d.seg", n))
+}
+
+func (s *Store) runPath(n uint64, epoch string) string {
+	return filepath.Join(s.dir, "segments", fmt.Sprintf("%012d.%s.run", n, epoch))
+}
+
+// files are the paths of a segment's files.
+func (s *Store) files(g Segment) []string {
+	paths := []string{s.segmentPath(g.Number)}
+	if g.Epoch != "" {
+		paths = append(paths, s.runPath(g.Number, g.Epoch))
+	}
+	return paths
+}
+
+// removeDebris removes the files that the catalogue does not name.
+func (s *Store) removeDebris() error {
+	keep := map[string]bool{}
+	for _, g := range s.cat.Segments {
+		for _, path := range s.files(g) {
+			keep[filepath.Base(path)] = true
+		}
+	}
+	dir := filepath.Join(s.dir, "segments")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !keep[e.Name()] {
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	// A catalogue that was not finished.
+	left, err := filepath.Glob(filepath.Join(s.dir, ".catalogue.json.*"))
+	for _, path := range left {
+		err = errors.Join(err, os.Remove(path))
+	}
+	return err
+}

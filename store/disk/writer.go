@@ -1,0 +1,213 @@
+package disk
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"dragnet/flow"
+	"dragnet/internal/durable"
+)
+
+var epochName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
+
+// Writer adds flows. Flows appended become part of the store with the next
+// Commit, all or none. Append and Commit may be called from several goroutines.
+// There is one Writer of a store at a time.
+type Writer struct {
+	s     *Store
+	epoch string
+
+	mu      sync.Mutex // guards all below
+	filling *table
+	work    *errgroup.Group
+	pending []*pending
+	idle    chan *maker
+	tables  chan *table
+}
+
+// pending is a segment that is being written.
+type pending struct{ segment Segment }
+
+// maker is what building segments needs; each is used by one goroutine at a
+// time.
+type maker struct {
+	builder *builder
+	indexer *indexer
+}
+
+// NewWriter begins to write; epoch names the salts of new runs, by convention
+// the day in UTC (see key.OneShotSalt). It takes about 60 MB of memory for
+// each core, two at most, and 40 MB more.
+func (s *Store) NewWriter(epoch string) (*Writer, error) {
+	if !s.writer {
+		return nil, fmt.Errorf("%s is open for reading only", s.dir)
+	}
+	if !epochName.MatchString(epoch) {
+		return nil, fmt.Errorf("epoch %q: want letters, digits, - and _, such as 2026-11-22", epoch)
+	}
+	const most = 2
+	makers := min(most, runtime.GOMAXPROCS(0))
+	w := &Writer{s: s, epoch: epoch, idle: make(chan *maker, makers), tables: make(chan *table, makers+1), work: &errgroup.Group{}}
+	for range makers {
+		b, err := newBuilder()
+		if err != nil {
+			return nil, err
+		}
+		x, err := newIndexer(epoch)
+		if err != nil {
+			return nil, err
+		}
+		w.idle <- &maker{b, x}
+	}
+	for range makers + 1 {
+		w.tables <- nil // made when it is needed
+	}
+	s.writing.Lock()
+	return w, nil
+}
+
+// Close ends writing. What was not committed is forgotten.
+func (w *Writer) Close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	err := w.work.Wait()
+	w.discard()
+	w.s.writing.Unlock()
+	return err
+}
+
+// discard removes the files of segments that were never committed.
+func (w *Writer) discard() {
+	var paths []string
+	for _, p := range w.pending {
+		paths = append(paths, w.s.files(p.segment)...)
+	}
+	w.pending = nil
+	w.s.doom(paths)
+}
+
+// Append takes flows, which it copies. Full segments are written while it goes
+// on; it waits when they come faster than they can be.
+func (w *Writer) Append(ctx context.Context, flows []flow.Flow) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for len(flows) > 0 {
+		if w.filling == nil {
+			if err := w.nextTable(ctx); err != nil {
+				return err
+			}
+		}
+		n := min(len(flows), w.filling.room())
+		w.filling.add(flows[:n])
+		flows = flows[n:]
+		if w.filling.room() == 0 {
+			w.flush()
+		}
+	}
+	return ctx.Err()
+}
+
+func (w *Writer) nextTable(ctx context.Context) error {
+	select {
+	case t := <-w.tables:
+		if t == nil {
+			t = newTable(segmentRows)
+		}
+		t.reset()
+		w.filling = t
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// flush begins to write what was appended as a segment.
+func (w *Writer) flush() {
+	t := w.filling
+	w.filling = nil
+	p := &pending{Segment{Number: w.s.now().Next + uint64(len(w.pending)), Epoch: w.epoch}}
+	w.pending = append(w.pending, p)
+	w.work.Go(func() error {
+		m := <-w.idle
+		defer func() {
+			w.idle <- m
+			w.tables <- t
+		}()
+		return w.s.write(m, t, &p.segment)
+	})
+}
+
+// write makes the files of a segment and completes its description.
+func (s *Store) write(m *maker, t *table, g *Segment) error {
+	g.Flows = t.n
+	g.From, g.To = flow.Time(t.start[0]), flow.Time(t.start[0])
+	for i := range t.n {
+		g.From, g.To = min(g.From, flow.Time(t.start[i])), max(g.To, flow.Time(t.start[i]))
+		g.Sampling = max(g.Sampling, t.u32[sampling][i])
+	}
+	data := m.builder.build(t, m.indexer.add)
+	g.Bytes = int64(len(data))
+	if err := durable.WriteFile(s.segmentPath(g.Number), data, 0o640); err != nil {
+		return fmt.Errorf("write a segment: %w", err)
+	}
+	data = m.indexer.finish()
+	g.RunBytes = int64(len(data))
+	if err := durable.WriteFile(s.runPath(g.Number, g.Epoch), data, 0o640); err != nil {
+		return fmt.Errorf("write a run: %w", err)
+	}
+	return nil
+}
+
+// Commit makes everything appended since the last Commit part of the store,
+// together with the state of the sources it came from, each of which replaces
+// the one with its ID. When Commit returns nil, all
+// of it lasts. After an error nothing of it does, and the Writer is of no use.
+func (w *Writer) Commit(sources ...Source) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.s.broken != nil {
+		return w.s.broken
+	}
+	if w.filling != nil && w.filling.n > 0 {
+		w.flush()
+	}
+	err := w.work.Wait()
+	w.work = &errgroup.Group{}
+	if err != nil {
+		w.discard()
+		return err
+	}
+	err = w.s.commit(func(c *catalogue) {
+		for _, p := range w.pending {
+			c.Segments = append(c.Segments, p.segment)
+		}
+		c.Next += uint64(len(w.pending))
+		for _, f := range sources {
+			c.learn(f)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	w.pending = nil
+	// What was to be committed is. If small segments could not be merged, for
+	// want of room perhaps, they stay as they are.
+	_ = w.merge()
+	return nil
+}
+
+// learn files a source's new state.
+func (c *catalogue) learn(f Source) {
+	for i := range c.Sources {
+		if c.Sources[i].ID == f.ID {
+			c.Sources[i] = f
+			return
+		}
+	}
+	c.Sources = append(c.Sources, f)
+}
