@@ -90,3 +90,12 @@ func (q *Inquiry) Branches() [][]string {
 	}
 	return out
 }
+
+// Hidden is the number the floor is held against: where an address is fixed,
+// for a reader who guesses the service, since services are few.
+func (a *Asked) Hidden() float64 {
+	if a.tuple.Mask.Family != key.NoAddr {
+		return a.KnowingService
+	}
+	return a.Candidates
+}

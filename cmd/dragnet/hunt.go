@@ -209,12 +209,13 @@ func warnAmbiguity(w io.Writer, h key.Hash, asked []detective.Asked) {
 		remedy = "--hash linear spreads evenly"
 	}
 	n := 0
-	for _, a := range asked {
-		if a.Candidates >= floor {
+	for i := range asked {
+		a := &asked[i]
+		if a.Hidden() >= floor {
 			continue
 		}
 		if n++; n <= shown {
-			fmt.Fprintf(w, "warning: the key of %q leaves a reader only %s; %s\n", a.Clue, candidates(a.Candidates), remedy)
+			fmt.Fprintf(w, "warning: the key of %q leaves a reader only %s; %s\n", a.Clue, candidates(a.Hidden()), remedy)
 		}
 	}
 	if n > shown {

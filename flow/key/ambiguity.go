@@ -94,10 +94,15 @@ func spaceOf(positions [][]byte) float64 {
 // DefaultBits is the size of Linear's keys for masks asked together: 19 bits
 // give about 16 false tuples at a witness with 10^7 of them, and fewer where a
 // mask is so small that 19 bits would leave a reader under floor candidates.
+// Services are few, so where an address is fixed it alone must hide.
 func DefaultBits(floor float64, masks ...Mask) int {
 	bits := 19
 	for _, m := range masks {
-		bits = min(bits, int(math.Log2(max(2, Reader{}.Space(m)/floor))))
+		var r Reader
+		if m.Family != NoAddr {
+			r.Service = &Tuple{}
+		}
+		bits = min(bits, int(math.Log2(max(2, r.Space(m)/floor))))
 	}
 	return max(bits, 1)
 }

@@ -256,6 +256,10 @@ func TestDefaultBitsKeepTheFloor(t *testing.T) {
 	if got := DefaultBits(100, host); got != 19 {
 		t.Errorf("host and service: %d bits, want 19", got)
 	}
+	// A /24 leaves 2^24 - 2^21 addresses, whatever the service.
+	if got := DefaultBits(100, Mask{Family: IPv4, Prefix: 24, DPort: true, Proto: true}); got != 17 {
+		t.Errorf("a /24 and service: %d bits, want 17", got)
+	}
 	bits := DefaultBits(100, host, port)
 	if c := NewMeter(Hash{Kind: Linear, Bits: uint8(bits)}).Candidates(Reader{}, port, 0); c < 100 || c >= 200 {
 		t.Errorf("%d bits leave %g candidates, want 100 to 200", bits, c)
