@@ -1,0 +1,201 @@
+// Package station is DAW's management station (Tang 2006, sections 2.3.3 and
+// 2.3.9): it looks at what the agents report, sees a worm in a steady rise of
+// offenders or of the daily share of failures, and says whom to propose for a
+// block. It never judges.
+//
+// It is pure: time comes with the reports.
+package station
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+
+	"dragnet/daw"
+	"dragnet/flow"
+)
+
+// Configuration of a station.
+type Configuration struct {
+	// Rises is the number of periods in a row with more offenders than before
+	// that count as a steady increase.
+	Rises int `yaml:"rises"`
+	// First is the share of offenders proposed first; it doubles each period
+	// until the increase stops.
+	First float64 `yaml:"first"`
+	// Period is how often the number of offenders is looked at.
+	Period time.Duration `yaml:"period"`
+	// Silent is how long an agent may say nothing before its numbers no longer
+	// count.
+	Silent time.Duration `yaml:"silent"`
+	// Days is the number of days that the trend test looks at, Level its level
+	// of significance.
+	Days  int     `yaml:"days"`
+	Level float64 `yaml:"level"`
+}
+
+// DefaultConfiguration looks each minute, as the paper does.
+func DefaultConfiguration() Configuration {
+	return Configuration{Rises: 3, First: 0.05, Period: time.Minute, Silent: 5 * time.Minute, Days: 14, Level: 0.01}
+}
+
+// Station is for one goroutine.
+type Station struct {
+	c      Configuration
+	agents map[string]*agent
+	next   flow.Time
+	last   int // offenders at the last look
+	rises  int
+	share  float64           // proposed at present, 0 outside an alarm
+	days   map[int64]dayPart // sums of finished days
+	// Nonsense counts reports that contradict themselves.
+	Nonsense uint64
+}
+
+type agent struct {
+	heard     flow.Time
+	limited   int
+	offenders []daw.Offender
+	lastDay   int64 // whose counts were added
+}
+
+type dayPart struct{ failures, requests float64 }
+
+// New makes a station.
+func New(c Configuration) *Station {
+	return &Station{c: c, agents: map[string]*agent{}, days: map[int64]dayPart{}}
+}
+
+// Report takes an agent's report with its offenders, the worst first. It
+// reports false, and takes nothing, for one that contradicts itself.
+func (s *Station) Report(now flow.Time, name string, r daw.Report, offenders []daw.Offender) bool {
+	if !sane(&r, offenders) {
+		s.Nonsense++
+		return false
+	}
+	a := s.agents[name]
+	if a == nil {
+		a = &agent{lastDay: math.MinInt64}
+		s.agents[name] = a
+	}
+	a.heard, a.limited, a.offenders = now, r.Limited, offenders
+	if p := r.Previous; p.Day > a.lastDay && p.Requests > 0 {
+		a.lastDay = p.Day
+		d := s.days[p.Day]
+		d.failures += float64(p.Outcomes[daw.Counted])
+		d.requests += float64(p.Requests)
+		s.days[p.Day] = d
+		s.forget(p.Day)
+	}
+	return true
+}
+
+// sane rejects what no agent can have counted: more outcomes than requests, or
+// rates that are no numbers.
+func sane(r *daw.Report, offenders []daw.Offender) bool {
+	for _, c := range []daw.Counts{r.Counts, r.Previous} {
+		// Replies may belong to requests of the day before.
+		if c.Outcomes[daw.Counted] > 2*c.Requests+1000 {
+			return false
+		}
+	}
+	if r.Limited < 0 || r.Limited > r.Records {
+		return false
+	}
+	return !slices.ContainsFunc(offenders, func(o daw.Offender) bool {
+		return !o.Addr.IsValid() || math.IsNaN(o.Rate) || o.Rate < 0 || o.Failures < 0
+	})
+}
+
+func (s *Station) forget(day int64) {
+	for d := range s.days {
+		if d < day-int64(2*s.c.Days) {
+			delete(s.days, d)
+		}
+	}
+}
+
+// Look is called at least once per period; it returns the offenders to propose
+// for a block, the worst first, and none outside an alarm. Agents that fell
+// silent count neither way.
+func (s *Station) Look(now flow.Time) []daw.Offender {
+	if now < s.next {
+		return nil
+	}
+	s.next = now + flow.Time(s.c.Period)
+	n := 0
+	var all []daw.Offender
+	for _, a := range s.agents {
+		if now-a.heard <= flow.Time(s.c.Silent) {
+			n += a.limited
+			all = append(all, a.offenders...)
+		}
+	}
+	if n > s.last {
+		s.rises++
+	} else {
+		s.rises, s.share = 0, 0
+	}
+	s.last = n
+	if s.rises < s.c.Rises || len(all) == 0 {
+		return nil
+	}
+	if s.share == 0 {
+		s.share = s.c.First
+	} else {
+		s.share = min(1, 2*s.share)
+	}
+	slices.SortFunc(all, func(a, b daw.Offender) int {
+		return cmp.Or(cmp.Compare(b.Rate, a.Rate), cmp.Compare(b.Failures, a.Failures), a.Addr.Compare(b.Addr))
+	})
+	return all[:min(len(all), int(math.Ceil(s.share*float64(len(all)))))]
+}
+
+// Silent lists agents that were not heard of for too long.
+func (s *Station) Silent(now flow.Time) []string {
+	var names []string
+	for name, a := range s.agents {
+		if now-a.heard > flow.Time(s.c.Silent) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Trend says whether sum(nf)/sum(nc) of the last days rises: a slow worm. It
+// is the test of Mann and Kendall, one-sided, which asks of every pair of days
+// whether the later one is higher, and so is not misled by one bad day.
+func (s *Station) Trend() (rising bool, p float64, ratios []float64) {
+	var days []int64
+	for d := range s.days {
+		days = append(days, d)
+	}
+	slices.Sort(days)
+	for _, d := range days[max(0, len(days)-s.c.Days):] {
+		ratios = append(ratios, s.days[d].failures/s.days[d].requests)
+	}
+	p = mannKendall(ratios)
+	return p < s.c.Level, p, ratios
+}
+
+// mannKendall is the probability of at least as clear a rise by chance (normal
+// approximation with continuity correction); 1 for fewer than 5 values.
+func mannKendall(v []float64) float64 {
+	n := float64(len(v))
+	if n < 5 {
+		return 1
+	}
+	sum := 0.0
+	for i := range v {
+		for j := i + 1; j < len(v); j++ {
+			sum += float64(cmp.Compare(v[j], v[i]))
+		}
+	}
+	if sum <= 0 {
+		return 1
+	}
+	z := (sum - 1) / math.Sqrt(n*(n-1)*(2*n+5)/18)
+	return math.Erfc(z/math.Sqrt2) / 2
+}
