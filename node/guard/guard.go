@@ -109,6 +109,11 @@ func (g *Guard) icmp(now flow.Time, p *packet.Packet) {
 	}
 }
 
+// FailLog counts a drop that a firewall told the station of.
+func (g *Guard) FailLog(now flow.Time, l *daw.FailLog) daw.Outcome {
+	return g.edge.Failure(now, daw.Logged, l.Conn())
+}
+
 // unreachable reports whether an ICMP error says that a connection failed:
 // "fragmentation needed" (RFC 792, code 4) is about one packet only.
 func unreachable(p *packet.Packet) bool {

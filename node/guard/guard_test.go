@@ -270,3 +270,25 @@ func TestStationProposesDoublingShares(t *testing.T) {
 		t.Errorf("proposals %v: want none at first, more while offenders rise, none once they stop", proposed)
 	}
 }
+
+// A firewall that says nothing to the scanner tells us: its drops count.
+func TestDropLogsCountAsFailures(t *testing.T) {
+	o := newOutbreak(t, nil)
+	passed := 0
+	for n := range 86400 {
+		now := monday + flow.Time(n)*flow.Time(time.Second)
+		syn := packet.Packet{Decoded: true, Proto: flow.TCP, Flags: flow.SYN, Src: netip.MustParseAddr("10.0.0.7"),
+			Dst: netip.AddrFrom4([4]byte{30, byte(n >> 16), byte(n >> 8), byte(n)}), SrcPort: uint16(n), DstPort: 80, Seq: uint32(n)}
+		if !o.guards[0].Packet(now, &syn) {
+			continue
+		}
+		passed++
+		l := daw.FailLog{Time: now, Src: syn.Src, Dst: syn.Dst, SrcPort: syn.SrcPort, DstPort: 80, Device: "fw"}
+		if got := o.guards[0].FailLog(now, &l); got != daw.Counted {
+			t.Fatalf("outcome %d, want counted", got)
+		}
+	}
+	if omega := daw.DefaultParameters().Omega; passed > 2*omega || passed < omega {
+		t.Errorf("%d scans passed, want between omega (%d) and twice that", passed, omega)
+	}
+}
