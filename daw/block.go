@@ -40,6 +40,15 @@ func (e *Edge) Block(now flow.Time, addr netip.Addr) Block {
 	return e.told(k, h)
 }
 
+// NextBlock is how long a block of an address would last if it began now.
+func (e *Edge) NextBlock(addr netip.Addr) time.Duration {
+	prior := 0
+	if h := e.blocks[keyOf(addr)]; h != nil {
+		prior = h.blocks
+	}
+	return e.p.blockTime(prior)
+}
+
 func (p *Parameters) blockTime(prior int) time.Duration {
 	length := float64(p.FirstBlock) * math.Exp(float64(min(prior, 100)))
 	return time.Duration(min(length, float64(p.BlockMemory)))

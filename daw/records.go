@@ -33,6 +33,7 @@ const (
 	proposed             // its block was proposed
 )
 
+// is reports whether any of the flags is set.
 func (r *record) is(flag uint8) bool { return r.flags&flag != 0 }
 
 // chunk is the number of records allocated together: growing never copies.

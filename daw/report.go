@@ -37,7 +37,8 @@ type Report struct {
 	// Previous are the counts of the last day before.
 	Previous Counts
 	// Records counts single records of addresses and of /64s, Limited the
-	// addresses under the temporal limit: the potential offenders.
+	// addresses under the temporal or the spatial limit: the potential
+	// offenders. Under the spatial limit few ever come under the other.
 	Records, Limited int
 	// SpatialActive tells that the network as a whole is limited; Overwhelmed
 	// that this drops most requests of its members.
@@ -56,7 +57,7 @@ func (e *Edge) Report(now flow.Time) Report {
 		SpatialActive: e.spatial.active, Overwhelmed: e.spatial.overwhelmed(), Members: e.spatial.members, ClockSteps: e.clock.steps,
 	}
 	e.hosts.records.each(func(_ uint32, rec *record) {
-		if rec.is(limited) {
+		if rec.is(limited | member) {
 			r.Limited++
 		}
 	})
@@ -115,7 +116,7 @@ func (e *Edge) top(now flow.Time, n int, want func(*record) bool, order func(a, 
 	var all []Offender
 	e.hosts.records.each(func(_ uint32, r *record) {
 		if want(r) {
-			all = append(all, Offender{r.key.addr(), float64(r.f), int(r.c), int(r.days), r.is(limited), r.is(suspect)})
+			all = append(all, Offender{r.key.addr(), float64(r.f), int(r.c), int(r.days), r.is(limited | member), r.is(suspect)})
 		}
 	})
 	slices.SortFunc(all, order)

@@ -10,7 +10,7 @@ import (
 
 	"dragnet/internal/cli"
 	"dragnet/node/config"
-	"dragnet/node/station"
+	"dragnet/node/service"
 )
 
 func newRun() *cobra.Command {
@@ -41,7 +41,7 @@ Other commands read the data directory while it runs: flow list, hunt, backup.`,
 				return cli.Hint(err, "see what is wrong with 'dragnet config check'")
 			}
 			log := slog.New(c.Log.Handler(cmd.ErrOrStderr()))
-			s, err := station.New(c.Store, log)
+			s, err := service.New(c.Store, log)
 			if err != nil {
 				return err
 			}
@@ -49,7 +49,7 @@ Other commands read the data directory while it runs: flow list, hunt, backup.`,
 				return err
 			}
 			log.Info("started", "directory", c.Store.Directory, "logs", c.Store.Logs, "listen", s.Address())
-			if err := station.Notify("READY=1"); err != nil {
+			if err := service.Notify("READY=1"); err != nil {
 				log.Warn("systemd was not told", "problem", err)
 			}
 			select {
@@ -57,7 +57,7 @@ Other commands read the data directory while it runs: flow list, hunt, backup.`,
 			case err := <-s.Failed():
 				return err
 			}
-			err = station.Notify("STOPPING=1")
+			err = service.Notify("STOPPING=1")
 			ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
 			defer cancel()
 			return errors.Join(err, s.Stop(ctx))

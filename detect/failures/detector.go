@@ -21,13 +21,13 @@ type Detector struct {
 }
 
 // group is a source with a port it tries everywhere, or a host whose ports it
-// tries.
+// tries. The fields leave no gaps, so that a map hashes it in one go.
 type group struct {
 	source netip.Addr
 	victim netip.Addr // invalid for a group by port
 	window int64
-	port   uint16
-	proto  flow.Proto
+	port   uint32
+	proto  uint32
 }
 
 // tally is what is known of a group.
@@ -54,7 +54,7 @@ func (d *Detector) Add(flows []flow.Flow) {
 }
 
 func (d *Detector) count(f *flow.Flow, s Signal) {
-	g := group{source: f.Orig, window: int64(f.Start) / int64(d.c.Window), port: f.RespPort, proto: f.Proto}
+	g := group{source: f.Orig, window: int64(f.Start) / int64(d.c.Window), port: uint32(f.RespPort), proto: uint32(f.Proto)}
 	d.tally(g).add(f, s, hostTarget(f.Resp))
 	g.port, g.victim = 0, f.Resp
 	d.tally(g).add(f, s, uint32(f.RespPort))
@@ -152,11 +152,11 @@ func (d *Detector) judge(g group, t *tally) (dossier.Finding, bool) {
 	}
 	slices.SortFunc(f.Evidence.Flows, func(a, b dossier.Sighting) int { return cmp.Compare(a.Time, b.Time) })
 	span := time.Duration(t.last - t.first).Round(time.Second)
-	what, about := "hosts on "+g.proto.String()+" port", fmt.Sprint(g.port)
+	what, about := "hosts on "+flow.Proto(g.proto).String()+" port", fmt.Sprint(g.port)
 	if g.victim.IsValid() {
 		f.Kind, what, about = "port-scan", "ports of", g.victim.String()
 	}
 	f.Summary = fmt.Sprintf("%s was refused by %d and met silence at %d %s %s within %s (%.0f %% of what it tried there)", f.Host, refused, t.silent.n, what, about, span, 100*share)
-	f.Identify(about + " " + g.proto.String())
+	f.Identify(about + " " + flow.Proto(g.proto).String())
 	return f, true
 }

@@ -11,7 +11,7 @@ import (
 	"dragnet/ask/witness"
 	"dragnet/flow"
 	"dragnet/internal/conf"
-	"dragnet/node/station"
+	"dragnet/node/service"
 )
 
 // Configuration is all that a node can be told in files. Every role reads the
@@ -22,7 +22,7 @@ type Configuration struct {
 	// Witness bounds what a question may cost, and which are refused.
 	Witness witness.Configuration `yaml:"witness"`
 	// Store is the data directory and the logs that are followed into it.
-	Store station.Configuration `yaml:"store"`
+	Store service.Configuration `yaml:"store"`
 	// Log says what the node writes to standard error about itself.
 	Log Log `yaml:"log"`
 }
@@ -39,7 +39,7 @@ type Log struct {
 // DefaultConfiguration is what holds without any file. It answers nobody,
 // since it names no networks.
 func DefaultConfiguration() Configuration {
-	return Configuration{Witness: witness.DefaultConfiguration(), Store: station.DefaultConfiguration(), Log: Log{Level: slog.LevelInfo, Format: "auto"}}
+	return Configuration{Witness: witness.DefaultConfiguration(), Store: service.DefaultConfiguration(), Log: Log{Level: slog.LevelInfo, Format: "auto"}}
 }
 
 // Validate reports the first value that makes no sense.

@@ -1,283 +1,201 @@
-// Package station is the running node of an organisation: it follows logs that
-// grow into the node's data directory, keeps that within its bounds, computes
-// the standard keys for each new day's salts, and tells how it fares on a port
-// of its own.
+// Package station is DAW's management station (Tang 2006, sections 2.3.3 and
+// 2.3.9): it looks at what the agents report, sees a worm in a steady rise of
+// offenders or of the daily share of failures, and says whom to propose for a
+// block. It never judges.
 //
-// Nothing that was acknowledged is lost when it ends, however it ends: what was
-// not committed is read again from the logs.
+// It is pure: time comes with the reports.
 package station
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"log/slog"
-	"net"
-	"net/http"
-	"os"
-	"path/filepath"
-	"sync/atomic"
+	"cmp"
+	"math"
+	"slices"
 	"time"
 
+	"dragnet/daw"
 	"dragnet/flow"
-	"dragnet/node/ingest"
-	"dragnet/store/disk"
 )
 
 // Configuration of a station.
 type Configuration struct {
-	// Directory is the data directory; it is made where there is none.
-	Directory string `yaml:"directory"`
-	// Logs are files and directories of Zeek conn logs and captures that are
-	// followed. A directory stands for all it holds at any depth.
-	Logs []string `yaml:"logs"`
-	// Every is how often the logs are looked at.
-	Every time.Duration `yaml:"every"`
-	// KeepDays is how much older than the newest flow a flow may become; 0
-	// keeps all.
-	KeepDays int `yaml:"keep_days"`
-	// KeepBytes bounds the size of the data directory, the oldest flows going
-	// first; 0 keeps all.
-	KeepBytes int64 `yaml:"keep_bytes"`
-	// Listen is where /livez, /readyz and /metrics are served; empty serves
-	// them nowhere.
-	Listen string `yaml:"listen"`
+	// Rises is the number of periods in a row with more offenders than before
+	// that count as a steady increase.
+	Rises int `yaml:"rises"`
+	// First is the share of offenders proposed first; it doubles each period
+	// until the increase stops.
+	First float64 `yaml:"first"`
+	// Period is how often the number of offenders is looked at.
+	Period time.Duration `yaml:"period"`
+	// Silent is how long an agent may say nothing before its numbers no longer
+	// count.
+	Silent time.Duration `yaml:"silent"`
+	// Days is the number of days that the trend test looks at, Level its level
+	// of significance.
+	Days  int     `yaml:"days"`
+	Level float64 `yaml:"level"`
 }
 
-// DefaultConfiguration looks at no logs.
+// DefaultConfiguration looks each minute, as the paper does.
 func DefaultConfiguration() Configuration {
-	return Configuration{Directory: "/var/lib/dragnet", Logs: []string{}, Every: 5 * time.Second, KeepDays: 30, Listen: "127.0.0.1:9120"}
+	return Configuration{Rises: 3, First: 0.05, Period: time.Minute, Silent: 5 * time.Minute, Days: 14, Level: 0.01}
 }
 
-// Validate reports the first setting that makes no sense.
-func (c *Configuration) Validate() error {
-	switch {
-	case c.Directory == "":
-		return errors.New("store.directory: name a directory, such as /var/lib/dragnet")
-	case c.Every < 100*time.Millisecond || c.Every > time.Hour:
-		return fmt.Errorf("store.every is %v; want 100ms to 1h", c.Every)
-	case c.KeepDays < 0 || c.KeepDays > 36500 || c.KeepBytes < 0:
-		return errors.New("store: keep_days (at most 36500) and keep_bytes cannot be negative")
-	}
-	return c.validateListen()
-}
-
-func (c *Configuration) validateListen() error {
-	if c.Listen == "" {
-		return nil
-	}
-	host, _, err := net.SplitHostPort(c.Listen)
-	if err != nil {
-		return fmt.Errorf("store.listen: %w; want such as 127.0.0.1:9120", err)
-	}
-	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
-		return fmt.Errorf("store.listen: %s is not a loopback address; what is served there is for this machine only", host)
-	}
-	return nil
-}
-
-// Station follows logs. Its methods are not safe for concurrent use.
+// Station is for one goroutine.
 type Station struct {
-	config  Configuration
-	log     *slog.Logger
-	now     func() time.Time
-	metrics *metrics
-
-	store    *disk.Store
-	writer   *disk.Writer
-	importer *ingest.Importer
-	epoch    string
-	pruned   time.Time
-	seen     map[string]stamp
-
-	server   *http.Server
-	address  string
-	ready    atomic.Bool
-	lastTurn atomic.Int64 // Unix seconds of the last look at the logs
-	stop     context.CancelFunc
-	done     chan error
+	c      Configuration
+	agents map[string]*agent
+	next   flow.Time
+	last   int // offenders at the last look
+	rises  int
+	share  float64           // proposed at present, 0 outside an alarm
+	days   map[int64]dayPart // sums of finished days
+	// Nonsense counts reports that contradict themselves.
+	Nonsense uint64
 }
 
-// stamp tells whether a file has changed since it was looked at.
-type stamp struct {
-	size int64
-	mod  time.Time
+type agent struct {
+	heard     flow.Time
+	limited   int
+	offenders []daw.Offender
+	lastDay   int64 // whose counts were added
 }
 
-// New prepares a station; Start begins.
-func New(config Configuration, log *slog.Logger) (*Station, error) {
-	if err := config.Validate(); err != nil {
-		return nil, err
-	}
-	return &Station{config: config, log: log, now: time.Now, seen: map[string]stamp{}, metrics: newMetrics(), done: make(chan error, 1)}, nil
+type dayPart struct{ failures, requests float64 }
+
+// New makes a station.
+func New(c Configuration) *Station {
+	return &Station{c: c, agents: map[string]*agent{}, days: map[int64]dayPart{}}
 }
 
-// Start opens the data directory, imports what the logs hold, and goes on
-// following them until Stop, or until Failed tells why it cannot.
-func (s *Station) Start(ctx context.Context) (err error) {
-	if s.store, err = disk.OpenWriter(s.config.Directory); err != nil {
-		return err
+// Report takes an agent's report with its offenders, the worst first. It
+// reports false, and takes nothing, for one that contradicts itself.
+func (s *Station) Report(now flow.Time, name string, r daw.Report, offenders []daw.Offender) bool {
+	if !sane(&r, offenders) {
+		s.Nonsense++
+		return false
 	}
-	if err := s.begin(); err != nil {
-		return errors.Join(err, s.store.Close())
+	a := s.agents[name]
+	if a == nil {
+		a = &agent{lastDay: math.MinInt64}
+		s.agents[name] = a
 	}
-	if err := s.serve(); err != nil {
-		return errors.Join(err, s.close())
+	a.heard, a.limited, a.offenders = now, r.Limited, offenders
+	if p := r.Previous; p.Day > a.lastDay && p.Requests > 0 {
+		a.lastDay = p.Day
+		d := s.days[p.Day]
+		d.failures += float64(p.Outcomes[daw.Counted])
+		d.requests += float64(p.Requests)
+		s.days[p.Day] = d
+		s.forget(p.Day)
 	}
-	// What was begun is ended by Stop, not by the context of starting.
-	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s.stop = stop
-	go func() { s.done <- s.run(running) }()
-	return nil
+	return true
 }
 
-func (s *Station) begin() (err error) {
-	s.epoch = s.today()
-	if s.writer, err = s.store.NewWriter(s.epoch); err != nil {
-		return err
-	}
-	s.importer = ingest.NewImporter(s.store, s.writer)
-	s.importer.Progress = func(n int) { s.metrics.read.Add(float64(n)) }
-	return nil
-}
-
-// Failed gives the error that ended the station by itself.
-func (s *Station) Failed() <-chan error { return s.done }
-
-// Address is where /metrics is served.
-func (s *Station) Address() string { return s.address }
-
-// Stop commits what was read and closes the data directory. It waits no longer
-// than ctx.
-func (s *Station) Stop(ctx context.Context) error {
-	s.ready.Store(false)
-	s.stop()
-	var err error
-	select {
-	case err = <-s.done:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if s.server != nil {
-		err = errors.Join(err, s.server.Shutdown(ctx))
-	}
-	return errors.Join(err, s.close())
-}
-
-func (s *Station) close() error { return errors.Join(s.writer.Close(), s.store.Close()) }
-
-func (s *Station) today() string { return s.now().UTC().Format(time.DateOnly) }
-
-// run looks at the logs until it is stopped; a turn that was begun is ended.
-func (s *Station) run(ctx context.Context) error {
-	tick := time.NewTicker(s.config.Every)
-	defer tick.Stop()
-	for {
-		if err := s.turn(ctx); err != nil {
-			return err
+// sane rejects what no agent can have counted: more outcomes than requests, or
+// rates that are no numbers.
+func sane(r *daw.Report, offenders []daw.Offender) bool {
+	for _, c := range []daw.Counts{r.Counts, r.Previous} {
+		// Replies may belong to requests of the day before.
+		if c.Outcomes[daw.Counted] > 2*c.Requests+1000 {
+			return false
 		}
-		s.lastTurn.Store(s.now().Unix())
-		s.ready.Store(true)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
+	}
+	if r.Limited < 0 || r.Limited > r.Records {
+		return false
+	}
+	return !slices.ContainsFunc(offenders, func(o daw.Offender) bool {
+		return !o.Addr.IsValid() || math.IsNaN(o.Rate) || o.Rate < 0 || o.Failures < 0
+	})
+}
+
+func (s *Station) forget(day int64) {
+	for d := range s.days {
+		if d < day-int64(2*s.c.Days) {
+			delete(s.days, d)
 		}
 	}
 }
 
-// turn imports what is new and looks after the store. A log that cannot be read
-// is not the end; a store that cannot be written is.
-func (s *Station) turn(ctx context.Context) error {
-	for _, path := range s.config.Logs {
-		files, err := ingest.Files(path)
-		if err != nil {
-			s.complain(path, err)
-			continue
-		}
-		for _, file := range files {
-			if ctx.Err() != nil {
-				return s.importer.Commit()
-			}
-			if err := s.follow(file); err != nil {
-				return err
-			}
-		}
-	}
-	if err := s.importer.Commit(); err != nil {
-		return err
-	}
-	return s.maintain(ctx)
-}
-
-// follow imports what a file has grown by.
-func (s *Station) follow(file string) error {
-	info, err := os.Stat(file)
-	if err != nil {
-		return nil // it was renamed since it was listed; its content is found again
-	}
-	at := stamp{info.Size(), info.ModTime()}
-	if s.seen[file] == at {
+// Look is called at least once per period; it returns the offenders to propose
+// for a block, the worst first, and none outside an alarm. Agents that fell
+// silent count neither way.
+func (s *Station) Look(now flow.Time) []daw.Offender {
+	if now < s.next {
 		return nil
 	}
-	// A turn is short, and to interrupt it would save little.
-	done, err := s.importer.Import(context.Background(), file)
-	var broken *os.PathError
-	switch {
-	case errors.As(err, &broken) && !inside(s.config.Directory, broken.Path):
-		s.complain(file, err)
+	s.next = now + flow.Time(s.c.Period)
+	n := 0
+	var all []daw.Offender
+	for _, a := range s.agents {
+		if now-a.heard <= flow.Time(s.c.Silent) {
+			n += a.limited
+			all = append(all, a.offenders...)
+		}
+	}
+	if n > s.last {
+		s.rises++
+	} else {
+		s.rises, s.share = 0, 0
+	}
+	s.last = n
+	if s.rises < s.c.Rises || len(all) == 0 {
 		return nil
-	case err != nil:
-		return err
-	case done.Status == ingest.Refused:
-		s.complain(file, errors.New(done.Problem))
-	case done.Flows > 0:
-		s.log.Info("imported", "file", file, "status", done.Status, "flows", done.Flows, "skipped", done.Skipped)
 	}
-	s.metrics.imported.Add(float64(done.Flows))
-	s.metrics.skipped.Add(float64(done.Skipped))
-	s.seen[file] = at
-	return nil
+	if s.share == 0 {
+		s.share = s.c.First
+	} else {
+		s.share = min(1, 2*s.share)
+	}
+	slices.SortFunc(all, func(a, b daw.Offender) int {
+		return cmp.Or(cmp.Compare(b.Rate, a.Rate), cmp.Compare(b.Failures, a.Failures), a.Addr.Compare(b.Addr))
+	})
+	return all[:min(len(all), int(math.Ceil(s.share*float64(len(all)))))]
 }
 
-func inside(dir, path string) bool {
-	rel, err := filepath.Rel(dir, path)
-	return err == nil && filepath.IsLocal(rel)
+// Silent lists agents that were not heard of for too long.
+func (s *Station) Silent(now flow.Time) []string {
+	var names []string
+	for name, a := range s.agents {
+		if now-a.heard > flow.Time(s.c.Silent) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
-func (s *Station) complain(path string, err error) {
-	s.metrics.troubles.Inc()
-	s.log.Warn("not imported", "path", path, "problem", err)
+// Trend says whether sum(nf)/sum(nc) of the last days rises: a slow worm. It
+// is the test of Mann and Kendall, one-sided, which asks of every pair of days
+// whether the later one is higher, and so is not misled by one bad day.
+func (s *Station) Trend() (rising bool, p float64, ratios []float64) {
+	var days []int64
+	for d := range s.days {
+		days = append(days, d)
+	}
+	slices.Sort(days)
+	for _, d := range days[max(0, len(days)-s.c.Days):] {
+		ratios = append(ratios, s.days[d].failures/s.days[d].requests)
+	}
+	p = mannKendall(ratios)
+	return p < s.c.Level, p, ratios
 }
 
-// pruneEvery is how often retention looks for what is too old.
-const pruneEvery = 10 * time.Minute
-
-func (s *Station) maintain(ctx context.Context) error {
-	if now := s.now(); now.Sub(s.pruned).Abs() >= pruneEvery {
-		s.pruned = now
-		keep := disk.Keep{Age: time.Duration(s.config.KeepDays) * 24 * time.Hour, Bytes: s.config.KeepBytes}
-		removed, err := s.writer.Prune(keep, now)
-		if err != nil {
-			return err
-		}
-		for _, g := range removed {
-			s.metrics.removed.Add(float64(g.Flows))
-			s.log.Info("removed what is beyond retention", "flows", g.Flows, "from", g.From, "to", g.To)
+// mannKendall is the probability of at least as clear a rise by chance (normal
+// approximation with continuity correction); 1 for fewer than 5 values.
+func mannKendall(v []float64) float64 {
+	n := float64(len(v))
+	if n < 5 {
+		return 1
+	}
+	sum := 0.0
+	for i := range v {
+		for j := i + 1; j < len(v); j++ {
+			sum += float64(cmp.Compare(v[j], v[i]))
 		}
 	}
-	if day := s.today(); day != s.epoch {
-		err := s.writer.Rotate(ctx, day, false, nil)
-		if err != nil && ctx.Err() == nil {
-			return err
-		}
-		s.epoch = day
+	if sum <= 0 {
+		return 1
 	}
-	cov := s.store.Coverage()
-	s.metrics.stored.Set(float64(cov.Flows))
-	s.metrics.bytes.Set(float64(s.store.Bytes()))
-	if cov.Flows > 0 {
-		s.metrics.newest.Set(float64(cov.To) / float64(flow.Time(time.Second)))
-	}
-	return nil
+	z := (sum - 1) / math.Sqrt(n*(n-1)*(2*n+5)/18)
+	return math.Erfc(z/math.Sqrt2) / 2
 }

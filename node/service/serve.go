@@ -1,4 +1,4 @@
-package station
+package service
 
 import (
 	"errors"
@@ -48,7 +48,7 @@ func newMetrics() *metrics {
 const stuck = 60
 
 // serve answers on the loopback port.
-func (s *Station) serve() error {
+func (s *Service) serve() error {
 	if s.config.Listen == "" {
 		return nil
 	}

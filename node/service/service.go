@@ -1,0 +1,283 @@
+// Package service is the running node of an organisation: it follows logs that
+// grow into the node's data directory, keeps that within its bounds, computes
+// the standard keys for each new day's salts, and tells how it fares on a port
+// of its own.
+//
+// Nothing that was acknowledged is lost when it ends, however it ends: what was
+// not committed is read again from the logs.
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"dragnet/flow"
+	"dragnet/node/ingest"
+	"dragnet/store/disk"
+)
+
+// Configuration of a service.
+type Configuration struct {
+	// Directory is the data directory; it is made where there is none.
+	Directory string `yaml:"directory"`
+	// Logs are files and directories of Zeek conn logs and captures that are
+	// followed. A directory stands for all it holds at any depth.
+	Logs []string `yaml:"logs"`
+	// Every is how often the logs are looked at.
+	Every time.Duration `yaml:"every"`
+	// KeepDays is how much older than the newest flow a flow may become; 0
+	// keeps all.
+	KeepDays int `yaml:"keep_days"`
+	// KeepBytes bounds the size of the data directory, the oldest flows going
+	// first; 0 keeps all.
+	KeepBytes int64 `yaml:"keep_bytes"`
+	// Listen is where /livez, /readyz and /metrics are served; empty serves
+	// them nowhere.
+	Listen string `yaml:"listen"`
+}
+
+// DefaultConfiguration looks at no logs.
+func DefaultConfiguration() Configuration {
+	return Configuration{Directory: "/var/lib/dragnet", Logs: []string{}, Every: 5 * time.Second, KeepDays: 30, Listen: "127.0.0.1:9120"}
+}
+
+// Validate reports the first setting that makes no sense.
+func (c *Configuration) Validate() error {
+	switch {
+	case c.Directory == "":
+		return errors.New("store.directory: name a directory, such as /var/lib/dragnet")
+	case c.Every < 100*time.Millisecond || c.Every > time.Hour:
+		return fmt.Errorf("store.every is %v; want 100ms to 1h", c.Every)
+	case c.KeepDays < 0 || c.KeepDays > 36500 || c.KeepBytes < 0:
+		return errors.New("store: keep_days (at most 36500) and keep_bytes cannot be negative")
+	}
+	return c.validateListen()
+}
+
+func (c *Configuration) validateListen() error {
+	if c.Listen == "" {
+		return nil
+	}
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return fmt.Errorf("store.listen: %w; want such as 127.0.0.1:9120", err)
+	}
+	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
+		return fmt.Errorf("store.listen: %s is not a loopback address; what is served there is for this machine only", host)
+	}
+	return nil
+}
+
+// Service follows logs. Its methods are not safe for concurrent use.
+type Service struct {
+	config  Configuration
+	log     *slog.Logger
+	now     func() time.Time
+	metrics *metrics
+
+	store    *disk.Store
+	writer   *disk.Writer
+	importer *ingest.Importer
+	epoch    string
+	pruned   time.Time
+	seen     map[string]stamp
+
+	server   *http.Server
+	address  string
+	ready    atomic.Bool
+	lastTurn atomic.Int64 // Unix seconds of the last look at the logs
+	stop     context.CancelFunc
+	done     chan error
+}
+
+// stamp tells whether a file has changed since it was looked at.
+type stamp struct {
+	size int64
+	mod  time.Time
+}
+
+// New prepares a service; Start begins.
+func New(config Configuration, log *slog.Logger) (*Service, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	return &Service{config: config, log: log, now: time.Now, seen: map[string]stamp{}, metrics: newMetrics(), done: make(chan error, 1)}, nil
+}
+
+// Start opens the data directory, imports what the logs hold, and goes on
+// following them until Stop, or until Failed tells why it cannot.
+func (s *Service) Start(ctx context.Context) (err error) {
+	if s.store, err = disk.OpenWriter(s.config.Directory); err != nil {
+		return err
+	}
+	if err := s.begin(); err != nil {
+		return errors.Join(err, s.store.Close())
+	}
+	if err := s.serve(); err != nil {
+		return errors.Join(err, s.close())
+	}
+	// What was begun is ended by Stop, not by the context of starting.
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop = stop
+	go func() { s.done <- s.run(running) }()
+	return nil
+}
+
+func (s *Service) begin() (err error) {
+	s.epoch = s.today()
+	if s.writer, err = s.store.NewWriter(s.epoch); err != nil {
+		return err
+	}
+	s.importer = ingest.NewImporter(s.store, s.writer)
+	s.importer.Progress = func(n int) { s.metrics.read.Add(float64(n)) }
+	return nil
+}
+
+// Failed gives the error that ended the service by itself.
+func (s *Service) Failed() <-chan error { return s.done }
+
+// Address is where /metrics is served.
+func (s *Service) Address() string { return s.address }
+
+// Stop commits what was read and closes the data directory. It waits no longer
+// than ctx.
+func (s *Service) Stop(ctx context.Context) error {
+	s.ready.Store(false)
+	s.stop()
+	var err error
+	select {
+	case err = <-s.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if s.server != nil {
+		err = errors.Join(err, s.server.Shutdown(ctx))
+	}
+	return errors.Join(err, s.close())
+}
+
+func (s *Service) close() error { return errors.Join(s.writer.Close(), s.store.Close()) }
+
+func (s *Service) today() string { return s.now().UTC().Format(time.DateOnly) }
+
+// run looks at the logs until it is stopped; a turn that was begun is ended.
+func (s *Service) run(ctx context.Context) error {
+	tick := time.NewTicker(s.config.Every)
+	defer tick.Stop()
+	for {
+		if err := s.turn(ctx); err != nil {
+			return err
+		}
+		s.lastTurn.Store(s.now().Unix())
+		s.ready.Store(true)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// turn imports what is new and looks after the store. A log that cannot be read
+// is not the end; a store that cannot be written is.
+func (s *Service) turn(ctx context.Context) error {
+	for _, path := range s.config.Logs {
+		files, err := ingest.Files(path)
+		if err != nil {
+			s.complain(path, err)
+			continue
+		}
+		for _, file := range files {
+			if ctx.Err() != nil {
+				return s.importer.Commit()
+			}
+			if err := s.follow(file); err != nil {
+				return err
+			}
+		}
+	}
+	if err := s.importer.Commit(); err != nil {
+		return err
+	}
+	return s.maintain(ctx)
+}
+
+// follow imports what a file has grown by.
+func (s *Service) follow(file string) error {
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil // it was renamed since it was listed; its content is found again
+	}
+	at := stamp{info.Size(), info.ModTime()}
+	if s.seen[file] == at {
+		return nil
+	}
+	// A turn is short, and to interrupt it would save little.
+	done, err := s.importer.Import(context.Background(), file)
+	var broken *os.PathError
+	switch {
+	case errors.As(err, &broken) && !inside(s.config.Directory, broken.Path):
+		s.complain(file, err)
+		return nil
+	case err != nil:
+		return err
+	case done.Status == ingest.Refused:
+		s.complain(file, errors.New(done.Problem))
+	case done.Flows > 0:
+		s.log.Info("imported", "file", file, "status", done.Status, "flows", done.Flows, "skipped", done.Skipped)
+	}
+	s.metrics.imported.Add(float64(done.Flows))
+	s.metrics.skipped.Add(float64(done.Skipped))
+	s.seen[file] = at
+	return nil
+}
+
+func inside(dir, path string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && filepath.IsLocal(rel)
+}
+
+func (s *Service) complain(path string, err error) {
+	s.metrics.troubles.Inc()
+	s.log.Warn("not imported", "path", path, "problem", err)
+}
+
+// pruneEvery is how often retention looks for what is too old.
+const pruneEvery = 10 * time.Minute
+
+func (s *Service) maintain(ctx context.Context) error {
+	if now := s.now(); now.Sub(s.pruned).Abs() >= pruneEvery {
+		s.pruned = now
+		keep := disk.Keep{Age: time.Duration(s.config.KeepDays) * 24 * time.Hour, Bytes: s.config.KeepBytes}
+		removed, err := s.writer.Prune(keep, now)
+		if err != nil {
+			return err
+		}
+		for _, g := range removed {
+			s.metrics.removed.Add(float64(g.Flows))
+			s.log.Info("removed what is beyond retention", "flows", g.Flows, "from", g.From, "to", g.To)
+		}
+	}
+	if day := s.today(); day != s.epoch {
+		err := s.writer.Rotate(ctx, day, false, nil)
+		if err != nil && ctx.Err() == nil {
+			return err
+		}
+		s.epoch = day
+	}
+	cov := s.store.Coverage()
+	s.metrics.stored.Set(float64(cov.Flows))
+	s.metrics.bytes.Set(float64(s.store.Bytes()))
+	if cov.Flows > 0 {
+		s.metrics.newest.Set(float64(cov.To) / float64(flow.Time(time.Second)))
+	}
+	return nil
+}
