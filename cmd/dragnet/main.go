@@ -30,6 +30,7 @@ func newRoot() *cobra.Command {
 		newRun(),
 		newStore(),
 		newBackup(),
+		newManual(),
 		cli.NewVersion(),
 	)
 	return root
