@@ -73,8 +73,9 @@ bench: ## Run the benchmarks that match BENCH
 	@$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem -timeout 60m ./... | grep -v -e 'no test files' -e '^PASS$$'
 
 .PHONY: soak
-soak: ## Fuzz every target for SOAKTIME, then repeat the race run ten times
+soak: ## Fuzz for SOAKTIME a target, crash imports, repeat the race run
 	@tools/fuzz $(SOAKTIME)
+	@DRAGNET_CRASHES=5000 $(GO) test -count=1 -run '^TestKilled' -timeout 3h ./node/ingest
 	@$(GO) test -race -count=10 -timeout 3h ./...
 
 .PHONY: tools
@@ -85,6 +86,10 @@ tools: ## Install the Debian packages the tests need, and build the linters
 .PHONY: release
 release: ## Build dist/: binaries, checksums, SBOMs; the agent is reproducible
 	@tools/release
+
+.PHONY: deb
+deb: ## Build the Debian package of the node into dist/
+	@tools/deb
 
 .PHONY: clean
 clean: ## Remove what was built

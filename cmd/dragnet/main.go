@@ -47,6 +47,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check found something,
 		newRun(),
 		newStore(),
 		newBackup(),
+		newManual(),
 		cli.NewVersion(),
 	)
 	return root

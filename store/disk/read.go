@@ -155,22 +155,27 @@ func (r *blockReader) keys(want keySet) error {
 }
 
 func (r *blockReader) key(i int, src []byte) error {
-	t, full, n := r.rows, r.full, r.rows.n
+	t, full := r.rows, r.full
 	switch i {
 	case keyOrigLow, keyRespLow:
 		c := origLow + i - keyOrigLow
-		t.u32[c] = full.u32[c][:n]
-		return frame(src, t.u32[c])
+		return framed(src, &t.u32[c], full.u32[c], t.n)
 	case keyOrigPort, keyRespPort:
 		c := origPort + i - keyOrigPort
-		t.u16[c] = full.u16[c][:n]
-		return frame(src, t.u16[c])
+		return framed(src, &t.u16[c], full.u16[c], t.n)
 	case keyProto:
-		t.u8[proto] = full.u8[proto][:n]
-		return frame(src, t.u8[proto])
+		return framed(src, &t.u8[proto], full.u8[proto], t.n)
 	}
-	t.u8[families] = full.u8[families][:n]
-	return frame(src, t.u8[families])
+	return framed(src, &t.u8[families], full.u8[families], t.n)
+}
+
+// framed unpacks a column into memory and makes it present, unless it is.
+func framed[T unsigned](src []byte, present *[]T, memory []T, n int) error {
+	if *present != nil {
+		return nil
+	}
+	*present = memory[:n]
+	return frame(src, *present)
 }
 
 // common adds the common part of block i to the rows.

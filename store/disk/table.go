@@ -10,8 +10,8 @@ import (
 
 // Rows of a block, the unit that is compressed and fetched, and of a segment.
 const (
-	blockRows   = 2048
-	segmentRows = 128 * blockRows
+	blockRows   = 1024
+	segmentRows = 256 * blockRows
 )
 
 // The columns by width. An address is 128 bits as hi (64), mid (32) and low
