@@ -37,9 +37,8 @@ func drawTraffic(t *rapid.T, src netip.Addr, days, requests int) traffic {
 }
 
 type happening struct {
-	at    flow.Time
-	reply bool
-	conn  *Conn
+	at   flow.Time
+	conn *Conn
 }
 
 // play runs traffic in which every request fails after roundTrip, and counts
