@@ -37,9 +37,8 @@ func drawTraffic(t *rapid.T, src netip.Addr, days, requests int) traffic {
 }
 
 type happening struct {
-	at    flow.Time
-	reply bool
-	conn  *Conn
+	at   flow.Time
+	conn *Conn
 }
 
 // play runs traffic in which every request fails after roundTrip, and counts
@@ -263,5 +262,30 @@ func TestHostsOfALargeNetworkAreProposed(t *testing.T) {
 	}
 	if got := len(e.Persistent(morning + 2*aDay + second)); got != hosts {
 		t.Errorf("%d hosts proposed, want all %d", got, hosts)
+	}
+}
+
+// A source that was limited early and then waits saves up no more than its
+// bucket: theorem 2 hangs on the bucket's size.
+func TestAPauseSavesUpNoQuota(t *testing.T) {
+	e := newEdge(t, func(p *Parameters) { p.Omega, p.Bucket, p.Phi = 400, 60, 0 })
+	n, passed := 0, 0
+	burst := func(from flow.Time, requests int) {
+		for i := range requests {
+			if scan(e, from+flow.Time(i)*second/10, host(1), n) {
+				passed++
+			}
+			n++
+		}
+	}
+	burst(morning+hour, 210) // its record is limited by now, at less than omega/2
+	early := passed
+	burst(morning+4*hour, 2000)
+	if saved := passed - early; saved > 60+200+10 {
+		t.Errorf("%d failures in a burst after a pause of 3 h; the bucket holds 60, then lambda gives 1 a second", saved)
+	}
+	burst(morning+20*hour, 2000)
+	if passed > 2*400 {
+		t.Errorf("%d failures in a day, bound 2*400", passed)
 	}
 }

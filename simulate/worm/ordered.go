@@ -16,7 +16,6 @@ type ordered struct {
 	place     [][]int32  // per network: indexes into positions
 	list      []int32    // hit list: networks of its entries, -1 for a dead one
 	scanners  []scanner
-	active    int
 }
 
 // position is where a vulnerable host lies in the worm's permutation.
