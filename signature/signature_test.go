@@ -37,6 +37,7 @@ func learn(t *testing.T, o signature.Options) (*dossier.Signature, *variants.Tem
 }
 
 func TestLearntSignatureFindsNewVariantsOnly(t *testing.T) {
+	testkit.Long(t)
 	for name, o := range map[string]signature.Options{"plain": {}, "auto": {Auto: true, Options: pads.Options{Width: 128}}, "parts": {Parts: 3}} {
 		s, template := learn(t, o)
 		m, err := match.New([]*dossier.Signature{s}, match.Options{Kernel: match.Fastest()})

@@ -36,6 +36,15 @@ func Tool(t testing.TB, name string) string {
 	return path
 }
 
+// Long leaves a test out of the race run (-short), which is many times slower;
+// the plain run has it, always.
+func Long(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("long, and left out under -short: the plain run has it")
+	}
+}
+
 // Root makes a test that changes the kernel's state (namespaces, nftables,
 // eBPF) run only as root.
 func Root(t testing.TB) {

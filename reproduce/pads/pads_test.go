@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 
+	"dragnet/internal/testkit"
 	"dragnet/reproduce/report"
 	learn "dragnet/signature/pads"
 	"dragnet/simulate/variants"
@@ -22,6 +23,7 @@ func small(t *testing.T) *experiment {
 // TestErrorsStayBelowThePapers holds for all families, with fixed seeds: at
 // threshold 0 and at the calibrated one.
 func TestErrorsStayBelowThePapers(t *testing.T) {
+	testkit.Long(t)
 	x := small(t)
 	x.train = 100
 	x.test = 400
@@ -45,6 +47,7 @@ func TestErrorsStayBelowThePapers(t *testing.T) {
 // TestHalfPoisonedStillCatches: with 50 % misleading samples at most 2 % of
 // new variants are missed, where one published signature misses most.
 func TestHalfPoisonedStillCatches(t *testing.T) {
+	testkit.Long(t)
 	x := small(t)
 	x.train, x.test = 100, 200
 	detectors, tests, err := x.poisoned(context.Background(), 50)
@@ -73,10 +76,15 @@ func TestHalfPoisonedStillCatches(t *testing.T) {
 // TestEveryEntryRuns runs the quick experiments in small; the names must be
 // those that the command line promises.
 func TestEveryEntryRuns(t *testing.T) {
+	testkit.Long(t)
 	x := small(t)
-	x.train, x.test = 24, 40
+	x.test = 40
 	for name, run := range map[string]runner{"11": figure11, "12": figure12, "19": figure19, "20": figure20, "21": figure21, "mixture": mixture} {
 		r := &report.Report{}
+		x.train = 24
+		if name == "mixture" { // a family of a dozen is none to it
+			x.train = 60
+		}
 		if err := run(context.Background(), x, r); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"dragnet/dossier"
+	"dragnet/internal/testkit"
 	"dragnet/signature/family"
 	"dragnet/signature/match"
 	"dragnet/signature/pads"
@@ -89,6 +90,7 @@ func TestCutsSeparateTwoWormsCompletely(t *testing.T) {
 }
 
 func TestOneFamilyIsNotCut(t *testing.T) {
+	testkit.Long(t)
 	bg, normal := clean()
 	samples, truth := mixed(t, short(), []int{24}, 0)
 	var prepared []*family.Sample
@@ -100,6 +102,7 @@ func TestOneFamilyIsNotCut(t *testing.T) {
 }
 
 func TestClusterFindsFamiliesBeyondItsSubset(t *testing.T) {
+	testkit.Long(t)
 	bg, normal := clean()
 	n := []int{40, 30, 25, 20}
 	samples, truth := mixed(t, short(), n, 10)
@@ -114,6 +117,7 @@ func TestClusterFindsFamiliesBeyondItsSubset(t *testing.T) {
 }
 
 func TestMixtureFindsFamiliesWithMovedAndMissingBlocks(t *testing.T) {
+	testkit.Long(t)
 	bg, normal := clean()
 	r := short()
 	r.Transpose, r.Drop, r.MoveEntry = true, 0.15, true

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"dragnet/dossier"
+	"dragnet/internal/testkit"
 	"dragnet/signature/pads"
 	"dragnet/simulate/variants"
 )
@@ -48,6 +49,7 @@ func template(t testing.TB, name string) *variants.Template {
 // TestFindsTheWorm compares the regions found with where the generator put
 // the worm: the truth is known.
 func TestFindsTheWorm(t *testing.T) {
+	testkit.Long(t)
 	bg, normal := clean()
 	r := recipe()
 	for _, method := range []pads.Method{pads.EM, pads.Gibbs} {
@@ -120,6 +122,7 @@ func TestScoresAreThoseOfTheEquation(t *testing.T) {
 }
 
 func TestSamplesWithoutTheWormAreLeftOut(t *testing.T) {
+	testkit.Long(t)
 	bg, normal := clean()
 	samples := recipe().MakeAll(template(t, "birch"), 2, 0, 24)
 	for i := range uint64(10) {
@@ -140,6 +143,7 @@ func TestSamplesWithoutTheWormAreLeftOut(t *testing.T) {
 }
 
 func TestNormalStringsAreNotLearnt(t *testing.T) {
+	testkit.Long(t)
 	bg, normal := clean()
 	common := bytes.Repeat([]byte{0xde, 0xad, 0xbe, 0xef, 0x99, 0x88, 0x77, 0x66, 0x55}, 6) // 54 rare bytes
 	normal.Add(common)
@@ -171,6 +175,7 @@ func TestNormalStringsAreNotLearnt(t *testing.T) {
 }
 
 func TestGapsJoinAndPartsAreCut(t *testing.T) {
+	testkit.Long(t)
 	bg, normal := clean()
 	samples := recipe().MakeAll(template(t, "cedar"), 3, 0, 30)
 	all, err := pads.LearnMulti(context.Background(), samples, bg, pads.Options{Width: 24, Seed: 1, Restarts: 2, Normal: normal}, pads.Multi{Parts: 3, Present: 0.5})
