@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"dragnet/internal/testkit"
 )
 
 // block is a fenced block of a Markdown page.
@@ -69,6 +71,7 @@ func pages(t *testing.T) []string {
 // page's repository named "repo". Where a page needs shared captures it names
 // $DRAGNET_DATA, and is skipped without.
 func TestExamplesInDocs(t *testing.T) {
+	testkit.Long(t)
 	for _, page := range pages(t) {
 		t.Run(strings.TrimPrefix(page, "../../"), func(t *testing.T) {
 			text, err := os.ReadFile(page)

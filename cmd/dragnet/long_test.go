@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"dragnet/internal/testkit"
 )
 
 const logHeader = "#separator \\x09\n#path\tconn\n#fields\tts\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tproto\n"
@@ -35,6 +37,7 @@ func logOf(t *testing.T, n int) string {
 // Were the time to grow with keys times answers, the limit of the test run
 // would end it.
 func TestHuntWithALongList(t *testing.T) {
+	testkit.Long(t)
 	const listed = 4000
 	log := logOf(t, 1<<14)
 	list := filepath.Join(t.TempDir(), "servers")

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"dragnet/internal/testkit"
 )
 
 // signatureCommand runs one command line of the program.
@@ -38,6 +40,7 @@ func must(t *testing.T, args ...string) string {
 
 // TestNewcomer follows the README: variants, a signature, a confusion table.
 func TestNewcomer(t *testing.T) {
+	testkit.Long(t)
 	t.Chdir(t.TempDir())
 	must(t, "generate", "worm", "--family", "cedar", "--count", "50", "--carrier", "5000")
 	must(t, "generate", "mixed", "--family", "cedar", "--first", "1000", "--count", "60", "--benign", "60")
@@ -79,6 +82,7 @@ func TestNewcomer(t *testing.T) {
 }
 
 func TestClusterCommand(t *testing.T) {
+	testkit.Long(t)
 	t.Chdir(t.TempDir())
 	must(t, "generate", "a", "--family", "alder", "--count", "12", "--carrier", "3000")
 	must(t, "generate", "b", "--family", "dogwood", "--count", "10", "--carrier", "3000")
