@@ -30,7 +30,7 @@ func (l *Log) Scan(ctx context.Context, w flow.Window, cols flow.Columns, fn fun
 }
 
 func (l *Log) scan(ctx context.Context, w flow.Window, cols flow.Columns, fn func([]flow.Flow) error, size int) (flow.Coverage, error) {
-	cov := flow.Coverage{Sampling: 1} // Zeek logs all it is given
+	var cov flow.Coverage
 	for _, p := range l.foreign {
 		cov.Skip(p.Place, "%s", p.Reason)
 	}
