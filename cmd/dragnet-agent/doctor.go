@@ -4,12 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
 	"dragnet/internal/cli"
-	"dragnet/trace/bpf"
 	"dragnet/trace/daemon"
 	"dragnet/trace/token"
 	"dragnet/trace/walk"
@@ -99,29 +97,4 @@ func examine(config daemon.Configuration) []finding {
 		add("askers", nil, "", fmt.Sprintf("%d networks", len(config.Askers)))
 	}
 	return out
-}
-
-func newVersion() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print commit, Go version and the hash of the eBPF object",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			info, ok := debug.ReadBuildInfo()
-			if !ok {
-				return errors.New("this binary has no build information")
-			}
-			commit, dirty := "unknown", ""
-			for _, s := range info.Settings {
-				switch {
-				case s.Key == "vcs.revision":
-					commit = s.Value
-				case s.Key == "vcs.modified" && s.Value == "true":
-					dirty = " (modified)"
-				}
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "dragnet-agent %s%s\n%s\nebpf trace %s\n", commit, dirty, info.GoVersion, bpf.ObjectHash())
-			return nil
-		},
-	}
 }

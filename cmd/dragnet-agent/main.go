@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"dragnet/internal/cli"
+	"dragnet/trace/bpf"
 )
 
 func main() { os.Exit(cli.Main(newRoot())) }
@@ -21,7 +22,7 @@ func newRoot() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  cli.Group,
 	}
-	root.AddCommand(newRun(), newToken(), newDoctor(), newVersion())
+	root.AddCommand(newRun(), newToken(), newDoctor(), cli.NewVersion(cli.Object{Name: "trace", Hash: bpf.ObjectHash()}))
 	return root
 }
 

@@ -27,6 +27,15 @@ type Version struct {
 	Go string `json:"go"`
 	// Platform is operating system and architecture, as linux/amd64.
 	Platform string `json:"platform"`
+	// EBPF are the eBPF objects inside the program.
+	EBPF []Object `json:"ebpf,omitempty"`
+}
+
+// Object is an eBPF object that a program carries.
+type Object struct {
+	Name string `json:"name"`
+	// Hash is over the object's bytes, in hex.
+	Hash string `json:"hash"`
 }
 
 // BuildVersion describes the running program.
@@ -56,8 +65,8 @@ func revision() string {
 	return "unknown"
 }
 
-// NewVersion is the command "version".
-func NewVersion() *cobra.Command {
+// NewVersion is the command "version" of a program with these eBPF objects.
+func NewVersion(objects ...Object) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print release, commit, Go version and platform",
@@ -66,9 +75,13 @@ func NewVersion() *cobra.Command {
 	format := OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		v := BuildVersion()
+		v.EBPF = objects
 		if *format == Table {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s (commit %s, %s, %s)\n", cmd.Root().Name(), v.Release, v.Commit, v.Go, v.Platform)
-			return err
+			fmt.Fprintf(cmd.OutOrStdout(), "%s %s (commit %s, %s, %s)\n", cmd.Root().Name(), v.Release, v.Commit, v.Go, v.Platform)
+			for _, o := range objects {
+				fmt.Fprintf(cmd.OutOrStdout(), "ebpf %s %s\n", o.Name, o.Hash)
+			}
+			return nil
 		}
 		return WriteRows(cmd.OutOrStdout(), *format, Rows{
 			Header:   []string{"release", "commit", "go", "platform"},
