@@ -44,11 +44,8 @@ func (w *Writer) Claim(ctx context.Context, name string) (free bool, news []stor
 		return false, nil, fmt.Errorf("claim %q: want a sum in hexadecimal", name)
 	}
 	if !w.claims.held[name] {
-		if err := w.claim(ctx, leaseSeconds, name); err != nil {
+		if free, err := w.win(ctx, name); err != nil || !free {
 			return false, nil, err
-		}
-		if taken, err := w.taken(ctx, name); err != nil || taken {
-			return false, nil, firstOf(err, w.claim(ctx, 0, name))
 		}
 		w.claims.held[name] = true
 		if len(w.claims.held) == 1 {
@@ -60,35 +57,47 @@ func (w *Writer) Claim(ctx context.Context, name string) (free bool, news []stor
 	return err == nil, news, err
 }
 
-func firstOf(errs ...error) error {
-	for _, err := range errs {
+// win claims a log unless another does. Of two that want it at once, neither
+// may get it, but not both: each looks after it has inserted. A holder whose
+// claim ran out looks for claims that are held, so ours is looked at twice.
+func (w *Writer) win(ctx context.Context, name string) (free bool, err error) {
+	for _, held := range []uint8{0, 1} {
+		if err := w.claim(ctx, held, leaseSeconds, name); err != nil {
+			return false, err
+		}
+		taken, err := w.taken(ctx, 0, name)
 		if err != nil {
-			return err
+			return false, err
+		}
+		if taken {
+			return false, w.claim(ctx, 0, 0, name)
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // claim inserts claims for so many seconds from now on; with 0 it withdraws
 // them.
-func (w *Writer) claim(ctx context.Context, seconds int, names ...string) error {
+func (w *Writer) claim(ctx context.Context, held uint8, seconds int, names ...string) error {
 	until := "toUInt32(0)"
 	if seconds > 0 {
 		until = fmt.Sprintf("toUInt32(toUnixTimestamp(now()) + %d)", seconds)
 	}
 	w.claims.turn++
-	return w.exec(ctx, "claim", fmt.Sprintf("INSERT INTO $db.claims (day, name, writer, turn, until_time) "+
-		"SELECT toUInt16(intDiv(toUnixTimestamp(now()), 86400)), arrayJoin([%s]), toUInt64(%d), toUInt64(%d), %s", quoted(names), w.id, w.claims.turn, until))
+	return w.exec(ctx, "claim", fmt.Sprintf("INSERT INTO $db.claims (day, name, writer, turn, held, until_time) "+
+		"SELECT toUInt16(intDiv(toUnixTimestamp(now()), 86400)), arrayJoin([%s]), toUInt64(%d), toUInt64(%d), toUInt8(%d), %s",
+		quoted(names), w.id, w.claims.turn, held, until))
 }
 
 // quoted lists names, which are hexadecimal.
 func quoted(names []string) string { return "'" + strings.Join(names, "', '") + "'" }
 
-// taken reports whether another writer claims one of names.
-func (w *Writer) taken(ctx context.Context, names ...string) (bool, error) {
+// taken reports whether another writer claims one of names, or with held 1
+// whether it holds one.
+func (w *Writer) taken(ctx context.Context, held uint8, names ...string) (bool, error) {
 	var others uint64
-	text := fmt.Sprintf("SELECT count() FROM (SELECT writer, argMax(until_time, turn) AS until FROM $db.claims "+
-		"WHERE name IN (%s) AND writer != %d GROUP BY name, writer) WHERE until > toUnixTimestamp(now())", quoted(names), w.id)
+	text := fmt.Sprintf("SELECT count() FROM (SELECT writer, argMax(until_time, turn) AS until, argMax(held, turn) AS holds FROM $db.claims "+
+		"WHERE name IN (%s) AND writer != %d GROUP BY name, writer) WHERE holds >= %d AND until > toUnixTimestamp(now())", quoted(names), w.id, held)
 	err := w.each(ctx, "look for claims", text, func(r driver.Rows) error { return r.Scan(&others) })
 	return others > 0, err
 }
@@ -99,11 +108,11 @@ func (w *Writer) hold(ctx context.Context) error {
 	if len(names) == 0 {
 		return nil
 	}
-	if err := w.claim(ctx, leaseSeconds, names...); err != nil {
+	if err := w.claim(ctx, 1, leaseSeconds, names...); err != nil {
 		return err
 	}
 	w.claims.renewed = time.Now()
-	taken, err := w.taken(ctx, names...)
+	taken, err := w.taken(ctx, 1, names...)
 	if err == nil && taken {
 		err = fmt.Errorf("%s: another node began to import the same log while this one stood still; nothing was committed, import again", w.address)
 	}
@@ -134,7 +143,7 @@ func (w *Writer) release(ctx context.Context) error {
 		return nil
 	}
 	clear(w.claims.held)
-	return w.claim(ctx, 0, names...)
+	return w.claim(ctx, 0, 0, names...)
 }
 
 // news reads what other writers committed since the last time.

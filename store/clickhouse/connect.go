@@ -37,11 +37,11 @@ func parse(address string) (*clickhouse.Options, string, error) {
 	o, err := clickhouse.ParseDSN(address)
 	if err != nil {
 		// The driver's message holds the whole address.
-		return nil, "", fmt.Errorf("%s; want clickhouse://user@host:9000/database", redact(err.Error()))
+		return nil, "", fmt.Errorf("%s; want clickhouse://user@host:9000/database", Redact(err.Error()))
 	}
 	database := o.Auth.Database
 	if !Is(address) || !databaseName.MatchString(database) {
-		return nil, "", fmt.Errorf("%s names no database: want clickhouse://user@host:9000/database, of letters, digits and _", redact(address))
+		return nil, "", fmt.Errorf("%s names no database: want clickhouse://user@host:9000/database, of letters, digits and _", Redact(address))
 	}
 	for i, host := range o.Addr {
 		if _, _, err := net.SplitHostPort(host); err != nil {
@@ -60,8 +60,8 @@ func parse(address string) (*clickhouse.Options, string, error) {
 
 var secret = regexp.MustCompile(`(://[^:@/]*):[^@]*@`)
 
-// redact takes the password out of an address, for messages.
-func redact(address string) string { return secret.ReplaceAllString(address, "$1:...@") }
+// Redact takes the password out of an address, for messages.
+func Redact(address string) string { return secret.ReplaceAllString(address, "$1:...@") }
 
 // connect opens a connection and learns the server's version.
 func connect(ctx context.Context, address string) (*Store, error) {
@@ -71,9 +71,9 @@ func connect(ctx context.Context, address string) (*Store, error) {
 	}
 	conn, err := clickhouse.Open(o)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", redact(address), err)
+		return nil, fmt.Errorf("%s: %w", Redact(address), err)
 	}
-	return newStore(conn, database, redact(address))
+	return newStore(conn, database, Redact(address))
 }
 
 func newStore(conn driver.Conn, database, address string) (*Store, error) {

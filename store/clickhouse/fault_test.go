@@ -124,7 +124,7 @@ func checkClaims(t *testing.T, open func(*testing.T) *Writer) {
 	if err := a.Append(ctx, someFlows(11, 50)); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.exec(ctx, "test", "INSERT INTO $db.claims SELECT day, name, writer, turn + 1, toUInt32(1) FROM $db.claims WHERE name = '4d'"); err != nil {
+	if err := a.exec(ctx, "test", "INSERT INTO $db.claims SELECT day, name, writer, turn + 5, held, toUInt32(1) FROM $db.claims WHERE name = '4d'"); err != nil {
 		t.Fatal(err)
 	}
 	claim(b, "4d", true)

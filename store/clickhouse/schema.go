@@ -74,10 +74,11 @@ func commitsTable(v release) string {
 }
 
 // claimsTable: the row of a writer with the greatest turn counts, until the
-// server's clock reaches until_time (s).
+// server's clock reaches until_time (s). It is held when its writer has found no
+// other.
 func claimsTable(v release) string {
 	return fill(v, `CREATE TABLE IF NOT EXISTS $db.claims (
- day UInt16, name String, writer UInt64, turn UInt64, until_time UInt32
+ day UInt16, name String, writer UInt64, turn UInt64, held UInt8, until_time UInt32
 ) ENGINE = ReplacingMergeTree(turn) PARTITION BY day ORDER BY (name, writer)<DURABLE>`)
 }
 

@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS commits (
 ) ENGINE = ReplacingMergeTree(batch) ORDER BY (id, writer) SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 CREATE TABLE IF NOT EXISTS claims (
- day UInt16, name String, writer UInt64, turn UInt64, until_time UInt32
+ day UInt16, name String, writer UInt64, turn UInt64, held UInt8, until_time UInt32
 ) ENGINE = ReplacingMergeTree(turn) PARTITION BY day ORDER BY (name, writer) SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 CREATE VIEW IF NOT EXISTS connections AS SELECT

@@ -1,4 +1,4 @@
-CREATE TABLE claims ( day UInt16,  name String,  writer UInt64,  turn UInt64,  until_time UInt32) ENGINE = ReplacingMergeTree(turn) PARTITION BY day ORDER BY (name, writer) SETTINGS index_granularity = 8192;
+CREATE TABLE claims ( day UInt16,  name String,  writer UInt64,  turn UInt64,  held UInt8,  until_time UInt32) ENGINE = ReplacingMergeTree(turn) PARTITION BY day ORDER BY (name, writer) SETTINGS index_granularity = 8192;
 
 CREATE TABLE commits ( id String,  writer UInt64,  batch UInt64,  name String,  read_bytes Int64,  head String,  tail String,  line Int64,  header String,  whole UInt8,  flows UInt64,  skipped UInt64,  imported Int64) ENGINE = ReplacingMergeTree(batch) ORDER BY (id, writer) SETTINGS index_granularity = 8192;
 
