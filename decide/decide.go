@@ -15,6 +15,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"dragnet/dossier"
 )
 
 // Configuration of a judge.
@@ -66,9 +68,14 @@ func (c *Configuration) Validate() error {
 // most is the number of addresses that may be blocked at a time.
 func (c *Configuration) most() float64 { return max(1, c.Budget*float64(c.Addresses)) }
 
-// weight is what a target costs of the budget: its addresses, and for IPv6 its
-// /64s, since a host has a whole one.
-func weight(p netip.Prefix) float64 {
+// weight is what a decision costs of the budget: its target's addresses, and
+// for IPv6 its /64s, since a host has a whole one; for a standing decision, what
+// it allows.
+func weight(d *dossier.Decision) float64 {
+	if d.Standing != nil {
+		return float64(d.Standing.Most)
+	}
+	p := d.Target
 	free := 32 - p.Bits()
 	if p.Addr().Is6() {
 		free = max(0, 64-p.Bits())

@@ -211,7 +211,7 @@ func TestOutbreak(t *testing.T) {
 func TestStopUnblocks(t *testing.T) {
 	o := newOutbreak(t, nil)
 	target := netip.MustParsePrefix("10.0.0.5/32")
-	if _, err := o.judge.Propose(monday, decide.Proposal{Target: target, Who: "ada", Why: "test"}); err != nil {
+	if _, err := o.judge.Propose(monday, dossier.Proposal{Target: target, Who: "ada", Why: "test"}); err != nil {
 		t.Fatal(err)
 	}
 	o.apply(monday)
@@ -230,7 +230,7 @@ func TestStopUnblocks(t *testing.T) {
 
 func TestDryRunHindersNobody(t *testing.T) {
 	o := newOutbreak(t, func(c *decide.Configuration) { c.Enforce = false })
-	d, err := o.judge.Propose(monday, decide.Proposal{Target: netip.MustParsePrefix("10.0.0.5/32"), Who: "ada", Why: "test"})
+	d, err := o.judge.Propose(monday, dossier.Proposal{Target: netip.MustParsePrefix("10.0.0.5/32"), Who: "ada", Why: "test"})
 	if err != nil || d.Verdict != dossier.DryRun {
 		t.Fatal(d.Verdict, err)
 	}
