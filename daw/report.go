@@ -23,6 +23,9 @@ type Counts struct {
 	Outcomes [Induced + 1]uint64
 }
 
+// Failed is nf: the failures counted.
+func (c *Counts) Failed() uint64 { return c.Outcomes[Counted] }
+
 // Ratio is nf/nc, whose rise over days betrays a slow worm (Tang 2006, section
 // 2.3.9); 0 on a day without requests.
 func (c *Counts) Ratio() float64 {

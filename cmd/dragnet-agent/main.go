@@ -34,6 +34,6 @@ func newRun() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  cli.Group,
 	}
-	run.AddCommand(newRunIdent())
+	run.AddCommand(newRunIdent(), newRunGuard())
 	return run
 }

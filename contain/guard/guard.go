@@ -1,73 +1,112 @@
-// Package guard watches the packets at one edge: it tells the limits of package
-// daw what passes, and proposes persistent scanners for a block.
+// Package guard is DAW's agent at one edge of an ISP (Tang 2006, section 2.3.3):
+// it watches the packets between a customer network and the ISP, tells the
+// limits of package daw what passes, and holds back or blocks sources at the
+// router it stands beside.
 //
-// It sees both directions of the traffic between a customer network and the
-// ISP. Every packet gets a verdict; whoever reads the packets drops or
-// forwards by it, or only watches.
+// It judges nobody. What it does by itself, it does under a standing Decision
+// that says who allowed it, why, until when, and how many addresses at a time;
+// without one it only counts. All else comes as Decisions from its station.
+// The allow list wins over both. While the station cannot be reached, a guard
+// goes on with its last orders and says so.
+//
+// Guard is pure: time is an argument, packets and decisions come in, what to
+// hold and to block goes out. Role runs it on a live interface.
 package guard
 
 import (
-	"fmt"
 	"net/netip"
-	"time"
+	"slices"
 
+	"dragnet/contain/nft"
 	"dragnet/daw"
-	"dragnet/decide"
 	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/packet"
 )
 
-// Configuration of a guard.
-type Configuration struct {
-	Limits daw.Parameters `yaml:"limits"`
-	Scope  daw.Scope      `yaml:"scope"`
-	// Every is how often persistent scanners are looked for.
-	Every time.Duration `yaml:"every"`
-}
-
-// DefaultConfiguration watches nobody until a scope is named.
-func DefaultConfiguration() Configuration {
-	return Configuration{Limits: daw.DefaultParameters(), Every: time.Minute}
-}
-
-// Judge is whom a guard proposes blocks to: it never blocks by itself.
-type Judge interface {
-	Propose(now flow.Time, p decide.Proposal) (dossier.Decision, error)
-}
-
 // Guard is for one goroutine.
 type Guard struct {
-	c       Configuration
-	edge    *daw.Edge
-	judge   Judge
-	next    flow.Time
-	applied map[string]bool // identities of decisions in force here
-	// Refusals counts proposals that the judge refused.
-	Refusals uint64
+	c     Configuration
+	edge  *daw.Edge
+	scope daw.Scope // as configured or ordered, before exemptions
+	next  flow.Time // when persistent scanners are looked for again
+
+	configured dossier.Decision // the standing one of the configuration, no ID: none
+	standing   dossier.Decision // the one in force
+	acting     bool             // by itself, and not in a dry run
+	orders     []dossier.Decision
+	own        []dossier.Decision // blocks made here under the standing decision
+	allow      []netip.Prefix
+	inForce    map[string]bool // identities of decisions the edge blocks by
+	persistent []daw.Persistent
+	stationed  bool // somebody else judges proposals
+
+	holds   map[netip.Prefix]*hold
+	fresh   []nft.Hold // not at the router yet
+	release bool       // the router is to let all go
+	changed bool       // decisions differ from what the router was told
+
+	event func(Event)
+	stats Stats
 }
 
-// New makes a guard whose time starts at now.
-func New(c Configuration, judge Judge, now flow.Time) (*Guard, error) {
-	if c.Every < time.Second {
-		return nil, fmt.Errorf("guard.every must be at least 1s")
+// Stats count what a guard did since it began.
+type Stats struct {
+	// Packets were looked at.
+	Packets uint64
+	// Held counts times that a source began to be held back, Refused requests
+	// of sources that were not for want of budget.
+	Held, Refused uint64
+}
+
+// New makes a guard whose time starts at now; event is called for each thing it
+// does, and may be nil. A snapshot, if not nil, is what an earlier one knew.
+func New(c Configuration, now flow.Time, snapshot []byte, event func(Event)) (*Guard, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
 	}
-	edge, err := daw.New(c.Limits, c.Scope, now)
+	g := &Guard{
+		c: c, scope: c.watched(), next: now, allow: slices.Clone(c.Allow), inForce: map[string]bool{},
+		holds: map[netip.Prefix]*hold{}, event: event, stationed: c.Station != "", changed: true,
+	}
+	if event == nil {
+		g.event = func(Event) {}
+	}
+	var err error
+	if snapshot != nil {
+		g.edge, err = daw.Restore(c.Limits, g.exempted(), now, snapshot)
+	} else {
+		g.edge, err = daw.New(c.Limits, g.exempted(), now)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return &Guard{c: c, edge: edge, judge: judge, next: now, applied: map[string]bool{}}, nil
+	if c.Standing.By != "" {
+		g.configured = c.Standing.decision(now)
+		g.standing = g.configured
+		g.event(Event{Time: now, What: "standing", Decision: g.standing.ID, Until: g.standing.Until, Why: g.standing.Why, Verdict: g.standing.Verdict})
+	}
+	return g, nil
+}
+
+// exempted is the scope without those who are never to be hindered.
+func (g *Guard) exempted() daw.Scope {
+	s := g.scope
+	s.Exempt = append(slices.Clone(s.Exempt), g.allow...)
+	return s
 }
 
 // Edge gives access to the counters, for reports.
 func (g *Guard) Edge() *daw.Edge { return g.edge }
 
-// Packet tells what a packet means and returns whether it may pass.
+// Stats tells what was done so far.
+func (g *Guard) Stats() Stats { return g.stats }
+
+// Packet tells what a packet means and returns whether it may pass: whoever
+// forwards packets can drop by it; whoever only watches uses Plan.
 func (g *Guard) Packet(now flow.Time, p *packet.Packet) bool {
-	if now >= g.next {
-		g.next = now + flow.Time(g.c.Every)
-		g.look(now)
-	}
+	g.stats.Packets++
+	g.Tick(now)
 	if !p.Decoded {
 		return true
 	}
@@ -80,11 +119,22 @@ func (g *Guard) Packet(now flow.Time, p *packet.Packet) bool {
 	return true
 }
 
+// Tick looks for persistent scanners when it is time to, whether packets come
+// or not.
+func (g *Guard) Tick(now flow.Time) {
+	if now >= g.next {
+		g.next = now + flow.Time(g.c.Every)
+		g.look(now)
+	}
+}
+
+// Settle ends what is over; it is called at least once a second.
+func (g *Guard) Settle(now flow.Time) { g.settle(now) }
+
 func (g *Guard) tcp(now flow.Time, p *packet.Packet) bool {
 	switch p.Flags & (flow.SYN | flow.ACK | flow.RST) {
 	case flow.SYN:
-		c := daw.Conn{Src: p.Src, Dst: p.Dst, SrcPort: p.SrcPort, DstPort: p.DstPort, Seq: p.Seq}
-		return g.edge.Request(now, &c).Passes()
+		return g.request(now, p)
 	case flow.SYN | flow.ACK:
 		g.edge.Success(now, reply(p))
 	case flow.RST | flow.ACK:
@@ -93,6 +143,18 @@ func (g *Guard) tcp(now flow.Time, p *packet.Packet) bool {
 		g.edge.Failure(now, daw.Reset, reply(p))
 	}
 	return true
+}
+
+func (g *Guard) request(now flow.Time, p *packet.Packet) bool {
+	c := daw.Conn{Src: p.Src, Dst: p.Dst, SrcPort: p.SrcPort, DstPort: p.DstPort, Seq: p.Seq}
+	v := g.edge.Request(now, &c)
+	if v.Passes() {
+		return true
+	}
+	if v == daw.Temporal || v == daw.Network64 || v == daw.Spatial {
+		g.hold(now, &c, v)
+	}
+	return false
 }
 
 // reply is the connection that a TCP segment answers.
@@ -121,47 +183,4 @@ func unreachable(p *packet.Packet) bool {
 		return p.ICMPType == 1
 	}
 	return p.ICMPType == 3 && p.ICMPCode != 4
-}
-
-// look proposes those who were at their limit for n days.
-func (g *Guard) look(now flow.Time) {
-	for _, o := range g.edge.Persistent(now) {
-		_, err := g.judge.Propose(now, decide.Proposal{
-			Target: netip.PrefixFrom(o.Addr, o.Addr.BitLen()), Who: "guard",
-			TTL: g.edge.NextBlock(o.Addr),
-			Why: fmt.Sprintf("%s was at its limit of failing connections on %d days in a row", o.Addr, o.Days),
-		})
-		if err != nil {
-			g.Refusals++
-		}
-	}
-}
-
-// Apply makes the active ones among all of a judge's decisions effective here,
-// as far as they concern single sources of this edge, and ends the others' blocks. A block
-// that was undone or stopped does not count as an earlier block of its source;
-// one that ran its time does.
-func (g *Guard) Apply(now flow.Time, decisions []dossier.Decision) {
-	keep := map[netip.Addr]bool{}
-	for _, d := range decisions {
-		if !d.Target.IsSingleIP() || !flow.Within(g.c.Scope.Sources, d.Target.Addr()) {
-			continue
-		}
-		addr := d.Target.Addr()
-		active := d.Verdict == dossier.Active && now < d.Until
-		switch {
-		case active && !g.applied[d.ID]:
-			g.edge.Block(now, addr)
-			g.applied[d.ID] = true
-		case !active && g.applied[d.ID]:
-			g.edge.Unblock(now, addr, d.Verdict != dossier.Expired)
-			delete(g.applied, d.ID)
-		}
-		keep[addr] = keep[addr] || active
-	}
-	for _, b := range g.edge.Blocks(now) {
-		if !keep[b.Addr] { // its decision is not even remembered
-			g.edge.Unblock(now, b.Addr, false)
-		}
-	}
 }
