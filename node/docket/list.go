@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"dragnet/decide"
 	"dragnet/dossier"
@@ -84,6 +85,20 @@ func (d *Docket) Decision(ctx context.Context, id string) (dossier.Decision, err
 func (d *Docket) Since(ctx context.Context, t flow.Time) ([]dossier.Decision, error) {
 	return list[dossier.Decision](ctx, d, `SELECT body FROM docket_decision WHERE verdict IN (?, ?) OR until > ? AND verdict IN (?, ?, ?) ORDER BY seq`,
 		string(dossier.DryRun), string(dossier.Active), int64(t), string(dossier.Undone), string(dossier.Expired), string(dossier.Stopped))
+}
+
+// Spared lists the targets whose decisions an operator took back or refused,
+// until those would have ended: nobody should propose them again by itself.
+func (d *Docket) Spared(ctx context.Context, now flow.Time) (map[netip.Prefix]bool, error) {
+	all, err := list[dossier.Decision](ctx, d, `SELECT body FROM docket_decision WHERE until > ? AND verdict IN (?, ?) ORDER BY seq DESC LIMIT 1000`,
+		int64(now), string(dossier.Undone), string(dossier.Refused))
+	spared := map[netip.Prefix]bool{}
+	for _, x := range all {
+		if len(x.Steps) > 1 { // the first is the judge's own word
+			spared[x.Target] = true
+		}
+	}
+	return spared, err
 }
 
 // AddReceipts keeps the last word of each enforcement point on each decision.
