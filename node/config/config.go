@@ -9,9 +9,13 @@ import (
 	"os"
 
 	"dragnet/ask/witness"
+	"dragnet/decide"
 	"dragnet/flow"
 	"dragnet/internal/conf"
+	"dragnet/node/notify"
+	"dragnet/node/response"
 	"dragnet/node/service"
+	"dragnet/node/watch"
 )
 
 // Configuration is all that a node can be told in files. Every role reads the
@@ -23,6 +27,14 @@ type Configuration struct {
 	Witness witness.Configuration `yaml:"witness"`
 	// Store is the data directory and the logs that are followed into it.
 	Store service.Configuration `yaml:"store"`
+	// Detect says how scanners are looked for among the flows taken in.
+	Detect watch.Configuration `yaml:"detect"`
+	// Decide are the rules of the judge: nothing is blocked against them.
+	Decide decide.Configuration `yaml:"decide"`
+	// Station hears the guards at the edges and proposes whom to block.
+	Station response.Configuration `yaml:"station"`
+	// Notify tells people and other programs what was found and decided.
+	Notify notify.Configuration `yaml:"notify"`
 	// Log says what the node writes to standard error about itself.
 	Log Log `yaml:"log"`
 }
@@ -39,7 +51,11 @@ type Log struct {
 // DefaultConfiguration is what holds without any file. It answers nobody,
 // since it names no networks.
 func DefaultConfiguration() Configuration {
-	return Configuration{Witness: witness.DefaultConfiguration(), Store: service.DefaultConfiguration(), Log: Log{Level: slog.LevelInfo, Format: "auto"}}
+	return Configuration{
+		Witness: witness.DefaultConfiguration(), Store: service.DefaultConfiguration(), Detect: watch.DefaultConfiguration(),
+		Decide: decide.DefaultConfiguration(), Station: response.DefaultConfiguration(), Notify: notify.DefaultConfiguration(),
+		Log: Log{Level: slog.LevelInfo, Format: "auto"},
+	}
 }
 
 // Validate reports the first value that makes no sense.
@@ -50,8 +66,10 @@ func (c *Configuration) Validate() error {
 	if err := c.Witness.Validate(); err != nil {
 		return err
 	}
-	if err := c.Store.Validate(); err != nil {
-		return err
+	for _, section := range []interface{ Validate() error }{&c.Store, &c.Detect, &c.Decide, &c.Station, &c.Notify} {
+		if err := section.Validate(); err != nil {
+			return err
+		}
 	}
 	return c.Log.validate()
 }

@@ -19,8 +19,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"dragnet/flow"
 	"dragnet/node/ingest"
+	"dragnet/node/watch"
 	"dragnet/store/disk"
 )
 
@@ -90,12 +93,25 @@ type Service struct {
 	pruned   time.Time
 	seen     map[string]stamp
 
+	// Watcher, if set before Start, sees the flows that are taken in.
+	Watcher Watcher
+
 	server   *http.Server
 	address  string
 	ready    atomic.Bool
 	lastTurn atomic.Int64 // Unix seconds of the last look at the logs
 	stop     context.CancelFunc
 	done     chan error
+}
+
+// Watcher is what looks at flows on their way in.
+type Watcher interface {
+	// Prime may read what was stored before.
+	Prime(ctx context.Context, s watch.Scanner) error
+	// Add sees flows, some of them again after a crash.
+	Add(batch []flow.Flow)
+	// Turn is called after each look at the logs.
+	Turn(ctx context.Context, now time.Time) error
 }
 
 // stamp tells whether a file has changed since it was looked at.
@@ -118,7 +134,7 @@ func (s *Service) Start(ctx context.Context) (err error) {
 	if s.store, err = disk.OpenWriter(s.config.Directory); err != nil {
 		return err
 	}
-	if err := s.begin(); err != nil {
+	if err := s.begin(ctx); err != nil {
 		return errors.Join(err, s.store.Close())
 	}
 	if err := s.serve(); err != nil {
@@ -131,18 +147,27 @@ func (s *Service) Start(ctx context.Context) (err error) {
 	return nil
 }
 
-func (s *Service) begin() (err error) {
+func (s *Service) begin(ctx context.Context) (err error) {
 	s.epoch = s.today()
 	if s.writer, err = s.store.NewWriter(s.epoch); err != nil {
 		return err
 	}
 	s.importer = ingest.NewImporter(s.store, s.writer)
 	s.importer.Progress = func(n int) { s.metrics.read.Add(float64(n)) }
+	if s.Watcher != nil {
+		s.importer.Flows = s.Watcher.Add
+		if err := s.Watcher.Prime(ctx, s.store); err != nil {
+			return errors.Join(err, s.writer.Close())
+		}
+	}
 	return nil
 }
 
 // Failed gives the error that ended the service by itself.
 func (s *Service) Failed() <-chan error { return s.done }
+
+// Registry is where other parts of the node put metrics that /metrics tells.
+func (s *Service) Registry() prometheus.Registerer { return s.metrics.registry }
 
 // Address is where /metrics is served.
 func (s *Service) Address() string { return s.address }
@@ -206,6 +231,11 @@ func (s *Service) turn(ctx context.Context) error {
 	}
 	if err := s.importer.Commit(); err != nil {
 		return err
+	}
+	if s.Watcher != nil {
+		if err := s.Watcher.Turn(ctx, s.now()); err != nil && ctx.Err() == nil {
+			s.log.Error("detection", "problem", err) // the logs go on being followed
+		}
 	}
 	return s.maintain(ctx)
 }

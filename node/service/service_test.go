@@ -205,7 +205,7 @@ func TestANewDayHasItsSalts(t *testing.T) {
 	if s.store, err = disk.OpenWriter(c.Directory); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.begin(); err != nil {
+	if err := s.begin(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, day := range []string{"2023-11-15", "2023-11-16", "2040-01-01", "2023-11-15"} {
