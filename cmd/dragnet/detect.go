@@ -133,7 +133,7 @@ func detectFailures(ctx context.Context, c failures.Configuration, sources []str
 }
 
 func keepFindings(ctx context.Context, dir string, found []dossier.Finding) error {
-	d, err := docket.Open(ctx, docket.File(dir))
+	d, err := docket.OpenIn(ctx, dir)
 	if err != nil {
 		return err
 	}

@@ -21,6 +21,7 @@ import (
 	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/internal/state"
+	"dragnet/store/disk"
 )
 
 //go:embed migrations
@@ -43,6 +44,21 @@ func Open(ctx context.Context, address string) (*Docket, error) {
 		return nil, errors.Join(err, db.Close())
 	}
 	return d, nil
+}
+
+// OpenIn opens the docket of a data directory; where there is no such
+// directory, it makes one.
+func OpenIn(ctx context.Context, dir string) (*Docket, error) {
+	if _, err := os.Stat(File(dir)); errors.Is(err, fs.ErrNotExist) {
+		s, err := disk.OpenWriter(dir) // a store takes no directory that others filled
+		if err != nil {
+			return nil, err
+		}
+		if err := s.Close(); err != nil {
+			return nil, err
+		}
+	}
+	return Open(ctx, File(dir))
 }
 
 // OpenExisting is Open for a data directory that has a docket: it makes none.

@@ -117,12 +117,13 @@ func New(c Configuration, log *slog.Logger, registry prometheus.Registerer) (*No
 }
 
 // Start begins to send.
-func (n *Notifier) Start(ctx context.Context) {
+func (n *Notifier) Start(ctx context.Context) error {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	n.stop = stop
 	for i := range n.queues {
 		n.wg.Go(func() { n.run(running, &n.queues[i]) })
 	}
+	return nil
 }
 
 // Stop sends what waits, each notice once more, and ends; it waits no longer

@@ -66,7 +66,9 @@ func notifier(t *testing.T, change func(*Configuration)) *counted {
 func running(t *testing.T, change func(*Configuration)) *counted {
 	t.Helper()
 	n := notifier(t, change)
-	n.Start(t.Context())
+	if err := n.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
@@ -319,7 +321,9 @@ func TestStopSendsWhatWaits(t *testing.T) {
 	for range 7 {
 		n.Tell(finding())
 	}
-	n.Start(t.Context())
+	if err := n.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if err := n.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
