@@ -126,6 +126,7 @@ func blocksOf(all []dossier.Decision) []dossier.Decision {
 // blocks end; a stop ends everything.
 func TestOutbreakAtTwoEdges(t *testing.T) {
 	testkit.Long(t)
+	t.Parallel()
 	l := newISP(t)
 	l.start(time.Now().Add(-time.Minute)) // the day has just begun
 	worms, cure := context.WithCancel(context.Background())
@@ -190,6 +191,7 @@ func (l *isp) checkQuota(scanners []*scanner) {
 // budget; their blocks end by themselves.
 func TestPersistentSourcesAreBlockedNextDay(t *testing.T) {
 	testkit.Long(t)
+	t.Parallel()
 	l := newISP(t)
 	midnight := time.Now().Add(12 * time.Second).Truncate(time.Second)
 	l.start(midnight)

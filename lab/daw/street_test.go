@@ -41,26 +41,26 @@ type isp struct {
 	begun           time.Time
 }
 
-// programs is the folder of both programs; the first who asks compiles them.
-var programs = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "daw-lab-")
-	if err != nil {
-		return "", err
-	}
-	cmd := exec.Command("go", "build", "-o", dir, "dragnet/cmd/dragnet", "dragnet/cmd/dragnet-agent")
+// folder holds the programs that the labs run; TestMain makes and removes it.
+var folder string
+
+// programs compiles both programs for the first lab that asks.
+var programs = sync.OnceValue(func() error {
+	cmd := exec.Command("go", "build", "-o", folder, "dragnet/cmd/dragnet", "dragnet/cmd/dragnet-agent")
 	if b, err := cmd.CombinedOutput(); err != nil {
-		return dir, fmt.Errorf("build the programs: %w\n%s", err, b)
+		return fmt.Errorf("build the programs: %w\n%s", err, b)
 	}
-	return dir, nil
+	return nil
 })
 
-// TestMain removes the programs, if they were compiled.
 func TestMain(m *testing.M) {
-	code := m.Run()
-	left, _ := filepath.Glob(filepath.Join(os.TempDir(), "daw-lab-*"))
-	for _, dir := range left {
-		os.RemoveAll(dir)
+	var err error
+	if folder, err = os.MkdirTemp("", "daw-lab-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
+	code := m.Run()
+	os.RemoveAll(folder)
 	os.Exit(code)
 }
 
@@ -69,11 +69,10 @@ func newISP(t *testing.T) *isp {
 	testkit.Tool(t, "nft")
 	testkit.Tool(t, "setpriv")
 	net := netlab.For(t)
-	bin, err := programs()
-	if err != nil {
+	if err := programs(); err != nil {
 		t.Fatal(err)
 	}
-	l := &isp{t: t, dir: t.TempDir(), begun: time.Now(), dragnet: filepath.Join(bin, "dragnet"), agent: filepath.Join(bin, "dragnet-agent")}
+	l := &isp{t: t, dir: t.TempDir(), begun: time.Now(), dragnet: filepath.Join(folder, "dragnet"), agent: filepath.Join(folder, "dragnet-agent")}
 	nodes, err := net.Nodes("customer1", "customer2", "edge1", "edge2", "core")
 	if err != nil {
 		t.Fatal(err)
