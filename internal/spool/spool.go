@@ -49,6 +49,10 @@ const MaxRecord = 4 << 20
 // ErrTooLarge says that a record can never be kept.
 var ErrTooLarge = errors.New("the record is larger than the spool takes")
 
+// ErrNotMade says that a record which is said to have arrived was never made:
+// the spool was restored from an older copy.
+var ErrNotMade = errors.New("was never made here")
+
 // position is what is remembered beside the records.
 type position struct {
 	// Version of this file.
@@ -67,13 +71,13 @@ const positionFile = "position.json"
 type Spool struct {
 	dir    string
 	limits Limits
-	id     [16]byte
 	lock   *os.File
 	wake   chan struct{}
 	// problems are what Open could not read.
 	problems []error
 
 	mu       sync.Mutex // guards all below
+	id       [16]byte
 	position position
 	segments []*segment // in order; the last one grows
 	next     uint64     // sequence of the next record
@@ -167,7 +171,29 @@ func (s *Spool) savePosition(p position) error {
 }
 
 // ID names the spool.
-func (s *Spool) ID() [16]byte { return s.id }
+func (s *Spool) ID() [16]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.id
+}
+
+// NewID gives the spool another name, as after it was restored from a copy:
+// its numbers mean other records by now.
+func (s *Spool) NewID() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var id [16]byte
+	if _, err := rand.Read(id[:]); err != nil {
+		return err
+	}
+	p := s.position
+	p.ID = hex.EncodeToString(id[:])
+	if err := s.savePosition(p); err != nil {
+		return err
+	}
+	s.id = id
+	return nil
+}
 
 // Problems are what could not be read when the spool was opened: damage, or the
 // record that was being written at a crash.
@@ -337,7 +363,7 @@ func (s *Spool) Acknowledge(sequence uint64) error {
 		return nil
 	}
 	if sequence >= s.next {
-		return fmt.Errorf("spool %s: record %d is said to have arrived; the last one made is %d", s.dir, sequence, s.next-1)
+		return fmt.Errorf("spool %s: record %d %w; the last one made is %d", s.dir, sequence, ErrNotMade, s.next-1)
 	}
 	p := s.position
 	p.Acknowledged = sequence

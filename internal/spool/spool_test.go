@@ -88,7 +88,7 @@ func TestAgainstAModel(t *testing.T) {
 					model = model[1:]
 				}
 				acknowledged = to
-				if err := s.Acknowledge(next); err == nil {
+				if err := s.Acknowledge(next); !errors.Is(err, ErrNotMade) {
 					t.Fatal("took an acknowledgement for what was never made")
 				}
 			},
