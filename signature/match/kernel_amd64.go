@@ -29,3 +29,15 @@ func filterVBMI(dst *uint64, classes *byte, n int, tables *byte, offsets *int32,
 //
 //go:noescape
 func filterAVX2(dst *uint64, low, high *byte, n int, tables *byte, offsets *int32, k int, limit uint16)
+
+// stringsVBMI sets bit j of dst[i] where the three bytes at src[16*i+j], big
+// endian, are a bit that is set in stored; i < n, j < 16. It reads 32 bytes for
+// each i. index picks the bytes of the lanes.
+//
+//go:noescape
+func stringsVBMI(dst *uint16, src *byte, n int, stored *[grams / 64]uint64, index *[64]byte)
+
+// stringsAVX2 is stringsVBMI for j < 8 with 16 bytes read for each i.
+//
+//go:noescape
+func stringsAVX2(dst *uint8, src *byte, n int, stored *[grams / 64]uint64, index *[32]byte)

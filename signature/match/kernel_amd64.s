@@ -305,3 +305,73 @@ compare2:
 filtered2:
 	VZEROUPPER
 	RET
+
+// func stringsVBMI(dst *uint16, src *byte, n int, stored *[1 << 18]uint64, index *[64]byte)
+TEXT ·stringsVBMI(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	MOVQ stored+24(FP), BX
+	MOVQ index+32(FP), DX
+	VMOVDQU64    (DX), Z0
+	MOVL         $31, AX
+	VPBROADCASTD AX, Z6
+	MOVL         $1, AX
+	VPBROADCASTD AX, Z7
+	TESTQ CX, CX
+	JZ    looked
+
+look:
+	VMOVDQU    (SI), Y1
+	VPERMB     Z1, Z0, Z2       // a string in each lane
+	VPSRLD     $5, Z2, Z3
+	KXNORW     K1, K1, K1
+	VPXORD     Z4, Z4, Z4
+	VPGATHERDD (BX)(Z3*4), K1, Z4
+	VPANDD     Z6, Z2, Z2
+	VPSRLVD    Z2, Z4, Z4
+	VPTESTMD   Z7, Z4, K2
+	KMOVW      K2, AX
+	MOVW       AX, (DI)
+	ADDQ       $16, SI
+	ADDQ       $2, DI
+	DECQ       CX
+	JNZ        look
+
+looked:
+	VZEROUPPER
+	RET
+
+// func stringsAVX2(dst *uint8, src *byte, n int, stored *[1 << 18]uint64, index *[32]byte)
+TEXT ·stringsAVX2(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	MOVQ stored+24(FP), BX
+	MOVQ index+32(FP), DX
+	VMOVDQU      (DX), Y0
+	MOVL         $31, AX
+	MOVQ         AX, X6
+	VPBROADCASTD X6, Y6
+	TESTQ CX, CX
+	JZ    looked2
+
+look2:
+	VBROADCASTI128 (SI), Y1
+	VPSHUFB    Y0, Y1, Y2       // a string in each lane
+	VPSRLD     $5, Y2, Y3
+	VPCMPEQD   Y5, Y5, Y5
+	VPXOR      Y4, Y4, Y4
+	VPGATHERDD Y5, (BX)(Y3*4), Y4
+	VPANDN     Y6, Y2, Y2       // 31 - bit
+	VPSLLVD    Y2, Y4, Y4       // the bit becomes the sign
+	VMOVMSKPS  Y4, AX
+	MOVB       AX, (DI)
+	ADDQ       $8, SI
+	ADDQ       $1, DI
+	DECQ       CX
+	JNZ        look2
+
+looked2:
+	VZEROUPPER
+	RET
