@@ -10,7 +10,7 @@ func filterVBMI(dst *uint64, classes *byte, n int, tables *byte, offsets *int32,
 	panic("match: no such kernel here")
 }
 
-func filterAVX2(dst *uint64, low, high *byte, n int, tables *byte, offsets *int32, k int, limit uint16) {
+func filterAVX2(dst *uint64, classes *byte, n int, tables *byte, offsets *int32, k int, limit uint16) {
 	panic("match: no such kernel here")
 }
 
