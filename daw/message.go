@@ -43,8 +43,10 @@ type Orders struct {
 	// Decisions are all that concern the agent. What it does not find here any
 	// more ends.
 	Decisions []dossier.Decision `json:"decisions"`
-	// FailLogs are drops of firewalls at the destinations.
-	FailLogs []FailLog `json:"faillogs"`
+	// FailLogs are drops of firewalls at the destinations, numbered from
+	// FailLogsFrom on: the same may be told more than once.
+	FailLogs     []FailLog `json:"faillogs"`
+	FailLogsFrom uint64    `json:"faillogs_from"`
 }
 
 // MessageVersion is the version of the JSON form of Bulletin and Orders.

@@ -85,7 +85,7 @@ func loadGuard(files []string) (guard.Configuration, error) {
 	return c, nil
 }
 
-func runGuard(cmd *cobra.Command, c guard.Configuration) error {
+func runGuard(cmd *cobra.Command, c guard.Configuration) (err error) {
 	log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
 	warnings, err := c.Limits.Validate()
 	if err != nil {
@@ -95,7 +95,19 @@ func runGuard(cmd *cobra.Command, c guard.Configuration) error {
 		log.Warn("limits", "warning", w)
 	}
 	var station guard.Station
-	if c.Station != "" {
+	switch c.Station {
+	case "":
+	case guard.ByChannel:
+		node, err := guard.NewChannel(c.Channel, cli.BuildVersion().Release, log)
+		if err != nil {
+			return err
+		}
+		if err := node.Start(cmd.Context()); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, node.Stop(context.Background())) }()
+		station = node
+	default:
 		station = guard.NewSocket(c.Station)
 	}
 	role, err := guard.NewRole(c, station, log)

@@ -12,6 +12,7 @@ import (
 	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/packet/live"
+	"dragnet/wire/channel"
 )
 
 // Configuration of the role guard.
@@ -39,9 +40,12 @@ type Configuration struct {
 	Most int `yaml:"most"`
 	// Every is how often persistent scanners are looked for.
 	Every time.Duration `yaml:"every"`
-	// Station is where the station listens: the path of its Unix socket. Empty
-	// runs without one.
+	// Station is where the station is: the path of its Unix socket, or
+	// "channel" for the node that this agent is enrolled at. Empty runs without
+	// one.
 	Station string `yaml:"station"`
+	// Channel is how an enrolled agent talks with its node.
+	Channel channel.Configuration `yaml:"channel"`
 	// Report is how often the station is told.
 	Report time.Duration `yaml:"report"`
 	// State is the folder of what survives a restart and of events.jsonl; empty
@@ -53,6 +57,9 @@ type Configuration struct {
 	// until their time is over.
 	UndoAtStop bool `yaml:"undo_at_stop"`
 }
+
+// ByChannel as Configuration.Station is the node that the agent is enrolled at.
+const ByChannel = "channel"
 
 // Standing is a standing decision as an operator writes it down.
 type Standing struct {
@@ -71,7 +78,7 @@ type Standing struct {
 // and acts on nobody.
 func DefaultConfiguration() Configuration {
 	return Configuration{
-		Live: live.DefaultConfiguration(), Limits: daw.DefaultParameters(), Standing: Standing{Most: 10, For: 30 * 24 * time.Hour},
+		Channel: channel.DefaultConfiguration(), Live: live.DefaultConfiguration(), Limits: daw.DefaultParameters(), Standing: Standing{Most: 10, For: 30 * 24 * time.Hour},
 		Most: 1000, Every: time.Minute, Report: 10 * time.Second, State: "/var/lib/dragnet-guard", Save: 5 * time.Minute, UndoAtStop: true,
 	}
 }

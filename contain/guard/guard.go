@@ -39,7 +39,8 @@ type Guard struct {
 	allow      []netip.Prefix
 	inForce    map[string]bool // identities of decisions the edge blocks by
 	persistent []daw.Persistent
-	stationed  bool // somebody else judges proposals
+	stationed  bool   // somebody else judges proposals
+	drops      uint64 // number of the next drop of a firewall
 
 	holds   map[netip.Prefix]*hold
 	fresh   []nft.Hold // not at the router yet

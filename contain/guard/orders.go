@@ -42,8 +42,9 @@ func (g *Guard) Obey(now flow.Time, answered daw.Bulletin, o daw.Orders) error {
 	g.stand(now)
 	g.spare()
 	for i := range o.FailLogs {
-		if o.FailLogs[i].Validate() == nil {
+		if number := o.FailLogsFrom + uint64(i); number >= g.drops && o.FailLogs[i].Validate() == nil {
 			g.FailLog(now, &o.FailLogs[i])
+			g.drops = number + 1
 		}
 	}
 	g.settle(now)

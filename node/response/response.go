@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,10 +35,14 @@ type Response struct {
 	proposals []dossier.Proposal // that wait for the judge
 	known     []dossier.Decision // that agents must know of
 	allow     []netip.Prefix
-	faillogs  map[string][]daw.FailLog // by agent
-	receipts  []dossier.Receipt        // not kept yet
+	faillogs  map[string]*drops // by agent
+	receipts  []dossier.Receipt // not kept yet
 	silent    map[string]bool
 	rising    bool
+
+	// Documents, if set before Start, is where orders for enrolled agents go.
+	Documents Documents
+	published map[string][]byte // by agent; turn's alone
 
 	again     flow.Time // when the standing decision may be proposed again; turn's alone
 	firewalls *faillog.Receiver
@@ -62,7 +67,10 @@ func New(c Configuration, d *docket.Docket, log *slog.Logger, registry prometheu
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	r := &Response{c: c, docket: d, log: log, notify: notify, metrics: newMetrics(registry), station: station.New(c.Alarm), faillogs: map[string][]daw.FailLog{}, silent: map[string]bool{}}
+	r := &Response{c: c, docket: d, log: log, notify: notify, metrics: newMetrics(registry), station: station.New(c.Alarm), faillogs: map[string]*drops{}, silent: map[string]bool{}, published: map[string][]byte{}}
+	for _, a := range c.Agents {
+		r.faillogs[a.Name] = newDrops(clock())
+	}
 	if notify == nil {
 		r.notify = func(Notice) {}
 	}
@@ -168,6 +176,12 @@ func (r *Response) agent(name string) (*Agent, error) {
 // Exchange takes an agent's bulletin and gives its orders. Who asks must be
 // known to be that agent.
 func (r *Response) Exchange(_ context.Context, b daw.Bulletin) (daw.Orders, error) {
+	return r.exchange(b, false)
+}
+
+// exchange is Exchange; of an old bulletin, what it says about the present is
+// left out.
+func (r *Response) exchange(b daw.Bulletin, old bool) (daw.Orders, error) {
 	if err := b.Validate(); err != nil {
 		r.metrics.nonsense.Inc()
 		return daw.Orders{}, err
@@ -181,7 +195,7 @@ func (r *Response) Exchange(_ context.Context, b daw.Bulletin) (daw.Orders, erro
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.metrics.bulletins.Inc()
-	if !r.station.Report(now, b.Agent, b.Report, own(a, b.Offenders)) {
+	if !old && !r.station.Report(now, b.Agent, b.Report, own(a, b.Offenders)) {
 		r.metrics.nonsense.Inc()
 		r.log.Warn("a report contradicts itself and is not used", "agent", b.Agent)
 	}
@@ -219,11 +233,13 @@ func persistent(agent string, p daw.Persistent) dossier.Proposal {
 
 // orders are what an agent is to know. It is called with mu held.
 func (r *Response) orders(a *Agent) daw.Orders {
-	o := daw.Orders{Version: daw.MessageVersion, Scope: &a.Scope, Days: r.c.Days, Allow: r.allow, Decisions: []dossier.Decision{}, FailLogs: r.faillogs[a.Name]}
+	o := daw.Orders{Version: daw.MessageVersion, Scope: &a.Scope, Days: r.c.Days, Allow: r.allow, Decisions: []dossier.Decision{}}
+	d := r.faillogs[a.Name]
+	d.expire(clock())
+	o.FailLogs, o.FailLogsFrom = slices.Clone(d.logs), d.first
 	if r.station.Alarm() {
 		o.Days = min(r.c.Days, r.c.AlarmDays)
 	}
-	delete(r.faillogs, a.Name)
 	for _, d := range r.known {
 		switch {
 		case d.Standing != nil:
@@ -256,8 +272,7 @@ func (r *Response) dropped(l daw.FailLog) {
 	defer r.mu.Unlock()
 	for i := range r.c.Agents {
 		a := &r.c.Agents[i]
-		if flow.Within(a.Scope.Sources, l.Src) && len(r.faillogs[a.Name]) < daw.MaxFailLogs {
-			r.faillogs[a.Name] = append(r.faillogs[a.Name], l)
+		if flow.Within(a.Scope.Sources, l.Src) && r.faillogs[a.Name].add(clock(), l) {
 			r.metrics.faillogs.Inc()
 		}
 	}

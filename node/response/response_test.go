@@ -223,11 +223,24 @@ func TestFailLogsReachTheAgentOfTheSource(t *testing.T) {
 	r, _ := office(t, nil)
 	r.dropped(daw.FailLog{Time: clock(), Src: netip.MustParseAddr("10.2.0.5"), Dst: netip.MustParseAddr("203.0.113.1"), SrcPort: 1, DstPort: 80, Device: "fw"})
 	r.dropped(daw.FailLog{Time: clock(), Src: netip.MustParseAddr("192.0.2.1"), Dst: netip.MustParseAddr("203.0.113.1"), DstPort: 80, Device: "fw"})
-	for i, want := range []int{0, 1, 0} {
+	var from []uint64
+	for i, want := range []int{0, 1, 1} {
 		agent := []string{"edge-1", "edge-2", "edge-2"}[i]
-		if o := exchange(t, r, bulletin(agent)); len(o.FailLogs) != want {
+		o := exchange(t, r, bulletin(agent))
+		if len(o.FailLogs) != want {
 			t.Errorf("%s got %d drop logs, want %d", agent, len(o.FailLogs), want)
 		}
+		from = append(from, o.FailLogsFrom)
+	}
+	if from[1] != from[2] {
+		t.Errorf("the same drop has the numbers %d and %d", from[1], from[2])
+	}
+	d := newDrops(100)
+	for i := range flow.Time(5) {
+		d.add(100+i*dropLife/2, daw.FailLog{})
+	}
+	if d.first != 102 || len(d.logs) != 3 {
+		t.Errorf("%d drops from number %d on; want those of the last two minutes, from 102", len(d.logs), d.first)
 	}
 }
 

@@ -59,6 +59,11 @@ func (r *Response) turn(ctx context.Context, now flow.Time) error {
 	r.known, r.allow = known, allow
 	r.mu.Unlock()
 	r.metrics.count(known)
+	if r.Documents != nil {
+		if err := r.publish(ctx, r.Documents); err != nil {
+			return err
+		}
+	}
 	for i := range decided {
 		d := &decided[i]
 		r.log.Info("decided", "decision", d.ID, "target", d.Target, "verdict", d.Verdict, "why", d.Why)
