@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os/user"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -34,7 +36,7 @@ const defaultData = "/var/lib/dragnet"
 
 // casebookFlags adds the flags that say where, and returns what opens it.
 func casebookFlags(cmd *cobra.Command) func() (casebook, error) {
-	data := cmd.Flags().String("data", defaultData, "data directory of the node")
+	data := cmd.Flags().String("data", defaultData, "data directory of the node, or the URL of its PostgreSQL database")
 	return func() (casebook, error) {
 		d, err := docket.OpenExisting(cmd.Context(), *data)
 		if err != nil {
@@ -112,8 +114,11 @@ func newFindingShow() *cobra.Command {
 		}
 		if *output == cli.Table {
 			fmt.Fprintf(cmd.OutOrStdout(), "%s %s, by %s\n%s\nfirst %s, last %s\n", f.ID, f.Kind, f.Detector, f.Summary, second(f.First), second(f.Last))
-			for name, limit := range f.Evidence.Thresholds {
-				fmt.Fprintf(cmd.OutOrStdout(), "%s: %d, threshold %g\n", name, f.Evidence.Counts[name], limit)
+			for _, name := range slices.Sorted(maps.Keys(f.Evidence.Counts)) {
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: %d\n", name, f.Evidence.Counts[name])
+			}
+			for _, name := range slices.Sorted(maps.Keys(f.Evidence.Thresholds)) {
+				fmt.Fprintf(cmd.OutOrStdout(), "threshold of %s: %g\n", name, f.Evidence.Thresholds[name])
 			}
 			fmt.Fprintln(cmd.OutOrStdout())
 		}

@@ -16,6 +16,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"dragnet/decide"
 	"dragnet/dossier"
@@ -30,8 +31,8 @@ var migrations embed.FS
 // Docket is safe for concurrent use.
 type Docket struct{ db *state.DB }
 
-// File is the database of a data directory.
-func File(dir string) string { return filepath.Join(dir, "state.db") }
+// File is the control state of a data directory.
+func File(dir string) string { return filepath.Join(dir, "control", "state.db") }
 
 // Open opens the docket at an address of state.Open, making its tables.
 func Open(ctx context.Context, address string) (*Docket, error) {
@@ -61,10 +62,14 @@ func OpenIn(ctx context.Context, dir string) (*Docket, error) {
 	return Open(ctx, File(dir))
 }
 
-// OpenExisting is Open for a data directory that has a docket: it makes none.
+// OpenExisting is Open for a data directory that has a docket, or for the URL of
+// a PostgreSQL database; it makes none.
 func OpenExisting(ctx context.Context, dir string) (*Docket, error) {
+	if strings.HasPrefix(dir, "postgres://") || strings.HasPrefix(dir, "postgresql://") {
+		return Open(ctx, dir)
+	}
 	if _, err := os.Stat(File(dir)); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s holds no findings or decisions (there is no %s)", dir, filepath.Base(File(dir)))
+		return nil, fmt.Errorf("%s holds no findings or decisions (there is no %s)", dir, File(dir))
 	}
 	return Open(ctx, File(dir))
 }
