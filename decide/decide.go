@@ -29,12 +29,13 @@ type Configuration struct {
 	Allow []netip.Prefix `yaml:"allow"`
 	// Budget is the largest share of Addresses that may be blocked at a time;
 	// at least one always may.
-	Budget    float64 `yaml:"budget"`
-	Addresses int     `yaml:"addresses"`
-	// TTL is how long a decision lasts if the proposal does not say; MaxTTL
-	// bounds what it may say.
-	TTL    time.Duration `yaml:"ttl"`
-	MaxTTL time.Duration `yaml:"max-ttl"`
+	Budget float64 `yaml:"budget"`
+	// Addresses is how many there are to protect and to block.
+	Addresses int `yaml:"addresses"`
+	// TTL is how long a decision lasts if the proposal does not say.
+	TTL time.Duration `yaml:"ttl"`
+	// MaxTTL bounds what a proposal may say.
+	MaxTTL time.Duration `yaml:"max_ttl"`
 	// Kept is how many decisions that are over are remembered.
 	Kept int `yaml:"kept"`
 }
@@ -58,7 +59,7 @@ func (c *Configuration) Validate() error {
 	case c.Addresses < 1:
 		return fmt.Errorf("decide.addresses must be at least 1")
 	case c.TTL < time.Second || c.MaxTTL < c.TTL:
-		return fmt.Errorf("decide.ttl must be at least 1s and not above decide.max-ttl")
+		return fmt.Errorf("decide.ttl must be at least 1s and not above decide.max_ttl")
 	case c.Kept < 1:
 		return fmt.Errorf("decide.kept must be at least 1")
 	}

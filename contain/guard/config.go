@@ -63,8 +63,9 @@ const ByChannel = "channel"
 
 // Standing is a standing decision as an operator writes it down.
 type Standing struct {
-	// By says who decided, and Why.
-	By  string `yaml:"by"`
+	// By says who decided; empty decides nothing.
+	By string `yaml:"by"`
+	// Why is for those who are affected.
 	Why string `yaml:"why"`
 	// Enforce lets it take effect; without it, it is a dry run.
 	Enforce bool `yaml:"enforce"`

@@ -25,11 +25,13 @@ type Mail struct {
 	// Server is host:port of a mail server. STARTTLS is used where it is
 	// offered; a password is sent no other way, but to this machine.
 	Server string `yaml:"server"`
-	// From and To are addresses.
-	From string   `yaml:"from"`
-	To   []string `yaml:"to"`
-	// User and Password log in; empty does not.
-	User     string      `yaml:"user"`
+	// From is the sender's address.
+	From string `yaml:"from"`
+	// To are the addresses of those who are to read it.
+	To []string `yaml:"to"`
+	// User logs in; empty does not.
+	User string `yaml:"user"`
+	// Password is the user's.
 	Password conf.Secret `yaml:"password"`
 	// Every is how long notices are collected for one message.
 	Every time.Duration `yaml:"every"`

@@ -23,16 +23,19 @@ import (
 // Configuration of the channels; one without an address is off.
 type Configuration struct {
 	// Kinds are what is told: any of finding, decision, alarm, trend, agent.
-	Kinds   []string `yaml:"kinds"`
-	Syslog  Syslog   `yaml:"syslog"`
-	Webhook Webhook  `yaml:"webhook"`
-	Mail    Mail     `yaml:"mail"`
+	Kinds []string `yaml:"kinds"`
+	// Syslog is where notices go as RFC 5424.
+	Syslog Syslog `yaml:"syslog"`
+	// Webhook is where each notice is posted as JSON.
+	Webhook Webhook `yaml:"webhook"`
+	// Mail is where notices are mailed, those of a while in one message.
+	Mail Mail `yaml:"mail"`
 	// Queue is how many notices may wait for each channel.
 	Queue int `yaml:"queue"`
-	// Attempts is how often a notice is tried, with Pause after the first
-	// failure and twice as long after each other.
-	Attempts int           `yaml:"attempts"`
-	Pause    time.Duration `yaml:"pause"`
+	// Attempts is how often a notice is tried.
+	Attempts int `yaml:"attempts"`
+	// Pause is how long to wait after the first failure; it doubles with each.
+	Pause time.Duration `yaml:"pause"`
 }
 
 // DefaultConfiguration tells nobody.

@@ -29,8 +29,9 @@ type Configuration struct {
 	// Alarm says when a rise of offenders or failures is a worm.
 	Alarm station.Configuration `yaml:"alarm"`
 	// Days is n: after so many days at its limit in a row a source is proposed
-	// for a block. AlarmDays takes its place during an alarm.
-	Days      int `yaml:"days"`
+	// for a block.
+	Days int `yaml:"days"`
+	// AlarmDays takes its place during an alarm.
 	AlarmDays int `yaml:"alarm_days"`
 	// Faillog is where firewalls log what they dropped.
 	Faillog faillog.Configuration `yaml:"faillog"`

@@ -30,9 +30,9 @@ type Configuration struct {
 	// Silent is how long an agent may say nothing before its numbers no longer
 	// count.
 	Silent time.Duration `yaml:"silent"`
-	// Days is the number of days that the trend test looks at, Level its level
-	// of significance.
-	Days  int     `yaml:"days"`
+	// Days is the number of days that the trend test looks at.
+	Days int `yaml:"days"`
+	// Level is its level of significance.
 	Level float64 `yaml:"level"`
 }
 
