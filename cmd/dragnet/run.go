@@ -11,6 +11,7 @@ import (
 	"dragnet/internal/cli"
 	"dragnet/node/config"
 	"dragnet/node/service"
+	"dragnet/store/clickhouse"
 )
 
 func newRun() *cobra.Command {
@@ -26,11 +27,11 @@ func newRunNode() *cobra.Command {
 	var files []string
 	cmd := &cobra.Command{
 		Use:   "node --config FILE...",
-		Short: "Follow growing logs into a data directory",
+		Short: "Follow growing logs into a store",
 		Long: `Node follows the logs that its configuration names, through growth, rotation and
-compression, into its data directory, and keeps that within its bounds. It
-serves /livez, /readyz and /metrics on a loopback port. SIGTERM and SIGINT stop
-it; whatever ends it, nothing is lost or stored twice.
+compression, into its data directory or a ClickHouse database, and keeps that
+within its bounds. It serves /livez, /readyz and /metrics on a loopback port.
+SIGTERM and SIGINT stop it; whatever ends it, nothing is lost or stored twice.
 
 Other commands read the data directory while it runs: flow list, hunt, backup.`,
 		Example: "  dragnet run node --config /etc/dragnet/site.yaml --config /etc/dragnet/node.yaml",
@@ -48,7 +49,7 @@ Other commands read the data directory while it runs: flow list, hunt, backup.`,
 			if err := s.Start(cmd.Context()); err != nil {
 				return err
 			}
-			log.Info("started", "directory", c.Store.Directory, "logs", c.Store.Logs, "listen", s.Address())
+			log.Info("started", "store", clickhouse.Redact(c.Store.Place()), "logs", c.Store.Logs, "listen", s.Address())
 			if err := service.Notify("READY=1"); err != nil {
 				log.Warn("systemd was not told", "problem", err)
 			}
