@@ -205,3 +205,26 @@ func ObjectHash() string {
 	h := sha256.Sum256(_WireBytes)
 	return hex.EncodeToString(h[:])
 }
+
+// Open reads the pinned tables of programs that another process loaded.
+func Open(pins string) (*Wire, error) {
+	spec, err := loadWire()
+	if err != nil {
+		return nil, fmt.Errorf("read embedded eBPF object: %w", err)
+	}
+	w := &Wire{pins: pins, Resumed: true}
+	for name, into := range map[string]**ebpf.Map{
+		"conns4": &w.objects.Conns4, "conns6": &w.objects.Conns6, "sources": &w.objects.Sources, "stops": &w.objects.Stops,
+		"counters": &w.objects.Counters, "talks": &w.objects.Talks,
+	} {
+		m, err := ebpf.LoadPinnedMap(filepath.Join(pins, name), nil)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("pinned table %s: %w; has 'dragnet-agent run ripcord' run here?", name, err), w.objects.Close())
+		}
+		*into = m
+		if m.KeySize() != spec.Maps[name].KeySize || m.ValueSize() != spec.Maps[name].ValueSize {
+			return nil, errors.Join(fmt.Errorf("pinned table %s is of another version of this program", name), w.objects.Close())
+		}
+	}
+	return w, nil
+}
