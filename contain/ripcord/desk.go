@@ -29,10 +29,13 @@ type desk struct {
 	socket int
 
 	// What only the goroutine that answers touches.
-	used   map[[8]byte]time.Time
+	used   map[[8]byte]done
 	second int64
 	left   int
 }
+
+// done is a request that was granted: asking again changes nothing.
+type done struct{ at, until time.Time }
 
 // maxUsed bounds the memory of used requests.
 const maxUsed = 4096
@@ -44,7 +47,7 @@ func openDesk(g *Gateway) (*desk, error) {
 	}
 	var key [32]byte
 	rand.Read(key[:])
-	return &desk{prover: letter.NewProver(key), index: g.net.Index, socket: fd, used: map[[8]byte]time.Time{}}, nil
+	return &desk{prover: letter.NewProver(key), index: g.net.Index, socket: fd, used: map[[8]byte]done{}}, nil
 }
 
 func (d *desk) close() error {
@@ -117,18 +120,18 @@ func (g *Gateway) reply(in bpf.Letter, now time.Time) error {
 // pulled ends a conversation, if all is as it must be.
 func (g *Gateway) pulled(host netip.Addr, l *letter.Letter, now time.Time) (letter.Status, uint32) {
 	d := g.desk
-	for id, at := range d.used {
-		if now.Sub(at) > letter.Lifetime {
+	for id, u := range d.used {
+		if now.Sub(u.at) > letter.Lifetime {
 			delete(d.used, id)
 		}
 	}
-	_, used := d.used[l.ID]
+	before, used := d.used[l.ID]
 	k := l.Principals()
 	switch {
 	case !d.prover.Check(host, l, now):
 		return letter.Unproven, 0
 	case used:
-		return letter.Replayed, 0
+		return letter.Done, uint32(max(0, before.until.Sub(now)).Seconds())
 	case g.observe:
 		return letter.Observing, 0
 	case !g.recently(k, bootMS()):
@@ -147,7 +150,7 @@ func (g *Gateway) pulled(host netip.Addr, l *letter.Letter, now time.Time) (lett
 	if err := g.wire.PutStop(k, stop); err != nil {
 		g.log.Warn("pull: fragments go on", "err", err)
 	}
-	d.used[l.ID] = now
+	d.used[l.ID] = done{now, now.Add(last)}
 	g.log.Info("pulled", "peer", l.Peer, "proto", l.Proto, "host port", l.HPort, "peer port", l.PPort, "for", last)
 	err := g.record.write(now, fmt.Sprintf("conversation of %v (port %d) with %v (port %d), protocol %d, pulled, until %s",
 		host, l.HPort, l.Peer, l.PPort, l.Proto, now.Add(last).UTC().Format(time.RFC3339)))

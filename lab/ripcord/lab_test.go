@@ -54,6 +54,7 @@ var agent string
 // lab is host - gateway - victim.
 type lab struct {
 	t                     testing.TB
+	net                   *netlab.Lab
 	host, gateway, victim *netlab.Node
 	dir, config, pins     string
 	agent                 *netlab.Process
@@ -69,13 +70,12 @@ var (
 // frame and carry partial checksums, as between virtual machines.
 func newLab(t testing.TB, offloads bool, config string) *lab {
 	t.Helper()
-	net := netlab.For(t)
-	l := &lab{t: t, dir: t.TempDir()}
-	nodes, err := net.Nodes("host", "gateway", "victim")
+	l := &lab{t: t, net: netlab.For(t), dir: t.TempDir()}
+	nodes, err := l.net.Nodes("host", "gateway", "victim")
 	l.check(err)
 	l.host, l.gateway, l.victim = nodes[0], nodes[1], nodes[2]
 	l.check(errors.Join(
-		net.Wire(l.host, "eth0", l.gateway, "inside"), net.Wire(l.gateway, "outside", l.victim, "eth0"),
+		l.net.Wire(l.host, "eth0", l.gateway, "inside"), l.net.Wire(l.gateway, "outside", l.victim, "eth0"),
 		l.host.Address("eth0", netip.PrefixFrom(hostIPs[0], 24)), l.victim.Address("eth0", netip.PrefixFrom(victimIPs[0], 24)),
 		l.host.Address("eth0", netip.PrefixFrom(hostIPs[1], 64)), l.victim.Address("eth0", netip.PrefixFrom(victimIPs[1], 64)),
 	))

@@ -34,13 +34,12 @@ const (
 	Done      Status = iota
 	Inactive         // the host has not sent there lately
 	Unproven         // a nonce is wrong or too old
-	Replayed         // the nonces were used
 	Observing        // the gateway ends nothing
 	Busy             // no room for more
 )
 
 var statusNames = [...]string{
-	"done", "the host has not sent there lately", "a nonce is wrong or too old", "the nonces were used already",
+	"done", "the host has not sent there lately", "a nonce is wrong or too old",
 	"the gateway only observes", "the gateway has no room for more",
 }
 

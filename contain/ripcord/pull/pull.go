@@ -63,6 +63,9 @@ func Do(ctx context.Context, r Request) (letter.Status, time.Duration, error) {
 			for _, a := range order {
 				out.Proofs = append(out.Proofs, proofs[a])
 			}
+		} else {
+			order = order[:0] // another time may mean other addresses
+			clear(proofs)
 		}
 		if _, err := conn.WriteToUDP(out.Append(nil), gateway); err != nil {
 			return 0, 0, fmt.Errorf("write to the gateway: %w", err)
