@@ -47,6 +47,9 @@ remove' takes them out. Without 'enforce: true' it only counts.`,
 		if err := g.Start(cmd.Context()); err != nil {
 			return cli.Hint(err, "'dragnet-agent doctor --ripcord FILE' says what this machine lacks")
 		}
+		if err := g.Confine(); err != nil {
+			return errors.Join(err, g.Stop(context.Background()))
+		}
 		sd.SdNotify(false, sd.SdNotifyReady) // tells nobody outside systemd
 		<-cmd.Context().Done()
 		sd.SdNotify(false, sd.SdNotifyStopping)

@@ -40,6 +40,8 @@ type Configuration struct {
 	Pins string `yaml:"pins"`
 	// State is the folder of the standing decision and the record of blocks.
 	State string `yaml:"state"`
+	// RunAs is the user the agent becomes once packets pass.
+	RunAs string `yaml:"run_as"`
 
 	// Addresses are the host's, if they are known. Others are learnt.
 	Addresses []netip.Addr `yaml:"addresses"`
@@ -103,6 +105,7 @@ type PullLimits struct {
 func DefaultConfiguration() Configuration {
 	return Configuration{
 		SignedTCP: "refuse", Pins: "/sys/fs/bpf/dragnet-ripcord", State: "/var/lib/dragnet-ripcord",
+		RunAs:       "nobody",
 		Learn:       Learn{IPv4: 1, IPv6: 16, Quiet: time.Minute},
 		Connections: Connections{IPv4: 65536, IPv6: 65536},
 		Block:       30 * time.Second,

@@ -52,7 +52,7 @@ func New(config Configuration, log *slog.Logger) *Gateway {
 
 // Start loads the programs, or takes over those that run already, and returns
 // when packets pass. It needs CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and
-// CAP_PERFMON; afterwards only Stop, sweeping and answering are left.
+// CAP_PERFMON; Confine gives up what is not needed afterwards.
 func (g *Gateway) Start(ctx context.Context) error {
 	if err := g.open(); err != nil {
 		return errors.Join(err, g.close())
@@ -64,6 +64,7 @@ func (g *Gateway) Start(ctx context.Context) error {
 	}
 	g.done.Go(func() { g.run(ctx, links) })
 	g.done.Go(g.answer)
+	g.log.Info("packets pass", "host", g.config.Host, "network", g.config.Network, "enforce", !g.observe, "resumed", g.wire.Resumed)
 	return nil
 }
 
@@ -107,7 +108,6 @@ func (g *Gateway) open() (err error) {
 	if err := g.wire.Attach(g.host.Index, g.net.Index); err != nil {
 		return err
 	}
-	g.log.Info("packets pass", "host", c.Host, "network", c.Network, "enforce", !g.observe, "resumed", g.wire.Resumed)
 	return nil
 }
 
