@@ -8,10 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 
 	"dragnet/contain/ripcord/path"
@@ -227,4 +229,25 @@ func Open(pins string) (*Wire, error) {
 		}
 	}
 	return w, nil
+}
+
+// Attachable tells whether the kernel has tcx links, by attaching a program
+// that lets everything pass to the loopback interface, and taking it off.
+func Attachable() error {
+	lo, err := net.InterfaceByName("lo")
+	if err != nil {
+		return err
+	}
+	pass, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.SchedCLS, Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()}, License: "GPL",
+	})
+	if err != nil {
+		return err
+	}
+	defer pass.Close()
+	l, err := link.AttachTCX(link.TCXOptions{Interface: lo.Index, Program: pass, Attach: ebpf.AttachTCXIngress})
+	if err != nil {
+		return err
+	}
+	return l.Close()
 }

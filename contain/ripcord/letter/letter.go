@@ -51,8 +51,8 @@ func (s Status) String() string {
 	return fmt.Sprintf("status %d", uint8(s))
 }
 
-// Proofs is how many addresses of a prefix are challenged; all of them must
-// prove themselves. A single address has one proof.
+// Proofs is how many addresses of a prefix are challenged, if it has as many;
+// all of them must prove themselves.
 const Proofs = 8
 
 const (
@@ -87,10 +87,7 @@ type Letter struct {
 
 // Needed is how many proofs a prefix takes.
 func Needed(p netip.Prefix) int {
-	if p.IsSingleIP() {
-		return 1
-	}
-	return Proofs
+	return min(Proofs, 1<<min(3, p.Addr().BitLen()-p.Bits()))
 }
 
 // Principals is what the letter is about, as the packet path names it.

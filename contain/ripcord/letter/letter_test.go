@@ -2,6 +2,7 @@ package letter
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -57,7 +58,7 @@ func TestAskPaysForWhatItCauses(t *testing.T) {
 func TestProofs(t *testing.T) {
 	host, now := netip.MustParseAddr("10.0.0.5"), time.Unix(1000, 0)
 	p := NewProver([32]byte{1})
-	for _, peer := range []string{"192.0.2.1/32", "10.10.10.0/24", "2001:db8::/64"} {
+	for _, peer := range []string{"192.0.2.1/32", "192.0.2.0/31", "192.0.2.8/29", "10.10.10.0/24", "2001:db8::/64"} {
 		l := request(peer)
 		l.Kind, l.Proofs = Pull, p.Challenges(host, l, now)
 		for _, proof := range l.Proofs {
@@ -84,6 +85,8 @@ func TestProofs(t *testing.T) {
 		check("another request", false, now, host, func(l *Letter) { l.ID[0]++ })
 		check("no proof", false, now, host, func(l *Letter) { l.Proofs = nil })
 		check("a wrong nonce", false, now, host, func(l *Letter) { l.Proofs[len(l.Proofs)-1].Nonce[0]++ })
+		check("in another order", true, now, host, func(l *Letter) { slices.Reverse(l.Proofs) })
+		check("one twice", len(l.Proofs) == 1, now, host, func(l *Letter) { l.Proofs[len(l.Proofs)-1] = l.Proofs[0] })
 		check("another address", false, now, host, func(l *Letter) { l.Proofs[0].Address = l.Proofs[0].Address.Next() })
 	}
 }

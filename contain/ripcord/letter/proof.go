@@ -43,11 +43,18 @@ func (p *Prover) Challenges(host netip.Addr, l *Letter, now time.Time) []Proof {
 
 func (p *Prover) challenges(host netip.Addr, l *Letter, at int64) []Proof {
 	out := make([]Proof, 0, Needed(l.Peer))
+	seen := map[netip.Addr]bool{}
 	for n := range cap(out) {
 		a := l.Peer.Addr()
 		if cap(out) > 1 {
 			a = pick(l.Peer, p.mac("address", host, l, at, n, a))
 		}
+		for seen[a] { // there are as many addresses as proofs, at least
+			if a = a.Next(); !l.Peer.Contains(a) {
+				a = l.Peer.Addr()
+			}
+		}
+		seen[a] = true
 		out = append(out, Proof{a, [16]byte(p.mac("nonce", host, l, at, n, a))})
 	}
 	return out
@@ -71,13 +78,15 @@ func (p *Prover) Check(host netip.Addr, l *Letter, now time.Time) bool {
 }
 
 func (p *Prover) holds(host netip.Addr, l *Letter, at int64) bool {
-	want := p.challenges(host, l, at)
-	if len(want) != len(l.Proofs) {
-		return false
+	want := map[netip.Addr][16]byte{}
+	for _, c := range p.challenges(host, l, at) {
+		want[c.Address] = c.Nonce
 	}
-	ok := true
-	for i, w := range want {
-		ok = ok && l.Proofs[i].Address == w.Address && hmac.Equal(l.Proofs[i].Nonce[:], w.Nonce[:])
+	ok := len(want) == len(l.Proofs)
+	for _, proof := range l.Proofs {
+		w, asked := want[proof.Address]
+		ok = ok && asked && hmac.Equal(proof.Nonce[:], w[:])
+		delete(want, proof.Address) // none counts twice
 	}
 	return ok
 }
