@@ -127,6 +127,14 @@ type Held struct {
 // place is where a key stands.
 type place struct{ member, key int }
 
+// Check opens the roster if the key signed it, or one that the signing was
+// handed to since, and tells which. It says nothing about its age.
+func (b *Bundle) Check(pin identity.Public) (*Held, identity.Public, error) {
+	signer := b.current(pin)
+	h, err := b.Open(signer)
+	return h, signer, err
+}
+
 // Open checks that the key signed the roster. It says nothing about its age.
 func (b *Bundle) Open(signer identity.Public) (*Held, error) {
 	return open(b, signer, time.Time{}, 0)
