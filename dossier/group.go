@@ -7,7 +7,7 @@ import "dragnet/flow"
 // coarse, so that a change tells little about who brought it.
 type Group struct {
 	Version int `json:"version"`
-	// ID is random, and kept as long as the group's oldest pattern is reported.
+	// ID is random, and kept while any pattern of the group stays published.
 	ID string `json:"group"`
 	// Patterns are those whose reporters all let them be published; Undisclosed
 	// counts the others.
