@@ -133,7 +133,7 @@ func serveLines(path string) error {
 func TestKilled(t *testing.T) {
 	rounds := 25
 	if testing.Short() {
-		rounds = 4
+		rounds = 8
 	}
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -152,7 +152,7 @@ func TestKilled(t *testing.T) {
 			waiting[id] = sealed
 		}
 		before := len(kept)
-		if feed(t, c, path, bundle, waiting, kept, time.Duration(rng.IntN(60))*time.Millisecond) {
+		if feed(t, c, path, bundle, waiting, kept, time.Duration(rng.IntN(30*(1+round%8)))*time.Millisecond) {
 			killed++
 		}
 		for id := range kept {
