@@ -22,7 +22,7 @@ func newRoot() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  cli.Group,
 	}
-	root.AddCommand(newRun(), newToken(), newDoctor(), cli.NewVersion(cli.Object{Name: "trace", Hash: bpf.ObjectHash()}))
+	root.AddCommand(newRun(), newEnrol(), newToken(), newDoctor(), cli.NewVersion(cli.Object{Name: "trace", Hash: bpf.ObjectHash()}))
 	return root
 }
 
