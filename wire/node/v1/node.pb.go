@@ -375,6 +375,78 @@ func (x *ListFlowsResponse) GetProblems() []string {
 	return nil
 }
 
+// Cursor is what the text of a cursor means to the node; to everybody else it
+// is opaque.
+type Cursor struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Selection *Selection             `protobuf:"bytes,1,opt,name=selection,proto3" json:"selection,omitempty"`
+	Last      bool                   `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`
+	// The flow at which the page before ended, and how many flows equal to it
+	// have been given.
+	After         *Flow  `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`
+	Equal         uint32 `protobuf:"varint,4,opt,name=equal,proto3" json:"equal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cursor) Reset() {
+	*x = Cursor{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cursor) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cursor) ProtoMessage() {}
+
+func (x *Cursor) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cursor.ProtoReflect.Descriptor instead.
+func (*Cursor) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Cursor) GetSelection() *Selection {
+	if x != nil {
+		return x.Selection
+	}
+	return nil
+}
+
+func (x *Cursor) GetLast() bool {
+	if x != nil {
+		return x.Last
+	}
+	return false
+}
+
+func (x *Cursor) GetAfter() *Flow {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *Cursor) GetEqual() uint32 {
+	if x != nil {
+		return x.Equal
+	}
+	return 0
+}
+
 type StreamFlowsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Selection     *Selection             `protobuf:"bytes,1,opt,name=selection,proto3" json:"selection,omitempty"`
@@ -384,7 +456,7 @@ type StreamFlowsRequest struct {
 
 func (x *StreamFlowsRequest) Reset() {
 	*x = StreamFlowsRequest{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[4]
+	mi := &file_wire_node_v1_node_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -396,7 +468,7 @@ func (x *StreamFlowsRequest) String() string {
 func (*StreamFlowsRequest) ProtoMessage() {}
 
 func (x *StreamFlowsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[4]
+	mi := &file_wire_node_v1_node_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -409,7 +481,7 @@ func (x *StreamFlowsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamFlowsRequest.ProtoReflect.Descriptor instead.
 func (*StreamFlowsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{4}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *StreamFlowsRequest) GetSelection() *Selection {
@@ -430,7 +502,7 @@ type StreamFlowsResponse struct {
 
 func (x *StreamFlowsResponse) Reset() {
 	*x = StreamFlowsResponse{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[5]
+	mi := &file_wire_node_v1_node_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -442,7 +514,7 @@ func (x *StreamFlowsResponse) String() string {
 func (*StreamFlowsResponse) ProtoMessage() {}
 
 func (x *StreamFlowsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[5]
+	mi := &file_wire_node_v1_node_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -455,7 +527,7 @@ func (x *StreamFlowsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamFlowsResponse.ProtoReflect.Descriptor instead.
 func (*StreamFlowsResponse) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{5}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *StreamFlowsResponse) GetFlows() []*Flow {
@@ -485,7 +557,7 @@ type CountFlowsRequest struct {
 
 func (x *CountFlowsRequest) Reset() {
 	*x = CountFlowsRequest{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[6]
+	mi := &file_wire_node_v1_node_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -497,7 +569,7 @@ func (x *CountFlowsRequest) String() string {
 func (*CountFlowsRequest) ProtoMessage() {}
 
 func (x *CountFlowsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[6]
+	mi := &file_wire_node_v1_node_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -510,7 +582,7 @@ func (x *CountFlowsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountFlowsRequest.ProtoReflect.Descriptor instead.
 func (*CountFlowsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{6}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CountFlowsRequest) GetSelection() *Selection {
@@ -544,7 +616,7 @@ type CountFlowsResponse struct {
 
 func (x *CountFlowsResponse) Reset() {
 	*x = CountFlowsResponse{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[7]
+	mi := &file_wire_node_v1_node_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -556,7 +628,7 @@ func (x *CountFlowsResponse) String() string {
 func (*CountFlowsResponse) ProtoMessage() {}
 
 func (x *CountFlowsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[7]
+	mi := &file_wire_node_v1_node_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -569,7 +641,7 @@ func (x *CountFlowsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountFlowsResponse.ProtoReflect.Descriptor instead.
 func (*CountFlowsResponse) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{7}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CountFlowsResponse) GetTallies() []*Tally {
@@ -602,7 +674,7 @@ type Tally struct {
 
 func (x *Tally) Reset() {
 	*x = Tally{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[8]
+	mi := &file_wire_node_v1_node_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -614,7 +686,7 @@ func (x *Tally) String() string {
 func (*Tally) ProtoMessage() {}
 
 func (x *Tally) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[8]
+	mi := &file_wire_node_v1_node_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -627,7 +699,7 @@ func (x *Tally) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tally.ProtoReflect.Descriptor instead.
 func (*Tally) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{8}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Tally) GetGroup() string {
@@ -687,7 +759,7 @@ type DescribeStoreRequest struct {
 
 func (x *DescribeStoreRequest) Reset() {
 	*x = DescribeStoreRequest{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[9]
+	mi := &file_wire_node_v1_node_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -699,7 +771,7 @@ func (x *DescribeStoreRequest) String() string {
 func (*DescribeStoreRequest) ProtoMessage() {}
 
 func (x *DescribeStoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[9]
+	mi := &file_wire_node_v1_node_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -712,7 +784,7 @@ func (x *DescribeStoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeStoreRequest.ProtoReflect.Descriptor instead.
 func (*DescribeStoreRequest) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{9}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{10}
 }
 
 type DescribeStoreResponse struct {
@@ -731,7 +803,7 @@ type DescribeStoreResponse struct {
 
 func (x *DescribeStoreResponse) Reset() {
 	*x = DescribeStoreResponse{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[10]
+	mi := &file_wire_node_v1_node_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -743,7 +815,7 @@ func (x *DescribeStoreResponse) String() string {
 func (*DescribeStoreResponse) ProtoMessage() {}
 
 func (x *DescribeStoreResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[10]
+	mi := &file_wire_node_v1_node_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -756,7 +828,7 @@ func (x *DescribeStoreResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeStoreResponse.ProtoReflect.Descriptor instead.
 func (*DescribeStoreResponse) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{10}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DescribeStoreResponse) GetFlows() uint64 {
@@ -802,7 +874,7 @@ type CheckStoreRequest struct {
 
 func (x *CheckStoreRequest) Reset() {
 	*x = CheckStoreRequest{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[11]
+	mi := &file_wire_node_v1_node_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -814,7 +886,7 @@ func (x *CheckStoreRequest) String() string {
 func (*CheckStoreRequest) ProtoMessage() {}
 
 func (x *CheckStoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[11]
+	mi := &file_wire_node_v1_node_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -827,7 +899,7 @@ func (x *CheckStoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckStoreRequest.ProtoReflect.Descriptor instead.
 func (*CheckStoreRequest) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{11}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{12}
 }
 
 type CheckStoreResponse struct {
@@ -839,7 +911,7 @@ type CheckStoreResponse struct {
 
 func (x *CheckStoreResponse) Reset() {
 	*x = CheckStoreResponse{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[12]
+	mi := &file_wire_node_v1_node_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -851,7 +923,7 @@ func (x *CheckStoreResponse) String() string {
 func (*CheckStoreResponse) ProtoMessage() {}
 
 func (x *CheckStoreResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[12]
+	mi := &file_wire_node_v1_node_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -864,7 +936,7 @@ func (x *CheckStoreResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckStoreResponse.ProtoReflect.Descriptor instead.
 func (*CheckStoreResponse) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{12}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CheckStoreResponse) GetDamages() []*Damage {
@@ -888,7 +960,7 @@ type Damage struct {
 
 func (x *Damage) Reset() {
 	*x = Damage{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[13]
+	mi := &file_wire_node_v1_node_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -900,7 +972,7 @@ func (x *Damage) String() string {
 func (*Damage) ProtoMessage() {}
 
 func (x *Damage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[13]
+	mi := &file_wire_node_v1_node_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -913,7 +985,7 @@ func (x *Damage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Damage.ProtoReflect.Descriptor instead.
 func (*Damage) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{13}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Damage) GetFile() string {
@@ -955,7 +1027,7 @@ type AnswerRequest struct {
 
 func (x *AnswerRequest) Reset() {
 	*x = AnswerRequest{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[14]
+	mi := &file_wire_node_v1_node_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -967,7 +1039,7 @@ func (x *AnswerRequest) String() string {
 func (*AnswerRequest) ProtoMessage() {}
 
 func (x *AnswerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[14]
+	mi := &file_wire_node_v1_node_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -980,7 +1052,7 @@ func (x *AnswerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerRequest.ProtoReflect.Descriptor instead.
 func (*AnswerRequest) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{14}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AnswerRequest) GetQuestion() []byte {
@@ -1008,7 +1080,7 @@ type AnswerResponse struct {
 
 func (x *AnswerResponse) Reset() {
 	*x = AnswerResponse{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[15]
+	mi := &file_wire_node_v1_node_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1020,7 +1092,7 @@ func (x *AnswerResponse) String() string {
 func (*AnswerResponse) ProtoMessage() {}
 
 func (x *AnswerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[15]
+	mi := &file_wire_node_v1_node_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1033,7 +1105,7 @@ func (x *AnswerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerResponse.ProtoReflect.Descriptor instead.
 func (*AnswerResponse) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{15}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AnswerResponse) GetTestimony() []byte {
@@ -1061,7 +1133,7 @@ type ListMembersRequest struct {
 
 func (x *ListMembersRequest) Reset() {
 	*x = ListMembersRequest{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[16]
+	mi := &file_wire_node_v1_node_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1073,7 +1145,7 @@ func (x *ListMembersRequest) String() string {
 func (*ListMembersRequest) ProtoMessage() {}
 
 func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[16]
+	mi := &file_wire_node_v1_node_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1086,7 +1158,7 @@ func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersRequest.ProtoReflect.Descriptor instead.
 func (*ListMembersRequest) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{16}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListMembersRequest) GetPageSize() uint32 {
@@ -1113,7 +1185,7 @@ type ListMembersResponse struct {
 
 func (x *ListMembersResponse) Reset() {
 	*x = ListMembersResponse{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[17]
+	mi := &file_wire_node_v1_node_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1125,7 +1197,7 @@ func (x *ListMembersResponse) String() string {
 func (*ListMembersResponse) ProtoMessage() {}
 
 func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[17]
+	mi := &file_wire_node_v1_node_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1138,7 +1210,7 @@ func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersResponse.ProtoReflect.Descriptor instead.
 func (*ListMembersResponse) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{17}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListMembersResponse) GetMembers() []*Member {
@@ -1184,7 +1256,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[18]
+	mi := &file_wire_node_v1_node_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1196,7 +1268,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[18]
+	mi := &file_wire_node_v1_node_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1209,7 +1281,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{18}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Member) GetName() string {
@@ -1329,7 +1401,7 @@ type MakeTokenRequest struct {
 
 func (x *MakeTokenRequest) Reset() {
 	*x = MakeTokenRequest{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[19]
+	mi := &file_wire_node_v1_node_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1341,7 +1413,7 @@ func (x *MakeTokenRequest) String() string {
 func (*MakeTokenRequest) ProtoMessage() {}
 
 func (x *MakeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[19]
+	mi := &file_wire_node_v1_node_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1354,7 +1426,7 @@ func (x *MakeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MakeTokenRequest.ProtoReflect.Descriptor instead.
 func (*MakeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{19}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *MakeTokenRequest) GetName() string {
@@ -1387,7 +1459,7 @@ type MakeTokenResponse struct {
 
 func (x *MakeTokenResponse) Reset() {
 	*x = MakeTokenResponse{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[20]
+	mi := &file_wire_node_v1_node_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1399,7 +1471,7 @@ func (x *MakeTokenResponse) String() string {
 func (*MakeTokenResponse) ProtoMessage() {}
 
 func (x *MakeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[20]
+	mi := &file_wire_node_v1_node_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1412,7 +1484,7 @@ func (x *MakeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MakeTokenResponse.ProtoReflect.Descriptor instead.
 func (*MakeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{20}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *MakeTokenResponse) GetToken() string {
@@ -1431,7 +1503,7 @@ type RevokeMemberRequest struct {
 
 func (x *RevokeMemberRequest) Reset() {
 	*x = RevokeMemberRequest{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[21]
+	mi := &file_wire_node_v1_node_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1443,7 +1515,7 @@ func (x *RevokeMemberRequest) String() string {
 func (*RevokeMemberRequest) ProtoMessage() {}
 
 func (x *RevokeMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[21]
+	mi := &file_wire_node_v1_node_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1456,7 +1528,7 @@ func (x *RevokeMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeMemberRequest.ProtoReflect.Descriptor instead.
 func (*RevokeMemberRequest) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{21}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RevokeMemberRequest) GetName() string {
@@ -1474,7 +1546,7 @@ type RevokeMemberResponse struct {
 
 func (x *RevokeMemberResponse) Reset() {
 	*x = RevokeMemberResponse{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[22]
+	mi := &file_wire_node_v1_node_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1486,7 +1558,7 @@ func (x *RevokeMemberResponse) String() string {
 func (*RevokeMemberResponse) ProtoMessage() {}
 
 func (x *RevokeMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[22]
+	mi := &file_wire_node_v1_node_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1499,7 +1571,7 @@ func (x *RevokeMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeMemberResponse.ProtoReflect.Descriptor instead.
 func (*RevokeMemberResponse) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{22}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{23}
 }
 
 type ConfigureRoleRequest struct {
@@ -1515,7 +1587,7 @@ type ConfigureRoleRequest struct {
 
 func (x *ConfigureRoleRequest) Reset() {
 	*x = ConfigureRoleRequest{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[23]
+	mi := &file_wire_node_v1_node_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1527,7 +1599,7 @@ func (x *ConfigureRoleRequest) String() string {
 func (*ConfigureRoleRequest) ProtoMessage() {}
 
 func (x *ConfigureRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[23]
+	mi := &file_wire_node_v1_node_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1540,7 +1612,7 @@ func (x *ConfigureRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigureRoleRequest.ProtoReflect.Descriptor instead.
 func (*ConfigureRoleRequest) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{23}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ConfigureRoleRequest) GetRole() string {
@@ -1580,7 +1652,7 @@ type ConfigureRoleResponse struct {
 
 func (x *ConfigureRoleResponse) Reset() {
 	*x = ConfigureRoleResponse{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[24]
+	mi := &file_wire_node_v1_node_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1592,7 +1664,7 @@ func (x *ConfigureRoleResponse) String() string {
 func (*ConfigureRoleResponse) ProtoMessage() {}
 
 func (x *ConfigureRoleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[24]
+	mi := &file_wire_node_v1_node_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1605,7 +1677,7 @@ func (x *ConfigureRoleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigureRoleResponse.ProtoReflect.Descriptor instead.
 func (*ConfigureRoleResponse) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{24}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ConfigureRoleResponse) GetVersion() string {
@@ -1655,7 +1727,12 @@ const file_wire_node_v1_node_proto_rawDesc = "" +
 	"\x05flows\x18\x01 \x03(\v2\x15.dragnet.node.v1.FlowR\x05flows\x12\x1f\n" +
 	"\vnext_cursor\x18\x02 \x01(\tR\n" +
 	"nextCursor\x12\x1a\n" +
-	"\bproblems\x18\x03 \x03(\tR\bproblems\"N\n" +
+	"\bproblems\x18\x03 \x03(\tR\bproblems\"\x99\x01\n" +
+	"\x06Cursor\x128\n" +
+	"\tselection\x18\x01 \x01(\v2\x1a.dragnet.node.v1.SelectionR\tselection\x12\x12\n" +
+	"\x04last\x18\x02 \x01(\bR\x04last\x12+\n" +
+	"\x05after\x18\x03 \x01(\v2\x15.dragnet.node.v1.FlowR\x05after\x12\x14\n" +
+	"\x05equal\x18\x04 \x01(\rR\x05equal\"N\n" +
 	"\x12StreamFlowsRequest\x128\n" +
 	"\tselection\x18\x01 \x01(\v2\x1a.dragnet.node.v1.SelectionR\tselection\"^\n" +
 	"\x13StreamFlowsResponse\x12+\n" +
@@ -1766,83 +1843,86 @@ func file_wire_node_v1_node_proto_rawDescGZIP() []byte {
 	return file_wire_node_v1_node_proto_rawDescData
 }
 
-var file_wire_node_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_wire_node_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_wire_node_v1_node_proto_goTypes = []any{
 	(*Selection)(nil),             // 0: dragnet.node.v1.Selection
 	(*Flow)(nil),                  // 1: dragnet.node.v1.Flow
 	(*ListFlowsRequest)(nil),      // 2: dragnet.node.v1.ListFlowsRequest
 	(*ListFlowsResponse)(nil),     // 3: dragnet.node.v1.ListFlowsResponse
-	(*StreamFlowsRequest)(nil),    // 4: dragnet.node.v1.StreamFlowsRequest
-	(*StreamFlowsResponse)(nil),   // 5: dragnet.node.v1.StreamFlowsResponse
-	(*CountFlowsRequest)(nil),     // 6: dragnet.node.v1.CountFlowsRequest
-	(*CountFlowsResponse)(nil),    // 7: dragnet.node.v1.CountFlowsResponse
-	(*Tally)(nil),                 // 8: dragnet.node.v1.Tally
-	(*DescribeStoreRequest)(nil),  // 9: dragnet.node.v1.DescribeStoreRequest
-	(*DescribeStoreResponse)(nil), // 10: dragnet.node.v1.DescribeStoreResponse
-	(*CheckStoreRequest)(nil),     // 11: dragnet.node.v1.CheckStoreRequest
-	(*CheckStoreResponse)(nil),    // 12: dragnet.node.v1.CheckStoreResponse
-	(*Damage)(nil),                // 13: dragnet.node.v1.Damage
-	(*AnswerRequest)(nil),         // 14: dragnet.node.v1.AnswerRequest
-	(*AnswerResponse)(nil),        // 15: dragnet.node.v1.AnswerResponse
-	(*ListMembersRequest)(nil),    // 16: dragnet.node.v1.ListMembersRequest
-	(*ListMembersResponse)(nil),   // 17: dragnet.node.v1.ListMembersResponse
-	(*Member)(nil),                // 18: dragnet.node.v1.Member
-	(*MakeTokenRequest)(nil),      // 19: dragnet.node.v1.MakeTokenRequest
-	(*MakeTokenResponse)(nil),     // 20: dragnet.node.v1.MakeTokenResponse
-	(*RevokeMemberRequest)(nil),   // 21: dragnet.node.v1.RevokeMemberRequest
-	(*RevokeMemberResponse)(nil),  // 22: dragnet.node.v1.RevokeMemberResponse
-	(*ConfigureRoleRequest)(nil),  // 23: dragnet.node.v1.ConfigureRoleRequest
-	(*ConfigureRoleResponse)(nil), // 24: dragnet.node.v1.ConfigureRoleResponse
-	nil,                           // 25: dragnet.node.v1.Selection.FilesEntry
-	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
+	(*Cursor)(nil),                // 4: dragnet.node.v1.Cursor
+	(*StreamFlowsRequest)(nil),    // 5: dragnet.node.v1.StreamFlowsRequest
+	(*StreamFlowsResponse)(nil),   // 6: dragnet.node.v1.StreamFlowsResponse
+	(*CountFlowsRequest)(nil),     // 7: dragnet.node.v1.CountFlowsRequest
+	(*CountFlowsResponse)(nil),    // 8: dragnet.node.v1.CountFlowsResponse
+	(*Tally)(nil),                 // 9: dragnet.node.v1.Tally
+	(*DescribeStoreRequest)(nil),  // 10: dragnet.node.v1.DescribeStoreRequest
+	(*DescribeStoreResponse)(nil), // 11: dragnet.node.v1.DescribeStoreResponse
+	(*CheckStoreRequest)(nil),     // 12: dragnet.node.v1.CheckStoreRequest
+	(*CheckStoreResponse)(nil),    // 13: dragnet.node.v1.CheckStoreResponse
+	(*Damage)(nil),                // 14: dragnet.node.v1.Damage
+	(*AnswerRequest)(nil),         // 15: dragnet.node.v1.AnswerRequest
+	(*AnswerResponse)(nil),        // 16: dragnet.node.v1.AnswerResponse
+	(*ListMembersRequest)(nil),    // 17: dragnet.node.v1.ListMembersRequest
+	(*ListMembersResponse)(nil),   // 18: dragnet.node.v1.ListMembersResponse
+	(*Member)(nil),                // 19: dragnet.node.v1.Member
+	(*MakeTokenRequest)(nil),      // 20: dragnet.node.v1.MakeTokenRequest
+	(*MakeTokenResponse)(nil),     // 21: dragnet.node.v1.MakeTokenResponse
+	(*RevokeMemberRequest)(nil),   // 22: dragnet.node.v1.RevokeMemberRequest
+	(*RevokeMemberResponse)(nil),  // 23: dragnet.node.v1.RevokeMemberResponse
+	(*ConfigureRoleRequest)(nil),  // 24: dragnet.node.v1.ConfigureRoleRequest
+	(*ConfigureRoleResponse)(nil), // 25: dragnet.node.v1.ConfigureRoleResponse
+	nil,                           // 26: dragnet.node.v1.Selection.FilesEntry
+	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
 }
 var file_wire_node_v1_node_proto_depIdxs = []int32{
-	25, // 0: dragnet.node.v1.Selection.files:type_name -> dragnet.node.v1.Selection.FilesEntry
-	26, // 1: dragnet.node.v1.Selection.from:type_name -> google.protobuf.Timestamp
-	26, // 2: dragnet.node.v1.Selection.to:type_name -> google.protobuf.Timestamp
-	26, // 3: dragnet.node.v1.Flow.start:type_name -> google.protobuf.Timestamp
-	26, // 4: dragnet.node.v1.Flow.end:type_name -> google.protobuf.Timestamp
+	26, // 0: dragnet.node.v1.Selection.files:type_name -> dragnet.node.v1.Selection.FilesEntry
+	27, // 1: dragnet.node.v1.Selection.from:type_name -> google.protobuf.Timestamp
+	27, // 2: dragnet.node.v1.Selection.to:type_name -> google.protobuf.Timestamp
+	27, // 3: dragnet.node.v1.Flow.start:type_name -> google.protobuf.Timestamp
+	27, // 4: dragnet.node.v1.Flow.end:type_name -> google.protobuf.Timestamp
 	0,  // 5: dragnet.node.v1.ListFlowsRequest.selection:type_name -> dragnet.node.v1.Selection
 	1,  // 6: dragnet.node.v1.ListFlowsResponse.flows:type_name -> dragnet.node.v1.Flow
-	0,  // 7: dragnet.node.v1.StreamFlowsRequest.selection:type_name -> dragnet.node.v1.Selection
-	1,  // 8: dragnet.node.v1.StreamFlowsResponse.flows:type_name -> dragnet.node.v1.Flow
-	0,  // 9: dragnet.node.v1.CountFlowsRequest.selection:type_name -> dragnet.node.v1.Selection
-	8,  // 10: dragnet.node.v1.CountFlowsResponse.tallies:type_name -> dragnet.node.v1.Tally
-	26, // 11: dragnet.node.v1.Tally.first:type_name -> google.protobuf.Timestamp
-	26, // 12: dragnet.node.v1.Tally.last:type_name -> google.protobuf.Timestamp
-	26, // 13: dragnet.node.v1.DescribeStoreResponse.from:type_name -> google.protobuf.Timestamp
-	26, // 14: dragnet.node.v1.DescribeStoreResponse.to:type_name -> google.protobuf.Timestamp
-	13, // 15: dragnet.node.v1.CheckStoreResponse.damages:type_name -> dragnet.node.v1.Damage
-	18, // 16: dragnet.node.v1.ListMembersResponse.members:type_name -> dragnet.node.v1.Member
-	26, // 17: dragnet.node.v1.Member.enrolled:type_name -> google.protobuf.Timestamp
-	26, // 18: dragnet.node.v1.Member.revoked:type_name -> google.protobuf.Timestamp
-	26, // 19: dragnet.node.v1.Member.seen:type_name -> google.protobuf.Timestamp
-	26, // 20: dragnet.node.v1.Member.until:type_name -> google.protobuf.Timestamp
-	2,  // 21: dragnet.node.v1.FlowService.ListFlows:input_type -> dragnet.node.v1.ListFlowsRequest
-	4,  // 22: dragnet.node.v1.FlowService.StreamFlows:input_type -> dragnet.node.v1.StreamFlowsRequest
-	6,  // 23: dragnet.node.v1.FlowService.CountFlows:input_type -> dragnet.node.v1.CountFlowsRequest
-	9,  // 24: dragnet.node.v1.StoreService.DescribeStore:input_type -> dragnet.node.v1.DescribeStoreRequest
-	11, // 25: dragnet.node.v1.StoreService.CheckStore:input_type -> dragnet.node.v1.CheckStoreRequest
-	14, // 26: dragnet.node.v1.WitnessService.Answer:input_type -> dragnet.node.v1.AnswerRequest
-	16, // 27: dragnet.node.v1.MemberService.ListMembers:input_type -> dragnet.node.v1.ListMembersRequest
-	19, // 28: dragnet.node.v1.MemberService.MakeToken:input_type -> dragnet.node.v1.MakeTokenRequest
-	21, // 29: dragnet.node.v1.MemberService.RevokeMember:input_type -> dragnet.node.v1.RevokeMemberRequest
-	23, // 30: dragnet.node.v1.MemberService.ConfigureRole:input_type -> dragnet.node.v1.ConfigureRoleRequest
-	3,  // 31: dragnet.node.v1.FlowService.ListFlows:output_type -> dragnet.node.v1.ListFlowsResponse
-	5,  // 32: dragnet.node.v1.FlowService.StreamFlows:output_type -> dragnet.node.v1.StreamFlowsResponse
-	7,  // 33: dragnet.node.v1.FlowService.CountFlows:output_type -> dragnet.node.v1.CountFlowsResponse
-	10, // 34: dragnet.node.v1.StoreService.DescribeStore:output_type -> dragnet.node.v1.DescribeStoreResponse
-	12, // 35: dragnet.node.v1.StoreService.CheckStore:output_type -> dragnet.node.v1.CheckStoreResponse
-	15, // 36: dragnet.node.v1.WitnessService.Answer:output_type -> dragnet.node.v1.AnswerResponse
-	17, // 37: dragnet.node.v1.MemberService.ListMembers:output_type -> dragnet.node.v1.ListMembersResponse
-	20, // 38: dragnet.node.v1.MemberService.MakeToken:output_type -> dragnet.node.v1.MakeTokenResponse
-	22, // 39: dragnet.node.v1.MemberService.RevokeMember:output_type -> dragnet.node.v1.RevokeMemberResponse
-	24, // 40: dragnet.node.v1.MemberService.ConfigureRole:output_type -> dragnet.node.v1.ConfigureRoleResponse
-	31, // [31:41] is the sub-list for method output_type
-	21, // [21:31] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	0,  // 7: dragnet.node.v1.Cursor.selection:type_name -> dragnet.node.v1.Selection
+	1,  // 8: dragnet.node.v1.Cursor.after:type_name -> dragnet.node.v1.Flow
+	0,  // 9: dragnet.node.v1.StreamFlowsRequest.selection:type_name -> dragnet.node.v1.Selection
+	1,  // 10: dragnet.node.v1.StreamFlowsResponse.flows:type_name -> dragnet.node.v1.Flow
+	0,  // 11: dragnet.node.v1.CountFlowsRequest.selection:type_name -> dragnet.node.v1.Selection
+	9,  // 12: dragnet.node.v1.CountFlowsResponse.tallies:type_name -> dragnet.node.v1.Tally
+	27, // 13: dragnet.node.v1.Tally.first:type_name -> google.protobuf.Timestamp
+	27, // 14: dragnet.node.v1.Tally.last:type_name -> google.protobuf.Timestamp
+	27, // 15: dragnet.node.v1.DescribeStoreResponse.from:type_name -> google.protobuf.Timestamp
+	27, // 16: dragnet.node.v1.DescribeStoreResponse.to:type_name -> google.protobuf.Timestamp
+	14, // 17: dragnet.node.v1.CheckStoreResponse.damages:type_name -> dragnet.node.v1.Damage
+	19, // 18: dragnet.node.v1.ListMembersResponse.members:type_name -> dragnet.node.v1.Member
+	27, // 19: dragnet.node.v1.Member.enrolled:type_name -> google.protobuf.Timestamp
+	27, // 20: dragnet.node.v1.Member.revoked:type_name -> google.protobuf.Timestamp
+	27, // 21: dragnet.node.v1.Member.seen:type_name -> google.protobuf.Timestamp
+	27, // 22: dragnet.node.v1.Member.until:type_name -> google.protobuf.Timestamp
+	2,  // 23: dragnet.node.v1.FlowService.ListFlows:input_type -> dragnet.node.v1.ListFlowsRequest
+	5,  // 24: dragnet.node.v1.FlowService.StreamFlows:input_type -> dragnet.node.v1.StreamFlowsRequest
+	7,  // 25: dragnet.node.v1.FlowService.CountFlows:input_type -> dragnet.node.v1.CountFlowsRequest
+	10, // 26: dragnet.node.v1.StoreService.DescribeStore:input_type -> dragnet.node.v1.DescribeStoreRequest
+	12, // 27: dragnet.node.v1.StoreService.CheckStore:input_type -> dragnet.node.v1.CheckStoreRequest
+	15, // 28: dragnet.node.v1.WitnessService.Answer:input_type -> dragnet.node.v1.AnswerRequest
+	17, // 29: dragnet.node.v1.MemberService.ListMembers:input_type -> dragnet.node.v1.ListMembersRequest
+	20, // 30: dragnet.node.v1.MemberService.MakeToken:input_type -> dragnet.node.v1.MakeTokenRequest
+	22, // 31: dragnet.node.v1.MemberService.RevokeMember:input_type -> dragnet.node.v1.RevokeMemberRequest
+	24, // 32: dragnet.node.v1.MemberService.ConfigureRole:input_type -> dragnet.node.v1.ConfigureRoleRequest
+	3,  // 33: dragnet.node.v1.FlowService.ListFlows:output_type -> dragnet.node.v1.ListFlowsResponse
+	6,  // 34: dragnet.node.v1.FlowService.StreamFlows:output_type -> dragnet.node.v1.StreamFlowsResponse
+	8,  // 35: dragnet.node.v1.FlowService.CountFlows:output_type -> dragnet.node.v1.CountFlowsResponse
+	11, // 36: dragnet.node.v1.StoreService.DescribeStore:output_type -> dragnet.node.v1.DescribeStoreResponse
+	13, // 37: dragnet.node.v1.StoreService.CheckStore:output_type -> dragnet.node.v1.CheckStoreResponse
+	16, // 38: dragnet.node.v1.WitnessService.Answer:output_type -> dragnet.node.v1.AnswerResponse
+	18, // 39: dragnet.node.v1.MemberService.ListMembers:output_type -> dragnet.node.v1.ListMembersResponse
+	21, // 40: dragnet.node.v1.MemberService.MakeToken:output_type -> dragnet.node.v1.MakeTokenResponse
+	23, // 41: dragnet.node.v1.MemberService.RevokeMember:output_type -> dragnet.node.v1.RevokeMemberResponse
+	25, // 42: dragnet.node.v1.MemberService.ConfigureRole:output_type -> dragnet.node.v1.ConfigureRoleResponse
+	33, // [33:43] is the sub-list for method output_type
+	23, // [23:33] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_wire_node_v1_node_proto_init() }
@@ -1856,7 +1936,7 @@ func file_wire_node_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_node_v1_node_proto_rawDesc), len(file_wire_node_v1_node_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   4,
 		},
