@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 
+	"dragnet/api"
 	"dragnet/ask/witness"
 	"dragnet/flow"
 	"dragnet/internal/conf"
@@ -23,6 +24,12 @@ type Configuration struct {
 	Witness witness.Configuration `yaml:"witness"`
 	// Store is the data directory and the logs that are followed into it.
 	Store service.Configuration `yaml:"store"`
+	// API is where operators and agents reach the node.
+	API api.Configuration `yaml:"api"`
+	// State is where the node keeps who is enrolled and what was decided: a
+	// PostgreSQL database such as postgres://dragnet@db.example.org/dragnet, or
+	// an SQLite file. Empty stands for one within the data directory.
+	State conf.Secret `yaml:"state"`
 	// Log says what the node writes to standard error about itself.
 	Log Log `yaml:"log"`
 }
@@ -39,7 +46,7 @@ type Log struct {
 // DefaultConfiguration is what holds without any file. It answers nobody,
 // since it names no networks.
 func DefaultConfiguration() Configuration {
-	return Configuration{Witness: witness.DefaultConfiguration(), Store: service.DefaultConfiguration(), Log: Log{Level: slog.LevelInfo, Format: "auto"}}
+	return Configuration{Witness: witness.DefaultConfiguration(), Store: service.DefaultConfiguration(), API: api.DefaultConfiguration(), Log: Log{Level: slog.LevelInfo, Format: "auto"}}
 }
 
 // Validate reports the first value that makes no sense.
@@ -51,6 +58,9 @@ func (c *Configuration) Validate() error {
 		return err
 	}
 	if err := c.Store.Validate(); err != nil {
+		return err
+	}
+	if err := c.API.Validate(); err != nil {
 		return err
 	}
 	return c.Log.validate()
