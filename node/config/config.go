@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 
+	"dragnet/api"
 	"dragnet/ask/witness"
 	"dragnet/decide"
 	"dragnet/flow"
@@ -35,6 +36,12 @@ type Configuration struct {
 	Station response.Configuration `yaml:"station"`
 	// Notify tells people and other programs what was found and decided.
 	Notify notify.Configuration `yaml:"notify"`
+	// API is where operators and agents reach the node.
+	API api.Configuration `yaml:"api"`
+	// State is where the node keeps who is enrolled and what was decided: a
+	// PostgreSQL database such as postgres://dragnet@db.example.org/dragnet, or
+	// an SQLite file. Empty stands for one within the data directory.
+	State conf.Secret `yaml:"state"`
 	// Log says what the node writes to standard error about itself.
 	Log Log `yaml:"log"`
 }
@@ -54,7 +61,7 @@ func DefaultConfiguration() Configuration {
 	return Configuration{
 		Witness: witness.DefaultConfiguration(), Store: service.DefaultConfiguration(), Detect: watch.DefaultConfiguration(),
 		Decide: decide.DefaultConfiguration(), Station: response.DefaultConfiguration(), Notify: notify.DefaultConfiguration(),
-		Log: Log{Level: slog.LevelInfo, Format: "auto"},
+		API: api.DefaultConfiguration(), Log: Log{Level: slog.LevelInfo, Format: "auto"},
 	}
 }
 
@@ -66,7 +73,7 @@ func (c *Configuration) Validate() error {
 	if err := c.Witness.Validate(); err != nil {
 		return err
 	}
-	for _, section := range []interface{ Validate() error }{&c.Store, &c.Detect, &c.Decide, &c.Station, &c.Notify} {
+	for _, section := range []interface{ Validate() error }{&c.Store, &c.Detect, &c.Decide, &c.Station, &c.Notify, &c.API} {
 		if err := section.Validate(); err != nil {
 			return err
 		}

@@ -50,7 +50,7 @@ func Open(ctx context.Context, address string) (*Docket, error) {
 // OpenIn opens the docket of a data directory; where there is no such
 // directory, it makes one.
 func OpenIn(ctx context.Context, dir string) (*Docket, error) {
-	if _, err := os.Stat(File(dir)); errors.Is(err, fs.ErrNotExist) {
+	if !disk.Is(dir) {
 		s, err := disk.OpenWriter(dir) // a store takes no directory that others filled
 		if err != nil {
 			return nil, err

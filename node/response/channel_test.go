@@ -70,7 +70,7 @@ func TestOrdersOverTheChannel(t *testing.T) {
 	}
 	c := channel.DefaultConfiguration()
 	c.State = filepath.Join(t.TempDir(), "agent")
-	if _, err := channel.Enrol(t.Context(), c.State, "https://"+server.Address(), token, "host.example", "0.1"); err != nil {
+	if _, err := channel.Enrol(t.Context(), c.State, "https://"+server.Address(), token, channel.Applicant{Host: "host.example", Release: "0.1"}); err != nil {
 		t.Fatal(err)
 	}
 	station, err := guard.NewChannel(c, "0.1", quiet)

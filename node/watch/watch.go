@@ -82,17 +82,20 @@ func New(c Configuration, site flow.Site, d *docket.Docket, log *slog.Logger, re
 
 // Scanner is a store of flows.
 type Scanner interface {
-	Coverage() flow.Coverage
+	Coverage(ctx context.Context) (flow.Coverage, error)
 	Scan(ctx context.Context, w flow.Window, cols flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error)
 }
 
 // Prime reads what a store holds of the present window.
 func (w *Watch) Prime(ctx context.Context, s Scanner) error {
-	cov := s.Coverage()
-	if w.c.Every == 0 || cov.Flows == 0 {
+	if w.c.Every == 0 {
 		return nil
 	}
-	_, err := s.Scan(ctx, flow.Window{From: w.begin(cov.To)}, flow.Failures, func(batch []flow.Flow) error {
+	cov, err := s.Coverage(ctx)
+	if err != nil || cov.Flows == 0 {
+		return err
+	}
+	_, err = s.Scan(ctx, flow.Window{From: w.begin(cov.To)}, flow.Failures, func(batch []flow.Flow) error {
 		w.Add(batch)
 		return nil
 	})

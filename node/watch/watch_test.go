@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,7 +15,7 @@ import (
 	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/node/docket"
-	"dragnet/store/disk"
+	"dragnet/node/ingest"
 )
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -89,25 +90,18 @@ func TestFindingsAreKeptToldAndProposedOnce(t *testing.T) {
 // A scan that a restart cuts in two is found all the same.
 func TestAScanAcrossARestart(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
-	store, err := disk.OpenWriter(dir)
+	place, err := ingest.OpenPlace(t.Context(), dir, "2026-03-01")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(place.Append(t.Context(), scan("198.51.100.7", noon, 1, 15)), place.Commit(), place.Close()); err != nil {
+		t.Fatal(err)
+	}
+	store, err := ingest.OpenStore(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	writer, err := store.NewWriter("2026-03-01")
-	if err != nil {
-		t.Fatal(err)
-	}
-	half := scan("198.51.100.7", noon, 1, 15)
-	if err := writer.Append(t.Context(), half); err != nil {
-		t.Fatal(err)
-	}
-	if err := writer.Commit(); err != nil {
-		t.Fatal(err)
-	}
-	if err := writer.Close(); err != nil {
-		t.Fatal(err)
-	}
 	o := open(t, dir)
 	o.Add(scan("198.51.100.7", noon, 16, 15))
 	turn(t, o, noon.Time())
