@@ -138,9 +138,12 @@ func writeImported(w io.Writer, f cli.Format, done []ingest.Imported) error {
 
 // selection is what list and stat share: a data directory, a filter, a window.
 type selection struct {
+	at       nodeFlags
 	from, to string
 	filter   *pattern.Filter
 	window   flow.Window
+	text     string
+	files    map[string]string // content of what the text names as @FILE
 }
 
 const filterHelp = `A FILTER is written like a clue without "in" or "out": src= dst= host= sport=
@@ -148,13 +151,16 @@ dport= proto= state=, all of which must fit. Addresses may be prefixes, @FILE
 stands for any value listed in a file, state is established or failed.`
 
 func (s *selection) register(cmd *cobra.Command) {
+	s.at.register(cmd)
+	cmd.Args = s.at.args(0, -1)
 	cmd.Flags().StringVar(&s.from, "from", "", "earliest start of a flow, such as 2026-11-22 or 2026-11-22T10:00:00Z")
 	cmd.Flags().StringVar(&s.to, "to", "", "flows start before this")
 }
 
 // parse reads the words of the filter after the data directory.
 func (s *selection) parse(words []string) (err error) {
-	if s.filter, err = pattern.ParseFilter(strings.Join(words, " "), pattern.FromDisk); err != nil {
+	s.text, s.files = strings.Join(words, " "), map[string]string{}
+	if s.filter, err = pattern.ParseFilter(s.text, s.open); err != nil {
 		return cli.Hint(cli.Usage(err), "a filter is such as: src=192.0.2.0/24 dport=22 proto=tcp")
 	}
 	s.window = flow.AllTime
@@ -170,6 +176,22 @@ func (s *selection) parse(words []string) (err error) {
 	}
 	return nil
 }
+
+// open reads a file that the filter names, and keeps its content for a node.
+func (s *selection) open(name string) (io.ReadCloser, error) {
+	f, err := pattern.FromDisk(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, maxListFile))
+	s.files[name] = string(content)
+	return io.NopCloser(strings.NewReader(s.files[name])), err
+}
+
+// maxListFile is more than a list may have, so that one which is larger is
+// refused.
+const maxListFile = 2 << 20
 
 // each shows the chosen flows to fn, one call at a time.
 func (s *selection) each(cmd *cobra.Command, dir string, cols flow.Columns, fn func(*flow.Flow) error) (err error) {

@@ -72,10 +72,13 @@ groups of them.
 ` + filterHelp,
 		Example: `  dragnet flow stat /var/lib/dragnet
   dragnet flow stat /var/lib/dragnet state=failed --by src --top 20`,
-		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := s.parse(args[1:]); err != nil {
+			dir, words := s.at.split(args)
+			if err := s.parse(words); err != nil {
 				return err
+			}
+			if s.at.node != "" {
+				return s.statFrom(cmd, *output, by, top)
 			}
 			group := func(*flow.Flow) string { return "all" }
 			if by != "" {
@@ -85,7 +88,7 @@ groups of them.
 				}
 			}
 			tallies := map[string]*tally{}
-			err := s.each(cmd, args[0], flow.AllColumns, func(f *flow.Flow) error {
+			err := s.each(cmd, dir, flow.AllColumns, func(f *flow.Flow) error {
 				g := group(f)
 				t := tallies[g]
 				if t == nil {

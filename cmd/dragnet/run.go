@@ -10,11 +10,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"dragnet/api"
+	"dragnet/ask/witness"
 	"dragnet/internal/cli"
 	"dragnet/node/agents"
 	"dragnet/node/config"
 	"dragnet/node/control"
+	"dragnet/node/flows"
+	"dragnet/node/hunt"
 	"dragnet/node/service"
+	"dragnet/store/disk"
 )
 
 func newRun() *cobra.Command {
@@ -80,6 +84,29 @@ type node struct {
 // room that understands one adds it here.
 func handlers() map[string]agents.Handler { return map[string]agents.Handler{} }
 
+// readersAtOnce bounds the requests that read flows at a time, each of which may
+// use all cores.
+const readersAtOnce = 2
+
+// readers are the services that read what the node keeps.
+func readers(c config.Configuration) []api.Service {
+	dir, gate := c.Store.Directory, api.NewGate(readersAtOnce)
+	open := flows.In(dir)
+	ask := func(context.Context) (witness.Log, func() error, error) {
+		s, err := disk.Open(dir)
+		if err != nil {
+			return nil, nil, err
+		}
+		return s, s.Close, nil
+	}
+	own := hunt.Configuration{Witness: c.Witness, Silent: c.Site.Silent}
+	return []api.Service{
+		flows.NewServer(open, gate).Service(),
+		flows.NewStoreServer(dir, gate).Service(),
+		hunt.NewServer(own, ask, gate).Service(),
+	}
+}
+
 // startNode starts the parts of a node in the order in which they need each
 // other.
 func startNode(ctx context.Context, c config.Configuration, log *slog.Logger) (n *node, err error) {
@@ -99,7 +126,7 @@ func startNode(ctx context.Context, c config.Configuration, log *slog.Logger) (n
 	members := n.control.Agents
 	if n.server, err = api.New(c.API, api.Dependencies{
 		Log: log, TLS: members.Authority().ServerTLS(c.API.ServerNames()), Member: members.Member,
-		Services: []api.Service{members.Service(), members.Operators().Service()},
+		Services: append(readers(c), members.Service(), members.Operators().Service()),
 	}); err != nil {
 		return nil, errors.Join(err, n.stop(ctx))
 	}
