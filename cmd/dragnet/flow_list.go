@@ -3,17 +3,14 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 
 	"github.com/spf13/cobra"
 
 	"dragnet/flow"
 	"dragnet/internal/cli"
 	"dragnet/node/flows"
+	"dragnet/node/ingest"
 )
-
-// listed is a flow as it is printed.
-func listed(f *flow.Flow) flows.Row { return flows.RowOf(f) }
 
 func listedCells(l *flows.Row) []string {
 	return []string{
@@ -50,10 +47,13 @@ lines, in the order in which they are read.
 				return cli.Usage(fmt.Errorf("--limit 0 prints JSON lines: add -o jsonl"))
 			case limit == 0:
 				enc := json.NewEncoder(cmd.OutOrStdout())
+				write := func(r *flows.Row) error { return enc.Encode(r) }
 				if s.at.node != "" {
-					return s.streamFrom(cmd, func(r *flows.Row) error { return enc.Encode(r) })
+					return s.streamFrom(cmd, write)
 				}
-				return s.each(cmd, dir, flow.AllColumns, func(f *flow.Flow) error { return enc.Encode(listed(f)) })
+				return s.reading(cmd, dir, func(log ingest.Store, chosen flows.Selection) (flow.Coverage, error) {
+					return flows.Each(cmd.Context(), log, chosen, write)
+				})
 			}
 			rows, err := s.list(cmd, dir, limit, last)
 			if err != nil {
@@ -69,29 +69,15 @@ lines, in the order in which they are read.
 	return cmd
 }
 
-// list gives the first or last rows. Here it keeps at most twice limit at a
-// time.
-func (s *selection) list(cmd *cobra.Command, dir string, limit int, last bool) ([]flows.Row, error) {
+// list gives the first or last rows.
+func (s *selection) list(cmd *cobra.Command, dir string, limit int, last bool) (rows []flows.Row, err error) {
 	if s.at.node != "" {
 		return s.listFrom(cmd, limit, last)
 	}
-	var kept []flows.Row
-	trim := func() {
-		slices.SortFunc(kept, flows.Row.Compare)
-		if extra := len(kept) - limit; extra > 0 && last {
-			kept = slices.Delete(kept, 0, extra)
-		} else if extra > 0 {
-			kept = kept[:limit]
-		}
-	}
-	err := s.each(cmd, dir, flow.AllColumns, func(f *flow.Flow) error {
-		if kept = append(kept, listed(f)); len(kept) >= 2*limit {
-			trim()
-		}
-		return nil
+	return rows, s.reading(cmd, dir, func(log ingest.Store, chosen flows.Selection) (cov flow.Coverage, err error) {
+		rows, _, cov, err = flows.List(cmd.Context(), log, chosen, flows.Page{Limit: limit, Last: last})
+		return cov, err
 	})
-	trim()
-	return kept, err
 }
 
 func writeListed(cmd *cobra.Command, format cli.Format, kept []flows.Row) error {

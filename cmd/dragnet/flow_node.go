@@ -101,28 +101,23 @@ func (s *selection) streamFrom(cmd *cobra.Command, fn func(*flows.Row) error) (e
 	return nil
 }
 
-// statFrom has a node count.
-func (s *selection) statFrom(cmd *cobra.Command, f cli.Format, by string, top int) error {
-	if top < 0 {
-		return cli.Usage(errors.New("--top cannot be negative"))
-	}
+// countFrom has a node count.
+func (s *selection) countFrom(cmd *cobra.Command, by string, top int) ([]flows.Tally, error) {
 	client, err := s.at.dial()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer client.Close()
 	got, err := client.Flows.CountFlows(cmd.Context(), &nodev1.CountFlowsRequest{Selection: s.message(), By: by, Top: uint32(top)})
 	if err != nil {
-		return s.at.explained(err)
+		return nil, s.at.explained(err)
 	}
 	tell(cmd, got.Problems)
-	tallies := make([]*tally, len(got.Tallies))
+	tallies := make([]flows.Tally, len(got.Tallies))
 	for i, m := range got.Tallies {
-		t, err := flows.TallyFrom(m)
-		if err != nil {
-			return err
+		if tallies[i], err = flows.TallyFrom(m); err != nil {
+			return nil, err
 		}
-		tallies[i] = (*tally)(&t)
 	}
-	return writeTallies(cmd, f, tallies, top)
+	return tallies, nil
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"dragnet/api"
-	"dragnet/ask/witness"
 	"dragnet/internal/cli"
 	"dragnet/node/agents"
 	"dragnet/node/config"
@@ -18,7 +17,7 @@ import (
 	"dragnet/node/flows"
 	"dragnet/node/hunt"
 	"dragnet/node/service"
-	"dragnet/store/disk"
+	"dragnet/store/clickhouse"
 )
 
 func newRun() *cobra.Command {
@@ -34,12 +33,13 @@ func newRunNode() *cobra.Command {
 	var files []string
 	cmd := &cobra.Command{
 		Use:   "node --config FILE...",
-		Short: "Follow growing logs into a data directory",
+		Short: "Follow growing logs into a store",
 		Long: `Node follows the logs that its configuration names, through growth, rotation and
-compression, into its data directory, and keeps that within its bounds. It
-serves /livez, /readyz and /metrics on a loopback port, operators on a Unix
-socket, and agents and operators elsewhere over TLS where it is told to. SIGTERM
-and SIGINT stop it; whatever ends it, nothing is lost or stored twice.
+compression, into its data directory or a ClickHouse database, and keeps that
+within its bounds. It serves /livez, /readyz and /metrics on a loopback port,
+operators on a Unix socket, and agents and operators elsewhere over TLS where it
+is told to. SIGTERM and SIGINT stop it; whatever ends it, nothing is lost or
+stored twice.
 
 Other commands read the data directory while it runs: flow list, hunt, backup.`,
 		Example: "  dragnet run node --config /etc/dragnet/site.yaml --config /etc/dragnet/node.yaml",
@@ -90,20 +90,12 @@ const readersAtOnce = 2
 
 // readers are the services that read what the node keeps.
 func readers(c config.Configuration) []api.Service {
-	dir, gate := c.Store.Directory, api.NewGate(readersAtOnce)
-	open := flows.In(dir)
-	ask := func(context.Context) (witness.Log, func() error, error) {
-		s, err := disk.Open(dir)
-		if err != nil {
-			return nil, nil, err
-		}
-		return s, s.Close, nil
-	}
+	gate, open := api.NewGate(readersAtOnce), flows.In(c.Store.Place())
 	own := hunt.Configuration{Witness: c.Witness, Silent: c.Site.Silent}
 	return []api.Service{
 		flows.NewServer(open, gate).Service(),
-		flows.NewStoreServer(dir, gate).Service(),
-		hunt.NewServer(own, ask, gate).Service(),
+		flows.NewStoreServer(c.Store.Place(), gate).Service(),
+		hunt.NewServer(own, open, gate).Service(),
 	}
 }
 
@@ -136,7 +128,7 @@ func startNode(ctx context.Context, c config.Configuration, log *slog.Logger) (n
 	watched, unwatch := context.WithCancel(context.WithoutCancel(ctx))
 	n.unwatch = unwatch
 	go members.Watch(watched)
-	log.Info("started", "directory", c.Store.Directory, "logs", c.Store.Logs, "listen", n.service.Address(), "socket", n.server.Socket(), "api", n.server.Address())
+	log.Info("started", "store", clickhouse.Redact(c.Store.Place()), "logs", c.Store.Logs, "listen", n.service.Address(), "socket", n.server.Socket(), "api", n.server.Address())
 	return n, nil
 }
 
