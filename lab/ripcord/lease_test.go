@@ -12,6 +12,7 @@ import (
 // TestAddressGrantedByDHCP gives a host another address by DHCP, which it uses
 // at once; one it takes by itself is refused.
 func TestAddressGrantedByDHCP(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, false, "")
 	l.start()
 	at := netip.AddrPortFrom(victimIPs[0], 7)

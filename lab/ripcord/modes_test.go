@@ -21,6 +21,7 @@ import (
 
 // TestObservingChangesNothing lets a flood go on, and counts it.
 func TestObservingChangesNothing(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, true, "")
 	b, err := os.ReadFile(l.config)
 	l.check(err)
@@ -36,27 +37,32 @@ func TestObservingChangesNothing(t *testing.T) {
 	}
 	l.until("the flood was counted", func() bool { return l.counter("no-handshake") >= 20 })
 	type number struct{ seq, ack uint32 }
-	left, came := map[number]bool{}, 0
+	left := map[number]bool{}
+	l.until("all were seen to come", func() bool { return len(inside.packets()) >= len(outside.packets()) })
 	for _, p := range inside.packets() {
 		if p.Src == hostIPs[0] && p.Proto == flow.TCP {
 			left[number{p.Seq, p.Ack}] = true
 		}
 	}
-	for _, p := range outside.packets() {
-		if p.Src == hostIPs[0] && p.Proto == flow.TCP {
-			came++
-			if !left[number{p.Seq, p.Ack}] {
-				t.Fatalf("a segment left with numbers that the host did not send: %d, %d", p.Seq, p.Ack)
+	flood := func() (n int) {
+		for _, p := range outside.packets() {
+			if p.SrcPort == 9 && p.Proto == flow.TCP {
+				n++
 			}
 		}
+		return n
 	}
-	if came < 20 {
-		t.Errorf("%d segments left", came)
+	l.until("the flood leaves", func() bool { return flood() == 20 })
+	for _, p := range outside.packets() {
+		if p.Src == hostIPs[0] && p.Proto == flow.TCP && !left[number{p.Seq, p.Ack}] {
+			t.Fatalf("a segment left with numbers that the host did not send: %d, %d", p.Seq, p.Ack)
+		}
 	}
 }
 
 // TestConnectionsFromBefore begins a connection before there is a gateway.
 func TestConnectionsFromBefore(t *testing.T) {
+	t.Parallel()
 	for _, open := range []bool{false, true} {
 		t.Run(fmt.Sprintf("fail open %v", open), func(t *testing.T) {
 			l := newLab(t, true, fmt.Sprintf("fail_open: %v\n", open))
@@ -95,6 +101,7 @@ func with(level, option, value int) func(string, string, syscall.RawConn) error 
 
 // TestFastOpen sends data in the SYN, with a cookie from the first connection.
 func TestFastOpen(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, true, "")
 	l.start()
 	l.check(errors.Join(l.host.Sysctl("net.ipv4.tcp_fastopen", "3"), l.victim.Sysctl("net.ipv4.tcp_fastopen", "3")))
@@ -147,6 +154,7 @@ func TestFastOpen(t *testing.T) {
 
 // TestSignedConnections uses TCP-MD5 between real kernels.
 func TestSignedConnections(t *testing.T) {
+	t.Parallel()
 	for _, policy := range []string{"refuse", "pass"} {
 		t.Run(policy, func(t *testing.T) {
 			l := newLab(t, true, "signed_tcp: "+policy+"\n")

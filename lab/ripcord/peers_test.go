@@ -94,6 +94,7 @@ func (l *lab) transfer(client *netlab.Node, to netip.AddrPort, size int) error {
 // TestTransfersAreIdentical moves data both ways, begun from either side, with
 // and without offloads, over both families, on a wire that loses and reorders.
 func TestTransfersAreIdentical(t *testing.T) {
+	t.Parallel()
 	for _, offloads := range []bool{true, false} {
 		for _, lossy := range []bool{false, true} {
 			t.Run(fmt.Sprintf("offloads %v, lossy %v", offloads, lossy), func(t *testing.T) {
@@ -127,6 +128,7 @@ func TestTransfersAreIdentical(t *testing.T) {
 // TestManyShortConnections opens and closes connections in parallel from few
 // ports, so that ports are used again inside TIME_WAIT.
 func TestManyShortConnections(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, true, "")
 	l.start()
 	l.check(errors.Join(
@@ -161,6 +163,7 @@ func TestManyShortConnections(t *testing.T) {
 
 // TestPrograms runs programs that people use, both ways.
 func TestPrograms(t *testing.T) {
+	t.Parallel()
 	testkit.Long(t)
 	needs(t, "nginx", "curl", "iperf3", "ssh", "sshd", "ssh-keygen", "scp")
 	l := newLab(t, true, "")
@@ -242,6 +245,7 @@ func (l *lab) ssh(data []byte) {
 
 // TestKeepAliveAfterAnHour sets the last packet of a connection an hour back.
 func TestKeepAliveAfterAnHour(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, false, "")
 	l.start()
 	at := netip.AddrPortFrom(victimIPs[0], 7)
@@ -259,6 +263,7 @@ func TestKeepAliveAfterAnHour(t *testing.T) {
 // TestPathMTU has a router behind the gateway refuse large packets: the quoted
 // segment must carry the host's own numbers, or the host ignores the news.
 func TestPathMTU(t *testing.T) {
+	t.Parallel()
 	for i, family := range []string{"IPv4", "IPv6"} {
 		t.Run(family, func(t *testing.T) {
 			l := newLab(t, false, "")
