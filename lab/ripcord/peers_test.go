@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"dragnet/contain/ripcord"
+	"dragnet/contain/ripcord/path/pathtest"
 	"dragnet/internal/netlab"
 	"dragnet/internal/testkit"
 )
@@ -306,4 +308,40 @@ func TestPathMTU(t *testing.T) {
 			l.clean()
 		})
 	}
+}
+
+// TestNothingLeaks opens connections of many kinds and waits until the tables
+// are empty again.
+func TestNothingLeaks(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, true, "idle: {closed: 1s, handshake: 1s}\nblock: 1s\n")
+	l.start()
+	for i := range hostIPs {
+		at := netip.AddrPortFrom(victimIPs[i], 7)
+		l.listen(l.victim, at, echo)
+		for n := range 40 {
+			c, err := l.dial(l.host, netip.AddrPort{}, at)
+			l.check(err)
+			l.check(ask(c, 1000))
+			if n%3 == 0 {
+				c.SetLinger(0)
+			}
+			l.check(c.Close())
+		}
+		if _, err := l.dial(l.host, netip.AddrPort{}, netip.AddrPortFrom(victimIPs[i], 81)); err == nil {
+			t.Error("somebody listens on port 81")
+		}
+	}
+	raw := l.raw(l.victim, l.host)
+	for n := range 50 { // half-open, from outside
+		raw.send(pathtest.Segment{Src: netip.AddrPortFrom(victimIPs[0], uint16(2000+n)), Dst: netip.AddrPortFrom(hostIPs[0], 9999), Flags: pathtest.SYN}.Frame())
+	}
+	if n := l.counter("opened"); n < 80 {
+		t.Fatalf("%d connections were opened", n)
+	}
+	l.until("the tables are empty", func() bool {
+		s, err := ripcord.ReadStatus(l.pins)
+		l.check(err)
+		return s.Connections == 0
+	})
 }
