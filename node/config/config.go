@@ -9,8 +9,10 @@ import (
 	"os"
 
 	"dragnet/ask/witness"
+	"dragnet/clearinghouse"
 	"dragnet/flow"
 	"dragnet/internal/conf"
+	"dragnet/node/clearing"
 	"dragnet/node/service"
 )
 
@@ -23,6 +25,11 @@ type Configuration struct {
 	Witness witness.Configuration `yaml:"witness"`
 	// Store is the data directory and the logs that are followed into it.
 	Store service.Configuration `yaml:"store"`
+	// Clearinghouse is the service of a community's clearinghouse ('dragnet run
+	// clearinghouse').
+	Clearinghouse clearing.Configuration `yaml:"clearinghouse"`
+	// Publication says what a clearinghouse publishes, and how masked.
+	Publication clearinghouse.Configuration `yaml:"publication"`
 	// Log says what the node writes to standard error about itself.
 	Log Log `yaml:"log"`
 }
@@ -39,7 +46,7 @@ type Log struct {
 // DefaultConfiguration is what holds without any file. It answers nobody,
 // since it names no networks.
 func DefaultConfiguration() Configuration {
-	return Configuration{Witness: witness.DefaultConfiguration(), Store: service.DefaultConfiguration(), Log: Log{Level: slog.LevelInfo, Format: "auto"}}
+	return Configuration{Witness: witness.DefaultConfiguration(), Store: service.DefaultConfiguration(), Clearinghouse: clearing.DefaultConfiguration(), Publication: clearinghouse.DefaultConfiguration(), Log: Log{Level: slog.LevelInfo, Format: "auto"}}
 }
 
 // Validate reports the first value that makes no sense.
@@ -51,6 +58,12 @@ func (c *Configuration) Validate() error {
 		return err
 	}
 	if err := c.Store.Validate(); err != nil {
+		return err
+	}
+	if err := c.Clearinghouse.Validate(); err != nil {
+		return err
+	}
+	if err := c.Publication.Validate(); err != nil {
 		return err
 	}
 	return c.Log.validate()
