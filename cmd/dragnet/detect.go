@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -44,7 +45,8 @@ ports of one host. A target counts once however often it is tried; most of a
 source's targets there must have failed. Exit code 3 says that something was
 found.
 
-A SOURCE is a file or directory of Zeek conn logs or captures.`,
+A SOURCE is a file or directory of Zeek conn logs or captures, a data directory,
+or the address of a ClickHouse database.`,
 		Example: `  dragnet detect run failures /var/log/zeek --network 192.0.2.0/24
   dragnet detect run failures border.pcap --exempt 203.0.113.9/32 -o json`,
 		Args: cobra.MinimumNArgs(1),
@@ -99,6 +101,24 @@ func prefixes(flag string, texts []string) ([]netip.Prefix, error) {
 	return all, nil
 }
 
+// suspecting is a store that counts failures where its flows lie.
+type suspecting interface {
+	FailingSources(ctx context.Context, w flow.Window, span time.Duration, refusals, failures int) ([]netip.Addr, error)
+	ScanFrom(ctx context.Context, sources []netip.Addr, w flow.Window, cols flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error)
+}
+
+// addSuspects adds only the flows of sources that fail often enough to be
+// reported; the others could not be.
+func addSuspects(ctx context.Context, c failures.Configuration, store suspecting, add func([]flow.Flow) error) error {
+	least := min(c.Remote, c.Local)
+	sources, err := store.FailingSources(ctx, flow.AllTime, c.Window, least, least*c.Silence)
+	if err != nil {
+		return err
+	}
+	_, err = store.ScanFrom(ctx, sources, flow.AllTime, flow.Failures, add)
+	return err
+}
+
 func detectFailures(ctx context.Context, c failures.Configuration, sources []string) ([]dossier.Finding, uint64, error) {
 	d := failures.New(c)
 	progress := cli.NewProgress("reading flows", 0)
@@ -109,13 +129,19 @@ func detectFailures(ctx context.Context, c failures.Configuration, sources []str
 		if err != nil {
 			return nil, 0, err
 		}
-		_, err = log.Scan(ctx, flow.AllTime, flow.Failures, func(flows []flow.Flow) error {
+		add := func(flows []flow.Flow) error {
 			progress.Add(int64(len(flows)))
 			mu.Lock()
 			defer mu.Unlock()
 			d.Add(flows)
 			return nil
-		})
+		}
+		// Of several logs, each may hold too little of what a source failed at.
+		if store, ok := log.(suspecting); ok && len(sources) == 1 {
+			err = addSuspects(ctx, c, store, add)
+		} else {
+			_, err = log.Scan(ctx, flow.AllTime, flow.Failures, add)
+		}
 		if err != nil {
 			return nil, 0, err
 		}

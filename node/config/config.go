@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 
+	"dragnet/api"
 	"dragnet/ask/witness"
 	"dragnet/clearinghouse"
 	"dragnet/flow"
@@ -25,6 +26,12 @@ type Configuration struct {
 	Witness witness.Configuration `yaml:"witness"`
 	// Store is the data directory and the logs that are followed into it.
 	Store service.Configuration `yaml:"store"`
+	// API is where operators and agents reach the node.
+	API api.Configuration `yaml:"api"`
+	// State is where the node keeps who is enrolled and what was decided: a
+	// PostgreSQL database such as postgres://dragnet@db.example.org/dragnet, or
+	// an SQLite file. Empty stands for one within the data directory.
+	State conf.Secret `yaml:"state"`
 	// Clearinghouse is the service of a community's clearinghouse ('dragnet run
 	// clearinghouse').
 	Clearinghouse clearing.Configuration `yaml:"clearinghouse"`
@@ -46,7 +53,7 @@ type Log struct {
 // DefaultConfiguration is what holds without any file. It answers nobody,
 // since it names no networks.
 func DefaultConfiguration() Configuration {
-	return Configuration{Witness: witness.DefaultConfiguration(), Store: service.DefaultConfiguration(), Clearinghouse: clearing.DefaultConfiguration(), Publication: clearinghouse.DefaultConfiguration(), Log: Log{Level: slog.LevelInfo, Format: "auto"}}
+	return Configuration{Witness: witness.DefaultConfiguration(), Store: service.DefaultConfiguration(), API: api.DefaultConfiguration(), Clearinghouse: clearing.DefaultConfiguration(), Publication: clearinghouse.DefaultConfiguration(), Log: Log{Level: slog.LevelInfo, Format: "auto"}}
 }
 
 // Validate reports the first value that makes no sense.
@@ -58,6 +65,9 @@ func (c *Configuration) Validate() error {
 		return err
 	}
 	if err := c.Store.Validate(); err != nil {
+		return err
+	}
+	if err := c.API.Validate(); err != nil {
 		return err
 	}
 	if err := c.Clearinghouse.Validate(); err != nil {
