@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -120,7 +121,7 @@ func reportOf(in io.Reader, now time.Time, holds time.Duration) (*dossier.Report
 }
 
 // independent is how many witnesses of different organisations named a host.
-func independent(h *detective.Found) int { return len(h.Witnesses) }
+func independent(h *detective.Found) int { return cmp.Or(h.Independent, len(h.Witnesses)) }
 
 func writeOutcome(w io.Writer, f cli.Format, r *dossier.Report, o *clearingv1.Outcome) error {
 	status := strings.ToLower(strings.TrimPrefix(o.Status.String(), "STATUS_"))
