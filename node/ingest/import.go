@@ -53,6 +53,9 @@ type Importer struct {
 	Coverage flow.Coverage
 	// Progress, if set, is told how many flows were read.
 	Progress func(flows int)
+	// Flows, if set, sees each batch that is read. After a crash it sees again
+	// what was not committed.
+	Flows func([]flow.Flow)
 
 	flows uint64         // since the last commit
 	dirty []store.Source // whose state waits for the next commit
@@ -126,6 +129,9 @@ func (m *Importer) Commit() error {
 func (m *Importer) append(ctx context.Context, batch []flow.Flow) error {
 	if m.Progress != nil {
 		m.Progress(len(batch))
+	}
+	if m.Flows != nil {
+		m.Flows(batch)
 	}
 	return m.writer.Append(ctx, batch)
 }
