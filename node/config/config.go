@@ -10,9 +10,11 @@ import (
 
 	"dragnet/api"
 	"dragnet/ask/witness"
+	"dragnet/clearinghouse"
 	"dragnet/decide"
 	"dragnet/flow"
 	"dragnet/internal/conf"
+	"dragnet/node/clearing"
 	"dragnet/node/notify"
 	"dragnet/node/response"
 	"dragnet/node/service"
@@ -42,6 +44,11 @@ type Configuration struct {
 	// PostgreSQL database such as postgres://dragnet@db.example.org/dragnet, or
 	// an SQLite file. Empty stands for one within the data directory.
 	State conf.Secret `yaml:"state"`
+	// Clearinghouse is the service of a community's clearinghouse ('dragnet run
+	// clearinghouse').
+	Clearinghouse clearing.Configuration `yaml:"clearinghouse"`
+	// Publication says what a clearinghouse publishes, and how masked.
+	Publication clearinghouse.Configuration `yaml:"publication"`
 	// Log says what the node writes to standard error about itself.
 	Log Log `yaml:"log"`
 }
@@ -61,6 +68,7 @@ func DefaultConfiguration() Configuration {
 	return Configuration{
 		Witness: witness.DefaultConfiguration(), Store: service.DefaultConfiguration(), Detect: watch.DefaultConfiguration(),
 		Decide: decide.DefaultConfiguration(), Station: response.DefaultConfiguration(), Notify: notify.DefaultConfiguration(),
+		Clearinghouse: clearing.DefaultConfiguration(), Publication: clearinghouse.DefaultConfiguration(),
 		API: api.DefaultConfiguration(), Log: Log{Level: slog.LevelInfo, Format: "auto"},
 	}
 }
@@ -73,7 +81,7 @@ func (c *Configuration) Validate() error {
 	if err := c.Witness.Validate(); err != nil {
 		return err
 	}
-	for _, section := range []interface{ Validate() error }{&c.Store, &c.Detect, &c.Decide, &c.Station, &c.Notify, &c.API} {
+	for _, section := range []interface{ Validate() error }{&c.Store, &c.Detect, &c.Decide, &c.Station, &c.Notify, &c.API, &c.Clearinghouse, &c.Publication} {
 		if err := section.Validate(); err != nil {
 			return err
 		}
