@@ -11,6 +11,7 @@ import (
 	"dragnet/internal/cli"
 	"dragnet/node/config"
 	"dragnet/node/service"
+	"dragnet/node/testify"
 )
 
 func newRun() *cobra.Command {
@@ -32,6 +33,9 @@ compression, into its data directory, and keeps that within its bounds. It
 serves /livez, /readyz and /metrics on a loopback port. SIGTERM and SIGINT stop
 it; whatever ends it, nothing is lost or stored twice.
 
+With the section testify it is also a witness: detectives of the roster may ask
+it, within its policy, and 'dragnet question list' shows what they asked.
+
 Other commands read the data directory while it runs: flow list, hunt, backup.`,
 		Example: "  dragnet run node --config /etc/dragnet/site.yaml --config /etc/dragnet/node.yaml",
 		Args:    cobra.NoArgs,
@@ -40,29 +44,67 @@ Other commands read the data directory while it runs: flow list, hunt, backup.`,
 			if err != nil {
 				return cli.Hint(err, "see what is wrong with 'dragnet config check'")
 			}
-			log := slog.New(c.Log.Handler(cmd.ErrOrStderr()))
-			s, err := service.New(c.Store, log)
-			if err != nil {
-				return err
-			}
-			if err := s.Start(cmd.Context()); err != nil {
-				return err
-			}
-			log.Info("started", "directory", c.Store.Directory, "logs", c.Store.Logs, "listen", s.Address())
-			if err := service.Notify("READY=1"); err != nil {
-				log.Warn("systemd was not told", "problem", err)
-			}
-			select {
-			case <-cmd.Context().Done():
-			case err := <-s.Failed():
-				return err
-			}
-			err = service.Notify("STOPPING=1")
-			ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
-			defer cancel()
-			return errors.Join(err, s.Stop(ctx))
+			return runNode(cmd.Context(), c, slog.New(c.Log.Handler(cmd.ErrOrStderr())))
 		},
 	}
 	cmd.Flags().StringArrayVar(&files, "config", nil, "configuration file; repeat to layer")
 	return cmd
+}
+
+func runNode(ctx context.Context, c config.Configuration, log *slog.Logger) error {
+	s, err := service.New(c.Store, log)
+	if err != nil {
+		return err
+	}
+	if err := s.Start(ctx); err != nil {
+		return err
+	}
+	log.Info("started", "directory", c.Store.Directory, "logs", c.Store.Logs, "listen", s.Address())
+	w, err := startWitness(ctx, c, s, log)
+	if err != nil {
+		return errors.Join(err, stopAll(s, nil))
+	}
+	if err := service.Notify("READY=1"); err != nil {
+		log.Warn("systemd was not told", "problem", err)
+	}
+	var failed <-chan error
+	if w != nil {
+		failed = w.Failed()
+	}
+	select {
+	case <-ctx.Done():
+		return errors.Join(service.Notify("STOPPING=1"), stopAll(s, w))
+	case err := <-failed:
+		return errors.Join(err, stopAll(s, w))
+	case err := <-s.Failed():
+		return err
+	}
+}
+
+// startWitness is nil where the configuration lets nobody ask.
+func startWitness(ctx context.Context, c config.Configuration, s *service.Service, log *slog.Logger) (*testify.Service, error) {
+	if c.Testify.Off() {
+		return nil, nil
+	}
+	w, err := testify.New(c.Testify, testify.Dependencies{
+		Site: c.Site, Witness: c.Witness, Log: s.Log(), Directory: c.Store.Directory, Logger: log, Metrics: s.Metrics(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := w.Start(ctx); err != nil {
+		return nil, err
+	}
+	log.Info("witness", "listen", w.Address(), "relays", len(c.Testify.Relays), "key", w.Key())
+	return w, nil
+}
+
+func stopAll(s *service.Service, w *testify.Service) error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
+	defer cancel()
+	var err error
+	if w != nil {
+		err = w.Stop(ctx)
+	}
+	return errors.Join(err, s.Stop(ctx))
 }

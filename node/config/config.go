@@ -3,6 +3,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"dragnet/flow"
 	"dragnet/internal/conf"
 	"dragnet/node/service"
+	"dragnet/node/testify"
 )
 
 // Configuration is all that a node can be told in files. Every role reads the
@@ -23,6 +25,9 @@ type Configuration struct {
 	Witness witness.Configuration `yaml:"witness"`
 	// Store is the data directory and the logs that are followed into it.
 	Store service.Configuration `yaml:"store"`
+	// Testify lets detectives of other organisations ask this node, as far as
+	// its policy permits. It is off until it has an address or a relay.
+	Testify testify.Configuration `yaml:"testify"`
 	// Log says what the node writes to standard error about itself.
 	Log Log `yaml:"log"`
 }
@@ -39,7 +44,7 @@ type Log struct {
 // DefaultConfiguration is what holds without any file. It answers nobody,
 // since it names no networks.
 func DefaultConfiguration() Configuration {
-	return Configuration{Witness: witness.DefaultConfiguration(), Store: service.DefaultConfiguration(), Log: Log{Level: slog.LevelInfo, Format: "auto"}}
+	return Configuration{Witness: witness.DefaultConfiguration(), Store: service.DefaultConfiguration(), Testify: testify.DefaultConfiguration(), Log: Log{Level: slog.LevelInfo, Format: "auto"}}
 }
 
 // Validate reports the first value that makes no sense.
@@ -52,6 +57,12 @@ func (c *Configuration) Validate() error {
 	}
 	if err := c.Store.Validate(); err != nil {
 		return err
+	}
+	if err := c.Testify.Validate(); err != nil {
+		return err
+	}
+	if !c.Testify.Off() && (c.Site.Name == "" || len(c.Site.Networks) == 0) {
+		return errors.New("testify: others may ask only once site.name and site.networks say what is yours")
 	}
 	return c.Log.validate()
 }

@@ -19,6 +19,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"dragnet/flow"
 	"dragnet/node/ingest"
 	"dragnet/store/disk"
@@ -143,6 +145,13 @@ func (s *Service) begin() (err error) {
 
 // Failed gives the error that ended the service by itself.
 func (s *Service) Failed() <-chan error { return s.done }
+
+// Log is what was imported, for reading while the service runs: from Start to
+// Stop.
+func (s *Service) Log() *disk.Store { return s.store }
+
+// Metrics takes what others want to tell at /metrics.
+func (s *Service) Metrics() prometheus.Registerer { return s.metrics.registry }
 
 // Address is where /metrics is served.
 func (s *Service) Address() string { return s.address }
