@@ -78,7 +78,11 @@ func Ask(ctx context.Context, k *identity.Key, e Endpoint, question []byte, limi
 			return nil, err
 		}
 	}
-	return g.data, stream.Err()
+	err = stream.Err()
+	if len(g.data) > 0 && ctx.Err() != nil {
+		err = fmt.Errorf("%w (%d bytes until then)", ErrUnfinished, len(g.data))
+	}
+	return g.data, err
 }
 
 // Denied reports whether an error says that the other side does not know our

@@ -87,6 +87,9 @@ func OpenTestimony(data []byte, to identity.ID, from identity.Public, now time.T
 // ErrTooLarge says that a witness sent more than the detective takes.
 var ErrTooLarge = errors.New("the answer is larger than the limit")
 
+// ErrUnfinished says that a witness was still sending when its time was over.
+var ErrUnfinished = errors.New("the answer did not end in time")
+
 // gather puts the chunks of a stream together, within a limit.
 type gather struct {
 	data  []byte

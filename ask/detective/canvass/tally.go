@@ -36,7 +36,7 @@ func Judge(err error, deadline bool) Status {
 	switch {
 	case errors.Is(err, exchange.ErrOtherQuestion), errors.Is(err, envelope.ErrExpired), errors.Is(err, envelope.ErrReplayed):
 		return Replayed
-	case errors.Is(err, envelope.ErrMalformed), errors.Is(err, exchange.ErrTooLarge):
+	case errors.Is(err, envelope.ErrMalformed), errors.Is(err, exchange.ErrTooLarge), errors.Is(err, exchange.ErrUnfinished):
 		return Broken
 	case errors.Is(err, envelope.ErrSigner), errors.Is(err, envelope.ErrSignature), errors.Is(err, envelope.ErrAudience),
 		errors.Is(err, envelope.ErrKind), errors.Is(err, envelope.ErrEarly), errors.Is(err, seal.ErrTestimony):
