@@ -57,6 +57,8 @@ type Note struct {
 	Detail string
 	// Heard is what an answer amounted to.
 	Heard *detective.Heard
+	// Spray says that it has more answers than its flows explain.
+	Spray bool
 	// State is that of the inquiry: "12 of 20 answered, 3 refused, 5 silent".
 	State string
 }
@@ -174,7 +176,7 @@ func (a *asking) note(c *canvass.Contact, s canvass.Status, detail string, h *de
 
 func (a *asking) set(c *canvass.Contact, s canvass.Status, detail string, h *detective.Heard) {
 	if a.tally.Set(c.Name, s) && a.c.Note != nil {
-		a.c.Note(Note{Witness: c.Name, Key: c.Key, Status: s, Detail: detail, Heard: h, State: a.tally.String()})
+		a.c.Note(Note{Witness: c.Name, Key: c.Key, Status: s, Detail: detail, Heard: h, Spray: h != nil && a.inquiry.Sprays(h), State: a.tally.String()})
 	}
 }
 
