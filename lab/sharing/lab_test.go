@@ -1,0 +1,246 @@
+// Package sharing_test runs a community of organisations, each in a network
+// namespace of its own with the node it would run, and asks them what the
+// demo's incident was.
+package sharing_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"dragnet/internal/netlab"
+	"dragnet/internal/testkit"
+	"dragnet/lab/incident"
+)
+
+// program is the binary, made by TestMain.
+var program string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "sharing-lab-")
+	if err == nil && os.Geteuid() == 0 {
+		program = filepath.Join(dir, "dragnet")
+		out, failed := exec.Command("go", "build", "-o", program, "dragnet/cmd/dragnet").CombinedOutput()
+		if err = failed; err != nil {
+			err = fmt.Errorf("%w: %s", err, out)
+		}
+	}
+	code := 1
+	if err == nil {
+		code = m.Run()
+	} else {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// community is an exchange (a switch between all), the organisations, the
+// clearinghouse and a detective.
+type community struct {
+	*testing.T
+	lab    *netlab.Lab
+	dir    string
+	truth  incident.Truth
+	nodes  map[string]*netlab.Node
+	ports  []string
+	signer string
+	book   strings.Builder
+}
+
+const within = time.Minute
+
+func newCommunity(t *testing.T) *community {
+	t.Helper()
+	testkit.Long(t)
+	testkit.Tool(t, "dumpcap")
+	truth, err := incident.ReadTruth(incident.Captures())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &community{T: t, lab: netlab.For(t), dir: t.TempDir(), truth: truth, nodes: map[string]*netlab.Node{}}
+	nodes, err := c.lab.Nodes("exchange", "clearing", "detective", "aurora", "borealis", "cygnus", "draco", "liar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, n := range nodes {
+		c.nodes[n.Name] = n
+		if i == 0 {
+			continue
+		}
+		port := fmt.Sprintf("p%d", i)
+		c.ports = append(c.ports, port)
+		address := netip.PrefixFrom(c.address(n.Name), 24)
+		if err := errors.Join(c.lab.Wire(n, "eth0", nodes[0], port), n.Address("eth0", address)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := nodes[0].Bridge("br0", c.ports...); err != nil {
+		t.Fatal(err)
+	}
+	c.book.WriteString("witnesses:\n")
+	return c
+}
+
+// address is the node's on the exchange; none of the incident's is like it.
+func (c *community) address(name string) netip.Addr {
+	at := map[string]byte{"clearing": 2, "detective": 3, "aurora": 11, "borealis": 12, "cygnus": 13, "draco": 14, "liar": 15}
+	return netip.AddrFrom4([4]byte{10, 99, 0, at[name]})
+}
+
+// run runs the program in a node to its end and returns its standard output.
+func (c *community) run(node string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(c.Context(), within)
+	defer cancel()
+	cmd := c.nodes[node].Command(ctx, program, args...)
+	var out, problem strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &problem
+	if err := cmd.Run(); err != nil {
+		return out.String(), fmt.Errorf("%s: dragnet %s: %w\n%s", node, strings.Join(args, " "), err, problem.String())
+	}
+	return out.String(), nil
+}
+
+func (c *community) must(node string, args ...string) string {
+	c.Helper()
+	out, err := c.run(node, args...)
+	if err != nil {
+		c.Fatal(err)
+	}
+	return out
+}
+
+// write puts a file into the community's directory.
+func (c *community) write(name, text string) string {
+	c.Helper()
+	path := filepath.Join(c.dir, name)
+	err := os.MkdirAll(filepath.Dir(path), 0o755)
+	if err == nil {
+		err = os.WriteFile(path, []byte(text), 0o644)
+	}
+	if err != nil {
+		c.Fatal(err)
+	}
+	return path
+}
+
+// key makes an organisation's key and returns its public half.
+func (c *community) key(name string) string {
+	c.Helper()
+	return strings.TrimSpace(c.must("exchange", "roster", "key", c.keyFile(name)))
+}
+
+func (c *community) keyFile(name string) string { return filepath.Join(c.dir, name, "identity.key") }
+
+func (c *community) rosterFile() string { return filepath.Join(c.dir, "roster.bin") }
+
+// sign lets the detective in.
+func (c *community) sign() {
+	c.Helper()
+	c.signer = c.key("clearing")
+	members := c.write("members.yaml", fmt.Sprintf(`members:
+  - name: honeyfarm
+    class: org:honeyfarm
+    roles: [ask, report]
+    as: [64500]
+    keys:
+      - public: %s
+        from: 2026-01-01T00:00:00Z
+        until: 2126-01-01T00:00:00Z
+`, c.key("detective")))
+	c.must("clearing", "roster", "sign", members, "--key", c.keyFile("clearing"), "--roster", c.rosterFile())
+}
+
+// node starts an organisation's node over a log, and enters it into the book.
+func (c *community) node(name string, networks []netip.Prefix, log, testify string) *netlab.Process {
+	c.Helper()
+	var list []string
+	for _, n := range networks {
+		list = append(list, n.String())
+	}
+	dir := filepath.Join(c.dir, name)
+	conf := c.write(name+"/node.yaml", fmt.Sprintf(`site:
+  name: %s
+  networks: [%s]
+store:
+  directory: %s
+  logs: [%s]
+  listen: ""
+testify:
+%s  key: %s
+  roster: {file: %s, signer: "%s"}
+  policy:
+    floor: 1         # the incident's logs are so small that keys have 3 bits
+    too_common: 0
+    epoch_days: 36500
+`, name, strings.Join(list, ", "), filepath.Join(dir, "store"), log, testify, c.keyFile(name), c.rosterFile(), c.signer))
+	fmt.Fprintf(&c.book, "  - name: %s\n    key: %s\n    organisation: %s\n    networks: [%s]\n", name, c.key(name), name, strings.Join(list, ", "))
+	p, err := c.nodes[name].Start(program, "run", "node", "--config", conf)
+	if err != nil {
+		c.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(c.Context(), within)
+	defer cancel()
+	for _, sign := range []string{"msg=witness", "msg=imported"} {
+		if err := p.Await(ctx, strings.Replace(sign, "msg=", `"msg":"`, 1)); err != nil {
+			c.Fatal(err)
+		}
+	}
+	return p
+}
+
+// listening is the part of a configuration that lets others ask directly.
+func (c *community) listening(name string) string {
+	return fmt.Sprintf("  listen: %s:8443\n", c.address(name))
+}
+
+// reachable ends the book's last entry with a URL.
+func (c *community) reachable(name string) {
+	fmt.Fprintf(&c.book, "    url: https://%s:8443\n", c.address(name))
+}
+
+// found is what an inquiry's JSON says about hosts.
+type found struct {
+	Hosts []struct {
+		Host      string   `json:"host"`
+		Witnesses []string `json:"witnesses"`
+	} `json:"hosts"`
+	Witnesses []struct {
+		Name   string `json:"name"`
+		Opened int    `json:"opened"`
+	} `json:"witnesses"`
+}
+
+// ask has the detective ask everybody about the incident.
+func (c *community) ask(book string, more ...string) (hosts []string, all found) {
+	c.Helper()
+	args := append([]string{
+		"question", "ask", c.truth.Pattern(), "--book", book, "--key", c.keyFile("detective"), "--state", filepath.Join(c.dir, "questions.db"),
+		"--all", "--bits", "3", "--force", "-o", "json",
+	}, more...)
+	if err := json.Unmarshal([]byte(c.must("detective", args...)), &all); err != nil {
+		c.Fatal(err)
+	}
+	for _, h := range all.Hosts {
+		hosts = append(hosts, h.Host+" "+strings.Join(h.Witnesses, ","))
+	}
+	return hosts, all
+}
+
+// infected is the truth in the same words, in order.
+func (c *community) infected() (hosts []string) {
+	for _, o := range c.truth.Organisations {
+		for _, h := range o.Infected {
+			hosts = append(hosts, h.String()+" "+o.Name)
+		}
+	}
+	return hosts
+}
