@@ -181,11 +181,15 @@ func (d *Docket) Finish(ctx context.Context, now time.Time, c Case, o Outcome) e
 	})
 }
 
+// late is how much longer than until its expiry an envelope is remembered:
+// clocks differ.
+const late = time.Hour
+
 // Forget removes what no rule looks back to any more; the record stays whole.
 func (d *Docket) Forget(ctx context.Context, now time.Time, rules *policy.Rules) error {
 	before := now.Add(-max(rules.BudgetWithin, rules.IndependentWithin)).UnixNano()
 	return d.db.Update(ctx, func(tx *state.Tx) error {
-		_, err := tx.Exec(`DELETE FROM ask_case WHERE asked < ? AND expires < ?`, before, now.UnixNano())
+		_, err := tx.Exec(`DELETE FROM ask_case WHERE asked < ? AND expires < ?`, before, now.Add(-late).UnixNano())
 		return err
 	})
 }
