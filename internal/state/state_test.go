@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"dragnet/internal/state"
+	"dragnet/internal/testkit"
 )
 
 var first = fstest.MapFS{"0001-account.sql": {Data: []byte(`
@@ -23,7 +24,7 @@ var first = fstest.MapFS{"0001-account.sql": {Data: []byte(`
 
 func onBoth(t *testing.T, f func(t *testing.T, address string)) {
 	t.Run("sqlite", func(t *testing.T) { f(t, filepath.Join(t.TempDir(), "new", "state.db")) })
-	t.Run("postgres", func(t *testing.T) { f(t, startPostgres(t)) })
+	t.Run("postgres", func(t *testing.T) { f(t, testkit.Postgres(t)) })
 }
 
 func open(t *testing.T, address string) *state.DB {

@@ -1,4 +1,4 @@
-package state_test
+package testkit
 
 import (
 	"net/url"
@@ -10,16 +10,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"dragnet/internal/testkit"
 )
 
-// startPostgres runs Debian's PostgreSQL on a socket in a directory of the test
-// and gives its address.
-func startPostgres(t *testing.T) string {
+// Postgres runs Debian's PostgreSQL on a socket in a directory of the test and
+// gives its address, for internal/state.
+func Postgres(t testing.TB) string {
 	t.Helper()
 	bin := "/usr/lib/postgresql/15/bin/"
-	testkit.Tool(t, bin+"postgres")
+	Tool(t, bin+"postgres")
 	cred := asPostgres(t)
 	dir, err := os.MkdirTemp("", "dragnet-pg") // short: a socket's path has 107 bytes
 	if err != nil {
@@ -60,7 +58,7 @@ func startPostgres(t *testing.T) string {
 }
 
 // asPostgres is the account the server runs as: it refuses to be root.
-func asPostgres(t *testing.T) *syscall.Credential {
+func asPostgres(t testing.TB) *syscall.Credential {
 	if os.Geteuid() != 0 {
 		return nil
 	}
