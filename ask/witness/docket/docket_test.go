@@ -238,7 +238,7 @@ func TestAgainstModel(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		run++ // each far from all others
 		rules := policy.Default()
-		rules.PerDetective.Questions, rules.PerRoster.Questions = 3, 5
+		rules.PerDetective.Questions, rules.PerRoster.Questions, rules.EpochDays = 3, 5, 36500
 		type one struct {
 			who   string
 			at    time.Time
