@@ -116,10 +116,7 @@ func (c *community) incident(change func(*testify.Configuration)) incident.Truth
 	if err != nil {
 		c.Fatal(err)
 	}
-	paths, err := incident.Unpack(c.TempDir())
-	if err != nil {
-		c.Fatal(err)
-	}
+	paths := c.unpacked()
 	for _, o := range truth.Organisations {
 		log, err := ingest.Open(paths[o.Name])
 		if err != nil {
@@ -128,6 +125,16 @@ func (c *community) incident(change func(*testify.Configuration)) incident.Truth
 		c.witness(o.Name, log, o.Networks, change)
 	}
 	return truth
+}
+
+// unpacked are the incident's captures by organisation.
+func (c *community) unpacked() map[string]string {
+	c.Helper()
+	paths, err := incident.Unpack(c.dir)
+	if err != nil {
+		c.Fatal(err)
+	}
+	return paths
 }
 
 // asks is the configuration of a detective that asks everybody.
