@@ -33,7 +33,7 @@ import (
 // community is a clearinghouse's roster with two detectives, in a directory.
 type community struct {
 	testing.TB
-	dir                   string
+	dir, roster           string
 	clearing, ours, other *identity.Key
 	book                  *plan.Book
 }
@@ -49,6 +49,7 @@ func newKey(t testing.TB) *identity.Key {
 
 func newCommunity(t testing.TB) *community {
 	c := &community{TB: t, dir: t.TempDir(), clearing: newKey(t), ours: newKey(t), other: newKey(t), book: &plan.Book{}}
+	c.roster = filepath.Join(c.dir, "roster")
 	r := &roster.Roster{Issued: time.Now(), Expires: time.Now().Add(time.Hour), Servers: []identity.Public{c.clearing.Public()}}
 	for i, k := range []*identity.Key{c.ours, c.other} {
 		r.Members = append(r.Members, roster.Member{
@@ -70,7 +71,10 @@ func newCommunity(t testing.TB) *community {
 	return c
 }
 
-func (c *community) rosterFile() string { return filepath.Join(c.dir, "roster") }
+// moveTo puts what witnesses keep into another directory; the roster stays.
+func (c *community) moveTo(dir string) { c.dir = dir }
+
+func (c *community) rosterFile() string { return c.roster }
 
 var silence = slog.New(slog.NewTextHandler(io.Discard, nil))
 
