@@ -45,7 +45,9 @@ type Configuration struct {
 
 // Relay is a board and the key that it must hold.
 type Relay struct {
-	URL string          `yaml:"url"`
+	// URL is such as https://203.0.113.9:8444.
+	URL string `yaml:"url"`
+	// Key is the public key that it must hold.
 	Key identity.Public `yaml:"key"`
 }
 

@@ -53,8 +53,7 @@ type Rules struct {
 	MaxWindow time.Duration `yaml:"max_window"`
 	// EpochDays is how many days old the salts of a question may be.
 	EpochDays int `yaml:"epoch_days"`
-	// PerDetective and PerRoster bound what one detective, and all of them
-	// together, may ask in BudgetWithin.
+	// PerDetective bounds what one detective may ask in BudgetWithin.
 	PerDetective Budget `yaml:"per_detective"`
 	// PerRoster bounds what all detectives together may ask in BudgetWithin.
 	PerRoster Budget `yaml:"per_roster"`
@@ -62,12 +61,15 @@ type Rules struct {
 	BudgetWithin time.Duration `yaml:"budget_within"`
 }
 
-// Budget bounds questions, the keys in them (each is one guess that the
-// witness's help makes possible) and the bytes of the answers.
+// Budget bounds what is asked; each key is one guess that the witness's help
+// makes possible.
 type Budget struct {
-	Questions int   `yaml:"questions"`
-	Keys      int   `yaml:"keys"`
-	Bytes     int64 `yaml:"bytes"`
+	// Questions bounds how many are asked, refused ones included.
+	Questions int `yaml:"questions"`
+	// Keys bounds the keys in those that were answered.
+	Keys int `yaml:"keys"`
+	// Bytes bounds the sealed answers.
+	Bytes int64 `yaml:"bytes"`
 }
 
 // Default is strict enough for an open community: one detective may ask a few
