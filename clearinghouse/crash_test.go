@@ -21,6 +21,7 @@ import (
 	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/internal/state"
+	"dragnet/wire/clearing"
 	"dragnet/wire/envelope"
 	"dragnet/wire/identity"
 	"dragnet/wire/roster"
@@ -133,7 +134,7 @@ func serveLines(path string) error {
 func TestKilled(t *testing.T) {
 	rounds := 25
 	if testing.Short() {
-		rounds = 4
+		rounds = 8
 	}
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -152,7 +153,7 @@ func TestKilled(t *testing.T) {
 			waiting[id] = sealed
 		}
 		before := len(kept)
-		if feed(t, c, path, bundle, waiting, kept, time.Duration(rng.IntN(60))*time.Millisecond) {
+		if feed(t, c, path, bundle, waiting, kept, time.Duration(rng.IntN(30*(1+round%8)))*time.Millisecond) {
 			killed++
 		}
 		for id := range kept {
@@ -200,7 +201,7 @@ func (c *community) numbered(n int) (id string, sealed []byte) {
 	}
 	k := c.members["a"]
 	digest := dossier.ReportIDOf(k.ID(), body)
-	return hex.EncodeToString(digest[:]), c.wrap(k, envelope.Header{Kind: clearinghouse.ReportKind, To: c.key.ID(), Issued: c.clock, Expires: c.clock.Add(time.Hour)}, body)
+	return hex.EncodeToString(digest[:]), c.wrap(k, envelope.Header{Kind: clearing.ReportKind, To: c.key.ID(), Issued: c.clock, Expires: c.clock.Add(time.Hour)}, body)
 }
 
 // feed runs the child over what waits and kills it after a while; killed is

@@ -22,6 +22,7 @@ import (
 
 	"dragnet/clearinghouse/merge"
 	"dragnet/internal/state"
+	"dragnet/wire/clearing"
 	"dragnet/wire/identity"
 	"dragnet/wire/roster"
 )
@@ -68,21 +69,21 @@ func DefaultConfiguration() Configuration {
 func (c *Configuration) Validate() error {
 	switch {
 	case c.Floor < 1 || c.Floor > 1000:
-		return fmt.Errorf("clearinghouse.floor is %d; want 1 to 1000 organisations", c.Floor)
+		return fmt.Errorf("publication.floor is %d; want 1 to 1000 organisations", c.Floor)
 	case c.Witnesses < 1 || c.Witnesses > 1000:
-		return fmt.Errorf("clearinghouse.witnesses is %d; want 1 to 1000", c.Witnesses)
+		return fmt.Errorf("publication.witnesses is %d; want 1 to 1000", c.Witnesses)
 	case c.Shared < 1 || c.Overlap <= 0 || c.Overlap > 1:
-		return errors.New("clearinghouse: shared is at least 1, overlap above 0 and at most 1")
+		return errors.New("publication: shared is at least 1, overlap above 0 and at most 1")
 	case c.Grain < time.Second || c.Grain > 31*24*time.Hour || c.Batch < time.Second || c.Batch > 31*24*time.Hour:
-		return errors.New("clearinghouse: grain and batch are 1s to 744h")
-	case c.Retain < longestLife:
-		return fmt.Errorf("clearinghouse.retain is %v; want at least %v, as long as a copy of a report could be sent again", c.Retain, longestLife)
+		return errors.New("publication: grain and batch are 1s to 744h")
+	case c.Retain < clearing.MaxLife:
+		return fmt.Errorf("publication.retain is %v; want at least %v, as long as a copy of a report could be sent again", c.Retain, clearing.MaxLife)
 	case c.History < c.Batch || c.ReportsPerDay < 1 || c.OpenObjections < 1:
-		return errors.New("clearinghouse: history is at least batch; reports_per_day and open_objections are positive")
+		return errors.New("publication: history is at least batch; reports_per_day and open_objections are positive")
 	}
 	for i, p := range c.Never {
 		if !p.IsValid() || p != p.Masked() {
-			return fmt.Errorf("clearinghouse.never[%d] is not a prefix", i)
+			return fmt.Errorf("publication.never[%d] is not a prefix", i)
 		}
 	}
 	return nil

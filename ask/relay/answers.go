@@ -49,7 +49,7 @@ func (b *Board) Fetch(ctx context.Context, now time.Time, witness identity.ID) (
 // Letters of two senders may bear one number: the first unanswered one is
 // meant, since nobody but its sender could have sealed what is in it.
 func (b *Board) Answer(ctx context.Context, now time.Time, witness identity.ID, letter exchange.LetterID, answer []byte) (sender identity.ID, err error) {
-	if len(answer) > b.limits.AnswerBytes {
+	if len(answer) > b.config.AnswerBytes {
 		return sender, exchange.ErrTooLarge
 	}
 	err = b.db.Update(ctx, func(tx *state.Tx) error {

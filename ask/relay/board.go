@@ -27,14 +27,17 @@ import (
 //go:embed migrations
 var migrations embed.FS
 
-// Limits bound what a board keeps.
-type Limits struct {
+// Configuration says whether there is a board, and bounds what it keeps.
+type Configuration struct {
+	// Serve puts the board up; the roster's detectives leave letters, and
+	// whoever has a key is a witness.
+	Serve bool `yaml:"serve"`
 	// Witnesses bounds the cards.
 	Witnesses int `yaml:"witnesses"`
-	// Letters and Bytes bound what one detective has on the board, answers
-	// included.
-	Letters int   `yaml:"letters"`
-	Bytes   int64 `yaml:"bytes"`
+	// Letters bounds what one detective has on the board.
+	Letters int `yaml:"letters"`
+	// Bytes bounds the size of one detective's letters with their answers.
+	Bytes int64 `yaml:"bytes"`
 	// TotalBytes bounds the board.
 	TotalBytes int64 `yaml:"total_bytes"`
 	// AnswerBytes bounds one answer.
@@ -43,13 +46,14 @@ type Limits struct {
 	Life time.Duration `yaml:"life"`
 }
 
-// DefaultLimits suit a community of a few thousand witnesses.
-func DefaultLimits() Limits {
-	return Limits{Witnesses: 20_000, Letters: 20_000, Bytes: 1 << 30, TotalBytes: 16 << 30, AnswerBytes: 16 << 20, Life: 48 * time.Hour}
+// DefaultConfiguration suits a community of a few thousand witnesses; it puts
+// no board up.
+func DefaultConfiguration() Configuration {
+	return Configuration{Witnesses: 20_000, Letters: 20_000, Bytes: 1 << 30, TotalBytes: 16 << 30, AnswerBytes: 16 << 20, Life: 48 * time.Hour}
 }
 
-// Validate reports limits that make no sense.
-func (l *Limits) Validate() error {
+// Validate reports bounds that make no sense.
+func (l *Configuration) Validate() error {
 	if l.Witnesses < 1 || l.Letters < 1 || l.Bytes < 1 || l.TotalBytes < l.Bytes || l.AnswerBytes < 1 || l.Life <= 0 {
 		return errors.New("relay: witnesses, letters, bytes, answer_bytes and life must be positive, and total_bytes at least bytes")
 	}
@@ -67,19 +71,19 @@ var (
 // concurrent use.
 type Board struct {
 	db     *state.DB
-	limits Limits
+	config Configuration
 }
 
 // NewBoard makes the board's tables where they are missing.
-func NewBoard(ctx context.Context, db *state.DB, limits Limits) (*Board, error) {
-	if err := limits.Validate(); err != nil {
+func NewBoard(ctx context.Context, db *state.DB, config Configuration) (*Board, error) {
+	if err := config.Validate(); err != nil {
 		return nil, err
 	}
 	steps, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return nil, err
 	}
-	return &Board{db, limits}, db.Migrate(ctx, "ask/relay", steps)
+	return &Board{db, config}, db.Migrate(ctx, "ask/relay", steps)
 }
 
 // Register pins up a witness's card, which the caller has checked.
@@ -96,7 +100,7 @@ func (b *Board) Register(ctx context.Context, now time.Time, witness identity.ID
 		if err := tx.QueryRow(`SELECT COUNT(*) FROM relay_card`).Scan(&n); err != nil {
 			return err
 		}
-		if n >= b.limits.Witnesses {
+		if n >= b.config.Witnesses {
 			return ErrFull
 		}
 		_, err = tx.Exec(`INSERT INTO relay_card (witness, card, seen) VALUES (?, ?, ?)`, witness[:], card, now.UnixNano())
@@ -136,8 +140,8 @@ func (b *Board) Post(ctx context.Context, now time.Time, sender identity.ID, let
 }
 
 func (b *Board) post(tx *state.Tx, now time.Time, sender identity.ID, l *exchange.Letter) error {
-	if left := l.Expires.Sub(now); left <= 0 || left > b.limits.Life {
-		return fmt.Errorf("a letter expires within %v, and not before now; check both clocks", b.limits.Life)
+	if left := l.Expires.Sub(now); left <= 0 || left > b.config.Life {
+		return fmt.Errorf("a letter expires within %v, and not before now; check both clocks", b.config.Life)
 	}
 	var receiver, sealed []byte
 	err := tx.QueryRow(`SELECT receiver, sealed FROM relay_letter WHERE sender = ? AND id = ?`, sender[:], l.ID[:]).Scan(&receiver, &sealed)
@@ -165,7 +169,7 @@ func (b *Board) room(tx *state.Tx, sender identity.ID) error {
 	if err := tx.QueryRow(`SELECT COALESCE(SUM(size), 0) FROM relay_letter`).Scan(&all); err != nil {
 		return err
 	}
-	if letters > b.limits.Letters || own > b.limits.Bytes || all > b.limits.TotalBytes {
+	if letters > b.config.Letters || own > b.config.Bytes || all > b.config.TotalBytes {
 		return ErrFull
 	}
 	return nil

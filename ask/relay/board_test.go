@@ -20,11 +20,11 @@ import (
 
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
-func small() relay.Limits {
-	return relay.Limits{Witnesses: 3, Letters: 4, Bytes: 1000, TotalBytes: 1500, AnswerBytes: 400, Life: time.Hour}
+func small() relay.Configuration {
+	return relay.Configuration{Witnesses: 3, Letters: 4, Bytes: 1000, TotalBytes: 1500, AnswerBytes: 400, Life: time.Hour}
 }
 
-func open(t testing.TB, address string, l relay.Limits) *relay.Board {
+func open(t testing.TB, address string, l relay.Configuration) *relay.Board {
 	t.Helper()
 	db, err := state.Open(context.Background(), address)
 	if err != nil {
@@ -170,7 +170,7 @@ func limits(t *testing.T, address string) {
 // TestAgainstModel: random sequences of what senders and witnesses do, beside a
 // map.
 func TestAgainstModel(t *testing.T) {
-	limits := relay.DefaultLimits()
+	limits := relay.DefaultConfiguration()
 	b := open(t, filepath.Join(t.TempDir(), "board.db"), limits)
 	run := byte(0)
 	rapid.Check(t, func(r *rapid.T) {

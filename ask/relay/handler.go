@@ -34,7 +34,7 @@ func NewService(board *Board, detective func(identity.Public) bool) *Service {
 // Handler is the path to mount, and what to mount there.
 func (s *Service) Handler() (string, http.Handler) {
 	path, handler := exchangev1connect.NewBoardHandler(boardHandler{s}, exchange.Options(exchange.MaxLetter+1<<20)...)
-	return path, exchange.Only(func(identity.Public) bool { return true }, handler)
+	return path, exchange.WithPeer(exchange.Only(func(identity.Public) bool { return true }, handler))
 }
 
 // Run takes down what is out of date, until ctx ends.
@@ -167,7 +167,7 @@ func (h boardHandler) Answer(ctx context.Context, stream *connect.ClientStream[e
 	letter = exchange.LetterID(stream.Msg().Letter)
 	var data []byte
 	for stream.Receive() {
-		if data = append(data, stream.Msg().Chunk...); len(data) > h.s.board.limits.AnswerBytes {
+		if data = append(data, stream.Msg().Chunk...); len(data) > h.s.board.config.AnswerBytes {
 			return nil, coded(exchange.ErrTooLarge)
 		}
 	}

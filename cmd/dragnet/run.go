@@ -16,7 +16,7 @@ import (
 
 func newRun() *cobra.Command {
 	cmd := &cobra.Command{Use: "run", Short: "Run a role until it is stopped", Args: cobra.ArbitraryArgs, RunE: cli.Group}
-	cmd.AddCommand(newRunNode())
+	cmd.AddCommand(newRunNode(), newRunClearinghouse())
 	return cmd
 }
 

@@ -19,21 +19,26 @@ import (
 	"dragnet/lab/incident"
 )
 
-// TestCommunity is the whole of it: four organisations answer, a fifth lies, an
-// outsider records every packet, and the operators read what was asked.
+// TestCommunity is the whole of it: four organisations answer, two of them over
+// the clearinghouse's board, a fifth lies, an outsider records every packet, and
+// the operators read what was asked.
 func TestCommunity(t *testing.T) {
 	c := newCommunity(t)
 	c.sign()
+	c.house()
+	tapped := c.tap()
 	paths, err := incident.Unpack(c.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, o := range c.truth.Organisations {
-		c.node(o.Name, o.Networks, paths[o.Name], c.listening(o.Name))
-		c.reachable(o.Name)
+	for i, o := range c.truth.Organisations {
+		if i%2 == 0 {
+			c.direct(o.Name, o.Networks, paths[o.Name])
+		} else {
+			c.relayed(o.Name, o.Networks, paths[o.Name])
+		}
 	}
 	honest := c.write("honest.yaml", c.book.String())
-	tapped := c.tap()
 
 	hosts, _ := c.ask(honest)
 	slices.Sort(hosts)
@@ -59,8 +64,7 @@ func (c *community) lie(want []string, honest string) {
 		}
 	}
 	network := netip.MustParsePrefix("198.18.99.0/24")
-	c.node("liar", []netip.Prefix{network}, c.invent(innocent), c.listening("liar"))
-	c.reachable("liar")
+	c.direct("liar", []netip.Prefix{network}, c.invent(innocent))
 	book := c.write("five.yaml", c.book.String())
 	hosts, all := c.ask(book)
 	slices.Sort(hosts)
@@ -80,8 +84,7 @@ func (c *community) lie(want []string, honest string) {
 	if gullible, _ := c.ask(book, "-k", "1"); len(gullible) != len(want)+len(innocent) {
 		c.Errorf("with a quorum of 1: %v", gullible)
 	}
-	// A book that does not know it gives the same, and so does one in which it
-	// stands without anybody vouching for its networks.
+	// A book that does not know it gives the same.
 	if again, _ := c.ask(honest); len(again) != len(want) {
 		c.Errorf("without the liar again: %v", again)
 	}
@@ -138,9 +141,9 @@ func (c *community) checkTap(file string) {
 	if err != nil {
 		c.Fatal(err)
 	}
-	for _, o := range c.truth.Organisations {
-		if !strings.Contains(string(out), c.address(o.Name).String()) {
-			c.Errorf("the outsider saw no TLS 1.3 handshake of %s: %q", o.Name, out)
+	for _, name := range []string{"clearing", "aurora", "cygnus", "liar"} {
+		if !strings.Contains(string(out), c.address(name).String()) {
+			c.Errorf("the outsider saw no TLS 1.3 handshake of %s: %q", name, out)
 		}
 	}
 }

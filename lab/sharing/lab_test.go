@@ -86,7 +86,6 @@ func newCommunity(t *testing.T) *community {
 	if err := nodes[0].Bridge("br0", c.ports...); err != nil {
 		t.Fatal(err)
 	}
-	c.book.WriteString("witnesses:\n")
 	return c
 }
 
@@ -159,6 +158,30 @@ func (c *community) sign() {
 	c.must("clearing", "roster", "sign", members, "--key", c.keyFile("clearing"), "--roster", c.rosterFile())
 }
 
+// house starts the clearinghouse with its question board.
+func (c *community) house() {
+	c.Helper()
+	conf := c.write("clearing/clearinghouse.yaml", fmt.Sprintf(`clearinghouse:
+  directory: %s
+  roster: %s
+  listen: %s
+  admin: ""
+relay: {serve: true}
+`, filepath.Join(c.dir, "clearing"), c.rosterFile(), c.url("clearing")[len("https://"):]))
+	p, err := c.nodes["clearing"].Start(program, "run", "clearinghouse", "--config", conf)
+	if err != nil {
+		c.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(c.Context(), within)
+	defer cancel()
+	if err := p.Await(ctx, `"msg":"started"`); err != nil {
+		c.Fatal(err)
+	}
+	fmt.Fprintf(&c.book, "relays:\n  - {name: clearing, url: %q, key: %q}\nwitnesses:\n", c.url("clearing"), c.signer)
+}
+
+func (c *community) url(name string) string { return fmt.Sprintf("https://%s:8443", c.address(name)) }
+
 // node starts an organisation's node over a log, and enters it into the book.
 func (c *community) node(name string, networks []netip.Prefix, log, testify string) *netlab.Process {
 	c.Helper()
@@ -189,22 +212,31 @@ testify:
 	}
 	ctx, cancel := context.WithTimeout(c.Context(), within)
 	defer cancel()
-	for _, sign := range []string{"msg=witness", "msg=imported"} {
-		if err := p.Await(ctx, strings.Replace(sign, "msg=", `"msg":"`, 1)); err != nil {
+	for _, sign := range []string{`"msg":"witness"`, `"msg":"imported"`} {
+		if err := p.Await(ctx, sign); err != nil {
 			c.Fatal(err)
 		}
 	}
 	return p
 }
 
-// listening is the part of a configuration that lets others ask directly.
-func (c *community) listening(name string) string {
-	return fmt.Sprintf("  listen: %s:8443\n", c.address(name))
+// direct lets others ask a node at its address, and says so in the book, whose
+// last entry must be the node's.
+func (c *community) direct(name string, networks []netip.Prefix, log string) {
+	c.Helper()
+	c.node(name, networks, log, fmt.Sprintf("  listen: %s\n", c.url(name)[len("https://"):]))
+	fmt.Fprintf(&c.book, "    url: %s\n", c.url(name))
 }
 
-// reachable ends the book's last entry with a URL.
-func (c *community) reachable(name string) {
-	fmt.Fprintf(&c.book, "    url: https://%s:8443\n", c.address(name))
+// relayed has a node look for questions at the clearinghouse.
+func (c *community) relayed(name string, networks []netip.Prefix, log string) {
+	c.Helper()
+	p := c.node(name, networks, log, fmt.Sprintf("  relays: [{url: %q, key: %q}]\n", c.url("clearing"), c.signer))
+	ctx, cancel := context.WithTimeout(c.Context(), within)
+	defer cancel()
+	if err := p.Await(ctx, `"msg":"looking for questions"`); err != nil {
+		c.Fatal(err)
+	}
 }
 
 // found is what an inquiry's JSON says about hosts.

@@ -168,7 +168,7 @@ func (c *community) board(address, file string, k *identity.Key) (exchange.Endpo
 	if err != nil {
 		c.Fatal(err)
 	}
-	b, err := relay.NewBoard(context.Background(), db, relay.DefaultLimits())
+	b, err := relay.NewBoard(context.Background(), db, relay.DefaultConfiguration())
 	if err != nil {
 		c.Fatal(err)
 	}

@@ -88,7 +88,7 @@ func (r role) play() error {
 	if err != nil {
 		return err
 	}
-	b, err := relay.NewBoard(ctx, db, relay.DefaultLimits())
+	b, err := relay.NewBoard(ctx, db, relay.DefaultConfiguration())
 	if err != nil {
 		return err
 	}

@@ -9,9 +9,12 @@ import (
 	"log/slog"
 	"os"
 
+	"dragnet/ask/relay"
 	"dragnet/ask/witness"
+	"dragnet/clearinghouse"
 	"dragnet/flow"
 	"dragnet/internal/conf"
+	"dragnet/node/clearing"
 	"dragnet/node/service"
 	"dragnet/node/testify"
 )
@@ -28,6 +31,14 @@ type Configuration struct {
 	// Testify lets detectives of other organisations ask this node, as far as
 	// its policy permits. It is off until it has an address or a relay.
 	Testify testify.Configuration `yaml:"testify"`
+	// Clearinghouse is the service of a community's clearinghouse ('dragnet run
+	// clearinghouse').
+	Clearinghouse clearing.Configuration `yaml:"clearinghouse"`
+	// Publication says what a clearinghouse publishes, and how masked.
+	Publication clearinghouse.Configuration `yaml:"publication"`
+	// Relay is the clearinghouse's question board, for witnesses that nobody can
+	// reach.
+	Relay relay.Configuration `yaml:"relay"`
 	// Log says what the node writes to standard error about itself.
 	Log Log `yaml:"log"`
 }
@@ -44,7 +55,11 @@ type Log struct {
 // DefaultConfiguration is what holds without any file. It answers nobody,
 // since it names no networks.
 func DefaultConfiguration() Configuration {
-	return Configuration{Witness: witness.DefaultConfiguration(), Store: service.DefaultConfiguration(), Testify: testify.DefaultConfiguration(), Log: Log{Level: slog.LevelInfo, Format: "auto"}}
+	return Configuration{
+		Witness: witness.DefaultConfiguration(), Store: service.DefaultConfiguration(), Testify: testify.DefaultConfiguration(),
+		Clearinghouse: clearing.DefaultConfiguration(), Publication: clearinghouse.DefaultConfiguration(), Relay: relay.DefaultConfiguration(),
+		Log: Log{Level: slog.LevelInfo, Format: "auto"},
+	}
 }
 
 // Validate reports the first value that makes no sense.
@@ -63,6 +78,15 @@ func (c *Configuration) Validate() error {
 	}
 	if !c.Testify.Off() && (c.Site.Name == "" || len(c.Site.Networks) == 0) {
 		return errors.New("testify: others may ask only once site.name and site.networks say what is yours")
+	}
+	if err := c.Clearinghouse.Validate(); err != nil {
+		return err
+	}
+	if err := c.Publication.Validate(); err != nil {
+		return err
+	}
+	if err := c.Relay.Validate(); err != nil {
+		return err
 	}
 	return c.Log.validate()
 }

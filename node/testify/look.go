@@ -55,6 +55,9 @@ func (s *Service) attend(ctx context.Context, r *Relay, heard func()) error {
 			if err := board.Register(ctx, card); err != nil {
 				return err
 			}
+			if registered.IsZero() {
+				s.log.Info("looking for questions", "relay", r.URL)
+			}
 			registered = now
 		}
 		looking, done := context.WithTimeout(ctx, lookWait+10*time.Second)

@@ -22,8 +22,8 @@ func Peer(ctx context.Context) (p identity.Public, ok bool) {
 	return p, ok
 }
 
-// withPeer lets methods see who calls: Connect itself does not tell.
-func withPeer(next http.Handler) http.Handler {
+// WithPeer lets methods see who calls: Connect itself does not tell.
+func WithPeer(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.TLS != nil {
 			if p, ok := identity.PeerOf(*r.TLS); ok {
@@ -76,7 +76,7 @@ func Listen(address string, k *identity.Key, handler http.Handler, log *slog.Log
 		return nil, err
 	}
 	return &Server{listener: l, http: &http.Server{
-		Handler: withPeer(handler), TLSConfig: config,
+		Handler: WithPeer(handler), TLSConfig: config,
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}}, nil
