@@ -172,7 +172,7 @@ question ask' does the same on record, over relays, in stages.
 			if remote, err := overNetwork(sources); err != nil {
 				return cli.Usage(err)
 			} else if remote {
-				return huntNetwork(cmd, *output, network, c.Detective, p, sources, force)
+				return huntNetwork(cmd, *output, network, ask.epoch == "", c.Detective, p, sources, force)
 			}
 			return runHunt(cmd, *output, c, p, sources, force)
 		},

@@ -28,10 +28,15 @@ func overNetwork(sources []string) (bool, error) {
 	return remote > 0, nil
 }
 
-func huntNetwork(cmd *cobra.Command, f cli.Format, n networkFlags, d detective.Configuration, p *pattern.Pattern, urls []string, force bool) error {
+func huntNetwork(cmd *cobra.Command, f cli.Format, n networkFlags, today bool, d detective.Configuration, p *pattern.Pattern, urls []string, force bool) error {
 	c, err := n.configuration()
 	if err != nil {
 		return err
+	}
+	if today {
+		if d.Epoch, err = publishedEpoch(cmd.Context(), &c, d.Epoch); err != nil {
+			return err
+		}
 	}
 	c.Detective, c.Whom = d, plan.Whom{Names: urls}
 	if !force {

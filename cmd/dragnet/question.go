@@ -18,6 +18,7 @@ import (
 	"dragnet/internal/conf"
 	"dragnet/internal/state"
 	"dragnet/node/canvass"
+	"dragnet/wire/clearing"
 	"dragnet/wire/identity"
 )
 
@@ -69,6 +70,27 @@ func (n *networkFlags) configuration() (c canvass.Configuration, err error) {
 		return c, cli.Hint(err, "'dragnet roster key FILE' makes a key; the clearinghouse puts its public half on the roster")
 	}
 	return c, nil
+}
+
+// publishedEpoch is today's epoch as the book's clearinghouse publishes it; the
+// day itself without one.
+func publishedEpoch(ctx context.Context, c *canvass.Configuration, today string) (string, error) {
+	house := c.Book.Clearinghouse
+	if house.URL == "" {
+		return today, nil
+	}
+	client, err := clearing.Dial(house.URL, []identity.Public{house.Key}, c.Key)
+	if err != nil {
+		return "", err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, c.Deadline)
+	defer cancel()
+	epoch, err := client.Epoch(ctx, today)
+	if err != nil {
+		return "", cli.Hint(fmt.Errorf("today's salts: %w", err), "give an epoch that the witnesses know with --epoch")
+	}
+	return epoch, nil
 }
 
 // refuseBelowFloor keeps a question at home that would give the pattern away.

@@ -88,6 +88,9 @@ func (a *asking) run(cmd *cobra.Command, text string) error {
 	}
 	defer db.Close()
 	if a.ask.epoch == "" {
+		if c.Detective.Epoch, err = publishedEpoch(cmd.Context(), &c, c.Detective.Epoch); err != nil {
+			return err
+		}
 		if err := keepEpoch(cmd.Context(), cmd.ErrOrStderr(), record, &c.Detective, p); err != nil {
 			return err
 		}

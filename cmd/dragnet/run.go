@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -56,11 +57,18 @@ func runNode(ctx context.Context, c config.Configuration, log *slog.Logger) erro
 	if err != nil {
 		return err
 	}
+	var epochs *testify.Epochs
+	if c.Testify.Clearinghouse.URL != "" {
+		if epochs, err = testify.OpenEpochs(filepath.Join(c.Store.Directory, "epochs.json")); err != nil {
+			return err
+		}
+		s.UseEpochs(epochs.Name)
+	}
 	if err := s.Start(ctx); err != nil {
 		return err
 	}
 	log.Info("started", "directory", c.Store.Directory, "logs", c.Store.Logs, "listen", s.Address())
-	w, err := startWitness(ctx, c, s, log)
+	w, err := startWitness(ctx, c, s, epochs, log)
 	if err != nil {
 		return errors.Join(err, stopAll(s, nil))
 	}
@@ -82,12 +90,12 @@ func runNode(ctx context.Context, c config.Configuration, log *slog.Logger) erro
 }
 
 // startWitness is nil where the configuration lets nobody ask.
-func startWitness(ctx context.Context, c config.Configuration, s *service.Service, log *slog.Logger) (*testify.Service, error) {
+func startWitness(ctx context.Context, c config.Configuration, s *service.Service, epochs *testify.Epochs, log *slog.Logger) (*testify.Service, error) {
 	if c.Testify.Off() {
 		return nil, nil
 	}
 	w, err := testify.New(c.Testify, testify.Dependencies{
-		Site: c.Site, Witness: c.Witness, Log: s.Log(), Directory: c.Store.Directory, Logger: log, Metrics: s.Metrics(),
+		Site: c.Site, Witness: c.Witness, Log: s.Log(), Directory: c.Store.Directory, Logger: log, Metrics: s.Metrics(), Epochs: epochs,
 	})
 	if err != nil {
 		return nil, err

@@ -24,7 +24,7 @@ import (
 // the operators read what was asked.
 func TestCommunity(t *testing.T) {
 	c := newCommunity(t)
-	c.sign()
+	c.sign("")
 	c.house()
 	tapped := c.tap()
 	paths, err := incident.Unpack(c.dir)
@@ -49,8 +49,76 @@ func TestCommunity(t *testing.T) {
 	}
 
 	c.lie(want, honest)
+	c.checkPublicView(honest)
 	c.checkSecrecy(tapped())
 	c.checkDockets()
+	c.checkRevocation(honest)
+}
+
+// checkPublicView has both detectives report, and reads what anybody may read:
+// the group is there, and no word of who reported it or saw it.
+func (c *community) checkPublicView(book string) {
+	c.Helper()
+	at := []string{"--clearinghouse", c.url("clearing"), "--server", c.signer}
+	var names []string
+	for _, d := range detectives {
+		result := c.write(d+"/result.json", c.question(book, d))
+		c.must("detective", append([]string{"report", "submit", result, "--key", c.keyFile(d)}, at...)...)
+		names = append(names, d, c.key(d))
+	}
+	for _, o := range c.truth.Organisations {
+		names = append(names, o.Name, c.key(o.Name))
+	}
+	var view string
+	for range 50 { // batches are a second apart
+		view = c.must("draco", append([]string{"entry", "list", "--all", "-o", "json"}, at...)...) +
+			c.must("draco", append([]string{"group", "list", "--all", "-o", "json"}, at...)...)
+		if strings.Contains(view, `"host"`) {
+			break
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	for _, o := range c.truth.Organisations {
+		for _, h := range o.Infected {
+			if there := strings.Contains(view, fmt.Sprintf("%q", h)); there == h.IsPrivate() {
+				c.Errorf("the public view and %s of %s: listed %t", h, o.Name, there)
+			}
+		}
+	}
+	for _, name := range names {
+		if strings.Contains(view, name) {
+			c.Errorf("the public view names %s:\n%s", name, view)
+		}
+	}
+}
+
+// checkRevocation takes a detective off the roster: the witnesses learn it from
+// the clearinghouse, and answer it no more.
+func (c *community) checkRevocation(book string) {
+	c.Helper()
+	c.sign("watch")
+	entries := []string{"entry", "list", "--all", "-o", "csv", "--clearinghouse", c.url("clearing"), "--server", c.signer}
+	var view string
+	for range 100 { // the roster's file is looked at every few seconds
+		if view = c.must("draco", entries...); strings.Count(view, "\n") == 1 {
+			break
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	if strings.Count(view, "\n") != 1 {
+		c.Errorf("what only one standing organisation reports is still published:\n%s", view)
+	}
+	for _, p := range c.running { // a restart asks the clearinghouse at once
+		c.restart(p)
+	}
+	for _, who := range detectives {
+		c.question(book, who)
+		out := c.must("detective", "question", "status", "--state", c.state(who), "--limit", "1")
+		want := map[string]string{"honeyfarm": "4 of 4 answered", "watch": "0 of 4 answered"}[who]
+		if !strings.Contains(out, want) {
+			c.Errorf("%s after the revocation, want %s:\n%s", who, want, out)
+		}
+	}
 }
 
 // lie adds a fifth witness that knows the pattern and whose log is invented: it
@@ -153,7 +221,7 @@ func (c *community) checkTap(file string) {
 func (c *community) checkSecrecy(recorded []byte) {
 	c.Helper()
 	secret := map[string][]byte{
-		"the epoch, which every question holds": []byte(c.truth.Recorded.UTC().Format(time.DateOnly)),
+		"the epoch, which every question holds": []byte(time.Now().UTC().Format(time.DateOnly)),
 		"the name of a method":                  []byte("dragnet.exchange"),
 		"the kind of an envelope":               []byte("testimony"),
 	}
@@ -182,17 +250,17 @@ func (c *community) checkDockets() {
 	for _, o := range c.truth.Organisations {
 		conf := filepath.Join(c.dir, o.Name, "node.yaml")
 		out := c.must(o.Name, "question", "list", "--config", conf, "-o", "csv")
-		if asked, answered := strings.Count(out, ",asked,"), strings.Count(out, ",answered,"); asked != 4 || answered != 4 {
-			c.Errorf("%s: %d asked, %d answered, want 4 and 4:\n%s", o.Name, asked, answered, out)
+		if asked, answered := strings.Count(out, ",asked,"), strings.Count(out, ",answered,"); asked != 6 || answered != 6 {
+			c.Errorf("%s: %d asked, %d answered, want 6 and 6:\n%s", o.Name, asked, answered, out)
 		}
 		if !strings.Contains(out, "org:honeyfarm") || strings.Contains(out, c.truth.Attacker.String()) {
 			c.Errorf("%s: the record names the detective and not the pattern:\n%s", o.Name, out)
 		}
-		if head := c.must(o.Name, "question", "list", "--config", conf, "--verify"); !strings.HasPrefix(head, "8:") {
+		if head := c.must(o.Name, "question", "list", "--config", conf, "--verify"); !strings.HasPrefix(head, "12:") {
 			c.Errorf("%s: head %q", o.Name, head)
 		}
 	}
-	if out := c.must("detective", "question", "status", "--state", filepath.Join(c.dir, "questions.db")); !strings.Contains(out, "5 of 5 answered") {
+	if out := c.must("detective", "question", "status", "--state", c.state("honeyfarm")); !strings.Contains(out, "5 of 5 answered") {
 		c.Errorf("status: %s", out)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -54,6 +55,15 @@ type community struct {
 	ports  []string
 	signer string
 	book   strings.Builder
+
+	running []*running
+}
+
+// running is a node that can be started again.
+type running struct {
+	name, conf string
+	process    *netlab.Process
+	signs      []string // what it prints when it is ready
 }
 
 const within = time.Minute
@@ -141,21 +151,24 @@ func (c *community) keyFile(name string) string { return filepath.Join(c.dir, na
 
 func (c *community) rosterFile() string { return filepath.Join(c.dir, "roster.bin") }
 
-// sign lets the detective in.
-func (c *community) sign() {
+// detectives are two organisations; both ask from the detective's machine.
+var detectives = []string{"honeyfarm", "watch"}
+
+// sign signs the roster's next version; revoked is out.
+func (c *community) sign(revoked string) {
 	c.Helper()
 	c.signer = c.key("clearing")
-	members := c.write("members.yaml", fmt.Sprintf(`members:
-  - name: honeyfarm
-    class: org:honeyfarm
-    roles: [ask, report]
-    as: [64500]
-    keys:
-      - public: %s
-        from: 2026-01-01T00:00:00Z
-        until: 2126-01-01T00:00:00Z
-`, c.key("detective")))
-	c.must("clearing", "roster", "sign", members, "--key", c.keyFile("clearing"), "--roster", c.rosterFile())
+	var members strings.Builder
+	members.WriteString("members:\n")
+	for i, d := range detectives {
+		since := ""
+		if d == revoked {
+			since = ", revoked: 2026-01-02T00:00:00Z"
+		}
+		fmt.Fprintf(&members, "  - name: %s\n    class: org:%s\n    roles: [ask, report]\n    as: [%d]\n    keys:\n"+
+			"      - {public: %q, from: 2026-01-01T00:00:00Z, until: 2126-01-01T00:00:00Z%s}\n", d, d, 64500+i, c.key(d), since)
+	}
+	c.must("clearing", "roster", "sign", c.write("members.yaml", members.String()), "--key", c.keyFile("clearing"), "--roster", c.rosterFile())
 }
 
 // house starts the clearinghouse with its question board.
@@ -166,6 +179,7 @@ func (c *community) house() {
   roster: %s
   listen: %s
   admin: ""
+publication: {floor: 2, witnesses: 1, batch: 1s}
 relay: {serve: true}
 `, filepath.Join(c.dir, "clearing"), c.rosterFile(), c.url("clearing")[len("https://"):]))
 	p, err := c.nodes["clearing"].Start(program, "run", "clearinghouse", "--config", conf)
@@ -177,13 +191,14 @@ relay: {serve: true}
 	if err := p.Await(ctx, `"msg":"started"`); err != nil {
 		c.Fatal(err)
 	}
-	fmt.Fprintf(&c.book, "relays:\n  - {name: clearing, url: %q, key: %q}\nwitnesses:\n", c.url("clearing"), c.signer)
+	fmt.Fprintf(&c.book, "relays:\n  - {name: clearing, url: %[1]q, key: %[2]q}\nclearinghouse: {name: clearing, url: %[1]q, key: %[2]q}\nwitnesses:\n",
+		c.url("clearing"), c.signer)
 }
 
 func (c *community) url(name string) string { return fmt.Sprintf("https://%s:8443", c.address(name)) }
 
 // node starts an organisation's node over a log, and enters it into the book.
-func (c *community) node(name string, networks []netip.Prefix, log, testify string) *netlab.Process {
+func (c *community) node(name string, networks []netip.Prefix, log, testify string) *running {
 	c.Helper()
 	var list []string
 	for _, n := range networks {
@@ -199,25 +214,49 @@ store:
   listen: ""
 testify:
 %s  key: %s
-  roster: {file: %s, signer: "%s"}
+  roster: {signer: %q}
+  clearinghouse: {url: %q}
   policy:
     floor: 1         # the incident's logs are so small that keys have 3 bits
     too_common: 0
-    epoch_days: 36500
-`, name, strings.Join(list, ", "), filepath.Join(dir, "store"), log, testify, c.keyFile(name), c.rosterFile(), c.signer))
+`, name, strings.Join(list, ", "), filepath.Join(dir, "store"), log, testify, c.keyFile(name), c.signer, c.url("clearing")))
 	fmt.Fprintf(&c.book, "  - name: %s\n    key: %s\n    organisation: %s\n    networks: [%s]\n", name, c.key(name), name, strings.Join(list, ", "))
-	p, err := c.nodes[name].Start(program, "run", "node", "--config", conf)
+	r := &running{name: name, conf: conf, signs: []string{`"msg":"witness"`, `"msg":"imported"`, `"msg":"epochs"`}}
+	c.running = append(c.running, r)
+	c.start(r)
+	return r
+}
+
+func (c *community) start(r *running) {
+	c.Helper()
+	p, err := c.nodes[r.name].Start(program, "run", "node", "--config", r.conf)
 	if err != nil {
 		c.Fatal(err)
 	}
+	r.process = p
+	c.await(r)
+}
+
+func (c *community) await(r *running) {
+	c.Helper()
 	ctx, cancel := context.WithTimeout(c.Context(), within)
 	defer cancel()
-	for _, sign := range []string{`"msg":"witness"`, `"msg":"imported"`} {
-		if err := p.Await(ctx, sign); err != nil {
+	for _, sign := range r.signs {
+		if err := r.process.Await(ctx, sign); err != nil {
 			c.Fatal(err)
 		}
 	}
-	return p
+}
+
+// restart ends a node and starts it again: it has its logs and epochs already.
+func (c *community) restart(r *running) {
+	c.Helper()
+	if err := r.process.Stop(); err != nil {
+		c.Fatal(err)
+	}
+	r.signs = slices.DeleteFunc(r.signs, func(s string) bool { return strings.Contains(s, "imported") || strings.Contains(s, "epochs") })
+	r.signs = append(r.signs, `"msg":"roster"`)
+	c.start(r)
 }
 
 // direct lets others ask a node at its address, and says so in the book, whose
@@ -231,12 +270,9 @@ func (c *community) direct(name string, networks []netip.Prefix, log string) {
 // relayed has a node look for questions at the clearinghouse.
 func (c *community) relayed(name string, networks []netip.Prefix, log string) {
 	c.Helper()
-	p := c.node(name, networks, log, fmt.Sprintf("  relays: [{url: %q, key: %q}]\n", c.url("clearing"), c.signer))
-	ctx, cancel := context.WithTimeout(c.Context(), within)
-	defer cancel()
-	if err := p.Await(ctx, `"msg":"looking for questions"`); err != nil {
-		c.Fatal(err)
-	}
+	r := c.node(name, networks, log, fmt.Sprintf("  relays: [{url: %q, key: %q}]\n", c.url("clearing"), c.signer))
+	r.signs = append(r.signs, `"msg":"looking for questions"`)
+	c.await(r)
 }
 
 // found is what an inquiry's JSON says about hosts.
@@ -251,14 +287,11 @@ type found struct {
 	} `json:"witnesses"`
 }
 
-// ask has the detective ask everybody about the incident.
+// ask has a detective ask everybody about the incident.
 func (c *community) ask(book string, more ...string) (hosts []string, all found) {
 	c.Helper()
-	args := append([]string{
-		"question", "ask", c.truth.Pattern(), "--book", book, "--key", c.keyFile("detective"), "--state", filepath.Join(c.dir, "questions.db"),
-		"--all", "--bits", "3", "--force", "-o", "json",
-	}, more...)
-	if err := json.Unmarshal([]byte(c.must("detective", args...)), &all); err != nil {
+	out := c.question(book, detectives[0], more...)
+	if err := json.Unmarshal([]byte(out), &all); err != nil {
 		c.Fatal(err)
 	}
 	for _, h := range all.Hosts {
@@ -266,6 +299,17 @@ func (c *community) ask(book string, more ...string) (hosts []string, all found)
 	}
 	return hosts, all
 }
+
+func (c *community) question(book, who string, more ...string) string {
+	c.Helper()
+	return c.must("detective", append([]string{
+		"question", "ask", c.truth.Pattern(), "--book", book, "--key", c.keyFile(who), "--state", c.state(who),
+		"--all", "--bits", "3", "--force", "-o", "json",
+	}, more...)...)
+}
+
+// state is a detective's record.
+func (c *community) state(who string) string { return filepath.Join(c.dir, who, "questions.db") }
 
 // infected is the truth in the same words, in order.
 func (c *community) infected() (hosts []string) {

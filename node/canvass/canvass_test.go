@@ -1,8 +1,10 @@
 package canvass_test
 
 import (
+	"bytes"
 	"context"
 	"net/netip"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"dragnet/lab/incident"
 	"dragnet/node/canvass"
 	"dragnet/node/testify"
+	"dragnet/wire/exchange"
 )
 
 // wanted lists the infected hosts as "address organisation".
@@ -83,6 +86,38 @@ func TestOverARelay(t *testing.T) {
 	}
 	if diff := cmp.Diff(wanted(truth), named(out.Result)); diff != "" {
 		t.Errorf("the group (-want +got):\n%s\n%s", diff, out.Tally)
+	}
+	relayLearnsNothing(t, c, truth, conf.Detective.Epoch)
+}
+
+// relayLearnsNothing looks into all that the relay ever wrote to its disk.
+func relayLearnsNothing(t *testing.T, c *community, truth incident.Truth, epoch string) {
+	t.Helper()
+	var disk []byte
+	for _, suffix := range []string{"", "-wal"} {
+		data, err := os.ReadFile(c.dir + "/relay.db" + suffix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		disk = append(disk, data...)
+	}
+	secrets := map[string][]byte{"the epoch": []byte(epoch), "an envelope's kind": []byte(exchange.QuestionKind)}
+	for _, a := range []netip.Addr{truth.Attacker, truth.CodeServer} {
+		secrets[a.String()] = a.AsSlice()
+	}
+	for _, o := range truth.Organisations {
+		for _, h := range o.Infected {
+			secrets[h.String()] = h.AsSlice()
+		}
+	}
+	for what, b := range secrets {
+		if bytes.Contains(disk, b) {
+			t.Errorf("the relay's disk holds %s", what)
+		}
+	}
+	// It holds who writes to whom: the search would find what is there.
+	if id := c.ours.ID(); !bytes.Contains(disk, id[:]) || !bytes.Contains(disk, []byte(exchange.TestimonyKind)) {
+		t.Error("the relay's disk does not even hold the letters")
 	}
 }
 

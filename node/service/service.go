@@ -83,6 +83,7 @@ type Service struct {
 	config  Configuration
 	log     *slog.Logger
 	now     func() time.Time
+	epochOf func(day string) string // nil: the day itself
 	metrics *metrics
 
 	store    *disk.Store
@@ -175,7 +176,18 @@ func (s *Service) Stop(ctx context.Context) error {
 
 func (s *Service) close() error { return errors.Join(s.writer.Close(), s.store.Close()) }
 
-func (s *Service) today() string { return s.now().UTC().Format(time.DateOnly) }
+// today is the epoch whose keys are computed.
+func (s *Service) today() string {
+	day := s.now().UTC().Format(time.DateOnly)
+	if s.epochOf != nil {
+		return s.epochOf(day)
+	}
+	return day
+}
+
+// UseEpochs has keys computed under the epoch that a day has in the community,
+// instead of the day itself. It is called before Start.
+func (s *Service) UseEpochs(of func(day string) string) { s.epochOf = of }
 
 // run looks at the logs until it is stopped; a turn that was begun is ended.
 func (s *Service) run(ctx context.Context) error {

@@ -43,6 +43,9 @@ func (s *Service) answer(ctx context.Context, data []byte, via string) (*answere
 	if err := a.Question.UnmarshalBinary(e.Body); err != nil {
 		return nil, fmt.Errorf("%w: %w", envelope.ErrMalformed, err)
 	}
+	if s.config.Clearinghouse.URL != "" {
+		a.Epochs = s.deps.Epochs.Published()
+	}
 	select {
 	case s.working <- struct{}{}:
 		defer func() { <-s.working }()

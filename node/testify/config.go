@@ -9,6 +9,7 @@
 package testify
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -35,6 +36,9 @@ type Configuration struct {
 	State string `yaml:"state"`
 	// Roster is the list of detectives.
 	Roster Roster `yaml:"roster"`
+	// Clearinghouse gives newer rosters and the epochs whose salts count; with
+	// it, only epochs that it published are answered.
+	Clearinghouse Clearinghouse `yaml:"clearinghouse"`
 	// Concurrent is how many questions are answered at a time; others wait.
 	Concurrent int `yaml:"concurrent"`
 	// Timeout bounds the work on one question.
@@ -51,10 +55,18 @@ type Relay struct {
 	Key identity.Public `yaml:"key"`
 }
 
+// Clearinghouse is where a community's roster and epochs are had from.
+type Clearinghouse struct {
+	// URL is such as https://203.0.113.9:8443; empty asks nobody.
+	URL string `yaml:"url"`
+	// Key is the public key that it answers with; empty is the roster's signer.
+	Key string `yaml:"key"`
+}
+
 // Roster says where the signed list of members is, and whose signature counts.
 type Roster struct {
-	// File is read again when it changes: whoever gets newer versions puts
-	// them there.
+	// File is read again when it changes, for whoever puts newer versions
+	// there; empty if a clearinghouse is asked.
 	File string `yaml:"file"`
 	// Signer is the clearinghouse's public key, such as ed25519:3p7bfXt9wbTT...
 	Signer string `yaml:"signer"`
@@ -86,13 +98,23 @@ func (c *Configuration) Validate() error {
 		return fmt.Errorf("testify.timeout is %v; want 1s to 1h", c.Timeout)
 	case c.Off():
 		return nil
-	case c.Roster.File == "" || c.Roster.Signer == "":
-		return errors.New("testify.roster: give file and signer; without a roster nobody may ask")
+	case c.Roster.Signer == "" || c.Roster.File == "" && c.Clearinghouse.URL == "":
+		return errors.New("testify.roster: give signer, and file or a clearinghouse; without a roster nobody may ask")
 	case c.Key == "":
 		return errors.New("testify.key: name the file of this witness's key")
 	}
 	if _, err := identity.ParsePublic(c.Roster.Signer); err != nil {
 		return fmt.Errorf("testify.roster.signer: %w", err)
 	}
+	if c.Clearinghouse.URL == "" {
+		return nil
+	}
+	if _, err := c.clearinghouseKey(); err != nil {
+		return fmt.Errorf("testify.clearinghouse.key: %w", err)
+	}
 	return nil
+}
+
+func (c *Configuration) clearinghouseKey() (identity.Public, error) {
+	return identity.ParsePublic(cmp.Or(c.Clearinghouse.Key, c.Roster.Signer))
 }

@@ -36,6 +36,9 @@ func openMembers(c Roster, held string, log *slog.Logger) (*members, error) {
 // refresh takes what is new in the file. A file that is older than what is
 // held, or not signed as it should be, is told and changes nothing.
 func (m *members) refresh(now time.Time) {
+	if m.file == "" {
+		return
+	}
 	info, err := os.Stat(m.file)
 	if err != nil {
 		m.log.Warn("the roster cannot be read", "problem", err)
@@ -47,15 +50,30 @@ func (m *members) refresh(now time.Time) {
 	}
 	data, err := os.ReadFile(m.file)
 	if err == nil {
-		var held *roster.Held
-		if held, err = m.keeper.Accept(data, now); err == nil {
-			m.log.Info("roster", "version", held.Version, "members", len(held.Members), "expires", held.Expires)
-		}
+		err = m.take(data, now)
 	}
 	m.seen = at
 	if err != nil {
 		m.log.Warn("the roster was not taken", "file", m.file, "problem", err)
 	}
+}
+
+// take accepts a roster that descends from ours.
+func (m *members) take(bundle []byte, now time.Time) error {
+	before := m.version(now)
+	held, err := m.keeper.Accept(bundle, now)
+	if err == nil && held.Version != before {
+		m.log.Info("roster", "version", held.Version, "members", len(held.Members), "expires", held.Expires)
+	}
+	return err
+}
+
+func (m *members) version(now time.Time) uint64 {
+	held, err := m.keeper.Current(now)
+	if err != nil {
+		return 0
+	}
+	return held.Version
 }
 
 // detective finds a key that may ask now.
@@ -76,7 +94,7 @@ func (m *members) detective(id identity.ID, now time.Time) (identity.Public, pol
 func (m *members) ready(now time.Time) error {
 	_, err := m.keeper.Current(now)
 	if errors.Is(err, roster.ErrNone) {
-		return errors.New("there is no roster yet at " + m.file)
+		return errors.New("there is no roster yet")
 	}
 	return err
 }

@@ -37,6 +37,9 @@ type Dependencies struct {
 	Logger    *slog.Logger
 	// Metrics may be nil.
 	Metrics prometheus.Registerer
+	// Epochs are shared with what computes keys as records arrive; needed where
+	// a clearinghouse is configured.
+	Epochs *Epochs
 }
 
 // Service answers questions. Start and Stop are called once.
@@ -69,6 +72,9 @@ func New(config Configuration, d Dependencies) (*Service, error) {
 	if !config.Off() && (len(d.Site.Networks) == 0 || d.Site.Name == "") {
 		return nil, errors.New("testify: site.name and site.networks must be set before others may ask")
 	}
+	if config.Clearinghouse.URL != "" && d.Epochs == nil {
+		return nil, errors.New("testify: a clearinghouse's epochs need a place to be kept")
+	}
 	return &Service{
 		config: config, deps: d, log: d.Logger, now: time.Now, metrics: newMetrics(d.Metrics),
 		working: make(chan struct{}, config.Concurrent), failed: make(chan error, 1),
@@ -91,6 +97,9 @@ func (s *Service) Start(ctx context.Context) (err error) {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
 	s.running.Go(func() { s.keepHouse(running) })
+	if s.config.Clearinghouse.URL != "" {
+		s.running.Go(func() { s.follow(running) })
+	}
 	if s.server != nil {
 		s.running.Go(func() {
 			if err := s.server.Serve(); err != nil {

@@ -21,11 +21,14 @@ type Book struct {
 	// Relays are where letters to witnesses without a URL are left; the first
 	// that has the witness's card is used.
 	Relays []Relay `yaml:"relays"`
+	// Clearinghouse publishes the epochs whose salts count; without a URL a day
+	// is its own epoch.
+	Clearinghouse Relay `yaml:"clearinghouse"`
 	// Witnesses are those whose key and organisation were checked.
 	Witnesses []Contact `yaml:"witnesses"`
 }
 
-// Relay is a question board.
+// Relay is a question board, or a clearinghouse.
 type Relay struct {
 	// Name is for messages.
 	Name string `yaml:"name"`
@@ -61,6 +64,12 @@ func (b *Book) Validate() error {
 		e := exchange.Endpoint{URL: b.Relays[i].URL, Key: b.Relays[i].Key}
 		if err := e.Validate(); err != nil {
 			return fmt.Errorf("relays[%d]: %w", i, err)
+		}
+	}
+	if b.Clearinghouse.URL != "" {
+		e := exchange.Endpoint{URL: b.Clearinghouse.URL, Key: b.Clearinghouse.Key}
+		if err := e.Validate(); err != nil {
+			return fmt.Errorf("clearinghouse: %w", err)
 		}
 	}
 	names, keys := map[string]bool{}, map[identity.Public]bool{}

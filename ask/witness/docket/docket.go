@@ -49,6 +49,8 @@ type Asked struct {
 	Question *dossier.Question
 	// Via says how it came: "direct", or the name of a relay.
 	Via string
+	// Epochs are those that the community publishes (policy.History).
+	Epochs map[string]string
 }
 
 // Case is a question that was entered.
@@ -79,6 +81,7 @@ func (d *Docket) Begin(ctx context.Context, now time.Time, rules *policy.Rules, 
 		if err != nil {
 			return err
 		}
+		h.Epochs = a.Epochs
 		c.Verdict = rules.Judge(now, a.Asker, a.Question, h)
 		if err := enter(tx, now, rules, &c); err != nil {
 			return err

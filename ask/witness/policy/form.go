@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"slices"
+	"strings"
 	"time"
 
 	"dragnet/dossier"
@@ -12,7 +13,7 @@ import (
 )
 
 // judgeForm looks at the question alone.
-func (r *Rules) judgeForm(now time.Time, q *dossier.Question) Verdict {
+func (r *Rules) judgeForm(now time.Time, q *dossier.Question, published map[string]string) Verdict {
 	switch {
 	case q.Hash.Kind != key.Linear:
 		return refuse(dossier.NotPermitted, "hash %s: over the network only linear keys are answered, whose ambiguity does not depend on the tuple", q.Hash)
@@ -22,8 +23,8 @@ func (r *Rules) judgeForm(now time.Time, q *dossier.Question) Verdict {
 		return refuse(dossier.NotPermitted, "the detective would join, and single_clues is off")
 	case r.MaxWindow > 0 && !r.spans(q.Window):
 		return refuse(dossier.NotPermitted, "the window is longer than %v", r.MaxWindow)
-	case !r.fresh(now, q.Epoch):
-		return refuse(dossier.NotPermitted, "epoch %q is not a day of the last %d", q.Epoch, r.EpochDays)
+	case !r.fresh(now, q.Epoch, published):
+		return refuse(dossier.NotPermitted, "epoch %q is not that of a day of the last %d", q.Epoch, r.EpochDays)
 	}
 	for i := range q.Clues {
 		if v := r.judgeClue(q, &q.Clues[i]); v.Refusal != dossier.Answered {
@@ -76,10 +77,14 @@ func (r *Rules) spans(w flow.Window) bool {
 	return w.From != 0 && w.To != 0 && w.To-w.From <= flow.Time(r.MaxWindow)
 }
 
-// fresh accepts a day from EpochDays ago to tomorrow: clocks differ.
-func (r *Rules) fresh(now time.Time, epoch string) bool {
-	day, err := time.Parse(time.DateOnly, epoch)
-	if err != nil {
+// fresh accepts the epoch of a day from EpochDays ago to tomorrow: clocks
+// differ. Where the clearinghouse publishes epochs, "2026-11-22.x7k2...", the
+// published one is the day's only one; a detective that chose its own could
+// intersect the false matches of two.
+func (r *Rules) fresh(now time.Time, epoch string, published map[string]string) bool {
+	name, _, _ := strings.Cut(epoch, ".")
+	day, err := time.Parse(time.DateOnly, name)
+	if err != nil || published == nil && epoch != name || published != nil && published[name] != epoch {
 		return false
 	}
 	today := now.UTC().Truncate(24 * time.Hour)

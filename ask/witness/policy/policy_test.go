@@ -33,6 +33,13 @@ func question(bits uint8, m key.Mask, keys ...key.K) *dossier.Question {
 
 var asker = policy.Asker{ID: "aa", Organisation: "org:a"}
 
+var epochs = map[string]string{today: today + ".abc"}
+
+// published has a question use an epoch.
+func published(epoch string) func(*dossier.Question) {
+	return func(q *dossier.Question) { q.Epoch, q.Clues[0].Salt = epoch, key.OneShotSalt(service, epoch) }
+}
+
 func TestJudge(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -60,6 +67,10 @@ func TestJudge(t *testing.T) {
 			q.Epoch = "2026-11-18"
 			q.Clues[0].Salt = key.OneShotSalt(service, q.Epoch)
 		}, policy.History{}, dossier.NotPermitted},
+		{"the published epoch", nil, published("2026-11-22.abc"), policy.History{Epochs: epochs}, dossier.Answered},
+		{"another epoch than the published", nil, published("2026-11-22.abd"), policy.History{Epochs: epochs}, dossier.NotPermitted},
+		{"the bare day where epochs are published", nil, published("2026-11-22"), policy.History{Epochs: epochs}, dossier.NotPermitted},
+		{"an epoch where none are published", nil, published("2026-11-22.abc"), policy.History{}, dossier.NotPermitted},
 		{"too specific", nil, func(q *dossier.Question) { q.Hash.Bits = 31 }, policy.History{}, dossier.TooSpecific},
 		{"joins itself", nil, func(q *dossier.Question) { q.Clues = append(q.Clues, q.Clues[0]) }, policy.History{}, dossier.NotPermitted},
 		{"joins itself, permitted", func(r *policy.Rules) { r.SingleClues = true }, func(q *dossier.Question) { q.Clues = append(q.Clues, q.Clues[0]) }, policy.History{}, dossier.Answered},

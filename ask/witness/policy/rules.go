@@ -141,6 +141,9 @@ type History struct {
 	// Others counts the organisations besides the asker's that asked the same
 	// (Fingerprint, overlapping windows) within IndependentWithin.
 	Others int
+	// Epochs are the published epochs by day; nil if the community publishes
+	// none, and a day is its own epoch.
+	Epochs map[string]string
 }
 
 // Verdict says whether to answer.
@@ -157,7 +160,7 @@ func (r *Rules) Judge(now time.Time, a Asker, q *dossier.Question, h History) Ve
 	if len(r.Detectives) > 0 && !slices.Contains(r.Detectives, a.ID) {
 		return refuse(dossier.NotPermitted, "detective %s is not among policy.detectives", a.ID)
 	}
-	if v := r.judgeForm(now, q); v.Refusal != dossier.Answered {
+	if v := r.judgeForm(now, q, h.Epochs); v.Refusal != dossier.Answered {
 		return v
 	}
 	n := Keys(q)
