@@ -17,6 +17,8 @@ import (
 	"dragnet/node/config"
 	"dragnet/node/control"
 	"dragnet/node/docket"
+	"dragnet/node/flows"
+	"dragnet/node/hunt"
 	"dragnet/node/notify"
 	"dragnet/node/response"
 	"dragnet/node/service"
@@ -91,6 +93,21 @@ type node struct {
 	log     *slog.Logger
 }
 
+// readersAtOnce bounds the requests that read flows at a time, each of which may
+// use all cores.
+const readersAtOnce = 2
+
+// readers are the services that read what the node keeps.
+func readers(c config.Configuration) []api.Service {
+	gate, open := api.NewGate(readersAtOnce), flows.In(c.Store.Place())
+	own := hunt.Configuration{Witness: c.Witness, Silent: c.Site.Silent}
+	return []api.Service{
+		flows.NewServer(open, gate).Service(),
+		flows.NewStoreServer(c.Store.Place(), gate).Service(),
+		hunt.NewServer(own, open, gate).Service(),
+	}
+}
+
 // startNode starts the parts of a node in the order in which they need each
 // other.
 func startNode(ctx context.Context, c config.Configuration, log *slog.Logger) (n *node, err error) {
@@ -132,7 +149,7 @@ func (n *node) serve(ctx context.Context, c config.Configuration) (err error) {
 	members := n.control.Agents
 	if n.server, err = api.New(c.API, api.Dependencies{
 		Log: n.log, TLS: members.Authority().ServerTLS(c.API.ServerNames()), Member: members.Member,
-		Services: []api.Service{members.Service(), members.Operators().Service()},
+		Services: append(readers(c), members.Service(), members.Operators().Service()),
 	}); err != nil {
 		return err
 	}

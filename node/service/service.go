@@ -279,6 +279,9 @@ func (s *Service) follow(file string) error {
 		return nil
 	case err != nil:
 		return err
+	case done.Status == ingest.Busy:
+		s.log.Debug("left to another node", "file", file)
+		return nil // to be looked at again, though it may not change
 	case done.Status == ingest.Refused:
 		s.complain(file, errors.New(done.Problem))
 	case done.Flows > 0:
