@@ -37,7 +37,6 @@ type community struct {
 	members map[string]*identity.Key
 	draft   roster.Roster
 	bundle  *roster.Bundle
-	log     bytes.Buffer
 }
 
 func generate(t *testing.T) *identity.Key {
