@@ -51,6 +51,19 @@ func (c *Configuration) Validate() error {
 	return nil
 }
 
+// ServerNames are the names and addresses for the node's certificate: those
+// configured, where it listens, and this machine's own.
+func (c *Configuration) ServerNames() []string {
+	names := append([]string{"localhost", "127.0.0.1", "::1"}, c.Names...)
+	if host, err := os.Hostname(); err == nil {
+		names = append(names, host)
+	}
+	if host, _, err := net.SplitHostPort(c.Listen); err == nil && host != "" {
+		names = append(names, host)
+	}
+	return names
+}
+
 // NoSocket as Configuration.Socket serves on none.
 const NoSocket = "none"
 
@@ -104,10 +117,9 @@ type Server struct {
 	config Configuration
 	deps   Dependencies
 	server *http.Server
-	// listeners and addresses are set by Start.
-	socket  string
-	address string
-	running sync.WaitGroup
+	// socket and address are set by Start.
+	socket, address string
+	running         sync.WaitGroup
 }
 
 // New makes a server; Start opens its sockets.

@@ -34,7 +34,8 @@ type Configuration struct {
 	// what may guess whom an entry came from.
 	Floor int `yaml:"floor"`
 	// Witnesses is how many independent witnesses must have named the host to
-	// one of them.
+	// one of them. With 1, the quorums of the detectives decide alone, who may
+	// take an organisation's own word about its own hosts.
 	Witnesses int `yaml:"witnesses"`
 	// Shared and Overlap join two patterns into one group: they share so many
 	// published hosts, and this part (0..1) of the smaller one's.
@@ -60,7 +61,7 @@ type Configuration struct {
 // DefaultConfiguration masks single sources.
 func DefaultConfiguration() Configuration {
 	return Configuration{
-		Floor: 2, Witnesses: 2, Shared: 3, Overlap: 0.5, Grain: time.Hour, Batch: time.Hour,
+		Floor: 2, Witnesses: 1, Shared: 3, Overlap: 0.5, Grain: time.Hour, Batch: time.Hour,
 		Retain: 30 * 24 * time.Hour, History: 365 * 24 * time.Hour, ReportsPerDay: 10_000, OpenObjections: 1000, Never: []netip.Prefix{},
 	}
 }

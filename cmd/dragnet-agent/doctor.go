@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dragnet/contain/ripcord"
 	"dragnet/internal/cli"
 	"dragnet/trace/daemon"
 	"dragnet/trace/token"
@@ -23,19 +24,23 @@ type finding struct {
 func newDoctor() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Check what the role ident needs on this machine, and say what to do",
-		Args:  cobra.NoArgs,
+		Short: "Check what a role needs on this machine, and say what to do",
+		Long: `Checks what the role ident needs; with --ripcord FILE what the role ripcord needs
+with that configuration.`,
+		Args: cobra.NoArgs,
 	}
 	load := identFlags(cmd)
+	var gateway string
+	cmd.Flags().StringVar(&gateway, "ripcord", "", "check the role ripcord, with this configuration file")
 	format := cli.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		config, err := load()
+		findings, err := examineRole(load, gateway)
 		if err != nil {
 			return err
 		}
 		rows := cli.Rows{Header: []string{"check", "result", "detail"}}
 		broken := 0
-		for _, f := range examine(config) {
+		for _, f := range findings {
 			if f.Result == "broken" {
 				broken++
 			}
@@ -51,6 +56,32 @@ func newDoctor() *cobra.Command {
 		return nil
 	}
 	return cmd
+}
+
+func examineRole(load func() (daemon.Configuration, error), gateway string) ([]finding, error) {
+	if gateway == "" {
+		config, err := load()
+		if err != nil {
+			return nil, err
+		}
+		return examine(config), nil
+	}
+	config, err := ripcord.LoadConfiguration(gateway)
+	if err != nil {
+		return nil, err
+	}
+	var out []finding
+	for _, c := range ripcord.Examine(&config) {
+		f := finding{c.Name, "ok", c.Good}
+		if c.Err != nil {
+			f.Result, f.Detail = "limited", c.Err.Error()
+			if c.Fatal {
+				f.Result = "broken"
+			}
+		}
+		out = append(out, f)
+	}
+	return out, nil
 }
 
 func examine(config daemon.Configuration) []finding {

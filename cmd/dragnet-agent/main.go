@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	wire "dragnet/contain/bpf"
 	"dragnet/internal/cli"
 	"dragnet/trace/bpf"
 )
@@ -22,7 +23,8 @@ func newRoot() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  cli.Group,
 	}
-	root.AddCommand(newRun(), newToken(), newDoctor(), cli.NewVersion(cli.Object{Name: "trace", Hash: bpf.ObjectHash()}))
+	root.AddCommand(newRun(), newEnrol(), newToken(), newDoctor(), newRipcord(), cli.NewVersion(
+		cli.Object{Name: "trace", Hash: bpf.ObjectHash()}, cli.Object{Name: "contain", Hash: wire.ObjectHash()}))
 	return root
 }
 
@@ -34,6 +36,6 @@ func newRun() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  cli.Group,
 	}
-	run.AddCommand(newRunIdent())
+	run.AddCommand(newRunIdent(), newRunGuard(), newRunRipcord())
 	return run
 }

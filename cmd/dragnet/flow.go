@@ -14,7 +14,7 @@ import (
 	"dragnet/flow"
 	"dragnet/internal/cli"
 	"dragnet/node/ingest"
-	"dragnet/store/disk"
+	"dragnet/store"
 )
 
 func newFlow() *cobra.Command {
@@ -34,7 +34,8 @@ func newFlowImport() *cobra.Command {
 		Use:   "import DATADIR SOURCE...",
 		Short: "Bring logs and captures into a data directory, each line once",
 		Long: `Import brings the flows of logs and captures into DATADIR, which it makes where
-there is none. A SOURCE is a file or directory of Zeek conn logs (TSV or JSON)
+there is none; or into a ClickHouse database, whose address stands in its place,
+such as clickhouse://user@host:9000/flows. A SOURCE is a file or directory of Zeek conn logs (TSV or JSON)
 or captures (pcap or pcapng), each plain or gzip.
 
 A log is known by its content: one that was imported before adds only what it
@@ -51,7 +52,7 @@ flow stored.`,
 			if keepDays < 0 || keepBytes < 0 {
 				return cli.Usage(errors.New("--keep-days and --keep-bytes cannot be negative; 0 keeps everything"))
 			}
-			keep := disk.Keep{Age: time.Duration(keepDays * 24 * float64(time.Hour)), Bytes: keepBytes}
+			keep := store.Keep{Age: time.Duration(keepDays * 24 * float64(time.Hour)), Bytes: keepBytes}
 			return runImport(cmd, *output, args[0], args[1:], keep)
 		},
 	}
@@ -61,7 +62,7 @@ flow stored.`,
 	return cmd
 }
 
-func runImport(cmd *cobra.Command, f cli.Format, dir string, sources []string, keep disk.Keep) (err error) {
+func runImport(cmd *cobra.Command, f cli.Format, dir string, sources []string, keep store.Keep) (err error) {
 	var files []string
 	for _, s := range sources {
 		more, err := ingest.Files(s)
@@ -70,17 +71,16 @@ func runImport(cmd *cobra.Command, f cli.Format, dir string, sources []string, k
 		}
 		files = append(files, more...)
 	}
-	store, err := disk.OpenWriter(dir)
+	place, err := ingest.OpenPlace(cmd.Context(), dir, today())
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	writer, err := store.NewWriter(today())
+	defer func() { err = errors.Join(err, place.Close()) }()
+	known, err := place.Sources(cmd.Context())
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, writer.Close()) }()
-	m := ingest.NewImporter(store, writer)
+	m := ingest.NewImporter(known, place)
 	progress := cli.NewProgress("importing flows", 0)
 	m.Progress = func(n int) { progress.Add(int64(n)) }
 	done, err := importAll(cmd.Context(), m, files)
@@ -88,7 +88,7 @@ func runImport(cmd *cobra.Command, f cli.Format, dir string, sources []string, k
 	if err != nil {
 		return err
 	}
-	removed, err := writer.Prune(keep, time.Now())
+	removed, err := place.Prune(cmd.Context(), keep, time.Now())
 	if err != nil {
 		return err
 	}
@@ -113,9 +113,9 @@ func importAll(ctx context.Context, m *ingest.Importer, files []string) ([]inges
 	return done, m.Commit()
 }
 
-func flowsOf(segments []disk.Segment) (n int) {
-	for _, g := range segments {
-		n += g.Flows
+func flowsOf(removed []store.Removed) (n uint64) {
+	for _, r := range removed {
+		n += r.Flows
 	}
 	return n
 }
@@ -143,7 +143,9 @@ type selection struct {
 	window   flow.Window
 }
 
-const filterHelp = `A FILTER is written like a clue without "in" or "out": src= dst= host= sport=
+const filterHelp = `DATADIR may be the address of a ClickHouse database; see 'dragnet flow import'.
+
+A FILTER is written like a clue without "in" or "out": src= dst= host= sport=
 dport= proto= state=, all of which must fit. Addresses may be prefixes, @FILE
 stands for any value listed in a file, state is established or failed.`
 
@@ -173,14 +175,18 @@ func (s *selection) parse(words []string) (err error) {
 
 // each shows the chosen flows to fn, one call at a time.
 func (s *selection) each(cmd *cobra.Command, dir string, cols flow.Columns, fn func(*flow.Flow) error) (err error) {
-	store, err := disk.Open(dir)
+	place, err := ingest.OpenStore(cmd.Context(), dir)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	progress := cli.NewProgress("reading flows", int64(store.Coverage().Flows))
+	defer func() { err = errors.Join(err, place.Close()) }()
+	stored, err := place.Coverage(cmd.Context())
+	if err != nil {
+		return err
+	}
+	progress := cli.NewProgress("reading flows", int64(stored.Flows))
 	turn := make(chan struct{}, 1)
-	cov, err := store.Scan(cmd.Context(), s.window, cols, func(batch []flow.Flow) error {
+	cov, err := place.Scan(cmd.Context(), s.window, cols, func(batch []flow.Flow) error {
 		progress.Add(int64(len(batch)))
 		turn <- struct{}{}
 		defer func() { <-turn }()

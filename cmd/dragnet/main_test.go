@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"dragnet/internal/testkit"
 )
 
 // TestMain installs this test binary as the program dragnet on PATH, for the
@@ -26,13 +28,23 @@ func TestMain(m *testing.M) {
 // the command "exits CODE PROGRAM ARG...", the condition [data] (shared
 // captures are at hand, in $DRAGNET_DATA) and $REPO, the root of the tree.
 // "go test ./cmd/dragnet -run TestScripts -update" writes what 'cmp' expects.
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { runScripts(t, "testdata/script") }
+
+// TestScriptsOnClickHouse runs testdata/clickhouse/*.txtar, which have $STORE, the
+// address of an empty database.
+func TestScriptsOnClickHouse(t *testing.T) {
+	testkit.Long(t)
+	runScripts(t, "testdata/clickhouse", "STORE="+testkit.StartClickHouse(t).Address("flows"))
+}
+
+func runScripts(t *testing.T, dir string, environment ...string) {
+	t.Helper()
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
+		Dir:                 dir,
 		UpdateScripts:       *update,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
@@ -44,6 +56,7 @@ func TestScripts(t *testing.T) {
 			return false, errors.New("unknown condition " + condition)
 		},
 		Setup: func(env *testscript.Env) error {
+			env.Vars = append(env.Vars, environment...)
 			env.Setenv("REPO", root)
 			// An address for servers that no other run of these scripts uses.
 			env.Setenv("LOOPBACK", fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254)))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -119,14 +120,8 @@ func reportOf(in io.Reader, now time.Time, holds time.Duration) (*dossier.Report
 	return r, nil
 }
 
-// independent is how many witnesses of different organisations named a host;
-// results of earlier versions do not tell them from all.
-func independent(h *detective.Found) int {
-	if h.Independent > 0 {
-		return h.Independent
-	}
-	return len(h.Witnesses)
-}
+// independent is how many witnesses of different organisations named a host.
+func independent(h *detective.Found) int { return cmp.Or(h.Independent, len(h.Witnesses)) }
 
 func writeOutcome(w io.Writer, f cli.Format, r *dossier.Report, o *clearingv1.Outcome) error {
 	status := strings.ToLower(strings.TrimPrefix(o.Status.String(), "STATUS_"))

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"dragnet/internal/cli"
+	"dragnet/store/clickhouse"
 	"dragnet/store/disk"
 )
 
@@ -14,6 +15,14 @@ func newStore() *cobra.Command {
 	cmd := &cobra.Command{Use: "store", Short: "Look after a data directory", Args: cobra.ArbitraryArgs, RunE: cli.Group}
 	cmd.AddCommand(newStoreCheck(), newStoreIndex())
 	return cmd
+}
+
+// ownDirectory refuses a database: what is asked is done there by its own means.
+func ownDirectory(place, instead string) error {
+	if clickhouse.Is(place) {
+		return cli.Hint(fmt.Errorf("%s is no data directory: ClickHouse looks after its own files", clickhouse.Redact(place)), "%s", instead)
+	}
+	return nil
 }
 
 func newStoreCheck() *cobra.Command {
@@ -27,6 +36,9 @@ Exit code 0: nothing is wrong. 3: something is. 1: it could not look.`,
 		Example: "  dragnet store check /var/lib/dragnet",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := ownDirectory(args[0], "ask it with CHECK TABLE flows"); err != nil {
+				return err
+			}
 			progress := cli.NewProgress("checking flows", 0)
 			found, err := disk.Check(cmd.Context(), args[0], func(n int) { progress.Add(int64(n)) })
 			progress.Done()
@@ -61,6 +73,9 @@ gives the same answers more slowly. A newly imported flow has keys of its day.`,
 		Example: "  dragnet store index /var/lib/dragnet",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if err := ownDirectory(args[0], "it hashes columns when asked and keeps no index"); err != nil {
+				return err
+			}
 			if !disk.Is(args[0]) {
 				return fmt.Errorf("%s is not a data directory", args[0])
 			}
@@ -97,6 +112,9 @@ interrupted is empty or whole, never in between.`,
 		Example: "  dragnet backup /var/lib/dragnet /mnt/backup/dragnet-2026-11-22",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if err := ownDirectory(args[0], "use its BACKUP DATABASE"); err != nil {
+				return err
+			}
 			store, err := disk.Open(args[0])
 			if err != nil {
 				return err

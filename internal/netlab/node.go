@@ -128,7 +128,11 @@ func (n *Node) onLink(what, dev string, f func(netlink.Link) error) error {
 
 // plain switches off the offloads that let unfinished packets cross a veth:
 // missing checksums, and segments larger than the link's MTU.
-func (n *Node) plain(dev string) error {
+func (n *Node) plain(dev string) error { return n.Offload(dev, false) }
+
+// Offload switches checksum, segmentation and receive offload of an interface
+// together. Wire leaves them off.
+func (n *Node) Offload(dev string, on bool) error {
 	return n.Do(func() error {
 		tool, err := ethtool.NewEthtool()
 		if err != nil {
@@ -136,10 +140,10 @@ func (n *Node) plain(dev string) error {
 		}
 		defer tool.Close()
 		err = tool.Change(dev, map[string]bool{
-			"tx-checksum-ip-generic": false, "tx-generic-segmentation": false, "rx-gro": false,
+			"tx-checksum-ip-generic": on, "tx-generic-segmentation": on, "rx-gro": on,
 		})
 		if err != nil {
-			return fmt.Errorf("%s: switch off offloads on %s: %w", n.Name, dev, err)
+			return fmt.Errorf("%s: set offloads of %s to %v: %w", n.Name, dev, on, err)
 		}
 		return nil
 	})

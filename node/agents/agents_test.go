@@ -114,7 +114,7 @@ func (n *node) kept(t testing.TB) (out []int) {
 
 func (n *node) member(t testing.TB, name string) Member {
 	t.Helper()
-	all, err := n.Members(t.Context(), "", 1000)
+	all, err := n.List(t.Context(), "", 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func enrolled(t testing.TB, n *node, name string) string {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), name)
-	if _, err := channel.Enrol(t.Context(), dir, n.url(), token, "host.example", "0.1"); err != nil {
+	if _, err := channel.Enrol(t.Context(), dir, n.url(), token, channel.Applicant{Host: "host.example", Release: "0.1", Role: "guard"}); err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -222,10 +222,13 @@ func TestATokenIsForOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	redeem := func(dir string) error {
-		_, err := channel.Enrol(ctx, dir, n.url(), token, "h\x00st", "0.1")
+		_, err := channel.Enrol(ctx, dir, n.url(), token, channel.Applicant{Host: "h\x00st", Release: "0.1"})
 		return err
 	}
 	first := filepath.Join(t.TempDir(), "first")
+	if _, err := channel.Enrol(ctx, first, n.url(), token, channel.Applicant{Role: "trap"}); connect.CodeOf(err) != connect.CodeInvalidArgument {
+		t.Errorf("redeemed for another role: %v", err)
+	}
 	if err := redeem(first); err != nil {
 		t.Fatal(err)
 	}
@@ -253,12 +256,12 @@ func TestATokenIsForOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := channel.Enrol(ctx, filepath.Join(t.TempDir(), "late"), n.url(), late, "", ""); connect.CodeOf(err) != connect.CodePermissionDenied {
+	if _, err := channel.Enrol(ctx, filepath.Join(t.TempDir(), "late"), n.url(), late, channel.Applicant{}); connect.CodeOf(err) != connect.CodePermissionDenied {
 		t.Errorf("a token that has ended: %v", err)
 	}
 	var made enrol.Token
 	made.Pin = token.Pin
-	if _, err := channel.Enrol(ctx, filepath.Join(t.TempDir(), "made"), n.url(), made, "", ""); connect.CodeOf(err) != connect.CodePermissionDenied {
+	if _, err := channel.Enrol(ctx, filepath.Join(t.TempDir(), "made"), n.url(), made, channel.Applicant{}); connect.CodeOf(err) != connect.CodePermissionDenied {
 		t.Errorf("a token that nobody gave: %v", err)
 	}
 }
@@ -277,17 +280,17 @@ func TestALostAnswerCanBeAskedForAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	digest := token.Digest()
-	if _, err := n.enrol(t.Context(), fmt.Sprintf("%x", digest), request, "", ""); err != nil {
+	if _, err := n.enrol(t.Context(), fmt.Sprintf("%x", digest), request, applicant{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := channel.Enrol(t.Context(), dir, n.url(), token, "", ""); err != nil {
+	if _, err := channel.Enrol(t.Context(), dir, n.url(), token, channel.Applicant{}); err != nil {
 		t.Fatal(err)
 	}
 	a := startAgent(t, dir)
 	defer stop(t, a)
 	within(t, "the channel", func() bool { return a.Status().Connected })
 	// Now the token is of no use to anybody, not even with the key.
-	if _, err := n.enrol(t.Context(), fmt.Sprintf("%x", digest), request, "", ""); !errors.Is(err, ErrToken) {
+	if _, err := n.enrol(t.Context(), fmt.Sprintf("%x", digest), request, applicant{}); !errors.Is(err, ErrToken) {
 		t.Errorf("redeemed after it was used: %v", err)
 	}
 }
@@ -446,7 +449,7 @@ func TestRevocation(t *testing.T) {
 	if err := n.Revoke(t.Context(), "edge-3"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := channel.Enrol(t.Context(), filepath.Join(t.TempDir(), "x"), n.url(), unused, "", ""); connect.CodeOf(err) != connect.CodePermissionDenied {
+	if _, err := channel.Enrol(t.Context(), filepath.Join(t.TempDir(), "x"), n.url(), unused, channel.Applicant{}); connect.CodeOf(err) != connect.CodePermissionDenied {
 		t.Errorf("a token that was revoked: %v", err)
 	}
 }
@@ -456,7 +459,7 @@ func TestRenewal(t *testing.T) {
 	n := startNode(t, t.TempDir(), "127.0.0.1:0")
 	n.life = -30 * time.Minute // reaching back an hour, it ended half an hour ago
 	folder := enrolled(t, n, "edge-1")
-	if _, err := channel.Enrol(t.Context(), folder, n.url(), enrol.Token{}, "", ""); err == nil {
+	if _, err := channel.Enrol(t.Context(), folder, n.url(), enrol.Token{}, channel.Applicant{}); err == nil {
 		t.Error("enrolled twice")
 	}
 	n.life = 10 * time.Minute // due 23 minutes before it ends, so at once

@@ -71,9 +71,13 @@ type issued struct {
 	certificate *x509.Certificate
 }
 
+// applicant is who wants to enrol: what it says of itself, and the role it is
+// to play, empty for any.
+type applicant struct{ host, program, role string }
+
 // enrol redeems a token. The same key may redeem it again, since the answer may
 // have been lost.
-func (r *Registry) enrol(ctx context.Context, digest string, request []byte, host, program string) (out issued, err error) {
+func (r *Registry) enrol(ctx context.Context, digest string, request []byte, a applicant) (out issued, err error) {
 	sum, err := enrol.KeyOf(request)
 	if err != nil {
 		return out, fmt.Errorf("%w: %w", ErrWrong, err)
@@ -89,8 +93,11 @@ func (r *Registry) enrol(ctx context.Context, digest string, request []byte, hos
 		if err != nil {
 			return err
 		}
+		if a.role != "" && a.role != out.role {
+			return fmt.Errorf("%w: the token is for a %s, not for a %s", ErrWrong, out.role, a.role)
+		}
 		if usedBy == "" {
-			err = r.admit(tx, out.name, out.role, host, program, now)
+			err = r.admit(tx, out.name, out.role, a, now)
 		} else {
 			err = again(tx, out.name)
 		}
@@ -117,7 +124,7 @@ func again(tx *state.Tx, name string) error {
 }
 
 // admit makes a new member, in the place of a revoked one of that name.
-func (r *Registry) admit(tx *state.Tx, name, role, host, program string, now time.Time) error {
+func (r *Registry) admit(tx *state.Tx, name, role string, a applicant, now time.Time) error {
 	if err := free(tx, name); err != nil {
 		return err
 	}
@@ -129,7 +136,7 @@ func (r *Registry) admit(tx *state.Tx, name, role, host, program string, now tim
 		}
 	}
 	_, err := tx.Exec(`INSERT INTO agent_member (name, role, host, program, enrolled, revoked, seen, configuration, problem, waiting, dropped, received, refused, missed)
-		VALUES (?, ?, ?, ?, ?, 0, 0, '', '', 0, 0, 0, 0, 0)`, name, role, host, program, now.UnixNano())
+		VALUES (?, ?, ?, ?, ?, 0, 0, '', '', 0, 0, 0, 0, 0)`, name, role, a.host, a.program, now.UnixNano())
 	return err
 }
 

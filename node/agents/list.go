@@ -25,8 +25,8 @@ type Member struct {
 	Received, Refused, Missed uint64
 }
 
-// Members lists all members after name in order of their names, at most limit.
-func (r *Registry) Members(ctx context.Context, after string, limit int) (out []Member, err error) {
+// List gives the members after name in order of their names, at most limit.
+func (r *Registry) List(ctx context.Context, after string, limit int) (out []Member, err error) {
 	err = r.db.View(ctx, func(tx *state.Tx) error {
 		out = nil
 		return tx.Each(func(row *sql.Rows) error {

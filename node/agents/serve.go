@@ -64,7 +64,7 @@ func coded(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, ErrWrong):
-		return connect.NewError(connect.CodeInvalidArgument, err)
+		return connect.NewError(connect.CodeInvalidArgument, errors.New(strings.TrimPrefix(err.Error(), ErrWrong.Error()+": ")))
 	case errors.Is(err, ErrUnknown):
 		return connect.NewError(connect.CodeNotFound, err)
 	case errors.Is(err, ErrToken), errors.Is(err, ErrRevoked):
@@ -91,7 +91,7 @@ func (c served) Enrol(ctx context.Context, m *agentv1.EnrolRequest) (*agentv1.En
 		return nil, coded(ErrToken)
 	}
 	digest := sha256.Sum256(m.Secret)
-	got, err := c.r.enrol(ctx, hex.EncodeToString(digest[:]), m.Request, told(m.Host, 255), told(m.Release, 64))
+	got, err := c.r.enrol(ctx, hex.EncodeToString(digest[:]), m.Request, applicant{told(m.Host, 255), told(m.Release, 64), told(m.Role, 64)})
 	if err != nil {
 		c.r.log.Warn("agents: enrolment refused", "host", told(m.Host, 255), "problem", err)
 		return nil, coded(err)

@@ -9,14 +9,19 @@ import (
 	"log/slog"
 	"os"
 
+	"dragnet/api"
 	"dragnet/ask/relay"
 	"dragnet/ask/witness"
 	"dragnet/clearinghouse"
+	"dragnet/decide"
 	"dragnet/flow"
 	"dragnet/internal/conf"
 	"dragnet/node/clearing"
+	"dragnet/node/notify"
+	"dragnet/node/response"
 	"dragnet/node/service"
 	"dragnet/node/testify"
+	"dragnet/node/watch"
 )
 
 // Configuration is all that a node can be told in files. Every role reads the
@@ -31,6 +36,20 @@ type Configuration struct {
 	// Testify lets detectives of other organisations ask this node, as far as
 	// its policy permits. It is off until it has an address or a relay.
 	Testify testify.Configuration `yaml:"testify"`
+	// Detect says how scanners are looked for among the flows taken in.
+	Detect watch.Configuration `yaml:"detect"`
+	// Decide are the rules of the judge: nothing is blocked against them.
+	Decide decide.Configuration `yaml:"decide"`
+	// Station hears the guards at the edges and proposes whom to block.
+	Station response.Configuration `yaml:"station"`
+	// Notify tells people and other programs what was found and decided.
+	Notify notify.Configuration `yaml:"notify"`
+	// API is where operators and agents reach the node.
+	API api.Configuration `yaml:"api"`
+	// State is where the node keeps who is enrolled and what was decided: a
+	// PostgreSQL database such as postgres://dragnet@db.example.org/dragnet, or
+	// an SQLite file. Empty stands for one within the data directory.
+	State conf.Secret `yaml:"state"`
 	// Clearinghouse is the service of a community's clearinghouse ('dragnet run
 	// clearinghouse').
 	Clearinghouse clearing.Configuration `yaml:"clearinghouse"`
@@ -57,8 +76,9 @@ type Log struct {
 func DefaultConfiguration() Configuration {
 	return Configuration{
 		Witness: witness.DefaultConfiguration(), Store: service.DefaultConfiguration(), Testify: testify.DefaultConfiguration(),
+		Detect: watch.DefaultConfiguration(), Decide: decide.DefaultConfiguration(), Station: response.DefaultConfiguration(), Notify: notify.DefaultConfiguration(),
 		Clearinghouse: clearing.DefaultConfiguration(), Publication: clearinghouse.DefaultConfiguration(), Relay: relay.DefaultConfiguration(),
-		Log: Log{Level: slog.LevelInfo, Format: "auto"},
+		API: api.DefaultConfiguration(), Log: Log{Level: slog.LevelInfo, Format: "auto"},
 	}
 }
 
@@ -70,23 +90,16 @@ func (c *Configuration) Validate() error {
 	if err := c.Witness.Validate(); err != nil {
 		return err
 	}
-	if err := c.Store.Validate(); err != nil {
-		return err
+	sections := []interface{ Validate() error }{
+		&c.Store, &c.Testify, &c.Detect, &c.Decide, &c.Station, &c.Notify, &c.API, &c.Clearinghouse, &c.Publication, &c.Relay,
 	}
-	if err := c.Testify.Validate(); err != nil {
-		return err
+	for _, section := range sections {
+		if err := section.Validate(); err != nil {
+			return err
+		}
 	}
 	if !c.Testify.Off() && (c.Site.Name == "" || len(c.Site.Networks) == 0) {
 		return errors.New("testify: others may ask only once site.name and site.networks say what is yours")
-	}
-	if err := c.Clearinghouse.Validate(); err != nil {
-		return err
-	}
-	if err := c.Publication.Validate(); err != nil {
-		return err
-	}
-	if err := c.Relay.Validate(); err != nil {
-		return err
 	}
 	return c.Log.validate()
 }

@@ -58,7 +58,7 @@ func crashing(dir, logs string) error {
 		return err
 	}
 	fmt.Println("open")
-	m := NewImporter(s, w)
+	m := NewImporter(s.Sources(), w)
 	for n := 0; ; n++ {
 		if _, err := os.Stat(logName(logs, n)); err != nil {
 			return nil

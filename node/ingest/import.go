@@ -14,7 +14,7 @@ import (
 	"dragnet/flow"
 	"dragnet/source/packets"
 	"dragnet/source/zeek"
-	"dragnet/store/disk"
+	"dragnet/store"
 )
 
 // Status says what became of a file.
@@ -42,10 +42,10 @@ type Imported struct {
 // costs is reading them again.
 const commitEvery = 4 << 20
 
-// Importer brings files into a data directory. It is not safe for concurrent
+// Importer brings files into a store. It is not safe for concurrent
 // use.
 type Importer struct {
-	writer *disk.Writer
+	writer Writer
 	known  *known
 	now    func() time.Time
 
@@ -53,14 +53,17 @@ type Importer struct {
 	Coverage flow.Coverage
 	// Progress, if set, is told how many flows were read.
 	Progress func(flows int)
+	// Flows, if set, sees each batch that is read. After a crash it sees again
+	// what was not committed.
+	Flows func([]flow.Flow)
 
-	flows uint64        // since the last commit
-	dirty []disk.Source // whose state waits for the next commit
+	flows uint64         // since the last commit
+	dirty []store.Source // whose state waits for the next commit
 }
 
-// NewImporter imports through writer, which is of store.
-func NewImporter(store *disk.Store, writer *disk.Writer) *Importer {
-	return &Importer{writer: writer, known: newKnown(store.Sources()), now: time.Now}
+// NewImporter imports through writer, into a store that has sources already.
+func NewImporter(sources []store.Source, writer Writer) *Importer {
+	return &Importer{writer: writer, known: newKnown(sources), now: time.Now}
 }
 
 // Files are the logs and captures at path, in order of their names: what Open
@@ -127,6 +130,9 @@ func (m *Importer) append(ctx context.Context, batch []flow.Flow) error {
 	if m.Progress != nil {
 		m.Progress(len(batch))
 	}
+	if m.Flows != nil {
+		m.Flows(batch)
+	}
 	return m.writer.Append(ctx, batch)
 }
 
@@ -137,7 +143,7 @@ func (m *Importer) log(ctx context.Context, path string) (Imported, error) {
 		return Imported{}, err
 	}
 	defer s.file.Close()
-	source, refused, err := m.identify(s)
+	source, refused, err := m.identify(ctx, s)
 	if err != nil || refused != "" {
 		return m.refuse(path, "%s", refused), err
 	}
@@ -163,10 +169,13 @@ func (m *Importer) log(ctx context.Context, path string) (Imported, error) {
 
 // identify finds where to go on with a log, and moves there. A source without
 // an ID is new.
-func (m *Importer) identify(s *stream) (source disk.Source, refused string, err error) {
+func (m *Importer) identify(ctx context.Context, s *stream) (source store.Source, refused string, err error) {
 	prefix, err := s.prefix()
 	if err != nil {
 		return source, "", err
+	}
+	if refused, err = m.claim(ctx, claimName(prefix)); err != nil || refused != "" {
+		return source, refused, err
 	}
 	like := m.known.beginningLike(prefix)
 	for _, k := range like {
@@ -195,8 +204,22 @@ func (m *Importer) identify(s *stream) (source disk.Source, refused string, err 
 	return source, "", s.rewind()
 }
 
+// claim reserves a log in a store that others share, and learns what they did.
+func (m *Importer) claim(ctx context.Context, name string) (refused string, err error) {
+	shared, ok := m.writer.(Shared)
+	if !ok {
+		return "", nil
+	}
+	free, news, err := shared.Claim(ctx, name)
+	if err == nil && !free {
+		refused = "another node is importing it, or stopped doing so less than a minute ago; import it again"
+	}
+	m.known.update(news)
+	return refused, err
+}
+
 // follow reads a log to its present end.
-func (m *Importer) follow(ctx context.Context, s *stream, r *zeek.Reader, source *disk.Source) error {
+func (m *Importer) follow(ctx context.Context, s *stream, r *zeek.Reader, source *store.Source) error {
 	skipped, flows := source.Skipped, source.Flows
 	for {
 		batch, err := r.Next()
@@ -235,7 +258,7 @@ func (m *Importer) follow(ctx context.Context, s *stream, r *zeek.Reader, source
 }
 
 // mark notes how far a log was read.
-func (m *Importer) mark(s *stream, r *zeek.Reader, source *disk.Source) error {
+func (m *Importer) mark(s *stream, r *zeek.Reader, source *store.Source) error {
 	at := r.Mark()
 	if at.Offset == 0 {
 		return nil
@@ -259,7 +282,7 @@ func (m *Importer) mark(s *stream, r *zeek.Reader, source *disk.Source) error {
 	return nil
 }
 
-func (m *Importer) learn(source disk.Source) {
+func (m *Importer) learn(source store.Source) {
 	m.known.learn(source)
 	for i := range m.dirty {
 		if m.dirty[i].ID == source.ID {
@@ -276,6 +299,9 @@ func (m *Importer) capture(ctx context.Context, path string) (Imported, error) {
 	source, err := fingerprint(path)
 	if err != nil {
 		return Imported{}, err
+	}
+	if refused, err := m.claim(ctx, source.Tail); err != nil || refused != "" {
+		return m.refuse(path, "%s", refused), err
 	}
 	for _, k := range m.known.sources {
 		if k.Whole && k.Tail == source.Tail {
@@ -301,7 +327,7 @@ func (m *Importer) capture(ctx context.Context, path string) (Imported, error) {
 }
 
 // fingerprint identifies a capture: its Tail is the sum of all of it.
-func fingerprint(path string) (source disk.Source, err error) {
+func fingerprint(path string) (source store.Source, err error) {
 	s, err := openStream(path)
 	if err != nil {
 		return source, err
@@ -318,5 +344,5 @@ func fingerprint(path string) (source disk.Source, err error) {
 	if errors.As(err, &broken) {
 		return source, err
 	}
-	return disk.Source{Name: path, Whole: true, Offset: s.at, Head: sum(prefix), Tail: hex.EncodeToString(all.Sum(nil))}, nil
+	return store.Source{Name: path, Whole: true, Offset: s.at, Head: sum(prefix), Tail: hex.EncodeToString(all.Sum(nil))}, nil
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"dragnet/flow"
+	"dragnet/node/ingest"
 	"dragnet/store/disk"
 )
 
@@ -202,11 +203,20 @@ func TestANewDayHasItsSalts(t *testing.T) {
 	s.now = func() time.Time { return now }
 	s.done <- nil // no goroutine turns
 	s.stop = func() {}
-	if s.store, err = disk.OpenWriter(c.Directory); err != nil {
+	s.epoch = s.today()
+	if s.place, err = ingest.OpenPlace(context.Background(), c.Directory, s.epoch); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.begin(); err != nil {
+	if err := s.begin(context.Background()); err != nil {
 		t.Fatal(err)
+	}
+	store := func() *disk.Store {
+		d, err := disk.Open(c.Directory)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = d.Close() })
+		return d
 	}
 	for _, day := range []string{"2023-11-15", "2023-11-16", "2040-01-01", "2023-11-15"} {
 		if now, err = time.Parse(time.DateOnly, day); err != nil {
@@ -216,13 +226,13 @@ func TestANewDayHasItsSalts(t *testing.T) {
 		if err := s.turn(context.Background()); err != nil {
 			t.Fatal(err)
 		}
-		for _, g := range s.store.Segments() {
+		for _, g := range store().Segments() {
 			if g.Epoch != day {
 				t.Errorf("on %s a segment is of epoch %s", day, g.Epoch)
 			}
 		}
 	}
-	if n := s.store.Coverage().Flows; n != uint64(log.next) {
+	if n := store().Coverage().Flows; n != uint64(log.next) {
 		t.Errorf("%d flows after the clock jumped, want %d", n, log.next)
 	}
 	stop(t, s)

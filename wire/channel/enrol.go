@@ -41,16 +41,27 @@ func CheckNode(address string) error {
 	return nil
 }
 
+// Applicant is who enrols.
+type Applicant struct {
+	// Role is the one that it is to play; a token for another is not redeemed.
+	// Empty takes any.
+	Role string
+	// Host is this machine's name and Release the program's, for people to read.
+	Host, Release string
+	// Replace takes the place of an enrolment that the folder holds, as after
+	// it was revoked. What waits in the spool is kept.
+	Replace bool
+}
+
 // Enrol redeems a token at the node and keeps the certificate in folder dir.
-// host is this machine's name and release the program's, for people to read.
 // After an error it may be tried again with the same token.
-func Enrol(ctx context.Context, dir, node string, token enrol.Token, host, release string) (enrol.Member, error) {
+func Enrol(ctx context.Context, dir, node string, token enrol.Token, a Applicant) (enrol.Member, error) {
 	if err := CheckNode(node); err != nil {
 		return enrol.Member{}, err
 	}
-	if _, err := enrol.Open(dir); !errors.Is(err, enrol.ErrNotEnrolled) {
+	if _, err := enrol.Open(dir); !a.Replace && !errors.Is(err, enrol.ErrNotEnrolled) {
 		if err == nil {
-			err = fmt.Errorf("%s holds an enrolment already; name another folder, or move it away", dir)
+			err = fmt.Errorf("%s holds an enrolment already; name another folder, or replace it with --replace", dir)
 		}
 		return enrol.Member{}, err
 	}
@@ -60,7 +71,7 @@ func Enrol(ctx context.Context, dir, node string, token enrol.Token, host, relea
 	}
 	client, transport := dial(node, token.ClientTLS())
 	defer transport.CloseIdleConnections()
-	got, err := client.Enrol(ctx, &agentv1.EnrolRequest{Secret: token.Secret[:], Request: request, Host: host, Release: release})
+	got, err := client.Enrol(ctx, &agentv1.EnrolRequest{Secret: token.Secret[:], Request: request, Host: a.Host, Release: a.Release, Role: a.Role})
 	if err != nil {
 		return enrol.Member{}, fmt.Errorf("enrol at %s: %w", node, err)
 	}

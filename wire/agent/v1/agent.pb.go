@@ -33,7 +33,10 @@ type EnrolRequest struct {
 	// The agent's own name for its host, for people to read.
 	Host string `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"`
 	// Release of the agent's program.
-	Release       string `protobuf:"bytes,4,opt,name=release,proto3" json:"release,omitempty"`
+	Release string `protobuf:"bytes,4,opt,name=release,proto3" json:"release,omitempty"`
+	// The role that the agent is to play; a token for another is not redeemed.
+	// Empty for any.
+	Role          string `protobuf:"bytes,5,opt,name=role,proto3" json:"role,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -92,6 +95,13 @@ func (x *EnrolRequest) GetHost() string {
 func (x *EnrolRequest) GetRelease() string {
 	if x != nil {
 		return x.Release
+	}
+	return ""
+}
+
+func (x *EnrolRequest) GetRole() string {
+	if x != nil {
+		return x.Role
 	}
 	return ""
 }
@@ -705,12 +715,13 @@ var File_wire_agent_v1_agent_proto protoreflect.FileDescriptor
 
 const file_wire_agent_v1_agent_proto_rawDesc = "" +
 	"\n" +
-	"\x19wire/agent/v1/agent.proto\x12\x10dragnet.agent.v1\"n\n" +
+	"\x19wire/agent/v1/agent.proto\x12\x10dragnet.agent.v1\"\x82\x01\n" +
 	"\fEnrolRequest\x12\x16\n" +
 	"\x06secret\x18\x01 \x01(\fR\x06secret\x12\x18\n" +
 	"\arequest\x18\x02 \x01(\fR\arequest\x12\x12\n" +
 	"\x04host\x18\x03 \x01(\tR\x04host\x12\x18\n" +
-	"\arelease\x18\x04 \x01(\tR\arelease\"w\n" +
+	"\arelease\x18\x04 \x01(\tR\arelease\x12\x12\n" +
+	"\x04role\x18\x05 \x01(\tR\x04role\"w\n" +
 	"\rEnrolResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12 \n" +

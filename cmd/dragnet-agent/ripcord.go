@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+
+	"dragnet/contain/bpf"
+	"dragnet/contain/ripcord"
+	"dragnet/contain/ripcord/letter"
+	"dragnet/contain/ripcord/pull"
+	"dragnet/internal/cli"
+)
+
+// defaultRipcord is where the configuration of the role is looked for.
+const defaultRipcord = "/etc/dragnet/ripcord.yaml"
+
+func newRunRipcord() *cobra.Command {
+	var config string
+	cmd := &cobra.Command{
+		Use:   "ripcord",
+		Short: "Stand between a host and its network, and let those it sends to silence it",
+		Long: `Joins two interfaces without an address of its own. What the host sends passes
+only from its own addresses, and stops when the other side of a connection sends
+a valid RST, or ends a conversation with 'dragnet-agent ripcord pull'.
+
+The programs and tables stay in the kernel when this command ends, so that it can
+be started again, or replaced, without losing a connection; 'dragnet-agent ripcord
+remove' takes them out. Without 'enforce: true' it only counts.`,
+		Args: cobra.NoArgs,
+	}
+	cmd.Flags().StringVar(&config, "config", defaultRipcord, "configuration file")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := ripcord.LoadConfiguration(config)
+		if err != nil {
+			return err
+		}
+		g := ripcord.New(c, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
+		if err := g.Start(cmd.Context()); err != nil {
+			return cli.Hint(err, "'dragnet-agent doctor --ripcord FILE' says what this machine lacks")
+		}
+		if err := g.Confine(); err != nil {
+			return errors.Join(err, g.Stop(context.Background()))
+		}
+		sd.SdNotify(false, sd.SdNotifyReady) // tells nobody outside systemd
+		<-cmd.Context().Done()
+		sd.SdNotify(false, sd.SdNotifyStopping)
+		return g.Stop(context.Background())
+	}
+	return cmd
+}
+
+func newRipcord() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "ripcord",
+		Short: "Silence a host behind a gateway; look at a gateway",
+		Args:  cobra.ArbitraryArgs,
+		RunE:  cli.Group,
+	}
+	cmd.AddCommand(newRipcordPull(), newRipcordShow(), newRipcordRemove())
+	return cmd
+}
+
+// pulled is the outcome of pull as JSON.
+type pulled struct {
+	Host netip.Addr `json:"host"`
+	// Status is what the gateway says; empty with --reset, which none answers.
+	Status  string `json:"status"`
+	Seconds int    `json:"seconds"`
+	// Obeyed tells whether nothing more came while we watched; null when we
+	// did not.
+	Obeyed *bool `json:"obeyed"`
+	// Packets is what still came.
+	Packets int `json:"packets"`
+}
+
+func newRipcordPull() *cobra.Command {
+	r := pull.Request{}
+	var proto, peer string
+	var reset bool
+	var watch, timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "pull HOST",
+		Short: "End what a host sends to this machine",
+		Long: `Asks the gateway in front of HOST to end a conversation with us, and proves to it
+that what is sent to our address reaches us. With --reset it answers the next TCP
+segment of HOST by a RST instead, as our kernel does for a connection it does not
+know; that needs CAP_NET_RAW, and so does watching whether HOST obeys.`,
+		Args: cobra.ExactArgs(1),
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&proto, "proto", "any", "protocol: tcp, udp, icmp, icmp6, a number, or any")
+	flags.Uint16Var(&r.HPort, "host-port", 0, "the host's port (default any)")
+	flags.Uint16Var(&r.PPort, "port", 0, "our port (default any)")
+	flags.StringVar(&peer, "to", "", "our address or prefix (default the address that packets to HOST leave from)")
+	flags.DurationVar(&r.For, "for", 5*time.Minute, "how long")
+	flags.Uint16Var(&r.Port, "gateway-port", ripcord.DefaultConfiguration().Pull.Port, "UDP port of the gateway")
+	flags.BoolVar(&reset, "reset", false, "end a TCP connection by a RST")
+	flags.DurationVar(&watch, "watch", 2*time.Second, "how long to watch whether the host obeys; 0 does not")
+	flags.DurationVar(&timeout, "timeout", 10*time.Second, "how long to try")
+	format := cli.OutputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
+		if r.Host, err = netip.ParseAddr(args[0]); err != nil {
+			return cli.Usage(fmt.Errorf("host: %w", err))
+		}
+		if r.Proto, err = parseProto(proto); err != nil {
+			return cli.Usage(err)
+		}
+		if r.Proto == 0 && (r.HPort != 0 || r.PPort != 0) && !reset {
+			return cli.Usage(errors.New("ports need a protocol: add --proto"))
+		}
+		if peer != "" {
+			if r.Peer, err = parsePeer(peer); err != nil {
+				return cli.Usage(err)
+			}
+		}
+		return runPull(cmd, r, reset, watch, timeout, *format)
+	}
+	return cmd
+}
+
+func runPull(cmd *cobra.Command, r pull.Request, reset bool, watch, timeout time.Duration, format cli.Format) error {
+	ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+	defer cancel()
+	out := pulled{Host: r.Host}
+	if reset {
+		if err := pull.Reset(ctx, r); err != nil {
+			return err
+		}
+	} else {
+		status, last, err := pull.Do(ctx, r)
+		if err != nil {
+			return err
+		}
+		if status != letter.Done {
+			return fmt.Errorf("the gateway refuses: %v", status)
+		}
+		out.Status, out.Seconds = status.String(), int(last.Seconds())
+	}
+	if watch > 0 {
+		n, err := pull.Obeyed(cmd.Context(), r, watch)
+		if err != nil {
+			fmt.Fprintln(cmd.ErrOrStderr(), "whether the host obeys is not known:", err)
+		} else {
+			obeyed := n == 0
+			out.Obeyed, out.Packets = &obeyed, n
+		}
+	}
+	obeyed := "not known"
+	if out.Obeyed != nil {
+		obeyed = strconv.FormatBool(*out.Obeyed)
+	}
+	err := cli.WriteRows(cmd.OutOrStdout(), format, cli.Rows{
+		Header: []string{"host", "status", "seconds", "obeyed", "packets"}, Items: []any{out},
+		Cells: [][]string{{out.Host.String(), out.Status, strconv.Itoa(out.Seconds), obeyed, strconv.Itoa(out.Packets)}},
+	})
+	if err == nil && out.Obeyed != nil && !*out.Obeyed {
+		err = cli.Found(fmt.Errorf("%v goes on: %d packets came afterwards", r.Host, out.Packets))
+	}
+	return err
+}
+
+func parseProto(s string) (uint8, error) {
+	switch strings.ToLower(s) {
+	case "any":
+		return 0, nil
+	case "tcp":
+		return 6, nil
+	case "udp":
+		return 17, nil
+	case "icmp":
+		return 1, nil
+	case "icmp6":
+		return 58, nil
+	}
+	n, err := strconv.ParseUint(s, 10, 8)
+	if err != nil {
+		return 0, fmt.Errorf("protocol %q: write tcp, udp, icmp, icmp6, any or a number below 256", s)
+	}
+	return uint8(n), nil
+}
+
+func parsePeer(s string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		return p, fmt.Errorf("to: %w", err)
+	}
+	return p.Masked(), nil
+}
+
+// pinsFlag adds --config and returns the folder of pins it names.
+func pinsFlag(cmd *cobra.Command) func() (string, error) {
+	var config string
+	cmd.Flags().StringVar(&config, "config", defaultRipcord, "configuration file")
+	return func() (string, error) {
+		c, err := ripcord.LoadConfiguration(config)
+		return c.Pins, err
+	}
+}
+
+func newRipcordShow() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "show",
+		Short: "Show what the gateway on this machine counts and blocks, as JSON",
+		Args:  cobra.NoArgs,
+	}
+	pins := pinsFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		dir, err := pins()
+		if err != nil {
+			return err
+		}
+		s, err := ripcord.ReadStatus(dir)
+		if err != nil {
+			return err
+		}
+		return cli.WriteJSON(cmd.OutOrStdout(), s)
+	}
+	return cmd
+}
+
+func newRipcordRemove() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "remove",
+		Short: "Take the gateway out of the kernel: nothing passes any more",
+		Long: `Removes programs and tables that the gateway left in the kernel. Nothing passes
+between the interfaces afterwards, and all connections through it are lost.`,
+		Args: cobra.NoArgs,
+	}
+	pins := pinsFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		dir, err := pins()
+		if err != nil {
+			return err
+		}
+		return bpf.Remove(dir)
+	}
+	return cmd
+}

@@ -1,0 +1,111 @@
+//go:build linux
+
+package bpf
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/cilium/ebpf/ringbuf"
+
+	"dragnet/contain/ripcord/path"
+)
+
+// eventSize is that of struct event in maps.h.
+const eventSize = 8 + 4 + 4 + 16 + 16 + 2 + 2 + 4 + 8
+
+func parseEvent(b []byte) (e path.Event, ns uint64, err error) {
+	if len(b) < eventSize {
+		return e, 0, fmt.Errorf("event of %d octets, want %d: the programs are of another version", len(b), eventSize)
+	}
+	n := binary.NativeEndian
+	e = path.Event{
+		Seq: n.Uint32(b[8:]), Ack: n.Uint32(b[12:]),
+		Host:   netip.AddrPortFrom(addr([16]byte(b[16:])), n.Uint16(b[48:])),
+		Peer:   netip.AddrPortFrom(addr([16]byte(b[32:])), n.Uint16(b[50:])),
+		Reason: path.Reason(b[52]), Side: path.Side(b[53]), Proto: b[54], Observed: b[55] != 0,
+		Len: n.Uint32(b[56:]),
+	}
+	return e, n.Uint64(b), nil
+}
+
+// Events reads what the programs tell.
+type Events struct{ ring *ringbuf.Reader }
+
+// Events opens the stream of events; one reader only.
+func (w *Wire) Events() (*Events, error) {
+	r, err := ringbuf.NewReader(w.objects.Events)
+	if err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
+	}
+	return &Events{r}, nil
+}
+
+// Drain calls see for each event that is there, with its time in nanoseconds
+// since boot, and returns when there is none. It is to be called again and
+// again: the programs wake nobody, so that a flood of events costs no more than
+// the reader spends.
+func (e *Events) Drain(see func(ev path.Event, ns uint64)) error {
+	e.ring.SetDeadline(time.Unix(1, 0)) // do not wait
+	var r ringbuf.Record
+	for {
+		err := e.ring.ReadInto(&r)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		ev, ns, err := parseEvent(r.RawSample)
+		if err != nil {
+			return err
+		}
+		see(ev, ns)
+	}
+}
+
+// Close ends the stream.
+func (e *Events) Close() error { return e.ring.Close() }
+
+// Letter is a frame for the gateway itself, from the network.
+type Letter struct {
+	// Frame begins with the Ethernet header; a VLAN tag that the card took off
+	// is in VLAN and VLANProto (0 when there was none).
+	Frame           []byte
+	VLAN, VLANProto uint16
+}
+
+// Letters reads frames for the gateway.
+type Letters struct{ ring *ringbuf.Reader }
+
+// Letters opens the stream of letters; one reader only.
+func (w *Wire) Letters() (*Letters, error) {
+	r, err := ringbuf.NewReader(w.objects.Letters)
+	if err != nil {
+		return nil, fmt.Errorf("read letters: %w", err)
+	}
+	return &Letters{r}, nil
+}
+
+// Read waits for a letter; it fails with os.ErrClosed after Close.
+func (l *Letters) Read() (Letter, error) {
+	r, err := l.ring.Read()
+	if err != nil {
+		return Letter{}, err
+	}
+	b := r.RawSample
+	n := int(binary.NativeEndian.Uint32(b))
+	if len(b) < 8+n {
+		return Letter{}, fmt.Errorf("letter of %d octets in a record of %d", n, len(b))
+	}
+	vlan := binary.NativeEndian.Uint32(b[4:])
+	proto := uint16(vlan >> 16)
+	return Letter{Frame: b[8 : 8+n], VLAN: uint16(vlan), VLANProto: proto<<8 | proto>>8}, nil
+}
+
+// Close ends the stream.
+func (l *Letters) Close() error { return l.ring.Close() }

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* What the programs keep and what user space sets. Everything below has its
+ * like in contain/ripcord/path; change both.
+ *
+ * Sequence numbers are in host byte order and "on the wire": as they look on
+ * the network side of the gateway, the host's own shifted by out, the peer's as
+ * the peer sent them. Times are milliseconds since boot, which wrap after 49
+ * days and are compared by difference. */
+#pragma once
+
+#include <linux/types.h>
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+
+/* Why a packet did not cross, and what else is counted. */
+enum reason {
+	PASSED_OUT, PASSED_IN,
+	/* dropped: */
+	NOT_IP, MALFORMED, NESTED, SOURCE_ROUTED, FRAGMENT, OPTIONS, FLAGS, SPOOFED,
+	SIGNED, NO_HANDSHAKE, HANDSHAKE, NO_ACK, ACK_RANGE, CLOSED, BLOCKED, STOPPED,
+	RESET_LIMIT, TABLE_FULL, CONTROL, LAST_DROP = CONTROL,
+	/* passed, and counted as well: */
+	LEARNT, BLOCK, COARSE_BLOCK, INEXACT_RESET, QUOTE, SACK, OPENED, UNTRACKED,
+	EVENT_LOST, REASONS,
+};
+
+/* The side a packet comes from. */
+enum { OUT, IN };
+
+enum { HANDSHAKING, ESTABLISHED, RESET, ENDED };
+
+/* What was seen of a connection. */
+#define SYN_OUT 1
+#define SYN_IN 2
+#define FIN_OUT 4
+#define FIN_SEEN 8	/* the peer's, at fin_in; not acknowledged yet */
+#define FIN_IN 16	/* acknowledged by the host */
+#define EARLY 32	/* the peer's SYN had data (RFC 7413) */
+#define EXEMPT 64	/* signed segments: nothing is shifted */
+
+struct conn {
+	__u32 out;	/* added to the host's sequence numbers */
+	__u32 in;	/* added to the peer's on their way to the host */
+	__u32 isn_out, isn_in;
+	__u32 out_next;	/* end of what the host sent */
+	__u32 out_una;	/* end of that which the peer acknowledged */
+	__u32 in_next;	/* end of what the peer sent */
+	__u32 fin_in;
+	__u32 ack_hi;	/* highest acknowledgement let out */
+	__u32 lo_cur, lo_prev; /* lowest, in this spell and the one before */
+	__u32 lo_since;	/* when this spell began */
+	__u32 seen;	/* last packet */
+	__u32 sent;	/* last packet of the host */
+	__u32 until;	/* ENDED: when a new handshake may begin */
+	__u8 state, flags;
+	__u8 credits;	/* answers the host owes: RSTs it may send */
+	__u8 inexact;	/* RSTs that were not valid */
+};
+
+struct key4 { __be32 host, peer; __be16 hport, pport; };
+struct key6 { __be32 host[4], peer[4]; __be16 hport, pport; };
+
+struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 65536);
+	__type(key, struct key4); __type(value, struct conn); } conns4 SEC(".maps");
+struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 65536);
+	__type(key, struct key6); __type(value, struct conn); } conns6 SEC(".maps");
+
+/* Addresses are IPv6 or IPv4-mapped, in network order. */
+struct addr { __be32 w[4]; };
+
+struct source { __u32 seen, fixed; };
+struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 256);
+	__type(key, struct addr); __type(value, struct source); } sources SEC(".maps");
+
+/* How many more IPv4 and IPv6 sources may be learnt. */
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 2);
+	__type(key, __u32); __type(value, __s32); } budget SEC(".maps");
+
+/* The key of the nonces; user space sets and changes it. */
+struct secret { __u64 k0, k1; };
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1);
+	__type(key, __u32); __type(value, struct secret); } secrets SEC(".maps");
+
+/* Coarse conversations that were ended. Ports and protocol 0 are any; later is
+ * 1 for the fragments behind the first, which have no ports. */
+struct stop_key { struct addr peer; __be16 hport, pport; __u8 bits, proto, later, pad; };
+struct stop { __u32 until, syn_only; };
+struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 4096); __uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct stop_key); __type(value, struct stop); } stops SEC(".maps");
+/* The prefix lengths that stops use, 0 for none; all 0 while there are none. */
+#define STOP_LENGTHS 4
+struct lengths { __u32 bits[STOP_LENGTHS]; };
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1);
+	__type(key, __u32); __type(value, struct lengths); } stop_lengths SEC(".maps");
+
+/* RSTs by which a port answered new connections. Losing the least recent counts
+ * only delays a coarse block. */
+struct reset_key { struct addr peer; __be16 pport; __u16 pad; };
+struct resets { __u32 since, count; };
+struct { __uint(type, BPF_MAP_TYPE_LRU_HASH); __uint(max_entries, 4096);
+	__type(key, struct reset_key); __type(value, struct resets); } resets SEC(".maps");
+
+/* When the host last sent to somebody, TCP apart. A conversation that the table
+ * loses is taken up again with its next packet. */
+struct talk_key { struct addr peer; __be16 hport, pport; __u8 proto, pad[3]; };
+struct { __uint(type, BPF_MAP_TYPE_LRU_HASH); __uint(max_entries, 65536);
+	__type(key, struct talk_key); __type(value, __u32); } talks SEC(".maps");
+
+struct { __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); __uint(max_entries, REASONS);
+	__type(key, __u32); __type(value, __u64); } counters SEC(".maps");
+
+struct event {
+	__u64 time;	/* ns since boot */
+	__u32 seq, ack;	/* as they came in */
+	struct addr host, peer;
+	__u16 hport, pport;
+	__u8 reason, side, proto, observed;
+	__u32 len, pad;
+};
+struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 1 << 20); } events SEC(".maps");
+
+/* Frames for the gateway itself. */
+#define LETTER 768
+struct letter { __u32 len, vlan; __u8 frame[LETTER]; };
+struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 1 << 18); } letters SEC(".maps");
+
+/* Set before the programs are loaded. */
+volatile const __u32 host_ifindex, net_ifindex;
+volatile const __u32 observe;		/* drop and change nothing */
+volatile const __u32 fail_open;		/* what cannot be tracked passes */
+volatile const __u32 signed_pass;	/* signed connections pass unshifted, instead of being refused */
+volatile const __u32 block_ms = 30000;
+volatile const __u32 coarse_ms = 60000;
+volatile const __u32 coarse_resets = 8;	/* this many within coarse_ms */
+volatile const __u32 control_port = 4817;
+volatile const __u32 test_clock;
+/* The time where test_clock is set, in ns. */
+__u64 clock_ns;

@@ -1,0 +1,582 @@
+//go:build ignore
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* Two programs, one at the ingress of each interface, move every packet to the
+ * other interface or drop it:
+ *
+ *   from_host  what the host sends: its addresses, its conversations
+ *   from_net   what the network sends to the host
+ *
+ * Nothing ever reaches the machine they run on, except letters to the gateway,
+ * which go to user space. */
+#include "maps.h"
+#include "frame.h"
+#include "siphash.h"
+#include "conn.h"
+#include "rewrite.h"
+
+static __always_inline __u64 clock(void) { return test_clock ? clock_ns : bpf_ktime_get_boot_ns(); }
+static __always_inline __u32 now_ms(void) { return clock() / 1000000; }
+
+static __always_inline void count(__u32 reason)
+{
+	__u64 *n = bpf_map_lookup_elem(&counters, &reason);
+	if (n)
+		(*n)++;
+}
+
+static __noinline void tell(struct packet *p, struct segment *s, __u32 side, __u32 reason)
+{
+	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+
+	if (!e) {
+		count(EVENT_LOST);
+		return;
+	}
+	e->time = clock();
+	e->seq = s->seq;
+	e->ack = s->ack;
+	e->host = side == OUT ? p->src : p->dst;
+	e->peer = side == OUT ? p->dst : p->src;
+	e->hport = bpf_ntohs(side == OUT ? p->sport : p->dport);
+	e->pport = bpf_ntohs(side == OUT ? p->dport : p->sport);
+	e->reason = reason;
+	e->side = side;
+	e->proto = p->proto;
+	e->observed = observe != 0;
+	e->len = p->len;
+	e->pad = 0;
+	/* Events are read in batches, at the reader's leisure. */
+	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+}
+
+/* ---- whose packet it is ---- */
+
+static __always_inline int is_zero(struct addr *a) { return !(a->w[0] | a->w[1] | a->w[2] | a->w[3]); }
+
+/* An address that a host can have for itself. */
+static __always_inline int unicast(struct addr *a)
+{
+	__u32 top = bpf_ntohl(a->w[0]);
+
+	if (is_mapped(a)) {
+		__u32 v4 = bpf_ntohl(a->w[3]);
+		return v4 >> 24 != 0 && v4 >> 24 != 127 && v4 >> 28 < 14;
+	}
+	if (top >> 24 == 0xff)
+		return 0;
+	return a->w[0] | a->w[1] || a->w[2];	/* not ::, ::1 or IPv4-compatible */
+}
+
+static __noinline int check_source(struct addr *a, struct packet *p)
+{
+	struct source *known = bpf_map_lookup_elem(&sources, a), new = { .seen = now_ms() };
+	__u32 which = is_mapped(a) ? 0 : 1;
+	struct segment none = {};
+	__s32 *left;
+
+	if (known) {
+		/* Not each time: the line is shared by all processors. */
+		if (new.seen - known->seen > 500)
+			known->seen = new.seen;
+		return 0;
+	}
+	if (!unicast(a))
+		return SPOOFED;
+	left = bpf_map_lookup_elem(&budget, &which);
+	if (!left || *left <= 0)
+		return SPOOFED;
+	if (__sync_fetch_and_add(left, -1) <= 0 || bpf_map_update_elem(&sources, a, &new, BPF_NOEXIST)) {
+		__sync_fetch_and_add(left, 1);
+		return SPOOFED;
+	}
+	count(LEARNT);
+	tell(p, &none, OUT, LEARNT);
+	return 0;
+}
+
+/* The address an ARP packet claims for its sender (RFC 826); 0 is a probe (RFC
+ * 5227). */
+static __always_inline int check_arp(struct __sk_buff *skb, struct packet *p)
+{
+	struct { __be16 hw, proto; __u8 hlen, plen; __be16 op; __u8 mac[6]; __u8 ip[4]; } arp;
+
+	if (LOAD(skb, p->l3, &arp, 18))
+		return MALFORMED;
+	if (arp.hw != bpf_htons(1) || arp.proto != bpf_htons(ETHER_IP4) || arp.hlen != 6 || arp.plen != 4)
+		return NOT_IP;
+	__builtin_memcpy(&p->src.w[3], arp.ip, 4);
+	p->src.w[2] = bpf_htonl(0xffff);
+	if (!p->src.w[3])
+		return 0;
+	return check_source(&p->src, p);
+}
+
+static __always_inline int check_host(struct __sk_buff *skb, struct packet *p)
+{
+	struct addr target;
+	int why;
+
+	/* A host that has no address yet asks for one. */
+	if (is_mapped(&p->src) && !p->src.w[3] && p->proto == UDP && p->piece == WHOLE &&
+	    p->sport == bpf_htons(68) && p->dport == bpf_htons(67))
+		return 0;
+	/* Router and neighbour solicitation, and multicast listener reports (RFC
+	 * 4861, RFC 4862, RFC 3810), may come from no address. */
+	if (is_zero(&p->src) && p->proto == ICMP6 && p->piece == WHOLE &&
+	    (p->type == 133 || p->type == 135 || p->type == 143 || p->type == 131 || p->type == 132))
+		return 0;
+	why = check_source(&p->src, p);
+	if (why)
+		return why;
+	if (p->proto == ICMP6 && p->type == 136) {
+		/* An advertisement may claim the host's own addresses only. */
+		if (p->piece != WHOLE || p->len < 24 || LOAD(skb, p->l4 + 8, &target, 16))
+			return MALFORMED;
+		return check_source(&target, p);
+	}
+	return 0;
+}
+
+/* ---- coarse conversations ---- */
+
+static __always_inline void mask(struct addr *a, __u32 bits)
+{
+	for (int i = 0; i < 4; i++) {
+		__u32 n = bits > 32 * i ? bits - 32 * i : 0;
+		__u32 m = n >= 32 ? ~0U : n ? ~0U << (32 - (n & 31)) : 0;
+		a->w[i] &= bpf_htonl(m);
+	}
+}
+
+static __always_inline int is_stopped(struct stop_key *k, __u32 now, __u32 syn)
+{
+	struct stop *s = bpf_map_lookup_elem(&stops, k);
+
+	return s && (__s32)(s->until - now) > 0 && (syn || !s->syn_only);
+}
+
+static __noinline int check_stops(struct packet *p, __u32 now, __u32 syn)
+{
+	__u32 zero = 0;
+	struct lengths *used = bpf_map_lookup_elem(&stop_lengths, &zero);
+
+	if (!used)
+		return 0;
+	for (int i = 0; i < STOP_LENGTHS; i++) {
+		__u32 bits = used->bits[i];
+		struct stop_key k = { .peer = p->dst, .bits = bits, .later = p->piece == LATER };
+
+		if (!bits || bits > 128)
+			continue;
+		mask(&k.peer, bits);
+		if (is_stopped(&k, now, syn))
+			return STOPPED;
+		k.proto = p->proto;
+		if (is_stopped(&k, now, syn))
+			return STOPPED;
+		if (!p->sport && !p->dport)
+			continue;
+		k.hport = p->sport;
+		if (is_stopped(&k, now, syn))
+			return STOPPED;
+		k.pport = p->dport;
+		if (is_stopped(&k, now, syn))
+			return STOPPED;
+		k.hport = 0;
+		if (is_stopped(&k, now, syn))
+			return STOPPED;
+	}
+	return 0;
+}
+
+static __always_inline void note_talk(struct packet *p, __u32 now)
+{
+	struct talk_key k = { .peer = p->dst, .hport = p->sport, .pport = p->dport, .proto = p->proto };
+	__u32 *last = bpf_map_lookup_elem(&talks, &k);
+
+	if (!last)
+		bpf_map_update_elem(&talks, &k, &now, BPF_ANY);
+	else if (now - *last > 200)
+		*last = now;
+}
+
+/* A port that answers one new connection after the other by RST wants none. */
+static __noinline void count_reset(struct packet *p, struct segment *s)
+{
+	struct reset_key k = { .peer = p->src, .pport = p->sport };
+	struct resets *r = bpf_map_lookup_elem(&resets, &k), first = { .since = s->now, .count = 1 };
+	struct stop_key key = { .peer = p->src, .pport = p->sport, .bits = 128, .proto = TCP };
+	struct stop stop = { .until = s->now + coarse_ms, .syn_only = 1 }, *known;
+	__u32 zero = 0;
+	struct lengths *used;
+
+	if (!r || s->now - r->since > coarse_ms) {
+		if (coarse_resets > 1) {
+			bpf_map_update_elem(&resets, &k, &first, BPF_ANY);
+			return;
+		}
+	} else if (__sync_fetch_and_add(&r->count, 1) + 1 < coarse_resets) {
+		return;
+	}
+	known = bpf_map_lookup_elem(&stops, &key);
+	if (known && (__s32)(known->until - stop.until) >= 0)
+		return;	/* what is there lasts longer */
+	if (known && !known->syn_only && (__s32)(known->until - s->now) > 0)
+		return;
+	used = bpf_map_lookup_elem(&stop_lengths, &zero);
+	if (!used || bpf_map_update_elem(&stops, &key, &stop, BPF_ANY))
+		return;
+	used->bits[0] = 128;
+	count(COARSE_BLOCK);
+	tell(p, s, IN, COARSE_BLOCK);
+}
+
+/* ---- TCP ---- */
+
+static __always_inline struct conn *find(__u32 v6, struct addr *host, struct addr *peer, __be16 hport, __be16 pport)
+{
+	if (v6) {
+		struct key6 k;
+		__builtin_memcpy(k.host, host, 16);
+		__builtin_memcpy(k.peer, peer, 16);
+		k.hport = hport;
+		k.pport = pport;
+		return bpf_map_lookup_elem(&conns6, &k);
+	}
+	struct key4 k = { host->w[3], peer->w[3], hport, pport };
+	return bpf_map_lookup_elem(&conns4, &k);
+}
+
+/* A number that neither end can foresee; 0 without a key. */
+static __noinline __u64 draw(struct packet *p, __u32 side)
+{
+	__u32 zero = 0;
+	struct secret *key = bpf_map_lookup_elem(&secrets, &zero);
+	struct addr *host = side == OUT ? &p->src : &p->dst, *peer = side == OUT ? &p->dst : &p->src;
+	__be16 hport = side == OUT ? p->sport : p->dport, pport = side == OUT ? p->dport : p->sport;
+	__u64 m[SIP_WORDS];
+
+	if (!key || !(key->k0 | key->k1))
+		return 0;
+	__builtin_memcpy(m, host, 16);
+	__builtin_memcpy(m + 2, peer, 16);
+	m[4] = (__u64)bpf_ntohs(hport) << 16 | bpf_ntohs(pport);
+	m[5] = clock();
+	return siphash(key, m);
+}
+
+static __noinline int keep(struct packet *p, struct conn *n, __u32 side)
+{
+	struct addr *host = side == OUT ? &p->src : &p->dst, *peer = side == OUT ? &p->dst : &p->src;
+	__be16 hport = side == OUT ? p->sport : p->dport, pport = side == OUT ? p->dport : p->sport;
+
+	if (p->v6) {
+		struct key6 k;
+		__builtin_memcpy(k.host, host, 16);
+		__builtin_memcpy(k.peer, peer, 16);
+		k.hport = hport;
+		k.pport = pport;
+		return bpf_map_update_elem(&conns6, &k, n, BPF_NOEXIST) ? TABLE_FULL : 0;
+	}
+	struct key4 k = { host->w[3], peer->w[3], hport, pport };
+	return bpf_map_update_elem(&conns4, &k, n, BPF_NOEXIST) ? TABLE_FULL : 0;
+}
+
+/* Takes the first SYN of a connection; the packet's own side sent it. */
+static __noinline int open_conn(struct packet *p, struct segment *s, struct conn *old, __u32 side)
+{
+	struct conn n = {};
+	__u64 random = draw(p, side);
+
+	if (s->sign) {
+		if (!signed_pass)
+			return SIGNED;
+		n.flags = EXEMPT;
+	}
+	if (!random)
+		return TABLE_FULL;
+	begin(&n, s, old, random, side);
+	if (old)
+		*old = n;
+	else if (keep(p, &n, side))
+		return TABLE_FULL;
+	count(OPENED);
+	return 0;
+}
+
+/* Reads the header into s, h and o. */
+static __noinline int read_segment(struct __sk_buff *skb, struct packet *p, struct segment *s, struct shift *h, struct options *o)
+{
+	struct { __be16 ports[2]; __be32 seq, ack; __u8 off, flags; __be16 win, sum, urg; } t;
+	__be32 first;
+	__u32 head;
+
+	if (p->piece)
+		return FRAGMENT;
+	if (p->len < 20 || LOAD(skb, p->l4, &t, 20))
+		return MALFORMED;
+	head = (t.off >> 4) * 4;
+	if (head < 20 || head > p->len)
+		return MALFORMED;
+	s->flags = t.flags & (T_FIN | T_SYN | T_RST | T_ACK);
+	s->seq = bpf_ntohl(t.seq);
+	s->ack = bpf_ntohl(t.ack);
+	s->len = p->len - head;
+	s->span = s->len + !!(t.flags & T_SYN) + !!(t.flags & T_FIN);
+	s->now = now_ms();
+	if (t.flags & T_SYN && t.flags & (T_FIN | T_RST))
+		return FLAGS;
+	h->at = p->l4;
+	h->flags = t.flags;
+	h->was[0] = t.seq;
+	h->was[1] = t.ack;
+	if (head == 20)
+		return 0;
+	/* Nearly every segment has a time stamp and nothing else. */
+	if (head == 32 && !LOAD(skb, p->l4 + 20, &first, 4) && first == bpf_htonl(0x0101080a))
+		return 0;
+	int bad = walk_options(skb, o, p->l4 + 20, head - 20);
+	if (bad)
+		return bad;
+	s->sign = o->sign;
+	return o->broken ? OPTIONS : 0;
+}
+
+static __noinline int judge_segment(struct conn *c, struct packet *p, struct segment *s, __u32 side)
+{
+	int why;
+	__u32 fresh;
+
+	if ((s->flags & (T_SYN | T_ACK)) == T_SYN) {
+		if (side == OUT) {
+			if (c && c->state == ENDED && (__s32)(c->until - s->now) > 0)
+				return BLOCKED;
+			if (c && c->state != ENDED && syn_repeats_out(c, s))
+				return PASSED_OUT;
+			return open_conn(p, s, c, OUT);
+		}
+		if (c && !syn_begins_in(c)) {
+			syn_in(c, s);
+			return PASSED_IN;
+		}
+		why = open_conn(p, s, c, IN);
+		return why ? why : PASSED_IN;
+	}
+	if (!c)
+		return NO_HANDSHAKE;
+	if (side == OUT)
+		return outgoing(c, s);
+	fresh = c->state == HANDSHAKING && c->flags & SYN_OUT;
+	why = incoming(c, s);
+	if (why != BLOCK)
+		return why;
+	count(BLOCK);
+	tell(p, s, IN, BLOCK);
+	if (fresh)
+		count_reset(p, s);
+	return PASSED_IN;
+}
+
+static __noinline int tcp(struct __sk_buff *skb, struct packet *p, struct segment *s, __u32 side)
+{
+	struct shift h = {};
+	struct options o = {};
+	struct conn *c;
+	int why = read_segment(skb, p, s, &h, &o);
+
+	if (why)
+		return why;
+	if (side == OUT) {
+		why = check_stops(p, s->now, (s->flags & (T_SYN | T_ACK)) == T_SYN);
+		if (why)
+			return why;
+		c = find(p->v6, &p->src, &p->dst, p->sport, p->dport);
+	} else {
+		c = find(p->v6, &p->dst, &p->src, p->dport, p->sport);
+	}
+	why = judge_segment(c, p, s, side);
+	if (fail_open && (why == NO_HANDSHAKE || why == TABLE_FULL)) {
+		count(UNTRACKED);
+		if (why == TABLE_FULL)
+			tell(p, s, side, UNTRACKED);
+		return side;
+	}
+	if (why == INEXACT_RESET) {
+		count(INEXACT_RESET);
+		why = PASSED_IN;
+	}
+	if (why > PASSED_IN)
+		return why;
+	if (!c)	/* begun just now */
+		c = side == OUT ? find(p->v6, &p->src, &p->dst, p->sport, p->dport)
+				: find(p->v6, &p->dst, &p->src, p->dport, p->sport);
+	if (!c || !(c->in | c->out))
+		return side;
+	h.seq = side == OUT ? c->out : c->in;
+	h.ack = side == OUT ? -c->in : -c->out;
+	why = shift_segment(skb, &h, &o);
+	if (why)
+		return why;
+	if (o.sack_len)
+		count(SACK);
+	return side;
+}
+
+/* ---- ICMP errors, which quote a segment ---- */
+
+static __always_inline int quotes(struct packet *p)
+{
+	if (p->proto == ICMP)
+		return p->type == 3 || p->type == 4 || p->type == 5 || p->type == 11 || p->type == 12;
+	return p->proto == ICMP6 && p->type < 128;
+}
+
+/* The quoted segment went the other way: it is shifted back. A quote that names
+ * no connection of ours is left alone. */
+static __noinline int shift_quote(struct __sk_buff *skb, struct packet *p, __u32 side)
+{
+	__u32 at = p->l4 + 8, have, v6 = 0, seq, ack;
+	struct { __be16 ports[2]; __be32 seq; } t;
+	struct { __be32 ack; __u8 off, flags; __be16 win; __u16 sum; } rest;
+	struct addr src = {}, dst = {};
+	struct conn *c;
+	__be32 is;
+	__u64 sum;
+
+	if (p->piece == LATER || p->len < 8)
+		return side;
+	have = p->len - 8;
+	if (p->proto == ICMP) {
+		struct ip4 h;
+		if (have < 20 || LOAD(skb, at, &h, 20) || h.vihl >> 4 != 4 || h.proto != TCP || h.off & bpf_htons(0x1fff))
+			return side;
+		__u32 head = (h.vihl & 15) * 4;
+		if (head < 20 || have < head)
+			return side;
+		src.w[2] = dst.w[2] = bpf_htonl(0xffff);
+		src.w[3] = h.src;
+		dst.w[3] = h.dst;
+		at += head;
+		have -= head;
+	} else {
+		struct ip6 h;
+		if (have < 40 || LOAD(skb, at, &h, 40) || h.vtc >> 4 != 6 || h.next != TCP)
+			return side;
+		src = h.src;
+		dst = h.dst;
+		v6 = 1;
+		at += 40;
+		have -= 40;
+	}
+	if (have < 8 || LOAD(skb, at, &t, 8))
+		return side;
+	/* From the network comes back what the host sent. */
+	c = side == IN ? find(v6, &src, &dst, t.ports[0], t.ports[1]) : find(v6, &dst, &src, t.ports[1], t.ports[0]);
+	if (!c || !(c->in | c->out))
+		return side;
+	seq = side == IN ? -c->out : -c->in;
+	ack = side == IN ? c->in : c->out;
+	is = bpf_htonl(bpf_ntohl(t.seq) + seq);
+	sum = difference(t.seq, is, 0);
+	if (have >= 18 && !LOAD(skb, at + 8, &rest, 10) && rest.flags & T_ACK) {
+		__be32 ack_is = bpf_htonl(bpf_ntohl(rest.ack) + ack);
+		sum += difference(rest.ack, ack_is, 0);
+		if (bpf_skb_store_bytes(skb, at + 8, &ack_is, 4, 0))
+			return MALFORMED;
+	}
+	if (bpf_skb_store_bytes(skb, at + 4, &is, 4, 0) ||
+	    bpf_l4_csum_replace(skb, p->l4 + 2, 0, folded(sum), 0))
+		return MALFORMED;
+	count(QUOTE);
+	return side;
+}
+
+/* ---- letters to the gateway ---- */
+
+static __always_inline int is_control(struct __sk_buff *skb, struct packet *p, __be16 port)
+{
+	__u32 magic;
+
+	if (p->proto != UDP || p->piece != WHOLE || port != bpf_htons(control_port) || p->len < 12)
+		return 0;
+	return !LOAD(skb, p->l4 + 8, &magic, 4) && magic == bpf_htonl(0x52495043); /* RIPC */
+}
+
+static __noinline int deliver(struct __sk_buff *skb)
+{
+	struct letter *l;
+	__u32 n = skb->len;
+
+	if (n < 14 || n > LETTER)
+		return CONTROL;
+	l = bpf_ringbuf_reserve(&letters, sizeof(*l), 0);
+	if (!l) {
+		count(EVENT_LOST);
+		return CONTROL;
+	}
+	l->vlan = skb->vlan_present ? skb->vlan_tci | (__u32)skb->vlan_proto << 16 : 0;
+	l->len = n;
+	if (bpf_skb_load_bytes(skb, 0, l->frame, n))
+		bpf_ringbuf_discard(l, 0);
+	else
+		bpf_ringbuf_submit(l, 0);
+	return CONTROL;
+}
+
+/* ---- one packet ---- */
+
+static __always_inline int from_side(struct __sk_buff *skb, struct packet *p, struct segment *s, __u32 side)
+{
+	int why = parse(skb, p);
+
+	if (why > 0)
+		return why;
+	if (why == IS_ARP && side == OUT) {
+		why = check_arp(skb, p);
+		return why ? why : PASSED_OUT;
+	}
+	if (why == IS_OTHER && side == OUT && p->ether != ETHER_EAPOL && p->ether != ETHER_LLDP)
+		return NOT_IP;
+	if (why != IS_IP)
+		return side;
+	if (side == OUT) {
+		why = check_host(skb, p);
+		if (why)
+			return why;
+	}
+	if (p->proto == TCP)
+		return tcp(skb, p, s, side);
+	if (is_control(skb, p, side == OUT ? p->sport : p->dport))
+		return side == OUT ? CONTROL : deliver(skb);
+	if (side == OUT) {
+		__u32 now = now_ms();
+		why = check_stops(p, now, 0);
+		if (why)
+			return why;
+		note_talk(p, now);
+	}
+	return quotes(p) ? shift_quote(skb, p, side) : side;
+}
+
+static __always_inline int wire(struct __sk_buff *skb, __u32 side, __u32 to)
+{
+	struct packet p = {};
+	struct segment s = {};
+	int why = from_side(skb, &p, &s, side);
+
+	count(why);
+	if (why > PASSED_IN) {
+		tell(&p, &s, side, why);
+		if (!observe || why == CONTROL)
+			return 2;	/* TC_ACT_SHOT */
+	}
+	return bpf_redirect(to, 0);
+}
+
+SEC("tc")
+int from_host(struct __sk_buff *skb) { return wire(skb, OUT, net_ifindex); }
+
+SEC("tc")
+int from_net(struct __sk_buff *skb) { return wire(skb, IN, host_ifindex); }
+
+char _license[] SEC("license") = "GPL";

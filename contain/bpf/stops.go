@@ -1,0 +1,116 @@
+//go:build linux
+
+package bpf
+
+import (
+	"fmt"
+	"iter"
+	"net/netip"
+	"slices"
+
+	"dragnet/contain/ripcord/path"
+)
+
+func (k stopKey) principals() path.Principals {
+	return path.Principals{
+		Peer: netip.PrefixFrom(netip.AddrFrom16(k.Peer), int(k.Bits)), HPort: number(k.HPort), PPort: number(k.PPort),
+		Proto: k.Proto, Later: k.Later != 0,
+	}
+}
+
+func keyOf(p path.Principals) stopKey {
+	k := stopKey{
+		Peer: p.Peer.Addr().As16(), HPort: port(p.HPort), PPort: port(p.PPort),
+		Bits: uint8(p.Peer.Bits()), Proto: p.Proto,
+	}
+	if p.Later {
+		k.Later = 1
+	}
+	return k
+}
+
+// Stops yields the coarse conversations that were ended. Their prefixes are of
+// IPv6, with IPv4 mapped into it.
+func (w *Wire) Stops() iter.Seq2[path.Principals, path.Stop] {
+	return func(yield func(path.Principals, path.Stop) bool) {
+		each(w.objects.Stops, func(k stopKey, s path.Stop) bool { return yield(k.principals(), s) })
+	}
+}
+
+// PutStop ends a coarse conversation; the prefix is of IPv6 (path.Prefix). It
+// fails when stops of path.StopLengths other lengths are there.
+func (w *Wire) PutStop(p path.Principals, s path.Stop) error {
+	var used [path.StopLengths]uint32
+	if err := w.objects.StopLengths.Lookup(uint32(0), &used); err != nil {
+		return fmt.Errorf("read lengths of stops: %w", err)
+	}
+	bits := uint32(p.Peer.Bits())
+	at := 0
+	if bits != 128 {
+		at = slices.Index(used[:], bits)
+		if at < 0 {
+			at = 1 + slices.Index(used[1:], 0)
+		}
+		if at == 0 {
+			return fmt.Errorf("stops of %d prefix lengths are in force, which are as many as there may be", path.StopLengths)
+		}
+	}
+	if err := w.objects.Stops.Put(keyOf(p), s); err != nil {
+		return fmt.Errorf("end a conversation: %w", err)
+	}
+	used[at] = bits
+	return w.objects.StopLengths.Put(uint32(0), used)
+}
+
+// SweepStops removes stops that are over, and the look-ups for lengths nobody
+// uses. now is in milliseconds since boot.
+func (w *Wire) SweepStops(now uint32) error {
+	var used [path.StopLengths]uint32
+	each(w.objects.Stops, func(k stopKey, s path.Stop) bool {
+		if int32(s.Until-now) <= 0 {
+			_ = w.objects.Stops.Delete(k)
+		} else if bits := uint32(k.Bits); bits == 128 {
+			used[0] = bits
+		} else if !slices.Contains(used[:], bits) {
+			if at := 1 + slices.Index(used[1:], 0); at > 0 {
+				used[at] = bits
+			}
+		}
+		return true
+	})
+	if err := w.objects.StopLengths.Put(uint32(0), used); err != nil {
+		return fmt.Errorf("write lengths of stops: %w", err)
+	}
+	if used[0] != 0 {
+		return nil
+	}
+	// The programs may have raised a coarse block since the pass.
+	var late error
+	each(w.objects.Stops, func(k stopKey, _ path.Stop) bool {
+		if k.Bits == 128 {
+			used[0] = 128
+			late = w.objects.StopLengths.Put(uint32(0), used)
+			return false
+		}
+		return true
+	})
+	return late
+}
+
+// Talks yields when the host last sent in each conversation other than TCP's.
+func (w *Wire) Talks() iter.Seq2[path.Talk, uint32] {
+	return func(yield func(path.Talk, uint32) bool) {
+		each(w.objects.Talks, func(k talkKey, last uint32) bool {
+			return yield(path.Talk{Peer: addr(k.Peer), HPort: number(k.HPort), PPort: number(k.PPort), Proto: k.Proto}, last)
+		})
+	}
+}
+
+// resets reads the counts of RSTs.
+func (w *Wire) resets() iter.Seq2[netip.AddrPort, path.Resets] {
+	return func(yield func(netip.AddrPort, path.Resets) bool) {
+		each(w.objects.Resets, func(k resetKey, r path.Resets) bool {
+			return yield(netip.AddrPortFrom(addr(k.Peer), number(k.PPort)), r)
+		})
+	}
+}

@@ -1,0 +1,185 @@
+//go:build linux
+
+package bpf
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"net/netip"
+
+	"github.com/cilium/ebpf"
+
+	"dragnet/contain/ripcord/path"
+)
+
+// The keys as the kernel holds them: addresses and ports in network order, IPv4
+// mapped into IPv6 except in key4.
+type (
+	key4 struct {
+		Host, Peer   [4]byte
+		HPort, PPort [2]byte
+	}
+	key6 struct {
+		Host, Peer   [16]byte
+		HPort, PPort [2]byte
+	}
+	stopKey struct {
+		Peer               [16]byte
+		HPort, PPort       [2]byte
+		Bits, Proto, Later uint8
+		_                  uint8
+	}
+	resetKey struct {
+		Peer  [16]byte
+		PPort [2]byte
+		_     uint16
+	}
+	talkKey struct {
+		Peer         [16]byte
+		HPort, PPort [2]byte
+		Proto        uint8
+		_            [3]uint8
+	}
+)
+
+func port(n uint16) (b [2]byte) {
+	binary.BigEndian.PutUint16(b[:], n)
+	return b
+}
+
+func number(b [2]byte) uint16 { return binary.BigEndian.Uint16(b[:]) }
+
+func addr(b [16]byte) netip.Addr { return netip.AddrFrom16(b).Unmap() }
+
+func (k key4) ends() path.Ends {
+	return path.Ends{
+		Host: netip.AddrPortFrom(netip.AddrFrom4(k.Host), number(k.HPort)),
+		Peer: netip.AddrPortFrom(netip.AddrFrom4(k.Peer), number(k.PPort)),
+	}
+}
+
+func (k key6) ends() path.Ends {
+	return path.Ends{
+		Host: netip.AddrPortFrom(netip.AddrFrom16(k.Host), number(k.HPort)),
+		Peer: netip.AddrPortFrom(netip.AddrFrom16(k.Peer), number(k.PPort)),
+	}
+}
+
+// conn finds the table and the key of a connection.
+func (w *Wire) conn(e path.Ends) (*ebpf.Map, any) {
+	if e.Host.Addr().Is4() {
+		return w.objects.Conns4, key4{e.Host.Addr().As4(), e.Peer.Addr().As4(), port(e.Host.Port()), port(e.Peer.Port())}
+	}
+	return w.objects.Conns6, key6{e.Host.Addr().As16(), e.Peer.Addr().As16(), port(e.Host.Port()), port(e.Peer.Port())}
+}
+
+// Conns yields all connections. The tables change meanwhile, so one may be
+// missed or come twice.
+func (w *Wire) Conns(yield func(path.Ends, path.Conn) bool) {
+	if each(w.objects.Conns4, func(k key4, c path.Conn) bool { return yield(k.ends(), c) }) {
+		each(w.objects.Conns6, func(k key6, c path.Conn) bool { return yield(k.ends(), c) })
+	}
+}
+
+// each reads a hash in batches; a table that changes under the reader ends the
+// pass early at worst.
+func each[K, V any](m *ebpf.Map, yield func(K, V) bool) bool {
+	var cursor ebpf.MapBatchCursor
+	keys, values := make([]K, 4096), make([]V, 4096)
+	for {
+		n, err := m.BatchLookup(&cursor, keys, values, nil)
+		for i := range n {
+			if !yield(keys[i], values[i]) {
+				return false
+			}
+		}
+		if err != nil {
+			return true
+		}
+	}
+}
+
+// Conn reads one connection.
+func (w *Wire) Conn(e path.Ends) (c path.Conn, ok bool) {
+	m, key := w.conn(e)
+	return c, m.Lookup(key, &c) == nil
+}
+
+// PutConn writes a connection.
+func (w *Wire) PutConn(e path.Ends, c path.Conn) error {
+	m, key := w.conn(e)
+	return m.Put(key, c)
+}
+
+// Forget removes a connection, unless a packet came since it was read.
+func (w *Wire) Forget(e path.Ends, read path.Conn) error {
+	m, key := w.conn(e)
+	var now path.Conn
+	if err := m.Lookup(key, &now); err != nil || now.LastSeen != read.LastSeen {
+		return nil
+	}
+	if err := m.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("forget a connection: %w", err)
+	}
+	return nil
+}
+
+// Sources yields the addresses the host may use.
+func (w *Wire) Sources() iter.Seq2[netip.Addr, path.Source] {
+	return func(yield func(netip.Addr, path.Source) bool) {
+		each(w.objects.Sources, func(k [16]byte, s path.Source) bool { return yield(addr(k), s) })
+	}
+}
+
+// PutSource lets the host use an address.
+func (w *Wire) PutSource(a netip.Addr, s path.Source) error {
+	return w.objects.Sources.Put(a.As16(), s)
+}
+
+// DropSource takes an address from the host.
+func (w *Wire) DropSource(a netip.Addr) error { return w.objects.Sources.Delete(a.As16()) }
+
+// SetBudget says how many IPv4 and IPv6 sources may still be learnt.
+func (w *Wire) SetBudget(v4, v6 int32) error {
+	return errors.Join(w.objects.Budget.Put(uint32(0), v4), w.objects.Budget.Put(uint32(1), v6))
+}
+
+// Budget is what is left of it.
+func (w *Wire) Budget() (v [2]int32, err error) {
+	return v, errors.Join(w.objects.Budget.Lookup(uint32(0), &v[0]), w.objects.Budget.Lookup(uint32(1), &v[1]))
+}
+
+// SetSecret changes the key of the nonces; connections that are open keep
+// theirs.
+func (w *Wire) SetSecret(key [2]uint64) error { return w.objects.Secrets.Put(uint32(0), key) }
+
+// Counters sums what every processor counted.
+func (w *Wire) Counters() (sum [path.Reasons]uint64, err error) {
+	for r := range sum {
+		var per []uint64
+		if err := w.objects.Counters.Lookup(uint32(r), &per); err != nil {
+			return sum, fmt.Errorf("read counters: %w", err)
+		}
+		for _, n := range per {
+			sum[r] += n
+		}
+	}
+	return sum, nil
+}
+
+// Memory is what the tables of connections cost, in bytes.
+func (w *Wire) Memory() (v4, v6 uint64) {
+	for i, m := range []*ebpf.Map{w.objects.Conns4, w.objects.Conns6} {
+		if info, err := m.Info(); err == nil {
+			n, _ := info.Memlock()
+			if i == 0 {
+				v4 = n
+			} else {
+				v6 = n
+			}
+		}
+	}
+	return v4, v6
+}

@@ -1,0 +1,369 @@
+//go:build linux
+
+package bpf
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/google/go-cmp/cmp"
+
+	"dragnet/contain/ripcord/path"
+	"dragnet/contain/ripcord/path/pathtest"
+	"dragnet/internal/testkit"
+	"dragnet/packet"
+	"dragnet/packet/capture"
+)
+
+// What the programs return (enum tcx_action_base).
+const (
+	drop     = 2
+	redirect = 7
+)
+
+// pair is the programs in the kernel beside their twin.
+type pair struct {
+	t      *testing.T
+	wire   *Wire
+	twin   *path.Path
+	events *Events
+	told   []path.Event
+}
+
+func newPair(t *testing.T, s path.Settings) *pair {
+	t.Helper()
+	testkit.Root(t)
+	w, err := Load(Options{Host: 1, Net: 1, Settings: s, Room: [2]uint32{64, 64}, testClock: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.Close() })
+	p := &pair{t: t, wire: w, twin: path.New(s)}
+	p.twin.Room = [2]int{64, 64}
+	p.twin.Tell = func(e path.Event) { p.told = append(p.told, e) }
+	if p.events, err = w.Events(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.events.Close() })
+	p.secret(0x1234, 0x5678)
+	p.budget(2, 4)
+	p.clock(10_000_000_000)
+	return p
+}
+
+func (p *pair) check(err error) {
+	p.t.Helper()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *pair) clock(ns uint64) {
+	p.t.Helper()
+	p.twin.NS = ns
+	p.check(p.wire.objects.ClockNs.Set(ns))
+}
+
+func (p *pair) secret(k0, k1 uint64) {
+	p.t.Helper()
+	p.twin.Secret = [2]uint64{k0, k1}
+	p.check(p.wire.SetSecret(p.twin.Secret))
+}
+
+func (p *pair) budget(v4, v6 int32) {
+	p.t.Helper()
+	p.twin.Budget = [2]int32{v4, v6}
+	p.check(p.wire.SetBudget(v4, v6))
+}
+
+// runnable tells whether the kernel's test run takes a frame: it wants an IP
+// header to be whole.
+func runnable(frame []byte) bool {
+	if len(frame) <= 14 {
+		return false
+	}
+	switch binary.BigEndian.Uint16(frame[12:]) {
+	case 0x0800:
+		return len(frame) >= 34
+	case 0x86dd:
+		return len(frame) >= 54
+	}
+	return true
+}
+
+// judge sends a frame through both and compares verdict and bytes.
+func (p *pair) judge(side path.Side, frame []byte) (path.Reason, []byte) {
+	p.t.Helper()
+	if !runnable(frame) {
+		return 0, frame
+	}
+	program := p.wire.objects.FromHost
+	if side == path.In {
+		program = p.wire.objects.FromNet
+	}
+	out := make([]byte, len(frame)+256)
+	o := &ebpf.RunOptions{Data: bytes.Clone(frame), DataOut: out}
+	ret, err := program.Run(o)
+	p.check(err)
+	mine := bytes.Clone(frame)
+	why, pass := p.twin.Judge(side, mine, false)
+	want := uint32(drop)
+	if pass {
+		want = redirect
+	}
+	if ret != want || pass && !bytes.Equal(o.DataOut, mine) {
+		p.t.Fatalf("from side %d\n%s\nthe kernel says %d and makes\n%sthe twin says %v, %d, and makes\n%s",
+			side, hex.Dump(frame), ret, hex.Dump(o.DataOut), why, want, hex.Dump(mine))
+	}
+	return why, mine
+}
+
+// stop ends a random coarse conversation in both.
+func (p *pair) stop(r *pathtest.Random) {
+	p.t.Helper()
+	peer := r.Peers[r.R.IntN(len(r.Peers))]
+	k := path.Principals{
+		Peer:  path.Prefix(peer, []uint32{128, 120, 64}[r.R.IntN(3)]),
+		HPort: []uint16{0, 40000}[r.R.IntN(2)], PPort: []uint16{0, 80, 443}[r.R.IntN(3)],
+		Proto: []uint8{0, 6, 17, 1}[r.R.IntN(4)],
+	}
+	if k.Proto == 0 || k.Proto == 1 {
+		k.HPort, k.PPort = 0, 0
+	}
+	k.Later = r.R.IntN(4) == 0
+	s := path.Stop{Until: uint32(p.twin.NS/1_000_000) + 20_000}
+	p.check(p.wire.PutStop(k, s))
+	p.twin.Stops[k] = s
+	p.check(p.wire.objects.StopLengths.Lookup(uint32(0), &p.twin.Lengths))
+}
+
+// sweep removes what is over, and compares with the same on the twin.
+func (p *pair) sweep() {
+	p.t.Helper()
+	now := uint32(p.twin.NS / 1_000_000)
+	p.check(p.wire.SweepStops(now))
+	for k, s := range p.twin.Stops {
+		if int32(s.Until-now) <= 0 {
+			delete(p.twin.Stops, k)
+		}
+	}
+	p.check(p.wire.objects.StopLengths.Lookup(uint32(0), &p.twin.Lengths))
+	for k := range p.twin.Stops {
+		if !slices.Contains(p.twin.Lengths[:], uint32(k.Peer.Bits())) {
+			p.t.Fatalf("a stop of %v is in force, and the lengths looked up are %v", k, p.twin.Lengths)
+		}
+	}
+	if len(p.twin.Stops) == 0 && p.twin.Lengths != [path.StopLengths]uint32{} {
+		p.t.Fatalf("no stop is left, and the lengths looked up are %v", p.twin.Lengths)
+	}
+}
+
+// compare compares the tables, the counters and the events so far.
+func (p *pair) compare() {
+	p.t.Helper()
+	conns := map[path.Ends]path.Conn{}
+	p.wire.Conns(func(e path.Ends, c path.Conn) bool { conns[e] = c; return true })
+	mine := map[path.Ends]path.Conn{}
+	for e, c := range p.twin.Conns {
+		mine[e] = *c
+	}
+	same(p, "connections", conns, mine)
+	sources, known := map[netip.Addr]path.Source{}, map[netip.Addr]path.Source{}
+	for a, s := range p.wire.Sources() {
+		sources[a] = s
+	}
+	for a, s := range p.twin.Sources {
+		known[a] = *s
+	}
+	same(p, "sources", sources, known)
+	stops := map[path.Principals]path.Stop{}
+	for k, s := range p.wire.Stops() {
+		stops[k] = s
+	}
+	same(p, "stops", stops, p.twin.Stops)
+	resets, counted := map[netip.AddrPort]path.Resets{}, map[netip.AddrPort]path.Resets{}
+	for k, r := range p.wire.resets() {
+		resets[k] = r
+	}
+	for k, r := range p.twin.Resets {
+		counted[k] = *r
+	}
+	same(p, "resets", resets, counted)
+	talks := map[path.Talk]uint32{}
+	for k, v := range p.wire.Talks() {
+		talks[k] = v
+	}
+	same(p, "talks", talks, p.twin.Talks)
+	counters, err := p.wire.Counters()
+	p.check(err)
+	counters[path.EventLost] = 0 // letters nobody reads
+	same(p, "counters", counters, p.twin.Counters)
+	budget, err := p.wire.Budget()
+	p.check(err)
+	same(p, "budget", budget, p.twin.Budget)
+
+	var told []path.Event
+	p.check(p.events.Drain(func(e path.Event, ns uint64) { told = append(told, e) }))
+	for i := range p.told { // the kernel writes 0 for what was not read
+		p.told[i].Host, p.told[i].Peer = zeroed(p.told[i].Host), zeroed(p.told[i].Peer)
+	}
+	same(p, "events", told, p.told)
+	p.told = nil
+}
+
+func zeroed(a netip.AddrPort) netip.AddrPort {
+	if !a.Addr().IsValid() {
+		return netip.AddrPortFrom(netip.IPv6Unspecified(), a.Port())
+	}
+	return a
+}
+
+func same[T any](p *pair, what string, kernel, twin T) {
+	p.t.Helper()
+	comparers := cmp.Options{
+		cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+		cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
+		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	}
+	if d := cmp.Diff(twin, kernel, comparers); d != "" {
+		p.t.Fatalf("%s (- twin, + kernel):\n%s", what, d)
+	}
+}
+
+func TestKernelDoesAsItsTwin(t *testing.T) {
+	base := path.DefaultSettings()
+	base.BlockMS, base.CoarseMS, base.CoarseResets = 4000, 60_000, 2
+	for name, change := range map[string]func(*path.Settings){
+		"enforce":   func(*path.Settings) {},
+		"observe":   func(s *path.Settings) { s.Observe = true },
+		"fail open": func(s *path.Settings) { s.FailOpen, s.SignedPass = true, true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := base
+			change(&s)
+			p := newPair(t, s)
+			const seed = 1
+			r := pathtest.NewRandom(seed, p.twin)
+			n := 60_000
+			if testing.Short() {
+				n = 5_000
+			}
+			reasons := map[path.Reason]int{}
+			for i := range n {
+				p.clock(p.twin.NS + uint64(r.R.IntN(400))*1_000_000)
+				side, frame := r.Next()
+				why, _ := p.judge(side, frame)
+				reasons[why]++
+				if i%500 == 499 {
+					p.compare()
+				}
+				if i%1000 == 999 {
+					p.stop(r)
+				}
+				if i%3000 == 2999 {
+					p.clock(p.twin.NS + 100_000_000_000)
+					p.sweep()
+				}
+			}
+			p.compare()
+			if s != base {
+				return
+			}
+			for why := path.PassedOut; why <= path.Control; why++ {
+				if reasons[why] == 0 && why != path.TableFull && !testing.Short() {
+					t.Errorf("no packet was judged %v", why)
+				}
+			}
+			for why := path.Learnt; why < path.EventLost; why++ {
+				if p.twin.Counters[why] == 0 && why != path.Untracked && !testing.Short() {
+					t.Errorf("nothing was counted as %v", why)
+				}
+			}
+		})
+	}
+}
+
+// TestCapturesThroughBoth sends recorded traffic through both; the host is who
+// sent the first packet.
+func TestCapturesThroughBoth(t *testing.T) {
+	testkit.Root(t)
+	var files []string
+	for _, dir := range [][]string{{"zeek-traces", "Traces", "tcp"}, {"suricata-verify"}} {
+		filepath.WalkDir(testkit.Data(t, dir...), func(name string, d os.DirEntry, err error) error {
+			if ext := filepath.Ext(name); err == nil && (ext == ".pcap" || ext == ".pcapng") {
+				files = append(files, name)
+			}
+			return nil
+		})
+	}
+	if len(files) == 0 {
+		t.Fatal("no captures")
+	}
+	if testing.Short() {
+		files = files[:min(len(files), 30)]
+	}
+	packets, dropped := 0, 0
+	s := path.DefaultSettings()
+	for _, name := range files {
+		p := newPair(t, s)
+		p.budget(100, 100)
+		n, d := p.replay(name)
+		packets, dropped = packets+n, dropped+d
+		p.compare()
+		p.events.Close()
+		p.wire.Close()
+	}
+	t.Logf("%d captures, %d packets, of which %d dropped", len(files), packets, dropped)
+	if packets == 0 || dropped == packets {
+		t.Error("captures say nothing: no packet passed")
+	}
+}
+
+func (p *pair) replay(name string) (packets, dropped int) {
+	f, err := os.Open(name)
+	p.check(err)
+	defer f.Close()
+	r, err := capture.NewReader(f)
+	if err != nil {
+		return 0, 0 // not a capture of ours to judge
+	}
+	var host netip.Addr
+	for packets < 3000 {
+		rec, err := r.Next()
+		if errors.Is(err, io.EOF) || err != nil {
+			return packets, dropped
+		}
+		frame := rec.Data
+		var d packet.Packet
+		if rec.Link != packet.LinkEthernet || len(frame) > 3000 {
+			continue // not a frame, or larger than a test run takes
+		}
+		err = d.Decode(rec.Link, frame, len(frame))
+		if err == nil && !host.IsValid() {
+			host = d.Src
+		}
+		side := path.In
+		if err == nil && d.Src == host {
+			side = path.Out
+		}
+		p.clock(p.twin.NS + 1_000_000)
+		why, _ := p.judge(side, frame)
+		packets++
+		if why.Dropped() {
+			dropped++
+		}
+		if packets%200 == 0 {
+			p.compare()
+		}
+	}
+	return packets, dropped
+}

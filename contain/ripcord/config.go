@@ -1,0 +1,185 @@
+//go:build linux
+
+// Package ripcord runs the gateway between one host and its network: what the
+// host sends can be ended by those it is sent to, by an ordinary RST or, for
+// anything but TCP, by the protocol in PROTOCOL.md.
+//
+// The packets themselves are judged by the programs of contain/bpf, which stay
+// in the kernel when this process ends. What is here feeds them: which sources
+// the host has, the key of the nonces, what is over and can be forgotten, and
+// letters of those who want to be left alone.
+package ripcord
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"dragnet/contain/ripcord/path"
+	"dragnet/internal/conf"
+)
+
+// Configuration of the role ripcord.
+type Configuration struct {
+	// Host and Network are the interfaces to the host and to the rest. The
+	// gateway takes both over: they need no addresses, and lose IPv6's.
+	Host    string `yaml:"host"`
+	Network string `yaml:"network"`
+	// Enforce drops and shifts; without it the gateway only counts what it
+	// would drop.
+	Enforce bool `yaml:"enforce"`
+	// FailOpen lets connections pass that the gateway cannot track: those
+	// from before its first start, and new ones when the table is full. Each
+	// is counted, and the log warns. The default refuses them.
+	FailOpen bool `yaml:"fail_open"`
+	// SignedTCP says what happens to connections with TCP-MD5 or TCP-AO,
+	// whose numbers cannot be shifted: refuse, or pass without nonces.
+	SignedTCP string `yaml:"signed_tcp"`
+	// Pins is a folder in a BPF file system; what is there outlives the agent.
+	Pins string `yaml:"pins"`
+	// State is the folder of the standing decision and the record of blocks.
+	State string `yaml:"state"`
+	// RunAs is the user the agent becomes once packets pass.
+	RunAs string `yaml:"run_as"`
+
+	// Addresses are the host's, if they are known. Others are learnt.
+	Addresses []netip.Addr `yaml:"addresses"`
+	Learn     Learn        `yaml:"learn"`
+
+	// Connections bounds the tables of IPv4 and IPv6. A change takes effect
+	// when the pinned tables are removed.
+	Connections Connections `yaml:"connections"`
+	// Block is how long a connection stays ended after a valid RST.
+	Block  time.Duration `yaml:"block"`
+	Coarse Coarse        `yaml:"coarse"`
+	Idle   Idle          `yaml:"idle"`
+	Pull   PullLimits    `yaml:"pull"`
+}
+
+// Learn bounds the addresses a host may take for itself.
+type Learn struct {
+	IPv4 int `yaml:"ipv4"`
+	IPv6 int `yaml:"ipv6"`
+	// Quiet is how long an address must not have been used before another may
+	// take its place.
+	Quiet time.Duration `yaml:"quiet"`
+}
+
+// Connections are numbers of table entries.
+type Connections struct {
+	IPv4 int `yaml:"ipv4"`
+	IPv6 int `yaml:"ipv6"`
+}
+
+// Coarse says when a port that answers new connections by RST is left alone.
+type Coarse struct {
+	// Resets is how many RSTs within Duration raise the block, which then
+	// lasts as long.
+	Resets   int           `yaml:"resets"`
+	Duration time.Duration `yaml:"duration"`
+}
+
+// Idle says when connections are forgotten.
+type Idle struct {
+	Handshake   time.Duration `yaml:"handshake"`
+	Established time.Duration `yaml:"established"`
+	// Closed is for connections that both sides have closed; their ports'
+	// next use must be told from the last.
+	Closed time.Duration `yaml:"closed"`
+}
+
+// PullLimits bound terminations by protocol.
+type PullLimits struct {
+	// Port is the UDP port of the protocol, at the host's address.
+	Port uint16 `yaml:"port"`
+	// Active is how recent a conversation must be to be ended.
+	Active time.Duration `yaml:"active"`
+	// Longest is how long one may be ended.
+	Longest time.Duration `yaml:"longest"`
+	// PerSecond bounds the letters that are answered.
+	PerSecond int `yaml:"per_second"`
+}
+
+// DefaultConfiguration observes.
+func DefaultConfiguration() Configuration {
+	return Configuration{
+		SignedTCP: "refuse", Pins: "/sys/fs/bpf/dragnet-ripcord", State: "/var/lib/dragnet-ripcord",
+		RunAs:       "nobody",
+		Learn:       Learn{IPv4: 1, IPv6: 16, Quiet: time.Minute},
+		Connections: Connections{IPv4: 65536, IPv6: 65536},
+		Block:       30 * time.Second,
+		Coarse:      Coarse{Resets: 8, Duration: time.Minute},
+		Idle:        Idle{Handshake: 75 * time.Second, Established: 120 * time.Hour, Closed: 2 * time.Minute},
+		Pull:        PullLimits{Port: 4817, Active: 30 * time.Second, Longest: time.Hour, PerSecond: 100},
+	}
+}
+
+// LoadConfiguration reads files over the defaults.
+func LoadConfiguration(files ...string) (Configuration, error) {
+	c := DefaultConfiguration()
+	err := conf.Load(&c, files...)
+	return c, err
+}
+
+// longest is how far times may lie apart: the kernel's are 32 bits of
+// milliseconds, compared by difference.
+const longest = 20 * 24 * time.Hour
+
+// Validate reports every value that makes no sense.
+func (c *Configuration) Validate() error {
+	var errs []error
+	bad := func(key, format string, args ...any) {
+		errs = append(errs, fmt.Errorf(key+": "+format, args...))
+	}
+	if c.Host == "" || c.Network == "" || c.Host == c.Network {
+		bad("host", "host and network must name two interfaces")
+	}
+	if c.SignedTCP != "refuse" && c.SignedTCP != "pass" {
+		bad("signed_tcp", "is %q; write refuse or pass", c.SignedTCP)
+	}
+	for i, a := range c.Addresses {
+		if !a.IsValid() || a.IsMulticast() || a.IsUnspecified() || a.IsLoopback() || a.Is4In6() {
+			bad(fmt.Sprintf("addresses[%d]", i), "%v is no address of a host", a)
+		}
+	}
+	for key, d := range map[string]time.Duration{
+		"learn.quiet": c.Learn.Quiet, "block": c.Block, "coarse.duration": c.Coarse.Duration, "idle.handshake": c.Idle.Handshake,
+		"idle.established": c.Idle.Established, "idle.closed": c.Idle.Closed, "pull.active": c.Pull.Active, "pull.longest": c.Pull.Longest,
+	} {
+		if d < time.Second || d > longest {
+			bad(key, "%v is not between 1s and %v", d, longest)
+		}
+	}
+	for key, n := range map[string]int{
+		"learn.ipv4": c.Learn.IPv4, "learn.ipv6": c.Learn.IPv6,
+	} {
+		if n < 0 || n > 64 {
+			bad(key, "%d is not between 0 and 64", n)
+		}
+	}
+	for key, n := range map[string]int{
+		"connections.ipv4": c.Connections.IPv4, "connections.ipv6": c.Connections.IPv6, "coarse.resets": c.Coarse.Resets, "pull.per_second": c.Pull.PerSecond,
+	} {
+		if n < 1 || n > 1<<26 {
+			bad(key, "%d is not between 1 and %d", n, 1<<26)
+		}
+	}
+	if len(c.Addresses) > 64 {
+		bad("addresses", "%d are more than the 64 there is room for", len(c.Addresses))
+	}
+	if c.Pull.Port == 0 {
+		bad("pull.port", "must not be 0")
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Configuration) settings(observe bool) path.Settings {
+	return path.Settings{
+		Observe: observe, FailOpen: c.FailOpen, SignedPass: c.SignedTCP == "pass",
+		BlockMS: ms(c.Block), CoarseMS: ms(c.Coarse.Duration), CoarseResets: uint32(c.Coarse.Resets),
+		ControlPort: c.Pull.Port,
+	}
+}
+
+func ms(d time.Duration) uint32 { return uint32(d.Milliseconds()) }

@@ -1,0 +1,107 @@
+//go:build linux
+
+package ripcord
+
+import (
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"dragnet/contain/ripcord/path"
+)
+
+// maxLines bounds what one report says about drops.
+const maxLines = 20
+
+// see takes an event of the programs.
+func (g *Gateway) see(e path.Event, ns uint64) {
+	switch e.Reason {
+	case path.Learnt:
+		g.log.Info("address of the host learnt", "address", e.Host.Addr())
+	case path.Block, path.CoarseBlock:
+		for_ := g.config.Block
+		if e.Reason == path.CoarseBlock {
+			for_ = g.config.Coarse.Duration
+		}
+		at := time.Now().Add(-time.Duration(bootNS() - ns))
+		if err := g.record.block(e, at, for_); err != nil {
+			g.log.Error("record of a block", "err", err)
+		}
+		g.told.add(e)
+	case path.Untracked:
+		g.told.add(e)
+	default:
+		g.told.add(e)
+	}
+}
+
+// cause groups events in the log.
+type cause struct {
+	reason     path.Reason
+	host, peer netip.Addr
+	proto      uint8
+	port       uint16
+}
+
+// tally sums up events until the next report, so that a flood makes few lines.
+type tally struct {
+	mu     sync.Mutex
+	counts map[cause]int
+	beyond int
+	wanted [2]bool
+}
+
+// maxCauses bounds the memory of a tally.
+const maxCauses = 4096
+
+func (t *tally) add(e path.Event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.counts == nil {
+		t.counts = map[cause]int{}
+	}
+	if e.Reason == path.Spoofed && e.Side == path.Out {
+		t.wanted[family(e.Host.Addr())] = true
+	}
+	c := cause{e.Reason, e.Host.Addr(), e.Peer.Addr(), e.Proto, e.Peer.Port()}
+	if _, known := t.counts[c]; !known && len(t.counts) >= maxCauses {
+		t.beyond++
+		return
+	}
+	t.counts[c]++
+}
+
+// takeWanted tells for which families the host tried other addresses since the
+// last call.
+func (t *tally) takeWanted() [2]bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	w := t.wanted
+	t.wanted = [2]bool{}
+	return w
+}
+
+func (t *tally) report(log *slog.Logger) {
+	t.mu.Lock()
+	counts, beyond := t.counts, t.beyond
+	t.counts, t.beyond = nil, 0
+	t.mu.Unlock()
+	causes := slices.SortedFunc(maps.Keys(counts), func(a, b cause) int { return counts[b] - counts[a] })
+	for i, c := range causes {
+		if i >= maxLines {
+			beyond += counts[c]
+			continue
+		}
+		level := slog.LevelInfo
+		if c.reason == path.Untracked || c.reason == path.TableFull {
+			level = slog.LevelWarn
+		}
+		log.Log(nil, level, c.reason.String(), "packets", counts[c], "host", c.host, "peer", netip.AddrPortFrom(c.peer, c.port), "proto", c.proto)
+	}
+	if beyond > 0 {
+		log.Info("and others", "packets", beyond)
+	}
+}

@@ -1,0 +1,76 @@
+//go:build linux
+
+package ripcord
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"dragnet/contain/bpf"
+	"dragnet/internal/confine"
+)
+
+// Check is one thing the gateway needs.
+type Check struct {
+	Name string
+	// Err says what is wrong; Fatal that the gateway cannot start.
+	Err   error
+	Fatal bool
+	// Good says what was found when all is well.
+	Good string
+}
+
+// Examine tries what Start needs, and changes nothing.
+func Examine(c *Configuration) []Check {
+	var all []Check
+	add := func(name, good string, fatal bool, err error) {
+		all = append(all, Check{Name: name, Err: err, Fatal: fatal, Good: good})
+	}
+	mtu := map[string]int{}
+	for _, name := range []string{c.Host, c.Network} {
+		i, err := net.InterfaceByName(name)
+		if err == nil {
+			mtu[name] = i.MTU
+			if addrs, _ := i.Addrs(); len(addrs) > 0 {
+				err = fmt.Errorf("has addresses (%v ...): the gateway takes everything that comes in, so they will not work", addrs[0])
+				add("interface "+name, "", false, err)
+				continue
+			}
+		}
+		add("interface "+name, "there, without addresses", true, err)
+	}
+	if len(mtu) == 2 && mtu[c.Host] != mtu[c.Network] {
+		add("MTU", "", false, fmt.Errorf("%d on one side and %d on the other: larger packets will be lost", mtu[c.Host], mtu[c.Network]))
+	}
+	add("pins", c.Pins, true, CheckPins(c.Pins))
+	add("kernel", "takes the programs", true, tryKernel(c))
+	_, err := confine.Lookup(c.RunAs)
+	add("user "+c.RunAs, "exists", true, err)
+	add("state", c.State, true, os.MkdirAll(c.State, 0o700))
+	if !c.Enforce {
+		add("enforce", "", false, errors.New("the gateway only counts; 'enforce: true' lets it drop"))
+	} else {
+		add("enforce", "blocks take effect", false, nil)
+	}
+	return all
+}
+
+// tryKernel loads the programs without pinning or attaching them.
+func tryKernel(c *Configuration) error {
+	w, err := bpf.Load(bpf.Options{Host: 1, Net: 1, Settings: c.settings(true), Room: [2]uint32{16, 16}})
+	if errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("%w: the start needs CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_NET_RAW", err)
+	}
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	if err := bpf.Attachable(); err != nil {
+		return fmt.Errorf("programs cannot be attached as tcx, which is in Linux 6.6 and later: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,225 @@
+//go:build linux
+
+package ripcord
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"dragnet/contain/bpf"
+)
+
+const (
+	eventsEvery = 50 * time.Millisecond
+	sweepEvery  = 5 * time.Second
+	secretEvery = time.Hour
+)
+
+// Gateway feeds the programs in the kernel.
+type Gateway struct {
+	config Configuration
+	log    *slog.Logger
+
+	wire      *bpf.Wire
+	events    *bpf.Events
+	letters   *bpf.Letters
+	host, net *net.Interface
+	observe   bool
+	record    *record
+	desk      *desk
+	told      tally
+
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+}
+
+// New is a gateway that does nothing yet.
+func New(config Configuration, log *slog.Logger) *Gateway {
+	return &Gateway{config: config, log: log}
+}
+
+// Start loads the programs, or takes over those that run already, and returns
+// when packets pass. It needs CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and
+// CAP_PERFMON; Confine gives up what is not needed afterwards.
+func (g *Gateway) Start(ctx context.Context) error {
+	if err := g.open(); err != nil {
+		return errors.Join(err, g.close())
+	}
+	ctx, g.cancel = context.WithCancel(ctx)
+	links := make(chan netlink.LinkUpdate, 16)
+	if err := netlink.LinkSubscribe(links, ctx.Done()); err != nil {
+		return errors.Join(fmt.Errorf("watch interfaces: %w", err), g.close())
+	}
+	g.done.Go(func() { g.run(ctx, links) })
+	g.done.Go(g.answer)
+	g.log.Info("packets pass", "host", g.config.Host, "network", g.config.Network, "enforce", !g.observe, "resumed", g.wire.Resumed)
+	return nil
+}
+
+func (g *Gateway) open() (err error) {
+	c := &g.config
+	if g.host, err = prepare(c.Host); err != nil {
+		return err
+	}
+	if g.net, err = prepare(c.Network); err != nil {
+		return err
+	}
+	if g.host.MTU != g.net.MTU {
+		g.log.Warn("the interfaces differ in MTU: larger packets will be lost", c.Host, g.host.MTU, c.Network, g.net.MTU)
+	}
+	if err := CheckPins(c.Pins); err != nil {
+		return err
+	}
+	if g.record, err = openRecord(c); err != nil {
+		return err
+	}
+	g.observe = !g.record.active()
+	g.wire, err = bpf.Load(bpf.Options{
+		Host: g.host.Index, Net: g.net.Index, Settings: c.settings(g.observe), Pins: c.Pins,
+		Room: [2]uint32{uint32(c.Connections.IPv4), uint32(c.Connections.IPv6)},
+	})
+	if err != nil {
+		return err
+	}
+	if g.events, err = g.wire.Events(); err != nil {
+		return err
+	}
+	if g.letters, err = g.wire.Letters(); err != nil {
+		return err
+	}
+	if g.desk, err = openDesk(g); err != nil {
+		return err
+	}
+	if err := errors.Join(g.newSecret(), g.fixSources()); err != nil {
+		return err
+	}
+	if err := g.wire.Attach(g.host.Index, g.net.Index); err != nil {
+		return err
+	}
+	return nil
+}
+
+// prepare makes an interface carry everything and say nothing of its own.
+func prepare(name string) (*net.Interface, error) {
+	l, err := netlink.LinkByName(name)
+	if err != nil {
+		return nil, fmt.Errorf("interface %s: %w", name, err)
+	}
+	quiet := filepath.Join("/proc/sys/net/ipv6/conf", name, "disable_ipv6")
+	if err := os.WriteFile(quiet, []byte("1"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("interface %s: switch off its own IPv6: %w", name, err)
+	}
+	if err := errors.Join(netlink.LinkSetARPOff(l), netlink.SetPromiscOn(l), netlink.LinkSetUp(l)); err != nil {
+		return nil, fmt.Errorf("interface %s: %w", name, err)
+	}
+	return net.InterfaceByName(name)
+}
+
+// CheckPins tells whether a folder lies in a BPF file system.
+func CheckPins(dir string) error {
+	var fs unix.Statfs_t
+	err := unix.Statfs(filepath.Dir(dir), &fs)
+	if err == nil && fs.Type != unix.BPF_FS_MAGIC {
+		err = errors.New("is not in a BPF file system: 'mount -t bpf bpf /sys/fs/bpf' makes one")
+	}
+	if err != nil {
+		return fmt.Errorf("pins %s: %w", dir, err)
+	}
+	return nil
+}
+
+func (g *Gateway) newSecret() error {
+	var b [16]byte
+	rand.Read(b[:])
+	return g.wire.SetSecret([2]uint64{binary.NativeEndian.Uint64(b[:]), binary.NativeEndian.Uint64(b[8:])})
+}
+
+// run does what is due until ctx ends.
+func (g *Gateway) run(ctx context.Context, links <-chan netlink.LinkUpdate) {
+	events, sweep, secret := time.NewTicker(eventsEvery), time.NewTicker(sweepEvery), time.NewTicker(secretEvery)
+	defer events.Stop()
+	defer sweep.Stop()
+	defer secret.Stop()
+	note := func(what string, err error) {
+		if err != nil {
+			g.log.Error(what, "err", err)
+		}
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-events.C:
+			note("read events", g.events.Drain(g.see))
+		case <-sweep.C:
+			note("sweep", g.sweep(bootMS()))
+			g.told.report(g.log)
+		case <-secret.C:
+			note("change the secret", g.newSecret())
+		case l, ok := <-links:
+			if !ok {
+				links = nil
+			} else if l.Attrs().Index == g.host.Index && l.Attrs().RawFlags&unix.IFF_RUNNING == 0 {
+				note("link down", g.forgetSources())
+			}
+		}
+	}
+}
+
+// Stop ends this process's part. The programs go on, so that no connection is
+// lost until the next Start; Remove takes them out.
+func (g *Gateway) Stop(context.Context) error {
+	if g.cancel != nil {
+		g.cancel()
+	}
+	err := g.close()
+	g.done.Wait()
+	g.told.report(g.log)
+	return err
+}
+
+func (g *Gateway) close() error {
+	var errs []error
+	if g.letters != nil {
+		errs = append(errs, g.letters.Close())
+	}
+	if g.desk != nil {
+		errs = append(errs, g.desk.close())
+	}
+	if g.cancel != nil { // the reader of events is another goroutine
+		g.done.Wait()
+	}
+	if g.events != nil {
+		errs = append(errs, g.events.Drain(g.see), g.events.Close())
+	}
+	if g.record != nil {
+		errs = append(errs, g.record.close())
+	}
+	if g.wire != nil {
+		errs = append(errs, g.wire.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// bootMS is the programs' clock, in milliseconds.
+func bootMS() uint32 { return uint32(bootNS() / 1_000_000) }
+
+func bootNS() uint64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		panic(err) // the clock is in every kernel that loads the programs
+	}
+	return uint64(ts.Nano())
+}

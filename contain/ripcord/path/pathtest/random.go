@@ -1,0 +1,250 @@
+package pathtest
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"net/netip"
+
+	"dragnet/contain/ripcord/path"
+)
+
+// Random makes packets around the connections that a Path has, so that every
+// rule is met from both sides: exact numbers, numbers next to them, others.
+type Random struct {
+	R    *rand.Rand
+	Path *path.Path
+	// Hosts are addresses of the host (the last of each family may be one that
+	// is not), Peers those of others.
+	Hosts, Peers []netip.Addr
+}
+
+// NewRandom has a few addresses and ports of both families.
+func NewRandom(seed uint64, p *path.Path) *Random {
+	a := netip.MustParseAddr
+	return &Random{
+		R: rand.New(rand.NewPCG(seed, 7)), Path: p,
+		Hosts: []netip.Addr{a("10.0.0.5"), a("2001:db8::5"), a("10.0.0.6"), a("fe80::5")},
+		Peers: []netip.Addr{a("192.0.2.1"), a("2001:db8:1::1"), a("192.0.2.9"), a("2001:db8:1::9")},
+	}
+}
+
+func (r *Random) one(n int) bool { return r.R.IntN(n) == 0 }
+
+func pick[T any](r *Random, list ...T) T { return list[r.R.IntN(len(list))] }
+
+// ends picks a connection, mostly of the host's true addresses.
+func (r *Random) ends() path.Ends {
+	i := r.R.IntN(2)
+	host := r.Hosts[i]
+	if r.one(40) {
+		host = r.Hosts[i+2]
+	}
+	peer := r.Peers[i]
+	if r.one(3) {
+		peer = r.Peers[i+2]
+	}
+	return path.Ends{
+		Host: netip.AddrPortFrom(host, uint16(40000+r.R.IntN(3))),
+		Peer: netip.AddrPortFrom(peer, pick[uint16](r, 80, 443)),
+	}
+}
+
+// near is a number, or one beside it.
+func (r *Random) near(n uint32) uint32 {
+	switch r.R.IntN(12) {
+	case 0:
+		return n + 1
+	case 1:
+		return n - 1
+	case 2:
+		return n + uint32(r.R.IntN(100_000))
+	case 3:
+		return n - uint32(r.R.IntN(100_000))
+	case 4:
+		return r.R.Uint32()
+	}
+	return n
+}
+
+// Next makes a frame and says from which side it comes.
+func (r *Random) Next() (side path.Side, frame []byte) {
+	side = path.Side(r.R.IntN(2))
+	switch n := r.R.IntN(100); {
+	case n < 80:
+		frame = r.tcp(side).Frame()
+	case n < 86:
+		frame = r.udp(side)
+	case n < 92:
+		frame = r.icmp(side)
+	case n < 94:
+		frame = ARP(pick(r, r.Hosts[0], r.Hosts[2], netip.IPv4Unspecified()), r.Peers[0])
+	case n < 96:
+		frame = r.neighbour()
+	default:
+		frame = r.tcp(side).Frame()
+		r.damage(&frame)
+	}
+	return side, frame
+}
+
+func (r *Random) tcp(side path.Side) Segment {
+	e := r.ends()
+	s := Segment{Src: e.Host, Dst: e.Peer}
+	if side == path.In {
+		s.Src, s.Dst = s.Dst, s.Src
+	}
+	s.Flags = pick[uint8](r, ACK, ACK, ACK, ACK, ACK|8, SYN, SYN, SYN|ACK, SYN|ACK, FIN|ACK, FIN|ACK, RST, RST|ACK, RST|ACK, 0, SYN|FIN, FIN)
+	if c := r.Path.Conns[e]; c == nil {
+		s.Seq, s.Ack = r.R.Uint32(), r.R.Uint32()
+		if !r.one(4) {
+			s.Flags = SYN
+		}
+	} else if side == path.Out {
+		s.Seq = r.near(pick(r, c.OutNext, c.OutNext, c.ISNOut) - c.Out)
+		s.Ack = r.near(pick(r, c.InNext, c.InNext, c.AckHi, c.LoPrev) + c.In)
+		r.help(c, &s, c.ISNOut-c.Out)
+	} else {
+		s.Seq = r.near(pick(r, c.InNext, c.InNext, c.ISNIn, c.AckHi, c.LoCur))
+		s.Ack = r.near(pick(r, c.OutNext, c.OutNext, c.OutUna))
+		r.help(c, &s, c.ISNIn)
+	}
+	if r.one(2) {
+		s.Payload = make([]byte, r.R.IntN(60))
+		for i := range s.Payload {
+			s.Payload[i] = byte(r.R.Uint32())
+		}
+	}
+	s.Options = r.options()
+	r.dress(&s)
+	return s
+}
+
+// help makes handshakes that succeed often enough.
+func (r *Random) help(c *path.Conn, s *Segment, isn uint32) {
+	if c.State == path.Handshaking && r.one(2) {
+		s.Flags = pick[uint8](r, SYN|ACK, ACK)
+	}
+	if s.Flags&SYN != 0 && r.one(2) {
+		s.Seq = isn
+	}
+	if c.State == path.Established && s.Flags&RST != 0 && !r.one(6) {
+		s.Flags = ACK
+	}
+}
+
+// dress adds VLAN tags, IP options, extension headers and fragment fields.
+func (r *Random) dress(s *Segment) {
+	if r.one(8) {
+		s.VLAN = make([]uint16, r.R.IntN(4))
+	}
+	if r.one(12) {
+		s.IPOptions = pick(r, []byte{1, 1, 1, 0}, []byte{148, 4, 0, 0}, []byte{131, 7, 4, 10, 0, 0, 9, 0}, []byte{7, 9, 0, 0}, []byte{1, 5, 3, 0})
+		s.FirstNext = pick[uint8](r, 0, 43, 60, 44)
+		switch s.FirstNext {
+		case 43:
+			s.Extensions = []byte{6, 0, 0, uint8(r.R.IntN(2)), 0, 0, 0, 0}
+		case 44:
+			s.Extensions = []byte{6, 0, 0, pick[uint8](r, 0, 0, 1, 8), 0, 0, 0, 9}
+		default:
+			s.Extensions = []byte{6, uint8(r.R.IntN(2)), 1, 4, 0, 0, 0, 0}
+		}
+		if r.one(4) {
+			s.Extensions = append([]byte{s.FirstNext, 0, 1, 4, 0, 0, 0, 0}, s.Extensions...)
+			s.FirstNext = 60
+		}
+	}
+	if r.one(30) {
+		s.Offset = pick[uint16](r, 0x4000, 0x2000, 0x2001, 0x0010)
+	}
+}
+
+func (r *Random) options() []byte {
+	edges := func(n int) []byte {
+		b := []byte{5, uint8(2 + n)}
+		for range n {
+			b = append(b, byte(r.R.Uint32()))
+		}
+		return b
+	}
+	stamp := []byte{8, 10, 1, 2, 3, 4, 5, 6, 7, 8}
+	var b []byte
+	switch r.R.IntN(12) {
+	case 0, 1, 2, 3:
+		b = append([]byte{1, 1}, stamp...)
+	case 4:
+		b = append([]byte{1, 1}, edges(8*(1+r.R.IntN(4)))...)
+	case 5: // at an odd offset
+		b = append([]byte{1}, edges(8*(1+r.R.IntN(4)))...)
+	case 6:
+		b = append(append([]byte{}, stamp...), edges(8*(1+r.R.IntN(3)))...)
+	case 7:
+		b = []byte{2, 4, 5, 180, 4, 2, 3, 3, 7}
+	case 8: // half a block, too long, twice, signed
+		b = pick(r, edges(12), edges(4), []byte{8, 44}, []byte{8, 1}, append(edges(8), edges(8)...),
+			append([]byte{19, 18}, make([]byte, 16)...), append([]byte{29, 16}, make([]byte, 14)...), []byte{8})
+	}
+	for len(b)%4 != 0 {
+		b = append(b, pick[byte](r, 1, 1, 0))
+	}
+	return b[:min(len(b), 40)]
+}
+
+func (r *Random) udp(side path.Side) []byte {
+	e := r.ends()
+	src, dst := e.Host, e.Peer
+	payload := make([]byte, r.R.IntN(30))
+	if r.one(6) {
+		payload = []byte(path.Magic + "....")
+		dst = netip.AddrPortFrom(dst.Addr(), r.Path.Settings.ControlPort)
+	}
+	if r.one(10) {
+		src, dst = netip.AddrPortFrom(netip.IPv4Unspecified(), 68), netip.MustParseAddrPort("255.255.255.255:67")
+	}
+	if side == path.In {
+		src, dst = e.Peer, e.Host
+		if len(payload) > 4 && r.one(2) {
+			dst = netip.AddrPortFrom(dst.Addr(), r.Path.Settings.ControlPort)
+		}
+	}
+	if src.Addr().Is4() != dst.Addr().Is4() {
+		src, dst = e.Peer, e.Host
+	}
+	return UDP(src, dst, payload)
+}
+
+// icmp makes an error about a segment that went the other way.
+func (r *Random) icmp(side path.Side) []byte {
+	quoted := r.tcp(1 - side)
+	quoted.VLAN = nil
+	inner := quoted.Frame()[14:]
+	if r.one(3) {
+		inner = inner[:min(len(inner), 28+r.R.IntN(40))]
+	}
+	body := binary.BigEndian.AppendUint32(nil, 1400)
+	kind := uint8(3)
+	if quoted.Src.Addr().Is6() {
+		kind = 2
+	}
+	if r.one(5) {
+		kind = 8
+	}
+	src, dst := quoted.Dst.Addr(), quoted.Src.Addr()
+	return ICMP(src, dst, kind, 4, append(body, inner...))
+}
+
+func (r *Random) neighbour() []byte {
+	target := pick(r, r.Hosts[1], r.Hosts[3], r.Peers[1])
+	body := append(make([]byte, 4), target.AsSlice()...)
+	return ICMP(pick(r, r.Hosts[1], r.Hosts[3], netip.IPv6Unspecified()), r.Peers[1], pick[uint8](r, 135, 136), 0, body)
+}
+
+func (r *Random) damage(frame *[]byte) {
+	f := *frame
+	for range 1 + r.R.IntN(3) {
+		f[12+r.R.IntN(min(len(f)-12, 70))] = byte(r.R.Uint32())
+	}
+	if r.one(3) {
+		f = f[:14+r.R.IntN(len(f)-14)]
+	}
+	*frame = f
+}

@@ -1,0 +1,73 @@
+package path
+
+import "encoding/binary"
+
+// put writes a word and keeps the checksum at sum right (RFC 1624, equation 3);
+// odd is for a word that does not begin at an even offset of what is summed.
+func (f *frame) put(at int, is uint32, sum int, odd bool) {
+	was := f.u32(at)
+	binary.BigEndian.PutUint32(f.b[at:], is)
+	was = ^was
+	if odd {
+		was, is = was<<8|was>>24, is<<8|is>>24
+	}
+	total := uint64(was) + uint64(is) + uint64(^f.u16(sum))
+	for total > 0xffff {
+		total = total>>16 + total&0xffff
+	}
+	binary.BigEndian.PutUint16(f.b[sum:], ^uint16(total))
+}
+
+// shiftSegment adds to the sequence number and the acknowledgement, and to the
+// edges of selective acknowledgements.
+func (f *frame) shiftSegment(seq, ack uint32, o *options) {
+	sum := f.l4 + 16
+	f.put(f.l4+4, f.u32(f.l4+4)+seq, sum, false)
+	if f.b[f.l4+13]&flagACK != 0 {
+		f.put(f.l4+8, f.u32(f.l4+8)+ack, sum, false)
+	}
+	for i := 0; i < o.sackLen; i += 4 {
+		at := f.l4 + 20 + o.sack + i
+		f.put(at, f.u32(at)+ack, sum, o.sack%2 == 1)
+	}
+}
+
+// quotes tells whether an ICMP message carries the head of a packet.
+func (f *frame) quotes() bool {
+	switch f.proto {
+	case protoICMP:
+		return f.typ == 3 || f.typ == 4 || f.typ == 5 || f.typ == 11 || f.typ == 12
+	case protoICMP6:
+		return f.typ < 128
+	}
+	return false
+}
+
+// shiftQuote shifts the numbers of a quoted segment back, which went the other
+// way. A quote that names no connection of ours is left alone, and so is the
+// checksum inside the quote, which nobody can check on a part.
+func (p *Path) shiftQuote(f *frame, side Side) {
+	if f.piece == later || f.len < 8 {
+		return
+	}
+	q := frame{b: f.b, l3: f.l4 + 8}
+	if !q.quoted(int(f.len)-8, f.proto == protoICMP) {
+		return
+	}
+	// From the network comes back what the host sent.
+	host, peer := q.ends(1 - side)
+	c := p.Conns[Ends{host, peer}]
+	if c == nil || c.In|c.Out == 0 {
+		return
+	}
+	seq, ack := -c.Out, c.In
+	if side == Out {
+		seq, ack = -c.In, c.Out
+	}
+	sum := f.l4 + 2
+	f.put(q.l4+4, f.u32(q.l4+4)+seq, sum, false)
+	if q.len >= 18 && f.b[q.l4+13]&flagACK != 0 {
+		f.put(q.l4+8, f.u32(q.l4+8)+ack, sum, false)
+	}
+	p.count(Quoted)
+}

@@ -1,0 +1,71 @@
+package path
+
+import "net/netip"
+
+// Prefix is a's prefix where IPv4 addresses are mapped into IPv6, as lengths of
+// stops count: 128 is one address of either kind.
+func Prefix(a netip.Addr, bits uint32) netip.Prefix {
+	p, _ := netip.AddrFrom16(a.As16()).Prefix(int(bits))
+	return p
+}
+
+func (p *Path) stopped(f *frame, syn bool) bool {
+	now := p.now()
+	for _, bits := range p.Lengths {
+		if bits == 0 || bits > 128 {
+			continue
+		}
+		k := Principals{Peer: Prefix(f.dst, bits), Later: f.piece == later}
+		stops := func() bool {
+			s, ok := p.Stops[k]
+			return ok && int32(s.Until-now) > 0 && (syn || s.SYNOnly == 0)
+		}
+		if stops() {
+			return true
+		}
+		if k.Proto = f.proto; stops() {
+			return true
+		}
+		if f.sport == 0 && f.dport == 0 {
+			continue
+		}
+		for _, ports := range [][2]uint16{{f.sport, 0}, {f.sport, f.dport}, {0, f.dport}} {
+			if k.HPort, k.PPort = ports[0], ports[1]; stops() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (p *Path) noteTalk(f *frame) {
+	k := Talk{Peer: f.dst, HPort: f.sport, PPort: f.dport, Proto: f.proto}
+	if last, ok := p.Talks[k]; !ok || p.now()-last > 200 {
+		p.Talks[k] = p.now()
+	}
+}
+
+// countReset raises a coarse block against a port that answers one new
+// connection after the other by RST.
+func (p *Path) countReset(f *frame, s *segment) {
+	port := netip.AddrPortFrom(f.src, f.sport)
+	r := p.Resets[port]
+	if r == nil || s.now-r.Since > p.Settings.CoarseMS {
+		if p.Settings.CoarseResets > 1 {
+			p.Resets[port] = &Resets{Since: s.now, Count: 1}
+			return
+		}
+	} else if r.Count++; r.Count < p.Settings.CoarseResets {
+		return
+	}
+	key := Principals{Peer: Prefix(f.src, 128), PPort: f.sport, Proto: protoTCP}
+	stop := Stop{Until: s.now + p.Settings.CoarseMS, SYNOnly: 1}
+	known, ok := p.Stops[key]
+	if ok && (int32(known.Until-stop.Until) >= 0 || known.SYNOnly == 0 && int32(known.Until-s.now) > 0) {
+		return // what is there lasts longer, or is more
+	}
+	p.Stops[key] = stop
+	p.Lengths[0] = 128
+	p.count(CoarseBlock)
+	p.tell(f, s, In, CoarseBlock)
+}

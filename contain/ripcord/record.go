@@ -1,0 +1,164 @@
+//go:build linux
+
+package ripcord
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"dragnet/contain/ripcord/path"
+	"dragnet/dossier"
+	"dragnet/flow"
+	"dragnet/internal/durable"
+)
+
+// DecisionID is that of the standing decision blocks are made under.
+const DecisionID = "ripcord-standing"
+
+// maxRecord is the size at which the record of blocks begins a new file; one
+// older is kept.
+const maxRecord = 16 << 20
+
+// record is the standing decision and the receipts of all blocks made under it.
+type record struct {
+	decision dossier.Decision
+	enforce  bool
+	point    string
+
+	mu    sync.Mutex
+	file  *os.File
+	size  int64
+	dirty bool
+}
+
+func decisionFile(state string) string { return filepath.Join(state, "decision.json") }
+
+// ReceiptFile is where the receipts of blocks are kept, one JSON object a line.
+func ReceiptFile(state string) string { return filepath.Join(state, "blocks.jsonl") }
+
+// openRecord reads the standing decision, or writes it when the configuration
+// says to enforce and there is none.
+func openRecord(c *Configuration) (*record, error) {
+	if err := os.MkdirAll(c.State, 0o700); err != nil {
+		return nil, fmt.Errorf("state: %w", err)
+	}
+	r := &record{enforce: c.Enforce}
+	name, err := os.Hostname()
+	if err != nil {
+		return nil, err
+	}
+	r.point = fmt.Sprintf("ripcord %s-%s on %s", c.Host, c.Network, name)
+	b, err := os.ReadFile(decisionFile(c.State))
+	switch {
+	case err == nil:
+		if err := json.Unmarshal(b, &r.decision); err != nil {
+			return nil, fmt.Errorf("%s: %w", decisionFile(c.State), err)
+		}
+	case errors.Is(err, fs.ErrNotExist) && c.Enforce:
+		r.decision = standing(c, time.Now())
+		if err := writeDecision(c.State, &r.decision); err != nil {
+			return nil, err
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("standing decision: %w", err)
+	}
+	return r, r.open(ReceiptFile(c.State))
+}
+
+func writeDecision(state string, d *dossier.Decision) error {
+	b, err := json.MarshalIndent(d, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := durable.WriteFile(decisionFile(state), append(b, '\n'), 0o600); err != nil {
+		return fmt.Errorf("standing decision: %w", err)
+	}
+	return nil
+}
+
+// standing is the decision that whoever set enforce took.
+func standing(c *Configuration, now time.Time) dossier.Decision {
+	target := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	if len(c.Addresses) > 0 {
+		target = netip.PrefixFrom(c.Addresses[0], c.Addresses[0].BitLen())
+	}
+	why := fmt.Sprintf("the host behind %s stops when those it sends to ask for it", c.Host)
+	return dossier.Decision{
+		Version: dossier.DecisionVersion, ID: DecisionID, Target: target, Verdict: dossier.Active, Why: why,
+		Findings: []string{}, Until: flow.MaxTime,
+		Steps: []dossier.Step{{Time: flow.FromTime(now), Who: "operator, by 'enforce: true'", Verdict: dossier.Active, Why: why}},
+		Undo:  "set 'enforce: false' and restart the agent",
+	}
+}
+
+// active tells whether blocks take effect.
+func (r *record) active() bool {
+	return r.enforce && r.decision.Verdict == dossier.Active && r.decision.Until > flow.FromTime(time.Now())
+}
+
+func (r *record) open(name string) error {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("record of blocks: %w", err)
+	}
+	r.file = f
+	r.size, err = f.Seek(0, 2)
+	return err
+}
+
+// block writes the receipt of a block that the programs made.
+func (r *record) block(e path.Event, at time.Time, last time.Duration) error {
+	what := "connection"
+	if e.Reason == path.CoarseBlock {
+		what = "new connections to the port"
+	}
+	return r.write(at, fmt.Sprintf("%s %v - %v ended by RST (sequence number %d), until %s",
+		what, e.Host, e.Peer, e.Seq, at.Add(last).UTC().Format(time.RFC3339)))
+}
+
+func (r *record) write(at time.Time, proof string) error {
+	receipt := dossier.Receipt{
+		Version: dossier.ReceiptVersion, Decision: DecisionID, Point: r.point, Time: flow.FromTime(at),
+		Applied: r.active(), Proof: proof,
+	}
+	if !receipt.Applied {
+		receipt.Problem = "observing only"
+	}
+	b, err := json.Marshal(receipt)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.size > maxRecord {
+		name := r.file.Name()
+		if err := errors.Join(r.file.Close(), os.Rename(name, name+".1"), r.open(name)); err != nil {
+			return err
+		}
+	}
+	n, err := r.file.Write(append(b, '\n'))
+	r.size += int64(n)
+	r.dirty = true
+	return err
+}
+
+func (r *record) sync() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.dirty {
+		return nil
+	}
+	r.dirty = false
+	return r.file.Sync()
+}
+
+func (r *record) close() error {
+	return errors.Join(r.sync(), r.file.Close())
+}

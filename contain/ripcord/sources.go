@@ -1,0 +1,78 @@
+//go:build linux
+
+package ripcord
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"dragnet/contain/bpf"
+	"dragnet/contain/ripcord/path"
+)
+
+// fixSources lets the host use its configured addresses, takes back those that
+// no longer are, and sets how many more may be learnt.
+func (g *Gateway) fixSources() error {
+	fixed := map[netip.Addr]bool{}
+	var errs []error
+	for _, a := range g.config.Addresses {
+		fixed[a] = true
+		errs = append(errs, g.wire.PutSource(a, path.Source{Seen: bootMS(), Fixed: 1}))
+	}
+	for a, s := range g.wire.Sources() {
+		if s.Fixed == 1 && !fixed[a] {
+			errs = append(errs, g.wire.DropSource(a))
+		}
+	}
+	return errors.Join(append(errs, g.setBudget())...)
+}
+
+// setBudget counts the learnt addresses. A packet may be learnt meanwhile; the
+// next sweep counts again.
+func (g *Gateway) setBudget() error {
+	left := [2]int{g.config.Learn.IPv4, g.config.Learn.IPv6}
+	for a, s := range g.wire.Sources() {
+		if s.Fixed == 0 {
+			left[family(a)]--
+		}
+	}
+	return g.wire.SetBudget(int32(left[0]), int32(left[1]))
+}
+
+// family counts IPv4 as 0, IPv6 as 1, as budgets do.
+func family(a netip.Addr) int {
+	if a.Is4() {
+		return 0
+	}
+	return 1
+}
+
+// ageSources forgets addresses that were quiet, while the host wants others:
+// so a host that falls silent keeps what it has until it shows a new one.
+func ageSources(w *bpf.Wire, wanted [2]bool, quiet time.Duration, now uint32) (gone int, err error) {
+	for a, s := range w.Sources() {
+		if s.Fixed == 0 && wanted[family(a)] && now-s.Seen > ms(quiet) {
+			if err := w.DropSource(a); err != nil {
+				return gone, fmt.Errorf("forget address %v: %w", a, err)
+			}
+			gone++
+		}
+	}
+	return gone, nil
+}
+
+// forgetSources is for a host that was unplugged: what comes next may be
+// another.
+func (g *Gateway) forgetSources() error {
+	for a, s := range g.wire.Sources() {
+		if s.Fixed == 0 {
+			if err := g.wire.DropSource(a); err != nil {
+				return fmt.Errorf("forget address %v: %w", a, err)
+			}
+		}
+	}
+	g.log.Info("the host's link is down: its addresses are learnt anew")
+	return g.setBudget()
+}

@@ -1,0 +1,49 @@
+//go:build linux
+
+package ripcord
+
+import (
+	"errors"
+
+	"dragnet/contain/ripcord/path"
+)
+
+// sweep forgets what is over. now is in milliseconds since boot.
+func (g *Gateway) sweep(now uint32) error {
+	type old struct {
+		ends path.Ends
+		conn path.Conn
+	}
+	var over []old
+	g.wire.Conns(func(e path.Ends, c path.Conn) bool {
+		if g.config.Idle.over(&c, now) {
+			over = append(over, old{e, c})
+		}
+		return true
+	})
+	var errs []error
+	for _, o := range over {
+		errs = append(errs, g.wire.Forget(o.ends, o.conn))
+	}
+	errs = append(errs, g.wire.SweepStops(now))
+	gone, err := ageSources(g.wire, g.told.takeWanted(), g.config.Learn.Quiet, now)
+	errs = append(errs, err)
+	if gone > 0 {
+		g.log.Info("addresses were quiet and are forgotten, since the host uses others", "addresses", gone)
+	}
+	return errors.Join(append(errs, g.setBudget(), g.record.sync())...)
+}
+
+// over tells whether a connection can be forgotten.
+func (i Idle) over(c *path.Conn, now uint32) bool {
+	idle := int64(int32(now - c.LastSeen))
+	switch {
+	case c.State == path.Ended && int32(c.Until-now) > 0:
+		return false // a block is never forgotten
+	case c.State == path.Ended || c.Over():
+		return idle > i.Closed.Milliseconds()
+	case c.State == path.Handshaking:
+		return idle > i.Handshake.Milliseconds()
+	}
+	return idle > i.Established.Milliseconds()
+}

@@ -1,0 +1,8 @@
+package confine
+
+import "golang.org/x/sys/unix"
+
+// architectureCalls are those whose number or name is this machine's own.
+func architectureCalls() []uint32 {
+	return []uint32{unix.SYS_EPOLL_WAIT, unix.SYS_NEWFSTATAT, unix.SYS_RENAME, unix.SYS_ARCH_PRCTL}
+}
