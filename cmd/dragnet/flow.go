@@ -13,6 +13,7 @@ import (
 	"dragnet/dossier/pattern"
 	"dragnet/flow"
 	"dragnet/internal/cli"
+	"dragnet/node/flows"
 	"dragnet/node/ingest"
 	"dragnet/store"
 )
@@ -126,7 +127,7 @@ func writeImported(w io.Writer, f cli.Format, done []ingest.Imported) error {
 	for _, d := range done {
 		rows.Items = append(rows.Items, d)
 		rows.Cells = append(rows.Cells, []string{d.File, string(d.Status), fmt.Sprint(d.Flows), fmt.Sprint(d.Skipped)})
-		if d.Status == ingest.Refused {
+		if d.Status == ingest.Refused || d.Status == ingest.Busy {
 			refused++
 		}
 	}
@@ -138,9 +139,12 @@ func writeImported(w io.Writer, f cli.Format, done []ingest.Imported) error {
 
 // selection is what list and stat share: a data directory, a filter, a window.
 type selection struct {
+	at       nodeFlags
 	from, to string
 	filter   *pattern.Filter
 	window   flow.Window
+	text     string
+	files    map[string]string // content of what the text names as @FILE
 }
 
 const filterHelp = `DATADIR may be the address of a ClickHouse database; see 'dragnet flow import'.
@@ -150,13 +154,16 @@ dport= proto= state=, all of which must fit. Addresses may be prefixes, @FILE
 stands for any value listed in a file, state is established or failed.`
 
 func (s *selection) register(cmd *cobra.Command) {
+	s.at.register(cmd)
+	cmd.Args = s.at.args(0, -1)
 	cmd.Flags().StringVar(&s.from, "from", "", "earliest start of a flow, such as 2026-11-22 or 2026-11-22T10:00:00Z")
 	cmd.Flags().StringVar(&s.to, "to", "", "flows start before this")
 }
 
 // parse reads the words of the filter after the data directory.
 func (s *selection) parse(words []string) (err error) {
-	if s.filter, err = pattern.ParseFilter(strings.Join(words, " "), pattern.FromDisk); err != nil {
+	s.text, s.files = strings.Join(words, " "), map[string]string{}
+	if s.filter, err = pattern.ParseFilter(s.text, s.open); err != nil {
 		return cli.Hint(cli.Usage(err), "a filter is such as: src=192.0.2.0/24 dport=22 proto=tcp")
 	}
 	s.window = flow.AllTime
@@ -173,33 +180,33 @@ func (s *selection) parse(words []string) (err error) {
 	return nil
 }
 
-// each shows the chosen flows to fn, one call at a time.
-func (s *selection) each(cmd *cobra.Command, dir string, cols flow.Columns, fn func(*flow.Flow) error) (err error) {
-	place, err := ingest.OpenStore(cmd.Context(), dir)
+// open reads a file that the filter names, and keeps its content for a node.
+func (s *selection) open(name string) (io.ReadCloser, error) {
+	f, err := pattern.FromDisk(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, maxListFile))
+	s.files[name] = string(content)
+	return io.NopCloser(strings.NewReader(s.files[name])), err
+}
+
+// maxListFile is more than a list may have, so that one which is larger is
+// refused.
+const maxListFile = 2 << 20
+
+// reading runs f on the store at place, and tells how far it has come and what
+// was damaged.
+func (s *selection) reading(cmd *cobra.Command, place string, f func(ingest.Store, flows.Selection) (flow.Coverage, error)) (err error) {
+	log, err := ingest.OpenStore(cmd.Context(), place)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, place.Close()) }()
-	stored, err := place.Coverage(cmd.Context())
-	if err != nil {
-		return err
-	}
-	progress := cli.NewProgress("reading flows", int64(stored.Flows))
-	turn := make(chan struct{}, 1)
-	cov, err := place.Scan(cmd.Context(), s.window, cols, func(batch []flow.Flow) error {
-		progress.Add(int64(len(batch)))
-		turn <- struct{}{}
-		defer func() { <-turn }()
-		for i := range batch {
-			if s.filter.Matches(&batch[i]) {
-				if err := fn(&batch[i]); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	})
-	progress.Done()
+	defer func() { err = errors.Join(err, log.Close()) }()
+	progress := cli.NewProgress("reading flows", 0)
+	defer progress.Done()
+	cov, err := f(log, flows.Selection{Filter: s.filter, Window: s.window, Read: func(n int) { progress.Add(int64(n)) }})
 	for _, problem := range cov.Problems {
 		fmt.Fprintln(cmd.ErrOrStderr(), problem)
 	}

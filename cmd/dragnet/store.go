@@ -9,6 +9,7 @@ import (
 	"dragnet/internal/cli"
 	"dragnet/store/clickhouse"
 	"dragnet/store/disk"
+	nodev1 "dragnet/wire/node/v1"
 )
 
 func newStore() *cobra.Command {
@@ -26,6 +27,7 @@ func ownDirectory(place, instead string) error {
 }
 
 func newStoreCheck() *cobra.Command {
+	var at nodeFlags
 	var output *cli.Format
 	cmd := &cobra.Command{
 		Use:   "check DATADIR",
@@ -34,14 +36,13 @@ func newStoreCheck() *cobra.Command {
 What is not named as damaged stays readable by every command.
 Exit code 0: nothing is wrong. 3: something is. 1: it could not look.`,
 		Example: "  dragnet store check /var/lib/dragnet",
-		Args:    cobra.ExactArgs(1),
+		Args:    at.args(0, 0),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := ownDirectory(args[0], "ask it with CHECK TABLE flows"); err != nil {
+			dir, _ := at.split(args)
+			if err := ownDirectory(dir, "ask it with CHECK TABLE flows"); err != nil {
 				return err
 			}
-			progress := cli.NewProgress("checking flows", 0)
-			found, err := disk.Check(cmd.Context(), args[0], func(n int) { progress.Add(int64(n)) })
-			progress.Done()
+			found, err := checkStore(cmd, &at, dir)
 			if err != nil {
 				return err
 			}
@@ -53,11 +54,34 @@ Exit code 0: nothing is wrong. 3: something is. 1: it could not look.`,
 			if err := cli.WriteRows(cmd.OutOrStdout(), *output, rows); err != nil || len(found) == 0 {
 				return err
 			}
-			return cli.Found(fmt.Errorf("%s: findings: %d", args[0], len(found)))
+			return cli.Found(fmt.Errorf("%s%s: findings: %d", dir, at.node, len(found)))
 		},
 	}
 	output = cli.OutputFlag(cmd)
+	at.register(cmd)
 	return cmd
+}
+
+// checkStore checks a data directory here, or has a node check its own.
+func checkStore(cmd *cobra.Command, at *nodeFlags, dir string) (found []disk.Finding, err error) {
+	if at.node == "" {
+		progress := cli.NewProgress("checking flows", 0)
+		defer progress.Done()
+		return disk.Check(cmd.Context(), dir, func(n int) { progress.Add(int64(n)) })
+	}
+	client, err := at.dial()
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	got, err := client.Store.CheckStore(cmd.Context(), &nodev1.CheckStoreRequest{})
+	if err != nil {
+		return nil, at.explained(err)
+	}
+	for _, d := range got.Damages {
+		found = append(found, disk.Finding{File: d.File, Problem: d.Problem, Flows: int(d.Flows), Advice: d.Advice})
+	}
+	return found, nil
 }
 
 func newStoreIndex() *cobra.Command {

@@ -78,8 +78,10 @@ type Standing struct {
 // DefaultConfiguration watches nobody until a scope and an interface are named,
 // and acts on nobody.
 func DefaultConfiguration() Configuration {
+	enrolled := channel.DefaultConfiguration()
+	enrolled.State += "/guard" // where 'dragnet-agent enrol guard' puts it
 	return Configuration{
-		Channel: channel.DefaultConfiguration(), Live: live.DefaultConfiguration(), Limits: daw.DefaultParameters(), Standing: Standing{Most: 10, For: 30 * 24 * time.Hour},
+		Channel: enrolled, Live: live.DefaultConfiguration(), Limits: daw.DefaultParameters(), Standing: Standing{Most: 10, For: 30 * 24 * time.Hour},
 		Most: 1000, Every: time.Minute, Report: 10 * time.Second, State: "/var/lib/dragnet-guard", Save: 5 * time.Minute, UndoAtStop: true,
 	}
 }

@@ -30,6 +30,7 @@ func (l *isp) start(midnight time.Time) {
 	l.t.Helper()
 	configuration := fmt.Sprintf(`
 store: {directory: %[1]s/data, logs: [], listen: ""}
+api: {listen: "172.16.2.1:9121"}
 decide: {enforce: true, approval: false, addresses: 100, budget: %[2]g, ttl: 4s}
 station:
   socket: %[1]s/station.sock
@@ -44,17 +45,24 @@ station:
 `, l.dir, float64(budget)/100, standing)
 	l.write("node.yaml", configuration)
 	l.startNode()
+	// The first guard is on the node's machine; the second comes over TLS.
+	token := strings.TrimSpace(l.run("agent", "token", l.dir+"/data", "--name", "edge2", "--role", "guard"))
+	if _, err := l.edges[1].Run(l.t.Context(), l.agent, "enrol", "guard", "https://172.16.2.1:9121", token, "--state", l.dir+"/enrolled"); err != nil {
+		l.t.Fatal(err)
+	}
+	stations := [2]string{l.dir + "/station.sock", "channel"}
 	for i := range 2 {
 		l.write(fmt.Sprintf("edge%d.yaml", i+1), fmt.Sprintf(`
 name: edge%[2]d
-station: %[1]s/station.sock
+station: %[5]s
+channel: {state: %[1]s/enrolled}
 report: 250ms
 every: 1s
 state: %[1]s/edge%[2]d
 live: {interface: inside}
 scope: {sources: [10.%[2]d.0.0/24], ports: [80]}
 limits: {omega: %[3]d, bucket: 10, lambda: 1, phi: 0, entries: 4096, records: 4096, requests: 65536, first_block: 2s, midnight: %[4]v}
-`, l.dir, i+1, omega, midnight.UTC().Sub(midnight.UTC().Truncate(24*time.Hour)).Round(time.Second)))
+`, l.dir, i+1, omega, midnight.UTC().Sub(midnight.UTC().Truncate(24*time.Hour)).Round(time.Second), stations[i]))
 		l.startGuard(i)
 	}
 }

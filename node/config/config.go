@@ -33,9 +33,6 @@ type Configuration struct {
 	Witness witness.Configuration `yaml:"witness"`
 	// Store is the data directory and the logs that are followed into it.
 	Store service.Configuration `yaml:"store"`
-	// Testify lets detectives of other organisations ask this node, as far as
-	// its policy permits. It is off until it has an address or a relay.
-	Testify testify.Configuration `yaml:"testify"`
 	// Detect says how scanners are looked for among the flows taken in.
 	Detect watch.Configuration `yaml:"detect"`
 	// Decide are the rules of the judge: nothing is blocked against them.
@@ -50,6 +47,9 @@ type Configuration struct {
 	// PostgreSQL database such as postgres://dragnet@db.example.org/dragnet, or
 	// an SQLite file. Empty stands for one within the data directory.
 	State conf.Secret `yaml:"state"`
+	// Testify lets detectives of other organisations ask this node, as far as
+	// its policy permits. It is off until it has an address or a relay.
+	Testify testify.Configuration `yaml:"testify"`
 	// Clearinghouse is the service of a community's clearinghouse ('dragnet run
 	// clearinghouse').
 	Clearinghouse clearing.Configuration `yaml:"clearinghouse"`
@@ -75,10 +75,10 @@ type Log struct {
 // since it names no networks.
 func DefaultConfiguration() Configuration {
 	return Configuration{
-		Witness: witness.DefaultConfiguration(), Store: service.DefaultConfiguration(), Testify: testify.DefaultConfiguration(),
-		Detect: watch.DefaultConfiguration(), Decide: decide.DefaultConfiguration(), Station: response.DefaultConfiguration(), Notify: notify.DefaultConfiguration(),
-		Clearinghouse: clearing.DefaultConfiguration(), Publication: clearinghouse.DefaultConfiguration(), Relay: relay.DefaultConfiguration(),
-		API: api.DefaultConfiguration(), Log: Log{Level: slog.LevelInfo, Format: "auto"},
+		Witness: witness.DefaultConfiguration(), Store: service.DefaultConfiguration(), Detect: watch.DefaultConfiguration(),
+		Decide: decide.DefaultConfiguration(), Station: response.DefaultConfiguration(), Notify: notify.DefaultConfiguration(),
+		Testify: testify.DefaultConfiguration(), Clearinghouse: clearing.DefaultConfiguration(), Publication: clearinghouse.DefaultConfiguration(),
+		Relay: relay.DefaultConfiguration(), API: api.DefaultConfiguration(), Log: Log{Level: slog.LevelInfo, Format: "auto"},
 	}
 }
 
@@ -90,16 +90,15 @@ func (c *Configuration) Validate() error {
 	if err := c.Witness.Validate(); err != nil {
 		return err
 	}
-	sections := []interface{ Validate() error }{
-		&c.Store, &c.Testify, &c.Detect, &c.Decide, &c.Station, &c.Notify, &c.API, &c.Clearinghouse, &c.Publication, &c.Relay,
+	if !c.Testify.Off() && (c.Site.Name == "" || len(c.Site.Networks) == 0) {
+		return errors.New("testify: others may ask only once site.name and site.networks say what is yours")
 	}
-	for _, section := range sections {
+	for _, section := range []interface{ Validate() error }{
+		&c.Store, &c.Detect, &c.Decide, &c.Station, &c.Notify, &c.API, &c.Testify, &c.Clearinghouse, &c.Publication, &c.Relay,
+	} {
 		if err := section.Validate(); err != nil {
 			return err
 		}
-	}
-	if !c.Testify.Off() && (c.Site.Name == "" || len(c.Site.Networks) == 0) {
-		return errors.New("testify: others may ask only once site.name and site.networks say what is yours")
 	}
 	return c.Log.validate()
 }

@@ -13,42 +13,24 @@ import (
 
 	"dragnet/dossier/pattern"
 	"dragnet/flow"
-	"dragnet/store/disk"
+	"dragnet/node/ingest"
 )
 
-// Log is where flows are kept.
-type Log interface {
-	// Scan is that of disk.Store: from several goroutines, in no order.
-	Scan(ctx context.Context, w flow.Window, cols flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error)
-	// Coverage tells what is kept, without reading it.
-	Coverage(ctx context.Context) (flow.Coverage, error)
-	Close() error
+// Open opens a store as it is now.
+type Open func(ctx context.Context) (ingest.Store, error)
+
+// In opens the data directory, or the database, at place.
+func In(place string) Open {
+	return func(ctx context.Context) (ingest.Store, error) { return ingest.OpenStore(ctx, place) }
 }
-
-// Open opens a log as it is now.
-type Open func(ctx context.Context) (Log, error)
-
-// In opens the data directory dir.
-func In(dir string) Open {
-	return func(context.Context) (Log, error) {
-		s, err := disk.Open(dir)
-		if err != nil {
-			return nil, err
-		}
-		return directory{s}, nil
-	}
-}
-
-// directory is a data directory as a Log.
-type directory struct{ *disk.Store }
-
-// Coverage tells what is kept.
-func (d directory) Coverage(context.Context) (flow.Coverage, error) { return d.Store.Coverage(), nil }
 
 // Selection chooses flows.
 type Selection struct {
 	Filter *pattern.Filter
 	Window flow.Window
+	// Read, if set, is told how many flows were read, as they are, from several
+	// goroutines.
+	Read func(flows int)
 }
 
 // Parse makes a selection of the text of a filter; files holds the content of
@@ -61,13 +43,16 @@ func Parse(text string, files map[string]string, w flow.Window) (Selection, erro
 		}
 		return io.NopCloser(strings.NewReader(content)), nil
 	})
-	return Selection{f, w}, err
+	return Selection{Filter: f, Window: w}, err
 }
 
 // each shows the chosen flows to fn, one call at a time.
-func (s *Selection) each(ctx context.Context, log Log, w flow.Window, fn func(*flow.Flow) error) (flow.Coverage, error) {
+func (s *Selection) each(ctx context.Context, log ingest.Store, w flow.Window, fn func(*flow.Flow) error) (flow.Coverage, error) {
 	turn := make(chan struct{}, 1)
 	return log.Scan(ctx, w, flow.AllColumns, func(batch []flow.Flow) error {
+		if s.Read != nil {
+			s.Read(len(batch))
+		}
 		turn <- struct{}{}
 		defer func() { <-turn }()
 		for i := range batch {
@@ -83,7 +68,7 @@ func (s *Selection) each(ctx context.Context, log Log, w flow.Window, fn func(*f
 
 // Each shows all chosen flows to fn, one call at a time, in the order in which
 // they are read.
-func Each(ctx context.Context, log Log, s Selection, fn func(*Row) error) (flow.Coverage, error) {
+func Each(ctx context.Context, log ingest.Store, s Selection, fn func(*Row) error) (flow.Coverage, error) {
 	return s.each(ctx, log, s.Window, func(f *flow.Flow) error {
 		r := RowOf(f)
 		return fn(&r)

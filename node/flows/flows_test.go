@@ -141,7 +141,7 @@ func TestCountIsThatOfTheRows(t *testing.T) {
 	}
 	defer log.Close()
 	_, rows := made()
-	s := Selection{&pattern.Filter{}, flow.AllTime}
+	s := Selection{Filter: &pattern.Filter{}, Window: flow.AllTime}
 	byHour, _, err := Count(t.Context(), log, s, "hour", 0)
 	if err != nil {
 		t.Fatal(err)
@@ -243,7 +243,7 @@ func BenchmarkPage(b *testing.B) {
 	}
 	defer log.Close()
 	_, rows := made()
-	s := Selection{&pattern.Filter{}, flow.AllTime}
+	s := Selection{Filter: &pattern.Filter{}, Window: flow.AllTime}
 	b.Run("page", func(b *testing.B) {
 		for b.Loop() {
 			if _, _, _, err := List(context.Background(), log, s, Page{Limit: 100, After: &rows[len(rows)/2], Equal: 1}); err != nil {

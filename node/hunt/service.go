@@ -10,6 +10,7 @@ import (
 	"dragnet/ask/seal"
 	"dragnet/ask/witness"
 	"dragnet/dossier"
+	"dragnet/node/ingest"
 	nodev1 "dragnet/wire/node/v1"
 	"dragnet/wire/node/v1/nodev1connect"
 )
@@ -19,13 +20,13 @@ import (
 // a policy.
 type Server struct {
 	config Configuration
-	open   func(context.Context) (witness.Log, func() error, error)
+	open   func(context.Context) (ingest.Store, error)
 	gate   *api.Gate
 }
 
-// NewServer answers from the log that open opens, which it closes with the
-// function that open returned. Of config it uses Witness and Silent.
-func NewServer(config Configuration, open func(context.Context) (witness.Log, func() error, error), gate *api.Gate) *Server {
+// NewServer answers from the store that open opens. Of config it uses Witness
+// and Silent.
+func NewServer(config Configuration, open func(context.Context) (ingest.Store, error), gate *api.Gate) *Server {
 	return &Server{config, open, gate}
 }
 
@@ -49,11 +50,11 @@ func (s *Server) Answer(ctx context.Context, q *nodev1.AnswerRequest) (*nodev1.A
 		return nil, err
 	}
 	defer leave()
-	log, done, err := s.open(ctx)
+	log, err := s.open(ctx)
 	if err != nil {
 		return nil, connect.NewError(connect.CodeUnavailable, err)
 	}
-	defer func() { _ = done() }() // it was only read
+	defer log.Close() // it was only read
 	k, err := seal.NewWitnessKey()
 	if err != nil {
 		return nil, connect.NewError(connect.CodeInternal, err)

@@ -35,6 +35,8 @@ type Place interface {
 	Writer
 	Sources(ctx context.Context) ([]store.Source, error)
 	Coverage(ctx context.Context) (flow.Coverage, error)
+	// Log reads what was committed.
+	Log() witness.Log
 	// Bytes is the size on disk.
 	Bytes(ctx context.Context) (int64, error)
 	// Prune removes what keep does not leave, and returns it.
@@ -42,8 +44,6 @@ type Place interface {
 	// Rotate makes the keys of standard questions for the salts of another
 	// epoch, where a store keeps such.
 	Rotate(ctx context.Context, epoch string) error
-	// Log is the place for reading, while it is written.
-	Log(ctx context.Context) (Store, error)
 	Close() error
 }
 
@@ -55,7 +55,7 @@ func OpenPlace(ctx context.Context, place, epoch string) (Place, error) {
 		if err != nil {
 			return nil, err
 		}
-		return database{w, place}, nil
+		return database{w}, nil
 	}
 	s, err := disk.OpenWriter(place)
 	if err != nil {
@@ -110,6 +110,9 @@ func (d directory) Sources(context.Context) ([]store.Source, error) { return d.s
 // Coverage tells what is stored.
 func (d directory) Coverage(context.Context) (flow.Coverage, error) { return d.store.Coverage(), nil }
 
+// Log reads the directory, through its keys where a question is standard.
+func (d directory) Log() witness.Log { return d.store }
+
 // Bytes is the size of segments and runs.
 func (d directory) Bytes(context.Context) (int64, error) { return d.store.Bytes(), nil }
 
@@ -128,27 +131,15 @@ func (d directory) Rotate(ctx context.Context, epoch string) error {
 	return d.Writer.Rotate(ctx, epoch, false, nil)
 }
 
-// Log shows what is committed, as soon as it is.
-func (d directory) Log(context.Context) (Store, error) { return shared{readable{d.store}}, nil }
-
-// shared is a directory that its writer closes.
-type shared struct{ readable }
-
-// Close does nothing.
-func (shared) Close() error { return nil }
-
 // Close ends writing and closes the directory.
 func (d directory) Close() error { return errors.Join(d.Writer.Close(), d.store.Close()) }
 
 // database is ClickHouse as a Place. It hashes columns when asked and keeps no
 // keys.
-type database struct {
-	*clickhouse.Writer
-	address string
-}
+type database struct{ *clickhouse.Writer }
 
-// Log opens the database a second time, for reading.
-func (d database) Log(ctx context.Context) (Store, error) { return OpenStore(ctx, d.address) }
+// Log reads the database.
+func (d database) Log() witness.Log { return d.Store }
 
 // Rotate does nothing.
 func (database) Rotate(context.Context, string) error { return nil }

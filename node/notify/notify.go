@@ -164,10 +164,13 @@ func (n *Notifier) run(ctx context.Context, q *queue) {
 	for {
 		select {
 		case <-ctx.Done():
-			n.flush(q)
+			n.flush(q, nil)
 			return
 		case first := <-q.notices:
-			n.deliver(ctx, q.to, q.collect(ctx, first))
+			if left := n.deliver(ctx, q.to, q.collect(ctx, first)); len(left) > 0 {
+				n.flush(q, left)
+				return
+			}
 		}
 	}
 }
@@ -190,12 +193,11 @@ func (q *queue) collect(ctx context.Context, first response.Notice) []response.N
 	return all
 }
 
-// flush sends what is left at the end.
-func (n *Notifier) flush(q *queue) {
+// flush sends what is left at the end, first what was being sent.
+func (n *Notifier) flush(q *queue, all []response.Notice) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	for {
-		var all []response.Notice
 		for len(all) < most && len(q.notices) > 0 && (q.to.batch() > 0 || len(all) == 0) {
 			all = append(all, <-q.notices)
 		}
@@ -208,27 +210,33 @@ func (n *Notifier) flush(q *queue) {
 			return
 		}
 		n.sent.WithLabelValues(q.to.name()).Add(float64(len(all)))
+		all = nil
 	}
 }
 
-// deliver tries until it works or must be given up.
-func (n *Notifier) deliver(ctx context.Context, to channel, notices []response.Notice) {
+// deliver tries until it works or must be given up, and returns what is left
+// when ctx ends before.
+func (n *Notifier) deliver(ctx context.Context, to channel, notices []response.Notice) (left []response.Notice) {
 	pause := n.c.Pause
 	for attempt := 1; ; attempt++ {
 		err := to.send(ctx, notices)
 		if err == nil {
 			n.sent.WithLabelValues(to.name()).Add(float64(len(notices)))
-			return
+			return nil
+		}
+		if ctx.Err() != nil {
+			return notices
 		}
 		var never permanent
-		if attempt == n.c.Attempts || errors.As(err, &never) || ctx.Err() != nil {
+		if attempt == n.c.Attempts || errors.As(err, &never) {
 			n.failed.WithLabelValues(to.name()).Add(float64(len(notices)))
 			n.log.Warn("notices are given up", "channel", to.name(), "notices", len(notices), "attempts", attempt, "problem", err)
-			return
+			return nil
 		}
 		n.waited.WithLabelValues(to.name()).Inc()
 		select {
 		case <-ctx.Done():
+			return notices
 		case <-time.After(pause):
 		}
 		pause = min(2*pause, time.Hour)

@@ -21,6 +21,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"dragnet/ask/witness"
 	"dragnet/flow"
 	"dragnet/node/ingest"
 	"dragnet/node/watch"
@@ -187,11 +188,12 @@ func (s *Service) begin(ctx context.Context) error {
 // Failed gives the error that ended the service by itself.
 func (s *Service) Failed() <-chan error { return s.done }
 
-// Log opens what was imported for reading, between Start and Stop.
-func (s *Service) Log(ctx context.Context) (ingest.Store, error) { return s.place.Log(ctx) }
+// Log is what was imported, for reading while the service runs: from Start to
+// Stop.
+func (s *Service) Log() witness.Log { return s.place.Log() }
 
-// Registry is where other parts of the node put metrics that /metrics tells.
-func (s *Service) Registry() prometheus.Registerer { return s.metrics.registry }
+// Metrics takes what others want to tell at /metrics.
+func (s *Service) Metrics() prometheus.Registerer { return s.metrics.registry }
 
 // Address is where /metrics is served.
 func (s *Service) Address() string { return s.address }
@@ -294,6 +296,9 @@ func (s *Service) follow(file string) error {
 		return nil
 	case err != nil:
 		return err
+	case done.Status == ingest.Busy:
+		s.log.Debug("left to another node", "file", file)
+		return nil // to be looked at again, though it may not change
 	case done.Status == ingest.Refused:
 		s.complain(file, errors.New(done.Problem))
 	case done.Flows > 0:

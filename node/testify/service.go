@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"path/filepath"
@@ -32,8 +31,7 @@ type Dependencies struct {
 	Site flow.Site
 	// Witness bounds what one question may cost.
 	Witness witness.Configuration
-	// Log is what was seen; where it can be closed, Stop does. Directory is the
-	// data directory.
+	// Log is what was seen; Directory is the data directory.
 	Log       witness.Log
 	Directory string
 	Logger    *slog.Logger
@@ -182,9 +180,6 @@ func (s *Service) Stop(ctx context.Context) error {
 	}
 	s.stop()
 	s.running.Wait()
-	if log, ok := s.deps.Log.(io.Closer); ok {
-		err = errors.Join(err, log.Close())
-	}
 	return errors.Join(err, s.close())
 }
 
