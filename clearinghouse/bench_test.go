@@ -9,6 +9,7 @@ import (
 
 	"dragnet/clearinghouse"
 	"dragnet/flow"
+	"dragnet/wire/clearing"
 )
 
 // BenchmarkSubmit takes reports of ten hosts each over SQLite, acknowledged
@@ -26,7 +27,7 @@ func BenchmarkSubmit(b *testing.B) {
 			for i := range sealed {
 				r := c.report(scan, hosts(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)...)
 				r.Made -= flow.Time(i)
-				sealed[i] = c.seal([]string{"a", "b", "c", "d", "e"}[i%5], clearinghouse.ReportKind, r)
+				sealed[i] = c.seal([]string{"a", "b", "c", "d", "e"}[i%5], clearing.ReportKind, r)
 			}
 			b.ResetTimer()
 			var wg sync.WaitGroup

@@ -22,6 +22,7 @@ import (
 
 	"dragnet/clearinghouse/merge"
 	"dragnet/internal/state"
+	"dragnet/wire/clearing"
 	"dragnet/wire/identity"
 	"dragnet/wire/roster"
 )
@@ -33,7 +34,8 @@ type Configuration struct {
 	// what may guess whom an entry came from.
 	Floor int `yaml:"floor"`
 	// Witnesses is how many independent witnesses must have named the host to
-	// one of them.
+	// one of them. With 1, the quorums of the detectives decide alone, who may
+	// take an organisation's own word about its own hosts.
 	Witnesses int `yaml:"witnesses"`
 	// Shared and Overlap join two patterns into one group: they share so many
 	// published hosts, and this part (0..1) of the smaller one's.
@@ -59,7 +61,7 @@ type Configuration struct {
 // DefaultConfiguration masks single sources.
 func DefaultConfiguration() Configuration {
 	return Configuration{
-		Floor: 2, Witnesses: 2, Shared: 3, Overlap: 0.5, Grain: time.Hour, Batch: time.Hour,
+		Floor: 2, Witnesses: 1, Shared: 3, Overlap: 0.5, Grain: time.Hour, Batch: time.Hour,
 		Retain: 30 * 24 * time.Hour, History: 365 * 24 * time.Hour, ReportsPerDay: 10_000, OpenObjections: 1000, Never: []netip.Prefix{},
 	}
 }
@@ -68,21 +70,21 @@ func DefaultConfiguration() Configuration {
 func (c *Configuration) Validate() error {
 	switch {
 	case c.Floor < 1 || c.Floor > 1000:
-		return fmt.Errorf("clearinghouse.floor is %d; want 1 to 1000 organisations", c.Floor)
+		return fmt.Errorf("publication.floor is %d; want 1 to 1000 organisations", c.Floor)
 	case c.Witnesses < 1 || c.Witnesses > 1000:
-		return fmt.Errorf("clearinghouse.witnesses is %d; want 1 to 1000", c.Witnesses)
+		return fmt.Errorf("publication.witnesses is %d; want 1 to 1000", c.Witnesses)
 	case c.Shared < 1 || c.Overlap <= 0 || c.Overlap > 1:
-		return errors.New("clearinghouse: shared is at least 1, overlap above 0 and at most 1")
+		return errors.New("publication: shared is at least 1, overlap above 0 and at most 1")
 	case c.Grain < time.Second || c.Grain > 31*24*time.Hour || c.Batch < time.Second || c.Batch > 31*24*time.Hour:
-		return errors.New("clearinghouse: grain and batch are 1s to 744h")
-	case c.Retain < longestLife:
-		return fmt.Errorf("clearinghouse.retain is %v; want at least %v, as long as a copy of a report could be sent again", c.Retain, longestLife)
+		return errors.New("publication: grain and batch are 1s to 744h")
+	case c.Retain < clearing.MaxLife:
+		return fmt.Errorf("publication.retain is %v; want at least %v, as long as a copy of a report could be sent again", c.Retain, clearing.MaxLife)
 	case c.History < c.Batch || c.ReportsPerDay < 1 || c.OpenObjections < 1:
-		return errors.New("clearinghouse: history is at least batch; reports_per_day and open_objections are positive")
+		return errors.New("publication: history is at least batch; reports_per_day and open_objections are positive")
 	}
 	for i, p := range c.Never {
 		if !p.IsValid() || p != p.Masked() {
-			return fmt.Errorf("clearinghouse.never[%d] is not a prefix", i)
+			return fmt.Errorf("publication.never[%d] is not a prefix", i)
 		}
 	}
 	return nil

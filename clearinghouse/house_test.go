@@ -19,6 +19,7 @@ import (
 	"dragnet/flow"
 	"dragnet/internal/state"
 	"dragnet/internal/testkit"
+	"dragnet/wire/clearing"
 	"dragnet/wire/envelope"
 	"dragnet/wire/identity"
 	"dragnet/wire/roster"
@@ -158,7 +159,7 @@ func (c *community) wrap(k *identity.Key, h envelope.Header, body []byte) []byte
 // tell submits a report and wants it accepted.
 func (c *community) tell(member string, r *dossier.Report) dossier.ReportID {
 	c.Helper()
-	out, err := c.house.Submit(context.Background(), [][]byte{c.seal(member, clearinghouse.ReportKind, r)})
+	out, err := c.house.Submit(context.Background(), [][]byte{c.seal(member, clearing.ReportKind, r)})
 	if err != nil || out[0].Status != clearinghouse.Accepted {
 		c.Fatalf("%s: %v, %+v", member, err, out)
 	}
@@ -249,10 +250,10 @@ func TestLife(t *testing.T) {
 			t.Errorf("nothing new: %+v", p)
 		}
 		w := &dossier.Withdrawal{Report: withdrawn, Why: "was wrong"}
-		if ok, err := c.house.Withdraw(t.Context(), c.seal("a", clearinghouse.WithdrawalKind, w)); ok || err != nil {
+		if ok, err := c.house.Withdraw(t.Context(), c.seal("a", clearing.WithdrawalKind, w)); ok || err != nil {
 			t.Errorf("another's report was withdrawn: %v, %v", ok, err)
 		}
-		if ok, err := c.house.Withdraw(t.Context(), c.seal("b", clearinghouse.WithdrawalKind, w)); !ok || err != nil {
+		if ok, err := c.house.Withdraw(t.Context(), c.seal("b", clearing.WithdrawalKind, w)); !ok || err != nil {
 			t.Errorf("withdraw: %v, %v", ok, err)
 		}
 		c.open(address, func(x *clearinghouse.Configuration) {}) // a second program on the same tables
@@ -291,7 +292,7 @@ func TestRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	header := envelope.Header{Kind: clearinghouse.ReportKind, To: c.key.ID(), Issued: c.clock, Expires: c.clock.Add(time.Hour)}
+	header := envelope.Header{Kind: clearing.ReportKind, To: c.key.ID(), Issued: c.clock, Expires: c.clock.Add(time.Hour)}
 	with := func(change func(*envelope.Header)) []byte {
 		h := header
 		change(&h)
@@ -311,13 +312,13 @@ func TestRefused(t *testing.T) {
 		{"first", fine, "accepted"},
 		{"the same envelope again", fine, "known"},
 		{"the same report in another envelope", with(func(*envelope.Header) {}), "known"},
-		{"over the day's budget", c.seal("a", clearinghouse.ReportKind, c.report(fetch, hosts(1)...)), "used up"},
+		{"over the day's budget", c.seal("a", clearing.ReportKind, c.report(fetch, hosts(1)...)), "used up"},
 		{"half sent", fine[:len(fine)/2], "malformed"},
 		{"oversized", append(fine, make([]byte, dossier.MaxReport)...), "malformed"},
 		{"nothing", nil, "malformed"},
 		{"forged", forged, "signature is wrong"},
 		{"no member", c.wrap(generate(t), header, body), "not on the roster"},
-		{"a witness only", c.seal("w", clearinghouse.ReportKind, good), "may not do this"},
+		{"a witness only", c.seal("w", clearing.ReportKind, good), "may not do this"},
 		{"to another clearinghouse", with(func(h *envelope.Header) { h.To = generate(t).ID() }), "addressed to somebody else"},
 		{"to everybody", with(func(h *envelope.Header) { h.To = identity.ID{} }), "addressed to somebody else"},
 		{"expired", with(func(h *envelope.Header) { h.Issued, h.Expires = start.Add(-2*time.Hour), start.Add(-time.Hour) }), "expired"},
@@ -325,9 +326,9 @@ func TestRefused(t *testing.T) {
 		{"too long a life", with(func(h *envelope.Header) { h.Expires = h.Issued.Add(48 * time.Hour) }), "at most 24h"},
 		{"another kind", with(func(h *envelope.Header) { h.Kind = "question" }), "something else"},
 		{"garbage inside", c.wrap(c.members["b"], header, []byte("garbage")), "version"},
-		{"lapsed report", c.seal("b", clearinghouse.ReportKind, lapsed), "lapsed"},
-		{"report from the future", c.seal("b", clearinghouse.ReportKind, future), "lapsed"},
-		{"another member's own", c.seal("b", clearinghouse.ReportKind, good), "accepted"},
+		{"lapsed report", c.seal("b", clearing.ReportKind, lapsed), "lapsed"},
+		{"report from the future", c.seal("b", clearing.ReportKind, future), "lapsed"},
+		{"another member's own", c.seal("b", clearing.ReportKind, good), "accepted"},
 	}
 	var all [][]byte
 	for _, x := range tests {
@@ -342,7 +343,7 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%s: %s, want %s", x.name, got, x.want)
 		}
 	}
-	if _, err := c.house.Submit(t.Context(), make([][]byte, clearinghouse.MaxSubmitted+1)); err == nil {
+	if _, err := c.house.Submit(t.Context(), make([][]byte, clearing.MaxSubmitted+1)); err == nil {
 		t.Error("too many envelopes at once were looked at")
 	}
 	if p := c.publish(); p.Reports != 2 {
@@ -377,7 +378,7 @@ func TestRevoke(t *testing.T) {
 	}
 	c.publish()
 	c.want(clearinghouse.Query{}, "198.51.100.1")
-	out, err := c.house.Submit(t.Context(), [][]byte{c.seal("b", clearinghouse.ReportKind, c.report(fetch, hosts(9)...))})
+	out, err := c.house.Submit(t.Context(), [][]byte{c.seal("b", clearing.ReportKind, c.report(fetch, hosts(9)...))})
 	if err != nil || !strings.Contains(out[0].Reason, "revoked") {
 		t.Errorf("the revoked key: %+v, %v", out, err)
 	}

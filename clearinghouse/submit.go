@@ -10,26 +10,14 @@ import (
 	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/internal/state"
+	"dragnet/wire/clearing"
 	"dragnet/wire/envelope"
 	"dragnet/wire/identity"
 	"dragnet/wire/roster"
 )
 
-// Kinds of the envelopes that the house opens.
-const (
-	ReportKind     = "report"
-	WithdrawalKind = "withdrawal"
-)
-
-// longestLife bounds the life of an envelope: a copy that comes later than this
-// has expired. Before, the report is still known.
-const longestLife = 24 * time.Hour
-
 // skew is how far the clocks of members may be from ours.
 const skew = 5 * time.Minute
-
-// MaxSubmitted bounds the envelopes of one submission.
-const MaxSubmitted = 1000
 
 // Status says what became of a submitted report.
 type Status string
@@ -65,7 +53,7 @@ type row struct {
 // Why a report is refused, beyond what envelope and roster say.
 var (
 	ErrStopping = errors.New("the clearinghouse is stopping")
-	ErrLife     = fmt.Errorf("an envelope of this kind holds for at most %v", longestLife)
+	ErrLife     = fmt.Errorf("an envelope of this kind holds for at most %v", clearing.MaxLife)
 	ErrBudget   = errors.New("the member's number of reports for today is used up")
 	ErrLapsed   = errors.New("the report has lapsed, or was made in the future")
 )
@@ -95,7 +83,7 @@ func (h *House) open(sealed []byte, kind string, limit int) (*envelope.Envelope,
 			return nil, nil, err
 		case e.To == identity.ID{}:
 			return nil, nil, envelope.ErrAudience // what is for everybody could be carried to any clearinghouse
-		case e.Expires.Sub(e.Issued) > longestLife:
+		case e.Expires.Sub(e.Issued) > clearing.MaxLife:
 			return nil, nil, ErrLife
 		}
 		return e, member, nil
@@ -105,7 +93,7 @@ func (h *House) open(sealed []byte, kind string, limit int) (*envelope.Envelope,
 
 // check makes a row of an envelope, or says why not.
 func (h *House) check(sealed []byte) (row, error) {
-	e, member, err := h.open(sealed, ReportKind, dossier.MaxReport)
+	e, member, err := h.open(sealed, clearing.ReportKind, dossier.MaxReport)
 	if err != nil {
 		return row{}, err
 	}
@@ -129,8 +117,8 @@ func (h *House) check(sealed []byte) (row, error) {
 // Submit takes reports, each in a signed envelope, and answers when those it
 // accepts are on disk. The same report again is known and counts once.
 func (h *House) Submit(ctx context.Context, sealed [][]byte) ([]Outcome, error) {
-	if len(sealed) > MaxSubmitted {
-		return nil, fmt.Errorf("%d envelopes at once; at most %d", len(sealed), MaxSubmitted)
+	if len(sealed) > clearing.MaxSubmitted {
+		return nil, fmt.Errorf("%d envelopes at once; at most %d", len(sealed), clearing.MaxSubmitted)
 	}
 	out := make([]Outcome, len(sealed))
 	p := &pending{done: make(chan error, 1)}
@@ -213,7 +201,7 @@ func (h *House) recount(ctx context.Context) error {
 // its keys; found is false if the member has no such report.
 func (h *House) Withdraw(ctx context.Context, sealed []byte) (found bool, err error) {
 	var w dossier.Withdrawal
-	e, member, err := h.open(sealed, WithdrawalKind, 2+32+2+dossier.MaxWhy)
+	e, member, err := h.open(sealed, clearing.WithdrawalKind, 2+32+2+dossier.MaxWhy)
 	if err != nil {
 		return false, err
 	}
@@ -232,4 +220,19 @@ func (h *House) Withdraw(ctx context.Context, sealed []byte) (found bool, err er
 		return err
 	})
 	return found, err
+}
+
+// Refusal reports whether an error of Withdraw says that the envelope or its
+// signer is at fault, not the clearinghouse.
+func Refusal(err error) bool {
+	for _, known := range []error{
+		envelope.ErrMalformed, envelope.ErrVersion, envelope.ErrKind, envelope.ErrAudience, envelope.ErrEarly, envelope.ErrExpired,
+		envelope.ErrSigner, envelope.ErrSignature, ErrLife, dossier.ErrWithdrawal,
+		roster.ErrUnknown, roster.ErrRole, roster.ErrNotYet, roster.ErrLapsed, roster.ErrRevoked, roster.ErrExpired, roster.ErrNone,
+	} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	return false
 }

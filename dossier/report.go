@@ -194,6 +194,9 @@ const MaxWhy = 1000
 
 const withdrawalVersion = 1
 
+// ErrWithdrawal says that bytes are no withdrawal.
+var ErrWithdrawal = errors.New("withdrawal: truncated or malformed")
+
 // MarshalBinary is the canonical form: version 1, report, why (two length bytes
 // before it).
 func (w *Withdrawal) MarshalBinary() ([]byte, error) {
@@ -212,7 +215,7 @@ func (w *Withdrawal) UnmarshalBinary(data []byte) error {
 	s := cryptobyte.String(data)
 	var version uint8
 	if !s.ReadUint8(&version) || version != withdrawalVersion || !s.CopyBytes(w.Report[:]) || !readString(&s, &w.Why, MaxWhy) || !s.Empty() {
-		return fmt.Errorf("withdrawal: %w", errTruncated)
+		return ErrWithdrawal
 	}
 	return nil
 }

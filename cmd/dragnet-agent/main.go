@@ -36,6 +36,6 @@ func newRun() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  cli.Group,
 	}
-	run.AddCommand(newRunIdent(), newRunRipcord())
+	run.AddCommand(newRunIdent(), newRunGuard(), newRunRipcord())
 	return run
 }

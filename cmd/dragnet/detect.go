@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/internal/cli"
+	"dragnet/node/docket"
 	"dragnet/node/ingest"
 )
 
@@ -37,6 +39,7 @@ func newDetect() *cobra.Command {
 func newDetectFailures() *cobra.Command {
 	c := failures.DefaultConfiguration()
 	var networks, exempt []string
+	var keep string
 	cmd := &cobra.Command{
 		Use:   "failures SOURCE...",
 		Short: "Find scanners by the connections they fail to make",
@@ -60,6 +63,7 @@ or the address of a ClickHouse database.`,
 	f.IntVar(&c.Local, "local", c.Local, "failed targets that make a host of ours a scanner")
 	f.IntVar(&c.Silence, "silence", c.Silence, "how many times as many if they only met silence")
 	f.Float64Var(&c.Share, "share", c.Share, "least share of the targets that failed")
+	f.StringVar(&keep, "keep", "", "data directory to keep the findings in, for 'finding list'")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		var err error
 		if c.Networks, err = prefixes("--network", networks); err != nil {
@@ -80,6 +84,11 @@ or the address of a ClickHouse database.`,
 		}
 		if err := printFindings(cmd, *output, found); err != nil {
 			return err
+		}
+		if keep != "" {
+			if err := keepFindings(cmd.Context(), keep, found); err != nil {
+				return err
+			}
 		}
 		if len(found) > 0 {
 			return cli.Found(fmt.Errorf("%s", plural(len(found), "finding")))
@@ -147,6 +156,15 @@ func detectFailures(ctx context.Context, c failures.Configuration, sources []str
 		}
 	}
 	return d.Findings(), d.Forgotten, nil
+}
+
+func keepFindings(ctx context.Context, dir string, found []dossier.Finding) error {
+	d, err := docket.OpenIn(ctx, dir)
+	if err != nil {
+		return err
+	}
+	_, err = d.AddFindings(ctx, found)
+	return errors.Join(err, d.Close())
 }
 
 func printFindings(cmd *cobra.Command, f cli.Format, found []dossier.Finding) error {

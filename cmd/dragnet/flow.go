@@ -127,7 +127,7 @@ func writeImported(w io.Writer, f cli.Format, done []ingest.Imported) error {
 	for _, d := range done {
 		rows.Items = append(rows.Items, d)
 		rows.Cells = append(rows.Cells, []string{d.File, string(d.Status), fmt.Sprint(d.Flows), fmt.Sprint(d.Skipped)})
-		if d.Status == ingest.Refused {
+		if d.Status == ingest.Refused || d.Status == ingest.Busy {
 			refused++
 		}
 	}

@@ -27,7 +27,7 @@ signs it again after each change; all others accept only what descends from the
 version they hold.`,
 		Args: cobra.ArbitraryArgs, RunE: cli.Group,
 	}
-	cmd.AddCommand(newRosterKey(), newRosterSign(), newRosterVerify(), newRosterShow())
+	cmd.AddCommand(newRosterKey(), newRosterSign(), newRosterFetch(), newRosterVerify(), newRosterShow())
 	return cmd
 }
 
@@ -158,6 +158,53 @@ func readBundle(path string) (*roster.Bundle, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return b, nil
+}
+
+func newRosterFetch() *cobra.Command {
+	var where clearingFlags
+	var signer, held string
+	cmd := &cobra.Command{
+		Use:   "fetch --signer KEY --held FILE",
+		Short: "Fetch the newest roster from the clearinghouse and take it over",
+		Long: `Fetch takes the clearinghouse's roster over into FILE if it is signed by KEY or its
+successors, holds now, and descends from the one in FILE; otherwise FILE stays as
+it is. Let a timer do this daily: who is kept from a new roster by somebody in
+between notices when the one held expires.`,
+		Example: "  dragnet roster fetch --signer ed25519:3p7b... --held /var/lib/dragnet/roster.bin --clearinghouse https://203.0.113.1:8443 --server ed25519:4q8c...",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			pin, err := identity.ParsePublic(signer)
+			if err != nil {
+				return cli.Usage(fmt.Errorf("--signer: %w", err))
+			}
+			if held == "" {
+				return cli.Usage(errors.New("want --held FILE, where the roster is kept"))
+			}
+			c, err := where.dial()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			data, err := c.Roster(cmd.Context())
+			if err != nil {
+				return err
+			}
+			k, err := roster.NewKeeper(pin, roster.File(held))
+			if err != nil {
+				return err
+			}
+			r, err := k.Accept(data, time.Now())
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.ErrOrStderr(), "version %d, good until %s\n", r.Version, r.Expires.Format(time.RFC3339))
+			return err
+		},
+	}
+	where.register(cmd, false)
+	cmd.Flags().StringVar(&signer, "signer", "", "public key that signs the roster, as learnt by other means")
+	cmd.Flags().StringVar(&held, "held", "", "where the roster is kept")
+	return cmd
 }
 
 func newRosterVerify() *cobra.Command {

@@ -4,25 +4,31 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"dragnet/api"
+	"dragnet/dossier"
 	"dragnet/internal/cli"
 	"dragnet/node/agents"
 	"dragnet/node/config"
 	"dragnet/node/control"
+	"dragnet/node/docket"
 	"dragnet/node/flows"
 	"dragnet/node/hunt"
+	"dragnet/node/notify"
+	"dragnet/node/response"
 	"dragnet/node/service"
+	"dragnet/node/watch"
 	"dragnet/store/clickhouse"
 )
 
 func newRun() *cobra.Command {
 	cmd := &cobra.Command{Use: "run", Short: "Run a role until it is stopped", Args: cobra.ArbitraryArgs, RunE: cli.Group}
-	cmd.AddCommand(newRunNode())
+	cmd.AddCommand(newRunNode(), newRunClearinghouse())
 	return cmd
 }
 
@@ -33,7 +39,7 @@ func newRunNode() *cobra.Command {
 	var files []string
 	cmd := &cobra.Command{
 		Use:   "node --config FILE...",
-		Short: "Follow growing logs into a store",
+		Short: "Follow growing logs, look for scanners, direct the guards at the edges",
 		Long: `Node follows the logs that its configuration names, through growth, rotation and
 compression, into its data directory or a ClickHouse database, and keeps that
 within its bounds. It serves /livez, /readyz and /metrics on a loopback port,
@@ -41,7 +47,12 @@ operators on a Unix socket, and agents and operators elsewhere over TLS where it
 is told to. SIGTERM and SIGINT stop it; whatever ends it, nothing is lost or
 stored twice.
 
-Other commands read the data directory while it runs: flow list, hunt, backup.`,
+In what it takes in it looks for scanners ('detect'), hears the guards at the
+edges ('station'), has blocks judged ('decide': by default a dry run, after
+approval), and tells people ('notify').
+
+Other commands use the data directory while it runs: flow list, hunt, backup,
+finding list, decision list, decision stop.`,
 		Example: "  dragnet run node --config /etc/dragnet/site.yaml --config /etc/dragnet/node.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -76,13 +87,11 @@ Other commands read the data directory while it runs: flow list, hunt, backup.`,
 type node struct {
 	service *service.Service
 	control *control.Control
+	desk    service.Parts // what acts on findings and reports
 	server  *api.Server
 	unwatch context.CancelFunc
+	log     *slog.Logger
 }
-
-// handlers are what the node does with the items of agents, by their kind. A
-// room that understands one adds it here.
-func handlers() map[string]agents.Handler { return map[string]agents.Handler{} }
 
 // readersAtOnce bounds the requests that read flows at a time, each of which may
 // use all cores.
@@ -102,34 +111,82 @@ func readers(c config.Configuration) []api.Service {
 // startNode starts the parts of a node in the order in which they need each
 // other.
 func startNode(ctx context.Context, c config.Configuration, log *slog.Logger) (n *node, err error) {
-	n = &node{unwatch: func() {}}
-	if n.service, err = service.New(c.Store, log); err != nil {
+	n = &node{unwatch: func() {}, log: log}
+	s, err := service.New(c.Store, log)
+	if err != nil {
 		return nil, err
 	}
-	if err := n.service.Start(ctx); err != nil {
+	// A room that understands items of agents adds its handlers here, before
+	// the first agent is served.
+	handlers := map[string]agents.Handler{}
+	if n.control, err = control.Open(ctx, c.Store.Directory, c.State.Reveal(), handlers, log); err != nil {
 		return nil, err
 	}
-	if n.control, err = control.Open(ctx, c.Store.Directory, c.State.Reveal(), handlers(), log); err != nil {
+	desk, err := newDesk(ctx, c, s, n.control, handlers, log)
+	if err != nil {
 		return nil, errors.Join(err, n.stop(ctx))
 	}
+	if err := desk.Start(ctx); err != nil {
+		return nil, errors.Join(err, n.stop(ctx))
+	}
+	n.desk = desk
+	if err := s.Start(ctx); err != nil {
+		return nil, errors.Join(err, n.stop(ctx))
+	}
+	n.service = s
+	if err := n.serve(ctx, c); err != nil {
+		return nil, errors.Join(err, n.stop(ctx))
+	}
+	log.Info("started", "store", clickhouse.Redact(c.Store.Place()), "logs", c.Store.Logs, "listen", n.service.Address(), "socket", n.server.Socket(), "api", n.server.Address())
+	return n, nil
+}
+
+// serve begins to answer operators and agents.
+func (n *node) serve(ctx context.Context, c config.Configuration) (err error) {
 	if c.API.Socket == "" {
 		c.API.Socket = filepath.Join(c.Store.Directory, "node.sock")
 	}
 	members := n.control.Agents
 	if n.server, err = api.New(c.API, api.Dependencies{
-		Log: log, TLS: members.Authority().ServerTLS(c.API.ServerNames()), Member: members.Member,
+		Log: n.log, TLS: members.Authority().ServerTLS(c.API.ServerNames()), Member: members.Member,
 		Services: append(readers(c), members.Service(), members.Operators().Service()),
 	}); err != nil {
-		return nil, errors.Join(err, n.stop(ctx))
+		return err
 	}
 	if err := n.server.Start(ctx); err != nil {
-		return nil, errors.Join(err, n.stop(ctx))
+		return err
 	}
 	watched, unwatch := context.WithCancel(context.WithoutCancel(ctx))
 	n.unwatch = unwatch
 	go members.Watch(watched)
-	log.Info("started", "store", clickhouse.Redact(c.Store.Place()), "logs", c.Store.Logs, "listen", n.service.Address(), "socket", n.server.Socket(), "api", n.server.Address())
-	return n, nil
+	return nil
+}
+
+// newDesk joins what acts on findings and reports: detection in what the
+// service takes in, the station, the judge's docket, and who is told.
+func newDesk(ctx context.Context, c config.Configuration, s *service.Service, state *control.Control, handlers map[string]agents.Handler, log *slog.Logger) (service.Parts, error) {
+	book, err := docket.New(ctx, state.DB)
+	if err != nil {
+		return nil, err
+	}
+	if err := book.Configure(ctx, now(), c.Decide, "configuration"); err != nil {
+		return nil, err
+	}
+	notifier, err := notify.New(c.Notify, log, s.Registry())
+	if err != nil {
+		return nil, err
+	}
+	desk, err := response.New(c.Station, book, log, s.Registry(), notifier.Tell)
+	if err != nil {
+		return nil, err
+	}
+	desk.Documents = state.Agents
+	maps.Copy(handlers, desk.Handlers())
+	found := func(f dossier.Finding) {
+		notifier.Tell(response.Notice{Time: now(), Kind: "finding", Text: f.Summary, Finding: &f})
+	}
+	s.Watcher, err = watch.New(c.Detect, c.Site, book, log, s.Registry(), found, desk.Propose)
+	return service.Parts{notifier, desk}, err
 }
 
 // stop ends what was started, in the other order.
@@ -139,9 +196,9 @@ func (n *node) stop(ctx context.Context) error {
 	if n.server != nil {
 		errs = append(errs, n.server.Stop(ctx))
 	}
-	errs = append(errs, n.service.Stop(ctx))
-	if n.control != nil {
-		errs = append(errs, n.control.Close())
+	if n.service != nil {
+		errs = append(errs, n.service.Stop(ctx))
 	}
+	errs = append(errs, n.desk.Stop(ctx), n.control.Close())
 	return errors.Join(errs...)
 }

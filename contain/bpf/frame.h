@@ -103,8 +103,8 @@ static __always_inline int read_ports(struct __sk_buff *skb, struct packet *p)
 
 	if (p->piece == LATER)
 		return IS_IP;
-	switch (p->proto) {
-	case TCP: case UDP: case SCTP:
+	switch (p->proto) {	/* TCP's come with the rest of its header */
+	case UDP: case SCTP:
 		if (p->len < 8 || LOAD(skb, p->l4, ports, 4))
 			return MALFORMED;
 		p->sport = ports[0];

@@ -67,11 +67,10 @@ static __always_inline int unicast(struct addr *a)
 	return a->w[0] | a->w[1] || a->w[2];	/* not ::, ::1 or IPv4-compatible */
 }
 
-static __noinline int check_source(struct addr *a, struct packet *p)
+static __noinline int check_source(struct addr *a, struct packet *p, struct segment *s)
 {
-	struct source *known = bpf_map_lookup_elem(&sources, a), new = { .seen = now_ms() };
+	struct source *known = bpf_map_lookup_elem(&sources, a), new = { .seen = s->now };
 	__u32 which = is_mapped(a) ? 0 : 1;
-	struct segment none = {};
 	__s32 *left;
 
 	if (known) {
@@ -90,13 +89,13 @@ static __noinline int check_source(struct addr *a, struct packet *p)
 		return SPOOFED;
 	}
 	count(LEARNT);
-	tell(p, &none, OUT, LEARNT);
+	tell(p, s, OUT, LEARNT);
 	return 0;
 }
 
 /* The address an ARP packet claims for its sender (RFC 826); 0 is a probe (RFC
  * 5227). */
-static __always_inline int check_arp(struct __sk_buff *skb, struct packet *p)
+static __always_inline int check_arp(struct __sk_buff *skb, struct packet *p, struct segment *s)
 {
 	struct { __be16 hw, proto; __u8 hlen, plen; __be16 op; __u8 mac[6]; __u8 ip[4]; } arp;
 
@@ -108,10 +107,10 @@ static __always_inline int check_arp(struct __sk_buff *skb, struct packet *p)
 	p->src.w[2] = bpf_htonl(0xffff);
 	if (!p->src.w[3])
 		return 0;
-	return check_source(&p->src, p);
+	return check_source(&p->src, p, s);
 }
 
-static __always_inline int check_host(struct __sk_buff *skb, struct packet *p)
+static __always_inline int check_host(struct __sk_buff *skb, struct packet *p, struct segment *s)
 {
 	struct addr target;
 	int why;
@@ -125,14 +124,14 @@ static __always_inline int check_host(struct __sk_buff *skb, struct packet *p)
 	if (is_zero(&p->src) && p->proto == ICMP6 && p->piece == WHOLE &&
 	    (p->type == 133 || p->type == 135 || p->type == 143 || p->type == 131 || p->type == 132))
 		return 0;
-	why = check_source(&p->src, p);
+	why = check_source(&p->src, p, s);
 	if (why)
 		return why;
 	if (p->proto == ICMP6 && p->type == 136) {
 		/* An advertisement may claim the host's own addresses only. */
 		if (p->piece != WHOLE || p->len < 24 || LOAD(skb, p->l4 + 8, &target, 16))
 			return MALFORMED;
-		return check_source(&target, p);
+		return check_source(&target, p, s);
 	}
 	return 0;
 }
@@ -307,14 +306,16 @@ static __noinline int open_conn(struct packet *p, struct segment *s, struct conn
 /* Reads the header into s, h and o. */
 static __noinline int read_segment(struct __sk_buff *skb, struct packet *p, struct segment *s, struct shift *h, struct options *o)
 {
-	struct { __be16 ports[2]; __be32 seq, ack; __u8 off, flags; __be16 win, sum, urg; } t;
-	__be32 first;
+	struct { __be16 sport, dport; __be32 seq, ack; __u8 off, flags; __be16 win, sum, urg; __be32 first; } t;
 	__u32 head;
 
 	if (p->piece)
 		return FRAGMENT;
-	if (p->len < 20 || LOAD(skb, p->l4, &t, 20))
+	t.first = 0;
+	if (p->len < 20 || (p->len < 24 ? LOAD(skb, p->l4, &t, 20) : LOAD(skb, p->l4, &t, 24)))
 		return MALFORMED;
+	p->sport = t.sport;
+	p->dport = t.dport;
 	head = (t.off >> 4) * 4;
 	if (head < 20 || head > p->len)
 		return MALFORMED;
@@ -323,7 +324,6 @@ static __noinline int read_segment(struct __sk_buff *skb, struct packet *p, stru
 	s->ack = bpf_ntohl(t.ack);
 	s->len = p->len - head;
 	s->span = s->len + !!(t.flags & T_SYN) + !!(t.flags & T_FIN);
-	s->now = now_ms();
 	if (t.flags & T_SYN && t.flags & (T_FIN | T_RST))
 		return FLAGS;
 	h->at = p->l4;
@@ -333,7 +333,7 @@ static __noinline int read_segment(struct __sk_buff *skb, struct packet *p, stru
 	if (head == 20)
 		return 0;
 	/* Nearly every segment has a time stamp and nothing else. */
-	if (head == 32 && !LOAD(skb, p->l4 + 20, &first, 4) && first == bpf_htonl(0x0101080a))
+	if (head == 32 && t.first == bpf_htonl(0x0101080a))
 		return 0;
 	int bad = walk_options(skb, o, p->l4 + 20, head - 20);
 	if (bad)
@@ -532,7 +532,7 @@ static __always_inline int from_side(struct __sk_buff *skb, struct packet *p, st
 	if (why > 0)
 		return why;
 	if (why == IS_ARP && side == OUT) {
-		why = check_arp(skb, p);
+		why = check_arp(skb, p, s);
 		return why ? why : PASSED_OUT;
 	}
 	if (why == IS_OTHER && side == OUT && p->ether != ETHER_EAPOL && p->ether != ETHER_LLDP)
@@ -540,7 +540,7 @@ static __always_inline int from_side(struct __sk_buff *skb, struct packet *p, st
 	if (why != IS_IP)
 		return side;
 	if (side == OUT) {
-		why = check_host(skb, p);
+		why = check_host(skb, p, s);
 		if (why)
 			return why;
 	}
@@ -549,11 +549,10 @@ static __always_inline int from_side(struct __sk_buff *skb, struct packet *p, st
 	if (is_control(skb, p, side == OUT ? p->sport : p->dport))
 		return side == OUT ? CONTROL : deliver(skb);
 	if (side == OUT) {
-		__u32 now = now_ms();
-		why = check_stops(p, now, 0);
+		why = check_stops(p, s->now, 0);
 		if (why)
 			return why;
-		note_talk(p, now);
+		note_talk(p, s->now);
 	}
 	return quotes(p) ? shift_quote(skb, p, side) : side;
 }
@@ -561,7 +560,7 @@ static __always_inline int from_side(struct __sk_buff *skb, struct packet *p, st
 static __always_inline int wire(struct __sk_buff *skb, __u32 side, __u32 to)
 {
 	struct packet p = {};
-	struct segment s = {};
+	struct segment s = { .now = now_ms() };
 	int why = from_side(skb, &p, &s, side);
 
 	count(why);

@@ -312,15 +312,12 @@ func TestCapturesThroughBoth(t *testing.T) {
 		files = files[:min(len(files), 30)]
 	}
 	packets, dropped := 0, 0
-	s := path.DefaultSettings()
+	p := newPair(t, path.DefaultSettings())
 	for _, name := range files {
-		p := newPair(t, s)
 		p.budget(100, 100)
 		n, d := p.replay(name)
 		packets, dropped = packets+n, dropped+d
 		p.compare()
-		p.events.Close()
-		p.wire.Close()
 	}
 	t.Logf("%d captures, %d packets, of which %d dropped", len(files), packets, dropped)
 	if packets == 0 || dropped == packets {

@@ -22,16 +22,14 @@ func (g *Gateway) see(e path.Event, ns uint64) {
 	case path.Learnt:
 		g.log.Info("address of the host learnt", "address", e.Host.Addr())
 	case path.Block, path.CoarseBlock:
-		for_ := g.config.Block
+		last := g.config.Block
 		if e.Reason == path.CoarseBlock {
-			for_ = g.config.Coarse.Duration
+			last = g.config.Coarse.Duration
 		}
 		at := time.Now().Add(-time.Duration(bootNS() - ns))
-		if err := g.record.block(e, at, for_); err != nil {
+		if err := g.record.block(e, at, last); err != nil {
 			g.log.Error("record of a block", "err", err)
 		}
-		g.told.add(e)
-	case path.Untracked:
 		g.told.add(e)
 	default:
 		g.told.add(e)
@@ -95,11 +93,7 @@ func (t *tally) report(log *slog.Logger) {
 			beyond += counts[c]
 			continue
 		}
-		level := slog.LevelInfo
-		if c.reason == path.Untracked || c.reason == path.TableFull {
-			level = slog.LevelWarn
-		}
-		log.Log(nil, level, c.reason.String(), "packets", counts[c], "host", c.host, "peer", netip.AddrPortFrom(c.peer, c.port), "proto", c.proto)
+		log.Info(c.reason.String(), "packets", counts[c], "host", c.host, "peer", netip.AddrPortFrom(c.peer, c.port), "proto", c.proto)
 	}
 	if beyond > 0 {
 		log.Info("and others", "packets", beyond)

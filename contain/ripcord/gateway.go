@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dragnet/contain/bpf"
+	"dragnet/contain/ripcord/path"
 )
 
 const (
@@ -39,7 +40,11 @@ type Gateway struct {
 	observe   bool
 	record    *record
 	desk      *desk
+	leases    *leases
 	told      tally
+	// warned are the counters at the last sweep.
+	warned [path.Reasons]uint64
+	swept  bool
 
 	cancel context.CancelFunc
 	done   sync.WaitGroup
@@ -64,6 +69,11 @@ func (g *Gateway) Start(ctx context.Context) error {
 	}
 	g.done.Go(func() { g.run(ctx, links) })
 	g.done.Go(g.answer)
+	g.done.Go(func() {
+		if err := g.leases.watch(g.granted); err != nil {
+			g.log.Error("addresses granted by DHCP are not seen any more", "err", err)
+		}
+	})
 	g.log.Info("packets pass", "host", g.config.Host, "network", g.config.Network, "enforce", !g.observe, "resumed", g.wire.Resumed)
 	return nil
 }
@@ -102,7 +112,10 @@ func (g *Gateway) open() (err error) {
 	if g.desk, err = openDesk(g); err != nil {
 		return err
 	}
-	if err := errors.Join(g.newSecret(), g.fixSources()); err != nil {
+	if g.leases, err = openLeases(g.net.Index); err != nil {
+		return err
+	}
+	if err := errors.Join(g.newSecret(), g.fixSources(), g.alarm()); err != nil {
 		return err
 	}
 	if err := g.wire.Attach(g.host.Index, g.net.Index); err != nil {
@@ -197,6 +210,9 @@ func (g *Gateway) close() error {
 	}
 	if g.desk != nil {
 		errs = append(errs, g.desk.close())
+	}
+	if g.leases != nil {
+		errs = append(errs, g.leases.file.Close())
 	}
 	if g.cancel != nil { // the reader of events is another goroutine
 		g.done.Wait()

@@ -25,13 +25,35 @@ func (g *Gateway) sweep(now uint32) error {
 	for _, o := range over {
 		errs = append(errs, g.wire.Forget(o.ends, o.conn))
 	}
-	errs = append(errs, g.wire.SweepStops(now))
+	errs = append(errs, g.wire.SweepStops(now), g.alarm())
 	gone, err := ageSources(g.wire, g.told.takeWanted(), g.config.Learn.Quiet, now)
 	errs = append(errs, err)
 	if gone > 0 {
 		g.log.Info("addresses were quiet and are forgotten, since the host uses others", "addresses", gone)
 	}
 	return errors.Join(append(errs, g.setBudget(), g.record.sync())...)
+}
+
+// alarm warns of what an administrator should change.
+func (g *Gateway) alarm() error {
+	sum, err := g.wire.Counters()
+	if err != nil {
+		return err
+	}
+	for _, a := range []struct {
+		reason path.Reason
+		means  string
+	}{
+		{path.Untracked, "packets pass whose connection is not tracked: the peer cannot end it (fail_open)"},
+		{path.TableFull, "new connections are refused: the table is full"},
+		{path.EventLost, "events were lost: the counters have them"},
+	} {
+		if n := sum[a.reason] - g.warned[a.reason]; n > 0 && g.swept {
+			g.log.Warn(a.means, "packets", n)
+		}
+	}
+	g.warned, g.swept = sum, true
+	return nil
 }
 
 // over tells whether a connection can be forgotten.

@@ -11,6 +11,7 @@ import (
 
 // TestAgentIsConfined reads from the kernel what the running agent may do.
 func TestAgentIsConfined(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, false, "")
 	l.start()
 	nobody, err := user.Lookup("nobody")

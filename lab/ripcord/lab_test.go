@@ -21,7 +21,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dragnet/contain/bpf"
 	"dragnet/contain/ripcord"
+	"dragnet/contain/ripcord/path"
 	"dragnet/internal/netlab"
 	"dragnet/internal/testkit"
 )
@@ -58,6 +60,7 @@ type lab struct {
 	host, gateway, victim *netlab.Node
 	dir, config, pins     string
 	agent                 *netlab.Process
+	tables                *bpf.Wire // the pinned ones; opened by counter
 }
 
 // Addresses of the host and the victim.
@@ -70,6 +73,7 @@ var (
 // frame and carry partial checksums, as between virtual machines.
 func newLab(t testing.TB, offloads bool, config string) *lab {
 	t.Helper()
+	testkit.Long(t) // the agent under test is another process
 	l := &lab{t: t, net: netlab.For(t), dir: t.TempDir()}
 	nodes, err := l.net.Nodes("host", "gateway", "victim")
 	l.check(err)
@@ -127,21 +131,30 @@ func (l *lab) start() {
 	})
 }
 
+// counter reads one of the gateway's counters, by its name.
 func (l *lab) counter(name string) uint64 {
 	l.t.Helper()
-	s, err := ripcord.ReadStatus(l.pins)
-	l.check(err)
-	n, ok := s.Counters[name]
-	if !ok {
-		l.t.Fatalf("no counter %s", name)
+	if l.tables == nil {
+		w, err := bpf.Open(l.pins)
+		l.check(err)
+		l.t.Cleanup(func() { w.Close() })
+		l.tables = w
 	}
-	return n
+	sum, err := l.tables.Counters()
+	l.check(err)
+	for r, n := range sum {
+		if path.Reason(r).String() == name {
+			return n
+		}
+	}
+	l.t.Fatalf("no counter %s", name)
+	return 0
 }
 
 // until waits for something to come true.
 func (l *lab) until(what string, ok func() bool) {
 	l.t.Helper()
-	for range 400 {
+	for range 2400 {
 		if ok() {
 			return
 		}

@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"dragnet/contain/ripcord"
+	"dragnet/contain/ripcord/path/pathtest"
 	"dragnet/internal/netlab"
 	"dragnet/internal/testkit"
 )
@@ -94,6 +96,7 @@ func (l *lab) transfer(client *netlab.Node, to netip.AddrPort, size int) error {
 // TestTransfersAreIdentical moves data both ways, begun from either side, with
 // and without offloads, over both families, on a wire that loses and reorders.
 func TestTransfersAreIdentical(t *testing.T) {
+	t.Parallel()
 	for _, offloads := range []bool{true, false} {
 		for _, lossy := range []bool{false, true} {
 			t.Run(fmt.Sprintf("offloads %v, lossy %v", offloads, lossy), func(t *testing.T) {
@@ -127,6 +130,7 @@ func TestTransfersAreIdentical(t *testing.T) {
 // TestManyShortConnections opens and closes connections in parallel from few
 // ports, so that ports are used again inside TIME_WAIT.
 func TestManyShortConnections(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, true, "")
 	l.start()
 	l.check(errors.Join(
@@ -161,6 +165,7 @@ func TestManyShortConnections(t *testing.T) {
 
 // TestPrograms runs programs that people use, both ways.
 func TestPrograms(t *testing.T) {
+	t.Parallel()
 	testkit.Long(t)
 	needs(t, "nginx", "curl", "iperf3", "ssh", "sshd", "ssh-keygen", "scp")
 	l := newLab(t, true, "")
@@ -242,6 +247,7 @@ func (l *lab) ssh(data []byte) {
 
 // TestKeepAliveAfterAnHour sets the last packet of a connection an hour back.
 func TestKeepAliveAfterAnHour(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, false, "")
 	l.start()
 	at := netip.AddrPortFrom(victimIPs[0], 7)
@@ -259,6 +265,7 @@ func TestKeepAliveAfterAnHour(t *testing.T) {
 // TestPathMTU has a router behind the gateway refuse large packets: the quoted
 // segment must carry the host's own numbers, or the host ignores the news.
 func TestPathMTU(t *testing.T) {
+	t.Parallel()
 	for i, family := range []string{"IPv4", "IPv6"} {
 		t.Run(family, func(t *testing.T) {
 			l := newLab(t, false, "")
@@ -301,4 +308,40 @@ func TestPathMTU(t *testing.T) {
 			l.clean()
 		})
 	}
+}
+
+// TestNothingLeaks opens connections of many kinds and waits until the tables
+// are empty again.
+func TestNothingLeaks(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, true, "idle: {closed: 1s, handshake: 1s}\nblock: 1s\n")
+	l.start()
+	for i := range hostIPs {
+		at := netip.AddrPortFrom(victimIPs[i], 7)
+		l.listen(l.victim, at, echo)
+		for n := range 40 {
+			c, err := l.dial(l.host, netip.AddrPort{}, at)
+			l.check(err)
+			l.check(ask(c, 1000))
+			if n%3 == 0 {
+				c.SetLinger(0)
+			}
+			l.check(c.Close())
+		}
+		if _, err := l.dial(l.host, netip.AddrPort{}, netip.AddrPortFrom(victimIPs[i], 81)); err == nil {
+			t.Error("somebody listens on port 81")
+		}
+	}
+	raw := l.raw(l.victim, l.host)
+	for n := range 50 { // half-open, from outside
+		raw.send(pathtest.Segment{Src: netip.AddrPortFrom(victimIPs[0], uint16(2000+n)), Dst: netip.AddrPortFrom(hostIPs[0], 9999), Flags: pathtest.SYN}.Frame())
+	}
+	if n := l.counter("opened"); n < 80 {
+		t.Fatalf("%d connections were opened", n)
+	}
+	l.until("the tables are empty", func() bool {
+		s, err := ripcord.ReadStatus(l.pins)
+		l.check(err)
+		return s.Connections == 0
+	})
 }

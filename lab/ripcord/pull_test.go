@@ -53,6 +53,7 @@ func (l *lab) stream(from, to netip.AddrPort) {
 
 // TestPullEndsUDPFlood ends a flood that has no RST, by the protocol.
 func TestPullEndsUDPFlood(t *testing.T) {
+	t.Parallel()
 	for i, family := range []string{"IPv4", "IPv6"} {
 		t.Run(family, func(t *testing.T) {
 			l := newLab(t, false, "")
@@ -104,6 +105,7 @@ func TestPullEndsUDPFlood(t *testing.T) {
 // TestPullForAPrefix has a victim that owns a whole prefix end what is sent to
 // all of it, and one that owns a single address of it fail.
 func TestPullForAPrefix(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, false, "")
 	l.start()
 	own := netip.MustParsePrefix("10.8.0.0/24")
@@ -146,6 +148,7 @@ func TestPullForAPrefix(t *testing.T) {
 // TestPullByReset sends the RST that the victim's kernel does not, since its
 // firewall drops what comes in.
 func TestPullByReset(t *testing.T) {
+	t.Parallel()
 	needs(t, "nft")
 	l := newLab(t, false, "")
 	l.start()
@@ -174,6 +177,7 @@ func TestPullByReset(t *testing.T) {
 // TestSYNFloodIsBlockedCoarsely floods a closed port from ever new ports; the
 // victim's RSTs raise a block of new connections to it, and only to it.
 func TestSYNFloodIsBlockedCoarsely(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, false, "")
 	l.start()
 	at := netip.AddrPortFrom(victimIPs[0], 7)
@@ -203,6 +207,7 @@ func TestSYNFloodIsBlockedCoarsely(t *testing.T) {
 // TestSpoofedSourcesStay lets the host send from addresses that are not its
 // own.
 func TestSpoofedSourcesStay(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, false, "addresses: [10.7.0.1, \"fd07::1\"]\nlearn: {ipv4: 0, ipv6: 2}\n")
 	l.start()
 	at := netip.AddrPortFrom(victimIPs[0], 7)
@@ -234,6 +239,7 @@ func TestSpoofedSourcesStay(t *testing.T) {
 // TestOffPathForger sends RSTs with random numbers from the victim's side, by
 // somebody who knows the addresses and ports of a connection but sees nothing.
 func TestOffPathForger(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, false, "")
 	l.start()
 	at := netip.AddrPortFrom(victimIPs[0], 7)

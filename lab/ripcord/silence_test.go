@@ -20,6 +20,7 @@ import (
 // packets are made by hand, and varies its acknowledgement. The victim has no
 // special software: its kernel answers with an ordinary RST.
 func TestVictimSilencesHost(t *testing.T) {
+	t.Parallel()
 	for i, family := range []string{"IPv4", "IPv6"} {
 		for how, end := range map[string]func(*net.TCPConn) error{"gone": vanish, "aborted": abort} {
 			t.Run(family+" "+how, func(t *testing.T) { silence(t, hostIPs[i], victimIPs[i], end) })
@@ -101,7 +102,16 @@ func silence(t *testing.T, hostIP, victimIP netip.Addr, end func(*net.TCPConn) e
 	}
 	flood(5000)
 	l.check(ask(bystander, 100_000))
-	l.check(l.mustDial(l.host, netip.AddrPort{}, service).Close())
+	next := l.mustDial(l.host, netip.AddrPort{}, service)
+	l.check(next.Close())
+	l.until("the tap has read what came before the next connection's end", func() bool {
+		for _, p := range wire.packets() {
+			if p.SrcPort == next.LocalAddr().(*net.TCPAddr).AddrPort().Port() && p.Flags&flow.FIN != 0 {
+				return true
+			}
+		}
+		return false
+	})
 
 	mine := func(p packet.Packet) bool { return p.Src == hostIP && p.SrcPort == source.Port() && p.DstPort == 80 }
 	before, after, reset := 0, 0, false
@@ -128,6 +138,7 @@ func silence(t *testing.T, hostIP, victimIP netip.Addr, end func(*net.TCPConn) e
 // TestRestartBreaksNothing ends the agent in both ways while connections carry
 // data.
 func TestRestartBreaksNothing(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, true, "")
 	l.start()
 	at := netip.AddrPortFrom(victimIPs[0], 7)
@@ -144,6 +155,7 @@ func TestRestartBreaksNothing(t *testing.T) {
 				return
 			}
 			rounds++
+			time.Sleep(2 * time.Millisecond) // leave the processor to the others
 		}
 		result <- nil
 	}()

@@ -3,6 +3,7 @@ package hunt
 import (
 	"context"
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -68,7 +69,7 @@ func inDatabase(t *testing.T, folder, epoch string) string {
 		t.Fatal(err)
 	}
 	ctx := context.Background()
-	const perNode = 24
+	const perNode = 9
 	for from := 0; from < len(files); from += perNode {
 		place, err := ingest.OpenPlace(ctx, address, epoch)
 		if err != nil {
@@ -94,6 +95,22 @@ func inDatabase(t *testing.T, folder, epoch string) string {
 		}
 	}
 	return address
+}
+
+// someOf is a folder with every third log of another.
+func someOf(t *testing.T, folder string) string {
+	t.Helper()
+	files, err := ingest.Files(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	some := t.TempDir()
+	for i := 0; i < len(files); i += 3 {
+		if err := os.Symlink(files[i], filepath.Join(some, filepath.Base(files[i]))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return some
 }
 
 // question is one way to put a pattern.
@@ -156,7 +173,7 @@ func (q question) ask(t *testing.T, source, epoch string) (*Outcome, error) {
 // stores made of it, by every way a question can be put.
 func TestTheStoreAnswersAsTheFilesDo(t *testing.T) {
 	testkit.Long(t)
-	folder := testkit.Data(t, "zeek-logs", "missing_host")
+	folder := someOf(t, testkit.Data(t, "zeek-logs", "missing_host"))
 	const epoch = "2026-11-22"
 	stores := map[string]string{"indexed": stored(t, folder, epoch), "another day's index": stored(t, folder, "2026-11-21"), "ClickHouse": inDatabase(t, folder, epoch)}
 	found, refused := 0, 0

@@ -67,7 +67,7 @@ func TestNodesShareADatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	done, err := a.Import(context.Background(), half)
-	if err != nil || done.Status != Refused || !strings.Contains(done.Problem, "another node") {
+	if err != nil || done.Status != Busy || !strings.Contains(done.Problem, "another node") {
 		t.Errorf("a log that another imports: %+v, %v", done, err)
 	}
 	if err := b.Commit(); err != nil {
@@ -107,7 +107,7 @@ func TestNodesRaceForLogs(t *testing.T) {
 						t.Error(err)
 						return
 					}
-					if done.Status == Refused {
+					if done.Status == Busy {
 						left = true
 						time.Sleep(20 * time.Millisecond)
 					}
@@ -122,13 +122,24 @@ func TestNodesRaceForLogs(t *testing.T) {
 }
 
 func TestClaimNamesLastAsLogsGrow(t *testing.T) {
-	tsv := "#separator \\x09\n#open 2026\n1\ta\n2\tb\n"
-	for _, more := range []string{"1\ta\n2\t", tsv[len("#separator \\x09\n#open 2026\n"):]} {
-		if claimName([]byte("#separator \\x09\n#open 2026\n"+more)) != claimName([]byte(tsv)) {
-			t.Errorf("the name changes when the log grows from %q", more)
+	const header = "#separator \\x09\n#open 2026\n"
+	name := func(text string, want bool) string {
+		t.Helper()
+		n, begun := claimName([]byte(text))
+		if begun != want {
+			t.Errorf("%q: begun %v", text, begun)
 		}
+		return n
 	}
-	if claimName([]byte(tsv)) == claimName([]byte(strings.Replace(tsv, "1\ta", "1\tc", 1))) {
+	name("", false)
+	name(header, false)
+	name(header+"1\ta", false)
+	name(strings.Repeat("#\n", identityBytes/2), true)
+	first := name(header+"1\ta\n", true)
+	if name(header+"1\ta\n2\t", true) != first || name(header+"1\ta\n2\tb\n", true) != first {
+		t.Error("the name changes when the log grows")
+	}
+	if name(header+"1\tc\n", true) == first {
 		t.Error("two logs share a name")
 	}
 }

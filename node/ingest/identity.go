@@ -86,21 +86,21 @@ func (k *known) update(news []store.Source) {
 }
 
 // claimName names a log for as long as it may grow: by the sum of all up to its
-// first record, which in a Zeek log follows lines that begin with #.
-func claimName(prefix []byte) string {
+// first record, which in a Zeek log follows lines that begin with #. Until that
+// record is whole, begun is false.
+func claimName(prefix []byte) (name string, begun bool) {
 	end := 0
-	for rest := prefix; len(rest) > 0; {
+	for rest := prefix; len(rest) > 0 && !begun; {
 		line, after, whole := bytes.Cut(rest, []byte{'\n'})
 		if !whole {
 			break
 		}
 		end += len(line) + 1
-		if len(line) > 0 && line[0] != '#' {
-			break
-		}
+		begun = len(line) > 0 && line[0] != '#'
 		rest = after
 	}
-	return sum(prefix[:end])
+	// Of the most that prefix is, no more will come.
+	return sum(prefix[:end]), begun || len(prefix) == identityBytes
 }
 
 func sum(b []byte) string {

@@ -26,6 +26,7 @@ const (
 	Grown     Status = "grown"     // imported from where it ended the last time
 	Unchanged Status = "unchanged" // all of it was imported before
 	Refused   Status = "refused"   // see Problem
+	Busy      Status = "busy"      // another node is importing it; see Problem
 )
 
 // Imported tells what became of one file.
@@ -34,7 +35,7 @@ type Imported struct {
 	Status  Status `json:"status"`
 	Flows   uint64 `json:"flows"`
 	Skipped uint64 `json:"skipped"`
-	// Problem says why it was refused.
+	// Problem says why it was not imported.
 	Problem string `json:"problem,omitempty"`
 }
 
@@ -53,6 +54,9 @@ type Importer struct {
 	Coverage flow.Coverage
 	// Progress, if set, is told how many flows were read.
 	Progress func(flows int)
+	// Flows, if set, sees each batch that is read. After a crash it sees again
+	// what was not committed.
+	Flows func([]flow.Flow)
 
 	flows uint64         // since the last commit
 	dirty []store.Source // whose state waits for the next commit
@@ -127,6 +131,9 @@ func (m *Importer) append(ctx context.Context, batch []flow.Flow) error {
 	if m.Progress != nil {
 		m.Progress(len(batch))
 	}
+	if m.Flows != nil {
+		m.Flows(batch)
+	}
 	return m.writer.Append(ctx, batch)
 }
 
@@ -137,7 +144,18 @@ func (m *Importer) log(ctx context.Context, path string) (Imported, error) {
 		return Imported{}, err
 	}
 	defer s.file.Close()
-	source, refused, err := m.identify(ctx, s)
+	prefix, err := s.prefix()
+	if err != nil {
+		return Imported{}, err
+	}
+	name, begun := claimName(prefix)
+	if free, err := m.claim(ctx, name, begun); err != nil || !free {
+		return Imported{File: path, Status: Busy, Problem: busy}, err
+	}
+	if !begun && m.shared() {
+		return Imported{File: path, Status: Unchanged}, nil
+	}
+	source, refused, err := m.identify(s, prefix)
 	if err != nil || refused != "" {
 		return m.refuse(path, "%s", refused), err
 	}
@@ -163,14 +181,7 @@ func (m *Importer) log(ctx context.Context, path string) (Imported, error) {
 
 // identify finds where to go on with a log, and moves there. A source without
 // an ID is new.
-func (m *Importer) identify(ctx context.Context, s *stream) (source store.Source, refused string, err error) {
-	prefix, err := s.prefix()
-	if err != nil {
-		return source, "", err
-	}
-	if refused, err = m.claim(ctx, claimName(prefix)); err != nil || refused != "" {
-		return source, refused, err
-	}
+func (m *Importer) identify(s *stream, prefix []byte) (source store.Source, refused string, err error) {
 	like := m.known.beginningLike(prefix)
 	for _, k := range like {
 		if k.Whole {
@@ -198,18 +209,23 @@ func (m *Importer) identify(ctx context.Context, s *stream) (source store.Source
 	return source, "", s.rewind()
 }
 
+const busy = "another node is importing it, or stopped doing so less than a minute ago"
+
+func (m *Importer) shared() bool {
+	_, ok := m.writer.(Shared)
+	return ok
+}
+
 // claim reserves a log in a store that others share, and learns what they did.
-func (m *Importer) claim(ctx context.Context, name string) (refused string, err error) {
+// A log without a record has no name yet.
+func (m *Importer) claim(ctx context.Context, name string, begun bool) (free bool, err error) {
 	shared, ok := m.writer.(Shared)
-	if !ok {
-		return "", nil
+	if !ok || !begun {
+		return true, nil
 	}
 	free, news, err := shared.Claim(ctx, name)
-	if err == nil && !free {
-		refused = "another node is importing it, or stopped doing so less than a minute ago; import it again"
-	}
 	m.known.update(news)
-	return refused, err
+	return free, err
 }
 
 // follow reads a log to its present end.
@@ -294,8 +310,8 @@ func (m *Importer) capture(ctx context.Context, path string) (Imported, error) {
 	if err != nil {
 		return Imported{}, err
 	}
-	if refused, err := m.claim(ctx, source.Tail); err != nil || refused != "" {
-		return m.refuse(path, "%s", refused), err
+	if free, err := m.claim(ctx, source.Tail, true); err != nil || !free {
+		return Imported{File: path, Status: Busy, Problem: busy}, err
 	}
 	for _, k := range m.known.sources {
 		if k.Whole && k.Tail == source.Tail {

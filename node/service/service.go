@@ -19,8 +19,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"dragnet/flow"
 	"dragnet/node/ingest"
+	"dragnet/node/watch"
 	"dragnet/store"
 	"dragnet/store/clickhouse"
 )
@@ -107,12 +110,25 @@ type Service struct {
 	pruned   time.Time
 	seen     map[string]stamp
 
+	// Watcher, if set before Start, sees the flows that are taken in.
+	Watcher Watcher
+
 	server   *http.Server
 	address  string
 	ready    atomic.Bool
 	lastTurn atomic.Int64 // Unix seconds of the last look at the logs
 	stop     context.CancelFunc
 	done     chan error
+}
+
+// Watcher is what looks at flows on their way in.
+type Watcher interface {
+	// Prime may read what was stored before.
+	Prime(ctx context.Context, s watch.Scanner) error
+	// Add sees flows, some of them again after a crash.
+	Add(batch []flow.Flow)
+	// Turn is called after each look at the logs.
+	Turn(ctx context.Context, now time.Time) error
 }
 
 // stamp tells whether a file has changed since it was looked at.
@@ -156,11 +172,22 @@ func (s *Service) begin(ctx context.Context) error {
 	}
 	s.importer = ingest.NewImporter(sources, s.place)
 	s.importer.Progress = func(n int) { s.metrics.read.Add(float64(n)) }
-	return nil
+	if s.Watcher == nil {
+		return nil
+	}
+	s.importer.Flows = s.Watcher.Add
+	stored, err := ingest.OpenStore(ctx, s.config.Place())
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.Watcher.Prime(ctx, stored), stored.Close())
 }
 
 // Failed gives the error that ended the service by itself.
 func (s *Service) Failed() <-chan error { return s.done }
+
+// Registry is where other parts of the node put metrics that /metrics tells.
+func (s *Service) Registry() prometheus.Registerer { return s.metrics.registry }
 
 // Address is where /metrics is served.
 func (s *Service) Address() string { return s.address }
@@ -225,6 +252,11 @@ func (s *Service) turn(ctx context.Context) error {
 	if err := s.importer.Commit(); err != nil {
 		return err
 	}
+	if s.Watcher != nil {
+		if err := s.Watcher.Turn(ctx, s.now()); err != nil && ctx.Err() == nil {
+			s.log.Error("detection", "problem", err) // the logs go on being followed
+		}
+	}
 	return s.maintain(ctx)
 }
 
@@ -247,6 +279,9 @@ func (s *Service) follow(file string) error {
 		return nil
 	case err != nil:
 		return err
+	case done.Status == ingest.Busy:
+		s.log.Debug("left to another node", "file", file)
+		return nil // to be looked at again, though it may not change
 	case done.Status == ingest.Refused:
 		s.complain(file, errors.New(done.Problem))
 	case done.Flows > 0:

@@ -24,7 +24,7 @@ func TestServerGoesAway(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
-	rounds := 12
+	rounds := 8
 	if testing.Short() {
 		rounds = 3
 	}

@@ -58,11 +58,7 @@ func (s *Store) view(ctx context.Context) (v view, err error) {
 	if err != nil {
 		return v, err
 	}
-	v.visible = "0"
-	if len(writers) > 0 {
-		// An array of numbers takes the narrowest type that fits all.
-		v.visible = fmt.Sprintf("batch <= transform(writer, [%s, 18446744073709551615], [%s, 18446744073709551615], toUInt64(0))", strings.Join(writers, ", "), strings.Join(batches, ", "))
-	}
+	v.visible = committed(writers, batches)
 	text := "SELECT sum(flows), min(first_start), max(last_start), max(sampling_rate) FROM $db.days WHERE " + v.visible
 	err = s.each(ctx, "read what is stored", text, func(r driver.Rows) error {
 		return r.Scan(&v.Flows, (*int64)(&v.From), (*int64)(&v.To), &v.Sampling)
@@ -73,6 +69,26 @@ func (s *Store) view(ctx context.Context) (v view, err error) {
 	text = "SELECT sum(most) FROM (SELECT max(skipped) AS most FROM $db.commits WHERE id != '' GROUP BY id)"
 	err = s.each(ctx, "read what was skipped", text, func(r driver.Rows) error { return r.Scan(&v.Skipped) })
 	return v, err
+}
+
+// fewWriters is up to how many comparing with each is quicker than a table.
+const fewWriters = 8
+
+// committed is the condition that a row is of one of writers and at most of the
+// batch beside it.
+func committed(writers, batches []string) string {
+	if len(writers) == 0 {
+		return "0"
+	}
+	if len(writers) > fewWriters {
+		// An array of numbers takes the narrowest type that fits all.
+		return fmt.Sprintf("batch <= transform(writer, [%s, 18446744073709551615], [%s, 18446744073709551615], toUInt64(0))", strings.Join(writers, ", "), strings.Join(batches, ", "))
+	}
+	any := make([]string, len(writers))
+	for i := range writers {
+		any[i] = fmt.Sprintf("writer = %s AND batch <= %s", writers[i], batches[i])
+	}
+	return "(" + strings.Join(any, " OR ") + ")"
 }
 
 // Coverage tells what is stored. The places of lines that could not be used

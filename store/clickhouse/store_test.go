@@ -198,6 +198,10 @@ func checkOnlyCommitsCount(t *testing.T, open func(*testing.T) *Writer) {
 	}
 	add(t, open(t), nil, store.Source{ID: "x"})
 	check(flows[:600])
+	for i := range fewWriters {
+		add(t, open(t), flows[600+i:][:1])
+	}
+	check(flows[:600+fewWriters])
 }
 
 // checkManyDays: a log over more days than a server takes in one block.

@@ -184,8 +184,8 @@ func (f *frame) ports() Reason {
 	if f.piece == later {
 		return 0
 	}
-	switch f.proto {
-	case protoTCP, protoUDP, protoSCTP:
+	switch f.proto { // TCP's come with the rest of its header
+	case protoUDP, protoSCTP:
 		if f.len < 8 {
 			return Malformed
 		}

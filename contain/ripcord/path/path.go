@@ -21,7 +21,8 @@ const (
 // Settings say how a Path judges; the kernel programs have the same as
 // constants.
 type Settings struct {
-	// Observe changes and drops nothing, but counts what it would.
+	// Observe changes and drops nothing, letters to the gateway apart, but
+	// counts what it would.
 	Observe bool
 	// FailOpen passes connections whose begin was not seen or that the table
 	// has no room for.

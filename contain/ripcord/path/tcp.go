@@ -51,6 +51,7 @@ func (p *Path) readSegment(f *frame, s *segment, o *options) Reason {
 	if f.len < 20 {
 		return Malformed
 	}
+	f.sport, f.dport = f.u16(f.l4), f.u16(f.l4+2)
 	b := f.b[f.l4:]
 	head := uint32(b[12]>>4) * 4
 	if head < 20 || head > f.len {

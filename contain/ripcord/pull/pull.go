@@ -99,7 +99,9 @@ func Do(ctx context.Context, r Request) (letter.Status, time.Duration, error) {
 				break
 			}
 		}
-		if ctx.Err() != nil {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			break
+		} else if ctx.Err() != nil {
 			return 0, 0, ctx.Err()
 		}
 	}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"dragnet/internal/testkit"
+)
+
+func TestRipcordMistakes(t *testing.T) {
+	dir := t.TempDir()
+	bad := filepath.Join(dir, "bad.yaml")
+	if err := os.WriteFile(bad, []byte("host: a\nnetwork: b\nenforced: true\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	none := filepath.Join(dir, "none.yaml")
+	if err := os.WriteFile(none, []byte("host: none0\nnetwork: none1\npins: "+dir+"/p\nstate: "+dir+"/s\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		code int
+		say  string
+	}{
+		{[]string{"run", "ripcord", "--config", bad}, 1, "bad.yaml:3: enforced"},
+		{[]string{"run", "ripcord", "--config", none}, 1, "none0"},
+		{[]string{"ripcord", "show", "--config", none}, 1, "has 'dragnet-agent run ripcord' run here?"},
+		{[]string{"ripcord", "remove", "--config", none}, 1, "pinned tables"},
+		{[]string{"ripcord", "pull", "victim"}, 2, "host"},
+		{[]string{"ripcord", "pull", "192.0.2.1", "--proto", "tpc"}, 2, "tpc"},
+		{[]string{"ripcord", "pull", "192.0.2.1", "--port", "80"}, 2, "add --proto"},
+		{[]string{"ripcord", "pull", "192.0.2.1", "--to", "10.0.0.0/40"}, 2, "to:"},
+		{[]string{"ripcord", "pull", "127.0.0.1", "--proto", "udp", "--gateway-port", "9", "--timeout", "1s"}, 1, "no answer"},
+		{[]string{"ripcord", "pull", "127.0.0.1", "--to", "::1"}, 1, "different families"},
+	} {
+		if out, code := agent(t, c.args...); code != c.code || !strings.Contains(out, c.say) {
+			t.Errorf("%v: %d %s; want %d and %q", c.args, code, out, c.code, c.say)
+		}
+	}
+}
+
+func TestDoctorForRipcord(t *testing.T) {
+	testkit.Root(t)
+	dir := t.TempDir()
+	config := filepath.Join(dir, "c.yaml")
+	if err := os.WriteFile(config, []byte("host: none0\nnetwork: lo\npins: "+dir+"/p\nstate: "+dir+"/s\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, code := agent(t, "doctor", "--ripcord", config, "-o", "json")
+	if code != 3 {
+		t.Fatalf("exit code %d, want 3: %s", code, out)
+	}
+	end := strings.LastIndex(out, "]")
+	var rows []finding
+	if end < 0 || json.Unmarshal([]byte(out[:end+1]), &rows) != nil {
+		t.Fatalf("not JSON: %s", out)
+	}
+	got := map[string]string{}
+	for _, r := range rows {
+		got[r.Check] = r.Result
+	}
+	for check, want := range map[string]string{
+		"interface none0": "broken", "interface lo": "limited", "pins": "broken", "kernel": "ok", "user nobody": "ok", "state": "ok", "enforce": "limited",
+	} {
+		if got[check] != want {
+			t.Errorf("%s: %q, want %q; %s", check, got[check], want, out)
+		}
+	}
+}

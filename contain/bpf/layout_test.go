@@ -1,0 +1,40 @@
+//go:build linux
+
+package bpf
+
+import (
+	"encoding/binary"
+	"testing"
+
+	"dragnet/contain/ripcord/path"
+)
+
+// TestLayout compares the sizes of what Go reads with those the programs were
+// compiled with.
+func TestLayout(t *testing.T) {
+	spec, err := loadWire()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string][2]any{
+		"conns4": {key4{}, path.Conn{}}, "conns6": {key6{}, path.Conn{}}, "sources": {[16]byte{}, path.Source{}},
+		"stops": {stopKey{}, path.Stop{}}, "resets": {resetKey{}, path.Resets{}}, "talks": {talkKey{}, uint32(0)},
+		"stop_lengths": {uint32(0), [path.StopLengths]uint32{}}, "secrets": {uint32(0), [2]uint64{}}, "budget": {uint32(0), int32(0)},
+	} {
+		m := spec.Maps[name]
+		if m == nil {
+			t.Errorf("there is no table %s", name)
+			continue
+		}
+		if key, value := binary.Size(want[0]), binary.Size(want[1]); int(m.KeySize) != key || int(m.ValueSize) != value {
+			t.Errorf("%s: %d and %d octets, in Go %d and %d", name, m.KeySize, m.ValueSize, key, value)
+		}
+	}
+	if n := spec.Maps["counters"].MaxEntries; n != uint32(path.Reasons) {
+		t.Errorf("%d counters, in Go %d", n, path.Reasons)
+	}
+	// The paper's prototype took 108.
+	if n := spec.Maps["conns4"].ValueSize; n > 64 {
+		t.Errorf("a connection takes %d octets, more than 64", n)
+	}
+}
