@@ -22,6 +22,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"dragnet/ask/witness"
 	"dragnet/flow"
 	"dragnet/node/ingest"
 	"dragnet/node/watch"
@@ -103,6 +104,7 @@ type Service struct {
 	config  Configuration
 	log     *slog.Logger
 	now     func() time.Time
+	epochOf func(day string) string // nil: the day itself
 	metrics *metrics
 
 	place    ingest.Place
@@ -190,8 +192,12 @@ func (s *Service) begin(ctx context.Context) error {
 // Failed gives the error that ended the service by itself.
 func (s *Service) Failed() <-chan error { return s.done }
 
-// Registry is where other parts of the node put metrics that /metrics tells.
-func (s *Service) Registry() prometheus.Registerer { return s.metrics.registry }
+// Log is what was imported, for reading while the service runs: from Start to
+// Stop.
+func (s *Service) Log() witness.Log { return s.place.Log() }
+
+// Metrics takes what others want to tell at /metrics.
+func (s *Service) Metrics() prometheus.Registerer { return s.metrics.registry }
 
 // Address is where /metrics is served.
 func (s *Service) Address() string { return s.address }
@@ -215,7 +221,18 @@ func (s *Service) Stop(ctx context.Context) error {
 
 func (s *Service) close() error { return s.place.Close() }
 
-func (s *Service) today() string { return s.now().UTC().Format(time.DateOnly) }
+// today is the epoch whose keys are computed.
+func (s *Service) today() string {
+	day := s.now().UTC().Format(time.DateOnly)
+	if s.epochOf != nil {
+		return s.epochOf(day)
+	}
+	return day
+}
+
+// UseEpochs has keys computed under the epoch that a day has in the community,
+// instead of the day itself. It is called before Start.
+func (s *Service) UseEpochs(of func(day string) string) { s.epochOf = of }
 
 // run looks at the logs until it is stopped; a turn that was begun is ended.
 func (s *Service) run(ctx context.Context) error {

@@ -13,7 +13,7 @@ import (
 	"dragnet/internal/durable"
 )
 
-var epochName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
+var epochName = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$`)
 
 // Writer adds flows. Flows appended become part of the store with the next
 // Commit, all or none. Append and Commit may be called from several goroutines.
@@ -48,7 +48,7 @@ func (s *Store) NewWriter(epoch string) (*Writer, error) {
 		return nil, fmt.Errorf("%s is open for reading only", s.dir)
 	}
 	if !epochName.MatchString(epoch) {
-		return nil, fmt.Errorf("epoch %q: want letters, digits, - and _, such as 2026-11-22", epoch)
+		return nil, fmt.Errorf("epoch %q: want letters, digits, -, _ and ., such as 2026-11-22", epoch)
 	}
 	const most = 2
 	makers := min(most, runtime.GOMAXPROCS(0))
