@@ -62,6 +62,7 @@ lint: ## gofmt, go vet, staticcheck, govulncheck, licences
 gen: ## Write generated code and reference pages again
 	@$(GO) generate ./...
 	@$(GO) test ./cmd/dragnet -run '^TestReferenceIsFresh$$' -count=1 -update >/dev/null
+	@$(GO) test ./cmd/dragnet-agent -run '^TestReferenceIsFresh$$' -count=1 -update >/dev/null
 	@$(GO) test ./internal/archtest -run '^TestDocumentTellsTheRule$$' -count=1 -update >/dev/null
 
 .PHONY: fuzz
@@ -77,6 +78,7 @@ soak: ## Fuzz for SOAKTIME a target, crash imports, repeat the race run
 	@tools/fuzz $(SOAKTIME)
 	@DRAGNET_CRASHES=5000 $(GO) test -count=1 -run '^TestKilled' -timeout 3h ./node/ingest
 	@$(GO) test -race -count=10 -timeout 3h ./...
+	@packaging/test-deb
 
 .PHONY: tools
 tools: ## Install the Debian packages the tests need, and build the linters
@@ -90,6 +92,10 @@ release: ## Build dist/: binaries, checksums, SBOMs; the agent is reproducible
 .PHONY: deb
 deb: ## Build the Debian package of the node into dist/
 	@tools/deb
+
+.PHONY: test-deb
+test-deb: ## Install the package on a clean Debian that boots, and run the node (root)
+	@packaging/test-deb
 
 .PHONY: clean
 clean: ## Remove what was built

@@ -284,7 +284,7 @@ func TestParametersThatMakeNoSense(t *testing.T) {
 		"recent":                   func(p *Parameters) { p.Recent = 0 },
 		"records":                  func(p *Parameters) { p.Records = 1 << 30 },
 		"midnight":                 func(p *Parameters) { p.Midnight = day },
-		"first-block":              func(p *Parameters) { p.FirstBlock = -1 },
+		"first_block":              func(p *Parameters) { p.FirstBlock = -1 },
 	} {
 		p := DefaultParameters()
 		change(&p)

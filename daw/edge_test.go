@@ -262,3 +262,44 @@ func TestIPv6SourceCannotEscapeWithinIts64(t *testing.T) {
 		t.Errorf("%v failures from one /64, want at most %d, then %d", byDay, 2*omega, omega)
 	}
 }
+
+// A source is told to wait until just before its next request would pass.
+func TestWaitEndsWhenARequestPasses(t *testing.T) {
+	for _, failures := range []int{120, 200} { // above lambda; and in the spread half of the day
+		e := newEdge(t, nil)
+		now, n := morning, 0
+		e.Suspect(now, host(1), 0) // counts singly from the first failure on
+		for ; e.Busiest(now, 1)[0].Failures < failures || scan(e, now, host(1), n); n++ {
+			if now += second / 4; n > 1_000_000 {
+				t.Fatal("never limited")
+			}
+			scan(e, now, host(1), n)
+		}
+		wait := flow.Time(e.Wait(now, host(1), Temporal))
+		if wait <= 0 {
+			t.Fatalf("%d failures: waits %v", failures, wait)
+		}
+		if scan(e, now+wait*9/10, host(1), n+1) {
+			t.Errorf("%d failures: passes after 0.9 of %v", failures, time.Duration(wait))
+		}
+		if !scan(e, now+wait+second/10, host(1), n+2) {
+			t.Errorf("%d failures: still limited after all of %v", failures, time.Duration(wait))
+		}
+	}
+}
+
+// What slipped through counts when it fails.
+func TestSlippedRequestsCount(t *testing.T) {
+	e, err := New(DefaultParameters(), customer, morning)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Conn{Src: host(1), Dst: netip.MustParseAddr("203.0.113.1"), SrcPort: 1, DstPort: 80, Seq: 7}
+	if got := e.Failure(morning, Reset, &c); got != Forged {
+		t.Fatalf("outcome %d, want forged", got)
+	}
+	e.Slipped(morning, &c)
+	if got := e.Failure(morning, Reset, &c); got != Counted {
+		t.Errorf("outcome %d, want counted", got)
+	}
+}

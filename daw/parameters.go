@@ -17,9 +17,9 @@ type Parameters struct {
 	Bucket float64 `yaml:"bucket"`
 	// Omega is the number of failures an address may have in a day.
 	Omega int `yaml:"omega"`
-	// Weekly and Monthly bound the failures of an address in 7 and 30 days;
-	// 0 sets no bound.
-	Weekly  int `yaml:"weekly"`
+	// Weekly bounds the failures of an address in 7 days; 0 sets no bound.
+	Weekly int `yaml:"weekly"`
+	// Monthly does so for 30 days.
 	Monthly int `yaml:"monthly"`
 	// Network64 is how many times Lambda, Bucket and Omega an IPv6 /64 may use
 	// in all: its hosts can take any of 2^64 addresses.
@@ -34,9 +34,9 @@ type Parameters struct {
 	// for blocking.
 	Days int `yaml:"days"`
 	// FirstBlock is T0; the k-th repetition lasts T0*e^k, at most BlockMemory.
-	FirstBlock time.Duration `yaml:"first-block"`
+	FirstBlock time.Duration `yaml:"first_block"`
 	// BlockMemory is how long a block is remembered after its end.
-	BlockMemory time.Duration `yaml:"block-memory"`
+	BlockMemory time.Duration `yaml:"block_memory"`
 
 	// Recent is the length of the list of recently failed addresses (RFAL).
 	Recent int `yaml:"recent"`
@@ -50,10 +50,11 @@ type Parameters struct {
 	// Match is how long a request may wait for its reply.
 	Match time.Duration `yaml:"match"`
 	// Induced is the span in which failures of one source to one /24 (/48 for
-	// IPv6) count once, and Grace how many a day are so forgiven: a web page
-	// can make its visitor fail, a scanner must not profit.
+	// IPv6) count once: a web page can make its visitor fail.
 	Induced time.Duration `yaml:"induced"`
-	Grace   int           `yaml:"grace"`
+	// Grace is how many failures a day are so forgiven: a scanner must not
+	// profit.
+	Grace int `yaml:"grace"`
 	// Midnight is when a day starts, after 00:00 UTC.
 	Midnight time.Duration `yaml:"midnight"`
 	// Seed keys the hash functions; choose it at random, so that nobody can aim
@@ -94,8 +95,8 @@ func (p *Parameters) Validate() (warnings []string, err error) {
 		{p.Phi < 0 || p.Phi > maxTable, "phi must not be negative; 0 switches the spatial limit off"},
 		{p.Tau < 0, "tau must not be negative"},
 		{p.Days < 1 || p.Days > 200, "days must lie between 1 and 200"},
-		{p.FirstBlock <= 0, "first-block must be longer than nothing"},
-		{p.BlockMemory < p.FirstBlock, "block-memory must not be shorter than first-block"},
+		{p.FirstBlock <= 0, "first_block must be longer than nothing"},
+		{p.BlockMemory < p.FirstBlock, "block_memory must not be shorter than first_block"},
 		{p.Recent < 1 || p.Recent > 1<<20, "recent must lie between 1 and 1048576 addresses"},
 		{p.Entries < 1 || p.Entries > maxTable, "entries must lie between 1 and 67108864"},
 		{p.Records < 1 || p.Records > 1<<25, "records must lie between 1 and 33554432"},

@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"time"
 
 	"dragnet/flow"
 )
@@ -21,6 +22,9 @@ type Counts struct {
 	Verdicts [Spoofed + 1]uint64
 	Outcomes [Induced + 1]uint64
 }
+
+// Failed is nf: the failures counted.
+func (c *Counts) Failed() uint64 { return c.Outcomes[Counted] }
 
 // Ratio is nf/nc, whose rise over days betrays a slow worm (Tang 2006, section
 // 2.3.9); 0 on a day without requests.
@@ -71,14 +75,20 @@ func (e *Edge) Report(now flow.Time) Report {
 
 // Offender is a source with a record, for a station to judge.
 type Offender struct {
-	Addr netip.Addr
+	Addr netip.Addr `json:"addr"`
 	// Rate is failures per second when last measured, Failures today's count,
 	// Days how many days in a row before today it was at the limit.
-	Rate     float64
-	Failures int
-	Days     int
-	Limited  bool
-	Suspect  bool
+	Rate     float64 `json:"rate"`
+	Failures int     `json:"failures"`
+	Days     int     `json:"days"`
+	Limited  bool    `json:"limited"`
+	Suspect  bool    `json:"suspect"`
+}
+
+// Persistent is a source proposed for a block, and how long that would last.
+type Persistent struct {
+	Offender
+	Next time.Duration `json:"next_ns"`
 }
 
 // Offenders are the n sources with the highest rate, then the highest count.
@@ -98,7 +108,7 @@ func (e *Edge) Busiest(now flow.Time, n int) []Offender {
 
 // Persistent are the sources at the limit for Days days in a row that were not
 // reported before: the proposals for a block.
-func (e *Edge) Persistent(now flow.Time) []Offender {
+func (e *Edge) Persistent(now flow.Time) []Persistent {
 	due := func(r *record) bool {
 		if int(r.days) < e.p.Days || r.is(proposed) {
 			return false
@@ -106,9 +116,13 @@ func (e *Edge) Persistent(now flow.Time) []Offender {
 		r.flags |= proposed
 		return true
 	}
-	return e.top(now, e.p.Records, due, func(a, b Offender) int {
+	var all []Persistent
+	for _, o := range e.top(now, e.p.Records, due, func(a, b Offender) int {
 		return cmp.Or(cmp.Compare(b.Days, a.Days), a.Addr.Compare(b.Addr))
-	})
+	}) {
+		all = append(all, Persistent{o, e.NextBlock(o.Addr)})
+	}
+	return all
 }
 
 func (e *Edge) top(now flow.Time, n int, want func(*record) bool, order func(a, b Offender) int) []Offender {
@@ -148,3 +162,13 @@ func (e *Edge) Clear(now flow.Time, addr netip.Addr) {
 
 // SetDays changes n: under a confirmed worm it is lowered.
 func (e *Edge) SetDays(n int) { e.p.Days = min(max(n, 1), 200) }
+
+// SetScope changes S and P. Sources that are no longer watched keep their
+// records until midnight.
+func (e *Edge) SetScope(s Scope) error {
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	e.scope = s.compile()
+	return nil
+}

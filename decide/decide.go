@@ -15,6 +15,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"dragnet/dossier"
 )
 
 // Configuration of a judge.
@@ -27,12 +29,13 @@ type Configuration struct {
 	Allow []netip.Prefix `yaml:"allow"`
 	// Budget is the largest share of Addresses that may be blocked at a time;
 	// at least one always may.
-	Budget    float64 `yaml:"budget"`
-	Addresses int     `yaml:"addresses"`
-	// TTL is how long a decision lasts if the proposal does not say; MaxTTL
-	// bounds what it may say.
-	TTL    time.Duration `yaml:"ttl"`
-	MaxTTL time.Duration `yaml:"max-ttl"`
+	Budget float64 `yaml:"budget"`
+	// Addresses is how many there are to protect and to block.
+	Addresses int `yaml:"addresses"`
+	// TTL is how long a decision lasts if the proposal does not say.
+	TTL time.Duration `yaml:"ttl"`
+	// MaxTTL bounds what a proposal may say.
+	MaxTTL time.Duration `yaml:"max_ttl"`
 	// Kept is how many decisions that are over are remembered.
 	Kept int `yaml:"kept"`
 }
@@ -56,7 +59,7 @@ func (c *Configuration) Validate() error {
 	case c.Addresses < 1:
 		return fmt.Errorf("decide.addresses must be at least 1")
 	case c.TTL < time.Second || c.MaxTTL < c.TTL:
-		return fmt.Errorf("decide.ttl must be at least 1s and not above decide.max-ttl")
+		return fmt.Errorf("decide.ttl must be at least 1s and not above decide.max_ttl")
 	case c.Kept < 1:
 		return fmt.Errorf("decide.kept must be at least 1")
 	}
@@ -66,9 +69,14 @@ func (c *Configuration) Validate() error {
 // most is the number of addresses that may be blocked at a time.
 func (c *Configuration) most() float64 { return max(1, c.Budget*float64(c.Addresses)) }
 
-// weight is what a target costs of the budget: its addresses, and for IPv6 its
-// /64s, since a host has a whole one.
-func weight(p netip.Prefix) float64 {
+// weight is what a decision costs of the budget: its target's addresses, and
+// for IPv6 its /64s, since a host has a whole one; for a standing decision, what
+// it allows.
+func weight(d *dossier.Decision) float64 {
+	if d.Standing != nil {
+		return float64(d.Standing.Most)
+	}
+	p := d.Target
 	free := 32 - p.Bits()
 	if p.Addr().Is6() {
 		free = max(0, 64-p.Bits())

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"time"
 
 	"dragnet/dossier"
 	"dragnet/flow"
@@ -37,16 +36,6 @@ func New(c Configuration, before []dossier.Decision) (*Judge, error) {
 	return j, nil
 }
 
-// Proposal asks for a block.
-type Proposal struct {
-	Target netip.Prefix
-	// Who proposes (a detector, a station, an operator) and Why.
-	Who, Why string
-	Findings []string
-	// TTL is how long; 0 takes the default.
-	TTL time.Duration
-}
-
 // What stands against a proposal or an approval.
 var (
 	ErrAllowed = errors.New("the allow list protects it")
@@ -59,9 +48,9 @@ var (
 // Propose judges a proposal. A refusal is a Decision too, with an error that
 // says why. If the target is already decided on or waits for approval, that
 // Decision is returned instead of a second one.
-func (j *Judge) Propose(now flow.Time, p Proposal) (dossier.Decision, error) {
-	if !p.Target.IsValid() || p.Who == "" || p.Why == "" || p.TTL < 0 {
-		return dossier.Decision{}, fmt.Errorf("a proposal needs a target, who proposes it, why, and a time that is not negative")
+func (j *Judge) Propose(now flow.Time, p dossier.Proposal) (dossier.Decision, error) {
+	if !p.Target.IsValid() || p.Who == "" || p.Why == "" || p.TTL < 0 || p.Standing != nil && p.Standing.Most < 1 {
+		return dossier.Decision{}, fmt.Errorf("a proposal needs a target, who proposes it, why, a time that is not negative, and a bound if it stands")
 	}
 	j.Expire(now)
 	target := netip.PrefixFrom(p.Target.Addr().Unmap(), p.Target.Bits()).Masked()
@@ -69,7 +58,7 @@ func (j *Judge) Propose(now flow.Time, p Proposal) (dossier.Decision, error) {
 		return dossier.Decision{}, fmt.Errorf("%s is not a prefix", p.Target)
 	}
 	for _, d := range j.decisions {
-		if d.Target == target && pending(d.Verdict) {
+		if d.Target == target && pending(d.Verdict) && sameRule(d.Standing, p.Standing) {
 			return clone(d), nil
 		}
 	}
@@ -79,7 +68,7 @@ func (j *Judge) Propose(now flow.Time, p Proposal) (dossier.Decision, error) {
 	}
 	d := &dossier.Decision{
 		Version: dossier.DecisionVersion, Target: target, Why: p.Why, Findings: append([]string{}, p.Findings...),
-		Until: now + flow.Time(min(ttl, j.c.MaxTTL)),
+		Until: now + flow.Time(min(ttl, j.c.MaxTTL)), Standing: p.Standing,
 	}
 	h := sha256.Sum256(fmt.Appendf(nil, "%s %d %d", target, now, len(j.decisions)))
 	d.ID = base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(h[:10])
@@ -162,7 +151,7 @@ func (j *Judge) Configure(now flow.Time, c Configuration, who string) error {
 	for _, d := range j.decisions {
 		switch {
 		case !pending(d.Verdict):
-		case j.allowed(d.Target):
+		case j.allowed(d):
 			step(d, now, who, dossier.Undone, ErrAllowed.Error())
 		case d.Verdict == dossier.Active && !c.Enforce:
 			step(d, now, who, dossier.Undone, "decisions are a dry run from now on")
@@ -205,15 +194,15 @@ func (j *Judge) Decisions(now flow.Time) []dossier.Decision {
 // against is what stands in the way of a decision's taking effect.
 func (j *Judge) against(d *dossier.Decision) error {
 	switch {
-	case j.allowed(d.Target):
+	case j.allowed(d):
 		return fmt.Errorf("%s: %w", d.Target, ErrAllowed)
 	case j.stopped:
 		return fmt.Errorf("%s: %w (decision resume lets new ones through)", d.Target, ErrStopped)
 	}
-	used := weight(d.Target)
+	used := weight(d)
 	for _, o := range j.decisions {
 		if o != d && (o.Verdict == dossier.Active || o.Verdict == dossier.DryRun) {
-			used += weight(o.Target)
+			used += weight(o)
 		}
 	}
 	if used > j.c.most() {
@@ -222,9 +211,17 @@ func (j *Judge) against(d *dossier.Decision) error {
 	return nil
 }
 
-// allowed reports whether target touches anybody on the allow list.
-func (j *Judge) allowed(target netip.Prefix) bool {
-	return slices.ContainsFunc(j.c.Allow, target.Overlaps)
+// allowed reports whether a decision touches anybody on the allow list. A
+// standing one does not: whoever acts under it gets the list too.
+func (j *Judge) allowed(d *dossier.Decision) bool {
+	return d.Standing == nil && slices.ContainsFunc(j.c.Allow, d.Target.Overlaps)
+}
+
+// Allow is the allow list, for whoever acts under a standing decision.
+func (j *Judge) Allow() []netip.Prefix { return slices.Clone(j.c.Allow) }
+
+func sameRule(a, b *dossier.Standing) bool {
+	return a == nil && b == nil || a != nil && b != nil && *a == *b
 }
 
 func (j *Judge) effect() dossier.Verdict {

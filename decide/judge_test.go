@@ -21,7 +21,9 @@ func target(n int) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}), 32)
 }
 
-func proposal(n int) Proposal { return Proposal{Target: target(n), Who: "failures", Why: "it scans"} }
+func proposal(n int) dossier.Proposal {
+	return dossier.Proposal{Target: target(n), Who: "failures", Why: "it scans"}
+}
 
 func judge(t testing.TB, change func(*Configuration)) *Judge {
 	t.Helper()
@@ -56,7 +58,7 @@ func TestDefaultsBlockNobody(t *testing.T) {
 
 func TestALifeOfADecision(t *testing.T) {
 	j := judge(t, func(c *Configuration) { c.Approval = true })
-	d, err := j.Propose(noon, Proposal{Target: target(1), Who: "failures", Why: "300 failures", Findings: []string{"F1"}, TTL: time.Minute})
+	d, err := j.Propose(noon, dossier.Proposal{Target: target(1), Who: "failures", Why: "300 failures", Findings: []string{"F1"}, TTL: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +100,7 @@ func TestALifeOfADecision(t *testing.T) {
 func TestAllowListWins(t *testing.T) {
 	j := judge(t, func(c *Configuration) { c.Allow = []netip.Prefix{netip.MustParsePrefix("192.0.2.8/29")} })
 	for _, p := range []string{"192.0.2.9/32", "192.0.2.0/24", "192.0.2.12/30"} {
-		d, err := j.Propose(noon, Proposal{Target: netip.MustParsePrefix(p), Who: "x", Why: "y"})
+		d, err := j.Propose(noon, dossier.Proposal{Target: netip.MustParsePrefix(p), Who: "x", Why: "y"})
 		if !errors.Is(err, ErrAllowed) || d.Verdict != dossier.Refused {
 			t.Errorf("%s: %s, %v; want a refusal", p, d.Verdict, err)
 		}
@@ -176,10 +178,10 @@ func TestOneAddressMayAlwaysBeBlocked(t *testing.T) {
 		t.Errorf("the second of 10 addresses at 0.1 %%: %v", err)
 	}
 	j = judge(t, func(c *Configuration) { c.Addresses = 10 })
-	if _, err := j.Propose(noon, Proposal{Target: netip.MustParsePrefix("2001:db8::/32"), Who: "x", Why: "y"}); !errors.Is(err, ErrBudget) {
+	if _, err := j.Propose(noon, dossier.Proposal{Target: netip.MustParsePrefix("2001:db8::/32"), Who: "x", Why: "y"}); !errors.Is(err, ErrBudget) {
 		t.Errorf("a /32 of IPv6: %v", err)
 	}
-	if _, err := j.Propose(noon, Proposal{Target: netip.MustParsePrefix("2001:db8::/64"), Who: "x", Why: "y"}); err != nil {
+	if _, err := j.Propose(noon, dossier.Proposal{Target: netip.MustParsePrefix("2001:db8::/64"), Who: "x", Why: "y"}); err != nil {
 		t.Errorf("a /64 counts as one host: %v", err)
 	}
 }
@@ -203,7 +205,7 @@ func TestNoSequenceBreaksThePromises(t *testing.T) {
 			id := rapid.SampledFrom(ids).Draw(t, "id")
 			switch rapid.IntRange(0, 6).Draw(t, "what") {
 			case 0, 1, 2:
-				p := Proposal{Target: netip.PrefixFrom(target(rapid.IntRange(0, 15).Draw(t, "host")).Addr(), rapid.IntRange(29, 32).Draw(t, "bits")), Who: "x", Why: "y"}
+				p := dossier.Proposal{Target: netip.PrefixFrom(target(rapid.IntRange(0, 15).Draw(t, "host")).Addr(), rapid.IntRange(29, 32).Draw(t, "bits")), Who: "x", Why: "y"}
 				d, _ := j.Propose(now, p)
 				ids = append(ids, d.ID)
 			case 3:
@@ -219,7 +221,7 @@ func TestNoSequenceBreaksThePromises(t *testing.T) {
 			}
 			active, used := j.Active(now), 0.0
 			for _, d := range active {
-				used += weight(d.Target)
+				used += weight(&d)
 				if d.Target.Overlaps(c.Allow[0]) {
 					t.Fatalf("%s is blocked against the allow list", d.Target)
 				}
@@ -237,6 +239,32 @@ func TestNoSequenceBreaksThePromises(t *testing.T) {
 	})
 }
 
+// A standing decision costs the budget what it allows, whatever its target, and
+// leaves the rest to others.
+func TestStandingDecisionTakesItsShare(t *testing.T) {
+	j := judge(t, func(c *Configuration) {
+		c.Addresses, c.Allow = 100, []netip.Prefix{netip.MustParsePrefix("192.0.2.9/32")} // 10 addresses
+	})
+	rule := dossier.Proposal{Target: netip.MustParsePrefix("0.0.0.0/0"), Who: "station", Why: "limits", Standing: &dossier.Standing{Rule: "daw", Most: 8}}
+	d, err := j.Propose(noon, rule)
+	if err != nil || d.Verdict != dossier.Active || d.Standing == nil || d.Standing.Most != 8 {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	if again, err := j.Propose(noon+1, rule); err != nil || again.ID != d.ID {
+		t.Errorf("proposed twice: %+v, %v", again, err)
+	}
+	for n := range 3 {
+		_, err := j.Propose(noon, proposal(n))
+		if want := n == 2; errors.Is(err, ErrBudget) != want {
+			t.Errorf("block %d beside it: %v", n+1, err)
+		}
+	}
+	rule.Standing = &dossier.Standing{Rule: "daw"}
+	if _, err := j.Propose(noon, rule); err == nil {
+		t.Error("a standing decision without a bound is taken")
+	}
+}
+
 func TestNonsense(t *testing.T) {
 	for name, change := range map[string]func(*Configuration){
 		"budget": func(c *Configuration) { c.Budget = 0 }, "addresses": func(c *Configuration) { c.Addresses = 0 },
@@ -250,12 +278,12 @@ func TestNonsense(t *testing.T) {
 		}
 	}
 	j := judge(t, nil)
-	for _, p := range []Proposal{{}, {Target: target(1)}, {Target: target(1), Who: "x"}, {Target: target(1), Who: "x", Why: "y", TTL: -1}} {
+	for _, p := range []dossier.Proposal{{}, {Target: target(1)}, {Target: target(1), Who: "x"}, {Target: target(1), Who: "x", Why: "y", TTL: -1}} {
 		if _, err := j.Propose(noon, p); err == nil {
 			t.Errorf("%s is accepted", fmt.Sprint(p))
 		}
 	}
-	long, err := j.Propose(noon, Proposal{Target: target(2), Who: "x", Why: "y", TTL: 1 << 60})
+	long, err := j.Propose(noon, dossier.Proposal{Target: target(2), Who: "x", Why: "y", TTL: 1 << 60})
 	if err != nil || long.Until != noon+flow.Time(j.c.MaxTTL) {
 		t.Errorf("a very long block ends at %v, %v", long.Until, err)
 	}

@@ -2,6 +2,7 @@ package dossier
 
 import (
 	"net/netip"
+	"time"
 
 	"dragnet/flow"
 )
@@ -37,6 +38,30 @@ type Decision struct {
 	Steps []Step `json:"steps"`
 	// Undo is the command that takes it back.
 	Undo string `json:"undo"`
+	// Standing, if set, makes it a standing decision: it blocks nobody itself,
+	// but lets a rule block single sources within Target.
+	Standing *Standing `json:"standing,omitempty"`
+}
+
+// Standing bounds what a rule may do under a standing decision.
+type Standing struct {
+	// Rule names it: "daw" for DAW's limits at an edge.
+	Rule string `json:"rule"`
+	// Most is how many addresses may be blocked under it at a time.
+	Most int `json:"most"`
+}
+
+// Proposal asks the judge for a block.
+type Proposal struct {
+	Target netip.Prefix
+	// Who proposes (a detector, a station, an operator) and Why.
+	Who, Why string
+	// Findings are what it rests on.
+	Findings []string
+	// TTL is how long; 0 takes the judge's default.
+	TTL time.Duration
+	// Standing asks for a standing decision.
+	Standing *Standing
 }
 
 // DecisionVersion is the version of the JSON form of a Decision.

@@ -16,7 +16,7 @@ func TestEveryEntryIsComplete(t *testing.T) {
 			t.Errorf("%s is not found by its name", r.Name)
 		}
 	}
-	for _, name := range []string{"sharing-figure-1", "sharing-private-search"} {
+	for _, name := range []string{"sharing-figure-1", "sharing-private-search", "sharing-liars"} {
 		if !seen[name] {
 			t.Errorf("%s is not listed", name)
 		}

@@ -44,6 +44,12 @@ type Configuration struct {
 	KDFMemory uint32
 	// Quorum is how many independent witnesses must name a host.
 	Quorum int
+	// Fraction, 0 to 1, raises the quorum to this share of the independent
+	// witnesses that were asked.
+	Fraction float64
+	// OwnWord believes a verified witness about hosts of its own networks
+	// without a second: who accuses its own host gains nothing by lying.
+	OwnWord bool
 }
 
 // Inquiry is one pattern being asked. It is not safe for concurrent use.
@@ -57,6 +63,7 @@ type Inquiry struct {
 	id       dossier.QuestionID
 	metered  []Asked // once Meter was called
 
+	sources   map[string]Source // by name, of those asked or heard
 	witnesses []Heard
 	hosts     map[flow.Host]*suspicion
 }
@@ -78,11 +85,14 @@ func New(config Configuration, p *pattern.Pattern) (*Inquiry, error) {
 	if config.Quorum < 1 {
 		return nil, fmt.Errorf("quorum is %d; want at least 1 witness", config.Quorum)
 	}
+	if config.Fraction < 0 || config.Fraction > 1 {
+		return nil, fmt.Errorf("fraction is %g; want a share between 0 and 1 of the witnesses asked", config.Fraction)
+	}
 	reply, err := seal.NewReplyKey()
 	if err != nil {
 		return nil, err
 	}
-	q := &Inquiry{config: config, pattern: p, reply: reply, hosts: map[flow.Host]*suspicion{}}
+	q := &Inquiry{config: config, pattern: p, reply: reply, sources: map[string]Source{}, hosts: map[flow.Host]*suspicion{}}
 	if err := q.askClues(); err != nil {
 		return nil, err
 	}
@@ -216,3 +226,6 @@ func (q *Inquiry) write() error {
 
 // Question is what every witness is sent.
 func (q *Inquiry) Question() []byte { return q.question }
+
+// ID names the question.
+func (q *Inquiry) ID() dossier.QuestionID { return q.id }

@@ -12,16 +12,16 @@ import (
 // attested is an event and who stated it.
 type attested struct {
 	dossier.Event
-	witness string
+	witness, voice string
 }
 
 // pool gathers what all witnesses said of one host: by asked clue, in order of
 // time.
-func pool(s *suspicion) map[int][]attested {
+func (q *Inquiry) pool(s *suspicion) map[int][]attested {
 	events := map[int][]attested{}
 	for k, c := range s.said {
 		for _, e := range c.Events {
-			events[k.clue] = append(events[k.clue], attested{e, k.witness})
+			events[k.clue] = append(events[k.clue], attested{e, k.witness, q.voiceOf(k.witness)})
 		}
 	}
 	for _, e := range events {
@@ -69,14 +69,14 @@ func (q *Inquiry) match(branch int, events map[int][]attested) (picked []atteste
 	return picked, ok
 }
 
-// stands reports whether a host fits whichever liars of the witnesses are left
-// out, besides those in without: then one honest witness at least bears it out.
+// stands reports whether a host fits whichever liars of the voices are left
+// out, besides those in without: then one honest voice at least bears it out.
 // A choice that breaks every match breaks any one we find, so it suffices to
-// try leaving out each witness of that one.
+// try leaving out each voice of that one.
 func (q *Inquiry) stands(events map[int][]attested, without []string, liars int) bool {
 	left := map[int][]attested{}
 	for clue, all := range events {
-		left[clue] = slices.DeleteFunc(slices.Clone(all), func(e attested) bool { return slices.Contains(without, e.witness) })
+		left[clue] = slices.DeleteFunc(slices.Clone(all), func(e attested) bool { return slices.Contains(without, e.voice) })
 	}
 	for b := range q.branches {
 		picked, ok := q.match(b, left)
@@ -85,11 +85,11 @@ func (q *Inquiry) stands(events map[int][]attested, without []string, liars int)
 		}
 		support := map[string]bool{}
 		for _, e := range picked {
-			support[e.witness] = true
+			support[e.voice] = true
 		}
 		if liars > 0 {
-			for w := range maps.Keys(support) {
-				if !q.stands(events, append(slices.Clone(without), w), liars-1) {
+			for voice := range maps.Keys(support) {
+				if !q.stands(events, append(slices.Clone(without), voice), liars-1) {
 					return false
 				}
 			}

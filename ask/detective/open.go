@@ -40,21 +40,28 @@ type Heard struct {
 	AnswerBytes int `json:"answer_bytes"`
 }
 
-// Hear opens the testimony of a witness and adds what it says. A testimony is
-// taken once per witness. Time grows with the keys asked, plus the size of the
-// testimony.
+// Hear opens the testimony of a witness that testifies under its name and is
+// independent of all others.
 func (q *Inquiry) Hear(ctx context.Context, witness string, sealed []byte) (Heard, error) {
+	return q.HearFrom(ctx, Source{Name: witness, Verified: true}, sealed)
+}
+
+// HearFrom opens the testimony of a witness and adds what it says. A testimony
+// is taken once per witness. Time grows with the keys asked, plus the size of
+// the testimony.
+func (q *Inquiry) HearFrom(ctx context.Context, s Source, sealed []byte) (Heard, error) {
 	for _, h := range q.witnesses {
-		if h.Name == witness {
-			return Heard{}, fmt.Errorf("witness %s has testified already", witness)
+		if h.Name == s.Name {
+			return Heard{}, fmt.Errorf("witness %s has testified already", s.Name)
 		}
 	}
-	t, err := q.reply.Open(sealed, q.id, witness)
+	t, err := q.reply.Open(sealed, q.id, s.testifiesAs())
 	if err != nil {
 		return Heard{}, err
 	}
+	q.Asking(s)
 	h := Heard{
-		Name: witness, Flows: t.Coverage.Flows, Sampling: t.Coverage.Sampling, Skipped: t.Coverage.Skipped,
+		Name: s.Name, Flows: t.Coverage.Flows, Sampling: t.Coverage.Sampling, Skipped: t.Coverage.Skipped,
 		Refused: t.Refusal.String(), Answers: len(t.Answers), AnswerBytes: len(sealed),
 	}
 	if t.Coverage.Flows > 0 {
@@ -63,7 +70,7 @@ func (q *Inquiry) Hear(ctx context.Context, witness string, sealed []byte) (Hear
 	if t.Refusal == dossier.Answered {
 		ring, err := q.keyring(ctx, t)
 		if err != nil {
-			return Heard{}, fmt.Errorf("testimony of %s: %w", witness, err)
+			return Heard{}, fmt.Errorf("testimony of %s: %w", s.Name, err)
 		}
 		for i := range t.Answers {
 			q.open(&h, ring, &t.Answers[i])

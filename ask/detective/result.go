@@ -31,9 +31,11 @@ type Result struct {
 // Found is a host that fits the pattern.
 type Found struct {
 	flow.Host
-	Witnesses []string  `json:"witnesses"`
-	FirstSeen flow.Time `json:"first_seen"`
-	LastSeen  flow.Time `json:"last_seen"`
+	Witnesses []string `json:"witnesses"`
+	// Independent counts the voices among the witnesses (see Source).
+	Independent int       `json:"independent"`
+	FirstSeen   flow.Time `json:"first_seen"`
+	LastSeen    flow.Time `json:"last_seen"`
 	// Flows sums, over clues and witnesses, the host's flows that fit: a flow
 	// that two witnesses saw, or that fits two clues, counts twice.
 	Flows uint64      `json:"flows"`
@@ -120,16 +122,18 @@ func (q *Inquiry) found(host flow.Host, s *suspicion) (Found, bool) {
 	for _, m := range matches {
 		names[m.witness] = true
 	}
-	believed := len(names) >= q.config.Quorum
+	believed := len(q.voices(names)) >= q.need()
 	if q.config.JoinHere {
-		e := pool(s)
+		e := q.pool(s)
 		matches, names = q.joinHere(e)
-		believed = q.stands(e, nil, q.config.Quorum-1)
+		believed = q.stands(e, nil, q.need()-1) || q.ownJoin(host, e, names)
+	} else {
+		believed = believed || q.ownWord(host, names)
 	}
 	if len(matches) == 0 || !believed {
 		return Found{}, false
 	}
-	f := Found{Host: host, Witnesses: slices.Sorted(maps.Keys(names))}
+	f := Found{Host: host, Witnesses: slices.Sorted(maps.Keys(names)), Independent: len(q.voices(names))}
 	q.span(&f, s, matches)
 	best := slices.MinFunc(matches, func(a, b joined) int { return cmp.Compare(a.last(), b.last()) })
 	for i, leaf := range q.branches[best.branch].Leaves() {

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -12,6 +14,7 @@ import (
 	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/internal/cli"
+	"dragnet/node/docket"
 	"dragnet/node/ingest"
 )
 
@@ -36,6 +39,7 @@ func newDetect() *cobra.Command {
 func newDetectFailures() *cobra.Command {
 	c := failures.DefaultConfiguration()
 	var networks, exempt []string
+	var keep string
 	cmd := &cobra.Command{
 		Use:   "failures SOURCE...",
 		Short: "Find scanners by the connections they fail to make",
@@ -44,7 +48,8 @@ ports of one host. A target counts once however often it is tried; most of a
 source's targets there must have failed. Exit code 3 says that something was
 found.
 
-A SOURCE is a file or directory of Zeek conn logs or captures.`,
+A SOURCE is a file or directory of Zeek conn logs or captures, a data directory,
+or the address of a ClickHouse database.`,
 		Example: `  dragnet detect run failures /var/log/zeek --network 192.0.2.0/24
   dragnet detect run failures border.pcap --exempt 203.0.113.9/32 -o json`,
 		Args: cobra.MinimumNArgs(1),
@@ -58,6 +63,7 @@ A SOURCE is a file or directory of Zeek conn logs or captures.`,
 	f.IntVar(&c.Local, "local", c.Local, "failed targets that make a host of ours a scanner")
 	f.IntVar(&c.Silence, "silence", c.Silence, "how many times as many if they only met silence")
 	f.Float64Var(&c.Share, "share", c.Share, "least share of the targets that failed")
+	f.StringVar(&keep, "keep", "", "data directory to keep the findings in, for 'finding list'")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		var err error
 		if c.Networks, err = prefixes("--network", networks); err != nil {
@@ -79,6 +85,11 @@ A SOURCE is a file or directory of Zeek conn logs or captures.`,
 		if err := printFindings(cmd, *output, found); err != nil {
 			return err
 		}
+		if keep != "" {
+			if err := keepFindings(cmd.Context(), keep, found); err != nil {
+				return err
+			}
+		}
 		if len(found) > 0 {
 			return cli.Found(fmt.Errorf("%s", plural(len(found), "finding")))
 		}
@@ -99,6 +110,24 @@ func prefixes(flag string, texts []string) ([]netip.Prefix, error) {
 	return all, nil
 }
 
+// suspecting is a store that counts failures where its flows lie.
+type suspecting interface {
+	FailingSources(ctx context.Context, w flow.Window, span time.Duration, refusals, failures int) ([]netip.Addr, error)
+	ScanFrom(ctx context.Context, sources []netip.Addr, w flow.Window, cols flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error)
+}
+
+// addSuspects adds only the flows of sources that fail often enough to be
+// reported; the others could not be.
+func addSuspects(ctx context.Context, c failures.Configuration, store suspecting, add func([]flow.Flow) error) error {
+	least := min(c.Remote, c.Local)
+	sources, err := store.FailingSources(ctx, flow.AllTime, c.Window, least, least*c.Silence)
+	if err != nil {
+		return err
+	}
+	_, err = store.ScanFrom(ctx, sources, flow.AllTime, flow.Failures, add)
+	return err
+}
+
 func detectFailures(ctx context.Context, c failures.Configuration, sources []string) ([]dossier.Finding, uint64, error) {
 	d := failures.New(c)
 	progress := cli.NewProgress("reading flows", 0)
@@ -109,18 +138,33 @@ func detectFailures(ctx context.Context, c failures.Configuration, sources []str
 		if err != nil {
 			return nil, 0, err
 		}
-		_, err = log.Scan(ctx, flow.AllTime, flow.Failures, func(flows []flow.Flow) error {
+		add := func(flows []flow.Flow) error {
 			progress.Add(int64(len(flows)))
 			mu.Lock()
 			defer mu.Unlock()
 			d.Add(flows)
 			return nil
-		})
+		}
+		// Of several logs, each may hold too little of what a source failed at.
+		if store, ok := log.(suspecting); ok && len(sources) == 1 {
+			err = addSuspects(ctx, c, store, add)
+		} else {
+			_, err = log.Scan(ctx, flow.AllTime, flow.Failures, add)
+		}
 		if err != nil {
 			return nil, 0, err
 		}
 	}
 	return d.Findings(), d.Forgotten, nil
+}
+
+func keepFindings(ctx context.Context, dir string, found []dossier.Finding) error {
+	d, err := docket.OpenIn(ctx, dir)
+	if err != nil {
+		return err
+	}
+	_, err = d.AddFindings(ctx, found)
+	return errors.Join(err, d.Close())
 }
 
 func printFindings(cmd *cobra.Command, f cli.Format, found []dossier.Finding) error {

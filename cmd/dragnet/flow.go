@@ -13,8 +13,9 @@ import (
 	"dragnet/dossier/pattern"
 	"dragnet/flow"
 	"dragnet/internal/cli"
+	"dragnet/node/flows"
 	"dragnet/node/ingest"
-	"dragnet/store/disk"
+	"dragnet/store"
 )
 
 func newFlow() *cobra.Command {
@@ -34,7 +35,8 @@ func newFlowImport() *cobra.Command {
 		Use:   "import DATADIR SOURCE...",
 		Short: "Bring logs and captures into a data directory, each line once",
 		Long: `Import brings the flows of logs and captures into DATADIR, which it makes where
-there is none. A SOURCE is a file or directory of Zeek conn logs (TSV or JSON)
+there is none; or into a ClickHouse database, whose address stands in its place,
+such as clickhouse://user@host:9000/flows. A SOURCE is a file or directory of Zeek conn logs (TSV or JSON)
 or captures (pcap or pcapng), each plain or gzip.
 
 A log is known by its content: one that was imported before adds only what it
@@ -51,7 +53,7 @@ flow stored.`,
 			if keepDays < 0 || keepBytes < 0 {
 				return cli.Usage(errors.New("--keep-days and --keep-bytes cannot be negative; 0 keeps everything"))
 			}
-			keep := disk.Keep{Age: time.Duration(keepDays * 24 * float64(time.Hour)), Bytes: keepBytes}
+			keep := store.Keep{Age: time.Duration(keepDays * 24 * float64(time.Hour)), Bytes: keepBytes}
 			return runImport(cmd, *output, args[0], args[1:], keep)
 		},
 	}
@@ -61,7 +63,7 @@ flow stored.`,
 	return cmd
 }
 
-func runImport(cmd *cobra.Command, f cli.Format, dir string, sources []string, keep disk.Keep) (err error) {
+func runImport(cmd *cobra.Command, f cli.Format, dir string, sources []string, keep store.Keep) (err error) {
 	var files []string
 	for _, s := range sources {
 		more, err := ingest.Files(s)
@@ -70,17 +72,16 @@ func runImport(cmd *cobra.Command, f cli.Format, dir string, sources []string, k
 		}
 		files = append(files, more...)
 	}
-	store, err := disk.OpenWriter(dir)
+	place, err := ingest.OpenPlace(cmd.Context(), dir, today())
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	writer, err := store.NewWriter(today())
+	defer func() { err = errors.Join(err, place.Close()) }()
+	known, err := place.Sources(cmd.Context())
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, writer.Close()) }()
-	m := ingest.NewImporter(store, writer)
+	m := ingest.NewImporter(known, place)
 	progress := cli.NewProgress("importing flows", 0)
 	m.Progress = func(n int) { progress.Add(int64(n)) }
 	done, err := importAll(cmd.Context(), m, files)
@@ -88,7 +89,7 @@ func runImport(cmd *cobra.Command, f cli.Format, dir string, sources []string, k
 	if err != nil {
 		return err
 	}
-	removed, err := writer.Prune(keep, time.Now())
+	removed, err := place.Prune(cmd.Context(), keep, time.Now())
 	if err != nil {
 		return err
 	}
@@ -113,9 +114,9 @@ func importAll(ctx context.Context, m *ingest.Importer, files []string) ([]inges
 	return done, m.Commit()
 }
 
-func flowsOf(segments []disk.Segment) (n int) {
-	for _, g := range segments {
-		n += g.Flows
+func flowsOf(removed []store.Removed) (n uint64) {
+	for _, r := range removed {
+		n += r.Flows
 	}
 	return n
 }
@@ -126,7 +127,7 @@ func writeImported(w io.Writer, f cli.Format, done []ingest.Imported) error {
 	for _, d := range done {
 		rows.Items = append(rows.Items, d)
 		rows.Cells = append(rows.Cells, []string{d.File, string(d.Status), fmt.Sprint(d.Flows), fmt.Sprint(d.Skipped)})
-		if d.Status == ingest.Refused {
+		if d.Status == ingest.Refused || d.Status == ingest.Busy {
 			refused++
 		}
 	}
@@ -138,23 +139,31 @@ func writeImported(w io.Writer, f cli.Format, done []ingest.Imported) error {
 
 // selection is what list and stat share: a data directory, a filter, a window.
 type selection struct {
+	at       nodeFlags
 	from, to string
 	filter   *pattern.Filter
 	window   flow.Window
+	text     string
+	files    map[string]string // content of what the text names as @FILE
 }
 
-const filterHelp = `A FILTER is written like a clue without "in" or "out": src= dst= host= sport=
+const filterHelp = `DATADIR may be the address of a ClickHouse database; see 'dragnet flow import'.
+
+A FILTER is written like a clue without "in" or "out": src= dst= host= sport=
 dport= proto= state=, all of which must fit. Addresses may be prefixes, @FILE
 stands for any value listed in a file, state is established or failed.`
 
 func (s *selection) register(cmd *cobra.Command) {
+	s.at.register(cmd)
+	cmd.Args = s.at.args(0, -1)
 	cmd.Flags().StringVar(&s.from, "from", "", "earliest start of a flow, such as 2026-11-22 or 2026-11-22T10:00:00Z")
 	cmd.Flags().StringVar(&s.to, "to", "", "flows start before this")
 }
 
 // parse reads the words of the filter after the data directory.
 func (s *selection) parse(words []string) (err error) {
-	if s.filter, err = pattern.ParseFilter(strings.Join(words, " "), pattern.FromDisk); err != nil {
+	s.text, s.files = strings.Join(words, " "), map[string]string{}
+	if s.filter, err = pattern.ParseFilter(s.text, s.open); err != nil {
 		return cli.Hint(cli.Usage(err), "a filter is such as: src=192.0.2.0/24 dport=22 proto=tcp")
 	}
 	s.window = flow.AllTime
@@ -171,29 +180,33 @@ func (s *selection) parse(words []string) (err error) {
 	return nil
 }
 
-// each shows the chosen flows to fn, one call at a time.
-func (s *selection) each(cmd *cobra.Command, dir string, cols flow.Columns, fn func(*flow.Flow) error) (err error) {
-	store, err := disk.Open(dir)
+// open reads a file that the filter names, and keeps its content for a node.
+func (s *selection) open(name string) (io.ReadCloser, error) {
+	f, err := pattern.FromDisk(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, maxListFile))
+	s.files[name] = string(content)
+	return io.NopCloser(strings.NewReader(s.files[name])), err
+}
+
+// maxListFile is more than a list may have, so that one which is larger is
+// refused.
+const maxListFile = 2 << 20
+
+// reading runs f on the store at place, and tells how far it has come and what
+// was damaged.
+func (s *selection) reading(cmd *cobra.Command, place string, f func(ingest.Store, flows.Selection) (flow.Coverage, error)) (err error) {
+	log, err := ingest.OpenStore(cmd.Context(), place)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	progress := cli.NewProgress("reading flows", int64(store.Coverage().Flows))
-	turn := make(chan struct{}, 1)
-	cov, err := store.Scan(cmd.Context(), s.window, cols, func(batch []flow.Flow) error {
-		progress.Add(int64(len(batch)))
-		turn <- struct{}{}
-		defer func() { <-turn }()
-		for i := range batch {
-			if s.filter.Matches(&batch[i]) {
-				if err := fn(&batch[i]); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	})
-	progress.Done()
+	defer func() { err = errors.Join(err, log.Close()) }()
+	progress := cli.NewProgress("reading flows", 0)
+	defer progress.Done()
+	cov, err := f(log, flows.Selection{Filter: s.filter, Window: s.window, Read: func(n int) { progress.Add(int64(n)) }})
 	for _, problem := range cov.Problems {
 		fmt.Fprintln(cmd.ErrOrStderr(), problem)
 	}

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"dragnet/internal/testkit"
 )
 
 // TestMain installs this test binary as the program dragnet on PATH, for the
@@ -24,13 +26,23 @@ func TestMain(m *testing.M) {
 // the command "exits CODE PROGRAM ARG...", the condition [data] (shared
 // captures are at hand, in $DRAGNET_DATA) and $REPO, the root of the tree.
 // "go test ./cmd/dragnet -run TestScripts -update" writes what 'cmp' expects.
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { runScripts(t, "testdata/script") }
+
+// TestScriptsOnClickHouse runs testdata/clickhouse/*.txtar, which have $STORE, the
+// address of an empty database.
+func TestScriptsOnClickHouse(t *testing.T) {
+	testkit.Long(t)
+	runScripts(t, "testdata/clickhouse", "STORE="+testkit.StartClickHouse(t).Address("flows"))
+}
+
+func runScripts(t *testing.T, dir string, environment ...string) {
+	t.Helper()
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
+		Dir:                 dir,
 		UpdateScripts:       *update,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
@@ -42,6 +54,7 @@ func TestScripts(t *testing.T) {
 			return false, errors.New("unknown condition " + condition)
 		},
 		Setup: func(env *testscript.Env) error {
+			env.Vars = append(env.Vars, environment...)
 			env.Setenv("REPO", root)
 			env.Setenv("GORACE", os.Getenv("GORACE"))
 			env.Setenv("DRAGNET_DATA", os.Getenv("DRAGNET_DATA"))

@@ -20,7 +20,12 @@ func TestReferenceIsFresh(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	api, err := reference.API("../..", "wire/node/v1/node.proto", "wire/agent/v1/agent.proto")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, want := range map[string][]byte{
+		"../../docs/reference/api.md":           api,
 		"../../docs/reference/cli.md":           reference.CLI(newRoot()),
 		"../../docs/reference/configuration.md": configuration,
 	} {

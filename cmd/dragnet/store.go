@@ -7,7 +7,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"dragnet/internal/cli"
+	"dragnet/store/clickhouse"
 	"dragnet/store/disk"
+	nodev1 "dragnet/wire/node/v1"
 )
 
 func newStore() *cobra.Command {
@@ -16,7 +18,16 @@ func newStore() *cobra.Command {
 	return cmd
 }
 
+// ownDirectory refuses a database: what is asked is done there by its own means.
+func ownDirectory(place, instead string) error {
+	if clickhouse.Is(place) {
+		return cli.Hint(fmt.Errorf("%s is no data directory: ClickHouse looks after its own files", clickhouse.Redact(place)), "%s", instead)
+	}
+	return nil
+}
+
 func newStoreCheck() *cobra.Command {
+	var at nodeFlags
 	var output *cli.Format
 	cmd := &cobra.Command{
 		Use:   "check DATADIR",
@@ -25,11 +36,13 @@ func newStoreCheck() *cobra.Command {
 What is not named as damaged stays readable by every command.
 Exit code 0: nothing is wrong. 3: something is. 1: it could not look.`,
 		Example: "  dragnet store check /var/lib/dragnet",
-		Args:    cobra.ExactArgs(1),
+		Args:    at.args(0, 0),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			progress := cli.NewProgress("checking flows", 0)
-			found, err := disk.Check(cmd.Context(), args[0], func(n int) { progress.Add(int64(n)) })
-			progress.Done()
+			dir, _ := at.split(args)
+			if err := ownDirectory(dir, "ask it with CHECK TABLE flows"); err != nil {
+				return err
+			}
+			found, err := checkStore(cmd, &at, dir)
 			if err != nil {
 				return err
 			}
@@ -41,11 +54,34 @@ Exit code 0: nothing is wrong. 3: something is. 1: it could not look.`,
 			if err := cli.WriteRows(cmd.OutOrStdout(), *output, rows); err != nil || len(found) == 0 {
 				return err
 			}
-			return cli.Found(fmt.Errorf("%s: findings: %d", args[0], len(found)))
+			return cli.Found(fmt.Errorf("%s%s: findings: %d", dir, at.node, len(found)))
 		},
 	}
 	output = cli.OutputFlag(cmd)
+	at.register(cmd)
 	return cmd
+}
+
+// checkStore checks a data directory here, or has a node check its own.
+func checkStore(cmd *cobra.Command, at *nodeFlags, dir string) (found []disk.Finding, err error) {
+	if at.node == "" {
+		progress := cli.NewProgress("checking flows", 0)
+		defer progress.Done()
+		return disk.Check(cmd.Context(), dir, func(n int) { progress.Add(int64(n)) })
+	}
+	client, err := at.dial()
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	got, err := client.Store.CheckStore(cmd.Context(), &nodev1.CheckStoreRequest{})
+	if err != nil {
+		return nil, at.explained(err)
+	}
+	for _, d := range got.Damages {
+		found = append(found, disk.Finding{File: d.File, Problem: d.Problem, Flows: int(d.Flows), Advice: d.Advice})
+	}
+	return found, nil
 }
 
 func newStoreIndex() *cobra.Command {
@@ -61,6 +97,9 @@ gives the same answers more slowly. A newly imported flow has keys of its day.`,
 		Example: "  dragnet store index /var/lib/dragnet",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if err := ownDirectory(args[0], "it hashes columns when asked and keeps no index"); err != nil {
+				return err
+			}
 			if !disk.Is(args[0]) {
 				return fmt.Errorf("%s is not a data directory", args[0])
 			}
@@ -97,6 +136,9 @@ interrupted is empty or whole, never in between.`,
 		Example: "  dragnet backup /var/lib/dragnet /mnt/backup/dragnet-2026-11-22",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if err := ownDirectory(args[0], "use its BACKUP DATABASE"); err != nil {
+				return err
+			}
 			store, err := disk.Open(args[0])
 			if err != nil {
 				return err

@@ -1,7 +1,8 @@
 // Package nft applies Decisions on a Linux router by nftables.
 //
 // It owns one table, "inet dragnet", and touches no other. Two sets hold the
-// blocked sources, IPv4 and IPv6; their elements expire in the kernel, so that
+// blocked sources, IPv4 and IPv6, and more those that a limit holds back for the
+// moment (see Hold); their elements expire in the kernel, so that
 // a block ends on time even if this program has died. A forward chain drops
 // what would open a connection from them: TCP SYNs, and for other protocols
 // what conntrack calls new. Connections that exist go on, and a blocked server
@@ -40,6 +41,7 @@ type Router struct {
 	conn  *nftables.Conn
 	table *nftables.Table
 	sets  [2]*nftables.Set // IPv4, IPv6
+	held  heldSets
 }
 
 // Open connects to the kernel, from the calling thread's network namespace. It
@@ -56,6 +58,7 @@ func Open(name string) (*Router, error) {
 	}{{"blocked4", nftables.TypeIPAddr}, {"blocked6", nftables.TypeIP6Addr}} {
 		r.sets[i] = &nftables.Set{Table: r.table, Name: s.name, KeyType: s.kind, Interval: true, HasTimeout: true}
 	}
+	r.held = newHeldSets(r.table)
 	return r, nil
 }
 
@@ -66,14 +69,8 @@ func (r *Router) Close() error { return r.conn.CloseLasting() }
 // receipt for each says whether it is. On an error the kernel is as before.
 func (r *Router) Apply(now flow.Time, decisions []dossier.Decision) ([]dossier.Receipt, error) {
 	wanted := plan(now, decisions)
-	there, err := r.exists()
-	if err != nil {
+	if err := r.ensure(); err != nil {
 		return nil, err
-	}
-	if !there {
-		if err := r.build(); err != nil {
-			return nil, err
-		}
 	}
 	for i, set := range r.sets {
 		r.conn.FlushSet(set)
@@ -87,6 +84,15 @@ func (r *Router) Apply(now flow.Time, decisions []dossier.Decision) ([]dossier.R
 		return nil, fmt.Errorf("nftables: apply %d decisions to table inet %s: %w", len(decisions), tableName, err)
 	}
 	return r.receipts(now, decisions)
+}
+
+// ensure queues building the table, where there is none.
+func (r *Router) ensure() error {
+	there, err := r.exists()
+	if err != nil || there {
+		return err
+	}
+	return r.build()
 }
 
 // Remove takes the table away, and with it every block.
@@ -133,7 +139,7 @@ func (r *Router) build() error {
 			r.conn.AddRule(&nftables.Rule{Table: r.table, Chain: chain, Exprs: exprs})
 		}
 	}
-	return nil
+	return r.buildHeld(chain)
 }
 
 // from is "ip saddr @set", or ip6.
@@ -201,6 +207,8 @@ func (r *Router) receipts(now flow.Time, decisions []dossier.Decision) ([]dossie
 
 func applicable(now flow.Time, d *dossier.Decision) error {
 	switch {
+	case d.Standing != nil:
+		return errors.New("not applied: a standing decision blocks nobody by itself")
 	case d.Verdict != dossier.Active:
 		return fmt.Errorf("not applied: the decision is %s", d.Verdict)
 	case now >= d.Until:

@@ -84,6 +84,16 @@ func (d *Detector) forget() {
 	}
 }
 
+// Expire drops the windows that ended by t: a detector that runs on must not
+// fill with days that are over.
+func (d *Detector) Expire(t flow.Time) {
+	for g := range d.groups {
+		if flow.Time(g.window+1)*flow.Time(d.c.Window) <= t {
+			delete(d.groups, g)
+		}
+	}
+}
+
 func (t *tally) add(f *flow.Flow, s Signal, target uint32) {
 	if t.first == 0 || f.Start < t.first {
 		t.first = f.Start

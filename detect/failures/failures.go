@@ -36,10 +36,11 @@ type Configuration struct {
 	Observer string `yaml:"-"`
 	// Window is the span over which targets are counted.
 	Window time.Duration `yaml:"window"`
-	// Remote and Local are the failed targets of one group from which on a
-	// source is reported; normal hosts reach 63 a day in all (Table 2-1).
+	// Remote is the number of failed targets of one group from which on a host
+	// elsewhere is reported; normal hosts reach 63 a day in all (Table 2-1).
 	Remote int `yaml:"remote"`
-	Local  int `yaml:"local"`
+	// Local is that number for a host of ours.
+	Local int `yaml:"local"`
 	// Silence multiplies them for failures that are only silence.
 	Silence int `yaml:"silence"`
 	// Share is the least part of a group's targets that must have failed.

@@ -158,16 +158,18 @@ func NewKeyer(m Mask, end End, h Hash, salt Salt) (*Keyer, error) {
 	if err := h.Validate(); err != nil {
 		return nil, err
 	}
-	k := &Keyer{mask: m, end: end, hash: h, low: 1<<h.Bits - 1, a: coefficients(salt)}
+	k := &Keyer{mask: m, end: end, hash: h, low: 1<<h.Bits - 1, a: Coefficients(salt)}
 	if m.Family == IPv4 {
 		k.v4 = ^uint32(0) << (32 - m.Prefix)
 	}
 	return k, nil
 }
 
-// coefficients draws a_i uniformly from 1..prime-1: SHA-256 of salt and a
+// Coefficients are Linear's factors of a salt, one for each limb, in the order of
+// the components: for those who compute keys where flows lie, such as in SQL. It
+// draws a_i uniformly from 1..prime-1: SHA-256 of salt and a
 // counter, cut to 31 bits, values outside the range drawn again.
-func coefficients(salt Salt) (a [maxLimbs]uint64) {
+func Coefficients(salt Salt) (a [maxLimbs]uint64) {
 	buf := append(salt[:len(salt):len(salt)], 0, 0, 0, 0)
 	for i, counter := 0, uint32(0); i < maxLimbs; counter++ {
 		binary.BigEndian.PutUint32(buf[len(salt):], counter)

@@ -89,7 +89,7 @@ func TestHashesAgainstBigIntegers(t *testing.T) {
 		}{
 			{Hash{Kind: Product}, new(big.Int).And(product, new(big.Int).SetUint64(^uint64(0))).Uint64()},
 			{Hash{Kind: ProductMod, Modulus: modulus}, new(big.Int).Mod(product, new(big.Int).SetUint64(modulus)).Uint64()},
-			{Hash{Kind: Linear, Bits: bits}, bigLinear(tuple, coefficients(salt), bits)},
+			{Hash{Kind: Linear, Bits: bits}, bigLinear(tuple, Coefficients(salt), bits)},
 		} {
 			k, err := NewKeyer(m, end, c.hash, salt)
 			if err != nil {

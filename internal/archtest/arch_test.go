@@ -34,7 +34,7 @@ var rooms = []struct {
 	holds string
 }{
 	{"flow", foundation, "what is seen: flows, hosts, the site and its networks; `flow/key`: masks and hashes over flows"},
-	{"dossier", foundation, "what is concluded and exchanged: question, testimony, finding, evidence, signature, decision; `dossier/pattern`: the pattern language"},
+	{"dossier", foundation, "what is concluded and exchanged: question, testimony, report, group, entry, finding, evidence, signature, decision; `dossier/pattern`: the pattern language"},
 	{"packet", foundation, "packets: decoding, capture files, TCP reassembly"},
 	{"wire", foundation, "what organisations send each other: messages, signed envelopes, clients, enrolment"},
 	{"daw", foundation, "the pure rules of distributed worm containment: records and limits, time as an argument"},
@@ -65,6 +65,7 @@ var bans = []struct{ from, to, why string }{
 	{"ask/detective", "ask/witness", "the detective part must see sealed answers only"},
 	{"contain", "decide", "containment acts on Decisions handed to it; it never judges"},
 	{"publish", "ask", "a publisher must not be able to name a detective or a witness"},
+	{"publish", "wire/roster", "a publisher must not be able to name a member"},
 	{"flow", "dossier", "what is seen must not depend on what is concluded"},
 }
 

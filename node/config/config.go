@@ -8,10 +8,17 @@ import (
 	"log/slog"
 	"os"
 
+	"dragnet/api"
 	"dragnet/ask/witness"
+	"dragnet/clearinghouse"
+	"dragnet/decide"
 	"dragnet/flow"
 	"dragnet/internal/conf"
+	"dragnet/node/clearing"
+	"dragnet/node/notify"
+	"dragnet/node/response"
 	"dragnet/node/service"
+	"dragnet/node/watch"
 )
 
 // Configuration is all that a node can be told in files. Every role reads the
@@ -23,6 +30,25 @@ type Configuration struct {
 	Witness witness.Configuration `yaml:"witness"`
 	// Store is the data directory and the logs that are followed into it.
 	Store service.Configuration `yaml:"store"`
+	// Detect says how scanners are looked for among the flows taken in.
+	Detect watch.Configuration `yaml:"detect"`
+	// Decide are the rules of the judge: nothing is blocked against them.
+	Decide decide.Configuration `yaml:"decide"`
+	// Station hears the guards at the edges and proposes whom to block.
+	Station response.Configuration `yaml:"station"`
+	// Notify tells people and other programs what was found and decided.
+	Notify notify.Configuration `yaml:"notify"`
+	// API is where operators and agents reach the node.
+	API api.Configuration `yaml:"api"`
+	// State is where the node keeps who is enrolled and what was decided: a
+	// PostgreSQL database such as postgres://dragnet@db.example.org/dragnet, or
+	// an SQLite file. Empty stands for one within the data directory.
+	State conf.Secret `yaml:"state"`
+	// Clearinghouse is the service of a community's clearinghouse ('dragnet run
+	// clearinghouse').
+	Clearinghouse clearing.Configuration `yaml:"clearinghouse"`
+	// Publication says what a clearinghouse publishes, and how masked.
+	Publication clearinghouse.Configuration `yaml:"publication"`
 	// Log says what the node writes to standard error about itself.
 	Log Log `yaml:"log"`
 }
@@ -39,7 +65,12 @@ type Log struct {
 // DefaultConfiguration is what holds without any file. It answers nobody,
 // since it names no networks.
 func DefaultConfiguration() Configuration {
-	return Configuration{Witness: witness.DefaultConfiguration(), Store: service.DefaultConfiguration(), Log: Log{Level: slog.LevelInfo, Format: "auto"}}
+	return Configuration{
+		Witness: witness.DefaultConfiguration(), Store: service.DefaultConfiguration(), Detect: watch.DefaultConfiguration(),
+		Decide: decide.DefaultConfiguration(), Station: response.DefaultConfiguration(), Notify: notify.DefaultConfiguration(),
+		Clearinghouse: clearing.DefaultConfiguration(), Publication: clearinghouse.DefaultConfiguration(),
+		API: api.DefaultConfiguration(), Log: Log{Level: slog.LevelInfo, Format: "auto"},
+	}
 }
 
 // Validate reports the first value that makes no sense.
@@ -50,8 +81,10 @@ func (c *Configuration) Validate() error {
 	if err := c.Witness.Validate(); err != nil {
 		return err
 	}
-	if err := c.Store.Validate(); err != nil {
-		return err
+	for _, section := range []interface{ Validate() error }{&c.Store, &c.Detect, &c.Decide, &c.Station, &c.Notify, &c.API, &c.Clearinghouse, &c.Publication} {
+		if err := section.Validate(); err != nil {
+			return err
+		}
 	}
 	return c.Log.validate()
 }

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"dragnet/api"
 	"dragnet/ask/detective"
 	"dragnet/ask/seal"
 	"dragnet/ask/witness"
@@ -30,13 +31,17 @@ import (
 type Source struct {
 	Name string
 	Log  witness.Log
+	// Ask, if set, asks a witness elsewhere, and Log is not used. Problems are
+	// what it could not read.
+	Ask func(ctx context.Context, question []byte) (sealed []byte, problems []flow.Problem, err error)
 }
 
 var name = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
 var unnamable = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
 
-// OpenSources reads arguments of the form [NAME=]PATH. Without NAME a witness
+// OpenSources reads arguments of the form [NAME=]PATH, where PATH may also be
+// the address of a node, unix:///PATH or https://HOST:PORT. Without NAME a witness
 // is called after its file, and witnesses of the same name are numbered.
 func OpenSources(args []string) ([]Source, error) {
 	out := make([]Source, len(args))
@@ -64,6 +69,14 @@ func OpenSources(args []string) ([]Source, error) {
 			if !taken[made] {
 				out[i].Name = made
 			}
+		}
+		if api.IsAddress(path) {
+			ask, err := askNode(path, out[i].Name)
+			if err != nil {
+				return nil, fmt.Errorf("witness %s: %w", out[i].Name, err)
+			}
+			out[i].Ask = ask
+			continue
 		}
 		log, err := ingest.Open(path)
 		if err != nil {
@@ -105,7 +118,7 @@ type Outcome struct {
 	Result  detective.Result
 	// Coverage holds, by witness, what was read with its first problems.
 	Coverage map[string]flow.Coverage
-	// Evaluations counts, by witness, the guesses it evaluated.
+	// Evaluations counts, by witness of this process, the guesses it evaluated.
 	Evaluations map[string]uint64
 	// QuestionBytes is the size of the question every witness got.
 	QuestionBytes int
@@ -130,11 +143,16 @@ func Run(ctx context.Context, c Configuration, p *pattern.Pattern, sources []Sou
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for i, s := range sources {
 		g.Go(func() error {
+			a := &answers[i]
+			if s.Ask != nil {
+				var err error
+				a.sealed, a.coverage.Problems, err = s.Ask(asked, inquiry.Question())
+				return err
+			}
 			w, err := newWitness(c, s)
 			if err != nil {
 				return err
 			}
-			a := &answers[i]
 			a.sealed, a.coverage, err = w.Answer(asked, inquiry.Question())
 			a.evaluations = w.Counts().Evaluations.Load()
 			return err

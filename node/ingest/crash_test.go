@@ -58,7 +58,7 @@ func crashing(dir, logs string) error {
 		return err
 	}
 	fmt.Println("open")
-	m := NewImporter(s, w)
+	m := NewImporter(s.Sources(), w)
 	for n := 0; ; n++ {
 		if _, err := os.Stat(logName(logs, n)); err != nil {
 			return nil
@@ -173,6 +173,34 @@ func (p *place) run(cmd *exec.Cmd, hear func(line string)) (said int, died bool)
 		p.t.Fatalf("the child failed: %v\n%s", err, stderr.String())
 	}
 	return said, err != nil
+}
+
+// TestTwoProcesses: while one process writes to a directory, another is refused,
+// and told which one it is.
+func TestTwoProcesses(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPlace(t)
+	for n := range 50 {
+		p.write(filepath.Base(logName(p.logs, n)), connLog(n*perLog, (n+1)*perLog))
+	}
+	cmd := exec.Command(exe, p.logs)
+	p.keep = 100
+	var refused error
+	p.run(cmd, func(line string) {
+		if line == "imported 0" {
+			_, refused = disk.OpenWriter(p.dir)
+			if got := numbers(t, p.dir); len(got) < perLog {
+				t.Errorf("a reader beside it sees %d flows", len(got))
+			}
+		}
+	})
+	if want := fmt.Sprintf("in use by another program that writes to it, process %d", cmd.Process.Pid); refused == nil || !strings.Contains(refused.Error(), want) {
+		t.Errorf("%v, want %q", refused, want)
+	}
+	inspect(t, p, 49)
 }
 
 // TestKilledAtSystemCalls kills the child at the first, second ... call of each

@@ -14,7 +14,7 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 
-	"dragnet/store/disk"
+	"dragnet/store"
 )
 
 // identityBytes is how much of the beginning and of the end of what was
@@ -24,15 +24,15 @@ const identityBytes = 64 << 10
 
 // known finds a log among those that were imported from, by its content.
 type known struct {
-	sources map[string]*disk.Source // by ID
+	sources map[string]*store.Source // by ID
 	// heads holds the IDs of sources by Head, for each length of the bytes
 	// that Head is of; lengths is sorted.
 	heads   map[int64]map[string][]string
 	lengths []int64
 }
 
-func newKnown(sources []disk.Source) *known {
-	k := &known{sources: map[string]*disk.Source{}, heads: map[int64]map[string][]string{}}
+func newKnown(sources []store.Source) *known {
+	k := &known{sources: map[string]*store.Source{}, heads: map[int64]map[string][]string{}}
 	for _, s := range sources {
 		k.learn(s)
 	}
@@ -40,7 +40,7 @@ func newKnown(sources []disk.Source) *known {
 }
 
 // learn adds a source, or its new state.
-func (k *known) learn(s disk.Source) {
+func (k *known) learn(s store.Source) {
 	if old := k.sources[s.ID]; old != nil {
 		ids := k.heads[headLength(old.Offset)]
 		ids[old.Head] = slices.DeleteFunc(ids[old.Head], func(id string) bool { return id == s.ID })
@@ -59,8 +59,8 @@ func headLength(offset int64) int64 { return min(offset, identityBytes) }
 
 // beginningLike lists the sources whose imported part begins as prefix does,
 // the longest first. Prefix is the first identityBytes of a log, or all of it.
-func (k *known) beginningLike(prefix []byte) []*disk.Source {
-	var found []*disk.Source
+func (k *known) beginningLike(prefix []byte) []*store.Source {
+	var found []*store.Source
 	h, done := sha256.New(), int64(0)
 	for _, n := range k.lengths {
 		if n > int64(len(prefix)) {
@@ -72,8 +72,35 @@ func (k *known) beginningLike(prefix []byte) []*disk.Source {
 			found = append(found, k.sources[id])
 		}
 	}
-	slices.SortFunc(found, func(a, b *disk.Source) int { return int(b.Offset - a.Offset) })
+	slices.SortFunc(found, func(a, b *store.Source) int { return int(b.Offset - a.Offset) })
 	return found
+}
+
+// update learns what others committed, unless we know better.
+func (k *known) update(news []store.Source) {
+	for _, s := range news {
+		if old := k.sources[s.ID]; old == nil || s.Offset > old.Offset {
+			k.learn(s)
+		}
+	}
+}
+
+// claimName names a log for as long as it may grow: by the sum of all up to its
+// first record, which in a Zeek log follows lines that begin with #. Until that
+// record is whole, begun is false.
+func claimName(prefix []byte) (name string, begun bool) {
+	end := 0
+	for rest := prefix; len(rest) > 0 && !begun; {
+		line, after, whole := bytes.Cut(rest, []byte{'\n'})
+		if !whole {
+			break
+		}
+		end += len(line) + 1
+		begun = len(line) > 0 && line[0] != '#'
+		rest = after
+	}
+	// Of the most that prefix is, no more will come.
+	return sum(prefix[:end]), begun || len(prefix) == identityBytes
 }
 
 func sum(b []byte) string {

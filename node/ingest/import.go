@@ -14,7 +14,7 @@ import (
 	"dragnet/flow"
 	"dragnet/source/packets"
 	"dragnet/source/zeek"
-	"dragnet/store/disk"
+	"dragnet/store"
 )
 
 // Status says what became of a file.
@@ -26,6 +26,7 @@ const (
 	Grown     Status = "grown"     // imported from where it ended the last time
 	Unchanged Status = "unchanged" // all of it was imported before
 	Refused   Status = "refused"   // see Problem
+	Busy      Status = "busy"      // another node is importing it; see Problem
 )
 
 // Imported tells what became of one file.
@@ -34,7 +35,7 @@ type Imported struct {
 	Status  Status `json:"status"`
 	Flows   uint64 `json:"flows"`
 	Skipped uint64 `json:"skipped"`
-	// Problem says why it was refused.
+	// Problem says why it was not imported.
 	Problem string `json:"problem,omitempty"`
 }
 
@@ -42,10 +43,10 @@ type Imported struct {
 // costs is reading them again.
 const commitEvery = 4 << 20
 
-// Importer brings files into a data directory. It is not safe for concurrent
+// Importer brings files into a store. It is not safe for concurrent
 // use.
 type Importer struct {
-	writer *disk.Writer
+	writer Writer
 	known  *known
 	now    func() time.Time
 
@@ -53,14 +54,17 @@ type Importer struct {
 	Coverage flow.Coverage
 	// Progress, if set, is told how many flows were read.
 	Progress func(flows int)
+	// Flows, if set, sees each batch that is read. After a crash it sees again
+	// what was not committed.
+	Flows func([]flow.Flow)
 
-	flows uint64        // since the last commit
-	dirty []disk.Source // whose state waits for the next commit
+	flows uint64         // since the last commit
+	dirty []store.Source // whose state waits for the next commit
 }
 
-// NewImporter imports through writer, which is of store.
-func NewImporter(store *disk.Store, writer *disk.Writer) *Importer {
-	return &Importer{writer: writer, known: newKnown(store.Sources()), now: time.Now}
+// NewImporter imports through writer, into a store that has sources already.
+func NewImporter(sources []store.Source, writer Writer) *Importer {
+	return &Importer{writer: writer, known: newKnown(sources), now: time.Now}
 }
 
 // Files are the logs and captures at path, in order of their names: what Open
@@ -127,6 +131,9 @@ func (m *Importer) append(ctx context.Context, batch []flow.Flow) error {
 	if m.Progress != nil {
 		m.Progress(len(batch))
 	}
+	if m.Flows != nil {
+		m.Flows(batch)
+	}
 	return m.writer.Append(ctx, batch)
 }
 
@@ -137,7 +144,18 @@ func (m *Importer) log(ctx context.Context, path string) (Imported, error) {
 		return Imported{}, err
 	}
 	defer s.file.Close()
-	source, refused, err := m.identify(s)
+	prefix, err := s.prefix()
+	if err != nil {
+		return Imported{}, err
+	}
+	name, begun := claimName(prefix)
+	if free, err := m.claim(ctx, name, begun); err != nil || !free {
+		return Imported{File: path, Status: Busy, Problem: busy}, err
+	}
+	if !begun && m.shared() {
+		return Imported{File: path, Status: Unchanged}, nil
+	}
+	source, refused, err := m.identify(s, prefix)
 	if err != nil || refused != "" {
 		return m.refuse(path, "%s", refused), err
 	}
@@ -163,11 +181,7 @@ func (m *Importer) log(ctx context.Context, path string) (Imported, error) {
 
 // identify finds where to go on with a log, and moves there. A source without
 // an ID is new.
-func (m *Importer) identify(s *stream) (source disk.Source, refused string, err error) {
-	prefix, err := s.prefix()
-	if err != nil {
-		return source, "", err
-	}
+func (m *Importer) identify(s *stream, prefix []byte) (source store.Source, refused string, err error) {
 	like := m.known.beginningLike(prefix)
 	for _, k := range like {
 		if k.Whole {
@@ -195,8 +209,27 @@ func (m *Importer) identify(s *stream) (source disk.Source, refused string, err 
 	return source, "", s.rewind()
 }
 
+const busy = "another node is importing it, or stopped doing so less than a minute ago"
+
+func (m *Importer) shared() bool {
+	_, ok := m.writer.(Shared)
+	return ok
+}
+
+// claim reserves a log in a store that others share, and learns what they did.
+// A log without a record has no name yet.
+func (m *Importer) claim(ctx context.Context, name string, begun bool) (free bool, err error) {
+	shared, ok := m.writer.(Shared)
+	if !ok || !begun {
+		return true, nil
+	}
+	free, news, err := shared.Claim(ctx, name)
+	m.known.update(news)
+	return free, err
+}
+
 // follow reads a log to its present end.
-func (m *Importer) follow(ctx context.Context, s *stream, r *zeek.Reader, source *disk.Source) error {
+func (m *Importer) follow(ctx context.Context, s *stream, r *zeek.Reader, source *store.Source) error {
 	skipped, flows := source.Skipped, source.Flows
 	for {
 		batch, err := r.Next()
@@ -235,7 +268,7 @@ func (m *Importer) follow(ctx context.Context, s *stream, r *zeek.Reader, source
 }
 
 // mark notes how far a log was read.
-func (m *Importer) mark(s *stream, r *zeek.Reader, source *disk.Source) error {
+func (m *Importer) mark(s *stream, r *zeek.Reader, source *store.Source) error {
 	at := r.Mark()
 	if at.Offset == 0 {
 		return nil
@@ -259,7 +292,7 @@ func (m *Importer) mark(s *stream, r *zeek.Reader, source *disk.Source) error {
 	return nil
 }
 
-func (m *Importer) learn(source disk.Source) {
+func (m *Importer) learn(source store.Source) {
 	m.known.learn(source)
 	for i := range m.dirty {
 		if m.dirty[i].ID == source.ID {
@@ -276,6 +309,9 @@ func (m *Importer) capture(ctx context.Context, path string) (Imported, error) {
 	source, err := fingerprint(path)
 	if err != nil {
 		return Imported{}, err
+	}
+	if free, err := m.claim(ctx, source.Tail, true); err != nil || !free {
+		return Imported{File: path, Status: Busy, Problem: busy}, err
 	}
 	for _, k := range m.known.sources {
 		if k.Whole && k.Tail == source.Tail {
@@ -301,7 +337,7 @@ func (m *Importer) capture(ctx context.Context, path string) (Imported, error) {
 }
 
 // fingerprint identifies a capture: its Tail is the sum of all of it.
-func fingerprint(path string) (source disk.Source, err error) {
+func fingerprint(path string) (source store.Source, err error) {
 	s, err := openStream(path)
 	if err != nil {
 		return source, err
@@ -318,5 +354,5 @@ func fingerprint(path string) (source disk.Source, err error) {
 	if errors.As(err, &broken) {
 		return source, err
 	}
-	return disk.Source{Name: path, Whole: true, Offset: s.at, Head: sum(prefix), Tail: hex.EncodeToString(all.Sum(nil))}, nil
+	return store.Source{Name: path, Whole: true, Offset: s.at, Head: sum(prefix), Tail: hex.EncodeToString(all.Sum(nil))}, nil
 }

@@ -85,7 +85,7 @@ func (p *place) bring(files ...string) []Imported {
 		p.t.Fatal(err)
 	}
 	defer w.Close()
-	m := NewImporter(s, w)
+	m := NewImporter(s.Sources(), w)
 	var done []Imported
 	for _, f := range files {
 		one, err := m.Import(context.Background(), f)

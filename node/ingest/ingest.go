@@ -1,7 +1,8 @@
 // Package ingest opens whatever a user names as the log of a witness: a data
-// directory, or a file or a directory of Zeek conn logs or packet captures,
-// told apart by content. It also brings such files into a data directory, each
-// line once however often and under whatever name it is offered.
+// directory, the address of a ClickHouse database, or a file or a directory of
+// Zeek conn logs or packet captures, told apart by content. It also brings such
+// files into a store, each line once however often and under whatever name it is
+// offered.
 package ingest
 
 import (
@@ -21,6 +22,7 @@ import (
 	"dragnet/flow"
 	"dragnet/source/packets"
 	"dragnet/source/zeek"
+	"dragnet/store/clickhouse"
 	"dragnet/store/disk"
 )
 
@@ -47,11 +49,14 @@ const (
 
 const damage = "the gzip data is damaged from its start: nothing could be read"
 
-// Open opens a data directory, or the logs and captures at path. Of a directory
+// Open opens a data directory, the database at a clickhouse:// address, or the logs and captures at path. Of a directory
 // it takes all that it recognises, at any depth; a file it must recognise. What it opened stays open
 // until the program ends.
 func Open(path string) (witness.Log, error) {
-	if disk.Is(path) {
+	switch {
+	case clickhouse.Is(path):
+		return clickhouse.Open(context.Background(), path)
+	case disk.Is(path):
 		return disk.Open(path)
 	}
 	return openFiles(path)

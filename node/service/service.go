@@ -1,5 +1,5 @@
 // Package service is the running node of an organisation: it follows logs that
-// grow into the node's data directory, keeps that within its bounds, computes
+// grow into the node's store, keeps that within its bounds, computes
 // the standard keys for each new day's salts, and tells how it fares on a port
 // of its own.
 //
@@ -19,15 +19,23 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"dragnet/flow"
 	"dragnet/node/ingest"
-	"dragnet/store/disk"
+	"dragnet/node/watch"
+	"dragnet/store"
+	"dragnet/store/clickhouse"
 )
 
 // Configuration of a service.
 type Configuration struct {
 	// Directory is the data directory; it is made where there is none.
 	Directory string `yaml:"directory"`
+	// ClickHouse is the address of a database that holds the flows instead,
+	// such as clickhouse://dragnet@db.example:9000/flows; other nodes may use
+	// the same. Its password is read from DRAGNET_CLICKHOUSE_PASSWORD.
+	ClickHouse string `yaml:"clickhouse"`
 	// Logs are files and directories of Zeek conn logs and captures that are
 	// followed. A directory stands for all it holds at any depth.
 	Logs []string `yaml:"logs"`
@@ -59,7 +67,20 @@ func (c *Configuration) Validate() error {
 	case c.KeepDays < 0 || c.KeepDays > 36500 || c.KeepBytes < 0:
 		return errors.New("store: keep_days (at most 36500) and keep_bytes cannot be negative")
 	}
+	if c.ClickHouse != "" {
+		if err := clickhouse.Check(c.ClickHouse); err != nil {
+			return fmt.Errorf("store.clickhouse: %w", err)
+		}
+	}
 	return c.validateListen()
+}
+
+// Place is where the flows are kept.
+func (c *Configuration) Place() string {
+	if c.ClickHouse != "" {
+		return c.ClickHouse
+	}
+	return c.Directory
 }
 
 func (c *Configuration) validateListen() error {
@@ -83,12 +104,14 @@ type Service struct {
 	now     func() time.Time
 	metrics *metrics
 
-	store    *disk.Store
-	writer   *disk.Writer
+	place    ingest.Place
 	importer *ingest.Importer
 	epoch    string
 	pruned   time.Time
 	seen     map[string]stamp
+
+	// Watcher, if set before Start, sees the flows that are taken in.
+	Watcher Watcher
 
 	server   *http.Server
 	address  string
@@ -96,6 +119,16 @@ type Service struct {
 	lastTurn atomic.Int64 // Unix seconds of the last look at the logs
 	stop     context.CancelFunc
 	done     chan error
+}
+
+// Watcher is what looks at flows on their way in.
+type Watcher interface {
+	// Prime may read what was stored before.
+	Prime(ctx context.Context, s watch.Scanner) error
+	// Add sees flows, some of them again after a crash.
+	Add(batch []flow.Flow)
+	// Turn is called after each look at the logs.
+	Turn(ctx context.Context, now time.Time) error
 }
 
 // stamp tells whether a file has changed since it was looked at.
@@ -112,14 +145,15 @@ func New(config Configuration, log *slog.Logger) (*Service, error) {
 	return &Service{config: config, log: log, now: time.Now, seen: map[string]stamp{}, metrics: newMetrics(), done: make(chan error, 1)}, nil
 }
 
-// Start opens the data directory, imports what the logs hold, and goes on
+// Start opens the store, imports what the logs hold, and goes on
 // following them until Stop, or until Failed tells why it cannot.
 func (s *Service) Start(ctx context.Context) (err error) {
-	if s.store, err = disk.OpenWriter(s.config.Directory); err != nil {
+	s.epoch = s.today()
+	if s.place, err = ingest.OpenPlace(ctx, s.config.Place(), s.epoch); err != nil {
 		return err
 	}
-	if err := s.begin(); err != nil {
-		return errors.Join(err, s.store.Close())
+	if err := s.begin(ctx); err != nil {
+		return errors.Join(err, s.place.Close())
 	}
 	if err := s.serve(); err != nil {
 		return errors.Join(err, s.close())
@@ -131,23 +165,34 @@ func (s *Service) Start(ctx context.Context) (err error) {
 	return nil
 }
 
-func (s *Service) begin() (err error) {
-	s.epoch = s.today()
-	if s.writer, err = s.store.NewWriter(s.epoch); err != nil {
+func (s *Service) begin(ctx context.Context) error {
+	sources, err := s.place.Sources(ctx)
+	if err != nil {
 		return err
 	}
-	s.importer = ingest.NewImporter(s.store, s.writer)
+	s.importer = ingest.NewImporter(sources, s.place)
 	s.importer.Progress = func(n int) { s.metrics.read.Add(float64(n)) }
-	return nil
+	if s.Watcher == nil {
+		return nil
+	}
+	s.importer.Flows = s.Watcher.Add
+	stored, err := ingest.OpenStore(ctx, s.config.Place())
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.Watcher.Prime(ctx, stored), stored.Close())
 }
 
 // Failed gives the error that ended the service by itself.
 func (s *Service) Failed() <-chan error { return s.done }
 
+// Registry is where other parts of the node put metrics that /metrics tells.
+func (s *Service) Registry() prometheus.Registerer { return s.metrics.registry }
+
 // Address is where /metrics is served.
 func (s *Service) Address() string { return s.address }
 
-// Stop commits what was read and closes the data directory. It waits no longer
+// Stop commits what was read and closes the store. It waits no longer
 // than ctx.
 func (s *Service) Stop(ctx context.Context) error {
 	s.ready.Store(false)
@@ -164,7 +209,7 @@ func (s *Service) Stop(ctx context.Context) error {
 	return errors.Join(err, s.close())
 }
 
-func (s *Service) close() error { return errors.Join(s.writer.Close(), s.store.Close()) }
+func (s *Service) close() error { return s.place.Close() }
 
 func (s *Service) today() string { return s.now().UTC().Format(time.DateOnly) }
 
@@ -207,6 +252,11 @@ func (s *Service) turn(ctx context.Context) error {
 	if err := s.importer.Commit(); err != nil {
 		return err
 	}
+	if s.Watcher != nil {
+		if err := s.Watcher.Turn(ctx, s.now()); err != nil && ctx.Err() == nil {
+			s.log.Error("detection", "problem", err) // the logs go on being followed
+		}
+	}
 	return s.maintain(ctx)
 }
 
@@ -229,6 +279,9 @@ func (s *Service) follow(file string) error {
 		return nil
 	case err != nil:
 		return err
+	case done.Status == ingest.Busy:
+		s.log.Debug("left to another node", "file", file)
+		return nil // to be looked at again, though it may not change
 	case done.Status == ingest.Refused:
 		s.complain(file, errors.New(done.Problem))
 	case done.Flows > 0:
@@ -250,16 +303,25 @@ func (s *Service) complain(path string, err error) {
 	s.log.Warn("not imported", "path", path, "problem", err)
 }
 
+// interrupted passes over an error that only says that the service is stopped:
+// what it was doing goes on at the next start.
+func interrupted(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
 // pruneEvery is how often retention looks for what is too old.
 const pruneEvery = 10 * time.Minute
 
 func (s *Service) maintain(ctx context.Context) error {
 	if now := s.now(); now.Sub(s.pruned).Abs() >= pruneEvery {
 		s.pruned = now
-		keep := disk.Keep{Age: time.Duration(s.config.KeepDays) * 24 * time.Hour, Bytes: s.config.KeepBytes}
-		removed, err := s.writer.Prune(keep, now)
+		keep := store.Keep{Age: time.Duration(s.config.KeepDays) * 24 * time.Hour, Bytes: s.config.KeepBytes}
+		removed, err := s.place.Prune(ctx, keep, now)
 		if err != nil {
-			return err
+			return interrupted(ctx, err)
 		}
 		for _, g := range removed {
 			s.metrics.removed.Add(float64(g.Flows))
@@ -267,15 +329,26 @@ func (s *Service) maintain(ctx context.Context) error {
 		}
 	}
 	if day := s.today(); day != s.epoch {
-		err := s.writer.Rotate(ctx, day, false, nil)
-		if err != nil && ctx.Err() == nil {
-			return err
+		if err := s.place.Rotate(ctx, day); err != nil {
+			return interrupted(ctx, err)
 		}
 		s.epoch = day
 	}
-	cov := s.store.Coverage()
+	return s.measure(ctx)
+}
+
+// measure tells the metrics what is stored.
+func (s *Service) measure(ctx context.Context) error {
+	cov, err := s.place.Coverage(ctx)
+	if err != nil {
+		return interrupted(ctx, err)
+	}
+	size, err := s.place.Bytes(ctx)
+	if err != nil {
+		return interrupted(ctx, err)
+	}
 	s.metrics.stored.Set(float64(cov.Flows))
-	s.metrics.bytes.Set(float64(s.store.Bytes()))
+	s.metrics.bytes.Set(float64(size))
 	if cov.Flows > 0 {
 		s.metrics.newest.Set(float64(cov.To) / float64(flow.Time(time.Second)))
 	}

@@ -18,6 +18,9 @@ import (
 	"time"
 
 	"dragnet/flow"
+	"dragnet/internal/testkit"
+	"dragnet/node/ingest"
+	"dragnet/store/clickhouse"
 	"dragnet/store/disk"
 )
 
@@ -84,6 +87,9 @@ func start(t *testing.T, dir, logs string) *Service {
 	t.Helper()
 	c := DefaultConfiguration()
 	c.Directory, c.Logs, c.Every, c.Listen = dir, []string{logs}, 100*time.Millisecond, "127.0.0.1:0"
+	if clickhouse.Is(dir) {
+		c.Directory, c.ClickHouse = "unused", dir
+	}
 	s, err := New(c, quiet())
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +111,7 @@ func stop(t *testing.T, s *Service) {
 
 func numbers(t *testing.T, dir string) []int {
 	t.Helper()
-	s, err := disk.Open(dir)
+	s, err := ingest.OpenStore(context.Background(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,6 +193,39 @@ func TestALogIsFollowedThroughRotation(t *testing.T) {
 	}
 }
 
+// TestNodesFollowIntoOneDatabase: two nodes see the same log grow; then the
+// server goes away, both end with an error, and others go on where they were.
+func TestNodesFollowIntoOneDatabase(t *testing.T) {
+	testkit.Long(t)
+	server := testkit.StartClickHouse(t)
+	address := server.Address("nodes")
+	log := &sensor{t: t, dir: t.TempDir()}
+	log.append(fmt.Sprintf(fields, 0))
+	nodes := []*Service{start(t, address, log.dir), start(t, address, log.dir)}
+	for range 4 {
+		log.log(150)
+		log.rotate()
+	}
+	within(t, "all lines", func() bool { return len(numbers(t, address)) >= log.next })
+	server.Kill()
+	log.log(150)
+	for _, s := range nodes {
+		if err := <-s.Failed(); err == nil {
+			t.Error("a node without its database ended without an error")
+		}
+	}
+	server.Start()
+	// The claims of those that failed last half a minute.
+	s := start(t, address, log.dir)
+	within(t, "all lines", func() bool { return len(numbers(t, address)) >= log.next })
+	if got := numbers(t, address); len(got) != log.next || len(slices.Compact(slices.Clone(got))) != log.next {
+		t.Fatalf("%d flows are stored, %d different, %d were logged", len(got), len(slices.Compact(got)), log.next)
+	}
+	want := fmt.Sprintf("dragnet_flows_stored %d\n", log.next)
+	within(t, want, func() bool { _, text := get(t, s, "/metrics"); return strings.Contains(text, want) })
+	stop(t, s)
+}
+
 // TestANewDayHasItsSalts moves the clock, forwards and back.
 func TestANewDayHasItsSalts(t *testing.T) {
 	log := &sensor{t: t, dir: t.TempDir()}
@@ -202,11 +241,20 @@ func TestANewDayHasItsSalts(t *testing.T) {
 	s.now = func() time.Time { return now }
 	s.done <- nil // no goroutine turns
 	s.stop = func() {}
-	if s.store, err = disk.OpenWriter(c.Directory); err != nil {
+	s.epoch = s.today()
+	if s.place, err = ingest.OpenPlace(context.Background(), c.Directory, s.epoch); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.begin(); err != nil {
+	if err := s.begin(context.Background()); err != nil {
 		t.Fatal(err)
+	}
+	store := func() *disk.Store {
+		d, err := disk.Open(c.Directory)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = d.Close() })
+		return d
 	}
 	for _, day := range []string{"2023-11-15", "2023-11-16", "2040-01-01", "2023-11-15"} {
 		if now, err = time.Parse(time.DateOnly, day); err != nil {
@@ -216,13 +264,13 @@ func TestANewDayHasItsSalts(t *testing.T) {
 		if err := s.turn(context.Background()); err != nil {
 			t.Fatal(err)
 		}
-		for _, g := range s.store.Segments() {
+		for _, g := range store().Segments() {
 			if g.Epoch != day {
 				t.Errorf("on %s a segment is of epoch %s", day, g.Epoch)
 			}
 		}
 	}
-	if n := s.store.Coverage().Flows; n != uint64(log.next) {
+	if n := store().Coverage().Flows; n != uint64(log.next) {
 		t.Errorf("%d flows after the clock jumped, want %d", n, log.next)
 	}
 	stop(t, s)

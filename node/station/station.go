@@ -8,6 +8,7 @@ package station
 
 import (
 	"cmp"
+	"errors"
 	"math"
 	"slices"
 	"time"
@@ -29,15 +30,32 @@ type Configuration struct {
 	// Silent is how long an agent may say nothing before its numbers no longer
 	// count.
 	Silent time.Duration `yaml:"silent"`
-	// Days is the number of days that the trend test looks at, Level its level
-	// of significance.
-	Days  int     `yaml:"days"`
+	// Days is the number of days that the trend test looks at.
+	Days int `yaml:"days"`
+	// Level is its level of significance.
 	Level float64 `yaml:"level"`
 }
 
 // DefaultConfiguration looks each minute, as the paper does.
 func DefaultConfiguration() Configuration {
 	return Configuration{Rises: 3, First: 0.05, Period: time.Minute, Silent: 5 * time.Minute, Days: 14, Level: 0.01}
+}
+
+// Validate reports the first setting that makes no sense.
+func (c *Configuration) Validate() error {
+	switch {
+	case c.Rises < 1 || c.Rises > 1000:
+		return errors.New("station.alarm.rises must lie between 1 and 1000 periods")
+	case !(c.First > 0 && c.First <= 1):
+		return errors.New("station.alarm.first must lie above 0 and up to 1 (1 = all offenders)")
+	case c.Period < time.Second || c.Period > time.Hour || c.Silent < c.Period:
+		return errors.New("station.alarm.period must lie between 1s and 1h, and silent must not be shorter")
+	case c.Days < 5 || c.Days > 1000:
+		return errors.New("station.alarm.days: the test of a trend needs 5 days, and 1000 are enough")
+	case !(c.Level > 0 && c.Level < 1):
+		return errors.New("station.alarm.level must lie between 0 and 1")
+	}
+	return nil
 }
 
 // Station is for one goroutine.
@@ -151,6 +169,12 @@ func (s *Station) Look(now flow.Time) []daw.Offender {
 	})
 	return all[:min(len(all), int(math.Ceil(s.share*float64(len(all)))))]
 }
+
+// Alarm reports whether offenders rose steadily until the last look.
+func (s *Station) Alarm() bool { return s.rises >= s.c.Rises }
+
+// Offenders is how many there were at the last look.
+func (s *Station) Offenders() int { return s.last }
 
 // Silent lists agents that were not heard of for too long.
 func (s *Station) Silent(now flow.Time) []string {

@@ -11,7 +11,7 @@ import (
 
 // All lists this paper's reproductions.
 func All() []report.Reproduction {
-	return []report.Reproduction{figure1(), privateSearch()}
+	return []report.Reproduction{figure1(), privateSearch(), liars()}
 }
 
 func figure1() report.Reproduction {

@@ -2,11 +2,11 @@ package match
 
 import "math"
 
-// classify puts the 256 byte values into 64 classes such that replacing each
+// classify puts the 256 byte values into n classes such that replacing each
 // term by the least of its class loses little: pairs of classes merge, those
 // first whose merging costs least in the given traffic (agglomerative
 // clustering with nearest neighbours kept).
-func classify(terms [][256]uint8, traffic *[256]float64) (class [256]byte) {
+func classify(terms [][256]uint8, traffic *[256]float64, n int) (class [256]byte) {
 	type group struct {
 		least   []uint8
 		weight  float64
@@ -52,7 +52,7 @@ func classify(terms [][256]uint8, traffic *[256]float64) (class [256]byte) {
 	for i := range groups {
 		nearest(i)
 	}
-	for range 256 - 64 {
+	for range 256 - n {
 		a := -1
 		for i := range groups {
 			if !groups[i].dropped && (a < 0 || groups[i].cost < groups[a].cost) {

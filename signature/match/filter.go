@@ -1,6 +1,7 @@
 package match
 
 import (
+	"bytes"
 	"cmp"
 	"math"
 	"math/bits"
@@ -18,9 +19,9 @@ type filter struct {
 	// offsets are the chosen positions, the most telling first.
 	offsets []int32
 	reach   int // the largest of them
-	// classes maps byte values before tables see them. For VBMI there are 64
-	// classes and tables holds 64 bytes per position; for AVX2 classes is the
-	// rank by frequency, so that the rows of 16 hold bytes of like weight.
+	// classes maps byte values before tables see them, which hold a byte per
+	// class and position. For VBMI there are 64 classes. For AVX2 there are 32,
+	// and the top bit stands for the second 16.
 	classes [256]byte
 	tables  []byte
 }
@@ -65,12 +66,16 @@ func newFilter(t *Table, limit int32, kernel Kernel) *filter {
 			terms[j][x] = uint8(min(d/f.unit, 255))
 		}
 	}
-	bound := f.rankTables
+	classes := 32
 	if kernel == VBMI {
-		bound = f.classTables
+		classes = 64
 	}
-	traffic := blend(&t.bg)
-	f.keep(cheapest(bound(terms, &traffic), &t.bg, int(budget/f.unit)))
+	f.keep(cheapest(f.classTables(terms, classes, blend(&t.bg)), &t.bg, int(budget/f.unit)))
+	if kernel == AVX2 {
+		for x, c := range f.classes {
+			f.classes[x] = c&15 | c&16<<3
+		}
+	}
 	return f
 }
 
@@ -83,48 +88,17 @@ func blend(bg *dossier.Background) (f [256]float64) {
 	return f
 }
 
-// rankTables serve AVX2: for each position 16 bounds by the low nibble of the
-// rank, 16 by the high; the larger of the two is still at most the true term.
-func (f *filter) rankTables(terms [][256]uint8, traffic *[256]float64) [][256]uint8 {
-	byRank := make([]int, 256)
-	for x := range byRank {
-		byRank[x] = x
-	}
-	slices.SortStableFunc(byRank, func(a, b int) int { return cmp.Compare(traffic[b], traffic[a]) })
-	for r, x := range byRank {
-		f.classes[x] = byte(r)
-	}
+// classTables puts byte values into n classes and gives the bounds that the
+// tables then set for each byte value.
+func (f *filter) classTables(terms [][256]uint8, n int, traffic [256]float64) [][256]uint8 {
 	bound := make([][256]uint8, len(terms))
+	f.classes = classify(terms, &traffic, n)
 	for j := range terms {
-		t := [32]byte{}
-		for i := range t {
-			t[i] = 255
-		}
-		for x, v := range terms[j] {
-			r := f.classes[x]
-			t[r&15] = min(t[r&15], v)
-			t[16+r>>4] = min(t[16+r>>4], v)
-		}
-		f.tables = append(f.tables, t[:]...)
-		for x, r := range f.classes {
-			bound[j][x] = max(t[r&15], t[16+r>>4])
-		}
-	}
-	return bound
-}
-
-func (f *filter) classTables(terms [][256]uint8, traffic *[256]float64) [][256]uint8 {
-	f.classes = classify(terms, traffic)
-	bound := make([][256]uint8, len(terms))
-	for j := range terms {
-		var t [64]byte
-		for i := range t {
-			t[i] = 255
-		}
+		t := bytes.Repeat([]byte{255}, n)
 		for x, v := range terms[j] {
 			t[f.classes[x]] = min(t[f.classes[x]], v)
 		}
-		f.tables = append(f.tables, t[:]...)
+		f.tables = append(f.tables, t...)
 		for x := range bound[j] {
 			bound[j][x] = t[f.classes[x]]
 		}
@@ -204,7 +178,7 @@ const chunk = 8 << 10
 
 // scratch is the room one scan needs.
 type scratch struct {
-	a, b []byte
+	a    []byte
 	mask [chunk / 64]uint64
 }
 
@@ -229,7 +203,7 @@ func (f *filter) candidates(s []byte, n int, budget int32, sc *scratch, judge fu
 func (f *filter) run(s []byte, m int, limit uint16, sc *scratch) {
 	room := chunk + f.reach + 256 // whole blocks may be read
 	if len(sc.a) < room {
-		sc.a, sc.b = make([]byte, room), make([]byte, room)
+		sc.a = make([]byte, room)
 	}
 	if f.kernel == VBMI {
 		n := len(s) / 64
@@ -242,10 +216,8 @@ func (f *filter) run(s []byte, m int, limit uint16, sc *scratch) {
 		filterVBMI(&sc.mask[0], &sc.a[0], (m+255)/256, &f.tables[0], &f.offsets[0], len(f.offsets), limit)
 		return
 	}
-	low, high := sc.a[:len(s)], sc.b[:len(s)]
 	for i, x := range s {
-		r := f.classes[x]
-		low[i], high[i] = r&15, r>>4
+		sc.a[i] = f.classes[x]
 	}
-	filterAVX2(&sc.mask[0], &sc.a[0], &sc.b[0], (m+63)/64, &f.tables[0], &f.offsets[0], len(f.offsets), limit)
+	filterAVX2(&sc.mask[0], &sc.a[0], (m+63)/64, &f.tables[0], &f.offsets[0], len(f.offsets), limit)
 }

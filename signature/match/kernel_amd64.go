@@ -24,8 +24,20 @@ func classifyVBMI(dst, src *byte, n int, table *[256]byte)
 //go:noescape
 func filterVBMI(dst *uint64, classes *byte, n int, tables *byte, offsets *int32, k int, limit uint16)
 
-// filterAVX2 is filterVBMI for 64*n windows, where the term of j is the larger
-// of tables[32*j + low[i+offsets[j]]] and tables[32*j + 16 + high[i+offsets[j]]].
+// filterAVX2 is filterVBMI for 64*n windows and 32 bytes of table per term, of
+// which a class c looks up c, or 16 + c&15 where its top bit is set.
 //
 //go:noescape
-func filterAVX2(dst *uint64, low, high *byte, n int, tables *byte, offsets *int32, k int, limit uint16)
+func filterAVX2(dst *uint64, classes *byte, n int, tables *byte, offsets *int32, k int, limit uint16)
+
+// stringsVBMI sets bit j of dst[i] where the three bytes at src[16*i+j], big
+// endian, are a bit that is set in stored; i < n, j < 16. It reads 32 bytes for
+// each i. index picks the bytes of the lanes.
+//
+//go:noescape
+func stringsVBMI(dst *uint16, src *byte, n int, stored *[grams / 64]uint64, index *[64]byte)
+
+// stringsAVX2 is stringsVBMI for j < 8 with 16 bytes read for each i.
+//
+//go:noescape
+func stringsAVX2(dst *uint8, src *byte, n int, stored *[grams / 64]uint64, index *[32]byte)

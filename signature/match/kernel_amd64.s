@@ -172,21 +172,25 @@ filtered:
 	VZEROUPPER
 	RET
 
-// func filterAVX2(dst *uint64, low, high *byte, n int, tables *byte, offsets *int32, k int, limit uint16)
+// func filterAVX2(dst *uint64, classes *byte, n int, tables *byte, offsets *int32, k int, limit uint16)
 //
-// Y0 and Y1 add four positions in bytes, Y2-Y5 those sums in words.
-TEXT ·filterAVX2(SB), NOSPLIT, $0-58
+// Y0 and Y1 add four positions in bytes, Y2-Y5 those sums in words. A class with
+// the top bit set looks nothing up in the first half of a table, one without it
+// nothing in the second.
+TEXT ·filterAVX2(SB), NOSPLIT, $0-50
 	MOVQ    dst+0(FP), DI
-	MOVQ    low+8(FP), SI
-	MOVQ    high+16(FP), BX
-	MOVQ    n+24(FP), CX
-	MOVQ    tables+32(FP), DX
-	MOVQ    offsets+40(FP), R8
-	MOVQ    k+48(FP), R9
-	MOVWLZX limit+56(FP), AX
+	MOVQ    classes+8(FP), SI
+	MOVQ    n+16(FP), CX
+	MOVQ    tables+24(FP), DX
+	MOVQ    offsets+32(FP), R8
+	MOVQ    k+40(FP), R9
+	MOVWLZX limit+48(FP), AX
 	MOVQ    AX, X14
 	VPBROADCASTW X14, Y14
 	VPXOR   Y15, Y15, Y15
+	MOVL    $0x80, AX
+	MOVQ    AX, X13
+	VPBROADCASTB X13, Y13
 	TESTQ   CX, CX
 	JZ      filtered2
 
@@ -206,69 +210,65 @@ group2:
 	VBROADCASTI128 (R11), Y6
 	VBROADCASTI128 16(R11), Y7
 	MOVLQSX  (R8)(R10*4), R12
-	LEAQ     (BX)(R12*1), R13
 	ADDQ     SI, R12
 	VMOVDQU  (R12), Y8
-	VMOVDQU  (R13), Y9
 	VMOVDQU  32(R12), Y10
-	VMOVDQU  32(R13), Y11
+	VPXOR    Y13, Y8, Y9
+	VPXOR    Y13, Y10, Y11
 	VPSHUFB  Y8, Y6, Y8
 	VPSHUFB  Y9, Y7, Y9
 	VPSHUFB  Y10, Y6, Y10
 	VPSHUFB  Y11, Y7, Y11
-	VPMAXUB  Y9, Y8, Y8
-	VPMAXUB  Y11, Y10, Y10
+	VPOR     Y9, Y8, Y8
+	VPOR     Y11, Y10, Y10
 	VPADDUSB Y8, Y0, Y0
 	VPADDUSB Y10, Y1, Y1
 	VBROADCASTI128 32(R11), Y6
 	VBROADCASTI128 48(R11), Y7
 	MOVLQSX  4(R8)(R10*4), R12
-	LEAQ     (BX)(R12*1), R13
 	ADDQ     SI, R12
 	VMOVDQU  (R12), Y8
-	VMOVDQU  (R13), Y9
 	VMOVDQU  32(R12), Y10
-	VMOVDQU  32(R13), Y11
+	VPXOR    Y13, Y8, Y9
+	VPXOR    Y13, Y10, Y11
 	VPSHUFB  Y8, Y6, Y8
 	VPSHUFB  Y9, Y7, Y9
 	VPSHUFB  Y10, Y6, Y10
 	VPSHUFB  Y11, Y7, Y11
-	VPMAXUB  Y9, Y8, Y8
-	VPMAXUB  Y11, Y10, Y10
+	VPOR     Y9, Y8, Y8
+	VPOR     Y11, Y10, Y10
 	VPADDUSB Y8, Y0, Y0
 	VPADDUSB Y10, Y1, Y1
 	VBROADCASTI128 64(R11), Y6
 	VBROADCASTI128 80(R11), Y7
 	MOVLQSX  8(R8)(R10*4), R12
-	LEAQ     (BX)(R12*1), R13
 	ADDQ     SI, R12
 	VMOVDQU  (R12), Y8
-	VMOVDQU  (R13), Y9
 	VMOVDQU  32(R12), Y10
-	VMOVDQU  32(R13), Y11
+	VPXOR    Y13, Y8, Y9
+	VPXOR    Y13, Y10, Y11
 	VPSHUFB  Y8, Y6, Y8
 	VPSHUFB  Y9, Y7, Y9
 	VPSHUFB  Y10, Y6, Y10
 	VPSHUFB  Y11, Y7, Y11
-	VPMAXUB  Y9, Y8, Y8
-	VPMAXUB  Y11, Y10, Y10
+	VPOR     Y9, Y8, Y8
+	VPOR     Y11, Y10, Y10
 	VPADDUSB Y8, Y0, Y0
 	VPADDUSB Y10, Y1, Y1
 	VBROADCASTI128 96(R11), Y6
 	VBROADCASTI128 112(R11), Y7
 	MOVLQSX  12(R8)(R10*4), R12
-	LEAQ     (BX)(R12*1), R13
 	ADDQ     SI, R12
 	VMOVDQU  (R12), Y8
-	VMOVDQU  (R13), Y9
 	VMOVDQU  32(R12), Y10
-	VMOVDQU  32(R13), Y11
+	VPXOR    Y13, Y8, Y9
+	VPXOR    Y13, Y10, Y11
 	VPSHUFB  Y8, Y6, Y8
 	VPSHUFB  Y9, Y7, Y9
 	VPSHUFB  Y10, Y6, Y10
 	VPSHUFB  Y11, Y7, Y11
-	VPMAXUB  Y9, Y8, Y8
-	VPMAXUB  Y11, Y10, Y10
+	VPOR     Y9, Y8, Y8
+	VPOR     Y11, Y10, Y10
 	VPADDUSB Y8, Y0, Y0
 	VPADDUSB Y10, Y1, Y1
 	VPUNPCKLBW Y15, Y0, Y8
@@ -297,11 +297,80 @@ compare2:
 	VPMOVMSKB Y4, AX
 	MOVL      AX, 4(DI)
 	ADDQ      $64, SI
-	ADDQ      $64, BX
 	ADDQ      $8, DI
 	DECQ      CX
 	JNZ       block2
 
 filtered2:
+	VZEROUPPER
+	RET
+
+// func stringsVBMI(dst *uint16, src *byte, n int, stored *[1 << 18]uint64, index *[64]byte)
+TEXT ·stringsVBMI(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	MOVQ stored+24(FP), BX
+	MOVQ index+32(FP), DX
+	VMOVDQU64    (DX), Z0
+	MOVL         $31, AX
+	VPBROADCASTD AX, Z6
+	MOVL         $1, AX
+	VPBROADCASTD AX, Z7
+	TESTQ CX, CX
+	JZ    looked
+
+look:
+	VMOVDQU    (SI), Y1
+	VPERMB     Z1, Z0, Z2       // a string in each lane
+	VPSRLD     $5, Z2, Z3
+	KXNORW     K1, K1, K1
+	VPXORD     Z4, Z4, Z4
+	VPGATHERDD (BX)(Z3*4), K1, Z4
+	VPANDD     Z6, Z2, Z2
+	VPSRLVD    Z2, Z4, Z4
+	VPTESTMD   Z7, Z4, K2
+	KMOVW      K2, AX
+	MOVW       AX, (DI)
+	ADDQ       $16, SI
+	ADDQ       $2, DI
+	DECQ       CX
+	JNZ        look
+
+looked:
+	VZEROUPPER
+	RET
+
+// func stringsAVX2(dst *uint8, src *byte, n int, stored *[1 << 18]uint64, index *[32]byte)
+TEXT ·stringsAVX2(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	MOVQ stored+24(FP), BX
+	MOVQ index+32(FP), DX
+	VMOVDQU      (DX), Y0
+	MOVL         $31, AX
+	MOVQ         AX, X6
+	VPBROADCASTD X6, Y6
+	TESTQ CX, CX
+	JZ    looked2
+
+look2:
+	VBROADCASTI128 (SI), Y1
+	VPSHUFB    Y0, Y1, Y2       // a string in each lane
+	VPSRLD     $5, Y2, Y3
+	VPCMPEQD   Y5, Y5, Y5
+	VPXOR      Y4, Y4, Y4
+	VPGATHERDD Y5, (BX)(Y3*4), Y4
+	VPANDN     Y6, Y2, Y2       // 31 - bit
+	VPSLLVD    Y2, Y4, Y4       // the bit becomes the sign
+	VMOVMSKPS  Y4, AX
+	MOVB       AX, (DI)
+	ADDQ       $8, SI
+	ADDQ       $1, DI
+	DECQ       CX
+	JNZ        look2
+
+looked2:
 	VZEROUPPER
 	RET

@@ -10,6 +10,14 @@ func filterVBMI(dst *uint64, classes *byte, n int, tables *byte, offsets *int32,
 	panic("match: no such kernel here")
 }
 
-func filterAVX2(dst *uint64, low, high *byte, n int, tables *byte, offsets *int32, k int, limit uint16) {
+func filterAVX2(dst *uint64, classes *byte, n int, tables *byte, offsets *int32, k int, limit uint16) {
+	panic("match: no such kernel here")
+}
+
+func stringsVBMI(dst *uint16, src *byte, n int, stored *[grams / 64]uint64, index *[64]byte) {
+	panic("match: no such kernel here")
+}
+
+func stringsAVX2(dst *uint8, src *byte, n int, stored *[grams / 64]uint64, index *[32]byte) {
 	panic("match: no such kernel here")
 }

@@ -62,7 +62,7 @@ func New(signatures []*dossier.Signature, o Options) (*Matcher, error) {
 		}
 		m.sets = append(m.sets, c)
 	}
-	m.prefilter = newPrefilter(m)
+	m.prefilter = newPrefilter(m, o.Kernel)
 	return m, nil
 }
 

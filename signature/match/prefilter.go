@@ -2,104 +2,120 @@ package match
 
 import (
 	"cmp"
+	"math"
+	"math/bits"
 	"slices"
+	"unsafe"
 )
 
 // prefilter finds the windows of many selective parts in one pass. A window
 // that reaches its limit lacks at most budget units of its top. Split its
-// positions into m groups of 3: not all groups can lack more than budget/m
-// each, so one of them holds three bytes that lack no more. The three-byte
-// strings that lack so little are few where the limit is high; only where one
-// occurs is the window judged. Nothing that reaches the limit is missed.
+// positions into m groups of 3 and go round them in a circle: from at least one
+// of them on, the first j groups together never lack more than j*budget/m, for
+// every j (the cycle lemma). So the window holds, at that group, three bytes
+// that lack no more than budget/m: a string of which there are few where the
+// limit is high. Only where one occurs is the circle walked, and only where
+// that goes well is the window judged. Nothing that reaches the limit is
+// missed.
 type prefilter struct {
 	covered map[[2]int]bool
+	parts   []coveredPart
 	width   int // the widest covered part
-	// few has a bit per hash and stays in a near cache; bits has a bit per
-	// three-byte string; keys, runs and cands hold what a string suggests.
-	few   *[fewBits / 64]uint64
-	bits  []uint64
-	keys  []uint32 // string + 1; 0 is empty
-	runs  []span
-	cands []candidate
+	// bits has a bit per three-byte string. The r-th string suggests
+	// cands[runs[r]:runs[r+1]]; rank counts the strings before each word.
+	bits   *[grams / 64]uint64
+	rank   *[grams / 64]uint32
+	runs   []uint32
+	cands  []candidate
+	kernel Kernel
+	lanes  [64]byte
 }
 
-type span struct{ from, to uint32 }
+// coveredPart is a part as the walk needs it: deficits are in units of unit,
+// rounded down to a byte so that more of them stay in the cache.
+type coveredPart struct {
+	*part
+	set, index   int
+	deficits     [][256]uint8
+	unit, budget int64
+	groups       int
+}
 
-// candidate is a part that a three-byte string suggests: the window starts
-// offset bytes before the string.
-type candidate struct{ set, part, offset uint16 }
+func newCovered(p *part, set, index int) coveredPart {
+	t := p.tables[0]
+	c := coveredPart{part: p, set: set, index: index, budget: int64(t.top - p.limit), groups: p.width / gram}
+	c.unit = 1 + c.budget/255 // whatever is cut off at 255 is beyond the budget
+	for p := range t.deficits {
+		var row [256]uint8
+		for x, d := range t.deficits[p] {
+			row[x] = uint8(min(int64(d)/c.unit, 255))
+		}
+		c.deficits = append(c.deficits, row)
+	}
+	return c
+}
+
+// candidate is a part that a three-byte string suggests, the group of the
+// part's positions where the string would be, and what the string lacks there.
+type candidate struct{ part, group, lack uint16 }
 
 const (
-	gram    = 3
-	fewBits = 1 << 21
+	gram  = 3
+	grams = 1 << (8 * gram)
 	// fewest is how many parts make a prefilter cheaper than scanning each.
 	fewest = 16
 	// mostStrings and mostRate bound what one part may add: the strings to
 	// store, and the share of ordinary bytes at which it is suggested.
 	mostStrings = 30000
-	mostRate    = 0.002
+	mostRate    = 0.004
 )
 
-func newPrefilter(m *Matcher) *prefilter {
-	f := &prefilter{covered: map[[2]int]bool{}}
-	type entry struct {
-		gram uint32
-		candidate
-	}
-	var all []entry
+func newPrefilter(m *Matcher, k Kernel) *prefilter {
+	f := &prefilter{covered: map[[2]int]bool{}, kernel: k, lanes: lanes(k)}
+	var all []suggestion
 	for i := range m.sets {
 		for j, p := range m.sets[i].parts {
 			strings, ok := p.strings()
-			if !ok {
+			if !ok || len(f.parts) == math.MaxUint16 {
 				continue
 			}
+			for k := range strings {
+				strings[k].part = uint16(len(f.parts))
+			}
+			all = append(all, strings...)
+			f.parts = append(f.parts, newCovered(p, i, j))
 			f.covered[[2]int{i, j}] = true
 			f.width = max(f.width, p.width)
-			for _, s := range strings {
-				all = append(all, entry{s.gram, candidate{uint16(i), uint16(j), s.offset}})
-			}
 		}
 	}
-	if len(f.covered) < fewest || len(m.sets) > 1<<16-1 {
+	if len(f.covered) < fewest {
 		return nil
 	}
-	slices.SortStableFunc(all, func(a, b entry) int { return cmp.Compare(a.gram, b.gram) })
-	size := 1024
-	for size < 2*len(all) {
-		size *= 2
+	slices.SortStableFunc(all, func(a, b suggestion) int { return cmp.Compare(a.gram, b.gram) })
+	f.bits, f.rank = new([grams / 64]uint64), new([grams / 64]uint32)
+	for i, e := range all {
+		if i == 0 || e.gram != all[i-1].gram {
+			f.bits[e.gram/64] |= 1 << (e.gram % 64)
+			f.runs = append(f.runs, uint32(i))
+		}
+		f.cands = append(f.cands, e.candidate)
 	}
-	f.few = new([fewBits / 64]uint64)
-	f.bits, f.keys, f.runs = make([]uint64, 1<<24/64), make([]uint32, size), make([]span, size)
-	for from := 0; from < len(all); {
-		to := from
-		for ; to < len(all) && all[to].gram == all[from].gram; to++ {
-			f.cands = append(f.cands, all[to].candidate)
-		}
-		g := all[from].gram
-		f.bits[g/64] |= 1 << (g % 64)
-		f.few[few(g)/64] |= 1 << (few(g) % 64)
-		at := slot(g, size)
-		for f.keys[at] != 0 {
-			at = (at + 1) & (size - 1)
-		}
-		f.keys[at], f.runs[at] = g+1, span{uint32(from), uint32(to)}
-		from = to
+	f.runs = append(f.runs, uint32(len(all)))
+	n := uint32(0)
+	for w, b := range f.bits {
+		f.rank[w] = n
+		n += uint32(bits.OnesCount64(b))
 	}
 	m.keep = max(m.keep, 2*f.width)
 	return f
 }
 
-// few hashes a string to 21 bits.
-func few(g uint32) uint32 { return g * 2654435761 >> 11 }
-
-func slot(g uint32, size int) int { return int(g*2654435761>>7) & (size - 1) }
-
 // covers reports whether part j of set i is left to the prefilter.
 func (f *prefilter) covers(i, j int) bool { return f != nil && f.covered[[2]int{i, j}] }
 
 type suggestion struct {
-	gram   uint32
-	offset uint16
+	gram uint32
+	candidate
 }
 
 // strings lists the three-byte strings of p's groups that lack no more than
@@ -138,7 +154,7 @@ func (c *part) strings() ([]suggestion, bool) {
 						break
 					}
 					rate += traffic[x] * traffic[y] * traffic[z]
-					out = append(out, suggestion{uint32(x)<<16 | uint32(y)<<8 | uint32(z), uint16(g * gram)})
+					out = append(out, suggestion{uint32(x)<<16 | uint32(y)<<8 | uint32(z), candidate{group: uint16(g), lack: uint16(min(d[0][x]+d[1][y]+d[2][z], math.MaxUint16))}})
 					if len(out) > mostStrings || rate > mostRate {
 						return nil, false
 					}
@@ -168,37 +184,122 @@ func (f *prefilter) search(s *Stream, last bool) {
 	if from > to {
 		return
 	}
-	buf := s.buf[:to+gram]
-	g := uint32(buf[from])<<8 | uint32(buf[from+1])
-	nearest := f.few
-	for i, b := range buf[from+2:] {
-		g = (g<<8 | uint32(b)) & (1<<24 - 1)
-		if h := few(g); nearest[h/64]>>(h%64)&1 == 1 && f.bits[g/64]>>(g%64)&1 == 1 {
-			f.judge(s, from+i, g)
+	var found [batch / 64]uint64
+	var hits [batch]hit
+	for ; from <= to; from += batch {
+		n := min(batch, to+1-from)
+		f.occurrences(s.buf[from:], n, &found)
+		// Look-ups first, as many of them miss the cache at a time.
+		for _, h := range hits[:f.lookup(s.buf[from:], n, &found, &hits)] {
+			for _, c := range f.cands[f.runs[h.run]:f.runs[h.run+1]] {
+				f.judge(s, from+int(h.at), c)
+			}
 		}
 	}
 	s.ready = s.base + int64(to) + 1
 }
 
-func (f *prefilter) judge(s *Stream, at int, g uint32) {
-	i := slot(g, len(f.keys))
-	for f.keys[i] != g+1 {
-		i = (i + 1) & (len(f.keys) - 1)
+// batch is how many positions are looked up at a time.
+const batch = 1 << 10
+
+// hit is where a stored string occurs and which one it is.
+type hit struct{ at, run uint32 }
+
+// occurrences marks where among the first n positions of buf, which has n+2
+// bytes or more, a stored string begins. There is no branch on each: strings
+// occur too often for that to be foreseen.
+func (f *prefilter) occurrences(buf []byte, n int, found *[batch / 64]uint64) {
+	clear(found[:])
+	done := 0
+	switch f.kernel {
+	case VBMI:
+		done = min(n, max(len(buf)-16, 0)) &^ 63
+		if done > 0 {
+			stringsVBMI((*uint16)(unsafe.Pointer(found)), &buf[0], done/16, f.bits, &f.lanes)
+		}
+	case AVX2:
+		done = min(n, max(len(buf)-16, 0)) &^ 63
+		if done > 0 {
+			stringsAVX2((*uint8)(unsafe.Pointer(found)), &buf[0], done/8, f.bits, (*[32]byte)(f.lanes[:32]))
+		}
 	}
-	for _, c := range f.cands[f.runs[i].from:f.runs[i].to] {
-		p := s.m.sets[c.set].parts[c.part]
-		start := at - int(c.offset)
-		if start < 0 || start+p.width > len(s.buf) {
-			continue
-		}
-		best := &s.states[c.set].parts[c.part]
-		limit := p.limit
-		if best.Reached {
-			limit = best.units // an equal score counts where it comes earlier
-		}
-		units, ok := p.scan.exact(s.buf[start:], p.scan.table.top-limit)
-		if pos := s.base + int64(start); ok && (!best.Reached || units > best.units || pos < best.At) {
-			*best = PartScore{Reached: true, At: pos, units: units}
+	for ; done < n; done += 64 {
+		found[done/64] = f.word(buf[done : min(done+64, n)+gram-1])
+	}
+}
+
+// word is occurrences for up to 64 positions.
+func (f *prefilter) word(buf []byte) (w uint64) {
+	g := uint32(buf[0])<<8 | uint32(buf[1])
+	for i, b := range buf[gram-1:] {
+		g = (g<<8 | uint32(b)) & (grams - 1)
+		w |= f.bits[g/64] >> (g % 64) & 1 << (i & 63)
+	}
+	return w
+}
+
+// lookup finds the strings that were marked.
+func (f *prefilter) lookup(buf []byte, n int, found *[batch / 64]uint64, hits *[batch]hit) int {
+	k := 0
+	for w := range (n + 63) / 64 {
+		for mask := found[w]; mask != 0; mask &= mask - 1 {
+			at := uint32(w*64 + bits.TrailingZeros64(mask))
+			b := buf[at:][:gram]
+			g := uint32(b[0])<<16 | uint32(b[1])<<8 | uint32(b[2])
+			hits[k] = hit{at, f.rank[g/64] + uint32(bits.OnesCount64(f.bits[g/64]&(1<<(g%64)-1)))}
+			k++
 		}
 	}
+	return k
+}
+
+// lanes spreads positions to lanes of four bytes, the last of which is one that
+// is zero: those of 16 positions for VBMI, those of 4 in either half for AVX2.
+func lanes(k Kernel) (index [64]byte) {
+	for i := range index {
+		lane, b := i/4, i%4
+		switch {
+		case k == AVX2 && b == gram:
+			index[i] = 0x80
+		case b == gram:
+			index[i] = 63
+		default:
+			index[i] = byte(lane + gram - 1 - b)
+		}
+	}
+	return index
+}
+
+// judge looks at the window that holds candidate c's string at s.buf[at:].
+func (f *prefilter) judge(s *Stream, at int, c candidate) {
+	p := &f.parts[c.part]
+	start := at - int(c.group)*gram
+	if start < 0 || start+p.width > len(s.buf) || !p.plausible(s.buf[start:start+p.width], c) {
+		return
+	}
+	best := &s.states[p.set].parts[p.index]
+	limit := p.limit
+	if best.Reached {
+		limit = best.units // an equal score counts where it comes earlier
+	}
+	units, ok := p.scan.exact(s.buf[start:], p.scan.table.top-limit)
+	if pos := s.base + int64(start); ok && (!best.Reached || units > best.units || pos < best.At) {
+		*best = PartScore{Reached: true, At: pos, units: units}
+	}
+}
+
+// plausible walks the circle of groups that begins at the candidate's.
+func (p *coveredPart) plausible(w []byte, c candidate) bool {
+	lack, m, g := int64(c.lack), int64(p.groups), int(c.group)
+	for j := int64(2); j <= m; j++ {
+		if g++; g == p.groups {
+			g = 0
+		}
+		d, x := p.deficits[g*gram:][:gram], w[g*gram:][:gram]
+		lack += p.unit * (int64(d[0][x[0]]) + int64(d[1][x[1]]) + int64(d[2][x[2]]))
+		if lack*m > j*p.budget {
+			return false
+		}
+	}
+	return true
 }

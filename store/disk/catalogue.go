@@ -12,6 +12,7 @@ import (
 
 	"dragnet/flow"
 	"dragnet/internal/durable"
+	"dragnet/store"
 )
 
 // formatVersion is of the whole data directory. A program refuses a newer one.
@@ -43,31 +44,8 @@ type Segment struct {
 	RunBytes int64  `json:"run_bytes,omitempty"`
 }
 
-// Source is a log or capture of which something was imported. What identifies
-// it is its content, so it is known again after it was renamed, compressed, or
-// has grown.
-type Source struct {
-	// ID is a random name that the source keeps.
-	ID string `json:"id"`
-	// Name is the path under which it was last read.
-	Name string `json:"name"`
-	// Offset is how many of its bytes, decompressed, are in the store.
-	Offset int64 `json:"offset"`
-	// Head and Tail are SHA-256 of the first and of the last bytes before
-	// Offset, 64 KiB of them or as many as there are.
-	Head string `json:"head"`
-	Tail string `json:"tail"`
-	// Line and Header are the reader's place; see zeek.Mark.
-	Line   int64  `json:"line,omitempty"`
-	Header string `json:"header,omitempty"`
-	// Whole says that it was read in one piece and cannot be continued.
-	Whole bool `json:"whole,omitempty"`
-	// Flows and Skipped count what was read and what could not be used.
-	Flows   uint64 `json:"flows"`
-	Skipped uint64 `json:"skipped"`
-	// Imported is when the last of it was.
-	Imported flow.Time `json:"imported"`
-}
+// Source is the state of an imported log; see store.Source.
+type Source = store.Source
 
 func (s *Store) cataloguePath() string { return filepath.Join(s.dir, "catalogue.json") }
 

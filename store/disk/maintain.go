@@ -12,6 +12,7 @@ import (
 
 	"dragnet/flow"
 	"dragnet/internal/durable"
+	"dragnet/store"
 )
 
 // mergeWidth is how many small segments of one size become one: a flow is
@@ -137,15 +138,8 @@ func (s *Store) readAll(segments []Segment, t *table) error {
 	return nil
 }
 
-// Keep says what retention leaves; 0 means no bound.
-type Keep struct {
-	// Age is how long a flow is kept, counted back from the newest flow, or
-	// from now if that is later than now: a clock that jumps ahead must not
-	// empty the store. A segment goes when its last flow is too old.
-	Age time.Duration
-	// Bytes bounds the size of segments and runs; the oldest go first.
-	Bytes int64
-}
+// Keep says what retention leaves, segment by segment; see store.Keep.
+type Keep = store.Keep
 
 // Prune removes what is beyond keep, and returns what it removed.
 func (w *Writer) Prune(keep Keep, now time.Time) (removed []Segment, err error) {

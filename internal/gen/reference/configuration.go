@@ -22,12 +22,18 @@ import (
 // the folder of go.mod, module the module's path. A key whose field has no
 // comment is an error.
 func Configuration(module, root string, defaults any) ([]byte, error) {
+	return Role(module, root, "Configuration", "Files are YAML and read strictly; `dragnet config check FILE...` reports every mistake, "+
+		"`dragnet config show` prints what holds.", defaults)
+}
+
+// Role is Configuration for another program than the node, with a title and an
+// introduction of its own.
+func Role(module, root, title, intro string, defaults any) ([]byte, error) {
 	p := page{module: module, root: root, comments: map[string]map[string]string{}}
 	p.WriteString(generated)
 	t := reflect.TypeOf(defaults)
-	fmt.Fprintf(&p, "# Configuration\n\nSource: `%s`. Files are YAML and read strictly; `dragnet config check FILE...` reports every mistake, "+
-		"`dragnet config show` prints what holds. Several files make one configuration; a later file wins, and a list replaces the list before it.\n",
-		t.PkgPath())
+	fmt.Fprintf(&p, "# %s\n\nSource: `%s`. %s Several files make one configuration; a later file wins, and a list replaces the list before it.\n",
+		title, t.PkgPath(), intro)
 	if err := p.section("", reflect.ValueOf(defaults)); err != nil {
 		return nil, err
 	}

@@ -1,6 +1,8 @@
 package reference
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -76,5 +78,53 @@ func TestCLI(t *testing.T) {
 		"\nExample:\n\n```\n  tool noun do X\n```\n"
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestAPI(t *testing.T) {
+	const file = `syntax = "proto3";
+
+// What is said.
+package a.v1;
+
+option go_package = "x";
+
+// S serves.
+service S {
+  // Do does it,
+  // twice.
+  rpc Do(DoRequest) returns (stream DoResponse);
+}
+
+// Asked.
+message DoRequest {
+  // How | often.
+  uint32 times = 1;
+  repeated Thing things = 2;
+}
+
+message Thing {}
+`
+	root := t.TempDir()
+	if err := os.WriteFile(filepath.Join(root, "a.proto"), []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	page, err := API(root, "a.proto")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, got, _ := strings.Cut(string(page), "does not know.\n")
+	const want = "\n## a.v1\n\nSource: `a.proto`. What is said.\n\n### S\n\nS serves.\n\n`POST /a.v1.S/Do`\n\n" +
+		"Do does it, twice. Takes [DoRequest](#dorequest), gives a stream of [DoResponse](#doresponse).\n" +
+		"\n### Messages of a.v1\n\n#### DoRequest\n\nAsked.\n\n| field | type | meaning |\n|---|---|---|\n" +
+		"| `times` | uint32 | How \\| often. |\n| `things` | list of [Thing](#thing) | - |\n\n#### Thing\n\nNo fields.\n"
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if err := os.WriteFile(filepath.Join(root, "a.proto"), []byte("enum E {\n}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := API(root, "a.proto"); err == nil || !strings.Contains(err.Error(), "line 1") {
+		t.Errorf("what it does not understand: %v", err)
 	}
 }

@@ -1,4 +1,7 @@
-package guard
+// Package daw_test lets worms loose, in memory over days and in namespaces over
+// seconds, and watches what guards, station and judge make of them. What scans
+// here is inert: it opens connections and closes them.
+package daw_test
 
 import (
 	"context"
@@ -9,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"dragnet/contain/guard"
 	"dragnet/daw"
 	"dragnet/decide"
 	"dragnet/dossier"
@@ -45,7 +49,7 @@ func judge(t testing.TB, change func(*decide.Configuration)) *decide.Judge {
 // The guard's counts of a capture against the flows that the assembler makes of
 // the same file by other means.
 func TestCountsOfCapturesAgreeWithTheirFlows(t *testing.T) {
-	paths := []string{"../../lab/incident/testdata/aurora.pcap.gz", "../../lab/incident/testdata/cygnus.pcap.gz"}
+	paths := []string{"../incident/testdata/aurora.pcap.gz", "../incident/testdata/cygnus.pcap.gz"}
 	if os.Getenv("DRAGNET_DATA") != "" {
 		paths = append(paths, testkit.Data(t, "ndpi", "1kxun.pcap"))
 	}
@@ -70,7 +74,7 @@ func TestCountsOfCapturesAgreeWithTheirFlows(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := DefaultConfiguration()
+		c := guard.DefaultConfiguration()
 		c.Scope = everything()
 		c.Limits.Phi, c.Limits.Grace = 0, 0
 		var total daw.Counts
@@ -84,14 +88,14 @@ func TestCountsOfCapturesAgreeWithTheirFlows(t *testing.T) {
 }
 
 // replay runs a capture through a guard and sums up its days.
-func replay(t *testing.T, path string, c Configuration, total *daw.Counts) {
+func replay(t *testing.T, path string, c guard.Configuration, total *daw.Counts) {
 	t.Helper()
 	f, err := capture.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	var g *Guard
+	var g *guard.Guard
 	add := func(r daw.Counts) {
 		total.Requests += r.Requests
 		for i, n := range r.Outcomes {
@@ -108,7 +112,7 @@ func replay(t *testing.T, path string, c Configuration, total *daw.Counts) {
 			t.Fatal(err)
 		}
 		if g == nil {
-			if g, err = New(c, judge(t, nil), rec.Time); err != nil {
+			if g, err = guard.New(c, rec.Time, nil, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -131,19 +135,21 @@ const day = flow.Time(24 * time.Hour)
 
 // outbreak is two customer networks with worms in them, an agent each.
 type outbreak struct {
-	guards  []*Guard
+	guards  []*guard.Guard
 	judge   *decide.Judge
 	station *station.Station
 	n       uint32
+	refused int
 }
 
 func newOutbreak(t *testing.T, change func(*decide.Configuration)) *outbreak {
 	o := &outbreak{judge: judge(t, change), station: station.New(station.DefaultConfiguration())}
 	for i := range 2 {
-		c := DefaultConfiguration()
+		c := guard.DefaultConfiguration()
+		c.Station = "somewhere" // persistent scanners are told, not blocked
 		c.Limits.Entries, c.Limits.Records, c.Limits.Requests, c.Limits.Days = 256, 1024, 1<<12, 2
 		c.Scope = daw.Scope{Sources: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i), 0, 0}), 16)}, Ports: []uint16{80}}
-		g, err := New(c, o.judge, monday)
+		g, err := guard.New(c, monday, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -166,9 +172,21 @@ func (o *outbreak) probe(now flow.Time, network, host int) bool {
 	return true
 }
 
-func (o *outbreak) apply(now flow.Time) {
+// apply does what the node does: proposals go to the judge, and its decisions
+// to the guards.
+func (o *outbreak) apply(t *testing.T, now flow.Time) {
+	t.Helper()
 	for _, g := range o.guards {
-		g.Apply(now, o.judge.Decisions(now))
+		b := g.Bulletin(now)
+		for _, p := range b.Persistent {
+			_, err := o.judge.Propose(now, dossier.Proposal{Target: netip.PrefixFrom(p.Addr, p.Addr.BitLen()), Who: "guard", Why: "persistent", TTL: p.Next})
+			if err != nil {
+				o.refused++
+			}
+		}
+		if err := g.Obey(now, b, daw.Orders{Version: daw.MessageVersion, Decisions: o.judge.Decisions(now)}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -182,7 +200,7 @@ func TestOutbreak(t *testing.T) {
 			o.probe(now, host%2, host)
 		}
 		if now%flow.Time(10*time.Minute) == 0 {
-			o.apply(now)
+			o.apply(t, now)
 			blocked := len(o.guards[0].Edge().Blocks(now)) + len(o.guards[1].Edge().Blocks(now))
 			if most = max(most, blocked); blocked > 0 && blockedAt == 0 {
 				blockedAt = now
@@ -195,11 +213,11 @@ func TestOutbreak(t *testing.T) {
 	if most != 10 {
 		t.Errorf("%d sources blocked at a time, want the budget of 10 and no more", most)
 	}
-	if o.guards[0].Refusals+o.guards[1].Refusals == 0 {
+	if o.refused == 0 {
 		t.Error("the budget refused nobody, so it was not tested")
 	}
 	end := monday + 3*day
-	o.apply(end)
+	o.apply(t, end)
 	if n := len(o.judge.Active(end)); n != 0 {
 		t.Errorf("%d blocks of an hour are in force a day later", n)
 	}
@@ -211,15 +229,15 @@ func TestOutbreak(t *testing.T) {
 func TestStopUnblocks(t *testing.T) {
 	o := newOutbreak(t, nil)
 	target := netip.MustParsePrefix("10.0.0.5/32")
-	if _, err := o.judge.Propose(monday, decide.Proposal{Target: target, Who: "ada", Why: "test"}); err != nil {
+	if _, err := o.judge.Propose(monday, dossier.Proposal{Target: target, Who: "ada", Why: "test"}); err != nil {
 		t.Fatal(err)
 	}
-	o.apply(monday)
+	o.apply(t, monday)
 	if o.probe(monday, 0, 5) {
 		t.Fatal("not blocked")
 	}
 	o.judge.Stop(monday+1, "ada", "enough")
-	o.apply(monday + 1)
+	o.apply(t, monday+1)
 	if !o.probe(monday+2, 0, 5) {
 		t.Error("still blocked after the stop")
 	}
@@ -230,11 +248,11 @@ func TestStopUnblocks(t *testing.T) {
 
 func TestDryRunHindersNobody(t *testing.T) {
 	o := newOutbreak(t, func(c *decide.Configuration) { c.Enforce = false })
-	d, err := o.judge.Propose(monday, decide.Proposal{Target: netip.MustParsePrefix("10.0.0.5/32"), Who: "ada", Why: "test"})
+	d, err := o.judge.Propose(monday, dossier.Proposal{Target: netip.MustParsePrefix("10.0.0.5/32"), Who: "ada", Why: "test"})
 	if err != nil || d.Verdict != dossier.DryRun {
 		t.Fatal(d.Verdict, err)
 	}
-	o.apply(monday)
+	o.apply(t, monday)
 	if !o.probe(monday, 0, 5) {
 		t.Error("blocked in a dry run")
 	}

@@ -1,0 +1,107 @@
+package api
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+)
+
+var errorWriter = connect.NewErrorWriter()
+
+// admit finds out who asks, and lets pass who may.
+func (s *Server) admit(service Service) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		hurry(w, r)
+		peer := PeerOf(r.Context())
+		if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+			peer.Certificate = r.TLS.PeerCertificates[0]
+			var err error
+			if peer.Name, peer.Role, err = s.deps.Member(r.Context(), peer.Certificate); err != nil {
+				s.refuse(w, r, peer, err)
+				return
+			}
+		}
+		if service.Access == Operators {
+			if !peer.Local && peer.Role != OperatorRole {
+				s.refuse(w, r, peer, errors.New("this is for operators: use the node's Unix socket, or a certificate of role operator"))
+				return
+			}
+			s.deps.Log.Debug("api", "call", r.URL.Path, "by", peer.String())
+		}
+		service.Handler.ServeHTTP(w, r.WithContext(WithPeer(r.Context(), peer)))
+	})
+}
+
+// bodyWithin is how long a request may take to arrive.
+const bodyWithin = time.Minute
+
+// hurry gives the body of a request a deadline which ends with it, since the
+// answer may take long.
+func hurry(w http.ResponseWriter, r *http.Request) {
+	control := http.NewResponseController(w)
+	if control.SetReadDeadline(time.Now().Add(bodyWithin)) == nil {
+		r.Body = &hurried{r.Body, control}
+	}
+}
+
+type hurried struct {
+	io.ReadCloser
+	control *http.ResponseController
+}
+
+func (b *hurried) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		_ = b.control.SetReadDeadline(time.Time{}) // it could be set, so it can be taken off
+	}
+	return n, err
+}
+
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, peer Peer, why error) {
+	s.deps.Log.Warn("api: refused", "call", r.URL.Path, "by", peer.String(), "problem", why)
+	code := connect.CodePermissionDenied
+	if !peer.Local && peer.Name == "" {
+		code = connect.CodeUnauthenticated
+	}
+	if known, ok := errors.AsType[*connect.Error](why); ok {
+		why, code = errors.New(known.Message()), known.Code()
+	}
+	_ = errorWriter.Write(w, r, connect.NewError(code, why)) // the peer went away
+}
+
+// limit bounds the connections that are open at a time; more wait to be
+// accepted.
+func limit(l net.Listener, n int) net.Listener {
+	return &limited{l, make(chan struct{}, n)}
+}
+
+type limited struct {
+	net.Listener
+	open chan struct{}
+}
+
+func (l *limited) Accept() (net.Conn, error) {
+	l.open <- struct{}{}
+	c, err := l.Listener.Accept()
+	if err != nil {
+		<-l.open
+		return nil, err
+	}
+	return &counted{Conn: c, done: sync.OnceFunc(func() { <-l.open })}, nil
+}
+
+type counted struct {
+	net.Conn
+	done func()
+}
+
+func (c *counted) Close() error {
+	err := c.Conn.Close()
+	c.done()
+	return err
+}

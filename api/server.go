@@ -1,0 +1,225 @@
+package api
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+)
+
+// Configuration of the interface.
+type Configuration struct {
+	// Socket is the Unix socket for operators of this machine; its group may
+	// use it. Empty stands for node.sock in the data directory, "none" for none.
+	Socket string `yaml:"socket"`
+	// Listen is where agents and operators elsewhere are served over TLS, such
+	// as 192.0.2.1:9121; empty serves them nowhere.
+	Listen string `yaml:"listen"`
+	// Names are the names and addresses under which the node is reached there,
+	// for its certificate. Agents need none; curl and browsers do.
+	Names []string `yaml:"names"`
+	// MaxConnections bounds the connections over TLS at a time.
+	MaxConnections int `yaml:"max_connections"`
+}
+
+// DefaultConfiguration serves this machine only.
+func DefaultConfiguration() Configuration {
+	return Configuration{Names: []string{}, MaxConnections: 1024}
+}
+
+// Validate reports the first setting that makes no sense.
+func (c *Configuration) Validate() error {
+	if c.Listen != "" {
+		if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+			return fmt.Errorf("api.listen: %w; want such as 192.0.2.1:9121", err)
+		}
+	}
+	if c.MaxConnections < 1 {
+		return errors.New("api.max_connections must be at least 1")
+	}
+	return nil
+}
+
+// ServerNames are the names and addresses for the node's certificate: those
+// configured, where it listens, and this machine's own.
+func (c *Configuration) ServerNames() []string {
+	names := append([]string{"localhost", "127.0.0.1", "::1"}, c.Names...)
+	if host, err := os.Hostname(); err == nil {
+		names = append(names, host)
+	}
+	if host, _, err := net.SplitHostPort(c.Listen); err == nil && host != "" {
+		names = append(names, host)
+	}
+	return names
+}
+
+// NoSocket as Configuration.Socket serves on none.
+const NoSocket = "none"
+
+// Access is who may use a service.
+type Access int
+
+const (
+	// Operators are who may use the Unix socket, and members of role operator.
+	Operators Access = iota
+	// Anybody may call; the service looks at PeerOf itself.
+	Anybody
+)
+
+// Service is something that is served: what the functions New...Handler of
+// generated code return, and who may use it.
+type Service struct {
+	Path    string
+	Handler http.Handler
+	Access  Access
+}
+
+// Member finds who holds a certificate. An error means that its owner was
+// revoked, or is not known.
+type Member func(ctx context.Context, c *x509.Certificate) (name, role string, err error)
+
+// OperatorRole is the role of members who may use what this machine's operators
+// may.
+const OperatorRole = "operator"
+
+// MaxRequest bounds a request, in bytes.
+const MaxRequest = 8 << 20
+
+// HandlerOptions bound what a service reads.
+func HandlerOptions() []connect.HandlerOption {
+	return []connect.HandlerOption{connect.WithReadMaxBytes(MaxRequest)}
+}
+
+// Dependencies of a server.
+type Dependencies struct {
+	Log *slog.Logger
+	// TLS is the node's side; needed where Configuration.Listen is set.
+	TLS *tls.Config
+	// Member is needed there too.
+	Member Member
+	// Services are what is served.
+	Services []Service
+}
+
+// Server serves the services.
+type Server struct {
+	config Configuration
+	deps   Dependencies
+	server *http.Server
+	// socket and address are set by Start.
+	socket, address string
+	running         sync.WaitGroup
+}
+
+// New makes a server; Start opens its sockets.
+func New(config Configuration, deps Dependencies) (*Server, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	if config.Listen != "" && (deps.TLS == nil || deps.Member == nil) {
+		return nil, errors.New("api: nothing that knows certificates was passed in")
+	}
+	stopping := make(chan struct{})
+	base := context.WithValue(context.Background(), stoppingKey{}, (<-chan struct{})(stopping))
+	s := &Server{config: config, deps: deps}
+	mux := http.NewServeMux()
+	for _, service := range deps.Services {
+		mux.Handle(service.Path, s.admit(service))
+	}
+	s.server = &http.Server{
+		Handler:           http.MaxBytesHandler(mux, MaxRequest+1<<20), // and what carries it
+		ReadHeaderTimeout: 10 * time.Second,                            // of the TLS handshake too
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 32},
+		ConnContext:       withSocketPeer,
+		BaseContext:       func(net.Listener) context.Context { return base },
+		ErrorLog:          slog.NewLogLogger(deps.Log.Handler(), slog.LevelDebug),
+	}
+	s.server.RegisterOnShutdown(sync.OnceFunc(func() { close(stopping) }))
+	return s, nil
+}
+
+// Start serves until Stop.
+func (s *Server) Start(context.Context) error {
+	if s.config.Socket != "" && s.config.Socket != NoSocket {
+		l, err := listenUnix(s.config.Socket)
+		if err != nil {
+			return fmt.Errorf("api.socket: %w", err)
+		}
+		s.socket = s.config.Socket
+		s.serve(l)
+	}
+	if s.config.Listen != "" {
+		l, err := net.Listen("tcp", s.config.Listen)
+		if err != nil {
+			return errors.Join(fmt.Errorf("api.listen: %w", err), s.server.Close())
+		}
+		s.address = l.Addr().String()
+		s.serve(tls.NewListener(limit(l, s.config.MaxConnections), s.deps.TLS))
+	}
+	return nil
+}
+
+func (s *Server) serve(l net.Listener) {
+	s.running.Go(func() {
+		if err := s.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			s.deps.Log.Error("api: no longer serving", "address", l.Addr(), "problem", err)
+		}
+	})
+}
+
+// Address is where TLS is served, such as 127.0.0.1:9121.
+func (s *Server) Address() string { return s.address }
+
+// Socket is the path of the Unix socket.
+func (s *Server) Socket() string { return s.socket }
+
+// Stop ends serving: requests that are being answered have until ctx ends.
+func (s *Server) Stop(ctx context.Context) error {
+	err := s.server.Shutdown(ctx)
+	if err != nil {
+		err = s.server.Close()
+	}
+	s.running.Wait()
+	return err
+}
+
+// listenUnix takes the place of a socket that a crash left, but not of one that
+// somebody serves.
+func listenUnix(path string) (net.Listener, error) {
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		return nil, errors.Join(fmt.Errorf("%s is served by another program; stop it first", path), c.Close())
+	}
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = os.MkdirAll(filepath.Dir(path), 0o750)
+	case err == nil && info.Mode().Type() != fs.ModeSocket:
+		err = fmt.Errorf("%s is there and is no socket", path)
+	case err == nil:
+		err = os.Remove(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}

@@ -1,0 +1,131 @@
+package detective
+
+import (
+	"maps"
+	"math"
+	"net/netip"
+
+	"dragnet/flow"
+)
+
+// Source is a witness as the detective knows it.
+type Source struct {
+	// Name is what results call it.
+	Name string
+	// As is the name it testifies under, if that is another: over the network
+	// the identifier of its key.
+	As string
+	// Voice is the organisation or AS behind it; witnesses of one voice count
+	// once. Empty stands for Name.
+	Voice string
+	// Verified says that Voice and Networks come from somebody we trust, not
+	// from the witness. All that are not verified share one voice, since
+	// anybody can be many of them.
+	Verified bool
+	// Networks are its own.
+	Networks []netip.Prefix
+}
+
+func (s *Source) testifiesAs() string {
+	if s.As != "" {
+		return s.As
+	}
+	return s.Name
+}
+
+// unverified is the voice of all whom nobody vouches for. It cannot be the
+// name of a witness, or of an organisation in a book.
+const unverified = "\x00unverified"
+
+func (s *Source) voice() string {
+	switch {
+	case !s.Verified:
+		return unverified
+	case s.Voice != "":
+		return s.Voice
+	}
+	return s.Name
+}
+
+// Asking notes that a witness is asked: shares of "those asked" count it from
+// then on, whether it answers or not.
+func (q *Inquiry) Asking(s Source) { q.sources[s.Name] = s }
+
+func (q *Inquiry) voiceOf(witness string) string {
+	s := q.sources[witness]
+	return s.voice()
+}
+
+// voices are those behind a set of witnesses.
+func (q *Inquiry) voices(witnesses map[string]bool) map[string]bool {
+	out := map[string]bool{}
+	for w := range witnesses {
+		out[q.voiceOf(w)] = true
+	}
+	return out
+}
+
+// need is how many voices must name a host.
+func (q *Inquiry) need() int {
+	if q.config.Fraction == 0 {
+		return q.config.Quorum
+	}
+	asked := map[string]bool{}
+	for _, s := range q.sources {
+		asked[s.voice()] = true
+	}
+	// A product such as 0.1 * 30 must not round up to 4.
+	return max(q.config.Quorum, int(math.Ceil(q.config.Fraction*float64(len(asked))-1e-9)))
+}
+
+// ownWord reports whether one of the witnesses may speak for the host alone.
+func (q *Inquiry) ownWord(host flow.Host, witnesses map[string]bool) bool {
+	for w := range maps.Keys(witnesses) {
+		if q.owns(w, host) {
+			return true
+		}
+	}
+	return false
+}
+
+func (q *Inquiry) owns(witness string, host flow.Host) bool {
+	s := q.sources[witness]
+	return q.config.OwnWord && s.Verified && (host.Scope == witness || flow.Within(s.Networks, host.Addr) && host.Scope == "")
+}
+
+// ownJoin is ownWord where we join: the owner's own events must suffice.
+func (q *Inquiry) ownJoin(host flow.Host, events map[int][]attested, witnesses map[string]bool) bool {
+	for w := range maps.Keys(witnesses) {
+		if !q.owns(w, host) {
+			continue
+		}
+		own := map[int][]attested{}
+		for clue, all := range events {
+			for _, e := range all {
+				if e.witness == w {
+					own[clue] = append(own[clue], e)
+				}
+			}
+		}
+		if q.stands(own, nil, 0) {
+			return true
+		}
+	}
+	return false
+}
+
+// Agreed is the largest number of voices that name one host: staged asking
+// stops when it reaches the quorum.
+func (q *Inquiry) Agreed() (most int) {
+	for _, s := range q.hosts {
+		names := map[string]bool{}
+		for _, m := range s.matches {
+			names[m.witness] = true
+		}
+		if q.config.JoinHere {
+			_, names = q.joinHere(q.pool(s))
+		}
+		most = max(most, len(q.voices(names)))
+	}
+	return most
+}

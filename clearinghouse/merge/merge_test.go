@@ -1,0 +1,196 @@
+package merge_test
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
+
+	"dragnet/clearinghouse/merge"
+	"dragnet/dossier"
+	"dragnet/flow"
+)
+
+var rules = merge.Rules{Floor: 2, Witnesses: 2, Shared: 2, Overlap: 0.5}
+
+func addr(i int) netip.Addr { return netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}) }
+
+func report(until flow.Time, witnesses uint16, hosts ...int) *dossier.Report {
+	r := &dossier.Report{Until: until, Asked: 9}
+	for _, h := range hosts {
+		r.Hosts = append(r.Hosts, dossier.ReportedHost{Addr: addr(h), Witnesses: witnesses, First: flow.Time(h), Last: until})
+	}
+	return r
+}
+
+func groups(r merge.Rules, voices ...merge.Voice) []merge.Group {
+	m := merge.New(r)
+	for _, v := range voices {
+		m.Add(v)
+	}
+	return m.Groups()
+}
+
+// shape is a group as "patterns: hosts".
+func shape(gs []merge.Group) []string {
+	out := []string{}
+	for _, g := range gs {
+		s := fmt.Sprint(g.Patterns, ":")
+		for _, h := range g.Hosts {
+			s += fmt.Sprint(" ", h.Addr.As4()[3])
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+func TestGroups(t *testing.T) {
+	const a, b, c, d = "org:a", "org:b", "org:c", "org:d"
+	for _, test := range []struct {
+		name   string
+		voices []merge.Voice
+		want   []string
+	}{
+		{"one source is not enough", []merge.Voice{{1, a, report(9, 2, 1, 2)}, {1, a, report(9, 2, 1, 2)}}, []string{}},
+		{"two are", []merge.Voice{{1, a, report(9, 2, 1, 2)}, {1, b, report(9, 2, 2, 3)}}, []string{"[1]: 2"}},
+		{"one of them with witnesses enough", []merge.Voice{{1, a, report(9, 1, 1)}, {1, b, report(9, 2, 1)}, {2, a, report(9, 1, 1)}, {2, b, report(9, 1, 1)}}, []string{"[1]: 1"}},
+		{"different patterns do not add up", []merge.Voice{{1, a, report(9, 2, 1)}, {2, b, report(9, 2, 1)}}, []string{}},
+		{"overlap joins", []merge.Voice{{1, a, report(9, 2, 1, 2, 3, 4)}, {1, b, report(9, 2, 1, 2, 3, 4)}, {2, c, report(9, 2, 3, 4, 5)}, {2, d, report(9, 2, 3, 4, 5)}}, []string{"[1 2]: 1 2 3 4 5"}},
+		{"too little overlap does not", []merge.Voice{{1, a, report(9, 2, 1, 2, 3)}, {1, b, report(9, 2, 1, 2, 3)}, {2, c, report(9, 2, 3, 4, 5)}, {2, d, report(9, 2, 3, 4, 5)}}, []string{"[1]: 1 2 3", "[2]: 3 4 5"}},
+		{"one liar cannot weld", []merge.Voice{{1, a, report(9, 2, 1, 2)}, {1, b, report(9, 2, 1, 2)}, {2, c, report(9, 2, 8, 9)}, {2, d, report(9, 2, 8, 9)}, {1, "liar", report(9, 9, 8, 9)}, {2, "liar", report(9, 9, 1, 2)}}, []string{"[1]: 1 2", "[2]: 8 9"}},
+	} {
+		if diff := cmp.Diff(test.want, shape(groups(rules, test.voices...)), cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s:\n%s", test.name, diff)
+		}
+	}
+}
+
+func TestHost(t *testing.T) {
+	got := groups(rules, merge.Voice{7, "a", report(100, 3, 5)}, merge.Voice{7, "b", report(80, 2, 5)}, merge.Voice{7, "c", report(50, 1, 5)}, merge.Voice{7, "c", report(60, 1, 5)})
+	want := []merge.Group{{Patterns: []int{7}, Hosts: []merge.Host{{Addr: addr(5), Sources: 3, Witnesses: 3, First: 5, Last: 100, Until: 80}}}}
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestLiarNeedsOthers: whatever one class adds under its own name, however
+// often, no host appears that Floor-1 others do not bear out under one pattern.
+func TestLiarNeedsOthers(t *testing.T) {
+	draw := func(t *rapid.T, classes []string, label string) []merge.Voice {
+		return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) merge.Voice {
+			hosts := rapid.SliceOfNDistinct(rapid.IntRange(1, 8), 1, 8, rapid.ID).Draw(t, "hosts")
+			return merge.Voice{rapid.IntRange(1, 4).Draw(t, "pattern"), rapid.SampledFrom(classes).Draw(t, "class"), report(9, 2, hosts...)}
+		}), 0, 12).Draw(t, label)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		honest := draw(t, []string{"a", "b", "c"}, "honest")
+		lies := draw(t, []string{"liar"}, "lies")
+		r := rules
+		r.Floor = 3
+		// With Floor 3, a liar may complete what two honest ones said, and no more.
+		allowed := map[int]map[netip.Addr]bool{}
+		for _, g := range groups(merge.Rules{Floor: 2, Witnesses: 2, Shared: 1 << 30, Overlap: 1}, honest...) {
+			for _, h := range g.Hosts {
+				if allowed[g.Patterns[0]] == nil {
+					allowed[g.Patterns[0]] = map[netip.Addr]bool{}
+				}
+				allowed[g.Patterns[0]][h.Addr] = true
+			}
+		}
+		for _, g := range groups(r, slices.Concat(honest, lies)...) {
+			for _, h := range g.Hosts {
+				ok := false
+				for _, p := range g.Patterns {
+					ok = ok || allowed[p][h.Addr]
+				}
+				if !ok {
+					t.Fatalf("%s is listed in %v by a liar", h.Addr, g.Patterns)
+				}
+			}
+		}
+	})
+}
+
+// TestOrderDoesNotMatter: reports in another order give the same groups.
+func TestOrderDoesNotMatter(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		voices := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) merge.Voice {
+			hosts := rapid.SliceOfNDistinct(rapid.IntRange(1, 9), 1, 9, rapid.ID).Draw(t, "hosts")
+			until := flow.Time(rapid.IntRange(10, 20).Draw(t, "until"))
+			return merge.Voice{rapid.IntRange(1, 5).Draw(t, "pattern"), rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "class"), report(until, 2, hosts...)}
+		}), 0, 20).Draw(t, "voices")
+		shuffled := rapid.Permutation(voices).Draw(t, "shuffled")
+		if diff := cmp.Diff(groups(rules, voices...), groups(rules, shuffled...), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+			t.Fatal(diff)
+		}
+	})
+}
+
+// TestOracle compares with the plain definition, computed for every pair.
+func TestOracle(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		type key struct {
+			pattern int
+			host    netip.Addr
+		}
+		said := map[key]map[string]bool{}
+		m := merge.New(rules)
+		for range rapid.IntRange(0, 20).Draw(t, "reports") {
+			hosts := rapid.SliceOfNDistinct(rapid.IntRange(1, 9), 1, 9, rapid.ID).Draw(t, "hosts")
+			v := merge.Voice{rapid.IntRange(1, 5).Draw(t, "pattern"), rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "class"), report(9, 2, hosts...)}
+			m.Add(v)
+			for _, h := range v.Report.Hosts {
+				k := key{v.Pattern, h.Addr}
+				if said[k] == nil {
+					said[k] = map[string]bool{}
+				}
+				said[k][v.Class] = true
+			}
+		}
+		stands := map[int]map[netip.Addr]bool{}
+		for k, classes := range said {
+			if len(classes) >= rules.Floor {
+				if stands[k.pattern] == nil {
+					stands[k.pattern] = map[netip.Addr]bool{}
+				}
+				stands[k.pattern][k.host] = true
+			}
+		}
+		together := map[int]int{}
+		for p := range stands {
+			together[p] = p
+		}
+		for range stands { // as many rounds as it can take
+			for p := range stands {
+				for q := range stands {
+					n := 0
+					for h := range stands[p] {
+						if stands[q][h] {
+							n++
+						}
+					}
+					if n >= rules.Shared && 2*n >= min(len(stands[p]), len(stands[q])) {
+						low := min(together[p], together[q])
+						together[p], together[q] = low, low
+					}
+				}
+			}
+		}
+		want := map[int][]int{}
+		for _, p := range slices.Sorted(maps.Keys(stands)) {
+			want[together[p]] = append(want[together[p]], p)
+		}
+		got := map[int][]int{}
+		for _, g := range m.Groups() {
+			got[g.Patterns[0]] = g.Patterns
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatal(diff)
+		}
+	})
+}

@@ -1,0 +1,139 @@
+package clearinghouse
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"dragnet/dossier"
+	"dragnet/flow"
+	"dragnet/internal/state"
+)
+
+// Objection is somebody's word that a listed network does not belong there.
+// Anybody may object; until the operator has answered, it changes nothing.
+type Objection struct {
+	Name     string         `json:"objection"`
+	Prefix   netip.Prefix   `json:"prefix"`
+	Reason   string         `json:"reason"`
+	Contact  string         `json:"contact"`
+	Received flow.Time      `json:"received"`
+	State    ObjectionState `json:"state"`
+	// Until is how long nothing of the prefix is published, once upheld.
+	Until flow.Time `json:"until"`
+	// Answer is the operator's reason.
+	Answer string `json:"answer"`
+}
+
+// ObjectionState is where an objection stands.
+type ObjectionState string
+
+// The states.
+const (
+	Open     ObjectionState = "open"
+	Upheld   ObjectionState = "upheld"
+	Rejected ObjectionState = "rejected"
+)
+
+// Bounds of an objection.
+const (
+	maxContact = 200
+	// A prefix shorter than this is no network of one owner.
+	shortest4, shortest6 = 16, 32
+)
+
+// Why an objection is not taken.
+var (
+	ErrObjection   = errors.New("objection")
+	ErrCrowded     = errors.New("too many objections wait for an answer; try again later, or write to the operator")
+	ErrNoObjection = errors.New("there is no open objection of that name")
+)
+
+// Object files an objection and names it. One prefix has at most one open
+// objection; filing it again gives the same name.
+func (h *House) Object(ctx context.Context, prefix netip.Prefix, reason, contact string) (name string, err error) {
+	shortest := shortest4
+	if prefix.Addr().Is6() {
+		shortest = shortest6
+	}
+	switch {
+	case !prefix.IsValid() || prefix != prefix.Masked() || prefix.Bits() < shortest:
+		return "", fmt.Errorf("%w: want an address, or a prefix of at least %d (IPv6: %d) bits", ErrObjection, shortest4, shortest6)
+	case reason == "" || len(reason) > dossier.MaxWhy || len(contact) > maxContact:
+		return "", fmt.Errorf("%w: want a reason of 1 to %d bytes, and at most %d bytes of how to reach you", ErrObjection, dossier.MaxWhy, maxContact)
+	}
+	err = h.db.Update(ctx, func(tx *state.Tx) error {
+		err := tx.QueryRow(`SELECT name FROM clearinghouse_objection WHERE prefix = ? AND state = 'open'`, prefix.String()).Scan(&name)
+		if !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		var open int
+		if err := tx.QueryRow(`SELECT COUNT(*) FROM clearinghouse_objection WHERE state = 'open'`).Scan(&open); err != nil {
+			return err
+		}
+		if open >= h.config.OpenObjections {
+			return ErrCrowded
+		}
+		name = randomName()
+		_, err = tx.Exec(`INSERT INTO clearinghouse_objection (name, prefix, reason, contact, received, state, until, answer) VALUES (?, ?, ?, ?, ?, 'open', 0, '')`,
+			name, prefix.String(), reason, contact, h.now().UnixNano())
+		return err
+	})
+	return name, err
+}
+
+// Answer upholds an objection until a time, or rejects it when that is zero.
+// The next batch follows.
+func (h *House) Answer(ctx context.Context, name string, until time.Time, why string) error {
+	verdict, end := Rejected, int64(0)
+	if !until.IsZero() {
+		verdict, end = Upheld, until.UnixNano()
+	}
+	return h.db.Update(ctx, func(tx *state.Tx) error {
+		r, err := tx.Exec(`UPDATE clearinghouse_objection SET state = ?, until = ?, answer = ? WHERE name = ? AND state = 'open'`, string(verdict), end, why, name)
+		if err != nil {
+			return err
+		}
+		if n, err := r.RowsAffected(); err != nil || n == 0 {
+			return errors.Join(err, ErrNoObjection)
+		}
+		return nil
+	})
+}
+
+// Objections lists those kept, the oldest first.
+func (h *House) Objections(ctx context.Context) (all []Objection, err error) {
+	err = h.db.View(ctx, func(tx *state.Tx) error {
+		all = nil
+		return tx.Each(func(r *sql.Rows) error {
+			var o Objection
+			var prefix string
+			err := r.Scan(&o.Name, &prefix, &o.Reason, &o.Contact, (*int64)(&o.Received), (*string)(&o.State), (*int64)(&o.Until), &o.Answer)
+			if err == nil {
+				o.Prefix, err = netip.ParsePrefix(prefix)
+			}
+			all = append(all, o)
+			return err
+		}, `SELECT name, prefix, reason, contact, received, state, until, answer FROM clearinghouse_objection ORDER BY received, name`)
+	})
+	return all, err
+}
+
+// exempt are the networks of which nothing is published now.
+func (h *House) exempt(tx *state.Tx, now flow.Time) ([]netip.Prefix, error) {
+	out := slices.Clone(h.config.Never)
+	err := tx.Each(func(r *sql.Rows) error {
+		var text string
+		if err := r.Scan(&text); err != nil {
+			return err
+		}
+		p, err := netip.ParsePrefix(text)
+		out = append(out, p)
+		return err
+	}, `SELECT prefix FROM clearinghouse_objection WHERE state = 'upheld' AND until > ?`, int64(now))
+	return out, err
+}

@@ -1,0 +1,238 @@
+package clearinghouse
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"dragnet/dossier"
+	"dragnet/flow"
+	"dragnet/internal/state"
+	"dragnet/wire/clearing"
+	"dragnet/wire/envelope"
+	"dragnet/wire/identity"
+	"dragnet/wire/roster"
+)
+
+// skew is how far the clocks of members may be from ours.
+const skew = 5 * time.Minute
+
+// Status says what became of a submitted report.
+type Status string
+
+// Accepted: it is on disk. Known: it was already, so nothing was done. Refused:
+// see the reason.
+const (
+	Accepted Status = "accepted"
+	Known    Status = "known"
+	Refused  Status = "refused"
+)
+
+// Outcome is the house's answer to one envelope.
+type Outcome struct {
+	Report dossier.ReportID
+	Status Status
+	Reason string
+}
+
+// row is a report on its way to the table.
+type row struct {
+	digest   dossier.ReportID
+	pattern  dossier.PatternID
+	text     string
+	signer   identity.ID
+	member   string
+	class    string
+	received flow.Time
+	until    flow.Time
+	body     []byte
+}
+
+// Why a report is refused, beyond what envelope and roster say.
+var (
+	ErrStopping = errors.New("the clearinghouse is stopping")
+	ErrLife     = fmt.Errorf("an envelope of this kind holds for at most %v", clearing.MaxLife)
+	ErrBudget   = errors.New("the member's number of reports for today is used up")
+	ErrLapsed   = errors.New("the report has lapsed, or was made in the future")
+)
+
+// open checks an envelope against the roster.
+func (h *House) open(sealed []byte, kind string, limit int) (*envelope.Envelope, *roster.Member, error) {
+	now := h.now()
+	list, err := h.roster.Current(now)
+	if err != nil {
+		return nil, nil, err
+	}
+	from, err := envelope.From(sealed)
+	if err != nil {
+		return nil, nil, err
+	}
+	member, err := list.May(from, roster.Report, now) // its reason is better than "unknown signer"
+	if err != nil {
+		return nil, nil, err
+	}
+	x := envelope.Expect{Kind: kind, Now: now, Skew: skew, MaxBody: limit, Signer: list.Signer(roster.Report, now)}
+	for _, x.To = range h.own {
+		e, err := envelope.Open(sealed, x)
+		switch {
+		case errors.Is(err, envelope.ErrAudience):
+			continue
+		case err != nil:
+			return nil, nil, err
+		case e.To == identity.ID{}:
+			return nil, nil, envelope.ErrAudience // what is for everybody could be carried to any clearinghouse
+		case e.Expires.Sub(e.Issued) > clearing.MaxLife:
+			return nil, nil, ErrLife
+		}
+		return e, member, nil
+	}
+	return nil, nil, envelope.ErrAudience
+}
+
+// check makes a row of an envelope, or says why not.
+func (h *House) check(sealed []byte) (row, error) {
+	e, member, err := h.open(sealed, clearing.ReportKind, dossier.MaxReport)
+	if err != nil {
+		return row{}, err
+	}
+	var r dossier.Report
+	if err := r.UnmarshalBinary(e.Body); err != nil {
+		return row{}, err
+	}
+	now := flow.FromTime(h.now())
+	if r.Until <= now || r.Made > now+flow.Time(skew) {
+		return row{}, ErrLapsed
+	}
+	if !h.spend(member.Name) {
+		return row{}, ErrBudget
+	}
+	return row{
+		digest: dossier.ReportIDOf(e.From, e.Body), pattern: dossier.PatternIDOf(r.Pattern), text: r.Pattern,
+		signer: e.From, member: member.Name, class: member.Class, received: now, until: r.Until, body: e.Body,
+	}, nil
+}
+
+// Submit takes reports, each in a signed envelope, and answers when those it
+// accepts are on disk. The same report again is known and counts once.
+func (h *House) Submit(ctx context.Context, sealed [][]byte) ([]Outcome, error) {
+	if len(sealed) > clearing.MaxSubmitted {
+		return nil, fmt.Errorf("%d envelopes at once; at most %d", len(sealed), clearing.MaxSubmitted)
+	}
+	out := make([]Outcome, len(sealed))
+	p := &pending{done: make(chan error, 1)}
+	for i, s := range sealed {
+		r, err := h.check(s)
+		if err != nil {
+			out[i] = Outcome{Status: Refused, Reason: err.Error()}
+			continue
+		}
+		out[i] = Outcome{Report: r.digest, Status: Known}
+		p.rows, p.at = append(p.rows, r), append(p.at, i)
+	}
+	if len(p.rows) == 0 {
+		return out, nil
+	}
+	if err := h.enqueue(ctx, p); err != nil {
+		return nil, err
+	}
+	for i, at := range p.at {
+		if p.fresh[i] {
+			out[at].Status = Accepted
+		}
+	}
+	return out, nil
+}
+
+func (h *House) enqueue(ctx context.Context, p *pending) error {
+	select {
+	case h.queue <- p:
+	case <-h.stop:
+		return ErrStopping
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	// Once queued it may be committed, so we wait for the truth.
+	select {
+	case err := <-p.done:
+		return err
+	case <-h.stopped:
+		select {
+		case err := <-p.done:
+			return err
+		default:
+			return ErrStopping
+		}
+	}
+}
+
+// spend takes one report from the member's budget of the day.
+func (h *House) spend(member string) bool {
+	today := h.now().UTC().Format(time.DateOnly)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if today != h.day {
+		h.day, h.counts = today, map[string]int{}
+	}
+	if h.counts[member] >= h.config.ReportsPerDay {
+		return false
+	}
+	h.counts[member]++
+	return true
+}
+
+// recount remembers today's budgets over a restart.
+func (h *House) recount(ctx context.Context) error {
+	now := h.now().UTC()
+	h.day = now.Format(time.DateOnly)
+	return h.db.View(ctx, func(tx *state.Tx) error {
+		return tx.Each(func(r *sql.Rows) error {
+			var member string
+			var n int
+			err := r.Scan(&member, &n)
+			h.counts[member] = n
+			return err
+		}, `SELECT member, COUNT(*) FROM clearinghouse_report WHERE received >= ? GROUP BY member`, now.Truncate(24*time.Hour).UnixNano())
+	})
+}
+
+// Withdraw takes a report back for the member who made it, under whichever of
+// its keys; found is false if the member has no such report.
+func (h *House) Withdraw(ctx context.Context, sealed []byte) (found bool, err error) {
+	var w dossier.Withdrawal
+	e, member, err := h.open(sealed, clearing.WithdrawalKind, 2+32+2+dossier.MaxWhy)
+	if err != nil {
+		return false, err
+	}
+	if err := w.UnmarshalBinary(e.Body); err != nil {
+		return false, err
+	}
+	now := h.now().UnixNano()
+	err = h.db.Update(ctx, func(tx *state.Tx) error {
+		var n int
+		if err := tx.QueryRow(`SELECT COUNT(*) FROM clearinghouse_report WHERE digest = ? AND member = ?`, w.Report[:], member.Name).Scan(&n); err != nil {
+			return err
+		}
+		found = n > 0
+		_, err := tx.Exec(`UPDATE clearinghouse_report SET voided = ?, why = ? WHERE digest = ? AND member = ? AND voided = 0`,
+			now, "withdrawn: "+w.Why, w.Report[:], member.Name)
+		return err
+	})
+	return found, err
+}
+
+// Refusal reports whether an error of Withdraw says that the envelope or its
+// signer is at fault, not the clearinghouse.
+func Refusal(err error) bool {
+	for _, known := range []error{
+		envelope.ErrMalformed, envelope.ErrVersion, envelope.ErrKind, envelope.ErrAudience, envelope.ErrEarly, envelope.ErrExpired,
+		envelope.ErrSigner, envelope.ErrSignature, ErrLife, dossier.ErrWithdrawal,
+		roster.ErrUnknown, roster.ErrRole, roster.ErrNotYet, roster.ErrLapsed, roster.ErrRevoked, roster.ErrExpired, roster.ErrNone,
+	} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+
+	"dragnet/contain/guard"
+	"dragnet/flow"
+	"dragnet/internal/cli"
+	"dragnet/internal/conf"
+)
+
+// defaultGuard is where the configuration of the role is looked for.
+const defaultGuard = "/etc/dragnet/guard.yaml"
+
+func newRunGuard() *cobra.Command {
+	var files, read []string
+	var dev string
+	cmd := &cobra.Command{
+		Use:   "guard",
+		Short: "Watch a customer network's edge for worms, and hold them back (DAW)",
+		Long: `Guard stands beside a Linux router and watches the interface toward a customer
+network. It counts connections that fail, per source: a worm that scans fails
+nearly always, people hardly ever. Sources above their limits can be held back
+for moments, and persistent ones blocked, by nftables, in a table of its own.
+
+It acts on nobody unless somebody took responsibility: 'standing' in the
+configuration names who decided, why, and how many addresses at a time; with
+'enforce: true' it takes effect, without it is a dry run whose events show what
+would have been done. A station ('station') can send such decisions instead.
+The allow list wins over all of it. On SIGTERM blocks are taken back, unless
+undo_at_stop is false. Blocks end by themselves in any case.
+
+It needs CAP_NET_RAW, and CAP_NET_ADMIN where it may block. With --read it
+shows what it would have done on captures, and needs neither.
+
+All keys of the configuration: docs/reference/guard.md.`,
+		Example: `  dragnet-agent run guard --read border.pcap --config guard.yaml
+  dragnet-agent run guard --config /etc/dragnet/site.yaml --config guard.yaml --interface eth1`,
+		Args: cobra.NoArgs,
+	}
+	cmd.Flags().StringArrayVar(&files, "config", nil, "configuration file; repeat to layer (default "+defaultGuard+", if it exists)")
+	cmd.Flags().StringVar(&dev, "interface", "", "interface toward the customer network (overrides the configuration)")
+	cmd.Flags().StringArrayVar(&read, "read", nil, "capture to read instead of an interface; repeat for several")
+	output := cli.OutputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := loadGuard(files)
+		if err != nil {
+			return err
+		}
+		if dev != "" {
+			c.Live.Interface = dev
+		}
+		if len(read) > 0 {
+			if dev != "" {
+				return cli.Usage(errors.New("--read and --interface exclude each other"))
+			}
+			return replay(cmd, c, read, *output)
+		}
+		return runGuard(cmd, c)
+	}
+	return cmd
+}
+
+// loadGuard reads configuration files; without any, the default one if there is
+// one.
+func loadGuard(files []string) (guard.Configuration, error) {
+	c := guard.DefaultConfiguration()
+	if len(files) > 0 {
+		err := conf.Load(&c, files...)
+		return c, err
+	}
+	if err := conf.Load(&c, defaultGuard); errors.Is(err, fs.ErrNotExist) {
+		return c, cli.Hint(errors.New("no configuration"), "name whose traffic to watch in a file, and that with --config; docs/how-to/contain-a-worm.md has an example")
+	} else if err != nil {
+		return c, err
+	}
+	return c, nil
+}
+
+func runGuard(cmd *cobra.Command, c guard.Configuration) (err error) {
+	log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+	warnings, err := c.Limits.Validate()
+	if err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		log.Warn("limits", "warning", w)
+	}
+	var station guard.Station
+	switch c.Station {
+	case "":
+	case guard.ByChannel:
+		node, err := guard.NewChannel(c.Channel, cli.BuildVersion().Release, log)
+		if err != nil {
+			return err
+		}
+		if err := node.Start(cmd.Context()); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, node.Stop(context.Background())) }()
+		station = node
+	default:
+		station = guard.NewSocket(c.Station)
+	}
+	role, err := guard.NewRole(c, station, log)
+	if err != nil {
+		return err
+	}
+	if err := role.Start(cmd.Context()); err != nil {
+		return cli.Hint(err, "the role needs CAP_NET_RAW, and CAP_NET_ADMIN where it may block")
+	}
+	log.Info("watching", "interface", c.Live.Interface, "enforce", c.Standing.Enforce, "station", c.Station)
+	sd.SdNotify(false, sd.SdNotifyReady) // tells nobody outside systemd
+	select {
+	case <-cmd.Context().Done():
+	case err := <-role.Failed():
+		return err
+	}
+	sd.SdNotify(false, sd.SdNotifyStopping)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	return role.Stop(ctx)
+}
+
+func replay(cmd *cobra.Command, c guard.Configuration, files []string, format cli.Format) error {
+	rows := cli.Rows{Header: []string{"time", "what", "target", "limit", "until", "why"}}
+	done, err := guard.Replay(cmd.Context(), c, files, func(e guard.Event) {
+		target, until := "", ""
+		if e.Target.IsValid() {
+			target = e.Target.String()
+		}
+		if e.Until != 0 {
+			until = instant(e.Until)
+		}
+		rows.Items = append(rows.Items, e)
+		rows.Cells = append(rows.Cells, []string{instant(e.Time), e.What, target, e.Limit, until, e.Why})
+	})
+	if err != nil {
+		return err
+	}
+	if err := cli.WriteRows(cmd.OutOrStdout(), format, rows); err != nil {
+		return err
+	}
+	r := done.Report
+	fmt.Fprintf(cmd.ErrOrStderr(), "%d packets from %s to %s (%d skipped); on the last day %d requests of watched sources, %d failures counted, %d sources at a limit; dry run: %d sources would have been held back\n",
+		done.Stats.Packets, instant(done.First), instant(done.Last), done.Skipped, r.Requests, r.Failed(), r.Limited, done.Stats.Held)
+	return nil
+}
+
+func instant(t flow.Time) string { return t.Time().Format(time.RFC3339) }

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"dragnet/contain/guard"
+	"dragnet/internal/gen/reference"
+)
+
+var update = flag.Bool("update", false, "write docs/reference again")
+
+// TestReferenceIsFresh compares the generated pages with those in docs; 'make
+// gen' writes them.
+func TestReferenceIsFresh(t *testing.T) {
+	roleGuard, err := reference.Role("dragnet", "../..", "Configuration of the guard",
+		"What `dragnet-agent run guard` reads: YAML, strictly.", guard.DefaultConfiguration())
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands := bytes.Replace(reference.CLI(newRoot()), []byte("# Command line\n"), []byte("# Command line of the agent\n"), 1)
+	for name, want := range map[string][]byte{
+		"../../docs/reference/agent.md": commands,
+		"../../docs/reference/guard.md": roleGuard,
+	} {
+		if *update {
+			if err := os.WriteFile(name, want, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(want), string(got)); diff != "" {
+			t.Errorf("%s is stale, run 'make gen' (-generated +file):\n%s", name, diff)
+		}
+	}
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dragnet/clearinghouse"
+	"dragnet/dossier"
+	"dragnet/internal/cli"
+	"dragnet/internal/state"
+	"dragnet/node/config"
+	"dragnet/wire/clearing"
+	"dragnet/wire/identity"
+)
+
+// clearingFlags say where a clearinghouse is, and who asks it.
+type clearingFlags struct {
+	url, server, key string
+}
+
+func (f *clearingFlags) register(cmd *cobra.Command, member bool) {
+	cmd.Flags().StringVar(&f.url, "clearinghouse", "", "address of the clearinghouse, such as https://203.0.113.1:8443")
+	cmd.Flags().StringVar(&f.server, "server", "", "public key that the clearinghouse answers with")
+	if member {
+		cmd.Flags().StringVar(&f.key, "key", "", "private key of the member who reports")
+	}
+}
+
+func (f *clearingFlags) dial() (*clearing.Client, error) {
+	server, err := identity.ParsePublic(f.server)
+	if err != nil {
+		return nil, cli.Usage(fmt.Errorf("--server: %w", err))
+	}
+	var own *identity.Key
+	if f.key != "" {
+		if own, err = identity.Load(f.key); err != nil {
+			return nil, err
+		}
+	}
+	c, err := clearing.Dial(f.url, []identity.Public{server}, own)
+	if err != nil {
+		return nil, cli.Usage(fmt.Errorf("--clearinghouse: %w", err))
+	}
+	return c, nil
+}
+
+// administer opens the tables of the clearinghouse that a configuration names,
+// for its operator. The service may run meanwhile.
+func administer(ctx context.Context, files []string, work func(*clearinghouse.House) error) (err error) {
+	if len(files) == 0 {
+		return cli.Usage(errors.New("want --config FILE: the clearinghouse's own configuration"))
+	}
+	c, err := config.Load(files...)
+	if err != nil {
+		return cli.Hint(err, "see what is wrong with 'dragnet config check'")
+	}
+	db, err := state.Open(ctx, c.Clearinghouse.StateAddress())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	h, err := clearinghouse.New(c.Publication, clearinghouse.Dependencies{DB: db})
+	if err != nil {
+		return err
+	}
+	if err := h.Migrate(ctx); err != nil {
+		return err
+	}
+	return work(h)
+}
+
+// publishNow makes the batch that shows what the operator did.
+func publishNow(cmd *cobra.Command, h *clearinghouse.House) error {
+	p, err := h.Publish(cmd.Context())
+	if err == nil {
+		_, err = fmt.Fprintf(cmd.ErrOrStderr(), "published: %d listed, %d updated, %d removed\n", p.Listed, p.Updated, p.Removed)
+	}
+	return err
+}
+
+func parseReportID(s string) (id dossier.ReportID, err error) {
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != len(id) {
+		return id, cli.Usage(fmt.Errorf("%.80q is not a report's identifier: 64 hexadecimal digits", s))
+	}
+	return dossier.ReportID(b), nil
+}
+
+// timeFlag is the time a flag gives; zero if it gives none.
+func timeFlag(name, value string) (time.Time, error) {
+	if value == "" {
+		return time.Time{}, nil
+	}
+	t, err := parseTime(name, value)
+	if err != nil {
+		return time.Time{}, cli.Usage(err)
+	}
+	return t.Time(), nil
+}

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dragnet/dossier"
+	"dragnet/flow"
+	"dragnet/internal/cli"
+)
+
+func newDecision() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "decision",
+		Short: "Look at who is blocked and why; approve, undo, stop",
+		Long: `Decisions say whom a node blocks: why, until when, who let it, and how to undo
+it. 'decision stop' ends all of them and refuses new ones until 'decision
+resume'; agents follow with their next report, within seconds.`,
+		Args: cobra.ArbitraryArgs,
+		RunE: cli.Group,
+	}
+	cmd.AddCommand(newDecisionList(), newDecisionShow(), newDecisionApprove(), newDecisionUndo(), newDecisionStop(), newDecisionResume())
+	return cmd
+}
+
+func newDecisionList() *cobra.Command {
+	var verdict string
+	var most int
+	cmd := &cobra.Command{
+		Use: "list", Short: "List decisions, the latest first",
+		Example: `  dragnet decision list
+  dragnet decision list --verdict proposed`,
+		Args: cobra.NoArgs,
+	}
+	cmd.Flags().StringVar(&verdict, "verdict", "", "only proposed, dry-run, active, refused, undone, expired or stopped ones")
+	cmd.Flags().IntVar(&most, "limit", 100, "list at most so many")
+	open := casebookFlags(cmd)
+	output := cli.OutputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		book, err := open()
+		if err != nil {
+			return err
+		}
+		defer book.Close()
+		all, err := book.Decisions(cmd.Context(), dossier.Verdict(verdict), most)
+		if err != nil {
+			return err
+		}
+		if at, who, why, err := book.Stopped(cmd.Context()); err != nil {
+			return err
+		} else if who != "" {
+			fmt.Fprintf(cmd.ErrOrStderr(), "decisions are stopped since %s by %s: %s\n", second(at), who, why)
+		}
+		return printDecisions(cmd, *output, all)
+	}
+	return cmd
+}
+
+func printDecisions(cmd *cobra.Command, f cli.Format, all []dossier.Decision) error {
+	rows := cli.Rows{Header: []string{"id", "target", "verdict", "until", "by", "why"}}
+	for _, d := range all {
+		target := d.Target.String()
+		if d.Standing != nil {
+			target = fmt.Sprintf("rule %s, at most %d", d.Standing.Rule, d.Standing.Most)
+		}
+		rows.Items = append(rows.Items, d)
+		rows.Cells = append(rows.Cells, []string{d.ID, target, string(d.Verdict), second(d.Until), d.Steps[len(d.Steps)-1].Who, d.Why})
+	}
+	return cli.WriteRows(cmd.OutOrStdout(), f, rows)
+}
+
+func newDecisionShow() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "show ID", Short: "Show all that happened to a decision, and where it took effect",
+		Example: "  dragnet decision show 5TQ3ZHNEW7AFKXQ2",
+		Args:    cobra.ExactArgs(1),
+	}
+	open := casebookFlags(cmd)
+	output := cli.OutputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		book, err := open()
+		if err != nil {
+			return err
+		}
+		defer book.Close()
+		d, err := book.Decision(cmd.Context(), args[0])
+		if err != nil {
+			return cli.Hint(err, "see 'dragnet decision list'")
+		}
+		receipts, err := book.Receipts(cmd.Context(), d.ID)
+		if err != nil {
+			return err
+		}
+		if *output != cli.Table {
+			return cli.WriteJSON(cmd.OutOrStdout(), struct {
+				Decision dossier.Decision  `json:"decision"`
+				Receipts []dossier.Receipt `json:"receipts"`
+			}{d, receipts})
+		}
+		out := cmd.OutOrStdout()
+		fmt.Fprintf(out, "%s %s until %s: %s\nwhy:  %s\nundo: %s\n", d.ID, d.Target, second(d.Until), d.Verdict, d.Why, d.Undo)
+		for _, f := range d.Findings {
+			fmt.Fprintln(out, "finding:", f)
+		}
+		for _, s := range d.Steps {
+			fmt.Fprintf(out, "%s %s by %s: %s\n", second(s.Time), s.Verdict, s.Who, s.Why)
+		}
+		for _, r := range receipts {
+			fmt.Fprintf(out, "%s at %s: applied %v; %s%s\n", second(r.Time), r.Point, r.Applied, r.Proof, r.Problem)
+		}
+		return nil
+	}
+	return cmd
+}
+
+func newDecisionApprove() *cobra.Command {
+	return decisionVerb("approve ID...", "Let proposed decisions take effect", false,
+		func(book casebook, cmd *cobra.Command, id, who, _ string) (dossier.Decision, error) {
+			return book.Approve(cmd.Context(), now(), id, who)
+		})
+}
+
+func newDecisionUndo() *cobra.Command {
+	return decisionVerb("undo ID...", "Take decisions back, or refuse proposed ones", true,
+		func(book casebook, cmd *cobra.Command, id, who, why string) (dossier.Decision, error) {
+			return book.Undo(cmd.Context(), now(), id, who, why)
+		})
+}
+
+func now() flow.Time { return flow.FromTime(time.Now()) }
+
+// decisionVerb changes decisions one after the other, and prints them.
+func decisionVerb(use, short string, reasons bool, do func(casebook, *cobra.Command, string, string, string) (dossier.Decision, error)) *cobra.Command {
+	var who, why string
+	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.MinimumNArgs(1)}
+	cmd.Flags().StringVar(&who, "who", "", "who does this, for the record (default: the user)")
+	if reasons {
+		cmd.Flags().StringVar(&why, "why", "an operator took it back", "why, for the record")
+	}
+	open := casebookFlags(cmd)
+	output := cli.OutputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		name, err := operator(who)
+		if err != nil {
+			return err
+		}
+		book, err := open()
+		if err != nil {
+			return err
+		}
+		defer book.Close()
+		var all []dossier.Decision
+		for _, id := range args {
+			d, err := do(book, cmd, id, name, why)
+			if err != nil {
+				return cli.Hint(err, "see 'dragnet decision list'")
+			}
+			all = append(all, d)
+		}
+		return printDecisions(cmd, *output, all)
+	}
+	return cmd
+}
+
+func newDecisionStop() *cobra.Command {
+	var who, why string
+	cmd := &cobra.Command{
+		Use: "stop", Short: "End all decisions, and let none through until resume",
+		Example: "  dragnet decision stop --why 'blocked the mail server'",
+		Args:    cobra.NoArgs,
+	}
+	cmd.Flags().StringVar(&who, "who", "", "who does this, for the record (default: the user)")
+	cmd.Flags().StringVar(&why, "why", "an operator stopped everything", "why, for the record")
+	open := casebookFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		name, err := operator(who)
+		if err != nil {
+			return err
+		}
+		book, err := open()
+		if err != nil {
+			return err
+		}
+		defer book.Close()
+		if err := book.Stop(cmd.Context(), now(), name, why); err != nil {
+			return err
+		}
+		fmt.Fprintln(cmd.ErrOrStderr(), "all decisions are stopped; 'dragnet decision resume' lets new ones through")
+		return nil
+	}
+	return cmd
+}
+
+func newDecisionResume() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "resume", Short: "Let new decisions through again after a stop",
+		Long: "Resume lets new decisions through again. Those that were stopped stay so.",
+		Args: cobra.NoArgs,
+	}
+	open := casebookFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		book, err := open()
+		if err != nil {
+			return err
+		}
+		defer book.Close()
+		return book.Resume(cmd.Context())
+	}
+	return cmd
+}

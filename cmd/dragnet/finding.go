@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os/user"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"dragnet/dossier"
+	"dragnet/flow"
+	"dragnet/internal/cli"
+	"dragnet/node/docket"
+)
+
+// casebook is where verbs find what a node concluded and decided: its data
+// directory.
+type casebook interface {
+	Findings(ctx context.Context, host string, most int) ([]dossier.Finding, error)
+	Finding(ctx context.Context, id string) (dossier.Finding, error)
+	Decisions(ctx context.Context, verdict dossier.Verdict, most int) ([]dossier.Decision, error)
+	Decision(ctx context.Context, id string) (dossier.Decision, error)
+	Receipts(ctx context.Context, decision string) ([]dossier.Receipt, error)
+	Approve(ctx context.Context, now flow.Time, id, who string) (dossier.Decision, error)
+	Undo(ctx context.Context, now flow.Time, id, who, why string) (dossier.Decision, error)
+	Stop(ctx context.Context, now flow.Time, who, why string) error
+	Resume(ctx context.Context) error
+	Stopped(ctx context.Context) (at flow.Time, who, why string, err error)
+	Close() error
+}
+
+// defaultData is the data directory of a node that was not told another.
+const defaultData = "/var/lib/dragnet"
+
+// casebookFlags adds the flags that say where, and returns what opens it.
+func casebookFlags(cmd *cobra.Command) func() (casebook, error) {
+	data := cmd.Flags().String("data", defaultData, "data directory of the node, or the URL of its PostgreSQL database")
+	return func() (casebook, error) {
+		d, err := docket.OpenExisting(cmd.Context(), *data)
+		if err != nil {
+			return nil, cli.Hint(err, "name the node's data directory with --data; 'dragnet run node' makes it")
+		}
+		return d, nil
+	}
+}
+
+// operator is who uses the command line, for the record.
+func operator(flag string) (string, error) {
+	if flag != "" {
+		return flag, nil
+	}
+	u, err := user.Current()
+	if err != nil {
+		return "", cli.Usage(fmt.Errorf("say who you are with --who: %w", err))
+	}
+	return u.Username, nil
+}
+
+func newFinding() *cobra.Command {
+	cmd := &cobra.Command{Use: "finding", Short: "Look at what detectors concluded", Args: cobra.ArbitraryArgs, RunE: cli.Group}
+	cmd.AddCommand(newFindingList(), newFindingShow())
+	return cmd
+}
+
+func newFindingList() *cobra.Command {
+	var host string
+	var most int
+	cmd := &cobra.Command{
+		Use: "list", Short: "List findings, the latest first",
+		Example: "  dragnet finding list --host 198.51.100.7 -o json",
+		Args:    cobra.NoArgs,
+	}
+	cmd.Flags().StringVar(&host, "host", "", "only those about this host")
+	cmd.Flags().IntVar(&most, "limit", 100, "list at most so many")
+	open := casebookFlags(cmd)
+	output := cli.OutputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		book, err := open()
+		if err != nil {
+			return err
+		}
+		defer book.Close()
+		found, err := book.Findings(cmd.Context(), host, most)
+		if err != nil {
+			return err
+		}
+		return printFindings(cmd, *output, found)
+	}
+	return cmd
+}
+
+func newFindingShow() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "show ID", Short: "Show a finding with its evidence",
+		Example: "  dragnet finding show 5TQ3ZHNEW7AFKXQ2",
+		Args:    cobra.ExactArgs(1),
+	}
+	open := casebookFlags(cmd)
+	output := cli.OutputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		book, err := open()
+		if err != nil {
+			return err
+		}
+		defer book.Close()
+		f, err := book.Finding(cmd.Context(), args[0])
+		if err != nil {
+			return cli.Hint(err, "see 'dragnet finding list'")
+		}
+		if *output == cli.JSON {
+			return cli.WriteJSON(cmd.OutOrStdout(), f)
+		}
+		if *output == cli.Table {
+			fmt.Fprintf(cmd.OutOrStdout(), "%s %s, by %s\n%s\nfirst %s, last %s\n", f.ID, f.Kind, f.Detector, f.Summary, second(f.First), second(f.Last))
+			for _, name := range slices.Sorted(maps.Keys(f.Evidence.Counts)) {
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: %d\n", name, f.Evidence.Counts[name])
+			}
+			for _, name := range slices.Sorted(maps.Keys(f.Evidence.Thresholds)) {
+				fmt.Fprintf(cmd.OutOrStdout(), "threshold of %s: %g\n", name, f.Evidence.Thresholds[name])
+			}
+			fmt.Fprintln(cmd.OutOrStdout())
+		}
+		rows := cli.Rows{Header: []string{"time", "from", "to", "port", "proto", "state"}}
+		for _, s := range f.Evidence.Flows {
+			rows.Items = append(rows.Items, s)
+			rows.Cells = append(rows.Cells, []string{s.Time.String(), s.Orig.String(), s.Resp.String(), fmt.Sprint(s.Port), s.Proto, s.State})
+		}
+		return cli.WriteRows(cmd.OutOrStdout(), *output, rows)
+	}
+	return cmd
+}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"dragnet/internal/cli"
+	"dragnet/node/flows"
+	nodev1 "dragnet/wire/node/v1"
+)
+
+// message is the selection for a node.
+func (s *selection) message() *nodev1.Selection {
+	m := &nodev1.Selection{Filter: s.text, Files: s.files}
+	flows.WindowMessage(s.window, m)
+	return m
+}
+
+// listFrom goes through the pages of a node until limit rows are there.
+func (s *selection) listFrom(cmd *cobra.Command, limit int, last bool) ([]flows.Row, error) {
+	client, err := s.at.dial()
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	var rows []flows.Row
+	for q := (&nodev1.ListFlowsRequest{Selection: s.message(), Last: last}); ; {
+		q.PageSize = uint32(min(limit-len(rows), flows.MaxPage))
+		page, err := client.Flows.ListFlows(cmd.Context(), q)
+		if err != nil {
+			return nil, s.at.explained(err)
+		}
+		part, err := rowsOf(page.Flows)
+		if err != nil {
+			return nil, err
+		}
+		if last {
+			rows = slices.Concat(part, rows)
+		} else {
+			rows = append(rows, part...)
+		}
+		if page.NextCursor == "" || len(rows) >= limit {
+			tell(cmd, page.Problems)
+			return rows, nil
+		}
+		q = &nodev1.ListFlowsRequest{Cursor: page.NextCursor}
+	}
+}
+
+func rowsOf(messages []*nodev1.Flow) ([]flows.Row, error) {
+	rows := make([]flows.Row, len(messages))
+	for i, m := range messages {
+		var err error
+		if rows[i], err = flows.RowFrom(m); err != nil {
+			return nil, err
+		}
+	}
+	return rows, nil
+}
+
+// tell prints what a node could not read.
+func tell(cmd *cobra.Command, problems []string) {
+	for _, p := range problems {
+		fmt.Fprintln(cmd.ErrOrStderr(), p)
+	}
+}
+
+// streamFrom shows all chosen flows of a node to fn.
+func (s *selection) streamFrom(cmd *cobra.Command, fn func(*flows.Row) error) (err error) {
+	client, err := s.at.dial()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	stream, err := client.Flows.StreamFlows(cmd.Context(), &nodev1.StreamFlowsRequest{Selection: s.message()})
+	if err != nil {
+		return s.at.explained(err)
+	}
+	defer func() { err = errors.Join(err, stream.Close()) }()
+	progress := cli.NewProgress("reading flows", 0)
+	defer progress.Done()
+	for stream.Receive() {
+		rows, err := rowsOf(stream.Msg().Flows)
+		if err != nil {
+			return err
+		}
+		progress.Add(int64(len(rows)))
+		for i := range rows {
+			if err := fn(&rows[i]); err != nil {
+				return err
+			}
+		}
+		tell(cmd, stream.Msg().Problems)
+	}
+	if err := stream.Err(); err != nil {
+		return s.at.explained(err)
+	}
+	return nil
+}
+
+// countFrom has a node count.
+func (s *selection) countFrom(cmd *cobra.Command, by string, top int) ([]flows.Tally, error) {
+	client, err := s.at.dial()
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	got, err := client.Flows.CountFlows(cmd.Context(), &nodev1.CountFlowsRequest{Selection: s.message(), By: by, Top: uint32(top)})
+	if err != nil {
+		return nil, s.at.explained(err)
+	}
+	tell(cmd, got.Problems)
+	tallies := make([]flows.Tally, len(got.Tallies))
+	for i, m := range got.Tallies {
+		if tallies[i], err = flows.TallyFrom(m); err != nil {
+			return nil, err
+		}
+	}
+	return tallies, nil
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"connectrpc.com/connect"
+	"github.com/spf13/cobra"
+
+	"dragnet/api"
+	"dragnet/internal/cli"
+	"dragnet/node/control"
+	"dragnet/wire/node/v1/nodev1connect"
+)
+
+// nodeFlags say where a verb works: on a data directory, the first argument, or
+// on a node that runs.
+type nodeFlags struct{ node, state string }
+
+func (n *nodeFlags) register(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&n.node, "node", "", "address of a node to ask instead of a data directory: unix:///PATH or https://HOST:PORT")
+}
+
+// args wants DATADIR unless --node is given, and then at least min and at most
+// max arguments; max < 0 sets no bound.
+func (n *nodeFlags) args(min, max int) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if n.node == "" {
+			if len(args) == 0 {
+				return errors.New("name a data directory, or a node with --node")
+			}
+			args = args[1:]
+		}
+		if len(args) < min || max >= 0 && len(args) > max {
+			return fmt.Errorf("wrong number of arguments: %d", len(args))
+		}
+		return nil
+	}
+}
+
+// split gives the data directory, empty with --node, and the other arguments.
+func (n *nodeFlags) split(args []string) (dir string, rest []string) {
+	if n.node != "" {
+		return "", args
+	}
+	return args[0], args[1:]
+}
+
+// dial connects to the node.
+func (n *nodeFlags) dial() (*api.Client, error) {
+	c, err := api.Dial(n.node, "")
+	if err != nil {
+		return nil, cli.Usage(err)
+	}
+	return c, nil
+}
+
+// members is the control state of the data directory, or the node.
+func (n *nodeFlags) members(cmd *cobra.Command, dir string) (nodev1connect.MemberServiceClient, func() error, error) {
+	if n.node != "" {
+		c, err := n.dial()
+		if err != nil {
+			return nil, nil, err
+		}
+		return c.Members, func() error { c.Close(); return nil }, nil
+	}
+	c, err := control.Open(cmd.Context(), dir, n.state, nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, nil, err
+	}
+	return c.Agents.Operators(), c.Close, nil
+}
+
+// explained takes the protocol's words off an error of a node, and says what to
+// do about some.
+func (n *nodeFlags) explained(err error) error {
+	e, ok := errors.AsType[*connect.Error](err)
+	if !ok {
+		return err
+	}
+	plain := errors.New(e.Message())
+	switch e.Code() {
+	case connect.CodeInvalidArgument, connect.CodeNotFound:
+		return cli.Usage(plain)
+	case connect.CodeUnavailable:
+		if n.node != "" {
+			return cli.Hint(fmt.Errorf("%s: %w", n.node, plain), "is the node running, and may you use its socket? See 'api' in its configuration")
+		}
+	case connect.CodeCanceled:
+		return err
+	}
+	if n.node != "" {
+		return fmt.Errorf("%s: %w", n.node, plain)
+	}
+	return plain
+}

@@ -1,0 +1,162 @@
+package guard
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"dragnet/daw"
+	"dragnet/dossier"
+	"dragnet/flow"
+	"dragnet/packet/live"
+	"dragnet/wire/channel"
+)
+
+// Configuration of the role guard.
+type Configuration struct {
+	// Site is the network of this organisation. Where scope.sources is empty,
+	// its networks are watched, and its exempt sources are never judged.
+	Site flow.Site `yaml:"site"`
+	// Name is how reports and receipts call this edge; empty takes the host's.
+	Name string `yaml:"name"`
+	// Live is the interface toward the customer network, and how much of its
+	// packets is kept.
+	Live live.Configuration `yaml:"live"`
+	// Scope is S and P: whose requests are watched, and to which ports. The
+	// station, if there is one, can set another.
+	Scope daw.Scope `yaml:"scope"`
+	// Limits are DAW's.
+	Limits daw.Parameters `yaml:"limits"`
+	// Allow lists who is never held back or blocked, whatever is ordered.
+	Allow []netip.Prefix `yaml:"allow"`
+	// Standing is the decision under which this guard acts by itself. Without
+	// it, and without orders of a station, it only counts.
+	Standing Standing `yaml:"standing"`
+	// Most bounds the addresses blocked and held at this router at a time,
+	// whoever ordered it.
+	Most int `yaml:"most"`
+	// Every is how often persistent scanners are looked for.
+	Every time.Duration `yaml:"every"`
+	// Station is where the station is: the path of its Unix socket, or
+	// "channel" for the node that this agent is enrolled at. Empty runs without
+	// one.
+	Station string `yaml:"station"`
+	// Channel is how an enrolled agent talks with its node.
+	Channel channel.Configuration `yaml:"channel"`
+	// Report is how often the station is told.
+	Report time.Duration `yaml:"report"`
+	// State is the folder of what survives a restart and of events.jsonl; empty
+	// keeps nothing.
+	State string `yaml:"state"`
+	// Save is how often the state is saved, besides at the end.
+	Save time.Duration `yaml:"save"`
+	// UndoAtStop takes everything back when the role ends; else blocks last
+	// until their time is over.
+	UndoAtStop bool `yaml:"undo_at_stop"`
+}
+
+// ByChannel as Configuration.Station is the node that the agent is enrolled at.
+const ByChannel = "channel"
+
+// Standing is a standing decision as an operator writes it down.
+type Standing struct {
+	// By says who decided; empty decides nothing.
+	By string `yaml:"by"`
+	// Why is for those who are affected.
+	Why string `yaml:"why"`
+	// Enforce lets it take effect; without it, it is a dry run.
+	Enforce bool `yaml:"enforce"`
+	// Most is how many addresses may be blocked and held under it at a time.
+	Most int `yaml:"most"`
+	// For is how long it holds after each start of the role.
+	For time.Duration `yaml:"for"`
+}
+
+// DefaultConfiguration watches nobody until a scope and an interface are named,
+// and acts on nobody.
+func DefaultConfiguration() Configuration {
+	enrolled := channel.DefaultConfiguration()
+	enrolled.State += "/guard" // where 'dragnet-agent enrol guard' puts it
+	return Configuration{
+		Channel: enrolled, Live: live.DefaultConfiguration(), Limits: daw.DefaultParameters(), Standing: Standing{Most: 10, For: 30 * 24 * time.Hour},
+		Most: 1000, Every: time.Minute, Report: 10 * time.Second, State: "/var/lib/dragnet-guard", Save: 5 * time.Minute, UndoAtStop: true,
+	}
+}
+
+// Validate reports the first setting that makes no sense.
+func (c *Configuration) Validate() error {
+	if err := c.Site.Validate(); err != nil {
+		return err
+	}
+	scope := c.watched()
+	if err := scope.Validate(); err != nil {
+		return err
+	}
+	if _, err := c.Limits.Validate(); err != nil {
+		return err
+	}
+	for i, p := range c.Allow {
+		if !p.IsValid() {
+			return fmt.Errorf("allow[%d] is not a prefix such as 198.51.100.7/32", i)
+		}
+	}
+	switch {
+	case c.Most < 1:
+		return errors.New("most: at least 1 address")
+	case c.Every < time.Second:
+		return errors.New("every: at least 1s")
+	case c.Report < 100*time.Millisecond || c.Report > time.Hour:
+		return errors.New("report: want 100ms to 1h")
+	case c.Save < time.Second:
+		return errors.New("save: at least 1s")
+	}
+	return c.Standing.validate()
+}
+
+func (s *Standing) validate() error {
+	switch {
+	case s.By == "" && s.Enforce:
+		return errors.New("standing.by: say who decided that sources may be held back; nothing is enforced in nobody's name")
+	case s.By != "" && s.Why == "":
+		return errors.New("standing.why: say why, for those who are affected")
+	case s.By != "" && (s.Most < 1 || s.For <= 0):
+		return errors.New("standing: most must be at least 1 address, and for longer than nothing")
+	}
+	return nil
+}
+
+// watched is the scope as configured, with what the site says where it is
+// silent.
+func (c *Configuration) watched() daw.Scope {
+	s := c.Scope
+	if len(s.Sources) == 0 {
+		s.Sources = c.Site.Networks
+	}
+	s.Exempt = append(append([]netip.Prefix{}, s.Exempt...), c.Site.Exempt...)
+	return s
+}
+
+// everybody is the target of a standing decision: all that the scope names.
+func everybody() netip.Prefix { return netip.MustParsePrefix("0.0.0.0/0") }
+
+func (s *Standing) decision(now flow.Time) dossier.Decision {
+	v := dossier.DryRun
+	if s.Enforce {
+		v = dossier.Active
+	}
+	return dossier.Decision{
+		Version: dossier.DecisionVersion, ID: identity("standing", s.By, s.Why, now), Target: everybody(), Verdict: v, Why: s.Why,
+		Findings: []string{}, Until: now + flow.Time(s.For), Standing: &dossier.Standing{Rule: "daw", Most: s.Most},
+		Steps: []dossier.Step{{Time: now, Who: s.By, Verdict: v, Why: s.Why}},
+		Undo:  "remove 'standing' from the guard's configuration and restart it",
+	}
+}
+
+// identity is short and its own for each of the same facts.
+func identity(facts ...any) string {
+	h := sha256.Sum256(fmt.Appendln(nil, facts...))
+	return base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(h[:10])
+}

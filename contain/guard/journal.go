@@ -1,0 +1,63 @@
+package guard
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+)
+
+// journal appends events to a file, and keeps one older file beside it.
+type journal struct {
+	path string
+	file *os.File
+	size int64
+}
+
+// journalSize is when a file is set aside: at most twice that is kept.
+const journalSize = 16 << 20
+
+func openJournal(path string) (*journal, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("record of events: %w", err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("record of events: %w", err), f.Close())
+	}
+	return &journal{path, f, info.Size()}, nil
+}
+
+func (j *journal) write(e Event) error {
+	b, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	if j.size > journalSize {
+		if err := j.rotate(); err != nil {
+			return err
+		}
+	}
+	n, err := j.file.Write(append(b, '\n'))
+	j.size += int64(n)
+	return err
+}
+
+func (j *journal) rotate() error {
+	if err := j.file.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(j.path, j.path+".1"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	fresh, err := openJournal(j.path)
+	if err != nil {
+		return err
+	}
+	*j = *fresh
+	return nil
+}
+
+func (j *journal) close() error { return errors.Join(j.file.Sync(), j.file.Close()) }

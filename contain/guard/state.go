@@ -1,0 +1,104 @@
+package guard
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"dragnet/daw"
+	"dragnet/dossier"
+	"dragnet/flow"
+	"dragnet/internal/durable"
+)
+
+// saved is what survives a restart besides the edge itself.
+type saved struct {
+	Version    int                `json:"version"`
+	Orders     []dossier.Decision `json:"orders"`
+	Own        []dossier.Decision `json:"own"`
+	Scope      daw.Scope          `json:"scope"`
+	Allow      []netip.Prefix     `json:"allow"`
+	Persistent []daw.Persistent   `json:"persistent"`
+}
+
+const savedVersion = 1
+
+// The files of a state folder.
+const (
+	edgeFile   = "edge.snapshot"
+	guardFile  = "guard.json"
+	eventsFile = "events.jsonl"
+)
+
+// Save writes the guard's state to a folder, whole or not at all.
+func (g *Guard) Save(dir string) error {
+	b, err := json.Marshal(saved{savedVersion, g.orders, g.own, g.scope, g.allow, g.persistent})
+	if err != nil {
+		return fmt.Errorf("save the guard's state: %w", err)
+	}
+	// Decisions first: an edge that blocks somebody without one lets go.
+	if err := durable.WriteFile(filepath.Join(dir, guardFile), b, 0o600); err != nil {
+		return fmt.Errorf("save the guard's state: %w", err)
+	}
+	if err := durable.WriteFile(filepath.Join(dir, edgeFile), g.edge.Snapshot(), 0o600); err != nil {
+		return fmt.Errorf("save the edge's counts: %w", err)
+	}
+	return nil
+}
+
+// Load makes a guard that goes on from a folder that Save wrote; one without
+// files is a first start. State that cannot be used is set aside and reported
+// in problem, not an end: an edge without a guard is worse than one that
+// counts from nothing.
+func Load(c Configuration, now flow.Time, dir string, event func(Event)) (g *Guard, problem, err error) {
+	snapshot, err := os.ReadFile(filepath.Join(dir, edgeFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, fmt.Errorf("read the edge's counts: %w", err)
+	}
+	g, err = New(c, now, snapshot, event)
+	if err != nil && snapshot != nil {
+		problem = fmt.Errorf("%s: %w; counting begins anew", filepath.Join(dir, edgeFile), err)
+		g, err = New(c, now, nil, event)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := os.ReadFile(filepath.Join(dir, guardFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return g, problem, nil
+	} else if err != nil {
+		return nil, nil, fmt.Errorf("read the guard's state: %w", err)
+	}
+	var s saved
+	if err := json.Unmarshal(b, &s); err != nil || s.Version != savedVersion {
+		return g, errors.Join(problem, fmt.Errorf("%s is damaged or of another version; it is not used", filepath.Join(dir, guardFile))), nil
+	}
+	return g, problem, g.resume(now, &s)
+}
+
+// resume takes up what was saved: orders of the station, and blocks under the
+// configured standing decision if there still is one.
+func (g *Guard) resume(now flow.Time, s *saved) error {
+	if g.stationed {
+		g.orders, g.persistent = s.Orders, s.Persistent
+		if s.Scope.Validate() == nil {
+			g.scope = s.Scope
+		}
+		g.allow = append(g.allow, s.Allow...)
+		g.stand(now)
+	}
+	if g.configured.ID != "" {
+		g.own = s.Own
+	}
+	for _, d := range g.everything() {
+		if d.Verdict == dossier.Active && blocking(now, &d) {
+			g.inForce[d.ID] = true
+		}
+	}
+	g.settle(now)
+	return g.edge.SetScope(g.exempted())
+}

@@ -1,0 +1,217 @@
+package nft
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+)
+
+// heldSets hold sources whose requests to certain ports a limit drops for the
+// moment: single addresses, and the /64s of IPv6.
+type heldSets struct {
+	v4, v6, net64, ports *nftables.Set
+}
+
+func newHeldSets(table *nftables.Table) heldSets {
+	set := func(name string, kind nftables.SetDatatype, interval bool) *nftables.Set {
+		return &nftables.Set{Table: table, Name: name, KeyType: kind, Interval: interval, HasTimeout: true}
+	}
+	return heldSets{
+		v4: set("held4", nftables.TypeIPAddr, false), v6: set("held6", nftables.TypeIP6Addr, false),
+		net64: set("held64", nftables.TypeIP6Addr, true), ports: &nftables.Set{Table: table, Name: "ports", KeyType: nftables.TypeInetService, Interval: true},
+	}
+}
+
+// buildHeld queues the sets, and rules "ip saddr @held4 tcp dport @ports tcp
+// flags & (syn | ack) == syn drop".
+func (r *Router) buildHeld(chain *nftables.Chain) error {
+	h := &r.held
+	for _, set := range []*nftables.Set{h.v4, h.v6, h.net64, h.ports} {
+		if err := r.conn.AddSet(set, nil); err != nil {
+			return fmt.Errorf("nftables: set %s: %w", set.Name, err)
+		}
+	}
+	for _, set := range []*nftables.Set{h.v4, h.v6, h.net64} {
+		exprs := append(from(set, set != h.v4), tcpOpens()...)
+		exprs = append(exprs,
+			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+			&expr.Lookup{SourceRegister: 1, SetName: h.ports.Name, SetID: h.ports.ID},
+			&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop})
+		r.conn.AddRule(&nftables.Rule{Table: r.table, Chain: chain, Exprs: exprs})
+	}
+	return nil
+}
+
+// Ports says to which TCP ports held sources open nothing.
+func (r *Router) Ports(ports []uint16) error {
+	if err := r.ensure(); err != nil {
+		return err
+	}
+	set := r.held.ports
+	r.conn.FlushSet(set)
+	if elements := portRanges(ports); len(elements) > 0 {
+		if err := r.conn.SetAddElements(set, elements); err != nil {
+			return fmt.Errorf("nftables: set %s: %w", set.Name, err)
+		}
+	}
+	if err := r.conn.Flush(); err != nil {
+		return fmt.Errorf("nftables: set the ports of table inet %s: %w", tableName, err)
+	}
+	return nil
+}
+
+// portRanges joins ports that follow each other: all of them would not fit one
+// message otherwise.
+func portRanges(ports []uint16) []nftables.SetElement {
+	sorted := slices.Compact(slices.Sorted(slices.Values(ports)))
+	var all []nftables.SetElement
+	for i, p := range sorted {
+		if i == 0 || sorted[i-1]+1 != p {
+			all = append(all, nftables.SetElement{Key: binary.BigEndian.AppendUint16(nil, p)})
+		}
+		if p < 1<<16-1 && (i+1 == len(sorted) || sorted[i+1] != p+1) {
+			all = append(all, nftables.SetElement{Key: binary.BigEndian.AppendUint16(nil, p+1), IntervalEnd: true})
+		}
+	}
+	return all
+}
+
+// Hold is a source that a limit holds back: an address, or a /64.
+type Hold struct {
+	Target netip.Prefix
+	For    time.Duration
+}
+
+// Hold drops what would open a TCP connection from the sources to the ports
+// set, for so long; the kernel ends it.
+func (r *Router) Hold(holds []Hold) error {
+	if len(holds) == 0 {
+		return nil
+	}
+	if err := r.ensure(); err != nil {
+		return err
+	}
+	bySet := map[*nftables.Set][]nftables.SetElement{}
+	for _, h := range holds {
+		set, elements, err := r.heldElements(h)
+		if err != nil {
+			return err
+		}
+		bySet[set] = append(bySet[set], elements...)
+	}
+	for set, elements := range bySet {
+		if err := r.conn.SetAddElements(set, elements); err != nil {
+			return fmt.Errorf("nftables: set %s: %w", set.Name, err)
+		}
+	}
+	if err := r.conn.Flush(); err != nil {
+		return fmt.Errorf("nftables: hold %d sources in table inet %s: %w", len(holds), tableName, err)
+	}
+	return nil
+}
+
+func (r *Router) heldElements(h Hold) (*nftables.Set, []nftables.SetElement, error) {
+	left := max(time.Millisecond, h.For.Round(time.Millisecond))
+	one := []nftables.SetElement{{Key: h.Target.Addr().AsSlice(), Timeout: left}}
+	switch {
+	case h.Target.Addr().Is4() && h.Target.IsSingleIP():
+		return r.held.v4, one, nil
+	case h.Target.Addr().Is6() && h.Target.IsSingleIP():
+		return r.held.v6, one, nil
+	case h.Target.Addr().Is6() && h.Target.Bits() == 64:
+		end := last(h.Target).Next()
+		if !end.IsValid() {
+			return nil, nil, fmt.Errorf("nftables: %s cannot be held", h.Target)
+		}
+		return r.held.net64, append(one, nftables.SetElement{Key: end.AsSlice(), IntervalEnd: true}), nil
+	}
+	return nil, nil, fmt.Errorf("nftables: %s is neither an address nor a /64 of IPv6", h.Target)
+}
+
+// Release lets sources go at once, and all of them if none is named.
+func (r *Router) Release(targets ...netip.Prefix) error {
+	if err := r.ensure(); err != nil {
+		return err
+	}
+	if len(targets) == 0 {
+		for _, set := range []*nftables.Set{r.held.v4, r.held.v6, r.held.net64} {
+			r.conn.FlushSet(set)
+		}
+	}
+	for _, t := range targets {
+		set, elements, err := r.heldElements(Hold{Target: t})
+		if err != nil {
+			return err
+		}
+		if there, err := r.holds(set, t); err != nil || !there {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		if err := r.conn.SetDeleteElements(set, elements); err != nil {
+			return fmt.Errorf("nftables: set %s: %w", set.Name, err)
+		}
+	}
+	if err := r.conn.Flush(); err != nil {
+		return fmt.Errorf("nftables: release %d sources in table inet %s: %w", len(targets), tableName, err)
+	}
+	return nil
+}
+
+// holds reports whether a source is held: to delete what has expired is an
+// error to the kernel.
+func (r *Router) holds(set *nftables.Set, target netip.Prefix) (bool, error) {
+	all, err := r.listed(set)
+	if err != nil {
+		return false, err
+	}
+	for _, h := range all {
+		if h.Target.Addr() == target.Addr() {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// Held lists what the kernel holds back, and for how much longer.
+func (r *Router) Held() ([]Hold, error) {
+	there, err := r.exists()
+	if err != nil || !there {
+		return nil, err
+	}
+	var all []Hold
+	for _, set := range []*nftables.Set{r.held.v4, r.held.v6, r.held.net64} {
+		some, err := r.listed(set)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, some...)
+	}
+	return all, nil
+}
+
+func (r *Router) listed(set *nftables.Set) ([]Hold, error) {
+	elements, err := r.conn.GetSetElements(set)
+	if err != nil {
+		return nil, fmt.Errorf("nftables: read back set %s: %w", set.Name, err)
+	}
+	var all []Hold
+	for _, e := range elements {
+		a, ok := netip.AddrFromSlice(e.Key)
+		if !ok || e.IntervalEnd {
+			continue
+		}
+		width := a.BitLen()
+		if set == r.held.net64 {
+			width = 64
+		}
+		all = append(all, Hold{netip.PrefixFrom(a, width), e.Expires})
+	}
+	return all, nil
+}

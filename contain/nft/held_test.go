@@ -1,0 +1,100 @@
+package nft
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"dragnet/dossier"
+)
+
+// A held source opens nothing to the ports named, and the kernel lets it go.
+func TestHeldSourcesAreHeldForAMoment(t *testing.T) {
+	s := newStreet(t)
+	if err := s.r.Ports([]uint16{7}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ target, server string }{{client4 + "/32", server4}, {client6 + "/128", server6}, {"fd00:1::/64", server6}} {
+		target := netip.MustParsePrefix(c.target)
+		if err := s.r.Hold([]Hold{{target, 2 * time.Second}}); err != nil {
+			t.Fatal(err)
+		}
+		held, err := s.r.Held()
+		if err != nil || len(held) != 1 || held[0].Target != target || held[0].For <= 0 || held[0].For > 2*time.Second {
+			t.Errorf("%s: held %v, %v", target, held, err)
+		}
+		if _, err := dial(t, s.client, c.server); err == nil {
+			t.Errorf("%s: a held source opened a connection", target)
+		}
+		opened := false
+		for range 10 {
+			if _, err := dial(t, s.client, c.server); err == nil {
+				opened = true
+				break
+			}
+		}
+		if !opened {
+			t.Errorf("%s: still held long after", target)
+		}
+	}
+}
+
+func TestHeldOnlyForThePortsNamed(t *testing.T) {
+	s := newStreet(t)
+	if err := s.r.Ports([]uint16{80, 443}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.r.Hold([]Hold{{netip.MustParsePrefix(client4 + "/32"), time.Minute}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := dial(t, s.client, server4); err != nil {
+		t.Errorf("port 7 is not among those named: %v", err)
+	}
+	all := make([]uint16, 1<<16)
+	for i := range all {
+		all[i] = uint16(i)
+	}
+	if err := s.r.Ports(all); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := dial(t, s.client, server4); err == nil {
+		t.Error("all ports are named, and it opened a connection")
+	}
+}
+
+// To let go names one, or all; blocks by decisions are another matter.
+func TestReleaseLeavesBlocks(t *testing.T) {
+	s := newStreet(t)
+	one, other := netip.MustParsePrefix("10.1.0.77/32"), netip.MustParsePrefix("fd00:9::/64")
+	if err := s.r.Hold([]Hold{{one, time.Minute}, {other, time.Minute}, {one, time.Minute}}); err != nil {
+		t.Fatal(err)
+	}
+	receipts, err := s.r.Apply(now(), []dossier.Decision{blocking(client4+"/32", time.Minute)})
+	if err != nil || !receipts[0].Applied {
+		t.Fatalf("%+v, %v", receipts, err)
+	}
+	if err := s.r.Release(one, netip.MustParsePrefix("10.1.0.78/32")); err != nil {
+		t.Fatal(err)
+	}
+	if held, err := s.r.Held(); err != nil || len(held) != 1 || held[0].Target != other {
+		t.Errorf("held %v, %v; want %s", held, err, other)
+	}
+	if err := s.r.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if held, err := s.r.Held(); err != nil || len(held) != 0 {
+		t.Errorf("held %v, %v; want nobody", held, err)
+	}
+	if _, err := dial(t, s.client, server4); err == nil {
+		t.Error("the block went with the holds")
+	}
+}
+
+func TestHoldMistakes(t *testing.T) {
+	s := newStreet(t)
+	for _, bad := range []string{"10.0.0.0/24", "fd00::/48", "0.0.0.0/0"} {
+		if err := s.r.Hold([]Hold{{netip.MustParsePrefix(bad), time.Second}}); err == nil {
+			t.Errorf("%s is held", bad)
+		}
+	}
+}

@@ -1,0 +1,72 @@
+package daw
+
+import (
+	"math"
+	"net/netip"
+	"time"
+
+	"dragnet/flow"
+)
+
+// Slipped is for an agent that watches packets instead of forwarding them: it
+// remembers a request that Request wanted dropped, so that its failure counts
+// should it have gone on all the same.
+func (e *Edge) Slipped(now flow.Time, c *Conn) {
+	t := e.tell(now)
+	if e.scope.watches(c) {
+		e.requests.add(t, c.hash(keyOf(c.Src), keyOf(c.Dst), e.p.Seed), c.Seq)
+	}
+}
+
+// Wait is how long a source whose request just got verdict v will have none
+// forwarded: for an agent that cannot drop single packets. It is 0 for a
+// verdict that forwards, and at most until midnight.
+func (e *Edge) Wait(now flow.Time, addr netip.Addr, v Verdict) time.Duration {
+	t := e.tell(now)
+	k := keyOf(addr)
+	switch v {
+	case Temporal:
+		return e.hosts.wait(t, k, &e.p, e.clock.end)
+	case Network64:
+		return e.networks.wait(t, key{hi: k.hi}, &e.p, e.clock.end)
+	case Spatial:
+		return e.spatial.bucket.wait(t, float64(e.spatial.count), 0, e.wide(), e.clock.end)
+	case Blocked:
+		if h := e.blocks[k]; h != nil {
+			return time.Duration(max(0, h.until-t))
+		}
+	}
+	return 0
+}
+
+func (t *tier) wait(now flow.Time, k key, p *Parameters, end flow.Time) time.Duration {
+	s := t.look(k)
+	if s.record == nil {
+		return 0
+	}
+	q, used := t.quotaOf(&s, p)
+	return s.record.bucket.wait(now, float64(s.record.c), used, q, end)
+}
+
+// wait is the time until admit would let a request pass if nothing failed
+// meanwhile.
+func (b *bucket) wait(now flow.Time, c, used float64, q quota, end flow.Time) time.Duration {
+	rest := q.omega - used
+	per := q.lambda
+	if c >= rest/2 {
+		per = 0
+		if left := float64(end-b.at) / 1e9; left > 0 {
+			per = max(0, (rest-c-b.tokens)/left)
+		}
+	}
+	midnight := time.Duration(max(0, end-now))
+	missing := 1 - b.tokens
+	if missing <= 0 {
+		return 0
+	}
+	seconds := missing / per
+	if per == 0 || seconds > math.MaxInt64/2e9 {
+		return midnight
+	}
+	return max(0, min(midnight, time.Duration(seconds*1e9)-time.Duration(now-b.at)))
+}

@@ -1,0 +1,227 @@
+package agents
+
+import (
+	"context"
+	"crypto/x509"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"dragnet/internal/state"
+	"dragnet/wire/enrol"
+)
+
+// maxTokenLife bounds how long a token may lie about.
+const maxTokenLife = 30 * 24 * time.Hour
+
+// Token makes a one-time token for a member of this name and role, good for
+// life. The name may be that of a member who was revoked.
+func (r *Registry) Token(ctx context.Context, name, role string, life time.Duration) (enrol.Token, error) {
+	if err := checkRole(role); err != nil {
+		return enrol.Token{}, err
+	}
+	if !memberName.MatchString(name) {
+		return enrol.Token{}, fmt.Errorf("%w: %q is not a name; want small letters, digits, '.', '_' and '-', at most 63", ErrWrong, name)
+	}
+	if life <= 0 || life > maxTokenLife {
+		return enrol.Token{}, fmt.Errorf("%w: a token lasts up to %v, not %v", ErrWrong, maxTokenLife, life)
+	}
+	token, err := enrol.NewToken(r.authority.Pin())
+	if err != nil {
+		return token, err
+	}
+	now := r.now()
+	return token, r.db.Update(ctx, func(tx *state.Tx) error {
+		if err := free(tx, name); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(`DELETE FROM agent_token WHERE expires < ?`, now.UnixNano()); err != nil {
+			return err
+		}
+		digest := token.Digest()
+		_, err := tx.Exec(`INSERT INTO agent_token (digest, name, role, created, expires, used_by) VALUES (?, ?, ?, ?, ?, '')`,
+			hex.EncodeToString(digest[:]), name, role, now.UnixNano(), now.Add(life).UnixNano())
+		return err
+	})
+}
+
+// free reports whether a new member may have this name.
+func free(tx *state.Tx, name string) error {
+	var revoked int64
+	err := tx.QueryRow(`SELECT revoked FROM agent_member WHERE name = ?`, name).Scan(&revoked)
+	if err == nil && revoked == 0 {
+		return fmt.Errorf("%w: %s is enrolled; revoke it first, or choose another name", ErrWrong, name)
+	}
+	return none(err)
+}
+
+// none is nil where there is just no such row.
+func none(err error) error {
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	return err
+}
+
+// issued is a certificate and whose it is.
+type issued struct {
+	name, role  string
+	certificate *x509.Certificate
+}
+
+// applicant is who wants to enrol: what it says of itself, and the role it is
+// to play, empty for any.
+type applicant struct{ host, program, role string }
+
+// enrol redeems a token. The same key may redeem it again, since the answer may
+// have been lost.
+func (r *Registry) enrol(ctx context.Context, digest string, request []byte, a applicant) (out issued, err error) {
+	sum, err := enrol.KeyOf(request)
+	if err != nil {
+		return out, fmt.Errorf("%w: %w", ErrWrong, err)
+	}
+	key, now := hex.EncodeToString(sum[:]), r.now()
+	err = r.db.Update(ctx, func(tx *state.Tx) error {
+		var expires int64
+		var usedBy string
+		err := tx.QueryRow(`SELECT name, role, expires, used_by FROM agent_token WHERE digest = ?`, digest).Scan(&out.name, &out.role, &expires, &usedBy)
+		if errors.Is(err, sql.ErrNoRows) || err == nil && (now.UnixNano() > expires || usedBy != "" && usedBy != key) {
+			return ErrToken
+		}
+		if err != nil {
+			return err
+		}
+		if a.role != "" && a.role != out.role {
+			return fmt.Errorf("%w: the token is for a %s, not for a %s", ErrWrong, out.role, a.role)
+		}
+		if usedBy == "" {
+			err = r.admit(tx, out.name, out.role, a, now)
+		} else {
+			err = again(tx, out.name)
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(`UPDATE agent_token SET used_by = ? WHERE digest = ?`, key, digest); err != nil {
+			return err
+		}
+		out.certificate, err = r.issue(tx, out.name, out.role, request, now)
+		return err
+	})
+	return out, err
+}
+
+// again lets a token be redeemed again only while its member is what it made.
+func again(tx *state.Tx, name string) error {
+	var revoked, seen int64
+	err := tx.QueryRow(`SELECT revoked, seen FROM agent_member WHERE name = ?`, name).Scan(&revoked, &seen)
+	if err == nil && (revoked != 0 || seen != 0) {
+		return ErrToken
+	}
+	return err
+}
+
+// admit makes a new member, in the place of a revoked one of that name.
+func (r *Registry) admit(tx *state.Tx, name, role string, a applicant, now time.Time) error {
+	if err := free(tx, name); err != nil {
+		return err
+	}
+	for _, statement := range []string{
+		`DELETE FROM agent_member WHERE name = ?`, `DELETE FROM agent_certificate WHERE member = ?`, `DELETE FROM agent_spool WHERE member = ?`,
+	} {
+		if _, err := tx.Exec(statement, name); err != nil {
+			return err
+		}
+	}
+	_, err := tx.Exec(`INSERT INTO agent_member (name, role, host, program, enrolled, revoked, seen, configuration, problem, waiting, dropped, received, refused, missed)
+		VALUES (?, ?, ?, ?, ?, 0, 0, '', '', 0, 0, 0, 0, 0)`, name, role, a.host, a.program, now.UnixNano())
+	return err
+}
+
+func (r *Registry) issue(tx *state.Tx, name, role string, request []byte, now time.Time) (*x509.Certificate, error) {
+	c, err := r.authority.Issue(request, name, role, now, r.life)
+	if err != nil {
+		return nil, err
+	}
+	_, err = tx.Exec(`INSERT INTO agent_certificate (serial, member, used, expires, number)
+		VALUES (?, ?, 0, ?, (SELECT COALESCE(MAX(number), 0) + 1 FROM agent_certificate WHERE member = ?))`,
+		serialOf(c), name, c.NotAfter.UnixNano(), name)
+	return c, err
+}
+
+// maxCertificates bounds those of a member that it asked for and did not use.
+const maxCertificates = 16
+
+// renew gives a member a certificate for another key.
+func (r *Registry) renew(ctx context.Context, name, role string, request []byte) (c *x509.Certificate, err error) {
+	if _, err := enrol.KeyOf(request); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrWrong, err)
+	}
+	err = r.db.Update(ctx, func(tx *state.Tx) error {
+		var n int
+		if err := tx.QueryRow(`SELECT COUNT(*) FROM agent_certificate WHERE member = ?`, name).Scan(&n); err != nil {
+			return err
+		}
+		if n >= maxCertificates {
+			return fmt.Errorf("%w: %d certificates were asked for and not used", ErrWrong, n)
+		}
+		c, err = r.issue(tx, name, role, request, r.now())
+		return err
+	})
+	return c, err
+}
+
+func serialOf(c *x509.Certificate) string { return c.SerialNumber.Text(16) }
+
+// Member finds whose a certificate is; see api.Member. The first use of a
+// certificate ends those before it.
+func (r *Registry) Member(ctx context.Context, c *x509.Certificate) (name, role string, err error) {
+	serial := serialOf(c)
+	var used, number int64
+	err = r.db.View(ctx, func(tx *state.Tx) error {
+		return tx.QueryRow(`SELECT m.name, m.role, c.used, c.number FROM agent_certificate c JOIN agent_member m ON m.name = c.member
+			WHERE c.serial = ? AND c.expires > ? AND m.revoked = 0`, serial, r.now().UnixNano()).Scan(&name, &role, &used, &number)
+	})
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", "", ErrRevoked
+	}
+	if err != nil || used != 0 {
+		return name, role, err
+	}
+	return name, role, r.db.Update(ctx, func(tx *state.Tx) error {
+		now := r.now().UnixNano()
+		if _, err := tx.Exec(`UPDATE agent_certificate SET used = ? WHERE serial = ?`, now, serial); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(`UPDATE agent_member SET seen = ? WHERE name = ?`, now, name); err != nil {
+			return err
+		}
+		_, err := tx.Exec(`DELETE FROM agent_certificate WHERE member = ? AND number < ?`, name, number)
+		return err
+	})
+}
+
+// Revoke ends a member's certificates at once, and its tokens.
+func (r *Registry) Revoke(ctx context.Context, name string) error {
+	return r.db.Update(ctx, func(tx *state.Tx) error {
+		done, err := tx.Exec(`UPDATE agent_member SET revoked = ? WHERE name = ? AND revoked = 0`, r.now().UnixNano(), name)
+		if err != nil {
+			return err
+		}
+		tokens, err := tx.Exec(`DELETE FROM agent_token WHERE name = ?`, name)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(`DELETE FROM agent_certificate WHERE member = ?`, name); err != nil {
+			return err
+		}
+		members, err1 := done.RowsAffected()
+		unused, err2 := tokens.RowsAffected()
+		if members+unused == 0 && err1 == nil && err2 == nil {
+			return fmt.Errorf("%w: %s is not enrolled", ErrUnknown, name)
+		}
+		return errors.Join(err1, err2)
+	})
+}

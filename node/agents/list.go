@@ -1,0 +1,52 @@
+package agents
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"dragnet/internal/state"
+)
+
+// Member is what is known of an agent or operator. Times are zero for never.
+type Member struct {
+	Name, Role string
+	// Host and Program are what the member said of itself.
+	Host, Program           string
+	Enrolled, Revoked, Seen time.Time
+	// Until is when its newest certificate ends.
+	Until time.Time
+	// Configuration is the version in use; Problem says why another is not.
+	Configuration, Problem string
+	// Waiting bytes are on the agent; it has dropped so many items.
+	Waiting, Dropped uint64
+	// Received, Refused and Missed count items: handled, of no use, and not
+	// come since the agent had dropped them.
+	Received, Refused, Missed uint64
+}
+
+// List gives the members after name in order of their names, at most limit.
+func (r *Registry) List(ctx context.Context, after string, limit int) (out []Member, err error) {
+	err = r.db.View(ctx, func(tx *state.Tx) error {
+		out = nil
+		return tx.Each(func(row *sql.Rows) error {
+			var m Member
+			var enrolled, revoked, seen, until int64
+			err := row.Scan(&m.Name, &m.Role, &m.Host, &m.Program, &enrolled, &revoked, &seen, &until, &m.Configuration, &m.Problem,
+				&m.Waiting, &m.Dropped, &m.Received, &m.Refused, &m.Missed)
+			m.Enrolled, m.Revoked, m.Seen, m.Until = instant(enrolled), instant(revoked), instant(seen), instant(until)
+			out = append(out, m)
+			return err
+		}, `SELECT name, role, host, program, enrolled, revoked, seen, COALESCE((SELECT MAX(expires) FROM agent_certificate WHERE member = name), 0),
+			configuration, problem, waiting, dropped, received, refused, missed
+			FROM agent_member WHERE name > ? ORDER BY name LIMIT ?`, after, limit)
+	})
+	return out, err
+}
+
+func instant(nanoseconds int64) time.Time {
+	if nanoseconds == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, nanoseconds).UTC()
+}

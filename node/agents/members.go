@@ -1,0 +1,98 @@
+package agents
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"dragnet/api"
+	nodev1 "dragnet/wire/node/v1"
+	"dragnet/wire/node/v1/nodev1connect"
+)
+
+// Members is what operators do with agents: over HTTP through Service, or in
+// the same program by its methods.
+type Members struct{ r *Registry }
+
+// Operators gives the operators' view.
+func (r *Registry) Operators() Members { return Members{r} }
+
+// Service serves it to operators.
+func (m Members) Service() api.Service {
+	path, handler := nodev1connect.NewMemberServiceHandler(m, api.HandlerOptions()...)
+	return api.Service{Path: path, Handler: handler, Access: api.Operators}
+}
+
+// ListMembers implements nodev1connect.MemberServiceHandler.
+func (m Members) ListMembers(ctx context.Context, q *nodev1.ListMembersRequest) (*nodev1.ListMembersResponse, error) {
+	after, err := base64.RawURLEncoding.DecodeString(q.Cursor)
+	if err != nil {
+		return nil, coded(fmt.Errorf("%w: this is no cursor of a page before", ErrWrong))
+	}
+	size := int(min(q.PageSize, 1000))
+	if size == 0 {
+		size = 100
+	}
+	all, err := m.r.List(ctx, string(after), size+1)
+	if err != nil {
+		return nil, coded(err)
+	}
+	out := &nodev1.ListMembersResponse{}
+	if len(all) > size {
+		all = all[:size]
+		out.NextCursor = base64.RawURLEncoding.EncodeToString([]byte(all[size-1].Name))
+	}
+	for _, a := range all {
+		out.Members = append(out.Members, &nodev1.Member{
+			Name: a.Name, Role: a.Role, Host: a.Host, Release: a.Program,
+			Enrolled: stamp(a.Enrolled), Revoked: stamp(a.Revoked), Seen: stamp(a.Seen), Until: stamp(a.Until),
+			Configuration: a.Configuration, Problem: a.Problem, WaitingBytes: a.Waiting, Dropped: a.Dropped,
+			Received: a.Received, Refused: a.Refused, Missed: a.Missed,
+		})
+	}
+	return out, nil
+}
+
+func stamp(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
+
+// MakeToken implements nodev1connect.MemberServiceHandler.
+func (m Members) MakeToken(ctx context.Context, q *nodev1.MakeTokenRequest) (*nodev1.MakeTokenResponse, error) {
+	life := time.Duration(min(q.Seconds, uint64(2*maxTokenLife/time.Second))) * time.Second
+	token, err := m.r.Token(ctx, q.Name, q.Role, life)
+	if err != nil {
+		return nil, coded(err)
+	}
+	m.r.log.Info("agents: token made", "name", q.Name, "role", q.Role, "by", api.PeerOf(ctx).String())
+	return &nodev1.MakeTokenResponse{Token: token.String()}, nil
+}
+
+// RevokeMember implements nodev1connect.MemberServiceHandler.
+func (m Members) RevokeMember(ctx context.Context, q *nodev1.RevokeMemberRequest) (*nodev1.RevokeMemberResponse, error) {
+	if err := m.r.Revoke(ctx, q.Name); err != nil {
+		return nil, coded(err)
+	}
+	m.r.log.Info("agents: revoked", "name", q.Name, "by", api.PeerOf(ctx).String())
+	return &nodev1.RevokeMemberResponse{}, nil
+}
+
+// ConfigureRole implements nodev1connect.MemberServiceHandler.
+func (m Members) ConfigureRole(ctx context.Context, q *nodev1.ConfigureRoleRequest) (*nodev1.ConfigureRoleResponse, error) {
+	if q.Role == api.OperatorRole {
+		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("operators are not configured; want the role of an agent"))
+	}
+	version, err := m.r.Configure(ctx, q.Role, q.Name, q.Format, q.Body)
+	if err != nil {
+		return nil, coded(err)
+	}
+	m.r.log.Info("agents: configuration set", "role", q.Role, "name", q.Name, "version", version, "by", api.PeerOf(ctx).String())
+	return &nodev1.ConfigureRoleResponse{Version: version}, nil
+}

@@ -1,0 +1,183 @@
+package agents
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"connectrpc.com/connect"
+
+	"dragnet/api"
+	"dragnet/internal/state"
+	agentv1 "dragnet/wire/agent/v1"
+	"dragnet/wire/agent/v1/agentv1connect"
+)
+
+// Service is what agents talk to.
+func (r *Registry) Service() api.Service {
+	path, handler := agentv1connect.NewAgentServiceHandler(served{r}, api.HandlerOptions()...)
+	return api.Service{Path: path, Handler: r.bounded(handler), Access: api.Anybody}
+}
+
+// maxEnrol bounds the request of somebody nobody knows yet.
+const maxEnrol = 64 << 10
+
+// bounded keeps strangers from sending much, and agents from doing so all at
+// once: a request is in memory while it is worked on.
+func (r *Registry) bounded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		switch {
+		case api.PeerOf(q.Context()).Name == "":
+			q.Body = http.MaxBytesReader(w, q.Body, maxEnrol)
+		case q.URL.Path == agentv1connect.AgentServiceSendProcedure:
+			select {
+			case r.sending <- struct{}{}:
+				defer func() { <-r.sending }()
+			case <-q.Context().Done():
+				return
+			}
+		}
+		next.ServeHTTP(w, q)
+	})
+}
+
+// served is the service; each method but Enrol wants a member's certificate.
+type served struct{ r *Registry }
+
+// member is the agent that calls. What operators may do is elsewhere.
+func member(ctx context.Context) (From, error) {
+	p := api.PeerOf(ctx)
+	if p.Name == "" {
+		return From{}, connect.NewError(connect.CodeUnauthenticated, errors.New("show the certificate of an enrolled agent"))
+	}
+	return From{p.Name, p.Role}, nil
+}
+
+// coded gives an error the code by which the other side tells what to do.
+func coded(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrWrong):
+		return connect.NewError(connect.CodeInvalidArgument, errors.New(strings.TrimPrefix(err.Error(), ErrWrong.Error()+": ")))
+	case errors.Is(err, ErrUnknown):
+		return connect.NewError(connect.CodeNotFound, err)
+	case errors.Is(err, ErrToken), errors.Is(err, ErrRevoked):
+		return connect.NewError(connect.CodePermissionDenied, err)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	}
+	return connect.NewError(connect.CodeUnavailable, err)
+}
+
+// told is text that a member said of itself, as far as it can be shown.
+func told(s string, most int) string {
+	s = strings.Map(func(c rune) rune {
+		if c < ' ' || c == 0x7f || c == utf8.RuneError {
+			return ' '
+		}
+		return c
+	}, s)
+	return strings.ToValidUTF8(s[:min(len(s), most)], "")
+}
+
+func (c served) Enrol(ctx context.Context, m *agentv1.EnrolRequest) (*agentv1.EnrolResponse, error) {
+	if len(m.Secret) != 16 {
+		return nil, coded(ErrToken)
+	}
+	digest := sha256.Sum256(m.Secret)
+	got, err := c.r.enrol(ctx, hex.EncodeToString(digest[:]), m.Request, applicant{told(m.Host, 255), told(m.Release, 64), told(m.Role, 64)})
+	if err != nil {
+		c.r.log.Warn("agents: enrolment refused", "host", told(m.Host, 255), "problem", err)
+		return nil, coded(err)
+	}
+	c.r.log.Info("agents: enrolled", "name", got.name, "role", got.role, "host", told(m.Host, 255))
+	return &agentv1.EnrolResponse{Name: got.name, Role: got.role, Certificate: got.certificate.Raw, Authority: c.r.authority.Certificate()}, nil
+}
+
+func (c served) Renew(ctx context.Context, m *agentv1.RenewRequest) (*agentv1.RenewResponse, error) {
+	from, err := member(ctx)
+	if err != nil {
+		return nil, err
+	}
+	certificate, err := c.r.renew(ctx, from.Name, from.Role, m.Request)
+	if err != nil {
+		return nil, coded(err)
+	}
+	c.r.log.Info("agents: certificate renewed", "name", from.Name, "until", certificate.NotAfter)
+	return &agentv1.RenewResponse{Certificate: certificate.Raw}, nil
+}
+
+// patience bounds how long an agent is kept waiting for a document.
+const patience = time.Minute
+
+func (c served) Configure(ctx context.Context, m *agentv1.ConfigureRequest) (*agentv1.ConfigureResponse, error) {
+	from, err := member(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.r.heard(ctx, from.Name, m); err != nil {
+		return nil, coded(err)
+	}
+	wait := time.NewTimer(min(time.Duration(m.WaitSeconds)*time.Second, patience))
+	defer wait.Stop()
+	for {
+		changed := c.r.whenChanged() // taken before the look, so that no change is missed
+		d, err := c.r.Document(ctx, from.Role, from.Name)
+		if err != nil {
+			return nil, coded(err)
+		}
+		if d != nil && d.Version != m.Have && d.Version != m.Refused {
+			return &agentv1.ConfigureResponse{Document: d}, nil
+		}
+		select {
+		case <-changed:
+		case <-wait.C:
+			return &agentv1.ConfigureResponse{}, nil
+		case <-api.Stopping(ctx):
+			return &agentv1.ConfigureResponse{}, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// heard remembers what an agent says of itself.
+func (r *Registry) heard(ctx context.Context, name string, m *agentv1.ConfigureRequest) error {
+	problem := ""
+	if m.Refused != "" {
+		problem = told(m.Refused, 64) + ": " + told(m.Problem, 512)
+	}
+	return r.db.Update(ctx, func(tx *state.Tx) error {
+		_, err := tx.Exec(`UPDATE agent_member SET seen = ?, program = ?, configuration = ?, problem = ?, waiting = ?, dropped = ? WHERE name = ?`,
+			r.now().UnixNano(), told(m.Release, 64), told(m.Have, 64), problem, int64(m.WaitingBytes&maxInt), int64(m.Dropped&maxInt), name)
+		return err
+	})
+}
+
+const maxInt = 1<<63 - 1
+
+func (c served) Send(ctx context.Context, m *agentv1.SendRequest) (*agentv1.SendResponse, error) {
+	from, err := member(ctx)
+	if err != nil {
+		return nil, err
+	}
+	spool, err := checkItems(m)
+	if err != nil {
+		return nil, coded(err)
+	}
+	out, err := c.r.take(ctx, from, spool, m.Items)
+	if err != nil {
+		c.r.log.Error("agents: items not taken", "from", from.Name, "problem", err)
+		return nil, coded(err)
+	}
+	for _, refused := range out.Refusals {
+		c.r.log.Warn("agents: item refused", "from", from.Name, "sequence", refused.Sequence, "problem", refused.Problem)
+	}
+	return out, nil
+}

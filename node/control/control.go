@@ -1,0 +1,59 @@
+// Package control opens what a node keeps besides flows: its control state, its
+// authority, and the agents in both. The node does, and so do commands that work
+// on a data directory, with or without a node running on it.
+package control
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+
+	"dragnet/internal/state"
+	"dragnet/node/agents"
+	"dragnet/store/disk"
+	"dragnet/wire/enrol"
+)
+
+// Control is opened control state.
+type Control struct {
+	DB     *state.DB
+	Agents *agents.Registry
+}
+
+// folder is where control state is within a data directory.
+const folder = "control"
+
+// Open opens what is kept beside the data directory dir, which it makes where
+// there is none. address is where the control state is, for state.Open; empty
+// stands for an SQLite file within dir. handlers are given what agents send.
+func Open(ctx context.Context, dir, address string, handlers map[string]agents.Handler, log *slog.Logger) (*Control, error) {
+	if !disk.Is(dir) {
+		s, err := disk.OpenWriter(dir)
+		if err != nil {
+			return nil, err
+		}
+		if err := s.Close(); err != nil {
+			return nil, err
+		}
+	}
+	authority, err := enrol.OpenAuthority(filepath.Join(dir, folder, "authority"))
+	if err != nil {
+		return nil, err
+	}
+	if address == "" {
+		address = filepath.Join(dir, folder, "state.db")
+	}
+	db, err := state.Open(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	registry, err := agents.Open(ctx, db, authority, handlers, log)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return &Control{db, registry}, nil
+}
+
+// Close closes the control state.
+func (c *Control) Close() error { return c.DB.Close() }

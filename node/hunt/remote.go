@@ -1,0 +1,36 @@
+package hunt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"connectrpc.com/connect"
+
+	"dragnet/api"
+	"dragnet/flow"
+	nodev1 "dragnet/wire/node/v1"
+)
+
+// askNode asks the own log of the node at an address, as its operator.
+func askNode(address, name string) (func(context.Context, []byte) ([]byte, []flow.Problem, error), error) {
+	client, err := api.Dial(address, "")
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, question []byte) ([]byte, []flow.Problem, error) {
+		got, err := client.Witness.Answer(ctx, &nodev1.AnswerRequest{Question: question, Name: name})
+		if e, ok := errors.AsType[*connect.Error](err); ok {
+			err = fmt.Errorf("%s: %w", address, errors.New(e.Message()))
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("witness %s: %w", name, err)
+		}
+		problems := make([]flow.Problem, len(got.Problems))
+		for i, p := range got.Problems {
+			problems[i].Place, problems[i].Reason, _ = strings.Cut(p, ": ")
+		}
+		return got.Testimony, problems, nil
+	}, nil
+}

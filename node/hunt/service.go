@@ -1,0 +1,78 @@
+package hunt
+
+import (
+	"context"
+	"fmt"
+
+	"connectrpc.com/connect"
+
+	"dragnet/api"
+	"dragnet/ask/seal"
+	"dragnet/ask/witness"
+	"dragnet/dossier"
+	"dragnet/node/ingest"
+	nodev1 "dragnet/wire/node/v1"
+	"dragnet/wire/node/v1/nodev1connect"
+)
+
+// Server lets the node's own operator ask the node's log; it implements
+// nodev1connect.WitnessServiceHandler. Other organisations ask elsewhere, under
+// a policy.
+type Server struct {
+	config Configuration
+	open   func(context.Context) (ingest.Store, error)
+	gate   *api.Gate
+}
+
+// NewServer answers from the store that open opens. Of config it uses Witness
+// and Silent.
+func NewServer(config Configuration, open func(context.Context) (ingest.Store, error), gate *api.Gate) *Server {
+	return &Server{config, open, gate}
+}
+
+// Service is how the server is served.
+func (s *Server) Service() api.Service {
+	path, handler := nodev1connect.NewWitnessServiceHandler(s, api.HandlerOptions()...)
+	return api.Service{Path: path, Handler: handler, Access: api.Operators}
+}
+
+// Answer implements nodev1connect.WitnessServiceHandler.
+func (s *Server) Answer(ctx context.Context, q *nodev1.AnswerRequest) (*nodev1.AnswerResponse, error) {
+	if !name.MatchString(q.Name) {
+		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("%.80q is not a name for a witness", q.Name))
+	}
+	var question dossier.Question
+	if err := question.UnmarshalBinary(q.Question); err != nil {
+		return nil, connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	leave, err := s.gate.Enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	log, err := s.open(ctx)
+	if err != nil {
+		return nil, connect.NewError(connect.CodeUnavailable, err)
+	}
+	defer log.Close() // it was only read
+	k, err := seal.NewWitnessKey()
+	if err != nil {
+		return nil, connect.NewError(connect.CodeInternal, err)
+	}
+	w, err := witness.New(s.config.Witness, q.Name, log, k, s.config.Silent)
+	if err != nil {
+		return nil, connect.NewError(connect.CodeInternal, err)
+	}
+	sealed, cov, err := w.Answer(ctx, q.Question)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, connect.NewError(connect.CodeInternal, err)
+	}
+	out := &nodev1.AnswerResponse{Testimony: sealed}
+	for _, p := range cov.Problems {
+		out.Problems = append(out.Problems, p.String())
+	}
+	return out, nil
+}

@@ -1,0 +1,123 @@
+package notify
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"dragnet/internal/conf"
+	"dragnet/node/response"
+)
+
+// Webhook is where each notice is posted as JSON.
+type Webhook struct {
+	// URL is https://..., or http:// for a receiver on this machine.
+	URL string `yaml:"url"`
+	// Secret signs: X-Dragnet-Signature is "sha256=" and the hexadecimal
+	// HMAC-SHA256 of X-Dragnet-Timestamp, a full stop, and the body.
+	Secret conf.Secret `yaml:"secret"`
+	// Timeout bounds one attempt.
+	Timeout time.Duration `yaml:"timeout"`
+}
+
+func (c *Webhook) validate() error {
+	if c.URL == "" {
+		return nil
+	}
+	u, err := url.Parse(c.URL)
+	if err != nil {
+		return fmt.Errorf("notify.webhook.url: %w", err)
+	}
+	ip := net.ParseIP(u.Hostname())
+	local := u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+	switch {
+	case u.Scheme != "https" && !(u.Scheme == "http" && local):
+		return errors.New("notify.webhook.url: want https://..., or http:// to this machine")
+	case len(c.Secret.Reveal()) < 16:
+		return errors.New("notify.webhook.secret: want at least 16 characters, so that the receiver can tell our notices from others'")
+	case c.Timeout <= 0 || c.Timeout > 5*time.Minute:
+		return errors.New("notify.webhook.timeout must lie between 0 and 5m")
+	}
+	return nil
+}
+
+type webhook struct {
+	c      Webhook
+	client *http.Client
+}
+
+// newWebhook follows no redirects: whoever redirects would get what was signed
+// for another.
+func newWebhook(c Webhook) *webhook {
+	return &webhook{c, &http.Client{Timeout: c.Timeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+}
+
+func (w *webhook) name() string {
+	if w.c.URL == "" {
+		return ""
+	}
+	return "webhook"
+}
+
+func (w *webhook) batch() time.Duration { return 0 }
+
+func (w *webhook) send(ctx context.Context, notices []response.Notice) error {
+	for i := range notices {
+		if err := w.post(ctx, &notices[i]); err != nil {
+			return fmt.Errorf("webhook: %w", err)
+		}
+	}
+	return nil
+}
+
+func (w *webhook) post(ctx context.Context, n *response.Notice) error {
+	body, err := json.Marshal(struct {
+		Version int `json:"version"`
+		*response.Notice
+	}{1, n})
+	if err != nil {
+		return permanent{err}
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, w.c.URL, bytes.NewReader(body))
+	if err != nil {
+		return permanent{err}
+	}
+	stamp := strconv.FormatInt(time.Now().Unix(), 10)
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("X-Dragnet-Timestamp", stamp)
+	request.Header.Set("X-Dragnet-Signature", Signature(w.c.Secret.Reveal(), stamp, body))
+	answer, err := w.client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, 1<<16)) // so that the connection can be used again
+	switch code := answer.StatusCode; {
+	case code >= 200 && code < 300:
+		return nil
+	case code == http.StatusTooManyRequests || code == http.StatusRequestTimeout || code >= 500:
+		return fmt.Errorf("the receiver answers %s", answer.Status)
+	default:
+		return permanent{fmt.Errorf("the receiver answers %s", answer.Status)}
+	}
+}
+
+// Signature is what X-Dragnet-Signature holds; a receiver computes it from the
+// secret, X-Dragnet-Timestamp and the body, and compares.
+func Signature(secret, stamp string, body []byte) string {
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(stamp + "."))
+	mac.Write(body)
+	return "sha256=" + hex.EncodeToString(mac.Sum(nil))
+}

@@ -1,0 +1,79 @@
+package community
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+
+	"dragnet/clearinghouse/merge"
+	"dragnet/dossier"
+)
+
+// Reporters is a community of detectives, some of whom report lies to the
+// clearinghouse.
+type Reporters struct {
+	// Detectives are organisations of their own, of which the share Liars lies.
+	Detectives int
+	Liars      float64
+	Colluding  bool
+	// Group is the number of attackers, of which each honest detective has found
+	// each with probability Found.
+	Group int
+	Found float64
+	// Innocent and Framed are as for witnesses.
+	Innocent, Framed int
+	Seed             uint64
+}
+
+// DefaultReporters is a community of 20 detectives who find half of the group
+// each.
+func DefaultReporters() Reporters {
+	return Reporters{Detectives: 20, Group: 30, Found: 0.5, Innocent: 100, Framed: 10, Seed: 1}
+}
+
+// Publish merges what they report with a floor of 1: the sources of each host
+// are in the outcome, for every floor.
+func (c Reporters) Publish() (*Outcome, error) {
+	rng := rand.New(rand.NewPCG(c.Seed, 1))
+	m := merge.New(merge.Rules{Floor: 1, Witnesses: 1, Shared: 1, Overlap: 1})
+	as := Configuration{Innocent: c.Innocent, Framed: c.Framed}
+	together := as.framed(rng)
+	liars := int(c.Liars*float64(c.Detectives) + 0.5)
+	for i := range c.Detectives {
+		r := &dossier.Report{Pattern: text, Made: 1, Until: 2, Asked: 1}
+		for h := range c.Group {
+			if rng.Float64() < c.Found {
+				r.Hosts = append(r.Hosts, dossier.ReportedHost{Addr: attacker(h), Witnesses: 1})
+			}
+		}
+		if i < liars {
+			innocents := together
+			if !c.Colluding {
+				innocents = as.framed(rng)
+			}
+			for _, h := range innocents {
+				r.Hosts = append(r.Hosts, dossier.ReportedHost{Addr: h, Witnesses: 1})
+			}
+		}
+		slices.SortFunc(r.Hosts, func(a, b dossier.ReportedHost) int { return cmp.Or(a.Addr.Compare(b.Addr)) })
+		if len(r.Hosts) == 0 {
+			continue
+		}
+		if err := r.Check(); err != nil {
+			return nil, fmt.Errorf("detective %d: %w", i, err)
+		}
+		m.Add(merge.Voice{Pattern: 1, Class: fmt.Sprint("org", i), Report: r})
+	}
+	out := &Outcome{Group: c.Group}
+	for _, g := range m.Groups() {
+		for _, h := range g.Hosts {
+			if guilty(h.Addr) {
+				out.Guilty = append(out.Guilty, h.Sources)
+			} else {
+				out.Innocent = append(out.Innocent, h.Sources)
+			}
+		}
+	}
+	return out, nil
+}

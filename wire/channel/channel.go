@@ -1,0 +1,225 @@
+package channel
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"dragnet/internal/spool"
+	agentv1 "dragnet/wire/agent/v1"
+	"dragnet/wire/agent/v1/agentv1connect"
+	"dragnet/wire/enrol"
+)
+
+// Configuration of a channel.
+type Configuration struct {
+	// State is the folder of the agent's certificate, last configuration and
+	// spool, as 'dragnet-agent enrol' made it.
+	State string `yaml:"state"`
+	// SpoolBytes bounds what waits on the disk while the node is away; the
+	// oldest go first.
+	SpoolBytes int64 `yaml:"spool_bytes"`
+	// SpoolAge is how long it may wait.
+	SpoolAge time.Duration `yaml:"spool_age"`
+}
+
+// DefaultConfiguration keeps a week in 256 MiB.
+func DefaultConfiguration() Configuration {
+	return Configuration{State: "/var/lib/dragnet-agent", SpoolBytes: 256 << 20, SpoolAge: 7 * 24 * time.Hour}
+}
+
+// Document is the configuration of a role.
+type Document struct {
+	// Version is the node's name for this content.
+	Version string
+	// Format tells what the body is, as the role counts its formats.
+	Format uint32
+	Body   []byte
+}
+
+// Item is a report, finding or capture for the node.
+type Item struct {
+	// Kind says what the body is, such as "guard.report", and Format which
+	// format of it.
+	Kind   string
+	Format uint32
+	Body   []byte
+}
+
+// MaxBody bounds the body of an item, in bytes.
+const MaxBody = 1 << 20
+
+// Dependencies of a client.
+type Dependencies struct {
+	Log *slog.Logger
+	// Role is the role that the agent must be enrolled for.
+	Role string
+	// Release is the program's, for people to read.
+	Release string
+	// Apply puts a document into use. It is called from one goroutine, and
+	// first by Start, with the last document that was good. An error means that
+	// the role cannot use it and goes on with what it has; the node is told.
+	// Nil leaves documents alone.
+	Apply func(ctx context.Context, d Document) error
+	// Retry is how long to wait after a first failure; later ones wait up to 60
+	// times as long. 0 stands for a second.
+	Retry time.Duration
+}
+
+// Client is an agent's end of the channel. Send and Status are safe for
+// concurrent use.
+type Client struct {
+	config Configuration
+	deps   Dependencies
+	now    func() time.Time
+	retry  backoff
+
+	folder *enrol.Folder
+	spool  *spool.Spool
+
+	stop    context.CancelFunc
+	running sync.WaitGroup
+
+	mu        sync.Mutex // guards all below
+	status    Status
+	client    agentv1connect.AgentServiceClient
+	transport *http.Transport
+}
+
+// Status is how a channel fares.
+type Status struct {
+	Name, Node string
+	// Connected says whether the node answered last; Problem is why not.
+	Connected bool
+	Problem   string
+	// Version is the configuration in use, empty for none.
+	Version string
+	// Refused is a newer one that the role cannot use.
+	Refused string
+	// Waiting is the size of the spool's files, in bytes; Dropped counts the
+	// items that its limits took.
+	Waiting int64
+	Dropped uint64
+	// Until is when the certificate ends.
+	Until time.Time
+}
+
+// New prepares a client; Start begins.
+func New(config Configuration, deps Dependencies) (*Client, error) {
+	if config.State == "" || config.SpoolBytes < 1<<20 || config.SpoolAge < time.Minute {
+		return nil, errors.New("channel: want a folder, spool_bytes of at least 1048576 and spool_age of at least 1m")
+	}
+	first := cmp.Or(deps.Retry, time.Second)
+	return &Client{config: config, deps: deps, now: time.Now, retry: backoff{first, 60 * first}}, nil
+}
+
+// Start opens the folder and the spool, applies the last good configuration,
+// and talks to the node until Stop. It needs no node to be there.
+func (c *Client) Start(ctx context.Context) (err error) {
+	if c.folder, err = enrol.Open(c.config.State); err != nil {
+		return err
+	}
+	m := c.folder.Member()
+	if m.Role != c.deps.Role {
+		return fmt.Errorf("%s: enrolled as %s, not as %s; enrol this role in a folder of its own", c.config.State, m.Role, c.deps.Role)
+	}
+	limits := spool.Limits{Bytes: c.config.SpoolBytes, Age: c.config.SpoolAge}
+	if c.spool, err = spool.Open(filepath.Join(c.config.State, "spool"), limits); err != nil {
+		return err
+	}
+	for _, p := range c.spool.Problems() {
+		c.deps.Log.Warn("channel: spool", "problem", p)
+	}
+	c.status = Status{Name: m.Name, Node: m.Node, Problem: "the node was not asked yet"}
+	c.connect()
+	if err := c.applyLast(ctx); err != nil {
+		return errors.Join(err, c.spool.Close())
+	}
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	c.stop = stop
+	c.running.Go(func() { c.configure(running) })
+	c.running.Go(func() { c.sendAll(running) })
+	c.running.Go(func() { c.renew(running) })
+	return nil
+}
+
+// connect makes new connections from now on, with the certificate that there is
+// now. Those that are in use end with what they are used for.
+func (c *Client) connect() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.transport != nil {
+		c.transport.CloseIdleConnections()
+	}
+	c.client, c.transport = dial(c.folder.Member().Node, c.folder.ClientTLS())
+}
+
+func (c *Client) node() agentv1connect.AgentServiceClient {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.client
+}
+
+// Stop ends the talk with the node. What waits goes on waiting on the disk.
+func (c *Client) Stop(context.Context) error {
+	c.stop()
+	c.running.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.transport.CloseIdleConnections()
+	return c.spool.Close()
+}
+
+// Send hands items over for the node. When it returns without an error they
+// are on the disk and will arrive, unless the spool's limits take them.
+func (c *Client) Send(items ...Item) error {
+	now := c.now()
+	data := make([][]byte, len(items))
+	for i, item := range items {
+		if len(item.Body) > MaxBody || item.Kind == "" || len(item.Kind) > 64 {
+			return fmt.Errorf("channel: an item of kind %.80q with %d bytes; want a kind of 1 to 64 bytes and at most %d", item.Kind, len(item.Body), MaxBody)
+		}
+		var err error
+		m := &agentv1.Item{Kind: item.Kind, Format: item.Format, Time: now.UnixNano(), Body: item.Body}
+		if data[i], err = proto.Marshal(m); err != nil {
+			return err
+		}
+	}
+	return c.spool.Append(now, data...)
+}
+
+// Status tells how the channel fares.
+func (c *Client) Status() Status {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.status
+	s.Waiting, s.Dropped = c.spool.Waiting()
+	_, s.Until = c.folder.Validity()
+	return s
+}
+
+// heard remembers whether the node answered, and logs a change.
+func (c *Client) heard(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	problem := ""
+	if err != nil {
+		problem = err.Error()
+	}
+	was, before := c.status.Connected, c.status.Problem
+	c.status.Connected, c.status.Problem = err == nil, problem
+	switch {
+	case err == nil && !was:
+		c.deps.Log.Info("channel: the node answers", "node", c.status.Node, "as", c.status.Name)
+	case err != nil && (was || before != problem):
+		c.deps.Log.Warn("channel: the node does not answer; going on by oneself", "node", c.status.Node, "configuration", c.status.Version, "problem", err)
+	}
+}

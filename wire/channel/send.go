@@ -1,0 +1,89 @@
+package channel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
+
+	"dragnet/internal/spool"
+	agentv1 "dragnet/wire/agent/v1"
+)
+
+// Bounds of one request with items.
+const (
+	batchItems = 512
+	batchBytes = 2 << 20
+)
+
+// within is how long the node may take for one request.
+const within = time.Minute
+
+// sendAll sends what waits until ctx ends. After a failure it goes on with one
+// item, so that one that the node cannot take holds up no others before it, and
+// then with twice as many each time.
+func (c *Client) sendAll(ctx context.Context) {
+	batch, failures := batchItems, 0
+	for ctx.Err() == nil {
+		records, err := c.spool.Read(c.now(), batch, batchBytes)
+		if err == nil && len(records) == 0 {
+			select {
+			case <-ctx.Done():
+			case <-c.spool.Wake():
+			}
+			continue
+		}
+		if err == nil {
+			err = c.send(ctx, records)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			batch, failures = min(2*batch, batchItems), 0
+		default:
+			c.deps.Log.Warn("channel: items wait", "problem", err)
+			batch, failures = 1, failures+1
+			if !c.retry.wait(ctx, failures) {
+				return
+			}
+		}
+	}
+}
+
+func (c *Client) send(ctx context.Context, records []spool.Record) error {
+	id := c.spool.ID()
+	m := &agentv1.SendRequest{Spool: id[:]}
+	last := records[len(records)-1].Sequence
+	for _, r := range records {
+		item := &agentv1.Item{}
+		if err := proto.Unmarshal(r.Data, item); err != nil {
+			return fmt.Errorf("record %d of the spool: %w", r.Sequence, err)
+		}
+		item.Sequence = r.Sequence
+		m.Items = append(m.Items, item)
+	}
+	asked, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	got, err := c.node().Send(asked, m)
+	if code := connect.CodeOf(err); err != nil && len(records) == 1 && (code == connect.CodeInvalidArgument || code == connect.CodeResourceExhausted) {
+		c.deps.Log.Error("channel: the node will never take this item; it is left out", "kind", m.Items[0].Kind, "sequence", last, "problem", err)
+		return c.spool.Acknowledge(last)
+	}
+	if err != nil {
+		return err
+	}
+	for _, r := range got.Refusals {
+		c.deps.Log.Warn("channel: the node refused an item", "sequence", r.Sequence, "problem", r.Problem)
+	}
+	// It may be beyond what was sent now, since more was sent before a crash.
+	err = c.spool.Acknowledge(got.Acknowledged)
+	if errors.Is(err, spool.ErrNotMade) {
+		c.deps.Log.Error("channel: the spool was restored from an older copy; it goes on under another name", "problem", err)
+		return c.spool.NewID()
+	}
+	return err
+}

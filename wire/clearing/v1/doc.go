@@ -1,0 +1,3 @@
+// Package clearingv1 is the generated code of clearing.proto: what a
+// clearinghouse takes and tells.
+package clearingv1
