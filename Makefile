@@ -76,7 +76,7 @@ bench: ## Run the benchmarks that match BENCH
 .PHONY: soak
 soak: ## Fuzz for SOAKTIME a target, crash imports, repeat the race run
 	@tools/fuzz $(SOAKTIME)
-	@DRAGNET_CRASHES=5000 $(GO) test -count=1 -run '^TestKilled' -timeout 3h ./node/ingest
+	@DRAGNET_CRASHES=5000 $(GO) test -count=1 -run '^TestKilled' -timeout 3h ./node/ingest ./node/agents
 	@$(GO) test -race -count=10 -timeout 3h ./...
 	@packaging/test-deb
 

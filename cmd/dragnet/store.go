@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"dragnet/internal/cli"
+	"dragnet/node/control"
 	"dragnet/store/clickhouse"
 	"dragnet/store/disk"
 	nodev1 "dragnet/wire/node/v1"
@@ -131,8 +132,9 @@ func newBackup() *cobra.Command {
 		Use:   "backup DATADIR COPY",
 		Short: "Copy a data directory, as it is at one moment",
 		Long: `Backup copies DATADIR to COPY, which must not exist. The copy is a data directory
-of its own; to restore, move it to where the original was. A copy that was
-interrupted is empty or whole, never in between.`,
+of its own; to restore, move it to where the original was. Of a copy that was
+interrupted the flows are all there or none. The node's control state and the key
+of its authority follow; where that state is in PostgreSQL, back it up there.`,
 		Example: "  dragnet backup /var/lib/dragnet /mnt/backup/dragnet-2026-11-22",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
@@ -146,7 +148,10 @@ interrupted is empty or whole, never in between.`,
 			defer func() { err = errors.Join(err, store.Close()) }()
 			progress := cli.NewProgress("copying bytes", store.Bytes())
 			defer progress.Done()
-			return store.Backup(cmd.Context(), args[1], func(n int) { progress.Add(int64(n)) })
+			if err := store.Backup(cmd.Context(), args[1], func(n int) { progress.Add(int64(n)) }); err != nil {
+				return err
+			}
+			return control.Backup(cmd.Context(), args[0], args[1])
 		},
 	}
 }

@@ -90,6 +90,16 @@ func (d *DB) Close() error { return d.sql.Close() }
 // Ping reports whether the database answers.
 func (d *DB) Ping(ctx context.Context) error { return d.sql.PingContext(ctx) }
 
+// Copy writes the database, as it is at one moment, to a new SQLite file. What
+// is in PostgreSQL is copied by its own means.
+func (d *DB) Copy(ctx context.Context, path string) error {
+	if d.postgres {
+		return errors.New("control state in PostgreSQL is backed up there, with pg_dump")
+	}
+	_, err := d.sql.ExecContext(ctx, `VACUUM INTO ?`, path)
+	return err
+}
+
 // attempts bounds how often Update runs f when PostgreSQL reports a conflict.
 const attempts = 20
 

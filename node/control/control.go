@@ -6,9 +6,12 @@ package control
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 
+	"dragnet/internal/durable"
 	"dragnet/internal/state"
 	"dragnet/node/agents"
 	"dragnet/store/disk"
@@ -57,3 +60,33 @@ func Open(ctx context.Context, dir, address string, handlers map[string]agents.H
 
 // Close closes the control state.
 func (c *Control) Close() error { return c.DB.Close() }
+
+// Backup copies what is kept beside the data directory dir, as far as it is
+// within it, to the data directory copied. The key of the authority is part of
+// it.
+func Backup(ctx context.Context, dir, copied string) error {
+	from, to := filepath.Join(dir, folder), filepath.Join(copied, folder)
+	key := filepath.Join("authority", "authority.pem")
+	text, err := os.ReadFile(filepath.Join(from, key))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // no node has run on it
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(to, "authority"), 0o700); err != nil {
+		return err
+	}
+	if err := durable.WriteFile(filepath.Join(to, key), text, 0o600); err != nil {
+		return err
+	}
+	database := filepath.Join(from, "state.db")
+	if _, err := os.Stat(database); errors.Is(err, fs.ErrNotExist) {
+		return nil // it is in PostgreSQL
+	}
+	db, err := state.Open(ctx, database)
+	if err != nil {
+		return err
+	}
+	return errors.Join(db.Copy(ctx, filepath.Join(to, "state.db")), db.Close())
+}
