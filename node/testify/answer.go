@@ -87,7 +87,7 @@ func (s *Service) testify(ctx context.Context, c docket.Case, e *envelope.Envelo
 func ours(err error) bool {
 	for _, theirs := range []error{
 		envelope.ErrMalformed, envelope.ErrVersion, envelope.ErrKind, envelope.ErrAudience, envelope.ErrEarly,
-		envelope.ErrExpired, envelope.ErrSigner, envelope.ErrSignature, docket.ErrReplayed,
+		envelope.ErrExpired, envelope.ErrSigner, envelope.ErrSignature, docket.ErrReplayed, docket.ErrFlood,
 	} {
 		if errors.Is(err, theirs) {
 			return false

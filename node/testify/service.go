@@ -243,6 +243,9 @@ func (s *Service) explain(err error) error {
 	case errors.Is(err, docket.ErrReplayed):
 		s.metrics.rejected.Inc()
 		return connect.NewError(connect.CodeAlreadyExists, err)
+	case errors.Is(err, docket.ErrFlood):
+		s.metrics.rejected.Inc()
+		return connect.NewError(connect.CodeResourceExhausted, err)
 	case errors.Is(err, context.Canceled):
 		return connect.NewError(connect.CodeCanceled, err)
 	case errors.Is(err, context.DeadlineExceeded):

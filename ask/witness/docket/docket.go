@@ -63,6 +63,13 @@ type Case struct {
 // ErrReplayed says that the envelope was answered before.
 var ErrReplayed = errors.New("this envelope was answered already; ask again in a new one")
 
+// ErrFlood says that a detective went on asking long after its budget was used
+// up; what it asks is no longer entered, or the docket would grow without end.
+var ErrFlood = errors.New("asked far beyond the budget; wait until it counts anew")
+
+// floodFactor times the budget of questions are entered, refused or not.
+const floodFactor = 2
+
 // maxAttempts bounds how often a question is begun whose answer was not
 // finished, because the witness or the line broke down in between.
 const maxAttempts = 3
@@ -80,6 +87,9 @@ func (d *Docket) Begin(ctx context.Context, now time.Time, rules *policy.Rules, 
 		h, err := history(tx, now, rules, &a)
 		if err != nil {
 			return err
+		}
+		if h.Own.Questions >= floodFactor*rules.PerDetective.Questions {
+			return ErrFlood
 		}
 		h.Epochs = a.Epochs
 		c.Verdict = rules.Judge(now, a.Asker, a.Question, h)

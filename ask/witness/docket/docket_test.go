@@ -115,6 +115,28 @@ func TestEndlessRetries(t *testing.T) {
 	}
 }
 
+// TestFlood: refused questions fill the docket only so far.
+func TestFlood(t *testing.T) {
+	d, _ := open(t)
+	rules := policy.Default()
+	rules.PerDetective.Questions = 2
+	for n := range 6 {
+		c, err := d.Begin(t.Context(), noon, &rules, asked("a", n))
+		switch {
+		case n < 4 && (err != nil || (c.Verdict.Refusal == dossier.OverBudget) != (n >= 2)):
+			t.Errorf("question %d: %q, %v", n, c.Verdict.Refusal, err)
+		case n >= 4 && !errors.Is(err, docket.ErrFlood):
+			t.Errorf("question %d: %v", n, err)
+		}
+	}
+	if head, err := d.Verify(t.Context(), nil); err != nil || head.Entries != 4 {
+		t.Error(head, err)
+	}
+	if _, err := d.Begin(t.Context(), noon, &rules, asked("b", 1)); err != nil {
+		t.Errorf("another detective: %v", err)
+	}
+}
+
 // TestIndependentDetectives: two of one organisation are one; what was asked
 // about another time, or too long ago, does not count.
 func TestIndependentDetectives(t *testing.T) { both(t, independentDetectives) }
@@ -265,6 +287,12 @@ func TestAgainstModel(t *testing.T) {
 				a := asked(who, n)
 				a.Expires = now.Add(time.Duration(rapid.IntRange(1, 40).Draw(r, "life")) * time.Hour)
 				c, err := d.Begin(context.Background(), now, &rules, a)
+				if errors.Is(err, docket.ErrFlood) != (own >= 6) {
+					r.Fatalf("%d own: %v", own, err)
+				}
+				if own >= 6 {
+					continue
+				}
 				if err != nil {
 					r.Fatal(err)
 				}
