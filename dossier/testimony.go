@@ -34,6 +34,13 @@ const (
 	TooCommon            // the pattern fits so many flows that it would say nothing
 	TooAmbiguous         // the key is so short that the answers would exceed the witness's bound
 	TooCostly            // the question asks for more work than the witness allows
+
+	// What follows only a witness with a policy for others says.
+
+	NotPermitted   // a kind of question the witness never answers
+	TooSpecific    // the key leaves fewer candidates than the witness's floor
+	OverBudget     // the asker, or all askers together, asked too much lately
+	AwaitingOthers // fewer independent detectives asked the same than the witness wants
 	numRefusals
 )
 
@@ -48,6 +55,14 @@ func (r Refusal) String() string {
 		return "too ambiguous"
 	case TooCostly:
 		return "too costly"
+	case NotPermitted:
+		return "not permitted"
+	case TooSpecific:
+		return "too specific"
+	case OverBudget:
+		return "over budget"
+	case AwaitingOthers:
+		return "awaiting others"
 	}
 	return fmt.Sprintf("Refusal(%d)", uint8(r))
 }

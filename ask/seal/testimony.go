@@ -47,6 +47,10 @@ func SealTestimony(t *dossier.Testimony, replyKey []byte) ([]byte, error) {
 	return hpke.Seal(public, hpke.HKDFSHA256(), hpke.ChaCha20Poly1305(), testimonyInfo(t.Question, t.Witness), pad(framed))
 }
 
+// ErrTestimony says that what a witness sent is not a testimony of that witness
+// to that question.
+var ErrTestimony = errors.New("not a testimony of this witness to this question")
+
 // Open decrypts the testimony that witness gave to question q.
 func (k *ReplyKey) Open(sealed []byte, q dossier.QuestionID, witness string) (*dossier.Testimony, error) {
 	if len(sealed) > 2*dossier.MaxTestimony {
@@ -54,17 +58,17 @@ func (k *ReplyKey) Open(sealed []byte, q dossier.QuestionID, witness string) (*d
 	}
 	framed, err := hpke.Open(k.private, hpke.HKDFSHA256(), hpke.ChaCha20Poly1305(), testimonyInfo(q, witness), sealed)
 	if err != nil {
-		return nil, fmt.Errorf("testimony of %s is not sealed to this question: %w", witness, err)
+		return nil, fmt.Errorf("%w: %s: not sealed to it: %w", ErrTestimony, witness, err)
 	}
 	if len(framed) < 8 || binary.BigEndian.Uint64(framed) > uint64(len(framed)-8) {
-		return nil, errors.New("testimony: length of the padded content is wrong")
+		return nil, fmt.Errorf("%w: %s: length of the padded content is wrong", ErrTestimony, witness)
 	}
 	var t dossier.Testimony
 	if err := t.UnmarshalBinary(framed[8 : 8+binary.BigEndian.Uint64(framed)]); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %s: %w", ErrTestimony, witness, err)
 	}
 	if t.Question != q || t.Witness != witness {
-		return nil, fmt.Errorf("testimony of %q to another question", t.Witness)
+		return nil, fmt.Errorf("%w: it is of %q, to question %x", ErrTestimony, t.Witness, t.Question)
 	}
 	return &t, nil
 }

@@ -106,22 +106,45 @@ func (w *Witness) Counts() *Counts { return &w.counts }
 // result is the witness's own view of what it read, for its operator: the
 // testimony leaves the problems out.
 func (w *Witness) Answer(ctx context.Context, question []byte) (sealed []byte, cov flow.Coverage, err error) {
+	sealed, t, err := w.Testify(ctx, question)
+	if err != nil {
+		return nil, cov, err
+	}
+	return sealed, t.Coverage, nil
+}
+
+// Testify is Answer with the testimony as it was before it was sealed, whose
+// coverage still has the problems.
+func (w *Witness) Testify(ctx context.Context, question []byte) (sealed []byte, t *dossier.Testimony, err error) {
 	w.counts.Questions.Add(1)
 	var q dossier.Question
 	if err := q.UnmarshalBinary(question); err != nil {
-		return nil, cov, err
+		return nil, nil, err
 	}
-	t := &dossier.Testimony{Question: dossier.IDOf(question), Witness: w.name}
+	t = &dossier.Testimony{Question: dossier.IDOf(question), Witness: w.name}
 	a := answering{w: w, q: &q, t: t}
 	if err := a.run(ctx); err != nil {
-		return nil, cov, fmt.Errorf("witness %s: %w", w.name, err)
+		return nil, nil, fmt.Errorf("witness %s: %w", w.name, err)
 	}
-	cov = t.Coverage
 	if t.Refusal != dossier.Answered {
 		w.counts.Refused.Add(1)
 		t.Answers, t.Evaluations = nil, nil
 	}
 	w.counts.Answers.Add(uint64(len(t.Answers)))
 	sealed, err = seal.SealTestimony(t, q.Reply)
-	return sealed, cov, err
+	return sealed, t, err
+}
+
+// Refuse seals a refusal that somebody else decided. It tells nothing about
+// the log, not even what it covers.
+func (w *Witness) Refuse(question []byte, why dossier.Refusal) (sealed []byte, t *dossier.Testimony, err error) {
+	w.counts.Questions.Add(1)
+	w.counts.Refused.Add(1)
+	var q dossier.Question
+	if err := q.UnmarshalBinary(question); err != nil {
+		return nil, nil, err
+	}
+	t = &dossier.Testimony{Question: dossier.IDOf(question), Witness: w.name, Refusal: why}
+	sealed, err = seal.SealTestimony(t, q.Reply)
+	return sealed, t, err
 }

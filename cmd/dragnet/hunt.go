@@ -126,6 +126,7 @@ func newHunt() *cobra.Command {
 	var sources, configs []string
 	var quorum int
 	var force bool
+	var network networkFlags
 	var output *cli.Format
 	cmd := &cobra.Command{
 		Use:   "hunt PATTERN --witness [NAME=]SOURCE...",
@@ -139,6 +140,10 @@ A SOURCE is a file or directory of Zeek conn logs (TSV or JSON) or captures
 ClickHouse database, such as clickhouse://user@host:9000/flows, whose password is
 read from DRAGNET_CLICKHOUSE_PASSWORD; or that of a node of yours, unix:///PATH or
 https://HOST:PORT, which answers from its own log. Each is a witness of its own.
+
+A SOURCE such as https://203.0.113.1:8443 is a witness of another organisation:
+--book names the key that it must hold, --key is ours. Nothing is kept; 'dragnet
+question ask' does the same on record, over relays, in stages.
 
 ` + patternHelp,
 		Example: `  dragnet hunt 'out dst=198.51.100.7 proto=udp dport=69' --witness /var/log/zeek
@@ -167,11 +172,17 @@ https://HOST:PORT, which answers from its own log. Each is a witness of its own.
 			if quorum > len(sources) {
 				return cli.Usage(fmt.Errorf("--quorum %d: only %s asked, so no host could be believed", quorum, plural(len(sources), "witness")))
 			}
+			if remote, err := overNetwork(sources); err != nil {
+				return cli.Usage(err)
+			} else if remote {
+				return huntNetwork(cmd, *output, network, ask.epoch == "", c.Detective, p, sources, force)
+			}
 			return runHunt(cmd, *output, c, p, sources, force)
 		},
 	}
 	output = cli.OutputFlag(cmd)
 	ask.register(cmd)
+	network.register(cmd)
 	cmd.Flags().StringArrayVarP(&sources, "witness", "w", nil, "[NAME=]SOURCE of a witness; repeat for each")
 	cmd.Flags().IntVarP(&quorum, "quorum", "k", 1, "believe a host only if this many witnesses name it")
 	cmd.Flags().BoolVar(&force, "force", false, "do not warn about questions that give the pattern away")

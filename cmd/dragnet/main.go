@@ -35,6 +35,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check found something,
 	root.AddCommand(
 		newDemo(),
 		newHunt(),
+		newQuestion(),
 		newPattern(),
 		newKey(),
 		newDetect(),

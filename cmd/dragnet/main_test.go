@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -56,6 +58,8 @@ func runScripts(t *testing.T, dir string, environment ...string) {
 		Setup: func(env *testscript.Env) error {
 			env.Vars = append(env.Vars, environment...)
 			env.Setenv("REPO", root)
+			// An address for servers that no other run of these scripts uses.
+			env.Setenv("LOOPBACK", fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254)))
 			env.Setenv("GORACE", os.Getenv("GORACE"))
 			env.Setenv("DRAGNET_DATA", os.Getenv("DRAGNET_DATA"))
 			return nil

@@ -4,13 +4,21 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"dragnet/ask/relay"
 	"dragnet/internal/cli"
+	"dragnet/internal/state"
 	"dragnet/node/clearing"
 	"dragnet/node/config"
 	"dragnet/node/service"
+	"dragnet/wire/identity"
+	"dragnet/wire/roster"
 )
 
 func newRunClearinghouse() *cobra.Command {
@@ -40,14 +48,24 @@ SIGTERM and SIGINT stop it; what it acknowledged is on disk, whatever ends it.`,
 }
 
 func runClearinghouse(ctx context.Context, c config.Configuration, log *slog.Logger) error {
-	s, err := clearing.New(c.Clearinghouse, clearing.Dependencies{Publication: c.Publication, Logger: log})
+	deps := clearing.Dependencies{Publication: c.Publication, Logger: log, Handlers: map[string]http.Handler{}}
+	var s *clearing.Service
+	b, err := openBoard(ctx, c, func(p identity.Public) bool { return s.May(p.ID(), roster.Ask) })
 	if err != nil {
+		return err
+	}
+	defer b.close()
+	if b != nil {
+		path, handler := b.service.Handler()
+		deps.Handlers[path] = handler
+	}
+	if s, err = clearing.New(c.Clearinghouse, deps); err != nil {
 		return err
 	}
 	if err := s.Start(ctx); err != nil {
 		return err
 	}
-	log.Info("started", "listen", s.Address(), "admin", s.AdminAddress(), "key", s.Key().String())
+	log.Info("started", "listen", s.Address(), "admin", s.AdminAddress(), "key", s.Key().String(), "board", b != nil)
 	if err := service.Notify("READY=1"); err != nil {
 		log.Warn("systemd was not told", "problem", err)
 	}
@@ -55,8 +73,58 @@ func runClearinghouse(ctx context.Context, c config.Configuration, log *slog.Log
 	case <-ctx.Done():
 		err = service.Notify("STOPPING=1")
 	case err = <-s.Failed():
+	case err = <-b.run(ctx):
 	}
 	stopping, cancel := context.WithTimeout(context.Background(), stopWithin)
 	defer cancel()
 	return errors.Join(err, s.Stop(stopping))
+}
+
+// board is the relay's part of a clearinghouse; nil where there is none.
+type board struct {
+	db      *state.DB
+	service *relay.Service
+}
+
+func openBoard(ctx context.Context, c config.Configuration, detective func(identity.Public) bool) (*board, error) {
+	if !c.Relay.Serve {
+		return nil, nil
+	}
+	// Letters are large and short-lived: they have a file of their own.
+	address := c.Clearinghouse.State
+	if !strings.Contains(address, "://") {
+		address = filepath.Join(c.Clearinghouse.Directory, "board.db")
+	}
+	db, err := state.Open(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	b, err := relay.NewBoard(ctx, db, c.Relay)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return &board{db, relay.NewService(b, detective)}, nil
+}
+
+// sweepEvery is how often the board is rid of what is out of date.
+const sweepEvery = time.Minute
+
+// run gives the error that ended the board by itself.
+func (b *board) run(ctx context.Context) <-chan error {
+	if b == nil {
+		return nil
+	}
+	failed := make(chan error, 1)
+	go func() {
+		if err := b.service.Run(ctx, sweepEvery); err != nil {
+			failed <- err
+		}
+	}()
+	return failed
+}
+
+func (b *board) close() {
+	if b != nil {
+		b.db.Close()
+	}
 }

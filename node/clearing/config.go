@@ -43,7 +43,7 @@ type Configuration struct {
 
 // DefaultConfiguration serves nobody: it names no address.
 func DefaultConfiguration() Configuration {
-	return Configuration{Directory: "/var/lib/dragnet/clearinghouse", Admin: "127.0.0.1:9121", Requests: 32, ObjectionsPerMinute: 10}
+	return Configuration{Directory: "/var/lib/dragnet/clearinghouse", Admin: "127.0.0.1:9122", Requests: 32, ObjectionsPerMinute: 10}
 }
 
 // Validate reports the first setting that makes no sense.
@@ -71,7 +71,7 @@ func (c *Configuration) Validate() error {
 	}
 	host, _, err := net.SplitHostPort(c.Admin)
 	if err != nil {
-		return fmt.Errorf("clearinghouse.admin: %w; want such as 127.0.0.1:9121", err)
+		return fmt.Errorf("clearinghouse.admin: %w; want such as 127.0.0.1:9122", err)
 	}
 	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
 		return fmt.Errorf("clearinghouse.admin: %s is not a loopback address; what is served there is for this machine only", host)

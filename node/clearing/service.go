@@ -122,6 +122,17 @@ func (s *Service) Address() string { return s.publicAddress }
 // AdminAddress is where /livez, /readyz and /metrics are.
 func (s *Service) AdminAddress() string { return s.adminAddress }
 
+// May reports whether a key may do something by the roster that holds now.
+func (s *Service) May(id identity.ID, role roster.Role) bool {
+	now := s.deps.Now()
+	list, err := s.keeper.Current(now)
+	if err != nil {
+		return false
+	}
+	_, err = list.May(id, role, now)
+	return err == nil
+}
+
 // Key is the public key that answers.
 func (s *Service) Key() identity.Public { return s.key.Public() }
 

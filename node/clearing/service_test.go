@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 
 	"dragnet/clearinghouse"
 	"dragnet/dossier"
@@ -30,17 +31,16 @@ import (
 // community is a running clearinghouse with members a, b and w, of whom w may
 // not report.
 type community struct {
-	*testing.T
+	testing.TB
 	service *clearing.Service
 	config  clearing.Configuration
 	key     *identity.Key
 	members map[string]*identity.Key
 	draft   roster.Roster
 	bundle  *roster.Bundle
-	log     bytes.Buffer
 }
 
-func generate(t *testing.T) *identity.Key {
+func generate(t testing.TB) *identity.Key {
 	t.Helper()
 	k, err := identity.Generate()
 	if err != nil {
@@ -49,9 +49,9 @@ func generate(t *testing.T) *identity.Key {
 	return k
 }
 
-func found(t *testing.T, change func(*clearing.Configuration)) *community {
+func found(t testing.TB, change func(*clearing.Configuration)) *community {
 	t.Helper()
-	c := &community{T: t, members: map[string]*identity.Key{}, config: clearing.DefaultConfiguration()}
+	c := &community{TB: t, members: map[string]*identity.Key{}, config: clearing.DefaultConfiguration()}
 	c.config.Directory, c.config.Listen, c.config.Admin = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0"
 	if change != nil {
 		change(&c.config)
@@ -328,6 +328,42 @@ func TestHostileRequests(t *testing.T) {
 	c.eventually("free again", func() bool {
 		_, err := c.dial(nil).Roster(t.Context())
 		return err == nil
+	})
+}
+
+// FuzzRequests: no bytes sent to a method that anybody may call are answered
+// with a failure of ours.
+func FuzzRequests(f *testing.F) {
+	c := found(f, nil)
+	config, err := identity.ClientTLS(nil, c.key.Public())
+	if err != nil {
+		f.Fatal(err)
+	}
+	h := &http.Client{Transport: &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true}}
+	for _, m := range []proto.Message{
+		&clearingv1.EntriesRequest{Selection: &clearingv1.Selection{Hosts: "198.51.100.0/24", Pattern: "in dport=1", Since: 1, Before: 2}, Cursor: "x", Limit: 3},
+		&clearingv1.SaltsRequest{Days: 3, Masks: [][]byte{{4, 32, 1}, {9}}},
+		&clearingv1.ChangesRequest{Host: []byte{198, 51, 100, 7}, After: -1, Limit: -1},
+		&clearingv1.ObjectRequest{Prefix: "198.51.100.7/32", Reason: "x"},
+	} {
+		data, err := proto.Marshal(m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, method := range []string{"Entries", "Groups", "Changes", "Salts", "Object", "Roster"} {
+			r, err := h.Post("https://"+c.service.Address()+"/dragnet.clearing.v1.Clearinghouse/"+method, "application/proto", bytes.NewReader(data))
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(r.Body)
+			r.Body.Close()
+			if err != nil || r.StatusCode == http.StatusInternalServerError {
+				t.Fatalf("%s: status %d, %s, %v", method, r.StatusCode, body, err)
+			}
+		}
 	})
 }
 

@@ -3,12 +3,14 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 
 	"dragnet/api"
+	"dragnet/ask/relay"
 	"dragnet/ask/witness"
 	"dragnet/clearinghouse"
 	"dragnet/decide"
@@ -18,6 +20,7 @@ import (
 	"dragnet/node/notify"
 	"dragnet/node/response"
 	"dragnet/node/service"
+	"dragnet/node/testify"
 	"dragnet/node/watch"
 )
 
@@ -44,11 +47,17 @@ type Configuration struct {
 	// PostgreSQL database such as postgres://dragnet@db.example.org/dragnet, or
 	// an SQLite file. Empty stands for one within the data directory.
 	State conf.Secret `yaml:"state"`
+	// Testify lets detectives of other organisations ask this node, as far as
+	// its policy permits. It is off until it has an address or a relay.
+	Testify testify.Configuration `yaml:"testify"`
 	// Clearinghouse is the service of a community's clearinghouse ('dragnet run
 	// clearinghouse').
 	Clearinghouse clearing.Configuration `yaml:"clearinghouse"`
 	// Publication says what a clearinghouse publishes, and how masked.
 	Publication clearinghouse.Configuration `yaml:"publication"`
+	// Relay is the clearinghouse's question board, for witnesses that nobody can
+	// reach.
+	Relay relay.Configuration `yaml:"relay"`
 	// Log says what the node writes to standard error about itself.
 	Log Log `yaml:"log"`
 }
@@ -68,8 +77,8 @@ func DefaultConfiguration() Configuration {
 	return Configuration{
 		Witness: witness.DefaultConfiguration(), Store: service.DefaultConfiguration(), Detect: watch.DefaultConfiguration(),
 		Decide: decide.DefaultConfiguration(), Station: response.DefaultConfiguration(), Notify: notify.DefaultConfiguration(),
-		Clearinghouse: clearing.DefaultConfiguration(), Publication: clearinghouse.DefaultConfiguration(),
-		API: api.DefaultConfiguration(), Log: Log{Level: slog.LevelInfo, Format: "auto"},
+		Testify: testify.DefaultConfiguration(), Clearinghouse: clearing.DefaultConfiguration(), Publication: clearinghouse.DefaultConfiguration(),
+		Relay: relay.DefaultConfiguration(), API: api.DefaultConfiguration(), Log: Log{Level: slog.LevelInfo, Format: "auto"},
 	}
 }
 
@@ -81,7 +90,12 @@ func (c *Configuration) Validate() error {
 	if err := c.Witness.Validate(); err != nil {
 		return err
 	}
-	for _, section := range []interface{ Validate() error }{&c.Store, &c.Detect, &c.Decide, &c.Station, &c.Notify, &c.API, &c.Clearinghouse, &c.Publication} {
+	if !c.Testify.Off() && (c.Site.Name == "" || len(c.Site.Networks) == 0) {
+		return errors.New("testify: others may ask only once site.name and site.networks say what is yours")
+	}
+	for _, section := range []interface{ Validate() error }{
+		&c.Store, &c.Detect, &c.Decide, &c.Station, &c.Notify, &c.API, &c.Testify, &c.Clearinghouse, &c.Publication, &c.Relay,
+	} {
 		if err := section.Validate(); err != nil {
 			return err
 		}

@@ -70,6 +70,9 @@ func TestShippedExamplesAreValid(t *testing.T) {
 	if len(c.Site.Networks) == 0 {
 		t.Error("site.yaml names no networks")
 	}
+	if _, err := Load(examples + "clearinghouse.yaml"); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestHandlerFollowsLevelAndFormat(t *testing.T) {

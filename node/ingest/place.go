@@ -35,6 +35,8 @@ type Place interface {
 	Writer
 	Sources(ctx context.Context) ([]store.Source, error)
 	Coverage(ctx context.Context) (flow.Coverage, error)
+	// Log reads what was committed.
+	Log() witness.Log
 	// Bytes is the size on disk.
 	Bytes(ctx context.Context) (int64, error)
 	// Prune removes what keep does not leave, and returns it.
@@ -108,6 +110,9 @@ func (d directory) Sources(context.Context) ([]store.Source, error) { return d.s
 // Coverage tells what is stored.
 func (d directory) Coverage(context.Context) (flow.Coverage, error) { return d.store.Coverage(), nil }
 
+// Log reads the directory, through its keys where a question is standard.
+func (d directory) Log() witness.Log { return d.store }
+
 // Bytes is the size of segments and runs.
 func (d directory) Bytes(context.Context) (int64, error) { return d.store.Bytes(), nil }
 
@@ -132,6 +137,9 @@ func (d directory) Close() error { return errors.Join(d.Writer.Close(), d.store.
 // database is ClickHouse as a Place. It hashes columns when asked and keeps no
 // keys.
 type database struct{ *clickhouse.Writer }
+
+// Log reads the database.
+func (d database) Log() witness.Log { return d.Store }
 
 // Rotate does nothing.
 func (database) Rotate(context.Context, string) error { return nil }

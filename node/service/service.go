@@ -16,11 +16,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"dragnet/ask/witness"
 	"dragnet/flow"
 	"dragnet/node/ingest"
 	"dragnet/node/watch"
@@ -102,6 +104,7 @@ type Service struct {
 	config  Configuration
 	log     *slog.Logger
 	now     func() time.Time
+	epochOf func(day string) string // nil: the day itself
 	metrics *metrics
 
 	place    ingest.Place
@@ -109,6 +112,9 @@ type Service struct {
 	epoch    string
 	pruned   time.Time
 	seen     map[string]stamp
+	// taken counts the flows imported in this turn, rushed those since memory
+	// was given back.
+	taken, rushed uint64
 
 	// Watcher, if set before Start, sees the flows that are taken in.
 	Watcher Watcher
@@ -186,8 +192,12 @@ func (s *Service) begin(ctx context.Context) error {
 // Failed gives the error that ended the service by itself.
 func (s *Service) Failed() <-chan error { return s.done }
 
-// Registry is where other parts of the node put metrics that /metrics tells.
-func (s *Service) Registry() prometheus.Registerer { return s.metrics.registry }
+// Log is what was imported, for reading while the service runs: from Start to
+// Stop.
+func (s *Service) Log() witness.Log { return s.place.Log() }
+
+// Metrics takes what others want to tell at /metrics.
+func (s *Service) Metrics() prometheus.Registerer { return s.metrics.registry }
 
 // Address is where /metrics is served.
 func (s *Service) Address() string { return s.address }
@@ -211,7 +221,18 @@ func (s *Service) Stop(ctx context.Context) error {
 
 func (s *Service) close() error { return s.place.Close() }
 
-func (s *Service) today() string { return s.now().UTC().Format(time.DateOnly) }
+// today is the epoch whose keys are computed.
+func (s *Service) today() string {
+	day := s.now().UTC().Format(time.DateOnly)
+	if s.epochOf != nil {
+		return s.epochOf(day)
+	}
+	return day
+}
+
+// UseEpochs has keys computed under the epoch that a day has in the community,
+// instead of the day itself. It is called before Start.
+func (s *Service) UseEpochs(of func(day string) string) { s.epochOf = of }
 
 // run looks at the logs until it is stopped; a turn that was begun is ended.
 func (s *Service) run(ctx context.Context) error {
@@ -257,7 +278,33 @@ func (s *Service) turn(ctx context.Context) error {
 			s.log.Error("detection", "problem", err) // the logs go on being followed
 		}
 	}
+	if err := s.rest(); err != nil {
+		return err
+	}
 	return s.maintain(ctx)
+}
+
+// A node that has caught up gives back the memory that the rush took: when it
+// has imported rush flows since, and less than a trickle in this turn.
+const (
+	rush    = 100_000
+	trickle = 10_000
+)
+
+func (s *Service) rest() error {
+	now := s.taken
+	s.taken, s.rushed = 0, s.rushed+now
+	if now >= trickle || s.rushed < rush {
+		return nil
+	}
+	s.rushed = 0
+	if p, ok := s.place.(interface{ Rest() error }); ok {
+		if err := p.Rest(); err != nil {
+			return err
+		}
+	}
+	debug.FreeOSMemory()
+	return nil
 }
 
 // follow imports what a file has grown by.
@@ -287,6 +334,7 @@ func (s *Service) follow(file string) error {
 	case done.Flows > 0:
 		s.log.Info("imported", "file", file, "status", done.Status, "flows", done.Flows, "skipped", done.Skipped)
 	}
+	s.taken += done.Flows
 	s.metrics.imported.Add(float64(done.Flows))
 	s.metrics.skipped.Add(float64(done.Skipped))
 	s.seen[file] = at

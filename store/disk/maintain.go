@@ -196,7 +196,7 @@ const rotateAtOnce = 32
 // Progress, if not nil, is told how many flows were hashed.
 func (w *Writer) Rotate(ctx context.Context, epoch string, again bool, progress func(flows int)) error {
 	if !epochName.MatchString(epoch) {
-		return fmt.Errorf("epoch %q: want letters, digits, - and _, such as 2026-11-22", epoch)
+		return fmt.Errorf("epoch %q: want letters, digits, -, _ and ., such as 2026-11-22", epoch)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

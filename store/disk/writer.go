@@ -13,7 +13,7 @@ import (
 	"dragnet/internal/durable"
 )
 
-var epochName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
+var epochName = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$`)
 
 // Writer adds flows. Flows appended become part of the store with the next
 // Commit, all or none. Append and Commit may be called from several goroutines.
@@ -48,7 +48,7 @@ func (s *Store) NewWriter(epoch string) (*Writer, error) {
 		return nil, fmt.Errorf("%s is open for reading only", s.dir)
 	}
 	if !epochName.MatchString(epoch) {
-		return nil, fmt.Errorf("epoch %q: want letters, digits, - and _, such as 2026-11-22", epoch)
+		return nil, fmt.Errorf("epoch %q: want letters, digits, -, _ and ., such as 2026-11-22", epoch)
 	}
 	const most = 2
 	makers := min(most, runtime.GOMAXPROCS(0))
@@ -79,6 +79,33 @@ func (w *Writer) Close() error {
 	w.discard()
 	w.s.writing.Unlock()
 	return err
+}
+
+// Rest gives up the memory that importing took, when there is nothing to commit;
+// the next flows take some again.
+func (w *Writer) Rest() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.filling != nil || len(w.pending) > 0 {
+		return nil
+	}
+	for range cap(w.tables) {
+		<-w.tables
+		w.tables <- nil
+	}
+	for range cap(w.idle) {
+		b, err := newBuilder()
+		if err != nil {
+			return err
+		}
+		x, err := newIndexer(w.epoch)
+		if err != nil {
+			return err
+		}
+		<-w.idle
+		w.idle <- &maker{b, x}
+	}
+	return nil
 }
 
 // discard removes the files of segments that were never committed.

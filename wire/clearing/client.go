@@ -144,6 +144,16 @@ func (c *Client) Epoch(ctx context.Context, day string) (string, error) {
 	return "", err
 }
 
+// Epochs fetches those names for the last days, by day.
+func (c *Client) Epochs(ctx context.Context, days int) (map[string]string, error) {
+	r, err := c.rpc.Salts(ctx, &clearingv1.SaltsRequest{Days: int32(days)})
+	out := map[string]string{}
+	for _, e := range r.GetEpochs() {
+		out[e.Day] = e.Name
+	}
+	return out, err
+}
+
 // Entries fetches a page of entries; an empty cursor begins, an empty next ends.
 func (c *Client) Entries(ctx context.Context, s *clearingv1.Selection, cursor string, limit int) (page []dossier.Entry, next string, err error) {
 	r, err := c.rpc.Entries(ctx, &clearingv1.EntriesRequest{Selection: s, Cursor: cursor, Limit: int32(limit)})

@@ -1,0 +1,123 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"dragnet/internal/state"
+	"dragnet/wire/exchange"
+	"dragnet/wire/identity"
+)
+
+// fetchBytes bounds what one look at the board gives a witness; there is always
+// room for one letter.
+const fetchBytes = 4 << 20
+
+// Fetch gives a witness the letters to it that it has not answered, oldest
+// first. It may be asked again: what is fetched stays.
+func (b *Board) Fetch(ctx context.Context, now time.Time, witness identity.ID) (out []exchange.Letter, err error) {
+	size := 0
+	errEnough := errors.New("enough")
+	err = b.db.View(ctx, func(tx *state.Tx) error {
+		out, size = nil, 0
+		return tx.Each(func(r *sql.Rows) error {
+			var id []byte
+			var expires int64
+			l := exchange.Letter{To: witness}
+			if err := r.Scan(&id, &expires, &l.Sealed); err != nil {
+				return err
+			}
+			if size += len(l.Sealed); size > fetchBytes && len(out) > 0 {
+				return errEnough
+			}
+			l.ID, l.Expires = exchange.LetterID(id), time.Unix(0, expires)
+			out = append(out, l)
+			return nil
+		}, `SELECT id, expires, sealed FROM relay_letter WHERE receiver = ? AND answered = 0 AND expires > ? ORDER BY number`,
+			witness[:], now.UnixNano())
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return out, err
+}
+
+// Answer leaves a witness's answer to a letter and tells whose letter it was.
+// Letters of two senders may bear one number: the first unanswered one is
+// meant, since nobody but its sender could have sealed what is in it.
+func (b *Board) Answer(ctx context.Context, now time.Time, witness identity.ID, letter exchange.LetterID, answer []byte) (sender identity.ID, err error) {
+	if len(answer) > b.config.AnswerBytes {
+		return sender, exchange.ErrTooLarge
+	}
+	err = b.db.Update(ctx, func(tx *state.Tx) error {
+		var number, answered int64
+		var from, before []byte
+		err := tx.QueryRow(`SELECT number, sender, answered, answer FROM relay_letter
+			WHERE receiver = ? AND id = ? AND expires > ? ORDER BY answered, number LIMIT 1`,
+			witness[:], letter[:], now.UnixNano()).Scan(&number, &from, &answered, &before)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			return ErrUnknown
+		case err != nil:
+			return err
+		case answered != 0 && bytes.Equal(before, answer):
+			return nil
+		case answered != 0:
+			return ErrConflict
+		}
+		sender = identity.ID(from)
+		_, err = tx.Exec(`UPDATE relay_letter SET answered = ?, answer = ?, size = size + ? WHERE number = ?`,
+			now.UnixNano(), answer, len(answer), number)
+		if err != nil {
+			return err
+		}
+		return b.room(tx, sender)
+	})
+	return sender, err
+}
+
+// Answered tells which of a detective's letters have answers.
+func (b *Board) Answered(ctx context.Context, sender identity.ID, letters []exchange.LetterID) (out []exchange.LetterID, err error) {
+	err = b.db.View(ctx, func(tx *state.Tx) error {
+		out = nil
+		for _, id := range letters {
+			var n int
+			err := tx.QueryRow(`SELECT COUNT(*) FROM relay_letter WHERE sender = ? AND id = ? AND answered <> 0`, sender[:], id[:]).Scan(&n)
+			if err != nil {
+				return err
+			}
+			if n > 0 {
+				out = append(out, id)
+			}
+		}
+		return nil
+	})
+	return out, err
+}
+
+// Collect gives the answer to one of a detective's letters.
+func (b *Board) Collect(ctx context.Context, sender identity.ID, letter exchange.LetterID) (answer []byte, err error) {
+	err = b.db.View(ctx, func(tx *state.Tx) error {
+		err := tx.QueryRow(`SELECT answer FROM relay_letter WHERE sender = ? AND id = ? AND answered <> 0`, sender[:], letter[:]).Scan(&answer)
+		if errors.Is(err, sql.ErrNoRows) {
+			return ErrUnknown
+		}
+		return err
+	})
+	return answer, err
+}
+
+// Discard takes a detective's letters and their answers down.
+func (b *Board) Discard(ctx context.Context, sender identity.ID, letters []exchange.LetterID) error {
+	return b.db.Update(ctx, func(tx *state.Tx) error {
+		for _, id := range letters {
+			if _, err := tx.Exec(`DELETE FROM relay_letter WHERE sender = ? AND id = ?`, sender[:], id[:]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,129 @@
+package policy
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"slices"
+	"strings"
+	"time"
+
+	"dragnet/dossier"
+	"dragnet/flow"
+	"dragnet/flow/key"
+)
+
+// judgeForm looks at the question alone.
+func (r *Rules) judgeForm(now time.Time, q *dossier.Question, published map[string]string) Verdict {
+	switch {
+	case q.Hash.Kind != key.Linear:
+		return refuse(dossier.NotPermitted, "hash %s: over the network only linear keys are answered, whose ambiguity does not depend on the tuple", q.Hash)
+	case q.Mode == dossier.Paper && !r.PaperMode:
+		return refuse(dossier.NotPermitted, "paper mode is off")
+	case len(q.Branches) == 0 && len(q.Clues) > 1 && !r.SingleClues:
+		return refuse(dossier.NotPermitted, "the detective would join, and single_clues is off")
+	case r.MaxWindow > 0 && !r.spans(q.Window):
+		return refuse(dossier.NotPermitted, "the window is longer than %v", r.MaxWindow)
+	case !r.fresh(now, q.Epoch, published):
+		return refuse(dossier.NotPermitted, "epoch %q is not that of a day of the last %d", q.Epoch, r.EpochDays)
+	}
+	for i := range q.Clues {
+		if v := r.judgeClue(q, &q.Clues[i]); v.Refusal != dossier.Answered {
+			return v
+		}
+	}
+	return Verdict{}
+}
+
+func (r *Rules) judgeClue(q *dossier.Question, c *dossier.AskedClue) Verdict {
+	if !r.permits(c.Mask) {
+		return refuse(dossier.NotPermitted, "mask %s is not among policy.masks", c.Mask)
+	}
+	// A salt of its own would let two questions be intersected, and keep
+	// detectives who ask the same from being counted together.
+	if c.Salt != key.OneShotSalt(c.Mask, q.Epoch) {
+		return refuse(dossier.NotPermitted, "the salt of mask %s is not that of epoch %s", c.Mask, q.Epoch)
+	}
+	if n := Candidates(q.Hash, c.Mask); n < r.Floor {
+		return refuse(dossier.TooSpecific, "the key of mask %s leaves %.0f candidates, fewer than %.0f", c.Mask, n, r.Floor)
+	}
+	return Verdict{}
+}
+
+// Candidates is what a key of the mask leaves to a reader who guesses the
+// service, where an address is fixed (flow/key: Meter).
+func Candidates(h key.Hash, m key.Mask) float64 {
+	var reader key.Reader
+	if m.Family != key.NoAddr {
+		reader.Service = &key.Tuple{}
+	}
+	return key.NewMeter(h).Candidates(reader, m, 0)
+}
+
+func (r *Rules) permits(m key.Mask) bool {
+	if len(r.Masks) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(r.Masks, func(text string) bool {
+		listed, err := key.ParseMask(text)
+		if err != nil || m.Prefix > listed.Prefix {
+			return false
+		}
+		listed.Prefix = m.Prefix
+		return listed == m
+	})
+}
+
+func (r *Rules) spans(w flow.Window) bool {
+	return w.From != 0 && w.To != 0 && w.To-w.From <= flow.Time(r.MaxWindow)
+}
+
+// fresh accepts the epoch of a day from EpochDays ago to tomorrow: clocks
+// differ. Where the clearinghouse publishes epochs, "2026-11-22.x7k2...", the
+// published one is the day's only one; a detective that chose its own could
+// intersect the false matches of two.
+func (r *Rules) fresh(now time.Time, epoch string, published map[string]string) bool {
+	name, _, _ := strings.Cut(epoch, ".")
+	day, err := time.Parse(time.DateOnly, name)
+	if err != nil || published == nil && epoch != name || published != nil && published[name] != epoch {
+		return false
+	}
+	today := now.UTC().Truncate(24 * time.Hour)
+	return !day.Before(today.AddDate(0, 0, -r.EpochDays)) && !day.After(today.AddDate(0, 0, 1))
+}
+
+// Keys counts the keys of a question.
+func Keys(q *dossier.Question) (n int) {
+	for i := range q.Clues {
+		n += len(q.Clues[i].Keys)
+	}
+	return n
+}
+
+// Fingerprint is the same for questions that ask the same, whoever asks: their
+// clues with masks, salts, states and the first KeyPrefix bits of the keys, in
+// any order. Mode, reply key, blinding and the size of the keys are left out.
+func (r *Rules) Fingerprint(q *dossier.Question) [sha256.Size]byte {
+	var clues [][]byte
+	for i := range q.Clues {
+		c := &q.Clues[i]
+		code := c.Mask.Code()
+		b := append([]byte{byte(c.End), byte(c.State)}, code[:]...)
+		b = append(b, c.Salt[:]...)
+		var keys []uint64
+		for _, k := range c.Keys {
+			keys = append(keys, uint64(k.K)&(1<<min(r.KeyPrefix, int(q.Hash.Bits))-1))
+		}
+		slices.Sort(keys)
+		for _, k := range slices.Compact(keys) {
+			b = binary.BigEndian.AppendUint64(b, k)
+		}
+		clues = append(clues, b)
+	}
+	slices.SortFunc(clues, slices.Compare)
+	h := sha256.New()
+	for _, c := range clues {
+		binary.Write(h, binary.BigEndian, uint32(len(c)))
+		h.Write(c)
+	}
+	return [sha256.Size]byte(h.Sum(nil))
+}

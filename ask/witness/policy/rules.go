@@ -1,0 +1,180 @@
+// Package policy decides which questions a witness answers when strangers ask:
+// who may ask, what, how much, and together with how many others. It is pure:
+// the moment and what was asked before are arguments, so that every rule can be
+// tested without a clock or a network.
+//
+// A question passes all rules or is refused by the first that it breaks. No
+// rule can be passed by asking more often: more history never turns a refusal
+// for budget into an answer.
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"dragnet/dossier"
+	"dragnet/flow/key"
+)
+
+// Rules are what the operator wants, usually in a file of their own.
+type Rules struct {
+	// Detectives narrows who may ask to these identities (hex, as the roster
+	// lists them); empty lets all detectives of the roster ask. Whoever is not
+	// on the roster never gets an answer.
+	Detectives []string `yaml:"detectives"`
+	// Masks are the components that a clue may fix, such as
+	// addr4/32+dport+proto; empty permits every mask. A mask permits also those
+	// that fix the same components with a shorter prefix.
+	Masks []string `yaml:"masks"`
+	// SingleClues answers the clues of a pattern one by one, so that the
+	// detective joins: it then learns of hosts that fit only one of them.
+	SingleClues bool `yaml:"single_clues"`
+	// PaperMode answers questions sealed from the tuple alone: who records
+	// question and answer can then guess at leisure.
+	PaperMode bool `yaml:"paper_mode"`
+	// Independent is how many detectives of different organisations must have
+	// asked the same before one gets an answer.
+	Independent int `yaml:"independent"`
+	// IndependentWithin is how long a question counts towards Independent.
+	IndependentWithin time.Duration `yaml:"independent_within"`
+	// KeyPrefix is how many bits of two keys must agree for the questions to
+	// count as the same: detectives may ask with keys of different sizes.
+	KeyPrefix int `yaml:"key_prefix"`
+	// Floor is the number of candidates that each key must leave to a reader
+	// who guesses the service.
+	Floor float64 `yaml:"floor"`
+	// TooCommon is the share of flows in the window (0..1) above which a
+	// question is refused as too common; 0 never refuses.
+	TooCommon float64 `yaml:"too_common"`
+	// MaxWindow bounds the time span of a question; 0 permits any, also an
+	// open one.
+	MaxWindow time.Duration `yaml:"max_window"`
+	// EpochDays is how many days old the salts of a question may be.
+	EpochDays int `yaml:"epoch_days"`
+	// PerDetective bounds what one detective may ask in BudgetWithin.
+	PerDetective Budget `yaml:"per_detective"`
+	// PerRoster bounds what all detectives together may ask in BudgetWithin.
+	PerRoster Budget `yaml:"per_roster"`
+	// BudgetWithin is the time over which budgets are counted.
+	BudgetWithin time.Duration `yaml:"budget_within"`
+}
+
+// Budget bounds what is asked; each key is one guess that the witness's help
+// makes possible.
+type Budget struct {
+	// Questions bounds how many are asked, refused ones included.
+	Questions int `yaml:"questions"`
+	// Keys bounds the keys in those that were answered.
+	Keys int `yaml:"keys"`
+	// Bytes bounds the sealed answers.
+	Bytes int64 `yaml:"bytes"`
+}
+
+// Default is strict enough for an open community: one detective may ask a few
+// questions a minute all day, but not walk through an address space.
+func Default() Rules {
+	return Rules{
+		Detectives: []string{}, Masks: []string{},
+		Independent: 1, IndependentWithin: 24 * time.Hour, KeyPrefix: 12,
+		Floor: 100, TooCommon: 0.25, EpochDays: 30,
+		PerDetective: Budget{Questions: 2000, Keys: 20_000, Bytes: 1 << 30},
+		PerRoster:    Budget{Questions: 50_000, Keys: 500_000, Bytes: 16 << 30},
+		BudgetWithin: 24 * time.Hour,
+	}
+}
+
+// Validate reports the first rule that makes no sense.
+func (r *Rules) Validate() error {
+	for i, m := range r.Masks {
+		if _, err := key.ParseMask(m); err != nil {
+			return fmt.Errorf("masks[%d]: %w", i, err)
+		}
+	}
+	switch {
+	case r.Independent < 1 || r.Independent > 1000:
+		return fmt.Errorf("independent is %d; want 1 to 1000 detectives", r.Independent)
+	case r.KeyPrefix < 1 || r.KeyPrefix > key.MaxBits:
+		return fmt.Errorf("key_prefix is %d; want 1 to %d bits", r.KeyPrefix, key.MaxBits)
+	case r.Floor < 1:
+		return fmt.Errorf("floor is %g; want at least 1 candidate", r.Floor)
+	case r.TooCommon < 0 || r.TooCommon > 1:
+		return fmt.Errorf("too_common is %g; want a share between 0 and 1", r.TooCommon)
+	case r.MaxWindow < 0 || r.EpochDays < 0:
+		return errors.New("max_window and epoch_days cannot be negative")
+	case r.IndependentWithin <= 0 || r.BudgetWithin <= 0:
+		return errors.New("independent_within and budget_within must be positive")
+	}
+	for _, b := range []Budget{r.PerDetective, r.PerRoster} {
+		if b.Questions < 1 || b.Keys < 1 || b.Bytes < 1 {
+			return errors.New("per_detective and per_roster: questions, keys and bytes must be positive")
+		}
+	}
+	return nil
+}
+
+// Asker is a detective as the roster knows it.
+type Asker struct {
+	// ID is the identity of its key, in hex.
+	ID string
+	// Organisation is who answers for it: two detectives of one organisation
+	// are not independent.
+	Organisation string
+}
+
+// Usage is what was asked and answered in some time.
+type Usage struct {
+	Questions, Keys int
+	Bytes           int64
+}
+
+// over reports whether one more question of n keys exceeds the budget.
+func (b Budget) over(u Usage, n int) bool {
+	return u.Questions >= b.Questions || u.Keys+n > b.Keys || u.Bytes >= b.Bytes
+}
+
+// History is what went before, at the moment of judging.
+type History struct {
+	// Own and All are what this asker and all askers used within BudgetWithin.
+	Own, All Usage
+	// Others counts the organisations besides the asker's that asked the same
+	// (Fingerprint, overlapping windows) within IndependentWithin.
+	Others int
+	// Epochs are the published epochs by day; nil if the community publishes
+	// none, and a day is its own epoch.
+	Epochs map[string]string
+}
+
+// Verdict says whether to answer.
+type Verdict struct {
+	// Refusal is dossier.Answered if the question may be answered.
+	Refusal dossier.Refusal
+	// Reason is for the witness's operator, not for the asker.
+	Reason string
+}
+
+// Judge applies the rules in the order of their price to the asker: first what
+// it could never ask, last what others must do.
+func (r *Rules) Judge(now time.Time, a Asker, q *dossier.Question, h History) Verdict {
+	if len(r.Detectives) > 0 && !slices.Contains(r.Detectives, a.ID) {
+		return refuse(dossier.NotPermitted, "detective %s is not among policy.detectives", a.ID)
+	}
+	if v := r.judgeForm(now, q, h.Epochs); v.Refusal != dossier.Answered {
+		return v
+	}
+	n := Keys(q)
+	switch {
+	case r.PerDetective.over(h.Own, n):
+		return refuse(dossier.OverBudget, "the detective asked %d questions with %d keys for %d bytes already", h.Own.Questions, h.Own.Keys, h.Own.Bytes)
+	case r.PerRoster.over(h.All, n):
+		return refuse(dossier.OverBudget, "all detectives asked %d questions with %d keys for %d bytes already", h.All.Questions, h.All.Keys, h.All.Bytes)
+	case h.Others+1 < r.Independent:
+		return refuse(dossier.AwaitingOthers, "%d of %d independent detectives asked this", h.Others+1, r.Independent)
+	}
+	return Verdict{}
+}
+
+func refuse(why dossier.Refusal, format string, args ...any) Verdict {
+	return Verdict{why, fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dragnet/ask/detective"
+	plan "dragnet/ask/detective/canvass"
+	"dragnet/dossier/pattern"
+	"dragnet/internal/cli"
+	"dragnet/internal/conf"
+	"dragnet/internal/state"
+	"dragnet/node/canvass"
+	"dragnet/wire/clearing"
+	"dragnet/wire/identity"
+)
+
+func newQuestion() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "question",
+		Short: "Ask witnesses of other organisations, and see what was asked of ours",
+		Long: `Question is the two ends of asking over the network. A detective asks ('ask'),
+looks how far an inquiry is ('status') and how witnesses have behaved
+('witnesses'). A witness's operator sees everything that was asked and answered
+('list'), in a record whose changing shows ('list --verify').`,
+		Args: cobra.ArbitraryArgs, RunE: cli.Group,
+	}
+	cmd.AddCommand(newQuestionAsk(), newQuestionStatus(), newQuestionWitnesses(), newQuestionList())
+	return cmd
+}
+
+// networkFlags are what hunt and 'question ask' share: who asks over the
+// network, and how long it waits.
+type networkFlags struct {
+	book, key string
+	deadline  time.Duration
+	maxAnswer int
+}
+
+func (n *networkFlags) register(cmd *cobra.Command) {
+	d := canvass.DefaultConfiguration()
+	f := cmd.Flags()
+	f.StringVar(&n.book, "book", "", "file of the witnesses we know: name, key, url, organisation, networks")
+	f.StringVar(&n.key, "key", "", "file of our private key, which the roster lists ('dragnet roster key' makes one)")
+	f.DurationVar(&n.deadline, "deadline", d.Deadline, "how long to wait for the answers to one stage")
+	f.IntVar(&n.maxAnswer, "max-answer", d.MaxAnswer, "size in bytes at which an answer is cut off")
+}
+
+// configuration reads the book and the key.
+func (n *networkFlags) configuration() (c canvass.Configuration, err error) {
+	if n.book == "" || n.key == "" {
+		return c, cli.Usage(errors.New("asking over the network needs --book FILE and --key FILE"))
+	}
+	if n.deadline <= 0 || n.maxAnswer < 1 {
+		return c, cli.Usage(errors.New("--deadline and --max-answer must be positive"))
+	}
+	c = canvass.DefaultConfiguration()
+	c.Deadline, c.MaxAnswer, c.Book = n.deadline, n.maxAnswer, new(plan.Book)
+	if err := conf.Load(c.Book, n.book); err != nil {
+		return c, err
+	}
+	if c.Key, err = identity.Load(n.key); err != nil {
+		return c, cli.Hint(err, "'dragnet roster key FILE' makes a key; the clearinghouse puts its public half on the roster")
+	}
+	return c, nil
+}
+
+// publishedEpoch is today's epoch as the book's clearinghouse publishes it; the
+// day itself without one.
+func publishedEpoch(ctx context.Context, c *canvass.Configuration, today string) (string, error) {
+	house := c.Book.Clearinghouse
+	if house.URL == "" {
+		return today, nil
+	}
+	client, err := clearing.Dial(house.URL, []identity.Public{house.Key}, c.Key)
+	if err != nil {
+		return "", err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, c.Deadline)
+	defer cancel()
+	epoch, err := client.Epoch(ctx, today)
+	if err != nil {
+		return "", cli.Hint(fmt.Errorf("today's salts: %w", err), "give an epoch that the witnesses know with --epoch")
+	}
+	return epoch, nil
+}
+
+// refuseBelowFloor keeps a question at home that would give the pattern away.
+func refuseBelowFloor(asked []detective.Asked) error {
+	for i := range asked {
+		if a := &asked[i]; a.Hidden() < floor {
+			return cli.Hint(fmt.Errorf("the key of %q leaves a reader only %s, fewer than %d", a.Clue, candidates(a.Hidden()), floor),
+				"ask with fewer --bits, or with --force if the witnesses may know")
+		}
+	}
+	return nil
+}
+
+// whomFlags choose the witnesses.
+type whomFlags struct {
+	names       []string
+	near, table string
+	random      int
+	all         bool
+	stage       int
+}
+
+func (w *whomFlags) register(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringArrayVarP(&w.names, "witness", "w", nil, "a witness of the book, by name or URL; repeat for each")
+	f.StringVar(&w.near, "near", "", "all of the book, beginning with those nearest to this address")
+	f.IntVar(&w.random, "random", 0, "a random sample of this many, strangers of the relays included")
+	f.BoolVar(&w.all, "all", false, "everybody, strangers of the relays included")
+	f.StringVar(&w.table, "table", "", "file of PREFIX AS and AS|AS lines, for distances between ASes")
+	f.IntVar(&w.stage, "stage", 0, "ask this many at first, then twice as many, and so on until the quorum agrees; 0 asks all at once")
+	cmd.MarkFlagsMutuallyExclusive("witness", "near", "random", "all")
+	cmd.MarkFlagsOneRequired("witness", "near", "random", "all")
+}
+
+func (w *whomFlags) apply(c *canvass.Configuration) (err error) {
+	c.Whom = plan.Whom{Names: w.names, Random: w.random, All: w.all}
+	c.Stage = w.stage
+	if w.random < 0 || w.stage < 0 {
+		return cli.Usage(errors.New("--random and --stage cannot be negative"))
+	}
+	if w.near != "" {
+		if c.Whom.Near, err = netip.ParseAddr(w.near); err != nil {
+			return cli.Usage(fmt.Errorf("--near: %w", err))
+		}
+	}
+	if w.table == "" {
+		return nil
+	}
+	f, err := os.Open(w.table)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if c.Table, err = plan.ReadTable(f); err != nil {
+		return fmt.Errorf("%s: %w", w.table, err)
+	}
+	return nil
+}
+
+// stateFlag is where the detective's record is.
+func stateFlag(cmd *cobra.Command) *string {
+	return cmd.Flags().String("state", "", "where inquiries are recorded: a file or a postgres:// URL (default ~/.local/share/dragnet/questions.db)")
+}
+
+func openRecord(ctx context.Context, address string) (*canvass.Record, *state.DB, error) {
+	if address == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return nil, nil, cli.Hint(err, "say where to keep the record: --state FILE")
+		}
+		address = filepath.Join(home, ".local", "share", "dragnet", "questions.db")
+	}
+	db, err := state.Open(ctx, address)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := canvass.OpenRecord(ctx, db)
+	if err != nil {
+		return nil, nil, errors.Join(err, db.Close())
+	}
+	return r, db, nil
+}
+
+func parsePattern(text string) (*pattern.Pattern, error) {
+	p, err := pattern.Parse(text, pattern.FromDisk)
+	if err != nil {
+		return nil, cli.Hint(cli.Usage(err), "see 'dragnet hunt --help' for the language of patterns")
+	}
+	return p, nil
+}

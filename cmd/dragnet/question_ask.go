@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dragnet/ask/detective"
+	"dragnet/dossier/pattern"
+	"dragnet/internal/cli"
+	"dragnet/node/canvass"
+)
+
+// asking is the command 'question ask'.
+type asking struct {
+	ask      askFlags
+	network  networkFlags
+	whom     whomFlags
+	quorum   int
+	fraction float64
+	ownWord  bool
+	decoys   int
+	force    bool
+	state    *string
+	output   *cli.Format
+}
+
+func newQuestionAsk() *cobra.Command {
+	var a asking
+	cmd := &cobra.Command{
+		Use:   "ask PATTERN --book FILE --key FILE (--all | --near ADDR | --random N | -w NAME...)",
+		Short: "Ask witnesses over the network, on record",
+		Long: `Ask puts a pattern to witnesses of other organisations, each reached at the URL
+in the book or over one of its relays, and prints the group that results. What
+is asked and what becomes of it is recorded; 'dragnet question status' shows it
+at any time, also from another terminal.
+
+A host is believed when --quorum independent witnesses name it: those who share
+an organisation or an AS count once, and all who are not in the book count once
+together. A witness of the book is believed alone about hosts of its own
+networks, unless --own-word=false.
+
+A pattern that was asked before is asked under the salts of its first time;
+otherwise the two answers together would tell more than each.
+
+` + patternHelp,
+		Example: `  dragnet question ask 'out dst=198.51.100.7 proto=udp dport=69' --book book.yaml --key detective.key --all
+  dragnet question ask 'in src=203.0.113.5 dport=1433' --book book.yaml --key detective.key --near 192.0.2.7 --stage 3 -k 2`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.run(cmd, args[0]) },
+	}
+	a.output, a.state = cli.OutputFlag(cmd), stateFlag(cmd)
+	a.ask.register(cmd)
+	a.network.register(cmd)
+	a.whom.register(cmd)
+	f := cmd.Flags()
+	f.IntVarP(&a.quorum, "quorum", "k", 2, "believe a host only if this many independent witnesses name it")
+	f.Float64Var(&a.fraction, "fraction", 0, "and at least this share (0 to 1) of the independent witnesses asked")
+	f.BoolVar(&a.ownWord, "own-word", true, "believe a witness of the book alone about hosts of its own networks")
+	f.IntVar(&a.decoys, "decoys", 0, "ask this many decoys as well, about traffic that never happened, to find who invents")
+	f.BoolVar(&a.force, "force", false, "ask even if a key gives the pattern away")
+	return cmd
+}
+
+func (a *asking) run(cmd *cobra.Command, text string) error {
+	p, err := parsePattern(text)
+	if err != nil {
+		return err
+	}
+	c, err := a.network.configuration()
+	if err != nil {
+		return err
+	}
+	if err := a.whom.apply(&c); err != nil {
+		return err
+	}
+	if c.Detective, err = a.ask.configuration(p); err != nil {
+		return cli.Usage(err)
+	}
+	c.Detective.Quorum, c.Detective.Fraction, c.Detective.OwnWord = a.quorum, a.fraction, a.ownWord
+	record, db, err := openRecord(cmd.Context(), *a.state)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if a.ask.epoch == "" {
+		if c.Detective.Epoch, err = publishedEpoch(cmd.Context(), &c, c.Detective.Epoch); err != nil {
+			return err
+		}
+		if err := keepEpoch(cmd.Context(), cmd.ErrOrStderr(), record, &c.Detective, p); err != nil {
+			return err
+		}
+	}
+	if !a.force {
+		c.Asking = refuseBelowFloor
+	}
+	return a.askAll(cmd, record, c, p)
+}
+
+// epochDays is how long witnesses accept salts by default (ask/witness/policy).
+const epochDays = 30
+
+// keepEpoch asks a pattern again under the salts of its first time.
+func keepEpoch(ctx context.Context, w io.Writer, r *canvass.Record, c *detective.Configuration, p *pattern.Pattern) error {
+	epoch, known, err := r.FirstEpoch(ctx, p, c.Hash, time.Now().AddDate(0, 0, 1-epochDays))
+	if err != nil || !known || epoch == c.Epoch {
+		return err
+	}
+	c.Epoch = epoch
+	fmt.Fprintf(w, "asked before: keeping the salts of %s\n", epoch)
+	return nil
+}
+
+// askAll asks the pattern and its decoys in random order: who sees all cannot
+// tell which comes first.
+func (a *asking) askAll(cmd *cobra.Command, record *canvass.Record, c canvass.Configuration, p *pattern.Pattern) error {
+	random := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
+	questions := []*pattern.Pattern{p}
+	for range a.decoys {
+		d, err := detective.Decoy(p, random)
+		if err != nil {
+			return cli.Usage(err)
+		}
+		questions = append(questions, d)
+	}
+	random.Shuffle(len(questions), func(i, j int) { questions[i], questions[j] = questions[j], questions[i] })
+	stderr := cmd.ErrOrStderr()
+	var result *detective.Result
+	for _, q := range questions {
+		number, out, err := record.Run(cmd.Context(), c, q, q != p)
+		if err != nil {
+			return err
+		}
+		if q == p {
+			result = &out.Result
+			fmt.Fprintf(stderr, "inquiry %d: %s\n", number, out.Tally)
+			continue
+		}
+		for _, w := range out.Result.Witnesses {
+			if w.Opened > 0 {
+				fmt.Fprintf(stderr, "warning: %s testifies to traffic that never happened (inquiry %d)\n", w.Name, number)
+			}
+		}
+	}
+	return writeResult(cmd.OutOrStdout(), *a.output, result)
+}

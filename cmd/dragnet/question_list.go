@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"dragnet/ask/witness/docket"
+	"dragnet/internal/cli"
+	"dragnet/internal/state"
+	"dragnet/node/config"
+)
+
+func newQuestionList() *cobra.Command {
+	var configs []string
+	var address, head string
+	var after int64
+	var limit int
+	var verify bool
+	cmd := &cobra.Command{
+		Use:   "list --config FILE...",
+		Short: "Show what others asked of our node, and what it answered",
+		Long: `List shows every question that reached the node's witness from a detective of
+the roster: who asked, what could be seen of it, whether it was answered or why
+not. Each entry is hashed together with the one before.
+
+--verify computes the hashes again, prints how many entries there are and the
+last hash, and exits with 3 if an entry was changed, removed or put in. Keep
+that line elsewhere: with --head ENTRIES:HASH it is checked too, which shows
+also whether the whole record, or its end, was replaced.`,
+		Example: "  dragnet question list --config /etc/dragnet/node.yaml\n  dragnet question list --config /etc/dragnet/node.yaml --verify",
+		Args:    cobra.NoArgs,
+	}
+	output := cli.OutputFlag(cmd)
+	f := cmd.Flags()
+	f.StringArrayVar(&configs, "config", nil, "the node's configuration file; repeat to layer")
+	f.StringVar(&address, "state", "", "the docket itself, a file or a postgres:// URL, in place of --config")
+	f.Int64Var(&after, "after", 0, "begin behind this entry")
+	f.IntVar(&limit, "limit", 0, "at most this many entries; 0 shows all")
+	f.BoolVar(&verify, "verify", false, "check the record instead of listing it")
+	f.StringVar(&head, "head", "", "with --verify: a line ENTRIES:HASH that was printed before")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		d, db, err := openDocket(cmd.Context(), address, configs)
+		if err != nil {
+			return err
+		}
+		defer db.Close()
+		if verify {
+			return verifyDocket(cmd, d, *output, head)
+		}
+		return listDocket(cmd, d, *output, after, limit)
+	}
+	return cmd
+}
+
+// openDocket never makes a docket: one that is not there has no entries.
+func openDocket(ctx context.Context, address string, configs []string) (*docket.Docket, *state.DB, error) {
+	if address == "" {
+		c, err := config.Load(configs...)
+		if err != nil {
+			return nil, nil, err
+		}
+		if address = c.Testify.State; address == "" {
+			address = filepath.Join(c.Store.Directory, "docket.db")
+		}
+	}
+	if !strings.Contains(address, "://") {
+		if _, err := os.Stat(address); errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, cli.Hint(fmt.Errorf("%w at %s", errNoDocket, address), "name the node's configuration with --config")
+		}
+	}
+	db, err := state.Open(ctx, address)
+	if err != nil {
+		return nil, nil, err
+	}
+	d, err := docket.Open(ctx, db)
+	if err != nil {
+		return nil, nil, errors.Join(err, db.Close())
+	}
+	return d, db, nil
+}
+
+// listedEntry is the JSON form of one entry.
+type listedEntry struct {
+	Number int64 `json:"entry"`
+	docket.Entry
+}
+
+func listDocket(cmd *cobra.Command, d *docket.Docket, f cli.Format, after int64, limit int) error {
+	rows := cli.Rows{Header: []string{"entry", "time", "event", "organisation", "asker", "via", "seen", "refusal", "answers", "bytes"}}
+	err := d.List(cmd.Context(), after, func(number int64, e docket.Entry) bool {
+		rows.Items = append(rows.Items, listedEntry{number, e})
+		var seen []string
+		for _, c := range e.Clues {
+			seen = append(seen, strings.TrimSpace(fmt.Sprintf("%s %s %s", c.End, c.Mask, c.State)))
+		}
+		rows.Cells = append(rows.Cells, []string{
+			fmt.Sprint(number), second(e.Time), e.Event, e.Organisation, e.Asker[:min(len(e.Asker), 16)], e.Via, dash(strings.Join(seen, ", ")),
+			dash(e.Refusal), fmt.Sprint(e.Answers), fmt.Sprint(e.Bytes),
+		})
+		return limit == 0 || len(rows.Cells) < limit
+	})
+	if err != nil {
+		return err
+	}
+	return cli.WriteRows(cmd.OutOrStdout(), f, rows)
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func verifyDocket(cmd *cobra.Command, d *docket.Docket, f cli.Format, noted string) error {
+	var before *docket.Head
+	if noted != "" {
+		entries, hash, ok := strings.Cut(noted, ":")
+		n, err := strconv.ParseInt(entries, 10, 64)
+		if _, bad := hex.DecodeString(hash); !ok || err != nil || bad != nil || n < 0 {
+			return cli.Usage(fmt.Errorf("--head %q: want ENTRIES:HASH as --verify prints it", noted))
+		}
+		before = &docket.Head{Entries: n, Hash: hash}
+	}
+	head, err := d.Verify(cmd.Context(), before)
+	if errors.Is(err, docket.ErrTampered) {
+		return cli.Found(err)
+	}
+	if err != nil {
+		return err
+	}
+	if f != cli.Table {
+		return cli.WriteJSON(cmd.OutOrStdout(), head)
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d:%s\n", head.Entries, head.Hash)
+	return err
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"dragnet/internal/cli"
+	"dragnet/node/canvass"
+)
+
+func newQuestionStatus() *cobra.Command {
+	var limit int
+	cmd := &cobra.Command{
+		Use:     "status [INQUIRY]",
+		Short:   "Show how far inquiries are, or one with each witness",
+		Long:    `Status shows the last inquiries with their state, such as "12 of 20 answered, 3 refused, 5 silent"; or one, by its number, with what became of each witness. It works while an inquiry runs.`,
+		Example: "  dragnet question status\n  dragnet question status 7 -o json",
+		Args:    cobra.MaximumNArgs(1),
+	}
+	output, address := cli.OutputFlag(cmd), stateFlag(cmd)
+	cmd.Flags().IntVar(&limit, "limit", 20, "how many inquiries are listed")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		r, db, err := openRecord(cmd.Context(), *address)
+		if err != nil {
+			return err
+		}
+		defer db.Close()
+		if len(args) == 0 {
+			all, err := r.List(cmd.Context(), limit)
+			if err != nil {
+				return err
+			}
+			return cli.WriteRows(cmd.OutOrStdout(), *output, inquiryRows(all))
+		}
+		number, err := strconv.ParseInt(args[0], 10, 64)
+		if err != nil {
+			return cli.Usage(fmt.Errorf("inquiry %q: want its number, from 'dragnet question status'", args[0]))
+		}
+		a, err := r.Show(cmd.Context(), number)
+		if err != nil {
+			return err
+		}
+		return writeInquiry(cmd.OutOrStdout(), *output, &a)
+	}
+	return cmd
+}
+
+func inquiryRows(all []canvass.Asked) cli.Rows {
+	rows := cli.Rows{Header: []string{"inquiry", "started", "ended", "state", "pattern"}}
+	for i := range all {
+		a := &all[i]
+		ended, what := "-", a.Pattern
+		if a.Ended != nil {
+			ended = second(*a.Ended)
+		}
+		rows.Items = append(rows.Items, a)
+		rows.Cells = append(rows.Cells, []string{fmt.Sprint(a.Number), second(a.Started), ended, a.State, what})
+	}
+	return rows
+}
+
+func writeInquiry(w io.Writer, f cli.Format, a *canvass.Asked) error {
+	rows := cli.Rows{Header: []string{"witness", "status", "flows", "answers", "opened", "detail"}, Document: a}
+	for i := range a.Witnesses {
+		x := &a.Witnesses[i]
+		rows.Items = append(rows.Items, x)
+		rows.Cells = append(rows.Cells, []string{x.Name, string(x.Status), fmt.Sprint(x.Flows), fmt.Sprint(x.Answers), fmt.Sprint(x.Opened), x.Detail})
+	}
+	if f == cli.Table {
+		fmt.Fprintf(w, "%s\n  %s\n\n", a.State, a.Pattern)
+	}
+	return cli.WriteRows(w, f, rows)
+}
+
+func newQuestionWitnesses() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "witnesses",
+		Short: "Show how each witness has behaved so far",
+		Long: `Witnesses sums the record up by witness: how often it answered, and what speaks
+against it. A lie is a decoy of which something opened; a spray is a testimony
+with far more answers than its flows explain.`,
+		Args: cobra.NoArgs,
+	}
+	output, address := cli.OutputFlag(cmd), stateFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		r, db, err := openRecord(cmd.Context(), *address)
+		if err != nil {
+			return err
+		}
+		defer db.Close()
+		all, err := r.Honesty(cmd.Context())
+		if err != nil {
+			return err
+		}
+		rows := cli.Rows{Header: []string{"witness", "asked", "answered", "refused", "missing", "forged", "replayed", "decoys", "lies", "sprays"}}
+		for i := range all {
+			h := &all[i]
+			rows.Items = append(rows.Items, h)
+			row := []string{h.Name}
+			for _, n := range []int{h.Asked, h.Answered, h.Refused, h.Missing, h.Forged, h.Replayed, h.Decoys, h.Lies, h.Sprays} {
+				row = append(row, strconv.Itoa(n))
+			}
+			rows.Cells = append(rows.Cells, row)
+		}
+		return cli.WriteRows(cmd.OutOrStdout(), *output, rows)
+	}
+	return cmd
+}
+
+var errNoDocket = errors.New("nobody has asked this node yet: there is no docket")
