@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"dragnet/contain/guard"
+	"dragnet/contain/ripcord"
 	"dragnet/internal/gen/reference"
 )
 
@@ -22,10 +23,16 @@ func TestReferenceIsFresh(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	roleRipcord, err := reference.Role("dragnet", "../..", "Configuration of the ripcord gateway",
+		"What `dragnet-agent run ripcord` reads: YAML, strictly.", ripcord.DefaultConfiguration())
+	if err != nil {
+		t.Fatal(err)
+	}
 	commands := bytes.Replace(reference.CLI(newRoot()), []byte("# Command line\n"), []byte("# Command line of the agent\n"), 1)
 	for name, want := range map[string][]byte{
-		"../../docs/reference/agent.md": commands,
-		"../../docs/reference/guard.md": roleGuard,
+		"../../docs/reference/agent.md":   commands,
+		"../../docs/reference/guard.md":   roleGuard,
+		"../../docs/reference/ripcord.md": roleRipcord,
 	} {
 		if *update {
 			if err := os.WriteFile(name, want, 0o644); err != nil {

@@ -22,16 +22,17 @@ import (
 
 // Configuration of the role ripcord.
 type Configuration struct {
-	// Host and Network are the interfaces to the host and to the rest. The
-	// gateway takes both over: they need no addresses, and lose IPv6's.
-	Host    string `yaml:"host"`
+	// Host is the interface to the host. The gateway takes both interfaces
+	// over: they need no addresses, and lose IPv6's.
+	Host string `yaml:"host"`
+	// Network is the interface to everything else.
 	Network string `yaml:"network"`
 	// Enforce drops and shifts; without it the gateway only counts what it
 	// would drop.
 	Enforce bool `yaml:"enforce"`
 	// FailOpen lets connections pass that the gateway cannot track: those
-	// from before its first start, and new ones when the table is full. Each
-	// is counted, and the log warns. The default refuses them.
+	// from before its first start, and new ones when the table is full. They
+	// are counted, and the log warns. The default refuses them.
 	FailOpen bool `yaml:"fail_open"`
 	// SignedTCP says what happens to connections with TCP-MD5 or TCP-AO,
 	// whose numbers cannot be shifted: refuse, or pass without nonces.
@@ -45,21 +46,28 @@ type Configuration struct {
 
 	// Addresses are the host's, if they are known. Others are learnt.
 	Addresses []netip.Addr `yaml:"addresses"`
-	Learn     Learn        `yaml:"learn"`
+	// Learn bounds the addresses a host may take for itself.
+	Learn Learn `yaml:"learn"`
 
-	// Connections bounds the tables of IPv4 and IPv6. A change takes effect
-	// when the pinned tables are removed.
+	// Connections bounds the tables. A change takes effect when the pinned
+	// tables are removed.
 	Connections Connections `yaml:"connections"`
 	// Block is how long a connection stays ended after a valid RST.
-	Block  time.Duration `yaml:"block"`
-	Coarse Coarse        `yaml:"coarse"`
-	Idle   Idle          `yaml:"idle"`
-	Pull   PullLimits    `yaml:"pull"`
+	Block time.Duration `yaml:"block"`
+	// Coarse says when a port that answers new connections by RST is left
+	// alone.
+	Coarse Coarse `yaml:"coarse"`
+	// Idle says when connections are forgotten.
+	Idle Idle `yaml:"idle"`
+	// Pull bounds terminations by protocol.
+	Pull PullLimits `yaml:"pull"`
 }
 
 // Learn bounds the addresses a host may take for itself.
 type Learn struct {
+	// IPv4 is how many IPv4 addresses are learnt.
 	IPv4 int `yaml:"ipv4"`
+	// IPv6 is how many IPv6 addresses are learnt, link-local ones included.
 	IPv6 int `yaml:"ipv6"`
 	// Quiet is how long an address must not have been used before another may
 	// take its place.
@@ -68,21 +76,25 @@ type Learn struct {
 
 // Connections are numbers of table entries.
 type Connections struct {
+	// IPv4 is how many connections of IPv4 there is room for.
 	IPv4 int `yaml:"ipv4"`
+	// IPv6 is how many of IPv6.
 	IPv6 int `yaml:"ipv6"`
 }
 
 // Coarse says when a port that answers new connections by RST is left alone.
 type Coarse struct {
-	// Resets is how many RSTs within Duration raise the block, which then
-	// lasts as long.
-	Resets   int           `yaml:"resets"`
+	// Resets is how many RSTs within the duration raise the block.
+	Resets int `yaml:"resets"`
+	// Duration is also how long the block lasts.
 	Duration time.Duration `yaml:"duration"`
 }
 
 // Idle says when connections are forgotten.
 type Idle struct {
-	Handshake   time.Duration `yaml:"handshake"`
+	// Handshake is for connections that are not agreed on.
+	Handshake time.Duration `yaml:"handshake"`
+	// Established is for open connections.
 	Established time.Duration `yaml:"established"`
 	// Closed is for connections that both sides have closed; their ports'
 	// next use must be told from the last.
