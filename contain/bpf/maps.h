@@ -4,8 +4,8 @@
  *
  * Sequence numbers are in host byte order and "on the wire": as they look on
  * the network side of the gateway, the host's own shifted by out, the peer's as
- * the peer sent them. Times are milliseconds since boot, which wrap after 49
- * days and are compared by difference. */
+ * the peer sent them. Times are milliseconds of the monotonic clock, which wrap
+ * after 49 days and are compared by difference. */
 #pragma once
 
 #include <linux/types.h>
@@ -111,7 +111,7 @@ struct { __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); __uint(max_entries, REASONS);
 	__type(key, __u32); __type(value, __u64); } counters SEC(".maps");
 
 struct event {
-	__u64 time;	/* ns since boot */
+	__u64 time;	/* ns, monotonic clock */
 	__u32 seq, ack;	/* as they came in */
 	struct addr host, peer;
 	__u16 hport, pport;

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"time"
@@ -63,6 +64,10 @@ func NewRole(c Configuration, station Station, log *slog.Logger) (*Role, error) 
 	}
 	if err := errors.Join(c.Validate(), c.Live.Validate()); err != nil {
 		return nil, err
+	}
+	if c.Limits.Seed == 0 {
+		// Nobody must know which addresses share an entry of the tables.
+		c.Limits.Seed = rand.Uint64()
 	}
 	return &Role{c: c, log: log, station: station, done: make(chan error, 1), answers: make(chan answer, 1)}, nil
 }

@@ -234,7 +234,7 @@ func bootMS() uint32 { return uint32(bootNS() / 1_000_000) }
 
 func bootNS() uint64 {
 	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
 		panic(err) // the clock is in every kernel that loads the programs
 	}
 	return uint64(ts.Nano())

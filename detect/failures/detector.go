@@ -2,6 +2,7 @@ package failures
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -15,20 +16,40 @@ import (
 type Detector struct {
 	c      Configuration
 	groups map[group]*tally
+	spare  []tally // of which new ones are taken, so that few are allocated alone
 	// Forgotten counts groups given up for want of room: with any, a slow
 	// scanner may be missed.
 	Forgotten uint64
 }
 
 // group is a source with a port it tries everywhere, or a host whose ports it
-// tries. The fields leave no gaps, so that a map hashes it in one go.
+// tries. It holds no pointers and leaves no gaps, so that a map hashes it in one
+// go and the garbage collector does not look at it.
 type group struct {
-	source netip.Addr
-	victim netip.Addr // invalid for a group by port
+	source address
+	victim address // zero for a group by port
 	window int64
 	port   uint32
 	proto  uint32
 }
+
+// address is a netip.Addr in its 128 bits, IPv4 in the mapped form.
+type address [2]uint64
+
+func addressOf(a netip.Addr) address {
+	b := a.As16()
+	return address{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
+}
+
+func (a address) addr() netip.Addr {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], a[0])
+	binary.BigEndian.PutUint64(b[8:], a[1])
+	return netip.AddrFrom16(b).Unmap()
+}
+
+// byPort reports whether g is a source with a port.
+func (g *group) byPort() bool { return g.victim == address{} }
 
 // tally is what is known of a group.
 type tally struct {
@@ -54,9 +75,9 @@ func (d *Detector) Add(flows []flow.Flow) {
 }
 
 func (d *Detector) count(f *flow.Flow, s Signal) {
-	g := group{source: f.Orig, window: int64(f.Start) / int64(d.c.Window), port: uint32(f.RespPort), proto: uint32(f.Proto)}
+	g := group{source: addressOf(f.Orig), window: int64(f.Start) / int64(d.c.Window), port: uint32(f.RespPort), proto: uint32(f.Proto)}
 	d.tally(g).add(f, s, hostTarget(f.Resp))
-	g.port, g.victim = 0, f.Resp
+	g.port, g.victim = 0, addressOf(f.Resp)
 	d.tally(g).add(f, s, uint32(f.RespPort))
 }
 
@@ -66,7 +87,10 @@ func (d *Detector) tally(g group) *tally {
 		if len(d.groups) >= d.c.Groups {
 			d.forget()
 		}
-		t = &tally{}
+		if len(d.spare) == 0 {
+			d.spare = make([]tally, 64)
+		}
+		t, d.spare = &d.spare[0], d.spare[1:]
 		d.groups[g] = t
 	}
 	return t
@@ -108,7 +132,8 @@ func (t *tally) add(f *flow.Flow, s Signal, target uint32) {
 	case Refusal:
 		t.refused.add(target)
 	}
-	if len(t.sample) < samples {
+	// Most groups never come beyond one target, and need no evidence.
+	if len(t.sample) < samples && t.refused.n+t.silent.n > 1 {
 		t.sample = append(t.sample, dossier.SightingOf(f))
 	}
 }
@@ -140,11 +165,14 @@ func (d *Detector) Findings() []dossier.Finding {
 }
 
 func (d *Detector) judge(g group, t *tally) (dossier.Finding, bool) {
-	need := d.c.Remote
-	if flow.Within(d.c.Networks, g.source) {
+	refused, failed := t.refused.n, t.refused.n+t.silent.n
+	if failed < min(d.c.Remote, d.c.Local) {
+		return dossier.Finding{}, false
+	}
+	need, source := d.c.Remote, g.source.addr()
+	if flow.Within(d.c.Networks, source) {
 		need = d.c.Local
 	}
-	refused, failed := t.refused.n, t.refused.n+t.silent.n
 	if refused < need && failed < need*d.c.Silence {
 		return dossier.Finding{}, false
 	}
@@ -153,7 +181,7 @@ func (d *Detector) judge(g group, t *tally) (dossier.Finding, bool) {
 		return dossier.Finding{}, false
 	}
 	f := dossier.Finding{
-		Detector: "failures", Kind: "address-scan", Host: flow.HostAt(g.source, d.c.Observer), First: t.first, Last: t.last,
+		Detector: "failures", Kind: "address-scan", Host: flow.HostAt(source, d.c.Observer), First: t.first, Last: t.last,
 		Evidence: dossier.Evidence{
 			Counts:     map[string]uint64{"refused": uint64(refused), "silent": uint64(t.silent.n), "reached": uint64(t.reached.n)},
 			Thresholds: map[string]float64{"refused": float64(need), "failed": float64(need * d.c.Silence), "share": d.c.Share},
@@ -163,8 +191,8 @@ func (d *Detector) judge(g group, t *tally) (dossier.Finding, bool) {
 	slices.SortFunc(f.Evidence.Flows, func(a, b dossier.Sighting) int { return cmp.Compare(a.Time, b.Time) })
 	span := time.Duration(t.last - t.first).Round(time.Second)
 	what, about := "hosts on "+flow.Proto(g.proto).String()+" port", fmt.Sprint(g.port)
-	if g.victim.IsValid() {
-		f.Kind, what, about = "port-scan", "ports of", g.victim.String()
+	if !g.byPort() {
+		f.Kind, what, about = "port-scan", "ports of", g.victim.addr().String()
 	}
 	f.Summary = fmt.Sprintf("%s was refused by %d and met silence at %d %s %s within %s (%.0f %% of what it tried there)", f.Host, refused, t.silent.n, what, about, span, 100*share)
 	f.Identify(about + " " + flow.Proto(g.proto).String())

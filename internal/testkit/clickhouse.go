@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -20,7 +21,9 @@ type ClickHouse struct {
 	exe  string
 	dir  string
 	port int
-	cmd  *exec.Cmd
+
+	mu  sync.Mutex // guards cmd: a fault may come from a timer
+	cmd *exec.Cmd
 }
 
 // The names of the elements are those of Debian's version; later ones accept
@@ -69,6 +72,8 @@ func (c *ClickHouse) Address(database string) string {
 // Start starts the server, again after Kill, and waits until it listens.
 func (c *ClickHouse) Start() {
 	c.t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.cmd = exec.Command(c.exe, "--config-file="+filepath.Join(c.dir, "config.xml"))
 	c.cmd.Dir = c.dir
 	// It must not outlive a test binary that is killed.
@@ -90,6 +95,8 @@ func (c *ClickHouse) Start() {
 
 // Kill ends the server at once, as a fault would.
 func (c *ClickHouse) Kill() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.cmd != nil {
 		_ = c.cmd.Process.Kill()
 		_ = c.cmd.Wait()

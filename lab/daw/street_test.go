@@ -68,11 +68,12 @@ func newISP(t *testing.T) *isp {
 	t.Helper()
 	testkit.Tool(t, "nft")
 	testkit.Tool(t, "setpriv")
+	dir := t.TempDir() // before the lab, which ends those who write there
 	net := netlab.For(t)
 	if err := programs(); err != nil {
 		t.Fatal(err)
 	}
-	l := &isp{t: t, dir: t.TempDir(), begun: time.Now(), dragnet: filepath.Join(folder, "dragnet"), agent: filepath.Join(folder, "dragnet-agent")}
+	l := &isp{t: t, dir: dir, begun: time.Now(), dragnet: filepath.Join(folder, "dragnet"), agent: filepath.Join(folder, "dragnet-agent")}
 	nodes, err := net.Nodes("customer1", "customer2", "edge1", "edge2", "core")
 	if err != nil {
 		t.Fatal(err)

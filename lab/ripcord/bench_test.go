@@ -91,10 +91,10 @@ func BenchmarkThroughput(b *testing.B) {
 								Rate float64 `json:"bits_per_second"`
 							} `json:"sum_received"`
 							Processor struct {
-							Here  float64 `json:"host_total"`
-							There float64 `json:"remote_total"`
-						} `json:"cpu_utilization_percent"`
-					} `json:"end"`
+								Here  float64 `json:"host_total"`
+								There float64 `json:"remote_total"`
+							} `json:"cpu_utilization_percent"`
+						} `json:"end"`
 					}
 					l.check(json.Unmarshal(out, &r))
 					rate := r.End.Received.Rate / 1e9

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"connectrpc.com/connect"
@@ -17,6 +18,7 @@ import (
 
 	"dragnet/api"
 	"dragnet/internal/state"
+	"dragnet/internal/testkit"
 	agentv1 "dragnet/wire/agent/v1"
 	"dragnet/wire/channel"
 	"dragnet/wire/enrol"
@@ -57,15 +59,18 @@ func startNode(t testing.TB, dir, listen string) *node {
 }
 
 func newNode(dir, listen string) (*node, error) {
+	return newNodeOn(filepath.Join(dir, "state.db"), dir, listen)
+}
+
+var numberTable = fstest.MapFS{"0001-number.sql": {Data: []byte(`CREATE TABLE test_number (id ROWKEY, member TEXT NOT NULL, n BIGINT NOT NULL)`)}}
+
+func newNodeOn(address, dir, listen string) (*node, error) {
 	ctx := context.Background()
-	db, err := state.Open(ctx, filepath.Join(dir, "state.db"))
+	db, err := state.Open(ctx, address)
 	if err != nil {
 		return nil, err
 	}
-	if err := db.Update(ctx, func(tx *state.Tx) error {
-		_, err := tx.Exec(`CREATE TABLE IF NOT EXISTS test_number (id INTEGER PRIMARY KEY AUTOINCREMENT, member TEXT NOT NULL, n BIGINT NOT NULL)`)
-		return err
-	}); err != nil {
+	if err := db.Migrate(ctx, "test", numberTable); err != nil {
 		return nil, err
 	}
 	authority, err := enrol.OpenAuthority(filepath.Join(dir, "authority"))
@@ -322,14 +327,23 @@ func TestItemsArriveOnceAndInOrder(t *testing.T) {
 	}
 }
 
-// TestWhatIsOfNoUseHoldsUpNothing: an item that its handler refuses, one of a
-// kind unknown here, as of a newer agent, and one that another role may send.
 func TestWhatIsOfNoUseHoldsUpNothing(t *testing.T) {
-	n := startNode(t, t.TempDir(), "127.0.0.1:0")
+	t.Run("sqlite", func(t *testing.T) { noUse(t, filepath.Join(t.TempDir(), "state.db")) })
+	t.Run("postgres", func(t *testing.T) { noUse(t, testkit.Postgres(t)) })
+}
+
+// noUse sends an item that its handler refuses, one of a kind unknown here, as
+// of a newer agent, and one that another role may send.
+func noUse(t *testing.T, address string) {
+	n, err := newNodeOn(address, t.TempDir(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.close)
 	n.handlers["test.trap"] = Handler{Roles: []string{"trap"}}
 	a := startAgent(t, enrolled(t, n, "edge-1"))
 	defer stop(t, a)
-	err := a.Send(
+	err = a.Send(
 		channel.Item{Kind: "test.number", Body: []byte("1")},
 		channel.Item{Kind: "test.number", Body: []byte("no number")},
 		channel.Item{Kind: "test.future", Format: 7, Body: []byte("2")},
@@ -349,6 +363,13 @@ func TestWhatIsOfNoUseHoldsUpNothing(t *testing.T) {
 	within(t, "an empty spool", func() bool { return a.Status().Waiting == 0 })
 	if err := a.Send(channel.Item{Kind: "test.number", Body: make([]byte, channel.MaxBody+1)}); err == nil {
 		t.Error("an item larger than any node takes was accepted")
+	}
+	if _, err := n.Configure(t.Context(), "guard", "edge-1", 1, []byte("one")); err != nil {
+		t.Fatal(err)
+	}
+	isTold(t, a, "one")
+	if err := n.Revoke(t.Context(), "edge-1"); err != nil {
+		t.Fatal(err)
 	}
 }
 

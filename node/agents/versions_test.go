@@ -156,8 +156,8 @@ func FuzzRequest(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Cleanup(n.close)
-	service := n.Service()
-	methods := []string{"Enrol", "Renew", "Configure", "Send"}
+	services := []api.Service{n.Service(), n.Operators().Service()}
+	methods := []string{"Enrol", "Renew", "Configure", "Send", "ListMembers", "MakeToken", "RevokeMember", "ConfigureRole"}
 	for _, s := range said() {
 		b, err := proto.Marshal(s.message)
 		if err != nil {
@@ -168,7 +168,8 @@ func FuzzRequest(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, method int, body []byte) {
-		name := methods[uint(method)%uint(len(methods))]
+		i := uint(method) % uint(len(methods))
+		name, service := methods[i], services[i/4]
 		var m agentv1.ConfigureRequest
 		if name == "Configure" && proto.Unmarshal(body, &m) == nil && m.WaitSeconds > 0 {
 			t.Skip("asks the node to wait")

@@ -1,8 +1,11 @@
 package flows
 
 import (
+	"bytes"
 	"context"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"slices"
 	"sync"
@@ -231,6 +234,36 @@ func FuzzCursor(f *testing.F) {
 		page, err := s.ListFlows(context.Background(), &nodev1.ListFlowsRequest{PageSize: 5, Cursor: cursor})
 		if err == nil && (len(page.Flows) > 5 || len(page.Flows) == 0 && page.NextCursor != "") {
 			t.Errorf("%d flows, next %q", len(page.Flows), page.NextCursor)
+		}
+	})
+}
+
+// FuzzRequest sends bytes as JSON and as protobuf to each call; whatever they
+// are, there is an answer or a refusal.
+func FuzzRequest(f *testing.F) {
+	dir := kept(f)
+	gate := api.NewGate(1)
+	services := []api.Service{NewServer(In(dir), gate).Service(), NewStoreServer(dir, gate).Service()}
+	calls := []struct {
+		service int
+		name    string
+	}{{0, "ListFlows"}, {0, "CountFlows"}, {0, "StreamFlows"}, {1, "DescribeStore"}, {1, "CheckStore"}}
+	for i := range calls {
+		f.Add(i, true, []byte(`{"selection":{"filter":"src=@a dport=22","files":{"a":"192.0.2.0/24"},"from":"2023-11-14T22:13:20Z"},"by":"src","top":3}`))
+		f.Add(i, false, []byte("\n\x0c\n\x08dport=22\x12\x00"))
+	}
+	f.Fuzz(func(t *testing.T, call int, json bool, body []byte) {
+		c := calls[uint(call)%uint(len(calls))]
+		service := services[c.service]
+		r := httptest.NewRequest(http.MethodPost, service.Path+c.name, bytes.NewReader(body))
+		r.Header.Set("Content-Type", map[bool]string{true: "application/json", false: "application/proto"}[json])
+		if c.name == "StreamFlows" {
+			r.Header.Set("Content-Type", map[bool]string{true: "application/connect+json", false: "application/connect+proto"}[json])
+		}
+		w := httptest.NewRecorder()
+		service.Handler.ServeHTTP(w, r)
+		if w.Code >= 500 {
+			t.Errorf("%s: %d %s", c.name, w.Code, w.Body)
 		}
 	})
 }

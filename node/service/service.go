@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -111,6 +112,9 @@ type Service struct {
 	epoch    string
 	pruned   time.Time
 	seen     map[string]stamp
+	// taken counts the flows imported in this turn, rushed those since memory
+	// was given back.
+	taken, rushed uint64
 
 	// Watcher, if set before Start, sees the flows that are taken in.
 	Watcher Watcher
@@ -274,7 +278,33 @@ func (s *Service) turn(ctx context.Context) error {
 			s.log.Error("detection", "problem", err) // the logs go on being followed
 		}
 	}
+	if err := s.rest(); err != nil {
+		return err
+	}
 	return s.maintain(ctx)
+}
+
+// A node that has caught up gives back the memory that the rush took: when it
+// has imported rush flows since, and less than a trickle in this turn.
+const (
+	rush    = 100_000
+	trickle = 10_000
+)
+
+func (s *Service) rest() error {
+	now := s.taken
+	s.taken, s.rushed = 0, s.rushed+now
+	if now >= trickle || s.rushed < rush {
+		return nil
+	}
+	s.rushed = 0
+	if p, ok := s.place.(interface{ Rest() error }); ok {
+		if err := p.Rest(); err != nil {
+			return err
+		}
+	}
+	debug.FreeOSMemory()
+	return nil
 }
 
 // follow imports what a file has grown by.
@@ -304,6 +334,7 @@ func (s *Service) follow(file string) error {
 	case done.Flows > 0:
 		s.log.Info("imported", "file", file, "status", done.Status, "flows", done.Flows, "skipped", done.Skipped)
 	}
+	s.taken += done.Flows
 	s.metrics.imported.Add(float64(done.Flows))
 	s.metrics.skipped.Add(float64(done.Skipped))
 	s.seen[file] = at

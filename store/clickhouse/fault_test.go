@@ -37,12 +37,22 @@ func TestServerGoesAway(t *testing.T) {
 			t.Fatalf("after %d faults: %v", broken, err)
 		}
 		next = imported(t, w.Store)
-		fault := time.AfterFunc(time.Duration(rng.IntN(200))*time.Millisecond, server.Kill)
-		for ; next < batches && err == nil; next++ {
+		// The fault comes within the batch that follows a few, or the one after.
+		var fault *time.Timer
+		done := make(chan struct{})
+		took := 50 * time.Millisecond
+		for left := rng.IntN(6); next < batches && err == nil; next++ {
+			if left--; left < 0 && fault == nil {
+				fault = time.AfterFunc(time.Duration(rng.Int64N(2*int64(took))), func() {
+					server.Kill()
+					close(done)
+				})
+			}
+			begun := time.Now()
 			if err = w.Append(context.Background(), flows[next*perBatch:][:perBatch]); err == nil {
 				err = w.Commit(store.Source{ID: "log", Offset: int64(next + 1), Flows: perBatch})
 			}
-			if err != nil {
+			if took = time.Since(begun); err != nil {
 				next--
 			}
 		}
@@ -52,7 +62,9 @@ func TestServerGoesAway(t *testing.T) {
 				t.Fatal("a writer that failed goes on")
 			}
 		}
-		fault.Stop()
+		if fault != nil && !fault.Stop() {
+			<-done
+		}
 		server.Kill()
 		server.Start()
 		broken++

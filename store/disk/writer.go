@@ -81,6 +81,33 @@ func (w *Writer) Close() error {
 	return err
 }
 
+// Rest gives up the memory that importing took, when there is nothing to commit;
+// the next flows take some again.
+func (w *Writer) Rest() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.filling != nil || len(w.pending) > 0 {
+		return nil
+	}
+	for range cap(w.tables) {
+		<-w.tables
+		w.tables <- nil
+	}
+	for range cap(w.idle) {
+		b, err := newBuilder()
+		if err != nil {
+			return err
+		}
+		x, err := newIndexer(w.epoch)
+		if err != nil {
+			return err
+		}
+		<-w.idle
+		w.idle <- &maker{b, x}
+	}
+	return nil
+}
+
 // discard removes the files of segments that were never committed.
 func (w *Writer) discard() {
 	var paths []string

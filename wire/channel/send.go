@@ -69,7 +69,7 @@ func (c *Client) send(ctx context.Context, records []spool.Record) error {
 	asked, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	got, err := c.node().Send(asked, m)
-	if code := connect.CodeOf(err); err != nil && len(records) == 1 && (code == connect.CodeInvalidArgument || code == connect.CodeResourceExhausted) {
+	if len(records) == 1 && forGood(err) {
 		c.deps.Log.Error("channel: the node will never take this item; it is left out", "kind", m.Items[0].Kind, "sequence", last, "problem", err)
 		return c.spool.Acknowledge(last)
 	}
@@ -79,6 +79,9 @@ func (c *Client) send(ctx context.Context, records []spool.Record) error {
 	for _, r := range got.Refusals {
 		c.deps.Log.Warn("channel: the node refused an item", "sequence", r.Sequence, "problem", r.Problem)
 	}
+	if got.Acknowledged < records[0].Sequence {
+		return errors.New("the node answered, and took nothing")
+	}
 	// It may be beyond what was sent now, since more was sent before a crash.
 	err = c.spool.Acknowledge(got.Acknowledged)
 	if errors.Is(err, spool.ErrNotMade) {
@@ -86,4 +89,11 @@ func (c *Client) send(ctx context.Context, records []spool.Record) error {
 		return c.spool.NewID()
 	}
 	return err
+}
+
+// forGood reports whether the node itself said that the request can never be
+// taken. An answer that cannot be read says nothing.
+func forGood(err error) bool {
+	code := connect.CodeOf(err)
+	return connect.IsWireError(err) && (code == connect.CodeInvalidArgument || code == connect.CodeResourceExhausted)
 }
