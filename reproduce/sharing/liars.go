@@ -278,7 +278,10 @@ func (x *liarsRun) fishing() (report.Table, error) {
 					if err != nil {
 						return t, err
 					}
-					told[colluding], served = append(told[colluding], got.Told), append(served, got.Served)
+					told[colluding] = append(told[colluding], got.Told)
+					if !colluding { // the honest ask the same either way
+						served = append(served, got.Served)
+					}
 					x.env.Progress("fishing", 1)
 				}
 			}
