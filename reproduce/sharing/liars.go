@@ -175,6 +175,10 @@ func runLiars(ctx context.Context, env report.Environment, r *report.Report, siz
 		return nil, err
 	}
 	r.Tables = append(r.Tables, t)
+	if t, err = x.fishing(); err != nil {
+		return nil, err
+	}
+	r.Tables = append(r.Tables, t)
 	r.Plots = []report.Plot{
 		{Name: r.Name, Title: "What the detective believes", Columns: 2, Drawings: asked},
 		{Name: r.Name + "-clearinghouse", Title: "What the clearinghouse publishes", Columns: 2, Drawings: published},
@@ -251,11 +255,52 @@ func (x *liarsRun) byLie() (report.Table, error) {
 	return t, nil
 }
 
+// independents are how many organisations must ask the same.
+var independents = []int{1, 2, 3, 5}
+
+// fishing is what a witness's threshold keeps from detectives who ask for
+// private facts, and from honest ones.
+func (x *liarsRun) fishing() (report.Table, error) {
+	t := report.Table{Title: "Detectives who fish: facts told to fishers on their own / colluding; honest incidents answered", Header: []string{"fishers"}}
+	for _, m := range independents {
+		t.Header = append(t.Header, fmt.Sprintf("independent=%d", m))
+	}
+	for _, share := range x.size.shares {
+		row := []string{fmt.Sprintf("%.0f %%", 100*share)}
+		for _, m := range independents {
+			told := map[bool][]float64{}
+			var served []float64
+			for seed := range x.size.seeds {
+				for _, colluding := range []bool{false, true} {
+					f := community.DefaultFishing()
+					f.Fishers, f.Colluding, f.Independent, f.Seed = share, colluding, m, uint64(seed+1)
+					got, err := f.Run()
+					if err != nil {
+						return t, err
+					}
+					told[colluding] = append(told[colluding], got.Told)
+					if !colluding { // the honest ask the same either way
+						served = append(served, got.Served)
+					}
+					x.env.Progress("fishing", 1)
+				}
+			}
+			row = append(row, fmt.Sprintf("%s / %s; %s", estimateOf(told[false]), estimateOf(told[true]), estimateOf(served)))
+		}
+		t.Rows = append(t.Rows, row)
+		if x.ctx.Err() != nil {
+			return t, x.ctx.Err()
+		}
+	}
+	return t, nil
+}
+
 func sayLiars(r *report.Report, size liarsSize) {
 	c, d := community.DefaultConfiguration(), community.DefaultReporters()
 	r.Say("%d organisations are witnesses; a group of %d attackers, each seen by an honest witness with probability %g. The stated share of organisations lies, each in a way drawn at random: withholding (names nobody), framing (names %d of %d innocent hosts besides what it saw), spraying (names all of them), Sybil (frames under %d names that nobody vouches for). Colluding liars frame the same hosts. Liars are assumed to know the pattern, which the question hides from them: without it an answer does not open.",
 		size.organisations, c.Group, c.Seen, c.Framed, c.Innocent, c.Names)
 	r.Say("What decides is the product's code: the sealed exchange, one voice for each verified organisation and one for all others together, k voices to believe a host. Precision: the part of what is believed that belongs to the group; recall: the part of the group that is believed. Mean and 95 %% interval of the mean over %d seeds (from 1); '-' where nothing is believed under any seed.", size.seeds)
 	r.Say("Clearinghouse: %d detectives report what each found (half of the group each) under one pattern, liars add %d innocent hosts; a host is published once as many organisations as the floor reported it.", d.Detectives, d.Framed)
-	r.Say("Non-colluding liars are outvoted as long as few innocents are named k times by chance; sprayers, who name everybody, work together without meaning to. Colluders list whom they like as soon as they are k, or the floor: no quorum below their number helps, and one above it costs recall. A share of those asked grows with the community, which colluders must then outgrow too. Not played: decoy questions and the record of honesty, which single out liars over many questions; and detectives who fish, whom witnesses answer only once enough others ask the same.")
+	r.Say("Non-colluding liars are outvoted as long as few innocents are named k times by chance; sprayers, who name everybody, work together without meaning to. Colluders list whom they like as soon as they are k, or the floor: no quorum below their number helps, and one above it costs recall. A share of those asked grows with the community, which colluders must then outgrow too. Not played: decoy questions and the record of honesty, which single out liars over many questions.")
+	r.Say("Fishing: %d detectives, each honest one knowing each incident with probability %g; a witness answers a question once the stated number of organisations asked the same (its policy's code). It tells a lone fisher nothing from two on, and colluders everything as soon as they are enough; the price is what only few honest detectives know.", community.DefaultFishing().Detectives, community.DefaultFishing().Knows)
 }

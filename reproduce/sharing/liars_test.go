@@ -15,7 +15,7 @@ func TestLiars(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Tables) != 5 || len(r.Plots) != 2 {
+	if len(r.Tables) != 6 || len(r.Plots) != 2 {
 		t.Fatalf("%d tables and %d plots", len(r.Tables), len(r.Plots))
 	}
 	for i, table := range r.Tables {

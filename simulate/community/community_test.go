@@ -120,3 +120,27 @@ func TestSeedDecides(t *testing.T) {
 		t.Errorf("%+v, %+v, %+v", a, b, other)
 	}
 }
+
+// TestFishing: alone nobody learns a private fact once two must ask the same;
+// as many colluders as must ask learn all.
+func TestFishing(t *testing.T) {
+	for _, test := range []struct {
+		share       float64
+		colluding   bool
+		independent int
+		told        float64
+	}{{0.2, false, 1, 1}, {0.2, false, 2, 0}, {0.2, true, 4, 1}, {0.2, true, 5, 0}, {0, true, 1, 0}} {
+		f := DefaultFishing()
+		f.Fishers, f.Colluding, f.Independent = test.share, test.colluding, test.independent
+		got, err := f.Run()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Told != test.told {
+			t.Errorf("%+v: told %g", test, got.Told)
+		}
+		if (test.independent == 1) != (got.Served == 1) {
+			t.Errorf("%+v: %g of the incidents served", test, got.Served)
+		}
+	}
+}
