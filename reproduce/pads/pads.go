@@ -122,17 +122,23 @@ type trial struct {
 	worm, normal []float64
 }
 
-// run learns a signature of width from train variants and scores the test
-// sets. mean is the mean carrier length; 0 leaves the paper's 2 to 20 KB.
-func (x *experiment) run(ctx context.Context, family string, method learn.Method, width, mean int, seed uint64) (*trial, error) {
-	template, err := variants.Family(family, x.seed)
-	if err != nil {
-		return nil, err
-	}
+// recipe makes variants whose carriers have mean bytes; 0 leaves the paper's 2
+// to 20 KB.
+func recipe(mean int) variants.Recipe {
 	r := variants.Published()
 	if mean > 0 {
 		r.CarrierMin, r.CarrierMax = mean/2, mean*3/2
 	}
+	return r
+}
+
+// learn learns a signature of width from train variants.
+func (x *experiment) learn(ctx context.Context, family string, method learn.Method, width, mean int, seed uint64) (*trial, error) {
+	template, err := variants.Family(family, x.seed)
+	if err != nil {
+		return nil, err
+	}
+	r := recipe(mean)
 	x.progress(fmt.Sprintf("%s, %s, width %d", family, method, width), 1)
 	samples := r.MakeAll(template, seed, 0, x.train)
 	o := learn.Options{Width: width, Method: method, Seed: seed, Normal: x.clean.Strings, Restarts: 2, Workers: 2}
@@ -141,9 +147,20 @@ func (x *experiment) run(ctx context.Context, family string, method learn.Method
 		return nil, err
 	}
 	t := &trial{training: a.Mean, signature: &dossier.Signature{Name: family, Background: *x.clean.Background, Parts: []dossier.Part{{Blocks: []dossier.Block{a.Block}}}}}
-	if err := signature.Calibrate(t.signature, samples, 0.001); err != nil {
+	return t, signature.Calibrate(t.signature, samples, 0.001)
+}
+
+// run learns a signature and scores the test sets with it.
+func (x *experiment) run(ctx context.Context, family string, method learn.Method, width, mean int, seed uint64) (*trial, error) {
+	t, err := x.learn(ctx, family, method, width, mean, seed)
+	if err != nil {
 		return nil, err
 	}
+	template, err := variants.Family(family, x.seed)
+	if err != nil {
+		return nil, err
+	}
+	r := recipe(mean)
 	m, err := match.New([]*dossier.Signature{t.signature}, match.Options{Kernel: match.Fastest()})
 	if err != nil {
 		return nil, err

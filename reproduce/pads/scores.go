@@ -67,7 +67,7 @@ func figure13(ctx context.Context, x *experiment, r *report.Report) error {
 			width := plot.Series{Name: family + " " + string(method), Dashed: method == learn.EM}
 			length := width
 			for _, w := range x.widths {
-				t, err := x.run(ctx, family, method, w, 0, x.seed)
+				t, err := x.learn(ctx, family, method, w, 0, x.seed)
 				if err != nil {
 					return err
 				}
@@ -75,7 +75,7 @@ func figure13(ctx context.Context, x *experiment, r *report.Report) error {
 				table.Rows = append(table.Rows, []string{family, string(method), "W", strconv.Itoa(w), fmt.Sprintf("%.2f", t.training)})
 			}
 			for _, l := range x.lengths {
-				t, err := x.run(ctx, family, method, 50, l, x.seed)
+				t, err := x.learn(ctx, family, method, 50, l, x.seed)
 				if err != nil {
 					return err
 				}
