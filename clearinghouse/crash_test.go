@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -153,7 +154,13 @@ func TestKilled(t *testing.T) {
 			waiting[id] = sealed
 		}
 		before := len(kept)
-		if feed(t, c, path, bundle, waiting, kept, time.Duration(rng.IntN(30*(1+round%8)))*time.Millisecond) {
+		// By the clock, it may die before it acknowledges anything; by the
+		// count, on a slow machine too, in the midst of work.
+		after, acknowledged := time.Duration(rng.IntN(30*(1+round%8)))*time.Millisecond, math.MaxInt
+		if round%2 == 1 {
+			after, acknowledged = time.Minute, 1+rng.IntN(40)
+		}
+		if feed(t, c, path, bundle, waiting, kept, after, acknowledged) {
 			killed++
 		}
 		for id := range kept {
@@ -164,7 +171,7 @@ func TestKilled(t *testing.T) {
 	if killed == 0 || len(kept) == 0 {
 		t.Fatalf("killed %d times with %d acknowledged: the test tested nothing", killed, len(kept))
 	}
-	feed(t, c, path, bundle, waiting, kept, time.Minute) // all that is left, to the end
+	feed(t, c, path, bundle, waiting, kept, time.Minute, math.MaxInt) // all that is left, to the end
 	stored := map[string]int{}
 	db, err := state.Open(t.Context(), path)
 	if err != nil {
@@ -204,9 +211,9 @@ func (c *community) numbered(n int) (id string, sealed []byte) {
 	return hex.EncodeToString(digest[:]), c.wrap(k, envelope.Header{Kind: clearing.ReportKind, To: c.key.ID(), Issued: c.clock, Expires: c.clock.Add(time.Hour)}, body)
 }
 
-// feed runs the child over what waits and kills it after a while; killed is
-// false if it ended before.
-func feed(t *testing.T, c *community, path string, bundle []byte, waiting map[string][]byte, kept map[string]bool, after time.Duration) (killed bool) {
+// feed runs the child over what waits and kills it after a while, or when it has
+// acknowledged so many; killed is false if it ended before.
+func feed(t *testing.T, c *community, path string, bundle []byte, waiting map[string][]byte, kept map[string]bool, after time.Duration, acknowledged int) (killed bool) {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
@@ -243,6 +250,9 @@ func feed(t *testing.T, c *community, path string, bundle []byte, waiting map[st
 		}
 		if id, ok := strings.CutPrefix(s.Text(), "kept "); ok && len(id) == 64 {
 			kept[id] = true
+			if acknowledged--; acknowledged == 0 {
+				child.Process.Kill()
+			}
 		}
 	}
 	err = child.Wait()
