@@ -132,8 +132,12 @@ func (s *set) verdict(state *setState) Verdict {
 	if s.family != nil {
 		d2 := s.family.distance(state.features)
 		v.Family = math.Exp(-d2 / 2)
-		// The parts keep normal traffic out, the distance other families.
-		v.Match = v.Exact || reached >= s.quorum && d2 <= s.signature.Family.Distance
+		// The parts keep normal traffic out, the distance other families. Parts
+		// that are absent say nothing where most are there: a variant may have
+		// dropped blocks, or its ancestors may have carried decoys.
+		limit := s.signature.Family.Distance
+		v.Match = v.Exact || reached >= s.quorum && (d2 <= limit ||
+			2*reached >= len(s.parts) && s.family.distanceOf(state.features, v.Parts) <= limit)
 	}
 	return v
 }
@@ -156,10 +160,11 @@ func containsExact(data []byte, exact []dossier.Exact) bool {
 // itself; dividing by the background's takes the carrier's length and content
 // out of it. Terms below e^-8 are left out.
 type family struct {
-	scans   []*Scanner
-	prior   []float64
-	mean    []float64
-	inverse *mat.SymDense
+	scans      []*Scanner
+	prior      []float64
+	mean       []float64
+	covariance *mat.SymDense
+	inverse    *mat.SymDense
 }
 
 func newFamily(s *dossier.Signature, k Kernel) (*family, error) {
@@ -175,7 +180,7 @@ func newFamily(s *dossier.Signature, k Kernel) (*family, error) {
 	if !chol.Factorize(cov) {
 		return nil, fmt.Errorf("the family's covariance is not positive definite")
 	}
-	f.inverse = mat.NewSymDense(n, nil)
+	f.covariance, f.inverse = cov, mat.NewSymDense(n, nil)
 	if err := chol.InverseTo(f.inverse); err != nil {
 		return nil, fmt.Errorf("the family's covariance: %w", err)
 	}
@@ -215,4 +220,28 @@ func (f *family) distance(h []float64) float64 {
 		diff.SetVec(j, h[j]/float64(f.scans[j].table.Width())-f.mean[j])
 	}
 	return mat.Inner(diff, f.inverse, diff)
+}
+
+// distanceOf is the same over the parts that were reached alone: their marginal
+// distribution has the rows and columns of the covariance that are theirs.
+func (f *family) distanceOf(h []float64, parts []PartScore) float64 {
+	var there []int
+	for j := range parts {
+		if parts[j].Reached {
+			there = append(there, j)
+		}
+	}
+	cov, diff := mat.NewSymDense(len(there), nil), mat.NewVecDense(len(there), nil)
+	for a, i := range there {
+		diff.SetVec(a, h[i]/float64(f.scans[i].table.Width())-f.mean[i])
+		for b, j := range there[:a+1] {
+			cov.SetSym(a, b, f.covariance.At(i, j))
+		}
+	}
+	var chol mat.Cholesky
+	var solved mat.VecDense
+	if !chol.Factorize(cov) || chol.SolveVecTo(&solved, diff) != nil {
+		return math.Inf(1)
+	}
+	return mat.Dot(diff, &solved)
 }
