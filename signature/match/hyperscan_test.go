@@ -63,6 +63,7 @@ func BenchmarkHyperscan(b *testing.B) {
 		b.ReportMetric(loss, "loss")
 	})
 	m := newMatcher(b, match.Fastest(), all...)
+	m.Match(data) // makes its filters
 	b.Run("signatures/"+match.Fastest().String(), func(b *testing.B) {
 		perCPU(b, len(data), func() { m.Match(data) })
 	})
@@ -124,6 +125,7 @@ func BenchmarkMPADSOrder(b *testing.B) {
 					scanners[i], scanners[j] = scanners[j], scanners[i]
 				}
 			}
+			lookFor(scanners, sequences[0], false) // makes their filters
 			b.Run(fmt.Sprintf("omega=%v/%s", omega, order), func(b *testing.B) {
 				looked := 0
 				perCPU(b, size, func() {
