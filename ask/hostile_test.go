@@ -16,6 +16,7 @@ import (
 	"dragnet/dossier/pattern"
 	"dragnet/flow"
 	"dragnet/flow/key"
+	"dragnet/internal/testkit"
 )
 
 func TestRefusals(t *testing.T) {
@@ -66,9 +67,7 @@ func TestTooCommonCountsFlows(t *testing.T) {
 // TestOneHugeHost: a host with more events than an answer can carry makes a
 // refusal, not an error.
 func TestOneHugeHost(t *testing.T) {
-	if testing.Short() {
-		t.Skip("4 million flows are for the full run")
-	}
+	testkit.Long(t) // 4 million flows
 	r := hunt(t, config(func(c *detective.Configuration) { c.JoinHere = true }), "out dst=198.51.100.8", newWitness(t, "w", hourly(4<<20), nil))
 	if got := r.Witnesses[0].Refused; got != "too ambiguous" {
 		t.Errorf("refused with %q, want too ambiguous", got)
@@ -157,9 +156,7 @@ func TestManyKeysAndManyAnswers(t *testing.T) {
 // TestJoiningIsBounded: a hostile question makes every host match under many
 // tuples of both clues, and asks for the same join again and again.
 func TestJoiningIsBounded(t *testing.T) {
-	if testing.Short() {
-		t.Skip("millions of joins, none of them concurrent, are for the full run")
-	}
+	testkit.Long(t) // millions of joins, none of them concurrent
 	var log memory
 	for host := range 300 {
 		x := netip.AddrFrom4([4]byte{10, 0, byte(host >> 8), byte(host)})

@@ -76,7 +76,7 @@ func TestAgainstAModel(t *testing.T) {
 					next++
 				}
 				if size, _ := s.Waiting(); size > plenty.Bytes/2 {
-					t.Skip()
+					t.Skip("the limits are another test's")
 				}
 			},
 			"acknowledge": func(t *rapid.T) {

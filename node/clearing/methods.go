@@ -16,12 +16,10 @@ import (
 	"dragnet/flow/key"
 	"dragnet/wire/clearing"
 	clearingv1 "dragnet/wire/clearing/v1"
-	"dragnet/wire/clearing/v1/clearingv1connect"
 )
 
 // methods are what callers may do.
 type methods struct {
-	clearingv1connect.UnimplementedClearinghouseHandler
 	s          *Service
 	objections *bucket
 }

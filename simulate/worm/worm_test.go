@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"testing"
+
+	"dragnet/internal/testkit"
 )
 
 func ensemble(t testing.TB, c Configuration, n int) []*Result {
@@ -174,10 +176,8 @@ func TestHitListAndFlash(t *testing.T) {
 }
 
 func TestFullDefenceStops(t *testing.T) {
+	testkit.Long(t) // 300 epidemics
 	c := DefaultConfiguration()
-	if testing.Short() {
-		t.Skip("300 epidemics take long under the race detector")
-	}
 	c.Defence, c.Days, c.MaxDays = Full, 3, 2000
 	r := Reproduction(c.Days, c.Phi, 100_000, c.Space) / 2 // budget once
 	total := 0.0

@@ -142,7 +142,7 @@ func TestFullDisk(t *testing.T) {
 	testkit.Root(t)
 	disk := t.TempDir()
 	if err := syscall.Mount("dragnet-test", disk, "tmpfs", 0, "size=2m"); err != nil {
-		t.Skipf("mount: %v", err)
+		t.Fatalf("mount: %v", err)
 	}
 	defer syscall.Unmount(disk, syscall.MNT_DETACH)
 	dir := filepath.Join(disk, "d")

@@ -27,9 +27,7 @@ func TestCommittedCapturesHoldTheTruth(t *testing.T) {
 
 // TestRecordingHoldsTheTruth stages the whole incident anew, in real time.
 func TestRecordingHoldsTheTruth(t *testing.T) {
-	if testing.Short() {
-		t.Skip("-short: the recording takes a minute")
-	}
+	testkit.Long(t) // a minute
 	testkit.Root(t)
 	for _, p := range programs {
 		testkit.Tool(t, p[0])
