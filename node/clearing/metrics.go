@@ -5,6 +5,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"dragnet/clearinghouse"
+	"dragnet/internal/metric"
 )
 
 // metrics are what /metrics tells. The one label has three values that are the
@@ -18,28 +19,19 @@ type metrics struct {
 
 func newMetrics() *metrics {
 	m := &metrics{registry: prometheus.NewRegistry()}
-	counter := func(name, help string) prometheus.Counter {
-		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "dragnet_clearinghouse_" + name, Help: help})
-		m.registry.MustRegister(c)
-		return c
-	}
-	gauge := func(name, help string) prometheus.Gauge {
-		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "dragnet_clearinghouse_" + name, Help: help})
-		m.registry.MustRegister(g)
-		return g
-	}
-	m.reports = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "dragnet_clearinghouse_reports_total", Help: "Reports submitted, by what became of them: accepted, known, refused."}, []string{"status"})
-	m.registry.MustRegister(m.reports, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	m.refusedCallers = counter("callers_refused_total", "Callers turned away since their key may not report.")
-	m.busy = counter("busy_total", "Requests turned away since too many were being worked on.")
-	m.objections = counter("objections_total", "Objections filed.")
-	m.failures = counter("failures_total", "Requests and batches that failed by no fault of the caller.")
-	m.changes = counter("changes_total", "Entries listed, updated or removed.")
-	m.entries = gauge("entries", "Entries published.")
-	m.groups = gauge("groups", "Groups published.")
-	m.live = gauge("reports_live", "Reports that have neither lapsed nor been taken back.")
-	m.rosterVersion = gauge("roster_version", "Version of the roster in force.")
-	m.rosterExpires = gauge("roster_expires_timestamp_seconds", "When the roster in force expires.")
+	under := metric.Under(m.registry, "dragnet_clearinghouse_")
+	m.reports = under.Counters("reports_total", "Reports submitted, by what became of them: accepted, known, refused.", "status")
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.refusedCallers = under.Counter("callers_refused_total", "Callers turned away since their key may not report.")
+	m.busy = under.Counter("busy_total", "Requests turned away since too many were being worked on.")
+	m.objections = under.Counter("objections_total", "Objections filed.")
+	m.failures = under.Counter("failures_total", "Requests and batches that failed by no fault of the caller.")
+	m.changes = under.Counter("changes_total", "Entries listed, updated or removed.")
+	m.entries = under.Gauge("entries", "Entries published.")
+	m.groups = under.Gauge("groups", "Groups published.")
+	m.live = under.Gauge("reports_live", "Reports that have neither lapsed nor been taken back.")
+	m.rosterVersion = under.Gauge("roster_version", "Version of the roster in force.")
+	m.rosterExpires = under.Gauge("roster_expires_timestamp_seconds", "When the roster in force expires.")
 	return m
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"dragnet/internal/metric"
 	"dragnet/node/response"
 )
 
@@ -109,13 +110,11 @@ func New(c Configuration, log *slog.Logger, registry prometheus.Registerer) (*No
 			n.queues = append(n.queues, queue{to, make(chan response.Notice, c.Queue)})
 		}
 	}
-	vec := func(name, help string) *prometheus.CounterVec {
-		v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "dragnet_notices_" + name + "_total", Help: help}, []string{"channel"})
-		registry.MustRegister(v)
-		return v
-	}
-	n.sent, n.failed = vec("sent", "Notices that a receiver took."), vec("failed", "Notices given up after all attempts.")
-	n.dropped, n.waited = vec("dropped", "Notices dropped because too many waited."), vec("retried", "Attempts to send that failed.")
+	under := metric.Under(registry, "dragnet_notices_")
+	n.sent = under.Counters("sent_total", "Notices that a receiver took.", "channel")
+	n.failed = under.Counters("failed_total", "Notices given up after all attempts.", "channel")
+	n.dropped = under.Counters("dropped_total", "Notices dropped because too many waited.", "channel")
+	n.waited = under.Counters("retried_total", "Attempts to send that failed.", "channel")
 	return n, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"dragnet/dossier"
+	"dragnet/internal/metric"
 )
 
 // metrics tell no address and no agent's name.
@@ -15,29 +16,18 @@ type metrics struct {
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
-	counter := func(name, help string) prometheus.Counter {
-		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "dragnet_station_" + name, Help: help})
-		r.MustRegister(c)
-		return c
+	station, all := metric.Under(r, "dragnet_station_"), metric.Under(r, "dragnet_")
+	return &metrics{
+		bulletins: station.Counter("bulletins_total", "Reports of agents taken."),
+		nonsense:  station.Counter("nonsense_total", "Reports that made no sense or came from nobody known."),
+		faillogs:  station.Counter("faillogs_total", "Drops of firewalls passed on to agents."),
+		troubles:  station.Counter("troubles_total", "Times that decisions could not be brought up to date."),
+		offenders: station.Gauge("offenders", "Hosts at their limits, over all agents that report."),
+		ratio:     station.Gauge("failure_ratio", "Failures per request on the last whole day, over all agents."),
+		silent:    station.Gauge("silent_agents", "Agents that reported once and no longer do."),
+		decided:   all.Counters("decisions_total", "Decisions made, by first verdict.", "verdict"),
+		standing:  all.Gauges("decisions", "Decisions that have or would have effect, by verdict.", "verdict"),
 	}
-	gauge := func(name, help string) prometheus.Gauge {
-		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "dragnet_station_" + name, Help: help})
-		r.MustRegister(g)
-		return g
-	}
-	m := &metrics{
-		bulletins: counter("bulletins_total", "Reports of agents taken."),
-		nonsense:  counter("nonsense_total", "Reports that made no sense or came from nobody known."),
-		faillogs:  counter("faillogs_total", "Drops of firewalls passed on to agents."),
-		troubles:  counter("troubles_total", "Times that decisions could not be brought up to date."),
-		offenders: gauge("offenders", "Hosts at their limits, over all agents that report."),
-		ratio:     gauge("failure_ratio", "Failures per request on the last whole day, over all agents."),
-		silent:    gauge("silent_agents", "Agents that reported once and no longer do."),
-		decided:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "dragnet_decisions_total", Help: "Decisions made, by first verdict."}, []string{"verdict"}),
-		standing:  prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "dragnet_decisions", Help: "Decisions that have or would have effect, by verdict."}, []string{"verdict"}),
-	}
-	r.MustRegister(m.decided, m.standing)
-	return m
 }
 
 func (m *metrics) count(known []dossier.Decision) {

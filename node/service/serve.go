@@ -10,6 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"dragnet/internal/metric"
 )
 
 // metrics are what /metrics tells. None has a label whose values come from
@@ -22,24 +24,15 @@ type metrics struct {
 
 func newMetrics() *metrics {
 	m := &metrics{registry: prometheus.NewRegistry()}
-	counter := func(name, help string) prometheus.Counter {
-		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "dragnet_" + name, Help: help})
-		m.registry.MustRegister(c)
-		return c
-	}
-	gauge := func(name, help string) prometheus.Gauge {
-		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "dragnet_" + name, Help: help})
-		m.registry.MustRegister(g)
-		return g
-	}
-	m.read = counter("flows_read_total", "Flows read from logs, committed or not.")
-	m.imported = counter("flows_imported_total", "Flows imported into the data directory.")
-	m.skipped = counter("lines_skipped_total", "Lines, packets or records that could not be used.")
-	m.troubles = counter("log_troubles_total", "Times that a log could not be read or was refused.")
-	m.removed = counter("flows_removed_total", "Flows removed by retention.")
-	m.stored = gauge("flows_stored", "Flows in the data directory.")
-	m.bytes = gauge("store_bytes", "Size of the data directory's segments and indexes.")
-	m.newest = gauge("newest_flow_timestamp_seconds", "Start of the newest flow stored.")
+	under := metric.Under(m.registry, "dragnet_")
+	m.read = under.Counter("flows_read_total", "Flows read from logs, committed or not.")
+	m.imported = under.Counter("flows_imported_total", "Flows imported into the data directory.")
+	m.skipped = under.Counter("lines_skipped_total", "Lines, packets or records that could not be used.")
+	m.troubles = under.Counter("log_troubles_total", "Times that a log could not be read or was refused.")
+	m.removed = under.Counter("flows_removed_total", "Flows removed by retention.")
+	m.stored = under.Gauge("flows_stored", "Flows in the data directory.")
+	m.bytes = under.Gauge("store_bytes", "Size of the data directory's segments and indexes.")
+	m.newest = under.Gauge("newest_flow_timestamp_seconds", "Start of the newest flow stored.")
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

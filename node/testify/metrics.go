@@ -5,6 +5,7 @@ import (
 
 	"dragnet/ask/witness/docket"
 	"dragnet/dossier"
+	"dragnet/internal/metric"
 )
 
 // metrics are what /metrics tells about the witness. None is labelled by who
@@ -14,18 +15,12 @@ type metrics struct {
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
-	counter := func(name, help string) prometheus.Counter {
-		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "dragnet_witness_" + name, Help: help})
-		if r != nil {
-			r.MustRegister(c)
-		}
-		return c
-	}
+	under := metric.Under(r, "dragnet_witness_")
 	return &metrics{
-		answered: counter("answered_total", "Questions answered."),
-		refused:  counter("refused_total", "Questions refused, by policy or because they cost too much."),
-		rejected: counter("rejected_total", "Envelopes that were forged, expired, replayed, malformed or from strangers."),
-		troubles: counter("troubles_total", "Questions that failed for reasons of our own."),
+		answered: under.Counter("answered_total", "Questions answered."),
+		refused:  under.Counter("refused_total", "Questions refused, by policy or because they cost too much."),
+		rejected: under.Counter("rejected_total", "Envelopes that were forged, expired, replayed, malformed or from strangers."),
+		troubles: under.Counter("troubles_total", "Questions that failed for reasons of our own."),
 	}
 }
 

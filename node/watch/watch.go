@@ -17,6 +17,7 @@ import (
 	"dragnet/detect/failures"
 	"dragnet/dossier"
 	"dragnet/flow"
+	"dragnet/internal/metric"
 	"dragnet/node/docket"
 )
 
@@ -74,9 +75,9 @@ func New(c Configuration, site flow.Site, d *docket.Docket, log *slog.Logger, re
 	}
 	c.Failures.Networks, c.Failures.Exempt, c.Failures.Observer = site.Networks, site.Exempt, site.Name
 	w := &Watch{c: c, site: site, docket: d, log: log, found: found, ask: ask, failures: failures.New(c.Failures), kept: map[string]flow.Time{}}
-	w.findings = prometheus.NewCounter(prometheus.CounterOpts{Name: "dragnet_findings_total", Help: "New findings of the detectors."})
-	w.forgotten = prometheus.NewCounter(prometheus.CounterOpts{Name: "dragnet_detect_forgotten_total", Help: "Groups of connections given up for want of room; a slow scanner may be missed."})
-	registry.MustRegister(w.findings, w.forgotten)
+	under := metric.Under(registry, "dragnet_")
+	w.findings = under.Counter("findings_total", "New findings of the detectors.")
+	w.forgotten = under.Counter("detect_forgotten_total", "Groups of connections given up for want of room; a slow scanner may be missed.")
 	return w, nil
 }
 
