@@ -17,7 +17,10 @@ import (
 // tap sees the packets of an interface in the order they cross it.
 type tap struct {
 	file *os.File
-	mu   sync.Mutex
+	conn syscall.RawConn
+
+	mu   sync.Mutex // guards buf and seen
+	buf  []byte
 	seen []packet.Packet
 }
 
@@ -36,30 +39,38 @@ func (l *lab) tap(n *netlab.Node, dev string) *tap {
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20)
 		return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: i.Index})
 	}))
-	c := &tap{file: os.NewFile(uintptr(fd), "tap")}
+	c := &tap{file: os.NewFile(uintptr(fd), "tap"), buf: make([]byte, 1<<17)}
 	l.t.Cleanup(func() { c.file.Close() })
-	go c.read()
+	var err error
+	c.conn, err = c.file.SyscallConn()
+	l.check(err)
+	go c.conn.Read(func(fd uintptr) bool {
+		c.drain(int(fd))
+		return false // until the file is closed
+	})
 	return c
 }
 
-func (c *tap) read() {
-	buf := make([]byte, 1<<17)
+// drain takes what waits in the socket.
+func (c *tap) drain(fd int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for {
-		n, err := c.file.Read(buf)
+		n, _, err := unix.Recvfrom(fd, c.buf, unix.MSG_DONTWAIT)
 		if err != nil {
 			return
 		}
-		frame := bytes.Clone(buf[:n])
 		var p packet.Packet
-		if p.Decode(packet.LinkEthernet, frame, n) == nil {
-			c.mu.Lock()
+		if p.Decode(packet.LinkEthernet, bytes.Clone(c.buf[:n]), n) == nil {
 			c.seen = append(c.seen, p)
-			c.mu.Unlock()
 		}
 	}
 }
 
+// packets returns all that crossed the interface until now, those included that
+// nobody has taken from the socket yet.
 func (c *tap) packets() []packet.Packet {
+	c.conn.Control(func(fd uintptr) { c.drain(int(fd)) })
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return append([]packet.Packet(nil), c.seen...)
