@@ -34,25 +34,13 @@ build: ## Build bin/dragnet and bin/dragnet-agent
 	@$(GO) build $(BUILD) -o bin/ ./cmd/dragnet
 	@if [ -d cmd/dragnet-agent ]; then CGO_ENABLED=0 $(GO) build $(BUILD) -o bin/ ./cmd/dragnet-agent; fi
 
-# The last step is the whole test run, so that the output closes with the
-# lines of go test. Each step stops the rest when it fails.
 .PHONY: test
 test: ## All that CI runs: packages, generated files, lint, fuzzing, races, tests
-	@tools/packages packaging/test-packages.txt $(wildcard */PACKAGES)
-	@echo "== generated files"; tools/gencheck
-	@$(MAKE) lint
-	@echo "== fuzzing, 3s a target"; tools/fuzz 3s fresh
-	@$(MAKE) race
-	@echo "== tests"; $(GO) test $(TESTFLAGS) -timeout 20m ./...
+	@GO='$(GO)' TESTFLAGS='$(TESTFLAGS)' tools/test
 
-# Tests that take long shorten themselves under -short (CONTRIBUTING.md); the
-# race detector makes them five to ten times slower.
 .PHONY: race
 race: ## Run the tests under the race detector, long ones shortened
-	@echo "== race detector"
-	@if command -v gcc >/dev/null || [ "$${CI:-}" = true ]; then \
-		CGO_ENABLED=1 $(GO) test $(TESTFLAGS) -race -short -timeout 20m ./...; \
-	else echo "gcc is not installed: races not looked for ('make tools' installs it)"; fi
+	@CGO_ENABLED=1 $(GO) test $(TESTFLAGS) -race -short -timeout 20m ./...
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck, govulncheck, licences

@@ -22,6 +22,7 @@ import (
 	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/internal/state"
+	"dragnet/internal/testkit"
 	"dragnet/wire/clearing"
 	"dragnet/wire/envelope"
 	"dragnet/wire/identity"
@@ -134,7 +135,7 @@ func serveLines(path string) error {
 // though all that were not acknowledged are sent again.
 func TestKilled(t *testing.T) {
 	rounds := 25
-	if testing.Short() {
+	if testkit.Short(t) {
 		rounds = 8
 	}
 	seed := uint64(time.Now().UnixNano())

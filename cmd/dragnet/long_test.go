@@ -49,7 +49,7 @@ func TestHuntWithALongList(t *testing.T) {
 		t.Fatal(err)
 	}
 	hashes := []string{"linear", "product"}
-	if testing.Short() {
+	if testkit.Short(t) {
 		hashes = hashes[:1]
 	}
 	for _, hash := range hashes {

@@ -254,7 +254,7 @@ func TestKernelDoesAsItsTwin(t *testing.T) {
 			const seed = 1
 			r := pathtest.NewRandom(seed, p.twin)
 			n := 60_000
-			if testing.Short() {
+			if testkit.Short(t) {
 				n = 5_000
 			}
 			reasons := map[path.Reason]int{}
@@ -279,12 +279,12 @@ func TestKernelDoesAsItsTwin(t *testing.T) {
 				return
 			}
 			for why := path.PassedOut; why <= path.Control; why++ {
-				if reasons[why] == 0 && why != path.TableFull && !testing.Short() {
+				if reasons[why] == 0 && why != path.TableFull && !testkit.Short(t) {
 					t.Errorf("no packet was judged %v", why)
 				}
 			}
 			for why := path.Learnt; why < path.EventLost; why++ {
-				if p.twin.Counters[why] == 0 && why != path.Untracked && !testing.Short() {
+				if p.twin.Counters[why] == 0 && why != path.Untracked && !testkit.Short(t) {
 					t.Errorf("nothing was counted as %v", why)
 				}
 			}
@@ -308,7 +308,7 @@ func TestCapturesThroughBoth(t *testing.T) {
 	if len(files) == 0 {
 		t.Fatal("no captures")
 	}
-	if testing.Short() {
+	if testkit.Short(t) {
 		files = files[:min(len(files), 30)]
 	}
 	packets, dropped := 0, 0

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"dragnet/flow"
+	"dragnet/internal/testkit"
 )
 
 // TestCandidatesByTryingANetwork asks readers who know all but the last two
@@ -15,7 +16,7 @@ import (
 func TestCandidatesByTryingANetwork(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	cases := 12
-	if testing.Short() { // the race detector makes it slow, and there is no race
+	if testkit.Short(t) { // the race detector makes it slow, and there is no race
 		cases = 2
 	}
 	for range cases {

@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"dragnet/flow"
+	"dragnet/internal/testkit"
 )
 
 func drawMask(t *rapid.T) Mask {
@@ -220,7 +221,7 @@ func TestProductCandidatesByTryingAll(t *testing.T) {
 	}
 	tried := 0
 	for asked, want := range count {
-		if tried++; testing.Short() && tried > 500 { // the race detector makes it slow
+		if tried++; tried > 500 && testkit.Short(t) { // the race detector makes it slow
 			break
 		}
 		if got := NewMeter(Hash{Kind: Product}).Candidates(Reader{}, m, asked); got != want {

@@ -173,3 +173,21 @@ func TestFilesAreShortEnoughToRead(t *testing.T) {
 		}
 	}
 }
+
+// A test that shortens itself by testing.Short alone would run whole nowhere:
+// 'make test' learns from testkit which tests did.
+func TestShortIsAskedOfTestkit(t *testing.T) {
+	eachFile(t, func(name string, fset *token.FileSet, file *ast.File) {
+		if strings.HasPrefix(name, "internal/testkit/") {
+			return
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if s, ok := n.(*ast.SelectorExpr); ok && s.Sel.Name == "Short" {
+				if x, ok := s.X.(*ast.Ident); ok && x.Name == "testing" {
+					t.Errorf("%s:%d: ask testkit.Short(t) instead of testing.Short()", name, fset.Position(s.Pos()).Line)
+				}
+			}
+			return true
+		})
+	})
+}

@@ -4,9 +4,12 @@
 package testkit
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"strings"
 	"testing"
 )
 
@@ -37,12 +40,42 @@ func Tool(t testing.TB, name string) string {
 }
 
 // Long leaves a test out of the race run (-short), which is many times slower;
-// the plain run has it, always.
+// 'make test' runs it afterwards without the race detector.
 func Long(t testing.TB) {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("long, and left out under -short: the plain run has it")
+	if Short(t) {
+		t.Skip("long, and left out under -short: 'make test' runs it without the race detector")
 	}
+}
+
+// Short reports whether a test is to shorten itself, as under the race detector
+// (-short). It writes the test's package and name to the file
+// $DRAGNET_SHORTENED, from which 'make test' learns what to run again, whole.
+// Tests ask this instead of testing.Short.
+func Short(t testing.TB) bool {
+	t.Helper()
+	if !testing.Short() {
+		return false
+	}
+	record := os.Getenv("DRAGNET_SHORTENED")
+	if record == "" {
+		return true
+	}
+	build, ok := debug.ReadBuildInfo()
+	if !ok {
+		t.Fatal("this test binary does not say which package it tests")
+	}
+	name, _, _ := strings.Cut(t.Name(), "/")
+	// One write of one line: other test binaries append to the same file.
+	f, err := os.OpenFile(record, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := fmt.Fprintln(f, strings.TrimSuffix(build.Path, ".test"), name); err != nil {
+		t.Fatal(err)
+	}
+	return true
 }
 
 // Root makes a test that changes the kernel's state (namespaces, nftables,

@@ -140,7 +140,7 @@ func TestManyShortConnections(t *testing.T) {
 	at := netip.AddrPortFrom(victimIPs[0], 7)
 	l.listen(l.victim, at, echo) // closes last, so the host keeps TIME_WAIT
 	n := 400
-	if testing.Short() {
+	if testkit.Short(t) {
 		n = 100
 	}
 	failed := 0

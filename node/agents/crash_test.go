@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"dragnet/internal/testkit"
 	"dragnet/wire/channel"
 )
 
@@ -121,7 +122,7 @@ func crashes(t *testing.T) int {
 		}
 		return n
 	}
-	if testing.Short() {
+	if testkit.Short(t) {
 		return 6
 	}
 	return 40

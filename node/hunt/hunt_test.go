@@ -103,7 +103,7 @@ func TestEqualsAwk(t *testing.T) {
 	busiest := slices.MaxFunc(services, func(a, b service) int { return len(all[a]) - len(all[b]) })
 	asked := append(services[:4:4], busiest, service{"64.225.56.201", "tcp", "65535"}, service{"192.0.2.77", "tcp", "1"})
 	hashes := []string{"linear", "product", "product-mod", "product-mod:1009"}
-	if testing.Short() { // the race detector needs the paths, not the numbers
+	if testkit.Short(t) { // the race detector needs the paths, not the numbers
 		hashes, asked = hashes[:2], asked[4:6]
 	}
 	for _, hash := range hashes {

@@ -98,7 +98,7 @@ func crashes(t *testing.T) int {
 		}
 		return n
 	}
-	if testing.Short() {
+	if testkit.Short(t) {
 		return 20
 	}
 	return 200
@@ -221,7 +221,7 @@ func TestKilledAtSystemCalls(t *testing.T) {
 		}
 	}
 	calls := []string{"fsync", "renameat", "unlinkat"}
-	if testing.Short() {
+	if testkit.Short(t) {
 		calls = calls[1:2]
 	}
 	for _, call := range calls {

@@ -16,7 +16,7 @@ func small(t *testing.T, do func(*run) error) *report.Report {
 	t.Helper()
 	x := &run{ctx: context.Background(), env: report.Environment{Progress: func(string, int) {}}, Report: report.New(report.Reproduction{Name: "x"}),
 		size: size{seeds: 12, few: 6, points: 2, worlds: []world{{10000, 10}}}}
-	if testing.Short() {
+	if testkit.Short(t) {
 		x.size.seeds, x.size.few = 6, 3
 	}
 	if err := do(x); err != nil {
@@ -62,7 +62,7 @@ func TestMeanFieldMeetsFigure22(t *testing.T) {
 // cells where z = 20.
 func TestSimulationMeetsTable22(t *testing.T) {
 	for _, row := range published22 {
-		if row.z != 20 || testing.Short() && row.k != 10000 {
+		if row.z != 20 || row.k != 10000 && testkit.Short(t) {
 			continue
 		}
 		c := configuration(row.world, worm.Spatial, worm.Once)

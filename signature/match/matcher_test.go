@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"dragnet/dossier"
+	"dragnet/internal/testkit"
 	"dragnet/signature/match"
 )
 
@@ -84,6 +85,7 @@ func TestChunksDoNotMatter(t *testing.T) {
 // TestPrefilterChangesNothing compares many signatures at once, where the
 // prefilter works, with each alone, where it does not.
 func TestPrefilterChangesNothing(t *testing.T) {
+	testkit.Long(t) // one goroutine
 	rng := rand.New(rand.NewPCG(21, 22))
 	var all []*dossier.Signature
 	for i := range 40 {

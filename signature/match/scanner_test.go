@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"dragnet/dossier"
+	"dragnet/internal/testkit"
 	"dragnet/signature/match"
 )
 
@@ -100,6 +101,7 @@ func scan(s *match.Scanner, data []byte, limit int32) []hit {
 }
 
 func TestKernelsAgreeWithThePlainLoop(t *testing.T) {
+	testkit.Long(t) // one goroutine
 	rng := rand.New(rand.NewPCG(1, 2))
 	bg := textBackground()
 	found := 0
@@ -130,6 +132,7 @@ func TestKernelsAgreeWithThePlainLoop(t *testing.T) {
 }
 
 func TestBestIsTheSameOnEveryKernel(t *testing.T) {
+	testkit.Long(t) // one goroutine
 	rng := rand.New(rand.NewPCG(3, 4))
 	bg := textBackground()
 	for _, width := range []int{5, 30, 120} {

@@ -39,7 +39,7 @@ func smallWorld() Configuration {
 // judged by the limiter itself. Kolmogorov-Smirnov on the time to 40 %.
 func TestAgainstPerScan(t *testing.T) {
 	runs := 120
-	if testing.Short() {
+	if testkit.Short(t) {
 		runs = 10
 	}
 	for number, defence := range []Defence{None, Basic, Temporal, Both, Full} {
@@ -88,7 +88,7 @@ func TestUndefendedFollowsTheLogistic(t *testing.T) {
 	c := DefaultConfiguration()
 	c.Networks, c.Hosts, c.Equal, c.Defence, c.Until = 50_000, 1, true, None, 0.9
 	runs := 40
-	if testing.Short() {
+	if testkit.Short(t) {
 		runs = 8
 	}
 	rs := ensemble(t, c, runs)

@@ -25,7 +25,7 @@ func TestServerGoesAway(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	rounds := 8
-	if testing.Short() {
+	if testkit.Short(t) {
 		rounds = 3
 	}
 	const perBatch, batches = 100, 200

@@ -33,7 +33,7 @@ func TestDamageIsNamedAndTheRestReadable(t *testing.T) {
 	for name, damage := range damages {
 		rounds := 1
 		if name == "a byte changed" {
-			if rounds = 60; testing.Short() {
+			if rounds = 60; testkit.Short(t) {
 				rounds = 10
 			}
 		}
