@@ -26,8 +26,8 @@ help: ## List the targets
 	@echo "Variables: FUZZTIME=$(FUZZTIME) BENCH=$(BENCH) BENCHTIME=$(BENCHTIME) SOAKTIME=$(SOAKTIME) TESTFLAGS DRAGNET_DATA"
 
 .PHONY: demo
-demo: build ## Run the main job on recorded traffic: who attacked all of us?
-	@bin/dragnet demo
+demo: ## Run the main job on recorded traffic: who attacked all of us?
+	@CGO_ENABLED=0 $(GO) run -ldflags '-s -w' ./lab/incident/demo
 
 .PHONY: build
 build: ## Build bin/dragnet and bin/dragnet-agent

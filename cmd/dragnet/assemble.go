@@ -15,6 +15,7 @@ import (
 	"dragnet/node/docket"
 	"dragnet/node/flows"
 	"dragnet/node/hunt"
+	"dragnet/node/hunt/witnesses"
 	"dragnet/node/notify"
 	"dragnet/node/response"
 	"dragnet/node/service"
@@ -45,7 +46,7 @@ func readers(c config.Configuration) []api.Service {
 	return []api.Service{
 		flows.NewServer(open, gate).Service(),
 		flows.NewStoreServer(c.Store.Place(), gate).Service(),
-		hunt.NewServer(own, open, gate).Service(),
+		witnesses.NewServer(own, open, gate).Service(),
 	}
 }
 

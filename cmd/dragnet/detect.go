@@ -91,7 +91,7 @@ or the address of a ClickHouse database.`,
 			}
 		}
 		if len(found) > 0 {
-			return cli.Found(fmt.Errorf("%s", plural(len(found), "finding")))
+			return cli.Found(fmt.Errorf("%s", cli.Plural(len(found), "finding")))
 		}
 		return nil
 	}

@@ -134,7 +134,7 @@ func writeImported(w io.Writer, f cli.Format, done []ingest.Imported) error {
 	if err := cli.WriteRows(w, f, rows); err != nil || refused == 0 {
 		return err
 	}
-	return fmt.Errorf("%s not imported; the others were", plural(refused, "file"))
+	return fmt.Errorf("%s not imported; the others were", cli.Plural(refused, "file"))
 }
 
 // selection is what list and stat share: a data directory, a filter, a window.

@@ -19,6 +19,7 @@ import (
 	"dragnet/internal/cli"
 	"dragnet/node/config"
 	"dragnet/node/hunt"
+	"dragnet/node/hunt/witnesses"
 )
 
 // askFlags are what hunt and 'pattern explain' share: how a pattern becomes a
@@ -170,7 +171,7 @@ question ask' does the same on record, over relays, in stages.
 				return cli.Hint(cli.Usage(errors.New("no witness to ask")), "name at least one: --witness NAME=FILE")
 			}
 			if quorum > len(sources) {
-				return cli.Usage(fmt.Errorf("--quorum %d: only %s asked, so no host could be believed", quorum, plural(len(sources), "witness")))
+				return cli.Usage(fmt.Errorf("--quorum %d: only %s asked, so no host could be believed", quorum, cli.Plural(len(sources), "witness")))
 			}
 			if remote, err := overNetwork(sources); err != nil {
 				return cli.Usage(err)
@@ -191,7 +192,7 @@ question ask' does the same on record, over relays, in stages.
 }
 
 func runHunt(cmd *cobra.Command, f cli.Format, c hunt.Configuration, p *pattern.Pattern, args []string, force bool) error {
-	sources, err := hunt.OpenSources(args)
+	sources, err := witnesses.Open(args)
 	if err != nil {
 		return err
 	}
@@ -211,7 +212,7 @@ func runHunt(cmd *cobra.Command, f cli.Format, c hunt.Configuration, p *pattern.
 			fmt.Fprintf(stderr, "%s: %s\n", s.Name, problem)
 		}
 	}
-	return writeResult(cmd.OutOrStdout(), f, &out.Result)
+	return hunt.WriteResult(cmd.OutOrStdout(), f, &out.Result)
 }
 
 // warnAmbiguity is the ambiguity meter's voice: on one's own files the price is
@@ -247,106 +248,4 @@ func candidates(n float64) string {
 	return fmt.Sprintf("%.2g candidates", n)
 }
 
-func writeResult(w io.Writer, f cli.Format, r *detective.Result) error {
-	if f == cli.Table {
-		return writeReport(w, r)
-	}
-	rows := cli.Rows{Header: []string{"host", "scope", "witnesses", "first_seen", "last_seen", "flows", "match"}, Document: r}
-	for i := range r.Hosts {
-		h := &r.Hosts[i]
-		rows.Items = append(rows.Items, h)
-		rows.Cells = append(rows.Cells, []string{
-			h.Addr.String(), h.Scope, strings.Join(h.Witnesses, " "), h.FirstSeen.String(), h.LastSeen.String(), fmt.Sprint(h.Flows), matchText(h, nil),
-		})
-	}
-	return cli.WriteRows(w, f, rows)
-}
-
-// writeReport is the table meant for people: the group, then what the
-// witnesses could see, without which an empty group means nothing.
-func writeReport(w io.Writer, r *detective.Result) error {
-	number := map[string]int{}
-	for _, q := range r.Questions {
-		if number[q.Clue] == 0 {
-			number[q.Clue] = len(number) + 1
-		}
-	}
-	hosts := cli.Rows{Header: []string{"host", "scope", "witnesses", "flows", "match"}}
-	for i := range r.Hosts {
-		h := &r.Hosts[i]
-		scope := h.Scope
-		if scope == "" {
-			scope = "-"
-		}
-		hosts.Cells = append(hosts.Cells, []string{h.Addr.String(), scope, strings.Join(h.Witnesses, ","), fmt.Sprint(h.Flows), matchText(h, number)})
-	}
-	verb := "fit"
-	if len(r.Hosts) == 1 {
-		verb = "fits"
-	}
-	fmt.Fprintf(w, "%s %s the pattern, named by at least %s:\n", plural(len(r.Hosts), "host"), verb, plural(r.Quorum, "witness"))
-	fmt.Fprintf(w, "  %s\n", r.Pattern)
-	if len(r.Hosts) > 0 {
-		fmt.Fprintln(w)
-		if err := cli.WriteRows(w, cli.Table, hosts); err != nil {
-			return err
-		}
-		fmt.Fprintln(w)
-		for _, text := range slices.SortedFunc(maps.Keys(number), func(a, b string) int { return number[a] - number[b] }) {
-			fmt.Fprintf(w, "clue %d: %s\n", number[text], text)
-		}
-	}
-	fmt.Fprintln(w, "\nWhat the witnesses could see:")
-	return cli.WriteRows(w, cli.Table, witnessRows(r))
-}
-
-func witnessRows(r *detective.Result) cli.Rows {
-	rows := cli.Rows{Header: []string{"witness", "flows", "from", "to", "sampling", "skipped", "answers", "opened", "collisions", "refused"}}
-	for _, w := range r.Witnesses {
-		span := [2]string{"-", "-"}
-		if w.From != nil {
-			span = [2]string{second(*w.From), second(*w.To)}
-		}
-		sampling, refused := "unknown", "-"
-		switch {
-		case w.Sampling == 1:
-			sampling = "none"
-		case w.Sampling > 1:
-			sampling = fmt.Sprintf("1 in %d", w.Sampling)
-		}
-		if w.Refused != "" {
-			refused = w.Refused
-		}
-		rows.Cells = append(rows.Cells, []string{
-			w.Name, fmt.Sprint(w.Flows), span[0], span[1], sampling, fmt.Sprint(w.Skipped),
-			fmt.Sprint(w.Answers), fmt.Sprint(w.Opened), fmt.Sprint(w.Collisions), refused,
-		})
-	}
-	return rows
-}
-
 func second(t flow.Time) string { return t.Time().Format(time.RFC3339) }
-
-// matchText lists the events of a host's match, each after the number of its clue,
-// or after the clue itself if there are no numbers.
-func matchText(h *detective.Found, number map[string]int) string {
-	var parts []string
-	for _, c := range h.Clues {
-		label := c.Clue
-		if number != nil {
-			label = fmt.Sprint(number[c.Clue])
-		}
-		parts = append(parts, fmt.Sprintf("%s: %s %s", label, c.Time.Time().Format("2006-01-02T15:04:05.000Z07:00"), c.State))
-	}
-	return strings.Join(parts, "  ")
-}
-
-func plural(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	if strings.HasSuffix(noun, "s") {
-		noun += "e"
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}

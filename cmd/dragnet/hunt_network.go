@@ -12,6 +12,7 @@ import (
 	"dragnet/dossier/pattern"
 	"dragnet/internal/cli"
 	"dragnet/node/canvass"
+	"dragnet/node/hunt"
 )
 
 // overNetwork reports whether the sources are witnesses elsewhere.
@@ -53,7 +54,7 @@ func huntNetwork(cmd *cobra.Command, f cli.Format, n networkFlags, today bool, d
 		return err
 	}
 	fmt.Fprintln(stderr, out.Tally)
-	if err := writeResult(cmd.OutOrStdout(), f, &out.Result); err != nil {
+	if err := hunt.WriteResult(cmd.OutOrStdout(), f, &out.Result); err != nil {
 		return err
 	}
 	if out.Tally.Count(plan.Answered)+out.Tally.Count(plan.Refused) == 0 {

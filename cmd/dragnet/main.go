@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"dragnet/internal/cli"
+	"dragnet/lab/incident/play"
 )
 
 func main() { os.Exit(cli.Main(newRoot())) }
@@ -33,7 +34,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check found something,
 		RunE: cli.Group,
 	}
 	root.AddCommand(
-		newDemo(),
+		play.Command(),
 		newHunt(),
 		newQuestion(),
 		newPattern(),

@@ -13,6 +13,7 @@ import (
 	"dragnet/dossier/pattern"
 	"dragnet/internal/cli"
 	"dragnet/node/canvass"
+	"dragnet/node/hunt"
 )
 
 // asking is the command 'question ask'.
@@ -146,5 +147,5 @@ func (a *asking) askAll(cmd *cobra.Command, record *canvass.Record, c canvass.Co
 			}
 		}
 	}
-	return writeResult(cmd.OutOrStdout(), *a.output, result)
+	return hunt.WriteResult(cmd.OutOrStdout(), *a.output, result)
 }

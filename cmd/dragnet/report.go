@@ -199,7 +199,7 @@ received under it since.`,
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(cmd.ErrOrStderr(), "%s voided\n", plural(n, "report"))
+				fmt.Fprintf(cmd.ErrOrStderr(), "%s voided\n", cli.Plural(n, "report"))
 				return publishNow(cmd, h)
 			})
 		},

@@ -178,3 +178,30 @@ func TestEveryPackageHasAComment(t *testing.T) {
 		}
 	}
 }
+
+// unlinked names, for a program, the packages that must not be among all those
+// it is linked from, and why.
+var unlinked = []struct {
+	program string
+	roots   []string
+	why     string
+}{
+	{"lab/incident/demo", []string{"database/sql", "modernc.org", "github.com/jackc", "github.com/ClickHouse", "connectrpc.com", "net/http"},
+		"'make demo' is what a newcomer waits for, and these take most of the time that dragnet takes to build"},
+}
+
+func TestProgramsLinkNoMoreThanTheyNeed(t *testing.T) {
+	for _, u := range unlinked {
+		out, err := exec.Command("go", "list", "-deps", module+u.program).Output()
+		if err != nil {
+			t.Fatalf("go list: %v", err)
+		}
+		for dep := range strings.FieldsSeq(string(out)) {
+			for _, root := range u.roots {
+				if dep == root || strings.HasPrefix(dep, root+"/") {
+					t.Errorf("%s links %s: %s", u.program, dep, u.why)
+				}
+			}
+		}
+	}
+}

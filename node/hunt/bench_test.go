@@ -1,4 +1,4 @@
-package hunt
+package hunt_test
 
 import (
 	"compress/gzip"
@@ -11,6 +11,8 @@ import (
 
 	"dragnet/dossier/pattern"
 	"dragnet/internal/testkit"
+	"dragnet/node/hunt"
+	"dragnet/node/hunt/witnesses"
 )
 
 // bigLog repeats a real log, decompressed, until it has about 256 MB.
@@ -52,7 +54,7 @@ func BenchmarkHunt(b *testing.B) {
 	awk := testkit.Tool(b, "mawk")
 	path, size := bigLog(b)
 	b.Run("hunt", func(b *testing.B) {
-		sources, err := OpenSources([]string{path})
+		sources, err := witnesses.Open([]string{path})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -62,7 +64,7 @@ func BenchmarkHunt(b *testing.B) {
 		}
 		b.SetBytes(size)
 		for b.Loop() {
-			if _, err := Run(context.Background(), configuration(nil), p, sources); err != nil {
+			if _, err := hunt.Run(context.Background(), configuration(nil), p, sources); err != nil {
 				b.Fatal(err)
 			}
 		}

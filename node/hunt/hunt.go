@@ -6,17 +6,11 @@ package hunt
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
-	"path/filepath"
-	"regexp"
 	"runtime"
-	"slices"
-	"strings"
 
 	"golang.org/x/sync/errgroup"
 
-	"dragnet/api"
 	"dragnet/ask/detective"
 	"dragnet/ask/seal"
 	"dragnet/ask/witness"
@@ -24,7 +18,6 @@ import (
 	"dragnet/dossier/pattern"
 	"dragnet/flow"
 	"dragnet/flow/key"
-	"dragnet/node/ingest"
 )
 
 // Source is one witness: a name and what it logged.
@@ -34,69 +27,6 @@ type Source struct {
 	// Ask, if set, asks a witness elsewhere, and Log is not used. Problems are
 	// what it could not read.
 	Ask func(ctx context.Context, question []byte) (sealed []byte, problems []flow.Problem, err error)
-}
-
-var name = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
-
-var unnamable = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
-
-// OpenSources reads arguments of the form [NAME=]PATH, where PATH may also be
-// the address of a node, unix:///PATH or https://HOST:PORT. Without NAME a witness
-// is called after its file, and witnesses of the same name are numbered.
-func OpenSources(args []string) ([]Source, error) {
-	out := make([]Source, len(args))
-	paths := slices.Clone(args)
-	taken := map[string]bool{}
-	for i, arg := range args {
-		given, path, ok := strings.Cut(arg, "=")
-		if !ok || !name.MatchString(given) {
-			continue
-		}
-		if taken[given] {
-			return nil, fmt.Errorf("two witnesses are called %q", given)
-		}
-		taken[given] = true
-		out[i].Name, paths[i] = given, path
-	}
-	count := map[string]int{}
-	for i, path := range paths {
-		base := baseName(path)
-		for out[i].Name == "" {
-			made := base
-			if count[base]++; count[base] > 1 {
-				made = fmt.Sprintf("%s-%d", base, count[base])
-			}
-			if !taken[made] {
-				out[i].Name = made
-			}
-		}
-		if api.IsAddress(path) {
-			ask, err := askNode(path, out[i].Name)
-			if err != nil {
-				return nil, fmt.Errorf("witness %s: %w", out[i].Name, err)
-			}
-			out[i].Ask = ask
-			continue
-		}
-		log, err := ingest.Open(path)
-		if err != nil {
-			return nil, fmt.Errorf("witness %s: %w", out[i].Name, err)
-		}
-		out[i].Log = log
-	}
-	return out, nil
-}
-
-func baseName(path string) string {
-	base := filepath.Base(filepath.Clean(path))
-	for _, suffix := range []string{".gz", ".log", ".json", ".pcapng", ".pcap", ".cap"} {
-		base = strings.TrimSuffix(base, suffix)
-	}
-	base = unnamable.ReplaceAllString(base, "-")
-	if !name.MatchString(base) {
-		return "witness"
-	}
-	return base
 }
 
 // Configuration of a hunt.

@@ -1,4 +1,4 @@
-package hunt
+package hunt_test
 
 import (
 	"bufio"
@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -23,10 +22,12 @@ import (
 	"dragnet/flow"
 	"dragnet/flow/key"
 	"dragnet/internal/testkit"
+	"dragnet/node/hunt"
+	"dragnet/node/hunt/witnesses"
 )
 
-func configuration(change func(*detective.Configuration)) Configuration {
-	c := Configuration{Witness: witness.DefaultConfiguration(), Detective: detective.Configuration{
+func configuration(change func(*detective.Configuration)) hunt.Configuration {
+	c := hunt.Configuration{Witness: witness.DefaultConfiguration(), Detective: detective.Configuration{
 		Mode: dossier.OPRF, Hash: key.Hash{Kind: key.Linear, Bits: 19}, Style: detective.Hybrid, KDFMemory: 64,
 		Window: flow.AllTime, Epoch: "2026-11-22", Quorum: 1,
 	}}
@@ -36,9 +37,9 @@ func configuration(change func(*detective.Configuration)) Configuration {
 	return c
 }
 
-func run(t *testing.T, c Configuration, text string, args ...string) *Outcome {
+func run(t *testing.T, c hunt.Configuration, text string, args ...string) *hunt.Outcome {
 	t.Helper()
-	sources, err := OpenSources(args)
+	sources, err := witnesses.Open(args)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +47,7 @@ func run(t *testing.T, c Configuration, text string, args ...string) *Outcome {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := Run(context.Background(), c, p, sources)
+	out, err := hunt.Run(context.Background(), c, p, sources)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,36 +132,6 @@ func TestEqualsAwk(t *testing.T) {
 					}
 				}
 			}
-		}
-	}
-}
-
-func TestOpenSourcesNames(t *testing.T) {
-	dir := t.TempDir()
-	const log = "#separator \\x09\n#path\tconn\n#fields\tts\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tproto\n1.0\t192.0.2.1\t1\t192.0.2.2\t2\ttcp\n"
-	path := filepath.Join(dir, "north conn.log")
-	if err := os.WriteFile(path, []byte(log), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	sources, err := OpenSources([]string{path, path, "east=" + path})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, s := range sources {
-		names = append(names, s.Name)
-	}
-	if want := []string{"north-conn", "north-conn-2", "east"}; !slices.Equal(names, want) {
-		t.Errorf("names %q, want %q", names, want)
-	}
-	// A name that was given wins over one that we make.
-	sources, err = OpenSources([]string{path, path, "north-conn-2=" + path})
-	if err != nil || sources[1].Name == sources[2].Name || sources[2].Name != "north-conn-2" {
-		t.Errorf("names %v (%v)", sources, err)
-	}
-	for _, bad := range [][]string{{"a=" + path, "a=" + path}, {filepath.Join(dir, "missing")}, {"x=" + os.DevNull}} {
-		if _, err := OpenSources(bad); err == nil {
-			t.Errorf("%q was accepted", bad)
 		}
 	}
 }

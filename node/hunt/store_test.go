@@ -1,4 +1,4 @@
-package hunt
+package hunt_test
 
 import (
 	"context"
@@ -16,6 +16,8 @@ import (
 	"dragnet/flow"
 	"dragnet/flow/key"
 	"dragnet/internal/testkit"
+	"dragnet/node/hunt"
+	"dragnet/node/hunt/witnesses"
 	"dragnet/node/ingest"
 	"dragnet/store/disk"
 )
@@ -152,9 +154,9 @@ func questions() (all []question) {
 }
 
 // ask puts the question to one witness.
-func (q question) ask(t *testing.T, source, epoch string) (*Outcome, error) {
+func (q question) ask(t *testing.T, source, epoch string) (*hunt.Outcome, error) {
 	t.Helper()
-	sources, err := OpenSources([]string{source})
+	sources, err := witnesses.Open([]string{source})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +168,7 @@ func (q question) ask(t *testing.T, source, epoch string) (*Outcome, error) {
 	c.Detective.Epoch, c.Detective.Style, c.Detective.Mode, c.Detective.Hash, c.Detective.JoinHere = epoch, q.style, q.mode, q.hash, q.here
 	c.Detective.KDFMemory = dossier.MinKDFMemory
 	c.Detective.Window = flow.Window{From: flow.MinTime, To: q.to}
-	return Run(context.Background(), c, p, sources)
+	return hunt.Run(context.Background(), c, p, sources)
 }
 
 // TestTheStoreAnswersAsTheFilesDo runs one hunt on a folder of logs and on the

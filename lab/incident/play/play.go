@@ -1,4 +1,7 @@
-package main
+// Package play runs the main job on the recorded incident and says what each
+// party learned: "dragnet demo", and lab/incident/demo, which is that command
+// alone. It opens the captures itself, so that the command links no database.
+package play
 
 import (
 	"context"
@@ -20,9 +23,11 @@ import (
 	"dragnet/internal/cli"
 	"dragnet/lab/incident"
 	"dragnet/node/hunt"
+	"dragnet/source/packets"
 )
 
-func newDemo() *cobra.Command {
+// Command is the command demo.
+func Command() *cobra.Command {
 	var keep string
 	cmd := &cobra.Command{
 		Use:   "demo",
@@ -35,18 +40,7 @@ edge. A detective, who saw the pattern on a honeypot, asks all four.
 Everything runs in this process; nothing is sent anywhere.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			dir := keep
-			if dir == "" {
-				temporary, err := os.MkdirTemp("", "dragnet-demo-")
-				if err != nil {
-					return err
-				}
-				defer os.RemoveAll(temporary)
-				dir = temporary
-			} else if err := os.MkdirAll(dir, 0o755); err != nil {
-				return err
-			}
-			return runDemo(cmd.Context(), cmd.OutOrStdout(), dir, keep != "")
+			return Play(cmd.Context(), cmd.OutOrStdout(), keep)
 		},
 	}
 	cmd.Flags().StringVar(&keep, "keep", "", "leave the captures in this directory, to hunt in them yourself")
@@ -57,7 +51,21 @@ Everything runs in this process; nothing is sent anywhere.`,
 // tuples should have a few of them for each key (b ~ log2(n/k)).
 const demoBits = 3
 
-func runDemo(ctx context.Context, w io.Writer, dir string, kept bool) error {
+// Play hunts in the captures of the four organisations and writes the story to w.
+// It leaves the captures in the directory keep, if that is not empty. A group
+// that is not the one that was infected is an error.
+func Play(ctx context.Context, w io.Writer, keep string) error {
+	dir := keep
+	if dir == "" {
+		temporary, err := os.MkdirTemp("", "dragnet-demo-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(temporary)
+		dir = temporary
+	} else if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
 	truth, err := incident.ReadTruth(incident.Captures())
 	if err != nil {
 		return err
@@ -66,13 +74,13 @@ func runDemo(ctx context.Context, w io.Writer, dir string, kept bool) error {
 	if err != nil {
 		return err
 	}
-	var args []string
+	var sources []hunt.Source
 	for _, name := range slices.Sorted(maps.Keys(paths)) {
-		args = append(args, name+"="+paths[name])
-	}
-	sources, err := hunt.OpenSources(args)
-	if err != nil {
-		return err
+		log, err := packets.Open(paths[name])
+		if err != nil {
+			return err
+		}
+		sources = append(sources, hunt.Source{Name: name, Log: log})
 	}
 	p, err := pattern.Parse(truth.Pattern(), pattern.NoFiles)
 	if err != nil {
@@ -94,10 +102,10 @@ func runDemo(ctx context.Context, w io.Writer, dir string, kept bool) error {
 	if err := d.group(); err != nil {
 		return err
 	}
-	if kept {
+	if keep != "" {
 		fmt.Fprintf(w, "\nHunt in the captures yourself:\n  dragnet hunt '%s' --bits %d", truth.Pattern(), demoBits)
-		for _, a := range args {
-			fmt.Fprintf(w, " -w %s", a)
+		for _, source := range sources {
+			fmt.Fprintf(w, " -w %s=%s", source.Name, paths[source.Name])
 		}
 		fmt.Fprintln(w)
 	}
@@ -117,7 +125,7 @@ func (d *demo) question() {
 	d.say("1. THE DETECTIVE knows from its honeypot:\n     %s", d.out.Result.Pattern)
 	d.say("   It sends all four organisations one question of %d bytes. Of each clue it shows:", d.out.QuestionBytes)
 	for i, a := range d.out.Result.Questions {
-		d.say("     clue %d: which parts are fixed (%s), and their key, %s, which %s values share", i+1, a.Mask, a.Key, number(a.Candidates))
+		d.say("     clue %d: which parts are fixed (%s), and their key, %s, which %.2g values share", i+1, a.Mask, a.Key, a.Candidates)
 	}
 	d.say("   Addresses, ports and protocols are not in it.\n")
 }
@@ -146,7 +154,7 @@ func (d *demo) witnesses() error {
 
 func (d *demo) group() error {
 	d.say("3. THE GROUP, as the detective puts it together:\n")
-	return writeReport(d.w, &d.out.Result)
+	return hunt.WriteResult(d.w, cli.Table, &d.out.Result)
 }
 
 // verdict compares the group with what the recording knows.

@@ -1,4 +1,4 @@
-package hunt
+package witnesses
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"dragnet/ask/seal"
 	"dragnet/ask/witness"
 	"dragnet/dossier"
+	"dragnet/node/hunt"
 	"dragnet/node/ingest"
 	nodev1 "dragnet/wire/node/v1"
 	"dragnet/wire/node/v1/nodev1connect"
@@ -19,14 +20,14 @@ import (
 // nodev1connect.WitnessServiceHandler. Other organisations ask elsewhere, under
 // a policy.
 type Server struct {
-	config Configuration
+	config hunt.Configuration
 	open   func(context.Context) (ingest.Store, error)
 	gate   *api.Gate
 }
 
 // NewServer answers from the store that open opens. Of config it uses Witness
 // and Silent.
-func NewServer(config Configuration, open func(context.Context) (ingest.Store, error), gate *api.Gate) *Server {
+func NewServer(config hunt.Configuration, open func(context.Context) (ingest.Store, error), gate *api.Gate) *Server {
 	return &Server{config, open, gate}
 }
 
