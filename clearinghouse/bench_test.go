@@ -11,7 +11,7 @@ import (
 
 	"dragnet/clearinghouse"
 	"dragnet/flow"
-	"dragnet/wire/clearing"
+	"dragnet/wire/reporting"
 )
 
 // BenchmarkSubmit takes reports of ten hosts each over SQLite, acknowledged
@@ -29,7 +29,7 @@ func BenchmarkSubmit(b *testing.B) {
 			for i := range sealed {
 				r := c.report(scan, hosts(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)...)
 				r.Made -= flow.Time(i)
-				sealed[i] = c.seal([]string{"a", "b", "c", "d", "e"}[i%5], clearing.ReportKind, r)
+				sealed[i] = c.seal([]string{"a", "b", "c", "d", "e"}[i%5], reporting.ReportKind, r)
 			}
 			before := cpu(b)
 			b.ResetTimer()

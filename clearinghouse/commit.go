@@ -30,7 +30,7 @@ const (
 
 // commit writes what is queued until Stop, everything that waits in one
 // transaction: a flush to disk costs the same for one report and for thousands.
-func (h *House) commit() {
+func (h *Core) commit() {
 	defer close(h.stopped)
 	for {
 		select {
@@ -49,7 +49,7 @@ func (h *House) commit() {
 	}
 }
 
-func (h *House) gather(first *pending) []*pending {
+func (h *Core) gather(first *pending) []*pending {
 	batch, n := []*pending{first}, len(first.rows)
 	for n < together {
 		select {
@@ -62,7 +62,7 @@ func (h *House) gather(first *pending) []*pending {
 	return batch
 }
 
-func (h *House) write(batch []*pending) {
+func (h *Core) write(batch []*pending) {
 	var rows []row
 	for _, p := range batch {
 		rows = append(rows, p.rows...)

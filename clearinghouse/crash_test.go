@@ -23,9 +23,9 @@ import (
 	"dragnet/flow"
 	"dragnet/internal/state"
 	"dragnet/internal/testkit"
-	"dragnet/wire/clearing"
 	"dragnet/wire/envelope"
 	"dragnet/wire/identity"
+	"dragnet/wire/reporting"
 	"dragnet/wire/roster"
 )
 
@@ -209,7 +209,7 @@ func (c *community) numbered(n int) (id string, sealed []byte) {
 	}
 	k := c.members["a"]
 	digest := dossier.ReportIDOf(k.ID(), body)
-	return hex.EncodeToString(digest[:]), c.wrap(k, envelope.Header{Kind: clearing.ReportKind, To: c.key.ID(), Issued: c.clock, Expires: c.clock.Add(time.Hour)}, body)
+	return hex.EncodeToString(digest[:]), c.wrap(k, envelope.Header{Kind: reporting.ReportKind, To: c.key.ID(), Issued: c.clock, Expires: c.clock.Add(time.Hour)}, body)
 }
 
 // feed runs the child over what waits and kills it after a while, or when it has

@@ -25,7 +25,7 @@ const ahead = 6 * time.Hour
 
 // Epochs lists those of the last days, the newest first, making those that are
 // due: today's, and tomorrow's in the last hours of the day.
-func (h *House) Epochs(ctx context.Context, days int) (all []Epoch, err error) {
+func (h *Core) Epochs(ctx context.Context, days int) (all []Epoch, err error) {
 	now := h.now().UTC()
 	due := []string{now.Format(time.DateOnly)}
 	if next := now.Add(ahead).Format(time.DateOnly); next != due[0] {

@@ -55,7 +55,7 @@ var (
 
 // Object files an objection and names it. One prefix has at most one open
 // objection; filing it again gives the same name.
-func (h *House) Object(ctx context.Context, prefix netip.Prefix, reason, contact string) (name string, err error) {
+func (h *Core) Object(ctx context.Context, prefix netip.Prefix, reason, contact string) (name string, err error) {
 	shortest := shortest4
 	if prefix.Addr().Is6() {
 		shortest = shortest6
@@ -88,7 +88,7 @@ func (h *House) Object(ctx context.Context, prefix netip.Prefix, reason, contact
 
 // Answer upholds an objection until a time, or rejects it when that is zero.
 // The next batch follows.
-func (h *House) Answer(ctx context.Context, name string, until time.Time, why string) error {
+func (h *Core) Answer(ctx context.Context, name string, until time.Time, why string) error {
 	verdict, end := Rejected, int64(0)
 	if !until.IsZero() {
 		verdict, end = Upheld, until.UnixNano()
@@ -106,7 +106,7 @@ func (h *House) Answer(ctx context.Context, name string, until time.Time, why st
 }
 
 // Objections lists those kept, the oldest first.
-func (h *House) Objections(ctx context.Context) (all []Objection, err error) {
+func (h *Core) Objections(ctx context.Context) (all []Objection, err error) {
 	err = h.db.View(ctx, func(tx *state.Tx) error {
 		all = nil
 		return tx.Each(func(r *sql.Rows) error {
@@ -124,7 +124,7 @@ func (h *House) Objections(ctx context.Context) (all []Objection, err error) {
 }
 
 // exempt are the networks of which nothing is published now.
-func (h *House) exempt(tx *state.Tx, now flow.Time) ([]netip.Prefix, error) {
+func (h *Core) exempt(tx *state.Tx, now flow.Time) ([]netip.Prefix, error) {
 	out := slices.Clone(h.config.Never)
 	err := tx.Each(func(r *sql.Rows) error {
 		var text string

@@ -29,7 +29,7 @@ var errMoved = errors.New("another batch was published meanwhile")
 
 // Publish makes what is published follow from the reports that live now, in one
 // transaction. Reports go on being taken meanwhile.
-func (h *House) Publish(ctx context.Context) (Published, error) {
+func (h *Core) Publish(ctx context.Context) (Published, error) {
 	for attempt := 0; ; attempt++ {
 		p, err := h.publish(ctx)
 		if !errors.Is(err, errMoved) || attempt == 10 {
@@ -38,7 +38,7 @@ func (h *House) Publish(ctx context.Context) (Published, error) {
 	}
 }
 
-func (h *House) publish(ctx context.Context) (Published, error) {
+func (h *Core) publish(ctx context.Context) (Published, error) {
 	now := flow.FromTime(h.now())
 	b := &batch{house: h, now: now, time: coarse(now, h.config.Grain), patterns: map[dossier.PatternID]*known{}, byRow: map[int]*known{}, merger: merge.New(h.config.rules())}
 	if err := h.db.View(ctx, b.read); err != nil {
@@ -57,7 +57,7 @@ func (h *House) publish(ctx context.Context) (Published, error) {
 
 // batch is one publication under way: read, decide, write.
 type batch struct {
-	house     *House
+	house     *Core
 	now, time flow.Time
 
 	number   int64

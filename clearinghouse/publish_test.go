@@ -19,7 +19,7 @@ import (
 	"dragnet/clearinghouse"
 	"dragnet/dossier"
 	"dragnet/flow"
-	"dragnet/wire/clearing"
+	"dragnet/wire/reporting"
 )
 
 // TestPublishedTypesNameNobody: a published type is made of numbers, times,
@@ -150,7 +150,7 @@ func TestConcurrent(t *testing.T) {
 			for n := range each {
 				r := c.report(scan, hosts(n+1)...)
 				r.Made -= flow.Time(n)
-				sealed = append(sealed, c.seal(m, clearing.ReportKind, r))
+				sealed = append(sealed, c.seal(m, reporting.ReportKind, r))
 			}
 			wg.Go(func() {
 				for _, s := range sealed {
@@ -258,10 +258,10 @@ func second[T any](_ []T, _ string, err error) error { return err }
 // FuzzSubmit: no bytes but a member's are accepted.
 func FuzzSubmit(f *testing.F) {
 	c := found(f, filepath.Join(f.TempDir(), "state.db"), func(x *clearinghouse.Configuration) { x.ReportsPerDay = 1 << 30 })
-	good := c.seal("a", clearing.ReportKind, c.report(scan, hosts(1)...))
+	good := c.seal("a", reporting.ReportKind, c.report(scan, hosts(1)...))
 	f.Add(good)
-	f.Add(c.seal("w", clearing.ReportKind, c.report(scan, hosts(1)...)))
-	f.Add(c.seal("a", clearing.WithdrawalKind, &dossier.Withdrawal{}))
+	f.Add(c.seal("w", reporting.ReportKind, c.report(scan, hosts(1)...)))
+	f.Add(c.seal("a", reporting.WithdrawalKind, &dossier.Withdrawal{}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		out, err := c.house.Submit(t.Context(), [][]byte{data})
 		if err != nil || out[0].Status != clearinghouse.Refused && string(data) != string(good) {

@@ -167,7 +167,7 @@ func entries(tx *state.Tx) (map[place]dossier.Entry, error) {
 
 // Entries gives a page of entries in order of hosts, and the cursor of the next
 // page, empty on the last.
-func (h *House) Entries(ctx context.Context, q Query, at string, limit int) (page []dossier.Entry, next string, err error) {
+func (h *Core) Entries(ctx context.Context, q Query, at string, limit int) (page []dossier.Entry, next string, err error) {
 	c, err := q.begin(at)
 	if err != nil {
 		return nil, "", err
@@ -225,7 +225,7 @@ func scanGroup(r *sql.Rows) (g dossier.Group, err error) {
 
 // Groups gives a page of the groups that have an entry the query selects, in
 // order of their names.
-func (h *House) Groups(ctx context.Context, q Query, at string, limit int) (page []dossier.Group, next string, err error) {
+func (h *Core) Groups(ctx context.Context, q Query, at string, limit int) (page []dossier.Group, next string, err error) {
 	c, err := q.begin(at)
 	if err != nil {
 		return nil, "", err
@@ -253,7 +253,7 @@ func (h *House) Groups(ctx context.Context, q Query, at string, limit int) (page
 
 // Changes gives what was published after a change, the oldest first; of one
 // host alone where that is valid: its history.
-func (h *House) Changes(ctx context.Context, host netip.Addr, after int64, limit int) (page []dossier.Change, err error) {
+func (h *Core) Changes(ctx context.Context, host netip.Addr, after int64, limit int) (page []dossier.Change, err error) {
 	where, args := "id > ?", []any{after}
 	if host.IsValid() {
 		a := host.As16()

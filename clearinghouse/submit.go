@@ -10,9 +10,9 @@ import (
 	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/internal/state"
-	"dragnet/wire/clearing"
 	"dragnet/wire/envelope"
 	"dragnet/wire/identity"
+	"dragnet/wire/reporting"
 	"dragnet/wire/roster"
 )
 
@@ -53,13 +53,13 @@ type row struct {
 // Why a report is refused, beyond what envelope and roster say.
 var (
 	ErrStopping = errors.New("the clearinghouse is stopping")
-	ErrLife     = fmt.Errorf("an envelope of this kind holds for at most %v", clearing.MaxLife)
+	ErrLife     = fmt.Errorf("an envelope of this kind holds for at most %v", reporting.MaxLife)
 	ErrBudget   = errors.New("the member's number of reports for today is used up")
 	ErrLapsed   = errors.New("the report has lapsed, or was made in the future")
 )
 
 // open checks an envelope against the roster.
-func (h *House) open(sealed []byte, kind string, limit int) (*envelope.Envelope, *roster.Member, error) {
+func (h *Core) open(sealed []byte, kind string, limit int) (*envelope.Envelope, *roster.Member, error) {
 	now := h.now()
 	list, err := h.roster.Current(now)
 	if err != nil {
@@ -83,7 +83,7 @@ func (h *House) open(sealed []byte, kind string, limit int) (*envelope.Envelope,
 			return nil, nil, err
 		case e.To == identity.ID{}:
 			return nil, nil, envelope.ErrAudience // what is for everybody could be carried to any clearinghouse
-		case e.Expires.Sub(e.Issued) > clearing.MaxLife:
+		case e.Expires.Sub(e.Issued) > reporting.MaxLife:
 			return nil, nil, ErrLife
 		}
 		return e, member, nil
@@ -92,8 +92,8 @@ func (h *House) open(sealed []byte, kind string, limit int) (*envelope.Envelope,
 }
 
 // check makes a row of an envelope, or says why not.
-func (h *House) check(sealed []byte) (row, error) {
-	e, member, err := h.open(sealed, clearing.ReportKind, dossier.MaxReport)
+func (h *Core) check(sealed []byte) (row, error) {
+	e, member, err := h.open(sealed, reporting.ReportKind, dossier.MaxReport)
 	if err != nil {
 		return row{}, err
 	}
@@ -116,9 +116,9 @@ func (h *House) check(sealed []byte) (row, error) {
 
 // Submit takes reports, each in a signed envelope, and answers when those it
 // accepts are on disk. The same report again is known and counts once.
-func (h *House) Submit(ctx context.Context, sealed [][]byte) ([]Outcome, error) {
-	if len(sealed) > clearing.MaxSubmitted {
-		return nil, fmt.Errorf("%d envelopes at once; at most %d", len(sealed), clearing.MaxSubmitted)
+func (h *Core) Submit(ctx context.Context, sealed [][]byte) ([]Outcome, error) {
+	if len(sealed) > reporting.MaxSubmitted {
+		return nil, fmt.Errorf("%d envelopes at once; at most %d", len(sealed), reporting.MaxSubmitted)
 	}
 	out := make([]Outcome, len(sealed))
 	p := &pending{done: make(chan error, 1)}
@@ -145,7 +145,7 @@ func (h *House) Submit(ctx context.Context, sealed [][]byte) ([]Outcome, error) 
 	return out, nil
 }
 
-func (h *House) enqueue(ctx context.Context, p *pending) error {
+func (h *Core) enqueue(ctx context.Context, p *pending) error {
 	select {
 	case h.queue <- p:
 	case <-h.stop:
@@ -168,7 +168,7 @@ func (h *House) enqueue(ctx context.Context, p *pending) error {
 }
 
 // spend takes one report from the member's budget of the day.
-func (h *House) spend(member string) bool {
+func (h *Core) spend(member string) bool {
 	today := h.now().UTC().Format(time.DateOnly)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -183,7 +183,7 @@ func (h *House) spend(member string) bool {
 }
 
 // recount remembers today's budgets over a restart.
-func (h *House) recount(ctx context.Context) error {
+func (h *Core) recount(ctx context.Context) error {
 	now := h.now().UTC()
 	h.day = now.Format(time.DateOnly)
 	return h.db.View(ctx, func(tx *state.Tx) error {
@@ -199,9 +199,9 @@ func (h *House) recount(ctx context.Context) error {
 
 // Withdraw takes a report back for the member who made it, under whichever of
 // its keys; found is false if the member has no such report.
-func (h *House) Withdraw(ctx context.Context, sealed []byte) (found bool, err error) {
+func (h *Core) Withdraw(ctx context.Context, sealed []byte) (found bool, err error) {
 	var w dossier.Withdrawal
-	e, member, err := h.open(sealed, clearing.WithdrawalKind, 2+32+2+dossier.MaxWhy)
+	e, member, err := h.open(sealed, reporting.WithdrawalKind, 2+32+2+dossier.MaxWhy)
 	if err != nil {
 		return false, err
 	}

@@ -32,7 +32,7 @@ var ErrSelection = errors.New("name a signer, a report, a group, a host or a tim
 
 // Void takes reports out of use for good and counts them; the next batch
 // follows. They are kept, with the reason, until Retain is over.
-func (h *House) Void(ctx context.Context, s Selection, why string) (n int, err error) {
+func (h *Core) Void(ctx context.Context, s Selection, why string) (n int, err error) {
 	if s == (Selection{}) {
 		return 0, ErrSelection
 	}
@@ -104,7 +104,7 @@ func (s *Selection) voidNaming(tx *state.Tx, where string, args []any, now int64
 // Revoke voids what was received under keys that the roster revokes, since they
 // may have been in other hands, and counts it. It is to be called for every new
 // roster.
-func (h *House) Revoke(ctx context.Context, list *roster.Held) (n int, err error) {
+func (h *Core) Revoke(ctx context.Context, list *roster.Held) (n int, err error) {
 	for i := range list.Members {
 		for _, k := range list.Members[i].Keys {
 			if k.Revoked.IsZero() {

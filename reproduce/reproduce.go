@@ -7,16 +7,16 @@ import (
 	"slices"
 	"strings"
 
-	"dragnet/reproduce/pads"
+	"dragnet/reproduce/padsfigures"
 	"dragnet/reproduce/report"
-	"dragnet/reproduce/sharing"
-	"dragnet/reproduce/stop"
-	"dragnet/reproduce/worm"
+	"dragnet/reproduce/sharingfigures"
+	"dragnet/reproduce/stopfigures"
+	"dragnet/reproduce/wormfigures"
 )
 
 // All lists the reproductions in order of their names.
 func All() []report.Reproduction {
-	all := slices.Concat(sharing.All(), pads.All(), stop.All(), worm.All())
+	all := slices.Concat(sharingfigures.All(), padsfigures.All(), stopfigures.All(), wormfigures.All())
 	slices.SortFunc(all, func(a, b report.Reproduction) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }

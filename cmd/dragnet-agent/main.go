@@ -8,9 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	wire "dragnet/contain/bpf"
+	wire "dragnet/contain/ripcord/bpf"
 	"dragnet/internal/cli"
-	"dragnet/trace/bpf"
+	"dragnet/trace/kernel"
 )
 
 func main() { os.Exit(cli.Main(newRoot())) }
@@ -24,7 +24,7 @@ func newRoot() *cobra.Command {
 		RunE:  cli.Group,
 	}
 	root.AddCommand(newRun(), newEnrol(), newToken(), newDoctor(), newRipcord(), cli.NewVersion(
-		cli.Object{Name: "trace", Hash: bpf.ObjectHash()}, cli.Object{Name: "contain", Hash: wire.ObjectHash()}))
+		cli.Object{Name: "trace", Hash: kernel.ObjectHash()}, cli.Object{Name: "contain", Hash: wire.ObjectHash()}))
 	return root
 }
 

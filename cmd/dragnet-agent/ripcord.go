@@ -13,8 +13,8 @@ import (
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
-	"dragnet/contain/bpf"
 	"dragnet/contain/ripcord"
+	"dragnet/contain/ripcord/bpf"
 	"dragnet/contain/ripcord/letter"
 	"dragnet/contain/ripcord/pull"
 	"dragnet/internal/cli"

@@ -7,29 +7,29 @@ import (
 	"maps"
 	"path/filepath"
 
-	"dragnet/api"
+	"dragnet/ask/witness/endpoint"
+	"dragnet/decide/ledger"
 	"dragnet/dossier"
 	"dragnet/node/agents"
+	"dragnet/node/api"
 	"dragnet/node/config"
 	"dragnet/node/control"
-	"dragnet/node/docket"
-	"dragnet/node/flows"
+	"dragnet/node/detection"
+	"dragnet/node/enforcement"
+	"dragnet/node/follow"
 	"dragnet/node/hunt"
 	"dragnet/node/hunt/witnesses"
 	"dragnet/node/notify"
-	"dragnet/node/response"
-	"dragnet/node/service"
-	"dragnet/node/testify"
-	"dragnet/node/watch"
+	"dragnet/node/query"
 	"dragnet/store/clickhouse"
 )
 
 // node is a running node.
 type node struct {
-	service *service.Service
+	service *follow.Service
 	control *control.Control
-	desk    service.Parts    // what acts on findings and reports
-	witness *testify.Service // nil where nobody may ask
+	desk    follow.Parts      // what acts on findings and reports
+	witness *endpoint.Service // nil where nobody may ask
 	server  *api.Server
 	unwatch context.CancelFunc
 	log     *slog.Logger
@@ -41,11 +41,11 @@ const readersAtOnce = 2
 
 // readers are the services that read what the node keeps.
 func readers(c config.Configuration) []api.Service {
-	gate, open := api.NewGate(readersAtOnce), flows.In(c.Store.Place())
+	gate, open := api.NewGate(readersAtOnce), query.In(c.Store.Place())
 	own := hunt.Configuration{Witness: c.Witness, Silent: c.Site.Silent}
 	return []api.Service{
-		flows.NewServer(open, gate).Service(),
-		flows.NewStoreServer(c.Store.Place(), gate).Service(),
+		query.NewServer(open, gate).Service(),
+		query.NewStoreServer(c.Store.Place(), gate).Service(),
 		witnesses.NewServer(own, open, gate).Service(),
 	}
 }
@@ -54,7 +54,7 @@ func readers(c config.Configuration) []api.Service {
 // other.
 func startNode(ctx context.Context, c config.Configuration, log *slog.Logger) (n *node, err error) {
 	n = &node{unwatch: func() {}, log: log}
-	s, err := service.New(c.Store, log)
+	s, err := follow.New(c.Store, log)
 	if err != nil {
 		return nil, err
 	}
@@ -91,11 +91,11 @@ func startNode(ctx context.Context, c config.Configuration, log *slog.Logger) (n
 }
 
 // useEpochs has keys computed for the epochs of a community; nil without one.
-func useEpochs(c config.Configuration, s *service.Service) (*testify.Epochs, error) {
+func useEpochs(c config.Configuration, s *follow.Service) (*endpoint.Epochs, error) {
 	if c.Testify.Clearinghouse.URL == "" {
 		return nil, nil
 	}
-	epochs, err := testify.OpenEpochs(filepath.Join(c.Store.Directory, "epochs.json"))
+	epochs, err := endpoint.OpenEpochs(filepath.Join(c.Store.Directory, "epochs.json"))
 	if err == nil {
 		s.UseEpochs(epochs.Name)
 	}
@@ -103,11 +103,11 @@ func useEpochs(c config.Configuration, s *service.Service) (*testify.Epochs, err
 }
 
 // testify begins to answer detectives, where the configuration lets them ask.
-func (n *node) testify(ctx context.Context, c config.Configuration, epochs *testify.Epochs) error {
+func (n *node) testify(ctx context.Context, c config.Configuration, epochs *endpoint.Epochs) error {
 	if c.Testify.Off() {
 		return nil
 	}
-	w, err := testify.New(c.Testify, testify.Dependencies{
+	w, err := endpoint.New(c.Testify, endpoint.Dependencies{
 		Site: c.Site, Witness: c.Witness, Log: n.service.Log(), Directory: c.Store.Directory, Logger: n.log, Metrics: n.service.Metrics(), Epochs: epochs,
 	})
 	if err != nil {
@@ -152,8 +152,8 @@ func (n *node) serve(ctx context.Context, c config.Configuration) (err error) {
 
 // newDesk joins what acts on findings and reports: detection in what the
 // service takes in, the station, the judge's docket, and who is told.
-func newDesk(ctx context.Context, c config.Configuration, s *service.Service, state *control.Control, handlers map[string]agents.Handler, log *slog.Logger) (service.Parts, error) {
-	book, err := docket.New(ctx, state.DB)
+func newDesk(ctx context.Context, c config.Configuration, s *follow.Service, state *control.Control, handlers map[string]agents.Handler, log *slog.Logger) (follow.Parts, error) {
+	book, err := ledger.New(ctx, state.DB)
 	if err != nil {
 		return nil, err
 	}
@@ -164,17 +164,17 @@ func newDesk(ctx context.Context, c config.Configuration, s *service.Service, st
 	if err != nil {
 		return nil, err
 	}
-	desk, err := response.New(c.Station, book, log, s.Metrics(), notifier.Tell)
+	desk, err := enforcement.New(c.Station, book, log, s.Metrics(), notifier.Tell)
 	if err != nil {
 		return nil, err
 	}
 	desk.Documents = state.Agents
 	maps.Copy(handlers, desk.Handlers())
 	found := func(f dossier.Finding) {
-		notifier.Tell(response.Notice{Time: now(), Kind: "finding", Text: f.Summary, Finding: &f})
+		notifier.Tell(enforcement.Notice{Time: now(), Kind: "finding", Text: f.Summary, Finding: &f})
 	}
-	s.Watcher, err = watch.New(c.Detect, c.Site, book, log, s.Metrics(), found, desk.Propose)
-	return service.Parts{notifier, desk}, err
+	s.Watcher, err = detection.New(c.Detect, c.Site, book, log, s.Metrics(), found, desk.Propose)
+	return follow.Parts{notifier, desk}, err
 }
 
 // stop ends what was started, in the other order.

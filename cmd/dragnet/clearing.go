@@ -14,8 +14,8 @@ import (
 	"dragnet/internal/cli"
 	"dragnet/internal/state"
 	"dragnet/node/config"
-	"dragnet/wire/clearing"
 	"dragnet/wire/identity"
+	"dragnet/wire/reporting"
 )
 
 // clearingFlags say where a clearinghouse is, and who asks it.
@@ -31,7 +31,7 @@ func (f *clearingFlags) register(cmd *cobra.Command, member bool) {
 	}
 }
 
-func (f *clearingFlags) dial() (*clearing.Client, error) {
+func (f *clearingFlags) dial() (*reporting.Client, error) {
 	server, err := identity.ParsePublic(f.server)
 	if err != nil {
 		return nil, cli.Usage(fmt.Errorf("--server: %w", err))
@@ -42,7 +42,7 @@ func (f *clearingFlags) dial() (*clearing.Client, error) {
 			return nil, err
 		}
 	}
-	c, err := clearing.Dial(f.url, []identity.Public{server}, own)
+	c, err := reporting.Dial(f.url, []identity.Public{server}, own)
 	if err != nil {
 		return nil, cli.Usage(fmt.Errorf("--clearinghouse: %w", err))
 	}
@@ -51,7 +51,7 @@ func (f *clearingFlags) dial() (*clearing.Client, error) {
 
 // administer opens the tables of the clearinghouse that a configuration names,
 // for its operator. The service may run meanwhile.
-func administer(ctx context.Context, files []string, work func(*clearinghouse.House) error) (err error) {
+func administer(ctx context.Context, files []string, work func(*clearinghouse.Core) error) (err error) {
 	if len(files) == 0 {
 		return cli.Usage(errors.New("want --config FILE: the clearinghouse's own configuration"))
 	}
@@ -75,7 +75,7 @@ func administer(ctx context.Context, files []string, work func(*clearinghouse.Ho
 }
 
 // publishNow makes the batch that shows what the operator did.
-func publishNow(cmd *cobra.Command, h *clearinghouse.House) error {
+func publishNow(cmd *cobra.Command, h *clearinghouse.Core) error {
 	p, err := h.Publish(cmd.Context())
 	if err == nil {
 		_, err = fmt.Fprintf(cmd.ErrOrStderr(), "published: %d listed, %d updated, %d removed\n", p.Listed, p.Updated, p.Removed)

@@ -14,8 +14,8 @@ import (
 	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/internal/cli"
-	"dragnet/node/docket"
 	"dragnet/node/ingest"
+	"dragnet/node/layout"
 )
 
 func newDetect() *cobra.Command {
@@ -159,7 +159,7 @@ func detectFailures(ctx context.Context, c failures.Configuration, sources []str
 }
 
 func keepFindings(ctx context.Context, dir string, found []dossier.Finding) error {
-	d, err := docket.OpenIn(ctx, dir)
+	d, err := layout.OpenLedger(ctx, dir)
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/internal/cli"
-	"dragnet/node/docket"
+	"dragnet/node/layout"
 )
 
 // casebook is where verbs find what a node concluded and decided: its data
@@ -38,7 +38,7 @@ const defaultData = "/var/lib/dragnet"
 func casebookFlags(cmd *cobra.Command) func() (casebook, error) {
 	data := cmd.Flags().String("data", defaultData, "data directory of the node, or the URL of its PostgreSQL database")
 	return func() (casebook, error) {
-		d, err := docket.OpenExisting(cmd.Context(), *data)
+		d, err := layout.OpenExistingLedger(cmd.Context(), *data)
 		if err != nil {
 			return nil, cli.Hint(err, "name the node's data directory with --data; 'dragnet run node' makes it")
 		}

@@ -13,8 +13,8 @@ import (
 	"dragnet/dossier/pattern"
 	"dragnet/flow"
 	"dragnet/internal/cli"
-	"dragnet/node/flows"
 	"dragnet/node/ingest"
+	"dragnet/node/query"
 	"dragnet/store"
 )
 
@@ -198,7 +198,7 @@ const maxListFile = 2 << 20
 
 // reading runs f on the store at place, and tells how far it has come and what
 // was damaged.
-func (s *selection) reading(cmd *cobra.Command, place string, f func(ingest.Store, flows.Selection) (flow.Coverage, error)) (err error) {
+func (s *selection) reading(cmd *cobra.Command, place string, f func(ingest.Store, query.Selection) (flow.Coverage, error)) (err error) {
 	log, err := ingest.OpenStore(cmd.Context(), place)
 	if err != nil {
 		return err
@@ -206,7 +206,7 @@ func (s *selection) reading(cmd *cobra.Command, place string, f func(ingest.Stor
 	defer func() { err = errors.Join(err, log.Close()) }()
 	progress := cli.NewProgress("reading flows", 0)
 	defer progress.Done()
-	cov, err := f(log, flows.Selection{Filter: s.filter, Window: s.window, Read: func(n int) { progress.Add(int64(n)) }})
+	cov, err := f(log, query.Selection{Filter: s.filter, Window: s.window, Read: func(n int) { progress.Add(int64(n)) }})
 	for _, problem := range cov.Problems {
 		fmt.Fprintln(cmd.ErrOrStderr(), problem)
 	}

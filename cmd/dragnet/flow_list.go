@@ -8,11 +8,11 @@ import (
 
 	"dragnet/flow"
 	"dragnet/internal/cli"
-	"dragnet/node/flows"
 	"dragnet/node/ingest"
+	"dragnet/node/query"
 )
 
-func listedCells(l *flows.Row) []string {
+func listedCells(l *query.Row) []string {
 	return []string{
 		l.Start.String(), l.End.String(), l.Src.String(), fmt.Sprint(l.SrcPort), l.Dst.String(), fmt.Sprint(l.DstPort), l.Proto, l.State,
 		fmt.Sprint(l.OrigBytes), fmt.Sprint(l.RespBytes), fmt.Sprint(l.OrigPkts), fmt.Sprint(l.RespPkts), l.History,
@@ -47,12 +47,12 @@ lines, in the order in which they are read.
 				return cli.Usage(fmt.Errorf("--limit 0 prints JSON lines: add -o jsonl"))
 			case limit == 0:
 				enc := json.NewEncoder(cmd.OutOrStdout())
-				write := func(r *flows.Row) error { return enc.Encode(r) }
+				write := func(r *query.Row) error { return enc.Encode(r) }
 				if s.at.node != "" {
 					return s.streamFrom(cmd, write)
 				}
-				return s.reading(cmd, dir, func(log ingest.Store, chosen flows.Selection) (flow.Coverage, error) {
-					return flows.Each(cmd.Context(), log, chosen, write)
+				return s.reading(cmd, dir, func(log ingest.Store, chosen query.Selection) (flow.Coverage, error) {
+					return query.Each(cmd.Context(), log, chosen, write)
 				})
 			}
 			rows, err := s.list(cmd, dir, limit, last)
@@ -70,17 +70,17 @@ lines, in the order in which they are read.
 }
 
 // list gives the first or last rows.
-func (s *selection) list(cmd *cobra.Command, dir string, limit int, last bool) (rows []flows.Row, err error) {
+func (s *selection) list(cmd *cobra.Command, dir string, limit int, last bool) (rows []query.Row, err error) {
 	if s.at.node != "" {
 		return s.listFrom(cmd, limit, last)
 	}
-	return rows, s.reading(cmd, dir, func(log ingest.Store, chosen flows.Selection) (cov flow.Coverage, err error) {
-		rows, _, cov, err = flows.List(cmd.Context(), log, chosen, flows.Page{Limit: limit, Last: last})
+	return rows, s.reading(cmd, dir, func(log ingest.Store, chosen query.Selection) (cov flow.Coverage, err error) {
+		rows, _, cov, err = query.List(cmd.Context(), log, chosen, query.Page{Limit: limit, Last: last})
 		return cov, err
 	})
 }
 
-func writeListed(cmd *cobra.Command, format cli.Format, kept []flows.Row) error {
+func writeListed(cmd *cobra.Command, format cli.Format, kept []query.Row) error {
 	rows := cli.Rows{Header: []string{"start", "end", "src", "sport", "dst", "dport", "proto", "state", "bytes", "bytes back", "pkts", "pkts back", "history"}}
 	for i := range kept {
 		rows.Items = append(rows.Items, kept[i])

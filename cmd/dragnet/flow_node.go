@@ -8,27 +8,27 @@ import (
 	"github.com/spf13/cobra"
 
 	"dragnet/internal/cli"
-	"dragnet/node/flows"
+	"dragnet/node/query"
 	nodev1 "dragnet/wire/node/v1"
 )
 
 // message is the selection for a node.
 func (s *selection) message() *nodev1.Selection {
 	m := &nodev1.Selection{Filter: s.text, Files: s.files}
-	flows.WindowMessage(s.window, m)
+	query.WindowMessage(s.window, m)
 	return m
 }
 
 // listFrom goes through the pages of a node until limit rows are there.
-func (s *selection) listFrom(cmd *cobra.Command, limit int, last bool) ([]flows.Row, error) {
+func (s *selection) listFrom(cmd *cobra.Command, limit int, last bool) ([]query.Row, error) {
 	client, err := s.at.dial()
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
-	var rows []flows.Row
+	var rows []query.Row
 	for q := (&nodev1.ListFlowsRequest{Selection: s.message(), Last: last}); ; {
-		q.PageSize = uint32(min(limit-len(rows), flows.MaxPage))
+		q.PageSize = uint32(min(limit-len(rows), query.MaxPage))
 		page, err := client.Flows.ListFlows(cmd.Context(), q)
 		if err != nil {
 			return nil, s.at.explained(err)
@@ -50,11 +50,11 @@ func (s *selection) listFrom(cmd *cobra.Command, limit int, last bool) ([]flows.
 	}
 }
 
-func rowsOf(messages []*nodev1.Flow) ([]flows.Row, error) {
-	rows := make([]flows.Row, len(messages))
+func rowsOf(messages []*nodev1.Flow) ([]query.Row, error) {
+	rows := make([]query.Row, len(messages))
 	for i, m := range messages {
 		var err error
-		if rows[i], err = flows.RowFrom(m); err != nil {
+		if rows[i], err = query.RowFrom(m); err != nil {
 			return nil, err
 		}
 	}
@@ -69,7 +69,7 @@ func tell(cmd *cobra.Command, problems []string) {
 }
 
 // streamFrom shows all chosen flows of a node to fn.
-func (s *selection) streamFrom(cmd *cobra.Command, fn func(*flows.Row) error) (err error) {
+func (s *selection) streamFrom(cmd *cobra.Command, fn func(*query.Row) error) (err error) {
 	client, err := s.at.dial()
 	if err != nil {
 		return err
@@ -102,7 +102,7 @@ func (s *selection) streamFrom(cmd *cobra.Command, fn func(*flows.Row) error) (e
 }
 
 // countFrom has a node count.
-func (s *selection) countFrom(cmd *cobra.Command, by string, top int) ([]flows.Tally, error) {
+func (s *selection) countFrom(cmd *cobra.Command, by string, top int) ([]query.Tally, error) {
 	client, err := s.at.dial()
 	if err != nil {
 		return nil, err
@@ -113,9 +113,9 @@ func (s *selection) countFrom(cmd *cobra.Command, by string, top int) ([]flows.T
 		return nil, s.at.explained(err)
 	}
 	tell(cmd, got.Problems)
-	tallies := make([]flows.Tally, len(got.Tallies))
+	tallies := make([]query.Tally, len(got.Tallies))
 	for i, m := range got.Tallies {
-		if tallies[i], err = flows.TallyFrom(m); err != nil {
+		if tallies[i], err = query.TallyFrom(m); err != nil {
 			return nil, err
 		}
 	}

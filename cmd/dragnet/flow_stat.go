@@ -8,8 +8,8 @@ import (
 
 	"dragnet/flow"
 	"dragnet/internal/cli"
-	"dragnet/node/flows"
 	"dragnet/node/ingest"
+	"dragnet/node/query"
 )
 
 func newFlowStat() *cobra.Command {
@@ -34,7 +34,7 @@ groups of them.
 			if top < 0 {
 				return cli.Usage(errors.New("--top cannot be negative"))
 			}
-			if err := flows.CheckGrouping(by); err != nil {
+			if err := query.CheckGrouping(by); err != nil {
 				return cli.Usage(fmt.Errorf("--by %w", err))
 			}
 			tallies, err := s.count(cmd, dir, by, top)
@@ -52,17 +52,17 @@ groups of them.
 }
 
 // count gives the largest groups.
-func (s *selection) count(cmd *cobra.Command, dir, by string, top int) (tallies []flows.Tally, err error) {
+func (s *selection) count(cmd *cobra.Command, dir, by string, top int) (tallies []query.Tally, err error) {
 	if s.at.node != "" {
 		return s.countFrom(cmd, by, top)
 	}
-	return tallies, s.reading(cmd, dir, func(log ingest.Store, chosen flows.Selection) (cov flow.Coverage, err error) {
-		tallies, cov, err = flows.Count(cmd.Context(), log, chosen, by, top)
+	return tallies, s.reading(cmd, dir, func(log ingest.Store, chosen query.Selection) (cov flow.Coverage, err error) {
+		tallies, cov, err = query.Count(cmd.Context(), log, chosen, by, top)
 		return cov, err
 	})
 }
 
-func writeTallies(cmd *cobra.Command, f cli.Format, all []flows.Tally) error {
+func writeTallies(cmd *cobra.Command, f cli.Format, all []query.Tally) error {
 	rows := cli.Rows{Header: []string{"group", "flows", "established", "failed", "bytes", "first", "last"}}
 	for _, t := range all {
 		rows.Items = append(rows.Items, t)

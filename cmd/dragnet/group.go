@@ -10,7 +10,7 @@ import (
 
 	"dragnet/dossier"
 	"dragnet/internal/cli"
-	clearingv1 "dragnet/wire/clearing/v1"
+	reportingv1 "dragnet/wire/reporting/v1"
 )
 
 func newGroup() *cobra.Command {
@@ -39,8 +39,8 @@ func (s *selectionFlags) register(cmd *cobra.Command) {
 	f.BoolVar(&s.all, "all", false, "fetch all pages")
 }
 
-func (s *selectionFlags) wire() (*clearingv1.Selection, error) {
-	out := &clearingv1.Selection{Group: s.group, Pattern: s.pattern, MinConfidence: int32(s.confidence)}
+func (s *selectionFlags) wire() (*reportingv1.Selection, error) {
+	out := &reportingv1.Selection{Group: s.group, Pattern: s.pattern, MinConfidence: int32(s.confidence)}
 	if s.hosts != "" {
 		p, err := netip.ParsePrefix(s.hosts)
 		if err != nil {
@@ -68,7 +68,7 @@ func (s *selectionFlags) wire() (*clearingv1.Selection, error) {
 }
 
 // fetchPages fetches one page, or all of them.
-func fetchPages[T any](ctx context.Context, s *selectionFlags, fetch func(context.Context, *clearingv1.Selection, string, int) ([]T, string, error)) (items []T, next string, err error) {
+func fetchPages[T any](ctx context.Context, s *selectionFlags, fetch func(context.Context, *reportingv1.Selection, string, int) ([]T, string, error)) (items []T, next string, err error) {
 	selection, err := s.wire()
 	if err != nil {
 		return nil, "", err

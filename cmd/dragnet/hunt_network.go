@@ -8,10 +8,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"dragnet/ask/detective"
-	plan "dragnet/ask/detective/canvass"
+	"dragnet/ask/inquiry"
 	"dragnet/dossier/pattern"
 	"dragnet/internal/cli"
-	"dragnet/node/canvass"
 	"dragnet/node/hunt"
 )
 
@@ -39,17 +38,17 @@ func huntNetwork(cmd *cobra.Command, f cli.Format, n networkFlags, today bool, d
 			return err
 		}
 	}
-	c.Detective, c.Whom = d, plan.Whom{Names: urls}
+	c.Detective, c.Whom = d, inquiry.Whom{Names: urls}
 	if !force {
 		c.Asking = refuseBelowFloor
 	}
 	stderr := cmd.ErrOrStderr()
-	c.Note = func(note canvass.Note) {
+	c.Note = func(note inquiry.Note) {
 		if note.Detail != "" {
 			fmt.Fprintf(stderr, "%s: %s: %s\n", note.Witness, note.Status, note.Detail)
 		}
 	}
-	out, err := canvass.Run(cmd.Context(), c, p)
+	out, err := inquiry.Run(cmd.Context(), c, p)
 	if err != nil {
 		return err
 	}
@@ -57,7 +56,7 @@ func huntNetwork(cmd *cobra.Command, f cli.Format, n networkFlags, today bool, d
 	if err := hunt.WriteResult(cmd.OutOrStdout(), f, &out.Result); err != nil {
 		return err
 	}
-	if out.Tally.Count(plan.Answered)+out.Tally.Count(plan.Refused) == 0 {
+	if out.Tally.Count(inquiry.Answered)+out.Tally.Count(inquiry.Refused) == 0 {
 		return errors.New("no witness answered")
 	}
 	return nil

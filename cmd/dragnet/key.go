@@ -10,10 +10,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dragnet/ask/survey"
 	"dragnet/flow/key"
 	"dragnet/internal/cli"
 	"dragnet/node/ingest"
-	"dragnet/node/survey"
 )
 
 func newKey() *cobra.Command {

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"dragnet/node/survey"
+	"dragnet/ask/survey"
 )
 
 // runDragnet executes the program in this process.

@@ -8,8 +8,8 @@ import (
 	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
 
-	"dragnet/api"
 	"dragnet/internal/cli"
+	"dragnet/node/api"
 	"dragnet/node/control"
 	"dragnet/wire/node/v1/nodev1connect"
 )

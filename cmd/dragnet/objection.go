@@ -66,7 +66,7 @@ func newObjectionList() *cobra.Command {
 		Example: "  dragnet objection list --config clearinghouse.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return administer(cmd.Context(), files, func(h *clearinghouse.House) error {
+			return administer(cmd.Context(), files, func(h *clearinghouse.Core) error {
 				all, err := h.Objections(cmd.Context())
 				if err != nil {
 					return err
@@ -128,7 +128,7 @@ func answer(cmd *cobra.Command, files []string, name string, until time.Time, wh
 	if why == "" {
 		return cli.Usage(errors.New("say why: it is kept with the objection"))
 	}
-	return administer(cmd.Context(), files, func(h *clearinghouse.House) error {
+	return administer(cmd.Context(), files, func(h *clearinghouse.Core) error {
 		if err := h.Answer(cmd.Context(), name, until, why); err != nil {
 			return err
 		}

@@ -7,8 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"dragnet/api"
 	"dragnet/internal/cli"
+	"dragnet/node/api"
 	"dragnet/wire/channel"
 	"dragnet/wire/enrol"
 )

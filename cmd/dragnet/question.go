@@ -12,14 +12,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"dragnet/ask/detective"
-	plan "dragnet/ask/detective/canvass"
+	"dragnet/ask/inquiry"
 	"dragnet/dossier/pattern"
 	"dragnet/internal/cli"
 	"dragnet/internal/conf"
 	"dragnet/internal/state"
-	"dragnet/node/canvass"
-	"dragnet/wire/clearing"
 	"dragnet/wire/identity"
+	"dragnet/wire/reporting"
 )
 
 func newQuestion() *cobra.Command {
@@ -45,7 +44,7 @@ type networkFlags struct {
 }
 
 func (n *networkFlags) register(cmd *cobra.Command) {
-	d := canvass.DefaultConfiguration()
+	d := inquiry.DefaultConfiguration()
 	f := cmd.Flags()
 	f.StringVar(&n.book, "book", "", "file of the witnesses we know: name, key, url, organisation, networks")
 	f.StringVar(&n.key, "key", "", "file of our private key, which the roster lists ('dragnet roster key' makes one)")
@@ -54,15 +53,15 @@ func (n *networkFlags) register(cmd *cobra.Command) {
 }
 
 // configuration reads the book and the key.
-func (n *networkFlags) configuration() (c canvass.Configuration, err error) {
+func (n *networkFlags) configuration() (c inquiry.Configuration, err error) {
 	if n.book == "" || n.key == "" {
 		return c, cli.Usage(errors.New("asking over the network needs --book FILE and --key FILE"))
 	}
 	if n.deadline <= 0 || n.maxAnswer < 1 {
 		return c, cli.Usage(errors.New("--deadline and --max-answer must be positive"))
 	}
-	c = canvass.DefaultConfiguration()
-	c.Deadline, c.MaxAnswer, c.Book = n.deadline, n.maxAnswer, new(plan.Book)
+	c = inquiry.DefaultConfiguration()
+	c.Deadline, c.MaxAnswer, c.Book = n.deadline, n.maxAnswer, new(inquiry.Book)
 	if err := conf.Load(c.Book, n.book); err != nil {
 		return c, err
 	}
@@ -74,12 +73,12 @@ func (n *networkFlags) configuration() (c canvass.Configuration, err error) {
 
 // publishedEpoch is today's epoch as the book's clearinghouse publishes it; the
 // day itself without one.
-func publishedEpoch(ctx context.Context, c *canvass.Configuration, today string) (string, error) {
+func publishedEpoch(ctx context.Context, c *inquiry.Configuration, today string) (string, error) {
 	house := c.Book.Clearinghouse
 	if house.URL == "" {
 		return today, nil
 	}
-	client, err := clearing.Dial(house.URL, []identity.Public{house.Key}, c.Key)
+	client, err := reporting.Dial(house.URL, []identity.Public{house.Key}, c.Key)
 	if err != nil {
 		return "", err
 	}
@@ -125,8 +124,8 @@ func (w *whomFlags) register(cmd *cobra.Command) {
 	cmd.MarkFlagsOneRequired("witness", "near", "random", "all")
 }
 
-func (w *whomFlags) apply(c *canvass.Configuration) (err error) {
-	c.Whom = plan.Whom{Names: w.names, Random: w.random, All: w.all}
+func (w *whomFlags) apply(c *inquiry.Configuration) (err error) {
+	c.Whom = inquiry.Whom{Names: w.names, Random: w.random, All: w.all}
 	c.Stage = w.stage
 	if w.random < 0 || w.stage < 0 {
 		return cli.Usage(errors.New("--random and --stage cannot be negative"))
@@ -144,7 +143,7 @@ func (w *whomFlags) apply(c *canvass.Configuration) (err error) {
 		return err
 	}
 	defer f.Close()
-	if c.Table, err = plan.ReadTable(f); err != nil {
+	if c.Table, err = inquiry.ReadTable(f); err != nil {
 		return fmt.Errorf("%s: %w", w.table, err)
 	}
 	return nil
@@ -155,7 +154,7 @@ func stateFlag(cmd *cobra.Command) *string {
 	return cmd.Flags().String("state", "", "where inquiries are recorded: a file or a postgres:// URL (default ~/.local/share/dragnet/questions.db)")
 }
 
-func openRecord(ctx context.Context, address string) (*canvass.Record, *state.DB, error) {
+func openRecord(ctx context.Context, address string) (*inquiry.Record, *state.DB, error) {
 	if address == "" {
 		home, err := os.UserHomeDir()
 		if err != nil {
@@ -167,7 +166,7 @@ func openRecord(ctx context.Context, address string) (*canvass.Record, *state.DB
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := canvass.OpenRecord(ctx, db)
+	r, err := inquiry.OpenRecord(ctx, db)
 	if err != nil {
 		return nil, nil, errors.Join(err, db.Close())
 	}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"dragnet/ask/witness/docket"
+	"dragnet/ask/witness/audit"
 	"dragnet/internal/cli"
 	"dragnet/internal/state"
 	"dragnet/node/config"
@@ -62,7 +62,7 @@ also whether the whole record, or its end, was replaced.`,
 }
 
 // openDocket never makes a docket: one that is not there has no entries.
-func openDocket(ctx context.Context, address string, configs []string) (*docket.Docket, *state.DB, error) {
+func openDocket(ctx context.Context, address string, configs []string) (*audit.Log, *state.DB, error) {
 	if address == "" {
 		c, err := config.Load(configs...)
 		if err != nil {
@@ -81,7 +81,7 @@ func openDocket(ctx context.Context, address string, configs []string) (*docket.
 	if err != nil {
 		return nil, nil, err
 	}
-	d, err := docket.Open(ctx, db)
+	d, err := audit.Open(ctx, db)
 	if err != nil {
 		return nil, nil, errors.Join(err, db.Close())
 	}
@@ -91,12 +91,12 @@ func openDocket(ctx context.Context, address string, configs []string) (*docket.
 // listedEntry is the JSON form of one entry.
 type listedEntry struct {
 	Number int64 `json:"entry"`
-	docket.Entry
+	audit.Entry
 }
 
-func listDocket(cmd *cobra.Command, d *docket.Docket, f cli.Format, after int64, limit int) error {
+func listDocket(cmd *cobra.Command, d *audit.Log, f cli.Format, after int64, limit int) error {
 	rows := cli.Rows{Header: []string{"entry", "time", "event", "organisation", "asker", "via", "seen", "refusal", "answers", "bytes"}}
-	err := d.List(cmd.Context(), after, func(number int64, e docket.Entry) bool {
+	err := d.List(cmd.Context(), after, func(number int64, e audit.Entry) bool {
 		rows.Items = append(rows.Items, listedEntry{number, e})
 		var seen []string
 		for _, c := range e.Clues {
@@ -121,18 +121,18 @@ func dash(s string) string {
 	return s
 }
 
-func verifyDocket(cmd *cobra.Command, d *docket.Docket, f cli.Format, noted string) error {
-	var before *docket.Head
+func verifyDocket(cmd *cobra.Command, d *audit.Log, f cli.Format, noted string) error {
+	var before *audit.Head
 	if noted != "" {
 		entries, hash, ok := strings.Cut(noted, ":")
 		n, err := strconv.ParseInt(entries, 10, 64)
 		if _, bad := hex.DecodeString(hash); !ok || err != nil || bad != nil || n < 0 {
 			return cli.Usage(fmt.Errorf("--head %q: want ENTRIES:HASH as --verify prints it", noted))
 		}
-		before = &docket.Head{Entries: n, Hash: hash}
+		before = &audit.Head{Entries: n, Hash: hash}
 	}
 	head, err := d.Verify(cmd.Context(), before)
-	if errors.Is(err, docket.ErrTampered) {
+	if errors.Is(err, audit.ErrTampered) {
 		return cli.Found(err)
 	}
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dragnet/ask/inquiry"
 	"dragnet/internal/cli"
-	"dragnet/node/canvass"
 )
 
 func newQuestionStatus() *cobra.Command {
@@ -49,7 +49,7 @@ func newQuestionStatus() *cobra.Command {
 	return cmd
 }
 
-func inquiryRows(all []canvass.Asked) cli.Rows {
+func inquiryRows(all []inquiry.Asked) cli.Rows {
 	rows := cli.Rows{Header: []string{"inquiry", "started", "ended", "state", "pattern"}}
 	for i := range all {
 		a := &all[i]
@@ -63,7 +63,7 @@ func inquiryRows(all []canvass.Asked) cli.Rows {
 	return rows
 }
 
-func writeInquiry(w io.Writer, f cli.Format, a *canvass.Asked) error {
+func writeInquiry(w io.Writer, f cli.Format, a *inquiry.Asked) error {
 	rows := cli.Rows{Header: []string{"witness", "status", "flows", "answers", "opened", "detail"}, Document: a}
 	for i := range a.Witnesses {
 		x := &a.Witnesses[i]

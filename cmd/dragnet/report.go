@@ -21,8 +21,8 @@ import (
 	"dragnet/dossier/pattern"
 	"dragnet/flow"
 	"dragnet/internal/cli"
-	clearingv1 "dragnet/wire/clearing/v1"
 	"dragnet/wire/identity"
+	reportingv1 "dragnet/wire/reporting/v1"
 )
 
 func newReport() *cobra.Command {
@@ -123,7 +123,7 @@ func reportOf(in io.Reader, now time.Time, holds time.Duration) (*dossier.Report
 // independent is how many witnesses of different organisations named a host.
 func independent(h *detective.Found) int { return cmp.Or(h.Independent, len(h.Witnesses)) }
 
-func writeOutcome(w io.Writer, f cli.Format, r *dossier.Report, o *clearingv1.Outcome) error {
+func writeOutcome(w io.Writer, f cli.Format, r *dossier.Report, o *reportingv1.Outcome) error {
 	status := strings.ToLower(strings.TrimPrefix(o.Status.String(), "STATUS_"))
 	row := struct {
 		Report string `json:"report"`
@@ -134,7 +134,7 @@ func writeOutcome(w io.Writer, f cli.Format, r *dossier.Report, o *clearingv1.Ou
 	err := cli.WriteRows(w, f, cli.Rows{
 		Header: []string{"report", "status", "hosts"}, Cells: [][]string{{row.Report, row.Status, fmt.Sprint(row.Hosts)}}, Items: []any{row}, Document: row,
 	})
-	if err == nil && o.Status == clearingv1.Status_STATUS_REFUSED {
+	if err == nil && o.Status == reportingv1.Status_STATUS_REFUSED {
 		err = fmt.Errorf("the clearinghouse refused the report: %s", o.Reason)
 	}
 	return err
@@ -191,7 +191,7 @@ received under it since.`,
 			if err != nil {
 				return err
 			}
-			return administer(cmd.Context(), files, func(h *clearinghouse.House) error {
+			return administer(cmd.Context(), files, func(h *clearinghouse.Core) error {
 				n, err := h.Void(cmd.Context(), s, why)
 				if errors.Is(err, clearinghouse.ErrSelection) {
 					return cli.Usage(err)

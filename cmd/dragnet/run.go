@@ -10,7 +10,7 @@ import (
 
 	"dragnet/internal/cli"
 	"dragnet/node/config"
-	"dragnet/node/service"
+	"dragnet/node/follow"
 )
 
 func newRun() *cobra.Command {
@@ -55,7 +55,7 @@ finding list, decision list, decision stop.`,
 			if err != nil {
 				return err
 			}
-			if err := service.Notify("READY=1"); err != nil {
+			if err := follow.Notify("READY=1"); err != nil {
 				log.Warn("systemd was not told", "problem", err)
 			}
 			select {
@@ -64,7 +64,7 @@ finding list, decision list, decision stop.`,
 				return err
 			case err = <-n.testifying():
 			}
-			err = errors.Join(err, service.Notify("STOPPING=1"))
+			err = errors.Join(err, follow.Notify("STOPPING=1"))
 			ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
 			defer cancel()
 			return errors.Join(err, n.stop(ctx))

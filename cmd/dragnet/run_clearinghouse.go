@@ -12,11 +12,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"dragnet/ask/relay"
+	"dragnet/clearinghouse/server"
 	"dragnet/internal/cli"
 	"dragnet/internal/state"
-	"dragnet/node/clearing"
 	"dragnet/node/config"
-	"dragnet/node/service"
+	"dragnet/node/follow"
 	"dragnet/wire/identity"
 	"dragnet/wire/roster"
 )
@@ -48,8 +48,8 @@ SIGTERM and SIGINT stop it; what it acknowledged is on disk, whatever ends it.`,
 }
 
 func runClearinghouse(ctx context.Context, c config.Configuration, log *slog.Logger) error {
-	deps := clearing.Dependencies{Publication: c.Publication, Logger: log, Handlers: map[string]http.Handler{}}
-	var s *clearing.Service
+	deps := server.Dependencies{Publication: c.Publication, Logger: log, Handlers: map[string]http.Handler{}}
+	var s *server.Service
 	b, err := openBoard(ctx, c, func(p identity.Public) bool { return s.May(p.ID(), roster.Ask) })
 	if err != nil {
 		return err
@@ -59,19 +59,19 @@ func runClearinghouse(ctx context.Context, c config.Configuration, log *slog.Log
 		path, handler := b.service.Handler()
 		deps.Handlers[path] = handler
 	}
-	if s, err = clearing.New(c.Clearinghouse, deps); err != nil {
+	if s, err = server.New(c.Clearinghouse, deps); err != nil {
 		return err
 	}
 	if err := s.Start(ctx); err != nil {
 		return err
 	}
 	log.Info("started", "listen", s.Address(), "admin", s.AdminAddress(), "key", s.Key().String(), "board", b != nil)
-	if err := service.Notify("READY=1"); err != nil {
+	if err := follow.Notify("READY=1"); err != nil {
 		log.Warn("systemd was not told", "problem", err)
 	}
 	select {
 	case <-ctx.Done():
-		err = service.Notify("STOPPING=1")
+		err = follow.Notify("STOPPING=1")
 	case err = <-s.Failed():
 	case err = <-b.run(ctx):
 	}

@@ -4,7 +4,7 @@
 // host sends can be ended by those it is sent to, by an ordinary RST or, for
 // anything but TCP, by the protocol in PROTOCOL.md.
 //
-// The packets themselves are judged by the programs of contain/bpf, which stay
+// The packets themselves are judged by the programs of contain/ripcord/bpf, which stay
 // in the kernel when this process ends. What is here feeds them: which sources
 // the host has, the key of the nonces, what is over and can be forgotten, and
 // letters of those who want to be left alone.

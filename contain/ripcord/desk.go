@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"dragnet/contain/bpf"
+	"dragnet/contain/ripcord/bpf"
 	"dragnet/contain/ripcord/letter"
 	"dragnet/contain/ripcord/path"
 	"dragnet/packet"

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"dragnet/contain/bpf"
+	"dragnet/contain/ripcord/bpf"
 	"dragnet/internal/confine"
 )
 

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"dragnet/contain/bpf"
+	"dragnet/contain/ripcord/bpf"
 	"dragnet/contain/ripcord/path"
 )
 

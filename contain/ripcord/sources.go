@@ -8,7 +8,7 @@ import (
 	"net/netip"
 	"time"
 
-	"dragnet/contain/bpf"
+	"dragnet/contain/ripcord/bpf"
 	"dragnet/contain/ripcord/path"
 )
 

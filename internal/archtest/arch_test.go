@@ -49,8 +49,7 @@ var rooms = []struct {
 	{"decide", stage, "findings, entries, signatures → decision: the only judge"},
 	{"contain", stage, "decision → packets let through or not"},
 	{"trace", stage, "connection → the chain of hosts behind it"},
-	{"api", stage, "the node's interface over HTTP"},
-	{"console", stage, "the web console, which talks only to the api"},
+	{"console", stage, "the web console, which talks only to the node's interface (`node/api`)"},
 	{"node", joiner, "what joins rooms into one organisation's node; `node/config`: its configuration"},
 	{"simulate", joiner, "spread and containment curves without packets"},
 	{"reproduce", joiner, "the tables and figures of the papers, computed again"},
@@ -63,6 +62,8 @@ var rooms = []struct {
 var bans = []struct{ from, to, why string }{
 	{"ask/witness", "ask/detective", "the witness part must see questions only; sharing code with the detective would let a pattern slip through"},
 	{"ask/detective", "ask/witness", "the detective part must see sealed answers only"},
+	{"ask/inquiry", "ask/witness", "the detective part must see sealed answers only"},
+	{"ask/witness", "ask/inquiry", "the witness part must see questions only"},
 	{"contain", "decide", "containment acts on Decisions handed to it; it never judges"},
 	{"publish", "ask", "a publisher must not be able to name a detective or a witness"},
 	{"publish", "wire/roster", "a publisher must not be able to name a member"},

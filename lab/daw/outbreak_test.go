@@ -14,12 +14,12 @@ import (
 
 	"dragnet/contain/guard"
 	"dragnet/daw"
+	"dragnet/daw/station"
 	"dragnet/decide"
 	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/internal/testkit"
 	"dragnet/node/ingest"
-	"dragnet/node/station"
 	"dragnet/packet"
 	"dragnet/packet/capture"
 )

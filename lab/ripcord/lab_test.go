@@ -21,8 +21,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"dragnet/contain/bpf"
 	"dragnet/contain/ripcord"
+	"dragnet/contain/ripcord/bpf"
 	"dragnet/contain/ripcord/path"
 	"dragnet/internal/netlab"
 	"dragnet/internal/testkit"

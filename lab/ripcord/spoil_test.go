@@ -9,7 +9,7 @@ import (
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
-	"dragnet/contain/bpf"
+	"dragnet/contain/ripcord/bpf"
 	"dragnet/contain/ripcord/path"
 	"dragnet/internal/netlab"
 )

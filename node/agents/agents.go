@@ -13,8 +13,8 @@ import (
 	"sync"
 	"time"
 
-	"dragnet/api"
 	"dragnet/internal/state"
+	"dragnet/node/api"
 	"dragnet/wire/enrol"
 )
 

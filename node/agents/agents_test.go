@@ -16,9 +16,9 @@ import (
 	"connectrpc.com/connect"
 	"github.com/google/go-cmp/cmp"
 
-	"dragnet/api"
 	"dragnet/internal/state"
 	"dragnet/internal/testkit"
+	"dragnet/node/api"
 	agentv1 "dragnet/wire/agent/v1"
 	"dragnet/wire/channel"
 	"dragnet/wire/enrol"

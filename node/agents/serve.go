@@ -12,8 +12,8 @@ import (
 
 	"connectrpc.com/connect"
 
-	"dragnet/api"
 	"dragnet/internal/state"
+	"dragnet/node/api"
 	agentv1 "dragnet/wire/agent/v1"
 	"dragnet/wire/agent/v1/agentv1connect"
 )

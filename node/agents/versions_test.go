@@ -15,7 +15,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
-	"dragnet/api"
+	"dragnet/node/api"
 	agentv1 "dragnet/wire/agent/v1"
 	"dragnet/wire/enrol"
 )

@@ -9,19 +9,19 @@ import (
 	"log/slog"
 	"os"
 
-	"dragnet/api"
 	"dragnet/ask/relay"
 	"dragnet/ask/witness"
+	"dragnet/ask/witness/endpoint"
 	"dragnet/clearinghouse"
+	"dragnet/clearinghouse/server"
 	"dragnet/decide"
 	"dragnet/flow"
 	"dragnet/internal/conf"
-	"dragnet/node/clearing"
+	"dragnet/node/api"
+	"dragnet/node/detection"
+	"dragnet/node/enforcement"
+	"dragnet/node/follow"
 	"dragnet/node/notify"
-	"dragnet/node/response"
-	"dragnet/node/service"
-	"dragnet/node/testify"
-	"dragnet/node/watch"
 )
 
 // Configuration is all that a node can be told in files. Every role reads the
@@ -32,13 +32,13 @@ type Configuration struct {
 	// Witness bounds what a question may cost, and which are refused.
 	Witness witness.Configuration `yaml:"witness"`
 	// Store is the data directory and the logs that are followed into it.
-	Store service.Configuration `yaml:"store"`
+	Store follow.Configuration `yaml:"store"`
 	// Detect says how scanners are looked for among the flows taken in.
-	Detect watch.Configuration `yaml:"detect"`
+	Detect detection.Configuration `yaml:"detect"`
 	// Decide are the rules of the judge: nothing is blocked against them.
 	Decide decide.Configuration `yaml:"decide"`
 	// Station hears the guards at the edges and proposes whom to block.
-	Station response.Configuration `yaml:"station"`
+	Station enforcement.Configuration `yaml:"station"`
 	// Notify tells people and other programs what was found and decided.
 	Notify notify.Configuration `yaml:"notify"`
 	// API is where operators and agents reach the node.
@@ -49,10 +49,10 @@ type Configuration struct {
 	State conf.Secret `yaml:"state"`
 	// Testify lets detectives of other organisations ask this node, as far as
 	// its policy permits. It is off until it has an address or a relay.
-	Testify testify.Configuration `yaml:"testify"`
+	Testify endpoint.Configuration `yaml:"testify"`
 	// Clearinghouse is the service of a community's clearinghouse ('dragnet run
 	// clearinghouse').
-	Clearinghouse clearing.Configuration `yaml:"clearinghouse"`
+	Clearinghouse server.Configuration `yaml:"clearinghouse"`
 	// Publication says what a clearinghouse publishes, and how masked.
 	Publication clearinghouse.Configuration `yaml:"publication"`
 	// Relay is the clearinghouse's question board, for witnesses that nobody can
@@ -75,9 +75,9 @@ type Log struct {
 // since it names no networks.
 func DefaultConfiguration() Configuration {
 	return Configuration{
-		Witness: witness.DefaultConfiguration(), Store: service.DefaultConfiguration(), Detect: watch.DefaultConfiguration(),
-		Decide: decide.DefaultConfiguration(), Station: response.DefaultConfiguration(), Notify: notify.DefaultConfiguration(),
-		Testify: testify.DefaultConfiguration(), Clearinghouse: clearing.DefaultConfiguration(), Publication: clearinghouse.DefaultConfiguration(),
+		Witness: witness.DefaultConfiguration(), Store: follow.DefaultConfiguration(), Detect: detection.DefaultConfiguration(),
+		Decide: decide.DefaultConfiguration(), Station: enforcement.DefaultConfiguration(), Notify: notify.DefaultConfiguration(),
+		Testify: endpoint.DefaultConfiguration(), Clearinghouse: server.DefaultConfiguration(), Publication: clearinghouse.DefaultConfiguration(),
 		Relay: relay.DefaultConfiguration(), API: api.DefaultConfiguration(), Log: Log{Level: slog.LevelInfo, Format: "auto"},
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"dragnet/internal/durable"
 	"dragnet/internal/state"
 	"dragnet/node/agents"
-	"dragnet/store/disk"
+	"dragnet/node/layout"
 	"dragnet/wire/enrol"
 )
 
@@ -31,21 +31,15 @@ const folder = "control"
 // there is none. address is where the control state is, for state.Open; empty
 // stands for an SQLite file within dir. handlers are given what agents send.
 func Open(ctx context.Context, dir, address string, handlers map[string]agents.Handler, log *slog.Logger) (*Control, error) {
-	if !disk.Is(dir) {
-		s, err := disk.OpenWriter(dir)
-		if err != nil {
-			return nil, err
-		}
-		if err := s.Close(); err != nil {
-			return nil, err
-		}
+	if err := layout.MakeDataDir(dir); err != nil {
+		return nil, err
 	}
-	authority, err := enrol.OpenAuthority(filepath.Join(dir, folder, "authority"))
+	authority, err := enrol.OpenAuthority(layout.AuthorityDir(dir))
 	if err != nil {
 		return nil, err
 	}
 	if address == "" {
-		address = filepath.Join(dir, folder, "state.db")
+		address = layout.StateFile(dir)
 	}
 	db, err := state.Open(ctx, address)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"dragnet/internal/conf"
-	"dragnet/node/response"
+	"dragnet/node/enforcement"
 )
 
 // Mail is where notices are mailed, those of a while in one message.
@@ -78,7 +78,7 @@ func (m *mailer) batch() time.Duration { return m.c.Every }
 
 // send hands one message to the server. A refusal with a code of 500 and above
 // is final (RFC 5321, section 4.2.1).
-func (m *mailer) send(ctx context.Context, notices []response.Notice) error {
+func (m *mailer) send(ctx context.Context, notices []enforcement.Notice) error {
 	err := m.deliver(ctx, m.message(notices))
 	var refusal *textproto.Error
 	if errors.As(err, &refusal) && refusal.Code >= 500 {
@@ -157,7 +157,7 @@ func bare(address string) string {
 }
 
 // message is plain text (RFC 5322, RFC 2045).
-func (m *mailer) message(notices []response.Notice) []byte {
+func (m *mailer) message(notices []enforcement.Notice) []byte {
 	subject := line(notices[0].Text)
 	if n := len(notices); n > 1 {
 		subject = fmt.Sprintf("%d notices, first: %s", n, subject)

@@ -18,7 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"dragnet/internal/metric"
-	"dragnet/node/response"
+	"dragnet/node/enforcement"
 )
 
 // Configuration of the channels; one without an address is off.
@@ -73,7 +73,7 @@ type channel interface {
 	name() string
 	// batch is how long notices are collected before they are sent together.
 	batch() time.Duration
-	send(ctx context.Context, notices []response.Notice) error
+	send(ctx context.Context, notices []enforcement.Notice) error
 }
 
 // permanent is an error that trying again does not mend.
@@ -92,7 +92,7 @@ type Notifier struct {
 // queue is what waits for one channel.
 type queue struct {
 	to      channel
-	notices chan response.Notice
+	notices chan enforcement.Notice
 }
 
 // New prepares a notifier; Start begins.
@@ -107,7 +107,7 @@ func New(c Configuration, log *slog.Logger, registry prometheus.Registerer) (*No
 	}
 	for _, to := range []channel{newSyslog(c.Syslog, host), newWebhook(c.Webhook), newMail(c.Mail, host)} {
 		if to.name() != "" {
-			n.queues = append(n.queues, queue{to, make(chan response.Notice, c.Queue)})
+			n.queues = append(n.queues, queue{to, make(chan enforcement.Notice, c.Queue)})
 		}
 	}
 	under := metric.Under(registry, "dragnet_notices_")
@@ -143,7 +143,7 @@ func (n *Notifier) Stop(ctx context.Context) error {
 }
 
 // Tell queues a notice; it never waits.
-func (n *Notifier) Tell(notice response.Notice) {
+func (n *Notifier) Tell(notice enforcement.Notice) {
 	if !slices.Contains(n.c.Kinds, notice.Kind) {
 		return
 	}
@@ -175,8 +175,8 @@ func (n *Notifier) run(ctx context.Context, q *queue) {
 }
 
 // collect waits for what comes together with the first.
-func (q *queue) collect(ctx context.Context, first response.Notice) []response.Notice {
-	all := []response.Notice{first}
+func (q *queue) collect(ctx context.Context, first enforcement.Notice) []enforcement.Notice {
+	all := []enforcement.Notice{first}
 	wait := time.NewTimer(q.to.batch())
 	defer wait.Stop()
 	for q.to.batch() > 0 && len(all) < most {
@@ -193,7 +193,7 @@ func (q *queue) collect(ctx context.Context, first response.Notice) []response.N
 }
 
 // flush sends what is left at the end, first what was being sent.
-func (n *Notifier) flush(q *queue, all []response.Notice) {
+func (n *Notifier) flush(q *queue, all []enforcement.Notice) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	for {
@@ -215,7 +215,7 @@ func (n *Notifier) flush(q *queue, all []response.Notice) {
 
 // deliver tries until it works or must be given up, and returns what is left
 // when ctx ends before.
-func (n *Notifier) deliver(ctx context.Context, to channel, notices []response.Notice) (left []response.Notice) {
+func (n *Notifier) deliver(ctx context.Context, to channel, notices []enforcement.Notice) (left []enforcement.Notice) {
 	pause := n.c.Pause
 	for attempt := 1; ; attempt++ {
 		err := to.send(ctx, notices)

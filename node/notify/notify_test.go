@@ -23,7 +23,7 @@ import (
 	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/internal/testkit"
-	"dragnet/node/response"
+	"dragnet/node/enforcement"
 )
 
 var noon = flow.FromTime(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
@@ -80,10 +80,10 @@ func running(t *testing.T, change func(*Configuration)) *counted {
 }
 
 // finding has a text that tries to break out of every format.
-func finding() response.Notice {
+func finding() enforcement.Notice {
 	f := dossier.Finding{Detector: "failures", Kind: "address-scan", Host: flow.HostAt(netip.MustParseAddr("198.51.100.7"), "")}
 	f.Identify("80 tcp")
-	return response.Notice{Time: noon, Kind: "finding", Text: "198.51.100.7 \"scans\"] 25 hosts\r\nSubject: forged \\ größer", Finding: &f}
+	return enforcement.Notice{Time: noon, Kind: "finding", Text: "198.51.100.7 \"scans\"] 25 hosts\r\nSubject: forged \\ größer", Finding: &f}
 }
 
 func await(t *testing.T, what string, done func() bool) {
@@ -183,7 +183,7 @@ func TestQueueIsBounded(t *testing.T) {
 	if dropped := n.count("dropped", "webhook"); dropped != 15 {
 		t.Errorf("%g dropped of 20 for a queue of 5", dropped)
 	}
-	n.Tell(response.Notice{Kind: "something else"})
+	n.Tell(enforcement.Notice{Kind: "something else"})
 	n.c.Kinds = nil
 	n.Tell(finding())
 	if dropped := n.count("dropped", "webhook"); dropped != 15 {
@@ -299,7 +299,7 @@ func TestMailIsCollected(t *testing.T) {
 	})
 	f := finding()
 	n.Tell(f)
-	n.Tell(response.Notice{Time: noon, Kind: "alarm", Text: strings.Repeat("long ", 60)})
+	n.Tell(enforcement.Notice{Time: noon, Kind: "alarm", Text: strings.Repeat("long ", 60)})
 	got := read("END\n")
 	head, body, _ := strings.Cut(got, "\n")
 	want := `dragnet@example.org|['ada@example.org', 'bob@example.org']|[dragnet] 2 notices, first: 198.51.100.7 "scans"] 25 hosts  Subject: forged \ größer|Dragnet <dragnet@example.org>|ada@example.org, bob@example.org|text/plain`

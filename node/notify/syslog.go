@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"dragnet/node/response"
+	"dragnet/node/enforcement"
 )
 
 // Syslog is where notices go as RFC 5424.
@@ -67,7 +67,7 @@ const sendTimeout = 10 * time.Second
 
 // send writes each notice; a connection that was lost is made again the next
 // time.
-func (s *syslog) send(ctx context.Context, notices []response.Notice) error {
+func (s *syslog) send(ctx context.Context, notices []enforcement.Notice) error {
 	if s.conn == nil {
 		if err := s.dial(ctx); err != nil {
 			return fmt.Errorf("syslog: %w", err)
@@ -123,7 +123,7 @@ func severity(kind string) int {
 
 // format writes a notice with its facts as structured data; 32473 is the number
 // kept for documentation (RFC 5612), as the project has none.
-func (s *syslog) format(n *response.Notice) []byte {
+func (s *syslog) format(n *enforcement.Notice) []byte {
 	data := []string{"kind", n.Kind}
 	if f := n.Finding; f != nil {
 		data = append(data, "finding", f.ID, "host", f.Addr.String(), "detector", f.Detector)

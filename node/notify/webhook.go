@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"dragnet/internal/conf"
-	"dragnet/node/response"
+	"dragnet/node/enforcement"
 )
 
 // Webhook is where each notice is posted as JSON.
@@ -72,7 +72,7 @@ func (w *webhook) name() string {
 
 func (w *webhook) batch() time.Duration { return 0 }
 
-func (w *webhook) send(ctx context.Context, notices []response.Notice) error {
+func (w *webhook) send(ctx context.Context, notices []enforcement.Notice) error {
 	for i := range notices {
 		if err := w.post(ctx, &notices[i]); err != nil {
 			return fmt.Errorf("webhook: %w", err)
@@ -81,10 +81,10 @@ func (w *webhook) send(ctx context.Context, notices []response.Notice) error {
 	return nil
 }
 
-func (w *webhook) post(ctx context.Context, n *response.Notice) error {
+func (w *webhook) post(ctx context.Context, n *enforcement.Notice) error {
 	body, err := json.Marshal(struct {
 		Version int `json:"version"`
-		*response.Notice
+		*enforcement.Notice
 	}{1, n})
 	if err != nil {
 		return permanent{err}

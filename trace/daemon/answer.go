@@ -10,7 +10,7 @@ import (
 	"net/netip"
 	"time"
 
-	"dragnet/trace/bpf"
+	"dragnet/trace/kernel"
 	"dragnet/trace/protocol"
 	"dragnet/trace/record"
 	"dragnet/trace/token"
@@ -74,7 +74,7 @@ func (d *Daemon) process(ctx context.Context, u question) (protocol.Reply, func(
 		}
 	}
 	found, err := d.finder.Find(u.local, u.remote)
-	if err == nil && found.Direction == bpf.Inbound && !u.Remote.IsValid() {
+	if err == nil && found.Direction == kernel.Inbound && !u.Remote.IsValid() {
 		// Else anybody could learn who runs a service by connecting to it.
 		return d.absent(u, "connection was not begun here", protocol.NoUser), nil
 	}

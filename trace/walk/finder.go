@@ -12,8 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"dragnet/trace/bpf"
 	"dragnet/trace/diag"
+	"dragnet/trace/kernel"
 	"dragnet/trace/record"
 )
 
@@ -56,8 +56,8 @@ type Finder struct {
 	config     Configuration
 	namespaces *diag.Namespaces
 	own        *diag.Conn
-	kernel     *bpf.Programs // nil: read /proc
-	whyNot     error         // why kernel is nil
+	kernel     *kernel.Programs // nil: read /proc
+	whyNot     error            // why kernel is nil
 	ephemeral  PortRange
 	host       record.Host
 	boot       time.Time
@@ -85,7 +85,7 @@ func New(config Configuration) (*Finder, error) {
 	case "off":
 		f.whyNot = errors.New("switched off by the configuration")
 	case "auto", "require":
-		f.kernel, f.whyNot = bpf.Load()
+		f.kernel, f.whyNot = kernel.Load()
 	default:
 		f.Close()
 		return nil, fmt.Errorf("ebpf: %q is not one of auto, off, require", config.EBPF)
@@ -128,7 +128,7 @@ func (f *Finder) UserName(uid uint32) string { return f.users.name(uid) }
 // Found is a connection and its owner.
 type Found struct {
 	diag.Socket
-	Direction bpf.Direction
+	Direction kernel.Direction
 }
 
 // Find looks up the connection between two addresses, of which local is this
@@ -148,14 +148,14 @@ func (f *Finder) Find(local, remote netip.AddrPort) (Found, error) {
 			return Found{}, err
 		}
 	}
-	if found.Direction == bpf.Unknown {
+	if found.Direction == kernel.Unknown {
 		found.Direction, err = f.guess(k)
 	}
 	return found, err
 }
 
 // guess is Snapshot.Direction without a snapshot.
-func (f *Finder) guess(k diag.Socket) (bpf.Direction, error) {
+func (f *Finder) guess(k diag.Socket) (kernel.Direction, error) {
 	nobody := netip.IPv4Unspecified()
 	if k.Local.Addr().Is6() {
 		nobody = netip.IPv6Unspecified()
@@ -163,11 +163,11 @@ func (f *Finder) guess(k diag.Socket) (bpf.Direction, error) {
 	_, err := f.own.TCP(k.Local, netip.AddrPortFrom(nobody, 0))
 	switch {
 	case err == nil:
-		return bpf.Inbound, nil
+		return kernel.Inbound, nil
 	case errors.Is(err, diag.ErrNotFound):
 		return f.ephemeral.Guess(k.Local.Port(), k.Remote.Port()), nil
 	}
-	return bpf.Unknown, err
+	return kernel.Unknown, err
 }
 
 // Snapshot takes one look at the machine.
@@ -239,7 +239,7 @@ func (w *Walked) Inbound() []Inbound {
 			if _, here := w.snapshot.peer(k); here {
 				continue
 			}
-			if k.Direction = w.snapshot.Direction(k, w.finder.ephemeral); k.Direction != bpf.Outbound {
+			if k.Direction = w.snapshot.Direction(k, w.finder.ephemeral); k.Direction != kernel.Outbound {
 				in = append(in, Inbound{k, st.PID})
 			}
 		}

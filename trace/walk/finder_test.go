@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"dragnet/internal/testkit"
-	"dragnet/trace/bpf"
+	"dragnet/trace/kernel"
 	"dragnet/trace/record"
 
 	"github.com/google/go-cmp/cmp"
@@ -265,7 +265,7 @@ func TestSnapshotsAgree(t *testing.T) {
 			for _, d := range s.objects(pid) {
 				lines = append(lines, fmt.Sprintf("%+v", d.object))
 				if k, ok := s.sockets[d.object.Inode]; ok && !d.object.Pipe {
-					k.Direction = bpf.Unknown // only the kernel's record has one
+					k.Direction = kernel.Unknown // only the kernel's record has one
 					lines = append(lines, fmt.Sprintf("%+v", k))
 				}
 			}
@@ -282,11 +282,11 @@ func TestSnapshotsAgree(t *testing.T) {
 
 // began is what a Finder can know about the side that began a connection whose
 // listener is gone, both ports being ephemeral.
-func began(f *Finder) bpf.Direction {
+func began(f *Finder) kernel.Direction {
 	if f.kernel == nil {
-		return bpf.Unknown
+		return kernel.Unknown
 	}
-	return bpf.Outbound
+	return kernel.Outbound
 }
 
 func TestFindMisses(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 
-	"dragnet/trace/bpf"
+	"dragnet/trace/kernel"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,9 +15,9 @@ import (
 const nanosecondsPerTick = 1e9 / 100
 
 // fromKernel takes a snapshot with one pass of the eBPF iterator.
-func fromKernel(p *bpf.Programs, size int) (*Snapshot, error) {
+func fromKernel(p *kernel.Programs, size int) (*Snapshot, error) {
 	s := newSnapshot(size)
-	err := p.Walk(func(h *bpf.Held) {
+	err := p.Walk(func(h *kernel.Held) {
 		dev := unix.Mkdev(h.Dev>>20, h.Dev&(1<<20-1))
 		o, ok := objectOf(uint32(h.Mode), dev, h.Inode)
 		if !ok {
@@ -34,7 +34,7 @@ func fromKernel(p *bpf.Programs, size int) (*Snapshot, error) {
 	return s, err
 }
 
-func socketOf(h *bpf.Held) (Socket, bool) {
+func socketOf(h *kernel.Held) (Socket, bool) {
 	var local, remote netip.Addr
 	switch h.Family {
 	case unix.AF_INET:

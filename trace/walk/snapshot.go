@@ -18,8 +18,8 @@ package walk
 import (
 	"net/netip"
 
-	"dragnet/trace/bpf"
 	"dragnet/trace/diag"
+	"dragnet/trace/kernel"
 
 	"golang.org/x/sys/unix"
 )
@@ -49,7 +49,7 @@ type Socket struct {
 	State         uint8
 	// Direction is what the kernel noted when the connection was made;
 	// Unknown for connections older than the agent and without eBPF.
-	Direction bpf.Direction
+	Direction kernel.Direction
 }
 
 // descriptor is one entry of one process's table.
@@ -171,14 +171,14 @@ func (s *Snapshot) peer(k Socket) (Socket, bool) {
 // recorded, a guess: inbound if its local port is listened on, or is no
 // ephemeral port while the remote one is; outbound if it is the other way
 // round; else unknown.
-func (s *Snapshot) Direction(k Socket, ephemeral PortRange) bpf.Direction {
-	if k.Direction != bpf.Unknown {
+func (s *Snapshot) Direction(k Socket, ephemeral PortRange) kernel.Direction {
+	if k.Direction != kernel.Unknown {
 		return k.Direction
 	}
 	for _, inode := range s.listening[k.Local.Port()] {
 		l := s.sockets[inode]
 		if l.NetNS == k.NetNS && (l.Local.Addr().IsUnspecified() || l.Local.Addr() == k.Local.Addr()) {
-			return bpf.Inbound
+			return kernel.Inbound
 		}
 	}
 	return ephemeral.Guess(k.Local.Port(), k.Remote.Port())
@@ -189,15 +189,15 @@ func (s *Snapshot) Direction(k Socket, ephemeral PortRange) bpf.Direction {
 type PortRange struct{ From, To uint16 }
 
 // Guess is the direction two port numbers suggest when nobody listens.
-func (r PortRange) Guess(local, remote uint16) bpf.Direction {
+func (r PortRange) Guess(local, remote uint16) kernel.Direction {
 	mine, theirs := r.From <= local && local <= r.To, r.From <= remote && remote <= r.To
 	switch {
 	case mine && !theirs:
-		return bpf.Outbound
+		return kernel.Outbound
 	case theirs && !mine:
-		return bpf.Inbound
+		return kernel.Inbound
 	}
-	return bpf.Unknown
+	return kernel.Unknown
 }
 
 // objectOf makes the same key from fstat and from the kernel's own numbers.

@@ -26,7 +26,7 @@ const (
 )
 
 // Conn is a TCP connection as the gateway keeps it; the layout is struct conn
-// of contain/bpf/maps.h. Sequence numbers are as on the network side; times are
+// of contain/ripcord/bpf/maps.h. Sequence numbers are as on the network side; times are
 // milliseconds since boot.
 type Conn struct {
 	// Out is added to the host's sequence numbers, In to the peer's on their

@@ -1,6 +1,6 @@
 // Package path is Ripcord's packet path in plain Go: what crosses the gateway
 // between a host and its network, and how it is changed on the way. It is the
-// oracle of the kernel programs in contain/bpf, which do the same to the same
+// oracle of the kernel programs in contain/ripcord/bpf, which do the same to the same
 // bytes, and names what both keep and count.
 //
 // A Path is a pure function of its tables, the frame and the time: no clock, no

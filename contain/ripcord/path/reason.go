@@ -3,7 +3,7 @@ package path
 import "strconv"
 
 // Reason says what became of a packet and, when it was dropped, why. The
-// numbers are the kernel programs' (enum reason in contain/bpf/maps.h).
+// numbers are the kernel programs' (enum reason in contain/ripcord/bpf/maps.h).
 type Reason uint8
 
 // The reasons. PassedOut and PassedIn crossed; those up to Control were

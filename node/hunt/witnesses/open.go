@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"dragnet/api"
+	"dragnet/node/api"
 	"dragnet/node/hunt"
 	"dragnet/node/ingest"
 )

@@ -8,8 +8,8 @@ import (
 
 	"connectrpc.com/connect"
 
-	"dragnet/api"
 	"dragnet/flow"
+	"dragnet/node/api"
 	nodev1 "dragnet/wire/node/v1"
 )
 

@@ -6,10 +6,10 @@ import (
 
 	"connectrpc.com/connect"
 
-	"dragnet/api"
 	"dragnet/ask/seal"
 	"dragnet/ask/witness"
 	"dragnet/dossier"
+	"dragnet/node/api"
 	"dragnet/node/hunt"
 	"dragnet/node/ingest"
 	nodev1 "dragnet/wire/node/v1"

@@ -1,0 +1,150 @@
+// Package inquiry decides whom a detective asks and in what order, and keeps
+// count of what becomes of it (Allman et al. 2006, section 3.4: one witness,
+// those near, a random sample, all). It is pure: no network and no clock.
+package inquiry
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"dragnet/ask/detective"
+	"dragnet/wire/exchange"
+	"dragnet/wire/identity"
+)
+
+// Book is the file in which a detective keeps the witnesses it knows: what
+// stands in it somebody has checked. Witnesses that only a relay knows are
+// asked too, but all of them together have one voice.
+type Book struct {
+	// Relays are where letters to witnesses without a URL are left; the first
+	// that has the witness's card is used.
+	Relays []Relay `yaml:"relays"`
+	// Clearinghouse publishes the epochs whose salts count; without a URL a day
+	// is its own epoch.
+	Clearinghouse Relay `yaml:"clearinghouse"`
+	// Witnesses are those whose key and organisation were checked.
+	Witnesses []Contact `yaml:"witnesses"`
+}
+
+// Relay is a question board, or a clearinghouse.
+type Relay struct {
+	// Name is for messages.
+	Name string `yaml:"name"`
+	// URL is such as https://203.0.113.1:8444, Key the key it must hold.
+	URL string          `yaml:"url"`
+	Key identity.Public `yaml:"key"`
+}
+
+// Contact is a witness of the book.
+type Contact struct {
+	// Name is what results call it.
+	Name string `yaml:"name"`
+	// Key is the key it must hold.
+	Key identity.Public `yaml:"key"`
+	// URL is such as https://203.0.113.1:8443; empty if it is reached over a
+	// relay.
+	URL string `yaml:"url"`
+	// Organisation and AS are who runs it: witnesses that share one of them
+	// count as one voice.
+	Organisation string `yaml:"organisation"`
+	AS           uint32 `yaml:"as"`
+	// Networks are its own: about hosts there it is believed alone.
+	Networks []netip.Prefix `yaml:"networks"`
+
+	// Stranger marks one that is not in the book but on a relay.
+	Stranger bool `yaml:"-"`
+	voice    string
+}
+
+// Validate reports the first entry that makes no sense.
+func (b *Book) Validate() error {
+	for i := range b.Relays {
+		e := exchange.Endpoint{URL: b.Relays[i].URL, Key: b.Relays[i].Key}
+		if err := e.Validate(); err != nil {
+			return fmt.Errorf("relays[%d]: %w", i, err)
+		}
+	}
+	if b.Clearinghouse.URL != "" {
+		e := exchange.Endpoint{URL: b.Clearinghouse.URL, Key: b.Clearinghouse.Key}
+		if err := e.Validate(); err != nil {
+			return fmt.Errorf("clearinghouse: %w", err)
+		}
+	}
+	names, keys := map[string]bool{}, map[identity.Public]bool{}
+	for i := range b.Witnesses {
+		c := &b.Witnesses[i]
+		switch {
+		case c.Name == "" || strings.ContainsFunc(c.Name, unprintable):
+			return fmt.Errorf("witnesses[%d].name: give it a name without spaces", i)
+		case names[c.Name]:
+			return fmt.Errorf("witnesses[%d].name: two witnesses are called %q", i, c.Name)
+		case c.Key.IsZero():
+			return fmt.Errorf("witnesses[%d].key: %s has no key; ask its operator for it", i, c.Name)
+		case keys[c.Key]:
+			return fmt.Errorf("witnesses[%d].key: two witnesses have one key", i)
+		}
+		names[c.Name], keys[c.Key] = true, true
+		if c.URL == "" {
+			continue
+		}
+		e := exchange.Endpoint{URL: c.URL, Key: c.Key}
+		if err := e.Validate(); err != nil {
+			return fmt.Errorf("witnesses[%d].url: %w", i, err)
+		}
+	}
+	b.giveVoices()
+	return nil
+}
+
+func unprintable(r rune) bool { return r <= ' ' || r == 0x7f }
+
+// giveVoices joins the witnesses that share an organisation or an AS, also
+// through others.
+func (b *Book) giveVoices() {
+	var groups [][]int // witnesses by voice
+	for i := range b.Witnesses {
+		joined := []int{i}
+		rest := groups[:0:0]
+		for _, g := range groups {
+			if slices.ContainsFunc(g, func(j int) bool { return b.Witnesses[i].related(&b.Witnesses[j]) }) {
+				joined = append(joined, g...)
+			} else {
+				rest = append(rest, g)
+			}
+		}
+		groups = append(rest, joined)
+	}
+	for _, g := range groups {
+		for _, i := range g {
+			b.Witnesses[i].voice = b.Witnesses[slices.Min(g)].Name
+		}
+	}
+}
+
+func (c *Contact) related(o *Contact) bool {
+	return c.Organisation != "" && c.Organisation == o.Organisation || c.AS != 0 && c.AS == o.AS
+}
+
+// Source is the witness as an inquiry takes it.
+func (c *Contact) Source() detective.Source {
+	return detective.Source{Name: c.Name, As: c.Key.ID().String(), Voice: c.voice, Verified: !c.Stranger, Networks: c.Networks}
+}
+
+// Stranger is a contact for a card whose key is not in the book. What it calls
+// itself is not used: it could be the name of another.
+func Stranger(card exchange.Card) Contact {
+	return Contact{Name: "unverified-" + card.Key.ID().String()[:16], Key: card.Key, Stranger: true}
+}
+
+// Find is the witness of a name or URL.
+func (b *Book) Find(what string) (Contact, bool) {
+	i := slices.IndexFunc(b.Witnesses, func(c Contact) bool {
+		return c.Name == what || c.URL != "" && strings.TrimRight(c.URL, "/") == strings.TrimRight(what, "/")
+	})
+	if i < 0 {
+		return Contact{}, false
+	}
+	return b.Witnesses[i], true
+}

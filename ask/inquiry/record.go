@@ -1,0 +1,245 @@
+package inquiry
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"dragnet/ask/detective"
+	"dragnet/dossier/pattern"
+	"dragnet/flow"
+	"dragnet/flow/key"
+	"dragnet/internal/state"
+)
+
+//go:embed migrations
+var migrations embed.FS
+
+// Record is what a detective asked and what became of it. It holds patterns in
+// the clear: it belongs to the detective alone.
+type Record struct{ db *state.DB }
+
+// OpenRecord makes the record's tables where they are missing.
+func OpenRecord(ctx context.Context, db *state.DB) (*Record, error) {
+	steps, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, err
+	}
+	return &Record{db}, db.Migrate(ctx, "ask/inquiry", steps)
+}
+
+// FirstEpoch is the epoch under which a pattern was asked first, if that was
+// since the given time: asked again it must keep those salts, or the false
+// matches of the two times could be told from the true one.
+func (r *Record) FirstEpoch(ctx context.Context, p *pattern.Pattern, h key.Hash, since time.Time) (epoch string, known bool, err error) {
+	err = r.db.View(ctx, func(tx *state.Tx) error {
+		err := tx.QueryRow(`SELECT epoch FROM inquiry WHERE pattern = ? AND hash = ? AND started > ? ORDER BY number LIMIT 1`,
+			p.String(), hashText(h), since.UnixNano()).Scan(&epoch)
+		if known = err == nil; errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	return epoch, known, err
+}
+
+// Asked is one inquiry of the record. Its JSON form is the command line's:
+// fields are added, never changed.
+type Asked struct {
+	Number int64 `json:"inquiry"`
+	// Question is its ID, once it was asked: a witness's record has the same.
+	Question string `json:"question"`
+	Pattern  string `json:"pattern"`
+	Hash     string `json:"hash"`
+	Epoch    string `json:"epoch"`
+	// Decoy marks a question about traffic that never happened.
+	Decoy   bool       `json:"decoy"`
+	Started flow.Time  `json:"started"`
+	Ended   *flow.Time `json:"ended"`
+	// State is such as "12 of 20 answered, 3 refused, 5 silent".
+	State     string            `json:"state"`
+	Witnesses []AskedWitness    `json:"witnesses,omitempty"`
+	Result    *detective.Result `json:"result,omitempty"`
+}
+
+// AskedWitness is what became of asking one witness.
+type AskedWitness struct {
+	Name    string    `json:"name"`
+	Key     string    `json:"key"`
+	Status  Status    `json:"status"`
+	Detail  string    `json:"detail,omitempty"`
+	Flows   uint64    `json:"flows"`
+	Answers int       `json:"answers"`
+	Opened  int       `json:"opened"`
+	Noted   flow.Time `json:"noted"`
+}
+
+// Begin enters an inquiry before anybody is asked.
+func (r *Record) Begin(ctx context.Context, now time.Time, a Asked) (number int64, err error) {
+	err = r.db.Update(ctx, func(tx *state.Tx) error {
+		return tx.QueryRow(`INSERT INTO inquiry (question, pattern, hash, epoch, decoy, started, ended, state)
+			VALUES ('', ?, ?, ?, ?, ?, 0, '') RETURNING number`,
+			a.Pattern, a.Hash, a.Epoch, truth(a.Decoy), now.UnixNano()).Scan(&number)
+	})
+	return number, err
+}
+
+func truth(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// Notes enters changes of an inquiry's state, in their order.
+func (r *Record) Notes(ctx context.Context, now time.Time, number int64, notes []Note) error {
+	if len(notes) == 0 {
+		return nil
+	}
+	return r.db.Update(ctx, func(tx *state.Tx) error {
+		for i := range notes {
+			n := &notes[i]
+			var h detective.Heard
+			if n.Heard != nil {
+				h = *n.Heard
+			}
+			_, err := tx.Exec(`INSERT INTO inquiry_witness (inquiry, witness, pin, status, detail, flows, answers, opened, forged, spray, noted)
+				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+				ON CONFLICT (inquiry, witness) DO UPDATE SET status = excluded.status, detail = excluded.detail, flows = excluded.flows,
+				answers = excluded.answers, opened = excluded.opened, forged = excluded.forged, spray = excluded.spray, noted = excluded.noted`,
+				number, n.Witness, n.Key.String(), string(n.Status), n.Detail, int64(h.Flows), h.Answers, h.Opened, h.Forged, truth(n.Spray), now.UnixNano())
+			if err != nil {
+				return err
+			}
+		}
+		_, err := tx.Exec(`UPDATE inquiry SET state = ? WHERE number = ?`, notes[len(notes)-1].State, number)
+		return err
+	})
+}
+
+// End closes an inquiry with its result.
+func (r *Record) End(ctx context.Context, now time.Time, number int64, out *Outcome) error {
+	text, err := json.Marshal(&out.Result)
+	if err != nil {
+		return err
+	}
+	id := out.Inquiry.ID()
+	return r.db.Update(ctx, func(tx *state.Tx) error {
+		_, err := tx.Exec(`UPDATE inquiry SET ended = ?, question = ?, result = ? WHERE number = ?`,
+			now.UnixNano(), hex.EncodeToString(id[:]), text, number)
+		return err
+	})
+}
+
+// List gives the last inquiries, the newest first, without witnesses and
+// results.
+func (r *Record) List(ctx context.Context, limit int) (out []Asked, err error) {
+	err = r.db.View(ctx, func(tx *state.Tx) error {
+		out = nil
+		return tx.Each(func(rows *sql.Rows) error {
+			a, _, err := scanAsked(rows.Scan)
+			out = append(out, a)
+			return err
+		}, `SELECT `+columns+` FROM inquiry ORDER BY number DESC LIMIT ?`, limit)
+	})
+	return out, err
+}
+
+const columns = `number, question, pattern, hash, epoch, decoy, started, ended, state, result`
+
+func scanAsked(scan func(...any) error) (a Asked, result []byte, err error) {
+	var decoy, started, ended int64
+	err = scan(&a.Number, &a.Question, &a.Pattern, &a.Hash, &a.Epoch, &decoy, &started, &ended, &a.State, &result)
+	a.Decoy, a.Started = decoy != 0, flow.Time(started)
+	if ended != 0 {
+		end := flow.Time(ended)
+		a.Ended = &end
+	}
+	return a, result, err
+}
+
+// Show gives one inquiry with all that is known of it, also while it is asked.
+func (r *Record) Show(ctx context.Context, number int64) (a Asked, err error) {
+	err = r.db.View(ctx, func(tx *state.Tx) error {
+		var result []byte
+		a, result, err = scanAsked(tx.QueryRow(`SELECT `+columns+` FROM inquiry WHERE number = ?`, number).Scan)
+		if errors.Is(err, sql.ErrNoRows) {
+			return fmt.Errorf("there is no inquiry %d", number)
+		}
+		if err != nil {
+			return err
+		}
+		if result != nil {
+			if err := json.Unmarshal(result, &a.Result); err != nil {
+				return fmt.Errorf("inquiry %d: %w", number, err)
+			}
+		}
+		return tx.Each(func(rows *sql.Rows) error {
+			var w AskedWitness
+			var flows, noted int64
+			err := rows.Scan(&w.Name, &w.Key, &w.Status, &w.Detail, &flows, &w.Answers, &w.Opened, &noted)
+			w.Flows, w.Noted = uint64(flows), flow.Time(noted)
+			a.Witnesses = append(a.Witnesses, w)
+			return err
+		}, `SELECT witness, pin, status, detail, flows, answers, opened, noted FROM inquiry_witness WHERE inquiry = ? ORDER BY witness`, number)
+	})
+	return a, err
+}
+
+// flushEvery is how old what Show tells may be.
+const flushEvery = 200 * time.Millisecond
+
+// Run is the function Run with every change entered in the record.
+func (r *Record) Run(ctx context.Context, c Configuration, p *pattern.Pattern, decoy bool) (number int64, out *Outcome, err error) {
+	a := Asked{Pattern: p.String(), Hash: hashText(c.Detective.Hash), Epoch: c.Detective.Epoch, Decoy: decoy}
+	if number, err = r.Begin(ctx, time.Now(), a); err != nil {
+		return 0, nil, err
+	}
+	notes, enter := make(chan Note, 1024), make(chan error, 1)
+	go func() { enter <- r.take(context.WithoutCancel(ctx), number, notes) }()
+	told := c.Note
+	c.Note = func(n Note) {
+		notes <- n
+		if told != nil {
+			told(n)
+		}
+	}
+	out, err = Run(ctx, c, p)
+	close(notes)
+	if err = errors.Join(err, <-enter); err != nil {
+		return number, out, err
+	}
+	return number, out, r.End(context.WithoutCancel(ctx), time.Now(), number, out)
+}
+
+func hashText(h key.Hash) string { return fmt.Sprintf("%s/%d", h, h.Bits) }
+
+// take enters notes as they come, several at a time; after a failure it only
+// drains them.
+func (r *Record) take(ctx context.Context, number int64, notes <-chan Note) (err error) {
+	tick := time.NewTicker(flushEvery)
+	defer tick.Stop()
+	var some []Note
+	for open := true; open; {
+		var n Note
+		select {
+		case n, open = <-notes:
+			if open {
+				some = append(some, n)
+				continue
+			}
+		case <-tick.C:
+		}
+		if err == nil {
+			err = r.Notes(ctx, time.Now(), number, some)
+		}
+		some = nil
+	}
+	return err
+}

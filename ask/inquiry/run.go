@@ -1,0 +1,272 @@
+// Package canvass asks witnesses over the network: the detective's part of
+// sharing as it runs between organisations. Whom to ask is decided by
+// ask/detective/canvass, what the answers mean by ask/detective; this package
+// carries questions out and answers home, within deadlines, and notes what
+// becomes of each.
+package inquiry
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"dragnet/ask/detective"
+	"dragnet/dossier/pattern"
+	"dragnet/wire/exchange"
+	"dragnet/wire/identity"
+)
+
+// Configuration of one inquiry over the network.
+type Configuration struct {
+	Detective detective.Configuration
+	Key       *identity.Key
+	Book      *Book
+	Whom      Whom
+	// Table orders by AS distance; nil orders by prefix alone.
+	Table *Table
+	// Stage is how many witnesses are asked at first; each further stage has
+	// twice as many, until the quorum agrees. 0 asks all at once.
+	Stage int
+	// Deadline bounds a stage.
+	Deadline time.Duration
+	// MaxAnswer bounds one answer, in bytes.
+	MaxAnswer int
+	// Parallel bounds the connections at a time.
+	Parallel int
+	// Asking, if set, sees what the question gives away before anybody is
+	// asked; an error of it ends the inquiry.
+	Asking func([]detective.Asked) error
+	// Note, if set, is told of every change, one at a time.
+	Note func(Note)
+}
+
+// DefaultConfiguration waits half a minute for each stage.
+func DefaultConfiguration() Configuration {
+	return Configuration{Deadline: 30 * time.Second, MaxAnswer: exchange.MaxTestimony, Parallel: 32}
+}
+
+// Note is one change of an inquiry's state.
+type Note struct {
+	Witness string
+	Key     identity.Public
+	Status  Status
+	// Detail says more where something went wrong.
+	Detail string
+	// Heard is what an answer amounted to.
+	Heard *detective.Heard
+	// Spray says that it has more answers than its flows explain.
+	Spray bool
+	// State is that of the inquiry: "12 of 20 answered, 3 refused, 5 silent".
+	State string
+}
+
+// Outcome is the end of an inquiry.
+type Outcome struct {
+	Inquiry *detective.Inquiry
+	Result  detective.Result
+	Tally   *Tally
+	// Stages is how many stages were asked.
+	Stages int
+}
+
+// asking is one inquiry at work.
+type asking struct {
+	c       Configuration
+	inquiry *detective.Inquiry
+	boards  []*exchange.Board
+	cards   map[identity.ID]mailbox
+	direct  chan struct{} // bounds the connections
+
+	mu    sync.Mutex // guards the inquiry once it is asked, and what follows
+	tally *Tally
+}
+
+// mailbox is where a witness looks for letters.
+type mailbox struct {
+	board int
+	key   []byte
+}
+
+// Run asks about a pattern and waits for the answers.
+func Run(ctx context.Context, c Configuration, p *pattern.Pattern) (*Outcome, error) {
+	inquiry, err := detective.New(c.Detective, p)
+	if err != nil {
+		return nil, err
+	}
+	if c.Asking != nil {
+		if err := c.Asking(inquiry.Meter()); err != nil {
+			return nil, err
+		}
+	}
+	a := &asking{
+		c: c, inquiry: inquiry, cards: map[identity.ID]mailbox{}, tally: NewTally(), direct: make(chan struct{}, max(1, c.Parallel)),
+	}
+	defer a.hangUp()
+	strangers, err := a.readBoards(ctx)
+	if err != nil {
+		return nil, err
+	}
+	random := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
+	contacts, err := c.Book.Order(c.Whom, strangers, c.Table, random)
+	if err != nil {
+		return nil, err
+	}
+	out := &Outcome{Inquiry: inquiry, Tally: a.tally}
+	for _, stage := range Stages(contacts, c.Stage) {
+		out.Stages++
+		if err := a.stage(ctx, stage); err != nil {
+			return nil, err
+		}
+		if c.Stage > 0 && inquiry.Agreed() >= c.Detective.Quorum {
+			break
+		}
+	}
+	out.Result = inquiry.Result()
+	return out, ctx.Err()
+}
+
+// stage asks some witnesses and returns when all have answered or the deadline
+// has passed.
+func (a *asking) stage(ctx context.Context, contacts []Contact) error {
+	within, cancel := context.WithTimeout(ctx, a.c.Deadline)
+	defer cancel()
+	byBoard := make([][]Contact, len(a.boards))
+	var asked sync.WaitGroup
+	for _, contact := range contacts {
+		a.begin(&contact)
+		if contact.URL != "" {
+			asked.Go(func() { a.askDirectly(within, &contact) })
+			continue
+		}
+		box, known := a.cards[contact.Key.ID()]
+		if !known {
+			a.note(&contact, Unreachable, "it has no URL in the book, and no relay has its card", nil)
+			continue
+		}
+		byBoard[box.board] = append(byBoard[box.board], contact)
+	}
+	for i, some := range byBoard {
+		if len(some) > 0 {
+			asked.Go(func() { a.askOver(within, a.boards[i], some) })
+		}
+	}
+	asked.Wait()
+	for i := range contacts {
+		a.note(&contacts[i], Silent, "", nil) // for those still waiting
+	}
+	return ctx.Err()
+}
+
+func (a *asking) begin(c *Contact) {
+	a.mu.Lock()
+	a.inquiry.Asking(c.Source())
+	a.mu.Unlock()
+	a.note(c, Waiting, "", nil)
+}
+
+// note sets a witness's status, once.
+func (a *asking) note(c *Contact, s Status, detail string, h *detective.Heard) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.set(c, s, detail, h)
+}
+
+func (a *asking) set(c *Contact, s Status, detail string, h *detective.Heard) {
+	if a.tally.Set(c.Name, s) && a.c.Note != nil {
+		a.c.Note(Note{Witness: c.Name, Key: c.Key, Status: s, Detail: detail, Heard: h, Spray: h != nil && a.inquiry.Sprays(h), State: a.tally.String()})
+	}
+}
+
+// margin is how much longer than the deadline a question's envelope holds.
+const margin = time.Minute
+
+func (a *asking) askDirectly(ctx context.Context, c *Contact) {
+	select {
+	case a.direct <- struct{}{}:
+		defer func() { <-a.direct }()
+	case <-ctx.Done():
+		return
+	}
+	question, err := exchange.SealQuestion(a.c.Key, c.Key.ID(), time.Now(), a.c.Deadline+margin, a.inquiry.Question())
+	if err == nil {
+		var data []byte
+		data, err = exchange.Ask(ctx, a.c.Key, exchange.Endpoint{URL: c.URL, Key: c.Key}, question, a.c.MaxAnswer)
+		if err == nil {
+			a.hear(ctx, c, data)
+			return
+		}
+	}
+	a.note(c, Judge(err, ctx.Err() != nil), err.Error(), nil)
+}
+
+// hear takes what came back from a witness: its testimony, or something else
+// that is counted as what it is.
+func (a *asking) hear(ctx context.Context, c *Contact, data []byte) {
+	sealed, err := exchange.OpenTestimony(data, a.c.Key.ID(), c.Key, time.Now(), a.inquiry.ID())
+	if err != nil {
+		a.note(c, Judge(err, false), err.Error(), nil)
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	h, err := a.inquiry.HearFrom(context.WithoutCancel(ctx), c.Source(), sealed)
+	switch {
+	case err != nil:
+		a.set(c, Judge(err, false), err.Error(), nil)
+	case h.Refused != "":
+		a.set(c, Refused, h.Refused, &h)
+	default:
+		a.set(c, Answered, "", &h)
+	}
+}
+
+func (a *asking) hangUp() {
+	for _, b := range a.boards {
+		if b != nil {
+			b.Close()
+		}
+	}
+}
+
+// readBoards learns where letters can be left, and whom the relays know that
+// the book does not. A relay that is down costs its witnesses, not the inquiry.
+func (a *asking) readBoards(ctx context.Context) (strangers []Contact, err error) {
+	known := map[identity.Public]bool{}
+	needed := a.c.Whom.Strangers()
+	for i := range a.c.Book.Witnesses {
+		known[a.c.Book.Witnesses[i].Key] = true
+		needed = needed || a.c.Book.Witnesses[i].URL == ""
+	}
+	if !needed {
+		return nil, nil
+	}
+	for i, r := range a.c.Book.Relays {
+		b, err := exchange.DialBoard(a.c.Key, exchange.Endpoint{URL: r.URL, Key: r.Key})
+		if err != nil {
+			return nil, fmt.Errorf("relay %s: %w", r.Name, err)
+		}
+		a.boards = append(a.boards, b)
+		within, cancel := context.WithTimeout(ctx, a.c.Deadline)
+		cards, err := b.Witnesses(within, time.Now())
+		cancel()
+		if err != nil {
+			if a.c.Note != nil {
+				a.c.Note(Note{Witness: r.Name, Key: r.Key, Status: Unreachable, Detail: "relay: " + err.Error(), State: a.tally.String()})
+			}
+			continue
+		}
+		for _, card := range cards {
+			id := card.Key.ID()
+			if _, again := a.cards[id]; again {
+				continue
+			}
+			a.cards[id] = mailbox{i, card.Mailbox}
+			if !known[card.Key] {
+				strangers = append(strangers, Stranger(card))
+			}
+		}
+	}
+	return strangers, ctx.Err()
+}

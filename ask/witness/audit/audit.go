@@ -1,0 +1,208 @@
+// Package audit is a witness's memory of who asked what: it keeps replayed
+// questions out, tells the policy what went before, and writes a record that
+// the operator can read and check. It is durable: what Begin or Finish
+// acknowledged survives a crash.
+//
+// The record is a chain: every entry is hashed together with the hash of the
+// one before it, so that no entry can be changed, removed or put in between
+// without changing the last hash, which the operator may keep elsewhere.
+package audit
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"dragnet/ask/witness/policy"
+	"dragnet/dossier"
+	"dragnet/flow"
+	"dragnet/internal/state"
+)
+
+//go:embed migrations
+var migrations embed.FS
+
+// Log is a witness's record in a control state. It is safe for concurrent
+// use.
+type Log struct{ db *state.DB }
+
+// Open makes the docket's tables where they are missing.
+func Open(ctx context.Context, db *state.DB) (*Log, error) {
+	steps, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, err
+	}
+	return &Log{db}, db.Migrate(ctx, "ask/witness", steps)
+}
+
+// Asked is a question whose envelope was found in order.
+type Asked struct {
+	Asker policy.Asker
+	// Nonce and Expires are the envelope's.
+	Nonce    [16]byte
+	Expires  time.Time
+	ID       dossier.QuestionID
+	Question *dossier.Question
+	// Via says how it came: "direct", or the name of a relay.
+	Via string
+	// Epochs are those that the community publishes (policy.History).
+	Epochs map[string]string
+}
+
+// Case is a question that was entered.
+type Case struct {
+	Number  int64
+	Verdict policy.Verdict
+	asked   Asked
+}
+
+// ErrReplayed says that the envelope was answered before.
+var ErrReplayed = errors.New("this envelope was answered already; ask again in a new one")
+
+// ErrFlood says that a detective went on asking long after its budget was used
+// up; what it asks is no longer entered, or the docket would grow without end.
+var ErrFlood = errors.New("asked far beyond the budget; wait until it counts anew")
+
+// floodFactor times the budget of questions are entered, refused or not.
+const floodFactor = 2
+
+// maxAttempts bounds how often a question is begun whose answer was not
+// finished, because the witness or the line broke down in between.
+const maxAttempts = 3
+
+// Begin enters a question and judges it by what went before. A question that
+// was begun and never finished is taken up again under its first verdict and is
+// not counted twice; one that was finished is ErrReplayed.
+func (d *Log) Begin(ctx context.Context, now time.Time, rules *policy.Rules, a Asked) (c Case, err error) {
+	err = d.db.Update(ctx, func(tx *state.Tx) error {
+		c = Case{asked: a}
+		known, err := d.resume(tx, &c)
+		if err != nil || known {
+			return err
+		}
+		h, err := history(tx, now, rules, &a)
+		if err != nil {
+			return err
+		}
+		if h.Own.Questions >= floodFactor*rules.PerDetective.Questions {
+			return ErrFlood
+		}
+		h.Epochs = a.Epochs
+		c.Verdict = rules.Judge(now, a.Asker, a.Question, h)
+		if err := enter(tx, now, rules, &c); err != nil {
+			return err
+		}
+		return chain(tx, a.entry(now, c.Number, "asked", c.Verdict))
+	})
+	return c, err
+}
+
+// resume looks the envelope up.
+func (d *Log) resume(tx *state.Tx, c *Case) (known bool, err error) {
+	var question []byte
+	var closed, attempts int64
+	err = tx.QueryRow(`SELECT number, question, refusal, reason, attempts, closed FROM ask_case WHERE asker = ? AND nonce = ?`,
+		c.asked.Asker.ID, c.asked.Nonce[:]).Scan(&c.Number, &question, &c.Verdict.Refusal, &c.Verdict.Reason, &attempts, &closed)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return false, nil
+	case err != nil:
+		return false, err
+	case closed != 0, attempts >= maxAttempts, string(question) != string(c.asked.ID[:]):
+		return false, ErrReplayed
+	}
+	_, err = tx.Exec(`UPDATE ask_case SET attempts = attempts + 1 WHERE number = ?`, c.Number)
+	return true, err
+}
+
+func history(tx *state.Tx, now time.Time, rules *policy.Rules, a *Asked) (h policy.History, err error) {
+	const sums = `SELECT COUNT(*), COALESCE(SUM(keys), 0), COALESCE(SUM(bytes), 0) FROM ask_case WHERE asked > ?`
+	since := now.Add(-rules.BudgetWithin).UnixNano()
+	err = tx.QueryRow(sums+` AND asker = ?`, since, a.Asker.ID).Scan(&h.Own.Questions, &h.Own.Keys, &h.Own.Bytes)
+	if err != nil {
+		return h, err
+	}
+	if err := tx.QueryRow(sums, since).Scan(&h.All.Questions, &h.All.Keys, &h.All.Bytes); err != nil {
+		return h, err
+	}
+	if rules.Independent < 2 {
+		return h, nil
+	}
+	same := rules.Fingerprint(a.Question)
+	from, to := span(a.Question.Window)
+	err = tx.QueryRow(`SELECT COUNT(DISTINCT organisation) FROM ask_case
+		WHERE fingerprint = ? AND asked > ? AND organisation <> ? AND window_from < ? AND window_to > ? AND refusal IN (?, ?)`,
+		same[:], now.Add(-rules.IndependentWithin).UnixNano(), a.Asker.Organisation, to, from,
+		int64(dossier.Answered), int64(dossier.AwaitingOthers)).Scan(&h.Others)
+	return h, err
+}
+
+// span writes an open end as the end of time.
+func span(w flow.Window) (from, to int64) {
+	if w.To == 0 {
+		return int64(w.From), int64(flow.MaxTime)
+	}
+	return int64(w.From), int64(w.To)
+}
+
+func enter(tx *state.Tx, now time.Time, rules *policy.Rules, c *Case) error {
+	a := &c.asked
+	same := rules.Fingerprint(a.Question)
+	from, to := span(a.Question.Window)
+	keys := policy.Keys(a.Question)
+	if c.Verdict.Refusal != dossier.Answered {
+		keys = 0 // nothing was evaluated for it
+	}
+	return tx.QueryRow(`INSERT INTO ask_case (asker, organisation, nonce, question, fingerprint, window_from, window_to,
+		asked, expires, keys, bytes, refusal, reason, attempts, closed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, 1, 0) RETURNING number`,
+		a.Asker.ID, a.Asker.Organisation, a.Nonce[:], a.ID[:], same[:], from, to,
+		now.UnixNano(), a.Expires.UnixNano(), keys, int64(c.Verdict.Refusal), c.Verdict.Reason).Scan(&c.Number)
+}
+
+// Outcome is what became of a question.
+type Outcome struct {
+	// Refusal is the one that the asker was told.
+	Refusal dossier.Refusal
+	// Answers is the number of sealed answers, Bytes the size of the testimony.
+	Answers int
+	Bytes   int64
+	// Flows is how many flows were looked at.
+	Flows uint64
+}
+
+// Finish closes a case: from here on its envelope is a replay.
+func (d *Log) Finish(ctx context.Context, now time.Time, c Case, o Outcome) error {
+	return d.db.Update(ctx, func(tx *state.Tx) error {
+		done, err := tx.Exec(`UPDATE ask_case SET closed = ?, bytes = ? WHERE number = ? AND closed = 0`, now.UnixNano(), o.Bytes, c.Number)
+		if err != nil {
+			return err
+		}
+		if n, err := done.RowsAffected(); err != nil || n == 0 {
+			return errors.Join(err, fmt.Errorf("case %d: %w", c.Number, ErrReplayed))
+		}
+		event := "answered"
+		if o.Refusal != dossier.Answered {
+			event = "refused"
+		}
+		e := c.asked.entry(now, c.Number, event, policy.Verdict{Refusal: o.Refusal, Reason: c.Verdict.Reason})
+		e.Answers, e.Bytes, e.Flows = o.Answers, o.Bytes, o.Flows
+		return chain(tx, e)
+	})
+}
+
+// late is how much longer than until its expiry an envelope is remembered:
+// clocks differ.
+const late = time.Hour
+
+// Forget removes what no rule looks back to any more; the record stays whole.
+func (d *Log) Forget(ctx context.Context, now time.Time, rules *policy.Rules) error {
+	before := now.Add(-max(rules.BudgetWithin, rules.IndependentWithin)).UnixNano()
+	return d.db.Update(ctx, func(tx *state.Tx) error {
+		_, err := tx.Exec(`DELETE FROM ask_case WHERE asked < ? AND expires < ?`, before, now.Add(-late).UnixNano())
+		return err
+	})
+}

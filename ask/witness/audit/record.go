@@ -1,0 +1,178 @@
+package audit
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"dragnet/ask/witness/policy"
+	"dragnet/dossier"
+	"dragnet/flow"
+	"dragnet/internal/state"
+)
+
+// Entry is one line of the record. Its JSON form is what is hashed: fields are
+// added, never changed.
+type Entry struct {
+	Version int       `json:"version"`
+	Time    flow.Time `json:"time"`
+	// Event is asked, answered or refused.
+	Event string `json:"event"`
+	// Case joins the entries of one question.
+	Case         int64  `json:"case"`
+	Asker        string `json:"asker"`
+	Organisation string `json:"organisation"`
+	Via          string `json:"via"`
+	// Question is its ID in hex.
+	Question string `json:"question"`
+	Epoch    string `json:"epoch,omitempty"`
+	// Clues say what the witness could see of each clue: end, mask, state and
+	// keys.
+	Clues  []EntryClue  `json:"clues,omitempty"`
+	Window *flow.Window `json:"window,omitempty"`
+	// Refusal is what the asker was told, Reason what only we know.
+	Refusal string `json:"refusal,omitempty"`
+	Reason  string `json:"reason,omitempty"`
+	Answers int    `json:"answers,omitempty"`
+	Bytes   int64  `json:"bytes,omitempty"`
+	Flows   uint64 `json:"flows,omitempty"`
+}
+
+// EntryClue is one clue as the witness saw it.
+type EntryClue struct {
+	End   string `json:"end"`
+	Mask  string `json:"mask"`
+	State string `json:"state,omitempty"`
+	// Keys are the first few of Count.
+	Keys  []string `json:"keys"`
+	Count int      `json:"count"`
+}
+
+// shownKeys bounds the keys of one clue in the record: lists may have thousands.
+const shownKeys = 16
+
+func (a *Asked) entry(now time.Time, number int64, event string, v policy.Verdict) Entry {
+	e := Entry{
+		Version: 1, Time: flow.FromTime(now), Event: event, Case: number, Asker: a.Asker.ID, Organisation: a.Asker.Organisation,
+		Via: a.Via, Question: hex.EncodeToString(a.ID[:]), Refusal: v.Refusal.String(), Reason: v.Reason,
+	}
+	if event != "asked" {
+		return e
+	}
+	e.Epoch, e.Window = a.Question.Epoch, &a.Question.Window
+	for i := range a.Question.Clues {
+		e.Clues = append(e.Clues, clueOf(&a.Question.Clues[i]))
+	}
+	return e
+}
+
+func clueOf(c *dossier.AskedClue) EntryClue {
+	out := EntryClue{End: c.End.String(), Mask: c.Mask.String(), State: c.State.String(), Count: len(c.Keys)}
+	for _, k := range c.Keys[:min(len(c.Keys), shownKeys)] {
+		out.Keys = append(out.Keys, k.K.String())
+	}
+	return out
+}
+
+// Head is the end of the record: who keeps it elsewhere can tell later whether
+// all before it is still there, unchanged.
+type Head struct {
+	Entries int64  `json:"entries"`
+	Hash    string `json:"hash"`
+}
+
+// link is the hash of an entry with all before it.
+func link(seq int64, before, entry []byte) []byte {
+	h := sha256.New()
+	h.Write([]byte("dragnet docket v1\x00"))
+	binary.Write(h, binary.BigEndian, seq)
+	h.Write(before)
+	h.Write(entry)
+	return h.Sum(nil)
+}
+
+func chain(tx *state.Tx, e Entry) error {
+	seq, before := int64(0), []byte{}
+	err := tx.QueryRow(`SELECT seq, hash FROM ask_entry ORDER BY seq DESC LIMIT 1`).Scan(&seq, &before)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	text, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	seq++
+	_, err = tx.Exec(`INSERT INTO ask_entry (seq, entry, hash) VALUES (?, ?, ?)`, seq, text, link(seq, before, text))
+	return err
+}
+
+// errStop ends a listing early.
+var errStop = errors.New("enough")
+
+// List calls show with the record's entries in their order, beginning after
+// entry number after, until show returns false.
+func (d *Log) List(ctx context.Context, after int64, show func(number int64, e Entry) bool) error {
+	err := d.each(ctx, after, func(seq int64, text, _ []byte) error {
+		var e Entry
+		if err := json.Unmarshal(text, &e); err != nil {
+			return fmt.Errorf("entry %d of the record: %w", seq, err)
+		}
+		if !show(seq, e) {
+			return errStop
+		}
+		return nil
+	})
+	if errors.Is(err, errStop) {
+		return nil
+	}
+	return err
+}
+
+func (d *Log) each(ctx context.Context, after int64, use func(seq int64, text, hash []byte) error) error {
+	return d.db.View(ctx, func(tx *state.Tx) error {
+		return tx.Each(func(r *sql.Rows) error {
+			var seq int64
+			var text, hash []byte
+			if err := r.Scan(&seq, &text, &hash); err != nil {
+				return err
+			}
+			return use(seq, text, hash)
+		}, `SELECT seq, entry, hash FROM ask_entry WHERE seq > ? ORDER BY seq`, after)
+	})
+}
+
+// ErrTampered says that the record is not what was written.
+var ErrTampered = errors.New("the record was tampered with")
+
+// Verify computes the chain again. With a Head that was noted before, it also
+// checks that the record still begins with what stood there then.
+func (d *Log) Verify(ctx context.Context, noted *Head) (Head, error) {
+	head := Head{}
+	before := []byte{}
+	met := noted == nil || noted.Entries == 0
+	err := d.each(ctx, 0, func(seq int64, text, hash []byte) error {
+		if head.Entries++; seq != head.Entries {
+			return fmt.Errorf("%w: entry %d is missing", ErrTampered, head.Entries)
+		}
+		if before = link(seq, before, text); string(before) != string(hash) {
+			return fmt.Errorf("%w: entry %d is not the one that was written", ErrTampered, seq)
+		}
+		head.Hash = hex.EncodeToString(hash)
+		if noted != nil && noted.Entries == seq {
+			if met = noted.Hash == head.Hash; !met {
+				return fmt.Errorf("%w: entry %d or one before it was replaced", ErrTampered, seq)
+			}
+		}
+		return nil
+	})
+	if err == nil && !met {
+		err = fmt.Errorf("%w: it ends at entry %d, and %d were noted", ErrTampered, head.Entries, noted.Entries)
+	}
+	return head, err
+}

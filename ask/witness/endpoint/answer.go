@@ -1,0 +1,97 @@
+package endpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"dragnet/ask/witness/audit"
+	"dragnet/dossier"
+	"dragnet/wire/envelope"
+	"dragnet/wire/exchange"
+	"dragnet/wire/identity"
+)
+
+// answerLife is how long a testimony's envelope holds: a detective that comes
+// for it at a relay may be late.
+const answerLife = 48 * time.Hour
+
+// answered is a testimony on its way; finish closes the case once it is out of
+// our hands.
+type answered struct {
+	envelope []byte
+	finish   func(context.Context) error
+}
+
+// answer opens a question's envelope and does all that follows from it. The
+// error is envelope's or docket's where the envelope is not in order.
+func (s *Service) answer(ctx context.Context, data []byte, via string) (*answered, error) {
+	now := s.now()
+	e, err := exchange.OpenQuestion(data, s.key.ID(), now, func(id identity.ID) (identity.Public, bool) {
+		key, _, ok := s.members.detective(id, now)
+		return key, ok
+	})
+	if err != nil {
+		return nil, err
+	}
+	_, asker, ok := s.members.detective(e.From, now)
+	if !ok {
+		return nil, envelope.ErrSigner
+	}
+	a := audit.Asked{Asker: asker, Nonce: e.Nonce, Expires: e.Expires, ID: dossier.IDOf(e.Body), Question: new(dossier.Question), Via: via}
+	if err := a.Question.UnmarshalBinary(e.Body); err != nil {
+		return nil, fmt.Errorf("%w: %w", envelope.ErrMalformed, err)
+	}
+	if s.config.Clearinghouse.URL != "" {
+		a.Epochs = s.deps.Epochs.Published()
+	}
+	select {
+	case s.working <- struct{}{}:
+		defer func() { <-s.working }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	c, err := s.docket.Begin(ctx, now, &s.config.Policy, a)
+	if err != nil {
+		return nil, err
+	}
+	return s.testify(ctx, c, e)
+}
+
+// testify answers, or refuses as the policy has it; both are sealed alike.
+func (s *Service) testify(ctx context.Context, c audit.Case, e *envelope.Envelope) (*answered, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.config.Timeout)
+	defer cancel()
+	var told *dossier.Testimony
+	var sealed []byte
+	var err error
+	if c.Verdict.Refusal != dossier.Answered {
+		sealed, told, err = s.witness.Refuse(e.Body, c.Verdict.Refusal)
+	} else {
+		sealed, told, err = s.witness.Testify(ctx, e.Body)
+	}
+	if err != nil {
+		return nil, err
+	}
+	out, err := exchange.SealTestimony(s.key, e.From, s.now(), answerLife, told.Question, sealed)
+	if err != nil {
+		return nil, err
+	}
+	o := audit.Outcome{Refusal: told.Refusal, Answers: len(told.Answers), Bytes: int64(len(out)), Flows: told.Coverage.Flows}
+	s.metrics.count(o)
+	return &answered{envelope: out, finish: func(ctx context.Context) error { return s.docket.Finish(ctx, s.now(), c, o) }}, nil
+}
+
+// ours reports whether an error is our own failure, and not what the asker did.
+func ours(err error) bool {
+	for _, theirs := range []error{
+		envelope.ErrMalformed, envelope.ErrVersion, envelope.ErrKind, envelope.ErrAudience, envelope.ErrEarly,
+		envelope.ErrExpired, envelope.ErrSigner, envelope.ErrSignature, audit.ErrReplayed, audit.ErrFlood,
+	} {
+		if errors.Is(err, theirs) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,120 @@
+// Package endpoint is an organisation's witness as a service: it answers the
+// questions of the roster's detectives from the node's log, as far as its
+// policy lets it. Questions come straight over TLS, or from the boards of
+// relays, where the witness looks for them.
+//
+// A question that was begun and not finished, because the witness was killed
+// or the line broke, may be asked again in the same envelope; one that was
+// answered may not.
+package endpoint
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"time"
+
+	"dragnet/ask/witness/policy"
+	"dragnet/wire/exchange"
+	"dragnet/wire/identity"
+)
+
+// Configuration of a witness service. Without an address and without relays it
+// answers nobody.
+type Configuration struct {
+	// Listen is the address where detectives ask, such as 203.0.113.1:8443;
+	// empty listens nowhere.
+	Listen string `yaml:"listen"`
+	// Relays are the boards where questions are looked for: for a witness that
+	// nobody can reach.
+	Relays []Relay `yaml:"relays"`
+	// Key is the file of this organisation's private key; it is made where
+	// there is none.
+	Key string `yaml:"key"`
+	// State is where the docket is kept: a file, or a postgres:// URL; empty
+	// is the file docket.db in the data directory.
+	State string `yaml:"state"`
+	// Roster is the list of detectives.
+	Roster Roster `yaml:"roster"`
+	// Clearinghouse gives newer rosters and the epochs whose salts count; with
+	// it, only epochs that it published are answered.
+	Clearinghouse Clearinghouse `yaml:"clearinghouse"`
+	// Concurrent is how many questions are answered at a time; others wait.
+	Concurrent int `yaml:"concurrent"`
+	// Timeout bounds the work on one question.
+	Timeout time.Duration `yaml:"timeout"`
+	// Policy says what is answered to whom.
+	Policy policy.Rules `yaml:"policy"`
+}
+
+// Relay is a board and the key that it must hold.
+type Relay struct {
+	// URL is such as https://203.0.113.9:8444.
+	URL string `yaml:"url"`
+	// Key is the public key that it must hold.
+	Key identity.Public `yaml:"key"`
+}
+
+// Clearinghouse is where a community's roster and epochs are had from.
+type Clearinghouse struct {
+	// URL is such as https://203.0.113.9:8443; empty asks nobody.
+	URL string `yaml:"url"`
+	// Key is the public key that it answers with; empty is the roster's signer.
+	Key string `yaml:"key"`
+}
+
+// Roster says where the signed list of members is, and whose signature counts.
+type Roster struct {
+	// File is read again when it changes, for whoever puts newer versions
+	// there; empty if a clearinghouse is asked.
+	File string `yaml:"file"`
+	// Signer is the clearinghouse's public key, such as ed25519:3p7bfXt9wbTT...
+	Signer string `yaml:"signer"`
+}
+
+// DefaultConfiguration answers nobody.
+func DefaultConfiguration() Configuration {
+	return Configuration{Relays: []Relay{}, Key: "/var/lib/dragnet/witness.key", Concurrent: 2, Timeout: time.Minute, Policy: policy.Default()}
+}
+
+// Off reports whether nobody can ask.
+func (c *Configuration) Off() bool { return c.Listen == "" && len(c.Relays) == 0 }
+
+// Validate reports the first setting that makes no sense.
+func (c *Configuration) Validate() error {
+	for i, r := range c.Relays {
+		e := exchange.Endpoint{URL: r.URL, Key: r.Key}
+		if err := e.Validate(); err != nil {
+			return fmt.Errorf("testify.relays[%d]: %w", i, err)
+		}
+	}
+	if err := c.Policy.Validate(); err != nil {
+		return fmt.Errorf("testify.policy: %w", err)
+	}
+	switch {
+	case c.Concurrent < 1 || c.Concurrent > 1000:
+		return fmt.Errorf("testify.concurrent is %d; want 1 to 1000", c.Concurrent)
+	case c.Timeout < time.Second || c.Timeout > time.Hour:
+		return fmt.Errorf("testify.timeout is %v; want 1s to 1h", c.Timeout)
+	case c.Off():
+		return nil
+	case c.Roster.Signer == "" || c.Roster.File == "" && c.Clearinghouse.URL == "":
+		return errors.New("testify.roster: give signer, and file or a clearinghouse; without a roster nobody may ask")
+	case c.Key == "":
+		return errors.New("testify.key: name the file of this witness's key")
+	}
+	if _, err := identity.ParsePublic(c.Roster.Signer); err != nil {
+		return fmt.Errorf("testify.roster.signer: %w", err)
+	}
+	if c.Clearinghouse.URL == "" {
+		return nil
+	}
+	if _, err := c.clearinghouseKey(); err != nil {
+		return fmt.Errorf("testify.clearinghouse.key: %w", err)
+	}
+	return nil
+}
+
+func (c *Configuration) clearinghouseKey() (identity.Public, error) {
+	return identity.ParsePublic(cmp.Or(c.Clearinghouse.Key, c.Roster.Signer))
+}

@@ -1,0 +1,61 @@
+package endpoint
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"dragnet/wire/identity"
+	"dragnet/wire/reporting"
+)
+
+// followEvery is how often the clearinghouse is asked for what is new, and
+// followPause how soon after a failure.
+const (
+	followEvery = time.Minute
+	followPause = 15 * time.Second
+	// followDays is how far back epochs are learned: patterns that are asked
+	// again keep that of their first time.
+	followDays = 100
+)
+
+// follow keeps roster and epochs up to date from the clearinghouse. What it
+// hands out is checked like a file: a signed roster that descends from ours.
+func (s *Service) follow(ctx context.Context) {
+	for ctx.Err() == nil {
+		wait := followEvery
+		if err := s.ask(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("the clearinghouse told nothing new", "problem", err)
+			wait = followPause
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (s *Service) ask(ctx context.Context) error {
+	server, err := s.config.clearinghouseKey()
+	if err != nil {
+		return err
+	}
+	c, err := reporting.Dial(s.config.Clearinghouse.URL, []identity.Public{server}, s.key)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	bundle, err := c.Roster(ctx)
+	if err == nil {
+		err = s.members.take(bundle, s.now())
+	}
+	epochs, failed := c.Epochs(ctx, followDays)
+	before := len(s.deps.Epochs.Published())
+	err = errors.Join(err, failed, s.deps.Epochs.learn(epochs))
+	if n := len(s.deps.Epochs.Published()); n != before {
+		s.log.Info("epochs", "known", n)
+	}
+	return err
+}

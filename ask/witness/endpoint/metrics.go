@@ -1,0 +1,33 @@
+package endpoint
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"dragnet/ask/witness/audit"
+	"dragnet/dossier"
+	"dragnet/internal/metric"
+)
+
+// metrics are what /metrics tells about the witness. None is labelled by who
+// asked.
+type metrics struct {
+	answered, refused, rejected, troubles prometheus.Counter
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	under := metric.Under(r, "dragnet_witness_")
+	return &metrics{
+		answered: under.Counter("answered_total", "Questions answered."),
+		refused:  under.Counter("refused_total", "Questions refused, by policy or because they cost too much."),
+		rejected: under.Counter("rejected_total", "Envelopes that were forged, expired, replayed, malformed or from strangers."),
+		troubles: under.Counter("troubles_total", "Questions that failed for reasons of our own."),
+	}
+}
+
+func (m *metrics) count(o audit.Outcome) {
+	if o.Refusal == dossier.Answered {
+		m.answered.Inc()
+	} else {
+		m.refused.Inc()
+	}
+}

@@ -1,0 +1,100 @@
+package endpoint
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"time"
+
+	"dragnet/ask/witness/policy"
+	"dragnet/wire/identity"
+	"dragnet/wire/roster"
+)
+
+// members keeps the newest roster that the file held, across restarts.
+type members struct {
+	file   string
+	keeper *roster.Keeper
+	log    *slog.Logger
+	seen   stamp
+}
+
+type stamp struct {
+	size int64
+	mod  time.Time
+}
+
+func openMembers(c Roster, held string, log *slog.Logger) (*members, error) {
+	signer, err := identity.ParsePublic(c.Signer)
+	if err != nil {
+		return nil, err
+	}
+	k, err := roster.NewKeeper(signer, roster.File(held))
+	return &members{file: c.File, keeper: k, log: log}, err
+}
+
+// refresh takes what is new in the file. A file that is older than what is
+// held, or not signed as it should be, is told and changes nothing.
+func (m *members) refresh(now time.Time) {
+	if m.file == "" {
+		return
+	}
+	info, err := os.Stat(m.file)
+	if err != nil {
+		m.log.Warn("the roster cannot be read", "problem", err)
+		return
+	}
+	at := stamp{info.Size(), info.ModTime()}
+	if at == m.seen {
+		return
+	}
+	data, err := os.ReadFile(m.file)
+	if err == nil {
+		err = m.take(data, now)
+	}
+	m.seen = at
+	if err != nil {
+		m.log.Warn("the roster was not taken", "file", m.file, "problem", err)
+	}
+}
+
+// take accepts a roster that descends from ours.
+func (m *members) take(bundle []byte, now time.Time) error {
+	before := m.version(now)
+	held, err := m.keeper.Accept(bundle, now)
+	if err == nil && held.Version != before {
+		m.log.Info("roster", "version", held.Version, "members", len(held.Members), "expires", held.Expires)
+	}
+	return err
+}
+
+func (m *members) version(now time.Time) uint64 {
+	held, err := m.keeper.Current(now)
+	if err != nil {
+		return 0
+	}
+	return held.Version
+}
+
+// detective finds a key that may ask now.
+func (m *members) detective(id identity.ID, now time.Time) (identity.Public, policy.Asker, bool) {
+	held, err := m.keeper.Current(now)
+	if err != nil {
+		return identity.Public{}, policy.Asker{}, false
+	}
+	member, err := held.May(id, roster.Ask, now)
+	if err != nil {
+		return identity.Public{}, policy.Asker{}, false
+	}
+	_, key, err := held.Find(id)
+	return key.Public, policy.Asker{ID: id.String(), Organisation: member.Class}, err == nil
+}
+
+// ready says why nobody could be answered now.
+func (m *members) ready(now time.Time) error {
+	_, err := m.keeper.Current(now)
+	if errors.Is(err, roster.ErrNone) {
+		return errors.New("there is no roster yet")
+	}
+	return err
+}

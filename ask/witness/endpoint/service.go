@@ -1,0 +1,261 @@
+package endpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"dragnet/ask/seal"
+	"dragnet/ask/witness"
+	"dragnet/ask/witness/audit"
+	"dragnet/flow"
+	"dragnet/internal/state"
+	"dragnet/wire/exchange"
+	exchangev1 "dragnet/wire/exchange/v1"
+	"dragnet/wire/exchange/v1/exchangev1connect"
+	"dragnet/wire/identity"
+)
+
+// Dependencies are what a witness needs of its node.
+type Dependencies struct {
+	// Site names the networks that we answer for, and those about which we
+	// never testify.
+	Site flow.Site
+	// Witness bounds what one question may cost.
+	Witness witness.Configuration
+	// Log is what was seen; Directory is the data directory.
+	Log       witness.Log
+	Directory string
+	Logger    *slog.Logger
+	// Metrics may be nil.
+	Metrics prometheus.Registerer
+	// Epochs are shared with what computes keys as records arrive; needed where
+	// a clearinghouse is configured.
+	Epochs *Epochs
+}
+
+// Service answers questions. Start and Stop are called once.
+type Service struct {
+	config  Configuration
+	deps    Dependencies
+	log     *slog.Logger
+	now     func() time.Time
+	metrics *metrics
+	working chan struct{}
+
+	key     *identity.Key
+	db      *state.DB
+	docket  *audit.Log
+	members *members
+	witness *witness.Witness
+	server  *exchange.Server
+
+	stop    context.CancelFunc
+	running sync.WaitGroup
+	failed  chan error
+}
+
+// New prepares a witness; Start begins. It refuses to serve for a site without
+// networks: a witness answers nobody before it was told what is its own.
+func New(config Configuration, d Dependencies) (*Service, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	if !config.Off() && (len(d.Site.Networks) == 0 || d.Site.Name == "") {
+		return nil, errors.New("testify: site.name and site.networks must be set before others may ask")
+	}
+	if config.Clearinghouse.URL != "" && d.Epochs == nil {
+		return nil, errors.New("testify: a clearinghouse's epochs need a place to be kept")
+	}
+	return &Service{
+		config: config, deps: d, log: d.Logger, now: time.Now, metrics: newMetrics(d.Metrics),
+		working: make(chan struct{}, config.Concurrent), failed: make(chan error, 1),
+	}, nil
+}
+
+// Start opens the docket and lets detectives ask.
+func (s *Service) Start(ctx context.Context) (err error) {
+	if err := s.open(ctx); err != nil {
+		return errors.Join(err, s.close())
+	}
+	if s.config.Listen != "" {
+		path, handler := exchangev1connect.NewWitnessHandler(witnessHandler{s}, exchange.Options(maxQuestionMessage)...)
+		mux := http.NewServeMux()
+		mux.Handle(path, exchange.Only(s.knows, handler))
+		if s.server, err = exchange.Listen(s.config.Listen, s.key, mux, s.log); err != nil {
+			return errors.Join(err, s.close())
+		}
+	}
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop = stop
+	s.running.Go(func() { s.keepHouse(running) })
+	if s.config.Clearinghouse.URL != "" {
+		s.running.Go(func() { s.follow(running) })
+	}
+	if s.server != nil {
+		s.running.Go(func() {
+			if err := s.server.Serve(); err != nil {
+				s.fail(err)
+			}
+		})
+	}
+	for i := range s.config.Relays {
+		s.running.Go(func() { s.look(running, &s.config.Relays[i]) })
+	}
+	return nil
+}
+
+func (s *Service) fail(err error) {
+	select {
+	case s.failed <- err:
+	default:
+	}
+}
+
+func (s *Service) open(ctx context.Context) (err error) {
+	if s.key, err = identity.LoadOrCreate(s.config.Key); err != nil {
+		return fmt.Errorf("testify.key: %w", err)
+	}
+	if s.members, err = openMembers(s.config.Roster, filepath.Join(s.deps.Directory, "roster.held"), s.log); err != nil {
+		return fmt.Errorf("testify.roster: %w", err)
+	}
+	s.members.refresh(s.now())
+	address := s.config.State
+	if address == "" {
+		address = filepath.Join(s.deps.Directory, "docket.db")
+	}
+	if s.db, err = state.Open(ctx, address); err != nil {
+		return err
+	}
+	if s.docket, err = audit.Open(ctx, s.db); err != nil {
+		return err
+	}
+	secret, err := seal.NewWitnessKey()
+	if err != nil {
+		return err
+	}
+	bounds := s.deps.Witness
+	bounds.TooCommon = s.config.Policy.TooCommon
+	// The name is one that nobody else can testify under.
+	s.witness, err = witness.New(bounds, s.key.ID().String(), s.deps.Log, secret, s.deps.Site.Silent)
+	return err
+}
+
+// knows reports whether a key may ask now.
+func (s *Service) knows(p identity.Public) bool {
+	_, _, ok := s.members.detective(p.ID(), s.now())
+	if !ok {
+		s.metrics.rejected.Inc()
+	}
+	return ok
+}
+
+// Failed gives the error that ended the witness by itself.
+func (s *Service) Failed() <-chan error { return s.failed }
+
+// Address is where detectives ask; empty if nowhere.
+func (s *Service) Address() string {
+	if s.server == nil {
+		return ""
+	}
+	return s.server.Address()
+}
+
+// Key is the public key that detectives pin.
+func (s *Service) Key() identity.Public { return s.key.Public() }
+
+// Stop ends what is being answered, no later than ctx.
+func (s *Service) Stop(ctx context.Context) error {
+	var err error
+	if s.server != nil {
+		err = s.server.Shutdown(ctx)
+	}
+	s.stop()
+	s.running.Wait()
+	return errors.Join(err, s.close())
+}
+
+func (s *Service) close() error {
+	if s.db == nil {
+		return nil
+	}
+	return s.db.Close()
+}
+
+// houseKeeping is how often the roster's file is looked at.
+const houseKeeping = 10 * time.Second
+
+func (s *Service) keepHouse(ctx context.Context) {
+	tick := time.NewTicker(houseKeeping)
+	defer tick.Stop()
+	forgotten := time.Time{}
+	for {
+		now := s.now()
+		s.members.refresh(now)
+		if err := s.members.ready(now); err != nil {
+			s.log.Warn("nobody is answered", "problem", err)
+		}
+		if now.Sub(forgotten) > time.Hour {
+			forgotten = now
+			if err := s.docket.Forget(ctx, now, &s.config.Policy); err != nil && ctx.Err() == nil {
+				s.log.Warn("the docket was not swept", "problem", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+const maxQuestionMessage = exchange.MaxLetter + 1<<10
+
+// witnessHandler keeps the method that the network calls out of Service.
+type witnessHandler struct{ s *Service }
+
+// Ask implements the Witness service.
+func (h witnessHandler) Ask(ctx context.Context, r *exchangev1.AskRequest, out *connect.ServerStream[exchangev1.AskResponse]) error {
+	a, err := h.s.answer(ctx, r.Envelope, "direct")
+	if err != nil {
+		return h.s.explain(err)
+	}
+	// From here on the envelope is used up: an asker who loses the line asks
+	// again in a new one.
+	if err := a.finish(ctx); err != nil {
+		return h.s.explain(err)
+	}
+	return exchange.Chunks(a.envelope, func(c []byte) error { return out.Send(&exchangev1.AskResponse{Chunk: c}) })
+}
+
+// explain tells an asker what it did wrong, and of our own failures only that
+// there was one.
+func (s *Service) explain(err error) error {
+	switch {
+	case errors.Is(err, audit.ErrReplayed):
+		s.metrics.rejected.Inc()
+		return connect.NewError(connect.CodeAlreadyExists, err)
+	case errors.Is(err, audit.ErrFlood):
+		s.metrics.rejected.Inc()
+		return connect.NewError(connect.CodeResourceExhausted, err)
+	case errors.Is(err, context.Canceled):
+		return connect.NewError(connect.CodeCanceled, err)
+	case errors.Is(err, context.DeadlineExceeded):
+		s.metrics.troubles.Inc()
+		return connect.NewError(connect.CodeDeadlineExceeded, errors.New("the question took too long"))
+	case ours(err):
+		s.metrics.troubles.Inc()
+		s.log.Error("a question was not answered", "problem", err)
+		return connect.NewError(connect.CodeInternal, errors.New("the witness cannot answer now"))
+	}
+	s.metrics.rejected.Inc()
+	return connect.NewError(connect.CodeInvalidArgument, err)
+}

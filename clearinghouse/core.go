@@ -1,0 +1,178 @@
+// Package clearinghouse takes the reports of a community's detectives, merges
+// them into groups of hosts that act together, and publishes those without
+// telling who contributed what (Allman et al. 2006, section 2.3: the trusted
+// collector). It states what was reported and sets no policy.
+//
+// What is published comes in batches, with coarse times and numbers, and only
+// once Floor independent organisations stand behind it. What is not hidden:
+// who can watch the clearinghouse's own memory or disk sees everything; who
+// reports something that nobody else knows, and sees when it appears, learns
+// that another member knows it too.
+package clearinghouse
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"sync"
+	"time"
+
+	"dragnet/clearinghouse/merge"
+	"dragnet/internal/state"
+	"dragnet/wire/identity"
+	"dragnet/wire/reporting"
+	"dragnet/wire/roster"
+)
+
+// Configuration of a clearinghouse's judgement and memory.
+type Configuration struct {
+	// Floor is how many independent organisations must report a host under one
+	// pattern before it is published. With 1, a member who knows who looks at
+	// what may guess whom an entry came from.
+	Floor int `yaml:"floor"`
+	// Witnesses is how many independent witnesses must have named the host to
+	// one of them. With 1, the quorums of the detectives decide alone, who may
+	// take an organisation's own word about its own hosts.
+	Witnesses int `yaml:"witnesses"`
+	// Shared and Overlap join two patterns into one group: they share so many
+	// published hosts, and this part (0..1) of the smaller one's.
+	Shared int `yaml:"shared"`
+	// Overlap is that part.
+	Overlap float64 `yaml:"overlap"`
+	// Grain is what published times are rounded to.
+	Grain time.Duration `yaml:"grain"`
+	// Batch is how often changes are published, all at once.
+	Batch time.Duration `yaml:"batch"`
+	// Retain is how long a report is kept after it lapsed or was taken back.
+	Retain time.Duration `yaml:"retain"`
+	// History is how long the changes of what was published are kept.
+	History time.Duration `yaml:"history"`
+	// ReportsPerDay bounds what one member may report in a UTC day.
+	ReportsPerDay int `yaml:"reports_per_day"`
+	// OpenObjections bounds how many objections wait for an answer.
+	OpenObjections int `yaml:"open_objections"`
+	// Never lists networks of which nothing is ever published.
+	Never []netip.Prefix `yaml:"never"`
+}
+
+// DefaultConfiguration masks single sources.
+func DefaultConfiguration() Configuration {
+	return Configuration{
+		Floor: 2, Witnesses: 1, Shared: 3, Overlap: 0.5, Grain: time.Hour, Batch: time.Hour,
+		Retain: 30 * 24 * time.Hour, History: 365 * 24 * time.Hour, ReportsPerDay: 10_000, OpenObjections: 1000, Never: []netip.Prefix{},
+	}
+}
+
+// Validate reports the first setting that makes no sense.
+func (c *Configuration) Validate() error {
+	switch {
+	case c.Floor < 1 || c.Floor > 1000:
+		return fmt.Errorf("publication.floor is %d; want 1 to 1000 organisations", c.Floor)
+	case c.Witnesses < 1 || c.Witnesses > 1000:
+		return fmt.Errorf("publication.witnesses is %d; want 1 to 1000", c.Witnesses)
+	case c.Shared < 1 || c.Overlap <= 0 || c.Overlap > 1:
+		return errors.New("publication: shared is at least 1, overlap above 0 and at most 1")
+	case c.Grain < time.Second || c.Grain > 31*24*time.Hour || c.Batch < time.Second || c.Batch > 31*24*time.Hour:
+		return errors.New("publication: grain and batch are 1s to 744h")
+	case c.Retain < reporting.MaxLife:
+		return fmt.Errorf("publication.retain is %v; want at least %v, as long as a copy of a report could be sent again", c.Retain, reporting.MaxLife)
+	case c.History < c.Batch || c.ReportsPerDay < 1 || c.OpenObjections < 1:
+		return errors.New("publication: history is at least batch; reports_per_day and open_objections are positive")
+	}
+	for i, p := range c.Never {
+		if !p.IsValid() || p != p.Masked() {
+			return fmt.Errorf("publication.never[%d] is not a prefix", i)
+		}
+	}
+	return nil
+}
+
+func (c *Configuration) rules() merge.Rules {
+	return merge.Rules{Floor: c.Floor, Witnesses: c.Witnesses, Shared: c.Shared, Overlap: c.Overlap}
+}
+
+// Roster is where the house looks up members: a roster.Keeper.
+type Roster interface {
+	Current(now time.Time) (*roster.Held, error)
+}
+
+// Core is a clearinghouse. Its methods are safe for concurrent use between
+// Start and Stop.
+type Core struct {
+	config Configuration
+	db     *state.DB
+	roster Roster
+	own    []identity.ID
+	now    func() time.Time
+
+	queue   chan *pending
+	stop    chan struct{}
+	stopped chan struct{}
+
+	mu     sync.Mutex // protects what is below
+	day    string
+	counts map[string]int // reports of each member on this day
+}
+
+// Dependencies are what a House works with.
+type Dependencies struct {
+	DB     *state.DB
+	Roster Roster
+	// Own are the keys that reports may be addressed to.
+	Own []identity.ID
+	// Now is the clock; nil is the machine's.
+	Now func() time.Time
+}
+
+// New prepares a House; Start begins.
+func New(c Configuration, d Dependencies) (*Core, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	if d.Now == nil {
+		d.Now = time.Now
+	}
+	return &Core{
+		config: c, db: d.DB, roster: d.Roster, own: d.Own, now: d.Now,
+		queue: make(chan *pending, queued), stop: make(chan struct{}), stopped: make(chan struct{}),
+		counts: map[string]int{},
+	}, nil
+}
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Migrate makes the tables. Start does; who only administers calls it alone.
+func (h *Core) Migrate(ctx context.Context) error {
+	sub, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	return h.db.Migrate(ctx, "clearinghouse", sub)
+}
+
+// Start makes the tables and begins to take reports.
+func (h *Core) Start(ctx context.Context) error {
+	if err := h.Migrate(ctx); err != nil {
+		return err
+	}
+	if err := h.recount(ctx); err != nil {
+		return err
+	}
+	go h.commit()
+	return nil
+}
+
+// Stop waits until what was taken is on disk. What comes later is refused.
+func (h *Core) Stop(ctx context.Context) error {
+	close(h.stop)
+	select {
+	case <-h.stopped:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

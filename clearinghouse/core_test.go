@@ -1,0 +1,491 @@
+package clearinghouse_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"dragnet/clearinghouse"
+	"dragnet/dossier"
+	"dragnet/flow"
+	"dragnet/internal/state"
+	"dragnet/internal/testkit"
+	"dragnet/wire/envelope"
+	"dragnet/wire/identity"
+	"dragnet/wire/reporting"
+	"dragnet/wire/roster"
+)
+
+const (
+	scan  = "in src=203.0.113.5 dport=1433"
+	fetch = "out dst=198.51.100.7 dport=69 proto=udp"
+)
+
+// community is a house with a roster and members, and a clock that is set.
+type community struct {
+	testing.TB
+	house   *clearinghouse.Core
+	db      *state.DB
+	clock   time.Time
+	key     *identity.Key
+	bundle  *roster.Bundle
+	draft   roster.Roster
+	list    *roster.Held
+	members map[string]*identity.Key
+}
+
+// Current is that of clearinghouse.Roster.
+func (c *community) Current(now time.Time) (*roster.Held, error) {
+	if now.After(c.list.Expires) {
+		return nil, roster.ErrExpired
+	}
+	return c.list, nil
+}
+
+func generate(t testing.TB) *identity.Key {
+	k, err := identity.Generate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+var start = time.Date(2026, 3, 1, 12, 34, 56, 0, time.UTC)
+
+// found begins a community of members a to e, who may report, and w, who may
+// not.
+func found(t testing.TB, address string, change func(*clearinghouse.Configuration)) *community {
+	t.Helper()
+	c := &community{TB: t, clock: start, key: generate(t), members: map[string]*identity.Key{}}
+	c.draft = roster.Roster{Issued: start, Expires: start.Add(300 * 24 * time.Hour), Servers: []identity.Public{c.key.Public()}}
+	for _, name := range []string{"a", "b", "c", "d", "e", "w"} {
+		c.members[name] = generate(t)
+		role := roster.Report
+		if name == "w" {
+			role = roster.Witness
+		}
+		c.draft.Members = append(c.draft.Members, roster.Member{Name: name, Class: "org:" + name, Roles: role, Keys: []roster.Key{
+			{Public: c.members[name].Public(), From: start.Add(-time.Hour), Until: start.Add(1000 * time.Hour)},
+		}})
+	}
+	c.sign()
+	c.open(address, change)
+	return c
+}
+
+func (c *community) sign() {
+	c.Helper()
+	var err error
+	if c.bundle, err = roster.Sign(c.key, &c.draft, c.bundle); err != nil {
+		c.Fatal(err)
+	}
+	if c.list, err = c.bundle.Open(c.key.Public()); err != nil {
+		c.Fatal(err)
+	}
+}
+
+func (c *community) open(address string, change func(*clearinghouse.Configuration)) {
+	c.Helper()
+	var err error
+	if c.db, err = state.Open(context.Background(), address); err != nil {
+		c.Fatal(err)
+	}
+	config := clearinghouse.DefaultConfiguration()
+	config.Shared = 2
+	if change != nil {
+		change(&config)
+	}
+	c.house, err = clearinghouse.New(config, clearinghouse.Dependencies{
+		DB: c.db, Roster: c, Own: []identity.ID{c.key.ID()}, Now: func() time.Time { return c.clock },
+	})
+	if err != nil {
+		c.Fatal(err)
+	}
+	if err := c.house.Start(context.Background()); err != nil {
+		c.Fatal(err)
+	}
+	house, db := c.house, c.db
+	c.Cleanup(func() {
+		if err := house.Stop(context.Background()); err != nil {
+			c.Error(err)
+		}
+		db.Close()
+	})
+}
+
+func hosts(last ...int) (out []netip.Addr) {
+	for _, n := range last {
+		out = append(out, netip.AddrFrom4([4]byte{198, 51, 100, byte(n)}))
+	}
+	return out
+}
+
+func (c *community) report(pattern string, named ...netip.Addr) *dossier.Report {
+	now := flow.FromTime(c.clock)
+	r := &dossier.Report{Pattern: pattern, Disclose: true, Made: now, Until: now + flow.Time(48*time.Hour), Asked: 5}
+	for _, h := range named {
+		r.Hosts = append(r.Hosts, dossier.ReportedHost{Addr: h, Witnesses: 3, First: now - flow.Time(time.Hour), Last: now})
+	}
+	return r
+}
+
+func (c *community) seal(member string, kind string, body interface{ MarshalBinary() ([]byte, error) }) []byte {
+	c.Helper()
+	b, err := body.MarshalBinary()
+	if err != nil {
+		c.Fatal(err)
+	}
+	return c.wrap(c.members[member], envelope.Header{Kind: kind, To: c.key.ID(), Issued: c.clock, Expires: c.clock.Add(time.Hour)}, b)
+}
+
+func (c *community) wrap(k *identity.Key, h envelope.Header, body []byte) []byte {
+	c.Helper()
+	sealed, err := envelope.Seal(k, h, body)
+	if err != nil {
+		c.Fatal(err)
+	}
+	return sealed
+}
+
+// tell submits a report and wants it accepted.
+func (c *community) tell(member string, r *dossier.Report) dossier.ReportID {
+	c.Helper()
+	out, err := c.house.Submit(context.Background(), [][]byte{c.seal(member, reporting.ReportKind, r)})
+	if err != nil || out[0].Status != clearinghouse.Accepted {
+		c.Fatalf("%s: %v, %+v", member, err, out)
+	}
+	return out[0].Report
+}
+
+func (c *community) publish() clearinghouse.Published {
+	c.Helper()
+	p, err := c.house.Publish(context.Background())
+	if err != nil {
+		c.Fatal(err)
+	}
+	return p
+}
+
+// listed is what is published of a query, as "host group".
+func (c *community) listed(q clearinghouse.Query) (out []string) {
+	c.Helper()
+	at := ""
+	for {
+		page, next, err := c.house.Entries(context.Background(), q, at, 2)
+		if err != nil {
+			c.Fatal(err)
+		}
+		for _, e := range page {
+			out = append(out, e.Host.String())
+		}
+		if at = next; at == "" {
+			return out
+		}
+	}
+}
+
+func (c *community) want(q clearinghouse.Query, hosts ...string) {
+	c.Helper()
+	if diff := cmp.Diff(hosts, c.listed(q), cmpopts.EquateEmpty()); diff != "" {
+		c.Error(diff)
+	}
+}
+
+func onBoth(t *testing.T, f func(t *testing.T, address string)) {
+	t.Run("sqlite", func(t *testing.T) { f(t, filepath.Join(t.TempDir(), "state.db")) })
+	t.Run("postgres", func(t *testing.T) { f(t, testkit.Postgres(t)) })
+}
+
+// TestLife of a group: reported, published, queried, withdrawn, lapsed; with a
+// restart between.
+func TestLife(t *testing.T) {
+	onBoth(t, func(t *testing.T, address string) {
+		c := found(t, address, nil)
+		c.tell("a", c.report(scan, hosts(1, 2, 3)...))
+		if p := c.publish(); p.Entries != 0 || p.Reports != 1 {
+			t.Errorf("one source: %+v", p)
+		}
+		withdrawn := c.tell("b", c.report(scan, hosts(1, 2, 4)...))
+		six := netip.MustParseAddr("2001:db8::7")
+		c.tell("c", c.report(fetch, append(hosts(1, 2), six)...))
+		hidden := c.report(fetch, append(hosts(1, 2), six)...)
+		hidden.Disclose = false
+		c.tell("d", hidden)
+		if p := c.publish(); p.Listed != 3 || p.Groups != 1 {
+			t.Errorf("first batch: %+v", p)
+		}
+		c.want(clearinghouse.Query{}, "198.51.100.1", "198.51.100.2", "2001:db8::7")
+		c.want(clearinghouse.Query{Hosts: netip.MustParsePrefix("198.51.100.2/31")}, "198.51.100.2")
+		c.want(clearinghouse.Query{Hosts: netip.MustParsePrefix("2001:db8::/32")}, "2001:db8::7")
+		c.want(clearinghouse.Query{Hosts: netip.MustParsePrefix("203.0.113.0/24")})
+		c.want(clearinghouse.Query{Pattern: "IN dport=1433 src=203.0.113.5/32"}, "198.51.100.1", "198.51.100.2", "2001:db8::7")
+		c.want(clearinghouse.Query{Pattern: "in dport=9"})
+		c.want(clearinghouse.Query{Before: flow.FromTime(start.Add(-time.Hour))})
+		c.want(clearinghouse.Query{MinConfidence: 90}) // all have three witnesses
+		groups, next, err := c.house.Groups(t.Context(), clearinghouse.Query{Hosts: netip.MustParsePrefix("198.51.100.0/24")}, "", 0)
+		if err != nil || next != "" || len(groups) != 1 {
+			t.Fatalf("groups %+v, %q, %v", groups, next, err)
+		}
+		hour := flow.FromTime(start.Truncate(time.Hour))
+		want := dossier.Group{
+			Version: 1, ID: groups[0].ID, Patterns: []string{scan}, Undisclosed: 1, Hosts: 3, First: hour - flow.Time(time.Hour), Last: hour,
+			Sources: 3, Confidence: 85, Updated: hour,
+		}
+		if diff := cmp.Diff(want, groups[0]); diff != "" {
+			t.Error(diff)
+		}
+		c.want(clearinghouse.Query{Group: groups[0].ID, Since: hour}, "198.51.100.1", "198.51.100.2", "2001:db8::7")
+
+		c.clock = c.clock.Add(time.Hour)
+		if p := c.publish(); p.Listed+p.Updated+p.Removed != 0 {
+			t.Errorf("nothing new: %+v", p)
+		}
+		w := &dossier.Withdrawal{Report: withdrawn, Why: "was wrong"}
+		if ok, err := c.house.Withdraw(t.Context(), c.seal("a", reporting.WithdrawalKind, w)); ok || err != nil {
+			t.Errorf("another's report was withdrawn: %v, %v", ok, err)
+		}
+		if ok, err := c.house.Withdraw(t.Context(), c.seal("b", reporting.WithdrawalKind, w)); !ok || err != nil {
+			t.Errorf("withdraw: %v, %v", ok, err)
+		}
+		c.open(address, func(x *clearinghouse.Configuration) {}) // a second program on the same tables
+		if p := c.publish(); p.Updated != 2 || p.Groups != 1 {
+			t.Errorf("after the withdrawal: %+v", p)
+		}
+		changes, err := c.house.Changes(t.Context(), hosts(1)[0], 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var kinds []string
+		for _, x := range changes {
+			kinds = append(kinds, fmt.Sprint(x.Kind, " ", x.Entry.Sources))
+		}
+		if diff := cmp.Diff([]string{"listed 3", "updated 2"}, kinds); diff != "" {
+			t.Error(diff)
+		}
+		c.clock = c.clock.Add(48 * time.Hour)
+		c.want(clearinghouse.Query{}) // lapsed, before any batch
+		if p := c.publish(); p.Removed != 3 || p.Groups != 0 {
+			t.Errorf("after all lapsed: %+v", p)
+		}
+		later, err := c.house.Changes(t.Context(), netip.Addr{}, changes[1].Sequence, 2)
+		if err != nil || len(later) != 2 {
+			t.Errorf("changes after: %+v, %v", later, err)
+		}
+	})
+}
+
+// TestRefused: what is not a fresh report of a member is told why, and the rest
+// of the submission is taken.
+func TestRefused(t *testing.T) {
+	c := found(t, filepath.Join(t.TempDir(), "state.db"), func(x *clearinghouse.Configuration) { x.ReportsPerDay = 3 })
+	good := c.report(scan, hosts(1)...)
+	body, err := good.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	header := envelope.Header{Kind: reporting.ReportKind, To: c.key.ID(), Issued: c.clock, Expires: c.clock.Add(time.Hour)}
+	with := func(change func(*envelope.Header)) []byte {
+		h := header
+		change(&h)
+		return c.wrap(c.members["a"], h, body)
+	}
+	lapsed, future := c.report(scan, hosts(1)...), c.report(scan, hosts(1)...)
+	lapsed.Made, lapsed.Until = lapsed.Made-flow.Time(time.Hour), lapsed.Made-1
+	future.Made = future.Made + flow.Time(time.Hour)
+	forged := with(func(*envelope.Header) {})
+	forged[len(forged)-1] ^= 1
+	fine := with(func(*envelope.Header) {})
+	tests := []struct {
+		name   string
+		sealed []byte
+		want   string
+	}{
+		{"first", fine, "accepted"},
+		{"the same envelope again", fine, "known"},
+		{"the same report in another envelope", with(func(*envelope.Header) {}), "known"},
+		{"over the day's budget", c.seal("a", reporting.ReportKind, c.report(fetch, hosts(1)...)), "used up"},
+		{"half sent", fine[:len(fine)/2], "malformed"},
+		{"oversized", append(fine, make([]byte, dossier.MaxReport)...), "malformed"},
+		{"nothing", nil, "malformed"},
+		{"forged", forged, "signature is wrong"},
+		{"no member", c.wrap(generate(t), header, body), "not on the roster"},
+		{"a witness only", c.seal("w", reporting.ReportKind, good), "may not do this"},
+		{"to another clearinghouse", with(func(h *envelope.Header) { h.To = generate(t).ID() }), "addressed to somebody else"},
+		{"to everybody", with(func(h *envelope.Header) { h.To = identity.ID{} }), "addressed to somebody else"},
+		{"expired", with(func(h *envelope.Header) { h.Issued, h.Expires = start.Add(-2*time.Hour), start.Add(-time.Hour) }), "expired"},
+		{"a clock that is ahead", with(func(h *envelope.Header) { h.Issued = start.Add(10 * time.Minute) }), "in the future"},
+		{"too long a life", with(func(h *envelope.Header) { h.Expires = h.Issued.Add(48 * time.Hour) }), "at most 24h"},
+		{"another kind", with(func(h *envelope.Header) { h.Kind = "question" }), "something else"},
+		{"garbage inside", c.wrap(c.members["b"], header, []byte("garbage")), "version"},
+		{"lapsed report", c.seal("b", reporting.ReportKind, lapsed), "lapsed"},
+		{"report from the future", c.seal("b", reporting.ReportKind, future), "lapsed"},
+		{"another member's own", c.seal("b", reporting.ReportKind, good), "accepted"},
+	}
+	var all [][]byte
+	for _, x := range tests {
+		all = append(all, x.sealed)
+	}
+	out, err := c.house.Submit(t.Context(), all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, x := range tests {
+		if got := fmt.Sprint(out[i].Status, " ", out[i].Reason); !strings.Contains(got, x.want) {
+			t.Errorf("%s: %s, want %s", x.name, got, x.want)
+		}
+	}
+	if _, err := c.house.Submit(t.Context(), make([][]byte, reporting.MaxSubmitted+1)); err == nil {
+		t.Error("too many envelopes at once were looked at")
+	}
+	if p := c.publish(); p.Reports != 2 {
+		t.Errorf("%d reports are stored, want 2", p.Reports)
+	}
+	c.clock = c.draft.Expires.Add(time.Hour)
+	if out, err := c.house.Submit(t.Context(), [][]byte{fine}); err != nil || !strings.Contains(out[0].Reason, "has expired") {
+		t.Errorf("under an expired roster: %+v, %v", out, err)
+	}
+}
+
+// TestRevoke: what a stolen key reported is void, from the time of the theft,
+// and a withdrawn report stays withdrawn when it is sent again.
+func TestRevoke(t *testing.T) {
+	c := found(t, filepath.Join(t.TempDir(), "state.db"), nil)
+	c.tell("a", c.report(scan, hosts(1)...))
+	c.tell("b", c.report(scan, hosts(1)...))
+	c.clock = c.clock.Add(time.Hour)
+	theft := c.clock
+	c.clock = c.clock.Add(time.Minute)
+	c.tell("b", c.report(fetch, hosts(9)...))
+	c.tell("c", c.report(fetch, hosts(9)...))
+	c.publish()
+	c.want(clearinghouse.Query{}, "198.51.100.1", "198.51.100.9")
+	c.draft.Members[1].Keys[0].Revoked = theft
+	c.sign()
+	if n, err := c.house.Revoke(t.Context(), c.list); n != 1 || err != nil {
+		t.Fatalf("%d reports voided, %v; want 1", n, err)
+	}
+	if n, err := c.house.Revoke(t.Context(), c.list); n != 0 || err != nil {
+		t.Fatalf("again: %d, %v", n, err)
+	}
+	c.publish()
+	c.want(clearinghouse.Query{}, "198.51.100.1")
+	out, err := c.house.Submit(t.Context(), [][]byte{c.seal("b", reporting.ReportKind, c.report(fetch, hosts(9)...))})
+	if err != nil || !strings.Contains(out[0].Reason, "revoked") {
+		t.Errorf("the revoked key: %+v, %v", out, err)
+	}
+}
+
+// TestVoid: the operator takes out what a selection says.
+func TestVoid(t *testing.T) {
+	c := found(t, filepath.Join(t.TempDir(), "state.db"), nil)
+	id := c.tell("a", c.report(scan, hosts(1, 2)...))
+	c.tell("b", c.report(scan, hosts(1, 2)...))
+	c.tell("a", c.report(fetch, hosts(8, 9)...))
+	c.tell("b", c.report(fetch, hosts(8, 9)...))
+	c.publish()
+	group, _, err := c.house.Groups(t.Context(), clearinghouse.Query{Pattern: fetch}, "", 0)
+	if err != nil || len(group) != 1 {
+		t.Fatal(group, err)
+	}
+	if _, err := c.house.Void(t.Context(), clearinghouse.Selection{}, "all"); !errors.Is(err, clearinghouse.ErrSelection) {
+		t.Errorf("everything: %v", err)
+	}
+	for i, step := range []struct {
+		s    clearinghouse.Selection
+		n    int
+		left []string
+	}{
+		{clearinghouse.Selection{Signer: c.key.ID()}, 0, []string{"198.51.100.1", "198.51.100.2", "198.51.100.8", "198.51.100.9"}},
+		{clearinghouse.Selection{Since: start.Add(time.Second)}, 0, []string{"198.51.100.1", "198.51.100.2", "198.51.100.8", "198.51.100.9"}},
+		{clearinghouse.Selection{Report: id}, 1, []string{"198.51.100.8", "198.51.100.9"}},
+		{clearinghouse.Selection{Host: hosts(1)[0]}, 1, []string{"198.51.100.8", "198.51.100.9"}},
+		{clearinghouse.Selection{Group: group[0].ID, Signer: c.members["a"].ID()}, 1, nil},
+	} {
+		n, err := c.house.Void(t.Context(), step.s, "test")
+		if n != step.n || err != nil {
+			t.Errorf("step %d: %d, %v; want %d", i, n, err, step.n)
+		}
+		c.publish()
+		c.want(clearinghouse.Query{}, step.left...)
+	}
+}
+
+func TestObjection(t *testing.T) {
+	c := found(t, filepath.Join(t.TempDir(), "state.db"), func(x *clearinghouse.Configuration) {
+		x.OpenObjections, x.Never = 2, []netip.Prefix{netip.MustParsePrefix("198.51.100.3/32")}
+	})
+	for _, m := range []string{"a", "b"} {
+		c.tell(m, c.report(scan, hosts(1, 2, 3)...))
+	}
+	c.publish()
+	c.want(clearinghouse.Query{}, "198.51.100.1", "198.51.100.2")
+	object := func(prefix string) (string, error) {
+		return c.house.Object(t.Context(), netip.MustParsePrefix(prefix), "it is our scanner", "abuse@example.org")
+	}
+	name, err := object("198.51.100.2/32")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := object("198.51.100.2/32"); again != name || err != nil {
+		t.Errorf("again: %s, %v", again, err)
+	}
+	if _, err := object("198.0.0.0/8"); !errors.Is(err, clearinghouse.ErrObjection) {
+		t.Errorf("half the world: %v", err)
+	}
+	other, err := object("192.0.2.0/24")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := object("192.0.2.0/25"); !errors.Is(err, clearinghouse.ErrCrowded) {
+		t.Errorf("a third: %v", err)
+	}
+	c.publish()
+	c.want(clearinghouse.Query{}, "198.51.100.1", "198.51.100.2") // an open one changes nothing
+	if err := c.house.Answer(t.Context(), name, c.clock.Add(time.Hour), "so it is"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.house.Answer(t.Context(), other, time.Time{}, "not listed"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.house.Answer(t.Context(), name, time.Time{}, "twice"); !errors.Is(err, clearinghouse.ErrNoObjection) {
+		t.Errorf("answered twice: %v", err)
+	}
+	c.publish()
+	c.want(clearinghouse.Query{}, "198.51.100.1")
+	all, err := c.house.Objections(t.Context())
+	if err != nil || len(all) != 2 || all[0].State == clearinghouse.Open || all[1].State == clearinghouse.Open {
+		t.Errorf("objections %+v, %v", all, err)
+	}
+	c.clock = c.clock.Add(2 * time.Hour)
+	c.publish()
+	c.want(clearinghouse.Query{}, "198.51.100.1", "198.51.100.2") // upheld for an hour
+}
+
+// TestEpochs: one name a day, the same for all who ask, tomorrow's in time.
+func TestEpochs(t *testing.T) {
+	onBoth(t, func(t *testing.T, address string) {
+		c := found(t, address, nil)
+		first, err := c.house.Epochs(t.Context(), 10)
+		if err != nil || len(first) != 1 || !strings.HasPrefix(first[0].Name, "2026-03-01.") || len(first[0].Name) > dossier.MaxEpoch {
+			t.Fatalf("%v, %v", first, err)
+		}
+		c.clock = time.Date(2026, 3, 1, 19, 0, 0, 0, time.UTC)
+		second, err := c.house.Epochs(t.Context(), 10)
+		if err != nil || len(second) != 2 || second[1] != first[0] || second[0].Day != "2026-03-02" {
+			t.Errorf("in the evening: %v, %v", second, err)
+		}
+		c.clock = time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
+		if third, err := c.house.Epochs(t.Context(), 10); err != nil || !slices.Equal(third, second) {
+			t.Errorf("next day: %v, %v", third, err)
+		}
+	})
+}

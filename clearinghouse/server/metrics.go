@@ -1,0 +1,43 @@
+package server
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"dragnet/clearinghouse"
+	"dragnet/internal/metric"
+)
+
+// metrics are what /metrics tells. The one label has three values that are the
+// program's own; none comes from a peer.
+type metrics struct {
+	registry                                            *prometheus.Registry
+	reports                                             *prometheus.CounterVec
+	refusedCallers, busy, objections, failures, changes prometheus.Counter
+	entries, groups, live, rosterVersion, rosterExpires prometheus.Gauge
+}
+
+func newMetrics() *metrics {
+	m := &metrics{registry: prometheus.NewRegistry()}
+	under := metric.Under(m.registry, "dragnet_clearinghouse_")
+	m.reports = under.Counters("reports_total", "Reports submitted, by what became of them: accepted, known, refused.", "status")
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.refusedCallers = under.Counter("callers_refused_total", "Callers turned away since their key may not report.")
+	m.busy = under.Counter("busy_total", "Requests turned away since too many were being worked on.")
+	m.objections = under.Counter("objections_total", "Objections filed.")
+	m.failures = under.Counter("failures_total", "Requests and batches that failed by no fault of the caller.")
+	m.changes = under.Counter("changes_total", "Entries listed, updated or removed.")
+	m.entries = under.Gauge("entries", "Entries published.")
+	m.groups = under.Gauge("groups", "Groups published.")
+	m.live = under.Gauge("reports_live", "Reports that have neither lapsed nor been taken back.")
+	m.rosterVersion = under.Gauge("roster_version", "Version of the roster in force.")
+	m.rosterExpires = under.Gauge("roster_expires_timestamp_seconds", "When the roster in force expires.")
+	return m
+}
+
+func (m *metrics) published(p clearinghouse.Published) {
+	m.changes.Add(float64(p.Listed + p.Updated + p.Removed))
+	m.entries.Set(float64(p.Entries))
+	m.groups.Set(float64(p.Groups))
+	m.live.Set(float64(p.Reports))
+}

@@ -1,0 +1,263 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"dragnet/clearinghouse"
+	"dragnet/internal/state"
+	"dragnet/wire/identity"
+	"dragnet/wire/roster"
+)
+
+// Dependencies are what a Service works with.
+type Dependencies struct {
+	Publication clearinghouse.Configuration
+	Logger      *slog.Logger
+	// Handlers are served beside the clearinghouse's own, by path: a relay's
+	// board, say.
+	Handlers map[string]http.Handler
+	// Now is the clock; nil is the machine's.
+	Now func() time.Time
+}
+
+// Service is a running clearinghouse. Start and Stop are for one goroutine.
+type Service struct {
+	config  Configuration
+	deps    Dependencies
+	log     *slog.Logger
+	metrics *metrics
+
+	key    *identity.Key
+	db     *state.DB
+	keeper *roster.Keeper
+	house  *clearinghouse.Core
+
+	public, admin               *http.Server
+	publicAddress, adminAddress string
+	// lastBatch is when the last batch was published, in Unix seconds.
+	lastBatch atomic.Int64
+	soon      chan struct{} // asks for a batch before its time
+	stop      context.CancelFunc
+	running   sync.WaitGroup
+	failed    chan error
+}
+
+// New prepares a service; Start begins.
+func New(config Configuration, deps Dependencies) (*Service, error) {
+	if err := errors.Join(config.Validate(), deps.Publication.Validate()); err != nil {
+		return nil, err
+	}
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	return &Service{config: config, deps: deps, log: deps.Logger, metrics: newMetrics(), soon: make(chan struct{}, 1), failed: make(chan error, 3)}, nil
+}
+
+// Start opens the state, takes the roster over, publishes what is due, and
+// serves.
+func (s *Service) Start(ctx context.Context) (err error) {
+	if s.config.Listen == "" {
+		return errors.New("clearinghouse.listen names no address, so nobody could be served")
+	}
+	if err := os.MkdirAll(s.config.Directory, 0o700); err != nil {
+		return err
+	}
+	if s.key, err = identity.LoadOrCreate(s.config.KeyPath()); err != nil {
+		return err
+	}
+	if s.db, err = state.Open(ctx, s.config.StateAddress()); err != nil {
+		return err
+	}
+	if err := s.begin(ctx); err != nil {
+		return errors.Join(err, s.db.Close())
+	}
+	return nil
+}
+
+func (s *Service) begin(ctx context.Context) error {
+	signer, err := s.config.signer(s.key.Public())
+	if err != nil {
+		return err
+	}
+	if s.keeper, err = roster.NewKeeper(signer, roster.File(s.config.heldPath())); err != nil {
+		return err
+	}
+	s.house, err = clearinghouse.New(s.deps.Publication, clearinghouse.Dependencies{
+		DB: s.db, Roster: s.keeper, Own: []identity.ID{s.key.ID()}, Now: s.deps.Now,
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.house.Start(ctx); err != nil {
+		return err
+	}
+	// What is begun here is ended by Stop, not by the context of starting.
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop = stop
+	if err := s.serve(running); err != nil {
+		stop()
+		return errors.Join(err, s.house.Stop(ctx))
+	}
+	s.running.Go(func() { s.follow(running) })
+	s.running.Go(func() { s.publish(running) })
+	return nil
+}
+
+// Failed gives the error that ended the service by itself.
+func (s *Service) Failed() <-chan error { return s.failed }
+
+// Address is where the community is served, AdminAddress where /metrics is.
+func (s *Service) Address() string { return s.publicAddress }
+
+// AdminAddress is where /livez, /readyz and /metrics are.
+func (s *Service) AdminAddress() string { return s.adminAddress }
+
+// May reports whether a key may do something by the roster that holds now.
+func (s *Service) May(id identity.ID, role roster.Role) bool {
+	now := s.deps.Now()
+	list, err := s.keeper.Current(now)
+	if err != nil {
+		return false
+	}
+	_, err = list.May(id, role, now)
+	return err == nil
+}
+
+// Key is the public key that answers.
+func (s *Service) Key() identity.Public { return s.key.Public() }
+
+// Stop ends what is being answered, then waits for the disk, no longer than
+// ctx.
+func (s *Service) Stop(ctx context.Context) error {
+	err := s.public.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(err, s.public.Close())
+	}
+	s.stop()
+	s.running.Wait()
+	err = errors.Join(err, s.house.Stop(ctx))
+	if s.admin != nil {
+		err = errors.Join(err, s.admin.Shutdown(ctx))
+	}
+	return errors.Join(err, s.db.Close())
+}
+
+// follow takes over each new roster and voids what revoked keys reported.
+func (s *Service) follow(ctx context.Context) {
+	tick := time.NewTicker(rosterEvery)
+	defer tick.Stop()
+	var version uint64
+	complaint := ""
+	for {
+		err := s.look(ctx, &version)
+		switch {
+		case err == nil:
+			complaint = ""
+		case err.Error() != complaint: // once, not every few seconds
+			complaint = err.Error()
+			s.log.Error("roster not taken over", "file", s.config.rosterPath(), "problem", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (s *Service) look(ctx context.Context, version *uint64) error {
+	now := s.deps.Now()
+	data, err := readBounded(s.config.rosterPath(), roster.MaxBundle)
+	if errors.Is(err, fs.ErrNotExist) && s.keeper.Bundle() != nil {
+		err = nil // the one held goes on to hold
+	} else if err == nil && string(data) != string(s.keeper.Bundle()) {
+		_, err = s.keeper.Accept(data, now)
+	}
+	list, held := s.keeper.Current(now)
+	if held != nil {
+		return errors.Join(err, held)
+	}
+	if list.Version == *version {
+		return err
+	}
+	n, revoked := s.house.Revoke(ctx, list)
+	if revoked != nil {
+		return errors.Join(err, revoked)
+	}
+	*version = list.Version
+	s.metrics.rosterVersion.Set(float64(list.Version))
+	s.metrics.rosterExpires.Set(float64(list.Expires.Unix()))
+	s.log.Info("roster", "version", list.Version, "members", len(list.Members), "expires", list.Expires, "reports_voided", n)
+	if n > 0 {
+		s.publishSoon()
+	}
+	return err
+}
+
+func readBounded(path string, limit int) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > int64(limit) {
+		return nil, fmt.Errorf("%s has %d bytes; at most %d", path, info.Size(), limit)
+	}
+	return os.ReadFile(path)
+}
+
+func (s *Service) publishSoon() {
+	select {
+	case s.soon <- struct{}{}:
+	default:
+	}
+}
+
+// publish makes a batch at every multiple of the interval, and when asked to.
+func (s *Service) publish(ctx context.Context) {
+	every := s.deps.Publication.Batch
+	for {
+		if p, err := s.batch(ctx); err == nil {
+			s.lastBatch.Store(s.deps.Now().Unix())
+			s.metrics.published(p)
+			if p.Listed+p.Updated+p.Removed > 0 {
+				s.log.Info("published", "groups", p.Groups, "entries", p.Entries, "listed", p.Listed, "updated", p.Updated, "removed", p.Removed)
+			}
+		} else if ctx.Err() == nil {
+			s.metrics.failures.Inc()
+			s.log.Error("publish", "problem", err)
+		}
+		now := s.deps.Now()
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.soon:
+		case <-time.After(now.Truncate(every).Add(every).Sub(now)):
+		}
+	}
+}
+
+// batch voids once more what revoked keys reported: a report may have been on
+// its way to the disk when its key was revoked.
+func (s *Service) batch(ctx context.Context) (p clearinghouse.Published, err error) {
+	if list, held := s.keeper.Current(s.deps.Now()); held == nil {
+		if _, err := s.house.Revoke(ctx, list); err != nil {
+			return p, err
+		}
+	}
+	return s.house.Publish(ctx)
+}
+
+// listen binds an address.
+func listen(address string) (net.Listener, error) {
+	return (&net.ListenConfig{}).Listen(context.Background(), "tcp", address)
+}

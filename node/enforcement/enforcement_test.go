@@ -1,0 +1,264 @@
+package enforcement
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"dragnet/contain/guard"
+	"dragnet/daw"
+	"dragnet/decide"
+	"dragnet/decide/ledger"
+	"dragnet/dossier"
+	"dragnet/flow"
+)
+
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+func scope(prefix string) daw.Scope {
+	return daw.Scope{Sources: []netip.Prefix{netip.MustParsePrefix(prefix)}, Ports: []uint16{80}}
+}
+
+// office is a node with two agents, a judge that enforces, and a budget.
+func office(t *testing.T, change func(*Configuration, *decide.Configuration)) (*Response, *ledger.Ledger) {
+	t.Helper()
+	c, rules := DefaultConfiguration(), decide.DefaultConfiguration()
+	c.Agents = []Agent{{"edge-1", scope("10.1.0.0/16")}, {"edge-2", scope("10.2.0.0/16")}}
+	c.Socket = filepath.Join(t.TempDir(), "station.sock")
+	c.Standing.Most, c.Alarm.Rises, c.Alarm.Period = 4, 2, time.Second
+	rules.Enforce, rules.Approval, rules.Addresses, rules.Budget = true, false, 100, 0.1 // 10 addresses
+	if change != nil {
+		change(&c, &rules)
+	}
+	d, err := ledger.Open(t.Context(), filepath.Join(t.TempDir(), "state.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	if err := d.Configure(t.Context(), clock(), rules, "configuration"); err != nil {
+		t.Fatal(err)
+	}
+	r, err := New(c, d, quiet, prometheus.NewRegistry(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, d
+}
+
+func bulletin(agent string, offenders ...string) daw.Bulletin {
+	b := daw.Bulletin{Version: daw.MessageVersion, Agent: agent}
+	for i, o := range offenders {
+		b.Offenders = append(b.Offenders, daw.Offender{Addr: netip.MustParseAddr(o), Rate: float64(100 - i), Failures: 500, Limited: true})
+	}
+	b.Report.Limited, b.Report.Records = len(offenders), len(offenders)
+	return b
+}
+
+func exchange(t *testing.T, r *Response, b daw.Bulletin) daw.Orders {
+	t.Helper()
+	o, err := r.Exchange(context.Background(), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+func active(o daw.Orders) (targets []string, most int) {
+	for _, d := range o.Decisions {
+		switch {
+		case d.Verdict != dossier.Active:
+		case d.Standing != nil:
+			most = d.Standing.Most
+		default:
+			targets = append(targets, d.Target.String())
+		}
+	}
+	return targets, most
+}
+
+func turn(t *testing.T, r *Response, now flow.Time) {
+	t.Helper()
+	if err := r.turn(t.Context(), now); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Over the real socket, with the client that guards use.
+func TestOrdersOverTheSocket(t *testing.T) {
+	r, d := office(t, nil)
+	if err := r.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(r.c.Socket)
+	if err != nil || info.Mode().Perm() != 0o660 {
+		t.Errorf("the socket has mode %v, %v", info.Mode(), err)
+	}
+	s := guard.NewSocket(r.c.Socket)
+	o, err := s.Exchange(t.Context(), bulletin("edge-1"))
+	if err != nil || o.Scope == nil || o.Scope.Sources[0].String() != "10.1.0.0/16" || o.Days != 7 || o.Validate() != nil {
+		t.Fatalf("%+v, %v", o, err)
+	}
+	if _, most := active(o); most != 2 {
+		t.Errorf("an agent of two may hold %d addresses, want half of 4", most)
+	}
+	if _, err := s.Exchange(t.Context(), bulletin("edge-9")); err == nil || !strings.Contains(err.Error(), "edge-9") {
+		t.Errorf("an agent nobody named: %v", err)
+	}
+	bad := bulletin("edge-1")
+	bad.Version = 99
+	if _, err := s.Exchange(t.Context(), bad); err == nil {
+		t.Error("a bulletin of version 99 is taken")
+	}
+	b := bulletin("edge-1")
+	b.Receipts = []dossier.Receipt{{Version: 1, Decision: o.Decisions[0].ID, Point: "guard edge-1", Time: clock(), Applied: true}}
+	if _, err := s.Exchange(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	turn(t, r, clock())
+	if got, err := d.Receipts(t.Context(), o.Decisions[0].ID); err != nil || len(got) != 1 {
+		t.Errorf("%v, %v: the receipt is not kept", got, err)
+	}
+	if _, err := s.Exchange(t.Context(), bulletin("edge-1")); err == nil {
+		t.Error("a stopped node answers")
+	}
+}
+
+// Offenders rise: the worst are blocked, twice as many each period, within the
+// budget; agents learn of their own sources only; a stop ends it all.
+func TestAlarmBudgetStop(t *testing.T) {
+	r, d := office(t, nil)
+	now := clock()
+	var blocked []int
+	for period := range 8 {
+		var all []string
+		for i := range 4 * (period + 1) {
+			all = append(all, netip.AddrFrom4([4]byte{10, 1, 0, byte(i)}).String())
+		}
+		exchange(t, r, bulletin("edge-1", all...))
+		turn(t, r, now)
+		one, _ := active(exchange(t, r, bulletin("edge-1", all...)))
+		two, most := active(exchange(t, r, bulletin("edge-2")))
+		if len(two) != 0 || most != 2 {
+			t.Fatalf("edge-2 is told to block %v", two)
+		}
+		if len(one) > 6 { // 10 of the budget, 4 of which are the standing decision's
+			t.Fatalf("%d addresses blocked, the budget leaves 6", len(one))
+		}
+		for i, target := range one {
+			if want := netip.AddrFrom4([4]byte{10, 1, 0, byte(i)}).String() + "/32"; target != want {
+				t.Errorf("block %d is %s, want the worst first: %s", i, target, want)
+			}
+		}
+		blocked = append(blocked, len(one))
+		now += flow.Time(time.Second)
+	}
+	t.Log(blocked)
+	if blocked[0] != 0 || blocked[len(blocked)-1] != 6 || !r.station.Alarm() {
+		t.Errorf("blocked %v per period: want none at first, and the budget's 6 in the end", blocked)
+	}
+	if o := exchange(t, r, bulletin("edge-2")); o.Days != 2 {
+		t.Errorf("n is %d during an alarm, want 2", o.Days)
+	}
+	if err := d.Stop(t.Context(), now, "ada", "enough"); err != nil {
+		t.Fatal(err)
+	}
+	turn(t, r, now+1)
+	for _, agent := range []string{"edge-1", "edge-2"} {
+		if targets, most := active(exchange(t, r, bulletin(agent))); len(targets) != 0 || most != 0 {
+			t.Errorf("after the stop %s still has %v, %d", agent, targets, most)
+		}
+	}
+}
+
+// What an operator took back is not proposed again by the station.
+func TestUndoneStaysUndone(t *testing.T) {
+	r, d := office(t, nil)
+	now := clock()
+	p := daw.Persistent{Offender: daw.Offender{Addr: netip.MustParseAddr("10.1.0.5"), Failures: 300, Days: 7}, Next: time.Hour}
+	b := bulletin("edge-1")
+	b.Persistent = []daw.Persistent{p, {Offender: daw.Offender{Addr: netip.MustParseAddr("10.2.0.5")}, Next: time.Hour}} // the latter is not its own
+	exchange(t, r, b)
+	turn(t, r, now)
+	targets, _ := active(exchange(t, r, bulletin("edge-1")))
+	if len(targets) != 1 || targets[0] != "10.1.0.5/32" {
+		t.Fatalf("blocked %v, want 10.1.0.5", targets)
+	}
+	if two, _ := active(exchange(t, r, bulletin("edge-2"))); len(two) != 0 {
+		t.Errorf("an agent had another's source blocked: %v", two)
+	}
+	all, err := d.Decisions(t.Context(), dossier.Active, 10)
+	if err != nil || len(all) != 2 {
+		t.Fatal(all, err)
+	}
+	for _, x := range all { // the block, and the standing decision
+		if _, err := d.Undo(t.Context(), now+1, x.ID, "ada", "it is the mail server"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range flow.Time(3) {
+		exchange(t, r, b)
+		turn(t, r, now+2+i)
+	}
+	if targets, most := active(exchange(t, r, bulletin("edge-1"))); len(targets) != 0 || most != 0 {
+		t.Errorf("proposed again: %v, %d", targets, most)
+	}
+	turn(t, r, now+flow.Time(8*24*time.Hour))
+	if _, most := active(exchange(t, r, bulletin("edge-1"))); most != 2 {
+		t.Errorf("long after, %d may be held; want the standing decision anew", most)
+	}
+}
+
+func TestFailLogsReachTheAgentOfTheSource(t *testing.T) {
+	r, _ := office(t, nil)
+	r.dropped(daw.FailLog{Time: clock(), Src: netip.MustParseAddr("10.2.0.5"), Dst: netip.MustParseAddr("203.0.113.1"), SrcPort: 1, DstPort: 80, Device: "fw"})
+	r.dropped(daw.FailLog{Time: clock(), Src: netip.MustParseAddr("192.0.2.1"), Dst: netip.MustParseAddr("203.0.113.1"), DstPort: 80, Device: "fw"})
+	var from []uint64
+	for i, want := range []int{0, 1, 1} {
+		agent := []string{"edge-1", "edge-2", "edge-2"}[i]
+		o := exchange(t, r, bulletin(agent))
+		if len(o.FailLogs) != want {
+			t.Errorf("%s got %d drop logs, want %d", agent, len(o.FailLogs), want)
+		}
+		from = append(from, o.FailLogsFrom)
+	}
+	if from[1] != from[2] {
+		t.Errorf("the same drop has the numbers %d and %d", from[1], from[2])
+	}
+	d := newDrops(100)
+	for i := range flow.Time(5) {
+		d.add(100+i*dropLife/2, daw.FailLog{})
+	}
+	if d.first != 102 || len(d.logs) != 3 {
+		t.Errorf("%d drops from number %d on; want those of the last two minutes, from 102", len(d.logs), d.first)
+	}
+}
+
+func TestConfigurationMistakes(t *testing.T) {
+	for say, change := range map[string]func(*Configuration){
+		"agents is empty":  func(c *Configuration) { c.Socket = "/run/x" },
+		"agents[1].name":   func(c *Configuration) { c.Agents = []Agent{{"a", scope("10.0.0.0/8")}, {"a", scope("10.0.0.0/8")}} },
+		"scope.ports":      func(c *Configuration) { c.Agents = []Agent{{"a", daw.Scope{Sources: scope("10.0.0.0/8").Sources}}} },
+		"standing.most":    func(c *Configuration) { c.Standing.Most = -1 },
+		"alarm.rises":      func(c *Configuration) { c.Alarm.Rises = 0 },
+		"days":             func(c *Configuration) { c.Days = 0 },
+		"faillog.devices ": func(c *Configuration) { c.Faillog.Listen = "127.0.0.1:514" },
+	} {
+		c := DefaultConfiguration()
+		change(&c)
+		_, err := New(c, nil, quiet, prometheus.NewRegistry(), nil)
+		if err == nil || !strings.Contains(err.Error(), strings.TrimSpace(say)) {
+			t.Errorf("%q: %v", say, err)
+		}
+	}
+}

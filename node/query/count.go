@@ -1,0 +1,148 @@
+package query
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"dragnet/dossier/pattern"
+	"dragnet/flow"
+	"dragnet/node/ingest"
+	"dragnet/store"
+)
+
+// Tally sums up the flows of one group. Its JSON form is that of 'dragnet flow
+// stat'.
+type Tally struct {
+	Group       string    `json:"group"`
+	Flows       uint64    `json:"flows"`
+	Established uint64    `json:"established"`
+	Failed      uint64    `json:"failed"`
+	Bytes       uint64    `json:"bytes"`
+	First       flow.Time `json:"first_seen"`
+	Last        flow.Time `json:"last_seen"`
+}
+
+func (t *Tally) add(f *flow.Flow) {
+	if t.Flows == 0 || f.Start < t.First {
+		t.First = f.Start
+	}
+	if t.Flows == 0 || f.Start > t.Last {
+		t.Last = f.Start
+	}
+	t.Flows++
+	if f.Established() {
+		t.Established++
+	}
+	if f.Failed() {
+		t.Failed++
+	}
+	r := RowOf(f)
+	t.Bytes += r.OrigBytes + r.RespBytes
+}
+
+// grouping is a way to group flows: how a store calls it that counts by itself,
+// and what a group is called.
+type grouping struct {
+	id   store.Grouping
+	name func(*flow.Flow) string
+}
+
+// groupings are what flows can be counted by; "" counts all together.
+var groupings = map[string]grouping{
+	"":      {store.All, func(*flow.Flow) string { return "all" }},
+	"src":   {store.BySource, func(f *flow.Flow) string { return f.Orig.String() }},
+	"dst":   {store.ByDestination, func(f *flow.Flow) string { return f.Resp.String() }},
+	"dport": {store.ByService, func(f *flow.Flow) string { return f.Proto.String() + "/" + strconv.Itoa(int(f.RespPort)) }},
+	"proto": {store.ByProto, func(f *flow.Flow) string { return f.Proto.String() }},
+	"state": {store.ByState, func(f *flow.Flow) string { return f.State.String() }},
+	"hour":  {store.ByHour, func(f *flow.Flow) string { return f.Start.Time().Truncate(time.Hour).Format(time.RFC3339) }},
+	"day":   {store.ByDay, func(f *flow.Flow) string { return f.Start.Time().Format(time.DateOnly) }},
+}
+
+// CheckGrouping reports a grouping that is none.
+func CheckGrouping(by string) error {
+	if _, ok := groupings[by]; !ok {
+		return fmt.Errorf("%q: want %s", by, strings.Join(slices.Sorted(maps.Keys(groupings))[1:], " or "))
+	}
+	return nil
+}
+
+// maxGroups bounds what Count keeps in memory, about 200 bytes each.
+const maxGroups = 1 << 20
+
+// ErrTooMany says that a selection has more groups than are counted.
+var ErrTooMany = errors.New("too many groups")
+
+// counting is a store that counts where its flows lie.
+type counting interface {
+	Tally(ctx context.Context, filter *pattern.Filter, w flow.Window, by store.Grouping, fn func(store.Tally) error) (flow.Coverage, error)
+}
+
+// Count sums the chosen flows up by groups, the largest first; top bounds the
+// groups given, 0 gives all.
+func Count(ctx context.Context, log ingest.Store, s Selection, by string, top int) ([]Tally, flow.Coverage, error) {
+	if err := CheckGrouping(by); err != nil {
+		return nil, flow.Coverage{}, err
+	}
+	g, tallies := groupings[by], tallies{}
+	var cov flow.Coverage
+	var err error
+	if there, ok := log.(counting); ok {
+		cov, err = there.Tally(ctx, s.Filter, s.Window, g.id, func(v store.Tally) error {
+			t, err := tallies.of(g.name(&v.Flow))
+			if err == nil && t.Flows > 0 {
+				err = fmt.Errorf("two groups are called %q", t.Group)
+			}
+			if err == nil {
+				*t = Tally{t.Group, v.Flows, v.Established, v.Failed, v.Bytes, v.First, v.Last}
+			}
+			return err
+		})
+	} else {
+		cov, err = s.each(ctx, log, s.Window, func(f *flow.Flow) error {
+			t, err := tallies.of(g.name(f))
+			if err == nil {
+				t.add(f)
+			}
+			return err
+		})
+	}
+	if err != nil {
+		return nil, cov, err
+	}
+	return tallies.largest(top), cov, nil
+}
+
+// tallies are by the names of their groups.
+type tallies map[string]*Tally
+
+func (all tallies) of(group string) (*Tally, error) {
+	t := all[group]
+	if t == nil {
+		if len(all) == maxGroups {
+			return nil, fmt.Errorf("%w: more than %d; narrow the filter or the time", ErrTooMany, maxGroups)
+		}
+		t = &Tally{Group: group}
+		all[group] = t
+	}
+	return t, nil
+}
+
+func (all tallies) largest(top int) []Tally {
+	out := make([]Tally, 0, len(all))
+	for _, t := range all {
+		out = append(out, *t)
+	}
+	slices.SortFunc(out, func(a, b Tally) int { return cmp.Or(cmp.Compare(b.Flows, a.Flows), cmp.Compare(a.Group, b.Group)) })
+	if top > 0 {
+		out = out[:min(top, len(out))]
+	}
+	return out
+}

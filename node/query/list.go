@@ -1,0 +1,150 @@
+package query
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"dragnet/flow"
+	"dragnet/node/ingest"
+)
+
+// Page asks for a part of a list.
+type Page struct {
+	// Limit is how many rows there may be.
+	Limit int
+	// Last asks for the last rows rather than the first, in order of time all
+	// the same.
+	Last bool
+	// After is the row at which the page before ended, with Last the earliest
+	// of it; Equal counts the rows equal to it that were given. Nil begins.
+	After *Row
+	Equal int
+}
+
+// MaxEqual bounds how many equal rows a list can be continued after.
+const MaxEqual = 100_000
+
+// List gives a page of the chosen flows, and where the next page goes on; that
+// is nil at the end.
+func List(ctx context.Context, log ingest.Store, s Selection, p Page) (rows []Row, next *Page, cov flow.Coverage, err error) {
+	if p.Equal < 0 || p.Equal > MaxEqual {
+		return nil, nil, cov, fmt.Errorf("more than %d equal flows in a row: narrow the filter or the time", MaxEqual)
+	}
+	k := keeper{page: p, most: p.Limit + p.Equal + 1}
+	kept, err := log.Coverage(ctx)
+	if err != nil {
+		return nil, nil, cov, err
+	}
+	for w := range spans(s.Window, kept, p) {
+		if cov, err = s.each(ctx, log, w, func(f *flow.Flow) error { k.add(RowOf(f)); return nil }); err != nil {
+			return nil, nil, cov, err
+		}
+		if len(k.rows) >= k.most {
+			break
+		}
+	}
+	rows = k.result()
+	if len(rows) > p.Limit {
+		rows = rows[:p.Limit]
+		next = p.next(rows)
+	}
+	if p.Last {
+		slices.Reverse(rows)
+	}
+	return rows, next, cov, nil
+}
+
+// next continues after rows, which are in the order of the paging.
+func (p Page) next(rows []Row) *Page {
+	end := rows[len(rows)-1]
+	n := Page{Limit: p.Limit, Last: p.Last, After: &end}
+	for i := len(rows) - 1; i >= 0 && rows[i].Compare(end) == 0; i-- {
+		n.Equal++
+	}
+	if n.Equal == len(rows) && p.After != nil && p.After.Compare(end) == 0 {
+		n.Equal += p.Equal
+	}
+	return &n
+}
+
+// firstSpan is how much time is looked at first. It is small beside a segment,
+// of which only the blocks that hold the time are read.
+const firstSpan = flow.Time(time.Minute)
+
+// spans yields windows that follow each other, each four times as long as the
+// one before, until all of w is covered that holds flows: the page may be full
+// long before.
+func spans(w flow.Window, cov flow.Coverage, p Page) func(func(flow.Window) bool) {
+	from, to := max(w.From, cov.From), cov.To // to is included
+	if w.To != 0 {
+		to = min(to, w.To-1)
+	}
+	if p.After != nil && p.Last {
+		to = min(to, p.After.Start)
+	} else if p.After != nil {
+		from = max(from, p.After.Start)
+	}
+	return func(yield func(flow.Window) bool) {
+		if cov.Flows == 0 {
+			return
+		}
+		for length := firstSpan; from <= to; length *= 4 {
+			// Unsigned, since the span from 1677 to 2262 overflows.
+			all := uint64(to) - uint64(from)
+			part := flow.Window{From: from, To: to + 1}
+			whole := all < uint64(length) || length > flow.Time(1<<60)
+			if !whole && p.Last {
+				part.From, to = to-length, to-length-1
+			} else if !whole {
+				part.To, from = from+length, from+length
+			}
+			if part.To == 0 || to == flow.MaxTime && whole { // 0 means no end
+				part.To = 0
+			}
+			if !yield(part) || whole {
+				return
+			}
+		}
+	}
+}
+
+// keeper keeps the first rows in the order of the paging.
+type keeper struct {
+	page Page
+	most int
+	rows []Row
+}
+
+// compare is the order of the paging.
+func (k *keeper) compare(a, b Row) int {
+	if k.page.Last {
+		return b.Compare(a)
+	}
+	return a.Compare(b)
+}
+
+func (k *keeper) add(r Row) {
+	if k.page.After != nil && k.compare(r, *k.page.After) < 0 {
+		return
+	}
+	if k.rows = append(k.rows, r); len(k.rows) >= 2*k.most {
+		k.trim()
+	}
+}
+
+func (k *keeper) trim() {
+	slices.SortFunc(k.rows, k.compare)
+	k.rows = k.rows[:min(len(k.rows), k.most)]
+}
+
+// result leaves out the rows of the page before.
+func (k *keeper) result() []Row {
+	k.trim()
+	given := 0
+	for given < min(len(k.rows), k.page.Equal) && k.page.After != nil && k.rows[given].Compare(*k.page.After) == 0 {
+		given++
+	}
+	return k.rows[given:]
+}

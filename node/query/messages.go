@@ -1,0 +1,96 @@
+package query
+
+import (
+	"fmt"
+	"net/netip"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"dragnet/flow"
+	nodev1 "dragnet/wire/node/v1"
+)
+
+// Message is the row on the wire.
+func (r *Row) Message() *nodev1.Flow {
+	return &nodev1.Flow{
+		Start: stamp(r.Start), End: stamp(r.End), Src: r.Src.String(), SrcPort: uint32(r.SrcPort), Dst: r.Dst.String(), DstPort: uint32(r.DstPort),
+		Proto: r.Proto, State: r.State, BytesOrig: r.OrigBytes, BytesResp: r.RespBytes, PktsOrig: r.OrigPkts, PktsResp: r.RespPkts, History: r.History,
+	}
+}
+
+func stamp(t flow.Time) *timestamppb.Timestamp { return timestamppb.New(t.Time()) }
+
+// RowFrom reads what Message wrote.
+func RowFrom(m *nodev1.Flow) (r Row, err error) {
+	if r.Src, err = netip.ParseAddr(m.GetSrc()); err != nil {
+		return r, fmt.Errorf("flow: %w", err)
+	}
+	if r.Dst, err = netip.ParseAddr(m.Dst); err != nil {
+		return r, fmt.Errorf("flow: %w", err)
+	}
+	if m.SrcPort > 1<<16-1 || m.DstPort > 1<<16-1 {
+		return r, fmt.Errorf("flow: port %d or %d is none", m.SrcPort, m.DstPort)
+	}
+	if r.Start, err = timeOf(m.Start); err != nil {
+		return r, err
+	}
+	if r.End, err = timeOf(m.End); err != nil {
+		return r, err
+	}
+	r.SrcPort, r.DstPort, r.Proto, r.State = uint16(m.SrcPort), uint16(m.DstPort), m.Proto, m.State
+	r.OrigBytes, r.RespBytes, r.OrigPkts, r.RespPkts, r.History = m.BytesOrig, m.BytesResp, m.PktsOrig, m.PktsResp, m.History
+	return r, nil
+}
+
+func timeOf(t *timestamppb.Timestamp) (flow.Time, error) {
+	if err := t.CheckValid(); err != nil {
+		return 0, fmt.Errorf("time: %w", err)
+	}
+	return flow.FromTime(t.AsTime()), nil
+}
+
+// Message is the tally on the wire.
+func (t *Tally) Message() *nodev1.Tally {
+	return &nodev1.Tally{
+		Group: t.Group, Flows: t.Flows, Established: t.Established, Failed: t.Failed, Bytes: t.Bytes, First: stamp(t.First), Last: stamp(t.Last),
+	}
+}
+
+// TallyFrom reads what Message wrote.
+func TallyFrom(m *nodev1.Tally) (t Tally, err error) {
+	t = Tally{Group: m.GetGroup(), Flows: m.GetFlows(), Established: m.GetEstablished(), Failed: m.GetFailed(), Bytes: m.GetBytes()}
+	if t.First, err = timeOf(m.First); err == nil {
+		t.Last, err = timeOf(m.Last)
+	}
+	return t, err
+}
+
+// WindowMessage writes a window into a selection.
+func WindowMessage(w flow.Window, m *nodev1.Selection) {
+	if w.From != flow.MinTime {
+		m.From = stamp(w.From)
+	}
+	if w.To != 0 {
+		m.To = stamp(w.To)
+	}
+}
+
+// selected reads a selection.
+func selected(m *nodev1.Selection) (Selection, error) {
+	w := flow.AllTime
+	var err error
+	if m.GetFrom() != nil {
+		if w.From, err = timeOf(m.From); err != nil {
+			return Selection{}, err
+		}
+	}
+	if m.GetTo() != nil {
+		if w.To, err = timeOf(m.To); err != nil {
+			return Selection{}, err
+		}
+		if w.To == 0 { // which would mean no end
+			w.To = -1
+		}
+	}
+	return Parse(m.GetFilter(), m.GetFiles(), w)
+}

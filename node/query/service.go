@@ -1,0 +1,148 @@
+package query
+
+import (
+	"context"
+	"errors"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
+
+	"dragnet/flow"
+	"dragnet/node/api"
+	"dragnet/node/ingest"
+	nodev1 "dragnet/wire/node/v1"
+	"dragnet/wire/node/v1/nodev1connect"
+)
+
+// Server answers operators' requests about the flows of a log; it implements
+// nodev1connect.FlowServiceHandler.
+type Server struct {
+	open Open
+	gate *api.Gate
+}
+
+// NewServer serves the log that open opens; gate bounds how much is read at a
+// time.
+func NewServer(open Open, gate *api.Gate) *Server { return &Server{open, gate} }
+
+// Service is how the server is served.
+func (s *Server) Service() api.Service {
+	path, handler := nodev1connect.NewFlowServiceHandler(s, api.HandlerOptions()...)
+	return api.Service{Path: path, Handler: handler, Access: api.Operators}
+}
+
+// MaxPage bounds the flows of a page.
+const MaxPage = 10_000
+
+// reading runs f on the log when it is this request's turn.
+func (s *Server) reading(ctx context.Context, f func(ingest.Store) error) error {
+	leave, err := s.gate.Enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	log, err := s.open(ctx)
+	if err != nil {
+		return connect.NewError(connect.CodeUnavailable, err)
+	}
+	err = errors.Join(f(log), log.Close())
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return errors.Join(ctx.Err())
+	case errors.Is(err, ErrTooMany):
+		return connect.NewError(connect.CodeFailedPrecondition, err)
+	}
+	return connect.NewError(connect.CodeInternal, err)
+}
+
+func wrong(err error) error { return connect.NewError(connect.CodeInvalidArgument, err) }
+
+func problems(cov flow.Coverage) (out []string) {
+	for _, p := range cov.Problems {
+		out = append(out, p.String())
+	}
+	return out
+}
+
+// ListFlows implements nodev1connect.FlowServiceHandler.
+func (s *Server) ListFlows(ctx context.Context, q *nodev1.ListFlowsRequest) (*nodev1.ListFlowsResponse, error) {
+	selection, page := q.Selection, Page{Last: q.Last}
+	if q.Cursor != "" {
+		if q.Last || q.Selection != nil && !proto.Equal(q.Selection, &nodev1.Selection{}) {
+			return nil, wrong(errors.New("a cursor holds selection and direction; leave them out beside it"))
+		}
+		var err error
+		if selection, page, err = decode(q.Cursor); err != nil {
+			return nil, wrong(err)
+		}
+	}
+	if page.Limit = int(min(q.PageSize, MaxPage)); page.Limit == 0 {
+		page.Limit = 100
+	}
+	chosen, err := selected(selection)
+	if err != nil {
+		return nil, wrong(err)
+	}
+	out := &nodev1.ListFlowsResponse{}
+	err = s.reading(ctx, func(log ingest.Store) error {
+		rows, next, cov, err := List(ctx, log, chosen, page)
+		if err != nil {
+			return err
+		}
+		for i := range rows {
+			out.Flows = append(out.Flows, rows[i].Message())
+		}
+		out.Problems = problems(cov)
+		out.NextCursor, err = encode(selection, next)
+		return err
+	})
+	return out, err
+}
+
+// batch is how many flows a message of a stream has.
+const batch = 512
+
+// StreamFlows implements nodev1connect.FlowServiceHandler.
+func (s *Server) StreamFlows(ctx context.Context, q *nodev1.StreamFlowsRequest, stream *connect.ServerStream[nodev1.StreamFlowsResponse]) error {
+	chosen, err := selected(q.Selection)
+	if err != nil {
+		return wrong(err)
+	}
+	return s.reading(ctx, func(log ingest.Store) error {
+		m := &nodev1.StreamFlowsResponse{}
+		cov, err := Each(ctx, log, chosen, func(r *Row) error {
+			if m.Flows = append(m.Flows, r.Message()); len(m.Flows) < batch {
+				return nil
+			}
+			err := stream.Send(m)
+			m = &nodev1.StreamFlowsResponse{}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		m.Problems = problems(cov)
+		return stream.Send(m)
+	})
+}
+
+// CountFlows implements nodev1connect.FlowServiceHandler.
+func (s *Server) CountFlows(ctx context.Context, q *nodev1.CountFlowsRequest) (*nodev1.CountFlowsResponse, error) {
+	chosen, err := selected(q.Selection)
+	if err == nil {
+		err = CheckGrouping(q.By)
+	}
+	if err != nil {
+		return nil, wrong(err)
+	}
+	out := &nodev1.CountFlowsResponse{}
+	err = s.reading(ctx, func(log ingest.Store) error {
+		tallies, cov, err := Count(ctx, log, chosen, q.By, int(q.Top))
+		for i := range tallies {
+			out.Tallies = append(out.Tallies, tallies[i].Message())
+		}
+		out.Problems = problems(cov)
+		return err
+	})
+	return out, err
+}

@@ -1,0 +1,82 @@
+package query
+
+import (
+	"context"
+	"errors"
+
+	"connectrpc.com/connect"
+
+	"dragnet/node/api"
+	"dragnet/node/ingest"
+	"dragnet/store/clickhouse"
+	"dragnet/store/disk"
+	nodev1 "dragnet/wire/node/v1"
+	"dragnet/wire/node/v1/nodev1connect"
+)
+
+// StoreServer answers operators' requests about a store; it implements
+// nodev1connect.StoreServiceHandler.
+type StoreServer struct {
+	place string
+	gate  *api.Gate
+}
+
+// NewStoreServer looks after the data directory, or the database, at place.
+func NewStoreServer(place string, gate *api.Gate) *StoreServer { return &StoreServer{place, gate} }
+
+// Service is how the server is served.
+func (s *StoreServer) Service() api.Service {
+	path, handler := nodev1connect.NewStoreServiceHandler(s, api.HandlerOptions()...)
+	return api.Service{Path: path, Handler: handler, Access: api.Operators}
+}
+
+// DescribeStore implements nodev1connect.StoreServiceHandler.
+func (s *StoreServer) DescribeStore(ctx context.Context, _ *nodev1.DescribeStoreRequest) (*nodev1.DescribeStoreResponse, error) {
+	store, err := ingest.OpenStore(ctx, s.place)
+	if err != nil {
+		return nil, connect.NewError(connect.CodeUnavailable, err)
+	}
+	defer store.Close() // it was only read
+	cov, err := store.Coverage(ctx)
+	if err != nil {
+		return nil, connect.NewError(connect.CodeUnavailable, err)
+	}
+	out := &nodev1.DescribeStoreResponse{Flows: cov.Flows, Skipped: cov.Skipped}
+	switch s := store.(type) {
+	case interface{ Bytes() int64 }:
+		out.Bytes = uint64(s.Bytes())
+	case interface {
+		Bytes(context.Context) (int64, error)
+	}:
+		n, err := s.Bytes(ctx)
+		if err != nil {
+			return nil, connect.NewError(connect.CodeUnavailable, err)
+		}
+		out.Bytes = uint64(n)
+	}
+	if cov.Flows > 0 {
+		out.From, out.To = stamp(cov.From), stamp(cov.To)
+	}
+	return out, nil
+}
+
+// CheckStore implements nodev1connect.StoreServiceHandler.
+func (s *StoreServer) CheckStore(ctx context.Context, _ *nodev1.CheckStoreRequest) (*nodev1.CheckStoreResponse, error) {
+	if clickhouse.Is(s.place) {
+		return nil, connect.NewError(connect.CodeUnimplemented, errors.New("this node keeps its flows in ClickHouse, which looks after its own files: ask it with CHECK TABLE flows"))
+	}
+	leave, err := s.gate.Enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	found, err := disk.Check(ctx, s.place, nil)
+	if err != nil {
+		return nil, connect.NewError(connect.CodeUnavailable, err)
+	}
+	out := &nodev1.CheckStoreResponse{}
+	for _, f := range found {
+		out.Damages = append(out.Damages, &nodev1.Damage{File: f.File, Problem: f.Problem, Flows: uint64(f.Flows), Advice: f.Advice})
+	}
+	return out, nil
+}

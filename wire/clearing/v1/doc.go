@@ -1,3 +1,0 @@
-// Package clearingv1 is the generated code of clearing.proto: what a
-// clearinghouse takes and tells.
-package clearingv1

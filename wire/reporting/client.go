@@ -1,0 +1,191 @@
+package reporting
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"dragnet/dossier"
+	"dragnet/wire/identity"
+	reportingv1 "dragnet/wire/reporting/v1"
+	"dragnet/wire/reporting/v1/reportingv1connect"
+	"dragnet/wire/roster"
+)
+
+// Client talks to one clearinghouse. It is safe for concurrent use.
+type Client struct {
+	rpc  reportingv1connect.ClearinghouseClient
+	http *http.Transport
+	key  *identity.Key
+	to   identity.ID
+}
+
+// Dial prepares a client of the clearinghouse at an https URL that answers with
+// one of the keys; reports are addressed to the first. Own is the member's key,
+// nil for who only reads.
+func Dial(address string, servers []identity.Public, own *identity.Key) (*Client, error) {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		return nil, fmt.Errorf("%.200q: want an address such as https://203.0.113.1:8443", address)
+	}
+	if len(servers) == 0 {
+		return nil, errors.New("without the clearinghouse's key anybody could answer in its place")
+	}
+	config, err := identity.ClientTLS(own, servers[0])
+	if err != nil {
+		return nil, err
+	}
+	config.VerifyConnection = func(s tls.ConnectionState) error {
+		for _, k := range servers {
+			if p, ok := identity.PeerOf(s); ok && p == k && !k.IsZero() {
+				return nil
+			}
+		}
+		return fmt.Errorf("%w (%s)", identity.ErrPeer, servers[0])
+	}
+	t := &http.Transport{
+		TLSClientConfig: config, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 20 * time.Second,
+		IdleConnTimeout: time.Minute, MaxResponseHeaderBytes: 16 << 10, DisableCompression: true,
+	}
+	client := &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return &Client{
+		rpc:  reportingv1connect.NewClearinghouseClient(client, address, connect.WithReadMaxBytes(roster.MaxBundle+MaxRequest), connect.WithAcceptCompression("gzip", nil, nil)),
+		http: t, key: own, to: servers[0].ID(),
+	}, nil
+}
+
+// Close ends idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+var errNoKey = errors.New("only a member can do this: a private key is needed")
+
+// Submit reports, in batches that fit a request. It may be repeated after any
+// error: what is known counts once.
+func (c *Client) Submit(ctx context.Context, reports ...*dossier.Report) (out []*reportingv1.Outcome, err error) {
+	if c.key == nil {
+		return nil, errNoKey
+	}
+	var batch [][]byte
+	size := 0
+	flush := func() error {
+		if len(batch) == 0 {
+			return nil
+		}
+		r, err := c.rpc.Submit(ctx, &reportingv1.SubmitRequest{Envelopes: batch})
+		if err == nil && len(r.Outcomes) != len(batch) {
+			err = fmt.Errorf("clearinghouse: %d outcomes for %d reports", len(r.Outcomes), len(batch))
+		}
+		if err != nil {
+			return err
+		}
+		out = append(out, r.Outcomes...)
+		batch, size = nil, 0
+		return nil
+	}
+	for _, report := range reports {
+		sealed, _, err := SealReport(c.key, c.to, time.Now(), report)
+		if err != nil {
+			return out, err
+		}
+		if len(batch) == MaxSubmitted || size+len(sealed) > MaxRequest/2 {
+			if err := flush(); err != nil {
+				return out, err
+			}
+		}
+		batch, size = append(batch, sealed), size+len(sealed)
+	}
+	return out, flush()
+}
+
+// Withdraw takes a report of one's own back.
+func (c *Client) Withdraw(ctx context.Context, id dossier.ReportID, why string) error {
+	if c.key == nil {
+		return errNoKey
+	}
+	sealed, err := SealWithdrawal(c.key, c.to, time.Now(), &dossier.Withdrawal{Report: id, Why: why})
+	if err != nil {
+		return err
+	}
+	_, err = c.rpc.Withdraw(ctx, &reportingv1.WithdrawRequest{Envelope: sealed})
+	return err
+}
+
+// Object files an objection and gives its name.
+func (c *Client) Object(ctx context.Context, prefix netip.Prefix, reason, contact string) (string, error) {
+	r, err := c.rpc.Object(ctx, &reportingv1.ObjectRequest{Prefix: prefix.String(), Reason: reason, Contact: contact})
+	return r.GetObjection(), err
+}
+
+// Roster fetches the bundle of the roster, which is for a Keeper to check.
+func (c *Client) Roster(ctx context.Context) ([]byte, error) {
+	r, err := c.rpc.Roster(ctx, &reportingv1.RosterRequest{})
+	return r.GetBundle(), err
+}
+
+// Epoch fetches the name from which the salts of a UTC day (2026-03-01) are
+// derived.
+func (c *Client) Epoch(ctx context.Context, day string) (string, error) {
+	r, err := c.rpc.Salts(ctx, &reportingv1.SaltsRequest{Days: 100})
+	for _, e := range r.GetEpochs() {
+		if e.Day == day {
+			return e.Name, nil
+		}
+	}
+	if err == nil {
+		err = fmt.Errorf("the clearinghouse has published no salts of %s", day)
+	}
+	return "", err
+}
+
+// Epochs fetches those names for the last days, by day.
+func (c *Client) Epochs(ctx context.Context, days int) (map[string]string, error) {
+	r, err := c.rpc.Salts(ctx, &reportingv1.SaltsRequest{Days: int32(days)})
+	out := map[string]string{}
+	for _, e := range r.GetEpochs() {
+		out[e.Day] = e.Name
+	}
+	return out, err
+}
+
+// Entries fetches a page of entries; an empty cursor begins, an empty next ends.
+func (c *Client) Entries(ctx context.Context, s *reportingv1.Selection, cursor string, limit int) (page []dossier.Entry, next string, err error) {
+	r, err := c.rpc.Entries(ctx, &reportingv1.EntriesRequest{Selection: s, Cursor: cursor, Limit: int32(limit)})
+	for _, m := range r.GetEntries() {
+		e, err := EntryFromWire(m)
+		if err != nil {
+			return nil, "", err
+		}
+		page = append(page, e)
+	}
+	return page, r.GetCursor(), err
+}
+
+// Groups fetches a page of groups.
+func (c *Client) Groups(ctx context.Context, s *reportingv1.Selection, cursor string, limit int) (page []dossier.Group, next string, err error) {
+	r, err := c.rpc.Groups(ctx, &reportingv1.GroupsRequest{Selection: s, Cursor: cursor, Limit: int32(limit)})
+	for _, m := range r.GetGroups() {
+		page = append(page, GroupFromWire(m))
+	}
+	return page, r.GetCursor(), err
+}
+
+// Changes fetches what was published after a sequence number; with a valid host
+// of that host alone.
+func (c *Client) Changes(ctx context.Context, host netip.Addr, after int64, limit int) (page []dossier.Change, err error) {
+	r, err := c.rpc.Changes(ctx, &reportingv1.ChangesRequest{Host: host.AsSlice(), After: after, Limit: int32(limit)})
+	for _, m := range r.GetChanges() {
+		change, err := ChangeFromWire(m)
+		if err != nil {
+			return nil, err
+		}
+		page = append(page, change)
+	}
+	return page, err
+}
