@@ -120,7 +120,7 @@ func hunt(t testing.TB, c detective.Configuration, text string, witnesses ...*wi
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := q.Hear(context.Background(), w.Name(), sealed); err != nil {
+		if _, err := q.OpenTestimony(context.Background(), w.Name(), sealed); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -101,13 +101,13 @@ func TestHostileWitnesses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, hear := range map[string]func() error{
-		"under another name": func() error { _, err := q.Hear(context.Background(), "v", sealed); return err },
-		"garbage":            func() error { _, err := q.Hear(context.Background(), "w", []byte("garbage")); return err },
+		"under another name": func() error { _, err := q.OpenTestimony(context.Background(), "v", sealed); return err },
+		"garbage":            func() error { _, err := q.OpenTestimony(context.Background(), "w", []byte("garbage")); return err },
 		"twice": func() error {
-			if _, err := q.Hear(context.Background(), "w", sealed); err != nil {
+			if _, err := q.OpenTestimony(context.Background(), "w", sealed); err != nil {
 				t.Fatal(err)
 			}
-			_, err := q.Hear(context.Background(), "w", sealed)
+			_, err := q.OpenTestimony(context.Background(), "w", sealed)
 			return err
 		},
 	} {
@@ -147,7 +147,7 @@ func TestManyKeysAndManyAnswers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := q.Hear(context.Background(), "w", sealed)
+	h, err := q.OpenTestimony(context.Background(), "w", sealed)
 	if err != nil || h.Answers != n || h.Collisions != n {
 		t.Errorf("%+v, %v; want %d collisions", h, err, n)
 	}
@@ -250,7 +250,7 @@ func TestForgedStatements(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h, err := q.Hear(context.Background(), "liar", sealed)
+		h, err := q.OpenTestimony(context.Background(), "liar", sealed)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -41,7 +41,7 @@ func believed(t testing.TB, c detective.Configuration, sources []detective.Sourc
 	for i, s := range sources {
 		sealed, _, err := newWitness(t, s.Name, logs[i], nil).Answer(context.Background(), q.Question())
 		if err == nil {
-			_, err = q.HearFrom(context.Background(), s, sealed)
+			_, err = q.OpenTestimonyFrom(context.Background(), s, sealed)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -62,7 +62,7 @@ func TestVoices(t *testing.T) {
 		want    []string
 	}{
 		{"two organisations", nil, []detective.Source{{Name: "a", Verified: true}, {Name: "b", Verified: true}}, []memory{told(x, y), told(x)}, []string{x.String()}},
-		{"one organisation twice", nil, []detective.Source{{Name: "a", Voice: "o", Verified: true}, {Name: "b", Voice: "o", Verified: true}}, []memory{told(x), told(x)}, nil},
+		{"one organisation twice", nil, []detective.Source{{Name: "a", Class: "o", Verified: true}, {Name: "b", Class: "o", Verified: true}}, []memory{told(x), told(x)}, nil},
 		{"strangers are one voice", nil, []detective.Source{{Name: "a"}, {Name: "b"}, {Name: "c"}}, []memory{told(x), told(x), told(x)}, nil},
 		{"a stranger beside one we know", nil, []detective.Source{{Name: "a"}, {Name: "b"}, {Name: "c", Verified: true}}, []memory{told(x), told(x, y), told(x)}, []string{x.String()}},
 		{"the owner alone", own, []detective.Source{{Name: "a", Verified: true, Networks: net}, {Name: "b", Verified: true}}, []memory{told(x, y), nil}, []string{x.String()}},
@@ -122,7 +122,7 @@ func TestLiarsBelowTheQuorum(t *testing.T) {
 		for i := range names {
 			voice := rapid.IntRange(0, k-2).Draw(r, "voice")
 			invented := []netip.Addr{addr(1), addr(9)}
-			sources = append(sources, detective.Source{Name: fmt.Sprint("l", i), Voice: fmt.Sprint("liar", voice), Verified: true})
+			sources = append(sources, detective.Source{Name: fmt.Sprint("l", i), Class: fmt.Sprint("liar", voice), Verified: true})
 			logs = append(logs, told(invented...))
 		}
 		got := believed(t, c, sources, logs)
@@ -177,7 +177,7 @@ func TestDecoysLookAlike(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h, err := lie.Hear(t.Context(), "a", sealed); err != nil || h.Opened != 0 {
+	if h, err := lie.OpenTestimony(t.Context(), "a", sealed); err != nil || h.Opened != 0 {
 		t.Errorf("opened %d answers to a decoy, %v", h.Opened, err)
 	}
 	if _, err := detective.Decoy(parse(t, "in dport=22"), rand.New(rand.NewPCG(1, 2))); err == nil {
@@ -203,7 +203,7 @@ func TestSprays(t *testing.T) {
 		if err != nil {
 			r.Fatal(err)
 		}
-		h, err := q.Hear(context.Background(), "a", sealed)
+		h, err := q.OpenTestimony(context.Background(), "a", sealed)
 		if err != nil {
 			r.Fatal(err)
 		}

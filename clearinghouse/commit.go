@@ -35,12 +35,12 @@ func (h *Core) commit() {
 	for {
 		select {
 		case first := <-h.queue:
-			h.write(h.gather(first))
+			h.writeBatch(h.gatherBatch(first))
 		case <-h.stop:
 			for {
 				select {
 				case p := <-h.queue:
-					h.write(h.gather(p))
+					h.writeBatch(h.gatherBatch(p))
 				default:
 					return
 				}
@@ -49,7 +49,7 @@ func (h *Core) commit() {
 	}
 }
 
-func (h *Core) gather(first *pending) []*pending {
+func (h *Core) gatherBatch(first *pending) []*pending {
 	batch, n := []*pending{first}, len(first.rows)
 	for n < together {
 		select {
@@ -62,7 +62,7 @@ func (h *Core) gather(first *pending) []*pending {
 	return batch
 }
 
-func (h *Core) write(batch []*pending) {
+func (h *Core) writeBatch(batch []*pending) {
 	var rows []row
 	for _, p := range batch {
 		rows = append(rows, p.rows...)
@@ -70,10 +70,10 @@ func (h *Core) write(batch []*pending) {
 	var fresh map[dossier.ReportID]bool
 	// A submitter who went away does not undo what others wait for.
 	err := h.db.Update(context.Background(), func(tx *state.Tx) (err error) {
-		if err = patterns(tx, rows); err != nil {
+		if err = insertPatterns(tx, rows); err != nil {
 			return err
 		}
-		fresh, err = insert(tx, rows)
+		fresh, err = insertReports(tx, rows)
 		return err
 	})
 	for _, p := range batch {
@@ -85,8 +85,8 @@ func (h *Core) write(batch []*pending) {
 	}
 }
 
-// patterns stores those that are new.
-func patterns(tx *state.Tx, rows []row) error {
+// insertPatterns stores those that are new.
+func insertPatterns(tx *state.Tx, rows []row) error {
 	seen := map[dossier.PatternID]bool{}
 	for _, r := range rows {
 		if seen[r.pattern] {
@@ -100,8 +100,8 @@ func patterns(tx *state.Tx, rows []row) error {
 	return nil
 }
 
-// insert adds the rows that are not there yet and tells which.
-func insert(tx *state.Tx, rows []row) (map[dossier.ReportID]bool, error) {
+// insertReports adds the rows that are not there yet and tells which.
+func insertReports(tx *state.Tx, rows []row) (map[dossier.ReportID]bool, error) {
 	fresh := map[dossier.ReportID]bool{}
 	for len(rows) > 0 {
 		n := min(len(rows), statement)

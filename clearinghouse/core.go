@@ -159,7 +159,7 @@ func (h *Core) Start(ctx context.Context) error {
 	if err := h.Migrate(ctx); err != nil {
 		return err
 	}
-	if err := h.recount(ctx); err != nil {
+	if err := h.countReports(ctx); err != nil {
 		return err
 	}
 	go h.commit()

@@ -25,8 +25,8 @@ func atLeast(n int) int {
 	return out
 }
 
-// coarse rounds down to the grain.
-func coarse(t flow.Time, grain time.Duration) flow.Time {
+// roundTime rounds down to the grain.
+func roundTime(t flow.Time, grain time.Duration) flow.Time {
 	return t - t%flow.Time(grain)
 }
 
@@ -41,13 +41,13 @@ func confidence(sources, witnesses int) int {
 // pattern would let anybody test a guess of an undisclosed one.
 func randomName() string { return strings.ToLower(rand.Text()[:16]) }
 
-// entry is what is published of a host: who is behind it stays behind.
-func (h *Core) entry(group string, m *merge.Host, batch flow.Time) dossier.Entry {
+// newEntry is what is published of a host: who is behind it stays behind.
+func (h *Core) newEntry(group string, m *merge.Host, batch flow.Time) dossier.Entry {
 	sources, witnesses := atLeast(m.Sources), atLeast(m.Witnesses)
 	grain := h.config.Grain
 	return dossier.Entry{
-		Version: dossier.EntryVersion, Host: m.Addr, Group: group, First: coarse(m.First, grain), Last: coarse(m.Last, grain),
+		Version: dossier.EntryVersion, Host: m.Addr, Group: group, First: roundTime(m.First, grain), Last: roundTime(m.Last, grain),
 		Sources: sources, Witnesses: witnesses, Confidence: confidence(sources, witnesses),
-		Listed: batch, Until: coarse(m.Until, grain) + flow.Time(grain),
+		Listed: batch, Until: roundTime(m.Until, grain) + flow.Time(grain),
 	}
 }

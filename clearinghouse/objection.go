@@ -123,8 +123,8 @@ func (h *Core) Objections(ctx context.Context) (all []Objection, err error) {
 	return all, err
 }
 
-// exempt are the networks of which nothing is published now.
-func (h *Core) exempt(tx *state.Tx, now flow.Time) ([]netip.Prefix, error) {
+// exemptPrefixes are the networks of which nothing is published now.
+func (h *Core) exemptPrefixes(tx *state.Tx, now flow.Time) ([]netip.Prefix, error) {
 	out := slices.Clone(h.config.Never)
 	err := tx.Each(func(r *sql.Rows) error {
 		var text string

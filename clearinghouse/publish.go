@@ -40,11 +40,11 @@ func (h *Core) Publish(ctx context.Context) (Published, error) {
 
 func (h *Core) publish(ctx context.Context) (Published, error) {
 	now := flow.FromTime(h.now())
-	b := &batch{house: h, now: now, time: coarse(now, h.config.Grain), patterns: map[dossier.PatternID]*known{}, byRow: map[int]*known{}, merger: merge.New(h.config.rules())}
-	if err := h.db.View(ctx, b.read); err != nil {
+	b := &batch{house: h, now: now, time: roundTime(now, h.config.Grain), patterns: map[dossier.PatternID]*known{}, byRow: map[int]*known{}, merger: merge.New(h.config.rules())}
+	if err := h.db.View(ctx, b.readReports); err != nil {
 		return Published{}, fmt.Errorf("publish: %w", err)
 	}
-	b.decide()
+	b.decideEntries()
 	err := h.db.Update(ctx, b.write)
 	if errors.Is(err, errMoved) {
 		return Published{}, errMoved
@@ -89,7 +89,7 @@ type place struct {
 	group string
 }
 
-func (b *batch) read(tx *state.Tx) error {
+func (b *batch) readReports(tx *state.Tx) error {
 	if err := tx.QueryRow(`SELECT COALESCE(MAX(number), 0) FROM clearinghouse_batch`).Scan(&b.number); err != nil {
 		return err
 	}
@@ -112,22 +112,22 @@ func (b *batch) read(tx *state.Tx) error {
 		if err := r.Scan(&pattern, &class, &body); err != nil {
 			return err
 		}
-		return b.hear(pattern, class, body)
+		return b.addReport(pattern, class, body)
 	}, `SELECT pattern, class, body FROM clearinghouse_report WHERE voided = 0 AND until > ? ORDER BY id`, int64(b.now))
 	if err != nil {
 		return err
 	}
-	if b.never, err = b.house.exempt(tx, b.now); err != nil {
+	if b.never, err = b.house.exemptPrefixes(tx, b.now); err != nil {
 		return err
 	}
-	if b.was, err = entries(tx); err != nil {
+	if b.was, err = readEntries(tx); err != nil {
 		return err
 	}
-	b.wasGroup, err = groups(tx)
+	b.wasGroup, err = readGroups(tx)
 	return err
 }
 
-func (b *batch) hear(pattern []byte, class string, body []byte) error {
+func (b *batch) addReport(pattern []byte, class string, body []byte) error {
 	var r dossier.Report
 	if err := r.UnmarshalBinary(body); err != nil {
 		return fmt.Errorf("a stored report is damaged: %w", err)
@@ -137,23 +137,23 @@ func (b *batch) hear(pattern []byte, class string, body []byte) error {
 		return fmt.Errorf("the pattern of a stored report is missing: %x", pattern)
 	}
 	k.hidden = k.hidden || !r.Disclose
-	b.merger.Add(merge.Voice{Pattern: k.row, Class: class, Report: &r})
+	b.merger.Add(merge.Sighting{Pattern: k.row, Class: class, Report: &r})
 	b.done.Reports++
 	return nil
 }
 
-// decide computes what is to be published.
-func (b *batch) decide() {
+// decideEntries computes what is to be published.
+func (b *batch) decideEntries() {
 	b.is, b.isGroup, b.inGroup = map[place]dossier.Entry{}, map[string]dossier.Group{}, map[dossier.PatternID]string{}
 	for _, g := range b.merger.Groups() {
-		name := b.name(&g)
+		name := b.nameGroup(&g)
 		out := dossier.Group{Version: dossier.GroupVersion, ID: name, Patterns: []string{}, Updated: b.time}
 		for i := range g.Hosts {
 			host := &g.Hosts[i]
 			if flow.Within(b.never, host.Addr) {
 				continue
 			}
-			e := b.house.entry(name, host, b.time)
+			e := b.house.newEntry(name, host, b.time)
 			at := place{e.Host, name}
 			if was, ok := b.was[at]; ok {
 				e.Listed = was.Listed
@@ -184,9 +184,9 @@ func (b *batch) decide() {
 	b.done.Groups, b.done.Entries, b.done.Time = len(b.isGroup), len(b.is), b.time
 }
 
-// name is the one that the group's oldest published pattern bore, unless an
+// nameGroup is the one that the group's oldest published pattern bore, unless an
 // older group of this batch bears it, or a new one.
-func (b *batch) name(g *merge.Group) string {
+func (b *batch) nameGroup(g *merge.Group) string {
 	for _, row := range g.Patterns {
 		name := b.byRow[row].group
 		if _, taken := b.isGroup[name]; name != "" && !taken {
@@ -228,7 +228,7 @@ func (b *batch) write(tx *state.Tx) error {
 	if err := b.writeGroups(tx); err != nil {
 		return err
 	}
-	return b.forget(tx)
+	return b.deleteExpired(tx)
 }
 
 // writeEntries writes the differences, each with its change, in the order of
@@ -322,8 +322,8 @@ func (b *batch) writeGroups(tx *state.Tx) error {
 	return nil
 }
 
-// forget drops what need not be kept any longer.
-func (b *batch) forget(tx *state.Tx) error {
+// deleteExpired drops what need not be kept any longer.
+func (b *batch) deleteExpired(tx *state.Tx) error {
 	before := func(d time.Duration) int64 { return int64(b.now) - int64(d) }
 	retain := before(b.house.config.Retain)
 	for _, s := range []struct {

@@ -66,8 +66,8 @@ func parseCursor(s string) (c cursor, err error) {
 	return c, nil
 }
 
-// begin is the cursor to go on from.
-func (q Query) begin(at string) (cursor, error) {
+// cursorFor is the cursor to go on from.
+func (q Query) cursorFor(at string) (cursor, error) {
 	if at == "" {
 		return cursor{Query: q}, nil
 	}
@@ -82,7 +82,7 @@ func (q *Query) conditions(tx *state.Tx, now flow.Time) (where []string, args []
 	}
 	add("until > ?", int64(now))
 	if q.Hosts.IsValid() {
-		low, high := span(q.Hosts)
+		low, high := prefixRange(q.Hosts)
 		add("host >= ? AND host <= ?", low[:], high[:])
 	}
 	if q.Group != "" {
@@ -127,8 +127,8 @@ func groupOf(tx *state.Tx, text string) (group string, err error) {
 	return group, err
 }
 
-// span is the first and last address of a prefix, as 16 bytes.
-func span(p netip.Prefix) (low, high [16]byte) {
+// prefixRange is the first and last address of a prefix, as 16 bytes.
+func prefixRange(p netip.Prefix) (low, high [16]byte) {
 	low = p.Masked().Addr().As16()
 	high = low
 	free := p.Addr().BitLen() - p.Bits()
@@ -154,8 +154,8 @@ func scanEntry(r *sql.Rows) (dossier.Entry, error) {
 	return e, err
 }
 
-// entries reads all that is published.
-func entries(tx *state.Tx) (map[place]dossier.Entry, error) {
+// readEntries reads all that is published.
+func readEntries(tx *state.Tx) (map[place]dossier.Entry, error) {
 	out := map[place]dossier.Entry{}
 	err := tx.Each(func(r *sql.Rows) error {
 		e, err := scanEntry(r)
@@ -168,11 +168,11 @@ func entries(tx *state.Tx) (map[place]dossier.Entry, error) {
 // Entries gives a page of entries in order of hosts, and the cursor of the next
 // page, empty on the last.
 func (h *Core) Entries(ctx context.Context, q Query, at string, limit int) (page []dossier.Entry, next string, err error) {
-	c, err := q.begin(at)
+	c, err := q.cursorFor(at)
 	if err != nil {
 		return nil, "", err
 	}
-	limit = clamp(limit)
+	limit = clampLimit(limit)
 	err = h.db.View(ctx, func(tx *state.Tx) error {
 		page = nil
 		where, args, ok, err := c.Query.conditions(tx, flow.FromTime(h.now()))
@@ -197,15 +197,15 @@ func (h *Core) Entries(ctx context.Context, q Query, at string, limit int) (page
 	return page, next, err
 }
 
-func clamp(limit int) int {
+func clampLimit(limit int) int {
 	if limit <= 0 || limit > MaxPage {
 		return MaxPage
 	}
 	return limit
 }
 
-// groups reads all groups published.
-func groups(tx *state.Tx) (map[string]dossier.Group, error) {
+// readGroups reads all groups published.
+func readGroups(tx *state.Tx) (map[string]dossier.Group, error) {
 	out := map[string]dossier.Group{}
 	err := tx.Each(func(r *sql.Rows) error {
 		g, err := scanGroup(r)
@@ -226,11 +226,11 @@ func scanGroup(r *sql.Rows) (g dossier.Group, err error) {
 // Groups gives a page of the groups that have an entry the query selects, in
 // order of their names.
 func (h *Core) Groups(ctx context.Context, q Query, at string, limit int) (page []dossier.Group, next string, err error) {
-	c, err := q.begin(at)
+	c, err := q.cursorFor(at)
 	if err != nil {
 		return nil, "", err
 	}
-	limit = clamp(limit)
+	limit = clampLimit(limit)
 	err = h.db.View(ctx, func(tx *state.Tx) error {
 		page = nil
 		where, args, ok, err := c.Query.conditions(tx, flow.FromTime(h.now()))
@@ -270,7 +270,7 @@ func (h *Core) Changes(ctx context.Context, host netip.Addr, after int64, limit 
 			}
 			page = append(page, c)
 			return err
-		}, `SELECT id, time, kind, entry FROM clearinghouse_change WHERE `+where+` ORDER BY id LIMIT ?`, append(args, clamp(limit))...)
+		}, `SELECT id, time, kind, entry FROM clearinghouse_change WHERE `+where+` ORDER BY id LIMIT ?`, append(args, clampLimit(limit))...)
 	})
 	return page, err
 }

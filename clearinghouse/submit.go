@@ -58,8 +58,8 @@ var (
 	ErrLapsed   = errors.New("the report has lapsed, or was made in the future")
 )
 
-// open checks an envelope against the roster.
-func (h *Core) open(sealed []byte, kind string, limit int) (*envelope.Envelope, *roster.Member, error) {
+// openEnvelope checks an envelope against the roster.
+func (h *Core) openEnvelope(sealed []byte, kind string, limit int) (*envelope.Envelope, *roster.Member, error) {
 	now := h.now()
 	list, err := h.roster.Current(now)
 	if err != nil {
@@ -91,9 +91,9 @@ func (h *Core) open(sealed []byte, kind string, limit int) (*envelope.Envelope, 
 	return nil, nil, envelope.ErrAudience
 }
 
-// check makes a row of an envelope, or says why not.
-func (h *Core) check(sealed []byte) (row, error) {
-	e, member, err := h.open(sealed, reporting.ReportKind, dossier.MaxReport)
+// checkReport makes a row of an envelope, or says why not.
+func (h *Core) checkReport(sealed []byte) (row, error) {
+	e, member, err := h.openEnvelope(sealed, reporting.ReportKind, dossier.MaxReport)
 	if err != nil {
 		return row{}, err
 	}
@@ -105,7 +105,7 @@ func (h *Core) check(sealed []byte) (row, error) {
 	if r.Until <= now || r.Made > now+flow.Time(skew) {
 		return row{}, ErrLapsed
 	}
-	if !h.spend(member.Name) {
+	if !h.spendQuota(member.Name) {
 		return row{}, ErrBudget
 	}
 	return row{
@@ -123,7 +123,7 @@ func (h *Core) Submit(ctx context.Context, sealed [][]byte) ([]Outcome, error) {
 	out := make([]Outcome, len(sealed))
 	p := &pending{done: make(chan error, 1)}
 	for i, s := range sealed {
-		r, err := h.check(s)
+		r, err := h.checkReport(s)
 		if err != nil {
 			out[i] = Outcome{Status: Refused, Reason: err.Error()}
 			continue
@@ -167,8 +167,8 @@ func (h *Core) enqueue(ctx context.Context, p *pending) error {
 	}
 }
 
-// spend takes one report from the member's budget of the day.
-func (h *Core) spend(member string) bool {
+// spendQuota takes one report from the member's budget of the day.
+func (h *Core) spendQuota(member string) bool {
 	today := h.now().UTC().Format(time.DateOnly)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -182,8 +182,8 @@ func (h *Core) spend(member string) bool {
 	return true
 }
 
-// recount remembers today's budgets over a restart.
-func (h *Core) recount(ctx context.Context) error {
+// countReports remembers today's budgets over a restart.
+func (h *Core) countReports(ctx context.Context) error {
 	now := h.now().UTC()
 	h.day = now.Format(time.DateOnly)
 	return h.db.View(ctx, func(tx *state.Tx) error {
@@ -201,7 +201,7 @@ func (h *Core) recount(ctx context.Context) error {
 // its keys; found is false if the member has no such report.
 func (h *Core) Withdraw(ctx context.Context, sealed []byte) (found bool, err error) {
 	var w dossier.Withdrawal
-	e, member, err := h.open(sealed, reporting.WithdrawalKind, 2+32+2+dossier.MaxWhy)
+	e, member, err := h.openEnvelope(sealed, reporting.WithdrawalKind, 2+32+2+dossier.MaxWhy)
 	if err != nil {
 		return false, err
 	}

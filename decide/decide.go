@@ -66,13 +66,13 @@ func (c *Configuration) Validate() error {
 	return nil
 }
 
-// most is the number of addresses that may be blocked at a time.
-func (c *Configuration) most() float64 { return max(1, c.Budget*float64(c.Addresses)) }
+// maxWeight is the number of addresses that may be blocked at a time.
+func (c *Configuration) maxWeight() float64 { return max(1, c.Budget*float64(c.Addresses)) }
 
-// weight is what a decision costs of the budget: its target's addresses, and
+// weighDecision is what a decision costs of the budget: its target's addresses, and
 // for IPv6 its /64s, since a host has a whole one; for a standing decision, what
 // it allows.
-func weight(d *dossier.Decision) float64 {
+func weighDecision(d *dossier.Decision) float64 {
 	if d.Standing != nil {
 		return float64(d.Standing.Most)
 	}

@@ -58,7 +58,7 @@ func (j *Judge) Propose(now flow.Time, p dossier.Proposal) (dossier.Decision, er
 		return dossier.Decision{}, fmt.Errorf("%s is not a prefix", p.Target)
 	}
 	for _, d := range j.decisions {
-		if d.Target == target && pending(d.Verdict) && sameRule(d.Standing, p.Standing) {
+		if d.Target == target && isPending(d.Verdict) && sameRule(d.Standing, p.Standing) {
 			return clone(d), nil
 		}
 	}
@@ -74,52 +74,52 @@ func (j *Judge) Propose(now flow.Time, p dossier.Proposal) (dossier.Decision, er
 	d.ID = base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(h[:10])
 	d.Undo = "dragnet decision undo " + d.ID
 	j.decisions, j.byID[d.ID] = append(j.decisions, d), d
-	err := j.against(d)
+	err := j.objectionTo(d)
 	switch {
 	case err != nil:
-		step(d, now, p.Who, dossier.Refused, err.Error())
+		addStep(d, now, p.Who, dossier.Refused, err.Error())
 	case j.c.Approval:
-		step(d, now, p.Who, dossier.Proposed, p.Why)
+		addStep(d, now, p.Who, dossier.Proposed, p.Why)
 	default:
-		step(d, now, p.Who, j.effect(), p.Why)
+		addStep(d, now, p.Who, j.effect(), p.Why)
 	}
-	j.forget()
+	j.forgetEnded()
 	return clone(d), err
 }
 
 // Approve lets a proposed decision take effect.
 func (j *Judge) Approve(now flow.Time, id, who string) (dossier.Decision, error) {
-	return j.change(now, id, func(d *dossier.Decision) error {
+	return j.changeDecision(now, id, func(d *dossier.Decision) error {
 		if d.Verdict != dossier.Proposed {
 			return nil // approving twice changes nothing
 		}
-		if err := j.against(d); err != nil {
+		if err := j.objectionTo(d); err != nil {
 			return err
 		}
-		step(d, now, who, j.effect(), "approved")
+		addStep(d, now, who, j.effect(), "approved")
 		return nil
 	})
 }
 
 // Undo takes a decision back, or refuses a proposed one.
 func (j *Judge) Undo(now flow.Time, id, who, why string) (dossier.Decision, error) {
-	return j.change(now, id, func(d *dossier.Decision) error {
+	return j.changeDecision(now, id, func(d *dossier.Decision) error {
 		if d.Verdict == dossier.Proposed {
-			step(d, now, who, dossier.Refused, why)
+			addStep(d, now, who, dossier.Refused, why)
 		} else {
-			step(d, now, who, dossier.Undone, why)
+			addStep(d, now, who, dossier.Undone, why)
 		}
 		return nil
 	})
 }
 
-func (j *Judge) change(now flow.Time, id string, do func(*dossier.Decision) error) (dossier.Decision, error) {
+func (j *Judge) changeDecision(now flow.Time, id string, do func(*dossier.Decision) error) (dossier.Decision, error) {
 	j.Expire(now)
 	d := j.byID[id]
 	if d == nil {
 		return dossier.Decision{}, fmt.Errorf("%q: %w", id, ErrUnknown)
 	}
-	if !pending(d.Verdict) {
+	if !isPending(d.Verdict) {
 		return clone(d), fmt.Errorf("%s is %s: %w", id, d.Verdict, ErrOver)
 	}
 	err := do(d)
@@ -131,8 +131,8 @@ func (j *Judge) Stop(now flow.Time, who, why string) {
 	j.Expire(now)
 	j.stopped = true
 	for _, d := range j.decisions {
-		if pending(d.Verdict) {
-			step(d, now, who, dossier.Stopped, why)
+		if isPending(d.Verdict) {
+			addStep(d, now, who, dossier.Stopped, why)
 		}
 	}
 }
@@ -150,11 +150,11 @@ func (j *Judge) Configure(now flow.Time, c Configuration, who string) error {
 	j.Expire(now)
 	for _, d := range j.decisions {
 		switch {
-		case !pending(d.Verdict):
-		case j.allowed(d):
-			step(d, now, who, dossier.Undone, ErrAllowed.Error())
+		case !isPending(d.Verdict):
+		case j.isAllowed(d):
+			addStep(d, now, who, dossier.Undone, ErrAllowed.Error())
 		case d.Verdict == dossier.Active && !c.Enforce:
-			step(d, now, who, dossier.Undone, "decisions are a dry run from now on")
+			addStep(d, now, who, dossier.Undone, "decisions are a dry run from now on")
 		}
 	}
 	return nil
@@ -163,8 +163,8 @@ func (j *Judge) Configure(now flow.Time, c Configuration, who string) error {
 // Expire ends decisions whose time is over. The other methods do so first.
 func (j *Judge) Expire(now flow.Time) {
 	for _, d := range j.decisions {
-		if pending(d.Verdict) && now >= d.Until {
-			step(d, now, "time", dossier.Expired, "its time is over")
+		if isPending(d.Verdict) && now >= d.Until {
+			addStep(d, now, "time", dossier.Expired, "its time is over")
 		}
 	}
 }
@@ -191,29 +191,29 @@ func (j *Judge) Decisions(now flow.Time) []dossier.Decision {
 	return all
 }
 
-// against is what stands in the way of a decision's taking effect.
-func (j *Judge) against(d *dossier.Decision) error {
+// objectionTo is what stands in the way of a decision's taking effect.
+func (j *Judge) objectionTo(d *dossier.Decision) error {
 	switch {
-	case j.allowed(d):
+	case j.isAllowed(d):
 		return fmt.Errorf("%s: %w", d.Target, ErrAllowed)
 	case j.stopped:
 		return fmt.Errorf("%s: %w (decision resume lets new ones through)", d.Target, ErrStopped)
 	}
-	used := weight(d)
+	used := weighDecision(d)
 	for _, o := range j.decisions {
 		if o != d && (o.Verdict == dossier.Active || o.Verdict == dossier.DryRun) {
-			used += weight(o)
+			used += weighDecision(o)
 		}
 	}
-	if used > j.c.most() {
-		return fmt.Errorf("%s: %w: %.0f addresses would be blocked, at most %.0f may be", d.Target, ErrBudget, used, j.c.most())
+	if used > j.c.maxWeight() {
+		return fmt.Errorf("%s: %w: %.0f addresses would be blocked, at most %.0f may be", d.Target, ErrBudget, used, j.c.maxWeight())
 	}
 	return nil
 }
 
-// allowed reports whether a decision touches anybody on the allow list. A
+// isAllowed reports whether a decision touches anybody on the allow list. A
 // standing one does not: whoever acts under it gets the list too.
-func (j *Judge) allowed(d *dossier.Decision) bool {
+func (j *Judge) isAllowed(d *dossier.Decision) bool {
 	return d.Standing == nil && slices.ContainsFunc(j.c.Allow, d.Target.Overlaps)
 }
 
@@ -231,16 +231,16 @@ func (j *Judge) effect() dossier.Verdict {
 	return dossier.DryRun
 }
 
-// forget drops the oldest decisions that are over.
-func (j *Judge) forget() {
+// forgetEnded drops the oldest decisions that are over.
+func (j *Judge) forgetEnded() {
 	over := 0
 	for _, d := range j.decisions {
-		if !pending(d.Verdict) {
+		if !isPending(d.Verdict) {
 			over++
 		}
 	}
 	j.decisions = slices.DeleteFunc(j.decisions, func(d *dossier.Decision) bool {
-		if pending(d.Verdict) || over <= j.c.Kept {
+		if isPending(d.Verdict) || over <= j.c.Kept {
 			return false
 		}
 		over--
@@ -249,12 +249,12 @@ func (j *Judge) forget() {
 	})
 }
 
-// pending reports whether a decision may still change.
-func pending(v dossier.Verdict) bool {
+// isPending reports whether a decision may still change.
+func isPending(v dossier.Verdict) bool {
 	return v == dossier.Proposed || v == dossier.DryRun || v == dossier.Active
 }
 
-func step(d *dossier.Decision, now flow.Time, who string, v dossier.Verdict, why string) {
+func addStep(d *dossier.Decision, now flow.Time, who string, v dossier.Verdict, why string) {
 	d.Verdict = v
 	d.Steps = append(d.Steps, dossier.Step{Time: now, Who: who, Verdict: v, Why: why})
 }

@@ -221,7 +221,7 @@ func TestNoSequenceBreaksThePromises(t *testing.T) {
 			}
 			active, used := j.Active(now), 0.0
 			for _, d := range active {
-				used += weight(&d)
+				used += weighDecision(&d)
 				if d.Target.Overlaps(c.Allow[0]) {
 					t.Fatalf("%s is blocked against the allow list", d.Target)
 				}

@@ -23,14 +23,14 @@ func Decoy(p *pattern.Pattern, random *rand.Rand) (*pattern.Pattern, error) {
 		}
 		c.Other, c.Text = slices.Clone(c.Other), "decoy"
 		for j, old := range c.Other {
-			c.Other[j] = elsewhere(old, random)
+			c.Other[j] = randomPrefix(old, random)
 		}
 	}
 	return out, nil
 }
 
-// elsewhere is a random prefix like p, of addresses that could be anybody's.
-func elsewhere(p netip.Prefix, random *rand.Rand) netip.Prefix {
+// randomPrefix is a random prefix like p, of addresses that could be anybody's.
+func randomPrefix(p netip.Prefix, random *rand.Rand) netip.Prefix {
 	for {
 		b := p.Addr().AsSlice()
 		for i := range b {
@@ -58,14 +58,14 @@ const (
 // Sprays reports whether a witness returned far more answers than the number of
 // flows it claims can explain: one that has not seen the traffic and wants to
 // be opened all the same must answer under every tuple that fits the keys.
-func (q *Inquiry) Sprays(h *Heard) bool {
+func (q *Inquiry) Sprays(h *TestimonySummary) bool {
 	expected := 0.0
-	for _, clues := range q.asked() {
+	for _, clues := range q.askedClues() {
 		// A join gives no more than its rarest clue; each flow falls into one
 		// of the keys asked with their share of all keys.
 		least := float64(h.Flows)
 		for _, i := range clues {
-			share := float64(len(q.clues[i].tuples)) / keys(&q.config)
+			share := float64(len(q.clues[i].tuples)) / countKeys(&q.config)
 			least = min(least, float64(h.Flows)*min(1, share))
 		}
 		expected += least
@@ -73,8 +73,8 @@ func (q *Inquiry) Sprays(h *Heard) bool {
 	return float64(h.Answers) > sprayFactor*expected+sprayRest
 }
 
-// keys is how many values a key may have.
-func keys(c *Configuration) float64 {
+// countKeys is how many values a key may have.
+func countKeys(c *Configuration) float64 {
 	if c.Hash.Bits == 0 {
 		return 1 // a product's keys are not evenly spread: expect anything
 	}

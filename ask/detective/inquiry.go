@@ -61,11 +61,11 @@ type Inquiry struct {
 	branches []*pattern.Node
 	question []byte
 	id       dossier.QuestionID
-	metered  []Asked // once Meter was called
+	metered  []MeteredKey // once Meter was called
 
 	sources   map[string]Source // by name, of those asked or heard
-	witnesses []Heard
-	hosts     map[flow.Host]*suspicion
+	witnesses []TestimonySummary
+	hosts     map[flow.Host]*suspect
 }
 
 // clue is one asked clue with what only we know of it: per key, in the order
@@ -92,7 +92,7 @@ func New(config Configuration, p *pattern.Pattern) (*Inquiry, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &Inquiry{config: config, pattern: p, reply: reply, sources: map[string]Source{}, hosts: map[flow.Host]*suspicion{}}
+	q := &Inquiry{config: config, pattern: p, reply: reply, sources: map[string]Source{}, hosts: map[flow.Host]*suspect{}}
 	if err := q.askClues(); err != nil {
 		return nil, err
 	}
@@ -102,7 +102,7 @@ func New(config Configuration, p *pattern.Pattern) (*Inquiry, error) {
 	if err := q.checkCombinations(); err != nil {
 		return nil, err
 	}
-	return q, q.write()
+	return q, q.encodeQuestion()
 }
 
 // askClues makes one asked clue per clue and mask.
@@ -138,7 +138,7 @@ func (q *Inquiry) askClue(of int, m key.Mask, tuples []key.Tuple) error {
 	}
 	slices.SortStableFunc(tuples, func(a, b key.Tuple) int { return cmp.Compare(keyer.Tuple(a), keyer.Tuple(b)) })
 	c := clue{of: of, tuples: tuples, asked: dossier.AskedClue{End: end, Mask: m, State: q.pattern.Clues[of].State, Salt: salt}}
-	if c.asked.Standard, err = q.standard(end, m); err != nil {
+	if c.asked.Standard, err = q.chooseSalt(end, m); err != nil {
 		return err
 	}
 	for _, t := range tuples {
@@ -157,7 +157,7 @@ func (q *Inquiry) askClue(of int, m key.Mask, tuples []key.Tuple) error {
 	return nil
 }
 
-func (q *Inquiry) standard(end key.End, m key.Mask) (uint16, error) {
+func (q *Inquiry) chooseSalt(end key.End, m key.Mask) (uint16, error) {
 	id := key.StandardID(end, m)
 	switch {
 	case q.config.Style == SelfDescribing:
@@ -187,7 +187,7 @@ func (q *Inquiry) leavesOf(of int) *pattern.Node {
 
 func (q *Inquiry) checkCombinations() error {
 	all := 0
-	for _, clues := range q.asked() {
+	for _, clues := range q.askedClues() {
 		n := 1
 		for _, i := range clues {
 			if n *= len(q.clues[i].tuples); n > maxCombinations {
@@ -201,7 +201,7 @@ func (q *Inquiry) checkCombinations() error {
 	return nil
 }
 
-func (q *Inquiry) write() error {
+func (q *Inquiry) encodeQuestion() error {
 	out := dossier.Question{Mode: q.config.Mode, Hash: q.config.Hash, Epoch: q.config.Epoch, Window: q.config.Window, Reply: q.reply.Public()}
 	if q.config.Mode == dossier.Paper {
 		out.KDFMemory = q.config.KDFMemory

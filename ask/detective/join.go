@@ -15,13 +15,13 @@ type attested struct {
 	witness, voice string
 }
 
-// pool gathers what all witnesses said of one host: by asked clue, in order of
+// poolStatements gathers what all witnesses said of one host: by asked clue, in order of
 // time.
-func (q *Inquiry) pool(s *suspicion) map[int][]attested {
+func (q *Inquiry) poolStatements(s *suspect) map[int][]attested {
 	events := map[int][]attested{}
 	for k, c := range s.said {
 		for _, e := range c.Events {
-			events[k.clue] = append(events[k.clue], attested{e, k.witness, q.voiceOf(k.witness)})
+			events[k.clue] = append(events[k.clue], attested{e, k.witness, q.classOf(k.witness)})
 		}
 	}
 	for _, e := range events {
@@ -30,12 +30,12 @@ func (q *Inquiry) pool(s *suspicion) map[int][]attested {
 	return events
 }
 
-// joinHere matches every branch over the events of all witnesses together, so
+// joinEvents matches every branch over the events of all witnesses together, so
 // that one witness's clue and another's may complete each other.
-func (q *Inquiry) joinHere(events map[int][]attested) (matches []joined, names map[string]bool) {
+func (q *Inquiry) joinEvents(events map[int][]attested) (matches []joined, names map[string]bool) {
 	names = map[string]bool{}
 	for b := range q.branches {
-		picked, ok := q.match(b, events)
+		picked, ok := q.matchBranch(b, events)
 		if !ok {
 			continue
 		}
@@ -51,8 +51,8 @@ func (q *Inquiry) joinHere(events map[int][]attested) (matches []joined, names m
 	return matches, names
 }
 
-// match is the earliest match of a branch, one event per leaf.
-func (q *Inquiry) match(branch int, events map[int][]attested) (picked []attested, ok bool) {
+// matchBranch is the earliest match of a branch, one event per leaf.
+func (q *Inquiry) matchBranch(branch int, events map[int][]attested) (picked []attested, ok bool) {
 	n := q.branches[branch]
 	picks, ok := pattern.Match(n, func(clue int) []flow.Time {
 		times := make([]flow.Time, len(events[clue]))
@@ -69,17 +69,17 @@ func (q *Inquiry) match(branch int, events map[int][]attested) (picked []atteste
 	return picked, ok
 }
 
-// stands reports whether a host fits whichever liars of the voices are left
+// survivesLiars reports whether a host fits whichever liars of the voices are left
 // out, besides those in without: then one honest voice at least bears it out.
 // A choice that breaks every match breaks any one we find, so it suffices to
 // try leaving out each voice of that one.
-func (q *Inquiry) stands(events map[int][]attested, without []string, liars int) bool {
+func (q *Inquiry) survivesLiars(events map[int][]attested, without []string, liars int) bool {
 	left := map[int][]attested{}
 	for clue, all := range events {
 		left[clue] = slices.DeleteFunc(slices.Clone(all), func(e attested) bool { return slices.Contains(without, e.voice) })
 	}
 	for b := range q.branches {
-		picked, ok := q.match(b, left)
+		picked, ok := q.matchBranch(b, left)
 		if !ok {
 			continue
 		}
@@ -89,7 +89,7 @@ func (q *Inquiry) stands(events map[int][]attested, without []string, liars int)
 		}
 		if liars > 0 {
 			for voice := range maps.Keys(support) {
-				if !q.stands(events, append(slices.Clone(without), voice), liars-1) {
+				if !q.survivesLiars(events, append(slices.Clone(without), voice), liars-1) {
 					return false
 				}
 			}

@@ -5,9 +5,9 @@ import (
 	"dragnet/flow/key"
 )
 
-// Asked describes one key of the question: what is sent, and how many tuples a
+// MeteredKey describes one key of the question: what is sent, and how many tuples a
 // reader who saw none of the traffic must deem possible for it.
-type Asked struct {
+type MeteredKey struct {
 	Clue string `json:"clue"`
 	Mask string `json:"mask"`
 	Key  string `json:"key"`
@@ -21,11 +21,11 @@ type Asked struct {
 }
 
 // Tuple is what the key hides. It never leaves the detective.
-func (a *Asked) Tuple() key.Tuple { return a.tuple }
+func (a *MeteredKey) Tuple() key.Tuple { return a.tuple }
 
 // Meter is the ambiguity meter: what the question would give away, before it
 // is sent.
-func (q *Inquiry) Meter() []Asked {
+func (q *Inquiry) Meter() []MeteredKey {
 	if q.metered != nil {
 		return q.metered
 	}
@@ -34,7 +34,7 @@ func (q *Inquiry) Meter() []Asked {
 		c := &q.clues[i]
 		for j, t := range c.tuples {
 			k := c.asked.Keys[j].K
-			a := Asked{
+			a := MeteredKey{
 				Clue: q.pattern.Clues[c.of].Text, Mask: c.asked.Mask.String(), Key: k.String(), tuple: t, clue: i,
 				KnowingService: meter.Candidates(key.Reader{Service: &t}, t.Mask, k),
 			}
@@ -93,7 +93,7 @@ func (q *Inquiry) Branches() [][]string {
 
 // Hidden is the number the floor is held against: where an address is fixed,
 // for a reader who guesses the service, since services are few.
-func (a *Asked) Hidden() float64 {
+func (a *MeteredKey) Hidden() float64 {
 	if a.tuple.Mask.Family != key.NoAddr {
 		return a.KnowingService
 	}

@@ -17,8 +17,8 @@ import (
 	"dragnet/flow/key"
 )
 
-// Heard is what one witness's testimony amounted to.
-type Heard struct {
+// TestimonySummary is what one witness's testimony amounted to.
+type TestimonySummary struct {
 	Name string `json:"name"`
 	// Flows, From, To, Sampling and Skipped are the coverage it claims; times
 	// are null if it has no flow.
@@ -40,27 +40,27 @@ type Heard struct {
 	AnswerBytes int `json:"answer_bytes"`
 }
 
-// Hear opens the testimony of a witness that testifies under its name and is
+// OpenTestimony opens the testimony of a witness that testifies under its name and is
 // independent of all others.
-func (q *Inquiry) Hear(ctx context.Context, witness string, sealed []byte) (Heard, error) {
-	return q.HearFrom(ctx, Source{Name: witness, Verified: true}, sealed)
+func (q *Inquiry) OpenTestimony(ctx context.Context, witness string, sealed []byte) (TestimonySummary, error) {
+	return q.OpenTestimonyFrom(ctx, Source{Name: witness, Verified: true}, sealed)
 }
 
-// HearFrom opens the testimony of a witness and adds what it says. A testimony
+// OpenTestimonyFrom opens the testimony of a witness and adds what it says. A testimony
 // is taken once per witness. Time grows with the keys asked, plus the size of
 // the testimony.
-func (q *Inquiry) HearFrom(ctx context.Context, s Source, sealed []byte) (Heard, error) {
+func (q *Inquiry) OpenTestimonyFrom(ctx context.Context, s Source, sealed []byte) (TestimonySummary, error) {
 	for _, h := range q.witnesses {
 		if h.Name == s.Name {
-			return Heard{}, fmt.Errorf("witness %s has testified already", s.Name)
+			return TestimonySummary{}, fmt.Errorf("witness %s has testified already", s.Name)
 		}
 	}
 	t, err := q.reply.Open(sealed, q.id, s.testifiesAs())
 	if err != nil {
-		return Heard{}, err
+		return TestimonySummary{}, err
 	}
-	q.Asking(s)
-	h := Heard{
+	q.AddSource(s)
+	h := TestimonySummary{
 		Name: s.Name, Flows: t.Coverage.Flows, Sampling: t.Coverage.Sampling, Skipped: t.Coverage.Skipped,
 		Refused: t.Refusal.String(), Answers: len(t.Answers), AnswerBytes: len(sealed),
 	}
@@ -68,12 +68,12 @@ func (q *Inquiry) HearFrom(ctx context.Context, s Source, sealed []byte) (Heard,
 		h.From, h.To = &t.Coverage.From, &t.Coverage.To
 	}
 	if t.Refusal == dossier.Answered {
-		ring, err := q.keyring(ctx, t)
+		ring, err := q.makeKeyring(ctx, t)
 		if err != nil {
-			return Heard{}, fmt.Errorf("testimony of %s: %w", s.Name, err)
+			return TestimonySummary{}, fmt.Errorf("testimony of %s: %w", s.Name, err)
 		}
 		for i := range t.Answers {
-			q.open(&h, ring, &t.Answers[i])
+			q.openAnswer(&h, ring, &t.Answers[i])
 		}
 	}
 	q.witnesses = append(q.witnesses, h)
@@ -93,7 +93,7 @@ type opener struct {
 // carry.
 type keyring map[[32]byte]*opener
 
-func (q *Inquiry) keyring(ctx context.Context, t *dossier.Testimony) (keyring, error) {
+func (q *Inquiry) makeKeyring(ctx context.Context, t *dossier.Testimony) (keyring, error) {
 	if q.config.Mode == dossier.OPRF && len(t.Evaluations) != len(q.clues) {
 		return nil, errors.New("number of evaluations differs from the clues asked")
 	}
@@ -105,9 +105,9 @@ func (q *Inquiry) keyring(ctx context.Context, t *dossier.Testimony) (keyring, e
 		}
 	}
 	ring := keyring{}
-	for b, clues := range q.asked() {
+	for b, clues := range q.askedClues() {
 		c := seal.Context{Question: q.id, Witness: t.Witness, Detective: q.reply.Public(), Branch: uint16(b)}
-		err := q.combine(clues, secrets, func(tuples []key.Tuple, parts [][]byte) error {
+		err := q.combineSecrets(clues, secrets, func(tuples []key.Tuple, parts [][]byte) error {
 			k, err := seal.NewKey(parts, c)
 			ring[k.Commitment()] = &opener{k, c.Branch, clues, tuples}
 			return cmp.Or(err, ctx.Err())
@@ -119,9 +119,9 @@ func (q *Inquiry) keyring(ctx context.Context, t *dossier.Testimony) (keyring, e
 	return ring, nil
 }
 
-// asked lists the asked clues of each branch, by the branch's number in the
+// askedClues lists the asked clues of each branch, by the branch's number in the
 // answers: if we join, every clue is one.
-func (q *Inquiry) asked() [][]int {
+func (q *Inquiry) askedClues() [][]int {
 	var out [][]int
 	if q.config.JoinHere {
 		for i := range q.clues {
@@ -161,8 +161,8 @@ func (q *Inquiry) clueSecrets(ctx context.Context, i int, t *dossier.Testimony) 
 	return out, cmp.Or(g.Wait(), ctx.Err())
 }
 
-// combine calls use with every choice of one tuple per clue, and its secrets.
-func (q *Inquiry) combine(clues []int, secrets [][][]byte, use func([]key.Tuple, [][]byte) error) error {
+// combineSecrets calls use with every choice of one tuple per clue, and its secrets.
+func (q *Inquiry) combineSecrets(clues []int, secrets [][][]byte, use func([]key.Tuple, [][]byte) error) error {
 	at := make([]int, len(clues))
 	for {
 		tuples := make([]key.Tuple, len(clues))
@@ -186,8 +186,8 @@ func (q *Inquiry) combine(clues []int, secrets [][][]byte, use func([]key.Tuple,
 	}
 }
 
-// open looks up our key for one answer and files what it states.
-func (q *Inquiry) open(h *Heard, ring keyring, a *dossier.SealedAnswer) {
+// openAnswer looks up our key for one answer and files what it states.
+func (q *Inquiry) openAnswer(h *TestimonySummary, ring keyring, a *dossier.SealedAnswer) {
 	o := ring[a.Commitment]
 	if o == nil {
 		h.Collisions++
@@ -195,21 +195,21 @@ func (q *Inquiry) open(h *Heard, ring keyring, a *dossier.SealedAnswer) {
 	}
 	var s dossier.Statement
 	text, ok, err := o.key.Open(a)
-	if err != nil || !ok || a.Branch != o.branch || s.UnmarshalBinary(text) != nil || !q.plausible(o, &s) {
+	if err != nil || !ok || a.Branch != o.branch || s.UnmarshalBinary(text) != nil || !q.isPlausible(o, &s) {
 		h.Forged++
 		return
 	}
 	h.Opened++
 	for j := range s.Hosts {
-		if q.config.JoinHere || q.fits(int(a.Branch), &s.Hosts[j]) {
-			q.file(h.Name, int(a.Branch), o, &s.Hosts[j])
+		if q.config.JoinHere || q.fitsBranch(int(a.Branch), &s.Hosts[j]) {
+			q.addStatement(h.Name, int(a.Branch), o, &s.Hosts[j])
 		}
 	}
 }
 
-// plausible checks an opened statement against what we asked: its first
+// isPlausible checks an opened statement against what we asked: its first
 // components are ours (section 3.1), and each host speaks to every clue.
-func (q *Inquiry) plausible(o *opener, s *dossier.Statement) bool {
+func (q *Inquiry) isPlausible(o *opener, s *dossier.Statement) bool {
 	if len(s.First) != len(o.tuples) {
 		return false
 	}
@@ -223,7 +223,7 @@ func (q *Inquiry) plausible(o *opener, s *dossier.Statement) bool {
 			return false
 		}
 		for _, c := range s.Hosts[i].Clues {
-			if !q.plausibleClue(&c) {
+			if !q.isPlausibleClue(&c) {
 				return false
 			}
 		}
@@ -231,7 +231,7 @@ func (q *Inquiry) plausible(o *opener, s *dossier.Statement) bool {
 	return true
 }
 
-func (q *Inquiry) plausibleClue(c *dossier.StatedClue) bool {
+func (q *Inquiry) isPlausibleClue(c *dossier.StatedClue) bool {
 	if len(c.Events) == 0 || c.Flows < uint64(len(c.Events)) || c.First > c.Last {
 		return false
 	}
@@ -243,8 +243,8 @@ func (q *Inquiry) plausibleClue(c *dossier.StatedClue) bool {
 	return true
 }
 
-// fits repeats the witness's join on the events it stated.
-func (q *Inquiry) fits(branch int, host *dossier.StatedHost) bool {
+// fitsBranch repeats the witness's join on the events it stated.
+func (q *Inquiry) fitsBranch(branch int, host *dossier.StatedHost) bool {
 	n := q.branches[branch]
 	leaves := n.Leaves()
 	_, ok := pattern.Match(n, func(clue int) []flow.Time {

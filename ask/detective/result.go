@@ -13,23 +13,23 @@ import (
 // Result is what an inquiry found so far. Its JSON form is the command line's:
 // fields are added, never changed.
 type Result struct {
-	Version   int     `json:"version"`
-	Pattern   string  `json:"pattern"`
-	Hash      string  `json:"hash"`
-	Bits      int     `json:"bits"`
-	Mode      string  `json:"mode"`
-	Join      string  `json:"join"`
-	Epoch     string  `json:"epoch"`
-	Quorum    int     `json:"quorum"`
-	Questions []Asked `json:"questions"`
-	Witnesses []Heard `json:"witnesses"`
-	Hosts     []Found `json:"hosts"`
+	Version   int                `json:"version"`
+	Pattern   string             `json:"pattern"`
+	Hash      string             `json:"hash"`
+	Bits      int                `json:"bits"`
+	Mode      string             `json:"mode"`
+	Join      string             `json:"join"`
+	Epoch     string             `json:"epoch"`
+	Quorum    int                `json:"quorum"`
+	Questions []MeteredKey       `json:"questions"`
+	Witnesses []TestimonySummary `json:"witnesses"`
+	Hosts     []Match            `json:"hosts"`
 	// Collisions is the sum over witnesses.
 	Collisions int `json:"collisions"`
 }
 
-// Found is a host that fits the pattern.
-type Found struct {
+// Match is a host that fits the pattern.
+type Match struct {
 	flow.Host
 	Witnesses []string `json:"witnesses"`
 	// Independent counts the voices among the witnesses (see Source).
@@ -39,25 +39,25 @@ type Found struct {
 	// Flows sums, over clues and witnesses, the host's flows that fit: a flow
 	// that two witnesses saw, or that fits two clues, counts twice.
 	Flows uint64      `json:"flows"`
-	Clues []FoundClue `json:"clues"`
+	Clues []MatchClue `json:"clues"`
 }
 
-// FoundClue is one event of the earliest match.
-type FoundClue struct {
+// MatchClue is one event of the earliest match.
+type MatchClue struct {
 	Clue  string    `json:"clue"`
 	Time  flow.Time `json:"time"`
 	State string    `json:"state"`
 }
 
-// suspicion gathers what all witnesses said about one host.
-type suspicion struct {
+// suspect gathers what all witnesses said about one host.
+type suspect struct {
 	// said holds each statement once: branches that share a clue repeat it.
-	said map[saying]dossier.StatedClue
+	said map[statement]dossier.StatedClue
 	// matches are those that witnesses joined.
 	matches []joined
 }
 
-type saying struct {
+type statement struct {
 	witness string
 	clue    int
 	tuple   key.Tuple
@@ -69,16 +69,16 @@ type joined struct {
 	events  []dossier.Event // one per leaf
 }
 
-func (q *Inquiry) file(witness string, branch int, o *opener, h *dossier.StatedHost) {
+func (q *Inquiry) addStatement(witness string, branch int, o *opener, h *dossier.StatedHost) {
 	host := flow.HostAt(h.Addr, witness)
 	s := q.hosts[host]
 	if s == nil {
-		s = &suspicion{said: map[saying]dossier.StatedClue{}}
+		s = &suspect{said: map[statement]dossier.StatedClue{}}
 		q.hosts[host] = s
 	}
 	m := joined{witness: witness, branch: branch}
 	for i, c := range h.Clues {
-		k := saying{witness, o.clues[i], o.tuples[i]}
+		k := statement{witness, o.clues[i], o.tuples[i]}
 		if old, again := s.said[k]; !again || len(c.Events) > len(old.Events) {
 			s.said[k] = c
 		}
@@ -94,51 +94,51 @@ func (q *Inquiry) Result() Result {
 	r := Result{
 		Version: 1, Pattern: q.pattern.String(), Hash: q.config.Hash.String(), Bits: int(q.config.Hash.Bits),
 		Mode: q.config.Mode.String(), Join: "witness", Epoch: q.config.Epoch, Quorum: q.config.Quorum,
-		Questions: q.Meter(), Witnesses: slices.Clone(q.witnesses), Hosts: []Found{},
+		Questions: q.Meter(), Witnesses: slices.Clone(q.witnesses), Hosts: []Match{},
 	}
 	if q.config.JoinHere {
 		r.Join = "detective"
 	}
 	if r.Witnesses == nil {
-		r.Witnesses = []Heard{}
+		r.Witnesses = []TestimonySummary{}
 	}
 	for _, w := range r.Witnesses {
 		r.Collisions += w.Collisions
 	}
 	for host, s := range q.hosts {
-		if f, ok := q.found(host, s); ok {
+		if f, ok := q.judgeSuspect(host, s); ok {
 			r.Hosts = append(r.Hosts, f)
 		}
 	}
-	slices.SortFunc(r.Hosts, func(a, b Found) int {
+	slices.SortFunc(r.Hosts, func(a, b Match) int {
 		return cmp.Or(cmp.Compare(len(b.Witnesses), len(a.Witnesses)), a.Host.Compare(b.Host))
 	})
 	return r
 }
 
-// found decides whether a host fits, named by enough witnesses.
-func (q *Inquiry) found(host flow.Host, s *suspicion) (Found, bool) {
+// judgeSuspect decides whether a host fits, named by enough witnesses.
+func (q *Inquiry) judgeSuspect(host flow.Host, s *suspect) (Match, bool) {
 	matches, names := s.matches, map[string]bool{}
 	for _, m := range matches {
 		names[m.witness] = true
 	}
-	believed := len(q.voices(names)) >= q.need()
+	believed := len(q.classesOf(names)) >= q.neededClasses()
 	if q.config.JoinHere {
-		e := q.pool(s)
-		matches, names = q.joinHere(e)
-		believed = q.stands(e, nil, q.need()-1) || q.ownJoin(host, e, names)
+		e := q.poolStatements(s)
+		matches, names = q.joinEvents(e)
+		believed = q.survivesLiars(e, nil, q.neededClasses()-1) || q.isOwnJoin(host, e, names)
 	} else {
-		believed = believed || q.ownWord(host, names)
+		believed = believed || q.isOwnStatement(host, names)
 	}
 	if len(matches) == 0 || !believed {
-		return Found{}, false
+		return Match{}, false
 	}
-	f := Found{Host: host, Witnesses: slices.Sorted(maps.Keys(names)), Independent: len(q.voices(names))}
-	q.span(&f, s, matches)
+	f := Match{Host: host, Witnesses: slices.Sorted(maps.Keys(names)), Independent: len(q.classesOf(names))}
+	q.setSpan(&f, s, matches)
 	best := slices.MinFunc(matches, func(a, b joined) int { return cmp.Compare(a.last(), b.last()) })
 	for i, leaf := range q.branches[best.branch].Leaves() {
 		text := q.pattern.Clues[q.clues[leaf].of].Text
-		f.Clues = append(f.Clues, FoundClue{Clue: text, Time: best.events[i].Time, State: best.events[i].State.String()})
+		f.Clues = append(f.Clues, MatchClue{Clue: text, Time: best.events[i].Time, State: best.events[i].State.String()})
 	}
 	return f, true
 }
@@ -151,8 +151,8 @@ func (m *joined) last() flow.Time {
 	return t
 }
 
-// span sums flows and times over what was said about the clues of a match.
-func (q *Inquiry) span(f *Found, s *suspicion, matches []joined) {
+// setSpan sums flows and times over what was said about the clues of a match.
+func (q *Inquiry) setSpan(f *Match, s *suspect, matches []joined) {
 	used := map[int]bool{}
 	for _, m := range matches {
 		for _, leaf := range q.branches[m.branch].Leaves() {

@@ -15,9 +15,9 @@ type Source struct {
 	// As is the name it testifies under, if that is another: over the network
 	// the identifier of its key.
 	As string
-	// Voice is the organisation or AS behind it; witnesses of one voice count
+	// Class is the organisation or AS behind it; witnesses of one voice count
 	// once. Empty stands for Name.
-	Voice string
+	Class string
 	// Verified says that Voice and Networks come from somebody we trust, not
 	// from the witness. All that are not verified share one voice, since
 	// anybody can be many of them.
@@ -37,66 +37,66 @@ func (s *Source) testifiesAs() string {
 // name of a witness, or of an organisation in a book.
 const unverified = "\x00unverified"
 
-func (s *Source) voice() string {
+func (s *Source) class() string {
 	switch {
 	case !s.Verified:
 		return unverified
-	case s.Voice != "":
-		return s.Voice
+	case s.Class != "":
+		return s.Class
 	}
 	return s.Name
 }
 
-// Asking notes that a witness is asked: shares of "those asked" count it from
+// AddSource notes that a witness is asked: shares of "those asked" count it from
 // then on, whether it answers or not.
-func (q *Inquiry) Asking(s Source) { q.sources[s.Name] = s }
+func (q *Inquiry) AddSource(s Source) { q.sources[s.Name] = s }
 
-func (q *Inquiry) voiceOf(witness string) string {
+func (q *Inquiry) classOf(witness string) string {
 	s := q.sources[witness]
-	return s.voice()
+	return s.class()
 }
 
-// voices are those behind a set of witnesses.
-func (q *Inquiry) voices(witnesses map[string]bool) map[string]bool {
+// classesOf are those behind a set of witnesses.
+func (q *Inquiry) classesOf(witnesses map[string]bool) map[string]bool {
 	out := map[string]bool{}
 	for w := range witnesses {
-		out[q.voiceOf(w)] = true
+		out[q.classOf(w)] = true
 	}
 	return out
 }
 
-// need is how many voices must name a host.
-func (q *Inquiry) need() int {
+// neededClasses is how many voices must name a host.
+func (q *Inquiry) neededClasses() int {
 	if q.config.Fraction == 0 {
 		return q.config.Quorum
 	}
 	asked := map[string]bool{}
 	for _, s := range q.sources {
-		asked[s.voice()] = true
+		asked[s.class()] = true
 	}
 	// A product such as 0.1 * 30 must not round up to 4.
 	return max(q.config.Quorum, int(math.Ceil(q.config.Fraction*float64(len(asked))-1e-9)))
 }
 
-// ownWord reports whether one of the witnesses may speak for the host alone.
-func (q *Inquiry) ownWord(host flow.Host, witnesses map[string]bool) bool {
+// isOwnStatement reports whether one of the witnesses may speak for the host alone.
+func (q *Inquiry) isOwnStatement(host flow.Host, witnesses map[string]bool) bool {
 	for w := range maps.Keys(witnesses) {
-		if q.owns(w, host) {
+		if q.ownsHost(w, host) {
 			return true
 		}
 	}
 	return false
 }
 
-func (q *Inquiry) owns(witness string, host flow.Host) bool {
+func (q *Inquiry) ownsHost(witness string, host flow.Host) bool {
 	s := q.sources[witness]
 	return q.config.OwnWord && s.Verified && (host.Scope == witness || flow.Within(s.Networks, host.Addr) && host.Scope == "")
 }
 
-// ownJoin is ownWord where we join: the owner's own events must suffice.
-func (q *Inquiry) ownJoin(host flow.Host, events map[int][]attested, witnesses map[string]bool) bool {
+// isOwnJoin is ownWord where we join: the owner's own events must suffice.
+func (q *Inquiry) isOwnJoin(host flow.Host, events map[int][]attested, witnesses map[string]bool) bool {
 	for w := range maps.Keys(witnesses) {
-		if !q.owns(w, host) {
+		if !q.ownsHost(w, host) {
 			continue
 		}
 		own := map[int][]attested{}
@@ -107,7 +107,7 @@ func (q *Inquiry) ownJoin(host flow.Host, events map[int][]attested, witnesses m
 				}
 			}
 		}
-		if q.stands(own, nil, 0) {
+		if q.survivesLiars(own, nil, 0) {
 			return true
 		}
 	}
@@ -123,9 +123,9 @@ func (q *Inquiry) Agreed() (most int) {
 			names[m.witness] = true
 		}
 		if q.config.JoinHere {
-			_, names = q.joinHere(q.pool(s))
+			_, names = q.joinEvents(q.poolStatements(s))
 		}
-		most = max(most, len(q.voices(names)))
+		most = max(most, len(q.classesOf(names)))
 	}
 	return most
 }

@@ -69,7 +69,7 @@ func BenchmarkThousandWitnesses(b *testing.B) {
 		b.Fatal(err)
 	}
 	conf := inquiry.DefaultConfiguration()
-	conf.Key, conf.Book, conf.Whom = c.ours, c.book, inquiry.Whom{All: true}
+	conf.Key, conf.Book, conf.Whom = c.ours, c.book, inquiry.Selection{All: true}
 	conf.Detective = detective.Configuration{
 		Mode: dossier.OPRF, Hash: key.Hash{Kind: key.Linear, Bits: 19}, Style: detective.Hybrid, Window: flow.AllTime,
 		Epoch: time.Now().UTC().Format(time.DateOnly), Quorum: 2,
@@ -106,7 +106,7 @@ func BenchmarkThousandWitnesses(b *testing.B) {
 				}
 				sealed, _, err := w.Answer(context.Background(), inquiry.Question())
 				if err == nil {
-					_, err = inquiry.Hear(context.Background(), name, sealed)
+					_, err = inquiry.OpenTestimony(context.Background(), name, sealed)
 				}
 				if err != nil {
 					b.Fatal(err)

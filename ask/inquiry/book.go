@@ -76,7 +76,7 @@ func (b *Book) Validate() error {
 	for i := range b.Witnesses {
 		c := &b.Witnesses[i]
 		switch {
-		case c.Name == "" || strings.ContainsFunc(c.Name, unprintable):
+		case c.Name == "" || strings.ContainsFunc(c.Name, isUnprintable):
 			return fmt.Errorf("witnesses[%d].name: give it a name without spaces", i)
 		case names[c.Name]:
 			return fmt.Errorf("witnesses[%d].name: two witnesses are called %q", i, c.Name)
@@ -94,21 +94,21 @@ func (b *Book) Validate() error {
 			return fmt.Errorf("witnesses[%d].url: %w", i, err)
 		}
 	}
-	b.giveVoices()
+	b.assignClasses()
 	return nil
 }
 
-func unprintable(r rune) bool { return r <= ' ' || r == 0x7f }
+func isUnprintable(r rune) bool { return r <= ' ' || r == 0x7f }
 
-// giveVoices joins the witnesses that share an organisation or an AS, also
+// assignClasses joins the witnesses that share an organisation or an AS, also
 // through others.
-func (b *Book) giveVoices() {
+func (b *Book) assignClasses() {
 	var groups [][]int // witnesses by voice
 	for i := range b.Witnesses {
 		joined := []int{i}
 		rest := groups[:0:0]
 		for _, g := range groups {
-			if slices.ContainsFunc(g, func(j int) bool { return b.Witnesses[i].related(&b.Witnesses[j]) }) {
+			if slices.ContainsFunc(g, func(j int) bool { return b.Witnesses[i].sameClass(&b.Witnesses[j]) }) {
 				joined = append(joined, g...)
 			} else {
 				rest = append(rest, g)
@@ -123,13 +123,13 @@ func (b *Book) giveVoices() {
 	}
 }
 
-func (c *Contact) related(o *Contact) bool {
+func (c *Contact) sameClass(o *Contact) bool {
 	return c.Organisation != "" && c.Organisation == o.Organisation || c.AS != 0 && c.AS == o.AS
 }
 
 // Source is the witness as an inquiry takes it.
 func (c *Contact) Source() detective.Source {
-	return detective.Source{Name: c.Name, As: c.Key.ID().String(), Voice: c.voice, Verified: !c.Stranger, Networks: c.Networks}
+	return detective.Source{Name: c.Name, As: c.Key.ID().String(), Class: c.voice, Verified: !c.Stranger, Networks: c.Networks}
 }
 
 // Stranger is a contact for a card whose key is not in the book. What it calls

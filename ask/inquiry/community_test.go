@@ -151,7 +151,7 @@ func (c *community) asks(truth incident.Truth) (inquiry.Configuration, *pattern.
 		c.Fatal(err)
 	}
 	conf := inquiry.DefaultConfiguration()
-	conf.Key, conf.Book, conf.Whom = c.ours, c.book, inquiry.Whom{All: true}
+	conf.Key, conf.Book, conf.Whom = c.ours, c.book, inquiry.Selection{All: true}
 	conf.Detective = detective.Configuration{
 		Mode: dossier.OPRF, Hash: key.Hash{Kind: key.Linear, Bits: 3}, Style: detective.Hybrid, Window: flow.AllTime,
 		Epoch: truth.Recorded.UTC().Format(time.DateOnly), Quorum: 2, OwnWord: true,
@@ -167,7 +167,7 @@ func (c *community) board(address, file string, k *identity.Key) (exchange.Endpo
 	if err != nil {
 		c.Fatal(err)
 	}
-	b, err := relay.NewBoard(context.Background(), db, relay.DefaultConfiguration())
+	b, err := relay.NewMailboxes(context.Background(), db, relay.DefaultConfiguration())
 	if err != nil {
 		c.Fatal(err)
 	}

@@ -148,7 +148,7 @@ func addressee(data []byte) (to identity.ID) {
 
 func awaitCards(t *testing.T, c *community, e exchange.Endpoint, n int) {
 	t.Helper()
-	b, err := exchange.DialBoard(c.ours, e)
+	b, err := exchange.DialRelay(c.ours, e)
 	if err != nil {
 		t.Fatal(err)
 	}

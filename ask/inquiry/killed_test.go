@@ -87,7 +87,7 @@ func (r role) play() error {
 	if err != nil {
 		return err
 	}
-	b, err := relay.NewBoard(ctx, db, relay.DefaultConfiguration())
+	b, err := relay.NewMailboxes(ctx, db, relay.DefaultConfiguration())
 	if err != nil {
 		return err
 	}

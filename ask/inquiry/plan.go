@@ -10,8 +10,8 @@ import (
 	"slices"
 )
 
-// Whom says which witnesses to ask. Exactly one of its fields is set.
-type Whom struct {
+// Selection says which witnesses to ask. Exactly one of its fields is set.
+type Selection struct {
 	// Names are witnesses of the book, by name or URL.
 	Names []string
 	// Near is the point of interest: all are asked, the nearest first.
@@ -23,11 +23,11 @@ type Whom struct {
 }
 
 // Strangers reports whether witnesses that are not in the book are asked.
-func (w *Whom) Strangers() bool { return w.All || w.Random > 0 }
+func (w *Selection) Strangers() bool { return w.All || w.Random > 0 }
 
 // Order lists whom to ask, in order. Strangers are those that the relays know;
 // t may be nil.
-func (b *Book) Order(w Whom, strangers []Contact, t *Table, random *rand.Rand) ([]Contact, error) {
+func (b *Book) Order(w Selection, strangers []Contact, t *Table, random *rand.Rand) ([]Contact, error) {
 	var out []Contact
 	switch {
 	case len(w.Names) > 0:
@@ -41,7 +41,7 @@ func (b *Book) Order(w Whom, strangers []Contact, t *Table, random *rand.Rand) (
 			}
 		}
 	case w.Near.IsValid():
-		out = b.nearest(w.Near, t)
+		out = b.sortByDistance(w.Near, t)
 	default:
 		out = slices.Concat(b.Witnesses, strangers)
 		random.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
@@ -55,9 +55,9 @@ func (b *Book) Order(w Whom, strangers []Contact, t *Table, random *rand.Rand) (
 	return out, nil
 }
 
-// nearest orders the book by the links between the ASes, and within one
+// sortByDistance orders the book by the links between the ASes, and within one
 // distance by the leading bits that the point has in common with a network.
-func (b *Book) nearest(point netip.Addr, t *Table) []Contact {
+func (b *Book) sortByDistance(point netip.Addr, t *Table) []Contact {
 	distance := map[uint32]int{}
 	if t != nil {
 		if as, ok := t.Origin(point); ok {
@@ -72,14 +72,14 @@ func (b *Book) nearest(point netip.Addr, t *Table) []Contact {
 	}
 	out := slices.Clone(b.Witnesses)
 	slices.SortStableFunc(out, func(x, y Contact) int {
-		return cmp.Or(cmp.Compare(links(&x), links(&y)), cmp.Compare(common(y.Networks, point), common(x.Networks, point)))
+		return cmp.Or(cmp.Compare(links(&x), links(&y)), cmp.Compare(commonBits(y.Networks, point), commonBits(x.Networks, point)))
 	})
 	return out
 }
 
-// common is how many leading bits the point shares with the closest network;
+// commonBits is how many leading bits the point shares with the closest network;
 // -1 if there is none of its family.
-func common(networks []netip.Prefix, point netip.Addr) int {
+func commonBits(networks []netip.Prefix, point netip.Addr) int {
 	best := -1
 	for _, p := range networks {
 		if p.Addr().Is4() != point.Is4() {

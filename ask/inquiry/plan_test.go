@@ -81,7 +81,7 @@ func TestVoices(t *testing.T) {
 	voices := map[string][]string{}
 	for i := range b.Witnesses {
 		s := b.Witnesses[i].Source()
-		voices[s.Voice] = append(voices[s.Voice], s.Name)
+		voices[s.Class] = append(voices[s.Class], s.Name)
 	}
 	want := map[string][]string{"a": {"a", "b", "d"}, "c": {"c"}, "e": {"e"}, "f": {"f"}}
 	if diff := cmp.Diff(want, voices); diff != "" {
@@ -112,7 +112,7 @@ func TestNearest(t *testing.T) {
 		inquiry.Contact{Name: "one-near", AS: 64497, Networks: []netip.Prefix{netip.MustParsePrefix("192.0.0.0/16")}},
 		inquiry.Contact{Name: "same", AS: 64496},
 	)
-	near := inquiry.Whom{Near: netip.MustParseAddr("192.0.2.7")}
+	near := inquiry.Selection{Near: netip.MustParseAddr("192.0.2.7")}
 	got, err := b.Order(near, nil, tab, nil)
 	if diff := cmp.Diff([]string{"same", "one-near", "one-far", "two", "island", "none"}, names(got)); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
@@ -127,14 +127,14 @@ func TestOrder(t *testing.T) {
 	b := book(t, inquiry.Contact{Name: "a", URL: "https://192.0.2.1:8443"}, inquiry.Contact{Name: "b"})
 	random := rand.New(rand.NewPCG(1, 2))
 	strangers := []inquiry.Contact{inquiry.Stranger(exchange.Card{Name: "a", Key: keyOf(t)})}
-	got, err := b.Order(inquiry.Whom{Names: []string{"b", "https://192.0.2.1:8443/", "a"}}, nil, nil, random)
+	got, err := b.Order(inquiry.Selection{Names: []string{"b", "https://192.0.2.1:8443/", "a"}}, nil, nil, random)
 	if diff := cmp.Diff([]string{"b", "a"}, names(got)); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
-	if _, err := b.Order(inquiry.Whom{Names: []string{"c"}}, nil, nil, random); err == nil || !strings.Contains(err.Error(), `"c"`) {
+	if _, err := b.Order(inquiry.Selection{Names: []string{"c"}}, nil, nil, random); err == nil || !strings.Contains(err.Error(), `"c"`) {
 		t.Errorf("nobody of that name: %v", err)
 	}
-	if got, err = b.Order(inquiry.Whom{All: true}, strangers, nil, random); err != nil || len(got) != 3 {
+	if got, err = b.Order(inquiry.Selection{All: true}, strangers, nil, random); err != nil || len(got) != 3 {
 		t.Errorf("all: %v, %v", names(got), err)
 	}
 	for _, c := range got {
@@ -144,7 +144,7 @@ func TestOrder(t *testing.T) {
 	}
 	seen := map[string]bool{}
 	for range 200 {
-		got, err := b.Order(inquiry.Whom{Random: 1}, strangers, nil, random)
+		got, err := b.Order(inquiry.Selection{Random: 1}, strangers, nil, random)
 		if err != nil || len(got) != 1 {
 			t.Fatal(got, err)
 		}
@@ -153,7 +153,7 @@ func TestOrder(t *testing.T) {
 	if len(seen) != 3 {
 		t.Errorf("a sample of one never chose all: %v", seen)
 	}
-	if _, err := new(inquiry.Book).Order(inquiry.Whom{All: true}, nil, nil, random); err == nil {
+	if _, err := new(inquiry.Book).Order(inquiry.Selection{All: true}, nil, nil, random); err == nil {
 		t.Error("nobody to ask")
 	}
 }
@@ -218,7 +218,7 @@ func TestJudge(t *testing.T) {
 		{envelope.ErrMalformed, false, inquiry.Broken}, {exchange.ErrTooLarge, true, inquiry.Broken}, {exchange.ErrUnfinished, true, inquiry.Broken},
 		{errors.New("reset"), true, inquiry.Silent}, {errors.New("reset"), false, inquiry.Broken}, {identity.ErrPeer, false, inquiry.Unreachable},
 	} {
-		if got := inquiry.Judge(fmt.Errorf("asking: %w", test.err), test.late); got != test.want {
+		if got := inquiry.StatusOf(fmt.Errorf("asking: %w", test.err), test.late); got != test.want {
 			t.Errorf("%v (late %t): %s, want %s", test.err, test.late, got, test.want)
 		}
 	}

@@ -49,9 +49,9 @@ func (r *Record) FirstEpoch(ctx context.Context, p *pattern.Pattern, h key.Hash,
 	return epoch, known, err
 }
 
-// Asked is one inquiry of the record. Its JSON form is the command line's:
+// Recorded is one inquiry of the record. Its JSON form is the command line's:
 // fields are added, never changed.
-type Asked struct {
+type Recorded struct {
 	Number int64 `json:"inquiry"`
 	// Question is its ID, once it was asked: a witness's record has the same.
 	Question string `json:"question"`
@@ -64,12 +64,12 @@ type Asked struct {
 	Ended   *flow.Time `json:"ended"`
 	// State is such as "12 of 20 answered, 3 refused, 5 silent".
 	State     string            `json:"state"`
-	Witnesses []AskedWitness    `json:"witnesses,omitempty"`
+	Witnesses []RecordedWitness `json:"witnesses,omitempty"`
 	Result    *detective.Result `json:"result,omitempty"`
 }
 
-// AskedWitness is what became of asking one witness.
-type AskedWitness struct {
+// RecordedWitness is what became of asking one witness.
+type RecordedWitness struct {
 	Name    string    `json:"name"`
 	Key     string    `json:"key"`
 	Status  Status    `json:"status"`
@@ -81,16 +81,16 @@ type AskedWitness struct {
 }
 
 // Begin enters an inquiry before anybody is asked.
-func (r *Record) Begin(ctx context.Context, now time.Time, a Asked) (number int64, err error) {
+func (r *Record) Begin(ctx context.Context, now time.Time, a Recorded) (number int64, err error) {
 	err = r.db.Update(ctx, func(tx *state.Tx) error {
 		return tx.QueryRow(`INSERT INTO inquiry (question, pattern, hash, epoch, decoy, started, ended, state)
 			VALUES ('', ?, ?, ?, ?, ?, 0, '') RETURNING number`,
-			a.Pattern, a.Hash, a.Epoch, truth(a.Decoy), now.UnixNano()).Scan(&number)
+			a.Pattern, a.Hash, a.Epoch, boolInt(a.Decoy), now.UnixNano()).Scan(&number)
 	})
 	return number, err
 }
 
-func truth(b bool) int {
+func boolInt(b bool) int {
 	if b {
 		return 1
 	}
@@ -105,7 +105,7 @@ func (r *Record) Notes(ctx context.Context, now time.Time, number int64, notes [
 	return r.db.Update(ctx, func(tx *state.Tx) error {
 		for i := range notes {
 			n := &notes[i]
-			var h detective.Heard
+			var h detective.TestimonySummary
 			if n.Heard != nil {
 				h = *n.Heard
 			}
@@ -113,7 +113,7 @@ func (r *Record) Notes(ctx context.Context, now time.Time, number int64, notes [
 				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 				ON CONFLICT (inquiry, witness) DO UPDATE SET status = excluded.status, detail = excluded.detail, flows = excluded.flows,
 				answers = excluded.answers, opened = excluded.opened, forged = excluded.forged, spray = excluded.spray, noted = excluded.noted`,
-				number, n.Witness, n.Key.String(), string(n.Status), n.Detail, int64(h.Flows), h.Answers, h.Opened, h.Forged, truth(n.Spray), now.UnixNano())
+				number, n.Witness, n.Key.String(), string(n.Status), n.Detail, int64(h.Flows), h.Answers, h.Opened, h.Forged, boolInt(n.Spray), now.UnixNano())
 			if err != nil {
 				return err
 			}
@@ -139,11 +139,11 @@ func (r *Record) End(ctx context.Context, now time.Time, number int64, out *Outc
 
 // List gives the last inquiries, the newest first, without witnesses and
 // results.
-func (r *Record) List(ctx context.Context, limit int) (out []Asked, err error) {
+func (r *Record) List(ctx context.Context, limit int) (out []Recorded, err error) {
 	err = r.db.View(ctx, func(tx *state.Tx) error {
 		out = nil
 		return tx.Each(func(rows *sql.Rows) error {
-			a, _, err := scanAsked(rows.Scan)
+			a, _, err := scanRecorded(rows.Scan)
 			out = append(out, a)
 			return err
 		}, `SELECT `+columns+` FROM inquiry ORDER BY number DESC LIMIT ?`, limit)
@@ -153,7 +153,7 @@ func (r *Record) List(ctx context.Context, limit int) (out []Asked, err error) {
 
 const columns = `number, question, pattern, hash, epoch, decoy, started, ended, state, result`
 
-func scanAsked(scan func(...any) error) (a Asked, result []byte, err error) {
+func scanRecorded(scan func(...any) error) (a Recorded, result []byte, err error) {
 	var decoy, started, ended int64
 	err = scan(&a.Number, &a.Question, &a.Pattern, &a.Hash, &a.Epoch, &decoy, &started, &ended, &a.State, &result)
 	a.Decoy, a.Started = decoy != 0, flow.Time(started)
@@ -165,10 +165,10 @@ func scanAsked(scan func(...any) error) (a Asked, result []byte, err error) {
 }
 
 // Show gives one inquiry with all that is known of it, also while it is asked.
-func (r *Record) Show(ctx context.Context, number int64) (a Asked, err error) {
+func (r *Record) Show(ctx context.Context, number int64) (a Recorded, err error) {
 	err = r.db.View(ctx, func(tx *state.Tx) error {
 		var result []byte
-		a, result, err = scanAsked(tx.QueryRow(`SELECT `+columns+` FROM inquiry WHERE number = ?`, number).Scan)
+		a, result, err = scanRecorded(tx.QueryRow(`SELECT `+columns+` FROM inquiry WHERE number = ?`, number).Scan)
 		if errors.Is(err, sql.ErrNoRows) {
 			return fmt.Errorf("there is no inquiry %d", number)
 		}
@@ -181,7 +181,7 @@ func (r *Record) Show(ctx context.Context, number int64) (a Asked, err error) {
 			}
 		}
 		return tx.Each(func(rows *sql.Rows) error {
-			var w AskedWitness
+			var w RecordedWitness
 			var flows, noted int64
 			err := rows.Scan(&w.Name, &w.Key, &w.Status, &w.Detail, &flows, &w.Answers, &w.Opened, &noted)
 			w.Flows, w.Noted = uint64(flows), flow.Time(noted)
@@ -197,12 +197,12 @@ const flushEvery = 200 * time.Millisecond
 
 // Run is the function Run with every change entered in the record.
 func (r *Record) Run(ctx context.Context, c Configuration, p *pattern.Pattern, decoy bool) (number int64, out *Outcome, err error) {
-	a := Asked{Pattern: p.String(), Hash: hashText(c.Detective.Hash), Epoch: c.Detective.Epoch, Decoy: decoy}
+	a := Recorded{Pattern: p.String(), Hash: hashText(c.Detective.Hash), Epoch: c.Detective.Epoch, Decoy: decoy}
 	if number, err = r.Begin(ctx, time.Now(), a); err != nil {
 		return 0, nil, err
 	}
 	notes, enter := make(chan Note, 1024), make(chan error, 1)
-	go func() { enter <- r.take(context.WithoutCancel(ctx), number, notes) }()
+	go func() { enter <- r.writeNotes(context.WithoutCancel(ctx), number, notes) }()
 	told := c.Note
 	c.Note = func(n Note) {
 		notes <- n
@@ -220,9 +220,9 @@ func (r *Record) Run(ctx context.Context, c Configuration, p *pattern.Pattern, d
 
 func hashText(h key.Hash) string { return fmt.Sprintf("%s/%d", h, h.Bits) }
 
-// take enters notes as they come, several at a time; after a failure it only
+// writeNotes enters notes as they come, several at a time; after a failure it only
 // drains them.
-func (r *Record) take(ctx context.Context, number int64, notes <-chan Note) (err error) {
+func (r *Record) writeNotes(ctx context.Context, number int64, notes <-chan Note) (err error) {
 	tick := time.NewTicker(flushEvery)
 	defer tick.Stop()
 	var some []Note

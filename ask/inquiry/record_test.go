@@ -46,7 +46,7 @@ func record(t *testing.T, address string) {
 	h := key.Hash{Kind: key.Linear, Bits: 19}
 	for i, epoch := range []string{"2026-10-01", "2026-11-20", "2026-11-21"} {
 		at := noon.AddDate(0, 0, 3*i-30)
-		if _, err := r.Begin(ctx, at, inquiry.Asked{Pattern: p.String(), Hash: "linear/19", Epoch: epoch}); err != nil {
+		if _, err := r.Begin(ctx, at, inquiry.Recorded{Pattern: p.String(), Hash: "linear/19", Epoch: epoch}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -60,14 +60,14 @@ func record(t *testing.T, address string) {
 
 	honest, liar := newKey(t).Public(), newKey(t).Public()
 	for _, decoy := range []bool{false, true} {
-		n, err := r.Begin(ctx, noon, inquiry.Asked{Pattern: p.String(), Hash: "linear/12", Epoch: "2026-11-22", Decoy: decoy})
+		n, err := r.Begin(ctx, noon, inquiry.Recorded{Pattern: p.String(), Hash: "linear/12", Epoch: "2026-11-22", Decoy: decoy})
 		if err != nil {
 			t.Fatal(err)
 		}
 		notes := []inquiry.Note{
 			{Witness: "a", Key: honest, Status: inquiry.Waiting, State: "0 of 1 answered, 1 waiting"},
 			{Witness: "b", Key: liar, Status: inquiry.Waiting, State: "0 of 2 answered, 2 waiting"},
-			{Witness: "b", Key: liar, Status: inquiry.Answered, Heard: &detective.Heard{Flows: 7, Answers: 5, Opened: 1}, Spray: true, State: "1 of 2 answered, 1 waiting"},
+			{Witness: "b", Key: liar, Status: inquiry.Answered, Heard: &detective.TestimonySummary{Flows: 7, Answers: 5, Opened: 1}, Spray: true, State: "1 of 2 answered, 1 waiting"},
 		}
 		if err := r.Notes(ctx, noon, n, notes); err != nil {
 			t.Fatal(err)

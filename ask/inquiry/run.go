@@ -23,7 +23,7 @@ type Configuration struct {
 	Detective detective.Configuration
 	Key       *identity.Key
 	Book      *Book
-	Whom      Whom
+	Whom      Selection
 	// Table orders by AS distance; nil orders by prefix alone.
 	Table *Table
 	// Stage is how many witnesses are asked at first; each further stage has
@@ -37,7 +37,7 @@ type Configuration struct {
 	Parallel int
 	// Asking, if set, sees what the question gives away before anybody is
 	// asked; an error of it ends the inquiry.
-	Asking func([]detective.Asked) error
+	Asking func([]detective.MeteredKey) error
 	// Note, if set, is told of every change, one at a time.
 	Note func(Note)
 }
@@ -55,7 +55,7 @@ type Note struct {
 	// Detail says more where something went wrong.
 	Detail string
 	// Heard is what an answer amounted to.
-	Heard *detective.Heard
+	Heard *detective.TestimonySummary
 	// Spray says that it has more answers than its flows explain.
 	Spray bool
 	// State is that of the inquiry: "12 of 20 answered, 3 refused, 5 silent".
@@ -75,7 +75,7 @@ type Outcome struct {
 type asking struct {
 	c       Configuration
 	inquiry *detective.Inquiry
-	boards  []*exchange.Board
+	boards  []*exchange.Relay
 	cards   map[identity.ID]mailbox
 	direct  chan struct{} // bounds the connections
 
@@ -103,7 +103,7 @@ func Run(ctx context.Context, c Configuration, p *pattern.Pattern) (*Outcome, er
 	a := &asking{
 		c: c, inquiry: inquiry, cards: map[identity.ID]mailbox{}, tally: NewTally(), direct: make(chan struct{}, max(1, c.Parallel)),
 	}
-	defer a.hangUp()
+	defer a.closeBoards()
 	strangers, err := a.readBoards(ctx)
 	if err != nil {
 		return nil, err
@@ -116,7 +116,7 @@ func Run(ctx context.Context, c Configuration, p *pattern.Pattern) (*Outcome, er
 	out := &Outcome{Inquiry: inquiry, Tally: a.tally}
 	for _, stage := range Stages(contacts, c.Stage) {
 		out.Stages++
-		if err := a.stage(ctx, stage); err != nil {
+		if err := a.askStage(ctx, stage); err != nil {
 			return nil, err
 		}
 		if c.Stage > 0 && inquiry.Agreed() >= c.Detective.Quorum {
@@ -127,22 +127,22 @@ func Run(ctx context.Context, c Configuration, p *pattern.Pattern) (*Outcome, er
 	return out, ctx.Err()
 }
 
-// stage asks some witnesses and returns when all have answered or the deadline
+// askStage asks some witnesses and returns when all have answered or the deadline
 // has passed.
-func (a *asking) stage(ctx context.Context, contacts []Contact) error {
+func (a *asking) askStage(ctx context.Context, contacts []Contact) error {
 	within, cancel := context.WithTimeout(ctx, a.c.Deadline)
 	defer cancel()
 	byBoard := make([][]Contact, len(a.boards))
 	var asked sync.WaitGroup
 	for _, contact := range contacts {
-		a.begin(&contact)
+		a.startAsking(&contact)
 		if contact.URL != "" {
 			asked.Go(func() { a.askDirectly(within, &contact) })
 			continue
 		}
 		box, known := a.cards[contact.Key.ID()]
 		if !known {
-			a.note(&contact, Unreachable, "it has no URL in the book, and no relay has its card", nil)
+			a.noteStatus(&contact, Unreachable, "it has no URL in the book, and no relay has its card", nil)
 			continue
 		}
 		byBoard[box.board] = append(byBoard[box.board], contact)
@@ -154,26 +154,26 @@ func (a *asking) stage(ctx context.Context, contacts []Contact) error {
 	}
 	asked.Wait()
 	for i := range contacts {
-		a.note(&contacts[i], Silent, "", nil) // for those still waiting
+		a.noteStatus(&contacts[i], Silent, "", nil) // for those still waiting
 	}
 	return ctx.Err()
 }
 
-func (a *asking) begin(c *Contact) {
+func (a *asking) startAsking(c *Contact) {
 	a.mu.Lock()
-	a.inquiry.Asking(c.Source())
+	a.inquiry.AddSource(c.Source())
 	a.mu.Unlock()
-	a.note(c, Waiting, "", nil)
+	a.noteStatus(c, Waiting, "", nil)
 }
 
-// note sets a witness's status, once.
-func (a *asking) note(c *Contact, s Status, detail string, h *detective.Heard) {
+// noteStatus sets a witness's status, once.
+func (a *asking) noteStatus(c *Contact, s Status, detail string, h *detective.TestimonySummary) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.set(c, s, detail, h)
+	a.setStatus(c, s, detail, h)
 }
 
-func (a *asking) set(c *Contact, s Status, detail string, h *detective.Heard) {
+func (a *asking) setStatus(c *Contact, s Status, detail string, h *detective.TestimonySummary) {
 	if a.tally.Set(c.Name, s) && a.c.Note != nil {
 		a.c.Note(Note{Witness: c.Name, Key: c.Key, Status: s, Detail: detail, Heard: h, Spray: h != nil && a.inquiry.Sprays(h), State: a.tally.String()})
 	}
@@ -194,35 +194,35 @@ func (a *asking) askDirectly(ctx context.Context, c *Contact) {
 		var data []byte
 		data, err = exchange.Ask(ctx, a.c.Key, exchange.Endpoint{URL: c.URL, Key: c.Key}, question, a.c.MaxAnswer)
 		if err == nil {
-			a.hear(ctx, c, data)
+			a.openTestimony(ctx, c, data)
 			return
 		}
 	}
-	a.note(c, Judge(err, ctx.Err() != nil), err.Error(), nil)
+	a.noteStatus(c, StatusOf(err, ctx.Err() != nil), err.Error(), nil)
 }
 
-// hear takes what came back from a witness: its testimony, or something else
+// openTestimony takes what came back from a witness: its testimony, or something else
 // that is counted as what it is.
-func (a *asking) hear(ctx context.Context, c *Contact, data []byte) {
+func (a *asking) openTestimony(ctx context.Context, c *Contact, data []byte) {
 	sealed, err := exchange.OpenTestimony(data, a.c.Key.ID(), c.Key, time.Now(), a.inquiry.ID())
 	if err != nil {
-		a.note(c, Judge(err, false), err.Error(), nil)
+		a.noteStatus(c, StatusOf(err, false), err.Error(), nil)
 		return
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	h, err := a.inquiry.HearFrom(context.WithoutCancel(ctx), c.Source(), sealed)
+	h, err := a.inquiry.OpenTestimonyFrom(context.WithoutCancel(ctx), c.Source(), sealed)
 	switch {
 	case err != nil:
-		a.set(c, Judge(err, false), err.Error(), nil)
+		a.setStatus(c, StatusOf(err, false), err.Error(), nil)
 	case h.Refused != "":
-		a.set(c, Refused, h.Refused, &h)
+		a.setStatus(c, Refused, h.Refused, &h)
 	default:
-		a.set(c, Answered, "", &h)
+		a.setStatus(c, Answered, "", &h)
 	}
 }
 
-func (a *asking) hangUp() {
+func (a *asking) closeBoards() {
 	for _, b := range a.boards {
 		if b != nil {
 			b.Close()
@@ -243,7 +243,7 @@ func (a *asking) readBoards(ctx context.Context) (strangers []Contact, err error
 		return nil, nil
 	}
 	for i, r := range a.c.Book.Relays {
-		b, err := exchange.DialBoard(a.c.Key, exchange.Endpoint{URL: r.URL, Key: r.Key})
+		b, err := exchange.DialRelay(a.c.Key, exchange.Endpoint{URL: r.URL, Key: r.Key})
 		if err != nil {
 			return nil, fmt.Errorf("relay %s: %w", r.Name, err)
 		}

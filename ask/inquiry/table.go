@@ -43,7 +43,7 @@ func ReadTable(r io.Reader) (*Table, error) {
 		if n > maxLines {
 			return nil, fmt.Errorf("line %d: a table has at most %d lines", n, maxLines)
 		}
-		if err := t.line(text); err != nil {
+		if err := t.parseLine(text); err != nil {
 			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
 	}
@@ -53,7 +53,7 @@ func ReadTable(r io.Reader) (*Table, error) {
 	return t, nil
 }
 
-func (t *Table) line(text string) error {
+func (t *Table) parseLine(text string) error {
 	if strings.Contains(text, "|") {
 		parts := strings.Split(text, "|")
 		a, err := parseAS(parts[0])

@@ -31,8 +31,8 @@ const (
 // order in which a tally is told.
 var order = []Status{Answered, Refused, Denied, Forged, Replayed, Broken, Unreachable, Silent, Waiting}
 
-// Judge says what an error of asking means.
-func Judge(err error, deadline bool) Status {
+// StatusOf says what an error of asking means.
+func StatusOf(err error, deadline bool) Status {
 	switch {
 	case errors.Is(err, exchange.ErrOtherQuestion), errors.Is(err, envelope.ErrExpired), errors.Is(err, envelope.ErrReplayed):
 		return Replayed

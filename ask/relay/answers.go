@@ -18,7 +18,7 @@ const fetchBytes = 4 << 20
 
 // Fetch gives a witness the letters to it that it has not answered, oldest
 // first. It may be asked again: what is fetched stays.
-func (b *Board) Fetch(ctx context.Context, now time.Time, witness identity.ID) (out []exchange.Letter, err error) {
+func (b *Mailboxes) Fetch(ctx context.Context, now time.Time, witness identity.ID) (out []exchange.Message, err error) {
 	size := 0
 	errEnough := errors.New("enough")
 	err = b.db.View(ctx, func(tx *state.Tx) error {
@@ -26,14 +26,14 @@ func (b *Board) Fetch(ctx context.Context, now time.Time, witness identity.ID) (
 		return tx.Each(func(r *sql.Rows) error {
 			var id []byte
 			var expires int64
-			l := exchange.Letter{To: witness}
+			l := exchange.Message{To: witness}
 			if err := r.Scan(&id, &expires, &l.Sealed); err != nil {
 				return err
 			}
 			if size += len(l.Sealed); size > fetchBytes && len(out) > 0 {
 				return errEnough
 			}
-			l.ID, l.Expires = exchange.LetterID(id), time.Unix(0, expires)
+			l.ID, l.Expires = exchange.MessageID(id), time.Unix(0, expires)
 			out = append(out, l)
 			return nil
 		}, `SELECT id, expires, sealed FROM relay_letter WHERE receiver = ? AND answered = 0 AND expires > ? ORDER BY number`,
@@ -48,7 +48,7 @@ func (b *Board) Fetch(ctx context.Context, now time.Time, witness identity.ID) (
 // Answer leaves a witness's answer to a letter and tells whose letter it was.
 // Letters of two senders may bear one number: the first unanswered one is
 // meant, since nobody but its sender could have sealed what is in it.
-func (b *Board) Answer(ctx context.Context, now time.Time, witness identity.ID, letter exchange.LetterID, answer []byte) (sender identity.ID, err error) {
+func (b *Mailboxes) Answer(ctx context.Context, now time.Time, witness identity.ID, letter exchange.MessageID, answer []byte) (sender identity.ID, err error) {
 	if len(answer) > b.config.AnswerBytes {
 		return sender, exchange.ErrTooLarge
 	}
@@ -74,13 +74,13 @@ func (b *Board) Answer(ctx context.Context, now time.Time, witness identity.ID, 
 		if err != nil {
 			return err
 		}
-		return b.room(tx, sender)
+		return b.checkQuota(tx, sender)
 	})
 	return sender, err
 }
 
 // Answered tells which of a detective's letters have answers.
-func (b *Board) Answered(ctx context.Context, sender identity.ID, letters []exchange.LetterID) (out []exchange.LetterID, err error) {
+func (b *Mailboxes) Answered(ctx context.Context, sender identity.ID, letters []exchange.MessageID) (out []exchange.MessageID, err error) {
 	err = b.db.View(ctx, func(tx *state.Tx) error {
 		out = nil
 		for _, id := range letters {
@@ -99,7 +99,7 @@ func (b *Board) Answered(ctx context.Context, sender identity.ID, letters []exch
 }
 
 // Collect gives the answer to one of a detective's letters.
-func (b *Board) Collect(ctx context.Context, sender identity.ID, letter exchange.LetterID) (answer []byte, err error) {
+func (b *Mailboxes) Collect(ctx context.Context, sender identity.ID, letter exchange.MessageID) (answer []byte, err error) {
 	err = b.db.View(ctx, func(tx *state.Tx) error {
 		err := tx.QueryRow(`SELECT answer FROM relay_letter WHERE sender = ? AND id = ? AND answered <> 0`, sender[:], letter[:]).Scan(&answer)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -111,7 +111,7 @@ func (b *Board) Collect(ctx context.Context, sender identity.ID, letter exchange
 }
 
 // Discard takes a detective's letters and their answers down.
-func (b *Board) Discard(ctx context.Context, sender identity.ID, letters []exchange.LetterID) error {
+func (b *Mailboxes) Discard(ctx context.Context, sender identity.ID, letters []exchange.MessageID) error {
 	return b.db.Update(ctx, func(tx *state.Tx) error {
 		for _, id := range letters {
 			if _, err := tx.Exec(`DELETE FROM relay_letter WHERE sender = ? AND id = ?`, sender[:], id[:]); err != nil {

@@ -8,28 +8,28 @@ import (
 	"dragnet/wire/identity"
 )
 
-// bells wake who waits for something of a key's.
-type bells struct {
+// waiters wake who waits for something of a key's.
+type waiters struct {
 	mu      sync.Mutex
-	waiting map[identity.ID]*bell
+	waiting map[identity.ID]*waiter
 }
 
-type bell struct {
+type waiter struct {
 	rung chan struct{}
 	ears int
 }
 
-// listen must come before looking whether there is something, so that nothing
+// add must come before looking whether there is something, so that nothing
 // that comes in between is missed. done gives the bell back.
-func (b *bells) listen(id identity.ID) (rung <-chan struct{}, done func()) {
+func (b *waiters) add(id identity.ID) (rung <-chan struct{}, done func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.waiting == nil {
-		b.waiting = map[identity.ID]*bell{}
+		b.waiting = map[identity.ID]*waiter{}
 	}
 	x := b.waiting[id]
 	if x == nil {
-		x = &bell{rung: make(chan struct{})}
+		x = &waiter{rung: make(chan struct{})}
 		b.waiting[id] = x
 	}
 	x.ears++
@@ -42,7 +42,7 @@ func (b *bells) listen(id identity.ID) (rung <-chan struct{}, done func()) {
 	}
 }
 
-func (b *bells) ring(id identity.ID) {
+func (b *waiters) notify(id identity.ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if x := b.waiting[id]; x != nil {
@@ -54,11 +54,11 @@ func (b *bells) ring(id identity.ID) {
 // maxWait bounds how long a caller may wait at a time.
 const maxWait = 30 * time.Second
 
-// until calls look until it finds something, an error, or the wait is over.
-func (b *bells) until(ctx context.Context, id identity.ID, wait time.Duration, look func() (found bool, err error)) error {
+// waitUntil calls look until it finds something, an error, or the wait is over.
+func (b *waiters) waitUntil(ctx context.Context, id identity.ID, wait time.Duration, look func() (found bool, err error)) error {
 	over := time.After(min(max(wait, 0), maxWait))
 	for {
-		rung, done := b.listen(id)
+		rung, done := b.add(id)
 		found, err := look()
 		if found || err != nil {
 			done()

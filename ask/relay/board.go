@@ -67,15 +67,15 @@ var (
 	ErrConflict = errors.New("another letter or answer stands there under this number")
 )
 
-// Board is the persistent part of a relay. Time is an argument. It is safe for
+// Mailboxes is the persistent part of a relay. Time is an argument. It is safe for
 // concurrent use.
-type Board struct {
+type Mailboxes struct {
 	db     *state.DB
 	config Configuration
 }
 
-// NewBoard makes the board's tables where they are missing.
-func NewBoard(ctx context.Context, db *state.DB, config Configuration) (*Board, error) {
+// NewMailboxes makes the board's tables where they are missing.
+func NewMailboxes(ctx context.Context, db *state.DB, config Configuration) (*Mailboxes, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
@@ -83,11 +83,11 @@ func NewBoard(ctx context.Context, db *state.DB, config Configuration) (*Board, 
 	if err != nil {
 		return nil, err
 	}
-	return &Board{db, config}, db.Migrate(ctx, "ask/relay", steps)
+	return &Mailboxes{db, config}, db.Migrate(ctx, "ask/relay", steps)
 }
 
 // Register pins up a witness's card, which the caller has checked.
-func (b *Board) Register(ctx context.Context, now time.Time, witness identity.ID, card []byte) error {
+func (b *Mailboxes) Register(ctx context.Context, now time.Time, witness identity.ID, card []byte) error {
 	return b.db.Update(ctx, func(tx *state.Tx) error {
 		done, err := tx.Exec(`UPDATE relay_card SET card = ?, seen = ? WHERE witness = ?`, card, now.UnixNano(), witness[:])
 		if err != nil {
@@ -110,7 +110,7 @@ func (b *Board) Register(ctx context.Context, now time.Time, witness identity.ID
 
 // Cards lists at most limit cards in order of the witness's key, beginning
 // behind after.
-func (b *Board) Cards(ctx context.Context, after []byte, limit int) (cards [][]byte, last []byte, err error) {
+func (b *Mailboxes) Cards(ctx context.Context, after []byte, limit int) (cards [][]byte, last []byte, err error) {
 	if after == nil {
 		after = []byte{}
 	}
@@ -128,18 +128,18 @@ func (b *Board) Cards(ctx context.Context, after []byte, limit int) (cards [][]b
 }
 
 // Post leaves a detective's letters: all of them, or none.
-func (b *Board) Post(ctx context.Context, now time.Time, sender identity.ID, letters []exchange.Letter) error {
+func (b *Mailboxes) Post(ctx context.Context, now time.Time, sender identity.ID, letters []exchange.Message) error {
 	return b.db.Update(ctx, func(tx *state.Tx) error {
 		for i := range letters {
-			if err := b.post(tx, now, sender, &letters[i]); err != nil {
+			if err := b.postMessage(tx, now, sender, &letters[i]); err != nil {
 				return err
 			}
 		}
-		return b.room(tx, sender)
+		return b.checkQuota(tx, sender)
 	})
 }
 
-func (b *Board) post(tx *state.Tx, now time.Time, sender identity.ID, l *exchange.Letter) error {
+func (b *Mailboxes) postMessage(tx *state.Tx, now time.Time, sender identity.ID, l *exchange.Message) error {
 	if left := l.Expires.Sub(now); left <= 0 || left > b.config.Life {
 		return fmt.Errorf("a letter expires within %v, and not before now; check both clocks", b.config.Life)
 	}
@@ -158,8 +158,8 @@ func (b *Board) post(tx *state.Tx, now time.Time, sender identity.ID, l *exchang
 	return err
 }
 
-// room fails a transaction that left the board beyond its limits.
-func (b *Board) room(tx *state.Tx, sender identity.ID) error {
+// checkQuota fails a transaction that left the board beyond its limits.
+func (b *Mailboxes) checkQuota(tx *state.Tx, sender identity.ID) error {
 	var letters int
 	var own, all int64
 	err := tx.QueryRow(`SELECT COUNT(*), COALESCE(SUM(size), 0) FROM relay_letter WHERE sender = ?`, sender[:]).Scan(&letters, &own)
@@ -176,7 +176,7 @@ func (b *Board) room(tx *state.Tx, sender identity.ID) error {
 }
 
 // Expire takes down what is out of date.
-func (b *Board) Expire(ctx context.Context, now time.Time) error {
+func (b *Mailboxes) Expire(ctx context.Context, now time.Time) error {
 	return b.db.Update(ctx, func(tx *state.Tx) error {
 		if _, err := tx.Exec(`DELETE FROM relay_letter WHERE expires <= ?`, now.UnixNano()); err != nil {
 			return err

@@ -24,14 +24,14 @@ func small() relay.Configuration {
 	return relay.Configuration{Witnesses: 3, Letters: 4, Bytes: 1000, TotalBytes: 1500, AnswerBytes: 400, Life: time.Hour}
 }
 
-func open(t testing.TB, address string, l relay.Configuration) *relay.Board {
+func open(t testing.TB, address string, l relay.Configuration) *relay.Mailboxes {
 	t.Helper()
 	db, err := state.Open(context.Background(), address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	b, err := relay.NewBoard(context.Background(), db, l)
+	b, err := relay.NewMailboxes(context.Background(), db, l)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,8 +45,8 @@ func both(t *testing.T, f func(t *testing.T, address string)) {
 
 func who(n byte) identity.ID { return identity.ID{n} }
 
-func letter(n byte, to identity.ID, text string) exchange.Letter {
-	return exchange.Letter{ID: exchange.LetterID{n}, To: to, Expires: noon.Add(time.Hour), Sealed: []byte(text)}
+func letter(n byte, to identity.ID, text string) exchange.Message {
+	return exchange.Message{ID: exchange.MessageID{n}, To: to, Expires: noon.Add(time.Hour), Sealed: []byte(text)}
 }
 
 // TestOneLetter follows a letter from its sender to the witness and the answer
@@ -58,7 +58,7 @@ func oneLetter(t *testing.T, address string) {
 	detective, witness, other := who(1), who(2), who(3)
 	l := letter(1, witness, "question")
 	for range 2 { // the acknowledgement was lost, and it is posted again
-		if err := b.Post(ctx, noon, detective, []exchange.Letter{l}); err != nil {
+		if err := b.Post(ctx, noon, detective, []exchange.Message{l}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -88,8 +88,8 @@ func oneLetter(t *testing.T, address string) {
 	if _, err := b.Collect(ctx, other, l.ID); !errors.Is(err, relay.ErrUnknown) {
 		t.Errorf("another detective collected: %v", err)
 	}
-	there, err := b.Answered(ctx, detective, []exchange.LetterID{{9}, l.ID})
-	if diff := cmp.Diff([]exchange.LetterID{l.ID}, there); diff != "" || err != nil {
+	there, err := b.Answered(ctx, detective, []exchange.MessageID{{9}, l.ID})
+	if diff := cmp.Diff([]exchange.MessageID{l.ID}, there); diff != "" || err != nil {
 		t.Error(diff, err)
 	}
 	for range 2 {
@@ -97,13 +97,13 @@ func oneLetter(t *testing.T, address string) {
 			t.Fatalf("%q, %v", got, err)
 		}
 	}
-	if err := b.Discard(ctx, other, []exchange.LetterID{l.ID}); err != nil {
+	if err := b.Discard(ctx, other, []exchange.MessageID{l.ID}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Collect(ctx, detective, l.ID); err != nil {
 		t.Errorf("another detective took it down: %v", err)
 	}
-	if err := b.Discard(ctx, detective, []exchange.LetterID{l.ID}); err != nil {
+	if err := b.Discard(ctx, detective, []exchange.MessageID{l.ID}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Collect(ctx, detective, l.ID); !errors.Is(err, relay.ErrUnknown) {
@@ -121,7 +121,7 @@ func limits(t *testing.T, address string) {
 	late.Expires = noon.Add(2 * time.Hour)
 	past := letter(1, witness, "x")
 	past.Expires = noon
-	for name, letters := range map[string][]exchange.Letter{
+	for name, letters := range map[string][]exchange.Message{
 		"expires too late":  {late},
 		"expired":           {past},
 		"too many bytes":    {letter(1, witness, "x"), letter(2, witness, string(make([]byte, 1000)))},
@@ -135,16 +135,16 @@ func limits(t *testing.T, address string) {
 			t.Errorf("%s: left %d letters behind, %v", name, len(got), err)
 		}
 	}
-	if err := b.Post(ctx, noon, detective, []exchange.Letter{letter(1, witness, string(make([]byte, 700)))}); err != nil {
+	if err := b.Post(ctx, noon, detective, []exchange.Message{letter(1, witness, string(make([]byte, 700)))}); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Post(ctx, noon, who(9), []exchange.Letter{letter(1, witness, string(make([]byte, 900)))}); !errors.Is(err, relay.ErrFull) {
+	if err := b.Post(ctx, noon, who(9), []exchange.Message{letter(1, witness, string(make([]byte, 900)))}); !errors.Is(err, relay.ErrFull) {
 		t.Errorf("beyond the bytes of all: %v", err)
 	}
-	if _, err := b.Answer(ctx, noon, witness, exchange.LetterID{1}, make([]byte, 401)); !errors.Is(err, exchange.ErrTooLarge) {
+	if _, err := b.Answer(ctx, noon, witness, exchange.MessageID{1}, make([]byte, 401)); !errors.Is(err, exchange.ErrTooLarge) {
 		t.Errorf("a large answer: %v", err)
 	}
-	if _, err := b.Answer(ctx, noon, witness, exchange.LetterID{1}, make([]byte, 400)); !errors.Is(err, relay.ErrFull) {
+	if _, err := b.Answer(ctx, noon, witness, exchange.MessageID{1}, make([]byte, 400)); !errors.Is(err, relay.ErrFull) {
 		t.Errorf("an answer beyond the sender's bytes: %v", err)
 	}
 	for n := range byte(4) {
@@ -181,16 +181,16 @@ func TestAgainstModel(t *testing.T) {
 			text   string
 			answer *string
 		}
-		board := map[exchange.LetterID]*slot{}
+		board := map[exchange.MessageID]*slot{}
 		detective := identity.ID{200, run}
 		for range rapid.IntRange(1, 15).Draw(r, "steps") {
-			id := exchange.LetterID{run, rapid.Byte().Draw(r, "letter") % 4}
+			id := exchange.MessageID{run, rapid.Byte().Draw(r, "letter") % 4}
 			to, text := rapid.ByteRange(1, 2).Draw(r, "witness"), rapid.SampledFrom([]string{"a", "b"}).Draw(r, "text")
 			witness := identity.ID{to, run}
 			s := board[id]
 			switch rapid.SampledFrom([]string{"post", "answer", "discard", "fetch", "collect"}).Draw(r, "what") {
 			case "post":
-				err := b.Post(ctx, noon, detective, []exchange.Letter{{ID: id, To: witness, Expires: noon.Add(time.Hour), Sealed: []byte(text)}})
+				err := b.Post(ctx, noon, detective, []exchange.Message{{ID: id, To: witness, Expires: noon.Add(time.Hour), Sealed: []byte(text)}})
 				if s == nil {
 					board[id] = &slot{to: to, text: text}
 				}
@@ -213,7 +213,7 @@ func TestAgainstModel(t *testing.T) {
 					}
 				}
 			case "discard":
-				if err := b.Discard(ctx, detective, []exchange.LetterID{id}); err != nil {
+				if err := b.Discard(ctx, detective, []exchange.MessageID{id}); err != nil {
 					r.Fatal(err)
 				}
 				delete(board, id)

@@ -16,24 +16,24 @@ import (
 
 // Service lets a board be used over the network.
 type Service struct {
-	board     *Board
+	board     *Mailboxes
 	detective func(identity.Public) bool
 	now       func() time.Time
-	letters   bells // rung for witnesses
-	answers   bells // rung for detectives
+	letters   waiters // rung for witnesses
+	answers   waiters // rung for detectives
 	// receiving bounds the answers held in memory at a time.
 	receiving chan struct{}
 }
 
 // NewService serves a board. Anybody with a key may be a witness; detective
 // says who is on the roster.
-func NewService(board *Board, detective func(identity.Public) bool) *Service {
+func NewService(board *Mailboxes, detective func(identity.Public) bool) *Service {
 	return &Service{board: board, detective: detective, now: time.Now, receiving: make(chan struct{}, 16)}
 }
 
 // Handler is the path to mount, and what to mount there.
 func (s *Service) Handler() (string, http.Handler) {
-	path, handler := exchangev1connect.NewBoardHandler(boardHandler{s}, exchange.Options(exchange.MaxLetter+1<<20)...)
+	path, handler := exchangev1connect.NewBoardHandler(handler{s}, exchange.Options(exchange.MaxLetter+1<<20)...)
 	return path, exchange.WithPeer(exchange.Only(func(identity.Public) bool { return true }, handler))
 }
 
@@ -53,11 +53,11 @@ func (s *Service) Run(ctx context.Context, every time.Duration) error {
 	}
 }
 
-// boardHandler keeps the methods that the network calls out of Service.
-type boardHandler struct{ s *Service }
+// handler keeps the methods that the network calls out of Service.
+type handler struct{ s *Service }
 
-// coded gives an error the code by which the caller can tell what to do.
-func coded(err error) error {
+// withCode gives an error the code by which the caller can tell what to do.
+func withCode(err error) error {
 	code := connect.CodeInternal
 	switch {
 	case err == nil:
@@ -76,15 +76,15 @@ func coded(err error) error {
 	return connect.NewError(code, err)
 }
 
-func invalid(err error) error { return connect.NewError(connect.CodeInvalidArgument, err) }
+func invalidArgument(err error) error { return connect.NewError(connect.CodeInvalidArgument, err) }
 
-func (h boardHandler) caller(ctx context.Context) identity.ID {
+func (h handler) callerID(ctx context.Context) identity.ID {
 	p, _ := exchange.Peer(ctx) // Handler lets nobody in without a key
 	return p.ID()
 }
 
-// asDetective is the caller's identity if it is on the roster.
-func (h boardHandler) asDetective(ctx context.Context) (identity.ID, error) {
+// requireDetective is the caller's identity if it is on the roster.
+func (h handler) requireDetective(ctx context.Context) (identity.ID, error) {
 	if p, ok := exchange.Peer(ctx); ok && h.s.detective(p) {
 		return p.ID(), nil
 	}
@@ -92,99 +92,99 @@ func (h boardHandler) asDetective(ctx context.Context) (identity.ID, error) {
 }
 
 // Register implements the Board service.
-func (h boardHandler) Register(ctx context.Context, r *exchangev1.RegisterRequest) (*exchangev1.RegisterResponse, error) {
+func (h handler) Register(ctx context.Context, r *exchangev1.RegisterRequest) (*exchangev1.RegisterResponse, error) {
 	card, err := exchange.OpenCard(r.Card, h.s.now())
 	if err != nil {
-		return nil, invalid(err)
+		return nil, invalidArgument(err)
 	}
-	if card.Key.ID() != h.caller(ctx) {
+	if card.Key.ID() != h.callerID(ctx) {
 		return nil, connect.NewError(connect.CodePermissionDenied, errors.New("this card is another witness's"))
 	}
-	return &exchangev1.RegisterResponse{}, coded(h.s.board.Register(ctx, h.s.now(), card.Key.ID(), r.Card))
+	return &exchangev1.RegisterResponse{}, withCode(h.s.board.Register(ctx, h.s.now(), card.Key.ID(), r.Card))
 }
 
 const cardsPerPage = 500
 
 // Witnesses implements the Board service.
-func (h boardHandler) Witnesses(ctx context.Context, r *exchangev1.WitnessesRequest) (*exchangev1.WitnessesResponse, error) {
-	if _, err := h.asDetective(ctx); err != nil {
+func (h handler) Witnesses(ctx context.Context, r *exchangev1.WitnessesRequest) (*exchangev1.WitnessesResponse, error) {
+	if _, err := h.requireDetective(ctx); err != nil {
 		return nil, err
 	}
 	cards, last, err := h.s.board.Cards(ctx, r.After, cardsPerPage)
 	if len(cards) < cardsPerPage {
 		last = nil
 	}
-	return &exchangev1.WitnessesResponse{Cards: cards, Next: last}, coded(err)
+	return &exchangev1.WitnessesResponse{Cards: cards, Next: last}, withCode(err)
 }
 
 // Post implements the Board service.
-func (h boardHandler) Post(ctx context.Context, r *exchangev1.PostRequest) (*exchangev1.PostResponse, error) {
-	sender, err := h.asDetective(ctx)
+func (h handler) Post(ctx context.Context, r *exchangev1.PostRequest) (*exchangev1.PostResponse, error) {
+	sender, err := h.requireDetective(ctx)
 	if err != nil {
 		return nil, err
 	}
-	letters := make([]exchange.Letter, len(r.Letters))
+	letters := make([]exchange.Message, len(r.Letters))
 	for i, m := range r.Letters {
-		if letters[i], err = exchange.ReadLetter(m); err != nil {
-			return nil, invalid(err)
+		if letters[i], err = exchange.ReadMessage(m); err != nil {
+			return nil, invalidArgument(err)
 		}
 	}
 	if err := h.s.board.Post(ctx, h.s.now(), sender, letters); err != nil {
-		return nil, coded(err)
+		return nil, withCode(err)
 	}
 	for i := range letters {
-		h.s.letters.ring(letters[i].To)
+		h.s.letters.notify(letters[i].To)
 	}
 	return &exchangev1.PostResponse{}, nil
 }
 
 // Fetch implements the Board service.
-func (h boardHandler) Fetch(ctx context.Context, r *exchangev1.FetchRequest) (*exchangev1.FetchResponse, error) {
-	witness := h.caller(ctx)
+func (h handler) Fetch(ctx context.Context, r *exchangev1.FetchRequest) (*exchangev1.FetchResponse, error) {
+	witness := h.callerID(ctx)
 	out := &exchangev1.FetchResponse{}
-	err := h.s.letters.until(ctx, witness, time.Duration(r.Wait)*time.Millisecond, func() (bool, error) {
+	err := h.s.letters.waitUntil(ctx, witness, time.Duration(r.Wait)*time.Millisecond, func() (bool, error) {
 		letters, err := h.s.board.Fetch(ctx, h.s.now(), witness)
 		for _, l := range letters {
 			out.Letters = append(out.Letters, &exchangev1.Letter{Id: l.ID[:], To: l.To[:], Expires: l.Expires.Unix(), Sealed: l.Sealed})
 		}
 		return len(letters) > 0, err
 	})
-	return out, coded(err)
+	return out, withCode(err)
 }
 
 // Answer implements the Board service.
-func (h boardHandler) Answer(ctx context.Context, stream *connect.ClientStream[exchangev1.AnswerRequest]) (*exchangev1.AnswerResponse, error) {
+func (h handler) Answer(ctx context.Context, stream *connect.ClientStream[exchangev1.AnswerRequest]) (*exchangev1.AnswerResponse, error) {
 	select {
 	case h.s.receiving <- struct{}{}:
 		defer func() { <-h.s.receiving }()
 	case <-ctx.Done():
-		return nil, coded(ctx.Err())
+		return nil, withCode(ctx.Err())
 	}
-	var letter exchange.LetterID
+	var letter exchange.MessageID
 	if !stream.Receive() || len(stream.Msg().Letter) != len(letter) {
-		return nil, invalid(errors.Join(errors.New("an answer begins with its letter"), stream.Err()))
+		return nil, invalidArgument(errors.Join(errors.New("an answer begins with its letter"), stream.Err()))
 	}
-	letter = exchange.LetterID(stream.Msg().Letter)
+	letter = exchange.MessageID(stream.Msg().Letter)
 	var data []byte
 	for stream.Receive() {
 		if data = append(data, stream.Msg().Chunk...); len(data) > h.s.board.config.AnswerBytes {
-			return nil, coded(exchange.ErrTooLarge)
+			return nil, withCode(exchange.ErrTooLarge)
 		}
 	}
 	if err := stream.Err(); err != nil {
 		return nil, err // half an answer is none
 	}
-	sender, err := h.s.board.Answer(ctx, h.s.now(), h.caller(ctx), letter, data)
+	sender, err := h.s.board.Answer(ctx, h.s.now(), h.callerID(ctx), letter, data)
 	if err != nil {
-		return nil, coded(err)
+		return nil, withCode(err)
 	}
-	h.s.answers.ring(sender)
+	h.s.answers.notify(sender)
 	return &exchangev1.AnswerResponse{}, nil
 }
 
 // Collect implements the Board service.
-func (h boardHandler) Collect(ctx context.Context, r *exchangev1.CollectRequest, stream *connect.ServerStream[exchangev1.CollectResponse]) error {
-	sender, err := h.asDetective(ctx)
+func (h handler) Collect(ctx context.Context, r *exchangev1.CollectRequest, stream *connect.ServerStream[exchangev1.CollectResponse]) error {
+	sender, err := h.requireDetective(ctx)
 	if err != nil {
 		return err
 	}
@@ -192,18 +192,18 @@ func (h boardHandler) Collect(ctx context.Context, r *exchangev1.CollectRequest,
 	if err != nil {
 		return err
 	}
-	var there []exchange.LetterID
-	err = h.s.answers.until(ctx, sender, time.Duration(r.Wait)*time.Millisecond, func() (bool, error) {
+	var there []exchange.MessageID
+	err = h.s.answers.waitUntil(ctx, sender, time.Duration(r.Wait)*time.Millisecond, func() (bool, error) {
 		there, err = h.s.board.Answered(ctx, sender, wanted)
 		return len(there) > 0, err
 	})
 	if err != nil {
-		return coded(err)
+		return withCode(err)
 	}
 	for _, id := range there {
 		answer, err := h.s.board.Collect(ctx, sender, id)
 		if err != nil {
-			return coded(err)
+			return withCode(err)
 		}
 		if err := stream.Send(&exchangev1.CollectResponse{Letter: id[:]}); err != nil {
 			return err
@@ -218,23 +218,23 @@ func (h boardHandler) Collect(ctx context.Context, r *exchangev1.CollectRequest,
 // maxIDs bounds the letters named in one request.
 const maxIDs = 20_000
 
-func readIDs(raw [][]byte) ([]exchange.LetterID, error) {
+func readIDs(raw [][]byte) ([]exchange.MessageID, error) {
 	if len(raw) > maxIDs {
-		return nil, invalid(errors.New("too many letters in one request"))
+		return nil, invalidArgument(errors.New("too many letters in one request"))
 	}
-	out := make([]exchange.LetterID, len(raw))
+	out := make([]exchange.MessageID, len(raw))
 	for i, id := range raw {
 		if len(id) != len(out[i]) {
-			return nil, invalid(errors.New("a letter's number has 16 bytes"))
+			return nil, invalidArgument(errors.New("a letter's number has 16 bytes"))
 		}
-		out[i] = exchange.LetterID(id)
+		out[i] = exchange.MessageID(id)
 	}
 	return out, nil
 }
 
 // Discard implements the Board service.
-func (h boardHandler) Discard(ctx context.Context, r *exchangev1.DiscardRequest) (*exchangev1.DiscardResponse, error) {
-	sender, err := h.asDetective(ctx)
+func (h handler) Discard(ctx context.Context, r *exchangev1.DiscardRequest) (*exchangev1.DiscardResponse, error) {
+	sender, err := h.requireDetective(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -242,5 +242,5 @@ func (h boardHandler) Discard(ctx context.Context, r *exchangev1.DiscardRequest)
 	if err != nil {
 		return nil, err
 	}
-	return &exchangev1.DiscardResponse{}, coded(h.s.board.Discard(ctx, sender, ids))
+	return &exchangev1.DiscardResponse{}, withCode(h.s.board.Discard(ctx, sender, ids))
 }

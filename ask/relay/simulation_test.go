@@ -27,7 +27,7 @@ type world struct {
 
 	mu     sync.Mutex // guards all below; also serialises the random numbers
 	random *rand.Rand
-	board  *relay.Board
+	board  *relay.Mailboxes
 	db     *state.DB
 	cut    map[identity.ID]bool
 }
@@ -36,7 +36,7 @@ var errLine = errors.New("the line is down")
 
 // call runs something at the relay for somebody. The request may be lost, and
 // so may the acknowledgement of what was done.
-func (w *world) call(who identity.ID, do func(*relay.Board) error) error {
+func (w *world) call(who identity.ID, do func(*relay.Mailboxes) error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.cut[who] || w.random.IntN(5) == 0 {
@@ -60,7 +60,7 @@ func (w *world) restart() {
 	db, err := state.Open(context.Background(), w.path)
 	if err == nil {
 		w.db = db
-		w.board, err = relay.NewBoard(context.Background(), db, relay.DefaultConfiguration())
+		w.board, err = relay.NewMailboxes(context.Background(), db, relay.DefaultConfiguration())
 	}
 	if err != nil {
 		w.Error(err)
@@ -103,7 +103,7 @@ func TestPartitionAndRestart(t *testing.T) {
 		close(over)
 		running.Wait()
 		for i := range letters {
-			id := exchange.LetterID{byte(i)}
+			id := exchange.MessageID{byte(i)}
 			if want := answerOf(who(byte(i%witnesses)), id); string(answers[id]) != want {
 				t.Errorf("letter %d: collected %q, want %q", i, answers[id], want)
 			}
@@ -111,7 +111,7 @@ func TestPartitionAndRestart(t *testing.T) {
 	})
 }
 
-func answerOf(witness identity.ID, l exchange.LetterID) string {
+func answerOf(witness identity.ID, l exchange.MessageID) string {
 	return fmt.Sprintf("%x on %x", witness[:2], l)
 }
 
@@ -125,8 +125,8 @@ func (w *world) witness(me identity.ID, over <-chan struct{}) {
 		default:
 		}
 		w.pause(10 * time.Second)
-		var letters []exchange.Letter
-		err := w.call(me, func(b *relay.Board) (err error) {
+		var letters []exchange.Message
+		err := w.call(me, func(b *relay.Mailboxes) (err error) {
 			letters, err = b.Fetch(context.Background(), time.Now(), me)
 			return err
 		})
@@ -137,7 +137,7 @@ func (w *world) witness(me identity.ID, over <-chan struct{}) {
 			if l.To != me {
 				w.Errorf("witness %x was given a letter to %x", me[:2], l.To[:2])
 			}
-			err := w.call(me, func(b *relay.Board) error {
+			err := w.call(me, func(b *relay.Mailboxes) error {
 				_, err := b.Answer(context.Background(), time.Now(), me, l.ID, []byte(answerOf(me, l.ID)))
 				return err
 			})
@@ -172,21 +172,26 @@ func (w *world) trouble(witnesses int, over <-chan struct{}) {
 
 // detective posts letters until each was acknowledged, and collects until all
 // answers are there; an answer that comes twice must be the same.
-func (w *world) detective(me identity.ID, witnesses, letters int) map[exchange.LetterID][]byte {
+func (w *world) detective(me identity.ID, witnesses, letters int) map[exchange.MessageID][]byte {
 	expires := time.Now().Add(24 * time.Hour)
 	for i := range letters {
-		l := exchange.Letter{ID: exchange.LetterID{byte(i)}, To: who(byte(i % witnesses)), Expires: expires, Sealed: []byte{byte(i)}}
-		for w.call(me, func(b *relay.Board) error { return b.Post(context.Background(), time.Now(), me, []exchange.Letter{l}) }) != nil {
+		l := exchange.Message{ID: exchange.MessageID{byte(i)}, To: who(byte(i % witnesses)), Expires: expires, Sealed: []byte{byte(i)}}
+		for w.call(me, func(b *relay.Mailboxes) error {
+			return b.Post(context.Background(), time.Now(), me, []exchange.Message{l})
+		}) != nil {
 			w.pause(5 * time.Second)
 		}
 	}
-	answers := map[exchange.LetterID][]byte{}
+	answers := map[exchange.MessageID][]byte{}
 	for time.Now().Before(expires) && len(answers) < letters {
 		w.pause(10 * time.Second)
 		for i := range letters {
-			id := exchange.LetterID{byte(i)}
+			id := exchange.MessageID{byte(i)}
 			var answer []byte
-			err := w.call(me, func(b *relay.Board) (err error) { answer, err = b.Collect(context.Background(), me, id); return err })
+			err := w.call(me, func(b *relay.Mailboxes) (err error) {
+				answer, err = b.Collect(context.Background(), me, id)
+				return err
+			})
 			if err != nil {
 				continue
 			}

@@ -26,8 +26,8 @@ type Context struct {
 	Branch uint16
 }
 
-// bytes is unambiguous: every part of variable length has its length before it.
-func (c Context) bytes(label string) []byte {
+// encode is unambiguous: every part of variable length has its length before it.
+func (c Context) encode(label string) []byte {
 	b := append([]byte(label), 0)
 	b = append(b, c.Question[:]...)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(c.Witness)))
@@ -47,17 +47,17 @@ func NewKey(secrets [][]byte, c Context) (Key, error) {
 		joined = binary.BigEndian.AppendUint16(joined, uint16(len(s)))
 		joined = append(joined, s...)
 	}
-	root, err := hkdf.Extract(sha256.New, joined, c.bytes("dragnet answer v1"))
+	root, err := hkdf.Extract(sha256.New, joined, c.encode("dragnet answer v1"))
 	if err != nil {
 		return Key{}, fmt.Errorf("derive answer key: %w", err)
 	}
 	k := Key{root: [sha256.Size]byte(root)}
-	k.commitment = k.derive("commit", nil)
+	k.commitment = k.deriveKey("commit", nil)
 	return k, nil
 }
 
-// derive is the first block of HKDF-Expand (RFC 5869, section 2.3).
-func (k *Key) derive(purpose string, salt []byte) (out [sha256.Size]byte) {
+// deriveKey is the first block of HKDF-Expand (RFC 5869, section 2.3).
+func (k *Key) deriveKey(purpose string, salt []byte) (out [sha256.Size]byte) {
 	mac := hmac.New(sha256.New, k.root[:])
 	mac.Write([]byte(purpose))
 	mac.Write(salt)
@@ -79,14 +79,14 @@ func (k *Key) Seal(plaintext []byte, branch uint16) (dossier.SealedAnswer, error
 	}
 	a := dossier.SealedAnswer{Branch: branch, Commitment: k.commitment}
 	rand.Read(a.Salt[:])
-	enc := k.derive("encrypt", a.Salt[:])
+	enc := k.deriveKey("encrypt", a.Salt[:])
 	aead, err := chacha20poly1305.New(enc[:])
 	if err != nil {
 		return dossier.SealedAnswer{}, err
 	}
 	// The key serves once, so the nonce may be zero.
 	var nonce [chacha20poly1305.NonceSize]byte
-	a.Ciphertext = aead.Seal(nil, nonce[:], pad(plaintext), nil)
+	a.Ciphertext = aead.Seal(nil, nonce[:], padPlaintext(plaintext), nil)
 	return a, nil
 }
 
@@ -100,7 +100,7 @@ func (k *Key) Open(a *dossier.SealedAnswer) (plaintext []byte, ok bool, err erro
 	if subtle.ConstantTimeCompare(k.commitment[:], a.Commitment[:]) == 0 {
 		return nil, false, nil
 	}
-	enc := k.derive("encrypt", a.Salt[:])
+	enc := k.deriveKey("encrypt", a.Salt[:])
 	aead, err := chacha20poly1305.New(enc[:])
 	if err != nil {
 		return nil, false, err
@@ -120,7 +120,7 @@ const smallestClass = 256
 // MaxPlaintext is the largest plaintext of one answer.
 const MaxPlaintext = dossier.MaxAnswer / 2
 
-func pad(b []byte) []byte {
+func padPlaintext(b []byte) []byte {
 	size := smallestClass
 	for size < len(b) {
 		size *= 2

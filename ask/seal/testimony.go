@@ -29,7 +29,7 @@ func NewReplyKey() (*ReplyKey, error) {
 func (k *ReplyKey) Public() []byte { return k.private.PublicKey().Bytes() }
 
 func testimonyInfo(q dossier.QuestionID, witness string) []byte {
-	return Context{Question: q, Witness: witness}.bytes("dragnet testimony v1")
+	return Context{Question: q, Witness: witness}.encode("dragnet testimony v1")
 }
 
 // SealTestimony encrypts t to the asker. Its size is padded too: a relay must
@@ -44,7 +44,7 @@ func SealTestimony(t *dossier.Testimony, replyKey []byte) ([]byte, error) {
 		return nil, err
 	}
 	framed := append(binary.BigEndian.AppendUint64(nil, uint64(len(b))), b...)
-	return hpke.Seal(public, hpke.HKDFSHA256(), hpke.ChaCha20Poly1305(), testimonyInfo(t.Question, t.Witness), pad(framed))
+	return hpke.Seal(public, hpke.HKDFSHA256(), hpke.ChaCha20Poly1305(), testimonyInfo(t.Question, t.Witness), padPlaintext(framed))
 }
 
 // ErrTestimony says that what a witness sent is not a testimony of that witness

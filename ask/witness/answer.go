@@ -44,7 +44,7 @@ func (a *answering) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.t.Coverage, err = g.read(ctx, a.w.log)
+	a.t.Coverage, err = g.readLog(ctx, a.w.log)
 	switch {
 	case errors.Is(err, errFull):
 		a.t.Refusal = dossier.TooAmbiguous
@@ -56,7 +56,7 @@ func (a *answering) run(ctx context.Context) error {
 		return nil
 	}
 	g.sortEvents()
-	groups, ok, err := a.groups(ctx, g)
+	groups, ok, err := a.groupHits(ctx, g)
 	if err != nil {
 		return err
 	}
@@ -64,18 +64,18 @@ func (a *answering) run(ctx context.Context) error {
 		a.t.Refusal = dossier.TooAmbiguous
 		return nil
 	}
-	secrets, err := a.secrets(ctx, groups)
+	secrets, err := a.computeSecrets(ctx, groups)
 	if err != nil || a.t.Refusal != dossier.Answered {
 		return err
 	}
-	if err := a.evaluate(ctx); err != nil {
+	if err := a.evaluateBlinded(ctx); err != nil {
 		return err
 	}
-	return a.seal(groups, secrets)
+	return a.sealGroups(groups, secrets)
 }
 
-// groups makes the answers; ok is false if they would exceed the bounds.
-func (a *answering) groups(ctx context.Context, g *gatherer) (out []*group, ok bool, err error) {
+// groupHits makes the answers; ok is false if they would exceed the bounds.
+func (a *answering) groupHits(ctx context.Context, g *gatherer) (out []*group, ok bool, err error) {
 	if len(a.q.Branches) == 0 {
 		for i := range g.clues {
 			out = append(out, clueGroups(i, g.clues[i].found)...)
@@ -85,7 +85,7 @@ func (a *answering) groups(ctx context.Context, g *gatherer) (out []*group, ok b
 	work := maxJoinWork
 	for i, branch := range a.q.Branches {
 		j := joiner{branch: branch, number: i, leaves: branch.Leaves(), limit: a.w.config.MaxAnswers - len(out), work: &work, groups: map[string]*group{}}
-		if ok, err := j.join(ctx, g); !ok {
+		if ok, err := j.joinBranches(ctx, g); !ok {
 			return nil, false, err
 		}
 		for _, group := range j.groups {
@@ -104,7 +104,7 @@ func clueGroups(clue int, found map[hit][]dossier.Event) []*group {
 			g = &group{branch: clue, tuples: []key.Tuple{h.tuple}}
 			byTuple[h.tuple] = g
 		}
-		g.hosts = append(g.hosts, dossier.StatedHost{Addr: h.x, Clues: []dossier.StatedClue{stated(events, events)}})
+		g.hosts = append(g.hosts, dossier.StatedHost{Addr: h.x, Clues: []dossier.StatedClue{stateClue(events, events)}})
 	}
 	out := make([]*group, 0, len(byTuple))
 	for _, g := range byTuple {
@@ -113,12 +113,12 @@ func clueGroups(clue int, found map[hit][]dossier.Event) []*group {
 	return out
 }
 
-func stated(all, shown []dossier.Event) dossier.StatedClue {
+func stateClue(all, shown []dossier.Event) dossier.StatedClue {
 	return dossier.StatedClue{Flows: uint64(len(all)), First: all[0].Time, Last: all[len(all)-1].Time, Events: shown}
 }
 
-// secrets computes the secret of every tuple in groups, on all cores.
-func (a *answering) secrets(ctx context.Context, groups []*group) (map[key.Tuple][]byte, error) {
+// computeSecrets computes the secret of every tuple in groups, on all cores.
+func (a *answering) computeSecrets(ctx context.Context, groups []*group) (map[key.Tuple][]byte, error) {
 	secrets := map[key.Tuple][]byte{}
 	var tuples []key.Tuple
 	for _, g := range groups {
@@ -134,7 +134,7 @@ func (a *answering) secrets(ctx context.Context, groups []*group) (map[key.Tuple
 		return nil, nil
 	}
 	out := make([][]byte, len(tuples))
-	err := parallel(ctx, len(tuples), func(i int) (err error) {
+	err := runParallel(ctx, len(tuples), func(i int) (err error) {
 		if a.q.Mode == dossier.Paper {
 			out[i], err = seal.PaperSecret(tuples[i], a.t.Question, a.w.name, a.q.KDFMemory)
 		} else {
@@ -148,15 +148,15 @@ func (a *answering) secrets(ctx context.Context, groups []*group) (map[key.Tuple
 	return secrets, err
 }
 
-// evaluate answers the blinded elements, which is what the witness counts.
-func (a *answering) evaluate(ctx context.Context) error {
+// evaluateBlinded answers the blinded elements, which is what the witness counts.
+func (a *answering) evaluateBlinded(ctx context.Context) error {
 	if a.q.Mode != dossier.OPRF {
 		return nil
 	}
 	a.t.Evaluations = make([][][]byte, len(a.q.Clues))
 	for c, clue := range a.q.Clues {
 		out := make([][]byte, len(clue.Keys))
-		err := parallel(ctx, len(out), func(i int) (err error) {
+		err := runParallel(ctx, len(out), func(i int) (err error) {
 			out[i], err = a.w.key.Evaluate(clue.Keys[i].Blinded)
 			return err
 		})
@@ -175,8 +175,8 @@ const (
 	eventsPerAnswer = 1 << 20 // at most 11 bytes each
 )
 
-// parts splits hosts within the bounds; a host stays whole.
-func parts(hosts []dossier.StatedHost) (out [][]dossier.StatedHost) {
+// splitHosts splits hosts within the bounds; a host stays whole.
+func splitHosts(hosts []dossier.StatedHost) (out [][]dossier.StatedHost) {
 	from, events := 0, 0
 	for i := range hosts {
 		own := 0
@@ -192,7 +192,7 @@ func parts(hosts []dossier.StatedHost) (out [][]dossier.StatedHost) {
 	return append(out, hosts[from:])
 }
 
-func (a *answering) seal(groups []*group, secrets map[key.Tuple][]byte) error {
+func (a *answering) sealGroups(groups []*group, secrets map[key.Tuple][]byte) error {
 	for _, g := range groups {
 		c := seal.Context{Question: a.t.Question, Witness: a.w.name, Detective: a.q.Reply, Branch: uint16(g.branch)}
 		s := dossier.Statement{}
@@ -206,7 +206,7 @@ func (a *answering) seal(groups []*group, secrets map[key.Tuple][]byte) error {
 			return err
 		}
 		slices.SortFunc(g.hosts, func(x, y dossier.StatedHost) int { return x.Addr.Compare(y.Addr) })
-		for _, s.Hosts = range parts(g.hosts) {
+		for _, s.Hosts = range splitHosts(g.hosts) {
 			text, err := s.MarshalBinary()
 			if err != nil {
 				return err
@@ -227,8 +227,8 @@ func (a *answering) seal(groups []*group, secrets map[key.Tuple][]byte) error {
 	return nil
 }
 
-// parallel runs n pieces of work on all cores until one fails.
-func parallel(ctx context.Context, n int, work func(i int) error) error {
+// runParallel runs n pieces of work on all cores until one fails.
+func runParallel(ctx context.Context, n int, work func(i int) error) error {
 	g, failed := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for i := 0; i < n && failed.Err() == nil; i++ {

@@ -26,7 +26,7 @@ func TestParts(t *testing.T) {
 		"one is all": {[]dossier.StatedHost{host(2), host(2 * eventsPerAnswer), host(2)}, []int{1, 1, 1}},
 	} {
 		var got []int
-		for _, part := range parts(c.hosts) {
+		for _, part := range splitHosts(c.hosts) {
 			got = append(got, len(part))
 		}
 		if !slices.Equal(got, c.want) {

@@ -76,11 +76,11 @@ type match struct {
 	event dossier.Event
 }
 
-// read gathers the question's flows from log: by look-ups if it offers them,
+// readLog gathers the question's flows from log: by look-ups if it offers them,
 // else by hashing every flow.
-func (g *gatherer) read(ctx context.Context, log Log) (flow.Coverage, error) {
+func (g *gatherer) readLog(ctx context.Context, log Log) (flow.Coverage, error) {
 	if indexed, ok := log.(Indexed); ok {
-		cov, ok, err := g.lookup(ctx, indexed)
+		cov, ok, err := g.lookUpKeys(ctx, indexed)
 		if ok || err != nil {
 			return cov, err
 		}
@@ -89,15 +89,15 @@ func (g *gatherer) read(ctx context.Context, log Log) (flow.Coverage, error) {
 	for i := range all {
 		all[i] = i
 	}
-	return log.Scan(ctx, g.q.Window, flow.Failures, func(batch []flow.Flow) error { return g.add(batch, all) })
+	return log.Scan(ctx, g.q.Window, flow.Failures, func(batch []flow.Flow) error { return g.matchFlows(batch, all) })
 }
 
-func (g *gatherer) lookup(ctx context.Context, log Indexed) (cov flow.Coverage, ok bool, err error) {
+func (g *gatherer) lookUpKeys(ctx context.Context, log Indexed) (cov flow.Coverage, ok bool, err error) {
 	for i := range g.clues {
 		only := []int{i}
-		cov, ok, err = log.Lookup(ctx, g.clues[i].AskedClue, g.q.Hash, g.q.Window, func(batch []flow.Flow) error { return g.add(batch, only) })
+		cov, ok, err = log.Lookup(ctx, g.clues[i].AskedClue, g.q.Hash, g.q.Window, func(batch []flow.Flow) error { return g.matchFlows(batch, only) })
 		if err != nil || !ok {
-			g.forget()
+			g.releaseMemory()
 			return cov, false, err
 		}
 	}
@@ -105,8 +105,8 @@ func (g *gatherer) lookup(ctx context.Context, log Indexed) (cov flow.Coverage, 
 	return cov, true, nil
 }
 
-// forget drops what a part-way lookup gathered, before a scan starts afresh.
-func (g *gatherer) forget() {
+// releaseMemory drops what a part-way lookup gathered, before a scan starts afresh.
+func (g *gatherer) releaseMemory() {
 	for i := range g.clues {
 		g.clues[i].found = map[hit][]dossier.Event{}
 	}
@@ -117,9 +117,9 @@ func (g *gatherer) forget() {
 // errFull ends a scan early: the answer will be a refusal.
 var errFull = fmt.Errorf("more matching flows than the witness keeps")
 
-// add files the flows of one batch that fit one of the clues. It may run in
+// matchFlows files the flows of one batch that fit one of the clues. It may run in
 // several goroutines; matches are rare, so they take the lock once a batch.
-func (g *gatherer) add(batch []flow.Flow, clues []int) error {
+func (g *gatherer) matchFlows(batch []flow.Flow, clues []int) error {
 	if g.full.Load() {
 		return errFull
 	}
@@ -135,7 +135,7 @@ func (g *gatherer) add(batch []flow.Flow, clues []int) error {
 		for _, n := range clues {
 			c := &g.clues[n]
 			k, ok := c.keyer.Flow(f)
-			if !ok || !c.wants(k) || !c.State.Accepts(f) || g.mute(f) {
+			if !ok || !c.wants(k) || !c.State.Accepts(f) || g.isSilent(f) {
 				continue
 			}
 			t, _ := c.Mask.Tuple(f, c.End)
@@ -149,14 +149,14 @@ func (g *gatherer) add(batch []flow.Flow, clues []int) error {
 	if len(matches) == 0 {
 		return nil
 	}
-	return g.file(matches, matched)
+	return g.addMatches(matches, matched)
 }
 
-func (g *gatherer) mute(f *flow.Flow) bool {
+func (g *gatherer) isSilent(f *flow.Flow) bool {
 	return len(g.silent) > 0 && (flow.Within(g.silent, f.Orig) || flow.Within(g.silent, f.Resp))
 }
 
-func (g *gatherer) file(matches []match, flows uint64) error {
+func (g *gatherer) addMatches(matches []match, flows uint64) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.events += len(matches)

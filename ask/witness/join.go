@@ -31,8 +31,8 @@ const (
 	perLeaf     = 16
 )
 
-// join reports false if the answer would exceed the bounds.
-func (j *joiner) join(ctx context.Context, g *gatherer) (bool, error) {
+// joinBranches reports false if the answer would exceed the bounds.
+func (j *joiner) joinBranches(ctx context.Context, g *gatherer) (bool, error) {
 	byHost := make([]map[netip.Addr][]key.Tuple, len(j.leaves))
 	for i, clue := range j.leaves {
 		byHost[i] = map[netip.Addr][]key.Tuple{}
@@ -51,28 +51,28 @@ func (j *joiner) join(ctx context.Context, g *gatherer) (bool, error) {
 				return false, nil
 			}
 		}
-		if n > 0 && !j.try(g, x, byHost, combination, 0) {
+		if n > 0 && !j.tryCombination(g, x, byHost, combination, 0) {
 			return false, nil
 		}
 	}
 	return true, nil
 }
 
-// try extends a combination leaf by leaf and files x under those that match.
-func (j *joiner) try(g *gatherer, x netip.Addr, byHost []map[netip.Addr][]key.Tuple, combination []key.Tuple, leaf int) bool {
+// tryCombination extends a combination leaf by leaf and files x under those that match.
+func (j *joiner) tryCombination(g *gatherer, x netip.Addr, byHost []map[netip.Addr][]key.Tuple, combination []key.Tuple, leaf int) bool {
 	if leaf == len(j.leaves) {
-		return j.file(g, x, combination)
+		return j.addHost(g, x, combination)
 	}
 	for _, t := range byHost[leaf][x] {
 		combination[leaf] = t
-		if !j.try(g, x, byHost, combination, leaf+1) {
+		if !j.tryCombination(g, x, byHost, combination, leaf+1) {
 			return false
 		}
 	}
 	return true
 }
 
-func (j *joiner) file(g *gatherer, x netip.Addr, combination []key.Tuple) bool {
+func (j *joiner) addHost(g *gatherer, x netip.Addr, combination []key.Tuple) bool {
 	events := make([][]dossier.Event, len(j.leaves))
 	for i, clue := range j.leaves {
 		events[i] = g.clues[clue].found[hit{combination[i], x}]
@@ -87,7 +87,7 @@ func (j *joiner) file(g *gatherer, x netip.Addr, combination []key.Tuple) bool {
 	}
 	host := dossier.StatedHost{Addr: x}
 	for i, pick := range picks {
-		host.Clues = append(host.Clues, stated(events[i], events[i][pick:pick+1]))
+		host.Clues = append(host.Clues, stateClue(events[i], events[i][pick:pick+1]))
 	}
 	var name []byte
 	for _, t := range combination {

@@ -25,8 +25,8 @@ func (f forest) union(a, b int) {
 	f[max(a, b)] = min(a, b)
 }
 
-// link joins patterns whose standing hosts overlap.
-func (r *Rules) link(standing map[int]map[netip.Addr]*tally) forest {
+// linkPatterns joins patterns whose standing hosts overlap.
+func (r *Rules) linkPatterns(standing map[int]map[netip.Addr]*tally) forest {
 	roots := forest{}
 	byHost := map[netip.Addr][]int{}
 	for p, hosts := range standing {

@@ -32,8 +32,8 @@ type Rules struct {
 	Overlap float64
 }
 
-// Voice is one live report as the merger sees it.
-type Voice struct {
+// Sighting is one live report as the merger sees it.
+type Sighting struct {
 	// Pattern counts the patterns in the order in which they became known.
 	Pattern int
 	Class   string
@@ -69,12 +69,12 @@ type Merger struct {
 
 // tally is one host under one pattern.
 type tally struct {
-	voices      []voice // one per class
+	voices      []sighting // one per class
 	witnesses   int
 	first, last flow.Time
 }
 
-type voice struct {
+type sighting struct {
 	class int32
 	until flow.Time
 }
@@ -85,7 +85,7 @@ func New(rules Rules) *Merger {
 }
 
 // Add takes a report, which it does not keep.
-func (m *Merger) Add(v Voice) {
+func (m *Merger) Add(v Sighting) {
 	class, ok := m.classes[v.Class]
 	if !ok {
 		class = int32(len(m.classes))
@@ -102,29 +102,29 @@ func (m *Merger) Add(v Voice) {
 			t = &tally{first: h.First, last: h.Last}
 			hosts[h.Addr] = t
 		}
-		t.hear(class, v.Report.Until)
+		t.addClass(class, v.Report.Until)
 		t.witnesses = max(t.witnesses, int(h.Witnesses))
 		t.first, t.last = min(t.first, h.First), max(t.last, h.Last)
 	}
 }
 
-func (t *tally) hear(class int32, until flow.Time) {
+func (t *tally) addClass(class int32, until flow.Time) {
 	for i := range t.voices {
 		if t.voices[i].class == class {
 			t.voices[i].until = max(t.voices[i].until, until)
 			return
 		}
 	}
-	t.voices = append(t.voices, voice{class, until})
+	t.voices = append(t.voices, sighting{class, until})
 }
 
-// stands reports whether enough classes and witnesses bear the host out.
-func (r *Rules) stands(t *tally) bool {
+// isAgreed reports whether enough classes and witnesses bear the host out.
+func (r *Rules) isAgreed(t *tally) bool {
 	return len(t.voices) >= r.Floor && t.witnesses >= r.Witnesses
 }
 
-// until is when fewer than Floor voices are left.
-func (r *Rules) until(t *tally) flow.Time {
+// agreedUntil is when fewer than Floor voices are left.
+func (r *Rules) agreedUntil(t *tally) flow.Time {
 	ends := make([]flow.Time, len(t.voices))
 	for i, v := range t.voices {
 		ends[i] = v.until
@@ -139,7 +139,7 @@ func (m *Merger) Groups() []Group {
 	standing := map[int]map[netip.Addr]*tally{}
 	for p, hosts := range m.patterns {
 		for addr, t := range hosts {
-			if !m.rules.stands(t) {
+			if !m.rules.isAgreed(t) {
 				continue
 			}
 			if standing[p] == nil {
@@ -148,7 +148,7 @@ func (m *Merger) Groups() []Group {
 			standing[p][addr] = t
 		}
 	}
-	roots := m.rules.link(standing)
+	roots := m.rules.linkPatterns(standing)
 	members := map[int][]int{}
 	for _, p := range slices.Sorted(maps.Keys(standing)) {
 		root := roots.find(p)
@@ -156,14 +156,14 @@ func (m *Merger) Groups() []Group {
 	}
 	var out []Group
 	for _, patterns := range members {
-		out = append(out, Group{patterns, m.rules.hosts(patterns, standing)})
+		out = append(out, Group{patterns, m.rules.mergeHosts(patterns, standing)})
 	}
 	slices.SortFunc(out, func(a, b Group) int { return cmp.Compare(a.Patterns[0], b.Patterns[0]) })
 	return out
 }
 
-// hosts unites the hosts of a group's patterns.
-func (r *Rules) hosts(patterns []int, standing map[int]map[netip.Addr]*tally) []Host {
+// mergeHosts unites the hosts of a group's patterns.
+func (r *Rules) mergeHosts(patterns []int, standing map[int]map[netip.Addr]*tally) []Host {
 	all := map[netip.Addr]*Host{}
 	classes := map[netip.Addr]map[int32]bool{}
 	for _, p := range patterns {
@@ -177,7 +177,7 @@ func (r *Rules) hosts(patterns []int, standing map[int]map[netip.Addr]*tally) []
 				classes[addr][v.class] = true
 			}
 			h.Sources, h.Witnesses = len(classes[addr]), max(h.Witnesses, t.witnesses)
-			h.First, h.Last, h.Until = min(h.First, t.first), max(h.Last, t.last), max(h.Until, r.until(t))
+			h.First, h.Last, h.Until = min(h.First, t.first), max(h.Last, t.last), max(h.Until, r.agreedUntil(t))
 		}
 	}
 	out := make([]Host, 0, len(all))

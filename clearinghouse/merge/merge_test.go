@@ -28,7 +28,7 @@ func report(until flow.Time, witnesses uint16, hosts ...int) *dossier.Report {
 	return r
 }
 
-func groups(r merge.Rules, voices ...merge.Voice) []merge.Group {
+func groups(r merge.Rules, voices ...merge.Sighting) []merge.Group {
 	m := merge.New(r)
 	for _, v := range voices {
 		m.Add(v)
@@ -53,16 +53,16 @@ func TestGroups(t *testing.T) {
 	const a, b, c, d = "org:a", "org:b", "org:c", "org:d"
 	for _, test := range []struct {
 		name   string
-		voices []merge.Voice
+		voices []merge.Sighting
 		want   []string
 	}{
-		{"one source is not enough", []merge.Voice{{1, a, report(9, 2, 1, 2)}, {1, a, report(9, 2, 1, 2)}}, []string{}},
-		{"two are", []merge.Voice{{1, a, report(9, 2, 1, 2)}, {1, b, report(9, 2, 2, 3)}}, []string{"[1]: 2"}},
-		{"one of them with witnesses enough", []merge.Voice{{1, a, report(9, 1, 1)}, {1, b, report(9, 2, 1)}, {2, a, report(9, 1, 1)}, {2, b, report(9, 1, 1)}}, []string{"[1]: 1"}},
-		{"different patterns do not add up", []merge.Voice{{1, a, report(9, 2, 1)}, {2, b, report(9, 2, 1)}}, []string{}},
-		{"overlap joins", []merge.Voice{{1, a, report(9, 2, 1, 2, 3, 4)}, {1, b, report(9, 2, 1, 2, 3, 4)}, {2, c, report(9, 2, 3, 4, 5)}, {2, d, report(9, 2, 3, 4, 5)}}, []string{"[1 2]: 1 2 3 4 5"}},
-		{"too little overlap does not", []merge.Voice{{1, a, report(9, 2, 1, 2, 3)}, {1, b, report(9, 2, 1, 2, 3)}, {2, c, report(9, 2, 3, 4, 5)}, {2, d, report(9, 2, 3, 4, 5)}}, []string{"[1]: 1 2 3", "[2]: 3 4 5"}},
-		{"one liar cannot weld", []merge.Voice{{1, a, report(9, 2, 1, 2)}, {1, b, report(9, 2, 1, 2)}, {2, c, report(9, 2, 8, 9)}, {2, d, report(9, 2, 8, 9)}, {1, "liar", report(9, 9, 8, 9)}, {2, "liar", report(9, 9, 1, 2)}}, []string{"[1]: 1 2", "[2]: 8 9"}},
+		{"one source is not enough", []merge.Sighting{{1, a, report(9, 2, 1, 2)}, {1, a, report(9, 2, 1, 2)}}, []string{}},
+		{"two are", []merge.Sighting{{1, a, report(9, 2, 1, 2)}, {1, b, report(9, 2, 2, 3)}}, []string{"[1]: 2"}},
+		{"one of them with witnesses enough", []merge.Sighting{{1, a, report(9, 1, 1)}, {1, b, report(9, 2, 1)}, {2, a, report(9, 1, 1)}, {2, b, report(9, 1, 1)}}, []string{"[1]: 1"}},
+		{"different patterns do not add up", []merge.Sighting{{1, a, report(9, 2, 1)}, {2, b, report(9, 2, 1)}}, []string{}},
+		{"overlap joins", []merge.Sighting{{1, a, report(9, 2, 1, 2, 3, 4)}, {1, b, report(9, 2, 1, 2, 3, 4)}, {2, c, report(9, 2, 3, 4, 5)}, {2, d, report(9, 2, 3, 4, 5)}}, []string{"[1 2]: 1 2 3 4 5"}},
+		{"too little overlap does not", []merge.Sighting{{1, a, report(9, 2, 1, 2, 3)}, {1, b, report(9, 2, 1, 2, 3)}, {2, c, report(9, 2, 3, 4, 5)}, {2, d, report(9, 2, 3, 4, 5)}}, []string{"[1]: 1 2 3", "[2]: 3 4 5"}},
+		{"one liar cannot weld", []merge.Sighting{{1, a, report(9, 2, 1, 2)}, {1, b, report(9, 2, 1, 2)}, {2, c, report(9, 2, 8, 9)}, {2, d, report(9, 2, 8, 9)}, {1, "liar", report(9, 9, 8, 9)}, {2, "liar", report(9, 9, 1, 2)}}, []string{"[1]: 1 2", "[2]: 8 9"}},
 	} {
 		if diff := cmp.Diff(test.want, shape(groups(rules, test.voices...)), cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%s:\n%s", test.name, diff)
@@ -71,7 +71,7 @@ func TestGroups(t *testing.T) {
 }
 
 func TestHost(t *testing.T) {
-	got := groups(rules, merge.Voice{7, "a", report(100, 3, 5)}, merge.Voice{7, "b", report(80, 2, 5)}, merge.Voice{7, "c", report(50, 1, 5)}, merge.Voice{7, "c", report(60, 1, 5)})
+	got := groups(rules, merge.Sighting{7, "a", report(100, 3, 5)}, merge.Sighting{7, "b", report(80, 2, 5)}, merge.Sighting{7, "c", report(50, 1, 5)}, merge.Sighting{7, "c", report(60, 1, 5)})
 	want := []merge.Group{{Patterns: []int{7}, Hosts: []merge.Host{{Addr: addr(5), Sources: 3, Witnesses: 3, First: 5, Last: 100, Until: 80}}}}
 	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Error(diff)
@@ -81,10 +81,10 @@ func TestHost(t *testing.T) {
 // TestLiarNeedsOthers: whatever one class adds under its own name, however
 // often, no host appears that Floor-1 others do not bear out under one pattern.
 func TestLiarNeedsOthers(t *testing.T) {
-	draw := func(t *rapid.T, classes []string, label string) []merge.Voice {
-		return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) merge.Voice {
+	draw := func(t *rapid.T, classes []string, label string) []merge.Sighting {
+		return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) merge.Sighting {
 			hosts := rapid.SliceOfNDistinct(rapid.IntRange(1, 8), 1, 8, rapid.ID).Draw(t, "hosts")
-			return merge.Voice{rapid.IntRange(1, 4).Draw(t, "pattern"), rapid.SampledFrom(classes).Draw(t, "class"), report(9, 2, hosts...)}
+			return merge.Sighting{rapid.IntRange(1, 4).Draw(t, "pattern"), rapid.SampledFrom(classes).Draw(t, "class"), report(9, 2, hosts...)}
 		}), 0, 12).Draw(t, label)
 	}
 	rapid.Check(t, func(t *rapid.T) {
@@ -119,10 +119,10 @@ func TestLiarNeedsOthers(t *testing.T) {
 // TestOrderDoesNotMatter: reports in another order give the same groups.
 func TestOrderDoesNotMatter(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		voices := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) merge.Voice {
+		voices := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) merge.Sighting {
 			hosts := rapid.SliceOfNDistinct(rapid.IntRange(1, 9), 1, 9, rapid.ID).Draw(t, "hosts")
 			until := flow.Time(rapid.IntRange(10, 20).Draw(t, "until"))
-			return merge.Voice{rapid.IntRange(1, 5).Draw(t, "pattern"), rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "class"), report(until, 2, hosts...)}
+			return merge.Sighting{rapid.IntRange(1, 5).Draw(t, "pattern"), rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "class"), report(until, 2, hosts...)}
 		}), 0, 20).Draw(t, "voices")
 		shuffled := rapid.Permutation(voices).Draw(t, "shuffled")
 		if diff := cmp.Diff(groups(rules, voices...), groups(rules, shuffled...), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
@@ -142,7 +142,7 @@ func TestOracle(t *testing.T) {
 		m := merge.New(rules)
 		for range rapid.IntRange(0, 20).Draw(t, "reports") {
 			hosts := rapid.SliceOfNDistinct(rapid.IntRange(1, 9), 1, 9, rapid.ID).Draw(t, "hosts")
-			v := merge.Voice{rapid.IntRange(1, 5).Draw(t, "pattern"), rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "class"), report(9, 2, hosts...)}
+			v := merge.Sighting{rapid.IntRange(1, 5).Draw(t, "pattern"), rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "class"), report(9, 2, hosts...)}
 			m.Add(v)
 			for _, h := range v.Report.Hosts {
 				k := key{v.Pattern, h.Addr}

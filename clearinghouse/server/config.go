@@ -83,13 +83,13 @@ func (c *Configuration) Validate() error {
 func (c *Configuration) KeyPath() string { return filepath.Join(c.Directory, "identity.key") }
 
 // StateAddress is where the state is, for state.Open.
-func (c *Configuration) StateAddress() string { return c.or(c.State, "state.db") }
+func (c *Configuration) StateAddress() string { return c.pathOr(c.State, "state.db") }
 
-func (c *Configuration) rosterPath() string { return c.or(c.Roster, "roster.bin") }
+func (c *Configuration) rosterPath() string { return c.pathOr(c.Roster, "roster.bin") }
 
 func (c *Configuration) heldPath() string { return filepath.Join(c.Directory, "roster.held") }
 
-func (c *Configuration) or(given, name string) string {
+func (c *Configuration) pathOr(given, name string) string {
 	if given = strings.TrimSpace(given); given != "" {
 		return given
 	}

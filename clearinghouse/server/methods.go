@@ -21,7 +21,7 @@ import (
 // methods are what callers may do.
 type methods struct {
 	s          *Service
-	objections *bucket
+	objections *minuteLimit
 }
 
 // code translates an error of the house; what is not the caller's fault is told
@@ -88,7 +88,7 @@ func (m *methods) Object(ctx context.Context, r *reportingv1.ObjectRequest) (*re
 	if err != nil {
 		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("prefix %.100q: want such as 198.51.100.7/32", r.Prefix))
 	}
-	if !m.objections.take() {
+	if !m.objections.allow() {
 		return nil, connect.NewError(connect.CodeResourceExhausted, clearinghouse.ErrCrowded)
 	}
 	name, err := m.s.house.Object(ctx, prefix, r.Reason, r.Contact)
@@ -141,8 +141,8 @@ func (m *methods) Salts(ctx context.Context, r *reportingv1.SaltsRequest) (*repo
 	return out, nil
 }
 
-// query translates a selection.
-func query(s *reportingv1.Selection) (q clearinghouse.Query, err error) {
+// parseSelection translates a selection.
+func parseSelection(s *reportingv1.Selection) (q clearinghouse.Query, err error) {
 	if s.GetHosts() != "" {
 		if q.Hosts, err = netip.ParsePrefix(s.Hosts); err != nil {
 			return q, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("hosts %.100q: want a prefix such as 198.51.100.0/24", s.Hosts))
@@ -154,7 +154,7 @@ func query(s *reportingv1.Selection) (q clearinghouse.Query, err error) {
 }
 
 func (m *methods) Entries(ctx context.Context, r *reportingv1.EntriesRequest) (*reportingv1.EntriesResponse, error) {
-	q, err := query(r.Selection)
+	q, err := parseSelection(r.Selection)
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +170,7 @@ func (m *methods) Entries(ctx context.Context, r *reportingv1.EntriesRequest) (*
 }
 
 func (m *methods) Groups(ctx context.Context, r *reportingv1.GroupsRequest) (*reportingv1.GroupsResponse, error) {
-	q, err := query(r.Selection)
+	q, err := parseSelection(r.Selection)
 	if err != nil {
 		return nil, err
 	}
@@ -204,8 +204,8 @@ func (m *methods) Changes(ctx context.Context, r *reportingv1.ChangesRequest) (*
 	return out, nil
 }
 
-// bucket lets so many through a minute, whoever they are.
-type bucket struct {
+// minuteLimit lets so many through a minute, whoever they are.
+type minuteLimit struct {
 	mu     sync.Mutex
 	now    func() time.Time
 	limit  int
@@ -213,9 +213,11 @@ type bucket struct {
 	taken  int
 }
 
-func newBucket(limit int, now func() time.Time) *bucket { return &bucket{now: now, limit: limit} }
+func newMinuteLimit(limit int, now func() time.Time) *minuteLimit {
+	return &minuteLimit{now: now, limit: limit}
+}
 
-func (b *bucket) take() bool {
+func (b *minuteLimit) allow() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if m := b.now().Truncate(time.Minute); !m.Equal(b.minute) {

@@ -35,7 +35,7 @@ func newMetrics() *metrics {
 	return m
 }
 
-func (m *metrics) published(p clearinghouse.Published) {
+func (m *metrics) countPublished(p clearinghouse.Published) {
 	m.changes.Add(float64(p.Listed + p.Updated + p.Removed))
 	m.entries.Set(float64(p.Entries))
 	m.groups.Set(float64(p.Groups))

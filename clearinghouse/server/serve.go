@@ -17,8 +17,8 @@ import (
 	"dragnet/wire/roster"
 )
 
-// serve answers the community, and this machine on the admin port.
-func (s *Service) serve(ctx context.Context) error {
+// startServers answers the community, and this machine on the admin port.
+func (s *Service) startServers(ctx context.Context) error {
 	config, err := identity.ServerTLS(s.key)
 	if err != nil {
 		return err
@@ -65,14 +65,14 @@ func (s *Service) serve(ctx context.Context) error {
 // handler bounds what callers may cost: requests of MaxRequest bytes, so many
 // at a time, those that write only from members.
 func (s *Service) handler() (string, http.Handler) {
-	path, inner := reportingv1connect.NewClearinghouseHandler(&methods{s: s, objections: newBucket(s.config.ObjectionsPerMinute, s.deps.Now)},
-		connect.WithReadMaxBytes(reporting.MaxRequest), connect.WithCompression("gzip", nil, nil), connect.WithRecover(s.recovered))
+	path, inner := reportingv1connect.NewClearinghouseHandler(&methods{s: s, objections: newMinuteLimit(s.config.ObjectionsPerMinute, s.deps.Now)},
+		connect.WithReadMaxBytes(reporting.MaxRequest), connect.WithCompression("gzip", nil, nil), connect.WithRecover(s.handlePanic))
 	slots := make(chan struct{}, s.config.Requests)
 	refuse := connect.NewErrorWriter()
 	return path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case reportingv1connect.ClearinghouseSubmitProcedure, reportingv1connect.ClearinghouseWithdrawProcedure:
-			if err := s.member(r); err != nil {
+			if err := s.checkMember(r); err != nil {
 				s.metrics.refusedCallers.Inc()
 				refuse.Write(w, r, connect.NewError(connect.CodePermissionDenied, err))
 				return
@@ -90,9 +90,9 @@ func (s *Service) handler() (string, http.Handler) {
 	})
 }
 
-// member reports whether the caller's key may report, before anything of what
+// checkMember reports whether the caller's key may report, before anything of what
 // it sends is read.
-func (s *Service) member(r *http.Request) error {
+func (s *Service) checkMember(r *http.Request) error {
 	now := s.deps.Now()
 	list, err := s.keeper.Current(now)
 	if err != nil {
@@ -109,8 +109,8 @@ func (s *Service) member(r *http.Request) error {
 	return err
 }
 
-// recovered tells of a defect of ours and keeps serving the others.
-func (s *Service) recovered(_ context.Context, spec connect.Spec, _ http.Header, problem any) error {
+// handlePanic tells of a defect of ours and keeps serving the others.
+func (s *Service) handlePanic(_ context.Context, spec connect.Spec, _ http.Header, problem any) error {
 	s.log.Error("a request failed by a defect of the program", "procedure", spec.Procedure, "problem", fmt.Sprint(problem))
 	return connect.NewError(connect.CodeInternal, errors.New("the clearinghouse failed on this request"))
 }

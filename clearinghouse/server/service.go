@@ -78,13 +78,13 @@ func (s *Service) Start(ctx context.Context) (err error) {
 	if s.db, err = state.Open(ctx, s.config.StateAddress()); err != nil {
 		return err
 	}
-	if err := s.begin(ctx); err != nil {
+	if err := s.startParts(ctx); err != nil {
 		return errors.Join(err, s.db.Close())
 	}
 	return nil
 }
 
-func (s *Service) begin(ctx context.Context) error {
+func (s *Service) startParts(ctx context.Context) error {
 	signer, err := s.config.signer(s.key.Public())
 	if err != nil {
 		return err
@@ -104,11 +104,11 @@ func (s *Service) begin(ctx context.Context) error {
 	// What is begun here is ended by Stop, not by the context of starting.
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
-	if err := s.serve(running); err != nil {
+	if err := s.startServers(running); err != nil {
 		stop()
 		return errors.Join(err, s.house.Stop(ctx))
 	}
-	s.running.Go(func() { s.follow(running) })
+	s.running.Go(func() { s.followRoster(running) })
 	s.running.Go(func() { s.publish(running) })
 	return nil
 }
@@ -152,14 +152,14 @@ func (s *Service) Stop(ctx context.Context) error {
 	return errors.Join(err, s.db.Close())
 }
 
-// follow takes over each new roster and voids what revoked keys reported.
-func (s *Service) follow(ctx context.Context) {
+// followRoster takes over each new roster and voids what revoked keys reported.
+func (s *Service) followRoster(ctx context.Context) {
 	tick := time.NewTicker(rosterEvery)
 	defer tick.Stop()
 	var version uint64
 	complaint := ""
 	for {
-		err := s.look(ctx, &version)
+		err := s.checkRoster(ctx, &version)
 		switch {
 		case err == nil:
 			complaint = ""
@@ -175,7 +175,7 @@ func (s *Service) follow(ctx context.Context) {
 	}
 }
 
-func (s *Service) look(ctx context.Context, version *uint64) error {
+func (s *Service) checkRoster(ctx context.Context, version *uint64) error {
 	now := s.deps.Now()
 	data, err := readBounded(s.config.rosterPath(), roster.MaxBundle)
 	if errors.Is(err, fs.ErrNotExist) && s.keeper.Bundle() != nil {
@@ -226,9 +226,9 @@ func (s *Service) publishSoon() {
 func (s *Service) publish(ctx context.Context) {
 	every := s.deps.Publication.Batch
 	for {
-		if p, err := s.batch(ctx); err == nil {
+		if p, err := s.publishBatch(ctx); err == nil {
 			s.lastBatch.Store(s.deps.Now().Unix())
-			s.metrics.published(p)
+			s.metrics.countPublished(p)
 			if p.Listed+p.Updated+p.Removed > 0 {
 				s.log.Info("published", "groups", p.Groups, "entries", p.Entries, "listed", p.Listed, "updated", p.Updated, "removed", p.Removed)
 			}
@@ -246,9 +246,9 @@ func (s *Service) publish(ctx context.Context) {
 	}
 }
 
-// batch voids once more what revoked keys reported: a report may have been on
+// publishBatch voids once more what revoked keys reported: a report may have been on
 // its way to the disk when its key was revoked.
-func (s *Service) batch(ctx context.Context) (p clearinghouse.Published, err error) {
+func (s *Service) publishBatch(ctx context.Context) (p clearinghouse.Published, err error) {
 	if list, held := s.keeper.Current(s.deps.Now()); held == nil {
 		if _, err := s.house.Revoke(ctx, list); err != nil {
 			return p, err

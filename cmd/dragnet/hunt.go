@@ -200,7 +200,7 @@ func runHunt(cmd *cobra.Command, f cli.Format, c hunt.Configuration, p *pattern.
 	c.Read = func(n int) { progress.Add(int64(n)) }
 	stderr := cmd.ErrOrStderr()
 	if !force {
-		c.Asking = func(asked []detective.Asked) { warnAmbiguity(stderr, c.Detective.Hash, asked) }
+		c.Asking = func(asked []detective.MeteredKey) { warnAmbiguity(stderr, c.Detective.Hash, asked) }
 	}
 	out, err := hunt.Run(cmd.Context(), c, p, sources)
 	progress.Done()
@@ -217,7 +217,7 @@ func runHunt(cmd *cobra.Command, f cli.Format, c hunt.Configuration, p *pattern.
 
 // warnAmbiguity is the ambiguity meter's voice: on one's own files the price is
 // nil, but the same question sent to others would say too much.
-func warnAmbiguity(w io.Writer, h key.Hash, asked []detective.Asked) {
+func warnAmbiguity(w io.Writer, h key.Hash, asked []detective.MeteredKey) {
 	const shown = 3
 	remedy := "fewer --bits leave more"
 	if h.Kind != key.Linear {

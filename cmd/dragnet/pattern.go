@@ -21,14 +21,14 @@ func newPattern() *cobra.Command {
 
 // explanation is the JSON form of 'pattern explain'.
 type explanation struct {
-	Version   int               `json:"version"`
-	Pattern   string            `json:"pattern"`
-	Hash      string            `json:"hash"`
-	Bits      int               `json:"bits"`
-	Mode      string            `json:"mode"`
-	Join      string            `json:"join"`
-	Epoch     string            `json:"epoch"`
-	Questions []detective.Asked `json:"questions"`
+	Version   int                    `json:"version"`
+	Pattern   string                 `json:"pattern"`
+	Hash      string                 `json:"hash"`
+	Bits      int                    `json:"bits"`
+	Mode      string                 `json:"mode"`
+	Join      string                 `json:"join"`
+	Epoch     string                 `json:"epoch"`
+	Questions []detective.MeteredKey `json:"questions"`
 	// Alternatives are the branches a witness joins, with the number of
 	// combinations of tuples a reader must deem possible.
 	Alternatives  []alternative `json:"alternatives"`

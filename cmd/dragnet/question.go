@@ -93,7 +93,7 @@ func publishedEpoch(ctx context.Context, c *inquiry.Configuration, today string)
 }
 
 // refuseBelowFloor keeps a question at home that would give the pattern away.
-func refuseBelowFloor(asked []detective.Asked) error {
+func refuseBelowFloor(asked []detective.MeteredKey) error {
 	for i := range asked {
 		if a := &asked[i]; a.Hidden() < floor {
 			return cli.Hint(fmt.Errorf("the key of %q leaves a reader only %s, fewer than %d", a.Clue, candidates(a.Hidden()), floor),
@@ -125,7 +125,7 @@ func (w *whomFlags) register(cmd *cobra.Command) {
 }
 
 func (w *whomFlags) apply(c *inquiry.Configuration) (err error) {
-	c.Whom = inquiry.Whom{Names: w.names, Random: w.random, All: w.all}
+	c.Whom = inquiry.Selection{Names: w.names, Random: w.random, All: w.all}
 	c.Stage = w.stage
 	if w.random < 0 || w.stage < 0 {
 		return cli.Usage(errors.New("--random and --stage cannot be negative"))

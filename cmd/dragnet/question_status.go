@@ -49,7 +49,7 @@ func newQuestionStatus() *cobra.Command {
 	return cmd
 }
 
-func inquiryRows(all []inquiry.Asked) cli.Rows {
+func inquiryRows(all []inquiry.Recorded) cli.Rows {
 	rows := cli.Rows{Header: []string{"inquiry", "started", "ended", "state", "pattern"}}
 	for i := range all {
 		a := &all[i]
@@ -63,7 +63,7 @@ func inquiryRows(all []inquiry.Asked) cli.Rows {
 	return rows
 }
 
-func writeInquiry(w io.Writer, f cli.Format, a *inquiry.Asked) error {
+func writeInquiry(w io.Writer, f cli.Format, a *inquiry.Recorded) error {
 	rows := cli.Rows{Header: []string{"witness", "status", "flows", "answers", "opened", "detail"}, Document: a}
 	for i := range a.Witnesses {
 		x := &a.Witnesses[i]

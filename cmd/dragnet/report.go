@@ -121,7 +121,7 @@ func reportOf(in io.Reader, now time.Time, holds time.Duration) (*dossier.Report
 }
 
 // independent is how many witnesses of different organisations named a host.
-func independent(h *detective.Found) int { return cmp.Or(h.Independent, len(h.Witnesses)) }
+func independent(h *detective.Match) int { return cmp.Or(h.Independent, len(h.Witnesses)) }
 
 func writeOutcome(w io.Writer, f cli.Format, r *dossier.Report, o *reportingv1.Outcome) error {
 	status := strings.ToLower(strings.TrimPrefix(o.Status.String(), "STATUS_"))

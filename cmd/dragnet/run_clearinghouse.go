@@ -99,7 +99,7 @@ func openBoard(ctx context.Context, c config.Configuration, detective func(ident
 	if err != nil {
 		return nil, err
 	}
-	b, err := relay.NewBoard(ctx, db, c.Relay)
+	b, err := relay.NewMailboxes(ctx, db, c.Relay)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}

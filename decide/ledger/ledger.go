@@ -79,29 +79,29 @@ func (d *Ledger) Configure(ctx context.Context, now flow.Time, c decide.Configur
 		if err != nil {
 			return err
 		}
-		if err := set(tx, rules, b); err != nil {
+		if err := setSetting(tx, rules, b); err != nil {
 			return err
 		}
-		return session(tx, now, func(j *decide.Judge) error { return j.Configure(now, c, who) })
+		return withJudge(tx, now, func(j *decide.Judge) error { return j.Configure(now, c, who) })
 	})
 }
 
 // Judge lets f use the judge, alone: what it did is kept when f returns nil.
 func (d *Ledger) Judge(ctx context.Context, now flow.Time, f func(*decide.Judge) error) error {
-	return d.db.Update(ctx, func(tx *state.Tx) error { return session(tx, now, f) })
+	return d.db.Update(ctx, func(tx *state.Tx) error { return withJudge(tx, now, f) })
 }
 
 // Stop ends all decisions and refuses new ones until Resume.
 func (d *Ledger) Stop(ctx context.Context, now flow.Time, who, why string) error {
 	return d.db.Update(ctx, func(tx *state.Tx) error {
-		if err := session(tx, now, func(j *decide.Judge) error { j.Stop(now, who, why); return nil }); err != nil {
+		if err := withJudge(tx, now, func(j *decide.Judge) error { j.Stop(now, who, why); return nil }); err != nil {
 			return err
 		}
 		b, err := json.Marshal(stop{now, who, why})
 		if err != nil {
 			return err
 		}
-		return set(tx, stopped, b)
+		return setSetting(tx, stopped, b)
 	})
 }
 
@@ -117,20 +117,20 @@ func (d *Ledger) Resume(ctx context.Context) error {
 func (d *Ledger) Stopped(ctx context.Context) (at flow.Time, who, why string, err error) {
 	var s stop
 	err = d.db.View(ctx, func(tx *state.Tx) error {
-		_, err := get(tx, stopped, &s)
+		_, err := getSetting(tx, stopped, &s)
 		return err
 	})
 	return s.Time, s.Who, s.Why, err
 }
 
-// session takes the judge from the tables and puts it back. It knows decisions
+// withJudge takes the judge from the tables and puts it back. It knows decisions
 // that may still change and those that f could mean by their identity.
-func session(tx *state.Tx, now flow.Time, f func(*decide.Judge) error) error {
+func withJudge(tx *state.Tx, now flow.Time, f func(*decide.Judge) error) error {
 	c := decide.DefaultConfiguration()
-	if _, err := get(tx, rules, &c); err != nil {
+	if _, err := getSetting(tx, rules, &c); err != nil {
 		return err
 	}
-	before, err := decisions(tx, `SELECT body FROM ledger_decision WHERE verdict IN (?, ?, ?) ORDER BY seq`, dossier.Proposed, dossier.DryRun, dossier.Active)
+	before, err := readDecisions(tx, `SELECT body FROM ledger_decision WHERE verdict IN (?, ?, ?) ORDER BY seq`, dossier.Proposed, dossier.DryRun, dossier.Active)
 	if err != nil {
 		return err
 	}
@@ -143,7 +143,7 @@ func session(tx *state.Tx, now flow.Time, f func(*decide.Judge) error) error {
 		return err
 	}
 	var s stop
-	if is, err := get(tx, stopped, &s); err != nil {
+	if is, err := getSetting(tx, stopped, &s); err != nil {
 		return err
 	} else if is {
 		j.Stop(now, s.Who, s.Why)
@@ -152,21 +152,21 @@ func session(tx *state.Tx, now flow.Time, f func(*decide.Judge) error) error {
 		return err
 	}
 	for _, x := range j.Decisions(now) {
-		if known, n := known(steps, x.ID); !known || n != len(x.Steps) {
-			if err := keep(tx, &x); err != nil {
+		if known, n := knownSteps(steps, x.ID); !known || n != len(x.Steps) {
+			if err := keepDecision(tx, &x); err != nil {
 				return err
 			}
 		}
 	}
-	return forget(tx, c.Kept)
+	return forgetEnded(tx, c.Kept)
 }
 
-func known(steps map[string]int, id string) (bool, int) {
+func knownSteps(steps map[string]int, id string) (bool, int) {
 	n, ok := steps[id]
 	return ok, n
 }
 
-func keep(tx *state.Tx, x *dossier.Decision) error {
+func keepDecision(tx *state.Tx, x *dossier.Decision) error {
 	b, err := json.Marshal(x)
 	if err != nil {
 		return err
@@ -177,8 +177,8 @@ func keep(tx *state.Tx, x *dossier.Decision) error {
 	return err
 }
 
-// forget drops the oldest decisions that are over, and their receipts.
-func forget(tx *state.Tx, kept int) error {
+// forgetEnded drops the oldest decisions that are over, and their receipts.
+func forgetEnded(tx *state.Tx, kept int) error {
 	var last int64
 	err := tx.QueryRow(`SELECT seq FROM ledger_decision WHERE verdict NOT IN (?, ?, ?) ORDER BY seq DESC LIMIT 1 OFFSET ?`,
 		string(dossier.Proposed), string(dossier.DryRun), string(dossier.Active), kept).Scan(&last)
@@ -195,13 +195,13 @@ func forget(tx *state.Tx, kept int) error {
 	return err
 }
 
-func set(tx *state.Tx, name string, value []byte) error {
+func setSetting(tx *state.Tx, name string, value []byte) error {
 	_, err := tx.Exec(`INSERT INTO ledger_setting (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value`, name, value)
 	return err
 }
 
-// get reads a setting into value, and reports whether there is one.
-func get(tx *state.Tx, name string, value any) (bool, error) {
+// getSetting reads a setting into value, and reports whether there is one.
+func getSetting(tx *state.Tx, name string, value any) (bool, error) {
 	var b []byte
 	err := tx.QueryRow(`SELECT value FROM ledger_setting WHERE name = ?`, name).Scan(&b)
 	if errors.Is(err, sql.ErrNoRows) {

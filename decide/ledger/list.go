@@ -60,37 +60,37 @@ func addFinding(tx *state.Tx, f *dossier.Finding) (bool, error) {
 // Findings lists the latest findings first, at most so many; host, if not
 // empty, selects.
 func (d *Ledger) Findings(ctx context.Context, host string, most int) ([]dossier.Finding, error) {
-	return list[dossier.Finding](ctx, d, `SELECT body FROM ledger_finding WHERE ? = '' OR host = ? ORDER BY last DESC, seq DESC LIMIT ?`, host, host, most)
+	return queryAll[dossier.Finding](ctx, d, `SELECT body FROM ledger_finding WHERE ? = '' OR host = ? ORDER BY last DESC, seq DESC LIMIT ?`, host, host, most)
 }
 
 // Finding is one finding by its identity.
 func (d *Ledger) Finding(ctx context.Context, id string) (dossier.Finding, error) {
-	return one[dossier.Finding](ctx, d, `SELECT body FROM ledger_finding WHERE id = ?`, id)
+	return queryOne[dossier.Finding](ctx, d, `SELECT body FROM ledger_finding WHERE id = ?`, id)
 }
 
 // Decisions lists the latest decisions first, at most so many; verdict, if not
 // empty, selects.
 func (d *Ledger) Decisions(ctx context.Context, verdict dossier.Verdict, most int) ([]dossier.Decision, error) {
-	return list[dossier.Decision](ctx, d, `SELECT body FROM ledger_decision WHERE ? = '' OR verdict = ? ORDER BY seq DESC LIMIT ?`,
+	return queryAll[dossier.Decision](ctx, d, `SELECT body FROM ledger_decision WHERE ? = '' OR verdict = ? ORDER BY seq DESC LIMIT ?`,
 		string(verdict), string(verdict), most)
 }
 
 // Decision is one decision by its identity.
 func (d *Ledger) Decision(ctx context.Context, id string) (dossier.Decision, error) {
-	return one[dossier.Decision](ctx, d, `SELECT body FROM ledger_decision WHERE id = ?`, id)
+	return queryOne[dossier.Decision](ctx, d, `SELECT body FROM ledger_decision WHERE id = ?`, id)
 }
 
 // Since lists the decisions that may still change, and those whose end lies
 // after t: what enforcement points must know to begin and to end blocks.
 func (d *Ledger) Since(ctx context.Context, t flow.Time) ([]dossier.Decision, error) {
-	return list[dossier.Decision](ctx, d, `SELECT body FROM ledger_decision WHERE verdict IN (?, ?) OR until > ? AND verdict IN (?, ?, ?) ORDER BY seq`,
+	return queryAll[dossier.Decision](ctx, d, `SELECT body FROM ledger_decision WHERE verdict IN (?, ?) OR until > ? AND verdict IN (?, ?, ?) ORDER BY seq`,
 		string(dossier.DryRun), string(dossier.Active), int64(t), string(dossier.Undone), string(dossier.Expired), string(dossier.Stopped))
 }
 
 // Spared lists the targets whose decisions an operator took back or refused,
 // until those would have ended: nobody should propose them again by itself.
 func (d *Ledger) Spared(ctx context.Context, now flow.Time) (map[netip.Prefix]bool, error) {
-	all, err := list[dossier.Decision](ctx, d, `SELECT body FROM ledger_decision WHERE until > ? AND verdict IN (?, ?) ORDER BY seq DESC LIMIT 1000`,
+	all, err := queryAll[dossier.Decision](ctx, d, `SELECT body FROM ledger_decision WHERE until > ? AND verdict IN (?, ?) ORDER BY seq DESC LIMIT 1000`,
 		int64(now), string(dossier.Undone), string(dossier.Refused))
 	spared := map[netip.Prefix]bool{}
 	for _, x := range all {
@@ -123,20 +123,20 @@ func (d *Ledger) AddReceipts(ctx context.Context, receipts []dossier.Receipt) er
 
 // Receipts lists what enforcement points last said about a decision.
 func (d *Ledger) Receipts(ctx context.Context, decision string) ([]dossier.Receipt, error) {
-	return list[dossier.Receipt](ctx, d, `SELECT body FROM ledger_receipt WHERE decision = ? ORDER BY point`, decision)
+	return queryAll[dossier.Receipt](ctx, d, `SELECT body FROM ledger_receipt WHERE decision = ? ORDER BY point`, decision)
 }
 
-func list[T any](ctx context.Context, d *Ledger, query string, args ...any) ([]T, error) {
+func queryAll[T any](ctx context.Context, d *Ledger, query string, args ...any) ([]T, error) {
 	var all []T
 	err := d.db.View(ctx, func(tx *state.Tx) (err error) {
-		all, err = bodies[T](tx, query, args...)
+		all, err = readBodies[T](tx, query, args...)
 		return err
 	})
 	return all, err
 }
 
-func one[T any](ctx context.Context, d *Ledger, query, id string) (T, error) {
-	all, err := list[T](ctx, d, query, id)
+func queryOne[T any](ctx context.Context, d *Ledger, query, id string) (T, error) {
+	all, err := queryAll[T](ctx, d, query, id)
 	if err == nil && len(all) == 0 {
 		err = fmt.Errorf("%q: %w", id, ErrUnknown)
 	}
@@ -147,7 +147,7 @@ func one[T any](ctx context.Context, d *Ledger, query, id string) (T, error) {
 	return all[0], nil
 }
 
-func bodies[T any](tx *state.Tx, query string, args ...any) ([]T, error) {
+func readBodies[T any](tx *state.Tx, query string, args ...any) ([]T, error) {
 	var all []T
 	err := tx.Each(func(rows *sql.Rows) error {
 		var b []byte
@@ -164,27 +164,27 @@ func bodies[T any](tx *state.Tx, query string, args ...any) ([]T, error) {
 	return all, err
 }
 
-func decisions(tx *state.Tx, query string, verdicts ...dossier.Verdict) ([]dossier.Decision, error) {
+func readDecisions(tx *state.Tx, query string, verdicts ...dossier.Verdict) ([]dossier.Decision, error) {
 	args := make([]any, len(verdicts))
 	for i, v := range verdicts {
 		args[i] = string(v)
 	}
-	return bodies[dossier.Decision](tx, query, args...)
+	return readBodies[dossier.Decision](tx, query, args...)
 }
 
 // Approve lets a proposed decision take effect.
 func (d *Ledger) Approve(ctx context.Context, now flow.Time, id, who string) (dossier.Decision, error) {
-	return d.change(ctx, now, id, func(j *decide.Judge) (dossier.Decision, error) { return j.Approve(now, id, who) })
+	return d.changeDecision(ctx, now, id, func(j *decide.Judge) (dossier.Decision, error) { return j.Approve(now, id, who) })
 }
 
 // Undo takes a decision back, or refuses a proposed one.
 func (d *Ledger) Undo(ctx context.Context, now flow.Time, id, who, why string) (dossier.Decision, error) {
-	return d.change(ctx, now, id, func(j *decide.Judge) (dossier.Decision, error) { return j.Undo(now, id, who, why) })
+	return d.changeDecision(ctx, now, id, func(j *decide.Judge) (dossier.Decision, error) { return j.Undo(now, id, who, why) })
 }
 
-// change lets the judge change one decision. It is not shown those that are
+// changeDecision lets the judge change one decision. It is not shown those that are
 // over, so what it does not know may be one of them.
-func (d *Ledger) change(ctx context.Context, now flow.Time, id string, do func(*decide.Judge) (dossier.Decision, error)) (x dossier.Decision, err error) {
+func (d *Ledger) changeDecision(ctx context.Context, now flow.Time, id string, do func(*decide.Judge) (dossier.Decision, error)) (x dossier.Decision, err error) {
 	err = d.Judge(ctx, now, func(j *decide.Judge) (err error) { x, err = do(j); return err })
 	if !errors.Is(err, decide.ErrUnknown) {
 		return x, err

@@ -37,7 +37,7 @@ type Configuration struct {
 	Silent []netip.Prefix
 	// Asking, if set, is shown what the question gives away before anybody is
 	// asked.
-	Asking func([]detective.Asked)
+	Asking func([]detective.MeteredKey)
 	// Read, if set, is told how many flows were read, as they are.
 	Read func(flows int)
 }
@@ -93,7 +93,7 @@ func Run(ctx context.Context, c Configuration, p *pattern.Pattern, sources []Sou
 	}
 	out := &Outcome{Inquiry: inquiry, Coverage: map[string]flow.Coverage{}, Evaluations: map[string]uint64{}, QuestionBytes: len(inquiry.Question())}
 	for i, s := range sources {
-		if _, err := inquiry.Hear(ctx, s.Name, answers[i].sealed); err != nil {
+		if _, err := inquiry.OpenTestimony(ctx, s.Name, answers[i].sealed); err != nil {
 			return nil, err
 		}
 		out.Coverage[s.Name], out.Evaluations[s.Name] = answers[i].coverage, answers[i].evaluations

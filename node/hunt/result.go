@@ -97,7 +97,7 @@ func second(t flow.Time) string { return t.Time().Format(time.RFC3339) }
 
 // matchText lists the events of a host's match, each after the number of its clue,
 // or after the clue itself if there are no numbers.
-func matchText(h *detective.Found, number map[string]int) string {
+func matchText(h *detective.Match, number map[string]int) string {
 	var parts []string
 	for _, c := range h.Clues {
 		label := c.Clue

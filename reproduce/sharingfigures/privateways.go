@@ -49,7 +49,7 @@ func (t *trial) loose(ctx context.Context) (outcome, error) {
 		return outcome{}, err
 	}
 	o.perRows, o.once, o.answer = t.hashed, max(0, time.Since(began)-t.hashed), len(sealed)
-	if _, err := q.Hear(ctx, "w", sealed); err != nil {
+	if _, err := q.OpenTestimony(ctx, "w", sealed); err != nil {
 		return outcome{}, err
 	}
 	for _, h := range q.Result().Hosts {

@@ -124,7 +124,7 @@ func Run(ctx context.Context, c Configuration) (*Outcome, error) {
 	}
 	players := c.players(rand.New(rand.NewPCG(c.Seed, 0)))
 	for i := range players {
-		q.Asking(players[i].source)
+		q.AddSource(players[i].source)
 	}
 	for i := range players {
 		if err := players[i].testify(ctx, q); err != nil {
@@ -155,7 +155,7 @@ func (p *player) testify(ctx context.Context, q *detective.Inquiry) error {
 	if err != nil {
 		return err
 	}
-	_, err = q.HearFrom(ctx, p.source, sealed)
+	_, err = q.OpenTestimonyFrom(ctx, p.source, sealed)
 	return err
 }
 
@@ -166,7 +166,7 @@ func (c *Configuration) players(rng *rand.Rand) []player {
 	liars := int(c.Liars*float64(c.Organisations) + 0.5)
 	for i := range c.Organisations {
 		name := fmt.Sprint("w", i)
-		own := player{source: detective.Source{Name: name, Voice: fmt.Sprint("org", i), Verified: true}}
+		own := player{source: detective.Source{Name: name, Class: fmt.Sprint("org", i), Verified: true}}
 		for h := range c.Group {
 			if rng.Float64() < c.Seen {
 				own.log = append(own.log, attack(attacker(h)))

@@ -29,7 +29,7 @@ func TestOutcome(t *testing.T) {
 			c.Organisations, c.Liars, c.Lie, c.Colluding, c.Seed = 10, 0.4, lie, colluding, 7
 			voices := map[string]map[string]bool{}
 			for _, p := range c.players(rand.New(rand.NewPCG(c.Seed, 0))) {
-				voice := p.source.Voice
+				voice := p.source.Class
 				if !p.source.Verified {
 					voice = "all strangers"
 				}

@@ -137,7 +137,7 @@ func (w *asked) answered(subjects []subject, all int) float64 {
 			continue
 		}
 		n++
-		a := policy.Asker{ID: fmt.Sprint(s.askers[0]), Organisation: fmt.Sprint("org", s.askers[0])}
+		a := policy.Asker{ID: fmt.Sprint(s.askers[0]), Class: fmt.Sprint("org", s.askers[0])}
 		others := len(w.by[w.rules.Fingerprint(s.question)]) - 1
 		if w.rules.Judge(moment, a, s.question, policy.History{Others: others}).Refusal == dossier.Answered {
 			got++

@@ -63,7 +63,7 @@ func (c Reporters) Publish() (*Outcome, error) {
 		if err := r.Check(); err != nil {
 			return nil, fmt.Errorf("detective %d: %w", i, err)
 		}
-		m.Add(merge.Voice{Pattern: 1, Class: fmt.Sprint("org", i), Report: r})
+		m.Add(merge.Sighting{Pattern: 1, Class: fmt.Sprint("org", i), Report: r})
 	}
 	out := &Outcome{Group: c.Group}
 	for _, g := range m.Groups() {

@@ -206,8 +206,8 @@ func (c *Client) Status() Status {
 	return s
 }
 
-// heard remembers whether the node answered, and logs a change.
-func (c *Client) heard(err error) {
+// noteContact remembers whether the node answered, and logs a change.
+func (c *Client) noteContact(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	problem := ""

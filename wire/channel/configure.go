@@ -21,7 +21,7 @@ const documentFile = "configuration.pb"
 // patience is how long the node may take to say that nothing is new.
 const patience = 30 * time.Second
 
-func document(d *agentv1.Document) Document {
+func fromWire(d *agentv1.Document) Document {
 	return Document{Version: d.Version, Format: d.Format, Body: d.Body}
 }
 
@@ -29,7 +29,7 @@ func (c *Client) apply(ctx context.Context, d *agentv1.Document) error {
 	if c.deps.Apply == nil {
 		return nil
 	}
-	return c.deps.Apply(ctx, document(d))
+	return c.deps.Apply(ctx, fromWire(d))
 }
 
 // applyLast puts the document into use that was good when the agent ended.
@@ -52,11 +52,11 @@ func (c *Client) applyLast(ctx context.Context) error {
 		return nil
 	}
 	c.deps.Log.Info("channel: using the last good configuration until the node answers", "version", d.Version)
-	c.used(d.Version, "")
+	c.noteApplied(d.Version, "")
 	return nil
 }
 
-func (c *Client) used(version, refused string) {
+func (c *Client) noteApplied(version, refused string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.status.Version, c.status.Refused = version, refused
@@ -80,7 +80,7 @@ func (c *Client) configure(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		c.heard(err)
+		c.noteContact(err)
 		if err != nil {
 			failures++
 			if !c.retry.wait(ctx, failures) {
@@ -91,14 +91,14 @@ func (c *Client) configure(ctx context.Context) {
 		failures = 0
 		if got.Document != nil {
 			problem = c.changeTo(ctx, s.Version, got.Document)
-		} else if !pause(ctx) {
+		} else if !pauseRetry(ctx) {
 			return
 		}
 	}
 }
 
-// pause keeps a node that answers at once from being asked all the time.
-func pause(ctx context.Context) bool {
+// pauseRetry keeps a node that answers at once from being asked all the time.
+func pauseRetry(ctx context.Context) bool {
 	return backoff{100 * time.Millisecond, time.Second}.wait(ctx, 1)
 }
 
@@ -115,10 +115,10 @@ func (c *Client) changeTo(ctx context.Context, have string, d *agentv1.Document)
 			c.deps.Log.Error("channel: the new configuration could not be kept", "version", d.Version, "problem", err)
 		}
 		c.deps.Log.Info("channel: new configuration in use", "version", d.Version)
-		c.used(d.Version, "")
+		c.noteApplied(d.Version, "")
 		return ""
 	}
 	c.deps.Log.Error("channel: the new configuration cannot be used; going on with the one before", "version", d.Version, "in use", have, "problem", err)
-	c.used(have, d.Version)
+	c.noteApplied(have, d.Version)
 	return err.Error()
 }

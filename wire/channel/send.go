@@ -69,7 +69,7 @@ func (c *Client) send(ctx context.Context, records []spool.Record) error {
 	asked, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	got, err := c.node().Send(asked, m)
-	if len(records) == 1 && forGood(err) {
+	if len(records) == 1 && isPermanent(err) {
 		c.deps.Log.Error("channel: the node will never take this item; it is left out", "kind", m.Items[0].Kind, "sequence", last, "problem", err)
 		return c.spool.Acknowledge(last)
 	}
@@ -91,9 +91,9 @@ func (c *Client) send(ctx context.Context, records []spool.Record) error {
 	return err
 }
 
-// forGood reports whether the node itself said that the request can never be
+// isPermanent reports whether the node itself said that the request can never be
 // taken. An answer that cannot be read says nothing.
-func forGood(err error) bool {
+func isPermanent(err error) bool {
 	code := connect.CodeOf(err)
 	return connect.IsWireError(err) && (code == connect.CodeInvalidArgument || code == connect.CodeResourceExhausted)
 }

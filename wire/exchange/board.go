@@ -11,37 +11,37 @@ import (
 	"dragnet/wire/identity"
 )
 
-// LetterID is the sender's own random number for a letter.
-type LetterID [16]byte
+// MessageID is the sender's own random number for a letter.
+type MessageID [16]byte
 
-// Letter is a sealed question on its way to a witness.
-type Letter struct {
-	ID      LetterID
+// Message is a sealed question on its way to a witness.
+type Message struct {
+	ID      MessageID
 	To      identity.ID
 	Expires time.Time
 	Sealed  []byte
 }
 
-// Board is a relay as its users see it. It is safe for concurrent use.
-type Board struct {
+// Relay is a relay as its users see it. It is safe for concurrent use.
+type Relay struct {
 	client exchangev1connect.BoardClient
 	close  func()
 }
 
-// DialBoard prepares to talk to a relay under a key; nothing is sent yet.
-func DialBoard(k *identity.Key, e Endpoint) (*Board, error) {
+// DialRelay prepares to talk to a relay under a key; nothing is sent yet.
+func DialRelay(k *identity.Key, e Endpoint) (*Relay, error) {
 	client, done, err := e.transport(k)
 	if err != nil {
 		return nil, err
 	}
-	return &Board{exchangev1connect.NewBoardClient(client, e.URL, clientOptions(MaxLetter+1<<20)...), done}, nil
+	return &Relay{exchangev1connect.NewBoardClient(client, e.URL, clientOptions(MaxLetter+1<<20)...), done}, nil
 }
 
 // Close ends the connections.
-func (b *Board) Close() { b.close() }
+func (b *Relay) Close() { b.close() }
 
 // Register pins up a witness's card.
-func (b *Board) Register(ctx context.Context, card []byte) error {
+func (b *Relay) Register(ctx context.Context, card []byte) error {
 	_, err := b.client.Register(ctx, &exchangev1.RegisterRequest{Card: card})
 	return err
 }
@@ -50,7 +50,7 @@ func (b *Board) Register(ctx context.Context, card []byte) error {
 const maxCards = 100_000
 
 // Witnesses lists the cards on the board that are in order.
-func (b *Board) Witnesses(ctx context.Context, now time.Time) ([]Card, error) {
+func (b *Relay) Witnesses(ctx context.Context, now time.Time) ([]Card, error) {
 	var out []Card
 	for after, read := []byte(nil), 0; ; {
 		page, err := b.client.Witnesses(ctx, &exchangev1.WitnessesRequest{After: after})
@@ -78,7 +78,7 @@ const postBytes = 1 << 20
 
 // Post leaves letters. When it returns nil all are on the relay's disk; a
 // letter that was posted twice is there once.
-func (b *Board) Post(ctx context.Context, letters []Letter) error {
+func (b *Relay) Post(ctx context.Context, letters []Message) error {
 	for len(letters) > 0 {
 		request, size := &exchangev1.PostRequest{}, 0
 		for len(letters) > 0 && (size == 0 || size+len(letters[0].Sealed) <= postBytes) {
@@ -95,14 +95,14 @@ func (b *Board) Post(ctx context.Context, letters []Letter) error {
 }
 
 // Fetch gives the witness the letters to it, waiting for one if there is none.
-func (b *Board) Fetch(ctx context.Context, wait time.Duration) ([]Letter, error) {
+func (b *Relay) Fetch(ctx context.Context, wait time.Duration) ([]Message, error) {
 	response, err := b.client.Fetch(ctx, &exchangev1.FetchRequest{Wait: wait.Milliseconds()})
 	if err != nil {
 		return nil, err
 	}
-	var out []Letter
+	var out []Message
 	for _, m := range response.Letters {
-		l, err := ReadLetter(m)
+		l, err := ReadMessage(m)
 		if err != nil {
 			return nil, err
 		}
@@ -111,19 +111,19 @@ func (b *Board) Fetch(ctx context.Context, wait time.Duration) ([]Letter, error)
 	return out, nil
 }
 
-// ReadLetter checks the form of a letter.
-func ReadLetter(m *exchangev1.Letter) (Letter, error) {
-	l := Letter{Expires: time.Unix(m.Expires, 0).UTC(), Sealed: m.Sealed}
+// ReadMessage checks the form of a letter.
+func ReadMessage(m *exchangev1.Letter) (Message, error) {
+	l := Message{Expires: time.Unix(m.Expires, 0).UTC(), Sealed: m.Sealed}
 	if len(m.Id) != len(l.ID) || len(m.To) != len(l.To) || len(m.Sealed) == 0 || len(m.Sealed) > MaxLetter {
 		return l, errors.New("letter: malformed")
 	}
-	l.ID, l.To = LetterID(m.Id), identity.ID(m.To)
+	l.ID, l.To = MessageID(m.Id), identity.ID(m.To)
 	return l, nil
 }
 
 // Answer leaves the answer to a letter. When it returns nil the answer is on
 // the relay's disk.
-func (b *Board) Answer(ctx context.Context, letter LetterID, data []byte) error {
+func (b *Relay) Answer(ctx context.Context, letter MessageID, data []byte) error {
 	stream, err := b.client.Answer(ctx)
 	if err != nil {
 		return err
@@ -139,9 +139,9 @@ func (b *Board) Answer(ctx context.Context, letter LetterID, data []byte) error 
 // Collect takes the answers that are there to the given letters, waiting for a
 // first one, and calls use for each. An answer beyond limit bytes, and one cut
 // short, is given as it is with an error.
-func (b *Board) Collect(ctx context.Context, letters []LetterID, wait time.Duration, limit int, use func(LetterID, []byte, error)) error {
+func (b *Relay) Collect(ctx context.Context, letters []MessageID, wait time.Duration, limit int, use func(MessageID, []byte, error)) error {
 	request := &exchangev1.CollectRequest{Wait: wait.Milliseconds()}
-	wanted := map[LetterID]bool{}
+	wanted := map[MessageID]bool{}
 	for _, id := range letters {
 		request.Letters = append(request.Letters, id[:])
 		wanted[id] = true
@@ -153,8 +153,8 @@ func (b *Board) Collect(ctx context.Context, letters []LetterID, wait time.Durat
 		return err
 	}
 	defer func() { cancel(); stream.Close() }()
-	var current LetterID
-	var g *gather
+	var current MessageID
+	var g *chunkReader
 	var failed error
 	flush := func(err error) {
 		if g != nil {
@@ -166,10 +166,10 @@ func (b *Board) Collect(ctx context.Context, letters []LetterID, wait time.Durat
 		m := stream.Msg()
 		if len(m.Letter) > 0 {
 			flush(nil)
-			if len(m.Letter) != len(current) || !wanted[LetterID(m.Letter)] {
+			if len(m.Letter) != len(current) || !wanted[MessageID(m.Letter)] {
 				return errors.New("the relay sent an answer that was not asked for, or one twice")
 			}
-			current, g = LetterID(m.Letter), &gather{limit: limit}
+			current, g = MessageID(m.Letter), &chunkReader{limit: limit}
 			delete(wanted, current)
 		}
 		if g != nil && failed == nil {
@@ -184,7 +184,7 @@ func (b *Board) Collect(ctx context.Context, letters []LetterID, wait time.Durat
 }
 
 // Discard takes letters of ours, and their answers, off the board.
-func (b *Board) Discard(ctx context.Context, letters []LetterID) error {
+func (b *Relay) Discard(ctx context.Context, letters []MessageID) error {
 	request := &exchangev1.DiscardRequest{}
 	for _, id := range letters {
 		request.Letters = append(request.Letters, id[:])

@@ -72,7 +72,7 @@ func Ask(ctx context.Context, k *identity.Key, e Endpoint, question []byte, limi
 	}
 	// Close reads on to the end of the stream, which may never come.
 	defer func() { cancel(); stream.Close() }()
-	g := gather{limit: limit}
+	g := chunkReader{limit: limit}
 	for stream.Receive() {
 		if err := g.add(stream.Msg().Chunk); err != nil {
 			return nil, err

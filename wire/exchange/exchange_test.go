@@ -101,17 +101,17 @@ func TestMailbox(t *testing.T) {
 		t.Fatal("two witnesses have one mailbox", err)
 	}
 	text := []byte("which key, mask and window")
-	sealed, err := exchange.SealLetter(box.Public(), witness.ID(), text)
+	sealed, err := exchange.SealMessage(box.Public(), witness.ID(), text)
 	if err != nil || bytes.Contains(sealed, text) {
 		t.Fatal("the letter shows its content", err)
 	}
-	if got, err := again.OpenLetter(witness.ID(), sealed); err != nil || !bytes.Equal(got, text) {
+	if got, err := again.OpenMessage(witness.ID(), sealed); err != nil || !bytes.Equal(got, text) {
 		t.Errorf("%q, %v", got, err)
 	}
-	if _, err := theirs.OpenLetter(other.ID(), sealed); err == nil {
+	if _, err := theirs.OpenMessage(other.ID(), sealed); err == nil {
 		t.Error("another witness opened it")
 	}
-	if _, err := box.OpenLetter(other.ID(), sealed); err == nil {
+	if _, err := box.OpenMessage(other.ID(), sealed); err == nil {
 		t.Error("opened under another name")
 	}
 }
@@ -147,7 +147,7 @@ func FuzzMessages(f *testing.F) {
 	}
 	card, err1 := exchange.SealCard(k, box, "north", now)
 	question, err2 := exchange.SealQuestion(k, k.ID(), now, time.Minute, []byte("q"))
-	letter, err3 := exchange.SealLetter(box.Public(), k.ID(), question)
+	letter, err3 := exchange.SealMessage(box.Public(), k.ID(), question)
 	posted, err4 := proto.Marshal(&exchangev1.Letter{Id: make([]byte, 16), To: make([]byte, 32), Expires: 1, Sealed: letter})
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		f.Fatal(err)
@@ -165,12 +165,12 @@ func FuzzMessages(f *testing.F) {
 		if _, err := exchange.OpenTestimony(data, k.ID(), k.Public(), now, dossier.QuestionID{}); err == nil {
 			t.Error("a testimony nobody sent")
 		}
-		if _, err := box.OpenLetter(k.ID(), data); err == nil && !bytes.Equal(data, letter) {
+		if _, err := box.OpenMessage(k.ID(), data); err == nil && !bytes.Equal(data, letter) {
 			t.Error("a letter nobody sent")
 		}
 		var m exchangev1.Letter
 		if proto.Unmarshal(data, &m) == nil {
-			if l, err := exchange.ReadLetter(&m); err == nil && (len(l.Sealed) == 0 || !bytes.Equal(l.ID[:], m.Id)) {
+			if l, err := exchange.ReadMessage(&m); err == nil && (len(l.Sealed) == 0 || !bytes.Equal(l.ID[:], m.Id)) {
 				t.Errorf("letter %+v", l)
 			}
 		}

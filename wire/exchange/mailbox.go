@@ -39,24 +39,24 @@ func NewMailbox(k *identity.Key) (*Mailbox, error) {
 // Public is what letters are sealed to.
 func (m *Mailbox) Public() []byte { return m.private.PublicKey().Bytes() }
 
-// letterInfo binds a letter to its receiver.
-func letterInfo(to identity.ID) []byte { return append([]byte("dragnet letter v1\x00"), to[:]...) }
+// messageInfo binds a letter to its receiver.
+func messageInfo(to identity.ID) []byte { return append([]byte("dragnet letter v1\x00"), to[:]...) }
 
-// SealLetter seals a question's envelope to a witness's mailbox.
-func SealLetter(mailbox []byte, to identity.ID, question []byte) ([]byte, error) {
+// SealMessage seals a question's envelope to a witness's mailbox.
+func SealMessage(mailbox []byte, to identity.ID, question []byte) ([]byte, error) {
 	public, err := kem().NewPublicKey(mailbox)
 	if err != nil {
 		return nil, fmt.Errorf("mailbox key: %w", err)
 	}
-	return hpke.Seal(public, hpke.HKDFSHA256(), hpke.ChaCha20Poly1305(), letterInfo(to), question)
+	return hpke.Seal(public, hpke.HKDFSHA256(), hpke.ChaCha20Poly1305(), messageInfo(to), question)
 }
 
-// OpenLetter opens a letter to us.
-func (m *Mailbox) OpenLetter(to identity.ID, sealed []byte) ([]byte, error) {
+// OpenMessage opens a letter to us.
+func (m *Mailbox) OpenMessage(to identity.ID, sealed []byte) ([]byte, error) {
 	if len(sealed) > MaxLetter {
 		return nil, fmt.Errorf("letter of %d bytes; at most %d", len(sealed), MaxLetter)
 	}
-	question, err := hpke.Open(m.private, hpke.HKDFSHA256(), hpke.ChaCha20Poly1305(), letterInfo(to), sealed)
+	question, err := hpke.Open(m.private, hpke.HKDFSHA256(), hpke.ChaCha20Poly1305(), messageInfo(to), sealed)
 	if err != nil {
 		return nil, fmt.Errorf("letter is not sealed to this mailbox: %w", err)
 	}

@@ -90,13 +90,13 @@ var ErrTooLarge = errors.New("the answer is larger than the limit")
 // ErrUnfinished says that a witness was still sending when its time was over.
 var ErrUnfinished = errors.New("the answer did not end in time")
 
-// gather puts the chunks of a stream together, within a limit.
-type gather struct {
+// chunkReader puts the chunks of a stream together, within a limit.
+type chunkReader struct {
 	data  []byte
 	limit int
 }
 
-func (g *gather) add(chunk []byte) error {
+func (g *chunkReader) add(chunk []byte) error {
 	if len(g.data)+len(chunk) > g.limit {
 		return fmt.Errorf("%w of %d bytes", ErrTooLarge, g.limit)
 	}

@@ -60,9 +60,9 @@ func Sign(k *identity.Key, r *Roster, before *Bundle) (*Bundle, error) {
 		if err != nil {
 			return nil, fmt.Errorf("the roster before, which this key should have signed: %w", err)
 		}
-		next = before.follow(r, held)
+		next = before.continueFrom(r, held)
 	}
-	return next, next.seal(k, r)
+	return next, next.sealRoster(k, r)
 }
 
 // Rotate makes the next version, in which the signing passes from the old key
@@ -81,19 +81,19 @@ func Rotate(old, next *identity.Key, r *Roster, before *Bundle) (*Bundle, error)
 	if h.Signature, err = old.Sign(handoverPurpose, h.text()); err != nil {
 		return nil, err
 	}
-	b := before.follow(r, held)
+	b := before.continueFrom(r, held)
 	b.Handovers = append(b.Handovers, h)
-	return b, b.seal(next, r)
+	return b, b.sealRoster(next, r)
 }
 
-// follow begins the bundle of the version after b, whose roster is held.
-func (b *Bundle) follow(r *Roster, held *Held) *Bundle {
+// continueFrom begins the bundle of the version after b, whose roster is held.
+func (b *Bundle) continueFrom(r *Roster, held *Held) *Bundle {
 	r.Version, r.Previous = held.Version+1, held.Link
 	history := slices.Concat(b.History, []Digest{held.content})
 	return &Bundle{Handovers: slices.Clone(b.Handovers), History: history[max(0, len(history)-MaxHistory):]}
 }
 
-func (b *Bundle) seal(k *identity.Key, r *Roster) error {
+func (b *Bundle) sealRoster(k *identity.Key, r *Roster) error {
 	r.Issued, r.Expires = r.Issued.UTC().Truncate(time.Second), r.Expires.UTC().Truncate(time.Second)
 	body, err := r.MarshalBinary()
 	if err != nil {
@@ -103,8 +103,8 @@ func (b *Bundle) seal(k *identity.Key, r *Roster) error {
 	return err
 }
 
-// current follows the handovers from a key.
-func (b *Bundle) current(from identity.Public) identity.Public {
+// currentSigner follows the handovers from a key.
+func (b *Bundle) currentSigner(from identity.Public) identity.Public {
 	for i := range b.Handovers {
 		h := &b.Handovers[i]
 		if h.Old == from && h.Old.Verify(handoverPurpose, h.text(), h.Signature) {
@@ -130,7 +130,7 @@ type place struct{ member, key int }
 // Check opens the roster if the key signed it, or one that the signing was
 // handed to since, and tells which. It says nothing about its age.
 func (b *Bundle) Check(pin identity.Public) (*Held, identity.Public, error) {
-	signer := b.current(pin)
+	signer := b.currentSigner(pin)
 	h, err := b.Open(signer)
 	return h, signer, err
 }
@@ -151,14 +151,14 @@ func open(b *Bundle, signer identity.Public, now time.Time, skew time.Duration) 
 	if err != nil {
 		return nil, err
 	}
-	h := &Held{content: content(e.Body), byKey: map[identity.ID]place{}}
+	h := &Held{content: digestContent(e.Body), byKey: map[identity.ID]place{}}
 	if err := h.UnmarshalBinary(e.Body); err != nil {
 		return nil, err
 	}
 	if !h.Issued.Equal(e.Issued) || !h.Expires.Equal(e.Expires) {
 		return nil, errors.New("roster: its times differ from those of its envelope")
 	}
-	h.Link = link(h.Previous, h.content)
+	h.Link = digestLink(h.Previous, h.content)
 	for i := range h.Members {
 		for j := range h.Members[i].Keys {
 			h.byKey[h.Members[i].Keys[j].Public.ID()] = place{i, j}

@@ -176,12 +176,12 @@ func readTime(s *cryptobyte.String, t *time.Time) bool {
 	return true
 }
 
-// content is the digest of a roster's canonical bytes.
-func content(canonical []byte) Digest {
+// digestContent is the digest of a roster's canonical bytes.
+func digestContent(canonical []byte) Digest {
 	return sha256.Sum256(append([]byte("dragnet roster content 1\x00"), canonical...))
 }
 
-// link chains the digest of a version to all versions before it.
-func link(previous, content Digest) Digest {
+// digestLink chains the digest of a version to all versions before it.
+func digestLink(previous, content Digest) Digest {
 	return sha256.Sum256(append(append([]byte("dragnet roster link 1\x00"), previous[:]...), content[:]...))
 }

@@ -72,7 +72,7 @@ func NewKeeper(pin identity.Public, state State) (*Keeper, error) {
 		return nil, fmt.Errorf("the roster held: %w", err)
 	}
 	// The pin may be the first key or any later one.
-	k.pin = b.current(pin)
+	k.pin = b.currentSigner(pin)
 	if k.held, err = b.Open(k.pin); err != nil {
 		return nil, fmt.Errorf("the roster held was not signed by %s or its successors; to trust that key in its place, remove the held one first: %w", pin, err)
 	}
@@ -89,7 +89,7 @@ func (k *Keeper) Accept(bundle []byte, now time.Time) (*Held, error) {
 	if err := b.UnmarshalBinary(bundle); err != nil {
 		return nil, err
 	}
-	pin := b.current(k.pin)
+	pin := b.currentSigner(k.pin)
 	next, err := open(&b, pin, now, Skew)
 	if errors.Is(err, envelope.ErrExpired) {
 		return nil, ErrExpired
@@ -98,7 +98,7 @@ func (k *Keeper) Accept(bundle []byte, now time.Time) (*Held, error) {
 		return nil, err
 	}
 	if k.held != nil {
-		if err := b.descends(next, k.held); err != nil {
+		if err := b.checkDescent(next, k.held); err != nil {
 			return nil, err
 		}
 		if next.Version == k.held.Version {
@@ -112,8 +112,8 @@ func (k *Keeper) Accept(bundle []byte, now time.Time) (*Held, error) {
 	return next, nil
 }
 
-// descends checks the chain of digests from the version held to the next one.
-func (b *Bundle) descends(next, held *Held) error {
+// checkDescent checks the chain of digests from the version held to the next one.
+func (b *Bundle) checkDescent(next, held *Held) error {
 	switch {
 	case next.Version < held.Version:
 		return fmt.Errorf("%w: version %d, held is %d", ErrRollback, next.Version, held.Version)
@@ -129,7 +129,7 @@ func (b *Bundle) descends(next, held *Held) error {
 	}
 	at := held.Link
 	for _, content := range b.History[uint64(len(b.History))-between:] {
-		at = link(at, content)
+		at = digestLink(at, content)
 	}
 	if at != next.Previous {
 		return fmt.Errorf("%w: version %d, held is %d", ErrForked, next.Version, held.Version)

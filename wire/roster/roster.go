@@ -164,7 +164,7 @@ func (r *Roster) Validate() error {
 
 func (m *Member) validate() error {
 	switch {
-	case !printable(m.Name) || !printable(m.Class):
+	case !isPrintable(m.Name) || !isPrintable(m.Class):
 		return fmt.Errorf("name and class have 1 to %d printable characters of ASCII, without blanks; the class is %q", MaxName, m.Class)
 	case m.Roles == 0 || m.Roles&^allRoles != 0:
 		return errors.New("it has no role, or an unknown one")
@@ -181,7 +181,7 @@ func (m *Member) validate() error {
 	return nil
 }
 
-func printable(s string) bool {
+func isPrintable(s string) bool {
 	for _, c := range []byte(s) {
 		if c <= ' ' || c > '~' {
 			return false

@@ -39,8 +39,8 @@ func Open(ctx context.Context, db *state.DB) (*Log, error) {
 	return &Log{db}, db.Migrate(ctx, "ask/witness", steps)
 }
 
-// Asked is a question whose envelope was found in order.
-type Asked struct {
+// Question is a question whose envelope was found in order.
+type Question struct {
 	Asker policy.Asker
 	// Nonce and Expires are the envelope's.
 	Nonce    [16]byte
@@ -53,11 +53,11 @@ type Asked struct {
 	Epochs map[string]string
 }
 
-// Case is a question that was entered.
-type Case struct {
+// Admitted is a question that was entered.
+type Admitted struct {
 	Number  int64
-	Verdict policy.Verdict
-	asked   Asked
+	Verdict policy.Ruling
+	asked   Question
 }
 
 // ErrReplayed says that the envelope was answered before.
@@ -77,14 +77,14 @@ const maxAttempts = 3
 // Begin enters a question and judges it by what went before. A question that
 // was begun and never finished is taken up again under its first verdict and is
 // not counted twice; one that was finished is ErrReplayed.
-func (d *Log) Begin(ctx context.Context, now time.Time, rules *policy.Rules, a Asked) (c Case, err error) {
+func (d *Log) Begin(ctx context.Context, now time.Time, rules *policy.Rules, a Question) (c Admitted, err error) {
 	err = d.db.Update(ctx, func(tx *state.Tx) error {
-		c = Case{asked: a}
-		known, err := d.resume(tx, &c)
+		c = Admitted{asked: a}
+		known, err := d.resumeCase(tx, &c)
 		if err != nil || known {
 			return err
 		}
-		h, err := history(tx, now, rules, &a)
+		h, err := readHistory(tx, now, rules, &a)
 		if err != nil {
 			return err
 		}
@@ -93,16 +93,16 @@ func (d *Log) Begin(ctx context.Context, now time.Time, rules *policy.Rules, a A
 		}
 		h.Epochs = a.Epochs
 		c.Verdict = rules.Judge(now, a.Asker, a.Question, h)
-		if err := enter(tx, now, rules, &c); err != nil {
+		if err := insertCase(tx, now, rules, &c); err != nil {
 			return err
 		}
-		return chain(tx, a.entry(now, c.Number, "asked", c.Verdict))
+		return appendEntry(tx, a.entry(now, c.Number, "asked", c.Verdict))
 	})
 	return c, err
 }
 
-// resume looks the envelope up.
-func (d *Log) resume(tx *state.Tx, c *Case) (known bool, err error) {
+// resumeCase looks the envelope up.
+func (d *Log) resumeCase(tx *state.Tx, c *Admitted) (known bool, err error) {
 	var question []byte
 	var closed, attempts int64
 	err = tx.QueryRow(`SELECT number, question, refusal, reason, attempts, closed FROM ask_case WHERE asker = ? AND nonce = ?`,
@@ -119,7 +119,7 @@ func (d *Log) resume(tx *state.Tx, c *Case) (known bool, err error) {
 	return true, err
 }
 
-func history(tx *state.Tx, now time.Time, rules *policy.Rules, a *Asked) (h policy.History, err error) {
+func readHistory(tx *state.Tx, now time.Time, rules *policy.Rules, a *Question) (h policy.History, err error) {
 	const sums = `SELECT COUNT(*), COALESCE(SUM(keys), 0), COALESCE(SUM(bytes), 0) FROM ask_case WHERE asked > ?`
 	since := now.Add(-rules.BudgetWithin).UnixNano()
 	err = tx.QueryRow(sums+` AND asker = ?`, since, a.Asker.ID).Scan(&h.Own.Questions, &h.Own.Keys, &h.Own.Bytes)
@@ -133,33 +133,33 @@ func history(tx *state.Tx, now time.Time, rules *policy.Rules, a *Asked) (h poli
 		return h, nil
 	}
 	same := rules.Fingerprint(a.Question)
-	from, to := span(a.Question.Window)
+	from, to := windowSeconds(a.Question.Window)
 	err = tx.QueryRow(`SELECT COUNT(DISTINCT organisation) FROM ask_case
 		WHERE fingerprint = ? AND asked > ? AND organisation <> ? AND window_from < ? AND window_to > ? AND refusal IN (?, ?)`,
-		same[:], now.Add(-rules.IndependentWithin).UnixNano(), a.Asker.Organisation, to, from,
+		same[:], now.Add(-rules.IndependentWithin).UnixNano(), a.Asker.Class, to, from,
 		int64(dossier.Answered), int64(dossier.AwaitingOthers)).Scan(&h.Others)
 	return h, err
 }
 
-// span writes an open end as the end of time.
-func span(w flow.Window) (from, to int64) {
+// windowSeconds writes an open end as the end of time.
+func windowSeconds(w flow.Window) (from, to int64) {
 	if w.To == 0 {
 		return int64(w.From), int64(flow.MaxTime)
 	}
 	return int64(w.From), int64(w.To)
 }
 
-func enter(tx *state.Tx, now time.Time, rules *policy.Rules, c *Case) error {
+func insertCase(tx *state.Tx, now time.Time, rules *policy.Rules, c *Admitted) error {
 	a := &c.asked
 	same := rules.Fingerprint(a.Question)
-	from, to := span(a.Question.Window)
+	from, to := windowSeconds(a.Question.Window)
 	keys := policy.Keys(a.Question)
 	if c.Verdict.Refusal != dossier.Answered {
 		keys = 0 // nothing was evaluated for it
 	}
 	return tx.QueryRow(`INSERT INTO ask_case (asker, organisation, nonce, question, fingerprint, window_from, window_to,
 		asked, expires, keys, bytes, refusal, reason, attempts, closed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, 1, 0) RETURNING number`,
-		a.Asker.ID, a.Asker.Organisation, a.Nonce[:], a.ID[:], same[:], from, to,
+		a.Asker.ID, a.Asker.Class, a.Nonce[:], a.ID[:], same[:], from, to,
 		now.UnixNano(), a.Expires.UnixNano(), keys, int64(c.Verdict.Refusal), c.Verdict.Reason).Scan(&c.Number)
 }
 
@@ -175,7 +175,7 @@ type Outcome struct {
 }
 
 // Finish closes a case: from here on its envelope is a replay.
-func (d *Log) Finish(ctx context.Context, now time.Time, c Case, o Outcome) error {
+func (d *Log) Finish(ctx context.Context, now time.Time, c Admitted, o Outcome) error {
 	return d.db.Update(ctx, func(tx *state.Tx) error {
 		done, err := tx.Exec(`UPDATE ask_case SET closed = ?, bytes = ? WHERE number = ? AND closed = 0`, now.UnixNano(), o.Bytes, c.Number)
 		if err != nil {
@@ -188,9 +188,9 @@ func (d *Log) Finish(ctx context.Context, now time.Time, c Case, o Outcome) erro
 		if o.Refusal != dossier.Answered {
 			event = "refused"
 		}
-		e := c.asked.entry(now, c.Number, event, policy.Verdict{Refusal: o.Refusal, Reason: c.Verdict.Reason})
+		e := c.asked.entry(now, c.Number, event, policy.Ruling{Refusal: o.Refusal, Reason: c.Verdict.Reason})
 		e.Answers, e.Bytes, e.Flows = o.Answers, o.Bytes, o.Flows
-		return chain(tx, e)
+		return appendEntry(tx, e)
 	})
 }
 

@@ -49,10 +49,10 @@ func both(t *testing.T, f func(t *testing.T, address string)) {
 }
 
 // asked is question n of a detective.
-func asked(who string, n int) audit.Asked {
+func asked(who string, n int) audit.Question {
 	m := key.Mask{Family: key.IPv4, Prefix: 32}
-	a := audit.Asked{
-		Asker: policy.Asker{ID: who, Organisation: "org:" + who}, Expires: noon.Add(time.Hour), ID: dossier.IDOf(fmt.Append(nil, who, n)), Via: "direct",
+	a := audit.Question{
+		Asker: policy.Asker{ID: who, Class: "org:" + who}, Expires: noon.Add(time.Hour), ID: dossier.IDOf(fmt.Append(nil, who, n)), Via: "direct",
 		Question: &dossier.Question{
 			Mode: dossier.OPRF, Hash: key.Hash{Kind: key.Linear, Bits: 12}, Epoch: today, Window: flow.AllTime,
 			Clues: []dossier.AskedClue{{Mask: m, Salt: key.OneShotSalt(m, today), Keys: []dossier.AskedKey{{K: 5}}}},
@@ -145,7 +145,7 @@ func independentDetectives(t *testing.T, address string) {
 	d, _ := openAt(t, address)
 	rules := policy.Default()
 	rules.Independent = 2
-	judge := func(now time.Time, a audit.Asked) dossier.Refusal {
+	judge := func(now time.Time, a audit.Question) dossier.Refusal {
 		c, err := d.Begin(t.Context(), now, &rules, a)
 		if err != nil {
 			t.Fatal(err)
@@ -153,14 +153,14 @@ func independentDetectives(t *testing.T, address string) {
 		return c.Verdict.Refusal
 	}
 	mate := asked("a2", 1)
-	mate.Asker.Organisation = "org:a"
+	mate.Asker.Class = "org:a"
 	elsewhen := asked("b", 1)
 	elsewhen.Question.Window = flow.Window{From: 1, To: 2}
 	first := asked("a", 1)
 	first.Question.Window = flow.Window{From: 2, To: 3}
 	for i, step := range []struct {
 		now  time.Time
-		a    audit.Asked
+		a    audit.Question
 		want dossier.Refusal
 	}{
 		{noon, first, dossier.AwaitingOthers},
@@ -264,8 +264,8 @@ func TestAgainstModel(t *testing.T) {
 		type one struct {
 			who   string
 			at    time.Time
-			open  *audit.Case
-			asked audit.Asked
+			open  *audit.Admitted
+			asked audit.Question
 		}
 		var all []one
 		now, n := noon.AddDate(0, run, 0), 1000*run

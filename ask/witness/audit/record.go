@@ -57,9 +57,9 @@ type EntryClue struct {
 // shownKeys bounds the keys of one clue in the record: lists may have thousands.
 const shownKeys = 16
 
-func (a *Asked) entry(now time.Time, number int64, event string, v policy.Verdict) Entry {
+func (a *Question) entry(now time.Time, number int64, event string, v policy.Ruling) Entry {
 	e := Entry{
-		Version: 1, Time: flow.FromTime(now), Event: event, Case: number, Asker: a.Asker.ID, Organisation: a.Asker.Organisation,
+		Version: 1, Time: flow.FromTime(now), Event: event, Case: number, Asker: a.Asker.ID, Organisation: a.Asker.Class,
 		Via: a.Via, Question: hex.EncodeToString(a.ID[:]), Refusal: v.Refusal.String(), Reason: v.Reason,
 	}
 	if event != "asked" {
@@ -87,8 +87,8 @@ type Head struct {
 	Hash    string `json:"hash"`
 }
 
-// link is the hash of an entry with all before it.
-func link(seq int64, before, entry []byte) []byte {
+// hashEntry is the hash of an entry with all before it.
+func hashEntry(seq int64, before, entry []byte) []byte {
 	h := sha256.New()
 	h.Write([]byte("dragnet docket v1\x00"))
 	binary.Write(h, binary.BigEndian, seq)
@@ -97,7 +97,7 @@ func link(seq int64, before, entry []byte) []byte {
 	return h.Sum(nil)
 }
 
-func chain(tx *state.Tx, e Entry) error {
+func appendEntry(tx *state.Tx, e Entry) error {
 	seq, before := int64(0), []byte{}
 	err := tx.QueryRow(`SELECT seq, hash FROM ask_entry ORDER BY seq DESC LIMIT 1`).Scan(&seq, &before)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
@@ -108,7 +108,7 @@ func chain(tx *state.Tx, e Entry) error {
 		return err
 	}
 	seq++
-	_, err = tx.Exec(`INSERT INTO ask_entry (seq, entry, hash) VALUES (?, ?, ?)`, seq, text, link(seq, before, text))
+	_, err = tx.Exec(`INSERT INTO ask_entry (seq, entry, hash) VALUES (?, ?, ?)`, seq, text, hashEntry(seq, before, text))
 	return err
 }
 
@@ -118,7 +118,7 @@ var errStop = errors.New("enough")
 // List calls show with the record's entries in their order, beginning after
 // entry number after, until show returns false.
 func (d *Log) List(ctx context.Context, after int64, show func(number int64, e Entry) bool) error {
-	err := d.each(ctx, after, func(seq int64, text, _ []byte) error {
+	err := d.eachEntry(ctx, after, func(seq int64, text, _ []byte) error {
 		var e Entry
 		if err := json.Unmarshal(text, &e); err != nil {
 			return fmt.Errorf("entry %d of the record: %w", seq, err)
@@ -134,7 +134,7 @@ func (d *Log) List(ctx context.Context, after int64, show func(number int64, e E
 	return err
 }
 
-func (d *Log) each(ctx context.Context, after int64, use func(seq int64, text, hash []byte) error) error {
+func (d *Log) eachEntry(ctx context.Context, after int64, use func(seq int64, text, hash []byte) error) error {
 	return d.db.View(ctx, func(tx *state.Tx) error {
 		return tx.Each(func(r *sql.Rows) error {
 			var seq int64
@@ -156,11 +156,11 @@ func (d *Log) Verify(ctx context.Context, noted *Head) (Head, error) {
 	head := Head{}
 	before := []byte{}
 	met := noted == nil || noted.Entries == 0
-	err := d.each(ctx, 0, func(seq int64, text, hash []byte) error {
+	err := d.eachEntry(ctx, 0, func(seq int64, text, hash []byte) error {
 		if head.Entries++; seq != head.Entries {
 			return fmt.Errorf("%w: entry %d is missing", ErrTampered, head.Entries)
 		}
-		if before = link(seq, before, text); string(before) != string(hash) {
+		if before = hashEntry(seq, before, text); string(before) != string(hash) {
 			return fmt.Errorf("%w: entry %d is not the one that was written", ErrTampered, seq)
 		}
 		head.Hash = hex.EncodeToString(hash)

@@ -17,29 +17,29 @@ import (
 // for it at a relay may be late.
 const answerLife = 48 * time.Hour
 
-// answered is a testimony on its way; finish closes the case once it is out of
+// reply is a testimony on its way; finish closes the case once it is out of
 // our hands.
-type answered struct {
+type reply struct {
 	envelope []byte
 	finish   func(context.Context) error
 }
 
-// answer opens a question's envelope and does all that follows from it. The
+// answerQuestion opens a question's envelope and does all that follows from it. The
 // error is envelope's or docket's where the envelope is not in order.
-func (s *Service) answer(ctx context.Context, data []byte, via string) (*answered, error) {
+func (s *Service) answerQuestion(ctx context.Context, data []byte, via string) (*reply, error) {
 	now := s.now()
 	e, err := exchange.OpenQuestion(data, s.key.ID(), now, func(id identity.ID) (identity.Public, bool) {
-		key, _, ok := s.members.detective(id, now)
+		key, _, ok := s.members.findDetective(id, now)
 		return key, ok
 	})
 	if err != nil {
 		return nil, err
 	}
-	_, asker, ok := s.members.detective(e.From, now)
+	_, asker, ok := s.members.findDetective(e.From, now)
 	if !ok {
 		return nil, envelope.ErrSigner
 	}
-	a := audit.Asked{Asker: asker, Nonce: e.Nonce, Expires: e.Expires, ID: dossier.IDOf(e.Body), Question: new(dossier.Question), Via: via}
+	a := audit.Question{Asker: asker, Nonce: e.Nonce, Expires: e.Expires, ID: dossier.IDOf(e.Body), Question: new(dossier.Question), Via: via}
 	if err := a.Question.UnmarshalBinary(e.Body); err != nil {
 		return nil, fmt.Errorf("%w: %w", envelope.ErrMalformed, err)
 	}
@@ -56,11 +56,11 @@ func (s *Service) answer(ctx context.Context, data []byte, via string) (*answere
 	if err != nil {
 		return nil, err
 	}
-	return s.testify(ctx, c, e)
+	return s.makeTestimony(ctx, c, e)
 }
 
-// testify answers, or refuses as the policy has it; both are sealed alike.
-func (s *Service) testify(ctx context.Context, c audit.Case, e *envelope.Envelope) (*answered, error) {
+// makeTestimony answers, or refuses as the policy has it; both are sealed alike.
+func (s *Service) makeTestimony(ctx context.Context, c audit.Admitted, e *envelope.Envelope) (*reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.config.Timeout)
 	defer cancel()
 	var told *dossier.Testimony
@@ -79,12 +79,12 @@ func (s *Service) testify(ctx context.Context, c audit.Case, e *envelope.Envelop
 		return nil, err
 	}
 	o := audit.Outcome{Refusal: told.Refusal, Answers: len(told.Answers), Bytes: int64(len(out)), Flows: told.Coverage.Flows}
-	s.metrics.count(o)
-	return &answered{envelope: out, finish: func(ctx context.Context) error { return s.docket.Finish(ctx, s.now(), c, o) }}, nil
+	s.metrics.countOutcome(o)
+	return &reply{envelope: out, finish: func(ctx context.Context) error { return s.docket.Finish(ctx, s.now(), c, o) }}, nil
 }
 
-// ours reports whether an error is our own failure, and not what the asker did.
-func ours(err error) bool {
+// isInternal reports whether an error is our own failure, and not what the asker did.
+func isInternal(err error) bool {
 	for _, theirs := range []error{
 		envelope.ErrMalformed, envelope.ErrVersion, envelope.ErrKind, envelope.ErrAudience, envelope.ErrEarly,
 		envelope.ErrExpired, envelope.ErrSigner, envelope.ErrSignature, audit.ErrReplayed, audit.ErrFlood,

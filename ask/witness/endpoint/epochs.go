@@ -63,9 +63,9 @@ func (e *Epochs) Published() map[string]string {
 	return maps.Clone(e.names)
 }
 
-// learn keeps the names of days. A day that has another name by now keeps its
+// merge keeps the names of days. A day that has another name by now keeps its
 // old one, and the error says so.
-func (e *Epochs) learn(names map[string]string) (err error) {
+func (e *Epochs) merge(names map[string]string) (err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	next := map[string]string{}

@@ -16,13 +16,13 @@ func TestEpochs(t *testing.T) {
 	if err != nil || e.Name("2026-11-22") != "2026-11-22" || e.Published() == nil {
 		t.Fatal(e, err)
 	}
-	if err := e.learn(map[string]string{"2026-11-22": "2026-11-22.a"}); err != nil {
+	if err := e.merge(map[string]string{"2026-11-22": "2026-11-22.a"}); err != nil {
 		t.Fatal(err)
 	}
 	if e, err = OpenEpochs(file); err != nil || e.Name("2026-11-22") != "2026-11-22.a" {
 		t.Fatal(e, err)
 	}
-	if err := e.learn(map[string]string{"2026-11-22": "2026-11-22.b", "2026-11-23": "2026-11-23.c"}); err == nil {
+	if err := e.merge(map[string]string{"2026-11-22": "2026-11-22.b", "2026-11-23": "2026-11-23.c"}); err == nil {
 		t.Error("a day was given a second name")
 	}
 	if e.Name("2026-11-22") != "2026-11-22.a" || e.Name("2026-11-23") != "2026-11-23.c" {
@@ -33,7 +33,7 @@ func TestEpochs(t *testing.T) {
 		day := time.Date(2027, 1, i, 0, 0, 0, 0, time.UTC).Format(time.DateOnly)
 		many[day] = fmt.Sprint(day, ".", i)
 	}
-	if err := e.learn(many); err != nil || len(e.Published()) != maxEpochs || e.Name("2026-11-22") != "2026-11-22" {
+	if err := e.merge(many); err != nil || len(e.Published()) != maxEpochs || e.Name("2026-11-22") != "2026-11-22" {
 		t.Error(len(e.Published()), err)
 	}
 	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {

@@ -19,12 +19,12 @@ const (
 	followDays = 100
 )
 
-// follow keeps roster and epochs up to date from the clearinghouse. What it
+// followClearinghouse keeps roster and epochs up to date from the clearinghouse. What it
 // hands out is checked like a file: a signed roster that descends from ours.
-func (s *Service) follow(ctx context.Context) {
+func (s *Service) followClearinghouse(ctx context.Context) {
 	for ctx.Err() == nil {
 		wait := followEvery
-		if err := s.ask(ctx); err != nil && ctx.Err() == nil {
+		if err := s.fetchUpdates(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("the clearinghouse told nothing new", "problem", err)
 			wait = followPause
 		}
@@ -35,7 +35,7 @@ func (s *Service) follow(ctx context.Context) {
 	}
 }
 
-func (s *Service) ask(ctx context.Context) error {
+func (s *Service) fetchUpdates(ctx context.Context) error {
 	server, err := s.config.clearinghouseKey()
 	if err != nil {
 		return err
@@ -49,11 +49,11 @@ func (s *Service) ask(ctx context.Context) error {
 	defer cancel()
 	bundle, err := c.Roster(ctx)
 	if err == nil {
-		err = s.members.take(bundle, s.now())
+		err = s.members.acceptBundle(bundle, s.now())
 	}
 	epochs, failed := c.Epochs(ctx, followDays)
 	before := len(s.deps.Epochs.Published())
-	err = errors.Join(err, failed, s.deps.Epochs.learn(epochs))
+	err = errors.Join(err, failed, s.deps.Epochs.merge(epochs))
 	if n := len(s.deps.Epochs.Published()); n != before {
 		s.log.Info("epochs", "known", n)
 	}

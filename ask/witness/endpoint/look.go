@@ -18,11 +18,11 @@ const (
 	cardEvery  = time.Hour
 )
 
-// look serves a relay until ctx ends, through its failures and ours.
-func (s *Service) look(ctx context.Context, r *Relay) {
+// pollRelay serves a relay until ctx ends, through its failures and ours.
+func (s *Service) pollRelay(ctx context.Context, r *Relay) {
 	pause := pauseFirst
 	for ctx.Err() == nil {
-		err := s.attend(ctx, r, func() { pause = pauseFirst })
+		err := s.serveRelay(ctx, r, func() { pause = pauseFirst })
 		if ctx.Err() != nil {
 			return
 		}
@@ -35,13 +35,13 @@ func (s *Service) look(ctx context.Context, r *Relay) {
 	}
 }
 
-// attend looks for letters until something fails.
-func (s *Service) attend(ctx context.Context, r *Relay, heard func()) error {
+// serveRelay looks for letters until something fails.
+func (s *Service) serveRelay(ctx context.Context, r *Relay, heard func()) error {
 	mailbox, err := exchange.NewMailbox(s.key)
 	if err != nil {
 		return err
 	}
-	board, err := exchange.DialBoard(s.key, exchange.Endpoint{URL: r.URL, Key: r.Key})
+	board, err := exchange.DialRelay(s.key, exchange.Endpoint{URL: r.URL, Key: r.Key})
 	if err != nil {
 		return err
 	}
@@ -68,42 +68,42 @@ func (s *Service) attend(ctx context.Context, r *Relay, heard func()) error {
 		}
 		heard()
 		for i := range letters {
-			if err := s.reply(ctx, board, mailbox, &letters[i], r.URL); err != nil {
+			if err := s.replyTo(ctx, board, mailbox, &letters[i], r.URL); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// reply answers one letter. The case is closed once the relay has the answer;
+// replyTo answers one letter. The case is closed once the relay has the answer;
 // if we are killed before, the letter is still there and is taken up again. A
 // letter that is not in order gets an empty answer, so that it leaves the
 // board and its sender knows.
-func (s *Service) reply(ctx context.Context, board *exchange.Board, mailbox *exchange.Mailbox, l *exchange.Letter, relay string) error {
-	question, err := mailbox.OpenLetter(s.key.ID(), l.Sealed)
+func (s *Service) replyTo(ctx context.Context, board *exchange.Relay, mailbox *exchange.Mailbox, l *exchange.Message, relay string) error {
+	question, err := mailbox.OpenMessage(s.key.ID(), l.Sealed)
 	if err != nil {
-		return s.dismiss(ctx, board, l, err)
+		return s.refuseMessage(ctx, board, l, err)
 	}
-	a, err := s.answer(ctx, question, relay)
+	a, err := s.answerQuestion(ctx, question, relay)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return err
 	case err != nil:
-		return s.dismiss(ctx, board, l, err)
+		return s.refuseMessage(ctx, board, l, err)
 	}
 	switch err := board.Answer(ctx, l.ID, a.envelope); {
 	case connect.CodeOf(err) == connect.CodeNotFound, connect.CodeOf(err) == connect.CodeAlreadyExists:
 		s.log.Info("an answer came too late", "relay", relay) // expired, or answered before a crash
 	case connect.CodeOf(err) == connect.CodeInvalidArgument:
-		return s.dismiss(ctx, board, l, errors.New("the relay does not take an answer of this size"))
+		return s.refuseMessage(ctx, board, l, errors.New("the relay does not take an answer of this size"))
 	case err != nil:
 		return err
 	}
 	return a.finish(ctx)
 }
 
-func (s *Service) dismiss(ctx context.Context, board *exchange.Board, l *exchange.Letter, why error) error {
-	if ours(why) {
+func (s *Service) refuseMessage(ctx context.Context, board *exchange.Relay, l *exchange.Message, why error) error {
+	if isInternal(why) {
 		s.metrics.troubles.Inc()
 	} else {
 		s.metrics.rejected.Inc()

@@ -24,7 +24,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 }
 
-func (m *metrics) count(o audit.Outcome) {
+func (m *metrics) countOutcome(o audit.Outcome) {
 	if o.Refusal == dossier.Answered {
 		m.answered.Inc()
 	} else {

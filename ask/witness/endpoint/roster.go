@@ -16,10 +16,10 @@ type members struct {
 	file   string
 	keeper *roster.Keeper
 	log    *slog.Logger
-	seen   stamp
+	seen   fileVersion
 }
 
-type stamp struct {
+type fileVersion struct {
 	size int64
 	mod  time.Time
 }
@@ -33,9 +33,9 @@ func openMembers(c Roster, held string, log *slog.Logger) (*members, error) {
 	return &members{file: c.File, keeper: k, log: log}, err
 }
 
-// refresh takes what is new in the file. A file that is older than what is
+// reload takes what is new in the file. A file that is older than what is
 // held, or not signed as it should be, is told and changes nothing.
-func (m *members) refresh(now time.Time) {
+func (m *members) reload(now time.Time) {
 	if m.file == "" {
 		return
 	}
@@ -44,13 +44,13 @@ func (m *members) refresh(now time.Time) {
 		m.log.Warn("the roster cannot be read", "problem", err)
 		return
 	}
-	at := stamp{info.Size(), info.ModTime()}
+	at := fileVersion{info.Size(), info.ModTime()}
 	if at == m.seen {
 		return
 	}
 	data, err := os.ReadFile(m.file)
 	if err == nil {
-		err = m.take(data, now)
+		err = m.acceptBundle(data, now)
 	}
 	m.seen = at
 	if err != nil {
@@ -58,8 +58,8 @@ func (m *members) refresh(now time.Time) {
 	}
 }
 
-// take accepts a roster that descends from ours.
-func (m *members) take(bundle []byte, now time.Time) error {
+// acceptBundle accepts a roster that descends from ours.
+func (m *members) acceptBundle(bundle []byte, now time.Time) error {
 	before := m.version(now)
 	held, err := m.keeper.Accept(bundle, now)
 	if err == nil && held.Version != before {
@@ -76,8 +76,8 @@ func (m *members) version(now time.Time) uint64 {
 	return held.Version
 }
 
-// detective finds a key that may ask now.
-func (m *members) detective(id identity.ID, now time.Time) (identity.Public, policy.Asker, bool) {
+// findDetective finds a key that may ask now.
+func (m *members) findDetective(id identity.ID, now time.Time) (identity.Public, policy.Asker, bool) {
 	held, err := m.keeper.Current(now)
 	if err != nil {
 		return identity.Public{}, policy.Asker{}, false
@@ -87,11 +87,11 @@ func (m *members) detective(id identity.ID, now time.Time) (identity.Public, pol
 		return identity.Public{}, policy.Asker{}, false
 	}
 	_, key, err := held.Find(id)
-	return key.Public, policy.Asker{ID: id.String(), Organisation: member.Class}, err == nil
+	return key.Public, policy.Asker{ID: id.String(), Class: member.Class}, err == nil
 }
 
-// ready says why nobody could be answered now.
-func (m *members) ready(now time.Time) error {
+// checkReady says why nobody could be answered now.
+func (m *members) checkReady(now time.Time) error {
 	_, err := m.keeper.Current(now)
 	if errors.Is(err, roster.ErrNone) {
 		return errors.New("there is no roster yet")

@@ -83,51 +83,51 @@ func New(config Configuration, d Dependencies) (*Service, error) {
 
 // Start opens the docket and lets detectives ask.
 func (s *Service) Start(ctx context.Context) (err error) {
-	if err := s.open(ctx); err != nil {
-		return errors.Join(err, s.close())
+	if err := s.openParts(ctx); err != nil {
+		return errors.Join(err, s.closeParts())
 	}
 	if s.config.Listen != "" {
 		path, handler := exchangev1connect.NewWitnessHandler(witnessHandler{s}, exchange.Options(maxQuestionMessage)...)
 		mux := http.NewServeMux()
-		mux.Handle(path, exchange.Only(s.knows, handler))
+		mux.Handle(path, exchange.Only(s.isKnown, handler))
 		if s.server, err = exchange.Listen(s.config.Listen, s.key, mux, s.log); err != nil {
-			return errors.Join(err, s.close())
+			return errors.Join(err, s.closeParts())
 		}
 	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
-	s.running.Go(func() { s.keepHouse(running) })
+	s.running.Go(func() { s.maintain(running) })
 	if s.config.Clearinghouse.URL != "" {
-		s.running.Go(func() { s.follow(running) })
+		s.running.Go(func() { s.followClearinghouse(running) })
 	}
 	if s.server != nil {
 		s.running.Go(func() {
 			if err := s.server.Serve(); err != nil {
-				s.fail(err)
+				s.reportFailure(err)
 			}
 		})
 	}
 	for i := range s.config.Relays {
-		s.running.Go(func() { s.look(running, &s.config.Relays[i]) })
+		s.running.Go(func() { s.pollRelay(running, &s.config.Relays[i]) })
 	}
 	return nil
 }
 
-func (s *Service) fail(err error) {
+func (s *Service) reportFailure(err error) {
 	select {
 	case s.failed <- err:
 	default:
 	}
 }
 
-func (s *Service) open(ctx context.Context) (err error) {
+func (s *Service) openParts(ctx context.Context) (err error) {
 	if s.key, err = identity.LoadOrCreate(s.config.Key); err != nil {
 		return fmt.Errorf("testify.key: %w", err)
 	}
 	if s.members, err = openMembers(s.config.Roster, filepath.Join(s.deps.Directory, "roster.held"), s.log); err != nil {
 		return fmt.Errorf("testify.roster: %w", err)
 	}
-	s.members.refresh(s.now())
+	s.members.reload(s.now())
 	address := s.config.State
 	if address == "" {
 		address = filepath.Join(s.deps.Directory, "docket.db")
@@ -149,9 +149,9 @@ func (s *Service) open(ctx context.Context) (err error) {
 	return err
 }
 
-// knows reports whether a key may ask now.
-func (s *Service) knows(p identity.Public) bool {
-	_, _, ok := s.members.detective(p.ID(), s.now())
+// isKnown reports whether a key may ask now.
+func (s *Service) isKnown(p identity.Public) bool {
+	_, _, ok := s.members.findDetective(p.ID(), s.now())
 	if !ok {
 		s.metrics.rejected.Inc()
 	}
@@ -180,10 +180,10 @@ func (s *Service) Stop(ctx context.Context) error {
 	}
 	s.stop()
 	s.running.Wait()
-	return errors.Join(err, s.close())
+	return errors.Join(err, s.closeParts())
 }
 
-func (s *Service) close() error {
+func (s *Service) closeParts() error {
 	if s.db == nil {
 		return nil
 	}
@@ -193,14 +193,14 @@ func (s *Service) close() error {
 // houseKeeping is how often the roster's file is looked at.
 const houseKeeping = 10 * time.Second
 
-func (s *Service) keepHouse(ctx context.Context) {
+func (s *Service) maintain(ctx context.Context) {
 	tick := time.NewTicker(houseKeeping)
 	defer tick.Stop()
 	forgotten := time.Time{}
 	for {
 		now := s.now()
-		s.members.refresh(now)
-		if err := s.members.ready(now); err != nil {
+		s.members.reload(now)
+		if err := s.members.checkReady(now); err != nil {
 			s.log.Warn("nobody is answered", "problem", err)
 		}
 		if now.Sub(forgotten) > time.Hour {
@@ -224,21 +224,21 @@ type witnessHandler struct{ s *Service }
 
 // Ask implements the Witness service.
 func (h witnessHandler) Ask(ctx context.Context, r *exchangev1.AskRequest, out *connect.ServerStream[exchangev1.AskResponse]) error {
-	a, err := h.s.answer(ctx, r.Envelope, "direct")
+	a, err := h.s.answerQuestion(ctx, r.Envelope, "direct")
 	if err != nil {
-		return h.s.explain(err)
+		return h.s.statusError(err)
 	}
 	// From here on the envelope is used up: an asker who loses the line asks
 	// again in a new one.
 	if err := a.finish(ctx); err != nil {
-		return h.s.explain(err)
+		return h.s.statusError(err)
 	}
 	return exchange.Chunks(a.envelope, func(c []byte) error { return out.Send(&exchangev1.AskResponse{Chunk: c}) })
 }
 
-// explain tells an asker what it did wrong, and of our own failures only that
+// statusError tells an asker what it did wrong, and of our own failures only that
 // there was one.
-func (s *Service) explain(err error) error {
+func (s *Service) statusError(err error) error {
 	switch {
 	case errors.Is(err, audit.ErrReplayed):
 		s.metrics.rejected.Inc()
@@ -251,7 +251,7 @@ func (s *Service) explain(err error) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		s.metrics.troubles.Inc()
 		return connect.NewError(connect.CodeDeadlineExceeded, errors.New("the question took too long"))
-	case ours(err):
+	case isInternal(err):
 		s.metrics.troubles.Inc()
 		s.log.Error("a question was not answered", "problem", err)
 		return connect.NewError(connect.CodeInternal, errors.New("the witness cannot answer now"))

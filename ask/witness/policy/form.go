@@ -13,7 +13,7 @@ import (
 )
 
 // judgeForm looks at the question alone.
-func (r *Rules) judgeForm(now time.Time, q *dossier.Question, published map[string]string) Verdict {
+func (r *Rules) judgeForm(now time.Time, q *dossier.Question, published map[string]string) Ruling {
 	switch {
 	case q.Hash.Kind != key.Linear:
 		return refuse(dossier.NotPermitted, "hash %s: over the network only linear keys are answered, whose ambiguity does not depend on the tuple", q.Hash)
@@ -21,9 +21,9 @@ func (r *Rules) judgeForm(now time.Time, q *dossier.Question, published map[stri
 		return refuse(dossier.NotPermitted, "paper mode is off")
 	case len(q.Branches) == 0 && len(q.Clues) > 1 && !r.SingleClues:
 		return refuse(dossier.NotPermitted, "the detective would join, and single_clues is off")
-	case r.MaxWindow > 0 && !r.spans(q.Window):
+	case r.MaxWindow > 0 && !r.permitsWindow(q.Window):
 		return refuse(dossier.NotPermitted, "the window is longer than %v", r.MaxWindow)
-	case !r.fresh(now, q.Epoch, published):
+	case !r.isFresh(now, q.Epoch, published):
 		return refuse(dossier.NotPermitted, "epoch %q is not that of a day of the last %d", q.Epoch, r.EpochDays)
 	}
 	for i := range q.Clues {
@@ -31,11 +31,11 @@ func (r *Rules) judgeForm(now time.Time, q *dossier.Question, published map[stri
 			return v
 		}
 	}
-	return Verdict{}
+	return Ruling{}
 }
 
-func (r *Rules) judgeClue(q *dossier.Question, c *dossier.AskedClue) Verdict {
-	if !r.permits(c.Mask) {
+func (r *Rules) judgeClue(q *dossier.Question, c *dossier.AskedClue) Ruling {
+	if !r.permitsMask(c.Mask) {
 		return refuse(dossier.NotPermitted, "mask %s is not among policy.masks", c.Mask)
 	}
 	// A salt of its own would let two questions be intersected, and keep
@@ -46,7 +46,7 @@ func (r *Rules) judgeClue(q *dossier.Question, c *dossier.AskedClue) Verdict {
 	if n := Candidates(q.Hash, c.Mask); n < r.Floor {
 		return refuse(dossier.TooSpecific, "the key of mask %s leaves %.0f candidates, fewer than %.0f", c.Mask, n, r.Floor)
 	}
-	return Verdict{}
+	return Ruling{}
 }
 
 // Candidates is what a key of the mask leaves to a reader who guesses the
@@ -59,7 +59,7 @@ func Candidates(h key.Hash, m key.Mask) float64 {
 	return key.NewMeter(h).Candidates(reader, m, 0)
 }
 
-func (r *Rules) permits(m key.Mask) bool {
+func (r *Rules) permitsMask(m key.Mask) bool {
 	if len(r.Masks) == 0 {
 		return true
 	}
@@ -73,15 +73,15 @@ func (r *Rules) permits(m key.Mask) bool {
 	})
 }
 
-func (r *Rules) spans(w flow.Window) bool {
+func (r *Rules) permitsWindow(w flow.Window) bool {
 	return w.From != 0 && w.To != 0 && w.To-w.From <= flow.Time(r.MaxWindow)
 }
 
-// fresh accepts the epoch of a day from EpochDays ago to tomorrow: clocks
+// isFresh accepts the epoch of a day from EpochDays ago to tomorrow: clocks
 // differ. Where the clearinghouse publishes epochs, "2026-11-22.x7k2...", the
 // published one is the day's only one; a detective that chose its own could
 // intersect the false matches of two.
-func (r *Rules) fresh(now time.Time, epoch string, published map[string]string) bool {
+func (r *Rules) isFresh(now time.Time, epoch string, published map[string]string) bool {
 	name, _, _ := strings.Cut(epoch, ".")
 	day, err := time.Parse(time.DateOnly, name)
 	if err != nil || published == nil && epoch != name || published != nil && published[name] != epoch {

@@ -31,7 +31,7 @@ func question(bits uint8, m key.Mask, keys ...key.K) *dossier.Question {
 	return q
 }
 
-var asker = policy.Asker{ID: "aa", Organisation: "org:a"}
+var asker = policy.Asker{ID: "aa", Class: "org:a"}
 
 var epochs = map[string]string{today: today + ".abc"}
 

@@ -118,9 +118,9 @@ func (r *Rules) Validate() error {
 type Asker struct {
 	// ID is the identity of its key, in hex.
 	ID string
-	// Organisation is who answers for it: two detectives of one organisation
+	// Class is who answers for it: two detectives of one organisation
 	// are not independent.
-	Organisation string
+	Class string
 }
 
 // Usage is what was asked and answered in some time.
@@ -129,8 +129,8 @@ type Usage struct {
 	Bytes           int64
 }
 
-// over reports whether one more question of n keys exceeds the budget.
-func (b Budget) over(u Usage, n int) bool {
+// isExceeded reports whether one more question of n keys exceeds the budget.
+func (b Budget) isExceeded(u Usage, n int) bool {
 	return u.Questions >= b.Questions || u.Keys+n > b.Keys || u.Bytes >= b.Bytes
 }
 
@@ -146,8 +146,8 @@ type History struct {
 	Epochs map[string]string
 }
 
-// Verdict says whether to answer.
-type Verdict struct {
+// Ruling says whether to answer.
+type Ruling struct {
 	// Refusal is dossier.Answered if the question may be answered.
 	Refusal dossier.Refusal
 	// Reason is for the witness's operator, not for the asker.
@@ -156,7 +156,7 @@ type Verdict struct {
 
 // Judge applies the rules in the order of their price to the asker: first what
 // it could never ask, last what others must do.
-func (r *Rules) Judge(now time.Time, a Asker, q *dossier.Question, h History) Verdict {
+func (r *Rules) Judge(now time.Time, a Asker, q *dossier.Question, h History) Ruling {
 	if len(r.Detectives) > 0 && !slices.Contains(r.Detectives, a.ID) {
 		return refuse(dossier.NotPermitted, "detective %s is not among policy.detectives", a.ID)
 	}
@@ -165,16 +165,16 @@ func (r *Rules) Judge(now time.Time, a Asker, q *dossier.Question, h History) Ve
 	}
 	n := Keys(q)
 	switch {
-	case r.PerDetective.over(h.Own, n):
+	case r.PerDetective.isExceeded(h.Own, n):
 		return refuse(dossier.OverBudget, "the detective asked %d questions with %d keys for %d bytes already", h.Own.Questions, h.Own.Keys, h.Own.Bytes)
-	case r.PerRoster.over(h.All, n):
+	case r.PerRoster.isExceeded(h.All, n):
 		return refuse(dossier.OverBudget, "all detectives asked %d questions with %d keys for %d bytes already", h.All.Questions, h.All.Keys, h.All.Bytes)
 	case h.Others+1 < r.Independent:
 		return refuse(dossier.AwaitingOthers, "%d of %d independent detectives asked this", h.Others+1, r.Independent)
 	}
-	return Verdict{}
+	return Ruling{}
 }
 
-func refuse(why dossier.Refusal, format string, args ...any) Verdict {
-	return Verdict{why, fmt.Sprintf(format, args...)}
+func refuse(why dossier.Refusal, format string, args ...any) Ruling {
+	return Ruling{why, fmt.Sprintf(format, args...)}
 }
