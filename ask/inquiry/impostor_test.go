@@ -24,8 +24,8 @@ type impostor struct {
 	do func(ctx context.Context, question []byte, send func([]byte) error) error
 }
 
-func (i impostor) Ask(ctx context.Context, r *exchangev1.AskRequest, out *connect.ServerStream[exchangev1.AskResponse]) error {
-	return i.do(ctx, r.Envelope, func(b []byte) error { return out.Send(&exchangev1.AskResponse{Chunk: b}) })
+func (i impostor) AskQuestion(ctx context.Context, r *exchangev1.AskQuestionRequest, out *connect.ServerStream[exchangev1.AskQuestionResponse]) error {
+	return i.do(ctx, r.Envelope, func(b []byte) error { return out.Send(&exchangev1.AskQuestionResponse{Chunk: b}) })
 }
 
 func (c *community) impostor(name string, do func(ctx context.Context, send func([]byte) error) error) {
@@ -36,7 +36,7 @@ func (c *community) impostor(name string, do func(ctx context.Context, send func
 func (c *community) deceiver(name string, k *identity.Key, do func(context.Context, []byte, func([]byte) error) error) {
 	c.Helper()
 	mux := http.NewServeMux()
-	mux.Handle(exchangev1connect.NewWitnessHandler(impostor{do}, exchange.Options(1<<20)...))
+	mux.Handle(exchangev1connect.NewWitnessServiceHandler(impostor{do}, exchange.Options(1<<20)...))
 	s, err := exchange.Listen("127.0.0.1:0", k, mux, silence)
 	if err != nil {
 		c.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	exchangev1 "dragnet/wire/exchange/v1"
 	"dragnet/wire/exchange/v1/exchangev1connect"
 	"dragnet/wire/identity"
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // Service lets a board be used over the network.
@@ -33,7 +34,7 @@ func NewService(board *Mailboxes, detective func(identity.Public) bool) *Service
 
 // Handler is the path to mount, and what to mount there.
 func (s *Service) Handler() (string, http.Handler) {
-	path, handler := exchangev1connect.NewBoardHandler(handler{s}, exchange.Options(exchange.MaxLetter+1<<20)...)
+	path, handler := exchangev1connect.NewRelayServiceHandler(handler{s}, exchange.Options(exchange.MaxLetter+1<<20)...)
 	return path, exchange.WithPeer(exchange.Only(func(identity.Public) bool { return true }, handler))
 }
 
@@ -92,7 +93,7 @@ func (h handler) requireDetective(ctx context.Context) (identity.ID, error) {
 }
 
 // Register implements the Board service.
-func (h handler) Register(ctx context.Context, r *exchangev1.RegisterRequest) (*exchangev1.RegisterResponse, error) {
+func (h handler) RegisterWitness(ctx context.Context, r *exchangev1.RegisterWitnessRequest) (*exchangev1.RegisterWitnessResponse, error) {
 	card, err := exchange.OpenCard(r.Card, h.s.now())
 	if err != nil {
 		return nil, invalidArgument(err)
@@ -100,13 +101,13 @@ func (h handler) Register(ctx context.Context, r *exchangev1.RegisterRequest) (*
 	if card.Key.ID() != h.callerID(ctx) {
 		return nil, connect.NewError(connect.CodePermissionDenied, errors.New("this card is another witness's"))
 	}
-	return &exchangev1.RegisterResponse{}, withCode(h.s.board.Register(ctx, h.s.now(), card.Key.ID(), r.Card))
+	return &exchangev1.RegisterWitnessResponse{}, withCode(h.s.board.Register(ctx, h.s.now(), card.Key.ID(), r.Card))
 }
 
 const cardsPerPage = 500
 
 // Witnesses implements the Board service.
-func (h handler) Witnesses(ctx context.Context, r *exchangev1.WitnessesRequest) (*exchangev1.WitnessesResponse, error) {
+func (h handler) ListWitnesses(ctx context.Context, r *exchangev1.ListWitnessesRequest) (*exchangev1.ListWitnessesResponse, error) {
 	if _, err := h.requireDetective(ctx); err != nil {
 		return nil, err
 	}
@@ -114,17 +115,17 @@ func (h handler) Witnesses(ctx context.Context, r *exchangev1.WitnessesRequest) 
 	if len(cards) < cardsPerPage {
 		last = nil
 	}
-	return &exchangev1.WitnessesResponse{Cards: cards, Next: last}, withCode(err)
+	return &exchangev1.ListWitnessesResponse{Cards: cards, Next: last}, withCode(err)
 }
 
 // Post implements the Board service.
-func (h handler) Post(ctx context.Context, r *exchangev1.PostRequest) (*exchangev1.PostResponse, error) {
+func (h handler) PostMessages(ctx context.Context, r *exchangev1.PostMessagesRequest) (*exchangev1.PostMessagesResponse, error) {
 	sender, err := h.requireDetective(ctx)
 	if err != nil {
 		return nil, err
 	}
-	letters := make([]exchange.Message, len(r.Letters))
-	for i, m := range r.Letters {
+	letters := make([]exchange.Message, len(r.Messages))
+	for i, m := range r.Messages {
 		if letters[i], err = exchange.ReadMessage(m); err != nil {
 			return nil, invalidArgument(err)
 		}
@@ -135,17 +136,17 @@ func (h handler) Post(ctx context.Context, r *exchangev1.PostRequest) (*exchange
 	for i := range letters {
 		h.s.letters.notify(letters[i].To)
 	}
-	return &exchangev1.PostResponse{}, nil
+	return &exchangev1.PostMessagesResponse{}, nil
 }
 
 // Fetch implements the Board service.
-func (h handler) Fetch(ctx context.Context, r *exchangev1.FetchRequest) (*exchangev1.FetchResponse, error) {
+func (h handler) FetchMessages(ctx context.Context, r *exchangev1.FetchMessagesRequest) (*exchangev1.FetchMessagesResponse, error) {
 	witness := h.callerID(ctx)
-	out := &exchangev1.FetchResponse{}
-	err := h.s.letters.waitUntil(ctx, witness, time.Duration(r.Wait)*time.Millisecond, func() (bool, error) {
+	out := &exchangev1.FetchMessagesResponse{}
+	err := h.s.letters.waitUntil(ctx, witness, r.Wait.AsDuration(), func() (bool, error) {
 		letters, err := h.s.board.Fetch(ctx, h.s.now(), witness)
 		for _, l := range letters {
-			out.Letters = append(out.Letters, &exchangev1.Letter{Id: l.ID[:], To: l.To[:], Expires: l.Expires.Unix(), Sealed: l.Sealed})
+			out.Messages = append(out.Messages, &exchangev1.Message{Id: l.ID[:], To: l.To[:], Expires: timestamppb.New(l.Expires), Sealed: l.Sealed})
 		}
 		return len(letters) > 0, err
 	})
@@ -153,7 +154,7 @@ func (h handler) Fetch(ctx context.Context, r *exchangev1.FetchRequest) (*exchan
 }
 
 // Answer implements the Board service.
-func (h handler) Answer(ctx context.Context, stream *connect.ClientStream[exchangev1.AnswerRequest]) (*exchangev1.AnswerResponse, error) {
+func (h handler) AnswerMessage(ctx context.Context, stream *connect.ClientStream[exchangev1.AnswerMessageRequest]) (*exchangev1.AnswerMessageResponse, error) {
 	select {
 	case h.s.receiving <- struct{}{}:
 		defer func() { <-h.s.receiving }()
@@ -161,10 +162,10 @@ func (h handler) Answer(ctx context.Context, stream *connect.ClientStream[exchan
 		return nil, withCode(ctx.Err())
 	}
 	var letter exchange.MessageID
-	if !stream.Receive() || len(stream.Msg().Letter) != len(letter) {
+	if !stream.Receive() || len(stream.Msg().Message) != len(letter) {
 		return nil, invalidArgument(errors.Join(errors.New("an answer begins with its letter"), stream.Err()))
 	}
-	letter = exchange.MessageID(stream.Msg().Letter)
+	letter = exchange.MessageID(stream.Msg().Message)
 	var data []byte
 	for stream.Receive() {
 		if data = append(data, stream.Msg().Chunk...); len(data) > h.s.board.config.AnswerBytes {
@@ -179,21 +180,21 @@ func (h handler) Answer(ctx context.Context, stream *connect.ClientStream[exchan
 		return nil, withCode(err)
 	}
 	h.s.answers.notify(sender)
-	return &exchangev1.AnswerResponse{}, nil
+	return &exchangev1.AnswerMessageResponse{}, nil
 }
 
 // Collect implements the Board service.
-func (h handler) Collect(ctx context.Context, r *exchangev1.CollectRequest, stream *connect.ServerStream[exchangev1.CollectResponse]) error {
+func (h handler) CollectAnswers(ctx context.Context, r *exchangev1.CollectAnswersRequest, stream *connect.ServerStream[exchangev1.CollectAnswersResponse]) error {
 	sender, err := h.requireDetective(ctx)
 	if err != nil {
 		return err
 	}
-	wanted, err := readIDs(r.Letters)
+	wanted, err := readIDs(r.Messages)
 	if err != nil {
 		return err
 	}
 	var there []exchange.MessageID
-	err = h.s.answers.waitUntil(ctx, sender, time.Duration(r.Wait)*time.Millisecond, func() (bool, error) {
+	err = h.s.answers.waitUntil(ctx, sender, r.Wait.AsDuration(), func() (bool, error) {
 		there, err = h.s.board.Answered(ctx, sender, wanted)
 		return len(there) > 0, err
 	})
@@ -205,10 +206,10 @@ func (h handler) Collect(ctx context.Context, r *exchangev1.CollectRequest, stre
 		if err != nil {
 			return withCode(err)
 		}
-		if err := stream.Send(&exchangev1.CollectResponse{Letter: id[:]}); err != nil {
+		if err := stream.Send(&exchangev1.CollectAnswersResponse{Message: id[:]}); err != nil {
 			return err
 		}
-		if err := exchange.Chunks(answer, func(c []byte) error { return stream.Send(&exchangev1.CollectResponse{Chunk: c}) }); err != nil {
+		if err := exchange.Chunks(answer, func(c []byte) error { return stream.Send(&exchangev1.CollectAnswersResponse{Chunk: c}) }); err != nil {
 			return err
 		}
 	}
@@ -233,14 +234,14 @@ func readIDs(raw [][]byte) ([]exchange.MessageID, error) {
 }
 
 // Discard implements the Board service.
-func (h handler) Discard(ctx context.Context, r *exchangev1.DiscardRequest) (*exchangev1.DiscardResponse, error) {
+func (h handler) DiscardMessages(ctx context.Context, r *exchangev1.DiscardMessagesRequest) (*exchangev1.DiscardMessagesResponse, error) {
 	sender, err := h.requireDetective(ctx)
 	if err != nil {
 		return nil, err
 	}
-	ids, err := readIDs(r.Letters)
+	ids, err := readIDs(r.Messages)
 	if err != nil {
 		return nil, err
 	}
-	return &exchangev1.DiscardResponse{}, withCode(h.s.board.Discard(ctx, sender, ids))
+	return &exchangev1.DiscardMessagesResponse{}, withCode(h.s.board.Discard(ctx, sender, ids))
 }

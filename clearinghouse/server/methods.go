@@ -12,8 +12,8 @@ import (
 
 	"dragnet/clearinghouse"
 	"dragnet/dossier"
-	"dragnet/flow"
 	"dragnet/flow/key"
+	"dragnet/wire"
 	"dragnet/wire/reporting"
 	reportingv1 "dragnet/wire/reporting/v1"
 )
@@ -24,8 +24,8 @@ type methods struct {
 	objections *minuteLimit
 }
 
-// code translates an error of the house; what is not the caller's fault is told
-// to the operator, and to the caller only that it happened.
+// code translates an error of the core. An error that is not the caller's fault
+// is logged, and the caller learns only that one happened.
 func (m *methods) code(err error) error {
 	for _, known := range []struct {
 		err  error
@@ -44,7 +44,7 @@ func (m *methods) code(err error) error {
 	return connect.NewError(connect.CodeInternal, errors.New("the clearinghouse failed on this request"))
 }
 
-func (m *methods) Submit(ctx context.Context, r *reportingv1.SubmitRequest) (*reportingv1.SubmitResponse, error) {
+func (m *methods) SubmitReports(ctx context.Context, r *reportingv1.SubmitReportsRequest) (*reportingv1.SubmitReportsResponse, error) {
 	if len(r.Envelopes) > reporting.MaxSubmitted {
 		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("%d envelopes at once; at most %d", len(r.Envelopes), reporting.MaxSubmitted))
 	}
@@ -52,7 +52,7 @@ func (m *methods) Submit(ctx context.Context, r *reportingv1.SubmitRequest) (*re
 	if err != nil {
 		return nil, m.code(err)
 	}
-	out := &reportingv1.SubmitResponse{}
+	out := &reportingv1.SubmitReportsResponse{}
 	for _, o := range outcomes {
 		m.s.metrics.reports.WithLabelValues(string(o.Status)).Inc()
 		x := &reportingv1.Outcome{Reason: o.Reason, Report: o.Report[:]}
@@ -69,7 +69,7 @@ func (m *methods) Submit(ctx context.Context, r *reportingv1.SubmitRequest) (*re
 	return out, nil
 }
 
-func (m *methods) Withdraw(ctx context.Context, r *reportingv1.WithdrawRequest) (*reportingv1.WithdrawResponse, error) {
+func (m *methods) WithdrawReport(ctx context.Context, r *reportingv1.WithdrawReportRequest) (*reportingv1.WithdrawReportResponse, error) {
 	found, err := m.s.house.Withdraw(ctx, r.Envelope)
 	if clearinghouse.Refusal(err) {
 		return nil, connect.NewError(connect.CodePermissionDenied, err)
@@ -80,10 +80,10 @@ func (m *methods) Withdraw(ctx context.Context, r *reportingv1.WithdrawRequest) 
 	if !found {
 		return nil, connect.NewError(connect.CodeNotFound, errors.New("you have made no such report, or it is no longer kept"))
 	}
-	return &reportingv1.WithdrawResponse{}, nil
+	return &reportingv1.WithdrawReportResponse{}, nil
 }
 
-func (m *methods) Object(ctx context.Context, r *reportingv1.ObjectRequest) (*reportingv1.ObjectResponse, error) {
+func (m *methods) SubmitObjection(ctx context.Context, r *reportingv1.SubmitObjectionRequest) (*reportingv1.SubmitObjectionResponse, error) {
 	prefix, err := netip.ParsePrefix(r.Prefix)
 	if err != nil {
 		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("prefix %.100q: want such as 198.51.100.7/32", r.Prefix))
@@ -96,20 +96,20 @@ func (m *methods) Object(ctx context.Context, r *reportingv1.ObjectRequest) (*re
 		return nil, m.code(err)
 	}
 	m.s.metrics.objections.Inc()
-	return &reportingv1.ObjectResponse{Objection: name}, nil
+	return &reportingv1.SubmitObjectionResponse{Objection: name}, nil
 }
 
-func (m *methods) Roster(context.Context, *reportingv1.RosterRequest) (*reportingv1.RosterResponse, error) {
+func (m *methods) GetRoster(context.Context, *reportingv1.GetRosterRequest) (*reportingv1.GetRosterResponse, error) {
 	bundle := m.s.keeper.Bundle()
 	if bundle == nil {
 		return nil, connect.NewError(connect.CodeUnavailable, errors.New("there is no roster yet"))
 	}
-	return &reportingv1.RosterResponse{Bundle: bundle}, nil
+	return &reportingv1.GetRosterResponse{Bundle: bundle}, nil
 }
 
 const maxMasks = 1000
 
-func (m *methods) Salts(ctx context.Context, r *reportingv1.SaltsRequest) (*reportingv1.SaltsResponse, error) {
+func (m *methods) ListSalts(ctx context.Context, r *reportingv1.ListSaltsRequest) (*reportingv1.ListSaltsResponse, error) {
 	if r.Days < 0 || r.Days > 100 || len(r.Masks) > maxMasks {
 		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("want 0 to 100 days and at most %d masks", maxMasks))
 	}
@@ -129,7 +129,7 @@ func (m *methods) Salts(ctx context.Context, r *reportingv1.SaltsRequest) (*repo
 	if err != nil {
 		return nil, m.code(err)
 	}
-	out := &reportingv1.SaltsResponse{}
+	out := &reportingv1.ListSaltsResponse{}
 	for _, e := range epochs {
 		x := &reportingv1.Epoch{Day: e.Day, Name: e.Name}
 		for _, mask := range masks {
@@ -149,62 +149,67 @@ func parseSelection(s *reportingv1.Selection) (q clearinghouse.Query, err error)
 		}
 	}
 	q.Group, q.Pattern, q.MinConfidence = s.GetGroup(), s.GetPattern(), int(s.GetMinConfidence())
-	q.Since, q.Before = flow.Time(s.GetSince()), flow.Time(s.GetBefore())
-	return q, nil
+	if q.Since, err = wire.FlowTimeOrZero(s.GetSince()); err == nil {
+		q.Before, err = wire.FlowTimeOrZero(s.GetBefore())
+	}
+	if err != nil {
+		err = connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	return q, err
 }
 
-func (m *methods) Entries(ctx context.Context, r *reportingv1.EntriesRequest) (*reportingv1.EntriesResponse, error) {
+func (m *methods) ListEntries(ctx context.Context, r *reportingv1.ListEntriesRequest) (*reportingv1.ListEntriesResponse, error) {
 	q, err := parseSelection(r.Selection)
 	if err != nil {
 		return nil, err
 	}
-	page, next, err := m.s.house.Entries(ctx, q, r.Cursor, int(r.Limit))
+	page, next, err := m.s.house.Entries(ctx, q, r.Cursor, int(min(r.PageSize, 1<<20)))
 	if err != nil {
 		return nil, m.code(err)
 	}
-	out := &reportingv1.EntriesResponse{Cursor: next}
+	out := &reportingv1.ListEntriesResponse{NextCursor: next}
 	for i := range page {
 		out.Entries = append(out.Entries, reporting.EntryToWire(&page[i]))
 	}
 	return out, nil
 }
 
-func (m *methods) Groups(ctx context.Context, r *reportingv1.GroupsRequest) (*reportingv1.GroupsResponse, error) {
+func (m *methods) ListGroups(ctx context.Context, r *reportingv1.ListGroupsRequest) (*reportingv1.ListGroupsResponse, error) {
 	q, err := parseSelection(r.Selection)
 	if err != nil {
 		return nil, err
 	}
-	page, next, err := m.s.house.Groups(ctx, q, r.Cursor, int(r.Limit))
+	page, next, err := m.s.house.Groups(ctx, q, r.Cursor, int(min(r.PageSize, 1<<20)))
 	if err != nil {
 		return nil, m.code(err)
 	}
-	out := &reportingv1.GroupsResponse{Cursor: next}
+	out := &reportingv1.ListGroupsResponse{NextCursor: next}
 	for i := range page {
 		out.Groups = append(out.Groups, reporting.GroupToWire(&page[i]))
 	}
 	return out, nil
 }
 
-func (m *methods) Changes(ctx context.Context, r *reportingv1.ChangesRequest) (*reportingv1.ChangesResponse, error) {
+func (m *methods) ListChanges(ctx context.Context, r *reportingv1.ListChangesRequest) (*reportingv1.ListChangesResponse, error) {
 	var host netip.Addr
-	if len(r.Host) > 0 {
-		var ok bool
-		if host, ok = netip.AddrFromSlice(r.Host); !ok {
-			return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("a host has 4 or 16 bytes"))
+	if r.Host != "" {
+		var err error
+		if host, err = netip.ParseAddr(r.Host); err != nil {
+			return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("host %.100q is not an IP address", r.Host))
 		}
 	}
-	page, err := m.s.house.Changes(ctx, host, r.After, int(r.Limit))
+	page, err := m.s.house.Changes(ctx, host, r.After, int(min(r.PageSize, 1<<20)))
 	if err != nil {
 		return nil, m.code(err)
 	}
-	out := &reportingv1.ChangesResponse{}
+	out := &reportingv1.ListChangesResponse{}
 	for i := range page {
 		out.Changes = append(out.Changes, reporting.ChangeToWire(&dossier.Change{Sequence: page[i].Sequence, Time: page[i].Time, Kind: page[i].Kind, Entry: page[i].Entry}))
 	}
 	return out, nil
 }
 
-// minuteLimit lets so many through a minute, whoever they are.
+// minuteLimit admits limit calls a minute, of all callers together.
 type minuteLimit struct {
 	mu     sync.Mutex
 	now    func() time.Time

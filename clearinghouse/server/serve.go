@@ -65,13 +65,13 @@ func (s *Service) startServers(ctx context.Context) error {
 // handler bounds what callers may cost: requests of MaxRequest bytes, so many
 // at a time, those that write only from members.
 func (s *Service) handler() (string, http.Handler) {
-	path, inner := reportingv1connect.NewClearinghouseHandler(&methods{s: s, objections: newMinuteLimit(s.config.ObjectionsPerMinute, s.deps.Now)},
+	path, inner := reportingv1connect.NewClearinghouseServiceHandler(&methods{s: s, objections: newMinuteLimit(s.config.ObjectionsPerMinute, s.deps.Now)},
 		connect.WithReadMaxBytes(reporting.MaxRequest), connect.WithCompression("gzip", nil, nil), connect.WithRecover(s.handlePanic))
 	slots := make(chan struct{}, s.config.Requests)
 	refuse := connect.NewErrorWriter()
 	return path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
-		case reportingv1connect.ClearinghouseSubmitProcedure, reportingv1connect.ClearinghouseWithdrawProcedure:
+		case reportingv1connect.ClearinghouseServiceSubmitReportsProcedure, reportingv1connect.ClearinghouseServiceWithdrawReportProcedure:
 			if err := s.checkMember(r); err != nil {
 				s.metrics.refusedCallers.Inc()
 				refuse.Write(w, r, connect.NewError(connect.CodePermissionDenied, err))

@@ -26,6 +26,7 @@ import (
 	client "dragnet/wire/reporting"
 	reportingv1 "dragnet/wire/reporting/v1"
 	"dragnet/wire/roster"
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // community is a running clearinghouse with members a, b and w, of whom w may
@@ -154,7 +155,7 @@ func report(pattern string, hosts ...string) *dossier.Report {
 
 func (c *community) submit(member, pattern string, hosts ...string) *reportingv1.Outcome {
 	c.Helper()
-	out, err := c.dial(c.members[member]).Submit(c.Context(), report(pattern, hosts...))
+	out, err := c.dial(c.members[member]).SubmitReports(c.Context(), report(pattern, hosts...))
 	if err != nil || len(out) != 1 {
 		c.Fatal(out, err)
 	}
@@ -163,7 +164,7 @@ func (c *community) submit(member, pattern string, hosts ...string) *reportingv1
 
 func (c *community) listed() string {
 	c.Helper()
-	entries, _, err := c.dial(nil).Entries(c.Context(), nil, "", 0)
+	entries, _, err := c.dial(nil).ListEntries(c.Context(), nil, "", 0)
 	if err != nil {
 		c.Fatal(err)
 	}
@@ -185,16 +186,16 @@ func TestService(t *testing.T) {
 	o := c.submit("b", "in dport=1433", "198.51.100.1", "2001:db8::1")
 	for name, k := range map[string]*identity.Key{"a stranger": generate(t), "a member who only asks": c.members["w"], "nobody": nil} {
 		if k == nil {
-			if _, err := c.dial(nil).Submit(t.Context(), report("in dport=1", "198.51.100.9")); err == nil {
+			if _, err := c.dial(nil).SubmitReports(t.Context(), report("in dport=1", "198.51.100.9")); err == nil {
 				t.Error("reported without a key")
 			}
 			continue
 		}
-		if _, err := c.dial(k).Submit(t.Context(), report("in dport=1", "198.51.100.9")); connect.CodeOf(err) != connect.CodePermissionDenied {
+		if _, err := c.dial(k).SubmitReports(t.Context(), report("in dport=1", "198.51.100.9")); connect.CodeOf(err) != connect.CodePermissionDenied {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	data, err := c.dial(nil).Roster(t.Context())
+	data, err := c.dial(nil).FetchRoster(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,11 +211,11 @@ func TestService(t *testing.T) {
 	c.draft.Members[1].Keys[0].Revoked = theft.Add(-time.Second)
 	c.sign()
 	c.eventually("revoked", func() bool { return strings.Contains(c.get("/metrics"), "dragnet_clearinghouse_roster_version 2") })
-	if _, err := c.dial(c.members["b"]).Submit(t.Context(), report("in dport=2", "198.51.100.9")); connect.CodeOf(err) != connect.CodePermissionDenied || !strings.Contains(err.Error(), "revoked") {
+	if _, err := c.dial(c.members["b"]).SubmitReports(t.Context(), report("in dport=2", "198.51.100.9")); connect.CodeOf(err) != connect.CodePermissionDenied || !strings.Contains(err.Error(), "revoked") {
 		t.Errorf("the revoked key: %v", err)
 	}
 	c.eventually("published without it", func() bool { return strings.Contains(c.get("/metrics"), "dragnet_clearinghouse_reports_live 1\n") })
-	if err := c.dial(c.members["a"]).Withdraw(t.Context(), dossier.ReportID(o.Report), "not mine"); connect.CodeOf(err) != connect.CodeNotFound {
+	if err := c.dial(c.members["a"]).WithdrawReport(t.Context(), dossier.ReportID(o.Report), "not mine"); connect.CodeOf(err) != connect.CodeNotFound {
 		t.Errorf("another's report: %v", err)
 	}
 	// The version before is put back: nothing changes.
@@ -253,12 +254,12 @@ func TestPublicMethods(t *testing.T) {
 	if salt := (clearinghouse.Epoch{Name: name}).Salt(key.Mask{DPort: true}); salt != key.OneShotSalt(key.Mask{DPort: true}, name) {
 		t.Error("the salt does not follow from the name")
 	}
-	if _, err := reader.Object(t.Context(), netip.MustParsePrefix("198.51.100.7/32"), "ours", ""); err != nil {
+	if _, err := reader.SubmitObjection(t.Context(), netip.MustParsePrefix("198.51.100.7/32"), "ours", ""); err != nil {
 		t.Error(err)
 	}
 	crowded := 0
 	for range 3 { // the minute may turn once
-		if _, err := reader.Object(t.Context(), netip.MustParsePrefix("198.51.100.8/32"), "ours", ""); connect.CodeOf(err) == connect.CodeResourceExhausted {
+		if _, err := reader.SubmitObjection(t.Context(), netip.MustParsePrefix("198.51.100.8/32"), "ours", ""); connect.CodeOf(err) == connect.CodeResourceExhausted {
 			crowded++
 		}
 	}
@@ -266,11 +267,11 @@ func TestPublicMethods(t *testing.T) {
 		t.Error("objections are not bounded")
 	}
 	for _, s := range []*reportingv1.Selection{{Hosts: "everywhere"}, {Pattern: "in"}} {
-		if _, _, err := reader.Entries(t.Context(), s, "", 0); connect.CodeOf(err) != connect.CodeInvalidArgument {
+		if _, _, err := reader.ListEntries(t.Context(), s, "", 0); connect.CodeOf(err) != connect.CodeInvalidArgument {
 			t.Errorf("%v: %v", s, err)
 		}
 	}
-	if _, _, err := reader.Groups(t.Context(), nil, "cursor", 0); connect.CodeOf(err) != connect.CodeInvalidArgument {
+	if _, _, err := reader.ListGroups(t.Context(), nil, "cursor", 0); connect.CodeOf(err) != connect.CodeInvalidArgument {
 		t.Errorf("cursor: %v", err)
 	}
 	if _, err := client.Dial("https://"+c.service.Address(), []identity.Public{generate(t).Public()}, nil); err != nil {
@@ -280,7 +281,7 @@ func TestPublicMethods(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := other.Roster(t.Context()); err == nil || !strings.Contains(err.Error(), "does not hold the key") {
+	if _, err := other.FetchRoster(t.Context()); err == nil || !strings.Contains(err.Error(), "does not hold the key") {
 		t.Errorf("a clearinghouse with another key: %v", err)
 	}
 }
@@ -294,7 +295,7 @@ func TestHostileRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := &http.Client{Transport: &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true}}
-	url := "https://" + c.service.Address() + "/dragnet.reporting.v1.Clearinghouse/Submit"
+	url := "https://" + c.service.Address() + "/dragnet.reporting.v1.ClearinghouseService/SubmitReports"
 	post := func(kind string, body io.Reader) int {
 		r, err := h.Post(url, kind, body)
 		if err != nil {
@@ -321,12 +322,12 @@ func TestHostileRequests(t *testing.T) {
 	hold, release := io.Pipe()
 	go post("application/proto", hold)
 	c.eventually("busy", func() bool {
-		_, err := c.dial(nil).Roster(t.Context())
+		_, err := c.dial(nil).FetchRoster(t.Context())
 		return connect.CodeOf(err) == connect.CodeUnavailable
 	})
 	release.Close()
 	c.eventually("free again", func() bool {
-		_, err := c.dial(nil).Roster(t.Context())
+		_, err := c.dial(nil).FetchRoster(t.Context())
 		return err == nil
 	})
 }
@@ -341,10 +342,10 @@ func FuzzRequests(f *testing.F) {
 	}
 	h := &http.Client{Transport: &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true}}
 	for _, m := range []proto.Message{
-		&reportingv1.EntriesRequest{Selection: &reportingv1.Selection{Hosts: "198.51.100.0/24", Pattern: "in dport=1", Since: 1, Before: 2}, Cursor: "x", Limit: 3},
-		&reportingv1.SaltsRequest{Days: 3, Masks: [][]byte{{4, 32, 1}, {9}}},
-		&reportingv1.ChangesRequest{Host: []byte{198, 51, 100, 7}, After: -1, Limit: -1},
-		&reportingv1.ObjectRequest{Prefix: "198.51.100.7/32", Reason: "x"},
+		&reportingv1.ListEntriesRequest{Selection: &reportingv1.Selection{Hosts: "198.51.100.0/24", Pattern: "in dport=1", Since: timestamppb.New(time.Unix(1, 0)), Before: timestamppb.New(time.Unix(2, 0))}, Cursor: "x", PageSize: 3},
+		&reportingv1.ListSaltsRequest{Days: 3, Masks: [][]byte{{4, 32, 1}, {9}}},
+		&reportingv1.ListChangesRequest{Host: "198.51.100.7", After: -1, PageSize: 1 << 31},
+		&reportingv1.SubmitObjectionRequest{Prefix: "198.51.100.7/32", Reason: "x"},
 	} {
 		data, err := proto.Marshal(m)
 		if err != nil {
@@ -353,8 +354,8 @@ func FuzzRequests(f *testing.F) {
 		f.Add(data)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, method := range []string{"Entries", "Groups", "Changes", "Salts", "Object", "Roster"} {
-			r, err := h.Post("https://"+c.service.Address()+"/dragnet.reporting.v1.Clearinghouse/"+method, "application/proto", bytes.NewReader(data))
+		for _, method := range []string{"ListEntries", "ListGroups", "ListChanges", "ListSalts", "SubmitObjection", "GetRoster"} {
+			r, err := h.Post("https://"+c.service.Address()+"/dragnet.reporting.v1.ClearinghouseService/"+method, "application/proto", bytes.NewReader(data))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -13,6 +13,7 @@ import (
 	"dragnet/internal/cli"
 	nodev1 "dragnet/wire/node/v1"
 	"dragnet/wire/node/v1/nodev1connect"
+	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 func newAgent() *cobra.Command {
@@ -61,7 +62,7 @@ as secret as a password, and ends when it is redeemed or after --for.`,
 			return cli.Usage(errors.New("--name, --role, and --for of at least 1s are needed"))
 		}
 		return withMembers(&n, args, cmd, func(m nodev1connect.MemberServiceClient, _ []string) error {
-			got, err := m.MakeToken(cmd.Context(), &nodev1.MakeTokenRequest{Name: name, Role: role, Seconds: uint64(life / time.Second)})
+			got, err := m.MakeToken(cmd.Context(), &nodev1.MakeTokenRequest{Name: name, Role: role, Life: durationpb.New(life)})
 			if err != nil {
 				return err
 			}

@@ -34,7 +34,7 @@ to its grain.`,
 				return err
 			}
 			defer c.Close()
-			entries, next, err := fetchPages(cmd.Context(), &which, c.Entries)
+			entries, next, err := fetchPages(cmd.Context(), &which, c.ListEntries)
 			if err != nil {
 				return err
 			}
@@ -85,7 +85,7 @@ from it with --after.`,
 				return err
 			}
 			defer c.Close()
-			changes, err := c.Changes(cmd.Context(), host, after, 1000)
+			changes, err := c.ListChanges(cmd.Context(), host, after, 1000)
 			if err != nil {
 				return err
 			}

@@ -11,6 +11,7 @@ import (
 	"dragnet/dossier"
 	"dragnet/internal/cli"
 	reportingv1 "dragnet/wire/reporting/v1"
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 func newGroup() *cobra.Command {
@@ -54,14 +55,14 @@ func (s *selectionFlags) wire() (*reportingv1.Selection, error) {
 	}
 	for _, t := range []struct {
 		name, value string
-		out         *int64
+		out         **timestamppb.Timestamp
 	}{{"--since", s.since, &out.Since}, {"--before", s.before, &out.Before}} {
 		at, err := timeFlag(t.name, t.value)
 		if err != nil {
 			return nil, err
 		}
 		if !at.IsZero() {
-			*t.out = at.UnixNano()
+			*t.out = timestamppb.New(at)
 		}
 	}
 	return out, nil
@@ -108,7 +109,7 @@ func newGroupList() *cobra.Command {
 				return err
 			}
 			defer c.Close()
-			groups, next, err := fetchPages(cmd.Context(), &which, c.Groups)
+			groups, next, err := fetchPages(cmd.Context(), &which, c.ListGroups)
 			if err != nil {
 				return err
 			}
@@ -159,7 +160,7 @@ func newGroupShow() *cobra.Command {
 				return err
 			}
 			defer c.Close()
-			entries, _, err := fetchPages(cmd.Context(), &selectionFlags{group: args[0], limit: 1000, all: true}, c.Entries)
+			entries, _, err := fetchPages(cmd.Context(), &selectionFlags{group: args[0], limit: 1000, all: true}, c.ListEntries)
 			if err != nil {
 				return err
 			}

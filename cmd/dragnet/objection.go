@@ -43,7 +43,7 @@ Anybody may object; nothing changes until the operator has answered.`,
 				return err
 			}
 			defer c.Close()
-			name, err := c.Object(cmd.Context(), prefix, reason, contact)
+			name, err := c.SubmitObjection(cmd.Context(), prefix, reason, contact)
 			if err != nil {
 				return err
 			}

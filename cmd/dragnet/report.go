@@ -75,7 +75,7 @@ Submit again after any error: a report that is known counts once.`,
 				return err
 			}
 			defer c.Close()
-			out, err := c.Submit(cmd.Context(), r)
+			out, err := c.SubmitReports(cmd.Context(), r)
 			if err != nil {
 				return cli.Hint(err, "submit again: what is known counts once")
 			}
@@ -160,7 +160,7 @@ keys. What it alone bore out is no longer published from the next batch on.`,
 				return err
 			}
 			defer c.Close()
-			return c.Withdraw(cmd.Context(), id, why)
+			return c.WithdrawReport(cmd.Context(), id, why)
 		},
 	}
 	where.register(cmd, true)

@@ -185,7 +185,7 @@ between notices when the one held expires.`,
 				return err
 			}
 			defer c.Close()
-			data, err := c.Roster(cmd.Context())
+			data, err := c.FetchRoster(cmd.Context())
 			if err != nil {
 				return err
 			}

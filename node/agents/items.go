@@ -40,9 +40,9 @@ const maxSpools = 8
 const maxSequence = 1 << 62
 
 // take handles items that were not handled before.
-func (r *Registry) take(ctx context.Context, from From, spool string, items []*agentv1.Item) (out *agentv1.SendResponse, err error) {
+func (r *Registry) take(ctx context.Context, from From, spool string, items []*agentv1.Item) (out *agentv1.SendItemsResponse, err error) {
 	err = r.db.Update(ctx, func(tx *state.Tx) error {
-		out = &agentv1.SendResponse{}
+		out = &agentv1.SendItemsResponse{}
 		var received int64
 		err := tx.QueryRow(`SELECT received FROM agent_spool WHERE member = ? AND spool = ?`, from.Name, spool).Scan(&received)
 		if none(err) != nil {
@@ -120,7 +120,7 @@ func (r *Registry) handle(ctx context.Context, tx *state.Tx, from From, item *ag
 const maxItems = 4096
 
 // checkItems reports what a request of an agent that follows the rules has not.
-func checkItems(m *agentv1.SendRequest) (spool string, err error) {
+func checkItems(m *agentv1.SendItemsRequest) (spool string, err error) {
 	if len(m.Spool) != 16 {
 		return "", fmt.Errorf("%w: a spool's name has 16 bytes, not %d", ErrWrong, len(m.Spool))
 	}

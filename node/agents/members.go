@@ -66,7 +66,7 @@ func stamp(t time.Time) *timestamppb.Timestamp {
 
 // MakeToken implements nodev1connect.MemberServiceHandler.
 func (m Members) MakeToken(ctx context.Context, q *nodev1.MakeTokenRequest) (*nodev1.MakeTokenResponse, error) {
-	life := time.Duration(min(q.Seconds, uint64(2*maxTokenLife/time.Second))) * time.Second
+	life := q.Life.AsDuration()
 	token, err := m.r.Token(ctx, q.Name, q.Role, life)
 	if err != nil {
 		return nil, coded(err)

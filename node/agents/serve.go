@@ -34,7 +34,7 @@ func (r *Registry) bounded(next http.Handler) http.Handler {
 		switch {
 		case api.PeerOf(q.Context()).Name == "":
 			q.Body = http.MaxBytesReader(w, q.Body, maxEnrol)
-		case q.URL.Path == agentv1connect.AgentServiceSendProcedure:
+		case q.URL.Path == agentv1connect.AgentServiceSendItemsProcedure:
 			select {
 			case r.sending <- struct{}{}:
 				defer func() { <-r.sending }()
@@ -86,7 +86,7 @@ func told(s string, most int) string {
 	return strings.ToValidUTF8(s[:min(len(s), most)], "")
 }
 
-func (c served) Enrol(ctx context.Context, m *agentv1.EnrolRequest) (*agentv1.EnrolResponse, error) {
+func (c served) EnrolAgent(ctx context.Context, m *agentv1.EnrolAgentRequest) (*agentv1.EnrolAgentResponse, error) {
 	if len(m.Secret) != 16 {
 		return nil, coded(ErrToken)
 	}
@@ -97,10 +97,10 @@ func (c served) Enrol(ctx context.Context, m *agentv1.EnrolRequest) (*agentv1.En
 		return nil, coded(err)
 	}
 	c.r.log.Info("agents: enrolled", "name", got.name, "role", got.role, "host", told(m.Host, 255))
-	return &agentv1.EnrolResponse{Name: got.name, Role: got.role, Certificate: got.certificate.Raw, Authority: c.r.authority.Certificate()}, nil
+	return &agentv1.EnrolAgentResponse{Name: got.name, Role: got.role, Certificate: got.certificate.Raw, Authority: c.r.authority.Certificate()}, nil
 }
 
-func (c served) Renew(ctx context.Context, m *agentv1.RenewRequest) (*agentv1.RenewResponse, error) {
+func (c served) RenewCertificate(ctx context.Context, m *agentv1.RenewCertificateRequest) (*agentv1.RenewCertificateResponse, error) {
 	from, err := member(ctx)
 	if err != nil {
 		return nil, err
@@ -110,13 +110,13 @@ func (c served) Renew(ctx context.Context, m *agentv1.RenewRequest) (*agentv1.Re
 		return nil, coded(err)
 	}
 	c.r.log.Info("agents: certificate renewed", "name", from.Name, "until", certificate.NotAfter)
-	return &agentv1.RenewResponse{Certificate: certificate.Raw}, nil
+	return &agentv1.RenewCertificateResponse{Certificate: certificate.Raw}, nil
 }
 
 // patience bounds how long an agent is kept waiting for a document.
 const patience = time.Minute
 
-func (c served) Configure(ctx context.Context, m *agentv1.ConfigureRequest) (*agentv1.ConfigureResponse, error) {
+func (c served) GetConfiguration(ctx context.Context, m *agentv1.GetConfigurationRequest) (*agentv1.GetConfigurationResponse, error) {
 	from, err := member(ctx)
 	if err != nil {
 		return nil, err
@@ -124,7 +124,7 @@ func (c served) Configure(ctx context.Context, m *agentv1.ConfigureRequest) (*ag
 	if err := c.r.heard(ctx, from.Name, m); err != nil {
 		return nil, coded(err)
 	}
-	wait := time.NewTimer(min(time.Duration(m.WaitSeconds)*time.Second, patience))
+	wait := time.NewTimer(min(m.Wait.AsDuration(), patience))
 	defer wait.Stop()
 	for {
 		changed := c.r.whenChanged() // taken before the look, so that no change is missed
@@ -133,14 +133,14 @@ func (c served) Configure(ctx context.Context, m *agentv1.ConfigureRequest) (*ag
 			return nil, coded(err)
 		}
 		if d != nil && d.Version != m.Have && d.Version != m.Refused {
-			return &agentv1.ConfigureResponse{Document: d}, nil
+			return &agentv1.GetConfigurationResponse{Document: d}, nil
 		}
 		select {
 		case <-changed:
 		case <-wait.C:
-			return &agentv1.ConfigureResponse{}, nil
+			return &agentv1.GetConfigurationResponse{}, nil
 		case <-api.Stopping(ctx):
-			return &agentv1.ConfigureResponse{}, nil
+			return &agentv1.GetConfigurationResponse{}, nil
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -148,7 +148,7 @@ func (c served) Configure(ctx context.Context, m *agentv1.ConfigureRequest) (*ag
 }
 
 // heard remembers what an agent says of itself.
-func (r *Registry) heard(ctx context.Context, name string, m *agentv1.ConfigureRequest) error {
+func (r *Registry) heard(ctx context.Context, name string, m *agentv1.GetConfigurationRequest) error {
 	problem := ""
 	if m.Refused != "" {
 		problem = told(m.Refused, 64) + ": " + told(m.Problem, 512)
@@ -162,7 +162,7 @@ func (r *Registry) heard(ctx context.Context, name string, m *agentv1.ConfigureR
 
 const maxInt = 1<<63 - 1
 
-func (c served) Send(ctx context.Context, m *agentv1.SendRequest) (*agentv1.SendResponse, error) {
+func (c served) SendItems(ctx context.Context, m *agentv1.SendItemsRequest) (*agentv1.SendItemsResponse, error) {
 	from, err := member(ctx)
 	if err != nil {
 		return nil, err

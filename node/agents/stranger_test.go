@@ -46,8 +46,8 @@ func FuzzAnswer(f *testing.F) {
 	go server.Serve(tls.NewListener(l, authority.ServerTLS(nil)))
 	f.Cleanup(func() { server.Close() })
 	for _, m := range []proto.Message{
-		&agentv1.ConfigureResponse{Document: &agentv1.Document{Version: "a", Body: []byte("x")}},
-		&agentv1.SendResponse{Acknowledged: 1}, &agentv1.SendResponse{Acknowledged: 1 << 63, Refusals: []*agentv1.Refusal{{Sequence: 1}}},
+		&agentv1.GetConfigurationResponse{Document: &agentv1.Document{Version: "a", Body: []byte("x")}},
+		&agentv1.SendItemsResponse{Acknowledged: 1}, &agentv1.SendItemsResponse{Acknowledged: 1 << 63, Refusals: []*agentv1.Refusal{{Sequence: 1}}},
 	} {
 		b, err := proto.Marshal(m)
 		if err != nil {
@@ -62,7 +62,7 @@ func FuzzAnswer(f *testing.F) {
 		if err := a.Send(channel.Item{Kind: "test.number", Body: []byte("1")}); err != nil {
 			t.Fatal(err)
 		}
-		for seen := map[string]bool{}; !seen["Send"] || !seen["Configure"]; {
+		for seen := map[string]bool{}; !seen["SendItems"] || !seen["GetConfiguration"]; {
 			seen[<-asked] = true
 		}
 		if err := a.Stop(context.Background()); err != nil {
@@ -71,7 +71,7 @@ func FuzzAnswer(f *testing.F) {
 		for len(asked) > 0 {
 			<-asked
 		}
-		var m agentv1.SendResponse
+		var m agentv1.SendItemsResponse
 		if err := proto.Unmarshal(b, &m); (err != nil || m.Acknowledged != 1) && waiting(folder) == 0 {
 			t.Errorf("the item was dropped after %+v, %v", &m, err)
 		}

@@ -18,6 +18,8 @@ import (
 	"dragnet/node/api"
 	agentv1 "dragnet/wire/agent/v1"
 	"dragnet/wire/enrol"
+	"google.golang.org/protobuf/types/known/timestamppb"
+	"time"
 )
 
 // newer stands between an agent and its node and makes each look newer to the
@@ -80,16 +82,16 @@ func said() []struct {
 } {
 	spool := []byte("0123456789abcdef")
 	item := func(n uint64) *agentv1.Item {
-		return &agentv1.Item{Sequence: n, Kind: "test.number", Format: 1, Time: 1700000000e9, Body: fmt.Append(nil, n)}
+		return &agentv1.Item{Sequence: n, Kind: "test.number", Format: 1, Time: timestamppb.New(time.Unix(1700000000, 0)), Body: fmt.Append(nil, n)}
 	}
 	return []struct {
 		name    string
 		message proto.Message
 	}{
-		{"1-Configure", &agentv1.ConfigureRequest{Release: "0.1.0", WaitingBytes: 100, Dropped: 1}},
-		{"2-Configure", &agentv1.ConfigureRequest{Have: "x", Refused: "y", Problem: "z", Release: "0.1.0"}},
-		{"3-Send", &agentv1.SendRequest{Spool: spool, Items: []*agentv1.Item{item(1), item(2)}}},
-		{"4-Send", &agentv1.SendRequest{Spool: spool, Items: []*agentv1.Item{item(2), item(3), item(5)}}},
+		{"1-GetConfiguration", &agentv1.GetConfigurationRequest{Release: "0.1.0", WaitingBytes: 100, Dropped: 1}},
+		{"2-GetConfiguration", &agentv1.GetConfigurationRequest{Have: "x", Refused: "y", Problem: "z", Release: "0.1.0"}},
+		{"3-SendItems", &agentv1.SendItemsRequest{Spool: spool, Items: []*agentv1.Item{item(1), item(2)}}},
+		{"4-SendItems", &agentv1.SendItemsRequest{Spool: spool, Items: []*agentv1.Item{item(2), item(3), item(5)}}},
 	}
 }
 
@@ -157,7 +159,7 @@ func FuzzRequest(f *testing.F) {
 	}
 	f.Cleanup(n.close)
 	services := []api.Service{n.Service(), n.Operators().Service()}
-	methods := []string{"Enrol", "Renew", "Configure", "Send", "ListMembers", "MakeToken", "RevokeMember", "ConfigureRole"}
+	methods := []string{"EnrolAgent", "RenewCertificate", "GetConfiguration", "SendItems", "ListMembers", "MakeToken", "RevokeMember", "ConfigureRole"}
 	for _, s := range said() {
 		b, err := proto.Marshal(s.message)
 		if err != nil {
@@ -170,8 +172,8 @@ func FuzzRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, method int, body []byte) {
 		i := uint(method) % uint(len(methods))
 		name, service := methods[i], services[i/4]
-		var m agentv1.ConfigureRequest
-		if name == "Configure" && proto.Unmarshal(body, &m) == nil && m.WaitSeconds > 0 {
+		var m agentv1.GetConfigurationRequest
+		if name == "GetConfiguration" && proto.Unmarshal(body, &m) == nil && m.Wait.AsDuration() > 0 {
 			t.Skip("asks the node to wait")
 		}
 		r := httptest.NewRequest(http.MethodPost, service.Path+name, bytes.NewReader(body))

@@ -13,6 +13,7 @@ import (
 	"dragnet/flow"
 	"dragnet/internal/state"
 	"dragnet/node/agents"
+	"dragnet/wire"
 	agentv1 "dragnet/wire/agent/v1"
 )
 
@@ -33,13 +34,17 @@ func (r *Response) take(ctx context.Context, _ *state.Tx, from agents.From, item
 	if item.Format != guard.BulletinFormat {
 		return agents.Refuse(fmt.Errorf("bulletin of format %d; this node knows %d", item.Format, guard.BulletinFormat))
 	}
+	sent, err := wire.FlowTime(item.Time)
+	if err != nil {
+		return agents.Refuse(fmt.Errorf("bulletin: %w", err))
+	}
 	var b daw.Bulletin
 	if err := json.Unmarshal(item.Body, &b); err != nil {
 		return agents.Refuse(fmt.Errorf("bulletin: %w", err))
 	}
 	// The certificate says who it is; the bulletin's own name is for people.
 	b.Agent = from.Name
-	old := clock()-flow.Time(item.Time) > flow.Time(r.c.Alarm.Silent)
+	old := clock()-sent > flow.Time(r.c.Alarm.Silent)
 	if _, err := r.exchange(b, old); err != nil {
 		return agents.Refuse(err)
 	}

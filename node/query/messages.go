@@ -4,21 +4,18 @@ import (
 	"fmt"
 	"net/netip"
 
-	"google.golang.org/protobuf/types/known/timestamppb"
-
 	"dragnet/flow"
+	"dragnet/wire"
 	nodev1 "dragnet/wire/node/v1"
 )
 
 // Message is the row on the wire.
 func (r *Row) Message() *nodev1.Flow {
 	return &nodev1.Flow{
-		Start: stamp(r.Start), End: stamp(r.End), Src: r.Src.String(), SrcPort: uint32(r.SrcPort), Dst: r.Dst.String(), DstPort: uint32(r.DstPort),
+		Start: wire.Timestamp(r.Start), End: wire.Timestamp(r.End), Src: r.Src.String(), SrcPort: uint32(r.SrcPort), Dst: r.Dst.String(), DstPort: uint32(r.DstPort),
 		Proto: r.Proto, State: r.State, BytesOrig: r.OrigBytes, BytesResp: r.RespBytes, PktsOrig: r.OrigPkts, PktsResp: r.RespPkts, History: r.History,
 	}
 }
-
-func stamp(t flow.Time) *timestamppb.Timestamp { return timestamppb.New(t.Time()) }
 
 // RowFrom reads what Message wrote.
 func RowFrom(m *nodev1.Flow) (r Row, err error) {
@@ -31,10 +28,10 @@ func RowFrom(m *nodev1.Flow) (r Row, err error) {
 	if m.SrcPort > 1<<16-1 || m.DstPort > 1<<16-1 {
 		return r, fmt.Errorf("flow: port %d or %d is none", m.SrcPort, m.DstPort)
 	}
-	if r.Start, err = timeOf(m.Start); err != nil {
+	if r.Start, err = wire.FlowTime(m.Start); err != nil {
 		return r, err
 	}
-	if r.End, err = timeOf(m.End); err != nil {
+	if r.End, err = wire.FlowTime(m.End); err != nil {
 		return r, err
 	}
 	r.SrcPort, r.DstPort, r.Proto, r.State = uint16(m.SrcPort), uint16(m.DstPort), m.Proto, m.State
@@ -42,25 +39,18 @@ func RowFrom(m *nodev1.Flow) (r Row, err error) {
 	return r, nil
 }
 
-func timeOf(t *timestamppb.Timestamp) (flow.Time, error) {
-	if err := t.CheckValid(); err != nil {
-		return 0, fmt.Errorf("time: %w", err)
-	}
-	return flow.FromTime(t.AsTime()), nil
-}
-
 // Message is the tally on the wire.
 func (t *Tally) Message() *nodev1.Tally {
 	return &nodev1.Tally{
-		Group: t.Group, Flows: t.Flows, Established: t.Established, Failed: t.Failed, Bytes: t.Bytes, First: stamp(t.First), Last: stamp(t.Last),
+		Group: t.Group, Flows: t.Flows, Established: t.Established, Failed: t.Failed, Bytes: t.Bytes, First: wire.Timestamp(t.First), Last: wire.Timestamp(t.Last),
 	}
 }
 
 // TallyFrom reads what Message wrote.
 func TallyFrom(m *nodev1.Tally) (t Tally, err error) {
 	t = Tally{Group: m.GetGroup(), Flows: m.GetFlows(), Established: m.GetEstablished(), Failed: m.GetFailed(), Bytes: m.GetBytes()}
-	if t.First, err = timeOf(m.First); err == nil {
-		t.Last, err = timeOf(m.Last)
+	if t.First, err = wire.FlowTime(m.First); err == nil {
+		t.Last, err = wire.FlowTime(m.Last)
 	}
 	return t, err
 }
@@ -68,10 +58,10 @@ func TallyFrom(m *nodev1.Tally) (t Tally, err error) {
 // WindowMessage writes a window into a selection.
 func WindowMessage(w flow.Window, m *nodev1.Selection) {
 	if w.From != flow.MinTime {
-		m.From = stamp(w.From)
+		m.From = wire.Timestamp(w.From)
 	}
 	if w.To != 0 {
-		m.To = stamp(w.To)
+		m.To = wire.Timestamp(w.To)
 	}
 }
 
@@ -80,12 +70,12 @@ func selected(m *nodev1.Selection) (Selection, error) {
 	w := flow.AllTime
 	var err error
 	if m.GetFrom() != nil {
-		if w.From, err = timeOf(m.From); err != nil {
+		if w.From, err = wire.FlowTime(m.From); err != nil {
 			return Selection{}, err
 		}
 	}
 	if m.GetTo() != nil {
-		if w.To, err = timeOf(m.To); err != nil {
+		if w.To, err = wire.FlowTime(m.To); err != nil {
 			return Selection{}, err
 		}
 		if w.To == 0 { // which would mean no end

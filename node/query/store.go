@@ -10,6 +10,7 @@ import (
 	"dragnet/node/ingest"
 	"dragnet/store/clickhouse"
 	"dragnet/store/disk"
+	"dragnet/wire"
 	nodev1 "dragnet/wire/node/v1"
 	"dragnet/wire/node/v1/nodev1connect"
 )
@@ -55,7 +56,7 @@ func (s *StoreServer) DescribeStore(ctx context.Context, _ *nodev1.DescribeStore
 		out.Bytes = uint64(n)
 	}
 	if cov.Flows > 0 {
-		out.From, out.To = stamp(cov.From), stamp(cov.To)
+		out.From, out.To = wire.Timestamp(cov.From), wire.Timestamp(cov.To)
 	}
 	return out, nil
 }

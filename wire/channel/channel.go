@@ -17,6 +17,7 @@ import (
 	agentv1 "dragnet/wire/agent/v1"
 	"dragnet/wire/agent/v1/agentv1connect"
 	"dragnet/wire/enrol"
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // Configuration of a channel.
@@ -188,7 +189,7 @@ func (c *Client) Send(items ...Item) error {
 			return fmt.Errorf("channel: an item of kind %.80q with %d bytes; want a kind of 1 to 64 bytes and at most %d", item.Kind, len(item.Body), MaxBody)
 		}
 		var err error
-		m := &agentv1.Item{Kind: item.Kind, Format: item.Format, Time: now.UnixNano(), Body: item.Body}
+		m := &agentv1.Item{Kind: item.Kind, Format: item.Format, Time: timestamppb.New(now), Body: item.Body}
 		if data[i], err = proto.Marshal(m); err != nil {
 			return err
 		}

@@ -13,6 +13,7 @@ import (
 
 	"dragnet/internal/durable"
 	agentv1 "dragnet/wire/agent/v1"
+	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 // documentFile holds the last good document, as it came.
@@ -67,15 +68,15 @@ func (c *Client) configure(ctx context.Context) {
 	problem := ""
 	for failures := 0; ctx.Err() == nil; {
 		s := c.Status()
-		m := &agentv1.ConfigureRequest{
+		m := &agentv1.GetConfigurationRequest{
 			Have: s.Version, Refused: s.Refused, Problem: problem,
 			Release: c.deps.Release, WaitingBytes: uint64(s.Waiting), Dropped: s.Dropped,
 		}
 		if s.Connected { // else an answer at once tells that the node is there
-			m.WaitSeconds = uint32(patience / time.Second)
+			m.Wait = durationpb.New(patience)
 		}
 		asked, cancel := context.WithTimeout(ctx, 2*patience)
-		got, err := c.node().Configure(asked, m)
+		got, err := c.node().GetConfiguration(asked, m)
 		cancel()
 		if ctx.Err() != nil {
 			return

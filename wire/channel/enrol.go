@@ -71,7 +71,7 @@ func Enrol(ctx context.Context, dir, node string, token enrol.Token, a Applicant
 	}
 	client, transport := dial(node, token.ClientTLS())
 	defer transport.CloseIdleConnections()
-	got, err := client.Enrol(ctx, &agentv1.EnrolRequest{Secret: token.Secret[:], Request: request, Host: a.Host, Release: a.Release, Role: a.Role})
+	got, err := client.EnrolAgent(ctx, &agentv1.EnrolAgentRequest{Secret: token.Secret[:], Request: request, Host: a.Host, Release: a.Release, Role: a.Role})
 	if err != nil {
 		return enrol.Member{}, fmt.Errorf("enrol at %s: %w", node, err)
 	}

@@ -43,7 +43,7 @@ func (c *Client) renewNow(ctx context.Context) error {
 	}
 	asked, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	got, err := c.node().Renew(asked, &agentv1.RenewRequest{Request: request})
+	got, err := c.node().RenewCertificate(asked, &agentv1.RenewCertificateRequest{Request: request})
 	if err != nil {
 		return err
 	}

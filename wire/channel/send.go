@@ -56,7 +56,7 @@ func (c *Client) sendAll(ctx context.Context) {
 
 func (c *Client) send(ctx context.Context, records []spool.Record) error {
 	id := c.spool.ID()
-	m := &agentv1.SendRequest{Spool: id[:]}
+	m := &agentv1.SendItemsRequest{Spool: id[:]}
 	last := records[len(records)-1].Sequence
 	for _, r := range records {
 		item := &agentv1.Item{}
@@ -68,7 +68,7 @@ func (c *Client) send(ctx context.Context, records []spool.Record) error {
 	}
 	asked, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	got, err := c.node().Send(asked, m)
+	got, err := c.node().SendItems(asked, m)
 	if len(records) == 1 && isPermanent(err) {
 		c.deps.Log.Error("channel: the node will never take this item; it is left out", "kind", m.Items[0].Kind, "sequence", last, "problem", err)
 		return c.spool.Acknowledge(last)

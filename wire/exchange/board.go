@@ -9,6 +9,8 @@ import (
 	exchangev1 "dragnet/wire/exchange/v1"
 	"dragnet/wire/exchange/v1/exchangev1connect"
 	"dragnet/wire/identity"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // MessageID is the sender's own random number for a letter.
@@ -24,7 +26,7 @@ type Message struct {
 
 // Relay is a relay as its users see it. It is safe for concurrent use.
 type Relay struct {
-	client exchangev1connect.BoardClient
+	client exchangev1connect.RelayServiceClient
 	close  func()
 }
 
@@ -34,7 +36,7 @@ func DialRelay(k *identity.Key, e Endpoint) (*Relay, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Relay{exchangev1connect.NewBoardClient(client, e.URL, clientOptions(MaxLetter+1<<20)...), done}, nil
+	return &Relay{exchangev1connect.NewRelayServiceClient(client, e.URL, clientOptions(MaxLetter+1<<20)...), done}, nil
 }
 
 // Close ends the connections.
@@ -42,7 +44,7 @@ func (b *Relay) Close() { b.close() }
 
 // Register pins up a witness's card.
 func (b *Relay) Register(ctx context.Context, card []byte) error {
-	_, err := b.client.Register(ctx, &exchangev1.RegisterRequest{Card: card})
+	_, err := b.client.RegisterWitness(ctx, &exchangev1.RegisterWitnessRequest{Card: card})
 	return err
 }
 
@@ -53,7 +55,7 @@ const maxCards = 100_000
 func (b *Relay) Witnesses(ctx context.Context, now time.Time) ([]Card, error) {
 	var out []Card
 	for after, read := []byte(nil), 0; ; {
-		page, err := b.client.Witnesses(ctx, &exchangev1.WitnessesRequest{After: after})
+		page, err := b.client.ListWitnesses(ctx, &exchangev1.ListWitnessesRequest{After: after})
 		if err != nil {
 			return nil, err
 		}
@@ -80,14 +82,14 @@ const postBytes = 1 << 20
 // letter that was posted twice is there once.
 func (b *Relay) Post(ctx context.Context, letters []Message) error {
 	for len(letters) > 0 {
-		request, size := &exchangev1.PostRequest{}, 0
+		request, size := &exchangev1.PostMessagesRequest{}, 0
 		for len(letters) > 0 && (size == 0 || size+len(letters[0].Sealed) <= postBytes) {
 			l := &letters[0]
-			request.Letters = append(request.Letters, &exchangev1.Letter{Id: l.ID[:], To: l.To[:], Expires: l.Expires.Unix(), Sealed: l.Sealed})
+			request.Messages = append(request.Messages, &exchangev1.Message{Id: l.ID[:], To: l.To[:], Expires: timestamppb.New(l.Expires), Sealed: l.Sealed})
 			size += len(l.Sealed) + 64
 			letters = letters[1:]
 		}
-		if _, err := b.client.Post(ctx, request); err != nil {
+		if _, err := b.client.PostMessages(ctx, request); err != nil {
 			return err
 		}
 	}
@@ -96,12 +98,12 @@ func (b *Relay) Post(ctx context.Context, letters []Message) error {
 
 // Fetch gives the witness the letters to it, waiting for one if there is none.
 func (b *Relay) Fetch(ctx context.Context, wait time.Duration) ([]Message, error) {
-	response, err := b.client.Fetch(ctx, &exchangev1.FetchRequest{Wait: wait.Milliseconds()})
+	response, err := b.client.FetchMessages(ctx, &exchangev1.FetchMessagesRequest{Wait: durationpb.New(wait)})
 	if err != nil {
 		return nil, err
 	}
 	var out []Message
-	for _, m := range response.Letters {
+	for _, m := range response.Messages {
 		l, err := ReadMessage(m)
 		if err != nil {
 			return nil, err
@@ -112,9 +114,9 @@ func (b *Relay) Fetch(ctx context.Context, wait time.Duration) ([]Message, error
 }
 
 // ReadMessage checks the form of a letter.
-func ReadMessage(m *exchangev1.Letter) (Message, error) {
-	l := Message{Expires: time.Unix(m.Expires, 0).UTC(), Sealed: m.Sealed}
-	if len(m.Id) != len(l.ID) || len(m.To) != len(l.To) || len(m.Sealed) == 0 || len(m.Sealed) > MaxLetter {
+func ReadMessage(m *exchangev1.Message) (Message, error) {
+	l := Message{Expires: m.GetExpires().AsTime(), Sealed: m.Sealed}
+	if len(m.Id) != len(l.ID) || len(m.To) != len(l.To) || len(m.Sealed) == 0 || len(m.Sealed) > MaxLetter || m.Expires.CheckValid() != nil {
 		return l, errors.New("letter: malformed")
 	}
 	l.ID, l.To = MessageID(m.Id), identity.ID(m.To)
@@ -124,12 +126,12 @@ func ReadMessage(m *exchangev1.Letter) (Message, error) {
 // Answer leaves the answer to a letter. When it returns nil the answer is on
 // the relay's disk.
 func (b *Relay) Answer(ctx context.Context, letter MessageID, data []byte) error {
-	stream, err := b.client.Answer(ctx)
+	stream, err := b.client.AnswerMessage(ctx)
 	if err != nil {
 		return err
 	}
-	if err := stream.Send(&exchangev1.AnswerRequest{Letter: letter[:]}); err == nil {
-		_ = Chunks(data, func(c []byte) error { return stream.Send(&exchangev1.AnswerRequest{Chunk: c}) })
+	if err := stream.Send(&exchangev1.AnswerMessageRequest{Message: letter[:]}); err == nil {
+		_ = Chunks(data, func(c []byte) error { return stream.Send(&exchangev1.AnswerMessageRequest{Chunk: c}) })
 	}
 	// Where sending failed, the response says why.
 	_, err = stream.CloseAndReceive()
@@ -140,15 +142,15 @@ func (b *Relay) Answer(ctx context.Context, letter MessageID, data []byte) error
 // first one, and calls use for each. An answer beyond limit bytes, and one cut
 // short, is given as it is with an error.
 func (b *Relay) Collect(ctx context.Context, letters []MessageID, wait time.Duration, limit int, use func(MessageID, []byte, error)) error {
-	request := &exchangev1.CollectRequest{Wait: wait.Milliseconds()}
+	request := &exchangev1.CollectAnswersRequest{Wait: durationpb.New(wait)}
 	wanted := map[MessageID]bool{}
 	for _, id := range letters {
-		request.Letters = append(request.Letters, id[:])
+		request.Messages = append(request.Messages, id[:])
 		wanted[id] = true
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := b.client.Collect(ctx, request)
+	stream, err := b.client.CollectAnswers(ctx, request)
 	if err != nil {
 		return err
 	}
@@ -164,12 +166,12 @@ func (b *Relay) Collect(ctx context.Context, letters []MessageID, wait time.Dura
 	}
 	for stream.Receive() {
 		m := stream.Msg()
-		if len(m.Letter) > 0 {
+		if len(m.Message) > 0 {
 			flush(nil)
-			if len(m.Letter) != len(current) || !wanted[MessageID(m.Letter)] {
+			if len(m.Message) != len(current) || !wanted[MessageID(m.Message)] {
 				return errors.New("the relay sent an answer that was not asked for, or one twice")
 			}
-			current, g = MessageID(m.Letter), &chunkReader{limit: limit}
+			current, g = MessageID(m.Message), &chunkReader{limit: limit}
 			delete(wanted, current)
 		}
 		if g != nil && failed == nil {
@@ -185,10 +187,10 @@ func (b *Relay) Collect(ctx context.Context, letters []MessageID, wait time.Dura
 
 // Discard takes letters of ours, and their answers, off the board.
 func (b *Relay) Discard(ctx context.Context, letters []MessageID) error {
-	request := &exchangev1.DiscardRequest{}
+	request := &exchangev1.DiscardMessagesRequest{}
 	for _, id := range letters {
-		request.Letters = append(request.Letters, id[:])
+		request.Messages = append(request.Messages, id[:])
 	}
-	_, err := b.client.Discard(ctx, request)
+	_, err := b.client.DiscardMessages(ctx, request)
 	return err
 }

@@ -65,8 +65,8 @@ func Ask(ctx context.Context, k *identity.Key, e Endpoint, question []byte, limi
 	defer done()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	witness := exchangev1connect.NewWitnessClient(client, e.URL, clientOptions(2*chunk)...)
-	stream, err := witness.Ask(ctx, &exchangev1.AskRequest{Envelope: question})
+	witness := exchangev1connect.NewWitnessServiceClient(client, e.URL, clientOptions(2*chunk)...)
+	stream, err := witness.AskQuestion(ctx, &exchangev1.AskQuestionRequest{Envelope: question})
 	if err != nil {
 		return nil, err
 	}

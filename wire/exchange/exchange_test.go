@@ -13,6 +13,7 @@ import (
 	"dragnet/wire/exchange"
 	exchangev1 "dragnet/wire/exchange/v1"
 	"dragnet/wire/identity"
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 var now = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
@@ -148,7 +149,7 @@ func FuzzMessages(f *testing.F) {
 	card, err1 := exchange.SealCard(k, box, "north", now)
 	question, err2 := exchange.SealQuestion(k, k.ID(), now, time.Minute, []byte("q"))
 	letter, err3 := exchange.SealMessage(box.Public(), k.ID(), question)
-	posted, err4 := proto.Marshal(&exchangev1.Letter{Id: make([]byte, 16), To: make([]byte, 32), Expires: 1, Sealed: letter})
+	posted, err4 := proto.Marshal(&exchangev1.Message{Id: make([]byte, 16), To: make([]byte, 32), Expires: timestamppb.New(now), Sealed: letter})
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		f.Fatal(err)
 	}
@@ -168,7 +169,7 @@ func FuzzMessages(f *testing.F) {
 		if _, err := box.OpenMessage(k.ID(), data); err == nil && !bytes.Equal(data, letter) {
 			t.Error("a letter nobody sent")
 		}
-		var m exchangev1.Letter
+		var m exchangev1.Message
 		if proto.Unmarshal(data, &m) == nil {
 			if l, err := exchange.ReadMessage(&m); err == nil && (len(l.Sealed) == 0 || !bytes.Equal(l.ID[:], m.Id)) {
 				t.Errorf("letter %+v", l)

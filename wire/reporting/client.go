@@ -21,7 +21,7 @@ import (
 
 // Client talks to one clearinghouse. It is safe for concurrent use.
 type Client struct {
-	rpc  reportingv1connect.ClearinghouseClient
+	rpc  reportingv1connect.ClearinghouseServiceClient
 	http *http.Transport
 	key  *identity.Key
 	to   identity.ID
@@ -56,7 +56,7 @@ func Dial(address string, servers []identity.Public, own *identity.Key) (*Client
 	}
 	client := &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	return &Client{
-		rpc:  reportingv1connect.NewClearinghouseClient(client, address, connect.WithReadMaxBytes(roster.MaxBundle+MaxRequest), connect.WithAcceptCompression("gzip", nil, nil)),
+		rpc:  reportingv1connect.NewClearinghouseServiceClient(client, address, connect.WithReadMaxBytes(roster.MaxBundle+MaxRequest), connect.WithAcceptCompression("gzip", nil, nil)),
 		http: t, key: own, to: servers[0].ID(),
 	}, nil
 }
@@ -66,9 +66,9 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 var errNoKey = errors.New("only a member can do this: a private key is needed")
 
-// Submit reports, in batches that fit a request. It may be repeated after any
+// SubmitReports reports, in batches that fit a request. It may be repeated after any
 // error: what is known counts once.
-func (c *Client) Submit(ctx context.Context, reports ...*dossier.Report) (out []*reportingv1.Outcome, err error) {
+func (c *Client) SubmitReports(ctx context.Context, reports ...*dossier.Report) (out []*reportingv1.Outcome, err error) {
 	if c.key == nil {
 		return nil, errNoKey
 	}
@@ -78,7 +78,7 @@ func (c *Client) Submit(ctx context.Context, reports ...*dossier.Report) (out []
 		if len(batch) == 0 {
 			return nil
 		}
-		r, err := c.rpc.Submit(ctx, &reportingv1.SubmitRequest{Envelopes: batch})
+		r, err := c.rpc.SubmitReports(ctx, &reportingv1.SubmitReportsRequest{Envelopes: batch})
 		if err == nil && len(r.Outcomes) != len(batch) {
 			err = fmt.Errorf("clearinghouse: %d outcomes for %d reports", len(r.Outcomes), len(batch))
 		}
@@ -104,8 +104,8 @@ func (c *Client) Submit(ctx context.Context, reports ...*dossier.Report) (out []
 	return out, flush()
 }
 
-// Withdraw takes a report of one's own back.
-func (c *Client) Withdraw(ctx context.Context, id dossier.ReportID, why string) error {
+// WithdrawReport takes a report of one's own back.
+func (c *Client) WithdrawReport(ctx context.Context, id dossier.ReportID, why string) error {
 	if c.key == nil {
 		return errNoKey
 	}
@@ -113,26 +113,26 @@ func (c *Client) Withdraw(ctx context.Context, id dossier.ReportID, why string) 
 	if err != nil {
 		return err
 	}
-	_, err = c.rpc.Withdraw(ctx, &reportingv1.WithdrawRequest{Envelope: sealed})
+	_, err = c.rpc.WithdrawReport(ctx, &reportingv1.WithdrawReportRequest{Envelope: sealed})
 	return err
 }
 
-// Object files an objection and gives its name.
-func (c *Client) Object(ctx context.Context, prefix netip.Prefix, reason, contact string) (string, error) {
-	r, err := c.rpc.Object(ctx, &reportingv1.ObjectRequest{Prefix: prefix.String(), Reason: reason, Contact: contact})
+// SubmitObjection files an objection and gives its name.
+func (c *Client) SubmitObjection(ctx context.Context, prefix netip.Prefix, reason, contact string) (string, error) {
+	r, err := c.rpc.SubmitObjection(ctx, &reportingv1.SubmitObjectionRequest{Prefix: prefix.String(), Reason: reason, Contact: contact})
 	return r.GetObjection(), err
 }
 
-// Roster fetches the bundle of the roster, which is for a Keeper to check.
-func (c *Client) Roster(ctx context.Context) ([]byte, error) {
-	r, err := c.rpc.Roster(ctx, &reportingv1.RosterRequest{})
+// FetchRoster fetches the bundle of the roster, which is for a Keeper to check.
+func (c *Client) FetchRoster(ctx context.Context) ([]byte, error) {
+	r, err := c.rpc.GetRoster(ctx, &reportingv1.GetRosterRequest{})
 	return r.GetBundle(), err
 }
 
 // Epoch fetches the name from which the salts of a UTC day (2026-03-01) are
 // derived.
 func (c *Client) Epoch(ctx context.Context, day string) (string, error) {
-	r, err := c.rpc.Salts(ctx, &reportingv1.SaltsRequest{Days: 100})
+	r, err := c.rpc.ListSalts(ctx, &reportingv1.ListSaltsRequest{Days: 100})
 	for _, e := range r.GetEpochs() {
 		if e.Day == day {
 			return e.Name, nil
@@ -146,7 +146,7 @@ func (c *Client) Epoch(ctx context.Context, day string) (string, error) {
 
 // Epochs fetches those names for the last days, by day.
 func (c *Client) Epochs(ctx context.Context, days int) (map[string]string, error) {
-	r, err := c.rpc.Salts(ctx, &reportingv1.SaltsRequest{Days: int32(days)})
+	r, err := c.rpc.ListSalts(ctx, &reportingv1.ListSaltsRequest{Days: int32(days)})
 	out := map[string]string{}
 	for _, e := range r.GetEpochs() {
 		out[e.Day] = e.Name
@@ -155,8 +155,8 @@ func (c *Client) Epochs(ctx context.Context, days int) (map[string]string, error
 }
 
 // Entries fetches a page of entries; an empty cursor begins, an empty next ends.
-func (c *Client) Entries(ctx context.Context, s *reportingv1.Selection, cursor string, limit int) (page []dossier.Entry, next string, err error) {
-	r, err := c.rpc.Entries(ctx, &reportingv1.EntriesRequest{Selection: s, Cursor: cursor, Limit: int32(limit)})
+func (c *Client) ListEntries(ctx context.Context, s *reportingv1.Selection, cursor string, limit int) (page []dossier.Entry, next string, err error) {
+	r, err := c.rpc.ListEntries(ctx, &reportingv1.ListEntriesRequest{Selection: s, Cursor: cursor, PageSize: uint32(max(0, limit))})
 	for _, m := range r.GetEntries() {
 		e, err := EntryFromWire(m)
 		if err != nil {
@@ -164,22 +164,26 @@ func (c *Client) Entries(ctx context.Context, s *reportingv1.Selection, cursor s
 		}
 		page = append(page, e)
 	}
-	return page, r.GetCursor(), err
+	return page, r.GetNextCursor(), err
 }
 
 // Groups fetches a page of groups.
-func (c *Client) Groups(ctx context.Context, s *reportingv1.Selection, cursor string, limit int) (page []dossier.Group, next string, err error) {
-	r, err := c.rpc.Groups(ctx, &reportingv1.GroupsRequest{Selection: s, Cursor: cursor, Limit: int32(limit)})
+func (c *Client) ListGroups(ctx context.Context, s *reportingv1.Selection, cursor string, limit int) (page []dossier.Group, next string, err error) {
+	r, err := c.rpc.ListGroups(ctx, &reportingv1.ListGroupsRequest{Selection: s, Cursor: cursor, PageSize: uint32(max(0, limit))})
 	for _, m := range r.GetGroups() {
-		page = append(page, GroupFromWire(m))
+		g, err := GroupFromWire(m)
+		if err != nil {
+			return nil, "", err
+		}
+		page = append(page, g)
 	}
-	return page, r.GetCursor(), err
+	return page, r.GetNextCursor(), err
 }
 
-// Changes fetches what was published after a sequence number; with a valid host
+// ListChanges fetches what was published after a sequence number; with a valid host
 // of that host alone.
-func (c *Client) Changes(ctx context.Context, host netip.Addr, after int64, limit int) (page []dossier.Change, err error) {
-	r, err := c.rpc.Changes(ctx, &reportingv1.ChangesRequest{Host: host.AsSlice(), After: after, Limit: int32(limit)})
+func (c *Client) ListChanges(ctx context.Context, host netip.Addr, after int64, limit int) (page []dossier.Change, err error) {
+	r, err := c.rpc.ListChanges(ctx, &reportingv1.ListChangesRequest{Host: hostText(host), After: after, PageSize: uint32(max(0, limit))})
 	for _, m := range r.GetChanges() {
 		change, err := ChangeFromWire(m)
 		if err != nil {
@@ -188,4 +192,12 @@ func (c *Client) Changes(ctx context.Context, host netip.Addr, after int64, limi
 		page = append(page, change)
 	}
 	return page, err
+}
+
+// hostText is the host's text form, empty for no host.
+func hostText(host netip.Addr) string {
+	if !host.IsValid() {
+		return ""
+	}
+	return host.String()
 }

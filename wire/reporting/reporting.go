@@ -3,12 +3,16 @@
 package reporting
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"dragnet/dossier"
 	"dragnet/flow"
+	"dragnet/wire"
 	"dragnet/wire/envelope"
 	"dragnet/wire/identity"
 	reportingv1 "dragnet/wire/reporting/v1"
@@ -50,53 +54,67 @@ func SealWithdrawal(k *identity.Key, to identity.ID, now time.Time, w *dossier.W
 	return envelope.Seal(k, envelope.Header{Kind: WithdrawalKind, To: to, Issued: now, Expires: now.Add(MaxLife)}, body)
 }
 
-// EntryToWire and its like translate; what is published has the same fields on
-// the wire as in the dossier.
+// EntryToWire translates an entry; it has the same fields as in the dossier.
 func EntryToWire(e *dossier.Entry) *reportingv1.Entry {
 	return &reportingv1.Entry{
-		Host: e.Host.AsSlice(), Group: e.Group, First: int64(e.First), Last: int64(e.Last), Sources: int32(e.Sources),
-		Witnesses: int32(e.Witnesses), Confidence: int32(e.Confidence), Listed: int64(e.Listed), Until: int64(e.Until),
+		Host: e.Host.String(), Group: e.Group, First: wire.Timestamp(e.First), Last: wire.Timestamp(e.Last), Sources: int32(e.Sources),
+		Witnesses: int32(e.Witnesses), Confidence: int32(e.Confidence), Listed: wire.Timestamp(e.Listed), Until: wire.Timestamp(e.Until),
 	}
+}
+
+// timeReader reads timestamps, and keeps the first error.
+type timeReader struct{ err error }
+
+func (r *timeReader) read(t *timestamppb.Timestamp) flow.Time {
+	out, err := wire.FlowTime(t)
+	r.err = cmp.Or(r.err, err)
+	return out
 }
 
 // EntryFromWire reads what EntryToWire wrote.
 func EntryFromWire(m *reportingv1.Entry) (dossier.Entry, error) {
-	host, ok := netip.AddrFromSlice(m.GetHost())
-	if !ok {
-		return dossier.Entry{}, fmt.Errorf("clearinghouse: an entry's host has %d bytes", len(m.GetHost()))
+	host, err := netip.ParseAddr(m.GetHost())
+	if err != nil {
+		return dossier.Entry{}, fmt.Errorf("clearinghouse: host of an entry: %w", err)
 	}
-	return dossier.Entry{
-		Version: dossier.EntryVersion, Host: host, Group: m.Group, First: flow.Time(m.First), Last: flow.Time(m.Last), Sources: int(m.Sources),
-		Witnesses: int(m.Witnesses), Confidence: int(m.Confidence), Listed: flow.Time(m.Listed), Until: flow.Time(m.Until),
-	}, nil
+	var t timeReader
+	e := dossier.Entry{
+		Version: dossier.EntryVersion, Host: host, Group: m.Group, First: t.read(m.First), Last: t.read(m.Last), Sources: int(m.Sources),
+		Witnesses: int(m.Witnesses), Confidence: int(m.Confidence), Listed: t.read(m.Listed), Until: t.read(m.Until),
+	}
+	return e, t.err
 }
 
 // GroupToWire translates a group.
 func GroupToWire(g *dossier.Group) *reportingv1.Group {
 	return &reportingv1.Group{
-		Group: g.ID, Patterns: g.Patterns, Undisclosed: int32(g.Undisclosed), Hosts: int32(g.Hosts), First: int64(g.First), Last: int64(g.Last),
-		Sources: int32(g.Sources), Confidence: int32(g.Confidence), Updated: int64(g.Updated),
+		Group: g.ID, Patterns: g.Patterns, Undisclosed: int32(g.Undisclosed), Hosts: int32(g.Hosts), First: wire.Timestamp(g.First), Last: wire.Timestamp(g.Last),
+		Sources: int32(g.Sources), Confidence: int32(g.Confidence), Updated: wire.Timestamp(g.Updated),
 	}
 }
 
 // GroupFromWire reads what GroupToWire wrote.
-func GroupFromWire(m *reportingv1.Group) dossier.Group {
-	return dossier.Group{
+func GroupFromWire(m *reportingv1.Group) (dossier.Group, error) {
+	var t timeReader
+	g := dossier.Group{
 		Version: dossier.GroupVersion, ID: m.GetGroup(), Patterns: append([]string{}, m.GetPatterns()...), Undisclosed: int(m.GetUndisclosed()),
-		Hosts: int(m.GetHosts()), First: flow.Time(m.GetFirst()), Last: flow.Time(m.GetLast()), Sources: int(m.GetSources()),
-		Confidence: int(m.GetConfidence()), Updated: flow.Time(m.GetUpdated()),
+		Hosts: int(m.GetHosts()), First: t.read(m.GetFirst()), Last: t.read(m.GetLast()), Sources: int(m.GetSources()),
+		Confidence: int(m.GetConfidence()), Updated: t.read(m.GetUpdated()),
 	}
+	return g, t.err
 }
 
 // ChangeToWire translates a change.
 func ChangeToWire(c *dossier.Change) *reportingv1.Change {
-	return &reportingv1.Change{Sequence: c.Sequence, Time: int64(c.Time), Kind: string(c.Kind), Entry: EntryToWire(&c.Entry)}
+	return &reportingv1.Change{Sequence: c.Sequence, Time: wire.Timestamp(c.Time), Kind: string(c.Kind), Entry: EntryToWire(&c.Entry)}
 }
 
 // ChangeFromWire reads what ChangeToWire wrote.
 func ChangeFromWire(m *reportingv1.Change) (dossier.Change, error) {
 	e, err := EntryFromWire(m.GetEntry())
-	return dossier.Change{
-		Version: dossier.ChangeVersion, Sequence: m.GetSequence(), Time: flow.Time(m.GetTime()), Kind: dossier.ChangeKind(m.GetKind()), Entry: e,
-	}, err
+	t := timeReader{err}
+	c := dossier.Change{
+		Version: dossier.ChangeVersion, Sequence: m.GetSequence(), Time: t.read(m.GetTime()), Kind: dossier.ChangeKind(m.GetKind()), Entry: e,
+	}
+	return c, t.err
 }

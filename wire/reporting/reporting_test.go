@@ -29,8 +29,9 @@ func TestTranslation(t *testing.T) {
 		t.Error(err, diff)
 	}
 	g := dossier.Group{Version: 1, ID: "g", Patterns: []string{"in dport=1"}, Undisclosed: 2, Hosts: 3, First: 4, Last: 5, Sources: 6, Confidence: 7, Updated: 8}
-	if diff := cmp.Diff(g, reporting.GroupFromWire(reporting.GroupToWire(&g))); diff != "" {
-		t.Error(diff)
+	sameGroup, err := reporting.GroupFromWire(reporting.GroupToWire(&g))
+	if diff := cmp.Diff(g, sameGroup); err != nil || diff != "" {
+		t.Error(err, diff)
 	}
 }
 
@@ -69,7 +70,7 @@ func TestDial(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if _, err := c.Submit(t.Context(), &dossier.Report{}); err == nil || !strings.Contains(err.Error(), "private key is needed") {
+	if _, err := c.SubmitReports(t.Context(), &dossier.Report{}); err == nil || !strings.Contains(err.Error(), "private key is needed") {
 		t.Errorf("reported without a key: %v", err)
 	}
 }
@@ -78,8 +79,8 @@ func TestDial(t *testing.T) {
 func FuzzPages(f *testing.F) {
 	c := example()
 	for _, m := range []proto.Message{
-		&reportingv1.ChangesResponse{Changes: []*reportingv1.Change{reporting.ChangeToWire(&c), {}}},
-		&reportingv1.EntriesResponse{Entries: []*reportingv1.Entry{reporting.EntryToWire(&c.Entry), {}}, Cursor: "x"},
+		&reportingv1.ListChangesResponse{Changes: []*reportingv1.Change{reporting.ChangeToWire(&c), {}}},
+		&reportingv1.ListEntriesResponse{Entries: []*reportingv1.Entry{reporting.EntryToWire(&c.Entry), {}}, NextCursor: "x"},
 	} {
 		data, err := proto.Marshal(m)
 		if err != nil {
@@ -88,7 +89,7 @@ func FuzzPages(f *testing.F) {
 		f.Add(data)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var changes reportingv1.ChangesResponse
+		var changes reportingv1.ListChangesResponse
 		if proto.Unmarshal(data, &changes) == nil {
 			for _, m := range changes.Changes {
 				if c, err := reporting.ChangeFromWire(m); err == nil && !c.Entry.Host.IsValid() {
@@ -96,7 +97,7 @@ func FuzzPages(f *testing.F) {
 				}
 			}
 		}
-		var groups reportingv1.GroupsResponse
+		var groups reportingv1.ListGroupsResponse
 		if proto.Unmarshal(data, &groups) == nil {
 			for _, m := range groups.Groups {
 				reporting.GroupFromWire(m)

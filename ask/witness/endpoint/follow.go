@@ -47,7 +47,7 @@ func (s *Service) fetchUpdates(ctx context.Context) error {
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	bundle, err := c.Roster(ctx)
+	bundle, err := c.FetchRoster(ctx)
 	if err == nil {
 		err = s.members.acceptBundle(bundle, s.now())
 	}

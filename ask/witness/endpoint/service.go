@@ -87,7 +87,7 @@ func (s *Service) Start(ctx context.Context) (err error) {
 		return errors.Join(err, s.closeParts())
 	}
 	if s.config.Listen != "" {
-		path, handler := exchangev1connect.NewWitnessHandler(witnessHandler{s}, exchange.Options(maxQuestionMessage)...)
+		path, handler := exchangev1connect.NewWitnessServiceHandler(witnessHandler{s}, exchange.Options(maxQuestionMessage)...)
 		mux := http.NewServeMux()
 		mux.Handle(path, exchange.Only(s.isKnown, handler))
 		if s.server, err = exchange.Listen(s.config.Listen, s.key, mux, s.log); err != nil {
@@ -223,7 +223,7 @@ const maxQuestionMessage = exchange.MaxLetter + 1<<10
 type witnessHandler struct{ s *Service }
 
 // Ask implements the Witness service.
-func (h witnessHandler) Ask(ctx context.Context, r *exchangev1.AskRequest, out *connect.ServerStream[exchangev1.AskResponse]) error {
+func (h witnessHandler) AskQuestion(ctx context.Context, r *exchangev1.AskQuestionRequest, out *connect.ServerStream[exchangev1.AskQuestionResponse]) error {
 	a, err := h.s.answerQuestion(ctx, r.Envelope, "direct")
 	if err != nil {
 		return h.s.statusError(err)
@@ -233,7 +233,7 @@ func (h witnessHandler) Ask(ctx context.Context, r *exchangev1.AskRequest, out *
 	if err := a.finish(ctx); err != nil {
 		return h.s.statusError(err)
 	}
-	return exchange.Chunks(a.envelope, func(c []byte) error { return out.Send(&exchangev1.AskResponse{Chunk: c}) })
+	return exchange.Chunks(a.envelope, func(c []byte) error { return out.Send(&exchangev1.AskQuestionResponse{Chunk: c}) })
 }
 
 // statusError tells an asker what it did wrong, and of our own failures only that

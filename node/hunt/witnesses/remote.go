@@ -20,7 +20,7 @@ func askNode(address, name string) (func(context.Context, []byte) ([]byte, []flo
 		return nil, err
 	}
 	return func(ctx context.Context, question []byte) ([]byte, []flow.Problem, error) {
-		got, err := client.Witness.Answer(ctx, &nodev1.AnswerRequest{Question: question, Name: name})
+		got, err := client.Question.AnswerQuestion(ctx, &nodev1.AnswerQuestionRequest{Question: question, Name: name})
 		if e, ok := errors.AsType[*connect.Error](err); ok {
 			err = fmt.Errorf("%s: %w", address, errors.New(e.Message()))
 		}

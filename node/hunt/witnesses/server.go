@@ -17,7 +17,7 @@ import (
 )
 
 // Server lets the node's own operator ask the node's log; it implements
-// nodev1connect.WitnessServiceHandler. Other organisations ask elsewhere, under
+// nodev1connect.QuestionServiceHandler. Other organisations ask elsewhere, under
 // a policy.
 type Server struct {
 	config hunt.Configuration
@@ -33,12 +33,12 @@ func NewServer(config hunt.Configuration, open func(context.Context) (ingest.Sto
 
 // Service is how the server is served.
 func (s *Server) Service() api.Service {
-	path, handler := nodev1connect.NewWitnessServiceHandler(s, api.HandlerOptions()...)
+	path, handler := nodev1connect.NewQuestionServiceHandler(s, api.HandlerOptions()...)
 	return api.Service{Path: path, Handler: handler, Access: api.Operators}
 }
 
-// Answer implements nodev1connect.WitnessServiceHandler.
-func (s *Server) Answer(ctx context.Context, q *nodev1.AnswerRequest) (*nodev1.AnswerResponse, error) {
+// Answer implements nodev1connect.QuestionServiceHandler.
+func (s *Server) AnswerQuestion(ctx context.Context, q *nodev1.AnswerQuestionRequest) (*nodev1.AnswerQuestionResponse, error) {
 	if !name.MatchString(q.Name) {
 		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("%.80q is not a name for a witness", q.Name))
 	}
@@ -71,7 +71,7 @@ func (s *Server) Answer(ctx context.Context, q *nodev1.AnswerRequest) (*nodev1.A
 		}
 		return nil, connect.NewError(connect.CodeInternal, err)
 	}
-	out := &nodev1.AnswerResponse{Testimony: sealed}
+	out := &nodev1.AnswerQuestionResponse{Testimony: sealed}
 	for _, p := range cov.Problems {
 		out.Problems = append(out.Problems, p.String())
 	}

@@ -2,7 +2,7 @@
 //
 // Source: wire/agent/v1/agent.proto
 
-// What an agent and its node say to each other.
+// Calls from an agent to its node.
 package agentv1connect
 
 import (
@@ -34,29 +34,31 @@ const (
 // reflection-formatted method names, remove the leading slash and convert the remaining slash to a
 // period.
 const (
-	// AgentServiceEnrolProcedure is the fully-qualified name of the AgentService's Enrol RPC.
-	AgentServiceEnrolProcedure = "/dragnet.agent.v1.AgentService/Enrol"
-	// AgentServiceRenewProcedure is the fully-qualified name of the AgentService's Renew RPC.
-	AgentServiceRenewProcedure = "/dragnet.agent.v1.AgentService/Renew"
-	// AgentServiceConfigureProcedure is the fully-qualified name of the AgentService's Configure RPC.
-	AgentServiceConfigureProcedure = "/dragnet.agent.v1.AgentService/Configure"
-	// AgentServiceSendProcedure is the fully-qualified name of the AgentService's Send RPC.
-	AgentServiceSendProcedure = "/dragnet.agent.v1.AgentService/Send"
+	// AgentServiceEnrolAgentProcedure is the fully-qualified name of the AgentService's EnrolAgent RPC.
+	AgentServiceEnrolAgentProcedure = "/dragnet.agent.v1.AgentService/EnrolAgent"
+	// AgentServiceRenewCertificateProcedure is the fully-qualified name of the AgentService's
+	// RenewCertificate RPC.
+	AgentServiceRenewCertificateProcedure = "/dragnet.agent.v1.AgentService/RenewCertificate"
+	// AgentServiceGetConfigurationProcedure is the fully-qualified name of the AgentService's
+	// GetConfiguration RPC.
+	AgentServiceGetConfigurationProcedure = "/dragnet.agent.v1.AgentService/GetConfiguration"
+	// AgentServiceSendItemsProcedure is the fully-qualified name of the AgentService's SendItems RPC.
+	AgentServiceSendItemsProcedure = "/dragnet.agent.v1.AgentService/SendItems"
 )
 
 // AgentServiceClient is a client for the dragnet.agent.v1.AgentService service.
 type AgentServiceClient interface {
-	// Enrol turns a one-time token into a certificate. An agent that did not hear
-	// the answer may ask again with the same token and key.
-	Enrol(context.Context, *v1.EnrolRequest) (*v1.EnrolResponse, error)
-	// Renew gives a new certificate for a new key. The old one ends when the new
+	// EnrolAgent turns a one-time token into a certificate. An agent that got no
+	// response may repeat it with the same token and key.
+	EnrolAgent(context.Context, *v1.EnrolAgentRequest) (*v1.EnrolAgentResponse, error)
+	// RenewCertificate gives a new certificate for a new key. The old one ends when the new
 	// one is first used.
-	Renew(context.Context, *v1.RenewRequest) (*v1.RenewResponse, error)
-	// Configure waits until the node has another configuration than the agent
-	// has, or until the agent's patience ends.
-	Configure(context.Context, *v1.ConfigureRequest) (*v1.ConfigureResponse, error)
-	// Send delivers items in order. What is acknowledged is on the node's disk.
-	Send(context.Context, *v1.SendRequest) (*v1.SendResponse, error)
+	RenewCertificate(context.Context, *v1.RenewCertificateRequest) (*v1.RenewCertificateResponse, error)
+	// GetConfiguration waits until the node has another configuration than the agent
+	// has, or until the time that the agent waits is over.
+	GetConfiguration(context.Context, *v1.GetConfigurationRequest) (*v1.GetConfigurationResponse, error)
+	// SendItems delivers items in order. What is acknowledged is on the node's disk.
+	SendItems(context.Context, *v1.SendItemsRequest) (*v1.SendItemsResponse, error)
 }
 
 // NewAgentServiceClient constructs a client for the dragnet.agent.v1.AgentService service. By
@@ -70,28 +72,28 @@ func NewAgentServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 	baseURL = strings.TrimRight(baseURL, "/")
 	agentServiceMethods := v1.File_wire_agent_v1_agent_proto.Services().ByName("AgentService").Methods()
 	return &agentServiceClient{
-		enrol: connect.NewClient[v1.EnrolRequest, v1.EnrolResponse](
+		enrolAgent: connect.NewClient[v1.EnrolAgentRequest, v1.EnrolAgentResponse](
 			httpClient,
-			baseURL+AgentServiceEnrolProcedure,
-			connect.WithSchema(agentServiceMethods.ByName("Enrol")),
+			baseURL+AgentServiceEnrolAgentProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("EnrolAgent")),
 			connect.WithClientOptions(opts...),
 		),
-		renew: connect.NewClient[v1.RenewRequest, v1.RenewResponse](
+		renewCertificate: connect.NewClient[v1.RenewCertificateRequest, v1.RenewCertificateResponse](
 			httpClient,
-			baseURL+AgentServiceRenewProcedure,
-			connect.WithSchema(agentServiceMethods.ByName("Renew")),
+			baseURL+AgentServiceRenewCertificateProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("RenewCertificate")),
 			connect.WithClientOptions(opts...),
 		),
-		configure: connect.NewClient[v1.ConfigureRequest, v1.ConfigureResponse](
+		getConfiguration: connect.NewClient[v1.GetConfigurationRequest, v1.GetConfigurationResponse](
 			httpClient,
-			baseURL+AgentServiceConfigureProcedure,
-			connect.WithSchema(agentServiceMethods.ByName("Configure")),
+			baseURL+AgentServiceGetConfigurationProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("GetConfiguration")),
 			connect.WithClientOptions(opts...),
 		),
-		send: connect.NewClient[v1.SendRequest, v1.SendResponse](
+		sendItems: connect.NewClient[v1.SendItemsRequest, v1.SendItemsResponse](
 			httpClient,
-			baseURL+AgentServiceSendProcedure,
-			connect.WithSchema(agentServiceMethods.ByName("Send")),
+			baseURL+AgentServiceSendItemsProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("SendItems")),
 			connect.WithClientOptions(opts...),
 		),
 	}
@@ -99,42 +101,42 @@ func NewAgentServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 
 // agentServiceClient implements AgentServiceClient.
 type agentServiceClient struct {
-	enrol     *connect.Client[v1.EnrolRequest, v1.EnrolResponse]
-	renew     *connect.Client[v1.RenewRequest, v1.RenewResponse]
-	configure *connect.Client[v1.ConfigureRequest, v1.ConfigureResponse]
-	send      *connect.Client[v1.SendRequest, v1.SendResponse]
+	enrolAgent       *connect.Client[v1.EnrolAgentRequest, v1.EnrolAgentResponse]
+	renewCertificate *connect.Client[v1.RenewCertificateRequest, v1.RenewCertificateResponse]
+	getConfiguration *connect.Client[v1.GetConfigurationRequest, v1.GetConfigurationResponse]
+	sendItems        *connect.Client[v1.SendItemsRequest, v1.SendItemsResponse]
 }
 
-// Enrol calls dragnet.agent.v1.AgentService.Enrol.
-func (c *agentServiceClient) Enrol(ctx context.Context, req *v1.EnrolRequest) (*v1.EnrolResponse, error) {
-	response, err := c.enrol.CallUnary(ctx, connect.NewRequest(req))
+// EnrolAgent calls dragnet.agent.v1.AgentService.EnrolAgent.
+func (c *agentServiceClient) EnrolAgent(ctx context.Context, req *v1.EnrolAgentRequest) (*v1.EnrolAgentResponse, error) {
+	response, err := c.enrolAgent.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
 	return nil, err
 }
 
-// Renew calls dragnet.agent.v1.AgentService.Renew.
-func (c *agentServiceClient) Renew(ctx context.Context, req *v1.RenewRequest) (*v1.RenewResponse, error) {
-	response, err := c.renew.CallUnary(ctx, connect.NewRequest(req))
+// RenewCertificate calls dragnet.agent.v1.AgentService.RenewCertificate.
+func (c *agentServiceClient) RenewCertificate(ctx context.Context, req *v1.RenewCertificateRequest) (*v1.RenewCertificateResponse, error) {
+	response, err := c.renewCertificate.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
 	return nil, err
 }
 
-// Configure calls dragnet.agent.v1.AgentService.Configure.
-func (c *agentServiceClient) Configure(ctx context.Context, req *v1.ConfigureRequest) (*v1.ConfigureResponse, error) {
-	response, err := c.configure.CallUnary(ctx, connect.NewRequest(req))
+// GetConfiguration calls dragnet.agent.v1.AgentService.GetConfiguration.
+func (c *agentServiceClient) GetConfiguration(ctx context.Context, req *v1.GetConfigurationRequest) (*v1.GetConfigurationResponse, error) {
+	response, err := c.getConfiguration.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
 	return nil, err
 }
 
-// Send calls dragnet.agent.v1.AgentService.Send.
-func (c *agentServiceClient) Send(ctx context.Context, req *v1.SendRequest) (*v1.SendResponse, error) {
-	response, err := c.send.CallUnary(ctx, connect.NewRequest(req))
+// SendItems calls dragnet.agent.v1.AgentService.SendItems.
+func (c *agentServiceClient) SendItems(ctx context.Context, req *v1.SendItemsRequest) (*v1.SendItemsResponse, error) {
+	response, err := c.sendItems.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
@@ -143,17 +145,17 @@ func (c *agentServiceClient) Send(ctx context.Context, req *v1.SendRequest) (*v1
 
 // AgentServiceHandler is an implementation of the dragnet.agent.v1.AgentService service.
 type AgentServiceHandler interface {
-	// Enrol turns a one-time token into a certificate. An agent that did not hear
-	// the answer may ask again with the same token and key.
-	Enrol(context.Context, *v1.EnrolRequest) (*v1.EnrolResponse, error)
-	// Renew gives a new certificate for a new key. The old one ends when the new
+	// EnrolAgent turns a one-time token into a certificate. An agent that got no
+	// response may repeat it with the same token and key.
+	EnrolAgent(context.Context, *v1.EnrolAgentRequest) (*v1.EnrolAgentResponse, error)
+	// RenewCertificate gives a new certificate for a new key. The old one ends when the new
 	// one is first used.
-	Renew(context.Context, *v1.RenewRequest) (*v1.RenewResponse, error)
-	// Configure waits until the node has another configuration than the agent
-	// has, or until the agent's patience ends.
-	Configure(context.Context, *v1.ConfigureRequest) (*v1.ConfigureResponse, error)
-	// Send delivers items in order. What is acknowledged is on the node's disk.
-	Send(context.Context, *v1.SendRequest) (*v1.SendResponse, error)
+	RenewCertificate(context.Context, *v1.RenewCertificateRequest) (*v1.RenewCertificateResponse, error)
+	// GetConfiguration waits until the node has another configuration than the agent
+	// has, or until the time that the agent waits is over.
+	GetConfiguration(context.Context, *v1.GetConfigurationRequest) (*v1.GetConfigurationResponse, error)
+	// SendItems delivers items in order. What is acknowledged is on the node's disk.
+	SendItems(context.Context, *v1.SendItemsRequest) (*v1.SendItemsResponse, error)
 }
 
 // NewAgentServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -163,40 +165,40 @@ type AgentServiceHandler interface {
 // and JSON codecs. They also support gzip compression.
 func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
 	agentServiceMethods := v1.File_wire_agent_v1_agent_proto.Services().ByName("AgentService").Methods()
-	agentServiceEnrolHandler := connect.NewUnaryHandlerSimple(
-		AgentServiceEnrolProcedure,
-		svc.Enrol,
-		connect.WithSchema(agentServiceMethods.ByName("Enrol")),
+	agentServiceEnrolAgentHandler := connect.NewUnaryHandlerSimple(
+		AgentServiceEnrolAgentProcedure,
+		svc.EnrolAgent,
+		connect.WithSchema(agentServiceMethods.ByName("EnrolAgent")),
 		connect.WithHandlerOptions(opts...),
 	)
-	agentServiceRenewHandler := connect.NewUnaryHandlerSimple(
-		AgentServiceRenewProcedure,
-		svc.Renew,
-		connect.WithSchema(agentServiceMethods.ByName("Renew")),
+	agentServiceRenewCertificateHandler := connect.NewUnaryHandlerSimple(
+		AgentServiceRenewCertificateProcedure,
+		svc.RenewCertificate,
+		connect.WithSchema(agentServiceMethods.ByName("RenewCertificate")),
 		connect.WithHandlerOptions(opts...),
 	)
-	agentServiceConfigureHandler := connect.NewUnaryHandlerSimple(
-		AgentServiceConfigureProcedure,
-		svc.Configure,
-		connect.WithSchema(agentServiceMethods.ByName("Configure")),
+	agentServiceGetConfigurationHandler := connect.NewUnaryHandlerSimple(
+		AgentServiceGetConfigurationProcedure,
+		svc.GetConfiguration,
+		connect.WithSchema(agentServiceMethods.ByName("GetConfiguration")),
 		connect.WithHandlerOptions(opts...),
 	)
-	agentServiceSendHandler := connect.NewUnaryHandlerSimple(
-		AgentServiceSendProcedure,
-		svc.Send,
-		connect.WithSchema(agentServiceMethods.ByName("Send")),
+	agentServiceSendItemsHandler := connect.NewUnaryHandlerSimple(
+		AgentServiceSendItemsProcedure,
+		svc.SendItems,
+		connect.WithSchema(agentServiceMethods.ByName("SendItems")),
 		connect.WithHandlerOptions(opts...),
 	)
 	return "/dragnet.agent.v1.AgentService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
-		case AgentServiceEnrolProcedure:
-			agentServiceEnrolHandler.ServeHTTP(w, r)
-		case AgentServiceRenewProcedure:
-			agentServiceRenewHandler.ServeHTTP(w, r)
-		case AgentServiceConfigureProcedure:
-			agentServiceConfigureHandler.ServeHTTP(w, r)
-		case AgentServiceSendProcedure:
-			agentServiceSendHandler.ServeHTTP(w, r)
+		case AgentServiceEnrolAgentProcedure:
+			agentServiceEnrolAgentHandler.ServeHTTP(w, r)
+		case AgentServiceRenewCertificateProcedure:
+			agentServiceRenewCertificateHandler.ServeHTTP(w, r)
+		case AgentServiceGetConfigurationProcedure:
+			agentServiceGetConfigurationHandler.ServeHTTP(w, r)
+		case AgentServiceSendItemsProcedure:
+			agentServiceSendItemsHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -206,18 +208,18 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 // UnimplementedAgentServiceHandler returns CodeUnimplemented from all methods.
 type UnimplementedAgentServiceHandler struct{}
 
-func (UnimplementedAgentServiceHandler) Enrol(context.Context, *v1.EnrolRequest) (*v1.EnrolResponse, error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.agent.v1.AgentService.Enrol is not implemented"))
+func (UnimplementedAgentServiceHandler) EnrolAgent(context.Context, *v1.EnrolAgentRequest) (*v1.EnrolAgentResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.agent.v1.AgentService.EnrolAgent is not implemented"))
 }
 
-func (UnimplementedAgentServiceHandler) Renew(context.Context, *v1.RenewRequest) (*v1.RenewResponse, error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.agent.v1.AgentService.Renew is not implemented"))
+func (UnimplementedAgentServiceHandler) RenewCertificate(context.Context, *v1.RenewCertificateRequest) (*v1.RenewCertificateResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.agent.v1.AgentService.RenewCertificate is not implemented"))
 }
 
-func (UnimplementedAgentServiceHandler) Configure(context.Context, *v1.ConfigureRequest) (*v1.ConfigureResponse, error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.agent.v1.AgentService.Configure is not implemented"))
+func (UnimplementedAgentServiceHandler) GetConfiguration(context.Context, *v1.GetConfigurationRequest) (*v1.GetConfigurationResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.agent.v1.AgentService.GetConfiguration is not implemented"))
 }
 
-func (UnimplementedAgentServiceHandler) Send(context.Context, *v1.SendRequest) (*v1.SendResponse, error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.agent.v1.AgentService.Send is not implemented"))
+func (UnimplementedAgentServiceHandler) SendItems(context.Context, *v1.SendItemsRequest) (*v1.SendItemsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.agent.v1.AgentService.SendItems is not implemented"))
 }

@@ -2,9 +2,9 @@
 //
 // Source: wire/exchange/v1/exchange.proto
 
-// What detectives, witnesses and relays say to each other over Connect and TLS
-// 1.3. Messages carry signed envelopes (wire/envelope) as bytes and never look
-// into them: what is signed is the bytes themselves.
+// Calls between detectives, witnesses and relays, over Connect and TLS 1.3.
+// Signed envelopes (wire/envelope) are carried as bytes, because the signature
+// is over the bytes themselves.
 package exchangev1connect
 
 import (
@@ -24,10 +24,10 @@ import (
 const _ = connect.IsAtLeastVersion1_13_0
 
 const (
-	// WitnessName is the fully-qualified name of the Witness service.
-	WitnessName = "dragnet.exchange.v1.Witness"
-	// BoardName is the fully-qualified name of the Board service.
-	BoardName = "dragnet.exchange.v1.Board"
+	// WitnessServiceName is the fully-qualified name of the WitnessService service.
+	WitnessServiceName = "dragnet.exchange.v1.WitnessService"
+	// RelayServiceName is the fully-qualified name of the RelayService service.
+	RelayServiceName = "dragnet.exchange.v1.RelayService"
 )
 
 // These constants are the fully-qualified names of the RPCs defined in this package. They're
@@ -38,356 +38,364 @@ const (
 // reflection-formatted method names, remove the leading slash and convert the remaining slash to a
 // period.
 const (
-	// WitnessAskProcedure is the fully-qualified name of the Witness's Ask RPC.
-	WitnessAskProcedure = "/dragnet.exchange.v1.Witness/Ask"
-	// BoardRegisterProcedure is the fully-qualified name of the Board's Register RPC.
-	BoardRegisterProcedure = "/dragnet.exchange.v1.Board/Register"
-	// BoardWitnessesProcedure is the fully-qualified name of the Board's Witnesses RPC.
-	BoardWitnessesProcedure = "/dragnet.exchange.v1.Board/Witnesses"
-	// BoardPostProcedure is the fully-qualified name of the Board's Post RPC.
-	BoardPostProcedure = "/dragnet.exchange.v1.Board/Post"
-	// BoardFetchProcedure is the fully-qualified name of the Board's Fetch RPC.
-	BoardFetchProcedure = "/dragnet.exchange.v1.Board/Fetch"
-	// BoardAnswerProcedure is the fully-qualified name of the Board's Answer RPC.
-	BoardAnswerProcedure = "/dragnet.exchange.v1.Board/Answer"
-	// BoardCollectProcedure is the fully-qualified name of the Board's Collect RPC.
-	BoardCollectProcedure = "/dragnet.exchange.v1.Board/Collect"
-	// BoardDiscardProcedure is the fully-qualified name of the Board's Discard RPC.
-	BoardDiscardProcedure = "/dragnet.exchange.v1.Board/Discard"
+	// WitnessServiceAskQuestionProcedure is the fully-qualified name of the WitnessService's
+	// AskQuestion RPC.
+	WitnessServiceAskQuestionProcedure = "/dragnet.exchange.v1.WitnessService/AskQuestion"
+	// RelayServiceRegisterWitnessProcedure is the fully-qualified name of the RelayService's
+	// RegisterWitness RPC.
+	RelayServiceRegisterWitnessProcedure = "/dragnet.exchange.v1.RelayService/RegisterWitness"
+	// RelayServiceListWitnessesProcedure is the fully-qualified name of the RelayService's
+	// ListWitnesses RPC.
+	RelayServiceListWitnessesProcedure = "/dragnet.exchange.v1.RelayService/ListWitnesses"
+	// RelayServicePostMessagesProcedure is the fully-qualified name of the RelayService's PostMessages
+	// RPC.
+	RelayServicePostMessagesProcedure = "/dragnet.exchange.v1.RelayService/PostMessages"
+	// RelayServiceFetchMessagesProcedure is the fully-qualified name of the RelayService's
+	// FetchMessages RPC.
+	RelayServiceFetchMessagesProcedure = "/dragnet.exchange.v1.RelayService/FetchMessages"
+	// RelayServiceAnswerMessageProcedure is the fully-qualified name of the RelayService's
+	// AnswerMessage RPC.
+	RelayServiceAnswerMessageProcedure = "/dragnet.exchange.v1.RelayService/AnswerMessage"
+	// RelayServiceCollectAnswersProcedure is the fully-qualified name of the RelayService's
+	// CollectAnswers RPC.
+	RelayServiceCollectAnswersProcedure = "/dragnet.exchange.v1.RelayService/CollectAnswers"
+	// RelayServiceDiscardMessagesProcedure is the fully-qualified name of the RelayService's
+	// DiscardMessages RPC.
+	RelayServiceDiscardMessagesProcedure = "/dragnet.exchange.v1.RelayService/DiscardMessages"
 )
 
-// WitnessClient is a client for the dragnet.exchange.v1.Witness service.
-type WitnessClient interface {
-	// Ask takes an envelope of kind "question" and answers with one of kind
+// WitnessServiceClient is a client for the dragnet.exchange.v1.WitnessService service.
+type WitnessServiceClient interface {
+	// AskQuestion takes an envelope of kind "question" and answers with one of kind
 	// "testimony", in chunks.
-	Ask(context.Context, *v1.AskRequest) (*connect.ServerStreamForClient[v1.AskResponse], error)
+	AskQuestion(context.Context, *v1.AskQuestionRequest) (*connect.ServerStreamForClient[v1.AskQuestionResponse], error)
 }
 
-// NewWitnessClient constructs a client for the dragnet.exchange.v1.Witness service. By default, it
-// uses the Connect protocol with the binary Protobuf Codec, asks for gzipped responses, and sends
-// uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the connect.WithGRPC() or
-// connect.WithGRPCWeb() options.
+// NewWitnessServiceClient constructs a client for the dragnet.exchange.v1.WitnessService service.
+// By default, it uses the Connect protocol with the binary Protobuf Codec, asks for gzipped
+// responses, and sends uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the
+// connect.WithGRPC() or connect.WithGRPCWeb() options.
 //
 // The URL supplied here should be the base URL for the Connect or gRPC server (for example,
 // http://api.acme.com or https://acme.com/grpc).
-func NewWitnessClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) WitnessClient {
+func NewWitnessServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) WitnessServiceClient {
 	baseURL = strings.TrimRight(baseURL, "/")
-	witnessMethods := v1.File_wire_exchange_v1_exchange_proto.Services().ByName("Witness").Methods()
-	return &witnessClient{
-		ask: connect.NewClient[v1.AskRequest, v1.AskResponse](
+	witnessServiceMethods := v1.File_wire_exchange_v1_exchange_proto.Services().ByName("WitnessService").Methods()
+	return &witnessServiceClient{
+		askQuestion: connect.NewClient[v1.AskQuestionRequest, v1.AskQuestionResponse](
 			httpClient,
-			baseURL+WitnessAskProcedure,
-			connect.WithSchema(witnessMethods.ByName("Ask")),
+			baseURL+WitnessServiceAskQuestionProcedure,
+			connect.WithSchema(witnessServiceMethods.ByName("AskQuestion")),
 			connect.WithClientOptions(opts...),
 		),
 	}
 }
 
-// witnessClient implements WitnessClient.
-type witnessClient struct {
-	ask *connect.Client[v1.AskRequest, v1.AskResponse]
+// witnessServiceClient implements WitnessServiceClient.
+type witnessServiceClient struct {
+	askQuestion *connect.Client[v1.AskQuestionRequest, v1.AskQuestionResponse]
 }
 
-// Ask calls dragnet.exchange.v1.Witness.Ask.
-func (c *witnessClient) Ask(ctx context.Context, req *v1.AskRequest) (*connect.ServerStreamForClient[v1.AskResponse], error) {
-	return c.ask.CallServerStream(ctx, connect.NewRequest(req))
+// AskQuestion calls dragnet.exchange.v1.WitnessService.AskQuestion.
+func (c *witnessServiceClient) AskQuestion(ctx context.Context, req *v1.AskQuestionRequest) (*connect.ServerStreamForClient[v1.AskQuestionResponse], error) {
+	return c.askQuestion.CallServerStream(ctx, connect.NewRequest(req))
 }
 
-// WitnessHandler is an implementation of the dragnet.exchange.v1.Witness service.
-type WitnessHandler interface {
-	// Ask takes an envelope of kind "question" and answers with one of kind
+// WitnessServiceHandler is an implementation of the dragnet.exchange.v1.WitnessService service.
+type WitnessServiceHandler interface {
+	// AskQuestion takes an envelope of kind "question" and answers with one of kind
 	// "testimony", in chunks.
-	Ask(context.Context, *v1.AskRequest, *connect.ServerStream[v1.AskResponse]) error
+	AskQuestion(context.Context, *v1.AskQuestionRequest, *connect.ServerStream[v1.AskQuestionResponse]) error
 }
 
-// NewWitnessHandler builds an HTTP handler from the service implementation. It returns the path on
-// which to mount the handler and the handler itself.
+// NewWitnessServiceHandler builds an HTTP handler from the service implementation. It returns the
+// path on which to mount the handler and the handler itself.
 //
 // By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
 // and JSON codecs. They also support gzip compression.
-func NewWitnessHandler(svc WitnessHandler, opts ...connect.HandlerOption) (string, http.Handler) {
-	witnessMethods := v1.File_wire_exchange_v1_exchange_proto.Services().ByName("Witness").Methods()
-	witnessAskHandler := connect.NewServerStreamHandlerSimple(
-		WitnessAskProcedure,
-		svc.Ask,
-		connect.WithSchema(witnessMethods.ByName("Ask")),
+func NewWitnessServiceHandler(svc WitnessServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	witnessServiceMethods := v1.File_wire_exchange_v1_exchange_proto.Services().ByName("WitnessService").Methods()
+	witnessServiceAskQuestionHandler := connect.NewServerStreamHandlerSimple(
+		WitnessServiceAskQuestionProcedure,
+		svc.AskQuestion,
+		connect.WithSchema(witnessServiceMethods.ByName("AskQuestion")),
 		connect.WithHandlerOptions(opts...),
 	)
-	return "/dragnet.exchange.v1.Witness/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return "/dragnet.exchange.v1.WitnessService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
-		case WitnessAskProcedure:
-			witnessAskHandler.ServeHTTP(w, r)
+		case WitnessServiceAskQuestionProcedure:
+			witnessServiceAskQuestionHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
 	})
 }
 
-// UnimplementedWitnessHandler returns CodeUnimplemented from all methods.
-type UnimplementedWitnessHandler struct{}
+// UnimplementedWitnessServiceHandler returns CodeUnimplemented from all methods.
+type UnimplementedWitnessServiceHandler struct{}
 
-func (UnimplementedWitnessHandler) Ask(context.Context, *v1.AskRequest, *connect.ServerStream[v1.AskResponse]) error {
-	return connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.exchange.v1.Witness.Ask is not implemented"))
+func (UnimplementedWitnessServiceHandler) AskQuestion(context.Context, *v1.AskQuestionRequest, *connect.ServerStream[v1.AskQuestionResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.exchange.v1.WitnessService.AskQuestion is not implemented"))
 }
 
-// BoardClient is a client for the dragnet.exchange.v1.Board service.
-type BoardClient interface {
-	// Register pins up a witness's card: its public key of 32 bytes, then an
+// RelayServiceClient is a client for the dragnet.exchange.v1.RelayService service.
+type RelayServiceClient interface {
+	// RegisterWitness keeps a witness's contact card: its public key of 32 bytes, then an
 	// envelope of kind "card" that the key signed.
-	Register(context.Context, *v1.RegisterRequest) (*v1.RegisterResponse, error)
-	// Witnesses lists the cards of those that looked in lately.
-	Witnesses(context.Context, *v1.WitnessesRequest) (*v1.WitnessesResponse, error)
-	// Post leaves letters for witnesses. What was acknowledged is on disk.
-	Post(context.Context, *v1.PostRequest) (*v1.PostResponse, error)
-	// Fetch gives a witness the letters to it that it has not answered.
-	Fetch(context.Context, *v1.FetchRequest) (*v1.FetchResponse, error)
-	// Answer leaves the answer to one letter: the letter's id first, then chunks.
-	Answer(context.Context) (*connect.ClientStreamForClientSimple[v1.AnswerRequest, v1.AnswerResponse], error)
-	// Collect gives a detective the answers to its letters, each in chunks.
-	Collect(context.Context, *v1.CollectRequest) (*connect.ServerStreamForClient[v1.CollectResponse], error)
-	// Discard takes letters of the caller, and their answers, off the board.
-	Discard(context.Context, *v1.DiscardRequest) (*v1.DiscardResponse, error)
+	RegisterWitness(context.Context, *v1.RegisterWitnessRequest) (*v1.RegisterWitnessResponse, error)
+	// ListWitnesses lists the cards of witnesses that polled recently.
+	ListWitnesses(context.Context, *v1.ListWitnessesRequest) (*v1.ListWitnessesResponse, error)
+	// PostMessages keeps messages for witnesses. What is acknowledged is on disk.
+	PostMessages(context.Context, *v1.PostMessagesRequest) (*v1.PostMessagesResponse, error)
+	// FetchMessages returns the messages to the calling witness that it has not answered.
+	FetchMessages(context.Context, *v1.FetchMessagesRequest) (*v1.FetchMessagesResponse, error)
+	// AnswerMessage keeps the answer to one message: the message's id first, then chunks.
+	AnswerMessage(context.Context) (*connect.ClientStreamForClientSimple[v1.AnswerMessageRequest, v1.AnswerMessageResponse], error)
+	// CollectAnswers returns the answers to the calling detective's messages, each in chunks.
+	CollectAnswers(context.Context, *v1.CollectAnswersRequest) (*connect.ServerStreamForClient[v1.CollectAnswersResponse], error)
+	// DiscardMessages deletes messages of the caller, and their answers.
+	DiscardMessages(context.Context, *v1.DiscardMessagesRequest) (*v1.DiscardMessagesResponse, error)
 }
 
-// NewBoardClient constructs a client for the dragnet.exchange.v1.Board service. By default, it uses
-// the Connect protocol with the binary Protobuf Codec, asks for gzipped responses, and sends
-// uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the connect.WithGRPC() or
-// connect.WithGRPCWeb() options.
+// NewRelayServiceClient constructs a client for the dragnet.exchange.v1.RelayService service. By
+// default, it uses the Connect protocol with the binary Protobuf Codec, asks for gzipped responses,
+// and sends uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the
+// connect.WithGRPC() or connect.WithGRPCWeb() options.
 //
 // The URL supplied here should be the base URL for the Connect or gRPC server (for example,
 // http://api.acme.com or https://acme.com/grpc).
-func NewBoardClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) BoardClient {
+func NewRelayServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) RelayServiceClient {
 	baseURL = strings.TrimRight(baseURL, "/")
-	boardMethods := v1.File_wire_exchange_v1_exchange_proto.Services().ByName("Board").Methods()
-	return &boardClient{
-		register: connect.NewClient[v1.RegisterRequest, v1.RegisterResponse](
+	relayServiceMethods := v1.File_wire_exchange_v1_exchange_proto.Services().ByName("RelayService").Methods()
+	return &relayServiceClient{
+		registerWitness: connect.NewClient[v1.RegisterWitnessRequest, v1.RegisterWitnessResponse](
 			httpClient,
-			baseURL+BoardRegisterProcedure,
-			connect.WithSchema(boardMethods.ByName("Register")),
+			baseURL+RelayServiceRegisterWitnessProcedure,
+			connect.WithSchema(relayServiceMethods.ByName("RegisterWitness")),
 			connect.WithClientOptions(opts...),
 		),
-		witnesses: connect.NewClient[v1.WitnessesRequest, v1.WitnessesResponse](
+		listWitnesses: connect.NewClient[v1.ListWitnessesRequest, v1.ListWitnessesResponse](
 			httpClient,
-			baseURL+BoardWitnessesProcedure,
-			connect.WithSchema(boardMethods.ByName("Witnesses")),
+			baseURL+RelayServiceListWitnessesProcedure,
+			connect.WithSchema(relayServiceMethods.ByName("ListWitnesses")),
 			connect.WithClientOptions(opts...),
 		),
-		post: connect.NewClient[v1.PostRequest, v1.PostResponse](
+		postMessages: connect.NewClient[v1.PostMessagesRequest, v1.PostMessagesResponse](
 			httpClient,
-			baseURL+BoardPostProcedure,
-			connect.WithSchema(boardMethods.ByName("Post")),
+			baseURL+RelayServicePostMessagesProcedure,
+			connect.WithSchema(relayServiceMethods.ByName("PostMessages")),
 			connect.WithClientOptions(opts...),
 		),
-		fetch: connect.NewClient[v1.FetchRequest, v1.FetchResponse](
+		fetchMessages: connect.NewClient[v1.FetchMessagesRequest, v1.FetchMessagesResponse](
 			httpClient,
-			baseURL+BoardFetchProcedure,
-			connect.WithSchema(boardMethods.ByName("Fetch")),
+			baseURL+RelayServiceFetchMessagesProcedure,
+			connect.WithSchema(relayServiceMethods.ByName("FetchMessages")),
 			connect.WithClientOptions(opts...),
 		),
-		answer: connect.NewClient[v1.AnswerRequest, v1.AnswerResponse](
+		answerMessage: connect.NewClient[v1.AnswerMessageRequest, v1.AnswerMessageResponse](
 			httpClient,
-			baseURL+BoardAnswerProcedure,
-			connect.WithSchema(boardMethods.ByName("Answer")),
+			baseURL+RelayServiceAnswerMessageProcedure,
+			connect.WithSchema(relayServiceMethods.ByName("AnswerMessage")),
 			connect.WithClientOptions(opts...),
 		),
-		collect: connect.NewClient[v1.CollectRequest, v1.CollectResponse](
+		collectAnswers: connect.NewClient[v1.CollectAnswersRequest, v1.CollectAnswersResponse](
 			httpClient,
-			baseURL+BoardCollectProcedure,
-			connect.WithSchema(boardMethods.ByName("Collect")),
+			baseURL+RelayServiceCollectAnswersProcedure,
+			connect.WithSchema(relayServiceMethods.ByName("CollectAnswers")),
 			connect.WithClientOptions(opts...),
 		),
-		discard: connect.NewClient[v1.DiscardRequest, v1.DiscardResponse](
+		discardMessages: connect.NewClient[v1.DiscardMessagesRequest, v1.DiscardMessagesResponse](
 			httpClient,
-			baseURL+BoardDiscardProcedure,
-			connect.WithSchema(boardMethods.ByName("Discard")),
+			baseURL+RelayServiceDiscardMessagesProcedure,
+			connect.WithSchema(relayServiceMethods.ByName("DiscardMessages")),
 			connect.WithClientOptions(opts...),
 		),
 	}
 }
 
-// boardClient implements BoardClient.
-type boardClient struct {
-	register  *connect.Client[v1.RegisterRequest, v1.RegisterResponse]
-	witnesses *connect.Client[v1.WitnessesRequest, v1.WitnessesResponse]
-	post      *connect.Client[v1.PostRequest, v1.PostResponse]
-	fetch     *connect.Client[v1.FetchRequest, v1.FetchResponse]
-	answer    *connect.Client[v1.AnswerRequest, v1.AnswerResponse]
-	collect   *connect.Client[v1.CollectRequest, v1.CollectResponse]
-	discard   *connect.Client[v1.DiscardRequest, v1.DiscardResponse]
+// relayServiceClient implements RelayServiceClient.
+type relayServiceClient struct {
+	registerWitness *connect.Client[v1.RegisterWitnessRequest, v1.RegisterWitnessResponse]
+	listWitnesses   *connect.Client[v1.ListWitnessesRequest, v1.ListWitnessesResponse]
+	postMessages    *connect.Client[v1.PostMessagesRequest, v1.PostMessagesResponse]
+	fetchMessages   *connect.Client[v1.FetchMessagesRequest, v1.FetchMessagesResponse]
+	answerMessage   *connect.Client[v1.AnswerMessageRequest, v1.AnswerMessageResponse]
+	collectAnswers  *connect.Client[v1.CollectAnswersRequest, v1.CollectAnswersResponse]
+	discardMessages *connect.Client[v1.DiscardMessagesRequest, v1.DiscardMessagesResponse]
 }
 
-// Register calls dragnet.exchange.v1.Board.Register.
-func (c *boardClient) Register(ctx context.Context, req *v1.RegisterRequest) (*v1.RegisterResponse, error) {
-	response, err := c.register.CallUnary(ctx, connect.NewRequest(req))
+// RegisterWitness calls dragnet.exchange.v1.RelayService.RegisterWitness.
+func (c *relayServiceClient) RegisterWitness(ctx context.Context, req *v1.RegisterWitnessRequest) (*v1.RegisterWitnessResponse, error) {
+	response, err := c.registerWitness.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
 	return nil, err
 }
 
-// Witnesses calls dragnet.exchange.v1.Board.Witnesses.
-func (c *boardClient) Witnesses(ctx context.Context, req *v1.WitnessesRequest) (*v1.WitnessesResponse, error) {
-	response, err := c.witnesses.CallUnary(ctx, connect.NewRequest(req))
+// ListWitnesses calls dragnet.exchange.v1.RelayService.ListWitnesses.
+func (c *relayServiceClient) ListWitnesses(ctx context.Context, req *v1.ListWitnessesRequest) (*v1.ListWitnessesResponse, error) {
+	response, err := c.listWitnesses.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
 	return nil, err
 }
 
-// Post calls dragnet.exchange.v1.Board.Post.
-func (c *boardClient) Post(ctx context.Context, req *v1.PostRequest) (*v1.PostResponse, error) {
-	response, err := c.post.CallUnary(ctx, connect.NewRequest(req))
+// PostMessages calls dragnet.exchange.v1.RelayService.PostMessages.
+func (c *relayServiceClient) PostMessages(ctx context.Context, req *v1.PostMessagesRequest) (*v1.PostMessagesResponse, error) {
+	response, err := c.postMessages.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
 	return nil, err
 }
 
-// Fetch calls dragnet.exchange.v1.Board.Fetch.
-func (c *boardClient) Fetch(ctx context.Context, req *v1.FetchRequest) (*v1.FetchResponse, error) {
-	response, err := c.fetch.CallUnary(ctx, connect.NewRequest(req))
+// FetchMessages calls dragnet.exchange.v1.RelayService.FetchMessages.
+func (c *relayServiceClient) FetchMessages(ctx context.Context, req *v1.FetchMessagesRequest) (*v1.FetchMessagesResponse, error) {
+	response, err := c.fetchMessages.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
 	return nil, err
 }
 
-// Answer calls dragnet.exchange.v1.Board.Answer.
-func (c *boardClient) Answer(ctx context.Context) (*connect.ClientStreamForClientSimple[v1.AnswerRequest, v1.AnswerResponse], error) {
-	return c.answer.CallClientStreamSimple(ctx)
+// AnswerMessage calls dragnet.exchange.v1.RelayService.AnswerMessage.
+func (c *relayServiceClient) AnswerMessage(ctx context.Context) (*connect.ClientStreamForClientSimple[v1.AnswerMessageRequest, v1.AnswerMessageResponse], error) {
+	return c.answerMessage.CallClientStreamSimple(ctx)
 }
 
-// Collect calls dragnet.exchange.v1.Board.Collect.
-func (c *boardClient) Collect(ctx context.Context, req *v1.CollectRequest) (*connect.ServerStreamForClient[v1.CollectResponse], error) {
-	return c.collect.CallServerStream(ctx, connect.NewRequest(req))
+// CollectAnswers calls dragnet.exchange.v1.RelayService.CollectAnswers.
+func (c *relayServiceClient) CollectAnswers(ctx context.Context, req *v1.CollectAnswersRequest) (*connect.ServerStreamForClient[v1.CollectAnswersResponse], error) {
+	return c.collectAnswers.CallServerStream(ctx, connect.NewRequest(req))
 }
 
-// Discard calls dragnet.exchange.v1.Board.Discard.
-func (c *boardClient) Discard(ctx context.Context, req *v1.DiscardRequest) (*v1.DiscardResponse, error) {
-	response, err := c.discard.CallUnary(ctx, connect.NewRequest(req))
+// DiscardMessages calls dragnet.exchange.v1.RelayService.DiscardMessages.
+func (c *relayServiceClient) DiscardMessages(ctx context.Context, req *v1.DiscardMessagesRequest) (*v1.DiscardMessagesResponse, error) {
+	response, err := c.discardMessages.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
 	return nil, err
 }
 
-// BoardHandler is an implementation of the dragnet.exchange.v1.Board service.
-type BoardHandler interface {
-	// Register pins up a witness's card: its public key of 32 bytes, then an
+// RelayServiceHandler is an implementation of the dragnet.exchange.v1.RelayService service.
+type RelayServiceHandler interface {
+	// RegisterWitness keeps a witness's contact card: its public key of 32 bytes, then an
 	// envelope of kind "card" that the key signed.
-	Register(context.Context, *v1.RegisterRequest) (*v1.RegisterResponse, error)
-	// Witnesses lists the cards of those that looked in lately.
-	Witnesses(context.Context, *v1.WitnessesRequest) (*v1.WitnessesResponse, error)
-	// Post leaves letters for witnesses. What was acknowledged is on disk.
-	Post(context.Context, *v1.PostRequest) (*v1.PostResponse, error)
-	// Fetch gives a witness the letters to it that it has not answered.
-	Fetch(context.Context, *v1.FetchRequest) (*v1.FetchResponse, error)
-	// Answer leaves the answer to one letter: the letter's id first, then chunks.
-	Answer(context.Context, *connect.ClientStream[v1.AnswerRequest]) (*v1.AnswerResponse, error)
-	// Collect gives a detective the answers to its letters, each in chunks.
-	Collect(context.Context, *v1.CollectRequest, *connect.ServerStream[v1.CollectResponse]) error
-	// Discard takes letters of the caller, and their answers, off the board.
-	Discard(context.Context, *v1.DiscardRequest) (*v1.DiscardResponse, error)
+	RegisterWitness(context.Context, *v1.RegisterWitnessRequest) (*v1.RegisterWitnessResponse, error)
+	// ListWitnesses lists the cards of witnesses that polled recently.
+	ListWitnesses(context.Context, *v1.ListWitnessesRequest) (*v1.ListWitnessesResponse, error)
+	// PostMessages keeps messages for witnesses. What is acknowledged is on disk.
+	PostMessages(context.Context, *v1.PostMessagesRequest) (*v1.PostMessagesResponse, error)
+	// FetchMessages returns the messages to the calling witness that it has not answered.
+	FetchMessages(context.Context, *v1.FetchMessagesRequest) (*v1.FetchMessagesResponse, error)
+	// AnswerMessage keeps the answer to one message: the message's id first, then chunks.
+	AnswerMessage(context.Context, *connect.ClientStream[v1.AnswerMessageRequest]) (*v1.AnswerMessageResponse, error)
+	// CollectAnswers returns the answers to the calling detective's messages, each in chunks.
+	CollectAnswers(context.Context, *v1.CollectAnswersRequest, *connect.ServerStream[v1.CollectAnswersResponse]) error
+	// DiscardMessages deletes messages of the caller, and their answers.
+	DiscardMessages(context.Context, *v1.DiscardMessagesRequest) (*v1.DiscardMessagesResponse, error)
 }
 
-// NewBoardHandler builds an HTTP handler from the service implementation. It returns the path on
-// which to mount the handler and the handler itself.
+// NewRelayServiceHandler builds an HTTP handler from the service implementation. It returns the
+// path on which to mount the handler and the handler itself.
 //
 // By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
 // and JSON codecs. They also support gzip compression.
-func NewBoardHandler(svc BoardHandler, opts ...connect.HandlerOption) (string, http.Handler) {
-	boardMethods := v1.File_wire_exchange_v1_exchange_proto.Services().ByName("Board").Methods()
-	boardRegisterHandler := connect.NewUnaryHandlerSimple(
-		BoardRegisterProcedure,
-		svc.Register,
-		connect.WithSchema(boardMethods.ByName("Register")),
+func NewRelayServiceHandler(svc RelayServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	relayServiceMethods := v1.File_wire_exchange_v1_exchange_proto.Services().ByName("RelayService").Methods()
+	relayServiceRegisterWitnessHandler := connect.NewUnaryHandlerSimple(
+		RelayServiceRegisterWitnessProcedure,
+		svc.RegisterWitness,
+		connect.WithSchema(relayServiceMethods.ByName("RegisterWitness")),
 		connect.WithHandlerOptions(opts...),
 	)
-	boardWitnessesHandler := connect.NewUnaryHandlerSimple(
-		BoardWitnessesProcedure,
-		svc.Witnesses,
-		connect.WithSchema(boardMethods.ByName("Witnesses")),
+	relayServiceListWitnessesHandler := connect.NewUnaryHandlerSimple(
+		RelayServiceListWitnessesProcedure,
+		svc.ListWitnesses,
+		connect.WithSchema(relayServiceMethods.ByName("ListWitnesses")),
 		connect.WithHandlerOptions(opts...),
 	)
-	boardPostHandler := connect.NewUnaryHandlerSimple(
-		BoardPostProcedure,
-		svc.Post,
-		connect.WithSchema(boardMethods.ByName("Post")),
+	relayServicePostMessagesHandler := connect.NewUnaryHandlerSimple(
+		RelayServicePostMessagesProcedure,
+		svc.PostMessages,
+		connect.WithSchema(relayServiceMethods.ByName("PostMessages")),
 		connect.WithHandlerOptions(opts...),
 	)
-	boardFetchHandler := connect.NewUnaryHandlerSimple(
-		BoardFetchProcedure,
-		svc.Fetch,
-		connect.WithSchema(boardMethods.ByName("Fetch")),
+	relayServiceFetchMessagesHandler := connect.NewUnaryHandlerSimple(
+		RelayServiceFetchMessagesProcedure,
+		svc.FetchMessages,
+		connect.WithSchema(relayServiceMethods.ByName("FetchMessages")),
 		connect.WithHandlerOptions(opts...),
 	)
-	boardAnswerHandler := connect.NewClientStreamHandlerSimple(
-		BoardAnswerProcedure,
-		svc.Answer,
-		connect.WithSchema(boardMethods.ByName("Answer")),
+	relayServiceAnswerMessageHandler := connect.NewClientStreamHandlerSimple(
+		RelayServiceAnswerMessageProcedure,
+		svc.AnswerMessage,
+		connect.WithSchema(relayServiceMethods.ByName("AnswerMessage")),
 		connect.WithHandlerOptions(opts...),
 	)
-	boardCollectHandler := connect.NewServerStreamHandlerSimple(
-		BoardCollectProcedure,
-		svc.Collect,
-		connect.WithSchema(boardMethods.ByName("Collect")),
+	relayServiceCollectAnswersHandler := connect.NewServerStreamHandlerSimple(
+		RelayServiceCollectAnswersProcedure,
+		svc.CollectAnswers,
+		connect.WithSchema(relayServiceMethods.ByName("CollectAnswers")),
 		connect.WithHandlerOptions(opts...),
 	)
-	boardDiscardHandler := connect.NewUnaryHandlerSimple(
-		BoardDiscardProcedure,
-		svc.Discard,
-		connect.WithSchema(boardMethods.ByName("Discard")),
+	relayServiceDiscardMessagesHandler := connect.NewUnaryHandlerSimple(
+		RelayServiceDiscardMessagesProcedure,
+		svc.DiscardMessages,
+		connect.WithSchema(relayServiceMethods.ByName("DiscardMessages")),
 		connect.WithHandlerOptions(opts...),
 	)
-	return "/dragnet.exchange.v1.Board/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return "/dragnet.exchange.v1.RelayService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
-		case BoardRegisterProcedure:
-			boardRegisterHandler.ServeHTTP(w, r)
-		case BoardWitnessesProcedure:
-			boardWitnessesHandler.ServeHTTP(w, r)
-		case BoardPostProcedure:
-			boardPostHandler.ServeHTTP(w, r)
-		case BoardFetchProcedure:
-			boardFetchHandler.ServeHTTP(w, r)
-		case BoardAnswerProcedure:
-			boardAnswerHandler.ServeHTTP(w, r)
-		case BoardCollectProcedure:
-			boardCollectHandler.ServeHTTP(w, r)
-		case BoardDiscardProcedure:
-			boardDiscardHandler.ServeHTTP(w, r)
+		case RelayServiceRegisterWitnessProcedure:
+			relayServiceRegisterWitnessHandler.ServeHTTP(w, r)
+		case RelayServiceListWitnessesProcedure:
+			relayServiceListWitnessesHandler.ServeHTTP(w, r)
+		case RelayServicePostMessagesProcedure:
+			relayServicePostMessagesHandler.ServeHTTP(w, r)
+		case RelayServiceFetchMessagesProcedure:
+			relayServiceFetchMessagesHandler.ServeHTTP(w, r)
+		case RelayServiceAnswerMessageProcedure:
+			relayServiceAnswerMessageHandler.ServeHTTP(w, r)
+		case RelayServiceCollectAnswersProcedure:
+			relayServiceCollectAnswersHandler.ServeHTTP(w, r)
+		case RelayServiceDiscardMessagesProcedure:
+			relayServiceDiscardMessagesHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
 	})
 }
 
-// UnimplementedBoardHandler returns CodeUnimplemented from all methods.
-type UnimplementedBoardHandler struct{}
+// UnimplementedRelayServiceHandler returns CodeUnimplemented from all methods.
+type UnimplementedRelayServiceHandler struct{}
 
-func (UnimplementedBoardHandler) Register(context.Context, *v1.RegisterRequest) (*v1.RegisterResponse, error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.exchange.v1.Board.Register is not implemented"))
+func (UnimplementedRelayServiceHandler) RegisterWitness(context.Context, *v1.RegisterWitnessRequest) (*v1.RegisterWitnessResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.exchange.v1.RelayService.RegisterWitness is not implemented"))
 }
 
-func (UnimplementedBoardHandler) Witnesses(context.Context, *v1.WitnessesRequest) (*v1.WitnessesResponse, error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.exchange.v1.Board.Witnesses is not implemented"))
+func (UnimplementedRelayServiceHandler) ListWitnesses(context.Context, *v1.ListWitnessesRequest) (*v1.ListWitnessesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.exchange.v1.RelayService.ListWitnesses is not implemented"))
 }
 
-func (UnimplementedBoardHandler) Post(context.Context, *v1.PostRequest) (*v1.PostResponse, error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.exchange.v1.Board.Post is not implemented"))
+func (UnimplementedRelayServiceHandler) PostMessages(context.Context, *v1.PostMessagesRequest) (*v1.PostMessagesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.exchange.v1.RelayService.PostMessages is not implemented"))
 }
 
-func (UnimplementedBoardHandler) Fetch(context.Context, *v1.FetchRequest) (*v1.FetchResponse, error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.exchange.v1.Board.Fetch is not implemented"))
+func (UnimplementedRelayServiceHandler) FetchMessages(context.Context, *v1.FetchMessagesRequest) (*v1.FetchMessagesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.exchange.v1.RelayService.FetchMessages is not implemented"))
 }
 
-func (UnimplementedBoardHandler) Answer(context.Context, *connect.ClientStream[v1.AnswerRequest]) (*v1.AnswerResponse, error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.exchange.v1.Board.Answer is not implemented"))
+func (UnimplementedRelayServiceHandler) AnswerMessage(context.Context, *connect.ClientStream[v1.AnswerMessageRequest]) (*v1.AnswerMessageResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.exchange.v1.RelayService.AnswerMessage is not implemented"))
 }
 
-func (UnimplementedBoardHandler) Collect(context.Context, *v1.CollectRequest, *connect.ServerStream[v1.CollectResponse]) error {
-	return connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.exchange.v1.Board.Collect is not implemented"))
+func (UnimplementedRelayServiceHandler) CollectAnswers(context.Context, *v1.CollectAnswersRequest, *connect.ServerStream[v1.CollectAnswersResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.exchange.v1.RelayService.CollectAnswers is not implemented"))
 }
 
-func (UnimplementedBoardHandler) Discard(context.Context, *v1.DiscardRequest) (*v1.DiscardResponse, error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.exchange.v1.Board.Discard is not implemented"))
+func (UnimplementedRelayServiceHandler) DiscardMessages(context.Context, *v1.DiscardMessagesRequest) (*v1.DiscardMessagesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.exchange.v1.RelayService.DiscardMessages is not implemented"))
 }

@@ -26,8 +26,8 @@ const (
 	FlowServiceName = "dragnet.node.v1.FlowService"
 	// StoreServiceName is the fully-qualified name of the StoreService service.
 	StoreServiceName = "dragnet.node.v1.StoreService"
-	// WitnessServiceName is the fully-qualified name of the WitnessService service.
-	WitnessServiceName = "dragnet.node.v1.WitnessService"
+	// QuestionServiceName is the fully-qualified name of the QuestionService service.
+	QuestionServiceName = "dragnet.node.v1.QuestionService"
 	// MemberServiceName is the fully-qualified name of the MemberService service.
 	MemberServiceName = "dragnet.node.v1.MemberService"
 )
@@ -51,8 +51,9 @@ const (
 	StoreServiceDescribeStoreProcedure = "/dragnet.node.v1.StoreService/DescribeStore"
 	// StoreServiceCheckStoreProcedure is the fully-qualified name of the StoreService's CheckStore RPC.
 	StoreServiceCheckStoreProcedure = "/dragnet.node.v1.StoreService/CheckStore"
-	// WitnessServiceAnswerProcedure is the fully-qualified name of the WitnessService's Answer RPC.
-	WitnessServiceAnswerProcedure = "/dragnet.node.v1.WitnessService/Answer"
+	// QuestionServiceAnswerQuestionProcedure is the fully-qualified name of the QuestionService's
+	// AnswerQuestion RPC.
+	QuestionServiceAnswerQuestionProcedure = "/dragnet.node.v1.QuestionService/AnswerQuestion"
 	// MemberServiceListMembersProcedure is the fully-qualified name of the MemberService's ListMembers
 	// RPC.
 	MemberServiceListMembersProcedure = "/dragnet.node.v1.MemberService/ListMembers"
@@ -310,82 +311,82 @@ func (UnimplementedStoreServiceHandler) CheckStore(context.Context, *v1.CheckSto
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.node.v1.StoreService.CheckStore is not implemented"))
 }
 
-// WitnessServiceClient is a client for the dragnet.node.v1.WitnessService service.
-type WitnessServiceClient interface {
-	// Answer answers a question, in the binary form of dossier.Question, with a
+// QuestionServiceClient is a client for the dragnet.node.v1.QuestionService service.
+type QuestionServiceClient interface {
+	// AnswerQuestion answers a question, in the binary form of dossier.Question, with a
 	// sealed testimony.
-	Answer(context.Context, *v1.AnswerRequest) (*v1.AnswerResponse, error)
+	AnswerQuestion(context.Context, *v1.AnswerQuestionRequest) (*v1.AnswerQuestionResponse, error)
 }
 
-// NewWitnessServiceClient constructs a client for the dragnet.node.v1.WitnessService service. By
+// NewQuestionServiceClient constructs a client for the dragnet.node.v1.QuestionService service. By
 // default, it uses the Connect protocol with the binary Protobuf Codec, asks for gzipped responses,
 // and sends uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the
 // connect.WithGRPC() or connect.WithGRPCWeb() options.
 //
 // The URL supplied here should be the base URL for the Connect or gRPC server (for example,
 // http://api.acme.com or https://acme.com/grpc).
-func NewWitnessServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) WitnessServiceClient {
+func NewQuestionServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) QuestionServiceClient {
 	baseURL = strings.TrimRight(baseURL, "/")
-	witnessServiceMethods := v1.File_wire_node_v1_node_proto.Services().ByName("WitnessService").Methods()
-	return &witnessServiceClient{
-		answer: connect.NewClient[v1.AnswerRequest, v1.AnswerResponse](
+	questionServiceMethods := v1.File_wire_node_v1_node_proto.Services().ByName("QuestionService").Methods()
+	return &questionServiceClient{
+		answerQuestion: connect.NewClient[v1.AnswerQuestionRequest, v1.AnswerQuestionResponse](
 			httpClient,
-			baseURL+WitnessServiceAnswerProcedure,
-			connect.WithSchema(witnessServiceMethods.ByName("Answer")),
+			baseURL+QuestionServiceAnswerQuestionProcedure,
+			connect.WithSchema(questionServiceMethods.ByName("AnswerQuestion")),
 			connect.WithClientOptions(opts...),
 		),
 	}
 }
 
-// witnessServiceClient implements WitnessServiceClient.
-type witnessServiceClient struct {
-	answer *connect.Client[v1.AnswerRequest, v1.AnswerResponse]
+// questionServiceClient implements QuestionServiceClient.
+type questionServiceClient struct {
+	answerQuestion *connect.Client[v1.AnswerQuestionRequest, v1.AnswerQuestionResponse]
 }
 
-// Answer calls dragnet.node.v1.WitnessService.Answer.
-func (c *witnessServiceClient) Answer(ctx context.Context, req *v1.AnswerRequest) (*v1.AnswerResponse, error) {
-	response, err := c.answer.CallUnary(ctx, connect.NewRequest(req))
+// AnswerQuestion calls dragnet.node.v1.QuestionService.AnswerQuestion.
+func (c *questionServiceClient) AnswerQuestion(ctx context.Context, req *v1.AnswerQuestionRequest) (*v1.AnswerQuestionResponse, error) {
+	response, err := c.answerQuestion.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
 	return nil, err
 }
 
-// WitnessServiceHandler is an implementation of the dragnet.node.v1.WitnessService service.
-type WitnessServiceHandler interface {
-	// Answer answers a question, in the binary form of dossier.Question, with a
+// QuestionServiceHandler is an implementation of the dragnet.node.v1.QuestionService service.
+type QuestionServiceHandler interface {
+	// AnswerQuestion answers a question, in the binary form of dossier.Question, with a
 	// sealed testimony.
-	Answer(context.Context, *v1.AnswerRequest) (*v1.AnswerResponse, error)
+	AnswerQuestion(context.Context, *v1.AnswerQuestionRequest) (*v1.AnswerQuestionResponse, error)
 }
 
-// NewWitnessServiceHandler builds an HTTP handler from the service implementation. It returns the
+// NewQuestionServiceHandler builds an HTTP handler from the service implementation. It returns the
 // path on which to mount the handler and the handler itself.
 //
 // By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
 // and JSON codecs. They also support gzip compression.
-func NewWitnessServiceHandler(svc WitnessServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
-	witnessServiceMethods := v1.File_wire_node_v1_node_proto.Services().ByName("WitnessService").Methods()
-	witnessServiceAnswerHandler := connect.NewUnaryHandlerSimple(
-		WitnessServiceAnswerProcedure,
-		svc.Answer,
-		connect.WithSchema(witnessServiceMethods.ByName("Answer")),
+func NewQuestionServiceHandler(svc QuestionServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	questionServiceMethods := v1.File_wire_node_v1_node_proto.Services().ByName("QuestionService").Methods()
+	questionServiceAnswerQuestionHandler := connect.NewUnaryHandlerSimple(
+		QuestionServiceAnswerQuestionProcedure,
+		svc.AnswerQuestion,
+		connect.WithSchema(questionServiceMethods.ByName("AnswerQuestion")),
 		connect.WithHandlerOptions(opts...),
 	)
-	return "/dragnet.node.v1.WitnessService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return "/dragnet.node.v1.QuestionService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
-		case WitnessServiceAnswerProcedure:
-			witnessServiceAnswerHandler.ServeHTTP(w, r)
+		case QuestionServiceAnswerQuestionProcedure:
+			questionServiceAnswerQuestionHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
 	})
 }
 
-// UnimplementedWitnessServiceHandler returns CodeUnimplemented from all methods.
-type UnimplementedWitnessServiceHandler struct{}
+// UnimplementedQuestionServiceHandler returns CodeUnimplemented from all methods.
+type UnimplementedQuestionServiceHandler struct{}
 
-func (UnimplementedWitnessServiceHandler) Answer(context.Context, *v1.AnswerRequest) (*v1.AnswerResponse, error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.node.v1.WitnessService.Answer is not implemented"))
+func (UnimplementedQuestionServiceHandler) AnswerQuestion(context.Context, *v1.AnswerQuestionRequest) (*v1.AnswerQuestionResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.node.v1.QuestionService.AnswerQuestion is not implemented"))
 }
 
 // MemberServiceClient is a client for the dragnet.node.v1.MemberService service.

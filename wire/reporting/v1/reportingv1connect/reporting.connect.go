@@ -2,10 +2,10 @@
 //
 // Source: wire/reporting/v1/reporting.proto
 
-// What a clearinghouse takes and tells, over Connect and TLS 1.3. Reports and
+// Calls to a clearinghouse, over Connect and TLS 1.3. Reports and
 // withdrawals are signed envelopes (wire/envelope) as bytes; what is published
-// has no field for who reported or saw it. Times are nanoseconds since 1970,
-// UTC; addresses are 4 or 16 bytes.
+// has no field for who reported or saw it. Addresses are
+// in text form.
 package reportingv1connect
 
 import (
@@ -25,8 +25,8 @@ import (
 const _ = connect.IsAtLeastVersion1_13_0
 
 const (
-	// ClearinghouseName is the fully-qualified name of the Clearinghouse service.
-	ClearinghouseName = "dragnet.reporting.v1.Clearinghouse"
+	// ClearinghouseServiceName is the fully-qualified name of the ClearinghouseService service.
+	ClearinghouseServiceName = "dragnet.reporting.v1.ClearinghouseService"
 )
 
 // These constants are the fully-qualified names of the RPCs defined in this package. They're
@@ -37,318 +37,327 @@ const (
 // reflection-formatted method names, remove the leading slash and convert the remaining slash to a
 // period.
 const (
-	// ClearinghouseSubmitProcedure is the fully-qualified name of the Clearinghouse's Submit RPC.
-	ClearinghouseSubmitProcedure = "/dragnet.reporting.v1.Clearinghouse/Submit"
-	// ClearinghouseWithdrawProcedure is the fully-qualified name of the Clearinghouse's Withdraw RPC.
-	ClearinghouseWithdrawProcedure = "/dragnet.reporting.v1.Clearinghouse/Withdraw"
-	// ClearinghouseObjectProcedure is the fully-qualified name of the Clearinghouse's Object RPC.
-	ClearinghouseObjectProcedure = "/dragnet.reporting.v1.Clearinghouse/Object"
-	// ClearinghouseRosterProcedure is the fully-qualified name of the Clearinghouse's Roster RPC.
-	ClearinghouseRosterProcedure = "/dragnet.reporting.v1.Clearinghouse/Roster"
-	// ClearinghouseSaltsProcedure is the fully-qualified name of the Clearinghouse's Salts RPC.
-	ClearinghouseSaltsProcedure = "/dragnet.reporting.v1.Clearinghouse/Salts"
-	// ClearinghouseEntriesProcedure is the fully-qualified name of the Clearinghouse's Entries RPC.
-	ClearinghouseEntriesProcedure = "/dragnet.reporting.v1.Clearinghouse/Entries"
-	// ClearinghouseGroupsProcedure is the fully-qualified name of the Clearinghouse's Groups RPC.
-	ClearinghouseGroupsProcedure = "/dragnet.reporting.v1.Clearinghouse/Groups"
-	// ClearinghouseChangesProcedure is the fully-qualified name of the Clearinghouse's Changes RPC.
-	ClearinghouseChangesProcedure = "/dragnet.reporting.v1.Clearinghouse/Changes"
+	// ClearinghouseServiceSubmitReportsProcedure is the fully-qualified name of the
+	// ClearinghouseService's SubmitReports RPC.
+	ClearinghouseServiceSubmitReportsProcedure = "/dragnet.reporting.v1.ClearinghouseService/SubmitReports"
+	// ClearinghouseServiceWithdrawReportProcedure is the fully-qualified name of the
+	// ClearinghouseService's WithdrawReport RPC.
+	ClearinghouseServiceWithdrawReportProcedure = "/dragnet.reporting.v1.ClearinghouseService/WithdrawReport"
+	// ClearinghouseServiceSubmitObjectionProcedure is the fully-qualified name of the
+	// ClearinghouseService's SubmitObjection RPC.
+	ClearinghouseServiceSubmitObjectionProcedure = "/dragnet.reporting.v1.ClearinghouseService/SubmitObjection"
+	// ClearinghouseServiceGetRosterProcedure is the fully-qualified name of the ClearinghouseService's
+	// GetRoster RPC.
+	ClearinghouseServiceGetRosterProcedure = "/dragnet.reporting.v1.ClearinghouseService/GetRoster"
+	// ClearinghouseServiceListSaltsProcedure is the fully-qualified name of the ClearinghouseService's
+	// ListSalts RPC.
+	ClearinghouseServiceListSaltsProcedure = "/dragnet.reporting.v1.ClearinghouseService/ListSalts"
+	// ClearinghouseServiceListEntriesProcedure is the fully-qualified name of the
+	// ClearinghouseService's ListEntries RPC.
+	ClearinghouseServiceListEntriesProcedure = "/dragnet.reporting.v1.ClearinghouseService/ListEntries"
+	// ClearinghouseServiceListGroupsProcedure is the fully-qualified name of the ClearinghouseService's
+	// ListGroups RPC.
+	ClearinghouseServiceListGroupsProcedure = "/dragnet.reporting.v1.ClearinghouseService/ListGroups"
+	// ClearinghouseServiceListChangesProcedure is the fully-qualified name of the
+	// ClearinghouseService's ListChanges RPC.
+	ClearinghouseServiceListChangesProcedure = "/dragnet.reporting.v1.ClearinghouseService/ListChanges"
 )
 
-// ClearinghouseClient is a client for the dragnet.reporting.v1.Clearinghouse service.
-type ClearinghouseClient interface {
-	// Submit takes reports and answers when those accepted are on disk. It may be
-	// repeated: a report that is known counts once.
-	Submit(context.Context, *v1.SubmitRequest) (*v1.SubmitResponse, error)
-	// Withdraw takes a report back.
-	Withdraw(context.Context, *v1.WithdrawRequest) (*v1.WithdrawResponse, error)
-	// Object says that a network does not belong on the list. Anybody may.
-	Object(context.Context, *v1.ObjectRequest) (*v1.ObjectResponse, error)
-	// Roster gives the signed list of members (wire/roster, a bundle).
-	Roster(context.Context, *v1.RosterRequest) (*v1.RosterResponse, error)
-	// Salts gives the names of the last days' epochs, and the salts of masks.
-	Salts(context.Context, *v1.SaltsRequest) (*v1.SaltsResponse, error)
-	// Entries, Groups and Changes give what is published, a page at a time.
-	Entries(context.Context, *v1.EntriesRequest) (*v1.EntriesResponse, error)
-	Groups(context.Context, *v1.GroupsRequest) (*v1.GroupsResponse, error)
-	Changes(context.Context, *v1.ChangesRequest) (*v1.ChangesResponse, error)
+// ClearinghouseServiceClient is a client for the dragnet.reporting.v1.ClearinghouseService service.
+type ClearinghouseServiceClient interface {
+	// SubmitReports stores reports and returns when the accepted ones are on disk. It may be
+	// repeated: a report counts once.
+	SubmitReports(context.Context, *v1.SubmitReportsRequest) (*v1.SubmitReportsResponse, error)
+	// WithdrawReport withdraws a report.
+	WithdrawReport(context.Context, *v1.WithdrawReportRequest) (*v1.WithdrawReportResponse, error)
+	// SubmitObjection objects to the listing of a network. It needs no membership.
+	SubmitObjection(context.Context, *v1.SubmitObjectionRequest) (*v1.SubmitObjectionResponse, error)
+	// GetRoster returns the signed list of members (wire/roster, a bundle).
+	GetRoster(context.Context, *v1.GetRosterRequest) (*v1.GetRosterResponse, error)
+	// ListSalts returns the names of the last days' epochs, and the salts of masks.
+	ListSalts(context.Context, *v1.ListSaltsRequest) (*v1.ListSaltsResponse, error)
+	// ListEntries, ListGroups and ListChanges return what is published, in pages.
+	ListEntries(context.Context, *v1.ListEntriesRequest) (*v1.ListEntriesResponse, error)
+	ListGroups(context.Context, *v1.ListGroupsRequest) (*v1.ListGroupsResponse, error)
+	ListChanges(context.Context, *v1.ListChangesRequest) (*v1.ListChangesResponse, error)
 }
 
-// NewClearinghouseClient constructs a client for the dragnet.reporting.v1.Clearinghouse service. By
-// default, it uses the Connect protocol with the binary Protobuf Codec, asks for gzipped responses,
-// and sends uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the
-// connect.WithGRPC() or connect.WithGRPCWeb() options.
+// NewClearinghouseServiceClient constructs a client for the
+// dragnet.reporting.v1.ClearinghouseService service. By default, it uses the Connect protocol with
+// the binary Protobuf Codec, asks for gzipped responses, and sends uncompressed requests. To use
+// the gRPC or gRPC-Web protocols, supply the connect.WithGRPC() or connect.WithGRPCWeb() options.
 //
 // The URL supplied here should be the base URL for the Connect or gRPC server (for example,
 // http://api.acme.com or https://acme.com/grpc).
-func NewClearinghouseClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) ClearinghouseClient {
+func NewClearinghouseServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) ClearinghouseServiceClient {
 	baseURL = strings.TrimRight(baseURL, "/")
-	clearinghouseMethods := v1.File_wire_reporting_v1_reporting_proto.Services().ByName("Clearinghouse").Methods()
-	return &clearinghouseClient{
-		submit: connect.NewClient[v1.SubmitRequest, v1.SubmitResponse](
+	clearinghouseServiceMethods := v1.File_wire_reporting_v1_reporting_proto.Services().ByName("ClearinghouseService").Methods()
+	return &clearinghouseServiceClient{
+		submitReports: connect.NewClient[v1.SubmitReportsRequest, v1.SubmitReportsResponse](
 			httpClient,
-			baseURL+ClearinghouseSubmitProcedure,
-			connect.WithSchema(clearinghouseMethods.ByName("Submit")),
+			baseURL+ClearinghouseServiceSubmitReportsProcedure,
+			connect.WithSchema(clearinghouseServiceMethods.ByName("SubmitReports")),
 			connect.WithClientOptions(opts...),
 		),
-		withdraw: connect.NewClient[v1.WithdrawRequest, v1.WithdrawResponse](
+		withdrawReport: connect.NewClient[v1.WithdrawReportRequest, v1.WithdrawReportResponse](
 			httpClient,
-			baseURL+ClearinghouseWithdrawProcedure,
-			connect.WithSchema(clearinghouseMethods.ByName("Withdraw")),
+			baseURL+ClearinghouseServiceWithdrawReportProcedure,
+			connect.WithSchema(clearinghouseServiceMethods.ByName("WithdrawReport")),
 			connect.WithClientOptions(opts...),
 		),
-		object: connect.NewClient[v1.ObjectRequest, v1.ObjectResponse](
+		submitObjection: connect.NewClient[v1.SubmitObjectionRequest, v1.SubmitObjectionResponse](
 			httpClient,
-			baseURL+ClearinghouseObjectProcedure,
-			connect.WithSchema(clearinghouseMethods.ByName("Object")),
+			baseURL+ClearinghouseServiceSubmitObjectionProcedure,
+			connect.WithSchema(clearinghouseServiceMethods.ByName("SubmitObjection")),
 			connect.WithClientOptions(opts...),
 		),
-		roster: connect.NewClient[v1.RosterRequest, v1.RosterResponse](
+		getRoster: connect.NewClient[v1.GetRosterRequest, v1.GetRosterResponse](
 			httpClient,
-			baseURL+ClearinghouseRosterProcedure,
-			connect.WithSchema(clearinghouseMethods.ByName("Roster")),
+			baseURL+ClearinghouseServiceGetRosterProcedure,
+			connect.WithSchema(clearinghouseServiceMethods.ByName("GetRoster")),
 			connect.WithClientOptions(opts...),
 		),
-		salts: connect.NewClient[v1.SaltsRequest, v1.SaltsResponse](
+		listSalts: connect.NewClient[v1.ListSaltsRequest, v1.ListSaltsResponse](
 			httpClient,
-			baseURL+ClearinghouseSaltsProcedure,
-			connect.WithSchema(clearinghouseMethods.ByName("Salts")),
+			baseURL+ClearinghouseServiceListSaltsProcedure,
+			connect.WithSchema(clearinghouseServiceMethods.ByName("ListSalts")),
 			connect.WithClientOptions(opts...),
 		),
-		entries: connect.NewClient[v1.EntriesRequest, v1.EntriesResponse](
+		listEntries: connect.NewClient[v1.ListEntriesRequest, v1.ListEntriesResponse](
 			httpClient,
-			baseURL+ClearinghouseEntriesProcedure,
-			connect.WithSchema(clearinghouseMethods.ByName("Entries")),
+			baseURL+ClearinghouseServiceListEntriesProcedure,
+			connect.WithSchema(clearinghouseServiceMethods.ByName("ListEntries")),
 			connect.WithClientOptions(opts...),
 		),
-		groups: connect.NewClient[v1.GroupsRequest, v1.GroupsResponse](
+		listGroups: connect.NewClient[v1.ListGroupsRequest, v1.ListGroupsResponse](
 			httpClient,
-			baseURL+ClearinghouseGroupsProcedure,
-			connect.WithSchema(clearinghouseMethods.ByName("Groups")),
+			baseURL+ClearinghouseServiceListGroupsProcedure,
+			connect.WithSchema(clearinghouseServiceMethods.ByName("ListGroups")),
 			connect.WithClientOptions(opts...),
 		),
-		changes: connect.NewClient[v1.ChangesRequest, v1.ChangesResponse](
+		listChanges: connect.NewClient[v1.ListChangesRequest, v1.ListChangesResponse](
 			httpClient,
-			baseURL+ClearinghouseChangesProcedure,
-			connect.WithSchema(clearinghouseMethods.ByName("Changes")),
+			baseURL+ClearinghouseServiceListChangesProcedure,
+			connect.WithSchema(clearinghouseServiceMethods.ByName("ListChanges")),
 			connect.WithClientOptions(opts...),
 		),
 	}
 }
 
-// clearinghouseClient implements ClearinghouseClient.
-type clearinghouseClient struct {
-	submit   *connect.Client[v1.SubmitRequest, v1.SubmitResponse]
-	withdraw *connect.Client[v1.WithdrawRequest, v1.WithdrawResponse]
-	object   *connect.Client[v1.ObjectRequest, v1.ObjectResponse]
-	roster   *connect.Client[v1.RosterRequest, v1.RosterResponse]
-	salts    *connect.Client[v1.SaltsRequest, v1.SaltsResponse]
-	entries  *connect.Client[v1.EntriesRequest, v1.EntriesResponse]
-	groups   *connect.Client[v1.GroupsRequest, v1.GroupsResponse]
-	changes  *connect.Client[v1.ChangesRequest, v1.ChangesResponse]
+// clearinghouseServiceClient implements ClearinghouseServiceClient.
+type clearinghouseServiceClient struct {
+	submitReports   *connect.Client[v1.SubmitReportsRequest, v1.SubmitReportsResponse]
+	withdrawReport  *connect.Client[v1.WithdrawReportRequest, v1.WithdrawReportResponse]
+	submitObjection *connect.Client[v1.SubmitObjectionRequest, v1.SubmitObjectionResponse]
+	getRoster       *connect.Client[v1.GetRosterRequest, v1.GetRosterResponse]
+	listSalts       *connect.Client[v1.ListSaltsRequest, v1.ListSaltsResponse]
+	listEntries     *connect.Client[v1.ListEntriesRequest, v1.ListEntriesResponse]
+	listGroups      *connect.Client[v1.ListGroupsRequest, v1.ListGroupsResponse]
+	listChanges     *connect.Client[v1.ListChangesRequest, v1.ListChangesResponse]
 }
 
-// Submit calls dragnet.reporting.v1.Clearinghouse.Submit.
-func (c *clearinghouseClient) Submit(ctx context.Context, req *v1.SubmitRequest) (*v1.SubmitResponse, error) {
-	response, err := c.submit.CallUnary(ctx, connect.NewRequest(req))
+// SubmitReports calls dragnet.reporting.v1.ClearinghouseService.SubmitReports.
+func (c *clearinghouseServiceClient) SubmitReports(ctx context.Context, req *v1.SubmitReportsRequest) (*v1.SubmitReportsResponse, error) {
+	response, err := c.submitReports.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
 	return nil, err
 }
 
-// Withdraw calls dragnet.reporting.v1.Clearinghouse.Withdraw.
-func (c *clearinghouseClient) Withdraw(ctx context.Context, req *v1.WithdrawRequest) (*v1.WithdrawResponse, error) {
-	response, err := c.withdraw.CallUnary(ctx, connect.NewRequest(req))
+// WithdrawReport calls dragnet.reporting.v1.ClearinghouseService.WithdrawReport.
+func (c *clearinghouseServiceClient) WithdrawReport(ctx context.Context, req *v1.WithdrawReportRequest) (*v1.WithdrawReportResponse, error) {
+	response, err := c.withdrawReport.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
 	return nil, err
 }
 
-// Object calls dragnet.reporting.v1.Clearinghouse.Object.
-func (c *clearinghouseClient) Object(ctx context.Context, req *v1.ObjectRequest) (*v1.ObjectResponse, error) {
-	response, err := c.object.CallUnary(ctx, connect.NewRequest(req))
+// SubmitObjection calls dragnet.reporting.v1.ClearinghouseService.SubmitObjection.
+func (c *clearinghouseServiceClient) SubmitObjection(ctx context.Context, req *v1.SubmitObjectionRequest) (*v1.SubmitObjectionResponse, error) {
+	response, err := c.submitObjection.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
 	return nil, err
 }
 
-// Roster calls dragnet.reporting.v1.Clearinghouse.Roster.
-func (c *clearinghouseClient) Roster(ctx context.Context, req *v1.RosterRequest) (*v1.RosterResponse, error) {
-	response, err := c.roster.CallUnary(ctx, connect.NewRequest(req))
+// GetRoster calls dragnet.reporting.v1.ClearinghouseService.GetRoster.
+func (c *clearinghouseServiceClient) GetRoster(ctx context.Context, req *v1.GetRosterRequest) (*v1.GetRosterResponse, error) {
+	response, err := c.getRoster.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
 	return nil, err
 }
 
-// Salts calls dragnet.reporting.v1.Clearinghouse.Salts.
-func (c *clearinghouseClient) Salts(ctx context.Context, req *v1.SaltsRequest) (*v1.SaltsResponse, error) {
-	response, err := c.salts.CallUnary(ctx, connect.NewRequest(req))
+// ListSalts calls dragnet.reporting.v1.ClearinghouseService.ListSalts.
+func (c *clearinghouseServiceClient) ListSalts(ctx context.Context, req *v1.ListSaltsRequest) (*v1.ListSaltsResponse, error) {
+	response, err := c.listSalts.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
 	return nil, err
 }
 
-// Entries calls dragnet.reporting.v1.Clearinghouse.Entries.
-func (c *clearinghouseClient) Entries(ctx context.Context, req *v1.EntriesRequest) (*v1.EntriesResponse, error) {
-	response, err := c.entries.CallUnary(ctx, connect.NewRequest(req))
+// ListEntries calls dragnet.reporting.v1.ClearinghouseService.ListEntries.
+func (c *clearinghouseServiceClient) ListEntries(ctx context.Context, req *v1.ListEntriesRequest) (*v1.ListEntriesResponse, error) {
+	response, err := c.listEntries.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
 	return nil, err
 }
 
-// Groups calls dragnet.reporting.v1.Clearinghouse.Groups.
-func (c *clearinghouseClient) Groups(ctx context.Context, req *v1.GroupsRequest) (*v1.GroupsResponse, error) {
-	response, err := c.groups.CallUnary(ctx, connect.NewRequest(req))
+// ListGroups calls dragnet.reporting.v1.ClearinghouseService.ListGroups.
+func (c *clearinghouseServiceClient) ListGroups(ctx context.Context, req *v1.ListGroupsRequest) (*v1.ListGroupsResponse, error) {
+	response, err := c.listGroups.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
 	return nil, err
 }
 
-// Changes calls dragnet.reporting.v1.Clearinghouse.Changes.
-func (c *clearinghouseClient) Changes(ctx context.Context, req *v1.ChangesRequest) (*v1.ChangesResponse, error) {
-	response, err := c.changes.CallUnary(ctx, connect.NewRequest(req))
+// ListChanges calls dragnet.reporting.v1.ClearinghouseService.ListChanges.
+func (c *clearinghouseServiceClient) ListChanges(ctx context.Context, req *v1.ListChangesRequest) (*v1.ListChangesResponse, error) {
+	response, err := c.listChanges.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
 	return nil, err
 }
 
-// ClearinghouseHandler is an implementation of the dragnet.reporting.v1.Clearinghouse service.
-type ClearinghouseHandler interface {
-	// Submit takes reports and answers when those accepted are on disk. It may be
-	// repeated: a report that is known counts once.
-	Submit(context.Context, *v1.SubmitRequest) (*v1.SubmitResponse, error)
-	// Withdraw takes a report back.
-	Withdraw(context.Context, *v1.WithdrawRequest) (*v1.WithdrawResponse, error)
-	// Object says that a network does not belong on the list. Anybody may.
-	Object(context.Context, *v1.ObjectRequest) (*v1.ObjectResponse, error)
-	// Roster gives the signed list of members (wire/roster, a bundle).
-	Roster(context.Context, *v1.RosterRequest) (*v1.RosterResponse, error)
-	// Salts gives the names of the last days' epochs, and the salts of masks.
-	Salts(context.Context, *v1.SaltsRequest) (*v1.SaltsResponse, error)
-	// Entries, Groups and Changes give what is published, a page at a time.
-	Entries(context.Context, *v1.EntriesRequest) (*v1.EntriesResponse, error)
-	Groups(context.Context, *v1.GroupsRequest) (*v1.GroupsResponse, error)
-	Changes(context.Context, *v1.ChangesRequest) (*v1.ChangesResponse, error)
+// ClearinghouseServiceHandler is an implementation of the dragnet.reporting.v1.ClearinghouseService
+// service.
+type ClearinghouseServiceHandler interface {
+	// SubmitReports stores reports and returns when the accepted ones are on disk. It may be
+	// repeated: a report counts once.
+	SubmitReports(context.Context, *v1.SubmitReportsRequest) (*v1.SubmitReportsResponse, error)
+	// WithdrawReport withdraws a report.
+	WithdrawReport(context.Context, *v1.WithdrawReportRequest) (*v1.WithdrawReportResponse, error)
+	// SubmitObjection objects to the listing of a network. It needs no membership.
+	SubmitObjection(context.Context, *v1.SubmitObjectionRequest) (*v1.SubmitObjectionResponse, error)
+	// GetRoster returns the signed list of members (wire/roster, a bundle).
+	GetRoster(context.Context, *v1.GetRosterRequest) (*v1.GetRosterResponse, error)
+	// ListSalts returns the names of the last days' epochs, and the salts of masks.
+	ListSalts(context.Context, *v1.ListSaltsRequest) (*v1.ListSaltsResponse, error)
+	// ListEntries, ListGroups and ListChanges return what is published, in pages.
+	ListEntries(context.Context, *v1.ListEntriesRequest) (*v1.ListEntriesResponse, error)
+	ListGroups(context.Context, *v1.ListGroupsRequest) (*v1.ListGroupsResponse, error)
+	ListChanges(context.Context, *v1.ListChangesRequest) (*v1.ListChangesResponse, error)
 }
 
-// NewClearinghouseHandler builds an HTTP handler from the service implementation. It returns the
-// path on which to mount the handler and the handler itself.
+// NewClearinghouseServiceHandler builds an HTTP handler from the service implementation. It returns
+// the path on which to mount the handler and the handler itself.
 //
 // By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
 // and JSON codecs. They also support gzip compression.
-func NewClearinghouseHandler(svc ClearinghouseHandler, opts ...connect.HandlerOption) (string, http.Handler) {
-	clearinghouseMethods := v1.File_wire_reporting_v1_reporting_proto.Services().ByName("Clearinghouse").Methods()
-	clearinghouseSubmitHandler := connect.NewUnaryHandlerSimple(
-		ClearinghouseSubmitProcedure,
-		svc.Submit,
-		connect.WithSchema(clearinghouseMethods.ByName("Submit")),
+func NewClearinghouseServiceHandler(svc ClearinghouseServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	clearinghouseServiceMethods := v1.File_wire_reporting_v1_reporting_proto.Services().ByName("ClearinghouseService").Methods()
+	clearinghouseServiceSubmitReportsHandler := connect.NewUnaryHandlerSimple(
+		ClearinghouseServiceSubmitReportsProcedure,
+		svc.SubmitReports,
+		connect.WithSchema(clearinghouseServiceMethods.ByName("SubmitReports")),
 		connect.WithHandlerOptions(opts...),
 	)
-	clearinghouseWithdrawHandler := connect.NewUnaryHandlerSimple(
-		ClearinghouseWithdrawProcedure,
-		svc.Withdraw,
-		connect.WithSchema(clearinghouseMethods.ByName("Withdraw")),
+	clearinghouseServiceWithdrawReportHandler := connect.NewUnaryHandlerSimple(
+		ClearinghouseServiceWithdrawReportProcedure,
+		svc.WithdrawReport,
+		connect.WithSchema(clearinghouseServiceMethods.ByName("WithdrawReport")),
 		connect.WithHandlerOptions(opts...),
 	)
-	clearinghouseObjectHandler := connect.NewUnaryHandlerSimple(
-		ClearinghouseObjectProcedure,
-		svc.Object,
-		connect.WithSchema(clearinghouseMethods.ByName("Object")),
+	clearinghouseServiceSubmitObjectionHandler := connect.NewUnaryHandlerSimple(
+		ClearinghouseServiceSubmitObjectionProcedure,
+		svc.SubmitObjection,
+		connect.WithSchema(clearinghouseServiceMethods.ByName("SubmitObjection")),
 		connect.WithHandlerOptions(opts...),
 	)
-	clearinghouseRosterHandler := connect.NewUnaryHandlerSimple(
-		ClearinghouseRosterProcedure,
-		svc.Roster,
-		connect.WithSchema(clearinghouseMethods.ByName("Roster")),
+	clearinghouseServiceGetRosterHandler := connect.NewUnaryHandlerSimple(
+		ClearinghouseServiceGetRosterProcedure,
+		svc.GetRoster,
+		connect.WithSchema(clearinghouseServiceMethods.ByName("GetRoster")),
 		connect.WithHandlerOptions(opts...),
 	)
-	clearinghouseSaltsHandler := connect.NewUnaryHandlerSimple(
-		ClearinghouseSaltsProcedure,
-		svc.Salts,
-		connect.WithSchema(clearinghouseMethods.ByName("Salts")),
+	clearinghouseServiceListSaltsHandler := connect.NewUnaryHandlerSimple(
+		ClearinghouseServiceListSaltsProcedure,
+		svc.ListSalts,
+		connect.WithSchema(clearinghouseServiceMethods.ByName("ListSalts")),
 		connect.WithHandlerOptions(opts...),
 	)
-	clearinghouseEntriesHandler := connect.NewUnaryHandlerSimple(
-		ClearinghouseEntriesProcedure,
-		svc.Entries,
-		connect.WithSchema(clearinghouseMethods.ByName("Entries")),
+	clearinghouseServiceListEntriesHandler := connect.NewUnaryHandlerSimple(
+		ClearinghouseServiceListEntriesProcedure,
+		svc.ListEntries,
+		connect.WithSchema(clearinghouseServiceMethods.ByName("ListEntries")),
 		connect.WithHandlerOptions(opts...),
 	)
-	clearinghouseGroupsHandler := connect.NewUnaryHandlerSimple(
-		ClearinghouseGroupsProcedure,
-		svc.Groups,
-		connect.WithSchema(clearinghouseMethods.ByName("Groups")),
+	clearinghouseServiceListGroupsHandler := connect.NewUnaryHandlerSimple(
+		ClearinghouseServiceListGroupsProcedure,
+		svc.ListGroups,
+		connect.WithSchema(clearinghouseServiceMethods.ByName("ListGroups")),
 		connect.WithHandlerOptions(opts...),
 	)
-	clearinghouseChangesHandler := connect.NewUnaryHandlerSimple(
-		ClearinghouseChangesProcedure,
-		svc.Changes,
-		connect.WithSchema(clearinghouseMethods.ByName("Changes")),
+	clearinghouseServiceListChangesHandler := connect.NewUnaryHandlerSimple(
+		ClearinghouseServiceListChangesProcedure,
+		svc.ListChanges,
+		connect.WithSchema(clearinghouseServiceMethods.ByName("ListChanges")),
 		connect.WithHandlerOptions(opts...),
 	)
-	return "/dragnet.reporting.v1.Clearinghouse/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return "/dragnet.reporting.v1.ClearinghouseService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
-		case ClearinghouseSubmitProcedure:
-			clearinghouseSubmitHandler.ServeHTTP(w, r)
-		case ClearinghouseWithdrawProcedure:
-			clearinghouseWithdrawHandler.ServeHTTP(w, r)
-		case ClearinghouseObjectProcedure:
-			clearinghouseObjectHandler.ServeHTTP(w, r)
-		case ClearinghouseRosterProcedure:
-			clearinghouseRosterHandler.ServeHTTP(w, r)
-		case ClearinghouseSaltsProcedure:
-			clearinghouseSaltsHandler.ServeHTTP(w, r)
-		case ClearinghouseEntriesProcedure:
-			clearinghouseEntriesHandler.ServeHTTP(w, r)
-		case ClearinghouseGroupsProcedure:
-			clearinghouseGroupsHandler.ServeHTTP(w, r)
-		case ClearinghouseChangesProcedure:
-			clearinghouseChangesHandler.ServeHTTP(w, r)
+		case ClearinghouseServiceSubmitReportsProcedure:
+			clearinghouseServiceSubmitReportsHandler.ServeHTTP(w, r)
+		case ClearinghouseServiceWithdrawReportProcedure:
+			clearinghouseServiceWithdrawReportHandler.ServeHTTP(w, r)
+		case ClearinghouseServiceSubmitObjectionProcedure:
+			clearinghouseServiceSubmitObjectionHandler.ServeHTTP(w, r)
+		case ClearinghouseServiceGetRosterProcedure:
+			clearinghouseServiceGetRosterHandler.ServeHTTP(w, r)
+		case ClearinghouseServiceListSaltsProcedure:
+			clearinghouseServiceListSaltsHandler.ServeHTTP(w, r)
+		case ClearinghouseServiceListEntriesProcedure:
+			clearinghouseServiceListEntriesHandler.ServeHTTP(w, r)
+		case ClearinghouseServiceListGroupsProcedure:
+			clearinghouseServiceListGroupsHandler.ServeHTTP(w, r)
+		case ClearinghouseServiceListChangesProcedure:
+			clearinghouseServiceListChangesHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
 	})
 }
 
-// UnimplementedClearinghouseHandler returns CodeUnimplemented from all methods.
-type UnimplementedClearinghouseHandler struct{}
+// UnimplementedClearinghouseServiceHandler returns CodeUnimplemented from all methods.
+type UnimplementedClearinghouseServiceHandler struct{}
 
-func (UnimplementedClearinghouseHandler) Submit(context.Context, *v1.SubmitRequest) (*v1.SubmitResponse, error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.reporting.v1.Clearinghouse.Submit is not implemented"))
+func (UnimplementedClearinghouseServiceHandler) SubmitReports(context.Context, *v1.SubmitReportsRequest) (*v1.SubmitReportsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.reporting.v1.ClearinghouseService.SubmitReports is not implemented"))
 }
 
-func (UnimplementedClearinghouseHandler) Withdraw(context.Context, *v1.WithdrawRequest) (*v1.WithdrawResponse, error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.reporting.v1.Clearinghouse.Withdraw is not implemented"))
+func (UnimplementedClearinghouseServiceHandler) WithdrawReport(context.Context, *v1.WithdrawReportRequest) (*v1.WithdrawReportResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.reporting.v1.ClearinghouseService.WithdrawReport is not implemented"))
 }
 
-func (UnimplementedClearinghouseHandler) Object(context.Context, *v1.ObjectRequest) (*v1.ObjectResponse, error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.reporting.v1.Clearinghouse.Object is not implemented"))
+func (UnimplementedClearinghouseServiceHandler) SubmitObjection(context.Context, *v1.SubmitObjectionRequest) (*v1.SubmitObjectionResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.reporting.v1.ClearinghouseService.SubmitObjection is not implemented"))
 }
 
-func (UnimplementedClearinghouseHandler) Roster(context.Context, *v1.RosterRequest) (*v1.RosterResponse, error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.reporting.v1.Clearinghouse.Roster is not implemented"))
+func (UnimplementedClearinghouseServiceHandler) GetRoster(context.Context, *v1.GetRosterRequest) (*v1.GetRosterResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.reporting.v1.ClearinghouseService.GetRoster is not implemented"))
 }
 
-func (UnimplementedClearinghouseHandler) Salts(context.Context, *v1.SaltsRequest) (*v1.SaltsResponse, error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.reporting.v1.Clearinghouse.Salts is not implemented"))
+func (UnimplementedClearinghouseServiceHandler) ListSalts(context.Context, *v1.ListSaltsRequest) (*v1.ListSaltsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.reporting.v1.ClearinghouseService.ListSalts is not implemented"))
 }
 
-func (UnimplementedClearinghouseHandler) Entries(context.Context, *v1.EntriesRequest) (*v1.EntriesResponse, error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.reporting.v1.Clearinghouse.Entries is not implemented"))
+func (UnimplementedClearinghouseServiceHandler) ListEntries(context.Context, *v1.ListEntriesRequest) (*v1.ListEntriesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.reporting.v1.ClearinghouseService.ListEntries is not implemented"))
 }
 
-func (UnimplementedClearinghouseHandler) Groups(context.Context, *v1.GroupsRequest) (*v1.GroupsResponse, error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.reporting.v1.Clearinghouse.Groups is not implemented"))
+func (UnimplementedClearinghouseServiceHandler) ListGroups(context.Context, *v1.ListGroupsRequest) (*v1.ListGroupsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.reporting.v1.ClearinghouseService.ListGroups is not implemented"))
 }
 
-func (UnimplementedClearinghouseHandler) Changes(context.Context, *v1.ChangesRequest) (*v1.ChangesResponse, error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.reporting.v1.Clearinghouse.Changes is not implemented"))
+func (UnimplementedClearinghouseServiceHandler) ListChanges(context.Context, *v1.ListChangesRequest) (*v1.ListChangesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.reporting.v1.ClearinghouseService.ListChanges is not implemented"))
 }
