@@ -38,7 +38,7 @@ func BenchmarkSubmit(b *testing.B) {
 			for range bench.submitters {
 				wg.Go(func() {
 					for s := range work {
-						if out, err := c.house.Submit(context.Background(), s); err != nil || out[0].Status != clearinghouse.Accepted {
+						if out, err := c.core.Submit(context.Background(), s); err != nil || out[0].Status != clearinghouse.Accepted {
 							b.Errorf("%v, %+v", err, out)
 							return
 						}

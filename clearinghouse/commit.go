@@ -13,7 +13,7 @@ import (
 type pending struct {
 	rows []row
 	at   []int // where each row stands in the submission
-	// fresh tells, once done was sent nil, which rows were new.
+	// fresh holds the new rows, once done has received nil.
 	fresh []bool
 	done  chan error
 }
@@ -100,7 +100,7 @@ func insertPatterns(tx *state.Tx, rows []row) error {
 	return nil
 }
 
-// insertReports adds the rows that are not there yet and tells which.
+// insertReports adds the rows that are not there yet and returns which those are.
 func insertReports(tx *state.Tx, rows []row) (map[dossier.ReportID]bool, error) {
 	fresh := map[dossier.ReportID]bool{}
 	for len(rows) > 0 {

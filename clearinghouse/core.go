@@ -6,7 +6,7 @@
 // What is published comes in batches, with coarse times and numbers, and only
 // once Floor independent organisations stand behind it. What is not hidden:
 // who can watch the clearinghouse's own memory or disk sees everything; who
-// reports something that nobody else knows, and sees when it appears, learns
+// reports something that no other member knows, and sees when it appears, learns
 // that another member knows it too.
 package clearinghouse
 
@@ -37,7 +37,7 @@ type Configuration struct {
 	// one of them. With 1, the quorums of the detectives decide alone, who may
 	// take an organisation's own word about its own hosts.
 	Witnesses int `yaml:"witnesses"`
-	// Shared and Overlap join two patterns into one group: they share so many
+	// Shared and Overlap join two patterns into one group: they share this number of
 	// published hosts, and this part (0..1) of the smaller one's.
 	Shared int `yaml:"shared"`
 	// Overlap is that part.
@@ -94,7 +94,7 @@ func (c *Configuration) rules() merge.Rules {
 	return merge.Rules{Floor: c.Floor, Witnesses: c.Witnesses, Shared: c.Shared, Overlap: c.Overlap}
 }
 
-// Roster is where the house looks up members: a roster.Keeper.
+// Roster is where the clearinghouse looks up members: a roster.Keeper.
 type Roster interface {
 	Current(now time.Time) (*roster.Held, error)
 }
@@ -117,7 +117,7 @@ type Core struct {
 	counts map[string]int // reports of each member on this day
 }
 
-// Dependencies are what a House works with.
+// Dependencies are what a Core needs.
 type Dependencies struct {
 	DB     *state.DB
 	Roster Roster
@@ -127,7 +127,7 @@ type Dependencies struct {
 	Now func() time.Time
 }
 
-// New prepares a House; Start begins.
+// New makes a Core; Start starts it.
 func New(c Configuration, d Dependencies) (*Core, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -154,7 +154,7 @@ func (h *Core) Migrate(ctx context.Context) error {
 	return h.db.Migrate(ctx, "clearinghouse", sub)
 }
 
-// Start makes the tables and begins to take reports.
+// Start creates the tables and accepts reports from then on.
 func (h *Core) Start(ctx context.Context) error {
 	if err := h.Migrate(ctx); err != nil {
 		return err

@@ -30,10 +30,10 @@ const (
 	fetch = "out dst=198.51.100.7 dport=69 proto=udp"
 )
 
-// community is a house with a roster and members, and a clock that is set.
+// community is a clearinghouse with a roster and members, and a clock that is set.
 type community struct {
 	testing.TB
-	house   *clearinghouse.Core
+	core    *clearinghouse.Core
 	db      *state.DB
 	clock   time.Time
 	key     *identity.Key
@@ -104,18 +104,18 @@ func (c *community) open(address string, change func(*clearinghouse.Configuratio
 	if change != nil {
 		change(&config)
 	}
-	c.house, err = clearinghouse.New(config, clearinghouse.Dependencies{
+	c.core, err = clearinghouse.New(config, clearinghouse.Dependencies{
 		DB: c.db, Roster: c, Own: []identity.ID{c.key.ID()}, Now: func() time.Time { return c.clock },
 	})
 	if err != nil {
 		c.Fatal(err)
 	}
-	if err := c.house.Start(context.Background()); err != nil {
+	if err := c.core.Start(context.Background()); err != nil {
 		c.Fatal(err)
 	}
-	house, db := c.house, c.db
+	core, db := c.core, c.db
 	c.Cleanup(func() {
-		if err := house.Stop(context.Background()); err != nil {
+		if err := core.Stop(context.Background()); err != nil {
 			c.Error(err)
 		}
 		db.Close()
@@ -159,7 +159,7 @@ func (c *community) wrap(k *identity.Key, h envelope.Header, body []byte) []byte
 // tell submits a report and wants it accepted.
 func (c *community) tell(member string, r *dossier.Report) dossier.ReportID {
 	c.Helper()
-	out, err := c.house.Submit(context.Background(), [][]byte{c.seal(member, reporting.ReportKind, r)})
+	out, err := c.core.Submit(context.Background(), [][]byte{c.seal(member, reporting.ReportKind, r)})
 	if err != nil || out[0].Status != clearinghouse.Accepted {
 		c.Fatalf("%s: %v, %+v", member, err, out)
 	}
@@ -168,7 +168,7 @@ func (c *community) tell(member string, r *dossier.Report) dossier.ReportID {
 
 func (c *community) publish() clearinghouse.Published {
 	c.Helper()
-	p, err := c.house.Publish(context.Background())
+	p, err := c.core.Publish(context.Background())
 	if err != nil {
 		c.Fatal(err)
 	}
@@ -180,7 +180,7 @@ func (c *community) listed(q clearinghouse.Query) (out []string) {
 	c.Helper()
 	at := ""
 	for {
-		page, next, err := c.house.Entries(context.Background(), q, at, 2)
+		page, next, err := c.core.Entries(context.Background(), q, at, 2)
 		if err != nil {
 			c.Fatal(err)
 		}
@@ -231,7 +231,7 @@ func TestLife(t *testing.T) {
 		c.want(clearinghouse.Query{Pattern: "in dport=9"})
 		c.want(clearinghouse.Query{Before: flow.FromTime(start.Add(-time.Hour))})
 		c.want(clearinghouse.Query{MinConfidence: 90}) // all have three witnesses
-		groups, next, err := c.house.Groups(t.Context(), clearinghouse.Query{Hosts: netip.MustParsePrefix("198.51.100.0/24")}, "", 0)
+		groups, next, err := c.core.Groups(t.Context(), clearinghouse.Query{Hosts: netip.MustParsePrefix("198.51.100.0/24")}, "", 0)
 		if err != nil || next != "" || len(groups) != 1 {
 			t.Fatalf("groups %+v, %q, %v", groups, next, err)
 		}
@@ -250,17 +250,17 @@ func TestLife(t *testing.T) {
 			t.Errorf("nothing new: %+v", p)
 		}
 		w := &dossier.Withdrawal{Report: withdrawn, Why: "was wrong"}
-		if ok, err := c.house.Withdraw(t.Context(), c.seal("a", reporting.WithdrawalKind, w)); ok || err != nil {
+		if ok, err := c.core.Withdraw(t.Context(), c.seal("a", reporting.WithdrawalKind, w)); ok || err != nil {
 			t.Errorf("another's report was withdrawn: %v, %v", ok, err)
 		}
-		if ok, err := c.house.Withdraw(t.Context(), c.seal("b", reporting.WithdrawalKind, w)); !ok || err != nil {
+		if ok, err := c.core.Withdraw(t.Context(), c.seal("b", reporting.WithdrawalKind, w)); !ok || err != nil {
 			t.Errorf("withdraw: %v, %v", ok, err)
 		}
 		c.open(address, func(x *clearinghouse.Configuration) {}) // a second program on the same tables
 		if p := c.publish(); p.Updated != 2 || p.Groups != 1 {
 			t.Errorf("after the withdrawal: %+v", p)
 		}
-		changes, err := c.house.Changes(t.Context(), hosts(1)[0], 0, 0)
+		changes, err := c.core.Changes(t.Context(), hosts(1)[0], 0, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -276,7 +276,7 @@ func TestLife(t *testing.T) {
 		if p := c.publish(); p.Removed != 3 || p.Groups != 0 {
 			t.Errorf("after all lapsed: %+v", p)
 		}
-		later, err := c.house.Changes(t.Context(), netip.Addr{}, changes[1].Sequence, 2)
+		later, err := c.core.Changes(t.Context(), netip.Addr{}, changes[1].Sequence, 2)
 		if err != nil || len(later) != 2 {
 			t.Errorf("changes after: %+v, %v", later, err)
 		}
@@ -319,8 +319,8 @@ func TestRefused(t *testing.T) {
 		{"forged", forged, "signature is wrong"},
 		{"no member", c.wrap(generate(t), header, body), "not on the roster"},
 		{"a witness only", c.seal("w", reporting.ReportKind, good), "may not do this"},
-		{"to another clearinghouse", with(func(h *envelope.Header) { h.To = generate(t).ID() }), "addressed to somebody else"},
-		{"to everybody", with(func(h *envelope.Header) { h.To = identity.ID{} }), "addressed to somebody else"},
+		{"to another clearinghouse", with(func(h *envelope.Header) { h.To = generate(t).ID() }), "addressed to another key"},
+		{"to everybody", with(func(h *envelope.Header) { h.To = identity.ID{} }), "addressed to another key"},
 		{"expired", with(func(h *envelope.Header) { h.Issued, h.Expires = start.Add(-2*time.Hour), start.Add(-time.Hour) }), "expired"},
 		{"a clock that is ahead", with(func(h *envelope.Header) { h.Issued = start.Add(10 * time.Minute) }), "in the future"},
 		{"too long a life", with(func(h *envelope.Header) { h.Expires = h.Issued.Add(48 * time.Hour) }), "at most 24h"},
@@ -334,7 +334,7 @@ func TestRefused(t *testing.T) {
 	for _, x := range tests {
 		all = append(all, x.sealed)
 	}
-	out, err := c.house.Submit(t.Context(), all)
+	out, err := c.core.Submit(t.Context(), all)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -343,14 +343,14 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%s: %s, want %s", x.name, got, x.want)
 		}
 	}
-	if _, err := c.house.Submit(t.Context(), make([][]byte, reporting.MaxSubmitted+1)); err == nil {
+	if _, err := c.core.Submit(t.Context(), make([][]byte, reporting.MaxSubmitted+1)); err == nil {
 		t.Error("too many envelopes at once were looked at")
 	}
 	if p := c.publish(); p.Reports != 2 {
 		t.Errorf("%d reports are stored, want 2", p.Reports)
 	}
 	c.clock = c.draft.Expires.Add(time.Hour)
-	if out, err := c.house.Submit(t.Context(), [][]byte{fine}); err != nil || !strings.Contains(out[0].Reason, "has expired") {
+	if out, err := c.core.Submit(t.Context(), [][]byte{fine}); err != nil || !strings.Contains(out[0].Reason, "has expired") {
 		t.Errorf("under an expired roster: %+v, %v", out, err)
 	}
 }
@@ -370,15 +370,15 @@ func TestRevoke(t *testing.T) {
 	c.want(clearinghouse.Query{}, "198.51.100.1", "198.51.100.9")
 	c.draft.Members[1].Keys[0].Revoked = theft
 	c.sign()
-	if n, err := c.house.Revoke(t.Context(), c.list); n != 1 || err != nil {
+	if n, err := c.core.Revoke(t.Context(), c.list); n != 1 || err != nil {
 		t.Fatalf("%d reports voided, %v; want 1", n, err)
 	}
-	if n, err := c.house.Revoke(t.Context(), c.list); n != 0 || err != nil {
+	if n, err := c.core.Revoke(t.Context(), c.list); n != 0 || err != nil {
 		t.Fatalf("again: %d, %v", n, err)
 	}
 	c.publish()
 	c.want(clearinghouse.Query{}, "198.51.100.1")
-	out, err := c.house.Submit(t.Context(), [][]byte{c.seal("b", reporting.ReportKind, c.report(fetch, hosts(9)...))})
+	out, err := c.core.Submit(t.Context(), [][]byte{c.seal("b", reporting.ReportKind, c.report(fetch, hosts(9)...))})
 	if err != nil || !strings.Contains(out[0].Reason, "revoked") {
 		t.Errorf("the revoked key: %+v, %v", out, err)
 	}
@@ -392,11 +392,11 @@ func TestVoid(t *testing.T) {
 	c.tell("a", c.report(fetch, hosts(8, 9)...))
 	c.tell("b", c.report(fetch, hosts(8, 9)...))
 	c.publish()
-	group, _, err := c.house.Groups(t.Context(), clearinghouse.Query{Pattern: fetch}, "", 0)
+	group, _, err := c.core.Groups(t.Context(), clearinghouse.Query{Pattern: fetch}, "", 0)
 	if err != nil || len(group) != 1 {
 		t.Fatal(group, err)
 	}
-	if _, err := c.house.Void(t.Context(), clearinghouse.Selection{}, "all"); !errors.Is(err, clearinghouse.ErrSelection) {
+	if _, err := c.core.Void(t.Context(), clearinghouse.Selection{}, "all"); !errors.Is(err, clearinghouse.ErrSelection) {
 		t.Errorf("everything: %v", err)
 	}
 	for i, step := range []struct {
@@ -410,7 +410,7 @@ func TestVoid(t *testing.T) {
 		{clearinghouse.Selection{Host: hosts(1)[0]}, 1, []string{"198.51.100.8", "198.51.100.9"}},
 		{clearinghouse.Selection{Group: group[0].ID, Signer: c.members["a"].ID()}, 1, nil},
 	} {
-		n, err := c.house.Void(t.Context(), step.s, "test")
+		n, err := c.core.Void(t.Context(), step.s, "test")
 		if n != step.n || err != nil {
 			t.Errorf("step %d: %d, %v; want %d", i, n, err, step.n)
 		}
@@ -429,7 +429,7 @@ func TestObjection(t *testing.T) {
 	c.publish()
 	c.want(clearinghouse.Query{}, "198.51.100.1", "198.51.100.2")
 	object := func(prefix string) (string, error) {
-		return c.house.Object(t.Context(), netip.MustParsePrefix(prefix), "it is our scanner", "abuse@example.org")
+		return c.core.Object(t.Context(), netip.MustParsePrefix(prefix), "it is our scanner", "abuse@example.org")
 	}
 	name, err := object("198.51.100.2/32")
 	if err != nil {
@@ -450,18 +450,18 @@ func TestObjection(t *testing.T) {
 	}
 	c.publish()
 	c.want(clearinghouse.Query{}, "198.51.100.1", "198.51.100.2") // an open one changes nothing
-	if err := c.house.Answer(t.Context(), name, c.clock.Add(time.Hour), "so it is"); err != nil {
+	if err := c.core.Answer(t.Context(), name, c.clock.Add(time.Hour), "so it is"); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.house.Answer(t.Context(), other, time.Time{}, "not listed"); err != nil {
+	if err := c.core.Answer(t.Context(), other, time.Time{}, "not listed"); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.house.Answer(t.Context(), name, time.Time{}, "twice"); !errors.Is(err, clearinghouse.ErrNoObjection) {
+	if err := c.core.Answer(t.Context(), name, time.Time{}, "twice"); !errors.Is(err, clearinghouse.ErrNoObjection) {
 		t.Errorf("answered twice: %v", err)
 	}
 	c.publish()
 	c.want(clearinghouse.Query{}, "198.51.100.1")
-	all, err := c.house.Objections(t.Context())
+	all, err := c.core.Objections(t.Context())
 	if err != nil || len(all) != 2 || all[0].State == clearinghouse.Open || all[1].State == clearinghouse.Open {
 		t.Errorf("objections %+v, %v", all, err)
 	}
@@ -474,17 +474,17 @@ func TestObjection(t *testing.T) {
 func TestEpochs(t *testing.T) {
 	onBoth(t, func(t *testing.T, address string) {
 		c := found(t, address, nil)
-		first, err := c.house.Epochs(t.Context(), 10)
+		first, err := c.core.Epochs(t.Context(), 10)
 		if err != nil || len(first) != 1 || !strings.HasPrefix(first[0].Name, "2026-03-01.") || len(first[0].Name) > dossier.MaxEpoch {
 			t.Fatalf("%v, %v", first, err)
 		}
 		c.clock = time.Date(2026, 3, 1, 19, 0, 0, 0, time.UTC)
-		second, err := c.house.Epochs(t.Context(), 10)
+		second, err := c.core.Epochs(t.Context(), 10)
 		if err != nil || len(second) != 2 || second[1] != first[0] || second[0].Day != "2026-03-02" {
 			t.Errorf("in the evening: %v, %v", second, err)
 		}
 		c.clock = time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
-		if third, err := c.house.Epochs(t.Context(), 10); err != nil || !slices.Equal(third, second) {
+		if third, err := c.core.Epochs(t.Context(), 10); err != nil || !slices.Equal(third, second) {
 			t.Errorf("next day: %v, %v", third, err)
 		}
 	})

@@ -85,13 +85,13 @@ func serveLines(path string) error {
 	if err != nil {
 		return err
 	}
-	house, err := clearinghouse.New(clearinghouse.DefaultConfiguration(), clearinghouse.Dependencies{
+	core, err := clearinghouse.New(clearinghouse.DefaultConfiguration(), clearinghouse.Dependencies{
 		DB: db, Roster: still{list}, Own: []identity.ID{signer.ID()}, Now: func() time.Time { return start },
 	})
 	if err != nil {
 		return err
 	}
-	if err := house.Start(ctx); err != nil {
+	if err := core.Start(ctx); err != nil {
 		return err
 	}
 	fmt.Println("open")
@@ -101,13 +101,13 @@ func serveLines(path string) error {
 		sealed, err := line()
 		if err == io.EOF {
 			busy.Wait()
-			return house.Stop(ctx)
+			return core.Stop(ctx)
 		}
 		if err != nil {
 			return err
 		}
 		busy.Go(func() { // several at once, so that commits hold groups
-			out, err := house.Submit(ctx, [][]byte{sealed})
+			out, err := core.Submit(ctx, [][]byte{sealed})
 			if err == nil && out[0].Status == clearinghouse.Refused {
 				err = fmt.Errorf("refused: %s", out[0].Reason)
 			}
@@ -118,7 +118,7 @@ func serveLines(path string) error {
 			fmt.Println("kept", hex.EncodeToString(out[0].Report[:]))
 		})
 		if n%40 == 39 {
-			if _, err := house.Publish(ctx); err != nil {
+			if _, err := core.Publish(ctx); err != nil {
 				return err
 			}
 		}

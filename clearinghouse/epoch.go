@@ -10,8 +10,8 @@ import (
 )
 
 // Epoch is a UTC day with the name under which its salts are derived
-// (key.OneShotSalt): the day, a point, and random letters that nobody knows
-// before they are published, so that nobody computes keys ahead.
+// (key.OneShotSalt): the day, a point, and random letters that are unknown
+// before they are published, so that keys cannot be computed ahead.
 type Epoch struct {
 	Day, Name string
 }

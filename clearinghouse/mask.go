@@ -30,7 +30,7 @@ func roundTime(t flow.Time, grain time.Duration) flow.Time {
 	return t - t%flow.Time(grain)
 }
 
-// confidence is how much the published numbers bear out, 0 to 99: each source
+// confidence is derived from the published numbers alone, 0 to 99: each source
 // after the first halves the doubt, and so do four witnesses.
 func confidence(sources, witnesses int) int {
 	doubt := math.Exp2(-float64(sources-1) - float64(witnesses)/4)

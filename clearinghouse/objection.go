@@ -14,7 +14,7 @@ import (
 	"dragnet/internal/state"
 )
 
-// Objection is somebody's word that a listed network does not belong there.
+// Objection is a claim that a network is listed wrongly.
 // Anybody may object; until the operator has answered, it changes nothing.
 type Objection struct {
 	Name     string         `json:"objection"`
@@ -29,7 +29,7 @@ type Objection struct {
 	Answer string `json:"answer"`
 }
 
-// ObjectionState is where an objection stands.
+// ObjectionState is the state of an objection.
 type ObjectionState string
 
 // The states.
@@ -42,7 +42,7 @@ const (
 // Bounds of an objection.
 const (
 	maxContact = 200
-	// A prefix shorter than this is no network of one owner.
+	// A prefix shorter than this does not belong to one owner.
 	shortest4, shortest6 = 16, 32
 )
 
@@ -50,7 +50,7 @@ const (
 var (
 	ErrObjection   = errors.New("objection")
 	ErrCrowded     = errors.New("too many objections wait for an answer; try again later, or write to the operator")
-	ErrNoObjection = errors.New("there is no open objection of that name")
+	ErrNoObjection = errors.New("no open objection has this name")
 )
 
 // Object files an objection and names it. One prefix has at most one open

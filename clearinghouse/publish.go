@@ -23,7 +23,7 @@ type Published struct {
 	Listed, Updated, Removed int
 }
 
-// errMoved says that somebody else published meanwhile, from newer reports
+// errMoved says that another process published meanwhile, from newer reports
 // perhaps.
 var errMoved = errors.New("another batch was published meanwhile")
 
@@ -40,7 +40,7 @@ func (h *Core) Publish(ctx context.Context) (Published, error) {
 
 func (h *Core) publish(ctx context.Context) (Published, error) {
 	now := flow.FromTime(h.now())
-	b := &batch{house: h, now: now, time: roundTime(now, h.config.Grain), patterns: map[dossier.PatternID]*known{}, byRow: map[int]*known{}, merger: merge.New(h.config.rules())}
+	b := &batch{core: h, now: now, time: roundTime(now, h.config.Grain), patterns: map[dossier.PatternID]*known{}, byRow: map[int]*known{}, merger: merge.New(h.config.rules())}
 	if err := h.db.View(ctx, b.readReports); err != nil {
 		return Published{}, fmt.Errorf("publish: %w", err)
 	}
@@ -57,7 +57,7 @@ func (h *Core) publish(ctx context.Context) (Published, error) {
 
 // batch is one publication under way: read, decide, write.
 type batch struct {
-	house     *Core
+	core      *Core
 	now, time flow.Time
 
 	number   int64
@@ -117,7 +117,7 @@ func (b *batch) readReports(tx *state.Tx) error {
 	if err != nil {
 		return err
 	}
-	if b.never, err = b.house.exemptPrefixes(tx, b.now); err != nil {
+	if b.never, err = b.core.exemptPrefixes(tx, b.now); err != nil {
 		return err
 	}
 	if b.was, err = readEntries(tx); err != nil {
@@ -153,7 +153,7 @@ func (b *batch) decideEntries() {
 			if flow.Within(b.never, host.Addr) {
 				continue
 			}
-			e := b.house.newEntry(name, host, b.time)
+			e := b.core.newEntry(name, host, b.time)
 			at := place{e.Host, name}
 			if was, ok := b.was[at]; ok {
 				e.Listed = was.Listed
@@ -325,7 +325,7 @@ func (b *batch) writeGroups(tx *state.Tx) error {
 // deleteExpired drops what need not be kept any longer.
 func (b *batch) deleteExpired(tx *state.Tx) error {
 	before := func(d time.Duration) int64 { return int64(b.now) - int64(d) }
-	retain := before(b.house.config.Retain)
+	retain := before(b.core.config.Retain)
 	for _, s := range []struct {
 		statement string
 		args      []any
@@ -333,7 +333,7 @@ func (b *batch) deleteExpired(tx *state.Tx) error {
 		{`DELETE FROM clearinghouse_report WHERE until < ?`, []any{retain}},
 		{`DELETE FROM clearinghouse_report WHERE voided > 0 AND voided < ?`, []any{retain}},
 		{`DELETE FROM clearinghouse_pattern WHERE digest NOT IN (SELECT pattern FROM clearinghouse_report)`, nil},
-		{`DELETE FROM clearinghouse_change WHERE time < ?`, []any{before(b.house.config.History)}},
+		{`DELETE FROM clearinghouse_change WHERE time < ?`, []any{before(b.core.config.History)}},
 		{`DELETE FROM clearinghouse_batch WHERE number < ?`, []any{b.number - 1000}},
 		{`DELETE FROM clearinghouse_objection WHERE state <> 'open' AND until < ? AND received < ?`, []any{retain, retain}},
 	} {

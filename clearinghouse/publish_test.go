@@ -54,15 +54,15 @@ func TestPublicViewNamesNoSource(t *testing.T) {
 		c.tell(m, c.report(scan, hosts(1, 2)...))
 	}
 	c.publish()
-	entries, _, err := c.house.Entries(t.Context(), clearinghouse.Query{}, "", 0)
+	entries, _, err := c.core.Entries(t.Context(), clearinghouse.Query{}, "", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	groups, _, err := c.house.Groups(t.Context(), clearinghouse.Query{}, "", 0)
+	groups, _, err := c.core.Groups(t.Context(), clearinghouse.Query{}, "", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	changes, err := c.house.Changes(t.Context(), netip.Addr{}, 0, 0)
+	changes, err := c.core.Changes(t.Context(), netip.Addr{}, 0, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestPublicViewNamesNoSource(t *testing.T) {
 func TestGroupsKeepTheirNames(t *testing.T) {
 	c := found(t, filepath.Join(t.TempDir(), "state.db"), nil)
 	name := func(pattern string) string {
-		g, _, err := c.house.Groups(t.Context(), clearinghouse.Query{Pattern: pattern}, "", 0)
+		g, _, err := c.core.Groups(t.Context(), clearinghouse.Query{Pattern: pattern}, "", 0)
 		if err != nil || len(g) > 1 {
 			t.Fatal(g, err)
 		}
@@ -118,7 +118,7 @@ func TestGroupsKeepTheirNames(t *testing.T) {
 		t.Errorf("merged, they are %q and %q, want the older name %q", name(scan), name(fetch), first)
 	}
 	for _, id := range bridge {
-		if _, err := c.house.Void(t.Context(), clearinghouse.Selection{Report: id}, "test"); err != nil {
+		if _, err := c.core.Void(t.Context(), clearinghouse.Selection{Report: id}, "test"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -127,7 +127,7 @@ func TestGroupsKeepTheirNames(t *testing.T) {
 		t.Errorf("parted, they are %q and %q", name(scan), parted)
 	}
 	for _, id := range old {
-		if _, err := c.house.Void(t.Context(), clearinghouse.Selection{Report: id}, "test"); err != nil {
+		if _, err := c.core.Void(t.Context(), clearinghouse.Selection{Report: id}, "test"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -154,7 +154,7 @@ func TestConcurrent(t *testing.T) {
 			}
 			wg.Go(func() {
 				for _, s := range sealed {
-					out, err := c.house.Submit(context.Background(), [][]byte{s, s})
+					out, err := c.core.Submit(context.Background(), [][]byte{s, s})
 					if err != nil || out[0].Status == clearinghouse.Refused || out[1].Status != clearinghouse.Known {
 						t.Errorf("%v, %+v", err, out)
 						return
@@ -167,7 +167,7 @@ func TestConcurrent(t *testing.T) {
 		}
 		wg.Go(func() {
 			for range 5 {
-				if _, err := c.house.Publish(context.Background()); err != nil {
+				if _, err := c.core.Publish(context.Background()); err != nil {
 					t.Error(err)
 				}
 			}
@@ -189,7 +189,7 @@ func TestConcurrent(t *testing.T) {
 
 func mustEntries(t *testing.T, c *community) []dossier.Entry {
 	t.Helper()
-	all, _, err := c.house.Entries(t.Context(), clearinghouse.Query{}, "", 0)
+	all, _, err := c.core.Entries(t.Context(), clearinghouse.Query{}, "", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,20 +213,20 @@ func TestPages(t *testing.T) {
 		q := clearinghouse.Query{MinConfidence: rapid.IntRange(0, 1).Draw(rt, "confidence")}
 		limit := rapid.IntRange(1, 11).Draw(rt, "limit")
 		var got []dossier.Entry
-		page, next, err := c.house.Entries(t.Context(), q, "", limit)
+		page, next, err := c.core.Entries(t.Context(), q, "", limit)
 		for got = append(got, page...); err == nil && next != ""; got = append(got, page...) {
-			page, next, err = c.house.Entries(t.Context(), clearinghouse.Query{}, next, limit)
+			page, next, err = c.core.Entries(t.Context(), clearinghouse.Query{}, next, limit)
 		}
 		if diff := cmp.Diff(all, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); err != nil || diff != "" {
 			rt.Fatal(err, diff)
 		}
 	})
 	for _, bad := range []string{"x", "e30", strings.Repeat("A", 1<<20)} {
-		if _, _, err := c.house.Entries(t.Context(), clearinghouse.Query{}, bad, 0); !errors.Is(err, clearinghouse.ErrCursor) {
+		if _, _, err := c.core.Entries(t.Context(), clearinghouse.Query{}, bad, 0); !errors.Is(err, clearinghouse.ErrCursor) {
 			t.Errorf("cursor %.10s: %v", bad, err)
 		}
 	}
-	if _, _, err := c.house.Groups(t.Context(), clearinghouse.Query{Pattern: "in dst=1"}, "", 0); !errors.Is(err, clearinghouse.ErrQuery) {
+	if _, _, err := c.core.Groups(t.Context(), clearinghouse.Query{Pattern: "in dst=1"}, "", 0); !errors.Is(err, clearinghouse.ErrQuery) {
 		t.Errorf("a broken pattern: %v", err)
 	}
 }
@@ -238,14 +238,14 @@ func FuzzCursor(f *testing.F) {
 		c.tell(m, c.report(scan, hosts(1, 2)...))
 	}
 	c.publish()
-	_, next, err := c.house.Entries(f.Context(), clearinghouse.Query{Pattern: scan, Hosts: netip.MustParsePrefix("198.51.100.0/24")}, "", 1)
+	_, next, err := c.core.Entries(f.Context(), clearinghouse.Query{Pattern: scan, Hosts: netip.MustParsePrefix("198.51.100.0/24")}, "", 1)
 	if err != nil || next == "" {
 		f.Fatal(next, err)
 	}
 	f.Add(next)
 	f.Add("eyJnIjoiYSIsInEiOnsicGF0dGVybiI6ImluIGRwb3J0PTEifX0")
 	f.Fuzz(func(t *testing.T, at string) {
-		for _, err := range []error{second(c.house.Entries(t.Context(), clearinghouse.Query{}, at, 3)), second(c.house.Groups(t.Context(), clearinghouse.Query{}, at, 3))} {
+		for _, err := range []error{second(c.core.Entries(t.Context(), clearinghouse.Query{}, at, 3)), second(c.core.Groups(t.Context(), clearinghouse.Query{}, at, 3))} {
 			if err != nil && !errors.Is(err, clearinghouse.ErrCursor) && !errors.Is(err, clearinghouse.ErrQuery) {
 				t.Fatal(err)
 			}
@@ -263,11 +263,11 @@ func FuzzSubmit(f *testing.F) {
 	f.Add(c.seal("w", reporting.ReportKind, c.report(scan, hosts(1)...)))
 	f.Add(c.seal("a", reporting.WithdrawalKind, &dossier.Withdrawal{}))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		out, err := c.house.Submit(t.Context(), [][]byte{data})
+		out, err := c.core.Submit(t.Context(), [][]byte{data})
 		if err != nil || out[0].Status != clearinghouse.Refused && string(data) != string(good) {
 			t.Fatalf("%v, %+v", err, out)
 		}
-		if found, err := c.house.Withdraw(t.Context(), data); err == nil && found {
+		if found, err := c.core.Withdraw(t.Context(), data); err == nil && found {
 			t.Fatal("withdrawn")
 		}
 	})

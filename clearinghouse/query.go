@@ -37,7 +37,7 @@ const MaxPage = 1000
 const maxCursor = 256 << 10 // a pattern may be long
 
 // ErrCursor says that a cursor is not one of ours.
-var ErrCursor = errors.New("this cursor was not made here, or by another version; begin again without one")
+var ErrCursor = errors.New("cursor of another clearinghouse or version; start again without one")
 
 // cursor is a query with how far it came: clients that repeat or drop filters
 // get the right next page.

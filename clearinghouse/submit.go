@@ -19,7 +19,7 @@ import (
 // skew is how far the clocks of members may be from ours.
 const skew = 5 * time.Minute
 
-// Status says what became of a submitted report.
+// Status is the outcome of submitting a report.
 type Status string
 
 // Accepted: it is on disk. Known: it was already, so nothing was done. Refused:
@@ -30,7 +30,7 @@ const (
 	Refused  Status = "refused"
 )
 
-// Outcome is the house's answer to one envelope.
+// Outcome is the clearinghouse's answer to one envelope.
 type Outcome struct {
 	Report dossier.ReportID
 	Status Status

@@ -8,7 +8,7 @@
 // decided before it was extended; a stop lets nothing through; the ban budget
 // bounds how many addresses are blocked at a time; approval is asked for unless
 // it was switched off; and unless decisions are enforced, all of this is a dry
-// run. Every decision ends by itself.
+// run. Every decision expires.
 package decide
 
 import (

@@ -29,20 +29,20 @@ func New(c Configuration, before []dossier.Decision) (*Judge, error) {
 	for i := range before {
 		d := clone(&before[i])
 		if d.ID == "" || j.byID[d.ID] != nil {
-			return nil, fmt.Errorf("decision %d of %d has no identity of its own (%q)", i+1, len(before), d.ID)
+			return nil, fmt.Errorf("decision %d of %d has no unique identifier (%q)", i+1, len(before), d.ID)
 		}
 		j.decisions, j.byID[d.ID] = append(j.decisions, &d), &d
 	}
 	return j, nil
 }
 
-// What stands against a proposal or an approval.
+// Reasons against a proposal or an approval.
 var (
 	ErrAllowed = errors.New("the allow list protects it")
 	ErrBudget  = errors.New("the ban budget is used up")
 	ErrStopped = errors.New("decisions are stopped")
 	ErrOver    = errors.New("the decision is over")
-	ErrUnknown = errors.New("there is no such decision")
+	ErrUnknown = errors.New("decision not found")
 )
 
 // Propose judges a proposal. A refusal is a Decision too, with an error that
@@ -50,7 +50,7 @@ var (
 // Decision is returned instead of a second one.
 func (j *Judge) Propose(now flow.Time, p dossier.Proposal) (dossier.Decision, error) {
 	if !p.Target.IsValid() || p.Who == "" || p.Why == "" || p.TTL < 0 || p.Standing != nil && p.Standing.Most < 1 {
-		return dossier.Decision{}, fmt.Errorf("a proposal needs a target, who proposes it, why, a time that is not negative, and a bound if it stands")
+		return dossier.Decision{}, fmt.Errorf("a proposal needs a target, who proposes it, why, a time that is not negative, and a bound if it is a standing decision")
 	}
 	j.Expire(now)
 	target := netip.PrefixFrom(p.Target.Addr().Unmap(), p.Target.Bits()).Masked()
@@ -191,7 +191,7 @@ func (j *Judge) Decisions(now flow.Time) []dossier.Decision {
 	return all
 }
 
-// objectionTo is what stands in the way of a decision's taking effect.
+// objectionTo returns the error that keeps a decision from taking effect, or nil.
 func (j *Judge) objectionTo(d *dossier.Decision) error {
 	switch {
 	case j.isAllowed(d):
@@ -212,12 +212,12 @@ func (j *Judge) objectionTo(d *dossier.Decision) error {
 }
 
 // isAllowed reports whether a decision touches anybody on the allow list. A
-// standing one does not: whoever acts under it gets the list too.
+// standing one does not: the party that acts under it gets the list too.
 func (j *Judge) isAllowed(d *dossier.Decision) bool {
 	return d.Standing == nil && slices.ContainsFunc(j.c.Allow, d.Target.Overlaps)
 }
 
-// Allow is the allow list, for whoever acts under a standing decision.
+// Allow returns the allow list, for those that act under a standing decision.
 func (j *Judge) Allow() []netip.Prefix { return slices.Clone(j.c.Allow) }
 
 func sameRule(a, b *dossier.Standing) bool {

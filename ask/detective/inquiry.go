@@ -31,7 +31,7 @@ type Configuration struct {
 	Mode dossier.Mode
 	Hash key.Hash
 	// JoinHere asks each clue alone and joins the answers, over all witnesses,
-	// on our side. Otherwise each witness joins, and tells only about hosts
+	// on our side. Otherwise each witness joins, and testifies only about hosts
 	// that fit the whole pattern.
 	JoinHere bool
 	Style    Style
@@ -168,7 +168,7 @@ func (q *Inquiry) chooseSalt(end key.End, m key.Mask) (uint16, error) {
 	return id, nil
 }
 
-// leavesOf is the subtree of asked clues that stands for a pattern's clue.
+// leavesOf is the subtree of asked clues that replaces a pattern's clue.
 func (q *Inquiry) leavesOf(of int) *pattern.Node {
 	var n *pattern.Node
 	for i := range q.clues {

@@ -12,7 +12,7 @@ import (
 // attested is an event and who stated it.
 type attested struct {
 	dossier.Event
-	witness, voice string
+	witness, class string
 }
 
 // poolStatements gathers what all witnesses said of one host: by asked clue, in order of
@@ -69,14 +69,15 @@ func (q *Inquiry) matchBranch(branch int, events map[int][]attested) (picked []a
 	return picked, ok
 }
 
-// survivesLiars reports whether a host fits whichever liars of the voices are left
-// out, besides those in without: then one honest voice at least bears it out.
+// survivesLiars reports whether a host still matches after removing any set of
+// liars classes besides those in without: then at least one honest class confirms
+// it.
 // A choice that breaks every match breaks any one we find, so it suffices to
-// try leaving out each voice of that one.
+// try leaving out each class of that one.
 func (q *Inquiry) survivesLiars(events map[int][]attested, without []string, liars int) bool {
 	left := map[int][]attested{}
 	for clue, all := range events {
-		left[clue] = slices.DeleteFunc(slices.Clone(all), func(e attested) bool { return slices.Contains(without, e.voice) })
+		left[clue] = slices.DeleteFunc(slices.Clone(all), func(e attested) bool { return slices.Contains(without, e.class) })
 	}
 	for b := range q.branches {
 		picked, ok := q.matchBranch(b, left)
@@ -85,11 +86,11 @@ func (q *Inquiry) survivesLiars(events map[int][]attested, without []string, lia
 		}
 		support := map[string]bool{}
 		for _, e := range picked {
-			support[e.voice] = true
+			support[e.class] = true
 		}
 		if liars > 0 {
-			for voice := range maps.Keys(support) {
-				if !q.survivesLiars(events, append(slices.Clone(without), voice), liars-1) {
+			for class := range maps.Keys(support) {
+				if !q.survivesLiars(events, append(slices.Clone(without), class), liars-1) {
 					return false
 				}
 			}

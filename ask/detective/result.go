@@ -32,7 +32,7 @@ type Result struct {
 type Match struct {
 	flow.Host
 	Witnesses []string `json:"witnesses"`
-	// Independent counts the voices among the witnesses (see Source).
+	// Independent counts the classes among the witnesses (see Source).
 	Independent int       `json:"independent"`
 	FirstSeen   flow.Time `json:"first_seen"`
 	LastSeen    flow.Time `json:"last_seen"`
@@ -89,7 +89,7 @@ func (q *Inquiry) addStatement(witness string, branch int, o *opener, h *dossier
 	}
 }
 
-// Result is the state of the inquiry now: more witnesses may still be heard.
+// Result is the current state of the inquiry: more answers may still come.
 func (q *Inquiry) Result() Result {
 	r := Result{
 		Version: 1, Pattern: q.pattern.String(), Hash: q.config.Hash.String(), Bits: int(q.config.Hash.Bits),

@@ -15,11 +15,11 @@ type Source struct {
 	// As is the name it testifies under, if that is another: over the network
 	// the identifier of its key.
 	As string
-	// Class is the organisation or AS behind it; witnesses of one voice count
-	// once. Empty stands for Name.
+	// Class is the organisation or AS behind it; witnesses of one class count
+	// once. Empty means Name.
 	Class string
-	// Verified says that Voice and Networks come from somebody we trust, not
-	// from the witness. All that are not verified share one voice, since
+	// Verified says that Class and Networks come from a trusted party, not from
+	// the witness. All that are not verified share one class, since
 	// anybody can be many of them.
 	Verified bool
 	// Networks are its own.
@@ -33,7 +33,7 @@ func (s *Source) testifiesAs() string {
 	return s.Name
 }
 
-// unverified is the voice of all whom nobody vouches for. It cannot be the
+// unverified is the class of all unverified witnesses. It cannot be the
 // name of a witness, or of an organisation in a book.
 const unverified = "\x00unverified"
 
@@ -65,7 +65,7 @@ func (q *Inquiry) classesOf(witnesses map[string]bool) map[string]bool {
 	return out
 }
 
-// neededClasses is how many voices must name a host.
+// neededClasses is the number of classes that must name a host.
 func (q *Inquiry) neededClasses() int {
 	if q.config.Fraction == 0 {
 		return q.config.Quorum
@@ -114,7 +114,7 @@ func (q *Inquiry) isOwnJoin(host flow.Host, events map[int][]attested, witnesses
 	return false
 }
 
-// Agreed is the largest number of voices that name one host: staged asking
+// Agreed is the largest number of classes that name one host: staged asking
 // stops when it reaches the quorum.
 func (q *Inquiry) Agreed() (most int) {
 	for _, s := range q.hosts {

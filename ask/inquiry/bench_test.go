@@ -45,14 +45,14 @@ func synthetic(witness int) memory {
 }
 
 // BenchmarkThousandWitnesses asks 1,000 witnesses in this process over loopback
-// TLS, with their dockets in memory, as 1,000 machines would have 1,000 disks;
+// TLS, with their audit logs in memory, as 1,000 machines would have 1,000 disks;
 // beside it the same question without a network: the witnesses' answering and
 // the detective's opening alone.
 func BenchmarkThousandWitnesses(b *testing.B) {
 	const witnesses = 1000
 	shm, err := os.MkdirTemp("/dev/shm", "dragnet-bench-")
 	if err != nil {
-		b.Skip("no /dev/shm to keep the dockets of 1,000 machines in")
+		b.Skip("no /dev/shm to keep the audit logs of 1,000 machines in")
 	}
 	b.Cleanup(func() { os.RemoveAll(shm) })
 	c := newCommunity(b)

@@ -1,6 +1,8 @@
-// Package inquiry decides whom a detective asks and in what order, and keeps
-// count of what becomes of it (Allman et al. 2006, section 3.4: one witness,
-// those near, a random sample, all). It is pure: no network and no clock.
+// Package inquiry asks witnesses over the network: the detective's part of
+// sharing between organisations. It decides which witnesses are asked and in
+// what order (Allman et al. 2006, section 3.4: one witness, those near, a random
+// sample, all), carries questions and answers within deadlines, and records the
+// outcome of each. What the answers mean is decided by ask/detective.
 package inquiry
 
 import (
@@ -16,23 +18,23 @@ import (
 
 // Book is the file in which a detective keeps the witnesses it knows: what
 // stands in it somebody has checked. Witnesses that only a relay knows are
-// asked too, but all of them together have one voice.
+// asked too, but all of them together have one class.
 type Book struct {
-	// Relays are where letters to witnesses without a URL are left; the first
+	// Relays store messages to witnesses without a URL; the first
 	// that has the witness's card is used.
 	Relays []Relay `yaml:"relays"`
-	// Clearinghouse publishes the epochs whose salts count; without a URL a day
-	// is its own epoch.
+	// Clearinghouse publishes the epochs whose salts are used; without a URL
+	// the day is the epoch.
 	Clearinghouse Relay `yaml:"clearinghouse"`
 	// Witnesses are those whose key and organisation were checked.
 	Witnesses []Contact `yaml:"witnesses"`
 }
 
-// Relay is a question board, or a clearinghouse.
+// Relay is a question relay, or a clearinghouse.
 type Relay struct {
 	// Name is for messages.
 	Name string `yaml:"name"`
-	// URL is such as https://203.0.113.1:8444, Key the key it must hold.
+	// URL is for example https://203.0.113.1:8444, Key the key it must hold.
 	URL string          `yaml:"url"`
 	Key identity.Public `yaml:"key"`
 }
@@ -43,22 +45,23 @@ type Contact struct {
 	Name string `yaml:"name"`
 	// Key is the key it must hold.
 	Key identity.Public `yaml:"key"`
-	// URL is such as https://203.0.113.1:8443; empty if it is reached over a
+	// URL is for example https://203.0.113.1:8443; empty if it is reached over a
 	// relay.
 	URL string `yaml:"url"`
-	// Organisation and AS are who runs it: witnesses that share one of them
-	// count as one voice.
+	// Organisation and AS identify who runs it: witnesses that share one of
+	// them are one class, and count once.
 	Organisation string `yaml:"organisation"`
 	AS           uint32 `yaml:"as"`
-	// Networks are its own: about hosts there it is believed alone.
+	// Networks are the witness's own: about hosts in them its testimony alone
+	// is enough.
 	Networks []netip.Prefix `yaml:"networks"`
 
 	// Stranger marks one that is not in the book but on a relay.
 	Stranger bool `yaml:"-"`
-	voice    string
+	class    string
 }
 
-// Validate reports the first entry that makes no sense.
+// Validate reports the first invalid entry.
 func (b *Book) Validate() error {
 	for i := range b.Relays {
 		e := exchange.Endpoint{URL: b.Relays[i].URL, Key: b.Relays[i].Key}
@@ -103,7 +106,7 @@ func isUnprintable(r rune) bool { return r <= ' ' || r == 0x7f }
 // assignClasses joins the witnesses that share an organisation or an AS, also
 // through others.
 func (b *Book) assignClasses() {
-	var groups [][]int // witnesses by voice
+	var groups [][]int // witnesses by class
 	for i := range b.Witnesses {
 		joined := []int{i}
 		rest := groups[:0:0]
@@ -118,7 +121,7 @@ func (b *Book) assignClasses() {
 	}
 	for _, g := range groups {
 		for _, i := range g {
-			b.Witnesses[i].voice = b.Witnesses[slices.Min(g)].Name
+			b.Witnesses[i].class = b.Witnesses[slices.Min(g)].Name
 		}
 	}
 }
@@ -129,11 +132,11 @@ func (c *Contact) sameClass(o *Contact) bool {
 
 // Source is the witness as an inquiry takes it.
 func (c *Contact) Source() detective.Source {
-	return detective.Source{Name: c.Name, As: c.Key.ID().String(), Class: c.voice, Verified: !c.Stranger, Networks: c.Networks}
+	return detective.Source{Name: c.Name, As: c.Key.ID().String(), Class: c.class, Verified: !c.Stranger, Networks: c.Networks}
 }
 
-// Stranger is a contact for a card whose key is not in the book. What it calls
-// itself is not used: it could be the name of another.
+// Stranger is a contact for a card whose key is not in the book. The name on the
+// card is not used: it could be another witness's.
 func Stranger(card exchange.Card) Contact {
 	return Contact{Name: "unverified-" + card.Key.ID().String()[:16], Key: card.Key, Stranger: true}
 }

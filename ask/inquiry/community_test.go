@@ -159,9 +159,9 @@ func (c *community) asks(truth incident.Truth) (inquiry.Configuration, *pattern.
 	return conf, p
 }
 
-// board starts a relay on an address and returns its endpoint and how to stop
+// relay starts a relay on an address and returns its endpoint and how to stop
 // it.
-func (c *community) board(address, file string, k *identity.Key) (exchange.Endpoint, func()) {
+func (c *community) relay(address, file string, k *identity.Key) (exchange.Endpoint, func()) {
 	c.Helper()
 	db, err := state.Open(context.Background(), file)
 	if err != nil {

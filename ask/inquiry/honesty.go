@@ -34,7 +34,7 @@ func (h *Honesty) Honest() bool {
 	return h.Forged == 0 && h.Replayed == 0 && h.Lies == 0 && h.Sprays == 0
 }
 
-// Honesty sums the record up, by the key that a witness holds.
+// Honesty summarises the record by witness key.
 func (r *Record) Honesty(ctx context.Context) (out []Honesty, err error) {
 	err = r.db.View(ctx, func(tx *state.Tx) error {
 		out = nil

@@ -160,5 +160,5 @@ func awaitCards(t *testing.T, c *community, e exchange.Endpoint, n int) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	t.Fatalf("the board has not seen %d witnesses", n)
+	t.Fatalf("the relay has not seen %d witnesses", n)
 }

@@ -182,10 +182,10 @@ func TestKilled(t *testing.T) {
 	address := freeAddress(t)
 	hub := &child{TB: t, role: role{Relay: &relayRole{address, filepath.Join(c.dir, "relay.db"), filepath.Join(c.dir, "relay.key")}}}
 	hub.start()
-	board := exchange.Endpoint{URL: "https://" + address, Key: k.Public()}
-	c.book.Relays = []inquiry.Relay{{Name: "hub", URL: board.URL, Key: board.Key}}
+	relay := exchange.Endpoint{URL: "https://" + address, Key: k.Public()}
+	c.book.Relays = []inquiry.Relay{{Name: "hub", URL: relay.URL, Key: relay.Key}}
 	overRelay := func(conf *endpoint.Configuration) {
-		conf.Listen, conf.Relays, conf.Policy.Floor = "", []endpoint.Relay{{URL: board.URL, Key: board.Key}}, 1
+		conf.Listen, conf.Relays, conf.Policy.Floor = "", []endpoint.Relay{{URL: relay.URL, Key: relay.Key}}, 1
 	}
 	truth := c.incident(overRelay)
 	victim := c.childWitness("victim", overRelay)
@@ -193,7 +193,7 @@ func TestKilled(t *testing.T) {
 	defer victim.kill()
 	conf, p := c.asks(truth)
 	conf.Deadline = 90 * time.Second
-	awaitCards(t, c, board, 5)
+	awaitCards(t, c, relay, 5)
 
 	done := make(chan struct{})
 	killed := make(chan int, 2)
@@ -249,7 +249,7 @@ func (c *community) childWitness(name string, change func(*endpoint.Configuratio
 	}}}
 }
 
-// checkHosts makes sure that hosts seen by two witnesses have two voices.
+// checkHosts makes sure that hosts seen by two witnesses have two classes.
 func checkHosts(t *testing.T, r detective.Result, both []netip.Addr) {
 	t.Helper()
 	for _, a := range both {
@@ -260,12 +260,12 @@ func checkHosts(t *testing.T, r detective.Result, both []netip.Addr) {
 			}
 		}
 		if n != 2 {
-			t.Errorf("%s has %d voices, want 2", a, n)
+			t.Errorf("%s has %d classes, want 2", a, n)
 		}
 	}
 }
 
-// checkRecord makes sure that a docket is whole and has no case twice.
+// checkRecord makes sure that an audit log is whole and has no case twice.
 func checkRecord(t *testing.T, file string) {
 	t.Helper()
 	db, err := state.Open(t.Context(), file)

@@ -50,7 +50,7 @@ func (b *Book) Order(w Selection, strangers []Contact, t *Table, random *rand.Ra
 		}
 	}
 	if len(out) == 0 {
-		return nil, fmt.Errorf("there is nobody to ask: the book has no witness, and no relay knows one")
+		return nil, fmt.Errorf("no witness to ask: the book has none, and no relay knows one")
 	}
 	return out, nil
 }

@@ -70,21 +70,21 @@ func TestBookFile(t *testing.T) {
 	}
 }
 
-// TestVoices: who shares an organisation or an AS, also through a third, has
-// one voice.
-func TestVoices(t *testing.T) {
+// TestClasses: who shares an organisation or an AS, also through a third, has
+// one class.
+func TestClasses(t *testing.T) {
 	b := book(t,
 		inquiry.Contact{Name: "a", Organisation: "x", AS: 1}, inquiry.Contact{Name: "b", Organisation: "y", AS: 2},
 		inquiry.Contact{Name: "c", Organisation: "z", AS: 3}, inquiry.Contact{Name: "d", Organisation: "y", AS: 1},
 		inquiry.Contact{Name: "e"}, inquiry.Contact{Name: "f"},
 	)
-	voices := map[string][]string{}
+	classes := map[string][]string{}
 	for i := range b.Witnesses {
 		s := b.Witnesses[i].Source()
-		voices[s.Class] = append(voices[s.Class], s.Name)
+		classes[s.Class] = append(classes[s.Class], s.Name)
 	}
 	want := map[string][]string{"a": {"a", "b", "d"}, "c": {"c"}, "e": {"e"}, "f": {"f"}}
-	if diff := cmp.Diff(want, voices); diff != "" {
+	if diff := cmp.Diff(want, classes); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

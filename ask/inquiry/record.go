@@ -21,11 +21,11 @@ import (
 //go:embed migrations
 var migrations embed.FS
 
-// Record is what a detective asked and what became of it. It holds patterns in
-// the clear: it belongs to the detective alone.
+// Record keeps what a detective asked and the outcome. It holds patterns in
+// clear text, so it must stay with the detective.
 type Record struct{ db *state.DB }
 
-// OpenRecord makes the record's tables where they are missing.
+// OpenRecord creates the record's tables if they do not exist.
 func OpenRecord(ctx context.Context, db *state.DB) (*Record, error) {
 	steps, err := fs.Sub(migrations, "migrations")
 	if err != nil {
@@ -68,7 +68,7 @@ type Recorded struct {
 	Result    *detective.Result `json:"result,omitempty"`
 }
 
-// RecordedWitness is what became of asking one witness.
+// RecordedWitness is the outcome of asking one witness.
 type RecordedWitness struct {
 	Name    string    `json:"name"`
 	Key     string    `json:"key"`
@@ -80,7 +80,7 @@ type RecordedWitness struct {
 	Noted   flow.Time `json:"noted"`
 }
 
-// Begin enters an inquiry before anybody is asked.
+// Begin records an inquiry before any witness is asked.
 func (r *Record) Begin(ctx context.Context, now time.Time, a Recorded) (number int64, err error) {
 	err = r.db.Update(ctx, func(tx *state.Tx) error {
 		return tx.QueryRow(`INSERT INTO inquiry (question, pattern, hash, epoch, decoy, started, ended, state)
@@ -97,7 +97,7 @@ func boolInt(b bool) int {
 	return 0
 }
 
-// Notes enters changes of an inquiry's state, in their order.
+// Notes records changes of an inquiry's state, in order.
 func (r *Record) Notes(ctx context.Context, now time.Time, number int64, notes []Note) error {
 	if len(notes) == 0 {
 		return nil
@@ -170,7 +170,7 @@ func (r *Record) Show(ctx context.Context, number int64) (a Recorded, err error)
 		var result []byte
 		a, result, err = scanRecorded(tx.QueryRow(`SELECT `+columns+` FROM inquiry WHERE number = ?`, number).Scan)
 		if errors.Is(err, sql.ErrNoRows) {
-			return fmt.Errorf("there is no inquiry %d", number)
+			return fmt.Errorf("inquiry %d not found", number)
 		}
 		if err != nil {
 			return err
@@ -192,10 +192,10 @@ func (r *Record) Show(ctx context.Context, number int64) (a Recorded, err error)
 	return a, err
 }
 
-// flushEvery is how old what Show tells may be.
+// flushEvery bounds how far Show lags behind a running inquiry.
 const flushEvery = 200 * time.Millisecond
 
-// Run is the function Run with every change entered in the record.
+// Run is the function Run, with every change recorded.
 func (r *Record) Run(ctx context.Context, c Configuration, p *pattern.Pattern, decoy bool) (number int64, out *Outcome, err error) {
 	a := Recorded{Pattern: p.String(), Hash: hashText(c.Detective.Hash), Epoch: c.Detective.Epoch, Decoy: decoy}
 	if number, err = r.Begin(ctx, time.Now(), a); err != nil {

@@ -1,8 +1,3 @@
-// Package canvass asks witnesses over the network: the detective's part of
-// sharing as it runs between organisations. Whom to ask is decided by
-// ask/detective/canvass, what the answers mean by ask/detective; this package
-// carries questions out and answers home, within deadlines, and notes what
-// becomes of each.
 package inquiry
 
 import (
@@ -38,7 +33,7 @@ type Configuration struct {
 	// Asking, if set, sees what the question gives away before anybody is
 	// asked; an error of it ends the inquiry.
 	Asking func([]detective.MeteredKey) error
-	// Note, if set, is told of every change, one at a time.
+	// Note, if set, is called for every change, one at a time.
 	Note func(Note)
 }
 
@@ -52,9 +47,9 @@ type Note struct {
 	Witness string
 	Key     identity.Public
 	Status  Status
-	// Detail says more where something went wrong.
+	// Detail is the error, if any.
 	Detail string
-	// Heard is what an answer amounted to.
+	// Heard summarises the answer.
 	Heard *detective.TestimonySummary
 	// Spray says that it has more answers than its flows explain.
 	Spray bool
@@ -71,11 +66,11 @@ type Outcome struct {
 	Stages int
 }
 
-// asking is one inquiry at work.
+// asking is a running inquiry.
 type asking struct {
 	c       Configuration
 	inquiry *detective.Inquiry
-	boards  []*exchange.Relay
+	relays  []*exchange.Relay
 	cards   map[identity.ID]mailbox
 	direct  chan struct{} // bounds the connections
 
@@ -83,9 +78,9 @@ type asking struct {
 	tally *Tally
 }
 
-// mailbox is where a witness looks for letters.
+// mailbox is a relay at which a witness fetches messages.
 type mailbox struct {
-	board int
+	relay int
 	key   []byte
 }
 
@@ -103,8 +98,8 @@ func Run(ctx context.Context, c Configuration, p *pattern.Pattern) (*Outcome, er
 	a := &asking{
 		c: c, inquiry: inquiry, cards: map[identity.ID]mailbox{}, tally: NewTally(), direct: make(chan struct{}, max(1, c.Parallel)),
 	}
-	defer a.closeBoards()
-	strangers, err := a.readBoards(ctx)
+	defer a.closeRelays()
+	strangers, err := a.readRelays(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +127,7 @@ func Run(ctx context.Context, c Configuration, p *pattern.Pattern) (*Outcome, er
 func (a *asking) askStage(ctx context.Context, contacts []Contact) error {
 	within, cancel := context.WithTimeout(ctx, a.c.Deadline)
 	defer cancel()
-	byBoard := make([][]Contact, len(a.boards))
+	byRelay := make([][]Contact, len(a.relays))
 	var asked sync.WaitGroup
 	for _, contact := range contacts {
 		a.startAsking(&contact)
@@ -145,11 +140,11 @@ func (a *asking) askStage(ctx context.Context, contacts []Contact) error {
 			a.noteStatus(&contact, Unreachable, "it has no URL in the book, and no relay has its card", nil)
 			continue
 		}
-		byBoard[box.board] = append(byBoard[box.board], contact)
+		byRelay[box.relay] = append(byRelay[box.relay], contact)
 	}
-	for i, some := range byBoard {
+	for i, some := range byRelay {
 		if len(some) > 0 {
-			asked.Go(func() { a.askOver(within, a.boards[i], some) })
+			asked.Go(func() { a.askOver(within, a.relays[i], some) })
 		}
 	}
 	asked.Wait()
@@ -201,8 +196,8 @@ func (a *asking) askDirectly(ctx context.Context, c *Contact) {
 	a.noteStatus(c, StatusOf(err, ctx.Err() != nil), err.Error(), nil)
 }
 
-// openTestimony takes what came back from a witness: its testimony, or something else
-// that is counted as what it is.
+// openTestimony opens the answer of a witness: a testimony, or something else,
+// which is counted by its kind.
 func (a *asking) openTestimony(ctx context.Context, c *Contact, data []byte) {
 	sealed, err := exchange.OpenTestimony(data, a.c.Key.ID(), c.Key, time.Now(), a.inquiry.ID())
 	if err != nil {
@@ -222,17 +217,18 @@ func (a *asking) openTestimony(ctx context.Context, c *Contact, data []byte) {
 	}
 }
 
-func (a *asking) closeBoards() {
-	for _, b := range a.boards {
+func (a *asking) closeRelays() {
+	for _, b := range a.relays {
 		if b != nil {
 			b.Close()
 		}
 	}
 }
 
-// readBoards learns where letters can be left, and whom the relays know that
-// the book does not. A relay that is down costs its witnesses, not the inquiry.
-func (a *asking) readBoards(ctx context.Context) (strangers []Contact, err error) {
+// readRelays reads the contact cards of the relays, and returns the witnesses
+// that the book does not have. A relay that is down costs its witnesses, not the
+// inquiry.
+func (a *asking) readRelays(ctx context.Context) (strangers []Contact, err error) {
 	known := map[identity.Public]bool{}
 	needed := a.c.Whom.Strangers()
 	for i := range a.c.Book.Witnesses {
@@ -247,7 +243,7 @@ func (a *asking) readBoards(ctx context.Context) (strangers []Contact, err error
 		if err != nil {
 			return nil, fmt.Errorf("relay %s: %w", r.Name, err)
 		}
-		a.boards = append(a.boards, b)
+		a.relays = append(a.relays, b)
 		within, cancel := context.WithTimeout(ctx, a.c.Deadline)
 		cards, err := b.Witnesses(within, time.Now())
 		cancel()

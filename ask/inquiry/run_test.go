@@ -63,22 +63,22 @@ func TestIncidentOverTheNetwork(t *testing.T) {
 	}
 }
 
-// TestOverARelay: two of the witnesses cannot be reached and look at a board.
+// TestOverARelay: two of the witnesses cannot be reached and look at a relay.
 func TestOverARelay(t *testing.T) {
 	c := newCommunity(t)
-	board, stop := c.board("127.0.0.1:0", c.dir+"/relay.db", newKey(t))
+	relay, stop := c.relay("127.0.0.1:0", c.dir+"/relay.db", newKey(t))
 	defer stop()
-	c.book.Relays = []inquiry.Relay{{Name: "hub", URL: board.URL, Key: board.Key}}
+	c.book.Relays = []inquiry.Relay{{Name: "hub", URL: relay.URL, Key: relay.Key}}
 	n := 0
 	truth := c.incident(func(conf *endpoint.Configuration) {
 		conf.Policy.Floor = 1
 		if n++; n%2 == 0 {
 			conf.Listen = ""
-			conf.Relays = []endpoint.Relay{{URL: board.URL, Key: board.Key}}
+			conf.Relays = []endpoint.Relay{{URL: relay.URL, Key: relay.Key}}
 		}
 	})
 	conf, p := c.asks(truth)
-	awaitCards(t, c, board, 2)
+	awaitCards(t, c, relay, 2)
 	out, err := inquiry.Run(t.Context(), conf, p)
 	if err != nil {
 		t.Fatal(err)
@@ -116,7 +116,7 @@ func relayLearnsNothing(t *testing.T, c *community, truth incident.Truth, epoch 
 	}
 	// It holds who writes to whom: the search would find what is there.
 	if id := c.ours.ID(); !bytes.Contains(disk, id[:]) || !bytes.Contains(disk, []byte(exchange.TestimonyKind)) {
-		t.Error("the relay's disk does not even hold the letters")
+		t.Error("the relay's disk does not even hold the messages")
 	}
 }
 

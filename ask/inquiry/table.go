@@ -12,10 +12,10 @@ import (
 	"github.com/gaissmai/bart"
 )
 
-// Table is what an operator knows of the Internet's shape: which AS a prefix
+// Table is the operator's view of Internet routing: which AS a prefix
 // belongs to and which ASes are neighbours. It is read from text whose lines
 // are "PREFIX AS" or "PREFIX LENGTH AS" (as CAIDA's pfx2as files), or
-// "AS|AS|..." (as CAIDA's AS relationships); # begins a comment.
+// "AS|AS|..." (as CAIDA's AS relationships); # starts a comment.
 type Table struct {
 	origin     bart.Table[uint32]
 	neighbours map[uint32][]uint32
@@ -93,7 +93,7 @@ func (t *Table) parseLine(text string) error {
 func parseAS(s string) (uint32, error) {
 	n, err := strconv.ParseUint(strings.TrimPrefix(strings.TrimSpace(s), "AS"), 10, 32)
 	if err != nil || n == 0 {
-		return 0, fmt.Errorf("%.40q is not the number of an AS", s)
+		return 0, fmt.Errorf("%.40q is not an AS number", s)
 	}
 	return uint32(n), nil
 }

@@ -12,7 +12,7 @@ import (
 	"dragnet/wire/exchange"
 )
 
-// Status is what became of asking one witness.
+// Status is the outcome of asking one witness.
 type Status string
 
 // The statuses. All but Waiting are final.
@@ -23,15 +23,15 @@ const (
 	Denied      Status = "denied"      // it does not know our key
 	Silent      Status = "silent"      // nothing until the deadline
 	Unreachable Status = "unreachable" // no connection, or another key
-	Broken      Status = "broken"      // half an answer, or one that never ends
+	Broken      Status = "broken"      // an answer cut short or too long
 	Forged      Status = "forged"      // signed by another, or not what it seals
 	Replayed    Status = "replayed"    // a genuine answer to another question
 )
 
-// order in which a tally is told.
+// order of the statuses in a tally's text.
 var order = []Status{Answered, Refused, Denied, Forged, Replayed, Broken, Unreachable, Silent, Waiting}
 
-// StatusOf says what an error of asking means.
+// StatusOf classifies an error of asking.
 func StatusOf(err error, deadline bool) Status {
 	switch {
 	case errors.Is(err, exchange.ErrOtherQuestion), errors.Is(err, envelope.ErrExpired), errors.Is(err, envelope.ErrReplayed):
@@ -54,7 +54,7 @@ func StatusOf(err error, deadline bool) Status {
 // Tally counts what became of an inquiry.
 type Tally struct{ status map[string]Status }
 
-// NewTally is a tally of nobody.
+// NewTally returns an empty tally.
 func NewTally() *Tally { return &Tally{map[string]Status{}} }
 
 // Set notes a witness's status. A final status stays: what comes later, such as
@@ -80,7 +80,7 @@ func (t *Tally) Count(s Status) (n int) {
 // Asked is how many witnesses were asked.
 func (t *Tally) Asked() int { return len(t.status) }
 
-// Waiting lists who has not answered, by name.
+// Waiting lists the witnesses that have not answered, by name.
 func (t *Tally) Waiting() (out []string) {
 	for name, s := range t.status {
 		if s == Waiting {

@@ -12,12 +12,12 @@ import (
 	"dragnet/wire/identity"
 )
 
-// fetchBytes bounds what one look at the board gives a witness; there is always
-// room for one letter.
+// fetchBytes bounds what one Fetch returns; one message is always
+// returned, whatever its size.
 const fetchBytes = 4 << 20
 
-// Fetch gives a witness the letters to it that it has not answered, oldest
-// first. It may be asked again: what is fetched stays.
+// Fetch returns the messages to a witness that it has not answered, oldest
+// first. Fetched messages stay until they are answered.
 func (b *Mailboxes) Fetch(ctx context.Context, now time.Time, witness identity.ID) (out []exchange.Message, err error) {
 	size := 0
 	errEnough := errors.New("enough")
@@ -36,7 +36,7 @@ func (b *Mailboxes) Fetch(ctx context.Context, now time.Time, witness identity.I
 			l.ID, l.Expires = exchange.MessageID(id), time.Unix(0, expires)
 			out = append(out, l)
 			return nil
-		}, `SELECT id, expires, sealed FROM relay_letter WHERE receiver = ? AND answered = 0 AND expires > ? ORDER BY number`,
+		}, `SELECT id, expires, sealed FROM relay_message WHERE receiver = ? AND answered = 0 AND expires > ? ORDER BY number`,
 			witness[:], now.UnixNano())
 	})
 	if errors.Is(err, errEnough) {
@@ -45,19 +45,19 @@ func (b *Mailboxes) Fetch(ctx context.Context, now time.Time, witness identity.I
 	return out, err
 }
 
-// Answer leaves a witness's answer to a letter and tells whose letter it was.
-// Letters of two senders may bear one number: the first unanswered one is
-// meant, since nobody but its sender could have sealed what is in it.
-func (b *Mailboxes) Answer(ctx context.Context, now time.Time, witness identity.ID, letter exchange.MessageID, answer []byte) (sender identity.ID, err error) {
+// Answer stores a witness's answer to a message and returns the message's sender.
+// Messages of two senders may have the same number: the answer belongs to the
+// first unanswered one, because only its sender could have sealed its content.
+func (b *Mailboxes) Answer(ctx context.Context, now time.Time, witness identity.ID, message exchange.MessageID, answer []byte) (sender identity.ID, err error) {
 	if len(answer) > b.config.AnswerBytes {
 		return sender, exchange.ErrTooLarge
 	}
 	err = b.db.Update(ctx, func(tx *state.Tx) error {
 		var number, answered int64
 		var from, before []byte
-		err := tx.QueryRow(`SELECT number, sender, answered, answer FROM relay_letter
+		err := tx.QueryRow(`SELECT number, sender, answered, answer FROM relay_message
 			WHERE receiver = ? AND id = ? AND expires > ? ORDER BY answered, number LIMIT 1`,
-			witness[:], letter[:], now.UnixNano()).Scan(&number, &from, &answered, &before)
+			witness[:], message[:], now.UnixNano()).Scan(&number, &from, &answered, &before)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
 			return ErrUnknown
@@ -69,7 +69,7 @@ func (b *Mailboxes) Answer(ctx context.Context, now time.Time, witness identity.
 			return ErrConflict
 		}
 		sender = identity.ID(from)
-		_, err = tx.Exec(`UPDATE relay_letter SET answered = ?, answer = ?, size = size + ? WHERE number = ?`,
+		_, err = tx.Exec(`UPDATE relay_message SET answered = ?, answer = ?, size = size + ? WHERE number = ?`,
 			now.UnixNano(), answer, len(answer), number)
 		if err != nil {
 			return err
@@ -79,13 +79,13 @@ func (b *Mailboxes) Answer(ctx context.Context, now time.Time, witness identity.
 	return sender, err
 }
 
-// Answered tells which of a detective's letters have answers.
-func (b *Mailboxes) Answered(ctx context.Context, sender identity.ID, letters []exchange.MessageID) (out []exchange.MessageID, err error) {
+// Answered returns those of a detective's messages that have answers.
+func (b *Mailboxes) Answered(ctx context.Context, sender identity.ID, messages []exchange.MessageID) (out []exchange.MessageID, err error) {
 	err = b.db.View(ctx, func(tx *state.Tx) error {
 		out = nil
-		for _, id := range letters {
+		for _, id := range messages {
 			var n int
-			err := tx.QueryRow(`SELECT COUNT(*) FROM relay_letter WHERE sender = ? AND id = ? AND answered <> 0`, sender[:], id[:]).Scan(&n)
+			err := tx.QueryRow(`SELECT COUNT(*) FROM relay_message WHERE sender = ? AND id = ? AND answered <> 0`, sender[:], id[:]).Scan(&n)
 			if err != nil {
 				return err
 			}
@@ -98,10 +98,10 @@ func (b *Mailboxes) Answered(ctx context.Context, sender identity.ID, letters []
 	return out, err
 }
 
-// Collect gives the answer to one of a detective's letters.
-func (b *Mailboxes) Collect(ctx context.Context, sender identity.ID, letter exchange.MessageID) (answer []byte, err error) {
+// Collect returns the answer to one of a detective's messages.
+func (b *Mailboxes) Collect(ctx context.Context, sender identity.ID, message exchange.MessageID) (answer []byte, err error) {
 	err = b.db.View(ctx, func(tx *state.Tx) error {
-		err := tx.QueryRow(`SELECT answer FROM relay_letter WHERE sender = ? AND id = ? AND answered <> 0`, sender[:], letter[:]).Scan(&answer)
+		err := tx.QueryRow(`SELECT answer FROM relay_message WHERE sender = ? AND id = ? AND answered <> 0`, sender[:], message[:]).Scan(&answer)
 		if errors.Is(err, sql.ErrNoRows) {
 			return ErrUnknown
 		}
@@ -110,11 +110,11 @@ func (b *Mailboxes) Collect(ctx context.Context, sender identity.ID, letter exch
 	return answer, err
 }
 
-// Discard takes a detective's letters and their answers down.
-func (b *Mailboxes) Discard(ctx context.Context, sender identity.ID, letters []exchange.MessageID) error {
+// Discard deletes a detective's messages and their answers.
+func (b *Mailboxes) Discard(ctx context.Context, sender identity.ID, messages []exchange.MessageID) error {
 	return b.db.Update(ctx, func(tx *state.Tx) error {
-		for _, id := range letters {
-			if _, err := tx.Exec(`DELETE FROM relay_letter WHERE sender = ? AND id = ?`, sender[:], id[:]); err != nil {
+		for _, id := range messages {
+			if _, err := tx.Exec(`DELETE FROM relay_message WHERE sender = ? AND id = ?`, sender[:], id[:]); err != nil {
 				return err
 			}
 		}

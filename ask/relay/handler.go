@@ -15,35 +15,35 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// Service lets a board be used over the network.
+// Service serves a relay over the network.
 type Service struct {
-	board     *Mailboxes
+	mailboxes *Mailboxes
 	detective func(identity.Public) bool
 	now       func() time.Time
-	letters   waiters // rung for witnesses
-	answers   waiters // rung for detectives
-	// receiving bounds the answers held in memory at a time.
+	messages  waiters // witnesses in Fetch
+	answers   waiters // detectives in Collect
+	// receiving bounds the answers that are held in memory at once.
 	receiving chan struct{}
 }
 
-// NewService serves a board. Anybody with a key may be a witness; detective
-// says who is on the roster.
-func NewService(board *Mailboxes, detective func(identity.Public) bool) *Service {
-	return &Service{board: board, detective: detective, now: time.Now, receiving: make(chan struct{}, 16)}
+// NewService serves a relay. Any key may register as a witness; detective
+// reports whether a key is a detective's on the roster.
+func NewService(mailboxes *Mailboxes, detective func(identity.Public) bool) *Service {
+	return &Service{mailboxes: mailboxes, detective: detective, now: time.Now, receiving: make(chan struct{}, 16)}
 }
 
-// Handler is the path to mount, and what to mount there.
+// Handler returns the path to mount and its handler.
 func (s *Service) Handler() (string, http.Handler) {
-	path, handler := exchangev1connect.NewRelayServiceHandler(handler{s}, exchange.Options(exchange.MaxLetter+1<<20)...)
+	path, handler := exchangev1connect.NewRelayServiceHandler(handler{s}, exchange.Options(exchange.MaxMessage+1<<20)...)
 	return path, exchange.WithPeer(exchange.Only(func(identity.Public) bool { return true }, handler))
 }
 
-// Run takes down what is out of date, until ctx ends.
+// Run deletes expired messages until ctx ends.
 func (s *Service) Run(ctx context.Context, every time.Duration) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
-		if err := s.board.Expire(ctx, s.now()); err != nil && ctx.Err() == nil {
+		if err := s.mailboxes.Expire(ctx, s.now()); err != nil && ctx.Err() == nil {
 			return err
 		}
 		select {
@@ -54,10 +54,10 @@ func (s *Service) Run(ctx context.Context, every time.Duration) error {
 	}
 }
 
-// handler keeps the methods that the network calls out of Service.
+// handler keeps the RPC methods out of Service's method set.
 type handler struct{ s *Service }
 
-// withCode gives an error the code by which the caller can tell what to do.
+// withCode gives an error the Connect code for its cause.
 func withCode(err error) error {
 	code := connect.CodeInternal
 	switch {
@@ -80,7 +80,7 @@ func withCode(err error) error {
 func invalidArgument(err error) error { return connect.NewError(connect.CodeInvalidArgument, err) }
 
 func (h handler) callerID(ctx context.Context) identity.ID {
-	p, _ := exchange.Peer(ctx) // Handler lets nobody in without a key
+	p, _ := exchange.Peer(ctx) // Handler admits no caller without a key
 	return p.ID()
 }
 
@@ -89,71 +89,71 @@ func (h handler) requireDetective(ctx context.Context) (identity.ID, error) {
 	if p, ok := exchange.Peer(ctx); ok && h.s.detective(p) {
 		return p.ID(), nil
 	}
-	return identity.ID{}, connect.NewError(connect.CodePermissionDenied, errors.New("only detectives of the roster do this"))
+	return identity.ID{}, connect.NewError(connect.CodePermissionDenied, errors.New("only detectives of the roster may do this"))
 }
 
-// Register implements the Board service.
+// Register implements exchangev1connect.RelayServiceHandler.
 func (h handler) RegisterWitness(ctx context.Context, r *exchangev1.RegisterWitnessRequest) (*exchangev1.RegisterWitnessResponse, error) {
 	card, err := exchange.OpenCard(r.Card, h.s.now())
 	if err != nil {
 		return nil, invalidArgument(err)
 	}
 	if card.Key.ID() != h.callerID(ctx) {
-		return nil, connect.NewError(connect.CodePermissionDenied, errors.New("this card is another witness's"))
+		return nil, connect.NewError(connect.CodePermissionDenied, errors.New("this card belongs to another witness"))
 	}
-	return &exchangev1.RegisterWitnessResponse{}, withCode(h.s.board.Register(ctx, h.s.now(), card.Key.ID(), r.Card))
+	return &exchangev1.RegisterWitnessResponse{}, withCode(h.s.mailboxes.Register(ctx, h.s.now(), card.Key.ID(), r.Card))
 }
 
 const cardsPerPage = 500
 
-// Witnesses implements the Board service.
+// Witnesses implements exchangev1connect.RelayServiceHandler.
 func (h handler) ListWitnesses(ctx context.Context, r *exchangev1.ListWitnessesRequest) (*exchangev1.ListWitnessesResponse, error) {
 	if _, err := h.requireDetective(ctx); err != nil {
 		return nil, err
 	}
-	cards, last, err := h.s.board.Cards(ctx, r.After, cardsPerPage)
+	cards, last, err := h.s.mailboxes.Cards(ctx, r.After, cardsPerPage)
 	if len(cards) < cardsPerPage {
 		last = nil
 	}
 	return &exchangev1.ListWitnessesResponse{Cards: cards, Next: last}, withCode(err)
 }
 
-// Post implements the Board service.
+// Post implements exchangev1connect.RelayServiceHandler.
 func (h handler) PostMessages(ctx context.Context, r *exchangev1.PostMessagesRequest) (*exchangev1.PostMessagesResponse, error) {
 	sender, err := h.requireDetective(ctx)
 	if err != nil {
 		return nil, err
 	}
-	letters := make([]exchange.Message, len(r.Messages))
+	messages := make([]exchange.Message, len(r.Messages))
 	for i, m := range r.Messages {
-		if letters[i], err = exchange.ReadMessage(m); err != nil {
+		if messages[i], err = exchange.ReadMessage(m); err != nil {
 			return nil, invalidArgument(err)
 		}
 	}
-	if err := h.s.board.Post(ctx, h.s.now(), sender, letters); err != nil {
+	if err := h.s.mailboxes.Post(ctx, h.s.now(), sender, messages); err != nil {
 		return nil, withCode(err)
 	}
-	for i := range letters {
-		h.s.letters.notify(letters[i].To)
+	for i := range messages {
+		h.s.messages.notify(messages[i].To)
 	}
 	return &exchangev1.PostMessagesResponse{}, nil
 }
 
-// Fetch implements the Board service.
+// Fetch implements exchangev1connect.RelayServiceHandler.
 func (h handler) FetchMessages(ctx context.Context, r *exchangev1.FetchMessagesRequest) (*exchangev1.FetchMessagesResponse, error) {
 	witness := h.callerID(ctx)
 	out := &exchangev1.FetchMessagesResponse{}
-	err := h.s.letters.waitUntil(ctx, witness, r.Wait.AsDuration(), func() (bool, error) {
-		letters, err := h.s.board.Fetch(ctx, h.s.now(), witness)
-		for _, l := range letters {
+	err := h.s.messages.waitUntil(ctx, witness, r.Wait.AsDuration(), func() (bool, error) {
+		messages, err := h.s.mailboxes.Fetch(ctx, h.s.now(), witness)
+		for _, l := range messages {
 			out.Messages = append(out.Messages, &exchangev1.Message{Id: l.ID[:], To: l.To[:], Expires: timestamppb.New(l.Expires), Sealed: l.Sealed})
 		}
-		return len(letters) > 0, err
+		return len(messages) > 0, err
 	})
 	return out, withCode(err)
 }
 
-// Answer implements the Board service.
+// Answer implements exchangev1connect.RelayServiceHandler.
 func (h handler) AnswerMessage(ctx context.Context, stream *connect.ClientStream[exchangev1.AnswerMessageRequest]) (*exchangev1.AnswerMessageResponse, error) {
 	select {
 	case h.s.receiving <- struct{}{}:
@@ -161,21 +161,21 @@ func (h handler) AnswerMessage(ctx context.Context, stream *connect.ClientStream
 	case <-ctx.Done():
 		return nil, withCode(ctx.Err())
 	}
-	var letter exchange.MessageID
-	if !stream.Receive() || len(stream.Msg().Message) != len(letter) {
-		return nil, invalidArgument(errors.Join(errors.New("an answer begins with its letter"), stream.Err()))
+	var message exchange.MessageID
+	if !stream.Receive() || len(stream.Msg().Message) != len(message) {
+		return nil, invalidArgument(errors.Join(errors.New("an answer must begin with its message's number"), stream.Err()))
 	}
-	letter = exchange.MessageID(stream.Msg().Message)
+	message = exchange.MessageID(stream.Msg().Message)
 	var data []byte
 	for stream.Receive() {
-		if data = append(data, stream.Msg().Chunk...); len(data) > h.s.board.config.AnswerBytes {
+		if data = append(data, stream.Msg().Chunk...); len(data) > h.s.mailboxes.config.AnswerBytes {
 			return nil, withCode(exchange.ErrTooLarge)
 		}
 	}
 	if err := stream.Err(); err != nil {
-		return nil, err // half an answer is none
+		return nil, err // an unfinished answer is not kept
 	}
-	sender, err := h.s.board.Answer(ctx, h.s.now(), h.callerID(ctx), letter, data)
+	sender, err := h.s.mailboxes.Answer(ctx, h.s.now(), h.callerID(ctx), message, data)
 	if err != nil {
 		return nil, withCode(err)
 	}
@@ -183,7 +183,7 @@ func (h handler) AnswerMessage(ctx context.Context, stream *connect.ClientStream
 	return &exchangev1.AnswerMessageResponse{}, nil
 }
 
-// Collect implements the Board service.
+// Collect implements exchangev1connect.RelayServiceHandler.
 func (h handler) CollectAnswers(ctx context.Context, r *exchangev1.CollectAnswersRequest, stream *connect.ServerStream[exchangev1.CollectAnswersResponse]) error {
 	sender, err := h.requireDetective(ctx)
 	if err != nil {
@@ -195,14 +195,14 @@ func (h handler) CollectAnswers(ctx context.Context, r *exchangev1.CollectAnswer
 	}
 	var there []exchange.MessageID
 	err = h.s.answers.waitUntil(ctx, sender, r.Wait.AsDuration(), func() (bool, error) {
-		there, err = h.s.board.Answered(ctx, sender, wanted)
+		there, err = h.s.mailboxes.Answered(ctx, sender, wanted)
 		return len(there) > 0, err
 	})
 	if err != nil {
 		return withCode(err)
 	}
 	for _, id := range there {
-		answer, err := h.s.board.Collect(ctx, sender, id)
+		answer, err := h.s.mailboxes.Collect(ctx, sender, id)
 		if err != nil {
 			return withCode(err)
 		}
@@ -216,24 +216,24 @@ func (h handler) CollectAnswers(ctx context.Context, r *exchangev1.CollectAnswer
 	return nil
 }
 
-// maxIDs bounds the letters named in one request.
+// maxIDs bounds the messages named in one request.
 const maxIDs = 20_000
 
 func readIDs(raw [][]byte) ([]exchange.MessageID, error) {
 	if len(raw) > maxIDs {
-		return nil, invalidArgument(errors.New("too many letters in one request"))
+		return nil, invalidArgument(errors.New("too many messages in one request"))
 	}
 	out := make([]exchange.MessageID, len(raw))
 	for i, id := range raw {
 		if len(id) != len(out[i]) {
-			return nil, invalidArgument(errors.New("a letter's number has 16 bytes"))
+			return nil, invalidArgument(errors.New("a message's number has 16 bytes"))
 		}
 		out[i] = exchange.MessageID(id)
 	}
 	return out, nil
 }
 
-// Discard implements the Board service.
+// Discard implements exchangev1connect.RelayServiceHandler.
 func (h handler) DiscardMessages(ctx context.Context, r *exchangev1.DiscardMessagesRequest) (*exchangev1.DiscardMessagesResponse, error) {
 	sender, err := h.requireDetective(ctx)
 	if err != nil {
@@ -243,5 +243,5 @@ func (h handler) DiscardMessages(ctx context.Context, r *exchangev1.DiscardMessa
 	if err != nil {
 		return nil, err
 	}
-	return &exchangev1.DiscardMessagesResponse{}, withCode(h.s.board.Discard(ctx, sender, ids))
+	return &exchangev1.DiscardMessagesResponse{}, withCode(h.s.mailboxes.Discard(ctx, sender, ids))
 }

@@ -25,11 +25,11 @@ type world struct {
 	*testing.T
 	path string
 
-	mu     sync.Mutex // guards all below; also serialises the random numbers
-	random *rand.Rand
-	board  *relay.Mailboxes
-	db     *state.DB
-	cut    map[identity.ID]bool
+	mu        sync.Mutex // guards all below; also serialises the random numbers
+	random    *rand.Rand
+	mailboxes *relay.Mailboxes
+	db        *state.DB
+	cut       map[identity.ID]bool
 }
 
 var errLine = errors.New("the line is down")
@@ -42,7 +42,7 @@ func (w *world) call(who identity.ID, do func(*relay.Mailboxes) error) error {
 	if w.cut[who] || w.random.IntN(5) == 0 {
 		return errLine
 	}
-	if err := do(w.board); err != nil {
+	if err := do(w.mailboxes); err != nil {
 		return err
 	}
 	if w.random.IntN(5) == 0 {
@@ -60,7 +60,7 @@ func (w *world) restart() {
 	db, err := state.Open(context.Background(), w.path)
 	if err == nil {
 		w.db = db
-		w.board, err = relay.NewMailboxes(context.Background(), db, relay.DefaultConfiguration())
+		w.mailboxes, err = relay.NewMailboxes(context.Background(), db, relay.DefaultConfiguration())
 	}
 	if err != nil {
 		w.Error(err)
@@ -75,9 +75,9 @@ func (w *world) pause(longest time.Duration) {
 }
 
 // TestPartitionAndRestart: half of the witnesses lose the relay, and it is
-// restarted again and again, while questions are asked. Every letter whose
+// restarted again and again, while questions are asked. Every message whose
 // posting was acknowledged is answered once by its witness and collected with
-// that answer, and no witness works on a letter of another.
+// that answer, and no witness works on a message of another.
 func TestPartitionAndRestart(t *testing.T) {
 	seed := rand.Uint64()
 	if s := os.Getenv("DRAGNET_SEED"); s != "" {
@@ -87,25 +87,25 @@ func TestPartitionAndRestart(t *testing.T) {
 		}
 	}
 	t.Logf("DRAGNET_SEED=%d", seed)
-	path := filepath.Join(t.TempDir(), "board.db")
+	path := filepath.Join(t.TempDir(), "relay.db")
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{T: t, path: path, random: rand.New(rand.NewPCG(seed, 0)), cut: map[identity.ID]bool{}}
 		w.restart()
 		defer func() { w.db.Close() }()
-		const witnesses, letters = 8, 24
+		const witnesses, messages = 8, 24
 		over := make(chan struct{})
 		var running sync.WaitGroup
 		for i := range witnesses {
 			running.Go(func() { w.witness(who(byte(i)), over) })
 		}
 		running.Go(func() { w.trouble(witnesses, over) })
-		answers := w.detective(who(100), witnesses, letters)
+		answers := w.detective(who(100), witnesses, messages)
 		close(over)
 		running.Wait()
-		for i := range letters {
+		for i := range messages {
 			id := exchange.MessageID{byte(i)}
 			if want := answerOf(who(byte(i%witnesses)), id); string(answers[id]) != want {
-				t.Errorf("letter %d: collected %q, want %q", i, answers[id], want)
+				t.Errorf("message %d: collected %q, want %q", i, answers[id], want)
 			}
 		}
 	})
@@ -115,7 +115,7 @@ func answerOf(witness identity.ID, l exchange.MessageID) string {
 	return fmt.Sprintf("%x on %x", witness[:2], l)
 }
 
-// witness looks for letters and answers them; what was not acknowledged it does
+// witness looks for messages and answers them; what was not acknowledged it does
 // again.
 func (w *world) witness(me identity.ID, over <-chan struct{}) {
 	for {
@@ -125,17 +125,17 @@ func (w *world) witness(me identity.ID, over <-chan struct{}) {
 		default:
 		}
 		w.pause(10 * time.Second)
-		var letters []exchange.Message
+		var messages []exchange.Message
 		err := w.call(me, func(b *relay.Mailboxes) (err error) {
-			letters, err = b.Fetch(context.Background(), time.Now(), me)
+			messages, err = b.Fetch(context.Background(), time.Now(), me)
 			return err
 		})
 		if err != nil {
 			continue
 		}
-		for _, l := range letters {
+		for _, l := range messages {
 			if l.To != me {
-				w.Errorf("witness %x was given a letter to %x", me[:2], l.To[:2])
+				w.Errorf("witness %x was given a message to %x", me[:2], l.To[:2])
 			}
 			err := w.call(me, func(b *relay.Mailboxes) error {
 				_, err := b.Answer(context.Background(), time.Now(), me, l.ID, []byte(answerOf(me, l.ID)))
@@ -170,11 +170,11 @@ func (w *world) trouble(witnesses int, over <-chan struct{}) {
 	}
 }
 
-// detective posts letters until each was acknowledged, and collects until all
+// detective posts messages until each was acknowledged, and collects until all
 // answers are there; an answer that comes twice must be the same.
-func (w *world) detective(me identity.ID, witnesses, letters int) map[exchange.MessageID][]byte {
+func (w *world) detective(me identity.ID, witnesses, messages int) map[exchange.MessageID][]byte {
 	expires := time.Now().Add(24 * time.Hour)
-	for i := range letters {
+	for i := range messages {
 		l := exchange.Message{ID: exchange.MessageID{byte(i)}, To: who(byte(i % witnesses)), Expires: expires, Sealed: []byte{byte(i)}}
 		for w.call(me, func(b *relay.Mailboxes) error {
 			return b.Post(context.Background(), time.Now(), me, []exchange.Message{l})
@@ -183,9 +183,9 @@ func (w *world) detective(me identity.ID, witnesses, letters int) map[exchange.M
 		}
 	}
 	answers := map[exchange.MessageID][]byte{}
-	for time.Now().Before(expires) && len(answers) < letters {
+	for time.Now().Before(expires) && len(answers) < messages {
 		w.pause(10 * time.Second)
-		for i := range letters {
+		for i := range messages {
 			id := exchange.MessageID{byte(i)}
 			var answer []byte
 			err := w.call(me, func(b *relay.Mailboxes) (err error) {
@@ -196,7 +196,7 @@ func (w *world) detective(me identity.ID, witnesses, letters int) map[exchange.M
 				continue
 			}
 			if old, again := answers[id]; again && string(old) != string(answer) {
-				w.Errorf("letter %d has two answers", i)
+				w.Errorf("message %d has two answers", i)
 			}
 			answers[id] = answer
 		}

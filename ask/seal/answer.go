@@ -114,7 +114,7 @@ func (k *Key) Open(a *dossier.SealedAnswer) (plaintext []byte, ok bool, err erro
 }
 
 // smallestClass is the least padded size; classes double from there, so a size
-// tells only its order of magnitude, at a price of at most 2 x.
+// reveals only its order of magnitude, and is at most twice as long.
 const smallestClass = 256
 
 // MaxPlaintext is the largest plaintext of one answer.

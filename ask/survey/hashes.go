@@ -20,8 +20,8 @@ func RecommendedBits(n int) int {
 }
 
 // Hashes lists the hashes to survey over n distinct tuples. Names are as for
-// key.ParseHash; none stands for all three. Bits are the sizes of linear, and
-// of product-mod without a modulus of its own; none stands for the usual ones
+// key.ParseHash; none means all three. Bits are the sizes of linear, and
+// of product-mod without an explicit modulus; none means the usual ones
 // and the recommended.
 func Hashes(names []string, bits []int, n int) ([]key.Hash, error) {
 	if len(names) == 0 {

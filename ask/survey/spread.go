@@ -62,7 +62,7 @@ func (s Sizes) Tuples() (n uint64) {
 	return n
 }
 
-// UpTo is the share of keys that stand for at most so many tuples.
+// UpTo is the share of keys that represent at most this number of tuples.
 func (s Sizes) UpTo(tuples uint64) float64 {
 	var n uint64
 	for _, at := range s {

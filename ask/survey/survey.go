@@ -37,7 +37,7 @@ type Configuration struct {
 	Asked, Sealed int
 	// Seed draws those tuples.
 	Seed uint64
-	// Progress, if set, is told what is going on and how much more is done.
+	// Progress, if set, is called with the current step and the work done since.
 	Progress func(what string, n int)
 }
 
@@ -74,7 +74,7 @@ type Result struct {
 type Row struct {
 	Hash string `json:"hash"`
 	Keys uint64 `json:"keys"`
-	// UniqueConnections is the share of connections whose key stands for one
+	// UniqueConnections is the share of connections whose key represents one
 	// tuple only; UniqueKeys the share of such keys.
 	UniqueConnections float64 `json:"unique_connections"`
 	UniqueKeys        float64 `json:"unique_keys"`
@@ -93,7 +93,7 @@ type Row struct {
 	Sizes    Sizes    `json:"-"`
 }
 
-// Share is the share of keys that stand for at most so many tuples.
+// Share is the share of keys that represent at most this number of tuples.
 type Share struct {
 	Tuples uint64  `json:"tuples"`
 	Keys   float64 `json:"keys"`

@@ -46,7 +46,7 @@ type question struct {
 	tuples []packed // all that share its key
 }
 
-// event is a flow of a tuple, with what testimony tells of it.
+// event is a flow of a tuple, with what testimony reveals of it.
 type event struct {
 	x     netip.Addr
 	start flow.Time

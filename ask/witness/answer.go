@@ -222,7 +222,7 @@ func (a *answering) sealGroups(groups []*group, secrets map[key.Tuple][]byte) er
 			a.t.Answers = append(a.t.Answers, sealed)
 		}
 	}
-	// Salts are random, so this order tells nothing.
+	// Salts are random, so this order reveals nothing.
 	slices.SortFunc(a.t.Answers, func(x, y dossier.SealedAnswer) int { return bytes.Compare(x.Salt[:], y.Salt[:]) })
 	return nil
 }

@@ -105,7 +105,7 @@ func (g *gatherer) lookUpKeys(ctx context.Context, log Indexed) (cov flow.Covera
 	return cov, true, nil
 }
 
-// releaseMemory drops what a part-way lookup gathered, before a scan starts afresh.
+// releaseMemory drops the results of an unfinished lookup before a scan starts.
 func (g *gatherer) releaseMemory() {
 	for i := range g.clues {
 		g.clues[i].found = map[hit][]dossier.Event{}

@@ -18,7 +18,7 @@ type joiner struct {
 	number int
 	leaves []int
 	limit  int  // of groups
-	work   *int // what is left of maxJoinWork
+	work   *int // the rest of maxJoinWork
 	groups map[string]*group
 }
 

@@ -61,7 +61,7 @@ func DefaultConfiguration() Configuration {
 	return Configuration{MaxEvents: 4 << 20, MaxAnswers: 1 << 17, MaxKeys: 1 << 16, MaxKDFWork: 1 << 28}
 }
 
-// Validate reports settings that make no sense.
+// Validate reports invalid settings.
 func (c *Configuration) Validate() error {
 	switch {
 	case c.TooCommon < 0 || c.TooCommon > 1:
@@ -135,8 +135,8 @@ func (w *Witness) Testify(ctx context.Context, question []byte) (sealed []byte, 
 	return sealed, t, err
 }
 
-// Refuse seals a refusal that somebody else decided. It tells nothing about
-// the log, not even what it covers.
+// Refuse seals a refusal decided by the caller. It reveals nothing about the log,
+// not even its coverage.
 func (w *Witness) Refuse(question []byte, why dossier.Refusal) (sealed []byte, t *dossier.Testimony, err error) {
 	w.counts.Questions.Add(1)
 	w.counts.Refused.Add(1)

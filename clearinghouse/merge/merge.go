@@ -2,7 +2,7 @@
 // pattern, patterns into groups by the hosts they share. It has no clock and
 // keeps nothing: the same live reports give the same groups.
 //
-// Each independence class has one voice. A host stands in a pattern once Floor
+// Each independence class counts once. A host is agreed on in a pattern once Floor
 // classes reported it there; only standing hosts are published, and only they
 // make two patterns one group. So fewer than Floor organisations together can
 // neither list a host nor weld two groups.
@@ -18,7 +18,7 @@ import (
 	"dragnet/flow"
 )
 
-// Rules say when a host stands and when patterns belong together.
+// Rules say when a host is agreed on and when patterns belong together.
 type Rules struct {
 	// Floor is how many independent classes must report a host under one
 	// pattern.
@@ -69,7 +69,7 @@ type Merger struct {
 
 // tally is one host under one pattern.
 type tally struct {
-	voices      []sighting // one per class
+	classes     []sighting // one per class
 	witnesses   int
 	first, last flow.Time
 }
@@ -79,7 +79,7 @@ type sighting struct {
 	until flow.Time
 }
 
-// New begins.
+// New returns an empty merger.
 func New(rules Rules) *Merger {
 	return &Merger{rules: rules, classes: map[string]int32{}, patterns: map[int]map[netip.Addr]*tally{}}
 }
@@ -109,24 +109,24 @@ func (m *Merger) Add(v Sighting) {
 }
 
 func (t *tally) addClass(class int32, until flow.Time) {
-	for i := range t.voices {
-		if t.voices[i].class == class {
-			t.voices[i].until = max(t.voices[i].until, until)
+	for i := range t.classes {
+		if t.classes[i].class == class {
+			t.classes[i].until = max(t.classes[i].until, until)
 			return
 		}
 	}
-	t.voices = append(t.voices, sighting{class, until})
+	t.classes = append(t.classes, sighting{class, until})
 }
 
-// isAgreed reports whether enough classes and witnesses bear the host out.
+// isAgreed reports whether enough classes and witnesses confirm the host.
 func (r *Rules) isAgreed(t *tally) bool {
-	return len(t.voices) >= r.Floor && t.witnesses >= r.Witnesses
+	return len(t.classes) >= r.Floor && t.witnesses >= r.Witnesses
 }
 
-// agreedUntil is when fewer than Floor voices are left.
+// agreedUntil is the time at which fewer than Floor classes are left.
 func (r *Rules) agreedUntil(t *tally) flow.Time {
-	ends := make([]flow.Time, len(t.voices))
-	for i, v := range t.voices {
+	ends := make([]flow.Time, len(t.classes))
+	for i, v := range t.classes {
 		ends[i] = v.until
 	}
 	slices.SortFunc(ends, func(a, b flow.Time) int { return cmp.Compare(b, a) })
@@ -134,7 +134,7 @@ func (r *Rules) agreedUntil(t *tally) flow.Time {
 }
 
 // Groups merges what was added. Groups are in the order of their oldest
-// pattern; patterns in which no host stands are left out.
+// pattern; patterns without an agreed host are left out.
 func (m *Merger) Groups() []Group {
 	standing := map[int]map[netip.Addr]*tally{}
 	for p, hosts := range m.patterns {
@@ -173,7 +173,7 @@ func (r *Rules) mergeHosts(patterns []int, standing map[int]map[netip.Addr]*tall
 				h = &Host{Addr: addr, First: t.first, Last: t.last}
 				all[addr], classes[addr] = h, map[int32]bool{}
 			}
-			for _, v := range t.voices {
+			for _, v := range t.classes {
 				classes[addr][v.class] = true
 			}
 			h.Sources, h.Witnesses = len(classes[addr]), max(h.Witnesses, t.witnesses)

@@ -28,9 +28,9 @@ func report(until flow.Time, witnesses uint16, hosts ...int) *dossier.Report {
 	return r
 }
 
-func groups(r merge.Rules, voices ...merge.Sighting) []merge.Group {
+func groups(r merge.Rules, classes ...merge.Sighting) []merge.Group {
 	m := merge.New(r)
-	for _, v := range voices {
+	for _, v := range classes {
 		m.Add(v)
 	}
 	return m.Groups()
@@ -52,9 +52,9 @@ func shape(gs []merge.Group) []string {
 func TestGroups(t *testing.T) {
 	const a, b, c, d = "org:a", "org:b", "org:c", "org:d"
 	for _, test := range []struct {
-		name   string
-		voices []merge.Sighting
-		want   []string
+		name    string
+		classes []merge.Sighting
+		want    []string
 	}{
 		{"one source is not enough", []merge.Sighting{{1, a, report(9, 2, 1, 2)}, {1, a, report(9, 2, 1, 2)}}, []string{}},
 		{"two are", []merge.Sighting{{1, a, report(9, 2, 1, 2)}, {1, b, report(9, 2, 2, 3)}}, []string{"[1]: 2"}},
@@ -64,7 +64,7 @@ func TestGroups(t *testing.T) {
 		{"too little overlap does not", []merge.Sighting{{1, a, report(9, 2, 1, 2, 3)}, {1, b, report(9, 2, 1, 2, 3)}, {2, c, report(9, 2, 3, 4, 5)}, {2, d, report(9, 2, 3, 4, 5)}}, []string{"[1]: 1 2 3", "[2]: 3 4 5"}},
 		{"one liar cannot weld", []merge.Sighting{{1, a, report(9, 2, 1, 2)}, {1, b, report(9, 2, 1, 2)}, {2, c, report(9, 2, 8, 9)}, {2, d, report(9, 2, 8, 9)}, {1, "liar", report(9, 9, 8, 9)}, {2, "liar", report(9, 9, 1, 2)}}, []string{"[1]: 1 2", "[2]: 8 9"}},
 	} {
-		if diff := cmp.Diff(test.want, shape(groups(rules, test.voices...)), cmpopts.EquateEmpty()); diff != "" {
+		if diff := cmp.Diff(test.want, shape(groups(rules, test.classes...)), cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%s:\n%s", test.name, diff)
 		}
 	}
@@ -119,13 +119,13 @@ func TestLiarNeedsOthers(t *testing.T) {
 // TestOrderDoesNotMatter: reports in another order give the same groups.
 func TestOrderDoesNotMatter(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		voices := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) merge.Sighting {
+		classes := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) merge.Sighting {
 			hosts := rapid.SliceOfNDistinct(rapid.IntRange(1, 9), 1, 9, rapid.ID).Draw(t, "hosts")
 			until := flow.Time(rapid.IntRange(10, 20).Draw(t, "until"))
 			return merge.Sighting{rapid.IntRange(1, 5).Draw(t, "pattern"), rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "class"), report(until, 2, hosts...)}
-		}), 0, 20).Draw(t, "voices")
-		shuffled := rapid.Permutation(voices).Draw(t, "shuffled")
-		if diff := cmp.Diff(groups(rules, voices...), groups(rules, shuffled...), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+		}), 0, 20).Draw(t, "classes")
+		shuffled := rapid.Permutation(classes).Draw(t, "shuffled")
+		if diff := cmp.Diff(groups(rules, classes...), groups(rules, shuffled...), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 			t.Fatal(diff)
 		}
 	})

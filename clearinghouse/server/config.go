@@ -29,7 +29,7 @@ type Configuration struct {
 	// empty is the key in the directory. The one that signs may lie elsewhere.
 	Signer string `yaml:"signer"`
 	// Listen is the address on which the community is served, such as
-	// 203.0.113.1:8443; empty serves nobody.
+	// 203.0.113.1:8443; empty serves none.
 	Listen string `yaml:"listen"`
 	// Admin is the loopback address of /livez, /readyz and /metrics; empty
 	// serves them nowhere.
@@ -41,7 +41,7 @@ type Configuration struct {
 	ObjectionsPerMinute int `yaml:"objections_per_minute"`
 }
 
-// DefaultConfiguration serves nobody: it names no address.
+// DefaultConfiguration has no address, and so cannot be served.
 func DefaultConfiguration() Configuration {
 	return Configuration{Directory: "/var/lib/dragnet/clearinghouse", Admin: "127.0.0.1:9122", Requests: 32, ObjectionsPerMinute: 10}
 }
@@ -74,7 +74,7 @@ func (c *Configuration) Validate() error {
 		return fmt.Errorf("clearinghouse.admin: %w; want such as 127.0.0.1:9122", err)
 	}
 	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
-		return fmt.Errorf("clearinghouse.admin: %s is not a loopback address; what is served there is for this machine only", host)
+		return fmt.Errorf("clearinghouse.admin: %s is not a loopback address; it serves health checks and metrics without authentication", host)
 	}
 	return nil
 }

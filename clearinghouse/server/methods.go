@@ -40,7 +40,7 @@ func (m *methods) code(err error) error {
 		}
 	}
 	m.s.metrics.failures.Inc()
-	m.s.log.Error("request", "problem", err)
+	m.s.log.Error("request failed", "problem", err)
 	return connect.NewError(connect.CodeInternal, errors.New("the clearinghouse failed on this request"))
 }
 
@@ -48,7 +48,7 @@ func (m *methods) SubmitReports(ctx context.Context, r *reportingv1.SubmitReport
 	if len(r.Envelopes) > reporting.MaxSubmitted {
 		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("%d envelopes at once; at most %d", len(r.Envelopes), reporting.MaxSubmitted))
 	}
-	outcomes, err := m.s.house.Submit(ctx, r.Envelopes)
+	outcomes, err := m.s.core.Submit(ctx, r.Envelopes)
 	if err != nil {
 		return nil, m.code(err)
 	}
@@ -70,7 +70,7 @@ func (m *methods) SubmitReports(ctx context.Context, r *reportingv1.SubmitReport
 }
 
 func (m *methods) WithdrawReport(ctx context.Context, r *reportingv1.WithdrawReportRequest) (*reportingv1.WithdrawReportResponse, error) {
-	found, err := m.s.house.Withdraw(ctx, r.Envelope)
+	found, err := m.s.core.Withdraw(ctx, r.Envelope)
 	if clearinghouse.Refusal(err) {
 		return nil, connect.NewError(connect.CodePermissionDenied, err)
 	}
@@ -78,7 +78,7 @@ func (m *methods) WithdrawReport(ctx context.Context, r *reportingv1.WithdrawRep
 		return nil, m.code(err)
 	}
 	if !found {
-		return nil, connect.NewError(connect.CodeNotFound, errors.New("you have made no such report, or it is no longer kept"))
+		return nil, connect.NewError(connect.CodeNotFound, errors.New("report not found among yours: it was never made, or is no longer kept"))
 	}
 	return &reportingv1.WithdrawReportResponse{}, nil
 }
@@ -91,7 +91,7 @@ func (m *methods) SubmitObjection(ctx context.Context, r *reportingv1.SubmitObje
 	if !m.objections.allow() {
 		return nil, connect.NewError(connect.CodeResourceExhausted, clearinghouse.ErrCrowded)
 	}
-	name, err := m.s.house.Object(ctx, prefix, r.Reason, r.Contact)
+	name, err := m.s.core.Object(ctx, prefix, r.Reason, r.Contact)
 	if err != nil {
 		return nil, m.code(err)
 	}
@@ -102,7 +102,7 @@ func (m *methods) SubmitObjection(ctx context.Context, r *reportingv1.SubmitObje
 func (m *methods) GetRoster(context.Context, *reportingv1.GetRosterRequest) (*reportingv1.GetRosterResponse, error) {
 	bundle := m.s.keeper.Bundle()
 	if bundle == nil {
-		return nil, connect.NewError(connect.CodeUnavailable, errors.New("there is no roster yet"))
+		return nil, connect.NewError(connect.CodeUnavailable, errors.New("no roster yet"))
 	}
 	return &reportingv1.GetRosterResponse{Bundle: bundle}, nil
 }
@@ -125,7 +125,7 @@ func (m *methods) ListSalts(ctx context.Context, r *reportingv1.ListSaltsRequest
 			return nil, connect.NewError(connect.CodeInvalidArgument, err)
 		}
 	}
-	epochs, err := m.s.house.Epochs(ctx, int(r.Days))
+	epochs, err := m.s.core.Epochs(ctx, int(r.Days))
 	if err != nil {
 		return nil, m.code(err)
 	}
@@ -163,7 +163,7 @@ func (m *methods) ListEntries(ctx context.Context, r *reportingv1.ListEntriesReq
 	if err != nil {
 		return nil, err
 	}
-	page, next, err := m.s.house.Entries(ctx, q, r.Cursor, int(min(r.PageSize, 1<<20)))
+	page, next, err := m.s.core.Entries(ctx, q, r.Cursor, int(min(r.PageSize, 1<<20)))
 	if err != nil {
 		return nil, m.code(err)
 	}
@@ -179,7 +179,7 @@ func (m *methods) ListGroups(ctx context.Context, r *reportingv1.ListGroupsReque
 	if err != nil {
 		return nil, err
 	}
-	page, next, err := m.s.house.Groups(ctx, q, r.Cursor, int(min(r.PageSize, 1<<20)))
+	page, next, err := m.s.core.Groups(ctx, q, r.Cursor, int(min(r.PageSize, 1<<20)))
 	if err != nil {
 		return nil, m.code(err)
 	}
@@ -198,7 +198,7 @@ func (m *methods) ListChanges(ctx context.Context, r *reportingv1.ListChangesReq
 			return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("host %.100q is not an IP address", r.Host))
 		}
 	}
-	page, err := m.s.house.Changes(ctx, host, r.After, int(min(r.PageSize, 1<<20)))
+	page, err := m.s.core.Changes(ctx, host, r.After, int(min(r.PageSize, 1<<20)))
 	if err != nil {
 		return nil, m.code(err)
 	}

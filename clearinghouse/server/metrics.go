@@ -8,7 +8,7 @@ import (
 	"dragnet/internal/metric"
 )
 
-// metrics are what /metrics tells. The one label has three values that are the
+// metrics are the clearinghouse's Prometheus metrics. The one label has three values that are the
 // program's own; none comes from a peer.
 type metrics struct {
 	registry                                            *prometheus.Registry

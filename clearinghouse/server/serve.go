@@ -109,9 +109,9 @@ func (s *Service) checkMember(r *http.Request) error {
 	return err
 }
 
-// handlePanic tells of a defect of ours and keeps serving the others.
+// handlePanic logs a panic and keeps serving other requests.
 func (s *Service) handlePanic(_ context.Context, spec connect.Spec, _ http.Header, problem any) error {
-	s.log.Error("a request failed by a defect of the program", "procedure", spec.Procedure, "problem", fmt.Sprint(problem))
+	s.log.Error("panic while serving request", "procedure", spec.Procedure, "problem", fmt.Sprint(problem))
 	return connect.NewError(connect.CodeInternal, errors.New("the clearinghouse failed on this request"))
 }
 

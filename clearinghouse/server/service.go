@@ -40,7 +40,7 @@ type Service struct {
 	key    *identity.Key
 	db     *state.DB
 	keeper *roster.Keeper
-	house  *clearinghouse.Core
+	core   *clearinghouse.Core
 
 	public, admin               *http.Server
 	publicAddress, adminAddress string
@@ -52,7 +52,7 @@ type Service struct {
 	failed    chan error
 }
 
-// New prepares a service; Start begins.
+// New makes a service; Start starts it.
 func New(config Configuration, deps Dependencies) (*Service, error) {
 	if err := errors.Join(config.Validate(), deps.Publication.Validate()); err != nil {
 		return nil, err
@@ -67,7 +67,7 @@ func New(config Configuration, deps Dependencies) (*Service, error) {
 // serves.
 func (s *Service) Start(ctx context.Context) (err error) {
 	if s.config.Listen == "" {
-		return errors.New("clearinghouse.listen names no address, so nobody could be served")
+		return errors.New("clearinghouse.listen names no address")
 	}
 	if err := os.MkdirAll(s.config.Directory, 0o700); err != nil {
 		return err
@@ -92,28 +92,28 @@ func (s *Service) startParts(ctx context.Context) error {
 	if s.keeper, err = roster.NewKeeper(signer, roster.File(s.config.heldPath())); err != nil {
 		return err
 	}
-	s.house, err = clearinghouse.New(s.deps.Publication, clearinghouse.Dependencies{
+	s.core, err = clearinghouse.New(s.deps.Publication, clearinghouse.Dependencies{
 		DB: s.db, Roster: s.keeper, Own: []identity.ID{s.key.ID()}, Now: s.deps.Now,
 	})
 	if err != nil {
 		return err
 	}
-	if err := s.house.Start(ctx); err != nil {
+	if err := s.core.Start(ctx); err != nil {
 		return err
 	}
-	// What is begun here is ended by Stop, not by the context of starting.
+	// What is started here is ended by Stop, not by the context of starting.
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
 	if err := s.startServers(running); err != nil {
 		stop()
-		return errors.Join(err, s.house.Stop(ctx))
+		return errors.Join(err, s.core.Stop(ctx))
 	}
 	s.running.Go(func() { s.followRoster(running) })
 	s.running.Go(func() { s.publish(running) })
 	return nil
 }
 
-// Failed gives the error that ended the service by itself.
+// Failed receives the error that ended the service.
 func (s *Service) Failed() <-chan error { return s.failed }
 
 // Address is where the community is served, AdminAddress where /metrics is.
@@ -145,7 +145,7 @@ func (s *Service) Stop(ctx context.Context) error {
 	}
 	s.stop()
 	s.running.Wait()
-	err = errors.Join(err, s.house.Stop(ctx))
+	err = errors.Join(err, s.core.Stop(ctx))
 	if s.admin != nil {
 		err = errors.Join(err, s.admin.Shutdown(ctx))
 	}
@@ -165,7 +165,7 @@ func (s *Service) followRoster(ctx context.Context) {
 			complaint = ""
 		case err.Error() != complaint: // once, not every few seconds
 			complaint = err.Error()
-			s.log.Error("roster not taken over", "file", s.config.rosterPath(), "problem", err)
+			s.log.Error("roster rejected", "file", s.config.rosterPath(), "problem", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -190,14 +190,14 @@ func (s *Service) checkRoster(ctx context.Context, version *uint64) error {
 	if list.Version == *version {
 		return err
 	}
-	n, revoked := s.house.Revoke(ctx, list)
+	n, revoked := s.core.Revoke(ctx, list)
 	if revoked != nil {
 		return errors.Join(err, revoked)
 	}
 	*version = list.Version
 	s.metrics.rosterVersion.Set(float64(list.Version))
 	s.metrics.rosterExpires.Set(float64(list.Expires.Unix()))
-	s.log.Info("roster", "version", list.Version, "members", len(list.Members), "expires", list.Expires, "reports_voided", n)
+	s.log.Info("roster accepted", "version", list.Version, "members", len(list.Members), "expires", list.Expires, "reports_voided", n)
 	if n > 0 {
 		s.publishSoon()
 	}
@@ -230,11 +230,11 @@ func (s *Service) publish(ctx context.Context) {
 			s.lastBatch.Store(s.deps.Now().Unix())
 			s.metrics.countPublished(p)
 			if p.Listed+p.Updated+p.Removed > 0 {
-				s.log.Info("published", "groups", p.Groups, "entries", p.Entries, "listed", p.Listed, "updated", p.Updated, "removed", p.Removed)
+				s.log.Info("list published", "groups", p.Groups, "entries", p.Entries, "listed", p.Listed, "updated", p.Updated, "removed", p.Removed)
 			}
 		} else if ctx.Err() == nil {
 			s.metrics.failures.Inc()
-			s.log.Error("publish", "problem", err)
+			s.log.Error("publish list failed", "problem", err)
 		}
 		now := s.deps.Now()
 		select {
@@ -250,11 +250,11 @@ func (s *Service) publish(ctx context.Context) {
 // its way to the disk when its key was revoked.
 func (s *Service) publishBatch(ctx context.Context) (p clearinghouse.Published, err error) {
 	if list, held := s.keeper.Current(s.deps.Now()); held == nil {
-		if _, err := s.house.Revoke(ctx, list); err != nil {
+		if _, err := s.core.Revoke(ctx, list); err != nil {
 			return p, err
 		}
 	}
-	return s.house.Publish(ctx)
+	return s.core.Publish(ctx)
 }
 
 // listen binds an address.

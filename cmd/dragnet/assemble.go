@@ -151,7 +151,7 @@ func (n *node) serve(ctx context.Context, c config.Configuration) (err error) {
 }
 
 // newDesk joins what acts on findings and reports: detection in what the
-// service takes in, the station, the judge's docket, and who is told.
+// service takes in, the station, the ledger, and who is notified.
 func newDesk(ctx context.Context, c config.Configuration, s *follow.Service, state *control.Control, handlers map[string]agents.Handler, log *slog.Logger) (follow.Parts, error) {
 	book, err := ledger.New(ctx, state.DB)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dragnet/decide/ledger"
 	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/internal/cli"
@@ -36,7 +37,7 @@ func newDecisionList() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&verdict, "verdict", "", "only proposed, dry-run, active, refused, undone, expired or stopped ones")
 	cmd.Flags().IntVar(&most, "limit", 100, "list at most so many")
-	open := casebookFlags(cmd)
+	open := ledgerFlags(cmd)
 	output := cli.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		book, err := open()
@@ -77,7 +78,7 @@ func newDecisionShow() *cobra.Command {
 		Example: "  dragnet decision show 5TQ3ZHNEW7AFKXQ2",
 		Args:    cobra.ExactArgs(1),
 	}
-	open := casebookFlags(cmd)
+	open := ledgerFlags(cmd)
 	output := cli.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		book, err := open()
@@ -117,14 +118,14 @@ func newDecisionShow() *cobra.Command {
 
 func newDecisionApprove() *cobra.Command {
 	return decisionVerb("approve ID...", "Let proposed decisions take effect", false,
-		func(book casebook, cmd *cobra.Command, id, who, _ string) (dossier.Decision, error) {
+		func(book *ledger.Ledger, cmd *cobra.Command, id, who, _ string) (dossier.Decision, error) {
 			return book.Approve(cmd.Context(), now(), id, who)
 		})
 }
 
 func newDecisionUndo() *cobra.Command {
 	return decisionVerb("undo ID...", "Take decisions back, or refuse proposed ones", true,
-		func(book casebook, cmd *cobra.Command, id, who, why string) (dossier.Decision, error) {
+		func(book *ledger.Ledger, cmd *cobra.Command, id, who, why string) (dossier.Decision, error) {
 			return book.Undo(cmd.Context(), now(), id, who, why)
 		})
 }
@@ -132,14 +133,14 @@ func newDecisionUndo() *cobra.Command {
 func now() flow.Time { return flow.FromTime(time.Now()) }
 
 // decisionVerb changes decisions one after the other, and prints them.
-func decisionVerb(use, short string, reasons bool, do func(casebook, *cobra.Command, string, string, string) (dossier.Decision, error)) *cobra.Command {
+func decisionVerb(use, short string, reasons bool, do func(*ledger.Ledger, *cobra.Command, string, string, string) (dossier.Decision, error)) *cobra.Command {
 	var who, why string
 	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.MinimumNArgs(1)}
 	cmd.Flags().StringVar(&who, "who", "", "who does this, for the record (default: the user)")
 	if reasons {
 		cmd.Flags().StringVar(&why, "why", "an operator took it back", "why, for the record")
 	}
-	open := casebookFlags(cmd)
+	open := ledgerFlags(cmd)
 	output := cli.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name, err := operator(who)
@@ -173,7 +174,7 @@ func newDecisionStop() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&who, "who", "", "who does this, for the record (default: the user)")
 	cmd.Flags().StringVar(&why, "why", "an operator stopped everything", "why, for the record")
-	open := casebookFlags(cmd)
+	open := ledgerFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		name, err := operator(who)
 		if err != nil {
@@ -199,7 +200,7 @@ func newDecisionResume() *cobra.Command {
 		Long: "Resume lets new decisions through again. Those that were stopped stay so.",
 		Args: cobra.NoArgs,
 	}
-	open := casebookFlags(cmd)
+	open := ledgerFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		book, err := open()
 		if err != nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"os/user"
@@ -9,35 +8,18 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"dragnet/dossier"
-	"dragnet/flow"
+	"dragnet/decide/ledger"
 	"dragnet/internal/cli"
 	"dragnet/node/layout"
 )
 
-// casebook is where verbs find what a node concluded and decided: its data
-// directory.
-type casebook interface {
-	Findings(ctx context.Context, host string, most int) ([]dossier.Finding, error)
-	Finding(ctx context.Context, id string) (dossier.Finding, error)
-	Decisions(ctx context.Context, verdict dossier.Verdict, most int) ([]dossier.Decision, error)
-	Decision(ctx context.Context, id string) (dossier.Decision, error)
-	Receipts(ctx context.Context, decision string) ([]dossier.Receipt, error)
-	Approve(ctx context.Context, now flow.Time, id, who string) (dossier.Decision, error)
-	Undo(ctx context.Context, now flow.Time, id, who, why string) (dossier.Decision, error)
-	Stop(ctx context.Context, now flow.Time, who, why string) error
-	Resume(ctx context.Context) error
-	Stopped(ctx context.Context) (at flow.Time, who, why string, err error)
-	Close() error
-}
-
-// defaultData is the data directory of a node that was not told another.
+// defaultData is the data directory of a node without --data.
 const defaultData = "/var/lib/dragnet"
 
-// casebookFlags adds the flags that say where, and returns what opens it.
-func casebookFlags(cmd *cobra.Command) func() (casebook, error) {
+// ledgerFlags adds the flags that say where, and returns what opens it.
+func ledgerFlags(cmd *cobra.Command) func() (*ledger.Ledger, error) {
 	data := cmd.Flags().String("data", defaultData, "data directory of the node, or the URL of its PostgreSQL database")
-	return func() (casebook, error) {
+	return func() (*ledger.Ledger, error) {
 		d, err := layout.OpenExistingLedger(cmd.Context(), *data)
 		if err != nil {
 			return nil, cli.Hint(err, "name the node's data directory with --data; 'dragnet run node' makes it")
@@ -74,7 +56,7 @@ func newFindingList() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&host, "host", "", "only those about this host")
 	cmd.Flags().IntVar(&most, "limit", 100, "list at most so many")
-	open := casebookFlags(cmd)
+	open := ledgerFlags(cmd)
 	output := cli.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		book, err := open()
@@ -97,7 +79,7 @@ func newFindingShow() *cobra.Command {
 		Example: "  dragnet finding show 5TQ3ZHNEW7AFKXQ2",
 		Args:    cobra.ExactArgs(1),
 	}
-	open := casebookFlags(cmd)
+	open := ledgerFlags(cmd)
 	output := cli.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		book, err := open()

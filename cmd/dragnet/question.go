@@ -74,11 +74,11 @@ func (n *networkFlags) configuration() (c inquiry.Configuration, err error) {
 // publishedEpoch is today's epoch as the book's clearinghouse publishes it; the
 // day itself without one.
 func publishedEpoch(ctx context.Context, c *inquiry.Configuration, today string) (string, error) {
-	house := c.Book.Clearinghouse
-	if house.URL == "" {
+	server := c.Book.Clearinghouse
+	if server.URL == "" {
 		return today, nil
 	}
-	client, err := reporting.Dial(house.URL, []identity.Public{house.Key}, c.Key)
+	client, err := reporting.Dial(server.URL, []identity.Public{server.Key}, c.Key)
 	if err != nil {
 		return "", err
 	}

@@ -42,27 +42,27 @@ also whether the whole record, or its end, was replaced.`,
 	output := cli.OutputFlag(cmd)
 	f := cmd.Flags()
 	f.StringArrayVar(&configs, "config", nil, "the node's configuration file; repeat to layer")
-	f.StringVar(&address, "state", "", "the docket itself, a file or a postgres:// URL, in place of --config")
+	f.StringVar(&address, "state", "", "the audit log's database, a file or a postgres:// URL, in place of --config")
 	f.Int64Var(&after, "after", 0, "begin behind this entry")
 	f.IntVar(&limit, "limit", 0, "at most this many entries; 0 shows all")
 	f.BoolVar(&verify, "verify", false, "check the record instead of listing it")
 	f.StringVar(&head, "head", "", "with --verify: a line ENTRIES:HASH that was printed before")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		d, db, err := openDocket(cmd.Context(), address, configs)
+		d, db, err := openAuditLog(cmd.Context(), address, configs)
 		if err != nil {
 			return err
 		}
 		defer db.Close()
 		if verify {
-			return verifyDocket(cmd, d, *output, head)
+			return verifyAuditLog(cmd, d, *output, head)
 		}
-		return listDocket(cmd, d, *output, after, limit)
+		return listAuditLog(cmd, d, *output, after, limit)
 	}
 	return cmd
 }
 
-// openDocket never makes a docket: one that is not there has no entries.
-func openDocket(ctx context.Context, address string, configs []string) (*audit.Log, *state.DB, error) {
+// openAuditLog never creates an audit log: one that does not exist has no entries.
+func openAuditLog(ctx context.Context, address string, configs []string) (*audit.Log, *state.DB, error) {
 	if address == "" {
 		c, err := config.Load(configs...)
 		if err != nil {
@@ -74,7 +74,7 @@ func openDocket(ctx context.Context, address string, configs []string) (*audit.L
 	}
 	if !strings.Contains(address, "://") {
 		if _, err := os.Stat(address); errors.Is(err, fs.ErrNotExist) {
-			return nil, nil, cli.Hint(fmt.Errorf("%w at %s", errNoDocket, address), "name the node's configuration with --config")
+			return nil, nil, cli.Hint(fmt.Errorf("%w at %s", errNoAuditLog, address), "name the node's configuration with --config")
 		}
 	}
 	db, err := state.Open(ctx, address)
@@ -94,7 +94,7 @@ type listedEntry struct {
 	audit.Entry
 }
 
-func listDocket(cmd *cobra.Command, d *audit.Log, f cli.Format, after int64, limit int) error {
+func listAuditLog(cmd *cobra.Command, d *audit.Log, f cli.Format, after int64, limit int) error {
 	rows := cli.Rows{Header: []string{"entry", "time", "event", "organisation", "asker", "via", "seen", "refusal", "answers", "bytes"}}
 	err := d.List(cmd.Context(), after, func(number int64, e audit.Entry) bool {
 		rows.Items = append(rows.Items, listedEntry{number, e})
@@ -121,7 +121,7 @@ func dash(s string) string {
 	return s
 }
 
-func verifyDocket(cmd *cobra.Command, d *audit.Log, f cli.Format, noted string) error {
+func verifyAuditLog(cmd *cobra.Command, d *audit.Log, f cli.Format, noted string) error {
 	var before *audit.Head
 	if noted != "" {
 		entries, hash, ok := strings.Cut(noted, ":")

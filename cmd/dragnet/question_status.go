@@ -111,4 +111,4 @@ with far more answers than its flows explain.`,
 	return cmd
 }
 
-var errNoDocket = errors.New("nobody has asked this node yet: there is no docket")
+var errNoAuditLog = errors.New("this node has no audit log: no question has been asked yet")

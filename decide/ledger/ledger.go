@@ -27,7 +27,7 @@ var migrations embed.FS
 // Ledger is safe for concurrent use.
 type Ledger struct{ db *state.DB }
 
-// Open opens the docket at an address of state.Open, making its tables.
+// Open opens the ledger at an address of state.Open, and creates its tables.
 func Open(ctx context.Context, address string) (*Ledger, error) {
 	db, err := state.Open(ctx, address)
 	if err != nil {
@@ -40,7 +40,7 @@ func Open(ctx context.Context, address string) (*Ledger, error) {
 	return d, nil
 }
 
-// New makes the docket's tables in a database that somebody else closes.
+// New creates the ledger's tables in a database that the caller closes.
 func New(ctx context.Context, db *state.DB) (*Ledger, error) {
 	steps, err := fs.Sub(migrations, "migrations")
 	if err != nil {
@@ -113,7 +113,7 @@ func (d *Ledger) Resume(ctx context.Context) error {
 	})
 }
 
-// Stopped tells who stopped decisions and why; an empty who says nobody did.
+// Stopped returns who stopped decisions and why; who is empty if they are not stopped.
 func (d *Ledger) Stopped(ctx context.Context) (at flow.Time, who, why string, err error) {
 	var s stop
 	err = d.db.View(ctx, func(tx *state.Tx) error {

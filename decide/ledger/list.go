@@ -14,8 +14,8 @@ import (
 	"dragnet/internal/state"
 )
 
-// ErrUnknown says that there is nothing of that identity.
-var ErrUnknown = errors.New("there is none of that identity")
+// ErrUnknown says that no finding or decision has the identifier.
+var ErrUnknown = errors.New("not found")
 
 // maxFindings bounds the findings kept, the oldest going first.
 const maxFindings = 100_000
@@ -57,7 +57,7 @@ func addFinding(tx *state.Tx, f *dossier.Finding) (bool, error) {
 	return err == nil, err
 }
 
-// Findings lists the latest findings first, at most so many; host, if not
+// Findings lists the latest findings first, at most most of them; host, if not
 // empty, selects.
 func (d *Ledger) Findings(ctx context.Context, host string, most int) ([]dossier.Finding, error) {
 	return queryAll[dossier.Finding](ctx, d, `SELECT body FROM ledger_finding WHERE ? = '' OR host = ? ORDER BY last DESC, seq DESC LIMIT ?`, host, host, most)
@@ -68,7 +68,7 @@ func (d *Ledger) Finding(ctx context.Context, id string) (dossier.Finding, error
 	return queryOne[dossier.Finding](ctx, d, `SELECT body FROM ledger_finding WHERE id = ?`, id)
 }
 
-// Decisions lists the latest decisions first, at most so many; verdict, if not
+// Decisions lists the latest decisions first, at most most of them; verdict, if not
 // empty, selects.
 func (d *Ledger) Decisions(ctx context.Context, verdict dossier.Verdict, most int) ([]dossier.Decision, error) {
 	return queryAll[dossier.Decision](ctx, d, `SELECT body FROM ledger_decision WHERE ? = '' OR verdict = ? ORDER BY seq DESC LIMIT ?`,
@@ -81,14 +81,14 @@ func (d *Ledger) Decision(ctx context.Context, id string) (dossier.Decision, err
 }
 
 // Since lists the decisions that may still change, and those whose end lies
-// after t: what enforcement points must know to begin and to end blocks.
+// after t: what enforcement points must know to start and to end blocks.
 func (d *Ledger) Since(ctx context.Context, t flow.Time) ([]dossier.Decision, error) {
 	return queryAll[dossier.Decision](ctx, d, `SELECT body FROM ledger_decision WHERE verdict IN (?, ?) OR until > ? AND verdict IN (?, ?, ?) ORDER BY seq`,
 		string(dossier.DryRun), string(dossier.Active), int64(t), string(dossier.Undone), string(dossier.Expired), string(dossier.Stopped))
 }
 
 // Spared lists the targets whose decisions an operator took back or refused,
-// until those would have ended: nobody should propose them again by itself.
+// until those would have ended: they should not be proposed again automatically.
 func (d *Ledger) Spared(ctx context.Context, now flow.Time) (map[netip.Prefix]bool, error) {
 	all, err := queryAll[dossier.Decision](ctx, d, `SELECT body FROM ledger_decision WHERE until > ? AND verdict IN (?, ?) ORDER BY seq DESC LIMIT 1000`,
 		int64(now), string(dossier.Undone), string(dossier.Refused))
@@ -110,7 +110,7 @@ func (d *Ledger) AddReceipts(ctx context.Context, receipts []dossier.Receipt) er
 			if err != nil {
 				return err
 			}
-			// Of decisions that nobody knows, nothing is kept.
+			// Ignore receipts for unknown decisions.
 			if _, err := tx.Exec(`INSERT INTO ledger_receipt (decision, point, time, body)
 				SELECT id, ?, ?, ? FROM ledger_decision WHERE id = ?
 				ON CONFLICT (decision, point) DO UPDATE SET time = excluded.time, body = excluded.body`, r.Point, int64(r.Time), b, r.Decision); err != nil {

@@ -25,7 +25,7 @@ import (
 func TestCommunity(t *testing.T) {
 	c := newCommunity(t)
 	c.sign("")
-	c.house()
+	c.startClearinghouse()
 	tapped := c.tap()
 	paths, err := incident.Unpack(c.dir)
 	if err != nil {

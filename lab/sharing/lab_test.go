@@ -171,8 +171,8 @@ func (c *community) sign(revoked string) {
 	c.must("clearing", "roster", "sign", c.write("members.yaml", members.String()), "--key", c.keyFile("clearing"), "--roster", c.rosterFile())
 }
 
-// house starts the clearinghouse with its question board.
-func (c *community) house() {
+// startClearinghouse starts the clearinghouse with its relay.
+func (c *community) startClearinghouse() {
 	c.Helper()
 	conf := c.write("clearing/clearinghouse.yaml", fmt.Sprintf(`clearinghouse:
   directory: %s

@@ -41,7 +41,7 @@ func DefaultConfiguration() Configuration {
 type Document struct {
 	// Version is the node's name for this content.
 	Version string
-	// Format tells what the body is, as the role counts its formats.
+	// Format is the version of the body's format, which the role defines.
 	Format uint32
 	Body   []byte
 }
@@ -67,11 +67,11 @@ type Dependencies struct {
 	Release string
 	// Apply puts a document into use. It is called from one goroutine, and
 	// first by Start, with the last document that was good. An error means that
-	// the role cannot use it and goes on with what it has; the node is told.
+	// the role cannot use it and keeps the previous one; the node is informed.
 	// Nil leaves documents alone.
 	Apply func(ctx context.Context, d Document) error
 	// Retry is how long to wait after a first failure; later ones wait up to 60
-	// times as long. 0 stands for a second.
+	// times as long. 0 means a second.
 	Retry time.Duration
 }
 
@@ -95,7 +95,7 @@ type Client struct {
 	transport *http.Transport
 }
 
-// Status is how a channel fares.
+// Status is the state of a channel.
 type Status struct {
 	Name, Node string
 	// Connected says whether the node answered last; Problem is why not.
@@ -113,7 +113,7 @@ type Status struct {
 	Until time.Time
 }
 
-// New prepares a client; Start begins.
+// New makes a client; Start starts it.
 func New(config Configuration, deps Dependencies) (*Client, error) {
 	if config.State == "" || config.SpoolBytes < 1<<20 || config.SpoolAge < time.Minute {
 		return nil, errors.New("channel: want a folder, spool_bytes of at least 1048576 and spool_age of at least 1m")
@@ -130,7 +130,7 @@ func (c *Client) Start(ctx context.Context) (err error) {
 	}
 	m := c.folder.Member()
 	if m.Role != c.deps.Role {
-		return fmt.Errorf("%s: enrolled as %s, not as %s; enrol this role in a folder of its own", c.config.State, m.Role, c.deps.Role)
+		return fmt.Errorf("%s: enrolled as %s, not as %s; enrol each role in a separate folder", c.config.State, m.Role, c.deps.Role)
 	}
 	limits := spool.Limits{Bytes: c.config.SpoolBytes, Age: c.config.SpoolAge}
 	if c.spool, err = spool.Open(filepath.Join(c.config.State, "spool"), limits); err != nil {
@@ -197,7 +197,7 @@ func (c *Client) Send(items ...Item) error {
 	return c.spool.Append(now, data...)
 }
 
-// Status tells how the channel fares.
+// Status returns the state of the channel.
 func (c *Client) Status() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()

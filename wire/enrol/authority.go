@@ -25,7 +25,7 @@ import (
 const authorityFile = "authority.pem"
 
 // authorityLife is how long a node's authority lasts. To replace it is to enrol
-// everybody anew, so it outlives the hardware.
+// every agent again, so it outlives the hardware.
 const authorityLife = 20 * 365 * 24 * time.Hour
 
 // early is how far a certificate reaches back, for clocks that are behind.

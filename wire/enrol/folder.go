@@ -53,7 +53,7 @@ type Folder struct {
 	leaf *x509.Certificate
 }
 
-// Open reads the folder of somebody who is enrolled.
+// Open reads the folder of an enrolled member.
 func Open(dir string) (*Folder, error) {
 	f := &Folder{dir: dir}
 	if err := f.load(); err != nil {
@@ -97,7 +97,7 @@ func (f *Folder) load() error {
 	return nil
 }
 
-// Member tells who is enrolled where.
+// Member returns who is enrolled, and where.
 func (f *Folder) Member() Member { return f.member }
 
 // ClientTLS accepts the node only, and shows the certificate that the folder

@@ -14,7 +14,7 @@ import (
 const serverLife = 30 * 24 * time.Hour
 
 // ServerTLS is how a node that is reached under these names and addresses
-// serves: TLS 1.3, with a certificate that is made anew before it ends. A client
+// serves: TLS 1.3, with a certificate that is renewed before it ends. A client
 // need not show a certificate, since one that enrols has none; one that it
 // shows must be of this authority.
 func (a *Authority) ServerTLS(names []string) *tls.Config {
@@ -44,7 +44,7 @@ func (a *Authority) ServerTLS(names []string) *tls.Config {
 	}
 }
 
-// ErrOtherNode says that whoever answers is not the node that gave the token.
+// ErrOtherNode says that the server is not the node that gave the token.
 var ErrOtherNode = errors.New("this is not the node that the token or certificate is of")
 
 // clientTLS accepts the node whose authority has this pin, whatever its

@@ -14,9 +14,9 @@ type Pin [sha256.Size]byte
 
 // Token lets one agent or operator enrol, once.
 type Token struct {
-	// Pin tells who the node is.
+	// Pin identifies the node.
 	Pin Pin
-	// Secret tells the node that the token is its own.
+	// Secret proves to the node that it made the token.
 	Secret [16]byte
 }
 
@@ -40,7 +40,7 @@ func ParseToken(s string) (t Token, err error) {
 	text, ok := strings.CutPrefix(strings.TrimSpace(s), tokenPrefix)
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	if !ok || err != nil || len(b) != len(t.Pin)+len(t.Secret) {
-		return t, errors.New("this is no token: want " + tokenPrefix + " and 64 characters, as 'dragnet agent token' prints it")
+		return t, errors.New("not a token: want " + tokenPrefix + " and 64 characters, as 'dragnet agent token' prints it")
 	}
 	copy(t.Pin[:], b)
 	copy(t.Secret[:], b[len(t.Pin):])

@@ -20,7 +20,7 @@ var (
 	ErrMalformed = errors.New("envelope: truncated, oversized or malformed")
 	ErrVersion   = errors.New("envelope: written in a version this program does not speak")
 	ErrKind      = errors.New("envelope: carries something else than was expected")
-	ErrAudience  = errors.New("envelope: addressed to somebody else")
+	ErrAudience  = errors.New("envelope: addressed to another key")
 	ErrEarly     = errors.New("envelope: issued in the future; are both clocks right?")
 	ErrExpired   = errors.New("envelope: expired")
 	ErrSigner    = errors.New("envelope: signed by a key that is not known here")
@@ -115,7 +115,7 @@ type Expect struct {
 }
 
 // Open checks an envelope and gives what it carries. What was checked in vain
-// is told by the error, one of those above.
+// is the error, one of those above.
 func Open(data []byte, x Expect) (*Envelope, error) {
 	e, signed, signature, err := parse(data, x.MaxBody)
 	if err != nil {
@@ -150,7 +150,7 @@ func Open(data []byte, x Expect) (*Envelope, error) {
 	return e, nil
 }
 
-// From tells who claims to have signed, without checking anything.
+// From returns the claimed signer, without checking anything.
 func From(data []byte) (identity.ID, error) {
 	e, _, _, err := parse(data, len(data))
 	if err != nil {

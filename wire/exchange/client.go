@@ -89,7 +89,7 @@ func Ask(ctx context.Context, k *identity.Key, e Endpoint, question []byte, limi
 // key.
 func Denied(err error) bool { return connect.CodeOf(err) == connect.CodePermissionDenied }
 
-// Unreachable reports whether an error says that nothing was heard at all.
+// Unreachable reports whether an error says that there was no response at all.
 func Unreachable(err error) bool {
 	return errors.Is(err, identity.ErrPeer) || connect.CodeOf(err) == connect.CodeUnavailable
 }

@@ -85,7 +85,7 @@ func TestTestimony(t *testing.T) {
 	}
 }
 
-// TestMailbox: letters open only at their receiver, also after it started anew,
+// TestMailbox: messages open only at their receiver, also after it started anew,
 // and do not show what they hold.
 func TestMailbox(t *testing.T) {
 	witness, other := key(t), key(t)
@@ -104,7 +104,7 @@ func TestMailbox(t *testing.T) {
 	text := []byte("which key, mask and window")
 	sealed, err := exchange.SealMessage(box.Public(), witness.ID(), text)
 	if err != nil || bytes.Contains(sealed, text) {
-		t.Fatal("the letter shows its content", err)
+		t.Fatal("the message shows its content", err)
 	}
 	if got, err := again.OpenMessage(witness.ID(), sealed); err != nil || !bytes.Equal(got, text) {
 		t.Errorf("%q, %v", got, err)
@@ -148,12 +148,12 @@ func FuzzMessages(f *testing.F) {
 	}
 	card, err1 := exchange.SealCard(k, box, "north", now)
 	question, err2 := exchange.SealQuestion(k, k.ID(), now, time.Minute, []byte("q"))
-	letter, err3 := exchange.SealMessage(box.Public(), k.ID(), question)
-	posted, err4 := proto.Marshal(&exchangev1.Message{Id: make([]byte, 16), To: make([]byte, 32), Expires: timestamppb.New(now), Sealed: letter})
+	message, err3 := exchange.SealMessage(box.Public(), k.ID(), question)
+	posted, err4 := proto.Marshal(&exchangev1.Message{Id: make([]byte, 16), To: make([]byte, 32), Expires: timestamppb.New(now), Sealed: message})
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		f.Fatal(err)
 	}
-	for _, seed := range [][]byte{card, question, letter, posted, nil} {
+	for _, seed := range [][]byte{card, question, message, posted, nil} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -166,13 +166,13 @@ func FuzzMessages(f *testing.F) {
 		if _, err := exchange.OpenTestimony(data, k.ID(), k.Public(), now, dossier.QuestionID{}); err == nil {
 			t.Error("a testimony nobody sent")
 		}
-		if _, err := box.OpenMessage(k.ID(), data); err == nil && !bytes.Equal(data, letter) {
-			t.Error("a letter nobody sent")
+		if _, err := box.OpenMessage(k.ID(), data); err == nil && !bytes.Equal(data, message) {
+			t.Error("a message nobody sent")
 		}
 		var m exchangev1.Message
 		if proto.Unmarshal(data, &m) == nil {
 			if l, err := exchange.ReadMessage(&m); err == nil && (len(l.Sealed) == 0 || !bytes.Equal(l.ID[:], m.Id)) {
-				t.Errorf("letter %+v", l)
+				t.Errorf("message %+v", l)
 			}
 		}
 	})

@@ -20,7 +20,7 @@ type Mailbox struct{ private hpke.PrivateKey }
 
 func kem() hpke.KEM { return hpke.DHKEM(ecdh.X25519()) }
 
-// NewMailbox derives a witness's mailbox from its key, so that letters written
+// NewMailbox derives a witness's mailbox from its key, so that messages written
 // before a restart can be opened after it. What is derived from is a signature
 // that is made for nothing else and never shown; Ed25519 makes the same one
 // every time (RFC 8032, section 5.1.6), and nobody else can make it.
@@ -36,11 +36,11 @@ func NewMailbox(k *identity.Key) (*Mailbox, error) {
 	return &Mailbox{private}, nil
 }
 
-// Public is what letters are sealed to.
+// Public is what messages are sealed to.
 func (m *Mailbox) Public() []byte { return m.private.PublicKey().Bytes() }
 
-// messageInfo binds a letter to its receiver.
-func messageInfo(to identity.ID) []byte { return append([]byte("dragnet letter v1\x00"), to[:]...) }
+// messageInfo binds a message to its receiver.
+func messageInfo(to identity.ID) []byte { return append([]byte("dragnet message v1\x00"), to[:]...) }
 
 // SealMessage seals a question's envelope to a witness's mailbox.
 func SealMessage(mailbox []byte, to identity.ID, question []byte) ([]byte, error) {
@@ -51,22 +51,22 @@ func SealMessage(mailbox []byte, to identity.ID, question []byte) ([]byte, error
 	return hpke.Seal(public, hpke.HKDFSHA256(), hpke.ChaCha20Poly1305(), messageInfo(to), question)
 }
 
-// OpenMessage opens a letter to us.
+// OpenMessage opens a message to us.
 func (m *Mailbox) OpenMessage(to identity.ID, sealed []byte) ([]byte, error) {
-	if len(sealed) > MaxLetter {
-		return nil, fmt.Errorf("letter of %d bytes; at most %d", len(sealed), MaxLetter)
+	if len(sealed) > MaxMessage {
+		return nil, fmt.Errorf("message of %d bytes; at most %d", len(sealed), MaxMessage)
 	}
 	question, err := hpke.Open(m.private, hpke.HKDFSHA256(), hpke.ChaCha20Poly1305(), messageInfo(to), sealed)
 	if err != nil {
-		return nil, fmt.Errorf("letter is not sealed to this mailbox: %w", err)
+		return nil, fmt.Errorf("message is not sealed to this mailbox: %w", err)
 	}
 	return question, nil
 }
 
-// MaxLetter bounds a letter: the largest question, its envelope and its seal.
-const MaxLetter = dossier.MaxQuestion + envelope.Overhead + 64
+// MaxMessage bounds a message: the largest question, its envelope and its seal.
+const MaxMessage = dossier.MaxQuestion + envelope.Overhead + 64
 
-// Card is what a witness tells about itself. Its name is only a claim.
+// Card is a witness's contact card. Its name is unverified.
 type Card struct {
 	Name    string
 	Key     identity.Public

@@ -1,5 +1,5 @@
 // Package exchange carries questions to witnesses and testimony back: as signed
-// envelopes, straight over TLS 1.3 or over a relay's board. It looks into
+// envelopes, straight over TLS 1.3 or over a relay's relay. It looks into
 // neither; those bytes are the dossier's.
 //
 // A question is signed by the detective, addressed to one witness and expires.

@@ -65,7 +65,7 @@ type Server struct {
 	listener net.Listener
 }
 
-// Listen binds an address; Serve begins.
+// Listen binds an address; Serve serves it.
 func Listen(address string, k *identity.Key, handler http.Handler, log *slog.Logger) (*Server, error) {
 	config, err := identity.ServerTLS(k)
 	if err != nil {

@@ -33,7 +33,7 @@ func ParseID(s string) (ID, error) {
 	return ID(b), nil
 }
 
-// Public is a public key. The zero Public is nobody's.
+// Public is a public key. The zero Public belongs to no key.
 type Public struct{ key [ed25519.PublicKeySize]byte }
 
 const publicPrefix = "ed25519:"
@@ -77,7 +77,7 @@ func (p *Public) UnmarshalText(b []byte) (err error) {
 // ID names the key.
 func (p Public) ID() ID { return sha256.Sum256(p.key[:]) }
 
-// IsZero reports the key that is nobody's.
+// IsZero reports whether p is the zero Public.
 func (p Public) IsZero() bool { return p == Public{} }
 
 // Key is a private key.

@@ -36,7 +36,7 @@ func (k *Key) certificate() (tls.Certificate, error) {
 }
 
 // ServerTLS serves TLS 1.3 under the key. Clients may show a key of theirs;
-// PeerOf tells which, and who may do what is for the caller to say.
+// PeerOf returns the key, and the caller decides what it may do.
 func ServerTLS(k *Key) (*tls.Config, error) {
 	c, err := k.certificate()
 	if err != nil {
@@ -52,7 +52,7 @@ func ServerTLS(k *Key) (*tls.Config, error) {
 }
 
 // ClientTLS accepts a server that holds the given key and no other, whatever
-// its name. A client without a key of its own passes nil.
+// its name. A client without a key passes nil.
 func ClientTLS(k *Key, server Public) (*tls.Config, error) {
 	config := &tls.Config{
 		MinVersion: tls.VersionTLS13,
@@ -92,7 +92,7 @@ func anyKey(raw [][]byte) error {
 	return nil
 }
 
-// PeerOf tells the key that the other end proved to hold.
+// PeerOf returns the key that the other end proved to hold.
 func PeerOf(s tls.ConnectionState) (Public, bool) {
 	if len(s.PeerCertificates) == 0 {
 		return Public{}, false

@@ -154,7 +154,8 @@ func (c *Client) Epochs(ctx context.Context, days int) (map[string]string, error
 	return out, err
 }
 
-// Entries fetches a page of entries; an empty cursor begins, an empty next ends.
+// ListEntries fetches a page of entries. An empty cursor is the first page, an
+// empty next the end.
 func (c *Client) ListEntries(ctx context.Context, s *reportingv1.Selection, cursor string, limit int) (page []dossier.Entry, next string, err error) {
 	r, err := c.rpc.ListEntries(ctx, &reportingv1.ListEntriesRequest{Selection: s, Cursor: cursor, PageSize: uint32(max(0, limit))})
 	for _, m := range r.GetEntries() {
@@ -167,7 +168,7 @@ func (c *Client) ListEntries(ctx context.Context, s *reportingv1.Selection, curs
 	return page, r.GetNextCursor(), err
 }
 
-// Groups fetches a page of groups.
+// ListGroups fetches a page of groups.
 func (c *Client) ListGroups(ctx context.Context, s *reportingv1.Selection, cursor string, limit int) (page []dossier.Group, next string, err error) {
 	r, err := c.rpc.ListGroups(ctx, &reportingv1.ListGroupsRequest{Selection: s, Cursor: cursor, PageSize: uint32(max(0, limit))})
 	for _, m := range r.GetGroups() {

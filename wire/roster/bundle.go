@@ -66,14 +66,14 @@ func Sign(k *identity.Key, r *Roster, before *Bundle) (*Bundle, error) {
 }
 
 // Rotate makes the next version, in which the signing passes from the old key
-// to the next one. Whoever trusts the old key follows.
+// to the next one. Those that trust the old key follow.
 func Rotate(old, next *identity.Key, r *Roster, before *Bundle) (*Bundle, error) {
 	held, err := before.Open(old.Public())
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("the roster before, which the old key should have signed: %w", err)
 	case len(before.Handovers) == maxHandovers:
-		return nil, fmt.Errorf("the signing key was replaced %d times already; begin a new roster", maxHandovers)
+		return nil, fmt.Errorf("the signing key was replaced %d times already; start a new roster", maxHandovers)
 	case old.Public() == next.Public():
 		return nil, errors.New("the new signing key is the old one")
 	}
@@ -86,7 +86,8 @@ func Rotate(old, next *identity.Key, r *Roster, before *Bundle) (*Bundle, error)
 	return b, b.sealRoster(next, r)
 }
 
-// continueFrom begins the bundle of the version after b, whose roster is held.
+// continueFrom returns the start of the bundle for the version after b, whose
+// roster is held.
 func (b *Bundle) continueFrom(r *Roster, held *Held) *Bundle {
 	r.Version, r.Previous = held.Version+1, held.Link
 	history := slices.Concat(b.History, []Digest{held.content})
@@ -124,11 +125,11 @@ type Held struct {
 	byKey   map[identity.ID]place
 }
 
-// place is where a key stands.
+// place is the position of a key.
 type place struct{ member, key int }
 
 // Check opens the roster if the key signed it, or one that the signing was
-// handed to since, and tells which. It says nothing about its age.
+// handed to since, and returns which. It does not check its age.
 func (b *Bundle) Check(pin identity.Public) (*Held, identity.Public, error) {
 	signer := b.currentSigner(pin)
 	h, err := b.Open(signer)

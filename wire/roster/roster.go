@@ -1,7 +1,7 @@
 // Package roster is the list of those a community has let in: organisations
-// with their keys, what each may do, and which of them count as one voice.
+// with their keys, what each may do, and which of them are one class.
 // Detectives must stand on it to ask and to report; a witness may, and is then
-// counted under a class that somebody verified.
+// counted under a verified class.
 //
 // The clearinghouse signs it (Sign); everybody else holds a Keeper, which
 // accepts newer versions that descend from the one it holds and nothing else.
@@ -31,7 +31,7 @@ const (
 type Role uint8
 
 // Ask: put questions to witnesses. Report: report to the clearinghouse.
-// Witness: be counted as a voice of its class.
+// Witness: be counted in its class.
 const (
 	Ask Role = 1 << iota
 	Report
@@ -91,7 +91,7 @@ type Roster struct {
 type Member struct {
 	Name string
 	// Class is the verified independence class, such as "org:example" or
-	// "as:64496": all members of one class have one voice together.
+	// "as:64496": all members of one class count once.
 	Class string
 	Roles Role
 	// AS are the member's autonomous systems, in ascending order.
@@ -133,7 +133,7 @@ func (k *Key) usable(at time.Time) error {
 }
 
 // Validate reports the first thing that makes r unusable: bounds, order, a key
-// that stands twice.
+// that is listed twice.
 func (r *Roster) Validate() error {
 	switch {
 	case r.Version == 0, (r.Version == 1) != (r.Previous == Digest{}):
@@ -147,14 +147,14 @@ func (r *Roster) Validate() error {
 	for i := range r.Members {
 		m := &r.Members[i]
 		if i > 0 && r.Members[i-1].Name >= m.Name {
-			return fmt.Errorf("member %q is not in order, or stands twice", m.Name)
+			return fmt.Errorf("member %q is invalid, or listed twice", m.Name)
 		}
 		if err := m.validate(); err != nil {
 			return fmt.Errorf("member %q: %w", m.Name, err)
 		}
 		for _, k := range m.Keys {
 			if other, again := seen[k.Public]; again {
-				return fmt.Errorf("key %s stands twice, at %q and %q", k.Public, other, m.Name)
+				return fmt.Errorf("key %s is listed twice, at %q and %q", k.Public, other, m.Name)
 			}
 			seen[k.Public] = m.Name
 		}
@@ -175,7 +175,7 @@ func (m *Member) validate() error {
 	}
 	for _, k := range m.Keys {
 		if k.Public.IsZero() || !k.Until.After(k.From) {
-			return fmt.Errorf("key %s: it is nobody's, or ends before it begins", k.Public)
+			return fmt.Errorf("key %s: it is zero, or ends before it starts", k.Public)
 		}
 	}
 	return nil

@@ -71,12 +71,12 @@ func keeper(t testing.TB, pin identity.Public, path string) *roster.Keeper {
 
 // TestMay: what each member's key may do, over its life.
 func TestMay(t *testing.T) {
-	house, north, south, old, stolen := generate(t), generate(t), generate(t), generate(t), generate(t)
+	signer, north, south, old, stolen := generate(t), generate(t), generate(t), generate(t), generate(t)
 	s := member("south", roster.Witness, south, old, stolen)
 	s.Keys[1].Until = now.Add(-time.Hour)
 	s.Keys[2].Revoked = now.Add(day) // what is written as a later time holds at once
-	b := sign(t, house, draft(house, member("north", roster.Ask|roster.Report, north), s), nil)
-	r, err := b.Open(house.Public())
+	b := sign(t, signer, draft(signer, member("north", roster.Ask|roster.Report, north), s), nil)
+	r, err := b.Open(signer.Public())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func TestMay(t *testing.T) {
 		{"after", north, roster.Ask, now.Add(365 * day), roster.ErrLapsed},
 		{"lapsed key", old, roster.Witness, now, roster.ErrLapsed},
 		{"revoked key", stolen, roster.Witness, now, roster.ErrRevoked},
-		{"stranger", house, roster.Ask, now, roster.ErrUnknown},
+		{"stranger", signer, roster.Ask, now, roster.ErrUnknown},
 	} {
 		if _, err := r.May(test.key.ID(), test.role, test.at); !errors.Is(err, test.want) {
 			t.Errorf("%s: %v, want %v", test.name, err, test.want)
@@ -150,19 +150,19 @@ func TestKeeperFollows(t *testing.T) {
 
 // TestKeeperRefuses: rollback, fork, gap, freeze, clock and forgery.
 func TestKeeperRefuses(t *testing.T) {
-	house, eve, north := generate(t), generate(t), generate(t)
-	one := sign(t, house, draft(house), nil)
-	two := sign(t, house, draft(house, member("north", roster.Ask, north)), one)
-	other := sign(t, house, draft(house, member("evil", roster.Ask, eve)), one)
-	three, otherThree := sign(t, house, draft(house), two), sign(t, house, draft(house), other)
-	short := sign(t, house, draft(house), three)
+	signer, eve, north := generate(t), generate(t), generate(t)
+	one := sign(t, signer, draft(signer), nil)
+	two := sign(t, signer, draft(signer, member("north", roster.Ask, north)), one)
+	other := sign(t, signer, draft(signer, member("evil", roster.Ask, eve)), one)
+	three, otherThree := sign(t, signer, draft(signer), two), sign(t, signer, draft(signer), other)
+	short := sign(t, signer, draft(signer), three)
 	short.History = nil // version 3 is missing between
-	early := draft(house)
+	early := draft(signer)
 	early.Issued, early.Expires = now.Add(time.Hour), now.Add(2*time.Hour)
-	frozen := draft(house)
+	frozen := draft(signer)
 	frozen.Issued, frozen.Expires = now.Add(-2*day), now.Add(-day)
 	stolen := *three
-	stolen.Handovers = []roster.Handover{{Old: house.Public(), New: eve.Public(), Signature: make([]byte, 64)}}
+	stolen.Handovers = []roster.Handover{{Old: signer.Public(), New: eve.Public(), Signature: make([]byte, 64)}}
 	stolen.Sealed = sign(t, eve, draft(eve), nil).Sealed
 	for _, test := range []struct {
 		name   string
@@ -171,12 +171,12 @@ func TestKeeperRefuses(t *testing.T) {
 	}{
 		{"older", one, roster.ErrRollback}, {"same version, other content", other, roster.ErrForked},
 		{"descends from another", otherThree, roster.ErrForked}, {"next", three, nil},
-		{"history too short", short, roster.ErrGap}, {"from the future", sign(t, house, early, two), envelope.ErrEarly},
-		{"expired", sign(t, house, frozen, two), roster.ErrExpired}, {"forged", sign(t, eve, draft(eve), nil), envelope.ErrSigner},
+		{"history too short", short, roster.ErrGap}, {"from the future", sign(t, signer, early, two), envelope.ErrEarly},
+		{"expired", sign(t, signer, frozen, two), roster.ErrExpired}, {"forged", sign(t, eve, draft(eve), nil), envelope.ErrSigner},
 		{"forged handover", &stolen, envelope.ErrSigner},
 	} {
 		path := filepath.Join(t.TempDir(), "roster")
-		k := keeper(t, house.Public(), path)
+		k := keeper(t, signer.Public(), path)
 		if _, err := k.Accept(encode(t, two), now); err != nil {
 			t.Fatal(err)
 		}
@@ -187,11 +187,11 @@ func TestKeeperRefuses(t *testing.T) {
 		if test.want == nil {
 			want = 3
 		}
-		if r, err := keeper(t, house.Public(), path).Current(now); err != nil || r.Version != want {
+		if r, err := keeper(t, signer.Public(), path).Current(now); err != nil || r.Version != want {
 			t.Errorf("%s: then version %v is held (%v), want %d", test.name, r, err, want)
 		}
 	}
-	k := keeper(t, house.Public(), filepath.Join(t.TempDir(), "roster"))
+	k := keeper(t, signer.Public(), filepath.Join(t.TempDir(), "roster"))
 	if _, err := k.Current(now); !errors.Is(err, roster.ErrNone) {
 		t.Errorf("nothing held: %v", err)
 	}
@@ -205,9 +205,9 @@ func TestKeeperRefuses(t *testing.T) {
 
 // TestRemembersOrRefuses: what cannot be remembered is not taken over.
 func TestRemembersOrRefuses(t *testing.T) {
-	house := generate(t)
-	k := keeper(t, house.Public(), filepath.Join(t.TempDir(), "no such folder", "roster"))
-	if _, err := k.Accept(encode(t, sign(t, house, draft(house), nil)), now); err == nil {
+	signer := generate(t)
+	k := keeper(t, signer.Public(), filepath.Join(t.TempDir(), "no such folder", "roster"))
+	if _, err := k.Accept(encode(t, sign(t, signer, draft(signer), nil)), now); err == nil {
 		t.Fatal("accepted without remembering")
 	}
 	if _, err := k.Current(now); !errors.Is(err, roster.ErrNone) {
@@ -216,8 +216,8 @@ func TestRemembersOrRefuses(t *testing.T) {
 }
 
 func TestCanonical(t *testing.T) {
-	house, a, b := generate(t), generate(t), generate(t)
-	r := draft(house, member("a", roster.Ask, a), member("b", roster.Ask|roster.Report|roster.Witness, b))
+	signer, a, b := generate(t), generate(t), generate(t)
+	r := draft(signer, member("a", roster.Ask, a), member("b", roster.Ask|roster.Report|roster.Witness, b))
 	r.Version = 1
 	r.Members[1].Keys[0].Revoked = now
 	data, err := r.MarshalBinary()
@@ -289,8 +289,8 @@ members:
 
 // FuzzRoster: what is read is written back as the same bytes.
 func FuzzRoster(f *testing.F) {
-	house, north := generate(f), generate(f)
-	r := draft(house, member("north", roster.Ask, north))
+	signer, north := generate(f), generate(f)
+	r := draft(signer, member("north", roster.Ask, north))
 	r.Version = 1
 	data, err := r.MarshalBinary()
 	if err != nil {
@@ -310,9 +310,9 @@ func FuzzRoster(f *testing.F) {
 
 // FuzzBundle: no bytes but the signer's make a keeper accept anything.
 func FuzzBundle(f *testing.F) {
-	house := generate(f)
-	good := encode(f, sign(f, house, draft(house), nil))
-	next := encode(f, sign(f, house, draft(house), sign(f, house, draft(house), nil)))
+	signer := generate(f)
+	good := encode(f, sign(f, signer, draft(signer), nil))
+	next := encode(f, sign(f, signer, draft(signer), sign(f, signer, draft(signer), nil)))
 	f.Add(good)
 	f.Add(next)
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -1,7 +1,6 @@
-// Package audit is a witness's memory of who asked what: it keeps replayed
-// questions out, tells the policy what went before, and writes a record that
-// the operator can read and check. It is durable: what Begin or Finish
-// acknowledged survives a crash.
+// Package audit records who asked a witness what: it rejects replayed questions,
+// gives the policy its history, and writes a record that the operator can read
+// and verify. What Begin or Finish acknowledged survives a crash.
 //
 // The record is a chain: every entry is hashed together with the hash of the
 // one before it, so that no entry can be changed, removed or put in between
@@ -30,7 +29,7 @@ var migrations embed.FS
 // use.
 type Log struct{ db *state.DB }
 
-// Open makes the docket's tables where they are missing.
+// Open creates the log's tables if they do not exist.
 func Open(ctx context.Context, db *state.DB) (*Log, error) {
 	steps, err := fs.Sub(migrations, "migrations")
 	if err != nil {
@@ -39,7 +38,7 @@ func Open(ctx context.Context, db *state.DB) (*Log, error) {
 	return &Log{db}, db.Migrate(ctx, "ask/witness", steps)
 }
 
-// Question is a question whose envelope was found in order.
+// Question is a question whose envelope was verified.
 type Question struct {
 	Asker policy.Asker
 	// Nonce and Expires are the envelope's.
@@ -47,13 +46,13 @@ type Question struct {
 	Expires  time.Time
 	ID       dossier.QuestionID
 	Question *dossier.Question
-	// Via says how it came: "direct", or the name of a relay.
+	// Via is the way it came: "direct", or the name of a relay.
 	Via string
 	// Epochs are those that the community publishes (policy.History).
 	Epochs map[string]string
 }
 
-// Admitted is a question that was entered.
+// Admitted is a question that was recorded.
 type Admitted struct {
 	Number  int64
 	Verdict policy.Ruling
@@ -63,20 +62,20 @@ type Admitted struct {
 // ErrReplayed says that the envelope was answered before.
 var ErrReplayed = errors.New("this envelope was answered already; ask again in a new one")
 
-// ErrFlood says that a detective went on asking long after its budget was used
-// up; what it asks is no longer entered, or the docket would grow without end.
-var ErrFlood = errors.New("asked far beyond the budget; wait until it counts anew")
+// ErrFlood says that a detective kept asking long after its budget was used up.
+// Its questions are no longer recorded, or the log would grow without bound.
+var ErrFlood = errors.New("asked far beyond the budget; wait until the budget's period is over")
 
-// floodFactor times the budget of questions are entered, refused or not.
+// floodFactor times the budget of questions are recorded, refused or not.
 const floodFactor = 2
 
-// maxAttempts bounds how often a question is begun whose answer was not
-// finished, because the witness or the line broke down in between.
+// maxAttempts bounds how often a question is started again whose answer was not
+// finished because the witness or the connection failed.
 const maxAttempts = 3
 
-// Begin enters a question and judges it by what went before. A question that
-// was begun and never finished is taken up again under its first verdict and is
-// not counted twice; one that was finished is ErrReplayed.
+// Begin records a question and judges it by the history. A question that was
+// started and never finished is resumed under its first ruling and is not
+// counted twice; for one that was finished the error is ErrReplayed.
 func (d *Log) Begin(ctx context.Context, now time.Time, rules *policy.Rules, a Question) (c Admitted, err error) {
 	err = d.db.Update(ctx, func(tx *state.Tx) error {
 		c = Admitted{asked: a}
@@ -163,9 +162,9 @@ func insertCase(tx *state.Tx, now time.Time, rules *policy.Rules, c *Admitted) e
 		now.UnixNano(), a.Expires.UnixNano(), keys, int64(c.Verdict.Refusal), c.Verdict.Reason).Scan(&c.Number)
 }
 
-// Outcome is what became of a question.
+// Outcome is the outcome of a question.
 type Outcome struct {
-	// Refusal is the one that the asker was told.
+	// Refusal is the reason given to the asker.
 	Refusal dossier.Refusal
 	// Answers is the number of sealed answers, Bytes the size of the testimony.
 	Answers int
@@ -198,7 +197,7 @@ func (d *Log) Finish(ctx context.Context, now time.Time, c Admitted, o Outcome) 
 // clocks differ.
 const late = time.Hour
 
-// Forget removes what no rule looks back to any more; the record stays whole.
+// Forget deletes history that no rule needs any more; the record stays whole.
 func (d *Log) Forget(ctx context.Context, now time.Time, rules *policy.Rules) error {
 	before := now.Add(-max(rules.BudgetWithin, rules.IndependentWithin)).UnixNano()
 	return d.db.Update(ctx, func(tx *state.Tx) error {

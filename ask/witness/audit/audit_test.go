@@ -25,7 +25,7 @@ const today = "2026-11-22"
 
 func open(t testing.TB) (*audit.Log, *state.DB) {
 	t.Helper()
-	return openAt(t, filepath.Join(t.TempDir(), "docket.db"))
+	return openAt(t, filepath.Join(t.TempDir(), "audit.db"))
 }
 
 func openAt(t testing.TB, address string) (*audit.Log, *state.DB) {
@@ -44,7 +44,7 @@ func openAt(t testing.TB, address string) (*audit.Log, *state.DB) {
 
 // both runs a test on either kind of database.
 func both(t *testing.T, f func(t *testing.T, address string)) {
-	t.Run("sqlite", func(t *testing.T) { f(t, filepath.Join(t.TempDir(), "docket.db")) })
+	t.Run("sqlite", func(t *testing.T) { f(t, filepath.Join(t.TempDir(), "audit.db")) })
 	t.Run("postgres", func(t *testing.T) { f(t, testkit.Postgres(t)) })
 }
 
@@ -115,7 +115,7 @@ func TestEndlessRetries(t *testing.T) {
 	}
 }
 
-// TestFlood: refused questions fill the docket only so far.
+// TestFlood: refused questions fill the audit log only so far.
 func TestFlood(t *testing.T) {
 	d, _ := open(t)
 	rules := policy.Default()

@@ -36,7 +36,7 @@ type Entry struct {
 	// keys.
 	Clues  []EntryClue  `json:"clues,omitempty"`
 	Window *flow.Window `json:"window,omitempty"`
-	// Refusal is what the asker was told, Reason what only we know.
+	// Refusal is the reason given to the asker, Reason the one for the operator.
 	Refusal string `json:"refusal,omitempty"`
 	Reason  string `json:"reason,omitempty"`
 	Answers int    `json:"answers,omitempty"`
@@ -90,7 +90,7 @@ type Head struct {
 // hashEntry is the hash of an entry with all before it.
 func hashEntry(seq int64, before, entry []byte) []byte {
 	h := sha256.New()
-	h.Write([]byte("dragnet docket v1\x00"))
+	h.Write([]byte("dragnet audit v1\x00"))
 	binary.Write(h, binary.BigEndian, seq)
 	h.Write(before)
 	h.Write(entry)
@@ -115,7 +115,7 @@ func appendEntry(tx *state.Tx, e Entry) error {
 // errStop ends a listing early.
 var errStop = errors.New("enough")
 
-// List calls show with the record's entries in their order, beginning after
+// List calls show with the record's entries in their order, starting after
 // entry number after, until show returns false.
 func (d *Log) List(ctx context.Context, after int64, show func(number int64, e Entry) bool) error {
 	err := d.eachEntry(ctx, after, func(seq int64, text, _ []byte) error {
@@ -151,7 +151,7 @@ func (d *Log) eachEntry(ctx context.Context, after int64, use func(seq int64, te
 var ErrTampered = errors.New("the record was tampered with")
 
 // Verify computes the chain again. With a Head that was noted before, it also
-// checks that the record still begins with what stood there then.
+// checks that the record still starts with the entries of that time.
 func (d *Log) Verify(ctx context.Context, noted *Head) (Head, error) {
 	head := Head{}
 	before := []byte{}

@@ -25,7 +25,7 @@ type reply struct {
 }
 
 // answerQuestion opens a question's envelope and does all that follows from it. The
-// error is envelope's or docket's where the envelope is not in order.
+// error is the envelope's or the audit log's if the envelope is rejected.
 func (s *Service) answerQuestion(ctx context.Context, data []byte, via string) (*reply, error) {
 	now := s.now()
 	e, err := exchange.OpenQuestion(data, s.key.ID(), now, func(id identity.ID) (identity.Public, bool) {
@@ -52,7 +52,7 @@ func (s *Service) answerQuestion(ctx context.Context, data []byte, via string) (
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	c, err := s.docket.Begin(ctx, now, &s.config.Policy, a)
+	c, err := s.audit.Begin(ctx, now, &s.config.Policy, a)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +80,7 @@ func (s *Service) makeTestimony(ctx context.Context, c audit.Admitted, e *envelo
 	}
 	o := audit.Outcome{Refusal: told.Refusal, Answers: len(told.Answers), Bytes: int64(len(out)), Flows: told.Coverage.Flows}
 	s.metrics.countOutcome(o)
-	return &reply{envelope: out, finish: func(ctx context.Context) error { return s.docket.Finish(ctx, s.now(), c, o) }}, nil
+	return &reply{envelope: out, finish: func(ctx context.Context) error { return s.audit.Finish(ctx, s.now(), c, o) }}, nil
 }
 
 // isInternal reports whether an error is our own failure, and not what the asker did.

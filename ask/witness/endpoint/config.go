@@ -1,9 +1,9 @@
 // Package endpoint is an organisation's witness as a service: it answers the
 // questions of the roster's detectives from the node's log, as far as its
-// policy lets it. Questions come straight over TLS, or from the boards of
+// policy lets it. Questions come straight over TLS, or from the relays of
 // relays, where the witness looks for them.
 //
-// A question that was begun and not finished, because the witness was killed
+// A question that was started and not finished, because the witness was killed
 // or the line broke, may be asked again in the same envelope; one that was
 // answered may not.
 package endpoint
@@ -25,18 +25,18 @@ type Configuration struct {
 	// Listen is the address where detectives ask, such as 203.0.113.1:8443;
 	// empty listens nowhere.
 	Listen string `yaml:"listen"`
-	// Relays are the boards where questions are looked for: for a witness that
+	// Relays are the relays where questions are looked for: for a witness that
 	// nobody can reach.
 	Relays []Relay `yaml:"relays"`
 	// Key is the file of this organisation's private key; it is made where
 	// there is none.
 	Key string `yaml:"key"`
-	// State is where the docket is kept: a file, or a postgres:// URL; empty
+	// State is the database of the audit log: a file, or a postgres:// URL; empty
 	// is the file docket.db in the data directory.
 	State string `yaml:"state"`
 	// Roster is the list of detectives.
 	Roster Roster `yaml:"roster"`
-	// Clearinghouse gives newer rosters and the epochs whose salts count; with
+	// Clearinghouse serves newer rosters and the epochs whose salts are used; with
 	// it, only epochs that it published are answered.
 	Clearinghouse Clearinghouse `yaml:"clearinghouse"`
 	// Concurrent is how many questions are answered at a time; others wait.
@@ -47,9 +47,9 @@ type Configuration struct {
 	Policy policy.Rules `yaml:"policy"`
 }
 
-// Relay is a board and the key that it must hold.
+// Relay is a relay and the key that it must hold.
 type Relay struct {
-	// URL is such as https://203.0.113.9:8444.
+	// URL is for example https://203.0.113.9:8444.
 	URL string `yaml:"url"`
 	// Key is the public key that it must hold.
 	Key identity.Public `yaml:"key"`
@@ -57,7 +57,7 @@ type Relay struct {
 
 // Clearinghouse is where a community's roster and epochs are had from.
 type Clearinghouse struct {
-	// URL is such as https://203.0.113.9:8443; empty asks nobody.
+	// URL is for example https://203.0.113.9:8443; empty asks nobody.
 	URL string `yaml:"url"`
 	// Key is the public key that it answers with; empty is the roster's signer.
 	Key string `yaml:"key"`
@@ -65,22 +65,22 @@ type Clearinghouse struct {
 
 // Roster says where the signed list of members is, and whose signature counts.
 type Roster struct {
-	// File is read again when it changes, for whoever puts newer versions
+	// File is read again when it changes, so that newer versions can be put
 	// there; empty if a clearinghouse is asked.
 	File string `yaml:"file"`
 	// Signer is the clearinghouse's public key, such as ed25519:3p7bfXt9wbTT...
 	Signer string `yaml:"signer"`
 }
 
-// DefaultConfiguration answers nobody.
+// DefaultConfiguration answers no questions.
 func DefaultConfiguration() Configuration {
 	return Configuration{Relays: []Relay{}, Key: "/var/lib/dragnet/witness.key", Concurrent: 2, Timeout: time.Minute, Policy: policy.Default()}
 }
 
-// Off reports whether nobody can ask.
+// Off reports whether the witness takes no questions.
 func (c *Configuration) Off() bool { return c.Listen == "" && len(c.Relays) == 0 }
 
-// Validate reports the first setting that makes no sense.
+// Validate reports the first invalid setting.
 func (c *Configuration) Validate() error {
 	for i, r := range c.Relays {
 		e := exchange.Endpoint{URL: r.URL, Key: r.Key}
@@ -99,7 +99,7 @@ func (c *Configuration) Validate() error {
 	case c.Off():
 		return nil
 	case c.Roster.Signer == "" || c.Roster.File == "" && c.Clearinghouse.URL == "":
-		return errors.New("testify.roster: give signer, and file or a clearinghouse; without a roster nobody may ask")
+		return errors.New("testify.roster: give signer, and file or a clearinghouse; without a roster no question is answered")
 	case c.Key == "":
 		return errors.New("testify.key: name the file of this witness's key")
 	}

@@ -14,8 +14,8 @@ import (
 )
 
 // Epochs are the names under which a clearinghouse publishes the salts of days.
-// A day's name, once learned, stays: two would be two salts. It is safe for
-// concurrent use.
+// The first name learned of a day is kept: two names would be two salts. It is
+// safe for concurrent use.
 type Epochs struct {
 	file string
 
@@ -53,7 +53,7 @@ func (e *Epochs) Name(day string) string {
 	return day
 }
 
-// Published are all that were learned, by day; never nil.
+// Published returns all learned names by day; never nil.
 func (e *Epochs) Published() map[string]string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -72,7 +72,7 @@ func (e *Epochs) merge(names map[string]string) (err error) {
 	maps.Copy(next, e.names)
 	for day, name := range names {
 		if old, known := e.names[day]; known && old != name {
-			err = errors.Join(err, fmt.Errorf("the clearinghouse names %s for %s, and named %s before", name, day, old))
+			err = errors.Join(err, fmt.Errorf("the clearinghouse publishes epoch %s for %s, and published %s before", name, day, old))
 			continue
 		}
 		next[day] = name

@@ -8,8 +8,7 @@ import (
 	"dragnet/internal/metric"
 )
 
-// metrics are what /metrics tells about the witness. None is labelled by who
-// asked.
+// metrics are the witness's Prometheus metrics. None is labelled by asker.
 type metrics struct {
 	answered, refused, rejected, troubles prometheus.Counter
 }

@@ -11,7 +11,7 @@ import (
 	"dragnet/wire/roster"
 )
 
-// members keeps the newest roster that the file held, across restarts.
+// members keeps the newest valid roster of the file, across restarts.
 type members struct {
 	file   string
 	keeper *roster.Keeper
@@ -33,15 +33,15 @@ func openMembers(c Roster, held string, log *slog.Logger) (*members, error) {
 	return &members{file: c.File, keeper: k, log: log}, err
 }
 
-// reload takes what is new in the file. A file that is older than what is
-// held, or not signed as it should be, is told and changes nothing.
+// reload accepts a newer roster from the file. A roster that is older than the
+// held one, or not signed by the signer, is logged and changes nothing.
 func (m *members) reload(now time.Time) {
 	if m.file == "" {
 		return
 	}
 	info, err := os.Stat(m.file)
 	if err != nil {
-		m.log.Warn("the roster cannot be read", "problem", err)
+		m.log.Warn("read roster failed", "problem", err)
 		return
 	}
 	at := fileVersion{info.Size(), info.ModTime()}
@@ -54,7 +54,7 @@ func (m *members) reload(now time.Time) {
 	}
 	m.seen = at
 	if err != nil {
-		m.log.Warn("the roster was not taken", "file", m.file, "problem", err)
+		m.log.Warn("roster rejected", "file", m.file, "problem", err)
 	}
 }
 
@@ -63,7 +63,7 @@ func (m *members) acceptBundle(bundle []byte, now time.Time) error {
 	before := m.version(now)
 	held, err := m.keeper.Accept(bundle, now)
 	if err == nil && held.Version != before {
-		m.log.Info("roster", "version", held.Version, "members", len(held.Members), "expires", held.Expires)
+		m.log.Info("roster accepted", "version", held.Version, "members", len(held.Members), "expires", held.Expires)
 	}
 	return err
 }
@@ -90,11 +90,11 @@ func (m *members) findDetective(id identity.ID, now time.Time) (identity.Public,
 	return key.Public, policy.Asker{ID: id.String(), Class: member.Class}, err == nil
 }
 
-// checkReady says why nobody could be answered now.
+// checkReady returns an error if no question could be answered now.
 func (m *members) checkReady(now time.Time) error {
 	_, err := m.keeper.Current(now)
 	if errors.Is(err, roster.ErrNone) {
-		return errors.New("there is no roster yet")
+		return errors.New("no roster yet")
 	}
 	return err
 }

@@ -26,8 +26,8 @@ import (
 
 // Dependencies are what a witness needs of its node.
 type Dependencies struct {
-	// Site names the networks that we answer for, and those about which we
-	// never testify.
+	// Site holds the networks that the witness answers for, and those about
+	// which it never testifies.
 	Site flow.Site
 	// Witness bounds what one question may cost.
 	Witness witness.Configuration
@@ -53,7 +53,7 @@ type Service struct {
 
 	key     *identity.Key
 	db      *state.DB
-	docket  *audit.Log
+	audit   *audit.Log
 	members *members
 	witness *witness.Witness
 	server  *exchange.Server
@@ -63,14 +63,14 @@ type Service struct {
 	failed  chan error
 }
 
-// New prepares a witness; Start begins. It refuses to serve for a site without
-// networks: a witness answers nobody before it was told what is its own.
+// New makes a witness; Start starts it. A site without networks is an error: a
+// witness answers no question before its own networks are configured.
 func New(config Configuration, d Dependencies) (*Service, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
 	if !config.Off() && (len(d.Site.Networks) == 0 || d.Site.Name == "") {
-		return nil, errors.New("testify: site.name and site.networks must be set before others may ask")
+		return nil, errors.New("testify: site.name and site.networks must be set before detectives may ask")
 	}
 	if config.Clearinghouse.URL != "" && d.Epochs == nil {
 		return nil, errors.New("testify: a clearinghouse's epochs need a place to be kept")
@@ -81,7 +81,7 @@ func New(config Configuration, d Dependencies) (*Service, error) {
 	}, nil
 }
 
-// Start opens the docket and lets detectives ask.
+// Start opens the audit log and accepts questions.
 func (s *Service) Start(ctx context.Context) (err error) {
 	if err := s.openParts(ctx); err != nil {
 		return errors.Join(err, s.closeParts())
@@ -135,7 +135,7 @@ func (s *Service) openParts(ctx context.Context) (err error) {
 	if s.db, err = state.Open(ctx, address); err != nil {
 		return err
 	}
-	if s.docket, err = audit.Open(ctx, s.db); err != nil {
+	if s.audit, err = audit.Open(ctx, s.db); err != nil {
 		return err
 	}
 	secret, err := seal.NewWitnessKey()
@@ -158,10 +158,10 @@ func (s *Service) isKnown(p identity.Public) bool {
 	return ok
 }
 
-// Failed gives the error that ended the witness by itself.
+// Failed receives the error that ended the witness.
 func (s *Service) Failed() <-chan error { return s.failed }
 
-// Address is where detectives ask; empty if nowhere.
+// Address is the address that detectives connect to; empty if there is none.
 func (s *Service) Address() string {
 	if s.server == nil {
 		return ""
@@ -172,7 +172,7 @@ func (s *Service) Address() string {
 // Key is the public key that detectives pin.
 func (s *Service) Key() identity.Public { return s.key.Public() }
 
-// Stop ends what is being answered, no later than ctx.
+// Stop waits for running answers, at most until ctx ends.
 func (s *Service) Stop(ctx context.Context) error {
 	var err error
 	if s.server != nil {
@@ -190,23 +190,23 @@ func (s *Service) closeParts() error {
 	return s.db.Close()
 }
 
-// houseKeeping is how often the roster's file is looked at.
-const houseKeeping = 10 * time.Second
+// maintenanceInterval is how often the roster's file is checked.
+const maintenanceInterval = 10 * time.Second
 
 func (s *Service) maintain(ctx context.Context) {
-	tick := time.NewTicker(houseKeeping)
+	tick := time.NewTicker(maintenanceInterval)
 	defer tick.Stop()
 	forgotten := time.Time{}
 	for {
 		now := s.now()
 		s.members.reload(now)
 		if err := s.members.checkReady(now); err != nil {
-			s.log.Warn("nobody is answered", "problem", err)
+			s.log.Warn("not answering: no valid roster", "problem", err)
 		}
 		if now.Sub(forgotten) > time.Hour {
 			forgotten = now
-			if err := s.docket.Forget(ctx, now, &s.config.Policy); err != nil && ctx.Err() == nil {
-				s.log.Warn("the docket was not swept", "problem", err)
+			if err := s.audit.Forget(ctx, now, &s.config.Policy); err != nil && ctx.Err() == nil {
+				s.log.Warn("delete old audit history failed", "problem", err)
 			}
 		}
 		select {
@@ -217,18 +217,18 @@ func (s *Service) maintain(ctx context.Context) {
 	}
 }
 
-const maxQuestionMessage = exchange.MaxLetter + 1<<10
+const maxQuestionMessage = exchange.MaxMessage + 1<<10
 
-// witnessHandler keeps the method that the network calls out of Service.
+// witnessHandler keeps the RPC methods out of Service's method set.
 type witnessHandler struct{ s *Service }
 
-// Ask implements the Witness service.
+// AskQuestion implements exchangev1connect.WitnessServiceHandler.
 func (h witnessHandler) AskQuestion(ctx context.Context, r *exchangev1.AskQuestionRequest, out *connect.ServerStream[exchangev1.AskQuestionResponse]) error {
 	a, err := h.s.answerQuestion(ctx, r.Envelope, "direct")
 	if err != nil {
 		return h.s.statusError(err)
 	}
-	// From here on the envelope is used up: an asker who loses the line asks
+	// The envelope is used up now: an asker that loses the connection asks
 	// again in a new one.
 	if err := a.finish(ctx); err != nil {
 		return h.s.statusError(err)
@@ -236,8 +236,8 @@ func (h witnessHandler) AskQuestion(ctx context.Context, r *exchangev1.AskQuesti
 	return exchange.Chunks(a.envelope, func(c []byte) error { return out.Send(&exchangev1.AskQuestionResponse{Chunk: c}) })
 }
 
-// statusError tells an asker what it did wrong, and of our own failures only that
-// there was one.
+// statusError returns an error for the asker: its own mistake in full, an internal
+// failure without details.
 func (s *Service) statusError(err error) error {
 	switch {
 	case errors.Is(err, audit.ErrReplayed):
@@ -253,7 +253,7 @@ func (s *Service) statusError(err error) error {
 		return connect.NewError(connect.CodeDeadlineExceeded, errors.New("the question took too long"))
 	case isInternal(err):
 		s.metrics.troubles.Inc()
-		s.log.Error("a question was not answered", "problem", err)
+		s.log.Error("answer question failed", "problem", err)
 		return connect.NewError(connect.CodeInternal, errors.New("the witness cannot answer now"))
 	}
 	s.metrics.rejected.Inc()

@@ -38,7 +38,7 @@ func (r *Rules) judgeClue(q *dossier.Question, c *dossier.AskedClue) Ruling {
 	if !r.permitsMask(c.Mask) {
 		return refuse(dossier.NotPermitted, "mask %s is not among policy.masks", c.Mask)
 	}
-	// A salt of its own would let two questions be intersected, and keep
+	// A salt chosen by the detective would let two questions be intersected, and keep
 	// detectives who ask the same from being counted together.
 	if c.Salt != key.OneShotSalt(c.Mask, q.Epoch) {
 		return refuse(dossier.NotPermitted, "the salt of mask %s is not that of epoch %s", c.Mask, q.Epoch)
@@ -49,8 +49,8 @@ func (r *Rules) judgeClue(q *dossier.Question, c *dossier.AskedClue) Ruling {
 	return Ruling{}
 }
 
-// Candidates is what a key of the mask leaves to a reader who guesses the
-// service, where an address is fixed (flow/key: Meter).
+// Candidates is the number of tuples that a key of the mask leaves to a reader
+// who guesses the service, where an address is fixed (flow/key: Meter).
 func Candidates(h key.Hash, m key.Mask) float64 {
 	var reader key.Reader
 	if m.Family != key.NoAddr {
@@ -99,7 +99,7 @@ func Keys(q *dossier.Question) (n int) {
 	return n
 }
 
-// Fingerprint is the same for questions that ask the same, whoever asks: their
+// Fingerprint is equal for questions that ask the same, independent of the asker: their
 // clues with masks, salts, states and the first KeyPrefix bits of the keys, in
 // any order. Mode, reply key, blinding and the size of the keys are left out.
 func (r *Rules) Fingerprint(q *dossier.Question) [sha256.Size]byte {

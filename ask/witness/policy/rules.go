@@ -21,7 +21,7 @@ import (
 // Rules are what the operator wants, usually in a file of their own.
 type Rules struct {
 	// Detectives narrows who may ask to these identities (hex, as the roster
-	// lists them); empty lets all detectives of the roster ask. Whoever is not
+	// lists them); empty lets all detectives of the roster ask. A detective that is not
 	// on the roster never gets an answer.
 	Detectives []string `yaml:"detectives"`
 	// Masks are the components that a clue may fix, such as
@@ -35,7 +35,7 @@ type Rules struct {
 	// question and answer can then guess at leisure.
 	PaperMode bool `yaml:"paper_mode"`
 	// Independent is how many detectives of different organisations must have
-	// asked the same before one gets an answer.
+	// asked the same before any of them gets an answer.
 	Independent int `yaml:"independent"`
 	// IndependentWithin is how long a question counts towards Independent.
 	IndependentWithin time.Duration `yaml:"independent_within"`
@@ -85,7 +85,7 @@ func Default() Rules {
 	}
 }
 
-// Validate reports the first rule that makes no sense.
+// Validate reports the first invalid rule.
 func (r *Rules) Validate() error {
 	for i, m := range r.Masks {
 		if _, err := key.ParseMask(m); err != nil {
@@ -118,12 +118,12 @@ func (r *Rules) Validate() error {
 type Asker struct {
 	// ID is the identity of its key, in hex.
 	ID string
-	// Class is who answers for it: two detectives of one organisation
-	// are not independent.
+	// Class is the organisation behind the detective: two detectives of one
+	// class are not independent.
 	Class string
 }
 
-// Usage is what was asked and answered in some time.
+// Usage is what was asked and answered within a period.
 type Usage struct {
 	Questions, Keys int
 	Bytes           int64
@@ -134,11 +134,11 @@ func (b Budget) isExceeded(u Usage, n int) bool {
 	return u.Questions >= b.Questions || u.Keys+n > b.Keys || u.Bytes >= b.Bytes
 }
 
-// History is what went before, at the moment of judging.
+// History is the usage before the question.
 type History struct {
 	// Own and All are what this asker and all askers used within BudgetWithin.
 	Own, All Usage
-	// Others counts the organisations besides the asker's that asked the same
+	// Others counts the classes besides the asker's that asked the same
 	// (Fingerprint, overlapping windows) within IndependentWithin.
 	Others int
 	// Epochs are the published epochs by day; nil if the community publishes
@@ -154,8 +154,8 @@ type Ruling struct {
 	Reason string
 }
 
-// Judge applies the rules in the order of their price to the asker: first what
-// it could never ask, last what others must do.
+// Judge applies the rules in order: first those that no history can satisfy, last
+// those that depend on other askers.
 func (r *Rules) Judge(now time.Time, a Asker, q *dossier.Question, h History) Ruling {
 	if len(r.Detectives) > 0 && !slices.Contains(r.Detectives, a.ID) {
 		return refuse(dossier.NotPermitted, "detective %s is not among policy.detectives", a.ID)

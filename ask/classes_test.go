@@ -50,7 +50,7 @@ func believed(t testing.TB, c detective.Configuration, sources []detective.Sourc
 	return q.Result()
 }
 
-func TestVoices(t *testing.T) {
+func TestClasses(t *testing.T) {
 	x, y := addr(7), addr(8)
 	net := []netip.Prefix{netip.PrefixFrom(x, 32)}
 	private := netip.MustParseAddr("10.0.0.5")
@@ -63,7 +63,7 @@ func TestVoices(t *testing.T) {
 	}{
 		{"two organisations", nil, []detective.Source{{Name: "a", Verified: true}, {Name: "b", Verified: true}}, []memory{told(x, y), told(x)}, []string{x.String()}},
 		{"one organisation twice", nil, []detective.Source{{Name: "a", Class: "o", Verified: true}, {Name: "b", Class: "o", Verified: true}}, []memory{told(x), told(x)}, nil},
-		{"strangers are one voice", nil, []detective.Source{{Name: "a"}, {Name: "b"}, {Name: "c"}}, []memory{told(x), told(x), told(x)}, nil},
+		{"strangers are one class", nil, []detective.Source{{Name: "a"}, {Name: "b"}, {Name: "c"}}, []memory{told(x), told(x), told(x)}, nil},
 		{"a stranger beside one we know", nil, []detective.Source{{Name: "a"}, {Name: "b"}, {Name: "c", Verified: true}}, []memory{told(x), told(x, y), told(x)}, []string{x.String()}},
 		{"the owner alone", own, []detective.Source{{Name: "a", Verified: true, Networks: net}, {Name: "b", Verified: true}}, []memory{told(x, y), nil}, []string{x.String()}},
 		{"not the owner", own, []detective.Source{{Name: "a", Verified: true}, {Name: "b", Verified: true, Networks: net}}, []memory{told(x, y), nil}, nil},
@@ -91,9 +91,9 @@ func TestVoices(t *testing.T) {
 
 func own(c *detective.Configuration) { c.OwnWord = true }
 
-// TestLiarsBelowTheQuorum: with fewer lying voices than the quorum, however
+// TestLiarsBelowTheQuorum: with fewer lying classes than the quorum, however
 // many names they use, no host is named that no honest witness saw, and none is
-// lost that a quorum of honest voices saw.
+// lost that a quorum of honest classes saw.
 func TestLiarsBelowTheQuorum(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		k := rapid.IntRange(1, 3).Draw(r, "quorum")
@@ -120,9 +120,9 @@ func TestLiarsBelowTheQuorum(t *testing.T) {
 			names = 0 // as many liars as the quorum are another matter
 		}
 		for i := range names {
-			voice := rapid.IntRange(0, k-2).Draw(r, "voice")
+			class := rapid.IntRange(0, k-2).Draw(r, "class")
 			invented := []netip.Addr{addr(1), addr(9)}
-			sources = append(sources, detective.Source{Name: fmt.Sprint("l", i), Class: fmt.Sprint("liar", voice), Verified: true})
+			sources = append(sources, detective.Source{Name: fmt.Sprint("l", i), Class: fmt.Sprint("liar", class), Verified: true})
 			logs = append(logs, told(invented...))
 		}
 		got := believed(t, c, sources, logs)

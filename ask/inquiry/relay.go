@@ -10,20 +10,20 @@ import (
 	"dragnet/wire/exchange"
 )
 
-// How a relay's board is looked at for answers.
+// How a relay is polled for answers.
 const (
 	collectWait  = 20 * time.Second
 	collectPause = time.Second // after a failure
-	// sweepWithin bounds taking our letters off the board at the end.
+	// sweepWithin bounds deleting our messages from the relay at the end.
 	sweepWithin = 10 * time.Second
 )
 
-// askOver leaves a letter for each witness and comes for the answers until all
-// are there or ctx ends. A relay that is away for a while is asked again: it
-// keeps what it acknowledged, and a letter posted twice is there once.
+// askOver posts a message for each witness and collects the answers until all
+// are there or ctx ends. A relay that is down for a while is asked again: it
+// keeps what it acknowledged, and a message posted twice is stored once.
 func (a *asking) askOver(ctx context.Context, b *exchange.Relay, contacts []Contact) {
 	waiting := map[exchange.MessageID]*Contact{}
-	var letters []exchange.Message
+	var messages []exchange.Message
 	for i := range contacts {
 		c := &contacts[i]
 		l, err := a.sealQuestion(c)
@@ -32,11 +32,11 @@ func (a *asking) askOver(ctx context.Context, b *exchange.Relay, contacts []Cont
 			continue
 		}
 		waiting[l.ID] = c
-		letters = append(letters, l)
+		messages = append(messages, l)
 	}
 	var denied error
 	posted := retry(ctx, func() error {
-		err := b.Post(ctx, letters)
+		err := b.Post(ctx, messages)
 		if exchange.Denied(err) {
 			denied = err
 			return nil
@@ -54,9 +54,9 @@ func (a *asking) askOver(ctx context.Context, b *exchange.Relay, contacts []Cont
 	defer func() {
 		sweeping, done := context.WithTimeout(context.WithoutCancel(ctx), sweepWithin)
 		defer done()
-		ids := make([]exchange.MessageID, len(letters))
-		for i := range letters {
-			ids[i] = letters[i].ID
+		ids := make([]exchange.MessageID, len(messages))
+		for i := range messages {
+			ids[i] = messages[i].ID
 		}
 		_ = b.Discard(sweeping, ids) // they expire by themselves
 	}()

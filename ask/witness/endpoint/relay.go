@@ -10,15 +10,16 @@ import (
 	"dragnet/wire/exchange"
 )
 
-// How the board of a relay is looked at.
+// How a relay is polled.
 const (
-	lookWait   = 25 * time.Second // how long one look waits for a letter
+	lookWait   = 25 * time.Second // how long one look waits for a message
 	pauseFirst = time.Second      // after a failure; doubles up to pauseLast
 	pauseLast  = time.Minute
 	cardEvery  = time.Hour
 )
 
-// pollRelay serves a relay until ctx ends, through its failures and ours.
+// pollRelay serves questions from a relay until ctx ends, and reconnects after
+// failures.
 func (s *Service) pollRelay(ctx context.Context, r *Relay) {
 	pause := pauseFirst
 	for ctx.Err() == nil {
@@ -26,7 +27,7 @@ func (s *Service) pollRelay(ctx context.Context, r *Relay) {
 		if ctx.Err() != nil {
 			return
 		}
-		s.log.Warn("the relay is lost; trying again", "relay", r.URL, "pause", pause, "problem", err)
+		s.log.Warn("relay failed; reconnecting", "relay", r.URL, "pause", pause, "problem", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):
@@ -35,81 +36,81 @@ func (s *Service) pollRelay(ctx context.Context, r *Relay) {
 	}
 }
 
-// serveRelay looks for letters until something fails.
+// serveRelay answers messages of a relay until a call fails.
 func (s *Service) serveRelay(ctx context.Context, r *Relay, heard func()) error {
 	mailbox, err := exchange.NewMailbox(s.key)
 	if err != nil {
 		return err
 	}
-	board, err := exchange.DialRelay(s.key, exchange.Endpoint{URL: r.URL, Key: r.Key})
+	relay, err := exchange.DialRelay(s.key, exchange.Endpoint{URL: r.URL, Key: r.Key})
 	if err != nil {
 		return err
 	}
-	defer board.Close()
+	defer relay.Close()
 	for registered := (time.Time{}); ; {
 		if now := s.now(); now.Sub(registered) > cardEvery {
 			card, err := exchange.SealCard(s.key, mailbox, s.deps.Site.Name, now)
 			if err != nil {
 				return err
 			}
-			if err := board.Register(ctx, card); err != nil {
+			if err := relay.Register(ctx, card); err != nil {
 				return err
 			}
 			if registered.IsZero() {
-				s.log.Info("looking for questions", "relay", r.URL)
+				s.log.Info("polling relay for questions", "relay", r.URL)
 			}
 			registered = now
 		}
 		looking, done := context.WithTimeout(ctx, lookWait+10*time.Second)
-		letters, err := board.Fetch(looking, lookWait)
+		messages, err := relay.Fetch(looking, lookWait)
 		done()
 		if err != nil {
 			return err
 		}
 		heard()
-		for i := range letters {
-			if err := s.replyTo(ctx, board, mailbox, &letters[i], r.URL); err != nil {
+		for i := range messages {
+			if err := s.replyTo(ctx, relay, mailbox, &messages[i], r.URL); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// replyTo answers one letter. The case is closed once the relay has the answer;
-// if we are killed before, the letter is still there and is taken up again. A
-// letter that is not in order gets an empty answer, so that it leaves the
-// board and its sender knows.
-func (s *Service) replyTo(ctx context.Context, board *exchange.Relay, mailbox *exchange.Mailbox, l *exchange.Message, relay string) error {
+// replyTo answers one message. The case is closed once the relay has the answer;
+// if the process is killed before, the message is still there and is answered
+// again. An invalid message gets an empty answer, so that the relay drops it and
+// its sender learns of it.
+func (s *Service) replyTo(ctx context.Context, relay *exchange.Relay, mailbox *exchange.Mailbox, l *exchange.Message, url string) error {
 	question, err := mailbox.OpenMessage(s.key.ID(), l.Sealed)
 	if err != nil {
-		return s.refuseMessage(ctx, board, l, err)
+		return s.refuseMessage(ctx, relay, l, err)
 	}
-	a, err := s.answerQuestion(ctx, question, relay)
+	a, err := s.answerQuestion(ctx, question, url)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return err
 	case err != nil:
-		return s.refuseMessage(ctx, board, l, err)
+		return s.refuseMessage(ctx, relay, l, err)
 	}
-	switch err := board.Answer(ctx, l.ID, a.envelope); {
+	switch err := relay.Answer(ctx, l.ID, a.envelope); {
 	case connect.CodeOf(err) == connect.CodeNotFound, connect.CodeOf(err) == connect.CodeAlreadyExists:
-		s.log.Info("an answer came too late", "relay", relay) // expired, or answered before a crash
+		s.log.Info("answer was too late: the message expired or was answered before", "relay", url) // expired, or answered before a crash
 	case connect.CodeOf(err) == connect.CodeInvalidArgument:
-		return s.refuseMessage(ctx, board, l, errors.New("the relay does not take an answer of this size"))
+		return s.refuseMessage(ctx, relay, l, errors.New("the relay does not take an answer of this size"))
 	case err != nil:
 		return err
 	}
 	return a.finish(ctx)
 }
 
-func (s *Service) refuseMessage(ctx context.Context, board *exchange.Relay, l *exchange.Message, why error) error {
+func (s *Service) refuseMessage(ctx context.Context, relay *exchange.Relay, l *exchange.Message, why error) error {
 	if isInternal(why) {
 		s.metrics.troubles.Inc()
 	} else {
 		s.metrics.rejected.Inc()
 	}
-	s.log.Info("a letter was not answered", "problem", why)
-	err := board.Answer(ctx, l.ID, nil)
+	s.log.Info("message refused", "problem", why)
+	err := relay.Answer(ctx, l.ID, nil)
 	if code := connect.CodeOf(err); code == connect.CodeNotFound || code == connect.CodeAlreadyExists {
 		return nil
 	}

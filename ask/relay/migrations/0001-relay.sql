@@ -4,8 +4,8 @@ CREATE TABLE relay_card (
 	card    BYTES NOT NULL,
 	seen    BIGINT NOT NULL
 );
--- Letters, and the answers to them once they are there.
-CREATE TABLE relay_letter (
+-- Messages, and the answers to them once they are there.
+CREATE TABLE relay_message (
 	number   ROWKEY,
 	id       BYTES NOT NULL,
 	sender   BYTES NOT NULL,
@@ -17,5 +17,5 @@ CREATE TABLE relay_letter (
 	answer   BYTES,
 	UNIQUE (sender, id)
 );
-CREATE INDEX relay_letter_receiver ON relay_letter (receiver, answered);
-CREATE INDEX relay_letter_expires ON relay_letter (expires);
+CREATE INDEX relay_letter_receiver ON relay_message (receiver, answered);
+CREATE INDEX relay_letter_expires ON relay_message (expires);

@@ -21,7 +21,7 @@ import (
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 func small() relay.Configuration {
-	return relay.Configuration{Witnesses: 3, Letters: 4, Bytes: 1000, TotalBytes: 1500, AnswerBytes: 400, Life: time.Hour}
+	return relay.Configuration{Witnesses: 3, Messages: 4, Bytes: 1000, TotalBytes: 1500, AnswerBytes: 400, Life: time.Hour}
 }
 
 func open(t testing.TB, address string, l relay.Configuration) *relay.Mailboxes {
@@ -39,24 +39,24 @@ func open(t testing.TB, address string, l relay.Configuration) *relay.Mailboxes 
 }
 
 func both(t *testing.T, f func(t *testing.T, address string)) {
-	t.Run("sqlite", func(t *testing.T) { f(t, filepath.Join(t.TempDir(), "board.db")) })
+	t.Run("sqlite", func(t *testing.T) { f(t, filepath.Join(t.TempDir(), "relay.db")) })
 	t.Run("postgres", func(t *testing.T) { f(t, testkit.Postgres(t)) })
 }
 
 func who(n byte) identity.ID { return identity.ID{n} }
 
-func letter(n byte, to identity.ID, text string) exchange.Message {
+func message(n byte, to identity.ID, text string) exchange.Message {
 	return exchange.Message{ID: exchange.MessageID{n}, To: to, Expires: noon.Add(time.Hour), Sealed: []byte(text)}
 }
 
-// TestOneLetter follows a letter from its sender to the witness and the answer
+// TestOneMessage follows a message from its sender to the witness and the answer
 // back; nobody else gets at either.
-func TestOneLetter(t *testing.T) { both(t, oneLetter) }
+func TestOneMessage(t *testing.T) { both(t, testOneMessage) }
 
-func oneLetter(t *testing.T, address string) {
+func testOneMessage(t *testing.T, address string) {
 	b, ctx := open(t, address, small()), t.Context()
 	detective, witness, other := who(1), who(2), who(3)
-	l := letter(1, witness, "question")
+	l := message(1, witness, "question")
 	for range 2 { // the acknowledgement was lost, and it is posted again
 		if err := b.Post(ctx, noon, detective, []exchange.Message{l}); err != nil {
 			t.Fatal(err)
@@ -83,7 +83,7 @@ func oneLetter(t *testing.T, address string) {
 		t.Errorf("answered twice: %v", err)
 	}
 	if got, err := b.Fetch(ctx, noon, witness); len(got) != 0 || err != nil {
-		t.Errorf("an answered letter is still there: %v, %v", got, err)
+		t.Errorf("an answered message is still there: %v, %v", got, err)
 	}
 	if _, err := b.Collect(ctx, other, l.ID); !errors.Is(err, relay.ErrUnknown) {
 		t.Errorf("another detective collected: %v", err)
@@ -117,28 +117,28 @@ func TestLimits(t *testing.T) { both(t, limits) }
 func limits(t *testing.T, address string) {
 	b, ctx := open(t, address, small()), t.Context()
 	detective, witness := who(1), who(2)
-	late := letter(1, witness, "x")
+	late := message(1, witness, "x")
 	late.Expires = noon.Add(2 * time.Hour)
-	past := letter(1, witness, "x")
+	past := message(1, witness, "x")
 	past.Expires = noon
-	for name, letters := range map[string][]exchange.Message{
+	for name, messages := range map[string][]exchange.Message{
 		"expires too late":  {late},
 		"expired":           {past},
-		"too many bytes":    {letter(1, witness, "x"), letter(2, witness, string(make([]byte, 1000)))},
-		"too many letters":  {letter(1, witness, "x"), letter(2, witness, "x"), letter(3, witness, "x"), letter(4, witness, "x"), letter(5, witness, "x")},
-		"one number, twice": {letter(1, witness, "x"), letter(1, witness, "y")},
+		"too many bytes":    {message(1, witness, "x"), message(2, witness, string(make([]byte, 1000)))},
+		"too many messages": {message(1, witness, "x"), message(2, witness, "x"), message(3, witness, "x"), message(4, witness, "x"), message(5, witness, "x")},
+		"one number, twice": {message(1, witness, "x"), message(1, witness, "y")},
 	} {
-		if err := b.Post(ctx, noon, detective, letters); err == nil {
+		if err := b.Post(ctx, noon, detective, messages); err == nil {
 			t.Errorf("%s: taken", name)
 		}
 		if got, err := b.Fetch(ctx, noon, witness); len(got) != 0 || err != nil {
-			t.Errorf("%s: left %d letters behind, %v", name, len(got), err)
+			t.Errorf("%s: left %d messages behind, %v", name, len(got), err)
 		}
 	}
-	if err := b.Post(ctx, noon, detective, []exchange.Message{letter(1, witness, string(make([]byte, 700)))}); err != nil {
+	if err := b.Post(ctx, noon, detective, []exchange.Message{message(1, witness, string(make([]byte, 700)))}); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Post(ctx, noon, who(9), []exchange.Message{letter(1, witness, string(make([]byte, 900)))}); !errors.Is(err, relay.ErrFull) {
+	if err := b.Post(ctx, noon, who(9), []exchange.Message{message(1, witness, string(make([]byte, 900)))}); !errors.Is(err, relay.ErrFull) {
 		t.Errorf("beyond the bytes of all: %v", err)
 	}
 	if _, err := b.Answer(ctx, noon, witness, exchange.MessageID{1}, make([]byte, 401)); !errors.Is(err, exchange.ErrTooLarge) {
@@ -153,7 +153,7 @@ func limits(t *testing.T, address string) {
 		}
 	}
 	if err := b.Register(ctx, noon.Add(time.Hour), who(0), []byte("a new card")); err != nil {
-		t.Errorf("a known witness on a full board: %v", err)
+		t.Errorf("a known witness on a full relay: %v", err)
 	}
 	if err := b.Expire(ctx, noon.Add(exchange.CardLife)); err != nil {
 		t.Fatal(err)
@@ -163,7 +163,7 @@ func limits(t *testing.T, address string) {
 		t.Errorf("%v, cards (-want +got):\n%s", err, diff)
 	}
 	if got, err := b.Fetch(ctx, noon, witness); len(got) != 0 || err != nil {
-		t.Errorf("an expired letter is still there: %v", err)
+		t.Errorf("an expired message is still there: %v", err)
 	}
 }
 
@@ -171,7 +171,7 @@ func limits(t *testing.T, address string) {
 // map.
 func TestAgainstModel(t *testing.T) {
 	limits := relay.DefaultConfiguration()
-	b := open(t, filepath.Join(t.TempDir(), "board.db"), limits)
+	b := open(t, filepath.Join(t.TempDir(), "relay.db"), limits)
 	run := byte(0)
 	rapid.Check(t, func(r *rapid.T) {
 		run++
@@ -181,18 +181,18 @@ func TestAgainstModel(t *testing.T) {
 			text   string
 			answer *string
 		}
-		board := map[exchange.MessageID]*slot{}
+		mailboxes := map[exchange.MessageID]*slot{}
 		detective := identity.ID{200, run}
 		for range rapid.IntRange(1, 15).Draw(r, "steps") {
-			id := exchange.MessageID{run, rapid.Byte().Draw(r, "letter") % 4}
+			id := exchange.MessageID{run, rapid.Byte().Draw(r, "message") % 4}
 			to, text := rapid.ByteRange(1, 2).Draw(r, "witness"), rapid.SampledFrom([]string{"a", "b"}).Draw(r, "text")
 			witness := identity.ID{to, run}
-			s := board[id]
+			s := mailboxes[id]
 			switch rapid.SampledFrom([]string{"post", "answer", "discard", "fetch", "collect"}).Draw(r, "what") {
 			case "post":
 				err := b.Post(ctx, noon, detective, []exchange.Message{{ID: id, To: witness, Expires: noon.Add(time.Hour), Sealed: []byte(text)}})
 				if s == nil {
-					board[id] = &slot{to: to, text: text}
+					mailboxes[id] = &slot{to: to, text: text}
 				}
 				if conflict := s != nil && (s.to != to || s.text != text); conflict != errors.Is(err, relay.ErrConflict) || !conflict && err != nil {
 					r.Fatalf("post: %v", err)
@@ -216,11 +216,11 @@ func TestAgainstModel(t *testing.T) {
 				if err := b.Discard(ctx, detective, []exchange.MessageID{id}); err != nil {
 					r.Fatal(err)
 				}
-				delete(board, id)
+				delete(mailboxes, id)
 			case "fetch":
 				got, err := b.Fetch(ctx, noon, witness)
 				n := 0
-				for _, s := range board {
+				for _, s := range mailboxes {
 					if s.to == to && s.answer == nil {
 						n++
 					}

@@ -25,7 +25,7 @@ func (s *Service) followClearinghouse(ctx context.Context) {
 	for ctx.Err() == nil {
 		wait := followEvery
 		if err := s.fetchUpdates(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("the clearinghouse told nothing new", "problem", err)
+			s.log.Warn("fetch roster and epochs failed", "problem", err)
 			wait = followPause
 		}
 		select {
@@ -55,7 +55,7 @@ func (s *Service) fetchUpdates(ctx context.Context) error {
 	before := len(s.deps.Epochs.Published())
 	err = errors.Join(err, failed, s.deps.Epochs.merge(epochs))
 	if n := len(s.deps.Epochs.Published()); n != before {
-		s.log.Info("epochs", "known", n)
+		s.log.Info("epochs published", "known", n)
 	}
 	return err
 }

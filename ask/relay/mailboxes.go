@@ -1,12 +1,12 @@
-// Package relay is a question board for witnesses that nobody can reach:
-// detectives leave letters, witnesses come for those addressed to them and
-// leave answers, detectives come for these. All of it is sealed from end to
-// end; the board knows who writes to whom, when and how much.
+// Package relay stores questions for witnesses that cannot be reached from
+// outside. Detectives post messages, witnesses fetch those addressed to them and
+// post answers, and detectives collect the answers. Content is sealed end to
+// end; the relay learns who writes to whom, when and how much.
 //
-// What the board acknowledged is on disk. A letter stays until its sender
-// discards it or it expires, so whatever breaks down in between (the relay, the
-// line, either side) each side may do again what was not acknowledged; doing it
-// twice is the same as doing it once.
+// What the relay acknowledged is on disk. A message is kept until its sender
+// discards it or it expires. All calls are idempotent: after any failure, of the
+// relay, the network or either side, the caller repeats what was not
+// acknowledged.
 package relay
 
 import (
@@ -27,44 +27,44 @@ import (
 //go:embed migrations
 var migrations embed.FS
 
-// Configuration says whether there is a board, and bounds what it keeps.
+// Configuration says whether the relay runs, and bounds what it keeps.
 type Configuration struct {
-	// Serve puts the board up; the roster's detectives leave letters, and
-	// whoever has a key is a witness.
+	// Serve runs the relay. The roster's detectives may post messages; every
+	// holder of a key may register as a witness.
 	Serve bool `yaml:"serve"`
-	// Witnesses bounds the cards.
+	// Witnesses bounds the number of contact cards.
 	Witnesses int `yaml:"witnesses"`
-	// Letters bounds what one detective has on the board.
-	Letters int `yaml:"letters"`
-	// Bytes bounds the size of one detective's letters with their answers.
+	// Messages bounds the messages that the relay keeps for one detective.
+	Messages int `yaml:"messages"`
+	// Bytes bounds the size of one detective's messages with their answers.
 	Bytes int64 `yaml:"bytes"`
-	// TotalBytes bounds the board.
+	// TotalBytes bounds the size of all messages with their answers.
 	TotalBytes int64 `yaml:"total_bytes"`
 	// AnswerBytes bounds one answer.
 	AnswerBytes int `yaml:"answer_bytes"`
-	// Life bounds how far in the future a letter may expire.
+	// Life bounds how far in the future a message may expire.
 	Life time.Duration `yaml:"life"`
 }
 
-// DefaultConfiguration suits a community of a few thousand witnesses; it puts
-// no board up.
+// DefaultConfiguration suits a community of a few thousand witnesses. The relay
+// does not run.
 func DefaultConfiguration() Configuration {
-	return Configuration{Witnesses: 20_000, Letters: 20_000, Bytes: 1 << 30, TotalBytes: 16 << 30, AnswerBytes: 16 << 20, Life: 48 * time.Hour}
+	return Configuration{Witnesses: 20_000, Messages: 20_000, Bytes: 1 << 30, TotalBytes: 16 << 30, AnswerBytes: 16 << 20, Life: 48 * time.Hour}
 }
 
-// Validate reports bounds that make no sense.
+// Validate reports bounds that are not positive or contradict each other.
 func (l *Configuration) Validate() error {
-	if l.Witnesses < 1 || l.Letters < 1 || l.Bytes < 1 || l.TotalBytes < l.Bytes || l.AnswerBytes < 1 || l.Life <= 0 {
-		return errors.New("relay: witnesses, letters, bytes, answer_bytes and life must be positive, and total_bytes at least bytes")
+	if l.Witnesses < 1 || l.Messages < 1 || l.Bytes < 1 || l.TotalBytes < l.Bytes || l.AnswerBytes < 1 || l.Life <= 0 {
+		return errors.New("relay: witnesses, messages, bytes, answer_bytes and life must be positive, and total_bytes at least bytes")
 	}
 	return nil
 }
 
-// Why the board refuses.
+// Errors of a relay.
 var (
-	ErrFull     = errors.New("the board is full; try again later")
-	ErrUnknown  = errors.New("there is no such letter to you on the board")
-	ErrConflict = errors.New("another letter or answer stands there under this number")
+	ErrFull     = errors.New("the relay is full; try again later")
+	ErrUnknown  = errors.New("message not found")
+	ErrConflict = errors.New("this number is used by another message or answer")
 )
 
 // Mailboxes is the persistent part of a relay. Time is an argument. It is safe for
@@ -74,7 +74,7 @@ type Mailboxes struct {
 	config Configuration
 }
 
-// NewMailboxes makes the board's tables where they are missing.
+// NewMailboxes creates the relay's tables if they do not exist.
 func NewMailboxes(ctx context.Context, db *state.DB, config Configuration) (*Mailboxes, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
@@ -86,7 +86,7 @@ func NewMailboxes(ctx context.Context, db *state.DB, config Configuration) (*Mai
 	return &Mailboxes{db, config}, db.Migrate(ctx, "ask/relay", steps)
 }
 
-// Register pins up a witness's card, which the caller has checked.
+// Register stores a witness's contact card, which the caller has checked.
 func (b *Mailboxes) Register(ctx context.Context, now time.Time, witness identity.ID, card []byte) error {
 	return b.db.Update(ctx, func(tx *state.Tx) error {
 		done, err := tx.Exec(`UPDATE relay_card SET card = ?, seen = ? WHERE witness = ?`, card, now.UnixNano(), witness[:])
@@ -108,8 +108,8 @@ func (b *Mailboxes) Register(ctx context.Context, now time.Time, witness identit
 	})
 }
 
-// Cards lists at most limit cards in order of the witness's key, beginning
-// behind after.
+// Cards lists at most limit cards in order of the witness's key, starting
+// after the key after.
 func (b *Mailboxes) Cards(ctx context.Context, after []byte, limit int) (cards [][]byte, last []byte, err error) {
 	if after == nil {
 		after = []byte{}
@@ -127,11 +127,11 @@ func (b *Mailboxes) Cards(ctx context.Context, after []byte, limit int) (cards [
 	return cards, last, err
 }
 
-// Post leaves a detective's letters: all of them, or none.
-func (b *Mailboxes) Post(ctx context.Context, now time.Time, sender identity.ID, letters []exchange.Message) error {
+// Post stores a detective's messages: all of them, or none.
+func (b *Mailboxes) Post(ctx context.Context, now time.Time, sender identity.ID, messages []exchange.Message) error {
 	return b.db.Update(ctx, func(tx *state.Tx) error {
-		for i := range letters {
-			if err := b.postMessage(tx, now, sender, &letters[i]); err != nil {
+		for i := range messages {
+			if err := b.postMessage(tx, now, sender, &messages[i]); err != nil {
 				return err
 			}
 		}
@@ -141,10 +141,10 @@ func (b *Mailboxes) Post(ctx context.Context, now time.Time, sender identity.ID,
 
 func (b *Mailboxes) postMessage(tx *state.Tx, now time.Time, sender identity.ID, l *exchange.Message) error {
 	if left := l.Expires.Sub(now); left <= 0 || left > b.config.Life {
-		return fmt.Errorf("a letter expires within %v, and not before now; check both clocks", b.config.Life)
+		return fmt.Errorf("a message must expire between now and %v from now; check the clocks of both sides", b.config.Life)
 	}
 	var receiver, sealed []byte
-	err := tx.QueryRow(`SELECT receiver, sealed FROM relay_letter WHERE sender = ? AND id = ?`, sender[:], l.ID[:]).Scan(&receiver, &sealed)
+	err := tx.QueryRow(`SELECT receiver, sealed FROM relay_message WHERE sender = ? AND id = ?`, sender[:], l.ID[:]).Scan(&receiver, &sealed)
 	switch {
 	case err == nil && bytes.Equal(receiver, l.To[:]) && bytes.Equal(sealed, l.Sealed):
 		return nil
@@ -153,32 +153,32 @@ func (b *Mailboxes) postMessage(tx *state.Tx, now time.Time, sender identity.ID,
 	case !errors.Is(err, sql.ErrNoRows):
 		return err
 	}
-	_, err = tx.Exec(`INSERT INTO relay_letter (id, sender, receiver, expires, sealed, answered, size) VALUES (?, ?, ?, ?, ?, 0, ?)`,
+	_, err = tx.Exec(`INSERT INTO relay_message (id, sender, receiver, expires, sealed, answered, size) VALUES (?, ?, ?, ?, ?, 0, ?)`,
 		l.ID[:], sender[:], l.To[:], l.Expires.UnixNano(), l.Sealed, len(l.Sealed))
 	return err
 }
 
-// checkQuota fails a transaction that left the board beyond its limits.
+// checkQuota fails a transaction that exceeded the relay's limits.
 func (b *Mailboxes) checkQuota(tx *state.Tx, sender identity.ID) error {
-	var letters int
+	var messages int
 	var own, all int64
-	err := tx.QueryRow(`SELECT COUNT(*), COALESCE(SUM(size), 0) FROM relay_letter WHERE sender = ?`, sender[:]).Scan(&letters, &own)
+	err := tx.QueryRow(`SELECT COUNT(*), COALESCE(SUM(size), 0) FROM relay_message WHERE sender = ?`, sender[:]).Scan(&messages, &own)
 	if err != nil {
 		return err
 	}
-	if err := tx.QueryRow(`SELECT COALESCE(SUM(size), 0) FROM relay_letter`).Scan(&all); err != nil {
+	if err := tx.QueryRow(`SELECT COALESCE(SUM(size), 0) FROM relay_message`).Scan(&all); err != nil {
 		return err
 	}
-	if letters > b.config.Letters || own > b.config.Bytes || all > b.config.TotalBytes {
+	if messages > b.config.Messages || own > b.config.Bytes || all > b.config.TotalBytes {
 		return ErrFull
 	}
 	return nil
 }
 
-// Expire takes down what is out of date.
+// Expire deletes what has expired.
 func (b *Mailboxes) Expire(ctx context.Context, now time.Time) error {
 	return b.db.Update(ctx, func(tx *state.Tx) error {
-		if _, err := tx.Exec(`DELETE FROM relay_letter WHERE expires <= ?`, now.UnixNano()); err != nil {
+		if _, err := tx.Exec(`DELETE FROM relay_message WHERE expires <= ?`, now.UnixNano()); err != nil {
 			return err
 		}
 		_, err := tx.Exec(`DELETE FROM relay_card WHERE seen <= ?`, now.Add(-exchange.CardLife).UnixNano())

@@ -13,7 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// MessageID is the sender's own random number for a letter.
+// MessageID is the sender's own random number for a message.
 type MessageID [16]byte
 
 // Message is a sealed question on its way to a witness.
@@ -36,7 +36,7 @@ func DialRelay(k *identity.Key, e Endpoint) (*Relay, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Relay{exchangev1connect.NewRelayServiceClient(client, e.URL, clientOptions(MaxLetter+1<<20)...), done}, nil
+	return &Relay{exchangev1connect.NewRelayServiceClient(client, e.URL, clientOptions(MaxMessage+1<<20)...), done}, nil
 }
 
 // Close ends the connections.
@@ -48,10 +48,10 @@ func (b *Relay) Register(ctx context.Context, card []byte) error {
 	return err
 }
 
-// maxCards bounds the cards that a detective takes from one board.
+// maxCards bounds the cards that a detective takes from one relay.
 const maxCards = 100_000
 
-// Witnesses lists the cards on the board that are in order.
+// Witnesses lists the cards on the relay that are in order.
 func (b *Relay) Witnesses(ctx context.Context, now time.Time) ([]Card, error) {
 	var out []Card
 	for after, read := []byte(nil), 0; ; {
@@ -69,7 +69,7 @@ func (b *Relay) Witnesses(ctx context.Context, now time.Time) ([]Card, error) {
 			return out, nil
 		}
 		if read >= maxCards || len(page.Cards) == 0 {
-			return nil, fmt.Errorf("the board lists more than %d witnesses", maxCards)
+			return nil, fmt.Errorf("the relay lists more than %d witnesses", maxCards)
 		}
 		after = page.Next
 	}
@@ -78,16 +78,16 @@ func (b *Relay) Witnesses(ctx context.Context, now time.Time) ([]Card, error) {
 // postBytes is how much is posted in one request.
 const postBytes = 1 << 20
 
-// Post leaves letters. When it returns nil all are on the relay's disk; a
-// letter that was posted twice is there once.
-func (b *Relay) Post(ctx context.Context, letters []Message) error {
-	for len(letters) > 0 {
+// Post leaves messages. When it returns nil all are on the relay's disk; a
+// message that was posted twice is there once.
+func (b *Relay) Post(ctx context.Context, messages []Message) error {
+	for len(messages) > 0 {
 		request, size := &exchangev1.PostMessagesRequest{}, 0
-		for len(letters) > 0 && (size == 0 || size+len(letters[0].Sealed) <= postBytes) {
-			l := &letters[0]
+		for len(messages) > 0 && (size == 0 || size+len(messages[0].Sealed) <= postBytes) {
+			l := &messages[0]
 			request.Messages = append(request.Messages, &exchangev1.Message{Id: l.ID[:], To: l.To[:], Expires: timestamppb.New(l.Expires), Sealed: l.Sealed})
 			size += len(l.Sealed) + 64
-			letters = letters[1:]
+			messages = messages[1:]
 		}
 		if _, err := b.client.PostMessages(ctx, request); err != nil {
 			return err
@@ -96,7 +96,8 @@ func (b *Relay) Post(ctx context.Context, letters []Message) error {
 	return nil
 }
 
-// Fetch gives the witness the letters to it, waiting for one if there is none.
+// Fetch returns the messages to the calling witness, and waits for one if there
+// are none.
 func (b *Relay) Fetch(ctx context.Context, wait time.Duration) ([]Message, error) {
 	response, err := b.client.FetchMessages(ctx, &exchangev1.FetchMessagesRequest{Wait: durationpb.New(wait)})
 	if err != nil {
@@ -113,24 +114,24 @@ func (b *Relay) Fetch(ctx context.Context, wait time.Duration) ([]Message, error
 	return out, nil
 }
 
-// ReadMessage checks the form of a letter.
+// ReadMessage checks the form of a message.
 func ReadMessage(m *exchangev1.Message) (Message, error) {
 	l := Message{Expires: m.GetExpires().AsTime(), Sealed: m.Sealed}
-	if len(m.Id) != len(l.ID) || len(m.To) != len(l.To) || len(m.Sealed) == 0 || len(m.Sealed) > MaxLetter || m.Expires.CheckValid() != nil {
-		return l, errors.New("letter: malformed")
+	if len(m.Id) != len(l.ID) || len(m.To) != len(l.To) || len(m.Sealed) == 0 || len(m.Sealed) > MaxMessage || m.Expires.CheckValid() != nil {
+		return l, errors.New("message: malformed")
 	}
 	l.ID, l.To = MessageID(m.Id), identity.ID(m.To)
 	return l, nil
 }
 
-// Answer leaves the answer to a letter. When it returns nil the answer is on
+// Answer leaves the answer to a message. When it returns nil the answer is on
 // the relay's disk.
-func (b *Relay) Answer(ctx context.Context, letter MessageID, data []byte) error {
+func (b *Relay) Answer(ctx context.Context, message MessageID, data []byte) error {
 	stream, err := b.client.AnswerMessage(ctx)
 	if err != nil {
 		return err
 	}
-	if err := stream.Send(&exchangev1.AnswerMessageRequest{Message: letter[:]}); err == nil {
+	if err := stream.Send(&exchangev1.AnswerMessageRequest{Message: message[:]}); err == nil {
 		_ = Chunks(data, func(c []byte) error { return stream.Send(&exchangev1.AnswerMessageRequest{Chunk: c}) })
 	}
 	// Where sending failed, the response says why.
@@ -138,13 +139,13 @@ func (b *Relay) Answer(ctx context.Context, letter MessageID, data []byte) error
 	return err
 }
 
-// Collect takes the answers that are there to the given letters, waiting for a
+// Collect takes the answers that are there to the given messages, waiting for a
 // first one, and calls use for each. An answer beyond limit bytes, and one cut
 // short, is given as it is with an error.
-func (b *Relay) Collect(ctx context.Context, letters []MessageID, wait time.Duration, limit int, use func(MessageID, []byte, error)) error {
+func (b *Relay) Collect(ctx context.Context, messages []MessageID, wait time.Duration, limit int, use func(MessageID, []byte, error)) error {
 	request := &exchangev1.CollectAnswersRequest{Wait: durationpb.New(wait)}
 	wanted := map[MessageID]bool{}
-	for _, id := range letters {
+	for _, id := range messages {
 		request.Messages = append(request.Messages, id[:])
 		wanted[id] = true
 	}
@@ -179,16 +180,16 @@ func (b *Relay) Collect(ctx context.Context, letters []MessageID, wait time.Dura
 		}
 	}
 	if err := stream.Err(); err != nil {
-		return err // the last answer may be cut short: it stays on the board
+		return err // the last answer may be cut short: it stays on the relay
 	}
 	flush(nil)
 	return nil
 }
 
-// Discard takes letters of ours, and their answers, off the board.
-func (b *Relay) Discard(ctx context.Context, letters []MessageID) error {
+// Discard takes messages of ours, and their answers, off the relay.
+func (b *Relay) Discard(ctx context.Context, messages []MessageID) error {
 	request := &exchangev1.DiscardMessagesRequest{}
-	for _, id := range letters {
+	for _, id := range messages {
 		request.Messages = append(request.Messages, id[:])
 	}
 	_, err := b.client.DiscardMessages(ctx, request)

@@ -8,20 +8,20 @@ import (
 	"dragnet/wire/identity"
 )
 
-// waiters wake who waits for something of a key's.
+// waiters wakes the calls that wait for messages or answers to a key.
 type waiters struct {
 	mu      sync.Mutex
 	waiting map[identity.ID]*waiter
 }
 
 type waiter struct {
-	rung chan struct{}
-	ears int
+	ready chan struct{} // closed by notify
+	n     int           // calls that wait
 }
 
-// add must come before looking whether there is something, so that nothing
-// that comes in between is missed. done gives the bell back.
-func (b *waiters) add(id identity.ID) (rung <-chan struct{}, done func()) {
+// add registers a wait for id. Call it before checking for messages, so that
+// one that arrives in between is not missed. done unregisters the wait.
+func (b *waiters) add(id identity.ID) (ready <-chan struct{}, done func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.waiting == nil {
@@ -29,24 +29,25 @@ func (b *waiters) add(id identity.ID) (rung <-chan struct{}, done func()) {
 	}
 	x := b.waiting[id]
 	if x == nil {
-		x = &waiter{rung: make(chan struct{})}
+		x = &waiter{ready: make(chan struct{})}
 		b.waiting[id] = x
 	}
-	x.ears++
-	return x.rung, func() {
+	x.n++
+	return x.ready, func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		if x.ears--; x.ears == 0 && b.waiting[id] == x {
+		if x.n--; x.n == 0 && b.waiting[id] == x {
 			delete(b.waiting, id)
 		}
 	}
 }
 
+// notify wakes all that wait for id.
 func (b *waiters) notify(id identity.ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if x := b.waiting[id]; x != nil {
-		close(x.rung)
+		close(x.ready)
 		delete(b.waiting, id)
 	}
 }
@@ -54,18 +55,18 @@ func (b *waiters) notify(id identity.ID) {
 // maxWait bounds how long a caller may wait at a time.
 const maxWait = 30 * time.Second
 
-// waitUntil calls look until it finds something, an error, or the wait is over.
+// waitUntil calls look until it finds something, fails, or wait is over.
 func (b *waiters) waitUntil(ctx context.Context, id identity.ID, wait time.Duration, look func() (found bool, err error)) error {
 	over := time.After(min(max(wait, 0), maxWait))
 	for {
-		rung, done := b.add(id)
+		ready, done := b.add(id)
 		found, err := look()
 		if found || err != nil {
 			done()
 			return err
 		}
 		select {
-		case <-rung:
+		case <-ready:
 		case <-over:
 			done()
 			return nil
