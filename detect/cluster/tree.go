@@ -1,0 +1,165 @@
+package cluster
+
+import (
+	"math"
+	"slices"
+)
+
+// leafSize is the number of points below which a node is not split.
+const leafSize = 12
+
+// Tree is a k-d tree (Bentley 1975) whose nodes hold the box around their
+// points, so that flat data is pruned as well as full data. It is read by any
+// number of goroutines.
+type Tree struct {
+	points [][]float64
+	order  []int32
+	nodes  []node
+	boxes  []float64 // for each node the low and then the high corner
+}
+
+type node struct {
+	from, to    int32 // in order
+	left, right int32 // 0 for a leaf
+}
+
+// NewTree indexes points, which must have equal lengths and be finite; it keeps
+// a reference to them.
+func NewTree(points [][]float64) *Tree {
+	t := &Tree{points: points, order: make([]int32, len(points))}
+	for i := range t.order {
+		t.order[i] = int32(i)
+	}
+	if len(points) > 0 {
+		t.build(0, int32(len(points)))
+	}
+	return t
+}
+
+func (t *Tree) build(from, to int32) int32 {
+	at := int32(len(t.nodes))
+	t.nodes = append(t.nodes, node{from: from, to: to})
+	low := slices.Clone(t.points[t.order[from]])
+	high := slices.Clone(low)
+	for _, i := range t.order[from:to] {
+		for d, v := range t.points[i] {
+			low[d], high[d] = min(low[d], v), max(high[d], v)
+		}
+	}
+	t.boxes = append(append(t.boxes, low...), high...)
+	widest := 0
+	for d := range low {
+		if high[d]-low[d] > high[widest]-low[widest] {
+			widest = d
+		}
+	}
+	if to-from <= leafSize || high[widest] == low[widest] {
+		return at
+	}
+	middle := t.split(from, to, widest, low[widest]+(high[widest]-low[widest])/2)
+	left := t.build(from, middle)
+	right := t.build(middle, to)
+	t.nodes[at].left, t.nodes[at].right = left, right
+	return at
+}
+
+// split puts points at or below value before the others, and returns the place
+// of the first of those. Neither side is empty, as value lies between the
+// extremes; depth is bounded because a box halves, and floating point has few
+// halvings.
+func (t *Tree) split(from, to int32, d int, value float64) int32 {
+	middle := from
+	for i := from; i < to; i++ {
+		if t.points[t.order[i]][d] <= value {
+			t.order[i], t.order[middle] = t.order[middle], t.order[i]
+			middle++
+		}
+	}
+	return middle
+}
+
+// gap is the squared distance from q to the box of node n, where each
+// coordinate may differ by slack for nothing.
+func (t *Tree) gap(n int32, q []float64, slack float64) float64 {
+	d := len(q)
+	box := t.boxes[int(n)*2*d:]
+	sum := 0.0
+	for c, v := range q {
+		if g := max(box[c]-v, v-box[d+c]) - slack; g > 0 {
+			sum += g * g
+		}
+	}
+	return sum
+}
+
+// Within calls visit with the index of every point at most radius from q, until
+// it returns false.
+func (t *Tree) Within(q []float64, radius float64, visit func(i int) bool) {
+	t.within(q, radius*radius, 0, visit)
+}
+
+func (t *Tree) within(q []float64, squared, slack float64, visit func(i int) bool) {
+	if len(t.nodes) == 0 {
+		return
+	}
+	stack := make([]int32, 1, 64)
+	for len(stack) > 0 {
+		n := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		if t.gap(n, q, slack) > squared {
+			continue
+		}
+		if at := t.nodes[n]; at.left != 0 {
+			stack = append(stack, at.right, at.left)
+			continue
+		}
+		for _, i := range t.order[t.nodes[n].from:t.nodes[n].to] {
+			if slackDistance(t.points[i], q, slack) <= squared && !visit(int(i)) {
+				return
+			}
+		}
+	}
+}
+
+func slackDistance(a, b []float64, slack float64) float64 {
+	sum := 0.0
+	for c, v := range a {
+		if g := math.Abs(v-b[c]) - slack; g > 0 {
+			sum += g * g
+		}
+	}
+	return sum
+}
+
+// Nearest is the point nearest to q and its distance; index is -1 if the tree
+// is empty. Of equals the one with the lowest index is taken.
+func (t *Tree) Nearest(q []float64) (index int, distance float64) {
+	index, best := -1, math.Inf(1)
+	if len(t.nodes) == 0 {
+		return index, best
+	}
+	stack := []int32{0}
+	for len(stack) > 0 {
+		n := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		if t.gap(n, q, 0) > best {
+			continue
+		}
+		at := t.nodes[n]
+		if at.left == 0 {
+			for _, i := range t.order[at.from:at.to] {
+				d := squaredDistance(t.points[i], q)
+				if d < best || d == best && int(i) < index {
+					index, best = int(i), d
+				}
+			}
+			continue
+		}
+		if t.gap(at.left, q, 0) <= t.gap(at.right, q, 0) {
+			stack = append(stack, at.right, at.left)
+		} else {
+			stack = append(stack, at.left, at.right)
+		}
+	}
+	return index, math.Sqrt(best)
+}
