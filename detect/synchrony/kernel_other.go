@@ -1,0 +1,5 @@
+//go:build !amd64
+
+package synchrony
+
+func fastestCompare() compare { return comparePortable }
