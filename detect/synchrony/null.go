@@ -51,7 +51,7 @@ type Test struct {
 // nor bursts matter, as both are in the window.
 //
 // Every fixed lag up to c.Lags is tried without tolerance, for a delay that is
-// always the same, and lag 0 with tolerances up to c.Lags, for one that varies.
+// always the same, and a few ranges of lags, for one that varies.
 // The smallest p-value is multiplied by the number of trials.
 func (b *Bits) TestRows(x, y []uint64, c Null) Test {
 	from, to := b.onsets(x), b.onsets(y)
@@ -64,9 +64,9 @@ func (b *Bits) TestRows(x, y []uint64, c Null) Test {
 		trials++
 		best = better(best, b.compare(from, to, lag, 0, c.Window))
 	}
-	for _, tolerance := range tolerances(c.Lags) {
+	for _, s := range spans(c.Lags) {
 		trials++
-		best = better(best, b.compare(from, to, 0, tolerance, c.Window))
+		best = better(best, b.compare(from, to, s.lag, s.tolerance, c.Window))
 	}
 	best.P = min(1, best.P*float64(trials))
 	if b.timer(from, c) && b.timer(to, c) {
@@ -79,9 +79,18 @@ func (b *Bits) TestRows(x, y []uint64, c Null) Test {
 	return best
 }
 
-// tolerances are 1 and the largest lag, where these are different from 0.
-func tolerances(lags int) []int {
-	return slices.Compact(slices.DeleteFunc([]int{min(1, lags), lags}, func(n int) bool { return n == 0 }))
+// span is a range of delays.
+type span struct{ lag, tolerance int }
+
+// spans are the ranges tried for delays that vary: next to 0, on one side up to
+// lags, and on both sides.
+func spans(lags int) []span {
+	if lags == 0 {
+		return nil
+	}
+	half := (lags + 1) / 2
+	all := []span{{0, 1}, {half, half}, {-half, half}, {0, lags}}
+	return all
 }
 
 func better(a, b Test) Test {
@@ -256,4 +265,17 @@ func Discoveries(p []float64, tests int, rate float64) []int {
 	found := order[:last]
 	slices.Sort(found)
 	return found
+}
+
+// OnsetsNear lists the intervals in which a host became active and the other did
+// too, as counted by r, which TestRows(x, y) gave.
+func (b *Bits) OnsetsNear(x, y []uint64, r Test) (at []int) {
+	from, near := b.onsets(x), make([]uint64, b.words)
+	shiftRow(near, b.widen(b.onsets(y), r.Tolerance), r.Lag)
+	for w, v := range from {
+		for v &= near[w]; v != 0; v &= v - 1 {
+			at = append(at, w*64+bits.TrailingZeros64(v))
+		}
+	}
+	return at
 }
