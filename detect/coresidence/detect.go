@@ -289,7 +289,8 @@ const innocent = 0.01
 // explain looks for a peer that asks one side for what it transmits, without
 // which the two are not synchronised. A machine that asks is not excused by the
 // one it asks. The peer must be a machine of the cloud, as that has tests of its
-// own, or have asked both sides: else a sink outside would excuse its flooder.
+// own, or have asked both sides: else a sink outside would excuse its flooder. For
+// the same reason no machine excuses another of its tenant.
 func (d *detection) explain(x candidate) *netip.Addr {
 	if len(x.others) > 1 {
 		return nil
@@ -298,7 +299,10 @@ func (d *detection) explain(x candidate) *netip.Addr {
 		askers := d.a.askers(side[0])
 		slices.SortFunc(askers, netip.Addr.Compare)
 		for _, asker := range askers {
-			_, listed := d.a.at[asker]
+			vm, listed := d.a.at[asker]
+			if listed && d.a.vms[vm].Tenant == d.a.vms[side[0]].Tenant {
+				continue
+			}
 			if asker == d.a.vms[side[1]].Address || !listed && d.a.links[side[1]][link{asker, false}] == nil {
 				continue
 			}

@@ -52,24 +52,19 @@ func (w *world) slowdown() float64 {
 	return 1.25
 }
 
-// flood sends to the sink: flows like those of a server, or ten times as many.
+// flood lets the sink ask the flooder for files, as a client asks a server: as
+// many as a session has, or ten times that.
 func (w *world) flood(k int, now, d float64) {
-	flows := w.files()
+	files := w.files()
 	if w.c.HighRate {
-		flows *= 10
+		files *= 10
 	}
-	for i := range flows {
-		length := w.seconds()
+	for i := range files {
 		begin := now
 		if i > 0 {
 			begin += w.rng.Float64() * d
 		}
-		packets := max(2, 2_000_000*length*(0.6+0.8*w.rng.Float64())/1400)
-		w.add(true, flow.Flow{
-			Start: at(begin), Duration: time.Duration(length * float64(time.Second)), Orig: w.run.Flooders[k], Resp: w.run.Sink, RespPort: 80, State: flow.SF,
-			OrigFlags: flow.SYN | flow.ACK | flow.PSH | flow.FIN, RespFlags: flow.SYN | flow.ACK | flow.PSH | flow.FIN,
-			OrigPkts: uint64(packets), OrigIPBytes: uint64(packets * 1400), RespPkts: uint64(packets/2) + 4, RespIPBytes: uint64(packets/2)*40 + 400,
-		})
+		w.download(true, w.run.Sink, w.run.Flooders[k], begin, 1)
 	}
 }
 
