@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"dragnet/reproduce/coresidencefigures"
 	"dragnet/reproduce/padsfigures"
 	"dragnet/reproduce/report"
 	"dragnet/reproduce/sharingfigures"
@@ -16,7 +17,7 @@ import (
 
 // All lists the reproductions in order of their names.
 func All() []report.Reproduction {
-	all := slices.Concat(sharingfigures.All(), padsfigures.All(), stopfigures.All(), wormfigures.All())
+	all := slices.Concat(sharingfigures.All(), padsfigures.All(), stopfigures.All(), wormfigures.All(), coresidencefigures.All())
 	slices.SortFunc(all, func(a, b report.Reproduction) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }

@@ -56,9 +56,10 @@ const longest = 32
 // SessionModel knows the sequences of labels in legitimate sessions.
 type SessionModel struct {
 	labels int
-	first  map[int][]float64 // by length: n(c1, N)
-	pairs  map[int][]float64 // by length: n(c(i-1), ci, N), row by row
-	mean   []float64         // flows of each label in a session
+	sizes  [longest + 1]float64 // sessions of each length
+	first  map[int][]float64    // by length: n(c1, N)
+	pairs  map[int][]float64    // by length: n(c(i-1), ci, N), row by row
+	mean   []float64            // flows of each label in a session
 	spread []float64
 
 	sequence, distribution []float64 // scores of held-out sessions, ascending
@@ -112,6 +113,7 @@ func (m *SessionModel) check(s []int) error {
 
 // count adds s under its length, and under 0, which stands for any length.
 func (m *SessionModel) count(s []int) {
+	m.sizes[min(len(s), longest)]++
 	for _, n := range []int{min(len(s), longest), 0} {
 		if m.first[n] == nil {
 			m.first[n], m.pairs[n] = make([]float64, m.labels), make([]float64, m.labels*m.labels)
@@ -174,8 +176,15 @@ func (m *SessionModel) share(counts, all []float64, c int) float64 {
 	return p
 }
 
-// surprise is how improbable a session is, per flow.
-func (m *SessionModel) surprise(s []int) float64 { return -m.LogProbability(s) / float64(len(s)) }
+// surprise is how improbable a session is, per flow, and how rare its length.
+func (m *SessionModel) surprise(s []int) float64 {
+	total := 0.0
+	for _, n := range m.sizes {
+		total += n
+	}
+	length := (m.sizes[min(len(s), longest)] + prior/longest) / (total + prior)
+	return -m.LogProbability(s)/float64(len(s)) - math.Log(length)
+}
 
 // concentration is by how many standard deviations the label that is most in
 // excess is above its mean: the attacker needs many flows of one kind.

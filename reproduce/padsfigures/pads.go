@@ -7,7 +7,6 @@ package padsfigures
 import (
 	"context"
 	"fmt"
-	"math"
 	"math/rand/v2"
 
 	"dragnet/dossier"
@@ -191,16 +190,8 @@ func (t *trial) rates(threshold float64) (missed, alarms int) {
 	return missed, alarms
 }
 
-// interval is Wilson's 95 % interval of k out of n.
-func interval(k, n int) (low, high float64) {
-	const z = 1.96
-	p, m := float64(k)/float64(n), float64(n)
-	mid, half := p+z*z/(2*m), z*math.Sqrt(p*(1-p)/m+z*z/(4*m*m))
-	return max(0, (mid-half)/(1+z*z/m)), (mid + half) / (1 + z*z/m)
-}
-
 func rate(k, n int) string {
-	low, high := interval(k, n)
+	low, high := report.Wilson(k, n)
 	return fmt.Sprintf("%.2f%% [%.2f, %.2f]", 100*float64(k)/float64(n), 100*low, 100*high)
 }
 

@@ -159,7 +159,7 @@ func figure18(ctx context.Context, x *experiment, r *report.Report) error {
 					series *plot.Series
 					k, n   int
 				}{{&fp, alarms, normals}, {&fn, missed, worms}} {
-					low, high := interval(s.k, s.n)
+					low, high := report.Wilson(s.k, s.n)
 					s.series.X, s.series.Y = append(s.series.X, float64(w)), append(s.series.Y, float64(s.k)/float64(s.n))
 					s.series.Low, s.series.High = append(s.series.Low, low), append(s.series.High, high)
 				}

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -59,6 +60,14 @@ type Plot struct {
 	Title    string         `json:"title"`
 	Columns  int            `json:"-"`
 	Drawings []plot.Drawing `json:"-"`
+}
+
+// Wilson is Wilson's 95 % interval of k out of n.
+func Wilson(k, n int) (low, high float64) {
+	const z = 1.96
+	p, m := float64(k)/float64(n), float64(n)
+	mid, half := p+z*z/(2*m), z*math.Sqrt(p*(1-p)/m+z*z/(4*m*m))
+	return max(0, (mid-half)/(1+z*z/m)), (mid + half) / (1 + z*z/m)
 }
 
 // New starts the report of r.
