@@ -188,3 +188,12 @@ func packRow(row []uint64, quiet int) []uint64 {
 	}
 	return out
 }
+
+// ShareOf is Share of a machine that is listed, else nil.
+func (a *Activity) ShareOf(vm VM) []float64 {
+	i, ok := a.at[vm.Address]
+	if !ok {
+		return nil
+	}
+	return a.Share(i)
+}

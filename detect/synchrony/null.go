@@ -34,9 +34,8 @@ type Test struct {
 	// Expected is the number of hits if each onset were moved at random within
 	// the window around it.
 	Expected float64
-	// Timers says that both hosts are driven by timers, so that they agree for
-	// all time if they do once, and P is the share of distances at which they
-	// agree as well.
+	// Timers says that the hits come from timers, which agree for all time if they
+	// do once, and P is the share of distances at which they agree as well.
 	Timers bool
 	// P is the chance of as many hits at any delay, if the two are not
 	// synchronised; 1 if there was nothing to compare.
@@ -69,7 +68,7 @@ func (b *Bits) TestRows(x, y []uint64, c Null) Test {
 		best = better(best, b.compare(from, to, s.lag, s.tolerance, c.Window))
 	}
 	best.P = min(1, best.P*float64(trials))
-	if b.timer(from, c) && b.timer(to, c) {
+	if b.timer(b.hits(from, to, best), c) {
 		best.Timers = true
 		best.P = max(best.P, b.shareAsGood(from, to, best, c))
 	}
@@ -165,6 +164,16 @@ func binomialTail(n, trials, p float64) float64 {
 		return 0
 	}
 	return mathext.RegIncBeta(n, trials-n+1, p)
+}
+
+// hits are the onsets of from that r counted as hits.
+func (b *Bits) hits(from, to []uint64, r Test) []uint64 {
+	near := make([]uint64, b.words)
+	shiftRow(near, b.widen(to, r.Tolerance), r.Lag)
+	for w := range near {
+		near[w] &= from[w]
+	}
+	return near
 }
 
 // timer reports whether most onsets have another at one and the same distance,
@@ -270,10 +279,8 @@ func Discoveries(p []float64, tests int, rate float64) []int {
 // OnsetsNear lists the intervals in which a host became active and the other did
 // too, as counted by r, which TestRows(x, y) gave.
 func (b *Bits) OnsetsNear(x, y []uint64, r Test) (at []int) {
-	from, near := b.onsets(x), make([]uint64, b.words)
-	shiftRow(near, b.widen(b.onsets(y), r.Tolerance), r.Lag)
-	for w, v := range from {
-		for v &= near[w]; v != 0; v &= v - 1 {
+	for w, v := range b.hits(b.onsets(x), b.onsets(y), r) {
+		for ; v != 0; v &= v - 1 {
 			at = append(at, w*64+bits.TrailingZeros64(v))
 		}
 	}

@@ -237,6 +237,15 @@ func TestTimersOfLikePeriodAreNotSynchronised(t *testing.T) {
 		if r := b.TestPair(0, 1, standard); r.P < 1e-3 || !r.Timers {
 			t.Errorf("period %d: %+v", period, r)
 		}
+		// The same timers, and as much again that is not theirs.
+		rng := rand.New(rand.NewPCG(uint64(period), 2))
+		for range 1440 / period {
+			b.Activate(0, rng.IntN(1440))
+			b.Activate(1, rng.IntN(1440))
+		}
+		if r := b.TestPair(0, 1, standard); r.P < 1e-3 {
+			t.Errorf("period %d, and other activity: %+v", period, r)
+		}
 	}
 }
 
