@@ -1,0 +1,270 @@
+package biflow
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"dragnet/flow"
+	"dragnet/packet"
+)
+
+// Configuration bounds what a Joiner holds.
+type Configuration struct {
+	// Wait is how long a conversation may be without a further record before
+	// it is taken as over. It should exceed the active timeout of the
+	// exporters, often 60 s.
+	Wait time.Duration `yaml:"wait"`
+	// Linger is how long a conversation that ended is held for records of it
+	// that come late.
+	Linger time.Duration `yaml:"linger"`
+	// Longest is how long a conversation is held before it is reported in
+	// parts.
+	Longest time.Duration `yaml:"longest"`
+	// MaxFlows bounds the conversations held; each takes about 600 bytes. If
+	// there are more, those without a record for longest are reported early.
+	MaxFlows int `yaml:"max_flows"`
+	// MaxExporters bounds the exporters for which there is a Quality.
+	MaxExporters int `yaml:"max_exporters"`
+}
+
+// DefaultConfiguration suits exporters with an active timeout of one minute.
+func DefaultConfiguration() Configuration {
+	return Configuration{Wait: 90 * time.Second, Linger: 5 * time.Second, Longest: 10 * time.Minute, MaxFlows: 1 << 18, MaxExporters: 1024}
+}
+
+// Validate names the first setting that makes no sense.
+func (c *Configuration) Validate() error {
+	switch {
+	case c.Wait <= 0 || c.Linger <= 0 || c.Longest <= 0:
+		return fmt.Errorf("wait, linger and longest must be positive durations, such as 90s")
+	case c.MaxFlows < 1 || c.MaxExporters < 1:
+		return fmt.Errorf("max_flows and max_exporters must be at least 1")
+	}
+	return nil
+}
+
+// Quality tells how far one exporter is to be relied on as a witness.
+type Quality struct {
+	// Records were taken in, Flows made of them.
+	Records, Flows uint64
+	// Joined flows have packets of both directions.
+	Joined uint64
+	// OneSided TCP flows have packets of one direction only, although they
+	// acknowledge what the other side sent: the exporter does not see it.
+	OneSided uint64
+	// Duplicates are records of packets that another observation point of the
+	// same exporter had counted.
+	Duplicates uint64
+	// Early flows were reported for want of room, before they were over.
+	Early uint64
+	// Sampling is the coarsest 1-in-N seen; 0 when the exporter did not say.
+	Sampling uint32
+}
+
+// Joiner makes flows of records. Time is when records arrived, as the caller
+// says. It is not safe for concurrent use.
+type Joiner struct {
+	config    Configuration
+	emit      func(*flow.Flow)
+	now       flow.Time
+	held      map[key]*entry
+	waiting   list // by their last record
+	lingering list // by when they ended
+	spare     *entry
+	exporters map[netip.Addr]*Quality
+	others    Quality
+	out       flow.Flow
+}
+
+// New returns a Joiner that hands each flow to emit; the flow is valid during
+// the call.
+func New(c Configuration, emit func(*flow.Flow)) *Joiner {
+	j := &Joiner{config: c, emit: emit, now: flow.MinTime, held: map[key]*entry{}, exporters: map[netip.Addr]*Quality{}}
+	j.waiting.init()
+	j.lingering.init()
+	return j
+}
+
+// key names a conversation as one exporter sees it, whichever direction a
+// record is of: the lesser end is a. It has no padding, so that hashing it is
+// one pass over memory.
+type key struct {
+	a, b, exporter      [16]byte
+	portA, portB, proto uint16
+}
+
+// keyOf orders two ends; from is 0 when the source is a, else 1. ICMP messages
+// that expect no answer are not paired: the source is always a.
+func keyOf(r *Record) (k key, from int) {
+	k = key{r.Orig.As16(), r.Resp.As16(), r.Exporter.As16(), r.OrigPort, r.RespPort, uint16(r.Proto)}
+	if r.Proto == flow.ICMP || r.Proto == flow.ICMPv6 {
+		if _, _, paired := packet.ICMPPorts(r.Proto, uint8(r.OrigPort), uint8(r.RespPort)); !paired {
+			return k, 0
+		}
+	}
+	if c := bytes.Compare(k.a[:], k.b[:]); c > 0 || c == 0 && k.portA > k.portB {
+		k.a, k.b, k.portA, k.portB = k.b, k.a, k.portB, k.portA
+		return k, 1
+	}
+	return k, 0
+}
+
+// end is the address and port of one end.
+func (k *key) end(side int) (netip.Addr, uint16) {
+	if side == 0 {
+		return netip.AddrFrom16(k.a).Unmap(), k.portA
+	}
+	return netip.AddrFrom16(k.b).Unmap(), k.portB
+}
+
+// entry is one conversation.
+type entry struct {
+	key        key
+	sides      [2]side
+	first      flow.Time // when its first record arrived
+	due        flow.Time
+	origin     int8 // the side that an exporter named as the originator, or undecided
+	state      flow.State
+	icmpError  uint16
+	sampling   uint32
+	known      flow.Columns
+	quality    *Quality
+	prev, next *entry
+}
+
+const undecided = -1
+
+// side is one direction of a conversation, counted at one observation point.
+type side struct {
+	seen, over, egress bool
+	flags              flow.TCPFlags
+	domain             uint32
+	isn                uint32
+	start, end         flow.Time
+	packets, ipBytes   uint64
+	payload            uint64
+}
+
+// Add takes in a record that arrived at now.
+func (j *Joiner) Add(now flow.Time, r *Record) {
+	j.Advance(now)
+	if !r.Orig.IsValid() || !r.Resp.IsValid() {
+		return
+	}
+	k, from := keyOf(r)
+	e := j.held[k]
+	if e != nil && (r.Start > e.end()+flow.Time(j.config.Wait) || j.now-e.first > flow.Time(j.config.Longest)) {
+		j.end(e)
+		e = nil
+	}
+	if e == nil {
+		e = j.open(k, r)
+	}
+	e.quality.Records++
+	e.quality.Sampling = max(e.quality.Sampling, r.Sampling)
+	e.take(r, from)
+	e.unlink()
+	if e.ended() {
+		e.due = j.now + flow.Time(j.config.Linger)
+		j.lingering.push(e)
+		return
+	}
+	e.due = j.now + flow.Time(j.config.Wait)
+	j.waiting.push(e)
+}
+
+// Advance moves time to now, if that is later, and reports the conversations
+// that are over.
+func (j *Joiner) Advance(now flow.Time) {
+	j.now = max(j.now, now)
+	for _, l := range []*list{&j.waiting, &j.lingering} {
+		for e := l.head.next; e != &l.head && e.due <= j.now; e = l.head.next {
+			j.end(e)
+		}
+	}
+}
+
+// Flush reports all conversations.
+func (j *Joiner) Flush() {
+	for _, l := range []*list{&j.lingering, &j.waiting} {
+		for l.head.next != &l.head {
+			j.end(l.head.next)
+		}
+	}
+}
+
+// Held is the number of conversations held.
+func (j *Joiner) Held() int { return len(j.held) }
+
+// Qualities are those of the exporters so far; that of the exporters beyond
+// Configuration.MaxExporters is under the zero Addr.
+func (j *Joiner) Qualities() map[netip.Addr]Quality {
+	all := map[netip.Addr]Quality{}
+	for exporter, q := range j.exporters {
+		all[exporter] = *q
+	}
+	if j.others.Records > 0 {
+		all[netip.Addr{}] = j.others
+	}
+	return all
+}
+
+func (j *Joiner) qualityOf(exporter netip.Addr) *Quality {
+	q := j.exporters[exporter]
+	switch {
+	case q != nil:
+		return q
+	case len(j.exporters) >= j.config.MaxExporters:
+		return &j.others
+	}
+	q = new(Quality)
+	j.exporters[exporter] = q
+	return q
+}
+
+func (j *Joiner) open(k key, r *Record) *entry {
+	for len(j.held) >= max(1, j.config.MaxFlows) {
+		e := j.lingering.head.next
+		if e == &j.lingering.head {
+			e = j.waiting.head.next
+			e.quality.Early++
+		}
+		j.end(e)
+	}
+	e := j.spare
+	if e == nil {
+		e = new(entry)
+	} else {
+		j.spare = e.next
+	}
+	*e = entry{key: k, first: j.now, origin: undecided, quality: j.qualityOf(r.Exporter)}
+	e.prev, e.next = e, e
+	j.held[k] = e
+	return e
+}
+
+// end reports e and forgets it. Its room is kept for another.
+func (j *Joiner) end(e *entry) {
+	delete(j.held, e.key)
+	e.unlink()
+	e.fill(&j.out)
+	j.emit(&j.out)
+	e.next, j.spare = j.spare, e
+}
+
+// list is a ring of entries with the one due first at head.next.
+type list struct{ head entry }
+
+func (l *list) init() { l.head.prev, l.head.next = &l.head, &l.head }
+
+func (l *list) push(e *entry) {
+	e.prev, e.next = l.head.prev, &l.head
+	e.prev.next, l.head.prev = e, e
+}
+
+func (e *entry) unlink() {
+	e.prev.next, e.next.prev = e.next, e.prev
+	e.prev, e.next = e, e
+}

@@ -1,0 +1,40 @@
+package netflow
+
+// sequence follows an exporter's sequence numbers. Most exporters give the
+// number of the first item of a datagram; some, such as Open vSwitch, that of
+// the last. So both readings are kept, and that with less loss is believed.
+type sequence struct {
+	begun    bool
+	next     uint32 // if the number is that of the first item
+	last     uint32 // the number given last
+	missing  [2]int64
+	restarts uint64
+}
+
+// believable bounds the step that is taken for loss or for datagrams out of
+// order; a larger one is a restart, or an exporter that counts otherwise.
+const believable = 1 << 20
+
+// follow notes a datagram with number n that carries count items.
+func (s *sequence) follow(n, count uint32) {
+	if s.begun {
+		first, last := int32(n-s.next), int32(n-s.last-count)
+		if out(first) && out(last) {
+			s.restarts++
+		} else {
+			// A datagram that comes late fills the hole it had left.
+			if !out(first) {
+				s.missing[0] += int64(first)
+			}
+			if !out(last) {
+				s.missing[1] += int64(last)
+			}
+		}
+	}
+	s.begun, s.next, s.last = true, n+count, n
+}
+
+func out(step int32) bool { return step > believable || step < -believable }
+
+// lost is how many items are missing.
+func (s *sequence) lost() uint64 { return uint64(max(0, min(s.missing[0], s.missing[1]))) }

@@ -1,0 +1,113 @@
+package netflow
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"dragnet/flow"
+)
+
+// saved is what a Decoder keeps across restarts, as JSON.
+type saved struct {
+	Exporters []savedExporter `json:"exporters"`
+}
+
+type savedExporter struct {
+	Addr    netip.Addr    `json:"addr"`
+	Domains []savedDomain `json:"domains"`
+}
+
+type savedDomain struct {
+	Version    version           `json:"version"`
+	Domain     uint32            `json:"domain"`
+	Boot       uint64            `json:"boot,omitempty"`
+	Sampling   uint32            `json:"sampling,omitempty"`
+	Selectors  map[uint32]uint32 `json:"selectors,omitempty"`
+	Interfaces map[uint32]uint32 `json:"interfaces,omitempty"`
+	Templates  []savedTemplate   `json:"templates"`
+}
+
+type savedTemplate struct {
+	ID     uint16 `json:"id"`
+	Option bool   `json:"option,omitempty"`
+	Scopes int    `json:"scopes,omitempty"`
+	// Fields are element, length and enterprise number.
+	Fields [][3]uint32 `json:"fields"`
+}
+
+// Save returns the templates and sampling rates as JSON, so that a restarted
+// program need not wait until exporters send them again, which may take
+// minutes.
+func (d *Decoder) Save() ([]byte, error) {
+	var s saved
+	for from, e := range d.exporters {
+		one := savedExporter{Addr: from}
+		for key, o := range e.domains {
+			if len(o.templates) == 0 && o.sampling.whole == 0 {
+				continue
+			}
+			at := savedDomain{Version: key.version, Domain: key.domain, Boot: o.boot, Sampling: o.sampling.whole,
+				Selectors: o.sampling.selectors, Interfaces: o.sampling.interfaces}
+			for _, t := range o.templates {
+				st := savedTemplate{ID: t.id, Option: t.option, Scopes: t.scopes}
+				for _, f := range t.fields {
+					st.Fields = append(st.Fields, [3]uint32{uint32(f.element), uint32(f.length), f.enterprise})
+				}
+				at.Templates = append(at.Templates, st)
+			}
+			slices.SortFunc(at.Templates, func(a, b savedTemplate) int { return cmp.Compare(a.ID, b.ID) })
+			one.Domains = append(one.Domains, at)
+		}
+		slices.SortFunc(one.Domains, func(a, b savedDomain) int {
+			return cmp.Or(cmp.Compare(a.Version, b.Version), cmp.Compare(a.Domain, b.Domain))
+		})
+		if len(one.Domains) > 0 {
+			s.Exporters = append(s.Exporters, one)
+		}
+	}
+	slices.SortFunc(s.Exporters, func(a, b savedExporter) int { return a.Addr.Compare(b.Addr) })
+	return json.Marshal(s)
+}
+
+// Restore takes in what Save returned, within the bounds of the configuration.
+// Exporters count as heard at now.
+func (d *Decoder) Restore(now flow.Time, text []byte) error {
+	var s saved
+	if err := json.Unmarshal(text, &s); err != nil {
+		return fmt.Errorf("read the templates of exporters: %w", err)
+	}
+	for _, one := range s.Exporters {
+		if !one.Addr.IsValid() {
+			return fmt.Errorf("read the templates of exporters: one has no address")
+		}
+		e, err := d.exporter(now, one.Addr)
+		if err != nil {
+			continue
+		}
+		for _, at := range one.Domains {
+			o := d.domain(e, now, domainKey{at.Version, at.Domain})
+			o.boot, o.sampling.whole = at.Boot, at.Sampling
+			for id, rate := range at.Selectors {
+				put(&o.sampling.selectors, id, rate)
+			}
+			for id, rate := range at.Interfaces {
+				put(&o.sampling.interfaces, id, rate)
+			}
+			for _, st := range at.Templates {
+				t := &template{id: st.ID, option: st.Option, scopes: st.Scopes, used: now}
+				for _, f := range st.Fields {
+					t.fields = append(t.fields, field{element: uint16(f[0]), length: uint16(f[1]), enterprise: f[2]})
+				}
+				if err := t.finish(at.Version); err != nil {
+					return fmt.Errorf("read the templates of exporters: template %d of %s: %w", st.ID, one.Addr, err)
+				}
+				d.learn(e, o, t)
+			}
+		}
+		e.Counters = Counters{}
+	}
+	return nil
+}
