@@ -12,6 +12,7 @@ import (
 	"dragnet/flow"
 	"dragnet/internal/testkit"
 	"dragnet/source/biflow"
+	"dragnet/source/sourcetest"
 )
 
 // BenchmarkDecode decodes softflowd's datagrams of version 9; "joined" makes
@@ -19,7 +20,7 @@ import (
 // with its datagrams written as JSON. One op is one datagram.
 func BenchmarkDecode(b *testing.B) {
 	all := datagramsOf(b, testkit.Data(b, "exports", "softflowd_xscan_v9.pcap"))
-	run := func(name string, decode func(datagram) int) {
+	run := func(name string, decode func(sourcetest.Datagram) int) {
 		b.Run(name, func(b *testing.B) {
 			records := 0
 			b.ReportAllocs()
@@ -30,15 +31,15 @@ func BenchmarkDecode(b *testing.B) {
 		})
 	}
 	d := New(DefaultConfiguration())
-	run("decoded", func(g datagram) (n int) {
-		_ = d.Decode(g.at, g.from, g.data, func(*biflow.Record) { n++ })
+	run("decoded", func(g sourcetest.Datagram) (n int) {
+		_ = d.Decode(g.At, g.From, g.Data, func(*biflow.Record) { n++ })
 		return n
 	})
 	j := biflow.New(biflow.DefaultConfiguration(), func(*flow.Flow) {})
 	now := flow.Time(0)
-	run("joined", func(g datagram) (n int) {
+	run("joined", func(g sourcetest.Datagram) (n int) {
 		now += 1e7
-		_ = d.Decode(now, g.from, g.data, func(r *biflow.Record) {
+		_ = d.Decode(now, g.From, g.Data, func(r *biflow.Record) {
 			n++
 			r.Start = now
 			j.Add(now, r)
@@ -46,13 +47,13 @@ func BenchmarkDecode(b *testing.B) {
 		return n
 	})
 	templates := map[netip.Addr]goflow.NetFlowTemplateSystem{}
-	of := func(g datagram, w io.Writer) (n int) {
-		if templates[g.from] == nil {
-			templates[g.from] = goflow.CreateTemplateSystem()
+	of := func(g sourcetest.Datagram, w io.Writer) (n int) {
+		if templates[g.From] == nil {
+			templates[g.From] = goflow.CreateTemplateSystem()
 		}
 		var p9 goflow.NFv9Packet
 		var p10 goflow.IPFIXPacket
-		_ = goflow.DecodeMessageVersion(bytes.NewBuffer(g.data), templates[g.from], &p9, &p10)
+		_ = goflow.DecodeMessageVersion(bytes.NewBuffer(g.Data), templates[g.From], &p9, &p10)
 		for _, s := range p9.FlowSets {
 			if data, ok := s.(goflow.DataFlowSet); ok {
 				n += len(data.Records)
@@ -63,6 +64,6 @@ func BenchmarkDecode(b *testing.B) {
 		}
 		return n
 	}
-	run("goflow2", func(g datagram) int { return of(g, nil) })
-	run("goflow2, printed", func(g datagram) int { return of(g, io.Discard) })
+	run("goflow2", func(g sourcetest.Datagram) int { return of(g, nil) })
+	run("goflow2, printed", func(g sourcetest.Datagram) int { return of(g, io.Discard) })
 }

@@ -2,60 +2,27 @@ package netflow
 
 import (
 	"errors"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	"dragnet/flow"
 	"dragnet/internal/testkit"
-	"dragnet/packet"
-	"dragnet/packet/capture"
 	"dragnet/source/biflow"
+	"dragnet/source/sourcetest"
 )
 
-// datagram is one UDP payload of a capture.
-type datagram struct {
-	at   flow.Time
-	from netip.Addr
-	data []byte
-}
-
 // datagramsOf reads the NetFlow and IPFIX datagrams of a capture.
-func datagramsOf(t testing.TB, path string) (all []datagram) {
+func datagramsOf(t testing.TB, path string) []sourcetest.Datagram {
 	t.Helper()
-	f, err := capture.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	var p packet.Packet
-	fragments := packet.NewDefragmenter()
-	for {
-		rec, err := f.Next()
-		if err != nil {
-			return all
-		}
-		if p.Decode(rec.Link, rec.Data, rec.Wire) != nil || p.Proto != flow.UDP {
-			continue
-		}
-		if p.Fragment {
-			if whole, err := fragments.Add(rec.Time, &p); err != nil || !whole {
-				continue
-			}
-		}
-		if Is(p.Payload) {
-			all = append(all, datagram{rec.Time, p.Src, slices.Clone(p.Payload)})
-		}
-	}
+	return sourcetest.Datagrams(t, path, Is)
 }
 
 // decode hands all datagrams to d.
-func decode(d *Decoder, all []datagram) (records []biflow.Record) {
+func decode(d *Decoder, all []sourcetest.Datagram) (records []biflow.Record) {
 	for _, g := range all {
-		_ = d.Decode(g.at, g.from, g.data, func(r *biflow.Record) { records = append(records, *r) })
+		_ = d.Decode(g.At, g.From, g.Data, func(r *biflow.Record) { records = append(records, *r) })
 	}
 	return records
 }

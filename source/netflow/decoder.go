@@ -175,8 +175,8 @@ func (d *Decoder) Counters() map[netip.Addr]Counters {
 	for from, e := range d.exporters {
 		c := e.Counters
 		for _, domain := range e.domains {
-			c.Lost += domain.sequence.lost()
-			c.Restarts += domain.sequence.restarts
+			c.Lost += domain.sequence.Lost()
+			c.Restarts += domain.sequence.Restarts
 		}
 		all[from] = c
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"dragnet/flow"
+	"dragnet/source/sequence"
 )
 
 // exporter is what is known of one address that sends.
@@ -26,7 +27,7 @@ type domain struct {
 	key       domainKey
 	templates map[uint16]*template
 	heard     flow.Time
-	sequence  sequence
+	sequence  sequence.Sequence
 	sampling  rates
 	// boot is the exporter's start in milliseconds since 1970, from
 	// systemInitTimeMilliseconds [160] in an option; 0 when unknown.
@@ -85,8 +86,8 @@ func (e *exporter) forgetDomain() {
 		}
 	}
 	e.Forgotten += uint64(len(oldest.templates))
-	e.Lost += oldest.sequence.lost()
-	e.Restarts += oldest.sequence.restarts
+	e.Lost += oldest.sequence.Lost()
+	e.Restarts += oldest.sequence.Restarts
 	delete(e.domains, oldest.key)
 }
 

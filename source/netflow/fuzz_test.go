@@ -24,7 +24,7 @@ func FuzzDecode(f *testing.F) {
 		for _, file := range captures(f) {
 			if filepath.Ext(file) == ".pcap" {
 				if some := datagramsOf(f, file); len(some) > 1 {
-					f.Add(some[0].data, some[1].data)
+					f.Add(some[0].Data, some[1].Data)
 				}
 			}
 		}

@@ -13,6 +13,7 @@ import (
 
 	"dragnet/flow"
 	"dragnet/source/biflow"
+	"dragnet/source/sourcetest"
 )
 
 // essence is what both decoders know of a record.
@@ -25,12 +26,12 @@ type essence struct {
 }
 
 // ofGoflow2 decodes datagrams with goflow2, with templates by exporter.
-func ofGoflow2(t testing.TB, all []datagram) (records []essence) {
+func ofGoflow2(t testing.TB, all []sourcetest.Datagram) (records []essence) {
 	templates := map[netip.Addr]goflow.NetFlowTemplateSystem{}
 	for _, g := range all {
-		if g.data[1] == 5 {
+		if g.Data[1] == 5 {
 			var p netflowlegacy.PacketNetFlowV5
-			if err := netflowlegacy.DecodeMessageVersion(bytes.NewBuffer(g.data), &p); err != nil {
+			if err := netflowlegacy.DecodeMessageVersion(bytes.NewBuffer(g.Data), &p); err != nil {
 				t.Fatal(err)
 			}
 			for _, r := range p.Records {
@@ -41,13 +42,13 @@ func ofGoflow2(t testing.TB, all []datagram) (records []essence) {
 			}
 			continue
 		}
-		if templates[g.from] == nil {
-			templates[g.from] = goflow.CreateTemplateSystem()
+		if templates[g.From] == nil {
+			templates[g.From] = goflow.CreateTemplateSystem()
 		}
 		var p9 goflow.NFv9Packet
 		var p10 goflow.IPFIXPacket
 		// It reports unknown templates as errors, but goes on.
-		_ = goflow.DecodeMessageVersion(bytes.NewBuffer(g.data), templates[g.from], &p9, &p10)
+		_ = goflow.DecodeMessageVersion(bytes.NewBuffer(g.Data), templates[g.From], &p9, &p10)
 		for _, s := range append(p9.FlowSets, p10.FlowSets...) {
 			if data, ok := s.(goflow.DataFlowSet); ok {
 				for _, r := range data.Records {
@@ -119,8 +120,8 @@ func TestAgainstGoflow2(t *testing.T) {
 		all := datagramsOf(t, file)
 		if filepath.Base(file) == "logstash_netflow_datagrams.pcap" {
 			// It holds datagrams made to be wrong, of which goflow2 keeps nothing.
-			all = slices.DeleteFunc(all, func(g datagram) bool {
-				return New(DefaultConfiguration()).Decode(0, home, g.data, func(*biflow.Record) {}) != nil
+			all = slices.DeleteFunc(all, func(g sourcetest.Datagram) bool {
+				return New(DefaultConfiguration()).Decode(0, home, g.Data, func(*biflow.Record) {}) != nil
 			})
 		}
 		want := ofGoflow2(t, all)

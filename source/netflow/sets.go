@@ -39,7 +39,7 @@ func (d *Decoder) decode9(e *exporter, now flow.Time, from netip.Addr, b []byte,
 		return ErrTruncated
 	}
 	o := d.domain(e, now, domainKey{netflow9, binary.BigEndian.Uint32(b[16:])})
-	o.sequence.follow(binary.BigEndian.Uint32(b[12:]), 1)
+	o.sequence.Follow(binary.BigEndian.Uint32(b[12:]), 1)
 	c := clock{fromSeconds(uint64(binary.BigEndian.Uint32(b[8:]))), binary.BigEndian.Uint32(b[4:]), true}
 	_, err := d.sets(e, o, now, from, c, b[header9:], emit)
 	return err
@@ -64,7 +64,7 @@ func (d *Decoder) decodeIPFIX(e *exporter, now flow.Time, from netip.Addr, b []b
 	o := d.domain(e, now, domainKey{ipfix, binary.BigEndian.Uint32(b[12:])})
 	c := clock{export: fromSeconds(uint64(binary.BigEndian.Uint32(b[4:])))}
 	n, err := d.sets(e, o, now, from, c, b[headerIPFIX:], emit)
-	o.sequence.follow(binary.BigEndian.Uint32(b[8:]), n)
+	o.sequence.Follow(binary.BigEndian.Uint32(b[8:]), n)
 	if err == nil {
 		err = short
 	}

@@ -1,26 +1,28 @@
-package netflow
+// Package sequence finds what is missing in the sequence numbers of exporters.
+package sequence
 
-// sequence follows an exporter's sequence numbers. Most exporters give the
+// Sequence follows the numbers of one exporter's datagrams. Most exporters give the
 // number of the first item of a datagram; some, such as Open vSwitch, that of
 // the last. So both readings are kept, and that with less loss is believed.
-type sequence struct {
-	begun    bool
-	next     uint32 // if the number is that of the first item
-	last     uint32 // the number given last
-	missing  [2]int64
-	restarts uint64
+type Sequence struct {
+	begun   bool
+	next    uint32 // if the number is that of the first item
+	last    uint32 // the number given last
+	missing [2]int64
+	// Restarts counts jumps that cannot be loss.
+	Restarts uint64
 }
 
 // believable bounds the step that is taken for loss or for datagrams out of
 // order; a larger one is a restart, or an exporter that counts otherwise.
 const believable = 1 << 20
 
-// follow notes a datagram with number n that carries count items.
-func (s *sequence) follow(n, count uint32) {
+// Follow notes a datagram with number n that carries count items.
+func (s *Sequence) Follow(n, count uint32) {
 	if s.begun {
 		first, last := int32(n-s.next), int32(n-s.last-count)
 		if out(first) && out(last) {
-			s.restarts++
+			s.Restarts++
 		} else {
 			// A datagram that comes late fills the hole it had left.
 			if !out(first) {
@@ -36,5 +38,5 @@ func (s *sequence) follow(n, count uint32) {
 
 func out(step int32) bool { return step > believable || step < -believable }
 
-// lost is how many items are missing.
-func (s *sequence) lost() uint64 { return uint64(max(0, min(s.missing[0], s.missing[1]))) }
+// Lost is how many items are missing.
+func (s *Sequence) Lost() uint64 { return uint64(max(0, min(s.missing[0], s.missing[1]))) }
