@@ -1,0 +1,286 @@
+package collect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"dragnet/flow"
+	"dragnet/internal/durable"
+	"dragnet/source/biflow"
+	"dragnet/source/netflow"
+	"dragnet/source/sflow"
+)
+
+// Collector makes flows of datagrams. Its methods are safe for concurrent use.
+type Collector struct {
+	config Configuration
+	file   string
+	log    *slog.Logger
+	now    func() time.Time
+
+	sockets []*socket
+	readers sync.WaitGroup
+	full    chan struct{}
+
+	mu      sync.Mutex // guards all below
+	netflow *netflow.Decoder
+	sflow   *sflow.Decoder
+	join    *biflow.Joiner
+	pending []flow.Flow
+	spare   []flow.Flow // the room of pending when that was taken
+	totals  Totals
+	saved   string // what is in file
+}
+
+// Totals count what was received and what of it was lost before it was known
+// whose it is.
+type Totals struct {
+	// Datagrams were received, Overflowed were dropped by the kernel because a
+	// socket's buffer was full.
+	Datagrams, Overflowed uint64
+	// Foreign datagrams came from no exporter that is named; Unknown are of no
+	// format that is known; Refused are of exporters beyond max_exporters.
+	Foreign, Unknown, Refused uint64
+	// Flows were made, Dropped of them for want of room.
+	Flows, Dropped uint64
+}
+
+// Exporter tells what one exporter sent, and how far it is to be relied on.
+type Exporter struct {
+	Addr    netip.Addr
+	NetFlow netflow.Counters
+	SFlow   sflow.Counters
+	Quality biflow.Quality
+}
+
+// Lost is how many sequence numbers are missing, sets had no template, and
+// samples the exporter dropped itself.
+func (e *Exporter) Lost() uint64 {
+	return e.NetFlow.Lost + e.NetFlow.UnknownTemplate + e.SFlow.Lost + e.SFlow.Dropped
+}
+
+// New prepares a collector, which keeps the templates of exporters in file
+// across restarts; an empty name keeps them nowhere.
+func New(config Configuration, file string, log *slog.Logger) (*Collector, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	c := &Collector{config: config, file: file, log: log, now: time.Now, full: make(chan struct{}, 1),
+		netflow: netflow.New(config.NetFlow), sflow: sflow.New(config.SFlow)}
+	c.join = biflow.New(config.Join, c.add)
+	return c, nil
+}
+
+// Start listens, unless no exporters are named.
+func (c *Collector) Start(context.Context) error {
+	if c.config.Off() {
+		return nil
+	}
+	if err := c.restore(); err != nil {
+		c.log.Warn("the templates of exporters are not known until they send them again", "err", err)
+	}
+	for _, address := range c.config.Listen {
+		s, err := listen(address, c.config.ReceiveBuffer)
+		if err != nil {
+			return errors.Join(fmt.Errorf("collect.listen: %w", err), c.closeSockets())
+		}
+		c.sockets = append(c.sockets, s)
+		if s.size < c.config.ReceiveBuffer {
+			c.log.Warn("the receive buffer is smaller than configured; raise net.core.rmem_max or grant CAP_NET_ADMIN",
+				"address", address, "bytes", s.size, "want", c.config.ReceiveBuffer)
+		}
+	}
+	for _, s := range c.sockets {
+		c.readers.Add(1)
+		go c.read(s)
+	}
+	return nil
+}
+
+// Addresses are those listened on.
+func (c *Collector) Addresses() (all []net.Addr) {
+	for _, s := range c.sockets {
+		all = append(all, s.conn.LocalAddr())
+	}
+	return all
+}
+
+func (c *Collector) closeSockets() (err error) {
+	for _, s := range c.sockets {
+		err = errors.Join(err, s.conn.Close())
+	}
+	return err
+}
+
+// Stop ends the listening, and makes flows of what is held; Take gives them.
+func (c *Collector) Stop(context.Context) error {
+	err := c.closeSockets()
+	c.readers.Wait()
+	c.mu.Lock()
+	c.join.Flush()
+	c.mu.Unlock()
+	return errors.Join(err, c.Save())
+}
+
+// read hands datagrams on until the socket is closed.
+func (c *Collector) read(s *socket) {
+	defer c.readers.Done()
+	buf := make([]byte, 1<<16)
+	for {
+		n, from, err := s.receive(buf)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			c.log.Error("receive exports", "address", s.conn.LocalAddr(), "err", err)
+			time.Sleep(time.Second)
+			continue
+		}
+		c.datagram(flow.FromTime(c.now()), from, buf[:n], s)
+	}
+}
+
+func (c *Collector) datagram(now flow.Time, from netip.Addr, b []byte, s *socket) {
+	from = from.Unmap().WithZone("")
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.totals.Datagrams++
+	c.totals.Overflowed += uint64(s.newOverflow())
+	if !c.config.accepts(from) {
+		c.totals.Foreign++
+		return
+	}
+	emit := func(r *biflow.Record) { c.join.Add(now, r) }
+	// The decoders count by exporter what is wrong.
+	switch {
+	case netflow.Is(b):
+		_ = c.netflow.Decode(now, from, b, emit)
+	case sflow.Is(b):
+		_ = c.sflow.Decode(now, from, b, emit)
+	default:
+		c.totals.Unknown++
+	}
+}
+
+// add takes a flow of the joiner; c.mu is held.
+func (c *Collector) add(f *flow.Flow) {
+	c.totals.Flows++
+	if len(c.pending) >= c.config.MaxPending {
+		c.totals.Dropped++
+		return
+	}
+	if c.pending = append(c.pending, *f); len(c.pending) == (c.config.MaxPending+1)/2 {
+		select {
+		case c.full <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Full gets a value when so many flows are pending that Take should be called
+// soon.
+func (c *Collector) Full() <-chan struct{} { return c.full }
+
+// Take hands the flows that are over to fn, once. They are not kept if fn
+// fails.
+func (c *Collector) Take(fn func([]flow.Flow) error) error {
+	c.mu.Lock()
+	c.join.Advance(flow.FromTime(c.now()))
+	batch := c.pending
+	c.pending, c.spare = c.spare[:0], nil
+	c.mu.Unlock()
+	const most = 1 << 14
+	var err error
+	for rest := batch; err == nil && len(rest) > 0; {
+		n := min(most, len(rest))
+		err = fn(rest[:n])
+		rest = rest[n:]
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if cap(batch) <= 1<<16 { // a burst need not keep its room
+		c.spare = batch[:0]
+	}
+	return err
+}
+
+// Totals are the counts so far.
+func (c *Collector) Totals() Totals {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.totals
+	t.Refused = c.netflow.Refused + c.sflow.Refused
+	return t
+}
+
+// Exporters are those heard of, in no order.
+func (c *Collector) Exporters() (all []Exporter) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	by := map[netip.Addr]*Exporter{}
+	of := func(a netip.Addr) *Exporter {
+		if by[a] == nil {
+			by[a] = &Exporter{Addr: a}
+		}
+		return by[a]
+	}
+	for a, n := range c.netflow.Counters() {
+		of(a).NetFlow = n
+	}
+	for a, n := range c.sflow.Counters() {
+		of(a).SFlow = n
+	}
+	for a, q := range c.join.Qualities() {
+		of(a).Quality = q
+	}
+	for _, e := range by {
+		all = append(all, *e)
+	}
+	return all
+}
+
+// restore reads the templates that an earlier run kept.
+func (c *Collector) restore() error {
+	if c.file == "" {
+		return nil
+	}
+	text, err := os.ReadFile(c.file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.netflow.Restore(flow.FromTime(c.now()), text)
+}
+
+// Save keeps the templates for the next run, if they changed.
+func (c *Collector) Save() error {
+	if c.file == "" || c.config.Off() {
+		return nil
+	}
+	c.mu.Lock()
+	text, err := c.netflow.Save()
+	same := string(text) == c.saved
+	c.mu.Unlock()
+	if err != nil || same {
+		return err
+	}
+	if err := durable.WriteFile(c.file, text, 0o600); err != nil {
+		return fmt.Errorf("keep the templates of exporters: %w", err)
+	}
+	c.mu.Lock()
+	c.saved = string(text)
+	c.mu.Unlock()
+	return nil
+}

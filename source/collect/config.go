@@ -1,0 +1,88 @@
+// Package collect receives what flow exporters send over UDP: NetFlow version
+// 5 and 9, IPFIX and sFlow version 5, each on any of its ports.
+//
+// Nothing is bound until exporters are named, since anybody can forge a
+// datagram: those from elsewhere are counted and passed over. What is lost on
+// the way is counted for each exporter: in the sequence numbers, in the
+// socket's buffer, for want of a template, and for want of room.
+package collect
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+
+	"dragnet/source/biflow"
+	"dragnet/source/netflow"
+	"dragnet/source/sflow"
+)
+
+// Configuration of a Collector.
+type Configuration struct {
+	// Exporters are the prefixes from which exports are accepted, such as
+	// 192.0.2.1/32. Nothing is listened on while there are none.
+	Exporters []netip.Prefix `yaml:"exporters"`
+	// Listen are the addresses and UDP ports to listen on. Each accepts all
+	// formats.
+	Listen []string `yaml:"listen"`
+	// ReceiveBuffer is how many bytes of datagrams the kernel keeps for each
+	// port while the node is busy. Beyond net.core.rmem_max it needs
+	// CAP_NET_ADMIN.
+	ReceiveBuffer int `yaml:"receive_buffer"`
+	// MaxPending bounds the flows that wait to be stored; those beyond are
+	// counted and dropped. Each takes about 300 bytes.
+	MaxPending int `yaml:"max_pending"`
+	// NetFlow bounds what is kept of exporters of NetFlow and IPFIX.
+	NetFlow netflow.Configuration `yaml:"netflow"`
+	// SFlow bounds what is kept of exporters of sFlow.
+	SFlow sflow.Configuration `yaml:"sflow"`
+	// Join says how the two directions of a conversation become one flow.
+	Join biflow.Configuration `yaml:"join"`
+}
+
+// DefaultConfiguration names no exporters, so that nothing is listened on.
+func DefaultConfiguration() Configuration {
+	return Configuration{
+		Exporters: []netip.Prefix{}, Listen: []string{":2055", ":4739", ":6343"}, ReceiveBuffer: 16 << 20, MaxPending: 1 << 20,
+		NetFlow: netflow.DefaultConfiguration(), SFlow: sflow.DefaultConfiguration(), Join: biflow.DefaultConfiguration(),
+	}
+}
+
+// Validate reports the first setting that makes no sense.
+func (c *Configuration) Validate() error {
+	for i, p := range c.Exporters {
+		if !p.IsValid() || p != p.Masked() {
+			return fmt.Errorf("collect.exporters[%d]: %s is not a prefix; want such as 192.0.2.1/32", i, p)
+		}
+	}
+	for i, l := range c.Listen {
+		if _, err := net.ResolveUDPAddr("udp", l); err != nil {
+			return fmt.Errorf("collect.listen[%d]: %w; want such as :2055 or 192.0.2.7:2055", i, err)
+		}
+	}
+	switch {
+	case c.ReceiveBuffer < 1<<16 || c.ReceiveBuffer > 1<<30:
+		return fmt.Errorf("collect.receive_buffer is %d; want 65536 to 1073741824 bytes", c.ReceiveBuffer)
+	case c.MaxPending < 1:
+		return fmt.Errorf("collect.max_pending must be at least 1")
+	}
+	for name, section := range map[string]interface{ Validate() error }{"netflow": &c.NetFlow, "sflow": &c.SFlow, "join": &c.Join} {
+		if err := section.Validate(); err != nil {
+			return fmt.Errorf("collect.%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// Off reports whether nothing is to be collected.
+func (c *Configuration) Off() bool { return len(c.Exporters) == 0 || len(c.Listen) == 0 }
+
+// accepts reports whether exports from an address are accepted.
+func (c *Configuration) accepts(from netip.Addr) bool {
+	for _, p := range c.Exporters {
+		if p.Contains(from) {
+			return true
+		}
+	}
+	return false
+}
