@@ -21,6 +21,7 @@ import (
 	"dragnet/node/hunt/witnesses"
 	"dragnet/node/notify"
 	"dragnet/node/query"
+	exporters "dragnet/source/collect"
 	"dragnet/store/clickhouse"
 )
 
@@ -75,6 +76,13 @@ func startNode(ctx context.Context, c config.Configuration, log *slog.Logger) (n
 	epochs, err := useEpochs(c, s)
 	if err != nil {
 		return nil, errors.Join(err, n.stop(ctx))
+	}
+	if !c.Collect.Off() {
+		collector, err := exporters.New(c.Collect, filepath.Join(c.Store.Directory, "templates.json"), log)
+		if err != nil {
+			return nil, errors.Join(err, n.stop(ctx))
+		}
+		s.Collect(collector)
 	}
 	if err := s.Start(ctx); err != nil {
 		return nil, errors.Join(err, n.stop(ctx))

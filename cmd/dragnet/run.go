@@ -34,6 +34,10 @@ operators on a Unix socket, and agents and operators elsewhere over TLS where it
 is told to. SIGTERM and SIGINT stop it; whatever ends it, nothing is lost or
 stored twice.
 
+Where 'collect' names exporters it also receives NetFlow version 5 and 9, IPFIX
+and sFlow over UDP (ports 2055, 4739 and 6343), and counts and says what of them
+was lost.
+
 In what it takes in it looks for scanners ('detect'), hears the guards at the
 edges ('station'), has blocks judged ('decide': by default a dry run, after
 approval), and tells people ('notify').

@@ -22,6 +22,7 @@ import (
 	"dragnet/node/enforcement"
 	"dragnet/node/follow"
 	"dragnet/node/notify"
+	"dragnet/source/collect"
 )
 
 // Configuration is all that a node can be told in files. Every role reads the
@@ -33,6 +34,8 @@ type Configuration struct {
 	Witness witness.Configuration `yaml:"witness"`
 	// Store is the data directory and the logs that are followed into it.
 	Store follow.Configuration `yaml:"store"`
+	// Collect receives what flow exporters send: NetFlow, IPFIX and sFlow.
+	Collect collect.Configuration `yaml:"collect"`
 	// Detect says how scanners are looked for among the flows taken in.
 	Detect detection.Configuration `yaml:"detect"`
 	// Decide are the rules of the judge: nothing is blocked against them.
@@ -75,7 +78,7 @@ type Log struct {
 // since it names no networks.
 func DefaultConfiguration() Configuration {
 	return Configuration{
-		Witness: witness.DefaultConfiguration(), Store: follow.DefaultConfiguration(), Detect: detection.DefaultConfiguration(),
+		Witness: witness.DefaultConfiguration(), Store: follow.DefaultConfiguration(), Collect: collect.DefaultConfiguration(), Detect: detection.DefaultConfiguration(),
 		Decide: decide.DefaultConfiguration(), Station: enforcement.DefaultConfiguration(), Notify: notify.DefaultConfiguration(),
 		Testify: endpoint.DefaultConfiguration(), Clearinghouse: server.DefaultConfiguration(), Publication: clearinghouse.DefaultConfiguration(),
 		Relay: relay.DefaultConfiguration(), API: api.DefaultConfiguration(), Log: Log{Level: slog.LevelInfo, Format: "auto"},
@@ -94,7 +97,7 @@ func (c *Configuration) Validate() error {
 		return errors.New("testify: others may ask only once site.name and site.networks say what is yours")
 	}
 	for _, section := range []interface{ Validate() error }{
-		&c.Store, &c.Detect, &c.Decide, &c.Station, &c.Notify, &c.API, &c.Testify, &c.Clearinghouse, &c.Publication, &c.Relay,
+		&c.Store, &c.Collect, &c.Detect, &c.Decide, &c.Station, &c.Notify, &c.API, &c.Testify, &c.Clearinghouse, &c.Publication, &c.Relay,
 	} {
 		if err := section.Validate(); err != nil {
 			return err

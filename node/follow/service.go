@@ -119,6 +119,8 @@ type Service struct {
 	// Watcher, if set before Start, sees the flows that are taken in.
 	Watcher Watcher
 
+	exports *exports // nil where nothing is collected
+
 	server   *http.Server
 	address  string
 	ready    atomic.Bool
@@ -163,6 +165,11 @@ func (s *Service) Start(ctx context.Context) (err error) {
 	}
 	if err := s.serve(); err != nil {
 		return errors.Join(err, s.close())
+	}
+	if s.exports != nil {
+		if err := s.exports.Start(ctx); err != nil {
+			return errors.Join(err, s.closeServer(ctx), s.close())
+		}
 	}
 	// What was begun is ended by Stop, not by the context of starting.
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -213,10 +220,14 @@ func (s *Service) Stop(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if s.server != nil {
-		err = errors.Join(err, s.server.Shutdown(ctx))
+	return errors.Join(err, s.closeServer(ctx), s.close())
+}
+
+func (s *Service) closeServer(ctx context.Context) error {
+	if s.server == nil {
+		return nil
 	}
-	return errors.Join(err, s.close())
+	return s.server.Shutdown(ctx)
 }
 
 func (s *Service) close() error { return s.place.Close() }
@@ -244,10 +255,27 @@ func (s *Service) run(ctx context.Context) error {
 		}
 		s.lastTurn.Store(s.now().Unix())
 		s.ready.Store(true)
+		if err := s.await(ctx, tick.C); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return s.endExports(context.WithoutCancel(ctx))
+		}
+	}
+}
+
+// await waits until the next turn is due, and takes exports that cannot wait.
+func (s *Service) await(ctx context.Context, tick <-chan time.Time) error {
+	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-tick:
+			return nil
+		case <-s.exports.full():
+			if err := s.takeExports(context.WithoutCancel(ctx)); err != nil {
+				return err
+			}
 		}
 	}
 }
@@ -269,6 +297,9 @@ func (s *Service) turn(ctx context.Context) error {
 				return err
 			}
 		}
+	}
+	if err := s.takeExports(context.WithoutCancel(ctx)); err != nil {
+		return err
 	}
 	if err := s.importer.Commit(); err != nil {
 		return err

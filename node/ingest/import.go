@@ -127,6 +127,13 @@ func (m *Importer) Commit() error {
 	return nil
 }
 
+// Add brings in flows that are of no file. They last after Commit.
+func (m *Importer) Add(ctx context.Context, batch []flow.Flow) error {
+	m.Coverage.Saw(batch)
+	m.flows += uint64(len(batch))
+	return m.append(ctx, batch)
+}
+
 func (m *Importer) append(ctx context.Context, batch []flow.Flow) error {
 	if m.Progress != nil {
 		m.Progress(len(batch))

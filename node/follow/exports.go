@@ -1,0 +1,112 @@
+package follow
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"dragnet/flow"
+	"dragnet/source/collect"
+)
+
+// exports are the flows that exporters send over the network.
+type exports struct {
+	*collect.Collector
+	lost     map[netip.Addr]uint64 // as it was last said in the log
+	reported time.Time
+}
+
+// Collect has the service take in what c receives. It is called before Start,
+// which starts c, as Stop stops it.
+func (s *Service) Collect(c *collect.Collector) {
+	s.exports = &exports{Collector: c, lost: map[netip.Addr]uint64{}}
+	s.exports.register(s.metrics.registry)
+}
+
+// full gets a value when flows should be taken before the next turn.
+func (e *exports) full() <-chan struct{} {
+	if e == nil {
+		return nil
+	}
+	return e.Full()
+}
+
+// takeExports stores the flows that are over.
+func (s *Service) takeExports(ctx context.Context) error {
+	if s.exports == nil {
+		return nil
+	}
+	err := s.exports.Take(func(batch []flow.Flow) error {
+		s.taken += uint64(len(batch))
+		s.metrics.imported.Add(float64(len(batch)))
+		return s.importer.Add(ctx, batch)
+	})
+	if err != nil {
+		return err
+	}
+	s.reportLosses()
+	return s.importer.Commit()
+}
+
+// endExports stores what the collector still holds.
+func (s *Service) endExports(ctx context.Context) error {
+	if s.exports == nil {
+		return nil
+	}
+	if err := s.exports.Stop(ctx); err != nil {
+		s.log.Error("stop collecting exports", "err", err)
+	}
+	return s.takeExports(ctx)
+}
+
+// reportEvery is how often losses are written to the log, and templates kept.
+const reportEvery = time.Minute
+
+// reportLosses says which exporters' flows were lost since it was last said.
+func (s *Service) reportLosses() {
+	e, now := s.exports, s.now()
+	if now.Sub(e.reported).Abs() < reportEvery {
+		return
+	}
+	e.reported = now
+	for _, x := range e.Exporters() {
+		if lost := x.Lost(); lost > e.lost[x.Addr] {
+			s.log.Warn("exports were lost", "exporter", x.Addr, "lost", lost-e.lost[x.Addr], "missing_in_sequence", x.NetFlow.Lost+x.SFlow.Lost,
+				"sets_without_template", x.NetFlow.UnknownTemplate, "samples_dropped_by_exporter", x.SFlow.Dropped)
+			e.lost[x.Addr] = lost
+		}
+	}
+	if err := e.Save(); err != nil {
+		s.log.Error("keep the templates of exporters", "err", err)
+	}
+}
+
+// register adds the metrics of exports. None has a label: whoever can forge a
+// datagram would choose its value.
+func (e *exports) register(r prometheus.Registerer) {
+	counter := func(name, help string, value func() uint64) {
+		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "dragnet_exports_" + name, Help: help}, func() float64 { return float64(value()) }))
+	}
+	sum := func(of func(collect.Exporter) uint64) func() uint64 {
+		return func() (n uint64) {
+			for _, x := range e.Exporters() {
+				n += of(x)
+			}
+			return n
+		}
+	}
+	counter("datagrams_total", "Datagrams received.", func() uint64 { return e.Totals().Datagrams })
+	counter("overflowed_total", "Datagrams the kernel dropped because a receive buffer was full.", func() uint64 { return e.Totals().Overflowed })
+	counter("foreign_total", "Datagrams from no exporter that is named.", func() uint64 { return e.Totals().Foreign })
+	counter("unknown_total", "Datagrams of an unknown format.", func() uint64 { return e.Totals().Unknown })
+	counter("refused_total", "Datagrams of exporters beyond max_exporters.", func() uint64 { return e.Totals().Refused })
+	counter("flows_total", "Flows made of exports.", func() uint64 { return e.Totals().Flows })
+	counter("dropped_total", "Flows dropped because too many were pending.", func() uint64 { return e.Totals().Dropped })
+	counter("records_total", "Flow records and packet samples decoded.", sum(func(x collect.Exporter) uint64 { return x.NetFlow.Records + x.SFlow.Records }))
+	counter("missing_total", "Flows and datagrams missing in exporters' sequence numbers.", sum(func(x collect.Exporter) uint64 { return x.NetFlow.Lost + x.SFlow.Lost }))
+	counter("without_template_total", "Sets of records whose template was not known.", sum(func(x collect.Exporter) uint64 { return x.NetFlow.UnknownTemplate }))
+	counter("malformed_total", "Datagrams of which a part could not be used.", sum(func(x collect.Exporter) uint64 { return x.NetFlow.Malformed + x.SFlow.Malformed }))
+	counter("one_sided_total", "TCP flows of which an exporter saw one direction only.", sum(func(x collect.Exporter) uint64 { return x.Quality.OneSided }))
+}
