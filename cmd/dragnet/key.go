@@ -40,7 +40,7 @@ func newKeySurvey() *cobra.Command {
 		Use:   "survey FILE...",
 		Short: "Compare hash functions on a log: how ambiguous their keys are, and at what cost",
 		Long: `Survey takes the components named by --mask from every flow of a log (files or
-directories of Zeek conn logs and captures), hashes them with each hash function,
+directories of Zeek conn logs, eve.json and captures), hashes them with each hash function,
 and reports for each:
 
   keys            distinct keys, and how many of them stand for one tuple only

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"dragnet/flow"
@@ -78,10 +79,11 @@ func Files(path string) ([]string, error) {
 		return []string{path}, nil
 	}
 	files, err := walk(path)
-	if err == nil && len(files[conn])+len(files[capture]) == 0 {
-		return nil, fmt.Errorf("%s holds no Zeek conn log and no capture (%d other files)", path, len(files[other]))
+	all := slices.Concat(files[conn], files[lined], files[capture])
+	if err == nil && len(all) == 0 {
+		return nil, fmt.Errorf("%s holds %s (%d other files)", path, nothing, len(files[other]))
 	}
-	return append(files[conn], files[capture]...), err
+	return all, err
 }
 
 // Import reads one file, as far as it was not before. What it read lasts only
@@ -100,7 +102,7 @@ func (m *Importer) file(ctx context.Context, path string) (Imported, error) {
 		return Imported{}, err
 	}
 	switch k {
-	case conn:
+	case conn, lined:
 		return m.log(ctx, path)
 	case capture:
 		return m.capture(ctx, path)
@@ -109,7 +111,7 @@ func (m *Importer) file(ctx context.Context, path string) (Imported, error) {
 	if err == nil && info.Size() == 0 {
 		return Imported{File: path, Status: Unchanged}, nil
 	}
-	return m.refuse(path, "it is neither a Zeek conn log (TSV or JSON) nor a capture (pcap or pcapng)"), err
+	return m.refuse(path, "it %s", unlike), err
 }
 
 func (m *Importer) refuse(path, format string, args ...any) Imported {
@@ -144,7 +146,7 @@ func (m *Importer) append(ctx context.Context, batch []flow.Flow) error {
 	return m.writer.Append(ctx, batch)
 }
 
-// log imports a conn log, of which a part may have been before.
+// log imports a log with a flow a line, of which a part may have been before.
 func (m *Importer) log(ctx context.Context, path string) (Imported, error) {
 	s, err := openStream(path)
 	if err != nil {
@@ -171,7 +173,7 @@ func (m *Importer) log(ctx context.Context, path string) (Imported, error) {
 		done.Status, source.ID = New, newID()
 	}
 	source.Name = path
-	r := zeek.NewReader(s, path, flow.AllColumns)
+	r := newReader(s, path, prefix)
 	r.Resume(zeek.Mark{Offset: source.Offset, Line: source.Line, Header: source.Header})
 	before := source
 	if err := m.follow(ctx, s, r, &source); err != nil {
@@ -236,7 +238,7 @@ func (m *Importer) claim(ctx context.Context, name string, begun bool) (free boo
 }
 
 // follow reads a log to its present end.
-func (m *Importer) follow(ctx context.Context, s *stream, r *zeek.Reader, source *store.Source) error {
+func (m *Importer) follow(ctx context.Context, s *stream, r reader, source *store.Source) error {
 	skipped, flows := source.Skipped, source.Flows
 	for {
 		batch, err := r.Next()
@@ -275,7 +277,7 @@ func (m *Importer) follow(ctx context.Context, s *stream, r *zeek.Reader, source
 }
 
 // mark notes how far a log was read.
-func (m *Importer) mark(s *stream, r *zeek.Reader, source *store.Source) error {
+func (m *Importer) mark(s *stream, r reader, source *store.Source) error {
 	at := r.Mark()
 	if at.Offset == 0 {
 		return nil

@@ -1,6 +1,6 @@
 // Package ingest opens whatever a user names as the log of a witness: a data
 // directory, the address of a ClickHouse database, or a file or a directory of
-// Zeek conn logs or packet captures, told apart by content. It also brings such
+// Zeek conn logs, Suricata's eve.json or packet captures, told apart by content. It also brings such
 // files into a store, each line once however often and under whatever name it is
 // offered.
 package ingest
@@ -30,7 +30,8 @@ import (
 type Log struct {
 	zeek    *zeek.Log
 	packets *packets.Log
-	// Passed counts files of a directory that are neither.
+	lines   []string // files of other logs with a flow a line
+	// Passed counts files of a directory that are none of these.
 	Passed int
 	// damaged are files of which nothing can be decompressed.
 	damaged []string
@@ -42,6 +43,7 @@ type kind int
 const (
 	other kind = iota
 	conn
+	lined
 	capture
 	empty
 	damaged
@@ -90,8 +92,9 @@ func openFiles(path string) (*Log, error) {
 			return nil, err
 		}
 	}
-	if l.zeek == nil && l.packets == nil {
-		return nil, fmt.Errorf("%s holds no Zeek conn log and no capture (%d other files)", path, l.Passed)
+	l.lines = files[lined]
+	if l.zeek == nil && l.packets == nil && len(l.lines) == 0 {
+		return nil, fmt.Errorf("%s holds %s (%d other files)", path, nothing, l.Passed)
 	}
 	return l, nil
 }
@@ -106,7 +109,7 @@ func named(path string, files map[kind][]string) error {
 	case k == damaged:
 		return fmt.Errorf("%s: %s", path, damage)
 	case k == other:
-		return fmt.Errorf("%s is neither a Zeek conn log (TSV or JSON) nor a capture (pcap or pcapng)", path)
+		return fmt.Errorf("%s %s", path, unlike)
 	case k == empty:
 		k = conn
 	}
@@ -166,6 +169,8 @@ func recognise(path string) (kind, error) {
 	switch prefix = prefix[:n]; {
 	case packets.Is(prefix):
 		return capture, nil
+	case formatOf(prefix) != nil:
+		return lined, nil
 	case zeek.Is(prefix):
 		return conn, nil
 	case n == 0 && err == io.EOF:
@@ -184,6 +189,13 @@ func (l *Log) Scan(ctx context.Context, w flow.Window, cols flow.Columns, fn fun
 	}
 	if l.zeek != nil {
 		c, err := l.zeek.Scan(ctx, w, cols, fn)
+		cov.Merge(c)
+		if err != nil {
+			return cov, err
+		}
+	}
+	for _, path := range l.lines {
+		c, err := scanLines(ctx, path, w, fn)
 		cov.Merge(c)
 		if err != nil {
 			return cov, err

@@ -1,0 +1,90 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"dragnet/flow"
+	linelog "dragnet/source/lines"
+	"dragnet/source/suricata"
+	"dragnet/source/zeek"
+)
+
+// What is read, in words for errors.
+const (
+	unlike  = "is neither a Zeek conn log (TSV or JSON), nor Suricata's eve.json, nor a capture (pcap or pcapng)"
+	nothing = "no Zeek conn log, no eve.json and no capture"
+)
+
+// formats are the logs with a flow a line, besides Zeek's.
+var formats = []*linelog.Format{&suricata.Format}
+
+// formatOf finds the format of a file that begins with prefix, or nil.
+func formatOf(prefix []byte) *linelog.Format {
+	for _, f := range formats {
+		if f.Is(prefix) {
+			return f
+		}
+	}
+	return nil
+}
+
+// reader reads a log that may grow.
+type reader interface {
+	Next() ([]flow.Flow, error)
+	Coverage() flow.Coverage
+	Mark() zeek.Mark
+	Resume(zeek.Mark)
+}
+
+func newReader(src io.Reader, path string, prefix []byte) reader {
+	if f := formatOf(prefix); f != nil {
+		return linelog.NewReader(src, path, f)
+	}
+	return zeek.NewReader(src, path, flow.AllColumns)
+}
+
+// scanLines reads one file and hands the flows that begin within w to fn.
+func scanLines(ctx context.Context, path string, w flow.Window, fn func([]flow.Flow) error) (flow.Coverage, error) {
+	s, err := openStream(path)
+	if err != nil {
+		return flow.Coverage{}, err
+	}
+	defer s.file.Close()
+	prefix, err := s.prefix()
+	if err != nil {
+		return flow.Coverage{}, err
+	}
+	r := newReader(s, path, prefix)
+	for {
+		batch, err := r.Next()
+		var broken *fs.PathError
+		switch {
+		case err == io.EOF:
+			return r.Coverage(), nil
+		case errors.As(err, &broken):
+			return r.Coverage(), fmt.Errorf("read %s: %w", path, err)
+		case err != nil:
+			cov := r.Coverage()
+			cov.Skip(path, "%v: nothing from here on could be read", err)
+			return cov, nil
+		case ctx.Err() != nil:
+			return r.Coverage(), ctx.Err()
+		}
+		n := 0
+		for _, f := range batch {
+			if w.Contains(f.Start) {
+				batch[n] = f
+				n++
+			}
+		}
+		if n > 0 {
+			if err := fn(batch[:n]); err != nil {
+				return r.Coverage(), err
+			}
+		}
+	}
+}
