@@ -48,7 +48,7 @@ ports of one host. A target counts once however often it is tried; most of a
 source's targets there must have failed. Exit code 3 says that something was
 found.
 
-A SOURCE is a file or directory of Zeek conn logs, eve.json or captures, a data directory,
+A SOURCE is a file or directory of Zeek conn logs, eve.json, access.log or captures, a data directory,
 or the address of a ClickHouse database.`,
 		Example: `  dragnet detect run failures /var/log/zeek --network 192.0.2.0/24
   dragnet detect run failures border.pcap --exempt 203.0.113.9/32 -o json`,

@@ -37,7 +37,8 @@ func newFlowImport() *cobra.Command {
 		Long: `Import brings the flows of logs and captures into DATADIR, which it makes where
 there is none; or into a ClickHouse database, whose address stands in its place,
 such as clickhouse://user@host:9000/flows. A SOURCE is a file or directory of Zeek conn logs (TSV or JSON),
-Suricata's eve.json or captures (pcap or pcapng), each plain or gzip.
+Suricata's eve.json, Squid's access.log or captures (pcap or pcapng), each plain
+or gzip.
 
 A log is known by its content: one that was imported before adds only what it
 has grown by since, also after it was renamed or compressed. When the command

@@ -137,7 +137,7 @@ without telling what the pattern is, opens the answers that concern it, and
 prints the group of hosts with what each witness could see.
 
 A SOURCE is a file or directory of Zeek conn logs (TSV or JSON), Suricata's
-eve.json or captures (pcap or pcapng), each plain or gzip; a data directory; the address of a
+eve.json, Squid's access.log or captures (pcap or pcapng), each plain or gzip; a data directory; the address of a
 ClickHouse database, such as clickhouse://user@host:9000/flows, whose password is
 read from DRAGNET_CLICKHOUSE_PASSWORD; or that of a node of yours, unix:///PATH or
 https://HOST:PORT, which answers from its own log. Each is a witness of its own.

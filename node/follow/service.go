@@ -38,8 +38,8 @@ type Configuration struct {
 	// such as clickhouse://dragnet@db.example:9000/flows; other nodes may use
 	// the same. Its password is read from DRAGNET_CLICKHOUSE_PASSWORD.
 	ClickHouse string `yaml:"clickhouse"`
-	// Logs are files and directories of Zeek conn logs, Suricata's eve.json and
-	// captures that are followed. A directory stands for all it holds at any depth.
+	// Logs are files and directories of Zeek conn logs, Suricata's eve.json,
+	// Squid's access.log and captures that are followed. A directory stands for all it holds at any depth.
 	Logs []string `yaml:"logs"`
 	// Every is how often the logs are looked at.
 	Every time.Duration `yaml:"every"`

@@ -283,6 +283,17 @@ func TestEveJSONIsImportedOnce(t *testing.T) {
 	}
 }
 
+func TestSquidsLogIsImportedOnce(t *testing.T) {
+	const request = "1286536309.450 180 192.168.0.224 TCP_MISS/200 411 GET http://www.example.com/ - HIER_DIRECT/198.51.100.7 text/html\n"
+	p := newPlace(t)
+	status(t, p.bring(p.write("access.log", request)), New)
+	done := p.bring(p.write("access.log", request+"nonsense\n"+request))
+	status(t, done, Grown)
+	if done[0].Flows != 1 || done[0].Skipped != 1 || len(numbers(t, p.dir)) != 2 {
+		t.Errorf("%+v", done)
+	}
+}
+
 func TestCapturesAreImportedWholeOnce(t *testing.T) {
 	p := newPlace(t)
 	text, err := os.ReadFile("../../lab/incident/testdata/aurora.pcap.gz")

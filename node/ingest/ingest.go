@@ -1,6 +1,7 @@
 // Package ingest opens whatever a user names as the log of a witness: a data
 // directory, the address of a ClickHouse database, or a file or a directory of
-// Zeek conn logs, Suricata's eve.json or packet captures, told apart by content. It also brings such
+// Zeek conn logs, Suricata's eve.json, Squid's access.log or packet captures,
+// told apart by content. It also brings such
 // files into a store, each line once however often and under whatever name it is
 // offered.
 package ingest

@@ -9,18 +9,19 @@ import (
 
 	"dragnet/flow"
 	linelog "dragnet/source/lines"
+	"dragnet/source/squid"
 	"dragnet/source/suricata"
 	"dragnet/source/zeek"
 )
 
 // What is read, in words for errors.
 const (
-	unlike  = "is neither a Zeek conn log (TSV or JSON), nor Suricata's eve.json, nor a capture (pcap or pcapng)"
-	nothing = "no Zeek conn log, no eve.json and no capture"
+	unlike  = "is neither a Zeek conn log (TSV or JSON), nor Suricata's eve.json, nor Squid's access.log, nor a capture (pcap or pcapng)"
+	nothing = "no Zeek conn log, no eve.json, no Squid access.log and no capture"
 )
 
 // formats are the logs with a flow a line, besides Zeek's.
-var formats = []*linelog.Format{&suricata.Format}
+var formats = []*linelog.Format{&suricata.Format, &squid.Format}
 
 // formatOf finds the format of a file that begins with prefix, or nil.
 func formatOf(prefix []byte) *linelog.Format {
