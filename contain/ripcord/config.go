@@ -16,8 +16,9 @@ import (
 	"net/netip"
 	"time"
 
-	"dragnet/contain/ripcord/path"
 	"dragnet/internal/conf"
+
+	"dragnet/contain/ripcord/state"
 )
 
 // Configuration of the role ripcord.
@@ -186,8 +187,8 @@ func (c *Configuration) Validate() error {
 	return errors.Join(errs...)
 }
 
-func (c *Configuration) settings(observe bool) path.Settings {
-	return path.Settings{
+func (c *Configuration) settings(observe bool) state.Settings {
+	return state.Settings{
 		Observe: observe, FailOpen: c.FailOpen, SignedPass: c.SignedTCP == "pass",
 		BlockMS: ms(c.Block), CoarseMS: ms(c.Coarse.Duration), CoarseResets: uint32(c.Coarse.Resets),
 		ControlPort: c.Pull.Port,

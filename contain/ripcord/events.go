@@ -10,20 +10,20 @@ import (
 	"sync"
 	"time"
 
-	"dragnet/contain/ripcord/path"
+	"dragnet/contain/ripcord/state"
 )
 
 // maxLines bounds what one report says about drops.
 const maxLines = 20
 
 // see takes an event of the programs.
-func (g *Gateway) see(e path.Event, ns uint64) {
+func (g *Gateway) see(e state.Event, ns uint64) {
 	switch e.Reason {
-	case path.Learnt:
+	case state.Learnt:
 		g.log.Info("address of the host learnt", "address", e.Host.Addr())
-	case path.Block, path.CoarseBlock:
+	case state.Block, state.CoarseBlock:
 		last := g.config.Block
-		if e.Reason == path.CoarseBlock {
+		if e.Reason == state.CoarseBlock {
 			last = g.config.Coarse.Duration
 		}
 		at := time.Now().Add(-time.Duration(bootNS() - ns))
@@ -38,7 +38,7 @@ func (g *Gateway) see(e path.Event, ns uint64) {
 
 // cause groups events in the log.
 type cause struct {
-	reason     path.Reason
+	reason     state.Reason
 	host, peer netip.Addr
 	proto      uint8
 	port       uint16
@@ -55,13 +55,13 @@ type tally struct {
 // maxCauses bounds the memory of a tally.
 const maxCauses = 4096
 
-func (t *tally) add(e path.Event) {
+func (t *tally) add(e state.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.counts == nil {
 		t.counts = map[cause]int{}
 	}
-	if e.Reason == path.Spoofed && e.Side == path.Out {
+	if e.Reason == state.Spoofed && e.Side == state.Out {
 		t.wanted[family(e.Host.Addr())] = true
 	}
 	c := cause{e.Reason, e.Host.Addr(), e.Peer.Addr(), e.Proto, e.Peer.Port()}

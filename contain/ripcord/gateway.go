@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dragnet/contain/ripcord/bpf"
-	"dragnet/contain/ripcord/path"
+	"dragnet/contain/ripcord/state"
 )
 
 const (
@@ -43,7 +43,7 @@ type Gateway struct {
 	leases    *leases
 	told      tally
 	// warned are the counters at the last sweep.
-	warned [path.Reasons]uint64
+	warned [state.Reasons]uint64
 	swept  bool
 
 	cancel context.CancelFunc

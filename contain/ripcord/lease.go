@@ -12,8 +12,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"dragnet/contain/ripcord/path"
 	"dragnet/packet"
+
+	"dragnet/contain/ripcord/state"
 )
 
 // leases follows DHCP (RFC 2131) to know the host's next address before the
@@ -181,7 +182,7 @@ func (g *Gateway) granted(a netip.Addr) {
 			}
 		}
 	}
-	if err := g.wire.PutSource(a, path.Source{Seen: bootMS()}); err != nil {
+	if err := g.wire.PutSource(a, state.Source{Seen: bootMS()}); err != nil {
 		g.log.Error("address granted by DHCP", "err", err)
 		return
 	}

@@ -13,10 +13,11 @@ import (
 	"sync"
 	"time"
 
-	"dragnet/contain/ripcord/path"
 	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/internal/durable"
+
+	"dragnet/contain/ripcord/state"
 )
 
 // DecisionID is that of the standing decision blocks are made under.
@@ -114,9 +115,9 @@ func (r *record) open(name string) error {
 }
 
 // block writes the receipt of a block that the programs made.
-func (r *record) block(e path.Event, at time.Time, last time.Duration) error {
+func (r *record) block(e state.Event, at time.Time, last time.Duration) error {
 	what := "connection"
-	if e.Reason == path.CoarseBlock {
+	if e.Reason == state.CoarseBlock {
 		what = "new connections to the port"
 	}
 	return r.write(at, fmt.Sprintf("%s %v - %v ended by RST (sequence number %d), until %s",

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"dragnet/contain/ripcord/path"
+	"dragnet/contain/ripcord/state"
 )
 
 func TestConfiguration(t *testing.T) {
@@ -47,20 +47,20 @@ func TestWhatIsForgotten(t *testing.T) {
 	const now = uint32(1000) // the clock has wrapped
 	ago := func(d time.Duration) uint32 { return now - ms(d) }
 	for name, c := range map[string]struct {
-		conn path.Conn
+		conn state.Conn
 		want bool
 	}{
-		"open and used":               {path.Conn{State: path.Established, LastSeen: ago(time.Hour)}, false},
-		"open and idle for a week":    {path.Conn{State: path.Established, LastSeen: ago(7 * 24 * time.Hour)}, true},
-		"half closed, idle":           {path.Conn{State: path.Established, Seen: path.FINOut, LastSeen: ago(time.Hour)}, false},
-		"closed just now":             {path.Conn{State: path.Established, Seen: path.FINOut | path.FINIn, LastSeen: ago(time.Minute)}, false},
-		"closed":                      {path.Conn{State: path.Established, Seen: path.FINOut | path.FINIn, LastSeen: ago(3 * time.Minute)}, true},
-		"reset by the host":           {path.Conn{State: path.Reset, LastSeen: ago(3 * time.Minute)}, true},
-		"SYN a minute ago":            {path.Conn{State: path.Handshaking, LastSeen: ago(time.Minute)}, false},
-		"SYN long ago":                {path.Conn{State: path.Handshaking, LastSeen: ago(2 * time.Minute)}, true},
-		"blocked, and silent":         {path.Conn{State: path.Ended, Until: now + 1, LastSeen: ago(time.Hour)}, false},
-		"block over, and silent":      {path.Conn{State: path.Ended, Until: now - 1, LastSeen: ago(time.Hour)}, true},
-		"seen after the sweep's time": {path.Conn{State: path.Handshaking, LastSeen: now + 5}, false},
+		"open and used":               {state.Conn{State: state.Established, LastSeen: ago(time.Hour)}, false},
+		"open and idle for a week":    {state.Conn{State: state.Established, LastSeen: ago(7 * 24 * time.Hour)}, true},
+		"half closed, idle":           {state.Conn{State: state.Established, Seen: state.FINOut, LastSeen: ago(time.Hour)}, false},
+		"closed just now":             {state.Conn{State: state.Established, Seen: state.FINOut | state.FINIn, LastSeen: ago(time.Minute)}, false},
+		"closed":                      {state.Conn{State: state.Established, Seen: state.FINOut | state.FINIn, LastSeen: ago(3 * time.Minute)}, true},
+		"reset by the host":           {state.Conn{State: state.Reset, LastSeen: ago(3 * time.Minute)}, true},
+		"SYN a minute ago":            {state.Conn{State: state.Handshaking, LastSeen: ago(time.Minute)}, false},
+		"SYN long ago":                {state.Conn{State: state.Handshaking, LastSeen: ago(2 * time.Minute)}, true},
+		"blocked, and silent":         {state.Conn{State: state.Ended, Until: now + 1, LastSeen: ago(time.Hour)}, false},
+		"block over, and silent":      {state.Conn{State: state.Ended, Until: now - 1, LastSeen: ago(time.Hour)}, true},
+		"seen after the sweep's time": {state.Conn{State: state.Handshaking, LastSeen: now + 5}, false},
 	} {
 		if got := idle.over(&c.conn, now); got != c.want {
 			t.Errorf("%s: forgotten %v, want %v", name, got, c.want)

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"dragnet/contain/ripcord/bpf"
-	"dragnet/contain/ripcord/path"
+	"dragnet/contain/ripcord/state"
 )
 
 // Status is what a gateway holds, read from its pinned tables; the agent need
@@ -52,16 +52,16 @@ func ReadStatus(pins string) (*Status, error) {
 	}
 	s := &Status{Counters: map[string]uint64{}, Sources: []netip.Addr{}, Stops: []Stopped{}}
 	for r, n := range sum {
-		s.Counters[path.Reason(r).String()] = n
+		s.Counters[state.Reason(r).String()] = n
 	}
 	for a := range w.Sources() {
 		s.Sources = append(s.Sources, a)
 	}
 	slices.SortFunc(s.Sources, netip.Addr.Compare)
 	now := bootMS()
-	w.Conns(func(_ path.Ends, c path.Conn) bool {
+	w.Conns(func(_ state.Ends, c state.Conn) bool {
 		s.Connections++
-		if c.State == path.Ended && int32(c.Until-now) > 0 {
+		if c.State == state.Ended && int32(c.Until-now) > 0 {
 			s.Ended++
 		}
 		return true

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"dragnet/contain/ripcord/bpf"
-	"dragnet/contain/ripcord/path"
+	"dragnet/contain/ripcord/state"
 )
 
 // fixSources lets the host use its configured addresses, takes back those that
@@ -19,7 +19,7 @@ func (g *Gateway) fixSources() error {
 	var errs []error
 	for _, a := range g.config.Addresses {
 		fixed[a] = true
-		errs = append(errs, g.wire.PutSource(a, path.Source{Seen: bootMS(), Fixed: 1}))
+		errs = append(errs, g.wire.PutSource(a, state.Source{Seen: bootMS(), Fixed: 1}))
 	}
 	for a, s := range g.wire.Sources() {
 		if s.Fixed == 1 && !fixed[a] {

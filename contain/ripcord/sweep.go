@@ -5,17 +5,17 @@ package ripcord
 import (
 	"errors"
 
-	"dragnet/contain/ripcord/path"
+	"dragnet/contain/ripcord/state"
 )
 
 // sweep forgets what is over. now is in milliseconds since boot.
 func (g *Gateway) sweep(now uint32) error {
 	type old struct {
-		ends path.Ends
-		conn path.Conn
+		ends state.Ends
+		conn state.Conn
 	}
 	var over []old
-	g.wire.Conns(func(e path.Ends, c path.Conn) bool {
+	g.wire.Conns(func(e state.Ends, c state.Conn) bool {
 		if g.config.Idle.over(&c, now) {
 			over = append(over, old{e, c})
 		}
@@ -41,12 +41,12 @@ func (g *Gateway) alarm() error {
 		return err
 	}
 	for _, a := range []struct {
-		reason path.Reason
+		reason state.Reason
 		means  string
 	}{
-		{path.Untracked, "packets pass whose connection is not tracked: the peer cannot end it (fail_open)"},
-		{path.TableFull, "new connections are refused: the table is full"},
-		{path.EventLost, "events were lost: the counters have them"},
+		{state.Untracked, "packets pass whose connection is not tracked: the peer cannot end it (fail_open)"},
+		{state.TableFull, "new connections are refused: the table is full"},
+		{state.EventLost, "events were lost: the counters have them"},
 	} {
 		if n := sum[a.reason] - g.warned[a.reason]; n > 0 && g.swept {
 			g.log.Warn(a.means, "packets", n)
@@ -57,14 +57,14 @@ func (g *Gateway) alarm() error {
 }
 
 // over tells whether a connection can be forgotten.
-func (i Idle) over(c *path.Conn, now uint32) bool {
+func (i Idle) over(c *state.Conn, now uint32) bool {
 	idle := int64(int32(now - c.LastSeen))
 	switch {
-	case c.State == path.Ended && int32(c.Until-now) > 0:
+	case c.State == state.Ended && int32(c.Until-now) > 0:
 		return false // a block is never forgotten
-	case c.State == path.Ended || c.Over():
+	case c.State == state.Ended || c.Over():
 		return idle > i.Closed.Milliseconds()
-	case c.State == path.Handshaking:
+	case c.State == state.Handshaking:
 		return idle > i.Handshake.Milliseconds()
 	}
 	return idle > i.Established.Milliseconds()

@@ -23,7 +23,7 @@ import (
 
 	"dragnet/contain/ripcord"
 	"dragnet/contain/ripcord/bpf"
-	"dragnet/contain/ripcord/path"
+	"dragnet/contain/ripcord/state"
 	"dragnet/internal/netlab"
 	"dragnet/internal/testkit"
 )
@@ -143,7 +143,7 @@ func (l *lab) counter(name string) uint64 {
 	sum, err := l.tables.Counters()
 	l.check(err)
 	for r, n := range sum {
-		if path.Reason(r).String() == name {
+		if state.Reason(r).String() == name {
 			return n
 		}
 	}

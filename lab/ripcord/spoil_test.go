@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dragnet/contain/ripcord/bpf"
-	"dragnet/contain/ripcord/path"
+	"dragnet/contain/ripcord/state"
 	"dragnet/internal/netlab"
 )
 
@@ -65,11 +65,11 @@ func backdate(pins string, by time.Duration) error {
 	}
 	defer w.Close()
 	type row struct {
-		ends path.Ends
-		conn path.Conn
+		ends state.Ends
+		conn state.Conn
 	}
 	var all []row
-	w.Conns(func(e path.Ends, c path.Conn) bool { all = append(all, row{e, c}); return true })
+	w.Conns(func(e state.Ends, c state.Conn) bool { all = append(all, row{e, c}); return true })
 	for _, r := range all {
 		back := uint32(by.Milliseconds())
 		r.conn.LastSeen, r.conn.Sent, r.conn.LoSince = r.conn.LastSeen-back, r.conn.Sent-back, r.conn.LoSince-back

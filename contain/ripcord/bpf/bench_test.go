@@ -9,8 +9,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 
-	"dragnet/contain/ripcord/path"
 	"dragnet/contain/ripcord/path/pathtest"
+	"dragnet/contain/ripcord/state"
 	"dragnet/internal/testkit"
 )
 
@@ -18,7 +18,7 @@ import (
 // only redirects.
 func BenchmarkPacket(b *testing.B) {
 	testkit.Root(b)
-	w, err := Load(Options{Host: 1, Net: 1, Settings: path.DefaultSettings(), Room: [2]uint32{1 << 16, 1 << 16}})
+	w, err := Load(Options{Host: 1, Net: 1, Settings: state.DefaultSettings(), Room: [2]uint32{1 << 16, 1 << 16}})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -33,17 +33,17 @@ func BenchmarkPacket(b *testing.B) {
 	host, peer := netip.MustParseAddrPort("10.0.0.5:40000"), netip.MustParseAddrPort("192.0.2.1:80")
 	// Only the host's numbers are shifted: a test run goes on with what it
 	// made, and an acknowledgement must stay what it was.
-	c := path.Conn{Out: 12345, State: path.Established, Seen: path.SYNOut | path.SYNIn, AckHi: 9000, InNext: 9000, LoCur: 9000, LoPrev: 9000}
-	if err := w.PutConn(path.Ends{Host: host, Peer: peer}, c); err != nil {
+	c := state.Conn{Out: 12345, State: state.Established, Seen: state.SYNOut | state.SYNIn, AckHi: 9000, InNext: 9000, LoCur: 9000, LoPrev: 9000}
+	if err := w.PutConn(state.Ends{Host: host, Peer: peer}, c); err != nil {
 		b.Fatal(err)
 	}
 	blocked := c
-	blocked.State, blocked.Until = path.Ended, 1<<30
+	blocked.State, blocked.Until = state.Ended, 1<<30
 	ended := netip.AddrPortFrom(host.Addr(), 40001)
-	if err := w.PutConn(path.Ends{Host: ended, Peer: peer}, blocked); err != nil {
+	if err := w.PutConn(state.Ends{Host: ended, Peer: peer}, blocked); err != nil {
 		b.Fatal(err)
 	}
-	if err := w.PutSource(host.Addr(), path.Source{}); err != nil {
+	if err := w.PutSource(host.Addr(), state.Source{}); err != nil {
 		b.Fatal(err)
 	}
 	stamp := []byte{1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2}
@@ -81,12 +81,12 @@ func BenchmarkPacket(b *testing.B) {
 func BenchmarkMillion(b *testing.B) {
 	testkit.Root(b)
 	const n = 1 << 20
-	w, err := Load(Options{Host: 1, Net: 1, Settings: path.DefaultSettings(), Room: [2]uint32{n, 16}})
+	w, err := Load(Options{Host: 1, Net: 1, Settings: state.DefaultSettings(), Room: [2]uint32{n, 16}})
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer w.Close()
-	keys, conns := make([]key4, n), make([]path.Conn, n)
+	keys, conns := make([]key4, n), make([]state.Conn, n)
 	for i := range keys {
 		keys[i] = key4{Host: [4]byte{10, 0, 0, 5}, Peer: [4]byte{192, 0, byte(i >> 16), 1}, HPort: port(uint16(i)), PPort: [2]byte{0, 80}}
 	}
@@ -96,7 +96,7 @@ func BenchmarkMillion(b *testing.B) {
 	v4, _ := w.Memory()
 	for b.Loop() {
 		seen := 0
-		w.Conns(func(path.Ends, path.Conn) bool { seen++; return true })
+		w.Conns(func(state.Ends, state.Conn) bool { seen++; return true })
 		if seen != n {
 			b.Fatalf("%d connections were read of %d", seen, n)
 		}

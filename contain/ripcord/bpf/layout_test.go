@@ -6,7 +6,7 @@ import (
 	"encoding/binary"
 	"testing"
 
-	"dragnet/contain/ripcord/path"
+	"dragnet/contain/ripcord/state"
 )
 
 // TestLayout compares the sizes of what Go reads with those the programs were
@@ -17,9 +17,9 @@ func TestLayout(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string][2]any{
-		"conns4": {key4{}, path.Conn{}}, "conns6": {key6{}, path.Conn{}}, "sources": {[16]byte{}, path.Source{}},
-		"stops": {stopKey{}, path.Stop{}}, "resets": {resetKey{}, path.Resets{}}, "talks": {talkKey{}, uint32(0)},
-		"stop_lengths": {uint32(0), [path.StopLengths]uint32{}}, "secrets": {uint32(0), [2]uint64{}}, "budget": {uint32(0), int32(0)},
+		"conns4": {key4{}, state.Conn{}}, "conns6": {key6{}, state.Conn{}}, "sources": {[16]byte{}, state.Source{}},
+		"stops": {stopKey{}, state.Stop{}}, "resets": {resetKey{}, state.Resets{}}, "talks": {talkKey{}, uint32(0)},
+		"stop_lengths": {uint32(0), [state.StopLengths]uint32{}}, "secrets": {uint32(0), [2]uint64{}}, "budget": {uint32(0), int32(0)},
 	} {
 		m := spec.Maps[name]
 		if m == nil {
@@ -30,8 +30,8 @@ func TestLayout(t *testing.T) {
 			t.Errorf("%s: %d and %d octets, in Go %d and %d", name, m.KeySize, m.ValueSize, key, value)
 		}
 	}
-	if n := spec.Maps["counters"].MaxEntries; n != uint32(path.Reasons) {
-		t.Errorf("%d counters, in Go %d", n, path.Reasons)
+	if n := spec.Maps["counters"].MaxEntries; n != uint32(state.Reasons) {
+		t.Errorf("%d counters, in Go %d", n, state.Reasons)
 	}
 	// The paper's prototype took 108.
 	if n := spec.Maps["conns4"].ValueSize; n > 64 {

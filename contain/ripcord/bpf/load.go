@@ -16,7 +16,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 
-	"dragnet/contain/ripcord/path"
+	"dragnet/contain/ripcord/state"
 )
 
 // Options say what the programs are loaded for.
@@ -24,7 +24,7 @@ type Options struct {
 	// Host and Net are the indices of the interfaces to the host and to the
 	// network.
 	Host, Net int
-	Settings  path.Settings
+	Settings  state.Settings
 	// Room is how many connections of IPv4 and IPv6 the tables take. Tables
 	// that are pinned already keep their size.
 	Room [2]uint32
@@ -46,7 +46,7 @@ type Wire struct {
 }
 
 // sides name the pinned links.
-var sides = [...]string{path.Out: "from_host", path.In: "from_net"}
+var sides = [...]string{state.Out: "from_host", state.In: "from_net"}
 
 // Load loads the programs; Attach lets packets through them.
 func Load(o Options) (*Wire, error) {

@@ -8,17 +8,17 @@ import (
 	"net/netip"
 	"slices"
 
-	"dragnet/contain/ripcord/path"
+	"dragnet/contain/ripcord/state"
 )
 
-func (k stopKey) principals() path.Principals {
-	return path.Principals{
+func (k stopKey) principals() state.Principals {
+	return state.Principals{
 		Peer: netip.PrefixFrom(netip.AddrFrom16(k.Peer), int(k.Bits)), HPort: number(k.HPort), PPort: number(k.PPort),
 		Proto: k.Proto, Later: k.Later != 0,
 	}
 }
 
-func keyOf(p path.Principals) stopKey {
+func keyOf(p state.Principals) stopKey {
 	k := stopKey{
 		Peer: p.Peer.Addr().As16(), HPort: port(p.HPort), PPort: port(p.PPort),
 		Bits: uint8(p.Peer.Bits()), Proto: p.Proto,
@@ -31,16 +31,16 @@ func keyOf(p path.Principals) stopKey {
 
 // Stops yields the coarse conversations that were ended. Their prefixes are of
 // IPv6, with IPv4 mapped into it.
-func (w *Wire) Stops() iter.Seq2[path.Principals, path.Stop] {
-	return func(yield func(path.Principals, path.Stop) bool) {
-		each(w.objects.Stops, func(k stopKey, s path.Stop) bool { return yield(k.principals(), s) })
+func (w *Wire) Stops() iter.Seq2[state.Principals, state.Stop] {
+	return func(yield func(state.Principals, state.Stop) bool) {
+		each(w.objects.Stops, func(k stopKey, s state.Stop) bool { return yield(k.principals(), s) })
 	}
 }
 
-// PutStop ends a coarse conversation; the prefix is of IPv6 (path.Prefix). It
-// fails when stops of path.StopLengths other lengths are there.
-func (w *Wire) PutStop(p path.Principals, s path.Stop) error {
-	var used [path.StopLengths]uint32
+// PutStop ends a coarse conversation; the prefix is of IPv6 (state.Prefix). It
+// fails when stops of state.StopLengths other lengths are there.
+func (w *Wire) PutStop(p state.Principals, s state.Stop) error {
+	var used [state.StopLengths]uint32
 	if err := w.objects.StopLengths.Lookup(uint32(0), &used); err != nil {
 		return fmt.Errorf("read lengths of stops: %w", err)
 	}
@@ -52,7 +52,7 @@ func (w *Wire) PutStop(p path.Principals, s path.Stop) error {
 			at = 1 + slices.Index(used[1:], 0)
 		}
 		if at == 0 {
-			return fmt.Errorf("stops of %d prefix lengths are in force, which are as many as there may be", path.StopLengths)
+			return fmt.Errorf("stops of %d prefix lengths are in force, which are as many as there may be", state.StopLengths)
 		}
 	}
 	if err := w.objects.Stops.Put(keyOf(p), s); err != nil {
@@ -65,8 +65,8 @@ func (w *Wire) PutStop(p path.Principals, s path.Stop) error {
 // SweepStops removes stops that are over, and the look-ups for lengths nobody
 // uses. now is in milliseconds since boot.
 func (w *Wire) SweepStops(now uint32) error {
-	var used [path.StopLengths]uint32
-	each(w.objects.Stops, func(k stopKey, s path.Stop) bool {
+	var used [state.StopLengths]uint32
+	each(w.objects.Stops, func(k stopKey, s state.Stop) bool {
 		if int32(s.Until-now) <= 0 {
 			_ = w.objects.Stops.Delete(k)
 		} else if bits := uint32(k.Bits); bits == 128 {
@@ -86,7 +86,7 @@ func (w *Wire) SweepStops(now uint32) error {
 	}
 	// The programs may have raised a coarse block since the pass.
 	var late error
-	each(w.objects.Stops, func(k stopKey, _ path.Stop) bool {
+	each(w.objects.Stops, func(k stopKey, _ state.Stop) bool {
 		if k.Bits == 128 {
 			used[0] = 128
 			late = w.objects.StopLengths.Put(uint32(0), used)
@@ -98,18 +98,18 @@ func (w *Wire) SweepStops(now uint32) error {
 }
 
 // Talks yields when the host last sent in each conversation other than TCP's.
-func (w *Wire) Talks() iter.Seq2[path.Talk, uint32] {
-	return func(yield func(path.Talk, uint32) bool) {
+func (w *Wire) Talks() iter.Seq2[state.Talk, uint32] {
+	return func(yield func(state.Talk, uint32) bool) {
 		each(w.objects.Talks, func(k talkKey, last uint32) bool {
-			return yield(path.Talk{Peer: addr(k.Peer), HPort: number(k.HPort), PPort: number(k.PPort), Proto: k.Proto}, last)
+			return yield(state.Talk{Peer: addr(k.Peer), HPort: number(k.HPort), PPort: number(k.PPort), Proto: k.Proto}, last)
 		})
 	}
 }
 
 // resets reads the counts of RSTs.
-func (w *Wire) resets() iter.Seq2[netip.AddrPort, path.Resets] {
-	return func(yield func(netip.AddrPort, path.Resets) bool) {
-		each(w.objects.Resets, func(k resetKey, r path.Resets) bool {
+func (w *Wire) resets() iter.Seq2[netip.AddrPort, state.Resets] {
+	return func(yield func(netip.AddrPort, state.Resets) bool) {
+		each(w.objects.Resets, func(k resetKey, r state.Resets) bool {
 			return yield(netip.AddrPortFrom(addr(k.Peer), number(k.PPort)), r)
 		})
 	}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
-	"dragnet/contain/ripcord/path"
+	"dragnet/contain/ripcord/state"
 )
 
 // The keys as the kernel holds them: addresses and ports in network order, IPv4
@@ -53,22 +53,22 @@ func number(b [2]byte) uint16 { return binary.BigEndian.Uint16(b[:]) }
 
 func addr(b [16]byte) netip.Addr { return netip.AddrFrom16(b).Unmap() }
 
-func (k key4) ends() path.Ends {
-	return path.Ends{
+func (k key4) ends() state.Ends {
+	return state.Ends{
 		Host: netip.AddrPortFrom(netip.AddrFrom4(k.Host), number(k.HPort)),
 		Peer: netip.AddrPortFrom(netip.AddrFrom4(k.Peer), number(k.PPort)),
 	}
 }
 
-func (k key6) ends() path.Ends {
-	return path.Ends{
+func (k key6) ends() state.Ends {
+	return state.Ends{
 		Host: netip.AddrPortFrom(netip.AddrFrom16(k.Host), number(k.HPort)),
 		Peer: netip.AddrPortFrom(netip.AddrFrom16(k.Peer), number(k.PPort)),
 	}
 }
 
 // conn finds the table and the key of a connection.
-func (w *Wire) conn(e path.Ends) (*ebpf.Map, any) {
+func (w *Wire) conn(e state.Ends) (*ebpf.Map, any) {
 	if e.Host.Addr().Is4() {
 		return w.objects.Conns4, key4{e.Host.Addr().As4(), e.Peer.Addr().As4(), port(e.Host.Port()), port(e.Peer.Port())}
 	}
@@ -77,9 +77,9 @@ func (w *Wire) conn(e path.Ends) (*ebpf.Map, any) {
 
 // Conns yields all connections. The tables change meanwhile, so one may be
 // missed or come twice.
-func (w *Wire) Conns(yield func(path.Ends, path.Conn) bool) {
-	if each(w.objects.Conns4, func(k key4, c path.Conn) bool { return yield(k.ends(), c) }) {
-		each(w.objects.Conns6, func(k key6, c path.Conn) bool { return yield(k.ends(), c) })
+func (w *Wire) Conns(yield func(state.Ends, state.Conn) bool) {
+	if each(w.objects.Conns4, func(k key4, c state.Conn) bool { return yield(k.ends(), c) }) {
+		each(w.objects.Conns6, func(k key6, c state.Conn) bool { return yield(k.ends(), c) })
 	}
 }
 
@@ -102,21 +102,21 @@ func each[K, V any](m *ebpf.Map, yield func(K, V) bool) bool {
 }
 
 // Conn reads one connection.
-func (w *Wire) Conn(e path.Ends) (c path.Conn, ok bool) {
+func (w *Wire) Conn(e state.Ends) (c state.Conn, ok bool) {
 	m, key := w.conn(e)
 	return c, m.Lookup(key, &c) == nil
 }
 
 // PutConn writes a connection.
-func (w *Wire) PutConn(e path.Ends, c path.Conn) error {
+func (w *Wire) PutConn(e state.Ends, c state.Conn) error {
 	m, key := w.conn(e)
 	return m.Put(key, c)
 }
 
 // Forget removes a connection, unless a packet came since it was read.
-func (w *Wire) Forget(e path.Ends, read path.Conn) error {
+func (w *Wire) Forget(e state.Ends, read state.Conn) error {
 	m, key := w.conn(e)
-	var now path.Conn
+	var now state.Conn
 	if err := m.Lookup(key, &now); err != nil || now.LastSeen != read.LastSeen {
 		return nil
 	}
@@ -127,14 +127,14 @@ func (w *Wire) Forget(e path.Ends, read path.Conn) error {
 }
 
 // Sources yields the addresses the host may use.
-func (w *Wire) Sources() iter.Seq2[netip.Addr, path.Source] {
-	return func(yield func(netip.Addr, path.Source) bool) {
-		each(w.objects.Sources, func(k [16]byte, s path.Source) bool { return yield(addr(k), s) })
+func (w *Wire) Sources() iter.Seq2[netip.Addr, state.Source] {
+	return func(yield func(netip.Addr, state.Source) bool) {
+		each(w.objects.Sources, func(k [16]byte, s state.Source) bool { return yield(addr(k), s) })
 	}
 }
 
 // PutSource lets the host use an address.
-func (w *Wire) PutSource(a netip.Addr, s path.Source) error {
+func (w *Wire) PutSource(a netip.Addr, s state.Source) error {
 	return w.objects.Sources.Put(a.As16(), s)
 }
 
@@ -156,7 +156,7 @@ func (w *Wire) Budget() (v [2]int32, err error) {
 func (w *Wire) SetSecret(key [2]uint64) error { return w.objects.Secrets.Put(uint32(0), key) }
 
 // Counters sums what every processor counted.
-func (w *Wire) Counters() (sum [path.Reasons]uint64, err error) {
+func (w *Wire) Counters() (sum [state.Reasons]uint64, err error) {
 	for r := range sum {
 		var per []uint64
 		if err := w.objects.Counters.Lookup(uint32(r), &per); err != nil {

@@ -19,6 +19,7 @@ import (
 
 	"dragnet/contain/ripcord/path"
 	"dragnet/contain/ripcord/path/pathtest"
+	"dragnet/contain/ripcord/state"
 	"dragnet/internal/testkit"
 	"dragnet/packet"
 	"dragnet/packet/capture"
@@ -36,10 +37,10 @@ type pair struct {
 	wire   *Wire
 	twin   *path.Path
 	events *Events
-	told   []path.Event
+	told   []state.Event
 }
 
-func newPair(t *testing.T, s path.Settings) *pair {
+func newPair(t *testing.T, s state.Settings) *pair {
 	t.Helper()
 	testkit.Root(t)
 	w, err := Load(Options{Host: 1, Net: 1, Settings: s, Room: [2]uint32{64, 64}, testClock: true})
@@ -49,7 +50,7 @@ func newPair(t *testing.T, s path.Settings) *pair {
 	t.Cleanup(func() { w.Close() })
 	p := &pair{t: t, wire: w, twin: path.New(s)}
 	p.twin.Room = [2]int{64, 64}
-	p.twin.Tell = func(e path.Event) { p.told = append(p.told, e) }
+	p.twin.Tell = func(e state.Event) { p.told = append(p.told, e) }
 	if p.events, err = w.Events(); err != nil {
 		t.Fatal(err)
 	}
@@ -101,13 +102,13 @@ func runnable(frame []byte) bool {
 }
 
 // judge sends a frame through both and compares verdict and bytes.
-func (p *pair) judge(side path.Side, frame []byte) (path.Reason, []byte) {
+func (p *pair) judge(side state.Side, frame []byte) (state.Reason, []byte) {
 	p.t.Helper()
 	if !runnable(frame) {
 		return 0, frame
 	}
 	program := p.wire.objects.FromHost
-	if side == path.In {
+	if side == state.In {
 		program = p.wire.objects.FromNet
 	}
 	out := make([]byte, len(frame)+256)
@@ -131,8 +132,8 @@ func (p *pair) judge(side path.Side, frame []byte) (path.Reason, []byte) {
 func (p *pair) stop(r *pathtest.Random) {
 	p.t.Helper()
 	peer := r.Peers[r.R.IntN(len(r.Peers))]
-	k := path.Principals{
-		Peer:  path.Prefix(peer, []uint32{128, 120, 64}[r.R.IntN(3)]),
+	k := state.Principals{
+		Peer:  state.Prefix(peer, []uint32{128, 120, 64}[r.R.IntN(3)]),
 		HPort: []uint16{0, 40000}[r.R.IntN(2)], PPort: []uint16{0, 80, 443}[r.R.IntN(3)],
 		Proto: []uint8{0, 6, 17, 1}[r.R.IntN(4)],
 	}
@@ -140,7 +141,7 @@ func (p *pair) stop(r *pathtest.Random) {
 		k.HPort, k.PPort = 0, 0
 	}
 	k.Later = r.R.IntN(4) == 0
-	s := path.Stop{Until: uint32(p.twin.NS/1_000_000) + 20_000}
+	s := state.Stop{Until: uint32(p.twin.NS/1_000_000) + 20_000}
 	p.check(p.wire.PutStop(k, s))
 	p.twin.Stops[k] = s
 	p.check(p.wire.objects.StopLengths.Lookup(uint32(0), &p.twin.Lengths))
@@ -162,7 +163,7 @@ func (p *pair) sweep() {
 			p.t.Fatalf("a stop of %v is in force, and the lengths looked up are %v", k, p.twin.Lengths)
 		}
 	}
-	if len(p.twin.Stops) == 0 && p.twin.Lengths != [path.StopLengths]uint32{} {
+	if len(p.twin.Stops) == 0 && p.twin.Lengths != [state.StopLengths]uint32{} {
 		p.t.Fatalf("no stop is left, and the lengths looked up are %v", p.twin.Lengths)
 	}
 }
@@ -170,14 +171,14 @@ func (p *pair) sweep() {
 // compare compares the tables, the counters and the events so far.
 func (p *pair) compare() {
 	p.t.Helper()
-	conns := map[path.Ends]path.Conn{}
-	p.wire.Conns(func(e path.Ends, c path.Conn) bool { conns[e] = c; return true })
-	mine := map[path.Ends]path.Conn{}
+	conns := map[state.Ends]state.Conn{}
+	p.wire.Conns(func(e state.Ends, c state.Conn) bool { conns[e] = c; return true })
+	mine := map[state.Ends]state.Conn{}
 	for e, c := range p.twin.Conns {
 		mine[e] = *c
 	}
 	same(p, "connections", conns, mine)
-	sources, known := map[netip.Addr]path.Source{}, map[netip.Addr]path.Source{}
+	sources, known := map[netip.Addr]state.Source{}, map[netip.Addr]state.Source{}
 	for a, s := range p.wire.Sources() {
 		sources[a] = s
 	}
@@ -185,12 +186,12 @@ func (p *pair) compare() {
 		known[a] = *s
 	}
 	same(p, "sources", sources, known)
-	stops := map[path.Principals]path.Stop{}
+	stops := map[state.Principals]state.Stop{}
 	for k, s := range p.wire.Stops() {
 		stops[k] = s
 	}
 	same(p, "stops", stops, p.twin.Stops)
-	resets, counted := map[netip.AddrPort]path.Resets{}, map[netip.AddrPort]path.Resets{}
+	resets, counted := map[netip.AddrPort]state.Resets{}, map[netip.AddrPort]state.Resets{}
 	for k, r := range p.wire.resets() {
 		resets[k] = r
 	}
@@ -198,21 +199,21 @@ func (p *pair) compare() {
 		counted[k] = *r
 	}
 	same(p, "resets", resets, counted)
-	talks := map[path.Talk]uint32{}
+	talks := map[state.Talk]uint32{}
 	for k, v := range p.wire.Talks() {
 		talks[k] = v
 	}
 	same(p, "talks", talks, p.twin.Talks)
 	counters, err := p.wire.Counters()
 	p.check(err)
-	counters[path.EventLost] = 0 // letters nobody reads
+	counters[state.EventLost] = 0 // letters nobody reads
 	same(p, "counters", counters, p.twin.Counters)
 	budget, err := p.wire.Budget()
 	p.check(err)
 	same(p, "budget", budget, p.twin.Budget)
 
-	var told []path.Event
-	p.check(p.events.Drain(func(e path.Event, ns uint64) { told = append(told, e) }))
+	var told []state.Event
+	p.check(p.events.Drain(func(e state.Event, ns uint64) { told = append(told, e) }))
 	for i := range p.told { // the kernel writes 0 for what was not read
 		p.told[i].Host, p.told[i].Peer = zeroed(p.told[i].Host), zeroed(p.told[i].Peer)
 	}
@@ -240,12 +241,12 @@ func same[T any](p *pair, what string, kernel, twin T) {
 }
 
 func TestKernelDoesAsItsTwin(t *testing.T) {
-	base := path.DefaultSettings()
+	base := state.DefaultSettings()
 	base.BlockMS, base.CoarseMS, base.CoarseResets = 4000, 60_000, 2
-	for name, change := range map[string]func(*path.Settings){
-		"enforce":   func(*path.Settings) {},
-		"observe":   func(s *path.Settings) { s.Observe = true },
-		"fail open": func(s *path.Settings) { s.FailOpen, s.SignedPass = true, true },
+	for name, change := range map[string]func(*state.Settings){
+		"enforce":   func(*state.Settings) {},
+		"observe":   func(s *state.Settings) { s.Observe = true },
+		"fail open": func(s *state.Settings) { s.FailOpen, s.SignedPass = true, true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := base
@@ -257,7 +258,7 @@ func TestKernelDoesAsItsTwin(t *testing.T) {
 			if testkit.Short(t) {
 				n = 5_000
 			}
-			reasons := map[path.Reason]int{}
+			reasons := map[state.Reason]int{}
 			for i := range n {
 				p.clock(p.twin.NS + uint64(r.R.IntN(400))*1_000_000)
 				side, frame := r.Next()
@@ -278,13 +279,13 @@ func TestKernelDoesAsItsTwin(t *testing.T) {
 			if s != base {
 				return
 			}
-			for why := path.PassedOut; why <= path.Control; why++ {
-				if reasons[why] == 0 && why != path.TableFull && !testkit.Short(t) {
+			for why := state.PassedOut; why <= state.Control; why++ {
+				if reasons[why] == 0 && why != state.TableFull && !testkit.Short(t) {
 					t.Errorf("no packet was judged %v", why)
 				}
 			}
-			for why := path.Learnt; why < path.EventLost; why++ {
-				if p.twin.Counters[why] == 0 && why != path.Untracked && !testkit.Short(t) {
+			for why := state.Learnt; why < state.EventLost; why++ {
+				if p.twin.Counters[why] == 0 && why != state.Untracked && !testkit.Short(t) {
 					t.Errorf("nothing was counted as %v", why)
 				}
 			}
@@ -312,7 +313,7 @@ func TestCapturesThroughBoth(t *testing.T) {
 		files = files[:min(len(files), 30)]
 	}
 	packets, dropped := 0, 0
-	p := newPair(t, path.DefaultSettings())
+	p := newPair(t, state.DefaultSettings())
 	for _, name := range files {
 		p.budget(100, 100)
 		n, d := p.replay(name)
@@ -348,9 +349,9 @@ func (p *pair) replay(name string) (packets, dropped int) {
 		if err == nil && !host.IsValid() {
 			host = d.Src
 		}
-		side := path.In
+		side := state.In
 		if err == nil && d.Src == host {
-			side = path.Out
+			side = state.Out
 		}
 		p.clock(p.twin.NS + 1_000_000)
 		why, _ := p.judge(side, frame)

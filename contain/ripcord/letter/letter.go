@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 
-	"dragnet/contain/ripcord/path"
+	"dragnet/contain/ripcord/state"
 )
 
 // Version of the protocol.
@@ -91,18 +91,18 @@ func Needed(p netip.Prefix) int {
 }
 
 // Principals is what the letter is about, as the packet path names it.
-func (l *Letter) Principals() path.Principals {
+func (l *Letter) Principals() state.Principals {
 	bits := l.Peer.Bits()
 	if l.Peer.Addr().Is4() {
 		bits += 96
 	}
-	return path.Principals{Peer: path.Prefix(l.Peer.Addr(), uint32(bits)), HPort: l.HPort, PPort: l.PPort, Proto: l.Proto}
+	return state.Principals{Peer: state.Prefix(l.Peer.Addr(), uint32(bits)), HPort: l.HPort, PPort: l.PPort, Proto: l.Proto}
 }
 
 // Append writes the letter.
 func (l *Letter) Append(b []byte) []byte {
 	start := len(b)
-	b = append(b, path.Magic...)
+	b = append(b, state.Magic...)
 	b = append(b, Version, uint8(l.Kind), uint8(l.Status), uint8(len(l.Proofs)))
 	b = append(b, l.ID[:]...)
 	family := uint8(6)
@@ -131,7 +131,7 @@ var errLetter = errors.New("not a letter of the ripcord protocol")
 
 // Parse reads a letter; the error is one of few, whatever the octets.
 func Parse(b []byte) (*Letter, error) {
-	if len(b) < headSize || string(b[:4]) != path.Magic {
+	if len(b) < headSize || string(b[:4]) != state.Magic {
 		return nil, errLetter
 	}
 	if b[4] != Version {

@@ -3,6 +3,8 @@ package path
 import (
 	"encoding/binary"
 	"net/netip"
+
+	"dragnet/contain/ripcord/state"
 )
 
 const (
@@ -61,19 +63,19 @@ func (f *frame) u16(at int) uint16  { return binary.BigEndian.Uint16(f.b[at:]) }
 func (f *frame) u32(at int) uint32  { return binary.BigEndian.Uint32(f.b[at:]) }
 
 // ends names both ends, given the side the packet comes from.
-func (f *frame) ends(side Side) (host, peer netip.AddrPort) {
+func (f *frame) ends(side state.Side) (host, peer netip.AddrPort) {
 	src, dst := netip.AddrPortFrom(f.src, f.sport), netip.AddrPortFrom(f.dst, f.dport)
-	if side == Out {
+	if side == state.Out {
 		return src, dst
 	}
 	return dst, src
 }
 
-func (f *frame) parse() (kind, Reason) {
+func (f *frame) parse() (kind, state.Reason) {
 	at := 12
 	for i := 0; ; i++ {
 		if !f.has(at, 2) {
-			return 0, Malformed
+			return 0, state.Malformed
 		}
 		f.ether = f.u16(at)
 		if f.ether != etherVLAN && f.ether != etherQinQ {
@@ -81,7 +83,7 @@ func (f *frame) parse() (kind, Reason) {
 		}
 		if i == 2 {
 			f.ether = 0
-			return 0, Nested
+			return 0, state.Nested
 		}
 		at += 4
 	}
@@ -97,25 +99,25 @@ func (f *frame) parse() (kind, Reason) {
 	return isOther, 0
 }
 
-func (f *frame) parse4() Reason {
+func (f *frame) parse4() state.Reason {
 	if !f.has(f.l3, 20) || f.b[f.l3]>>4 != 4 {
-		return Malformed
+		return state.Malformed
 	}
 	head, total, have := int(f.b[f.l3]&15)*4, int(f.u16(f.l3+2)), len(f.b)-f.l3
 	if total == 0 && f.gso {
 		total = have
 	}
 	if head < 20 || total < head || total > have {
-		return Malformed
+		return state.Malformed
 	}
 	if head > 20 {
 		o := options{ip: true}
 		o.walk(f.b[f.l3+20 : f.l3+head])
 		switch {
 		case o.routed:
-			return SourceRouted
+			return state.SourceRouted
 		case o.broken:
-			return Options
+			return state.Options
 		}
 	}
 	f.src, f.dst = netip.AddrFrom4([4]byte(f.b[f.l3+12:])), netip.AddrFrom4([4]byte(f.b[f.l3+16:]))
@@ -131,21 +133,21 @@ func (f *frame) parse4() Reason {
 	return f.ports()
 }
 
-func (f *frame) parse6() Reason {
+func (f *frame) parse6() state.Reason {
 	if !f.has(f.l3, 40) || f.b[f.l3]>>4 != 6 {
-		return Malformed
+		return state.Malformed
 	}
 	total, have := int(f.u16(f.l3+4))+40, len(f.b)-f.l3
 	if total == 40 && f.gso {
 		total = have
 	}
 	if total > have {
-		return Malformed
+		return state.Malformed
 	}
 	f.v6 = true
 	f.src, f.dst = netip.AddrFrom16([16]byte(f.b[f.l3+8:])), netip.AddrFrom16([16]byte(f.b[f.l3+24:]))
 	if f.src.Is4In6() || f.dst.Is4In6() {
-		return Malformed // the tables' form of IPv4, never sent (RFC 4942)
+		return state.Malformed // the tables' form of IPv4, never sent (RFC 4942)
 	}
 	next, at := f.b[f.l3+6], 40
 	for range maxExtensions + 1 {
@@ -156,7 +158,7 @@ func (f *frame) parse6() Reason {
 			return f.ports()
 		}
 		if at+8 > total {
-			return Malformed
+			return state.Malformed
 		}
 		ext := f.b[f.l3+at:]
 		n := (int(ext[1]) + 1) * 8
@@ -169,30 +171,30 @@ func (f *frame) parse6() Reason {
 				f.piece = first
 			}
 		case next == 43 && ext[3] != 0:
-			return SourceRouted
+			return state.SourceRouted
 		}
 		at += n
 		if at > total {
-			return Malformed
+			return state.Malformed
 		}
 		next = ext[0]
 	}
-	return Nested
+	return state.Nested
 }
 
-func (f *frame) ports() Reason {
+func (f *frame) ports() state.Reason {
 	if f.piece == later {
 		return 0
 	}
 	switch f.proto { // TCP's come with the rest of its header
 	case protoUDP, protoSCTP:
 		if f.len < 8 {
-			return Malformed
+			return state.Malformed
 		}
 		f.sport, f.dport = f.u16(f.l4), f.u16(f.l4+2)
 	case protoICMP, protoICMP6:
 		if f.len < 4 {
-			return Malformed
+			return state.Malformed
 		}
 		f.typ = f.b[f.l4]
 	}

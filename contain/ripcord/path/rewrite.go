@@ -1,6 +1,10 @@
 package path
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"dragnet/contain/ripcord/state"
+)
 
 // put writes a word and keeps the checksum at sum right (RFC 1624, equation 3);
 // odd is for a word that does not begin at an even offset of what is summed.
@@ -46,7 +50,7 @@ func (f *frame) quotes() bool {
 // shiftQuote shifts the numbers of a quoted segment back, which went the other
 // way. A quote that names no connection of ours is left alone, and so is the
 // checksum inside the quote, which nobody can check on a part.
-func (p *Path) shiftQuote(f *frame, side Side) {
+func (p *Path) shiftQuote(f *frame, side state.Side) {
 	if f.piece == later || f.len < 8 {
 		return
 	}
@@ -56,12 +60,12 @@ func (p *Path) shiftQuote(f *frame, side Side) {
 	}
 	// From the network comes back what the host sent.
 	host, peer := q.ends(1 - side)
-	c := p.Conns[Ends{host, peer}]
+	c := p.Conns[state.Ends{Host: host, Peer: peer}]
 	if c == nil || c.In|c.Out == 0 {
 		return
 	}
 	seq, ack := -c.Out, c.In
-	if side == Out {
+	if side == state.Out {
 		seq, ack = -c.In, c.Out
 	}
 	sum := f.l4 + 2
@@ -69,5 +73,5 @@ func (p *Path) shiftQuote(f *frame, side Side) {
 	if q.len >= 18 && f.b[q.l4+13]&flagACK != 0 {
 		f.put(q.l4+8, f.u32(q.l4+8)+ack, sum, false)
 	}
-	p.count(Quoted)
+	p.count(state.Quoted)
 }

@@ -1,6 +1,10 @@
 package path
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"dragnet/contain/ripcord/state"
+)
 
 // unicast tells whether a host can have an address for itself.
 func unicast(a netip.Addr) bool {
@@ -18,7 +22,7 @@ func unicast(a netip.Addr) bool {
 }
 
 // checkSource accepts an address the host is known by, or learns it.
-func (p *Path) checkSource(a netip.Addr, f *frame) Reason {
+func (p *Path) checkSource(a netip.Addr, f *frame) state.Reason {
 	now := p.now()
 	if s := p.Sources[a]; s != nil {
 		if now-s.Seen > 500 {
@@ -31,23 +35,23 @@ func (p *Path) checkSource(a netip.Addr, f *frame) Reason {
 		left = &p.Budget[1]
 	}
 	if !unicast(a) || *left <= 0 {
-		return Spoofed
+		return state.Spoofed
 	}
 	*left--
-	p.Sources[a] = &Source{Seen: now}
-	p.count(Learnt)
-	p.tell(f, &segment{}, Out, Learnt)
+	p.Sources[a] = &state.Source{Seen: now}
+	p.count(state.Learnt)
+	p.tell(f, &segment{}, state.Out, state.Learnt)
 	return 0
 }
 
 // checkARP looks at the address an ARP packet claims for its sender (RFC 826);
 // 0 is a probe (RFC 5227).
-func (p *Path) checkARP(f *frame) Reason {
+func (p *Path) checkARP(f *frame) state.Reason {
 	if !f.has(f.l3, 18) {
-		return Malformed
+		return state.Malformed
 	}
 	if b := f.b[f.l3:]; f.u32(f.l3) != 0x0001_0800 || b[4] != 6 || b[5] != 4 {
-		return NotIP
+		return state.NotIP
 	}
 	f.src = netip.AddrFrom4([4]byte(f.b[f.l3+14:]))
 	if f.src.IsUnspecified() {
@@ -56,7 +60,7 @@ func (p *Path) checkARP(f *frame) Reason {
 	return p.checkSource(f.src, f)
 }
 
-func (p *Path) checkHost(f *frame) Reason {
+func (p *Path) checkHost(f *frame) state.Reason {
 	// A host that has no address yet asks for one.
 	if f.src == netip.IPv4Unspecified() && f.proto == protoUDP && f.piece == whole && f.sport == 68 && f.dport == 67 {
 		return 0
@@ -69,13 +73,13 @@ func (p *Path) checkHost(f *frame) Reason {
 			return 0
 		}
 	}
-	if why := p.checkSource(f.src, f); why > PassedIn {
+	if why := p.checkSource(f.src, f); why > state.PassedIn {
 		return why
 	}
 	if f.proto == protoICMP6 && f.typ == 136 {
 		// An advertisement may claim the host's own addresses only.
 		if f.piece != whole || f.len < 24 {
-			return Malformed
+			return state.Malformed
 		}
 		return p.checkSource(netip.AddrFrom16([16]byte(f.b[f.l4+8:])).Unmap(), f)
 	}

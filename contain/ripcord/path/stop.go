@@ -1,13 +1,10 @@
 package path
 
-import "net/netip"
+import (
+	"net/netip"
 
-// Prefix is a's prefix where IPv4 addresses are mapped into IPv6, as lengths of
-// stops count: 128 is one address of either kind.
-func Prefix(a netip.Addr, bits uint32) netip.Prefix {
-	p, _ := netip.AddrFrom16(a.As16()).Prefix(int(bits))
-	return p
-}
+	"dragnet/contain/ripcord/state"
+)
 
 func (p *Path) stopped(f *frame, syn bool) bool {
 	now := p.now()
@@ -15,7 +12,7 @@ func (p *Path) stopped(f *frame, syn bool) bool {
 		if bits == 0 || bits > 128 {
 			continue
 		}
-		k := Principals{Peer: Prefix(f.dst, bits), Later: f.piece == later}
+		k := state.Principals{Peer: state.Prefix(f.dst, bits), Later: f.piece == later}
 		stops := func() bool {
 			s, ok := p.Stops[k]
 			return ok && int32(s.Until-now) > 0 && (syn || s.SYNOnly == 0)
@@ -39,7 +36,7 @@ func (p *Path) stopped(f *frame, syn bool) bool {
 }
 
 func (p *Path) noteTalk(f *frame) {
-	k := Talk{Peer: f.dst, HPort: f.sport, PPort: f.dport, Proto: f.proto}
+	k := state.Talk{Peer: f.dst, HPort: f.sport, PPort: f.dport, Proto: f.proto}
 	if last, ok := p.Talks[k]; !ok || p.now()-last > 200 {
 		p.Talks[k] = p.now()
 	}
@@ -52,20 +49,20 @@ func (p *Path) countReset(f *frame, s *segment) {
 	r := p.Resets[port]
 	if r == nil || s.now-r.Since > p.Settings.CoarseMS {
 		if p.Settings.CoarseResets > 1 {
-			p.Resets[port] = &Resets{Since: s.now, Count: 1}
+			p.Resets[port] = &state.Resets{Since: s.now, Count: 1}
 			return
 		}
 	} else if r.Count++; r.Count < p.Settings.CoarseResets {
 		return
 	}
-	key := Principals{Peer: Prefix(f.src, 128), PPort: f.sport, Proto: protoTCP}
-	stop := Stop{Until: s.now + p.Settings.CoarseMS, SYNOnly: 1}
+	key := state.Principals{Peer: state.Prefix(f.src, 128), PPort: f.sport, Proto: protoTCP}
+	stop := state.Stop{Until: s.now + p.Settings.CoarseMS, SYNOnly: 1}
 	known, ok := p.Stops[key]
 	if ok && (int32(known.Until-stop.Until) >= 0 || known.SYNOnly == 0 && int32(known.Until-s.now) > 0) {
 		return // what is there lasts longer, or is more
 	}
 	p.Stops[key] = stop
 	p.Lengths[0] = 128
-	p.count(CoarseBlock)
-	p.tell(f, s, In, CoarseBlock)
+	p.count(state.CoarseBlock)
+	p.tell(f, s, state.In, state.CoarseBlock)
 }

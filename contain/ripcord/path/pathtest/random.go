@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"dragnet/contain/ripcord/path"
+	"dragnet/contain/ripcord/state"
 )
 
 // Random makes packets around the connections that a Path has, so that every
@@ -33,7 +34,7 @@ func (r *Random) one(n int) bool { return r.R.IntN(n) == 0 }
 func pick[T any](r *Random, list ...T) T { return list[r.R.IntN(len(list))] }
 
 // ends picks a connection, mostly of the host's true addresses.
-func (r *Random) ends() path.Ends {
+func (r *Random) ends() state.Ends {
 	i := r.R.IntN(2)
 	host := r.Hosts[i]
 	if r.one(40) {
@@ -43,7 +44,7 @@ func (r *Random) ends() path.Ends {
 	if r.one(3) {
 		peer = r.Peers[i+2]
 	}
-	return path.Ends{
+	return state.Ends{
 		Host: netip.AddrPortFrom(host, uint16(40000+r.R.IntN(3))),
 		Peer: netip.AddrPortFrom(peer, pick[uint16](r, 80, 443)),
 	}
@@ -67,8 +68,8 @@ func (r *Random) near(n uint32) uint32 {
 }
 
 // Next makes a frame and says from which side it comes.
-func (r *Random) Next() (side path.Side, frame []byte) {
-	side = path.Side(r.R.IntN(2))
+func (r *Random) Next() (side state.Side, frame []byte) {
+	side = state.Side(r.R.IntN(2))
 	switch n := r.R.IntN(100); {
 	case n < 80:
 		frame = r.tcp(side).Frame()
@@ -87,10 +88,10 @@ func (r *Random) Next() (side path.Side, frame []byte) {
 	return side, frame
 }
 
-func (r *Random) tcp(side path.Side) Segment {
+func (r *Random) tcp(side state.Side) Segment {
 	e := r.ends()
 	s := Segment{Src: e.Host, Dst: e.Peer}
-	if side == path.In {
+	if side == state.In {
 		s.Src, s.Dst = s.Dst, s.Src
 	}
 	s.Flags = pick[uint8](r, ACK, ACK, ACK, ACK, ACK|8, SYN, SYN, SYN|ACK, SYN|ACK, FIN|ACK, FIN|ACK, RST, RST|ACK, RST|ACK, 0, SYN|FIN, FIN)
@@ -99,7 +100,7 @@ func (r *Random) tcp(side path.Side) Segment {
 		if !r.one(4) {
 			s.Flags = SYN
 		}
-	} else if side == path.Out {
+	} else if side == state.Out {
 		s.Seq = r.near(pick(r, c.OutNext, c.OutNext, c.ISNOut) - c.Out)
 		s.Ack = r.near(pick(r, c.InNext, c.InNext, c.AckHi, c.LoPrev) + c.In)
 		r.help(c, &s, c.ISNOut-c.Out)
@@ -120,14 +121,14 @@ func (r *Random) tcp(side path.Side) Segment {
 }
 
 // help makes handshakes that succeed often enough.
-func (r *Random) help(c *path.Conn, s *Segment, isn uint32) {
-	if c.State == path.Handshaking && r.one(2) {
+func (r *Random) help(c *state.Conn, s *Segment, isn uint32) {
+	if c.State == state.Handshaking && r.one(2) {
 		s.Flags = pick[uint8](r, SYN|ACK, ACK)
 	}
 	if s.Flags&SYN != 0 && r.one(2) {
 		s.Seq = isn
 	}
-	if c.State == path.Established && s.Flags&RST != 0 && !r.one(6) {
+	if c.State == state.Established && s.Flags&RST != 0 && !r.one(6) {
 		s.Flags = ACK
 	}
 }
@@ -189,18 +190,18 @@ func (r *Random) options() []byte {
 	return b[:min(len(b), 40)]
 }
 
-func (r *Random) udp(side path.Side) []byte {
+func (r *Random) udp(side state.Side) []byte {
 	e := r.ends()
 	src, dst := e.Host, e.Peer
 	payload := make([]byte, r.R.IntN(30))
 	if r.one(6) {
-		payload = []byte(path.Magic + "....")
+		payload = []byte(state.Magic + "....")
 		dst = netip.AddrPortFrom(dst.Addr(), r.Path.Settings.ControlPort)
 	}
 	if r.one(10) {
 		src, dst = netip.AddrPortFrom(netip.IPv4Unspecified(), 68), netip.MustParseAddrPort("255.255.255.255:67")
 	}
-	if side == path.In {
+	if side == state.In {
 		src, dst = e.Peer, e.Host
 		if len(payload) > 4 && r.one(2) {
 			dst = netip.AddrPortFrom(dst.Addr(), r.Path.Settings.ControlPort)
@@ -213,7 +214,7 @@ func (r *Random) udp(side path.Side) []byte {
 }
 
 // icmp makes an error about a segment that went the other way.
-func (r *Random) icmp(side path.Side) []byte {
+func (r *Random) icmp(side state.Side) []byte {
 	quoted := r.tcp(1 - side)
 	quoted.VLAN = nil
 	inner := quoted.Frame()[14:]

@@ -16,7 +16,7 @@ import (
 
 	"dragnet/contain/ripcord/bpf"
 	"dragnet/contain/ripcord/letter"
-	"dragnet/contain/ripcord/path"
+	"dragnet/contain/ripcord/state"
 	"dragnet/packet"
 )
 
@@ -140,7 +140,7 @@ func (g *Gateway) pulled(host netip.Addr, l *letter.Letter, now time.Time) (lett
 		return letter.Busy, 0
 	}
 	last := min(time.Duration(l.Seconds)*time.Second, g.config.Pull.Longest)
-	stop := path.Stop{Until: bootMS() + ms(last)}
+	stop := state.Stop{Until: bootMS() + ms(last)}
 	if err := g.wire.PutStop(k, stop); err != nil {
 		g.log.Warn("pull", "err", err)
 		return letter.Busy, 0
@@ -161,7 +161,7 @@ func (g *Gateway) pulled(host netip.Addr, l *letter.Letter, now time.Time) (lett
 }
 
 // recently tells whether the host takes part in a conversation.
-func (g *Gateway) recently(k path.Principals, now uint32) bool {
+func (g *Gateway) recently(k state.Principals, now uint32) bool {
 	active := ms(g.config.Pull.Active)
 	matches := func(peer netip.Addr, hport, pport uint16, proto uint8, last uint32) bool {
 		return now-last <= active && k.Peer.Contains(netip.AddrFrom16(peer.As16())) && (k.Proto == 0 || k.Proto == proto) &&
@@ -174,7 +174,7 @@ func (g *Gateway) recently(k path.Principals, now uint32) bool {
 	}
 	found := false
 	if k.Proto == 0 || k.Proto == 6 {
-		g.wire.Conns(func(e path.Ends, c path.Conn) bool {
+		g.wire.Conns(func(e state.Ends, c state.Conn) bool {
 			found = matches(e.Peer.Addr(), e.Host.Port(), e.Peer.Port(), 6, c.Sent)
 			return !found
 		})

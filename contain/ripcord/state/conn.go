@@ -1,0 +1,57 @@
+package state
+
+// TCPState is the state of a connection.
+type TCPState uint8
+
+// The states.
+const (
+	Handshaking TCPState = iota
+	Established
+	Reset // by the host
+	Ended // by the peer
+)
+
+// Seen is what was seen of a connection.
+type Seen uint8
+
+// What is seen.
+const (
+	SYNOut  Seen = 1 << iota
+	SYNIn        //
+	FINOut       //
+	FINSeen      // the peer's, not yet acknowledged by the host
+	FINIn        // acknowledged
+	Early        // the peer's SYN had data (RFC 7413)
+	Exempt       // signed segments: nothing is shifted
+)
+
+// Conn is a TCP connection as the gateway keeps it; the layout is struct conn
+// of contain/ripcord/bpf/maps.h. Sequence numbers are as on the network side; times are
+// milliseconds since boot.
+type Conn struct {
+	// Out is added to the host's sequence numbers, In to the peer's on their
+	// way to the host.
+	Out, In       uint32
+	ISNOut, ISNIn uint32
+	// OutNext ends what the host sent, OutUna what of it was acknowledged.
+	OutNext, OutUna uint32
+	// InNext ends what the peer sent; FinIn is where its FIN ends.
+	InNext, FinIn uint32
+	// AckHi is the highest acknowledgement let out; LoCur and LoPrev the
+	// lowest in the spell that began at LoSince and the one before.
+	AckHi, LoCur, LoPrev, LoSince uint32
+	// LastSeen is the last packet, Sent the host's last.
+	LastSeen, Sent uint32
+	// Until is when an Ended connection may be opened again.
+	Until   uint32
+	State   TCPState
+	Seen    Seen
+	Credits uint8 // RSTs the host may send
+	Inexact uint8 // RSTs that were not valid
+}
+
+// Over reports whether both sides have closed or the host has reset, so that
+// the ports may be used again.
+func (c *Conn) Over() bool {
+	return c.State == Reset || c.Seen&(FINOut|FINIn) == FINOut|FINIn
+}

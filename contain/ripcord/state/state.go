@@ -1,0 +1,102 @@
+// Package state names what Ripcord's kernel programs keep and report: the
+// settings, connections, sources and stops in their tables, and the events and
+// counters of packets. The layouts are those of contain/ripcord/bpf/maps.h.
+//
+// contain/ripcord/bpf reads and writes them, and so does the oracle of the
+// programs, contain/ripcord/path.
+package state
+
+import "net/netip"
+
+// Side is where a packet comes from.
+type Side uint8
+
+// The sides.
+const (
+	Out Side = iota // from the host
+	In              // from the network
+)
+
+// Settings say how a Path judges; the kernel programs have the same as
+// constants.
+type Settings struct {
+	// Observe changes and drops nothing, letters to the gateway apart, but
+	// counts what it would.
+	Observe bool
+	// FailOpen passes connections whose begin was not seen or that the table
+	// has no room for.
+	FailOpen bool
+	// SignedPass lets connections with signed segments (TCP-MD5, TCP-AO) pass
+	// unshifted; otherwise they are refused.
+	SignedPass bool
+	// BlockMS is how long a connection stays ended, in milliseconds; CoarseMS
+	// how long a port that answered CoarseResets new connections by RST is
+	// sent no SYN.
+	BlockMS, CoarseMS, CoarseResets uint32
+	// ControlPort is the UDP port of letters to the gateway.
+	ControlPort uint16
+}
+
+// DefaultSettings are those the kernel programs have when nothing is set.
+func DefaultSettings() Settings {
+	return Settings{BlockMS: 30_000, CoarseMS: 60_000, CoarseResets: 8, ControlPort: 4817}
+}
+
+// Magic begins every letter to and from the gateway.
+const Magic = "RIPC"
+
+// Source is an address the host may use.
+type Source struct {
+	// Seen is when it last did, in milliseconds since boot.
+	Seen uint32
+	// Fixed is 1 for an address that was configured rather than learnt.
+	Fixed uint32
+}
+
+// Ends names a connection.
+type Ends struct{ Host, Peer netip.AddrPort }
+
+// Talk names a conversation other than TCP's; ports are 0 where there are none.
+type Talk struct {
+	Peer         netip.Addr
+	HPort, PPort uint16
+	Proto        uint8
+}
+
+// Principals name a coarse conversation: ports and protocol 0 are any.
+type Principals struct {
+	Peer         netip.Prefix
+	HPort, PPort uint16
+	Proto        uint8
+	// Later is set for fragments behind the first, which have no ports.
+	Later bool
+}
+
+// Stop says how long a coarse conversation is ended, in milliseconds since
+// boot, and whether that concerns new TCP connections only (1).
+type Stop struct{ Until, SYNOnly uint32 }
+
+// Resets counts the new connections that a port answered by RST.
+type Resets struct{ Since, Count uint32 }
+
+// Event tells of one packet.
+type Event struct {
+	Seq, Ack   uint32
+	Host, Peer netip.AddrPort
+	Reason     Reason
+	Side       Side
+	Proto      uint8
+	Observed   bool
+	Len        uint32
+}
+
+// StopLengths is how many prefix lengths stops may have at a time; the first is
+// 128, single addresses.
+const StopLengths = 4
+
+// Prefix is a's prefix where IPv4 addresses are mapped into IPv6, as lengths of
+// stops count: 128 is one address of either kind.
+func Prefix(a netip.Addr, bits uint32) netip.Prefix {
+	p, _ := netip.AddrFrom16(a.As16()).Prefix(int(bits))
+	return p
+}
