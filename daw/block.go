@@ -8,8 +8,8 @@ import (
 	"dragnet/flow"
 )
 
-// history is what is remembered of an address's blocks.
-type history struct {
+// blockHistory is the record of an address's blocks.
+type blockHistory struct {
 	from, until flow.Time
 	blocks      int // so far, the current one included
 }
@@ -18,7 +18,7 @@ type history struct {
 type Block struct {
 	Addr  netip.Addr
 	Until flow.Time
-	// Prior counts the blocks before this one that are still remembered.
+	// Prior counts the earlier blocks that are still kept.
 	Prior int
 }
 
@@ -26,21 +26,21 @@ type Block struct {
 // blocks (Tang 2006, section 2.3.3). An Edge only proposes sources to block:
 // see Persistent and Offenders. An address already blocked keeps its end.
 func (e *Edge) Block(now flow.Time, addr netip.Addr) Block {
-	t := e.tell(now)
+	t := e.advanceClock(now)
 	k := keyOf(addr)
 	h := e.blocks[k]
 	if h == nil {
-		h = &history{}
+		h = &blockHistory{}
 		e.blocks[k] = h
 	}
 	if t >= h.until {
 		h.from, h.until = t, t+flow.Time(e.p.blockTime(h.blocks))
 		h.blocks++
 	}
-	return e.told(k, h)
+	return e.describeBlock(k, h)
 }
 
-// NextBlock is how long a block of an address would last if it began now.
+// NextBlock is how long a block of an address would last if it started now.
 func (e *Edge) NextBlock(addr netip.Addr) time.Duration {
 	prior := 0
 	if h := e.blocks[keyOf(addr)]; h != nil {
@@ -54,10 +54,10 @@ func (p *Parameters) blockTime(prior int) time.Duration {
 	return time.Duration(min(length, float64(p.BlockMemory)))
 }
 
-// Unblock ends a block and reports whether there was one. It stays remembered
-// unless forget is set, as for a block that was a mistake.
+// Unblock ends a block and reports whether there was one. It is kept in the
+// history unless forget is set, as for a mistaken block.
 func (e *Edge) Unblock(now flow.Time, addr netip.Addr, forget bool) bool {
-	t := e.tell(now)
+	t := e.advanceClock(now)
 	h := e.blocks[keyOf(addr)]
 	if h == nil {
 		return false
@@ -74,27 +74,27 @@ func (e *Edge) Unblock(now flow.Time, addr netip.Addr, forget bool) bool {
 
 // Blocks lists the blocks in force, in no order.
 func (e *Edge) Blocks(now flow.Time) []Block {
-	t := e.tell(now)
+	t := e.advanceClock(now)
 	var all []Block
 	for k, h := range e.blocks {
 		if t < h.until {
-			all = append(all, e.told(k, h))
+			all = append(all, e.describeBlock(k, h))
 		}
 	}
 	return all
 }
 
-func (e *Edge) told(k key, h *history) Block {
-	return Block{Addr: k.addr(), Until: h.until - flow.Time(e.clock.shift), Prior: h.blocks - 1}
+func (e *Edge) describeBlock(k key, h *blockHistory) Block {
+	return Block{Addr: k.toAddr(), Until: h.until - flow.Time(e.clock.shift), Prior: h.blocks - 1}
 }
 
-func (e *Edge) blocked(t flow.Time, k key) bool {
+func (e *Edge) isBlocked(t flow.Time, k key) bool {
 	h := e.blocks[k]
 	return h != nil && t < h.until
 }
 
-// forgetBlocks drops what ended longer than BlockMemory ago.
-func (e *Edge) forgetBlocks(t flow.Time) {
+// dropOldBlocks drops blocks that ended longer than BlockMemory ago.
+func (e *Edge) dropOldBlocks(t flow.Time) {
 	for k, h := range e.blocks {
 		if t-h.until > flow.Time(e.p.BlockMemory) {
 			delete(e.blocks, k)

@@ -2,26 +2,26 @@ package daw
 
 import "dragnet/flow"
 
-// clock turns the times an agent tells into times that never run back, and
-// says when days begin.
+// clock turns the times an agent reports into times that never run back, and
+// marks the start of days.
 //
-// Packets of several queues arrive a little out of order; that is levelled. A
+// Packets of several queues arrive slightly out of order; that is smoothed. A
 // real step back shifts all later times, so that no measured span is lost or
 // negative, and grants no second quota for the same day. A step forward over
-// midnight starts a day: it cannot be told from a quiet night.
+// midnight starts a day: it cannot be distinguished from a quiet night.
 type clock struct {
 	midnight int64 // of a day, after 00:00 UTC
-	shift    int64 // internal time minus told time
+	shift    int64 // internal time minus reported time
 	now      flow.Time
-	day      int64     // number of the told day
+	day      int64     // number of the reported day
 	end      flow.Time // of that day, internal
-	steps    uint64    // back, as far as noticed
+	steps    uint64    // backward steps noticed
 }
 
-// jitter is the disorder that is levelled.
+// jitter is the disorder that is smoothed.
 const jitter = int64(1e9)
 
-// earliest and latest bound told times, so that sums cannot overflow.
+// earliest and latest bound reported times, so that sums cannot overflow.
 const (
 	earliest = -int64(1) << 61
 	latest   = int64(1) << 61
@@ -30,7 +30,7 @@ const (
 func newClock(now flow.Time, midnight int64) clock {
 	told := min(max(int64(now), earliest), latest)
 	c := clock{midnight: midnight, now: flow.Time(told)}
-	c.begin(c.dayOf(told))
+	c.beginDay(c.dayOf(told))
 	return c
 }
 
@@ -43,16 +43,16 @@ func (c *clock) dayOf(told int64) int64 {
 	return n
 }
 
-func (c *clock) begin(n int64) {
+func (c *clock) beginDay(n int64) {
 	c.day = n
 	c.end = flow.Time((n+1)*int64(day) + c.midnight + c.shift)
 }
 
-// start is the internal time at which the current day began.
-func (c *clock) start() flow.Time { return c.end - flow.Time(day) }
+// dayStart is the internal time at which the current day started.
+func (c *clock) dayStart() flow.Time { return c.end - flow.Time(day) }
 
-// tell moves the clock and returns how many midnights have passed.
-func (c *clock) tell(now flow.Time) (midnights int64) {
+// advance moves the clock and returns how many midnights have passed.
+func (c *clock) advance(now flow.Time) (midnights int64) {
 	told := min(max(int64(now), earliest), latest)
 	back := int64(c.now) - (told + c.shift)
 	switch {
@@ -62,7 +62,7 @@ func (c *clock) tell(now flow.Time) (midnights int64) {
 		c.shift += back
 		c.steps++
 		if n := c.dayOf(told); n <= c.day {
-			c.begin(n) // the same quota until the new midnight
+			c.beginDay(n) // the same quota until the new midnight
 			return 0
 		}
 	}
@@ -71,6 +71,6 @@ func (c *clock) tell(now flow.Time) (midnights int64) {
 	}
 	n := c.dayOf(int64(c.now) - c.shift)
 	midnights = n - c.day
-	c.begin(n)
+	c.beginDay(n)
 	return midnights
 }

@@ -162,7 +162,7 @@ func TestClockStepsGrantNoQuota(t *testing.T) {
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			told += flow.Time(rapid.Int64Range(-int64(3*day), int64(2*day)).Draw(t, "step"))
 			before := c.day
-			m := c.tell(told)
+			m := c.advance(told)
 			if c.now < last {
 				t.Fatalf("internal time ran back from %v to %v", last, c.now)
 			}
@@ -203,8 +203,8 @@ func TestBackwardStepKeepsTheSpentQuota(t *testing.T) {
 func TestSmallDisorderIsNoStep(t *testing.T) {
 	c := newClock(morning, 0)
 	for i := range 1000 {
-		c.tell(morning + flow.Time(i)*1000)
-		c.tell(morning + flow.Time(i)*1000 - 500)
+		c.advance(morning + flow.Time(i)*1000)
+		c.advance(morning + flow.Time(i)*1000 - 500)
 	}
 	if c.steps != 0 || c.shift != 0 {
 		t.Errorf("%d steps, shift %d: packets of two queues are no clock step", c.steps, c.shift)
@@ -228,13 +228,13 @@ func TestRequestsAgainstMap(t *testing.T) {
 			hash := id * 0x9e3779b97f4a7c15
 			seq := uint32(rapid.IntRange(0, 1).Draw(t, "seq"))
 			if rapid.Bool().Draw(t, "add") {
-				rs.add(now, hash, seq)
+				rs.addRequest(now, hash, seq)
 				model[hash] = asked{now, seq}
 				continue
 			}
 			want, known := model[hash]
 			age := now - want.at
-			got := rs.take(now, hash, seq, true)
+			got := rs.takeRequest(now, hash, seq, true)
 			switch sure := 45*second - second/5; {
 			case got == matched && (!known || want.seq != seq || age > 45*second+second/5):
 				t.Fatalf("matched what was not asked (age %v)", time.Duration(age))
@@ -257,15 +257,15 @@ func TestIndexAgainstMap(t *testing.T) {
 		for range 300 {
 			s := uint32(rapid.IntRange(0, 63).Draw(t, "slot"))
 			if model[s] {
-				x.remove(s, hashOf)
+				x.removeSlot(s, hashOf)
 				delete(model, s)
 			} else {
 				keys[s] = rapid.Uint64().Draw(t, "key")
-				x.add(s, hashOf)
+				x.addSlot(s, hashOf)
 				model[s] = true
 			}
 			for s := range uint32(64) {
-				found := x.find(hashOf(s), func(o uint32) bool { return o == s }) >= 0
+				found := x.findSlot(hashOf(s), func(o uint32) bool { return o == s }) >= 0
 				if found != model[s] {
 					t.Fatalf("slot %d found %v, want %v", s, found, model[s])
 				}

@@ -38,7 +38,7 @@ func newEdge(t testing.TB, change func(*Parameters)) *Edge {
 	return e
 }
 
-// target is the n-th address of a scan, each in a /24 of its own.
+// target is the n-th address of a scan, each in a different /24.
 func target(n int) netip.Addr {
 	var b [4]byte
 	binary.BigEndian.PutUint32(b[:], 0xb0000000+uint32(n)*256%0x10000000+uint32(n)>>20)
@@ -133,7 +133,7 @@ func TestPersistentScannerIsProposedAfterNDays(t *testing.T) {
 		got := e.Persistent(morning + flow.Time(d+1)*aDay)
 		if d+1 != 3 {
 			if len(got) != 0 {
-				t.Errorf("after %d days: %v proposed, want nobody (anew)", d+1, got)
+				t.Errorf("after %d days: %v proposed, want nobody (again)", d+1, got)
 			}
 			continue
 		}
@@ -150,11 +150,11 @@ func TestCounterEndsJustBelowOmega(t *testing.T) {
 	for n := range 2*86400 - 1 {
 		scan(e, morning+flow.Time(n)*second, host(1), n)
 	}
-	r := e.hosts.look(keyOf(host(1))).record
+	r := e.hosts.findSource(keyOf(host(1))).record
 	if r.c >= 300 || r.c < 298 {
 		t.Errorf("counter ends at %d, want 298 or 299", r.c)
 	}
-	if !r.is(atLimit) {
+	if !r.hasFlag(atLimit) {
 		t.Error("the day does not count towards blocking")
 	}
 }

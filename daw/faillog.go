@@ -7,10 +7,9 @@ import (
 	"dragnet/flow"
 )
 
-// FailLog tells that a firewall dropped a SYN without answering, so that the
+// FailLog reports that a firewall dropped a SYN without answering, so that the
 // edge of the SYN's source can count the failure (Tang 2006, section 2.3.10).
-// Whoever receives one must know that it comes from the station: nothing in it
-// proves itself.
+// The receiver must authenticate the station: the message carries no proof.
 type FailLog struct {
 	Time    flow.Time  `json:"time"`
 	Src     netip.Addr `json:"src"`
@@ -21,7 +20,7 @@ type FailLog struct {
 	Device string `json:"device"`
 }
 
-// Validate reports what makes the message useless or impossible.
+// Validate reports why the message is unusable.
 func (l *FailLog) Validate() error {
 	switch {
 	case !l.Src.IsValid() || !l.Dst.IsValid():

@@ -3,8 +3,8 @@ package daw
 // index finds the slot of a key: open addressing with linear probing, at most
 // 3/4 full. It holds slot numbers only; keys stay with the slots, so that a
 // million addresses cost 8 MB here. Each cell has some bits of the hash too, so
-// that probing hardly ever fetches a slot in vain: those lie far apart, and
-// fetching one costs more than all else.
+// that probing rarely fetches a slot for nothing: slots lie far apart, and
+// fetching one dominates the cost.
 type index struct {
 	cells []uint32 // hash bits, then slot + 1; 0 if empty. A power of two long
 	used  int
@@ -19,8 +19,8 @@ func cellOf(slot uint32, hash uint64) uint32 {
 
 func slotOf(cell uint32) uint32 { return cell&(1<<slotBits-1) - 1 }
 
-// find returns the slot for which is reports true, or -1.
-func (x *index) find(hash uint64, is func(slot uint32) bool) int {
+// findSlot returns the slot for which is reports true, or -1.
+func (x *index) findSlot(hash uint64, is func(slot uint32) bool) int {
 	if len(x.cells) == 0 {
 		return -1
 	}
@@ -35,16 +35,17 @@ func (x *index) find(hash uint64, is func(slot uint32) bool) int {
 	}
 }
 
-// add enters a slot that is not yet there; hashOf gives the hash of any slot.
-func (x *index) add(slot uint32, hashOf func(uint32) uint64) {
+// addSlot adds a slot that is not in the index; hashOf gives the hash of any
+// slot.
+func (x *index) addSlot(slot uint32, hashOf func(uint32) uint64) {
 	if 4*(x.used+1) > 3*len(x.cells) {
-		x.grow(hashOf)
+		x.growCells(hashOf)
 	}
-	x.put(slot, hashOf(slot))
+	x.putSlot(slot, hashOf(slot))
 	x.used++
 }
 
-func (x *index) put(slot uint32, hash uint64) {
+func (x *index) putSlot(slot uint32, hash uint64) {
 	mask := uint64(len(x.cells) - 1)
 	i := hash & mask
 	for x.cells[i] != 0 {
@@ -53,19 +54,19 @@ func (x *index) put(slot uint32, hash uint64) {
 	x.cells[i] = cellOf(slot, hash)
 }
 
-func (x *index) grow(hashOf func(uint32) uint64) {
+func (x *index) growCells(hashOf func(uint32) uint64) {
 	old := x.cells
 	x.cells = make([]uint32, max(16, 2*len(old)))
 	for _, cell := range old {
 		if cell != 0 {
-			x.put(slotOf(cell), hashOf(slotOf(cell)))
+			x.putSlot(slotOf(cell), hashOf(slotOf(cell)))
 		}
 	}
 }
 
-// remove takes a slot out and closes the gap it leaves, so that later probes
-// need no marks of what was deleted.
-func (x *index) remove(slot uint32, hashOf func(uint32) uint64) {
+// removeSlot removes a slot and closes the gap, so that no tombstones are
+// needed.
+func (x *index) removeSlot(slot uint32, hashOf func(uint32) uint64) {
 	mask := uint64(len(x.cells) - 1)
 	cell := cellOf(slot, hashOf(slot))
 	hole := hashOf(slot) & mask

@@ -16,29 +16,29 @@ func keyOf(a netip.Addr) key {
 
 func (k key) is4() bool { return k.hi == 0 && k.lo>>32 == 0xffff }
 
-func (k key) addr() netip.Addr {
+func (k key) toAddr() netip.Addr {
 	var b [16]byte
 	binary.BigEndian.PutUint64(b[:8], k.hi)
 	binary.BigEndian.PutUint64(b[8:], k.lo)
 	return netip.AddrFrom16(b).Unmap()
 }
 
-// site is the /24 or /48 an address lies in.
-func (k key) site() key {
+// sitePrefix is the /24 or /48 an address lies in.
+func (k key) sitePrefix() key {
 	if k.is4() {
 		return key{k.hi, k.lo &^ 0xff}
 	}
 	return key{hi: k.hi &^ 0xffff}
 }
 
-// hash is keyed: without the seed, addresses that share a table's entry cannot
-// be chosen. Multiply-and-fold as in wyhash.
-func (k key) hash(seed uint64) uint64 {
-	h := fold(k.hi^seed^0xa0761d6478bd642f, k.lo^bits.RotateLeft64(seed, 32)^0x9e3779b97f4a7c15)
-	return fold(h^seed, 0xe7037ed1a0b428db)
+// hashWith is keyed: without the seed, nobody can choose addresses that share
+// an entry of a table. Multiply-and-fold as in wyhash.
+func (k key) hashWith(seed uint64) uint64 {
+	h := foldProduct(k.hi^seed^0xa0761d6478bd642f, k.lo^bits.RotateLeft64(seed, 32)^0x9e3779b97f4a7c15)
+	return foldProduct(h^seed, 0xe7037ed1a0b428db)
 }
 
-func fold(a, b uint64) uint64 {
+func foldProduct(a, b uint64) uint64 {
 	hi, lo := bits.Mul64(a, b)
 	return hi ^ lo
 }

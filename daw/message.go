@@ -9,47 +9,49 @@ import (
 	"dragnet/dossier"
 )
 
-// Bulletin is what an agent sends its station, again and again: where it
-// stands, and whom it would have blocked.
-type Bulletin struct {
-	Version int    `json:"version"`
-	Agent   string `json:"agent"`
-	Report  Report `json:"report"`
+// AgentReport is what an agent sends its station at intervals: its counts, and
+// the sources it proposes to block.
+type AgentReport struct {
+	Version int        `json:"version"`
+	Agent   string     `json:"agent"`
+	Report  EdgeReport `json:"report"`
 	// Offenders are the worst, in order.
 	Offenders []Offender `json:"offenders"`
 	// Persistent are sources that were at their limit for n days, with how long
-	// a block of each would last; they are repeated until an answer came.
+	// a block of each would last; they are repeated until the station answers.
 	Persistent []Persistent `json:"persistent"`
-	// Receipts say what became of the decisions of the last orders.
+	// Receipts are the outcomes of the decisions of the last policy.
 	Receipts []dossier.Receipt `json:"receipts"`
-	// Held counts addresses whose requests are dropped for the moment by a
-	// limit, Refused those that would have been beyond the budget.
+	// Held counts addresses whose requests a limit drops at present, Refused
+	// those beyond the budget.
 	Held    int    `json:"held"`
 	Refused uint64 `json:"refused"`
-	// Packets were seen, Missed were not for want of room.
+	// Packets is the number seen, Missed the number lost because a buffer was
+	// full.
 	Packets uint64 `json:"packets"`
 	Missed  uint64 `json:"missed"`
 }
 
-// Orders are the station's answer to a Bulletin.
-type Orders struct {
+// AgentPolicy is the station's answer to an AgentReport.
+type AgentPolicy struct {
 	Version int `json:"version"`
-	// Scope is S and P; nil leaves what the agent was configured with.
+	// Scope is S and P; nil keeps the agent's configuration.
 	Scope *Scope `json:"scope,omitempty"`
-	// Days is n; 0 leaves it.
+	// Days is n; 0 keeps the agent's.
 	Days int `json:"days"`
-	// Allow lists who is never blocked, besides the agent's own list.
+	// Allow lists addresses that are never blocked, in addition to the agent's
+	// own list.
 	Allow []netip.Prefix `json:"allow"`
-	// Decisions are all that concern the agent. What it does not find here any
-	// more ends.
+	// Decisions are all that concern the agent. Those no longer listed end.
 	Decisions []dossier.Decision `json:"decisions"`
 	// FailLogs are drops of firewalls at the destinations, numbered from
-	// FailLogsFrom on: the same may be told more than once.
+	// FailLogsFrom on: the same one may be sent more than once.
 	FailLogs     []FailLog `json:"faillogs"`
 	FailLogsFrom uint64    `json:"faillogs_from"`
 }
 
-// MessageVersion is the version of the JSON form of Bulletin and Orders.
+// MessageVersion is the version of the JSON form of AgentReport and
+// AgentPolicy.
 const MessageVersion = 1
 
 // Bounds of the lists in messages.
@@ -59,26 +61,26 @@ const (
 	maxListed    = 100_000
 )
 
-// Validate reports what no agent can mean.
-func (b *Bulletin) Validate() error {
+// Validate reports invalid values.
+func (b *AgentReport) Validate() error {
 	switch {
 	case b.Version != MessageVersion:
-		return fmt.Errorf("bulletin of version %d; this station knows %d", b.Version, MessageVersion)
+		return fmt.Errorf("agent report of version %d; this station reads %d", b.Version, MessageVersion)
 	case b.Agent == "" || len(b.Agent) > 100:
-		return fmt.Errorf("bulletin without the agent's name, or with one above 100 bytes")
+		return fmt.Errorf("agent report without a name, or with one above 100 bytes")
 	case len(b.Offenders) > MaxOffenders || len(b.Persistent) > MaxOffenders || len(b.Receipts) > maxListed:
-		return fmt.Errorf("bulletin of %s lists more than it may", b.Agent)
+		return fmt.Errorf("report of agent %s: a list exceeds its limit", b.Agent)
 	case b.Held < 0 || b.Report.Limited < 0 || b.Report.Records < b.Report.Limited:
-		return fmt.Errorf("bulletin of %s contradicts itself", b.Agent)
+		return fmt.Errorf("report of agent %s contradicts itself", b.Agent)
 	}
 	for _, o := range b.Offenders {
 		if err := o.validate(); err != nil {
-			return fmt.Errorf("bulletin of %s: %w", b.Agent, err)
+			return fmt.Errorf("report of agent %s: %w", b.Agent, err)
 		}
 	}
 	for _, p := range b.Persistent {
 		if err := p.validate(); err != nil || p.Next <= 0 {
-			return fmt.Errorf("bulletin of %s: persistent source %s: %w", b.Agent, p.Addr, err)
+			return fmt.Errorf("report of agent %s: persistent source %s: %w", b.Agent, p.Addr, err)
 		}
 	}
 	return nil
@@ -86,22 +88,22 @@ func (b *Bulletin) Validate() error {
 
 func (o *Offender) validate() error {
 	if !o.Addr.IsValid() || math.IsNaN(o.Rate) || o.Rate < 0 || o.Failures < 0 {
-		return fmt.Errorf("offender %s with rate %g and %d failures makes no sense", o.Addr, o.Rate, o.Failures)
+		return fmt.Errorf("offender %s: invalid rate %g or failures %d", o.Addr, o.Rate, o.Failures)
 	}
 	return nil
 }
 
-// Validate reports what no station can mean.
-func (o *Orders) Validate() error {
+// Validate reports invalid values.
+func (o *AgentPolicy) Validate() error {
 	switch {
 	case o.Version != MessageVersion:
-		return fmt.Errorf("orders of version %d; this agent knows %d", o.Version, MessageVersion)
+		return fmt.Errorf("policy of version %d; this agent reads %d", o.Version, MessageVersion)
 	case o.Days < 0 || o.Days > 200:
-		return fmt.Errorf("orders: days %d must lie between 1 and 200, or be 0", o.Days)
+		return fmt.Errorf("policy: days %d must lie between 1 and 200, or be 0", o.Days)
 	case len(o.Decisions) > maxListed || len(o.FailLogs) > MaxFailLogs:
-		return fmt.Errorf("orders list more than they may")
+		return fmt.Errorf("policy: a list exceeds its limit")
 	case slices.ContainsFunc(o.Allow, func(p netip.Prefix) bool { return !p.IsValid() }):
-		return fmt.Errorf("orders: the allow list holds what is no prefix")
+		return fmt.Errorf("policy: the allow list has an invalid prefix")
 	}
 	if o.Scope != nil {
 		return o.Scope.Validate()

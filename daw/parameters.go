@@ -6,36 +6,36 @@ import (
 	"time"
 )
 
-// Parameters are what a management station sets. The published ones carry the
-// symbol of Tang 2006, section 2.3.
+// Parameters are set by a management station. Those published carry the symbol
+// of Tang 2006, section 2.3.
 type Parameters struct {
 	// Lambda is the highest lasting failure rate of an address, per second.
 	Lambda float64 `yaml:"lambda"`
-	// Beta weighs the old rate against the one just measured, 0..1.
+	// Beta is the weight of the old rate against the new measurement, 0..1.
 	Beta float64 `yaml:"beta"`
-	// Bucket is the most failures that may come at once, at most Omega/2.
+	// Bucket is the largest burst of failures, at most Omega/2.
 	Bucket float64 `yaml:"bucket"`
 	// Omega is the number of failures an address may have in a day.
 	Omega int `yaml:"omega"`
 	// Weekly bounds the failures of an address in 7 days; 0 sets no bound.
 	Weekly int `yaml:"weekly"`
-	// Monthly does so for 30 days.
+	// Monthly bounds them in 30 days.
 	Monthly int `yaml:"monthly"`
 	// Network64 is how many times Lambda, Bucket and Omega an IPv6 /64 may use
-	// in all: its hosts can take any of 2^64 addresses.
+	// in total: its hosts can use any of 2^64 addresses.
 	Network64 int `yaml:"network64"`
 	// Phi is the number of failures the customer network may have in a day
-	// before the spatial limit starts, and again after; 0 switches it off, as
+	// before the spatial limit starts, and again after that; 0 disables it, as
 	// on links to neighbour ISPs.
 	Phi int `yaml:"phi"`
 	// Tau is the count up to which the spatial limit spares an address.
 	Tau int `yaml:"tau"`
-	// Days is n: after so many days at the limit in a row, a source is proposed
-	// for blocking.
+	// Days is n: after that many days at the limit in a row, a source is
+	// proposed for blocking.
 	Days int `yaml:"days"`
 	// FirstBlock is T0; the k-th repetition lasts T0*e^k, at most BlockMemory.
 	FirstBlock time.Duration `yaml:"first_block"`
-	// BlockMemory is how long a block is remembered after its end.
+	// BlockMemory is how long a block is kept in the history after its end.
 	BlockMemory time.Duration `yaml:"block_memory"`
 
 	// Recent is the length of the list of recently failed addresses (RFAL).
@@ -44,26 +44,26 @@ type Parameters struct {
 	Entries int `yaml:"entries"`
 	// Records bounds the records of single addresses, and again of /64s.
 	Records int `yaml:"records"`
-	// Requests bounds the requests remembered to tell real replies from forged
-	// ones; 0 leaves that to counting alone.
+	// Requests bounds the requests kept to tell real replies from forged ones;
+	// 0 relies on counting alone.
 	Requests int `yaml:"requests"`
 	// Match is how long a request may wait for its reply.
 	Match time.Duration `yaml:"match"`
 	// Induced is the span in which failures of one source to one /24 (/48 for
 	// IPv6) count once: a web page can make its visitor fail.
 	Induced time.Duration `yaml:"induced"`
-	// Grace is how many failures a day are so forgiven: a scanner must not
-	// profit.
+	// Grace is how many failures a day are forgiven this way, so that a scanner
+	// does not profit.
 	Grace int `yaml:"grace"`
 	// Midnight is when a day starts, after 00:00 UTC.
 	Midnight time.Duration `yaml:"midnight"`
-	// Seed keys the hash functions; choose it at random, so that nobody can aim
-	// at a table's entry.
+	// Seed keys the hash functions; choose it at random, so that an attacker
+	// cannot target an entry of a table.
 	Seed uint64 `yaml:"-"`
 }
 
-// DefaultParameters are the published ones (section 2.4), and ours where
-// nothing is published.
+// DefaultParameters are the published ones (section 2.4), and our choice where
+// none is published.
 func DefaultParameters() Parameters {
 	return Parameters{
 		Lambda: 1, Beta: 0.5, Bucket: 60, Omega: 300, Network64: 4, Phi: 3000, Tau: 50, Days: 7,
@@ -75,11 +75,11 @@ func DefaultParameters() Parameters {
 
 const day = 24 * time.Hour
 
-// maxTable bounds every table an operator can ask for.
+// maxTable bounds every table an operator can configure.
 const maxTable = 1 << 26
 
-// Validate reports the first parameter that makes no sense, and warns of
-// combinations that work but are hardly meant.
+// Validate reports the first invalid parameter, and warns of valid combinations
+// that are probably a mistake.
 func (p *Parameters) Validate() (warnings []string, err error) {
 	for _, c := range []struct {
 		wrong bool
@@ -95,7 +95,7 @@ func (p *Parameters) Validate() (warnings []string, err error) {
 		{p.Phi < 0 || p.Phi > maxTable, "phi must not be negative; 0 switches the spatial limit off"},
 		{p.Tau < 0, "tau must not be negative"},
 		{p.Days < 1 || p.Days > 200, "days must lie between 1 and 200"},
-		{p.FirstBlock <= 0, "first_block must be longer than nothing"},
+		{p.FirstBlock <= 0, "first_block must be positive"},
 		{p.BlockMemory < p.FirstBlock, "block_memory must not be shorter than first_block"},
 		{p.Recent < 1 || p.Recent > 1<<20, "recent must lie between 1 and 1048576 addresses"},
 		{p.Entries < 1 || p.Entries > maxTable, "entries must lie between 1 and 67108864"},
@@ -126,7 +126,7 @@ func (p *Parameters) Validate() (warnings []string, err error) {
 }
 
 // Split shares the limits evenly among the edges of a customer network with
-// several: whatever way a source leaves, it stays within the whole.
+// several: whichever edge a source uses, it stays within the total.
 func (p Parameters) Split(edges int) Parameters {
 	if edges > 1 {
 		p.Lambda /= float64(edges)
@@ -139,7 +139,8 @@ func (p Parameters) Split(edges int) Parameters {
 	return p
 }
 
-// divideUp keeps what is set from becoming 0, which would mean "no bound".
+// divideUp keeps a value that is set from becoming 0, which would mean "no
+// bound".
 func divideUp(n, parts int) int {
 	if n == 0 {
 		return 0

@@ -146,7 +146,7 @@ func TestTheorem3(t *testing.T) {
 
 // The spatial limit binds: without it the same hosts fail far more.
 func TestSpatialLimitBinds(t *testing.T) {
-	run := func(phi int) (total int, r Report) {
+	run := func(phi int) (total int, r EdgeReport) {
 		e := newEdge(t, func(p *Parameters) { p.Phi, p.Omega, p.Bucket = phi, 2000, 60 })
 		for n := range 86400 {
 			if scan(e, morning+flow.Time(n)*second, host(n%20), n) {

@@ -17,8 +17,8 @@ type rate struct {
 	at flow.Time // of the last measurement, or of the day's first failure
 }
 
-// add counts a failure (Update_Failure_Rate_Record).
-func (r *rate) add(now flow.Time, beta float64) {
+// addFailure counts a failure (Update_Failure_Rate_Record).
+func (r *rate) addFailure(now flow.Time, beta float64) {
 	r.c++
 	if r.c == 1 {
 		r.at = now
@@ -36,7 +36,7 @@ func (r *rate) add(now flow.Time, beta float64) {
 	r.at = now
 }
 
-// newDay forgets the count, and the rate if the day measured none.
+// newDay resets the count, and the rate if none was measured that day.
 func (r *rate) newDay() {
 	if r.c < rateEvery {
 		r.f = 0
@@ -44,29 +44,29 @@ func (r *rate) newDay() {
 	r.c = 0
 }
 
-// quota is what one bucket may hand out in a day.
+// quota is what one bucket grants in a day.
 type quota struct {
 	omega  float64 // failures a day
 	lambda float64 // failures per second
 	size   float64 // of the bucket
 }
 
-func (q quota) times(n int) quota {
+func (q quota) scaled(n int) quota {
 	return quota{q.omega * float64(n), q.lambda * float64(n), q.size * float64(n)}
 }
 
 // bucket is the token bucket of the temporal limit (section 2.3.6): failures
-// take tokens out, time brings them. It starts empty, so that tokens + c <=
-// omega holds from the start.
+// remove tokens, time adds them. It starts empty, so that tokens + c <= omega
+// holds from the start.
 type bucket struct {
 	tokens float64
 	at     flow.Time
 }
 
-// admit refills the bucket and reports whether a request may pass, and whether
-// the rest of the day's quota is being spread by now. c counts the day's
+// admitRequest refills the bucket and reports whether a request may pass, and
+// whether the rest of the day's quota is being spread. c counts the day's
 // failures.
-func (b *bucket) admit(now flow.Time, c, used float64, q quota, end flow.Time) (ok, spread bool) {
+func (b *bucket) admitRequest(now flow.Time, c, used float64, q quota, end flow.Time) (ok, spread bool) {
 	rest := q.omega - used
 	per := q.lambda
 	if spread = c >= rest/2; spread {

@@ -13,18 +13,18 @@ type recent struct {
 
 func newRecent(size int, seed uint64) recent { return recent{seed: seed, ring: make([]key, size)} }
 
-func (l *recent) hashOf(slot uint32) uint64 { return l.ring[slot].hash(l.seed) }
+func (l *recent) hashOf(slot uint32) uint64 { return l.ring[slot].hashWith(l.seed) }
 
-// add reports whether d is new, and then lists it in the place of the oldest.
-func (l *recent) add(d key) bool {
-	if l.index.find(d.hash(l.seed), func(s uint32) bool { return l.ring[s] == d }) >= 0 {
+// addAddr reports whether d is new, and if so replaces the oldest by it.
+func (l *recent) addAddr(d key) bool {
+	if l.index.findSlot(d.hashWith(l.seed), func(s uint32) bool { return l.ring[s] == d }) >= 0 {
 		return false
 	}
 	if l.full {
-		l.index.remove(uint32(l.next), l.hashOf)
+		l.index.removeSlot(uint32(l.next), l.hashOf)
 	}
 	l.ring[l.next] = d
-	l.index.add(uint32(l.next), l.hashOf)
+	l.index.addSlot(uint32(l.next), l.hashOf)
 	if l.next++; l.next == len(l.ring) {
 		l.next, l.full = 0, true
 	}

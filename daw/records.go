@@ -1,8 +1,8 @@
 package daw
 
-// record is a failure-rate record of one address (or /64), with what a limit
-// needs beside it: together one cache line, which is all that a request
-// touches. The rest is the ledger's.
+// record is a failure-rate record of one address (or /64), with the state of
+// its limit: together one cache line, which is all that a request touches. The
+// rest is in its history.
 type record struct {
 	key key
 	bucket
@@ -15,8 +15,8 @@ type record struct {
 	flags    uint8
 }
 
-// ledger is the part of a record that requests and failures hardly ever touch.
-type ledger struct {
+// history is the part of a record that requests and failures rarely touch.
+type history struct {
 	weekly   uint32 // failures of this week before today
 	monthly  uint32 // failures of this month before today
 	forgiven uint16 // failures forgiven today
@@ -28,48 +28,48 @@ const (
 	limited              // the temporal limit acts on it today
 	atLimit              // today counts towards blocking
 	member               // of the set the spatial limit acts on
-	late                 // opened since the spatial limit began
+	late                 // opened since the spatial limit started
 	suspect              // an operator or a probe asked for the record
 	proposed             // its block was proposed
 )
 
-// is reports whether any of the flags is set.
-func (r *record) is(flag uint8) bool { return r.flags&flag != 0 }
+// hasFlag reports whether any of the flags is set.
+func (r *record) hasFlag(flag uint8) bool { return r.flags&flag != 0 }
 
 // chunk is the number of records allocated together: growing never copies.
 const chunk = 1 << 15
 
 // records holds a bounded number of records.
 type records struct {
-	seed   uint64
-	limit  int
-	chunks [][]record
-	books  [][]ledger
-	free   []uint32
-	n      int // slots ever used
-	index  index
-	draw   uint64 // state of the victim lottery
+	seed      uint64
+	limit     int
+	chunks    [][]record
+	histories [][]history
+	free      []uint32
+	n         int // slots ever used
+	index     index
+	draw      uint64 // state of the random eviction
 }
 
-func (rs *records) at(slot uint32) *record { return &rs.chunks[slot/chunk][slot%chunk] }
+func (rs *records) recordAt(slot uint32) *record { return &rs.chunks[slot/chunk][slot%chunk] }
 
-func (rs *records) book(slot uint32) *ledger { return &rs.books[slot/chunk][slot%chunk] }
+func (rs *records) historyAt(slot uint32) *history { return &rs.histories[slot/chunk][slot%chunk] }
 
-func (rs *records) hashOf(slot uint32) uint64 { return rs.at(slot).key.hash(rs.seed) }
+func (rs *records) hashOf(slot uint32) uint64 { return rs.recordAt(slot).key.hashWith(rs.seed) }
 
-func (rs *records) count() int { return rs.n - len(rs.free) }
+func (rs *records) countLive() int { return rs.n - len(rs.free) }
 
 // none is the slot of a source without a record.
 const none = ^uint32(0)
 
-// find returns the slot of k, or none.
-func (rs *records) find(k key, hash uint64) uint32 {
-	return uint32(rs.index.find(hash, func(s uint32) bool { return rs.at(s).key == k }))
+// findSlot returns the slot of k, or none.
+func (rs *records) findSlot(k key, hash uint64) uint32 {
+	return uint32(rs.index.findSlot(hash, func(s uint32) bool { return rs.recordAt(s).key == k }))
 }
 
-// make returns the slot of a new record of k. If there is no room, one with a
-// small counter makes way, whose key is returned too.
-func (rs *records) make(k key) (slot uint32, evicted *key) {
+// makeRecord returns the slot of a new record of k. If the table is full, one
+// with a small counter is evicted, whose key is returned too.
+func (rs *records) makeRecord(k key) (slot uint32, evicted *key) {
 	switch {
 	case len(rs.free) > 0:
 		slot = rs.free[len(rs.free)-1]
@@ -77,54 +77,54 @@ func (rs *records) make(k key) (slot uint32, evicted *key) {
 	case rs.n < rs.limit:
 		if rs.n%chunk == 0 {
 			n := min(chunk, rs.limit-rs.n)
-			rs.chunks, rs.books = append(rs.chunks, make([]record, n)), append(rs.books, make([]ledger, n))
+			rs.chunks, rs.histories = append(rs.chunks, make([]record, n)), append(rs.histories, make([]history, n))
 		}
 		slot = uint32(rs.n)
 		rs.n++
 	default:
-		slot = rs.victim()
-		old := rs.at(slot).key
+		slot = rs.chooseEvicted()
+		old := rs.recordAt(slot).key
 		evicted = &old
-		rs.index.remove(slot, rs.hashOf)
+		rs.index.removeSlot(slot, rs.hashOf)
 	}
-	*rs.at(slot), *rs.book(slot) = record{key: k, flags: live}, ledger{}
-	rs.index.add(slot, rs.hashOf)
+	*rs.recordAt(slot), *rs.historyAt(slot) = record{key: k, flags: live}, history{}
+	rs.index.addSlot(slot, rs.hashOf)
 	return slot, evicted
 }
 
-// victim is the smallest counter among a few records drawn at random: the
+// chooseEvicted is the smallest counter among a few records drawn at random: the
 // largest counters are kept (Tang 2006, section 2.3.8) without sorting them.
-func (rs *records) victim() uint32 {
+func (rs *records) chooseEvicted() uint32 {
 	best, least := uint32(0), ^uint64(0)
 	for range 8 {
 		rs.draw = rs.draw*6364136223846793005 + 1442695040888963407
 		slot := uint32((rs.draw >> 33) % uint64(rs.n))
-		if r := rs.at(slot); r.weight() < least {
-			best, least = slot, r.weight()
+		if r := rs.recordAt(slot); r.evictionWeight() < least {
+			best, least = slot, r.evictionWeight()
 		}
 	}
 	return best
 }
 
-// weight orders records by how much is lost with them.
-func (r *record) weight() uint64 {
+// evictionWeight orders records by how much is lost by evicting them.
+func (r *record) evictionWeight() uint64 {
 	w := uint64(r.c) + uint64(r.days)<<32
-	if r.is(suspect) {
+	if r.hasFlag(suspect) {
 		w |= 1 << 62
 	}
 	return w
 }
 
-func (rs *records) remove(slot uint32) {
-	rs.index.remove(slot, rs.hashOf)
-	*rs.at(slot) = record{}
+func (rs *records) removeSlot(slot uint32) {
+	rs.index.removeSlot(slot, rs.hashOf)
+	*rs.recordAt(slot) = record{}
 	rs.free = append(rs.free, slot)
 }
 
-// each calls f for every record; f may remove the one it is given.
-func (rs *records) each(f func(slot uint32, r *record)) {
+// eachRecord calls f for every record; f may remove the one it is given.
+func (rs *records) eachRecord(f func(slot uint32, r *record)) {
 	for slot := range uint32(rs.n) {
-		if r := rs.at(slot); r.is(live) {
+		if r := rs.recordAt(slot); r.hasFlag(live) {
 			f(slot, r)
 		}
 	}

@@ -26,8 +26,8 @@ type Counts struct {
 // Failed is nf: the failures counted.
 func (c *Counts) Failed() uint64 { return c.Outcomes[Counted] }
 
-// Ratio is nf/nc, whose rise over days betrays a slow worm (Tang 2006, section
-// 2.3.9); 0 on a day without requests.
+// Ratio is nf/nc, whose rise over days indicates a slow worm (Tang 2006,
+// section 2.3.9); 0 on a day without requests.
 func (c *Counts) Ratio() float64 {
 	if c.Requests == 0 {
 		return 0
@@ -35,8 +35,8 @@ func (c *Counts) Ratio() float64 {
 	return float64(c.Outcomes[Counted]) / float64(c.Requests)
 }
 
-// Report is what an edge tells its station.
-type Report struct {
+// EdgeReport is an edge's report to its station.
+type EdgeReport struct {
 	Counts
 	// Previous are the counts of the last day before.
 	Previous Counts
@@ -44,8 +44,8 @@ type Report struct {
 	// addresses under the temporal or the spatial limit: the potential
 	// offenders. Under the spatial limit few ever come under the other.
 	Records, Limited int
-	// SpatialActive tells that the network as a whole is limited; Overwhelmed
-	// that this drops most requests of its members.
+	// SpatialActive says that the whole network is limited; Overwhelmed that
+	// this drops most requests of its members.
 	SpatialActive, Overwhelmed bool
 	Members                    int
 	Blocked                    int
@@ -53,15 +53,15 @@ type Report struct {
 	ClockSteps uint64
 }
 
-// Report sums up the day so far.
-func (e *Edge) Report(now flow.Time) Report {
-	t := e.tell(now)
-	r := Report{
-		Counts: e.counts, Previous: e.previous, Records: e.hosts.records.count() + e.networks.records.count(),
-		SpatialActive: e.spatial.active, Overwhelmed: e.spatial.overwhelmed(), Members: e.spatial.members, ClockSteps: e.clock.steps,
+// Report returns the counts of the day so far.
+func (e *Edge) Report(now flow.Time) EdgeReport {
+	t := e.advanceClock(now)
+	r := EdgeReport{
+		Counts: e.counts, Previous: e.previous, Records: e.hosts.records.countLive() + e.networks.records.countLive(),
+		SpatialActive: e.spatial.active, Overwhelmed: e.spatial.isOverwhelmed(), Members: e.spatial.members, ClockSteps: e.clock.steps,
 	}
-	e.hosts.records.each(func(_ uint32, rec *record) {
-		if rec.is(limited | member) {
+	e.hosts.records.eachRecord(func(_ uint32, rec *record) {
+		if rec.hasFlag(limited | member) {
 			r.Limited++
 		}
 	})
@@ -93,15 +93,15 @@ type Persistent struct {
 
 // Offenders are the n sources with the highest rate, then the highest count.
 func (e *Edge) Offenders(now flow.Time, n int) []Offender {
-	return e.top(now, n, func(*record) bool { return true }, func(a, b Offender) int {
+	return e.topOffenders(now, n, func(*record) bool { return true }, func(a, b Offender) int {
 		return cmp.Or(cmp.Compare(b.Rate, a.Rate), cmp.Compare(b.Failures, a.Failures), a.Addr.Compare(b.Addr))
 	})
 }
 
-// Busiest are the n sources with the most failures today, which is how slow
-// worms are looked for.
+// Busiest are the n sources with the most failures today, the candidates for
+// slow worms.
 func (e *Edge) Busiest(now flow.Time, n int) []Offender {
-	return e.top(now, n, func(*record) bool { return true }, func(a, b Offender) int {
+	return e.topOffenders(now, n, func(*record) bool { return true }, func(a, b Offender) int {
 		return cmp.Or(cmp.Compare(b.Failures, a.Failures), cmp.Compare(b.Rate, a.Rate), a.Addr.Compare(b.Addr))
 	})
 }
@@ -110,14 +110,14 @@ func (e *Edge) Busiest(now flow.Time, n int) []Offender {
 // reported before: the proposals for a block.
 func (e *Edge) Persistent(now flow.Time) []Persistent {
 	due := func(r *record) bool {
-		if int(r.days) < e.p.Days || r.is(proposed) {
+		if int(r.days) < e.p.Days || r.hasFlag(proposed) {
 			return false
 		}
 		r.flags |= proposed
 		return true
 	}
 	var all []Persistent
-	for _, o := range e.top(now, e.p.Records, due, func(a, b Offender) int {
+	for _, o := range e.topOffenders(now, e.p.Records, due, func(a, b Offender) int {
 		return cmp.Or(cmp.Compare(b.Days, a.Days), a.Addr.Compare(b.Addr))
 	}) {
 		all = append(all, Persistent{o, e.NextBlock(o.Addr)})
@@ -125,12 +125,12 @@ func (e *Edge) Persistent(now flow.Time) []Persistent {
 	return all
 }
 
-func (e *Edge) top(now flow.Time, n int, want func(*record) bool, order func(a, b Offender) int) []Offender {
-	e.tell(now)
+func (e *Edge) topOffenders(now flow.Time, n int, want func(*record) bool, order func(a, b Offender) int) []Offender {
+	e.advanceClock(now)
 	var all []Offender
-	e.hosts.records.each(func(_ uint32, r *record) {
+	e.hosts.records.eachRecord(func(_ uint32, r *record) {
 		if want(r) {
-			all = append(all, Offender{r.key.addr(), float64(r.f), int(r.c), int(r.days), r.is(limited | member), r.is(suspect)})
+			all = append(all, Offender{r.key.toAddr(), float64(r.f), int(r.c), int(r.days), r.hasFlag(limited | member), r.hasFlag(suspect)})
 		}
 	})
 	slices.SortFunc(all, order)
@@ -141,20 +141,20 @@ func (e *Edge) top(now flow.Time, n int, want func(*record) bool, order func(a, 
 // listening on the port it seems to scan (section 2.3.9). omega, if positive,
 // is its quota from now on: the mild alternative to a block.
 func (e *Edge) Suspect(now flow.Time, addr netip.Addr, omega int) {
-	e.tell(now)
+	e.advanceClock(now)
 	k := keyOf(addr)
-	s := e.hosts.look(k)
+	s := e.hosts.findSource(k)
 	if s.record == nil {
-		e.hosts.open(&s, k)
+		e.hosts.openRecord(&s, k)
 	}
 	s.record.flags |= suspect
 	s.record.omega = uint16(max(0, min(omega, math.MaxUint16)))
 }
 
-// Clear takes back what Suspect did.
+// Clear undoes Suspect.
 func (e *Edge) Clear(now flow.Time, addr netip.Addr) {
-	e.tell(now)
-	if r := e.hosts.look(keyOf(addr)).record; r != nil {
+	e.advanceClock(now)
+	if r := e.hosts.findSource(keyOf(addr)).record; r != nil {
 		r.flags &^= suspect
 		r.omega = 0
 	}
@@ -169,6 +169,6 @@ func (e *Edge) SetScope(s Scope) error {
 	if err := s.Validate(); err != nil {
 		return err
 	}
-	e.scope = s.compile()
+	e.scope = s.compileScope()
 	return nil
 }

@@ -15,19 +15,19 @@ type Conn struct {
 	// Seq is the sequence number of the SYN: in a TCP reply the acknowledged
 	// number minus 1, in an ICMP error the quoted one.
 	Seq uint32
-	// Link tells by what the router knows its neighbour apart (a hash of the
-	// MAC address, a port), 0 if it does not.
+	// Link identifies the neighbour the router received it from (a hash of the
+	// MAC address, a port), 0 if unknown.
 	Link uint64
 }
 
-func (c *Conn) hash(src, dst key, seed uint64) uint64 {
+func (c *Conn) hashWith(src, dst key, seed uint64) uint64 {
 	ports := uint64(c.SrcPort)<<16 | uint64(c.DstPort)
-	return fold(src.hash(seed)^ports, dst.hash(seed^0x8ebc6af09c88c6e3))
+	return foldProduct(src.hashWith(seed)^ports, dst.hashWith(seed^0x8ebc6af09c88c6e3))
 }
 
-// requests remembers recent requests by fingerprint, in a fixed space. Within
-// a line the oldest gives way; a line that lost a living entry says so until
-// that entry would have expired, and meanwhile cannot call a reply forged.
+// requests keeps recent requests by fingerprint, in a fixed space. Within a
+// line the oldest is replaced; a line that lost a live entry records that until
+// the entry would have expired, and meanwhile cannot call a reply forged.
 type requests struct {
 	lines []line
 	epoch flow.Time
@@ -44,12 +44,12 @@ type line struct {
 
 type request struct{ tag, seq, at uint32 }
 
-// answer is what requests know about a reply.
-type answer uint8
+// replyMatch is the result of matching a reply to the requests kept.
+type replyMatch uint8
 
 const (
-	unknown answer = iota // the line has lost requests
-	forged                // there was no such request
+	unknown replyMatch = iota // the line has lost requests
+	forged                    // there was no such request
 	matched
 )
 
@@ -65,33 +65,33 @@ func newRequests(size int, life time.Duration, now flow.Time) requests {
 	return r
 }
 
-// tick counts tenths of a second from 1 on; 0 marks what is empty. It wraps
+// tickOf counts tenths of a second from 1 on; 0 marks what is empty. It wraps
 // after 13 years.
-func (rs *requests) tick(now flow.Time) uint32 {
+func (rs *requests) tickOf(now flow.Time) uint32 {
 	return uint32(int64(now-rs.epoch)/int64(100*time.Millisecond)) + 1
 }
 
-func (rs *requests) place(hash uint64) (*line, uint32) {
+func (rs *requests) placeOf(hash uint64) (*line, uint32) {
 	return &rs.lines[hash&uint64(len(rs.lines)-1)], uint32(hash >> 32)
 }
 
-// touch begins to fetch a line that add or take will need in a moment, so that
-// memory answers while the source is being looked up.
-func (rs *requests) touch(hash uint64) {
+// prefetchLine starts to fetch a line that addRequest or takeRequest will need
+// shortly, so that memory is read while the source is looked up.
+func (rs *requests) prefetchLine(hash uint64) {
 	if len(rs.lines) > 0 {
-		l, _ := rs.place(hash)
+		l, _ := rs.placeOf(hash)
 		rs.touched = l.lost
 	}
 }
 
-// add remembers a request and reports whether it is new rather than a
+// addRequest records a request and reports whether it is new rather than a
 // retransmission.
-func (rs *requests) add(now flow.Time, hash uint64, seq uint32) bool {
+func (rs *requests) addRequest(now flow.Time, hash uint64, seq uint32) bool {
 	if len(rs.lines) == 0 {
 		return true
 	}
-	l, tag := rs.place(hash)
-	tick := rs.tick(now)
+	l, tag := rs.placeOf(hash)
+	tick := rs.tickOf(now)
 	oldest := 0
 	for i := range l.requests {
 		q := &l.requests[i]
@@ -100,7 +100,7 @@ func (rs *requests) add(now flow.Time, hash uint64, seq uint32) bool {
 			q.seq, q.at = seq, tick
 			return !again
 		}
-		if age(q.at, tick) > age(l.requests[oldest].at, tick) {
+		if ageOf(q.at, tick) > ageOf(l.requests[oldest].at, tick) {
 			oldest = i
 		}
 	}
@@ -112,22 +112,23 @@ func (rs *requests) add(now flow.Time, hash uint64, seq uint32) bool {
 	return true
 }
 
-// age orders entries; an empty one is older than any other.
-func age(at, tick uint32) uint32 {
+// ageOf orders entries; an empty one is older than any other.
+func ageOf(at, tick uint32) uint32 {
 	if at == 0 {
 		return ^uint32(0)
 	}
 	return tick - at
 }
 
-// take looks for the request a reply belongs to and forgets it, so that one
-// request has one outcome. checkSeq is false for replies that cannot tell it.
-func (rs *requests) take(now flow.Time, hash uint64, seq uint32, checkSeq bool) answer {
+// takeRequest finds the request a reply belongs to and removes it, so that one
+// request has one outcome. checkSeq is false for replies without a sequence
+// number.
+func (rs *requests) takeRequest(now flow.Time, hash uint64, seq uint32, checkSeq bool) replyMatch {
 	if len(rs.lines) == 0 {
 		return unknown
 	}
-	l, tag := rs.place(hash)
-	tick := rs.tick(now)
+	l, tag := rs.placeOf(hash)
+	tick := rs.tickOf(now)
 	for i := range l.requests {
 		q := &l.requests[i]
 		if q.at == 0 || q.tag != tag || tick-q.at > rs.life {

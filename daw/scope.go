@@ -12,7 +12,7 @@ import (
 type Scope struct {
 	// Sources are the customer's addresses.
 	Sources []netip.Prefix `yaml:"sources"`
-	// Exempt are sources left alone: research scanners, mapping tools.
+	// Exempt are sources that are ignored: research scanners, mapping tools.
 	Exempt []netip.Prefix `yaml:"exempt"`
 	// Ports are the destination ports to protect.
 	Ports []uint16 `yaml:"ports"`
@@ -36,21 +36,21 @@ func (s *Scope) Validate() error {
 	return nil
 }
 
-// scope is a Scope made fast.
-type scope struct {
+// compiledScope is a Scope prepared for fast look-ups.
+type compiledScope struct {
 	sources, exempt []netip.Prefix
 	ports           [1 << 16 / 64]uint64
 }
 
-func (s *Scope) compile() *scope {
-	c := &scope{sources: s.Sources, exempt: s.Exempt}
+func (s *Scope) compileScope() *compiledScope {
+	c := &compiledScope{sources: s.Sources, exempt: s.Exempt}
 	for _, p := range s.Ports {
 		c.ports[p/64] |= 1 << (p % 64)
 	}
 	return c
 }
 
-// watches reports whether an edge has a say about a connection.
-func (s *scope) watches(c *Conn) bool {
+// watchesConn reports whether a connection is within the scope.
+func (s *compiledScope) watchesConn(c *Conn) bool {
 	return s.ports[c.DstPort/64]&(1<<(c.DstPort%64)) != 0 && flow.Within(s.sources, c.Src) && !flow.Within(s.exempt, c.Src)
 }

@@ -9,42 +9,42 @@ import (
 	"dragnet/flow"
 )
 
-// snapshotHead begins a snapshot and carries its version.
+// snapshotHead starts a snapshot and carries its version.
 const snapshotHead = "dragnet daw edge 1\n"
 
-// Snapshot is all an edge knows, but for the requests that wait for their
-// replies: an agent that ends and begins again goes on with the same counts,
-// limits and blocks.
+// Snapshot encodes the state of an edge, except the requests waiting for
+// replies: an agent that restarts continues with the same counts, limits and
+// blocks.
 func (e *Edge) Snapshot() []byte {
 	w := &writer{b: []byte(snapshotHead)}
 	w.u64(e.p.Seed)
 	c := &e.clock
 	w.u64(uint64(c.shift), uint64(c.now), uint64(c.day), uint64(c.end), c.steps)
-	w.counts(&e.counts)
-	w.counts(&e.previous)
-	w.tier(&e.hosts)
-	w.tier(&e.networks)
-	w.recent(&e.recent)
+	w.writeCounts(&e.counts)
+	w.writeCounts(&e.previous)
+	w.writeTier(&e.hosts)
+	w.writeTier(&e.networks)
+	w.writeRecent(&e.recent)
 	s := &e.spatial
-	w.bucket(&s.bucket)
-	w.bool(s.active)
+	w.writeBucket(&s.bucket)
+	w.writeBool(s.active)
 	w.u64(s.count, uint64(s.members), s.asked, s.dropped)
 	w.u64(uint64(len(e.blocks)))
 	for k, h := range e.blocks {
 		w.u64(k.hi, k.lo, uint64(h.from), uint64(h.until), uint64(h.blocks))
 	}
-	return binary.BigEndian.AppendUint32(w.b, checksum(w.b))
+	return binary.BigEndian.AppendUint32(w.b, computeCRC(w.b))
 }
 
-// Restore makes an edge that goes on from a snapshot. Parameters and scope are
-// the present ones; where tables became smaller, what has no room is dropped.
+// Restore makes an edge from a snapshot. Parameters and scope are the current
+// ones; if tables became smaller, entries beyond them are dropped.
 func Restore(p Parameters, s Scope, now flow.Time, snapshot []byte) (*Edge, error) {
 	n := len(snapshot) - 4
 	if n < len(snapshotHead) || string(snapshot[:len(snapshotHead)]) != snapshotHead {
-		return nil, errors.New("snapshot of an edge: this is none, or one of another version")
+		return nil, errors.New("snapshot of an edge: not a snapshot, or of another version")
 	}
-	if checksum(snapshot[:n]) != binary.BigEndian.Uint32(snapshot[n:]) {
-		return nil, errors.New("snapshot of an edge: it is damaged")
+	if computeCRC(snapshot[:n]) != binary.BigEndian.Uint32(snapshot[n:]) {
+		return nil, errors.New("snapshot of an edge: damaged")
 	}
 	r := &reader{b: snapshot[len(snapshotHead):n]}
 	p.Seed = r.u64()
@@ -55,37 +55,37 @@ func Restore(p Parameters, s Scope, now flow.Time, snapshot []byte) (*Edge, erro
 	c := &e.clock
 	c.shift, c.now, c.day, c.end, c.steps = int64(r.u64()), flow.Time(r.u64()), int64(r.u64()), flow.Time(r.u64()), r.u64()
 	if c.end != flow.Time((c.day+1)*int64(day)+c.midnight+c.shift) {
-		return nil, errors.New("snapshot of an edge: its day begins at another time (midnight was changed)")
+		return nil, errors.New("snapshot of an edge: its day starts at another time (midnight was changed)")
 	}
-	r.counts(&e.counts)
-	r.counts(&e.previous)
-	r.tier(&e.hosts)
-	r.tier(&e.networks)
-	r.recent(&e.recent)
-	r.bucket(&e.spatial.bucket)
+	r.readCounts(&e.counts)
+	r.readCounts(&e.previous)
+	r.readTier(&e.hosts)
+	r.readTier(&e.networks)
+	r.readRecent(&e.recent)
+	r.readBucket(&e.spatial.bucket)
 	e.spatial.active = r.u8() != 0
 	e.spatial.count, e.spatial.members, e.spatial.asked, e.spatial.dropped = r.u64(), int(r.u64()), r.u64(), r.u64()
-	for range r.length(40) {
+	for range r.readLength(40) {
 		k := key{r.u64(), r.u64()}
-		e.blocks[k] = &history{from: flow.Time(r.u64()), until: flow.Time(r.u64()), blocks: int(r.u64())}
+		e.blocks[k] = &blockHistory{from: flow.Time(r.u64()), until: flow.Time(r.u64()), blocks: int(r.u64())}
 	}
 	if r.short || len(r.b) > 0 {
-		return nil, errors.New("snapshot of an edge: its lengths make no sense")
+		return nil, errors.New("snapshot of an edge: invalid lengths")
 	}
-	e.tell(now)
+	e.advanceClock(now)
 	e.requests.epoch = e.clock.now
-	e.requests.forget(e.clock.now)
+	e.requests.markLost(e.clock.now)
 	return e, nil
 }
 
-// forget marks that requests from before now may still be answered.
-func (rs *requests) forget(now flow.Time) {
+// markLost marks that requests from before now may still be answered.
+func (rs *requests) markLost(now flow.Time) {
 	for i := range rs.lines {
-		rs.lines[i].lost = rs.tick(now) + rs.life
+		rs.lines[i].lost = rs.tickOf(now) + rs.life
 	}
 }
 
-func checksum(b []byte) uint32 { return crc32.ChecksumIEEE(b) }
+func computeCRC(b []byte) uint32 { return crc32.ChecksumIEEE(b) }
 
 // writer appends numbers in network byte order.
 type writer struct{ b []byte }
@@ -102,7 +102,7 @@ func (w *writer) u32(values ...uint32) {
 	}
 }
 
-func (w *writer) bool(v bool) {
+func (w *writer) writeBool(v bool) {
 	if v {
 		w.b = append(w.b, 1)
 	} else {
@@ -110,40 +110,40 @@ func (w *writer) bool(v bool) {
 	}
 }
 
-func (w *writer) counts(c *Counts) {
+func (w *writer) writeCounts(c *Counts) {
 	w.u64(uint64(c.Day), c.Requests, c.Successes)
 	w.u64(c.Verdicts[:]...)
 	w.u64(c.Outcomes[:]...)
 }
 
-func (w *writer) bucket(b *bucket) { w.u64(math.Float64bits(b.tokens), uint64(b.at)) }
+func (w *writer) writeBucket(b *bucket) { w.u64(math.Float64bits(b.tokens), uint64(b.at)) }
 
-func (w *writer) rate(r *rate) {
+func (w *writer) writeRate(r *rate) {
 	w.u32(math.Float32bits(r.f), r.c)
 	w.u64(uint64(r.at))
 }
 
-func (w *writer) tier(t *tier) {
+func (w *writer) writeTier(t *tier) {
 	w.u64(uint64(len(t.entries)))
 	for i := range t.entries {
 		e := &t.entries[i]
-		w.rate(&e.rate)
+		w.writeRate(&e.rate)
 		w.u32(e.asked, e.answered)
-		w.bool(e.promoted)
+		w.writeBool(e.promoted)
 	}
-	w.u64(uint64(t.records.count()))
-	t.records.each(func(slot uint32, r *record) {
+	w.u64(uint64(t.records.countLive()))
+	t.records.eachRecord(func(slot uint32, r *record) {
 		w.u64(r.key.hi, r.key.lo)
-		w.bucket(&r.bucket)
-		w.rate(&r.rate)
+		w.writeBucket(&r.bucket)
+		w.writeRate(&r.rate)
 		w.u32(r.asked, r.answered, r.lastSite, uint32(r.omega)<<16|uint32(r.days)<<8|uint32(r.flags))
-		b := t.records.book(slot)
+		b := t.records.historyAt(slot)
 		w.u32(b.weekly, b.monthly, uint32(b.forgiven))
 	})
 }
 
-// recent lists the oldest first.
-func (w *writer) recent(l *recent) {
+// writeRecent lists the oldest first.
+func (w *writer) writeRecent(l *recent) {
 	kept := append([]key{}, l.ring[:l.next]...)
 	if l.full {
 		kept = append(append([]key{}, l.ring[l.next:]...), kept...)
@@ -154,13 +154,14 @@ func (w *writer) recent(l *recent) {
 	}
 }
 
-// reader takes numbers back; beyond the end it gives 0 and says so.
+// reader decodes what writer wrote; beyond the end it returns 0 and sets
+// failed.
 type reader struct {
 	b     []byte
 	short bool
 }
 
-func (r *reader) take(n int) []byte {
+func (r *reader) takeBytes(n int) []byte {
 	if len(r.b) < n {
 		r.b, r.short = nil, true
 		return make([]byte, n)
@@ -170,12 +171,13 @@ func (r *reader) take(n int) []byte {
 	return b
 }
 
-func (r *reader) u64() uint64 { return binary.BigEndian.Uint64(r.take(8)) }
-func (r *reader) u32() uint32 { return binary.BigEndian.Uint32(r.take(4)) }
-func (r *reader) u8() byte    { return r.take(1)[0] }
+func (r *reader) u64() uint64 { return binary.BigEndian.Uint64(r.takeBytes(8)) }
+func (r *reader) u32() uint32 { return binary.BigEndian.Uint32(r.takeBytes(4)) }
+func (r *reader) u8() byte    { return r.takeBytes(1)[0] }
 
-// length reads how many items of size bytes follow; no more than there are.
-func (r *reader) length(size int) int {
+// readLength reads the number of items of size bytes that follow, and checks
+// that they fit.
+func (r *reader) readLength(size int) int {
 	n := r.u64()
 	if n > uint64(len(r.b)/size) {
 		r.b, r.short = nil, true
@@ -184,7 +186,7 @@ func (r *reader) length(size int) int {
 	return int(n)
 }
 
-func (r *reader) counts(c *Counts) {
+func (r *reader) readCounts(c *Counts) {
 	c.Day, c.Requests, c.Successes = int64(r.u64()), r.u64(), r.u64()
 	for i := range c.Verdicts {
 		c.Verdicts[i] = r.u64()
@@ -194,45 +196,45 @@ func (r *reader) counts(c *Counts) {
 	}
 }
 
-func (r *reader) bucket(b *bucket) {
+func (r *reader) readBucket(b *bucket) {
 	b.tokens, b.at = math.Float64frombits(r.u64()), flow.Time(r.u64())
 }
 
-func (r *reader) rate(f *rate) {
+func (r *reader) readRate(f *rate) {
 	f.f, f.c, f.at = math.Float32frombits(r.u32()), r.u32(), flow.Time(r.u64())
 }
 
-func (r *reader) tier(t *tier) {
-	entries := make([]entry, r.length(25))
+func (r *reader) readTier(t *tier) {
+	entries := make([]entry, r.readLength(25))
 	for i := range entries {
 		e := &entries[i]
-		r.rate(&e.rate)
+		r.readRate(&e.rate)
 		e.asked, e.answered, e.promoted = r.u32(), r.u32(), r.u8() != 0
 	}
 	if len(entries) == len(t.entries) {
-		t.entries = entries // of another length, none is where it belongs
+		t.entries = entries // of another length, entries would be misplaced
 	}
-	for range r.length(76) {
+	for range r.readLength(76) {
 		var rec record
 		rec.key = key{r.u64(), r.u64()}
-		r.bucket(&rec.bucket)
-		r.rate(&rec.rate)
+		r.readBucket(&rec.bucket)
+		r.readRate(&rec.rate)
 		rec.asked, rec.answered, rec.lastSite = r.u32(), r.u32(), r.u32()
 		bits := r.u32()
 		rec.omega, rec.days, rec.flags = uint16(bits>>16), uint8(bits>>8), uint8(bits)|live
-		book := ledger{weekly: r.u32(), monthly: r.u32(), forgiven: uint16(r.u32())}
-		if hash := rec.key.hash(t.seed); t.records.find(rec.key, hash) == none && t.records.count() < t.records.limit {
-			s := source{entry: t.entry(hash)}
-			t.open(&s, rec.key)
-			*s.record, *t.records.book(s.slot) = rec, book
+		book := history{weekly: r.u32(), monthly: r.u32(), forgiven: uint16(r.u32())}
+		if hash := rec.key.hashWith(t.seed); t.records.findSlot(rec.key, hash) == none && t.records.countLive() < t.records.limit {
+			s := source{entry: t.entryOf(hash)}
+			t.openRecord(&s, rec.key)
+			*s.record, *t.records.historyAt(s.slot) = rec, book
 		}
 	}
 }
 
-func (r *reader) recent(l *recent) {
+func (r *reader) readRecent(l *recent) {
 	inserted := r.u64()
-	for range r.length(16) {
-		l.add(key{r.u64(), r.u64()})
+	for range r.readLength(16) {
+		l.addAddr(key{r.u64(), r.u64()})
 	}
 	l.inserted = inserted
 }

@@ -120,7 +120,7 @@ func FuzzRestore(f *testing.F) {
 	f.Add(b[len(snapshotHead) : len(b)-4])
 	f.Fuzz(func(t *testing.T, body []byte) {
 		w := writer{b: append([]byte(snapshotHead), body...)}
-		w.u32(checksum(w.b))
+		w.u32(computeCRC(w.b))
 		if e, err := Restore(p, customer, morning, w.b); err == nil {
 			scan(e, morning, host(1), 1)
 			e.Report(morning + aDay)

@@ -2,42 +2,42 @@ package daw
 
 import "dragnet/flow"
 
-// spatial is the limit on a customer network as a whole (Tang 2006, section
-// 2.3.8). It starts once the day's list of recent failures has taken more than
-// Phi addresses, and acts on the set F_Phi of sources above Tau failures.
+// spatial is the limit on a whole customer network (Tang 2006, section 2.3.8).
+// It starts once the day's list of recent failures has taken more than Phi
+// addresses, and acts on the set F_Phi of sources above Tau failures.
 type spatial struct {
 	bucket
 	active  bool
-	count   uint64 // failures of the set since the limit began
+	count   uint64 // failures of the set since the limit started
 	members int
 	asked   uint64 // requests of the set since then
 	dropped uint64
 }
 
-func (s *spatial) begin(now flow.Time) { *s = spatial{bucket: bucket{at: now}, active: true} }
+func (s *spatial) beginLimit(now flow.Time) { *s = spatial{bucket: bucket{at: now}, active: true} }
 
-// admit is the temporal algorithm with Phi and the set's count.
-func (s *spatial) admit(now flow.Time, q quota, end flow.Time) bool {
+// admitRequest is the temporal algorithm with Phi and the set's count.
+func (s *spatial) admitRequest(now flow.Time, q quota, end flow.Time) bool {
 	s.asked++
-	ok, _ := s.bucket.admit(now, float64(s.count), 0, q, end)
+	ok, _ := s.bucket.admitRequest(now, float64(s.count), 0, q, end)
 	if !ok {
 		s.dropped++
 	}
 	return ok
 }
 
-// fail counts a failure of r. The text counts "failures of the set since
-// activation", so a source whose record is younger than the limit joins the
-// set with all it failed.
-func (s *spatial) fail(r *record, tau int) {
+// countFailure counts a failure of r. The text counts "failures of the set
+// since activation", so a source whose record is younger than the limit joins
+// the set with all its failures.
+func (s *spatial) countFailure(r *record, tau int) {
 	if !s.active || int(r.c) <= tau {
 		return
 	}
 	failures := uint32(1)
-	if !r.is(member) {
+	if !r.hasFlag(member) {
 		r.flags |= member
 		s.members++
-		if r.is(late) {
+		if r.hasFlag(late) {
 			failures = r.c
 		}
 	}
@@ -45,9 +45,9 @@ func (s *spatial) fail(r *record, tau int) {
 	s.tokens -= float64(failures)
 }
 
-// overwhelmed reports that the limit drops most requests of the set: then the
-// largest offenders should be blocked for a while.
-func (s *spatial) overwhelmed() bool {
-	const enough = 1000 // requests, before a share means anything
+// isOverwhelmed reports that the limit drops most requests of the set: then the
+// largest offenders should be blocked for some time.
+func (s *spatial) isOverwhelmed() bool {
+	const enough = 1000 // requests, below which a share is not meaningful
 	return s.asked >= enough && 2*s.dropped > s.asked
 }

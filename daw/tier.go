@@ -8,7 +8,7 @@ type entry struct {
 	rate
 	asked, answered uint32 // x and y of the addresses without a record
 	kept            uint32 // records under this entry
-	promoted        bool   // its addresses get records of their own
+	promoted        bool   // its addresses get separate records
 }
 
 // tier counts and limits one kind of source: single addresses, or the /64s of
@@ -22,47 +22,47 @@ type tier struct {
 }
 
 func newTier(p *Parameters, scale int, seed uint64) tier {
-	t := tier{quota: p.quota().times(scale), scale: scale, seed: seed, entries: make([]entry, p.Entries)}
+	t := tier{quota: p.hostQuota().scaled(scale), scale: scale, seed: seed, entries: make([]entry, p.Entries)}
 	t.records = records{seed: seed, limit: p.Records, draw: seed}
 	return t
 }
 
-func (t *tier) entry(hash uint64) *entry {
+func (t *tier) entryOf(hash uint64) *entry {
 	// The upper half of the hash; the index of records uses the lower.
 	return &t.entries[(hash>>32)*uint64(len(t.entries))>>32]
 }
 
-// source is where a tier counts for one source: its entry, and its record or
-// nil, with the record's slot.
+// source holds the counters of one source in a tier: its entry, and its record
+// or nil, with the record's slot.
 type source struct {
 	entry  *entry
 	record *record
 	slot   uint32
 }
 
-func (t *tier) look(k key) source {
-	hash := k.hash(t.seed)
-	s := source{entry: t.entry(hash), slot: none}
+func (t *tier) findSource(k key) source {
+	hash := k.hashWith(t.seed)
+	s := source{entry: t.entryOf(hash), slot: none}
 	if s.entry.kept > 0 {
-		if s.slot = t.records.find(k, hash); s.slot != none {
-			s.record = t.records.at(s.slot)
+		if s.slot = t.records.findSlot(k, hash); s.slot != none {
+			s.record = t.records.recordAt(s.slot)
 		}
 	}
 	return s
 }
 
-// open gives a source a record.
-func (t *tier) open(s *source, k key) {
-	slot, evicted := t.records.make(k)
+// openRecord gives a source a record.
+func (t *tier) openRecord(s *source, k key) {
+	slot, evicted := t.records.makeRecord(k)
 	if evicted != nil {
-		t.entry(evicted.hash(t.seed)).kept--
+		t.entryOf(evicted.hashWith(t.seed)).kept--
 	}
 	s.entry.kept++
-	s.slot, s.record = slot, t.records.at(slot)
+	s.slot, s.record = slot, t.records.recordAt(slot)
 }
 
-// quotaOf is what a source may use today, and what of it is used up already
-// because a weekly or monthly budget is shorter.
+// quotaOf is the quota of a source today, and how much of it is used up already
+// because a weekly or monthly budget is smaller.
 func (t *tier) quotaOf(s *source, p *Parameters) (quota, float64) {
 	q := t.quota
 	if s.record.omega > 0 {
@@ -71,7 +71,7 @@ func (t *tier) quotaOf(s *source, p *Parameters) (quota, float64) {
 	if p.Weekly == 0 && p.Monthly == 0 {
 		return q, 0
 	}
-	allowed, book := q.omega, t.records.book(s.slot)
+	allowed, book := q.omega, t.records.historyAt(s.slot)
 	if p.Weekly > 0 {
 		allowed = min(allowed, float64(p.Weekly*t.scale)-float64(book.weekly))
 	}
@@ -81,33 +81,33 @@ func (t *tier) quotaOf(s *source, p *Parameters) (quota, float64) {
 	return q, q.omega - max(0, allowed)
 }
 
-// admit applies the temporal limit (section 2.3.6) to a source with a record.
-func (t *tier) admit(now flow.Time, s *source, p *Parameters, end flow.Time) bool {
+// admitRequest applies the temporal limit (section 2.3.6) to a source with a record.
+func (t *tier) admitRequest(now flow.Time, s *source, p *Parameters, end flow.Time) bool {
 	q, used := t.quotaOf(s, p)
 	r := s.record
-	if !r.is(limited) {
+	if !r.hasFlag(limited) {
 		if float64(r.f) <= q.lambda && float64(r.c) < (q.omega-used)/2 {
 			return true
 		}
-		r.limit(now)
+		r.startLimit(now)
 	}
-	ok, spread := r.admit(now, float64(r.c), used, q, end)
+	ok, spread := r.admitRequest(now, float64(r.c), used, q, end)
 	if !ok && spread {
 		r.flags |= atLimit
 	}
 	return ok
 }
 
-func (r *record) limit(now flow.Time) {
+func (r *record) startLimit(now flow.Time) {
 	r.flags |= limited
 	r.bucket = bucket{at: now}
 }
 
-// fail counts a failure of k. It opens a record if the source's entry calls
-// for one, or if all sources are to have one.
-func (t *tier) fail(now flow.Time, s *source, k key, p *Parameters, all bool) {
+// countFailure counts a failure of k. It opens a record if the source's entry
+// is promoted, or if all is set.
+func (t *tier) countFailure(now flow.Time, s *source, k key, p *Parameters, all bool) {
 	e := s.entry
-	e.add(now, p.Beta)
+	e.addFailure(now, p.Beta)
 	if float64(e.f) > t.quota.lambda || float64(e.c) > t.quota.omega {
 		e.promoted = true
 	}
@@ -115,27 +115,27 @@ func (t *tier) fail(now flow.Time, s *source, k key, p *Parameters, all bool) {
 		if !e.promoted && !all {
 			return
 		}
-		t.open(s, k)
+		t.openRecord(s, k)
 		if all {
 			s.record.flags |= late
 		}
 	}
 	r := s.record
-	r.add(now, p.Beta)
+	r.addFailure(now, p.Beta)
 	q, used := t.quotaOf(s, p)
 	switch {
-	case r.is(limited):
+	case r.hasFlag(limited):
 		r.tokens--
 	case float64(r.f) > q.lambda || float64(r.c) >= (q.omega-used)/2:
-		r.limit(now)
+		r.startLimit(now)
 	}
 	if float64(r.c) >= q.omega-1 {
 		r.flags |= atLimit
 	}
 }
 
-// newDay resets the day's counters (section 2.3.6) and drops records that saw
-// no failure in the day, unless a budget still needs them.
+// newDay resets the day's counters (section 2.3.6) and drops records without a
+// failure that day, unless a budget still needs them.
 func (t *tier) newDay(start flow.Time, number, midnights int64, p *Parameters) {
 	for i := range t.entries {
 		e := &t.entries[i]
@@ -144,20 +144,20 @@ func (t *tier) newDay(start flow.Time, number, midnights int64, p *Parameters) {
 		e.promoted = float64(e.f) > t.quota.lambda
 	}
 	week, month := number/7 != (number-midnights)/7, number/30 != (number-midnights)/30
-	t.records.each(func(slot uint32, r *record) {
-		book := t.records.book(slot)
+	t.records.eachRecord(func(slot uint32, r *record) {
+		book := t.records.historyAt(slot)
 		quiet := r.c == 0
 		book.endDay(r.c, week, month)
 		r.endDay(start, midnights, t.quota.lambda)
 		budgeted := p.Weekly > 0 && book.weekly > 0 || p.Monthly > 0 && book.monthly > 0
-		if quiet && !budgeted && !r.is(suspect) {
-			t.entry(r.key.hash(t.seed)).kept--
-			t.records.remove(slot)
+		if quiet && !budgeted && !r.hasFlag(suspect) {
+			t.entryOf(r.key.hashWith(t.seed)).kept--
+			t.records.removeSlot(slot)
 		}
 	})
 }
 
-func (b *ledger) endDay(failures uint32, week, month bool) {
+func (b *history) endDay(failures uint32, week, month bool) {
 	b.weekly += failures
 	b.monthly += failures
 	if week {
@@ -170,7 +170,7 @@ func (b *ledger) endDay(failures uint32, week, month bool) {
 }
 
 func (r *record) endDay(start flow.Time, midnights int64, lambda float64) {
-	if r.is(atLimit) {
+	if r.hasFlag(atLimit) {
 		r.days = min(r.days+1, 250)
 	} else {
 		r.days = 0

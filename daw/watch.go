@@ -9,28 +9,28 @@ import (
 )
 
 // Slipped is for an agent that watches packets instead of forwarding them: it
-// remembers a request that Request wanted dropped, so that its failure counts
-// should it have gone on all the same.
+// records a request that Request wanted dropped, so that its failure counts if
+// the request was forwarded nevertheless.
 func (e *Edge) Slipped(now flow.Time, c *Conn) {
-	t := e.tell(now)
-	if e.scope.watches(c) {
-		e.requests.add(t, c.hash(keyOf(c.Src), keyOf(c.Dst), e.p.Seed), c.Seq)
+	t := e.advanceClock(now)
+	if e.scope.watchesConn(c) {
+		e.requests.addRequest(t, c.hashWith(keyOf(c.Src), keyOf(c.Dst), e.p.Seed), c.Seq)
 	}
 }
 
-// Wait is how long a source whose request just got verdict v will have none
-// forwarded: for an agent that cannot drop single packets. It is 0 for a
-// verdict that forwards, and at most until midnight.
-func (e *Edge) Wait(now flow.Time, addr netip.Addr, v Verdict) time.Duration {
-	t := e.tell(now)
+// Wait is how long no request of a source will be forwarded after verdict v:
+// for an agent that cannot drop single packets. It is 0 for a verdict that
+// forwards, and lasts at most until midnight.
+func (e *Edge) Wait(now flow.Time, addr netip.Addr, v RequestVerdict) time.Duration {
+	t := e.advanceClock(now)
 	k := keyOf(addr)
 	switch v {
 	case Temporal:
-		return e.hosts.wait(t, k, &e.p, e.clock.end)
+		return e.hosts.waitTime(t, k, &e.p, e.clock.end)
 	case Network64:
-		return e.networks.wait(t, key{hi: k.hi}, &e.p, e.clock.end)
+		return e.networks.waitTime(t, key{hi: k.hi}, &e.p, e.clock.end)
 	case Spatial:
-		return e.spatial.bucket.wait(t, float64(e.spatial.count), 0, e.wide(), e.clock.end)
+		return e.spatial.bucket.waitTime(t, float64(e.spatial.count), 0, e.networkQuota(), e.clock.end)
 	case Blocked:
 		if h := e.blocks[k]; h != nil {
 			return time.Duration(max(0, h.until-t))
@@ -39,18 +39,18 @@ func (e *Edge) Wait(now flow.Time, addr netip.Addr, v Verdict) time.Duration {
 	return 0
 }
 
-func (t *tier) wait(now flow.Time, k key, p *Parameters, end flow.Time) time.Duration {
-	s := t.look(k)
+func (t *tier) waitTime(now flow.Time, k key, p *Parameters, end flow.Time) time.Duration {
+	s := t.findSource(k)
 	if s.record == nil {
 		return 0
 	}
 	q, used := t.quotaOf(&s, p)
-	return s.record.bucket.wait(now, float64(s.record.c), used, q, end)
+	return s.record.bucket.waitTime(now, float64(s.record.c), used, q, end)
 }
 
-// wait is the time until admit would let a request pass if nothing failed
+// waitTime is the time until admit would let a request pass if nothing failed
 // meanwhile.
-func (b *bucket) wait(now flow.Time, c, used float64, q quota, end flow.Time) time.Duration {
+func (b *bucket) waitTime(now flow.Time, c, used float64, q quota, end flow.Time) time.Duration {
 	rest := q.omega - used
 	per := q.lambda
 	if c >= rest/2 {

@@ -8,15 +8,15 @@ import (
 	"dragnet/flow"
 )
 
-// Capture is the payload that one side of one session sent, as a trap or a
-// sensor recorded it. It is data to compare, never to run.
+// Capture is the payload sent by one side of one session, as recorded by a trap
+// or a sensor. It is data to compare, never to run.
 type Capture struct {
 	Time flow.Time `json:"time"`
 	// Source sent the bytes to Target.
 	Source netip.AddrPort `json:"source"`
 	Target netip.AddrPort `json:"target"`
 	Proto  flow.Proto     `json:"proto"`
-	// Trapped is true where the session is attack traffic by construction: an
+	// Trapped is true if the session is attack traffic by construction: an
 	// outbound connection of an inbound honeypot.
 	Trapped bool   `json:"trapped"`
 	Payload []byte `json:"payload"`

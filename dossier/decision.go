@@ -7,7 +7,7 @@ import (
 	"dragnet/flow"
 )
 
-// Verdict is where a Decision stands.
+// Verdict is the state of a Decision.
 type Verdict string
 
 // The verdicts. Only Active ones are applied.
@@ -21,25 +21,26 @@ const (
 	Stopped  Verdict = "stopped" // by 'decision stop'
 )
 
-// Decision says that connections from somebody are blocked: whom, why, by
-// whom, until when. Nothing is blocked without one.
+// Decision blocks connections from a source: it states whom, why, by whom,
+// until when. Nothing is blocked without one.
 type Decision struct {
 	Version int    `json:"version"`
 	ID      string `json:"id"`
 	// Target is the source whose connection requests are dropped.
 	Target  netip.Prefix `json:"target"`
 	Verdict Verdict      `json:"verdict"`
-	// Why is a sentence for people; Findings are what it rests on.
+	// Why is a sentence for humans; Findings are the IDs of the findings it is
+	// based on.
 	Why      string   `json:"why"`
 	Findings []string `json:"findings"`
-	// Until is when it ends by itself.
+	// Until is when it expires.
 	Until flow.Time `json:"until"`
-	// Steps are all that happened to it, the first being the proposal.
+	// Steps is its history; the first step is the proposal.
 	Steps []Step `json:"steps"`
-	// Undo is the command that takes it back.
+	// Undo is the command that reverts it.
 	Undo string `json:"undo"`
-	// Standing, if set, makes it a standing decision: it blocks nobody itself,
-	// but lets a rule block single sources within Target.
+	// Standing, if set, makes it a standing decision: it blocks no source
+	// itself, but lets a rule block single sources within Target.
 	Standing *Standing `json:"standing,omitempty"`
 }
 
@@ -56,9 +57,9 @@ type Proposal struct {
 	Target netip.Prefix
 	// Who proposes (a detector, a station, an operator) and Why.
 	Who, Why string
-	// Findings are what it rests on.
+	// Findings are those it is based on.
 	Findings []string
-	// TTL is how long; 0 takes the judge's default.
+	// TTL is how long; 0 means the judge's default.
 	TTL time.Duration
 	// Standing asks for a standing decision.
 	Standing *Standing

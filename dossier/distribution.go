@@ -9,7 +9,7 @@ import (
 	"strconv"
 )
 
-// Background is f0: how often each byte occurs in normal traffic. All 256
+// Background is f0: the frequency of each byte in normal traffic. All 256
 // values are positive and sum to 1.
 type Background [256]float64
 
@@ -27,7 +27,7 @@ func NewBackground(counts *[256]uint64) *Background {
 	return &bg
 }
 
-func (bg *Background) check() error {
+func (bg *Background) checkSum() error {
 	sum := 0.0
 	for b, f := range bg {
 		if !(f > 1e-12) || f > 1 {
@@ -41,7 +41,7 @@ func (bg *Background) check() error {
 	return nil
 }
 
-// UnmarshalJSON insists on 256 values: Go would silently pad a shorter array.
+// UnmarshalJSON requires 256 values: Go would silently pad a shorter array.
 func (bg *Background) UnmarshalJSON(b []byte) error {
 	var v []float64
 	if err := json.Unmarshal(b, &v); err != nil {
@@ -75,15 +75,15 @@ type Column map[byte]float64
 // Total is n of equation 3-3.
 func (c Column) Total() float64 {
 	n := 0.0
-	for _, b := range c.letters() {
+	for _, b := range c.sortedBytes() {
 		n += c[b]
 	}
 	return n
 }
 
-// letters are the bytes seen, in order: floating-point sums must not depend on
+// sortedBytes are the bytes seen, in order: floating-point sums must not depend on
 // the order of a map.
-func (c Column) letters() []byte {
+func (c Column) sortedBytes() []byte {
 	bs := make([]byte, 0, len(c))
 	for b := range c {
 		bs = append(bs, b)
@@ -95,7 +95,7 @@ func (c Column) letters() []byte {
 // MarshalJSON writes {"41":37,"ff":2}: byte values in hexadecimal.
 func (c Column) MarshalJSON() ([]byte, error) {
 	out := []byte{'{'}
-	for i, b := range c.letters() {
+	for i, b := range c.sortedBytes() {
 		if i > 0 {
 			out = append(out, ',')
 		}
@@ -122,7 +122,7 @@ func (c *Column) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-func (b *Block) check() error {
+func (b *Block) checkColumns() error {
 	if len(b.Columns) == 0 || len(b.Columns) > MaxWidth {
 		return fmt.Errorf("width %d, want 1 to %d", len(b.Columns), MaxWidth)
 	}
@@ -168,7 +168,7 @@ func (b *Block) Weights(bg *Background) [][256]float64 {
 }
 
 // Information is the relative entropy of each position against the background,
-// in bits: what one observation there tells.
+// in bits: the information of one observation there.
 func (b *Block) Information(bg *Background) []float64 {
 	info := make([]float64, len(b.Columns))
 	for p := range info {

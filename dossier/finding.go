@@ -9,19 +9,19 @@ import (
 	"dragnet/flow"
 )
 
-// Finding is what a detector concluded about one host, with the evidence. It
-// accuses; only a Decision acts.
+// Finding is the conclusion of a detector about one host, with the evidence. It
+// has no effect itself; only a Decision has.
 type Finding struct {
 	Version int `json:"version"`
 	// ID is the same whenever the same detector finds the same thing again.
 	ID string `json:"id"`
-	// Detector and Kind say who concluded what: "failures", "address-scan".
+	// Detector and Kind are its source and type: "failures", "address-scan".
 	Detector string `json:"detector"`
 	Kind     string `json:"kind"`
 	flow.Host
 	First flow.Time `json:"first"`
 	Last  flow.Time `json:"last"`
-	// Summary is one sentence for people.
+	// Summary is one sentence for humans.
 	Summary  string   `json:"summary"`
 	Evidence Evidence `json:"evidence"`
 }
@@ -29,11 +29,11 @@ type Finding struct {
 // FindingVersion is the version of the JSON form of a Finding.
 const FindingVersion = 1
 
-// Evidence is what a finding rests on.
+// Evidence is the evidence for a finding.
 type Evidence struct {
 	// Counts are the numbers that were compared with a threshold, by name.
 	Counts map[string]uint64 `json:"counts"`
-	// Thresholds are what they were compared with.
+	// Thresholds are the values they were compared with.
 	Thresholds map[string]float64 `json:"thresholds"`
 	// Flows are a few of the flows, the earliest first.
 	Flows []Sighting `json:"flows"`
@@ -49,13 +49,13 @@ type Sighting struct {
 	State string     `json:"state"`
 }
 
-// SightingOf takes from a flow what evidence needs.
+// SightingOf makes the Sighting of a flow.
 func SightingOf(f *flow.Flow) Sighting {
 	return Sighting{Time: f.Start, Orig: f.Orig, Resp: f.Resp, Port: f.RespPort, Proto: f.Proto.String(), State: f.State.String()}
 }
 
-// Identify sets Version and ID from what the finding says about whom, where
-// and when; about distinguishes findings that are otherwise the same.
+// Identify sets Version and ID from the host, kind and time of the finding;
+// about distinguishes findings that are otherwise equal.
 func (f *Finding) Identify(about string) {
 	h := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n%s\n%d", f.Detector, f.Kind, f.Host, about, f.First))
 	f.Version = FindingVersion

@@ -1,6 +1,6 @@
-// Package dossier is the vocabulary of what is concluded and exchanged between
-// rooms and between organisations: one file per noun. A type enters only when
-// two rooms exchange it.
+// Package dossier defines the documents exchanged between packages and between
+// organisations: one file per noun. A type belongs here only if two rooms
+// exchange it.
 package dossier
 
 import (
@@ -17,7 +17,7 @@ import (
 	"dragnet/flow/key"
 )
 
-// Mode says where the secret comes from under which an answer is sealed.
+// Mode is the source of the secret under which an answer is sealed.
 type Mode uint8
 
 // OPRF: from the tuple through the witness's own oblivious pseudorandom
@@ -40,7 +40,7 @@ func (m Mode) String() string {
 }
 
 // Question is what a detective sends to witnesses. It shows which components
-// are asked about, never their values: those are inside the keys, which are
+// are asked about, never their values: those are hidden in the keys, which are
 // ambiguous, and the blinded elements, which are uniformly random.
 type Question struct {
 	Mode Mode
@@ -49,7 +49,8 @@ type Question struct {
 	Epoch string
 	// Window bounds the start times of the flows asked about.
 	Window flow.Window
-	// KDFMemory is the cost of a guess in Paper mode, in KiB; 0 in OPRF mode.
+	// KDFMemory is the memory cost of a guess in Paper mode, in KiB; 0 in OPRF
+	// mode.
 	KDFMemory uint32
 	// Reply is the detective's HPKE public key (RFC 9180, X25519).
 	Reply []byte
@@ -69,8 +70,8 @@ type AskedClue struct {
 	// describes itself.
 	Standard uint16
 	Salt     key.Salt
-	// Keys are alternatives, in ascending order of K so that their order tells
-	// nothing.
+	// Keys are alternatives, in ascending order of K so that their order
+	// reveals nothing.
 	Keys []AskedKey
 }
 
@@ -112,7 +113,7 @@ func (q *Question) MarshalBinary() ([]byte, error) {
 	addString(&b, string(q.Reply))
 	b.AddUint16(uint16(len(q.Clues)))
 	for i := range q.Clues {
-		q.Clues[i].marshal(&b)
+		q.Clues[i].appendTo(&b)
 	}
 	b.AddUint16(uint16(len(q.Branches)))
 	for _, n := range q.Branches {
@@ -121,7 +122,7 @@ func (q *Question) MarshalBinary() ([]byte, error) {
 	return b.Bytes()
 }
 
-func (c *AskedClue) marshal(b *cryptobyte.Builder) {
+func (c *AskedClue) appendTo(b *cryptobyte.Builder) {
 	code := c.Mask.Code()
 	b.AddUint8(uint8(c.End))
 	b.AddBytes(code[:])
@@ -153,13 +154,13 @@ func (q *Question) UnmarshalBinary(data []byte) error {
 	if len(data) > MaxQuestion {
 		return fmt.Errorf("question: %d bytes; at most %d", len(data), MaxQuestion)
 	}
-	if err := q.unmarshal(cryptobyte.String(data)); err != nil {
+	if err := q.readFrom(cryptobyte.String(data)); err != nil {
 		return fmt.Errorf("question: %w", err)
 	}
 	return nil
 }
 
-func (q *Question) unmarshal(s cryptobyte.String) error {
+func (q *Question) readFrom(s cryptobyte.String) error {
 	var version, mode, kind uint8
 	var from, to uint64
 	var reply string
@@ -168,7 +169,7 @@ func (q *Question) unmarshal(s cryptobyte.String) error {
 		return errTruncated
 	}
 	if version != questionVersion {
-		return fmt.Errorf("version %d; this program speaks version %d", version, questionVersion)
+		return fmt.Errorf("version %d; this program supports version %d", version, questionVersion)
 	}
 	if !s.ReadUint8(&mode) || !s.ReadUint8(&kind) || !s.ReadUint8(&q.Hash.Bits) || !s.ReadUint64(&q.Hash.Modulus) ||
 		!readString(&s, &q.Epoch, MaxEpoch) || !s.ReadUint64(&from) || !s.ReadUint64(&to) || !s.ReadUint32(&q.KDFMemory) ||
@@ -182,7 +183,7 @@ func (q *Question) unmarshal(s cryptobyte.String) error {
 	}
 	q.Clues = make([]AskedClue, clues)
 	for i := range q.Clues {
-		if err := q.Clues[i].unmarshal(&s); err != nil {
+		if err := q.Clues[i].readFrom(&s); err != nil {
 			return fmt.Errorf("clue %d: %w", i, err)
 		}
 	}
@@ -199,27 +200,27 @@ func (q *Question) unmarshal(s cryptobyte.String) error {
 		leaves := n.Leaves()
 		slices.Sort(leaves)
 		if len(slices.Compact(leaves)) != (nodes+1)/2 {
-			return fmt.Errorf("branch %d: a clue stands in it twice", i)
+			return fmt.Errorf("branch %d: a clue occurs twice", i)
 		}
 		q.Branches = append(q.Branches, n)
 	}
 	if !s.Empty() {
-		return fmt.Errorf("%d bytes too many", len(s))
+		return fmt.Errorf("%d trailing bytes", len(s))
 	}
-	return q.check()
+	return q.checkKeys()
 }
 
-func (q *Question) check() error {
+func (q *Question) checkKeys() error {
 	switch {
 	case q.Mode != OPRF && q.Mode != Paper:
 		return fmt.Errorf("unknown mode %d", q.Mode)
 	case q.Mode == OPRF && q.KDFMemory != 0, q.Mode == Paper && (q.KDFMemory < MinKDFMemory || q.KDFMemory > MaxKDFMemory):
-		return fmt.Errorf("a KDF memory of %d KiB does not fit mode %s", q.KDFMemory, q.Mode)
+		return fmt.Errorf("KDF memory of %d KiB is not valid in mode %s", q.KDFMemory, q.Mode)
 	}
 	for i, c := range q.Clues {
 		for j, k := range c.Keys {
 			if (len(k.Blinded) == 0) != (q.Mode == Paper) {
-				return fmt.Errorf("clue %d: blinded element does not fit mode %s", i, q.Mode)
+				return fmt.Errorf("clue %d: blinded element is not valid in mode %s", i, q.Mode)
 			}
 			if j > 0 && c.Keys[j-1].K > k.K {
 				return fmt.Errorf("clue %d: keys are not in ascending order", i)
@@ -229,7 +230,7 @@ func (q *Question) check() error {
 	return q.Hash.Validate()
 }
 
-func (c *AskedClue) unmarshal(s *cryptobyte.String) error {
+func (c *AskedClue) readFrom(s *cryptobyte.String) error {
 	var end, state uint8
 	var code [3]byte
 	var keys uint32

@@ -12,17 +12,17 @@ import (
 	"dragnet/flow"
 )
 
-// Report is what a detective tells the clearinghouse: the hosts that fit a
-// pattern, after witnesses bore them out (Allman et al. 2006, section 2.3). It
+// Report is what a detective reports to the clearinghouse: the hosts that match
+// a pattern, as confirmed by witnesses (Allman et al. 2006, section 2.3). It
 // names neither the detective, which is the signer of its envelope, nor any
 // witness.
 type Report struct {
 	// Pattern is in canonical form (pattern.Canonical).
 	Pattern string `json:"pattern"`
 	// Disclose lets the clearinghouse publish the pattern. Its addresses may
-	// tell who looked: a honeypot's, say.
+	// reveal who asked, such as those of a honeypot.
 	Disclose bool `json:"disclose"`
-	// Made is when the detective concluded, Until when the report lapses.
+	// Made is when the detective finished, Until when the report expires.
 	Made  flow.Time `json:"made"`
 	Until flow.Time `json:"until"`
 	// Asked is how many independent witnesses were asked.
@@ -33,11 +33,11 @@ type Report struct {
 
 // ReportedHost is one host of the group.
 type ReportedHost struct {
-	// Addr is globally unique: what is private stays with its witness.
+	// Addr is globally unique: private addresses are not reported.
 	Addr netip.Addr `json:"host"`
 	// Witnesses is how many independent witnesses named it.
 	Witnesses uint16 `json:"witnesses"`
-	// First and Last bound the flows that fit.
+	// First and Last bound the matching flows.
 	First flow.Time `json:"first_seen"`
 	Last  flow.Time `json:"last_seen"`
 }
@@ -51,7 +51,7 @@ const (
 
 const reportVersion = 1
 
-// Check reports the first thing that makes r unusable.
+// Check reports the first reason why r is not valid.
 func (r *Report) Check() error {
 	p, err := pattern.Parse(r.Pattern, pattern.NoFiles)
 	if err != nil {
@@ -63,7 +63,7 @@ func (r *Report) Check() error {
 		return errors.New("the pattern is not in its canonical form")
 	}
 	if life := r.Until - r.Made; r.Made < 0 || r.Until < 0 || life <= 0 || life > MaxReportLife {
-		return fmt.Errorf("it must hold for more than nothing and at most %v", MaxReportLife.Time().Sub(flow.Time(0).Time()))
+		return fmt.Errorf("its lifetime must be positive and at most %v", MaxReportLife.Time().Sub(flow.Time(0).Time()))
 	}
 	if len(r.Hosts) == 0 || len(r.Hosts) > MaxReportedHosts {
 		return fmt.Errorf("%d hosts; want 1 to %d", len(r.Hosts), MaxReportedHosts)
@@ -71,9 +71,9 @@ func (r *Report) Check() error {
 	for i, h := range r.Hosts {
 		switch {
 		case !flow.Global(h.Addr) || h.Addr.Is4In6() || h.Addr.Zone() != "":
-			return fmt.Errorf("host %s is not the same host everywhere, so it concerns its witness alone", h.Addr)
+			return fmt.Errorf("host %s is not globally unique", h.Addr)
 		case i > 0 && !r.Hosts[i-1].Addr.Less(h.Addr):
-			return fmt.Errorf("host %s is not in order, or stands twice", h.Addr)
+			return fmt.Errorf("host %s is out of order or repeated", h.Addr)
 		case h.Witnesses == 0 || h.Witnesses > r.Asked:
 			return fmt.Errorf("host %s: named by %d of %d witnesses", h.Addr, h.Witnesses, r.Asked)
 		case h.First > h.Last || h.First < 0:
@@ -119,7 +119,7 @@ func (r *Report) UnmarshalBinary(data []byte) error {
 		return fmt.Errorf("report: %d bytes; at most %d", len(data), MaxReport)
 	}
 	s := cryptobyte.String(data)
-	if err := r.unmarshal(&s); err != nil {
+	if err := r.readFrom(&s); err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
 	if err := r.Check(); err != nil {
@@ -128,7 +128,7 @@ func (r *Report) UnmarshalBinary(data []byte) error {
 	return nil
 }
 
-func (r *Report) unmarshal(s *cryptobyte.String) error {
+func (r *Report) readFrom(s *cryptobyte.String) error {
 	var version, disclose uint8
 	var made, until uint64
 	var hosts uint32
@@ -136,7 +136,7 @@ func (r *Report) unmarshal(s *cryptobyte.String) error {
 		return errTruncated
 	}
 	if version != reportVersion {
-		return fmt.Errorf("version %d; this program speaks version %d", version, reportVersion)
+		return fmt.Errorf("version %d; this program supports version %d", version, reportVersion)
 	}
 	// An address, its length and what follows it take at least 23 bytes.
 	if !readString(s, &r.Pattern, pattern.MaxLength) || !s.ReadUint8(&disclose) || disclose > 1 || !s.ReadUint64(&made) ||
@@ -159,13 +159,13 @@ func (r *Report) unmarshal(s *cryptobyte.String) error {
 		h.First, h.Last = flow.Time(first), flow.Time(last)
 	}
 	if !s.Empty() {
-		return fmt.Errorf("%d bytes too many", len(*s))
+		return fmt.Errorf("%d trailing bytes", len(*s))
 	}
 	return nil
 }
 
-// PatternID names a pattern: a digest of its canonical form. It hides nothing
-// from who can guess the pattern.
+// PatternID identifies a pattern: a digest of its canonical form. It does not
+// hide a pattern that can be guessed.
 type PatternID [sha256.Size]byte
 
 // PatternIDOf is the ID of a canonical pattern.
@@ -173,7 +173,7 @@ func PatternIDOf(canonical string) PatternID {
 	return sha256.Sum256([]byte("dragnet pattern 1\x00" + canonical))
 }
 
-// ReportID names a report of one signer: a digest of both.
+// ReportID identifies a report of one signer: a digest of both.
 type ReportID [sha256.Size]byte
 
 // ReportIDOf is the ID of a marshalled report signed by a key, given by the
@@ -182,7 +182,7 @@ func ReportIDOf(signer [32]byte, report []byte) ReportID {
 	return sha256.Sum256(append(append([]byte("dragnet report 1\x00"), signer[:]...), report...))
 }
 
-// Withdrawal takes a report back: the body of its signed envelope.
+// Withdrawal withdraws a report: the body of its signed envelope.
 type Withdrawal struct {
 	Report ReportID `json:"report"`
 	// Why is for the clearinghouse's operator.
@@ -194,7 +194,7 @@ const MaxWhy = 1000
 
 const withdrawalVersion = 1
 
-// ErrWithdrawal says that bytes are no withdrawal.
+// ErrWithdrawal means that bytes are not a withdrawal.
 var ErrWithdrawal = errors.New("withdrawal: truncated or malformed")
 
 // MarshalBinary is the canonical form: version 1, report, why (two length bytes

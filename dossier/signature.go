@@ -12,11 +12,11 @@ import (
 // chapters 3 and 4); the file that carries it is described in
 // docs/reference/signature-format.md.
 type Signature struct {
-	// Name is chosen by whoever made the signature; letters, digits, '.', '_'
+	// Name is chosen by the author of the signature; letters, digits, '.', '_'
 	// and '-' only, because exports use it as a rule name.
 	Name string    `json:"name"`
 	Made time.Time `json:"made"`
-	// Learning says from what and how, so that a result can be repeated.
+	// Learning is the origin and method, so that a result can be reproduced.
 	Learning Learning `json:"learning"`
 	// Background is f0, the byte distribution of normal traffic.
 	Background Background `json:"background"`
@@ -26,20 +26,20 @@ type Signature struct {
 	// Quorum is how many parts must score above their threshold; 0 means all,
 	// as published.
 	Quorum int `json:"quorum,omitempty"`
-	// Exact are whole captures: usable from the very first copy.
+	// Exact are whole captures: usable from the first copy.
 	Exact []Exact `json:"exact,omitempty"`
-	// Family, when present, judges the parts together (chapter 4).
+	// Family, if set, judges the parts together (chapter 4).
 	Family *Family `json:"family,omitempty"`
 }
 
-// Learning is how a signature came to be.
+// Learning is how a signature was made.
 type Learning struct {
 	// Method is "em", "gibbs", "mixture" or "exact".
 	Method  string `json:"method"`
 	Samples int    `json:"samples"`
 	Seed    uint64 `json:"seed"`
-	// CleanBytes counts the normal traffic that Background was taken from and
-	// the parts were checked against; 0 means the built-in model.
+	// CleanBytes counts the normal traffic from which Background was learnt and
+	// against which the parts were checked; 0 means the built-in model.
 	CleanBytes int64 `json:"clean_bytes"`
 }
 
@@ -51,7 +51,7 @@ type Part struct {
 	// published threshold is 0.
 	Threshold float64 `json:"threshold"`
 	// FalseAlarms is what the model expects at Threshold, in windows per 10^9
-	// bytes of Background traffic; negative where it was not computed.
+	// bytes of Background traffic; negative if not computed.
 	FalseAlarms float64 `json:"false_alarms_per_gb"`
 }
 
@@ -92,7 +92,7 @@ func (p *Part) Width() int {
 	return w
 }
 
-// Check reports the first thing that makes s unusable.
+// Check reports the first reason why s is not valid.
 func (s *Signature) Check() error {
 	if !validName(s.Name) {
 		return fmt.Errorf("signature name %q: use 1 to 64 letters, digits, '.', '_' or '-'", s.Name)
@@ -109,39 +109,39 @@ func (s *Signature) Check() error {
 		}
 	}
 	if len(s.Parts) > 0 {
-		if err := s.Background.check(); err != nil {
+		if err := s.Background.checkSum(); err != nil {
 			return fmt.Errorf("signature %s: %w", s.Name, err)
 		}
 	}
 	for i := range s.Parts {
-		if err := s.Parts[i].check(); err != nil {
+		if err := s.Parts[i].checkBlocks(); err != nil {
 			return fmt.Errorf("signature %s: part %d: %w", s.Name, i+1, err)
 		}
 	}
 	if s.Family != nil {
-		if err := s.Family.check(len(s.Parts)); err != nil {
+		if err := s.Family.checkShape(len(s.Parts)); err != nil {
 			return fmt.Errorf("signature %s: family: %w", s.Name, err)
 		}
 	}
 	return nil
 }
 
-func (p *Part) check() error {
+func (p *Part) checkBlocks() error {
 	if len(p.Blocks) == 0 || len(p.Blocks) > MaxBlocks {
 		return fmt.Errorf("%d blocks, want 1 to %d", len(p.Blocks), MaxBlocks)
 	}
-	if !finite(p.Threshold) || !finite(p.FalseAlarms) {
+	if !isFinite(p.Threshold) || !isFinite(p.FalseAlarms) {
 		return errors.New("threshold or false-alarm rate is not finite")
 	}
 	for i := range p.Blocks {
 		b := &p.Blocks[i]
 		if i == 0 && b.Gap != (Gap{}) {
-			return errors.New("the first block has nothing before it, so it has no gap")
+			return errors.New("the first block must not have a gap")
 		}
 		if b.Gap.Min < 0 || b.Gap.Max < b.Gap.Min || b.Gap.Max > MaxGap {
 			return fmt.Errorf("block %d: gap %d to %d, want 0 <= min <= max <= %d", i+1, b.Gap.Min, b.Gap.Max, MaxGap)
 		}
-		if err := b.check(); err != nil {
+		if err := b.checkColumns(); err != nil {
 			return fmt.Errorf("block %d: %w", i+1, err)
 		}
 	}
@@ -151,7 +151,7 @@ func (p *Part) check() error {
 	return nil
 }
 
-func (f *Family) check(parts int) error {
+func (f *Family) checkShape(parts int) error {
 	if len(f.Prior) != parts || len(f.Mean) != parts || len(f.Covariance) != parts {
 		return fmt.Errorf("prior, mean and covariance must have one row per part (%d)", parts)
 	}
@@ -161,16 +161,16 @@ func (f *Family) check(parts int) error {
 		}
 	}
 	for i := range f.Mean {
-		if !(f.Prior[i] > 0 && f.Prior[i] < 1) || !finite(f.Mean[i]) || !(f.Covariance[i][i] > 0) {
+		if !(f.Prior[i] > 0 && f.Prior[i] < 1) || !isFinite(f.Mean[i]) || !(f.Covariance[i][i] > 0) {
 			return fmt.Errorf("row %d: prior must be within 0..1, mean finite, variance positive", i+1)
 		}
 		for j, v := range f.Covariance[i] {
-			if !finite(v) || v != f.Covariance[j][i] {
+			if !isFinite(v) || v != f.Covariance[j][i] {
 				return fmt.Errorf("covariance is not finite and symmetric at row %d, column %d", i+1, j+1)
 			}
 		}
 	}
-	if !(f.Distance > 0) || !finite(f.Distance) {
+	if !(f.Distance > 0) || !isFinite(f.Distance) {
 		return errors.New("distance must be positive")
 	}
 	return nil
@@ -187,4 +187,4 @@ func validName(s string) bool {
 	return len(s) > 0 && len(s) <= 64
 }
 
-func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
+func isFinite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }

@@ -9,9 +9,9 @@ import (
 	"slices"
 )
 
-// The outer object of a signature file. Body stays as received, because the
+// The outer object of a signature file. Body is kept as received, because the
 // seal covers its bytes.
-type sealed struct {
+type sealedFile struct {
 	Format  string          `json:"format"`
 	Version int             `json:"version"`
 	Key     []byte          `json:"key,omitempty"`  // Ed25519 public key
@@ -37,7 +37,7 @@ func EncodeSignature(s *Signature, key ed25519.PrivateKey) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("signature %s: %w", s.Name, err)
 	}
-	out := sealed{Format: signatureFormat, Version: signatureVersion, Body: body}
+	out := sealedFile{Format: signatureFormat, Version: signatureVersion, Body: body}
 	if key != nil {
 		out.Key = key.Public().(ed25519.PublicKey)
 		out.Seal = ed25519.Sign(key, append([]byte(sealContext), body...))
@@ -53,7 +53,7 @@ func OpenSignature(file []byte, trusted ...ed25519.PublicKey) (s *Signature, by 
 	if len(file) > MaxSignatureFile {
 		return nil, nil, fmt.Errorf("signature file has %d bytes, at most %d", len(file), MaxSignatureFile)
 	}
-	var in sealed
+	var in sealedFile
 	if err := json.Unmarshal(file, &in); err != nil {
 		return nil, nil, fmt.Errorf("not a signature file: %w", err)
 	}
@@ -61,9 +61,9 @@ func OpenSignature(file []byte, trusted ...ed25519.PublicKey) (s *Signature, by 
 		return nil, nil, fmt.Errorf("not a signature file: format is %q, want %q", in.Format, signatureFormat)
 	}
 	if in.Version != signatureVersion {
-		return nil, nil, fmt.Errorf("signature file version %d is not known to this program (it reads version %d)", in.Version, signatureVersion)
+		return nil, nil, fmt.Errorf("signature file version %d is not supported (want version %d)", in.Version, signatureVersion)
 	}
-	if by, err = in.verify(trusted); err != nil {
+	if by, err = in.verifySeal(trusted); err != nil {
 		return nil, nil, err
 	}
 	s = new(Signature)
@@ -73,7 +73,7 @@ func OpenSignature(file []byte, trusted ...ed25519.PublicKey) (s *Signature, by 
 	return s, by, s.Check()
 }
 
-func (in *sealed) verify(trusted []ed25519.PublicKey) (ed25519.PublicKey, error) {
+func (in *sealedFile) verifySeal(trusted []ed25519.PublicKey) (ed25519.PublicKey, error) {
 	if len(in.Seal) == 0 && len(in.Key) == 0 {
 		if len(trusted) > 0 {
 			return nil, errors.New("signature file is not sealed, and only sealed files of trusted keys are accepted")
@@ -90,7 +90,7 @@ func (in *sealed) verify(trusted []ed25519.PublicKey) (ed25519.PublicKey, error)
 	}
 	key := ed25519.PublicKey(in.Key)
 	if !ed25519.Verify(key, body.Bytes(), in.Seal) {
-		return nil, errors.New("signature file: the seal does not fit the body; it was changed after it was signed")
+		return nil, errors.New("signature file: the seal does not match the body; it was changed after it was signed")
 	}
 	if len(trusted) > 0 && !slices.ContainsFunc(trusted, func(k ed25519.PublicKey) bool { return k.Equal(key) }) {
 		return nil, fmt.Errorf("signature file: sealed by %x, which is not a trusted key", in.Key)

@@ -82,7 +82,7 @@ func TestCheckRefuses(t *testing.T) {
 		"not finite":       func(s *dossier.Signature) { s.Parts[1].Threshold = math.Inf(1) },
 		"pseudo-count":     func(s *dossier.Signature) { s.Parts[1].Blocks[0].Pseudo = 0 },
 		"background":       func(s *dossier.Signature) { s.Background[7] = 0 },
-		"no gap":           func(s *dossier.Signature) { s.Parts[1].Blocks[0].Gap.Max = 1 },
+		"must not have a gap":           func(s *dossier.Signature) { s.Parts[1].Blocks[0].Gap.Max = 1 },
 		"quorum":           func(s *dossier.Signature) { s.Quorum = 3 },
 		"name":             func(s *dossier.Signature) { s.Name = "a b\"; drop" },
 		"neither parts":    func(s *dossier.Signature) { s.Parts, s.Exact = nil, nil },

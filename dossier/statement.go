@@ -9,8 +9,8 @@ import (
 	"dragnet/flow"
 )
 
-// Statement is what a sealed answer says: the paper's (C_1, X_1, X_2, ...),
-// each X with when and how it matched.
+// Statement is the content of a sealed answer: the paper's (C_1, X_1, X_2,
+// ...), each X with when and how it matched.
 type Statement struct {
 	// First is the first component of each clue's tuple, in clue order: who
 	// opened the answer compares it with its own.
@@ -25,7 +25,7 @@ type StatedHost struct {
 	Clues []StatedClue
 }
 
-// StatedClue says how one host matched one clue.
+// StatedClue is how one host matched one clue.
 type StatedClue struct {
 	// Flows counts the host's flows that match the clue.
 	Flows uint64
@@ -67,12 +67,12 @@ func (s *Statement) MarshalBinary() ([]byte, error) {
 	}
 	b = binary.AppendUvarint(b, uint64(len(s.Hosts)))
 	for i := range s.Hosts {
-		b = s.Hosts[i].append(b)
+		b = s.Hosts[i].appendTo(b)
 	}
 	return b, nil
 }
 
-func (h *StatedHost) append(b []byte) []byte {
+func (h *StatedHost) appendTo(b []byte) []byte {
 	addr := h.Addr.AsSlice()
 	b = append(b, byte(len(addr)))
 	b = append(b, addr...)
@@ -96,14 +96,14 @@ func (h *StatedHost) append(b []byte) []byte {
 // and ignored.
 func (s *Statement) UnmarshalBinary(data []byte) error {
 	d := decoder{rest: data}
-	*s = Statement{First: make([][]byte, d.count(1))}
+	*s = Statement{First: make([][]byte, d.readCount(1))}
 	for i := range s.First {
-		s.First[i] = d.bytes(d.count(1))
+		s.First[i] = d.readBytes(d.readCount(1))
 	}
 	// The smallest host is an address of 4 bytes, its length and a clue count.
-	s.Hosts = make([]StatedHost, d.count(6))
+	s.Hosts = make([]StatedHost, d.readCount(6))
 	for i := range s.Hosts {
-		s.Hosts[i] = d.host()
+		s.Hosts[i] = d.readHost()
 	}
 	if d.bad {
 		return errStatement
@@ -111,20 +111,20 @@ func (s *Statement) UnmarshalBinary(data []byte) error {
 	return nil
 }
 
-// decoder reads numbers and remembers the first failure.
+// decoder reads numbers and keeps the first failure.
 type decoder struct {
 	rest []byte
 	bad  bool
 }
 
-func (d *decoder) host() (h StatedHost) {
-	addr, ok := netip.AddrFromSlice(d.bytes(int(d.byte())))
+func (d *decoder) readHost() (h StatedHost) {
+	addr, ok := netip.AddrFromSlice(d.readBytes(int(d.readByte())))
 	if !ok {
 		d.bad = true
 	}
 	h.Addr = addr
 	const smallestClue = 4
-	n := int(d.byte())
+	n := int(d.readByte())
 	if n*smallestClue > len(d.rest) {
 		d.bad = true
 	}
@@ -134,31 +134,32 @@ func (d *decoder) host() (h StatedHost) {
 	h.Clues = make([]StatedClue, n)
 	for i := range h.Clues {
 		c := &h.Clues[i]
-		c.Flows = d.uvarint()
-		c.First = flow.Time(d.varint())
-		c.Last = c.First + flow.Time(d.varint())
-		c.Events = make([]Event, d.count(2))
+		c.Flows = d.readUvarint()
+		c.First = flow.Time(d.readVarint())
+		c.Last = c.First + flow.Time(d.readVarint())
+		c.Events = make([]Event, d.readCount(2))
 		prev := c.First
 		for j := range c.Events {
-			prev += flow.Time(d.varint())
-			c.Events[j] = Event{Time: prev, State: flow.State(d.byte())}
+			prev += flow.Time(d.readVarint())
+			c.Events[j] = Event{Time: prev, State: flow.State(d.readByte())}
 		}
 	}
 	return h
 }
 
-func (d *decoder) uvarint() uint64 {
+func (d *decoder) readUvarint() uint64 {
 	v, n := binary.Uvarint(d.rest)
-	return v * d.advance(n)
+	return v * d.skipRead(n)
 }
 
-func (d *decoder) varint() int64 {
+func (d *decoder) readVarint() int64 {
 	v, n := binary.Varint(d.rest)
-	return v * int64(d.advance(n))
+	return v * int64(d.skipRead(n))
 }
 
-// advance returns 1, or 0 after a failure so that the value read is dropped.
-func (d *decoder) advance(n int) uint64 {
+// skipRead advances by n and returns 1, or 0 after a failure so that the value
+// read is dropped.
+func (d *decoder) skipRead(n int) uint64 {
 	if n <= 0 || d.bad {
 		d.bad = true
 		return 0
@@ -167,14 +168,14 @@ func (d *decoder) advance(n int) uint64 {
 	return 1
 }
 
-func (d *decoder) byte() byte {
-	if b := d.bytes(1); len(b) == 1 {
+func (d *decoder) readByte() byte {
+	if b := d.readBytes(1); len(b) == 1 {
 		return b[0]
 	}
 	return 0
 }
 
-func (d *decoder) bytes(n int) []byte {
+func (d *decoder) readBytes(n int) []byte {
 	if d.bad || n < 0 || n > len(d.rest) {
 		d.bad = true
 		return nil
@@ -184,10 +185,10 @@ func (d *decoder) bytes(n int) []byte {
 	return b
 }
 
-// count reads the length of a list whose items take at least size bytes each,
-// so that a lying length cannot make us allocate.
-func (d *decoder) count(size int) int {
-	n := d.uvarint()
+// readCount reads the length of a list whose items take at least size bytes
+// each, so that a forged length cannot cause a large allocation.
+func (d *decoder) readCount(size int) int {
+	n := d.readUvarint()
 	if n > uint64(len(d.rest)/size) {
 		d.bad = true
 		return 0

@@ -8,16 +8,16 @@ import (
 	"dragnet/flow"
 )
 
-// Testimony is what a witness returns: how much it could see, what lets the
-// asker derive its own keys, and sealed answers, of which the asker can open
-// those whose tuples it already knows.
+// Testimony is what a witness returns: its coverage, the evaluations from which
+// the asker derives keys, and sealed answers, of which the asker can open those
+// whose tuples it already knows.
 type Testimony struct {
 	Question QuestionID
 	// Witness is the name under which the witness answers.
 	Witness string
-	// Refusal is empty, or says why there are no answers.
+	// Refusal is empty, or why there are no answers.
 	Refusal Refusal
-	// Coverage says what the witness could see; Problems stay at home.
+	// Coverage is what the witness could see; Problems are not sent.
 	Coverage flow.Coverage
 	// Evaluations holds, for each clue and each of its keys, the OPRF's
 	// evaluation of the blinded element. Empty in Paper mode.
@@ -25,22 +25,22 @@ type Testimony struct {
 	Answers     []SealedAnswer
 }
 
-// Refusal says why a witness does not answer.
+// Refusal is why a witness does not answer.
 type Refusal uint8
 
 // The refusals.
 const (
 	Answered     Refusal = iota
-	TooCommon            // the pattern fits so many flows that it would say nothing
+	TooCommon            // the pattern matches too many flows to be useful
 	TooAmbiguous         // the key is so short that the answers would exceed the witness's bound
-	TooCostly            // the question asks for more work than the witness allows
+	TooCostly            // the question needs more work than the witness allows
 
-	// What follows only a witness with a policy for others says.
+	// Only a witness with a policy for others returns the following.
 
 	NotPermitted   // a kind of question the witness never answers
 	TooSpecific    // the key leaves fewer candidates than the witness's floor
-	OverBudget     // the asker, or all askers together, asked too much lately
-	AwaitingOthers // fewer independent detectives asked the same than the witness wants
+	OverBudget     // the asker, or all askers together, exceeded the budget
+	AwaitingOthers // fewer independent detectives asked the same than the witness requires
 	numRefusals
 )
 
@@ -67,16 +67,16 @@ func (r Refusal) String() string {
 	return fmt.Sprintf("Refusal(%d)", uint8(r))
 }
 
-// SealedAnswer is the paper's R_i: the hosts that fit one combination of
-// tuples, readable only by who knows those tuples.
+// SealedAnswer is the paper's R_i: the hosts that match one combination of
+// tuples, readable only with those tuples.
 type SealedAnswer struct {
 	// Branch is the alternative that was joined, or the clue if the detective
 	// joins.
 	Branch uint16
-	// Salt makes the key that encrypts this answer its own.
+	// Salt makes the encryption key of this answer unique.
 	Salt [16]byte
-	// Commitment names the one key under which the answer opens. It is random
-	// to whoever lacks that key, and the same in the answers of one group.
+	// Commitment commits to the key under which the answer opens. It is random
+	// without that key, and the same in the answers of one group.
 	Commitment [32]byte
 	Ciphertext []byte
 }
@@ -129,20 +129,20 @@ func (t *Testimony) UnmarshalBinary(data []byte) error {
 	if len(data) > MaxTestimony {
 		return fmt.Errorf("testimony: %d bytes; at most %d", len(data), MaxTestimony)
 	}
-	if err := t.unmarshal(cryptobyte.String(data)); err != nil {
+	if err := t.readFrom(cryptobyte.String(data)); err != nil {
 		return fmt.Errorf("testimony: %w", err)
 	}
 	return nil
 }
 
-func (t *Testimony) unmarshal(s cryptobyte.String) error {
+func (t *Testimony) readFrom(s cryptobyte.String) error {
 	var version, refusal uint8
 	var from, to uint64
 	if !s.ReadUint8(&version) {
 		return errTruncated
 	}
 	if version != testimonyVersion {
-		return fmt.Errorf("version %d; this program speaks version %d", version, testimonyVersion)
+		return fmt.Errorf("version %d; this program supports version %d", version, testimonyVersion)
 	}
 	if !s.CopyBytes(t.Question[:]) || !readString(&s, &t.Witness, maxName) || !s.ReadUint8(&refusal) || Refusal(refusal) >= numRefusals {
 		return errTruncated
@@ -160,7 +160,7 @@ func (t *Testimony) unmarshal(s cryptobyte.String) error {
 		return err
 	}
 	if !s.Empty() {
-		return fmt.Errorf("%d bytes too many", len(s))
+		return fmt.Errorf("%d trailing bytes", len(s))
 	}
 	return nil
 }

@@ -6,19 +6,19 @@ import (
 	"slices"
 )
 
-// Coverage says what a reading of a log held and what it lost: "nothing found"
-// means nothing without it.
+// Coverage describes what was read of a log and what was lost: without it,
+// "nothing found" has no meaning.
 type Coverage struct {
-	// Flows counts what was read, inside and outside any window.
+	// Flows counts the flows read, inside and outside any window.
 	Flows uint64
 	// From and To are the earliest start and the latest start read; both 0
 	// when Flows is 0.
 	From, To Time
-	// Sampling is the coarsest 1-in-N seen; 0 when no source knew, 1 unsampled.
+	// Sampling is the coarsest 1-in-N seen; 0 if not known, 1 unsampled.
 	Sampling uint32
 	// Skipped counts lines, packets or records that could not be used.
 	Skipped uint64
-	// Problems are the first few of them, each with its place.
+	// Problems are the first few of them, each with its position.
 	Problems []Problem
 }
 
@@ -26,7 +26,7 @@ type Coverage struct {
 type Problem struct {
 	// Place is the file with its line, packet or record number.
 	Place string
-	// Reason says what was wrong.
+	// Reason is what was wrong.
 	Reason string
 }
 
@@ -59,7 +59,7 @@ func (c *Coverage) Skip(place, format string, args ...any) {
 	}
 }
 
-// Merge adds what another reading covered.
+// Merge adds the coverage of another reading.
 func (c *Coverage) Merge(o Coverage) {
 	if o.Flows > 0 {
 		if c.Flows == 0 || o.From < c.From {

@@ -1,10 +1,10 @@
-// Package flow is the vocabulary of what is seen on a network: flows, hosts,
-// the site that saw them, and how much of the traffic a log covers.
+// Package flow defines what is observed on a network: flows, hosts, the site
+// that observed them, and how much of the traffic a log covers.
 //
-// It imports nothing of this project. Field names follow Zeek's conn.log
-// (originator, responder, conn_state, history); each field's comment names
-// the IPFIX information element (RFC 7012, IANA number in brackets) and the
-// Zeek column it corresponds to.
+// It imports no other package of this project. Field names follow Zeek's
+// conn.log (originator, responder, conn_state, history); each field's comment
+// names the IPFIX information element (RFC 7012, IANA number in brackets) and
+// the Zeek column it corresponds to.
 package flow
 
 import (
@@ -15,8 +15,8 @@ import (
 // Flow is one bidirectional connection, as a monitor logged it. The originator
 // is the side that opened it. Flow is a plain value: copying it is safe.
 //
-// A source sets only the fields it knows; Known says which of the optional
-// groups are filled.
+// A source sets only the fields it knows; Known lists the optional groups that
+// are filled.
 type Flow struct {
 	// Start is the time of the first packet.
 	// IPFIX flowStartNanoseconds [156]; Zeek ts.
@@ -38,8 +38,8 @@ type Flow struct {
 	// Proto is the IP protocol number.
 	// IPFIX protocolIdentifier [4]; Zeek proto (and ip_proto).
 	Proto Proto
-	// State sums up how the connection went. No IPFIX element (flowEndReason
-	// [136] is the nearest); Zeek conn_state.
+	// State summarises the connection. No IPFIX element (flowEndReason [136] is
+	// the nearest); Zeek conn_state.
 	State State
 
 	// OrigFlags and RespFlags are the union of the TCP flags each side sent.
@@ -48,10 +48,10 @@ type Flow struct {
 	OrigFlags, RespFlags TCPFlags
 	// ICMPError is type<<8|code of an ICMP error that quoted this flow's
 	// header, 0 if none was seen. IPFIX icmpTypeCodeIPv4 [32] of the error's
-	// own flow; Zeek logs the error as a flow of its own. Known has Failures.
+	// own flow; Zeek logs the error as a separate flow. Known has Failures.
 	ICMPError uint16
 
-	// Known tells which optional columns the source filled.
+	// Known lists the optional columns that the source filled.
 	Known Columns
 
 	// Sampling is N of 1-in-N packet sampling; 0 means unknown, 1 unsampled.
@@ -96,18 +96,18 @@ func (f *Flow) End() Time { return f.Start + Time(f.Duration) }
 
 // Established reports whether both sides took part: a completed TCP
 // handshake, or for other protocols an answer.
-func (f *Flow) Established() bool { return f.State.established() }
+func (f *Flow) Established() bool { return f.State.isEstablished() }
 
 // Failed reports whether the attempt visibly failed: a TCP connection that was
 // refused, unanswered or given up before an answer, or any flow that an ICMP
 // error quoted. Silence is a failure for TCP only, since UDP and ICMP have
 // one-way uses.
 func (f *Flow) Failed() bool {
-	return f.ICMPError != 0 || f.Proto == TCP && f.State.failed()
+	return f.ICMPError != 0 || f.Proto == TCP && f.State.isFailed()
 }
 
-// Columns is a set of optional groups of Flow's fields. A reader is told which
-// it need not fill; Flow.Known says which it did.
+// Columns is a set of optional groups of Flow's fields: those a caller wants,
+// and in Flow.Known those a reader filled.
 type Columns uint16
 
 // The optional groups. Start, addresses, ports, Proto and State are always

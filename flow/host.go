@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Host is an address together with the network in which it means something.
+// Host is an address together with the network in which it is valid.
 type Host struct {
 	Addr netip.Addr `json:"host"`
 	// Scope is empty for a globally unique address. 10.0.0.5 at two
@@ -14,7 +14,7 @@ type Host struct {
 	Scope string `json:"scope"`
 }
 
-// HostAt names the host that observer saw as addr.
+// HostAt is the host that observer saw as addr.
 func HostAt(addr netip.Addr, observer string) Host {
 	h := Host{Addr: addr.Unmap().WithZone("")}
 	if !Global(h.Addr) {

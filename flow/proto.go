@@ -9,7 +9,7 @@ import (
 // Proto is an IP protocol number (IANA "Assigned Internet Protocol Numbers").
 type Proto uint8
 
-// Protocols that this project treats by name.
+// Protocols with names in this project.
 const (
 	ICMP   Proto = 1
 	TCP    Proto = 6

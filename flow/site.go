@@ -5,8 +5,8 @@ import (
 	"net/netip"
 )
 
-// Site is what every role must know about the network it stands in. It is one
-// file, read by all of them.
+// Site describes the network of this organisation. It is one file, read by all
+// roles.
 type Site struct {
 	// Name of the organisation, as other organisations see it.
 	Name string `yaml:"name"`
@@ -20,7 +20,7 @@ type Site struct {
 	Unused []netip.Prefix `yaml:"unused"`
 }
 
-// Validate reports the first entry that makes no sense.
+// Validate reports the first invalid entry.
 func (s *Site) Validate() error {
 	for _, list := range []struct {
 		name     string

@@ -5,9 +5,9 @@ import "fmt"
 // State is Zeek's conn_state (Zeek book, "conn.log").
 type State uint8
 
-// The states. "Originator" is who sent the first packet seen.
+// The states. "Originator" is the sender of the first packet seen.
 const (
-	StateUnknown State = iota // the source does not say
+	StateUnknown State = iota // not stated by the source
 	S0                        // attempt seen, no reply
 	S1                        // established, not terminated
 	SF                        // established and normally terminated
@@ -70,7 +70,7 @@ func ParseState(name []byte) (s State, ok bool) {
 	return StateUnknown, false
 }
 
-func (s State) established() bool {
+func (s State) isEstablished() bool {
 	switch s {
 	case S1, SF, S2, S3, RSTO, RSTR:
 		return true
@@ -78,7 +78,7 @@ func (s State) established() bool {
 	return false
 }
 
-func (s State) failed() bool {
+func (s State) isFailed() bool {
 	switch s {
 	case S0, REJ, RSTOS0, SH:
 		return true

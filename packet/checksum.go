@@ -7,8 +7,7 @@ import (
 	"dragnet/flow"
 )
 
-// Checksum is the outcome of checking a packet's Internet checksums (RFC
-// 1071).
+// Checksum is the result of verifying a packet's Internet checksums (RFC 1071).
 type Checksum uint8
 
 // The outcomes.
@@ -16,18 +15,18 @@ const (
 	// ChecksumGood: right, absent (IPv4 UDP), or not checkable because the
 	// capture cut the packet or the protocol has none.
 	ChecksumGood Checksum = iota
-	// ChecksumOffloaded: the field holds the sum of the pseudo header alone,
-	// which is what a host writes when its network card is to finish the work.
-	// Captures made on the sending host are full of them.
+	// ChecksumOffloaded: the field holds only the sum of the pseudo header, as
+	// written by a host that leaves the rest to its network card. They are
+	// common in captures made on the sending host.
 	ChecksumOffloaded
 	// ChecksumBad: the receiver will have dropped the packet.
 	ChecksumBad
 )
 
 // HeaderChecksum checks the IPv4 header; IPv6 has none, and a reassembled
-// header is no longer what was summed. Segmentation offload leaves 0.
+// header differs from the one summed. Segmentation offload leaves 0.
 func (p *Packet) HeaderChecksum() Checksum {
-	if p.version != 4 || p.Reassembled || sum(p.header[:int(p.header[0]&0x0f)*4], 0) == 0xffff {
+	if p.version != 4 || p.Reassembled || foldedSum(p.header[:int(p.header[0]&0x0f)*4], 0) == 0xffff {
 		return ChecksumGood
 	}
 	if p.header[10] == 0 && p.header[11] == 0 {
@@ -55,7 +54,7 @@ func (p *Packet) Checksum() Checksum {
 			return ChecksumGood // none computed (RFC 768)
 		}
 	case flow.ICMP:
-		if sum(b, 0) == 0xffff {
+		if foldedSum(b, 0) == 0xffff {
 			return ChecksumGood
 		}
 		return ChecksumBad
@@ -63,10 +62,10 @@ func (p *Packet) Checksum() Checksum {
 		at = 2
 	}
 	pseudo := p.pseudoHeader(len(b))
-	if sum(b, pseudo) == 0xffff {
+	if foldedSum(b, pseudo) == 0xffff {
 		return ChecksumGood
 	}
-	if uint64(binary.BigEndian.Uint16(b[at:])) == fold(pseudo) {
+	if uint64(binary.BigEndian.Uint16(b[at:])) == foldOnce(pseudo) {
 		return ChecksumOffloaded
 	}
 	return ChecksumBad
@@ -77,21 +76,21 @@ func (p *Packet) Checksum() Checksum {
 func (p *Packet) pseudoHeader(n int) uint64 {
 	s := uint64(n) + uint64(p.Proto)
 	if p.version == 4 {
-		return s + words(p.header[12:20])
+		return s + sumWords(p.header[12:20])
 	}
 	src, dst := p.Src.As16(), p.Dst.As16()
-	return s + words(src[:]) + words(dst[:])
+	return s + sumWords(src[:]) + sumWords(dst[:])
 }
 
-func words(b []byte) (s uint64) {
+func sumWords(b []byte) (s uint64) {
 	for i := 0; i+1 < len(b); i += 2 {
 		s += uint64(binary.BigEndian.Uint16(b[i:]))
 	}
 	return s
 }
 
-// sum is the folded one's-complement sum of b and of s, a sum of words so far.
-func sum(b []byte, s uint64) uint64 {
+// foldedSum is the folded one's-complement sum of b and of s, a sum of words so far.
+func foldedSum(b []byte, s uint64) uint64 {
 	var total, carry uint64
 	for len(b) >= 32 {
 		total, carry = bits.Add64(total, binary.BigEndian.Uint64(b), carry)
@@ -105,14 +104,14 @@ func sum(b []byte, s uint64) uint64 {
 		b = b[8:]
 	}
 	s += total>>48 + total>>32&0xffff + total>>16&0xffff + total&0xffff + carry
-	s += words(b)
+	s += sumWords(b)
 	if len(b)%2 == 1 {
 		s += uint64(b[len(b)-1]) << 8
 	}
-	return fold(s)
+	return foldOnce(s)
 }
 
-func fold(s uint64) uint64 {
+func foldOnce(s uint64) uint64 {
 	for s > 0xffff {
 		s = s>>16 + s&0xffff
 	}

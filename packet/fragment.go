@@ -12,25 +12,25 @@ import (
 
 // Limits of a Defragmenter.
 const (
-	// fragmentTimeout is how long the pieces of one datagram may take (RFC
+	// fragmentTimeout is how long the fragments of one datagram may take (RFC
 	// 8200, section 4.5).
 	fragmentTimeout = flow.Time(60 * time.Second)
-	// maxFragmentBytes bounds what is held of all incomplete datagrams, and
-	// maxDatagrams their number; the oldest are given up first.
+	// maxFragmentBytes bounds the bytes held of all incomplete datagrams, and
+	// maxDatagrams their number; the oldest are dropped first.
 	maxFragmentBytes = 16 << 20
 	maxDatagrams     = 8192
-	// maxHoles bounds the holes in one datagram, so that pieces of 8 octets in
-	// the worst order stay cheap.
+	// maxHoles bounds the holes in one datagram, so that fragments of 8 octets
+	// in the worst order stay cheap.
 	maxHoles = 128
 	// maxDatagram is the largest length IP can state; IPv6 does not count its
-	// own 40 octets.
+	// header of 40 octets.
 	maxDatagram = 65535
 )
 
 // Reasons why a fragment is dropped.
 var (
-	// ErrFragment marks fragments that reach beyond the largest datagram, are
-	// cut by the capture, or disagree about where the datagram ends.
+	// ErrFragment marks fragments that extend beyond the largest datagram, are
+	// truncated by the capture, or disagree about the end of the datagram.
 	ErrFragment = errors.New("impossible fragment")
 	// ErrOverlap marks IPv6 fragments that overlap; the datagram is dropped
 	// with them (RFC 8200, section 4.5).
@@ -38,13 +38,13 @@ var (
 )
 
 // Defragmenter joins fragments of IP datagrams within fixed bounds of memory
-// and time. Where IPv4 fragments overlap, the bytes that came first win.
+// and time. If IPv4 fragments overlap, the bytes that arrived first win.
 type Defragmenter struct {
 	datagrams map[fragmentKey]*datagram
 	// order holds the same datagrams, oldest first.
 	order *list.List
 	bytes int
-	// Lost counts datagrams given up before they were whole.
+	// Lost counts datagrams dropped before they were complete.
 	Lost uint64
 }
 
@@ -75,11 +75,11 @@ func NewDefragmenter() *Defragmenter {
 	return &Defragmenter{datagrams: make(map[fragmentKey]*datagram), order: list.New()}
 }
 
-// Add takes in a fragment that came at ts. When it completes a datagram, p
-// becomes that datagram and whole is true.
+// Add adds a fragment that arrived at ts. If it completes a datagram, p becomes
+// that datagram and whole is true.
 func (d *Defragmenter) Add(ts flow.Time, p *Packet) (whole bool, err error) {
-	d.expire(ts)
-	if p.Cut() || len(p.segment) == 0 || p.unfragmented()+p.fragOffset+len(p.segment) > maxDatagram {
+	d.dropExpired(ts)
+	if p.Cut() || len(p.segment) == 0 || p.unfragmentedLen()+p.fragOffset+len(p.segment) > maxDatagram {
 		return false, ErrFragment
 	}
 	key := fragmentKey{src: p.Src, dst: p.Dst, id: p.fragID}
@@ -93,50 +93,50 @@ func (d *Defragmenter) Add(ts flow.Time, p *Packet) (whole bool, err error) {
 		g.place = d.order.PushBack(g)
 	}
 	held := cap(g.data)
-	err = g.add(p)
+	err = g.addFragment(p)
 	d.bytes += cap(g.data) - held
 	if err != nil {
-		d.drop(g)
+		d.removeDatagram(g)
 		d.Lost++
 		return false, err
 	}
-	if !g.whole() {
+	if !g.isWhole() {
 		for d.bytes > maxFragmentBytes || len(d.datagrams) > maxDatagrams {
-			d.giveUp()
+			d.dropOldest()
 		}
 		return false, nil
 	}
-	d.drop(g)
-	return true, p.join(g.first, g.data[:g.length])
+	d.removeDatagram(g)
+	return true, p.setWhole(g.first, g.data[:g.length])
 }
 
 // Held is the number of bytes of incomplete datagrams.
 func (d *Defragmenter) Held() int { return d.bytes }
 
-// expire gives up datagrams that began too long before ts.
-func (d *Defragmenter) expire(ts flow.Time) {
+// dropExpired drops datagrams that started too long before ts.
+func (d *Defragmenter) dropExpired(ts flow.Time) {
 	for d.order.Len() > 0 && d.order.Front().Value.(*datagram).began+fragmentTimeout < ts {
-		d.giveUp()
+		d.dropOldest()
 	}
 }
 
-// giveUp drops the oldest datagram.
-func (d *Defragmenter) giveUp() {
-	d.drop(d.order.Front().Value.(*datagram))
+// dropOldest drops the oldest datagram.
+func (d *Defragmenter) dropOldest() {
+	d.removeDatagram(d.order.Front().Value.(*datagram))
 	d.Lost++
 }
 
-func (d *Defragmenter) drop(g *datagram) {
+func (d *Defragmenter) removeDatagram(g *datagram) {
 	delete(d.datagrams, g.key)
 	d.order.Remove(g.place)
 	d.bytes -= cap(g.data)
 }
 
-func (g *datagram) whole() bool {
+func (g *datagram) isWhole() bool {
 	return g.first != nil && g.length >= 0 && len(g.known) == 1 && g.known[0] == span{0, g.length}
 }
 
-func (g *datagram) add(p *Packet) error {
+func (g *datagram) addFragment(p *Packet) error {
 	s := span{p.fragOffset, p.fragOffset + len(p.segment)}
 	if !p.fragMore {
 		if g.length >= 0 && g.length != s.to {
@@ -147,7 +147,7 @@ func (g *datagram) add(p *Packet) error {
 	if g.length >= 0 && (s.to > g.length || len(g.known) > 0 && g.known[len(g.known)-1].to > g.length) {
 		return ErrFragment
 	}
-	if err := g.fill(s, p); err != nil {
+	if err := g.fillSpan(s, p); err != nil {
 		return err
 	}
 	if s.from == 0 && g.first == nil {
@@ -159,15 +159,15 @@ func (g *datagram) add(p *Packet) error {
 	return nil
 }
 
-// fill copies the bytes of s that are not known yet.
-func (g *datagram) fill(s span, p *Packet) error {
+// fillSpan copies the bytes of s that are not known yet.
+func (g *datagram) fillSpan(s span, p *Packet) error {
 	// i and j bound the known spans that touch s.
 	i, _ := slices.BinarySearchFunc(g.known, s.from, func(k span, from int) int { return k.to - from })
 	j := i
 	for j < len(g.known) && g.known[j].from <= s.to {
 		k := g.known[j]
 		overlap := max(k.from, s.from) < min(k.to, s.to)
-		if overlap && p.version == 6 && !(k.from <= s.from && s.to <= k.to && g.same(s, p)) {
+		if overlap && p.version == 6 && !(k.from <= s.from && s.to <= k.to && g.isDuplicate(s, p)) {
 			return ErrOverlap
 		}
 		j++
@@ -194,16 +194,16 @@ func (g *datagram) fill(s span, p *Packet) error {
 	return nil
 }
 
-// same reports whether the bytes of s are known already and equal: a
+// isDuplicate reports whether the bytes of s are known already and equal: a
 // duplicate, which RFC 8200 lets pass.
-func (g *datagram) same(s span, p *Packet) bool {
+func (g *datagram) isDuplicate(s span, p *Packet) bool {
 	return string(g.data[s.from:s.to]) == string(p.segment)
 }
 
-// unfragmented is what leads every piece and counts into the length of the
-// whole: IPv4's header, or IPv6's extensions before the fragment header of 8
-// octets.
-func (p *Packet) unfragmented() int {
+// unfragmentedLen is the length of what precedes the data in every fragment and
+// counts towards the length of the whole: IPv4's header, or IPv6's extensions
+// before the fragment header of 8 octets.
+func (p *Packet) unfragmentedLen() int {
 	n := p.IPLen - p.segmentLen
 	if p.version == 6 {
 		n -= 40 + 8
@@ -211,15 +211,15 @@ func (p *Packet) unfragmented() int {
 	return n
 }
 
-// join makes p the whole datagram: the first piece's header and all the data.
-func (p *Packet) join(first *Packet, data []byte) error {
+// setWhole makes p the whole datagram: the first piece's header and all the data.
+func (p *Packet) setWhole(first *Packet, data []byte) error {
 	*p = *first
 	p.Fragment = false
 	p.Reassembled = true
-	p.IPLen = first.unfragmented() + len(data)
+	p.IPLen = first.unfragmentedLen() + len(data)
 	if p.version == 6 {
 		p.IPLen += 40
 	}
 	p.segment, p.segmentLen = data, len(data)
-	return p.upper(uint8(p.Proto))
+	return p.decodeUpper(uint8(p.Proto))
 }

@@ -7,12 +7,12 @@ import (
 	"dragnet/flow"
 )
 
-// Quote is the head of a packet that an ICMP error is about, as far as the
+// Quote is the start of the packet that an ICMP error is about, as far as the
 // error carries it (RFC 792: the IP header and 8 octets; RFC 4443: as much as
 // fits).
 type Quote struct {
-	// Src and Dst are the ends of the quoted packet: Src sent it and was told
-	// that it failed.
+	// Src and Dst are the ends of the quoted packet: Src sent it and receives
+	// the error.
 	Src, Dst netip.Addr
 	Proto    flow.Proto
 	// SrcPort and DstPort are ports, or for ICMP the pair ICMPPorts gives.
@@ -34,7 +34,7 @@ func errorType(proto flow.Proto, kind uint8) bool {
 }
 
 // Quoted reads the packet that this ICMP message is about. ok is false for a
-// message that is no error, or whose quote ends before the ports.
+// message that is not an error, or whose quote ends before the ports.
 func (p *Packet) Quoted() (q Quote, ok bool) {
 	if !p.Decoded || !errorType(p.Proto, p.ICMPType) {
 		return Quote{}, false
@@ -54,18 +54,18 @@ func (p *Packet) Quoted() (q Quote, ok bool) {
 		in.version = 6
 		in.Src, in.Dst = netip.AddrFrom16([16]byte(b[8:24])).Unmap(), netip.AddrFrom16([16]byte(b[24:40])).Unmap()
 		in.segment, in.segmentLen = b[40:], len(b)-40
-		// The quote is cut by design, so a transport header that does not end
-		// is no error here.
-		if err := in.upper(b[6]); err != nil && in.Proto == 0 || in.fragOffset != 0 {
+		// The quote is truncated by design, so an incomplete transport header
+		// is not an error here.
+		if err := in.decodeUpper(b[6]); err != nil && in.Proto == 0 || in.fragOffset != 0 {
 			return Quote{}, false
 		}
 	default:
 		return Quote{}, false
 	}
-	return in.quote()
+	return in.parseQuote()
 }
 
-func (p *Packet) quote() (Quote, bool) {
+func (p *Packet) parseQuote() (Quote, bool) {
 	q := Quote{Src: p.Src, Dst: p.Dst, Proto: p.Proto}
 	b := p.segment
 	if len(b) < 4 {
@@ -93,8 +93,8 @@ var (
 	counterparts6 = [...][2]uint8{{128, 129}, {133, 134}, {135, 136}, {130, 131}, {139, 140}, {144, 145}}
 )
 
-// ICMPPorts gives what Zeek logs as the ports of an ICMP message: its type,
-// and the type of the answer; for a message that has no answer, its code, and
+// ICMPPorts returns what Zeek logs as the ports of an ICMP message: its type,
+// and the type of the answer; for a message without an answer, its code, and
 // twoWay is false.
 func ICMPPorts(proto flow.Proto, kind, code uint8) (src, dst uint16, twoWay bool) {
 	pairs := counterparts4[:]

@@ -11,8 +11,7 @@ import (
 // 4.1 allows seven in order, once each.
 const maxExtensions = 16
 
-// IPv6 next-header numbers that are headers of their own (RFC 8200, RFC 4302,
-// RFC 6275).
+// IPv6 next-header numbers of extension headers (RFC 8200, RFC 4302, RFC 6275).
 const (
 	nextHopByHop = 0
 	nextRouting  = 43
@@ -23,27 +22,27 @@ const (
 	nextMobility = 135
 )
 
-// DecodeIP reads a packet that begins with its IP header, such as one from a
+// DecodeIP decodes a packet that starts with its IP header, such as one from a
 // queue or a tunnel. Everything in p is overwritten.
 func (p *Packet) DecodeIP(data []byte, wire int) error {
 	*p = Packet{}
-	return p.ip(frame{data, max(wire, len(data))})
+	return p.decodeIP(frame{data, max(wire, len(data))})
 }
 
-func (p *Packet) ip(f frame) error {
+func (p *Packet) decodeIP(f frame) error {
 	if len(f.b) == 0 {
 		return ErrTruncated
 	}
 	switch f.b[0] >> 4 {
 	case 4:
-		return p.ipv4(f)
+		return p.decodeIPv4(f)
 	case 6:
-		return p.ipv6(f)
+		return p.decodeIPv6(f)
 	}
 	return ErrHeader
 }
 
-func (p *Packet) ipv4(f frame) error {
+func (p *Packet) decodeIPv4(f frame) error {
 	if len(f.b) < 20 {
 		return ErrTruncated
 	}
@@ -76,10 +75,10 @@ func (p *Packet) ipv4(f frame) error {
 		p.Proto = flow.Proto(f.b[9])
 		return nil
 	}
-	return p.upper(f.b[9])
+	return p.decodeUpper(f.b[9])
 }
 
-func (p *Packet) ipv6(f frame) error {
+func (p *Packet) decodeIPv6(f frame) error {
 	if len(f.b) < 40 {
 		return ErrTruncated
 	}
@@ -98,16 +97,16 @@ func (p *Packet) ipv6(f frame) error {
 	p.header = f.b[:40]
 	p.segment = f.b[40:min(total, len(f.b))]
 	p.segmentLen = total - 40
-	return p.upper(f.b[6])
+	return p.decodeUpper(f.b[6])
 }
 
-// upper skips extension headers from next on and reads the transport header.
+// decodeUpper skips extension headers from next on and reads the transport header.
 // An authentication header is skipped under IPv4 too.
-func (p *Packet) upper(next uint8) error {
+func (p *Packet) decodeUpper(next uint8) error {
 	for range maxExtensions {
-		if next != nextAuth && (p.version == 4 || !extension(next)) {
+		if next != nextAuth && (p.version == 4 || !isExtension(next)) {
 			p.Proto = flow.Proto(next)
-			return p.transport()
+			return p.decodeTransport()
 		}
 		b := p.segment
 		if len(b) < 8 {
@@ -128,11 +127,11 @@ func (p *Packet) upper(next uint8) error {
 		}
 		switch next {
 		case nextRouting:
-			p.routing(b[:n])
+			p.parseRouting(b[:n])
 		case nextDestOpts:
-			p.destinationOptions(b[:n])
+			p.parseDestinationOptions(b[:n])
 		case nextFragment:
-			if done := p.fragment(b); done {
+			if done := p.parseFragment(b); done {
 				return nil
 			}
 		}
@@ -143,7 +142,7 @@ func (p *Packet) upper(next uint8) error {
 	return ErrNesting
 }
 
-func extension(next uint8) bool {
+func isExtension(next uint8) bool {
 	switch next {
 	case nextHopByHop, nextRouting, nextFragment, nextDestOpts:
 		return true
@@ -151,9 +150,10 @@ func extension(next uint8) bool {
 	return false
 }
 
-// fragment reads the fragment header at b; done means that the rest has to
-// wait for the other pieces. A lone "atomic" fragment (RFC 6946) does not.
-func (p *Packet) fragment(b []byte) (done bool) {
+// parseFragment reads the fragment header at b; done means that the rest has to
+// wait for the other fragments. A lone "atomic" fragment (RFC 6946) does
+// not.
+func (p *Packet) parseFragment(b []byte) (done bool) {
 	if p.Reassembled {
 		return false
 	}
@@ -171,9 +171,9 @@ func (p *Packet) fragment(b []byte) (done bool) {
 	return true
 }
 
-// routing takes the final destination from type 0 (RFC 2460, deprecated by RFC
+// parseRouting takes the final destination from type 0 (RFC 2460, deprecated by RFC
 // 5095) and type 2 (RFC 6275): the last address, while segments are left.
-func (p *Packet) routing(b []byte) {
+func (p *Packet) parseRouting(b []byte) {
 	kind, left := b[2], b[3]
 	if left == 0 || len(b) < 24 || len(b)%16 != 8 || kind != 0 && (kind != 2 || len(b) != 24) {
 		return
@@ -181,9 +181,9 @@ func (p *Packet) routing(b []byte) {
 	p.Dst = netip.AddrFrom16([16]byte(b[len(b)-16:])).Unmap()
 }
 
-// destinationOptions takes the source from a home-address option (RFC 6275,
+// parseDestinationOptions takes the source from a home-address option (RFC 6275,
 // section 6.3).
-func (p *Packet) destinationOptions(b []byte) {
+func (p *Packet) parseDestinationOptions(b []byte) {
 	for b = b[2:]; len(b) >= 2; {
 		if b[0] == 0 { // Pad1
 			b = b[1:]

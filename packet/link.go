@@ -2,8 +2,8 @@ package packet
 
 import "encoding/binary"
 
-// LinkType says how a captured frame begins (tcpdump.org "Link-layer header
-// types").
+// LinkType is the type of link-layer header of a captured frame (tcpdump.org
+// "Link-layer header types").
 type LinkType uint16
 
 // The supported link types.
@@ -42,14 +42,14 @@ const (
 // maxShims bounds VLAN tags, MPLS stacks and the like in one frame.
 const maxShims = 16
 
-// frame is what is left to decode: the captured bytes and their length on the
-// wire.
+// frame is the part still to be decoded: the captured bytes and their length on
+// the wire.
 type frame struct {
 	b    []byte
 	wire int
 }
 
-func (f frame) skip(n int) frame { return frame{f.b[n:], f.wire - n} }
+func (f frame) skipBytes(n int) frame { return frame{f.b[n:], f.wire - n} }
 
 // Decode reads one captured frame into p; wire is the frame's length on the
 // wire. Everything in p is overwritten.
@@ -58,28 +58,28 @@ func (p *Packet) Decode(link LinkType, data []byte, wire int) error {
 	f := frame{data, max(wire, len(data))}
 	switch link {
 	case LinkEthernet:
-		return p.ethernet(f)
+		return p.decodeEthernet(f)
 	case LinkRaw, LinkRawBSD, LinkRawOpenBSD, LinkIPv4, LinkIPv6:
-		return p.ip(f)
+		return p.decodeIP(f)
 	case LinkNull, LinkLoop:
-		return p.loopback(f)
+		return p.decodeLoopback(f)
 	case LinkLinuxSLL:
-		return p.cooked(f, 16, 14)
+		return p.decodeCooked(f, 16, 14)
 	case LinkLinuxSLL2:
-		return p.cooked(f, 20, 0)
+		return p.decodeCooked(f, 20, 0)
 	case LinkCiscoHDLC:
-		return p.cooked(f, 4, 2)
+		return p.decodeCooked(f, 4, 2)
 	case LinkPPP, LinkPPPSerial:
-		return p.ppp(f)
+		return p.decodePPP(f)
 	case LinkPPPoE:
-		return p.pppoe(f)
+		return p.decodePPPoE(f)
 	}
 	return ErrLinkType
 }
 
-// loopback reads the four-octet address family; 2 is IPv4 everywhere and IPv6
+// decodeLoopback reads the four-octet address family; 2 is IPv4 everywhere and IPv6
 // has a different number on every BSD, so the IP version decides.
-func (p *Packet) loopback(f frame) error {
+func (p *Packet) decodeLoopback(f frame) error {
 	if len(f.b) < 4 {
 		return ErrTruncated
 	}
@@ -89,34 +89,34 @@ func (p *Packet) loopback(f frame) error {
 	}
 	switch family {
 	case 2, 10, 24, 28, 30:
-		return p.ip(f.skip(4))
+		return p.decodeIP(f.skipBytes(4))
 	}
 	return ErrNotIP
 }
 
-// cooked reads a header of n octets with an EtherType at offset at.
-func (p *Packet) cooked(f frame, n, at int) error {
+// decodeCooked reads a header of n octets with an EtherType at offset at.
+func (p *Packet) decodeCooked(f frame, n, at int) error {
 	if len(f.b) < n {
 		return ErrTruncated
 	}
-	return p.ether(binary.BigEndian.Uint16(f.b[at:]), f.skip(n))
+	return p.decodeEtherType(binary.BigEndian.Uint16(f.b[at:]), f.skipBytes(n))
 }
 
-func (p *Packet) ethernet(f frame) error {
+func (p *Packet) decodeEthernet(f frame) error {
 	if len(f.b) < 14 {
 		return ErrTruncated
 	}
-	return p.ether(binary.BigEndian.Uint16(f.b[12:]), f.skip(14))
+	return p.decodeEtherType(binary.BigEndian.Uint16(f.b[12:]), f.skipBytes(14))
 }
 
-// ether strips shims until an IP header begins.
-func (p *Packet) ether(kind uint16, f frame) error {
+// decodeEtherType strips shims up to the IP header.
+func (p *Packet) decodeEtherType(kind uint16, f frame) error {
 	for range maxShims {
-		// n is the length of the shim, at the offset of the EtherType behind it.
+		// n is the length of the shim, at the offset of the EtherType after it.
 		var n, at int
 		switch kind {
 		case etherIPv4, etherIPv6:
-			return p.ip(f)
+			return p.decodeIP(f)
 		case etherVLAN, etherQinQ, etherQinQOld:
 			n, at = 4, 2
 		case etherVNTag:
@@ -126,9 +126,9 @@ func (p *Packet) ether(kind uint16, f frame) error {
 		case etherFabricPath: // forwarding tag, then the customer's Ethernet header
 			n, at = 16, 14
 		case etherMPLS, etherMPLSMulticast:
-			return p.mpls(f)
+			return p.decodeMPLS(f)
 		case etherPPPoE:
-			return p.pppoe(f)
+			return p.decodePPPoE(f)
 		default:
 			if kind > 1500 {
 				return ErrNotIP
@@ -143,14 +143,14 @@ func (p *Packet) ether(kind uint16, f frame) error {
 			return ErrTruncated
 		}
 		if kind == etherVLAN || kind == etherQinQ || kind == etherQinQOld {
-			p.tag(binary.BigEndian.Uint16(f.b) & 0x0fff)
+			p.addTag(binary.BigEndian.Uint16(f.b) & 0x0fff)
 		}
-		kind, f = binary.BigEndian.Uint16(f.b[at:]), f.skip(n)
+		kind, f = binary.BigEndian.Uint16(f.b[at:]), f.skipBytes(n)
 	}
 	return ErrNesting
 }
 
-func (p *Packet) tag(id uint16) {
+func (p *Packet) addTag(id uint16) {
 	if p.VLAN == 0 {
 		p.VLAN = id
 	} else if p.InnerVLAN == 0 {
@@ -158,15 +158,15 @@ func (p *Packet) tag(id uint16) {
 	}
 }
 
-// mpls skips the label stack (RFC 3032). Nothing names what is below it, so
-// the first nibble does.
-func (p *Packet) mpls(f frame) error {
+// decodeMPLS skips the label stack (RFC 3032). The protocol below is not
+// stated, so the first nibble decides.
+func (p *Packet) decodeMPLS(f frame) error {
 	for range maxShims {
 		if len(f.b) < 4 {
 			return ErrTruncated
 		}
 		bottom := f.b[2]&1 != 0
-		f = f.skip(4)
+		f = f.skipBytes(4)
 		if !bottom {
 			continue
 		}
@@ -175,48 +175,48 @@ func (p *Packet) mpls(f frame) error {
 		}
 		switch f.b[0] >> 4 {
 		case 4, 6:
-			return p.ip(f)
+			return p.decodeIP(f)
 		case 0: // pseudowire control word (RFC 4385), then Ethernet
 			if len(f.b) < 4 {
 				return ErrTruncated
 			}
-			return p.ethernet(f.skip(4))
+			return p.decodeEthernet(f.skipBytes(4))
 		}
 		return ErrNotIP
 	}
 	return ErrNesting
 }
 
-func (p *Packet) pppoe(f frame) error {
+func (p *Packet) decodePPPoE(f frame) error {
 	if len(f.b) < 6 {
 		return ErrTruncated
 	}
 	if f.b[0] != 0x11 || f.b[1] != 0 { // version 1, type 1; code 0 is session data
 		return ErrNotIP
 	}
-	return p.ppp(f.skip(6))
+	return p.decodePPP(f.skipBytes(6))
 }
 
-// ppp reads the protocol field, one octet if it is odd (RFC 1661, section 2).
-func (p *Packet) ppp(f frame) error {
+// decodePPP reads the protocol field, one octet if it is odd (RFC 1661, section 2).
+func (p *Packet) decodePPP(f frame) error {
 	if len(f.b) >= 2 && f.b[0] == 0xff && f.b[1] == 0x03 {
-		f = f.skip(2)
+		f = f.skipBytes(2)
 	}
 	if len(f.b) < 2 {
 		return ErrTruncated
 	}
 	proto := uint16(f.b[0])
 	if proto&1 != 0 {
-		f = f.skip(1)
+		f = f.skipBytes(1)
 	} else {
 		proto = binary.BigEndian.Uint16(f.b)
-		f = f.skip(2)
+		f = f.skipBytes(2)
 	}
 	switch proto {
 	case 0x0021, 0x0057: // IPv4, IPv6
-		return p.ip(f)
+		return p.decodeIP(f)
 	case 0x0281, 0x0283: // MPLS
-		return p.mpls(f)
+		return p.decodeMPLS(f)
 	}
 	return ErrNotIP
 }

@@ -7,10 +7,10 @@
 // fragments; Quoted reads the header that an ICMP error carries.
 //
 // Tunnels (GRE, IP in IP, 6in4, Teredo, VXLAN, Geneve, GTP ...) are not
-// unwrapped: a tunnel is one flow between its two ends, and who talks inside it
-// is not seen here.
+// unwrapped: a tunnel is one flow between its two ends, and the traffic inside
+// it is not decoded.
 //
-// Sub-packages read capture files (capture) and put TCP streams together
+// Sub-packages read capture files (capture) and reassemble TCP streams
 // (stream).
 package packet
 
@@ -24,10 +24,9 @@ import (
 // Reasons why a frame yields no packet. Decode returns these bare, so that a
 // flood of broken frames costs no memory; the caller adds the packet number.
 var (
-	// ErrNotIP marks frames that are in order but carry no IP: ARP, spanning
-	// tree, LLDP.
+	// ErrNotIP marks valid frames without IP: ARP, spanning tree, LLDP.
 	ErrNotIP = errors.New("not an IP packet")
-	// ErrLinkType marks a link layer this package does not know.
+	// ErrLinkType marks a link layer this package does not support.
 	ErrLinkType = errors.New("link type is not supported")
 	// ErrTruncated marks frames that end inside a header.
 	ErrTruncated = errors.New("frame ends inside a header")
@@ -41,29 +40,29 @@ var (
 // Packet is one decoded IP packet. Its slices point into the frame given to
 // Decode and are valid as long as that is.
 type Packet struct {
-	// VLAN and InnerVLAN are the identifiers of the first two 802.1Q tags, 0
-	// where there is none.
+	// VLAN and InnerVLAN are the identifiers of the first two 802.1Q tags, 0 if
+	// absent.
 	VLAN, InnerVLAN uint16
 
 	// Src and Dst are the ends of the conversation, never IPv4-mapped. With
 	// IPv6 routing and home-address headers they are the final destination
 	// and the home address, as the upper layer's checksum uses them.
 	Src, Dst netip.Addr
-	// Proto is the upper-layer protocol, behind all extension headers.
+	// Proto is the upper-layer protocol, after all extension headers.
 	Proto flow.Proto
 	// TTL is the time to live or hop limit.
 	TTL uint8
 	// IPLen is the length of the packet on the wire from the IP header on.
 	IPLen int
 
-	// Fragment is set for pieces of a larger datagram; only Src, Dst, Proto,
-	// TTL and IPLen are meaningful until a Defragmenter made it whole.
+	// Fragment is set for fragments of a larger datagram; only Src, Dst, Proto,
+	// TTL and IPLen are meaningful until a Defragmenter completes it.
 	Fragment bool
 	// Reassembled is set by a Defragmenter.
 	Reassembled bool
 
-	// Decoded tells that the transport header of TCP, UDP, ICMP or ICMPv6 was
-	// there and is filled in below.
+	// Decoded says that the transport header of TCP, UDP, ICMP or ICMPv6 was
+	// present and is filled in below.
 	Decoded bool
 	// SrcPort and DstPort are the ports of TCP and UDP.
 	SrcPort, DstPort uint16
@@ -74,15 +73,15 @@ type Packet struct {
 	Options  []byte
 	// ICMPType and ICMPCode are those of ICMP and ICMPv6.
 	ICMPType, ICMPCode uint8
-	// Payload holds the captured bytes behind the transport header, or behind
-	// the IP header for other protocols.
+	// Payload holds the captured bytes after the transport header, or after the
+	// IP header for other protocols.
 	Payload []byte
-	// PayloadLen is how many there were on the wire; more than len(Payload)
-	// when the capture cut the frame.
+	// PayloadLen is their number on the wire; more than len(Payload) if the
+	// capture truncated the frame.
 	PayloadLen int
 
 	header  []byte // IPv4 header with options, IPv6 header without extensions
-	segment []byte // what IP carries: transport header and payload, as captured
+	segment []byte // the IP payload: transport header and its payload, as captured
 	// segmentLen is the length of segment on the wire.
 	segmentLen int
 	version    uint8
@@ -94,5 +93,6 @@ type Packet struct {
 // Version is 4 or 6.
 func (p *Packet) Version() int { return int(p.version) }
 
-// Cut tells that the capture holds less of the packet than was on the wire.
+// Cut reports whether the capture holds less of the packet than was on the
+// wire.
 func (p *Packet) Cut() bool { return len(p.segment) < p.segmentLen }

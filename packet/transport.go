@@ -6,9 +6,10 @@ import (
 	"dragnet/flow"
 )
 
-// transport reads the header at the start of segment. A packet whose transport
-// header was cut off by the capture is an error: it belongs to no flow.
-func (p *Packet) transport() error {
+// decodeTransport reads the header at the start of segment. A packet whose
+// transport header was truncated by the capture is an error: it cannot be
+// assigned to a flow.
+func (p *Packet) decodeTransport() error {
 	b := p.segment
 	p.Payload, p.PayloadLen = b, p.segmentLen
 	var header int
@@ -28,9 +29,9 @@ func (p *Packet) transport() error {
 	}
 	switch p.Proto {
 	case flow.TCP:
-		return p.tcp(b)
+		return p.decodeTCP(b)
 	case flow.UDP:
-		p.udp(b)
+		p.decodeUDP(b)
 	default:
 		p.ICMPType, p.ICMPCode = b[0], b[1]
 		p.Payload, p.PayloadLen = b[8:], p.segmentLen-8
@@ -39,7 +40,7 @@ func (p *Packet) transport() error {
 	return nil
 }
 
-func (p *Packet) tcp(b []byte) error {
+func (p *Packet) decodeTCP(b []byte) error {
 	header := int(b[12]>>4) * 4
 	if header < 20 || header > p.segmentLen {
 		return ErrHeader
@@ -59,9 +60,9 @@ func (p *Packet) tcp(b []byte) error {
 	return nil
 }
 
-// udp takes the payload's length from the UDP header where that is possible:
-// what IP carries beyond it is padding.
-func (p *Packet) udp(b []byte) {
+// decodeUDP takes the payload's length from the UDP header if that is possible:
+// the rest of the IP payload is padding.
+func (p *Packet) decodeUDP(b []byte) {
 	p.SrcPort = binary.BigEndian.Uint16(b)
 	p.DstPort = binary.BigEndian.Uint16(b[2:])
 	n := int(binary.BigEndian.Uint16(b[4:]))
@@ -77,8 +78,8 @@ type Option struct {
 	Data []byte
 }
 
-// TCPOptions calls yield for each option that lies whole inside the header; it
-// stops at the end-of-options mark or the first broken length.
+// TCPOptions calls yield for each option that lies completely inside the
+// header; it stops at the end-of-options mark or the first broken length.
 func (p *Packet) TCPOptions(yield func(Option) bool) {
 	for b := p.Options; len(b) > 0; {
 		switch {

@@ -1,5 +1,5 @@
-// Package publish writes what was concluded in the formats that other programs
-// read: one writer per format. It never receives a source.
+// Package publish writes results in the formats of other programs, one writer
+// per format. It never receives a source.
 package publish
 
 import (
@@ -20,9 +20,9 @@ func RuleWriters() map[string]RuleWriter {
 	return map[string]RuleWriter{"suricata": Suricata, "snort": Snort, "yara": YARA, "zeek": Zeek}
 }
 
-// runs splits c into its stretches of fixed bytes: where each starts, and its
-// bytes.
-func runs(c dossier.Content) (starts []int, bytes [][]byte) {
+// fixedRuns splits c into its runs of fixed bytes: the start and the bytes of
+// each.
+func fixedRuns(c dossier.Content) (starts []int, bytes [][]byte) {
 	for i, fixed := range c.Fixed {
 		if !fixed {
 			continue
@@ -35,8 +35,8 @@ func runs(c dossier.Content) (starts []int, bytes [][]byte) {
 	return starts, bytes
 }
 
-// firstRule is where locally made rule numbers begin (1,000,000 to 1,999,999
-// are reserved for local use by the Snort and Suricata communities).
+// firstRule is the first rule number for local use (1,000,000 to 1,999,999 are
+// reserved for local use by the Snort and Suricata communities).
 const firstRule = 1_000_000
 
 // ruleNumber is the same for the same signature and string, so that a new
@@ -52,7 +52,7 @@ func ruleNumber(name string, i int) int {
 func Suricata(w io.Writer, a *dossier.Alternatives) error {
 	for i, c := range a.Contents {
 		if _, err := fmt.Fprintf(w, "alert ip any any -> any any (msg:\"dragnet %s, string %d of %d\"; %sclasstype:trojan-activity; sid:%d; rev:1;)\n",
-			a.Name, i+1, len(a.Contents), contents(c, " "), ruleNumber(a.Name, i)); err != nil {
+			a.Name, i+1, len(a.Contents), formatContents(c, " "), ruleNumber(a.Name, i)); err != nil {
 			return err
 		}
 	}
@@ -63,16 +63,16 @@ func Suricata(w io.Writer, a *dossier.Alternatives) error {
 func Snort(w io.Writer, a *dossier.Alternatives) error {
 	for i, c := range a.Contents {
 		if _, err := fmt.Fprintf(w, "alert ip any any -> any any ( msg:\"dragnet %s, string %d of %d\"; %sclasstype:trojan-activity; sid:%d; rev:1; )\n",
-			a.Name, i+1, len(a.Contents), contents(c, ","), ruleNumber(a.Name, i)); err != nil {
+			a.Name, i+1, len(a.Contents), formatContents(c, ","), ruleNumber(a.Name, i)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func contents(c dossier.Content, separator string) string {
+func formatContents(c dossier.Content, separator string) string {
 	var b strings.Builder
-	starts, stretches := runs(c)
+	starts, stretches := fixedRuns(c)
 	longest := 0
 	for i := range stretches {
 		if len(stretches[i]) > len(stretches[longest]) {
@@ -83,7 +83,7 @@ func contents(c dossier.Content, separator string) string {
 	for i, s := range stretches {
 		var options []string
 		if i > 0 {
-			options = append(options, fmt.Sprintf("distance%s", sep(separator, starts[i]-end)), fmt.Sprintf("within%s", sep(separator, len(s))))
+			options = append(options, fmt.Sprintf("distance%s", formatOption(separator, starts[i]-end)), fmt.Sprintf("within%s", formatOption(separator, len(s))))
 		}
 		if i == longest {
 			options = append(options, "fast_pattern")
@@ -102,8 +102,8 @@ func contents(c dossier.Content, separator string) string {
 	return b.String()
 }
 
-// sep writes an option's value: Suricata's ":n", Snort 3's " n".
-func sep(separator string, n int) string {
+// formatOption writes an option's value: Suricata's ":n", Snort 3's " n".
+func formatOption(separator string, n int) string {
 	if separator == "," {
 		return fmt.Sprintf(" %d", n)
 	}

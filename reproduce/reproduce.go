@@ -1,6 +1,6 @@
-// Package reproduce lists what can be made again of the five papers: each
-// entry runs an experiment and reports its numbers beside the paper's. The
-// entries of one paper are in a folder of their own.
+// Package reproduce lists what can be reproduced of the five papers: each entry
+// runs an experiment and reports its numbers next to the paper's. Each paper
+// has a folder with its entries.
 package reproduce
 
 import (
@@ -22,7 +22,7 @@ func All() []report.Reproduction {
 	return all
 }
 
-// Find is the reproduction with that name; ok is false if there is none.
+// Find returns the reproduction with that name; ok is false if not found.
 func Find(name string) (r report.Reproduction, ok bool) {
 	for _, r := range All() {
 		if r.Name == name {

@@ -14,16 +14,16 @@ import (
 	"dragnet/signature/pads"
 )
 
-// Clean is what is known of normal traffic.
+// Clean is the model of normal traffic.
 type Clean struct {
 	Background *dossier.Background
-	// Strings is nil where no clean traffic was given.
+	// Strings is nil if no clean traffic was given.
 	Strings *pads.Grams
 	Bytes   int64
 }
 
-// NewClean takes the background and the strings from clean sequences; without
-// any, the background alone from the samples, whose carriers are normal.
+// NewClean learns the background and the strings from clean sequences; without
+// any, only the background from the samples, whose carriers are normal.
 func NewClean(clean, samples [][]byte) Clean {
 	var c Clean
 	var counts [256]uint64
@@ -50,25 +50,25 @@ func NewClean(clean, samples [][]byte) Clean {
 type Options struct {
 	Name string
 	pads.Options
-	// Parts more than 1 learns an MPADS of up to so many parts.
+	// Parts above 1 learns an MPADS of up to that many parts.
 	Parts int
 	// Gaps joins parts that keep their order and distance into one.
 	Gaps bool
-	// Auto begins at Width and shrinks it until the positions tell something.
+	// Auto starts at Width and shrinks it until the positions are informative.
 	Auto bool
 	// FalseAlarms is the most that a part may give per 10^9 bytes (0.001).
 	FalseAlarms float64
 }
 
-// Learn learns a signature and calibrates its thresholds. Equal samples are
-// one: a copy says nothing about variation. A single sample gives an exact
-// signature, usable from the first copy.
+// Learn learns a signature and calibrates its thresholds. Equal samples count
+// once: a copy carries no information about variation. A single sample gives an
+// exact signature, usable from the first copy.
 func Learn(ctx context.Context, samples [][]byte, clean Clean, o Options) (*dossier.Signature, error) {
-	samples = distinct(samples)
+	samples = dropEqual(samples)
 	s := &dossier.Signature{Name: o.Name, Background: *clean.Background,
 		Learning: dossier.Learning{Method: string(cmp.Or(o.Method, pads.Gibbs)), Samples: len(samples), Seed: o.Seed, CleanBytes: clean.Bytes}}
 	if len(samples) == 0 {
-		return nil, fmt.Errorf("nothing to learn from: no sample holds a byte")
+		return nil, fmt.Errorf("nothing to learn from: all samples are empty")
 	}
 	if len(samples) == 1 {
 		if len(samples[0]) > dossier.MaxExact {
@@ -80,7 +80,7 @@ func Learn(ctx context.Context, samples [][]byte, clean Clean, o Options) (*doss
 	}
 	o.Normal = clean.Strings
 	o.Width = cmp.Or(o.Width, 64)
-	alignments, err := o.learn(ctx, samples, clean)
+	alignments, err := o.learnAlignments(ctx, samples, clean)
 	if err != nil {
 		return nil, err
 	}
@@ -91,8 +91,8 @@ func Learn(ctx context.Context, samples [][]byte, clean Clean, o Options) (*doss
 			s.Parts = append(s.Parts, dossier.Part{Blocks: []dossier.Block{a.Block}})
 		}
 	}
-	slices.SortStableFunc(s.Parts, func(a, b dossier.Part) int { // the most telling first
-		return cmp.Compare(tells(&b, clean.Background), tells(&a, clean.Background))
+	slices.SortStableFunc(s.Parts, func(a, b dossier.Part) int { // the most informative first
+		return cmp.Compare(informationOf(&b, clean.Background), informationOf(&a, clean.Background))
 	})
 	if err := Calibrate(s, samples, cmp.Or(o.FalseAlarms, 0.001)); err != nil {
 		return nil, err
@@ -100,7 +100,7 @@ func Learn(ctx context.Context, samples [][]byte, clean Clean, o Options) (*doss
 	return s, s.Check()
 }
 
-func (o Options) learn(ctx context.Context, samples [][]byte, clean Clean) ([]*pads.Alignment, error) {
+func (o Options) learnAlignments(ctx context.Context, samples [][]byte, clean Clean) ([]*pads.Alignment, error) {
 	if o.Parts > 1 || o.Gaps {
 		return pads.LearnMulti(ctx, samples, clean.Background, o.Options, pads.Multi{Parts: max(o.Parts, 2)})
 	}
@@ -114,7 +114,7 @@ func (o Options) learn(ctx context.Context, samples [][]byte, clean Clean) ([]*p
 	return []*pads.Alignment{a}, err
 }
 
-func tells(p *dossier.Part, bg *dossier.Background) float64 {
+func informationOf(p *dossier.Part, bg *dossier.Background) float64 {
 	sum := 0.0
 	for i := range p.Blocks {
 		for _, bits := range p.Blocks[i].Information(bg) {
@@ -125,13 +125,14 @@ func tells(p *dossier.Part, bg *dossier.Background) float64 {
 }
 
 // held is the share of a training score that new variants are expected to
-// keep: training samples helped to make the signature they are scored with.
+// reach: training samples took part in learning the signature they are scored
+// with.
 const held = 0.7
 
 // Calibrate sets the threshold of every part: the one whose false alarms the
 // model puts at rate per 10^9 bytes, and, where the samples score far above
 // that, half-way to what all but one in fifty of them reach, because real
-// traffic is less even than the model.
+// traffic is less uniform than the model.
 func Calibrate(s *dossier.Signature, samples [][]byte, rate float64) error {
 	for i := range s.Parts {
 		p := &s.Parts[i]
@@ -167,7 +168,7 @@ func lowScore(s *dossier.Signature, part int, samples [][]byte) (float64, error)
 	return 0, nil
 }
 
-func distinct(samples [][]byte) [][]byte {
+func dropEqual(samples [][]byte) [][]byte {
 	seen := map[string]bool{}
 	var out [][]byte
 	for _, s := range samples {

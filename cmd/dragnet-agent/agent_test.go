@@ -94,20 +94,20 @@ func TestSocketActivation(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &rows); err != nil || code != 0 || len(rows) != 1 || rows[0]["token"] != tok || rows[0]["kind"] != "SV" {
 		t.Errorf("list: %d, %v: %s", code, err, out)
 	}
-	letter := filepath.Join(dir, "letter")
-	if out, code := agent(t, "token", "redeem", tok, "--config", config, "--out", letter, "--for", "case 7"); code != 0 {
+	redemption := filepath.Join(dir, "redemption")
+	if out, code := agent(t, "token", "redeem", tok, "--config", config, "--out", redemption, "--for", "case 7"); code != 0 {
 		t.Errorf("redeem: %d %s", code, out)
 	}
-	b, err := os.ReadFile(letter)
+	b, err := os.ReadFile(redemption)
 	if err != nil {
 		t.Fatal(err)
 	}
-	parsed, err := token.ParseLetter(b)
+	parsed, err := token.ParseSignedRedemption(b)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if red, err := parsed.Open(); err != nil || red.Token != tok || red.For != "case 7" {
-		t.Errorf("letter %+v, %v", red, err)
+		t.Errorf("redemption %+v, %v", red, err)
 	}
 	if out, code := agent(t, "token", "verify", "--config", config); code != 0 || !strings.HasPrefix(out, "1 records") {
 		t.Errorf("verify: %d %s", code, out)

@@ -14,8 +14,8 @@ import (
 	"dragnet/trace/walk"
 )
 
-// finding is one line of doctor.
-type finding struct {
+// checkResult is one line of doctor's output.
+type checkResult struct {
 	Check  string `json:"check"`
 	Result string `json:"result"` // ok, limited or broken
 	Detail string `json:"detail"`
@@ -24,7 +24,7 @@ type finding struct {
 func newDoctor() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Check what a role needs on this machine, and say what to do",
+		Short: "Check what a role needs on this machine, and suggest fixes",
 		Long: `Checks what the role ident needs; with --ripcord FILE what the role ripcord needs
 with that configuration.`,
 		Args: cobra.NoArgs,
@@ -58,21 +58,21 @@ with that configuration.`,
 	return cmd
 }
 
-func examineRole(load func() (daemon.Configuration, error), gateway string) ([]finding, error) {
+func examineRole(load func() (daemon.Configuration, error), gateway string) ([]checkResult, error) {
 	if gateway == "" {
 		config, err := load()
 		if err != nil {
 			return nil, err
 		}
-		return examine(config), nil
+		return examineIdent(config), nil
 	}
 	config, err := ripcord.LoadConfiguration(gateway)
 	if err != nil {
 		return nil, err
 	}
-	var out []finding
+	var out []checkResult
 	for _, c := range ripcord.Examine(&config) {
-		f := finding{c.Name, "ok", c.Good}
+		f := checkResult{c.Name, "ok", c.Good}
 		if c.Err != nil {
 			f.Result, f.Detail = "limited", c.Err.Error()
 			if c.Fatal {
@@ -84,10 +84,10 @@ func examineRole(load func() (daemon.Configuration, error), gateway string) ([]f
 	return out, nil
 }
 
-func examine(config daemon.Configuration) []finding {
-	var out []finding
+func examineIdent(config daemon.Configuration) []checkResult {
+	var out []checkResult
 	add := func(check string, err error, bad, good string) {
-		f := finding{check, "ok", good}
+		f := checkResult{check, "ok", good}
 		if err != nil {
 			f.Result, f.Detail = bad, err.Error()
 		}
@@ -123,7 +123,7 @@ func examine(config daemon.Configuration) []finding {
 		add("port "+address, l.Close(), "broken", "free")
 	}
 	if len(config.Askers) == 0 {
-		add("askers", errors.New("nobody may ask for SV or recursion: chains end here; see 'askers' in the configuration"), "limited", "")
+		add("askers", errors.New("no asker may ask for SV or recursion: chains end here; see 'askers' in the configuration"), "limited", "")
 	} else {
 		add("askers", nil, "", fmt.Sprintf("%d networks", len(config.Askers)))
 	}

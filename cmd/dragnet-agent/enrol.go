@@ -20,7 +20,7 @@ func newEnrol() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "enrol ROLE NODE TOKEN",
 		Short: "Redeem a one-time token for this agent's certificate",
-		Long: `Enrol makes this host's agent of ROLE a member of the node, with a token that
+		Long: `Enrol registers this host's agent of ROLE with the node, with a token that
 'dragnet agent token' made there. The key never leaves this host; key and
 certificate are kept in a folder that only its owner may read, one for each
 role. TOKEN - is read from standard input, where other users do not see it.
@@ -31,7 +31,7 @@ when the agent was away for longer than the certificate lasts.`,
 		Args:    cobra.ExactArgs(3),
 	}
 	cmd.Flags().StringVar(&state, "state", "", "folder of the role (default "+filepath.Join(channel.DefaultConfiguration().State, "ROLE")+")")
-	cmd.Flags().BoolVar(&replace, "replace", false, "take the place of an enrolment that was revoked or has ended")
+	cmd.Flags().BoolVar(&replace, "replace", false, "replace an enrolment that was revoked or has expired")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		role, node := args[0], args[1]
 		text := args[2]
@@ -59,7 +59,7 @@ when the agent was away for longer than the certificate lasts.`,
 		}
 		m, err := channel.Enrol(cmd.Context(), state, node, token, channel.Applicant{Role: role, Host: host, Release: cli.Release, Replace: replace})
 		if errors.Is(err, enrol.ErrOtherNode) {
-			return cli.Hint(err, "check the address; if it is right, somebody stands between this host and the node")
+			return cli.Hint(err, "check the address; if it is right, the connection to the node is intercepted")
 		}
 		if err != nil {
 			return err

@@ -17,7 +17,7 @@ import (
 	"dragnet/internal/conf"
 )
 
-// defaultGuard is where the configuration of the role is looked for.
+// defaultGuard is the default configuration file of the role.
 const defaultGuard = "/etc/dragnet/guard.yaml"
 
 func newRunGuard() *cobra.Command {
@@ -26,7 +26,7 @@ func newRunGuard() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "guard",
 		Short: "Watch a customer network's edge for worms, and hold them back (DAW)",
-		Long: `Guard stands beside a Linux router and watches the interface toward a customer
+		Long: `Guard runs beside a Linux router and watches the interface toward a customer
 network. It counts connections that fail, per source: a worm that scans fails
 nearly always, people hardly ever. Sources above their limits can be held back
 for moments, and persistent ones blocked, by nftables, in a table of its own.
@@ -62,15 +62,15 @@ All keys of the configuration: docs/reference/guard.md.`,
 			if dev != "" {
 				return cli.Usage(errors.New("--read and --interface exclude each other"))
 			}
-			return replay(cmd, c, read, *output)
+			return replayCaptures(cmd, c, read, *output)
 		}
 		return runGuard(cmd, c)
 	}
 	return cmd
 }
 
-// loadGuard reads configuration files; without any, the default one if there is
-// one.
+// loadGuard reads configuration files; without any, the default one if it
+// exists.
 func loadGuard(files []string) (guard.Configuration, error) {
 	c := guard.DefaultConfiguration()
 	if len(files) > 0 {
@@ -92,9 +92,9 @@ func runGuard(cmd *cobra.Command, c guard.Configuration) (err error) {
 		return err
 	}
 	for _, w := range warnings {
-		log.Warn("limits", "warning", w)
+		log.Warn("check the limits", "warning", w)
 	}
-	var station guard.Station
+	var station guard.StationClient
 	switch c.Station {
 	case "":
 	case guard.ByChannel:
@@ -117,8 +117,8 @@ func runGuard(cmd *cobra.Command, c guard.Configuration) (err error) {
 	if err := role.Start(cmd.Context()); err != nil {
 		return cli.Hint(err, "the role needs CAP_NET_RAW, and CAP_NET_ADMIN where it may block")
 	}
-	log.Info("watching", "interface", c.Live.Interface, "enforce", c.Standing.Enforce, "station", c.Station)
-	sd.SdNotify(false, sd.SdNotifyReady) // tells nobody outside systemd
+	log.Info("guard started", "interface", c.Live.Interface, "enforce", c.Standing.Enforce, "station", c.Station)
+	sd.SdNotify(false, sd.SdNotifyReady) // does nothing outside systemd
 	select {
 	case <-cmd.Context().Done():
 	case err := <-role.Failed():
@@ -130,7 +130,7 @@ func runGuard(cmd *cobra.Command, c guard.Configuration) (err error) {
 	return role.Stop(ctx)
 }
 
-func replay(cmd *cobra.Command, c guard.Configuration, files []string, format cli.Format) error {
+func replayCaptures(cmd *cobra.Command, c guard.Configuration, files []string, format cli.Format) error {
 	rows := cli.Rows{Header: []string{"time", "what", "target", "limit", "until", "why"}}
 	done, err := guard.Replay(cmd.Context(), c, files, func(e guard.Event) {
 		target, until := "", ""
@@ -138,10 +138,10 @@ func replay(cmd *cobra.Command, c guard.Configuration, files []string, format cl
 			target = e.Target.String()
 		}
 		if e.Until != 0 {
-			until = instant(e.Until)
+			until = formatTime(e.Until)
 		}
 		rows.Items = append(rows.Items, e)
-		rows.Cells = append(rows.Cells, []string{instant(e.Time), e.What, target, e.Limit, until, e.Why})
+		rows.Cells = append(rows.Cells, []string{formatTime(e.Time), e.What, target, e.Limit, until, e.Why})
 	})
 	if err != nil {
 		return err
@@ -151,8 +151,8 @@ func replay(cmd *cobra.Command, c guard.Configuration, files []string, format cl
 	}
 	r := done.Report
 	fmt.Fprintf(cmd.ErrOrStderr(), "%d packets from %s to %s (%d skipped); on the last day %d requests of watched sources, %d failures counted, %d sources at a limit; dry run: %d sources would have been held back\n",
-		done.Stats.Packets, instant(done.First), instant(done.Last), done.Skipped, r.Requests, r.Failed(), r.Limited, done.Stats.Held)
+		done.Stats.Packets, formatTime(done.First), formatTime(done.Last), done.Skipped, r.Requests, r.Failed(), r.Limited, done.Stats.Held)
 	return nil
 }
 
-func instant(t flow.Time) string { return t.Time().Format(time.RFC3339) }
+func formatTime(t flow.Time) string { return t.Time().Format(time.RFC3339) }

@@ -40,7 +40,7 @@ func TestGuardMistakes(t *testing.T) {
 		say  string
 	}{
 		{[]string{"--config", write("typo.yaml", good+"stading: {}\n")}, 1, "typo.yaml:3"},
-		{[]string{"--config", write("nobody.yaml", good+"standing: {enforce: true}\n")}, 1, "in nobody's name"},
+		{[]string{"--config", write("nobody.yaml", good+"standing: {enforce: true}\n")}, 1, "enforcement needs a name"},
 		{[]string{"--config", write("good.yaml", good)}, 1, "name the one to watch"},
 		{[]string{"--config", filepath.Join(dir, "good.yaml"), "--interface", "none0"}, 1, "none0"},
 		{[]string{"--config", filepath.Join(dir, "good.yaml"), "--interface", "lo", "--read", capture}, 2, "exclude"},

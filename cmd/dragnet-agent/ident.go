@@ -22,11 +22,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// defaultIdent is where the configuration of the role is looked for; without
-// the file the defaults hold, which serve plain ID to everybody.
+// defaultIdent is the default configuration file of the role; without it the
+// defaults apply, which serve plain ID to everyone.
 const defaultIdent = "/etc/dragnet/ident.yaml"
 
-// identFlags adds --config and --state and returns a function that loads.
+// identFlags adds --config and --state and returns a function that loads the
+// configuration.
 func identFlags(cmd *cobra.Command) func() (daemon.Configuration, error) {
 	var config, state string
 	cmd.Flags().StringVar(&config, "config", "", "configuration file (default "+defaultIdent+", if it exists)")
@@ -63,7 +64,7 @@ plain identification. Listens on the sockets systemd passes, if it does.`,
 			return err
 		}
 		log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-		listeners, err := listen(config.Listen)
+		listeners, err := openListeners(config.Listen)
 		if err != nil {
 			return err
 		}
@@ -72,9 +73,9 @@ plain identification. Listens on the sockets systemd passes, if it does.`,
 			return err
 		}
 		for _, l := range listeners {
-			log.Info("answering", "address", l.Addr())
+			log.Info("ident daemon started", "address", l.Addr())
 		}
-		sd.SdNotify(false, sd.SdNotifyReady) // tells nobody outside systemd
+		sd.SdNotify(false, sd.SdNotifyReady) // does nothing outside systemd
 		<-cmd.Context().Done()
 		sd.SdNotify(false, sd.SdNotifyStopping)
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -84,8 +85,8 @@ plain identification. Listens on the sockets systemd passes, if it does.`,
 	return cmd
 }
 
-// listen takes systemd's sockets or opens our own.
-func listen(addresses []string) ([]net.Listener, error) {
+// openListeners takes systemd's sockets or opens our own.
+func openListeners(addresses []string) ([]net.Listener, error) {
 	passed, err := activation.Listeners()
 	if err != nil {
 		return nil, fmt.Errorf("take sockets from systemd: %w", err)
@@ -116,9 +117,9 @@ func listen(addresses []string) ([]net.Listener, error) {
 	return out, nil
 }
 
-// deferAccept has the kernel hand connections over with their first question,
-// which saves waking up for each of them twice. Whoever asks nothing stays with
-// the kernel.
+// deferAccept makes the kernel deliver connections with their first question,
+// which saves waking up for each of them twice. Connections without a question
+// stay in the kernel.
 func deferAccept(_, _ string, c syscall.RawConn) error {
 	const seconds = 5
 	var err error
@@ -130,7 +131,7 @@ func deferAccept(_, _ string, c syscall.RawConn) error {
 	return err
 }
 
-// newToken holds what an administrator does with tokens.
+// newToken has the administrator's commands for tokens.
 func newToken() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token",
@@ -142,7 +143,8 @@ func newToken() *cobra.Command {
 	return cmd
 }
 
-// keyMustExist does not make a key: a host that has none gave no tokens.
+// keyMustExist fails if there is no key, rather than making one: such a host
+// gave no tokens.
 func keyMustExist(config daemon.Configuration) error {
 	if _, err := os.Stat(daemon.KeyFile(config.State)); err != nil {
 		return cli.Hint(fmt.Errorf("no host key: %w", err), "name the folder of the daemon with --state or --config")

@@ -15,7 +15,7 @@ import (
 
 func main() { os.Exit(cli.Main(newRoot())) }
 
-// newRoot wires the commands; each noun has a file of its own beside this one.
+// newRoot wires the commands; each noun has a separate file.
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "dragnet-agent",
@@ -28,11 +28,11 @@ func newRoot() *cobra.Command {
 	return root
 }
 
-// newRun holds the roles.
+// newRun has the roles.
 func newRun() *cobra.Command {
 	run := &cobra.Command{
 		Use:   "run",
-		Short: "Run a role of the agent until it is told to stop",
+		Short: "Run a role of the agent until it receives a signal",
 		Args:  cobra.ArbitraryArgs,
 		RunE:  cli.Group,
 	}

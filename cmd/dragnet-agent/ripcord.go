@@ -15,19 +15,19 @@ import (
 
 	"dragnet/contain/ripcord"
 	"dragnet/contain/ripcord/bpf"
-	"dragnet/contain/ripcord/letter"
+	"dragnet/contain/ripcord/message"
 	"dragnet/contain/ripcord/pull"
 	"dragnet/internal/cli"
 )
 
-// defaultRipcord is where the configuration of the role is looked for.
+// defaultRipcord is the default configuration file of the role.
 const defaultRipcord = "/etc/dragnet/ripcord.yaml"
 
 func newRunRipcord() *cobra.Command {
 	var config string
 	cmd := &cobra.Command{
 		Use:   "ripcord",
-		Short: "Stand between a host and its network, and let those it sends to silence it",
+		Short: "Run a gateway between a host and its network that lets receivers stop what it sends",
 		Long: `Joins two interfaces without an address of its own. What the host sends passes
 only from its own addresses, and stops when the other side of a connection sends
 a valid RST, or ends a conversation with 'dragnet-agent ripcord pull'.
@@ -45,12 +45,12 @@ remove' takes them out. Without 'enforce: true' it only counts.`,
 		}
 		g := ripcord.New(c, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
 		if err := g.Start(cmd.Context()); err != nil {
-			return cli.Hint(err, "'dragnet-agent doctor --ripcord FILE' says what this machine lacks")
+			return cli.Hint(err, "'dragnet-agent doctor --ripcord FILE' shows what this machine lacks")
 		}
 		if err := g.Confine(); err != nil {
 			return errors.Join(err, g.Stop(context.Background()))
 		}
-		sd.SdNotify(false, sd.SdNotifyReady) // tells nobody outside systemd
+		sd.SdNotify(false, sd.SdNotifyReady) // does nothing outside systemd
 		<-cmd.Context().Done()
 		sd.SdNotify(false, sd.SdNotifyStopping)
 		return g.Stop(context.Background())
@@ -61,7 +61,7 @@ remove' takes them out. Without 'enforce: true' it only counts.`,
 func newRipcord() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ripcord",
-		Short: "Silence a host behind a gateway; look at a gateway",
+		Short: "Stop what a host behind a gateway sends; inspect a gateway",
 		Args:  cobra.ArbitraryArgs,
 		RunE:  cli.Group,
 	}
@@ -69,16 +69,16 @@ func newRipcord() *cobra.Command {
 	return cmd
 }
 
-// pulled is the outcome of pull as JSON.
-type pulled struct {
+// pullResult is the outcome of pull as JSON.
+type pullResult struct {
 	Host netip.Addr `json:"host"`
-	// Status is what the gateway says; empty with --reset, which none answers.
+	// Status is the gateway's answer; empty with --reset, which has no answer.
 	Status  string `json:"status"`
 	Seconds int    `json:"seconds"`
-	// Obeyed tells whether nothing more came while we watched; null when we
+	// Obeyed is whether no more packets arrived while we watched; null if we
 	// did not.
 	Obeyed *bool `json:"obeyed"`
-	// Packets is what still came.
+	// Packets is the number that still arrived.
 	Packets int `json:"packets"`
 }
 
@@ -89,7 +89,7 @@ func newRipcordPull() *cobra.Command {
 	var watch, timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "pull HOST",
-		Short: "End what a host sends to this machine",
+		Short: "Stop what a host sends to this machine",
 		Long: `Asks the gateway in front of HOST to end a conversation with us, and proves to it
 that what is sent to our address reaches us. With --reset it answers the next TCP
 segment of HOST by a RST instead, as our kernel does for a connection it does not
@@ -104,7 +104,7 @@ know; that needs CAP_NET_RAW, and so does watching whether HOST obeys.`,
 	flags.DurationVar(&r.For, "for", 5*time.Minute, "how long")
 	flags.Uint16Var(&r.Port, "gateway-port", ripcord.DefaultConfiguration().Pull.Port, "UDP port of the gateway")
 	flags.BoolVar(&reset, "reset", false, "end a TCP connection by a RST")
-	flags.DurationVar(&watch, "watch", 2*time.Second, "how long to watch whether the host obeys; 0 does not")
+	flags.DurationVar(&watch, "watch", 2*time.Second, "how long to check whether the host stops; 0 does not check")
 	flags.DurationVar(&timeout, "timeout", 10*time.Second, "how long to try")
 	format := cli.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
@@ -130,7 +130,7 @@ know; that needs CAP_NET_RAW, and so does watching whether HOST obeys.`,
 func runPull(cmd *cobra.Command, r pull.Request, reset bool, watch, timeout time.Duration, format cli.Format) error {
 	ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 	defer cancel()
-	out := pulled{Host: r.Host}
+	out := pullResult{Host: r.Host}
 	if reset {
 		if err := pull.Reset(ctx, r); err != nil {
 			return err
@@ -140,15 +140,15 @@ func runPull(cmd *cobra.Command, r pull.Request, reset bool, watch, timeout time
 		if err != nil {
 			return err
 		}
-		if status != letter.Done {
+		if status != message.Done {
 			return fmt.Errorf("the gateway refuses: %v", status)
 		}
 		out.Status, out.Seconds = status.String(), int(last.Seconds())
 	}
 	if watch > 0 {
-		n, err := pull.Obeyed(cmd.Context(), r, watch)
+		n, err := pull.CountPackets(cmd.Context(), r, watch)
 		if err != nil {
-			fmt.Fprintln(cmd.ErrOrStderr(), "whether the host obeys is not known:", err)
+			fmt.Fprintln(cmd.ErrOrStderr(), "whether the host stopped is not known:", err)
 		} else {
 			obeyed := n == 0
 			out.Obeyed, out.Packets = &obeyed, n
@@ -163,7 +163,7 @@ func runPull(cmd *cobra.Command, r pull.Request, reset bool, watch, timeout time
 		Cells: [][]string{{out.Host.String(), out.Status, strconv.Itoa(out.Seconds), obeyed, strconv.Itoa(out.Packets)}},
 	})
 	if err == nil && out.Obeyed != nil && !*out.Obeyed {
-		err = cli.Found(fmt.Errorf("%v goes on: %d packets came afterwards", r.Host, out.Packets))
+		err = cli.Found(fmt.Errorf("%v continues: %d packets arrived afterwards", r.Host, out.Packets))
 	}
 	return err
 }
@@ -233,7 +233,7 @@ func newRipcordShow() *cobra.Command {
 func newRipcordRemove() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "remove",
-		Short: "Take the gateway out of the kernel: nothing passes any more",
+		Short: "Remove the gateway from the kernel: no packets pass afterwards",
 		Long: `Removes programs and tables that the gateway left in the kernel. Nothing passes
 between the interfaces afterwards, and all connections through it are lost.`,
 		Args: cobra.NoArgs,

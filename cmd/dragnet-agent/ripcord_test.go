@@ -54,7 +54,7 @@ func TestDoctorForRipcord(t *testing.T) {
 		t.Fatalf("exit code %d, want 3: %s", code, out)
 	}
 	end := strings.LastIndex(out, "]")
-	var rows []finding
+	var rows []checkResult
 	if end < 0 || json.Unmarshal([]byte(out[:end+1]), &rows) != nil {
 		t.Fatalf("not JSON: %s", out)
 	}

@@ -19,8 +19,8 @@ import (
 
 func publicOf(key ed25519.PrivateKey) ed25519.PublicKey { return key.Public().(ed25519.PublicKey) }
 
-// listed is a row of token list as JSON.
-type listed struct {
+// tokenRow is a row of token list as JSON.
+type tokenRow struct {
 	Time    time.Time `json:"time"`
 	Token   string    `json:"token"`
 	Kind    string    `json:"kind"`
@@ -46,7 +46,7 @@ func newTokenList() *cobra.Command {
 		}
 		rows := cli.Rows{Header: []string{"time", "token", "kind", "asker", "local", "remote", "user", "outcome"}}
 		err = token.Each(daemon.RecordsDir(config.State), func(e token.Entry) error {
-			l := list(e)
+			l := toRow(e)
 			rows.Items = append(rows.Items, l)
 			rows.Cells = append(rows.Cells, []string{l.Time.Format(time.RFC3339), l.Token, l.Kind, l.Asker, l.Local, l.Remote, l.User, l.Outcome})
 			return nil
@@ -59,8 +59,8 @@ func newTokenList() *cobra.Command {
 	return cmd
 }
 
-func list(e token.Entry) listed {
-	l := listed{Time: e.Time, Token: e.Token}
+func toRow(e token.Entry) tokenRow {
+	l := tokenRow{Time: e.Time, Token: e.Token}
 	if e.Problem != nil {
 		l.Outcome = e.Problem.Error()
 		return l
@@ -84,14 +84,14 @@ func newTokenRedeem() *cobra.Command {
 	var out, reason string
 	cmd := &cobra.Command{
 		Use:   "redeem TOKEN",
-		Short: "Write the signed letter that says what a token stands for",
-		Long: `Writes a letter for an investigator: the record, what proves that it belongs to
-the token, and what hosts before answered, signed with this host's key. It tells
-what a user did on this host: give it to nobody who has no right to it.`,
+		Short: "Write the signed redemption of a token",
+		Long: `Writes a signed redemption for an investigator: the record, the proof that it belongs to
+the token, and the answers of previous hosts, signed with the key of this host. It reveals
+what a user did on this host: give it only to those entitled to it.`,
 		Args: cobra.ExactArgs(1),
 	}
 	cmd.Flags().StringVar(&out, "out", "", "file to write (default standard output)")
-	cmd.Flags().StringVar(&reason, "for", "", "to whom and why; becomes part of the letter")
+	cmd.Flags().StringVar(&reason, "for", "", "to whom and why; becomes part of the redemption")
 	load := identFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if _, err := token.ParseToken(args[0]); err != nil {
@@ -116,7 +116,7 @@ what a user did on this host: give it to nobody who has no right to it.`,
 		if err != nil {
 			return err
 		}
-		if err := writeLetter(cmd, out, l); err != nil {
+		if err := writeRedemption(cmd, out, l); err != nil {
 			return err
 		}
 		if r, err := l.Open(); err == nil && r.Problem != "" {
@@ -127,7 +127,7 @@ what a user did on this host: give it to nobody who has no right to it.`,
 	return cmd
 }
 
-func writeLetter(cmd *cobra.Command, path string, l token.Letter) error {
+func writeRedemption(cmd *cobra.Command, path string, l token.SignedRedemption) error {
 	if path == "" {
 		return cli.WriteJSON(cmd.OutOrStdout(), l)
 	}
@@ -136,7 +136,7 @@ func writeLetter(cmd *cobra.Command, path string, l token.Letter) error {
 		return err
 	}
 	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
-		return fmt.Errorf("write letter: %w", err)
+		return fmt.Errorf("write signed redemption: %w", err)
 	}
 	return nil
 }

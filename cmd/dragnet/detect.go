@@ -45,8 +45,8 @@ func newDetectFailures() *cobra.Command {
 		Short: "Find scanners by the connections they fail to make",
 		Long: `Failures counts, per source, the targets it failed to reach: hosts on one port, or
 ports of one host. A target counts once however often it is tried; most of a
-source's targets there must have failed. Exit code 3 says that something was
-found.
+source's targets there must have failed. Exit code 3 means that scanners
+were found.
 
 A SOURCE is a file or directory of Zeek conn logs, eve.json, access.log or captures, a data directory,
 or the address of a ClickHouse database.`,
@@ -56,20 +56,20 @@ or the address of a ClickHouse database.`,
 	}
 	output := cli.OutputFlag(cmd)
 	f := cmd.Flags()
-	f.StringArrayVar(&networks, "network", nil, "prefix of our own, whose hosts are judged more mildly; repeat for each")
+	f.StringArrayVar(&networks, "network", nil, "prefix of our network, whose hosts have a higher threshold; repeat for each")
 	f.StringArrayVar(&exempt, "exempt", nil, "prefix of sources that may scan; repeat for each")
 	f.DurationVar(&c.Window, "window", c.Window, "span over which targets are counted")
-	f.IntVar(&c.Remote, "remote", c.Remote, "failed targets that make a host elsewhere a scanner")
-	f.IntVar(&c.Local, "local", c.Local, "failed targets that make a host of ours a scanner")
-	f.IntVar(&c.Silence, "silence", c.Silence, "how many times as many if they only met silence")
+	f.IntVar(&c.Remote, "remote", c.Remote, "failed targets that make a remote host a scanner")
+	f.IntVar(&c.Local, "local", c.Local, "failed targets that make one of our hosts a scanner")
+	f.IntVar(&c.Silence, "silence", c.Silence, "factor for both thresholds if targets failed only by silence")
 	f.Float64Var(&c.Share, "share", c.Share, "least share of the targets that failed")
 	f.StringVar(&keep, "keep", "", "data directory to keep the findings in, for 'finding list'")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		var err error
-		if c.Networks, err = prefixes("--network", networks); err != nil {
+		if c.Networks, err = parsePrefixes("--network", networks); err != nil {
 			return cli.Usage(err)
 		}
-		if c.Exempt, err = prefixes("--exempt", exempt); err != nil {
+		if c.Exempt, err = parsePrefixes("--exempt", exempt); err != nil {
 			return cli.Usage(err)
 		}
 		if err := c.Validate(); err != nil {
@@ -80,7 +80,7 @@ or the address of a ClickHouse database.`,
 			return err
 		}
 		if forgotten > 0 {
-			fmt.Fprintf(cmd.ErrOrStderr(), "warning: %d of the smallest groups were forgotten for want of room; a slow scanner may be missed\n", forgotten)
+			fmt.Fprintf(cmd.ErrOrStderr(), "warning: %d of the smallest groups were dropped because the table was full; a slow scanner may be missed\n", forgotten)
 		}
 		if err := printFindings(cmd, *output, found); err != nil {
 			return err
@@ -98,7 +98,7 @@ or the address of a ClickHouse database.`,
 	return cmd
 }
 
-func prefixes(flag string, texts []string) ([]netip.Prefix, error) {
+func parsePrefixes(flag string, texts []string) ([]netip.Prefix, error) {
 	var all []netip.Prefix
 	for _, t := range texts {
 		p, err := netip.ParsePrefix(t)
@@ -110,14 +110,14 @@ func prefixes(flag string, texts []string) ([]netip.Prefix, error) {
 	return all, nil
 }
 
-// suspecting is a store that counts failures where its flows lie.
+// suspecting is a store that counts failures on the server.
 type suspecting interface {
 	FailingSources(ctx context.Context, w flow.Window, span time.Duration, refusals, failures int) ([]netip.Addr, error)
 	ScanFrom(ctx context.Context, sources []netip.Addr, w flow.Window, cols flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error)
 }
 
 // addSuspects adds only the flows of sources that fail often enough to be
-// reported; the others could not be.
+// reported.
 func addSuspects(ctx context.Context, c failures.Configuration, store suspecting, add func([]flow.Flow) error) error {
 	least := min(c.Remote, c.Local)
 	sources, err := store.FailingSources(ctx, flow.AllTime, c.Window, least, least*c.Silence)
@@ -145,7 +145,7 @@ func detectFailures(ctx context.Context, c failures.Configuration, sources []str
 			d.Add(flows)
 			return nil
 		}
-		// Of several logs, each may hold too little of what a source failed at.
+		// Of several logs, each may have too few of a source's failures.
 		if store, ok := log.(suspecting); ok && len(sources) == 1 {
 			err = addSuspects(ctx, c, store, add)
 		} else {

@@ -19,12 +19,12 @@ import (
 )
 
 func newFlow() *cobra.Command {
-	cmd := &cobra.Command{Use: "flow", Short: "Keep flows in a data directory, and look at them", Args: cobra.ArbitraryArgs, RunE: cli.Group}
+	cmd := &cobra.Command{Use: "flow", Short: "Import flows into a data directory, and query them", Args: cobra.ArbitraryArgs, RunE: cli.Group}
 	cmd.AddCommand(newFlowImport(), newFlowList(), newFlowStat())
 	return cmd
 }
 
-// today is the epoch whose salts a question asked today uses.
+// today is the epoch of the salts for a question asked today.
 func today() string { return time.Now().UTC().Format(time.DateOnly) }
 
 func newFlowImport() *cobra.Command {
@@ -33,15 +33,15 @@ func newFlowImport() *cobra.Command {
 	var output *cli.Format
 	cmd := &cobra.Command{
 		Use:   "import DATADIR SOURCE...",
-		Short: "Bring logs and captures into a data directory, each line once",
-		Long: `Import brings the flows of logs and captures into DATADIR, which it makes where
-there is none; or into a ClickHouse database, whose address stands in its place,
-such as clickhouse://user@host:9000/flows. A SOURCE is a file or directory of Zeek conn logs (TSV or JSON),
+		Short: "Import logs and captures into a data directory, each line once",
+		Long: `Import adds the flows of logs and captures to DATADIR, which it creates if
+it does not exist; or to a ClickHouse database, given by its address, such as
+clickhouse://user@host:9000/flows. A SOURCE is a file or directory of Zeek conn logs (TSV or JSON),
 Suricata's eve.json, Squid's access.log or captures (pcap or pcapng), each plain
 or gzip.
 
-A log is known by its content: one that was imported before adds only what it
-has grown by since, also after it was renamed or compressed. When the command
+A log is recognised by its content: of one imported before only the lines added
+since are imported, also after it was renamed or compressed. When the command
 ends with exit code 0, everything it counted is safely on the disk; if it is
 interrupted, run it again.
 
@@ -98,7 +98,7 @@ func runImport(cmd *cobra.Command, f cli.Format, dir string, sources []string, k
 		fmt.Fprintln(cmd.ErrOrStderr(), problem)
 	}
 	if n := flowsOf(removed); n > 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "%d flows were beyond what is kept and have been removed\n", n)
+		fmt.Fprintf(cmd.ErrOrStderr(), "removed %d flows beyond the retention limits\n", n)
 	}
 	return writeImported(cmd.OutOrStdout(), f, done)
 }
@@ -138,7 +138,7 @@ func writeImported(w io.Writer, f cli.Format, done []ingest.Imported) error {
 	return fmt.Errorf("%s not imported; the others were", cli.Plural(refused, "file"))
 }
 
-// selection is what list and stat share: a data directory, a filter, a window.
+// selection is shared by list and stat: a data directory, a filter, a window.
 type selection struct {
 	at       nodeFlags
 	from, to string
@@ -161,10 +161,10 @@ func (s *selection) register(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&s.to, "to", "", "flows start before this")
 }
 
-// parse reads the words of the filter after the data directory.
-func (s *selection) parse(words []string) (err error) {
+// parseWords reads the words of the filter after the data directory.
+func (s *selection) parseWords(words []string) (err error) {
 	s.text, s.files = strings.Join(words, " "), map[string]string{}
-	if s.filter, err = pattern.ParseFilter(s.text, s.open); err != nil {
+	if s.filter, err = pattern.ParseFilter(s.text, s.openList); err != nil {
 		return cli.Hint(cli.Usage(err), "a filter is such as: src=192.0.2.0/24 dport=22 proto=tcp")
 	}
 	s.window = flow.AllTime
@@ -181,8 +181,8 @@ func (s *selection) parse(words []string) (err error) {
 	return nil
 }
 
-// open reads a file that the filter names, and keeps its content for a node.
-func (s *selection) open(name string) (io.ReadCloser, error) {
+// openList reads a file that the filter names, and keeps its content for a node.
+func (s *selection) openList(name string) (io.ReadCloser, error) {
 	f, err := pattern.FromDisk(name)
 	if err != nil {
 		return nil, err
@@ -193,13 +193,12 @@ func (s *selection) open(name string) (io.ReadCloser, error) {
 	return io.NopCloser(strings.NewReader(s.files[name])), err
 }
 
-// maxListFile is more than a list may have, so that one which is larger is
-// refused.
+// maxListFile is above the limit of a list, so that a larger one is refused.
 const maxListFile = 2 << 20
 
-// reading runs f on the store at place, and tells how far it has come and what
-// was damaged.
-func (s *selection) reading(cmd *cobra.Command, place string, f func(ingest.Store, query.Selection) (flow.Coverage, error)) (err error) {
+// withStore runs f on the store at place, and prints its progress and what was
+// damaged.
+func (s *selection) withStore(cmd *cobra.Command, place string, f func(ingest.Store, query.Selection) (flow.Coverage, error)) (err error) {
 	log, err := ingest.OpenStore(cmd.Context(), place)
 	if err != nil {
 		return err

@@ -27,7 +27,7 @@ func newFlowList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list DATADIR [FILTER]",
 		Short: "Print stored flows in order of time",
-		Long: `List prints the stored flows that fit a filter, in order of time: the first
+		Long: `List prints the stored flows that match a filter, in order of time: the first
 --limit of them, or with --last the last. With --limit 0 it prints all, as JSON
 lines, in the order in which they are read.
 
@@ -37,7 +37,7 @@ lines, in the order in which they are read.
   dragnet flow list --node unix:///run/dragnet/node.sock dport=22`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir, words := s.at.split(args)
-			if err := s.parse(words); err != nil {
+			if err := s.parseWords(words); err != nil {
 				return err
 			}
 			switch {
@@ -51,11 +51,11 @@ lines, in the order in which they are read.
 				if s.at.node != "" {
 					return s.streamFrom(cmd, write)
 				}
-				return s.reading(cmd, dir, func(log ingest.Store, chosen query.Selection) (flow.Coverage, error) {
+				return s.withStore(cmd, dir, func(log ingest.Store, chosen query.Selection) (flow.Coverage, error) {
 					return query.Each(cmd.Context(), log, chosen, write)
 				})
 			}
-			rows, err := s.list(cmd, dir, limit, last)
+			rows, err := s.listFlows(cmd, dir, limit, last)
 			if err != nil {
 				return err
 			}
@@ -69,12 +69,12 @@ lines, in the order in which they are read.
 	return cmd
 }
 
-// list gives the first or last rows.
-func (s *selection) list(cmd *cobra.Command, dir string, limit int, last bool) (rows []query.Row, err error) {
+// listFlows gives the first or last rows.
+func (s *selection) listFlows(cmd *cobra.Command, dir string, limit int, last bool) (rows []query.Row, err error) {
 	if s.at.node != "" {
 		return s.listFrom(cmd, limit, last)
 	}
-	return rows, s.reading(cmd, dir, func(log ingest.Store, chosen query.Selection) (cov flow.Coverage, err error) {
+	return rows, s.withStore(cmd, dir, func(log ingest.Store, chosen query.Selection) (cov flow.Coverage, err error) {
 		rows, _, cov, err = query.List(cmd.Context(), log, chosen, query.Page{Limit: limit, Last: last})
 		return cov, err
 	})

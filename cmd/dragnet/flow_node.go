@@ -12,8 +12,8 @@ import (
 	nodev1 "dragnet/wire/node/v1"
 )
 
-// message is the selection for a node.
-func (s *selection) message() *nodev1.Selection {
+// toMessage is the selection for a node.
+func (s *selection) toMessage() *nodev1.Selection {
 	m := &nodev1.Selection{Filter: s.text, Files: s.files}
 	query.WindowMessage(s.window, m)
 	return m
@@ -27,7 +27,7 @@ func (s *selection) listFrom(cmd *cobra.Command, limit int, last bool) ([]query.
 	}
 	defer client.Close()
 	var rows []query.Row
-	for q := (&nodev1.ListFlowsRequest{Selection: s.message(), Last: last}); ; {
+	for q := (&nodev1.ListFlowsRequest{Selection: s.toMessage(), Last: last}); ; {
 		q.PageSize = uint32(min(limit-len(rows), query.MaxPage))
 		page, err := client.Flows.ListFlows(cmd.Context(), q)
 		if err != nil {
@@ -43,7 +43,7 @@ func (s *selection) listFrom(cmd *cobra.Command, limit int, last bool) ([]query.
 			rows = append(rows, part...)
 		}
 		if page.NextCursor == "" || len(rows) >= limit {
-			tell(cmd, page.Problems)
+			printProblems(cmd, page.Problems)
 			return rows, nil
 		}
 		q = &nodev1.ListFlowsRequest{Cursor: page.NextCursor}
@@ -61,21 +61,21 @@ func rowsOf(messages []*nodev1.Flow) ([]query.Row, error) {
 	return rows, nil
 }
 
-// tell prints what a node could not read.
-func tell(cmd *cobra.Command, problems []string) {
+// printProblems prints what a node could not read.
+func printProblems(cmd *cobra.Command, problems []string) {
 	for _, p := range problems {
 		fmt.Fprintln(cmd.ErrOrStderr(), p)
 	}
 }
 
-// streamFrom shows all chosen flows of a node to fn.
+// streamFrom calls fn with all selected flows of a node.
 func (s *selection) streamFrom(cmd *cobra.Command, fn func(*query.Row) error) (err error) {
 	client, err := s.at.dial()
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	stream, err := client.Flows.StreamFlows(cmd.Context(), &nodev1.StreamFlowsRequest{Selection: s.message()})
+	stream, err := client.Flows.StreamFlows(cmd.Context(), &nodev1.StreamFlowsRequest{Selection: s.toMessage()})
 	if err != nil {
 		return s.at.explained(err)
 	}
@@ -93,7 +93,7 @@ func (s *selection) streamFrom(cmd *cobra.Command, fn func(*query.Row) error) (e
 				return err
 			}
 		}
-		tell(cmd, stream.Msg().Problems)
+		printProblems(cmd, stream.Msg().Problems)
 	}
 	if err := stream.Err(); err != nil {
 		return s.at.explained(err)
@@ -101,18 +101,18 @@ func (s *selection) streamFrom(cmd *cobra.Command, fn func(*query.Row) error) (e
 	return nil
 }
 
-// countFrom has a node count.
+// countFrom counts at a node.
 func (s *selection) countFrom(cmd *cobra.Command, by string, top int) ([]query.Tally, error) {
 	client, err := s.at.dial()
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
-	got, err := client.Flows.CountFlows(cmd.Context(), &nodev1.CountFlowsRequest{Selection: s.message(), By: by, Top: uint32(top)})
+	got, err := client.Flows.CountFlows(cmd.Context(), &nodev1.CountFlowsRequest{Selection: s.toMessage(), By: by, Top: uint32(top)})
 	if err != nil {
 		return nil, s.at.explained(err)
 	}
-	tell(cmd, got.Problems)
+	printProblems(cmd, got.Problems)
 	tallies := make([]query.Tally, len(got.Tallies))
 	for i, m := range got.Tallies {
 		if tallies[i], err = query.TallyFrom(m); err != nil {

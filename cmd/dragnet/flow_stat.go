@@ -20,7 +20,7 @@ func newFlowStat() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "stat DATADIR [FILTER]",
 		Short: "Count stored flows, by host, service, outcome or time",
-		Long: `Stat counts the stored flows that fit a filter: all together, or the largest
+		Long: `Stat counts the stored flows that match a filter: all together, or the largest
 groups of them.
 
 ` + filterHelp,
@@ -28,7 +28,7 @@ groups of them.
   dragnet flow stat /var/lib/dragnet state=failed --by src --top 20`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir, words := s.at.split(args)
-			if err := s.parse(words); err != nil {
+			if err := s.parseWords(words); err != nil {
 				return err
 			}
 			if top < 0 {
@@ -37,7 +37,7 @@ groups of them.
 			if err := query.CheckGrouping(by); err != nil {
 				return cli.Usage(fmt.Errorf("--by %w", err))
 			}
-			tallies, err := s.count(cmd, dir, by, top)
+			tallies, err := s.countFlows(cmd, dir, by, top)
 			if err != nil {
 				return err
 			}
@@ -51,12 +51,12 @@ groups of them.
 	return cmd
 }
 
-// count gives the largest groups.
-func (s *selection) count(cmd *cobra.Command, dir, by string, top int) (tallies []query.Tally, err error) {
+// countFlows gives the largest groups.
+func (s *selection) countFlows(cmd *cobra.Command, dir, by string, top int) (tallies []query.Tally, err error) {
 	if s.at.node != "" {
 		return s.countFrom(cmd, by, top)
 	}
-	return tallies, s.reading(cmd, dir, func(log ingest.Store, chosen query.Selection) (cov flow.Coverage, err error) {
+	return tallies, s.withStore(cmd, dir, func(log ingest.Store, chosen query.Selection) (cov flow.Coverage, err error) {
 		tallies, cov, err = query.Count(cmd.Context(), log, chosen, by, top)
 		return cov, err
 	})

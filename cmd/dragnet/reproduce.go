@@ -16,10 +16,10 @@ func newReproduce() *cobra.Command {
 	var output *cli.Format
 	cmd := &cobra.Command{
 		Use:   "reproduce [NAME]",
-		Short: "Make a table or figure of the papers again, beside the paper's numbers",
+		Short: "Reproduce a table or figure of the papers, next to the paper's numbers",
 		Long: `Reproduce runs the experiment behind a table or figure of one of the papers this
-program is built from, and prints its own numbers beside the paper's, with where
-they differ and why. Without NAME it lists what there is.`,
+program is built from, and prints its numbers next to the paper's, with where
+they differ and why. Without NAME it lists all reproductions.`,
 		Example: `  dragnet reproduce
   dragnet reproduce sharing-figure-1 --out figures`,
 		Args: cobra.MaximumNArgs(1),
@@ -29,7 +29,7 @@ they differ and why. Without NAME it lists what there is.`,
 			}
 			r, ok := reproduce.Find(args[0])
 			if !ok {
-				return cli.Hint(cli.Usage(fmt.Errorf("no reproduction is called %q", args[0])), "'dragnet reproduce' lists them")
+				return cli.Hint(cli.Usage(fmt.Errorf("unknown reproduction %q", args[0])), "'dragnet reproduce' lists them")
 			}
 			return runReproduction(cmd, *output, r, data, out)
 		},

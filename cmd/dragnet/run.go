@@ -60,7 +60,7 @@ finding list, decision list, decision stop.`,
 				return err
 			}
 			if err := follow.Notify("READY=1"); err != nil {
-				log.Warn("systemd was not told", "problem", err)
+				log.Warn("sd_notify failed", "err", err)
 			}
 			select {
 			case <-cmd.Context().Done():

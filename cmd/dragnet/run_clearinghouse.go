@@ -67,7 +67,7 @@ func runClearinghouse(ctx context.Context, c config.Configuration, log *slog.Log
 	}
 	log.Info("started", "listen", s.Address(), "admin", s.AdminAddress(), "key", s.Key().String(), "board", b != nil)
 	if err := follow.Notify("READY=1"); err != nil {
-		log.Warn("systemd was not told", "problem", err)
+		log.Warn("sd_notify failed", "err", err)
 	}
 	select {
 	case <-ctx.Done():

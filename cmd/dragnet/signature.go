@@ -47,21 +47,21 @@ const (
 	maxSamples = 512 << 20
 )
 
-// collect reads whole sequences into memory, within bounds.
-func collect(cmd *cobra.Command, paths []string) (*sequence.Collector, error) {
+// collectSamples reads whole sequences into memory, within bounds.
+func collectSamples(cmd *cobra.Command, paths []string) (*sequence.Collector, error) {
 	c := &sequence.Collector{Most: maxSample, Total: maxSamples}
 	for _, path := range paths {
-		if err := each(cmd, path, c.Open); err != nil {
+		if err := eachSequence(cmd, path, c.Open); err != nil {
 			return nil, err
 		}
 	}
 	if c.Cut > 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "%d bytes beyond %d MB per sequence and %d MB in all were left out\n", c.Cut, maxSample>>20, maxSamples>>20)
+		fmt.Fprintf(cmd.ErrOrStderr(), "%d bytes beyond %d MB per sequence and %d MB in total were left out\n", c.Cut, maxSample>>20, maxSamples>>20)
 	}
 	return c, nil
 }
 
-func each(cmd *cobra.Command, path string, open func(string) sequence.Sink) error {
+func eachSequence(cmd *cobra.Command, path string, open func(string) sequence.Sink) error {
 	coverage, err := sequence.Each(cmd.Context(), path, cmd.InOrStdin(), open)
 	if coverage.Lost > 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %d bytes are missing from its connections\n", path, coverage.Lost)
@@ -73,7 +73,7 @@ func each(cmd *cobra.Command, path string, open func(string) sequence.Sink) erro
 }
 
 func collectClean(cmd *cobra.Command, clean []string, samples [][]byte) (signature.Clean, error) {
-	c, err := collect(cmd, clean)
+	c, err := collectSamples(cmd, clean)
 	if err != nil {
 		return signature.Clean{}, err
 	}
@@ -123,7 +123,7 @@ func readPEM(path string) ([]byte, error) {
 	}
 	block, _ := pem.Decode(text)
 	if block == nil {
-		return nil, fmt.Errorf("%s holds no PEM block", path)
+		return nil, fmt.Errorf("%s has no PEM block", path)
 	}
 	return block.Bytes, nil
 }
@@ -154,22 +154,22 @@ func writeSignature(s *dossier.Signature, path, sign string) error {
 	return os.Rename(temporary, path)
 }
 
-// verdicts streams every sequence of path through m.
-func verdicts(cmd *cobra.Command, m *match.Matcher, path string, report func(name string, size int64, v []match.Verdict)) error {
-	return each(cmd, path, func(name string) sequence.Sink {
-		return &judged{Stream: m.NewStream(), done: func(size int64, v []match.Verdict) { report(name, size, v) }}
+// matchSequences streams every sequence of path through m.
+func matchSequences(cmd *cobra.Command, m *match.Matcher, path string, report func(name string, size int64, v []match.Result)) error {
+	return eachSequence(cmd, path, func(name string) sequence.Sink {
+		return &judgedSequence{Stream: m.NewStream(), done: func(size int64, v []match.Result) { report(name, size, v) }}
 	})
 }
 
-type judged struct {
+type judgedSequence struct {
 	*match.Stream
 	size int64
-	done func(int64, []match.Verdict)
+	done func(int64, []match.Result)
 }
 
-func (j *judged) Write(p []byte) (int, error) {
+func (j *judgedSequence) Write(p []byte) (int, error) {
 	j.size += int64(len(p))
 	return j.Stream.Write(p)
 }
 
-func (j *judged) End() { j.done(j.size, j.Stream.Close()) }
+func (j *judgedSequence) End() { j.done(j.size, j.Stream.Close()) }

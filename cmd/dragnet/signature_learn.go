@@ -29,7 +29,7 @@ func newSignatureLearn() *cobra.Command {
 		Short: "Learn a signature from samples of one worm",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			samples, err := collect(cmd, args)
+			samples, err := collectSamples(cmd, args)
 			if err != nil {
 				return err
 			}
@@ -75,8 +75,8 @@ func newSignatureLearn() *cobra.Command {
 	f.StringSliceVar(&clean, "clean", nil, "clean traffic: its bytes are the background, its strings are never learnt")
 	f.StringVar(&method, "method", "gibbs", "em, gibbs, or mixture (many blocks and families at once)")
 	f.IntVar(&o.Width, "width", 64, "positions of a part")
-	f.BoolVar(&o.Auto, "auto", false, "begin at --width and shrink it until all positions tell something")
-	f.IntVar(&o.Parts, "parts", 1, "learn up to so many parts, all of which must match")
+	f.BoolVar(&o.Auto, "auto", false, "start at --width and shrink it until all positions are informative")
+	f.IntVar(&o.Parts, "parts", 1, "learn up to this many parts, all of which must match")
 	f.BoolVar(&o.Gaps, "gaps", false, "join parts that keep order and distance into one with gaps")
 	f.IntVar(&o.Restarts, "restarts", 4, "runs, of which the best is kept")
 	f.Uint64Var(&o.Seed, "seed", 1, "seed of all random choices")
@@ -125,24 +125,24 @@ func newSignatureGenerate() *cobra.Command {
 	r := variants.Published()
 	cmd := &cobra.Command{
 		Use:   "generate DIR",
-		Short: "Write inert variants of a synthetic worm, to try things with",
+		Short: "Write inert variants of a synthetic worm, for experiments",
 		Long: `Generate writes byte strings that vary as the variants of a polymorphic worm do:
 10 % of the bytes substituted, garbage inserted, embedded in 2 to 20 KB of
 benign traffic. They come from a random number generator and do nothing. Which
-file holds what is written beside the folder, to DIR.labels.jsonl.`,
+file holds which variant is written to DIR.labels.jsonl.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := variants.Family(name, seed)
 			if err != nil {
 				return cli.Usage(err)
 			}
-			return generate(args[0], r, t, seed, first, count, benign)
+			return writeVariants(args[0], r, t, seed, first, count, benign)
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&name, "family", "alder", fmt.Sprintf("one of %v", variants.Names()))
 	f.IntVar(&count, "count", 100, "variants to write")
-	f.IntVar(&benign, "benign", 0, "benign payloads to write beside them")
+	f.IntVar(&benign, "benign", 0, "benign payloads to write in addition")
 	f.Uint64Var(&first, "first", 0, "number of the first variant: other numbers are other variants")
 	f.Uint64Var(&seed, "seed", 1, "seed of the worm and of its variants")
 	f.Float64Var(&r.Substitution, "substitution", r.Substitution, "share of malicious bytes replaced")
@@ -158,7 +158,7 @@ type label struct {
 	Length int    `json:"length"`
 }
 
-func generate(dir string, r variants.Recipe, t *variants.Template, seed, first uint64, count, benign int) error {
+func writeVariants(dir string, r variants.Recipe, t *variants.Template, seed, first uint64, count, benign int) error {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return err
 	}
@@ -168,7 +168,7 @@ func generate(dir string, r variants.Recipe, t *variants.Template, seed, first u
 	}
 	defer labels.Close()
 	enc := json.NewEncoder(labels)
-	// The order tells nothing: variants and benign payloads are mixed.
+	// The order reveals nothing: variants and benign payloads are mixed.
 	order := rand.New(rand.NewPCG(seed, first)).Perm(count + benign)
 	for i, k := range order {
 		l := label{File: fmt.Sprintf("%05d.bin", i)}

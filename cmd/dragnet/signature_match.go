@@ -27,7 +27,7 @@ func newSignatureMatch() *cobra.Command {
 		Use:   "match PATH...",
 		Short: "Look for variants in files, captures or a stream",
 		Long: `Match prints the sequences that a signature matches. With --labels, a table of
-how the verdicts compare with the truth instead. Exit code 3 tells that
+how the results compare with the truth instead. Exit code 3 means that
 something matched.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -40,9 +40,9 @@ something matched.`,
 				return err
 			}
 			if labels != "" {
-				return confusion(cmd, *output, m, labels, args)
+				return printConfusion(cmd, *output, m, labels, args)
 			}
-			return matches(cmd, *output, m, args)
+			return printMatches(cmd, *output, m, args)
 		},
 	}
 	output = cli.OutputFlag(cmd)
@@ -54,14 +54,14 @@ something matched.`,
 	return cmd
 }
 
-func matches(cmd *cobra.Command, f cli.Format, m *match.Matcher, paths []string) error {
+func printMatches(cmd *cobra.Command, f cli.Format, m *match.Matcher, paths []string) error {
 	type item struct {
 		Sequence string `json:"sequence"`
-		match.Verdict
+		match.Result
 	}
 	rows := cli.Rows{Header: []string{"sequence", "signature", "at", "omega", "exact"}}
 	for _, path := range paths {
-		err := verdicts(cmd, m, path, func(name string, _ int64, all []match.Verdict) {
+		err := matchSequences(cmd, m, path, func(name string, _ int64, all []match.Result) {
 			for _, v := range all {
 				if !v.Match {
 					continue
@@ -90,9 +90,9 @@ func matches(cmd *cobra.Command, f cli.Format, m *match.Matcher, paths []string)
 	return nil
 }
 
-// confusion compares verdicts with labels: one row per true family, a column
+// printConfusion compares verdicts with labels: one row per true family, a column
 // for matched and one for not.
-func confusion(cmd *cobra.Command, f cli.Format, m *match.Matcher, labels string, paths []string) error {
+func printConfusion(cmd *cobra.Command, f cli.Format, m *match.Matcher, labels string, paths []string) error {
 	truth, err := readLabels(labels)
 	if err != nil {
 		return err
@@ -106,7 +106,7 @@ func confusion(cmd *cobra.Command, f cli.Format, m *match.Matcher, labels string
 	var order []string
 	unknown := 0
 	for _, path := range paths {
-		err := verdicts(cmd, m, path, func(name string, _ int64, all []match.Verdict) {
+		err := matchSequences(cmd, m, path, func(name string, _ int64, all []match.Result) {
 			family, ok := truth[filepath.Base(name)]
 			if !ok {
 				unknown++
@@ -168,7 +168,7 @@ func newSignatureTest() *cobra.Command {
 		Use:   "test CLEAN...",
 		Short: "Count false alarms on your own clean traffic",
 		Long: `Test matches signatures against traffic known to be clean and compares the false
-alarms with what the model expects. Exit code 3 tells that there were more than
+alarms with what the model expects. Exit code 3 means that there were more than
 the model allows (Poisson, 99 %).`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -183,7 +183,7 @@ the model allows (Poisson, 99 %).`,
 			alarms := make([]int, len(signatures))
 			sequences, bytes := 0, int64(0)
 			for _, path := range args {
-				err := verdicts(cmd, m, path, func(_ string, size int64, all []match.Verdict) {
+				err := matchSequences(cmd, m, path, func(_ string, size int64, all []match.Result) {
 					sequences++
 					bytes += size
 					for i, v := range all {
@@ -232,8 +232,8 @@ the model allows (Poisson, 99 %).`,
 	return cmd
 }
 
-// poissonAllows reports whether n or more events have a chance of at least 1 %
-// where expected are expected.
+// poissonAllows reports whether n or more events have a probability of at least
+// 1 % if expected are expected.
 func poissonAllows(expected float64, n int) bool {
 	below, term := 0.0, math.Exp(-expected)
 	for k := range n {
@@ -252,12 +252,12 @@ func newSignatureCluster() *cobra.Command {
 		Short: "Sort samples of several worms into families",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			samples, err := collect(cmd, args)
+			samples, err := collectSamples(cmd, args)
 			if err != nil {
 				return err
 			}
 			if len(samples.Sequences) == 0 {
-				return errors.New("no sample holds a byte")
+				return errors.New("all samples are empty")
 			}
 			known, err := collectClean(cmd, clean, samples.Sequences)
 			if err != nil {
@@ -291,7 +291,7 @@ func newSignatureCluster() *cobra.Command {
 		},
 	}
 	output = cli.OutputFlag(cmd)
-	cmd.Flags().StringSliceVar(&clean, "clean", nil, "clean traffic, whose strings do not make samples alike")
+	cmd.Flags().StringSliceVar(&clean, "clean", nil, "clean traffic, whose strings do not count as similarity")
 	cmd.Flags().IntVar(&o.Width, "width", 32, "positions that decide membership")
 	cmd.Flags().Uint64Var(&o.Seed, "seed", 1, "seed of all random choices")
 	return cmd

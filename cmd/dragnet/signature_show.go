@@ -22,7 +22,7 @@ func newSignatureShow() *cobra.Command {
 	var trust []string
 	cmd := &cobra.Command{
 		Use:   "show FILE",
-		Short: "Draw a signature: bytes by position, with what each position tells",
+		Short: "Draw a signature: bytes by position, with the information of each position",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			all, err := openSignatures(args, trust)
@@ -67,7 +67,7 @@ func newSignatureShow() *cobra.Command {
 const perLine = 24
 
 // drawBlock prints the three likeliest bytes of each position with their shade
-// and a bar of the bits the position tells.
+// and a bar of the position's information in bits.
 func drawBlock(w io.Writer, b *dossier.Block, bg *dossier.Background) {
 	shades := []rune(" ░▒▓█")
 	bars := []rune(" ▁▂▃▄▅▆▇█")
@@ -127,7 +127,7 @@ func newSignatureExport() *cobra.Command {
 	var o tokens.Options
 	cmd := &cobra.Command{
 		Use:   "export FILE",
-		Short: "Write a signature as strings for another program, with what that loses",
+		Short: "Export a signature as strings for another program, with the loss",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			write := publish.RuleWriters()[format]

@@ -14,15 +14,15 @@ import (
 )
 
 func newStore() *cobra.Command {
-	cmd := &cobra.Command{Use: "store", Short: "Look after a data directory", Args: cobra.ArbitraryArgs, RunE: cli.Group}
+	cmd := &cobra.Command{Use: "store", Short: "Check and index a data directory", Args: cobra.ArbitraryArgs, RunE: cli.Group}
 	cmd.AddCommand(newStoreCheck(), newStoreIndex())
 	return cmd
 }
 
-// ownDirectory refuses a database: what is asked is done there by its own means.
+// ownDirectory refuses a database, which has its own tools for the task.
 func ownDirectory(place, instead string) error {
 	if clickhouse.Is(place) {
-		return cli.Hint(fmt.Errorf("%s is no data directory: ClickHouse looks after its own files", clickhouse.Redact(place)), "%s", instead)
+		return cli.Hint(fmt.Errorf("%s is not a data directory: ClickHouse manages its own files", clickhouse.Redact(place)), "%s", instead)
 	}
 	return nil
 }
@@ -32,15 +32,15 @@ func newStoreCheck() *cobra.Command {
 	var output *cli.Format
 	cmd := &cobra.Command{
 		Use:   "check DATADIR",
-		Short: "Read all of a data directory and name what is damaged",
+		Short: "Read all of a data directory and report damage",
 		Long: `Check reads every flow stored and compares every index with what it indexes.
-What is not named as damaged stays readable by every command.
-Exit code 0: nothing is wrong. 3: something is. 1: it could not look.`,
+Everything not reported as damaged stays readable by every command.
+Exit code 0: no damage found. 3: damage found. 1: the check could not run.`,
 		Example: "  dragnet store check /var/lib/dragnet",
 		Args:    at.args(0, 0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir, _ := at.split(args)
-			if err := ownDirectory(dir, "ask it with CHECK TABLE flows"); err != nil {
+			if err := ownDirectory(dir, "use its CHECK TABLE flows"); err != nil {
 				return err
 			}
 			found, err := checkStore(cmd, &at, dir)
@@ -64,7 +64,7 @@ Exit code 0: nothing is wrong. 3: something is. 1: it could not look.`,
 }
 
 // checkStore checks a data directory here, or has a node check its own.
-func checkStore(cmd *cobra.Command, at *nodeFlags, dir string) (found []disk.Finding, err error) {
+func checkStore(cmd *cobra.Command, at *nodeFlags, dir string) (found []disk.Fault, err error) {
 	if at.node == "" {
 		progress := cli.NewProgress("checking flows", 0)
 		defer progress.Done()
@@ -80,7 +80,7 @@ func checkStore(cmd *cobra.Command, at *nodeFlags, dir string) (found []disk.Fin
 		return nil, at.explained(err)
 	}
 	for _, d := range got.Damages {
-		found = append(found, disk.Finding{File: d.File, Problem: d.Problem, Flows: int(d.Flows), Advice: d.Advice})
+		found = append(found, disk.Fault{File: d.File, Problem: d.Problem, Flows: int(d.Flows), Advice: d.Advice})
 	}
 	return found, nil
 }
@@ -123,17 +123,17 @@ gives the same answers more slowly. A newly imported flow has keys of its day.`,
 		},
 	}
 	cmd.Flags().StringVar(&epoch, "epoch", "", "whose salts, such as 2026-11-22 (default today, UTC)")
-	cmd.Flags().BoolVar(&again, "again", false, "also what is of that epoch already, as after damage")
+	cmd.Flags().BoolVar(&again, "again", false, "also runs of that epoch, such as after damage")
 	return cmd
 }
 
 func newBackup() *cobra.Command {
 	return &cobra.Command{
 		Use:   "backup DATADIR COPY",
-		Short: "Copy a data directory, as it is at one moment",
-		Long: `Backup copies DATADIR to COPY, which must not exist. The copy is a data directory
-of its own; to restore, move it to where the original was. Of a copy that was
-interrupted the flows are all there or none. The node's control state and the key
+		Short: "Copy a data directory, as it is at one time",
+		Long: `Backup copies DATADIR to COPY, which must not exist. The copy is a complete data
+directory; to restore, move it to the original path. An interrupted copy has
+all flows or none. The node's control state and the key
 of its authority follow; where that state is in PostgreSQL, back it up there.`,
 		Example: "  dragnet backup /var/lib/dragnet /mnt/backup/dragnet-2026-11-22",
 		Args:    cobra.ExactArgs(2),

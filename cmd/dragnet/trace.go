@@ -26,7 +26,7 @@ import (
 func newTrace() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "trace",
-		Short: "Find out who was behind a connection, host by host",
+		Short: "Trace a connection back to its origin, host by host",
 		Args:  cobra.ArbitraryArgs,
 		RunE:  cli.Group,
 	}
@@ -34,25 +34,25 @@ func newTrace() *cobra.Command {
 	return cmd
 }
 
-// collection says where letters come from and how the chain is printed.
+// collection says where signed redemptions come from and how the chain is printed.
 type collection struct {
-	letters, keys []string
-	call          bool
-	callPort      uint16
-	keyFile       string
-	reason        string
-	wait          time.Duration
-	output        string
+	redemptions, keys []string
+	call              bool
+	callPort          uint16
+	keyFile           string
+	reason            string
+	wait              time.Duration
+	output            string
 }
 
-func (f *collection) flags(cmd *cobra.Command) {
-	cmd.Flags().StringArrayVar(&f.letters, "letter", nil, "letter an administrator sent ('dragnet-agent token redeem'); repeat")
+func (f *collection) addFlags(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&f.redemptions, "redemption", nil, "signed redemption from an administrator ('dragnet-agent token redeem'); repeat")
 	cmd.Flags().StringArrayVar(&f.keys, "host-key", nil, "ADDRESS=KEY: a host's public key, from its administrator ('dragnet-agent doctor'); repeat")
 	cmd.Flags().BoolVar(&f.call, "call", false, "redeem by calling the hosts; they must have listed our key")
 	cmd.Flags().Uint16Var(&f.callPort, "call-port", call.Port, "port of calls")
 	cmd.Flags().StringVar(&f.keyFile, "key", "", "our key for calls (default investigator.key beside the case; made if missing)")
-	cmd.Flags().StringVar(&f.reason, "reason", "", "reason to tell hosts that are called")
-	cmd.Flags().DurationVar(&f.wait, "wait", 15*time.Second, "with --call: how long to wait for hosts before to answer")
+	cmd.Flags().StringVar(&f.reason, "reason", "", "reason given to the hosts called")
+	cmd.Flags().DurationVar(&f.wait, "wait", 15*time.Second, "with --call: how long to wait for previous hosts to answer")
 	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "output format: text, svg or json")
 }
 
@@ -64,11 +64,11 @@ func newTraceStart() *cobra.Command {
 	var collect collection
 	cmd := &cobra.Command{
 		Use:   "start HOST PORT,PORT",
-		Short: "Ask a host who is behind a connection it has, and begin a case",
+		Short: "Ask a host who is behind one of its connections, and start a case",
 		Long: `Asks HOST about the connection from its first PORT to our second PORT. With
---remote ADDRESS the connection's other end is that host instead of this one:
-what gateways and intrusion detection systems ask. The answer is a token; what
-it stands for, the host's administrator says. The case file keeps all of it.`,
+--remote ADDRESS the connection's other end is that host instead of this one, as
+gateways and intrusion detection systems ask. The answer is a token, which the
+host's administrator redeems. The case file keeps all answers.`,
 		Example: "  dragnet trace start 192.0.2.7 51234,22 --case c1.json --call",
 		Args:    cobra.ExactArgs(2),
 	}
@@ -78,13 +78,13 @@ it stands for, the host's administrator says. The case file keeps all of it.`,
 	cmd.Flags().StringVar(&casePath, "case", "", "case file to write (default case-TIME.json)")
 	cmd.Flags().Uint16Var(&port, "port", client.Port, "port of the ident daemon")
 	cmd.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "how long to wait for the answer")
-	collect.flags(cmd)
+	collect.addFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		q, err := request(args[1], kind, remote, session)
+		q, err := makeRequest(args[1], kind, remote, session)
 		if err != nil {
 			return cli.Usage(err)
 		}
-		host, err := resolve(cmd.Context(), args[0])
+		host, err := resolveHost(cmd.Context(), args[0])
 		if err != nil {
 			return err
 		}
@@ -98,7 +98,7 @@ it stands for, the host's administrator says. The case file keeps all of it.`,
 			return err
 		}
 		fmt.Fprintf(cmd.ErrOrStderr(), "case: %s\n", casePath)
-		return collect.finish(cmd, &c, casePath)
+		return collect.finishCase(cmd, &c, casePath)
 	}
 	return cmd
 }
@@ -107,22 +107,22 @@ func newTraceShow() *cobra.Command {
 	var collect collection
 	cmd := &cobra.Command{
 		Use:   "show CASE",
-		Short: "Add letters to a case, verify all of it, and draw the chain",
+		Short: "Add signed redemptions to a case, verify all of it, and draw the chain",
 		Args:  cobra.ExactArgs(1),
 	}
-	collect.flags(cmd)
+	collect.addFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := chain.Load(args[0])
 		if err != nil {
 			return err
 		}
-		return collect.finish(cmd, &c, args[0])
+		return collect.finishCase(cmd, &c, args[0])
 	}
 	return cmd
 }
 
-// request builds the question from the command line.
-func request(ports, kind, remote string, session int64) (protocol.Request, error) {
+// makeRequest builds the question from the command line.
+func makeRequest(ports, kind, remote string, session int64) (protocol.Request, error) {
 	q, err := protocol.ParseRequest(ports)
 	if err != nil || q.Kind != protocol.ID || strings.Contains(ports, ":") {
 		return q, fmt.Errorf("%q is not PORT,PORT: the port on the asked host, then the one on the other", ports)
@@ -147,7 +147,7 @@ func request(ports, kind, remote string, session int64) (protocol.Request, error
 	return q, nil
 }
 
-func resolve(ctx context.Context, host string) (netip.Addr, error) {
+func resolveHost(ctx context.Context, host string) (netip.Addr, error) {
 	if a, err := netip.ParseAddr(host); err == nil {
 		return a.Unmap(), nil
 	}
@@ -158,9 +158,9 @@ func resolve(ctx context.Context, host string) (netip.Addr, error) {
 	return addresses[0].Unmap(), nil
 }
 
-// finish adds letters and keys, calls hosts, saves and prints.
-func (f *collection) finish(cmd *cobra.Command, c *chain.Case, path string) error {
-	if err := f.add(c); err != nil {
+// finishCase adds redemptions and keys, calls hosts, saves and prints.
+func (f *collection) finishCase(cmd *cobra.Command, c *chain.Case, path string) error {
+	if err := f.addToCase(c); err != nil {
 		return err
 	}
 	if f.call {
@@ -184,12 +184,12 @@ func (f *collection) finish(cmd *cobra.Command, c *chain.Case, path string) erro
 		return cli.Usage(fmt.Errorf("output %q is not one of text, svg, json", f.output))
 	}
 	if err == nil && len(g.Problems) > 0 {
-		err = cli.Found(fmt.Errorf("%d findings: evidence was changed or contradicts", len(g.Problems)))
+		err = cli.Found(fmt.Errorf("%d findings: evidence is changed or contradictory", len(g.Problems)))
 	}
 	return err
 }
 
-func (f *collection) add(c *chain.Case) error {
+func (f *collection) addToCase(c *chain.Case) error {
 	for _, pair := range f.keys {
 		address, key, ok := strings.Cut(pair, "=")
 		a, err := netip.ParseAddr(address)
@@ -205,12 +205,12 @@ func (f *collection) add(c *chain.Case) error {
 		}
 		c.Keys[a.Unmap()] = token.FormatKey(k)
 	}
-	for _, path := range f.letters {
+	for _, path := range f.redemptions {
 		b, err := os.ReadFile(path)
 		if err != nil {
-			return fmt.Errorf("read letter: %w", err)
+			return fmt.Errorf("read signed redemption: %w", err)
 		}
-		l, err := token.ParseLetter(b)
+		l, err := token.ParseSignedRedemption(b)
 		if err == nil {
 			err = c.Add(l)
 		}
@@ -222,7 +222,7 @@ func (f *collection) add(c *chain.Case) error {
 }
 
 // callHosts redeems by calls, host by host back along the chain, until nothing
-// is left to redeem or the time is over.
+// is left to redeem or the time is up.
 func (f *collection) callHosts(ctx context.Context, c *chain.Case, path string) error {
 	keyFile := f.keyFile
 	if keyFile == "" {
@@ -245,9 +245,9 @@ func (f *collection) callHosts(ctx context.Context, c *chain.Case, path string) 
 				continue
 			}
 			pending = true
-			before := len(c.Letters)
+			before := len(c.Redemptions)
 			f.callHost(ctx, c, host, tokens, key)
-			progress = progress || len(c.Letters) > before
+			progress = progress || len(c.Redemptions) > before
 		}
 		if !pending || !progress && time.Now().After(end) {
 			return nil
@@ -262,7 +262,7 @@ func (f *collection) callHosts(ctx context.Context, c *chain.Case, path string) 
 	}
 }
 
-// callHost takes in what one host redeems; why it does not becomes part of the
+// callHost adds what one host redeems; if it refuses, the reason becomes part of the
 // case.
 func (f *collection) callHost(ctx context.Context, c *chain.Case, host netip.Addr, tokens []string, key ed25519.PrivateKey) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -272,8 +272,8 @@ func (f *collection) callHost(ctx context.Context, c *chain.Case, host netip.Add
 		hostKey, _ = token.ParseKey(text) // checked when it was added
 	}
 	address := net.JoinHostPort(host.String(), strconv.Itoa(int(f.callPort)))
-	letters, err := call.Redeem(ctx, address, key, hostKey, tokens, f.reason)
-	for _, l := range letters {
+	redemptions, err := call.Redeem(ctx, address, key, hostKey, tokens, f.reason)
+	for _, l := range redemptions {
 		err = errors.Join(err, c.Add(l))
 	}
 	if err != nil {

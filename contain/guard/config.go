@@ -20,63 +20,66 @@ type Configuration struct {
 	// Site is the network of this organisation. Where scope.sources is empty,
 	// its networks are watched, and its exempt sources are never judged.
 	Site flow.Site `yaml:"site"`
-	// Name is how reports and receipts call this edge; empty takes the host's.
+	// Name identifies this edge in reports and receipts; empty takes the host
+	// name.
 	Name string `yaml:"name"`
 	// Live is the interface toward the customer network, and how much of its
 	// packets is kept.
 	Live live.Configuration `yaml:"live"`
-	// Scope is S and P: whose requests are watched, and to which ports. The
-	// station, if there is one, can set another.
+	// Scope is S and P: the sources whose requests are watched, and to which
+	// ports. The station, if there is one, can replace it.
 	Scope daw.Scope `yaml:"scope"`
-	// Limits are DAW's.
+	// Limits are the parameters of DAW.
 	Limits daw.Parameters `yaml:"limits"`
-	// Allow lists who is never held back or blocked, whatever is ordered.
+	// Allow lists addresses that are never held back or blocked, whatever the
+	// station decides.
 	Allow []netip.Prefix `yaml:"allow"`
-	// Standing is the decision under which this guard acts by itself. Without
-	// it, and without orders of a station, it only counts.
+	// Standing is the decision under which this guard acts on its own. Without
+	// it, and without a policy from a station, it only counts.
 	Standing Standing `yaml:"standing"`
-	// Most bounds the addresses blocked and held at this router at a time,
-	// whoever ordered it.
+	// Most bounds the addresses blocked and held at this router at a time, by
+	// all decisions together.
 	Most int `yaml:"most"`
-	// Every is how often persistent scanners are looked for.
+	// Every is how often the guard looks for persistent scanners.
 	Every time.Duration `yaml:"every"`
-	// Station is where the station is: the path of its Unix socket, or
-	// "channel" for the node that this agent is enrolled at. Empty runs without
-	// one.
+	// Station is the address of the station: the path of its Unix socket, or
+	// "channel" for the node that this agent is enrolled with. Empty runs
+	// without one.
 	Station string `yaml:"station"`
-	// Channel is how an enrolled agent talks with its node.
+	// Channel configures the connection of an enrolled agent to its node.
 	Channel channel.Configuration `yaml:"channel"`
-	// Report is how often the station is told.
+	// Report is the interval between reports to the station.
 	Report time.Duration `yaml:"report"`
-	// State is the folder of what survives a restart and of events.jsonl; empty
-	// keeps nothing.
+	// State is the folder of the state that survives a restart and of
+	// events.jsonl; empty keeps nothing.
 	State string `yaml:"state"`
 	// Save is how often the state is saved, besides at the end.
 	Save time.Duration `yaml:"save"`
-	// UndoAtStop takes everything back when the role ends; else blocks last
-	// until their time is over.
+	// UndoAtStop removes all blocks when the role stops; otherwise they last
+	// until they expire.
 	UndoAtStop bool `yaml:"undo_at_stop"`
 }
 
-// ByChannel as Configuration.Station is the node that the agent is enrolled at.
+// ByChannel as Configuration.Station is the node that the agent is enrolled
+// with.
 const ByChannel = "channel"
 
 // Standing is a standing decision as an operator writes it down.
 type Standing struct {
-	// By says who decided; empty decides nothing.
+	// By names the person who decided; empty means no standing decision.
 	By string `yaml:"by"`
 	// Why is for those who are affected.
 	Why string `yaml:"why"`
-	// Enforce lets it take effect; without it, it is a dry run.
+	// Enforce makes it take effect; without it, it is a dry run.
 	Enforce bool `yaml:"enforce"`
 	// Most is how many addresses may be blocked and held under it at a time.
 	Most int `yaml:"most"`
-	// For is how long it holds after each start of the role.
+	// For is how long it is valid after each start of the role.
 	For time.Duration `yaml:"for"`
 }
 
-// DefaultConfiguration watches nobody until a scope and an interface are named,
-// and acts on nobody.
+// DefaultConfiguration watches nothing until a scope and an interface are set,
+// and blocks nothing.
 func DefaultConfiguration() Configuration {
 	enrolled := channel.DefaultConfiguration()
 	enrolled.State += "/guard" // where 'dragnet-agent enrol guard' puts it
@@ -86,12 +89,12 @@ func DefaultConfiguration() Configuration {
 	}
 }
 
-// Validate reports the first setting that makes no sense.
+// Validate reports the first invalid setting.
 func (c *Configuration) Validate() error {
 	if err := c.Site.Validate(); err != nil {
 		return err
 	}
-	scope := c.watched()
+	scope := c.watchedScope()
 	if err := scope.Validate(); err != nil {
 		return err
 	}
@@ -119,18 +122,18 @@ func (c *Configuration) Validate() error {
 func (s *Standing) validate() error {
 	switch {
 	case s.By == "" && s.Enforce:
-		return errors.New("standing.by: say who decided that sources may be held back; nothing is enforced in nobody's name")
+		return errors.New("standing.by: say who decided that sources may be held back; enforcement needs a name")
 	case s.By != "" && s.Why == "":
 		return errors.New("standing.why: say why, for those who are affected")
 	case s.By != "" && (s.Most < 1 || s.For <= 0):
-		return errors.New("standing: most must be at least 1 address, and for longer than nothing")
+		return errors.New("standing: most must be at least 1 address, and for must be positive")
 	}
 	return nil
 }
 
-// watched is the scope as configured, with what the site says where it is
-// silent.
-func (c *Configuration) watched() daw.Scope {
+// watchedScope is the scope as configured, completed from the site where it is
+// empty.
+func (c *Configuration) watchedScope() daw.Scope {
 	s := c.Scope
 	if len(s.Sources) == 0 {
 		s.Sources = c.Site.Networks
@@ -139,24 +142,25 @@ func (c *Configuration) watched() daw.Scope {
 	return s
 }
 
-// everybody is the target of a standing decision: all that the scope names.
-func everybody() netip.Prefix { return netip.MustParsePrefix("0.0.0.0/0") }
+// allAddresses is the target of a standing decision: all addresses in the
+// scope.
+func allAddresses() netip.Prefix { return netip.MustParsePrefix("0.0.0.0/0") }
 
-func (s *Standing) decision(now flow.Time) dossier.Decision {
+func (s *Standing) makeDecision(now flow.Time) dossier.Decision {
 	v := dossier.DryRun
 	if s.Enforce {
 		v = dossier.Active
 	}
 	return dossier.Decision{
-		Version: dossier.DecisionVersion, ID: identity("standing", s.By, s.Why, now), Target: everybody(), Verdict: v, Why: s.Why,
+		Version: dossier.DecisionVersion, ID: deriveID("standing", s.By, s.Why, now), Target: allAddresses(), Verdict: v, Why: s.Why,
 		Findings: []string{}, Until: now + flow.Time(s.For), Standing: &dossier.Standing{Rule: "daw", Most: s.Most},
 		Steps: []dossier.Step{{Time: now, Who: s.By, Verdict: v, Why: s.Why}},
 		Undo:  "remove 'standing' from the guard's configuration and restart it",
 	}
 }
 
-// identity is short and its own for each of the same facts.
-func identity(facts ...any) string {
+// deriveID is a short identifier, the same for the same facts.
+func deriveID(facts ...any) string {
 	h := sha256.Sum256(fmt.Appendln(nil, facts...))
 	return base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(h[:10])
 }

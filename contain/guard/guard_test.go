@@ -109,7 +109,7 @@ func TestHoldsUnderTheStandingDecision(t *testing.T) {
 	if p := e.Plan(now); len(p.Holds) != 0 {
 		t.Errorf("held twice: %+v", p.Holds)
 	}
-	e.Settle(now + flow.Time(longestHold) + 2*quiet)
+	e.Reconcile(now + flow.Time(longestHold) + 2*quiet)
 	if e.count("release") != 1 || len(e.holds) != 0 {
 		t.Errorf("%d released, %d held, long after the last scan", e.count("release"), len(e.holds))
 	}
@@ -176,7 +176,7 @@ func TestBudgetOfTheStandingDecision(t *testing.T) {
 	if e.probe(monday+day+2*second, e.own[0].Target.Addr()) {
 		t.Error("a blocked source passes")
 	}
-	e.Settle(e.own[0].Until + 1)
+	e.Reconcile(e.own[0].Until + 1)
 	if p := e.Plan(0); len(p.Decisions) != 0 || !p.Changed || e.count("unblock") != blocked {
 		t.Errorf("after its time: %+v, %d unblocked", p, e.count("unblock"))
 	}
@@ -190,8 +190,8 @@ func TestAllowListWins(t *testing.T) {
 			t.Fatal("a protected source is hindered")
 		}
 	}
-	o := daw.Orders{Version: daw.MessageVersion, Decisions: []dossier.Decision{block("A", "10.0.0.1/32"), block("B", "10.0.0.0/30"), block("C", "10.0.0.9/32")}}
-	if err := e.Obey(monday, e.Bulletin(monday), o); err != nil {
+	o := daw.AgentPolicy{Version: daw.MessageVersion, Decisions: []dossier.Decision{block("A", "10.0.0.1/32"), block("B", "10.0.0.0/30"), block("C", "10.0.0.9/32")}}
+	if err := e.ApplyPolicy(monday, e.MakeReport(monday), o); err != nil {
 		t.Fatal(err)
 	}
 	p := e.Plan(monday)
@@ -206,7 +206,7 @@ func TestAllowListWins(t *testing.T) {
 	// A list that comes later lets go of who is held.
 	now := e.scan(t, monday, addr(0, 2))
 	o.Allow = []netip.Prefix{netip.PrefixFrom(addr(0, 2), 32)}
-	if err := e.Obey(now, e.Bulletin(now), o); err != nil {
+	if err := e.ApplyPolicy(now, e.MakeReport(now), o); err != nil {
 		t.Fatal(err)
 	}
 	if !e.Plan(now).Release || !e.probe(now+second, addr(0, 2)) {
@@ -224,7 +224,7 @@ func TestOrders(t *testing.T) {
 	stands := dossier.Decision{ID: "S", Target: netip.MustParsePrefix("0.0.0.0/0"), Verdict: dossier.Active, Until: monday + 9*day, Standing: &dossier.Standing{Rule: "daw", Most: 5}}
 	obey := func(now flow.Time, all ...dossier.Decision) {
 		t.Helper()
-		if err := e.Obey(now, e.Bulletin(now), daw.Orders{Version: daw.MessageVersion, Days: 1, Decisions: all}); err != nil {
+		if err := e.ApplyPolicy(now, e.MakeReport(now), daw.AgentPolicy{Version: daw.MessageVersion, Days: 1, Decisions: all}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -237,7 +237,7 @@ func TestOrders(t *testing.T) {
 		t.Errorf("no hold under the station's standing decision: %+v", p)
 	}
 	e.Tick(monday + day + second)
-	b := e.Bulletin(monday + day + second)
+	b := e.MakeReport(monday + day + second)
 	if len(b.Persistent) != 1 || b.Persistent[0].Addr != addr(0, 2) || b.Validate() != nil {
 		t.Errorf("persistent %+v: the station is to judge, %v", b.Persistent, b.Validate())
 	}
@@ -255,21 +255,21 @@ func TestOrders(t *testing.T) {
 	if got := e.Edge().NextBlock(addr(0, 1)); got != e.c.Limits.FirstBlock {
 		t.Errorf("a stopped block counts as an earlier one: the next lasts %v", got)
 	}
-	if len(e.Bulletin(now).Persistent) != 0 {
+	if len(e.MakeReport(now).Persistent) != 0 {
 		t.Error("what the station has heard is told again")
 	}
-	for _, bad := range []daw.Orders{{Version: 9}, {Version: 1, Days: -1}, {Version: 1, Scope: &daw.Scope{}}} {
-		if err := e.Obey(now, b, bad); err == nil {
-			t.Errorf("orders %+v are obeyed", bad)
+	for _, bad := range []daw.AgentPolicy{{Version: 9}, {Version: 1, Days: -1}, {Version: 1, Scope: &daw.Scope{}}} {
+		if err := e.ApplyPolicy(now, b, bad); err == nil {
+			t.Errorf("orders %+v are applied", bad)
 		}
 	}
 }
 
-// A router has a bound of its own, whatever is ordered.
+// A router has its own bound, independent of the policy.
 func TestRouterHasABoundOfItsOwn(t *testing.T) {
 	e := newEdge(t, func(c *Configuration) { c.Most, c.Standing = 10, Standing{} })
-	o := daw.Orders{Version: daw.MessageVersion, Decisions: []dossier.Decision{block("A", "10.0.0.0/29"), block("B", "10.9.0.0/16"), block("everybody", "0.0.0.0/0")}}
-	if err := e.Obey(monday, e.Bulletin(monday), o); err != nil {
+	o := daw.AgentPolicy{Version: daw.MessageVersion, Decisions: []dossier.Decision{block("A", "10.0.0.0/29"), block("B", "10.9.0.0/16"), block("everybody", "0.0.0.0/0")}}
+	if err := e.ApplyPolicy(monday, e.MakeReport(monday), o); err != nil {
 		t.Fatal(err)
 	}
 	p := e.Plan(monday)
@@ -347,15 +347,15 @@ func TestHoldsOfANetwork64(t *testing.T) {
 
 func TestConfigurationMistakes(t *testing.T) {
 	for say, change := range map[string]func(*Configuration){
-		"in nobody's name": func(c *Configuration) { c.Standing.By = "" },
-		"standing.why":     func(c *Configuration) { c.Standing.Why = "" },
-		"standing":         func(c *Configuration) { c.Standing.Most = 0 },
-		"scope.ports":      func(c *Configuration) { c.Scope.Ports = nil },
-		"omega":            func(c *Configuration) { c.Limits.Omega = 1 },
-		"most":             func(c *Configuration) { c.Most = 0 },
-		"every":            func(c *Configuration) { c.Every = 0 },
-		"report":           func(c *Configuration) { c.Report = 0 },
-		"allow[0]":         func(c *Configuration) { c.Allow = []netip.Prefix{{}} },
+		"enforcement needs a name": func(c *Configuration) { c.Standing.By = "" },
+		"standing.why":             func(c *Configuration) { c.Standing.Why = "" },
+		"standing":                 func(c *Configuration) { c.Standing.Most = 0 },
+		"scope.ports":              func(c *Configuration) { c.Scope.Ports = nil },
+		"omega":                    func(c *Configuration) { c.Limits.Omega = 1 },
+		"most":                     func(c *Configuration) { c.Most = 0 },
+		"every":                    func(c *Configuration) { c.Every = 0 },
+		"report":                   func(c *Configuration) { c.Report = 0 },
+		"allow[0]":                 func(c *Configuration) { c.Allow = []netip.Prefix{{}} },
 	} {
 		if _, err := New(small(change), monday, nil, nil); err == nil || !strings.Contains(err.Error(), say) {
 			t.Errorf("%q: %v", say, err)

@@ -10,37 +10,37 @@ import (
 	"dragnet/flow"
 )
 
-// hold is a source at its limit.
-type hold struct {
+// heldSource is a source at its limit.
+type heldSource struct {
 	until flow.Time
-	limit daw.Verdict
+	limit daw.RequestVerdict
 	times int
 }
 
-// The length of one hold. The edge goes on judging requests meanwhile, and asks
-// for another when the first is over; so a short bound costs little and an end
-// of the limit takes effect soon.
+// The length of one hold. The edge keeps judging requests meanwhile, and asks
+// for another when the first has expired; so a short bound costs little and the
+// end of a limit takes effect soon.
 const (
 	shortestHold = time.Second
 	longestHold  = 10 * time.Minute
-	// quiet is how long nobody asks to hold a source again until it counts as
-	// let go.
+	// quiet is how long after the last request to hold a source it counts as
+	// released.
 	quiet = flow.Time(time.Minute)
 )
 
-// limitName is what a verdict's limit is called in events.
-func limitName(v daw.Verdict) string {
+// limitName is the name of a verdict's limit in events.
+func limitName(v daw.RequestVerdict) string {
 	return [...]string{daw.Temporal: "temporal", daw.Network64: "network64", daw.Spatial: "spatial", daw.Spoofed: ""}[v]
 }
 
-// hold holds a source back, if the standing decision allows it.
-func (g *Guard) hold(now flow.Time, c *daw.Conn, v daw.Verdict) {
-	if !g.standingAt(now) {
+// holdSource holds a source back, if the standing decision allows it.
+func (g *Guard) holdSource(now flow.Time, c *daw.Conn, v daw.RequestVerdict) {
+	if !g.mayAct(now) {
 		return
 	}
 	if g.standing.Verdict == dossier.Active {
-		// It is dropped only once the router knows, and may slip through
-		// before; then its failure counts.
+		// The router drops it only once it has the entry; a request that passes
+		// before counts when it fails.
 		g.edge.Slipped(now, c)
 	}
 	target := netip.PrefixFrom(c.Src, c.Src.BitLen())
@@ -52,11 +52,11 @@ func (g *Guard) hold(now flow.Time, c *daw.Conn, v daw.Verdict) {
 		return
 	}
 	if h == nil {
-		if !g.room(now) {
+		if !g.hasRoom(now) {
 			g.stats.Refused++
 			return
 		}
-		h = &hold{}
+		h = &heldSource{}
 		g.holds[target] = h
 		g.stats.Held++
 	}
@@ -72,29 +72,30 @@ func (g *Guard) hold(now flow.Time, c *daw.Conn, v daw.Verdict) {
 	}
 }
 
-// standingAt reports whether the guard may act by itself, or would in a dry run.
-func (g *Guard) standingAt(now flow.Time) bool { return blockingRule(now, &g.standing) }
+// mayAct reports whether the guard may act on its own, or would in a dry run.
+func (g *Guard) mayAct(now flow.Time) bool { return isStandingInForce(now, &g.standing) }
 
-// room reports whether one more address fits the standing decision and the
-// router.
-func (g *Guard) room(now flow.Time) bool {
+// hasRoom reports whether one more address fits the bounds of the standing
+// decision and of the router.
+func (g *Guard) hasRoom(now flow.Time) bool {
 	mine := len(g.holds)
 	for _, d := range g.own {
-		if blocking(now, &d) {
+		if isBlocking(now, &d) {
 			mine++
 		}
 	}
 	ordered := 0
-	for _, d := range g.orders {
-		if d.Verdict == dossier.Active && blocking(now, &d) {
-			ordered += addresses(d.Target)
+	for _, d := range g.policyDecisions {
+		if d.Verdict == dossier.Active && isBlocking(now, &d) {
+			ordered += countAddresses(d.Target)
 		}
 	}
 	return mine < g.standing.Standing.Most && mine+ordered < g.c.Most
 }
 
-// addresses is what a block costs the router's bound: for IPv6 its /64s.
-func addresses(p netip.Prefix) int {
+// countAddresses is how much of the router's bound a block uses: for IPv6 its
+// /64s.
+func countAddresses(p netip.Prefix) int {
 	free := 32 - p.Bits()
 	if p.Addr().Is6() {
 		free = max(0, 64-p.Bits())
@@ -102,18 +103,18 @@ func addresses(p netip.Prefix) int {
 	return 1 << min(free, 40)
 }
 
-// letGo forgets holds that nobody asked for again.
-func (g *Guard) letGo(now flow.Time) {
+// dropReleasedHolds removes holds that were not asked for again.
+func (g *Guard) dropReleasedHolds(now flow.Time) {
 	for target, h := range g.holds {
-		if now >= h.until+quiet || !g.standingAt(now) {
+		if now >= h.until+quiet || !g.mayAct(now) {
 			delete(g.holds, target)
 			g.event(Event{Time: now, What: "release", Target: target, Limit: limitName(h.limit), Times: h.times, Decision: g.standing.ID, Verdict: g.standing.Verdict})
 		}
 	}
 }
 
-// heldNow counts sources held back at this moment.
-func (g *Guard) heldNow(now flow.Time) int {
+// countHeld counts sources held back at this moment.
+func (g *Guard) countHeld(now flow.Time) int {
 	n := 0
 	for _, h := range g.holds {
 		if now < h.until {

@@ -8,24 +8,25 @@ import (
 	"os"
 )
 
-// journal appends events to a file, and keeps one older file beside it.
+// journal appends events to a file, and keeps one older file.
 type journal struct {
 	path string
 	file *os.File
 	size int64
 }
 
-// journalSize is when a file is set aside: at most twice that is kept.
+// journalSize is the size at which the file is rotated: at most twice that is
+// kept.
 const journalSize = 16 << 20
 
 func openJournal(path string) (*journal, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("record of events: %w", err)
+		return nil, fmt.Errorf("event journal: %w", err)
 	}
 	info, err := f.Stat()
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("record of events: %w", err), f.Close())
+		return nil, errors.Join(fmt.Errorf("event journal: %w", err), f.Close())
 	}
 	return &journal{path, f, info.Size()}, nil
 }
@@ -36,7 +37,7 @@ func (j *journal) write(e Event) error {
 		return err
 	}
 	if j.size > journalSize {
-		if err := j.rotate(); err != nil {
+		if err := j.rotateFile(); err != nil {
 			return err
 		}
 	}
@@ -45,7 +46,7 @@ func (j *journal) write(e Event) error {
 	return err
 }
 
-func (j *journal) rotate() error {
+func (j *journal) rotateFile() error {
 	if err := j.file.Close(); err != nil {
 		return err
 	}

@@ -13,22 +13,22 @@ import (
 	"dragnet/packet/capture"
 )
 
-// Replayed is what a guard made of captures.
+// Replayed is the result of replaying captures through a guard.
 type Replayed struct {
 	// First and Last are the times of the first and last packet.
 	First, Last flow.Time
-	// Report is the guard's at the end, Stats what it did.
-	Report daw.Report
+	// Report is the guard's report at the end, Stats its counts.
+	Report daw.EdgeReport
 	Stats  Stats
-	// Skipped counts packets that could not be used.
+	// Skipped counts packets that could not be decoded.
 	Skipped uint64
 	// Worst are the sources with the highest rates at the end.
 	Worst []daw.Offender
 }
 
-// Replay shows a guard the packets of captures, one file after the other, in
-// their own time. What it would have done goes to event. Whatever the
-// configuration says, it is a dry run without a station.
+// Replay runs a guard over the packets of captures, one file after the other,
+// at the times recorded. It calls event for each action the guard would have
+// taken. It is always a dry run without a station.
 func Replay(ctx context.Context, c Configuration, files []string, event func(Event)) (Replayed, error) {
 	var done Replayed
 	c.Station, c.State, c.Standing.Enforce = "", "", false
@@ -55,21 +55,21 @@ func Replay(ctx context.Context, c Configuration, files []string, event func(Eve
 		return nil
 	}
 	for _, path := range files {
-		if err := each(ctx, path, &done.Skipped, take); err != nil {
+		if err := eachPacket(ctx, path, &done.Skipped, take); err != nil {
 			return done, err
 		}
 	}
 	if g == nil {
 		return done, errors.New("the captures hold no packets")
 	}
-	g.look(done.Last)
+	g.findPersistent(done.Last)
 	done.Report, done.Stats, done.Worst = g.edge.Report(done.Last), g.Stats(), g.edge.Offenders(done.Last, daw.MaxOffenders)
 	return done, nil
 }
 
-// each calls take for every packet of a capture file; one that ends in damage
-// is used as far as it goes.
-func each(ctx context.Context, path string, skipped *uint64, take func(capture.Record) error) error {
+// eachPacket calls take for every packet of a capture file; of a damaged file
+// the packets before the damage are used.
+func eachPacket(ctx context.Context, path string, skipped *uint64, take func(capture.Record) error) error {
 	f, err := capture.Open(path)
 	if err != nil {
 		return err

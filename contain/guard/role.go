@@ -21,44 +21,44 @@ import (
 )
 
 // Role runs a guard beside a router: packets from an interface, blocks by
-// nftables, orders from a station. It needs CAP_NET_RAW, and CAP_NET_ADMIN where
-// it may block.
+// nftables, policy from a station. It needs CAP_NET_RAW, and CAP_NET_ADMIN
+// where it may block.
 type Role struct {
 	c       Configuration
 	log     *slog.Logger
-	station Station // nil: none
+	station StationClient // nil: none
 
 	guard   *Guard
 	reader  *live.Reader
-	router  *nft.Router // nil: blocks nobody
+	router  *nft.Router // nil: blocks nothing
 	journal *journal
 
 	applied []dossier.Receipt
-	ports   bool // the router knows them
+	ports   bool // set at the router
 	missed  uint64
 
 	answers chan answer
 	waiting bool
-	lost    bool // the station, since the last exchange
+	lost    bool // the station could not be reached at the last exchange
 	next    struct{ report, save, second, log flow.Time }
 
 	stop context.CancelFunc
 	done chan error
 }
 
-// answer is what came of one exchange.
+// answer is the result of one exchange.
 type answer struct {
-	bulletin daw.Bulletin
-	orders   daw.Orders
-	err      error
+	report daw.AgentReport
+	policy daw.AgentPolicy
+	err    error
 }
 
-// NewRole prepares a role; Start begins. station may be nil.
-func NewRole(c Configuration, station Station, log *slog.Logger) (*Role, error) {
+// NewRole prepares a role; call Start to run it. station may be nil.
+func NewRole(c Configuration, station StationClient, log *slog.Logger) (*Role, error) {
 	if c.Name == "" {
 		name, err := os.Hostname()
 		if err != nil {
-			return nil, fmt.Errorf("name: give one: %w", err)
+			return nil, fmt.Errorf("name: not set, and the host name is not known: %w", err)
 		}
 		c.Name = name
 	}
@@ -66,17 +66,19 @@ func NewRole(c Configuration, station Station, log *slog.Logger) (*Role, error) 
 		return nil, err
 	}
 	if c.Limits.Seed == 0 {
-		// Nobody must know which addresses share an entry of the tables.
+		// The seed is secret, so that an attacker does not know which addresses
+		// share an entry of the tables.
 		c.Limits.Seed = rand.Uint64()
 	}
 	return &Role{c: c, log: log, station: station, done: make(chan error, 1), answers: make(chan answer, 1)}, nil
 }
 
-// Start begins to watch and to act, in the calling thread's network namespace.
+// Start starts watching and enforcing, in the calling thread's network
+// namespace.
 func (r *Role) Start(ctx context.Context) error {
-	now := clock()
-	if err := r.open(now); err != nil {
-		return errors.Join(err, r.close())
+	now := currentTime()
+	if err := r.openParts(now); err != nil {
+		return errors.Join(err, r.closeParts())
 	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	r.stop = stop
@@ -84,9 +86,9 @@ func (r *Role) Start(ctx context.Context) error {
 	return nil
 }
 
-func clock() flow.Time { return flow.FromTime(time.Now()) }
+func currentTime() flow.Time { return flow.FromTime(time.Now()) }
 
-func (r *Role) open(now flow.Time) (err error) {
+func (r *Role) openParts(now flow.Time) (err error) {
 	if r.c.State != "" {
 		if err := os.MkdirAll(r.c.State, 0o700); err != nil {
 			return fmt.Errorf("state: %w", err)
@@ -95,13 +97,13 @@ func (r *Role) open(now flow.Time) (err error) {
 			return err
 		}
 		var problem error
-		if r.guard, problem, err = Load(r.c, now, r.c.State, r.record); err != nil {
+		if r.guard, problem, err = Load(r.c, now, r.c.State, r.recordEvent); err != nil {
 			return err
 		}
 		if problem != nil {
-			r.log.Warn("state was not taken up", "problem", problem)
+			r.log.Warn("saved state ignored", "err", problem)
 		}
-	} else if r.guard, err = New(r.c, now, nil, r.record); err != nil {
+	} else if r.guard, err = New(r.c, now, nil, r.recordEvent); err != nil {
 		return err
 	}
 	if r.reader, err = live.Open(r.c.Live); err != nil {
@@ -111,7 +113,7 @@ func (r *Role) open(now flow.Time) (err error) {
 		if r.router, err = nft.Open(r.c.Name); err != nil {
 			return err
 		}
-		// What an earlier run held back is asked for again if need be.
+		// Holds of an earlier run are made again if needed.
 		if err := r.router.Release(); err != nil {
 			return err
 		}
@@ -119,8 +121,8 @@ func (r *Role) open(now flow.Time) (err error) {
 	return nil
 }
 
-// record writes an event down before anybody learns of it otherwise.
-func (r *Role) record(e Event) {
+// recordEvent writes an event to the journal before it is logged.
+func (r *Role) recordEvent(e Event) {
 	attrs := []any{"decision", e.Decision, "verdict", e.Verdict}
 	if e.Target.IsValid() {
 		attrs = append(attrs, "target", e.Target)
@@ -137,39 +139,39 @@ func (r *Role) record(e Event) {
 	r.log.Info(e.What, attrs...)
 	if r.journal != nil {
 		if err := r.journal.write(e); err != nil {
-			r.log.Error("an event is not recorded", "problem", err)
+			r.log.Error("record event failed", "err", err)
 		}
 	}
 }
 
-// Failed gives the error that ended the role by itself.
+// Failed returns a channel with the error that ended the role, if one did.
 func (r *Role) Failed() <-chan error { return r.done }
 
-// Stop ends the role: the state is saved, and blocks are taken back if the
+// Stop ends the role: it saves the state, and removes blocks if the
 // configuration says so.
 func (r *Role) Stop(ctx context.Context) error {
 	r.stop()
 	select {
 	case err := <-r.done:
-		return errors.Join(err, r.end())
+		return errors.Join(err, r.finish())
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-func (r *Role) end() error {
+func (r *Role) finish() error {
 	var err error
 	if r.c.State != "" {
 		err = r.guard.Save(r.c.State)
 	}
 	if r.router != nil && r.c.UndoAtStop {
 		err = errors.Join(err, r.router.Remove())
-		r.log.Info("blocks are taken back")
+		r.log.Info("removing all blocks")
 	}
-	return errors.Join(err, r.close())
+	return errors.Join(err, r.closeParts())
 }
 
-func (r *Role) close() error {
+func (r *Role) closeParts() error {
 	var err error
 	if r.reader != nil {
 		err = r.reader.Close()
@@ -183,10 +185,10 @@ func (r *Role) close() error {
 	return err
 }
 
-// pause bounds how long a held source's next requests still slip through.
+// pause bounds how long a held source's next requests still pass.
 const pause = 20 * time.Millisecond
 
-// run is the one goroutine that has the guard, the ring and the router.
+// run is the only goroutine that uses the guard, the ring and the router.
 func (r *Role) run(ctx context.Context) error {
 	var p packet.Packet
 	turn := flow.Time(0)
@@ -195,15 +197,15 @@ func (r *Role) run(ctx context.Context) error {
 		now := rec.Time
 		switch {
 		case errors.Is(err, live.ErrIdle):
-			now = clock()
+			now = currentTime()
 		case err != nil:
 			return err
 		case p.Decode(rec.Link, rec.Data, rec.Wire) == nil:
 			r.guard.Packet(now, &p)
 		}
-		if now >= turn || turn-now > flow.Time(time.Minute) { // the latter: the clock was set back
+		if now >= turn || turn-now > flow.Time(time.Minute) { // the latter if the clock was set back
 			turn = now + flow.Time(pause)
-			if err := r.turn(ctx, now); err != nil {
+			if err := r.tick(ctx, now); err != nil {
 				return err
 			}
 		}

@@ -15,7 +15,7 @@ import (
 	"dragnet/internal/durable"
 )
 
-// saved is what survives a restart besides the edge itself.
+// saved is the state that survives a restart, apart from that of the edge.
 type saved struct {
 	Version    int                `json:"version"`
 	Orders     []dossier.Decision `json:"orders"`
@@ -34,13 +34,14 @@ const (
 	eventsFile = "events.jsonl"
 )
 
-// Save writes the guard's state to a folder, whole or not at all.
+// Save writes the guard's state to a folder atomically.
 func (g *Guard) Save(dir string) error {
-	b, err := json.Marshal(saved{savedVersion, g.orders, g.own, g.scope, g.allow, g.persistent})
+	b, err := json.Marshal(saved{savedVersion, g.policyDecisions, g.own, g.scope, g.allow, g.persistent})
 	if err != nil {
 		return fmt.Errorf("save the guard's state: %w", err)
 	}
-	// Decisions first: an edge that blocks somebody without one lets go.
+	// Decisions first: an edge that blocks an address without a decision
+	// releases it.
 	if err := durable.WriteFile(filepath.Join(dir, guardFile), b, 0o600); err != nil {
 		return fmt.Errorf("save the guard's state: %w", err)
 	}
@@ -50,10 +51,9 @@ func (g *Guard) Save(dir string) error {
 	return nil
 }
 
-// Load makes a guard that goes on from a folder that Save wrote; one without
-// files is a first start. State that cannot be used is set aside and reported
-// in problem, not an end: an edge without a guard is worse than one that
-// counts from nothing.
+// Load makes a guard from a folder that Save wrote; an empty folder is a first
+// start. State that cannot be used is ignored and reported in problem, and is
+// no error: an edge without a guard is worse than one that counts from zero.
 func Load(c Configuration, now flow.Time, dir string, event func(Event)) (g *Guard, problem, err error) {
 	snapshot, err := os.ReadFile(filepath.Join(dir, edgeFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -61,7 +61,7 @@ func Load(c Configuration, now flow.Time, dir string, event func(Event)) (g *Gua
 	}
 	g, err = New(c, now, snapshot, event)
 	if err != nil && snapshot != nil {
-		problem = fmt.Errorf("%s: %w; counting begins anew", filepath.Join(dir, edgeFile), err)
+		problem = fmt.Errorf("%s: %w; counting restarts from zero", filepath.Join(dir, edgeFile), err)
 		g, err = New(c, now, nil, event)
 	}
 	if err != nil {
@@ -77,28 +77,28 @@ func Load(c Configuration, now flow.Time, dir string, event func(Event)) (g *Gua
 	if err := json.Unmarshal(b, &s); err != nil || s.Version != savedVersion {
 		return g, errors.Join(problem, fmt.Errorf("%s is damaged or of another version; it is not used", filepath.Join(dir, guardFile))), nil
 	}
-	return g, problem, g.resume(now, &s)
+	return g, problem, g.restoreState(now, &s)
 }
 
-// resume takes up what was saved: orders of the station, and blocks under the
-// configured standing decision if there still is one.
-func (g *Guard) resume(now flow.Time, s *saved) error {
+// restoreState restores saved state: the policy of the station, and blocks
+// under the configured standing decision if there still is one.
+func (g *Guard) restoreState(now flow.Time, s *saved) error {
 	if g.stationed {
-		g.orders, g.persistent = s.Orders, s.Persistent
+		g.policyDecisions, g.persistent = s.Orders, s.Persistent
 		if s.Scope.Validate() == nil {
 			g.scope = s.Scope
 		}
 		g.allow = append(g.allow, s.Allow...)
-		g.stand(now)
+		g.chooseStanding(now)
 	}
 	if g.configured.ID != "" {
 		g.own = s.Own
 	}
-	for _, d := range g.everything() {
-		if d.Verdict == dossier.Active && blocking(now, &d) {
+	for _, d := range g.allDecisions() {
+		if d.Verdict == dossier.Active && isBlocking(now, &d) {
 			g.inForce[d.ID] = true
 		}
 	}
-	g.settle(now)
-	return g.edge.SetScope(g.exempted())
+	g.reconcileBlocks(now)
+	return g.edge.SetScope(g.exemptedScope())
 }

@@ -11,9 +11,9 @@ import (
 	"dragnet/flow"
 )
 
-// due reports whether a moment has come, and sets the next; a clock that was
-// set back far makes it come at once.
-func due(next *flow.Time, now flow.Time, every time.Duration) bool {
+// isDue reports whether the time next has come, and sets the next one. If the
+// clock was set back far, it is due at once.
+func isDue(next *flow.Time, now flow.Time, every time.Duration) bool {
 	if now < *next && *next-now <= 2*flow.Time(every) {
 		return false
 	}
@@ -21,35 +21,35 @@ func due(next *flow.Time, now flow.Time, every time.Duration) bool {
 	return true
 }
 
-// turn does what is not about single packets. A router that refuses is the
-// end: a guard that cannot block must not seem to.
-func (r *Role) turn(ctx context.Context, now flow.Time) error {
+// tick does the periodic work. An error of the router ends the role: a guard
+// that cannot block must not appear to.
+func (r *Role) tick(ctx context.Context, now flow.Time) error {
 	r.guard.Tick(now)
-	if due(&r.next.second, now, time.Second) {
-		r.guard.Settle(now)
+	if isDue(&r.next.second, now, time.Second) {
+		r.guard.Reconcile(now)
 	}
-	r.hear(now)
-	if err := r.enforce(now); err != nil {
+	r.receivePolicy(now)
+	if err := r.updateRouter(now); err != nil {
 		return err
 	}
-	if r.station != nil && !r.waiting && due(&r.next.report, now, r.c.Report) {
-		r.tell(ctx, now)
+	if r.station != nil && !r.waiting && isDue(&r.next.report, now, r.c.Report) {
+		r.sendReport(ctx, now)
 	}
-	if due(&r.next.log, now, time.Minute) {
-		if err := r.summary(now); err != nil {
+	if isDue(&r.next.log, now, time.Minute) {
+		if err := r.logSummary(now); err != nil {
 			return err
 		}
 	}
-	if r.c.State != "" && due(&r.next.save, now, r.c.Save) {
+	if r.c.State != "" && isDue(&r.next.save, now, r.c.Save) {
 		if err := r.guard.Save(r.c.State); err != nil {
-			r.log.Error("state is not saved", "problem", err)
+			r.log.Error("save state failed", "err", err)
 		}
 	}
 	return nil
 }
 
-// enforce tells the router what has changed.
-func (r *Role) enforce(now flow.Time) error {
+// updateRouter applies what has changed to the router.
+func (r *Role) updateRouter(now flow.Time) error {
 	plan := r.guard.Plan(now)
 	if r.router == nil {
 		return nil
@@ -68,9 +68,9 @@ func (r *Role) enforce(now flow.Time) error {
 	return errors.Join(err, r.router.Hold(plan.Holds))
 }
 
-// tell sends a bulletin; its answer comes to hear.
-func (r *Role) tell(ctx context.Context, now flow.Time) {
-	b := r.guard.Bulletin(now)
+// sendReport sends a report; receivePolicy takes the answer.
+func (r *Role) sendReport(ctx context.Context, now flow.Time) {
+	b := r.guard.MakeReport(now)
 	b.Receipts = r.guard.Receipts(now, "guard "+r.c.Name, r.applied)
 	b.Missed = r.missed
 	r.waiting = true
@@ -80,38 +80,38 @@ func (r *Role) tell(ctx context.Context, now flow.Time) {
 	}()
 }
 
-// hear takes orders that have come.
-func (r *Role) hear(now flow.Time) {
+// receivePolicy applies a policy that has arrived.
+func (r *Role) receivePolicy(now flow.Time) {
 	select {
 	case a := <-r.answers:
 		r.waiting = false
 		if a.err == nil {
-			a.err = r.guard.Obey(now, a.bulletin, a.orders)
+			a.err = r.guard.ApplyPolicy(now, a.report, a.policy)
 		}
 		switch {
 		case a.err != nil && !r.lost:
-			r.log.Warn("no orders from the station; the last ones hold", "problem", a.err)
+			r.log.Warn("station not reachable; keeping the last policy", "err", a.err)
 		case a.err == nil && r.lost:
-			r.log.Info("the station answers again")
+			r.log.Info("station reachable again")
 		}
 		r.lost = a.err != nil
 	default:
 	}
 }
 
-// summary logs where the guard stands.
-func (r *Role) summary(now flow.Time) error {
+// logSummary logs the counts of the day.
+func (r *Role) logSummary(now flow.Time) error {
 	seen, err := r.reader.Stats()
 	if err != nil {
 		return err
 	}
 	if seen.Dropped > r.missed {
-		r.log.Warn("packets were missed; a larger live.buffer helps against bursts", "missed", seen.Dropped-r.missed)
+		r.log.Warn("packets lost; increase live.buffer if traffic comes in bursts", "missed", seen.Dropped-r.missed)
 	}
 	r.missed = seen.Dropped
 	report, s := r.guard.Edge().Report(now), r.guard.Stats()
-	r.log.Info("today", "requests", report.Requests, "failures", report.Failed(), "at_limit", report.Limited,
-		"blocked", report.Blocked, "held", r.guard.heldNow(now), "refused", s.Refused, "packets", s.Packets,
+	r.log.Info("counts of the day", "requests", report.Requests, "failures", report.Failed(), "at_limit", report.Limited,
+		"blocked", report.Blocked, "held", r.guard.countHeld(now), "refused", s.Refused, "packets", s.Packets,
 		"spatial", report.SpatialActive, "ratio", fmt.Sprintf("%.4f", report.Ratio()))
 	return nil
 }

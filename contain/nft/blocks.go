@@ -11,7 +11,7 @@ import (
 	"dragnet/flow"
 )
 
-// block is a range of addresses and how much longer it is blocked.
+// block is a range of addresses and how much longer it stays blocked.
 type block struct {
 	from, to netip.Addr
 	left     time.Duration
@@ -27,14 +27,14 @@ func (b block) String() string {
 // blocks are ranges that do not overlap.
 type blocks []block
 
-// plan turns decisions into ranges. An interval set takes no overlaps, so a
-// prefix within another is left out; the outer one lasts as long as the longer
-// of both.
-func plan(now flow.Time, decisions []dossier.Decision) blocks {
+// planBlocks turns decisions into ranges. An interval set accepts no overlaps,
+// so a prefix within another is left out; the outer one lasts as long as the
+// longer of both.
+func planBlocks(now flow.Time, decisions []dossier.Decision) blocks {
 	var prefixes []netip.Prefix
 	until := map[netip.Prefix]flow.Time{}
 	for _, d := range decisions {
-		if applicable(now, &d) == nil {
+		if checkApplicable(now, &d) == nil {
 			p := d.Target.Masked()
 			if _, seen := until[p]; !seen {
 				prefixes = append(prefixes, p)
@@ -59,16 +59,16 @@ func plan(now flow.Time, decisions []dossier.Decision) blocks {
 	}
 	var all blocks
 	for _, p := range outer {
-		// The kernel counts in milliseconds, and takes 0 for "for ever".
+		// The kernel counts in milliseconds, and takes 0 as no timeout.
 		left := max(time.Millisecond, time.Duration(until[p]-now).Round(time.Millisecond))
-		all = append(all, block{p.Addr(), last(p), left})
+		all = append(all, block{p.Addr(), lastAddr(p), left})
 	}
 	return all
 }
 
-// elements are the pairs of an interval set: a start, and the first address
-// beyond.
-func (bs blocks) elements(v6 bool) []nftables.SetElement {
+// setElements returns the pairs of an interval set: a start, and the first
+// address after the range.
+func (bs blocks) setElements(v6 bool) []nftables.SetElement {
 	var all []nftables.SetElement
 	for _, b := range bs {
 		if b.from.Is6() != v6 {
@@ -82,8 +82,8 @@ func (bs blocks) elements(v6 bool) []nftables.SetElement {
 	return all
 }
 
-// read turns what the kernel lists back into ranges.
-func read(elements []nftables.SetElement) blocks {
+// parseElements turns the kernel's elements back into ranges.
+func parseElements(elements []nftables.SetElement) blocks {
 	type edge struct {
 		at   netip.Addr
 		end  bool
@@ -99,7 +99,7 @@ func read(elements []nftables.SetElement) blocks {
 		if c := a.at.Compare(b.at); c != 0 {
 			return c
 		}
-		// Where one range ends and the next begins, the end comes first.
+		// Where one range ends and the next starts, the end comes first.
 		if a.end == b.end {
 			return 0
 		} else if a.end {
@@ -116,17 +116,17 @@ func read(elements []nftables.SetElement) blocks {
 		if i+1 < len(edges) {
 			b.to = edges[i+1].at.Prev()
 		} else {
-			b.to = last(netip.PrefixFrom(e.at, 0))
+			b.to = lastAddr(netip.PrefixFrom(e.at, 0))
 		}
 		all = append(all, b)
 	}
 	return all
 }
 
-// covering is the block that p lies in.
-func (bs blocks) covering(p netip.Prefix) (block, bool) {
+// findCovering is the block that p lies in.
+func (bs blocks) findCovering(p netip.Prefix) (block, bool) {
 	for _, b := range bs {
-		if b.from.BitLen() == p.Addr().BitLen() && b.from.Compare(p.Addr()) <= 0 && b.to.Compare(last(p)) >= 0 {
+		if b.from.BitLen() == p.Addr().BitLen() && b.from.Compare(p.Addr()) <= 0 && b.to.Compare(lastAddr(p)) >= 0 {
 			return b, true
 		}
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/google/nftables/expr"
 )
 
-// heldSets hold sources whose requests to certain ports a limit drops for the
-// moment: single addresses, and the /64s of IPv6.
+// heldSets are the sets of sources whose requests to certain ports are dropped
+// for a short time: single addresses, and the /64s of IPv6.
 type heldSets struct {
 	v4, v6, net64, ports *nftables.Set
 }
@@ -37,7 +37,7 @@ func (r *Router) buildHeld(chain *nftables.Chain) error {
 		}
 	}
 	for _, set := range []*nftables.Set{h.v4, h.v6, h.net64} {
-		exprs := append(from(set, set != h.v4), tcpOpens()...)
+		exprs := append(matchSource(set, set != h.v4), tcpOpens()...)
 		exprs = append(exprs,
 			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
 			&expr.Lookup{SourceRegister: 1, SetName: h.ports.Name, SetID: h.ports.ID},
@@ -47,9 +47,9 @@ func (r *Router) buildHeld(chain *nftables.Chain) error {
 	return nil
 }
 
-// Ports says to which TCP ports held sources open nothing.
+// Ports sets the TCP ports to which held sources cannot open connections.
 func (r *Router) Ports(ports []uint16) error {
-	if err := r.ensure(); err != nil {
+	if err := r.ensureTable(); err != nil {
 		return err
 	}
 	set := r.held.ports
@@ -65,8 +65,8 @@ func (r *Router) Ports(ports []uint16) error {
 	return nil
 }
 
-// portRanges joins ports that follow each other: all of them would not fit one
-// message otherwise.
+// portRanges merges consecutive ports: all ports one by one would not fit one
+// message.
 func portRanges(ports []uint16) []nftables.SetElement {
 	sorted := slices.Compact(slices.Sorted(slices.Values(ports)))
 	var all []nftables.SetElement
@@ -87,13 +87,13 @@ type Hold struct {
 	For    time.Duration
 }
 
-// Hold drops what would open a TCP connection from the sources to the ports
-// set, for so long; the kernel ends it.
+// Hold drops segments that would open a TCP connection from the sources to the
+// ports in the set, until the kernel expires the hold.
 func (r *Router) Hold(holds []Hold) error {
 	if len(holds) == 0 {
 		return nil
 	}
-	if err := r.ensure(); err != nil {
+	if err := r.ensureTable(); err != nil {
 		return err
 	}
 	bySet := map[*nftables.Set][]nftables.SetElement{}
@@ -124,7 +124,7 @@ func (r *Router) heldElements(h Hold) (*nftables.Set, []nftables.SetElement, err
 	case h.Target.Addr().Is6() && h.Target.IsSingleIP():
 		return r.held.v6, one, nil
 	case h.Target.Addr().Is6() && h.Target.Bits() == 64:
-		end := last(h.Target).Next()
+		end := lastAddr(h.Target).Next()
 		if !end.IsValid() {
 			return nil, nil, fmt.Errorf("nftables: %s cannot be held", h.Target)
 		}
@@ -133,9 +133,9 @@ func (r *Router) heldElements(h Hold) (*nftables.Set, []nftables.SetElement, err
 	return nil, nil, fmt.Errorf("nftables: %s is neither an address nor a /64 of IPv6", h.Target)
 }
 
-// Release lets sources go at once, and all of them if none is named.
+// Release ends the holds of sources at once, and of all if none is named.
 func (r *Router) Release(targets ...netip.Prefix) error {
-	if err := r.ensure(); err != nil {
+	if err := r.ensureTable(); err != nil {
 		return err
 	}
 	if len(targets) == 0 {
@@ -148,7 +148,7 @@ func (r *Router) Release(targets ...netip.Prefix) error {
 		if err != nil {
 			return err
 		}
-		if there, err := r.holds(set, t); err != nil || !there {
+		if there, err := r.isHeld(set, t); err != nil || !there {
 			if err != nil {
 				return err
 			}
@@ -164,10 +164,10 @@ func (r *Router) Release(targets ...netip.Prefix) error {
 	return nil
 }
 
-// holds reports whether a source is held: to delete what has expired is an
-// error to the kernel.
-func (r *Router) holds(set *nftables.Set, target netip.Prefix) (bool, error) {
-	all, err := r.listed(set)
+// isHeld reports whether a source is held: the kernel returns an error when an
+// expired element is deleted.
+func (r *Router) isHeld(set *nftables.Set, target netip.Prefix) (bool, error) {
+	all, err := r.listHeld(set)
 	if err != nil {
 		return false, err
 	}
@@ -179,15 +179,15 @@ func (r *Router) holds(set *nftables.Set, target netip.Prefix) (bool, error) {
 	return false, nil
 }
 
-// Held lists what the kernel holds back, and for how much longer.
+// Held lists the sources that the kernel holds back, and for how much longer.
 func (r *Router) Held() ([]Hold, error) {
-	there, err := r.exists()
+	there, err := r.tableExists()
 	if err != nil || !there {
 		return nil, err
 	}
 	var all []Hold
 	for _, set := range []*nftables.Set{r.held.v4, r.held.v6, r.held.net64} {
-		some, err := r.listed(set)
+		some, err := r.listHeld(set)
 		if err != nil {
 			return nil, err
 		}
@@ -196,7 +196,7 @@ func (r *Router) Held() ([]Hold, error) {
 	return all, nil
 }
 
-func (r *Router) listed(set *nftables.Set) ([]Hold, error) {
+func (r *Router) listHeld(set *nftables.Set) ([]Hold, error) {
 	elements, err := r.conn.GetSetElements(set)
 	if err != nil {
 		return nil, fmt.Errorf("nftables: read back set %s: %w", set.Name, err)

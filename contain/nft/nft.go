@@ -1,17 +1,17 @@
 // Package nft applies Decisions on a Linux router by nftables.
 //
 // It owns one table, "inet dragnet", and touches no other. Two sets hold the
-// blocked sources, IPv4 and IPv6, and more those that a limit holds back for the
-// moment (see Hold); their elements expire in the kernel, so that
-// a block ends on time even if this program has died. A forward chain drops
-// what would open a connection from them: TCP SYNs, and for other protocols
-// what conntrack calls new. Connections that exist go on, and a blocked server
-// may still accept. TCP is judged by its flags because conntrack takes a
-// connection that is older than itself for new.
+// blocked sources, IPv4 and IPv6, and more sets those that a limit holds back
+// for a short time (see Hold); their elements expire in the kernel, so that a
+// block ends on time even if this program has died. A forward chain drops
+// packets that would open a connection from them: TCP SYNs, and for other
+// protocols what conntrack calls new. Existing connections continue, and a
+// blocked server may still accept. TCP is judged by its flags because conntrack
+// takes a connection older than itself for new.
 //
-// Apply replaces the sets' contents in one transaction of the kernel: there is
-// no instant at which half of a change holds. Then it reads back what the
-// kernel has, and that is what the receipts say.
+// Apply replaces the sets' contents in one transaction of the kernel: at no
+// instant is half of a change in effect. Then it reads the sets back from the
+// kernel, and the receipts report those.
 package nft
 
 import (
@@ -32,10 +32,10 @@ import (
 // tableName is the table this package owns.
 const tableName = "dragnet"
 
-// Router applies decisions in the network namespace it was opened in. It is
-// for one goroutine.
+// Router applies decisions in the network namespace it was opened in. It is not
+// safe for concurrent use.
 type Router struct {
-	// Name is how receipts call this router.
+	// Name identifies this router in receipts.
 	Name string
 
 	conn  *nftables.Conn
@@ -62,19 +62,20 @@ func Open(name string) (*Router, error) {
 	return r, nil
 }
 
-// Close lets go of the kernel. What is applied stays, until it expires.
+// Close closes the connection to the kernel. Applied blocks stay until they
+// expire.
 func (r *Router) Close() error { return r.conn.CloseLasting() }
 
-// Apply makes the active ones among decisions, and nothing else, effective. A
-// receipt for each says whether it is. On an error the kernel is as before.
+// Apply puts the active decisions, and no others, into effect. The receipt of
+// each says whether it is in effect. On an error the kernel is unchanged.
 func (r *Router) Apply(now flow.Time, decisions []dossier.Decision) ([]dossier.Receipt, error) {
-	wanted := plan(now, decisions)
-	if err := r.ensure(); err != nil {
+	wanted := planBlocks(now, decisions)
+	if err := r.ensureTable(); err != nil {
 		return nil, err
 	}
 	for i, set := range r.sets {
 		r.conn.FlushSet(set)
-		if elements := wanted.elements(i == 1); len(elements) > 0 {
+		if elements := wanted.setElements(i == 1); len(elements) > 0 {
 			if err := r.conn.SetAddElements(set, elements); err != nil {
 				return nil, fmt.Errorf("nftables: set %s: %w", set.Name, err)
 			}
@@ -83,21 +84,21 @@ func (r *Router) Apply(now flow.Time, decisions []dossier.Decision) ([]dossier.R
 	if err := r.conn.Flush(); err != nil {
 		return nil, fmt.Errorf("nftables: apply %d decisions to table inet %s: %w", len(decisions), tableName, err)
 	}
-	return r.receipts(now, decisions)
+	return r.makeReceipts(now, decisions)
 }
 
-// ensure queues building the table, where there is none.
-func (r *Router) ensure() error {
-	there, err := r.exists()
+// ensureTable queues the creation of the table if it does not exist.
+func (r *Router) ensureTable() error {
+	there, err := r.tableExists()
 	if err != nil || there {
 		return err
 	}
-	return r.build()
+	return r.buildTable()
 }
 
-// Remove takes the table away, and with it every block.
+// Remove deletes the table, and with it every block.
 func (r *Router) Remove() error {
-	there, err := r.exists()
+	there, err := r.tableExists()
 	if err != nil || !there {
 		return err
 	}
@@ -108,7 +109,7 @@ func (r *Router) Remove() error {
 	return nil
 }
 
-func (r *Router) exists() (bool, error) {
+func (r *Router) tableExists() (bool, error) {
 	tables, err := r.conn.ListTablesOfFamily(nftables.TableFamilyINet)
 	if err != nil {
 		return false, fmt.Errorf("nftables: list tables: %w", err)
@@ -121,8 +122,8 @@ func (r *Router) exists() (bool, error) {
 	return false, nil
 }
 
-// build queues the table, its sets and its rules.
-func (r *Router) build() error {
+// buildTable queues the table, its sets and its rules.
+func (r *Router) buildTable() error {
 	r.conn.AddTable(r.table)
 	policy := nftables.ChainPolicyAccept
 	chain := r.conn.AddChain(&nftables.Chain{
@@ -134,7 +135,7 @@ func (r *Router) build() error {
 			return fmt.Errorf("nftables: set %s: %w", set.Name, err)
 		}
 		for _, opening := range [][]expr.Any{tcpOpens(), otherOpens()} {
-			exprs := append(from(set, i == 1), opening...)
+			exprs := append(matchSource(set, i == 1), opening...)
 			exprs = append(exprs, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop})
 			r.conn.AddRule(&nftables.Rule{Table: r.table, Chain: chain, Exprs: exprs})
 		}
@@ -142,8 +143,8 @@ func (r *Router) build() error {
 	return r.buildHeld(chain)
 }
 
-// from is "ip saddr @set", or ip6.
-func from(set *nftables.Set, v6 bool) []expr.Any {
+// matchSource returns "ip saddr @set", or ip6.
+func matchSource(set *nftables.Set, v6 bool) []expr.Any {
 	family, offset, length := byte(unix.NFPROTO_IPV4), uint32(12), uint32(4)
 	if v6 {
 		family, offset, length = unix.NFPROTO_IPV6, 8, 16
@@ -179,22 +180,22 @@ func otherOpens() []expr.Any {
 	}
 }
 
-// receipts reads the sets back and compares.
-func (r *Router) receipts(now flow.Time, decisions []dossier.Decision) ([]dossier.Receipt, error) {
+// makeReceipts reads the sets back and compares.
+func (r *Router) makeReceipts(now flow.Time, decisions []dossier.Decision) ([]dossier.Receipt, error) {
 	var have blocks
 	for _, set := range r.sets {
 		elements, err := r.conn.GetSetElements(set)
 		if err != nil {
 			return nil, fmt.Errorf("nftables: read back set %s: %w", set.Name, err)
 		}
-		have = append(have, read(elements)...)
+		have = append(have, parseElements(elements)...)
 	}
 	var all []dossier.Receipt
 	for _, d := range decisions {
 		receipt := dossier.Receipt{Version: dossier.ReceiptVersion, Decision: d.ID, Point: "nft: inet " + tableName + " on " + r.Name, Time: now}
-		if err := applicable(now, &d); err != nil {
+		if err := checkApplicable(now, &d); err != nil {
 			receipt.Problem = err.Error()
-		} else if b, ok := have.covering(d.Target); ok {
+		} else if b, ok := have.findCovering(d.Target); ok {
 			receipt.Applied = true
 			receipt.Proof = fmt.Sprintf("the kernel drops new connections from %s for another %s", b, b.left.Round(time.Second))
 		} else {
@@ -205,22 +206,22 @@ func (r *Router) receipts(now flow.Time, decisions []dossier.Decision) ([]dossie
 	return all, nil
 }
 
-func applicable(now flow.Time, d *dossier.Decision) error {
+func checkApplicable(now flow.Time, d *dossier.Decision) error {
 	switch {
 	case d.Standing != nil:
-		return errors.New("not applied: a standing decision blocks nobody by itself")
+		return errors.New("not applied: a standing decision blocks no address")
 	case d.Verdict != dossier.Active:
 		return fmt.Errorf("not applied: the decision is %s", d.Verdict)
 	case now >= d.Until:
-		return errors.New("not applied: its time is over")
+		return errors.New("not applied: it has expired")
 	case !d.Target.IsValid() || d.Target.Bits() == 0:
 		return fmt.Errorf("not applied: %s would block everybody", d.Target)
 	}
 	return nil
 }
 
-// last is the last address of a prefix.
-func last(p netip.Prefix) netip.Addr {
+// lastAddr is the last address of a prefix.
+func lastAddr(p netip.Prefix) netip.Addr {
 	b := p.Addr().AsSlice()
 	for i := p.Bits(); i < 8*len(b); i++ {
 		b[i/8] |= 0x80 >> (i % 8)

@@ -228,14 +228,14 @@ func TestPlanCoversExactlyTheTargets(t *testing.T) {
 			a := netip.AddrFrom4([4]byte{255, 255, 255, byte(rapid.IntRange(0, 255).Draw(t, "a"))})
 			ds = append(ds, dossier.Decision{Verdict: dossier.Active, Until: at + 1e9, Target: netip.PrefixFrom(a, rapid.IntRange(25, 32).Draw(t, "bits")).Masked()})
 		}
-		got := read(plan(at, ds).elements(false))
+		got := parseElements(planBlocks(at, ds).setElements(false))
 		for n := range 256 {
 			host := netip.PrefixFrom(netip.AddrFrom4([4]byte{255, 255, 255, byte(n)}), 32)
 			want := false
 			for _, d := range ds {
 				want = want || d.Target.Contains(host.Addr())
 			}
-			if _, ok := got.covering(host); ok != want {
+			if _, ok := got.findCovering(host); ok != want {
 				t.Fatalf("%s covered: %v, want %v (%v)", host, ok, want, got)
 			}
 		}

@@ -1,13 +1,13 @@
 //go:build linux
 
-// Package ripcord runs the gateway between one host and its network: what the
-// host sends can be ended by those it is sent to, by an ordinary RST or, for
-// anything but TCP, by the protocol in PROTOCOL.md.
+// Package ripcord runs the gateway between one host and its network: those who
+// receive what the host sends can end it, by an ordinary RST or, for anything
+// but TCP, by the protocol in PROTOCOL.md.
 //
-// The packets themselves are judged by the programs of contain/ripcord/bpf, which stay
-// in the kernel when this process ends. What is here feeds them: which sources
-// the host has, the key of the nonces, what is over and can be forgotten, and
-// letters of those who want to be left alone.
+// The packets themselves are judged by the programs of contain/ripcord/bpf,
+// which stay in the kernel when this process ends. This package maintains their
+// tables: the sources of the host, the key of the nonces, expired connections,
+// and it answers the messages of victims who want a conversation to end.
 package ripcord
 
 import (
@@ -16,15 +16,14 @@ import (
 	"net/netip"
 	"time"
 
-	"dragnet/internal/conf"
-
 	"dragnet/contain/ripcord/state"
+	"dragnet/internal/conf"
 )
 
 // Configuration of the role ripcord.
 type Configuration struct {
-	// Host is the interface to the host. The gateway takes both interfaces
-	// over: they need no addresses, and lose IPv6's.
+	// Host is the interface to the host. The gateway takes over both
+	// interfaces: they need no addresses, and their IPv6 addresses are removed.
 	Host string `yaml:"host"`
 	// Network is the interface to everything else.
 	Network string `yaml:"network"`
@@ -38,14 +37,14 @@ type Configuration struct {
 	// SignedTCP says what happens to connections with TCP-MD5 or TCP-AO,
 	// whose numbers cannot be shifted: refuse, or pass without nonces.
 	SignedTCP string `yaml:"signed_tcp"`
-	// Pins is a folder in a BPF file system; what is there outlives the agent.
+	// Pins is a folder in a BPF file system; its contents outlive the agent.
 	Pins string `yaml:"pins"`
 	// State is the folder of the standing decision and the record of blocks.
 	State string `yaml:"state"`
-	// RunAs is the user the agent becomes once packets pass.
+	// RunAs is the user the agent switches to once the gateway runs.
 	RunAs string `yaml:"run_as"`
 
-	// Addresses are the host's, if they are known. Others are learnt.
+	// Addresses are those of the host, if known. Others are learnt.
 	Addresses []netip.Addr `yaml:"addresses"`
 	// Learn bounds the addresses a host may take for itself.
 	Learn Learn `yaml:"learn"`
@@ -97,8 +96,8 @@ type Idle struct {
 	Handshake time.Duration `yaml:"handshake"`
 	// Established is for open connections.
 	Established time.Duration `yaml:"established"`
-	// Closed is for connections that both sides have closed; their ports'
-	// next use must be told from the last.
+	// Closed is for connections that both sides have closed; the next use
+	// of their ports must be distinguished from the last.
 	Closed time.Duration `yaml:"closed"`
 }
 
@@ -110,7 +109,7 @@ type PullLimits struct {
 	Active time.Duration `yaml:"active"`
 	// Longest is how long one may be ended.
 	Longest time.Duration `yaml:"longest"`
-	// PerSecond bounds the letters that are answered.
+	// PerSecond bounds the messages answered per second.
 	PerSecond int `yaml:"per_second"`
 }
 
@@ -135,11 +134,11 @@ func LoadConfiguration(files ...string) (Configuration, error) {
 	return c, err
 }
 
-// longest is how far times may lie apart: the kernel's are 32 bits of
+// longest bounds the difference of two times: the kernel's are 32 bits of
 // milliseconds, compared by difference.
 const longest = 20 * 24 * time.Hour
 
-// Validate reports every value that makes no sense.
+// Validate reports every invalid value.
 func (c *Configuration) Validate() error {
 	var errs []error
 	bad := func(key, format string, args ...any) {
@@ -153,7 +152,7 @@ func (c *Configuration) Validate() error {
 	}
 	for i, a := range c.Addresses {
 		if !a.IsValid() || a.IsMulticast() || a.IsUnspecified() || a.IsLoopback() || a.Is4In6() {
-			bad(fmt.Sprintf("addresses[%d]", i), "%v is no address of a host", a)
+			bad(fmt.Sprintf("addresses[%d]", i), "%v is not a valid host address", a)
 		}
 	}
 	for key, d := range map[string]time.Duration{
@@ -179,7 +178,7 @@ func (c *Configuration) Validate() error {
 		}
 	}
 	if len(c.Addresses) > 64 {
-		bad("addresses", "%d are more than the 64 there is room for", len(c.Addresses))
+		bad("addresses", "%d are more than the limit of 64", len(c.Addresses))
 	}
 	if c.Pull.Port == 0 {
 		bad("pull.port", "must not be 0")
@@ -187,12 +186,12 @@ func (c *Configuration) Validate() error {
 	return errors.Join(errs...)
 }
 
-func (c *Configuration) settings(observe bool) state.Settings {
+func (c *Configuration) kernelSettings(observe bool) state.Settings {
 	return state.Settings{
 		Observe: observe, FailOpen: c.FailOpen, SignedPass: c.SignedTCP == "pass",
-		BlockMS: ms(c.Block), CoarseMS: ms(c.Coarse.Duration), CoarseResets: uint32(c.Coarse.Resets),
+		BlockMS: toMilliseconds(c.Block), CoarseMS: toMilliseconds(c.Coarse.Duration), CoarseResets: uint32(c.Coarse.Resets),
 		ControlPort: c.Pull.Port,
 	}
 }
 
-func ms(d time.Duration) uint32 { return uint32(d.Milliseconds()) }
+func toMilliseconds(d time.Duration) uint32 { return uint32(d.Milliseconds()) }

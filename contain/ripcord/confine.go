@@ -13,9 +13,9 @@ import (
 	"dragnet/internal/confine"
 )
 
-// Confine gives up, for good, what the gateway needed to start: it becomes the
-// configured user, and keeps CAP_NET_ADMIN and CAP_BPF, the files of its state
-// and the system calls to read tables and answer letters.
+// Confine drops, for good, the privileges that the gateway needed to start: it
+// becomes the configured user, and keeps CAP_NET_ADMIN and CAP_BPF, the files
+// of its state and the system calls to read tables and answer messages.
 func (g *Gateway) Confine() error {
 	account, err := confine.Lookup(g.config.RunAs)
 	if err != nil {
@@ -28,7 +28,7 @@ func (g *Gateway) Confine() error {
 		return os.Lchown(name, account.UID, account.GID)
 	})
 	if err != nil {
-		return fmt.Errorf("hand over the state: %w", err)
+		return fmt.Errorf("change the owner of the state: %w", err)
 	}
 	if err := confine.Drop(account, unix.CAP_NET_ADMIN, unix.CAP_BPF); err != nil {
 		return err

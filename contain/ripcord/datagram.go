@@ -7,8 +7,8 @@ import (
 	"net/netip"
 )
 
-// datagram appends an IP header, a UDP header and a payload.
-func datagram(b []byte, src, dst netip.AddrPort, payload []byte) []byte {
+// appendDatagram appends an IP header, a UDP header and a payload.
+func appendDatagram(b []byte, src, dst netip.AddrPort, payload []byte) []byte {
 	n := 8 + len(payload)
 	start := len(b)
 	if src.Addr().Is4() {
@@ -16,7 +16,7 @@ func datagram(b []byte, src, dst netip.AddrPort, payload []byte) []byte {
 		b = binary.BigEndian.AppendUint16(b, uint16(20+n))
 		b = append(b, 0, 0, 0x40, 0, 64, 17, 0, 0)
 		b = append(append(b, src.Addr().AsSlice()...), dst.Addr().AsSlice()...)
-		binary.BigEndian.PutUint16(b[start+10:], ^sum(0, b[start:]))
+		binary.BigEndian.PutUint16(b[start+10:], ^addWords(0, b[start:]))
 	} else {
 		b = append(b, 0x60, 0, 0, 0)
 		b = binary.BigEndian.AppendUint16(b, uint16(n))
@@ -28,8 +28,8 @@ func datagram(b []byte, src, dst netip.AddrPort, payload []byte) []byte {
 	b = binary.BigEndian.AppendUint16(b, dst.Port())
 	b = binary.BigEndian.AppendUint16(b, uint16(n))
 	b = append(append(b, 0, 0), payload...)
-	pseudo := uint64(sum(0, src.Addr().AsSlice())) + uint64(sum(0, dst.Addr().AsSlice())) + uint64(n) + 17
-	if s := ^sum(pseudo, b[u:]); s != 0 {
+	pseudo := uint64(addWords(0, src.Addr().AsSlice())) + uint64(addWords(0, dst.Addr().AsSlice())) + uint64(n) + 17
+	if s := ^addWords(pseudo, b[u:]); s != 0 {
 		binary.BigEndian.PutUint16(b[u+6:], s)
 	} else {
 		binary.BigEndian.PutUint16(b[u+6:], 0xffff) // 0 means none (RFC 768)
@@ -37,8 +37,8 @@ func datagram(b []byte, src, dst netip.AddrPort, payload []byte) []byte {
 	return b
 }
 
-// sum is the one's complement sum of words (RFC 1071).
-func sum(s uint64, b []byte) uint16 {
+// addWords is the one's complement sum of words (RFC 1071).
+func addWords(s uint64, b []byte) uint16 {
 	for i := 0; i+1 < len(b); i += 2 {
 		s += uint64(binary.BigEndian.Uint16(b[i:]))
 	}

@@ -13,26 +13,26 @@ import (
 	"dragnet/contain/ripcord/state"
 )
 
-// maxLines bounds what one report says about drops.
+// maxLines bounds the log lines about drops per report.
 const maxLines = 20
 
-// see takes an event of the programs.
-func (g *Gateway) see(e state.Event, ns uint64) {
+// handleEvent handles an event of the programs.
+func (g *Gateway) handleEvent(e state.Event, ns uint64) {
 	switch e.Reason {
 	case state.Learnt:
-		g.log.Info("address of the host learnt", "address", e.Host.Addr())
+		g.log.Info("learnt an address of the host", "address", e.Host.Addr())
 	case state.Block, state.CoarseBlock:
 		last := g.config.Block
 		if e.Reason == state.CoarseBlock {
 			last = g.config.Coarse.Duration
 		}
 		at := time.Now().Add(-time.Duration(bootNS() - ns))
-		if err := g.record.block(e, at, last); err != nil {
-			g.log.Error("record of a block", "err", err)
+		if err := g.record.writeBlock(e, at, last); err != nil {
+			g.log.Error("record block failed", "err", err)
 		}
-		g.told.add(e)
+		g.tally.countEvent(e)
 	default:
-		g.told.add(e)
+		g.tally.countEvent(e)
 	}
 }
 
@@ -44,7 +44,8 @@ type cause struct {
 	port       uint16
 }
 
-// tally sums up events until the next report, so that a flood makes few lines.
+// tally sums up events until the next report, so that a flood makes few log
+// lines.
 type tally struct {
 	mu     sync.Mutex
 	counts map[cause]int
@@ -55,14 +56,14 @@ type tally struct {
 // maxCauses bounds the memory of a tally.
 const maxCauses = 4096
 
-func (t *tally) add(e state.Event) {
+func (t *tally) countEvent(e state.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.counts == nil {
 		t.counts = map[cause]int{}
 	}
 	if e.Reason == state.Spoofed && e.Side == state.Out {
-		t.wanted[family(e.Host.Addr())] = true
+		t.wanted[familyIndex(e.Host.Addr())] = true
 	}
 	c := cause{e.Reason, e.Host.Addr(), e.Peer.Addr(), e.Proto, e.Peer.Port()}
 	if _, known := t.counts[c]; !known && len(t.counts) >= maxCauses {
@@ -72,8 +73,8 @@ func (t *tally) add(e state.Event) {
 	t.counts[c]++
 }
 
-// takeWanted tells for which families the host tried other addresses since the
-// last call.
+// takeWanted reports for which families the host tried other addresses since
+// the last call.
 func (t *tally) takeWanted() [2]bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -82,7 +83,7 @@ func (t *tally) takeWanted() [2]bool {
 	return w
 }
 
-func (t *tally) report(log *slog.Logger) {
+func (t *tally) logCounts(log *slog.Logger) {
 	t.mu.Lock()
 	counts, beyond := t.counts, t.beyond
 	t.counts, t.beyond = nil, 0
@@ -96,6 +97,6 @@ func (t *tally) report(log *slog.Logger) {
 		log.Info(c.reason.String(), "packets", counts[c], "host", c.host, "peer", netip.AddrPortFrom(c.peer, c.port), "proto", c.proto)
 	}
 	if beyond > 0 {
-		log.Info("and others", "packets", beyond)
+		log.Info("other drops", "packets", beyond)
 	}
 }

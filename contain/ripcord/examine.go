@@ -14,17 +14,18 @@ import (
 	"dragnet/internal/confine"
 )
 
-// Check is one thing the gateway needs.
+// Check is the result of one test of what the gateway needs.
 type Check struct {
 	Name string
-	// Err says what is wrong; Fatal that the gateway cannot start.
+	// Err is the problem, if any; Fatal says that the gateway cannot start with
+	// it.
 	Err   error
 	Fatal bool
-	// Good says what was found when all is well.
+	// Good is what was found if Err is nil.
 	Good string
 }
 
-// Examine tries what Start needs, and changes nothing.
+// Examine tests what Start needs, without changing anything.
 func Examine(c *Configuration) []Check {
 	var all []Check
 	add := func(name, good string, fatal bool, err error) {
@@ -36,18 +37,18 @@ func Examine(c *Configuration) []Check {
 		if err == nil {
 			mtu[name] = i.MTU
 			if addrs, _ := i.Addrs(); len(addrs) > 0 {
-				err = fmt.Errorf("has addresses (%v ...): the gateway takes everything that comes in, so they will not work", addrs[0])
+				err = fmt.Errorf("has addresses (%v ...): the gateway takes every incoming packet, so they will not work", addrs[0])
 				add("interface "+name, "", false, err)
 				continue
 			}
 		}
-		add("interface "+name, "there, without addresses", true, err)
+		add("interface "+name, "exists, without addresses", true, err)
 	}
 	if len(mtu) == 2 && mtu[c.Host] != mtu[c.Network] {
 		add("MTU", "", false, fmt.Errorf("%d on one side and %d on the other: larger packets will be lost", mtu[c.Host], mtu[c.Network]))
 	}
 	add("pins", c.Pins, true, CheckPins(c.Pins))
-	add("kernel", "takes the programs", true, tryKernel(c))
+	add("kernel", "loads the programs", true, tryKernel(c))
 	_, err := confine.Lookup(c.RunAs)
 	add("user "+c.RunAs, "exists", true, err)
 	add("state", c.State, true, os.MkdirAll(c.State, 0o700))
@@ -61,7 +62,7 @@ func Examine(c *Configuration) []Check {
 
 // tryKernel loads the programs without pinning or attaching them.
 func tryKernel(c *Configuration) error {
-	w, err := bpf.Load(bpf.Options{Host: 1, Net: 1, Settings: c.settings(true), Room: [2]uint32{16, 16}})
+	w, err := bpf.Load(bpf.Options{Host: 1, Net: 1, Settings: c.kernelSettings(true), Room: [2]uint32{16, 16}})
 	if errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("%w: the start needs CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_NET_RAW", err)
 	}

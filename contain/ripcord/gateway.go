@@ -28,20 +28,20 @@ const (
 	secretEvery = time.Hour
 )
 
-// Gateway feeds the programs in the kernel.
+// Gateway runs the programs in the kernel.
 type Gateway struct {
 	config Configuration
 	log    *slog.Logger
 
 	wire      *bpf.Wire
 	events    *bpf.Events
-	letters   *bpf.Letters
+	frames    *bpf.Frames
 	host, net *net.Interface
 	observe   bool
 	record    *record
-	desk      *desk
+	responder *responder
 	leases    *leases
-	told      tally
+	tally     tally
 	// warned are the counters at the last sweep.
 	warned [state.Reasons]uint64
 	swept  bool
@@ -50,44 +50,44 @@ type Gateway struct {
 	done   sync.WaitGroup
 }
 
-// New is a gateway that does nothing yet.
+// New returns a gateway that is not started.
 func New(config Configuration, log *slog.Logger) *Gateway {
 	return &Gateway{config: config, log: log}
 }
 
-// Start loads the programs, or takes over those that run already, and returns
-// when packets pass. It needs CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and
-// CAP_PERFMON; Confine gives up what is not needed afterwards.
+// Start loads the programs, or takes over those already running, and returns
+// once they are attached. It needs CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and
+// CAP_PERFMON; Confine drops what is not needed afterwards.
 func (g *Gateway) Start(ctx context.Context) error {
-	if err := g.open(); err != nil {
-		return errors.Join(err, g.close())
+	if err := g.openParts(); err != nil {
+		return errors.Join(err, g.closeParts())
 	}
 	ctx, g.cancel = context.WithCancel(ctx)
 	links := make(chan netlink.LinkUpdate, 16)
 	if err := netlink.LinkSubscribe(links, ctx.Done()); err != nil {
-		return errors.Join(fmt.Errorf("watch interfaces: %w", err), g.close())
+		return errors.Join(fmt.Errorf("watch interfaces: %w", err), g.closeParts())
 	}
 	g.done.Go(func() { g.run(ctx, links) })
-	g.done.Go(g.answer)
+	g.done.Go(g.answerMessages)
 	g.done.Go(func() {
-		if err := g.leases.watch(g.granted); err != nil {
-			g.log.Error("addresses granted by DHCP are not seen any more", "err", err)
+		if err := g.leases.watchDHCP(g.allowLease); err != nil {
+			g.log.Error("watch DHCP failed", "err", err)
 		}
 	})
-	g.log.Info("packets pass", "host", g.config.Host, "network", g.config.Network, "enforce", !g.observe, "resumed", g.wire.Resumed)
+	g.log.Info("gateway started", "host", g.config.Host, "network", g.config.Network, "enforce", !g.observe, "resumed", g.wire.Resumed)
 	return nil
 }
 
-func (g *Gateway) open() (err error) {
+func (g *Gateway) openParts() (err error) {
 	c := &g.config
-	if g.host, err = prepare(c.Host); err != nil {
+	if g.host, err = prepareInterface(c.Host); err != nil {
 		return err
 	}
-	if g.net, err = prepare(c.Network); err != nil {
+	if g.net, err = prepareInterface(c.Network); err != nil {
 		return err
 	}
 	if g.host.MTU != g.net.MTU {
-		g.log.Warn("the interfaces differ in MTU: larger packets will be lost", c.Host, g.host.MTU, c.Network, g.net.MTU)
+		g.log.Warn("the interfaces differ in MTU: larger packets will be lost", "host_mtu", g.host.MTU, "network_mtu", g.net.MTU)
 	}
 	if err := CheckPins(c.Pins); err != nil {
 		return err
@@ -95,9 +95,9 @@ func (g *Gateway) open() (err error) {
 	if g.record, err = openRecord(c); err != nil {
 		return err
 	}
-	g.observe = !g.record.active()
+	g.observe = !g.record.isActive()
 	g.wire, err = bpf.Load(bpf.Options{
-		Host: g.host.Index, Net: g.net.Index, Settings: c.settings(g.observe), Pins: c.Pins,
+		Host: g.host.Index, Net: g.net.Index, Settings: c.kernelSettings(g.observe), Pins: c.Pins,
 		Room: [2]uint32{uint32(c.Connections.IPv4), uint32(c.Connections.IPv6)},
 	})
 	if err != nil {
@@ -106,16 +106,16 @@ func (g *Gateway) open() (err error) {
 	if g.events, err = g.wire.Events(); err != nil {
 		return err
 	}
-	if g.letters, err = g.wire.Letters(); err != nil {
+	if g.frames, err = g.wire.Frames(); err != nil {
 		return err
 	}
-	if g.desk, err = openDesk(g); err != nil {
+	if g.responder, err = openResponder(g); err != nil {
 		return err
 	}
 	if g.leases, err = openLeases(g.net.Index); err != nil {
 		return err
 	}
-	if err := errors.Join(g.newSecret(), g.fixSources(), g.alarm()); err != nil {
+	if err := errors.Join(g.newSecret(), g.fixSources(), g.logWarnings()); err != nil {
 		return err
 	}
 	if err := g.wire.Attach(g.host.Index, g.net.Index); err != nil {
@@ -124,8 +124,8 @@ func (g *Gateway) open() (err error) {
 	return nil
 }
 
-// prepare makes an interface carry everything and say nothing of its own.
-func prepare(name string) (*net.Interface, error) {
+// prepareInterface makes an interface carry all packets and send none itself.
+func prepareInterface(name string) (*net.Interface, error) {
 	l, err := netlink.LinkByName(name)
 	if err != nil {
 		return nil, fmt.Errorf("interface %s: %w", name, err)
@@ -140,7 +140,7 @@ func prepare(name string) (*net.Interface, error) {
 	return net.InterfaceByName(name)
 }
 
-// CheckPins tells whether a folder lies in a BPF file system.
+// CheckPins checks that a folder lies in a BPF file system.
 func CheckPins(dir string) error {
 	var fs unix.Statfs_t
 	err := unix.Statfs(filepath.Dir(dir), &fs)
@@ -159,7 +159,7 @@ func (g *Gateway) newSecret() error {
 	return g.wire.SetSecret([2]uint64{binary.NativeEndian.Uint64(b[:]), binary.NativeEndian.Uint64(b[8:])})
 }
 
-// run does what is due until ctx ends.
+// run does the periodic work until ctx ends.
 func (g *Gateway) run(ctx context.Context, links <-chan netlink.LinkUpdate) {
 	events, sweep, secret := time.NewTicker(eventsEvery), time.NewTicker(sweepEvery), time.NewTicker(secretEvery)
 	defer events.Stop()
@@ -175,41 +175,41 @@ func (g *Gateway) run(ctx context.Context, links <-chan netlink.LinkUpdate) {
 		case <-ctx.Done():
 			return
 		case <-events.C:
-			note("read events", g.events.Drain(g.see))
+			note("read events failed", g.events.Drain(g.handleEvent))
 		case <-sweep.C:
-			note("sweep", g.sweep(bootMS()))
-			g.told.report(g.log)
+			note("sweep tables failed", g.sweepTables(bootMS()))
+			g.tally.logCounts(g.log)
 		case <-secret.C:
-			note("change the secret", g.newSecret())
+			note("change the secret failed", g.newSecret())
 		case l, ok := <-links:
 			if !ok {
 				links = nil
 			} else if l.Attrs().Index == g.host.Index && l.Attrs().RawFlags&unix.IFF_RUNNING == 0 {
-				note("link down", g.forgetSources())
+				note("remove addresses after link loss failed", g.forgetSources())
 			}
 		}
 	}
 }
 
-// Stop ends this process's part. The programs go on, so that no connection is
-// lost until the next Start; Remove takes them out.
+// Stop ends the work of this process. The programs keep running, so that no
+// connection is lost until the next Start; Remove takes them out.
 func (g *Gateway) Stop(context.Context) error {
 	if g.cancel != nil {
 		g.cancel()
 	}
-	err := g.close()
+	err := g.closeParts()
 	g.done.Wait()
-	g.told.report(g.log)
+	g.tally.logCounts(g.log)
 	return err
 }
 
-func (g *Gateway) close() error {
+func (g *Gateway) closeParts() error {
 	var errs []error
-	if g.letters != nil {
-		errs = append(errs, g.letters.Close())
+	if g.frames != nil {
+		errs = append(errs, g.frames.Close())
 	}
-	if g.desk != nil {
-		errs = append(errs, g.desk.close())
+	if g.responder != nil {
+		errs = append(errs, g.responder.closeSocket())
 	}
 	if g.leases != nil {
 		errs = append(errs, g.leases.file.Close())
@@ -218,7 +218,7 @@ func (g *Gateway) close() error {
 		g.done.Wait()
 	}
 	if g.events != nil {
-		errs = append(errs, g.events.Drain(g.see), g.events.Close())
+		errs = append(errs, g.events.Drain(g.handleEvent), g.events.Close())
 	}
 	if g.record != nil {
 		errs = append(errs, g.record.close())
@@ -235,7 +235,7 @@ func bootMS() uint32 { return uint32(bootNS() / 1_000_000) }
 func bootNS() uint64 {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
-		panic(err) // the clock is in every kernel that loads the programs
+		panic(err) // every kernel that loads the programs has this clock
 	}
 	return uint64(ts.Nano())
 }

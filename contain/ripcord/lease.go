@@ -12,18 +12,17 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"dragnet/packet"
-
 	"dragnet/contain/ripcord/state"
+	"dragnet/packet"
 )
 
-// leases follows DHCP (RFC 2131) to know the host's next address before the
-// host uses it. What a server grants counts only if the host asked for it a
-// moment ago.
+// leases follows DHCP (RFC 2131) to learn the host's next address before the
+// host uses it. A grant counts only if the host asked for it at most leaseWait
+// before.
 type leases struct {
 	file *os.File
-	// asked are the host's requests: transaction and client address, which
-	// are at the same places in question and answer.
+	// asked are the host's requests: transaction and client address, which have
+	// the same offsets in request and reply.
 	asked map[request]time.Time
 	last  time.Time // of the last change
 }
@@ -40,8 +39,8 @@ const (
 	dhcpRequest, dhcpAck = 3, 5
 )
 
-// openLeases opens a socket that sees DHCP in both directions on the interface
-// to the network.
+// openLeases opens a socket that receives DHCP in both directions on the
+// interface to the network.
 func openLeases(index int) (*leases, error) {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -77,8 +76,8 @@ func dhcpFilter() []unix.SockFilter {
 	}
 }
 
-// watch hands over addresses that were granted, until the socket is closed.
-func (l *leases) watch(granted func(netip.Addr)) error {
+// watchDHCP calls granted for each address granted, until the socket is closed.
+func (l *leases) watchDHCP(granted func(netip.Addr)) error {
 	rc, err := l.file.SyscallConn()
 	if err != nil {
 		return err
@@ -102,14 +101,15 @@ func (l *leases) watch(granted func(netip.Addr)) error {
 		if !ok {
 			continue
 		}
-		if a, ok := l.see(buf[:n], link.Pkttype == unix.PACKET_OUTGOING, time.Now()); ok {
+		if a, ok := l.observeFrame(buf[:n], link.Pkttype == unix.PACKET_OUTGOING, time.Now()); ok {
 			granted(a)
 		}
 	}
 }
 
-// see takes a frame of DHCP; ok tells that the host was granted an address.
-func (l *leases) see(frame []byte, fromHost bool, now time.Time) (a netip.Addr, ok bool) {
+// observeFrame takes a frame of DHCP; ok reports that the host was granted an
+// address.
+func (l *leases) observeFrame(frame []byte, fromHost bool, now time.Time) (a netip.Addr, ok bool) {
 	var p packet.Packet
 	if p.Decode(packet.LinkEthernet, frame, len(frame)) != nil || p.Cut() || p.Checksum() == packet.ChecksumBad {
 		return a, false
@@ -140,8 +140,8 @@ func (l *leases) see(frame []byte, fromHost bool, now time.Time) (a netip.Addr, 
 	return a, false
 }
 
-// dhcpKind is the message type among options (RFC 2132, section 9.6); 0 if there
-// is none.
+// dhcpKind is the message type among options (RFC 2132, section 9.6); 0 if
+// absent.
 func dhcpKind(b []byte) uint8 {
 	for len(b) >= 2 && b[0] != 255 {
 		if b[0] == 0 {
@@ -160,10 +160,10 @@ func dhcpKind(b []byte) uint8 {
 	return 0
 }
 
-// granted lets the host use what DHCP gave it, in place of what it had learnt.
-// Once in a quiet period is enough for everybody but somebody who helps the
-// host to change its source.
-func (g *Gateway) granted(a netip.Addr) {
+// allowLease lets the host use the address DHCP granted, in place of those
+// learnt. Once in a quiet period is enough for everyone but a server that helps
+// the host to change its source.
+func (g *Gateway) allowLease(a netip.Addr) {
 	for known := range g.wire.Sources() {
 		if known == a {
 			return
@@ -171,20 +171,20 @@ func (g *Gateway) granted(a netip.Addr) {
 	}
 	now := time.Now()
 	if g.config.Learn.IPv4 == 0 || now.Sub(g.leases.last) < g.config.Learn.Quiet {
-		g.log.Warn("an address granted by DHCP is not taken", "address", a)
+		g.log.Warn("address granted by DHCP ignored", "address", a)
 		return
 	}
 	g.leases.last = now
 	for known, s := range g.wire.Sources() {
 		if known.Is4() && s.Fixed == 0 {
 			if err := g.wire.DropSource(known); err != nil {
-				g.log.Error("forget address", "address", known, "err", err)
+				g.log.Error("remove address failed", "address", known, "err", err)
 			}
 		}
 	}
 	if err := g.wire.PutSource(a, state.Source{Seen: bootMS()}); err != nil {
-		g.log.Error("address granted by DHCP", "err", err)
+		g.log.Error("add address granted by DHCP failed", "err", err)
 		return
 	}
-	g.log.Info("address of the host granted by DHCP", "address", a)
+	g.log.Info("DHCP granted an address to the host", "address", a)
 }

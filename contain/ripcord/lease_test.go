@@ -52,7 +52,7 @@ func TestLeaseMustHaveBeenAskedFor(t *testing.T) {
 		at, got := now, false
 		for _, m := range c.messages {
 			at = at.Add(m.after)
-			a, ok := l.see(m.frame, m.fromHost, at)
+			a, ok := l.observeFrame(m.frame, m.fromHost, at)
 			got = ok && a == grant
 		}
 		if got != c.want {
@@ -66,8 +66,8 @@ func FuzzLease(f *testing.F) {
 	f.Add(dhcp(dhcpAck, 1, netip.MustParseAddr("10.0.0.9")), false)
 	f.Fuzz(func(t *testing.T, frame []byte, fromHost bool) {
 		l := &leases{asked: map[request]time.Time{}}
-		l.see(dhcp(dhcpRequest, 1, netip.IPv4Unspecified()), true, time.Unix(0, 0))
-		a, ok := l.see(frame, fromHost, time.Unix(1, 0))
+		l.observeFrame(dhcp(dhcpRequest, 1, netip.IPv4Unspecified()), true, time.Unix(0, 0))
+		a, ok := l.observeFrame(frame, fromHost, time.Unix(1, 0))
 		if ok && (!a.Is4() || a.IsMulticast() || a.IsLoopback() || a.IsUnspecified()) {
 			t.Fatalf("%v was granted", a)
 		}

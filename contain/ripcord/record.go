@@ -13,18 +13,17 @@ import (
 	"sync"
 	"time"
 
+	"dragnet/contain/ripcord/state"
 	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/internal/durable"
-
-	"dragnet/contain/ripcord/state"
 )
 
-// DecisionID is that of the standing decision blocks are made under.
+// DecisionID is the ID of the standing decision under which blocks are made.
 const DecisionID = "ripcord-standing"
 
-// maxRecord is the size at which the record of blocks begins a new file; one
-// older is kept.
+// maxRecord is the size at which the record of blocks is rotated; one older
+// file is kept.
 const maxRecord = 16 << 20
 
 // record is the standing decision and the receipts of all blocks made under it.
@@ -44,8 +43,8 @@ func decisionFile(state string) string { return filepath.Join(state, "decision.j
 // ReceiptFile is where the receipts of blocks are kept, one JSON object a line.
 func ReceiptFile(state string) string { return filepath.Join(state, "blocks.jsonl") }
 
-// openRecord reads the standing decision, or writes it when the configuration
-// says to enforce and there is none.
+// openRecord reads the standing decision, or writes it if the configuration
+// says to enforce and none exists.
 func openRecord(c *Configuration) (*record, error) {
 	if err := os.MkdirAll(c.State, 0o700); err != nil {
 		return nil, fmt.Errorf("state: %w", err)
@@ -63,14 +62,14 @@ func openRecord(c *Configuration) (*record, error) {
 			return nil, fmt.Errorf("%s: %w", decisionFile(c.State), err)
 		}
 	case errors.Is(err, fs.ErrNotExist) && c.Enforce:
-		r.decision = standing(c, time.Now())
+		r.decision = standingDecision(c, time.Now())
 		if err := writeDecision(c.State, &r.decision); err != nil {
 			return nil, err
 		}
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("standing decision: %w", err)
 	}
-	return r, r.open(ReceiptFile(c.State))
+	return r, r.openFile(ReceiptFile(c.State))
 }
 
 func writeDecision(state string, d *dossier.Decision) error {
@@ -84,13 +83,13 @@ func writeDecision(state string, d *dossier.Decision) error {
 	return nil
 }
 
-// standing is the decision that whoever set enforce took.
-func standing(c *Configuration, now time.Time) dossier.Decision {
+// standingDecision is the decision of the operator who set enforce.
+func standingDecision(c *Configuration, now time.Time) dossier.Decision {
 	target := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 	if len(c.Addresses) > 0 {
 		target = netip.PrefixFrom(c.Addresses[0], c.Addresses[0].BitLen())
 	}
-	why := fmt.Sprintf("the host behind %s stops when those it sends to ask for it", c.Host)
+	why := fmt.Sprintf("receivers may end what the host behind %s sends", c.Host)
 	return dossier.Decision{
 		Version: dossier.DecisionVersion, ID: DecisionID, Target: target, Verdict: dossier.Active, Why: why,
 		Findings: []string{}, Until: flow.MaxTime,
@@ -99,12 +98,12 @@ func standing(c *Configuration, now time.Time) dossier.Decision {
 	}
 }
 
-// active tells whether blocks take effect.
-func (r *record) active() bool {
+// isActive reports whether blocks take effect.
+func (r *record) isActive() bool {
 	return r.enforce && r.decision.Verdict == dossier.Active && r.decision.Until > flow.FromTime(time.Now())
 }
 
-func (r *record) open(name string) error {
+func (r *record) openFile(name string) error {
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("record of blocks: %w", err)
@@ -114,20 +113,20 @@ func (r *record) open(name string) error {
 	return err
 }
 
-// block writes the receipt of a block that the programs made.
-func (r *record) block(e state.Event, at time.Time, last time.Duration) error {
+// writeBlock writes the receipt of a block that the programs made.
+func (r *record) writeBlock(e state.Event, at time.Time, last time.Duration) error {
 	what := "connection"
 	if e.Reason == state.CoarseBlock {
 		what = "new connections to the port"
 	}
-	return r.write(at, fmt.Sprintf("%s %v - %v ended by RST (sequence number %d), until %s",
+	return r.writeReceipt(at, fmt.Sprintf("%s %v - %v ended by RST (sequence number %d), until %s",
 		what, e.Host, e.Peer, e.Seq, at.Add(last).UTC().Format(time.RFC3339)))
 }
 
-func (r *record) write(at time.Time, proof string) error {
+func (r *record) writeReceipt(at time.Time, proof string) error {
 	receipt := dossier.Receipt{
 		Version: dossier.ReceiptVersion, Decision: DecisionID, Point: r.point, Time: flow.FromTime(at),
-		Applied: r.active(), Proof: proof,
+		Applied: r.isActive(), Proof: proof,
 	}
 	if !receipt.Applied {
 		receipt.Problem = "observing only"
@@ -140,7 +139,7 @@ func (r *record) write(at time.Time, proof string) error {
 	defer r.mu.Unlock()
 	if r.size > maxRecord {
 		name := r.file.Name()
-		if err := errors.Join(r.file.Close(), os.Rename(name, name+".1"), r.open(name)); err != nil {
+		if err := errors.Join(r.file.Close(), os.Rename(name, name+".1"), r.openFile(name)); err != nil {
 			return err
 		}
 	}

@@ -26,7 +26,7 @@ func TestConfiguration(t *testing.T) {
 		"host: a\nnetwork: b\nblok: 3s":                   "3:",
 		"host: a\nnetwork: b\nblock: 900h":                "3: block: 900h",
 		"host: a\nnetwork: b\nsigned_tcp: maybe":          "3: signed_tcp",
-		"host: a\nnetwork: b\naddresses: [224.0.0.1]":     "addresses[0]: 224.0.0.1 is no address of a host",
+		"host: a\nnetwork: b\naddresses: [224.0.0.1]":     "addresses[0]: 224.0.0.1 is not a valid host address",
 		"host: a\nnetwork: b\nlearn: {ipv4: -1}":          "learn.ipv4: -1",
 		"host: a\nnetwork: b\nconnections: {ipv6: 0}":     "connections.ipv6: 0",
 		"host: a\nnetwork: b\npull: {port: 0}":            "pull.port",
@@ -45,7 +45,7 @@ func TestConfiguration(t *testing.T) {
 func TestWhatIsForgotten(t *testing.T) {
 	idle := DefaultConfiguration().Idle
 	const now = uint32(1000) // the clock has wrapped
-	ago := func(d time.Duration) uint32 { return now - ms(d) }
+	ago := func(d time.Duration) uint32 { return now - toMilliseconds(d) }
 	for name, c := range map[string]struct {
 		conn state.Conn
 		want bool
@@ -62,7 +62,7 @@ func TestWhatIsForgotten(t *testing.T) {
 		"block over, and silent":      {state.Conn{State: state.Ended, Until: now - 1, LastSeen: ago(time.Hour)}, true},
 		"seen after the sweep's time": {state.Conn{State: state.Handshaking, LastSeen: now + 5}, false},
 	} {
-		if got := idle.over(&c.conn, now); got != c.want {
+		if got := idle.hasExpired(&c.conn, now); got != c.want {
 			t.Errorf("%s: forgotten %v, want %v", name, got, c.want)
 		}
 	}
@@ -81,17 +81,17 @@ func TestStandingDecision(t *testing.T) {
 		t.Cleanup(func() { r.close() })
 		return r
 	}
-	if open(false).active() {
+	if open(false).isActive() {
 		t.Error("blocks take effect without a decision")
 	}
 	r := open(true)
-	if !r.active() {
+	if !r.isActive() {
 		t.Error("blocks do not take effect")
 	}
 	if d := r.decision; d.Why == "" || d.Undo == "" || len(d.Steps) != 1 || d.Until == 0 || !d.Target.IsValid() {
 		t.Errorf("the decision leaves something out: %+v", d)
 	}
-	if open(false).active() {
+	if open(false).isActive() {
 		t.Error("blocks take effect although the configuration says no")
 	}
 	// Somebody stops everything.
@@ -103,7 +103,7 @@ func TestStandingDecision(t *testing.T) {
 	if err := os.WriteFile(decisionFile(c.State), b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if open(true).active() {
+	if open(true).isActive() {
 		t.Error("blocks take effect although they were stopped")
 	}
 }
@@ -118,7 +118,7 @@ func TestRecordBeginsANewFile(t *testing.T) {
 	defer r.close()
 	for range 3 {
 		r.size = maxRecord + 1
-		if err := r.write(time.Now(), "x"); err != nil {
+		if err := r.writeReceipt(time.Now(), "x"); err != nil {
 			t.Fatal(err)
 		}
 	}

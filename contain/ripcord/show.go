@@ -11,25 +11,25 @@ import (
 	"dragnet/contain/ripcord/state"
 )
 
-// Status is what a gateway holds, read from its pinned tables; the agent need
-// not run.
-type Status struct {
+// GatewayGatewayStatus is the contents of a gateway's pinned tables; the agent
+// need not run.
+type GatewayStatus struct {
 	Counters map[string]uint64 `json:"counters"`
 	Sources  []netip.Addr      `json:"sources"`
-	// Connections are those in the tables, Ended those of them that the peer
-	// has ended and that still are.
+	// Connections is the number in the tables, Ended the number of them that
+	// the peer has ended and that are still blocked.
 	Connections int `json:"connections"`
 	Ended       int `json:"ended"`
 	// Stops are coarse conversations that were ended.
-	Stops []Stopped `json:"stops"`
-	// MemoryIPv4 and MemoryIPv6 are what the tables of connections cost, in
+	Stops []StoppedConversation `json:"stops"`
+	// MemoryIPv4 and MemoryIPv6 are the sizes of the tables of connections, in
 	// bytes.
 	MemoryIPv4 uint64 `json:"memory_ipv4"`
 	MemoryIPv6 uint64 `json:"memory_ipv6"`
 }
 
-// Stopped is a coarse conversation that was ended.
-type Stopped struct {
+// StoppedConversation is a coarse conversation that was ended.
+type StoppedConversation struct {
 	Peer     netip.Prefix `json:"peer"`
 	Proto    uint8        `json:"proto"`
 	HostPort uint16       `json:"host_port"`
@@ -40,7 +40,7 @@ type Stopped struct {
 }
 
 // ReadStatus reads the pinned tables.
-func ReadStatus(pins string) (*Status, error) {
+func ReadStatus(pins string) (*GatewayStatus, error) {
 	w, err := bpf.Open(pins)
 	if err != nil {
 		return nil, err
@@ -50,7 +50,7 @@ func ReadStatus(pins string) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Status{Counters: map[string]uint64{}, Sources: []netip.Addr{}, Stops: []Stopped{}}
+	s := &GatewayStatus{Counters: map[string]uint64{}, Sources: []netip.Addr{}, Stops: []StoppedConversation{}}
 	for r, n := range sum {
 		s.Counters[state.Reason(r).String()] = n
 	}
@@ -71,18 +71,18 @@ func ReadStatus(pins string) (*Status, error) {
 		if k.Later || left <= 0 {
 			continue
 		}
-		s.Stops = append(s.Stops, Stopped{
-			Peer: unmapped(k.Peer), Proto: k.Proto, HostPort: k.HPort, PeerPort: k.PPort,
+		s.Stops = append(s.Stops, StoppedConversation{
+			Peer: unmapPrefix(k.Peer), Proto: k.Proto, HostPort: k.HPort, PeerPort: k.PPort,
 			New: stop.SYNOnly != 0, Seconds: uint32(left) / 1000,
 		})
 	}
-	slices.SortFunc(s.Stops, func(a, b Stopped) int { return strings.Compare(a.Peer.String(), b.Peer.String()) })
+	slices.SortFunc(s.Stops, func(a, b StoppedConversation) int { return strings.Compare(a.Peer.String(), b.Peer.String()) })
 	s.MemoryIPv4, s.MemoryIPv6 = w.Memory()
 	return s, nil
 }
 
-// unmapped is the IPv4 prefix that an IPv6 one stands for, if it does.
-func unmapped(p netip.Prefix) netip.Prefix {
+// unmapPrefix returns the IPv4 prefix mapped into an IPv6 one, if it is one.
+func unmapPrefix(p netip.Prefix) netip.Prefix {
 	if p.Addr().Is4In6() && p.Bits() >= 96 {
 		return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 	}

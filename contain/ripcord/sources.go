@@ -12,8 +12,8 @@ import (
 	"dragnet/contain/ripcord/state"
 )
 
-// fixSources lets the host use its configured addresses, takes back those that
-// no longer are, and sets how many more may be learnt.
+// fixSources lets the host use its configured addresses, removes those no
+// longer configured, and sets how many more may be learnt.
 func (g *Gateway) fixSources() error {
 	fixed := map[netip.Addr]bool{}
 	var errs []error
@@ -35,27 +35,27 @@ func (g *Gateway) setBudget() error {
 	left := [2]int{g.config.Learn.IPv4, g.config.Learn.IPv6}
 	for a, s := range g.wire.Sources() {
 		if s.Fixed == 0 {
-			left[family(a)]--
+			left[familyIndex(a)]--
 		}
 	}
 	return g.wire.SetBudget(int32(left[0]), int32(left[1]))
 }
 
-// family counts IPv4 as 0, IPv6 as 1, as budgets do.
-func family(a netip.Addr) int {
+// familyIndex is 0 for IPv4 and 1 for IPv6, the index into budgets.
+func familyIndex(a netip.Addr) int {
 	if a.Is4() {
 		return 0
 	}
 	return 1
 }
 
-// ageSources forgets addresses that were quiet, while the host wants others:
-// so a host that falls silent keeps what it has until it shows a new one.
+// ageSources removes addresses that were quiet, if the host uses others: so a
+// silent host keeps its addresses until it uses a new one.
 func ageSources(w *bpf.Wire, wanted [2]bool, quiet time.Duration, now uint32) (gone int, err error) {
 	for a, s := range w.Sources() {
-		if s.Fixed == 0 && wanted[family(a)] && now-s.Seen > ms(quiet) {
+		if s.Fixed == 0 && wanted[familyIndex(a)] && now-s.Seen > toMilliseconds(quiet) {
 			if err := w.DropSource(a); err != nil {
-				return gone, fmt.Errorf("forget address %v: %w", a, err)
+				return gone, fmt.Errorf("remove address %v: %w", a, err)
 			}
 			gone++
 		}
@@ -63,16 +63,16 @@ func ageSources(w *bpf.Wire, wanted [2]bool, quiet time.Duration, now uint32) (g
 	return gone, nil
 }
 
-// forgetSources is for a host that was unplugged: what comes next may be
-// another.
+// forgetSources removes the learnt addresses of a host that was unplugged: the
+// next one may be another.
 func (g *Gateway) forgetSources() error {
 	for a, s := range g.wire.Sources() {
 		if s.Fixed == 0 {
 			if err := g.wire.DropSource(a); err != nil {
-				return fmt.Errorf("forget address %v: %w", a, err)
+				return fmt.Errorf("remove address %v: %w", a, err)
 			}
 		}
 	}
-	g.log.Info("the host's link is down: its addresses are learnt anew")
+	g.log.Info("link to the host is down: its addresses will be learnt again")
 	return g.setBudget()
 }

@@ -2,10 +2,10 @@
 // that SYNs which a customer's firewall swallows without an answer count as
 // failures at the edge of their source (Tang 2006, section 2.3.10).
 //
-// It knows the text that nftables and iptables, pf (as pfSense's and OPNsense's
-// filterlog, and as tcpdump prints pflog), Cisco ASA and Cisco IOS send by
-// syslog. Only refused TCP connection requests are of interest; all else is
-// ErrOther.
+// It parses the text that nftables and iptables, pf (as pfSense's and
+// OPNsense's filterlog, and as tcpdump prints pflog), Cisco ASA and Cisco IOS
+// send by syslog. Only refused TCP connection requests matter; all other lines
+// are ErrOther.
 package faillog
 
 import (
@@ -21,7 +21,7 @@ import (
 	"dragnet/flow"
 )
 
-// ErrOther marks lines that are in order but tell of no refused SYN.
+// ErrOther marks valid lines that do not report a refused SYN.
 var ErrOther = errors.New("not the log of a refused connection request")
 
 // longest bounds a line: syslog over UDP is cut at 2 KiB (RFC 5426, section
@@ -33,17 +33,17 @@ var formats = []struct {
 	mark  string
 	parse func(string) (daw.FailLog, error)
 }{
-	{"filterlog", filterlog},
-	{"%ASA-", cisco},
-	{"%SEC-", cisco},
-	{" SRC=", netfilter},
-	{"block ", pflog},
+	{"filterlog", parseFilterlog},
+	{"%ASA-", parseCisco},
+	{"%SEC-", parseCisco},
+	{" SRC=", parseNetfilter},
+	{"block ", parsePflog},
 }
 
 // Parse reads one line of device, received at now.
 func Parse(line []byte, device string, now flow.Time) (daw.FailLog, error) {
 	if len(line) > longest {
-		return daw.FailLog{}, fmt.Errorf("log line of %q is %d bytes long, at most %d are read", device, len(line), longest)
+		return daw.FailLog{}, fmt.Errorf("log line of %q is %d bytes long, the limit is %d", device, len(line), longest)
 	}
 	text := string(bytes.TrimSpace(line))
 	for _, f := range formats {
@@ -60,9 +60,9 @@ func Parse(line []byte, device string, now flow.Time) (daw.FailLog, error) {
 	return daw.FailLog{}, ErrOther
 }
 
-// netfilter reads what the kernel's LOG target and nft's log statement write:
+// parseNetfilter reads what the kernel's LOG target and nft's log statement write:
 // KEY=VALUE words, and TCP flags as bare words.
-func netfilter(text string) (daw.FailLog, error) {
+func parseNetfilter(text string) (daw.FailLog, error) {
 	value, flags := map[string]string{}, map[string]bool{}
 	for _, word := range strings.Fields(text) {
 		if k, v, ok := strings.Cut(word, "="); ok {
@@ -76,13 +76,13 @@ func netfilter(text string) (daw.FailLog, error) {
 	if value["PROTO"] != "TCP" || !flags["SYN"] || flags["ACK"] || flags["RST"] {
 		return daw.FailLog{}, ErrOther
 	}
-	return build(value["SRC"], value["DST"], value["SPT"], value["DPT"])
+	return makeFailLog(value["SRC"], value["DST"], value["SPT"], value["DPT"])
 }
 
-// filterlog reads the comma-separated form of pfSense and OPNsense: rule,
+// parseFilterlog reads the comma-separated form of pfSense and OPNsense: rule,
 // sub-rule, anchor, tracker, interface, reason, action, direction, version;
 // then per version the IP fields, and for TCP ports, length, flags.
-func filterlog(text string) (daw.FailLog, error) {
+func parseFilterlog(text string) (daw.FailLog, error) {
 	_, list, ok := strings.Cut(text, ": ")
 	if i := strings.LastIndex(text, ": "); ok && i >= 0 {
 		list = text[i+2:]
@@ -99,7 +99,7 @@ func filterlog(text string) (daw.FailLog, error) {
 	if len(f) < first+6 || !strings.EqualFold(f[proto], "tcp") || f[first+5] != "S" {
 		return daw.FailLog{}, ErrOther
 	}
-	return build(f[first], f[first+1], f[first+2], f[first+3])
+	return makeFailLog(f[first], f[first+1], f[first+2], f[first+3])
 }
 
 // Patterns of Cisco's messages (106001, 106023, IPACCESSLOGP) and of tcpdump
@@ -111,30 +111,30 @@ var (
 	pfBlocked  = regexp.MustCompile(`block \S+ on \S+: (\S+)\.(\d+) > (\S+)\.(\d+): (?:Flags \[S\]|S )`)
 )
 
-func cisco(text string) (daw.FailLog, error) {
-	return match(text, asaDenied, asaInbound, iosDenied)
+func parseCisco(text string) (daw.FailLog, error) {
+	return matchPatterns(text, asaDenied, asaInbound, iosDenied)
 }
 
-func pflog(text string) (daw.FailLog, error) { return match(text, pfBlocked) }
+func parsePflog(text string) (daw.FailLog, error) { return matchPatterns(text, pfBlocked) }
 
-func match(text string, patterns ...*regexp.Regexp) (daw.FailLog, error) {
+func matchPatterns(text string, patterns ...*regexp.Regexp) (daw.FailLog, error) {
 	for _, p := range patterns {
 		if m := p.FindStringSubmatch(text); m != nil {
-			return build(m[1], m[3], m[2], m[4])
+			return makeFailLog(m[1], m[3], m[2], m[4])
 		}
 	}
 	return daw.FailLog{}, ErrOther
 }
 
-func build(src, dst, srcPort, dstPort string) (l daw.FailLog, err error) {
-	if l.Src, err = address(src); err == nil {
-		l.Dst, err = address(dst)
+func makeFailLog(src, dst, srcPort, dstPort string) (l daw.FailLog, err error) {
+	if l.Src, err = parseAddr(src); err == nil {
+		l.Dst, err = parseAddr(dst)
 	}
 	if err == nil {
-		l.SrcPort, err = port(srcPort)
+		l.SrcPort, err = parsePort(srcPort)
 	}
 	if err == nil {
-		l.DstPort, err = port(dstPort)
+		l.DstPort, err = parsePort(dstPort)
 	}
 	if err != nil {
 		return daw.FailLog{}, fmt.Errorf("log of a refused connection request: %w", err)
@@ -142,7 +142,7 @@ func build(src, dst, srcPort, dstPort string) (l daw.FailLog, err error) {
 	return l, nil
 }
 
-func address(s string) (netip.Addr, error) {
+func parseAddr(s string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(s)
 	if err != nil {
 		return a, fmt.Errorf("%q is not an address", s)
@@ -150,7 +150,7 @@ func address(s string) (netip.Addr, error) {
 	return a.Unmap().WithZone(""), nil
 }
 
-func port(s string) (uint16, error) {
+func parsePort(s string) (uint16, error) {
 	n, err := strconv.ParseUint(s, 10, 16)
 	if err != nil {
 		return 0, fmt.Errorf("%q is not a port", s)

@@ -15,28 +15,28 @@ import (
 
 // Configuration of a receiver.
 type Configuration struct {
-	// Listen is where syslog arrives over UDP, such as "192.0.2.1:514"; empty
-	// listens nowhere.
+	// Listen is the UDP address for syslog, such as "192.0.2.1:514"; empty does
+	// not listen.
 	Listen string `yaml:"listen"`
-	// Devices are the firewalls that are believed; all others are counted and
+	// Devices are the trusted firewalls; messages of all others are counted and
 	// ignored. A source address over UDP proves little, so the network must
 	// keep others from using theirs.
 	Devices []netip.Prefix `yaml:"devices"`
 }
 
-// Receiver takes drop logs over UDP.
+// Receiver receives drop logs over UDP.
 type Receiver struct {
 	c    Configuration
 	take func(daw.FailLog)
 
-	// What became of the datagrams.
+	// Counts of datagrams.
 	Taken, Other, Broken, Strangers atomic.Uint64
 }
 
 // New makes a receiver; take is called for each message, from one goroutine.
 func New(c Configuration, take func(daw.FailLog)) (*Receiver, error) {
 	if c.Listen != "" && len(c.Devices) == 0 {
-		return nil, errors.New("faillog.devices is empty: name the firewalls whose logs are believed")
+		return nil, errors.New("faillog.devices is empty: name the firewalls whose logs are trusted")
 	}
 	return &Receiver{c: c, take: take}, nil
 }
@@ -54,7 +54,7 @@ func (r *Receiver) Run(ctx context.Context, conn *net.UDPConn) error {
 			}
 			return fmt.Errorf("receive drop logs: %w", err)
 		}
-		r.datagram(buffer[:n], from.Addr().Unmap())
+		r.handleDatagram(buffer[:n], from.Addr().Unmap())
 	}
 }
 
@@ -67,7 +67,7 @@ func (r *Receiver) Listen() (*net.UDPConn, error) {
 	return net.ListenUDP("udp", at)
 }
 
-func (r *Receiver) datagram(b []byte, from netip.Addr) {
+func (r *Receiver) handleDatagram(b []byte, from netip.Addr) {
 	if !flow.Within(r.c.Devices, from) {
 		r.Strangers.Add(1)
 		return

@@ -1,7 +1,7 @@
 // Package station is DAW's management station (Tang 2006, sections 2.3.3 and
-// 2.3.9): it looks at what the agents report, sees a worm in a steady rise of
-// offenders or of the daily share of failures, and says whom to propose for a
-// block. It never judges.
+// 2.3.9): it collects the reports of the agents, detects a worm by a steady
+// rise of offenders or of the daily share of failures, and proposes sources to
+// block. It never decides.
 //
 // It is pure: time comes with the reports.
 package station
@@ -25,18 +25,18 @@ type Configuration struct {
 	// First is the share of offenders proposed first; it doubles each period
 	// until the increase stops.
 	First float64 `yaml:"first"`
-	// Period is how often the number of offenders is looked at.
+	// Period is how often the number of offenders is examined.
 	Period time.Duration `yaml:"period"`
-	// Silent is how long an agent may say nothing before its numbers no longer
-	// count.
+	// Silent is how long an agent may send no report before its numbers no
+	// longer count.
 	Silent time.Duration `yaml:"silent"`
-	// Days is the number of days that the trend test looks at.
+	// Days is the number of days that the trend test covers.
 	Days int `yaml:"days"`
-	// Level is its level of significance.
+	// Level is the significance level of the trend test.
 	Level float64 `yaml:"level"`
 }
 
-// DefaultConfiguration looks each minute, as the paper does.
+// DefaultConfiguration examines each minute, as the paper does.
 func DefaultConfiguration() Configuration {
 	return Configuration{Rises: 3, First: 0.05, Period: time.Minute, Silent: 5 * time.Minute, Days: 14, Level: 0.01}
 }
@@ -47,28 +47,28 @@ func (c *Configuration) Validate() error {
 	case c.Rises < 1 || c.Rises > 1000:
 		return errors.New("station.alarm.rises must lie between 1 and 1000 periods")
 	case !(c.First > 0 && c.First <= 1):
-		return errors.New("station.alarm.first must lie above 0 and up to 1 (1 = all offenders)")
+		return errors.New("station.alarm.first must be above 0 and at most 1 (1 = all offenders)")
 	case c.Period < time.Second || c.Period > time.Hour || c.Silent < c.Period:
 		return errors.New("station.alarm.period must lie between 1s and 1h, and silent must not be shorter")
 	case c.Days < 5 || c.Days > 1000:
-		return errors.New("station.alarm.days: the test of a trend needs 5 days, and 1000 are enough")
+		return errors.New("station.alarm.days must lie between 5 and 1000 days")
 	case !(c.Level > 0 && c.Level < 1):
 		return errors.New("station.alarm.level must lie between 0 and 1")
 	}
 	return nil
 }
 
-// Station is for one goroutine.
+// Station is a management station. It is not safe for concurrent use.
 type Station struct {
 	c      Configuration
 	agents map[string]*agent
 	next   flow.Time
-	last   int // offenders at the last look
+	last   int // offenders at the last call of Look
 	rises  int
-	share  float64           // proposed at present, 0 outside an alarm
+	share  float64           // proposed now, 0 outside an alarm
 	days   map[int64]dayPart // sums of finished days
-	// Nonsense counts reports that contradict themselves.
-	Nonsense uint64
+	// Inconsistent counts reports that contradict themselves.
+	Inconsistent uint64
 }
 
 type agent struct {
@@ -85,11 +85,11 @@ func New(c Configuration) *Station {
 	return &Station{c: c, agents: map[string]*agent{}, days: map[int64]dayPart{}}
 }
 
-// Report takes an agent's report with its offenders, the worst first. It
-// reports false, and takes nothing, for one that contradicts itself.
-func (s *Station) Report(now flow.Time, name string, r daw.Report, offenders []daw.Offender) bool {
-	if !sane(&r, offenders) {
-		s.Nonsense++
+// Report adds an agent's report with its offenders, the worst first. It returns
+// false, and ignores the report, if it contradicts itself.
+func (s *Station) Report(now flow.Time, name string, r daw.EdgeReport, offenders []daw.Offender) bool {
+	if !isConsistent(&r, offenders) {
+		s.Inconsistent++
 		return false
 	}
 	a := s.agents[name]
@@ -104,14 +104,14 @@ func (s *Station) Report(now flow.Time, name string, r daw.Report, offenders []d
 		d.failures += float64(p.Outcomes[daw.Counted])
 		d.requests += float64(p.Requests)
 		s.days[p.Day] = d
-		s.forget(p.Day)
+		s.dropDay(p.Day)
 	}
 	return true
 }
 
-// sane rejects what no agent can have counted: more outcomes than requests, or
-// rates that are no numbers.
-func sane(r *daw.Report, offenders []daw.Offender) bool {
+// isConsistent rejects counts that no agent can have: more outcomes than
+// requests, or rates that are not numbers.
+func isConsistent(r *daw.EdgeReport, offenders []daw.Offender) bool {
 	for _, c := range []daw.Counts{r.Counts, r.Previous} {
 		// Replies may belong to requests of the day before.
 		if c.Outcomes[daw.Counted] > 2*c.Requests+1000 {
@@ -126,7 +126,7 @@ func sane(r *daw.Report, offenders []daw.Offender) bool {
 	})
 }
 
-func (s *Station) forget(day int64) {
+func (s *Station) dropDay(day int64) {
 	for d := range s.days {
 		if d < day-int64(2*s.c.Days) {
 			delete(s.days, d)
@@ -134,9 +134,9 @@ func (s *Station) forget(day int64) {
 	}
 }
 
-// Look is called at least once per period; it returns the offenders to propose
-// for a block, the worst first, and none outside an alarm. Agents that fell
-// silent count neither way.
+// Look returns the offenders to propose for a block, the worst first, and none
+// outside an alarm. Call it at least once per period. Silent agents are left
+// out.
 func (s *Station) Look(now flow.Time) []daw.Offender {
 	if now < s.next {
 		return nil
@@ -170,13 +170,13 @@ func (s *Station) Look(now flow.Time) []daw.Offender {
 	return all[:min(len(all), int(math.Ceil(s.share*float64(len(all)))))]
 }
 
-// Alarm reports whether offenders rose steadily until the last look.
+// Alarm reports whether offenders rose steadily until the last call of Look.
 func (s *Station) Alarm() bool { return s.rises >= s.c.Rises }
 
-// Offenders is how many there were at the last look.
+// Offenders is their number at the last call of Look.
 func (s *Station) Offenders() int { return s.last }
 
-// Silent lists agents that were not heard of for too long.
+// Silent lists agents without a report for longer than Configuration.Silent.
 func (s *Station) Silent(now flow.Time) []string {
 	var names []string
 	for name, a := range s.agents {
@@ -188,9 +188,9 @@ func (s *Station) Silent(now flow.Time) []string {
 	return names
 }
 
-// Trend says whether sum(nf)/sum(nc) of the last days rises: a slow worm. It
-// is the test of Mann and Kendall, one-sided, which asks of every pair of days
-// whether the later one is higher, and so is not misled by one bad day.
+// Trend reports whether sum(nf)/sum(nc) of the last days rises, the sign of a
+// slow worm. It is the one-sided test of Mann and Kendall, which compares every
+// pair of days, and so is robust against a single outlier.
 func (s *Station) Trend() (rising bool, p float64, ratios []float64) {
 	var days []int64
 	for d := range s.days {

@@ -11,8 +11,8 @@ import (
 	"dragnet/flow"
 )
 
-func daily(day int64, failures, requests uint64) daw.Report {
-	r := daw.Report{}
+func daily(day int64, failures, requests uint64) daw.EdgeReport {
+	r := daw.EdgeReport{}
 	r.Day = day + 1
 	r.Previous.Day = day
 	r.Previous.Requests, r.Previous.Outcomes[daw.Counted] = requests, failures
@@ -65,11 +65,11 @@ func TestTrendKeepsItsLevel(t *testing.T) {
 
 func TestNonsenseIsNotCounted(t *testing.T) {
 	bad := daily(1, 5_000_000, 10)
-	many := daw.Report{Limited: 5, Records: 1}
+	many := daw.EdgeReport{Limited: 5, Records: 1}
 	s := New(DefaultConfiguration())
 	if s.Report(1, "a", bad, nil) || s.Report(1, "a", many, nil) ||
-		s.Report(1, "a", daw.Report{}, []daw.Offender{{Addr: netip.MustParseAddr("10.0.0.1"), Rate: math.NaN()}}) || s.Nonsense != 3 {
-		t.Errorf("%d of 3 nonsensical reports noticed", s.Nonsense)
+		s.Report(1, "a", daw.EdgeReport{}, []daw.Offender{{Addr: netip.MustParseAddr("10.0.0.1"), Rate: math.NaN()}}) || s.Inconsistent != 3 {
+		t.Errorf("%d of 3 nonsensical reports noticed", s.Inconsistent)
 	}
 	if _, _, ratios := s.Trend(); len(ratios) != 0 {
 		t.Error("nonsense reached the trend")
@@ -91,7 +91,7 @@ func TestSilentAgentsDoNotCount(t *testing.T) {
 	s := New(DefaultConfiguration())
 	minute := flow.Time(time.Minute)
 	for i := range flow.Time(3) {
-		s.Report(i*minute, "a", daw.Report{Limited: int(i), Records: 9}, nil)
+		s.Report(i*minute, "a", daw.EdgeReport{Limited: int(i), Records: 9}, nil)
 	}
 	if got := s.Silent(2 * minute); len(got) != 0 {
 		t.Errorf("silent: %v", got)

@@ -7,8 +7,8 @@ import (
 	"dragnet/flow"
 )
 
-// Daily gathers the figures of Table 2-1: what hosts of a network fail per
-// day, a destination counting once.
+// Daily collects the figures of Table 2-1: failures of the hosts of a network
+// per day, a destination counting once.
 type Daily struct {
 	networks []netip.Prefix
 	days     map[hostDay]*targets
@@ -26,7 +26,8 @@ func NewDaily(networks []netip.Prefix) *Daily {
 	return &Daily{networks: networks, days: map[hostDay]*targets{}, hosts: map[netip.Addr]struct{}{}, dates: map[int64]struct{}{}}
 }
 
-// Add counts flows. Silence is no failure here: the paper counts replies.
+// Add counts flows. Silence does not count as a failure here: the paper counts
+// replies.
 func (d *Daily) Add(flows []flow.Flow) {
 	for i := range flows {
 		f := &flows[i]
@@ -45,7 +46,7 @@ func (d *Daily) Add(flows []flow.Flow) {
 			t = &targets{}
 			d.days[key] = t
 		}
-		t.add(hostTarget(f.Resp))
+		t.addTarget(hostTarget(f.Resp))
 	}
 }
 
@@ -59,7 +60,7 @@ type Figures struct {
 	Network int
 }
 
-// Figures sums up; hosts are those that tried a connection at all.
+// Figures returns the totals; hosts are those that tried a connection.
 func (d *Daily) Figures() Figures {
 	f := Figures{Hosts: len(d.hosts), Days: len(d.dates)}
 	perDay, total := map[int64]int{}, 0

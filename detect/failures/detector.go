@@ -12,36 +12,37 @@ import (
 	"dragnet/flow"
 )
 
-// Detector counts. It takes flows in any order and is for one goroutine.
+// Detector finds scanners. It takes flows in any order and is not safe for
+// concurrent use.
 type Detector struct {
 	c      Configuration
 	groups map[group]*tally
-	spare  []tally // of which new ones are taken, so that few are allocated alone
-	// Forgotten counts groups given up for want of room: with any, a slow
-	// scanner may be missed.
+	spare  []tally // new tallies are taken from it, to allocate in batches
+	// Forgotten counts groups dropped because the table was full: if not 0, a
+	// slow scanner may be missed.
 	Forgotten uint64
 }
 
 // group is a source with a port it tries everywhere, or a host whose ports it
-// tries. It holds no pointers and leaves no gaps, so that a map hashes it in one
-// go and the garbage collector does not look at it.
+// tries. It has no pointers and no padding, so that a map hashes it at once and
+// the garbage collector does not scan it.
 type group struct {
-	source address
-	victim address // zero for a group by port
+	source addrKey
+	victim addrKey // zero for a group by port
 	window int64
 	port   uint32
 	proto  uint32
 }
 
-// address is a netip.Addr in its 128 bits, IPv4 in the mapped form.
-type address [2]uint64
+// addrKey is a netip.Addr in its 128 bits, IPv4 in the mapped form.
+type addrKey [2]uint64
 
-func addressOf(a netip.Addr) address {
+func addressOf(a netip.Addr) addrKey {
 	b := a.As16()
-	return address{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
+	return addrKey{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
 }
 
-func (a address) addr() netip.Addr {
+func (a addrKey) toAddr() netip.Addr {
 	var b [16]byte
 	binary.BigEndian.PutUint64(b[:8], a[0])
 	binary.BigEndian.PutUint64(b[8:], a[1])
@@ -49,9 +50,9 @@ func (a address) addr() netip.Addr {
 }
 
 // byPort reports whether g is a source with a port.
-func (g *group) byPort() bool { return g.victim == address{} }
+func (g *group) byPort() bool { return g.victim == addrKey{} }
 
-// tally is what is known of a group.
+// tally holds the counts of a group.
 type tally struct {
 	refused, silent, reached targets
 	first, last              flow.Time
@@ -69,23 +70,23 @@ func (d *Detector) Add(flows []flow.Flow) {
 	for i := range flows {
 		f := &flows[i]
 		if s := SignalOf(f); s != Nothing && !flow.Within(d.c.Exempt, f.Orig) {
-			d.count(f, s)
+			d.countFlow(f, s)
 		}
 	}
 }
 
-func (d *Detector) count(f *flow.Flow, s Signal) {
+func (d *Detector) countFlow(f *flow.Flow, s FlowSignal) {
 	g := group{source: addressOf(f.Orig), window: int64(f.Start) / int64(d.c.Window), port: uint32(f.RespPort), proto: uint32(f.Proto)}
-	d.tally(g).add(f, s, hostTarget(f.Resp))
+	d.tallyOf(g).addTarget(f, s, hostTarget(f.Resp))
 	g.port, g.victim = 0, addressOf(f.Resp)
-	d.tally(g).add(f, s, uint32(f.RespPort))
+	d.tallyOf(g).addTarget(f, s, uint32(f.RespPort))
 }
 
-func (d *Detector) tally(g group) *tally {
+func (d *Detector) tallyOf(g group) *tally {
 	t := d.groups[g]
 	if t == nil {
 		if len(d.groups) >= d.c.Groups {
-			d.forget()
+			d.dropSmallest()
 		}
 		if len(d.spare) == 0 {
 			d.spare = make([]tally, 64)
@@ -96,8 +97,8 @@ func (d *Detector) tally(g group) *tally {
 	return t
 }
 
-// forget gives up the groups with the fewest failures until half are left.
-func (d *Detector) forget() {
+// dropSmallest drops the groups with the fewest failures until half are left.
+func (d *Detector) dropSmallest() {
 	for least := 1; len(d.groups) > d.c.Groups/2; least *= 2 {
 		for g, t := range d.groups {
 			if t.refused.n+t.silent.n < least {
@@ -108,8 +109,8 @@ func (d *Detector) forget() {
 	}
 }
 
-// Expire drops the windows that ended by t: a detector that runs on must not
-// fill with days that are over.
+// Expire drops the windows that ended by t: a long-running detector must not
+// fill up with past days.
 func (d *Detector) Expire(t flow.Time) {
 	for g := range d.groups {
 		if flow.Time(g.window+1)*flow.Time(d.c.Window) <= t {
@@ -118,33 +119,33 @@ func (d *Detector) Expire(t flow.Time) {
 	}
 }
 
-func (t *tally) add(f *flow.Flow, s Signal, target uint32) {
+func (t *tally) addTarget(f *flow.Flow, s FlowSignal, target uint32) {
 	if t.first == 0 || f.Start < t.first {
 		t.first = f.Start
 	}
 	t.last = max(t.last, f.Start)
 	switch s {
 	case Success:
-		t.reached.add(target)
+		t.reached.addTarget(target)
 		return
 	case Silence:
-		t.silent.add(target)
+		t.silent.addTarget(target)
 	case Refusal:
-		t.refused.add(target)
+		t.refused.addTarget(target)
 	}
-	// Most groups never come beyond one target, and need no evidence.
+	// Most groups never exceed one target, and need no evidence.
 	if len(t.sample) < samples && t.refused.n+t.silent.n > 1 {
 		t.sample = append(t.sample, dossier.SightingOf(f))
 	}
 }
 
-// Findings lists the scanners among what was added, in order of time: one
+// Findings lists the scanners among the flows added, in order of time: one
 // finding per source, kind, and port or victim, of the first window that has
 // it.
 func (d *Detector) Findings() []dossier.Finding {
 	found := map[group]dossier.Finding{}
 	for g, t := range d.groups {
-		f, ok := d.judge(g, t)
+		f, ok := d.judgeGroup(g, t)
 		if !ok {
 			continue
 		}
@@ -164,12 +165,12 @@ func (d *Detector) Findings() []dossier.Finding {
 	return all
 }
 
-func (d *Detector) judge(g group, t *tally) (dossier.Finding, bool) {
+func (d *Detector) judgeGroup(g group, t *tally) (dossier.Finding, bool) {
 	refused, failed := t.refused.n, t.refused.n+t.silent.n
 	if failed < min(d.c.Remote, d.c.Local) {
 		return dossier.Finding{}, false
 	}
-	need, source := d.c.Remote, g.source.addr()
+	need, source := d.c.Remote, g.source.toAddr()
 	if flow.Within(d.c.Networks, source) {
 		need = d.c.Local
 	}
@@ -192,7 +193,7 @@ func (d *Detector) judge(g group, t *tally) (dossier.Finding, bool) {
 	span := time.Duration(t.last - t.first).Round(time.Second)
 	what, about := "hosts on "+flow.Proto(g.proto).String()+" port", fmt.Sprint(g.port)
 	if !g.byPort() {
-		f.Kind, what, about = "port-scan", "ports of", g.victim.addr().String()
+		f.Kind, what, about = "port-scan", "ports of", g.victim.toAddr().String()
 	}
 	f.Summary = fmt.Sprintf("%s was refused by %d and met silence at %d %s %s within %s (%.0f %% of what it tried there)", f.Host, refused, t.silent.n, what, about, span, 100*share)
 	f.Identify(about + " " + flow.Proto(g.proto).String())

@@ -9,13 +9,13 @@
 //     one host (port scan), and
 //   - most of the targets it tried in that group failed.
 //
-// The groups keep peer-to-peer clients out, whose dead peers lie on many ports
-// of many hosts, and the share keeps out gateways, behind which many users
-// fail sometimes and succeed often. A refusal (REJ, or an ICMP error that
-// quotes the connection) is a strong sign; silence (S0, and what the originator
-// gave up) a weak one, for which the thresholds are higher. Flows that were not
-// seen to begin (OTH, SHR, RSTRH) say nothing: much of them is backscatter of
-// floods that forged our addresses.
+// The groups keep peer-to-peer clients out, whose dead peers are on many ports
+// of many hosts, and the share keeps out gateways, behind which many users fail
+// sometimes and succeed often. A refusal (REJ, or an ICMP error that quotes the
+// connection) is a strong sign; silence (S0, and what the originator gave up) a
+// weak one, for which the thresholds are higher. Flows whose start was not seen
+// (OTH, SHR, RSTRH) are ignored: many are backscatter of floods that forged our
+// addresses.
 package failures
 
 import (
@@ -32,20 +32,20 @@ type Configuration struct {
 	Networks []netip.Prefix `yaml:"-"`
 	// Exempt sources are never reported: research scanners, monitoring.
 	Exempt []netip.Prefix `yaml:"-"`
-	// Observer names the witness, for hosts with private addresses.
+	// Observer is the name of the witness, for hosts with private addresses.
 	Observer string `yaml:"-"`
 	// Window is the span over which targets are counted.
 	Window time.Duration `yaml:"window"`
-	// Remote is the number of failed targets of one group from which on a host
-	// elsewhere is reported; normal hosts reach 63 a day in all (Table 2-1).
+	// Remote is the number of failed targets of one group from which a remote
+	// host is reported; normal hosts reach 63 a day in total (Table 2-1).
 	Remote int `yaml:"remote"`
 	// Local is that number for a host of ours.
 	Local int `yaml:"local"`
-	// Silence multiplies them for failures that are only silence.
+	// Silence multiplies both for failures by silence only.
 	Silence int `yaml:"silence"`
 	// Share is the least part of a group's targets that must have failed.
 	Share float64 `yaml:"share"`
-	// Groups bounds the groups held at a time; the smallest are forgotten.
+	// Groups bounds the groups held at a time; the smallest are dropped.
 	Groups int `yaml:"groups"`
 }
 
@@ -65,23 +65,23 @@ func (c *Configuration) Validate() error {
 	case c.Silence < 1 || c.Silence > 100:
 		return fmt.Errorf("failures.silence must lie between 1 and 100")
 	case !(c.Share > 0 && c.Share <= 1):
-		return fmt.Errorf("failures.share must lie above 0 and up to 1")
+		return fmt.Errorf("failures.share must be above 0 and at most 1")
 	case c.Groups < 1000:
 		return fmt.Errorf("failures.groups must be at least 1000")
 	}
 	return nil
 }
 
-// most is the largest threshold: the targets of a group are remembered one by
-// one up to 100 times that.
+// most is the largest threshold: the targets of a group are kept individually
+// up to 100 times that.
 const most = 10_000
 
-// Signal is what a flow says about its originator.
-type Signal uint8
+// FlowSignal is what a flow indicates about its originator.
+type FlowSignal uint8
 
 // The signals.
 const (
-	Nothing Signal = iota
+	Nothing FlowSignal = iota
 	Success
 	Silence // no answer; weak, since silence may be loss
 	Refusal // a RST to the SYN, or an ICMP error
@@ -89,7 +89,7 @@ const (
 
 // SignalOf reads a flow. Only TCP has failures by silence and by RST; an ICMP
 // error that quotes the flow counts for every protocol.
-func SignalOf(f *flow.Flow) Signal {
+func SignalOf(f *flow.Flow) FlowSignal {
 	if f.ICMPError != 0 {
 		return Refusal
 	}

@@ -5,8 +5,8 @@ import (
 	"net/netip"
 )
 
-// targets counts distinct targets by 32-bit names, exactly up to a bound, and
-// then no further: no threshold lies beyond it.
+// targets counts distinct targets by 32-bit names, exactly up to a bound, above
+// which it stops: no threshold is higher.
 type targets struct {
 	n    int
 	few  [4]uint32 // most groups hold no more
@@ -15,7 +15,7 @@ type targets struct {
 
 const targetBound = 100 * most
 
-func (s *targets) add(t uint32) {
+func (s *targets) addTarget(t uint32) {
 	if s.many == nil {
 		for _, have := range s.few[:min(s.n, len(s.few))] {
 			if have == t {
@@ -38,8 +38,8 @@ func (s *targets) add(t uint32) {
 	}
 }
 
-// hostTarget names a host: an IPv4 address itself, a hash of an IPv6 address.
-// That two hosts share a name only lowers a count.
+// hostTarget is the 32-bit name of a host: an IPv4 address itself, a hash of an
+// IPv6 address. A collision only lowers a count.
 func hostTarget(a netip.Addr) uint32 {
 	if a.Is4() {
 		b := a.As4()

@@ -5,8 +5,8 @@ import "fmt"
 // MaxBranches bounds the alternatives of one pattern.
 const MaxBranches = 64
 
-// Branches rewrites n as alternatives without Or: a host fits n if it fits one
-// of them. Leaf may be asked for by substitute as any subtree (nil keeps
+// Branches rewrites n as alternatives without Or: a host matches n if it
+// matches one of them. substitute may replace a leaf by any subtree (nil keeps
 // leaves), which is how a clue becomes one leaf per mask.
 func Branches(n *Node, substitute func(clue int) *Node) ([]*Node, error) {
 	var expand func(n *Node) ([]*Node, error)
@@ -46,7 +46,7 @@ func Branches(n *Node, substitute func(clue int) *Node) ([]*Node, error) {
 	return expand(n)
 }
 
-// orLeaves takes a tree of Or apart.
+// orLeaves lists the operands of a tree of Or.
 func orLeaves(n *Node) []*Node {
 	if n.Op != Or {
 		return []*Node{n}

@@ -12,12 +12,12 @@ import (
 
 // Canonical is one text for all ways to write the same pattern: fields in a
 // fixed order, values in their shortest form, the values of a file as
-// alternatives, the sides of "and" and "or" sorted and each once. Two
-// organisations that look for the same thing so report it under the same text.
-// A pattern whose lists make more than MaxClues alternatives has none.
+// alternatives, the sides of "and" and "or" sorted and each once. So two
+// organisations that look for the same pattern report it under the same text. A
+// pattern whose lists expand to more than MaxClues alternatives has none.
 func (p *Pattern) Canonical() (string, error) {
 	clues := 0
-	text := p.normal(p.Root, &clues).text()
+	text := p.normalise(p.Root, &clues).joinSides()
 	switch {
 	case clues > MaxClues:
 		return "", fmt.Errorf("pattern: with its lists written out it has %d clues; at most %d have a canonical form", clues, MaxClues)
@@ -27,50 +27,51 @@ func (p *Pattern) Canonical() (string, error) {
 	return text, nil
 }
 
-// normal form of a node: the operator on top and its operands in order. Leaf
+// normalForm form of a node: the operator on top and its operands in order. Leaf
 // and Then have one.
-type normal struct {
+type normalForm struct {
 	op    Op
 	sides []string
 }
 
-func (f normal) text() string { return strings.Join(f.sides, " "+f.op.String()+" ") }
+func (f normalForm) joinSides() string { return strings.Join(f.sides, " "+f.op.String()+" ") }
 
-// within is the text as an operand of something that binds tighter than the
-// operators given.
-func (f normal) within(looser ...Op) string {
+// inParentheses is the text as an operand of an operator that binds tighter
+// than the operators given.
+func (f normalForm) inParentheses(looser ...Op) string {
 	if slices.Contains(looser, f.op) {
-		return "(" + f.text() + ")"
+		return "(" + f.joinSides() + ")"
 	}
-	return f.text()
+	return f.joinSides()
 }
 
-func (p *Pattern) normal(n *Node, clues *int) normal {
+func (p *Pattern) normalise(n *Node, clues *int) normalForm {
 	switch n.Op {
 	case Leaf:
-		return gather(Or, p.Clues[n.Clue].alternatives(clues))
+		return joinOperands(Or, p.Clues[n.Clue].writeAlternatives(clues))
 	case Then:
 		word := " then "
 		if n.Within != DefaultWithin {
 			word = " then[" + formatWithin(n.Within) + "] "
 		}
-		left, right := p.normal(n.Left, clues), p.normal(n.Right, clues)
-		return normal{Then, []string{left.within(And, Or) + word + right.within(And, Or, Then)}}
+		left, right := p.normalise(n.Left, clues), p.normalise(n.Right, clues)
+		return normalForm{Then, []string{left.inParentheses(And, Or) + word + right.inParentheses(And, Or, Then)}}
 	}
-	return gather(n.Op, []normal{p.normal(n.Left, clues), p.normal(n.Right, clues)})
+	return joinOperands(n.Op, []normalForm{p.normalise(n.Left, clues), p.normalise(n.Right, clues)})
 }
 
-// gather joins operands by "and" or "or"; those of the same operator dissolve.
-func gather(op Op, operands []normal) normal {
-	out := normal{op: op}
+// joinOperands joins operands by "and" or "or"; operands of the same operator
+// are flattened.
+func joinOperands(op Op, operands []normalForm) normalForm {
+	out := normalForm{op: op}
 	for _, f := range operands {
 		switch {
 		case f.op == op:
 			out.sides = append(out.sides, f.sides...)
 		case op == And:
-			out.sides = append(out.sides, f.within(Or))
+			out.sides = append(out.sides, f.inParentheses(Or))
 		default:
-			out.sides = append(out.sides, f.text())
+			out.sides = append(out.sides, f.joinSides())
 		}
 	}
 	slices.Sort(out.sides)
@@ -80,35 +81,35 @@ func gather(op Op, operands []normal) normal {
 	return out
 }
 
-// alternatives lists the clue once for each combination of its values.
-func (c *Clue) alternatives(clues *int) []normal {
-	n := combinations(c)
+// writeAlternatives lists the clue once for each combination of its values.
+func (c *Clue) writeAlternatives(clues *int) []normalForm {
+	n := countCombinations(c)
 	if *clues += n; *clues > MaxClues {
-		return []normal{{Leaf, []string{c.Text}}} // Canonical will refuse
+		return []normalForm{{Leaf, []string{c.Text}}} // Canonical will return an error
 	}
 	name := map[key.End]string{key.In: "src", key.Out: "dst"}[c.End]
 	out := []string{c.End.String()}
-	out = times(out, c.Other, func(v netip.Prefix) string {
+	out = crossTexts(out, c.Other, func(v netip.Prefix) string {
 		if v.IsSingleIP() {
 			return " " + name + "=" + v.Addr().String()
 		}
 		return " " + name + "=" + v.String()
 	})
-	out = times(out, c.SPort, func(v uint16) string { return fmt.Sprintf(" sport=%d", v) })
-	out = times(out, c.DPort, func(v uint16) string { return fmt.Sprintf(" dport=%d", v) })
-	out = times(out, c.Proto, func(v flow.Proto) string { return " proto=" + v.String() })
-	forms := make([]normal, len(out))
+	out = crossTexts(out, c.SPort, func(v uint16) string { return fmt.Sprintf(" sport=%d", v) })
+	out = crossTexts(out, c.DPort, func(v uint16) string { return fmt.Sprintf(" dport=%d", v) })
+	out = crossTexts(out, c.Proto, func(v flow.Proto) string { return " proto=" + v.String() })
+	forms := make([]normalForm, len(out))
 	for i, text := range out {
 		if c.State != AnyState {
 			text += " state=" + c.State.String()
 		}
-		forms[i] = normal{Leaf, []string{text}}
+		forms[i] = normalForm{Leaf, []string{text}}
 	}
 	return forms
 }
 
-// times continues each text with each value.
-func times[T any](texts []string, values []T, write func(T) string) []string {
+// crossTexts continues each text with each value.
+func crossTexts[T any](texts []string, values []T, write func(T) string) []string {
 	if len(values) == 0 {
 		return texts
 	}

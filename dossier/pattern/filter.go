@@ -8,15 +8,15 @@ import (
 	"dragnet/flow"
 )
 
-// Filter chooses flows in one's own log. It is written like a clue without its
-// first word, and no host is left open:
+// Filter selects flows of a log. It is written like a clue without its first
+// word, and leaves no host open:
 //
 //	filter = { field "=" value }
 //	fields = src dst host sport dport proto state
 //
-// Host is either end; a flow must fit every field. Values are those of clues.
+// Host is either end; a flow must match every field. Values are those of clues.
 type Filter struct {
-	// Src, Dst and Host hold prefixes, any of which may fit; none leaves the
+	// Src, Dst and Host hold prefixes, any of which may match; none leaves the
 	// field open.
 	Src, Dst, Host []netip.Prefix
 	SPort, DPort   []uint16
@@ -24,7 +24,8 @@ type Filter struct {
 	State          StateFilter
 }
 
-// ParseFilter reads a filter; open is as for Parse. Empty text fits all flows.
+// ParseFilter reads a filter; open is as for Parse. Empty text matches all
+// flows.
 func ParseFilter(text string, open OpenFile) (*Filter, error) {
 	if len(text) > MaxLength {
 		return nil, &SyntaxError{1, fmt.Sprintf("longer than %d bytes; put long lists into a file: dst=@list.txt", MaxLength)}
@@ -32,25 +33,25 @@ func ParseFilter(text string, open OpenFile) (*Filter, error) {
 	p := &parser{open: open}
 	f, c := &Filter{}, &Clue{}
 	seen := map[string]bool{}
-	for _, t := range scan(text) {
+	for _, t := range splitTokens(text) {
 		field, value, isField := strings.Cut(t.text, "=")
 		field = strings.ToLower(field)
 		if !isField || seen[field] {
-			return nil, p.fail(t, "%q: want each of src= dst= host= sport= dport= proto= state= at most once", t.text)
+			return nil, p.syntaxError(t, "%q: want each of src= dst= host= sport= dport= proto= state= at most once", t.text)
 		}
 		seen[field] = true
 		var err error
 		switch field {
 		case "src":
-			err = values(p, t, value, &f.Src, parsePrefix)
+			err = parseValues(p, t, value, &f.Src, parsePrefix)
 		case "dst":
-			err = values(p, t, value, &f.Dst, parsePrefix)
+			err = parseValues(p, t, value, &f.Dst, parsePrefix)
 		case "host":
-			err = values(p, t, value, &f.Host, parsePrefix)
+			err = parseValues(p, t, value, &f.Host, parsePrefix)
 		case "sport", "dport", "proto", "state":
-			err = p.field(c, field, value, t)
+			err = p.parseField(c, field, value, t)
 		default:
-			err = p.fail(t, "unknown field %q; fields are src dst host sport dport proto state", field)
+			err = p.syntaxError(t, "unknown field %q; fields are src dst host sport dport proto state", field)
 		}
 		if err != nil {
 			return nil, err
@@ -60,12 +61,12 @@ func ParseFilter(text string, open OpenFile) (*Filter, error) {
 	return f, nil
 }
 
-// Matches reports whether a flow fits the filter.
+// Matches reports whether a flow matches the filter.
 func (f *Filter) Matches(v *flow.Flow) bool {
 	return anyOf(f.SPort, v.OrigPort) && anyOf(f.DPort, v.RespPort) && anyOf(f.Proto, v.Proto) &&
-		within(f.Src, v.Orig) && within(f.Dst, v.Resp) && (within(f.Host, v.Orig) || within(f.Host, v.Resp)) && f.State.Accepts(v)
+		anyContains(f.Src, v.Orig) && anyContains(f.Dst, v.Resp) && (anyContains(f.Host, v.Orig) || anyContains(f.Host, v.Resp)) && f.State.Accepts(v)
 }
 
-func within(prefixes []netip.Prefix, a netip.Addr) bool {
+func anyContains(prefixes []netip.Prefix, a netip.Addr) bool {
 	return len(prefixes) == 0 || flow.Within(prefixes, a)
 }

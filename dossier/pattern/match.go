@@ -7,16 +7,17 @@ import (
 	"dragnet/flow"
 )
 
-// Match looks for events of one host that satisfy a branch (a tree without
-// Or): events(clue) are the times of the host's flows that fit that clue, in
-// any order. It returns, for each leaf from left to right, which of its events
-// the earliest match uses; ok is false if there is none. Time is O(n log n).
+// Match looks for events of one host that satisfy a branch (a tree without Or):
+// events(clue) are the times of the host's flows that match that clue, in any
+// order. It returns, for each leaf from left to right, the index of the event
+// that the earliest match uses; ok is false if there is no match. Time is O(n
+// log n).
 func Match(branch *Node, events func(clue int) []flow.Time) (picks []int, ok bool) {
-	all := spans(branch, events)
+	all := findSpans(branch, events)
 	if len(all) == 0 {
 		return nil, false
 	}
-	return all[0].picks(nil), true
+	return all[0].collectPicks(nil), true
 }
 
 // span is one way to satisfy a subtree: its first and its last event. For a
@@ -27,18 +28,18 @@ type span struct {
 	left, right *span
 }
 
-func (s *span) picks(out []int) []int {
+func (s *span) collectPicks(out []int) []int {
 	if s.left == nil {
 		return append(out, s.event)
 	}
-	return s.right.picks(s.left.picks(out))
+	return s.right.collectPicks(s.left.collectPicks(out))
 }
 
-// spans lists, in order of last, the ways to satisfy n: for each time of the
-// last event the one that begins latest. No other is ever needed, since a
-// parent asks only that the first event come late enough and the last fall
-// into a window.
-func spans(n *Node, events func(int) []flow.Time) []span {
+// findSpans lists, in order of last, the ways to satisfy n: for each time of
+// the last event the one that starts latest. No other is needed, since a parent
+// only requires that the first event is late enough and the last is in a
+// window.
+func findSpans(n *Node, events func(int) []flow.Time) []span {
 	switch n.Op {
 	case Leaf:
 		times := events(n.Clue)
@@ -48,13 +49,13 @@ func spans(n *Node, events func(int) []flow.Time) []span {
 		}
 		return latestFirst(out)
 	case Or:
-		panic("pattern: Match of a tree that holds Or; see Branches")
+		panic("pattern: Match of a tree with Or; see Branches")
 	}
-	left := spans(n.Left, events)
+	left := findSpans(n.Left, events)
 	if len(left) == 0 {
 		return nil
 	}
-	right := spans(n.Right, events)
+	right := findSpans(n.Right, events)
 	if n.Op == Then {
 		return thenSpans(left, right, n)
 	}
@@ -70,7 +71,7 @@ func latestFirst(s []span) []span {
 }
 
 // andSpans pairs each span of ends, which supplies the last event, with the
-// span of others that begins latest among those that end no later.
+// span of others that starts latest among those that end no later.
 func andSpans(ends, others []span, swapped bool) []span {
 	var out []span
 	var best *span
@@ -93,7 +94,7 @@ func andSpans(ends, others []span, swapped bool) []span {
 	return out
 }
 
-// thenSpans pairs each span on the right with the span on the left that begins
+// thenSpans pairs each span on the right with the span on the left that starts
 // latest among those whose last event lies before all of right, and no more
 // than Within before its end.
 func thenSpans(left, right []span, n *Node) []span {
@@ -110,13 +111,13 @@ func thenSpans(left, right []span, n *Node) []span {
 		if from >= to {
 			continue
 		}
-		l := &left[best.in(from, to)]
+		l := &left[best.maxIn(from, to)]
 		out = append(out, span{first: l.first, last: r.last, left: l, right: r})
 	}
 	return out
 }
 
-// rangeMax answers "which span of [from, to) begins latest" from a sparse
+// rangeMax answers "which span of [from, to) starts latest" from a sparse
 // table: row k holds the winner of each run of 2^k spans.
 type rangeMax struct {
 	spans []span
@@ -132,24 +133,24 @@ func newRangeMax(s []span) *rangeMax {
 		below := r.rows[len(r.rows)-1]
 		row := make([]int32, len(s)-2*half+1)
 		for i := range row {
-			row[i] = r.later(below[i], below[i+half])
+			row[i] = r.laterOf(below[i], below[i+half])
 		}
 		r.rows = append(r.rows, row)
 	}
 	return r
 }
 
-func (r *rangeMax) later(a, b int32) int32 {
+func (r *rangeMax) laterOf(a, b int32) int32 {
 	if r.spans[b].first > r.spans[a].first {
 		return b
 	}
 	return a
 }
 
-func (r *rangeMax) in(from, to int) int {
+func (r *rangeMax) maxIn(from, to int) int {
 	k := 0
 	for 2<<k <= to-from {
 		k++
 	}
-	return int(r.later(r.rows[k][from], r.rows[k][to-1<<k]))
+	return int(r.laterOf(r.rows[k][from], r.rows[k][to-1<<k]))
 }

@@ -14,7 +14,7 @@ import (
 	"dragnet/flow/key"
 )
 
-// SyntaxError is a mistake in a pattern, with its place.
+// SyntaxError is a mistake in a pattern, with its position.
 type SyntaxError struct {
 	// Column counts bytes from 1.
 	Column int
@@ -27,7 +27,7 @@ func (e *SyntaxError) Error() string { return fmt.Sprintf("pattern, column %d: %
 // OpenFile opens the file of a value "@name"; see Parse.
 type OpenFile func(name string) (io.ReadCloser, error)
 
-// NoFiles refuses "@file" values: for patterns that come from elsewhere.
+// NoFiles refuses "@file" values: for patterns from remote parties.
 func NoFiles(string) (io.ReadCloser, error) {
 	return nil, fmt.Errorf("values from files are not allowed here")
 }
@@ -41,13 +41,13 @@ func Parse(text string, open OpenFile) (*Pattern, error) {
 	if len(text) > MaxLength {
 		return nil, &SyntaxError{1, fmt.Sprintf("longer than %d bytes; put long lists into a file: dst=@list.txt", MaxLength)}
 	}
-	p := &parser{tokens: scan(text), open: open, end: len(text) + 1}
-	root, err := p.or(0)
+	p := &parser{tokens: splitTokens(text), open: open, end: len(text) + 1}
+	root, err := p.parseOr(0)
 	if err != nil {
 		return nil, err
 	}
-	if t, more := p.peek(); more {
-		return nil, p.fail(t, "%q is not expected here; want and, or, then, or the end", t.text)
+	if t, more := p.peekToken(); more {
+		return nil, p.syntaxError(t, "%q is not expected here; want and, or, then, or the end", t.text)
 	}
 	return &Pattern{Clues: p.clues, Root: root}, nil
 }
@@ -57,8 +57,8 @@ type token struct {
 	column int
 }
 
-// scan splits at blanks and around parentheses; brackets stay with "then".
-func scan(s string) []token {
+// splitTokens splits at blanks and around parentheses; brackets stay with "then".
+func splitTokens(s string) []token {
 	var out []token
 	start := -1
 	flush := func(end int) {
@@ -92,20 +92,20 @@ type parser struct {
 	clues  []Clue
 }
 
-func (p *parser) peek() (token, bool) {
+func (p *parser) peekToken() (token, bool) {
 	if p.pos < len(p.tokens) {
 		return p.tokens[p.pos], true
 	}
 	return token{"the end of the pattern", p.end}, false
 }
 
-func (p *parser) fail(t token, format string, args ...any) error {
+func (p *parser) syntaxError(t token, format string, args ...any) error {
 	return &SyntaxError{t.column, fmt.Sprintf(format, args...)}
 }
 
-// word consumes the next token if it is w, in any case.
-func (p *parser) word(w string) bool {
-	t, more := p.peek()
+// acceptWord consumes the next token if it is w, in any case.
+func (p *parser) acceptWord(w string) bool {
+	t, more := p.peekToken()
 	if more && strings.EqualFold(t.text, w) {
 		p.pos++
 		return true
@@ -113,35 +113,35 @@ func (p *parser) word(w string) bool {
 	return false
 }
 
-func (p *parser) or(depth int) (*Node, error) {
-	left, err := p.and(depth)
-	for err == nil && p.word("or") {
-		left, err = p.join(Or, 0, left, depth, p.and)
+func (p *parser) parseOr(depth int) (*Node, error) {
+	left, err := p.parseAnd(depth)
+	for err == nil && p.acceptWord("or") {
+		left, err = p.parseOperands(Or, 0, left, depth, p.parseAnd)
 	}
 	return left, err
 }
 
-func (p *parser) and(depth int) (*Node, error) {
-	left, err := p.then(depth)
-	for err == nil && p.word("and") {
-		left, err = p.join(And, 0, left, depth, p.then)
+func (p *parser) parseAnd(depth int) (*Node, error) {
+	left, err := p.parseThen(depth)
+	for err == nil && p.acceptWord("and") {
+		left, err = p.parseOperands(And, 0, left, depth, p.parseThen)
 	}
 	return left, err
 }
 
-func (p *parser) then(depth int) (*Node, error) {
-	left, err := p.term(depth)
+func (p *parser) parseThen(depth int) (*Node, error) {
+	left, err := p.parseTerm(depth)
 	for err == nil {
-		within, found, werr := p.thenWord()
+		within, found, werr := p.acceptThen()
 		if werr != nil || !found {
 			return left, werr
 		}
-		left, err = p.join(Then, within, left, depth, p.term)
+		left, err = p.parseOperands(Then, within, left, depth, p.parseTerm)
 	}
 	return left, err
 }
 
-func (p *parser) join(op Op, within time.Duration, left *Node, depth int, operand func(int) (*Node, error)) (*Node, error) {
+func (p *parser) parseOperands(op Op, within time.Duration, left *Node, depth int, operand func(int) (*Node, error)) (*Node, error) {
 	right, err := operand(depth)
 	if err != nil {
 		return nil, err
@@ -149,16 +149,16 @@ func (p *parser) join(op Op, within time.Duration, left *Node, depth int, operan
 	return &Node{Op: op, Within: within, Left: left, Right: right}, nil
 }
 
-// thenWord consumes "then", "then[1h]" or "then [1h]".
-func (p *parser) thenWord() (within time.Duration, found bool, err error) {
-	t, more := p.peek()
+// acceptThen consumes "then", "then[1h]" or "then [1h]".
+func (p *parser) acceptThen() (within time.Duration, found bool, err error) {
+	t, more := p.peekToken()
 	if !more || len(t.text) < 4 || !strings.EqualFold(t.text[:4], "then") {
 		return 0, false, nil
 	}
 	p.pos++
 	bracket := token{t.text[4:], t.column + 4}
 	if bracket.text == "" {
-		next, more := p.peek()
+		next, more := p.peekToken()
 		if !more || next.text[0] != '[' {
 			return DefaultWithin, true, nil
 		}
@@ -168,11 +168,11 @@ func (p *parser) thenWord() (within time.Duration, found bool, err error) {
 	inner, ok := strings.CutPrefix(bracket.text, "[")
 	inner, closed := strings.CutSuffix(inner, "]")
 	if !ok || !closed {
-		return 0, false, p.fail(bracket, "%q: want a duration in brackets, such as then[1h], then[30m] or then[7d]", bracket.text)
+		return 0, false, p.syntaxError(bracket, "%q: want a duration in brackets, such as then[1h], then[30m] or then[7d]", bracket.text)
 	}
 	d, err := parseWithin(inner)
 	if err != nil {
-		return 0, false, p.fail(bracket, "%v", err)
+		return 0, false, p.syntaxError(bracket, "%v", err)
 	}
 	return d, true, nil
 }
@@ -197,90 +197,90 @@ func parseWithin(s string) (time.Duration, error) {
 	return d, nil
 }
 
-func (p *parser) term(depth int) (*Node, error) {
-	t, more := p.peek()
+func (p *parser) parseTerm(depth int) (*Node, error) {
+	t, more := p.peekToken()
 	if !more || t.text != "(" {
-		return p.clue()
+		return p.parseClue()
 	}
 	if depth >= MaxDepth {
-		return nil, p.fail(t, "parentheses nest deeper than %d", MaxDepth)
+		return nil, p.syntaxError(t, "parentheses nest deeper than %d", MaxDepth)
 	}
 	p.pos++
-	inner, err := p.or(depth + 1)
+	inner, err := p.parseOr(depth + 1)
 	if err != nil {
 		return nil, err
 	}
-	if !p.word(")") {
-		t, _ := p.peek()
-		return nil, p.fail(t, "a parenthesis opened before is not closed here")
+	if !p.acceptWord(")") {
+		t, _ := p.peekToken()
+		return nil, p.syntaxError(t, "missing closing parenthesis")
 	}
 	return inner, nil
 }
 
-func (p *parser) clue() (*Node, error) {
-	first, more := p.peek()
+func (p *parser) parseClue() (*Node, error) {
+	first, more := p.peekToken()
 	c := Clue{}
 	switch {
-	case p.word("in"):
+	case p.acceptWord("in"):
 		c.End = key.In
-	case p.word("out"):
+	case p.acceptWord("out"):
 		c.End = key.Out
 	case !more:
-		return nil, p.fail(first, "a clue is missing; it begins with in or out")
+		return nil, p.syntaxError(first, "missing clue; a clue starts with in or out")
 	default:
-		return nil, p.fail(first, "%q: a clue begins with in or out, such as: out dst=198.51.100.7 proto=udp dport=69", first.text)
+		return nil, p.syntaxError(first, "%q: a clue starts with in or out, such as: out dst=198.51.100.7 proto=udp dport=69", first.text)
 	}
 	if len(p.clues) == MaxClues {
-		return nil, p.fail(first, "more than %d clues", MaxClues)
+		return nil, p.syntaxError(first, "more than %d clues", MaxClues)
 	}
 	words := []string{c.End.String()}
 	seen := map[string]bool{}
 	for {
-		t, more := p.peek()
+		t, more := p.peekToken()
 		field, value, isField := strings.Cut(t.text, "=")
 		if !more || !isField {
 			break
 		}
 		field = strings.ToLower(field)
 		if seen[field] {
-			return nil, p.fail(t, "%s is given twice; list several values in a file: %s=@file", field, field)
+			return nil, p.syntaxError(t, "%s is given twice; list several values in a file: %s=@file", field, field)
 		}
 		seen[field] = true
-		if err := p.field(&c, field, value, t); err != nil {
+		if err := p.parseField(&c, field, value, t); err != nil {
 			return nil, err
 		}
 		p.pos++
 		words = append(words, field+"="+value)
 	}
 	if len(words) == 1 || len(words) == 2 && c.State != AnyState {
-		return nil, p.fail(first, "a clue fixes at least one of src, dst, sport, dport, proto")
+		return nil, p.syntaxError(first, "a clue fixes at least one of src, dst, sport, dport, proto")
 	}
-	if n := combinations(&c); n > MaxTuples {
-		return nil, p.fail(first, "the clue's lists give %d combinations; at most %d", n, MaxTuples)
+	if n := countCombinations(&c); n > MaxTuples {
+		return nil, p.syntaxError(first, "the clue's lists give %d combinations; at most %d", n, MaxTuples)
 	}
 	c.Text = strings.Join(words, " ")
 	p.clues = append(p.clues, c)
 	return &Node{Op: Leaf, Clue: len(p.clues) - 1}, nil
 }
 
-func combinations(c *Clue) int {
+func countCombinations(c *Clue) int {
 	return max(1, len(c.Other)) * max(1, len(c.SPort)) * max(1, len(c.DPort)) * max(1, len(c.Proto))
 }
 
-func (p *parser) field(c *Clue, field, value string, t token) error {
+func (p *parser) parseField(c *Clue, field, value string, t token) error {
 	other := map[key.End]string{key.In: "src", key.Out: "dst"}[c.End]
 	switch field {
 	case "src", "dst":
 		if field != other {
-			return p.fail(t, "%s is X itself in a clue that begins with %s; the other host is %s=", field, c.End, other)
+			return p.syntaxError(t, "%s is X itself in a clue that starts with %s; the other host is %s=", field, c.End, other)
 		}
-		return values(p, t, value, &c.Other, parsePrefix)
+		return parseValues(p, t, value, &c.Other, parsePrefix)
 	case "sport":
-		return values(p, t, value, &c.SPort, parsePort)
+		return parseValues(p, t, value, &c.SPort, parsePort)
 	case "dport":
-		return values(p, t, value, &c.DPort, parsePort)
+		return parseValues(p, t, value, &c.DPort, parsePort)
 	case "proto":
-		return values(p, t, value, &c.Proto, flow.ParseProto)
+		return parseValues(p, t, value, &c.Proto, flow.ParseProto)
 	case "state":
 		switch strings.ToLower(value) {
 		case "established":
@@ -288,32 +288,32 @@ func (p *parser) field(c *Clue, field, value string, t token) error {
 		case "failed":
 			c.State = Failed
 		default:
-			return p.fail(t, "state %q: want established or failed", value)
+			return p.syntaxError(t, "state %q: want established or failed", value)
 		}
 		return nil
 	}
-	return p.fail(t, "unknown field %q; fields are %s sport dport proto state", field, other)
+	return p.syntaxError(t, "unknown field %q; fields are %s sport dport proto state", field, other)
 }
 
-// values parses a literal or a file of them, without repeats.
-func values[T comparable](p *parser, t token, value string, into *[]T, parse func(string) (T, error)) error {
+// parseValues parses a literal or a file of them, without repeats.
+func parseValues[T comparable](p *parser, t token, value string, into *[]T, parse func(string) (T, error)) error {
 	name, isFile := strings.CutPrefix(value, "@")
 	if !isFile {
 		v, err := parse(value)
 		if err != nil {
-			return p.fail(t, "%v", err)
+			return p.syntaxError(t, "%v", err)
 		}
 		*into = []T{v}
 		return nil
 	}
 	lines, err := readList(p.open, name)
 	if err != nil {
-		return p.fail(t, "%v", err)
+		return p.syntaxError(t, "%v", err)
 	}
 	for _, l := range lines {
 		v, err := parse(l.text)
 		if err != nil {
-			return p.fail(t, "%s:%d: %v", name, l.column, err)
+			return p.syntaxError(t, "%s:%d: %v", name, l.column, err)
 		}
 		if !slices.Contains(*into, v) {
 			*into = append(*into, v)
@@ -348,9 +348,9 @@ func readList(open OpenFile, name string) ([]token, error) {
 	}
 	switch {
 	case len(out) == 0:
-		return nil, fmt.Errorf("%s holds no value", name)
+		return nil, fmt.Errorf("%s has no values", name)
 	case len(out) > MaxValues:
-		return nil, fmt.Errorf("%s holds %d values; at most %d", name, len(out), MaxValues)
+		return nil, fmt.Errorf("%s has %d values; at most %d", name, len(out), MaxValues)
 	}
 	return out, nil
 }

@@ -1,5 +1,5 @@
-// Package pattern is the language in which a detective says what it looks for,
-// the same on the command line, in URLs and in the console.
+// Package pattern is the language in which a detective describes what to look
+// for, the same on the command line, in URLs and in the console.
 //
 //	clue    = ("in" | "out") { field "=" value }
 //	fields  = src dst sport dport proto state
@@ -37,7 +37,7 @@ const (
 	day       = 24 * time.Hour
 )
 
-// DefaultWithin is the span of a "then" that names none.
+// DefaultWithin is the span of a "then" without one.
 const DefaultWithin = day
 
 // Pattern is a parsed pattern.
@@ -83,7 +83,7 @@ type Node struct {
 	Left, Right *Node
 }
 
-// StateFilter narrows a clue to flows of one outcome. It is not hashed: the
+// StateFilter restricts a clue to flows of one outcome. It is not hashed: the
 // witness reads it, as it reads the direction and the mask.
 type StateFilter uint8
 
@@ -124,7 +124,7 @@ type Clue struct {
 	SPort, DPort []uint16
 	Proto        []flow.Proto
 	State        StateFilter
-	// Text is the clue as it was written.
+	// Text is the clue as written.
 	Text string
 }
 
@@ -133,19 +133,19 @@ type Clue struct {
 func (c *Clue) Tuples() []key.Tuple {
 	base := key.Mask{SPort: len(c.SPort) > 0, DPort: len(c.DPort) > 0, Proto: len(c.Proto) > 0}
 	out := []key.Tuple{{Mask: base}}
-	out = cross(out, c.Other, func(t *key.Tuple, p netip.Prefix) {
+	out = crossTuples(out, c.Other, func(t *key.Tuple, p netip.Prefix) {
 		t.Mask.Family, t.Mask.Prefix = key.IPv4, uint8(p.Bits())
 		if p.Addr().Is6() {
 			t.Mask.Family = key.IPv6
 		}
 		t.Addr = p.Masked().Addr()
 	})
-	out = cross(out, c.SPort, func(t *key.Tuple, v uint16) { t.SPort = v })
-	out = cross(out, c.DPort, func(t *key.Tuple, v uint16) { t.DPort = v })
-	return cross(out, c.Proto, func(t *key.Tuple, v flow.Proto) { t.Proto = v })
+	out = crossTuples(out, c.SPort, func(t *key.Tuple, v uint16) { t.SPort = v })
+	out = crossTuples(out, c.DPort, func(t *key.Tuple, v uint16) { t.DPort = v })
+	return crossTuples(out, c.Proto, func(t *key.Tuple, v flow.Proto) { t.Proto = v })
 }
 
-func cross[T any](tuples []key.Tuple, values []T, set func(*key.Tuple, T)) []key.Tuple {
+func crossTuples[T any](tuples []key.Tuple, values []T, set func(*key.Tuple, T)) []key.Tuple {
 	if len(values) == 0 {
 		return tuples
 	}
@@ -159,7 +159,7 @@ func cross[T any](tuples []key.Tuple, values []T, set func(*key.Tuple, T)) []key
 	return out
 }
 
-// Matches reports whether f fits the clue, for some X.
+// Matches reports whether f matches the clue, for some X.
 func (c *Clue) Matches(f *flow.Flow) bool {
 	return anyOf(c.SPort, f.OrigPort) && anyOf(c.DPort, f.RespPort) && anyOf(c.Proto, f.Proto) &&
 		(len(c.Other) == 0 || flow.Within(c.Other, c.End.Other(f))) && c.State.Accepts(f)
@@ -174,12 +174,11 @@ func anyOf[T comparable](values []T, v T) bool {
 	return len(values) == 0
 }
 
-// String writes the pattern so that Parse reads it back, files replaced by
-// nothing else than their name.
-func (p *Pattern) String() string { return p.text(p.Root, 0) }
+// String writes the pattern so that Parse reads it back, with files by name.
+func (p *Pattern) String() string { return p.writeNode(p.Root, 0) }
 
-// text writes n; parent is the binding strength around it.
-func (p *Pattern) text(n *Node, parent int) string {
+// writeNode writes n; parent is the binding strength around it.
+func (p *Pattern) writeNode(n *Node, parent int) string {
 	strength := map[Op]int{Or: 1, And: 2, Then: 3, Leaf: 4}[n.Op]
 	if n.Op == Leaf {
 		return p.Clues[n.Clue].Text
@@ -189,7 +188,7 @@ func (p *Pattern) text(n *Node, parent int) string {
 		word += "[" + formatWithin(n.Within) + "]"
 	}
 	// The right operand binds one tighter: operators associate to the left.
-	s := p.text(n.Left, strength) + " " + word + " " + p.text(n.Right, strength+1)
+	s := p.writeNode(n.Left, strength) + " " + word + " " + p.writeNode(n.Right, strength+1)
 	if strength < parent {
 		return "(" + s + ")"
 	}

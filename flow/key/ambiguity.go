@@ -7,8 +7,8 @@ import (
 	"dragnet/flow"
 )
 
-// Reader is what somebody who reads a key without having seen the traffic may
-// deem possible. The fewer values it has to try, the fewer candidates remain.
+// Reader is the knowledge of somebody who reads a key without having seen the
+// traffic. The fewer values it has to try, the fewer candidates remain.
 type Reader struct {
 	// Service is set if the reader knows, or guesses, the ports and the
 	// protocol of the tuple asked about.
@@ -18,12 +18,13 @@ type Reader struct {
 	Near netip.Prefix
 }
 
-// plausibleProtos is what a reader tries who does not know the protocol.
+// plausibleProtos are the protocols tried by a reader who does not know the
+// protocol.
 var plausibleProtos = []byte{byte(flow.ICMP), byte(flow.TCP), byte(flow.UDP)}
 
-// positions lists, for each byte that is multiplied, the values the reader
-// deems possible there.
-func (r Reader) positions(m Mask) [][]byte {
+// possibleValues lists, for each byte that is multiplied, the values possible
+// for the reader.
+func (r Reader) possibleValues(m Mask) [][]byte {
 	var all [][]byte
 	for i := range m.Family.Bits() / 8 {
 		all = append(all, r.addressByte(m, i))
@@ -34,7 +35,7 @@ func (r Reader) positions(m Mask) [][]byte {
 			v := known(r.Service)
 			all = append(all, []byte{byte(v >> 8)}, []byte{byte(v)})
 		case in:
-			all = append(all, span(0, 255, 1), span(0, 255, 1))
+			all = append(all, byteRange(0, 255, 1), byteRange(0, 255, 1))
 		}
 	}
 	port(m.SPort, func(t *Tuple) uint16 { return t.SPort })
@@ -65,12 +66,12 @@ func (r Reader) addressByte(m Mask, i int) []byte {
 	}
 	step := 1 << (8 - free)
 	if fixed == 0 {
-		return span(0, last, step)
+		return byteRange(0, last, step)
 	}
-	return span(int(base), int(base)|0xff>>fixed, step)
+	return byteRange(int(base), int(base)|0xff>>fixed, step)
 }
 
-func span(from, to, step int) []byte {
+func byteRange(from, to, step int) []byte {
 	var s []byte
 	for v := from; v <= to; v += step {
 		s = append(s, byte(v))
@@ -78,9 +79,9 @@ func span(from, to, step int) []byte {
 	return s
 }
 
-// Space is how many tuples of mask m the reader deems possible at all.
+// Space is the number of tuples of mask m possible for the reader.
 func (r Reader) Space(m Mask) float64 {
-	return spaceOf(r.positions(m))
+	return spaceOf(r.possibleValues(m))
 }
 
 func spaceOf(positions [][]byte) float64 {
@@ -92,9 +93,9 @@ func spaceOf(positions [][]byte) float64 {
 }
 
 // DefaultBits is the size of Linear's keys for masks asked together: 19 bits
-// give about 16 false tuples at a witness with 10^7 of them, and fewer where a
+// give about 16 false tuples at a witness with 10^7 of them, and fewer if a
 // mask is so small that 19 bits would leave a reader under floor candidates.
-// Services are few, so where an address is fixed it alone must hide.
+// Services are few, so if an address is fixed, it alone must be ambiguous.
 func DefaultBits(floor float64, masks ...Mask) int {
 	bits := 19
 	for _, m := range masks {

@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// Meter counts the tuples that keys of one hash may stand for. It keeps what
+// Meter counts the tuples that a key of one hash may represent. It caches what
 // the keys of a long list have in common, and is not safe for concurrent use.
 type Meter struct {
 	hash    Hash
@@ -22,13 +22,13 @@ func NewMeter(h Hash) *Meter { return &Meter{hash: h, sampled: map[string][]uint
 // exactly: nine bytes, all of an IPv4 mask, wrap less often than this.
 const maxWraps = 255
 
-// Candidates is how many tuples of a mask the reader must deem possible for
-// key k: its protection. Linear spreads evenly, so that is space / 2^b. For
+// Candidates is the number of tuples of a mask that the reader cannot exclude
+// for key k: its protection. Linear spreads evenly, so that is space / 2^b. For
 // Product it is exact over IPv4, and over IPv6 an estimate on the low side. For
-// ProductMod it is estimated from a fixed sample. The tuple truly asked about
-// is one of them, so the result is at least 1.
+// ProductMod it is estimated from a fixed sample. The tuple asked about is one
+// of them, so the result is at least 1.
 func (m *Meter) Candidates(r Reader, mask Mask, k K) float64 {
-	positions := r.positions(mask)
+	positions := r.possibleValues(mask)
 	space := spaceOf(positions)
 	switch m.hash.Kind {
 	case Linear:
@@ -50,7 +50,7 @@ func (m *Meter) Candidates(r Reader, mask Mask, k K) float64 {
 func mostWraps(positions [][]byte) (wraps uint64, known bool) {
 	p := big.NewInt(1)
 	for _, values := range positions {
-		p.Mul(p, new(big.Int).SetUint64(factor(slices.Max(values))))
+		p.Mul(p, new(big.Int).SetUint64(byteFactor(slices.Max(values))))
 	}
 	p.Rsh(p, 64)
 	return p.Uint64(), p.IsUint64() && p.Uint64() <= maxWraps
@@ -66,7 +66,7 @@ func countProducts(positions [][]byte, hi, lo uint64) float64 {
 		return 0
 	}
 	half := len(positions) / 2
-	left, right := n.ways(positions[:half]), n.ways(positions[half:])
+	left, right := n.countWays(positions[:half]), n.countWays(positions[half:])
 	sum := 0.0
 	for d, l := range left {
 		sum += l * right[len(right)-1-d]
@@ -74,12 +74,12 @@ func countProducts(positions [][]byte, hi, lo uint64) float64 {
 	return sum
 }
 
-// number is a factorised number. A divisor of it is the list of its exponents,
-// and its index is that list read as digits; the number's own index is last.
-type number struct{ primes, exponents []int }
+// factorised is a factorised number. A divisor of it is the list of its exponents,
+// and its index is that list read as digits; the factorised's own index is last.
+type factorised struct{ primes, exponents []int }
 
-// ways is, for each divisor, how many choices of one value per position make it.
-func (n *number) ways(positions [][]byte) []float64 {
+// countWays is, for each divisor, how many choices of one value per position make it.
+func (n *factorised) countWays(positions [][]byte) []float64 {
 	divisors := 1
 	for _, e := range n.exponents {
 		divisors *= e + 1
@@ -90,11 +90,11 @@ func (n *number) ways(positions [][]byte) []float64 {
 	for _, values := range positions {
 		var times [256]float64
 		for _, v := range values {
-			times[factor(v)]++
+			times[byteFactor(v)]++
 		}
 		var steps []step
 		for f, t := range times {
-			if s, divides := n.step(f, t); t > 0 && divides {
+			if s, divides := n.makeStep(f, t); t > 0 && divides {
 				steps = append(steps, s)
 			}
 		}
@@ -108,7 +108,7 @@ func (n *number) ways(positions [][]byte) []float64 {
 				rest /= n.exponents[i] + 1
 			}
 			for i := range steps {
-				if s := &steps[i]; s.fits(digits, n.exponents) {
+				if s := &steps[i]; s.fitsLimits(digits, n.exponents) {
 					next[d+s.by] += s.times * ways
 				}
 			}
@@ -128,7 +128,7 @@ type step struct {
 
 type exponent struct{ digit, by int }
 
-func (n *number) step(f int, times float64) (s step, divides bool) {
+func (n *factorised) makeStep(f int, times float64) (s step, divides bool) {
 	s.times = times
 	stride := 1
 	for i, p := range n.primes {
@@ -148,7 +148,7 @@ func (n *number) step(f int, times float64) (s step, divides bool) {
 	return s, f == 1
 }
 
-func (s *step) fits(digits, limits []int) bool {
+func (s *step) fitsLimits(digits, limits []int) bool {
 	for _, e := range s.exps {
 		if digits[e.digit]+e.by > limits[e.digit] {
 			return false
@@ -159,11 +159,11 @@ func (s *step) fits(digits, limits []int) bool {
 
 // factorise finds the primes of hi * 2^64 + lo; smooth is false if one exceeds
 // 255, so that no product of bytes is that number.
-func factorise(hi, lo uint64) (n number, smooth bool) {
+func factorise(hi, lo uint64) (n factorised, smooth bool) {
 	if hi == 0 && lo == 0 {
 		return n, false
 	}
-	for p := uint64(2); p < 256; p++ { // composite p never divide what is left
+	for p := uint64(2); p < 256; p++ { // composite p never divide the rest
 		e := 0
 		for hi != 0 || lo != 1 {
 			q, rem := bits.Div64(hi%p, lo, p)
@@ -191,7 +191,7 @@ func evenShare(positions [][]byte, k uint64) float64 {
 	for _, values := range positions {
 		next := make([]float64, none+1)
 		for _, v := range values {
-			zeros := bits.TrailingZeros64(factor(v))
+			zeros := bits.TrailingZeros64(byteFactor(v))
 			for z, c := range chance {
 				next[min(z+zeros, none)] += c / float64(len(values))
 			}
@@ -215,10 +215,10 @@ func (m *Meter) modShare(positions [][]byte, k uint64) float64 {
 		if len(values) > 1 {
 			free = append(free, values)
 		} else {
-			fixed = mulMod(fixed, factor(values[0]), modulus)
+			fixed = mulMod(fixed, byteFactor(values[0]), modulus)
 		}
 	}
-	sample := m.residues(free)
+	sample := m.sampleResidues(free)
 	hits := 0
 	if inverse := new(big.Int).ModInverse(new(big.Int).SetUint64(fixed), new(big.Int).SetUint64(modulus)); inverse != nil {
 		want := mulMod(k, inverse.Uint64(), modulus)
@@ -239,10 +239,10 @@ func (m *Meter) modShare(positions [][]byte, k uint64) float64 {
 	return 1 / float64(modulus)
 }
 
-// residues samples the product of the positions modulo the modulus, in
+// sampleResidues samples the product of the positions modulo the modulus, in
 // ascending order: with a fixed seed, so that a question shows the same
 // candidates every time, and once for all keys of a list.
-func (m *Meter) residues(positions [][]byte) []uint64 {
+func (m *Meter) sampleResidues(positions [][]byte) []uint64 {
 	var name []byte
 	for _, values := range positions {
 		name = append(append(name, byte(len(values)-1)), values...)
@@ -256,7 +256,7 @@ func (m *Meter) residues(positions [][]byte) []uint64 {
 	for i := range s {
 		p := uint64(1) % m.hash.Modulus
 		for _, values := range positions {
-			p = mulMod(p, factor(values[rng.IntN(len(values))]), m.hash.Modulus)
+			p = mulMod(p, byteFactor(values[rng.IntN(len(values))]), m.hash.Modulus)
 		}
 		s[i] = p
 	}

@@ -19,7 +19,7 @@ const block = 1024
 // AppendMatches appends to dst the rows of c whose key is want. The mask must
 // hold an IPv4 address; rows number at most 2^31.
 func (k *Keyer) AppendMatches(dst []int32, c Columns, want K) []int32 {
-	k.blocks(c, func(from int, keys []uint64) {
+	k.hashBlocks(c, func(from int, keys []uint64) {
 		for i, got := range keys {
 			if got == uint64(want) {
 				dst = append(dst, int32(from+i))
@@ -32,7 +32,7 @@ func (k *Keyer) AppendMatches(dst []int32, c Columns, want K) []int32 {
 // AppendKeys appends to dst the key of every row of c. The hash must be Linear
 // and the mask hold an IPv4 address.
 func (k *Keyer) AppendKeys(dst []uint32, c Columns) []uint32 {
-	k.blocks(c, func(_ int, keys []uint64) {
+	k.hashBlocks(c, func(_ int, keys []uint64) {
 		for _, got := range keys {
 			dst = append(dst, uint32(got))
 		}
@@ -40,8 +40,8 @@ func (k *Keyer) AppendKeys(dst []uint32, c Columns) []uint32 {
 	return dst
 }
 
-// blocks hashes c block by block; from is the row of the first key.
-func (k *Keyer) blocks(c Columns, use func(from int, keys []uint64)) {
+// hashBlocks hashes c block by block; from is the row of the first key.
+func (k *Keyer) hashBlocks(c Columns, use func(from int, keys []uint64)) {
 	var keys [block]uint64
 	var zeroPorts [block]uint16
 	var zeroProtos [block]uint8
@@ -50,9 +50,9 @@ func (k *Keyer) blocks(c Columns, use func(from int, keys []uint64)) {
 		// A component outside the mask is read as zeros, which both hashes pass
 		// over.
 		addr := c.Addr4[from:][:n]
-		sport := part(k.mask.SPort, c.SPort, from, zeroPorts[:n])
-		dport := part(k.mask.DPort, c.DPort, from, zeroPorts[:n])
-		proto := part(k.mask.Proto, c.Proto, from, zeroProtos[:n])
+		sport := columnPart(k.mask.SPort, c.SPort, from, zeroPorts[:n])
+		dport := columnPart(k.mask.DPort, c.DPort, from, zeroPorts[:n])
+		proto := columnPart(k.mask.Proto, c.Proto, from, zeroProtos[:n])
 		if k.hash.Kind == Linear {
 			k.linearBlock(keys[:n], addr, sport, dport, proto)
 		} else {
@@ -62,7 +62,7 @@ func (k *Keyer) blocks(c Columns, use func(from int, keys []uint64)) {
 	}
 }
 
-func part[T any](in bool, column []T, from int, zeros []T) []T {
+func columnPart[T any](in bool, column []T, from int, zeros []T) []T {
 	if !in {
 		return zeros
 	}
@@ -84,7 +84,7 @@ func (k *Keyer) linearBlock(keys []uint64, addr []uint32, sport, dport []uint16,
 	}
 	low := k.low
 	for i, sum := range keys {
-		keys[i] = reduce(sum) & low
+		keys[i] = reduceModPrime(sum) & low
 	}
 }
 
@@ -111,7 +111,7 @@ func (k *Keyer) productBlock(keys []uint64, addr []uint32, sport, dport []uint16
 	}
 	m := k.hash.Modulus
 	for i, v := range proto[:len(keys)] {
-		hi, p := bits.Mul64(keys[i], factor(v)) // nine bytes may exceed 64 bits
+		hi, p := bits.Mul64(keys[i], byteFactor(v)) // nine bytes may exceed 64 bits
 		if m != 0 {
 			p = bits.Rem64(hi, p, m)
 		}

@@ -110,13 +110,13 @@ func (h Hash) String() string {
 	return h.Kind.String()
 }
 
-// Salt chooses Linear's coefficients. It is public: it only keeps tables of
-// one mask and epoch from serving for another.
+// Salt selects Linear's coefficients. It is public: it only prevents tables of
+// one mask and epoch from being used for another.
 type Salt [16]byte
 
-// OneShotSalt is the salt of a mask where no clearinghouse publishes one:
-// derived from mask and epoch, by convention the UTC day ("2026-11-22"), so
-// that all who ask the same thing on one day send the same key.
+// OneShotSalt is the salt of a mask if no clearinghouse publishes one: derived
+// from mask and epoch, by convention the UTC day ("2026-11-22"), so that all
+// who ask the same thing on one day send the same key.
 func OneShotSalt(m Mask, epoch string) Salt {
 	h := sha256.New()
 	code := m.Code()
@@ -165,10 +165,10 @@ func NewKeyer(m Mask, end End, h Hash, salt Salt) (*Keyer, error) {
 	return k, nil
 }
 
-// Coefficients are Linear's factors of a salt, one for each limb, in the order of
-// the components: for those who compute keys where flows lie, such as in SQL. It
-// draws a_i uniformly from 1..prime-1: SHA-256 of salt and a
-// counter, cut to 31 bits, values outside the range drawn again.
+// Coefficients are Linear's factors of a salt, one for each limb, in the order
+// of the components: for computing keys where flows are stored, such as in SQL.
+// It draws a_i uniformly from 1..prime-1: SHA-256 of salt and a counter, cut to
+// 31 bits, drawing again for values outside the range.
 func Coefficients(salt Salt) (a [maxLimbs]uint64) {
 	buf := append(salt[:len(salt):len(salt)], 0, 0, 0, 0)
 	for i, counter := 0, uint32(0); i < maxLimbs; counter++ {
@@ -218,18 +218,18 @@ func (k *Keyer) linear4(addr uint32, sport, dport uint16, proto uint8) K {
 	if k.mask.Proto {
 		sum += k.a[i] * uint64(proto)
 	}
-	return K(reduce(sum) & k.low)
+	return K(reduceModPrime(sum) & k.low)
 }
 
 // Tuple is the key of t, which must be of the Keyer's mask.
 func (k *Keyer) Tuple(t Tuple) K {
 	if k.hash.Kind == Linear {
-		return k.linear(t)
+		return k.linearKey(t)
 	}
 	var buf [21]byte
 	p := uint64(1)
 	for _, b := range t.appendComponents(buf[:0]) {
-		p *= factor(b)
+		p *= byteFactor(b)
 	}
 	if k.hash.Kind == ProductMod {
 		return K(k.productMod(t))
@@ -243,13 +243,13 @@ func (k *Keyer) productMod(t Tuple) uint64 {
 	var buf [21]byte
 	hi, p := uint64(0), uint64(1)%k.hash.Modulus
 	for _, b := range t.appendComponents(buf[:0]) {
-		hi, p = bits.Mul64(p, factor(b))
+		hi, p = bits.Mul64(p, byteFactor(b))
 		p = bits.Rem64(hi, p, k.hash.Modulus)
 	}
 	return p
 }
 
-func (k *Keyer) linear(t Tuple) K {
+func (k *Keyer) linearKey(t Tuple) K {
 	sum, i := uint64(0), 0
 	limb := func(v uint64) {
 		sum += k.a[i] * v
@@ -275,16 +275,16 @@ func (k *Keyer) linear(t Tuple) K {
 	if k.mask.Proto {
 		limb(uint64(t.Proto))
 	}
-	return K(reduce(sum) & k.low)
+	return K(reduceModPrime(sum) & k.low)
 }
 
-// reduce is sum mod 2^31-1 in its low 31 bits. Eleven products below 2^47 sum to less than 2^51,
+// reduceModPrime is sum mod 2^31-1 in its low 31 bits. Eleven products below 2^47 sum to less than 2^51,
 // so one fold leaves less than twice the prime, and one subtraction, written
 // without a branch, the rest.
-func reduce(sum uint64) uint64 {
+func reduceModPrime(sum uint64) uint64 {
 	sum = sum&prime + sum>>31
 	return sum + (sum+1)>>31
 }
 
-// factor counts a zero byte as one (section 3.2).
-func factor(b byte) uint64 { return uint64(b) + (uint64(b)-1)>>63 }
+// byteFactor counts a zero byte as one (section 3.2).
+func byteFactor(b byte) uint64 { return uint64(b) + (uint64(b)-1)>>63 }

@@ -55,7 +55,7 @@ func bigProduct(tuple Tuple) *big.Int {
 func bigLinear(tuple Tuple, a [maxLimbs]uint64, bits uint8) uint64 {
 	var limbs []uint64
 	b := tuple.appendComponents(nil)
-	if tuple.Mask.Proto { // the protocol is a limb of its own
+	if tuple.Mask.Proto { // the protocol is a separate limb
 		limbs = append(limbs, uint64(b[len(b)-1]))
 		b = b[:len(b)-1]
 	}

@@ -2,9 +2,9 @@
 // key K that a detective sends instead of its pattern (Allman et al. 2006,
 // section 3.1: K = H(C1, ..., Cn)).
 //
-// A Mask says which components are inside, a Tuple holds their values, a Hash
-// maps a tuple to K, and the ambiguity functions count how many tuples share a
-// K, which is all that protects the pattern.
+// A Mask selects components, a Tuple holds their values, a Hash maps a tuple
+// to K, and the ambiguity functions count the tuples that share a K, which is
+// the only protection of the pattern.
 package key
 
 import (
@@ -17,7 +17,7 @@ import (
 	"dragnet/flow"
 )
 
-// End says which end of the flow is X, the host a clue leaves open.
+// End is the end of the flow that is X, the host a clue leaves open.
 type End uint8
 
 // In: X is the responder, the flow comes in to it. Out: X is the originator.
@@ -71,7 +71,7 @@ func (f Family) Bits() int {
 	return 0
 }
 
-// Mask says which components are inside a key: the paper's bit mask of a
+// Mask is the set of components of a key: the paper's bit mask of a
 // self-describing question (section 3.3).
 type Mask struct {
 	// Family of the other host's address; NoAddr leaves the address out.
@@ -202,8 +202,8 @@ func (m Mask) prefixOf(a netip.Addr) (netip.Addr, bool) {
 	return p.Addr(), err == nil
 }
 
-// AppendBinary appends the canonical bytes of t, which no other tuple shares:
-// the mask's code, then each component in network byte order.
+// AppendBinary appends the canonical bytes of t, unique to the tuple: the
+// mask's code, then each component in network byte order.
 func (t Tuple) AppendBinary(b []byte) ([]byte, error) {
 	code := t.Mask.Code()
 	return t.appendComponents(append(b, code[:]...)), nil
@@ -231,9 +231,9 @@ func (t Tuple) appendComponents(b []byte) []byte {
 	return b
 }
 
-// FirstComponent is the component that stands first in a sealed answer
-// (section 3.1): the bytes of the address if the mask has one, else those of
-// the first port or the protocol.
+// FirstComponent is the first component of a sealed answer (section 3.1): the
+// bytes of the address if the mask has one, else those of the first port or the
+// protocol.
 func (t Tuple) FirstComponent() []byte {
 	all := t.appendComponents(nil)
 	switch {

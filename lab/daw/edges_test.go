@@ -93,7 +93,7 @@ func (l *isp) startGuard(i int) {
 		l.agent, "run", "guard", "--config", fmt.Sprintf("%s/edge%d.yaml", l.dir, i+1))
 	if err == nil {
 		l.guards[i] = p
-		err = p.Await(l.t.Context(), "watching")
+		err = p.Await(l.t.Context(), "guard started")
 	}
 	if err != nil {
 		l.t.Fatal(err)
@@ -136,7 +136,7 @@ func TestOutbreakAtTwoEdges(t *testing.T) {
 	testkit.Long(t)
 	t.Parallel()
 	l := newISP(t)
-	l.start(time.Now().Add(-time.Minute)) // the day has just begun
+	l.start(time.Now().Add(-time.Minute)) // the day has just started
 	worms, cure := context.WithCancel(context.Background())
 	defer cure()
 
@@ -291,7 +291,7 @@ func (l *isp) checkLostStation() {
 		l.t.Fatal(err)
 	}
 	for i := range 2 {
-		l.await(5*time.Second, "a guard says that the station is gone", func() bool { return strings.Contains(l.guards[i].Output(), "the last ones hold") })
+		l.await(5*time.Second, "a guard says that the station is gone", func() bool { return strings.Contains(l.guards[i].Output(), "keeping the last policy") })
 	}
 	l.await(10*time.Second, "limits hold without the station", func() bool { return len(l.listed(0, "held4")) > 0 && len(l.listed(1, "held4")) > 0 })
 	if l.t.Failed() {
@@ -303,7 +303,7 @@ func (l *isp) checkLostStation() {
 	decisions := len(l.decisions())
 	l.startNode()
 	for i := range 2 {
-		l.await(5*time.Second, "a guard hears the station again", func() bool { return strings.Contains(l.guards[i].Output(), "answers again") })
+		l.await(5*time.Second, "a guard hears the station again", func() bool { return strings.Contains(l.guards[i].Output(), "station reachable again") })
 	}
 	if now := len(l.decisions()); now < decisions {
 		l.t.Errorf("%d decisions after the restart, %d before", now, decisions)
@@ -322,7 +322,7 @@ func (l *isp) checkEnd() {
 	}
 	l.startGuard(0)
 	l.await(6*time.Second, "the guard begun again holds its scanners back", func() bool { return len(l.listed(0, "held4")) > 0 })
-	if strings.Contains(l.guards[0].Output(), "not taken up") {
+	if strings.Contains(l.guards[0].Output(), "saved state ignored") {
 		l.t.Errorf("the state was lost: %s", l.guards[0].Output())
 	}
 }

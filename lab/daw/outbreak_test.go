@@ -102,7 +102,7 @@ func replay(t *testing.T, path string, c guard.Configuration, total *daw.Counts)
 			total.Outcomes[i] += n
 		}
 	}
-	var last daw.Report
+	var last daw.EdgeReport
 	for {
 		rec, err := f.Next()
 		if errors.Is(err, io.EOF) {
@@ -177,14 +177,14 @@ func (o *outbreak) probe(now flow.Time, network, host int) bool {
 func (o *outbreak) apply(t *testing.T, now flow.Time) {
 	t.Helper()
 	for _, g := range o.guards {
-		b := g.Bulletin(now)
+		b := g.MakeReport(now)
 		for _, p := range b.Persistent {
 			_, err := o.judge.Propose(now, dossier.Proposal{Target: netip.PrefixFrom(p.Addr, p.Addr.BitLen()), Who: "guard", Why: "persistent", TTL: p.Next})
 			if err != nil {
 				o.refused++
 			}
 		}
-		if err := g.Obey(now, b, daw.Orders{Version: daw.MessageVersion, Decisions: o.judge.Decisions(now)}); err != nil {
+		if err := g.ApplyPolicy(now, b, daw.AgentPolicy{Version: daw.MessageVersion, Decisions: o.judge.Decisions(now)}); err != nil {
 			t.Fatal(err)
 		}
 	}

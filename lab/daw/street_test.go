@@ -108,7 +108,7 @@ func newISP(t *testing.T) *isp {
 	return l
 }
 
-// serve answers whoever connects to 203.0.113.10, port 80.
+// serve answers connections to 203.0.113.10, port 80.
 func (l *isp) serve() {
 	l.t.Helper()
 	var server net.Listener
@@ -225,7 +225,7 @@ func (l *isp) run(args ...string) string {
 	return string(out)
 }
 
-// decisions are what 'decision list' tells, the latest first.
+// decisions are the output of 'decision list', the latest first.
 func (l *isp) decisions() []dossier.Decision {
 	l.t.Helper()
 	var all []dossier.Decision

@@ -1,11 +1,10 @@
 // Package incident is the recording behind "dragnet demo": four organisations,
-// each with a capture of what crossed its own edge, while an attacker takes
-// over hosts of three of them.
+// each with a capture of the traffic at its edge, while an attacker takes over
+// hosts of three of them.
 //
 // The traffic is that of real programs (curl, nginx, dnsmasq, OpenSSH, ping,
-// socat) in network namespaces of this project's own; lab/incident/record made
-// it and README.md says how. The code that the infected hosts fetch is inert
-// text.
+// socat) in network namespaces; lab/incident/record recorded it, as described
+// in README.md. The code that the infected hosts fetch is inert text.
 package incident
 
 import (
@@ -23,7 +22,7 @@ import (
 //go:embed testdata
 var recording embed.FS
 
-// TruthFile is the name of the Truth beside the captures, as JSON.
+// TruthFile is the name of the file with the Truth, as JSON.
 const TruthFile = "truth.json"
 
 // CaptureFile is the name of an organisation's capture: a gzip-compressed
@@ -56,10 +55,10 @@ func ReadTruth(files fs.FS) (Truth, error) {
 // Unpack writes the embedded captures into dir, decompressed, and returns
 // their paths by organisation.
 func Unpack(dir string) (paths map[string]string, err error) {
-	return unpack(Captures(), dir)
+	return unpackInto(Captures(), dir)
 }
 
-func unpack(files fs.FS, dir string) (map[string]string, error) {
+func unpackInto(files fs.FS, dir string) (map[string]string, error) {
 	truth, err := ReadTruth(files)
 	if err != nil {
 		return nil, err
@@ -70,7 +69,7 @@ func unpack(files fs.FS, dir string) (map[string]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		capture, err := inflate(packed)
+		capture, err := decompress(packed)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", CaptureFile(org.Name), err)
 		}
@@ -83,7 +82,7 @@ func unpack(files fs.FS, dir string) (map[string]string, error) {
 	return paths, nil
 }
 
-func inflate(packed []byte) ([]byte, error) {
+func decompress(packed []byte) ([]byte, error) {
 	r, err := gzip.NewReader(bytes.NewReader(packed))
 	if err != nil {
 		return nil, err

@@ -116,7 +116,7 @@ func TestBrokenRecordingsAreNamed(t *testing.T) {
 		"truth.json":     {TruthFile: {Data: []byte("{")}},
 		"aurora.pcap.gz": {TruthFile: truth, "aurora.pcap.gz": {Data: []byte("no gzip")}},
 	} {
-		_, err := unpack(files, t.TempDir())
+		_, err := unpackInto(files, t.TempDir())
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("error %v does not name %s", err, name)
 		}

@@ -6,16 +6,16 @@ import (
 	"time"
 )
 
-// The ports of the staged incident: the attacker knocks on ContactPort (TCP,
-// the SQL server port that the worm of January 2003 and many after it used)
-// and whoever obeys fetches code from FetchPort (UDP, TFTP; RFC 1350).
+// The ports of the staged incident: the attacker contacts ContactPort (TCP, the
+// SQL server port that the worm of January 2003 and many after it used) and an
+// infected host fetches code from FetchPort (UDP, TFTP; RFC 1350).
 const (
 	ContactPort = 1433
 	FetchPort   = 69
 )
 
-// Truth is who did what in the recording, written by the program that staged
-// it. It is for checking answers, never an input of a hunt.
+// Truth is the ground truth of the recording, written by the program that
+// staged it. It is for checking results, never an input of a hunt.
 type Truth struct {
 	// Recorded is when the recording started.
 	Recorded time.Time `json:"recorded"`
@@ -32,7 +32,7 @@ type Truth struct {
 	Organisations []Organisation `json:"organisations"`
 }
 
-// Organisation is one witness: its networks and what truly happened in them.
+// Organisation is one witness: its networks and what happened in them.
 type Organisation struct {
 	Name string `json:"name"`
 	// Networks are all its prefixes. A private one is also used by another
@@ -40,7 +40,7 @@ type Organisation struct {
 	Networks []netip.Prefix `json:"networks"`
 	// Infected hosts were contacted and then fetched code, in order of address.
 	Infected []netip.Addr `json:"infected"`
-	// LookAlikes did nearly the same.
+	// LookAlikes behaved similarly.
 	LookAlikes []LookAlike `json:"look_alikes"`
 }
 
@@ -67,8 +67,8 @@ const (
 	OtherPort     Part = "other-port"
 )
 
-// Why says in one sentence what a host of this part did, and so why it is or
-// is not one of the group.
+// Why describes in one sentence what a host of this part did, and so why it is
+// in the group or not.
 func (p Part) Why() string {
 	switch p {
 	case Infected:
@@ -91,8 +91,8 @@ func (p Part) Why() string {
 	return "it took part in ordinary traffic only"
 }
 
-// Pattern is the question that names the infected hosts and nobody else, in
-// the language of dossier/pattern. Without its state it also names the hosts
+// Pattern is the question that matches the infected hosts and no others, in the
+// language of dossier/pattern. Without its state it also matches the hosts
 // whose part is Refused.
 func (t Truth) Pattern() string {
 	return fmt.Sprintf("in src=%s proto=tcp dport=%d state=established then[1h] out dst=%s proto=udp dport=%d",

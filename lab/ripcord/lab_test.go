@@ -1,5 +1,5 @@
 // Package ripcord_test runs the gateway between real kernels: a host, a
-// gateway and a victim, each in a network namespace of its own.
+// gateway and a victim, each in a separate network namespace.
 package ripcord_test
 
 import (
@@ -117,7 +117,7 @@ func (l *lab) start() {
 	l.check(err)
 	ctx, cancel := context.WithTimeout(l.t.Context(), 30*time.Second)
 	defer cancel()
-	l.check(l.agent.Await(ctx, "packets pass"))
+	l.check(l.agent.Await(ctx, "gateway started"))
 	started := l.agent
 	l.t.Cleanup(func() {
 		if !l.t.Failed() {

@@ -93,7 +93,7 @@ func (l *lab) transfer(client *netlab.Node, to netip.AddrPort, size int) error {
 	return nil
 }
 
-// TestTransfersAreIdentical moves data both ways, begun from either side, with
+// TestTransfersAreIdentical moves data both ways, started from either side, with
 // and without offloads, over both families, on a wire that loses and reorders.
 func TestTransfersAreIdentical(t *testing.T) {
 	t.Parallel()

@@ -139,7 +139,7 @@ func (c *community) lie(want []string, honest string) {
 	if diff := cmp.Diff(want, hosts); diff != "" {
 		c.Errorf("the group with a liar (-want +got):\n%s", diff)
 	}
-	// It did lie: its answers opened, and whoever trusts one voice believes it.
+	// It did lie: its answers opened, and a detective that trusts one class believes it.
 	i := slices.IndexFunc(all.Witnesses, func(w struct {
 		Name   string `json:"name"`
 		Opened int    `json:"opened"`

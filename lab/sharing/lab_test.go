@@ -221,7 +221,7 @@ testify:
     too_common: 0
 `, name, strings.Join(list, ", "), filepath.Join(dir, "store"), log, testify, c.keyFile(name), c.signer, c.url("clearing")))
 	fmt.Fprintf(&c.book, "  - name: %s\n    key: %s\n    organisation: %s\n    networks: [%s]\n", name, c.key(name), name, strings.Join(list, ", "))
-	r := &running{name: name, conf: conf, signs: []string{`"msg":"witness"`, `"msg":"imported"`, `"msg":"epochs"`}}
+	r := &running{name: name, conf: conf, signs: []string{`"msg":"witness"`, `"msg":"imported"`, `"msg":"epochs published"`}}
 	c.running = append(c.running, r)
 	c.start(r)
 	return r
@@ -255,7 +255,7 @@ func (c *community) restart(r *running) {
 		c.Fatal(err)
 	}
 	r.signs = slices.DeleteFunc(r.signs, func(s string) bool { return strings.Contains(s, "imported") || strings.Contains(s, "epochs") })
-	r.signs = append(r.signs, `"msg":"roster"`)
+	r.signs = append(r.signs, `"msg":"roster accepted"`)
 	c.start(r)
 }
 
@@ -271,7 +271,7 @@ func (c *community) direct(name string, networks []netip.Prefix, log string) {
 func (c *community) relayed(name string, networks []netip.Prefix, log string) {
 	c.Helper()
 	r := c.node(name, networks, log, fmt.Sprintf("  relays: [{url: %q, key: %q}]\n", c.url("clearing"), c.signer))
-	r.signs = append(r.signs, `"msg":"looking for questions"`)
+	r.signs = append(r.signs, `"msg":"polling relay for questions"`)
 	c.await(r)
 }
 

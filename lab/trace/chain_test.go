@@ -134,7 +134,7 @@ func TestChainOfFiveHosts(t *testing.T) {
 }
 
 // changeRecord edits the record of the first case on h4's disk, redeems it by
-// hand and shows a copy of the case with that letter.
+// hand and shows a copy of the case with that redemption.
 func (l *lab) changeRecord(t *testing.T, h *host, casePath string) {
 	node := l.judged(casePath).Root.Previous[0]
 	if node.Host != h.addr {
@@ -160,8 +160,8 @@ func (l *lab) changeRecord(t *testing.T, h *host, casePath string) {
 	if !changed {
 		t.Fatal("the record was not found on disk")
 	}
-	letter := filepath.Join(l.dir, "h4.letter")
-	out, err := h.run(fmt.Sprintf("%s token redeem %s --config %s.yaml --out %s", l.agent, node.Token, h.state, letter))
+	redemption := filepath.Join(l.dir, "h4.redemption")
+	out, err := h.run(fmt.Sprintf("%s token redeem %s --config %s.yaml --out %s", l.agent, node.Token, h.state, redemption))
 	if err == nil || !strings.Contains(out, "changed after its token was given") {
 		t.Errorf("redeem says %q, %v", out, err)
 	}
@@ -169,12 +169,12 @@ func (l *lab) changeRecord(t *testing.T, h *host, casePath string) {
 	if err == nil || !strings.Contains(out, node.Token) {
 		t.Errorf("verify says %q, %v", out, err)
 	}
-	// Who has no earlier letter sees that the evidence ends here.
+	// Who has no earlier redemption sees that the evidence ends here.
 	c, err := chain.Load(casePath)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Letters = slices.DeleteFunc(c.Letters, func(old token.Letter) bool {
+	c.Redemptions = slices.DeleteFunc(c.Redemptions, func(old token.SignedRedemption) bool {
 		r, err := old.Open()
 		return err != nil || r.Token == node.Token
 	})
@@ -182,7 +182,7 @@ func (l *lab) changeRecord(t *testing.T, h *host, casePath string) {
 	if err := c.Save(late); err != nil {
 		t.Fatal(err)
 	}
-	g := l.judged(late, "--letter", letter)
+	g := l.judged(late, "--redemption", redemption)
 	want := "10.0.0.5 proven\n 10.0.0.4 altered"
 	if got := outline(g.Root, 0); got != want || len(g.Problems) == 0 {
 		t.Errorf("the chain is\n%s\nwant\n%s\nproblems %v", got, want, g.Problems)
@@ -192,7 +192,7 @@ func (l *lab) changeRecord(t *testing.T, h *host, casePath string) {
 	}
 	// Who has one keeps its proof, and learns of the change.
 	before := outline(l.judged(casePath).Root, 0)
-	g = l.judged(casePath, "--letter", letter)
+	g = l.judged(casePath, "--redemption", redemption)
 	if got := outline(g.Root, 0); got != before || len(g.Problems) != 1 {
 		t.Errorf("the chain is\n%s\nwant\n%s\nproblems %v", got, before, g.Problems)
 	}

@@ -242,7 +242,7 @@ func (h *host) kill() {
 	h.lab.t.Fatalf("%s: the daemon survived", h.name)
 }
 
-// key is a host's public key, as its administrator tells it.
+// key is a host's public key, as given by its administrator.
 func (h *host) key() string {
 	h.lab.t.Helper()
 	out, err := h.run(h.lab.agent + " doctor -o json --config " + h.state + ".yaml 2>/dev/null")

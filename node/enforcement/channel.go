@@ -25,20 +25,20 @@ type Documents interface {
 
 // Handlers take what guards send on the agents' channel.
 func (r *Response) Handlers() map[string]agents.Handler {
-	return map[string]agents.Handler{guard.BulletinKind: {Roles: []string{"guard"}, Handle: r.take}}
+	return map[string]agents.Handler{guard.ReportKind: {Roles: []string{"guard"}, Handle: r.take}}
 }
 
 // take takes a bulletin. One that waited long, while the node was away, says
 // nothing about the present; what it asks for and proves still counts.
 func (r *Response) take(ctx context.Context, _ *state.Tx, from agents.From, item *agentv1.Item) error {
-	if item.Format != guard.BulletinFormat {
-		return agents.Refuse(fmt.Errorf("bulletin of format %d; this node knows %d", item.Format, guard.BulletinFormat))
+	if item.Format != guard.ReportFormat {
+		return agents.Refuse(fmt.Errorf("bulletin of format %d; this node knows %d", item.Format, guard.ReportFormat))
 	}
 	sent, err := wire.FlowTime(item.Time)
 	if err != nil {
 		return agents.Refuse(fmt.Errorf("bulletin: %w", err))
 	}
-	var b daw.Bulletin
+	var b daw.AgentReport
 	if err := json.Unmarshal(item.Body, &b); err != nil {
 		return agents.Refuse(fmt.Errorf("bulletin: %w", err))
 	}
@@ -66,7 +66,7 @@ func (r *Response) publish(ctx context.Context, to Documents) error {
 		if bytes.Equal(body, r.published[a.Name]) {
 			continue
 		}
-		_, err = to.Configure(ctx, "guard", a.Name, guard.OrdersFormat, body)
+		_, err = to.Configure(ctx, "guard", a.Name, guard.PolicyFormat, body)
 		switch {
 		case err == nil:
 			r.published[a.Name] = body

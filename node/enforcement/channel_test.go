@@ -85,7 +85,7 @@ func TestOrdersOverTheChannel(t *testing.T) {
 	scanner := netip.MustParseAddr("10.1.0.5")
 	b := bulletin("a name that only people read")
 	b.Persistent = []daw.Persistent{{Offender: daw.Offender{Addr: scanner, Failures: 300, Days: 7}, Next: time.Hour}}
-	var orders daw.Orders
+	var orders daw.AgentPolicy
 	blocked := func(want bool) bool {
 		o, err := station.Exchange(t.Context(), b)
 		b.Persistent = nil // it is in the spool, and will arrive

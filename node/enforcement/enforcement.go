@@ -175,21 +175,21 @@ func (r *Response) agent(name string) (*Agent, error) {
 
 // Exchange takes an agent's bulletin and gives its orders. Who asks must be
 // known to be that agent.
-func (r *Response) Exchange(_ context.Context, b daw.Bulletin) (daw.Orders, error) {
+func (r *Response) Exchange(_ context.Context, b daw.AgentReport) (daw.AgentPolicy, error) {
 	return r.exchange(b, false)
 }
 
 // exchange is Exchange; of an old bulletin, what it says about the present is
 // left out.
-func (r *Response) exchange(b daw.Bulletin, old bool) (daw.Orders, error) {
+func (r *Response) exchange(b daw.AgentReport, old bool) (daw.AgentPolicy, error) {
 	if err := b.Validate(); err != nil {
 		r.metrics.nonsense.Inc()
-		return daw.Orders{}, err
+		return daw.AgentPolicy{}, err
 	}
 	a, err := r.agent(b.Agent)
 	if err != nil {
 		r.metrics.nonsense.Inc()
-		return daw.Orders{}, err
+		return daw.AgentPolicy{}, err
 	}
 	now := clock()
 	r.mu.Lock()
@@ -232,8 +232,8 @@ func persistent(agent string, p daw.Persistent) dossier.Proposal {
 }
 
 // orders are what an agent is to know. It is called with mu held.
-func (r *Response) orders(a *Agent) daw.Orders {
-	o := daw.Orders{Version: daw.MessageVersion, Scope: &a.Scope, Days: r.c.Days, Allow: r.allow, Decisions: []dossier.Decision{}}
+func (r *Response) orders(a *Agent) daw.AgentPolicy {
+	o := daw.AgentPolicy{Version: daw.MessageVersion, Scope: &a.Scope, Days: r.c.Days, Allow: r.allow, Decisions: []dossier.Decision{}}
 	d := r.faillogs[a.Name]
 	d.expire(clock())
 	o.FailLogs, o.FailLogsFrom = slices.Clone(d.logs), d.first

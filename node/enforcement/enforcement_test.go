@@ -53,8 +53,8 @@ func office(t *testing.T, change func(*Configuration, *decide.Configuration)) (*
 	return r, d
 }
 
-func bulletin(agent string, offenders ...string) daw.Bulletin {
-	b := daw.Bulletin{Version: daw.MessageVersion, Agent: agent}
+func bulletin(agent string, offenders ...string) daw.AgentReport {
+	b := daw.AgentReport{Version: daw.MessageVersion, Agent: agent}
 	for i, o := range offenders {
 		b.Offenders = append(b.Offenders, daw.Offender{Addr: netip.MustParseAddr(o), Rate: float64(100 - i), Failures: 500, Limited: true})
 	}
@@ -62,7 +62,7 @@ func bulletin(agent string, offenders ...string) daw.Bulletin {
 	return b
 }
 
-func exchange(t *testing.T, r *Response, b daw.Bulletin) daw.Orders {
+func exchange(t *testing.T, r *Response, b daw.AgentReport) daw.AgentPolicy {
 	t.Helper()
 	o, err := r.Exchange(context.Background(), b)
 	if err != nil {
@@ -71,7 +71,7 @@ func exchange(t *testing.T, r *Response, b daw.Bulletin) daw.Orders {
 	return o
 }
 
-func active(o daw.Orders) (targets []string, most int) {
+func active(o daw.AgentPolicy) (targets []string, most int) {
 	for _, d := range o.Decisions {
 		switch {
 		case d.Verdict != dossier.Active:

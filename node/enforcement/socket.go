@@ -51,7 +51,7 @@ func openSocket(path string) (net.Listener, error) {
 func (r *Response) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/exchange", func(w http.ResponseWriter, req *http.Request) {
-		var b daw.Bulletin
+		var b daw.AgentReport
 		if err := json.NewDecoder(http.MaxBytesReader(w, req.Body, maxBulletin)).Decode(&b); err != nil {
 			r.metrics.nonsense.Inc()
 			http.Error(w, "bulletin: "+err.Error(), http.StatusBadRequest)

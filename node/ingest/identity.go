@@ -24,15 +24,15 @@ const identityBytes = 64 << 10
 
 // known finds a log among those that were imported from, by its content.
 type known struct {
-	sources map[string]*store.Source // by ID
+	sources map[string]*store.ImportedLog // by ID
 	// heads holds the IDs of sources by Head, for each length of the bytes
 	// that Head is of; lengths is sorted.
 	heads   map[int64]map[string][]string
 	lengths []int64
 }
 
-func newKnown(sources []store.Source) *known {
-	k := &known{sources: map[string]*store.Source{}, heads: map[int64]map[string][]string{}}
+func newKnown(sources []store.ImportedLog) *known {
+	k := &known{sources: map[string]*store.ImportedLog{}, heads: map[int64]map[string][]string{}}
 	for _, s := range sources {
 		k.learn(s)
 	}
@@ -40,7 +40,7 @@ func newKnown(sources []store.Source) *known {
 }
 
 // learn adds a source, or its new state.
-func (k *known) learn(s store.Source) {
+func (k *known) learn(s store.ImportedLog) {
 	if old := k.sources[s.ID]; old != nil {
 		ids := k.heads[headLength(old.Offset)]
 		ids[old.Head] = slices.DeleteFunc(ids[old.Head], func(id string) bool { return id == s.ID })
@@ -59,8 +59,8 @@ func headLength(offset int64) int64 { return min(offset, identityBytes) }
 
 // beginningLike lists the sources whose imported part begins as prefix does,
 // the longest first. Prefix is the first identityBytes of a log, or all of it.
-func (k *known) beginningLike(prefix []byte) []*store.Source {
-	var found []*store.Source
+func (k *known) beginningLike(prefix []byte) []*store.ImportedLog {
+	var found []*store.ImportedLog
 	h, done := sha256.New(), int64(0)
 	for _, n := range k.lengths {
 		if n > int64(len(prefix)) {
@@ -72,12 +72,12 @@ func (k *known) beginningLike(prefix []byte) []*store.Source {
 			found = append(found, k.sources[id])
 		}
 	}
-	slices.SortFunc(found, func(a, b *store.Source) int { return int(b.Offset - a.Offset) })
+	slices.SortFunc(found, func(a, b *store.ImportedLog) int { return int(b.Offset - a.Offset) })
 	return found
 }
 
 // update learns what others committed, unless we know better.
-func (k *known) update(news []store.Source) {
+func (k *known) update(news []store.ImportedLog) {
 	for _, s := range news {
 		if old := k.sources[s.ID]; old == nil || s.Offset > old.Offset {
 			k.learn(s)

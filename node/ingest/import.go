@@ -60,11 +60,11 @@ type Importer struct {
 	Flows func([]flow.Flow)
 
 	flows uint64         // since the last commit
-	dirty []store.Source // whose state waits for the next commit
+	dirty []store.ImportedLog // whose state waits for the next commit
 }
 
 // NewImporter imports through writer, into a store that has sources already.
-func NewImporter(sources []store.Source, writer Writer) *Importer {
+func NewImporter(sources []store.ImportedLog, writer Writer) *Importer {
 	return &Importer{writer: writer, known: newKnown(sources), now: time.Now}
 }
 
@@ -190,7 +190,7 @@ func (m *Importer) log(ctx context.Context, path string) (Imported, error) {
 
 // identify finds where to go on with a log, and moves there. A source without
 // an ID is new.
-func (m *Importer) identify(s *stream, prefix []byte) (source store.Source, refused string, err error) {
+func (m *Importer) identify(s *stream, prefix []byte) (source store.ImportedLog, refused string, err error) {
 	like := m.known.beginningLike(prefix)
 	for _, k := range like {
 		if k.Whole {
@@ -238,7 +238,7 @@ func (m *Importer) claim(ctx context.Context, name string, begun bool) (free boo
 }
 
 // follow reads a log to its present end.
-func (m *Importer) follow(ctx context.Context, s *stream, r reader, source *store.Source) error {
+func (m *Importer) follow(ctx context.Context, s *stream, r reader, source *store.ImportedLog) error {
 	skipped, flows := source.Skipped, source.Flows
 	for {
 		batch, err := r.Next()
@@ -277,7 +277,7 @@ func (m *Importer) follow(ctx context.Context, s *stream, r reader, source *stor
 }
 
 // mark notes how far a log was read.
-func (m *Importer) mark(s *stream, r reader, source *store.Source) error {
+func (m *Importer) mark(s *stream, r reader, source *store.ImportedLog) error {
 	at := r.Mark()
 	if at.Offset == 0 {
 		return nil
@@ -301,7 +301,7 @@ func (m *Importer) mark(s *stream, r reader, source *store.Source) error {
 	return nil
 }
 
-func (m *Importer) learn(source store.Source) {
+func (m *Importer) learn(source store.ImportedLog) {
 	m.known.learn(source)
 	for i := range m.dirty {
 		if m.dirty[i].ID == source.ID {
@@ -346,7 +346,7 @@ func (m *Importer) capture(ctx context.Context, path string) (Imported, error) {
 }
 
 // fingerprint identifies a capture: its Tail is the sum of all of it.
-func fingerprint(path string) (source store.Source, err error) {
+func fingerprint(path string) (source store.ImportedLog, err error) {
 	s, err := openStream(path)
 	if err != nil {
 		return source, err
@@ -363,5 +363,5 @@ func fingerprint(path string) (source store.Source, err error) {
 	if errors.As(err, &broken) {
 		return source, err
 	}
-	return store.Source{Name: path, Whole: true, Offset: s.at, Head: sum(prefix), Tail: hex.EncodeToString(all.Sum(nil))}, nil
+	return store.ImportedLog{Name: path, Whole: true, Offset: s.at, Head: sum(prefix), Tail: hex.EncodeToString(all.Sum(nil))}, nil
 }

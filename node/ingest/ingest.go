@@ -29,8 +29,8 @@ import (
 
 // Log is everything readable under one path.
 type Log struct {
-	zeek    *zeek.Log
-	packets *packets.Log
+	zeek    *zeek.ConnLog
+	packets *packets.Recording
 	lines   []string // files of other logs with a flow a line
 	// Passed counts files of a directory that are none of these.
 	Passed int

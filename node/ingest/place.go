@@ -18,7 +18,7 @@ type Writer interface {
 	// all or none.
 	Append(ctx context.Context, flows []flow.Flow) error
 	// Commit makes them, and the new states of the logs they are from, last.
-	Commit(sources ...store.Source) error
+	Commit(sources ...store.ImportedLog) error
 }
 
 // Shared is a Writer of a store into which others import at the same time.
@@ -27,13 +27,13 @@ type Shared interface {
 	// Claim reserves a log, named by the sum of its beginning, until the next
 	// Commit; free is false if another importer has it. News are the logs of
 	// which others committed something since the last call.
-	Claim(ctx context.Context, name string) (free bool, news []store.Source, err error)
+	Claim(ctx context.Context, name string) (free bool, news []store.ImportedLog, err error)
 }
 
 // Place is a store that is open for writing.
 type Place interface {
 	Writer
-	Sources(ctx context.Context) ([]store.Source, error)
+	Sources(ctx context.Context) ([]store.ImportedLog, error)
 	Coverage(ctx context.Context) (flow.Coverage, error)
 	// Log reads what was committed.
 	Log() witness.Log
@@ -105,7 +105,7 @@ type directory struct {
 }
 
 // Sources lists what was imported.
-func (d directory) Sources(context.Context) ([]store.Source, error) { return d.store.Sources(), nil }
+func (d directory) Sources(context.Context) ([]store.ImportedLog, error) { return d.store.Sources(), nil }
 
 // Coverage tells what is stored.
 func (d directory) Coverage(context.Context) (flow.Coverage, error) { return d.store.Coverage(), nil }

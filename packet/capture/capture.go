@@ -1,9 +1,9 @@
 // Package capture reads capture files: pcap with microseconds or nanoseconds
 // in either byte order, and pcapng, plain or compressed with gzip.
 //
-// Files come from anywhere. A reader never trusts a length: it keeps what it
-// read so far, says at which packet a file stops making sense, and holds one
-// packet in memory.
+// Files are untrusted. A reader never trusts a length: it keeps what it read so
+// far, reports at which packet a file is damaged, and holds one packet in
+// memory.
 package capture
 
 import (
@@ -32,12 +32,12 @@ type Record struct {
 	Link   packet.LinkType
 	// Data is valid until the next call of Next.
 	Data []byte
-	// Wire is the packet's length on the wire; more than len(Data) when the
-	// capture cut it.
+	// Wire is the packet's length on the wire; more than len(Data) if the
+	// capture truncated it.
 	Wire int
 }
 
-// Reader yields the packets of one capture file in the order they stand there.
+// Reader yields the packets of one capture file in the order of the file.
 type Reader struct {
 	format format
 	record Record // the last one
@@ -45,14 +45,14 @@ type Reader struct {
 	err    error
 }
 
-// format is one of the two file formats; read fills everything of a record but
-// its number.
+// format is one of the two file formats; readRecord fills everything of a
+// record but its number.
 type format interface {
-	read(*Record) error
+	readRecord(*Record) error
 }
 
 // SkipError is returned by Next for one packet that cannot be used; the reader
-// goes on behind it.
+// continues after it.
 type SkipError struct {
 	Number uint64
 	Reason string
@@ -61,8 +61,8 @@ type SkipError struct {
 // Error is "packet N: reason".
 func (e *SkipError) Error() string { return fmt.Sprintf("packet %d: %s", e.Number, e.Reason) }
 
-// DamageError is returned by Next when nothing behind packet Number-1 can be
-// read. What Next returned before is sound.
+// DamageError is returned by Next when nothing after packet Number-1 can be
+// read. The packets returned before are valid.
 type DamageError struct {
 	Number uint64
 	Reason string
@@ -74,7 +74,7 @@ func (e *DamageError) Error() string {
 }
 
 // Is reports whether prefix, the first bytes of a file, look like a capture
-// file. For a gzip file hand in what it decompresses to. Four bytes suffice.
+// file. For a gzip file pass the decompressed bytes. Four bytes suffice.
 func Is(prefix []byte) bool {
 	if len(prefix) < 4 {
 		return false
@@ -105,9 +105,9 @@ func NewReader(r io.Reader) (*Reader, error) {
 		return nil, err
 	}
 	if !Is(head) {
-		return nil, fmt.Errorf("not a pcap or pcapng file: it begins with % x", head)
+		return nil, fmt.Errorf("not a pcap or pcapng file: it starts with % x", head)
 	}
-	in := &input{r: b}
+	in := &pieceReader{r: b}
 	if binary.BigEndian.Uint32(head) == blockSection {
 		return &Reader{format: &pcapng{in: in}}, nil
 	}
@@ -118,13 +118,14 @@ func NewReader(r io.Reader) (*Reader, error) {
 	return &Reader{format: p}, nil
 }
 
-// Next returns the next packet, io.EOF at a sound end of file, a *SkipError
-// for a packet that must be left out, or, once and for all, a *DamageError.
+// Next returns the next packet, io.EOF at a regular end of file, a *SkipError
+// for a packet that must be left out, or a *DamageError, after which there are
+// no more packets.
 func (r *Reader) Next() (Record, error) {
 	if r.err != nil {
 		return Record{}, r.err
 	}
-	err := r.format.read(&r.record)
+	err := r.format.readRecord(&r.record)
 	if err == io.EOF {
 		r.err = err
 		return Record{}, err

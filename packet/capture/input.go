@@ -7,9 +7,9 @@ import (
 	"io"
 )
 
-// input hands out consecutive pieces of a file without copying where they fit
+// pieceReader returns consecutive pieces of a file, without copying if they fit
 // its buffer.
-type input struct {
+type pieceReader struct {
 	r    *bufio.Reader
 	used int    // of the last piece, still to be discarded from r
 	long []byte // a piece larger than r's buffer
@@ -18,9 +18,9 @@ type input struct {
 // errCut marks a file that ends inside a piece.
 var errCut = errors.New("the file ends inside it")
 
-// next returns the next n bytes, valid until the next call; io.EOF when the
+// nextPiece returns the next n bytes, valid until the next call; io.EOF when the
 // file ends exactly before them, errCut when it ends inside.
-func (in *input) next(n int) ([]byte, error) {
+func (in *pieceReader) nextPiece(n int) ([]byte, error) {
 	if _, err := in.r.Discard(in.used); err != nil {
 		return nil, err
 	}
@@ -28,7 +28,7 @@ func (in *input) next(n int) ([]byte, error) {
 	if n <= in.r.Size() {
 		b, err := in.r.Peek(n)
 		if err != nil {
-			return nil, cut(err, len(b))
+			return nil, cutError(err, len(b))
 		}
 		in.used = n
 		return b, nil
@@ -38,24 +38,25 @@ func (in *input) next(n int) ([]byte, error) {
 	}
 	got, err := io.ReadFull(in.r, in.long[:n])
 	if err != nil {
-		return nil, cut(err, got)
+		return nil, cutError(err, got)
 	}
 	return in.long[:n], nil
 }
 
-// skip passes over n bytes without keeping them.
-func (in *input) skip(n int64) error {
+// skipBytes skips n bytes.
+func (in *pieceReader) skipBytes(n int64) error {
 	n += int64(in.used)
 	in.used = 0
 	got, err := io.CopyN(io.Discard, in.r, n)
 	if err != nil {
-		return cut(err, int(min(got, 1)))
+		return cutError(err, int(min(got, 1)))
 	}
 	return nil
 }
 
-// cut tells a sound end from one inside a piece of which got bytes were there.
-func cut(err error, got int) error {
+// cutError distinguishes a regular end from one inside a piece of which got
+// bytes were read.
+func cutError(err error, got int) error {
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF) && got > 0:
 		return errCut

@@ -13,12 +13,13 @@ import (
 // pcap is the classic format (draft-ietf-opsawg-pcap): a header of 24 octets,
 // then per packet 16 octets of seconds, fraction, captured and wire length.
 type pcap struct {
-	in    *input
+	in    *pieceReader
 	order binary.ByteOrder
-	// unit is how many nanoseconds one count of the fraction is.
+	// unit is the number of nanoseconds in one count of the fraction.
 	unit int64
 	link packet.LinkType
-	// extra is the length of what patched kernels append to each packet header.
+	// extra is the length of the data that patched kernels append to each
+	// packet header.
 	extra int
 }
 
@@ -37,22 +38,22 @@ func pcapMagic(b []byte) (p pcap, ok bool) {
 	return pcap{}, false
 }
 
-func newPcap(in *input) (*pcap, error) {
-	b, err := in.next(24)
+func newPcap(in *pieceReader) (*pcap, error) {
+	b, err := in.nextPiece(24)
 	if err != nil {
 		return nil, errors.New("pcap file ends inside its header")
 	}
 	p, _ := pcapMagic(b)
 	p.in = in
 	if major := p.order.Uint16(b[4:]); major != 2 {
-		return nil, fmt.Errorf("pcap file has version %d; only version 2 is known", major)
+		return nil, fmt.Errorf("pcap file has version %d; only version 2 is supported", major)
 	}
 	p.link = packet.LinkType(p.order.Uint32(b[20:])) // the upper half holds the frame check length
 	return &p, nil
 }
 
-func (p *pcap) read(rec *Record) error {
-	b, err := p.in.next(16 + p.extra)
+func (p *pcap) readRecord(rec *Record) error {
+	b, err := p.in.nextPiece(16 + p.extra)
 	if err != nil {
 		return err
 	}
@@ -61,7 +62,7 @@ func (p *pcap) read(rec *Record) error {
 	if captured > MaxPacket {
 		return fmt.Errorf("captured length %d is impossible (at most %d)", captured, MaxPacket)
 	}
-	data, err := p.in.next(int(captured))
+	data, err := p.in.nextPiece(int(captured))
 	if err == io.EOF && captured > 0 {
 		err = errCut
 	}
@@ -73,13 +74,13 @@ func (p *pcap) read(rec *Record) error {
 	rec.Data = data
 	rec.Wire = wireLength(wire, captured)
 	if captured == 0 {
-		return &SkipError{Reason: "it holds no bytes"}
+		return &SkipError{Reason: "it has no bytes"}
 	}
 	return nil
 }
 
-// wireLength believes a wire length only if it is no less than what was
-// captured and no more than a jumbogram on any link.
+// wireLength accepts a wire length only if it is at least the captured length
+// and at most that of a jumbogram.
 func wireLength(wire, captured uint32) int {
 	if wire < captured || wire > 1<<24 {
 		return int(captured)

@@ -11,8 +11,8 @@ import (
 	"dragnet/packet"
 )
 
-// Block types (draft-ietf-opsawg-pcapng, section 10.1). The section header's
-// reads the same in both byte orders.
+// Block types (draft-ietf-opsawg-pcapng, section 10.1). That of the section
+// header is the same in both byte orders.
 const (
 	blockSection   = 0x0a0d0d0a
 	blockInterface = 1
@@ -22,8 +22,8 @@ const (
 )
 
 const (
-	// maxBlock bounds a block that is read whole; larger ones that hold no
-	// packet are passed over.
+	// maxBlock bounds a block that is read whole; larger ones without a packet
+	// are skipped.
 	maxBlock = MaxPacket + 1<<16
 	// maxInterfaces bounds the interfaces of one section.
 	maxInterfaces = 1 << 16
@@ -31,29 +31,29 @@ const (
 
 // pcapng is a sequence of blocks: type, length, body, length again.
 type pcapng struct {
-	in         *input
+	in         *pieceReader
 	order      binary.ByteOrder
 	interfaces []iface
 }
 
-// iface is what an interface description block says.
+// iface is the content of an interface description block.
 type iface struct {
 	link packet.LinkType
-	// perSecond is the resolution of time stamps.
+	// perSecond is the resolution of timestamps.
 	perSecond uint64
-	// offset is added to time stamps, in seconds.
+	// offset is added to timestamps, in seconds.
 	offset int64
 }
 
-func (p *pcapng) read(rec *Record) error {
+func (p *pcapng) readRecord(rec *Record) error {
 	for {
-		head, err := p.in.next(8)
+		head, err := p.in.nextPiece(8)
 		if err != nil {
 			return err
 		}
 		kind := binary.BigEndian.Uint32(head)
 		if kind == blockSection {
-			if err := p.section(head); err != nil {
+			if err := p.readSection(head); err != nil {
 				return err
 			}
 			continue
@@ -66,47 +66,48 @@ func (p *pcapng) read(rec *Record) error {
 		switch kind {
 		case blockInterface, blockOldPacket, blockSimple, blockEnhanced:
 		default:
-			if err := p.in.skip(int64(length) - 8); err != nil {
-				return whole(err)
+			if err := p.in.skipBytes(int64(length) - 8); err != nil {
+				return cutIfEOF(err)
 			}
 			continue
 		}
 		if length > maxBlock {
 			return fmt.Errorf("block length %d is impossible (at most %d)", length, maxBlock)
 		}
-		body, err := p.in.next(int(length) - 8)
+		body, err := p.in.nextPiece(int(length) - 8)
 		if err != nil {
-			return whole(err)
+			return cutIfEOF(err)
 		}
 		if again := p.order.Uint32(body[len(body)-4:]); again != length {
-			return fmt.Errorf("block says it is %d long at its start and %d at its end", length, again)
+			return fmt.Errorf("block has length %d at its start and %d at its end", length, again)
 		}
 		body = body[:len(body)-4]
 		if kind == blockInterface {
-			if err := p.describe(body); err != nil {
+			if err := p.addInterface(body); err != nil {
 				return err
 			}
 			continue
 		}
-		return p.packet(kind, body, rec)
+		return p.readPacketBlock(kind, body, rec)
 	}
 }
 
-// whole turns an end of file behind a block's head into a cut block.
-func whole(err error) error {
+// cutIfEOF turns an end of file after a block's head into the error of a
+// truncated block.
+func cutIfEOF(err error) error {
 	if err == io.EOF {
 		return errCut
 	}
 	return err
 }
 
-// section reads a section header; head holds its type and length. What came
-// before, byte order and interfaces, ends with it.
-func (p *pcapng) section(head []byte) error {
+// readSection reads a section header; head holds its type and length. It resets
+// byte order and interfaces.
+func (p *pcapng) readSection(head []byte) error {
 	raw := [4]byte(head[4:8])
-	magic, err := p.in.next(4)
+	magic, err := p.in.nextPiece(4)
 	if err != nil {
-		return whole(err)
+		return cutIfEOF(err)
 	}
 	switch {
 	case binary.LittleEndian.Uint32(magic) == 0x1a2b3c4d:
@@ -120,19 +121,19 @@ func (p *pcapng) section(head []byte) error {
 	if length < 28 || length%4 != 0 {
 		return fmt.Errorf("section header length %d is impossible", length)
 	}
-	version, err := p.in.next(4)
+	version, err := p.in.nextPiece(4)
 	if err != nil {
-		return whole(err)
+		return cutIfEOF(err)
 	}
 	if major := p.order.Uint16(version); major != 1 {
-		return fmt.Errorf("pcapng section has version %d; only version 1 is known", major)
+		return fmt.Errorf("pcapng section has version %d; only version 1 is supported", major)
 	}
 	p.interfaces = p.interfaces[:0]
-	return whole(p.in.skip(int64(length) - 16))
+	return cutIfEOF(p.in.skipBytes(int64(length) - 16))
 }
 
-// describe adds an interface.
-func (p *pcapng) describe(b []byte) error {
+// addInterface adds an interface.
+func (p *pcapng) addInterface(b []byte) error {
 	if len(b) < 8 {
 		return errors.New("interface description is too short")
 	}
@@ -149,7 +150,7 @@ func (p *pcapng) describe(b []byte) error {
 		value := b[4 : 4+n]
 		switch {
 		case code == 9 && n == 1: // if_tsresol
-			i.perSecond = resolution(value[0])
+			i.perSecond = parseResolution(value[0])
 		case code == 14 && n == 8: // if_tsoffset
 			i.offset = int64(p.order.Uint64(value))
 		}
@@ -159,9 +160,9 @@ func (p *pcapng) describe(b []byte) error {
 	return nil
 }
 
-// resolution is counts per second: a power of 10, or of 2 if the high bit is
-// set; 0 where that does not fit 64 bits.
-func resolution(v byte) uint64 {
+// parseResolution is counts per second: a power of 10, or of 2 if the high bit
+// is set; 0 if that does not fit 64 bits.
+func parseResolution(v byte) uint64 {
 	if v&0x80 != 0 {
 		return 1 << (v & 0x7f) // 0 from 64 on
 	}
@@ -175,8 +176,8 @@ func resolution(v byte) uint64 {
 	return n
 }
 
-// packet reads the body of a packet block.
-func (p *pcapng) packet(kind uint32, b []byte, rec *Record) error {
+// readPacketBlock reads the body of a packet block.
+func (p *pcapng) readPacketBlock(kind uint32, b []byte, rec *Record) error {
 	header := 20
 	if kind == blockSimple {
 		return &SkipError{Reason: "simple packet block: it has no time"}
@@ -189,18 +190,18 @@ func (p *pcapng) packet(kind uint32, b []byte, rec *Record) error {
 		number = uint32(p.order.Uint16(b)) // then a count of drops
 	}
 	if int64(number) >= int64(len(p.interfaces)) {
-		return &SkipError{Reason: fmt.Sprintf("interface %d was not described", number)}
+		return &SkipError{Reason: fmt.Sprintf("interface %d is not described", number)}
 	}
 	captured, wire := p.order.Uint32(b[12:]), p.order.Uint32(b[16:])
 	switch {
 	case captured == 0:
-		return &SkipError{Reason: "it holds no bytes"}
+		return &SkipError{Reason: "it has no bytes"}
 	case captured > MaxPacket || int(captured) > len(b)-header:
 		return &SkipError{Reason: fmt.Sprintf("captured length %d does not fit its block of %d", captured, len(b)+12)}
 	}
 	i := p.interfaces[number]
 	count := uint64(p.order.Uint32(b[4:]))<<32 | uint64(p.order.Uint32(b[8:]))
-	t, ok := i.time(count)
+	t, ok := i.toTime(count)
 	if !ok {
 		return &SkipError{Reason: "its time is out of range"}
 	}
@@ -211,15 +212,15 @@ func (p *pcapng) packet(kind uint32, b []byte, rec *Record) error {
 	return nil
 }
 
-// time converts a count of the interface's resolution.
-func (i iface) time(count uint64) (flow.Time, bool) {
+// toTime converts a count of the interface's resolution.
+func (i iface) toTime(count uint64) (flow.Time, bool) {
 	if i.perSecond == 0 {
 		return 0, false
 	}
 	seconds, rest := count/i.perSecond, count%i.perSecond
 	high, low := bits.Mul64(rest, 1e9)
 	nanos, _ := bits.Div64(high, low, i.perSecond)
-	const most = 1 << 33 // seconds that flow.Time can hold, about
+	const most = 1 << 33 // seconds that flow.Time can hold, approximately
 	total := int64(seconds) + i.offset
 	if seconds > most || i.offset > most || i.offset < -most || total < -most || total > most {
 		return 0, false

@@ -105,7 +105,7 @@ func TestBrokenPcapng(t *testing.T) {
 		{"block length not a multiple of four", [][]byte{good, edit(4, 37)}, 1, 0, "packet 2: block length 37 is impossible"},
 		{"block length too small", [][]byte{good, edit(4, 8)}, 1, 0, "packet 2: block length 8 is impossible"},
 		{"block length enormous", [][]byte{good, edit(4, 1<<31)}, 1, 0, "packet 2: block length 2147483648 is impossible"},
-		{"lengths disagree", [][]byte{good, edit(len(good)-4, 44)}, 1, 0, "packet 2: block says it is 36 long at its start and 44 at its end"},
+		{"lengths disagree", [][]byte{good, edit(len(good)-4, 44)}, 1, 0, "packet 2: block has length 36 at its start and 44 at its end"},
 		{"cut", [][]byte{good, good[:len(good)-1]}, 1, 0, "packet 2: the file ends inside it"},
 		{"cut in an unknown block", [][]byte{good, block(le, 99, make([]byte, 64))[:30]}, 1, 0, "packet 2: the file ends inside it"},
 		{"section without byte order", [][]byte{good, block(le, blockSection, make([]byte, 16))}, 1, 0, "packet 2: section header has no byte-order mark"},

@@ -1,12 +1,12 @@
 //go:build linux
 
-// Package live reads packets from a network interface as they pass, both ways,
-// through a ring that the kernel shares with us (packet(7), TPACKET_V3). It
-// watches: what it reads goes on regardless.
+// Package live reads packets from a network interface in both directions,
+// through a ring shared with the kernel (packet(7), TPACKET_V3). It only copies
+// packets and does not stop them.
 //
-// The kernel fills blocks of packets and hands over each when it is full or has
-// waited for 20 ms. When all are full it drops copies, which Stats counts. A
-// VLAN tag that the network card or the kernel took off is put back.
+// The kernel fills blocks of packets and delivers each when it is full or after
+// 20 ms. When all are full it drops copies, which Stats counts. A VLAN tag that
+// the network card or the kernel removed is restored.
 package live
 
 import (
@@ -44,7 +44,7 @@ func (c *Configuration) Validate() error {
 	case c.Interface == "":
 		return errors.New("interface: name the one to watch, such as eth0")
 	case len(c.Interface) >= unix.IFNAMSIZ:
-		return fmt.Errorf("interface: %q is longer than any interface's name", c.Interface)
+		return fmt.Errorf("interface: %q is longer than an interface name can be", c.Interface)
 	case c.Snap < 96 || c.Snap > 1<<16:
 		return errors.New("snap must lie between 96 bytes, which hold the headers, and 65536")
 	case c.Buffer < 2*blockSize || c.Buffer > 1<<30:
@@ -54,7 +54,7 @@ func (c *Configuration) Validate() error {
 }
 
 const (
-	// blockSize is what the kernel hands over at a time.
+	// blockSize is the unit in which the kernel delivers packets.
 	blockSize = 1 << 18
 	// frameSize only has to divide blockSize: blocks hold packets of any length.
 	frameSize = 1 << 11
@@ -62,10 +62,10 @@ const (
 	retire = 20
 )
 
-// ErrIdle is returned by Next when no packet came in the time it may wait.
-var ErrIdle = errors.New("no packet came")
+// ErrIdle is returned by Next if no packet arrived within the time given.
+var ErrIdle = errors.New("no packet arrived")
 
-// Reader is for one goroutine.
+// Reader reads packets. It is not safe for concurrent use.
 type Reader struct {
 	name  string
 	fd    int
@@ -75,18 +75,19 @@ type Reader struct {
 
 	left   uint32 // packets of it not read yet
 	next   []byte // from the header of the next packet on
-	frame  []byte // room to put a VLAN tag back
+	frame  []byte // buffer for restoring a VLAN tag
 	number uint64 // of the last packet
 	total  Stats  // so far
 }
 
 // Stats counts copies of packets.
 type Stats struct {
-	// Read were handed over by the kernel; Dropped were not, for want of room.
+	// Read were delivered by the kernel; Dropped were not because the ring was
+	// full.
 	Read, Dropped uint64
 }
 
-// Open begins to watch, in the calling thread's network namespace. It needs
+// Open starts capturing, in the calling thread's network namespace. It needs
 // CAP_NET_RAW there.
 func Open(c Configuration) (*Reader, error) {
 	if err := c.Validate(); err != nil {
@@ -96,25 +97,25 @@ func Open(c Configuration) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("watch %s: %w", c.Interface, err)
 	}
-	// Protocol 0: nothing arrives before the ring and the bound on length are
-	// in place.
+	// Protocol 0: no packet arrives before the ring and the bound on length are
+	// set up.
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("watch %s: %w (it needs CAP_NET_RAW)", c.Interface, err)
 	}
 	r := &Reader{name: c.Interface, fd: fd}
-	if err := r.prepare(c, dev.Index); err != nil {
+	if err := r.setUpRing(c, dev.Index); err != nil {
 		r.Close()
 		return nil, fmt.Errorf("watch %s: %w", c.Interface, err)
 	}
 	return r, nil
 }
 
-func (r *Reader) prepare(c Configuration, index int) (err error) {
+func (r *Reader) setUpRing(c Configuration, index int) (err error) {
 	if r.link, err = linkType(r.fd, c.Interface); err != nil {
 		return err
 	}
-	// A filter of one instruction: keep so many bytes.
+	// A filter of one instruction: keep that many bytes.
 	keep := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: uint32(c.Snap)}
 	if err := unix.SetsockoptSockFprog(r.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &keep}); err != nil {
 		return fmt.Errorf("bound the length of packets: %w", err)
@@ -133,18 +134,18 @@ func (r *Reader) prepare(c Configuration, index int) (err error) {
 		return fmt.Errorf("map the ring: %w", err)
 	}
 	r.frame = make([]byte, 0, c.Snap+4)
-	return unix.Bind(r.fd, &unix.SockaddrLinklayer{Protocol: swap(unix.ETH_P_ALL), Ifindex: index})
+	return unix.Bind(r.fd, &unix.SockaddrLinklayer{Protocol: toNetworkOrder(unix.ETH_P_ALL), Ifindex: index})
 }
 
-// linkType says how frames of an interface begin (ARP hardware types, as
-// netdevice(7) gives them).
+// linkType returns the link type of an interface (from its ARP hardware type,
+// netdevice(7)).
 func linkType(fd int, name string) (packet.LinkType, error) {
 	request, err := unix.NewIfreq(name)
 	if err != nil {
 		return 0, err
 	}
 	if err := unix.IoctlIfreq(fd, unix.SIOCGIFHWADDR, request); err != nil {
-		return 0, fmt.Errorf("ask for its kind: %w", err)
+		return 0, fmt.Errorf("get hardware type: %w", err)
 	}
 	switch kind := request.Uint16(); kind {
 	case unix.ARPHRD_ETHER, unix.ARPHRD_LOOPBACK:
@@ -156,15 +157,16 @@ func linkType(fd int, name string) (packet.LinkType, error) {
 	}
 }
 
-// swap turns a number of 16 bits into network byte order.
-func swap(n uint16) uint16 {
+// toNetworkOrder converts a 16-bit number to network byte order.
+func toNetworkOrder(n uint16) uint16 {
 	if host := [2]byte{1, 0}; *(*uint16)(unsafe.Pointer(&host)) == 1 {
 		return bits.ReverseBytes16(n)
 	}
 	return n
 }
 
-// Stats counts so far. The kernel forgets what it told, so one reader asks.
+// Stats returns the counts so far. The kernel resets its counts when read, so
+// only one reader may ask.
 func (r *Reader) Stats() (Stats, error) {
 	s, err := unix.GetsockoptTpacketStatsV3(r.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
 	if err != nil {
@@ -186,8 +188,8 @@ func (r *Reader) Close() error {
 	return errors.Join(err, unix.Close(r.fd))
 }
 
-// wait until the kernel has something, at most so long.
-func (r *Reader) wait(most time.Duration) error {
+// waitFor waits until the kernel has delivered a block, at most that long.
+func (r *Reader) waitFor(most time.Duration) error {
 	ms := int(min(max(0, most.Milliseconds()), math.MaxInt32))
 	fds := []unix.PollFd{{Fd: int32(r.fd), Events: unix.POLLIN | unix.POLLERR}}
 	n, err := unix.Poll(fds, ms)
@@ -199,7 +201,7 @@ func (r *Reader) wait(most time.Duration) error {
 	case fds[0].Revents&(unix.POLLERR|unix.POLLHUP|unix.POLLNVAL) == 0:
 		return nil
 	}
-	// An interface that goes down says so once; it may come back.
+	// An interface that goes down is reported once; it may come back.
 	if code, err := unix.GetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_ERROR); err == nil && code != 0 && unix.Errno(code) != unix.ENETDOWN {
 		return fmt.Errorf("packets of %s: %w", r.name, unix.Errno(code))
 	}

@@ -121,7 +121,7 @@ func TestEveryPacketInOrder(t *testing.T) {
 	}
 }
 
-// The kernel takes VLAN tags off and tells them beside the packet.
+// The kernel removes VLAN tags and reports them separately.
 func TestVLANTagsAreBack(t *testing.T) {
 	client, _, r := street(t, DefaultConfiguration())
 	frame := []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 0x81, 0, 0x60, 7, 8, 0}

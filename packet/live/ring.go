@@ -15,42 +15,44 @@ import (
 	"dragnet/packet/capture"
 )
 
-// Where the kernel puts what, in a block and before a packet (linux/if_packet.h).
+// Offsets of fields in a block and before a packet (linux/if_packet.h).
 const (
 	blockStatus, blockPackets, blockFirst = 8, 12, 16
 
 	headerSize = unix.SizeofTpacket3Hdr
 )
 
-// Next returns the next packet, or ErrIdle when none came within most. The
+// Next returns the next packet, or ErrIdle if none arrived within most. The
 // packet is valid until the next call.
 func (r *Reader) Next(most time.Duration) (capture.Record, error) {
 	for r.left == 0 {
-		r.release()
-		if r.take() {
+		r.releaseBlock()
+		if r.takeBlock() {
 			continue
 		}
-		if err := r.wait(most); err != nil {
+		if err := r.waitFor(most); err != nil {
 			return capture.Record{}, err
 		}
-		if !r.take() {
+		if !r.takeBlock() {
 			return capture.Record{}, ErrIdle
 		}
 	}
-	return r.read()
+	return r.readPacket()
 }
 
-func (r *Reader) current() []byte { return r.ring[r.block*blockSize:][:blockSize] }
+func (r *Reader) currentBlock() []byte { return r.ring[r.block*blockSize:][:blockSize] }
 
-// status is the word by which kernel and reader pass a block to each other.
-func (r *Reader) status() *uint32 { return (*uint32)(unsafe.Pointer(&r.current()[blockStatus])) }
+// blockStatusWord is the word by which kernel and reader pass a block to each other.
+func (r *Reader) blockStatusWord() *uint32 {
+	return (*uint32)(unsafe.Pointer(&r.currentBlock()[blockStatus]))
+}
 
-// take begins to read the current block, if the kernel has handed it over.
-func (r *Reader) take() bool {
-	if atomic.LoadUint32(r.status())&unix.TP_STATUS_USER == 0 {
+// takeBlock starts reading the current block, if the kernel has delivered it.
+func (r *Reader) takeBlock() bool {
+	if atomic.LoadUint32(r.blockStatusWord())&unix.TP_STATUS_USER == 0 {
 		return false
 	}
-	b := r.current()
+	b := r.currentBlock()
 	r.left = binary.NativeEndian.Uint32(b[blockPackets:])
 	first := binary.NativeEndian.Uint32(b[blockFirst:])
 	if r.next = b; first < blockSize {
@@ -59,43 +61,43 @@ func (r *Reader) take() bool {
 	return true
 }
 
-// release hands a block that was read back to the kernel.
-func (r *Reader) release() {
+// releaseBlock returns a block that was read to the kernel.
+func (r *Reader) releaseBlock() {
 	if r.next == nil {
 		return
 	}
-	atomic.StoreUint32(r.status(), unix.TP_STATUS_KERNEL)
+	atomic.StoreUint32(r.blockStatusWord(), unix.TP_STATUS_KERNEL)
 	r.block = (r.block + 1) % (len(r.ring) / blockSize)
 	r.next = nil
 }
 
-// read takes one packet from the current block.
-func (r *Reader) read() (capture.Record, error) {
+// readPacket takes one packet from the current block.
+func (r *Reader) readPacket() (capture.Record, error) {
 	b := r.next
 	r.left--
 	if len(b) < headerSize {
 		r.left = 0
-		return capture.Record{}, fmt.Errorf("packets of %s: the kernel's ring makes no sense", r.name)
+		return capture.Record{}, fmt.Errorf("packets of %s: invalid data in the kernel's ring", r.name)
 	}
 	h := (*unix.Tpacket3Hdr)(unsafe.Pointer(&b[0]))
 	end := int(h.Mac) + int(h.Snaplen)
 	if end > len(b) || int(h.Next_offset) > len(b) {
 		r.left = 0
-		return capture.Record{}, fmt.Errorf("packets of %s: the kernel's ring makes no sense", r.name)
+		return capture.Record{}, fmt.Errorf("packets of %s: invalid data in the kernel's ring", r.name)
 	}
 	r.number++
 	rec := capture.Record{
 		Number: r.number, Time: flow.Time(int64(h.Sec)*1e9 + int64(h.Nsec)), Link: r.link, Data: b[h.Mac:end], Wire: int(h.Len),
 	}
 	if h.Status&unix.TP_STATUS_VLAN_VALID != 0 {
-		r.tag(&rec, h)
+		r.restoreTag(&rec, h)
 	}
 	r.next = b[h.Next_offset:]
 	return rec, nil
 }
 
-// tag puts a VLAN tag back between the addresses and the EtherType.
-func (r *Reader) tag(rec *capture.Record, h *unix.Tpacket3Hdr) {
+// restoreTag restores a VLAN tag between the addresses and the EtherType.
+func (r *Reader) restoreTag(rec *capture.Record, h *unix.Tpacket3Hdr) {
 	const addresses = 12
 	if len(rec.Data) < addresses {
 		return

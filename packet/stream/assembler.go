@@ -16,12 +16,12 @@ type Assembler struct {
 	now    flow.Time
 
 	conns map[Key]*connection
-	// recent lists connections, the one silent longest first.
+	// recent lists connections, the longest idle first.
 	recent  *list.List
 	waiting int // bytes above holes, of all connections
 
-	// Dropped counts segments that belong to no stream: wrong checksums, and
-	// sequence numbers far from anything expected.
+	// Dropped counts segments not added to a stream: wrong checksums, and
+	// sequence numbers far from those expected.
 	Dropped uint64
 	// Evicted counts connections closed because there were too many.
 	Evicted uint64
@@ -36,8 +36,8 @@ type connection struct {
 	place   *list.Element
 }
 
-// New returns an Assembler. It calls open when a connection begins; a nil
-// Handler means that nobody wants its data.
+// New returns an Assembler. It calls open when a connection starts; a nil
+// Handler ignores its data.
 func New(config Configuration, open func(Key) Handler) *Assembler {
 	return &Assembler{
 		config: config,
@@ -58,10 +58,10 @@ func (a *Assembler) Open() int { return len(a.conns) }
 func (a *Assembler) Waiting() int { return a.waiting }
 
 // maxBackwards is how far packets may be out of order. A larger step back is
-// another recording: what was open is flushed and time begins anew.
+// another recording: open connections are flushed and time restarts.
 const maxBackwards = flow.Time(time.Minute)
 
-// Packet takes in a packet captured at ts; anything but a whole TCP segment is
+// Packet adds a packet captured at ts; anything but a whole TCP segment is
 // ignored.
 func (a *Assembler) Packet(ts flow.Time, p *packet.Packet) {
 	if a.now != flow.MinTime && ts < a.now-maxBackwards {
@@ -77,43 +77,43 @@ func (a *Assembler) Packet(ts flow.Time, p *packet.Packet) {
 		return
 	}
 	src, dst := netip.AddrPortFrom(p.Src, p.SrcPort), netip.AddrPortFrom(p.Dst, p.DstPort)
-	c, dir := a.find(src, dst)
-	if c != nil && c.replaced(dir, p) {
-		a.close(c, Reused)
+	c, dir := a.findConnection(src, dst)
+	if c != nil && c.isReplaced(dir, p) {
+		a.closeConnection(c, Reused)
 		c = nil
 	}
 	if c == nil {
 		if p.Flags&flow.RST != 0 || p.Flags&flow.SYN == 0 && p.PayloadLen == 0 {
-			return // nothing to follow: the remains of a connection, perhaps
+			return // nothing to follow, perhaps the rest of a connection
 		}
-		c, dir = a.begin(src, dst, p)
+		c, dir = a.beginConnection(src, dst, p)
 	}
 	c.last = ts
 	a.recent.MoveToBack(c.place)
 	if c.handler != nil {
-		a.segment(c, dir, p)
+		a.addSegment(c, dir, p)
 	} else if p.Flags&flow.RST != 0 {
-		a.close(c, Reset)
+		a.closeConnection(c, Reset)
 	}
 }
 
-// find returns the connection between two ends and the direction of a packet
+// findConnection returns the connection between two ends and the direction of a packet
 // from src.
-func (a *Assembler) find(src, dst netip.AddrPort) (*connection, Direction) {
+func (a *Assembler) findConnection(src, dst netip.AddrPort) (*connection, Direction) {
 	if c := a.conns[Key{src, dst}]; c != nil {
 		return c, ToServer
 	}
 	return a.conns[Key{dst, src}], ToClient
 }
 
-func (a *Assembler) begin(src, dst netip.AddrPort, p *packet.Packet) (*connection, Direction) {
+func (a *Assembler) beginConnection(src, dst netip.AddrPort, p *packet.Packet) (*connection, Direction) {
 	key, dir := Key{src, dst}, ToServer
 	if p.Flags&(flow.SYN|flow.ACK) == flow.SYN|flow.ACK {
 		key, dir = Key{dst, src}, ToClient
 	}
 	for len(a.conns) >= max(1, a.config.MaxConnections) {
 		a.Evicted++
-		a.close(a.recent.Front().Value.(*connection), Evicted)
+		a.closeConnection(a.recent.Front().Value.(*connection), Evicted)
 	}
 	c := &connection{key: key, handler: a.open(key)}
 	c.place = a.recent.PushBack(c)
@@ -121,8 +121,8 @@ func (a *Assembler) begin(src, dst netip.AddrPort, p *packet.Packet) (*connectio
 	return c, dir
 }
 
-// replaced reports whether p is the SYN of a new connection.
-func (c *connection) replaced(dir Direction, p *packet.Packet) bool {
+// isReplaced reports whether p is the SYN of a new connection.
+func (c *connection) isReplaced(dir Direction, p *packet.Packet) bool {
 	h := &c.halves[dir]
 	return p.Flags&(flow.SYN|flow.ACK) == flow.SYN && h.anchored && p.Seq+1 != h.base
 }
@@ -135,19 +135,19 @@ func (a *Assembler) Advance(ts flow.Time) {
 		if c.last+flow.Time(a.config.IdleTimeout) > a.now {
 			return
 		}
-		a.close(c, Idle)
+		a.closeConnection(c, Idle)
 	}
 }
 
 // Flush closes all connections.
 func (a *Assembler) Flush() {
 	for e := a.recent.Front(); e != nil; e = a.recent.Front() {
-		a.close(e.Value.(*connection), Flushed)
+		a.closeConnection(e.Value.(*connection), Flushed)
 	}
 }
 
-// close hands out what waits, and ends c.
-func (a *Assembler) close(c *connection, why Reason) {
+// closeConnection delivers waiting data, and ends c.
+func (a *Assembler) closeConnection(c *connection, why CloseReason) {
 	delete(a.conns, c.key)
 	a.recent.Remove(c.place)
 	if c.handler == nil {

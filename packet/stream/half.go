@@ -9,7 +9,7 @@ import (
 
 const (
 	// reach is how far from the next expected byte a segment may lie. Windows
-	// are smaller; farther data is not believed and, if it was real, becomes a
+	// are smaller; data farther away is ignored and, if it was real, becomes a
 	// gap when it is acknowledged.
 	reach = 16 << 20
 	// maxPieces bounds the pieces that wait in one direction.
@@ -19,10 +19,10 @@ const (
 // half is one direction of a connection. Positions are relative to base and do
 // not wrap.
 type half struct {
-	// anchored tells that base, the sequence number of byte 0, is known.
+	// anchored says that base, the sequence number of byte 0, is known.
 	anchored bool
 	base     uint32
-	next     int64 // the next byte to hand out
+	next     int64 // the next byte to deliver
 	pieces   []piece
 	waiting  int // bytes in pieces
 	// end is the position of the FIN, if finished.
@@ -36,15 +36,15 @@ type piece struct {
 	data []byte
 }
 
-func (p *piece) to() int64 { return p.from + int64(len(p.data)) }
+func (p *piece) end() int64 { return p.from + int64(len(p.data)) }
 
-// at is the position of seq nearest to next.
-func (h *half) at(seq uint32) int64 {
+// positionOf is the position of seq nearest to next.
+func (h *half) positionOf(seq uint32) int64 {
 	return h.next + int64(int32(seq-h.base-uint32(h.next)))
 }
 
-// segment takes in one segment of c that goes in direction dir.
-func (a *Assembler) segment(c *connection, dir Direction, p *packet.Packet) {
+// addSegment adds one segment of c in direction dir.
+func (a *Assembler) addSegment(c *connection, dir Direction, p *packet.Packet) {
 	h := &c.halves[dir]
 	seq := p.Seq
 	if p.Flags&flow.SYN != 0 {
@@ -53,39 +53,39 @@ func (a *Assembler) segment(c *connection, dir Direction, p *packet.Packet) {
 	if !h.anchored {
 		h.anchored, h.base = true, seq
 	}
-	at := h.at(seq)
+	at := h.positionOf(seq)
 	if at > h.next+reach || at < h.next-reach {
 		a.Dropped++
 		return
 	}
 	if p.Flags&flow.RST != 0 {
-		a.close(c, Reset)
+		a.closeConnection(c, Reset)
 		return
 	}
 	if p.Flags&flow.ACK != 0 {
-		a.acknowledge(c, dir^1, p.Ack)
+		a.addAck(c, dir^1, p.Ack)
 	}
-	a.data(c, dir, at, p.Payload)
+	a.addData(c, dir, at, p.Payload)
 	if p.Flags&flow.FIN != 0 && !h.finished {
 		h.finished, h.end = true, at+int64(p.PayloadLen)
 	}
-	if c.halves[ToServer].through() && c.halves[ToClient].through() {
-		a.close(c, Finished)
+	if c.halves[ToServer].isDelivered() && c.halves[ToClient].isDelivered() {
+		a.closeConnection(c, Finished)
 	}
 }
 
-// through reports whether all data before a FIN was handed out.
-func (h *half) through() bool { return h.finished && h.next >= h.end }
+// isDelivered reports whether all data before a FIN was delivered.
+func (h *half) isDelivered() bool { return h.finished && h.next >= h.end }
 
-// acknowledge gives up the holes that the receiver says it has no need of. A
-// direction not seen yet starts where the receiver is.
-func (a *Assembler) acknowledge(c *connection, dir Direction, ack uint32) {
+// addAck gives up the holes whose data the receiver has acknowledged. A
+// direction not seen yet starts at the receiver's position.
+func (a *Assembler) addAck(c *connection, dir Direction, ack uint32) {
 	h := &c.halves[dir]
 	if !h.anchored {
 		h.anchored, h.base = true, ack
 		return
 	}
-	at := h.at(ack)
+	at := h.positionOf(ack)
 	if h.finished {
 		at = min(at, h.end) // a FIN takes a sequence number
 	}
@@ -94,8 +94,8 @@ func (a *Assembler) acknowledge(c *connection, dir Direction, ack uint32) {
 	}
 }
 
-// data takes in bytes at position at.
-func (a *Assembler) data(c *connection, dir Direction, at int64, b []byte) {
+// addData adds bytes at position at.
+func (a *Assembler) addData(c *connection, dir Direction, at int64, b []byte) {
 	h := &c.halves[dir]
 	if old := h.next - at; old > 0 {
 		if old >= int64(len(b)) {
@@ -107,7 +107,7 @@ func (a *Assembler) data(c *connection, dir Direction, at int64, b []byte) {
 		return
 	}
 	if at > h.next {
-		a.keep(h, at, b)
+		a.keepPiece(h, at, b)
 		if h.waiting > a.config.MaxWaiting || len(h.pieces) > maxPieces {
 			a.skipHoles(c, dir, min(a.config.MaxWaiting, h.waiting)/2)
 		}
@@ -117,7 +117,7 @@ func (a *Assembler) data(c *connection, dir Direction, at int64, b []byte) {
 		return
 	}
 	for len(b) > 0 {
-		// Bytes that wait came first, so only those before them are new.
+		// Waiting bytes arrived first, so only those before them are new.
 		n := int64(len(b))
 		if len(h.pieces) > 0 {
 			n = min(n, h.pieces[0].from-h.next)
@@ -128,13 +128,13 @@ func (a *Assembler) data(c *connection, dir Direction, at int64, b []byte) {
 			b = b[n:]
 		}
 		before := h.next
-		a.handOut(c, dir)
+		a.deliver(c, dir)
 		b = b[min(int64(len(b)), h.next-before):]
 	}
 }
 
-// handOut delivers the pieces that no hole is before any more.
-func (a *Assembler) handOut(c *connection, dir Direction) {
+// deliver delivers the pieces no longer preceded by a hole.
+func (a *Assembler) deliver(c *connection, dir Direction) {
 	h := &c.halves[dir]
 	for len(h.pieces) > 0 && h.pieces[0].from == h.next {
 		p := h.pieces[0]
@@ -142,15 +142,15 @@ func (a *Assembler) handOut(c *connection, dir Direction) {
 		h.pieces = h.pieces[1:]
 		h.waiting -= len(p.data)
 		a.waiting -= len(p.data)
-		h.next = p.to()
+		h.next = p.end()
 		c.handler.Data(dir, p.data)
 	}
 }
 
-// keep copies the parts of b that do not wait yet.
-func (a *Assembler) keep(h *half, at int64, b []byte) {
+// keepPiece copies the parts of b that are not waiting yet.
+func (a *Assembler) keepPiece(h *half, at int64, b []byte) {
 	i, _ := slices.BinarySearchFunc(h.pieces, at, func(p piece, at int64) int {
-		if p.to() <= at {
+		if p.end() <= at {
 			return -1
 		}
 		return 1
@@ -165,13 +165,13 @@ func (a *Assembler) keep(h *half, at int64, b []byte) {
 			h.waiting += int(n)
 			a.waiting += int(n)
 		} else {
-			n = min(int64(len(b)), h.pieces[i].to()-at)
+			n = min(int64(len(b)), h.pieces[i].end()-at)
 		}
 		at, b = at+n, b[n:]
 	}
 }
 
-// skipTo hands out everything before position at, with gaps for the holes.
+// skipTo delivers everything before position at, with gaps for the holes.
 func (a *Assembler) skipTo(c *connection, dir Direction, at int64) {
 	h := &c.halves[dir]
 	for h.next < at {
@@ -182,7 +182,7 @@ func (a *Assembler) skipTo(c *connection, dir Direction, at int64) {
 		n := to - h.next
 		h.next = to
 		c.handler.Gap(dir, n)
-		a.handOut(c, dir)
+		a.deliver(c, dir)
 	}
 }
 

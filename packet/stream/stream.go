@@ -1,11 +1,11 @@
-// Package stream puts the two byte streams of TCP connections together from
+// Package stream reassembles the two byte streams of TCP connections from
 // captured segments.
 //
-// Segments may come late, twice, overlapping or not at all. Each direction is
-// handed out in order and once; where the capture has a hole, its length is
-// stated instead. A hole is given up as soon as the receiver acknowledges data
-// behind it, when too much waits above it, or when the connection ends. Where
-// segments disagree about a byte, the one that came first wins.
+// Segments may arrive late, twice, overlapping or not at all. Each direction is
+// delivered in order and once; for a hole in the capture, its length is
+// reported instead. A hole is given up as soon as the receiver acknowledges
+// data after it, when too much waits above it, or when the connection ends. If
+// segments disagree about a byte, the one that arrived first wins.
 //
 // Memory is bounded per connection and in total.
 package stream
@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// Key names a connection by its ends. The client is who sent the SYN; of a
-// connection seen from the middle, who sent the first packet seen.
+// Key names a connection by its ends. The client is the sender of the SYN; of a
+// connection seen from the middle, the sender of the first packet seen.
 type Key struct {
 	Client, Server netip.AddrPort
 }
@@ -34,20 +34,20 @@ const (
 	ToClient
 )
 
-// Reason says why a connection is over.
-type Reason uint8
+// CloseReason is why a connection ended.
+type CloseReason uint8
 
 // The reasons.
 const (
-	// Finished: both sides sent a FIN and all data before it was handed out.
-	Finished Reason = iota
+	// Finished: both sides sent a FIN and all data before it was delivered.
+	Finished CloseReason = iota
 	// Reset: one side sent a RST.
 	Reset
-	// Idle: nothing came for too long.
+	// Idle: no packet arrived for too long.
 	Idle
-	// Reused: a new connection began between the same ports.
+	// Reused: a new connection started between the same ports.
 	Reused
-	// Evicted: there were too many connections, and this one had been silent
+	// Evicted: there were too many connections, and this one had been idle
 	// longest.
 	Evicted
 	// Flushed: the capture ended.
@@ -55,18 +55,18 @@ const (
 )
 
 // String is the reason in lower case.
-func (r Reason) String() string {
+func (r CloseReason) String() string {
 	return [...]string{"finished", "reset", "idle", "reused", "evicted", "flushed"}[r]
 }
 
-// Handler receives what one connection carries.
+// Handler receives the data of one connection.
 type Handler interface {
 	// Data is the next bytes of a direction; b is valid during the call.
 	Data(dir Direction, b []byte)
-	// Gap tells that the next n bytes of a direction are not in the capture.
+	// Gap reports that the next n bytes of a direction are not in the capture.
 	Gap(dir Direction, n int64)
-	// Close is called last, once.
-	Close(why Reason)
+	// Close is called once, last.
+	Close(why CloseReason)
 }
 
 // Configuration bounds an Assembler.
@@ -74,12 +74,12 @@ type Configuration struct {
 	// MaxConnections bounds the connections followed at once.
 	MaxConnections int
 	// MaxWaiting bounds the bytes that wait above a hole in one direction, and
-	// MaxWaitingTotal in all.
+	// MaxWaitingTotal those of all connections.
 	MaxWaiting, MaxWaitingTotal int
-	// IdleTimeout ends a connection on which nothing was sent.
+	// IdleTimeout ends a connection without packets.
 	IdleTimeout time.Duration
-	// IgnoreChecksums takes segments with a wrong checksum as good. They are
-	// dropped otherwise, as their receiver will have done.
+	// IgnoreChecksums accepts segments with a wrong checksum. Otherwise they
+	// are dropped, as by their receiver.
 	IgnoreChecksums bool
 }
 

@@ -20,12 +20,12 @@ var (
 // gaps as <n>.
 type transcript struct {
 	text   [2]bytes.Buffer
-	closed []Reason
+	closed []CloseReason
 }
 
 func (h *transcript) Data(dir Direction, b []byte) { h.text[dir].Write(b) }
 func (h *transcript) Gap(dir Direction, n int64)   { fmt.Fprintf(&h.text[dir], "<%d>", n) }
-func (h *transcript) Close(why Reason)             { h.closed = append(h.closed, why) }
+func (h *transcript) Close(why CloseReason)        { h.closed = append(h.closed, why) }
 func (h *transcript) String() string               { return h.text[0].String() + "|" + h.text[1].String() }
 func segment(from netip.AddrPort, seq, ack uint32, flags flow.TCPFlags, data string) *packet.Packet {
 	to := server
@@ -148,7 +148,7 @@ type closing struct {
 
 func (h closing) Data(Direction, []byte) {}
 func (h closing) Gap(Direction, int64)   {}
-func (h closing) Close(why Reason) {
+func (h closing) Close(why CloseReason) {
 	*h.log = append(*h.log, fmt.Sprintf("%d:%v", h.key.Client.Port(), why))
 }
 

@@ -72,7 +72,7 @@ func (h *ruler) Gap(_ Direction, n int64) {
 	h.gaps += n
 }
 
-func (h *ruler) Close(Reason) {}
+func (h *ruler) Close(CloseReason) {}
 
 // TestBoundsMixUpNoBytes sends segments from all over under tight bounds: what
 // is handed out must stand at its position, and no more may wait than allowed.

@@ -17,7 +17,7 @@ import (
 )
 
 // figure12 separates two worms with the PADS similarity, and with the naive
-// ones the paper names.
+// similarities of the paper.
 func figure12(_ context.Context, x *experiment, r *report.Report) error {
 	var samples []*family.Sample
 	half := x.train / 2
@@ -63,8 +63,9 @@ func figure12(_ context.Context, x *experiment, r *report.Report) error {
 	return nil
 }
 
-// mixture mixes all families with shuffled and missing blocks and outliers.
-func mixture(ctx context.Context, x *experiment, r *report.Report) error {
+// runMixture learns from all families with shuffled and missing blocks and
+// outliers.
+func runMixture(ctx context.Context, x *experiment, r *report.Report) error {
 	recipe := variants.Published()
 	recipe.Transpose, recipe.MoveEntry, recipe.Drop = true, true, 0.1
 	table := report.Table{Title: "Families found by the block mixture", Header: []string{"family", "members", "of the same worm", "blocks", "new variants missed", "taken for another", "clean payloads matched"}}
@@ -110,11 +111,11 @@ func mixture(ctx context.Context, x *experiment, r *report.Report) error {
 		missed, other := 0, 0
 		if template, err := variants.Family(name, x.seed); err == nil {
 			for i := range x.test {
-				missed, other = judge(matcher.Match(recipe.Make(template, x.seed, 1<<32+uint64(i)).Bytes), f, missed, other)
+				missed, other = countErrors(matcher.Match(recipe.Make(template, x.seed, 1<<32+uint64(i)).Bytes), f, missed, other)
 			}
 		}
 		table.Rows = append(table.Rows, []string{name, strconv.Itoa(len(members)), strconv.Itoa(same), strconv.Itoa(len(m.Signatures[f].Parts)),
-			rate(missed, x.test), rate(other, x.test), rate(alarms[f], len(x.normal))})
+			formatRate(missed, x.test), formatRate(other, x.test), formatRate(alarms[f], len(x.normal))})
 	}
 	r.Tables = append(r.Tables, table)
 	r.Say("%d samples of %d worms, blocks in any order and each left out with 10 %% chance, and %d samples without a worm; %d blocks found, %d samples belong to no family.",
@@ -122,9 +123,9 @@ func mixture(ctx context.Context, x *experiment, r *report.Report) error {
 	return nil
 }
 
-// judge counts a variant of family f that f's signature misses, or that
-// another's fits as well.
-func judge(all []match.Verdict, f, missed, other int) (int, int) {
+// countErrors counts a variant of family f that f's signature misses, or that
+// another signature matches as well.
+func countErrors(all []match.Result, f, missed, other int) (int, int) {
 	if !all[f].Match {
 		return missed + 1, other
 	}
@@ -136,17 +137,17 @@ func judge(all []match.Verdict, f, missed, other int) (int, int) {
 	return missed, other
 }
 
-// poisoning gives a growing share of samples that hold no worm but a decoy,
-// which the true samples hold too (Perdisci et al., IEEE S&P 2006). New
-// variants come without the decoy.
-func poisoning(ctx context.Context, x *experiment, r *report.Report) error {
+// runPoisoning adds a growing share of samples without a worm but with a decoy,
+// which the true samples have too (Perdisci et al., IEEE S&P 2006). New
+// variants do not have the decoy.
+func runPoisoning(ctx context.Context, x *experiment, r *report.Report) error {
 	chart := plot.Chart{Title: "Misses of new variants", X: plot.Axis{Label: "misleading samples (%)"}, Y: plot.Axis{Label: "misses", Min: 0, Max: 1}}
 	table := report.Table{Title: "Misses and false alarms when samples mislead", Header: []string{"misleading", "method", "missed", "clean payloads matched"}}
 	names := []string{"mixture of blocks (ours)", "one PADS, threshold 0 (published)", "longest common substring", "token subsequence", "Bayes"}
 	series := make([]plot.Series, len(names))
 	for _, share := range []int{0, 10, 20, 30, 40, 50, 60} {
 		x.progress(fmt.Sprintf("%d %% misleading", share), 1)
-		detectors, tests, err := x.poisoned(ctx, share)
+		detectors, tests, err := x.trainPoisoned(ctx, share)
 		if err != nil {
 			return err
 		}
@@ -164,7 +165,7 @@ func poisoning(ctx context.Context, x *experiment, r *report.Report) error {
 			}
 			series[k].Name = names[k]
 			series[k].X, series[k].Y = append(series[k].X, float64(share)), append(series[k].Y, float64(missed)/float64(len(tests)))
-			table.Rows = append(table.Rows, []string{fmt.Sprintf("%d%%", share), names[k], rate(missed, len(tests)), rate(alarms, len(x.normal))})
+			table.Rows = append(table.Rows, []string{fmt.Sprintf("%d%%", share), names[k], formatRate(missed, len(tests)), formatRate(alarms, len(x.normal))})
 		}
 	}
 	chart.Series = series
@@ -173,8 +174,8 @@ func poisoning(ctx context.Context, x *experiment, r *report.Report) error {
 	return nil
 }
 
-// poisoned trains every method on samples of which share percent mislead.
-func (x *experiment) poisoned(ctx context.Context, share int) (detectors []func([]byte) bool, tests [][]byte, err error) {
+// trainPoisoned trains every method on samples of which share percent mislead.
+func (x *experiment) trainPoisoned(ctx context.Context, share int) (detectors []func([]byte) bool, tests [][]byte, err error) {
 	template, err := variants.Family("alder", x.seed)
 	if err != nil {
 		return nil, nil, err

@@ -1,7 +1,7 @@
-// Package padsfigures makes again what chapters 3 and 4 of Tang 2006, "Defending
-// against Internet worms", measured about position-aware distribution
-// signatures, with synthetic worms in the place of real ones, and measures
-// what they left open: mixtures and misleading samples.
+// Package padsfigures reproduces the measurements of chapters 3 and 4 of Tang
+// 2006, "Defending against Internet worms", on position-aware distribution
+// signatures, with synthetic worms in place of real ones, and measures what
+// they left open: mixtures and misleading samples.
 package padsfigures
 
 import (
@@ -21,18 +21,18 @@ import (
 // All lists these reproductions.
 func All() []report.Reproduction {
 	all := []report.Reproduction{
-		entry("pads-figure-3-11", "Mean score against iterations: EM and Gibbs from random starts", "section 3.7.1, Figure 3-11", figure11),
-		entry("pads-figure-3-12", "Normalised cuts of 50 variants each of two worms", "section 3.7.2, Figure 3-12", figure12),
-		entry("pads-figure-3-13", "Mean score against width and carrier length", "section 3.7.3, Figure 3-13", figure13),
-		entry("pads-figure-3-18", "False positives and negatives against width", "section 3.7.4, Figure 3-18", figure18),
-		entry("pads-figure-3-19", "The longest common substring and other string signatures", "section 3.7.5, Figure 3-19", figure19),
-		entry("pads-figure-3-20", "Byte frequencies of normal traffic and of a worm", "section 3.7.5, Figure 3-20", figure20),
-		entry("pads-figure-3-21", "Byte frequencies of padded variants", "section 3.7.5, Figure 3-21", figure21),
-		entry("pads-mixture", "Families and blocks of several worms at once", "chapter 4 (no figure)", mixture),
-		entry("pads-poisoning", "Misses when samples mislead", "not in the paper", poisoning),
+		makeEntry("pads-figure-3-11", "Mean score against iterations: EM and Gibbs from random starts", "section 3.7.1, Figure 3-11", figure11),
+		makeEntry("pads-figure-3-12", "Normalised cuts of 50 variants each of two worms", "section 3.7.2, Figure 3-12", figure12),
+		makeEntry("pads-figure-3-13", "Mean score against width and carrier length", "section 3.7.3, Figure 3-13", figure13),
+		makeEntry("pads-figure-3-18", "False positives and negatives against width", "section 3.7.4, Figure 3-18", figure18),
+		makeEntry("pads-figure-3-19", "The longest common substring and other string signatures", "section 3.7.5, Figure 3-19", figure19),
+		makeEntry("pads-figure-3-20", "Byte frequencies of normal traffic and of a worm", "section 3.7.5, Figure 3-20", figure20),
+		makeEntry("pads-figure-3-21", "Byte frequencies of padded variants", "section 3.7.5, Figure 3-21", figure21),
+		makeEntry("pads-mixture", "Families and blocks of several worms at once", "chapter 4 (no figure)", runMixture),
+		makeEntry("pads-poisoning", "Misses when samples mislead", "not in the paper", runPoisoning),
 	}
 	for i, name := range variants.Names() {
-		all = append(all, entry(fmt.Sprintf("pads-figure-3-%d", 14+i), "Scores of worm and normal traffic, family "+name,
+		all = append(all, makeEntry(fmt.Sprintf("pads-figure-3-%d", 14+i), "Scores of worm and normal traffic, family "+name,
 			fmt.Sprintf("section 3.7.3, Figure 3-%d", 14+i), func(ctx context.Context, x *experiment, r *report.Report) error {
 				return figure14(ctx, x, r, name)
 			}))
@@ -42,10 +42,10 @@ func All() []report.Reproduction {
 
 type runner func(context.Context, *experiment, *report.Report) error
 
-func entry(name, title, source string, run runner) report.Reproduction {
+func makeEntry(name, title, source string, run runner) report.Reproduction {
 	r := report.Reproduction{Name: name, Title: title, Source: "Tang 2006, " + source}
 	r.Run = func(ctx context.Context, env report.Environment) (*report.Report, error) {
-		x, err := newExperiment(ctx, env, full())
+		x, err := newExperiment(ctx, env, fullSize())
 		if err != nil {
 			return nil, err
 		}
@@ -56,18 +56,18 @@ func entry(name, title, source string, run runner) report.Reproduction {
 	return r
 }
 
-// size is how large the experiments are; tests use a smaller one.
+// size is the size of the experiments; tests use a smaller one.
 type size struct {
 	train, test, seeds int
 	widths             []int
 	lengths            []int // mean carrier bytes
 }
 
-func full() size {
+func fullSize() size {
 	return size{train: 100, test: 2000, seeds: 2, widths: []int{10, 20, 50, 100, 200, 500}, lengths: []int{3000, 10000, 20000, 40000, 70000}}
 }
 
-// experiment is what all entries share.
+// experiment is the data shared by all entries.
 type experiment struct {
 	size
 	seed     uint64
@@ -121,9 +121,9 @@ type trial struct {
 	worm, normal []float64
 }
 
-// recipe makes variants whose carriers have mean bytes; 0 leaves the paper's 2
+// recipeFor makes variants whose carriers have mean bytes; 0 leaves the paper's 2
 // to 20 KB.
-func recipe(mean int) variants.Recipe {
+func recipeFor(mean int) variants.Recipe {
 	r := variants.Published()
 	if mean > 0 {
 		r.CarrierMin, r.CarrierMax = mean/2, mean*3/2
@@ -131,13 +131,13 @@ func recipe(mean int) variants.Recipe {
 	return r
 }
 
-// learn learns a signature of width from train variants.
-func (x *experiment) learn(ctx context.Context, family string, method learn.Method, width, mean int, seed uint64) (*trial, error) {
+// learnOnce learns a signature of width from train variants.
+func (x *experiment) learnOnce(ctx context.Context, family string, method learn.Method, width, mean int, seed uint64) (*trial, error) {
 	template, err := variants.Family(family, x.seed)
 	if err != nil {
 		return nil, err
 	}
-	r := recipe(mean)
+	r := recipeFor(mean)
 	x.progress(fmt.Sprintf("%s, %s, width %d", family, method, width), 1)
 	samples := r.MakeAll(template, seed, 0, x.train)
 	o := learn.Options{Width: width, Method: method, Seed: seed, Normal: x.clean.Strings, Restarts: 2, Workers: 2}
@@ -149,9 +149,9 @@ func (x *experiment) learn(ctx context.Context, family string, method learn.Meth
 	return t, signature.Calibrate(t.signature, samples, 0.001)
 }
 
-// run learns a signature and scores the test sets with it.
-func (x *experiment) run(ctx context.Context, family string, method learn.Method, width, mean int, seed uint64) (*trial, error) {
-	t, err := x.learn(ctx, family, method, width, mean, seed)
+// runTrial learns a signature and scores the test sets with it.
+func (x *experiment) runTrial(ctx context.Context, family string, method learn.Method, width, mean int, seed uint64) (*trial, error) {
+	t, err := x.learnOnce(ctx, family, method, width, mean, seed)
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +159,7 @@ func (x *experiment) run(ctx context.Context, family string, method learn.Method
 	if err != nil {
 		return nil, err
 	}
-	r := recipe(mean)
+	r := recipeFor(mean)
 	m, err := match.New([]*dossier.Signature{t.signature}, match.Options{Kernel: match.Fastest()})
 	if err != nil {
 		return nil, err
@@ -175,8 +175,9 @@ func (x *experiment) run(ctx context.Context, family string, method learn.Method
 	return t, ctx.Err()
 }
 
-// rates are errors at a threshold: worms at or below it, normal above it.
-func (t *trial) rates(threshold float64) (missed, alarms int) {
+// errorRates are the errors at a threshold: worms at or below it, normal
+// traffic above it.
+func (t *trial) errorRates(threshold float64) (missed, alarms int) {
 	for _, s := range t.worm {
 		if s <= threshold {
 			missed++
@@ -190,12 +191,12 @@ func (t *trial) rates(threshold float64) (missed, alarms int) {
 	return missed, alarms
 }
 
-func rate(k, n int) string {
+func formatRate(k, n int) string {
 	low, high := report.Wilson(k, n)
 	return fmt.Sprintf("%.2f%% [%.2f, %.2f]", 100*float64(k)/float64(n), 100*low, 100*high)
 }
 
-func mean(v []float64) float64 {
+func meanOf(v []float64) float64 {
 	sum := 0.0
 	for _, x := range v {
 		sum += x

@@ -28,16 +28,16 @@ func TestErrorsStayBelowThePapers(t *testing.T) {
 	x.train = 100
 	x.test = 400
 	for _, family := range variants.Names() {
-		tr, err := x.run(context.Background(), family, learn.Gibbs, 50, 4000, 1)
+		tr, err := x.runTrial(context.Background(), family, learn.Gibbs, 50, 4000, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
-		missed, alarms := tr.rates(0)
+		missed, alarms := tr.errorRates(0)
 		if missed > 2 || alarms*200 > len(tr.normal) {
 			t.Errorf("%s, threshold 0: %d of %d variants missed, %d of %d normal payloads matched; the paper has at most 0.5 %%", family, missed, len(tr.worm), alarms, len(tr.normal))
 		}
 		p := tr.signature.Parts[0]
-		missed, alarms = tr.rates(p.Threshold)
+		missed, alarms = tr.errorRates(p.Threshold)
 		if missed > 4 || alarms > 0 || p.FalseAlarms > 0.001 {
 			t.Errorf("%s, threshold %.2f (%.2g per GB): %d of %d variants missed, %d normal payloads matched", family, p.Threshold, p.FalseAlarms, missed, len(tr.worm), alarms)
 		}
@@ -50,7 +50,7 @@ func TestHalfPoisonedStillCatches(t *testing.T) {
 	testkit.Long(t)
 	x := small(t)
 	x.train, x.test = 100, 200
-	detectors, tests, err := x.poisoned(context.Background(), 50)
+	detectors, tests, err := x.trainPoisoned(context.Background(), 50)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func TestEveryEntryRuns(t *testing.T) {
 	testkit.Long(t)
 	x := small(t)
 	x.test = 40
-	for name, run := range map[string]runner{"11": figure11, "12": figure12, "19": figure19, "20": figure20, "21": figure21, "mixture": mixture} {
+	for name, run := range map[string]runner{"11": figure11, "12": figure12, "19": figure19, "20": figure20, "21": figure21, "mixture": runMixture} {
 		r := &report.Report{}
 		x.train = 24
 		if name == "mixture" { // a family of a dozen is none to it

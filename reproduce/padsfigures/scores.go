@@ -12,8 +12,8 @@ import (
 	"dragnet/simulate/variants"
 )
 
-// figure11 follows three runs each of EM and Gibbs, as published: random
-// starts, one occurrence per sample, nothing else.
+// figure11 traces three runs each of EM and Gibbs, as published: random starts,
+// one occurrence per sample, no other improvements.
 func figure11(ctx context.Context, x *experiment, r *report.Report) error {
 	template, err := variants.Family("alder", x.seed)
 	if err != nil {
@@ -67,7 +67,7 @@ func figure13(ctx context.Context, x *experiment, r *report.Report) error {
 			width := plot.Series{Name: family + " " + string(method), Dashed: method == learn.EM}
 			length := width
 			for _, w := range x.widths {
-				t, err := x.learn(ctx, family, method, w, 0, x.seed)
+				t, err := x.learnOnce(ctx, family, method, w, 0, x.seed)
 				if err != nil {
 					return err
 				}
@@ -75,7 +75,7 @@ func figure13(ctx context.Context, x *experiment, r *report.Report) error {
 				table.Rows = append(table.Rows, []string{family, string(method), "W", strconv.Itoa(w), fmt.Sprintf("%.2f", t.training)})
 			}
 			for _, l := range x.lengths {
-				t, err := x.learn(ctx, family, method, 50, l, x.seed)
+				t, err := x.learnOnce(ctx, family, method, 50, l, x.seed)
 				if err != nil {
 					return err
 				}
@@ -108,7 +108,7 @@ func figure14(ctx context.Context, x *experiment, r *report.Report, family strin
 				if by == "carrier" {
 					width, length = 50, v
 				}
-				t, err := x.run(ctx, family, method, width, length, x.seed)
+				t, err := x.runTrial(ctx, family, method, width, length, x.seed)
 				if err != nil {
 					return err
 				}
@@ -119,9 +119,9 @@ func figure14(ctx context.Context, x *experiment, r *report.Report, family strin
 				for _, s := range t.normal {
 					high = max(high, s)
 				}
-				worm.X, worm.Y = append(worm.X, float64(v)), append(worm.Y, mean(t.worm))
-				normal.X, normal.Y = append(normal.X, float64(v)), append(normal.Y, mean(t.normal))
-				table.Rows = append(table.Rows, []string{string(method), by, strconv.Itoa(v), fmt.Sprintf("%.2f", mean(t.worm)), fmt.Sprintf("%.2f", low), fmt.Sprintf("%.2f", mean(t.normal)), fmt.Sprintf("%.2f", high)})
+				worm.X, worm.Y = append(worm.X, float64(v)), append(worm.Y, meanOf(t.worm))
+				normal.X, normal.Y = append(normal.X, float64(v)), append(normal.Y, meanOf(t.normal))
+				table.Rows = append(table.Rows, []string{string(method), by, strconv.Itoa(v), fmt.Sprintf("%.2f", meanOf(t.worm)), fmt.Sprintf("%.2f", low), fmt.Sprintf("%.2f", meanOf(t.normal)), fmt.Sprintf("%.2f", high)})
 			}
 			chart.Series = append(chart.Series, worm, normal)
 		}
@@ -146,12 +146,12 @@ func figure18(ctx context.Context, x *experiment, r *report.Report) error {
 				var missed, alarms, missedC, alarmsC, worms, normals int
 				var last *trial
 				for seed := range x.seeds {
-					t, err := x.run(ctx, family, method, w, 0, x.seed+uint64(seed))
+					t, err := x.runTrial(ctx, family, method, w, 0, x.seed+uint64(seed))
 					if err != nil {
 						return err
 					}
-					m, a := t.rates(0)
-					mc, ac := t.rates(t.signature.Parts[0].Threshold)
+					m, a := t.errorRates(0)
+					mc, ac := t.errorRates(t.signature.Parts[0].Threshold)
 					missed, alarms, missedC, alarmsC = missed+m, alarms+a, missedC+mc, alarmsC+ac
 					worms, normals, last = worms+len(t.worm), normals+len(t.normal), t
 				}
@@ -164,8 +164,8 @@ func figure18(ctx context.Context, x *experiment, r *report.Report) error {
 					s.series.Low, s.series.High = append(s.series.Low, low), append(s.series.High, high)
 				}
 				p := last.signature.Parts[0]
-				table.Rows = append(table.Rows, []string{family, string(method), strconv.Itoa(w), rate(missed, worms), rate(alarms, normals),
-					rate(missedC, worms), rate(alarmsC, normals), fmt.Sprintf("%.2f", p.Threshold), fmt.Sprintf("%.1g", p.FalseAlarms)})
+				table.Rows = append(table.Rows, []string{family, string(method), strconv.Itoa(w), formatRate(missed, worms), formatRate(alarms, normals),
+					formatRate(missedC, worms), formatRate(alarmsC, normals), fmt.Sprintf("%.2f", p.Threshold), fmt.Sprintf("%.1g", p.FalseAlarms)})
 			}
 			chart.Series = append(chart.Series, fp, fn)
 		}

@@ -54,7 +54,7 @@ func figure19(ctx context.Context, x *experiment, r *report.Report) error {
 				}
 				s.X, s.Y = append(s.X, float64(n)), append(s.Y, e.value)
 			}
-			table.Rows = append(table.Rows, []string{strconv.Itoa(n), d.name, strconv.Itoa(d.length), rate(missed, len(tests)), rate(alarms, len(x.normal))})
+			table.Rows = append(table.Rows, []string{strconv.Itoa(n), d.name, strconv.Itoa(d.length), formatRate(missed, len(tests)), formatRate(alarms, len(x.normal))})
 		}
 	}
 	for _, name := range []string{"FP substring", "FN substring", "FP subsequence", "FN subsequence", "FP Bayes", "FN Bayes"} {
@@ -82,7 +82,7 @@ func errorsOf(d baseline.Detector, worms, normal [][]byte) (missed, alarms int) 
 	return missed, alarms
 }
 
-func bars(title string, h [256]float64) plot.Chart {
+func barChart(title string, h [256]float64) plot.Chart {
 	s := plot.Series{Kind: plot.Bars}
 	for x, v := range h {
 		s.X, s.Y = append(s.X, float64(x)), append(s.Y, v)
@@ -90,8 +90,8 @@ func bars(title string, h [256]float64) plot.Chart {
 	return plot.Chart{Title: title, X: plot.Axis{Label: "byte value"}, Y: plot.Axis{Label: "frequency"}, Series: []plot.Series{s}}
 }
 
-// padded is a variant with ratio benign bytes per malicious one.
-func (x *experiment) padded(ratio, i int) (variants.Variant, error) {
+// paddedVariant is a variant with ratio benign bytes per malicious one.
+func (x *experiment) paddedVariant(ratio, i int) (variants.Variant, error) {
 	template, err := variants.Family("alder", x.seed)
 	if err != nil {
 		return variants.Variant{}, err
@@ -103,7 +103,7 @@ func (x *experiment) padded(ratio, i int) (variants.Variant, error) {
 	return recipe.Make(template, x.seed, 1<<33+uint64(i)), nil
 }
 
-// mixedCarrier is like normal traffic as a whole: pieces of many sessions.
+// mixedCarrier resembles normal traffic as a whole: pieces of many sessions.
 func (x *experiment) mixedCarrier(rng *rand.Rand, n int) []byte {
 	var b []byte
 	for len(b) < n {
@@ -117,31 +117,31 @@ func figure20(_ context.Context, x *experiment, r *report.Report) error {
 	for _, p := range x.normal[:min(100, len(x.normal))] {
 		normal = append(normal, p...)
 	}
-	worm, err := x.padded(0, 0)
+	worm, err := x.paddedVariant(0, 0)
 	if err != nil {
 		return err
 	}
 	r.Plots = append(r.Plots, report.Plot{Name: r.Name, Title: "Byte frequencies", Columns: 2, Drawings: []plot.Drawing{
-		bars("100 normal sessions", baseline.Histogram(normal)), bars("one worm without carrier", baseline.Histogram(worm.Bytes))}})
-	return x.payl(r)
+		barChart("100 normal sessions", baseline.Histogram(normal)), barChart("one worm without carrier", baseline.Histogram(worm.Bytes))}})
+	return x.measurePAYL(r)
 }
 
 func figure21(_ context.Context, x *experiment, r *report.Report) error {
 	var drawings []plot.Drawing
 	for _, ratio := range []int{1, 9} {
-		v, err := x.padded(ratio, 0)
+		v, err := x.paddedVariant(ratio, 0)
 		if err != nil {
 			return err
 		}
-		drawings = append(drawings, bars(fmt.Sprintf("worm : normal = 1:%d", ratio), baseline.Histogram(v.Bytes)))
+		drawings = append(drawings, barChart(fmt.Sprintf("worm : normal = 1:%d", ratio), baseline.Histogram(v.Bytes)))
 	}
 	r.Plots = append(r.Plots, report.Plot{Name: r.Name, Title: "Byte frequencies of padded variants", Columns: 2, Drawings: drawings})
-	return x.payl(r)
+	return x.measurePAYL(r)
 }
 
-// payl measures what the histograms show: how often byte frequencies tell
-// variants with growing padding.
-func (x *experiment) payl(r *report.Report) error {
+// measurePAYL measures what the histograms show: how often byte frequencies
+// detect variants with growing padding.
+func (x *experiment) measurePAYL(r *report.Report) error {
 	half := len(x.normal) / 2
 	d := baseline.LearnFrequencies(x.normal[:half], 0.01)
 	table := report.Table{Title: "Byte frequencies as a detector, set to 1 % false alarms (paper: fails at 1:9)", Header: []string{"worm:normal", "detected", "FP"}}
@@ -150,7 +150,7 @@ func (x *experiment) payl(r *report.Report) error {
 		n := min(x.test, 200)
 		found := 0
 		for i := range n {
-			v, err := x.padded(ratio, i)
+			v, err := x.paddedVariant(ratio, i)
 			if err != nil {
 				return err
 			}
@@ -158,7 +158,7 @@ func (x *experiment) payl(r *report.Report) error {
 				found++
 			}
 		}
-		table.Rows = append(table.Rows, []string{fmt.Sprintf("1:%d", ratio), rate(found, n), rate(alarms, len(x.normal)-half)})
+		table.Rows = append(table.Rows, []string{fmt.Sprintf("1:%d", ratio), formatRate(found, n), formatRate(alarms, len(x.normal)-half)})
 	}
 	r.Tables = append(r.Tables, table)
 	return nil

@@ -1,5 +1,5 @@
-// Package report is the shape of a reproduction's result: a paper's table or
-// figure, made again, beside what the paper says.
+// Package report defines the result of a reproduction: a paper's table or
+// figure, reproduced, next to the paper's numbers.
 package report
 
 import (
@@ -18,12 +18,12 @@ import (
 	"dragnet/internal/plot"
 )
 
-// Environment is what a reproduction may use.
+// Environment is what a reproduction can use.
 type Environment struct {
-	// Data is the folder of shared captures and logs; empty if there is none,
-	// and then what needs it is left out with a note.
+	// Data is the folder of shared captures and logs; if empty, parts that need
+	// it are left out with a note.
 	Data string
-	// Progress, never nil, is told the stage and how much more is done.
+	// Progress, never nil, is called with the stage and how much more is done.
 	Progress func(what string, n int)
 }
 
@@ -41,7 +41,7 @@ type Report struct {
 	Name    string `json:"name"`
 	Title   string `json:"title"`
 	Source  string `json:"source"`
-	// Text holds paragraphs: what was done, and where we differ and why.
+	// Text holds paragraphs: the method, and where and why we differ.
 	Text   []string `json:"text"`
 	Tables []Table  `json:"tables"`
 	Plots  []Plot   `json:"plots"`
@@ -103,7 +103,7 @@ func (r *Report) writeText(w io.Writer) error {
 		}
 	}
 	for _, paragraph := range r.Text {
-		fmt.Fprintf(w, "\n%s\n", wrap(paragraph, 100))
+		fmt.Fprintf(w, "\n%s\n", wrapText(paragraph, 100))
 	}
 	return nil
 }
@@ -162,8 +162,9 @@ func (r *Report) WritePlots(dir string) ([]string, error) {
 	return paths, nil
 }
 
-// wrap breaks text into lines of at most width bytes where words allow.
-func wrap(text string, width int) string {
+// wrapText breaks text into lines of at most width bytes if words are short
+// enough.
+func wrapText(text string, width int) string {
 	var b strings.Builder
 	column := 0
 	for word := range strings.FieldsSeq(text) {

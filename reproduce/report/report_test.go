@@ -109,7 +109,7 @@ func TestPlotsAreFiles(t *testing.T) {
 }
 
 func TestWrapKeepsWords(t *testing.T) {
-	if d := cmp.Diff("one two\nthree-four\nfive", wrap("  one two\n three-four five ", 8)); d != "" {
+	if d := cmp.Diff("one two\nthree-four\nfive", wrapText("  one two\n three-four five ", 8)); d != "" {
 		t.Error(d)
 	}
 }

@@ -29,7 +29,7 @@ func fullSize() size {
 	return size{border: border.DefaultConfiguration(), seeds: []uint64{1, 2, 3}, asked: 16, sealed: 8}
 }
 
-// sharedLogs are real logs, below the folder of shared data.
+// sharedLogs are real logs in the folder of shared data.
 var sharedLogs = [...]string{"zeek-logs/missing_host", "zeek-logs/proxy_rolling"}
 
 // day is one log under the paper's hash.
@@ -39,11 +39,11 @@ type day struct {
 	result *survey.Result
 }
 
-func (d *day) product() *survey.Row { return &d.result.Hashes[0] }
+func (d *day) productRow() *survey.Row { return &d.result.Hashes[0] }
 
-// variants change assumptions of the synthetic day to see what they decide. The
-// last one joins the two that were found to move it towards the paper's day.
-func variants(base border.Configuration) []*day {
+// logVariants change assumptions of the synthetic day to see their effect. The
+// last one combines the two found to move it towards the paper's day.
+func logVariants(base border.Configuration) []*day {
 	at := func(name string, change func(*border.Configuration)) *day {
 		c := base
 		change(&c)
@@ -68,7 +68,7 @@ func runFigure1(ctx context.Context, env report.Environment, r *report.Report, s
 	first.config.Seed = s.seeds[0]
 	c := survey.DefaultConfiguration()
 	c.Asked, c.Sealed, c.Near, c.Progress = s.asked, s.sealed, s.border.Site, env.Progress
-	if err := first.survey(ctx, c); err != nil {
+	if err := first.runSurvey(ctx, c); err != nil {
 		return nil, err
 	}
 	seeds := []*day{first}
@@ -77,7 +77,7 @@ func runFigure1(ctx context.Context, env report.Environment, r *report.Report, s
 		config.Seed = seed
 		seeds = append(seeds, &day{name: fmt.Sprintf("seed %d", seed), config: config})
 	}
-	changed := variants(first.config)
+	changed := logVariants(first.config)
 	if err := surveyAll(ctx, env, slices.Concat(seeds[1:], changed)); err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func runFigure1(ctx context.Context, env report.Environment, r *report.Report, s
 	if err != nil {
 		return nil, err
 	}
-	r.Tables = append(r.Tables, beside(seeds, logs), sensitivity(first, changed))
+	r.Tables = append(r.Tables, comparisonTable(seeds, logs), sensitivityTable(first, changed))
 	for _, t := range first.result.Tables() {
 		r.Tables = append(r.Tables, report.Table{Title: "Synthetic day, seed " + fmt.Sprint(first.config.Seed) + ". " + t.Title, Header: t.Header, Rows: t.Cells})
 	}
@@ -93,11 +93,11 @@ func runFigure1(ctx context.Context, env report.Environment, r *report.Report, s
 		{Name: r.Name, Title: "The paper's hash on several logs", Drawings: []plot.Drawing{productChart(seeds, changed, logs)}},
 		{Name: r.Name + "-hashes", Title: "All hashes on the synthetic day", Drawings: []plot.Drawing{first.result.Figure("Tuples per key: synthetic day, all hashes")}},
 	}
-	comment(r, seeds, changed, logs, env.Data != "")
+	addComment(r, seeds, changed, logs, env.Data != "")
 	return r, nil
 }
 
-func (d *day) survey(ctx context.Context, c survey.Configuration) error {
+func (d *day) runSurvey(ctx context.Context, c survey.Configuration) error {
 	log, err := border.New(d.config)
 	if err != nil {
 		return err
@@ -106,7 +106,7 @@ func (d *day) survey(ctx context.Context, c survey.Configuration) error {
 	return err
 }
 
-// productOnly surveys the paper's hash and nothing that takes long.
+// productOnly surveys the paper's hash and nothing slow.
 func productOnly(ctx context.Context, log witness.Log, progress func(string, int)) (*survey.Result, error) {
 	c := survey.DefaultConfiguration()
 	c.Hashes, c.Asked, c.Sealed, c.Progress = []string{"product"}, 0, 0, progress

@@ -5,10 +5,10 @@ import (
 	"dragnet/reproduce/report"
 )
 
-// comment says in words what the tables show.
-func comment(r *report.Report, seeds, changed, logs []*day, data bool) {
+// addComment adds a description of the tables.
+func addComment(r *report.Report, seeds, changed, logs []*day, data bool) {
 	first := seeds[0]
-	p, joint := first.product(), changed[len(changed)-1]
+	p, joint := first.productRow(), changed[len(changed)-1]
 	r.Say(`The paper's log (ICSI's border, 27 July 2006) was not published, so its numbers can be set beside
 ours, not checked. The synthetic day has as many connections, but its mixture of scans, web, name and mail traffic
 is assumed (see 'go doc dragnet/simulate/border'); it was written down before it was measured and not fitted to the paper's numbers.
@@ -22,24 +22,24 @@ size of the address space that is scanned moves the share of keys. Second, how m
 collide, while a popular server outside has many connections on one key that is mostly its own; so the share of scans moves the share of connections.
 With a scanned /16 and five times the scans, %s of connections and %s of keys are unique, and %s of keys stand for at most 10 tuples. These two variants were
 looked for after the first result was seen, to explain it: they show what the paper's day may have been like, not that it was.`,
-		survey.Percent(p.UniqueConnections), survey.Percent(p.UniqueKeys), survey.Percent(joint.product().UniqueConnections),
-		survey.Percent(joint.product().UniqueKeys), survey.Percent(joint.product().Sizes.UpTo(10)))
+		survey.Percent(p.UniqueConnections), survey.Percent(p.UniqueKeys), survey.Percent(joint.productRow().UniqueConnections),
+		survey.Percent(joint.productRow().UniqueKeys), survey.Percent(joint.productRow().Sizes.UpTo(10)))
 	r.Say(`The paper expects that a smaller window lessens the ambiguity. Over the first hour, %s of connections are unique instead of %s,
 but fewer of the keys are (%s instead of %s): the scanned tuples, which collide, are there after an hour, while tuples that come once, most of them unique, go on coming all day.`,
-		survey.Percent(changed[0].product().UniqueConnections), survey.Percent(p.UniqueConnections),
-		survey.Percent(changed[0].product().UniqueKeys), survey.Percent(p.UniqueKeys))
+		survey.Percent(changed[0].productRow().UniqueConnections), survey.Percent(p.UniqueConnections),
+		survey.Percent(changed[0].productRow().UniqueKeys), survey.Percent(p.UniqueKeys))
 	if len(logs) > 0 {
 		l := logs[0]
 		r.Say(`On %s, a real log of one server under constant scanning, %s of keys and %s of connections are unique.`,
-			l.name, survey.Percent(l.product().UniqueKeys), survey.Percent(l.product().UniqueConnections))
+			l.name, survey.Percent(l.productRow().UniqueKeys), survey.Percent(l.productRow().UniqueConnections))
 	} else if !data {
 		r.Say(`The shared logs were left out: name their folder with --data or DRAGNET_DATA.`)
 	}
-	compare(r, first.result)
+	compareHashes(r, first.result)
 }
 
-// compare says what follows for choosing a hash.
-func compare(r *report.Report, day *survey.Result) {
+// compareHashes adds the conclusions for choosing a hash.
+func compareHashes(r *report.Report, day *survey.Result) {
 	product, linear := &day.Hashes[0], day.Recommend()
 	if linear == nil {
 		return

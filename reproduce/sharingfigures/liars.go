@@ -14,7 +14,7 @@ import (
 	"dragnet/simulate/community"
 )
 
-// liarsSize is how much is played; tests play less.
+// liarsSize is how much is simulated; tests simulate less.
 type liarsSize struct {
 	seeds         int
 	shares        []float64
@@ -29,8 +29,8 @@ func fullLiars() liarsSize {
 	return s
 }
 
-// The quorums and floors that are compared, and the share of those asked that
-// must agree besides.
+// The quorums and floors compared, and the share of those asked that must agree
+// in addition.
 var (
 	quorums = []int{1, 2, 3, 5, 8}
 	floors  = []int{1, 2, 3, 5}
@@ -41,7 +41,7 @@ const (
 	byLieShare = 0.3
 )
 
-func liars() report.Reproduction {
+func liarsEntry() report.Reproduction {
 	r := report.Reproduction{
 		Name: "sharing-liars", Title: "What is believed in a community in which some lie",
 		Source: "Allman et al. 2006, section 3.4 (an argument in words; the paper measures nothing here)",
@@ -84,10 +84,10 @@ func (e estimate) String() string {
 	return fmt.Sprintf("%.2f ±%.2f", e.mean, e.half)
 }
 
-// scores are the outcomes of one setting over all seeds.
-type scores []*community.Outcome
+// scores are the results of one setting over all seeds.
+type scores []*community.Belief
 
-func (s scores) at(k int) (precision, recall estimate) {
+func (s scores) scoreAt(k int) (precision, recall estimate) {
 	var ps, rs []float64
 	for _, o := range s {
 		p, r, ok := o.Score(k)
@@ -99,12 +99,12 @@ func (s scores) at(k int) (precision, recall estimate) {
 	return estimateOf(ps), estimateOf(rs)
 }
 
-func (s scores) cell(k int) string {
-	p, r := s.at(k)
+func (s scores) formatCell(k int) string {
+	p, r := s.scoreAt(k)
 	return p.String() + " / " + r.String()
 }
 
-// liarsRun plays communities on all processors.
+// liarsRun simulates communities on all processors.
 type liarsRun struct {
 	ctx  context.Context
 	env  report.Environment
@@ -112,7 +112,7 @@ type liarsRun struct {
 	mu   sync.Mutex
 }
 
-func (x *liarsRun) play(what string, one func(seed uint64) (*community.Outcome, error)) (scores, error) {
+func (x *liarsRun) simulate(what string, one func(seed uint64) (*community.Belief, error)) (scores, error) {
 	out := make(scores, x.size.seeds)
 	g, ctx := errgroup.WithContext(x.ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
@@ -131,16 +131,16 @@ func (x *liarsRun) play(what string, one func(seed uint64) (*community.Outcome, 
 	return out, g.Wait()
 }
 
-func (x *liarsRun) witnesses(share float64, lie community.Lie, colluding bool, fraction float64) (scores, error) {
-	return x.play("asking communities", func(seed uint64) (*community.Outcome, error) {
+func (x *liarsRun) runWitnesses(share float64, lie community.Lie, colluding bool, fraction float64) (scores, error) {
+	return x.simulate("asking communities", func(seed uint64) (*community.Belief, error) {
 		c := community.DefaultConfiguration()
 		c.Organisations, c.Liars, c.Lie, c.Colluding, c.Fraction, c.Seed = x.size.organisations, share, lie, colluding, fraction, seed
 		return community.Run(x.ctx, c)
 	})
 }
 
-func (x *liarsRun) reporters(share float64, colluding bool) (scores, error) {
-	return x.play("merging reports", func(seed uint64) (*community.Outcome, error) {
+func (x *liarsRun) runReporters(share float64, colluding bool) (scores, error) {
+	return x.simulate("merging reports", func(seed uint64) (*community.Belief, error) {
 		c := community.DefaultReporters()
 		c.Liars, c.Colluding, c.Seed = share, colluding, seed
 		return c.Publish()
@@ -152,8 +152,8 @@ func runLiars(ctx context.Context, env report.Environment, r *report.Report, siz
 	var asked, published []plot.Drawing
 	for _, colluding := range []bool{false, true} {
 		who := map[bool]string{false: "each on its own", true: "colluding"}[colluding]
-		t, drawings, err := x.sweep("Detective, liars "+who, "k=%d", quorums, func(share float64) (scores, error) {
-			return x.witnesses(share, community.Mixed, colluding, 0)
+		t, drawings, err := x.sweepShares("Detective, liars "+who, "k=%d", quorums, func(share float64) (scores, error) {
+			return x.runWitnesses(share, community.Mixed, colluding, 0)
 		})
 		if err != nil {
 			return nil, err
@@ -162,8 +162,8 @@ func runLiars(ctx context.Context, env report.Environment, r *report.Report, siz
 			return nil, err
 		}
 		r.Tables, asked = append(r.Tables, t), append(asked, drawings...)
-		t, drawings, err = x.sweep("Clearinghouse, lying detectives "+who, "floor=%d", floors, func(share float64) (scores, error) {
-			return x.reporters(share, colluding)
+		t, drawings, err = x.sweepShares("Clearinghouse, lying detectives "+who, "floor=%d", floors, func(share float64) (scores, error) {
+			return x.runReporters(share, colluding)
 		})
 		if err != nil {
 			return nil, err
@@ -175,7 +175,7 @@ func runLiars(ctx context.Context, env report.Environment, r *report.Report, siz
 		return nil, err
 	}
 	r.Tables = append(r.Tables, t)
-	if t, err = x.fishing(); err != nil {
+	if t, err = x.fishingTable(); err != nil {
 		return nil, err
 	}
 	r.Tables = append(r.Tables, t)
@@ -187,8 +187,8 @@ func runLiars(ctx context.Context, env report.Environment, r *report.Report, siz
 	return r, nil
 }
 
-// sweep varies the share of liars: a table, and precision and recall drawn.
-func (x *liarsRun) sweep(title, name string, ks []int, play func(share float64) (scores, error)) (report.Table, []plot.Drawing, error) {
+// sweepShares varies the share of liars: a table, and precision and recall drawn.
+func (x *liarsRun) sweepShares(title, name string, ks []int, play func(share float64) (scores, error)) (report.Table, []plot.Drawing, error) {
 	t := report.Table{Title: title + " (precision / recall)", Header: []string{"liars"}}
 	precision := plot.Chart{Title: title, X: plot.Axis{Label: "share of liars"}, Y: plot.Axis{Label: "precision", Max: 1}}
 	recall := precision
@@ -205,8 +205,8 @@ func (x *liarsRun) sweep(title, name string, ks []int, play func(share float64) 
 		}
 		row := []string{fmt.Sprintf("%.0f %%", 100*share)}
 		for i, k := range ks {
-			row = append(row, s.cell(k))
-			p, r := s.at(k)
+			row = append(row, s.formatCell(k))
+			p, r := s.scoreAt(k)
 			addPoint(&precision.Series[i], share, p)
 			addPoint(&recall.Series[i], share, r)
 		}
@@ -220,16 +220,16 @@ func addPoint(s *plot.Series, x float64, e estimate) {
 	s.Low, s.High = append(s.Low, e.mean-e.half), append(s.High, e.mean+e.half)
 }
 
-// addFraction adds the column where, besides k=2, a share of all independent
-// witnesses asked must agree.
+// addFraction adds the column for k=2 with, in addition, a share of all
+// independent witnesses asked that must agree.
 func (x *liarsRun) addFraction(t *report.Table, colluding bool) error {
 	t.Header = append(t.Header, fmt.Sprintf("k=2 and %.0f %% of those asked", 100*fraction))
 	for i, share := range x.size.shares {
-		s, err := x.witnesses(share, community.Mixed, colluding, fraction)
+		s, err := x.runWitnesses(share, community.Mixed, colluding, fraction)
 		if err != nil {
 			return err
 		}
-		t.Rows[i] = append(t.Rows[i], s.cell(2))
+		t.Rows[i] = append(t.Rows[i], s.formatCell(2))
 	}
 	return nil
 }
@@ -241,13 +241,13 @@ func (x *liarsRun) byLie() (report.Table, error) {
 	}
 	for _, lie := range community.Lies() {
 		for _, colluding := range []bool{false, true} {
-			s, err := x.witnesses(byLieShare, lie, colluding, 0)
+			s, err := x.runWitnesses(byLieShare, lie, colluding, 0)
 			if err != nil {
 				return t, err
 			}
 			row := []string{string(lie), map[bool]string{false: "each on its own", true: "colluding"}[colluding]}
 			for _, k := range quorums {
-				row = append(row, s.cell(k))
+				row = append(row, s.formatCell(k))
 			}
 			t.Rows = append(t.Rows, row)
 		}
@@ -255,12 +255,12 @@ func (x *liarsRun) byLie() (report.Table, error) {
 	return t, nil
 }
 
-// independents are how many organisations must ask the same.
+// independents are the numbers of organisations that must ask the same.
 var independents = []int{1, 2, 3, 5}
 
-// fishing is what a witness's threshold keeps from detectives who ask for
-// private facts, and from honest ones.
-func (x *liarsRun) fishing() (report.Table, error) {
+// fishingTable shows what a witness's threshold withholds from detectives who
+// ask for private facts, and from honest ones.
+func (x *liarsRun) fishingTable() (report.Table, error) {
 	t := report.Table{Title: "Detectives who fish: facts told to fishers on their own / colluding; honest incidents answered", Header: []string{"fishers"}}
 	for _, m := range independents {
 		t.Header = append(t.Header, fmt.Sprintf("independent=%d", m))
@@ -278,8 +278,8 @@ func (x *liarsRun) fishing() (report.Table, error) {
 					if err != nil {
 						return t, err
 					}
-					told[colluding] = append(told[colluding], got.Told)
-					if !colluding { // the honest ask the same either way
+					told[colluding] = append(told[colluding], got.Learned)
+					if !colluding { // honest detectives ask the same either way
 						served = append(served, got.Served)
 					}
 					x.env.Progress("fishing", 1)

@@ -11,7 +11,7 @@ import (
 // has its cell, no lie costs nothing, and colluders are told apart.
 func TestLiars(t *testing.T) {
 	size := liarsSize{seeds: 2, shares: []float64{0, 0.5}, organisations: 10}
-	r, err := runLiars(t.Context(), report.Environment{Progress: func(string, int) {}}, report.New(liars()), size)
+	r, err := runLiars(t.Context(), report.Environment{Progress: func(string, int) {}}, report.New(liarsEntry()), size)
 	if err != nil {
 		t.Fatal(err)
 	}

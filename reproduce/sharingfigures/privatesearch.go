@@ -23,13 +23,13 @@ func privateSearch() report.Reproduction {
 	return r
 }
 
-// trialSize is how much each way is tried on: the slow ones get fewer rows.
+// trialSize is the amount of data for each method: slow ones get fewer rows.
 type trialSize struct{ rows, evaluated, dictionary, filtered, keyBits int }
 
 // trial is one log and one question about it.
 type trial struct {
 	size   trialSize
-	log    rows
+	log    rowLog
 	mask   key.Mask
 	hash   key.Hash
 	keyer  *key.Keyer
@@ -39,8 +39,8 @@ type trial struct {
 	hashed time.Duration // to compute the keys of all rows, on one core
 }
 
-// outcome is one line of the table.
-type outcome struct {
+// measurement is one row of the table.
+type measurement struct {
 	name               string
 	prepare            time.Duration // the asker's work before
 	rows               int
@@ -51,13 +51,13 @@ type outcome struct {
 	witness, detective string        // what each learns
 }
 
-func (o outcome) rate() float64 { return float64(o.rows) / o.perRows.Seconds() }
+func (o measurement) rowRate() float64 { return float64(o.rows) / o.perRows.Seconds() }
 
-// rows is a log in memory.
-type rows []flow.Flow
+// rowLog is a log in memory.
+type rowLog []flow.Flow
 
-// Scan hands everything out in batches.
-func (l rows) Scan(ctx context.Context, _ flow.Window, _ flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error) {
+// Scan calls fn with all flows in batches.
+func (l rowLog) Scan(ctx context.Context, _ flow.Window, _ flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error) {
 	var cov flow.Coverage
 	const batch = 4096
 	for from := 0; from < len(l); from += batch {
@@ -91,8 +91,7 @@ func newTrial(ctx context.Context, size trialSize) (*trial, error) {
 	}); err != nil {
 		return nil, err
 	}
-	// Ask about something rare that was really seen: the first tuple with a few
-	// connections.
+	// Ask about a rare tuple that occurs: the first one with a few connections.
 	for _, tuple := range t.tuples {
 		if n := count[tuple]; n >= 3 && n <= 6 {
 			t.asked, t.flows = tuple, n
@@ -123,8 +122,8 @@ func runPrivateSearch(ctx context.Context, env report.Environment, r *report.Rep
 	if err != nil {
 		return nil, err
 	}
-	var all []outcome
-	for _, try := range []func(context.Context) (outcome, error){t.loose, t.bucket, t.whole, t.paillier} {
+	var all []measurement
+	for _, try := range []func(context.Context) (measurement, error){t.runLoose, t.intersectBucket, t.intersectWhole, t.searchPrivately} {
 		env.Progress("trying", 1)
 		o, err := try(ctx)
 		if err != nil {
@@ -140,15 +139,15 @@ func runPrivateSearch(ctx context.Context, env report.Environment, r *report.Rep
 	}
 	for _, o := range all {
 		table.Rows = append(table.Rows, []string{
-			o.name, survey.Count(o.rate()), roughly(o.once.Seconds()), roughly(o.once.Seconds() + 1e8/o.rate()), roughly(o.prepare.Seconds()), fmt.Sprint(o.question), fmt.Sprint(o.answer), o.witness, o.detective,
+			o.name, survey.Count(o.rowRate()), formatRough(o.once.Seconds()), formatRough(o.once.Seconds() + 1e8/o.rowRate()), formatRough(o.prepare.Seconds()), fmt.Sprint(o.question), fmt.Sprint(o.answer), o.witness, o.detective,
 		})
 	}
 	r.Tables = append(r.Tables, table)
-	t.comment(r, all)
+	t.addComment(r, all)
 	return r, nil
 }
 
-func roughly(seconds float64) string {
+func formatRough(seconds float64) string {
 	switch {
 	case seconds < 0.001:
 		return fmt.Sprintf("%.0f µs", seconds*1e6)
@@ -164,8 +163,8 @@ func roughly(seconds float64) string {
 	return fmt.Sprintf("%.0f days", seconds/86400)
 }
 
-// comment says in words what the table shows.
-func (t *trial) comment(r *report.Report, all []outcome) {
+// addComment adds a description of the table.
+func (t *trial) addComment(r *report.Report, all []measurement) {
 	loose, bucket, whole, search := all[0], all[1], all[2], all[3]
 	r.Say(`All four were asked about the same tuple (%d connections) of a synthetic border log, and all found it. The first three ran on the whole log, except that the third
 evaluated %d tuples and is scaled to all; private stream searching filtered %d rows. The machine may be shared: trust the orders of magnitude.`,
@@ -174,10 +173,10 @@ evaluated %d tuples and is scaled to all; private stream searching filtered %d r
 ambiguous to the witness and sends %d bytes instead of %d, but says only whether the tuple was seen: the hosts need a second round, in which the witness sees which tag is of interest.
 Our answers are that second round, sent at once. Over the whole log the intersection shows the witness nothing but the mask, at %s times the work per question; the tags
 serve for many questions only if the witness keeps one key, and then the asker can tell which tuples came back.`,
-		bucket.answer, loose.answer, survey.Count(loose.rate()/whole.rate()))
+		bucket.answer, loose.answer, survey.Count(loose.rowRate()/whole.rowRate()))
 	r.Say(`Private stream searching hides the key too, at %s times the work of loose matching: every row costs an exponentiation modulo a number of %d bits, whether it matches or not.
 Hiding the key among few entries hides little, and the question grows by %d bytes with each entry: as many entries as loose matching has keys (2^%d) would be %s bytes.
 It is the naive scheme: batching and smaller payloads gain some factors, not the four or more orders of magnitude.`,
-		survey.Count(loose.rate()/search.rate()), 2*t.size.keyBits, search.question/t.size.dictionary, t.hash.Bits,
+		survey.Count(loose.rowRate()/search.rowRate()), 2*t.size.keyBits, search.question/t.size.dictionary, t.hash.Bits,
 		survey.Count(float64(search.question/t.size.dictionary)*float64(uint64(1)<<t.hash.Bits)))
 }

@@ -17,60 +17,60 @@ import (
 	"dragnet/reproduce/sharingfigures/streamsearch"
 )
 
-// loose is the product's own exchange.
-func (t *trial) loose(ctx context.Context) (outcome, error) {
+// runLoose is the product's own exchange.
+func (t *trial) runLoose(ctx context.Context) (measurement, error) {
 	began := time.Now()
 	text := fmt.Sprintf("out dst=%s proto=%d dport=%d", t.asked.Addr, t.asked.Proto, t.asked.DPort)
 	p, err := pattern.Parse(text, pattern.FromDisk)
 	if err != nil {
-		return outcome{}, err
+		return measurement{}, err
 	}
 	q, err := detective.New(detective.Configuration{
 		Mode: dossier.OPRF, Hash: t.hash, Style: detective.SelfDescribing, Window: flow.AllTime, Epoch: "trial", Quorum: 1,
 	}, p)
 	if err != nil {
-		return outcome{}, err
+		return measurement{}, err
 	}
-	o := outcome{
+	o := measurement{
 		name: "loose matching (this program)", rows: len(t.log), prepare: time.Since(began), question: len(q.Question()),
 		witness: "mask, and a key that many tuples share", detective: "the hosts that match; how many tuples collide",
 	}
 	k, err := seal.NewWitnessKey()
 	if err != nil {
-		return outcome{}, err
+		return measurement{}, err
 	}
 	w, err := witness.New(witness.DefaultConfiguration(), "w", t.log, k, nil)
 	if err != nil {
-		return outcome{}, err
+		return measurement{}, err
 	}
 	began = time.Now()
 	sealed, _, err := w.Answer(ctx, q.Question())
 	if err != nil {
-		return outcome{}, err
+		return measurement{}, err
 	}
 	o.perRows, o.once, o.answer = t.hashed, max(0, time.Since(began)-t.hashed), len(sealed)
 	if _, err := q.OpenTestimony(ctx, "w", sealed); err != nil {
-		return outcome{}, err
+		return measurement{}, err
 	}
 	for _, h := range q.Result().Hosts {
 		o.found += int(h.Flows)
 	}
-	return o, t.check(o, t.flows)
+	return o, t.checkFound(o, t.flows)
 }
 
 // tagBytes is the size of a tuple's tag in the intersections: false matches
 // are as likely as guessing 128 bits.
 const tagBytes = 16
 
-func tag(secret []byte) (out [tagBytes]byte) {
+func makeTag(secret []byte) (out [tagBytes]byte) {
 	sum := sha256.Sum256(secret)
 	copy(out[:], sum[:])
 	return out
 }
 
-// intersect is private set intersection by OPRF (RFC 9497): the witness returns
+// intersectSets is private set intersection by OPRF (RFC 9497): the witness returns
 // the function's value at the blinded tuple, and tags of all tuples offered.
-func (t *trial) intersect(offered func() []key.Tuple) (o outcome, err error) {
+func (t *trial) intersectSets(offered func() []key.Tuple) (o measurement, err error) {
 	began := time.Now()
 	blinded, err := seal.Blind(t.asked)
 	if err != nil {
@@ -92,14 +92,14 @@ func (t *trial) intersect(offered func() []key.Tuple) (o outcome, err error) {
 		if err != nil {
 			return o, err
 		}
-		tags = append(tags, tag(secret))
+		tags = append(tags, makeTag(secret))
 	}
 	o.perRows, o.answer = time.Since(began), len(evaluated)+tagBytes*len(tags)
 	secret, err := blinded.Secret(evaluated)
 	if err != nil {
 		return o, err
 	}
-	mine := tag(secret)
+	mine := makeTag(secret)
 	for _, theirs := range tags {
 		if theirs == mine {
 			o.found++
@@ -108,10 +108,10 @@ func (t *trial) intersect(offered func() []key.Tuple) (o outcome, err error) {
 	return o, nil
 }
 
-// bucket offers only the tuples whose key was asked for.
-func (t *trial) bucket(context.Context) (outcome, error) {
+// intersectBucket offers only the tuples whose key was asked for.
+func (t *trial) intersectBucket(context.Context) (measurement, error) {
 	want := t.keyer.Tuple(t.asked)
-	o, err := t.intersect(func() []key.Tuple {
+	o, err := t.intersectSets(func() []key.Tuple {
 		seen := map[key.Tuple]bool{}
 		var in []key.Tuple
 		for i := range t.log {
@@ -129,14 +129,15 @@ func (t *trial) bucket(context.Context) (outcome, error) {
 	o.witness, o.detective = "mask, and a key that many tuples share", "whether the tuple was seen; how many collide"
 	o.perRows, o.once = t.hashed, max(0, o.perRows-t.hashed)
 	if err == nil {
-		err = t.check(o, 1)
+		err = t.checkFound(o, 1)
 	}
 	return o, err
 }
 
-// whole offers every tuple of the log. Only some are evaluated, the one asked
-// about among them; time and bytes are per tuple, so the line is scaled to all.
-func (t *trial) whole(context.Context) (outcome, error) {
+// intersectWhole offers every tuple of the log. Only some are evaluated,
+// including the one asked about; time and bytes are per tuple, so the row is
+// scaled to all.
+func (t *trial) intersectWhole(context.Context) (measurement, error) {
 	offered := []key.Tuple{t.asked}
 	for _, tuple := range t.tuples {
 		if len(offered) >= t.size.evaluated {
@@ -146,7 +147,7 @@ func (t *trial) whole(context.Context) (outcome, error) {
 			offered = append(offered, tuple)
 		}
 	}
-	o, err := t.intersect(func() []key.Tuple { return offered })
+	o, err := t.intersectSets(func() []key.Tuple { return offered })
 	if err != nil {
 		return o, err
 	}
@@ -155,23 +156,24 @@ func (t *trial) whole(context.Context) (outcome, error) {
 	o.name, o.rows = "exact intersection with the whole log", len(t.log)
 	o.answer += tagBytes * (len(t.tuples) - n)
 	o.witness, o.detective = "mask", "whether the tuple was seen; how many tuples the log has"
-	return o, t.check(o, 1)
+	return o, t.checkFound(o, 1)
 }
 
-// paillier is private stream searching over a small dictionary of keys.
-func (t *trial) paillier(ctx context.Context) (outcome, error) {
+// searchPrivately is private stream searching over a small dictionary of keys.
+func (t *trial) searchPrivately(ctx context.Context) (measurement, error) {
 	entry := func(tuple key.Tuple) int { return int(uint64(t.keyer.Tuple(tuple)) % uint64(t.size.dictionary)) }
 	began := time.Now()
 	s, err := streamsearch.NewSearcher(t.size.keyBits, t.size.dictionary, entry(t.asked))
 	if err != nil {
-		return outcome{}, err
+		return measurement{}, err
 	}
-	o := outcome{
+	o := measurement{
 		name: fmt.Sprintf("private stream search (Paillier, %d entries)", t.size.dictionary), prepare: time.Since(began),
 		witness: "mask", detective: "all records of one entry; nothing of others", question: s.Query.Bytes(),
 	}
 	sample := t.sampleAround(t.size.filtered)
-	// With 24 slots a match, each of three copies is alone with 7 in 8.
+	// With 24 slots a match, each of three copies is alone with probability
+	// 7/8.
 	answer := s.Query.NewAnswer(24*(t.flows+len(sample)/t.size.dictionary+4), 1)
 	began = time.Now()
 	for i := range sample {
@@ -179,21 +181,21 @@ func (t *trial) paillier(ctx context.Context) (outcome, error) {
 			return o, err
 		}
 		tuple, _ := t.mask.Tuple(&sample[i], key.Out)
-		answer.Filter(&s.Query, streamsearch.Record{Entry: entry(tuple), Payload: t.payload(&sample[i], tuple)})
+		answer.Filter(&s.Query, streamsearch.Record{Entry: entry(tuple), Payload: t.makePayload(&sample[i], tuple)})
 	}
 	o.perRows, o.rows, o.answer = time.Since(began), len(sample), answer.Bytes()
-	fingerprint := t.payload(&sample[0], t.asked)
+	fingerprint := t.makePayload(&sample[0], t.asked)
 	for _, p := range s.Open(answer) {
 		if [4]byte(p[8:]) == [4]byte(fingerprint[8:]) {
 			o.found++
 		}
 	}
-	return o, t.check(o, t.flows)
+	return o, t.checkFound(o, t.flows)
 }
 
 // sampleAround is every flow of the tuple asked about among n flows.
-func (t *trial) sampleAround(n int) rows {
-	var out, other rows
+func (t *trial) sampleAround(n int) rowLog {
+	var out, other rowLog
 	for i := range t.log {
 		if tuple, _ := t.mask.Tuple(&t.log[i], key.Out); tuple == t.asked {
 			out = append(out, t.log[i])
@@ -204,9 +206,9 @@ func (t *trial) sampleAround(n int) rows {
 	return append(out, other...)
 }
 
-// payload is X, the time in steps of 100 µs modulo five days, and a fingerprint
-// of the tuple, by which the asker tells its records from others of the same entry.
-func (t *trial) payload(f *flow.Flow, tuple key.Tuple) (p [12]byte) {
+// makePayload is X, the time in steps of 100 µs modulo five days, and a fingerprint
+// of the tuple, by which the asker distinguishes its records from others of the same entry.
+func (t *trial) makePayload(f *flow.Flow, tuple key.Tuple) (p [12]byte) {
 	x := f.Orig.As4()
 	copy(p[:], x[:])
 	binary.BigEndian.PutUint32(p[4:], uint32(int64(f.Start)/int64(100*time.Microsecond)))
@@ -216,9 +218,9 @@ func (t *trial) payload(f *flow.Flow, tuple key.Tuple) (p [12]byte) {
 	return p
 }
 
-// check makes sure that each way gives the right answer before it is timed
-// against others.
-func (t *trial) check(o outcome, want int) error {
+// checkFound makes sure that each method gives the right answer before its time
+// is compared.
+func (t *trial) checkFound(o measurement, want int) error {
 	if o.found != want {
 		return fmt.Errorf("%s found %d of %d", o.name, o.found, want)
 	}

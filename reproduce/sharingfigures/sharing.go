@@ -1,6 +1,6 @@
-// Package sharingfigures makes again what Allman et al. 2006, "Fighting Coordinated
-// Attackers with Cross-Organizational Information Sharing" (HotNets V),
-// measured, and measures what it left open.
+// Package sharingfigures reproduces the measurements of Allman et al. 2006,
+// "Fighting Coordinated Attackers with Cross-Organizational Information
+// Sharing" (HotNets V), and measures what it left open.
 package sharingfigures
 
 import (
@@ -11,7 +11,7 @@ import (
 
 // All lists this paper's reproductions.
 func All() []report.Reproduction {
-	return []report.Reproduction{figure1(), privateSearch(), liars()}
+	return []report.Reproduction{figure1(), privateSearch(), liarsEntry()}
 }
 
 func figure1() report.Reproduction {

@@ -56,7 +56,7 @@ func TestFigure1Shape(t *testing.T) {
 	if got := len(r.Tables[0].Header) - 3; got != wantLogs {
 		t.Errorf("%d shared logs, want %d", got, wantLogs)
 	}
-	if got, want := len(r.Tables[1].Rows), 2+len(variants(small().border)); got != want {
+	if got, want := len(r.Tables[1].Rows), 2+len(logVariants(small().border)); got != want {
 		t.Errorf("%d rows of assumptions, want %d", got, want)
 	}
 	if len(r.Plots) != 2 {
@@ -82,8 +82,8 @@ func TestIntervalIsOverSeeds(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := map[string]string{}
-	for _, m := range measures() {
-		all[m.name] = over(seeds, m)
+	for _, m := range listMeasures() {
+		all[m.name] = formatOver(seeds, m)
 	}
 	if got := all["connections"]; got != "20000" {
 		t.Errorf("connections %q, want one number", got)
@@ -121,10 +121,10 @@ func TestEveryWayMustFindTheTuple(t *testing.T) {
 		t.Fatal(err)
 	}
 	trial.flows++ // one more than there is
-	if _, err := trial.loose(context.Background()); err == nil {
+	if _, err := trial.runLoose(context.Background()); err == nil {
 		t.Error("loose matching passed with a connection missing")
 	}
-	if _, err := trial.paillier(context.Background()); err == nil {
+	if _, err := trial.searchPrivately(context.Background()); err == nil {
 		t.Error("private stream search passed with a connection missing")
 	}
 }

@@ -18,14 +18,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bench is what requests are processed with, as the daemon does it.
+// bench processes requests as the daemon does.
 type bench struct {
 	finder *walk.Finder
 	disk   *token.Store // on an ordinary file system, in diskDir
-	memory *token.Store // where fsync costs nothing
+	memory *token.Store // on a file system where fsync is free
 
 	diskDir string
-	// effort scales how often and how long is measured; 1 for a report.
+	// effort scales the number and length of measurements; 1 for a report.
 	effort float64
 }
 
@@ -56,8 +56,8 @@ func (b *bench) close() {
 	b.finder.Close()
 }
 
-// identify processes an ID request.
-func (b *bench) identify(s *structure) error {
+// serveID processes an ID request.
+func (b *bench) serveID(s *structure) error {
 	found, err := b.finder.Find(s.local, s.remote)
 	if err != nil {
 		return err
@@ -71,8 +71,8 @@ func (b *bench) identify(s *structure) error {
 	return err
 }
 
-// save processes an SV request and stores the record, unless store is nil.
-func (b *bench) save(s *structure, store *token.Store) error {
+// serveSave processes an SV request and stores the record, unless store is nil.
+func (b *bench) serveSave(s *structure, store *token.Store) error {
 	found, err := b.finder.Find(s.local, s.remote)
 	if err != nil {
 		return err
@@ -96,8 +96,8 @@ func (b *bench) save(s *structure, store *token.Store) error {
 	return err
 }
 
-// median runs do and returns the median of its times.
-func (b *bench) median(ctx context.Context, times int, do func() error) (time.Duration, error) {
+// medianTime runs do and returns the median of its times.
+func (b *bench) medianTime(ctx context.Context, times int, do func() error) (time.Duration, error) {
 	times = max(1, int(float64(times)*b.effort))
 	all := make([]time.Duration, 0, times)
 	for range times {
@@ -114,8 +114,8 @@ func (b *bench) median(ctx context.Context, times int, do func() error) (time.Du
 	return all[len(all)/2], nil
 }
 
-// share is the part of one processor that requests at a rate take, in percent.
-func (b *bench) share(ctx context.Context, perMinute int, lasting time.Duration, do func() error) (float64, error) {
+// loadOf is the share of one processor that requests at a rate use, in percent.
+func (b *bench) loadOf(ctx context.Context, perMinute int, lasting time.Duration, do func() error) (float64, error) {
 	lasting = time.Duration(float64(lasting) * b.effort)
 	before, err := processorTime()
 	if err != nil {
@@ -140,7 +140,7 @@ func (b *bench) share(ctx context.Context, perMinute int, lasting time.Duration,
 	}
 }
 
-// processorTime is what this process has used so far.
+// processorTime is the processor time this process has used so far.
 func processorTime() (time.Duration, error) {
 	var u unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
@@ -149,8 +149,8 @@ func processorTime() (time.Duration, error) {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), nil
 }
 
-// memoryDir makes a folder on a file system without a disk, or an ordinary one
-// where there is none.
+// memoryDir makes a folder on a file system in memory, or an ordinary one if
+// there is none.
 func memoryDir() (string, error) {
 	if dir, err := os.MkdirTemp("/dev/shm", "dragnet-"); err == nil {
 		return dir, nil

@@ -1,9 +1,9 @@
 //go:build !linux
 
-// Package stop makes the tables of the STOP paper again; it needs Linux.
+// Package stopfigures reproduces the tables of the STOP paper; it needs Linux.
 package stop
 
 import "dragnet/reproduce/report"
 
-// All is empty: processes are looked into on Linux only.
+// All is empty: processes are examined on Linux only.
 func All() []report.Reproduction { return nil }

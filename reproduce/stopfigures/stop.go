@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package stopfigures makes the tables of the STOP paper again (Carrier and Shields
-// 2002, section V): how long requests take, and what they cost the machine.
+// Package stopfigures reproduces the tables of the STOP paper (Carrier and
+// Shields 2002, section V): how long requests take, and the load they cause.
 package stopfigures
 
 import (
@@ -19,7 +19,7 @@ func All() []report.Reproduction {
 	return []report.Reproduction{{
 		Name: "stop-tables", Title: "STOP: the time and load of requests",
 		Source: "Carrier and Shields, A Recursive Session Token Protocol, CERIAS TR 2002-41, tables I to III and figure 5",
-		Run:    tables,
+		Run:    measureTables,
 	}}
 }
 
@@ -30,9 +30,9 @@ var rates = []struct {
 	linux, openBSD float64
 }{{6, 0.12, 0.01}, {20, 0.26, 0.10}, {60, 0.79, 0.39}, {120, 1.55, 0.83}, {600, 7.01, 3.89}, {3000, 24.15, 13.04}, {6000, 35.92, 19.20}}
 
-func tables(ctx context.Context, env report.Environment) (*report.Report, error) {
+func measureTables(ctx context.Context, env report.Environment) (*report.Report, error) {
 	if os.Geteuid() != 0 {
-		return nil, fmt.Errorf("stop-tables looks into processes of other users: run it as root")
+		return nil, fmt.Errorf("stop-tables examines processes of other users: run it as root")
 	}
 	dir, err := os.MkdirTemp("", "dragnet-")
 	if err != nil {
@@ -49,17 +49,17 @@ func tables(ctx context.Context, env report.Environment) (*report.Report, error)
 		return nil, err
 	}
 	defer b.close()
-	return b.report(ctx, env)
+	return b.makeReport(ctx, env)
 }
 
-func (b *bench) report(ctx context.Context, env report.Environment) (*report.Report, error) {
+func (b *bench) makeReport(ctx context.Context, env report.Environment) (*report.Report, error) {
 	r := report.New(All()[0])
-	line, err := tree()
+	line, err := startTree()
 	if err != nil {
 		return nil, err
 	}
-	defer line.stop()
-	if err := line.settle(b.finder, 6); err != nil {
+	defer line.killAll()
+	if err := line.awaitProcesses(b.finder, 6); err != nil {
 		return nil, err
 	}
 	env.Progress("table I", 1)
@@ -74,11 +74,11 @@ func (b *bench) report(ctx context.Context, env report.Environment) (*report.Rep
 	if err := tableII(ctx, r, b); err != nil {
 		return nil, err
 	}
-	explain(r, b)
+	addExplanation(r, b)
 	return r, nil
 }
 
-func milliseconds(d time.Duration) string {
+func formatMS(d time.Duration) string {
 	return fmt.Sprintf("%.3f", float64(d)/float64(time.Millisecond))
 }
 
@@ -88,16 +88,16 @@ func tableI(ctx context.Context, r *report.Report, b *bench, s *structure) error
 		times int
 		do    func() error
 	}{
-		{2000, func() error { return b.identify(s) }},
-		{400, func() error { return b.save(s, nil) }},
-		{400, func() error { return b.save(s, b.memory) }},
-		{100, func() error { return b.save(s, b.disk) }},
+		{2000, func() error { return b.serveID(s) }},
+		{400, func() error { return b.serveSave(s, nil) }},
+		{400, func() error { return b.serveSave(s, b.memory) }},
+		{100, func() error { return b.serveSave(s, b.disk) }},
 	} {
-		d, err := b.median(ctx, m.times, m.do)
+		d, err := b.medianTime(ctx, m.times, m.do)
 		if err != nil {
 			return err
 		}
-		cells = append(cells, milliseconds(d))
+		cells = append(cells, formatMS(d))
 	}
 	r.Tables = append(r.Tables, report.Table{
 		Title:  "Table I: median time of a request, 6 processes, ms",
@@ -108,25 +108,25 @@ func tableI(ctx context.Context, r *report.Report, b *bench, s *structure) error
 }
 
 func tableII(ctx context.Context, r *report.Report, b *bench) error {
-	s, err := figure4()
+	s, err := startFigure4()
 	if err != nil {
 		return err
 	}
-	defer s.stop()
-	if err := s.settle(b.finder, 14); err != nil {
+	defer s.killAll()
+	if err := s.awaitProcesses(b.finder, 14); err != nil {
 		return err
 	}
-	alone, err := b.median(ctx, 300, func() error { return b.save(s, nil) })
+	alone, err := b.medianTime(ctx, 300, func() error { return b.serveSave(s, nil) })
 	if err != nil {
 		return err
 	}
-	others, err := bystanders(100)
-	defer others.stop()
+	others, err := startBystanders(100)
+	defer others.killAll()
 	if err != nil {
 		return err
 	}
-	time.Sleep(200 * time.Millisecond) // until the shells have become what they run
-	crowded, err := b.median(ctx, 300, func() error { return b.save(s, nil) })
+	time.Sleep(200 * time.Millisecond) // until the shells have executed their commands
+	crowded, err := b.medianTime(ctx, 300, func() error { return b.serveSave(s, nil) })
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func tableII(ctx context.Context, r *report.Report, b *bench) error {
 		Header: []string{"platform", "alone", "with 100 processes", "ratio"},
 		Rows: [][]string{
 			{"paper, Linux 2.2", "63.354", "224.589", ratio(63.354, 224.589)}, {"paper, OpenBSD 2.8", "10.256", "32.059", ratio(10.256, 32.059)},
-			{"here, Linux", milliseconds(alone), milliseconds(crowded), ratio(float64(alone), float64(crowded))},
+			{"here, Linux", formatMS(alone), formatMS(crowded), ratio(float64(alone), float64(crowded))},
 		},
 	})
 	return nil
@@ -151,7 +151,7 @@ func tableIII(ctx context.Context, r *report.Report, b *bench, s *structure) err
 	for _, rate := range rates {
 		// Long enough for ten requests, within reason.
 		lasting := min(max(2*time.Second, 10*time.Minute/time.Duration(rate.perMinute)), 21*time.Second)
-		load, err := b.share(ctx, rate.perMinute, lasting, func() error { return b.save(s, b.disk) })
+		load, err := b.loadOf(ctx, rate.perMinute, lasting, func() error { return b.serveSave(s, b.disk) })
 		if err != nil {
 			return err
 		}
@@ -167,7 +167,7 @@ func tableIII(ctx context.Context, r *report.Report, b *bench, s *structure) err
 	return nil
 }
 
-func explain(r *report.Report, b *bench) {
+func addExplanation(r *report.Report, b *bench) {
 	how := "one eBPF pass over all descriptors"
 	if why := b.finder.Limits(); why != nil {
 		how = why.Error()

@@ -36,8 +36,8 @@ func running(t testing.TB, b *bench, build func() (*structure, error), processes
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.stop)
-	if err := s.settle(b.finder, processes); err != nil {
+	t.Cleanup(s.killAll)
+	if err := s.awaitProcesses(b.finder, processes); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -51,7 +51,7 @@ func TestStructures(t *testing.T) {
 		build     func() (*structure, error)
 		processes int
 		pipes     int // that two of them share
-	}{{"figure 3", tree, 6, 0}, {"figure 4", figure4, 14, 4}} {
+	}{{"figure 3", startTree, 6, 0}, {"figure 4", startFigure4, 14, 4}} {
 		s := running(t, b, c.build, c.processes)
 		found, err := b.finder.Find(s.local, s.remote)
 		if err != nil {
@@ -83,11 +83,11 @@ func TestStructures(t *testing.T) {
 // bytes, with more saved in ours.
 func TestRecordIsSmall(t *testing.T) {
 	b := testBench(t)
-	s := running(t, b, tree, 6)
+	s := running(t, b, startTree, 6)
 	before := storeSize(t, b)
 	const n = 20
 	for range n {
-		if err := b.save(s, b.disk); err != nil {
+		if err := b.serveSave(s, b.disk); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -113,7 +113,7 @@ func storeSize(t testing.TB, b *bench) (sum int64) {
 func TestReport(t *testing.T) {
 	b := testBench(t)
 	b.effort = 0.02
-	r, err := b.report(t.Context(), report.Environment{Progress: func(string, int) {}})
+	r, err := b.makeReport(t.Context(), report.Environment{Progress: func(string, int) {}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,15 +139,15 @@ func TestReport(t *testing.T) {
 
 func BenchmarkRequests(b *testing.B) {
 	m := testBench(b)
-	s := running(b, m, tree, 6)
+	s := running(b, m, startTree, 6)
 	for _, c := range []struct {
 		name string
 		do   func() error
 	}{
-		{"ID", func() error { return m.identify(s) }},
-		{"SV", func() error { return m.save(s, nil) }},
-		{"SV-record-without-disk", func() error { return m.save(s, m.memory) }},
-		{"SV-record-on-disk", func() error { return m.save(s, m.disk) }},
+		{"ID", func() error { return m.serveID(s) }},
+		{"SV", func() error { return m.serveSave(s, nil) }},
+		{"SV-record-without-disk", func() error { return m.serveSave(s, m.memory) }},
+		{"SV-record-on-disk", func() error { return m.serveSave(s, m.disk) }},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			timed(b, c.do)
@@ -175,7 +175,7 @@ func timed(b *testing.B, do func() error) {
 // by /proc.
 func BenchmarkFigure4(b *testing.B) {
 	m := testBench(b)
-	s := running(b, m, figure4, 14)
+	s := running(b, m, startFigure4, 14)
 	config := walk.DefaultConfiguration()
 	config.EBPF = "off"
 	slow, err := walk.New(config)
@@ -188,13 +188,13 @@ func BenchmarkFigure4(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			m.finder = f
 			defer func() { m.finder = fast }()
-			timed(b, func() error { return m.save(s, nil) })
+			timed(b, func() error { return m.serveSave(s, nil) })
 		})
 	}
 	measure("eBPF/alone", fast)
 	measure("proc/alone", slow)
-	others, err := bystanders(100)
-	b.Cleanup(others.stop)
+	others, err := startBystanders(100)
+	b.Cleanup(others.killAll)
 	if err != nil {
 		b.Fatal(err)
 	}

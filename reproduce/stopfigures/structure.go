@@ -21,7 +21,7 @@ import (
 
 // structure is a set of running processes, one of which holds the connection
 // that is asked about. They are children of PID 1, so that the walk does not
-// reach the program that measures.
+// reach the measuring program.
 type structure struct {
 	mark          string // in their environment
 	local, remote netip.AddrPort
@@ -30,9 +30,8 @@ type structure struct {
 // markName is the environment variable that the processes of a structure share.
 const markName = "DRAGNET_STRUCTURE="
 
-// newStructure also keeps descriptors that we inherited ourselves out of the
-// processes: a pipe that all of them hold would join them to whatever started
-// us.
+// newStructure also keeps our inherited descriptors out of the processes: a
+// pipe held by all of them would connect them to the process that started us.
 func newStructure() *structure {
 	entries, _ := os.ReadDir("/proc/self/fd")
 	for _, e := range entries {
@@ -43,8 +42,9 @@ func newStructure() *structure {
 	return &structure{mark: rand.Text()}
 }
 
-// start runs a shell script apart from us; extra files are descriptors 3, 4 ...
-func (s *structure) start(script string, files ...*os.File) error {
+// startScript runs a shell script as a child of PID 1; extra files are
+// descriptors 3, 4 ...
+func (s *structure) startScript(script string, files ...*os.File) error {
 	cmd := exec.Command("setsid", "--fork", "sh", "-c", script)
 	cmd.Env = append(os.Environ(), markName+s.mark)
 	cmd.ExtraFiles = files
@@ -54,8 +54,8 @@ func (s *structure) start(script string, files ...*os.File) error {
 	return nil
 }
 
-// stop kills every process that carries the mark.
-func (s *structure) stop() {
+// killAll kills every process that carries the mark.
+func (s *structure) killAll() {
 	entries, _ := os.ReadDir("/proc")
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
@@ -72,9 +72,9 @@ func (s *structure) stop() {
 	}
 }
 
-// connection makes a TCP connection over loopback. With half, the far end is
-// closed, so that the near one looks as if its peer were another machine.
-func connection(half bool) (near, far *os.File, err error) {
+// openConnection makes a TCP connection over loopback. With half, the far end
+// is closed, so that the near one looks like a connection to another machine.
+func openConnection(half bool) (near, far *os.File, err error) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		return nil, nil, err
@@ -98,7 +98,7 @@ func connection(half bool) (near, far *os.File, err error) {
 	return near, far, err
 }
 
-func (s *structure) ask(f *os.File) error {
+func (s *structure) setAsked(f *os.File) error {
 	c, err := net.FileConn(f)
 	if err != nil {
 		return err
@@ -108,30 +108,31 @@ func (s *structure) ask(f *os.File) error {
 	return nil
 }
 
-// tree starts the paper's figure 3: a line of six processes, PID 1 included,
+// startTree starts the paper's figure 3: a line of six processes, PID 1 included,
 // of which the last holds the connection.
-func tree() (*structure, error) {
-	near, _, err := connection(true)
+func startTree() (*structure, error) {
+	near, _, err := openConnection(true)
 	if err != nil {
 		return nil, err
 	}
 	defer near.Close()
 	s := newStructure()
-	// The shell starts itself once less each time, and keeps nothing open.
+	// The shell starts itself with a smaller count each time, and keeps nothing
+	// open.
 	const line = `S='if [ $1 -gt 1 ]; then sh -c "$S" sh $(($1-1)) & exec 3>&-; wait; else exec sleep 9999; fi'; export S; set -- 5; eval "$S"`
-	return s, errors.Join(s.ask(near), s.start(line, near))
+	return s, errors.Join(s.setAsked(near), s.startScript(line, near))
 }
 
-// figure4 starts 14 processes, PID 1 included, in three groups, with six pipes
+// startFigure4 starts 14 processes, PID 1 included, in three groups, with six pipes
 // and TCP connections between them. The paper's drawing is lost; its counts
 // are kept.
-func figure4() (*structure, error) {
-	oneOut, twoIn, err := connection(false)
+func startFigure4() (*structure, error) {
+	oneOut, twoIn, err := openConnection(false)
 	if err != nil {
 		return nil, err
 	}
-	twoOut, threeIn, err2 := connection(false)
-	asked, _, err3 := connection(true)
+	twoOut, threeIn, err2 := openConnection(false)
+	asked, _, err3 := openConnection(true)
 	if err := errors.Join(err2, err3); err != nil {
 		return nil, err
 	}
@@ -142,15 +143,15 @@ func figure4() (*structure, error) {
 	group := func(pipeline, closing string) string {
 		return fmt.Sprintf(`sh -c '%s & exec %s; wait' & exec %s; wait`, pipeline, closing, closing)
 	}
-	return s, errors.Join(s.ask(asked),
-		s.start(group("sleep 9999 3>&- | sleep 9999 3>&- | sleep 9999", "3>&-"), oneOut),
-		s.start(group("sleep 9999 4>&- | sleep 9999 3>&- 4>&- | sleep 9999 3>&-", "3>&- 4>&-"), twoIn, twoOut),
-		s.start(group("sleep 9999", "3>&- 4>&-"), threeIn, asked))
+	return s, errors.Join(s.setAsked(asked),
+		s.startScript(group("sleep 9999 3>&- | sleep 9999 3>&- | sleep 9999", "3>&-"), oneOut),
+		s.startScript(group("sleep 9999 4>&- | sleep 9999 3>&- 4>&- | sleep 9999 3>&-", "3>&- 4>&-"), twoIn, twoOut),
+		s.startScript(group("sleep 9999", "3>&- 4>&-"), threeIn, asked))
 }
 
-// bystanders starts processes with the paper's six descriptors each: three
+// startBystanders starts processes with the paper's six descriptors each: three
 // standard ones, two ends of pipes and a file.
-func bystanders(n int) (*structure, error) {
+func startBystanders(n int) (*structure, error) {
 	s := newStructure()
 	for range n {
 		r, w, err := os.Pipe()
@@ -159,7 +160,7 @@ func bystanders(n int) (*structure, error) {
 		}
 		f, err := os.Open("/etc/passwd")
 		if err == nil {
-			err = s.start("exec sleep 9999", r, w, f)
+			err = s.startScript("exec sleep 9999", r, w, f)
 			f.Close()
 		}
 		r.Close()
@@ -171,9 +172,9 @@ func bystanders(n int) (*structure, error) {
 	return s, nil
 }
 
-// settle waits until a walk from the structure's connection finds the number
+// awaitProcesses waits until a walk from the structure's connection finds the number
 // of processes it was built of.
-func (s *structure) settle(f *walk.Finder, processes int) error {
+func (s *structure) awaitProcesses(f *walk.Finder, processes int) error {
 	found := 0
 	for range 400 {
 		k, err := f.Find(s.local, s.remote)
@@ -188,5 +189,5 @@ func (s *structure) settle(f *walk.Finder, processes int) error {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	return fmt.Errorf("the walk finds %d processes, and %d were started: is there a process between them and PID 1", found, processes)
+	return fmt.Errorf("the walk finds %d processes, but %d were started: is there a process between them and PID 1", found, processes)
 }

@@ -8,8 +8,8 @@ import (
 	"dragnet/simulate/worm"
 )
 
-func figure23(x *run) error {
-	err := x.against("omega", 700, worm.Temporal, func(c *worm.Configuration, v float64) { c.Omega = v },
+func figure23(x *reproduction) error {
+	err := x.plotAgainst("omega", 700, worm.Temporal, func(c *worm.Configuration, v float64) { c.Omega = v },
 		func(w world, omega float64) float64 {
 			return worm.TableTime(share5, float64(w.k), w.z, w.z*omega, 2, 1<<32)
 		})
@@ -17,16 +17,16 @@ func figure23(x *run) error {
 	return err
 }
 
-func figure24(x *run) error {
-	err := x.against("phi", 7000, worm.Spatial, func(c *worm.Configuration, v float64) { c.Phi = v },
+func figure24(x *reproduction) error {
+	err := x.plotAgainst("phi", 7000, worm.Spatial, func(c *worm.Configuration, v float64) { c.Phi = v },
 		func(w world, phi float64) float64 { return worm.TableTime(share5, float64(w.k), w.z, phi, 2, 1<<32) })
 	x.Say("The paper's one figure in the text: k = 10000, z = 10, Phi = 7000: 27.2 days.")
 	return err
 }
 
-// against plots the days until 5 % against a parameter, with budgets Twice and
-// Once beside the closed form.
-func (x *run) against(name string, most float64, d worm.Defence, set func(*worm.Configuration, float64), closed func(world, float64) float64) error {
+// plotAgainst plots the days until 5 % against a parameter, with budgets Twice
+// and Once and the closed form.
+func (x *reproduction) plotAgainst(name string, most float64, d worm.Defence, set func(*worm.Configuration, float64), closed func(world, float64) float64) error {
 	t := report.Table{Title: "Days until 5 %", Header: []string{"k", "z", name, "closed form", "twice " + name + " a day", name + " a day"}}
 	chart := plot.Chart{Title: x.Title, X: plot.Axis{Label: name}, Y: plot.Axis{Label: "days until 5 %", Min: 0, Max: 300}}
 	for _, w := range x.size.worlds {
@@ -34,11 +34,11 @@ func (x *run) against(name string, most float64, d worm.Defence, set func(*worm.
 		var twice []worm.Quartiles
 		for i := range x.size.points {
 			v := most * float64(i+1) / float64(x.size.points)
-			cells := []string{fmt.Sprint(w.k), number(w.z), number(v)}
+			cells := []string{fmt.Sprint(w.k), formatNumber(w.z), formatNumber(v)}
 			xs, ys = append(xs, v), append(ys, closed(w, v)/worm.Day)
-			cells = append(cells, number(ys[i]))
+			cells = append(cells, formatNumber(ys[i]))
 			for _, b := range []worm.Budget{worm.Twice, worm.Once} {
-				c := configuration(w, d, b)
+				c := configurationFor(w, d, b)
 				set(&c, v)
 				q, err := x.daysTo(share5, c)
 				if err != nil {
@@ -47,11 +47,11 @@ func (x *run) against(name string, most float64, d worm.Defence, set func(*worm.
 				if b == worm.Twice {
 					twice = append(twice, q)
 				}
-				cells = append(cells, quartiles(q))
+				cells = append(cells, formatQuartiles(q))
 			}
 			t.Rows = append(t.Rows, cells)
 		}
-		chart.Series = append(chart.Series, band(w.String(), xs, twice))
+		chart.Series = append(chart.Series, bandSeries(w.String(), xs, twice))
 		if w == (world{10000, 10}) {
 			chart.Series = append(chart.Series, plot.Series{Name: "closed form, " + w.String(), Dashed: true, X: xs, Y: ys})
 		}
@@ -62,14 +62,14 @@ func (x *run) against(name string, most float64, d worm.Defence, set func(*worm.
 	return nil
 }
 
-func figure25(x *run) error {
-	err := x.blocking("finally infected share", plot.Axis{Label: "infected share", Min: 0, Max: 1}, func(r *worm.Result) float64 { return r.Share() })
+func figure25(x *reproduction) error {
+	err := x.plotBlocking("finally infected share", plot.Axis{Label: "infected share", Min: 0, Max: 1}, func(r *worm.Result) float64 { return r.Share() })
 	x.Say("Theorem 1's condition: below 1, 2*n*Phi*V/N (R in the table) stops the worm; the number of networks is then 1/(1-R) on average. The paper says nearly all hosts fall for k = 20000, z = 20, n = 10.")
 	return err
 }
 
-func figure26(x *run) error {
-	err := x.blocking("days until the last infection, of runs above 5 %", plot.Axis{Label: "days"}, func(r *worm.Result) float64 {
+func figure26(x *reproduction) error {
+	err := x.plotBlocking("days until the last infection, of runs above 5 %", plot.Axis{Label: "days"}, func(r *worm.Result) float64 {
 		if r.Share() <= share5 {
 			return nothing
 		}
@@ -79,11 +79,11 @@ func figure26(x *run) error {
 	return err
 }
 
-// nothing marks a run that does not take part in a figure.
+// nothing marks a run that is left out of a figure.
 const nothing = -1
 
-// blocking runs whole epidemics under full DAW for n = 1 to 10.
-func (x *run) blocking(what string, axis plot.Axis, value func(*worm.Result) float64) error {
+// plotBlocking runs whole epidemics under full DAW for n = 1 to 10.
+func (x *reproduction) plotBlocking(what string, axis plot.Axis, value func(*worm.Result) float64) error {
 	t := report.Table{Title: what, Header: []string{"k", "z", "n", "R", "2 limits a day", "runs", "1 limit a day", "runs"}}
 	chart := plot.Chart{Title: x.Title, X: plot.Axis{Label: "n (days)", Min: 0, Max: 10}, Y: axis}
 	for _, w := range x.size.worlds {
@@ -92,11 +92,11 @@ func (x *run) blocking(what string, axis plot.Axis, value func(*worm.Result) flo
 		for i := range min(10, x.size.points+2) {
 			n := float64(i + 1)
 			r := worm.Reproduction(n, 3000, float64(w.k)*w.z, 1<<32)
-			cells := []string{fmt.Sprint(w.k), number(w.z), number(n), fmt.Sprintf("%.2f", r)}
+			cells := []string{fmt.Sprint(w.k), formatNumber(w.z), formatNumber(n), fmt.Sprintf("%.2f", r)}
 			for _, b := range []worm.Budget{worm.Twice, worm.Once} {
-				c := configuration(w, worm.Full, b)
+				c := configurationFor(w, worm.Full, b)
 				c.Days, c.MaxDays = n, 3000
-				rs, err := x.ensemble(c, x.size.few)
+				rs, err := x.runEnsemble(c, x.size.few)
 				if err != nil {
 					return err
 				}
@@ -110,11 +110,11 @@ func (x *run) blocking(what string, axis plot.Axis, value func(*worm.Result) flo
 				if b == worm.Twice {
 					xs, twice = append(xs, n), append(twice, q)
 				}
-				cells = append(cells, quartiles(q), fmt.Sprintf("%d of %d", len(values), len(rs)))
+				cells = append(cells, formatQuartiles(q), fmt.Sprintf("%d of %d", len(values), len(rs)))
 			}
 			t.Rows = append(t.Rows, cells)
 		}
-		chart.Series = append(chart.Series, band(w.String(), xs, twice))
+		chart.Series = append(chart.Series, bandSeries(w.String(), xs, twice))
 	}
 	x.Tables = []report.Table{t}
 	x.Plots = []report.Plot{{Name: x.Name, Title: chart.Title, Drawings: []plot.Drawing{chart}}}

@@ -9,8 +9,8 @@ import (
 )
 
 // figure22 simulates the five curves of Figure 2-2 and, for the fourth, the
-// mean field that meets its 80 days.
-func figure22(x *run) error {
+// mean field that matches its 80 days.
+func figure22(x *reproduction) error {
 	t := report.Table{Title: "Time until 5 % (for full DAW: what is infected in the end)", Header: []string{"defence", "paper", "closed form", "limiter, median (quartiles)"}}
 	hours := plot.Chart{Title: "Figure 2-2, first 18 hours", X: plot.Axis{Label: "hours", Min: 0, Max: 18}, Y: plot.Axis{Label: "infected share", Min: 0, Max: 1}}
 	days := plot.Chart{Title: "Figure 2-2, 100 days", X: plot.Axis{Label: "days", Min: 0, Max: 100}, Y: plot.Axis{Label: "infected share", Min: 0, Max: 1}}
@@ -29,13 +29,13 @@ func figure22(x *run) error {
 		{worm.Both, "temporal + spatial", "80 d", 0, worm.Day, "d", &days},
 		{worm.Full, "DAW", "0.000034 of the hosts", 0, worm.Day, "d", &days},
 	} {
-		c := configuration(w, curve.defence, worm.Agent)
+		c := configurationFor(w, curve.defence, worm.Agent)
 		c.Until, c.MaxDays = 0.95, 200
-		rs, err := x.ensemble(c, x.size.few)
+		rs, err := x.runEnsemble(c, x.size.few)
 		if err != nil {
 			return err
 		}
-		curve.chart.Series = append(curve.chart.Series, spread(curve.name, rs, curve.chart.X.Max, map[*plot.Chart]float64{&hours: 3600, &days: worm.Day}[curve.chart]))
+		curve.chart.Series = append(curve.chart.Series, spreadSeries(curve.name, rs, curve.chart.X.Max, map[*plot.Chart]float64{&hours: 3600, &days: worm.Day}[curve.chart]))
 		cells := []string{curve.name, curve.paper, "-"}
 		switch curve.defence {
 		case worm.Full:
@@ -53,17 +53,17 @@ func figure22(x *run) error {
 			if curve.scale > 0 {
 				// k networks of average size, each sending for all its hosts.
 				v := float64(w.k) * w.z
-				cells[2] = number(worm.TimeTo(share5, w.z, curve.scale/worm.Day, v, 1<<32)/curve.unit/reachOfWhole) + " " + curve.unitName
+				cells[2] = formatNumber(worm.TimeTo(share5, w.z, curve.scale/worm.Day, v, 1<<32)/curve.unit/reachOfWhole) + " " + curve.unitName
 			} else if mean, err := worm.MeanField(share5, float64(w.k), w.z, 1<<32, func(float64) float64 { return 3000 / worm.Day }, 0, 300*worm.Day); err != nil {
 				return err
 			} else {
-				cells[2] = number(mean/worm.Day) + " d (mean field, phi a day)"
+				cells[2] = formatNumber(mean/worm.Day) + " d (mean field, phi a day)"
 			}
 			var when []float64
 			for _, r := range rs {
 				when = append(when, r.When(share5)/curve.unit)
 			}
-			cells = append(cells, quartiles(worm.QuartilesOf(when))+" "+curve.unitName)
+			cells = append(cells, formatQuartiles(worm.QuartilesOf(when))+" "+curve.unitName)
 		}
 		t.Rows = append(t.Rows, cells)
 	}
@@ -75,13 +75,13 @@ func figure22(x *run) error {
 	return nil
 }
 
-// reachOfWhole is how much faster infection grows when networks fall as wholes
-// instead of single hosts: E[x^2]/E[x] = 2z+1 hosts at a time for geometric
-// sizes with z = 10.
+// reachOfWhole is how much faster infection grows if whole networks are
+// infected instead of single hosts: E[x^2]/E[x] = 2z+1 hosts at a time for
+// geometric sizes with z = 10.
 const reachOfWhole = 21
 
-// spread is the median and quartiles of the infected share over time.
-func spread(name string, rs []*worm.Result, most, unit float64) plot.Series {
+// spreadSeries is the median and quartiles of the infected share over time.
+func spreadSeries(name string, rs []*worm.Result, most, unit float64) plot.Series {
 	const points = 120
 	var xs []float64
 	var qs []worm.Quartiles
@@ -93,5 +93,5 @@ func spread(name string, rs []*worm.Result, most, unit float64) plot.Series {
 		}
 		xs, qs = append(xs, at), append(qs, worm.QuartilesOf(shares))
 	}
-	return band(name, xs, qs)
+	return bandSeries(name, xs, qs)
 }

@@ -24,11 +24,11 @@ var published21 = []struct {
 // private are the networks whose hosts count as "ours" in shared logs.
 var private = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16")}
 
-func table21(x *run) error {
+func table21(x *reproduction) error {
 	t := report.Table{Title: "Failures of normal hosts", Header: []string{"network", "hosts", "days", "per host and day", "worst host", "whole network a day"}}
 	bars := plot.Series{Name: "worst host a day", Kind: plot.Bars}
 	add := func(name, hosts, days string, average float64, worst, network int) {
-		t.Rows = append(t.Rows, []string{name, hosts, days, number(average), fmt.Sprint(worst), fmt.Sprint(network)})
+		t.Rows = append(t.Rows, []string{name, hosts, days, formatNumber(average), fmt.Sprint(worst), fmt.Sprint(network)})
 		bars.X, bars.Y = append(bars.X, float64(len(t.Rows))), append(bars.Y, float64(worst))
 	}
 	for _, p := range published21 {
@@ -41,7 +41,7 @@ func table21(x *run) error {
 		if x.env.Data == "" {
 			break
 		}
-		f, err := x.daily(filepath.Join(x.env.Data, filepath.FromSlash(log)))
+		f, err := x.readDaily(filepath.Join(x.env.Data, filepath.FromSlash(log)))
 		if err != nil {
 			return err
 		}
@@ -53,7 +53,7 @@ func table21(x *run) error {
 	return nil
 }
 
-func (x *run) daily(path string) (failures.Figures, error) {
+func (x *reproduction) readDaily(path string) (failures.Figures, error) {
 	d := failures.NewDaily(private)
 	log, err := ingest.Open(path)
 	if err != nil {

@@ -25,10 +25,10 @@ var published22 = []struct {
 
 var phis22 = [4]float64{1000, 3000, 5000, 7000}
 
-// share5 is the share that the paper's propagation time is about.
+// share5 is the share used for the paper's propagation time.
 const share5 = 0.05
 
-func table22(x *run) error {
+func table22(x *reproduction) error {
 	t := report.Table{
 		Title:  "Days until 5 %",
 		Header: []string{"k", "z", "phi", "paper", "closed form", "2 phi a day", "phi a day", "limiter"},
@@ -39,7 +39,7 @@ func table22(x *run) error {
 	columns := make([][]worm.Quartiles, 3)
 	for _, row := range published22 {
 		for i, phi := range phis22 {
-			cells := []string{fmt.Sprint(row.k), number(row.z), number(phi), fmt.Sprintf("%.1f", row.days[i])}
+			cells := []string{fmt.Sprint(row.k), formatNumber(row.z), formatNumber(phi), fmt.Sprintf("%.1f", row.days[i])}
 			form := worm.TableTime(share5, float64(row.k), row.z, phi, 2, 1<<32) / worm.Day
 			cells = append(cells, fmt.Sprintf("%.1f", form))
 			published, closed.X, closed.Y = append(published, row.days[i]), append(closed.X, row.days[i]), append(closed.Y, form)
@@ -47,21 +47,21 @@ func table22(x *run) error {
 				defence worm.Defence
 				budget  worm.Budget
 			}{{worm.Spatial, worm.Twice}, {worm.Spatial, worm.Once}, {worm.Both, worm.Agent}} {
-				c := configuration(row.world, how.defence, how.budget)
+				c := configurationFor(row.world, how.defence, how.budget)
 				c.Phi = phi
 				q, err := x.daysTo(share5, c)
 				if err != nil {
 					return err
 				}
 				columns[j] = append(columns[j], q)
-				cells = append(cells, quartiles(q))
+				cells = append(cells, formatQuartiles(q))
 			}
 			t.Rows = append(t.Rows, cells)
 		}
 	}
 	closed.Name, closed.Kind = "closed form", plot.Dots
 	same := plot.Series{Name: "as published", Dashed: true, X: []float64{10, 350}, Y: []float64{10, 350}}
-	chart.Series = []plot.Series{same, closed, dots("2 phi a day", published, columns[0]), dots("phi a day", published, columns[1]), dots("limiter", published, columns[2])}
+	chart.Series = []plot.Series{same, closed, dotSeries("2 phi a day", published, columns[0]), dotSeries("phi a day", published, columns[1]), dotSeries("limiter", published, columns[2])}
 	x.Tables = []report.Table{t}
 	x.Plots = []report.Plot{{Name: x.Name, Title: chart.Title, Drawings: []plot.Drawing{chart}}}
 	x.Say("Simulated columns are the median and, in brackets, the quartiles over %d seeds per cell (seeds 1 to %d).", x.size.seeds, x.size.seeds)
@@ -71,8 +71,8 @@ func table22(x *run) error {
 	return nil
 }
 
-func dots(name string, xs []float64, qs []worm.Quartiles) plot.Series {
-	s := band(name, xs, qs)
+func dotSeries(name string, xs []float64, qs []worm.Quartiles) plot.Series {
+	s := bandSeries(name, xs, qs)
 	s.Kind, s.Low, s.High = plot.Dots, nil, nil
 	return s
 }

@@ -1,5 +1,5 @@
-// Package wormfigures makes again the tables and figures of Tang 2006, chapter 2:
-// the paper's value beside the closed form beside our simulation, as median
+// Package wormfigures reproduces the tables and figures of Tang 2006, chapter
+// 2: the paper's value next to the closed form and our simulation, as median
 // and quartiles over many seeds.
 package wormfigures
 
@@ -18,7 +18,7 @@ func All() []report.Reproduction {
 	var all []report.Reproduction
 	for _, e := range []struct {
 		name, title, source string
-		run                 func(*run) error
+		run                 func(*reproduction) error
 	}{
 		{"daw-table-2-1", "Failures of normal hosts a day", "Table 2-1", table21},
 		{"daw-table-2-2", "Days until 5 % of the vulnerable hosts are infected, temporal and spatial limit", "Table 2-2", table22},
@@ -30,7 +30,7 @@ func All() []report.Reproduction {
 	} {
 		r := report.Reproduction{Name: e.name, Title: e.title, Source: "Tang 2006, chapter 2, " + e.source}
 		r.Run = func(ctx context.Context, env report.Environment) (*report.Report, error) {
-			x := &run{ctx: ctx, env: env, Report: report.New(r), size: fullSize()}
+			x := &reproduction{ctx: ctx, env: env, Report: report.New(r), size: fullSize()}
 			return x.Report, e.run(x)
 		}
 		all = append(all, r)
@@ -38,15 +38,15 @@ func All() []report.Reproduction {
 	return all
 }
 
-// run is one reproduction under way.
-type run struct {
+// reproduction is one reproduction under way.
+type reproduction struct {
 	*report.Report
 	ctx  context.Context
 	env  report.Environment
 	size size
 }
 
-// size is how much is simulated; tests do less.
+// size is how much is simulated; tests use less.
 type size struct {
 	seeds, few int // per point: of the table and the curves, of whole epidemics
 	worlds     []world
@@ -66,15 +66,15 @@ func fullSize() size {
 		worlds: []world{{10000, 5}, {10000, 10}, {10000, 20}, {20000, 10}, {20000, 20}}}
 }
 
-// ensemble runs a configuration and tells the progress.
-func (x *run) ensemble(c worm.Configuration, seeds int) ([]*worm.Result, error) {
+// runEnsemble runs a configuration and reports the progress.
+func (x *reproduction) runEnsemble(c worm.Configuration, seeds int) ([]*worm.Result, error) {
 	return worm.Ensemble(x.ctx, c, seeds, func(*worm.Result) { x.env.Progress("simulating", 1) })
 }
 
-// daysTo gives the quartiles of the time until a share is infected.
-func (x *run) daysTo(share float64, c worm.Configuration) (worm.Quartiles, error) {
+// daysTo returns the quartiles of the time until a share is infected.
+func (x *reproduction) daysTo(share float64, c worm.Configuration) (worm.Quartiles, error) {
 	c.Until = share
-	rs, err := x.ensemble(c, x.size.seeds)
+	rs, err := x.runEnsemble(c, x.size.seeds)
 	if err != nil {
 		return worm.Quartiles{}, err
 	}
@@ -85,13 +85,13 @@ func (x *run) daysTo(share float64, c worm.Configuration) (worm.Quartiles, error
 	return worm.QuartilesOf(days), nil
 }
 
-func configuration(w world, d worm.Defence, b worm.Budget) worm.Configuration {
+func configurationFor(w world, d worm.Defence, b worm.Budget) worm.Configuration {
 	c := worm.DefaultConfiguration()
 	c.Networks, c.Hosts, c.Defence, c.Budget = w.k, w.z, d, b
 	return c
 }
 
-func number(v float64) string {
+func formatNumber(v float64) string {
 	switch {
 	case math.IsNaN(v):
 		return "-"
@@ -103,12 +103,12 @@ func number(v float64) string {
 	return fmt.Sprintf("%.3g", v)
 }
 
-func quartiles(q worm.Quartiles) string {
-	return fmt.Sprintf("%s (%s..%s)", number(q.Median), number(q.Low), number(q.High))
+func formatQuartiles(q worm.Quartiles) string {
+	return fmt.Sprintf("%s (%s..%s)", formatNumber(q.Median), formatNumber(q.Low), formatNumber(q.High))
 }
 
-// band is a series of medians with the quartiles as its band.
-func band(name string, xs []float64, qs []worm.Quartiles) plot.Series {
+// bandSeries is a series of medians with the quartiles as its band.
+func bandSeries(name string, xs []float64, qs []worm.Quartiles) plot.Series {
 	s := plot.Series{Name: name, X: xs}
 	for _, q := range qs {
 		s.Y, s.Low, s.High = append(s.Y, q.Median), append(s.Low, q.Low), append(s.High, q.High)

@@ -12,9 +12,9 @@ import (
 	"dragnet/simulate/worm"
 )
 
-func small(t *testing.T, do func(*run) error) *report.Report {
+func small(t *testing.T, do func(*reproduction) error) *report.Report {
 	t.Helper()
-	x := &run{ctx: context.Background(), env: report.Environment{Progress: func(string, int) {}}, Report: report.New(report.Reproduction{Name: "x"}),
+	x := &reproduction{ctx: context.Background(), env: report.Environment{Progress: func(string, int) {}}, Report: report.New(report.Reproduction{Name: "x"}),
 		size: size{seeds: 12, few: 6, points: 2, worlds: []world{{10000, 10}}}}
 	if testkit.Short(t) {
 		x.size.seeds, x.size.few = 6, 3
@@ -65,8 +65,8 @@ func TestSimulationMeetsTable22(t *testing.T) {
 		if row.z != 20 || row.k != 10000 && testkit.Short(t) {
 			continue
 		}
-		c := configuration(row.world, worm.Spatial, worm.Once)
-		x := &run{ctx: context.Background(), env: report.Environment{Progress: func(string, int) {}}, size: size{seeds: 60}}
+		c := configurationFor(row.world, worm.Spatial, worm.Once)
+		x := &reproduction{ctx: context.Background(), env: report.Environment{Progress: func(string, int) {}}, size: size{seeds: 60}}
 		q, err := x.daysTo(share5, c)
 		if err != nil {
 			t.Fatal(err)
@@ -98,7 +98,7 @@ func TestFigure22OrdersTheDefences(t *testing.T) {
 }
 
 func TestTimesFallWithLooserLimits(t *testing.T) {
-	for name, do := range map[string]func(*run) error{"2-3": figure23, "2-4": figure24} {
+	for name, do := range map[string]func(*reproduction) error{"2-3": figure23, "2-4": figure24} {
 		rows := small(t, do).Tables[0].Rows
 		first, _ := strconv.ParseFloat(strings.Fields(rows[0][4])[0], 64)
 		second, _ := strconv.ParseFloat(strings.Fields(rows[1][4])[0], 64)
@@ -117,7 +117,7 @@ func TestBlockingFigures(t *testing.T) {
 }
 
 func TestTable21StaysBelowOmega(t *testing.T) {
-	x := &run{ctx: context.Background(), Report: report.New(report.Reproduction{Name: "x"}), env: report.Environment{Data: testkit.Data(t), Progress: func(string, int) {}}}
+	x := &reproduction{ctx: context.Background(), Report: report.New(report.Reproduction{Name: "x"}), env: report.Environment{Data: testkit.Data(t), Progress: func(string, int) {}}}
 	if err := table21(x); err != nil {
 		t.Fatal(err)
 	}

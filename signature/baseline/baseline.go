@@ -20,19 +20,19 @@ type Detector interface {
 // Crowcroft, HotNets 2003, as section 3.7.5 uses it).
 type Substring []byte
 
-// LearnSubstring finds it; the first of equals, empty where there is none.
+// LearnSubstring finds it; the first of equals, empty if none.
 func LearnSubstring(samples [][]byte) Substring {
 	if len(samples) == 0 {
 		return nil
 	}
 	first := samples[0]
-	// All strings of a length are common or none is, once a longer one was:
-	// bisection over the length.
+	// If a string of a length is common, one of every smaller length is: bisect
+	// over the length.
 	low, high := 0, len(first)
 	var best []byte
 	for low < high {
 		n := (low + high + 1) / 2
-		if s := commonOfLength(samples, n); s != nil {
+		if s := findCommon(samples, n); s != nil {
 			best, low = s, n
 		} else {
 			high = n - 1
@@ -41,7 +41,7 @@ func LearnSubstring(samples [][]byte) Substring {
 	return best
 }
 
-func commonOfLength(samples [][]byte, n int) []byte {
+func findCommon(samples [][]byte, n int) []byte {
 	common := map[string]bool{}
 	for i := 0; i+n <= len(samples[0]); i++ {
 		common[string(samples[0][i:i+n])] = true
@@ -68,7 +68,7 @@ func commonOfLength(samples [][]byte, n int) []byte {
 // Match implements Detector. An empty string is in every payload.
 func (s Substring) Match(payload []byte) bool { return bytes.Contains(payload, s) }
 
-// Tokens are strings that many samples share (Newsome, Karp and Song, IEEE
+// Tokens returns strings that many samples share (Newsome, Karp and Song, IEEE
 // S&P 2005, section 4.1): of at least 2 bytes, in at least a share of samples,
 // and not part of a longer token that is as frequent.
 func Tokens(samples [][]byte, share float64) [][]byte {
@@ -81,7 +81,7 @@ func Tokens(samples [][]byte, share float64) [][]byte {
 		for i, s := range samples {
 			for at := 0; at+n <= len(s); at++ {
 				k := string(s[at : at+n])
-				// A string is frequent only where both shorter ones are.
+				// A string is frequent only if both shorter ones are.
 				if n > 2 && (frequent[k[1:]] == 0 || frequent[k[:n-1]] == 0) {
 					continue
 				}
@@ -126,9 +126,9 @@ const maxToken = 64
 // Subsequence is an ordered list of tokens (Polygraph, section 4.2).
 type Subsequence [][]byte
 
-// LearnSubsequence keeps, of the tokens that all samples share, a sequence
-// that all samples hold in order: tokens in the order of the first sample,
-// longest first, each kept where all samples still agree.
+// LearnSubsequence keeps, of the tokens that all samples share, a sequence that
+// all samples hold in order: tokens in the order of the first sample, longest
+// first, each kept if all samples still agree.
 func LearnSubsequence(samples [][]byte) Subsequence {
 	if len(samples) == 0 {
 		return nil
@@ -163,8 +163,8 @@ func (s Subsequence) Match(payload []byte) bool {
 	return true
 }
 
-// Bayes scores tokens by how much likelier worms hold them than innocuous
-// traffic (Polygraph, section 4.3).
+// Bayes scores tokens by how much likelier they occur in worms than in
+// innocuous traffic (Polygraph, section 4.3).
 type Bayes struct {
 	tokens    [][]byte
 	weights   []float64
@@ -179,14 +179,14 @@ func LearnBayes(samples, clean [][]byte, falseAlarms float64) *Bayes {
 		if len(b.tokens) == 200 {
 			break
 		}
-		worm, normal := share(samples, t), share(clean, t)
+		worm, normal := shareWith(samples, t), shareWith(clean, t)
 		if worm > normal {
 			b.tokens, b.weights = append(b.tokens, t), append(b.weights, math.Log(worm/normal))
 		}
 	}
 	var scores []float64
 	for _, c := range clean {
-		scores = append(scores, b.score(c))
+		scores = append(scores, b.scoreOf(c))
 	}
 	slices.Sort(scores)
 	if n := len(scores); n > 0 {
@@ -195,8 +195,8 @@ func LearnBayes(samples, clean [][]byte, falseAlarms float64) *Bayes {
 	return b
 }
 
-// share of payloads that hold t, smoothed by one of each kind.
-func share(payloads [][]byte, t []byte) float64 {
+// shareWith of payloads that hold t, smoothed by one of each kind.
+func shareWith(payloads [][]byte, t []byte) float64 {
 	n := 1.0
 	for _, p := range payloads {
 		if bytes.Contains(p, t) {
@@ -206,7 +206,7 @@ func share(payloads [][]byte, t []byte) float64 {
 	return n / float64(len(payloads)+2)
 }
 
-func (b *Bayes) score(payload []byte) float64 {
+func (b *Bayes) scoreOf(payload []byte) float64 {
 	sum := 0.0
 	for i, t := range b.tokens {
 		if bytes.Contains(payload, t) {
@@ -217,7 +217,7 @@ func (b *Bayes) score(payload []byte) float64 {
 }
 
 // Match implements Detector.
-func (b *Bayes) Match(payload []byte) bool { return b.score(payload) > b.threshold }
+func (b *Bayes) Match(payload []byte) bool { return b.scoreOf(payload) > b.threshold }
 
 // Frequencies is a profile of byte frequencies: their mean and deviation in
 // normal payloads, and how far a payload may be from them (Wang and Stolfo,
@@ -242,7 +242,7 @@ func LearnFrequencies(clean [][]byte, falseAlarms float64) *Frequencies {
 	}
 	var distances []float64
 	for _, c := range clean {
-		distances = append(distances, f.distance(c))
+		distances = append(distances, f.distanceOf(c))
 	}
 	slices.Sort(distances)
 	if n := len(distances); n > 0 {
@@ -259,8 +259,8 @@ func Histogram(payload []byte) (h [256]float64) {
 	return h
 }
 
-// distance is PAYL's simplified Mahalanobis distance, smoothed by 0.001.
-func (f *Frequencies) distance(payload []byte) float64 {
+// distanceOf is PAYL's simplified Mahalanobis distance, smoothed by 0.001.
+func (f *Frequencies) distanceOf(payload []byte) float64 {
 	sum := 0.0
 	for x, v := range Histogram(payload) {
 		sum += math.Abs(v-f.mean[x]) / (f.deviation[x] + 0.001)
@@ -269,4 +269,4 @@ func (f *Frequencies) distance(payload []byte) float64 {
 }
 
 // Match implements Detector.
-func (f *Frequencies) Match(payload []byte) bool { return f.distance(payload) > f.threshold }
+func (f *Frequencies) Match(payload []byte) bool { return f.distanceOf(payload) > f.threshold }

@@ -55,10 +55,10 @@ func Cluster(ctx context.Context, samples [][]byte, bg *dossier.Background, o Op
 			return r, err
 		}
 		families, left := groups, rest
-		// A signature from the few members in the subset knows little; the
-		// second is learnt from all that the first recognised.
+		// A signature from the few members in the subset is weak; the second is
+		// learnt from all that the first recognised.
 		for range 2 {
-			families, left = assign(samples, rest, o.signatures(ctx, samples, families, bg))
+			families, left = assignSamples(samples, rest, o.learnSignatures(ctx, samples, families, bg))
 		}
 		took := false
 		for _, f := range families {
@@ -86,7 +86,7 @@ func (o Options) subsetFamilies(ctx context.Context, samples [][]byte, chosen []
 	for i, s := range chosen {
 		prepared[i] = NewSample(samples[s], o.Normal)
 	}
-	families, _, most := cuts(Matrix(prepared, PADS(bg, o.Width)), *alike)
+	families, _, most := cutAgainst(Matrix(prepared, PADS(bg, o.Width)), *alike)
 	*alike = most
 	for _, members := range families {
 		for i, m := range members {
@@ -96,11 +96,12 @@ func (o Options) subsetFamilies(ctx context.Context, samples [][]byte, chosen []
 	return families, ctx.Err()
 }
 
-// blocksPerFamily: any of them makes a member, since garbage may split one.
+// blocksPerFamily: a sample with any of them is a member, since garbage may
+// split a block.
 const blocksPerFamily = 4
 
-// signatures learns the blocks of each family of at least o.Least samples.
-func (o Options) signatures(ctx context.Context, samples [][]byte, families [][]int, bg *dossier.Background) [][]*match.Scanner {
+// learnSignatures learns the blocks of each family of at least o.Least samples.
+func (o Options) learnSignatures(ctx context.Context, samples [][]byte, families [][]int, bg *dossier.Background) [][]*match.Scanner {
 	var found [][]*match.Scanner
 	for _, members := range families {
 		if len(members) < o.Least {
@@ -114,7 +115,7 @@ func (o Options) signatures(ctx context.Context, samples [][]byte, families [][]
 			pads.Options{Width: o.Width, Method: pads.EM, Restarts: 2, Seed: o.Seed, Normal: o.Normal},
 			pads.Multi{Parts: blocksPerFamily, Present: 0.3})
 		if err != nil {
-			continue // too short to carry a signature: they stay outliers
+			continue // too short for a signature: they stay outliers
 		}
 		var blocks []*match.Scanner
 		for _, a := range learnt {
@@ -127,8 +128,8 @@ func (o Options) signatures(ctx context.Context, samples [][]byte, families [][]
 	return found
 }
 
-// assign gives each sample to the signature that scores highest on it.
-func assign(samples [][]byte, rest []int, found [][]*match.Scanner) (families [][]int, left []int) {
+// assignSamples gives each sample to the signature that scores highest on it.
+func assignSamples(samples [][]byte, rest []int, found [][]*match.Scanner) (families [][]int, left []int) {
 	families = make([][]int, len(found))
 	for _, i := range rest {
 		to, top := -1, 0.0

@@ -17,8 +17,8 @@ type Cut struct {
 	Within, Across float64
 }
 
-// Split cuts the samples in members in two. It reports false where there are
-// too few, or the eigenvector does not exist.
+// Split cuts the samples in members in two. It returns false if there are too
+// few, or the eigenvector does not exist.
 func Split(similarity [][]float64, members []int) (Cut, bool) {
 	n := len(members)
 	if n < 2 {
@@ -57,44 +57,44 @@ func Split(similarity [][]float64, members []int) (Cut, bool) {
 			c.Y[i] = -c.Y[i]
 		}
 	}
-	var within, across average
+	var within, across runningMean
 	for i, a := range members {
 		for j, b := range members[:i] {
 			if c.Y[i] > 0 == (c.Y[j] > 0) {
-				within.add(similarity[a][b])
+				within.addValue(similarity[a][b])
 			} else {
-				across.add(similarity[a][b])
+				across.addValue(similarity[a][b])
 			}
 		}
 	}
-	c.Within, c.Across = within.value(), across.value()
+	c.Within, c.Across = within.meanValue(), across.meanValue()
 	return c, within.n > 0 && across.n > 0
 }
 
-type average struct{ sum, n float64 }
+type runningMean struct{ sum, n float64 }
 
-func (m *average) add(v float64) { m.sum += v; m.n++ }
+func (m *runningMean) addValue(v float64) { m.sum += v; m.n++ }
 
-func (m *average) value() float64 { return m.sum / max(m.n, 1) }
+func (m *runningMean) meanValue() float64 { return m.sum / max(m.n, 1) }
 
-// A cut is kept where pairs across are at most this share as alike as pairs
+// A cut is kept if pairs across are at most this share as similar as pairs
 // within: cutting one family along its own eigenvector leaves 0.9 and more.
 const mostAcross = 0.8
 
-// leastAlike is how alike the samples of a family must be, as a share of the
-// family that is most so. What falls below is left over, not a family.
+// leastAlike is the least similarity within a family, as a share of that of the
+// most similar family. Groups below are outliers.
 const leastAlike = 0.3
 
 // Cuts splits recursively until the similarity within and across no longer
 // differs. Families come with the largest first; outliers belong to none.
 func Cuts(similarity [][]float64) (families [][]int, outliers []int) {
-	families, outliers, _ = cuts(similarity, 0)
+	families, outliers, _ = cutAgainst(similarity, 0)
 	return families, outliers
 }
 
-// cuts also measures families against alike, how alike those of an earlier
-// subset were, and returns the larger of that and the most alike here.
-func cuts(similarity [][]float64, alike float64) (families [][]int, outliers []int, most float64) {
+// cutAgainst also compares families with alike, the similarity within those of
+// an earlier subset, and returns the larger of that and the highest here.
+func cutAgainst(similarity [][]float64, alike float64) (families [][]int, outliers []int, most float64) {
 	all := make([]int, len(similarity))
 	for i := range all {
 		all[i] = i
@@ -129,13 +129,13 @@ func cuts(similarity [][]float64, alike float64) (families [][]int, outliers []i
 func dropLoose(similarity [][]float64, groups [][]int, most float64) (families [][]int, outliers []int, _ float64) {
 	alike := make([]float64, len(groups))
 	for g, members := range groups {
-		var m average
+		var m runningMean
 		for i, a := range members {
 			for _, b := range members[:i] {
-				m.add(similarity[a][b])
+				m.addValue(similarity[a][b])
 			}
 		}
-		alike[g] = m.value()
+		alike[g] = m.meanValue()
 		most = max(most, alike[g])
 	}
 	for g, members := range groups {
@@ -145,13 +145,13 @@ func dropLoose(similarity [][]float64, groups [][]int, most float64) (families [
 		}
 		var kept []int
 		for _, a := range members {
-			var m average
+			var m runningMean
 			for _, b := range members {
 				if a != b {
-					m.add(similarity[a][b])
+					m.addValue(similarity[a][b])
 				}
 			}
-			if m.value() < leastAlike*alike[g] {
+			if m.meanValue() < leastAlike*alike[g] {
 				outliers = append(outliers, a)
 			} else {
 				kept = append(kept, a)

@@ -20,7 +20,7 @@ func Gaussians(h [][]float64, most int, seed uint64) []int {
 	best, bestBIC := make([]int, len(h)), math.Inf(1)
 	for k := 1; k <= min(most, len(h)); k++ {
 		for restart := range 3 {
-			labels, logLike := fit(h, k, rand.New(rand.NewPCG(seed, uint64(k*8+restart))))
+			labels, logLike := fitMixture(h, k, rand.New(rand.NewPCG(seed, uint64(k*8+restart))))
 			parameters := float64(k*(2*len(h[0])+1) - 1)
 			if bic := parameters*math.Log(float64(len(h))) - 2*logLike; bic < bestBIC-1e-9 {
 				best, bestBIC = labels, bic
@@ -30,7 +30,7 @@ func Gaussians(h [][]float64, most int, seed uint64) []int {
 	return best
 }
 
-func fit(h [][]float64, k int, rng *rand.Rand) (labels []int, logLike float64) {
+func fitMixture(h [][]float64, k int, rng *rand.Rand) (labels []int, logLike float64) {
 	means := farStarts(h, k, rng)
 	d := len(h[0])
 	vars := make([][]float64, k)
@@ -126,10 +126,10 @@ func farStarts(h [][]float64, k int, rng *rand.Rand) [][]float64 {
 	return means
 }
 
-// Describe is the family signature of section 4.3.1: mean and covariance of
-// the members' features. Distance is one and a half times the largest d^2 of
-// the held-out members, or of what chance gives a Gaussian if that is more: a
-// lost block makes features less regular than Gaussians, and the parts' own
+// Describe is the family signature of section 4.3.1: mean and covariance of the
+// members' features. Distance is one and a half times the largest d^2 of the
+// held-out members, or that expected of a Gaussian by chance if larger: a lost
+// block makes features less regular than Gaussians, and the parts' own
 // thresholds already keep normal traffic out.
 func Describe(training, heldOut [][]float64) *dossier.Family {
 	d := len(training[0])

@@ -15,7 +15,7 @@ import (
 // MixtureOptions of Mixture. The zero value of a field means its default.
 type MixtureOptions struct {
 	Width int // of each block (32)
-	// Blocks is the most there may be (24).
+	// Blocks bounds their number (24).
 	Blocks int
 	// Rounds bounds the iterations (12).
 	Rounds int
@@ -33,7 +33,7 @@ type Component struct {
 	Windows float64
 }
 
-// ErrNoBlock says that the samples share nothing beyond normal traffic.
+// ErrNoBlock means that the samples share no block beyond normal traffic.
 var ErrNoBlock = errors.New("no block of bytes is shared by the samples beyond normal traffic")
 
 // Mixture finds many blocks at once: blocks that only some samples hold, hold
@@ -47,8 +47,8 @@ func Mixture(ctx context.Context, samples [][]byte, bg *dossier.Background, o Mi
 	}
 	var found []Component
 	for _, w := range pads.SharedWindows(samples, bg, o.Width, o.Blocks, o.Normal) {
-		// As if many samples agreed: a large pseudo-count would give uniform
-		// bytes, which are rare in the background, a score above 0.
+		// As if many samples agreed: with a large pseudo-count, uniform bytes,
+		// which are rare in the background, would score above 0.
 		c := Component{Prior: float64(len(samples)) / 4 / float64(total), Block: dossier.Block{Pseudo: 0.0005}}
 		for _, x := range w {
 			c.Block.Columns = append(c.Block.Columns, dossier.Column{x: 20})
@@ -61,7 +61,7 @@ func Mixture(ctx context.Context, samples [][]byte, bg *dossier.Background, o Mi
 			return nil, ctx.Err()
 		}
 		var likelihood float64
-		found, likelihood = step(found, samples, bg, total)
+		found, likelihood = stepEM(found, samples, bg, total)
 		if likelihood <= last+1e-4*math.Abs(last) {
 			break
 		}
@@ -81,10 +81,10 @@ type claim struct {
 	ratio      float64 // pi_m p(y|m) / p(y|f0)
 }
 
-// step is one expectation (equation 4-9) and one maximisation (4-15, 4-17,
+// stepEM is one expectation (equation 4-9) and one maximisation (4-15, 4-17,
 // where 255 d is a misprint of 256 d). likelihood is that of the samples
 // relative to pure background.
-func step(found []Component, samples [][]byte, bg *dossier.Background, total int) (next []Component, likelihood float64) {
+func stepEM(found []Component, samples [][]byte, bg *dossier.Background, total int) (next []Component, likelihood float64) {
 	var claims []claim
 	for m, c := range found {
 		table := match.NewTable(&c.Block, bg)
@@ -122,7 +122,8 @@ func step(found []Component, samples [][]byte, bg *dossier.Background, total int
 		from = to
 	}
 	for m, c := range found {
-		// Nothing belongs to it any more, or it has become a second background.
+		// No window belongs to it any more, or it has become a second
+		// background.
 		if shares[m] < 1 || shares[m] > mostPerSample*float64(len(samples)) {
 			continue
 		}
@@ -137,21 +138,21 @@ func step(found []Component, samples [][]byte, bg *dossier.Background, total int
 			}
 			c.Block.Columns = append(c.Block.Columns, column)
 		}
-		if info := c.Block.Information(bg); mean(info) >= leastBits {
+		if info := c.Block.Information(bg); meanOf(info) >= leastBits {
 			next = append(next, c)
 		}
 	}
 	return next, likelihood
 }
 
-// A block with more windows per sample, or less to tell per position, follows
-// the carriers' own language rather than a worm.
+// A block with more windows per sample, or less information per position,
+// models the carriers rather than a worm.
 const (
 	mostPerSample = 3.0
 	leastBits     = 2.0
 )
 
-func mean(v []float64) float64 {
+func meanOf(v []float64) float64 {
 	sum := 0.0
 	for _, x := range v {
 		sum += x

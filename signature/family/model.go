@@ -10,7 +10,7 @@ import (
 	"dragnet/signature/match"
 )
 
-// Model is chapter 4 from end to end: the blocks of all samples together, the
+// Model is the result of chapter 4: the blocks of all samples together, the
 // families their features fall into, and a signature of each.
 type Model struct {
 	Components []Component
@@ -21,7 +21,7 @@ type Model struct {
 
 // Learn builds a Model. Every fifth member of a family is held out of its mean
 // and covariance and decides the distance. Families of fewer than least
-// samples, or without a block of their own, are outliers.
+// samples, or without a block not shared with others, are outliers.
 func Learn(ctx context.Context, name string, samples [][]byte, bg *dossier.Background, o MixtureOptions, least int, seed uint64) (*Model, error) {
 	found, err := Mixture(ctx, samples, bg, o)
 	if err != nil {
@@ -29,7 +29,7 @@ func Learn(ctx context.Context, name string, samples [][]byte, bg *dossier.Backg
 	}
 	h := Features(found, samples, bg)
 	m := &Model{Components: found}
-	groups := merge(h, Gaussians(h, most, seed), most)
+	groups := mergeGaussians(h, Gaussians(h, most, seed), most)
 	for _, members := range groups {
 		parts := presentIn(h, members, len(found))
 		if len(members) < max(least, 2) || len(parts) == 0 {
@@ -42,12 +42,12 @@ func Learn(ctx context.Context, name string, samples [][]byte, bg *dossier.Backg
 	slices.Sort(m.Outliers)
 	own := m.ownBlocks(h)
 	for n, members := range m.Families {
-		m.Signatures = append(m.Signatures, m.signature(fmt.Sprintf("%s-%d", name, n+1), h, members, own[n], seed, bg))
+		m.Signatures = append(m.Signatures, m.makeSignature(fmt.Sprintf("%s-%d", name, n+1), h, members, own[n], seed, bg))
 	}
 	return m, nil
 }
 
-// presentIn lists the blocks that at least half of the members hold.
+// presentIn lists the blocks that occur in at least half of the members.
 func presentIn(h [][]float64, members []int, blocks int) []int {
 	var present []int
 	for j := range blocks {
@@ -64,9 +64,9 @@ func presentIn(h [][]float64, members []int, blocks int) []int {
 	return present
 }
 
-// ownBlocks lists the blocks of each family without those that several
-// families hold, as long as any is left: what families share may be a decoy
-// that was put among the samples to mislead.
+// ownBlocks lists the blocks of each family without those that several families
+// hold, as long as any is left: a block shared by families may be a decoy
+// planted to mislead.
 func (m *Model) ownBlocks(h [][]float64) [][]int {
 	present := make([][]int, len(m.Families))
 	holders := make([]int, len(m.Components))
@@ -85,7 +85,7 @@ func (m *Model) ownBlocks(h [][]float64) [][]int {
 	return present
 }
 
-func (m *Model) signature(name string, h [][]float64, members, parts []int, seed uint64, bg *dossier.Background) *dossier.Signature {
+func (m *Model) makeSignature(name string, h [][]float64, members, parts []int, seed uint64, bg *dossier.Background) *dossier.Signature {
 	s := &dossier.Signature{Name: name, Background: *bg, Learning: dossier.Learning{Method: "mixture", Samples: len(members), Seed: seed}}
 	var training, heldOut [][]float64
 	for k, i := range members {
@@ -122,9 +122,9 @@ const most = 12
 // as one family: worms that share no block are at 0.
 const sameBlocks = 0.5
 
-// merge joins Gaussians that hold the same blocks. A block that a variant lost
+// mergeGaussians joins Gaussians that hold the same blocks. A block that a variant lost
 // gives its feature two modes, so one family may need several Gaussians.
-func merge(h [][]float64, labels []int, gaussians int) [][]int {
+func mergeGaussians(h [][]float64, labels []int, gaussians int) [][]int {
 	groups := make([][]int, gaussians)
 	means := make([][]float64, gaussians)
 	for i, label := range labels {
@@ -144,10 +144,10 @@ func merge(h [][]float64, labels []int, gaussians int) [][]int {
 	}
 	for a := 0; a < gaussians; a++ {
 		for b := a + 1; b < gaussians; b++ {
-			if len(groups[a]) > 0 && len(groups[b]) > 0 && cosine(means[a], means[b]) >= sameBlocks {
+			if len(groups[a]) > 0 && len(groups[b]) > 0 && cosineOf(means[a], means[b]) >= sameBlocks {
 				groups[a] = append(groups[a], groups[b]...)
 				groups[b], means[a] = nil, centre(groups[a])
-				b = a // the joined mean may be near others now
+				b = a // the joined mean may now be near others
 			}
 		}
 		slices.Sort(groups[a])
@@ -155,13 +155,13 @@ func merge(h [][]float64, labels []int, gaussians int) [][]int {
 	return slices.DeleteFunc(groups, func(g []int) bool { return len(g) == 0 })
 }
 
-func cosine(a, b []float64) float64 {
+func cosineOf(a, b []float64) float64 {
 	var ab, aa, bb float64
 	for j := range a {
 		ab, aa, bb = ab+a[j]*b[j], aa+a[j]*a[j], bb+b[j]*b[j]
 	}
 	if aa < 1e-3 || bb < 1e-3 {
-		return 0 // hardly any block at all
+		return 0 // almost no block
 	}
 	return ab / math.Sqrt(aa*bb)
 }

@@ -1,7 +1,7 @@
 // Package family sorts samples of several worms into families: pairwise
 // similarity and recursive normalised cuts (Tang 2006, section 3.6), and the
 // mixture of many blocks with Gaussian families (chapter 4). The number of
-// families is never given.
+// families is not an input.
 package family
 
 import (
@@ -25,7 +25,7 @@ type Sample struct {
 	// normal marks bytes in strings of normal traffic.
 	normal []bool
 	// grams are the four-byte strings outside normal traffic with their
-	// places: string << 32 | place, sorted.
+	// positions: string << 32 | position, sorted.
 	grams     []uint64
 	histogram [256]float64
 }
@@ -48,9 +48,9 @@ func NewSample(payload []byte, normal *pads.Grams) *Sample {
 	return s
 }
 
-// shared calls f with the places of the four-byte strings that a and b share;
-// of a string that b repeats only the first place counts.
-func shared(a, b *Sample, f func(gram uint32, inA, inB int)) {
+// eachShared calls f with the positions of the four-byte strings that a and b
+// share; of a string repeated in b only the first position counts.
+func eachShared(a, b *Sample, f func(gram uint32, inA, inB int)) {
 	i, j := 0, 0
 	for i < len(a.grams) && j < len(b.grams) {
 		g, h := a.grams[i]>>32, b.grams[j]>>32
@@ -66,11 +66,11 @@ func shared(a, b *Sample, f func(gram uint32, inA, inB int)) {
 	}
 }
 
-// PADS is equation 3-4: the summed scores of both samples against the
-// signature of the given width that fits the pair best. With two samples the
-// signature is decided by one alignment, so it is searched directly: along the
-// diagonals on which the samples share four-byte strings. Bytes of normal
-// traffic count nothing.
+// PADS is equation 3-4: the summed scores of both samples against the signature
+// of the given width that fits the pair best. With two samples the signature is
+// decided by one alignment, so it is searched directly: along the diagonals on
+// which the samples share four-byte strings. Bytes of normal traffic are not
+// counted.
 func PADS(bg *dossier.Background, width int) Similarity {
 	const pseudo = 0.01
 	n := 2 + 256*pseudo
@@ -92,11 +92,11 @@ func PADS(bg *dossier.Background, width int) Similarity {
 // mostDiagonals bounds the alignments tried per pair.
 const mostDiagonals = 12
 
-// sharedDiagonals lists the offsets (place in b minus place in a) on which a
-// and b share the most surprising strings.
+// sharedDiagonals lists the offsets (position in b minus position in a) on
+// which a and b share the most surprising strings.
 func sharedDiagonals(a, b *Sample, bg *dossier.Background) []int {
 	votes := map[int]float64{}
-	shared(a, b, func(g uint32, inA, inB int) {
+	eachShared(a, b, func(g uint32, inA, inB int) {
 		votes[inB-inA] -= math.Log(bg[byte(g)] * bg[byte(g>>8)] * bg[byte(g>>16)] * bg[byte(g>>24)])
 	})
 	all := slices.Sorted(maps.Keys(votes))
@@ -113,8 +113,8 @@ func bestOnDiagonal(a, b *Sample, d, width int, same, differ *[256]float64) floa
 		case a.normal[i] || b.normal[i+d]:
 			return 0
 		case x != y:
-			// Each score also holds the other's byte; below 0 a position says
-			// that the samples differ, however the background looks.
+			// Each score also holds the other's byte; below 0 the samples
+			// differ at that position, whatever the background.
 			return min(0, differ[x]) + min(0, differ[y])
 		}
 		return 2 * same[x]
@@ -145,7 +145,7 @@ func KL(a, b *Sample) float64 {
 // substring, found along the diagonals of shared four-byte strings.
 func CommonSubstring(a, b *Sample) float64 {
 	best := 0
-	shared(a, b, func(_ uint32, p, q int) {
+	eachShared(a, b, func(_ uint32, p, q int) {
 		n := 0
 		for p+n < len(a.Bytes) && q+n < len(b.Bytes) && a.Bytes[p+n] == b.Bytes[q+n] {
 			n++

@@ -6,16 +6,17 @@ import (
 	"dragnet/dossier"
 )
 
-// Distribution is how the scores of windows of random traffic spread, where
-// every byte is drawn from the same byte distribution.
+// Distribution is the distribution of the scores of windows of random traffic,
+// in which every byte is drawn from the same byte distribution.
 type Distribution struct {
 	low int32
-	// tail[i] is the chance of a score of at least low+i units.
+	// tail[i] is the probability of a score of at least low+i units.
 	tail []float64
 }
 
-// negligible is where states are cut off while distributions are convolved;
-// what is cut is added to every tail, so a tail is never understated.
+// negligible is the probability below which states are dropped while
+// distributions are convolved; what is dropped is added to every tail, so a
+// tail is never understated.
 const negligible = 1e-22
 
 // Distribution is exact: the convolution of the rounded weights of all
@@ -58,7 +59,7 @@ func (t *Table) Distribution(traffic *dossier.Background) *Distribution {
 	return d
 }
 
-// Above is the chance that one window scores at least limit.
+// Above is the probability that one window scores at least limit.
 func (d *Distribution) Above(limit int32) float64 {
 	switch i := limit - d.low; {
 	case i <= 0:
@@ -71,7 +72,7 @@ func (d *Distribution) Above(limit int32) float64 {
 }
 
 // widest is the width up to which distributions are convolved; beyond, the
-// Chernoff bound takes their place.
+// Chernoff bound is used.
 const widest = 512
 
 // tailIn gives an upper bound of P(score >= limit) in traffic: exact up to
@@ -80,12 +81,12 @@ func (t *Table) tailIn(traffic *dossier.Background) func(limit int32) float64 {
 	if t.Width() <= widest {
 		return t.Distribution(traffic).Above
 	}
-	return t.chernoff(traffic)
+	return t.chernoffBound(traffic)
 }
 
-// chernoff bounds P(score >= limit) by min over theta of
+// chernoffBound bounds P(score >= limit) by min over theta of
 // E[exp(theta score)] exp(-theta limit).
-func (t *Table) chernoff(traffic *dossier.Background) func(limit int32) float64 {
+func (t *Table) chernoffBound(traffic *dossier.Background) func(limit int32) float64 {
 	const steps, step = 40, 0.05 / Units
 	var logMoment [steps + 1]float64
 	for i := range logMoment {
@@ -109,8 +110,8 @@ func (t *Table) chernoff(traffic *dossier.Background) func(limit int32) float64 
 // perGB is how many windows start in 10^9 bytes.
 const perGB = 1e9
 
-// uniform is traffic in which every byte is as likely as any other.
-func uniform() *dossier.Background {
+// uniformBackground is traffic in which all byte values are equally likely.
+func uniformBackground() *dossier.Background {
 	var bg dossier.Background
 	for x := range bg {
 		bg[x] = 1.0 / 256
@@ -118,17 +119,17 @@ func uniform() *dossier.Background {
 	return &bg
 }
 
-// Model gives the false alarms of a part that its background implies.
+// Model predicts the false alarms of a part from its background.
 type Model struct {
 	width int
 	ways  float64 // alignments of a gapped part per window
 	tails []func(int32) float64
 }
 
-// NewModel computes p's score distribution in background traffic and in
-// uniform bytes (compressed or encrypted payload); the worse one counts. The
-// blocks of a gapped part are taken as one, times the number of ways to place
-// them, which bounds the chance from above.
+// NewModel computes p's score distribution in background traffic and in uniform
+// bytes (compressed or encrypted payload); the worse one counts. The blocks of
+// a gapped part are treated as one, times the number of ways to place them,
+// which is an upper bound.
 func NewModel(p *dossier.Part, bg *dossier.Background) *Model {
 	joined := dossier.Block{Pseudo: p.Blocks[0].Pseudo}
 	m := &Model{ways: 1}
@@ -138,7 +139,7 @@ func NewModel(p *dossier.Part, bg *dossier.Background) *Model {
 	}
 	t := NewTable(&joined, bg)
 	m.width = t.Width()
-	m.tails = []func(int32) float64{t.tailIn(bg), t.tailIn(uniform())}
+	m.tails = []func(int32) float64{t.tailIn(bg), t.tailIn(uniformBackground())}
 	return m
 }
 

@@ -2,11 +2,11 @@ package match
 
 import "math"
 
-// classify puts the 256 byte values into n classes such that replacing each
+// buildClasses puts the 256 byte values into n classes such that replacing each
 // term by the least of its class loses little: pairs of classes merge, those
 // first whose merging costs least in the given traffic (agglomerative
 // clustering with nearest neighbours kept).
-func classify(terms [][256]uint8, traffic *[256]float64, n int) (class [256]byte) {
+func buildClasses(terms [][256]uint8, traffic *[256]float64, n int) (class [256]byte) {
 	type group struct {
 		least   []uint8
 		weight  float64

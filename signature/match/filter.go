@@ -10,18 +10,18 @@ import (
 	"dragnet/dossier"
 )
 
-// filter rules out windows by the positions that tell most. Its terms are
+// filter rules out windows by their most informative positions. Its terms are
 // deficits rounded down to a coarser unit, so a window it rules out cannot
 // reach the limit it was made for, nor any higher one.
 type filter struct {
 	kernel Kernel
 	unit   int32
-	// offsets are the chosen positions, the most telling first.
+	// offsets are the chosen positions, the most informative first.
 	offsets []int32
 	reach   int // the largest of them
-	// classes maps byte values before tables see them, which hold a byte per
-	// class and position. For VBMI there are 64 classes. For AVX2 there are 32,
-	// and the top bit stands for the second 16.
+	// classes maps byte values to classes; tables have a byte per class and
+	// position. For VBMI there are 64 classes. For AVX2 there are 32, and the
+	// top bit stands for the second 16.
 	classes [256]byte
 	tables  []byte
 }
@@ -33,10 +33,10 @@ const (
 	maxPositions = 128
 )
 
-// ranking lists t's positions, those first that take most away from a window
-// of ordinary traffic.
-func ranking(t *Table, budget int32) []int32 {
-	traffic := blend(&t.bg)
+// rankPositions lists t's positions, those first that lower the score of
+// ordinary traffic most.
+func rankPositions(t *Table, budget int32) []int32 {
+	traffic := blendTraffic(&t.bg)
 	order := make([]int32, t.Width())
 	telling := make([]float64, t.Width())
 	for p := range order {
@@ -58,7 +58,7 @@ func newFilter(t *Table, limit int32, kernel Kernel) *filter {
 	// Fine enough that a group of the largest terms does not saturate, unless
 	// a saturated group is beyond the budget anyway.
 	f := &filter{kernel: kernel, unit: 1 + min(budget/255, group*worst/255)}
-	f.offsets = ranking(t, budget)
+	f.offsets = rankPositions(t, budget)
 	f.offsets = f.offsets[:min(len(f.offsets), maxPositions)]
 	terms := make([][256]uint8, len(f.offsets))
 	for j, p := range f.offsets {
@@ -70,7 +70,7 @@ func newFilter(t *Table, limit int32, kernel Kernel) *filter {
 	if kernel == VBMI {
 		classes = 64
 	}
-	f.keep(cheapest(f.classTables(terms, classes, blend(&t.bg)), &t.bg, int(budget/f.unit)))
+	f.keepFirst(cheapestDepth(f.classTables(terms, classes, blendTraffic(&t.bg)), &t.bg, int(budget/f.unit)))
 	if kernel == AVX2 {
 		for x, c := range f.classes {
 			f.classes[x] = c&15 | c&16<<3
@@ -79,9 +79,10 @@ func newFilter(t *Table, limit int32, kernel Kernel) *filter {
 	return f
 }
 
-// blend is the traffic a filter is made for: half background, half uniform
-// bytes, because compressed and encrypted payload is nothing like the average.
-func blend(bg *dossier.Background) (f [256]float64) {
+// blendTraffic is the traffic a filter is made for: half background, half
+// uniform bytes, because compressed and encrypted payload differs from the
+// average.
+func blendTraffic(bg *dossier.Background) (f [256]float64) {
 	for x, p := range bg {
 		f[x] = p/2 + 1.0/512
 	}
@@ -92,7 +93,7 @@ func blend(bg *dossier.Background) (f [256]float64) {
 // tables then set for each byte value.
 func (f *filter) classTables(terms [][256]uint8, n int, traffic [256]float64) [][256]uint8 {
 	bound := make([][256]uint8, len(terms))
-	f.classes = classify(terms, &traffic, n)
+	f.classes = buildClasses(terms, &traffic, n)
 	for j := range terms {
 		t := bytes.Repeat([]byte{255}, n)
 		for x, v := range terms[j] {
@@ -106,9 +107,9 @@ func (f *filter) classTables(terms [][256]uint8, n int, traffic [256]float64) []
 	return bound
 }
 
-// keep drops all but the first k positions and fills up to whole groups with
+// keepFirst drops all but the first k positions and fills up to whole groups with
 // terms of 0.
-func (f *filter) keep(k int) {
+func (f *filter) keepFirst(k int) {
 	per := len(f.tables) / len(f.offsets)
 	f.tables, f.offsets = f.tables[:per*k], f.offsets[:k]
 	for _, o := range f.offsets {
@@ -128,14 +129,14 @@ const (
 	costExact    = 100.0 * 3
 )
 
-// cheapest is how many positions to add up, judged by the mean over windows of background and windows of uniform bytes, each from
+// cheapestDepth is how many positions to add up, judged by the mean over windows of background and windows of uniform bytes, each from
 // the exact distribution of the sums of terms.
-func cheapest(terms [][256]uint8, bg *dossier.Background, limit int) int {
+func cheapestDepth(terms [][256]uint8, bg *dossier.Background, limit int) int {
 	var uniform [256]float64
 	for x := range uniform {
 		uniform[x] = 1.0 / 256
 	}
-	text, noise := passing(terms, (*[256]float64)(bg), limit), passing(terms, &uniform, limit)
+	text, noise := passingShares(terms, (*[256]float64)(bg), limit), passingShares(terms, &uniform, limit)
 	k, cost := len(terms), math.Inf(1)
 	for j := range terms {
 		if c := costPosition*float64(j+1) + costExact*(text[j]+noise[j])/2; c < cost {
@@ -145,9 +146,9 @@ func cheapest(terms [][256]uint8, bg *dossier.Background, limit int) int {
 	return k
 }
 
-// passing is the share of windows whose sum over terms[:j+1] is at most limit,
+// passingShares is the share of windows whose sum over terms[:j+1] is at most limit,
 // for all j.
-func passing(terms [][256]uint8, traffic *[256]float64, limit int) []float64 {
+func passingShares(terms [][256]uint8, traffic *[256]float64, limit int) []float64 {
 	pass := make([]float64, len(terms))
 	sums, next := make([]float64, limit+1), make([]float64, limit+1)
 	sums[0] = 1
@@ -164,7 +165,7 @@ func passing(terms [][256]uint8, traffic *[256]float64, limit int) []float64 {
 				}
 			}
 		}
-		sums, next = next, sums // what is beyond limit cannot pass any more
+		sums, next = next, sums // sums above limit cannot pass any more
 		for _, p := range sums {
 			pass[j] += p
 		}
@@ -172,23 +173,23 @@ func passing(terms [][256]uint8, traffic *[256]float64, limit int) []float64 {
 	return pass
 }
 
-// chunk is how many windows are filtered at a time: their classes stay in the
-// first-level cache.
+// chunk is how many windows are filtered at a time, so that their classes stay
+// in the first-level cache.
 const chunk = 8 << 10
 
-// scratch is the room one scan needs.
+// scratch is the memory one scan needs.
 type scratch struct {
 	a    []byte
 	mask [chunk / 64]uint64
 }
 
-// candidates calls judge, in order, with the windows among the first n of s
-// that may score limit units below top or better; judge returns the new
-// budget. Bytes s[:n+reach] must exist.
-func (f *filter) candidates(s []byte, n int, budget int32, sc *scratch, judge func(at int) int32) {
+// eachCandidate calls judge, in order, with the windows among the first n of s
+// that may score at most limit units below top; judge returns the new budget.
+// Bytes s[:n+reach] must exist.
+func (f *filter) eachCandidate(s []byte, n int, budget int32, sc *scratch, judge func(at int) int32) {
 	for from := 0; from < n && budget >= 0; from += chunk {
 		m := min(chunk, n-from)
-		f.run(s[from:from+m+f.reach], m, uint16(min(budget/f.unit, math.MaxInt16)), sc)
+		f.runKernel(s[from:from+m+f.reach], m, uint16(min(budget/f.unit, math.MaxInt16)), sc)
 		for w := range (m + 63) / 64 {
 			for mask := sc.mask[w]; mask != 0; mask &= mask - 1 {
 				if i := w*64 + bits.TrailingZeros64(mask); i < m {
@@ -199,8 +200,8 @@ func (f *filter) candidates(s []byte, n int, budget int32, sc *scratch, judge fu
 	}
 }
 
-// run fills sc.mask for m windows of s.
-func (f *filter) run(s []byte, m int, limit uint16, sc *scratch) {
+// runKernel fills sc.mask for m windows of s.
+func (f *filter) runKernel(s []byte, m int, limit uint16, sc *scratch) {
 	room := chunk + f.reach + 256 // whole blocks may be read
 	if len(sc.a) < room {
 		sc.a = make([]byte, room)

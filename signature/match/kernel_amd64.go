@@ -2,7 +2,7 @@ package match
 
 import "golang.org/x/sys/cpu"
 
-func supported(k Kernel) bool {
+func isSupported(k Kernel) bool {
 	switch k {
 	case AVX2:
 		return cpu.X86.HasAVX2

@@ -12,7 +12,7 @@ import (
 
 // Options of a Matcher.
 type Options struct {
-	// Kernel is how windows are passed over. It never changes a result.
+	// Kernel is how windows are skipped. It never changes a result.
 	Kernel Kernel
 	// Published compares every part with 0, as the paper does, instead of the
 	// threshold in its file.
@@ -22,12 +22,12 @@ type Options struct {
 // Matcher holds signatures ready to be matched. It is safe for concurrent use;
 // each sequence has its own Stream.
 type Matcher struct {
-	sets      []set
+	sets      []signatureSet
 	prefilter *prefilter
 	keep      int // bytes a stream must keep behind the newest one
 }
 
-type set struct {
+type signatureSet struct {
 	signature *dossier.Signature
 	parts     []*part
 	quorum    int
@@ -38,7 +38,7 @@ type set struct {
 func New(signatures []*dossier.Signature, o Options) (*Matcher, error) {
 	m := &Matcher{}
 	for _, s := range signatures {
-		c := set{signature: s, quorum: s.Quorum}
+		c := signatureSet{signature: s, quorum: s.Quorum}
 		if c.quorum == 0 {
 			c.quorum = len(s.Parts)
 		}
@@ -66,13 +66,13 @@ func New(signatures []*dossier.Signature, o Options) (*Matcher, error) {
 	return m, nil
 }
 
-// Verdict is what one signature says about one sequence.
-type Verdict struct {
+// Result is the result of one signature on one sequence.
+type Result struct {
 	Signature string `json:"signature"`
 	Match     bool   `json:"match"`
 	// Parts holds, for each part, the best window that reached its threshold.
 	Parts []PartScore `json:"parts,omitempty"`
-	// Exact is true where a whole captured copy occurs.
+	// Exact is true if a whole captured copy occurs.
 	Exact bool `json:"exact,omitempty"`
 	// Family is the score D = exp(-d^2/2) of chapter 4; meaningful only for a
 	// signature that has a family model.
@@ -81,10 +81,10 @@ type Verdict struct {
 
 // PartScore is the best window of one part.
 type PartScore struct {
-	// Reached is false where no window reached the threshold; At and Omega
-	// mean nothing then.
+	// Reached is false if no window reached the threshold; At and Omega are not
+	// set then.
 	Reached bool `json:"reached"`
-	// At is where the part's most telling block starts in the sequence.
+	// At is where the part's most informative block starts in the sequence.
 	At int64 `json:"at"`
 	// Omega is the score of equation 3-2, in nats per byte.
 	Omega float64 `json:"omega"`
@@ -92,21 +92,21 @@ type PartScore struct {
 }
 
 // Match judges a whole sequence.
-func (m *Matcher) Match(payload []byte) []Verdict {
+func (m *Matcher) Match(payload []byte) []Result {
 	s := m.NewStream()
 	s.Write(payload)
 	return s.Close()
 }
 
-// Scores are the best scores of all parts of signature i over payload, in nats
-// per byte, whether or not they reach a threshold; -Inf where payload is too
+// Scores returns the best scores of all parts of signature i over payload, in
+// nats per byte, whether or not they reach a threshold; -Inf if payload is too
 // short, and for gapped parts below their threshold.
 func (m *Matcher) Scores(i int, payload []byte) []float64 {
 	var out []float64
 	for _, p := range m.sets[i].parts {
 		at, score := -1, int32(0)
 		if len(p.tables) > 1 {
-			at, score = p.search(payload, 0, len(payload), p.limit)
+			at, score = p.searchPart(payload, 0, len(payload), p.limit)
 		} else {
 			at, score = p.scan.Best(payload)
 		}
@@ -114,30 +114,30 @@ func (m *Matcher) Scores(i int, payload []byte) []float64 {
 			out = append(out, math.Inf(-1))
 			continue
 		}
-		out = append(out, omega(score, p.width))
+		out = append(out, omegaOf(score, p.width))
 	}
 	return out
 }
 
-func (s *set) verdict(state *setState) Verdict {
-	v := Verdict{Signature: s.signature.Name, Parts: state.parts, Exact: state.exact}
+func (s *signatureSet) makeVerdict(state *setState) Result {
+	v := Result{Signature: s.signature.Name, Parts: state.parts, Exact: state.exact}
 	reached := 0
 	for i := range v.Parts {
 		if p := &v.Parts[i]; p.Reached {
-			p.Omega = omega(p.units, s.parts[i].width)
+			p.Omega = omegaOf(p.units, s.parts[i].width)
 			reached++
 		}
 	}
 	v.Match = v.Exact || len(s.parts) > 0 && reached >= s.quorum
 	if s.family != nil {
-		d2 := s.family.distance(state.features)
+		d2 := s.family.squaredDistance(state.features)
 		v.Family = math.Exp(-d2 / 2)
-		// The parts keep normal traffic out, the distance other families. Parts
-		// that are absent say nothing where most are there: a variant may have
+		// The parts keep normal traffic out, the distance other families.
+		// Absent parts are ignored if most are present: a variant may have
 		// dropped blocks, or its ancestors may have carried decoys.
 		limit := s.signature.Family.Distance
 		v.Match = v.Exact || reached >= s.quorum && (d2 <= limit ||
-			2*reached >= len(s.parts) && s.family.distanceOf(state.features, v.Parts) <= limit)
+			2*reached >= len(s.parts) && s.family.squaredDistanceOf(state.features, v.Parts) <= limit)
 	}
 	return v
 }
@@ -194,8 +194,9 @@ func featureScanner(b *dossier.Block, bg *dossier.Background, prior float64, k K
 	return NewScanner(NewTable(b, bg), int32(math.Floor((-math.Log(prior)-8)*Units)), k)
 }
 
-// term is what a window of that many units adds to a feature, times W.
-func term(units int32, prior float64) float64 {
+// featureTerm is the contribution of a window with that score to a feature,
+// times W.
+func featureTerm(units int32, prior float64) float64 {
 	return math.Log(1 - prior + prior*math.Exp(min(float64(units)/Units, 600)))
 }
 
@@ -205,7 +206,7 @@ func Feature(b *dossier.Block, bg *dossier.Background, prior float64, payload []
 	h := make([]float64, len(payload))
 	for i, data := range payload {
 		s.Scan(data, func(_ int, units int32) int32 {
-			h[i] += term(units, prior)
+			h[i] += featureTerm(units, prior)
 			return s.limit
 		})
 		h[i] /= float64(s.table.Width())
@@ -213,8 +214,8 @@ func Feature(b *dossier.Block, bg *dossier.Background, prior float64, payload []
 	return h
 }
 
-// distance is d^2 of equation 4-19.
-func (f *family) distance(h []float64) float64 {
+// squaredDistance is d^2 of equation 4-19.
+func (f *family) squaredDistance(h []float64) float64 {
 	diff := mat.NewVecDense(len(h), nil)
 	for j := range h {
 		diff.SetVec(j, h[j]/float64(f.scans[j].table.Width())-f.mean[j])
@@ -222,9 +223,9 @@ func (f *family) distance(h []float64) float64 {
 	return mat.Inner(diff, f.inverse, diff)
 }
 
-// distanceOf is the same over the parts that were reached alone: their marginal
-// distribution has the rows and columns of the covariance that are theirs.
-func (f *family) distanceOf(h []float64, parts []PartScore) float64 {
+// squaredDistanceOf is the same over only the parts that were reached: their
+// marginal distribution has their rows and columns of the covariance.
+func (f *family) squaredDistanceOf(h []float64, parts []PartScore) float64 {
 	var there []int
 	for j := range parts {
 		if parts[j].Reached {

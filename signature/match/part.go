@@ -6,9 +6,9 @@ import (
 	"dragnet/dossier"
 )
 
-// part is a compiled dossier.Part. Its anchor, the block with the most to say,
-// is searched; the other blocks are then placed around each place where the
-// anchor leaves the part a chance.
+// part is a compiled dossier.Part. Its anchor, the most informative block, is
+// searched; the other blocks are then placed around each position where the
+// part can still reach its limit.
 type part struct {
 	tables []*Table
 	gaps   []dossier.Gap
@@ -16,7 +16,7 @@ type part struct {
 	scan   *Scanner
 	limit  int32 // of the whole part
 	width  int
-	others int32 // the most that all blocks but the anchor can score
+	others int32 // the highest score of all blocks but the anchor
 	// before and after bound where the part can lie around the anchor's start.
 	before, after int
 }
@@ -48,18 +48,18 @@ func newPart(p *dossier.Part, bg *dossier.Background, threshold float64, k Kerne
 	return c
 }
 
-// search looks at anchors that start at from or later in data, no later than
+// searchPart looks at anchors that start at from or later in data, no later than
 // to, for a part that scores at least limit. It returns the first best.
-func (c *part) search(data []byte, from, to int, limit int32) (at int, score int32) {
+func (c *part) searchPart(data []byte, from, to int, limit int32) (at int, score int32) {
 	at, score = -1, math.MinInt32
 	end := min(len(data), to+c.tables[c.anchor].Width())
 	if end-from < c.tables[c.anchor].Width() {
 		return at, score
 	}
-	c.scan.scan(c.scan.filter(), data[from:end], limit-c.others, func(i int, s int32) int32 {
+	c.scan.scanWith(c.scan.filterFor(), data[from:end], limit-c.others, func(i int, s int32) int32 {
 		if len(c.tables) > 1 {
 			var ok bool
-			if s, ok = c.place(data, from+i, s); !ok || s < limit {
+			if s, ok = c.placeBlocks(data, from+i, s); !ok || s < limit {
 				return limit - c.others
 			}
 		}
@@ -69,8 +69,8 @@ func (c *part) search(data []byte, from, to int, limit int32) (at int, score int
 	return at, score
 }
 
-// place adds the best placement of the other blocks to an anchor's score.
-func (c *part) place(data []byte, at int, score int32) (int32, bool) {
+// placeBlocks adds the best placement of the other blocks to an anchor's score.
+func (c *part) placeBlocks(data []byte, at int, score int32) (int32, bool) {
 	// right[e] is the best sum of the blocks so far that ends at e.
 	ends := map[int]int32{at + c.tables[c.anchor].Width(): 0}
 	for i := c.anchor + 1; i < len(c.tables); i++ {
@@ -96,8 +96,8 @@ func (c *part) place(data []byte, at int, score int32) (int32, bool) {
 		}
 		starts = next
 	}
-	left, ok := best(starts)
-	right, ok2 := best(ends)
+	left, ok := bestOf(starts)
+	right, ok2 := bestOf(ends)
 	return score + left + right, ok && ok2
 }
 
@@ -107,7 +107,7 @@ func keepBest(m map[int]int32, at int, v int32) {
 	}
 }
 
-func best(m map[int]int32) (int32, bool) {
+func bestOf(m map[int]int32) (int32, bool) {
 	top := int32(math.MinInt32)
 	for _, v := range m {
 		top = max(top, v)

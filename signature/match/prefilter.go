@@ -9,14 +9,13 @@ import (
 )
 
 // prefilter finds the windows of many selective parts in one pass. A window
-// that reaches its limit lacks at most budget units of its top. Split its
+// that reaches its limit is at most budget units below its top score. Split its
 // positions into m groups of 3 and go round them in a circle: from at least one
-// of them on, the first j groups together never lack more than j*budget/m, for
-// every j (the cycle lemma). So the window holds, at that group, three bytes
-// that lack no more than budget/m: a string of which there are few where the
-// limit is high. Only where one occurs is the circle walked, and only where
-// that goes well is the window judged. Nothing that reaches the limit is
-// missed.
+// of them on, the first j groups together are never more than j*budget/m below,
+// for every j (the cycle lemma). So the window has, at that group, three bytes
+// at most budget/m below: one of a few strings if the limit is high. Only where
+// one occurs are the other groups checked, and only if they pass is the window
+// judged. No window that reaches the limit is missed.
 type prefilter struct {
 	covered map[[2]int]bool
 	parts   []coveredPart
@@ -31,7 +30,7 @@ type prefilter struct {
 	lanes  [64]byte
 }
 
-// coveredPart is a part as the walk needs it: deficits are in units of unit,
+// coveredPart is a part prepared for that check: deficits are in units of unit,
 // rounded down to a byte so that more of them stay in the cache.
 type coveredPart struct {
 	*part
@@ -44,7 +43,7 @@ type coveredPart struct {
 func newCovered(p *part, set, index int) coveredPart {
 	t := p.tables[0]
 	c := coveredPart{part: p, set: set, index: index, budget: int64(t.top - p.limit), groups: p.width / gram}
-	c.unit = 1 + c.budget/255 // whatever is cut off at 255 is beyond the budget
+	c.unit = 1 + c.budget/255 // a deficit saturated at 255 exceeds the budget
 	for p := range t.deficits {
 		var row [256]uint8
 		for x, d := range t.deficits[p] {
@@ -56,26 +55,28 @@ func newCovered(p *part, set, index int) coveredPart {
 }
 
 // candidate is a part that a three-byte string suggests, the group of the
-// part's positions where the string would be, and what the string lacks there.
+// part's positions where the string would be, and how far the string is below
+// the top there.
 type candidate struct{ part, group, lack uint16 }
 
 const (
 	gram  = 3
 	grams = 1 << (8 * gram)
-	// fewest is how many parts make a prefilter cheaper than scanning each.
+	// fewest is the number of parts from which a prefilter is cheaper than
+	// scanning each.
 	fewest = 16
-	// mostStrings and mostRate bound what one part may add: the strings to
-	// store, and the share of ordinary bytes at which it is suggested.
+	// mostStrings and mostRate bound one part's strings to store, and the share
+	// of ordinary bytes at which it is suggested.
 	mostStrings = 30000
 	mostRate    = 0.004
 )
 
 func newPrefilter(m *Matcher, k Kernel) *prefilter {
-	f := &prefilter{covered: map[[2]int]bool{}, kernel: k, lanes: lanes(k)}
+	f := &prefilter{covered: map[[2]int]bool{}, kernel: k, lanes: laneIndex(k)}
 	var all []suggestion
 	for i := range m.sets {
 		for j, p := range m.sets[i].parts {
-			strings, ok := p.strings()
+			strings, ok := p.selectStrings()
 			if !ok || len(f.parts) == math.MaxUint16 {
 				continue
 			}
@@ -110,17 +111,17 @@ func newPrefilter(m *Matcher, k Kernel) *prefilter {
 	return f
 }
 
-// covers reports whether part j of set i is left to the prefilter.
-func (f *prefilter) covers(i, j int) bool { return f != nil && f.covered[[2]int{i, j}] }
+// coversPart reports whether part j of set i is left to the prefilter.
+func (f *prefilter) coversPart(i, j int) bool { return f != nil && f.covered[[2]int{i, j}] }
 
 type suggestion struct {
 	gram uint32
 	candidate
 }
 
-// strings lists the three-byte strings of p's groups that lack no more than
-// their share of the budget, unless they are too many to be selective.
-func (c *part) strings() ([]suggestion, bool) {
+// selectStrings lists the three-byte strings of p's groups within their share
+// of the budget, unless they are too many to be selective.
+func (c *part) selectStrings() ([]suggestion, bool) {
 	groups := c.width / gram
 	if len(c.tables) > 1 || groups == 0 || c.width > 1<<12 {
 		return nil, false
@@ -131,13 +132,13 @@ func (c *part) strings() ([]suggestion, bool) {
 		return nil, false
 	}
 	share := budget / int32(groups)
-	traffic := blend(&t.bg)
+	traffic := blendTraffic(&t.bg)
 	rate := 0.0
 	var out []suggestion
 	for g := range groups {
 		var by [gram][]int // byte values of each position, the best first
 		for i := range by {
-			by[i] = ordered(&t.deficits[g*gram+i])
+			by[i] = orderBytes(&t.deficits[g*gram+i])
 		}
 		d := t.deficits[g*gram:]
 		for _, x := range by[0] {
@@ -165,7 +166,7 @@ func (c *part) strings() ([]suggestion, bool) {
 	return out, true
 }
 
-func ordered(deficits *[256]int32) []int {
+func orderBytes(deficits *[256]int32) []int {
 	by := make([]int, 256)
 	for x := range by {
 		by[x] = x
@@ -174,9 +175,9 @@ func ordered(deficits *[256]int32) []int {
 	return by
 }
 
-// search judges the windows suggested by strings that begin where all windows
-// they suggest have arrived.
-func (f *prefilter) search(s *Stream, last bool) {
+// searchWindows judges the windows suggested by strings, as far as the windows
+// have arrived completely.
+func (f *prefilter) searchWindows(s *Stream, last bool) {
 	from, to := int(s.ready-s.base), len(s.buf)-f.width
 	if last {
 		to = len(s.buf) - gram
@@ -188,11 +189,11 @@ func (f *prefilter) search(s *Stream, last bool) {
 	var hits [batch]hit
 	for ; from <= to; from += batch {
 		n := min(batch, to+1-from)
-		f.occurrences(s.buf[from:], n, &found)
+		f.markOccurrences(s.buf[from:], n, &found)
 		// Look-ups first, as many of them miss the cache at a time.
-		for _, h := range hits[:f.lookup(s.buf[from:], n, &found, &hits)] {
+		for _, h := range hits[:f.findHits(s.buf[from:], n, &found, &hits)] {
 			for _, c := range f.cands[f.runs[h.run]:f.runs[h.run+1]] {
-				f.judge(s, from+int(h.at), c)
+				f.judgeWindow(s, from+int(h.at), c)
 			}
 		}
 	}
@@ -205,10 +206,10 @@ const batch = 1 << 10
 // hit is where a stored string occurs and which one it is.
 type hit struct{ at, run uint32 }
 
-// occurrences marks where among the first n positions of buf, which has n+2
-// bytes or more, a stored string begins. There is no branch on each: strings
-// occur too often for that to be foreseen.
-func (f *prefilter) occurrences(buf []byte, n int, found *[batch / 64]uint64) {
+// markOccurrences marks the positions among the first n of buf, which has n+2
+// bytes or more, where a stored string starts. It does not branch on each:
+// strings occur too often for the branch to be predicted.
+func (f *prefilter) markOccurrences(buf []byte, n int, found *[batch / 64]uint64) {
 	clear(found[:])
 	done := 0
 	switch f.kernel {
@@ -224,12 +225,12 @@ func (f *prefilter) occurrences(buf []byte, n int, found *[batch / 64]uint64) {
 		}
 	}
 	for ; done < n; done += 64 {
-		found[done/64] = f.word(buf[done : min(done+64, n)+gram-1])
+		found[done/64] = f.markWord(buf[done : min(done+64, n)+gram-1])
 	}
 }
 
-// word is occurrences for up to 64 positions.
-func (f *prefilter) word(buf []byte) (w uint64) {
+// markWord is markOccurrences for up to 64 positions.
+func (f *prefilter) markWord(buf []byte) (w uint64) {
 	g := uint32(buf[0])<<8 | uint32(buf[1])
 	for i, b := range buf[gram-1:] {
 		g = (g<<8 | uint32(b)) & (grams - 1)
@@ -238,8 +239,8 @@ func (f *prefilter) word(buf []byte) (w uint64) {
 	return w
 }
 
-// lookup finds the strings that were marked.
-func (f *prefilter) lookup(buf []byte, n int, found *[batch / 64]uint64, hits *[batch]hit) int {
+// findHits finds the strings that were marked.
+func (f *prefilter) findHits(buf []byte, n int, found *[batch / 64]uint64, hits *[batch]hit) int {
 	k := 0
 	for w := range (n + 63) / 64 {
 		for mask := found[w]; mask != 0; mask &= mask - 1 {
@@ -253,9 +254,9 @@ func (f *prefilter) lookup(buf []byte, n int, found *[batch / 64]uint64, hits *[
 	return k
 }
 
-// lanes spreads positions to lanes of four bytes, the last of which is one that
+// laneIndex spreads positions to lanes of four bytes, the last of which is one that
 // is zero: those of 16 positions for VBMI, those of 4 in either half for AVX2.
-func lanes(k Kernel) (index [64]byte) {
+func laneIndex(k Kernel) (index [64]byte) {
 	for i := range index {
 		lane, b := i/4, i%4
 		switch {
@@ -270,26 +271,26 @@ func lanes(k Kernel) (index [64]byte) {
 	return index
 }
 
-// judge looks at the window that holds candidate c's string at s.buf[at:].
-func (f *prefilter) judge(s *Stream, at int, c candidate) {
+// judgeWindow scores the window that has candidate c's string at s.buf[at:].
+func (f *prefilter) judgeWindow(s *Stream, at int, c candidate) {
 	p := &f.parts[c.part]
 	start := at - int(c.group)*gram
-	if start < 0 || start+p.width > len(s.buf) || !p.plausible(s.buf[start:start+p.width], c) {
+	if start < 0 || start+p.width > len(s.buf) || !p.isPlausible(s.buf[start:start+p.width], c) {
 		return
 	}
 	best := &s.states[p.set].parts[p.index]
 	limit := p.limit
 	if best.Reached {
-		limit = best.units // an equal score counts where it comes earlier
+		limit = best.units // an equal score wins if it comes earlier
 	}
-	units, ok := p.scan.exact(s.buf[start:], p.scan.table.top-limit)
+	units, ok := p.scan.exactScore(s.buf[start:], p.scan.table.top-limit)
 	if pos := s.base + int64(start); ok && (!best.Reached || units > best.units || pos < best.At) {
 		*best = PartScore{Reached: true, At: pos, units: units}
 	}
 }
 
-// plausible walks the circle of groups that begins at the candidate's.
-func (p *coveredPart) plausible(w []byte, c candidate) bool {
+// isPlausible checks the groups in a circle from the candidate's.
+func (p *coveredPart) isPlausible(w []byte, c candidate) bool {
 	lack, m, g := int64(c.lack), int64(p.groups), int(c.group)
 	for j := int64(2); j <= m; j++ {
 		if g++; g == p.groups {

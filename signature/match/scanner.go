@@ -11,29 +11,29 @@ type Scanner struct {
 	table  *Table
 	limit  int32
 	kernel Kernel
-	// order and deficits judge one window: the most telling positions first,
-	// so that most windows are ruled out after a few.
+	// order and deficits judge one window: the most informative positions
+	// first, so that most windows are ruled out after a few.
 	order    []int32
 	deficits []*[256]int32
 
 	// Filters are made when first needed: a part that a prefilter covers never
 	// needs one.
 	fastOnce, deepOnce sync.Once
-	fast               *filter // nil for Portable, and where no window can reach limit
+	fast               *filter // nil for Portable, or if no window can reach limit
 	deep               *filter // for the best window whatever its score
 }
 
 // NewScanner prepares a scan for windows of at least limit units.
 func NewScanner(t *Table, limit int32, kernel Kernel) *Scanner {
 	s := &Scanner{table: t, limit: limit, kernel: kernel}
-	s.order = ranking(t, max(t.top-limit, 0))
+	s.order = rankPositions(t, max(t.top-limit, 0))
 	for _, p := range s.order {
 		s.deficits = append(s.deficits, &t.deficits[p])
 	}
 	return s
 }
 
-func (s *Scanner) filter() *filter {
+func (s *Scanner) filterFor() *filter {
 	s.fastOnce.Do(func() {
 		if s.limit <= s.table.top && s.kernel != Portable {
 			s.fast = newFilter(s.table, s.limit, s.kernel)
@@ -42,9 +42,9 @@ func (s *Scanner) filter() *filter {
 	return s.fast
 }
 
-// exact is the score of the window at the start of w, where that is at least
+// exactScore is the score of the window at the start of w, if that is at least
 // top - budget.
-func (s *Scanner) exact(w []byte, budget int32) (int32, bool) {
+func (s *Scanner) exactScore(w []byte, budget int32) (int32, bool) {
 	w = w[:len(s.order)]
 	left := budget
 	for j, p := range s.order {
@@ -60,17 +60,17 @@ var scratches = sync.Pool{New: func() any { return new(scratch) }}
 // Scan calls hit, in order, with every window of data that scores at least the
 // limit. hit returns the limit from there on, which must not fall.
 func (s *Scanner) Scan(data []byte, hit func(at int, score int32) (limit int32)) {
-	s.scan(s.filter(), data, s.limit, hit)
+	s.scanWith(s.filterFor(), data, s.limit, hit)
 }
 
-func (s *Scanner) scan(f *filter, data []byte, limit int32, hit func(at int, score int32) int32) {
+func (s *Scanner) scanWith(f *filter, data []byte, limit int32, hit func(at int, score int32) int32) {
 	n := len(data) - s.table.Width() + 1
 	budget := s.table.top - limit
 	if n <= 0 || budget < 0 {
 		return
 	}
 	judge := func(at int) int32 {
-		if score, ok := s.exact(data[at:], budget); ok {
+		if score, ok := s.exactScore(data[at:], budget); ok {
 			budget = s.table.top - hit(at, score)
 		}
 		return budget
@@ -82,12 +82,12 @@ func (s *Scanner) scan(f *filter, data []byte, limit int32, hit func(at int, sco
 		return
 	}
 	sc := scratches.Get().(*scratch)
-	f.candidates(data, n, budget, sc, judge)
+	f.eachCandidate(data, n, budget, sc, judge)
 	scratches.Put(sc)
 }
 
-// Best is the highest-scoring window of data, the first of equals; at is -1
-// where data is shorter than the block.
+// Best is the highest-scoring window of data, the first of equals; at is -1 if
+// data is shorter than the block.
 func (s *Scanner) Best(data []byte) (at int, score int32) {
 	at, score = -1, math.MinInt32
 	keep := func(i int, v int32) int32 {
@@ -102,7 +102,7 @@ func (s *Scanner) Best(data []byte) (at int, score int32) {
 		s.deepOnce.Do(func() { s.deep = newFilter(s.table, s.table.floor, s.kernel) })
 		f = s.deep
 	}
-	s.scan(f, data, s.table.floor, keep)
+	s.scanWith(f, data, s.table.floor, keep)
 	return at, score
 }
 

@@ -1,7 +1,7 @@
 package match
 
-// Stream matches one sequence that arrives in chunks. However it is cut, the
-// verdict is the same. Memory is bounded by the widest signature and the
+// Stream matches one sequence that arrives in chunks. The verdict does not
+// depend on how it is cut. Memory is bounded by the widest signature and the
 // largest chunk.
 type Stream struct {
 	m *Matcher
@@ -22,7 +22,7 @@ type setState struct {
 	windows  []int64   // first window not yet summed, per feature
 }
 
-// step is how much is gathered before it is searched.
+// step is how many bytes are collected before they are searched.
 const step = 32 << 10
 
 // NewStream starts a sequence.
@@ -48,17 +48,17 @@ func (s *Stream) Write(p []byte) (int, error) {
 		s.buf = append(s.buf, p[:take]...)
 		p = p[take:]
 		if len(s.buf) >= 2*s.m.keep+step {
-			s.search(false)
-			s.forget()
+			s.searchParts(false)
+			s.dropBytes()
 		}
 	}
 	return n, nil
 }
 
-// Lost says that n bytes of the sequence are missing here: no window may reach
-// across, and positions count on.
+// Lost reports that n bytes of the sequence are missing here: no window may
+// span the gap, and positions include it.
 func (s *Stream) Lost(n int64) {
-	s.search(true)
+	s.searchParts(true)
 	s.base += int64(len(s.buf)) + n
 	s.buf = s.buf[:0]
 	s.ready = s.base
@@ -72,25 +72,26 @@ func (s *Stream) Lost(n int64) {
 	}
 }
 
-// Close ends the sequence and gives the verdict of every signature.
-func (s *Stream) Close() []Verdict {
-	s.search(true)
-	out := make([]Verdict, len(s.states))
+// Close ends the sequence and returns the verdict of every signature.
+func (s *Stream) Close() []Result {
+	s.searchParts(true)
+	out := make([]Result, len(s.states))
 	for i := range out {
-		out[i] = s.m.sets[i].verdict(&s.states[i])
+		out[i] = s.m.sets[i].makeVerdict(&s.states[i])
 	}
 	return out
 }
 
-// search covers all anchors whose whole reach has arrived; at the end, all.
-func (s *Stream) search(last bool) {
+// searchParts searches all anchors whose whole reach has arrived; at the end,
+// all.
+func (s *Stream) searchParts(last bool) {
 	if s.m.prefilter != nil && len(s.buf) >= gram {
-		s.m.prefilter.search(s, last)
+		s.m.prefilter.searchWindows(s, last)
 	}
 	for i := range s.states {
 		st, set := &s.states[i], &s.m.sets[i]
 		for j, p := range set.parts {
-			if !s.m.prefilter.covers(i, j) {
+			if !s.m.prefilter.coversPart(i, j) {
 				s.searchPart(&st.parts[j], &st.next[j], p, last)
 			}
 		}
@@ -116,7 +117,7 @@ func (s *Stream) searchPart(best *PartScore, next *int64, p *part, last bool) {
 	if best.Reached {
 		limit = best.units + 1
 	}
-	if at, score := p.search(s.buf, from, to, limit); at >= 0 {
+	if at, score := p.searchPart(s.buf, from, to, limit); at >= 0 {
 		*best = PartScore{Reached: true, At: s.base + int64(at), units: score}
 	}
 	*next = s.base + int64(to) + 1
@@ -129,7 +130,7 @@ func (s *Stream) sumFeatures(st *setState, f *family, last bool) {
 			continue
 		}
 		scan.Scan(s.buf[from:], func(_ int, units int32) int32 {
-			st.features[j] += term(units, f.prior[j])
+			st.features[j] += featureTerm(units, f.prior[j])
 			return scan.limit
 		})
 		if n := len(s.buf) - scan.table.Width() + 1; n > from {
@@ -138,8 +139,8 @@ func (s *Stream) sumFeatures(st *setState, f *family, last bool) {
 	}
 }
 
-// forget drops the bytes that no part can reach any more.
-func (s *Stream) forget() {
+// dropBytes drops the bytes that no part needs any more.
+func (s *Stream) dropBytes() {
 	if drop := len(s.buf) - s.m.keep; drop > 0 {
 		s.buf = append(s.buf[:0], s.buf[drop:]...)
 		s.base += int64(drop)

@@ -7,9 +7,9 @@
 // gives the same scores bit for bit, and the distribution of scores, from
 // which thresholds are calibrated, can be computed exactly.
 //
-// The vector kernels never decide: they pass over windows that cannot reach
-// the threshold, by adding rounded-down 8-bit deficits, and leave the rest to
-// the exact sum.
+// The vector kernels never decide: they skip windows that cannot reach the
+// threshold, by adding rounded-down 8-bit deficits, and leave the rest to the
+// exact sum.
 package match
 
 import (
@@ -19,15 +19,15 @@ import (
 	"dragnet/dossier"
 )
 
-// Units is how many units of score make one nat.
+// Units is the number of score units in a nat.
 const Units = 64
 
 // Table is a block's weights in units.
 type Table struct {
 	rows [][256]int16
-	// deficits[p][x] is how far byte x at p stays below the best byte there.
+	// deficits[p][x] is how far byte x at p is below the best byte there.
 	deficits [][256]int32
-	// top is the score of the best window there could be, floor of the worst.
+	// top is the score of the best possible window, floor of the worst.
 	top, floor int32
 	bg         dossier.Background
 }
@@ -63,9 +63,9 @@ func (t *Table) Score(s []byte) int32 {
 }
 
 // Omega turns units into the published score: the mean log ratio per byte.
-func (t *Table) Omega(score int32) float64 { return omega(score, len(t.rows)) }
+func (t *Table) Omega(score int32) float64 { return omegaOf(score, len(t.rows)) }
 
-func omega(score int32, width int) float64 { return float64(score) / Units / float64(width) }
+func omegaOf(score int32, width int) float64 { return float64(score) / Units / float64(width) }
 
 // limitAbove is the least score, in units, above omega.
 func limitAbove(omega float64, width int) int32 {

@@ -11,7 +11,7 @@ import (
 
 // Multi bounds an MPADS.
 type Multi struct {
-	// Parts is the most there may be; 0 means 8.
+	// Parts bounds their number; 0 means 8.
 	Parts int
 	// Present is the least share of samples that a part must occur in; 0
 	// means 0.9.
@@ -22,7 +22,7 @@ type Multi struct {
 
 // LearnMulti learns one signature, cuts its regions out of the samples, learns
 // the next, until none scores well in enough of them (section 3.5). The parts
-// come in the order found. It fails only where not even one is found.
+// are in the order found. It fails only if none is found.
 func LearnMulti(ctx context.Context, samples [][]byte, bg *dossier.Background, o Options, m Multi) ([]*Alignment, error) {
 	m.Parts = cmp.Or(m.Parts, 8)
 	m.Present = cmp.Or(m.Present, 0.9)
@@ -31,7 +31,7 @@ func LearnMulti(ctx context.Context, samples [][]byte, bg *dossier.Background, o
 	all := len(p.usable)
 	var parts []*Alignment
 	for len(parts) < min(m.Parts, dossier.MaxParts) {
-		a, err := learn(ctx, p)
+		a, err := learnProblem(ctx, p)
 		if errors.Is(err, ErrTooFewSamples) && len(parts) > 0 {
 			break
 		}
@@ -46,7 +46,7 @@ func LearnMulti(ctx context.Context, samples [][]byte, bg *dossier.Background, o
 		if !good {
 			break
 		}
-		p.cut(a)
+		p.blockRegions(a)
 	}
 	return parts, nil
 }
@@ -56,7 +56,8 @@ const gapSlack = 1.25
 
 // Join makes one gapped part of alignments that lie in the same order, at
 // bounded distances, in nine of ten samples that hold both neighbours (section
-// 3.4.4). What does not fit behind its neighbour starts a part of its own.
+// 3.4.4). An alignment that does not fit behind its neighbour starts a separate
+// part.
 func Join(alignments []*Alignment) []dossier.Part {
 	sorted := slices.Clone(alignments)
 	slices.SortStableFunc(sorted, func(a, b *Alignment) int { return cmp.Compare(medianLead(a, sorted), medianLead(b, sorted)) })
@@ -65,7 +66,7 @@ func Join(alignments []*Alignment) []dossier.Part {
 	for _, a := range sorted {
 		block := a.Block
 		if last != nil && len(parts[len(parts)-1].Blocks) < dossier.MaxBlocks {
-			if gap, ok := distance(last, a); ok {
+			if gap, ok := gapBetween(last, a); ok {
 				block.Gap = gap
 				part := &parts[len(parts)-1]
 				part.Blocks = append(part.Blocks, block)
@@ -101,7 +102,7 @@ func medianLead(a *Alignment, all []*Alignment) int {
 	return leads[len(leads)/2]
 }
 
-func distance(before, after *Alignment) (dossier.Gap, bool) {
+func gapBetween(before, after *Alignment) (dossier.Gap, bool) {
 	var gaps []int
 	both := 0
 	for i, start := range before.Starts {

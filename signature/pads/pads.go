@@ -1,7 +1,7 @@
 // Package pads learns position-aware distribution signatures from samples of
-// one worm (Tang 2006, sections 3.3 to 3.5): expectation-maximisation and
-// Gibbs sampling as published, with what motif search has learnt since: starts
-// from shared rare strings, phase-shift moves, samples without an occurrence.
+// one worm (Tang 2006, sections 3.3 to 3.5): expectation-maximisation and Gibbs
+// sampling as published, with later results of motif search: starts from shared
+// rare strings, phase-shift moves, samples without an occurrence.
 //
 // Everything is a pure function of its arguments; the same seed gives the same
 // signature on any number of processors.
@@ -41,7 +41,7 @@ type Options struct {
 	Epsilon float64
 	// Rounds bounds a run, counted in recalculations per sample.
 	Rounds int
-	// Published leaves out all that the paper does not have: random starts
+	// Published restricts learning to the methods of the paper: random starts
 	// only, no phase shifts, exactly one occurrence per sample, no final
 	// maximisation after Gibbs.
 	Published bool
@@ -50,7 +50,8 @@ type Options struct {
 	Normal *Grams
 	// Workers bounds the goroutines; 0 means one per restart.
 	Workers int
-	// Trace, when set, is told the mean score after every round of every run.
+	// Trace, if set, is called with the mean score after every round of every
+	// run.
 	Trace func(run, round int, mean float64)
 }
 
@@ -79,17 +80,17 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Absent is the start of a sample that holds no occurrence.
+// Absent is the start of a sample without an occurrence.
 const Absent = -1
 
-// Alignment is a learnt block and where it lies in the samples.
+// Alignment is a learnt block and its position in the samples.
 type Alignment struct {
 	Block dossier.Block
 	// Starts holds the start of each sample's significant region, or Absent.
 	Starts []int
-	// Scores holds Omega of those regions, in nats per byte; NaN where absent.
+	// Scores holds Omega of those regions, in nats per byte; NaN if absent.
 	Scores []float64
-	// Mean and Worst are over the samples that hold an occurrence.
+	// Mean and Worst are over the samples with an occurrence.
 	Mean, Worst float64
 	// Present counts those samples.
 	Present int
@@ -97,7 +98,7 @@ type Alignment struct {
 	Rounds int
 }
 
-// Errors of Learn that the caller can do something about.
+// Errors of Learn that the caller can handle.
 var (
 	ErrTooFewSamples = errors.New("fewer than two samples are long enough")
 	ErrWidth         = errors.New("width is out of range")
@@ -106,10 +107,10 @@ var (
 // Learn finds the W positions whose distribution differs most from bg.
 // Samples shorter than W, and those without an allowed window, are Absent.
 func Learn(ctx context.Context, samples [][]byte, bg *dossier.Background, o Options) (*Alignment, error) {
-	return learn(ctx, newProblem(samples, bg, o.withDefaults()))
+	return learnProblem(ctx, newProblem(samples, bg, o.withDefaults()))
 }
 
-func learn(ctx context.Context, p *problem) (*Alignment, error) {
+func learnProblem(ctx context.Context, p *problem) (*Alignment, error) {
 	if p.o.Width < 1 || p.o.Width > dossier.MaxWidth {
 		return nil, fmt.Errorf("%w: %d, want 1 to %d", ErrWidth, p.o.Width, dossier.MaxWidth)
 	}
@@ -135,7 +136,7 @@ func learn(ctx context.Context, p *problem) (*Alignment, error) {
 			} else {
 				r.startAtRandom()
 			}
-			r.improve(ctx)
+			r.runRounds(ctx)
 			runs[i] = r
 		}()
 	}
@@ -149,14 +150,14 @@ func learn(ctx context.Context, p *problem) (*Alignment, error) {
 			best = r
 		}
 	}
-	return best.alignment(), nil
+	return best.toAlignment(), nil
 }
 
-// problem is what all runs share; nothing in it changes while they run.
+// problem is the input shared by all runs; it does not change while they run.
 type problem struct {
 	o       Options
 	samples [][]byte
-	// blocked[i][a] is true where no window of sample i may start.
+	// blocked[i][a] is true if no window of sample i may start at a.
 	blocked [][]bool
 	// usable are the samples with at least one allowed window; windows counts
 	// the allowed windows of each sample.
@@ -178,7 +179,7 @@ func newProblem(samples [][]byte, bg *dossier.Background, o Options) *problem {
 	for i, s := range samples {
 		if o.Width >= 1 && len(s) >= o.Width {
 			p.blocked[i] = make([]bool, len(s)-o.Width+1)
-			o.Normal.block(p.blocked[i], s, o.Width)
+			o.Normal.blockWindows(p.blocked[i], s, o.Width)
 		}
 	}
 	p.countWindows()
@@ -200,8 +201,8 @@ func (p *problem) countWindows() {
 	}
 }
 
-// cut blocks all windows that overlap the regions of a (section 3.5).
-func (p *problem) cut(a *Alignment) {
+// blockRegions blocks all windows that overlap the regions of a (section 3.5).
+func (p *problem) blockRegions(a *Alignment) {
 	for i, start := range a.Starts {
 		if start == Absent {
 			continue

@@ -15,7 +15,7 @@ type run struct {
 	rng    *rand.Rand
 	number int
 
-	starts []int // Absent where the sample takes no part
+	starts []int // Absent if the sample takes no part
 	n      int   // samples that take part
 	counts [][256]int32
 	// table is log(f_p(x)/f0(x)) without the common -log(n + 256 d).
@@ -41,7 +41,7 @@ func newRun(p *problem, rng *rand.Rand, number int) *run {
 	for i := range r.starts {
 		r.starts[i] = Absent
 	}
-	r.rebuild()
+	r.rebuildTable()
 	return r
 }
 
@@ -49,7 +49,7 @@ func (r *run) startAtRandom() {
 	for _, i := range r.usable {
 		for {
 			if a := r.rng.IntN(len(r.blocked[i])); !r.blocked[i][a] {
-				r.add(i, a)
+				r.addSample(i, a)
 				break
 			}
 		}
@@ -60,25 +60,25 @@ func (r *run) startAtRandom() {
 // sample choose its best window.
 func (r *run) startFrom(w window) {
 	for at := range r.o.Width {
-		r.count(at, r.samples[w.sample][w.start+at], 1)
+		r.countByte(at, r.samples[w.sample][w.start+at], 1)
 	}
 	r.n = 1
 	starts := slices.Clone(r.starts)
 	for _, i := range r.usable {
 		starts[i], _ = r.bestWindow(i)
 	}
-	r.assign(starts)
+	r.assignStarts(starts)
 }
 
-// improve runs rounds until the mean score no longer grows.
-func (r *run) improve(ctx context.Context) {
+// runRounds runs rounds until the mean score no longer grows.
+func (r *run) runRounds(ctx context.Context) {
 	last := math.Inf(-1)
 	calm := 0
 	for r.rounds = 1; r.rounds <= r.o.Rounds && ctx.Err() == nil; r.rounds++ {
 		if r.o.Method == EM {
-			r.maximise()
+			r.maximiseStarts()
 		} else {
-			r.sweep()
+			r.sweepSamples()
 		}
 		if !r.o.Published && r.rounds%4 == 2 {
 			r.shiftPhase()
@@ -87,62 +87,62 @@ func (r *run) improve(ctx context.Context) {
 		if r.o.Trace != nil {
 			r.o.Trace(r.number, r.rounds, mean)
 		}
-		r.remember()
+		r.keepBest()
 		if mean <= last+r.o.Epsilon*math.Abs(last) {
 			calm++
 		} else {
 			calm = 0
 		}
-		// Sampling is noisy, so Gibbs must be calm for longer.
+		// Sampling is noisy, so Gibbs must be stable for longer.
 		if calm >= 2 && (r.o.Method == EM || calm >= 4) {
 			break
 		}
 		last = max(last, mean)
 	}
-	r.assign(r.best.starts)
+	r.assignStarts(r.best.starts)
 	if !r.o.Published && ctx.Err() == nil {
-		r.polish()
+		r.settleStarts()
 	}
 }
 
-// polish lets every sample choose its best window until nothing moves, and
+// settleStarts lets every sample choose its best window until nothing moves, and
 // drops samples whose best window is no better than chance.
-func (r *run) polish() {
+func (r *run) settleStarts() {
 	for range 8 {
 		before := slices.Clone(r.starts)
-		r.maximise()
+		r.maximiseStarts()
 		r.shiftPhase()
 		r.dropUnlikely()
 		if slices.Equal(before, r.starts) {
 			break
 		}
 	}
-	r.remember()
-	r.assign(r.best.starts)
+	r.keepBest()
+	r.assignStarts(r.best.starts)
 }
 
-// maximise is the step of EM: all samples move to their best window at once.
-func (r *run) maximise() {
+// maximiseStarts is the step of EM: all samples move to their best window at once.
+func (r *run) maximiseStarts() {
 	starts := slices.Clone(r.starts)
 	for _, i := range r.usable {
 		starts[i], _ = r.bestWindow(i)
 	}
-	r.assign(starts)
+	r.assignStarts(starts)
 }
 
-// sweep redraws every usable sample once, in random order, each from the
+// sweepSamples redraws every usable sample once, in random order, each from the
 // signature of the others, with probability proportional to exp(score * W).
-func (r *run) sweep() {
+func (r *run) sweepSamples() {
 	for _, k := range r.rng.Perm(len(r.usable)) {
 		i := r.usable[k]
-		r.remove(i)
+		r.removeSample(i)
 		if r.n > 0 {
-			r.add(i, r.draw(i))
+			r.addSample(i, r.drawStart(i))
 		}
 	}
 }
 
-func (r *run) draw(i int) int {
+func (r *run) drawStart(i int) int {
 	scores := r.scoreAll(i)
 	top := float32(math.Inf(-1))
 	for a, s := range scores {
@@ -150,7 +150,8 @@ func (r *run) draw(i int) int {
 			top = s
 		}
 	}
-	// What is below the best by 30 nats has a chance below 1e-13 each.
+	// Starts more than 30 nats below the best have a probability below 1e-13
+	// each.
 	total := 0.0
 	for a, s := range scores {
 		if s > top-30 && !r.blocked[i][a] {
@@ -205,8 +206,8 @@ func (r *run) scoreAll(i int) []float32 {
 	return out
 }
 
-// windowScore is Omega of sample i at start, in nats per byte, from a
-// signature that own samples of count one do not help (own 0 or 1).
+// windowScore is Omega of sample i at start, in nats per byte, from a signature
+// without own samples of count one (own 0 or 1).
 func (r *run) windowScore(i, start, own int) float64 {
 	sum := 0.0
 	for at := range r.o.Width {
@@ -227,10 +228,10 @@ func (r *run) meanScore() float64 {
 }
 
 // quality ranks states. With one occurrence per sample it is the mean score;
-// otherwise the evidence that all samples together give beyond chance.
+// otherwise the evidence of all samples together beyond chance.
 func (r *run) quality() float64 { return r.best.quality }
 
-func (r *run) remember() {
+func (r *run) keepBest() {
 	q := r.meanScore()
 	if !r.o.Published {
 		q = 0
@@ -245,11 +246,11 @@ func (r *run) remember() {
 	}
 }
 
-// dropUnlikely applies zero or one occurrence per sample: a sample stays only
-// where its window is likelier to come from the signature of the others than
-// from the background, given how many windows it could choose from and what
-// share of samples has an occurrence. A few samples that agree on something
-// else keep each other likely, so a region far below the others goes as well.
+// dropUnlikely applies zero or one occurrence per sample: a sample is kept only
+// if its window is likelier to come from the signature of the others than from
+// the background, given how many windows it could choose from and what share of
+// samples has an occurrence. A few samples that agree on something else support
+// each other, so a region far below the others is dropped as well.
 func (r *run) dropUnlikely() {
 	starts := slices.Clone(r.starts)
 	share := min(max(float64(r.n)/float64(len(r.usable)), 0.05), 0.95)
@@ -266,40 +267,40 @@ func (r *run) dropUnlikely() {
 		}
 	}
 	if kept >= 2 {
-		r.assign(starts)
+		r.assignStarts(starts)
 	}
 }
 
-func (r *run) add(i, start int) {
+func (r *run) addSample(i, start int) {
 	r.starts[i] = start
 	r.n++
 	for at := range r.o.Width {
-		r.count(at, r.samples[i][start+at], 1)
+		r.countByte(at, r.samples[i][start+at], 1)
 	}
 }
 
-func (r *run) remove(i int) {
+func (r *run) removeSample(i int) {
 	if r.starts[i] == Absent {
 		return
 	}
 	for at := range r.o.Width {
-		r.count(at, r.samples[i][r.starts[i]+at], -1)
+		r.countByte(at, r.samples[i][r.starts[i]+at], -1)
 	}
 	r.starts[i] = Absent
 	r.n--
 }
 
-func (r *run) count(at int, x byte, by int32) {
+func (r *run) countByte(at int, x byte, by int32) {
 	r.counts[at][x] += by
 	r.table[at][x] = r.logCount[r.counts[at][x]] - r.logBg[x]
 }
 
-func (r *run) assign(starts []int) {
+func (r *run) assignStarts(starts []int) {
 	copy(r.starts, starts)
-	r.rebuild()
+	r.rebuildTable()
 }
 
-func (r *run) rebuild() {
+func (r *run) rebuildTable() {
 	clear(r.counts)
 	r.n = 0
 	for i, start := range r.starts {
@@ -318,7 +319,7 @@ func (r *run) rebuild() {
 	}
 }
 
-func (r *run) alignment() *Alignment {
+func (r *run) toAlignment() *Alignment {
 	a := &Alignment{Starts: slices.Clone(r.starts), Scores: make([]float64, len(r.starts)),
 		Mean: r.meanScore(), Worst: math.Inf(1), Present: r.n, Rounds: r.rounds}
 	for i, start := range r.starts {

@@ -11,20 +11,20 @@ import (
 type window struct{ sample, start int }
 
 // sharedWindows finds up to n windows full of strings that many samples share
-// and that the background makes unlikely. With 256 letters such strings are
-// far better starts than random ones; each window found removes its strings,
-// so the next lies elsewhere.
+// and that the background makes unlikely. With 256 letters such strings are far
+// better starts than random ones; each window found removes its strings, so the
+// next one is different.
 func (p *problem) sharedWindows(n int) []window {
 	for k := 6; k >= 4; k-- {
 		weights := p.stringWeights(k)
 		var found []window
 		for len(found) < n {
-			w, ok := p.heaviest(weights)
+			w, ok := p.heaviestWindow(weights)
 			if !ok {
 				break
 			}
 			found = append(found, w)
-			p.forget(weights, w, k)
+			p.clearStrings(weights, w, k)
 		}
 		if len(found) > 0 {
 			return found
@@ -42,7 +42,7 @@ func (p *problem) stringWeights(k int) [][]float32 {
 	}
 	var all []occurrence
 	for _, i := range p.usable {
-		each(p.samples[i], k, func(_ int, h uint64) { all = append(all, occurrence{h, int32(i)}) })
+		eachString(p.samples[i], k, func(_ int, h uint64) { all = append(all, occurrence{h, int32(i)}) })
 	}
 	slices.SortFunc(all, func(a, b occurrence) int {
 		if a.hash != b.hash {
@@ -72,7 +72,7 @@ func (p *problem) stringWeights(k int) [][]float32 {
 	for _, i := range p.usable {
 		s := p.samples[i]
 		weights[i] = make([]float32, len(s))
-		each(s, k, func(at int, h uint64) {
+		eachString(s, k, func(at int, h uint64) {
 			if in := share[h]; in > 0 {
 				surprise := float32(0)
 				for _, x := range s[at : at+k] {
@@ -89,7 +89,7 @@ func (p *problem) stringWeights(k int) [][]float32 {
 // that many samples share should not outweigh rarer strings that fewer do.
 const commonByte = 3
 
-func (p *problem) heaviest(weights [][]float32) (window, bool) {
+func (p *problem) heaviestWindow(weights [][]float32) (window, bool) {
 	var best window
 	top := float64(0)
 	for _, i := range p.usable {
@@ -107,12 +107,12 @@ func (p *problem) heaviest(weights [][]float32) (window, bool) {
 	return best, top > 0 && !math.IsInf(top, 0)
 }
 
-// forget clears, in all samples, the strings that lie in w.
-func (p *problem) forget(weights [][]float32, w window, k int) {
+// clearStrings clears, in all samples, the strings that lie in w.
+func (p *problem) clearStrings(weights [][]float32, w window, k int) {
 	in := map[uint64]bool{}
-	each(p.samples[w.sample][w.start:w.start+p.o.Width], min(k, p.o.Width), func(_ int, h uint64) { in[h] = true })
+	eachString(p.samples[w.sample][w.start:w.start+p.o.Width], min(k, p.o.Width), func(_ int, h uint64) { in[h] = true })
 	for _, i := range p.usable {
-		each(p.samples[i], k, func(at int, h uint64) {
+		eachString(p.samples[i], k, func(at int, h uint64) {
 			if in[h] {
 				weights[i][at] = 0
 			}

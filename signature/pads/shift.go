@@ -2,9 +2,9 @@ package pads
 
 import "slices"
 
-// shiftPhase moves all starts by the same distance where that makes the
-// columns more informative: without it both methods stay at an alignment that
-// is right but for an offset (Lawrence et al., Science 262, 1993).
+// shiftPhase moves all starts by the same distance if that makes the columns
+// more informative: without it both methods get stuck at an alignment that is
+// correct up to an offset (Lawrence et al., Science 262, 1993).
 func (r *run) shiftPhase() {
 	reach := r.o.Width / 2
 	if reach == 0 || r.n < 2 {
@@ -43,11 +43,11 @@ func (r *run) shiftPhase() {
 		}
 		starts[i] = s
 	}
-	r.assign(starts)
+	r.assignStarts(starts)
 }
 
 // columnValues is the summed log ratio of the columns from reach before the
-// window to reach behind it. Columns beyond a sample's end count as background.
+// window to reach after it. Columns beyond a sample's end count as background.
 func (r *run) columnValues(reach int) []float64 {
 	values := make([]float64, r.o.Width+2*reach)
 	unit := r.logN()

@@ -6,10 +6,10 @@ import (
 	"dragnet/dossier"
 )
 
-// LearnWidth begins with o.Width and shrinks it by a quarter while the worst
+// LearnWidth starts with o.Width and shrinks it by a quarter while the worst
 // significant region scores below half the mean (section 3.4.1), or while more
-// than a quarter of the positions tell less than one bit; then it cuts such
-// positions off both ends. It never goes below least.
+// than a quarter of the positions have less than one bit; then it trims such
+// positions at both ends. It never goes below least.
 func LearnWidth(ctx context.Context, samples [][]byte, bg *dossier.Background, o Options, least int) (*Alignment, error) {
 	o = o.withDefaults()
 	for {
@@ -22,18 +22,18 @@ func LearnWidth(ctx context.Context, samples [][]byte, bg *dossier.Background, o
 			o.Width = next
 			continue
 		}
-		if next == o.Width || a.Worst >= a.Mean/2 && dull(a, bg) <= o.Width/4 {
-			a.trim(samples, bg, least)
+		if next == o.Width || a.Worst >= a.Mean/2 && countDull(a, bg) <= o.Width/4 {
+			a.trimDull(samples, bg, least)
 			return a, nil
 		}
 		o.Width = next
 	}
 }
 
-// dullBits is what a position must tell to be worth matching.
+// dullBits is the least information of a position worth matching.
 const dullBits = 1.0
 
-func dull(a *Alignment, bg *dossier.Background) int {
+func countDull(a *Alignment, bg *dossier.Background) int {
 	n := 0
 	for _, bits := range a.Block.Information(bg) {
 		if bits < dullBits {
@@ -43,8 +43,8 @@ func dull(a *Alignment, bg *dossier.Background) int {
 	return n
 }
 
-// trim cuts dull positions off both ends and scores the regions again.
-func (a *Alignment) trim(samples [][]byte, bg *dossier.Background, least int) {
+// trimDull trims dull positions at both ends and scores the regions again.
+func (a *Alignment) trimDull(samples [][]byte, bg *dossier.Background, least int) {
 	info := a.Block.Information(bg)
 	from, to := 0, len(info)
 	for to-from > least && info[from] < dullBits {
@@ -62,10 +62,10 @@ func (a *Alignment) trim(samples [][]byte, bg *dossier.Background, least int) {
 			a.Starts[i] += from
 		}
 	}
-	a.rescore(samples, bg)
+	a.scoreRegions(samples, bg)
 }
 
-func (a *Alignment) rescore(samples [][]byte, bg *dossier.Background) {
+func (a *Alignment) scoreRegions(samples [][]byte, bg *dossier.Background) {
 	w := a.Block.Weights(bg)
 	sum, worst := 0.0, 0.0
 	for i, start := range a.Starts {

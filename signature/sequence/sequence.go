@@ -1,7 +1,7 @@
 // Package sequence turns folders, files and captures into the byte sequences
 // that signatures are learnt from and matched against: one per file, per
 // direction of a TCP connection, or per datagram. Captures are reassembled
-// within the bounds of packet/stream; what is lost is handed on as lost.
+// within the bounds of packet/stream; lost bytes are reported to the Sink.
 package sequence
 
 import (
@@ -25,17 +25,17 @@ import (
 // Sink receives one sequence in order.
 type Sink interface {
 	Write(p []byte) (int, error)
-	// Lost tells that the next n bytes are missing.
+	// Lost reports that the next n bytes are missing.
 	Lost(n int64)
-	// End is called last, once.
+	// End is called once, last.
 	End()
 }
 
-// Coverage says what was read.
-type Coverage struct {
+// ReadReport counts what was read.
+type ReadReport struct {
 	Sequences int
 	Bytes     int64
-	// Lost counts bytes that a capture should hold but does not.
+	// Lost counts bytes missing in a capture.
 	Lost int64
 	// Skipped counts packets that could not be used, Problem the first reason.
 	Skipped int
@@ -43,12 +43,12 @@ type Coverage struct {
 }
 
 // Each reads path (a folder, a file, a capture, or "-" for standard input) and
-// opens a Sink for every sequence; a nil Sink passes the sequence over.
-func Each(ctx context.Context, path string, stdin io.Reader, open func(name string) Sink) (Coverage, error) {
+// opens a Sink for every sequence; a nil Sink skips the sequence.
+func Each(ctx context.Context, path string, stdin io.Reader, open func(name string) Sink) (ReadReport, error) {
 	r := reader{ctx: ctx, open: open}
 	if path == "-" {
-		err := r.file("-", stdin)
-		return r.Coverage, err
+		err := r.readFile("-", stdin)
+		return r.ReadReport, err
 	}
 	err := filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
@@ -59,32 +59,32 @@ func Each(ctx context.Context, path string, stdin io.Reader, open func(name stri
 			return err
 		}
 		defer f.Close()
-		return r.file(name, f)
+		return r.readFile(name, f)
 	})
-	return r.Coverage, err
+	return r.ReadReport, err
 }
 
 type reader struct {
-	Coverage
+	ReadReport
 	ctx  context.Context
 	open func(string) Sink
 }
 
-func (r *reader) file(name string, in io.Reader) error {
+func (r *reader) readFile(name string, in io.Reader) error {
 	b := bufio.NewReaderSize(in, 1<<16)
 	head, _ := b.Peek(1 << 10)
 	if len(head) > 2 && head[0] == 0x1f && head[1] == 0x8b {
 		if z, err := gzip.NewReader(bytes.NewReader(head)); err == nil {
 			inner := make([]byte, 4)
 			if n, _ := io.ReadFull(z, inner); n == 4 && capture.Is(inner) {
-				return r.capture(name, b)
+				return r.readCapture(name, b)
 			}
 		}
 	}
 	if capture.Is(head) {
-		return r.capture(name, b)
+		return r.readCapture(name, b)
 	}
-	s := r.begin(name)
+	s := r.openSequence(name)
 	defer s.End()
 	buf := make([]byte, 64<<10)
 	for {
@@ -102,38 +102,38 @@ func (r *reader) file(name string, in io.Reader) error {
 	}
 }
 
-func (r *reader) begin(name string) Sink {
+func (r *reader) openSequence(name string) Sink {
 	r.Sequences++
 	s := r.open(name)
 	if s == nil {
-		s = nothing{}
+		s = discard{}
 	}
-	return counted{s, r}
+	return countingSink{s, r}
 }
 
-// counted keeps the coverage.
-type counted struct {
+// countingSink counts what it passes on.
+type countingSink struct {
 	Sink
 	r *reader
 }
 
-func (c counted) Write(p []byte) (int, error) {
+func (c countingSink) Write(p []byte) (int, error) {
 	c.r.Bytes += int64(len(p))
 	return c.Sink.Write(p)
 }
 
-func (c counted) Lost(n int64) {
-	c.r.Coverage.Lost += n
+func (c countingSink) Lost(n int64) {
+	c.r.ReadReport.Lost += n
 	c.Sink.Lost(n)
 }
 
-type nothing struct{}
+type discard struct{}
 
-func (nothing) Write(p []byte) (int, error) { return len(p), nil }
-func (nothing) Lost(int64)                  {}
-func (nothing) End()                        {}
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
+func (discard) Lost(int64)                  {}
+func (discard) End()                        {}
 
-func (r *reader) capture(name string, in io.Reader) error {
+func (r *reader) readCapture(name string, in io.Reader) error {
 	records, err := capture.NewReader(in)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
@@ -150,10 +150,10 @@ func (r *reader) capture(name string, in io.Reader) error {
 		case errors.Is(err, io.EOF):
 			return r.ctx.Err()
 		case errors.As(err, &skip):
-			r.skip(fmt.Sprintf("%s: %v", name, err))
+			r.countSkipped(fmt.Sprintf("%s: %v", name, err))
 			continue
-		case errors.As(err, &damage): // what came before is sound
-			r.skip(fmt.Sprintf("%s: %v", name, err))
+		case errors.As(err, &damage): // the packets before are usable
+			r.countSkipped(fmt.Sprintf("%s: %v", name, err))
 			return nil
 		case err != nil:
 			return fmt.Errorf("%s: %w", name, err)
@@ -163,7 +163,7 @@ func (r *reader) capture(name string, in io.Reader) error {
 		var p packet.Packet
 		if err := p.Decode(rec.Link, rec.Data, rec.Wire); err != nil {
 			if !errors.Is(err, packet.ErrNotIP) {
-				r.skip(fmt.Sprintf("%s: packet %d: %v", name, rec.Number, err))
+				r.countSkipped(fmt.Sprintf("%s: packet %d: %v", name, rec.Number, err))
 			}
 			continue
 		}
@@ -171,7 +171,7 @@ func (r *reader) capture(name string, in io.Reader) error {
 		case p.Proto == flow.TCP:
 			tcp.Packet(rec.Time, &p)
 		case p.Proto == flow.UDP && p.Decoded && len(p.Payload) > 0:
-			s := r.begin(fmt.Sprintf("%s: packet %d: %v:%d > %v:%d udp", name, rec.Number, p.Src, p.SrcPort, p.Dst, p.DstPort))
+			s := r.openSequence(fmt.Sprintf("%s: packet %d: %v:%d > %v:%d udp", name, rec.Number, p.Src, p.SrcPort, p.Dst, p.DstPort))
 			s.Write(p.Payload)
 			if lost := p.PayloadLen - len(p.Payload); lost > 0 {
 				s.Lost(int64(lost))
@@ -181,7 +181,7 @@ func (r *reader) capture(name string, in io.Reader) error {
 	}
 }
 
-func (r *reader) skip(why string) {
+func (r *reader) countSkipped(why string) {
 	if r.Skipped++; r.Problem == "" {
 		r.Problem = why
 	}
@@ -194,21 +194,21 @@ type connection struct {
 	dirs [2]Sink
 }
 
-func (c *connection) sink(dir stream.Direction) Sink {
+func (c *connection) sinkFor(dir stream.Direction) Sink {
 	if c.dirs[dir] == nil {
-		c.dirs[dir] = c.r.begin(c.name + [...]string{", to server", ", to client"}[dir])
+		c.dirs[dir] = c.r.openSequence(c.name + [...]string{", to server", ", to client"}[dir])
 	}
 	return c.dirs[dir]
 }
 
 // Data implements stream.Handler.
-func (c *connection) Data(dir stream.Direction, b []byte) { c.sink(dir).Write(b) }
+func (c *connection) Data(dir stream.Direction, b []byte) { c.sinkFor(dir).Write(b) }
 
 // Gap implements stream.Handler.
-func (c *connection) Gap(dir stream.Direction, n int64) { c.sink(dir).Lost(n) }
+func (c *connection) Gap(dir stream.Direction, n int64) { c.sinkFor(dir).Lost(n) }
 
 // Close implements stream.Handler.
-func (c *connection) Close(stream.Reason) {
+func (c *connection) Close(stream.CloseReason) {
 	for _, s := range c.dirs {
 		if s != nil {
 			s.End()
@@ -217,7 +217,7 @@ func (c *connection) Close(stream.Reason) {
 }
 
 // Collector keeps sequences whole, up to a bound for each and for all; a loss
-// ends a sequence and begins another.
+// ends a sequence and starts another.
 type Collector struct {
 	// Most bounds one sequence, Total all of them; the rest is counted in Cut.
 	Most, Total int
@@ -227,16 +227,16 @@ type Collector struct {
 	held        int
 }
 
-// Open is for Each.
-func (c *Collector) Open(name string) Sink { return &collected{c: c, name: name} }
+// Open is the open function of Each.
+func (c *Collector) Open(name string) Sink { return &collectingSink{c: c, name: name} }
 
-type collected struct {
+type collectingSink struct {
 	c    *Collector
 	name string
 	buf  []byte
 }
 
-func (s *collected) Write(p []byte) (int, error) {
+func (s *collectingSink) Write(p []byte) (int, error) {
 	take := max(0, min(len(p), s.c.Most-len(s.buf), s.c.Total-s.c.held))
 	s.buf = append(s.buf, p[:take]...)
 	s.c.held += take
@@ -244,9 +244,9 @@ func (s *collected) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (s *collected) Lost(int64) { s.End() }
+func (s *collectingSink) Lost(int64) { s.End() }
 
-func (s *collected) End() {
+func (s *collectingSink) End() {
 	if len(s.buf) > 0 {
 		s.c.Sequences, s.c.Names = append(s.c.Sequences, s.buf), append(s.c.Names, s.name)
 		s.buf = nil

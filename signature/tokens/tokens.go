@@ -1,5 +1,5 @@
 // Package tokens lowers distributions to strings with wildcards, for matchers
-// that know nothing else, and measures what is lost.
+// that support only strings, and measures the loss.
 package tokens
 
 import (
@@ -19,11 +19,11 @@ type Options struct {
 	// FalseAlarms is the most that one string may give per 10^9 bytes of
 	// background or uniform traffic (0.001).
 	FalseAlarms float64
-	// Most bounds the strings (12).
+	// Most bounds the number of strings (12).
 	Most int
 	// Adjacent asks for strings without wildcards.
 	Adjacent bool
-	// Draws is how many windows the loss is measured on (10,000).
+	// Draws is the number of windows on which the loss is measured (10,000).
 	Draws int
 	Seed  uint64
 }
@@ -39,7 +39,7 @@ const (
 )
 
 // Lower takes, from each block of s, the strings that are most often present
-// among those that are selective enough, each from positions of its own, until
+// among those that are selective enough, each from separate positions, until
 // more would not help.
 func Lower(s *dossier.Signature, o Options) (*dossier.Alternatives, error) {
 	o.FalseAlarms, o.Most, o.Draws = cmp.Or(o.FalseAlarms, 0.001), cmp.Or(o.Most, 12), cmp.Or(o.Draws, 10000)
@@ -54,7 +54,7 @@ func Lower(s *dossier.Signature, o Options) (*dossier.Alternatives, error) {
 		for j := range s.Parts[i].Blocks {
 			taken := make([]bool, len(s.Parts[i].Blocks[j].Columns))
 			for len(out.Contents) < o.Most {
-				c, ok := best(&s.Parts[i].Blocks[j], &s.Background, taken, need, o.Adjacent)
+				c, ok := bestString(&s.Parts[i].Blocks[j], &s.Background, taken, need, o.Adjacent)
 				if !ok {
 					break
 				}
@@ -62,7 +62,7 @@ func Lower(s *dossier.Signature, o Options) (*dossier.Alternatives, error) {
 			}
 		}
 		if found > 0 {
-			a, m := measure(s, &s.Parts[i], out.Contents[len(out.Contents)-found:], o)
+			a, m := measureLoss(s, &s.Parts[i], out.Contents[len(out.Contents)-found:], o)
 			accepted, missed = accepted+a, missed+m
 		}
 	}
@@ -73,7 +73,7 @@ func Lower(s *dossier.Signature, o Options) (*dossier.Alternatives, error) {
 	return out, nil
 }
 
-// mostMiss is when a string is too seldom present to be worth a rule: one
+// mostMiss is from when a string is too rarely present to be worth a rule: one
 // variant in twenty (3 nats).
 const mostMiss = 3
 
@@ -85,10 +85,10 @@ type position struct {
 	miss     float64 // nats lost when the worm has another byte there
 }
 
-// best is the string with the highest chance to be present whose surprise is
-// at least need nats: for each window of at most span positions, those with
-// the most surprise per miss are fixed until it is reached.
-func best(b *dossier.Block, bg *dossier.Background, taken []bool, need float64, adjacent bool) (dossier.Content, bool) {
+// bestString is the string most likely to be present whose surprise is at least
+// need nats: for each window of at most span positions, those with the most
+// surprise per miss are fixed until it is reached.
+func bestString(b *dossier.Block, bg *dossier.Background, taken []bool, need float64, adjacent bool) (dossier.Content, bool) {
 	all := make([]position, len(b.Columns))
 	for p := range all {
 		f := b.Probabilities(p)
@@ -103,7 +103,7 @@ func best(b *dossier.Block, bg *dossier.Background, taken []bool, need float64, 
 	var chosen []position
 	least := math.Inf(1)
 	for from := range all {
-		pick, miss := choose(all[from:min(len(all), from+span)], taken, need, adjacent)
+		pick, miss := choosePositions(all[from:min(len(all), from+span)], taken, need, adjacent)
 		if pick != nil && miss < least {
 			chosen, least = pick, miss
 		}
@@ -122,7 +122,7 @@ func best(b *dossier.Block, bg *dossier.Background, taken []bool, need float64, 
 	return c, true
 }
 
-func choose(window []position, taken []bool, need float64, adjacent bool) (pick []position, miss float64) {
+func choosePositions(window []position, taken []bool, need float64, adjacent bool) (pick []position, miss float64) {
 	sorted := slices.Clone(window)
 	if !adjacent {
 		slices.SortStableFunc(sorted, func(a, b position) int { return cmp.Compare(a.miss/a.surprise, b.miss/b.surprise) })
@@ -143,9 +143,9 @@ func choose(window []position, taken []bool, need float64, adjacent bool) (pick 
 	return nil, 0
 }
 
-// measure draws windows of the part's own distribution, keeps those that the
-// part accepts, and counts those that hold none of contents.
-func measure(s *dossier.Signature, p *dossier.Part, contents []dossier.Content, o Options) (accepted, missed int) {
+// measureLoss draws windows from the part's distribution, keeps those that the
+// part accepts, and counts those without any of contents.
+func measureLoss(s *dossier.Signature, p *dossier.Part, contents []dossier.Content, o Options) (accepted, missed int) {
 	rng := rand.New(rand.NewPCG(o.Seed, 1))
 	// Blocks are judged one by one: each alone, at the part's threshold.
 	for j := range p.Blocks {

@@ -1,27 +1,27 @@
-// Package border makes up a day of connections at the border of a small
+// Package border generates a day of connections at the border of a small
 // research institute in 2006, so that evaluations that need a large border log
-// can be repeated by anybody: the log of Allman et al. 2006, section 3.2
-// (ICSI, 27 July 2006, 6.2 million connections) was never published.
+// can be repeated: the log of Allman et al. 2006, section 3.2 (ICSI, 27 July
+// 2006, 6.2 million connections) was never published.
 //
 // It is a model, not a recording. What it assumes, and what of that decides
 // how many (destination, protocol, port) tuples there are and how they
 // collide:
 //
 //   - the site has one small prefix; scanners sweep all of it, on services
-//     drawn by Zipf's law from a list of what was scanned in 2006 (Scanned);
-//   - clients fetch from servers outside whose popularity follows Zipf's law,
+//     drawn by Zipf's law from a list of services scanned in 2006 (Scanned);
+//   - clients fetch from outside servers whose popularity follows Zipf's law,
 //     with addresses clustered in /24s, in the first octets that were
 //     allocated in 2006 (Web, Names, Mail);
 //   - the site's own servers have few tuples, each with many connections
 //     (Served);
-//   - some traffic goes to ports without meaning, so that nearly every
-//     connection is a tuple of its own: peer-to-peer and passive file
+//   - some traffic goes to arbitrary ports, so that nearly every
+//     connection is a separate tuple: peer-to-peer and passive file
 //     transfer to hosts outside (Peers), and answers to attacks that forged
 //     our addresses, called backscatter, to hosts inside (Backscatter);
-//   - time of day does not matter: connections come evenly over the day.
+//   - time of day does not matter: connections are spread evenly over the day.
 //
 // The shares of Peers and Backscatter, and the number of servers, decide the
-// results most; they are in Configuration, so that this can be tried.
+// results most; they are in Configuration, so that others can be tried.
 package border
 
 import (
@@ -41,12 +41,12 @@ type Configuration struct {
 	Start       time.Time
 	Duration    time.Duration
 	// Site is our network, IPv4 and at least a /30; Clients and Resolvers are
-	// how many of its hosts open connections and ask name servers.
+	// the numbers of its hosts that open connections and query name servers.
 	Site               netip.Prefix
 	Clients, Resolvers int
 	// Shares of the connections; they need not sum to one.
 	Shares Shares
-	// WebServers, NameServers and MailServers exist outside. Their popularity
+	// WebServers, NameServers and MailServers are outside. Their popularity
 	// falls with rank to the power of Skew.
 	WebServers, NameServers, MailServers int
 	Skew                                 float64
@@ -73,7 +73,7 @@ func DefaultConfiguration() Configuration {
 	}
 }
 
-// Validate reports settings that make no sense.
+// Validate reports invalid settings.
 func (c *Configuration) Validate() error {
 	s := c.Shares
 	for _, share := range []float64{s.Scanned, s.Backscatter, s.Served, s.Web, s.Names, s.Mail, s.Peers, s.Pings} {
@@ -88,33 +88,33 @@ func (c *Configuration) Validate() error {
 		return fmt.Errorf("border: site %s; want an IPv4 prefix of at most 30 bits", c.Site)
 	case c.Clients < 1 || c.Resolvers < 1 || c.WebServers < 1 || c.NameServers < 1 || c.MailServers < 1:
 		return errors.New("border: at least one client, resolver and server of each kind")
-	case s.total() == 0:
+	case s.sumShares() == 0:
 		return errors.New("border: all shares are zero")
 	}
 	return nil
 }
 
-func (s Shares) total() float64 {
+func (s Shares) sumShares() float64 {
 	return s.Scanned + s.Backscatter + s.Served + s.Web + s.Names + s.Mail + s.Peers + s.Pings
 }
 
-// Log is the connections of one day, made again, the same, at every reading:
-// it takes a few megabytes whatever their number.
-type Log struct{ config Configuration }
+// Day is the connections of one day, generated identically at every scan: it
+// takes a few megabytes whatever their number.
+type Day struct{ config Configuration }
 
 // New is the log of a day.
-func New(c Configuration) (*Log, error) {
+func New(c Configuration) (*Day, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return &Log{c}, nil
+	return &Day{c}, nil
 }
 
-// batch is how many connections are handed out at a time.
+// batch is the number of connections per call of fn.
 const batch = 4096
 
-// Scan hands out the connections that start in w, in order of time.
-func (l *Log) Scan(ctx context.Context, w flow.Window, _ flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error) {
+// Scan calls fn with the connections that start in w, in order of time.
+func (l *Day) Scan(ctx context.Context, w flow.Window, _ flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error) {
 	var cov flow.Coverage
 	g := newGenerator(l.config)
 	step := l.config.Duration / time.Duration(max(l.config.Connections, 1))
@@ -126,7 +126,7 @@ func (l *Log) Scan(ctx context.Context, w flow.Window, _ flow.Columns, fn func([
 		}
 		flows = flows[:0]
 		for ; i < l.config.Connections && len(flows) < batch; i++ {
-			f := g.next()
+			f := g.nextFlow()
 			f.Start = start + flow.Time(i)*flow.Time(step)
 			f.Sampling = 1
 			if w.Contains(f.Start) {

@@ -83,7 +83,7 @@ func TestSharesAreKept(t *testing.T) {
 			inbound++
 		}
 	}
-	got, want := float64(inbound)/20_000, (s.Scanned+s.Backscatter+s.Served)/s.total()
+	got, want := float64(inbound)/20_000, (s.Scanned+s.Backscatter+s.Served)/s.sumShares()
 	if math.Abs(got-want) > 5*math.Sqrt(want*(1-want)/20_000) {
 		t.Errorf("%.3f of connections come in, want %.3f", got, want)
 	}
@@ -114,11 +114,11 @@ func TestScansSweepTheSite(t *testing.T) {
 
 func TestZipfFallsWithRank(t *testing.T) {
 	g := newGenerator(DefaultConfiguration())
-	p := zipf(100, 1)
+	p := zipfWeights(100, 1)
 	count := make([]float64, 100)
 	const n = 200_000
 	for range n {
-		count[p.draw(g.rng)]++
+		count[p.drawRank(g.rng)]++
 	}
 	harmonic := 0.0
 	for i := range count {

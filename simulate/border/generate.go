@@ -8,7 +8,7 @@ import (
 	"dragnet/flow"
 )
 
-// generator draws one connection after another.
+// generator draws connections one by one.
 type generator struct {
 	rng              *rand.Rand
 	kinds            popularity
@@ -24,7 +24,7 @@ type generator struct {
 	web, names, mail servers
 }
 
-// endpoint is where connections go.
+// endpoint is a destination of connections.
 type endpoint struct {
 	addr  uint32
 	port  uint16
@@ -35,11 +35,11 @@ func newGenerator(c Configuration) *generator {
 	g := &generator{rng: rand.New(rand.NewPCG(c.Seed, 0x626f72646572)), services: scannedServices()}
 	base := c.Site.Masked().Addr().As4()
 	g.base, g.size = binary.BigEndian.Uint32(base[:]), 1<<(32-c.Site.Bits())
-	g.clients, g.solvers = g.insiders(c.Clients), g.insiders(c.Resolvers)
+	g.clients, g.solvers = g.insideAddrs(c.Clients), g.insideAddrs(c.Resolvers)
 	s := c.Shares
-	g.kinds = weights(s.Scanned, s.Backscatter, s.Served, s.Web, s.Names, s.Mail, s.Peers, s.Pings)
-	g.draw = []func() flow.Flow{g.scan, g.backscatter, g.serve, g.browse, g.resolve, g.post, g.peer, g.ping}
-	g.scanned = zipf(len(g.services), 1)
+	g.kinds = cumulate(s.Scanned, s.Backscatter, s.Served, s.Web, s.Names, s.Mail, s.Peers, s.Pings)
+	g.draw = []func() flow.Flow{g.nextProbe, g.makeBackscatter, g.makeInbound, g.makeWebFlow, g.makeDNSFlow, g.makeMailFlow, g.makePeerFlow, g.makePing}
+	g.scanned = zipfWeights(len(g.services), 1)
 	g.makeServed()
 	g.web = g.makeServers(c.WebServers, c.Skew, []weighted{{80, 0.85}, {443, 0.12}, {8080, 0.03}}, flow.TCP)
 	g.names = g.makeServers(c.NameServers, c.Skew, []weighted{{53, 1}}, flow.UDP)
@@ -47,7 +47,7 @@ func newGenerator(c Configuration) *generator {
 	return g
 }
 
-func (g *generator) next() flow.Flow { return g.draw[g.kinds.draw(g.rng)]() }
+func (g *generator) nextFlow() flow.Flow { return g.draw[g.kinds.drawRank(g.rng)]() }
 
 func addr4(v uint32) netip.Addr {
 	var b [4]byte
@@ -55,12 +55,12 @@ func addr4(v uint32) netip.Addr {
 	return netip.AddrFrom4(b)
 }
 
-func (g *generator) insider() uint32 { return g.base + g.rng.Uint32N(g.size) }
+func (g *generator) insideAddr() uint32 { return g.base + g.rng.Uint32N(g.size) }
 
-func (g *generator) insiders(n int) []uint32 {
+func (g *generator) insideAddrs(n int) []uint32 {
 	out := make([]uint32, n)
 	for i := range out {
-		out[i] = g.insider()
+		out[i] = g.insideAddr()
 	}
 	return out
 }
@@ -68,8 +68,8 @@ func (g *generator) insiders(n int) []uint32 {
 // allocated are the first octets with many hosts in 2006.
 var allocated = [...][2]uint32{{12, 12}, {24, 24}, {58, 99}, {116, 125}, {128, 172}, {189, 222}}
 
-// outsider is an address outside, evenly over what was allocated.
-func (g *generator) outsider() uint32 {
+// outsideAddr is an outside address, uniform over the allocated space.
+func (g *generator) outsideAddr() uint32 {
 	n := uint32(0)
 	for r := range allocated {
 		n += octetsOf(r)
@@ -83,11 +83,12 @@ func (g *generator) outsider() uint32 {
 
 func octetsOf(r int) uint32 { return allocated[r][1] - allocated[r][0] + 1 }
 
-// ephemeral is a port as Unix and Windows hosts of the time chose for clients.
-func (g *generator) ephemeral() uint16 { return uint16(1024 + g.rng.IntN(64512)) }
+// ephemeralPort is a client port as chosen by Unix and Windows hosts of the
+// time.
+func (g *generator) ephemeralPort() uint16 { return uint16(1024 + g.rng.IntN(64512)) }
 
-func (g *generator) connection(from uint32, to endpoint, s flow.State) flow.Flow {
-	f := flow.Flow{Orig: addr4(from), Resp: addr4(to.addr), OrigPort: g.ephemeral(), RespPort: to.port, Proto: to.proto, State: s}
+func (g *generator) makeFlow(from uint32, to endpoint, s flow.State) flow.Flow {
+	f := flow.Flow{Orig: addr4(from), Resp: addr4(to.addr), OrigPort: g.ephemeralPort(), RespPort: to.port, Proto: to.proto, State: s}
 	if to.proto == flow.ICMP {
 		f.OrigPort = 8 // echo request, as Zeek logs it
 	}

@@ -8,9 +8,9 @@ type service struct {
 	proto flow.Proto
 }
 
-// scannedServices are, from the most scanned on, what honeypots and dark
-// networks of 2006 reported: Windows file sharing and remote calls, SQL
-// Server and SSH first, then proxies, worms' back doors and messenger spam.
+// scannedServices are, the most scanned first, those that honeypots and dark
+// networks of 2006 reported: Windows file sharing and remote calls, SQL Server
+// and SSH first, then proxies, worms' back doors and messenger spam.
 func scannedServices() []service {
 	var all []service
 	for _, p := range []uint16{
@@ -18,7 +18,7 @@ func scannedServices() []service {
 		2745, 3127, 5554, 9898, 5000, 6101, 41523, 10000, 111, 3389, 2100, 1521, 7212, 8000, 6588, 27374, 4000, 113, 53, 110,
 	} {
 		all = append(all, service{p, flow.TCP})
-		switch p { // messenger spam, Slammer and others went over UDP
+		switch p { // messenger spam, Slammer and others used UDP
 		case 135:
 			all = append(all, service{1026, flow.UDP}, service{1027, flow.UDP}, service{1434, flow.UDP})
 		case 1433:
@@ -28,7 +28,7 @@ func scannedServices() []service {
 	return all
 }
 
-// scanners is how many scans go on at a time.
+// scanners is the number of simultaneous scans.
 const scanners = 24
 
 // scan is one sweep of the whole site on one service.
@@ -38,12 +38,12 @@ type scan struct {
 	next, left uint32
 }
 
-// scan is the next probe of a sweep; a sweep that is over gives way to one by
-// another scanner.
-func (g *generator) scan() flow.Flow {
+// nextProbe is the next probe of a sweep; a finished sweep is replaced by one
+// of another scanner.
+func (g *generator) nextProbe() flow.Flow {
 	s := &g.scans[g.rng.IntN(scanners)]
 	if s.left == 0 {
-		*s = scan{g.outsider(), g.services[g.scanned.draw(g.rng)], g.rng.Uint32N(g.size), g.size}
+		*s = scan{g.outsideAddr(), g.services[g.scanned.drawRank(g.rng)], g.rng.Uint32N(g.size), g.size}
 	}
 	to := endpoint{g.base + s.next, s.port, s.proto}
 	s.next, s.left = (s.next+1)%g.size, s.left-1
@@ -51,12 +51,12 @@ func (g *generator) scan() flow.Flow {
 	if g.rng.IntN(4) == 0 {
 		state = flow.REJ
 	}
-	return g.connection(s.from, to, state)
+	return g.makeFlow(s.from, to, state)
 }
 
-// backscatter is an answer to a packet that somebody forged in our name.
-func (g *generator) backscatter() flow.Flow {
-	f := g.connection(g.outsider(), endpoint{g.insider(), g.ephemeral(), flow.TCP}, flow.OTH)
+// makeBackscatter is an answer to a packet forged with our address.
+func (g *generator) makeBackscatter() flow.Flow {
+	f := g.makeFlow(g.outsideAddr(), endpoint{g.insideAddr(), g.ephemeralPort(), flow.TCP}, flow.OTH)
 	f.OrigPort = 80
 	return f
 }
@@ -70,13 +70,13 @@ func (g *generator) makeServed() {
 		{service{25, flow.TCP}, 4}, {service{80, flow.TCP}, 20}, {service{53, flow.UDP}, 3}, {service{113, flow.TCP}, 4},
 		{service{22, flow.TCP}, 60}, {service{443, flow.TCP}, 8}, {service{21, flow.TCP}, 3}, {service{993, flow.TCP}, 2}, {service{123, flow.UDP}, 3},
 	} {
-		for _, host := range g.insiders(s.hosts) {
+		for _, host := range g.insideAddrs(s.hosts) {
 			g.served = append(g.served, endpoint{host, s.port, s.proto})
 		}
 	}
-	g.servedBy = zipf(len(g.served), 1)
+	g.servedBy = zipfWeights(len(g.served), 1)
 }
 
-func (g *generator) serve() flow.Flow {
-	return g.connection(g.outsider(), g.served[g.servedBy.draw(g.rng)], flow.SF)
+func (g *generator) makeInbound() flow.Flow {
+	return g.makeFlow(g.outsideAddr(), g.served[g.servedBy.drawRank(g.rng)], flow.SF)
 }

@@ -1,12 +1,13 @@
-// Package community plays communities in which some lie, and measures what is
-// believed in the end: how much of the attackers' group (recall), and how much
-// of what is believed belongs to it (precision).
+// Package community simulates communities in which some members lie, and
+// measures the result: how much of the attackers' group is found (recall), and
+// how much of what is found belongs to it (precision).
 //
-// Nothing that decides is modelled: witnesses are ask/witness over logs that
-// liars have falsified, the detective is ask/detective with the whole exchange
-// between them, and reports of lying detectives go through clearinghouse/merge.
-// What is assumed is who sees what and who lies how. The liars are given more
-// than they would have: they know the pattern, which questions hide from them.
+// None of the deciding code is modelled: witnesses are ask/witness over logs
+// that liars have falsified, the detective is ask/detective with the whole
+// exchange between them, and reports of lying detectives go through
+// clearinghouse/merge. Assumed are which witness sees what and how liars lie.
+// The liars get more than they would have: they know the pattern, which
+// questions hide from them.
 package community
 
 import (
@@ -28,9 +29,9 @@ import (
 // Lie is how a witness lies.
 type Lie string
 
-// The lies. Withhold: it names nobody. Frame: it names innocent hosts besides
-// what it saw. Spray: it names every innocent host there is. Sybil: it frames
-// under many names, none of them verified. Mixed: each liar draws one.
+// The lies. Withhold: it names no host. Frame: it names innocent hosts besides
+// those it saw. Spray: it names every innocent host. Sybil: it frames under
+// many names, none of them verified. Mixed: each liar draws one.
 const (
 	Withhold Lie = "withhold"
 	Frame    Lie = "frame"
@@ -39,7 +40,7 @@ const (
 	Mixed    Lie = "mixed"
 )
 
-// Lies are those that Mixed draws from.
+// Lies lists those that Mixed draws from.
 func Lies() []Lie { return []Lie{Withhold, Frame, Spray, Sybil} }
 
 // Configuration of one community.
@@ -49,8 +50,8 @@ type Configuration struct {
 	// Liars is the share of organisations that lie.
 	Liars float64
 	Lie   Lie
-	// Colluding liars name the same innocent hosts, otherwise each draws its
-	// own.
+	// Colluding liars name the same innocent hosts, otherwise each draws
+	// separately.
 	Colluding bool
 	// Group is the number of attackers, of which each honest witness saw each
 	// with probability Seen.
@@ -68,22 +69,22 @@ type Configuration struct {
 }
 
 // DefaultConfiguration is a community of 40 organisations that sees each
-// attacker some ten times.
+// attacker about ten times.
 func DefaultConfiguration() Configuration {
 	return Configuration{Organisations: 40, Lie: Mixed, Group: 30, Seen: 0.25, Innocent: 100, Framed: 10, Names: 5, Seed: 1}
 }
 
-// Outcome is what the detective could believe: for each host named, by how many
-// independent witnesses.
-type Outcome struct {
+// Belief is the number of independent witnesses for each host named.
+type Belief struct {
 	Group int
-	// Guilty and Innocent hold the voices for each host that was named.
+	// Guilty and Innocent hold the number of classes for each host that was
+	// named.
 	Guilty, Innocent []int
 }
 
-// Score is precision and recall where k voices are needed. Precision is
-// undefined, and ok false, where nothing is believed.
-func (o *Outcome) Score(k int) (precision, recall float64, ok bool) {
+// Score is precision and recall if k classes must agree. Precision is
+// undefined, and ok false, if no host reaches k.
+func (o *Belief) Score(k int) (precision, recall float64, ok bool) {
 	guilty, innocent := atLeast(o.Guilty, k), atLeast(o.Innocent, k)
 	recall = float64(guilty) / float64(o.Group)
 	if guilty+innocent == 0 {
@@ -92,8 +93,8 @@ func (o *Outcome) Score(k int) (precision, recall float64, ok bool) {
 	return float64(guilty) / float64(guilty+innocent), recall, true
 }
 
-func atLeast(voices []int, k int) (n int) {
-	for _, v := range voices {
+func atLeast(counts []int, k int) (n int) {
+	for _, v := range counts {
 		if v >= k {
 			n++
 		}
@@ -106,11 +107,11 @@ const text = "out dst=198.51.100.7 dport=69 proto=udp"
 // player is one witness of the community.
 type player struct {
 	source detective.Source
-	log    log
+	log    flowLog
 }
 
-// Run plays one community: every witness is asked, and every answer opened.
-func Run(ctx context.Context, c Configuration) (*Outcome, error) {
+// Run simulates one community: every witness is asked, and every answer opened.
+func Run(ctx context.Context, c Configuration) (*Belief, error) {
 	p, err := pattern.Parse(text, pattern.NoFiles)
 	if err != nil {
 		return nil, err
@@ -122,18 +123,18 @@ func Run(ctx context.Context, c Configuration) (*Outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	players := c.players(rand.New(rand.NewPCG(c.Seed, 0)))
+	players := c.drawPlayers(rand.New(rand.NewPCG(c.Seed, 0)))
 	for i := range players {
 		q.AddSource(players[i].source)
 	}
 	for i := range players {
-		if err := players[i].testify(ctx, q); err != nil {
+		if err := players[i].openTestimony(ctx, q); err != nil {
 			return nil, fmt.Errorf("witness %s: %w", players[i].source.Name, err)
 		}
 	}
-	out := &Outcome{Group: c.Group}
+	out := &Belief{Group: c.Group}
 	for _, h := range q.Result().Hosts {
-		if guilty(h.Addr) {
+		if isGuilty(h.Addr) {
 			out.Guilty = append(out.Guilty, h.Independent)
 		} else {
 			out.Innocent = append(out.Innocent, h.Independent)
@@ -142,7 +143,7 @@ func Run(ctx context.Context, c Configuration) (*Outcome, error) {
 	return out, nil
 }
 
-func (p *player) testify(ctx context.Context, q *detective.Inquiry) error {
+func (p *player) openTestimony(ctx context.Context, q *detective.Inquiry) error {
 	k, err := seal.NewWitnessKey()
 	if err != nil {
 		return err
@@ -159,17 +160,17 @@ func (p *player) testify(ctx context.Context, q *detective.Inquiry) error {
 	return err
 }
 
-// players draws who sees what and who lies how.
-func (c *Configuration) players(rng *rand.Rand) []player {
+// drawPlayers draws what each witness sees and how liars lie.
+func (c *Configuration) drawPlayers(rng *rand.Rand) []player {
 	var all []player
-	together := c.framed(rng)
+	together := c.drawFramed(rng)
 	liars := int(c.Liars*float64(c.Organisations) + 0.5)
 	for i := range c.Organisations {
 		name := fmt.Sprint("w", i)
 		own := player{source: detective.Source{Name: name, Class: fmt.Sprint("org", i), Verified: true}}
 		for h := range c.Group {
 			if rng.Float64() < c.Seen {
-				own.log = append(own.log, attack(attacker(h)))
+				own.log = append(own.log, attackFlow(attackerAddr(h)))
 			}
 		}
 		if i >= liars {
@@ -181,29 +182,29 @@ func (c *Configuration) players(rng *rand.Rand) []player {
 			lie = Lies()[rng.IntN(len(Lies()))]
 		}
 		if !c.Colluding {
-			innocents = c.framed(rng)
+			innocents = c.drawFramed(rng)
 		}
-		all = append(all, c.lying(own, lie, innocents)...)
+		all = append(all, c.makeLiars(own, lie, innocents)...)
 	}
 	return all
 }
 
-// lying gives the witnesses of a liar instead of the honest one.
-func (c *Configuration) lying(own player, lie Lie, innocents []netip.Addr) []player {
+// makeLiars returns the witnesses of a liar, in place of the honest one.
+func (c *Configuration) makeLiars(own player, lie Lie, innocents []netip.Addr) []player {
 	switch lie {
 	case Withhold:
 		own.log = nil
 	case Frame:
-		own.log = append(own.log, attacks(innocents)...)
+		own.log = append(own.log, attackFlows(innocents)...)
 	case Spray:
 		for h := range c.Innocent {
-			own.log = append(own.log, attack(innocent(h)))
+			own.log = append(own.log, attackFlow(innocentAddr(h)))
 		}
 	case Sybil:
 		var all []player
 		for n := range c.Names {
 			all = append(all, player{
-				source: detective.Source{Name: fmt.Sprint(own.source.Name, "-", n)}, log: slices.Concat(own.log, attacks(innocents)),
+				source: detective.Source{Name: fmt.Sprint(own.source.Name, "-", n)}, log: slices.Concat(own.log, attackFlows(innocents)),
 			})
 		}
 		return all
@@ -211,45 +212,45 @@ func (c *Configuration) lying(own player, lie Lie, innocents []netip.Addr) []pla
 	return []player{own}
 }
 
-// framed draws the innocent hosts that a liar names.
-func (c *Configuration) framed(rng *rand.Rand) []netip.Addr {
+// drawFramed draws the innocent hosts that a liar names.
+func (c *Configuration) drawFramed(rng *rand.Rand) []netip.Addr {
 	var out []netip.Addr
 	for _, h := range rng.Perm(c.Innocent)[:min(c.Framed, c.Innocent)] {
-		out = append(out, innocent(h))
+		out = append(out, innocentAddr(h))
 	}
 	return out
 }
 
-func attacker(h int) netip.Addr {
+func attackerAddr(h int) netip.Addr {
 	return netip.AddrFrom4([4]byte{203, 0, byte(113 + h/250), byte(1 + h%250)})
 }
 
-func innocent(h int) netip.Addr {
+func innocentAddr(h int) netip.Addr {
 	return netip.AddrFrom4([4]byte{192, 0, byte(h / 250), byte(1 + h%250)})
 }
 
-func guilty(a netip.Addr) bool { return a.As4()[0] == 203 }
+func isGuilty(a netip.Addr) bool { return a.As4()[0] == 203 }
 
-func attacks(hosts []netip.Addr) (out []flow.Flow) {
+func attackFlows(hosts []netip.Addr) (out []flow.Flow) {
 	for _, h := range hosts {
-		out = append(out, attack(h))
+		out = append(out, attackFlow(h))
 	}
 	return out
 }
 
-// attack is a flow that fits the pattern.
-func attack(from netip.Addr) flow.Flow {
+// attackFlow is a flow that fits the pattern.
+func attackFlow(from netip.Addr) flow.Flow {
 	return flow.Flow{
 		Start: flow.Time(1_772_323_200e9), Orig: from, Resp: netip.AddrFrom4([4]byte{198, 51, 100, 7}),
 		OrigPort: 40_000, RespPort: 69, Proto: flow.UDP, State: flow.S0,
 	}
 }
 
-// log is what a witness has, or claims to have.
-type log []flow.Flow
+// flowLog is the flows a witness has, or claims to have.
+type flowLog []flow.Flow
 
-// Scan is that of witness.Log.
-func (l log) Scan(_ context.Context, _ flow.Window, _ flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error) {
+// Scan implements witness.Log.
+func (l flowLog) Scan(_ context.Context, _ flow.Window, _ flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error) {
 	var cov flow.Coverage
 	cov.Saw(l)
 	return cov, fn(l)

@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func run(t *testing.T, change func(*Configuration)) *Outcome {
+func run(t *testing.T, change func(*Configuration)) *Belief {
 	t.Helper()
 	c := DefaultConfiguration()
 	c.Organisations, c.Seen = 12, 0.5
@@ -28,7 +28,7 @@ func TestOutcome(t *testing.T) {
 			c := DefaultConfiguration()
 			c.Organisations, c.Liars, c.Lie, c.Colluding, c.Seed = 10, 0.4, lie, colluding, 7
 			voices := map[string]map[string]bool{}
-			for _, p := range c.players(rand.New(rand.NewPCG(c.Seed, 0))) {
+			for _, p := range c.drawPlayers(rand.New(rand.NewPCG(c.Seed, 0))) {
 				voice := p.source.Class
 				if !p.source.Verified {
 					voice = "all strangers"
@@ -60,8 +60,8 @@ func TestOutcome(t *testing.T) {
 
 // TestLies: what each lie can do, and what it cannot.
 func TestLies(t *testing.T) {
-	precision := func(o *Outcome, k int) float64 { p, _, _ := o.Score(k); return p }
-	recall := func(o *Outcome, k int) float64 { _, r, _ := o.Score(k); return r }
+	precision := func(o *Belief, k int) float64 { p, _, _ := o.Score(k); return p }
+	recall := func(o *Belief, k int) float64 { _, r, _ := o.Score(k); return r }
 	honest := run(t, func(*Configuration) {})
 	if precision(honest, 1) != 1 || recall(honest, 1) != 1 {
 		t.Errorf("without liars: %+v", honest)
@@ -112,7 +112,7 @@ func TestSeedDecides(t *testing.T) {
 	liars := func(c *Configuration) { c.Liars = 0.3 }
 	a, b := run(t, liars), run(t, liars)
 	other := run(t, func(c *Configuration) { liars(c); c.Seed = 2 })
-	for _, o := range []*Outcome{a, b, other} {
+	for _, o := range []*Belief{a, b, other} {
 		slices.Sort(o.Guilty)
 		slices.Sort(o.Innocent)
 	}
@@ -136,8 +136,8 @@ func TestFishing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.Told != test.told {
-			t.Errorf("%+v: told %g", test, got.Told)
+		if got.Learned != test.told {
+			t.Errorf("%+v: told %g", test, got.Learned)
 		}
 		if (test.independent == 1) != (got.Served == 1) {
 			t.Errorf("%+v: %g of the incidents served", test, got.Served)

@@ -15,21 +15,22 @@ import (
 )
 
 // Fishing is a community of detectives some of whom ask a witness for private
-// facts under the cover of patterns. The witness's policy judges every
-// question; what is assumed is who asks what.
+// facts, disguised as patterns. The witness's policy judges every question;
+// assumed is who asks what.
 type Fishing struct {
-	// Detectives are organisations of their own, of which the share Fishers
-	// fishes.
+	// Detectives are separate organisations, of which the share Fishers fishes.
 	Detectives int
 	Fishers    float64
-	// Colluding fishers all ask for each fact, otherwise each asks for its own.
+	// Colluding fishers all ask for each fact, otherwise each asks for
+	// different ones.
 	Colluding bool
 	// Incidents are what honest detectives ask about, each knowing each with
-	// probability Knows; Facts are what fishers are after.
+	// probability Knows; Facts are the targets of fishers.
 	Incidents int
 	Knows     float64
 	Facts     int
-	// Independent is the policy's: how many organisations must ask the same.
+	// Independent is a parameter of the policy: how many organisations must ask
+	// the same.
 	Independent int
 	Seed        uint64
 }
@@ -40,27 +41,28 @@ func DefaultFishing() Fishing {
 	return Fishing{Detectives: 20, Incidents: 20, Knows: 0.15, Facts: 20, Independent: 1, Seed: 1}
 }
 
-// Caught says how the policy served both.
-type Caught struct {
-	// Told is the share of facts that fishers learned of.
-	Told float64
+// FishingResult is how the policy served both.
+type FishingResult struct {
+	// Learned is the share of facts that fishers learned of.
+	Learned float64
 	// Served is the share of the incidents asked about that some honest
 	// detective got an answer to.
 	Served float64
 }
 
-// Run plays one community: all ask, and ask again once the others have asked.
-func (f Fishing) Run() (Caught, error) {
+// Run simulates one community: all ask, and ask again once the others have
+// asked.
+func (f Fishing) Run() (FishingResult, error) {
 	rng := rand.New(rand.NewPCG(f.Seed, 2))
 	rules := policy.Default()
 	rules.Independent = f.Independent
-	w := &asked{rules: &rules, by: map[[sha256.Size]byte]map[int]bool{}}
+	w := &questionHistory{rules: &rules, by: map[[sha256.Size]byte]map[int]bool{}}
 	fishers := int(f.Fishers*float64(f.Detectives) + 0.5)
 	incidents, facts := make([]subject, f.Incidents), make([]subject, f.Facts)
 	for i := range incidents {
-		s, err := w.subject(fmt.Sprintf("out dst=198.51.%d.7 dport=69 proto=udp", i))
+		s, err := w.newSubject(fmt.Sprintf("out dst=198.51.%d.7 dport=69 proto=udp", i))
 		if err != nil {
-			return Caught{}, err
+			return FishingResult{}, err
 		}
 		for d := fishers; d < f.Detectives; d++ {
 			if rng.Float64() < f.Knows {
@@ -70,9 +72,9 @@ func (f Fishing) Run() (Caught, error) {
 		incidents[i] = s
 	}
 	for i := range facts {
-		s, err := w.subject(fmt.Sprintf("out dst=203.0.%d.25 dport=443 proto=tcp", i))
+		s, err := w.newSubject(fmt.Sprintf("out dst=203.0.%d.25 dport=443 proto=tcp", i))
 		if err != nil {
-			return Caught{}, err
+			return FishingResult{}, err
 		}
 		for d := range fishers {
 			if f.Colluding || i%fishers == d {
@@ -82,27 +84,27 @@ func (f Fishing) Run() (Caught, error) {
 		facts[i] = s
 	}
 	for _, s := range append(append([]subject{}, incidents...), facts...) {
-		w.hear(s)
+		w.recordQuestion(s)
 	}
-	return Caught{Told: w.answered(facts, f.Facts), Served: w.answered(incidents, 0)}, nil
+	return FishingResult{Learned: w.answeredShare(facts, f.Facts), Served: w.answeredShare(incidents, 0)}, nil
 }
 
-// subject is something asked about, as a witness sees it.
+// subject is the target of a question, as a witness sees it.
 type subject struct {
 	question *dossier.Question
 	askers   []int
 }
 
-// asked is what a witness remembers of questions: who asked each.
-type asked struct {
+// questionHistory is what a witness keeps of questions: who asked each.
+type questionHistory struct {
 	rules *policy.Rules
 	by    map[[sha256.Size]byte]map[int]bool
 }
 
-// moment is when all this happens.
+// moment is the time of all questions.
 var moment = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-func (w *asked) subject(text string) (s subject, err error) {
+func (w *questionHistory) newSubject(text string) (s subject, err error) {
 	p, err := pattern.Parse(text, pattern.NoFiles)
 	if err != nil {
 		return s, err
@@ -118,7 +120,7 @@ func (w *asked) subject(text string) (s subject, err error) {
 	return s, s.question.UnmarshalBinary(q.Question())
 }
 
-func (w *asked) hear(s subject) {
+func (w *questionHistory) recordQuestion(s subject) {
 	print := w.rules.Fingerprint(s.question)
 	if w.by[print] == nil {
 		w.by[print] = map[int]bool{}
@@ -128,9 +130,9 @@ func (w *asked) hear(s subject) {
 	}
 }
 
-// answered is the share of subjects that some asker of theirs is answered, of
-// all if that is not zero, else of those that somebody asks about.
-func (w *asked) answered(subjects []subject, all int) float64 {
+// answeredShare is the share of subjects for which some asker is answered: of
+// all if that is not zero, else of those asked about.
+func (w *questionHistory) answeredShare(subjects []subject, all int) float64 {
 	n, got := 0, 0
 	for _, s := range subjects {
 		if len(s.askers) == 0 {

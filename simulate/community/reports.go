@@ -10,10 +10,10 @@ import (
 	"dragnet/dossier"
 )
 
-// Reporters is a community of detectives, some of whom report lies to the
-// clearinghouse.
+// Reporters is a community of detectives, some of whom send false reports to
+// the clearinghouse.
 type Reporters struct {
-	// Detectives are organisations of their own, of which the share Liars lies.
+	// Detectives are separate organisations, of which the share Liars lies.
 	Detectives int
 	Liars      float64
 	Colluding  bool
@@ -21,7 +21,7 @@ type Reporters struct {
 	// each with probability Found.
 	Group int
 	Found float64
-	// Innocent and Framed are as for witnesses.
+	// Innocent and Framed are as in Configuration.
 	Innocent, Framed int
 	Seed             uint64
 }
@@ -32,25 +32,25 @@ func DefaultReporters() Reporters {
 	return Reporters{Detectives: 20, Group: 30, Found: 0.5, Innocent: 100, Framed: 10, Seed: 1}
 }
 
-// Publish merges what they report with a floor of 1: the sources of each host
-// are in the outcome, for every floor.
-func (c Reporters) Publish() (*Outcome, error) {
+// Publish merges their reports with a floor of 1: the result has the number of
+// sources of each host, for every floor.
+func (c Reporters) Publish() (*Belief, error) {
 	rng := rand.New(rand.NewPCG(c.Seed, 1))
 	m := merge.New(merge.Rules{Floor: 1, Witnesses: 1, Shared: 1, Overlap: 1})
 	as := Configuration{Innocent: c.Innocent, Framed: c.Framed}
-	together := as.framed(rng)
+	together := as.drawFramed(rng)
 	liars := int(c.Liars*float64(c.Detectives) + 0.5)
 	for i := range c.Detectives {
 		r := &dossier.Report{Pattern: text, Made: 1, Until: 2, Asked: 1}
 		for h := range c.Group {
 			if rng.Float64() < c.Found {
-				r.Hosts = append(r.Hosts, dossier.ReportedHost{Addr: attacker(h), Witnesses: 1})
+				r.Hosts = append(r.Hosts, dossier.ReportedHost{Addr: attackerAddr(h), Witnesses: 1})
 			}
 		}
 		if i < liars {
 			innocents := together
 			if !c.Colluding {
-				innocents = as.framed(rng)
+				innocents = as.drawFramed(rng)
 			}
 			for _, h := range innocents {
 				r.Hosts = append(r.Hosts, dossier.ReportedHost{Addr: h, Witnesses: 1})
@@ -65,10 +65,10 @@ func (c Reporters) Publish() (*Outcome, error) {
 		}
 		m.Add(merge.Sighting{Pattern: 1, Class: fmt.Sprint("org", i), Report: r})
 	}
-	out := &Outcome{Group: c.Group}
+	out := &Belief{Group: c.Group}
 	for _, g := range m.Groups() {
 		for _, h := range g.Hosts {
-			if guilty(h.Addr) {
+			if isGuilty(h.Addr) {
 				out.Guilty = append(out.Guilty, h.Sources)
 			} else {
 				out.Innocent = append(out.Innocent, h.Sources)

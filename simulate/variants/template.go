@@ -1,11 +1,11 @@
-// Package variants makes inert byte strings that vary the way the variants of
-// a polymorphic worm do, to learn signatures from and to test them with
-// (Tang 2006, sections 3.2 and 3.7).
+// Package variants makes inert byte strings that vary like the variants of a
+// polymorphic worm, to learn signatures from and to test them with (Tang 2006,
+// sections 3.2 and 3.7).
 //
 // Every byte comes from a pseudo-random generator or from benign traffic the
 // caller passes in. Nothing here encodes a program, addresses a service or is
 // taken from malware. No marker is placed in the bytes, because a marker would
-// be learnt as the signature: the truth is returned beside them.
+// be learnt as the signature: the ground truth is returned separately.
 package variants
 
 import (
@@ -15,20 +15,20 @@ import (
 	"slices"
 )
 
-// Template is the unvarying plan of a family: what its variants share.
+// Template is the plan of a family: what its variants share.
 type Template struct {
 	Name string
-	// Stubs are alternative openings, one of which each variant carries (the
-	// place where the published worms keep their decoder).
+	// Stubs are alternative openings, one of which each variant carries (where
+	// the published worms have their decoder).
 	Stubs [][]byte
 	// Blocks follow the stub, in order unless the recipe moves them.
 	Blocks []Part
 }
 
-// Part is a run of template bytes. Where Choice[i] is not empty the variant
-// draws one of its bytes instead, as register reassignment changes some bits
-// of an instruction; where Keyed is set the whole run is combined with a key
-// that differs in every variant, so that nothing of it is constant.
+// Part is a run of template bytes. If Choice[i] is not empty, the variant draws
+// one of its bytes instead, as register reassignment changes some bits of an
+// instruction; if Keyed is set, the whole run is combined with a key that
+// differs in every variant, so that none of it is constant.
 type Part struct {
 	Bytes  []byte
 	Choice map[int][]byte
@@ -39,8 +39,8 @@ type Part struct {
 type Plan struct {
 	// Malicious is the number of bytes of all parts.
 	Malicious int
-	// Stubs is how many alternative openings there are (at least one), of
-	// StubLen bytes each; 0 leaves openings out.
+	// Stubs is the number of alternative openings (at least one), of StubLen
+	// bytes each; 0 means no openings.
 	Stubs, StubLen int
 	// Keyed is the share of the bytes after the stub that are keyed.
 	Keyed float64
@@ -71,8 +71,8 @@ func Names() []string {
 	return names
 }
 
-// Family is the built-in template of that name; other seeds give other worms
-// of the same build.
+// Family is the built-in template of that name; other seeds give other worms of
+// the same structure.
 func Family(name string, seed uint64) (*Template, error) {
 	i := slices.IndexFunc(families, func(f struct {
 		name string
@@ -81,7 +81,7 @@ func Family(name string, seed uint64) (*Template, error) {
 		return f.name == name
 	})
 	if i < 0 {
-		return nil, fmt.Errorf("no family %q; there are %v", name, Names())
+		return nil, fmt.Errorf("unknown family %q; want one of %v", name, Names())
 	}
 	return NewTemplate(name, families[i].plan, seed), nil
 }

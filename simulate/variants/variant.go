@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// Recipe says how a variant differs from its template and from other variants.
+// Recipe is how a variant differs from its template and from other variants.
 type Recipe struct {
 	// Substitution is the share of malicious bytes replaced by random ones.
 	Substitution float64
@@ -22,7 +22,7 @@ type Recipe struct {
 	CarrierMin, CarrierMax int
 	// Carrier makes the benign bytes; nil means Session.
 	Carrier Carrier
-	// Decoy, when set, is put into the carrier of every variant, each byte
+	// Decoy, if set, is put into the carrier of every variant, each byte
 	// replaced with probability Substitution: a training set's misleading
 	// common segment.
 	Decoy []byte
@@ -37,7 +37,7 @@ func Published() Recipe {
 	return Recipe{Substitution: 0.1, Garbage: 1.0 / 9, GarbagePiece: 12, CarrierMin: 2 << 10, CarrierMax: 20 << 10}
 }
 
-// Variant is one generated string with the truth about it.
+// Variant is one generated string with its ground truth.
 type Variant struct {
 	Bytes []byte
 	// Offset and Length bound the worm (with its garbage) within Bytes; a
@@ -48,8 +48,8 @@ type Variant struct {
 // Make is variant number i of t under r: a pure function of its arguments.
 func (r Recipe) Make(t *Template, seed, i uint64) Variant {
 	rng := rand.New(rand.NewPCG(seed, i))
-	worm := r.insertGarbage(rng, r.substitute(rng, r.assemble(rng, t)))
-	return r.embed(rng, worm)
+	worm := r.insertGarbage(rng, r.substituteBytes(rng, r.assembleParts(rng, t)))
+	return r.embedInCarrier(rng, worm)
 }
 
 // MakeAll is variants from to from+n-1.
@@ -61,14 +61,13 @@ func (r Recipe) MakeAll(t *Template, seed, from uint64, n int) [][]byte {
 	return all
 }
 
-// Mislead is a sample without any worm: a carrier, with the decoy if there is
-// one.
+// Mislead is a sample without a worm: a carrier, with the decoy if set.
 func (r Recipe) Mislead(seed, i uint64) []byte {
 	rng := rand.New(rand.NewPCG(seed, ^i))
-	return r.embed(rng, nil).Bytes
+	return r.embedInCarrier(rng, nil).Bytes
 }
 
-func (r Recipe) assemble(rng *rand.Rand, t *Template) []byte {
+func (r Recipe) assembleParts(rng *rand.Rand, t *Template) []byte {
 	var parts [][]byte
 	key := byte(1 + rng.IntN(255))
 	for _, p := range t.Blocks {
@@ -79,7 +78,7 @@ func (r Recipe) assemble(rng *rand.Rand, t *Template) []byte {
 			}
 			if p.Keyed {
 				b[i] ^= key
-				key = key*5 + 17 // the key runs on, or a period would remain
+				key = key*5 + 17 // the key changes along the run, or a period would remain
 			}
 		}
 		if rng.Float64() >= r.Drop || len(t.Blocks) == 1 {
@@ -99,7 +98,7 @@ func (r Recipe) assemble(rng *rand.Rand, t *Template) []byte {
 	return slices.Concat(parts...)
 }
 
-func (r Recipe) substitute(rng *rand.Rand, b []byte) []byte {
+func (r Recipe) substituteBytes(rng *rand.Rand, b []byte) []byte {
 	for i := range b {
 		if rng.Float64() < r.Substitution {
 			b[i] = byte(rng.Uint32())
@@ -118,7 +117,7 @@ func (r Recipe) insertGarbage(rng *rand.Rand, worm []byte) []byte {
 	return worm
 }
 
-func (r Recipe) embed(rng *rand.Rand, worm []byte) Variant {
+func (r Recipe) embedInCarrier(rng *rand.Rand, worm []byte) Variant {
 	n := r.CarrierMin
 	if r.CarrierMax > n {
 		n += rng.IntN(r.CarrierMax - n + 1)
@@ -130,7 +129,7 @@ func (r Recipe) embed(rng *rand.Rand, worm []byte) Variant {
 	carrier := carry(rng, n)
 	if len(r.Decoy) > 0 {
 		at := rng.IntN(len(carrier) + 1)
-		carrier = slices.Insert(carrier, at, r.substitute(rng, slices.Clone(r.Decoy))...)
+		carrier = slices.Insert(carrier, at, r.substituteBytes(rng, slices.Clone(r.Decoy))...)
 	}
 	at := rng.IntN(len(carrier) + 1)
 	return Variant{Bytes: slices.Insert(carrier, at, worm...), Offset: at, Length: len(worm)}

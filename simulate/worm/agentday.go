@@ -2,9 +2,9 @@ package worm
 
 import "math"
 
-// agentDay follows what the limiter of package daw lets a network's infected
-// hosts do during a day. All m hosts do the same, so per-host counts need no
-// rounding; the tests hold it against the limiter itself.
+// agentDay models what the limiter of package daw lets a network's infected
+// hosts do during a day. All m hosts behave alike, so per-host counts need no
+// rounding; the tests compare it with the limiter itself.
 type agentDay struct {
 	opened bool    // the hosts have records
 	shared float64 // failures per host before that, counted by an entry of H
@@ -13,7 +13,7 @@ type agentDay struct {
 	set    float64 // failures counted by the spatial limit
 	active bool    // the spatial limit is on
 	joined bool    // the hosts are above Tau and members of the set
-	late   bool    // records were opened after the spatial limit began
+	late   bool    // records were opened after the spatial limit started
 	hot    bool    // a limit that counts towards blocking dropped requests
 	days   float64 // hot days in a row before today
 	left   float64 // of the day, seconds
@@ -24,14 +24,14 @@ type agentDay struct {
 // measured is the number of failures after which a rate is known.
 const measured = 100
 
-// visible is the rate of failures that an infected host causes unhindered and
-// its edge learns of.
-func (c *Configuration) visible() float64 { return c.external() * c.Replies }
+// visibleRate is the rate of failures that an unlimited infected host causes
+// and its edge sees.
+func (c *Configuration) visibleRate() float64 { return c.externalRate() * c.Replies }
 
-// span begins a span of constant rate: it returns the failures per second of m
-// hosts, and for how long.
-func (a *agentDay) span(c *Configuration, m float64) (rate, lasts float64) {
-	perHost, until := a.perHost(c)
+// startSpan starts a span of constant rate: it returns the failures per second
+// of m hosts, and for how long.
+func (a *agentDay) startSpan(c *Configuration, m float64) (rate, lasts float64) {
+	perHost, until := a.hostRate(c)
 	left := a.left
 	rate, lasts = m*perHost, left
 	spatial := c.Defence == Spatial || c.Defence == Both || c.Defence == Full
@@ -42,22 +42,22 @@ func (a *agentDay) span(c *Configuration, m float64) (rate, lasts float64) {
 		}
 		a.hot = a.hot || limit < rate
 		rate = min(rate, limit)
-		lasts = min(lasts, ahead(stop-a.set, rate))
+		lasts = min(lasts, timeTo(stop-a.set, rate))
 	}
 	if spatial && !a.active {
-		lasts = min(lasts, ahead(c.Phi-a.total, rate))
+		lasts = min(lasts, timeTo(c.Phi-a.total, rate))
 	}
 	if spatial && a.active && !a.joined {
-		lasts = min(lasts, ahead(c.Tau-a.count, rate/m))
+		lasts = min(lasts, timeTo(c.Tau-a.count, rate/m))
 	}
-	a.rate, a.lasts = rate, min(lasts, ahead(until, rate/m))
+	a.rate, a.lasts = rate, min(lasts, timeTo(until, rate/m))
 	return a.rate, a.lasts
 }
 
-// perHost is what the temporal limit leaves each host, and the number of
-// failures for which that holds.
-func (a *agentDay) perHost(c *Configuration) (rate, until float64) {
-	r := c.visible()
+// hostRate is the rate that the temporal limit leaves each host, and the number
+// of failures up to which it applies.
+func (a *agentDay) hostRate(c *Configuration) (rate, until float64) {
+	r := c.visibleRate()
 	if c.Defence == None {
 		return r, math.Inf(1)
 	}
@@ -72,7 +72,7 @@ func (a *agentDay) perHost(c *Configuration) (rate, until float64) {
 	case c.Defence == Basic && fast && a.count >= measured:
 		return c.Lambda, math.Inf(1)
 	case c.Defence == Basic:
-		return r, ahead(measured-a.count, 1)
+		return r, timeTo(measured-a.count, 1)
 	case a.count < min(measured, c.Omega/2):
 		return r, min(measured, c.Omega/2) - a.count
 	case a.count < c.Omega/2 && fast:
@@ -85,17 +85,16 @@ func (a *agentDay) perHost(c *Configuration) (rate, until float64) {
 	return min(r, spread), math.Inf(1)
 }
 
-// ahead is the time to reach a distance; there is no waiting for what was
-// reached already.
-func ahead(distance, rate float64) float64 {
+// timeTo is the time to cover a distance, 0 if it is reached already.
+func timeTo(distance, rate float64) float64 {
 	if distance <= 0 || rate <= 0 {
 		return math.Inf(1)
 	}
 	return distance / rate
 }
 
-// pass ends the span.
-func (a *agentDay) pass(c *Configuration, m float64) {
+// endSpan ends the span.
+func (a *agentDay) endSpan(c *Configuration, m float64) {
 	const hair = 1e-6 // sums of fractions do not meet whole numbers exactly
 	if a.left -= a.lasts; a.left < hair {
 		next := agentDay{opened: a.opened, shared: a.shared, left: Day}
@@ -109,7 +108,7 @@ func (a *agentDay) pass(c *Configuration, m float64) {
 	a.total += n
 	if a.opened {
 		a.count += n / m
-	} else if a.shared += n / m; a.shared >= c.Omega-hair || c.visible() > c.Lambda && a.shared >= measured-hair {
+	} else if a.shared += n / m; a.shared >= c.Omega-hair || c.visibleRate() > c.Lambda && a.shared >= measured-hair {
 		a.opened, a.late = true, a.active
 	}
 	if a.joined {

@@ -1,6 +1,6 @@
 package worm
 
-// event is something that will happen to a network.
+// event is a future event of a network.
 type event struct {
 	at      float64
 	network int32
@@ -23,7 +23,7 @@ type heap struct {
 	events []event
 }
 
-func (h *heap) push(e event) {
+func (h *heap) pushEvent(e event) {
 	h.events = append(h.events, e)
 	for i := len(h.events) - 1; i > 0; {
 		parent := (i - 1) / 4
@@ -35,7 +35,7 @@ func (h *heap) push(e event) {
 	}
 }
 
-func (h *heap) pop() event {
+func (h *heap) popEvent() event {
 	top := h.events[0]
 	last := h.events[len(h.events)-1]
 	h.events = h.events[:len(h.events)-1]

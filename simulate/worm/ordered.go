@@ -7,7 +7,7 @@ import (
 )
 
 // ordered runs worms whose scans follow an order that the infected share: each
-// infected host is followed from one vulnerable address to the next.
+// infected host is simulated from one vulnerable address to the next.
 type ordered struct {
 	*world
 	now       float64
@@ -35,31 +35,32 @@ type scanner struct {
 
 func runOrdered(ctx context.Context, c Configuration) (*Result, error) {
 	o := &ordered{world: newWorld(c)}
-	o.lay()
-	first := o.victim(0)
-	o.fall(first, 0, int32(len(o.list)), -1)
+	o.placeHosts()
+	first := o.drawVictim(0)
+	o.infectNetwork(first, 0, int32(len(o.list)), -1)
 	end, need := c.MaxDays*Day, c.Until*float64(o.total)
 	for n := 0; ; n++ {
 		switch {
 		case n%checkEvery == 0 && ctx.Err() != nil:
 			return nil, ctx.Err()
 		case float64(o.infected) >= need:
-			return o.finish(o.now, false), nil
+			return o.makeResult(o.now, false), nil
 		case len(o.heap.events) == 0:
-			return o.finish(o.now, true), nil
+			return o.makeResult(o.now, true), nil
 		}
-		e := o.heap.pop()
+		e := o.heap.popEvent()
 		if e.at > end {
-			return o.finish(end, false), nil
+			return o.makeResult(end, false), nil
 		}
 		o.now = e.at
 		o.result.Transitions++
-		o.found(int(e.network))
+		o.hitTarget(int(e.network))
 	}
 }
 
-// lay puts the vulnerable hosts into the worm's order, and draws the hit list.
-func (o *ordered) lay() {
+// placeHosts places the vulnerable hosts in the worm's order, and draws the hit
+// list.
+func (o *ordered) placeHosts() {
 	o.place = make([][]int32, len(o.networks))
 	for id := range o.networks {
 		for range o.networks[id].size {
@@ -86,12 +87,13 @@ func (o *ordered) lay() {
 	o.draw.Shuffle(len(o.list), func(i, j int) { o.list[i], o.list[j] = o.list[j], o.list[i] })
 }
 
-// fall infects network id; its hosts share the part [from, to) of the list.
-// A host found by permutation scanning starts anywhere, as its finder goes on
-// from its address; those infected by it or by a list start at their own
-// (Staniford et al. 2002, section 4.2). found is that host's position, or -1.
-func (o *ordered) fall(id int, from, to, found int32) {
-	o.infect(id, o.now)
+// infectNetwork infects network id; its hosts share the part [from, to) of the
+// list. A host found by permutation scanning starts anywhere, as its finder
+// continues from its address; those infected by it or by a list start at their
+// own position (Staniford et al. 2002, section 4.2). found is that host's
+// position, or -1.
+func (o *ordered) infectNetwork(id int, from, to, found int32) {
+	o.markInfected(id, o.now)
 	until := math.Inf(1)
 	if o.c.Defence == Full && o.networks[id].deployed {
 		until = o.now + o.c.Days*Day
@@ -101,24 +103,24 @@ func (o *ordered) fall(id int, from, to, found int32) {
 	for i, at := range hosts {
 		s := scanner{network: int32(id), from: from, to: from + share, at: o.positions[at].at, next: at, until: until}
 		if at == found {
-			o.jump(&s)
+			o.jumpAway(&s)
 		}
 		if i == len(hosts)-1 {
 			s.to = to
 		}
 		from = s.to
 		o.scanners = append(o.scanners, s)
-		o.proceed(len(o.scanners) - 1)
+		o.planNext(len(o.scanners) - 1)
 	}
 }
 
-// proceed plans when scanner i finds something next.
-func (o *ordered) proceed(i int) {
+// planNext plans when scanner i finds something next.
+func (o *ordered) planNext(i int) {
 	s := &o.scanners[i]
 	n := &o.networks[s.network]
-	failing := o.c.passed(float64(n.infected), n.deployed) / float64(n.infected)
+	failing := o.c.passedRate(float64(n.infected), n.deployed) / float64(n.infected)
 	if s.from < s.to {
-		// A dead entry fails and is limited; a live one costs no token.
+		// A dead entry fails and is limited; a live one uses no token.
 		wait := 1 / o.c.Rate
 		dead := 0
 		for s.from < s.to && o.list[s.from] < 0 {
@@ -126,7 +128,7 @@ func (o *ordered) proceed(i int) {
 			dead++
 		}
 		o.result.Scans += float64(dead)
-		o.plan(i, wait+float64(dead)*max(1/failing, 1/o.c.Rate))
+		o.planEvent(i, wait+float64(dead)*max(1/failing, 1/o.c.Rate))
 		return
 	}
 	if o.c.Strategy == Flash {
@@ -139,30 +141,30 @@ func (o *ordered) proceed(i int) {
 	} else if gap <= 0 {
 		return
 	}
-	o.plan(i, gap/failing)
+	o.planEvent(i, gap/failing)
 }
 
-func (o *ordered) plan(i int, wait float64) {
+func (o *ordered) planEvent(i int, wait float64) {
 	if at := o.now + wait; at < o.scanners[i].until {
-		o.heap.push(event{at: at, network: int32(i), kind: scanFound})
+		o.heap.pushEvent(event{at: at, network: int32(i), kind: scanFound})
 	}
 }
 
-// found lets scanner i hit what it was planned to find.
-func (o *ordered) found(i int) {
+// hitTarget lets scanner i hit its planned target.
+func (o *ordered) hitTarget(i int) {
 	s := &o.scanners[i]
 	if s.from < s.to {
 		o.result.Scans++
 		target := o.list[s.from]
 		s.from++
 		if n := &o.networks[target]; n.infected == 0 && n.size > 0 {
-			// Half of what is left goes to the child.
+			// Half of the rest of the list goes to the child.
 			middle := s.from + (s.to-s.from)/2
 			from, to := middle, s.to
 			s.to = middle
-			o.fall(int(target), from, to, -1)
+			o.infectNetwork(int(target), from, to, -1)
 		}
-		o.proceed(i)
+		o.planNext(i)
 		return
 	}
 	p := o.positions[s.next]
@@ -173,16 +175,16 @@ func (o *ordered) found(i int) {
 	o.result.Scans += gap
 	s.at = p.at
 	if o.networks[p.network].infected == 0 {
-		o.fall(int(p.network), 0, 0, s.next)
+		o.infectNetwork(int(p.network), 0, 0, s.next)
 	} else {
-		// Somebody was here: this stretch is taken, so go on elsewhere.
-		o.jump(s)
+		// This stretch was scanned already, so jump elsewhere.
+		o.jumpAway(s)
 	}
-	o.proceed(i)
+	o.planNext(i)
 }
 
-// jump moves a scanner to a random place in the order.
-func (o *ordered) jump(s *scanner) {
+// jumpAway moves a scanner to a random place in the order.
+func (o *ordered) jumpAway(s *scanner) {
 	s.at = math.Floor(o.draw.Float64() * o.c.Space)
 	next, _ := slices.BinarySearchFunc(o.positions, s.at, func(p position, at float64) int { return int(math.Copysign(1, p.at-at)) })
 	s.next = int32((next - 1 + len(o.positions)) % len(o.positions))

@@ -10,10 +10,10 @@ import (
 	"dragnet/flow"
 )
 
-// PerScan plays the same worm scan by scan: every infected host draws every
+// PerScan simulates the same worm scan by scan: every infected host draws every
 // address, every request and reply goes through the limiter of package daw at
-// the edge of its network. It is as true as it is slow, for small worlds: the
-// fast simulator is tested against it. Budget is not used, the limiter decides.
+// the edge of its network. It is exact but slow, for small worlds: the fast
+// simulator is tested against it. Budget is not used, the limiter decides.
 func PerScan(ctx context.Context, c Configuration) (*Result, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -53,11 +53,11 @@ type perScan struct {
 // dawn is the instant at which the simulated time starts: a midnight.
 const dawn = 20000 * 24 * time.Hour
 
-func (p *perScan) clock() flow.Time { return flow.Time(dawn) + flow.Time(p.now*1e9) }
+func (p *perScan) simulatedTime() flow.Time { return flow.Time(dawn) + flow.Time(p.now*1e9) }
 
 func (p *perScan) run(ctx context.Context) (*Result, error) {
 	p.days = make([]int, len(p.networks))
-	if err := p.fall(p.victim(0)); err != nil {
+	if err := p.infectHost(p.drawVictim(0)); err != nil {
 		return nil, err
 	}
 	end, need := p.c.MaxDays*Day, p.c.Until*float64(p.total)
@@ -66,27 +66,27 @@ func (p *perScan) run(ctx context.Context) (*Result, error) {
 		case n%checkEvery == 0 && ctx.Err() != nil:
 			return nil, ctx.Err()
 		case float64(p.infected) >= need:
-			return p.finish(p.now, false), nil
+			return p.makeResult(p.now, false), nil
 		case p.left == 0:
-			return p.finish(p.now, true), nil
+			return p.makeResult(p.now, true), nil
 		}
-		e := p.heap.pop()
+		e := p.heap.popEvent()
 		if e.at > end {
-			return p.finish(end, false), nil
+			return p.makeResult(end, false), nil
 		}
 		p.now = e.at
-		if err := p.scan(int(e.network)); err != nil {
+		if err := p.runScan(int(e.network)); err != nil {
 			return nil, err
 		}
 	}
 }
 
-func (p *perScan) fall(id int) error {
+func (p *perScan) infectHost(id int) error {
 	before := int(p.networks[id].infected)
-	p.infect(id, p.now)
+	p.markInfected(id, p.now)
 	n := &p.networks[id]
 	if p.edges[id] == nil && n.deployed && p.c.Defence != None {
-		edge, err := daw.New(p.c.limits(), daw.Scope{Sources: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Ports: []uint16{80}}, p.clock())
+		edge, err := daw.New(p.c.edgeParameters(), daw.Scope{Sources: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Ports: []uint16{80}}, p.simulatedTime())
 		if err != nil {
 			return err
 		}
@@ -95,17 +95,17 @@ func (p *perScan) fall(id int) error {
 	for range int(n.infected) - before {
 		p.hosts, p.alive = append(p.hosts, int32(id)), append(p.alive, true)
 		p.left++
-		p.plan(len(p.hosts) - 1)
+		p.planScan(len(p.hosts) - 1)
 	}
 	return nil
 }
 
-func (p *perScan) plan(host int) {
-	p.heap.push(event{at: p.now + p.draw.ExpFloat64()/p.c.Rate, network: int32(host), kind: scanFound})
+func (p *perScan) planScan(host int) {
+	p.heap.pushEvent(event{at: p.now + p.draw.ExpFloat64()/p.c.Rate, network: int32(host), kind: scanFound})
 }
 
-// scan plays one scan of a host.
-func (p *perScan) scan(host int) error {
+// runScan simulates one scan of a host.
+func (p *perScan) runScan(host int) error {
 	if !p.alive[host] {
 		return nil
 	}
@@ -113,58 +113,59 @@ func (p *perScan) scan(host int) error {
 	id, vulnerable := p.at[a]
 	edge := p.edges[p.hosts[host]]
 	if edge == nil {
-		p.plan(host)
-		return p.hit(vulnerable, id)
+		p.planScan(host)
+		return p.handleHit(vulnerable, id)
 	}
 	p.port++
-	c := &daw.Conn{Src: address(10, uint32(host)), Dst: address(11, a), SrcPort: p.port, DstPort: 80, Seq: uint32(p.result.Scans)}
-	verdict := edge.Request(p.clock(), c)
-	p.block(int(p.hosts[host]), edge)
+	c := &daw.Conn{Src: makeAddr(10, uint32(host)), Dst: makeAddr(11, a), SrcPort: p.port, DstPort: 80, Seq: uint32(p.result.Scans)}
+	verdict := edge.Request(p.simulatedTime(), c)
+	p.blockPersistent(int(p.hosts[host]), edge)
 	if verdict == daw.Blocked {
 		p.alive[host] = false
 		p.left--
 		return nil
 	}
-	p.plan(host)
+	p.planScan(host)
 	if !verdict.Passes() {
 		return nil
 	}
 	if vulnerable {
-		edge.Success(p.clock(), c)
+		edge.Success(p.simulatedTime(), c)
 	} else if p.c.Replies >= 1 || p.draw.Float64() < p.c.Replies {
-		edge.Failure(p.clock(), daw.Unreachable, c)
+		edge.Failure(p.simulatedTime(), daw.Unreachable, c)
 	}
-	return p.hit(vulnerable, id)
+	return p.handleHit(vulnerable, id)
 }
 
-func (p *perScan) hit(vulnerable bool, id int32) error {
+func (p *perScan) handleHit(vulnerable bool, id int32) error {
 	p.result.Scans++
 	if n := &p.networks[id]; vulnerable && n.infected < n.size {
-		return p.fall(int(id))
+		return p.infectHost(int(id))
 	}
 	return nil
 }
 
-// block does after each midnight what an operator would who approves all.
-func (p *perScan) block(id int, edge *daw.Edge) {
+// blockPersistent does after each midnight what an operator who approves all
+// would do.
+func (p *perScan) blockPersistent(id int, edge *daw.Edge) {
 	today := int(p.now / Day)
 	if p.c.Defence != Full || p.days[id] == today {
 		return
 	}
 	p.days[id] = today
-	for _, o := range edge.Persistent(p.clock()) {
-		edge.Block(p.clock(), o.Addr)
+	for _, o := range edge.Persistent(p.simulatedTime()) {
+		edge.Block(p.simulatedTime(), o.Addr)
 	}
 }
 
-func address(first byte, n uint32) netip.Addr {
+func makeAddr(first byte, n uint32) netip.Addr {
 	return netip.AddrFrom4([4]byte{first, byte(n >> 16), byte(n >> 8), byte(n)})
 }
 
-// limits are the parameters of an edge in this world. The list of recent
-// failures is as short as can be: in a small space a worm would meet its own
-// traces, which in the real one it does not.
-func (c *Configuration) limits() daw.Parameters {
+// edgeParameters are the parameters of an edge in this world. The list of
+// recent failures is as short as possible: in a small space a worm would meet
+// its own traces, in the real one it does not.
+func (c *Configuration) edgeParameters() daw.Parameters {
 	p := daw.DefaultParameters()
 	p.Lambda, p.Omega, p.Phi, p.Tau, p.Days = c.Lambda, int(c.Omega), int(c.Phi), int(c.Tau), int(c.Days)
 	p.Bucket = min(p.Bucket, c.Omega/2)

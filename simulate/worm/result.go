@@ -13,16 +13,16 @@ import (
 // Result is one run.
 type Result struct {
 	Vulnerable int `json:"vulnerable"`
-	// Infected and Networks are how far it came.
+	// Infected and Networks count the infected hosts and networks.
 	Infected int `json:"infected"`
 	Networks int `json:"networks"`
 	// Last is when the last infection happened, End when the run ended, seconds.
 	Last float64 `json:"last"`
 	End  float64 `json:"end"`
-	// Stopped tells that no infected host was left that could scan.
+	// Stopped says that no infected host was left that could scan.
 	Stopped bool `json:"stopped"`
-	// Scans counts scans that left a network: each was either played or lies in
-	// a jump to the next hit. Transitions counts changes of state.
+	// Scans counts scans that left a network: each was either simulated or
+	// skipped by a jump to the next hit. Transitions counts changes of state.
 	Scans       float64 `json:"scans"`
 	Transitions int64   `json:"transitions"`
 
@@ -53,7 +53,7 @@ func (r *Result) When(share float64) float64 {
 	return r.times[i]
 }
 
-func (r *Result) note(t float64, infected int) {
+func (r *Result) addPoint(t float64, infected int) {
 	r.Last, r.Infected = t, infected
 	r.times, r.count = append(r.times, t), append(r.count, int32(infected))
 }
@@ -63,8 +63,8 @@ type Quartiles struct {
 	Low, Median, High float64
 }
 
-// QuartilesOf sorts values and picks; runs that never got there count as
-// infinite.
+// QuartilesOf computes the quartiles of values; runs that never reached the
+// value count as infinite.
 func QuartilesOf(values []float64) Quartiles {
 	if len(values) == 0 {
 		return Quartiles{math.NaN(), math.NaN(), math.NaN()}
@@ -103,8 +103,8 @@ func Ensemble(ctx context.Context, c Configuration, n int, each func(*Result)) (
 }
 
 // KolmogorovSmirnov compares two samples: the largest distance of their
-// distributions, and how likely one at least as large is if both come from the
-// same (asymptotic; Stephens 1970).
+// distributions, and the probability of one at least as large if both come from
+// the same (asymptotic; Stephens 1970).
 func KolmogorovSmirnov(a, b []float64) (distance, p float64) {
 	a, b = slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b))
 	for i, j := 0, 0; i < len(a) && j < len(b); {

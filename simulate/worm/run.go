@@ -5,7 +5,7 @@ import (
 	"math"
 )
 
-// Run plays one run of c.
+// Run simulates one run of c.
 func Run(ctx context.Context, c Configuration) (*Result, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -18,7 +18,7 @@ func Run(ctx context.Context, c Configuration) (*Result, error) {
 	return r.run(ctx)
 }
 
-// stream is a set of scans with one target space: what a zone's hosts send
+// stream is a set of scans with one target space: those of a zone's hosts
 // within their zone, or out of it.
 type stream struct {
 	zone   int
@@ -37,7 +37,7 @@ type random struct {
 	scanning int // infected networks that are not blocked
 }
 
-// checkEvery is the number of events between looks at the context.
+// checkEvery is the number of events between checks of the context.
 const checkEvery = 1 << 14
 
 func (r *random) run(ctx context.Context) (*Result, error) {
@@ -51,35 +51,35 @@ func (r *random) run(ctx context.Context) (*Result, error) {
 	for r.healthy[zone] == 0 {
 		zone = (zone + 1) % r.c.Zones
 	}
-	r.fall(r.victim(zone))
+	r.infectHost(r.drawVictim(zone))
 	end, need := r.c.MaxDays*Day, r.c.Until*float64(r.total)
 	for n := 0; ; n++ {
 		if n%checkEvery == 0 && ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
 		if float64(r.infected) >= need {
-			return r.finish(r.now, false), nil
+			return r.makeResult(r.now, false), nil
 		}
-		at, hit := r.next()
+		at, hit := r.nextEvent()
 		if r.scanning == 0 {
-			return r.finish(r.now, true), nil
+			return r.makeResult(r.now, true), nil
 		}
 		if at > end {
-			r.pass(end)
-			return r.finish(end, false), nil
+			r.advanceStreams(end)
+			return r.makeResult(end, false), nil
 		}
-		r.pass(at)
+		r.advanceStreams(at)
 		if hit == nil {
-			r.handle(r.heap.pop())
+			r.handleEvent(r.heap.popEvent())
 			continue
 		}
-		r.fall(r.victim(r.target(hit)))
+		r.infectHost(r.drawVictim(r.drawZone(hit)))
 	}
 }
 
-// next is the time of the next event, and the stream that hits, or nil if it
+// nextEvent is the time of the next event, and the stream that hits, or nil if it
 // is the heap's.
-func (r *random) next() (float64, *stream) {
+func (r *random) nextEvent() (float64, *stream) {
 	at := math.Inf(1)
 	var hit *stream
 	for len(r.heap.events) > 0 {
@@ -88,7 +88,7 @@ func (r *random) next() (float64, *stream) {
 			at = e.at
 			break
 		}
-		r.heap.pop()
+		r.heap.popEvent()
 	}
 	for i := range r.streams {
 		s := &r.streams[i]
@@ -99,8 +99,8 @@ func (r *random) next() (float64, *stream) {
 	return at, hit
 }
 
-// pass lets time go by: every stream moves on by its scans.
-func (r *random) pass(at float64) {
+// advanceStreams advances the time: every stream advances by its scans.
+func (r *random) advanceStreams(at float64) {
 	for i := range r.streams {
 		s := &r.streams[i]
 		n := s.rate * (at - r.now)
@@ -110,8 +110,8 @@ func (r *random) pass(at float64) {
 	r.now = at
 }
 
-// target draws the zone that a hit lies in.
-func (r *random) target(s *stream) int {
+// drawZone draws the zone of a hit.
+func (r *random) drawZone(s *stream) int {
 	if !s.out {
 		return s.zone
 	}
@@ -131,9 +131,10 @@ func (r *random) target(s *stream) int {
 	return s.zone
 }
 
-// aim draws how many scans of s pass until one hits a susceptible host. The
-// draw forgets the past, so it is made anew whenever their number changes.
-func (r *random) aim(s *stream) {
+// drawNextHit draws how many scans of s pass until one hits a susceptible host.
+// The distribution is memoryless, so it is drawn again whenever their number
+// changes.
+func (r *random) drawNextHit(s *stream) {
 	space, targets := r.c.Space/float64(r.c.Zones), r.healthy[s.zone]
 	if s.out {
 		space, targets = r.c.Space-space, -targets
@@ -148,15 +149,15 @@ func (r *random) aim(s *stream) {
 	s.ahead = math.Ceil(-r.draw.ExpFloat64() / math.Log1p(-float64(targets)/space))
 }
 
-// fall infects a host of network id and sets what follows from it.
-func (r *random) fall(id int) {
+// infectHost infects a host of network id and plans what follows.
+func (r *random) infectHost(id int) {
 	first := r.networks[id].infected == 0
-	r.infect(id, r.now)
+	r.markInfected(id, r.now)
 	n := &r.networks[id]
 	for i := range r.streams {
 		s := &r.streams[i]
 		if (s.zone == int(n.zone)) != s.out {
-			r.aim(s)
+			r.drawNextHit(s)
 		}
 	}
 	if first {
@@ -164,53 +165,53 @@ func (r *random) fall(id int) {
 		n.agent.left = Day - math.Mod(r.now, Day)
 	}
 	if first && r.c.Defence == Full && n.deployed && r.c.Budget != Agent {
-		r.heap.push(event{at: r.now + r.c.Days*Day, network: int32(id), version: blockVersion, kind: blockDue})
+		r.heap.pushEvent(event{at: r.now + r.c.Days*Day, network: int32(id), version: blockVersion, kind: blockDue})
 	}
-	r.plan(id)
+	r.planNetwork(id)
 }
 
-// blockVersion marks events that no later plan voids.
+// blockVersion marks events that no later plan invalidates.
 const blockVersion = -1
 
-// plan sets a network's rate and its next own event.
-func (r *random) plan(id int) {
+// planNetwork sets a network's rate and its next own event.
+func (r *random) planNetwork(id int) {
 	n := &r.networks[id]
 	n.version++
 	if r.c.Budget == Agent && n.deployed && r.c.Defence != None {
-		failures, lasts := n.agent.span(&r.c, float64(n.infected))
+		failures, lasts := n.agent.startSpan(&r.c, float64(n.infected))
 		r.setRate(n, failures/r.c.Replies)
-		r.heap.push(event{at: r.now + lasts, network: int32(id), version: n.version, kind: rateEnds})
+		r.heap.pushEvent(event{at: r.now + lasts, network: int32(id), version: n.version, kind: rateEnds})
 		return
 	}
-	r.setRate(n, r.c.passed(float64(n.infected), n.deployed))
+	r.setRate(n, r.c.passedRate(float64(n.infected), n.deployed))
 	if r.c.Strategy == Local && n.infected < n.size {
 		rate := float64(n.infected) * r.c.Rate * r.c.LocalShare
 		p := min(1, float64(n.size-n.infected)/r.c.LocalSpace)
-		r.heap.push(event{at: r.now + r.draw.ExpFloat64()/(rate*p), network: int32(id), version: n.version, kind: localHit})
+		r.heap.pushEvent(event{at: r.now + r.draw.ExpFloat64()/(rate*p), network: int32(id), version: n.version, kind: localHit})
 	}
 }
 
-// handle lets an event of the heap happen.
-func (r *random) handle(e event) {
+// handleEvent executes an event of the heap.
+func (r *random) handleEvent(e event) {
 	r.result.Transitions++
 	n := &r.networks[e.network]
 	switch e.kind {
 	case localHit:
-		r.result.Transitions-- // the infection is counted by itself
-		r.fall(int(e.network))
+		r.result.Transitions-- // the infection is counted separately
+		r.infectHost(int(e.network))
 	case rateEnds:
-		n.agent.pass(&r.c, float64(n.infected))
+		n.agent.endSpan(&r.c, float64(n.infected))
 		if r.c.Defence == Full && n.agent.days >= r.c.Days {
-			r.block(n)
+			r.blockNetwork(n)
 			return
 		}
-		r.plan(int(e.network))
+		r.planNetwork(int(e.network))
 	case blockDue:
-		r.block(n)
+		r.blockNetwork(n)
 	}
 }
 
-func (r *random) block(n *network) {
+func (r *random) blockNetwork(n *network) {
 	n.version++
 	r.setRate(n, 0)
 	r.scanning--
@@ -221,21 +222,21 @@ func (r *random) setRate(n *network, rate float64) {
 	n.rate = rate
 	own := 1 / float64(r.c.Zones)
 	if r.c.Zones == 1 {
-		r.streams[0].add(change, 0)
+		r.streams[0].addDemand(change, 0)
 		return
 	}
 	limit := 0.0
 	if r.c.ZonePhi > 0 && r.c.Defence != None {
 		limit = r.c.ZonePhi / Day / r.c.Replies
 	}
-	r.streams[2*n.zone].add(change*own, 0)
-	r.streams[2*n.zone+1].add(change*(1-own), limit)
+	r.streams[2*n.zone].addDemand(change*own, 0)
+	r.streams[2*n.zone+1].addDemand(change*(1-own), limit)
 }
 
-// add changes the demand on a stream; limit 0 means none.
-func (s *stream) add(change, limit float64) {
+// addDemand changes the demand on a stream; limit 0 means none.
+func (s *stream) addDemand(change, limit float64) {
 	s.demand += change
-	if s.demand < 1e-12 { // what is left of a sum that should be 0
+	if s.demand < 1e-12 { // rounding error of a sum that should be 0
 		s.demand = 0
 	}
 	s.rate = s.demand

@@ -71,11 +71,11 @@ func StopsBelow(a, v, scans, vulnerable, space float64) bool {
 // temporal limit: N/(2*Omega) days (section 2.3.11).
 func PrescanDays(omega, space float64) float64 { return space / (2 * omega) }
 
-// MeanField solves the model of networks with exponential sizes for the time
-// at which a share a of the hosts is infected, when each infected network
-// passes scans at rate(m) for its m hosts. It starts from one network of
-// average size. With removal > 0 each network stops after so many seconds
-// (equation 2-5). Seconds; infinite if a is not reached within most.
+// MeanField solves the model of networks with exponential sizes for the time at
+// which a share a of the hosts is infected, when each infected network passes
+// scans at rate(m) for its m hosts. It starts from one network of average size.
+// With removal > 0 each network stops after that many seconds (equation 2-5).
+// Seconds; infinite if a is not reached within most.
 //
 // A network with x hosts stays free with probability exp(-x*h), h being the
 // scans so far per address; so all sizes follow from h alone.

@@ -19,15 +19,15 @@ type network struct {
 
 // world is the state of a run.
 type world struct {
-	c        Configuration
-	draw     *rand.Rand
-	networks []network
-	urns     [][]uint32 // per zone: a network's number for each of its hosts
-	healthy  []int      // susceptible hosts per zone
-	total    int        // vulnerable hosts
-	infected int
-	fallen   int // infected networks
-	result   Result
+	c           Configuration
+	draw        *rand.Rand
+	networks    []network
+	urns        [][]uint32 // per zone: a network's number for each of its hosts
+	healthy     []int      // susceptible hosts per zone
+	total       int        // vulnerable hosts
+	infected    int
+	hitNetworks int // infected networks
+	result      Result
 }
 
 func newWorld(c Configuration) *world {
@@ -35,7 +35,7 @@ func newWorld(c Configuration) *world {
 	w.urns, w.healthy = make([][]uint32, c.Zones), make([]int, c.Zones)
 	for i := range w.networks {
 		n := &w.networks[i]
-		n.size = w.size()
+		n.size = w.drawSize()
 		n.zone = int32(i % c.Zones)
 		n.deployed = c.Deployed >= 1 || w.draw.Float64() < c.Deployed
 		w.total += int(n.size)
@@ -58,10 +58,10 @@ func newWorld(c Configuration) *world {
 	return w
 }
 
-// size draws a network's number of vulnerable hosts: geometric with the mean
+// drawSize draws a network's number of vulnerable hosts: geometric with the mean
 // z, which is the exponential distribution in whole hosts; networks without
 // any are possible.
-func (w *world) size() int32 {
+func (w *world) drawSize() int32 {
 	if w.c.Equal {
 		return int32(math.Round(w.c.Hosts))
 	}
@@ -69,11 +69,11 @@ func (w *world) size() int32 {
 	return int32(min(-w.draw.ExpFloat64()/math.Log(q), 1<<24))
 }
 
-// victim draws a susceptible host of a zone and returns its network. Entries
-// of hosts that fell otherwise stay in the urn until they are drawn: of a
-// network's entries it cannot be told which, so each is taken for one with the
-// right probability.
-func (w *world) victim(zone int) int {
+// drawVictim draws a susceptible host of a zone and returns its network.
+// Entries of hosts infected in another way stay in the urn until they are
+// drawn: which of a network's entries they are is not known, so each is treated
+// as one with the right probability.
+func (w *world) drawVictim(zone int) int {
 	urn := w.urns[zone]
 	for {
 		i := w.draw.IntN(len(urn))
@@ -90,11 +90,11 @@ func (w *world) victim(zone int) int {
 	}
 }
 
-// infect takes a host of network id, or with Instant all of them.
-func (w *world) infect(id int, t float64) {
+// markInfected infects a host of network id, or with Instant all of them.
+func (w *world) markInfected(id int, t float64) {
 	n := &w.networks[id]
 	if n.infected == 0 {
-		w.fallen++
+		w.hitNetworks++
 	}
 	more := int32(1)
 	if w.c.Instant {
@@ -104,10 +104,10 @@ func (w *world) infect(id int, t float64) {
 	w.infected += int(more)
 	w.healthy[n.zone] -= int(more)
 	w.result.Transitions++
-	w.result.note(t, w.infected)
+	w.result.addPoint(t, w.infected)
 }
 
-func (w *world) finish(t float64, stopped bool) *Result {
-	w.result.End, w.result.Stopped, w.result.Networks = t, stopped, w.fallen
+func (w *world) makeResult(t float64, stopped bool) *Result {
+	w.result.End, w.result.Stopped, w.result.Networks = t, stopped, w.hitNetworks
 	return &w.result
 }

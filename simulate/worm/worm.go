@@ -2,12 +2,12 @@
 // ISP, with and without DAW at their edges (Tang 2006, sections 2.1 and 2.4).
 //
 // It is event-driven: between two hits on vulnerable hosts a worm's scans are
-// not played one by one but jumped over exactly. A random scan hits a
+// not simulated one by one but skipped exactly. A random scan hits a
 // susceptible host with the same probability each time, so the number of scans
-// to the next hit is geometric; a permutation scan is followed to the next
-// vulnerable position. What the edges let through is a rate that is constant
-// between events. PerScan is the slow twin that plays every scan through the
-// real limiter of package daw.
+// to the next hit is geometric; a permutation scan is advanced to the next
+// vulnerable position. The edges pass a rate that is constant between events.
+// PerScan is the slow twin that runs every scan through the real limiter of
+// package daw.
 //
 // Time is in seconds from the first infection, which happens at midnight.
 package worm
@@ -20,19 +20,19 @@ import (
 // Day is a day in seconds.
 const Day = 86400.0
 
-// Strategy is how infected hosts choose whom to scan.
+// Strategy is how infected hosts choose their targets.
 type Strategy string
 
 // The strategies (Staniford et al. 2002, for the last three).
 const (
-	Random      Strategy = "random"      // any address, each time anew
-	Local       Strategy = "local"       // a share of the scans goes to the own network
-	Permutation Strategy = "permutation" // one order for all; whoever meets an infected host jumps elsewhere
+	Random      Strategy = "random"      // any address, drawn for each scan
+	Local       Strategy = "local"       // a share of the scans goes to the host's own network
+	Permutation Strategy = "permutation" // one order for all; a scanner that meets an infected host jumps elsewhere
 	HitList     Strategy = "hit-list"    // Warhol: a list is split among the infected, then permutation
 	Flash       Strategy = "flash"       // a list of all targets is split; nothing else is scanned
 )
 
-// Defence is what stands at the edges.
+// Defence is what the edges run.
 type Defence string
 
 // The defences. Both is the temporal and the spatial limit; Full blocks
@@ -46,11 +46,11 @@ const (
 	Full     Defence = "full"
 )
 
-// Budget says how much of its limits a source uses per day.
+// Budget is how much of its limits a source uses per day.
 type Budget string
 
 // The budgets. Once spreads Omega (Phi) evenly over each day, Twice does so
-// with the bounds 2*Omega (2*Phi) of theorems 2 and 3, and Agent follows what
+// with the bounds 2*Omega (2*Phi) of theorems 2 and 3, and Agent models what
 // the limiter does during a day: a burst after midnight, then the rest spread.
 const (
 	Once  Budget = "once"
@@ -71,14 +71,14 @@ type Configuration struct {
 	Strategy Strategy `json:"strategy"`
 	// Rate is the scans per second of an infected host.
 	Rate float64 `json:"rate"`
-	// Instant lets a whole network fall with its first host, as the paper does.
+	// Instant infects a whole network with its first host, as the paper does.
 	Instant bool `json:"instant"`
-	// LocalShare of the scans goes to the own network of LocalSpace addresses
-	// (strategy Local).
+	// LocalShare of the scans goes to the host's own network of LocalSpace
+	// addresses (strategy Local).
 	LocalShare float64 `json:"local_share"`
 	LocalSpace float64 `json:"local_space"`
 	// List is the length of the hit list, ListLive the share of its entries
-	// that really are vulnerable. Flash takes all vulnerable hosts.
+	// that are vulnerable. Flash takes all vulnerable hosts.
 	List     int     `json:"list"`
 	ListLive float64 `json:"list_live"`
 
@@ -90,13 +90,12 @@ type Configuration struct {
 	Tau     float64 `json:"tau"`
 	// Days is n, the days until a persistent scanner is blocked for good.
 	Days float64 `json:"days"`
-	// Replies is p1 + p2 + p3': the share of failing scans that an edge learns
-	// of.
+	// Replies is p1 + p2 + p3': the share of failing scans that an edge sees.
 	Replies float64 `json:"replies"`
 	// Deployed is the share of networks behind an edge with DAW.
 	Deployed float64 `json:"deployed"`
-	// Zones splits the ISP; ZonePhi is the spatial limit on what leaves a zone
-	// in a day, 0 for none.
+	// Zones splits the ISP; ZonePhi is the spatial limit on the failures of a
+	// zone in a day, 0 for none.
 	Zones   int     `json:"zones"`
 	ZonePhi float64 `json:"zone_phi"`
 
@@ -116,7 +115,7 @@ func DefaultConfiguration() Configuration {
 	}
 }
 
-// Validate reports the first thing that makes no sense.
+// Validate reports the first invalid value.
 func (c *Configuration) Validate() error {
 	positive := func(v float64) bool { return v > 0 && !math.IsInf(v, 0) }
 	share := func(v float64) bool { return v >= 0 && v <= 1 }
@@ -131,14 +130,14 @@ func (c *Configuration) Validate() error {
 		{!ordered && c.Strategy != Random && c.Strategy != Local, "strategy must be random, local, permutation, hit-list or flash"},
 		{!positive(c.Rate), "rate must be a positive number of scans per second"},
 		{c.Strategy == Local && (!share(c.LocalShare) || c.LocalSpace < 1), "local-share must lie between 0 and 1, local-space be at least 1"},
-		{c.List < 0 || !(c.ListLive > 0 && c.ListLive <= 1), "list must not be negative, list-live lie above 0 and up to 1"},
+		{c.List < 0 || !(c.ListLive > 0 && c.ListLive <= 1), "list must not be negative, list-live be above 0 and at most 1"},
 		{!oneOf(c.Defence, None, Basic, Temporal, Spatial, Both, Full), "defence must be none, basic, temporal, spatial, both or full"},
 		{!oneOf(c.Budget, Once, Twice, Agent), "budget must be once, twice or agent"},
 		{!positive(c.Lambda) || !positive(c.Omega) || !positive(c.Phi) || c.Tau < 0 || !positive(c.Days), "lambda, omega, phi and days must be positive, tau not negative"},
-		{!(c.Replies > 0 && c.Replies <= 1), "replies must lie above 0 and up to 1"},
+		{!(c.Replies > 0 && c.Replies <= 1), "replies must be above 0 and at most 1"},
 		{!share(c.Deployed), "deployed must lie between 0 and 1"},
 		{c.Zones < 1 || c.Zones > c.Networks || c.Zones > 1000 || c.ZonePhi < 0, "zones must lie between 1 and the number of networks (at most 1000), zone-phi not be negative"},
-		{!(c.Until > 0 && c.Until <= 1) || !positive(c.MaxDays), "until must lie above 0 and up to 1, max-days be positive"},
+		{!(c.Until > 0 && c.Until <= 1) || !positive(c.MaxDays), "until must be above 0 and at most 1, max-days be positive"},
 		{ordered && !c.Instant, "strategy " + string(c.Strategy) + " works on whole networks: use --instant"},
 		{ordered && (c.Budget == Agent || c.Zones > 1), "strategy " + string(c.Strategy) + " works with budget once or twice and one zone"},
 		{c.Budget == Agent && (!c.Instant || c.Strategy == Local), "budget agent works on whole networks: use --instant and strategy random"},
@@ -159,18 +158,18 @@ func oneOf[T comparable](v T, choices ...T) bool {
 	return false
 }
 
-// external is the rate of an infected host's scans that leave its network.
-func (c *Configuration) external() float64 {
+// externalRate is the rate of an infected host's scans that leave its network.
+func (c *Configuration) externalRate() float64 {
 	if c.Strategy == Local {
 		return c.Rate * (1 - c.LocalShare)
 	}
 	return c.Rate
 }
 
-// passed is the rate of scans that leave a network with m infected hosts, for
+// passedRate is the rate of scans that leave a network with m infected hosts, for
 // budgets Once and Twice.
-func (c *Configuration) passed(m float64, deployed bool) float64 {
-	rate := m * c.external()
+func (c *Configuration) passedRate(m float64, deployed bool) float64 {
+	rate := m * c.externalRate()
 	if !deployed {
 		return rate
 	}

@@ -9,18 +9,18 @@ import (
 	"dragnet/packet"
 )
 
-// Reasons why a packet is no part of a flow.
+// Reasons why a packet is not part of a flow.
 var (
-	// ErrChecksum marks packets that the receiver will have dropped. They
-	// leave a C in the history of their flow and count for nothing else.
+	// ErrChecksum marks packets that the receiver will have dropped. They add a
+	// C to the history of their flow and are not counted otherwise.
 	ErrChecksum = errors.New("wrong checksum: left out, as its receiver would")
-	// ErrPiece marks a fragment of a datagram that is not complete yet; it is
-	// no fault.
+	// ErrPiece marks a fragment of a datagram that is not complete yet, which
+	// is not an error.
 	ErrPiece = errors.New("fragment: the datagram is not complete yet")
 )
 
-// Assembler turns packets into flows, one packet at a time. Time is what the
-// packets say. It is not safe for concurrent use.
+// Assembler turns packets into flows, one packet at a time. Time is that of the
+// packets. It is not safe for concurrent use.
 type Assembler struct {
 	config  Configuration
 	servers map[Port]bool
@@ -40,7 +40,7 @@ type Assembler struct {
 	Evicted uint64
 }
 
-// New returns an Assembler that hands each finished flow to emit; the flow is
+// New returns an Assembler that calls emit with each finished flow; the flow is
 // valid during the call.
 func New(config Configuration, emit func(*flow.Flow)) *Assembler {
 	a := &Assembler{
@@ -52,7 +52,7 @@ func New(config Configuration, emit func(*flow.Flow)) *Assembler {
 		fragments: packet.NewDefragmenter(),
 		histories: make(map[string]string),
 	}
-	// A timer that sets itself again at once would never let time go on.
+	// A timer that sets itself again at once would never let time advance.
 	a.config.CheckInterval = max(config.CheckInterval, time.Second)
 	a.config.DNSInactivity = max(config.DNSInactivity, time.Second)
 	for _, p := range config.ServerPorts {
@@ -62,12 +62,12 @@ func New(config Configuration, emit func(*flow.Flow)) *Assembler {
 }
 
 // maxBackwards is how far packets may be out of order. A larger step back is
-// another recording: what was open is flushed and time begins anew.
+// another recording: open connections are flushed and time restarts.
 const maxBackwards = flow.Time(time.Minute)
 
-// Packet takes in one decoded packet that was captured at ts. The error says
-// why it went into no flow. A fragment that completes a datagram becomes that
-// datagram, so that p can be handed on to a stream.Assembler.
+// Packet adds one decoded packet captured at ts. The error says why it was not
+// added to a flow. A fragment that completes a datagram becomes that datagram,
+// so that p can be passed to a stream.Assembler.
 func (a *Assembler) Packet(ts flow.Time, p *packet.Packet) error {
 	if a.now != flow.MinTime && ts < a.now-maxBackwards {
 		a.Flush()
@@ -89,46 +89,45 @@ func (a *Assembler) Packet(ts flow.Time, p *packet.Packet) error {
 	bad := !a.config.IgnoreChecksums && p.Checksum() == packet.ChecksumBad
 	switch p.Proto {
 	case flow.TCP:
-		return a.tcp(ts, p, bad)
+		return a.addTCP(ts, p, bad)
 	case flow.UDP:
-		return a.udp(ts, p, bad)
+		return a.addUDP(ts, p, bad)
 	case flow.ICMP, flow.ICMPv6:
-		return a.icmp(ts, p, bad)
+		return a.addICMP(ts, p, bad)
 	case protoNone, protoMobility:
 		return nil
 	}
-	a.other(ts, p)
+	a.addOther(ts, p)
 	return nil
 }
 
-// IPv6 packets of these next-header values carry no conversation (RFC 8200,
-// section 4.7; RFC 6275).
+// IPv6 packets of these next-header values are not part of a conversation (RFC
+// 8200, section 4.7; RFC 6275).
 const (
 	protoNone     flow.Proto = 59
 	protoMobility flow.Proto = 135
 )
 
-// Advance moves time to ts, if that is later, and ends the flows whose time is
-// over.
+// Advance moves time to ts, if that is later, and ends the flows that time out.
 func (a *Assembler) Advance(ts flow.Time) {
 	a.now = max(a.now, ts)
 	for len(a.queue) > 0 && a.queue[0].due <= a.now {
-		a.fire(a.queue[0])
+		a.fireTimers(a.queue[0])
 	}
 }
 
 // Flush ends all flows.
 func (a *Assembler) Flush() {
 	for len(a.queue) > 0 {
-		a.end(a.queue[0])
+		a.endConn(a.queue[0])
 	}
 }
 
 // Open is the number of flows held.
 func (a *Assembler) Open() int { return len(a.queue) }
 
-// fire runs the timers of c that are due.
-func (a *Assembler) fire(c *conn) {
+// fireTimers runs the timers of c that are due.
+func (a *Assembler) fireTimers(c *conn) {
 	for {
 		t := quiet
 		for i, at := range c.timers {
@@ -137,19 +136,19 @@ func (a *Assembler) fire(c *conn) {
 			}
 		}
 		if c.timers[t] > a.now {
-			a.reorder(c)
+			a.reorderConn(c)
 			return
 		}
 		c.timers[t] = never
-		if a.over(c, t) {
-			a.end(c)
+		if a.hasTimedOut(c, t) {
+			a.endConn(c)
 			return
 		}
 	}
 }
 
-// over reports whether timer t ends c; if not, it may set t again.
-func (a *Assembler) over(c *conn, t timer) bool {
+// hasTimedOut reports whether timer t ends c; if not, it may set t again.
+func (a *Assembler) hasTimedOut(c *conn, t timer) bool {
 	switch t {
 	case quiet:
 		if c.last+flow.Time(c.inactivity) <= a.now {
@@ -157,7 +156,7 @@ func (a *Assembler) over(c *conn, t timer) bool {
 		}
 		c.timers[quiet] = c.last + flow.Time(c.inactivity)
 	case attempt:
-		return !c.settled && c.unanswered()
+		return !c.settled && c.isUnanswered()
 	case check:
 		if c.tuple.proto == uint16(flow.UDP) {
 			c.timers[t] = a.now + flow.Time(a.config.DNSInactivity)
@@ -176,13 +175,13 @@ func (a *Assembler) over(c *conn, t timer) bool {
 	return false
 }
 
-// find returns the conversation of t, or nil.
-func (a *Assembler) find(t tuple) *conn { return a.conns[t] }
+// findConn returns the conversation of t, or nil.
+func (a *Assembler) findConn(t tuple) *conn { return a.conns[t] }
 
-// open begins a conversation; side sent its first packet.
-func (a *Assembler) open(ts flow.Time, t tuple, side int, inactivity time.Duration) *conn {
+// openConn starts a conversation; side sent its first packet.
+func (a *Assembler) openConn(ts flow.Time, t tuple, side int, inactivity time.Duration) *conn {
 	for len(a.queue) >= max(1, a.config.MaxFlows) {
-		a.evict()
+		a.evictNearest()
 	}
 	var c *conn
 	if n := len(a.spare); n > 0 {
@@ -203,30 +202,30 @@ func (a *Assembler) open(ts flow.Time, t tuple, side int, inactivity time.Durati
 	return c
 }
 
-// evict ends the flow nearest to its timeout.
-func (a *Assembler) evict() {
-	// The timer against silence is moved only when it fires, so the first in
-	// the queue may be busy.
+// evictNearest ends the flow nearest to its timeout.
+func (a *Assembler) evictNearest() {
+	// The inactivity timer is moved only when it fires, so the first in the
+	// queue may be active.
 	for range 16 {
 		c := a.queue[0]
 		busy := c.last + flow.Time(c.inactivity)
 		if c.timers[quiet] > c.due || busy <= c.due {
 			break
 		}
-		a.set(c, quiet, busy)
+		a.setTimer(c, quiet, busy)
 	}
 	a.Evicted++
-	a.end(a.queue[0])
+	a.endConn(a.queue[0])
 }
 
 // maxHistories bounds the strings kept for reuse.
 const maxHistories = 1 << 12
 
-// end emits c and forgets it.
-func (a *Assembler) end(c *conn) {
+// endConn emits c and removes it.
+func (a *Assembler) endConn(c *conn) {
 	delete(a.conns, c.tuple)
 	heap.Remove(&a.queue, c.place)
-	c.fill(&a.out)
+	c.fillFlow(&a.out)
 	text, ok := a.histories[string(c.history)]
 	if !ok {
 		text = string(c.history)
@@ -241,7 +240,7 @@ func (a *Assembler) end(c *conn) {
 	}
 }
 
-// serves reports whether servers listen on a port.
-func (a *Assembler) serves(proto flow.Proto, port uint16) bool {
+// isServerPort reports whether servers listen on a port.
+func (a *Assembler) isServerPort(proto flow.Proto, port uint16) bool {
 	return a.servers[Port{proto, port}]
 }

@@ -6,17 +6,17 @@ import (
 	"dragnet/flow"
 )
 
-// Configuration are the rules by which packets become flows. The defaults are
-// those of Zeek, so that states, histories and the cutting into flows agree.
+// Configuration has the rules by which packets become flows. The defaults are
+// those of Zeek, so that states, histories and the division into flows agree.
 type Configuration struct {
-	// MaxFlows bounds the flows held at once, of about 600 bytes each. When it is reached, the flow
-	// nearest to its timeout is emitted early; a flood of unanswered attempts
-	// so cannot push out established connections.
+	// MaxFlows bounds the flows held at once, of about 600 bytes each. When it
+	// is reached, the flow nearest to its timeout is emitted early; so a flood
+	// of unanswered attempts cannot evict established connections.
 	MaxFlows int
 
-	// TCPInactivity ends a TCP connection that got beyond its handshake;
-	// before, UDPInactivity does. InteractiveInactivity replaces it for
-	// connections to InteractivePorts.
+	// TCPInactivity ends a TCP connection after its handshake; before,
+	// UDPInactivity does. InteractiveInactivity replaces it for connections to
+	// InteractivePorts.
 	TCPInactivity         time.Duration
 	InteractiveInactivity time.Duration
 	InteractivePorts      []uint16
@@ -24,25 +24,25 @@ type Configuration struct {
 	// other protocols.
 	UDPInactivity, ICMPInactivity, OtherInactivity time.Duration
 	// DNSInactivity is for UDP flows to DNSPorts, whose clients use the same
-	// port again soon. It is looked at as often as it is long, and takes
+	// port again soon. It is checked at intervals of its length, and takes
 	// effect a second early.
 	DNSInactivity time.Duration
 	DNSPorts      []uint16
 
-	// AttemptDelay is how long a SYN may stay unanswered: after it the attempt
-	// is a flow, and a later retry is another.
+	// AttemptDelay is how long a SYN may stay unanswered: after that the
+	// attempt is a flow, and a later retry is another.
 	AttemptDelay time.Duration
 	// CloseDelay is how long a finished connection waits for stragglers.
 	CloseDelay time.Duration
-	// Linger is how long a connection of which one side closed must be silent
-	// to be over; it is looked at every CheckInterval.
+	// Linger is how long a connection closed by one side must be silent to end;
+	// it is checked every CheckInterval.
 	Linger, CheckInterval time.Duration
 
-	// IgnoreChecksums takes packets with a wrong checksum as good. Checksums
-	// left to the network card to fill in are never wrong.
+	// IgnoreChecksums accepts packets with a wrong checksum. Checksums left to
+	// the network card are never counted as wrong.
 	IgnoreChecksums bool
-	// ServerPorts are ports that servers listen on. When a flow begins in the
-	// middle, they tell the originator from the responder.
+	// ServerPorts are ports that servers listen on. For a flow first seen in
+	// the middle, they distinguish the originator from the responder.
 	ServerPorts []Port
 }
 

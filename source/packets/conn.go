@@ -6,9 +6,8 @@ import (
 	"dragnet/flow"
 )
 
-// conn is one conversation while it lasts. Its sides are those of its tuple;
-// origin says which of them is the originator, and flips when that turns out
-// to have been guessed wrong.
+// conn is one open conversation. Its sides are those of its tuple; origin is
+// the side of the originator, and flips when the guess turns out wrong.
 type conn struct {
 	tuple  tuple
 	origin int
@@ -17,7 +16,7 @@ type conn struct {
 	sides  [2]side
 
 	history []byte
-	// recorded are the letters that come once, for originator and responder.
+	// recorded are the letters written only once, for originator and responder.
 	recorded  [2]uint8
 	missed    uint64
 	icmpError uint16
@@ -28,13 +27,13 @@ type conn struct {
 	due        flow.Time // the earliest of timers
 	place      int       // in the queue, -1 outside
 
-	// seen, by side, tells that a TCP side's first packet went through; midway
-	// that the connection was not seen from its beginning.
+	// seen, by side, says that the first packet of a TCP side was processed;
+	// midway that the start of the connection was not seen.
 	seen   [2]bool
 	midway bool
-	// settled stops the attempt and check timers: how it ended is known.
+	// settled stops the attempt and check timers: the end state is known.
 	settled bool
-	// deferred is a close put off until data that is still missing arrived.
+	// deferred is a close postponed until missing data has arrived.
 	deferred bool
 }
 
@@ -50,28 +49,28 @@ type side struct {
 	tcp     tcpSide
 }
 
-// count notes a good packet.
-func (s *side) count(ipLen int) {
+// countPacket counts a good packet.
+func (s *side) countPacket(ipLen int) {
 	s.packets++
 	s.ipBytes += uint64(ipLen)
 }
 
-// flip exchanges originator and responder.
-func (c *conn) flip() {
+// flipRoles exchanges originator and responder.
+func (c *conn) flipRoles() {
 	c.origin ^= 1
 	c.midway = false
-	c.write('^')
+	c.writeLetter('^')
 }
 
-// fill writes c as a flow.
-func (c *conn) fill(f *flow.Flow) {
+// fillFlow writes c as a flow.
+func (c *conn) fillFlow(f *flow.Flow) {
 	o, r := c.origin, c.origin^1
 	orig, resp := &c.sides[o], &c.sides[r]
 	*f = flow.Flow{
 		Start:       c.start,
 		Duration:    time.Duration(max(0, c.last-c.start)),
 		Proto:       flow.Proto(c.tuple.proto),
-		State:       c.state(),
+		State:       c.connState(),
 		ICMPError:   c.icmpError,
 		Known:       flow.AllColumns,
 		Sampling:    1,
@@ -83,8 +82,8 @@ func (c *conn) fill(f *flow.Flow) {
 		RespBytes:   resp.payload,
 		MissedBytes: c.missed,
 	}
-	f.Orig, f.OrigPort = c.tuple.end(o)
-	f.Resp, f.RespPort = c.tuple.end(r)
+	f.Orig, f.OrigPort = c.tuple.endOf(o)
+	f.Resp, f.RespPort = c.tuple.endOf(r)
 	switch f.Proto {
 	case flow.TCP:
 	case flow.UDP, flow.ICMP, flow.ICMPv6:
@@ -96,11 +95,11 @@ func (c *conn) fill(f *flow.Flow) {
 	}
 	f.OrigFlags, f.RespFlags = orig.flags, resp.flags
 	f.OrigISN, f.RespISN = orig.tcp.isn, resp.tcp.isn
-	f.OrigBytes, f.RespBytes = c.size(o), c.size(r)
+	f.OrigBytes, f.RespBytes = c.sizeUint(o), c.sizeUint(r)
 }
 
-// state is Zeek's conn_state.
-func (c *conn) state() flow.State {
+// connState is Zeek's conn_state.
+func (c *conn) connState() flow.State {
 	orig, resp := &c.sides[c.origin], &c.sides[c.origin^1]
 	switch flow.Proto(c.tuple.proto) {
 	case flow.TCP:

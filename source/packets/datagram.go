@@ -8,45 +8,44 @@ import (
 	"dragnet/packet"
 )
 
-// udp takes in a datagram.
-func (a *Assembler) udp(ts flow.Time, p *packet.Packet, bad bool) error {
+// addUDP adds a datagram.
+func (a *Assembler) addUDP(ts flow.Time, p *packet.Packet, bad bool) error {
 	t, from := tupleOf(flow.UDP, p.Src, p.Dst, p.SrcPort, p.DstPort, true)
-	c := a.find(t)
+	c := a.findConn(t)
 	if c == nil {
-		c = a.open(ts, t, from, a.config.UDPInactivity)
-		if a.serves(flow.UDP, p.SrcPort) && !a.serves(flow.UDP, p.DstPort) && !broadcast(p.Dst) {
-			c.flip()
+		c = a.openConn(ts, t, from, a.config.UDPInactivity)
+		if a.isServerPort(flow.UDP, p.SrcPort) && !a.isServerPort(flow.UDP, p.DstPort) && !isBroadcast(p.Dst) {
+			c.flipRoles()
 		}
-		if _, port := c.tuple.end(c.origin ^ 1); slices.Contains(a.config.DNSPorts, port) {
-			a.set(c, check, a.now+flow.Time(a.config.DNSInactivity))
+		if _, port := c.tuple.endOf(c.origin ^ 1); slices.Contains(a.config.DNSPorts, port) {
+			a.setTimer(c, check, a.now+flow.Time(a.config.DNSInactivity))
 		}
 	}
 	s := &c.sides[from]
 	if bad {
-		c.scaled(from, 'C', &s.corrupt)
+		c.addScaled(from, 'C', &s.corrupt)
 		return ErrChecksum
 	}
 	c.last = ts
-	c.once(from, hadPayload, 'D')
+	c.addOnce(from, hadPayload, 'D')
 	s.active = true
 	s.payload += uint64(p.PayloadLen)
-	s.count(p.IPLen)
+	s.countPacket(p.IPLen)
 	return nil
 }
 
-func broadcast(addr netip.Addr) bool {
+func isBroadcast(addr netip.Addr) bool {
 	return addr.Is4() && addr.As4() == [4]byte{255, 255, 255, 255}
 }
 
-// icmp takes in a message. Requests and replies are one flow; any other
-// message is a flow of its own kind in one direction. An error is attributed
-// to the flow it quotes as well.
-func (a *Assembler) icmp(ts flow.Time, p *packet.Packet, bad bool) error {
+// addICMP adds a message. Requests and replies are one flow; any other message
+// is a one-way flow. An error is also attributed to the flow it quotes.
+func (a *Assembler) addICMP(ts flow.Time, p *packet.Packet, bad bool) error {
 	kind, answer, paired := packet.ICMPPorts(p.Proto, p.ICMPType, p.ICMPCode)
 	t, from := tupleOf(p.Proto, p.Src, p.Dst, kind, answer, paired)
-	c := a.find(t)
+	c := a.findConn(t)
 	if c == nil {
-		c = a.open(ts, t, from, a.config.ICMPInactivity)
+		c = a.openConn(ts, t, from, a.config.ICMPInactivity)
 	}
 	if bad {
 		return ErrChecksum
@@ -56,16 +55,16 @@ func (a *Assembler) icmp(ts flow.Time, p *packet.Packet, bad bool) error {
 	s.active = true
 	s.payload += uint64(p.PayloadLen)
 	if !p.Cut() {
-		s.count(p.IPLen)
+		s.countPacket(p.IPLen)
 	}
-	a.attribute(p)
+	a.attributeError(p)
 	return nil
 }
 
-// attribute notes an ICMP error at the flow it is about, unless that flow
-// cannot have sent what is quoted (RFC 5927, section 4.1).
-func (a *Assembler) attribute(p *packet.Packet) {
-	if !failure(p.Proto, p.ICMPType, p.ICMPCode) {
+// attributeError records an ICMP error at the flow it quotes, unless that flow
+// cannot have sent the quoted packet (RFC 5927, section 4.1).
+func (a *Assembler) attributeError(p *packet.Packet) {
+	if !isFailure(p.Proto, p.ICMPType, p.ICMPCode) {
 		return
 	}
 	q, ok := p.Quoted()
@@ -77,31 +76,31 @@ func (a *Assembler) attribute(p *packet.Packet) {
 		_, _, paired = packet.ICMPPorts(q.Proto, uint8(q.SrcPort), 0)
 	}
 	t, from := tupleOf(q.Proto, q.Src, q.Dst, q.SrcPort, q.DstPort, paired)
-	c := a.find(t)
-	if c == nil || c.icmpError != 0 || q.Proto == flow.TCP && !c.sides[from].tcp.sent(q.Seq) {
+	c := a.findConn(t)
+	if c == nil || c.icmpError != 0 || q.Proto == flow.TCP && !c.sides[from].tcp.hasSent(q.Seq) {
 		return
 	}
 	c.icmpError = uint16(p.ICMPType)<<8 | uint16(p.ICMPCode)
 }
 
-// failure reports whether an ICMP error means that the quoted packet did not
+// isFailure reports whether an ICMP error means that the quoted packet did not
 // arrive and never will: path MTU discovery, source quench and redirects do
 // not.
-func failure(proto flow.Proto, kind, code uint8) bool {
+func isFailure(proto flow.Proto, kind, code uint8) bool {
 	if proto == flow.ICMPv6 {
 		return kind == 1 || kind == 3 || kind == 4
 	}
 	return kind == 3 && code != 4 || kind == 11 || kind == 12
 }
 
-// other takes in a packet of a protocol without ports. What counts as payload
-// is not known for it.
-func (a *Assembler) other(ts flow.Time, p *packet.Packet) {
+// addOther adds a packet of a protocol without ports. Its payload length is not
+// known.
+func (a *Assembler) addOther(ts flow.Time, p *packet.Packet) {
 	t, from := tupleOf(p.Proto, p.Src, p.Dst, 0, 0, true)
-	c := a.find(t)
+	c := a.findConn(t)
 	if c == nil {
-		c = a.open(ts, t, from, a.config.OtherInactivity)
+		c = a.openConn(ts, t, from, a.config.OtherInactivity)
 	}
 	c.last = ts
-	c.sides[from].count(p.IPLen)
+	c.sides[from].countPacket(p.IPLen)
 }

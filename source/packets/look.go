@@ -9,25 +9,25 @@ import (
 	"dragnet/packet/capture"
 )
 
-// look is what the beginning of a capture file tells.
-type look struct {
+// preview is the result of reading the start of a capture file.
+type preview struct {
 	// first is the time of the first packet.
 	first flow.Time
-	// rewritten tells that checksums mean nothing: most of the first packets
-	// have a wrong one, as captures with replaced addresses do.
+	// rewritten says that checksums are unusable: most of the first packets
+	// have a wrong one, as in captures with replaced addresses.
 	rewritten bool
 }
 
-// A file is judged by its first packets, if there are at least fewest.
+// A file is judged by its first packets, if it has at least fewest.
 const (
 	judgedPackets = 256
 	fewestPackets = 8
 )
 
-// lookAt reads the first packets of a file. A pipe can be read only once, so
-// nothing is known of it.
-func lookAt(path string) (look, error) {
-	l := look{first: flow.MinTime}
+// previewFile reads the first packets of a file. A pipe can be read only once,
+// so its preview is empty.
+func previewFile(path string) (preview, error) {
+	l := preview{first: flow.MinTime}
 	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
 		return l, err
 	}

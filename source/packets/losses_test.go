@@ -33,7 +33,7 @@ func (w *lossTwin) acknowledge(upTo int64) {
 			w.next++
 		}
 		if w.next > from {
-			w.add(w.next - from)
+			w.addGap(w.next - from)
 		}
 		w.run()
 	}
@@ -42,19 +42,19 @@ func (w *lossTwin) acknowledge(upTo int64) {
 // TestGapsAreThoseOfTheTwin plays data and acknowledgements.
 func TestGapsAreThoseOfTheTwin(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var l losses
-		l.start()
+		var l lossTracker
+		l.startAt()
 		w := lossTwin{next: 1, seen: map[int64]bool{}}
 		var got gaps
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			at := max(1, w.next+rapid.Int64Range(-50, 300).Draw(t, "where"))
 			var g gaps
 			if rapid.IntRange(0, 3).Draw(t, "what") == 0 {
-				g = l.acknowledge(at)
+				g = l.addAck(at)
 				w.acknowledge(at)
 			} else {
 				to := at + rapid.Int64Range(0, 100).Draw(t, "length")
-				g = l.receive(at, to)
+				g = l.addData(at, to)
 				w.receive(at, to)
 			}
 			got.holes += g.holes
@@ -68,12 +68,12 @@ func TestGapsAreThoseOfTheTwin(t *testing.T) {
 
 // TestHolesAreBounded leaves every other byte out.
 func TestHolesAreBounded(t *testing.T) {
-	var l losses
-	l.start()
+	var l lossTracker
+	l.startAt()
 	var got gaps
 	const n = 10_000
 	for i := range int64(n) {
-		g := l.receive(2+2*i, 3+2*i)
+		g := l.addData(2+2*i, 3+2*i)
 		got.holes += g.holes
 		got.bytes += g.bytes
 		if len(l.ahead) > maxAhead {

@@ -1,17 +1,17 @@
-// Package packets makes flows out of captured packets, with the states,
-// histories and counts that Zeek would log for them.
+// Package packets turns captured packets into flows, with the states, histories
+// and counts that Zeek would log for them.
 //
 // An Assembler takes decoded packets one by one. Open and Scan drive it with
-// capture files. What Zeek calls a connection is a flow here: TCP connections,
+// capture files. A connection in Zeek's terms is a flow here: TCP connections,
 // exchanges of UDP datagrams between two ports, ICMP requests with their
 // replies, and packets of other protocols between two addresses. ICMP errors
-// are flows of their own and are noted at the flow they quote.
+// are separate flows and are also recorded at the flow they quote.
 //
-// It differs from Zeek in these points. Checksums that the sending host left
-// to its network card are taken as good. Tunnels are not unwrapped. Protocols
-// are not recognised by their content, so FTP and SSH on other ports than
-// their own get no longer timeouts. Sizes of a single packet are stated, where
-// Zeek logs none. IPv6 fragments that overlap are dropped.
+// It differs from Zeek in these points. Checksums that the sending host left to
+// its network card are accepted. Tunnels are not unwrapped. Protocols are not
+// recognised by their content, so FTP and SSH on other ports do not get longer
+// timeouts. Sizes of a single packet are stated, where Zeek logs none. IPv6
+// fragments that overlap are dropped.
 package packets
 
 import (
@@ -25,27 +25,27 @@ import (
 	"dragnet/packet/capture"
 )
 
-// Log is a set of capture files read as one recording in the order of time:
+// Recording is a set of capture files read as one recording in the order of time:
 // the files of a rotated capture, or those of several taps.
-type Log struct {
+type Recording struct {
 	// Config may be changed between Open and Scan.
 	Config Configuration
-	// Checksums says what wrong checksums mean; Config.IgnoreChecksums has no
+	// Checksums is how to treat wrong checksums; Config.IgnoreChecksums has no
 	// effect.
 	Checksums Checksums
 	files     []string
 }
 
-// Checksums says what wrong checksums in a capture file mean.
+// Checksums is how to treat wrong checksums in a capture file.
 type Checksums uint8
 
 const (
-	// JudgeChecksums looks at the first packets of each file. If most are
-	// wrong, somebody rewrote the addresses, and checksums tell nothing.
+	// JudgeChecksums examines the first packets of each file. If most are
+	// wrong, the addresses were rewritten, and checksums are ignored.
 	JudgeChecksums Checksums = iota
 	// VerifyChecksums leaves out packets with a wrong checksum.
 	VerifyChecksums
-	// IgnoreChecksums takes them as good.
+	// IgnoreChecksums accepts them.
 	IgnoreChecksums
 )
 
@@ -53,10 +53,10 @@ const (
 // look like a capture file. Four bytes suffice.
 func Is(prefix []byte) bool { return capture.Is(prefix) }
 
-// Open names the capture files to read. A directory stands for all capture
-// files below it.
-func Open(paths ...string) (*Log, error) {
-	l := &Log{Config: DefaultConfiguration()}
+// Open finds the capture files to read. A directory means all capture files
+// below it.
+func Open(paths ...string) (*Recording, error) {
+	l := &Recording{Config: DefaultConfiguration()}
 	for _, path := range paths {
 		info, err := os.Stat(path)
 		if err != nil {
@@ -66,7 +66,7 @@ func Open(paths ...string) (*Log, error) {
 			l.files = append(l.files, path)
 			continue
 		}
-		if err := l.below(path); err != nil {
+		if err := l.addDirectory(path); err != nil {
 			return nil, err
 		}
 	}
@@ -76,9 +76,9 @@ func Open(paths ...string) (*Log, error) {
 	return l, nil
 }
 
-// below adds the capture files of a directory, links to files included; other
-// files are passed over.
-func (l *Log) below(dir string) error {
+// addDirectory adds the capture files of a directory, including links to files;
+// other files are skipped.
+func (l *Recording) addDirectory(dir string) error {
 	before := len(l.files)
 	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, _ fs.DirEntry, err error) error {
 		if err != nil {
@@ -86,7 +86,7 @@ func (l *Log) below(dir string) error {
 		}
 		path := filepath.Join(dir, name)
 		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
-			return nil // a directory, a device, a link to nowhere
+			return nil // a directory, a device, a broken link
 		}
 		f, err := capture.Open(path)
 		switch {

@@ -49,7 +49,7 @@ func write(t testing.TB, path string, b []byte) string {
 }
 
 // scanned runs Scan and returns the originators' ports in order.
-func scanned(t testing.TB, l *Log, w flow.Window) (ports []uint16, cov flow.Coverage) {
+func scanned(t testing.TB, l *Recording, w flow.Window) (ports []uint16, cov flow.Coverage) {
 	t.Helper()
 	cov, err := l.Scan(context.Background(), w, flow.AllColumns, func(batch []flow.Flow) error {
 		for _, f := range batch {
@@ -125,8 +125,8 @@ func TestDamageIsReportedWithItsPlace(t *testing.T) {
 		skipped uint64
 		problem string
 	}{
-		{cut, 2, 1, cut + ":packet 3: the file ends inside it; what stands before it was read"},
-		{noBytes, 3, 1, noBytes + ":packet 1: it holds no bytes"},
+		{cut, 2, 1, cut + ":packet 3: the file ends inside it; the packets before it were read"},
+		{noBytes, 3, 1, noBytes + ":packet 1: it has no bytes"},
 		{wrong, 3, 1, wrong + ":packet 3: wrong checksum: left out, as its receiver would"},
 		{radio, 0, 3, radio + ":packet 1: link type is not supported"},
 	} {

@@ -8,8 +8,9 @@ import (
 	"dragnet/flow"
 )
 
-// tuple names a conversation whichever side a packet comes from: the lesser
-// end is a. It has no padding, so that hashing it is one pass over memory.
+// tuple identifies a conversation independently of the direction of a packet:
+// the lesser end is a. It has no padding, so that hashing it is one pass over
+// memory.
 type tuple struct {
 	a, b         [16]byte
 	portA, portB uint16
@@ -27,36 +28,36 @@ func tupleOf(proto flow.Proto, src, dst netip.Addr, sport, dport uint16, paired 
 	return t, 0
 }
 
-// end is the address and port of one end.
-func (t *tuple) end(side int) (netip.Addr, uint16) {
+// endOf is the address and port of one end.
+func (t *tuple) endOf(side int) (netip.Addr, uint16) {
 	if side == 0 {
 		return netip.AddrFrom16(t.a).Unmap(), t.portA
 	}
 	return netip.AddrFrom16(t.b).Unmap(), t.portB
 }
 
-// A timer is a moment at which a connection must be looked at again.
+// A timer is a time at which a connection must be checked again.
 type timer uint8
 
 const (
 	quiet   timer = iota // nothing happened for too long
 	attempt              // a SYN was not answered
-	check                // has it ended without saying so?
-	linger               // it ended; stragglers had their time
+	check                // has it ended silently?
+	linger               // it ended; the wait for stragglers is over
 	numTimers
 )
 
 // never is a timer that is not set.
 const never = flow.MaxTime
 
-// set (re)sets a timer of c.
-func (a *Assembler) set(c *conn, t timer, at flow.Time) {
+// setTimer (re)sets a timer of c.
+func (a *Assembler) setTimer(c *conn, t timer, at flow.Time) {
 	c.timers[t] = at
-	a.reorder(c)
+	a.reorderConn(c)
 }
 
-// reorder puts c where its earliest timer belongs.
-func (a *Assembler) reorder(c *conn) {
+// reorderConn moves c to the position of its earliest timer.
+func (a *Assembler) reorderConn(c *conn) {
 	due := c.timers[0]
 	for _, t := range c.timers[1:] {
 		due = min(due, t)

@@ -5,8 +5,8 @@ import (
 	"dragnet/packet"
 )
 
-// phase is what one side of a TCP connection has come to, as a monitor in the
-// middle sees it. It follows what the side sent, not what the other answered.
+// phase is the state of one side of a TCP connection, as seen by a monitor in
+// the middle. It depends on what the side sent, not on the answers.
 type phase uint8
 
 const (
@@ -14,13 +14,13 @@ const (
 	synSent                  // a SYN, no answer
 	synAckSent               // a SYN-ACK without a SYN before it
 	partial                  // data or acknowledgements without a SYN
-	established              // the handshake is through
+	established              // the handshake is complete
 	closed                   // a FIN
 	reset                    // a RST
 )
 
-// shaking reports whether a side has not got beyond its handshake.
-func (p phase) shaking() bool { return p <= synAckSent }
+// isHandshaking reports whether a side has not completed its handshake.
+func (p phase) isHandshaking() bool { return p <= synAckSent }
 
 // tcpSide is one direction of a TCP connection. Positions are relative to
 // base, so that 0 is the SYN and 1 the first data byte; they do not wrap.
@@ -34,38 +34,37 @@ type tcpSide struct {
 	last, acked int64
 	fins        int
 	finEnd      int64 // one past the last FIN
-	// lastSYN, lastFIN and lastRST are where the last of each stood, to tell
-	// new ones from repetitions.
+	// lastSYN, lastFIN and lastRST are the positions of the last of each, to
+	// tell new ones from retransmissions.
 	lastSYN, lastFIN, lastRST       int64
 	resent, zeroWindows, gapLetters uint32
-	// done tells that the close was taken note of, drained that all data
-	// before it was seen.
+	// done says that the close was processed, drained that all data before it
+	// was seen.
 	done, drained bool
-	losses        losses
+	losses        lossTracker
 }
 
-// at is the position of seq, the one nearest to near.
-func (s *tcpSide) at(seq uint32, near int64) int64 {
+// positionOf is the position of seq, the one nearest to near.
+func (s *tcpSide) positionOf(seq uint32, near int64) int64 {
 	return near + int64(int32(seq-s.base-uint32(near)))
 }
 
-// sent reports whether seq lies in what this side sent. A side without packets
-// sent nothing that could fail.
-func (s *tcpSide) sent(seq uint32) bool {
+// hasSent reports whether seq lies in what this side sent; false for a side
+// without packets.
+func (s *tcpSide) hasSent(seq uint32) bool {
 	if s.phase == inactive {
 		return false
 	}
-	at := s.at(seq, s.last)
+	at := s.positionOf(seq, s.last)
 	return at >= 0 && at <= s.last
 }
 
-// unacked tells that none of this side's data was acknowledged; one position
-// is the SYN's.
-func (s *tcpSide) unacked() bool { return s.acked <= 1 }
+// isUnacked reports whether none of this side's data was acknowledged; one
+// position is the SYN's.
+func (s *tcpSide) isUnacked() bool { return s.acked <= 1 }
 
-// clean reports whether this side is in the part of a connection where gaps
-// can be told from guesses.
-func (s *tcpSide) clean() bool {
+// isClean reports whether this side is in a phase in which gaps are certain.
+func (s *tcpSide) isClean() bool {
 	return s.phase == established || s.phase == closed && s.before == established
 }
 
@@ -74,22 +73,22 @@ type segment struct {
 	*packet.Packet
 	ts   flow.Time
 	side int
-	// orig tells that the sender was the originator when the packet came.
+	// orig says that the sender was the originator when the packet arrived.
 	orig bool
-	// length is the sequence space it takes.
+	// length is the sequence space it occupies.
 	length int64
 	// at is its position.
 	at int64
 }
 
-func (s *segment) has(f flow.TCPFlags) bool { return s.Flags&f != 0 }
+func (s *segment) hasFlag(f flow.TCPFlags) bool { return s.Flags&f != 0 }
 
-// tcp takes in a segment.
-func (a *Assembler) tcp(ts flow.Time, p *packet.Packet, bad bool) error {
+// addTCP adds a segment.
+func (a *Assembler) addTCP(ts flow.Time, p *packet.Packet, bad bool) error {
 	t, from := tupleOf(flow.TCP, p.Src, p.Dst, p.SrcPort, p.DstPort, true)
-	c := a.find(t)
-	if c != nil && c.reused(p) {
-		a.end(c)
+	c := a.findConn(t)
+	if c != nil && c.isReopened(p) {
+		a.endConn(c)
 		c = nil
 	}
 	if c == nil {
@@ -97,36 +96,36 @@ func (a *Assembler) tcp(ts flow.Time, p *packet.Packet, bad bool) error {
 	}
 	s := &c.sides[from]
 	if bad {
-		c.scaled(from, 'C', &s.corrupt)
+		c.addScaled(from, 'C', &s.corrupt)
 		return ErrChecksum
 	}
 	a.segment = segment{Packet: p, ts: ts, side: from, orig: from == c.origin}
-	a.process(c, &a.segment)
-	s.count(p.IPLen)
+	a.processSegment(c, &a.segment)
+	s.countPacket(p.IPLen)
 	s.flags |= p.Flags
 	return nil
 }
 
-// openTCP begins a connection. One that begins in the middle has its roles
-// turned round when only the sender's port is one that servers use.
+// openTCP starts a connection. If it starts in the middle, its roles are
+// swapped if only the sender's port is a server port.
 func (a *Assembler) openTCP(ts flow.Time, t tuple, from int, p *packet.Packet) *conn {
-	// Until the handshake is through, Zeek applies the limit of UDP.
-	c := a.open(ts, t, from, a.config.UDPInactivity)
-	c.sides[0].tcp.losses.start()
-	c.sides[1].tcp.losses.start()
+	// Until the handshake is complete, Zeek applies the limit of UDP.
+	c := a.openConn(ts, t, from, a.config.UDPInactivity)
+	c.sides[0].tcp.losses.startAt()
+	c.sides[1].tcp.losses.startAt()
 	syn, ack := p.Flags&flow.SYN != 0, p.Flags&flow.ACK != 0
-	if syn && !ack || !a.serves(flow.TCP, p.SrcPort) || broadcast(p.Dst) {
+	if syn && !ack || !a.isServerPort(flow.TCP, p.SrcPort) || isBroadcast(p.Dst) {
 		return c
 	}
 	// A SYN-ACK between two server ports may be a stealth scan: keep it.
-	if !a.serves(flow.TCP, p.DstPort) || !syn && p.SrcPort < p.DstPort {
-		c.flip()
+	if !a.isServerPort(flow.TCP, p.DstPort) || !syn && p.SrcPort < p.DstPort {
+		c.flipRoles()
 	}
 	return c
 }
 
-// reused reports whether p opens a new connection between the same ports.
-func (c *conn) reused(p *packet.Packet) bool {
+// isReopened reports whether p opens a new connection between the same ports.
+func (c *conn) isReopened(p *packet.Packet) bool {
 	if p.Flags&flow.SYN == 0 {
 		return false
 	}
@@ -149,65 +148,65 @@ func (c *conn) reused(p *packet.Packet) bool {
 	return !overtaken
 }
 
-// process is the life of one segment; the steps stand in their order.
-func (a *Assembler) process(c *conn, s *segment) {
+// processSegment processes one segment; the steps are in order.
+func (a *Assembler) processSegment(c *conn, s *segment) {
 	me, peer := &c.sides[s.side].tcp, &c.sides[s.side^1].tcp
 	s.length = int64(s.PayloadLen)
-	if s.has(flow.RST) {
-		s.length = 0 // data on a RST is no part of the stream
+	if s.hasFlag(flow.RST) {
+		s.length = 0 // data on a RST is not part of the stream
 	}
-	if s.has(flow.SYN) {
+	if s.hasFlag(flow.SYN) {
 		s.length++
 	}
-	if s.has(flow.FIN) {
+	if s.hasFlag(flow.FIN) {
 		s.length++
 	}
-	c.midwayFrom(s)
-	me.anchor(s)
-	s.at = me.at(s.Seq, me.last)
-	c.record(s, me)
-	if s.Window == 0 && !s.has(flow.RST) && peer.phase != closed && me.phase != reset {
-		c.scaled(s.side, 'W', &me.zeroWindows)
+	c.noteMidway(s)
+	me.setBase(s)
+	s.at = me.positionOf(s.Seq, me.last)
+	c.recordFlags(s, me)
+	if s.Window == 0 && !s.hasFlag(flow.RST) && peer.phase != closed && me.phase != reset {
+		c.addScaled(s.side, 'W', &me.zeroWindows)
 	}
 	if !me.done || !peer.done {
 		c.last = s.ts
 	}
-	if s.has(flow.FIN) {
+	if s.hasFlag(flow.FIN) {
 		me.fins++
 		me.finEnd = s.at + s.length
 	}
-	acked := me.acknowledges(s, peer)
-	if me.advance(s) {
-		c.scaled(s.side, 'T', &me.resent)
+	acked := me.positionAcked(s, peer)
+	if me.advanceTo(s) {
+		c.addScaled(s.side, 'T', &me.resent)
 	}
-	closing := a.step(c, s, me, peer)
-	if s.has(flow.ACK) {
-		// After the step, so that a gap which the end of the connection
-		// reveals is told from one inside: resets state wrong numbers.
-		a.acknowledged(c, s.side^1, acked)
+	closing := a.stepPhase(c, s, me, peer)
+	if s.hasFlag(flow.ACK) {
+		// After the step, so that a gap revealed by the end of the connection
+		// is distinguished from one inside: resets carry wrong numbers.
+		a.addAck(c, s.side^1, acked)
 	}
 	c.seen[s.side] = true
-	a.data(c, s, me)
-	a.drain(c, s.side)
+	a.addData(c, s, me)
+	a.resumeClose(c, s.side)
 	if closing {
-		a.close(c, s.side)
+		a.closeSide(c, s.side)
 	}
 }
 
-// midwayFrom notes whether the connection is seen from its beginning.
-func (c *conn) midwayFrom(s *segment) {
+// noteMidway records whether the start of the connection was seen.
+func (c *conn) noteMidway(s *segment) {
 	switch {
 	case c.seen[s.side]:
 	case s.side == c.origin:
-		c.midway = !s.has(flow.SYN) || s.has(flow.ACK)
+		c.midway = !s.hasFlag(flow.SYN) || s.hasFlag(flow.ACK)
 	case !c.midway:
-		c.midway = !s.has(flow.SYN)
+		c.midway = !s.hasFlag(flow.SYN)
 	}
 }
 
-// anchor sets base when a side is first heard of, or heard of anew.
-func (s *tcpSide) anchor(p *segment) {
-	syn := p.has(flow.SYN)
+// setBase sets base when a side is seen first, or first after a reset.
+func (s *tcpSide) setBase(p *segment) {
+	syn := p.hasFlag(flow.SYN)
 	switch s.phase {
 	case inactive:
 		if !syn {
@@ -233,36 +232,36 @@ func (s *tcpSide) anchor(p *segment) {
 // farOff is a distance in sequence space that no window explains.
 const farOff = 1 << 20
 
-// acknowledges takes the acknowledgement number for the other side and returns
-// its position there.
-func (s *tcpSide) acknowledges(p *segment, peer *tcpSide) int64 {
-	if !p.has(flow.ACK) {
+// positionAcked applies the acknowledgement number to the other side and
+// returns its position there.
+func (s *tcpSide) positionAcked(p *segment, peer *tcpSide) int64 {
+	if !p.hasFlag(flow.ACK) {
 		return 0
 	}
 	if peer.phase == inactive {
 		peer.base, peer.acked, peer.last = p.Ack-1, 0, 0
 		return 1
 	}
-	at := peer.at(p.Ack, peer.acked)
+	at := peer.positionOf(p.Ack, peer.acked)
 	if at < 0 {
 		return 0
 	}
 	broken := p.Ack == 0 && at-peer.acked > farOff
-	if at > peer.acked && !broken && !p.has(flow.RST) {
+	if at > peer.acked && !broken && !p.hasFlag(flow.RST) {
 		peer.acked = at
 	}
 	return at
 }
 
-// advance moves last to the end of the segment; resent is true for data that
+// advanceTo moves last to the end of the segment; resent is true for data that
 // lies before it.
-func (s *tcpSide) advance(p *segment) (resent bool) {
-	end := s.at(p.Seq+uint32(p.length), s.last)
+func (s *tcpSide) advanceTo(p *segment) (resent bool) {
+	end := s.positionOf(p.Seq+uint32(p.length), s.last)
 	delta := end - s.last
 	switch {
-	case (p.has(flow.SYN) || p.has(flow.RST)) && (delta > farOff || delta < -farOff):
-	case p.has(flow.FIN) && s.last == 1:
-		// Only SYN and FIN were seen: between them may lie up to 4 GB.
+	case (p.hasFlag(flow.SYN) || p.hasFlag(flow.RST)) && (delta > farOff || delta < -farOff):
+	case p.hasFlag(flow.FIN) && s.last == 1:
+		// Only SYN and FIN were seen: up to 4 GB may lie between them.
 		if end < s.last {
 			end += 1 << 32
 		}

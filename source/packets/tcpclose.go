@@ -7,34 +7,34 @@ import (
 	"dragnet/flow"
 )
 
-// data notes which bytes the capture holds.
-func (a *Assembler) data(c *conn, s *segment, me *tcpSide) {
-	if s.PayloadLen == 0 || s.has(flow.RST) || s.at < 0 || s.Cut() {
+// addData records which bytes are in the capture.
+func (a *Assembler) addData(c *conn, s *segment, me *tcpSide) {
+	if s.PayloadLen == 0 || s.hasFlag(flow.RST) || s.at < 0 || s.Cut() {
 		return
 	}
 	from := s.at
-	if s.has(flow.SYN) {
+	if s.hasFlag(flow.SYN) {
 		from++
 	}
 	to := from + int64(s.PayloadLen)
-	a.missing(c, s.side, me.losses.receive(max(from, me.acked), to))
-	me.losses.limit(me.unacked(), c.sizeOf(s.side))
+	a.addGaps(c, s.side, me.losses.addData(max(from, me.acked), to))
+	me.losses.limitWaiting(me.isUnacked(), c.sizeOf(s.side))
 }
 
-// missing notes gaps of a side, if they can be told from guesses.
-func (a *Assembler) missing(c *conn, side int, g gaps) {
+// addGaps records gaps of a side, if they are certain.
+func (a *Assembler) addGaps(c *conn, side int, g gaps) {
 	me, peer := &c.sides[side].tcp, &c.sides[side^1].tcp
-	if !me.clean() || !peer.clean() {
+	if !me.isClean() || !peer.isClean() {
 		return
 	}
 	for range g.holes {
-		c.scaled(side, 'G', &me.gapLetters)
+		c.addScaled(side, 'G', &me.gapLetters)
 	}
 	c.missed += uint64(g.bytes)
 }
 
-// acknowledged notes that side's data before upTo arrived.
-func (a *Assembler) acknowledged(c *conn, side int, upTo int64) {
+// addAck records that side's data before upTo arrived.
+func (a *Assembler) addAck(c *conn, side int, upTo int64) {
 	me := &c.sides[side].tcp
 	if me.fins > 0 {
 		upTo = min(upTo, me.finEnd-1)
@@ -43,18 +43,18 @@ func (a *Assembler) acknowledged(c *conn, side int, upTo int64) {
 		return
 	}
 	if upTo <= 2 && c.midway && upTo > me.losses.next {
-		// The SYN of a connection seen from the middle was imagined, and its
+		// The SYN of a connection seen from the middle is only assumed, and its
 		// first packet may have been a keep-alive: nothing is missing.
 		me.losses.freed = upTo
 	} else {
-		a.missing(c, side, me.losses.acknowledge(upTo))
+		a.addGaps(c, side, me.losses.addAck(upTo))
 	}
-	a.drain(c, side)
+	a.resumeClose(c, side)
 }
 
-// pending reports whether data before a side's close is still to come: its
-// own, or the other's unacknowledged.
-func (c *conn) pending(side int) bool {
+// isPending reports whether data before a side's close is still outstanding:
+// its own, or unacknowledged data of the other side.
+func (c *conn) isPending(side int) bool {
 	me, peer := &c.sides[side].tcp, &c.sides[side^1].tcp
 	next := me.losses.next
 	if me.losses.blind || me.last < next {
@@ -63,27 +63,27 @@ func (c *conn) pending(side int) bool {
 	if next != me.last && next != me.last-1 { // a FIN takes a position, a RST does not
 		return true
 	}
-	return me.phase != reset && peer.losses.waiting()
+	return me.phase != reset && peer.losses.hasUnacked()
 }
 
-// drain takes up a deferred close when all data of a side has been seen.
-func (a *Assembler) drain(c *conn, side int) {
+// resumeClose resumes a deferred close when all data of a side has been seen.
+func (a *Assembler) resumeClose(c *conn, side int) {
 	me := &c.sides[side].tcp
-	if me.drained || me.fins == 0 && me.phase != closed && me.phase != reset || c.pending(side) {
+	if me.drained || me.fins == 0 && me.phase != closed && me.phase != reset || c.isPending(side) {
 		return
 	}
 	me.drained = true
 	if c.deferred {
-		a.close(c, side)
+		a.closeSide(c, side)
 		c.deferred = false
 	}
 }
 
-// close takes note of the end of one side. When that ends the connection, only
-// stragglers are waited for.
-func (a *Assembler) close(c *conn, side int) {
+// closeSide processes the end of one side. If that ends the connection, it only
+// waits for stragglers.
+func (a *Assembler) closeSide(c *conn, side int) {
 	me, peer := &c.sides[side].tcp, &c.sides[side^1].tcp
-	c.deferred = c.pending(side)
+	c.deferred = c.isPending(side)
 	if c.deferred || me.done {
 		return
 	}
@@ -91,9 +91,9 @@ func (a *Assembler) close(c *conn, side int) {
 	switch {
 	case me.phase == reset || peer.done || peer.phase == inactive:
 		c.timers[attempt], c.timers[check] = never, never
-		a.set(c, linger, c.last+flow.Time(a.config.CloseDelay))
+		a.setTimer(c, linger, c.last+flow.Time(a.config.CloseDelay))
 	default:
-		a.set(c, check, c.last+flow.Time(a.config.CheckInterval))
+		a.setTimer(c, check, c.last+flow.Time(a.config.CheckInterval))
 	}
 }
 
@@ -101,15 +101,15 @@ func (a *Assembler) close(c *conn, side int) {
 func (a *Assembler) limitSilence(c *conn, d time.Duration) {
 	if d != c.inactivity {
 		c.inactivity = d
-		a.set(c, quiet, c.last+flow.Time(d))
+		a.setTimer(c, quiet, c.last+flow.Time(d))
 	}
 }
 
-// interactive gives connections on which people work more time.
-func (a *Assembler) interactive(c *conn) {
-	_, port := c.tuple.end(c.origin ^ 1)
-	if c.sides[c.origin].tcp.phase == inactive && !a.serves(flow.TCP, port) {
-		if _, p := c.tuple.end(c.origin); a.serves(flow.TCP, p) {
+// extendInteractive gives interactive connections more time.
+func (a *Assembler) extendInteractive(c *conn) {
+	_, port := c.tuple.endOf(c.origin ^ 1)
+	if c.sides[c.origin].tcp.phase == inactive && !a.isServerPort(flow.TCP, port) {
+		if _, p := c.tuple.endOf(c.origin); a.isServerPort(flow.TCP, p) {
 			port = p
 		}
 	}

@@ -6,33 +6,33 @@ import (
 	"dragnet/flow"
 )
 
-// enter moves a side to another phase. Beyond the handshake a connection may
-// be silent for longer.
-func (a *Assembler) enter(c *conn, side int, to phase) {
+// enterPhase moves a side to another phase. After the handshake a connection
+// may be silent for longer.
+func (a *Assembler) enterPhase(c *conn, side int, to phase) {
 	me, peer := &c.sides[side].tcp, &c.sides[side^1].tcp
 	if to == me.phase {
 		return
 	}
-	if !to.shaking() && me.phase.shaking() && peer.phase.shaking() {
+	if !to.isHandshaking() && me.phase.isHandshaking() && peer.phase.isHandshaking() {
 		c.timers[attempt] = never
 		a.limitSilence(c, a.config.TCPInactivity)
 	}
 	me.before, me.phase = me.phase, to
 }
 
-// step moves the sender of s through its phases. closing means that it ended
-// its side.
-func (a *Assembler) step(c *conn, s *segment, me, peer *tcpSide) (closing bool) {
+// stepPhase moves the sender of s through its phases. closing reports that it
+// closed its side.
+func (a *Assembler) stepPhase(c *conn, s *segment, me, peer *tcpSide) (closing bool) {
 	switch me.phase {
 	case inactive:
 		return a.firstStep(c, s, me, peer)
 	case synSent, synAckSent:
-		if s.has(flow.FIN) {
-			a.enter(c, s.side, closed)
+		if s.hasFlag(flow.FIN) {
+			a.enterPhase(c, s.side, closed)
 			closing = true
 		}
-		if s.has(flow.RST) {
-			a.enter(c, s.side, reset)
+		if s.hasFlag(flow.RST) {
+			a.enterPhase(c, s.side, reset)
 			c.settled = true
 			closing = true
 		}
@@ -40,8 +40,8 @@ func (a *Assembler) step(c *conn, s *segment, me, peer *tcpSide) (closing bool) 
 		return a.runningStep(c, s, me, peer)
 	case closed:
 		// A RST after both FINs changes nothing.
-		if s.has(flow.RST) && peer.phase != closed {
-			a.enter(c, s.side, reset)
+		if s.hasFlag(flow.RST) && peer.phase != closed {
+			a.enterPhase(c, s.side, reset)
 			closing = !me.done
 		}
 	}
@@ -50,15 +50,15 @@ func (a *Assembler) step(c *conn, s *segment, me, peer *tcpSide) (closing bool) 
 
 // firstStep is for the first packet of a side.
 func (a *Assembler) firstStep(c *conn, s *segment, me, peer *tcpSide) (closing bool) {
-	if s.has(flow.SYN) {
+	if s.hasFlag(flow.SYN) {
 		a.synStep(c, s, peer)
 	}
-	if s.has(flow.FIN) {
-		a.enter(c, s.side, closed)
+	if s.hasFlag(flow.FIN) {
+		a.enterPhase(c, s.side, closed)
 		closing = true
 	}
-	if s.has(flow.RST) {
-		a.enter(c, s.side, reset)
+	if s.hasFlag(flow.RST) {
+		a.enterPhase(c, s.side, reset)
 		closing = true
 	}
 	if me.phase != inactive {
@@ -67,61 +67,61 @@ func (a *Assembler) firstStep(c *conn, s *segment, me, peer *tcpSide) (closing b
 	switch {
 	case !s.orig && s.PayloadLen == 0 && c.sides[c.origin].tcp.phase == synSent:
 		// Some hosts acknowledge a SYN before they answer it.
-	case s.has(flow.ACK) && peer.phase == established:
+	case s.hasFlag(flow.ACK) && peer.phase == established:
 		// The other side answered a SYN that was missed.
-		a.enter(c, s.side, established)
+		a.enterPhase(c, s.side, established)
 		c.midway = false
 		c.seen[s.side] = true
 	default:
-		a.enter(c, s.side, partial)
+		a.enterPhase(c, s.side, partial)
 	}
 	return closing
 }
 
-// synStep is for a side's first packet when that is a SYN.
+// synStep is for a side's first packet if that is a SYN.
 func (a *Assembler) synStep(c *conn, s *segment, peer *tcpSide) {
 	if s.orig {
 		to := synSent
-		if s.has(flow.ACK) {
+		if s.hasFlag(flow.ACK) {
 			to = synAckSent
 		}
-		a.enter(c, s.side, to)
+		a.enterPhase(c, s.side, to)
 		if a.config.AttemptDelay > 0 {
-			a.set(c, attempt, s.ts+flow.Time(a.config.AttemptDelay))
+			a.setTimer(c, attempt, s.ts+flow.Time(a.config.AttemptDelay))
 		}
 		return
 	}
-	if !s.has(flow.ACK) && peer.phase == synAckSent {
+	if !s.hasFlag(flow.ACK) && peer.phase == synAckSent {
 		// The SYN was overtaken by its answer.
 		c.midway = false
-		c.flip()
-		a.enter(c, s.side^1, established)
+		c.flipRoles()
+		a.enterPhase(c, s.side^1, established)
 		c.seen[c.origin] = true
 	}
 	if peer.phase == synSent {
-		a.enter(c, s.side^1, established)
+		a.enterPhase(c, s.side^1, established)
 	}
-	a.enter(c, s.side, established)
+	a.enterPhase(c, s.side, established)
 	if peer.phase != partial {
-		a.interactive(c)
+		a.extendInteractive(c)
 	}
 }
 
-// runningStep is for a side beyond its handshake.
+// runningStep is for a side after its handshake.
 func (a *Assembler) runningStep(c *conn, s *segment, me, peer *tcpSide) (closing bool) {
-	if s.has(flow.SYN) && !s.has(flow.ACK) && me.phase == partial && peer.phase == inactive {
-		a.enter(c, s.side, synSent)
+	if s.hasFlag(flow.SYN) && !s.hasFlag(flow.ACK) && me.phase == partial && peer.phase == inactive {
+		a.enterPhase(c, s.side, synSent)
 	}
-	if s.has(flow.FIN) && !s.has(flow.RST) {
-		a.enter(c, s.side, closed)
+	if s.hasFlag(flow.FIN) && !s.hasFlag(flow.RST) {
+		a.enterPhase(c, s.side, closed)
 		if peer.phase == reset && peer.before == closed {
 			// The other side's FIN and then RST were a normal end after all.
-			a.enter(c, s.side^1, closed)
+			a.enterPhase(c, s.side^1, closed)
 		}
 		closing = true
 	}
-	if s.has(flow.RST) {
-		a.enter(c, s.side, reset)
+	if s.hasFlag(flow.RST) {
+		a.enterPhase(c, s.side, reset)
 		closing = true
 		if peer.phase != reset || peer.before != established {
 			c.settled = true
@@ -130,14 +130,14 @@ func (a *Assembler) runningStep(c *conn, s *segment, me, peer *tcpSide) (closing
 	return closing
 }
 
-// unanswered reports whether the originator's SYN is still alone.
-func (c *conn) unanswered() bool {
+// isUnanswered reports whether the originator's SYN is still alone.
+func (c *conn) isUnanswered() bool {
 	orig, resp := &c.sides[c.origin].tcp, &c.sides[c.origin^1].tcp
 	return (orig.phase == synSent || orig.phase == synAckSent) && resp.phase == inactive
 }
 
-// endedSilently reports whether a silent connection that one side closed has
-// nothing to wait for: both did, the other was never heard, or it was reset.
+// endedSilently reports whether a silent connection closed by one side needs no
+// more waiting: both sides closed, the other never sent, or it was reset.
 func (c *conn) endedSilently() bool {
 	x, y := &c.sides[0].tcp, &c.sides[1].tcp
 	return x.done && y.done || x.phase == reset || y.phase == reset || x.phase == inactive || y.phase == inactive
@@ -147,8 +147,8 @@ func (c *conn) endedSilently() bool {
 // the other side acknowledged.
 func (c *conn) sizeOf(side int) int64 {
 	me, peer := &c.sides[side].tcp, &c.sides[side^1].tcp
-	if me.before == synSent && me.phase == reset && peer.phase == inactive && !me.unacked() {
-		return 0 // half-open connection found and aborted: numbers of an older one
+	if me.before == synSent && me.phase == reset && peer.phase == inactive && !me.isUnacked() {
+		return 0 // half-open connection detected and aborted: numbers are of an older one
 	}
 	n := max(me.last, me.acked) - 1 // without the SYN
 	if me.fins > 0 {
@@ -157,7 +157,7 @@ func (c *conn) sizeOf(side int) int64 {
 	return max(n, 0)
 }
 
-func (c *conn) size(side int) uint64 { return uint64(c.sizeOf(side)) }
+func (c *conn) sizeUint(side int) uint64 { return uint64(c.sizeOf(side)) }
 
 // tcpState is Zeek's conn_state of a TCP connection.
 func (c *conn) tcpState() flow.State {
@@ -166,7 +166,7 @@ func (c *conn) tcpState() flow.State {
 	respSilent := resp == inactive || resp == partial
 	switch {
 	case resp == reset:
-		nothing := orig == reset && c.size(0) == 0 && c.size(1) == 0
+		nothing := orig == reset && c.sizeUint(0) == 0 && c.sizeUint(1) == 0
 		switch {
 		case orig == synSent || orig == synAckSent || nothing:
 			return flow.REJ
@@ -200,7 +200,7 @@ func (c *conn) tcpState() flow.State {
 }
 
 // abortedAttempt reports whether the history is a SYN and then a RST, both of
-// the originator, with nothing of substance by it between.
+// the originator, with nothing significant from it in between.
 func (c *conn) abortedAttempt() bool {
 	h := bytes.TrimPrefix(c.history, []byte("^"))
 	if len(h) == 0 || h[0] != 'S' {

@@ -29,8 +29,8 @@ const (
 	numColumns
 )
 
-// columns says what each column is called in messages and must hold, and
-// which optional group wants it; group 0 is wanted always.
+// columns are the name of each column in messages, its required form, and the
+// optional group it belongs to; group 0 is always wanted.
 var columns = [numColumns]struct {
 	name, want string
 	group      flow.Columns
@@ -114,8 +114,8 @@ func endpointNamed(name []byte) column {
 	return noColumn
 }
 
-// wanted tells for each column whether cols needs it.
-func wanted(cols flow.Columns) (w [numColumns]bool) {
+// wantedColumns reports for each column whether cols needs it.
+func wantedColumns(cols flow.Columns) (w [numColumns]bool) {
 	for c := noColumn + 1; c < numColumns; c++ {
 		w[c] = columns[c].group == 0 || cols&columns[c].group != 0
 	}

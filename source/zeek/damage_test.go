@@ -28,8 +28,8 @@ func TestDamagedLines(t *testing.T) {
 	for _, c := range []struct{ line, reason string }{
 		{"", ""},
 		{"# a comment", ""},
-		{"1.5\t192.0.2.1\t1", "3 values where #fields names 8 columns"},
-		{good[:len(good)-1] + "\textra", "9 values where #fields names 8 columns"},
+		{"1.5\t192.0.2.1\t1", "3 values, but #fields names 8 columns"},
+		{good[:len(good)-1] + "\textra", "9 values, but #fields names 8 columns"},
 		{"-\t192.0.2.1\t1\t192.0.2.2\t2\ttcp\tSF\t10", "ts is not set"},
 		{"-1.5\t192.0.2.1\t1\t192.0.2.2\t2\ttcp\tSF\t10", `ts "-1.5" is not a time between 1970 and 2106`},
 		{"XXXXXXXXXX.XXXXXX\t192.0.2.1\t1\t192.0.2.2\t2\ttcp\tSF\t10", `ts "XXXXXXXXXX.XXXXXX" is not a time between 1970 and 2106`},
@@ -48,8 +48,8 @@ func TestDamagedLines(t *testing.T) {
 		{"1.5\t192.0.2.1\t1\t192.0.2.2\t2\ttcp\tSF\t18446744073709551616", `orig_bytes "18446744073709551616" is not a count`},
 		{"1.5\t192.0.2.1\t1\t192.0.2.2\t2\ttcp\tSF\t" + strings.Repeat("9", 50), `orig_bytes "` + strings.Repeat("9", 40) + `"... is not a count`},
 		{"1.5\t192.0.2.1\x00\t1\t192.0.2.2\t2\ttcp\tSF\t10", `id.orig_h "192.0.2.1\x00" is not an address`},
-		{"\x00\x01\xff\xfe\x80", "1 values where #fields names 8 columns"},
-		{`{"ts":1.5}`, "1 values where #fields names 8 columns"},
+		{"\x00\x01\xff\xfe\x80", "1 values, but #fields names 8 columns"},
+		{`{"ts":1.5}`, "1 values, but #fields names 8 columns"},
 		{strings.Repeat("x", maxLine+1), "longer than 1 MiB"},
 		{strings.Repeat("x", 10<<20), "longer than 1 MiB"},
 		{strings.Repeat("#", 3<<20), "longer than 1 MiB"},
@@ -127,7 +127,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	var in interner
 	in.seed = newParser(0).histories.seed
 	for i := range 100_000 {
-		if s := fmt.Sprintf("S%d", i); in.text([]byte(s)) != s {
+		if s := fmt.Sprintf("S%d", i); in.intern([]byte(s)) != s {
 			t.Fatal("another text came back")
 		}
 	}
@@ -169,7 +169,7 @@ func TestDamagedFiles(t *testing.T) {
 		{"invalid.log.gz", invalid, 0, 0, 1, "flate: corrupt input before offset"},
 		{"header.log.gz", packed[:5], 0, 0, 1, "unexpected EOF: nothing from this line on could be read"},
 		{"trailing.log.gz", append(bytes.Clone(packed), "garbage behind"...), 50_000, 50_000, 3, "gzip: invalid header: nothing from this line on could be read"},
-		{"cut.log", log[:len(log)-5], 49_999, 49_999, 3, "cut off: the log ends in the middle of this line"},
+		{"cut.log", log[:len(log)-5], 49_999, 49_999, 3, "truncated: the log ends in the middle of this line"},
 		{"empty.log", nil, 0, 0, -1, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -217,7 +217,7 @@ func scanAll(t testing.TB, w flow.Window, cols flow.Columns, size int, paths ...
 	}
 	var mu sync.Mutex
 	var all []flow.Flow
-	cov, err := log.scan(context.Background(), w, cols, func(batch []flow.Flow) error {
+	cov, err := log.scanChunks(context.Background(), w, cols, func(batch []flow.Flow) error {
 		mu.Lock()
 		defer mu.Unlock()
 		all = append(all, batch...)

@@ -8,14 +8,14 @@ import (
 	"dragnet/flow"
 )
 
-// fault says why a line cannot be used. Its text is made only if somebody is
-// going to read it, for a hostile log may consist of nothing else.
+// fault is why a line cannot be used. Its text is formatted only when needed,
+// since a hostile log may consist of nothing else.
 type fault struct {
 	why   reason
 	col   column // badValue: which
 	value []byte // badValue: nil when unset
 	text  string // other: in full
-	a, b  int    // wrongCount, notJSON: the numbers they speak of
+	a, b  int    // wrongCount, notJSON: the numbers in the text
 }
 
 type reason uint8
@@ -38,11 +38,11 @@ func (f fault) String() string {
 	case badValue:
 		return f.wrongValue()
 	case wrongCount:
-		return fmt.Sprintf("%d values where #fields names %d columns", f.a, f.b)
+		return fmt.Sprintf("%d values, but #fields names %d columns", f.a, f.b)
 	case tooLong:
 		return "longer than 1 MiB"
 	case cutOff:
-		return "cut off: the log ends in the middle of this line"
+		return "truncated: the log ends in the middle of this line"
 	case other:
 		return f.text
 	case noHeader:
@@ -67,8 +67,8 @@ func (f fault) wrongValue() string {
 	return fmt.Sprintf("%s %q is not %s", name, f.value, want)
 }
 
-// losses counts lines that could not be used and keeps the first few by place,
-// whatever the order in which they are found.
+// losses counts lines that could not be used and keeps the first few by
+// position, in whatever order they are found.
 type losses struct {
 	count uint64
 	first []loss
@@ -80,13 +80,13 @@ type loss struct {
 	reason string
 }
 
-// maxLosses is as many as flow.Coverage keeps.
+// maxLosses is the number that flow.Coverage keeps.
 const maxLosses = 16
 
-func (l *losses) add(file int, line int64, f fault) {
+func (l *losses) addLoss(file int, line int64, f fault) {
 	l.count++
 	here := loss{file: file, line: line}
-	i, _ := slices.BinarySearchFunc(l.first, here, loss.compare)
+	i, _ := slices.BinarySearchFunc(l.first, here, loss.compareTo)
 	if i == maxLosses {
 		return
 	}
@@ -95,20 +95,20 @@ func (l *losses) add(file int, line int64, f fault) {
 	l.first = l.first[:min(len(l.first), maxLosses)]
 }
 
-func (a loss) compare(b loss) int {
+func (a loss) compareTo(b loss) int {
 	return cmp.Or(cmp.Compare(a.file, b.file), cmp.Compare(a.line, b.line))
 }
 
-// merge adds another worker's losses.
-func (l *losses) merge(o losses) {
+// mergeLosses adds another worker's losses.
+func (l *losses) mergeLosses(o losses) {
 	l.count += o.count
 	l.first = append(l.first, o.first...)
-	slices.SortFunc(l.first, loss.compare)
+	slices.SortFunc(l.first, loss.compareTo)
 	l.first = l.first[:min(len(l.first), maxLosses)]
 }
 
-// report puts the losses into c; name tells what a file is called.
-func (l *losses) report(c *flow.Coverage, name func(file int) string) {
+// reportTo adds the losses to c; name returns the name of a file.
+func (l *losses) reportTo(c *flow.Coverage, name func(file int) string) {
 	for _, loss := range l.first {
 		c.Skip(fmt.Sprintf("%s:%d", name(loss.file), loss.line), "%s", loss.reason)
 	}

@@ -8,9 +8,9 @@ import (
 	"unicode/utf8"
 )
 
-// header is what the lines that begin with # have said so far about the lines
-// that follow. It is never changed, only replaced, so parsers of different
-// parts of a file share it.
+// header is the content of the lines starting with # so far, which describe the
+// lines that follow. It is never changed, only replaced, so parsers of
+// different parts of a file share it.
 type header struct {
 	separator byte
 	unset     string
@@ -19,19 +19,19 @@ type header struct {
 	fields    string // the line #fields without its name; empty before the first
 	columns   int
 	at        [numColumns]int // index of each column in a line, -1 if absent
-	// refused says why the lines that follow cannot be used.
+	// refused is why the lines that follow cannot be used.
 	refused string
 }
 
 // newHeader holds Zeek's defaults (LogAscii::separator and so on).
 func newHeader() *header { return &header{separator: '\t', unset: "-", empty: "(empty)"} }
 
-// required are the columns without which there is no flow, apart from the
-// protocol, for which there are two.
+// required are the columns a flow needs, except the protocol, for which there
+// are two.
 var required = [...]column{colTime, colOrigAddr, colOrigPort, colRespAddr, colRespPort}
 
-// with returns the header after one more line that begins with #.
-func (h *header) with(line []byte) *header {
+// withLine returns the header after one more line starting with #.
+func (h *header) withLine(line []byte) *header {
 	name, value, found := bytes.Cut(line, []byte{h.separator})
 	if v, ok := bytes.CutPrefix(line, []byte("#separator ")); ok {
 		name, value, found = line[:len("#separator")], v, true
@@ -54,7 +54,7 @@ func (h *header) with(line []byte) *header {
 		n.empty = string(value)
 	case "#path":
 		n.path = string(value)
-		n.check()
+		n.checkFields()
 	case "#fields":
 		if len(value) == 0 {
 			return h
@@ -79,8 +79,8 @@ func parseSeparator(v []byte) (byte, bool) {
 	return v[0], len(v) == 1 && v[0] < utf8.RuneSelf
 }
 
-// between is the separator as text.
-func (h *header) between() string { return string([]byte{h.separator}) }
+// separatorText is the separator as text.
+func (h *header) separatorText() string { return string([]byte{h.separator}) }
 
 func (h *header) setFields(fields string) {
 	h.fields = fields
@@ -88,18 +88,18 @@ func (h *header) setFields(fields string) {
 	for c := range h.at {
 		h.at[c] = -1
 	}
-	for name := range strings.SplitSeq(fields, h.between()) {
+	for name := range strings.SplitSeq(fields, h.separatorText()) {
 		if c := columnNamed([]byte(name)); c != noColumn && h.at[c] < 0 {
 			h.at[c] = h.columns
 		}
 		h.columns++
 	}
-	h.check()
+	h.checkFields()
 }
 
-// check decides whether lines under h are connections. A separator that could
-// not be read stays the reason until the next one.
-func (h *header) check() {
+// checkFields decides whether lines under h are connections. A separator that
+// could not be parsed stays the reason until the next one.
+func (h *header) checkFields() {
 	if strings.HasPrefix(h.refused, "#separator") {
 		return
 	}
@@ -122,13 +122,13 @@ func (h *header) check() {
 	}
 }
 
-// text writes h as lines from which with makes it again; a log without any, as
-// one of JSON, gives nothing.
-func (h *header) text() string {
+// encodeText writes h as lines that withLine can read back; empty for a log
+// without header lines, such as JSON.
+func (h *header) encodeText() string {
 	if *h == *newHeader() {
 		return ""
 	}
-	sep := h.between()
+	sep := h.separatorText()
 	lines := []string{
 		fmt.Sprintf("#separator \\x%02x", h.separator),
 		"#empty_field" + sep + h.empty,
@@ -147,7 +147,7 @@ func (h *header) text() string {
 func parseHeader(text string) *header {
 	h := newHeader()
 	for line := range strings.Lines(text) {
-		h = h.with([]byte(strings.TrimSuffix(line, "\n")))
+		h = h.withLine([]byte(strings.TrimSuffix(line, "\n")))
 	}
 	return h
 }

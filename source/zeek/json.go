@@ -8,87 +8,87 @@ import (
 // maxDepth bounds nesting; Zeek nests two deep.
 const maxDepth = 32
 
-// object reads one line of JSON: strictly as to syntax (RFC 8259), since half a
-// line must not pass for a whole one, but without building anything: values of
-// wanted columns are left where they stand.
+// object reads one line of JSON: strictly by syntax (RFC 8259), since half a
+// line must not be accepted as a whole one, but without allocating: values of
+// wanted columns stay in place.
 type object struct {
 	want [numColumns]bool
 
 	line []byte
 	at   int
-	// escapes tells whether there is a backslash anywhere; then plain, which
-	// otherwise is the line, ends in the strings that had to be unescaped.
+	// escapes says whether the line has a backslash; then plain, which
+	// otherwise is the line, ends with the unescaped strings.
 	escapes bool
 	plain   []byte
 }
 
-// parse points r at the wanted values of line. A key that comes twice counts
-// as it stood last.
-func (o *object) parse(line []byte, r *row) fault {
+// parseLine points r at the wanted values of line. Of a repeated key the last
+// value counts.
+func (o *object) parseLine(line []byte, r *row) fault {
 	r.at = [numColumns]span{}
 	o.line, o.at, o.plain = line, 0, line[:len(line):len(line)]
-	if o.space(); o.at < len(line) && line[o.at] != '{' {
+	if o.skipSpace(); o.at < len(line) && line[o.at] != '{' {
 		return fault{why: noHeader}
 	}
 	// Escapes are rare, so their grammar is left to the library.
 	o.escapes = bytes.IndexByte(line, '\\') >= 0
-	if o.escapes && !json.Valid(line) || !o.members(r, columnNamed, 1) {
+	if o.escapes && !json.Valid(line) || !o.parseMembers(r, columnNamed, 1) {
 		return fault{why: notJSON, a: o.at + 1}
 	}
-	if o.space(); o.at != len(line) {
+	if o.skipSpace(); o.at != len(line) {
 		return fault{why: notJSON, a: o.at + 1}
 	}
 	r.line = o.plain
-	if path := r.value(colPath); path != nil && string(path) != "conn" {
+	if path := r.valueOf(colPath); path != nil && string(path) != "conn" {
 		return fault{why: badValue, col: colPath, value: path}
 	}
-	if !r.has(colPath) && !r.has(colState) {
+	if !r.hasColumn(colPath) && !r.hasColumn(colState) {
 		return fault{why: notConn}
 	}
 	return fault{}
 }
 
-// members reads an object from its brace on; named finds the column of a key.
-func (o *object) members(r *row, named func([]byte) column, depth int) bool {
-	if depth > maxDepth || !o.token('{') {
+// parseMembers reads an object from its brace on; named finds the column of a key.
+func (o *object) parseMembers(r *row, named func([]byte) column, depth int) bool {
+	if depth > maxDepth || !o.skipToken('{') {
 		return false
 	}
-	if o.space(); o.token('}') {
+	if o.skipSpace(); o.skipToken('}') {
 		return true
 	}
 	for {
-		key, ok := o.text()
-		if o.space(); !ok || !o.token(':') {
+		key, ok := o.parseString()
+		if o.skipSpace(); !ok || !o.skipToken(':') {
 			return false
 		}
-		o.space()
-		key = o.unescape(key)
-		if !o.member(r, o.plain[key.from:key.past-1], named, depth) {
+		o.skipSpace()
+		key = o.unescapeSpan(key)
+		if !o.parseMember(r, o.plain[key.from:key.past-1], named, depth) {
 			return false
 		}
-		if o.space(); o.token('}') {
+		if o.skipSpace(); o.skipToken('}') {
 			return true
 		}
-		if !o.token(',') {
+		if !o.skipToken(',') {
 			return false
 		}
-		o.space()
+		o.skipSpace()
 	}
 }
 
-// member reads the value of one key.
-func (o *object) member(r *row, key []byte, named func([]byte) column, depth int) bool {
+// parseMember reads the value of one key.
+func (o *object) parseMember(r *row, key []byte, named func([]byte) column, depth int) bool {
 	if depth == 1 && string(key) == "id" && o.at < len(o.line) && o.line[o.at] == '{' {
-		return o.members(r, endpointNamed, depth+1)
+		return o.parseMembers(r, endpointNamed, depth+1)
 	}
 	col := named(key)
 	quoted := o.at < len(o.line) && o.line[o.at] == '"'
-	v, ok := o.value(depth)
+	v, ok := o.parseValue(depth)
 	switch {
 	case !ok || !o.want[col]:
 		return ok
 	case quoted:
-		v = o.unescape(v)
+		v = o.unescapeSpan(v)
 	case string(o.line[v.from:v.past-1]) == "null":
 		v = span{}
 	}
@@ -96,61 +96,61 @@ func (o *object) member(r *row, key []byte, named func([]byte) column, depth int
 	return true
 }
 
-// value reads any value: a string without its quotes, anything else as it
-// stands.
-func (o *object) value(depth int) (v span, ok bool) {
+// parseValue reads any value: a string without its quotes, anything else
+// unchanged.
+func (o *object) parseValue(depth int) (v span, ok bool) {
 	if o.at == len(o.line) {
 		return span{}, false
 	}
 	start := o.at
 	switch o.line[o.at] {
 	case '"':
-		return o.text()
+		return o.parseString()
 	case '{':
-		ok = o.members(nil, unnamed, depth+1)
+		ok = o.parseMembers(nil, noName, depth+1)
 	case '[':
-		ok = o.elements(depth + 1)
+		ok = o.parseElements(depth + 1)
 	case 't':
-		ok = o.literal("true")
+		ok = o.skipLiteral("true")
 	case 'f':
-		ok = o.literal("false")
+		ok = o.skipLiteral("false")
 	case 'n':
-		ok = o.literal("null")
+		ok = o.skipLiteral("null")
 	default:
-		ok = o.number()
+		ok = o.skipNumber()
 	}
-	return o.since(start), ok
+	return o.spanSince(start), ok
 }
 
-// unnamed is for the keys of objects that no column is in.
-func unnamed([]byte) column { return noColumn }
+// noName is for the keys of objects without columns.
+func noName([]byte) column { return noColumn }
 
-func (o *object) since(start int) span { return span{uint32(start), uint32(o.at) + 1} }
+func (o *object) spanSince(start int) span { return span{uint32(start), uint32(o.at) + 1} }
 
-func (o *object) elements(depth int) bool {
-	if depth > maxDepth || !o.token('[') {
+func (o *object) parseElements(depth int) bool {
+	if depth > maxDepth || !o.skipToken('[') {
 		return false
 	}
-	if o.space(); o.token(']') {
+	if o.skipSpace(); o.skipToken(']') {
 		return true
 	}
 	for {
-		if _, ok := o.value(depth); !ok {
+		if _, ok := o.parseValue(depth); !ok {
 			return false
 		}
-		if o.space(); o.token(']') {
+		if o.skipSpace(); o.skipToken(']') {
 			return true
 		}
-		if !o.token(',') {
+		if !o.skipToken(',') {
 			return false
 		}
-		o.space()
+		o.skipSpace()
 	}
 }
 
-// text reads a string from its quote on, escapes left as they are.
-func (o *object) text() (v span, ok bool) {
-	if !o.token('"') {
+// parseString reads a string from its quote on, escapes left as they are.
+func (o *object) parseString() (v span, ok bool) {
+	if !o.skipToken('"') {
 		return span{}, false
 	}
 	start := o.at
@@ -158,7 +158,7 @@ func (o *object) text() (v span, ok bool) {
 		switch c := o.line[i]; {
 		case c == '"':
 			o.at = i
-			v = o.since(start)
+			v = o.spanSince(start)
 			o.at++
 			return v, true
 		case c == '\\':
@@ -172,9 +172,9 @@ func (o *object) text() (v span, ok bool) {
 	return span{}, false
 }
 
-// unescape returns where in o.plain the string v of the line stands as it is
-// meant.
-func (o *object) unescape(v span) span {
+// unescapeSpan returns the span in o.plain of the unescaped string v of the
+// line.
+func (o *object) unescapeSpan(v span) span {
 	if !o.escapes || bytes.IndexByte(o.line[v.from:v.past-1], '\\') < 0 {
 		return v
 	}
@@ -186,7 +186,7 @@ func (o *object) unescape(v span) span {
 	return span{from, uint32(len(o.plain)) + 1}
 }
 
-func (o *object) literal(want string) bool {
+func (o *object) skipLiteral(want string) bool {
 	rest := o.line[o.at:]
 	if len(rest) < len(want) || string(rest[:len(want)]) != want {
 		return false
@@ -195,25 +195,25 @@ func (o *object) literal(want string) bool {
 	return true
 }
 
-// number reads by the grammar of RFC 8259, section 6.
-func (o *object) number() bool {
-	o.token('-')
-	if !o.token('0') && !o.digits() {
+// skipNumber reads by the grammar of RFC 8259, section 6.
+func (o *object) skipNumber() bool {
+	o.skipToken('-')
+	if !o.skipToken('0') && !o.skipDigits() {
 		return false
 	}
-	if o.token('.') && !o.digits() {
+	if o.skipToken('.') && !o.skipDigits() {
 		return false
 	}
-	if o.token('e') || o.token('E') {
-		if !o.token('+') {
-			o.token('-')
+	if o.skipToken('e') || o.skipToken('E') {
+		if !o.skipToken('+') {
+			o.skipToken('-')
 		}
-		return o.digits()
+		return o.skipDigits()
 	}
 	return true
 }
 
-func (o *object) digits() bool {
+func (o *object) skipDigits() bool {
 	i := o.at
 	for i < len(o.line) && o.line[i]-'0' <= 9 {
 		i++
@@ -223,7 +223,7 @@ func (o *object) digits() bool {
 	return found
 }
 
-func (o *object) token(c byte) bool {
+func (o *object) skipToken(c byte) bool {
 	if o.at == len(o.line) || o.line[o.at] != c {
 		return false
 	}
@@ -231,7 +231,7 @@ func (o *object) token(c byte) bool {
 	return true
 }
 
-func (o *object) space() {
+func (o *object) skipSpace() {
 	for o.at < len(o.line) && o.line[o.at] <= ' ' {
 		switch o.line[o.at] {
 		case ' ', '\t', '\r', '\n':

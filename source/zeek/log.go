@@ -15,22 +15,22 @@ import (
 	"dragnet/flow"
 )
 
-// Log is one witness's conn logs: a file, several files, or a directory.
-type Log struct {
+// ConnLog is one witness's conn logs: a file, several files, or a directory.
+type ConnLog struct {
 	files []string
-	// foreign are files of a directory that have a conn log's name but hold
-	// something else.
+	// foreign are files of a directory named like a conn log but with other
+	// contents.
 	foreign []flow.Problem
 }
 
 // Open finds the files of a log. A path is a conn log, plain or gzip, or a
-// directory, which stands for every file below it named *conn*.log or
-// *conn*.log.gz, in order of their names; symbolic links to directories below
-// it are not followed. Zeek's own summaries (conn-summary*.log) are passed
-// over. A file named here must be a conn log; one found in a directory that is
-// not is reported by Scan as a problem.
-func Open(paths ...string) (*Log, error) {
-	l := &Log{}
+// directory, which means every file below it named *conn*.log or *conn*.log.gz,
+// in order of their names; symbolic links to directories below it are not
+// followed. Zeek's own summaries (conn-summary*.log) are skipped. A file named
+// here must be a conn log; one found in a directory that is not is reported by
+// Scan as a problem.
+func Open(paths ...string) (*ConnLog, error) {
+	l := &ConnLog{}
 	for _, path := range paths {
 		info, err := os.Stat(path)
 		switch {
@@ -51,10 +51,10 @@ func Open(paths ...string) (*Log, error) {
 }
 
 // Files are the files that Scan reads, in order.
-func (l *Log) Files() []string { return l.files }
+func (l *ConnLog) Files() []string { return l.files }
 
-func (l *Log) addFile(path string) error {
-	foreign, err := examine(path)
+func (l *ConnLog) addFile(path string) error {
+	foreign, err := examineFile(path)
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func (l *Log) addFile(path string) error {
 	return nil
 }
 
-func (l *Log) addDirectory(dir string) error {
+func (l *ConnLog) addDirectory(dir string) error {
 	found := 0
 	// os.DirFS follows dir itself if it is a link, as Zeek's logs/current is.
 	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, entry fs.DirEntry, err error) error {
@@ -73,11 +73,11 @@ func (l *Log) addDirectory(dir string) error {
 			return fmt.Errorf("read %s: %w", filepath.Join(dir, name), err)
 		}
 		path := filepath.Join(dir, filepath.FromSlash(name))
-		if !named(entry.Name()) || !regular(path, entry) {
+		if !isConnLogName(entry.Name()) || !isRegular(path, entry) {
 			return nil
 		}
 		found++
-		foreign, err := examine(path)
+		foreign, err := examineFile(path)
 		if err != nil {
 			return err
 		}
@@ -94,13 +94,13 @@ func (l *Log) addDirectory(dir string) error {
 	return err
 }
 
-func named(base string) bool {
+func isConnLogName(base string) bool {
 	base = strings.TrimSuffix(base, ".gz")
 	return strings.HasSuffix(base, ".log") && strings.Contains(base, "conn") &&
 		!strings.HasPrefix(base, "conn-summary") && !strings.HasPrefix(base, "conn_summary")
 }
 
-func regular(path string, entry fs.DirEntry) bool {
+func isRegular(path string, entry fs.DirEntry) bool {
 	if entry.Type()&fs.ModeSymlink == 0 {
 		return entry.Type().IsRegular()
 	}
@@ -108,9 +108,9 @@ func regular(path string, entry fs.DirEntry) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// examine says why a file is not a conn log; an empty one is a conn log of a
-// quiet hour.
-func examine(path string) (foreign, err error) {
+// examineFile returns why a file is not a conn log; an empty one is a conn log
+// without connections.
+func examineFile(path string) (foreign, err error) {
 	f, err := openFile(path)
 	if err != nil {
 		return nil, err
@@ -120,8 +120,8 @@ func examine(path string) (foreign, err error) {
 	n, err := io.ReadFull(f, prefix)
 	switch {
 	case n > 0:
-		return sniff(prefix[:n]), nil
-	case err == io.EOF || damaged(err):
+		return sniffPrefix(prefix[:n]), nil
+	case err == io.EOF || isDamaged(err):
 		return nil, nil
 	}
 	return nil, fmt.Errorf("read %s: %w", path, err)
@@ -153,8 +153,8 @@ func openFile(path string) (*file, error) {
 	return &file{&gunzip{src: bufio.NewReaderSize(f, 64<<10)}, f}, nil
 }
 
-// gunzip is a gzip.Reader that tells of a broken header when read, as it tells
-// of any other damage. It joins the members of a file.
+// gunzip is a gzip.Reader that reports a broken header when read, as it reports
+// other damage. It concatenates the members of a file.
 type gunzip struct {
 	src io.Reader
 	z   *gzip.Reader

@@ -39,7 +39,7 @@ func TestIs(t *testing.T) {
 		{"text", "hello", false},
 	} {
 		if got := Is([]byte(c.prefix)); got != c.want {
-			t.Errorf("Is(%s) = %v: %v", c.name, got, sniff([]byte(c.prefix)))
+			t.Errorf("Is(%s) = %v: %v", c.name, got, sniffPrefix([]byte(c.prefix)))
 		}
 	}
 }
@@ -104,7 +104,7 @@ func TestOpenRefuses(t *testing.T) {
 	for _, c := range []struct{ path, want string }{
 		{"dns.log", `dns.log is not a Zeek conn log: #path is "dns": only conn logs hold connections`},
 		{"conn.log", "conn.log is not a Zeek conn log: its JSON objects have neither conn_state nor _path"},
-		{"conn.pcap", "conn.pcap is not a Zeek conn log: begins neither like Zeek's TSV"},
+		{"conn.pcap", "conn.pcap is not a Zeek conn log: starts neither like Zeek's TSV"},
 		{"x", "x holds no conn log: no file below it is named *conn*.log or *conn*.log.gz"},
 		{"missing", "missing: no such file or directory"},
 	} {
@@ -125,7 +125,7 @@ func TestOnlyConnLogsAreTaken(t *testing.T) {
 			if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
 				return err
 			}
-			foreign, err := examine(path)
+			foreign, err := examineFile(path)
 			if (foreign == nil) != want {
 				t.Errorf("%s: taken for a conn log: %v (%v)", path, foreign == nil, foreign)
 			}

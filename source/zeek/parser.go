@@ -22,19 +22,19 @@ type parser struct {
 }
 
 func newParser(cols flow.Columns) *parser {
-	return &parser{cols: cols, json: object{want: wanted(cols)}, histories: interner{seed: maphash.MakeSeed()}}
+	return &parser{cols: cols, json: object{want: wantedColumns(cols)}, histories: interner{seed: maphash.MakeSeed()}}
 }
 
-// start begins a chunk.
-func (p *parser) start(file int, c chunk) {
+// startChunk starts a chunk.
+func (p *parser) startChunk(file int, c chunk) {
 	p.file, p.c, p.at, p.line = file, c, 0, c.line-1
 	if c.tooLong > 0 {
-		p.lost.add(file, c.tooLong, fault{why: tooLong})
+		p.lost.addLoss(file, c.tooLong, fault{why: tooLong})
 	}
 }
 
-// fill reads flows until batch is full or the chunk ends, and returns how many.
-func (p *parser) fill(batch []flow.Flow) int {
+// fillBatch reads flows until batch is full or the chunk ends, and returns how many.
+func (p *parser) fillBatch(batch []flow.Flow) int {
 	var r row
 	n := 0
 	for n < len(batch) && p.at < len(p.c.data) {
@@ -48,29 +48,29 @@ func (p *parser) fill(batch []flow.Flow) int {
 		long := len(line) > maxLine
 		switch line = trimLine(line); {
 		case long:
-			p.lost.add(p.file, p.line, fault{why: tooLong})
+			p.lost.addLoss(p.file, p.line, fault{why: tooLong})
 		case len(line) == 0:
 		case line[0] == '#':
-			p.c.head = p.c.head.with(line)
+			p.c.head = p.c.head.withLine(line)
 		default:
-			if bad := p.parse(line, &r, &batch[n]); bad.why == fine {
+			if bad := p.parseLine(line, &r, &batch[n]); bad.why == fine {
 				n++
 			} else {
-				p.lost.add(p.file, p.line, bad)
+				p.lost.addLoss(p.file, p.line, bad)
 			}
 		}
 	}
 	return n
 }
 
-// parse reads one line into f. A log without #fields is JSON or useless.
-func (p *parser) parse(line []byte, r *row, f *flow.Flow) fault {
+// parseLine reads one line into f. A log without #fields is JSON or unusable.
+func (p *parser) parseLine(line []byte, r *row, f *flow.Flow) fault {
 	h := p.c.head
 	switch {
 	case h.refused != "":
 		return fault{why: other, text: h.refused}
 	case h.fields == "":
-		if bad := p.json.parse(line, r); bad.why != fine {
+		if bad := p.json.parseLine(line, r); bad.why != fine {
 			return bad
 		}
 	case p.c.cut:
@@ -79,14 +79,14 @@ func (p *parser) parse(line []byte, r *row, f *flow.Flow) fault {
 	default:
 		if p.tsv.head != h {
 			*r = row{}
-			p.tsv.under(h, p.cols)
+			p.tsv.useHeader(h, p.cols)
 		}
-		if bad := p.tsv.split(line, r); bad.why != fine {
+		if bad := p.tsv.splitLine(line, r); bad.why != fine {
 			return bad
 		}
 	}
-	if col := r.flow(f, p.cols, &p.histories); col != noColumn {
-		return fault{why: badValue, col: col, value: r.value(col)}
+	if col := r.toFlow(f, p.cols, &p.histories); col != noColumn {
+		return fault{why: badValue, col: col, value: r.valueOf(col)}
 	}
 	return fault{}
 }

@@ -121,13 +121,13 @@ func TestHotPathDoesNotAllocate(t *testing.T) {
 		c := chunk{data: []byte(log), head: newHeader(), line: 1}
 		if name == "TSV" {
 			s := newStream(nil)
-			s.advance(c.data)
+			s.advanceLines(c.data)
 			c.head, c.data = s.head, withoutHeader(c.data)
 		}
 		p, batch := newParser(flow.AllColumns), make([]flow.Flow, 16)
 		if n := testing.AllocsPerRun(100, func() {
-			p.start(0, c)
-			if p.fill(batch) == 0 {
+			p.startChunk(0, c)
+			if p.fillBatch(batch) == 0 {
 				t.Fatal("no flows")
 			}
 		}); n != 0 {

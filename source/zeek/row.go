@@ -7,7 +7,7 @@ import (
 	"dragnet/flow"
 )
 
-// row tells where in a line the values of its columns stand.
+// row has the positions in a line of the values of its columns.
 type row struct {
 	line []byte
 	at   [numColumns]span
@@ -17,10 +17,10 @@ type row struct {
 // zero span means that the line does not have the column or leaves it unset.
 type span struct{ from, past uint32 }
 
-func (r *row) has(c column) bool { return r.at[c].past != 0 }
+func (r *row) hasColumn(c column) bool { return r.at[c].past != 0 }
 
-// value is nil when unset.
-func (r *row) value(c column) []byte {
+// valueOf is nil when unset.
+func (r *row) valueOf(c column) []byte {
 	s := r.at[c]
 	if s.past == 0 {
 		return nil
@@ -28,30 +28,30 @@ func (r *row) value(c column) []byte {
 	return r.line[s.from : s.past-1]
 }
 
-// flow converts r into f, which it overwrites. It returns the column that
+// toFlow converts r into f, which it overwrites. It returns the column that
 // could not be read, or noColumn.
-func (r *row) flow(f *flow.Flow, cols flow.Columns, histories *interner) column {
+func (r *row) toFlow(f *flow.Flow, cols flow.Columns, histories *interner) column {
 	*f = flow.Flow{}
 	var ok bool
-	if f.Start, ok = parseTime(r.value(colTime)); !ok {
+	if f.Start, ok = parseTime(r.valueOf(colTime)); !ok {
 		return colTime
 	}
-	if f.Orig, ok = parseAddr(r.value(colOrigAddr)); !ok {
+	if f.Orig, ok = parseAddr(r.valueOf(colOrigAddr)); !ok {
 		return colOrigAddr
 	}
-	if f.OrigPort, ok = parsePort(r.value(colOrigPort)); !ok {
+	if f.OrigPort, ok = parsePort(r.valueOf(colOrigPort)); !ok {
 		return colOrigPort
 	}
-	if f.Resp, ok = parseAddr(r.value(colRespAddr)); !ok {
+	if f.Resp, ok = parseAddr(r.valueOf(colRespAddr)); !ok {
 		return colRespAddr
 	}
-	if f.RespPort, ok = parsePort(r.value(colRespPort)); !ok {
+	if f.RespPort, ok = parsePort(r.valueOf(colRespPort)); !ok {
 		return colRespPort
 	}
-	if bad := r.proto(f); bad != noColumn {
+	if bad := r.setProto(f); bad != noColumn {
 		return bad
 	}
-	if v := r.value(colState); v != nil {
+	if v := r.valueOf(colState); v != nil {
 		if f.State, ok = flow.ParseState(v); !ok {
 			return colState
 		}
@@ -59,12 +59,12 @@ func (r *row) flow(f *flow.Flow, cols flow.Columns, histories *interner) column 
 	if cols == 0 {
 		return noColumn
 	}
-	return r.optional(f, cols, histories)
+	return r.setOptional(f, cols, histories)
 }
 
-// proto sets the protocol from the columns proto and ip_proto.
-func (r *row) proto(f *flow.Flow) column {
-	switch v := r.value(colProto); string(v) {
+// setProto sets the protocol from the columns proto and ip_proto.
+func (r *row) setProto(f *flow.Flow) column {
+	switch v := r.valueOf(colProto); string(v) {
 	case "tcp":
 		f.Proto = flow.TCP
 	case "udp":
@@ -75,12 +75,12 @@ func (r *row) proto(f *flow.Flow) column {
 			f.Proto = flow.ICMPv6
 		}
 	case "unknown_transport":
-		if r.has(colIPProto) {
-			return r.ipProto(f)
+		if r.hasColumn(colIPProto) {
+			return r.setIPProto(f)
 		}
 	default:
-		if v == nil && r.has(colIPProto) {
-			return r.ipProto(f)
+		if v == nil && r.hasColumn(colIPProto) {
+			return r.setIPProto(f)
 		}
 		p, err := flow.ParseProto(string(v))
 		if err != nil {
@@ -91,8 +91,8 @@ func (r *row) proto(f *flow.Flow) column {
 	return noColumn
 }
 
-func (r *row) ipProto(f *flow.Flow) column {
-	n, ok := parseCount(r.value(colIPProto))
+func (r *row) setIPProto(f *flow.Flow) column {
+	n, ok := parseCount(r.valueOf(colIPProto))
 	if !ok || n > 255 {
 		return colIPProto
 	}
@@ -100,10 +100,10 @@ func (r *row) ipProto(f *flow.Flow) column {
 	return noColumn
 }
 
-// optional fills the groups of cols. A group is known if the line sets all of
+// setOptional fills the groups of cols. A group is known if the line sets all of
 // it, except that missed_bytes may be absent.
-func (r *row) optional(f *flow.Flow, cols flow.Columns, histories *interner) column {
-	if v := r.value(colDuration); v != nil && cols.Has(flow.Lasting) {
+func (r *row) setOptional(f *flow.Flow, cols flow.Columns, histories *interner) column {
+	if v := r.valueOf(colDuration); v != nil && cols.Has(flow.Lasting) {
 		nanos, ok := parseSeconds(v)
 		if !ok {
 			return colDuration
@@ -112,7 +112,7 @@ func (r *row) optional(f *flow.Flow, cols flow.Columns, histories *interner) col
 		f.Known |= flow.Lasting
 	}
 	if cols.Has(flow.Counts) {
-		known, bad := r.counts(
+		known, bad := r.readCounts(
 			counter{colOrigPkts, &f.OrigPkts}, counter{colOrigIPBytes, &f.OrigIPBytes},
 			counter{colRespPkts, &f.RespPkts}, counter{colRespIPBytes, &f.RespIPBytes})
 		if bad != noColumn {
@@ -123,11 +123,11 @@ func (r *row) optional(f *flow.Flow, cols flow.Columns, histories *interner) col
 		}
 	}
 	if cols.Has(flow.Payload) {
-		_, bad := r.counts(counter{colMissedBytes, &f.MissedBytes})
+		_, bad := r.readCounts(counter{colMissedBytes, &f.MissedBytes})
 		if bad != noColumn {
 			return bad
 		}
-		known, bad := r.counts(counter{colOrigBytes, &f.OrigBytes}, counter{colRespBytes, &f.RespBytes})
+		known, bad := r.readCounts(counter{colOrigBytes, &f.OrigBytes}, counter{colRespBytes, &f.RespBytes})
 		if bad != noColumn {
 			return bad
 		}
@@ -135,8 +135,8 @@ func (r *row) optional(f *flow.Flow, cols flow.Columns, histories *interner) col
 			f.Known |= flow.Payload
 		}
 	}
-	if v := r.value(colHistory); v != nil && cols.Has(flow.History) {
-		f.History = histories.text(v)
+	if v := r.valueOf(colHistory); v != nil && cols.Has(flow.History) {
+		f.History = histories.intern(v)
 		f.Known |= flow.History
 	}
 	return noColumn
@@ -147,11 +147,11 @@ type counter struct {
 	into *uint64
 }
 
-// counts reads several counters; known means that all of them are set.
-func (r *row) counts(counters ...counter) (known bool, bad column) {
+// readCounts reads several counters; known means that all of them are set.
+func (r *row) readCounts(counters ...counter) (known bool, bad column) {
 	known = true
 	for _, c := range counters {
-		v := r.value(c.col)
+		v := r.valueOf(c.col)
 		if v == nil {
 			known = false
 			continue
@@ -164,9 +164,9 @@ func (r *row) counts(counters ...counter) (known bool, bad column) {
 	return known, noColumn
 }
 
-// interner keeps a copy of the texts seen last, so that a history which recurs
-// costs no memory of its own. Real logs hold a few hundred; in a hostile one,
-// each line may bring a new one, which then only lives as long as its flow.
+// interner keeps a copy of recent texts, so that a recurring history uses no
+// additional memory. Real logs have a few hundred; in a hostile one, each line
+// may have a new one, which is then only kept as long as its flow.
 type interner struct {
 	seed  maphash.Seed
 	texts [1024]string
@@ -175,7 +175,7 @@ type interner struct {
 // maxInterned bounds the length of a text that is kept.
 const maxInterned = 64
 
-func (in *interner) text(b []byte) string {
+func (in *interner) intern(b []byte) string {
 	if len(b) > maxInterned {
 		return string(b)
 	}

@@ -15,21 +15,21 @@ import (
 	"dragnet/flow"
 )
 
-// Scan reads the whole log and hands its flows to fn in batches. It runs on all
-// cores: fn is called from several goroutines at once, in no particular order,
-// and must not keep the batch, though it may copy flows out of it. Flows that
-// start outside w are left out, but the coverage counts them too. cols are the
-// optional columns wanted; the others are not even parsed, so a mistake in them
-// goes unseen.
+// Scan reads the whole log and calls fn with its flows in batches. It runs on
+// all cores: fn is called from several goroutines at once, in no particular
+// order, and must not keep the batch, though it may copy flows out of it. Flows
+// that start outside w are left out, but the coverage counts them too. cols are
+// the optional columns wanted; the others are not parsed, so a mistake in them
+// is not noticed.
 //
 // Damaged lines and files are counted in the coverage. An error means that a
 // file could not be read at all, that ctx ended, or is fn's own; the coverage
-// then tells what was read before.
-func (l *Log) Scan(ctx context.Context, w flow.Window, cols flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error) {
-	return l.scan(ctx, w, cols, fn, chunkSize)
+// then describes what was read before.
+func (l *ConnLog) Scan(ctx context.Context, w flow.Window, cols flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error) {
+	return l.scanChunks(ctx, w, cols, fn, chunkSize)
 }
 
-func (l *Log) scan(ctx context.Context, w flow.Window, cols flow.Columns, fn func([]flow.Flow) error, size int) (flow.Coverage, error) {
+func (l *ConnLog) scanChunks(ctx context.Context, w flow.Window, cols flow.Columns, fn func([]flow.Flow) error, size int) (flow.Coverage, error) {
 	var cov flow.Coverage
 	for _, p := range l.foreign {
 		cov.Skip(p.Place, "%s", p.Reason)
@@ -46,28 +46,29 @@ func (l *Log) scan(ctx context.Context, w flow.Window, cols flow.Columns, fn fun
 	group, ctx := errgroup.WithContext(ctx)
 	for i := range workers {
 		workers[i] = &worker{scan: s, parser: newParser(cols), window: w, fn: fn, batch: make([]flow.Flow, batchSize)}
-		group.Go(func() error { return workers[i].run(ctx) })
+		group.Go(func() error { return workers[i].runWorker(ctx) })
 	}
 	err := group.Wait()
-	s.close()
+	s.closeFiles()
 	var lost losses
 	for _, each := range workers {
 		cov.Merge(each.cov)
-		lost.merge(each.parser.lost)
+		lost.mergeLosses(each.parser.lost)
 	}
-	lost.report(&cov, func(i int) string { return l.files[i] })
+	lost.reportTo(&cov, func(i int) string { return l.files[i] })
 	return cov, err
 }
 
-// scan is what the workers of one Scan share. As many files as there are
-// workers are open at a time. Whoever holds a file's turn reads the next chunk
-// of it, passes the turn on, and then parses: so the parts of one file are
-// parsed in parallel, and several gzip files are decompressed in parallel.
+// scan is the state shared by the workers of one Scan. As many files as there
+// are workers are open at a time. The worker that holds a file's turn reads the
+// next chunk of it, passes the turn on, and then parses: so the parts of one
+// file are parsed in parallel, and several gzip files are decompressed in
+// parallel.
 type scan struct {
 	files   []string
 	size    int
-	opened  atomic.Int64 // how many files have been taken up
-	reading atomic.Int64 // how many turns are not over
+	opened  atomic.Int64 // number of files started
+	reading atomic.Int64 // number of turns not finished
 	turns   chan *turn   // closed when no file is left
 }
 
@@ -88,7 +89,7 @@ type worker struct {
 	buf    []byte
 }
 
-func (w *worker) run(ctx context.Context) error {
+func (w *worker) runWorker(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -97,29 +98,29 @@ func (w *worker) run(ctx context.Context) error {
 			if !ok {
 				return nil
 			}
-			if err := w.take(ctx, t); err != nil {
+			if err := w.takeChunk(ctx, t); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// take reads a chunk of t's file, passes t on and parses the chunk.
-func (w *worker) take(ctx context.Context, t *turn) error {
+// takeChunk reads a chunk of t's file, passes t on and parses the chunk.
+func (w *worker) takeChunk(ctx context.Context, t *turn) error {
 	if t.file == nil {
 		return w.nextFile(t)
 	}
-	c, buf, err := t.stream.next(w.buf)
+	c, buf, err := t.stream.nextChunk(w.buf)
 	w.buf = buf
 	number := t.number
 	if err != nil {
-		c, err = w.finish(t, err)
+		c, err = w.finishFile(t, err)
 	}
 	if err != nil {
 		return err
 	}
 	w.turns <- t
-	return w.parse(ctx, number, c)
+	return w.parseChunk(ctx, number, c)
 }
 
 // nextFile opens another file for t, or ends t if there is none.
@@ -141,37 +142,37 @@ func (w *worker) nextFile(t *turn) error {
 	return nil
 }
 
-// finish closes a file that ended with err and returns its last chunk.
-func (w *worker) finish(t *turn, err error) (chunk, error) {
+// finishFile closes a file that ended with err and returns its last chunk.
+func (w *worker) finishFile(t *turn, err error) (chunk, error) {
 	t.file.Close()
 	t.file = nil
 	if err == io.EOF {
-		return t.stream.last(), nil
+		return t.stream.lastChunk(), nil
 	}
-	if damaged(err) {
-		w.parser.lost.add(t.number, t.stream.line+1, fault{why: other, text: fmt.Sprintf("%v: nothing from this line on could be read", err)})
+	if isDamaged(err) {
+		w.parser.lost.addLoss(t.number, t.stream.line+1, fault{why: other, text: fmt.Sprintf("%v: nothing from this line on could be read", err)})
 		return chunk{}, nil
 	}
 	return chunk{}, fmt.Errorf("read %s: %w", w.files[t.number], err)
 }
 
-// damaged reports whether err means broken gzip data, not a broken disk.
-func damaged(err error) bool {
+// isDamaged reports whether err means broken gzip data, not a broken disk.
+func isDamaged(err error) bool {
 	var corrupt flate.CorruptInputError
 	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, gzip.ErrHeader) ||
 		errors.Is(err, gzip.ErrChecksum) || errors.As(err, &corrupt)
 }
 
-func (w *worker) parse(ctx context.Context, number int, c chunk) error {
-	w.parser.start(number, c)
+func (w *worker) parseChunk(ctx context.Context, number int, c chunk) error {
+	w.parser.startChunk(number, c)
 	for ctx.Err() == nil {
-		n := w.parser.fill(w.batch)
+		n := w.parser.fillBatch(w.batch)
 		if n == 0 {
 			return nil
 		}
 		batch := w.batch[:n]
 		w.cov.Saw(batch)
-		if batch = inside(w.window, batch); len(batch) == 0 {
+		if batch = keepInside(w.window, batch); len(batch) == 0 {
 			continue
 		}
 		if err := w.fn(batch); err != nil {
@@ -181,8 +182,8 @@ func (w *worker) parse(ctx context.Context, number int, c chunk) error {
 	return ctx.Err()
 }
 
-// inside keeps, in place, the flows that start in w.
-func inside(w flow.Window, batch []flow.Flow) []flow.Flow {
+// keepInside keeps, in place, the flows that start in w.
+func keepInside(w flow.Window, batch []flow.Flow) []flow.Flow {
 	if w == flow.AllTime {
 		return batch
 	}
@@ -196,8 +197,8 @@ func inside(w flow.Window, batch []flow.Flow) []flow.Flow {
 	return batch[:n]
 }
 
-// close closes what an error left open.
-func (s *scan) close() {
+// closeFiles closes what an error left open.
+func (s *scan) closeFiles() {
 	for {
 		select {
 		case t, ok := <-s.turns:

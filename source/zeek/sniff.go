@@ -7,15 +7,15 @@ import (
 	"regexp"
 )
 
-// sniffLength is how much of a file is enough to recognise it.
+// sniffLength is how much of a file suffices to recognise it.
 const sniffLength = 16 << 10
 
 // Is reports whether a file that begins with prefix (a few KiB, decompressed)
 // looks like a conn log, as TSV or JSON.
-func Is(prefix []byte) bool { return sniff(prefix) == nil }
+func Is(prefix []byte) bool { return sniffPrefix(prefix) == nil }
 
-// sniff says why prefix does not begin a conn log.
-func sniff(prefix []byte) error {
+// sniffPrefix returns why prefix is not the start of a conn log.
+func sniffPrefix(prefix []byte) error {
 	prefix = bytes.TrimLeft(prefix, " \t\r\n")
 	switch {
 	case len(prefix) == 0:
@@ -25,7 +25,7 @@ func sniff(prefix []byte) error {
 	case prefix[0] == '{':
 		return sniffJSON(prefix)
 	}
-	return errors.New("begins neither like Zeek's TSV (a line #separator) nor like JSON")
+	return errors.New("starts neither like Zeek's TSV (a line #separator) nor like JSON")
 }
 
 func sniffHeader(prefix []byte) error {
@@ -34,19 +34,19 @@ func sniffHeader(prefix []byte) error {
 		if line[0] != '#' || line[len(line)-1] != '\n' {
 			break
 		}
-		h = h.with(trimLine(line[:len(line)-1]))
+		h = h.withLine(trimLine(line[:len(line)-1]))
 	}
 	switch {
 	case h.refused != "":
 		return errors.New(h.refused)
 	case h.path == "" && h.fields == "":
-		return errors.New("begins with comments but has no line #path or #fields")
+		return errors.New("starts with comments but has no line #path or #fields")
 	}
 	return nil
 }
 
-// connObject finds what sets a conn log's objects apart from those of Zeek's
-// other logs, which share ts, uid and id.
+// connObject matches what distinguishes a conn log's objects from those of
+// Zeek's other logs, which also have ts, uid and id.
 var connObject = regexp.MustCompile(`"conn_state"\s*:|"_path"\s*:\s*"conn"`)
 
 var jsonPath = regexp.MustCompile(`"_path"\s*:\s*"([^"\\]{0,40})"`)

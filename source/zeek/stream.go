@@ -8,7 +8,7 @@ import (
 // maxLine bounds one line without its newline; real ones stay below 1 KiB.
 const maxLine = 1 << 20
 
-// chunkSize is how much of a file one worker takes at a time: small enough to
+// chunkSize is how much of a file one worker reads at a time: small enough to
 // stay in its core's second-level cache from reading to parsing.
 const chunkSize = 256 << 10
 
@@ -25,13 +25,13 @@ type chunk struct {
 	// tooLong is the number of a line before data that was longer than
 	// maxLine and has been dropped; 0 if none was.
 	tooLong int64
-	// cut means that data is the rest of the stream: one line without its
+	// cut says that data is the rest of the stream: one line without its
 	// newline.
 	cut bool
 }
 
-// stream cuts a log into chunks. It looks at line ends and header lines only,
-// so taking a chunk is quick, and parsing it needs nothing of the stream.
+// stream cuts a log into chunks. It only examines line ends and header lines,
+// so taking a chunk is fast, and parsing it does not need the stream.
 type stream struct {
 	src  io.Reader
 	size int // how much to read for one chunk
@@ -47,19 +47,19 @@ func newStream(src io.Reader) *stream {
 	return &stream{src: src, size: chunkSize, head: newHeader()}
 }
 
-// next reads a chunk into buf, which it may replace by a larger one and which
-// c.data is part of. At the end of what there is it returns io.EOF; what
-// follows the last newline stays for a later call, when the log has grown.
+// nextChunk reads a chunk into buf, which it may replace by a larger one and
+// which c.data is part of. At the current end of the log it returns io.EOF;
+// text after the last newline is kept for a later call, when the log has grown.
 // Lines read before an error come first, the error with the next call.
-func (s *stream) next(buf []byte) (c chunk, grown []byte, err error) {
+func (s *stream) nextChunk(buf []byte) (c chunk, grown []byte, err error) {
 	buf = append(buf[:0], s.rest...)
 	s.rest = s.rest[:0]
 	end := -1 // of the last whole line in buf
 	for end < 0 && c.tooLong == 0 && err == nil {
 		searched := len(buf)
-		buf, err = s.read(buf)
+		buf, err = s.readMore(buf)
 		if s.skipped > 0 {
-			buf = s.drop(buf, &c)
+			buf = s.dropLongLine(buf, &c)
 			searched = 0
 		}
 		end = searched + bytes.LastIndexByte(buf[searched:], '\n')
@@ -72,16 +72,16 @@ func (s *stream) next(buf []byte) (c chunk, grown []byte, err error) {
 	}
 	s.rest = append(s.rest, buf[end+1:]...)
 	c.data, c.head, c.line, c.offset = buf[:end+1], s.head, s.line+1, s.offset
-	s.advance(c.data)
+	s.advanceLines(c.data)
 	if len(c.data) > 0 || c.tooLong > 0 {
 		err = nil
 	}
 	return c, buf, err
 }
 
-// read appends to buf up to s.size bytes more. (io.ReadFull would not do: it
+// readMore appends to buf up to s.size bytes more. (io.ReadFull would not do: it
 // gives a plain end of file and a cut-off gzip stream the same error.)
-func (s *stream) read(buf []byte) ([]byte, error) {
+func (s *stream) readMore(buf []byte) ([]byte, error) {
 	full := len(buf) + s.size
 	if cap(buf) < full {
 		buf = append(make([]byte, 0, full+len(buf)+spare), buf...)
@@ -101,8 +101,8 @@ func (s *stream) read(buf []byte) ([]byte, error) {
 	return buf, nil
 }
 
-// drop removes from buf what belongs to a line that is too long.
-func (s *stream) drop(buf []byte, c *chunk) []byte {
+// dropLongLine removes from buf the bytes of a line that is too long.
+func (s *stream) dropLongLine(buf []byte, c *chunk) []byte {
 	end := bytes.IndexByte(buf, '\n')
 	if end < 0 {
 		s.skipped += int64(len(buf))
@@ -115,21 +115,22 @@ func (s *stream) drop(buf []byte, c *chunk) []byte {
 	return buf[:copy(buf, buf[end+1:])]
 }
 
-// advance moves past the lines of data and notes what headers they hold.
-func (s *stream) advance(data []byte) {
+// advanceLines moves past the lines of data and applies their header lines.
+func (s *stream) advanceLines(data []byte) {
 	s.offset += int64(len(data))
 	for len(data) > 0 {
 		end := bytes.IndexByte(data, '\n')
 		if data[0] == '#' {
-			s.head = s.head.with(trimLine(data[:end]))
+			s.head = s.head.withLine(trimLine(data[:end]))
 		}
 		s.line++
 		data = data[end+1:]
 	}
 }
 
-// last takes what follows the last newline of a log that will not grow.
-func (s *stream) last() chunk {
+// lastChunk returns the text after the last newline of a log that will not
+// grow.
+func (s *stream) lastChunk() chunk {
 	c := chunk{data: s.rest, head: s.head, line: s.line + 1, offset: s.offset, cut: true}
 	if s.skipped > 0 {
 		c.tooLong = c.line

@@ -9,26 +9,26 @@ import (
 	"dragnet/flow"
 )
 
-// tsv splits lines under one header into the columns somebody wants.
+// tsv splits lines under one header into the wanted columns.
 type tsv struct {
 	head *header
 	want []place
 	// starts holds, during one line, where each value begins, up to the one
-	// behind the last that is wanted.
+	// after the last wanted column.
 	starts []uint32
 }
 
-// place is where a wanted column stands in a line.
+// place is the position of a wanted column in a line.
 type place struct {
 	col   column
 	index int
 }
 
-// under makes t ready for lines under h.
-func (t *tsv) under(h *header, cols flow.Columns) {
+// useHeader makes t ready for lines under h.
+func (t *tsv) useHeader(h *header, cols flow.Columns) {
 	t.head, t.want = h, t.want[:0]
 	last := 0
-	for c, want := range wanted(cols) {
+	for c, want := range wantedColumns(cols) {
 		if want && h.at[c] >= 0 {
 			t.want = append(t.want, place{column(c), h.at[c]})
 			last = max(last, h.at[c])
@@ -38,9 +38,9 @@ func (t *tsv) under(h *header, cols flow.Columns) {
 	t.starts[0] = 0
 }
 
-// split points r at the wanted values of line.
-func (t *tsv) split(line []byte, r *row) fault {
-	n := behind(line, t.head.separator, t.starts[1:])
+// splitLine points r at the wanted values of line.
+func (t *tsv) splitLine(line []byte, r *row) fault {
+	n := findSeparators(line, t.head.separator, t.starts[1:])
 	if n == len(t.starts)-1 {
 		n += bytes.Count(line[t.starts[n]:], []byte{t.head.separator})
 	} else {
@@ -52,29 +52,29 @@ func (t *tsv) split(line []byte, r *row) fault {
 	r.line = line
 	for _, p := range t.want {
 		s := span{t.starts[p.index], t.starts[p.index+1]}
-		if same(line[s.from:s.past-1], t.head.unset) {
+		if equalsString(line[s.from:s.past-1], t.head.unset) {
 			s = span{}
 		}
 		r.at[p.col] = s
 	}
 	// Of the wanted columns, only history can hold an empty text.
-	if h := &r.at[colHistory]; h.past != 0 && same(line[h.from:h.past-1], t.head.empty) {
+	if h := &r.at[colHistory]; h.past != 0 && equalsString(line[h.from:h.past-1], t.head.empty) {
 		h.past = h.from + 1
 	}
 	return fault{}
 }
 
-// same compares as == does, but most values differ in their first byte.
-func same(v []byte, s string) bool {
+// equalsString compares as == does, but most values differ in their first byte.
+func equalsString(v []byte, s string) bool {
 	return len(v) == len(s) && (len(v) == 0 || v[0] == s[0] && string(v) == s)
 }
 
-// behind writes the positions behind each sep in line into at, until at is full,
-// and returns how many it wrote.
+// findSeparators writes the positions after each sep in line into at, until at
+// is full, and returns how many it wrote.
 //
 // It compares eight bytes at a time: in x, a byte is zero where line holds sep,
 // and the sum below leaves the top bit of exactly those bytes clear.
-func behind(line []byte, sep byte, at []uint32) int {
+func findSeparators(line []byte, sep byte, at []uint32) int {
 	const low7, top = 0x7f7f7f7f7f7f7f7f, 0x8080808080808080
 	pattern := uint64(sep) * 0x0101010101010101
 	n, i := 0, 0

@@ -16,7 +16,7 @@ import (
 
 // twin reads a whole log the slow way, line by line with the standard library:
 // the oracle of Reader. It returns the flows and the lines that are useless.
-// Header lines are understood by the same code; they have tests of their own.
+// Header lines are understood by the same code; they have separate tests.
 func twin(log []byte, cols flow.Columns) (flows []flow.Flow, skipped []int64) {
 	head := newHeader()
 	for i, line := range bytes.SplitAfter(log, []byte("\n")) {
@@ -30,7 +30,7 @@ func twin(log []byte, cols flow.Columns) (flows []flow.Flow, skipped []int64) {
 			continue
 		}
 		if !long && text[0] == '#' {
-			head = head.with(text)
+			head = head.withLine(text)
 			continue
 		}
 		var values map[column]string

@@ -10,8 +10,8 @@ import (
 	"dragnet/flow"
 )
 
-// lastTime bounds what is believed: capture files count seconds in 32 bits, so
-// a time from 2106 on is damage, as is one before 1970.
+// lastTime bounds valid times: capture files count seconds in 32 bits, so a
+// time from 2106 on is damaged, as is one before 1970.
 const lastTime = flow.Time(1<<32-1) * flow.Time(time.Second)
 
 // parseSeconds reads a non-negative number of seconds as nanoseconds, exactly;
@@ -117,7 +117,7 @@ func parseTime(b []byte) (flow.Time, bool) {
 		if millis, whole := parseCount(b); whole && len(b) >= 12 {
 			nanos, ok = toNanos(millis/1000, millis%1000*uint64(time.Millisecond))
 			t = flow.Time(nanos)
-		} else if parsed, err := time.Parse(time.RFC3339Nano, view(b)); err == nil {
+		} else if parsed, err := time.Parse(time.RFC3339Nano, viewString(b)); err == nil {
 			t, ok = flow.FromTime(parsed), true
 		}
 	}
@@ -145,9 +145,9 @@ func parsePort(b []byte) (uint16, bool) {
 	return uint16(n), ok && n <= math.MaxUint16
 }
 
-// parseAddr reads an address without its zone, which means nothing off the
-// host that logged it; an IPv4-mapped one becomes IPv4. It reads the usual form
-// of an IPv4 address itself.
+// parseAddr reads an address without its zone, which has no meaning on other
+// hosts; an IPv4-mapped one becomes IPv4. It reads the usual form of an IPv4
+// address itself.
 func parseAddr(b []byte) (netip.Addr, bool) {
 	least := [4]uint32{1: 0, 2: 10, 3: 100} // of an octet with so many digits
 	ip, octet, digits, dots := uint32(0), uint32(0), 0, 0
@@ -171,10 +171,10 @@ func parseAddr(b []byte) (netip.Addr, bool) {
 }
 
 func parseAnyAddr(b []byte) (netip.Addr, bool) {
-	a, err := netip.ParseAddr(view(b))
+	a, err := netip.ParseAddr(viewString(b))
 	return a.Unmap().WithZone(""), err == nil
 }
 
-// view is b as a string, without a copy: only for a parser that keeps none of
-// it.
-func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+// viewString is b as a string, without a copy: only for a parser that keeps no
+// part of it.
+func viewString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -16,24 +16,24 @@ import (
 
 const scheme = "clickhouse://"
 
-// PasswordVariable is the environment variable that holds the password where
-// the address has none: addresses are seen in lists of processes.
+// PasswordVariable is the environment variable with the password if the address
+// has none: addresses are visible in process lists.
 const PasswordVariable = "DRAGNET_CLICKHOUSE_PASSWORD"
 
-// Is reports whether place is written like the address of a database.
+// Is reports whether place looks like the address of a database.
 func Is(place string) bool { return strings.HasPrefix(place, scheme) }
 
 var databaseName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,62}$`)
 
 // Check reports what is wrong with an address.
 func Check(address string) error {
-	_, _, err := parse(address)
+	_, _, err := parseAddress(address)
 	return err
 }
 
-// parse reads clickhouse://[user[:password]@]host[:port]/database, to which
+// parseAddress reads clickhouse://[user[:password]@]host[:port]/database, to which
 // options of the driver may be added, such as ?secure=true.
-func parse(address string) (*clickhouse.Options, string, error) {
+func parseAddress(address string) (*clickhouse.Options, string, error) {
 	o, err := clickhouse.ParseDSN(address)
 	if err != nil {
 		// The driver's message holds the whole address.
@@ -51,21 +51,21 @@ func parse(address string) (*clickhouse.Options, string, error) {
 	if o.Auth.Password == "" {
 		o.Auth.Password = os.Getenv(PasswordVariable)
 	}
-	o.Auth.Database = "" // it may not exist yet; every table is named in full
+	o.Auth.Database = "" // it may not exist yet; every table name is qualified
 	o.DialTimeout = 10 * time.Second
-	// Keys and committed batches stand in the text of a question.
+	// Keys and committed batches are part of the text of a query.
 	o.Settings = clickhouse.Settings{"max_query_size": 64 << 20}
 	return o, database, nil
 }
 
 var secret = regexp.MustCompile(`(://[^:@/]*):[^@]*@`)
 
-// Redact takes the password out of an address, for messages.
+// Redact removes the password from an address, for messages.
 func Redact(address string) string { return secret.ReplaceAllString(address, "$1:...@") }
 
 // connect opens a connection and learns the server's version.
 func connect(ctx context.Context, address string) (*Store, error) {
-	o, database, err := parse(address)
+	o, database, err := parseAddress(address)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +80,7 @@ func newStore(conn driver.Conn, database, address string) (*Store, error) {
 	s := &Store{conn: conn, db: database, address: address}
 	v, err := conn.ServerVersion()
 	if err != nil {
-		return nil, errors.Join(s.wrap("connect", err), conn.Close())
+		return nil, errors.Join(s.wrapError("connect", err), conn.Close())
 	}
 	s.version = release{int(v.Version.Major), int(v.Version.Minor)}
 	return s, nil
@@ -93,50 +93,50 @@ func (r release) atLeast(major, minor int) bool {
 	return r.major > major || r.major == major && r.minor >= minor
 }
 
-// wrap says where and while doing what something failed.
-func (s *Store) wrap(doing string, err error) error {
+// wrapError adds the address and the operation to an error.
+func (s *Store) wrapError(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
 	return fmt.Errorf("%s: %s: %w", s.address, doing, err)
 }
 
-// sql completes the names of tables.
-func (s *Store) sql(text string) string { return strings.ReplaceAll(text, "$db", s.db) }
+// qualify completes the names of tables.
+func (s *Store) qualify(text string) string { return strings.ReplaceAll(text, "$db", s.db) }
 
-func (s *Store) exec(ctx context.Context, doing, text string) error {
-	return s.wrap(doing, s.conn.Exec(ctx, s.sql(text)))
+func (s *Store) execText(ctx context.Context, doing, text string) error {
+	return s.wrapError(doing, s.conn.Exec(ctx, s.qualify(text)))
 }
 
-// each runs a question and calls scan once for every row.
-func (s *Store) each(ctx context.Context, doing, text string, scan func(driver.Rows) error) error {
-	rows, err := s.conn.Query(ctx, s.sql(text))
+// eachRow runs a query and calls scan once for every row.
+func (s *Store) eachRow(ctx context.Context, doing, text string, scan func(driver.Rows) error) error {
+	rows, err := s.conn.Query(ctx, s.qualify(text))
 	if err != nil {
-		return s.wrap(doing, err)
+		return s.wrapError(doing, err)
 	}
 	for rows.Next() {
 		if err := scan(rows); err != nil {
 			return errors.Join(err, rows.Close())
 		}
 	}
-	return s.wrap(doing, errors.Join(rows.Err(), rows.Close()))
+	return s.wrapError(doing, errors.Join(rows.Err(), rows.Close()))
 }
 
-// insert sends columns as one block.
-func (s *Store) insert(ctx context.Context, into string, columns ...any) error {
+// insertBlock sends columns as one block.
+func (s *Store) insertBlock(ctx context.Context, into string, columns ...any) error {
 	if s.version.atLeast(21, 11) {
 		// An insert that the server only queued is not acknowledged.
 		ctx = clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"async_insert": 0, "max_query_size": 64 << 20}))
 	}
 	// Servers before 19 want the names and the word VALUES.
-	batch, err := s.conn.PrepareBatch(ctx, s.sql("INSERT INTO "+into+" VALUES"))
+	batch, err := s.conn.PrepareBatch(ctx, s.qualify("INSERT INTO "+into+" VALUES"))
 	if err != nil {
-		return s.wrap("insert", err)
+		return s.wrapError("insert", err)
 	}
 	for i, c := range columns {
 		if err := batch.Column(i).Append(c); err != nil {
-			return s.wrap("insert", errors.Join(err, batch.Abort()))
+			return s.wrapError("insert", errors.Join(err, batch.Abort()))
 		}
 	}
-	return s.wrap("insert", batch.Send())
+	return s.wrapError("insert", batch.Send())
 }

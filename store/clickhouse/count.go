@@ -14,57 +14,56 @@ import (
 	"dragnet/store"
 )
 
-// floor divides a start by a span (ns) as a whole number towards minus
+// floorDivide divides a start by a span (ns) as a whole number towards minus
 // infinity; SQL's division is towards zero.
-func floor(span time.Duration) string {
+func floorDivide(span time.Duration) string {
 	return fmt.Sprintf("intDiv(start_time, toInt64(%d)) - (start_time < 0 AND start_time %% toInt64(%[1]d) != 0)", int64(span))
 }
 
-// groupings are the columns that make a group: two numbers each, of which none
-// is negative.
+// groupings are the columns that make a group: two non-negative numbers each.
 var groupings = map[store.Grouping][2]string{
 	store.All: {"toUInt64(0)", "toUInt64(0)"}, store.BySource: {"src_hi", "src_lo"}, store.ByDestination: {"dst_hi", "dst_lo"},
 	store.ByService: {"toUInt64(proto)", "toUInt64(dst_port)"}, store.ByProto: {"toUInt64(proto)", "toUInt64(0)"}, store.ByState: {"toUInt64(state)", "toUInt64(0)"},
-	store.ByHour: {"toUInt64(4294967296 + " + floor(time.Hour) + ")", "toUInt64(0)"},
-	store.ByDay:  {"toUInt64(4294967296 + " + floor(24*time.Hour) + ")", "toUInt64(0)"},
+	store.ByHour: {"toUInt64(4294967296 + " + floorDivide(time.Hour) + ")", "toUInt64(0)"},
+	store.ByDay:  {"toUInt64(4294967296 + " + floorDivide(24*time.Hour) + ")", "toUInt64(0)"},
 }
 
-// bytesText is the bytes from the IP header on where the source counted them,
-// else those of the payload.
+// bytesText is the bytes from the IP header on if the source counted them, else
+// those of the payload.
 var bytesText = fmt.Sprintf("if(bitAnd(known, %d) != 0, ip_bytes_orig + ip_bytes_resp, bytes_orig + bytes_resp)", flow.Counts)
 
-// Tally counts the flows in w that fit a filter, group by group, and hands each
-// group to fn once. By source and of failed flows these are failure counts; by
+// Tally counts the flows in w that match a filter by group, and calls fn once
+// for each group. By source and of failed flows these are failure counts; by
 // hour, a series of activity.
 func (s *Store) Tally(ctx context.Context, filter *pattern.Filter, w flow.Window, by store.Grouping, fn func(store.Tally) error) (flow.Coverage, error) {
-	v, err := s.view(ctx)
+	v, err := s.readView(ctx)
 	if err != nil {
 		return v.Coverage, err
 	}
 	g, ok := groupings[by]
 	if !ok {
-		return v.Coverage, fmt.Errorf("grouping %d is unknown", by)
+		return v.Coverage, fmt.Errorf("unknown grouping %d", by)
 	}
 	text := fmt.Sprintf("SELECT %s AS g1, %s AS g2, count(), countIf(%s), countIf(%s), sum(%s), min(start_time), max(start_time) FROM $db.flows PREWHERE %s WHERE %s AND %s GROUP BY g1, g2",
-		g[0], g[1], established, failed, bytesText, fits(filter), v.visible, within(w))
-	return v.Coverage, s.each(ctx, "count flows", text, func(r driver.Rows) error {
+		g[0], g[1], established, failed, bytesText, filterCondition(filter), v.visible, windowCondition(w))
+	return v.Coverage, s.eachRow(ctx, "count flows", text, func(r driver.Rows) error {
 		var a, b uint64
 		var t store.Tally
 		if err := r.Scan(&a, &b, &t.Flows, &t.Established, &t.Failed, &t.Bytes, (*int64)(&t.First), (*int64)(&t.Last)); err != nil {
 			return err
 		}
-		t.Flow = example(by, a, b, t.First)
+		t.Flow = exampleFlow(by, a, b, t.First)
 		return fn(t)
 	})
 }
 
-// example is a flow of the group, as far as the group says.
-func example(by store.Grouping, a, b uint64, start flow.Time) (f flow.Flow) {
+// exampleFlow is a flow with the group's value.
+func exampleFlow(by store.Grouping, a, b uint64, start flow.Time) (f flow.Flow) {
 	switch by {
 	case store.BySource:
-		f.Orig = join(a, b)
+		f.Orig = joinAddr(a, b)
 	case store.ByDestination:
-		f.Resp = join(a, b)
+		f.Resp = joinAddr(a, b)
 	case store.ByService:
 		f.Proto, f.RespPort = flow.Proto(a), uint16(b)
 	case store.ByProto:
@@ -78,11 +77,11 @@ func example(by store.Grouping, a, b uint64, start flow.Time) (f flow.Flow) {
 }
 
 // FailingSources lists the originators that within one span, aligned to the
-// epoch, were refused by at least so many targets of one group, or met silence
-// or refusal at so many: hosts on one port, or ports of one host. Who is not
-// listed is no scanner by these bounds; see detect/failures.
+// epoch, were refused by at least that many targets of one group, or met
+// silence or refusal at that many: hosts on one port, or ports of one host. A
+// source not listed is not a scanner by these bounds; see detect/failures.
 func (s *Store) FailingSources(ctx context.Context, w flow.Window, span time.Duration, refusals, failures int) (sources []netip.Addr, err error) {
-	v, err := s.view(ctx)
+	v, err := s.readView(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -91,11 +90,11 @@ func (s *Store) FailingSources(ctx context.Context, w flow.Window, span time.Dur
 	for _, g := range [][2]string{{"proto, dst_port", "(dst_hi, dst_lo)"}, {"proto, dst_hi, dst_lo", "dst_port"}} {
 		text := fmt.Sprintf("SELECT src_hi, src_lo FROM (SELECT src_hi, src_lo, uniqExactIf(%s, %s) AS refused, uniqExactIf(%s, NOT %s) AS silent "+
 			"FROM $db.flows PREWHERE %s WHERE %s AND %s GROUP BY src_hi, src_lo, intDiv(start_time, toInt64(%d)), %s) WHERE refused >= %d OR refused + silent >= %d GROUP BY src_hi, src_lo",
-			g[1], refused, g[1], refused, failed, v.visible, within(w), int64(span), g[0], refusals, failures)
-		err := s.each(ctx, "look for failing sources", text, func(r driver.Rows) error {
+			g[1], refused, g[1], refused, failed, v.visible, windowCondition(w), int64(span), g[0], refusals, failures)
+		err := s.eachRow(ctx, "look for failing sources", text, func(r driver.Rows) error {
 			var hi, lo uint64
 			err := r.Scan(&hi, &lo)
-			if a := join(hi, lo); !seen[a] {
+			if a := joinAddr(hi, lo); !seen[a] {
 				seen[a] = true
 				sources = append(sources, a)
 			}
@@ -108,43 +107,43 @@ func (s *Store) FailingSources(ctx context.Context, w flow.Window, span time.Dur
 	return sources, nil
 }
 
-// Activity hands to fn, for every originator within one of prefixes and every
-// step of w in which it was active, the number of flows it originated: series
-// to compare hosts by. A step is the number of whole steps since the epoch.
+// Activity calls fn, for every originator within one of prefixes and every step
+// of w in which it was active, with the number of flows it originated: series
+// for comparing hosts. A step is the number of whole steps since the epoch.
 func (s *Store) Activity(ctx context.Context, prefixes []netip.Prefix, w flow.Window, step time.Duration, fn func(host netip.Addr, step int64, flows uint64) error) (flow.Coverage, error) {
-	v, err := s.view(ctx)
+	v, err := s.readView(ctx)
 	if err != nil {
 		return v.Coverage, err
 	}
 	text := fmt.Sprintf("SELECT src_hi, src_lo, toInt64(%s) AS step, count() FROM $db.flows PREWHERE %s WHERE %s AND %s GROUP BY src_hi, src_lo, step",
-		floor(step), fits(&pattern.Filter{Src: prefixes}), v.visible, within(w))
-	return v.Coverage, s.each(ctx, "count activity", text, func(r driver.Rows) error {
+		floorDivide(step), filterCondition(&pattern.Filter{Src: prefixes}), v.visible, windowCondition(w))
+	return v.Coverage, s.eachRow(ctx, "count activity", text, func(r driver.Rows) error {
 		var hi, lo, n uint64
 		var at int64
 		if err := r.Scan(&hi, &lo, &at, &n); err != nil {
 			return err
 		}
-		return fn(join(hi, lo), at, n)
+		return fn(joinAddr(hi, lo), at, n)
 	})
 }
 
-// fits is the condition that a flow fits a filter.
-func fits(f *pattern.Filter) string {
+// filterCondition is the condition that a flow matches a filter.
+func filterCondition(f *pattern.Filter) string {
 	all := []string{inState(f.State)}
 	if len(f.Src) > 0 {
-		all = append(all, inside("src", f.Src))
+		all = append(all, prefixCondition("src", f.Src))
 	}
 	if len(f.Dst) > 0 {
-		all = append(all, inside("dst", f.Dst))
+		all = append(all, prefixCondition("dst", f.Dst))
 	}
 	if len(f.Host) > 0 {
-		all = append(all, "("+inside("src", f.Host)+" OR "+inside("dst", f.Host)+")")
+		all = append(all, "("+prefixCondition("src", f.Host)+" OR "+prefixCondition("dst", f.Host)+")")
 	}
-	all = append(all, among("src_port", f.SPort), among("dst_port", f.DPort), among("proto", f.Proto))
+	all = append(all, inCondition("src_port", f.SPort), inCondition("dst_port", f.DPort), inCondition("proto", f.Proto))
 	return strings.Join(all, " AND ")
 }
 
-func among[T ~uint8 | ~uint16](column string, values []T) string {
+func inCondition[T ~uint8 | ~uint16](column string, values []T) string {
 	if len(values) == 0 {
 		return "1"
 	}
@@ -155,16 +154,16 @@ func among[T ~uint8 | ~uint16](column string, values []T) string {
 	return column + " IN (" + strings.Join(texts, ", ") + ")"
 }
 
-// inside is the condition that an address lies in one of prefixes, grouped by
-// their length so that long lists stay quick.
-func inside(end string, prefixes []netip.Prefix) string {
+// prefixCondition is the condition that an address lies in one of prefixes,
+// grouped by their length so that long lists stay fast.
+func prefixCondition(end string, prefixes []netip.Prefix) string {
 	type length struct {
 		ipv4 bool
 		bits int
 	}
 	byLength := map[length][]string{}
 	for _, p := range prefixes {
-		hi, lo := split(p.Masked().Addr())
+		hi, lo := splitAddr(p.Masked().Addr())
 		l := length{p.Addr().Is4(), p.Bits()}
 		byLength[l] = append(byLength[l], fmt.Sprintf("(%d, %d)", hi, lo))
 	}

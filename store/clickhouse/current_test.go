@@ -81,7 +81,7 @@ func TestCurrentEngine(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := s.migrate(context.Background()); err != nil {
+				if err := s.applyMigrations(context.Background()); err != nil {
 					t.Fatal(err)
 				}
 				return newWriter(s)

@@ -50,7 +50,7 @@ func TestServerGoesAway(t *testing.T) {
 			}
 			begun := time.Now()
 			if err = w.Append(context.Background(), flows[next*perBatch:][:perBatch]); err == nil {
-				err = w.Commit(store.Source{ID: "log", Offset: int64(next + 1), Flows: perBatch})
+				err = w.Commit(store.ImportedLog{ID: "log", Offset: int64(next + 1), Flows: perBatch})
 			}
 			if took = time.Since(begun); err != nil {
 				next--
@@ -91,7 +91,7 @@ func TestServerGoesAway(t *testing.T) {
 	}
 }
 
-// imported is how many batches the state of the log tells.
+// imported is the number of batches in the state of the log.
 func imported(t *testing.T, s *Store) int {
 	t.Helper()
 	sources, err := s.Sources(context.Background())
@@ -112,7 +112,7 @@ func imported(t *testing.T, s *Store) int {
 func checkClaims(t *testing.T, open func(*testing.T) *Writer) {
 	ctx := context.Background()
 	a, b := open(t), open(t)
-	claim := func(w *Writer, name string, want bool) []store.Source {
+	claim := func(w *Writer, name string, want bool) []store.ImportedLog {
 		t.Helper()
 		free, news, err := w.Claim(ctx, name)
 		if err != nil || free != want {
@@ -124,23 +124,23 @@ func checkClaims(t *testing.T, open func(*testing.T) *Writer) {
 	claim(a, "1a", true)
 	claim(b, "1a", false)
 	claim(b, "2b", true)
-	add(t, a, someFlows(10, 50), store.Source{ID: "one", Name: "conn.log", Offset: 500})
+	add(t, a, someFlows(10, 50), store.ImportedLog{ID: "one", Name: "conn.log", Offset: 500})
 	if news := claim(b, "1a", true); len(news) != 1 || news[0].Offset != 500 {
 		t.Errorf("what the first committed is told as %+v", news)
 	}
 	if news := claim(b, "3c", true); len(news) != 0 {
 		t.Errorf("old news: %+v", news)
 	}
-	// The first stands still until its claim has run out.
+	// The first is suspended until its claim has expired.
 	claim(a, "4d", true)
 	if err := a.Append(ctx, someFlows(11, 50)); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.exec(ctx, "test", "INSERT INTO $db.claims SELECT day, name, writer, turn + 5, held, toUInt32(1) FROM $db.claims WHERE name = '4d'"); err != nil {
+	if err := a.execText(ctx, "test", "INSERT INTO $db.claims SELECT day, name, writer, turn + 5, held, toUInt32(1) FROM $db.claims WHERE name = '4d'"); err != nil {
 		t.Fatal(err)
 	}
 	claim(b, "4d", true)
-	if err := a.Commit(store.Source{ID: "four"}); err == nil || !strings.Contains(err.Error(), "nothing was committed") {
+	if err := a.Commit(store.ImportedLog{ID: "four"}); err == nil || !strings.Contains(err.Error(), "nothing was committed") {
 		t.Errorf("a writer that lost its claim commits: %v", err)
 	}
 	if cov, err := b.Coverage(ctx); err != nil || cov.Flows != 50 {

@@ -11,12 +11,12 @@ import (
 	"dragnet/flow/key"
 )
 
-// maxKeysInText is how many keys of one clue are put into a question to the
-// server; with more, nearly every flow fits one.
+// maxKeysInText is how many keys of one clue are put into a query to the
+// server; with more, nearly every flow matches one.
 const maxKeysInText = 10_000
 
-// Lookup hands to fn the flows in w whose key is among the clue's, and that fit
-// its state; the server computes the keys. Where it cannot, ok is false.
+// Lookup calls fn with the flows in w whose key is among the clue's, and that
+// match its state; the server computes the keys. If it cannot, ok is false.
 func (s *Store) Lookup(ctx context.Context, c *dossier.AskedClue, h key.Hash, w flow.Window, fn func([]flow.Flow) error) (cov flow.Coverage, ok bool, err error) {
 	if _, err := key.NewKeyer(c.Mask, c.End, h, c.Salt); err != nil {
 		return flow.Coverage{}, false, err
@@ -29,33 +29,33 @@ func (s *Store) Lookup(ctx context.Context, c *dossier.AskedClue, h key.Hash, w 
 	for i, k := range c.Keys {
 		keys[i] = k.K.String()
 	}
-	v, err := s.view(ctx)
+	v, err := s.readView(ctx)
 	if err != nil {
 		return flow.Coverage{}, false, err
 	}
 	first := expression + " IN (" + strings.Join(keys, ", ") + ")"
-	if c := family(c.Mask, c.End); c != "" {
+	if c := familyCondition(c.Mask, c.End); c != "" {
 		first = c + " AND " + first
 	}
-	err = s.read(ctx, first, v.visible+" AND "+within(w)+" AND "+inState(c.State), flow.Failures, fn)
+	err = s.readFlows(ctx, first, v.visible+" AND "+windowCondition(w)+" AND "+inState(c.State), flow.Failures, fn)
 	return v.Coverage, true, err
 }
 
-// far names the columns of the host at the far end from X.
-func far(end key.End) string {
+// farColumns names the columns of the host at the far end from X.
+func farColumns(end key.End) string {
 	if end == key.In {
 		return "src"
 	}
 	return "dst"
 }
 
-// family is the condition that the far host's address is of the mask's family.
-func family(m key.Mask, end key.End) string {
+// familyCondition is the condition that the far host's address is of the mask's family.
+func familyCondition(m key.Mask, end key.End) string {
 	switch m.Family {
 	case key.IPv4:
-		return isIPv4(far(end))
+		return isIPv4(farColumns(end))
 	case key.IPv6:
-		return "NOT " + isIPv4(far(end))
+		return "NOT " + isIPv4(farColumns(end))
 	}
 	return ""
 }
@@ -68,19 +68,19 @@ func keyExpression(m key.Mask, end key.End, h key.Hash, salt key.Salt) (text str
 	case key.Linear:
 		a := key.Coefficients(salt)
 		var terms []string
-		for i, limb := range limbs(m, end) {
+		for i, limb := range smallNumbers(m, end) {
 			terms = append(terms, fmt.Sprintf("toUInt64(%d) * %s", a[i], limb))
 		}
 		return fmt.Sprintf("bitAnd((%s) %% 2147483647, %d)", strings.Join(terms, " + "), uint64(1)<<h.Bits-1), true
 	case key.Product:
-		return strings.Join(factors(m, end), " * "), true // the server's product wraps at 2^64 too
+		return strings.Join(byteFactors(m, end), " * "), true // the server's product wraps at 2^64 too
 	case key.ProductMod:
 		// Each step multiplies what is below the modulus by a byte.
 		if h.Modulus > 1<<56 {
 			return "", false
 		}
 		text = "toUInt64(1)"
-		for _, f := range factors(m, end) {
+		for _, f := range byteFactors(m, end) {
 			text = fmt.Sprintf("((%s) * %s) %% %d", text, f, h.Modulus)
 		}
 		return text, true
@@ -88,9 +88,9 @@ func keyExpression(m key.Mask, end key.End, h key.Hash, salt key.Salt) (text str
 	return "", false
 }
 
-// halves are the masked columns of the far host's address with their bits.
-func halves(m key.Mask, end key.End) (columns []string, bits []int) {
-	at, prefix := far(end), int(m.Prefix)
+// addressHalves are the masked columns of the far host's address with their bits.
+func addressHalves(m key.Mask, end key.End) (columns []string, bits []int) {
+	at, prefix := farColumns(end), int(m.Prefix)
 	masked := func(column string, kept, of int) string {
 		kept = max(0, min(kept, of))
 		return fmt.Sprintf("bitAnd(%s, toUInt64(%d))", column, (uint64(1)<<kept-1)<<(of-kept))
@@ -104,18 +104,18 @@ func halves(m key.Mask, end key.End) (columns []string, bits []int) {
 	return nil, nil
 }
 
-// limbs are the components as numbers of 16 bits or less.
-func limbs(m key.Mask, end key.End) (out []string) {
-	columns, bits := halves(m, end)
+// smallNumbers are the components as numbers of 16 bits or less.
+func smallNumbers(m key.Mask, end key.End) (out []string) {
+	columns, bits := addressHalves(m, end)
 	for i, c := range columns {
 		for shift := bits[i] - 16; shift >= 0; shift -= 16 {
 			out = append(out, fmt.Sprintf("bitAnd(bitShiftRight(%s, %d), 65535)", c, shift))
 		}
 	}
-	return append(out, wholes(m)...)
+	return append(out, portNumbers(m)...)
 }
 
-func wholes(m key.Mask) (out []string) {
+func portNumbers(m key.Mask) (out []string) {
 	if m.SPort {
 		out = append(out, "toUInt64(src_port)")
 	}
@@ -128,18 +128,18 @@ func wholes(m key.Mask) (out []string) {
 	return out
 }
 
-// factors are the bytes of the components, zeros counted as one.
-func factors(m key.Mask, end key.End) (out []string) {
+// byteFactors are the bytes of the components, zeros counted as one.
+func byteFactors(m key.Mask, end key.End) (out []string) {
 	add := func(column string, bits int) {
 		for shift := bits - 8; shift >= 0; shift -= 8 {
 			out = append(out, fmt.Sprintf("toUInt64(greatest(bitAnd(bitShiftRight(%s, %d), 255), 1))", column, shift))
 		}
 	}
-	columns, bits := halves(m, end)
+	columns, bits := addressHalves(m, end)
 	for i, c := range columns {
 		add(c, bits[i])
 	}
-	for _, c := range wholes(m) {
+	for _, c := range portNumbers(m) {
 		if bits := 16; strings.Contains(c, "proto") {
 			add(c, 8)
 		} else {
@@ -151,12 +151,12 @@ func factors(m key.Mask, end key.End) (out []string) {
 
 // The conditions that a flow was established, or failed, as flow.Flow says.
 var (
-	established = "state IN " + states((*flow.Flow).Established)
-	failed      = fmt.Sprintf("(icmp_error != 0 OR proto = %d AND state IN %s)", flow.TCP, states((*flow.Flow).Failed))
+	established = "state IN " + stateList((*flow.Flow).Established)
+	failed      = fmt.Sprintf("(icmp_error != 0 OR proto = %d AND state IN %s)", flow.TCP, stateList((*flow.Flow).Failed))
 )
 
-// states lists the states of TCP connections that fit.
-func states(fit func(*flow.Flow) bool) string {
+// stateList lists the states of TCP connections that match.
+func stateList(fit func(*flow.Flow) bool) string {
 	var names []string
 	for s := range flow.State(255) {
 		if fit(&flow.Flow{Proto: flow.TCP, State: s}) {

@@ -15,21 +15,21 @@ import (
 type partition struct {
 	day   uint16
 	bytes int64
-	held  store.Removed // what of it counts
+	held  store.Removed // the committed part
 }
 
-// Prune removes the days that are beyond keep, and returns them. A day goes
+// Prune removes the days that exceed keep, and returns them. A day is removed
 // when its last instant is too old.
 func (w *Writer) Prune(ctx context.Context, keep store.Keep, now time.Time) (removed []store.Removed, err error) {
-	all, err := w.partitions(ctx)
+	all, err := w.listPartitions(ctx)
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range beyond(all, keep, flow.FromTime(now)) {
-		// Should we be interrupted between the two, the next call goes on: what
-		// is beyond is known from flows.
+	for _, p := range chooseRemoved(all, keep, flow.FromTime(now)) {
+		// If interrupted between the two, the next call continues: what to
+		// remove is known from flows.
 		for _, table := range []string{"days", "flows"} {
-			if err := w.exec(ctx, "remove old flows", fmt.Sprintf("ALTER TABLE $db.%s DROP PARTITION %d", table, p.day)); err != nil {
+			if err := w.execText(ctx, "remove old flows", fmt.Sprintf("ALTER TABLE $db.%s DROP PARTITION %d", table, p.day)); err != nil {
 				return removed, err
 			}
 		}
@@ -37,11 +37,12 @@ func (w *Writer) Prune(ctx context.Context, keep store.Keep, now time.Time) (rem
 			removed = append(removed, p.held)
 		}
 	}
-	return removed, w.forgetClaims(ctx)
+	return removed, w.dropOldClaims(ctx)
 }
 
-// beyond lists what keep does not leave of all, which is sorted, newest first.
-func beyond(all []partition, keep store.Keep, now flow.Time) (gone []partition) {
+// chooseRemoved lists the partitions of all, sorted newest first, that exceed
+// keep.
+func chooseRemoved(all []partition, keep store.Keep, now flow.Time) (gone []partition) {
 	newest := flow.MinTime
 	for _, p := range all {
 		if p.held.Flows > 0 {
@@ -49,7 +50,7 @@ func beyond(all []partition, keep store.Keep, now flow.Time) (gone []partition) 
 		}
 	}
 	if newest == flow.MinTime {
-		return nil // what may be there is being imported
+		return nil // any rows are being imported
 	}
 	oldest := min(now, newest) - flow.Time(keep.Age)
 	var bytes int64
@@ -64,14 +65,14 @@ func beyond(all []partition, keep store.Keep, now flow.Time) (gone []partition) 
 	return gone
 }
 
-func (w *Writer) partitions(ctx context.Context) (all []partition, err error) {
-	v, err := w.view(ctx)
+func (w *Writer) listPartitions(ctx context.Context) (all []partition, err error) {
+	v, err := w.readView(ctx)
 	if err != nil {
 		return nil, err
 	}
 	held := map[uint16]store.Removed{}
 	text := "SELECT day, sum(flows), min(first_start), max(last_start) FROM $db.days WHERE " + v.visible + " GROUP BY day"
-	err = w.each(ctx, "read what is stored", text, func(r driver.Rows) error {
+	err = w.eachRow(ctx, "read what is stored", text, func(r driver.Rows) error {
 		var day uint16
 		var h store.Removed
 		err := r.Scan(&day, &h.Flows, (*int64)(&h.From), (*int64)(&h.To))
@@ -82,7 +83,7 @@ func (w *Writer) partitions(ctx context.Context) (all []partition, err error) {
 		return nil, err
 	}
 	text = "SELECT toUInt16(partition) AS day, sum(bytes_on_disk) FROM system.parts WHERE database = '$db' AND table = 'flows' AND active GROUP BY day ORDER BY day DESC"
-	err = w.each(ctx, "read the partitions", text, func(r driver.Rows) error {
+	err = w.eachRow(ctx, "read the partitions", text, func(r driver.Rows) error {
 		var p partition
 		var bytes uint64
 		err := r.Scan(&p.day, &bytes)
@@ -93,11 +94,11 @@ func (w *Writer) partitions(ctx context.Context) (all []partition, err error) {
 	return all, err
 }
 
-// forgetClaims drops the claims of days past, all of which have run out.
-func (w *Writer) forgetClaims(ctx context.Context) error {
+// dropOldClaims drops the claims of past days, all of which have expired.
+func (w *Writer) dropOldClaims(ctx context.Context) error {
 	var days []uint16
 	text := "SELECT toUInt16(partition) AS day FROM system.parts WHERE database = '$db' AND table = 'claims' AND active GROUP BY day HAVING day + 1 < intDiv(toUnixTimestamp(now()), 86400)"
-	err := w.each(ctx, "look for old claims", text, func(r driver.Rows) error {
+	err := w.eachRow(ctx, "look for old claims", text, func(r driver.Rows) error {
 		var day uint16
 		err := r.Scan(&day)
 		days = append(days, day)
@@ -105,7 +106,7 @@ func (w *Writer) forgetClaims(ctx context.Context) error {
 	})
 	for _, day := range days {
 		if err == nil {
-			err = w.exec(ctx, "remove old claims", fmt.Sprintf("ALTER TABLE $db.claims DROP PARTITION %d", day))
+			err = w.execText(ctx, "remove old claims", fmt.Sprintf("ALTER TABLE $db.claims DROP PARTITION %d", day))
 		}
 	}
 	return err

@@ -13,8 +13,8 @@ const dayLength = flow.Time(24 * time.Hour)
 // dayOf is the number of the UTC day, cut to what UInt16 holds.
 func dayOf(t flow.Time) uint16 { return uint16(max(0, min(t/dayLength, 1<<16-1))) }
 
-// split makes two numbers of an address; the zero address is no address.
-func split(a netip.Addr) (hi, lo uint64) {
+// splitAddr makes two numbers of an address; zeros are no address.
+func splitAddr(a netip.Addr) (hi, lo uint64) {
 	if !a.IsValid() {
 		return 0, 0
 	}
@@ -22,7 +22,7 @@ func split(a netip.Addr) (hi, lo uint64) {
 	return binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])
 }
 
-func join(hi, lo uint64) netip.Addr {
+func joinAddr(hi, lo uint64) netip.Addr {
 	var b [16]byte
 	binary.BigEndian.PutUint64(b[:8], hi)
 	binary.BigEndian.PutUint64(b[8:], lo)
@@ -35,8 +35,8 @@ const flowColumns = `$db.flows (day, writer, batch, start_time, duration, src_hi
 tcp_flags_orig, tcp_flags_resp, icmp_error, known, sampling_rate, observation_domain_id, isn_orig, isn_resp, history,
 bytes_orig, bytes_resp, pkts_orig, pkts_resp, ip_bytes_orig, ip_bytes_resp, missed_bytes, exporter_hi, exporter_lo)`
 
-// of makes a column of a field.
-func of[T any](flows []flow.Flow, field func(*flow.Flow) T) []T {
+// columnOf makes a column of a field.
+func columnOf[T any](flows []flow.Flow, field func(*flow.Flow) T) []T {
 	out := make([]T, len(flows))
 	for i := range flows {
 		out[i] = field(&flows[i])
@@ -44,7 +44,7 @@ func of[T any](flows []flow.Flow, field func(*flow.Flow) T) []T {
 	return out
 }
 
-func same[T any](value T, n int) []T {
+func repeatValue[T any](value T, n int) []T {
 	out := make([]T, n)
 	for i := range out {
 		out[i] = value
@@ -52,47 +52,46 @@ func same[T any](value T, n int) []T {
 	return out
 }
 
-// addresses makes the two columns of an address.
-func addresses(flows []flow.Flow, field func(*flow.Flow) netip.Addr) (hi, lo []uint64) {
+// addressColumns makes the two columns of an address.
+func addressColumns(flows []flow.Flow, field func(*flow.Flow) netip.Addr) (hi, lo []uint64) {
 	hi, lo = make([]uint64, len(flows)), make([]uint64, len(flows))
 	for i := range flows {
-		hi[i], lo[i] = split(field(&flows[i]))
+		hi[i], lo[i] = splitAddr(field(&flows[i]))
 	}
 	return hi, lo
 }
 
-// columns of flows, in the order of flowColumns.
-func columns(flows []flow.Flow, writer, batch uint64) []any {
-	srcHi, srcLo := addresses(flows, func(f *flow.Flow) netip.Addr { return f.Orig })
-	dstHi, dstLo := addresses(flows, func(f *flow.Flow) netip.Addr { return f.Resp })
-	exporterHi, exporterLo := addresses(flows, func(f *flow.Flow) netip.Addr { return f.Exporter })
+// makeColumns of flows, in the order of flowColumns.
+func makeColumns(flows []flow.Flow, writer, batch uint64) []any {
+	srcHi, srcLo := addressColumns(flows, func(f *flow.Flow) netip.Addr { return f.Orig })
+	dstHi, dstLo := addressColumns(flows, func(f *flow.Flow) netip.Addr { return f.Resp })
+	exporterHi, exporterLo := addressColumns(flows, func(f *flow.Flow) netip.Addr { return f.Exporter })
 	return []any{
-		of(flows, func(f *flow.Flow) uint16 { return dayOf(f.Start) }), same(writer, len(flows)), same(batch, len(flows)),
-		of(flows, func(f *flow.Flow) int64 { return int64(f.Start) }), of(flows, func(f *flow.Flow) int64 { return int64(f.Duration) }),
+		columnOf(flows, func(f *flow.Flow) uint16 { return dayOf(f.Start) }), repeatValue(writer, len(flows)), repeatValue(batch, len(flows)),
+		columnOf(flows, func(f *flow.Flow) int64 { return int64(f.Start) }), columnOf(flows, func(f *flow.Flow) int64 { return int64(f.Duration) }),
 		srcHi, srcLo, dstHi, dstLo,
-		of(flows, func(f *flow.Flow) uint16 { return f.OrigPort }), of(flows, func(f *flow.Flow) uint16 { return f.RespPort }),
-		of(flows, func(f *flow.Flow) uint8 { return uint8(f.Proto) }), of(flows, func(f *flow.Flow) uint8 { return uint8(f.State) }),
-		of(flows, func(f *flow.Flow) uint8 { return uint8(f.OrigFlags) }), of(flows, func(f *flow.Flow) uint8 { return uint8(f.RespFlags) }),
-		of(flows, func(f *flow.Flow) uint16 { return f.ICMPError }), of(flows, func(f *flow.Flow) uint16 { return uint16(f.Known) }),
-		of(flows, func(f *flow.Flow) uint32 { return f.Sampling }), of(flows, func(f *flow.Flow) uint32 { return f.Domain }),
-		of(flows, func(f *flow.Flow) uint32 { return f.OrigISN }), of(flows, func(f *flow.Flow) uint32 { return f.RespISN }),
-		of(flows, func(f *flow.Flow) string { return f.History }),
-		of(flows, func(f *flow.Flow) uint64 { return f.OrigBytes }), of(flows, func(f *flow.Flow) uint64 { return f.RespBytes }),
-		of(flows, func(f *flow.Flow) uint64 { return f.OrigPkts }), of(flows, func(f *flow.Flow) uint64 { return f.RespPkts }),
-		of(flows, func(f *flow.Flow) uint64 { return f.OrigIPBytes }), of(flows, func(f *flow.Flow) uint64 { return f.RespIPBytes }),
-		of(flows, func(f *flow.Flow) uint64 { return f.MissedBytes }), exporterHi, exporterLo,
+		columnOf(flows, func(f *flow.Flow) uint16 { return f.OrigPort }), columnOf(flows, func(f *flow.Flow) uint16 { return f.RespPort }),
+		columnOf(flows, func(f *flow.Flow) uint8 { return uint8(f.Proto) }), columnOf(flows, func(f *flow.Flow) uint8 { return uint8(f.State) }),
+		columnOf(flows, func(f *flow.Flow) uint8 { return uint8(f.OrigFlags) }), columnOf(flows, func(f *flow.Flow) uint8 { return uint8(f.RespFlags) }),
+		columnOf(flows, func(f *flow.Flow) uint16 { return f.ICMPError }), columnOf(flows, func(f *flow.Flow) uint16 { return uint16(f.Known) }),
+		columnOf(flows, func(f *flow.Flow) uint32 { return f.Sampling }), columnOf(flows, func(f *flow.Flow) uint32 { return f.Domain }),
+		columnOf(flows, func(f *flow.Flow) uint32 { return f.OrigISN }), columnOf(flows, func(f *flow.Flow) uint32 { return f.RespISN }),
+		columnOf(flows, func(f *flow.Flow) string { return f.History }),
+		columnOf(flows, func(f *flow.Flow) uint64 { return f.OrigBytes }), columnOf(flows, func(f *flow.Flow) uint64 { return f.RespBytes }),
+		columnOf(flows, func(f *flow.Flow) uint64 { return f.OrigPkts }), columnOf(flows, func(f *flow.Flow) uint64 { return f.RespPkts }),
+		columnOf(flows, func(f *flow.Flow) uint64 { return f.OrigIPBytes }), columnOf(flows, func(f *flow.Flow) uint64 { return f.RespIPBytes }),
+		columnOf(flows, func(f *flow.Flow) uint64 { return f.MissedBytes }), exporterHi, exporterLo,
 	}
 }
 
-// selected are the columns that a row is read from: what every flow has, and
-// the rest.
+// selected are the columns of a row: those that every flow has, and the rest.
 const (
 	selected     = "start_time, src_hi, src_lo, dst_hi, dst_lo, src_port, dst_port, proto, state, icmp_error, known, sampling_rate"
 	selectedRest = `, duration, tcp_flags_orig, tcp_flags_resp, observation_domain_id, isn_orig, isn_resp, history,
 bytes_orig, bytes_resp, pkts_orig, pkts_resp, ip_bytes_orig, ip_bytes_resp, missed_bytes, exporter_hi, exporter_lo`
 )
 
-// row is what a selected row is read into.
+// row receives a selected row.
 type row struct {
 	start, duration                                    int64
 	srcHi, srcLo, dstHi, dstLo, exporterHi, exporterLo uint64
@@ -103,8 +102,8 @@ type row struct {
 	bytes                                              [7]uint64
 }
 
-// targets are the addresses of the selected columns.
-func (r *row) targets(all bool) []any {
+// scanTargets are the addresses of the selected columns.
+func (r *row) scanTargets(all bool) []any {
 	t := []any{&r.start, &r.srcHi, &r.srcLo, &r.dstHi, &r.dstLo, &r.srcPort, &r.dstPort, &r.proto, &r.state, &r.icmpError, &r.known, &r.sampling}
 	if !all {
 		return t
@@ -116,10 +115,10 @@ func (r *row) targets(all bool) []any {
 	return append(t, &r.exporterHi, &r.exporterLo)
 }
 
-// flow makes a Flow of the columns that were read.
-func (r *row) flow(all bool) flow.Flow {
+// toFlow makes a Flow of the columns that were read.
+func (r *row) toFlow(all bool) flow.Flow {
 	f := flow.Flow{
-		Start: flow.Time(r.start), Orig: join(r.srcHi, r.srcLo), Resp: join(r.dstHi, r.dstLo), OrigPort: r.srcPort, RespPort: r.dstPort,
+		Start: flow.Time(r.start), Orig: joinAddr(r.srcHi, r.srcLo), Resp: joinAddr(r.dstHi, r.dstLo), OrigPort: r.srcPort, RespPort: r.dstPort,
 		Proto: flow.Proto(r.proto), State: flow.State(r.state), ICMPError: r.icmpError, Known: flow.Columns(r.known), Sampling: r.sampling,
 	}
 	if !all {
@@ -132,7 +131,7 @@ func (r *row) flow(all bool) flow.Flow {
 	f.OrigBytes, f.RespBytes, f.OrigPkts, f.RespPkts = r.bytes[0], r.bytes[1], r.bytes[2], r.bytes[3]
 	f.OrigIPBytes, f.RespIPBytes, f.MissedBytes = r.bytes[4], r.bytes[5], r.bytes[6]
 	if r.exporterHi != 0 || r.exporterLo != 0 {
-		f.Exporter = join(r.exporterHi, r.exporterLo)
+		f.Exporter = joinAddr(r.exporterHi, r.exporterLo)
 	}
 	return f
 }

@@ -8,23 +8,23 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 )
 
-// bucket is the span in which flows lie in order of their addresses. A number
-// beyond 32 bits counts as unsigned in SQL unless it is converted, and makes
-// what it divides unsigned too.
+// bucket is the span within which flows are ordered by address. A number above
+// 32 bits is unsigned in SQL unless converted, and makes a quotient unsigned
+// too.
 const bucket = 300_000_000_000 // ns
 
-// migrations lead from nothing to the present schema; a database holds how
-// many of them it had. Each statement may run twice, since a migration that was
-// interrupted, or that two nodes begin at once, does. What is here is never
-// changed: testdata/ keeps what each leaves.
-func migrations(v release) [][]string {
+// listMigrations returns the steps from an empty database to the current
+// schema; a database stores how many it has applied. Each statement may run
+// twice, if a migration was interrupted or two nodes start it at once.
+// Migrations are never changed: testdata/ keeps the result of each.
+func listMigrations(v release) [][]string {
 	return [][]string{{flowsTable(v), daysTable(v), commitsTable(v), claimsTable(v)}, {connectionsView}}
 }
 
-// fill replaces the words of text that depend on the server. CODEC came with
-// 19.1; LowCardinality was an experiment until 19.1; flushing with 22.3 (earlier
-// versions had parts of it).
-func fill(v release, text string) string {
+// fillDialect replaces the words of text that depend on the server version.
+// CODEC came with 19.1; LowCardinality was an experiment until 19.1; flushing
+// with 22.3 (earlier versions had parts of it).
+func fillDialect(v release, text string) string {
 	words := []string{"TIME", "", "WIDE", "", "ADDRESS", "", "NAME", "String", "DURABLE", ""}
 	if v.atLeast(22, 3) {
 		words = []string{
@@ -43,7 +43,7 @@ func fill(v release, text string) string {
 // nanoseconds since 1970; a day is the number of the UTC day since then, cut to
 // what UInt16 holds. Otherwise columns are named as flow.Flow's comments do.
 func flowsTable(v release) string {
-	return fill(v, `CREATE TABLE IF NOT EXISTS $db.flows (
+	return fillDialect(v, `CREATE TABLE IF NOT EXISTS $db.flows (
  day UInt16, writer UInt64, batch UInt64,
  start_time Int64<TIME>, duration Int64<WIDE>,
  src_hi UInt64<ADDRESS>, src_lo UInt64<ADDRESS>, dst_hi UInt64<ADDRESS>, dst_lo UInt64<ADDRESS>,
@@ -57,16 +57,16 @@ ORDER BY (intDiv(start_time, toInt64(300000000000)), src_hi, src_lo, dst_hi, dst
 }
 
 func daysTable(v release) string {
-	return fill(v, `CREATE TABLE IF NOT EXISTS $db.days (
+	return fillDialect(v, `CREATE TABLE IF NOT EXISTS $db.days (
  day UInt16, writer UInt64, batch UInt64, flows UInt64, first_start Int64, last_start Int64, sampling_rate UInt32
 ) ENGINE = MergeTree PARTITION BY day ORDER BY (day, writer, batch)<DURABLE>`)
 }
 
-// commitsTable: of each writer, the row without id with the greatest batch says
-// how far it committed; a row with id is the state of a log. Only rows that
-// count are ever inserted, so older ones may go.
+// commitsTable: of each writer, the row without id with the greatest batch is
+// the last commit; a row with id is the state of a log. Only valid rows are
+// ever inserted, so older ones may be removed.
 func commitsTable(v release) string {
-	return fill(v, `CREATE TABLE IF NOT EXISTS $db.commits (
+	return fillDialect(v, `CREATE TABLE IF NOT EXISTS $db.commits (
  id String, writer UInt64, batch UInt64,
  name String, read_bytes Int64, head String, tail String, line Int64, header String, whole UInt8,
  flows UInt64, skipped UInt64, imported Int64
@@ -74,15 +74,15 @@ func commitsTable(v release) string {
 }
 
 // claimsTable: the row of a writer with the greatest turn counts, until the
-// server's clock reaches until_time (s). It is held when its writer has found no
-// other.
+// server's clock reaches until_time (s). It is held once its writer has found
+// no other.
 func claimsTable(v release) string {
-	return fill(v, `CREATE TABLE IF NOT EXISTS $db.claims (
+	return fillDialect(v, `CREATE TABLE IF NOT EXISTS $db.claims (
  day UInt16, name String, writer UInt64, turn UInt64, held UInt8, until_time UInt32
 ) ENGINE = ReplacingMergeTree(turn) PARTITION BY day ORDER BY (name, writer)<DURABLE>`)
 }
 
-// connectionsView is for people: the flows that count, with names.
+// connectionsView is for humans: the committed flows, with names.
 var connectionsView = `CREATE VIEW IF NOT EXISTS $db.connections AS SELECT
  toDateTime(intDiv(start_time, toInt64(1000000000))) AS start, start_time, duration,
  ` + addressText("src") + ` AS src_addr, src_port, ` + addressText("dst") + ` AS dst_addr, dst_port, proto,
@@ -105,27 +105,27 @@ func isIPv4(end string) string {
 	return fmt.Sprintf("(%s_hi = 0 AND bitShiftRight(%[1]s_lo, 32) = 65535)", end)
 }
 
-// schemaVersion is the number of migrations the database had; 0 if it is no
-// store.
+// schemaVersion is the number of migrations applied to the database; 0 if it is
+// not a store.
 func (s *Store) schemaVersion(ctx context.Context) (n uint32, err error) {
 	var there uint64
-	row := s.conn.QueryRow(ctx, s.sql("SELECT count() FROM system.tables WHERE database = '$db' AND name = 'schema'"))
+	row := s.conn.QueryRow(ctx, s.qualify("SELECT count() FROM system.tables WHERE database = '$db' AND name = 'schema'"))
 	if err := row.Scan(&there); err != nil || there == 0 {
-		return 0, s.wrap("look for a store", err)
+		return 0, s.wrapError("look for a store", err)
 	}
-	err = s.each(ctx, "look for a store", "SELECT max(version) FROM $db.schema", func(r driver.Rows) error { return r.Scan(&n) })
-	if known := uint32(len(migrations(s.version))); err == nil && n > known {
-		return n, fmt.Errorf("%s has schema %d, this program knows %d; use the program that wrote it", s.address, n, known)
+	err = s.eachRow(ctx, "look for a store", "SELECT max(version) FROM $db.schema", func(r driver.Rows) error { return r.Scan(&n) })
+	if known := uint32(len(listMigrations(s.version))); err == nil && n > known {
+		return n, fmt.Errorf("%s has schema %d, but this program supports up to %d; use the program that wrote it", s.address, n, known)
 	}
 	return n, err
 }
 
-// migrate brings the database to the present schema.
-func (s *Store) migrate(ctx context.Context) error {
+// applyMigrations brings the database to the current schema.
+func (s *Store) applyMigrations(ctx context.Context) error {
 	var there uint64
-	row := s.conn.QueryRow(ctx, s.sql("SELECT count() FROM system.databases WHERE name = '$db'"))
+	row := s.conn.QueryRow(ctx, s.qualify("SELECT count() FROM system.databases WHERE name = '$db'"))
 	if err := row.Scan(&there); err != nil {
-		return s.wrap("look for the database", err)
+		return s.wrapError("look for the database", err)
 	}
 	var first []string
 	if there == 0 {
@@ -133,7 +133,7 @@ func (s *Store) migrate(ctx context.Context) error {
 	}
 	first = append(first, "CREATE TABLE IF NOT EXISTS $db.schema (version UInt32) ENGINE = MergeTree ORDER BY version")
 	for _, text := range first {
-		if err := s.exec(ctx, "migrate", text); err != nil {
+		if err := s.execText(ctx, "migrate", text); err != nil {
 			return err
 		}
 	}
@@ -141,14 +141,14 @@ func (s *Store) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	all := migrations(s.version)
+	all := listMigrations(s.version)
 	for i := int(done); i < len(all); i++ {
 		for _, text := range all[i] {
-			if err := s.exec(ctx, fmt.Sprintf("migrate to schema %d", i+1), text); err != nil {
+			if err := s.execText(ctx, fmt.Sprintf("migrate to schema %d", i+1), text); err != nil {
 				return err
 			}
 		}
-		if err := s.insert(ctx, "$db.schema (version)", []uint32{uint32(i + 1)}); err != nil {
+		if err := s.insertBlock(ctx, "$db.schema (version)", []uint32{uint32(i + 1)}); err != nil {
 			return err
 		}
 	}

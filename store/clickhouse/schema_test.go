@@ -18,16 +18,16 @@ import (
 	"dragnet/internal/testkit"
 )
 
-var update = flag.Bool("update", false, "write the golden states anew; only for a migration that is not released yet")
+var update = flag.Bool("update", false, "rewrite the golden states; only for a migration that is not released yet")
 
-// current stands for all servers of today.
+// current is a current server.
 var current = release{26, 7}
 
 // showCreate lists how the server describes every table, in order of names.
 func showCreate(t *testing.T, s *Store) string {
 	t.Helper()
 	var names, out []string
-	err := s.each(context.Background(), "test", "SELECT name FROM system.tables WHERE database = '$db' ORDER BY name", func(r driver.Rows) error {
+	err := s.eachRow(context.Background(), "test", "SELECT name FROM system.tables WHERE database = '$db' ORDER BY name", func(r driver.Rows) error {
 		var name string
 		err := r.Scan(&name)
 		names = append(names, name)
@@ -37,7 +37,7 @@ func showCreate(t *testing.T, s *Store) string {
 		t.Fatal(err)
 	}
 	for _, name := range names {
-		err := s.each(context.Background(), "test", "SHOW CREATE TABLE $db."+name, func(r driver.Rows) error {
+		err := s.eachRow(context.Background(), "test", "SHOW CREATE TABLE $db."+name, func(r driver.Rows) error {
 			var text string
 			err := r.Scan(&text)
 			out = append(out, strings.ReplaceAll(text, s.db+".", "")+";\n")
@@ -73,7 +73,7 @@ func golden(t *testing.T, name, got string) {
 func TestStates(t *testing.T) {
 	server := testkit.StartClickHouse(t)
 	flows := someFlows(12, 500)
-	all := migrations(release{18, 16})
+	all := listMigrations(release{18, 16})
 	for n := 1; n <= len(all); n++ {
 		address := server.Address(fmt.Sprintf("state%d", n))
 		old := writerAt(t, address, n)
@@ -89,7 +89,7 @@ func TestStates(t *testing.T) {
 		}
 	}
 	w := openWriter(t, server.Address("state1"))
-	if err := w.insert(context.Background(), "$db.schema (version)", []uint32{99}); err != nil {
+	if err := w.insertBlock(context.Background(), "$db.schema (version)", []uint32{99}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := OpenWriter(context.Background(), server.Address("state1")); err == nil || !strings.Contains(err.Error(), "has schema 99") {
@@ -105,13 +105,13 @@ func writerAt(t *testing.T, address string, n int) *Writer {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	statements := slices.Concat([]string{"CREATE DATABASE $db", "CREATE TABLE $db.schema (version UInt32) ENGINE = MergeTree ORDER BY version"}, slices.Concat(migrations(s.version)[:n]...))
+	statements := slices.Concat([]string{"CREATE DATABASE $db", "CREATE TABLE $db.schema (version UInt32) ENGINE = MergeTree ORDER BY version"}, slices.Concat(listMigrations(s.version)[:n]...))
 	for _, text := range statements {
-		if err := s.exec(context.Background(), "test", text); err != nil {
+		if err := s.execText(context.Background(), "test", text); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := s.insert(context.Background(), "$db.schema (version)", []uint32{uint32(n)}); err != nil {
+	if err := s.insertBlock(context.Background(), "$db.schema (version)", []uint32{uint32(n)}); err != nil {
 		t.Fatal(err)
 	}
 	again, err := connect(context.Background(), address)
@@ -136,7 +136,7 @@ func checkConnectionsView(t *testing.T, open func(*testing.T) *Writer) {
 		t.Fatal(err)
 	}
 	w.mu.Lock()
-	err := w.flush(context.Background())
+	err := w.flushBlock(context.Background())
 	w.mu.Unlock()
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +145,7 @@ func checkConnectionsView(t *testing.T, open func(*testing.T) *Writer) {
 	for _, f := range flows {
 		want = append(want, fmt.Sprint(int64(f.Start), f.Orig, f.OrigPort, f.Resp, f.RespPort, f.State, f.History))
 	}
-	err = w.each(context.Background(), "test", "SELECT start_time, src_addr, src_port, dst_addr, dst_port, conn_state, history FROM $db.connections", func(r driver.Rows) error {
+	err = w.eachRow(context.Background(), "test", "SELECT start_time, src_addr, src_port, dst_addr, dst_port, conn_state, history FROM $db.connections", func(r driver.Rows) error {
 		var start int64
 		var sport, dport uint16
 		var src, dst, state, history string
@@ -173,7 +173,7 @@ func checkConnectionsView(t *testing.T, open func(*testing.T) *Writer) {
 // is not run here; see docs/how-to/clickhouse.md.
 func TestStatementsForCurrentServers(t *testing.T) {
 	var out []string
-	for _, m := range migrations(current) {
+	for _, m := range listMigrations(current) {
 		out = append(out, m...)
 	}
 	golden(t, "current.sql", strings.ReplaceAll(strings.Join(out, ";\n\n"), "$db.", "")+";\n")

@@ -71,7 +71,7 @@ func openWriter(t testing.TB, address string) *Writer {
 	return w
 }
 
-func add(t testing.TB, w *Writer, flows []flow.Flow, sources ...store.Source) {
+func add(t testing.TB, w *Writer, flows []flow.Flow, sources ...store.ImportedLog) {
 	t.Helper()
 	if err := w.Append(context.Background(), flows); err != nil {
 		t.Fatal(err)
@@ -132,7 +132,7 @@ func checkFlowsComeBack(t *testing.T, open func(*testing.T) *Writer) {
 	w := open(t)
 	flows := someFlows(1, 3000)
 	add(t, w, flows[:1000])
-	add(t, w, flows[1000:], store.Source{ID: "a", Skipped: 7})
+	add(t, w, flows[1000:], store.ImportedLog{ID: "a", Skipped: 7})
 	var want flow.Coverage
 	want.Saw(flows)
 	want.Skipped = 7
@@ -166,7 +166,7 @@ func checkOnlyCommitsCount(t *testing.T, open func(*testing.T) *Writer) {
 		t.Fatal(err)
 	}
 	a.mu.Lock()
-	err := a.flush(context.Background()) // the rows are at the server
+	err := a.flushBlock(context.Background()) // the rows are at the server
 	a.mu.Unlock()
 	if err != nil {
 		t.Fatal(err)
@@ -188,7 +188,7 @@ func checkOnlyCommitsCount(t *testing.T, open func(*testing.T) *Writer) {
 		t.Fatal(err)
 	}
 	a.mu.Lock()
-	err = a.flush(context.Background())
+	err = a.flushBlock(context.Background())
 	a.mu.Unlock()
 	if err != nil {
 		t.Fatal(err)
@@ -196,7 +196,7 @@ func checkOnlyCommitsCount(t *testing.T, open func(*testing.T) *Writer) {
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
 	}
-	add(t, open(t), nil, store.Source{ID: "x"})
+	add(t, open(t), nil, store.ImportedLog{ID: "x"})
 	check(flows[:600])
 	for i := range fewWriters {
 		add(t, open(t), flows[600+i:][:1])
@@ -258,7 +258,7 @@ func checkPrune(t *testing.T, open func(*testing.T) *Writer) {
 
 func TestBeyondIgnoresWhatNobodyCommitted(t *testing.T) {
 	all := []partition{{day: 30000, bytes: 5}, {day: 20010, bytes: 5, held: store.Removed{Flows: 1, To: 20010 * dayLength}}, {day: 20000, bytes: 5}}
-	gone := beyond(all, store.Keep{Age: 24 * time.Hour}, math.MaxInt64)
+	gone := chooseRemoved(all, store.Keep{Age: 24 * time.Hour}, math.MaxInt64)
 	if len(gone) != 1 || gone[0].day != 20000 {
 		t.Errorf("gone %+v, want day 20000 only", gone)
 	}
@@ -277,7 +277,7 @@ func TestAddresses(t *testing.T) {
 			t.Errorf("the password is told: %v", err)
 		}
 	}
-	if o, db, err := parse("clickhouse://[2001:db8::1]/flows"); err != nil || db != "flows" || o.Addr[0] != "[2001:db8::1]:9000" {
+	if o, db, err := parseAddress("clickhouse://[2001:db8::1]/flows"); err != nil || db != "flows" || o.Addr[0] != "[2001:db8::1]:9000" {
 		t.Errorf("%+v %s %v", o, db, err)
 	}
 	if _, err := Open(context.Background(), testkit.StartClickHouse(t).Address("nothing")); err == nil || !strings.Contains(err.Error(), "flow import") {

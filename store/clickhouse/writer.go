@@ -14,32 +14,32 @@ import (
 )
 
 // Writer adds flows. Flows appended become part of the store with the next
-// Commit, all or none. It is safe for concurrent use; any number of writers may
-// be open, on any number of nodes.
+// Commit, all or none. It is safe for concurrent use; several writers may be
+// open, on several nodes.
 type Writer struct {
 	*Store
 	id uint64 // of this opening
 
 	mu     sync.Mutex // guards all below
-	batch  uint64     // the number of the one that is being filled
+	batch  uint64     // the number of the one being filled
 	filled []flow.Flow
-	days   map[uint16]*flow.Coverage // what the batch holds, inserted or not
+	days   map[uint16]*flow.Coverage // contents of the batch, inserted or not
 	claims claims
-	broken error // why nothing may be written any more
+	broken error // the error after which nothing is written
 }
 
-// blockRows is how many flows are inserted at a time: many for ClickHouse, which
-// merges what it is given, and few for our memory, about 60 MB.
+// blockRows is how many flows are inserted at a time: many for ClickHouse,
+// which merges inserts, and few for our memory, about 60 MB.
 const blockRows = 1 << 17
 
-// OpenWriter opens the store at an address for reading and writing, and makes
-// it where there is none.
+// OpenWriter opens the store at an address for reading and writing, and creates
+// it if it does not exist.
 func OpenWriter(ctx context.Context, address string) (*Writer, error) {
 	s, err := connect(ctx, address)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.migrate(ctx); err != nil {
+	if err := s.applyMigrations(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return newWriter(s), nil
@@ -55,13 +55,13 @@ func newWriter(s *Store) *Writer {
 	return w
 }
 
-// Close ends writing. What was not committed is forgotten.
+// Close ends writing. Uncommitted flows are discarded.
 func (w *Writer) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	return errors.Join(w.release(ctx), w.Store.Close())
+	return errors.Join(w.releaseClaims(ctx), w.Store.Close())
 }
 
 // Append takes flows, which it copies.
@@ -71,25 +71,25 @@ func (w *Writer) Append(ctx context.Context, flows []flow.Flow) error {
 	if w.broken != nil {
 		return w.broken
 	}
-	if err := w.renew(ctx); err != nil {
-		return w.stop(err)
+	if err := w.renewClaims(ctx); err != nil {
+		return w.markBroken(err)
 	}
 	for len(flows) > 0 {
 		n := min(len(flows), blockRows-len(w.filled))
 		w.filled = append(w.filled, flows[:n]...)
 		flows = flows[n:]
 		if len(w.filled) == blockRows {
-			if err := w.flush(ctx); err != nil {
-				return w.stop(err)
+			if err := w.flushBlock(ctx); err != nil {
+				return w.markBroken(err)
 			}
 		}
 	}
 	return nil
 }
 
-// stop refuses all further work. What the server did of what failed is not
-// known, and does not count without a commit.
-func (w *Writer) stop(err error) error {
+// markBroken refuses all further work. How much of a failed insert the server
+// did is not known, and does not count without a commit.
+func (w *Writer) markBroken(err error) error {
 	w.broken = err
 	return err
 }
@@ -98,8 +98,8 @@ func (w *Writer) stop(err error) error {
 // a hundred.
 const maxPartitions = 90
 
-// flush inserts what was appended.
-func (w *Writer) flush(ctx context.Context) error {
+// flushBlock inserts the appended flows.
+func (w *Writer) flushBlock(ctx context.Context) error {
 	byDay := map[uint16][]flow.Flow{}
 	var days []uint16
 	for i := range w.filled {
@@ -115,7 +115,7 @@ func (w *Writer) flush(ctx context.Context) error {
 		for _, day := range some[1:] {
 			block = append(block, byDay[day]...)
 		}
-		if err := w.insert(ctx, flowColumns, columns(block, w.id, w.batch)...); err != nil {
+		if err := w.insertBlock(ctx, flowColumns, makeColumns(block, w.id, w.batch)...); err != nil {
 			return err
 		}
 	}
@@ -135,10 +135,10 @@ const commitWithin = 5 * time.Minute
 
 // Commit makes everything appended since the last Commit part of the store,
 // together with the state of the logs it came from, each of which replaces the
-// one with its ID. When Commit returns nil, all of it counts. After an error it
-// is not known whether it does, and the Writer is of no use: open another,
-// whose Sources tell.
-func (w *Writer) Commit(sources ...store.Source) error {
+// one with its ID. When Commit returns nil, all of it is committed. After an
+// error it is not known whether it is, and the Writer cannot be used: open
+// another, whose Sources show it.
+func (w *Writer) Commit(sources ...store.ImportedLog) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.broken != nil {
@@ -147,32 +147,32 @@ func (w *Writer) Commit(sources ...store.Source) error {
 	ctx, cancel := context.WithTimeout(context.Background(), commitWithin)
 	defer cancel()
 	if len(w.filled)+len(w.days)+len(sources) > 0 {
-		if err := w.commit(ctx, sources); err != nil {
-			return w.stop(err)
+		if err := w.commitBatch(ctx, sources); err != nil {
+			return w.markBroken(err)
 		}
 	}
-	return w.release(ctx)
+	return w.releaseClaims(ctx)
 }
 
-func (w *Writer) commit(ctx context.Context, sources []store.Source) error {
-	if err := w.flush(ctx); err != nil {
+func (w *Writer) commitBatch(ctx context.Context, sources []store.ImportedLog) error {
+	if err := w.flushBlock(ctx); err != nil {
 		return err
 	}
 	if err := w.insertDays(ctx); err != nil {
 		return err
 	}
-	if err := w.hold(ctx); err != nil {
+	if err := w.holdClaims(ctx); err != nil {
 		return err
 	}
-	all := append([]store.Source{{}}, sources...) // the first says how far we are
-	column := func(field func(store.Source) string) []string {
+	all := append([]store.ImportedLog{{}}, sources...) // the first is the commit itself
+	column := func(field func(store.ImportedLog) string) []string {
 		out := make([]string, len(all))
 		for i, f := range all {
 			out[i] = field(f)
 		}
 		return out
 	}
-	number := func(field func(store.Source) int64) []int64 {
+	number := func(field func(store.ImportedLog) int64) []int64 {
 		out := make([]int64, len(all))
 		for i, f := range all {
 			out[i] = field(f)
@@ -186,12 +186,12 @@ func (w *Writer) commit(ctx context.Context, sources []store.Source) error {
 		}
 		flows[i], skipped[i] = f.Flows, f.Skipped
 	}
-	err := w.insert(ctx, "$db.commits ("+sourceColumns+")",
-		column(func(f store.Source) string { return f.ID }), same(w.id, len(all)), same(w.batch, len(all)),
-		column(func(f store.Source) string { return f.Name }), number(func(f store.Source) int64 { return f.Offset }),
-		column(func(f store.Source) string { return f.Head }), column(func(f store.Source) string { return f.Tail }),
-		number(func(f store.Source) int64 { return f.Line }), column(func(f store.Source) string { return f.Header }), whole, flows, skipped,
-		number(func(f store.Source) int64 { return int64(f.Imported) }))
+	err := w.insertBlock(ctx, "$db.commits ("+sourceColumns+")",
+		column(func(f store.ImportedLog) string { return f.ID }), repeatValue(w.id, len(all)), repeatValue(w.batch, len(all)),
+		column(func(f store.ImportedLog) string { return f.Name }), number(func(f store.ImportedLog) int64 { return f.Offset }),
+		column(func(f store.ImportedLog) string { return f.Head }), column(func(f store.ImportedLog) string { return f.Tail }),
+		number(func(f store.ImportedLog) int64 { return f.Line }), column(func(f store.ImportedLog) string { return f.Header }), whole, flows, skipped,
+		number(func(f store.ImportedLog) int64 { return int64(f.Imported) }))
 	if err != nil {
 		return err
 	}
@@ -214,8 +214,8 @@ func (w *Writer) insertDays(ctx context.Context) error {
 			c := w.days[day]
 			flows[i], first[i], last[i], sampling[i] = c.Flows, int64(c.From), int64(c.To), c.Sampling
 		}
-		err := w.insert(ctx, "$db.days (day, writer, batch, flows, first_start, last_start, sampling_rate)",
-			some, same(w.id, n), same(w.batch, n), flows, first, last, sampling)
+		err := w.insertBlock(ctx, "$db.days (day, writer, batch, flows, first_start, last_start, sampling_rate)",
+			some, repeatValue(w.id, n), repeatValue(w.batch, n), flows, first, last, sampling)
 		if err != nil {
 			return err
 		}

@@ -15,17 +15,18 @@ import (
 	"dragnet/store"
 )
 
-// formatVersion is of the whole data directory. A program refuses a newer one.
+// formatVersion is that of the whole data directory. A program refuses a newer
+// one.
 const formatVersion = 1
 
-// catalogue is what the directory holds. Its file is replaced as a whole, and
-// that replacement is the commit.
+// catalogue lists the contents of the directory. Its file is replaced as a
+// whole, and that replacement is the commit.
 type catalogue struct {
 	Version int `json:"version"`
 	// Next is the number of the next segment.
-	Next     uint64    `json:"next"`
-	Segments []Segment `json:"segments"`
-	Sources  []Source  `json:"sources"`
+	Next     uint64        `json:"next"`
+	Segments []Segment     `json:"segments"`
+	Sources  []ImportedLog `json:"sources"`
 }
 
 // Segment describes one segment file.
@@ -37,15 +38,15 @@ type Segment struct {
 	To   flow.Time `json:"to"`
 	// Sampling is the coarsest 1-in-N of its flows; see flow.Coverage.
 	Sampling uint32 `json:"sampling"`
-	// Bytes is the size of the segment file, RunBytes that of the run beside
-	// it, whose salts are of Epoch. Without a run both are empty.
+	// Bytes is the size of the segment file, RunBytes that of its run, whose
+	// salts are of Epoch. Without a run both are empty.
 	Bytes    int64  `json:"bytes"`
 	Epoch    string `json:"epoch,omitempty"`
 	RunBytes int64  `json:"run_bytes,omitempty"`
 }
 
-// Source is the state of an imported log; see store.Source.
-type Source = store.Source
+// ImportedLog is the state of an imported log; see store.Source.
+type ImportedLog = store.ImportedLog
 
 func (s *Store) cataloguePath() string { return filepath.Join(s.dir, "catalogue.json") }
 
@@ -64,7 +65,7 @@ func readCatalogue(path string) (*catalogue, error) {
 		return nil, fmt.Errorf("%s is %w: %w; restore it from a backup", path, errDamaged, err)
 	}
 	if version.Version != formatVersion {
-		return nil, fmt.Errorf("%s has format %d, this program knows %d; use the program that wrote it", path, version.Version, formatVersion)
+		return nil, fmt.Errorf("%s has format %d, but this program supports up to %d; use the program that wrote it", path, version.Version, formatVersion)
 	}
 	c := &catalogue{}
 	dec := json.NewDecoder(bytes.NewReader(b))
@@ -80,9 +81,9 @@ func readCatalogue(path string) (*catalogue, error) {
 	return c, nil
 }
 
-// commit replaces the catalogue by what change makes of a copy of it. When it
-// returns nil, the change lasts. The caller holds s.writing.
-func (s *Store) commit(change func(*catalogue)) error {
+// replaceCatalogue replaces the catalogue by a copy that change has modified.
+// When it returns nil, the change is durable. The caller holds s.writing.
+func (s *Store) replaceCatalogue(change func(*catalogue)) error {
 	s.mu.Lock()
 	next := &catalogue{Version: formatVersion, Next: s.cat.Next, Segments: slices.Clone(s.cat.Segments), Sources: slices.Clone(s.cat.Sources)}
 	s.mu.Unlock()
@@ -92,8 +93,8 @@ func (s *Store) commit(change func(*catalogue)) error {
 		return err
 	}
 	if err := durable.WriteFile(s.cataloguePath(), b, 0o640); err != nil {
-		// The rename may have been done, though it may not last: what is on
-		// the disk is no longer known, so nothing more is written.
+		// The rename may have been done but not be durable: the state of the
+		// disk is not known, so nothing more is written.
 		s.broken = fmt.Errorf("write the catalogue: %w", err)
 		return s.broken
 	}

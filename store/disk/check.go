@@ -19,41 +19,41 @@ import (
 	"dragnet/flow"
 )
 
-// Finding is something wrong in a data directory.
-type Finding struct {
+// Fault is damage in a data directory.
+type Fault struct {
 	File    string `json:"file"`
 	Problem string `json:"problem"`
-	// Flows is how many cannot be read because of it.
+	// Flows is the number that cannot be read because of it.
 	Flows int `json:"flows"`
-	// Advice says what can be done.
+	// Advice is what can be done.
 	Advice string `json:"advice"`
 }
 
 const (
 	restore = "copy the file from a backup; everything else stays readable"
-	reindex = "'dragnet store index --again' makes it anew; until then questions take longer"
+	reindex = "'dragnet store index --again' rebuilds it; until then questions take longer"
 )
 
 // Check reads everything in dir and reports what is wrong, by file. An error
-// means that it could not look.
-func Check(ctx context.Context, dir string, progress func(flows int)) ([]Finding, error) {
+// means that the check could not run.
+func Check(ctx context.Context, dir string, progress func(flows int)) ([]Fault, error) {
 	s, err := Open(dir)
 	if errors.Is(err, errDamaged) {
-		return []Finding{{File: filepath.Join(dir, "catalogue.json"), Problem: err.Error(), Advice: restore}}, nil
+		return []Fault{{File: filepath.Join(dir, "catalogue.json"), Problem: err.Error(), Advice: restore}}, nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	defer s.Close()
-	view := s.begin()
-	defer s.end()
+	view := s.beginReading()
+	defer s.endReading()
 	var mu sync.Mutex
-	var found []Finding
+	var found []Fault
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for _, g := range view.segments {
 		group.Go(func() error {
-			wrong, err := g.check(ctx)
+			wrong, err := g.checkSegment(ctx)
 			mu.Lock()
 			defer mu.Unlock()
 			found = append(found, wrong...)
@@ -64,12 +64,12 @@ func Check(ctx context.Context, dir string, progress func(flows int)) ([]Finding
 		})
 	}
 	err = group.Wait()
-	slices.SortFunc(found, func(a, b Finding) int { return strings.Compare(a.File, b.File) })
+	slices.SortFunc(found, func(a, b Fault) int { return strings.Compare(a.File, b.File) })
 	return found, err
 }
 
-// check reads a segment whole, makes its run again and compares.
-func (g *segment) check(ctx context.Context) ([]Finding, error) {
+// checkSegment reads a whole segment, computes its run again and compares.
+func (g *segment) checkSegment(ctx context.Context) ([]Fault, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -77,73 +77,73 @@ func (g *segment) check(ctx context.Context) ([]Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := g.verify(x); err != nil {
-		return []Finding{{File: g.path, Problem: err.Error(), Flows: g.Flows, Advice: restore}}, nil
+	if err := g.verifyRows(x); err != nil {
+		return []Fault{{File: g.path, Problem: err.Error(), Flows: g.Flows, Advice: restore}}, nil
 	}
 	if g.Epoch == "" {
 		return nil, nil
 	}
-	want := x.finish()
+	want := x.finishRun()
 	got, err := os.ReadFile(g.runPath)
 	switch {
 	case err != nil:
-		return []Finding{{File: g.runPath, Problem: err.Error(), Advice: reindex}}, nil
+		return []Fault{{File: g.runPath, Problem: err.Error(), Advice: reindex}}, nil
 	case !bytes.Equal(got, want):
-		return []Finding{{File: g.runPath, Problem: fmt.Sprintf("%v: it is not the run of its segment", errDamaged), Advice: reindex}}, nil
+		return []Fault{{File: g.runPath, Problem: fmt.Sprintf("%v: it is not the run of its segment", errDamaged), Advice: reindex}}, nil
 	}
 	return nil, nil
 }
 
-// verify reads every column of every row.
-func (g *segment) verify(x *indexer) error {
-	if err := g.load(); err != nil {
+// verifyRows reads every column of every row.
+func (g *segment) verifyRows(x *indexer) error {
+	if err := g.openFile(); err != nil {
 		return err
 	}
 	if info, err := g.file.Stat(); err != nil || info.Size() != g.Bytes {
-		return damaged("it has %d bytes, the catalogue says %d", info.Size(), g.Bytes)
+		return damagedError("it has %d bytes, the catalogue says %d", info.Size(), g.Bytes)
 	}
 	r, err := newBlockReader()
 	if err != nil {
 		return err
 	}
 	defer r.dec.zstd.Close()
-	r.open(g.file, g.footer)
+	r.openSegment(g.file, g.footer)
 	for i, b := range g.footer.blocks {
-		if err := r.block(i, flow.AllColumns); err != nil {
+		if err := r.readBlock(i, flow.AllColumns); err != nil {
 			return err
 		}
 		t := r.rows
 		if !slices.IsSorted(t.start) || t.start[0] != b.first || t.start[t.n-1] != b.last {
-			return damaged("the flows of block %d are out of order", i)
+			return damagedError("the flows of block %d are out of order", i)
 		}
 		if flow.Time(b.first) < g.From || flow.Time(b.last) > g.To {
-			return damaged("block %d lies outside the time that the catalogue gives", i)
+			return damagedError("block %d lies outside the time that the catalogue gives", i)
 		}
 		if g.Epoch != "" {
-			x.add(i, t)
+			x.addBlock(i, t)
 		}
 	}
 	return nil
 }
 
 // Backup copies the directory, as it is now, to a new directory; the copy is a
-// data directory. Progress, if not nil, is told the bytes copied.
+// data directory. Progress, if not nil, is called with the bytes copied.
 func (s *Store) Backup(ctx context.Context, to string, progress func(bytes int)) error {
-	view := s.begin()
-	defer s.end()
+	view := s.beginReading()
+	defer s.endReading()
 	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s exists; name a directory that does not", to)
+		return fmt.Errorf("%s already exists; name a new directory", to)
 	}
-	if err := create(to); err != nil {
+	if err := createDirectory(to); err != nil {
 		return err
 	}
-	copied, err := open(to, true)
+	copied, err := openDirectory(to, true)
 	if err != nil {
 		return err
 	}
 	defer copied.Close()
 	for _, g := range view.cat.Segments {
-		from, dest := s.files(g), copied.files(g)
+		from, dest := s.segmentFiles(g), copied.segmentFiles(g)
 		for i := range from {
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -160,7 +160,7 @@ func (s *Store) Backup(ctx context.Context, to string, progress func(bytes int))
 	if err := syncDirectory(filepath.Join(to, "segments")); err != nil {
 		return err
 	}
-	return copied.commit(func(c *catalogue) { *c = *view.cat })
+	return copied.replaceCatalogue(func(c *catalogue) { *c = *view.cat })
 }
 
 func copyFile(from, to string) (int, error) {

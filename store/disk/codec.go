@@ -20,12 +20,11 @@ import (
 // then the other planes. The columns start and duration are first divided by
 // their unit (16 bits), 1000 ns if that divides all of them, else 1; start is a
 // first value (64 bits) and differences. All such columns of a part are then
-// compressed together.
-// errDamaged is any inconsistency inside a segment or run; what wraps it names
-// the file.
+// compressed together. errDamaged is any inconsistency inside a segment or run;
+// the wrapping error names the file.
 var errDamaged = errors.New("damaged")
 
-func damaged(format string, args ...any) error {
+func damagedError(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", errDamaged, fmt.Sprintf(format, args...))
 }
 
@@ -33,8 +32,8 @@ type unsigned interface {
 	~uint8 | ~uint16 | ~uint32 | ~uint64
 }
 
-// width is the number of byte planes of a T.
-func width[T unsigned]() int {
+// planeCount is the number of byte planes of a T.
+func planeCount[T unsigned]() int {
 	n := 0
 	for v := ^T(0); v != 0; v >>= 4 {
 		v >>= 4
@@ -61,7 +60,7 @@ func appendFrame[T unsigned](dst []byte, values []T) []byte {
 	for _, v := range values {
 		low, high = min(low, v), max(high, v)
 	}
-	dst = appendNumber(dst, uint64(low), width[T]())
+	dst = appendNumber(dst, uint64(low), planeCount[T]())
 	size := bytesOf(uint64(high - low))
 	dst = append(dst, byte(size))
 	for _, v := range values {
@@ -99,11 +98,11 @@ func appendNumber(dst []byte, v uint64, size int) []byte {
 	return binary.LittleEndian.AppendUint64(dst, v)
 }
 
-// frame reads len(dst) values from src, which holds nothing else.
-func frame[T unsigned](src []byte, dst []T) error {
-	n := width[T]()
+// readFrame reads len(dst) values from src, which must be used up.
+func readFrame[T unsigned](src []byte, dst []T) error {
+	n := planeCount[T]()
 	if len(src) < n+1 || len(src) != n+1+int(src[n])*len(dst) || int(src[n]) > n {
-		return damaged("a column of %d values has %d bytes", len(dst), len(src))
+		return damagedError("a column of %d values has %d bytes", len(dst), len(src))
 	}
 	var low T
 	for i, b := range src[:n] {
@@ -129,7 +128,7 @@ func frame[T unsigned](src []byte, dst []T) error {
 			dst[i] = low + T(binary.LittleEndian.Uint32(src[4*i:]))
 		}
 	default:
-		return damaged("a column has numbers of %d bytes", size)
+		return damagedError("a column has numbers of %d bytes", size)
 	}
 	return nil
 }
@@ -143,14 +142,14 @@ func appendPlanes[T unsigned](dst []byte, values []T) []byte {
 	}
 	at := len(dst)
 	dst = append(dst, 0)
-	for p := range width[T]() {
+	for p := range planeCount[T]() {
 		if shift := 8 * p; byte((any&^all)>>shift) != 0 {
 			dst[at] |= 1 << p
 		} else {
 			dst = append(dst, byte(any>>shift))
 		}
 	}
-	for p := range width[T]() {
+	for p := range planeCount[T]() {
 		if shift := 8 * p; dst[at]&(1<<p) != 0 {
 			for _, v := range values {
 				dst = append(dst, byte(v>>shift))
@@ -160,18 +159,18 @@ func appendPlanes[T unsigned](dst []byte, values []T) []byte {
 	return dst
 }
 
-// planes reads len(dst) values from src into dst and returns what follows them.
-func planes[T unsigned](src []byte, dst []T) ([]byte, error) {
+// readPlanes reads len(dst) values from src into dst and returns what follows them.
+func readPlanes[T unsigned](src []byte, dst []T) ([]byte, error) {
 	var constant T
 	if len(src) == 0 {
-		return nil, damaged("a column ends early")
+		return nil, damagedError("a column ends early")
 	}
 	varies := src[0]
 	src = src[1:]
-	for p := range width[T]() {
+	for p := range planeCount[T]() {
 		if varies&(1<<p) == 0 {
 			if len(src) == 0 {
-				return nil, damaged("a column ends early")
+				return nil, damagedError("a column ends early")
 			}
 			constant |= T(src[0]) << (8 * p)
 			src = src[1:]
@@ -180,12 +179,12 @@ func planes[T unsigned](src []byte, dst []T) ([]byte, error) {
 	for i := range dst {
 		dst[i] = constant
 	}
-	for p := range width[T]() {
+	for p := range planeCount[T]() {
 		if varies&(1<<p) == 0 {
 			continue
 		}
 		if len(src) < len(dst) {
-			return nil, damaged("a column ends early")
+			return nil, damagedError("a column ends early")
 		}
 		shift := 8 * p
 		for i, b := range src[:len(dst)] {
@@ -225,14 +224,14 @@ func appendScaled(dst []byte, values []uint64) []byte {
 	return appendPlanes(binary.LittleEndian.AppendUint16(dst, uint16(unit)), values)
 }
 
-// times reads what appendTimes wrote; scratch is as long as dst at least.
-func times(src []byte, dst []int64, scratch []uint64) ([]byte, error) {
+// readTimes reads what appendTimes wrote; scratch is as long as dst at least.
+func readTimes(src []byte, dst []int64, scratch []uint64) ([]byte, error) {
 	if len(src) < 8 {
-		return nil, damaged("a column ends early")
+		return nil, damagedError("a column ends early")
 	}
 	at := int64(binary.LittleEndian.Uint64(src))
 	diffs := scratch[:len(dst)]
-	src, err := scaled(src[8:], diffs)
+	src, err := readScaled(src[8:], diffs)
 	for i, v := range diffs {
 		at += int64(v)
 		dst[i] = at
@@ -240,12 +239,12 @@ func times(src []byte, dst []int64, scratch []uint64) ([]byte, error) {
 	return src, err
 }
 
-func scaled(src []byte, dst []uint64) ([]byte, error) {
+func readScaled(src []byte, dst []uint64) ([]byte, error) {
 	if len(src) < 2 {
-		return nil, damaged("a column ends early")
+		return nil, damagedError("a column ends early")
 	}
 	unit := uint64(binary.LittleEndian.Uint16(src))
-	src, err := planes(src[2:], dst)
+	src, err := readPlanes(src[2:], dst)
 	if unit != 1 {
 		for i := range dst {
 			dst[i] *= unit
@@ -270,7 +269,7 @@ func newDecoder() (*decoder, error) {
 func (d *decoder) unpack(src []byte) ([]byte, error) {
 	body, err := d.zstd.DecodeAll(src, d.body[:0])
 	if err != nil {
-		return nil, damaged("a block does not unpack: %v", err)
+		return nil, damagedError("a block cannot be decompressed: %v", err)
 	}
 	d.body = body
 	return body, nil

@@ -183,8 +183,8 @@ func TestFullDisk(t *testing.T) {
 func seeds(f *testing.F) (segment, run []byte) {
 	b, x := must(newBuilder())(f), must(newIndexer(testEpoch))(f)
 	t := newTable(100)
-	t.add(smalls(0, 100))
-	return b.build(t, x.add), x.finish()
+	t.addFlows(smalls(0, 100))
+	return b.buildSegment(t, x.addBlock), x.finishRun()
 }
 
 func FuzzSegment(f *testing.F) {
@@ -227,9 +227,9 @@ func FuzzBlocks(f *testing.F) {
 func readAnyway(t *testing.T, b []byte, foot *footer) {
 	r := must(newBlockReader())(t)
 	defer r.dec.zstd.Close()
-	r.open(bytes.NewReader(b), foot)
+	r.openSegment(bytes.NewReader(b), foot)
 	for i := range foot.blocks {
-		if r.block(i, flow.AllColumns) == nil {
+		if r.readBlock(i, flow.AllColumns) == nil {
 			if n := len(r.rows.appendFlows(nil, flow.AllTime)); n != foot.rowsOf(i) {
 				t.Errorf("%d flows of %d", n, foot.rowsOf(i))
 			}
@@ -247,7 +247,7 @@ func FuzzRun(f *testing.F) {
 		}
 		var blocks [segmentRows / blockRows]bool
 		for id := range r.sections {
-			r.find(io.NewSectionReader(bytes.NewReader(b), 0, int64(len(b))), id, key.K(k), 1+int(size)%31, &blocks)
+			r.findBlocks(io.NewSectionReader(bytes.NewReader(b), 0, int64(len(b))), id, key.K(k), 1+int(size)%31, &blocks)
 		}
 	})
 }

@@ -430,7 +430,7 @@ func TestWhatRetentionRemoves(t *testing.T) {
 		{"by size, all", Keep{Bytes: 5}, at(40), []uint64{1, 2, 3}},
 		{"by both", Keep{Age: 35 * 24 * time.Hour, Bytes: 10}, at(40), []uint64{1, 2}},
 	} {
-		gone := beyond(segments, c.keep, c.now)
+		gone := chooseRemoved(segments, c.keep, c.now)
 		var got []uint64
 		for n := range gone {
 			got = append(got, n)

@@ -8,8 +8,8 @@
 //	DIR/segments/N.D.run  the keys of the standard questions under the salts of
 //	                      epoch D, sorted, each with the block it occurs in
 //
-// A segment is written once, whole, under its final name only when it is on
-// the disk, and never changed. It counts from the moment the catalogue names
-// it; replacing the catalogue is the only commit there is. What the catalogue
-// does not name is the remains of a crash, and is removed by the next writer.
+// A segment is written once, gets its final name only when it is on the disk,
+// and is never changed. It counts once the catalogue lists it; replacing the
+// catalogue is the only kind of commit. Files that the catalogue does not list
+// are left from a crash, and are removed by the next writer.
 package disk

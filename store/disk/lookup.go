@@ -8,25 +8,25 @@ import (
 	"dragnet/flow/key"
 )
 
-// Lookup hands to fn the flows in w whose key is among the clue's. Where the
+// Lookup calls fn with the flows in w whose key is among the clue's. If the
 // clue is a standard question under the salts of a segment's run, it reads only
-// the blocks that the run names; elsewhere it hashes the columns of all. ok is
+// the blocks that the run lists; otherwise it hashes the columns of all. ok is
 // always true.
 func (s *Store) Lookup(ctx context.Context, c *dossier.AskedClue, h key.Hash, w flow.Window, fn func([]flow.Flow) error) (cov flow.Coverage, ok bool, err error) {
 	keyer, err := key.NewKeyer(c.Mask, c.End, h, c.Salt)
 	if err != nil {
 		return flow.Coverage{}, false, err
 	}
-	l := &lookup{ctx: ctx, clue: c, hash: h, keyer: keyer, window: w, fn: fn, wanted: map[key.K]bool{}, salted: map[string]bool{}}
+	l := &lookupQuery{ctx: ctx, clue: c, hash: h, keyer: keyer, window: w, fn: fn, wanted: map[key.K]bool{}, salted: map[string]bool{}}
 	for _, k := range c.Keys {
 		l.wanted[k.K] = true
 	}
-	for _, g := range s.now().Segments {
+	for _, g := range s.currentCatalogue().Segments {
 		if _, seen := l.salted[g.Epoch]; !seen && g.Epoch != "" {
 			l.salted[g.Epoch] = key.OneShotSalt(c.Mask, g.Epoch) == c.Salt
 		}
 	}
-	cov, err = s.each(ctx, w, l.visit)
+	cov, err = s.eachSegment(ctx, w, l.visitSegment)
 	return cov, true, err
 }
 
@@ -34,8 +34,8 @@ func (s *Store) Lookup(ctx context.Context, c *dossier.AskedClue, h key.Hash, w 
 // beyond, nearly every block holds one of them.
 const maxIndexed = 1024
 
-// lookup is what the goroutines of one Lookup share; nothing of it changes.
-type lookup struct {
+// lookupQuery is shared, unchanged, by the goroutines of one Lookup.
+type lookupQuery struct {
 	ctx    context.Context
 	clue   *dossier.AskedClue
 	hash   key.Hash
@@ -43,17 +43,17 @@ type lookup struct {
 	window flow.Window
 	fn     func([]flow.Flow) error
 	wanted map[key.K]bool
-	// salted tells for each epoch whether the clue's salt is of it.
+	// salted reports for each epoch whether the clue's salt is of it.
 	salted map[string]bool
 }
 
-func (l *lookup) visit(v *visitor) error {
-	blocks, indexed := l.blocks(v.segment)
+func (l *lookupQuery) visitSegment(v *visitor) error {
+	blocks, indexed := l.findBlocks(v.segment)
 	for i, b := range v.footer.blocks {
-		if indexed && !blocks[i] || !overlaps(l.window, b.first, b.last) {
+		if indexed && !blocks[i] || !windowOverlaps(l.window, b.first, b.last) {
 			continue
 		}
-		if err := l.block(v, i); err != nil {
+		if err := l.matchBlock(v, i); err != nil {
 			return err
 		}
 		if l.ctx.Err() != nil {
@@ -63,23 +63,24 @@ func (l *lookup) visit(v *visitor) error {
 	return nil
 }
 
-// blocks asks the segment's run. A run that cannot be read costs only time.
-func (l *lookup) blocks(g *segment) (blocks [segmentRows / blockRows]bool, ok bool) {
-	if l.clue.Standard == 0 || l.hash.Kind != key.Linear || len(l.clue.Keys) > maxIndexed || !l.salted[g.Epoch] || g.loadRun() != nil {
+// findBlocks looks the keys up in the segment's run. Without a readable run it
+// only takes longer.
+func (l *lookupQuery) findBlocks(g *segment) (blocks [segmentRows / blockRows]bool, ok bool) {
+	if l.clue.Standard == 0 || l.hash.Kind != key.Linear || len(l.clue.Keys) > maxIndexed || !l.salted[g.Epoch] || g.openRun() != nil {
 		return blocks, false
 	}
 	for _, k := range l.clue.Keys {
-		if ok, err := g.run.find(g.runFile, l.clue.Standard, k.K, int(l.hash.Bits), &blocks); err != nil || !ok {
+		if ok, err := g.run.findBlocks(g.runFile, l.clue.Standard, k.K, int(l.hash.Bits), &blocks); err != nil || !ok {
 			return blocks, false
 		}
 	}
 	return blocks, true
 }
 
-// block finds the matching rows of a block by the columns of the mask alone,
+// matchBlock finds the matching rows of a block by the columns of the mask alone,
 // and unpacks the others only if there are any.
-func (l *lookup) block(v *visitor, i int) error {
-	if err := v.begin(i); err != nil {
+func (l *lookupQuery) matchBlock(v *visitor, i int) error {
+	if err := v.loadKeyPart(i); err != nil {
 		return err
 	}
 	var err error
@@ -92,11 +93,12 @@ func (l *lookup) block(v *visitor, i int) error {
 		return err
 	}
 	if v.rows.start == nil {
-		// The sum of the key part was checked; only more of it is unpacked.
-		if err := v.keys(allKeys); err != nil {
+		// The checksum of the key part was verified already; only more columns
+		// are unpacked.
+		if err := v.unpackKeys(allKeys); err != nil {
 			return err
 		}
-		if err := v.common(i); err != nil {
+		if err := v.readCommon(i); err != nil {
 			return err
 		}
 	}
@@ -104,7 +106,7 @@ func (l *lookup) block(v *visitor, i int) error {
 	for _, row := range v.hits {
 		if l.window.Contains(flow.Time(v.rows.start[row])) {
 			v.batch = append(v.batch, flow.Flow{})
-			v.rows.flow(int(row), &v.batch[len(v.batch)-1])
+			v.rows.toFlow(int(row), &v.batch[len(v.batch)-1])
 		}
 	}
 	if len(v.batch) == 0 {
@@ -117,7 +119,7 @@ func (l *lookup) block(v *visitor, i int) error {
 }
 
 // matchColumns fills v.hits by hashing whole columns of IPv4 addresses.
-func (l *lookup) matchColumns(v *visitor) error {
+func (l *lookupQuery) matchColumns(v *visitor) error {
 	low, is6 := otherEnd(l.clue.End)
 	m := l.clue.Mask
 	want := keySetOf(keyFamilies, keyOrigLow+low-origLow)
@@ -130,7 +132,7 @@ func (l *lookup) matchColumns(v *visitor) error {
 	if m.Proto {
 		want |= keySetOf(keyProto)
 	}
-	if err := v.keys(want); err != nil {
+	if err := v.unpackKeys(want); err != nil {
 		return err
 	}
 	t := v.rows
@@ -159,17 +161,17 @@ func (l *lookup) matchColumns(v *visitor) error {
 
 // matchRows fills v.hits by hashing one flow at a time: for IPv6, for masks
 // without an address, and for several keys of the paper's hash.
-func (l *lookup) matchRows(v *visitor, i int) error {
-	if err := v.keys(allKeys); err != nil {
+func (l *lookupQuery) matchRows(v *visitor, i int) error {
+	if err := v.unpackKeys(allKeys); err != nil {
 		return err
 	}
-	if err := v.common(i); err != nil {
+	if err := v.readCommon(i); err != nil {
 		return err
 	}
 	v.hits = v.hits[:0]
 	var f flow.Flow
 	for row := range v.rows.n {
-		v.rows.endpoints(row, &f)
+		v.rows.setEndpoints(row, &f)
 		if k, ok := l.keyer.Flow(&f); ok && l.wanted[k] {
 			v.hits = append(v.hits, int32(row))
 		}

@@ -15,13 +15,13 @@ import (
 	"dragnet/store"
 )
 
-// mergeWidth is how many small segments of one size become one: a flow is
-// written again at most once for each size.
+// mergeWidth is how many small segments of one size are merged into one: a flow
+// is rewritten at most once for each size.
 const mergeWidth = 8
 
-// class is a segment's size: 0 up to 8192 flows, 1 up to 65,536, 2 up to all
-// that one can hold, 3 full.
-func class(g Segment) int {
+// sizeClass is a segment's size: 0 up to 8192 flows, 1 up to 65,536, 2 up to
+// the limit of a segment, 3 full.
+func sizeClass(g Segment) int {
 	switch {
 	case g.Flows == segmentRows:
 		return 3
@@ -33,26 +33,26 @@ func class(g Segment) int {
 	return 0
 }
 
-// merge makes one segment out of small neighbours, as often as it can. The
-// caller holds w.mu and everything is committed.
-func (w *Writer) merge() error {
+// mergeSegments merges small neighbouring segments, as long as there are any.
+// The caller holds w.mu and everything is committed.
+func (w *Writer) mergeSegments() error {
 	for {
-		from, to := mergeable(w.s.now().Segments)
+		from, to := findMergeable(w.s.currentCatalogue().Segments)
 		if from == to {
 			return nil
 		}
-		if ok, err := w.join(from, to); err != nil || !ok {
+		if ok, err := w.joinSegments(from, to); err != nil || !ok {
 			return err
 		}
 	}
 }
 
-// mergeable finds neighbours of one size, newest first.
-func mergeable(all []Segment) (from, to int) {
+// findMergeable finds neighbours of one size, newest first.
+func findMergeable(all []Segment) (from, to int) {
 	for to := len(all); to > 0; {
-		c := class(all[to-1])
+		c := sizeClass(all[to-1])
 		from := to
-		for from > 0 && class(all[from-1]) == c {
+		for from > 0 && sizeClass(all[from-1]) == c {
 			from--
 		}
 		if c < 3 && to-from >= mergeWidth {
@@ -70,28 +70,28 @@ func mergeable(all []Segment) (from, to int) {
 	return 0, 0
 }
 
-// join replaces segments from to to by one; ok is false if one is damaged.
-func (w *Writer) join(from, to int) (ok bool, err error) {
+// joinSegments replaces segments from to to by one; ok is false if one is damaged.
+func (w *Writer) joinSegments(from, to int) (ok bool, err error) {
 	if w.filling == nil {
 		if err := w.nextTable(context.Background()); err != nil {
 			return false, err
 		}
 	}
-	old := slices.Clone(w.s.now().Segments[from:to])
+	old := slices.Clone(w.s.currentCatalogue().Segments[from:to])
 	if err := w.s.readAll(old, w.filling); err != nil {
-		// It stays as it is; 'store check' names what is damaged.
+		// It stays as it is; 'store check' reports the damage.
 		w.filling.reset()
 		return false, nil
 	}
-	w.flush()
+	w.flushTable()
 	err = w.work.Wait()
 	w.work = &errgroup.Group{}
 	if err != nil {
-		w.discard()
+		w.discardPending()
 		return false, err
 	}
 	joined := w.pending[0].segment
-	err = w.s.commit(func(c *catalogue) {
+	err = w.s.replaceCatalogue(func(c *catalogue) {
 		c.Segments = slices.Replace(c.Segments, from, to, joined)
 		c.Next++
 	})
@@ -100,7 +100,7 @@ func (w *Writer) join(from, to int) (ok bool, err error) {
 	}
 	w.pending = nil
 	for _, g := range old {
-		w.s.doom(w.s.files(g))
+		w.s.removeWhenUnread(w.s.segmentFiles(g))
 	}
 	return true, nil
 }
@@ -123,37 +123,37 @@ func (s *Store) readAll(segments []Segment, t *table) error {
 		if err != nil {
 			return err
 		}
-		r.open(f, foot)
+		r.openSegment(f, foot)
 		for i := range foot.blocks {
-			if err := r.block(i, flow.AllColumns); err != nil {
+			if err := r.readBlock(i, flow.AllColumns); err != nil {
 				return err
 			}
 			batch = r.rows.appendFlows(batch[:0], flow.AllTime)
-			if len(batch) > t.room() {
-				return damaged("%s holds more flows than the catalogue says", f.Name())
+			if len(batch) > t.rowsLeft() {
+				return damagedError("%s holds more flows than the catalogue says", f.Name())
 			}
-			t.add(batch)
+			t.addFlows(batch)
 		}
 	}
 	return nil
 }
 
-// Keep says what retention leaves, segment by segment; see store.Keep.
+// Keep is the retention policy, applied by segment; see store.Keep.
 type Keep = store.Keep
 
-// Prune removes what is beyond keep, and returns what it removed.
+// Prune removes the segments that exceed keep, and returns them.
 func (w *Writer) Prune(keep Keep, now time.Time) (removed []Segment, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.s.broken != nil {
 		return nil, w.s.broken
 	}
-	all := w.s.now().Segments
-	gone := beyond(all, keep, flow.FromTime(now))
+	all := w.s.currentCatalogue().Segments
+	gone := chooseRemoved(all, keep, flow.FromTime(now))
 	if len(gone) == 0 {
 		return nil, nil
 	}
-	err = w.s.commit(func(c *catalogue) {
+	err = w.s.replaceCatalogue(func(c *catalogue) {
 		c.Segments = slices.DeleteFunc(c.Segments, func(g Segment) bool {
 			if gone[g.Number] {
 				removed = append(removed, g)
@@ -165,12 +165,12 @@ func (w *Writer) Prune(keep Keep, now time.Time) (removed []Segment, err error) 
 		return nil, err
 	}
 	for _, g := range removed {
-		w.s.doom(w.s.files(g))
+		w.s.removeWhenUnread(w.s.segmentFiles(g))
 	}
 	return removed, nil
 }
 
-func beyond(all []Segment, keep Keep, now flow.Time) map[uint64]bool {
+func chooseRemoved(all []Segment, keep Keep, now flow.Time) map[uint64]bool {
 	gone := map[uint64]bool{}
 	if len(all) == 0 {
 		return gone
@@ -188,12 +188,12 @@ func beyond(all []Segment, keep Keep, now flow.Time) map[uint64]bool {
 	return gone
 }
 
-// rotateAtOnce is how many runs are committed together.
+// rotateAtOnce is the number of runs committed together.
 const rotateAtOnce = 32
 
-// Rotate computes the runs of all segments for the salts of another epoch; the
-// old runs go. Those that are of it already are left, unless again is set.
-// Progress, if not nil, is told how many flows were hashed.
+// Rotate computes the runs of all segments for the salts of another epoch and
+// removes the old runs. Runs of that epoch are kept, unless again is set.
+// Progress, if not nil, is called with the number of flows hashed.
 func (w *Writer) Rotate(ctx context.Context, epoch string, again bool, progress func(flows int)) error {
 	if !epochName.MatchString(epoch) {
 		return fmt.Errorf("epoch %q: want letters, digits, -, _ and ., such as 2026-11-22", epoch)
@@ -210,20 +210,20 @@ func (w *Writer) Rotate(ctx context.Context, epoch string, again bool, progress 
 		w.idle <- &maker{m.builder, x}
 	}
 	var stale []Segment
-	for _, g := range w.s.now().Segments {
+	for _, g := range w.s.currentCatalogue().Segments {
 		if again || g.Epoch != epoch {
 			stale = append(stale, g)
 		}
 	}
 	for some := range slices.Chunk(stale, rotateAtOnce) {
-		if err := w.rotate(ctx, some, progress); err != nil {
+		if err := w.rotateRuns(ctx, some, progress); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (w *Writer) rotate(ctx context.Context, stale []Segment, progress func(int)) error {
+func (w *Writer) rotateRuns(ctx context.Context, stale []Segment, progress func(int)) error {
 	sizes := make([]int64, len(stale))
 	for i, g := range stale {
 		w.work.Go(func() error {
@@ -245,7 +245,7 @@ func (w *Writer) rotate(ctx context.Context, stale []Segment, progress func(int)
 	if err != nil {
 		return err
 	}
-	err = w.s.commit(func(c *catalogue) {
+	err = w.s.replaceCatalogue(func(c *catalogue) {
 		for i, g := range stale {
 			at := slices.IndexFunc(c.Segments, func(x Segment) bool { return x.Number == g.Number })
 			if c.Segments[at].RunBytes = sizes[i]; sizes[i] > 0 {
@@ -260,14 +260,14 @@ func (w *Writer) rotate(ctx context.Context, stale []Segment, progress func(int)
 	}
 	for _, g := range stale {
 		if g.Epoch != w.epoch {
-			w.s.doom(w.s.files(g)[1:])
+			w.s.removeWhenUnread(w.s.segmentFiles(g)[1:])
 		}
 	}
 	return nil
 }
 
-// writeRun makes the run of a segment and returns its size; a damaged segment
-// has none.
+// writeRun writes the run of a segment and returns its size; 0 for a damaged
+// segment.
 func (s *Store) writeRun(x *indexer, g Segment) (int64, error) {
 	r, err := newBlockReader()
 	if err != nil {
@@ -279,25 +279,25 @@ func (s *Store) writeRun(x *indexer, g Segment) (int64, error) {
 		return 0, err
 	}
 	defer f.Close()
-	err = x.read(r, f, size)
-	data := x.finish()
+	err = x.readSegment(r, f, size)
+	data := x.finishRun()
 	if err != nil {
 		return 0, nil
 	}
 	return int64(len(data)), durable.WriteFile(s.runPath(g.Number, x.epoch), data, 0o640)
 }
 
-func (x *indexer) read(r *blockReader, f io.ReaderAt, size int64) error {
+func (x *indexer) readSegment(r *blockReader, f io.ReaderAt, size int64) error {
 	foot, err := readFooter(f, size)
 	if err != nil {
 		return err
 	}
-	r.open(f, foot)
+	r.openSegment(f, foot)
 	for i := range foot.blocks {
-		if err := r.block(i, 0); err != nil {
+		if err := r.readBlock(i, 0); err != nil {
 			return err
 		}
-		x.add(i, r.rows)
+		x.addBlock(i, r.rows)
 	}
 	return nil
 }

@@ -17,19 +17,19 @@ import (
 //
 // A key is Linear's 31 bits under the epoch's salt. It is stored as its low 24
 // bits in reverse, so that the keys of any question, which are the low end of
-// it, stand next to each other, whatever their size; more than 24 bits would
-// only save blocks, whose flows are hashed anyway. With the block's 8 bits
-// below, an entry is a 32-bit number. A section is its distinct entries in
-// ascending order, cut into buckets by their upper bits; a bucket is the
-// differences of its entries, the first from the bucket's lower end, as
-// variable-length integers.
+// it, are adjacent, whatever their size; more than 24 bits would only save
+// blocks, whose flows are hashed anyway. With the block's 8 bits below, an
+// entry is a 32-bit number. A section is its distinct entries in ascending
+// order, cut into buckets by their upper bits; a bucket is the differences of
+// its entries, the first from the bucket's lower end, as variable-length
+// integers.
 //
 // The directory is the epoch after its length (8 bits) and then, for each
 // section, the standard question's number (16 bits), the number of upper bits
 // (8 bits), and for each bucket its offset, length and CRC-32C (32 bits each).
 const (
 	runMagic = "DNETRUN1"
-	// bucketEntries is how many entries a bucket has, about.
+	// bucketEntries is the approximate number of entries of a bucket.
 	bucketEntries = 256
 	maxBucketBits = 12
 	keyBits       = 24
@@ -61,8 +61,8 @@ func newIndexer(epoch string) (*indexer, error) {
 	return x, nil
 }
 
-// add takes the rows of block number n.
-func (x *indexer) add(n int, t *table) {
+// addBlock takes the rows of block number n.
+func (x *indexer) addBlock(n int, t *table) {
 	for i, s := range x.standard {
 		low, is6 := otherEnd(s.End)
 		before := len(x.entries[i])
@@ -76,9 +76,9 @@ func (x *indexer) add(n int, t *table) {
 				x.entries[i] = append(x.entries[i], bits.Reverse32(k)&^0xff|uint32(n))
 			}
 		}
-		// Within a block most keys repeat; none needs to stand there twice.
+		// Within a block most keys repeat; each is stored once.
 		added := x.entries[i][before:]
-		x.entries[i] = x.entries[i][:before+len(x.distinct(added))]
+		x.entries[i] = x.entries[i][:before+len(x.sortDistinct(added))]
 	}
 }
 
@@ -88,7 +88,7 @@ func (x *indexer) slowKeys(dst []uint32, i int, t *table, is6 uint8) []uint32 {
 	for row := range t.n {
 		var k key.K
 		if t.u8[families][row]&is6 != 0 {
-			t.endpoints(row, &f)
+			t.setEndpoints(row, &f)
 			k, _ = x.keyers[i].Flow(&f)
 		}
 		dst = append(dst, uint32(k))
@@ -96,11 +96,11 @@ func (x *indexer) slowKeys(dst []uint32, i int, t *table, is6 uint8) []uint32 {
 	return dst
 }
 
-// endpoints fills what keys are made of.
-func (t *table) endpoints(i int, f *flow.Flow) {
+// setEndpoints sets the fields that keys are made of.
+func (t *table) setEndpoints(i int, f *flow.Flow) {
 	kinds := t.u8[families][i]
-	f.Orig = join(t.u64[origHi][i], t.u32[origMid][i], t.u32[origLow][i], kinds&origIs6 != 0)
-	f.Resp = join(t.u64[respHi][i], t.u32[respMid][i], t.u32[respLow][i], kinds&respIs6 != 0)
+	f.Orig = joinAddr(t.u64[origHi][i], t.u32[origMid][i], t.u32[origLow][i], kinds&origIs6 != 0)
+	f.Resp = joinAddr(t.u64[respHi][i], t.u32[respMid][i], t.u32[respLow][i], kinds&respIs6 != 0)
 	f.RespPort, f.Proto = t.u16[respPort][i], flow.Proto(t.u8[proto][i])
 	if t.u16[origPort] != nil {
 		f.OrigPort = t.u16[origPort][i]
@@ -108,7 +108,7 @@ func (t *table) endpoints(i int, f *flow.Flow) {
 }
 
 // otherEnd is the column with the low part of the address that a key of end
-// holds, and the bit of families that tells its version.
+// holds, and the bit of families for its version.
 func otherEnd(end key.End) (low int, is6 uint8) {
 	if end == key.In {
 		return origLow, origIs6
@@ -116,8 +116,8 @@ func otherEnd(end key.End) (low int, is6 uint8) {
 	return respLow, respIs6
 }
 
-// distinct sorts entries and drops repeats.
-func (x *indexer) distinct(entries []uint32) []uint32 {
+// sortDistinct sorts entries and drops repeats.
+func (x *indexer) sortDistinct(entries []uint32) []uint32 {
 	x.spare = sortNumbers(entries, x.spare)
 	n := 0
 	for i, v := range entries {
@@ -159,12 +159,12 @@ func sortNumbers(a, spare []uint32) []uint32 {
 	return spare
 }
 
-// finish returns the run file of the blocks added since the last finish.
-func (x *indexer) finish() []byte {
+// finishRun returns the run file of the blocks added since the last finish.
+func (x *indexer) finishRun() []byte {
 	out := []byte(runMagic)
 	directory := append([]byte{byte(len(x.epoch))}, x.epoch...)
 	for i, s := range x.standard {
-		entries := x.distinct(x.entries[i])
+		entries := x.sortDistinct(x.entries[i])
 		upper := min(maxBucketBits, bits.Len(uint(len(entries)/bucketEntries)))
 		directory = binary.LittleEndian.AppendUint16(directory, s.ID)
 		directory = append(directory, byte(upper))
@@ -195,21 +195,21 @@ type run struct {
 func readRun(r io.ReaderAt, size int64) (*run, error) {
 	var tail [tailLength]byte
 	if size < int64(tailLength) {
-		return nil, damaged("%d bytes are not a run", size)
+		return nil, damagedError("%d bytes are not a run", size)
 	}
 	if _, err := r.ReadAt(tail[:], size-int64(tailLength)); err != nil {
 		return nil, err
 	}
 	length := int64(binary.LittleEndian.Uint32(tail[:]))
 	if string(tail[8:]) != runMagic || length < 1 || length > maxDirectory || length > size-int64(tailLength) {
-		return nil, damaged("it does not end like a run: cut off, or not one")
+		return nil, damagedError("it does not end like a run: truncated, or not a run")
 	}
 	b := make([]byte, length)
 	if _, err := r.ReadAt(b, size-int64(tailLength)-length); err != nil {
 		return nil, err
 	}
 	if crc32.Checksum(b, castagnoli) != binary.LittleEndian.Uint32(tail[4:]) {
-		return nil, damaged("the checksum of its directory is wrong")
+		return nil, damagedError("its directory has a wrong checksum")
 	}
 	return parseRun(b)
 }
@@ -217,12 +217,12 @@ func readRun(r io.ReaderAt, size int64) (*run, error) {
 func parseRun(b []byte) (*run, error) {
 	n := int(b[0])
 	if len(b) < 1+n {
-		return nil, damaged("its directory ends early")
+		return nil, damagedError("its directory ends early")
 	}
 	r := &run{epoch: string(b[1 : 1+n]), sections: map[uint16][]extent{}}
 	for b = b[1+n:]; len(b) > 0; {
 		if len(b) < 3 || b[2] > maxBucketBits || len(b) < 3+12<<b[2] {
-			return nil, damaged("its directory ends early")
+			return nil, damagedError("its directory ends early")
 		}
 		id, buckets := binary.LittleEndian.Uint16(b), 1<<b[2]
 		b = b[3:]
@@ -236,9 +236,10 @@ func parseRun(b []byte) (*run, error) {
 	return r, nil
 }
 
-// find marks in blocks those that may hold a flow with key k of so many bits,
-// as the answer to standard question id; ok is false if the run has none.
-func (r *run) find(file io.ReaderAt, id uint16, k key.K, size int, blocks *[segmentRows / blockRows]bool) (ok bool, err error) {
+// findBlocks marks in blocks those that may hold a flow with key k of size
+// bits, as the answer to standard question id; ok is false if the run does not
+// have that question.
+func (r *run) findBlocks(file io.ReaderAt, id uint16, k key.K, size int, blocks *[segmentRows / blockRows]bool) (ok bool, err error) {
 	section := r.sections[id]
 	if section == nil {
 		return false, nil
@@ -257,21 +258,21 @@ func (r *run) find(file io.ReaderAt, id uint16, k key.K, size int, blocks *[segm
 
 func findIn(file io.ReaderAt, e extent, at, first, last uint64, blocks *[segmentRows / blockRows]bool) error {
 	if e.length > segmentRows*binary.MaxVarintLen32 {
-		return damaged("a bucket is of %d bytes", e.length)
+		return damagedError("a bucket is of %d bytes", e.length)
 	}
 	b := make([]byte, e.length)
 	if _, err := file.ReadAt(b, int64(e.offset)); err == io.EOF {
-		return damaged("cut off")
+		return damagedError("truncated")
 	} else if err != nil {
 		return err
 	}
 	if crc32.Checksum(b, castagnoli) != e.sum {
-		return damaged("the checksum of the bytes from %d on is wrong", e.offset)
+		return damagedError("the checksum of the bytes from %d on is wrong", e.offset)
 	}
 	for len(b) > 0 && at <= last {
 		v, n := binary.Uvarint(b)
 		if n <= 0 || v > 1<<32 {
-			return damaged("a bucket ends early")
+			return damagedError("a bucket ends early")
 		}
 		b = b[n:]
 		if at += v; at >= first && at <= last {

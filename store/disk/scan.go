@@ -12,18 +12,18 @@ import (
 	"dragnet/flow"
 )
 
-// Scan hands the flows that start in w to fn, in batches, from several
+// Scan calls fn with the flows that start in w, in batches, from several
 // goroutines at once and in no particular order; a batch is valid only during
 // the call. Of the optional columns those in cols are filled; see flow.Columns.
 // The coverage counts everything stored. A damaged segment is left out and
-// named among the problems.
+// listed among the problems.
 func (s *Store) Scan(ctx context.Context, w flow.Window, cols flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error) {
-	return s.each(ctx, w, func(r *visitor) error {
+	return s.eachSegment(ctx, w, func(r *visitor) error {
 		for i, b := range r.footer.blocks {
-			if !overlaps(w, b.first, b.last) {
+			if !windowOverlaps(w, b.first, b.last) {
 				continue
 			}
-			if err := r.block(i, cols); err != nil {
+			if err := r.readBlock(i, cols); err != nil {
 				return err
 			}
 			r.batch = r.rows.appendFlows(r.batch[:0], w)
@@ -40,8 +40,8 @@ func (s *Store) Scan(ctx context.Context, w flow.Window, cols flow.Columns, fn f
 	})
 }
 
-// overlaps reports whether w holds an instant of [first, last].
-func overlaps(w flow.Window, first, last int64) bool {
+// windowOverlaps reports whether w holds an instant of [first, last].
+func windowOverlaps(w flow.Window, first, last int64) bool {
 	return flow.Time(last) >= w.From && (w.To == 0 || flow.Time(first) < w.To)
 }
 
@@ -50,13 +50,13 @@ func (t *table) appendFlows(batch []flow.Flow, w flow.Window) []flow.Flow {
 	for i := range t.n {
 		if w.Contains(flow.Time(t.start[i])) {
 			batch = append(batch, flow.Flow{})
-			t.flow(i, &batch[len(batch)-1])
+			t.toFlow(i, &batch[len(batch)-1])
 		}
 	}
 	return batch
 }
 
-// stop wraps an error that is not a segment's fault, and ends the reading.
+// stop wraps an error not caused by a segment, and ends the scan.
 type stop struct{ error }
 
 // visitor reads the segments one after the other; one goroutine uses it.
@@ -68,11 +68,12 @@ type visitor struct {
 	hashed  []uint32
 }
 
-// each calls visit for every segment that may hold flows of w, on all cores.
-// What visit returns means that the segment is damaged, unless it is a stop.
-func (s *Store) each(ctx context.Context, w flow.Window, visit func(*visitor) error) (flow.Coverage, error) {
-	view := s.begin()
-	defer s.end()
+// eachSegment calls visit for every segment that may hold flows of w, on all
+// cores. An error of visit means that the segment is damaged, unless it is a
+// stop.
+func (s *Store) eachSegment(ctx context.Context, w flow.Window, visit func(*visitor) error) (flow.Coverage, error) {
+	view := s.beginReading()
+	defer s.endReading()
 	var next atomic.Int64
 	var mu sync.Mutex
 	cov := view.cat.coverage()
@@ -91,15 +92,15 @@ func (s *Store) each(ctx context.Context, w flow.Window, visit func(*visitor) er
 					return nil
 				}
 				g := view.segments[i]
-				if !overlaps(w, int64(g.From), int64(g.To)) {
+				if !windowOverlaps(w, int64(g.From), int64(g.To)) {
 					continue
 				}
-				if err := v.visit(g, visit); err != nil {
+				if err := v.visitSegment(g, visit); err != nil {
 					if end, ok := err.(stop); ok {
 						return end.error
 					}
 					mu.Lock()
-					cov.Skip(g.path, "%v; 'dragnet store check' tells what else is, and what can be done", err)
+					cov.Skip(g.path, "%v; 'dragnet store check' reports all damage and what can be done", err)
 					mu.Unlock()
 				}
 			}
@@ -110,11 +111,11 @@ func (s *Store) each(ctx context.Context, w flow.Window, visit func(*visitor) er
 	return cov, err
 }
 
-func (v *visitor) visit(g *segment, visit func(*visitor) error) error {
-	if err := g.load(); err != nil {
+func (v *visitor) visitSegment(g *segment, visit func(*visitor) error) error {
+	if err := g.openFile(); err != nil {
 		return fmt.Errorf("cannot be read: %w", err)
 	}
 	v.segment = g
-	v.open(g.file, g.footer)
+	v.openSegment(g.file, g.footer)
 	return visit(v)
 }

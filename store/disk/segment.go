@@ -76,15 +76,15 @@ func newBuilder() (*builder, error) {
 	return &builder{enc: enc, rows: newTable(blockRows)}, err
 }
 
-// build writes t, which has at least one row and at most segmentRows, as a
-// segment, and shows each block to each.
-func (b *builder) build(t *table, each func(number int, rows *table)) []byte {
-	order := b.sort(t)
+// buildSegment writes t, which has at least one row and at most segmentRows, as
+// a segment, and calls each for each block.
+func (b *builder) buildSegment(t *table, each func(number int, rows *table)) []byte {
+	order := b.sortRows(t)
 	keys := append(make([]byte, 0, 16*t.n), segmentMagic...)
 	var common, details []byte
 	var blocks []block
 	for from := 0; from < t.n; from += blockRows {
-		b.rows.gather(t, order[from:min(from+blockRows, t.n)])
+		b.rows.gatherRows(t, order[from:min(from+blockRows, t.n)])
 		each(len(blocks), b.rows)
 		k := block{first: b.rows.start[0], last: b.rows.start[b.rows.n-1]}
 		keys, k.keys = appendPart(keys, b.rows.appendKeys)
@@ -107,9 +107,9 @@ func (b *builder) build(t *table, each func(number int, rows *table)) []byte {
 	return append(out, segmentMagic...)
 }
 
-// sort returns the order of t's rows by time. Logs are nearly in order, which
-// the standard sort makes use of.
-func (b *builder) sort(t *table) []int32 {
+// sortRows returns the order of t's rows by time. Logs are nearly in order,
+// which the standard sort exploits.
+func (b *builder) sortRows(t *table) []int32 {
 	b.order = b.order[:0]
 	for i := range t.n {
 		b.order = append(b.order, int32(i))
@@ -121,25 +121,25 @@ func (b *builder) sort(t *table) []int32 {
 	return b.order
 }
 
-// gather makes t the given rows of from.
-func (t *table) gather(from *table, rows []int32) {
+// gatherRows makes t the given rows of from.
+func (t *table) gatherRows(from *table, rows []int32) {
 	t.n = len(rows)
-	pick(t.start, from.start, rows)
+	pickRows(t.start, from.start, rows)
 	for i := range t.u64 {
-		pick(t.u64[i], from.u64[i], rows)
+		pickRows(t.u64[i], from.u64[i], rows)
 	}
 	for i := range t.u32 {
-		pick(t.u32[i], from.u32[i], rows)
+		pickRows(t.u32[i], from.u32[i], rows)
 	}
 	for i := range t.u16 {
-		pick(t.u16[i], from.u16[i], rows)
+		pickRows(t.u16[i], from.u16[i], rows)
 	}
 	for i := range t.u8 {
-		pick(t.u8[i], from.u8[i], rows)
+		pickRows(t.u8[i], from.u8[i], rows)
 	}
 }
 
-func pick[T any](dst, src []T, rows []int32) {
+func pickRows[T any](dst, src []T, rows []int32) {
 	for i, r := range rows {
 		dst[i] = src[r]
 	}

@@ -25,14 +25,14 @@ type segment struct {
 	run     *run
 }
 
-// reading is a view of the directory that does not change while it is held.
+// reading is a view of the directory, unchanged until released.
 type reading struct {
 	cat      *catalogue
 	segments []*segment
 }
 
-// begin holds the present segments; end must follow.
-func (s *Store) begin() *reading {
+// beginReading holds the current segments; call endReading afterwards.
+func (s *Store) beginReading() *reading {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.readers++
@@ -48,29 +48,30 @@ func (s *Store) begin() *reading {
 	return r
 }
 
-func (s *Store) end() {
+func (s *Store) endReading() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.readers--
-	s.sweep()
+	s.removeUnread()
 }
 
-// doom removes files as soon as nobody reads, here or elsewhere. The caller does not hold s.mu.
-func (s *Store) doom(paths []string) {
+// removeWhenUnread removes files as soon as there are no readers, here or in
+// other programs. The caller does not hold s.mu.
+func (s *Store) removeWhenUnread(paths []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.doomed = append(s.doomed, paths...)
-	s.sweep()
+	s.removable = append(s.removable, paths...)
+	s.removeUnread()
 }
 
-func (s *Store) sweep() {
-	if s.readers > 0 || len(s.doomed) == 0 {
+func (s *Store) removeUnread() {
+	if s.readers > 0 || len(s.removable) == 0 {
 		return
 	}
-	// What stays is debris, which the next writer removes.
-	done, err := s.alone(s.removeDoomed)
+	// Files that remain are removed by the next writer.
+	done, err := s.removeAlone(s.removeDoomed)
 	if done || err != nil {
-		s.doomed = nil
+		s.removable = nil
 	}
 }
 
@@ -83,7 +84,7 @@ func (s *Store) removeDoomed() error {
 		}
 	}
 	var errs []error
-	for _, path := range s.doomed {
+	for _, path := range s.removable {
 		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
@@ -91,29 +92,29 @@ func (s *Store) removeDoomed() error {
 	return errors.Join(errs...)
 }
 
-// load opens the segment's file on first use.
-func (g *segment) load() error {
+// openFile opens the segment's file on first use.
+func (g *segment) openFile() error {
 	g.once.Do(func() {
 		var size int64
 		if g.file, size, g.err = openSized(g.path); g.err == nil {
 			g.footer, g.err = readFooter(g.file, size)
 		}
 		if g.err == nil && g.footer.rows != g.Flows {
-			g.err = damaged("it holds %d flows, the catalogue says %d", g.footer.rows, g.Flows)
+			g.err = damagedError("it has %d flows, the catalogue says %d", g.footer.rows, g.Flows)
 		}
 	})
 	return g.err
 }
 
-// loadRun opens the segment's run on first use; it has one.
-func (g *segment) loadRun() error {
+// openRun opens the segment's run on first use; it has one.
+func (g *segment) openRun() error {
 	g.runOnce.Do(func() {
 		var size int64
 		if g.runFile, size, g.runErr = openSized(g.runPath); g.runErr == nil {
 			g.run, g.runErr = readRun(g.runFile, size)
 		}
 		if g.runErr == nil && g.run.epoch != g.Epoch {
-			g.runErr = damaged("it is of epoch %q", g.run.epoch)
+			g.runErr = damagedError("it is of epoch %q", g.run.epoch)
 		}
 	})
 	return g.runErr

@@ -32,44 +32,44 @@ type Store struct {
 	lock   *os.File
 	writer bool
 
-	writing sync.Mutex // held by whoever changes the directory
-	broken  error      // guarded by writing: why nothing may be written any more
+	writing sync.Mutex // held while the directory is changed
+	broken  error      // guarded by writing: the error after which nothing is written
 
-	mu      sync.Mutex // guards all below
-	cat     *catalogue // replaced, never changed
-	open    map[uint64]*segment
-	readers int
-	doomed  []string // files to remove when nobody reads
+	mu        sync.Mutex // guards all below
+	cat       *catalogue // replaced, never changed
+	open      map[uint64]*segment
+	readers   int
+	removable []string // files to remove when there are no readers
 }
 
-// Open opens a data directory for reading, as it is now. Any number of programs
-// may, also while another writes.
+// Open opens a data directory for reading, as it is now. Several programs may
+// read at once, also while another writes.
 func Open(dir string) (*Store, error) {
 	if !Is(dir) {
 		return nil, fmt.Errorf("%s is not a data directory: it has no file %s; 'dragnet flow import %s FILE...' makes one", dir, marker, dir)
 	}
-	return open(dir, false)
+	return openDirectory(dir, false)
 }
 
-// OpenWriter opens a data directory for reading and writing, and makes it where
-// there is none yet. One program at a time may.
+// OpenWriter opens a data directory for reading and writing, and creates it if
+// it does not exist. Only one program at a time may write.
 func OpenWriter(dir string) (*Store, error) {
-	if err := create(dir); err != nil {
+	if err := createDirectory(dir); err != nil {
 		return nil, err
 	}
-	s, err := open(dir, true)
+	s, err := openDirectory(dir, true)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.alone(s.removeDebris); err != nil {
+	if _, err := s.removeAlone(s.removeDebris); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
-// create makes dir a data directory unless it is one. It must be empty then: a
-// mistyped path should not be filled with files.
-func create(dir string) error {
+// createDirectory makes dir a data directory unless it is one. It must be empty
+// in that case: a mistyped path should not be filled with files.
+func createDirectory(dir string) error {
 	if Is(dir) {
 		return nil
 	}
@@ -81,9 +81,9 @@ func create(dir string) error {
 		return err
 	}
 	for _, e := range entries {
-		// What a crash may leave of the lines below.
+		// Left by a crash in the lines below.
 		if e.Name() != "segments" && !strings.HasPrefix(e.Name(), "."+marker) {
-			return fmt.Errorf("%s is neither empty nor a data directory: it holds %s; name another", dir, e.Name())
+			return fmt.Errorf("%s is neither empty nor a data directory: it contains %s; name another", dir, e.Name())
 		}
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "segments"), 0o750); err != nil {
@@ -92,7 +92,7 @@ func create(dir string) error {
 	return durable.WriteFile(filepath.Join(dir, marker), []byte(markerText), 0o640)
 }
 
-func open(dir string, writer bool) (*Store, error) {
+func openDirectory(dir string, writer bool) (*Store, error) {
 	s := &Store{dir: dir, writer: writer, open: map[uint64]*segment{}}
 	if err := s.takeLock(); err != nil {
 		return nil, err
@@ -105,8 +105,9 @@ func open(dir string, writer bool) (*Store, error) {
 	return s, nil
 }
 
-// takeLock takes the lock of the one writer, or joins the readers, whose files
-// the writer leaves alone. Either goes with the process, however it ends.
+// takeLock takes the lock of the single writer, or the shared lock of the
+// readers, whose files the writer keeps. Both are released when the process
+// ends in any way.
 func (s *Store) takeLock() (err error) {
 	if !s.writer {
 		s.lock, err = lockFile(filepath.Join(s.dir, "readers"), syscall.LOCK_SH)
@@ -119,7 +120,7 @@ func (s *Store) takeLock() (err error) {
 		return fmt.Errorf("%s is in use by another program that writes to it, process %.20s; stop it first", s.dir, strings.TrimSpace(string(holder)))
 	}
 	if err == nil {
-		// Only a hint for the message above.
+		// The process ID is only a hint for the error above.
 		_, err = s.lock.WriteAt([]byte(fmt.Sprintf("%-19d\n", os.Getpid())), 0)
 	}
 	return err
@@ -140,9 +141,9 @@ func lockFile(path string, how int) (*os.File, error) {
 	return f, nil
 }
 
-// alone runs remove unless another program reads; what it would have removed
-// then waits for the next time. A reader that comes meanwhile waits.
-func (s *Store) alone(remove func() error) (done bool, err error) {
+// removeAlone runs remove unless another program reads; in that case the
+// removal is left for the next time. A reader that starts meanwhile waits.
+func (s *Store) removeAlone(remove func() error) (done bool, err error) {
 	f, err := lockFile(filepath.Join(s.dir, "readers"), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		return false, nil
@@ -153,8 +154,7 @@ func (s *Store) alone(remove func() error) (done bool, err error) {
 	return true, errors.Join(remove(), f.Close())
 }
 
-// Close ends the use of the directory. Everything committed is on the disk
-// already.
+// Close releases the directory. Everything committed is on the disk already.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -169,25 +169,25 @@ func (s *Store) Close() error {
 // Dir is the directory's path.
 func (s *Store) Dir() string { return s.dir }
 
-// Segments lists what there is.
-func (s *Store) Segments() []Segment { return slices.Clone(s.now().Segments) }
+// Segments lists the segments.
+func (s *Store) Segments() []Segment { return slices.Clone(s.currentCatalogue().Segments) }
 
-// Sources lists what was imported.
-func (s *Store) Sources() []Source { return slices.Clone(s.now().Sources) }
+// Sources lists the imported logs.
+func (s *Store) Sources() []ImportedLog { return slices.Clone(s.currentCatalogue().Sources) }
 
 // Bytes is the size of all segments and runs.
 func (s *Store) Bytes() (n int64) {
-	for _, g := range s.now().Segments {
+	for _, g := range s.currentCatalogue().Segments {
 		n += g.Bytes + g.RunBytes
 	}
 	return n
 }
 
-// Coverage tells what is stored. The places of lines that could not be used
-// were told when they were imported; here they are only counted.
-func (s *Store) Coverage() flow.Coverage { return s.now().coverage() }
+// Coverage describes what is stored. Lines that could not be used were listed
+// when they were imported; here they are only counted.
+func (s *Store) Coverage() flow.Coverage { return s.currentCatalogue().coverage() }
 
-func (s *Store) now() *catalogue {
+func (s *Store) currentCatalogue() *catalogue {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.cat
@@ -211,8 +211,8 @@ func (s *Store) runPath(n uint64, epoch string) string {
 	return filepath.Join(s.dir, "segments", fmt.Sprintf("%012d.%s.run", n, epoch))
 }
 
-// files are the paths of a segment's files.
-func (s *Store) files(g Segment) []string {
+// segmentFiles are the paths of a segment's files.
+func (s *Store) segmentFiles(g Segment) []string {
 	paths := []string{s.segmentPath(g.Number)}
 	if g.Epoch != "" {
 		paths = append(paths, s.runPath(g.Number, g.Epoch))
@@ -220,11 +220,11 @@ func (s *Store) files(g Segment) []string {
 	return paths
 }
 
-// removeDebris removes the files that the catalogue does not name.
+// removeDebris removes the files that the catalogue does not list.
 func (s *Store) removeDebris() error {
 	keep := map[string]bool{}
 	for _, g := range s.cat.Segments {
-		for _, path := range s.files(g) {
+		for _, path := range s.segmentFiles(g) {
 			keep[filepath.Base(path)] = true
 		}
 	}
@@ -240,7 +240,7 @@ func (s *Store) removeDebris() error {
 			}
 		}
 	}
-	// A catalogue that was not finished.
+	// A catalogue whose write was interrupted.
 	left, err := filepath.Glob(filepath.Join(s.dir, ".catalogue.json.*"))
 	for _, path := range left {
 		err = errors.Join(err, os.Remove(path))

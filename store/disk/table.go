@@ -15,8 +15,8 @@ const (
 )
 
 // The columns by width. An address is 128 bits as hi (64), mid (32) and low
-// (32); an IPv4 address is its low part, so that a log without IPv6 spends
-// nothing on the rest.
+// (32); an IPv4 address is its low part, so that a log without IPv6 uses no
+// space for the rest.
 const (
 	origHi = iota
 	respHi
@@ -71,8 +71,8 @@ const (
 	exporterIs6
 )
 
-// table is flows as columns, of which the first n values count. A column that
-// was not read is nil.
+// table is flows as columns, of which the first n values count. A column not
+// read is nil.
 type table struct {
 	n     int
 	start []int64 // flow.Time
@@ -85,10 +85,10 @@ type table struct {
 	number    map[string]uint32
 }
 
-// rowBytes is what a row of a table takes in memory, histories apart.
+// rowBytes is the memory of a row of a table, without histories.
 const rowBytes = 8 + 8*wide64 + 4*wide32 + 2*wide16 + wide8
 
-// newTable has room for rows flows.
+// newTable returns a table for up to rows flows.
 func newTable(rows int) *table {
 	t := &table{start: make([]int64, rows), histories: []string{""}, number: map[string]uint32{"": 0}}
 	for i := range t.u64 {
@@ -106,8 +106,8 @@ func newTable(rows int) *table {
 	return t
 }
 
-// room is how many more flows fit.
-func (t *table) room() int { return len(t.start) - t.n }
+// rowsLeft is the number of flows that still fit.
+func (t *table) rowsLeft() int { return len(t.start) - t.n }
 
 // reset empties t and keeps its memory.
 func (t *table) reset() {
@@ -117,8 +117,8 @@ func (t *table) reset() {
 	t.number[""] = 0
 }
 
-// add appends flows, for which there must be room.
-func (t *table) add(flows []flow.Flow) {
+// addFlows appends flows, which must fit.
+func (t *table) addFlows(flows []flow.Flow) {
 	for i := range flows {
 		f, n := &flows[i], t.n
 		t.start[n] = int64(f.Start)
@@ -148,11 +148,11 @@ func (t *table) addAddresses(f *flow.Flow) {
 	if f.Resp.Is6() {
 		kinds |= respIs6
 	}
-	t.u64[origHi][n], t.u32[origMid][n], t.u32[origLow][n] = split(f.Orig)
-	t.u64[respHi][n], t.u32[respMid][n], t.u32[respLow][n] = split(f.Resp)
+	t.u64[origHi][n], t.u32[origMid][n], t.u32[origLow][n] = splitAddr(f.Orig)
+	t.u64[respHi][n], t.u32[respMid][n], t.u32[respLow][n] = splitAddr(f.Resp)
 	t.u64[exporterHi][n], t.u64[exporterLow][n] = 0, 0
 	if f.Exporter.IsValid() {
-		hi, mid, low := split(f.Exporter)
+		hi, mid, low := splitAddr(f.Exporter)
 		t.u64[exporterHi][n], t.u64[exporterLow][n] = hi, uint64(mid)<<32|uint64(low)
 		kinds |= exporterIs4
 		if f.Exporter.Is6() {
@@ -162,7 +162,7 @@ func (t *table) addAddresses(f *flow.Flow) {
 	t.u8[families][n] = kinds
 }
 
-func split(a netip.Addr) (hi uint64, mid, low uint32) {
+func splitAddr(a netip.Addr) (hi uint64, mid, low uint32) {
 	switch {
 	case a.Is4():
 		b := a.As4()
@@ -174,7 +174,7 @@ func split(a netip.Addr) (hi uint64, mid, low uint32) {
 	return 0, 0, 0
 }
 
-func join(hi uint64, mid, low uint32, is6 bool) netip.Addr {
+func joinAddr(hi uint64, mid, low uint32, is6 bool) netip.Addr {
 	if !is6 {
 		var b [4]byte
 		binary.BigEndian.PutUint32(b[:], low)
@@ -187,7 +187,7 @@ func join(hi uint64, mid, low uint32, is6 bool) netip.Addr {
 	return netip.AddrFrom16(b)
 }
 
-// Bounds of a segment's dictionary. Zeek's histories are short and few; of a
+// Bounds of a segment's dictionary. Zeek's histories are short and few; in a
 // hostile log those beyond are stored as empty.
 const (
 	maxHistory       = 1 << 16
@@ -204,13 +204,13 @@ func (t *table) historyNumber(h string) uint32 {
 	return n
 }
 
-// flow makes row i a Flow, of the columns that were read.
-func (t *table) flow(i int, f *flow.Flow) {
+// toFlow converts row i to a Flow, with the columns that were read.
+func (t *table) toFlow(i int, f *flow.Flow) {
 	kinds := t.u8[families][i]
 	*f = flow.Flow{
 		Start: flow.Time(t.start[i]),
-		Orig:  join(t.u64[origHi][i], t.u32[origMid][i], t.u32[origLow][i], kinds&origIs6 != 0),
-		Resp:  join(t.u64[respHi][i], t.u32[respMid][i], t.u32[respLow][i], kinds&respIs6 != 0), OrigPort: t.u16[origPort][i], RespPort: t.u16[respPort][i],
+		Orig:  joinAddr(t.u64[origHi][i], t.u32[origMid][i], t.u32[origLow][i], kinds&origIs6 != 0),
+		Resp:  joinAddr(t.u64[respHi][i], t.u32[respMid][i], t.u32[respLow][i], kinds&respIs6 != 0), OrigPort: t.u16[origPort][i], RespPort: t.u16[respPort][i],
 		Proto: flow.Proto(t.u8[proto][i]), State: flow.State(t.u8[state][i]),
 		ICMPError: t.u16[icmpError][i], Known: flow.Columns(t.u16[known][i]), Sampling: t.u32[sampling][i],
 	}
@@ -228,6 +228,6 @@ func (t *table) flow(i int, f *flow.Flow) {
 	f.MissedBytes = t.u64[missedBytes][i]
 	if kinds&(exporterIs4|exporterIs6) != 0 {
 		low := t.u64[exporterLow][i]
-		f.Exporter = join(t.u64[exporterHi][i], uint32(low>>32), uint32(low), kinds&exporterIs6 != 0)
+		f.Exporter = joinAddr(t.u64[exporterHi][i], uint32(low>>32), uint32(low), kinds&exporterIs6 != 0)
 	}
 }

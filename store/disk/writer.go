@@ -17,7 +17,7 @@ var epochName = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$`)
 
 // Writer adds flows. Flows appended become part of the store with the next
 // Commit, all or none. Append and Commit may be called from several goroutines.
-// There is one Writer of a store at a time.
+// A store has one Writer at a time.
 type Writer struct {
 	s     *Store
 	epoch string
@@ -33,16 +33,16 @@ type Writer struct {
 // pending is a segment that is being written.
 type pending struct{ segment Segment }
 
-// maker is what building segments needs; each is used by one goroutine at a
+// maker has the buffers for building segments; it is used by one goroutine at a
 // time.
 type maker struct {
 	builder *builder
 	indexer *indexer
 }
 
-// NewWriter begins to write; epoch names the salts of new runs, by convention
-// the day in UTC (see key.OneShotSalt). It takes about 60 MB of memory for
-// each core, two at most, and 40 MB more.
+// NewWriter starts writing; epoch names the salts of new runs, by convention
+// the day in UTC (see key.OneShotSalt). It takes about 60 MB of memory for each
+// core, two at most, and 40 MB more.
 func (s *Store) NewWriter(epoch string) (*Writer, error) {
 	if !s.writer {
 		return nil, fmt.Errorf("%s is open for reading only", s.dir)
@@ -65,24 +65,24 @@ func (s *Store) NewWriter(epoch string) (*Writer, error) {
 		w.idle <- &maker{b, x}
 	}
 	for range makers + 1 {
-		w.tables <- nil // made when it is needed
+		w.tables <- nil // made when needed
 	}
 	s.writing.Lock()
 	return w, nil
 }
 
-// Close ends writing. What was not committed is forgotten.
+// Close ends writing. Uncommitted flows are discarded.
 func (w *Writer) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	err := w.work.Wait()
-	w.discard()
+	w.discardPending()
 	w.s.writing.Unlock()
 	return err
 }
 
-// Rest gives up the memory that importing took, when there is nothing to commit;
-// the next flows take some again.
+// Rest releases the memory used for importing, if there is nothing to commit;
+// the next flows allocate it again.
 func (w *Writer) Rest() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -108,18 +108,18 @@ func (w *Writer) Rest() error {
 	return nil
 }
 
-// discard removes the files of segments that were never committed.
-func (w *Writer) discard() {
+// discardPending removes the files of segments that were never committed.
+func (w *Writer) discardPending() {
 	var paths []string
 	for _, p := range w.pending {
-		paths = append(paths, w.s.files(p.segment)...)
+		paths = append(paths, w.s.segmentFiles(p.segment)...)
 	}
 	w.pending = nil
-	w.s.doom(paths)
+	w.s.removeWhenUnread(paths)
 }
 
-// Append takes flows, which it copies. Full segments are written while it goes
-// on; it waits when they come faster than they can be.
+// Append takes flows, which it copies. Full segments are written in the
+// background; it blocks if flows arrive faster than they can be written.
 func (w *Writer) Append(ctx context.Context, flows []flow.Flow) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -129,11 +129,11 @@ func (w *Writer) Append(ctx context.Context, flows []flow.Flow) error {
 				return err
 			}
 		}
-		n := min(len(flows), w.filling.room())
-		w.filling.add(flows[:n])
+		n := min(len(flows), w.filling.rowsLeft())
+		w.filling.addFlows(flows[:n])
 		flows = flows[n:]
-		if w.filling.room() == 0 {
-			w.flush()
+		if w.filling.rowsLeft() == 0 {
+			w.flushTable()
 		}
 	}
 	return ctx.Err()
@@ -153,11 +153,11 @@ func (w *Writer) nextTable(ctx context.Context) error {
 	}
 }
 
-// flush begins to write what was appended as a segment.
-func (w *Writer) flush() {
+// flushTable starts writing the appended flows as a segment.
+func (w *Writer) flushTable() {
 	t := w.filling
 	w.filling = nil
-	p := &pending{Segment{Number: w.s.now().Next + uint64(len(w.pending)), Epoch: w.epoch}}
+	p := &pending{Segment{Number: w.s.currentCatalogue().Next + uint64(len(w.pending)), Epoch: w.epoch}}
 	w.pending = append(w.pending, p)
 	w.work.Go(func() error {
 		m := <-w.idle
@@ -165,24 +165,24 @@ func (w *Writer) flush() {
 			w.idle <- m
 			w.tables <- t
 		}()
-		return w.s.write(m, t, &p.segment)
+		return w.s.writeSegment(m, t, &p.segment)
 	})
 }
 
-// write makes the files of a segment and completes its description.
-func (s *Store) write(m *maker, t *table, g *Segment) error {
+// writeSegment writes the files of a segment and completes its description.
+func (s *Store) writeSegment(m *maker, t *table, g *Segment) error {
 	g.Flows = t.n
 	g.From, g.To = flow.Time(t.start[0]), flow.Time(t.start[0])
 	for i := range t.n {
 		g.From, g.To = min(g.From, flow.Time(t.start[i])), max(g.To, flow.Time(t.start[i]))
 		g.Sampling = max(g.Sampling, t.u32[sampling][i])
 	}
-	data := m.builder.build(t, m.indexer.add)
+	data := m.builder.buildSegment(t, m.indexer.addBlock)
 	g.Bytes = int64(len(data))
 	if err := durable.WriteFile(s.segmentPath(g.Number), data, 0o640); err != nil {
 		return fmt.Errorf("write a segment: %w", err)
 	}
-	data = m.indexer.finish()
+	data = m.indexer.finishRun()
 	g.RunBytes = int64(len(data))
 	if err := durable.WriteFile(s.runPath(g.Number, g.Epoch), data, 0o640); err != nil {
 		return fmt.Errorf("write a run: %w", err)
@@ -192,44 +192,44 @@ func (s *Store) write(m *maker, t *table, g *Segment) error {
 
 // Commit makes everything appended since the last Commit part of the store,
 // together with the state of the sources it came from, each of which replaces
-// the one with its ID. When Commit returns nil, all
-// of it lasts. After an error nothing of it does, and the Writer is of no use.
-func (w *Writer) Commit(sources ...Source) error {
+// the one with its ID. When Commit returns nil, all of it is durable. After an
+// error none of it is, and the Writer cannot be used.
+func (w *Writer) Commit(sources ...ImportedLog) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.s.broken != nil {
 		return w.s.broken
 	}
 	if w.filling != nil && w.filling.n > 0 {
-		w.flush()
+		w.flushTable()
 	}
 	err := w.work.Wait()
 	w.work = &errgroup.Group{}
 	if err != nil {
-		w.discard()
+		w.discardPending()
 		return err
 	}
-	err = w.s.commit(func(c *catalogue) {
+	err = w.s.replaceCatalogue(func(c *catalogue) {
 		for _, p := range w.pending {
 			c.Segments = append(c.Segments, p.segment)
 		}
 		c.Next += uint64(len(w.pending))
 		for _, f := range sources {
-			c.learn(f)
+			c.setSource(f)
 		}
 	})
 	if err != nil {
 		return err
 	}
 	w.pending = nil
-	// What was to be committed is. If small segments could not be merged, for
-	// want of room perhaps, they stay as they are.
-	_ = w.merge()
+	// The commit is done. If small segments could not be merged, for example
+	// because the disk is full, they stay as they are.
+	_ = w.mergeSegments()
 	return nil
 }
 
-// learn files a source's new state.
-func (c *catalogue) learn(f Source) {
+// setSource stores a log's new state.
+func (c *catalogue) setSource(f ImportedLog) {
 	for i := range c.Sources {
 		if c.Sources[i].ID == f.ID {
 			c.Sources[i] = f

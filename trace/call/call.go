@@ -1,8 +1,8 @@
 // Package call redeems tokens over the network: an investigator whose public
-// key an administrator has listed gets the letters of a host without the
-// administrator writing them by hand. Both sides show self-signed certificates
-// of their Ed25519 keys in TLS 1.3 and check the key, not the name: there is no
-// certificate authority that both would trust.
+// key an administrator has listed gets the signed redemptions of a host without
+// the administrator making each by hand. Both sides present self-signed
+// certificates of their Ed25519 keys in TLS 1.3 and check the key, not the
+// name: no certificate authority is needed.
 package call
 
 import (
@@ -36,9 +36,10 @@ type request struct {
 	Reason string   `json:"reason"`
 }
 
-// certificate wraps a key in the form TLS wants.
-func certificate(key ed25519.PrivateKey) (tls.Certificate, error) {
-	// The fields say nothing and never expire: only the key is looked at.
+// makeCertificate wraps a key in the form TLS wants.
+func makeCertificate(key ed25519.PrivateKey) (tls.Certificate, error) {
+	// The fields carry no information and never expire: only the key is
+	// checked.
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Unix(0, 0), NotAfter: time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -49,7 +50,7 @@ func certificate(key ed25519.PrivateKey) (tls.Certificate, error) {
 
 func peerKey(s tls.ConnectionState) (ed25519.PublicKey, error) {
 	if len(s.PeerCertificates) != 1 {
-		return nil, errors.New("the peer shows no single key")
+		return nil, errors.New("the peer did not send exactly one certificate")
 	}
 	k, ok := s.PeerCertificates[0].PublicKey.(ed25519.PublicKey)
 	if !ok {
@@ -60,7 +61,7 @@ func peerKey(s tls.ConnectionState) (ed25519.PublicKey, error) {
 
 // ServerTLS accepts the listed investigators only.
 func ServerTLS(key ed25519.PrivateKey, investigators []ed25519.PublicKey) (*tls.Config, error) {
-	cert, err := certificate(key)
+	cert, err := makeCertificate(key)
 	if err != nil {
 		return nil, err
 	}
@@ -94,27 +95,27 @@ func Handler(dir string, key ed25519.PrivateKey, host string, log *slog.Logger) 
 			http.Error(w, fmt.Sprintf("send at most %d tokens as JSON", maxTokens), http.StatusBadRequest)
 			return
 		}
-		letters := []token.Letter{}
+		redemptions := []token.SignedRedemption{}
 		for _, t := range q.Tokens {
 			reason := fmt.Sprintf("call by %s: %s", token.FormatKey(who), q.Reason)
 			l, err := token.Redeem(dir, key, t, host, reason, time.Now())
 			if err != nil {
-				log.Error("redeem", "token", t, "error", err)
+				log.Error("redeem token failed", "token", t, "err", err)
 				http.Error(w, "the token cannot be redeemed; see the host's log", http.StatusInternalServerError)
 				return
 			}
 			log.Info("token redeemed", "token", t, "by", token.FormatKey(who), "reason", q.Reason)
-			letters = append(letters, l)
+			redemptions = append(redemptions, l)
 		}
 		w.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(w).Encode(letters)
+		json.NewEncoder(w).Encode(redemptions)
 	})
 }
 
 // Redeem calls a host. With hostKey nil any key is accepted: whether it is the
-// host's is then for the caller to judge by the letters.
-func Redeem(ctx context.Context, address string, key ed25519.PrivateKey, hostKey ed25519.PublicKey, tokens []string, reason string) ([]token.Letter, error) {
-	cert, err := certificate(key)
+// host's is then for the caller to judge by their signatures.
+func Redeem(ctx context.Context, address string, key ed25519.PrivateKey, hostKey ed25519.PublicKey, tokens []string, reason string) ([]token.SignedRedemption, error) {
+	cert, err := makeCertificate(key)
 	if err != nil {
 		return nil, err
 	}
@@ -145,16 +146,16 @@ func Redeem(ctx context.Context, address string, key ed25519.PrivateKey, hostKey
 		return nil, fmt.Errorf("call %s: %w", address, err)
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, token.MaxLetter+1))
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, token.MaxSignedRedemption+1))
 	if err != nil {
 		return nil, fmt.Errorf("call %s: %w", address, err)
 	}
-	if resp.StatusCode != http.StatusOK || len(answer) > token.MaxLetter {
+	if resp.StatusCode != http.StatusOK || len(answer) > token.MaxSignedRedemption {
 		return nil, fmt.Errorf("call %s: %s: %.200s", address, resp.Status, answer)
 	}
-	var letters []token.Letter
-	if err := json.Unmarshal(answer, &letters); err != nil {
+	var redemptions []token.SignedRedemption
+	if err := json.Unmarshal(answer, &redemptions); err != nil {
 		return nil, fmt.Errorf("call %s: %w", address, err)
 	}
-	return letters, nil
+	return redemptions, nil
 }

@@ -52,15 +52,15 @@ func TestRedeem(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 
-	letters, err := Redeem(ctx, at, investigator, hostKey, []string{tok, token.Random()}, "case 7")
-	if err != nil || len(letters) != 2 {
-		t.Fatalf("%d letters, %v", len(letters), err)
+	redemptions, err := Redeem(ctx, at, investigator, hostKey, []string{tok, token.Random()}, "case 7")
+	if err != nil || len(redemptions) != 2 {
+		t.Fatalf("%d redemptions, %v", len(redemptions), err)
 	}
-	r, err := letters[0].Open()
+	r, err := redemptions[0].Open()
 	if err != nil || string(r.Record) != `{"v":1}` || !strings.Contains(r.For, token.FormatKey(listed)) || !strings.Contains(r.For, "case 7") {
 		t.Errorf("%+v, %v", r, err)
 	}
-	if r, err := letters[1].Open(); err != nil || r.Problem == "" {
+	if r, err := redemptions[1].Open(); err != nil || r.Problem == "" {
 		t.Errorf("unknown token: %+v, %v", r, err)
 	}
 	if _, err := Redeem(ctx, at, stranger, hostKey, []string{tok}, ""); err == nil {

@@ -1,12 +1,11 @@
 // Package chain is the investigator's side of STOP: what was asked, what each
 // host's administrator redeemed, what of that is proven, and a drawing.
 //
-// A record is proven when it hashes to the token that its host gave to whoever
-// asked, before anybody could know what it would be used for: the host cannot
-// change it later. It is not proven that the host told the truth when it made
-// the record; root on a host can make it say anything. So every statement is
-// shown with whose it is, and the chain is believed only as far as the least
-// trusted host.
+// A record is proven when it hashes to the token that its host gave to the
+// asker, before anyone could know what it would be used for: the host cannot
+// change it later. That the record was true when it was made is not proven;
+// root on a host can make it say anything. So every statement is shown with its
+// origin, and the chain is trusted only as far as the least trusted host.
 package chain
 
 import (
@@ -37,20 +36,20 @@ type Case struct {
 	Request string         `json:"request"` // as on the wire
 	Reply   string         `json:"reply,omitempty"`
 	Failure string         `json:"failure,omitempty"`
-	// Letters are what was redeemed, Refused why a host gave no letter, by
-	// token.
-	Letters []token.Letter `json:"letters,omitempty"`
-	// Contradicted are later letters that cannot show what an earlier one
+	// Redemptions are the signed redemptions, Refused the reasons why a host
+	// gave none, by token.
+	Redemptions []token.SignedRedemption `json:"letters,omitempty"`
+	// Contradicted are later redemptions that cannot show what an earlier one
 	// proved: the record was changed in between.
-	Contradicted []token.Letter    `json:"contradicted,omitempty"`
-	Refused      map[string]string `json:"refused,omitempty"`
-	// Keys are the hosts' keys the investigator has from the administrators
-	// by another way, in the form of token.FormatKey.
+	Contradicted []token.SignedRedemption `json:"contradicted,omitempty"`
+	Refused      map[string]string        `json:"refused,omitempty"`
+	// Keys are the hosts' keys that the investigator got from the
+	// administrators out of band, in the form of token.FormatKey.
 	Keys map[netip.Addr]string `json:"keys,omitempty"`
 }
 
-// Start asks a host about a connection. A failed question makes a case as
-// well: that a host does not answer is a finding.
+// Start asks a host about a connection. A failed question makes a case as well:
+// that a host does not answer is evidence.
 func Start(ctx context.Context, host netip.AddrPort, q protocol.Request) Case {
 	c := Case{Version: CaseVersion, Asked: time.Now().UTC(), Host: host, Request: q.String()}
 	r, err := client.Ask(ctx, netip.Addr{}, host, q)
@@ -62,23 +61,24 @@ func Start(ctx context.Context, host netip.AddrPort, q protocol.Request) Case {
 	return c
 }
 
-// NewSession draws a session identifier.
+// NewSession returns a random session identifier.
 func NewSession() uint32 {
 	var b [4]byte
 	rand.Read(b[:])
 	return binary.NativeEndian.Uint32(b[:])
 }
 
-// Add takes a letter in. A later one for the same token replaces the older one,
-// since answers of previous hosts come later, unless it proves less: evidence
-// that fits a token is not lost because the host can no longer show it.
-func (c *Case) Add(l token.Letter) error {
+// Add adds a signed redemption. A later one for the same token replaces the
+// older one, since answers of previous hosts arrive later, unless it proves
+// less: evidence that matches a token is not lost because the host can no
+// longer show it.
+func (c *Case) Add(l token.SignedRedemption) error {
 	r, err := l.Open()
 	if err != nil && !errors.Is(err, token.ErrAltered) {
 		return err
 	}
 	proves := err == nil && r.Record != nil
-	for i, old := range c.Letters {
+	for i, old := range c.Redemptions {
 		have, wrong := old.Open()
 		if have.Token != r.Token {
 			continue
@@ -87,11 +87,11 @@ func (c *Case) Add(l token.Letter) error {
 		case hadProof && !proves:
 			c.Contradicted = append(c.Contradicted, l)
 		case proves && !hadProof, have.Redeemed.Before(r.Redeemed):
-			c.Letters[i] = l
+			c.Redemptions[i] = l
 		}
 		return nil
 	}
-	c.Letters = append(c.Letters, l)
+	c.Redemptions = append(c.Redemptions, l)
 	delete(c.Refused, r.Token)
 	return nil
 }

@@ -66,7 +66,7 @@ func (m *machine) answers(asker netip.Addr, local, remote uint16, name string, b
 	return tok
 }
 
-func (m *machine) letter(tok string) token.Letter {
+func (m *machine) redeem(tok string) token.SignedRedemption {
 	m.t.Helper()
 	l, err := token.Redeem(m.dir, m.key, tok, "name of "+m.addr.String(), "test", time.Unix(1e9, 0))
 	if err != nil {
@@ -112,7 +112,7 @@ func TestJudge(t *testing.T) {
 		}
 	}
 	check("192.0.2.2 token not redeemed agrees=false;", 0)
-	if err := c.Add(h2.letter(tok2)); err != nil {
+	if err := c.Add(h2.redeem(tok2)); err != nil {
 		t.Fatal(err)
 	}
 	rest := ">192.0.2.3 answers plain ident agrees=false;>192.0.2.4 no identity agrees=false;"
@@ -120,7 +120,7 @@ func TestJudge(t *testing.T) {
 	if d := cmp.Diff(map[netip.Addr][]string{h1.addr: {tok1}}, pending(c), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
 		t.Error(d)
 	}
-	c.Add(h1.letter(tok1))
+	c.Add(h1.redeem(tok1))
 	whole := "192.0.2.2 proven agrees=true;>192.0.2.1 proven agrees=true;" + rest
 	check(whole, 0)
 
@@ -152,8 +152,8 @@ func TestLies(t *testing.T) {
 		other := h1.answers(us, 1, 2, "nc") // not what h2 says it asked
 		tok := h2.answers(us, 100, 22, "ssh", record.Answer{Host: h1.addr, Ports: [2]uint16{200, 300}, Token: other})
 		c := newCase(h2, tok)
-		c.Add(h2.letter(tok))
-		c.Add(h1.letter(other))
+		c.Add(h2.redeem(tok))
+		c.Add(h1.redeem(other))
 		g := c.Judge()
 		if got := outline(g.Root); got != "192.0.2.2 proven agrees=true;>192.0.2.1 proven agrees=false;" || len(g.Problems) != 1 {
 			t.Errorf("%s, %v", got, g.Problems)
@@ -161,7 +161,7 @@ func TestLies(t *testing.T) {
 	})
 	t.Run("another record for the token", func(t *testing.T) {
 		tok := h2.answers(us, 100, 22, "ssh")
-		l := h2.letter(tok)
+		l := h2.redeem(tok)
 		var r token.Redemption
 		json.Unmarshal(l.Payload, &r)
 		r.Record = bytes.Replace(r.Record, []byte("mallory"), []byte("alice"), 1)
@@ -175,9 +175,9 @@ func TestLies(t *testing.T) {
 			t.Errorf("%+v", g.Root)
 		}
 	})
-	t.Run("a forged letter", func(t *testing.T) {
+	t.Run("a forged redemption", func(t *testing.T) {
 		tok := h2.answers(us, 100, 22, "ssh")
-		l := h2.letter(tok)
+		l := h2.redeem(tok)
 		l.Payload = bytes.Replace(l.Payload, []byte("test"), []byte("best"), 1)
 		c := newCase(h2, tok)
 		if err := c.Add(l); err == nil {
@@ -188,7 +188,7 @@ func TestLies(t *testing.T) {
 		a := record.Answer{Host: h2.addr, Ports: [2]uint16{1, 2}, Token: strings.Repeat("ab", 32)}
 		tok := h2.answers(us, 100, 22, "ssh", a, a)
 		c := newCase(h2, tok)
-		c.Add(h2.letter(tok))
+		c.Add(h2.redeem(tok))
 		if got := outline(c.Judge().Root); got != "192.0.2.2 proven agrees=true;>192.0.2.2 token not redeemed agrees=false;>192.0.2.2 loop agrees=false;" {
 			t.Error(got)
 		}
@@ -200,7 +200,7 @@ func TestLies(t *testing.T) {
 		}
 		tok := h2.answers(us, 100, 22, "a\x1b[31m\nb</text>", many...)
 		c := newCase(h2, tok)
-		c.Add(h2.letter(tok))
+		c.Add(h2.redeem(tok))
 		g := c.Judge()
 		if len(g.Root.Previous) > maxNodes || g.Root.Skipped != 3000-len(g.Root.Previous) {
 			t.Errorf("%d nodes, %d skipped", len(g.Root.Previous), g.Root.Skipped)
@@ -228,7 +228,7 @@ func TestFirstAnswers(t *testing.T) {
 	h := newMachine(t, "192.0.2.2")
 	for _, c := range []struct {
 		reply, failure string
-		want           Status
+		want           NodeStatus
 	}{
 		{"100,22:USERID:UNIX:root", "", Ident}, {"100,22:ERROR:NO-USER", "", Silent}, {"", "connection refused", Silent}, {"nonsense", "", Silent},
 	} {
@@ -240,15 +240,15 @@ func TestFirstAnswers(t *testing.T) {
 	}
 }
 
-func FuzzLetter(f *testing.F) {
+func FuzzSignedRedemption(f *testing.F) {
 	f.Add([]byte(`{"type":"dragnet-token-redemption/1","payload":"e30=","key":"","signature":""}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		l, err := token.ParseLetter(b)
+		l, err := token.ParseSignedRedemption(b)
 		if err != nil {
 			return
 		}
 		if _, err := l.Open(); err == nil {
-			t.Fatal("a letter verified that no host signed")
+			t.Fatal("a redemption verified that no host signed")
 		}
 	})
 }

@@ -13,31 +13,31 @@ import (
 	"dragnet/trace/token"
 )
 
-// Status is what is known about one host of the chain.
-type Status string
+// NodeStatus is what is known about one host of the chain.
+type NodeStatus string
 
 // The values of Status.
 const (
 	// Proven: the record hashes to the token the host gave when asked.
-	Proven Status = "proven"
+	Proven NodeStatus = "proven"
 	// Altered: the host cannot show a record that hashes to its token.
-	Altered Status = "altered"
+	Altered NodeStatus = "altered"
 	// Waiting: the host gave a token that nobody has redeemed yet.
-	Waiting Status = "token not redeemed"
-	// Ident: the host answers plain ident; the name is all it says.
-	Ident Status = "answers plain ident"
+	Waiting NodeStatus = "token not redeemed"
+	// Ident: the host answers plain ident, with a name only.
+	Ident NodeStatus = "answers plain ident"
 	// Silent: the host gave an error or no answer.
-	Silent Status = "no identity"
-	// Loop: the token stands for a request that came round again.
-	Loop Status = "loop"
+	Silent NodeStatus = "no identity"
+	// Loop: the token is of a request that came round again.
+	Loop NodeStatus = "loop"
 )
 
 // Node is one host of the chain, as one token sees it.
 type Node struct {
 	Host   netip.Addr `json:"host"`
-	Status Status     `json:"status"`
-	// Said is who says that this host gave this answer: "us" or a host. For
-	// all but the first host it is that host's word, signed by it but not
+	Status NodeStatus `json:"status"`
+	// Said is who reports that this host gave this answer: "us" or a host. For
+	// all but the first host it is a claim of that host, signed by it but not
 	// bound to any token.
 	Said  string `json:"said_by"`
 	Token string `json:"token,omitempty"`
@@ -49,8 +49,8 @@ type Node struct {
 	Agrees bool `json:"agrees"`
 
 	Name string `json:"name,omitempty"`
-	// Key signed the letter; KeyConfirmed says that the investigator has the
-	// same key from the administrator.
+	// Key signed the redemption; KeyConfirmed says that the investigator got
+	// the same key from the administrator.
 	Key          string         `json:"key,omitempty"`
 	KeyConfirmed bool           `json:"key_confirmed"`
 	Redeemed     time.Time      `json:"redeemed,omitzero"`
@@ -59,34 +59,34 @@ type Node struct {
 	// that owns the inbound connection by which this node's parent in the
 	// drawing was reached; it belongs to the host after this one.
 	Path []string `json:"path,omitempty"`
-	// Pending says that answers of previous hosts are not there yet.
+	// Pending says that answers of previous hosts have not arrived yet.
 	Pending bool `json:"pending,omitempty"`
 	// Skipped counts connections the host did not follow, beyond its limit.
 	Skipped  int     `json:"skipped,omitempty"`
 	Previous []*Node `json:"previous,omitempty"`
 }
 
-// Graph is a case, judged.
+// Graph is the result of judging a case.
 type Graph struct {
 	Asked   time.Time `json:"asked"`
 	Request string    `json:"request"`
 	Root    *Node     `json:"chain"`
-	// Problems are all findings that something was changed or contradicts.
+	// Problems are all signs of changed or contradictory evidence.
 	Problems []string `json:"problems,omitempty"`
 }
 
-// maxNodes bounds a drawing: hosts of a chain may be the attacker's, and say
-// that thousands of hosts were before them.
+// maxNodes bounds a drawing: hosts of a chain may be the attacker's, and claim
+// thousands of hosts before them.
 const maxNodes = 1000
 
-// Judge checks every letter of a case and joins them to a chain.
+// Judge checks every redemption of a case and joins them to a chain.
 func (c *Case) Judge() Graph {
-	j := judge{c: c, letters: map[string]token.Letter{}, seen: map[string]bool{}}
-	for _, l := range c.Letters {
+	j := judge{c: c, redemptions: map[string]token.SignedRedemption{}, seen: map[string]bool{}}
+	for _, l := range c.Redemptions {
 		if r, err := l.Open(); err == nil || errors.Is(err, token.ErrAltered) {
-			j.letters[r.Token] = l
+			j.redemptions[r.Token] = l
 		} else {
-			j.problem("a letter does not verify: %v", err)
+			j.addProblem("a signed redemption does not verify: %v", err)
 		}
 	}
 	for _, l := range c.Contradicted {
@@ -94,7 +94,7 @@ func (c *Case) Judge() Graph {
 		if err == nil {
 			err = errors.New(r.Problem)
 		}
-		j.problem("%s can no longer show the record of token %s, which an earlier letter proves: %v", r.Host, r.Token, err)
+		j.addProblem("%s can no longer show the record of token %s, which an earlier redemption proves: %v", r.Host, r.Token, err)
 	}
 	q, _ := protocol.ParseRequest(c.Request)
 	expect := expectation{asked: uint16(q.Asked), asking: uint16(q.Asking), kind: q.Kind, session: q.Session}
@@ -104,7 +104,7 @@ func (c *Case) Judge() Graph {
 	} else if c.Failure == "" {
 		first.Failure = err.Error()
 	}
-	return Graph{Asked: c.Asked, Request: c.Request, Root: j.node(first, "us", expect, nil), Problems: j.problems}
+	return Graph{Asked: c.Asked, Request: c.Request, Root: j.judgeAnswer(first, "us", expect, nil), Problems: j.problems}
 }
 
 func answerOf(host netip.Addr, r protocol.Reply) record.Answer {
@@ -127,26 +127,26 @@ type expectation struct {
 	session       uint32
 }
 
-func (e expectation) met(r *record.Record) bool {
+func (e expectation) isMet(r *record.Record) bool {
 	return r.Local.Port() == e.asked && r.Remote.Port() == e.asking && r.Kind == e.kind.String() &&
 		(!e.asker.IsValid() || r.Asker == e.asker) && (!e.kind.Recursive() || r.Session != nil && *r.Session == e.session)
 }
 
 type judge struct {
-	c        *Case
-	letters  map[string]token.Letter
-	seen     map[string]bool // tokens that have a node
-	nodes    int
-	problems []string
+	c           *Case
+	redemptions map[string]token.SignedRedemption
+	seen        map[string]bool // tokens that have a node
+	nodes       int
+	problems    []string
 }
 
-func (j *judge) problem(format string, args ...any) {
+func (j *judge) addProblem(format string, args ...any) {
 	j.problems = append(j.problems, fmt.Sprintf(format, args...))
 }
 
-// node judges one answer and what was before it. A token that occurs twice is
+// judgeAnswer judges one answer and what was before it. A token that occurs twice is
 // not followed again.
-func (j *judge) node(a record.Answer, said string, expect expectation, path []string) *Node {
+func (j *judge) judgeAnswer(a record.Answer, said string, expect expectation, path []string) *Node {
 	j.nodes++
 	n := &Node{Host: a.Host, Said: said, Token: a.Token, Path: path}
 	switch {
@@ -161,7 +161,7 @@ func (j *judge) node(a record.Answer, said string, expect expectation, path []st
 		return n
 	}
 	j.seen[a.Token] = true
-	l, ok := j.letters[a.Token]
+	l, ok := j.redemptions[a.Token]
 	if !ok {
 		n.Status, n.Detail = Waiting, j.c.Refused[a.Token]
 		return n
@@ -171,7 +171,7 @@ func (j *judge) node(a record.Answer, said string, expect expectation, path []st
 	confirmed, known := j.c.Keys[a.Host]
 	n.KeyConfirmed = known && confirmed == n.Key
 	if known && !n.KeyConfirmed {
-		j.problem("the letter of %v is signed by key %s, not by the one its administrator gave", a.Host, n.Key)
+		j.addProblem("the redemption of %v is signed by key %s, not by the one its administrator gave", a.Host, n.Key)
 	}
 	switch {
 	case err != nil:
@@ -179,27 +179,27 @@ func (j *judge) node(a record.Answer, said string, expect expectation, path []st
 	case r.Record == nil:
 		n.Status, n.Detail = Altered, r.Problem
 	default:
-		j.record(n, r, expect)
+		j.judgeRecord(n, r, expect)
 	}
 	if n.Status == Altered {
-		j.problem("%v, token %s: %s", a.Host, a.Token, n.Detail)
+		j.addProblem("%v, token %s: %s", a.Host, a.Token, n.Detail)
 	}
 	return n
 }
 
-// record fills in a redeemed record and goes on to the hosts before.
-func (j *judge) record(n *Node, r token.Redemption, expect expectation) {
+// judgeRecord fills in a redeemed record and continues with the hosts before.
+func (j *judge) judgeRecord(n *Node, r token.Redemption, expect expectation) {
 	rec, err := record.Parse(r.Record)
 	if err != nil {
 		n.Status, n.Detail = Altered, err.Error()
 		return
 	}
-	n.Status, n.Record, n.Agrees = Proven, &rec, expect.met(&rec)
+	n.Status, n.Record, n.Agrees = Proven, &rec, expect.isMet(&rec)
 	if r.Problem != "" {
-		j.problem("%v, token %s: %s", n.Host, n.Token, r.Problem)
+		j.addProblem("%v, token %s: %s", n.Host, n.Token, r.Problem)
 	}
 	if !n.Agrees {
-		j.problem("%v has a record of another request than %s says it made", n.Host, n.Said)
+		j.addProblem("%v has a record of a request other than the one %s says it made", n.Host, n.Said)
 	}
 	if rec.Outcome == "loop" {
 		n.Status, n.Detail = Loop, "the request came round again; it was first given token "+rec.First
@@ -210,7 +210,7 @@ func (j *judge) record(n *Node, r token.Redemption, expect expectation) {
 	for _, body := range r.Previous {
 		p, err := record.ParsePrevious(body)
 		if err != nil || p.Token != n.Token {
-			j.problem("%v: answers of previous hosts cannot be read: %v", n.Host, err)
+			j.addProblem("%v: answers of previous hosts cannot be read: %v", n.Host, err)
 			continue
 		}
 		n.Skipped += p.Skipped
@@ -220,13 +220,13 @@ func (j *judge) record(n *Node, r token.Redemption, expect expectation) {
 				continue
 			}
 			next := expectation{asker: addressToward(&rec, a), asked: a.Ports[0], asking: a.Ports[1], kind: expect.kind, session: p.Session}
-			n.Previous = append(n.Previous, j.node(a, n.Host.String(), next, pathTo(&rec, a)))
+			n.Previous = append(n.Previous, j.judgeAnswer(a, n.Host.String(), next, pathTo(&rec, a)))
 		}
 	}
 }
 
-// holds reports whether a process has the connection an answer is about.
-func holds(p *record.Process, a record.Answer) (record.Socket, bool) {
+// findSocket reports whether a process has the connection an answer is about.
+func findSocket(p *record.Process, a record.Answer) (record.Socket, bool) {
 	for _, s := range p.Sockets {
 		if s.Remote.Addr() == a.Host && s.Remote.Port() == a.Ports[0] && s.Local.Port() == a.Ports[1] {
 			return s, true
@@ -239,28 +239,28 @@ func holds(p *record.Process, a record.Answer) (record.Socket, bool) {
 // the zero Addr where its record does not list sockets.
 func addressToward(r *record.Record, a record.Answer) netip.Addr {
 	for i := range r.Processes {
-		if s, ok := holds(&r.Processes[i], a); ok {
+		if s, ok := findSocket(&r.Processes[i], a); ok {
 			return s.Local.Addr()
 		}
 	}
 	return netip.Addr{}
 }
 
-// pathTo is how the walk went from the asked connection's owner to the process
-// that has the inbound connection.
+// pathTo is the path of the walk from the owner of the asked connection to the
+// process that has the inbound connection.
 func pathTo(r *record.Record, a record.Answer) []string {
 	byPID := map[int32]*record.Process{}
 	var at *record.Process
 	for i := range r.Processes {
 		p := &r.Processes[i]
 		byPID[p.PID] = p
-		if _, ok := holds(p, a); ok && at == nil {
+		if _, ok := findSocket(p, a); ok && at == nil {
 			at = p
 		}
 	}
 	var path []string
 	for ; at != nil && len(path) < len(r.Processes); at = byPID[at.From] {
-		step := fmt.Sprintf("%s[%d]", clean(at.Name), at.PID)
+		step := fmt.Sprintf("%s[%d]", cleanName(at.Name), at.PID)
 		if at.From != 0 {
 			step = "<" + at.Via + "> " + step
 		}
@@ -269,8 +269,8 @@ func pathTo(r *record.Record, a record.Answer) []string {
 	return path
 }
 
-// Pending lists the tokens that can be redeemed still, with the host to call:
-// those without a letter, and those whose previous hosts had not answered.
+// Pending lists the tokens that can still be redeemed, by host to call: those
+// without a redemption, and those whose previous hosts had not answered.
 func (g *Graph) Pending() map[netip.Addr][]string {
 	out := map[netip.Addr][]string{}
 	var visit func(*Node)
@@ -286,8 +286,8 @@ func (g *Graph) Pending() map[netip.Addr][]string {
 	return out
 }
 
-// clean keeps a hostile process or user name from drawing outside its place.
-func clean(s string) string {
+// cleanName keeps a hostile process or user name from disturbing the drawing.
+func cleanName(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return '?'

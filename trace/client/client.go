@@ -38,7 +38,7 @@ func Dial(ctx context.Context, from netip.Addr, to netip.AddrPort) (net.Conn, er
 	}
 	conn, err := d.DialContext(ctx, "tcp", to.String())
 	if err != nil {
-		return nil, reason(err)
+		return nil, describeError(err)
 	}
 	return conn, nil
 }
@@ -52,11 +52,11 @@ func Exchange(ctx context.Context, conn net.Conn, q protocol.Request) (protocol.
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if _, err := conn.Write([]byte(q.String() + "\r\n")); err != nil {
-		return protocol.Reply{}, reason(err)
+		return protocol.Reply{}, describeError(err)
 	}
 	line, err := protocol.ReadLine(protocol.NewReader(conn))
 	if err != nil {
-		return protocol.Reply{}, reason(err)
+		return protocol.Reply{}, describeError(err)
 	}
 	r, err := protocol.ParseReply(line)
 	if err != nil {
@@ -68,8 +68,8 @@ func Exchange(ctx context.Context, conn net.Conn, q protocol.Request) (protocol.
 	return r, nil
 }
 
-// reason shortens what the system says to what an investigator wants to know.
-func reason(err error) error {
+// describeError shortens a system error to what an investigator needs.
+func describeError(err error) error {
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return errors.New("connection refused")

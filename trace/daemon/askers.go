@@ -16,7 +16,7 @@ type rule struct {
 	remote bool
 }
 
-// ruleFor joins all entries an address falls under; ID is everybody's.
+// ruleFor joins all entries that match an address; everyone may ask for ID.
 func (c *Configuration) ruleFor(asker netip.Addr) rule {
 	r := rule{kinds: [4]bool{protocol.ID: true}}
 	for _, a := range c.Askers {
@@ -33,8 +33,8 @@ func (c *Configuration) ruleFor(asker netip.Addr) rule {
 	return r
 }
 
-// maxBuckets bounds the memory for askers; when it is reached those that have
-// been quiet for longest are forgotten, who then start with a full budget.
+// maxBuckets bounds the memory for askers; when it is reached, the askers quiet
+// for longest are removed, and later start with a full budget.
 const maxBuckets = 8192
 
 // budgets is a token bucket for each asker.
@@ -54,15 +54,15 @@ func newBudgets(b Budget) *budgets {
 	return &budgets{budget: b, buckets: map[netip.Addr]bucket{}}
 }
 
-// take reports whether an asker may ask once more.
-func (b *budgets) take(asker netip.Addr, now time.Time) bool {
-	key := account(asker)
+// takeToken reports whether an asker may ask once more, and counts it.
+func (b *budgets) takeToken(asker netip.Addr, now time.Time) bool {
+	key := accountOf(asker)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	k, ok := b.buckets[key]
 	if !ok {
 		if len(b.buckets) >= maxBuckets {
-			b.forget(now)
+			b.dropQuietest(now)
 		}
 		k = bucket{b.budget.Burst, now}
 	}
@@ -76,8 +76,9 @@ func (b *budgets) take(asker netip.Addr, now time.Time) bool {
 	return allowed
 }
 
-// forget drops full buckets, which say nothing, or else the quietest half.
-func (b *budgets) forget(now time.Time) {
+// dropQuietest drops full buckets, which carry no information, or else the
+// quietest half.
+func (b *budgets) dropQuietest(now time.Time) {
 	refill := time.Duration(b.budget.Burst / b.budget.PerMinute * float64(time.Minute))
 	for age := refill; len(b.buckets) > maxBuckets/2; age /= 2 {
 		for key, k := range b.buckets {
@@ -88,8 +89,8 @@ func (b *budgets) forget(now time.Time) {
 	}
 }
 
-// account is the address, or the /64 that one IPv6 host can draw from.
-func account(a netip.Addr) netip.Addr {
+// accountOf is the address, or the /64 that one IPv6 host can draw from.
+func accountOf(a netip.Addr) netip.Addr {
 	if a.Is6() {
 		p, _ := a.WithZone("").Prefix(64)
 		return p.Addr()
@@ -97,18 +98,18 @@ func account(a netip.Addr) netip.Addr {
 	return a
 }
 
-// maxLoops bounds the requests that are remembered; only configured askers
-// make entries.
+// maxLoops bounds the requests that are kept; only configured askers make
+// entries.
 const maxLoops = 1 << 16
 
-// loopKey is what makes a recursive request the same again.
+// loopKey identifies a recursive request.
 type loopKey struct {
 	asker, remote netip.Addr
 	session       uint32
 	ports         protocol.Ports
 }
 
-// loops remembers recursive requests.
+// loops keeps recursive requests, to detect loops.
 type loops struct {
 	keep time.Duration
 
@@ -124,9 +125,9 @@ type pastRequest struct {
 
 func newLoops(keep time.Duration) *loops { return &loops{keep: keep, seen: map[loopKey]pastRequest{}} }
 
-// begin notes a request. If it was made before, it returns the token of then,
-// which is empty while that request is still being worked on.
-func (l *loops) begin(k loopKey, now time.Time) (first string, again bool) {
+// noteRequest notes a request. If it was seen before, it returns the token
+// given then, which is empty while that request is still being served.
+func (l *loops) noteRequest(k loopKey, now time.Time) (first string, again bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for len(l.order) > 0 && (now.Sub(l.seen[l.order[0]].at) > l.keep || len(l.order) >= maxLoops) {
@@ -141,8 +142,8 @@ func (l *loops) begin(k loopKey, now time.Time) (first string, again bool) {
 	return "", false
 }
 
-// answered adds the token that was given.
-func (l *loops) answered(k loopKey, token string) {
+// noteToken adds the token that was given.
+func (l *loops) noteToken(k loopKey, token string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if p, ok := l.seen[k]; ok {

@@ -1,13 +1,13 @@
 //go:build linux
 
-// Package daemon is the STOP ident daemon: it answers on port 113, saves what
-// the answer stands for, and asks the hosts before.
+// Package daemon is the STOP ident daemon: it answers on port 113, saves the
+// record behind each token, and asks the hosts before.
 //
-// Promises: every line gets an answer, or its connection is closed, within the
-// deadline. The answer leaves before hosts before are asked. What they answer
-// is stored with the token and never sent. Nobody who is not configured makes
-// the daemon do more than one exact look-up and one small record per query, nor
-// more of those than his budget.
+// Guarantees: every line gets an answer, or its connection is closed, within
+// the deadline. The answer leaves before hosts before are asked. What they
+// answer is stored with the token and never sent. An asker that is not
+// configured can make the daemon do no more than one exact look-up and one
+// small record per query, within its budget.
 package daemon
 
 import (
@@ -29,7 +29,7 @@ import (
 
 // Configuration of the role ident.
 type Configuration struct {
-	// Listen holds addresses; it is ignored where systemd passes sockets.
+	// Listen holds addresses; it is ignored if systemd passes sockets.
 	Listen []string `yaml:"listen"`
 	// State is the folder of the key and the records.
 	State string `yaml:"state"`
@@ -48,14 +48,14 @@ type Configuration struct {
 	Budget     Budget `yaml:"budget"`
 	SaveBudget Budget `yaml:"save_budget"`
 
-	// Askers may ask for more than ID. Everybody else is served ID.
+	// Askers may ask for more than ID. Everyone else is served ID.
 	Askers []Asker `yaml:"askers"`
 
 	// AlwaysToken answers with tokens instead of errors; HideErrors answers
 	// UNKNOWN-ERROR for every error.
 	AlwaysToken bool `yaml:"always_token"`
 	HideErrors  bool `yaml:"hide_errors"`
-	// OptIn lets users have their name told, by a file ~/.ident.
+	// OptIn lets users have their name sent, by a file ~/.ident.
 	OptIn bool `yaml:"opt_in"`
 
 	Recursion Recursion          `yaml:"recursion"`
@@ -64,13 +64,13 @@ type Configuration struct {
 	Redeem    Redeem             `yaml:"redeem"`
 }
 
-// Budget is a rate with a reserve.
+// Budget is a rate with a burst.
 type Budget struct {
 	PerMinute float64 `yaml:"per_minute"`
 	Burst     float64 `yaml:"burst"`
 }
 
-// Asker is who may ask for what.
+// Asker lists what a network may ask for.
 type Asker struct {
 	Network netip.Prefix `yaml:"network"`
 	// Kinds are any of ID, ID_REC, SV, SV_REC.
@@ -79,15 +79,15 @@ type Asker struct {
 	Remote bool `yaml:"remote"`
 }
 
-// Recursion says how hosts before are asked.
+// Recursion configures questions to the hosts before.
 type Recursion struct {
 	Port     uint16        `yaml:"port"`
 	Timeout  time.Duration `yaml:"timeout"`
 	Parallel int           `yaml:"parallel"`
 	// Limit bounds the connections followed for one request.
 	Limit int `yaml:"limit"`
-	// Loop is how long a session identifier is remembered; the paper demands
-	// at least 120 s.
+	// Loop is how long a session identifier is kept; the paper requires at
+	// least 120 s.
 	Loop time.Duration `yaml:"loop"`
 }
 
@@ -98,7 +98,7 @@ type Redeem struct {
 	Investigators []string `yaml:"investigators"` // public keys
 }
 
-// DefaultConfiguration serves ID to everybody and more to nobody.
+// DefaultConfiguration serves ID to everyone and nothing else.
 func DefaultConfiguration() Configuration {
 	return Configuration{
 		Listen: []string{":113"}, State: "/var/lib/dragnet-ident",
@@ -128,7 +128,7 @@ func LoadConfiguration(path string) (Configuration, error) {
 	return c, nil
 }
 
-// Check reports the first value that makes no sense.
+// Check reports the first invalid value.
 func (c *Configuration) Check() error {
 	for _, v := range []struct {
 		name string
@@ -147,7 +147,7 @@ func (c *Configuration) Check() error {
 		}
 	}
 	if c.Recursion.Loop < 120*time.Second {
-		return fmt.Errorf("recursion.loop: %v is less than 120s, which the protocol demands", c.Recursion.Loop)
+		return fmt.Errorf("recursion.loop: %v is less than 120s, which the protocol requires", c.Recursion.Loop)
 	}
 	for i, a := range c.Askers {
 		if !a.Network.IsValid() {

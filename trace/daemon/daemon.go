@@ -38,7 +38,7 @@ type Daemon struct {
 	budget, saveBudget *budgets
 	loops              *loops
 	lookups            chan struct{} // one slot for each walk
-	recursions         chan struct{} // one slot for each question to a host before
+	recursions         chan struct{} // one slot for each question to a previous host
 
 	cancel  context.CancelFunc
 	quit    chan struct{} // ends maintenance
@@ -61,14 +61,14 @@ func New(config Configuration, log *slog.Logger) *Daemon {
 	}
 }
 
-// KeyFile is where a state folder keeps the host's key.
+// KeyFile is the path of the host's key in a state folder.
 func KeyFile(state string) string { return filepath.Join(state, "host.key") }
 
-// RecordsDir is where a state folder keeps the records.
+// RecordsDir is the path of the records in a state folder.
 func RecordsDir(state string) string { return filepath.Join(state, "records") }
 
 // Start opens store and kernel and serves the listeners, which it closes in
-// Stop. It returns once questions are answered.
+// Stop. It returns once it accepts questions.
 func (d *Daemon) Start(ctx context.Context, listeners []net.Listener) error {
 	var err error
 	if d.key, err = token.LoadKey(KeyFile(d.config.State)); err != nil {
@@ -81,14 +81,14 @@ func (d *Daemon) Start(ctx context.Context, listeners []net.Listener) error {
 		return errors.Join(err, d.store.Close())
 	}
 	if limits := d.finder.Limits(); limits != nil {
-		d.log.Warn("look-ups are limited", "why", limits)
+		d.log.Warn("look-ups are limited", "err", limits)
 	}
 	ctx, d.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	for _, l := range listeners {
 		d.listeners = append(d.listeners, l)
 		waiting := new(atomic.Int32)
 		waiting.Store(1)
-		d.running.Go(func() { d.accept(ctx, l, waiting) })
+		d.running.Go(func() { d.acceptConns(ctx, l, waiting) })
 	}
 	if d.config.Redeem.Listen != "" {
 		if err := d.serveRedeem(); err != nil {
@@ -119,7 +119,7 @@ func (d *Daemon) Stop(ctx context.Context) error {
 		d.cancel()
 	case <-ctx.Done():
 		d.cancel()
-		<-done // what waits for other hosts gives up at once
+		<-done // questions to other hosts are given up at once
 	}
 	return errors.Join(d.store.Close(), d.finder.Close())
 }
@@ -140,27 +140,27 @@ func (d *Daemon) maintain() {
 			err = d.store.Expire()
 		}
 		if err != nil {
-			d.log.Error("records are not safe", "error", err)
+			d.log.Error("sync records failed", "err", err)
 		}
 	}
 }
 
-// accept serves what it accepts itself and, before it does, sees to it that
-// another goroutine waits in its place. So a question is answered by a goroutine
-// that runs already and has a stack of the size it needs, and connections that
-// sit idle keep nobody else from being accepted.
-func (d *Daemon) accept(ctx context.Context, l net.Listener, waiting *atomic.Int32) {
+// acceptConns accepts a connection and serves it in the same goroutine, after
+// making sure that another goroutine waits to accept. So a question is answered
+// by a goroutine that already runs and has a stack of the size it needs, and
+// idle connections do not keep others from being accepted.
+func (d *Daemon) acceptConns(ctx context.Context, l net.Listener, waiting *atomic.Int32) {
 	for {
 		c, err := l.Accept()
 		if err != nil {
 			if d.isStopping() {
 				return
 			}
-			d.log.Error("accept", "error", err)
+			d.log.Error("accept failed", "err", err)
 			time.Sleep(100 * time.Millisecond) // out of descriptors, most likely
 			continue
 		}
-		asker, ok := d.admit(c)
+		asker, ok := d.admitConn(c)
 		if !ok {
 			d.Stats.Refused.Add(1)
 			c.Close()
@@ -168,10 +168,10 @@ func (d *Daemon) accept(ctx context.Context, l net.Listener, waiting *atomic.Int
 		}
 		if waiting.Add(-1) < 1 {
 			waiting.Add(1)
-			d.running.Go(func() { d.accept(ctx, l, waiting) })
+			d.running.Go(func() { d.acceptConns(ctx, l, waiting) })
 		}
-		d.serve(ctx, c, asker)
-		d.dismiss(c, asker)
+		d.serveConn(ctx, c, asker)
+		d.releaseConn(c, asker)
 		if waiting.Add(1) > maxWaiting {
 			waiting.Add(-1)
 			return
@@ -179,12 +179,12 @@ func (d *Daemon) accept(ctx context.Context, l net.Listener, waiting *atomic.Int
 	}
 }
 
-// maxWaiting is how many goroutines wait for connections at most.
+// maxWaiting bounds the goroutines that wait for connections.
 const maxWaiting = 4
 
-// admit counts a connection, and refuses it where there are too many: a closed
-// connection tells a client at once, silence would stall it.
-func (d *Daemon) admit(c net.Conn) (netip.Addr, bool) {
+// admitConn counts a connection, and refuses it if there are too many: a client
+// notices a closed connection at once, silence would stall it.
+func (d *Daemon) admitConn(c net.Conn) (netip.Addr, bool) {
 	remote, ok := c.RemoteAddr().(*net.TCPAddr)
 	if !ok {
 		return netip.Addr{}, false
@@ -192,26 +192,26 @@ func (d *Daemon) admit(c net.Conn) (netip.Addr, bool) {
 	asker := remote.AddrPort().Addr().Unmap()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.stopping || len(d.conns) >= d.config.Connections || d.perAsker[account(asker)] >= d.config.PerAsker {
+	if d.stopping || len(d.conns) >= d.config.Connections || d.perAsker[accountOf(asker)] >= d.config.PerAsker {
 		return asker, false
 	}
 	d.conns[c] = asker
-	d.perAsker[account(asker)]++
+	d.perAsker[accountOf(asker)]++
 	return asker, true
 }
 
-func (d *Daemon) dismiss(c net.Conn, asker netip.Addr) {
+func (d *Daemon) releaseConn(c net.Conn, asker netip.Addr) {
 	c.Close()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.conns, c)
-	if d.perAsker[account(asker)]--; d.perAsker[account(asker)] == 0 {
-		delete(d.perAsker, account(asker))
+	if d.perAsker[accountOf(asker)]--; d.perAsker[accountOf(asker)] == 0 {
+		delete(d.perAsker, accountOf(asker))
 	}
 }
 
-// serve answers the questions of one connection until it ends.
-func (d *Daemon) serve(ctx context.Context, c net.Conn, asker netip.Addr) {
+// serveConn answers the questions of one connection until it ends.
+func (d *Daemon) serveConn(ctx context.Context, c net.Conn, asker netip.Addr) {
 	local := c.LocalAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
 	r := protocol.NewReader(c)
 	for {
@@ -223,18 +223,18 @@ func (d *Daemon) serve(ctx context.Context, c net.Conn, asker netip.Addr) {
 		if errors.Is(err, protocol.ErrLineTooLong) {
 			d.Stats.Errors.Add(1)
 			io.WriteString(c, protocol.ErrorReply(protocol.Ports{}, protocol.UnknownError).String()+"\r\n")
-			linger(c)
+			drainConn(c)
 			return
 		}
 		if err != nil {
 			return
 		}
-		reply, after := d.answer(ctx, asker, local, line)
+		reply, after := d.answerLine(ctx, asker, local, line)
 		c.SetWriteDeadline(time.Now().Add(d.config.Deadline))
 		_, err = io.WriteString(c, reply.String()+"\r\n")
 		if after != nil {
-			// Only now that the answer is out; even if nobody took it, the
-			// request was made and its record is stored.
+			// Only now that the answer is sent; even if the peer did not read
+			// it, the request was made and its record is stored.
 			d.running.Go(func() { after(ctx) })
 		}
 		if err != nil {
@@ -249,9 +249,9 @@ func (d *Daemon) isStopping() bool {
 	return d.stopping
 }
 
-// linger lets the peer read the last answer: closing while unread octets wait
-// makes the kernel send a reset, which can destroy it.
-func linger(c net.Conn) {
+// drainConn lets the peer read the last answer: closing with unread octets in
+// the buffer makes the kernel send a reset, which can destroy it.
+func drainConn(c net.Conn) {
 	if t, ok := c.(*net.TCPConn); ok {
 		t.CloseWrite()
 	}

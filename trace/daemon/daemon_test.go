@@ -53,7 +53,7 @@ func start(t testing.TB, change func(*Configuration)) (d *Daemon, address string
 	return d, l.Addr().String()
 }
 
-// connection is begun by this process.
+// connection is started by this process.
 func connection(t testing.TB) (local, remote netip.AddrPort, end func()) {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -203,7 +203,7 @@ func TestEveryAnswerToAGatewayIsAToken(t *testing.T) {
 	seen := map[string]bool{}
 	for _, q := range []string{
 		fmt.Sprintf("%d,%d:ID:127.0.0.1", local.Port(), remote.Port()), // exists
-		fmt.Sprintf("%d,%d:SV:127.0.0.1", remote.Port(), local.Port()), // exists, not begun here
+		fmt.Sprintf("%d,%d:SV:127.0.0.1", remote.Port(), local.Port()), // exists, not started here
 		fmt.Sprintf("%d,9:SV:127.0.0.1", local.Port()),
 		"1,2:SV_REC:5:192.0.2.1", "1,2:SV_REC:5:192.0.2.1", // the second is a loop
 		"1,2:ID:2001:db8::1", "99999,1:ID:192.0.2.1",

@@ -60,25 +60,25 @@ func TestLoops(t *testing.T) {
 	l := newLoops(120 * time.Second)
 	now := time.Unix(1e9, 0)
 	k := loopKey{asker: netip.MustParseAddr("192.0.2.1"), session: 7, ports: protocol.Ports{Asked: 1, Asking: 2}}
-	if _, again := l.begin(k, now); again {
+	if _, again := l.noteRequest(k, now); again {
 		t.Error("the first request is a loop")
 	}
-	l.answered(k, "first")
-	if first, again := l.begin(k, now.Add(119*time.Second)); !again || first != "first" {
+	l.noteToken(k, "first")
+	if first, again := l.noteRequest(k, now.Add(119*time.Second)); !again || first != "first" {
 		t.Errorf("within 120 s: %q %v", first, again)
 	}
 	for _, other := range []loopKey{
 		{k.asker, k.remote, 8, k.ports}, {netip.MustParseAddr("192.0.2.2"), k.remote, 7, k.ports}, {k.asker, k.remote, 7, protocol.Ports{Asked: 1, Asking: 3}},
 	} {
-		if _, again := l.begin(other, now); again {
+		if _, again := l.noteRequest(other, now); again {
 			t.Errorf("%+v is a loop of %+v", other, k)
 		}
 	}
-	if _, again := l.begin(k, now.Add(121*time.Second)); again {
+	if _, again := l.noteRequest(k, now.Add(121*time.Second)); again {
 		t.Error("a loop after 120 s")
 	}
 	for i := range maxLoops + 10 {
-		l.begin(loopKey{session: uint32(i)}, now)
+		l.noteRequest(loopKey{session: uint32(i)}, now)
 	}
 	if len(l.seen) > maxLoops || len(l.seen) != len(l.order) {
 		t.Errorf("%d remembered, %d in order", len(l.seen), len(l.order))
@@ -90,14 +90,14 @@ func TestBudgetsAreBoundedAndRefill(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	a := netip.MustParseAddr("2001:db8::1")
 	twin := netip.MustParseAddr("2001:db8::2") // the same /64
-	if !b.take(a, now) || !b.take(twin, now) || b.take(a, now) {
+	if !b.takeToken(a, now) || !b.takeToken(twin, now) || b.takeToken(a, now) {
 		t.Error("burst of 2 for one /64")
 	}
-	if !b.take(a, now.Add(time.Second)) || b.take(a, now.Add(time.Second)) {
+	if !b.takeToken(a, now.Add(time.Second)) || b.takeToken(a, now.Add(time.Second)) {
 		t.Error("one a second after that")
 	}
 	for i := range 3 * maxBuckets {
-		b.take(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), now)
+		b.takeToken(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), now)
 	}
 	if len(b.buckets) > maxBuckets {
 		t.Errorf("%d buckets", len(b.buckets))

@@ -18,8 +18,8 @@ import (
 )
 
 // askPrevious asks the hosts at the other ends of inbound connections, in
-// parallel, with the same kind and session, and stores what they answer with
-// the token of the request.
+// parallel, with the same kind and session, and stores their answers with the
+// token of the request.
 func (d *Daemon) askPrevious(ctx context.Context, u question, token string, account uint32, inbound []walk.Inbound) {
 	p := record.Previous{Version: record.Version, Token: token, Session: u.Session}
 	if limit := d.config.Recursion.Limit; len(inbound) > limit {
@@ -33,7 +33,7 @@ func (d *Daemon) askPrevious(ctx context.Context, u question, token string, acco
 			p.Answers[i] = d.askOne(ctx, u, in)
 			a := p.Answers[i]
 			if a.Failure != "" {
-				d.log.Warn("host before gave no identity", "host", a.Host, "ports", a.Ports, "why", a.Failure)
+				d.log.Warn("previous host gave no identity", "host", a.Host, "ports", a.Ports, "why", a.Failure)
 			}
 		})
 	}
@@ -45,7 +45,7 @@ func (d *Daemon) askPrevious(ctx context.Context, u question, token string, acco
 	}
 	if err != nil {
 		d.Stats.Lost.Add(1)
-		d.log.Error("answers of hosts before are lost", "token", token, "error", err)
+		d.log.Error("answers of previous hosts not stored", "token", token, "err", err)
 	}
 }
 
@@ -53,15 +53,15 @@ func (d *Daemon) askOne(ctx context.Context, u question, in walk.Inbound) record
 	a := record.Answer{
 		Host: in.Remote.Addr(), Ports: [2]uint16{in.Remote.Port(), in.Local.Port()}, Direction: in.Direction.String(),
 	}
-	// The slots bound all questions at a time, whatever number of requests
-	// they come from; waiting counts against the timeout.
+	// The slots bound the questions in flight of all requests together; waiting
+	// counts against the timeout.
 	ctx, cancel := context.WithTimeout(ctx, d.config.Recursion.Timeout)
 	defer cancel()
 	select {
 	case d.recursions <- struct{}{}:
 		defer func() { <-d.recursions }()
 	case <-ctx.Done():
-		a.Failure = "not asked: too many questions to hosts before"
+		a.Failure = "not asked: too many questions to previous hosts"
 		return a
 	}
 	d.Stats.Recursions.Add(1)

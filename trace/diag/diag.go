@@ -1,9 +1,10 @@
 //go:build linux
 
-// Package diag asks the kernel about single sockets over netlink (sock_diag(7)).
-// The requests are exact: the kernel looks one connection up in its hash table,
-// so a host with 10,000 sockets answers as fast as an idle one, and a miss costs
-// what a hit costs. The libraries at hand dump all sockets and filter.
+// Package diag asks the kernel about single sockets over netlink
+// (sock_diag(7)). The requests are exact: the kernel looks one connection up in
+// its hash table, so a host with 10,000 sockets answers as fast as an idle one,
+// and a miss costs as much as a hit. Existing libraries dump all sockets and
+// filter.
 package diag
 
 import (
@@ -43,13 +44,13 @@ const (
 	Listen      = 10
 )
 
-// Socket is what the kernel tells about one TCP socket.
+// Socket is what the kernel reports about one TCP socket.
 type Socket struct {
 	Local, Remote netip.AddrPort
 	State         uint8
 	UID           uint32
-	// Inode names the socket among a process's descriptors; 0 means that no
-	// process holds it any more.
+	// Inode identifies the socket among a process's descriptors; 0 means that
+	// no process holds it any more.
 	Inode uint64
 	// Cookie is never reused while the system is up.
 	Cookie uint64
@@ -88,12 +89,12 @@ func (c *Conn) Close() error {
 }
 
 // TCP looks one connection up. The kernel falls back to a listening socket
-// where no connection matches; that is not found, unless remote's port is 0:
-// then the listening socket is what is asked for.
+// where no connection matches; that counts as not found, unless remote's port
+// is 0, which asks for the listening socket.
 func (c *Conn) TCP(local, remote netip.AddrPort) (Socket, error) {
-	local, remote = unmap(local), unmap(remote)
+	local, remote = unmapAddr(local), unmapAddr(remote)
 	var found Socket
-	err := c.ask(inetRequest(local, remote), 0, func(msg []byte) error {
+	err := c.roundTrip(inetRequest(local, remote), 0, func(msg []byte) error {
 		var err error
 		found, err = parseInet(msg)
 		return err
@@ -114,7 +115,7 @@ func (c *Conn) EachTCP(see func(Socket)) error {
 		req := make([]byte, inetRequestSize)
 		req[0], req[1] = family, unix.IPPROTO_TCP
 		binary.NativeEndian.PutUint32(req[4:], allStates)
-		if err := c.ask(req, unix.NLM_F_DUMP, func(msg []byte) error {
+		if err := c.roundTrip(req, unix.NLM_F_DUMP, func(msg []byte) error {
 			s, err := parseInet(msg)
 			if err == nil {
 				see(s)
@@ -127,7 +128,7 @@ func (c *Conn) EachTCP(see func(Socket)) error {
 	return nil
 }
 
-func unmap(a netip.AddrPort) netip.AddrPort {
+func unmapAddr(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
 }
 
@@ -167,8 +168,8 @@ func parseInet(m []byte) (Socket, error) {
 	}, nil
 }
 
-// ask sends one request and hands every message of the answer to see.
-func (c *Conn) ask(request []byte, flags uint16, see func([]byte) error) error {
+// roundTrip sends one request and calls see with every message of the answer.
+func (c *Conn) roundTrip(request []byte, flags uint16, see func([]byte) error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.seq++
@@ -190,15 +191,15 @@ func (c *Conn) ask(request []byte, flags uint16, see func([]byte) error) error {
 		if err != nil {
 			return fmt.Errorf("sock_diag did not answer: %w", err)
 		}
-		done, err := c.messages(c.buf[:n], flags&unix.NLM_F_DUMP != 0, see)
+		done, err := c.parseMessages(c.buf[:n], flags&unix.NLM_F_DUMP != 0, see)
 		if done || err != nil {
 			return err
 		}
 	}
 }
 
-// messages reads one datagram; done means that the answer is complete.
-func (c *Conn) messages(b []byte, dump bool, see func([]byte) error) (done bool, err error) {
+// parseMessages reads one datagram; done means that the answer is complete.
+func (c *Conn) parseMessages(b []byte, dump bool, see func([]byte) error) (done bool, err error) {
 	for len(b) >= headerSize {
 		size := int(binary.NativeEndian.Uint32(b))
 		if size < headerSize || size > len(b) {

@@ -41,7 +41,7 @@ func connect(t testing.TB, network, listen, dial string) (client, server *net.TC
 }
 
 func ends(c net.Conn) (local, remote netip.AddrPort) {
-	return unmap(c.LocalAddr().(*net.TCPAddr).AddrPort()), unmap(c.RemoteAddr().(*net.TCPAddr).AddrPort())
+	return unmapAddr(c.LocalAddr().(*net.TCPAddr).AddrPort()), unmapAddr(c.RemoteAddr().(*net.TCPAddr).AddrPort())
 }
 
 func inode(t testing.TB, c *net.TCPConn) uint64 {

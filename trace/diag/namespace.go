@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Namespaces keeps one Conn per network namespace. A namespace is named by the
-// inode of /proc/PID/ns/net.
+// Namespaces keeps one Conn per network namespace. A namespace is identified by
+// the inode of /proc/PID/ns/net.
 type Namespaces struct {
 	mu    sync.Mutex // guards conns
 	conns map[uint32]*Conn
@@ -20,7 +20,7 @@ type Namespaces struct {
 }
 
 // maxNamespaces bounds the open sockets. When there are more namespaces all but
-// our own are closed, since each can be had again for a few system calls.
+// our own are closed, since each can be opened again for a few system calls.
 const maxNamespaces = 256
 
 // OpenNamespaces opens the caller's own namespace.
@@ -36,7 +36,7 @@ func OpenNamespaces() (*Namespaces, error) {
 	return &Namespaces{conns: map[uint32]*Conn{own: c}, own: own}, nil
 }
 
-// Own is the namespace the process started in.
+// Own is the namespace in which the process started.
 func (n *Namespaces) Own() uint32 { return n.own }
 
 // Close closes all sockets.
@@ -49,7 +49,7 @@ func (n *Namespaces) Close() {
 	clear(n.conns)
 }
 
-// In is the Conn of a namespace; pid is a process that is in it.
+// In returns the Conn of a namespace; pid is a process in it.
 func (n *Namespaces) In(ns uint32, pid int32) (*Conn, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

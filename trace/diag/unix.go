@@ -16,11 +16,11 @@ const (
 	showName, showPeer = 1 << 0, 1 << 2
 )
 
-// Unix is what the kernel tells about one UNIX-domain socket.
+// Unix is what the kernel reports about one UNIX-domain socket.
 type Unix struct {
 	Inode uint64
-	// Peer is the inode at the other end; 0 if there is none, or if nobody
-	// has accepted the connection yet.
+	// Peer is the inode at the other end; 0 if there is none, or if the
+	// connection is not accepted yet.
 	Peer uint64
 	// Name is what this end is bound to: a path, or @ and an abstract name.
 	// A socket that was accepted has its listener's name.
@@ -37,7 +37,7 @@ func (c *Conn) UnixSocket(inode uint64) (Unix, error) {
 	binary.NativeEndian.PutUint32(req[16:], noCookie)
 	binary.NativeEndian.PutUint32(req[20:], noCookie)
 	var found Unix
-	err := c.ask(req, 0, func(msg []byte) error {
+	err := c.roundTrip(req, 0, func(msg []byte) error {
 		var err error
 		found, err = parseUnix(msg)
 		return err

@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Direction says which side began a TCP connection.
+// Direction is which side opened a TCP connection.
 type Direction uint8
 
 // The values the programs write.
@@ -51,19 +51,19 @@ type Held struct {
 
 const heldSize = int(unsafe.Sizeof(Held{}))
 
-// Programs is what was loaded into the kernel.
+// Programs are the programs loaded into the kernel.
 type Programs struct {
 	objects stopObjects
 	iter    *link.Iter
 	mark    link.Link
-	// MarkError says why the side that begins a connection is not recorded;
-	// nil when it is.
+	// MarkError is why the side that opens a connection is not recorded; nil if
+	// it is.
 	MarkError error
 }
 
 // Load loads the programs for the caller's pid namespace and starts to record
-// who begins connections. Without CAP_BPF and CAP_PERFMON it fails, and the
-// caller reads /proc instead.
+// which side opens connections. Without CAP_BPF and CAP_PERFMON it fails, and
+// the caller reads /proc instead.
 func Load() (*Programs, error) {
 	spec, err := loadStop()
 	if err != nil {

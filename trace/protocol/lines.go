@@ -6,7 +6,7 @@ import (
 	"io"
 )
 
-// ErrLineTooLong means that MaxLine characters came without an end of line.
+// ErrLineTooLong means that no end of line followed within MaxLine characters.
 var ErrLineTooLong = errors.New("line is longer than 1000 characters")
 
 // NewReader makes the buffer ReadLine needs, and no more: a peer that never

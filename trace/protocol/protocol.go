@@ -1,7 +1,7 @@
-// Package protocol is the language of port 113: the Identification Protocol
-// (RFC 1413) and the requests the Session TOken Protocol adds to it (Carrier
-// and Shields 2002, figure 2). It parses strictly, formats canonically and
-// does no I/O.
+// Package protocol encodes and parses the protocol of port 113: the
+// Identification Protocol (RFC 1413) and the requests the Session TOken
+// Protocol adds to it (Carrier and Shields 2002, figure 2). It parses strictly,
+// formats canonically and does no I/O.
 //
 // Two deviations from the paper's grammar: the address may be IPv6 (it is the
 // last field, so its colons are not ambiguous), and an address in a request
@@ -27,7 +27,7 @@ type Kind uint8
 // The four kinds of the paper, section III-B.
 const (
 	ID        Kind = iota // log the user
-	IDRec                 // log the user, then ask the hosts he came from
+	IDRec                 // log the user, then ask the hosts the user came from
 	Save                  // save the state of the processes behind the socket
 	SaveRec               // save the state, then ask the hosts before
 	kindCount             // number of kinds
@@ -50,11 +50,11 @@ func ParseKind(s string) (Kind, error) {
 			return Kind(k), nil
 		}
 	}
-	return 0, fmt.Errorf("request type %q is not one of ID, ID_REC, SV, SV_REC", clip(s))
+	return 0, fmt.Errorf("request type %q is not one of ID, ID_REC, SV, SV_REC", clipText(s))
 }
 
-// Recursive reports whether the hosts before are asked as well; such a request
-// carries a session identifier.
+// Recursive reports whether the previous hosts are asked as well; such a
+// request carries a session identifier.
 func (k Kind) Recursive() bool { return k == IDRec || k == SaveRec }
 
 // Saves reports whether process state is saved.
@@ -68,7 +68,7 @@ type Ports struct {
 	Asked, Asking uint32
 }
 
-func (p Ports) valid() bool {
+func (p Ports) areValid() bool {
 	return p.Asked >= 1 && p.Asked <= 65535 && p.Asking >= 1 && p.Asking <= 65535
 }
 
@@ -78,8 +78,8 @@ type Request struct {
 	Kind Kind
 	// Session is the same along one chain of recursive requests.
 	Session uint32
-	// Remote is the remote address of the connection where the asker is not
-	// the host at its other end; the zero Addr otherwise.
+	// Remote is the remote address of the connection if the asker is not the
+	// host at its other end; the zero Addr otherwise.
 	Remote netip.Addr
 }
 
@@ -98,7 +98,7 @@ func ParseRequest(line string) (Request, error) {
 	var q Request
 	pair, rest, more := strings.Cut(line, ":")
 	var portErr error
-	if q.Ports, portErr = parsePorts(pair); portErr == nil && !q.Ports.valid() {
+	if q.Ports, portErr = parsePorts(pair); portErr == nil && !q.Ports.areValid() {
 		portErr = ErrPorts
 	}
 	if more {
@@ -112,7 +112,7 @@ func ParseRequest(line string) (Request, error) {
 // parseExtension reads what STOP adds: type, session identifier, address.
 func (q *Request) parseExtension(s string) error {
 	word, rest, more := strings.Cut(s, ":")
-	kind, err := ParseKind(trim(word))
+	kind, err := ParseKind(trimSpace(word))
 	if err != nil {
 		return err
 	}
@@ -123,16 +123,16 @@ func (q *Request) parseExtension(s string) error {
 		}
 		var sid string
 		sid, rest, more = strings.Cut(rest, ":")
-		if q.Session, err = parseNumber(trim(sid), 10); err != nil {
+		if q.Session, err = parseNumber(trimSpace(sid), 10); err != nil {
 			return fmt.Errorf("session identifier: %w", err)
 		}
 	}
 	if !more {
 		return nil
 	}
-	addr, err := netip.ParseAddr(trim(rest))
+	addr, err := netip.ParseAddr(trimSpace(rest))
 	if err != nil || addr.Zone() != "" {
-		return fmt.Errorf("%q is not an address", clip(rest))
+		return fmt.Errorf("%q is not an address", clipText(rest))
 	}
 	q.Remote = addr.Unmap()
 	return nil
@@ -162,8 +162,8 @@ func parsePorts(s string) (Ports, error) {
 	if !ok {
 		return Ports{}, ErrPorts
 	}
-	asked, err1 := parseNumber(trim(left), 5)
-	asking, err2 := parseNumber(trim(right), 5)
+	asked, err1 := parseNumber(trimSpace(left), 5)
+	asking, err2 := parseNumber(trimSpace(right), 5)
 	if err1 != nil || err2 != nil {
 		return Ports{}, ErrPorts
 	}
@@ -174,11 +174,11 @@ func parsePorts(s string) (Ports, error) {
 // wrap, no white space within.
 func parseNumber(s string, digits int) (uint32, error) {
 	if s == "" || len(s) > digits {
-		return 0, fmt.Errorf("%q is not a number of 1 to %d digits", clip(s), digits)
+		return 0, fmt.Errorf("%q is not a number of 1 to %d digits", clipText(s), digits)
 	}
 	for _, c := range []byte(s) {
 		if c < '0' || c > '9' {
-			return 0, fmt.Errorf("%q is not a number", clip(s))
+			return 0, fmt.Errorf("%q is not a number", clipText(s))
 		}
 	}
 	n, err := strconv.ParseUint(s, 10, 32)
@@ -188,11 +188,11 @@ func parseNumber(s string, digits int) (uint32, error) {
 	return uint32(n), nil
 }
 
-// trim removes the white space RFC 1413 allows between tokens.
-func trim(s string) string { return strings.Trim(s, " \t") }
+// trimSpace removes the white space RFC 1413 allows between tokens.
+func trimSpace(s string) string { return strings.Trim(s, " \t") }
 
-// clip keeps a peer's text short enough for a log line.
-func clip(s string) string {
+// clipText keeps a peer's text short enough for a log line.
+func clipText(s string) string {
 	if len(s) > 40 {
 		return s[:40] + "..."
 	}

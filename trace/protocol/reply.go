@@ -10,7 +10,7 @@ import (
 const TokenLength = 64
 
 // Words of an error reply (RFC 1413, section 4). HIDDEN-USER is only ever
-// received: tokens made it needless.
+// received: tokens made it unnecessary.
 const (
 	InvalidPort  = "INVALID-PORT"
 	NoUser       = "NO-USER"
@@ -36,9 +36,9 @@ func TokenReply(p Ports, token string) Reply { return Reply{Ports: p, System: "O
 // ErrorReply answers q with one of the error words.
 func ErrorReply(p Ports, word string) Reply { return Reply{Ports: p, Error: word} }
 
-// Token is the token in r. Anything else that looks like an identity is the
-// answer of a plain ident daemon: it ignores what STOP adds to a request and
-// answers with a name, which must never be passed on as a token.
+// Token is the token in r. Anything else is the answer of a plain ident daemon:
+// it ignores what STOP adds to a request and answers with a name, which must
+// never be passed on as a token.
 func (r Reply) Token() (string, bool) {
 	if r.Error != "" || r.System != "OTHER" || !IsToken(r.User) {
 		return "", false
@@ -78,25 +78,25 @@ func (r Reply) String() string {
 func ParseReply(line string) (Reply, error) {
 	pair, rest, ok := strings.Cut(line, ":")
 	if !ok {
-		return Reply{}, fmt.Errorf("reply %q has no colon", clip(line))
+		return Reply{}, fmt.Errorf("reply %q has no colon", clipText(line))
 	}
 	var r Reply
 	var err error
 	if r.Ports, err = parsePorts(pair); err != nil {
-		return Reply{}, fmt.Errorf("reply %q: %w", clip(line), err)
+		return Reply{}, fmt.Errorf("reply %q: %w", clipText(line), err)
 	}
 	word, rest, ok := strings.Cut(rest, ":")
 	if !ok {
-		return Reply{}, fmt.Errorf("reply %q says neither USERID nor ERROR", clip(line))
+		return Reply{}, fmt.Errorf("reply %q says neither USERID nor ERROR", clipText(line))
 	}
-	switch trim(word) {
+	switch trimSpace(word) {
 	case "ERROR":
-		r.Error = trim(rest)
+		r.Error = trimSpace(rest)
 		return r, checkError(r.Error)
 	case "USERID":
 		return r, r.parseUser(rest)
 	}
-	return Reply{}, fmt.Errorf("reply of type %q", clip(word))
+	return Reply{}, fmt.Errorf("reply of type %q", clipText(word))
 }
 
 func (r *Reply) parseUser(s string) error {
@@ -105,13 +105,13 @@ func (r *Reply) parseUser(s string) error {
 		return fmt.Errorf("USERID reply without a user")
 	}
 	system, charset, _ := strings.Cut(system, ",")
-	r.System, r.Charset, r.User = trim(system), trim(charset), user
+	r.System, r.Charset, r.User = trimSpace(system), trimSpace(charset), user
 	if r.System == "OTHER" {
-		r.User = trim(user)
+		r.User = trimSpace(user)
 	}
 	switch {
-	case r.System == "" || len(r.System) > 64 || !printable(r.System) || !printable(r.Charset):
-		return fmt.Errorf("operating system %q is not a word", clip(r.System))
+	case r.System == "" || len(r.System) > 64 || !isPrintable(r.System) || !isPrintable(r.Charset):
+		return fmt.Errorf("operating system %q is not a word", clipText(r.System))
 	case r.User == "" || len(user) > 512:
 		return fmt.Errorf("user of %d octets; 1 to 512 are allowed", len(user))
 	case strings.ContainsAny(user, "\x00\r\n"):
@@ -125,13 +125,13 @@ func checkError(word string) error {
 	case InvalidPort, NoUser, HiddenUser, UnknownError:
 		return nil
 	}
-	if len(word) < 2 || len(word) > 64 || word[0] != 'X' || !printable(word) || strings.Contains(word, ":") {
-		return fmt.Errorf("error word %q is not in RFC 1413", clip(word))
+	if len(word) < 2 || len(word) > 64 || word[0] != 'X' || !isPrintable(word) || strings.Contains(word, ":") {
+		return fmt.Errorf("error word %q is not in RFC 1413", clipText(word))
 	}
 	return nil
 }
 
-func printable(s string) bool {
+func isPrintable(s string) bool {
 	for _, c := range []byte(s) {
 		if c < ' ' || c > '~' {
 			return false

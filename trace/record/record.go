@@ -1,6 +1,6 @@
 // Package record defines what an ident daemon saves about a connection: the
 // list of the paper (Carrier and Shields 2002, section III-C) and what Linux
-// has gained since. Records are JSON; fields are added, never changed, so a
+// has added since. Records are JSON; fields are added, never changed, so a
 // record of an older version stays readable and its token stays valid.
 package record
 
@@ -14,7 +14,7 @@ import (
 // Version is the version of the record's layout.
 const Version = 1
 
-// Record is what one token stands for.
+// Record is the state saved for one token.
 type Record struct {
 	Version int       `json:"v"`
 	Time    time.Time `json:"time"`
@@ -27,7 +27,7 @@ type Record struct {
 	// Outcome says why there is no owner, or why less was done than asked:
 	// "no such connection", "loop", "asker may not ask for SV".
 	Outcome string `json:"outcome,omitempty"`
-	// First is the token that was given when a loop's request came first.
+	// First is the token given when a loop's request was first seen.
 	First string `json:"first,omitempty"`
 
 	UID       *uint32 `json:"uid,omitempty"`
@@ -59,8 +59,8 @@ type Process struct {
 	PID    int32  `json:"pid"`
 	Parent int32  `json:"ppid"`
 	Name   string `json:"name"`
-	// Via and From say how the walk reached it; Shared is the inode of the
-	// pipe or socket.
+	// Via and From are how the walk reached it; Shared is the inode of the pipe
+	// or socket.
 	Via    string `json:"via"`
 	From   int32  `json:"from,omitempty"`
 	Shared uint64 `json:"shared,omitempty"`
@@ -109,8 +109,8 @@ type Login struct {
 	Time time.Time `json:"time"`
 }
 
-// Previous is what the hosts before answered to a recursive request. It is
-// kept with the token of the request and never sent to whoever asked.
+// Previous holds the answers of the previous hosts to a recursive request. It
+// is kept with the token of the request and never sent to the asker.
 type Previous struct {
 	Version int       `json:"v"`
 	Time    time.Time `json:"time"`
@@ -121,15 +121,15 @@ type Previous struct {
 	Skipped int `json:"skipped,omitempty"`
 }
 
-// Answer is what one host before answered about one connection.
+// Answer is the answer of one previous host about one connection.
 type Answer struct {
 	Host  netip.Addr `json:"host"`
 	Ports [2]uint16  `json:"ports"` // on that host, on this one
 	// Direction says whether the connection is known to be inbound.
 	Direction string `json:"direction"`
-	// Exactly one of these is set. Ident is the name a plain ident daemon
-	// gave: it follows no chain, and its word is all there is. Failure is an
-	// error word, or why there was no answer.
+	// Exactly one of these is set. Ident is the name a plain ident daemon gave:
+	// it follows no chain, and nothing proves it. Failure is an error word, or
+	// why there was no answer.
 	Token   string `json:"token,omitempty"`
 	Ident   string `json:"ident,omitempty"`
 	Failure string `json:"failure,omitempty"`

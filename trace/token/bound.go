@@ -10,20 +10,20 @@ import (
 	"slices"
 )
 
-// minAccounts keeps one user from having half the store reserved.
+// minAccounts keeps one user from reserving half of the store.
 const minAccounts = 8
 
-// bound starts a new segment when the active one is full, and makes room when
-// the store is; the caller holds the lock.
-func (s *Store) bound() error {
+// enforceLimits starts a new segment when the active one is full, and frees
+// space when the store is full; the caller holds the lock.
+func (s *Store) enforceLimits() error {
 	if s.active.size < s.segmentSize() {
 		return nil
 	}
-	if err := s.seal(); err != nil {
+	if err := s.sealSegment(); err != nil {
 		return err
 	}
 	expired := s.oldest != 0 && s.oldest < s.now().Add(-s.limits.MaxAge).UnixNano()
-	// The active segment may grow by one before the next look.
+	// The active segment may grow by one record before the next check.
 	if s.total+s.segmentSize() <= s.limits.MaxBytes && !expired {
 		return nil
 	}
@@ -32,10 +32,10 @@ func (s *Store) bound() error {
 
 func (s *Store) segmentSize() int64 { return min(max(s.limits.MaxBytes/64, 4<<10), 4<<20) }
 
-// seal ends the active segment with a signature and begins another.
-func (s *Store) seal() error {
-	s.buf = s.checkpoint(s.active.next-1, s.now().UnixNano(), s.active.link).encode(s.buf[:0])
-	if err := s.write(); err != nil {
+// sealSegment ends the active segment with a signature and starts another.
+func (s *Store) sealSegment() error {
+	s.buf = s.makeCheckpoint(s.active.next-1, s.now().UnixNano(), s.active.link).appendTo(s.buf[:0])
+	if err := s.writeBuffer(); err != nil {
 		return err
 	}
 	if err := s.file.Sync(); err != nil {
@@ -43,7 +43,7 @@ func (s *Store) seal() error {
 		return err
 	}
 	old, file := s.active, s.file
-	if err := s.start(old.next, old.link); err != nil {
+	if err := s.startSegment(old.next, old.link); err != nil {
 		return err
 	}
 	s.sealed = append(s.sealed, old)
@@ -51,7 +51,7 @@ func (s *Store) seal() error {
 	return file.Close()
 }
 
-// Expire removes records older than the limit; it is cheap when there are none.
+// Expire removes records older than the limit; it is cheap if there are none.
 func (s *Store) Expire() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -59,7 +59,7 @@ func (s *Store) Expire() error {
 		return nil
 	}
 	if s.active.size > int64(headerSize) {
-		if err := s.seal(); err != nil {
+		if err := s.sealSegment(); err != nil {
 			return fmt.Errorf("expire records: %w", err)
 		}
 	}
@@ -77,10 +77,10 @@ type entry struct {
 	bytes   int64
 }
 
-// makeRoom removes what has expired and, if that is not enough, what Limits
-// say, until an eighth of the store is free again.
+// makeRoom removes expired records and, if that is not enough, records chosen
+// as Limits says, until an eighth of the store is free.
 func (s *Store) makeRoom() error {
-	entries, err := s.entries()
+	entries, err := s.listEntries()
 	if err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func (s *Store) makeRoom() error {
 	if over := s.total + s.segmentSize(); over > s.limits.MaxBytes {
 		want = over - s.limits.MaxBytes*7/8
 	}
-	for _, e := range victims(kept, want-free, s.limits.MaxBytes/2) {
+	for _, e := range chooseRemovals(kept, want-free, s.limits.MaxBytes/2) {
 		gone[e.token] = true
 	}
 	s.oldest = 0
@@ -109,23 +109,23 @@ func (s *Store) makeRoom() error {
 			s.oldest = e.time
 		}
 	}
-	return s.remove(gone)
+	return s.removeRecords(gone)
 }
 
-// entries lists the records of sealed segments, oldest first.
-func (s *Store) entries() ([]entry, error) {
+// listEntries lists the records of sealed segments, oldest first.
+func (s *Store) listEntries() ([]entry, error) {
 	at := map[Hash]int{}
 	var list []entry
 	for _, g := range s.sealed {
-		if err := g.scan(func(f *frame, _ Hash) error {
-			if !f.counts() {
+		if err := g.scanFrames(func(f *frame, _ Hash) error {
+			if !f.holdsData() {
 				return nil
 			}
-			i, ok := at[f.token()]
+			i, ok := at[f.tokenOf()]
 			if !ok {
 				i = len(list)
-				at[f.token()] = i
-				list = append(list, entry{token: f.token(), account: f.account, time: f.time})
+				at[f.tokenOf()] = i
+				list = append(list, entry{token: f.tokenOf(), account: f.account, time: f.time})
 			}
 			list[i].bytes += int64(f.size)
 			return nil
@@ -156,9 +156,10 @@ func (h *byBytes) Pop() any {
 	return x
 }
 
-// victims picks entries worth at least want bytes, always the oldest loose one
-// of the account that uses most. Reserved bytes are divided among accounts.
-func victims(entries []entry, want, reserved int64) []entry {
+// chooseRemovals picks entries of at least want bytes in total, always the
+// oldest loose one of the account that uses most. Reserved bytes are divided
+// among accounts.
+func chooseRemovals(entries []entry, want, reserved int64) []entry {
 	shares := map[uint32]*share{}
 	for _, e := range entries {
 		if shares[e.account] == nil {
@@ -196,29 +197,29 @@ func victims(entries []entry, want, reserved int64) []entry {
 	return out
 }
 
-// remove rewrites the sealed segments without the entries that go, joining
-// segments that have become small. Each step leaves a readable store.
-func (s *Store) remove(gone map[Hash]bool) error {
+// removeRecords rewrites the sealed segments without the removed entries,
+// joining segments that have become small. Each step leaves a readable store.
+func (s *Store) removeRecords(gone map[Hash]bool) error {
 	var kept []*segment
 	for _, g := range s.sealed {
-		r := rewrite{store: s, gone: gone, segment: *g}
+		r := rewriter{store: s, gone: gone, segment: *g}
 		joined := len(kept) > 0 && kept[len(kept)-1].size+g.size < s.segmentSize()
 		if joined {
-			// Continue the segment before; its own entries were seen already.
+			// Continue the previous segment; its entries are copied already.
 			before := kept[len(kept)-1]
 			r.segment.path, r.segment.first, r.segment.before = before.path, before.first, before.before
-			if err := before.scan(r.see); err != nil {
+			if err := before.scanFrames(r.copyFrame); err != nil {
 				return err
 			}
 		}
-		if err := g.scan(r.see); err != nil {
+		if err := g.scanFrames(r.copyFrame); err != nil {
 			return err
 		}
 		if !r.changed && !joined {
 			kept = append(kept, g)
 			continue
 		}
-		if err := r.finish(); err != nil {
+		if err := r.writeFile(); err != nil {
 			return err
 		}
 		s.total += r.segment.size - g.size
@@ -235,8 +236,8 @@ func (s *Store) remove(gone map[Hash]bool) error {
 	return s.dropEmptyStart()
 }
 
-// rewrite copies frames, turning runs of removed ones into signed gaps.
-type rewrite struct {
+// rewriter copies frames, turning runs of removed ones into signed gaps.
+type rewriter struct {
 	store   *Store
 	gone    map[Hash]bool
 	segment segment // what the result is
@@ -247,23 +248,23 @@ type rewrite struct {
 	signed  bool // the last frame of out is a checkpoint
 }
 
-func (r *rewrite) see(f *frame, before Hash) error {
-	after := f.link(before)
+func (r *rewriter) copyFrame(f *frame, before Hash) error {
+	after := f.nextLink(before)
 	r.link, r.segment.link = after, after
 	switch {
-	case f.counts() && r.gone[f.token()]:
+	case f.holdsData() && r.gone[f.tokenOf()]:
 		r.changed = true
-		r.extend(f.number, f.number, f.time, before, after)
+		r.extendGap(f.number, f.number, f.time, before, after)
 	case f.kind == gapFrame:
-		r.extend(f.number, f.last, f.time, f.before, f.after)
+		r.extendGap(f.number, f.last, f.time, f.before, f.after)
 	case f.kind == checkpointFrame && (r.gap != nil || r.signed):
 		// A gap is signed itself, and one checkpoint is enough.
 	default:
-		r.close()
-		r.out = f.encode(r.out)
+		r.closeGap()
+		r.out = f.appendTo(r.out)
 		r.signed = f.kind == checkpointFrame
 	}
-	if f.counts() {
+	if f.holdsData() {
 		r.segment.next = f.number + 1
 	} else if f.kind == gapFrame {
 		r.segment.next = f.last + 1
@@ -271,42 +272,42 @@ func (r *rewrite) see(f *frame, before Hash) error {
 	return nil
 }
 
-func (r *rewrite) extend(first, last uint64, at int64, before, after Hash) {
+func (r *rewriter) extendGap(first, last uint64, at int64, before, after Hash) {
 	if r.gap == nil {
 		r.gap = &frame{kind: gapFrame, number: first, before: before}
 	}
 	r.gap.last, r.gap.time, r.gap.after = last, at, after
 }
 
-func (r *rewrite) close() {
+func (r *rewriter) closeGap() {
 	if r.gap == nil {
 		return
 	}
-	r.gap.signature = ed25519.Sign(r.store.key, r.gap.statement())
-	r.out = r.gap.encode(r.out)
+	r.gap.signature = ed25519.Sign(r.store.key, r.gap.signedBytes())
+	r.out = r.gap.appendTo(r.out)
 	r.gap, r.signed = nil, false
 }
 
-func (r *rewrite) finish() error {
-	r.close()
+func (r *rewriter) writeFile() error {
+	r.closeGap()
 	if !r.signed {
-		r.out = r.store.checkpoint(r.segment.next-1, r.store.now().UnixNano(), r.link).encode(r.out)
+		r.out = r.store.makeCheckpoint(r.segment.next-1, r.store.now().UnixNano(), r.link).appendTo(r.out)
 	}
-	if err := writeFile(r.segment.path, r.segment.header(), r.out); err != nil {
+	if err := writeFile(r.segment.path, r.segment.encodeHeader(), r.out); err != nil {
 		return fmt.Errorf("make room: %w", err)
 	}
 	r.segment.size = int64(headerSize + len(r.out))
 	return nil
 }
 
-// dropEmptyStart removes leading segments that hold nothing but gaps: the
-// chain then begins later.
+// dropEmptyStart removes leading segments that hold nothing but gaps: the chain
+// then starts later.
 func (s *Store) dropEmptyStart() error {
 	stop := errors.New("holds records")
 	for len(s.sealed) > 0 {
 		g := s.sealed[0]
-		err := g.scan(func(f *frame, _ Hash) error {
-			if f.counts() {
+		err := g.scanFrames(func(f *frame, _ Hash) error {
+			if f.holdsData() {
 				return stop
 			}
 			return nil

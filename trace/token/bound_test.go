@@ -77,7 +77,7 @@ func diskUse(t testing.TB, dir string) (sum int64) {
 func TestExpire(t *testing.T) {
 	dir := t.TempDir()
 	now := time.Unix(1e9, 0)
-	s, err := open(dir, testKey, Limits{MaxBytes: 1 << 20, MaxAge: time.Hour}, func() time.Time { return now })
+	s, err := openAt(dir, testKey, Limits{MaxBytes: 1 << 20, MaxAge: time.Hour}, func() time.Time { return now })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestVictims(t *testing.T) {
 		floor := reserved / max(int64(len(total)), minAccounts)
 		var freed int64
 		gone := map[Hash]bool{}
-		for _, e := range victims(entries, want, reserved) {
+		for _, e := range chooseRemovals(entries, want, reserved) {
 			if freed >= want {
 				t.Fatal("more was removed than needed")
 			}

@@ -15,11 +15,11 @@ const (
 	flateEncoding = 1 // DEFLATE with dictionary1
 )
 
-// maxRecord bounds what one record may be, stored or expanded.
+// maxRecord bounds the size of a record, stored or expanded.
 const maxRecord = 1 << 20
 
-// worthwhile is the size from which compressing pays: below it, resetting the
-// compressor costs more time than the disk saves.
+// worthwhile is the size from which compression pays off: below it, resetting
+// the compressor costs more time than the disk saves.
 const worthwhile = 512
 
 // dictionary1 is text that records have in common, most frequent last. It is
@@ -47,8 +47,8 @@ var deflaters = sync.Pool{New: func() any {
 	return w
 }}
 
-// compress keeps what is smaller.
-func compress(record []byte) (encoding byte, data []byte) {
+// compressRecord returns the smaller of the record and its compressed form.
+func compressRecord(record []byte) (encoding byte, data []byte) {
 	if len(record) < worthwhile {
 		return plainEncoding, record
 	}
@@ -56,7 +56,7 @@ func compress(record []byte) (encoding byte, data []byte) {
 	w := deflaters.Get().(*flate.Writer)
 	defer deflaters.Put(w)
 	w.Reset(&buf)
-	w.Write(record) // a bytes.Buffer takes everything
+	w.Write(record) // a bytes.Buffer never fails
 	w.Close()
 	if buf.Len() >= len(record) {
 		return plainEncoding, record
@@ -64,7 +64,7 @@ func compress(record []byte) (encoding byte, data []byte) {
 	return flateEncoding, buf.Bytes()
 }
 
-func expand(encoding byte, data []byte) ([]byte, error) {
+func expandRecord(encoding byte, data []byte) ([]byte, error) {
 	switch encoding {
 	case plainEncoding:
 		return data, nil

@@ -13,8 +13,8 @@ import (
 
 // Kinds of frames.
 const (
-	recordFrame     = 1 // what a token stands for
-	previousFrame   = 2 // what hosts before answered, for an earlier token
+	recordFrame     = 1 // the record of a token
+	previousFrame   = 2 // answers of previous hosts, for an earlier token
 	checkpointFrame = 3 // a signature over the chain up to here
 	gapFrame        = 4 // frames that were removed to make room
 )
@@ -52,23 +52,23 @@ const (
 	maxFrame = maxRecord + 4*Size + fixedSize
 )
 
-// Accounts that are no user's.
+// Accounts of no user.
 const (
 	// NoUser owns the records of requests without an owner.
 	NoUser uint32 = 1<<32 - 1
 )
 
-func (f *frame) counts() bool { return f.kind == recordFrame || f.kind == previousFrame }
+func (f *frame) holdsData() bool { return f.kind == recordFrame || f.kind == previousFrame }
 
-func (f *frame) token() Hash {
+func (f *frame) tokenOf() Hash {
 	if f.kind == previousFrame {
 		return f.of
 	}
 	return f.commit
 }
 
-// link is the chain after f.
-func (f *frame) link(before Hash) Hash {
+// nextLink is the link of the chain after f.
+func (f *frame) nextLink(before Hash) Hash {
 	switch f.kind {
 	case checkpointFrame:
 		return before
@@ -77,7 +77,7 @@ func (f *frame) link(before Hash) Hash {
 	}
 	d := sha256.New()
 	d.Write(before[:])
-	d.Write(f.head(nil))
+	d.Write(f.appendHead(nil))
 	d.Write(f.commit[:])
 	d.Write(f.of[:])
 	var h Hash
@@ -85,17 +85,17 @@ func (f *frame) link(before Hash) Hash {
 	return h
 }
 
-func (f *frame) head(b []byte) []byte {
+func (f *frame) appendHead(b []byte) []byte {
 	b = append(b, f.kind)
 	b = binary.BigEndian.AppendUint64(b, f.number)
 	b = binary.BigEndian.AppendUint64(b, uint64(f.time))
 	return binary.BigEndian.AppendUint32(b, f.account)
 }
 
-// encode appends f as it is on disk and sets its size.
-func (f *frame) encode(b []byte) []byte {
+// appendTo appends f as it is on disk and sets its size.
+func (f *frame) appendTo(b []byte) []byte {
 	start := len(b)
-	b = f.head(append(b, 0, 0, 0, 0))
+	b = f.appendHead(append(b, 0, 0, 0, 0))
 	switch f.kind {
 	case recordFrame, previousFrame:
 		b = append(append(b, f.commit[:]...), f.salt[:]...)
@@ -133,10 +133,10 @@ func readFrame(r *bufio.Reader) (*frame, error) {
 	if _, err := io.ReadFull(r, b); err != nil {
 		return nil, errTorn
 	}
-	return decode(b)
+	return decodeFrame(b)
 }
 
-func decode(b []byte) (*frame, error) {
+func decodeFrame(b []byte) (*frame, error) {
 	f := &frame{
 		kind: b[0], number: binary.BigEndian.Uint64(b[1:]), time: int64(binary.BigEndian.Uint64(b[9:])),
 		account: binary.BigEndian.Uint32(b[17:]), size: len(b) + 4,
@@ -171,17 +171,17 @@ func decode(b []byte) (*frame, error) {
 	return f, nil
 }
 
-// statement is what the signature of a checkpoint or a gap signs.
-func (f *frame) statement() []byte {
+// signedBytes is what a checkpoint or a gap signs.
+func (f *frame) signedBytes() []byte {
 	b := []byte("dragnet ident store 1\n")
-	b = f.head(b)
+	b = f.appendHead(b)
 	b = binary.BigEndian.AppendUint64(b, f.last)
 	return append(append(b, f.before[:]...), f.after[:]...)
 }
 
-// body is the record, checked against its commitment.
-func (f *frame) body() ([]byte, error) {
-	b, err := expand(f.coding, f.data)
+// checkBody is the record, checked against its commitment.
+func (f *frame) checkBody() ([]byte, error) {
+	b, err := expandRecord(f.coding, f.data)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrAltered, err)
 	}
@@ -194,4 +194,4 @@ func (f *frame) body() ([]byte, error) {
 // ErrAltered means that a record does not match its token.
 var ErrAltered = errors.New("the record was changed after its token was given")
 
-func (f *frame) when() time.Time { return time.Unix(0, f.time).UTC() }
+func (f *frame) timeUTC() time.Time { return time.Unix(0, f.time).UTC() }

@@ -13,8 +13,8 @@ import (
 
 const pemType = "DRAGNET ED25519 SEED"
 
-// LoadKey reads a private key, or makes one where the file does not exist.
-// Hosts sign records with theirs, investigators prove with theirs who calls.
+// LoadKey reads a private key, or makes one if the file does not exist. Hosts
+// sign records with their key, investigators authenticate with theirs.
 func LoadKey(path string) (ed25519.PrivateKey, error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -25,7 +25,7 @@ func LoadKey(path string) (ed25519.PrivateKey, error) {
 	}
 	block, _ := pem.Decode(b)
 	if block == nil || block.Type != pemType || len(block.Bytes) != ed25519.SeedSize {
-		return nil, fmt.Errorf("%s holds no Ed25519 seed; move it away and a new key is made", path)
+		return nil, fmt.Errorf("%s is not an Ed25519 seed; move it away to have a new key made", path)
 	}
 	return ed25519.NewKeyFromSeed(block.Bytes), nil
 }
@@ -45,7 +45,7 @@ func makeKey(path string) (ed25519.PrivateKey, error) {
 	return key, nil
 }
 
-// FormatKey is a public key as configuration files and people exchange it.
+// FormatKey encodes a public key as used in configuration files.
 func FormatKey(k ed25519.PublicKey) string { return base64.StdEncoding.EncodeToString(k) }
 
 // ParseKey reads what FormatKey wrote.

@@ -13,16 +13,16 @@ type Entry struct {
 	Time    time.Time
 	Account uint32
 	Token   string
-	// Record is nil where Problem is set: it was changed.
+	// Record is nil if Problem is set: it was changed.
 	Record  []byte
 	Salt    Hash
 	Problem error
-	// Previous holds what hosts before answered, each with its own time.
+	// Previous holds the answers of previous hosts, each with its time.
 	Previous []Answers
 }
 
 // Answers is one stored answer of previous hosts; it is bound to the chain, not
-// to the token, which had left the host before.
+// to the token, which was sent earlier.
 type Answers struct {
 	Time    time.Time
 	Body    []byte
@@ -30,18 +30,19 @@ type Answers struct {
 }
 
 // Each calls see for every record, oldest first, without the previous hosts'
-// answers. It may run beside the daemon. It stops when see returns an error.
+// answers. It may run while the daemon runs. It stops when see returns an
+// error.
 func Each(dir string, see func(Entry) error) error {
-	list, _, err := segments(dir)
+	list, _, err := listSegments(dir)
 	if err != nil {
 		return fmt.Errorf("read token store: %w", err)
 	}
 	for _, g := range list {
-		if err := g.scan(func(f *frame, _ Hash) error {
+		if err := g.scanFrames(func(f *frame, _ Hash) error {
 			if f.kind != recordFrame {
 				return nil
 			}
-			return see(f.entry())
+			return see(f.toEntry())
 		}); err != nil {
 			return err
 		}
@@ -49,35 +50,35 @@ func Each(dir string, see func(Entry) error) error {
 	return nil
 }
 
-func (f *frame) entry() Entry {
-	e := Entry{Number: f.number, Time: f.when(), Account: f.account, Token: f.commit.String(), Salt: f.salt}
-	e.Record, e.Problem = f.body()
+func (f *frame) toEntry() Entry {
+	e := Entry{Number: f.number, Time: f.timeUTC(), Account: f.account, Token: f.commit.String(), Salt: f.salt}
+	e.Record, e.Problem = f.checkBody()
 	return e
 }
 
-// ErrNoToken means that the store has no record of a token: it was never given
-// by this host, or its record is expired or was removed to make room.
+// ErrNoToken means that the store has no record of a token: this host never
+// gave it, or its record has expired or was removed to free space.
 var ErrNoToken = errors.New("no record of this token")
 
-// Get finds a record and what belongs to it. It may run beside the daemon.
+// Get finds a record and what belongs to it. It may run while the daemon runs.
 func Get(dir, token string) (Entry, error) {
 	want, err := ParseToken(token)
 	if err != nil {
 		return Entry{}, err
 	}
-	list, _, err := segments(dir)
+	list, _, err := listSegments(dir)
 	if err != nil {
 		return Entry{}, fmt.Errorf("read token store: %w", err)
 	}
 	found := Entry{}
 	for _, g := range list {
-		if err := g.scan(func(f *frame, _ Hash) error {
+		if err := g.scanFrames(func(f *frame, _ Hash) error {
 			switch {
 			case f.kind == recordFrame && f.commit == want:
-				found = f.entry()
+				found = f.toEntry()
 			case f.kind == previousFrame && f.of == want:
-				b, err := f.body()
-				found.Previous = append(found.Previous, Answers{Time: f.when(), Body: b, Problem: err})
+				b, err := f.checkBody()
+				found.Previous = append(found.Previous, Answers{Time: f.timeUTC(), Body: b, Problem: err})
 			}
 			return nil
 		}); err != nil {
@@ -90,10 +91,10 @@ func Get(dir, token string) (Entry, error) {
 	return found, nil
 }
 
-// Report is what Verify found.
-type Report struct {
+// Verification is the result of Verify.
+type Verification struct {
 	Records, Checkpoints int
-	// Removed counts records that gaps stand for.
+	// Removed counts the records replaced by gaps.
 	Removed uint64
 	// Unsigned counts records after the last checkpoint: the daemon signs at
 	// least once a second.
@@ -101,7 +102,7 @@ type Report struct {
 	Problems []Problem
 }
 
-// Problem is one thing that should not be.
+// Problem is one inconsistency of a store.
 type Problem struct {
 	File   string
 	Number uint64
@@ -109,7 +110,7 @@ type Problem struct {
 	What   string
 }
 
-// String names the record and says what is wrong with it.
+// String describes the problem and its record.
 func (p Problem) String() string {
 	if p.Token != "" {
 		return fmt.Sprintf("%s: record %d, token %s: %s", p.File, p.Number, p.Token, p.What)
@@ -118,18 +119,18 @@ func (p Problem) String() string {
 }
 
 // Verify checks every record against its token, the chain, and the signatures.
-func Verify(dir string, key ed25519.PublicKey) (Report, error) {
-	list, _, err := segments(dir)
+func Verify(dir string, key ed25519.PublicKey) (Verification, error) {
+	list, _, err := listSegments(dir)
 	if err != nil {
-		return Report{}, fmt.Errorf("read token store: %w", err)
+		return Verification{}, fmt.Errorf("read token store: %w", err)
 	}
 	v := verifier{key: key}
 	for i, g := range list {
 		if i > 0 && (g.before != list[i-1].link || g.first != list[i-1].next) {
-			v.problem(g.path, list[i-1].next-1, "the chain does not continue: records are missing or changed")
+			v.addProblem(g.path, list[i-1].next-1, "the chain does not continue: records are missing or changed")
 		}
 		v.next = g.first
-		if err := g.scan(func(f *frame, before Hash) error { v.see(g.path, f, before); return nil }); err != nil {
+		if err := g.scanFrames(func(f *frame, before Hash) error { v.checkFrame(g.path, f, before); return nil }); err != nil {
 			return v.report, err
 		}
 	}
@@ -138,41 +139,41 @@ func Verify(dir string, key ed25519.PublicKey) (Report, error) {
 
 type verifier struct {
 	key    ed25519.PublicKey
-	report Report
+	report Verification
 	next   uint64
 }
 
-func (v *verifier) problem(file string, number uint64, what string) {
+func (v *verifier) addProblem(file string, number uint64, what string) {
 	v.report.Problems = append(v.report.Problems, Problem{File: file, Number: number, What: what})
 }
 
-func (v *verifier) see(file string, f *frame, before Hash) {
+func (v *verifier) checkFrame(file string, f *frame, before Hash) {
 	r := &v.report
 	switch f.kind {
 	case recordFrame, previousFrame:
 		if f.number != v.next {
-			v.problem(file, v.next-1, fmt.Sprintf("record %d follows", f.number))
+			v.addProblem(file, v.next-1, fmt.Sprintf("record %d follows", f.number))
 		}
 		v.next = f.number + 1
 		r.Unsigned++
 		if f.kind == recordFrame {
 			r.Records++
 		}
-		if _, err := f.body(); err != nil {
-			r.Problems = append(r.Problems, Problem{file, f.number, f.token().String(), err.Error()})
+		if _, err := f.checkBody(); err != nil {
+			r.Problems = append(r.Problems, Problem{file, f.number, f.tokenOf().String(), err.Error()})
 		}
 	case checkpointFrame:
 		r.Checkpoints++
 		switch {
-		case !ed25519.Verify(v.key, f.statement(), f.signature):
-			v.problem(file, f.number, "the signature of a checkpoint is not this host's")
+		case !ed25519.Verify(v.key, f.signedBytes(), f.signature):
+			v.addProblem(file, f.number, "a checkpoint is not signed by this host")
 		case f.after != before:
-			v.problem(file, f.number, "the chain is not the one that was signed")
+			v.addProblem(file, f.number, "the chain differs from the signed one")
 		}
 		r.Unsigned = 0
 	case gapFrame:
-		if f.number != v.next || f.before != before || !ed25519.Verify(v.key, f.statement(), f.signature) {
-			v.problem(file, f.number, "records are missing without a valid note of their removal")
+		if f.number != v.next || f.before != before || !ed25519.Verify(v.key, f.signedBytes(), f.signature) {
+			v.addProblem(file, f.number, "records are missing without a valid gap frame")
 		}
 		r.Removed += f.last - f.number + 1
 		v.next = f.last + 1

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Redemption is what an administrator hands out for a token: the record, what
-// proves it, and what hosts before answered. It travels signed, as a Letter.
+// Redemption is what an administrator hands out for a token: the record, its
+// proof, and the answers of previous hosts. It is sent as a SignedRedemption.
 type Redemption struct {
 	Version int    `json:"v"`
 	Token   string `json:"token"`
@@ -20,38 +20,38 @@ type Redemption struct {
 	Problem string    `json:"problem,omitempty"`
 	Stored  time.Time `json:"stored,omitzero"`
 	// Previous holds answers of previous hosts, as JSON of record.Previous:
-	// the host's word, not bound to the token.
+	// claims of this host, not bound to the token.
 	Previous [][]byte `json:"previous,omitempty"`
 
 	Host     string    `json:"host"` // name of the machine
 	Redeemed time.Time `json:"redeemed"`
-	// For says to whom and why it was handed out.
+	// For is to whom and why it was handed out.
 	For string `json:"for,omitempty"`
 }
 
-// Letter is a signed Redemption; as a file it can be mailed.
-type Letter struct {
+// SignedRedemption is a signed Redemption, which can be sent as a file.
+type SignedRedemption struct {
 	Type      string `json:"type"`
 	Payload   []byte `json:"payload"`
 	Key       []byte `json:"key"`
 	Signature []byte `json:"signature"`
 }
 
-const letterType = "dragnet-token-redemption/1"
+const redemptionType = "dragnet-token-redemption/1"
 
-func (l Letter) statement() []byte {
+func (l SignedRedemption) signedBytes() []byte {
 	return fmt.Appendf(nil, "%s %d\n%s", l.Type, len(l.Payload), l.Payload)
 }
 
-// Redeem makes the letter for a token of the store in dir.
-func Redeem(dir string, key ed25519.PrivateKey, token, host, reason string, now time.Time) (Letter, error) {
+// Redeem makes the signed redemption of a token of the store in dir.
+func Redeem(dir string, key ed25519.PrivateKey, token, host, reason string, now time.Time) (SignedRedemption, error) {
 	r := Redemption{Version: 1, Token: token, Host: host, Redeemed: now.UTC(), For: reason}
 	e, err := Get(dir, token)
 	switch {
 	case errors.Is(err, ErrNoToken):
 		r.Problem = err.Error()
 	case err != nil:
-		return Letter{}, err
+		return SignedRedemption{}, err
 	case e.Problem != nil:
 		r.Problem, r.Stored = e.Problem.Error(), e.Time
 	default:
@@ -66,23 +66,23 @@ func Redeem(dir string, key ed25519.PrivateKey, token, host, reason string, now 
 	}
 	payload, err := json.Marshal(r)
 	if err != nil {
-		return Letter{}, fmt.Errorf("redeem: %w", err)
+		return SignedRedemption{}, fmt.Errorf("redeem: %w", err)
 	}
-	l := Letter{Type: letterType, Payload: payload, Key: key.Public().(ed25519.PublicKey)}
-	l.Signature = ed25519.Sign(key, l.statement())
+	l := SignedRedemption{Type: redemptionType, Payload: payload, Key: key.Public().(ed25519.PublicKey)}
+	l.Signature = ed25519.Sign(key, l.signedBytes())
 	return l, nil
 }
 
-// Open checks a letter's signature against the key it carries and returns its
-// contents. Whether that key is the host's is for the caller to know. A record
-// that does not hash to the token is refused with ErrAltered.
-func (l Letter) Open() (Redemption, error) {
+// Open checks the signature against the key enclosed and returns the contents.
+// Whether that key is the host's is for the caller to know. A record that does
+// not hash to the token is refused with ErrAltered.
+func (l SignedRedemption) Open() (Redemption, error) {
 	var r Redemption
-	if l.Type != letterType {
-		return r, fmt.Errorf("letter of type %q; this program reads %s", l.Type, letterType)
+	if l.Type != redemptionType {
+		return r, fmt.Errorf("signed redemption of type %q; this program reads %s", l.Type, redemptionType)
 	}
-	if len(l.Key) != ed25519.PublicKeySize || !ed25519.Verify(l.Key, l.statement(), l.Signature) {
-		return r, errors.New("the signature does not fit: the letter was changed on its way")
+	if len(l.Key) != ed25519.PublicKeySize || !ed25519.Verify(l.Key, l.signedBytes(), l.Signature) {
+		return r, errors.New("the signature does not match: the redemption was changed after signing")
 	}
 	if err := json.Unmarshal(l.Payload, &r); err != nil {
 		return r, fmt.Errorf("read redemption: %w", err)
@@ -99,17 +99,18 @@ func (l Letter) Open() (Redemption, error) {
 	return r, nil
 }
 
-// MaxLetter bounds what is read of a letter that comes from elsewhere.
-const MaxLetter = 8 << 20
+// MaxSignedRedemption bounds the size of a signed redemption that is read.
+const MaxSignedRedemption = 8 << 20
 
-// ParseLetter reads a letter, JSON of at most MaxLetter bytes.
-func ParseLetter(b []byte) (Letter, error) {
-	var l Letter
-	if len(b) > MaxLetter {
-		return l, fmt.Errorf("letter of %d bytes; at most %d are read", len(b), MaxLetter)
+// ParseSignedRedemption reads a signed redemption, JSON of at most MaxSignedRedemption
+// bytes.
+func ParseSignedRedemption(b []byte) (SignedRedemption, error) {
+	var l SignedRedemption
+	if len(b) > MaxSignedRedemption {
+		return l, fmt.Errorf("signed redemption of %d bytes; the limit is %d", len(b), MaxSignedRedemption)
 	}
 	if err := json.Unmarshal(b, &l); err != nil {
-		return l, fmt.Errorf("read letter: %w", err)
+		return l, fmt.Errorf("read signed redemption: %w", err)
 	}
 	return l, nil
 }

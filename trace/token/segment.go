@@ -26,23 +26,23 @@ type segment struct {
 	first  uint64 // the number the first record has or had
 	before Hash
 	// Known after scanning.
-	size int64 // of whole frames; what is beyond is torn
+	size int64 // of whole frames; the rest is torn
 	next uint64
 	link Hash
-	// oldest is the time of the oldest record; 0 if there is none.
+	// oldest is the time of the oldest record; 0 if none.
 	oldest int64
 }
 
 func segmentName(first uint64) string { return fmt.Sprintf("%016x%s", first, extension) }
 
-func (s *segment) header() []byte {
+func (s *segment) encodeHeader() []byte {
 	b := binary.BigEndian.AppendUint64([]byte(magic), s.first)
 	return append(b, s.before[:]...)
 }
 
-// scan reads all frames and hands each to see with the link before it. It
-// stops at a torn end without an error; size tells where.
-func (s *segment) scan(see func(f *frame, before Hash) error) error {
+// scanFrames reads all frames and calls see for each with the link before it.
+// It stops at a torn end without an error; size is its offset.
+func (s *segment) scanFrames(see func(f *frame, before Hash) error) error {
 	file, err := os.Open(s.path)
 	if err != nil {
 		return err
@@ -65,7 +65,7 @@ func (s *segment) scan(see func(f *frame, before Hash) error) error {
 			return fmt.Errorf("%s at byte %d: %w", s.path, s.size, err)
 		}
 		before := s.link
-		s.link = f.link(before)
+		s.link = f.nextLink(before)
 		switch f.kind {
 		case recordFrame, previousFrame:
 			s.next = f.number + 1
@@ -84,9 +84,9 @@ func (s *segment) scan(see func(f *frame, before Hash) error) error {
 	}
 }
 
-// segments lists a folder in order and drops segments that a merge has made
-// needless but could not remove before a crash.
-func segments(dir string) (list []*segment, needless []string, err error) {
+// listSegments lists a folder in order and drops segments that a merge made
+// redundant but could not remove before a crash.
+func listSegments(dir string) (list []*segment, needless []string, err error) {
 	entries, err := os.ReadDir(dir) // sorted by name, and so by first number
 	if err != nil {
 		return nil, nil, err
@@ -96,7 +96,7 @@ func segments(dir string) (list []*segment, needless []string, err error) {
 			continue
 		}
 		s := &segment{path: filepath.Join(dir, e.Name())}
-		if err := s.scan(nil); err != nil {
+		if err := s.scanFrames(nil); err != nil {
 			return nil, nil, err
 		}
 		if n := len(list); n > 0 && s.first < list[n-1].next {

@@ -15,12 +15,12 @@ import (
 
 // Limits bound a store.
 //
-// Room is shared by account, that is, by the user a record is about: when the
-// store is full, the account that uses most loses its oldest records except
-// the first ones, which are reserved: together at most half the store, divided
+// Space is shared by account, that is, by the user a record is about: when the
+// store is full, the account that uses most loses its oldest records except the
+// first ones, which are reserved: together at most half the store, divided
 // among the accounts. So a user who causes a flood of requests loses middle
-// parts of his flood, never the record of what he did before it, and nobody
-// else loses anything.
+// parts of the flood, never the record of what came before it, and no other
+// user loses anything.
 type Limits struct {
 	MaxBytes int64         `yaml:"max_bytes"`
 	MaxAge   time.Duration `yaml:"max_age"`
@@ -52,13 +52,13 @@ type Store struct {
 	synced  uint64
 }
 
-// Open opens a folder for writing, makes it if needed, and repairs what a
-// crash left: a torn last frame, which no token was given for.
+// Open opens a folder for writing, makes it if needed, and repairs it after a
+// crash: it removes a torn last frame, for which no token was given.
 func Open(dir string, key ed25519.PrivateKey, limits Limits) (*Store, error) {
-	return open(dir, key, limits, time.Now)
+	return openAt(dir, key, limits, time.Now)
 }
 
-func open(dir string, key ed25519.PrivateKey, limits Limits, now func() time.Time) (*Store, error) {
+func openAt(dir string, key ed25519.PrivateKey, limits Limits, now func() time.Time) (*Store, error) {
 	if limits.MaxBytes < 256<<10 {
 		return nil, fmt.Errorf("token store of %d bytes: at least 262144 are needed", limits.MaxBytes)
 	}
@@ -74,15 +74,15 @@ func open(dir string, key ed25519.PrivateKey, limits Limits, now func() time.Tim
 		s.lock.Close()
 		return nil, fmt.Errorf("token store %s is in use by another daemon: %w", dir, err)
 	}
-	if err := s.recover(); err != nil {
+	if err := s.repairAfterCrash(); err != nil {
 		s.lock.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *Store) recover() error {
-	list, needless, err := segments(s.dir)
+func (s *Store) repairAfterCrash() error {
+	list, needless, err := listSegments(s.dir)
 	if err != nil {
 		return fmt.Errorf("open token store: %w", err)
 	}
@@ -94,7 +94,7 @@ func (s *Store) recover() error {
 	var first uint64 = 1
 	var before Hash
 	for _, g := range list {
-		// A frame torn by a crash is cut off; it is the last one written.
+		// A frame torn by a crash is truncated; it is the last one written.
 		if err := os.Truncate(g.path, g.size); err != nil {
 			return fmt.Errorf("open token store: %w", err)
 		}
@@ -110,23 +110,23 @@ func (s *Store) recover() error {
 		// The last start wrote nothing; its name would be taken.
 		s.sealed, s.total = list[:n-1], s.total-list[n-1].size
 	}
-	if err := s.start(first, before); err != nil {
+	if err := s.startSegment(first, before); err != nil {
 		return err
 	}
-	// Records of the time before a crash are signed now.
+	// Records from before a crash are signed now.
 	s.unsigned = true
 	return s.Sync()
 }
 
-// start begins a new active segment.
-func (s *Store) start(first uint64, before Hash) error {
+// startSegment starts a new active segment.
+func (s *Store) startSegment(first uint64, before Hash) error {
 	g := &segment{path: filepath.Join(s.dir, segmentName(first)), first: first, before: before, next: first, link: before}
-	if err := writeFile(g.path, g.header()); err != nil {
-		return fmt.Errorf("begin segment: %w", err)
+	if err := writeFile(g.path, g.encodeHeader()); err != nil {
+		return fmt.Errorf("start segment: %w", err)
 	}
 	f, err := os.OpenFile(g.path, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
-		return fmt.Errorf("begin segment: %w", err)
+		return fmt.Errorf("start segment: %w", err)
 	}
 	g.size = int64(headerSize)
 	s.total += g.size
@@ -147,30 +147,30 @@ func (s *Store) Close() error {
 // next Sync.
 func (s *Store) Put(record []byte, account uint32, durable bool) (string, error) {
 	f := &frame{kind: recordFrame, account: account}
-	if err := s.put(f, record, durable); err != nil {
+	if err := s.putFrame(f, record, durable); err != nil {
 		return "", err
 	}
 	return f.commit.String(), nil
 }
 
-// PutPrevious stores what hosts before answered, with the token of the request
-// that made us ask them; it lives as long as that record.
+// PutPrevious stores the answers of previous hosts, with the token of the
+// request that asked them; they are kept as long as that record.
 func (s *Store) PutPrevious(of string, answers []byte, account uint32) error {
 	h, err := ParseToken(of)
 	if err != nil {
 		return err
 	}
-	return s.put(&frame{kind: previousFrame, account: account, of: h}, answers, true)
+	return s.putFrame(&frame{kind: previousFrame, account: account, of: h}, answers, true)
 }
 
-func (s *Store) put(f *frame, record []byte, durable bool) error {
+func (s *Store) putFrame(f *frame, record []byte, durable bool) error {
 	if len(record) > maxRecord {
 		return fmt.Errorf("record of %d bytes; at most %d are stored", len(record), maxRecord)
 	}
 	rand.Read(f.salt[:])
 	f.commit = Commit(f.salt, record)
-	f.coding, f.data = compress(record)
-	number, err := s.append(f, durable)
+	f.coding, f.data = compressRecord(record)
+	number, err := s.appendFrame(f, durable)
 	if err != nil {
 		return fmt.Errorf("store record: %w", err)
 	}
@@ -180,19 +180,19 @@ func (s *Store) put(f *frame, record []byte, durable bool) error {
 	return nil
 }
 
-func (s *Store) append(f *frame, sign bool) (number uint64, err error) {
+func (s *Store) appendFrame(f *frame, sign bool) (number uint64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.failed != nil {
 		return 0, s.failed
 	}
 	f.number, f.time = s.active.next, s.now().UnixNano()
-	s.buf = f.encode(s.buf[:0])
-	link := f.link(s.active.link)
+	s.buf = f.appendTo(s.buf[:0])
+	link := f.nextLink(s.active.link)
 	if sign {
-		s.buf = s.checkpoint(f.number, f.time, link).encode(s.buf)
+		s.buf = s.makeCheckpoint(f.number, f.time, link).appendTo(s.buf)
 	}
-	if err := s.write(); err != nil {
+	if err := s.writeBuffer(); err != nil {
 		return 0, err
 	}
 	s.active.link, s.active.next = link, f.number+1
@@ -200,17 +200,17 @@ func (s *Store) append(f *frame, sign bool) (number uint64, err error) {
 	if s.oldest == 0 {
 		s.oldest = f.time
 	}
-	return f.number, s.bound()
+	return f.number, s.enforceLimits()
 }
 
-// write appends the buffer to the active segment.
-func (s *Store) write() error {
+// writeBuffer appends the buffer to the active segment.
+func (s *Store) writeBuffer() error {
 	n, err := s.file.Write(s.buf)
 	s.active.size += int64(n)
 	s.total += int64(n)
 	if err != nil {
-		// A part of a frame may be in the file: cut it off, or give up, since
-		// what follows a torn frame cannot be read.
+		// A part of a frame may be in the file: truncate it, or give up, since
+		// nothing after a torn frame can be read.
 		good := s.active.size - int64(n)
 		if cut := s.file.Truncate(good); cut != nil {
 			s.failed = errors.Join(err, cut)
@@ -221,9 +221,9 @@ func (s *Store) write() error {
 	return err
 }
 
-func (s *Store) checkpoint(number uint64, at int64, link Hash) *frame {
+func (s *Store) makeCheckpoint(number uint64, at int64, link Hash) *frame {
 	c := &frame{kind: checkpointFrame, number: number, time: at, after: link}
-	c.signature = ed25519.Sign(s.key, c.statement())
+	c.signature = ed25519.Sign(s.key, c.signedBytes())
 	return c
 }
 
@@ -231,8 +231,8 @@ func (s *Store) checkpoint(number uint64, at int64, link Hash) *frame {
 func (s *Store) Sync() error {
 	s.mu.Lock()
 	if s.unsigned && s.failed == nil {
-		s.buf = s.checkpoint(s.active.next-1, s.now().UnixNano(), s.active.link).encode(s.buf[:0])
-		if err := s.write(); err != nil {
+		s.buf = s.makeCheckpoint(s.active.next-1, s.now().UnixNano(), s.active.link).appendTo(s.buf[:0])
+		if err := s.writeBuffer(); err != nil {
 			s.mu.Unlock()
 			return fmt.Errorf("sign records: %w", err)
 		}

@@ -1,18 +1,18 @@
-// Package token keeps what tokens stand for.
+// Package token keeps the records behind tokens.
 //
 // A token is hex SHA-256(salt || record) with a salt of 256 random bits: it
 // says nothing about the record, all have one length, and a record that is
 // changed later no longer matches the token that has left the host. That gives
-// both things the paper asks for and contradicts itself about (section III-B:
-// nothing of the request in a token; section IV: the hash of the file, so that
-// tampering shows).
+// both properties that the paper asks for and contradicts itself about (section
+// III-B: nothing of the request in a token; section IV: the hash of the file,
+// so that tampering shows).
 //
 // Records are frames in segment files. Every frame extends a hash chain, and
 // checkpoints sign the chain with the host's Ed25519 key, so removing or
 // reordering records shows too. The store is bounded; see Limits.
 //
-// Not promised: whoever has the host's key can write a new store with a valid
-// chain. He cannot make its records match tokens that were given before.
+// Not guaranteed: an attacker with the host's key can write a new store with a
+// valid chain, but cannot make its records match tokens given before.
 package token
 
 import (
@@ -53,8 +53,8 @@ func Commit(salt Hash, record []byte) Hash {
 	return h
 }
 
-// Random is a token that stands for nothing, indistinguishable from the others:
-// the answer where an error would tell too much.
+// Random is a token without record, indistinguishable from the others: the
+// answer if an error would reveal too much.
 func Random() string {
 	var h Hash
 	rand.Read(h[:]) // never fails since Go 1.24

@@ -39,7 +39,7 @@ func put(t testing.TB, s *Store, record string, account uint32) string {
 	return token
 }
 
-func verified(t testing.TB, dir string) Report {
+func verified(t testing.TB, dir string) Verification {
 	t.Helper()
 	r, err := Verify(dir, public())
 	if err != nil {
@@ -152,11 +152,11 @@ func TestRemovedRecordShows(t *testing.T) {
 		if err != nil {
 			break
 		}
-		if i != 1 && f.counts() {
+		if i != 1 && f.holdsData() {
 			f.number = min(f.number, uint64(i)) // a careful forger renumbers
 		}
 		if f.kind != recordFrame || f.number != 2 {
-			out = f.encode(out)
+			out = f.appendTo(out)
 		}
 	}
 	os.WriteFile(path, append(good[:headerSize:headerSize], out...), 0o600)
@@ -248,7 +248,7 @@ func TestRedemption(t *testing.T) {
 		t.Fatal(err)
 	}
 	b, _ := json.Marshal(l)
-	if l, err = ParseLetter(b); err != nil {
+	if l, err = ParseSignedRedemption(b); err != nil {
 		t.Fatal(err)
 	}
 	r, err := l.Open()
@@ -264,12 +264,12 @@ func TestRedemption(t *testing.T) {
 	changed := l
 	changed.Payload = bytes.Replace(l.Payload, []byte("case 7"), []byte("case 8"), 1)
 	if _, err := changed.Open(); err == nil {
-		t.Error("a changed letter was accepted")
+		t.Error("a changed redemption was accepted")
 	}
 	// A host that lies about the record can sign, but the token has left.
 	r.Record = []byte(`{"v":2}`)
 	changed.Payload, _ = json.Marshal(r)
-	changed.Signature = ed25519.Sign(testKey, changed.statement())
+	changed.Signature = ed25519.Sign(testKey, changed.signedBytes())
 	if _, err := changed.Open(); !errors.Is(err, ErrAltered) {
 		t.Errorf("a forged record: %v", err)
 	}
@@ -315,10 +315,10 @@ func TestLoadKey(t *testing.T) {
 
 func FuzzFrames(f *testing.F) {
 	rec := &frame{kind: recordFrame, number: 1, time: 2, coding: flateEncoding}
-	rec.coding, rec.data = compress([]byte(strings.Repeat(`{"v":1,"time":"2026-11-22T00:00:00Z"}`, 20)))
-	f.Add(rec.encode(nil))
-	f.Add((&frame{kind: checkpointFrame, signature: make([]byte, 64)}).encode(nil))
-	f.Add((&frame{kind: gapFrame, number: 1, last: 9, signature: make([]byte, 64)}).encode(nil))
+	rec.coding, rec.data = compressRecord([]byte(strings.Repeat(`{"v":1,"time":"2026-11-22T00:00:00Z"}`, 20)))
+	f.Add(rec.appendTo(nil))
+	f.Add((&frame{kind: checkpointFrame, signature: make([]byte, 64)}).appendTo(nil))
+	f.Add((&frame{kind: gapFrame, number: 1, last: 9, signature: make([]byte, 64)}).appendTo(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r := bufio.NewReader(bytes.NewReader(b))
 		for {
@@ -326,8 +326,8 @@ func FuzzFrames(f *testing.F) {
 			if err != nil {
 				return
 			}
-			fr.body()
-			if again := fr.encode(nil); !bytes.Contains(b, again) && fr.kind != checkpointFrame && fr.kind != gapFrame {
+			fr.checkBody()
+			if again := fr.appendTo(nil); !bytes.Contains(b, again) && fr.kind != checkpointFrame && fr.kind != gapFrame {
 				t.Fatalf("%+v does not encode as it was read", fr)
 			}
 		}

@@ -20,14 +20,14 @@ type machine struct {
 	tcp     map[uint64]Socket
 }
 
-func (m machine) parent(pid int32) int32                             { return m.parents[pid] }
+func (m machine) parentOf(pid int32) int32                           { return m.parents[pid] }
 func (m machine) unixPeer(_ int32, inode uint64) (p uint64, ok bool) { p, ok = m.peers[inode]; return }
 
 func (m machine) snapshot() *Snapshot {
 	s := newSnapshot(16)
 	for pid, objects := range m.held {
 		for _, o := range objects {
-			s.add(Process{PID: pid, Parent: m.parents[pid]}, o)
+			s.addObject(Process{PID: pid, Parent: m.parents[pid]}, o)
 		}
 	}
 	for _, k := range m.tcp {
@@ -129,7 +129,7 @@ func TestClosureAgainstItsDefinition(t *testing.T) {
 		owner := rapid.Int32Range(1, 14).Draw(t, "owner")
 		m.held[owner] = append(m.held[owner], start)
 		got := map[int32]bool{}
-		c := m.snapshot().closure(start, m, 1000, 1)
+		c := m.snapshot().computeClosure(start, m, 1000, 1)
 		for _, st := range c.Steps {
 			if got[st.PID] {
 				t.Fatalf("process %d twice", st.PID)
@@ -152,7 +152,7 @@ func TestClosureOfNetcatPipe(t *testing.T) {
 		parents: map[int32]int32{10: 5, 11: 5, 5: 4, 4: 1, 20: 1},
 		held:    map[int32][]Object{10: {pipe, {Inode: 9}}, 11: {pipe, out}, 20: {{Inode: 30}}},
 	}
-	c := m.snapshot().closure(out, m, 1000, 1)
+	c := m.snapshot().computeClosure(out, m, 1000, 1)
 	want := []Step{
 		{PID: 11, Via: Owner, Inode: 8}, {PID: 5, Via: ParentOf, From: 11}, {PID: 10, Via: PipeWith, From: 11, Inode: 7},
 		{PID: 4, Via: ParentOf, From: 5}, {PID: 1, Via: ParentOf, From: 4},
@@ -168,7 +168,7 @@ func TestClosureIsBounded(t *testing.T) {
 	for pid := int32(2); pid < 500; pid++ {
 		m.held[pid] = []Object{pipe}
 	}
-	if c := m.snapshot().closure(pipe, m, 100); len(c.Steps) != 100 || !c.Truncated {
+	if c := m.snapshot().computeClosure(pipe, m, 100); len(c.Steps) != 100 || !c.Truncated {
 		t.Errorf("%d steps, truncated %v", len(c.Steps), c.Truncated)
 	}
 }
@@ -188,7 +188,7 @@ func TestPeerAcrossNamespaces(t *testing.T) {
 			s.addSocket(Socket{Inode: uint64(20 + i), NetNS: ns, Local: b, Remote: a, State: 1})
 		}
 		got := "none"
-		if k, ok := s.peer(here); ok {
+		if k, ok := s.findPeer(here); ok {
 			got = fmt.Sprint(k.NetNS)
 		}
 		if got != c.want {

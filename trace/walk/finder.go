@@ -20,20 +20,21 @@ import (
 // ErrNoUser means that no process holds such a connection.
 var ErrNoUser = errors.New("no process holds this connection")
 
-// Configuration says how far walks go and what they save.
+// Configuration bounds walks and what they save.
 type Configuration struct {
 	// EBPF is "auto", "off" (always read /proc) or "require".
 	EBPF string `yaml:"ebpf"`
 	// MaxProcesses and MaxDescriptors bound one record.
 	MaxProcesses   int `yaml:"max_processes"`
 	MaxDescriptors int `yaml:"max_descriptors"`
-	// Hubs are the names of UNIX sockets, ending in * for prefixes, that a
-	// walk does not cross: what everybody is connected to connects nobody.
+	// Hubs are the names of UNIX sockets, ending in * for prefixes, that a walk
+	// does not cross: a socket to which every process is connected relates none
+	// of them.
 	Hubs []string `yaml:"hubs"`
 	Save Policy   `yaml:"save"`
 }
 
-// Policy says what a record may hold, beyond names, numbers and times.
+// Policy lists what a record may hold, beyond names, numbers and times.
 type Policy struct {
 	Files       bool `yaml:"files"`
 	Executables bool `yaml:"executables"`
@@ -66,7 +67,7 @@ type Finder struct {
 	size       atomic.Int64 // descriptors in the last snapshot
 }
 
-// New opens what look-ups need.
+// New opens the resources of look-ups.
 func New(config Configuration) (*Finder, error) {
 	f := &Finder{config: config, hashes: newHashCache(), users: newUserNames("/etc/passwd")}
 	var err error
@@ -107,14 +108,14 @@ func (f *Finder) Close() error {
 	return nil
 }
 
-// Limits says what look-ups have to do without, nil if nothing: an agent
-// without eBPF reads /proc, and guesses who began a connection.
+// Limits is what limits look-ups, nil if nothing does: an agent without eBPF
+// reads /proc, and guesses who opened a connection.
 func (f *Finder) Limits() error {
 	if f.kernel == nil {
 		return fmt.Errorf("reading /proc instead of eBPF: %w", f.whyNot)
 	}
 	if f.kernel.MarkError != nil {
-		return fmt.Errorf("guessing who began a connection: %w", f.kernel.MarkError)
+		return fmt.Errorf("guessing who opened a connection: %w", f.kernel.MarkError)
 	}
 	return nil
 }
@@ -123,7 +124,7 @@ func (f *Finder) Limits() error {
 func (f *Finder) Host() record.Host { return f.host }
 
 // UserName is the name of a user, or "" if there is none.
-func (f *Finder) UserName(uid uint32) string { return f.users.name(uid) }
+func (f *Finder) UserName(uid uint32) string { return f.users.userName(uid) }
 
 // Found is a connection and its owner.
 type Found struct {
@@ -132,7 +133,7 @@ type Found struct {
 }
 
 // Find looks up the connection between two addresses, of which local is this
-// machine's. A connection that is closed but not forgotten (TIME_WAIT) has no
+// machine's. A closed connection that the kernel still keeps (TIME_WAIT) has no
 // user.
 func (f *Finder) Find(local, remote netip.AddrPort) (Found, error) {
 	k, err := f.own.TCP(local, remote)
@@ -149,13 +150,13 @@ func (f *Finder) Find(local, remote netip.AddrPort) (Found, error) {
 		}
 	}
 	if found.Direction == kernel.Unknown {
-		found.Direction, err = f.guess(k)
+		found.Direction, err = f.guessDirection(k)
 	}
 	return found, err
 }
 
-// guess is Snapshot.Direction without a snapshot.
-func (f *Finder) guess(k diag.Socket) (kernel.Direction, error) {
+// guessDirection is Snapshot.Direction without a snapshot.
+func (f *Finder) guessDirection(k diag.Socket) (kernel.Direction, error) {
 	nobody := netip.IPv4Unspecified()
 	if k.Local.Addr().Is6() {
 		nobody = netip.IPv6Unspecified()
@@ -170,7 +171,7 @@ func (f *Finder) guess(k diag.Socket) (kernel.Direction, error) {
 	return kernel.Unknown, err
 }
 
-// Snapshot takes one look at the machine.
+// Snapshot takes a snapshot of the machine.
 func (f *Finder) Snapshot() (*Snapshot, error) {
 	size := int(f.size.Load())
 	var s *Snapshot
@@ -181,7 +182,7 @@ func (f *Finder) Snapshot() (*Snapshot, error) {
 		s, err = fromProc(f.namespaces, size)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("look at all processes: %w", err)
+		return nil, fmt.Errorf("take a snapshot of all processes: %w", err)
 	}
 	f.size.Store(int64(len(s.descriptors)) + 256)
 	return s, nil
@@ -198,11 +199,11 @@ func (f *Finder) Walk(found Found) (*Walked, error) {
 		return nil, err
 	}
 	w := &Walked{finder: f, snapshot: s, asked: found.Inode}
-	w.Closure = s.closure(Object{Dev: sockfs, Inode: found.Inode}, f.sourcesFor(s), f.config.MaxProcesses, 1, int32(os.Getpid()))
+	w.Closure = s.computeClosure(Object{Dev: sockfs, Inode: found.Inode}, f.sourcesFor(s), f.config.MaxProcesses, 1, int32(os.Getpid()))
 	return w, nil
 }
 
-// Walked is the outcome of a walk.
+// Walked is the result of a walk.
 type Walked struct {
 	Closure
 	finder   *Finder
@@ -211,15 +212,15 @@ type Walked struct {
 	environ  []byte // room for one process's environment
 }
 
-// Inbound is a connection a user may have come in by.
+// Inbound is a connection through which a user may have come in.
 type Inbound struct {
 	Socket
 	PID int32 // a process that holds it
 }
 
 // Inbound are the connections with other machines that the processes of the
-// walk hold and did not begin themselves, the asked one excepted. Where the
-// direction is unknown the connection is among them, as in the paper.
+// walk hold and did not open themselves, except the asked one. A connection of
+// unknown direction is included, as in the paper.
 func (w *Walked) Inbound() []Inbound {
 	var in []Inbound
 	seen := map[uint64]bool{w.asked: true}
@@ -227,16 +228,16 @@ func (w *Walked) Inbound() []Inbound {
 		if slices.Contains(w.ends, st.PID) {
 			continue
 		}
-		for _, d := range w.snapshot.objects(st.PID) {
+		for _, d := range w.snapshot.objectsOf(st.PID) {
 			k, ok := w.snapshot.sockets[d.object.Inode]
 			if !ok || d.object.Pipe || seen[k.Inode] {
 				continue
 			}
 			seen[k.Inode] = true
-			if !connected(k.State) || k.Remote.Addr().IsLoopback() {
+			if !isConnected(k.State) || k.Remote.Addr().IsLoopback() {
 				continue
 			}
-			if _, here := w.snapshot.peer(k); here {
+			if _, here := w.snapshot.findPeer(k); here {
 				continue
 			}
 			if k.Direction = w.snapshot.Direction(k, w.finder.ephemeral); k.Direction != kernel.Outbound {
@@ -247,9 +248,9 @@ func (w *Walked) Inbound() []Inbound {
 	return in
 }
 
-// connected are the states in which both ends know each other, TIME_WAIT
-// excepted: no process holds that.
-func connected(state uint8) bool {
+// isConnected reports whether a state is one in which both ends know each
+// other, except TIME_WAIT: no process holds that.
+func isConnected(state uint8) bool {
 	switch state {
 	case diag.SynSent, diag.SynReceived, diag.TimeWait, diag.Closed, diag.Listen:
 		return false
@@ -263,9 +264,9 @@ type systemSources struct {
 	s *Snapshot
 }
 
-func (f *Finder) sourcesFor(s *Snapshot) sources { return systemSources{f, s} }
+func (f *Finder) sourcesFor(s *Snapshot) source { return systemSources{f, s} }
 
-func (q systemSources) parent(pid int32) int32 {
+func (q systemSources) parentOf(pid int32) int32 {
 	dir, err := openProcess(pid)
 	if err != nil {
 		return 0
@@ -287,31 +288,31 @@ func (q systemSources) unixPeer(pid int32, inode uint64) (uint64, bool) {
 		}
 	}
 	u, err := c.UnixSocket(inode)
-	if err != nil || u.Peer == 0 || q.f.hub(u.Name) {
+	if err != nil || u.Peer == 0 || q.f.isHub(u.Name) {
 		return 0, false
 	}
 	// The name of an accepted socket is its listener's: look from both ends.
-	if other, err := c.UnixSocket(u.Peer); err == nil && q.f.hub(other.Name) {
+	if other, err := c.UnixSocket(u.Peer); err == nil && q.f.isHub(other.Name) {
 		return 0, false
 	}
 	return u.Peer, true
 }
 
-// hub reports whether a socket's name is on the list.
-func (f *Finder) hub(name string) bool {
+// isHub reports whether a socket's name is on the list.
+func (f *Finder) isHub(name string) bool {
 	if name == "" {
 		return false
 	}
 	for _, pattern := range f.config.Hubs {
-		if matches(pattern, name) {
+		if matchesPattern(pattern, name) {
 			return true
 		}
 	}
 	return false
 }
 
-// matches knows one wildcard, * for any characters.
-func matches(pattern, name string) bool {
+// matchesPattern matches a pattern with one wildcard, * for any characters.
+func matchesPattern(pattern, name string) bool {
 	head, tail, wild := strings.Cut(pattern, "*")
 	if !wild {
 		return pattern == name
@@ -323,7 +324,7 @@ func matches(pattern, name string) bool {
 		return true
 	}
 	for i := len(head); i <= len(name); i++ {
-		if matches(tail, name[i:]) {
+		if matchesPattern(tail, name[i:]) {
 			return true
 		}
 	}

@@ -231,7 +231,7 @@ func TestHubsAreNotCrossed(t *testing.T) {
 
 // crossesTo reports whether a UNIX socket of the owner leads to a process.
 func crossesTo(w *Walked, pid int32) bool {
-	for _, d := range w.snapshot.objects(w.Steps[0].PID) {
+	for _, d := range w.snapshot.objectsOf(w.Steps[0].PID) {
 		if _, tcp := w.snapshot.sockets[d.object.Inode]; tcp || d.object.Pipe {
 			continue
 		}
@@ -262,7 +262,7 @@ func TestSnapshotsAgree(t *testing.T) {
 		for _, pid := range descendants(cmd.Process.Pid) {
 			pid := int32(pid)
 			lines := []string{fmt.Sprintf("%+v", s.processes[pid])}
-			for _, d := range s.objects(pid) {
+			for _, d := range s.objectsOf(pid) {
 				lines = append(lines, fmt.Sprintf("%+v", d.object))
 				if k, ok := s.sockets[d.object.Inode]; ok && !d.object.Pipe {
 					k.Direction = kernel.Unknown // only the kernel's record has one

@@ -56,14 +56,14 @@ const (
 	maxHashes     = 4096
 )
 
-// fileID names the contents of a file as long as nobody sets clocks back.
+// fileID identifies the contents of a file as long as clocks are not set back.
 type fileID struct {
 	dev, inode   uint64
 	size         int64
 	mtime, ctime int64
 }
 
-// hashCache remembers the SHA-256 of executables.
+// hashCache caches the SHA-256 of executables.
 type hashCache struct {
 	mu   sync.Mutex // guards sums
 	sums map[fileID]string
@@ -71,9 +71,9 @@ type hashCache struct {
 
 func newHashCache() *hashCache { return &hashCache{sums: map[fileID]string{}} }
 
-// sum hashes the file a process runs; "" if it cannot be read or is larger
+// hashExecutable hashes the file a process runs; "" if it cannot be read or is larger
 // than maxExecutable.
-func (h *hashCache) sum(dir int) string {
+func (h *hashCache) hashExecutable(dir int) string {
 	var st unix.Stat_t
 	if unix.Fstatat(dir, "exe", &st, 0) != nil || st.Size > maxExecutable {
 		return ""
@@ -117,7 +117,7 @@ type passwd struct{ name, home string }
 
 func newUserNames(path string) *userNames { return &userNames{path: path} }
 
-func (u *userNames) get(uid uint32) passwd {
+func (u *userNames) lookUp(uid uint32) passwd {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	var st unix.Stat_t
@@ -130,7 +130,7 @@ func (u *userNames) get(uid uint32) passwd {
 	return u.users[uid]
 }
 
-func (u *userNames) name(uid uint32) string { return u.get(uid).name }
+func (u *userNames) userName(uid uint32) string { return u.lookUp(uid).name }
 
 func readPasswd(path string) map[uint32]passwd {
 	users := map[uint32]passwd{}
@@ -159,8 +159,8 @@ const (
 	maxUtmp     = 1 << 20
 )
 
-// logins reads the entries of utmp whose user is in names.
-func logins(path string, names map[string]bool) []record.Login {
+// readLogins reads the entries of utmp whose user is in names.
+func readLogins(path string, names map[string]bool) []record.Login {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil
@@ -193,10 +193,10 @@ func (f *Finder) Logins(processes []record.Process) []record.Login {
 	names := map[string]bool{}
 	for _, p := range processes {
 		for _, uid := range []uint32{p.UID, p.EUID} {
-			if name := f.users.name(uid); name != "" {
+			if name := f.users.userName(uid); name != "" {
 				names[name] = true
 			}
 		}
 	}
-	return logins("/run/utmp", names)
+	return readLogins("/run/utmp", names)
 }

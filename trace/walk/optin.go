@@ -15,11 +15,11 @@ import (
 // maxOptIn bounds what is read of a user's file.
 const maxOptIn = 4096
 
-// OptedIn reports whether a user wants an asker to learn his name: his file
-// ~/.ident lists addresses and prefixes, one a line. Host names are not looked
-// up: whoever controls the name service would learn the name.
+// OptedIn reports whether a user wants an asker to learn the user name: the
+// file ~/.ident lists addresses and prefixes, one a line. Host names are not
+// looked up: the operator of the name service would learn the name.
 func (f *Finder) OptedIn(uid uint32, asker netip.Addr) bool {
-	user := f.users.get(uid)
+	user := f.users.lookUp(uid)
 	if user.name == "" || user.home == "" {
 		return false
 	}
@@ -35,10 +35,10 @@ func (f *Finder) OptedIn(uid uint32, asker netip.Addr) bool {
 		return false
 	}
 	b, err := io.ReadAll(io.LimitReader(file, maxOptIn))
-	return err == nil && listed(string(b), asker)
+	return err == nil && listsAddr(string(b), asker)
 }
 
-func listed(text string, asker netip.Addr) bool {
+func listsAddr(text string, asker netip.Addr) bool {
 	for line := range strings.Lines(text) {
 		line, _, _ = strings.Cut(line, "#")
 		line = strings.TrimSpace(line)

@@ -19,7 +19,7 @@ import (
 // ends during the pass is left out, as it would be by the kernel's own pass.
 func fromProc(n *diag.Namespaces, size int) (*Snapshot, error) {
 	s := newSnapshot(size)
-	pids, err := numbers("/proc")
+	pids, err := readNumbers("/proc")
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +80,7 @@ func (s *Snapshot) addProcess(pid int32) (ns uint32, ok bool) {
 	if p.NetNS, err = diag.NamespaceOf(fmt.Sprintf("/proc/self/fd/%d", dir)); err != nil {
 		return 0, false
 	}
-	fds, err := numbers(fmt.Sprintf("/proc/self/fd/%d/fd", dir))
+	fds, err := readNumbers(fmt.Sprintf("/proc/self/fd/%d/fd", dir))
 	if err != nil {
 		return 0, false
 	}
@@ -92,20 +92,20 @@ func (s *Snapshot) addProcess(pid int32) (ns uint32, ok bool) {
 			continue
 		}
 		if o, isObject := objectOf(st.Mode, st.Dev, st.Ino); isObject {
-			s.add(p, o)
+			s.addObject(p, o)
 		}
 	}
 	return p.NetNS, true
 }
 
-// openProcess opens a process's folder. What is read through it is always the
+// openProcess opens a process's folder. Reads through it always concern the
 // same process: once that ends, reads fail, even if the PID is in use again.
 func openProcess(pid int32) (int, error) {
 	return unix.Open("/proc/"+strconv.Itoa(int(pid)), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 }
 
-// numbers are the numeric names in a folder.
-func numbers(dir string) ([]int, error) {
+// readNumbers are the numeric names in a folder.
+func readNumbers(dir string) ([]int, error) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
@@ -147,7 +147,7 @@ func readStat(dir int) (stat, error) {
 }
 
 // parseStat finds the name between the first and the last parenthesis: a
-// process may put parentheses and blanks into its own name.
+// process may put parentheses and blanks into its name.
 func parseStat(b []byte) (stat, error) {
 	from, to := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
 	if from < 0 || to < from {

@@ -1,18 +1,18 @@
 //go:build linux
 
 // Package walk finds which processes are behind a socket: its owners, their
-// ancestors, and sideways whoever shares a pipe, a UNIX socket or a local TCP
-// connection with them, until nothing new turns up (Carrier and Shields 2002,
+// ancestors, and the processes that share a pipe, a UNIX socket or a local TCP
+// connection with them, until no more are found (Carrier and Shields 2002,
 // section IV).
 //
-// It works in two steps. A Snapshot is one look at all sockets and pipes of all
+// It works in two steps. A Snapshot lists all sockets and pipes of all
 // processes, taken by an eBPF program or, where that may not be loaded, from
 // /proc; both give the same. The closure is then computed in memory, where the
 // paper's prototype searched all descriptors again for every pipe it met.
 //
-// What this does not promise: processes that pass data through files, shared
-// memory or a message broker are not connected by it, and a snapshot is not one
-// instant: what opened or closed during the pass may be in it or not.
+// Not guaranteed: processes that pass data through files, shared memory or a
+// message broker are not found, and a snapshot is not one instant: what opened
+// or closed during the pass may be in it or not.
 package walk
 
 import (
@@ -24,8 +24,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Process is what a snapshot knows about a process. A PID alone does not name
-// one, since it is reused; a PID with its start time does.
+// Process is what a snapshot holds about a process. A PID alone does not
+// identify one, since it is reused; a PID with its start time does.
 type Process struct {
 	PID, Parent int32
 	// Start is in clock ticks (1/100 s) since boot, as in /proc/PID/stat.
@@ -64,7 +64,8 @@ type span struct{ from, to int32 }
 
 type ends struct{ local, remote netip.AddrPort }
 
-// Snapshot is one look at the machine. It is not changed once taken.
+// Snapshot is the state of the machine at one time. It is not changed once
+// taken.
 type Snapshot struct {
 	processes   map[int32]Process
 	descriptors []descriptor // those of one process are together
@@ -87,9 +88,9 @@ func newSnapshot(size int) *Snapshot {
 	}
 }
 
-// add notes that a process holds an object; calls for one process follow each
-// other.
-func (s *Snapshot) add(p Process, o Object) {
+// addObject records that a process holds an object; calls for one process must
+// be consecutive.
+func (s *Snapshot) addObject(p Process, o Object) {
 	at := int32(len(s.descriptors))
 	if n := len(s.descriptors); n > 0 && s.descriptors[n-1].pid == p.PID {
 		sp := s.spans[p.PID]
@@ -111,7 +112,7 @@ func (s *Snapshot) addSocket(k Socket) {
 	if _, seen := s.sockets[k.Inode]; seen || k.Inode == 0 {
 		return
 	}
-	k.Local, k.Remote = plain(k.Local), plain(k.Remote)
+	k.Local, k.Remote = unmapAddrPort(k.Local), unmapAddrPort(k.Remote)
 	s.sockets[k.Inode] = k
 	if k.State == diag.Listen {
 		s.listening[k.Local.Port()] = append(s.listening[k.Local.Port()], k.Inode)
@@ -121,10 +122,12 @@ func (s *Snapshot) addSocket(k Socket) {
 	s.byEnds[e] = append(s.byEnds[e], k.Inode)
 }
 
-func plain(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
+func unmapAddrPort(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+}
 
-// objects are the sockets and pipes a process holds.
-func (s *Snapshot) objects(pid int32) []descriptor {
+// objectsOf are the sockets and pipes a process holds.
+func (s *Snapshot) objectsOf(pid int32) []descriptor {
 	sp := s.spans[pid]
 	return s.descriptors[sp.from:sp.to]
 }
@@ -147,10 +150,10 @@ func (s *Snapshot) Socket(inode uint64) (Socket, bool) {
 	return k, ok
 }
 
-// peer is the other end of a TCP connection where that is on this machine: in
+// findPeer is the other end of a TCP connection if that is on this machine: in
 // the same network namespace or, where exactly one fits, in another one (the
 // proxy of a container and the container).
-func (s *Snapshot) peer(k Socket) (Socket, bool) {
+func (s *Snapshot) findPeer(k Socket) (Socket, bool) {
 	var found Socket
 	candidates := s.byEnds[ends{k.Remote, k.Local}]
 	for _, inode := range candidates {
@@ -168,9 +171,9 @@ func (s *Snapshot) peer(k Socket) (Socket, bool) {
 }
 
 // Direction is the recorded direction of a connection or, where nothing was
-// recorded, a guess: inbound if its local port is listened on, or is no
-// ephemeral port while the remote one is; outbound if it is the other way
-// round; else unknown.
+// recorded, a guess: inbound if its local port is listened on, or is not
+// ephemeral while the remote one is; outbound if it is the other way round;
+// else unknown.
 func (s *Snapshot) Direction(k Socket, ephemeral PortRange) kernel.Direction {
 	if k.Direction != kernel.Unknown {
 		return k.Direction

@@ -17,10 +17,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Record reads the state of every process of the walk. Each is read through
-// one open folder of /proc and its start time is compared with the snapshot's,
-// so a PID that was reused in between is never taken for the process that was
-// seen; such a process is recorded as gone.
+// Record reads the state of every process of the walk. Each is read through one
+// open folder of /proc and its start time is compared with the snapshot's, so a
+// PID that was reused in between is never taken for the process in the
+// snapshot; such a process is recorded as gone.
 func (w *Walked) Record() []record.Process {
 	w.environ = make([]byte, 32<<10)
 	out := make([]record.Process, 0, len(w.Steps))
@@ -29,13 +29,13 @@ func (w *Walked) Record() []record.Process {
 		if seen, ok := w.snapshot.processes[st.PID]; ok {
 			p.Parent = seen.Parent
 		}
-		p.Gone = !w.read(&p)
+		p.Gone = !w.readProcess(&p)
 		out = append(out, p)
 	}
 	return out
 }
 
-func (w *Walked) read(p *record.Process) bool {
+func (w *Walked) readProcess(p *record.Process) bool {
 	dir, err := openProcess(p.PID)
 	if err != nil {
 		return false
@@ -49,7 +49,7 @@ func (w *Walked) read(p *record.Process) bool {
 	if known && seen.Start != st.Start {
 		return false
 	}
-	p.Name, p.Parent, p.Nice, p.Terminal = st.Name, st.Parent, st.Nice, terminal(st.Terminal)
+	p.Name, p.Parent, p.Nice, p.Terminal = st.Name, st.Parent, st.Nice, terminalName(st.Terminal)
 	p.Started = w.finder.boot.Add(time.Duration(st.Start) * nanosecondsPerTick).UTC()
 	p.UID, p.EUID = readUIDs(dir)
 	if known && seen.NetNS != w.finder.namespaces.Own() {
@@ -57,26 +57,26 @@ func (w *Walked) read(p *record.Process) bool {
 	}
 	policy := w.finder.config.Save
 	if policy.Files {
-		w.descriptors(dir, p)
+		w.readDescriptors(dir, p)
 	}
 	if policy.Cgroups {
-		p.Cgroup = cgroup(readText(dir, "cgroup"))
+		p.Cgroup = pickCgroup(readText(dir, "cgroup"))
 		p.Container, p.Unit = containerAndUnit(p.Cgroup)
 	}
 	if policy.Executables {
 		p.Executable = readLink(dir, "exe")
-		p.SHA256 = w.finder.hashes.sum(dir)
+		p.SHA256 = w.finder.hashes.hashExecutable(dir)
 	}
 	if policy.Sessions {
-		p.SSH = environment(dir, w.environ, "SSH_CONNECTION=")
-		p.LoginUID, p.SessionID = audit(readText(dir, "loginuid")), audit(readText(dir, "sessionid"))
+		p.SSH = readVariable(dir, w.environ, "SSH_CONNECTION=")
+		p.LoginUID, p.SessionID = parseAuditID(readText(dir, "loginuid")), parseAuditID(readText(dir, "sessionid"))
 	}
 	return true
 }
 
-// descriptors lists what the process has open, at most the configured number.
-func (w *Walked) descriptors(dir int, p *record.Process) {
-	fds, err := numbers(fmt.Sprintf("/proc/self/fd/%d/fd", dir))
+// readDescriptors lists what the process has open, at most the configured number.
+func (w *Walked) readDescriptors(dir int, p *record.Process) {
+	fds, err := readNumbers(fmt.Sprintf("/proc/self/fd/%d/fd", dir))
 	if err != nil {
 		return
 	}
@@ -92,7 +92,7 @@ func (w *Walked) descriptors(dir int, p *record.Process) {
 		switch {
 		case name == "":
 		case kind == "socket" && err == nil:
-			if s := w.socket(inode); !slices.Contains(p.Sockets, s) {
+			if s := w.recordSocket(inode); !slices.Contains(p.Sockets, s) {
 				p.Sockets = append(p.Sockets, s)
 			}
 		case kind == "pipe" && err == nil:
@@ -109,7 +109,7 @@ func (w *Walked) descriptors(dir int, p *record.Process) {
 var stateNames = [...]string{"established", "syn-sent", "syn-received", "fin-wait-1", "fin-wait-2", "time-wait",
 	"closed", "close-wait", "last-ack", "listen", "closing", "syn-received"}
 
-func (w *Walked) socket(inode uint64) record.Socket {
+func (w *Walked) recordSocket(inode uint64) record.Socket {
 	s := record.Socket{Inode: inode}
 	k, ok := w.snapshot.sockets[inode]
 	if !ok {
@@ -137,9 +137,9 @@ func readUIDs(dir int) (real, effective uint32) {
 	return 1<<32 - 1, 1<<32 - 1 // no user has this number
 }
 
-// terminal names the common devices of tty_nr (proc(5)) and gives the numbers
+// terminalName names the common devices of tty_nr (proc(5)) and gives the numbers
 // of others.
-func terminal(dev int32) string {
+func terminalName(dev int32) string {
 	major, minor := unix.Major(uint64(uint32(dev))), unix.Minor(uint64(uint32(dev)))
 	switch {
 	case dev == 0:
@@ -154,9 +154,9 @@ func terminal(dev int32) string {
 	return fmt.Sprintf("%d:%d", major, minor)
 }
 
-// cgroup picks the unified hierarchy's path, or the first one of a machine
-// that still has the old kind and nothing in the new.
-func cgroup(text string) string {
+// pickCgroup picks the unified hierarchy's path, or the first one of a machine
+// that only has the old kind.
+func pickCgroup(text string) string {
 	best := ""
 	for line := range strings.Lines(text) {
 		parts := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
@@ -185,9 +185,9 @@ func containerAndUnit(path string) (container, unit string) {
 	return container, unit
 }
 
-// environment is the value of a variable, at most 200 characters of it, if it
-// stands in what fits of the environment into buf.
-func environment(dir int, buf []byte, name string) string {
+// readVariable is the value of a variable, at most 200 characters of it, if it
+// lies in the part of the environment that fits into buf.
+func readVariable(dir int, buf []byte, name string) string {
 	n, err := readAt(dir, "environ", buf)
 	if err != nil {
 		return ""
@@ -200,8 +200,8 @@ func environment(dir int, buf []byte, name string) string {
 	return ""
 }
 
-// audit reads loginuid or sessionid; the kernel's -1 means unset.
-func audit(text string) *uint32 {
+// parseAuditID reads loginuid or sessionid; the kernel's -1 means unset.
+func parseAuditID(text string) *uint32 {
 	n, err := strconv.ParseUint(strings.TrimSpace(text), 10, 32)
 	if err != nil || n == 1<<32-1 {
 		return nil

@@ -39,7 +39,7 @@ func TestTerminal(t *testing.T) {
 		major, minor uint32
 		want         string
 	}{{136, 3, "pts/3"}, {137, 1, "pts/257"}, {4, 1, "tty1"}, {4, 64, "ttyS0"}, {204, 64, "204:64"}, {0, 0, ""}} {
-		if got := terminal(int32(unix.Mkdev(c.major, c.minor))); got != c.want {
+		if got := terminalName(int32(unix.Mkdev(c.major, c.minor))); got != c.want {
 			t.Errorf("%d:%d is %q, want %q", c.major, c.minor, got, c.want)
 		}
 	}
@@ -56,7 +56,7 @@ func TestCgroup(t *testing.T) {
 		{"", "", "", ""},
 		{"nonsense", "", "", ""},
 	} {
-		path := cgroup(c.text)
+		path := pickCgroup(c.text)
 		container, unit := containerAndUnit(path)
 		if path != c.path || container != c.container || unit != c.unit {
 			t.Errorf("%q: %q %q %q", c.text, path, container, unit)
@@ -72,7 +72,7 @@ func TestMatches(t *testing.T) {
 		{"/dev/log", "/dev/log", true}, {"/dev/log", "/dev/logs", false}, {"/run/systemd/*", "/run/systemd/journal/stdout", true},
 		{"/run/user/*/bus", "/run/user/1000/bus", true}, {"/run/user/*/bus", "/run/user/1000/bus2", false}, {"/run/dbus/*", "@/run/dbus/x", false},
 	} {
-		if got := matches(c.pattern, c.name); got != c.want {
+		if got := matchesPattern(c.pattern, c.name); got != c.want {
 			t.Errorf("%q %q: %v", c.pattern, c.name, got)
 		}
 	}
@@ -92,11 +92,11 @@ func TestLogins(t *testing.T) {
 	if err := os.WriteFile(path, append(append(append([]byte{}, dead...), entry...), "torn"...), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	got := logins(path, map[string]bool{"mallory": true})
+	got := readLogins(path, map[string]bool{"mallory": true})
 	if len(got) != 1 || got[0].Host != "198.51.100.9" || got[0].Line != "pts/1" || got[0].PID != 77 || got[0].Time.Unix() != 1e9 {
 		t.Errorf("%+v", got)
 	}
-	if got := logins(path, map[string]bool{"alice": true}); got != nil {
+	if got := readLogins(path, map[string]bool{"alice": true}); got != nil {
 		t.Errorf("entries of others: %+v", got)
 	}
 }

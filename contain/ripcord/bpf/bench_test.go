@@ -88,7 +88,7 @@ func BenchmarkMillion(b *testing.B) {
 	defer w.Close()
 	keys, conns := make([]key4, n), make([]state.Conn, n)
 	for i := range keys {
-		keys[i] = key4{Host: [4]byte{10, 0, 0, 5}, Peer: [4]byte{192, 0, byte(i >> 16), 1}, HPort: port(uint16(i)), PPort: [2]byte{0, 80}}
+		keys[i] = key4{Host: [4]byte{10, 0, 0, 5}, Peer: [4]byte{192, 0, byte(i >> 16), 1}, HPort: portBytes(uint16(i)), PPort: [2]byte{0, 80}}
 	}
 	if put, err := w.objects.Conns4.BatchUpdate(keys, conns, nil); err != nil || put != n {
 		b.Fatal(put, err)

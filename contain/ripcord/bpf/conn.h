@@ -198,7 +198,7 @@ static __always_inline int syn_begins_in(struct conn *c)
 	return c->state == ENDED || over(c);
 }
 
-/* Takes the SYN of a connection that is known and not begun anew by it. */
+/* Takes the SYN of a connection that is known and not reopened by it. */
 static __always_inline void syn_in(struct conn *c, struct segment *s)
 {
 	c->seen = s->now;
@@ -240,7 +240,7 @@ static __noinline void begin(struct conn *n, struct segment *s, struct conn *old
 {
 	__u32 in = random >> 32, out = random;
 
-	/* A side in TIME_WAIT takes numbers above the last ones only. */
+	/* A side in TIME_WAIT accepts only numbers above the last ones. */
 	if (old && side == OUT)
 		out = old->out_next + 1 + (out & STEP) - s->seq;
 	else if (old)
@@ -264,7 +264,7 @@ static __noinline void begin(struct conn *n, struct segment *s, struct conn *old
 	n->in_next = s->seq + s->span;
 	n->ack_hi = n->lo_cur = n->lo_prev = s->seq + 1;
 	n->flags |= SYN_IN;
-	/* Whoever ended the last one gets no data before it agreed. */
+	/* A peer that ended the last connection gets no data before it agrees. */
 	if (s->len && !(old && old->state == ENDED))
 		n->flags |= EARLY;
 }

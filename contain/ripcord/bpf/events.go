@@ -25,15 +25,15 @@ func parseEvent(b []byte) (e state.Event, ns uint64, err error) {
 	n := binary.NativeEndian
 	e = state.Event{
 		Seq: n.Uint32(b[8:]), Ack: n.Uint32(b[12:]),
-		Host:   netip.AddrPortFrom(addr([16]byte(b[16:])), n.Uint16(b[48:])),
-		Peer:   netip.AddrPortFrom(addr([16]byte(b[32:])), n.Uint16(b[50:])),
+		Host:   netip.AddrPortFrom(unmapAddr([16]byte(b[16:])), n.Uint16(b[48:])),
+		Peer:   netip.AddrPortFrom(unmapAddr([16]byte(b[32:])), n.Uint16(b[50:])),
 		Reason: state.Reason(b[52]), Side: state.Side(b[53]), Proto: b[54], Observed: b[55] != 0,
 		Len: n.Uint32(b[56:]),
 	}
 	return e, n.Uint64(b), nil
 }
 
-// Events reads what the programs tell.
+// Events reads the events of the programs.
 type Events struct{ ring *ringbuf.Reader }
 
 // Events opens the stream of events; one reader only.
@@ -45,10 +45,9 @@ func (w *Wire) Events() (*Events, error) {
 	return &Events{r}, nil
 }
 
-// Drain calls see for each event that is there, with its time in nanoseconds
-// since boot, and returns when there is none. It is to be called again and
-// again: the programs wake nobody, so that a flood of events costs no more than
-// the reader spends.
+// Drain calls see for each pending event, with its time in nanoseconds since
+// boot, and returns when none is left. Poll it: the programs wake no reader, so
+// that a flood of events costs no more than the reader spends.
 func (e *Events) Drain(see func(ev state.Event, ns uint64)) error {
 	e.ring.SetDeadline(time.Unix(1, 0)) // do not wait
 	var r ringbuf.Record
@@ -71,41 +70,41 @@ func (e *Events) Drain(see func(ev state.Event, ns uint64)) error {
 // Close ends the stream.
 func (e *Events) Close() error { return e.ring.Close() }
 
-// Letter is a frame for the gateway itself, from the network.
-type Letter struct {
-	// Frame begins with the Ethernet header; a VLAN tag that the card took off
-	// is in VLAN and VLANProto (0 when there was none).
-	Frame           []byte
+// Frame is a captured frame addressed to the gateway itself, from the network.
+type Frame struct {
+	// Data starts with the Ethernet header; a VLAN tag that the card removed is
+	// in VLAN and VLANProto (0 if there was none).
+	Data            []byte
 	VLAN, VLANProto uint16
 }
 
-// Letters reads frames for the gateway.
-type Letters struct{ ring *ringbuf.Reader }
+// Frames reads frames for the gateway.
+type Frames struct{ ring *ringbuf.Reader }
 
-// Letters opens the stream of letters; one reader only.
-func (w *Wire) Letters() (*Letters, error) {
-	r, err := ringbuf.NewReader(w.objects.Letters)
+// Frames opens the stream of frames; one reader only.
+func (w *Wire) Frames() (*Frames, error) {
+	r, err := ringbuf.NewReader(w.objects.Frames)
 	if err != nil {
-		return nil, fmt.Errorf("read letters: %w", err)
+		return nil, fmt.Errorf("read frames for the gateway: %w", err)
 	}
-	return &Letters{r}, nil
+	return &Frames{r}, nil
 }
 
-// Read waits for a letter; it fails with os.ErrClosed after Close.
-func (l *Letters) Read() (Letter, error) {
+// Read waits for a frame; it fails with os.ErrClosed after Close.
+func (l *Frames) Read() (Frame, error) {
 	r, err := l.ring.Read()
 	if err != nil {
-		return Letter{}, err
+		return Frame{}, err
 	}
 	b := r.RawSample
 	n := int(binary.NativeEndian.Uint32(b))
 	if len(b) < 8+n {
-		return Letter{}, fmt.Errorf("letter of %d octets in a record of %d", n, len(b))
+		return Frame{}, fmt.Errorf("frame of %d octets in a record of %d", n, len(b))
 	}
 	vlan := binary.NativeEndian.Uint32(b[4:])
 	proto := uint16(vlan >> 16)
-	return Letter{Frame: b[8 : 8+n], VLAN: uint16(vlan), VLANProto: proto<<8 | proto>>8}, nil
+	return Frame{Data: b[8 : 8+n], VLAN: uint16(vlan), VLANProto: proto<<8 | proto>>8}, nil
 }
 
 // Close ends the stream.
-func (l *Letters) Close() error { return l.ring.Close() }
+func (l *Frames) Close() error { return l.ring.Close() }

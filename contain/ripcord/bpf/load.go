@@ -19,7 +19,7 @@ import (
 	"dragnet/contain/ripcord/state"
 )
 
-// Options say what the programs are loaded for.
+// Options configure the programs.
 type Options struct {
 	// Host and Net are the indices of the interfaces to the host and to the
 	// network.
@@ -28,7 +28,7 @@ type Options struct {
 	// Room is how many connections of IPv4 and IPv6 the tables take. Tables
 	// that are pinned already keep their size.
 	Room [2]uint32
-	// Pins is a folder in a BPF file system where tables and links stay when
+	// Pins is a folder in a BPF file system where tables and links stay after
 	// the process ends; empty pins nothing.
 	Pins string
 
@@ -40,30 +40,30 @@ type Wire struct {
 	objects wireObjects
 	pins    string
 	links   []link.Link
-	// Resumed tells that tables were there already, with the connections of
+	// Resumed reports that the tables existed already, with the connections of
 	// an earlier process.
 	Resumed bool
 }
 
-// sides name the pinned links.
+// sides are the names of the pinned links.
 var sides = [...]string{state.Out: "from_host", state.In: "from_net"}
 
-// Load loads the programs; Attach lets packets through them.
+// Load loads the programs; Attach makes packets pass through them.
 func Load(o Options) (*Wire, error) {
 	spec, err := loadWire()
 	if err != nil {
 		return nil, fmt.Errorf("read embedded eBPF object: %w", err)
 	}
-	if err := o.set(spec); err != nil {
+	if err := o.setConstants(spec); err != nil {
 		return nil, err
 	}
 	w := &Wire{pins: o.Pins}
-	if w.Resumed, err = o.pin(spec); err != nil {
+	if w.Resumed, err = o.pinMaps(spec); err != nil {
 		return nil, err
 	}
 	err = spec.LoadAndAssign(&w.objects, &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: o.Pins}})
 	if errors.Is(err, ebpf.ErrMapIncompatible) {
-		return nil, fmt.Errorf("tables in %s are of another version (%w): 'dragnet-agent ripcord remove' lets go of them, and of the connections in them", o.Pins, err)
+		return nil, fmt.Errorf("tables in %s are of another version (%w): 'dragnet-agent ripcord remove' removes them and the connections in them", o.Pins, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("load eBPF programs: %w", err)
@@ -71,8 +71,8 @@ func Load(o Options) (*Wire, error) {
 	return w, nil
 }
 
-// set writes the constants of the programs.
-func (o *Options) set(spec *ebpf.CollectionSpec) error {
+// setConstants writes the constants of the programs.
+func (o *Options) setConstants(spec *ebpf.CollectionSpec) error {
 	flag := func(b bool) uint32 {
 		if b {
 			return 1
@@ -98,9 +98,9 @@ func (o *Options) set(spec *ebpf.CollectionSpec) error {
 	return nil
 }
 
-// pin marks what outlives the process. Events and letters do not: whoever reads
-// them next wants new ones.
-func (o *Options) pin(spec *ebpf.CollectionSpec) (resumed bool, err error) {
+// pinMaps marks the maps that outlive the process. Events and frames for the
+// gateway do not: the next reader wants new ones.
+func (o *Options) pinMaps(spec *ebpf.CollectionSpec) (resumed bool, err error) {
 	if o.Pins == "" {
 		return false, nil
 	}
@@ -109,7 +109,7 @@ func (o *Options) pin(spec *ebpf.CollectionSpec) (resumed bool, err error) {
 	}
 	for name, m := range spec.Maps {
 		switch {
-		case name == "events" || name == "letters" || name[0] == '.':
+		case name == "events" || name == "frames" || name[0] == '.':
 			continue
 		}
 		m.Pinning = ebpf.PinByName
@@ -134,7 +134,7 @@ func (w *Wire) Attach(host, net int) error {
 		index   int
 		program *ebpf.Program
 	}{{host, w.objects.FromHost}, {net, w.objects.FromNet}} {
-		l, err := w.attach(sides[side], at.index, at.program)
+		l, err := w.attachProgram(sides[side], at.index, at.program)
 		if err != nil {
 			return fmt.Errorf("attach to interface %d: %w", at.index, err)
 		}
@@ -143,10 +143,10 @@ func (w *Wire) Attach(host, net int) error {
 	return nil
 }
 
-func (w *Wire) attach(name string, index int, program *ebpf.Program) (link.Link, error) {
+func (w *Wire) attachProgram(name string, index int, program *ebpf.Program) (link.Link, error) {
 	pin := filepath.Join(w.pins, name)
 	if w.pins != "" {
-		if l, err := replace(pin, index, program); err != nil || l != nil {
+		if l, err := replacePinned(pin, index, program); err != nil || l != nil {
 			return l, err
 		}
 	}
@@ -161,9 +161,9 @@ func (w *Wire) attach(name string, index int, program *ebpf.Program) (link.Link,
 	return l, nil
 }
 
-// replace puts a program into a pinned link; nil without error means that there
-// is none on this interface.
-func replace(pin string, index int, program *ebpf.Program) (link.Link, error) {
+// replacePinned puts a program into a pinned link; nil without error means that
+// no link exists on this interface.
+func replacePinned(pin string, index int, program *ebpf.Program) (link.Link, error) {
 	l, err := link.LoadPinnedLink(pin, nil)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -187,8 +187,8 @@ func (w *Wire) Close() error {
 	return errors.Join(append(errs, w.objects.Close())...)
 }
 
-// Remove takes programs and tables out of the kernel: nothing passes between
-// the interfaces any more.
+// Remove takes programs and tables out of the kernel: no packet passes between
+// the interfaces afterwards.
 func Remove(pins string) error {
 	entries, err := os.ReadDir(pins)
 	if err != nil {
@@ -231,8 +231,8 @@ func Open(pins string) (*Wire, error) {
 	return w, nil
 }
 
-// Attachable tells whether the kernel has tcx links, by attaching a program
-// that lets everything pass to the loopback interface, and taking it off.
+// Attachable checks that the kernel has tcx links, by attaching a program that
+// passes everything to the loopback interface, and detaching it.
 func Attachable() error {
 	lo, err := net.InterfaceByName("lo")
 	if err != nil {

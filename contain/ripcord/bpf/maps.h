@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /* What the programs keep and what user space sets. Everything below has its
- * like in contain/ripcord/path; change both.
+ * like in contain/ripcord/state; change both.
  *
  * Sequence numbers are in host byte order and "on the wire": as they look on
  * the network side of the gateway, the host's own shifted by out, the peer's as
@@ -121,9 +121,9 @@ struct event {
 struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 1 << 20); } events SEC(".maps");
 
 /* Frames for the gateway itself. */
-#define LETTER 768
-struct letter { __u32 len, vlan; __u8 frame[LETTER]; };
-struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 1 << 18); } letters SEC(".maps");
+#define MAX_FRAME 768
+struct captured { __u32 len, vlan; __u8 frame[MAX_FRAME]; };
+struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 1 << 18); } frames SEC(".maps");
 
 /* Set before the programs are loaded. */
 volatile const __u32 host_ifindex, net_ifindex;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
-/* Changing sequence numbers in place. The checksum is never computed anew: the
+/* Changing sequence numbers in place. The checksum is never recomputed: the
  * helper adds the difference where the field holds a whole checksum, and leaves
  * it alone where the card or the receiver is to sum the segment later. No
  * length changes, so packets larger than a frame are changed once. */

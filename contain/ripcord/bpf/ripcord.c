@@ -6,7 +6,7 @@
  *   from_host  what the host sends: its addresses, its conversations
  *   from_net   what the network sends to the host
  *
- * Nothing ever reaches the machine they run on, except letters to the gateway,
+ * Nothing ever reaches the machine they run on, except messages to the gateway,
  * which go to user space. */
 #include "maps.h"
 #include "frame.h"
@@ -117,7 +117,7 @@ static __always_inline int check_host(struct __sk_buff *skb, struct packet *p, s
 	struct addr target;
 	int why;
 
-	/* A host that has no address yet asks for one. */
+	/* A host without an address asks for one by DHCP. */
 	if (is_mapped(&p->src) && !p->src.w[3] && p->proto == UDP && p->piece == WHOLE &&
 	    p->sport == bpf_htons(68) && p->dport == bpf_htons(67))
 		return 0;
@@ -409,7 +409,7 @@ static __noinline int tcp(struct __sk_buff *skb, struct packet *p, struct segmen
 	}
 	if (why > PASSED_IN)
 		return why;
-	if (!c)	/* begun just now */
+	if (!c)	/* opened just now */
 		c = side == OUT ? find(p->v6, &p->src, &p->dst, p->sport, p->dport)
 				: find(p->v6, &p->dst, &p->src, p->dport, p->sport);
 	if (!c || !(c->in | c->out))
@@ -493,7 +493,7 @@ static __noinline int shift_quote(struct __sk_buff *skb, struct packet *p, __u32
 	return side;
 }
 
-/* ---- letters to the gateway ---- */
+/* ---- messages to the gateway ---- */
 
 static __always_inline int is_control(struct __sk_buff *skb, struct packet *p, __be16 port)
 {
@@ -506,12 +506,12 @@ static __always_inline int is_control(struct __sk_buff *skb, struct packet *p, _
 
 static __noinline int deliver(struct __sk_buff *skb)
 {
-	struct letter *l;
+	struct captured *l;
 	__u32 n = skb->len;
 
-	if (n < 14 || n > LETTER)
+	if (n < 14 || n > MAX_FRAME)
 		return CONTROL;
-	l = bpf_ringbuf_reserve(&letters, sizeof(*l), 0);
+	l = bpf_ringbuf_reserve(&frames, sizeof(*l), 0);
 	if (!l) {
 		count(EVENT_LOST);
 		return CONTROL;

@@ -11,16 +11,16 @@ import (
 	"dragnet/contain/ripcord/state"
 )
 
-func (k stopKey) principals() state.Principals {
+func (k stopKey) toPrincipals() state.Principals {
 	return state.Principals{
-		Peer: netip.PrefixFrom(netip.AddrFrom16(k.Peer), int(k.Bits)), HPort: number(k.HPort), PPort: number(k.PPort),
+		Peer: netip.PrefixFrom(netip.AddrFrom16(k.Peer), int(k.Bits)), HPort: portNumber(k.HPort), PPort: portNumber(k.PPort),
 		Proto: k.Proto, Later: k.Later != 0,
 	}
 }
 
-func keyOf(p state.Principals) stopKey {
+func stopKeyOf(p state.Principals) stopKey {
 	k := stopKey{
-		Peer: p.Peer.Addr().As16(), HPort: port(p.HPort), PPort: port(p.PPort),
+		Peer: p.Peer.Addr().As16(), HPort: portBytes(p.HPort), PPort: portBytes(p.PPort),
 		Bits: uint8(p.Peer.Bits()), Proto: p.Proto,
 	}
 	if p.Later {
@@ -33,7 +33,7 @@ func keyOf(p state.Principals) stopKey {
 // IPv6, with IPv4 mapped into it.
 func (w *Wire) Stops() iter.Seq2[state.Principals, state.Stop] {
 	return func(yield func(state.Principals, state.Stop) bool) {
-		each(w.objects.Stops, func(k stopKey, s state.Stop) bool { return yield(k.principals(), s) })
+		eachEntry(w.objects.Stops, func(k stopKey, s state.Stop) bool { return yield(k.toPrincipals(), s) })
 	}
 }
 
@@ -52,21 +52,21 @@ func (w *Wire) PutStop(p state.Principals, s state.Stop) error {
 			at = 1 + slices.Index(used[1:], 0)
 		}
 		if at == 0 {
-			return fmt.Errorf("stops of %d prefix lengths are in force, which are as many as there may be", state.StopLengths)
+			return fmt.Errorf("stops of %d prefix lengths are in force, which is the limit", state.StopLengths)
 		}
 	}
-	if err := w.objects.Stops.Put(keyOf(p), s); err != nil {
+	if err := w.objects.Stops.Put(stopKeyOf(p), s); err != nil {
 		return fmt.Errorf("end a conversation: %w", err)
 	}
 	used[at] = bits
 	return w.objects.StopLengths.Put(uint32(0), used)
 }
 
-// SweepStops removes stops that are over, and the look-ups for lengths nobody
-// uses. now is in milliseconds since boot.
+// SweepStops removes expired stops, and the look-ups for lengths no longer
+// used. now is in milliseconds since boot.
 func (w *Wire) SweepStops(now uint32) error {
 	var used [state.StopLengths]uint32
-	each(w.objects.Stops, func(k stopKey, s state.Stop) bool {
+	eachEntry(w.objects.Stops, func(k stopKey, s state.Stop) bool {
 		if int32(s.Until-now) <= 0 {
 			_ = w.objects.Stops.Delete(k)
 		} else if bits := uint32(k.Bits); bits == 128 {
@@ -84,9 +84,9 @@ func (w *Wire) SweepStops(now uint32) error {
 	if used[0] != 0 {
 		return nil
 	}
-	// The programs may have raised a coarse block since the pass.
+	// The programs may have added a coarse block since the pass.
 	var late error
-	each(w.objects.Stops, func(k stopKey, _ state.Stop) bool {
+	eachEntry(w.objects.Stops, func(k stopKey, _ state.Stop) bool {
 		if k.Bits == 128 {
 			used[0] = 128
 			late = w.objects.StopLengths.Put(uint32(0), used)
@@ -97,20 +97,20 @@ func (w *Wire) SweepStops(now uint32) error {
 	return late
 }
 
-// Talks yields when the host last sent in each conversation other than TCP's.
-func (w *Wire) Talks() iter.Seq2[state.Talk, uint32] {
-	return func(yield func(state.Talk, uint32) bool) {
-		each(w.objects.Talks, func(k talkKey, last uint32) bool {
-			return yield(state.Talk{Peer: addr(k.Peer), HPort: number(k.HPort), PPort: number(k.PPort), Proto: k.Proto}, last)
+// Conversations yields when the host last sent in each conversation other than TCP's.
+func (w *Wire) Conversations() iter.Seq2[state.Conversation, uint32] {
+	return func(yield func(state.Conversation, uint32) bool) {
+		eachEntry(w.objects.Talks, func(k conversationKey, last uint32) bool {
+			return yield(state.Conversation{Peer: unmapAddr(k.Peer), HPort: portNumber(k.HPort), PPort: portNumber(k.PPort), Proto: k.Proto}, last)
 		})
 	}
 }
 
-// resets reads the counts of RSTs.
-func (w *Wire) resets() iter.Seq2[netip.AddrPort, state.Resets] {
+// readResets reads the counts of RSTs.
+func (w *Wire) readResets() iter.Seq2[netip.AddrPort, state.Resets] {
 	return func(yield func(netip.AddrPort, state.Resets) bool) {
-		each(w.objects.Resets, func(k resetKey, r state.Resets) bool {
-			return yield(netip.AddrPortFrom(addr(k.Peer), number(k.PPort)), r)
+		eachEntry(w.objects.Resets, func(k resetKey, r state.Resets) bool {
+			return yield(netip.AddrPortFrom(unmapAddr(k.Peer), portNumber(k.PPort)), r)
 		})
 	}
 }

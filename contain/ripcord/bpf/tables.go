@@ -36,7 +36,7 @@ type (
 		PPort [2]byte
 		_     uint16
 	}
-	talkKey struct {
+	conversationKey struct {
 		Peer         [16]byte
 		HPort, PPort [2]byte
 		Proto        uint8
@@ -44,48 +44,48 @@ type (
 	}
 )
 
-func port(n uint16) (b [2]byte) {
+func portBytes(n uint16) (b [2]byte) {
 	binary.BigEndian.PutUint16(b[:], n)
 	return b
 }
 
-func number(b [2]byte) uint16 { return binary.BigEndian.Uint16(b[:]) }
+func portNumber(b [2]byte) uint16 { return binary.BigEndian.Uint16(b[:]) }
 
-func addr(b [16]byte) netip.Addr { return netip.AddrFrom16(b).Unmap() }
+func unmapAddr(b [16]byte) netip.Addr { return netip.AddrFrom16(b).Unmap() }
 
-func (k key4) ends() state.Ends {
+func (k key4) toEnds() state.Ends {
 	return state.Ends{
-		Host: netip.AddrPortFrom(netip.AddrFrom4(k.Host), number(k.HPort)),
-		Peer: netip.AddrPortFrom(netip.AddrFrom4(k.Peer), number(k.PPort)),
+		Host: netip.AddrPortFrom(netip.AddrFrom4(k.Host), portNumber(k.HPort)),
+		Peer: netip.AddrPortFrom(netip.AddrFrom4(k.Peer), portNumber(k.PPort)),
 	}
 }
 
-func (k key6) ends() state.Ends {
+func (k key6) toEnds() state.Ends {
 	return state.Ends{
-		Host: netip.AddrPortFrom(netip.AddrFrom16(k.Host), number(k.HPort)),
-		Peer: netip.AddrPortFrom(netip.AddrFrom16(k.Peer), number(k.PPort)),
+		Host: netip.AddrPortFrom(netip.AddrFrom16(k.Host), portNumber(k.HPort)),
+		Peer: netip.AddrPortFrom(netip.AddrFrom16(k.Peer), portNumber(k.PPort)),
 	}
 }
 
-// conn finds the table and the key of a connection.
-func (w *Wire) conn(e state.Ends) (*ebpf.Map, any) {
+// connKey finds the table and the key of a connection.
+func (w *Wire) connKey(e state.Ends) (*ebpf.Map, any) {
 	if e.Host.Addr().Is4() {
-		return w.objects.Conns4, key4{e.Host.Addr().As4(), e.Peer.Addr().As4(), port(e.Host.Port()), port(e.Peer.Port())}
+		return w.objects.Conns4, key4{e.Host.Addr().As4(), e.Peer.Addr().As4(), portBytes(e.Host.Port()), portBytes(e.Peer.Port())}
 	}
-	return w.objects.Conns6, key6{e.Host.Addr().As16(), e.Peer.Addr().As16(), port(e.Host.Port()), port(e.Peer.Port())}
+	return w.objects.Conns6, key6{e.Host.Addr().As16(), e.Peer.Addr().As16(), portBytes(e.Host.Port()), portBytes(e.Peer.Port())}
 }
 
 // Conns yields all connections. The tables change meanwhile, so one may be
-// missed or come twice.
+// missed or yielded twice.
 func (w *Wire) Conns(yield func(state.Ends, state.Conn) bool) {
-	if each(w.objects.Conns4, func(k key4, c state.Conn) bool { return yield(k.ends(), c) }) {
-		each(w.objects.Conns6, func(k key6, c state.Conn) bool { return yield(k.ends(), c) })
+	if eachEntry(w.objects.Conns4, func(k key4, c state.Conn) bool { return yield(k.toEnds(), c) }) {
+		eachEntry(w.objects.Conns6, func(k key6, c state.Conn) bool { return yield(k.toEnds(), c) })
 	}
 }
 
-// each reads a hash in batches; a table that changes under the reader ends the
-// pass early at worst.
-func each[K, V any](m *ebpf.Map, yield func(K, V) bool) bool {
+// eachEntry reads a hash in batches; at worst, a table that changes under the
+// reader ends the pass early.
+func eachEntry[K, V any](m *ebpf.Map, yield func(K, V) bool) bool {
 	var cursor ebpf.MapBatchCursor
 	keys, values := make([]K, 4096), make([]V, 4096)
 	for {
@@ -103,25 +103,25 @@ func each[K, V any](m *ebpf.Map, yield func(K, V) bool) bool {
 
 // Conn reads one connection.
 func (w *Wire) Conn(e state.Ends) (c state.Conn, ok bool) {
-	m, key := w.conn(e)
+	m, key := w.connKey(e)
 	return c, m.Lookup(key, &c) == nil
 }
 
 // PutConn writes a connection.
 func (w *Wire) PutConn(e state.Ends, c state.Conn) error {
-	m, key := w.conn(e)
+	m, key := w.connKey(e)
 	return m.Put(key, c)
 }
 
-// Forget removes a connection, unless a packet came since it was read.
-func (w *Wire) Forget(e state.Ends, read state.Conn) error {
-	m, key := w.conn(e)
+// DeleteConn removes a connection, unless a packet arrived since it was read.
+func (w *Wire) DeleteConn(e state.Ends, read state.Conn) error {
+	m, key := w.connKey(e)
 	var now state.Conn
 	if err := m.Lookup(key, &now); err != nil || now.LastSeen != read.LastSeen {
 		return nil
 	}
 	if err := m.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return fmt.Errorf("forget a connection: %w", err)
+		return fmt.Errorf("delete a connection: %w", err)
 	}
 	return nil
 }
@@ -129,7 +129,7 @@ func (w *Wire) Forget(e state.Ends, read state.Conn) error {
 // Sources yields the addresses the host may use.
 func (w *Wire) Sources() iter.Seq2[netip.Addr, state.Source] {
 	return func(yield func(netip.Addr, state.Source) bool) {
-		each(w.objects.Sources, func(k [16]byte, s state.Source) bool { return yield(addr(k), s) })
+		eachEntry(w.objects.Sources, func(k [16]byte, s state.Source) bool { return yield(unmapAddr(k), s) })
 	}
 }
 
@@ -138,7 +138,7 @@ func (w *Wire) PutSource(a netip.Addr, s state.Source) error {
 	return w.objects.Sources.Put(a.As16(), s)
 }
 
-// DropSource takes an address from the host.
+// DropSource removes an address of the host.
 func (w *Wire) DropSource(a netip.Addr) error { return w.objects.Sources.Delete(a.As16()) }
 
 // SetBudget says how many IPv4 and IPv6 sources may still be learnt.
@@ -146,7 +146,7 @@ func (w *Wire) SetBudget(v4, v6 int32) error {
 	return errors.Join(w.objects.Budget.Put(uint32(0), v4), w.objects.Budget.Put(uint32(1), v6))
 }
 
-// Budget is what is left of it.
+// Budget returns what is left of the budget.
 func (w *Wire) Budget() (v [2]int32, err error) {
 	return v, errors.Join(w.objects.Budget.Lookup(uint32(0), &v[0]), w.objects.Budget.Lookup(uint32(1), &v[1]))
 }
@@ -155,7 +155,7 @@ func (w *Wire) Budget() (v [2]int32, err error) {
 // theirs.
 func (w *Wire) SetSecret(key [2]uint64) error { return w.objects.Secrets.Put(uint32(0), key) }
 
-// Counters sums what every processor counted.
+// Counters sums the counters of all processors.
 func (w *Wire) Counters() (sum [state.Reasons]uint64, err error) {
 	for r := range sum {
 		var per []uint64
@@ -169,7 +169,7 @@ func (w *Wire) Counters() (sum [state.Reasons]uint64, err error) {
 	return sum, nil
 }
 
-// Memory is what the tables of connections cost, in bytes.
+// Memory is the size of the tables of connections, in bytes.
 func (w *Wire) Memory() (v4, v6 uint64) {
 	for i, m := range []*ebpf.Map{w.objects.Conns4, w.objects.Conns6} {
 		if info, err := m.Info(); err == nil {

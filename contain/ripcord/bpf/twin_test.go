@@ -50,7 +50,7 @@ func newPair(t *testing.T, s state.Settings) *pair {
 	t.Cleanup(func() { w.Close() })
 	p := &pair{t: t, wire: w, twin: path.New(s)}
 	p.twin.Room = [2]int{64, 64}
-	p.twin.Tell = func(e state.Event) { p.told = append(p.told, e) }
+	p.twin.OnEvent = func(e state.Event) { p.told = append(p.told, e) }
 	if p.events, err = w.Events(); err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func (p *pair) budget(v4, v6 int32) {
 	p.check(p.wire.SetBudget(v4, v6))
 }
 
-// runnable tells whether the kernel's test run takes a frame: it wants an IP
+// runnable reports whether the kernel's test run takes a frame: it wants an IP
 // header to be whole.
 func runnable(frame []byte) bool {
 	if len(frame) <= 14 {
@@ -192,21 +192,21 @@ func (p *pair) compare() {
 	}
 	same(p, "stops", stops, p.twin.Stops)
 	resets, counted := map[netip.AddrPort]state.Resets{}, map[netip.AddrPort]state.Resets{}
-	for k, r := range p.wire.resets() {
+	for k, r := range p.wire.readResets() {
 		resets[k] = r
 	}
 	for k, r := range p.twin.Resets {
 		counted[k] = *r
 	}
 	same(p, "resets", resets, counted)
-	talks := map[state.Talk]uint32{}
-	for k, v := range p.wire.Talks() {
+	talks := map[state.Conversation]uint32{}
+	for k, v := range p.wire.Conversations() {
 		talks[k] = v
 	}
-	same(p, "talks", talks, p.twin.Talks)
+	same(p, "talks", talks, p.twin.Conversations)
 	counters, err := p.wire.Counters()
 	p.check(err)
-	counters[state.EventLost] = 0 // letters nobody reads
+	counters[state.EventLost] = 0 // frames for the gateway that nobody reads
 	same(p, "counters", counters, p.twin.Counters)
 	budget, err := p.wire.Budget()
 	p.check(err)

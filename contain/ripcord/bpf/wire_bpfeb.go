@@ -21,7 +21,7 @@ const (
 	wireMapConns6       = "conns6"
 	wireMapCounters     = "counters"
 	wireMapEvents       = "events"
-	wireMapLetters      = "letters"
+	wireMapFrames       = "frames"
 	wireMapResets       = "resets"
 	wireMapSecrets      = "secrets"
 	wireMapSources      = "sources"
@@ -98,7 +98,7 @@ type wireMapSpecs struct {
 	Conns6      *ebpf.MapSpec `ebpf:"conns6"`
 	Counters    *ebpf.MapSpec `ebpf:"counters"`
 	Events      *ebpf.MapSpec `ebpf:"events"`
-	Letters     *ebpf.MapSpec `ebpf:"letters"`
+	Frames      *ebpf.MapSpec `ebpf:"frames"`
 	Resets      *ebpf.MapSpec `ebpf:"resets"`
 	Secrets     *ebpf.MapSpec `ebpf:"secrets"`
 	Sources     *ebpf.MapSpec `ebpf:"sources"`
@@ -149,7 +149,7 @@ type wireMaps struct {
 	Conns6      *ebpf.Map `ebpf:"conns6"`
 	Counters    *ebpf.Map `ebpf:"counters"`
 	Events      *ebpf.Map `ebpf:"events"`
-	Letters     *ebpf.Map `ebpf:"letters"`
+	Frames      *ebpf.Map `ebpf:"frames"`
 	Resets      *ebpf.Map `ebpf:"resets"`
 	Secrets     *ebpf.Map `ebpf:"secrets"`
 	Sources     *ebpf.Map `ebpf:"sources"`
@@ -165,7 +165,7 @@ func (m *wireMaps) Close() error {
 		m.Conns6,
 		m.Counters,
 		m.Events,
-		m.Letters,
+		m.Frames,
 		m.Resets,
 		m.Secrets,
 		m.Sources,

@@ -10,7 +10,7 @@ const (
 
 	recent    = 3000          // ms; see acknowledge
 	maxWindow = 1<<30 + 1<<16 // nothing further ahead is sent (RFC 7323)
-	step      = 0x0fffffff    // how far above the last a new incarnation begins, at most
+	step      = 0x0fffffff    // how far above the last number a new incarnation may start
 )
 
 // conn is an entry of the table of connections, and how segments change it.
@@ -27,28 +27,28 @@ type segment struct {
 	sign     bool
 }
 
-func (s *segment) first() bool { return s.flags&(flagSYN|flagACK) == flagSYN }
+func (s *segment) isFirstSYN() bool { return s.flags&(flagSYN|flagACK) == flagSYN }
 
-// before compares sequence numbers (RFC 9293, section 3.4).
-func before(a, b uint32) bool { return int32(a-b) < 0 }
+// seqBefore compares sequence numbers (RFC 9293, section 3.4).
+func seqBefore(a, b uint32) bool { return int32(a-b) < 0 }
 
-func within(lo, a, hi uint32) bool { return a-lo <= hi-lo }
+func seqWithin(lo, a, hi uint32) bool { return a-lo <= hi-lo }
 
-// lowest is the lowest acknowledgement let out recently.
-func (c *conn) lowest(now uint32) uint32 {
+// lowestAck is the lowest acknowledgement let out recently.
+func (c *conn) lowestAck(now uint32) uint32 {
 	age := now - c.LoSince
 	if age >= 2*recent {
 		return c.AckHi
 	}
-	if age >= recent || before(c.LoCur, c.LoPrev) {
+	if age >= recent || seqBefore(c.LoCur, c.LoPrev) {
 		return c.LoCur
 	}
 	return c.LoPrev
 }
 
-// acknowledge checks an acknowledgement on its way out, and remembers it for
-// one to two spells.
-func (c *conn) acknowledge(ack, now uint32) state.Reason {
+// checkAck checks an acknowledgement on its way out, and keeps it for one to
+// two periods.
+func (c *conn) checkAck(ack, now uint32) state.Reason {
 	if age := now - c.LoSince; age >= recent {
 		c.LoPrev = c.AckHi
 		if age < 2*recent {
@@ -56,20 +56,20 @@ func (c *conn) acknowledge(ack, now uint32) state.Reason {
 		}
 		c.LoCur, c.LoSince = c.AckHi, now
 	}
-	if !within(c.lowest(now), ack, c.InNext) {
+	if !seqWithin(c.lowestAck(now), ack, c.InNext) {
 		return state.AckRange
 	}
-	if before(c.AckHi, ack) {
+	if seqBefore(c.AckHi, ack) {
 		c.AckHi = ack
 	}
-	if before(ack, c.LoCur) {
+	if seqBefore(ack, c.LoCur) {
 		c.LoCur = ack
 	}
 	return state.PassedOut
 }
 
-// owed takes an answer to something that came in, of which each allows one.
-func (c *conn) owed() bool {
+// spendCredit uses one of the answers that incoming segments allow, one each.
+func (c *conn) spendCredit() bool {
 	if c.Credits == 0 {
 		return false
 	}
@@ -77,28 +77,28 @@ func (c *conn) owed() bool {
 	return true
 }
 
-func (c *conn) owe() {
+func (c *conn) addCredit() {
 	if c.Credits < 255 {
 		c.Credits++
 	}
 }
 
-// outgoing judges a segment of the host that begins no connection.
-func (c *conn) outgoing(s *segment) state.Reason {
-	why := c.mayLeave(s)
+// judgeOutgoing judges a segment of the host that is not a first SYN.
+func (c *conn) judgeOutgoing(s *segment) state.Reason {
+	why := c.checkOutgoing(s)
 	if why == state.PassedOut {
 		c.LastSeen, c.Sent = s.now, s.now
 	}
 	return why
 }
 
-func (c *conn) mayLeave(s *segment) state.Reason {
+func (c *conn) checkOutgoing(s *segment) state.Reason {
 	seq, ack := s.seq+c.Out, s.ack-c.In
 	switch {
 	case c.State == state.Ended:
 		return state.Blocked
 	case s.flags&flagRST != 0:
-		if !c.owed() {
+		if !c.spendCredit() {
 			return state.ResetLimit
 		}
 		if c.State == state.Established {
@@ -110,16 +110,16 @@ func (c *conn) mayLeave(s *segment) state.Reason {
 	case s.flags&flagACK == 0:
 		return state.NoAck
 	case c.State == state.Handshaking:
-		if done, why := c.shakingOut(s, seq, ack); done {
+		if done, why := c.checkHandshake(s, seq, ack); done {
 			return why
 		}
 	case s.flags&flagSYN != 0 && seq != c.ISNOut:
 		return state.Handshake
 	}
-	if why := c.acknowledge(ack, s.now); why != state.PassedOut {
+	if why := c.checkAck(ack, s.now); why != state.PassedOut {
 		return why
 	}
-	if end := seq + s.span; before(c.OutNext, end) {
+	if end := seq + s.span; seqBefore(c.OutNext, end) {
 		c.OutNext = end
 	}
 	if s.flags&flagFIN != 0 {
@@ -131,14 +131,14 @@ func (c *conn) mayLeave(s *segment) state.Reason {
 	return state.PassedOut
 }
 
-// shakingOut judges what the host sends before the peer has agreed; not done
-// means that the rules of an open connection hold.
-func (c *conn) shakingOut(s *segment, seq, ack uint32) (done bool, why state.Reason) {
+// checkHandshake judges what the host sends before the peer has agreed; not
+// done means that the rules of an open connection apply.
+func (c *conn) checkHandshake(s *segment, seq, ack uint32) (done bool, why state.Reason) {
 	switch {
 	case c.Seen&state.SYNIn == 0:
 		return true, state.Handshake
 	case s.flags&flagSYN != 0:
-		if why := c.acknowledge(ack, s.now); why != state.PassedOut {
+		if why := c.checkAck(ack, s.now); why != state.PassedOut {
 			return true, why
 		}
 		c.ISNOut, c.OutUna, c.OutNext = seq, seq, seq+s.span
@@ -146,7 +146,7 @@ func (c *conn) shakingOut(s *segment, seq, ack uint32) (done bool, why state.Rea
 		return true, state.PassedOut
 	case c.Seen&state.Early == 0 || c.Seen&state.SYNOut == 0:
 		// A challenge (RFC 5961, section 4) has no data.
-		if s.span != 0 || !c.owed() {
+		if s.span != 0 || !c.spendCredit() {
 			return true, state.Handshake
 		}
 		return true, state.PassedOut
@@ -154,45 +154,45 @@ func (c *conn) shakingOut(s *segment, seq, ack uint32) (done bool, why state.Rea
 	return false, 0
 }
 
-// validReset tells whether a RST proves that the peer saw what the host sent.
+// validReset reports whether a RST proves that the peer saw what the host sent.
 func (c *conn) validReset(s *segment) bool {
 	if c.Seen&state.SYNOut == 0 {
-		return s.seq == c.AckHi // nothing went out; who sent the SYN knows
+		return s.seq == c.AckHi // nothing went out; only the sender of the SYN knows it
 	}
-	if c.Seen&state.SYNIn != 0 && within(c.lowest(s.now), s.seq, c.AckHi) {
+	if c.Seen&state.SYNIn != 0 && seqWithin(c.lowestAck(s.now), s.seq, c.AckHi) {
 		return true
 	}
 	first := c.OutUna
 	if c.State == state.Handshaking {
 		first = c.ISNOut + 1
 	}
-	return s.flags&flagACK != 0 && within(first, s.ack, c.OutNext)
+	return s.flags&flagACK != 0 && seqWithin(first, s.ack, c.OutNext)
 }
 
-// incoming notes what a segment of the peer proves; all of them pass, since the
-// host judges for itself.
-func (c *conn) incoming(s *segment, blockMS uint32) state.Reason {
+// judgeIncoming records what a segment of the peer proves; all of them pass,
+// since the host judges them itself.
+func (c *conn) judgeIncoming(s *segment, blockMS uint32) state.Reason {
 	end := s.seq + s.span
 	c.LastSeen = s.now
-	c.owe()
+	c.addCredit()
 	if s.flags&flagRST != 0 {
-		return c.reset(s, blockMS)
+		return c.judgeReset(s, blockMS)
 	}
 	if c.State == state.Handshaking {
-		if s.flags&flagACK == 0 || c.Seen&state.SYNOut == 0 || !within(c.ISNOut+1, s.ack, c.OutNext) {
+		if s.flags&flagACK == 0 || c.Seen&state.SYNOut == 0 || !seqWithin(c.ISNOut+1, s.ack, c.OutNext) {
 			return state.PassedIn
 		}
 		if s.flags&flagSYN != 0 {
-			c.peerSYN(s)
+			c.recordPeerSYN(s)
 		} else if c.Seen&state.SYNIn == 0 {
 			return state.PassedIn
 		}
 		c.State = state.Established
 	}
-	if before(c.InNext, end) && end-c.AckHi <= maxWindow {
+	if seqBefore(c.InNext, end) && end-c.AckHi <= maxWindow {
 		c.InNext = end
 	}
-	if s.flags&flagACK != 0 && within(c.OutUna, s.ack, c.OutNext) {
+	if s.flags&flagACK != 0 && seqWithin(c.OutUna, s.ack, c.OutNext) {
 		c.OutUna = s.ack
 	}
 	if s.flags&flagFIN != 0 {
@@ -202,7 +202,7 @@ func (c *conn) incoming(s *segment, blockMS uint32) state.Reason {
 	return state.PassedIn
 }
 
-func (c *conn) reset(s *segment, blockMS uint32) state.Reason {
+func (c *conn) judgeReset(s *segment, blockMS uint32) state.Reason {
 	switch {
 	case c.State == state.Ended:
 		return state.PassedIn
@@ -217,24 +217,25 @@ func (c *conn) reset(s *segment, blockMS uint32) state.Reason {
 	return state.Block
 }
 
-func (c *conn) peerSYN(s *segment) {
+func (c *conn) recordPeerSYN(s *segment) {
 	c.ISNIn, c.InNext = s.seq, s.seq+s.span
 	c.AckHi, c.LoCur, c.LoPrev, c.LoSince = s.seq+1, s.seq+1, s.seq+1, s.now
 	c.Seen |= state.SYNIn
 }
 
-// synIn takes a SYN of the peer that begins no new connection: simultaneous
-// open, a repetition, or a peer that tries again with another number.
-func (c *conn) synIn(s *segment) {
+// handlePeerSYN handles a SYN of the peer that opens no new connection:
+// simultaneous open, a retransmission, or a peer that tries again with another
+// number.
+func (c *conn) handlePeerSYN(s *segment) {
 	c.LastSeen = s.now
-	c.owe()
+	c.addCredit()
 	if c.State == state.Handshaking && (c.Seen&state.SYNIn == 0 || s.seq != c.ISNIn) {
-		c.peerSYN(s)
+		c.recordPeerSYN(s)
 	}
 }
 
-// repeats tells whether a SYN of the host belongs to this connection.
-func (c *conn) repeats(s *segment) bool {
+// repeatsSYN reports whether a SYN of the host belongs to this connection.
+func (c *conn) repeatsSYN(s *segment) bool {
 	seq := s.seq + c.Out
 	switch {
 	case c.isOver():
@@ -244,7 +245,7 @@ func (c *conn) repeats(s *segment) bool {
 		c.Seen |= state.SYNOut
 	case seq != c.ISNOut:
 		return false
-	case before(c.OutNext, seq+s.span):
+	case seqBefore(c.OutNext, seq+s.span):
 		c.OutNext = seq + s.span
 	}
 	c.LastSeen, c.Sent = s.now, s.now

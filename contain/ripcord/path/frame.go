@@ -43,7 +43,7 @@ const (
 	later
 )
 
-// frame is an Ethernet frame and what its headers say.
+// frame is an Ethernet frame and its parsed headers.
 type frame struct {
 	b   []byte
 	gso bool
@@ -62,8 +62,8 @@ func (f *frame) has(at, n int) bool { return at+n <= len(f.b) }
 func (f *frame) u16(at int) uint16  { return binary.BigEndian.Uint16(f.b[at:]) }
 func (f *frame) u32(at int) uint32  { return binary.BigEndian.Uint32(f.b[at:]) }
 
-// ends names both ends, given the side the packet comes from.
-func (f *frame) ends(side state.Side) (host, peer netip.AddrPort) {
+// hostAndPeer names both ends, given the side the packet comes from.
+func (f *frame) hostAndPeer(side state.Side) (host, peer netip.AddrPort) {
 	src, dst := netip.AddrPortFrom(f.src, f.sport), netip.AddrPortFrom(f.dst, f.dport)
 	if side == state.Out {
 		return src, dst
@@ -71,7 +71,7 @@ func (f *frame) ends(side state.Side) (host, peer netip.AddrPort) {
 	return dst, src
 }
 
-func (f *frame) parse() (kind, state.Reason) {
+func (f *frame) parseHeaders() (kind, state.Reason) {
 	at := 12
 	for i := 0; ; i++ {
 		if !f.has(at, 2) {
@@ -90,16 +90,16 @@ func (f *frame) parse() (kind, state.Reason) {
 	f.l3 = at + 2
 	switch f.ether {
 	case etherIPv4:
-		return isIP, f.parse4()
+		return isIP, f.parseIPv4()
 	case etherIPv6:
-		return isIP, f.parse6()
+		return isIP, f.parseIPv6()
 	case etherARP:
 		return isARP, 0
 	}
 	return isOther, 0
 }
 
-func (f *frame) parse4() state.Reason {
+func (f *frame) parseIPv4() state.Reason {
 	if !f.has(f.l3, 20) || f.b[f.l3]>>4 != 4 {
 		return state.Malformed
 	}
@@ -112,7 +112,7 @@ func (f *frame) parse4() state.Reason {
 	}
 	if head > 20 {
 		o := options{ip: true}
-		o.walk(f.b[f.l3+20 : f.l3+head])
+		o.parseList(f.b[f.l3+20 : f.l3+head])
 		switch {
 		case o.routed:
 			return state.SourceRouted
@@ -130,10 +130,10 @@ func (f *frame) parse4() state.Reason {
 	case off&0x2000 != 0:
 		f.piece = first
 	}
-	return f.ports()
+	return f.parsePorts()
 }
 
-func (f *frame) parse6() state.Reason {
+func (f *frame) parseIPv6() state.Reason {
 	if !f.has(f.l3, 40) || f.b[f.l3]>>4 != 6 {
 		return state.Malformed
 	}
@@ -155,7 +155,7 @@ func (f *frame) parse6() state.Reason {
 			f.proto = next
 			f.l4 = f.l3 + at
 			f.len = uint32(total - at)
-			return f.ports()
+			return f.parsePorts()
 		}
 		if at+8 > total {
 			return state.Malformed
@@ -182,11 +182,11 @@ func (f *frame) parse6() state.Reason {
 	return state.Nested
 }
 
-func (f *frame) ports() state.Reason {
+func (f *frame) parsePorts() state.Reason {
 	if f.piece == later {
 		return 0
 	}
-	switch f.proto { // TCP's come with the rest of its header
+	switch f.proto { // those of TCP are read with the rest of its header
 	case protoUDP, protoSCTP:
 		if f.len < 8 {
 			return state.Malformed
@@ -201,15 +201,16 @@ func (f *frame) ports() state.Reason {
 	return 0
 }
 
-// options is a walk over IPv4 or TCP options, which have the same form.
+// options is the result of parsing IPv4 or TCP options, which have the same
+// form.
 type options struct {
 	ip            bool
-	sack, sackLen int // where the edges begin; length 0 when there are none
+	sack, sackLen int // offset of the edges; length 0 if absent
 	broken        bool
 	sign, routed  bool
 }
 
-func (o *options) walk(b []byte) {
+func (o *options) parseList(b []byte) {
 	for at := 0; at < len(b); {
 		kind := b[at]
 		if kind == 0 {

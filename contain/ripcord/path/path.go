@@ -21,68 +21,68 @@ type Path struct {
 	Room [2]int
 	// NS is the time, nanoseconds since boot.
 	NS uint64
-	// Secret is the key of the nonces; all zero lets nothing begin.
+	// Secret is the key of the nonces; all zero refuses new connections.
 	Secret [2]uint64
 	// Budget is how many IPv4 and IPv6 sources may still be learnt.
 	Budget [2]int32
 
-	Conns   map[state.Ends]*state.Conn
-	Sources map[netip.Addr]*state.Source
-	Stops   map[state.Principals]state.Stop
-	Lengths [state.StopLengths]uint32
-	Resets  map[netip.AddrPort]*state.Resets
-	Talks   map[state.Talk]uint32
+	Conns         map[state.Ends]*state.Conn
+	Sources       map[netip.Addr]*state.Source
+	Stops         map[state.Principals]state.Stop
+	Lengths       [state.StopLengths]uint32
+	Resets        map[netip.AddrPort]*state.Resets
+	Conversations map[state.Conversation]uint32
 
 	Counters [state.Reasons]uint64
-	// Tell receives events; nil drops them.
-	Tell func(state.Event)
+	// OnEvent receives events; nil drops them.
+	OnEvent func(state.Event)
 
 	conns [2]int
 }
 
-// New is a Path that knows nobody and has no secret.
+// New returns a Path with empty tables and no secret.
 func New(s state.Settings) *Path {
 	return &Path{
 		Settings: s, Room: [2]int{65536, 65536},
 		Conns: map[state.Ends]*state.Conn{}, Sources: map[netip.Addr]*state.Source{}, Stops: map[state.Principals]state.Stop{},
-		Resets: map[netip.AddrPort]*state.Resets{}, Talks: map[state.Talk]uint32{},
+		Resets: map[netip.AddrPort]*state.Resets{}, Conversations: map[state.Conversation]uint32{},
 	}
 }
 
-func (p *Path) now() uint32 { return uint32(p.NS / 1_000_000) }
+func (p *Path) nowMS() uint32 { return uint32(p.NS / 1_000_000) }
 
 func (p *Path) count(r state.Reason) { p.Counters[r]++ }
 
-func (p *Path) tell(f *frame, s *segment, side state.Side, why state.Reason) {
-	if p.Tell == nil {
+func (p *Path) emitEvent(f *frame, s *segment, side state.Side, why state.Reason) {
+	if p.OnEvent == nil {
 		return
 	}
-	host, peer := f.ends(side)
-	p.Tell(state.Event{
+	host, peer := f.hostAndPeer(side)
+	p.OnEvent(state.Event{
 		Seq: s.seq, Ack: s.ack, Host: host, Peer: peer, Reason: why, Side: side,
 		Proto: f.proto, Observed: p.Settings.Observe, Len: f.len,
 	})
 }
 
 // Judge decides about a frame that comes from a side, and changes it in place.
-// pass tells whether it crosses. gso marks a packet larger than a frame, whose
-// length field may be empty.
+// pass reports whether it crosses. gso marks a packet larger than a frame,
+// whose length field may be empty.
 func (p *Path) Judge(side state.Side, data []byte, gso bool) (why state.Reason, pass bool) {
 	f := frame{b: data, gso: gso}
 	var s segment
-	why = p.judge(&f, &s, side)
+	why = p.judgeFrame(&f, &s, side)
 	p.count(why)
 	if why <= state.PassedIn {
 		return why, true
 	}
-	p.tell(&f, &s, side, why)
+	p.emitEvent(&f, &s, side, why)
 	return why, p.Settings.Observe && why != state.Control
 }
 
-func passed(side state.Side) state.Reason { return state.Reason(side) }
+func passReason(side state.Side) state.Reason { return state.Reason(side) }
 
-func (p *Path) judge(f *frame, s *segment, side state.Side) state.Reason {
-	kind, why := f.parse()
+func (p *Path) judgeFrame(f *frame, s *segment, side state.Side) state.Reason {
+	kind, why := f.parseHeaders()
 	switch {
 	case why > state.PassedIn:
 		return why
@@ -91,7 +91,7 @@ func (p *Path) judge(f *frame, s *segment, side state.Side) state.Reason {
 	case kind == isOther && side == state.Out && f.ether != etherEAPOL && f.ether != etherLLDP:
 		return state.NotIP
 	case kind != isIP:
-		return passed(side)
+		return passReason(side)
 	}
 	if side == state.Out {
 		if why := p.checkHost(f); why > state.PassedIn {
@@ -99,26 +99,26 @@ func (p *Path) judge(f *frame, s *segment, side state.Side) state.Reason {
 		}
 	}
 	if f.proto == protoTCP {
-		return p.tcp(f, s, side)
+		return p.judgeTCP(f, s, side)
 	}
-	if p.control(f, side) {
+	if p.isControl(f, side) {
 		return state.Control
 	}
 	if side == state.Out {
-		if p.stopped(f, false) {
+		if p.isStopped(f, false) {
 			return state.Stopped
 		}
-		p.noteTalk(f)
+		p.noteConversation(f)
 	}
-	if f.quotes() {
+	if f.carriesQuote() {
 		p.shiftQuote(f, side)
 	}
-	return passed(side)
+	return passReason(side)
 }
 
-// control reports a letter to the gateway, or one that the host writes in the
-// gateway's name.
-func (p *Path) control(f *frame, side state.Side) bool {
+// isControl reports whether a packet is a message to the gateway, or one that
+// the host sends in the gateway's name.
+func (p *Path) isControl(f *frame, side state.Side) bool {
 	port := f.dport
 	if side == state.Out {
 		port = f.sport

@@ -231,7 +231,7 @@ func TestServerBehindTheGateway(t *testing.T) {
 	s.out(state.PassedOut, ack, 1001, q+1, "data")
 	s.in(state.PassedIn, rst, 9001, 0, "")
 	s.out(state.Blocked, ack, 1005, q+1, "data")
-	// The peer itself may begin anew.
+	// The peer itself may begin again.
 	q, _ = s.in(state.PassedIn, syn, 5000, 0, "")
 	s.out(state.PassedOut, syn|ack, 3000, q+1, "")
 }

@@ -5,10 +5,10 @@ import (
 	"net/netip"
 )
 
-// quoted reads the head of a TCP segment of which have octets are quoted at l3;
-// ok is false for anything else. IPv6 extension headers inside quotes are not
-// followed.
-func (f *frame) quoted(have int, v4 bool) (ok bool) {
+// parseQuote parses the start of a TCP segment of which have octets are quoted
+// at l3; ok is false for anything else. IPv6 extension headers inside quotes
+// are not followed.
+func (f *frame) parseQuote(have int, v4 bool) (ok bool) {
 	b := f.b[f.l3 : f.l3+have]
 	head := 40
 	if v4 {

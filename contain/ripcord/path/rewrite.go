@@ -6,9 +6,9 @@ import (
 	"dragnet/contain/ripcord/state"
 )
 
-// put writes a word and keeps the checksum at sum right (RFC 1624, equation 3);
-// odd is for a word that does not begin at an even offset of what is summed.
-func (f *frame) put(at int, is uint32, sum int, odd bool) {
+// putWord writes a word and updates the checksum at sum (RFC 1624, equation 3);
+// odd is for a word at an odd offset of the summed data.
+func (f *frame) putWord(at int, is uint32, sum int, odd bool) {
 	was := f.u32(at)
 	binary.BigEndian.PutUint32(f.b[at:], is)
 	was = ^was
@@ -26,18 +26,18 @@ func (f *frame) put(at int, is uint32, sum int, odd bool) {
 // edges of selective acknowledgements.
 func (f *frame) shiftSegment(seq, ack uint32, o *options) {
 	sum := f.l4 + 16
-	f.put(f.l4+4, f.u32(f.l4+4)+seq, sum, false)
+	f.putWord(f.l4+4, f.u32(f.l4+4)+seq, sum, false)
 	if f.b[f.l4+13]&flagACK != 0 {
-		f.put(f.l4+8, f.u32(f.l4+8)+ack, sum, false)
+		f.putWord(f.l4+8, f.u32(f.l4+8)+ack, sum, false)
 	}
 	for i := 0; i < o.sackLen; i += 4 {
 		at := f.l4 + 20 + o.sack + i
-		f.put(at, f.u32(at)+ack, sum, o.sack%2 == 1)
+		f.putWord(at, f.u32(at)+ack, sum, o.sack%2 == 1)
 	}
 }
 
-// quotes tells whether an ICMP message carries the head of a packet.
-func (f *frame) quotes() bool {
+// carriesQuote reports whether an ICMP message carries the start of a packet.
+func (f *frame) carriesQuote() bool {
 	switch f.proto {
 	case protoICMP:
 		return f.typ == 3 || f.typ == 4 || f.typ == 5 || f.typ == 11 || f.typ == 12
@@ -55,11 +55,11 @@ func (p *Path) shiftQuote(f *frame, side state.Side) {
 		return
 	}
 	q := frame{b: f.b, l3: f.l4 + 8}
-	if !q.quoted(int(f.len)-8, f.proto == protoICMP) {
+	if !q.parseQuote(int(f.len)-8, f.proto == protoICMP) {
 		return
 	}
 	// From the network comes back what the host sent.
-	host, peer := q.ends(1 - side)
+	host, peer := q.hostAndPeer(1 - side)
 	c := p.Conns[state.Ends{Host: host, Peer: peer}]
 	if c == nil || c.In|c.Out == 0 {
 		return
@@ -69,9 +69,9 @@ func (p *Path) shiftQuote(f *frame, side state.Side) {
 		seq, ack = -c.In, c.Out
 	}
 	sum := f.l4 + 2
-	f.put(q.l4+4, f.u32(q.l4+4)+seq, sum, false)
+	f.putWord(q.l4+4, f.u32(q.l4+4)+seq, sum, false)
 	if q.len >= 18 && f.b[q.l4+13]&flagACK != 0 {
-		f.put(q.l4+8, f.u32(q.l4+8)+ack, sum, false)
+		f.putWord(q.l4+8, f.u32(q.l4+8)+ack, sum, false)
 	}
 	p.count(state.Quoted)
 }

@@ -6,8 +6,8 @@ import (
 	"net/netip"
 )
 
-// draw is a number that neither end can foresee; 0 without a key.
-func (p *Path) draw(host, peer netip.AddrPort) uint64 {
+// drawNonce returns a number that neither end can predict; 0 without a key.
+func (p *Path) drawNonce(host, peer netip.AddrPort) uint64 {
 	if p.Secret[0]|p.Secret[1] == 0 {
 		return 0
 	}

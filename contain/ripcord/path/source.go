@@ -6,8 +6,8 @@ import (
 	"dragnet/contain/ripcord/state"
 )
 
-// unicast tells whether a host can have an address for itself.
-func unicast(a netip.Addr) bool {
+// isUnicast reports whether an address can be that of a single host.
+func isUnicast(a netip.Addr) bool {
 	if a.Is4() {
 		b := a.As4()
 		return b[0] != 0 && b[0] != 127 && b[0] < 224
@@ -23,7 +23,7 @@ func unicast(a netip.Addr) bool {
 
 // checkSource accepts an address the host is known by, or learns it.
 func (p *Path) checkSource(a netip.Addr, f *frame) state.Reason {
-	now := p.now()
+	now := p.nowMS()
 	if s := p.Sources[a]; s != nil {
 		if now-s.Seen > 500 {
 			s.Seen = now
@@ -34,13 +34,13 @@ func (p *Path) checkSource(a netip.Addr, f *frame) state.Reason {
 	if a.Is6() {
 		left = &p.Budget[1]
 	}
-	if !unicast(a) || *left <= 0 {
+	if !isUnicast(a) || *left <= 0 {
 		return state.Spoofed
 	}
 	*left--
 	p.Sources[a] = &state.Source{Seen: now}
 	p.count(state.Learnt)
-	p.tell(f, &segment{}, state.Out, state.Learnt)
+	p.emitEvent(f, &segment{}, state.Out, state.Learnt)
 	return 0
 }
 
@@ -61,7 +61,7 @@ func (p *Path) checkARP(f *frame) state.Reason {
 }
 
 func (p *Path) checkHost(f *frame) state.Reason {
-	// A host that has no address yet asks for one.
+	// A host without an address asks for one by DHCP.
 	if f.src == netip.IPv4Unspecified() && f.proto == protoUDP && f.piece == whole && f.sport == 68 && f.dport == 67 {
 		return 0
 	}

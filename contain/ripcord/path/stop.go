@@ -6,8 +6,8 @@ import (
 	"dragnet/contain/ripcord/state"
 )
 
-func (p *Path) stopped(f *frame, syn bool) bool {
-	now := p.now()
+func (p *Path) isStopped(f *frame, syn bool) bool {
+	now := p.nowMS()
 	for _, bits := range p.Lengths {
 		if bits == 0 || bits > 128 {
 			continue
@@ -35,15 +35,15 @@ func (p *Path) stopped(f *frame, syn bool) bool {
 	return false
 }
 
-func (p *Path) noteTalk(f *frame) {
-	k := state.Talk{Peer: f.dst, HPort: f.sport, PPort: f.dport, Proto: f.proto}
-	if last, ok := p.Talks[k]; !ok || p.now()-last > 200 {
-		p.Talks[k] = p.now()
+func (p *Path) noteConversation(f *frame) {
+	k := state.Conversation{Peer: f.dst, HPort: f.sport, PPort: f.dport, Proto: f.proto}
+	if last, ok := p.Conversations[k]; !ok || p.nowMS()-last > 200 {
+		p.Conversations[k] = p.nowMS()
 	}
 }
 
-// countReset raises a coarse block against a port that answers one new
-// connection after the other by RST.
+// countReset adds a coarse block on a port that answers new connections one
+// after the other by RST.
 func (p *Path) countReset(f *frame, s *segment) {
 	port := netip.AddrPortFrom(f.src, f.sport)
 	r := p.Resets[port]
@@ -59,10 +59,10 @@ func (p *Path) countReset(f *frame, s *segment) {
 	stop := state.Stop{Until: s.now + p.Settings.CoarseMS, SYNOnly: 1}
 	known, ok := p.Stops[key]
 	if ok && (int32(known.Until-stop.Until) >= 0 || known.SYNOnly == 0 && int32(known.Until-s.now) > 0) {
-		return // what is there lasts longer, or is more
+		return // the existing stop lasts longer, or covers more
 	}
 	p.Stops[key] = stop
 	p.Lengths[0] = 128
 	p.count(state.CoarseBlock)
-	p.tell(f, s, state.In, state.CoarseBlock)
+	p.emitEvent(f, s, state.In, state.CoarseBlock)
 }

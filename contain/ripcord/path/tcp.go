@@ -2,25 +2,25 @@ package path
 
 import "dragnet/contain/ripcord/state"
 
-// tcp judges a segment and shifts its numbers.
-func (p *Path) tcp(f *frame, s *segment, side state.Side) state.Reason {
+// judgeTCP judges a segment and shifts its numbers.
+func (p *Path) judgeTCP(f *frame, s *segment, side state.Side) state.Reason {
 	var o options
 	if why := p.readSegment(f, s, &o); why > state.PassedIn {
 		return why
 	}
-	if side == state.Out && p.stopped(f, s.first()) {
+	if side == state.Out && p.isStopped(f, s.isFirstSYN()) {
 		return state.Stopped
 	}
-	host, peer := f.ends(side)
+	host, peer := f.hostAndPeer(side)
 	ends := state.Ends{Host: host, Peer: peer}
 	c := p.Conns[ends]
 	why := p.judgeSegment((*conn)(c), f, s, side)
 	if p.Settings.FailOpen && (why == state.NoHandshake || why == state.TableFull) {
 		p.count(state.Untracked)
 		if why == state.TableFull {
-			p.tell(f, s, side, state.Untracked)
+			p.emitEvent(f, s, side, state.Untracked)
 		}
-		return passed(side)
+		return passReason(side)
 	}
 	if why == state.InexactReset {
 		p.count(state.InexactReset)
@@ -30,10 +30,10 @@ func (p *Path) tcp(f *frame, s *segment, side state.Side) state.Reason {
 		return why
 	}
 	if c == nil {
-		c = p.Conns[ends] // begun just now
+		c = p.Conns[ends] // opened just now
 	}
 	if c == nil || c.In|c.Out == 0 {
-		return passed(side)
+		return passReason(side)
 	}
 	seq, ack := c.Out, -c.In
 	if side == state.In {
@@ -43,7 +43,7 @@ func (p *Path) tcp(f *frame, s *segment, side state.Side) state.Reason {
 	if o.sackLen > 0 {
 		p.count(state.SACK)
 	}
-	return passed(side)
+	return passReason(side)
 }
 
 func (p *Path) readSegment(f *frame, s *segment, o *options) state.Reason {
@@ -63,15 +63,15 @@ func (p *Path) readSegment(f *frame, s *segment, o *options) state.Reason {
 	s.seq, s.ack = f.u32(f.l4+4), f.u32(f.l4+8)
 	s.len = f.len - head
 	s.span = s.len + uint32(s.flags>>1&1) + uint32(s.flags&1)
-	s.now = p.now()
+	s.now = p.nowMS()
 	if s.flags&flagSYN != 0 && s.flags&(flagFIN|flagRST) != 0 {
 		return state.Flags
 	}
-	// The kernel skips the walk for a lone time stamp; so it is here.
+	// The kernel does not parse a lone timestamp option; nor does this.
 	if head == 32 && f.u32(f.l4+20) == 0x0101080a {
 		return 0
 	}
-	o.walk(b[20:head])
+	o.parseList(b[20:head])
 	s.sign = o.sign
 	if o.broken {
 		return state.Options
@@ -80,44 +80,44 @@ func (p *Path) readSegment(f *frame, s *segment, o *options) state.Reason {
 }
 
 func (p *Path) judgeSegment(c *conn, f *frame, s *segment, side state.Side) state.Reason {
-	if s.first() {
+	if s.isFirstSYN() {
 		if side == state.Out {
 			switch {
 			case c != nil && c.State == state.Ended && int32(c.Until-s.now) > 0:
 				return state.Blocked
-			case c != nil && c.State != state.Ended && c.repeats(s):
+			case c != nil && c.State != state.Ended && c.repeatsSYN(s):
 				return state.PassedOut
 			}
-			return p.open(f, s, c, state.Out)
+			return p.openConn(f, s, c, state.Out)
 		}
 		if c != nil && c.State != state.Ended && !c.isOver() {
-			c.synIn(s)
+			c.handlePeerSYN(s)
 			return state.PassedIn
 		}
-		return p.open(f, s, c, state.In)
+		return p.openConn(f, s, c, state.In)
 	}
 	if c == nil {
 		return state.NoHandshake
 	}
 	if side == state.Out {
-		return c.outgoing(s)
+		return c.judgeOutgoing(s)
 	}
 	fresh := c.State == state.Handshaking && c.Seen&state.SYNOut != 0
-	why := c.incoming(s, p.Settings.BlockMS)
+	why := c.judgeIncoming(s, p.Settings.BlockMS)
 	if why != state.Block {
 		return why
 	}
 	p.count(state.Block)
-	p.tell(f, s, state.In, state.Block)
+	p.emitEvent(f, s, state.In, state.Block)
 	if fresh {
 		p.countReset(f, s)
 	}
 	return state.PassedIn
 }
 
-// open takes the first SYN of a connection; old is what the ports were used for
-// before, if that is remembered.
-func (p *Path) open(f *frame, s *segment, old *conn, side state.Side) state.Reason {
+// openConn handles the first SYN of a connection; old is the previous
+// connection of the same ports, if still kept.
+func (p *Path) openConn(f *frame, s *segment, old *conn, side state.Side) state.Reason {
 	n := conn{State: state.Handshaking, Credits: 1, LastSeen: s.now, LoSince: s.now}
 	if s.sign {
 		if !p.Settings.SignedPass {
@@ -125,8 +125,8 @@ func (p *Path) open(f *frame, s *segment, old *conn, side state.Side) state.Reas
 		}
 		n.Seen = state.Exempt
 	}
-	host, peer := f.ends(side)
-	random := p.draw(host, peer)
+	host, peer := f.hostAndPeer(side)
+	random := p.drawNonce(host, peer)
 	if random == 0 {
 		return state.TableFull
 	}
@@ -137,7 +137,7 @@ func (p *Path) open(f *frame, s *segment, old *conn, side state.Side) state.Reas
 	if old == nil && p.conns[family] >= p.Room[family] {
 		return state.TableFull
 	}
-	n.shifts(s, old, random, side)
+	n.drawShifts(s, old, random, side)
 	if p.Settings.Observe || n.Seen&state.Exempt != 0 {
 		n.In, n.Out = 0, 0
 	}
@@ -148,8 +148,8 @@ func (p *Path) open(f *frame, s *segment, old *conn, side state.Side) state.Reas
 		n.Seen |= state.SYNOut
 	} else {
 		n.Sent = s.now - 0x7fffffff // never
-		n.peerSYN(s)
-		// Whoever ended the last one gets no data before it agreed.
+		n.recordPeerSYN(s)
+		// A peer that ended the last connection gets no data before it agrees.
 		if s.len > 0 && (old == nil || old.State != state.Ended) {
 			n.Seen |= state.Early
 		}
@@ -161,12 +161,12 @@ func (p *Path) open(f *frame, s *segment, old *conn, side state.Side) state.Reas
 		p.conns[family]++
 	}
 	p.count(state.Opened)
-	return passed(side)
+	return passReason(side)
 }
 
-// shifts draws what is added to both sides' numbers. A side in TIME_WAIT takes
-// numbers above the last ones only.
-func (c *conn) shifts(s *segment, old *conn, random uint64, side state.Side) {
+// drawShifts draws what is added to both sides' numbers. A side in TIME_WAIT
+// accepts only numbers above the last ones.
+func (c *conn) drawShifts(s *segment, old *conn, random uint64, side state.Side) {
 	c.Out, c.In = uint32(random), uint32(random>>32)
 	switch {
 	case old == nil:

@@ -1,8 +1,8 @@
 //go:build linux
 
 // Package pull is the victim's side of Ripcord: it asks the gateway in front of
-// a host to end what the host sends, by the protocol or by a RST, and watches
-// whether that happens.
+// a host to stop what the host sends, by the protocol or by a RST, and checks
+// whether it stops.
 package pull
 
 import (
@@ -14,57 +14,57 @@ import (
 	"net/netip"
 	"time"
 
-	"dragnet/contain/ripcord/letter"
+	"dragnet/contain/ripcord/message"
 )
 
-// Request says what shall end.
+// Request describes the conversation to end.
 type Request struct {
-	// Host is who sends; Port where its gateway answers.
+	// Host is the sender; Port the UDP port of its gateway.
 	Host netip.Addr
 	Port uint16
 	// Proto is the IP protocol, HPort the host's port, PPort ours; 0 is any.
 	Proto        uint8
 	HPort, PPort uint16
-	// Peer are our addresses; not set is the one that packets to Host leave
-	// from.
+	// Peer are our addresses; the zero value means the one used as source for
+	// Host.
 	Peer netip.Prefix
-	// For is how long.
+	// For is how long to end it.
 	For time.Duration
 }
 
-// ErrNoGateway says that nobody answered.
-var ErrNoGateway = errors.New("no answer: there is no gateway in front of that host, or it does not obey")
+// ErrNoGateway is returned when no gateway answers.
+var ErrNoGateway = errors.New("no answer: there is no gateway in front of that host, or it ignores requests")
 
 const (
 	again = 700 * time.Millisecond
 	tries = 5
 )
 
-// Do asks, proves that letters to us reach us, and returns what the gateway
-// says: the status, and for how long the conversation is ended. For a prefix
-// the challenges go to addresses all over it, so this machine must own them
-// all ("ip route add local PREFIX dev lo" makes it so).
-func Do(ctx context.Context, r Request) (letter.Status, time.Duration, error) {
-	conn, err := listen(ctx, &r)
+// Do sends the request, proves that messages to us reach us, and returns the
+// gateway's answer: the status, and for how long the conversation is ended. For
+// a prefix the challenges go to addresses all over it, so this machine must own
+// them all ("ip route add local PREFIX dev lo" makes it so).
+func Do(ctx context.Context, r Request) (message.Status, time.Duration, error) {
+	conn, err := openSocket(ctx, &r)
 	if err != nil {
 		return 0, 0, err
 	}
 	defer conn.Close()
 	gateway := net.UDPAddrFromAddrPort(netip.AddrPortFrom(r.Host, r.Port))
-	ask := letter.Letter{Kind: letter.Ask, Proto: r.Proto, HPort: r.HPort, PPort: r.PPort, Peer: r.Peer, Seconds: uint32(r.For.Seconds())}
+	ask := message.Message{Kind: message.Ask, Proto: r.Proto, HPort: r.HPort, PPort: r.PPort, Peer: r.Peer, Seconds: uint32(r.For.Seconds())}
 	rand.Read(ask.ID[:])
-	proofs := map[netip.Addr]letter.Proof{}
+	proofs := map[netip.Addr]message.Proof{}
 	var order []netip.Addr
 	buf := make([]byte, 1500)
 	for range tries {
 		out := ask
-		if len(order) == letter.Needed(r.Peer) {
-			out.Kind = letter.Pull
+		if len(order) == message.Needed(r.Peer) {
+			out.Kind = message.Pull
 			for _, a := range order {
 				out.Proofs = append(out.Proofs, proofs[a])
 			}
 		} else {
-			order = order[:0] // another time may mean other addresses
+			order = order[:0] // another time slot may mean other addresses
 			clear(proofs)
 		}
 		if _, err := conn.WriteToUDP(out.Append(nil), gateway); err != nil {
@@ -80,14 +80,14 @@ func Do(ctx context.Context, r Request) (letter.Status, time.Duration, error) {
 			if err != nil {
 				break // time to try again
 			}
-			l, err := letter.Parse(buf[:n])
+			l, err := message.Parse(buf[:n])
 			if err != nil || from.Addr().Unmap() != r.Host || l.ID != ask.ID {
 				continue
 			}
-			if l.Kind == letter.Answer {
+			if l.Kind == message.Answer {
 				return l.Status, time.Duration(l.Seconds) * time.Second, nil
 			}
-			if l.Kind != letter.Challenge || len(l.Proofs) != 1 || out.Kind == letter.Pull {
+			if l.Kind != message.Challenge || len(l.Proofs) != 1 || out.Kind == message.Pull {
 				continue
 			}
 			p := l.Proofs[0]
@@ -95,7 +95,7 @@ func Do(ctx context.Context, r Request) (letter.Status, time.Duration, error) {
 				order = append(order, p.Address)
 			}
 			proofs[p.Address] = p
-			if len(order) == letter.Needed(r.Peer) {
+			if len(order) == message.Needed(r.Peer) {
 				break
 			}
 		}
@@ -108,8 +108,9 @@ func Do(ctx context.Context, r Request) (letter.Status, time.Duration, error) {
 	return 0, 0, ErrNoGateway
 }
 
-// listen opens the socket that challenges come to, and fills in our address.
-func listen(ctx context.Context, r *Request) (*net.UDPConn, error) {
+// openSocket opens the socket that receives challenges, and fills in our
+// address.
+func openSocket(ctx context.Context, r *Request) (*net.UDPConn, error) {
 	network := "udp4"
 	if r.Host.Is6() {
 		network = "udp6"

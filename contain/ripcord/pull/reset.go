@@ -18,8 +18,8 @@ import (
 // etherAll is ETH_P_ALL in network order.
 const etherAll = unix.ETH_P_ALL << 8
 
-// watch reads the packets that a host sends us, until see returns true.
-func (r *Request) watch(ctx context.Context, see func(p *packet.Packet) bool) error {
+// watchPackets reads packets from the host to us, until see returns true.
+func (r *Request) watchPackets(ctx context.Context, see func(p *packet.Packet) bool) error {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, etherAll)
 	if err != nil {
 		return fmt.Errorf("watch packets: %w: this needs CAP_NET_RAW", err)
@@ -38,7 +38,7 @@ func (r *Request) watch(ctx context.Context, see func(p *packet.Packet) bool) er
 			return fmt.Errorf("watch packets: %w", err)
 		}
 		var p packet.Packet
-		if p.DecodeIP(buf[:n], n) != nil || p.Src != r.Host || !r.concerns(&p) {
+		if p.DecodeIP(buf[:n], n) != nil || p.Src != r.Host || !r.matchesPacket(&p) {
 			continue
 		}
 		if see(&p) {
@@ -47,17 +47,17 @@ func (r *Request) watch(ctx context.Context, see func(p *packet.Packet) bool) er
 	}
 }
 
-func (r *Request) concerns(p *packet.Packet) bool {
+func (r *Request) matchesPacket(p *packet.Packet) bool {
 	return (!r.Peer.IsValid() || r.Peer.Contains(p.Dst)) && (r.Proto == 0 || uint8(p.Proto) == r.Proto) &&
 		(r.HPort == 0 || r.HPort == p.SrcPort) && (r.PPort == 0 || r.PPort == p.DstPort)
 }
 
-// Obeyed watches for a while and counts what the host still sends of the
-// conversation.
-func Obeyed(ctx context.Context, r Request, watch time.Duration) (packets int, err error) {
+// CountPackets counts the packets of the conversation that the host still sends
+// during watch.
+func CountPackets(ctx context.Context, r Request, watch time.Duration) (packets int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, watch)
 	defer cancel()
-	err = r.watch(ctx, func(*packet.Packet) bool { packets++; return false })
+	err = r.watchPackets(ctx, func(*packet.Packet) bool { packets++; return false })
 	if ctx.Err() != nil {
 		err = nil
 	}
@@ -70,11 +70,11 @@ func Reset(ctx context.Context, r Request) error {
 	r.Proto = 6
 	var answer []byte
 	var to unix.Sockaddr
-	err := r.watch(ctx, func(p *packet.Packet) bool {
+	err := r.watchPackets(ctx, func(p *packet.Packet) bool {
 		if !p.Decoded || p.Flags&4 != 0 {
 			return false
 		}
-		answer, to = reset(p)
+		answer, to = makeReset(p)
 		return true
 	})
 	if err != nil {
@@ -95,8 +95,8 @@ func Reset(ctx context.Context, r Request) error {
 	return nil
 }
 
-// reset makes the RST that answers a segment, with its IP header.
-func reset(p *packet.Packet) ([]byte, unix.Sockaddr) {
+// makeReset makes the RST that answers a segment, with its IP header.
+func makeReset(p *packet.Packet) ([]byte, unix.Sockaddr) {
 	t := make([]byte, 20)
 	binary.BigEndian.PutUint16(t, p.DstPort)
 	binary.BigEndian.PutUint16(t[2:], p.SrcPort)
@@ -109,7 +109,7 @@ func reset(p *packet.Packet) ([]byte, unix.Sockaddr) {
 		binary.BigEndian.PutUint32(t[8:], end)
 		t[13] = 4 | 16
 	}
-	binary.BigEndian.PutUint16(t[16:], checksum(p.Dst, p.Src, t))
+	binary.BigEndian.PutUint16(t[16:], tcpChecksum(p.Dst, p.Src, t))
 	if p.Src.Is4() {
 		h := make([]byte, 20, 40) // the kernel fills in length and checksum
 		h[0], h[8], h[9] = 0x45, 64, 6
@@ -124,8 +124,8 @@ func reset(p *packet.Packet) ([]byte, unix.Sockaddr) {
 	return append(h, t...), &unix.SockaddrInet6{Addr: p.Src.As16()}
 }
 
-// checksum is that of a TCP header without payload.
-func checksum(src, dst netip.Addr, t []byte) uint16 {
+// tcpChecksum is that of a TCP header without payload.
+func tcpChecksum(src, dst netip.Addr, t []byte) uint16 {
 	s := uint32(len(t)) + 6
 	for _, b := range [][]byte{src.AsSlice(), dst.AsSlice(), t} {
 		for i := 0; i+1 < len(b); i += 2 {

@@ -37,8 +37,8 @@ type Conn struct {
 	OutNext, OutUna uint32
 	// InNext ends what the peer sent; FinIn is where its FIN ends.
 	InNext, FinIn uint32
-	// AckHi is the highest acknowledgement let out; LoCur and LoPrev the
-	// lowest in the spell that began at LoSince and the one before.
+	// AckHi is the highest acknowledgement let out; LoCur and LoPrev the lowest
+	// in the period that started at LoSince and the one before.
 	AckHi, LoCur, LoPrev, LoSince uint32
 	// LastSeen is the last packet, Sent the host's last.
 	LastSeen, Sent uint32

@@ -2,8 +2,8 @@ package state
 
 import "strconv"
 
-// Reason says what became of a packet and, when it was dropped, why. The
-// numbers are the kernel programs' (enum reason in contain/ripcord/bpf/maps.h).
+// Reason is what happened to a packet and, if it was dropped, why. The numbers
+// are the kernel programs' (enum reason in contain/ripcord/bpf/maps.h).
 type Reason uint8
 
 // The reasons. PassedOut and PassedIn crossed; those up to Control were
@@ -12,15 +12,15 @@ const (
 	PassedOut    Reason = iota
 	PassedIn            //
 	NotIP               // the host sent neither IP nor ARP
-	Malformed           // a length that cannot be
+	Malformed           // an impossible length
 	Nested              // more than two VLAN tags or six extension headers
-	SourceRouted        // the packet names stations on its way
+	SourceRouted        // the packet lists hops on its way
 	Fragment            // TCP in fragments
-	Options             // an option list that does not add up
+	Options             // an inconsistent option list
 	Flags               // SYN together with FIN or RST
 	Spoofed             // a source that is not the host's
 	Signed              // TCP-MD5 or TCP-AO, which cannot be shifted
-	NoHandshake         // the connection's begin was not seen
+	NoHandshake         // the start of the connection was not seen
 	Handshake           // not before the peer has agreed
 	NoAck               // a segment without acknowledgement
 	AckRange            // an acknowledgement of what was not sent, or long ago
@@ -29,7 +29,7 @@ const (
 	Stopped             // the peer has ended the coarse conversation
 	ResetLimit          // more RSTs than there was something to answer
 	TableFull           // no room for a new connection
-	Control             // a letter to the gateway
+	Control             // a message to the gateway
 
 	Learnt       // a source of the host
 	Block        // a valid RST
@@ -38,9 +38,9 @@ const (
 	Quoted       // an ICMP error whose quote was shifted back
 	SACK         // a segment with selective acknowledgements
 	Opened       // a new connection
-	Untracked    // passed although its begin was not seen
-	EventLost    // an event nobody could be told
-	Reasons      // how many there are
+	Untracked    // passed although its start was not seen
+	EventLost    // an event lost because the ring was full
+	Reasons      // the number of reasons
 )
 
 var reasonNames = [Reasons]string{
@@ -58,5 +58,5 @@ func (r Reason) String() string {
 	return "reason-" + strconv.Itoa(int(r))
 }
 
-// Dropped tells whether a packet with this reason does not cross.
+// Dropped reports whether a packet with this reason is dropped.
 func (r Reason) Dropped() bool { return r > PassedIn && r <= Control }

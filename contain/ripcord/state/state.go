@@ -17,14 +17,14 @@ const (
 	In              // from the network
 )
 
-// Settings say how a Path judges; the kernel programs have the same as
+// Settings configure the packet path; the kernel programs have them as
 // constants.
 type Settings struct {
-	// Observe changes and drops nothing, letters to the gateway apart, but
+	// Observe changes and drops nothing, except messages to the gateway, but
 	// counts what it would.
 	Observe bool
-	// FailOpen passes connections whose begin was not seen or that the table
-	// has no room for.
+	// FailOpen passes connections whose start was not seen or for which the
+	// table has no room.
 	FailOpen bool
 	// SignedPass lets connections with signed segments (TCP-MD5, TCP-AO) pass
 	// unshifted; otherwise they are refused.
@@ -33,7 +33,7 @@ type Settings struct {
 	// how long a port that answered CoarseResets new connections by RST is
 	// sent no SYN.
 	BlockMS, CoarseMS, CoarseResets uint32
-	// ControlPort is the UDP port of letters to the gateway.
+	// ControlPort is the UDP port of messages to the gateway.
 	ControlPort uint16
 }
 
@@ -42,7 +42,7 @@ func DefaultSettings() Settings {
 	return Settings{BlockMS: 30_000, CoarseMS: 60_000, CoarseResets: 8, ControlPort: 4817}
 }
 
-// Magic begins every letter to and from the gateway.
+// Magic is the first four octets of every message to and from the gateway.
 const Magic = "RIPC"
 
 // Source is an address the host may use.
@@ -56,8 +56,9 @@ type Source struct {
 // Ends names a connection.
 type Ends struct{ Host, Peer netip.AddrPort }
 
-// Talk names a conversation other than TCP's; ports are 0 where there are none.
-type Talk struct {
+// Conversation names a conversation other than a TCP connection; ports are 0
+// for protocols without ports.
+type Conversation struct {
 	Peer         netip.Addr
 	HPort, PPort uint16
 	Proto        uint8
@@ -68,7 +69,7 @@ type Principals struct {
 	Peer         netip.Prefix
 	HPort, PPort uint16
 	Proto        uint8
-	// Later is set for fragments behind the first, which have no ports.
+	// Later is set for fragments after the first, which have no ports.
 	Later bool
 }
 
@@ -79,7 +80,7 @@ type Stop struct{ Until, SYNOnly uint32 }
 // Resets counts the new connections that a port answered by RST.
 type Resets struct{ Since, Count uint32 }
 
-// Event tells of one packet.
+// Event describes one packet.
 type Event struct {
 	Seq, Ack   uint32
 	Host, Peer netip.AddrPort

@@ -1,5 +1,5 @@
-// Demo is the command "dragnet demo" alone, for 'make demo': it builds in a
-// fraction of the time that all of dragnet takes.
+// Command demo is "dragnet demo" alone, for 'make demo': it builds in a
+// fraction of the time of all of dragnet.
 package main
 
 import (

@@ -1,6 +1,6 @@
-// Package play runs the main job on the recorded incident and says what each
-// party learned: "dragnet demo", and lab/incident/demo, which is that command
-// alone. It opens the captures itself, so that the command links no database.
+// Package play runs a hunt on the recorded incident and shows what each party
+// learned: "dragnet demo", and lab/incident/demo, which is only that command.
+// It opens the captures itself, so that the command links no database.
 package play
 
 import (
@@ -47,13 +47,13 @@ Everything runs in this process; nothing is sent anywhere.`,
 	return cmd
 }
 
-// demoBits is so small because the organisations are: a witness with a hundred
+// demoBits is small because the organisations are: a witness with a hundred
 // tuples should have a few of them for each key (b ~ log2(n/k)).
 const demoBits = 3
 
-// Play hunts in the captures of the four organisations and writes the story to w.
-// It leaves the captures in the directory keep, if that is not empty. A group
-// that is not the one that was infected is an error.
+// Play hunts in the captures of the four organisations and prints each step to
+// w. It leaves the captures in the directory keep, if that is not empty. A
+// group other than the infected hosts is an error.
 func Play(ctx context.Context, w io.Writer, keep string) error {
 	dir := keep
 	if dir == "" {
@@ -95,11 +95,11 @@ func Play(ctx context.Context, w io.Writer, keep string) error {
 		return err
 	}
 	d := demo{w: w, out: out, truth: truth}
-	d.question()
-	if err := d.witnesses(); err != nil {
+	d.printQuestion()
+	if err := d.printWitnesses(); err != nil {
 		return err
 	}
-	if err := d.group(); err != nil {
+	if err := d.printGroup(); err != nil {
 		return err
 	}
 	if keep != "" {
@@ -109,30 +109,30 @@ func Play(ctx context.Context, w io.Writer, keep string) error {
 		}
 		fmt.Fprintln(w)
 	}
-	return d.verdict()
+	return d.checkGroup()
 }
 
-// demo tells the story of one outcome.
+// demo prints the result of one hunt.
 type demo struct {
 	w     io.Writer
 	out   *hunt.Outcome
 	truth incident.Truth
 }
 
-func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.w, format+"\n", args...) }
+func (d *demo) printLine(format string, args ...any) { fmt.Fprintf(d.w, format+"\n", args...) }
 
-func (d *demo) question() {
-	d.say("1. THE DETECTIVE knows from its honeypot:\n     %s", d.out.Result.Pattern)
-	d.say("   It sends all four organisations one question of %d bytes. Of each clue it shows:", d.out.QuestionBytes)
+func (d *demo) printQuestion() {
+	d.printLine("1. THE DETECTIVE knows from its honeypot:\n     %s", d.out.Result.Pattern)
+	d.printLine("   It sends all four organisations one question of %d bytes. Of each clue it shows:", d.out.QuestionBytes)
 	for i, a := range d.out.Result.Questions {
-		d.say("     clue %d: which parts are fixed (%s), and their key, %s, which %.2g values share", i+1, a.Mask, a.Key, a.Candidates)
+		d.printLine("     clue %d: which parts are fixed (%s), and their key, %s, which %.2g values share", i+1, a.Mask, a.Key, a.Candidates)
 	}
-	d.say("   Addresses, ports and protocols are not in it.\n")
+	d.printLine("   Addresses, ports and protocols are not in it.\n")
 }
 
-func (d *demo) witnesses() error {
-	d.say("2. THE WITNESSES return every match, each sealed under what they saw. They learn the")
-	d.say("   question above, but not which of their answers was meant, or whether any was:\n")
+func (d *demo) printWitnesses() error {
+	d.printLine("2. THE WITNESSES return every match, each sealed under what they saw. They learn the")
+	d.printLine("   question above, but not which of their answers was meant, or whether any was:\n")
 	rows := cli.Rows{Header: []string{"witness", "flows read", "answers sealed", "the detective opened", "stay closed"}}
 	var clear []string
 	for _, w := range d.out.Result.Witnesses {
@@ -144,21 +144,21 @@ func (d *demo) witnesses() error {
 	if err := cli.WriteRows(d.w, cli.Table, rows); err != nil {
 		return err
 	}
-	d.say("\n   What stays closed is about other traffic that has the same keys by chance.")
+	d.printLine("\n   What stays closed is about other traffic that has the same keys by chance.")
 	for _, name := range clear {
-		d.say("   Nothing of %s could be opened: none of its hosts was involved, or shown to anybody.", name)
+		d.printLine("   Nothing of %s could be opened: none of its hosts was involved, or shown to anybody.", name)
 	}
-	d.say("")
+	d.printLine("")
 	return nil
 }
 
-func (d *demo) group() error {
-	d.say("3. THE GROUP, as the detective puts it together:\n")
+func (d *demo) printGroup() error {
+	d.printLine("3. THE GROUP, as the detective puts it together:\n")
 	return hunt.WriteResult(d.w, cli.Table, &d.out.Result)
 }
 
-// verdict compares the group with what the recording knows.
-func (d *demo) verdict() error {
+// checkGroup compares the group with the ground truth of the recording.
+func (d *demo) checkGroup() error {
 	found := map[string]bool{}
 	for _, h := range d.out.Result.Hosts {
 		found[h.Addr.String()+" of "+strings.Join(h.Witnesses, ",")] = true
@@ -177,7 +177,7 @@ func (d *demo) verdict() error {
 	if len(found) > 0 {
 		return fmt.Errorf("demo: found though not infected: %s", strings.Join(slices.Sorted(maps.Keys(found)), "; "))
 	}
-	d.say("\nThe recording knows the truth: %d hosts were infected, and all were found; %d look-alikes", infected, lookAlikes)
-	d.say("(only contacted, only fetched, fetched first, refused ...) were left out.")
+	d.printLine("\nThe recording knows the truth: %d hosts were infected, and all were found; %d look-alikes", infected, lookAlikes)
+	d.printLine("(only contacted, only fetched, fetched first, refused ...) were left out.")
 	return nil
 }

@@ -27,9 +27,9 @@ const (
 	contactTime = 7 * time.Second
 )
 
-// perform does every act at its time and fails if any of them fails: a
-// recording in which something went wrong is worth nothing.
-func perform(ctx context.Context, acts []act, net *network, f *files) error {
+// performActs does every act at its time and fails if any of them fails, since
+// such a recording would be useless.
+func performActs(ctx context.Context, acts []act, net *network, f *files) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	start := time.Now()
@@ -42,13 +42,13 @@ func perform(ctx context.Context, acts []act, net *network, f *files) error {
 			slog.Info(string(a.does), "at", a.at.Round(100*time.Millisecond), "who", a.who, "to", a.to)
 		}
 		running.Go(func() {
-			if err := net.do(ctx, a, filepath.Join(f.dir, "act"+strconv.Itoa(i)), f); err != nil {
+			if err := net.performAct(ctx, a, filepath.Join(f.dir, "act"+strconv.Itoa(i)), f); err != nil {
 				cancel(fmt.Errorf("%s of %s by %s: %w", a.does, a.to, a.who, err))
 			}
 		})
 	}
 	running.Wait()
-	sleepUntil(ctx, start.Add(span)) // cut short only by a failure, which Cause tells
+	sleepUntil(ctx, start.Add(span)) // cut short only by a failure, which Cause returns
 	return context.Cause(ctx)
 }
 
@@ -61,8 +61,9 @@ func sleepUntil(ctx context.Context, t time.Time) error {
 	}
 }
 
-// do performs one act by a real program. scratch is a file of its own.
-func (n *network) do(ctx context.Context, a act, scratch string, f *files) error {
+// performAct performs one act by a real program. scratch is a temporary file
+// for this act.
+func (n *network) performAct(ctx context.Context, a act, scratch string, f *files) error {
 	limit := actTime
 	if a.does == contact || a.does == refused {
 		limit = contactTime
@@ -87,23 +88,23 @@ func (n *network) do(ctx context.Context, a act, scratch string, f *files) error
 		}
 		got, err := os.ReadFile(scratch)
 		if err == nil && !bytes.Equal(got, f.sample) {
-			err = errors.New("the file came changed")
+			err = errors.New("the file was changed in transit")
 		}
 		return err
 	case contact:
-		return speak(ctx, who, a.to)
+		return exchangeLine(ctx, who, a.to)
 	case refused:
-		if err := speak(ctx, who, a.to); err == nil || !strings.Contains(err.Error(), "refused") {
-			return fmt.Errorf("the connection was to be refused, but: %v", err)
+		if err := exchangeLine(ctx, who, a.to); err == nil || !strings.Contains(err.Error(), "refused") {
+			return fmt.Errorf("connection not refused: %v", err)
 		}
 		return nil
 	}
-	return fmt.Errorf("no such act: %q", a.does)
+	return fmt.Errorf("unknown act %q", a.does)
 }
 
-// speak connects to the service on tcp/1433 and sends it a line, which comes
-// back.
-func speak(ctx context.Context, who *netlab.Node, to string) error {
+// exchangeLine connects to the service on tcp/1433 and sends it a line, which
+// it echoes.
+func exchangeLine(ctx context.Context, who *netlab.Node, to string) error {
 	const line = "inert bytes of the staged incident\n"
 	addr, err := netip.ParseAddr(to)
 	if err != nil {
@@ -113,7 +114,7 @@ func speak(ctx context.Context, who *netlab.Node, to string) error {
 	cmd.Stdin = io.NopCloser(strings.NewReader(line))
 	out, err := cmd.CombinedOutput()
 	if err == nil && string(out) != line {
-		err = errors.New("the line did not come back")
+		err = errors.New("the line was not echoed")
 	}
 	if err != nil {
 		return fmt.Errorf("socat: %w: %s", err, out)

@@ -8,8 +8,8 @@ import (
 )
 
 // The addresses are those reserved for documentation (RFC 5737) and for
-// benchmarks (RFC 2544): they look public to every program, and belong to
-// nobody. RFC 2606 reserves the domain.
+// benchmarks (RFC 2544): they look public to every program, and are not
+// assigned. RFC 2606 reserves the domain.
 const domain = "example"
 
 // Well-known last bytes of an organisation's public prefix.
@@ -17,12 +17,12 @@ const (
 	gatewayByte    = 1
 	nameServerByte = 53
 	webServerByte  = 80
-	// translated is added to a private host's last byte to give the last byte
-	// of the public address it is known by outside.
+	// translated is added to a private host's last byte to get the last byte of
+	// its public address.
 	translated = 100
 )
 
-// host is one machine and its part.
+// host is one machine and its part in the incident.
 type host struct {
 	name string
 	addr netip.Addr
@@ -40,16 +40,16 @@ type organisation struct {
 	hosts           []host // those with a part, and bystanders
 }
 
-// networks are the organisation's prefixes.
-func (o organisation) networks() []netip.Prefix {
+// prefixes are the organisation's prefixes.
+func (o organisation) prefixes() []netip.Prefix {
 	if o.private.IsValid() {
 		return []netip.Prefix{o.public, o.private}
 	}
 	return []netip.Prefix{o.public}
 }
 
-// cast is everybody.
-type cast struct {
+// participants are all networks and hosts.
+type participants struct {
 	organisations []organisation
 
 	// beyond is the network outside all organisations.
@@ -57,15 +57,15 @@ type cast struct {
 	nameServer, web, attacker, codeServer, partner, fileServer host
 }
 
-// role gives the host with this last byte of its address a part.
+// role assigns a part to the host with this last byte of its address.
 type role struct {
 	last byte
 	part incident.Part
 }
 
-// newCast names everybody. The same private address stands for different
-// hosts of borealis and cygnus, both infected.
-func newCast() cast {
+// newParticipants makes all participants. The same private address belongs to
+// different hosts of borealis and cygnus, both infected.
+func newParticipants() participants {
 	const (
 		none     = incident.Bystander
 		infected = incident.Infected
@@ -87,7 +87,7 @@ func newCast() cast {
 		a := netip.MustParseAddr(addr)
 		return host{name: name, addr: a, outside: a, part: none}
 	}
-	return cast{
+	return participants{
 		organisations: []organisation{aurora, borealis, cygnus, draco},
 		beyond:        netip.MustParsePrefix("198.19.0.0/17"),
 		nameServer:    beyond("ns", "198.19.0.53"),
@@ -129,13 +129,13 @@ func withLast(p netip.Prefix, last byte) netip.Addr {
 }
 
 // beyondHosts are the machines outside all organisations.
-func (c cast) beyondHosts() []host {
+func (c participants) beyondHosts() []host {
 	return []host{c.nameServer, c.web, c.attacker, c.codeServer, c.partner, c.fileServer}
 }
 
-// zones are the names of all networks, the one outside included, with the
-// name server and the web server of each.
-func (c cast) zones() []zone {
+// listZones returns the names of all networks, the one outside included, with
+// the name server and the web server of each.
+func (c participants) listZones() []zone {
 	zones := []zone{{"beyond." + domain, c.nameServer, c.web}}
 	for _, o := range c.organisations {
 		zones = append(zones, zone{o.name + "." + domain, o.nameServer, o.web})
@@ -149,18 +149,18 @@ type zone struct {
 	nameServer, web host
 }
 
-// site is the name of the zone's web server.
-func (z zone) site() string { return "www." + z.name }
+// webName is the name of the zone's web server.
+func (z zone) webName() string { return "www." + z.name }
 
-// truth is what the cast's parts come to.
-func (c cast) truth(start time.Time) incident.Truth {
+// makeTruth is the ground truth that follows from the parts.
+func (c participants) makeTruth(start time.Time) incident.Truth {
 	t := incident.Truth{
 		Recorded: start,
 		Attacker: c.attacker.addr, CodeServer: c.codeServer.addr,
 		OrdinaryClient: c.partner.addr, OrdinaryServer: c.fileServer.addr,
 	}
 	for _, o := range c.organisations {
-		org := incident.Organisation{Name: o.name, Networks: o.networks(), Infected: []netip.Addr{}}
+		org := incident.Organisation{Name: o.name, Networks: o.prefixes(), Infected: []netip.Addr{}}
 		for _, h := range o.hosts {
 			switch h.part {
 			case incident.Bystander:

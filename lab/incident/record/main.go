@@ -1,16 +1,16 @@
 // Command record stages an incident among four organisations in network
-// namespaces and records what crosses each organisation's edge. It writes the
+// namespaces and records the traffic at each organisation's edge. It writes the
 // captures and the truth about them in the form that package incident embeds:
 //
 //	sudo go run ./lab/incident/record OUTDIR
 //
 // It takes about a minute and needs root and the Debian packages listed in
-// lab/PACKAGES; it names those that are missing. No traffic leaves the
-// namespaces, and nothing of them remains.
+// lab/PACKAGES; it lists those missing. No traffic leaves the namespaces, and
+// they are removed afterwards.
 //
-// Reading order: cast.go says who there is, plan.go what happens when,
-// network.go builds the network, services.go starts the servers, acts.go does
-// what the plan says, tap.go records.
+// Reading order: cast.go defines the participants, plan.go the acts, network.go
+// builds the network, services.go starts the servers, acts.go executes the
+// plan, tap.go records.
 package main
 
 import (
@@ -30,7 +30,8 @@ import (
 	"dragnet/lab/incident"
 )
 
-// programs are what the recording runs, with the Debian package of each.
+// programs are the programs the recording runs, with the Debian package of
+// each.
 var programs = [][2]string{
 	{"curl", "curl"}, {"dnsmasq", "dnsmasq-base"}, {"dumpcap", "tshark"}, {"ip", "iproute2"},
 	{"nft", "nftables"}, {"nginx", "nginx"}, {"ping", "iputils-ping"}, {"socat", "socat"},
@@ -43,7 +44,7 @@ func main() {
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := record(ctx, os.Args[1])
+	err := recordIncident(ctx, os.Args[1])
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "record:", err)
@@ -51,8 +52,8 @@ func main() {
 	}
 }
 
-// record stages the whole incident and leaves its files in outDir.
-func record(ctx context.Context, outDir string) (err error) {
+// recordIncident stages the whole incident and leaves its files in outDir.
+func recordIncident(ctx context.Context, outDir string) (err error) {
 	if err := findPrograms(); err != nil {
 		return err
 	}
@@ -65,17 +66,17 @@ func record(ctx context.Context, outDir string) (err error) {
 	}
 	defer os.RemoveAll(workDir)
 
-	c := newCast()
-	net, err := build(ctx, c)
+	c := newParticipants()
+	net, err := buildNetwork(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, net.lab.Close()) }()
-	files, err := prepare(ctx, workDir)
+	files, err := prepareFiles(ctx, workDir)
 	if err != nil {
 		return err
 	}
-	if err := serve(ctx, c, net, files); err != nil {
+	if err := startServers(ctx, c, net, files); err != nil {
 		return err
 	}
 	taps, err := openTaps(ctx, c, net, workDir)
@@ -84,15 +85,15 @@ func record(ctx context.Context, outDir string) (err error) {
 	}
 	start := time.Now().UTC().Truncate(time.Second)
 	slog.Info("recording", "organisations", len(c.organisations), "for", span)
-	if err := perform(ctx, plan(c), net, files); err != nil {
+	if err := performActs(ctx, planActs(c), net, files); err != nil {
 		return err
 	}
 	for _, t := range taps {
-		if err := t.close(filepath.Join(outDir, incident.CaptureFile(t.organisation))); err != nil {
+		if err := t.stopAndPack(filepath.Join(outDir, incident.CaptureFile(t.organisation))); err != nil {
 			return err
 		}
 	}
-	return writeTruth(filepath.Join(outDir, incident.TruthFile), c.truth(start))
+	return writeTruth(filepath.Join(outDir, incident.TruthFile), c.makeTruth(start))
 }
 
 // findPrograms fails with the packages to install.

@@ -10,40 +10,40 @@ import (
 	"dragnet/internal/netlab"
 )
 
-// lanDev is the edge router's interface towards its own organisation, where
-// the tap sits: it sees what enters and leaves, and private hosts under their
-// own address.
+// lanDev is the edge router's interface towards its own organisation, where the
+// tap is: it sees all traffic in and out, and private hosts under their private
+// address.
 const lanDev = "lan0"
 
 var anywhere = netip.MustParsePrefix("0.0.0.0/0")
 
-// network is the cast as namespaces.
+// network has the participants as namespaces.
 type network struct {
 	lab   *netlab.Lab
 	hosts map[string]*netlab.Node // by host name
 	edges map[string]*netlab.Node // by organisation
 }
 
-// build makes, per organisation, hosts - switch - edge router, and joins the
+// buildNetwork makes, per organisation, hosts - switch - edge router, and joins the
 // edges and the hosts beyond by one core router.
 //
 //	host ─┐
 //	host ─┤ switch ──lan0 edge ── core ── exchange ├─ attacker, code server, ...
 //	host ─┘           (tap)        │
 //	                               └─ the other edges
-func build(ctx context.Context, c cast) (*network, error) {
+func buildNetwork(ctx context.Context, c participants) (*network, error) {
 	lab, err := netlab.New()
 	if err != nil {
 		return nil, err
 	}
 	n := &network{lab: lab, hosts: map[string]*netlab.Node{}, edges: map[string]*netlab.Node{}}
-	if err := n.wire(ctx, c); err != nil {
+	if err := n.wireNetworks(ctx, c); err != nil {
 		return nil, errors.Join(err, lab.Close())
 	}
 	return n, nil
 }
 
-func (n *network) wire(ctx context.Context, c cast) error {
+func (n *network) wireNetworks(ctx context.Context, c participants) error {
 	routers, err := n.lab.Nodes("core", "exchange")
 	if err != nil {
 		return err
@@ -54,22 +54,22 @@ func (n *network) wire(ctx context.Context, c cast) error {
 		core.Forward(),
 		n.lab.Wire(core, "beyond", exchange, "core"),
 		core.Address("beyond", netip.PrefixFrom(gateway, c.beyond.Bits())),
-		n.plug(exchange, "core", c.beyondHosts(), []netip.Prefix{c.beyond}, gateway, c.nameServer),
+		n.plugHosts(exchange, "core", c.beyondHosts(), []netip.Prefix{c.beyond}, gateway, c.nameServer),
 	)
 	if err != nil {
 		return err
 	}
 	for i, o := range c.organisations {
-		if err := n.organisation(ctx, core, i, o); err != nil {
+		if err := n.buildOrganisation(ctx, core, i, o); err != nil {
 			return fmt.Errorf("organisation %s: %w", o.name, err)
 		}
 	}
 	return nil
 }
 
-// organisation builds one organisation and joins it to the core by a transit
+// buildOrganisation builds one organisation and joins it to the core by a transit
 // network of two addresses (RFC 3021).
-func (n *network) organisation(ctx context.Context, core *netlab.Node, i int, o organisation) error {
+func (n *network) buildOrganisation(ctx context.Context, core *netlab.Node, i int, o organisation) error {
 	nodes, err := n.lab.Nodes(o.name+"-edge", o.name+"-switch")
 	if err != nil {
 		return err
@@ -86,20 +86,20 @@ func (n *network) organisation(ctx context.Context, core *netlab.Node, i int, o 
 		edge.Route(anywhere, transit),
 		core.Route(o.public, transit.Next()),
 	)
-	for _, prefix := range o.networks() {
+	for _, prefix := range o.prefixes() {
 		err = errors.Join(err, edge.Address(lanDev, netip.PrefixFrom(withLast(prefix, gatewayByte), prefix.Bits())))
 	}
 	all := append([]host{o.nameServer, o.web}, o.hosts...)
-	err = errors.Join(err, n.plug(lanSwitch, "edge", all, o.networks(), withLast(o.public, gatewayByte), o.nameServer))
+	err = errors.Join(err, n.plugHosts(lanSwitch, "edge", all, o.prefixes(), withLast(o.public, gatewayByte), o.nameServer))
 	if err != nil {
 		return err
 	}
-	return translate(ctx, edge, o)
+	return addTranslation(ctx, edge, o)
 }
 
-// plug makes hosts and joins them to a switch whose uplink exists. All
-// networks are on the one link, so that neighbours talk past the router.
-func (n *network) plug(lanSwitch *netlab.Node, uplink string, hosts []host, networks []netip.Prefix, gateway netip.Addr, resolver host) error {
+// plugHosts makes hosts and joins them to a switch whose uplink exists. All
+// networks are on one link, so that neighbours communicate without the router.
+func (n *network) plugHosts(lanSwitch *netlab.Node, uplink string, hosts []host, networks []netip.Prefix, gateway netip.Addr, resolver host) error {
 	ports := []string{uplink}
 	for i, h := range hosts {
 		nodes, err := n.lab.Nodes(h.name)
@@ -127,10 +127,10 @@ func (n *network) plug(lanSwitch *netlab.Node, uplink string, hosts []host, netw
 	return lanSwitch.Bridge("br0", ports...)
 }
 
-// translate gives each private host an address of its own outside, in both
-// directions, so that TFTP's answers from a new port (RFC 1350, section 4)
-// need no helper.
-func translate(ctx context.Context, edge *netlab.Node, o organisation) error {
+// addTranslation gives each private host a separate outside address, in both
+// directions, so that TFTP's answers from a new port (RFC 1350, section 4) need
+// no conntrack helper.
+func addTranslation(ctx context.Context, edge *netlab.Node, o organisation) error {
 	var in, out strings.Builder
 	for _, h := range o.hosts {
 		if h.outside != h.addr {

@@ -12,13 +12,13 @@ import (
 const (
 	// span is the length of the recording.
 	span = 60 * time.Second
-	// Contacts follow each other at contactEvery from contactsFrom on; who
-	// fetches code does so fetchAfter later, give or take jitter.
+	// Contacts follow each other at contactEvery from contactsFrom on; infected
+	// hosts fetch code fetchAfter later, plus or minus jitter.
 	contactsFrom = 10 * time.Second
 	contactEvery = 1300 * time.Millisecond
 	fetchAfter   = 8 * time.Second
 	jitter       = 4 * time.Second
-	// early is when files are fetched that nothing has led to.
+	// early is when files are fetched without a contact before.
 	early = 4 * time.Second
 	// pause is the mean time between a host's ordinary acts.
 	pause = 5 * time.Second
@@ -48,17 +48,17 @@ type act struct {
 	to   string // a name or an address
 }
 
-// plan is all that happens, in order of time.
-func plan(c cast) []act {
+// planActs returns all acts, in order of time.
+func planActs(c participants) []act {
 	random := rand.New(rand.NewPCG(seed, 0))
 	acts := append(incidentActs(c, random), ordinaryActs(c, random)...)
 	slices.SortStableFunc(acts, func(a, b act) int { return int(a.at - b.at) })
 	return acts
 }
 
-// incidentActs is the staged incident and what resembles it. The attacker goes
+// incidentActs is the staged incident and its look-alikes. The attacker goes
 // through all organisations' hosts in random order.
-func incidentActs(c cast, random *rand.Rand) []act {
+func incidentActs(c participants, random *rand.Rand) []act {
 	var hosts []host
 	for _, o := range c.organisations {
 		for _, h := range o.hosts {
@@ -90,16 +90,16 @@ func incidentActs(c cast, random *rand.Rand) []act {
 		case incident.OtherClient:
 			acts = append(acts, act{reached, c.partner.name, contact, h.outside.String()}, fetches(later, c.codeServer))
 		case incident.OtherPort:
-			reads := act{reached, c.attacker.name, visit, h.outside.String() + "/" + page(0)}
+			reads := act{reached, c.attacker.name, visit, h.outside.String() + "/" + pagePath(0)}
 			acts = append(acts, reads, fetches(later, c.codeServer))
 		}
 	}
 	return acts
 }
 
-// ordinaryActs is what everybody does all the time, across and within
+// ordinaryActs is the ordinary traffic of all hosts, across and within
 // organisations.
-func ordinaryActs(c cast, random *rand.Rand) []act {
+func ordinaryActs(c participants, random *rand.Rand) []act {
 	var everybody []string
 	for _, o := range c.organisations {
 		for _, h := range o.hosts {
@@ -109,15 +109,15 @@ func ordinaryActs(c cast, random *rand.Rand) []act {
 	for _, h := range []host{c.attacker, c.codeServer, c.partner, c.fileServer} {
 		everybody = append(everybody, h.name)
 	}
-	zones := c.zones()
+	zones := c.listZones()
 	var acts []act
 	for _, who := range everybody {
 		next := func() time.Duration { return time.Duration(random.Int64N(int64(2 * pause))) }
 		for at := next(); at < span-quiet; at += next() {
-			to := zones[random.IntN(len(zones))].site()
+			to := zones[random.IntN(len(zones))].webName()
 			switch dice := random.IntN(100); {
 			case dice < 70:
-				acts = append(acts, act{at, who, visit, to + "/" + page(random.IntN(pages))})
+				acts = append(acts, act{at, who, visit, to + "/" + pagePath(random.IntN(pages))})
 			case dice < 78:
 				acts = append(acts, act{at, who, login, to})
 			default:
@@ -131,6 +131,6 @@ func ordinaryActs(c cast, random *rand.Rand) []act {
 // pages is how many pages every web server has.
 const pages = 4
 
-// page is the path of a page; the first is short, each other twice as long as
+// pagePath is the path of a page; the first is short, each other twice as long as
 // the one before.
-func page(i int) string { return "page" + strconv.Itoa(i) + ".html" }
+func pagePath(i int) string { return "page" + strconv.Itoa(i) + ".html" }

@@ -25,7 +25,7 @@ func TestCommittedCapturesHoldTheTruth(t *testing.T) {
 	checkRecording(t, incident.Captures())
 }
 
-// TestRecordingHoldsTheTruth stages the whole incident anew, in real time.
+// TestRecordingHoldsTheTruth stages the whole incident again, in real time.
 func TestRecordingHoldsTheTruth(t *testing.T) {
 	testkit.Long(t) // a minute
 	testkit.Root(t)
@@ -33,7 +33,7 @@ func TestRecordingHoldsTheTruth(t *testing.T) {
 		testkit.Tool(t, p[0])
 	}
 	dir := t.TempDir()
-	if err := record(t.Context(), dir); err != nil {
+	if err := recordIncident(t.Context(), dir); err != nil {
 		t.Fatal(err)
 	}
 	checkRecording(t, os.DirFS(dir))
@@ -200,9 +200,9 @@ func parse(t *testing.T, field []string) packet {
 }
 
 func TestPlan(t *testing.T) {
-	c := newCast()
-	acts := plan(c)
-	if diff := cmp.Diff(acts, plan(c), cmp.AllowUnexported(act{})); diff != "" {
+	c := newParticipants()
+	acts := planActs(c)
+	if diff := cmp.Diff(acts, planActs(c), cmp.AllowUnexported(act{})); diff != "" {
 		t.Errorf("two plans differ:\n%s", diff)
 	}
 	names := make(map[string]host)

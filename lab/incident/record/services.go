@@ -20,7 +20,7 @@ const startTime = 20 * time.Second
 // offer by TFTP. It is text, and nothing runs it.
 const sampleName = "setup.dat"
 
-// files are what servers and clients need on disk, all below one directory.
+// files are the files of servers and clients, all below one directory.
 type files struct {
 	dir      string
 	sample   []byte
@@ -30,8 +30,8 @@ type files struct {
 	sshdConf string
 }
 
-// prepare writes pages, the inert sample, and keys for this recording only.
-func prepare(ctx context.Context, dir string) (*files, error) {
+// prepareFiles writes pages, the inert sample, and keys for this recording only.
+func prepareFiles(ctx context.Context, dir string) (*files, error) {
 	f := &files{
 		dir:   dir,
 		pages: filepath.Join(dir, "pages"), tftp: filepath.Join(dir, "tftp"),
@@ -40,7 +40,7 @@ func prepare(ctx context.Context, dir string) (*files, error) {
 	}
 	contents := map[string]string{filepath.Join(f.tftp, sampleName): string(f.sample)}
 	for i := range pages {
-		contents[filepath.Join(f.pages, page(i))] = "<!doctype html><title>A page</title>\n" +
+		contents[filepath.Join(f.pages, pagePath(i))] = "<!doctype html><title>A page</title>\n" +
 			strings.Repeat("<p>An ordinary page of an ordinary organisation.</p>\n", 5<<i)
 	}
 	hostKey, command := filepath.Join(dir, "server"), filepath.Join(dir, "motd")
@@ -49,7 +49,7 @@ func prepare(ctx context.Context, dir string) (*files, error) {
 		"HostKey " + hostKey, "AuthorizedKeysFile " + f.sshKey + ".pub",
 		"PasswordAuthentication no", "KbdInteractiveAuthentication no", "UsePAM no",
 		"StrictModes no",              // the keys lie in a directory for temporary files
-		"ForceCommand cat " + command, // whatever a session asks for
+		"ForceCommand cat " + command, // whatever command a session requests
 		"PidFile none",
 	}, "\n") + "\n"
 	for path, text := range contents {
@@ -77,9 +77,9 @@ type server struct {
 	args    []string
 }
 
-// serve starts every server of the cast and waits until all are ready.
-func serve(ctx context.Context, c cast, net *network, f *files) error {
-	servers, err := servers(c, f)
+// startServers starts every server of the cast and waits until all are ready.
+func startServers(ctx context.Context, c participants, net *network, f *files) error {
+	servers, err := listServers(c, f)
 	if err != nil {
 		return err
 	}
@@ -99,15 +99,15 @@ func serve(ctx context.Context, c cast, net *network, f *files) error {
 	return nil
 }
 
-func servers(c cast, f *files) ([]server, error) {
-	sshd, err := exec.LookPath("sshd") // it insists on an absolute path
+func listServers(c participants, f *files) ([]server, error) {
+	sshd, err := exec.LookPath("sshd") // sshd requires an absolute path
 	if err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll("/run/sshd", 0o755); err != nil { // compiled into sshd
 		return nil, err
 	}
-	zones := c.zones()
+	zones := c.listZones()
 	var all []server
 	for _, z := range zones {
 		web, err := webServer(z.web, f)
@@ -149,7 +149,7 @@ func hasDatabase(p incident.Part) bool {
 	return false
 }
 
-// dnsmasqArgs make dnsmasq take nothing from the machine it runs on.
+// dnsmasqArgs make dnsmasq independent of the configuration of the machine.
 func dnsmasqArgs() []string {
 	return []string{"--keep-in-foreground", "--log-facility=-", "--user=root", "--pid-file",
 		"--conf-file=/dev/null", "--no-hosts", "--no-resolv", "--no-poll"}
@@ -158,7 +158,7 @@ func dnsmasqArgs() []string {
 // nameServer answers for its own zone and asks the other zones' servers.
 func nameServer(own zone, zones []zone) server {
 	args := append(dnsmasqArgs(), "--local=/"+own.name+"/",
-		"--host-record="+own.site()+","+own.web.addr.String())
+		"--host-record="+own.webName()+","+own.web.addr.String())
 	for _, z := range zones {
 		if z.name != own.name {
 			args = append(args, "--server=/"+z.name+"/"+z.nameServer.addr.String())

@@ -25,8 +25,8 @@ type tap struct {
 	program      *netlab.Process
 }
 
-// openTaps starts a capture per organisation and waits until all record.
-func openTaps(ctx context.Context, c cast, net *network, dir string) ([]tap, error) {
+// openTaps starts a capture per organisation and waits until all are recording.
+func openTaps(ctx context.Context, c participants, net *network, dir string) ([]tap, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	var taps []tap
@@ -50,8 +50,9 @@ func openTaps(ctx context.Context, c cast, net *network, dir string) ([]tap, err
 // counts is dumpcap's last line: packets received and dropped.
 var counts = regexp.MustCompile(`received/dropped on interface '.*': (\d+)/(\d+)`)
 
-// close ends the capture and packs it. A capture with losses is an error.
-func (t tap) close(packed string) error {
+// stopAndPack ends the capture and compresses it. A capture with losses is an
+// error.
+func (t tap) stopAndPack(packed string) error {
 	if err := t.program.Stop(); err != nil {
 		return err
 	}
@@ -59,12 +60,12 @@ func (t tap) close(packed string) error {
 	if found == nil || found[1] == "0" || found[2] != "0" {
 		return fmt.Errorf("tap of %s lost packets or saw none: %s", t.organisation, t.program.Output())
 	}
-	return pack(t.path, packed)
+	return compressFile(t.path, packed)
 }
 
-// pack compresses a file, leaving out name and time so that equal captures
+// compressFile compresses a file, leaving out name and time so that equal captures
 // give equal files.
-func pack(from, to string) (err error) {
+func compressFile(from, to string) (err error) {
 	in, err := os.Open(from)
 	if err != nil {
 		return err

@@ -1,5 +1,5 @@
 // Package streamsearch is an experiment, for a table of 'dragnet reproduce'
-// only: private stream searching as simply as it can be built, over Paillier's
+// only: private stream searching in its simplest form, over Paillier's
 // cryptosystem on math/big. It is not constant time, does not defend against
 // malicious parties, and must not be used for anything else.
 //
@@ -66,11 +66,11 @@ func (k *publicKey) encrypt(m *big.Int) (*big.Int, error) {
 	return c.Mod(c, k.square), nil
 }
 
-// add makes sum encrypt its number plus that of c.
-func (k *publicKey) add(sum, c *big.Int) { sum.Mod(sum.Mul(sum, c), k.square) }
+// addTo makes sum encrypt its number plus that of c.
+func (k *publicKey) addTo(sum, c *big.Int) { sum.Mod(sum.Mul(sum, c), k.square) }
 
-// scale is an encryption of c's number times m.
-func (k *publicKey) scale(c, m *big.Int) *big.Int { return new(big.Int).Exp(c, m, k.square) }
+// scaleBy is an encryption of c's number times m.
+func (k *publicKey) scaleBy(c, m *big.Int) *big.Int { return new(big.Int).Exp(c, m, k.square) }
 
 func (k *privateKey) decrypt(c *big.Int) *big.Int {
 	m := new(big.Int).Exp(c, k.lambda, k.square)
@@ -78,5 +78,5 @@ func (k *privateKey) decrypt(c *big.Int) *big.Int {
 	return m.Mod(m.Mul(m, k.mu), k.n)
 }
 
-// bytes is the size of one ciphertext on the wire.
-func (k *publicKey) bytes() int { return (k.square.BitLen() + 7) / 8 }
+// ciphertextSize is the size of one ciphertext on the wire.
+func (k *publicKey) ciphertextSize() int { return (k.square.BitLen() + 7) / 8 }

@@ -7,9 +7,8 @@ import (
 	"slices"
 )
 
-// Record is one row of the witness's log: which entry of the dictionary it
-// falls into, and 96 bits to be told, such as an address, a second and a
-// fingerprint of the tuple.
+// Record is one row of the witness's log: its entry of the dictionary, and 96
+// bits of payload, such as an address, a second and a fingerprint of the tuple.
 type Record struct {
 	Entry   int
 	Payload [12]byte
@@ -51,21 +50,21 @@ func NewSearcher(keyBits, dictionary, wanted int) (*Searcher, error) {
 }
 
 // Bytes is the query's size on the wire, without the public key.
-func (q *Query) Bytes() int { return len(q.entries) * q.key.bytes() }
+func (q *Query) Bytes() int { return len(q.entries) * q.key.ciphertextSize() }
 
-// slot sums up the records that were put into it: how many of them match, and
-// their payloads, both encrypted.
+// slot is the sum of the records put into it: the number of matches and their
+// payloads, both encrypted.
 type slot struct{ matches, payloads *big.Int }
 
-// Answer is what the filter has gathered.
+// Answer is the output of the filter.
 type Answer struct {
 	key   *publicKey
 	slots []slot
 	rng   *rand.Rand
 }
 
-// copies is into how many slots each record goes, so that some copy is likely
-// to be alone.
+// copies is the number of slots each record is put into, so that some copy is
+// likely to be alone.
 const copies = 3
 
 // NewAnswer is an empty answer with that many slots, placed by seed. With
@@ -80,20 +79,20 @@ func (q *Query) NewAnswer(slots int, seed uint64) *Answer {
 }
 
 // Bytes is the answer's size on the wire.
-func (a *Answer) Bytes() int { return 2 * len(a.slots) * a.key.bytes() }
+func (a *Answer) Bytes() int { return 2 * len(a.slots) * a.key.ciphertextSize() }
 
 // Filter adds one record. The witness cannot tell whether it matched.
 func (a *Answer) Filter(q *Query, r Record) {
 	c := q.entries[r.Entry]
-	payload := a.key.scale(c, new(big.Int).SetBytes(r.Payload[:]))
+	payload := a.key.scaleBy(c, new(big.Int).SetBytes(r.Payload[:]))
 	for range copies {
 		s := &a.slots[a.rng.IntN(len(a.slots))]
-		a.key.add(s.matches, c)
-		a.key.add(s.payloads, payload)
+		a.key.addTo(s.matches, c)
+		a.key.addTo(s.payloads, payload)
 	}
 }
 
-// Open lists the payloads that some slot holds alone, each once, in order.
+// Open lists the payloads that are alone in some slot, each once, in order.
 func (s *Searcher) Open(a *Answer) [][12]byte {
 	var found [][12]byte
 	for _, slot := range a.slots {

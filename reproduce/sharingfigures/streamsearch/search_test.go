@@ -27,14 +27,14 @@ func TestPaillierAddsAndScales(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := k.decrypt(k.scale(x, big.NewInt(b))); got.Cmp(new(big.Int).Mul(big.NewInt(a), big.NewInt(b))) != 0 {
+		if got := k.decrypt(k.scaleBy(x, big.NewInt(b))); got.Cmp(new(big.Int).Mul(big.NewInt(a), big.NewInt(b))) != 0 {
 			t.Fatalf("%d times %d decrypts to %v", a, b, got)
 		}
 		again, err := k.encrypt(big.NewInt(a))
 		if err != nil || again.Cmp(x) == 0 {
 			t.Fatalf("two encryptions of %d are alike, or %v", a, err)
 		}
-		k.add(x, y)
+		k.addTo(x, y)
 		if got := k.decrypt(x); got.Cmp(big.NewInt(a+b)) != 0 {
 			t.Fatalf("%d + %d decrypts to %v", a, b, got)
 		}

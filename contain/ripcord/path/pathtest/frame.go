@@ -1,6 +1,5 @@
 // Package pathtest makes packets for the tests of Ripcord's packet path: whole
-// ones by hand, and random ones that hang together well enough to reach every
-// rule.
+// ones by hand, and random ones that are coherent enough to reach every rule.
 package pathtest
 
 import (
@@ -16,7 +15,7 @@ const (
 	ACK = 16
 )
 
-// Segment is a TCP segment to be made.
+// Segment describes a TCP segment.
 type Segment struct {
 	Src, Dst netip.AddrPort
 	Seq, Ack uint32
@@ -62,7 +61,7 @@ func (s Segment) Wrap(proto uint8, b []byte) []byte {
 		copy(h[12:], s.Src.Addr().AsSlice())
 		copy(h[16:], s.Dst.Addr().AsSlice())
 		h = append(h, s.IPOptions...)
-		binary.BigEndian.PutUint16(h[10:], ^fold(add(0, h)))
+		binary.BigEndian.PutUint16(h[10:], ^foldSum(addWords(0, h)))
 		return append(append(f, h...), b...)
 	}
 	h := make([]byte, 40, 80)
@@ -104,8 +103,8 @@ func UDP(src, dst netip.AddrPort, payload []byte) []byte {
 	return Segment{Src: src, Dst: dst}.Wrap(17, b)
 }
 
-// ICMP makes the frame of an ICMP or ICMPv6 message with a body behind the
-// first four octets.
+// ICMP makes the frame of an ICMP or ICMPv6 message with a body after the first
+// four octets.
 func ICMP(src, dst netip.Addr, kind, code uint8, body []byte) []byte {
 	b := append([]byte{kind, code, 0, 0}, body...)
 	proto := uint8(1)
@@ -113,7 +112,7 @@ func ICMP(src, dst netip.Addr, kind, code uint8, body []byte) []byte {
 		proto = 58
 		Sum(b, 2, src, dst, 58)
 	} else {
-		binary.BigEndian.PutUint16(b[2:], ^fold(add(0, b)))
+		binary.BigEndian.PutUint16(b[2:], ^foldSum(addWords(0, b)))
 	}
 	return Segment{Src: netip.AddrPortFrom(src, 0), Dst: netip.AddrPortFrom(dst, 0)}.Wrap(proto, b)
 }
@@ -129,12 +128,12 @@ func ARP(sender, target netip.Addr) []byte {
 // scratch with the pseudo header (RFC 9293, section 3.1).
 func Sum(b []byte, at int, src, dst netip.Addr, proto uint8) {
 	b[at], b[at+1] = 0, 0
-	s := add(uint64(len(b))+uint64(proto), src.AsSlice())
-	s = add(add(s, dst.AsSlice()), b)
-	binary.BigEndian.PutUint16(b[at:], ^fold(s))
+	s := addWords(uint64(len(b))+uint64(proto), src.AsSlice())
+	s = addWords(addWords(s, dst.AsSlice()), b)
+	binary.BigEndian.PutUint16(b[at:], ^foldSum(s))
 }
 
-func add(s uint64, b []byte) uint64 {
+func addWords(s uint64, b []byte) uint64 {
 	for i := 0; i+1 < len(b); i += 2 {
 		s += uint64(binary.BigEndian.Uint16(b[i:]))
 	}
@@ -144,7 +143,7 @@ func add(s uint64, b []byte) uint64 {
 	return s
 }
 
-func fold(s uint64) uint16 {
+func foldSum(s uint64) uint16 {
 	for s > 0xffff {
 		s = s>>16 + s&0xffff
 	}

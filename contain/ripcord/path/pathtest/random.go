@@ -10,7 +10,8 @@ import (
 )
 
 // Random makes packets around the connections that a Path has, so that every
-// rule is met from both sides: exact numbers, numbers next to them, others.
+// rule is exercised from both sides: exact numbers, numbers next to them,
+// others.
 type Random struct {
 	R    *rand.Rand
 	Path *path.Path
@@ -29,29 +30,29 @@ func NewRandom(seed uint64, p *path.Path) *Random {
 	}
 }
 
-func (r *Random) one(n int) bool { return r.R.IntN(n) == 0 }
+func (r *Random) oneIn(n int) bool { return r.R.IntN(n) == 0 }
 
-func pick[T any](r *Random, list ...T) T { return list[r.R.IntN(len(list))] }
+func pickOne[T any](r *Random, list ...T) T { return list[r.R.IntN(len(list))] }
 
-// ends picks a connection, mostly of the host's true addresses.
-func (r *Random) ends() state.Ends {
+// pickEnds picks a connection, mostly of the host's true addresses.
+func (r *Random) pickEnds() state.Ends {
 	i := r.R.IntN(2)
 	host := r.Hosts[i]
-	if r.one(40) {
+	if r.oneIn(40) {
 		host = r.Hosts[i+2]
 	}
 	peer := r.Peers[i]
-	if r.one(3) {
+	if r.oneIn(3) {
 		peer = r.Peers[i+2]
 	}
 	return state.Ends{
 		Host: netip.AddrPortFrom(host, uint16(40000+r.R.IntN(3))),
-		Peer: netip.AddrPortFrom(peer, pick[uint16](r, 80, 443)),
+		Peer: netip.AddrPortFrom(peer, pickOne[uint16](r, 80, 443)),
 	}
 }
 
-// near is a number, or one beside it.
-func (r *Random) near(n uint32) uint32 {
+// nearNumber is n, or a number next to it.
+func (r *Random) nearNumber(n uint32) uint32 {
 	switch r.R.IntN(12) {
 	case 0:
 		return n + 1
@@ -67,99 +68,99 @@ func (r *Random) near(n uint32) uint32 {
 	return n
 }
 
-// Next makes a frame and says from which side it comes.
+// Next makes a frame and returns it with the side it comes from.
 func (r *Random) Next() (side state.Side, frame []byte) {
 	side = state.Side(r.R.IntN(2))
 	switch n := r.R.IntN(100); {
 	case n < 80:
-		frame = r.tcp(side).Frame()
+		frame = r.randomTCP(side).Frame()
 	case n < 86:
-		frame = r.udp(side)
+		frame = r.randomUDP(side)
 	case n < 92:
-		frame = r.icmp(side)
+		frame = r.randomICMP(side)
 	case n < 94:
-		frame = ARP(pick(r, r.Hosts[0], r.Hosts[2], netip.IPv4Unspecified()), r.Peers[0])
+		frame = ARP(pickOne(r, r.Hosts[0], r.Hosts[2], netip.IPv4Unspecified()), r.Peers[0])
 	case n < 96:
-		frame = r.neighbour()
+		frame = r.randomNeighbour()
 	default:
-		frame = r.tcp(side).Frame()
-		r.damage(&frame)
+		frame = r.randomTCP(side).Frame()
+		r.damageFrame(&frame)
 	}
 	return side, frame
 }
 
-func (r *Random) tcp(side state.Side) Segment {
-	e := r.ends()
+func (r *Random) randomTCP(side state.Side) Segment {
+	e := r.pickEnds()
 	s := Segment{Src: e.Host, Dst: e.Peer}
 	if side == state.In {
 		s.Src, s.Dst = s.Dst, s.Src
 	}
-	s.Flags = pick[uint8](r, ACK, ACK, ACK, ACK, ACK|8, SYN, SYN, SYN|ACK, SYN|ACK, FIN|ACK, FIN|ACK, RST, RST|ACK, RST|ACK, 0, SYN|FIN, FIN)
+	s.Flags = pickOne[uint8](r, ACK, ACK, ACK, ACK, ACK|8, SYN, SYN, SYN|ACK, SYN|ACK, FIN|ACK, FIN|ACK, RST, RST|ACK, RST|ACK, 0, SYN|FIN, FIN)
 	if c := r.Path.Conns[e]; c == nil {
 		s.Seq, s.Ack = r.R.Uint32(), r.R.Uint32()
-		if !r.one(4) {
+		if !r.oneIn(4) {
 			s.Flags = SYN
 		}
 	} else if side == state.Out {
-		s.Seq = r.near(pick(r, c.OutNext, c.OutNext, c.ISNOut) - c.Out)
-		s.Ack = r.near(pick(r, c.InNext, c.InNext, c.AckHi, c.LoPrev) + c.In)
-		r.help(c, &s, c.ISNOut-c.Out)
+		s.Seq = r.nearNumber(pickOne(r, c.OutNext, c.OutNext, c.ISNOut) - c.Out)
+		s.Ack = r.nearNumber(pickOne(r, c.InNext, c.InNext, c.AckHi, c.LoPrev) + c.In)
+		r.completeHandshake(c, &s, c.ISNOut-c.Out)
 	} else {
-		s.Seq = r.near(pick(r, c.InNext, c.InNext, c.ISNIn, c.AckHi, c.LoCur))
-		s.Ack = r.near(pick(r, c.OutNext, c.OutNext, c.OutUna))
-		r.help(c, &s, c.ISNIn)
+		s.Seq = r.nearNumber(pickOne(r, c.InNext, c.InNext, c.ISNIn, c.AckHi, c.LoCur))
+		s.Ack = r.nearNumber(pickOne(r, c.OutNext, c.OutNext, c.OutUna))
+		r.completeHandshake(c, &s, c.ISNIn)
 	}
-	if r.one(2) {
+	if r.oneIn(2) {
 		s.Payload = make([]byte, r.R.IntN(60))
 		for i := range s.Payload {
 			s.Payload[i] = byte(r.R.Uint32())
 		}
 	}
-	s.Options = r.options()
-	r.dress(&s)
+	s.Options = r.randomOptions()
+	r.addHeaders(&s)
 	return s
 }
 
-// help makes handshakes that succeed often enough.
-func (r *Random) help(c *state.Conn, s *Segment, isn uint32) {
-	if c.State == state.Handshaking && r.one(2) {
-		s.Flags = pick[uint8](r, SYN|ACK, ACK)
+// completeHandshake makes handshakes succeed often enough.
+func (r *Random) completeHandshake(c *state.Conn, s *Segment, isn uint32) {
+	if c.State == state.Handshaking && r.oneIn(2) {
+		s.Flags = pickOne[uint8](r, SYN|ACK, ACK)
 	}
-	if s.Flags&SYN != 0 && r.one(2) {
+	if s.Flags&SYN != 0 && r.oneIn(2) {
 		s.Seq = isn
 	}
-	if c.State == state.Established && s.Flags&RST != 0 && !r.one(6) {
+	if c.State == state.Established && s.Flags&RST != 0 && !r.oneIn(6) {
 		s.Flags = ACK
 	}
 }
 
-// dress adds VLAN tags, IP options, extension headers and fragment fields.
-func (r *Random) dress(s *Segment) {
-	if r.one(8) {
+// addHeaders adds VLAN tags, IP options, extension headers and fragment fields.
+func (r *Random) addHeaders(s *Segment) {
+	if r.oneIn(8) {
 		s.VLAN = make([]uint16, r.R.IntN(4))
 	}
-	if r.one(12) {
-		s.IPOptions = pick(r, []byte{1, 1, 1, 0}, []byte{148, 4, 0, 0}, []byte{131, 7, 4, 10, 0, 0, 9, 0}, []byte{7, 9, 0, 0}, []byte{1, 5, 3, 0})
-		s.FirstNext = pick[uint8](r, 0, 43, 60, 44)
+	if r.oneIn(12) {
+		s.IPOptions = pickOne(r, []byte{1, 1, 1, 0}, []byte{148, 4, 0, 0}, []byte{131, 7, 4, 10, 0, 0, 9, 0}, []byte{7, 9, 0, 0}, []byte{1, 5, 3, 0})
+		s.FirstNext = pickOne[uint8](r, 0, 43, 60, 44)
 		switch s.FirstNext {
 		case 43:
 			s.Extensions = []byte{6, 0, 0, uint8(r.R.IntN(2)), 0, 0, 0, 0}
 		case 44:
-			s.Extensions = []byte{6, 0, 0, pick[uint8](r, 0, 0, 1, 8), 0, 0, 0, 9}
+			s.Extensions = []byte{6, 0, 0, pickOne[uint8](r, 0, 0, 1, 8), 0, 0, 0, 9}
 		default:
 			s.Extensions = []byte{6, uint8(r.R.IntN(2)), 1, 4, 0, 0, 0, 0}
 		}
-		if r.one(4) {
+		if r.oneIn(4) {
 			s.Extensions = append([]byte{s.FirstNext, 0, 1, 4, 0, 0, 0, 0}, s.Extensions...)
 			s.FirstNext = 60
 		}
 	}
-	if r.one(30) {
-		s.Offset = pick[uint16](r, 0x4000, 0x2000, 0x2001, 0x0010)
+	if r.oneIn(30) {
+		s.Offset = pickOne[uint16](r, 0x4000, 0x2000, 0x2001, 0x0010)
 	}
 }
 
-func (r *Random) options() []byte {
+func (r *Random) randomOptions() []byte {
 	edges := func(n int) []byte {
 		b := []byte{5, uint8(2 + n)}
 		for range n {
@@ -181,29 +182,29 @@ func (r *Random) options() []byte {
 	case 7:
 		b = []byte{2, 4, 5, 180, 4, 2, 3, 3, 7}
 	case 8: // half a block, too long, twice, signed
-		b = pick(r, edges(12), edges(4), []byte{8, 44}, []byte{8, 1}, append(edges(8), edges(8)...),
+		b = pickOne(r, edges(12), edges(4), []byte{8, 44}, []byte{8, 1}, append(edges(8), edges(8)...),
 			append([]byte{19, 18}, make([]byte, 16)...), append([]byte{29, 16}, make([]byte, 14)...), []byte{8})
 	}
 	for len(b)%4 != 0 {
-		b = append(b, pick[byte](r, 1, 1, 0))
+		b = append(b, pickOne[byte](r, 1, 1, 0))
 	}
 	return b[:min(len(b), 40)]
 }
 
-func (r *Random) udp(side state.Side) []byte {
-	e := r.ends()
+func (r *Random) randomUDP(side state.Side) []byte {
+	e := r.pickEnds()
 	src, dst := e.Host, e.Peer
 	payload := make([]byte, r.R.IntN(30))
-	if r.one(6) {
+	if r.oneIn(6) {
 		payload = []byte(state.Magic + "....")
 		dst = netip.AddrPortFrom(dst.Addr(), r.Path.Settings.ControlPort)
 	}
-	if r.one(10) {
+	if r.oneIn(10) {
 		src, dst = netip.AddrPortFrom(netip.IPv4Unspecified(), 68), netip.MustParseAddrPort("255.255.255.255:67")
 	}
 	if side == state.In {
 		src, dst = e.Peer, e.Host
-		if len(payload) > 4 && r.one(2) {
+		if len(payload) > 4 && r.oneIn(2) {
 			dst = netip.AddrPortFrom(dst.Addr(), r.Path.Settings.ControlPort)
 		}
 	}
@@ -213,12 +214,12 @@ func (r *Random) udp(side state.Side) []byte {
 	return UDP(src, dst, payload)
 }
 
-// icmp makes an error about a segment that went the other way.
-func (r *Random) icmp(side state.Side) []byte {
-	quoted := r.tcp(1 - side)
+// randomICMP makes an error about a segment that went the other way.
+func (r *Random) randomICMP(side state.Side) []byte {
+	quoted := r.randomTCP(1 - side)
 	quoted.VLAN = nil
 	inner := quoted.Frame()[14:]
-	if r.one(3) {
+	if r.oneIn(3) {
 		inner = inner[:min(len(inner), 28+r.R.IntN(40))]
 	}
 	body := binary.BigEndian.AppendUint32(nil, 1400)
@@ -226,25 +227,25 @@ func (r *Random) icmp(side state.Side) []byte {
 	if quoted.Src.Addr().Is6() {
 		kind = 2
 	}
-	if r.one(5) {
+	if r.oneIn(5) {
 		kind = 8
 	}
 	src, dst := quoted.Dst.Addr(), quoted.Src.Addr()
 	return ICMP(src, dst, kind, 4, append(body, inner...))
 }
 
-func (r *Random) neighbour() []byte {
-	target := pick(r, r.Hosts[1], r.Hosts[3], r.Peers[1])
+func (r *Random) randomNeighbour() []byte {
+	target := pickOne(r, r.Hosts[1], r.Hosts[3], r.Peers[1])
 	body := append(make([]byte, 4), target.AsSlice()...)
-	return ICMP(pick(r, r.Hosts[1], r.Hosts[3], netip.IPv6Unspecified()), r.Peers[1], pick[uint8](r, 135, 136), 0, body)
+	return ICMP(pickOne(r, r.Hosts[1], r.Hosts[3], netip.IPv6Unspecified()), r.Peers[1], pickOne[uint8](r, 135, 136), 0, body)
 }
 
-func (r *Random) damage(frame *[]byte) {
+func (r *Random) damageFrame(frame *[]byte) {
 	f := *frame
 	for range 1 + r.R.IntN(3) {
 		f[12+r.R.IntN(min(len(f)-12, 70))] = byte(r.R.Uint32())
 	}
-	if r.one(3) {
+	if r.oneIn(3) {
 		f = f[:14+r.R.IntN(len(f)-14)]
 	}
 	*frame = f

@@ -1,7 +1,7 @@
-// Package letter is what Ripcord's gateway and those who pull it write to each
-// other, octet by octet as PROTOCOL.md says, and the proof that somebody
+// Package message encodes the messages between Ripcord's gateway and the
+// victims who pull it, as PROTOCOL.md defines them, and the proof that a sender
 // receives what is sent to an address.
-package letter
+package message
 
 import (
 	"encoding/binary"
@@ -15,15 +15,15 @@ import (
 // Version of the protocol.
 const Version = 1
 
-// Kind of a letter.
+// Kind of a message.
 type Kind uint8
 
 // The kinds, in the order they are exchanged.
 const (
-	Ask       Kind = 1 + iota // to the gateway: what shall end
-	Challenge                 // to each address that must prove itself
+	Ask       Kind = 1 + iota // to the gateway: what to end
+	Challenge                 // to each address to be proven
 	Pull                      // to the gateway: the proofs
-	Answer                    // to whoever pulled
+	Answer                    // to the sender of the Pull
 )
 
 // Status of an Answer.
@@ -34,7 +34,7 @@ const (
 	Done      Status = iota
 	Inactive         // the host has not sent there lately
 	Unproven         // a nonce is wrong or too old
-	Observing        // the gateway ends nothing
+	Observing        // the gateway only observes
 	Busy             // no room for more
 )
 
@@ -51,15 +51,16 @@ func (s Status) String() string {
 	return fmt.Sprintf("status %d", uint8(s))
 }
 
-// Proofs is how many addresses of a prefix are challenged, if it has as many;
-// all of them must prove themselves.
+// Proofs is how many addresses of a prefix are challenged, if it has that many;
+// all of them must be proven.
 const Proofs = 8
 
 const (
 	headSize  = 44
 	proofSize = 32
-	// ChallengeSize is that of a Challenge. An Ask is padded to as much as it
-	// makes the gateway send, so that it cannot be used to multiply traffic.
+	// ChallengeSize is that of a Challenge. An Ask is padded to the size of
+	// what the gateway sends in return, so that it cannot be used to amplify
+	// traffic.
 	ChallengeSize = headSize + proofSize
 )
 
@@ -69,14 +70,14 @@ type Proof struct {
 	Nonce   [16]byte
 }
 
-// Letter is one message.
-type Letter struct {
+// Message is one message.
+type Message struct {
 	Kind   Kind
 	Status Status
-	// ID is chosen by whoever asks and comes back.
+	// ID is chosen by the sender of the Ask and returned.
 	ID [8]byte
 	// Proto, HPort and PPort are the host's conversation, 0 for any; Peer is
-	// who wants no more of it.
+	// the side that wants it to end.
 	Proto        uint8
 	HPort, PPort uint16
 	Peer         netip.Prefix
@@ -85,13 +86,14 @@ type Letter struct {
 	Proofs  []Proof
 }
 
-// Needed is how many proofs a prefix takes.
+// Needed is how many proofs a prefix needs.
 func Needed(p netip.Prefix) int {
 	return min(Proofs, 1<<min(3, p.Addr().BitLen()-p.Bits()))
 }
 
-// Principals is what the letter is about, as the packet path names it.
-func (l *Letter) Principals() state.Principals {
+// Principals is the conversation the message is about, as the packet path names
+// it.
+func (l *Message) Principals() state.Principals {
 	bits := l.Peer.Bits()
 	if l.Peer.Addr().Is4() {
 		bits += 96
@@ -99,8 +101,8 @@ func (l *Letter) Principals() state.Principals {
 	return state.Principals{Peer: state.Prefix(l.Peer.Addr(), uint32(bits)), HPort: l.HPort, PPort: l.PPort, Proto: l.Proto}
 }
 
-// Append writes the letter.
-func (l *Letter) Append(b []byte) []byte {
+// Append appends the encoded message to b.
+func (l *Message) Append(b []byte) []byte {
 	start := len(b)
 	b = append(b, state.Magic...)
 	b = append(b, Version, uint8(l.Kind), uint8(l.Status), uint8(len(l.Proofs)))
@@ -127,38 +129,38 @@ func (l *Letter) Append(b []byte) []byte {
 	return b
 }
 
-var errLetter = errors.New("not a letter of the ripcord protocol")
+var errMessage = errors.New("not a message of the Ripcord protocol")
 
-// Parse reads a letter; the error is one of few, whatever the octets.
-func Parse(b []byte) (*Letter, error) {
+// Parse decodes a message; the error is one of few, whatever the octets.
+func Parse(b []byte) (*Message, error) {
 	if len(b) < headSize || string(b[:4]) != state.Magic {
-		return nil, errLetter
+		return nil, errMessage
 	}
 	if b[4] != Version {
-		return nil, fmt.Errorf("letter of version %d, this is %d", b[4], Version)
+		return nil, fmt.Errorf("message of version %d, want %d", b[4], Version)
 	}
-	l := &Letter{Kind: Kind(b[5]), Status: Status(b[6]), ID: [8]byte(b[8:]), Proto: b[16],
+	l := &Message{Kind: Kind(b[5]), Status: Status(b[6]), ID: [8]byte(b[8:]), Proto: b[16],
 		HPort: binary.BigEndian.Uint16(b[20:]), PPort: binary.BigEndian.Uint16(b[22:]), Seconds: binary.BigEndian.Uint32(b[24:])}
 	address := netip.AddrFrom16([16]byte(b[28:]))
 	if b[18] == 4 {
 		if !address.Is4In6() {
-			return nil, errLetter
+			return nil, errMessage
 		}
 		address = address.Unmap()
 	} else if b[18] != 6 || address.Is4In6() {
-		return nil, errLetter
+		return nil, errMessage
 	}
 	prefix, err := address.Prefix(int(b[17]))
 	if err != nil || prefix.Addr() != address || prefix.Bits() < 8 {
-		return nil, errLetter
+		return nil, errMessage
 	}
 	l.Peer = prefix
 	if l.Kind < Ask || l.Kind > Answer || l.Proto == 0 && (l.HPort != 0 || l.PPort != 0) {
-		return nil, errLetter
+		return nil, errMessage
 	}
 	n := int(b[7])
 	if n > Proofs || l.Kind != Ask && len(b) != headSize+n*proofSize || l.Kind == Ask && (n != 0 || len(b) < Needed(prefix)*ChallengeSize) {
-		return nil, errLetter
+		return nil, errMessage
 	}
 	for i := range n {
 		p := b[headSize+i*proofSize:]

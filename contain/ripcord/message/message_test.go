@@ -1,4 +1,4 @@
-package letter
+package message
 
 import (
 	"net/netip"
@@ -13,8 +13,8 @@ import (
 
 var compare = cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})
 
-func request(peer string) *Letter {
-	return &Letter{Kind: Ask, ID: [8]byte{1, 2, 3}, Proto: 17, PPort: 666, Peer: netip.MustParsePrefix(peer), Seconds: 60}
+func request(peer string) *Message {
+	return &Message{Kind: Ask, ID: [8]byte{1, 2, 3}, Proto: 17, PPort: 666, Peer: netip.MustParsePrefix(peer), Seconds: 60}
 }
 
 func TestLetterComesBack(t *testing.T) {
@@ -66,7 +66,7 @@ func TestProofs(t *testing.T) {
 				t.Errorf("%s: %v is challenged", peer, proof.Address)
 			}
 		}
-		check := func(what string, want bool, at time.Time, host netip.Addr, change func(*Letter)) {
+		check := func(what string, want bool, at time.Time, host netip.Addr, change func(*Message)) {
 			t.Helper()
 			c := *l
 			c.Proofs = append([]Proof(nil), l.Proofs...)
@@ -75,19 +75,19 @@ func TestProofs(t *testing.T) {
 				t.Errorf("%s: %s: %v, want %v", peer, what, got, want)
 			}
 		}
-		same := func(*Letter) {}
+		same := func(*Message) {}
 		check("at once", true, now, host, same)
 		check("a slot later", true, now.Add(slot), host, same)
 		check("too late", false, now.Add(Lifetime), host, same)
 		check("another host", false, now, netip.MustParseAddr("10.0.0.6"), same)
-		check("longer", false, now, host, func(l *Letter) { l.Seconds++ })
-		check("another port", false, now, host, func(l *Letter) { l.PPort++ })
-		check("another request", false, now, host, func(l *Letter) { l.ID[0]++ })
-		check("no proof", false, now, host, func(l *Letter) { l.Proofs = nil })
-		check("a wrong nonce", false, now, host, func(l *Letter) { l.Proofs[len(l.Proofs)-1].Nonce[0]++ })
-		check("in another order", true, now, host, func(l *Letter) { slices.Reverse(l.Proofs) })
-		check("one twice", len(l.Proofs) == 1, now, host, func(l *Letter) { l.Proofs[len(l.Proofs)-1] = l.Proofs[0] })
-		check("another address", false, now, host, func(l *Letter) { l.Proofs[0].Address = l.Proofs[0].Address.Next() })
+		check("longer", false, now, host, func(l *Message) { l.Seconds++ })
+		check("another port", false, now, host, func(l *Message) { l.PPort++ })
+		check("another request", false, now, host, func(l *Message) { l.ID[0]++ })
+		check("no proof", false, now, host, func(l *Message) { l.Proofs = nil })
+		check("a wrong nonce", false, now, host, func(l *Message) { l.Proofs[len(l.Proofs)-1].Nonce[0]++ })
+		check("in another order", true, now, host, func(l *Message) { slices.Reverse(l.Proofs) })
+		check("one twice", len(l.Proofs) == 1, now, host, func(l *Message) { l.Proofs[len(l.Proofs)-1] = l.Proofs[0] })
+		check("another address", false, now, host, func(l *Message) { l.Proofs[0].Address = l.Proofs[0].Address.Next() })
 	}
 }
 

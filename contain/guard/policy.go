@@ -12,16 +12,16 @@ import (
 	"dragnet/flow"
 )
 
-// Bulletin is what the station is told.
-func (g *Guard) Bulletin(now flow.Time) daw.Bulletin {
-	return daw.Bulletin{
+// MakeReport returns the report for the station.
+func (g *Guard) MakeReport(now flow.Time) daw.AgentReport {
+	return daw.AgentReport{
 		Version: daw.MessageVersion, Agent: g.c.Name, Report: g.edge.Report(now), Offenders: g.edge.Offenders(now, daw.MaxOffenders),
-		Persistent: slices.Clone(g.persistent), Held: g.heldNow(now), Refused: g.stats.Refused, Packets: g.stats.Packets,
+		Persistent: slices.Clone(g.persistent), Held: g.countHeld(now), Refused: g.stats.Refused, Packets: g.stats.Packets,
 	}
 }
 
-// Obey takes orders that answer a bulletin.
-func (g *Guard) Obey(now flow.Time, answered daw.Bulletin, o daw.Orders) error {
+// ApplyPolicy applies the policy that the station returned for a report.
+func (g *Guard) ApplyPolicy(now flow.Time, answered daw.AgentReport, o daw.AgentPolicy) error {
 	if err := o.Validate(); err != nil {
 		return err
 	}
@@ -29,8 +29,8 @@ func (g *Guard) Obey(now flow.Time, answered daw.Bulletin, o daw.Orders) error {
 		g.scope = *o.Scope
 	}
 	g.allow = append(slices.Clone(g.c.Allow), o.Allow...)
-	if err := g.edge.SetScope(g.exempted()); err != nil {
-		return fmt.Errorf("orders: %w", err)
+	if err := g.edge.SetScope(g.exemptedScope()); err != nil {
+		return fmt.Errorf("station policy: %w", err)
 	}
 	if o.Days > 0 {
 		g.edge.SetDays(o.Days)
@@ -38,29 +38,29 @@ func (g *Guard) Obey(now flow.Time, answered daw.Bulletin, o daw.Orders) error {
 	g.persistent = slices.DeleteFunc(g.persistent, func(p daw.Persistent) bool {
 		return slices.ContainsFunc(answered.Persistent, func(q daw.Persistent) bool { return q.Addr == p.Addr })
 	})
-	g.orders = o.Decisions
-	g.stand(now)
-	g.spare()
+	g.policyDecisions = o.Decisions
+	g.chooseStanding(now)
+	g.releaseAllowed()
 	for i := range o.FailLogs {
 		if number := o.FailLogsFrom + uint64(i); number >= g.drops && o.FailLogs[i].Validate() == nil {
 			g.FailLog(now, &o.FailLogs[i])
 			g.drops = number + 1
 		}
 	}
-	g.settle(now)
+	g.reconcileBlocks(now)
 	return nil
 }
 
-// stand takes the station's standing decision in place of the configured one:
-// the last that is in force, else the last.
-func (g *Guard) stand(now flow.Time) {
+// chooseStanding uses the station's standing decision in place of the
+// configured one: the last that is in force, else the last.
+func (g *Guard) chooseStanding(now flow.Time) {
 	was := g.standing
 	g.standing = g.configured
-	for _, d := range g.orders {
+	for _, d := range g.policyDecisions {
 		if d.Standing == nil || d.Standing.Rule != "daw" || d.Standing.Most < 1 {
 			continue
 		}
-		if before := g.standing; blockingRule(now, &d) || !blockingRule(now, &before) {
+		if before := g.standing; isStandingInForce(now, &d) || !isStandingInForce(now, &before) {
 			g.standing = d
 		}
 	}
@@ -69,25 +69,25 @@ func (g *Guard) stand(now flow.Time) {
 	}
 }
 
-// blockingRule reports whether a standing decision is in force, or would be
+// isStandingInForce reports whether a standing decision is in force, or would be
 // outside a dry run.
-func blockingRule(now flow.Time, d *dossier.Decision) bool {
+func isStandingInForce(now flow.Time, d *dossier.Decision) bool {
 	return d.ID != "" && now < d.Until && (d.Verdict == dossier.Active || d.Verdict == dossier.DryRun)
 }
 
-// spare lets go of those whom a new allow list protects.
-func (g *Guard) spare() {
+// releaseAllowed releases sources that a new allow list protects.
+func (g *Guard) releaseAllowed() {
 	for target := range g.holds {
-		if g.allowed(target) {
+		if g.isAllowed(target) {
 			delete(g.holds, target)
-			g.release = true // of all; who is still at a limit is held again
+			g.release = true // of all; a source still at its limit is held again
 		}
 	}
 }
 
-// look finds those who were at their limit for n days. The station judges them;
-// without one they are blocked under the standing decision.
-func (g *Guard) look(now flow.Time) {
+// findPersistent finds sources that were at their limit for n days. The station
+// judges them; without a station they are blocked under the standing decision.
+func (g *Guard) findPersistent(now flow.Time) {
 	for _, p := range g.edge.Persistent(now) {
 		if g.stationed {
 			if len(g.persistent) < daw.MaxOffenders {
@@ -95,27 +95,27 @@ func (g *Guard) look(now flow.Time) {
 			}
 			continue
 		}
-		g.block(now, p)
+		g.blockPersistent(now, p)
 	}
-	g.settle(now)
+	g.reconcileBlocks(now)
 }
 
-// block blocks a persistent source under the standing decision.
-func (g *Guard) block(now flow.Time, p daw.Persistent) {
-	if !g.standingAt(now) {
+// blockPersistent blocks a persistent source under the standing decision.
+func (g *Guard) blockPersistent(now flow.Time, p daw.Persistent) {
+	if !g.mayAct(now) {
 		return
 	}
 	target := netip.PrefixFrom(p.Addr, p.Addr.BitLen())
 	why := fmt.Sprintf("%s was at its limit of failing connections on %d days in a row", p.Addr, p.Days)
-	delete(g.holds, target) // a block takes its place
-	if !g.room(now) {
+	delete(g.holds, target) // the block replaces it
+	if !g.hasRoom(now) {
 		g.stats.Refused++
-		g.event(Event{Time: now, What: "refused", Target: target, Decision: g.standing.ID, Verdict: dossier.Refused, Why: why + "; no address more may be blocked at a time"})
+		g.event(Event{Time: now, What: "refused", Target: target, Decision: g.standing.ID, Verdict: dossier.Refused, Why: why + "; the bound on blocked addresses is reached"})
 		return
 	}
 	v := g.standing.Verdict
 	d := dossier.Decision{
-		Version: dossier.DecisionVersion, ID: identity(g.standing.ID, target, now), Target: target, Verdict: v, Why: why, Findings: []string{},
+		Version: dossier.DecisionVersion, ID: deriveID(g.standing.ID, target, now), Target: target, Verdict: v, Why: why, Findings: []string{},
 		Until: min(now+flow.Time(p.Next), g.standing.Until), Undo: "restart the guard without 'standing', or add the address to 'allow'",
 		Steps: []dossier.Step{{Time: now, Who: "guard under " + g.standing.ID, Verdict: v, Why: why}},
 	}
@@ -125,33 +125,35 @@ func (g *Guard) block(now flow.Time, p daw.Persistent) {
 	}
 }
 
-// everything is all decisions that concern this edge.
-func (g *Guard) everything() []dossier.Decision { return append(slices.Clone(g.orders), g.own...) }
+// allDecisions returns the decisions that concern this edge.
+func (g *Guard) allDecisions() []dossier.Decision {
+	return append(slices.Clone(g.policyDecisions), g.own...)
+}
 
-// blocking reports whether a decision blocks somebody now, or would in a dry
-// run.
-func blocking(now flow.Time, d *dossier.Decision) bool {
+// isBlocking reports whether a decision blocks an address now, or would in a
+// dry run.
+func isBlocking(now flow.Time, d *dossier.Decision) bool {
 	return d.Standing == nil && (d.Verdict == dossier.Active || d.Verdict == dossier.DryRun) && now < d.Until
 }
 
-// settle brings the edge in line with the decisions: what is active and
-// concerns single sources of this edge is blocked, all else is not. A block
-// that was undone or stopped does not count as an earlier block of its source;
-// one that ran its time does.
-func (g *Guard) settle(now flow.Time) {
-	acting := g.standingAt(now) && g.standing.Verdict == dossier.Active
+// reconcileBlocks makes the blocks of the edge match the decisions: active
+// decisions on single sources of this edge block, others do not. A block that
+// was undone or stopped does not count as an earlier block of its source; one
+// that expired does.
+func (g *Guard) reconcileBlocks(now flow.Time) {
+	acting := g.mayAct(now) && g.standing.Verdict == dossier.Active
 	g.release = g.release || g.acting && !acting
 	g.acting = acting
-	g.letGo(now)
+	g.dropReleasedHolds(now)
 	keep := map[netip.Addr]bool{}
 	seen := map[string]bool{}
-	for _, d := range g.everything() {
+	for _, d := range g.allDecisions() {
 		seen[d.ID] = true
 		if !d.Target.IsSingleIP() || d.Standing != nil || !flow.Within(g.scope.Sources, d.Target.Addr()) {
 			continue
 		}
 		addr := d.Target.Addr()
-		active := d.Verdict == dossier.Active && now < d.Until && !g.allowed(d.Target)
+		active := d.Verdict == dossier.Active && now < d.Until && !g.isAllowed(d.Target)
 		switch {
 		case active && !g.inForce[d.ID]:
 			g.edge.Block(now, addr)
@@ -168,7 +170,7 @@ func (g *Guard) settle(now flow.Time) {
 		keep[addr] = keep[addr] || active
 	}
 	for _, b := range g.edge.Blocks(now) {
-		if !keep[b.Addr] { // its decision is not even remembered
+		if !keep[b.Addr] { // its decision is no longer kept
 			g.edge.Unblock(now, b.Addr, false)
 			g.changed = true
 		}
@@ -182,40 +184,40 @@ func (g *Guard) settle(now flow.Time) {
 	g.own = slices.DeleteFunc(g.own, func(d dossier.Decision) bool { return now >= d.Until && !g.inForce[d.ID] })
 }
 
-func (g *Guard) allowed(target netip.Prefix) bool {
+func (g *Guard) isAllowed(target netip.Prefix) bool {
 	return slices.ContainsFunc(g.allow, target.Overlaps)
 }
 
-// Plan is what the router is to be told: nil decisions leave it as it is.
+// Plan is the next change of the router: nil decisions leave it as it is.
 type Plan struct {
 	Decisions []dossier.Decision
 	Changed   bool
 	Holds     []nft.Hold
-	// Release lets go of all that was held before Holds.
+	// Release removes all earlier holds before Holds.
 	Release bool
 	Ports   []uint16
 }
 
-// Plan takes what has changed since the last one.
+// Plan returns what has changed since the last call.
 func (g *Guard) Plan(now flow.Time) Plan {
 	p := Plan{Holds: g.fresh, Release: g.release, Changed: g.changed, Ports: g.scope.Ports}
 	g.fresh, g.release, g.changed = nil, false, false
 	if p.Changed {
-		p.Decisions = g.permitted(now)
+		p.Decisions = g.permittedDecisions(now)
 	}
 	return p
 }
 
-// permitted are the decisions the router may apply: the allow list and its own
-// bound come before any orders.
-func (g *Guard) permitted(now flow.Time) []dossier.Decision {
+// permittedDecisions are the decisions the router may apply: the allow list and
+// the router's bound take precedence over the station.
+func (g *Guard) permittedDecisions(now flow.Time) []dossier.Decision {
 	var all []dossier.Decision
 	used := 0
-	for _, d := range g.everything() {
-		if d.Verdict != dossier.Active || !blocking(now, &d) || g.allowed(d.Target) {
+	for _, d := range g.allDecisions() {
+		if d.Verdict != dossier.Active || !isBlocking(now, &d) || g.isAllowed(d.Target) {
 			continue
 		}
-		if used += addresses(d.Target); used > g.c.Most {
+		if used += countAddresses(d.Target); used > g.c.Most {
 			break
 		}
 		all = append(all, d)
@@ -223,33 +225,33 @@ func (g *Guard) permitted(now flow.Time) []dossier.Decision {
 	return all
 }
 
-// Receipts says what became of each decision of the orders, given what the
-// router answered.
+// Receipts reports the outcome of each decision of the policy, given the
+// router's receipts.
 func (g *Guard) Receipts(now flow.Time, point string, applied []dossier.Receipt) []dossier.Receipt {
-	all := make([]dossier.Receipt, 0, len(g.orders))
-	for _, d := range g.orders {
+	all := make([]dossier.Receipt, 0, len(g.policyDecisions))
+	for _, d := range g.policyDecisions {
 		r := dossier.Receipt{Version: dossier.ReceiptVersion, Decision: d.ID, Point: point, Time: now}
 		i := slices.IndexFunc(applied, func(r dossier.Receipt) bool { return r.Decision == d.ID })
 		switch {
 		case i >= 0:
 			r = applied[i]
 		case d.Standing != nil && g.standing.ID == d.ID && d.Verdict == dossier.Active:
-			r.Applied, r.Proof = true, fmt.Sprintf("%d sources are held back under it, at most %d may be", g.heldNow(now), d.Standing.Most)
+			r.Applied, r.Proof = true, fmt.Sprintf("holds back %d sources, of at most %d", g.countHeld(now), d.Standing.Most)
 		default:
-			r.Problem = g.objection(now, &d).Error()
+			r.Problem = g.checkDecision(now, &d).Error()
 		}
 		all = append(all, r)
 	}
 	return all
 }
 
-func (g *Guard) objection(now flow.Time, d *dossier.Decision) error {
+func (g *Guard) checkDecision(now flow.Time, d *dossier.Decision) error {
 	switch {
 	case d.Verdict != dossier.Active:
 		return fmt.Errorf("not applied: the decision is %s", d.Verdict)
 	case now >= d.Until:
-		return errors.New("not applied: its time is over")
-	case g.allowed(d.Target):
+		return errors.New("not applied: it has expired")
+	case g.isAllowed(d.Target):
 		return errors.New("not applied: the allow list of this edge protects it")
 	}
 	return fmt.Errorf("not applied: at most %d addresses may be blocked at this router", g.c.Most)
