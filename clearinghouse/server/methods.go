@@ -40,7 +40,7 @@ func (m *methods) code(err error) error {
 		}
 	}
 	m.s.metrics.failures.Inc()
-	m.s.log.Error("request failed", "problem", err)
+	m.s.log.Error("request failed", "err", err)
 	return connect.NewError(connect.CodeInternal, errors.New("the clearinghouse failed on this request"))
 }
 

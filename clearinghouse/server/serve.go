@@ -111,7 +111,7 @@ func (s *Service) checkMember(r *http.Request) error {
 
 // handlePanic logs a panic and keeps serving other requests.
 func (s *Service) handlePanic(_ context.Context, spec connect.Spec, _ http.Header, problem any) error {
-	s.log.Error("panic while serving request", "procedure", spec.Procedure, "problem", fmt.Sprint(problem))
+	s.log.Error("panic while serving request", "procedure", spec.Procedure, "err", fmt.Sprint(problem))
 	return connect.NewError(connect.CodeInternal, errors.New("the clearinghouse failed on this request"))
 }
 

@@ -165,7 +165,7 @@ func (s *Service) followRoster(ctx context.Context) {
 			complaint = ""
 		case err.Error() != complaint: // once, not every few seconds
 			complaint = err.Error()
-			s.log.Error("roster rejected", "file", s.config.rosterPath(), "problem", err)
+			s.log.Error("roster rejected", "file", s.config.rosterPath(), "err", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -234,7 +234,7 @@ func (s *Service) publish(ctx context.Context) {
 			}
 		} else if ctx.Err() == nil {
 			s.metrics.failures.Inc()
-			s.log.Error("publish list failed", "problem", err)
+			s.log.Error("publish list failed", "err", err)
 		}
 		now := s.deps.Now()
 		select {

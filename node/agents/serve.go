@@ -93,7 +93,7 @@ func (c served) EnrolAgent(ctx context.Context, m *agentv1.EnrolAgentRequest) (*
 	digest := sha256.Sum256(m.Secret)
 	got, err := c.r.enrol(ctx, hex.EncodeToString(digest[:]), m.Request, applicant{told(m.Host, 255), told(m.Release, 64), told(m.Role, 64)})
 	if err != nil {
-		c.r.log.Warn("agents: enrolment refused", "host", told(m.Host, 255), "problem", err)
+		c.r.log.Warn("agents: enrolment refused", "host", told(m.Host, 255), "err", err)
 		return nil, coded(err)
 	}
 	c.r.log.Info("agents: enrolled", "name", got.name, "role", got.role, "host", told(m.Host, 255))
@@ -173,11 +173,11 @@ func (c served) SendItems(ctx context.Context, m *agentv1.SendItemsRequest) (*ag
 	}
 	out, err := c.r.take(ctx, from, spool, m.Items)
 	if err != nil {
-		c.r.log.Error("agents: items not taken", "from", from.Name, "problem", err)
+		c.r.log.Error("agents: items not taken", "from", from.Name, "err", err)
 		return nil, coded(err)
 	}
 	for _, refused := range out.Refusals {
-		c.r.log.Warn("agents: item refused", "from", from.Name, "sequence", refused.Sequence, "problem", refused.Problem)
+		c.r.log.Warn("agents: item refused", "from", from.Name, "sequence", refused.Sequence, "err", refused.Problem)
 	}
 	return out, nil
 }

@@ -63,7 +63,7 @@ func (b *hurried) Read(p []byte) (int, error) {
 }
 
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, peer Peer, why error) {
-	s.deps.Log.Warn("api: refused", "call", r.URL.Path, "by", peer.String(), "problem", why)
+	s.deps.Log.Warn("api: refused", "call", r.URL.Path, "by", peer.String(), "err", why)
 	code := connect.CodePermissionDenied
 	if !peer.Local && peer.Name == "" {
 		code = connect.CodeUnauthenticated

@@ -175,7 +175,7 @@ func (s *Server) Start(context.Context) error {
 func (s *Server) serve(l net.Listener) {
 	s.running.Go(func() {
 		if err := s.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			s.deps.Log.Error("api: no longer serving", "address", l.Addr(), "problem", err)
+			s.deps.Log.Error("api: no longer serving", "address", l.Addr(), "err", err)
 		}
 	})
 }

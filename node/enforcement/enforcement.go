@@ -101,7 +101,7 @@ func (r *Response) Start(ctx context.Context) error {
 			}
 			if err := r.turn(running, clock()); err != nil && running.Err() == nil {
 				r.metrics.troubles.Inc()
-				r.log.Error("decisions are not up to date", "problem", err)
+				r.log.Error("decisions are not up to date", "err", err)
 			}
 		}
 	})
@@ -118,7 +118,7 @@ func (r *Response) listen(ctx context.Context) error {
 		}
 		r.wg.Go(func() {
 			if err := r.firewalls.Run(ctx, conn); err != nil {
-				r.log.Error("drop logs are no longer received", "problem", err)
+				r.log.Error("drop logs are no longer received", "err", err)
 			}
 		})
 	}
@@ -136,7 +136,7 @@ func (r *Response) listen(ctx context.Context) error {
 
 func (r *Response) serve(l net.Listener) {
 	if err := r.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		r.log.Error("agents are no longer heard", "problem", err)
+		r.log.Error("agents are no longer heard", "err", err)
 	}
 }
 

@@ -64,7 +64,7 @@ func (r *Response) handler() http.Handler {
 		}
 		w.Header().Set("Content-Type", "application/json")
 		if err := json.NewEncoder(w).Encode(orders); err != nil {
-			r.log.Warn("orders were not sent", "agent", b.Agent, "problem", err)
+			r.log.Warn("orders were not sent", "agent", b.Agent, "err", err)
 		}
 	})
 	return mux

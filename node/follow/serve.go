@@ -70,7 +70,7 @@ func (s *Service) serve() error {
 	s.server = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	go func() {
 		if err := s.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			s.log.Error("serve metrics", "problem", err)
+			s.log.Error("serve metrics", "err", err)
 		}
 	}()
 	return nil

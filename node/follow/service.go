@@ -306,7 +306,7 @@ func (s *Service) turn(ctx context.Context) error {
 	}
 	if s.Watcher != nil {
 		if err := s.Watcher.Turn(ctx, s.now()); err != nil && ctx.Err() == nil {
-			s.log.Error("detection", "problem", err) // the logs go on being followed
+			s.log.Error("detection", "err", err) // the logs go on being followed
 		}
 	}
 	if err := s.rest(); err != nil {
@@ -379,7 +379,7 @@ func inside(dir, path string) bool {
 
 func (s *Service) complain(path string, err error) {
 	s.metrics.troubles.Inc()
-	s.log.Warn("not imported", "path", path, "problem", err)
+	s.log.Warn("not imported", "path", path, "err", err)
 }
 
 // interrupted passes over an error that only says that the service is stopped:

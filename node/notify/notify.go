@@ -205,7 +205,7 @@ func (n *Notifier) flush(q *queue, all []enforcement.Notice) {
 		}
 		if err := q.to.send(ctx, all); err != nil {
 			n.failed.WithLabelValues(q.to.name()).Add(float64(len(all)))
-			n.log.Warn("notices are not sent at the end", "channel", q.to.name(), "notices", len(all), "problem", err)
+			n.log.Warn("notices are not sent at the end", "channel", q.to.name(), "notices", len(all), "err", err)
 			return
 		}
 		n.sent.WithLabelValues(q.to.name()).Add(float64(len(all)))
@@ -229,7 +229,7 @@ func (n *Notifier) deliver(ctx context.Context, to channel, notices []enforcemen
 		var never permanent
 		if attempt == n.c.Attempts || errors.As(err, &never) {
 			n.failed.WithLabelValues(to.name()).Add(float64(len(notices)))
-			n.log.Warn("notices are given up", "channel", to.name(), "notices", len(notices), "attempts", attempt, "problem", err)
+			n.log.Warn("notices are given up", "channel", to.name(), "notices", len(notices), "attempts", attempt, "err", err)
 			return nil
 		}
 		n.waited.WithLabelValues(to.name()).Inc()

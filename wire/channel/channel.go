@@ -137,7 +137,7 @@ func (c *Client) Start(ctx context.Context) (err error) {
 		return err
 	}
 	for _, p := range c.spool.Problems() {
-		c.deps.Log.Warn("channel: spool", "problem", p)
+		c.deps.Log.Warn("channel: spool", "err", p)
 	}
 	c.status = Status{Name: m.Name, Node: m.Node, Problem: "the node was not asked yet"}
 	c.connect()
@@ -221,6 +221,6 @@ func (c *Client) noteContact(err error) {
 	case err == nil && !was:
 		c.deps.Log.Info("channel: the node answers", "node", c.status.Node, "as", c.status.Name)
 	case err != nil && (was || before != problem):
-		c.deps.Log.Warn("channel: the node does not answer; going on by oneself", "node", c.status.Node, "configuration", c.status.Version, "problem", err)
+		c.deps.Log.Warn("channel: the node does not answer; going on by oneself", "node", c.status.Node, "configuration", c.status.Version, "err", err)
 	}
 }

@@ -26,7 +26,7 @@ func (c *Client) renew(ctx context.Context) {
 		}
 		if err := c.renewNow(ctx); err != nil && ctx.Err() == nil {
 			failures++
-			c.deps.Log.Warn("channel: certificate not renewed", "ends", until, "problem", err)
+			c.deps.Log.Warn("channel: certificate not renewed", "ends", until, "err", err)
 			if !c.retry.wait(ctx, failures) {
 				return
 			}

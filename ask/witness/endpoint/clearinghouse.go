@@ -25,7 +25,7 @@ func (s *Service) followClearinghouse(ctx context.Context) {
 	for ctx.Err() == nil {
 		wait := followEvery
 		if err := s.fetchUpdates(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("fetch roster and epochs failed", "problem", err)
+			s.log.Warn("fetch roster and epochs failed", "err", err)
 			wait = followPause
 		}
 		select {

@@ -27,7 +27,7 @@ func (s *Service) pollRelay(ctx context.Context, r *Relay) {
 		if ctx.Err() != nil {
 			return
 		}
-		s.log.Warn("relay failed; reconnecting", "relay", r.URL, "pause", pause, "problem", err)
+		s.log.Warn("relay failed; reconnecting", "relay", r.URL, "pause", pause, "err", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):
@@ -109,7 +109,7 @@ func (s *Service) refuseMessage(ctx context.Context, relay *exchange.Relay, l *e
 	} else {
 		s.metrics.rejected.Inc()
 	}
-	s.log.Info("message refused", "problem", why)
+	s.log.Info("message refused", "err", why)
 	err := relay.Answer(ctx, l.ID, nil)
 	if code := connect.CodeOf(err); code == connect.CodeNotFound || code == connect.CodeAlreadyExists {
 		return nil

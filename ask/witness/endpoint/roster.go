@@ -41,7 +41,7 @@ func (m *members) reload(now time.Time) {
 	}
 	info, err := os.Stat(m.file)
 	if err != nil {
-		m.log.Warn("read roster failed", "problem", err)
+		m.log.Warn("read roster failed", "err", err)
 		return
 	}
 	at := fileVersion{info.Size(), info.ModTime()}
@@ -54,7 +54,7 @@ func (m *members) reload(now time.Time) {
 	}
 	m.seen = at
 	if err != nil {
-		m.log.Warn("roster rejected", "file", m.file, "problem", err)
+		m.log.Warn("roster rejected", "file", m.file, "err", err)
 	}
 }
 

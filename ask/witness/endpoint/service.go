@@ -201,12 +201,12 @@ func (s *Service) maintain(ctx context.Context) {
 		now := s.now()
 		s.members.reload(now)
 		if err := s.members.checkReady(now); err != nil {
-			s.log.Warn("not answering: no valid roster", "problem", err)
+			s.log.Warn("not answering: no valid roster", "err", err)
 		}
 		if now.Sub(forgotten) > time.Hour {
 			forgotten = now
 			if err := s.audit.Forget(ctx, now, &s.config.Policy); err != nil && ctx.Err() == nil {
-				s.log.Warn("delete old audit history failed", "problem", err)
+				s.log.Warn("delete old audit history failed", "err", err)
 			}
 		}
 		select {
@@ -253,7 +253,7 @@ func (s *Service) statusError(err error) error {
 		return connect.NewError(connect.CodeDeadlineExceeded, errors.New("the question took too long"))
 	case isInternal(err):
 		s.metrics.troubles.Inc()
-		s.log.Error("answer question failed", "problem", err)
+		s.log.Error("answer question failed", "err", err)
 		return connect.NewError(connect.CodeInternal, errors.New("the witness cannot answer now"))
 	}
 	s.metrics.rejected.Inc()
