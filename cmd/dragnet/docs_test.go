@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io/fs"
 	"os"
@@ -9,8 +10,11 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
+	"dragnet/internal/netlab"
 	"dragnet/internal/testkit"
 )
 
@@ -18,7 +22,7 @@ import (
 type block struct {
 	line int    // of its opening fence
 	lang string // the first word after the fence
-	mark string // the rest: "test", or "untested"
+	mark string // the rest, such as "test"
 	text string
 }
 
@@ -62,49 +66,87 @@ func pages(t *testing.T) []string {
 // TestExamplesInDocs runs what the pages tell a reader to type. A block of
 // shell says in its fence what it is:
 //
-//	```sh test         each line must succeed
-//	```console test    lines after "$ " must succeed and print what follows
-//	                   them; a line "..." stands for any lines
-//	```sh untested     is not run: it needs the tree, root, or minutes
+//	```sh test               each line must succeed
+//	```console test          lines after "$ " must succeed and print what follows
+//	                         them; a line "..." stands for any lines
+//	```sh test as root       the same, left out without root
+//	```sh untested: REASON   is not run; its commands and flags must exist
 //
-// The blocks of one page share a folder, which starts with a link to the
-// page's repository named "repo". Where a page needs shared captures it names
-// $DRAGNET_DATA, and is skipped without.
+// A page is pasted, block after block, into one shell by somebody who is in a
+// checkout, has run 'make build' and has bin/ on PATH. So the blocks run in a
+// folder of links to what the checkout holds. Where a page needs shared
+// captures it names $DRAGNET_DATA, and that block is skipped without.
 func TestExamplesInDocs(t *testing.T) {
 	testkit.Long(t)
+	programs := buildAgent(t)
 	for _, page := range pages(t) {
 		t.Run(strings.TrimPrefix(page, "../../"), func(t *testing.T) {
 			text, err := os.ReadFile(page)
 			if err != nil {
 				t.Fatal(err)
 			}
-			dir := t.TempDir()
-			root, err := filepath.Abs("../..")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := os.Symlink(root, filepath.Join(dir, "repo")); err != nil {
-				t.Fatal(err)
-			}
+			var all []block
 			for _, b := range blocks(string(text)) {
 				if b.lang != "sh" && b.lang != "console" {
 					continue
 				}
 				wantTargets(t, b)
 				switch {
-				case b.mark == "untested":
-				case b.mark != "test":
-					t.Errorf("line %d: mark this block as test or untested", b.line)
+				case strings.HasPrefix(b.mark, "untested"):
+					if reason := strings.TrimPrefix(b.mark, "untested: "); len(reason) < 4 || reason == b.mark {
+						t.Errorf("line %d: say why this block is not run: untested: REASON", b.line)
+					}
+				case b.mark != "test" && b.mark != "test as root":
+					t.Errorf("line %d: mark this block as test, test as root, or untested: REASON", b.line)
+				case b.mark == "test as root" && os.Geteuid() != 0:
+					t.Logf("line %d: not run, needs root", b.line)
+					continue
 				case strings.Contains(b.text, "$DRAGNET_DATA") && os.Getenv("DRAGNET_DATA") == "":
 					t.Logf("line %d: not run, DRAGNET_DATA is unset", b.line)
-				case b.lang == "sh":
-					shell(t, dir, b.line, b.text)
-				default:
-					console(t, dir, b)
+					continue
 				}
+				all = append(all, b)
 			}
+			runPage(t, programs, checkout(t), all)
 		})
 	}
+}
+
+// buildAgent returns a folder with the program dragnet-agent; dragnet itself is
+// this test binary, see TestMain.
+func buildAgent(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	cmd := exec.Command("go", "build", "-o", dir, "../dragnet-agent")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return dir
+}
+
+// checkout returns a folder with a link to each file and folder of the tree, so
+// that a page may name them and leaves nothing among them.
+func checkout(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") || e.Name() == "bin" {
+			continue
+		}
+		if err := os.Symlink(filepath.Join(root, e.Name()), filepath.Join(dir, e.Name())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
 }
 
 // wantTargets checks that a target named in "make TARGET" exists, since these
@@ -122,35 +164,100 @@ func wantTargets(t *testing.T, b block) {
 	}
 }
 
-func shell(t *testing.T, dir string, line int, script string) string {
-	t.Helper()
-	cmd := exec.Command("sh", "-euc", script)
-	cmd.Dir = dir
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Errorf("line %d: %v\n%s\n%s%s", line, err, script, out, stderr.Bytes())
-	}
-	return string(out)
+// step is what a page's script does between two marks in its output.
+type step struct {
+	line   int // of the block
+	text   string
+	output bool   // want is to be compared
+	want   string // what the page says this prints
 }
 
-func console(t *testing.T, dir string, b block) {
+// steps cuts the blocks of a page into commands. Of a block that is not run
+// remain the calls of our programs, with --help: so they fail on a command or a
+// flag that does not exist, and do nothing.
+func steps(t *testing.T, all []block) []step {
 	t.Helper()
-	parts := strings.Split("\n"+b.text, "\n$ ")
-	if strings.TrimSpace(parts[0]) != "" {
-		t.Errorf("line %d: a console block starts with '$ '", b.line)
+	var cut []step
+	for _, b := range all {
+		switch {
+		case strings.HasPrefix(b.mark, "untested"):
+			for _, call := range ourCalls(b.text) {
+				cut = append(cut, step{line: b.line, text: "askHelp() { \"$@\" --help >/dev/null; }\nat=; askHelp " + call})
+			}
+		case b.lang == "sh":
+			cut = append(cut, step{line: b.line, text: b.text})
+		default:
+			parts := strings.Split("\n"+b.text, "\n$ ")
+			if strings.TrimSpace(parts[0]) != "" {
+				t.Errorf("line %d: a console block starts with '$ '", b.line)
+			}
+			for _, part := range parts[1:] {
+				command, want, _ := strings.Cut(part, "\n")
+				cut = append(cut, step{b.line, command, true, want})
+			}
+		}
 	}
-	for _, part := range parts[1:] {
-		command, want, _ := strings.Cut(part, "\n")
-		got := shell(t, dir, b.line, command)
-		if !agree(strings.TrimRight(want, "\n"), strings.TrimRight(got, "\n")) {
-			t.Errorf("line %d: %s\nprints:\n%s\nthe page says:\n%s", b.line, command, got, want)
+	return cut
+}
+
+// ourCalls returns the lines of a block that call one of our programs.
+func ourCalls(text string) []string {
+	text = strings.ReplaceAll(text, "\\\n", " ")
+	return regexp.MustCompile(`(?m)^dragnet(?:-agent)? .*$`).FindAllString(text, -1)
+}
+
+// runPage runs the blocks of a page in one shell, as root in a network
+// namespace with nothing but a loopback, and compares what they print.
+func runPage(t *testing.T, programs, dir string, all []block) {
+	t.Helper()
+	cut := steps(t, all)
+	var script strings.Builder
+	for i, s := range cut {
+		fmt.Fprintf(&script, "printf '\\n@@%d\\n'\n%s\n", i, s.text)
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer stop()
+	cmd := pageShell(t, ctx, script.String())
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "PATH="+programs+":"+os.Getenv("PATH"), "HOME="+t.TempDir())
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	// What the page started in the background and did not stop.
+	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	printed := strings.Split(stdout.String(), "\n@@")[1:]
+	if err != nil && len(printed) > 0 {
+		last := cut[len(printed)-1]
+		t.Errorf("line %d: %v\n%s\n%s\n%s", last.line, err, last.text, printed[len(printed)-1], stderr.Bytes())
+		printed = printed[:len(printed)-1]
+	} else if err != nil {
+		t.Errorf("%v\n%s", err, stderr.Bytes())
+	}
+	for i, got := range printed {
+		_, got, _ = strings.Cut(got, "\n")
+		if s := cut[i]; s.output && !agree(strings.TrimRight(s.want, "\n"), strings.TrimRight(got, "\n")) {
+			t.Errorf("line %d: %s\nprints:\n%s\nthe page says:\n%s", s.line, s.text, got, s.want)
 		}
 	}
 }
 
-// matches compares whole lines; a line "..." in want stands for any lines.
+// pageShell is a shell that runs script and stops at the first failure.
+func pageShell(t *testing.T, ctx context.Context, script string) *exec.Cmd {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		cmd := exec.CommandContext(ctx, "bash", "-euc", script)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		cmd.WaitDelay = time.Second
+		return cmd
+	}
+	nodes, err := netlab.For(t).Nodes("page")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return nodes[0].Command(ctx, "bash", "-euc", script)
+}
+
+// agree compares whole lines; a line "..." in want stands for any lines.
 func agree(want, got string) bool {
 	pattern := regexp.QuoteMeta(want + "\n")
 	pattern = strings.ReplaceAll(pattern, regexp.QuoteMeta("...\n"), "(?s:.*)")

@@ -68,8 +68,8 @@ func rule(built map[string]bool) string {
 	return b.String()
 }
 
-// TestEveryDependencyIsExplained wants a row "| `module` | why |" for each
-// module that go.mod requires directly.
+// TestEveryDependencyIsExplained wants one row "| `module` | why |" for each
+// module that go.mod requires directly, and no other rows.
 func TestEveryDependencyIsExplained(t *testing.T) {
 	text, err := os.ReadFile(document)
 	if err != nil {
@@ -93,10 +93,21 @@ func TestEveryDependencyIsExplained(t *testing.T) {
 	if len(mod.Require) == 0 {
 		t.Fatal("go.mod requires nothing; the check reads the wrong file")
 	}
+	rows := map[string]int{}
+	_, table, _ := strings.Cut(string(text), "| module | why |")
+	table, _, _ = strings.Cut(table, "\n\n")
+	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\| \\S").FindAllStringSubmatch(table, -1) {
+		rows[m[1]]++
+	}
 	for _, r := range mod.Require {
-		row := regexp.MustCompile("(?m)^\\| `" + regexp.QuoteMeta(r.Path) + "` \\| \\S")
-		if !r.Indirect && !row.Match(text) {
-			t.Errorf("%s: no row says why %s is needed, in the table of dependencies", document, r.Path)
+		if !r.Indirect && rows[r.Path] != 1 {
+			t.Errorf("%s: %d rows say why %s is needed, in the table of dependencies; want one", document, rows[r.Path], r.Path)
 		}
+		if !r.Indirect {
+			delete(rows, r.Path)
+		}
+	}
+	for path := range rows {
+		t.Errorf("%s: the table of dependencies explains %s, which go.mod does not require directly", document, path)
 	}
 }
