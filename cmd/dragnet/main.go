@@ -1,6 +1,6 @@
 // Command dragnet finds groups of coordinated attackers across the logs of
-// several organisations, without any of them telling the others what it looks
-// for. Run "dragnet --help", or "dragnet demo" to see it work.
+// several organisations, none of which reveals what it looks for. Run
+// "dragnet --help", or "dragnet demo" to see it work.
 package main
 
 import (
@@ -18,10 +18,13 @@ func main() { os.Exit(cli.Main(newRoot())) }
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "dragnet",
-		Short: "Find coordinated attackers across organisations, without telling what you look for",
+		Short: "Find coordinated attackers across organisations without revealing what you look for",
 		Long: `Dragnet finds groups of coordinated attackers by asking the logs of several
-organisations. A detective describes what it saw; witnesses answer from their
-logs; nobody tells the others what it looks for, or shows them its log.
+organisations; no log is handed over. A detective describes what it saw as a
+pattern. A witness learns which parts of a flow the pattern fixes, the time
+window, and a hash so short that many values share it: not the values. It
+returns every flow that fits, sealed under the values of that flow, so that the
+detective can open only those it could already describe.
 
 Begin with 'dragnet demo', which plays a recorded incident in a second, then
 hunt in logs of your own:
