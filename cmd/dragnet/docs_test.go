@@ -149,8 +149,8 @@ func checkout(t *testing.T) string {
 	return dir
 }
 
-// wantTargets checks that a target named in "make TARGET" exists, since these
-// blocks are not run.
+// wantTargets checks that the targets of "make TARGET" and the packages of "go
+// test ./PACKAGE" exist, since these blocks are not run.
 func wantTargets(t *testing.T, b block) {
 	t.Helper()
 	makefile, err := os.ReadFile("../../Makefile")
@@ -160,6 +160,14 @@ func wantTargets(t *testing.T, b block) {
 	for _, m := range regexp.MustCompile(`(?m)^(?:\$ |sudo )*make ([a-z-]+)`).FindAllStringSubmatch(b.text, -1) {
 		if !bytes.Contains(makefile, []byte("\n"+m[1]+":")) {
 			t.Errorf("line %d: Makefile has no target %s", b.line, m[1])
+		}
+	}
+	for _, m := range regexp.MustCompile(`(?m)^(?:\S+=\S+ )*go test .*$`).FindAllString(b.text, -1) {
+		for _, word := range strings.Fields(m) {
+			dir, ok := strings.CutPrefix(word, "./")
+			if _, err := os.Stat(filepath.Join("../..", strings.TrimSuffix(dir, "..."))); ok && err != nil {
+				t.Errorf("line %d: %v", b.line, err)
+			}
 		}
 	}
 }
@@ -270,6 +278,18 @@ func TestExampleRunnerBites(t *testing.T) {
 	want := []block{{2, "sh", "test", "true\n"}, {6, "console", "untested", "$ x\n"}}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("blocks: %v, want %v", got, want)
+	}
+	all := []block{
+		{1, "sh", "untested: none", "make x\ndragnet hunt \\\n  x\n# dragnet y\ndragnet-agent z\n"},
+		{5, "console", "test", "$ a\nb\n$ c\n"},
+	}
+	calls := ourCalls(all[0].text)
+	if len(calls) != 2 || calls[0] != "dragnet hunt    x" || calls[1] != "dragnet-agent z" {
+		t.Errorf("calls: %q", calls)
+	}
+	cut := steps(t, all)
+	if len(cut) != 4 || cut[2] != (step{5, "a", true, "b"}) || cut[3] != (step{5, "c", true, ""}) {
+		t.Errorf("steps: %v", cut)
 	}
 	for _, c := range []struct {
 		want, got string
