@@ -60,7 +60,8 @@ func TestIndexNamesEveryPageOnce(t *testing.T) {
 	}
 }
 
-// TestLinksLeadSomewhere follows the links between files of all pages.
+// TestLinksLeadSomewhere follows the links between files of all pages, and looks
+// for the folders and files of the source that they name.
 func TestLinksLeadSomewhere(t *testing.T) {
 	names := []string{"../../README.md", "../../ARCHITECTURE.md", "../../CONTRIBUTING.md", "../../SECURITY.md"}
 	err := filepath.WalkDir(pagesRoot, func(path string, d fs.DirEntry, err error) error {
@@ -72,13 +73,31 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	built := map[string]bool{}
+	for _, p := range packages(t) {
+		built[room(p.ImportPath)] = true
+	}
 	for _, name := range names {
 		for _, target := range linksTo(readPage(t, name)) {
 			if _, err := os.Stat(filepath.Join(filepath.Dir(name), target)); err != nil {
 				t.Errorf("%s links to %s: %v", name, target, err)
 			}
 		}
+		for _, path := range pathsIn(readPage(t, name)) {
+			if _, err := os.Stat(filepath.Join("../..", strings.TrimPrefix(path, module))); err != nil && built[room(path)] {
+				t.Errorf("%s names %s: %v", name, path, err)
+			}
+		}
 	}
+}
+
+// pathsIn returns the paths in backticks of text, such as "ask/witness".
+func pathsIn(text string) []string {
+	var paths []string
+	for _, m := range regexp.MustCompile("`([a-z0-9]+/[a-z0-9/._-]*)`").FindAllStringSubmatch(text, -1) {
+		paths = append(paths, m[1])
+	}
+	return paths
 }
 
 // glossaryRow is one line of a table of the glossary.
@@ -184,6 +203,9 @@ func TestPageChecksBite(t *testing.T) {
 	}
 	if got := linksTo("[a](b.md#c) [d](https://e) [f](#g)"); !slices.Equal(got, []string{"b.md"}) {
 		t.Errorf("links: %v", got)
+	}
+	if got := pathsIn("`a/b` `c` d/e"); !slices.Equal(got, []string{"a/b"}) {
+		t.Errorf("paths: %v", got)
 	}
 	if !declares(t, ".", "glossaryRow") || declares(t, ".", "absent") {
 		t.Error("declares does not tell types that exist from those that do not")
