@@ -59,7 +59,7 @@ type Importer struct {
 	// what was not committed.
 	Flows func([]flow.Flow)
 
-	flows uint64         // since the last commit
+	flows uint64              // since the last commit
 	dirty []store.ImportedLog // whose state waits for the next commit
 }
 

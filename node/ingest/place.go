@@ -105,7 +105,9 @@ type directory struct {
 }
 
 // Sources lists what was imported.
-func (d directory) Sources(context.Context) ([]store.ImportedLog, error) { return d.store.Sources(), nil }
+func (d directory) Sources(context.Context) ([]store.ImportedLog, error) {
+	return d.store.Sources(), nil
+}
 
 // Coverage tells what is stored.
 func (d directory) Coverage(context.Context) (flow.Coverage, error) { return d.store.Coverage(), nil }
