@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,21 +60,22 @@ func TestAFailureEndsTheProgram(t *testing.T) {
 
 func TestGroupOutlivesTheContextOfItsStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g, ended, lost := NewGroup(), false, errors.New("not committed")
+		g, lost := NewGroup(), errors.New("not committed")
+		var ended atomic.Bool
 		g.Go(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
 		g.Go(func(ctx context.Context) error {
 			<-ctx.Done()
 			time.Sleep(time.Second)
-			ended = true
+			ended.Store(true)
 			return lost
 		})
 		short, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
-		if err := g.Stop(short); !errors.Is(err, context.DeadlineExceeded) || ended {
-			t.Errorf("stop returned %v before its goroutine, ended: %v", err, ended)
+		if err := g.Stop(short); !errors.Is(err, context.DeadlineExceeded) || ended.Load() {
+			t.Errorf("stop returned %v before its goroutine, ended: %v", err, ended.Load())
 		}
-		if err := g.Stop(t.Context()); !errors.Is(err, lost) || errors.Is(err, context.Canceled) || !ended {
-			t.Errorf("stop returned %v, ended: %v", err, ended)
+		if err := g.Stop(t.Context()); !errors.Is(err, lost) || errors.Is(err, context.Canceled) || !ended.Load() {
+			t.Errorf("stop returned %v, ended: %v", err, ended.Load())
 		}
 		select {
 		case err := <-g.Failed():
