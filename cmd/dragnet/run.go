@@ -6,11 +6,11 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"dragnet/internal/cli"
 	"dragnet/node/config"
-	"dragnet/node/follow"
 )
 
 func newRun() *cobra.Command {
@@ -59,7 +59,7 @@ finding list, decision list, decision stop.`,
 			if err != nil {
 				return err
 			}
-			if err := follow.Notify("READY=1"); err != nil {
+			if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 				log.Warn("sd_notify failed", "err", err)
 			}
 			select {
@@ -68,7 +68,8 @@ finding list, decision list, decision stop.`,
 				return err
 			case err = <-n.testifying():
 			}
-			err = errors.Join(err, follow.Notify("STOPPING=1"))
+			_, notifyErr := daemon.SdNotify(false, daemon.SdNotifyStopping)
+			err = errors.Join(err, notifyErr)
 			ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
 			defer cancel()
 			return errors.Join(err, n.stop(ctx))

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"dragnet/ask/relay"
@@ -16,7 +17,6 @@ import (
 	"dragnet/internal/cli"
 	"dragnet/internal/state"
 	"dragnet/node/config"
-	"dragnet/node/follow"
 	"dragnet/wire/identity"
 	"dragnet/wire/roster"
 )
@@ -50,13 +50,13 @@ SIGTERM and SIGINT stop it; what it acknowledged is on disk, whatever ends it.`,
 func runClearinghouse(ctx context.Context, c config.Configuration, log *slog.Logger) error {
 	deps := server.Dependencies{Publication: c.Publication, Logger: log, Handlers: map[string]http.Handler{}}
 	var s *server.Service
-	b, err := openBoard(ctx, c, func(p identity.Public) bool { return s.May(p.ID(), roster.Ask) })
+	r, err := openRelay(ctx, c, func(p identity.Public) bool { return s.May(p.ID(), roster.Ask) })
 	if err != nil {
 		return err
 	}
-	defer b.close()
-	if b != nil {
-		path, handler := b.service.Handler()
+	defer r.close()
+	if r != nil {
+		path, handler := r.service.Handler()
 		deps.Handlers[path] = handler
 	}
 	if s, err = server.New(c.Clearinghouse, deps); err != nil {
@@ -65,32 +65,32 @@ func runClearinghouse(ctx context.Context, c config.Configuration, log *slog.Log
 	if err := s.Start(ctx); err != nil {
 		return err
 	}
-	log.Info("started", "listen", s.Address(), "admin", s.AdminAddress(), "key", s.Key().String(), "board", b != nil)
-	if err := follow.Notify("READY=1"); err != nil {
+	log.Info("started", "listen", s.Address(), "admin", s.AdminAddress(), "key", s.Key().String(), "relay", r != nil)
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		log.Warn("sd_notify failed", "err", err)
 	}
 	select {
 	case <-ctx.Done():
-		err = follow.Notify("STOPPING=1")
+		_, err = daemon.SdNotify(false, daemon.SdNotifyStopping)
 	case err = <-s.Failed():
-	case err = <-b.run(ctx):
+	case err = <-r.run(ctx):
 	}
 	stopping, cancel := context.WithTimeout(context.Background(), stopWithin)
 	defer cancel()
 	return errors.Join(err, s.Stop(stopping))
 }
 
-// board is the relay's part of a clearinghouse; nil where there is none.
-type board struct {
+// relayPart is the relay of a clearinghouse; nil if it serves none.
+type relayPart struct {
 	db      *state.DB
 	service *relay.Service
 }
 
-func openBoard(ctx context.Context, c config.Configuration, detective func(identity.Public) bool) (*board, error) {
+func openRelay(ctx context.Context, c config.Configuration, detective func(identity.Public) bool) (*relayPart, error) {
 	if !c.Relay.Serve {
 		return nil, nil
 	}
-	// Letters are large and short-lived: they have a file of their own.
+	// Messages are large and short-lived: they have a separate file.
 	address := c.Clearinghouse.State
 	if !strings.Contains(address, "://") {
 		address = filepath.Join(c.Clearinghouse.Directory, "board.db")
@@ -99,32 +99,32 @@ func openBoard(ctx context.Context, c config.Configuration, detective func(ident
 	if err != nil {
 		return nil, err
 	}
-	b, err := relay.NewMailboxes(ctx, db, c.Relay)
+	mailboxes, err := relay.NewMailboxes(ctx, db, c.Relay)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &board{db, relay.NewService(b, detective)}, nil
+	return &relayPart{db, relay.NewService(mailboxes, detective)}, nil
 }
 
-// sweepEvery is how often the board is rid of what is out of date.
+// sweepEvery is how often expired messages are deleted.
 const sweepEvery = time.Minute
 
-// run gives the error that ended the board by itself.
-func (b *board) run(ctx context.Context) <-chan error {
-	if b == nil {
+// run returns the error that ended the relay.
+func (r *relayPart) run(ctx context.Context) <-chan error {
+	if r == nil {
 		return nil
 	}
 	failed := make(chan error, 1)
 	go func() {
-		if err := b.service.Run(ctx, sweepEvery); err != nil {
+		if err := r.service.Run(ctx, sweepEvery); err != nil {
 			failed <- err
 		}
 	}()
 	return failed
 }
 
-func (b *board) close() {
-	if b != nil {
-		b.db.Close()
+func (r *relayPart) close() {
+	if r != nil {
+		r.db.Close()
 	}
 }

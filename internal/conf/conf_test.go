@@ -194,14 +194,3 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
-
-func TestUnder(t *testing.T) {
-	plain := errors.New("listen: no port")
-	err := Under("api", errors.Join(plain, Under("tls", errors.New("names[0]: empty")), nil))
-	if want := "api.listen: no port\napi.tls.names[0]: empty"; err.Error() != want {
-		t.Errorf("got %q, want %q", err, want)
-	}
-	if !errors.Is(err, plain) || Under("api", nil) != nil || Under("api", errors.Join()) != nil {
-		t.Error("an error was lost or made up")
-	}
-}

@@ -83,8 +83,8 @@ func (s *Service) reportLosses() {
 	}
 }
 
-// register adds the metrics of exports. None has a label: whoever can forge a
-// datagram would choose its value.
+// register adds the metrics of exports. None has a label: a sender of
+// forged datagrams would choose its value.
 func (e *exports) register(r prometheus.Registerer) {
 	counter := func(name, help string, value func() uint64) {
 		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "dragnet_exports_" + name, Help: help}, func() float64 { return float64(value()) }))

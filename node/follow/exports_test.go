@@ -114,7 +114,7 @@ func wait(t *testing.T, c *collect.Collector, datagrams uint64) {
 	t.Fatalf("of %d datagrams: %+v", datagrams, c.Totals())
 }
 
-// stored waits until the store has at least so many flows.
+// stored waits until the store has at least the given number of flows.
 func stored(t *testing.T, dir string, flows int) {
 	t.Helper()
 	for range 1000 {

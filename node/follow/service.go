@@ -1,7 +1,6 @@
-// Package follow is the running node of an organisation: it follows logs that
-// grow into the node's store, keeps that within its bounds, computes
-// the standard keys for each new day's salts, and tells how it fares on a port
-// of its own.
+// Package follow follows growing logs into the node's store, keeps the store
+// within its bounds, computes the standard keys for each new day's salts, and
+// serves health checks and metrics on its own port.
 //
 // Nothing that was acknowledged is lost when it ends, however it ends: what was
 // not committed is read again from the logs.
@@ -171,7 +170,7 @@ func (s *Service) Start(ctx context.Context) (err error) {
 			return errors.Join(err, s.closeServer(ctx), s.close())
 		}
 	}
-	// What was begun is ended by Stop, not by the context of starting.
+	// What is started here is ended by Stop, not by the context of starting.
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
 	go func() { s.done <- s.run(running) }()
@@ -245,7 +244,7 @@ func (s *Service) today() string {
 // instead of the day itself. It is called before Start.
 func (s *Service) UseEpochs(of func(day string) string) { s.epochOf = of }
 
-// run looks at the logs until it is stopped; a turn that was begun is ended.
+// run reads the logs until it is stopped; a turn that was started is finished.
 func (s *Service) run(ctx context.Context) error {
 	tick := time.NewTicker(s.config.Every)
 	defer tick.Stop()

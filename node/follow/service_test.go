@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -26,7 +25,7 @@ import (
 
 const fields = "#separator \\x09\n#unset_field\t-\n#path\tconn\n#open\t%d\n#fields\tts\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tproto\tconn_state\torig_pkts\n"
 
-// sensor writes a log as Zeek does: it grows, is renamed and begun anew, and
+// sensor writes a log as Zeek does: it grows, is renamed and started again, and
 // the old one is compressed.
 type sensor struct {
 	t     *testing.T
@@ -274,28 +273,6 @@ func TestANewDayHasItsSalts(t *testing.T) {
 		t.Errorf("%d flows after the clock jumped, want %d", n, log.next)
 	}
 	stop(t, s)
-}
-
-func TestNotify(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "notify")
-	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	t.Setenv("NOTIFY_SOCKET", path)
-	if err := Notify("READY=1"); err != nil {
-		t.Fatal(err)
-	}
-	b := make([]byte, 100)
-	n, err := conn.Read(b)
-	if err != nil || string(b[:n]) != "READY=1" {
-		t.Errorf("%q, %v", b[:n], err)
-	}
-	t.Setenv("NOTIFY_SOCKET", "")
-	if err := Notify("READY=1"); err != nil {
-		t.Error(err)
-	}
 }
 
 func TestSettingsThatMakeNoSense(t *testing.T) {
