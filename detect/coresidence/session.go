@@ -50,7 +50,7 @@ func Sessions(flows []flow.Flow, interval time.Duration) []Session {
 }
 
 // longest is the length from which on sessions share their counts: each length
-// of its own would be seen too rarely.
+// alone would be seen too rarely.
 const longest = 32
 
 // SessionModel knows the sequences of labels in legitimate sessions.

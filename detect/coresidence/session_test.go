@@ -52,7 +52,7 @@ func TestProbabilitySumsToOne(t *testing.T) {
 	}
 }
 
-// TestManyCountsAgreeWithEquation2 has so many sessions that smoothing is
+// TestManyCountsAgreeWithEquation2 has enough sessions that smoothing is
 // nothing beside the counts.
 func TestManyCountsAgreeWithEquation2(t *testing.T) {
 	all := walks(2, 60_000)

@@ -20,7 +20,7 @@ import (
 )
 
 // TestCommunity is the whole of it: four organisations answer, two of them over
-// the clearinghouse's board, a fifth lies, an outsider records every packet, and
+// the clearinghouse's relay, a fifth lies, an outsider records every packet, and
 // the operators read what was asked.
 func TestCommunity(t *testing.T) {
 	c := newCommunity(t)

@@ -58,7 +58,7 @@ type Configuration struct {
 	Clearinghouse server.Configuration `yaml:"clearinghouse"`
 	// Publication says what a clearinghouse publishes, and how masked.
 	Publication clearinghouse.Configuration `yaml:"publication"`
-	// Relay is the clearinghouse's question board, for witnesses that nobody can
+	// Relay is the clearinghouse's relay, for witnesses that nobody can
 	// reach.
 	Relay relay.Configuration `yaml:"relay"`
 	// Log says what the node writes to standard error about itself.

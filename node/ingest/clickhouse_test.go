@@ -125,9 +125,9 @@ func TestClaimNamesLastAsLogsGrow(t *testing.T) {
 	const header = "#separator \\x09\n#open 2026\n"
 	name := func(text string, want bool) string {
 		t.Helper()
-		n, begun := claimName([]byte(text))
-		if begun != want {
-			t.Errorf("%q: begun %v", text, begun)
+		n, started := claimName([]byte(text))
+		if started != want {
+			t.Errorf("%q: started %v", text, started)
 		}
 		return n
 	}

@@ -87,20 +87,20 @@ func (k *known) update(news []store.ImportedLog) {
 
 // claimName names a log for as long as it may grow: by the sum of all up to its
 // first record, which in a Zeek log follows lines that begin with #. Until that
-// record is whole, begun is false.
-func claimName(prefix []byte) (name string, begun bool) {
+// record is whole, started is false.
+func claimName(prefix []byte) (name string, started bool) {
 	end := 0
-	for rest := prefix; len(rest) > 0 && !begun; {
+	for rest := prefix; len(rest) > 0 && !started; {
 		line, after, whole := bytes.Cut(rest, []byte{'\n'})
 		if !whole {
 			break
 		}
 		end += len(line) + 1
-		begun = len(line) > 0 && line[0] != '#'
+		started = len(line) > 0 && line[0] != '#'
 		rest = after
 	}
 	// Of the most that prefix is, no more will come.
-	return sum(prefix[:end]), begun || len(prefix) == identityBytes
+	return sum(prefix[:end]), started || len(prefix) == identityBytes
 }
 
 func sum(b []byte) string {

@@ -157,11 +157,11 @@ func (m *Importer) log(ctx context.Context, path string) (Imported, error) {
 	if err != nil {
 		return Imported{}, err
 	}
-	name, begun := claimName(prefix)
-	if free, err := m.claim(ctx, name, begun); err != nil || !free {
+	name, started := claimName(prefix)
+	if free, err := m.claim(ctx, name, started); err != nil || !free {
 		return Imported{File: path, Status: Busy, Problem: busy}, err
 	}
-	if !begun && m.shared() {
+	if !started && m.shared() {
 		return Imported{File: path, Status: Unchanged}, nil
 	}
 	source, refused, err := m.identify(s, prefix)
@@ -227,9 +227,9 @@ func (m *Importer) shared() bool {
 
 // claim reserves a log in a store that others share, and learns what they did.
 // A log without a record has no name yet.
-func (m *Importer) claim(ctx context.Context, name string, begun bool) (free bool, err error) {
+func (m *Importer) claim(ctx context.Context, name string, started bool) (free bool, err error) {
 	shared, ok := m.writer.(Shared)
-	if !ok || !begun {
+	if !ok || !started {
 		return true, nil
 	}
 	free, news, err := shared.Claim(ctx, name)

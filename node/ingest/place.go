@@ -128,7 +128,7 @@ func (d directory) Prune(_ context.Context, keep store.Keep, now time.Time) ([]s
 	return removed, err
 }
 
-// Rotate makes the runs of all segments anew.
+// Rotate rebuilds the runs of all segments.
 func (d directory) Rotate(ctx context.Context, epoch string) error {
 	return d.Writer.Rotate(ctx, epoch, false, nil)
 }

@@ -26,8 +26,8 @@ func shareFrom(v []float64, t float64) float64 {
 	return float64(len(v)-sort.SearchFloat64s(v, t)) / float64(len(v))
 }
 
-// accuracy is the lowest and the highest share judged rightly, of so many of the
-// attacker's and of the others, among the thresholds whose FPR is at most limit.
+// accuracy is the lowest and the highest share judged rightly, given the numbers
+// of the attacker's and of the others, among the thresholds whose FPR is at most limit.
 func (c roc) accuracy(limit float64, attack, normal int) (low, high float64) {
 	low = 1
 	for i, f := range c.fpr {

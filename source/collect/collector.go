@@ -185,8 +185,7 @@ func (c *Collector) add(f *flow.Flow) {
 	}
 }
 
-// Full gets a value when so many flows are pending that Take should be called
-// soon.
+// Full gets a value when enough flows are pending that Take should be called.
 func (c *Collector) Full() <-chan struct{} { return c.full }
 
 // Take hands the flows that are over to fn, once. They are not kept if fn

@@ -52,7 +52,7 @@ func end(t *testing.T, c *Collector) (flows []flow.Flow) {
 	return flows
 }
 
-// settle waits until so many datagrams were received or dropped.
+// settle waits until the given number of datagrams was received or dropped.
 func settle(t *testing.T, c *Collector, datagrams uint64) {
 	t.Helper()
 	for range 2000 {

@@ -3,7 +3,7 @@
 // sampling options, fields of variable length, enterprise fields and records
 // of both directions (RFC 5103).
 //
-// Whoever can send a UDP datagram can forge one, so everything a datagram says
+// Anyone who can send a UDP datagram can forge one, so everything a datagram says
 // is checked, and what is kept of it is bounded for each exporter: templates,
 // observation domains and sampling rates. Nothing one exporter sends changes
 // what is kept of another. Templates belong to an exporter's address, version,

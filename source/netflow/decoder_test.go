@@ -68,7 +68,7 @@ func TestThreeVersionsOfOneScan(t *testing.T) {
 }
 
 // TestDatagramsOfManyVendors decodes real datagrams of 42 exporters behind one
-// address, so that templates collide, and with each as an exporter of its own.
+// address, so that templates collide, and with each as a separate exporter.
 func TestDatagramsOfManyVendors(t *testing.T) {
 	names, all := vendors(t)
 	d := New(DefaultConfiguration())

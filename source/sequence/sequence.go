@@ -5,7 +5,7 @@ package sequence
 // number of the first item of a datagram; some, such as Open vSwitch, that of
 // the last. So both readings are kept, and that with less loss is believed.
 type Sequence struct {
-	begun   bool
+	started bool
 	next    uint32 // if the number is that of the first item
 	last    uint32 // the number given last
 	missing [2]int64
@@ -19,7 +19,7 @@ const believable = 1 << 20
 
 // Follow notes a datagram with number n that carries count items.
 func (s *Sequence) Follow(n, count uint32) {
-	if s.begun {
+	if s.started {
 		first, last := int32(n-s.next), int32(n-s.last-count)
 		if out(first) && out(last) {
 			s.Restarts++
@@ -33,7 +33,7 @@ func (s *Sequence) Follow(n, count uint32) {
 			}
 		}
 	}
-	s.begun, s.next, s.last = true, n+count, n
+	s.started, s.next, s.last = true, n+count, n
 }
 
 func out(step int32) bool { return step > believable || step < -believable }

@@ -4,7 +4,7 @@
 //
 // A sample of a packet becomes a record of one packet, for a biflow.Joiner to
 // put together; its time is when the datagram arrived, since sFlow gives none.
-// Whoever can send a UDP datagram can forge one, so every length is checked,
+// Anyone who can send a UDP datagram can forge one, so every length is checked,
 // and what is kept of an exporter is bounded.
 package sflow
 

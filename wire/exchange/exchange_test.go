@@ -85,7 +85,7 @@ func TestTestimony(t *testing.T) {
 	}
 }
 
-// TestMailbox: messages open only at their receiver, also after it started anew,
+// TestMailbox: messages open only at their receiver, also after a restart,
 // and do not show what they hold.
 func TestMailbox(t *testing.T) {
 	witness, other := key(t), key(t)
