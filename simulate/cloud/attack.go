@@ -2,10 +2,10 @@ package cloud
 
 import (
 	"math"
-	"slices"
 	"time"
 
 	"dragnet/flow"
+	"dragnet/simulate/worm"
 )
 
 // attack runs rounds of tests (section 4.2): the master downloads alone, then
@@ -100,23 +100,6 @@ func AlphaMin(on, off []float64) float64 {
 	if m == 0 || n == 0 {
 		return 2
 	}
-	d := largestDifference(on, off)
+	d, _ := worm.KolmogorovSmirnov(on, off)
 	return 2 * math.Exp(-2*m*n/(m+n)*d*d)
-}
-
-// largestDifference is the supremum of the difference of two empirical
-// distributions (Kolmogorov and Smirnov).
-func largestDifference(a, b []float64) (d float64) {
-	a, b = slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b))
-	for i, j := 0, 0; i < len(a) && j < len(b); {
-		v := min(a[i], b[j])
-		for i < len(a) && a[i] <= v {
-			i++
-		}
-		for j < len(b) && b[j] <= v {
-			j++
-		}
-		d = max(d, math.Abs(float64(i)/float64(len(a))-float64(j)/float64(len(b))))
-	}
-	return d
 }
