@@ -93,7 +93,7 @@ func parse(t testing.TB, text string) *pattern.Pattern {
 	return p
 }
 
-func newWitness(t testing.TB, name string, log witness.Log, change func(*witness.Configuration)) *witness.Witness {
+func newWitness(t testing.TB, name string, log flow.Log, change func(*witness.Configuration)) *witness.Witness {
 	k, err := seal.NewWitnessKey()
 	if err != nil {
 		t.Fatal(err)

@@ -78,7 +78,7 @@ func (c *community) rosterFile() string { return c.roster }
 var silence = slog.New(slog.NewTextHandler(io.Discard, nil))
 
 // witness starts one; change may adjust its configuration.
-func (c *community) witness(name string, log witness.Log, networks []netip.Prefix, change func(*endpoint.Configuration)) *endpoint.Service {
+func (c *community) witness(name string, log flow.Log, networks []netip.Prefix, change func(*endpoint.Configuration)) *endpoint.Service {
 	c.Helper()
 	dir := filepath.Join(c.dir, name)
 	conf := endpoint.DefaultConfiguration()

@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"sync"
 
-	"dragnet/ask/witness"
 	"dragnet/flow"
 	"dragnet/flow/key"
 )
@@ -122,7 +121,7 @@ type surveyor struct {
 }
 
 // Run surveys one log.
-func Run(ctx context.Context, c Configuration, log witness.Log) (*Result, error) {
+func Run(ctx context.Context, c Configuration, log flow.Log) (*Result, error) {
 	if err := c.Mask.Validate(); err != nil {
 		return nil, err
 	}
@@ -166,7 +165,7 @@ func Run(ctx context.Context, c Configuration, log witness.Log) (*Result, error)
 const paceFlows = 1 << 13
 
 // read counts the log's tuples.
-func (s *surveyor) read(ctx context.Context, log witness.Log) (flow.Coverage, error) {
+func (s *surveyor) read(ctx context.Context, log flow.Log) (flow.Coverage, error) {
 	return log.Scan(ctx, flow.AllTime, 0, func(batch []flow.Flow) error {
 		found := make([]packed, 0, len(batch))
 		for i := range batch {

@@ -97,7 +97,7 @@ func (s *surveyor) choose(hash int, keyer *key.Keyer, all []keyed) {
 
 // weigh reads the log again for the flows of the chosen tuples, and has a
 // witness that logged them answer each question.
-func (s *surveyor) weigh(ctx context.Context, log witness.Log, rows []Row) error {
+func (s *surveyor) weigh(ctx context.Context, log flow.Log, rows []Row) error {
 	if s.weighing == nil {
 		return nil
 	}
@@ -120,7 +120,7 @@ func (s *surveyor) weigh(ctx context.Context, log witness.Log, rows []Row) error
 	return nil
 }
 
-func (s *surveyor) recall(ctx context.Context, log witness.Log) error {
+func (s *surveyor) recall(ctx context.Context, log flow.Log) error {
 	_, err := log.Scan(ctx, flow.AllTime, flow.Failures, func(batch []flow.Flow) error {
 		s.mu.Lock()
 		defer s.mu.Unlock()

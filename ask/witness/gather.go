@@ -78,7 +78,7 @@ type match struct {
 
 // readLog gathers the question's flows from log: by look-ups if it offers them,
 // else by hashing every flow.
-func (g *gatherer) readLog(ctx context.Context, log Log) (flow.Coverage, error) {
+func (g *gatherer) readLog(ctx context.Context, log flow.Log) (flow.Coverage, error) {
 	if indexed, ok := log.(Indexed); ok {
 		cov, ok, err := g.lookUpKeys(ctx, indexed)
 		if ok || err != nil {

@@ -19,19 +19,10 @@ import (
 	"dragnet/flow/key"
 )
 
-// Log is what the witness logged.
-type Log interface {
-	// Scan hands flows to fn in batches, from several goroutines at once; a
-	// batch is valid only during the call. Flows that start outside w may be
-	// left out; columns outside cols need not be filled. The coverage counts
-	// everything read.
-	Scan(ctx context.Context, w flow.Window, cols flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error)
-}
-
-// Indexed is a Log that finds flows by their key faster than by handing over
+// Indexed is a log that finds flows by their key faster than by handing over
 // all of them: from an index of standard questions, or by hashing columns.
 type Indexed interface {
-	Log
+	flow.Log
 	// Lookup hands to fn, as Scan does, at least the flows in w whose key is
 	// among the clue's; ok is false if Scan serves this clue and hash better.
 	// The coverage is that of Scan.
@@ -77,7 +68,7 @@ type Witness struct {
 	config Configuration
 	name   string
 	silent []netip.Prefix
-	log    Log
+	log    flow.Log
 	key    *seal.WitnessKey
 	counts Counts
 }
@@ -89,7 +80,7 @@ type Counts struct {
 
 // New is a witness called name over a log. It never speaks about flows that
 // touch the networks in silent.
-func New(config Configuration, name string, log Log, k *seal.WitnessKey, silent []netip.Prefix) (*Witness, error) {
+func New(config Configuration, name string, log flow.Log, k *seal.WitnessKey, silent []netip.Prefix) (*Witness, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}

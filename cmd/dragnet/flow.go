@@ -73,7 +73,7 @@ func runImport(cmd *cobra.Command, f cli.Format, dir string, sources []string, k
 		}
 		files = append(files, more...)
 	}
-	place, err := ingest.OpenPlace(cmd.Context(), dir, today())
+	place, err := ingest.OpenWriter(cmd.Context(), dir, today())
 	if err != nil {
 		return err
 	}
@@ -198,8 +198,8 @@ const maxListFile = 2 << 20
 
 // withStore runs f on the store at place, and prints its progress and what was
 // damaged.
-func (s *selection) withStore(cmd *cobra.Command, place string, f func(ingest.Store, query.Selection) (flow.Coverage, error)) (err error) {
-	log, err := ingest.OpenStore(cmd.Context(), place)
+func (s *selection) withStore(cmd *cobra.Command, place string, f func(store.Reader, query.Selection) (flow.Coverage, error)) (err error) {
+	log, err := ingest.OpenReader(cmd.Context(), place)
 	if err != nil {
 		return err
 	}

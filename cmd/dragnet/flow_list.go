@@ -8,8 +8,8 @@ import (
 
 	"dragnet/flow"
 	"dragnet/internal/cli"
-	"dragnet/node/ingest"
 	"dragnet/node/query"
+	"dragnet/store"
 )
 
 func listedCells(l *query.Row) []string {
@@ -51,7 +51,7 @@ lines, in the order in which they are read.
 				if s.at.node != "" {
 					return s.streamFrom(cmd, write)
 				}
-				return s.withStore(cmd, dir, func(log ingest.Store, chosen query.Selection) (flow.Coverage, error) {
+				return s.withStore(cmd, dir, func(log store.Reader, chosen query.Selection) (flow.Coverage, error) {
 					return query.Each(cmd.Context(), log, chosen, write)
 				})
 			}
@@ -74,7 +74,7 @@ func (s *selection) listFlows(cmd *cobra.Command, dir string, limit int, last bo
 	if s.at.node != "" {
 		return s.listFrom(cmd, limit, last)
 	}
-	return rows, s.withStore(cmd, dir, func(log ingest.Store, chosen query.Selection) (cov flow.Coverage, err error) {
+	return rows, s.withStore(cmd, dir, func(log store.Reader, chosen query.Selection) (cov flow.Coverage, err error) {
 		rows, _, cov, err = query.List(cmd.Context(), log, chosen, query.Page{Limit: limit, Last: last})
 		return cov, err
 	})

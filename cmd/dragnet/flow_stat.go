@@ -8,8 +8,8 @@ import (
 
 	"dragnet/flow"
 	"dragnet/internal/cli"
-	"dragnet/node/ingest"
 	"dragnet/node/query"
+	"dragnet/store"
 )
 
 func newFlowStat() *cobra.Command {
@@ -56,7 +56,7 @@ func (s *selection) countFlows(cmd *cobra.Command, dir, by string, top int) (tal
 	if s.at.node != "" {
 		return s.countFrom(cmd, by, top)
 	}
-	return tallies, s.withStore(cmd, dir, func(log ingest.Store, chosen query.Selection) (cov flow.Coverage, err error) {
+	return tallies, s.withStore(cmd, dir, func(log store.Reader, chosen query.Selection) (cov flow.Coverage, err error) {
 		tallies, cov, err = query.Count(cmd.Context(), log, chosen, by, top)
 		return cov, err
 	})

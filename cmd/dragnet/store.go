@@ -117,9 +117,13 @@ gives the same answers more slowly. A newly imported flow has keys of its day.`,
 				return cli.Usage(err)
 			}
 			defer func() { err = errors.Join(err, writer.Close()) }()
-			progress := cli.NewProgress("indexing flows", int64(store.Coverage().Flows))
+			cov, err := store.Coverage(cmd.Context())
+			if err != nil {
+				return err
+			}
+			progress := cli.NewProgress("indexing flows", int64(cov.Flows))
 			defer progress.Done()
-			return writer.Rotate(cmd.Context(), epoch, again, func(n int) { progress.Add(int64(n)) })
+			return writer.Reindex(cmd.Context(), epoch, again, func(n int) { progress.Add(int64(n)) })
 		},
 	}
 	cmd.Flags().StringVar(&epoch, "epoch", "", "whose salts, such as 2026-11-22 (default today, UTC)")
@@ -146,7 +150,11 @@ of its authority follow; where that state is in PostgreSQL, back it up there.`,
 				return err
 			}
 			defer func() { err = errors.Join(err, store.Close()) }()
-			progress := cli.NewProgress("copying bytes", store.Bytes())
+			size, err := store.Bytes(cmd.Context())
+			if err != nil {
+				return err
+			}
+			progress := cli.NewProgress("copying bytes", size)
 			defer progress.Done()
 			if err := store.Backup(cmd.Context(), args[1], func(n int) { progress.Add(int64(n)) }); err != nil {
 				return err

@@ -91,14 +91,14 @@ func TestFindingsAreKeptToldAndProposedOnce(t *testing.T) {
 // A scan that a restart cuts in two is found all the same.
 func TestAScanAcrossARestart(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
-	place, err := ingest.OpenPlace(t.Context(), dir, "2026-03-01")
+	place, err := ingest.OpenWriter(t.Context(), dir, "2026-03-01")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(place.Append(t.Context(), scan("198.51.100.7", noon, 1, 15)), place.Commit(), place.Close()); err != nil {
 		t.Fatal(err)
 	}
-	store, err := ingest.OpenStore(t.Context(), dir)
+	store, err := ingest.OpenReader(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}

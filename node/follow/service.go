@@ -21,7 +21,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"dragnet/ask/witness"
 	"dragnet/flow"
 	"dragnet/node/detection"
 	"dragnet/node/ingest"
@@ -106,7 +105,7 @@ type Service struct {
 	epochOf func(day string) string // nil: the day itself
 	metrics *metrics
 
-	place    ingest.Place
+	place    store.Writer
 	importer *ingest.Importer
 	epoch    string
 	pruned   time.Time
@@ -156,7 +155,7 @@ func New(config Configuration, log *slog.Logger) (*Service, error) {
 // following them until Stop, or until Failed tells why it cannot.
 func (s *Service) Start(ctx context.Context) (err error) {
 	s.epoch = s.today()
-	if s.place, err = ingest.OpenPlace(ctx, s.config.Place(), s.epoch); err != nil {
+	if s.place, err = ingest.OpenWriter(ctx, s.config.Place(), s.epoch); err != nil {
 		return err
 	}
 	if err := s.begin(ctx); err != nil {
@@ -188,7 +187,7 @@ func (s *Service) begin(ctx context.Context) error {
 		return nil
 	}
 	s.importer.Flows = s.Watcher.Add
-	stored, err := ingest.OpenStore(ctx, s.config.Place())
+	stored, err := ingest.OpenReader(ctx, s.config.Place())
 	if err != nil {
 		return err
 	}
@@ -200,7 +199,7 @@ func (s *Service) Failed() <-chan error { return s.done }
 
 // Log is what was imported, for reading while the service runs: from Start to
 // Stop.
-func (s *Service) Log() witness.Log { return s.place.Log() }
+func (s *Service) Log() flow.Log { return s.place.Log() }
 
 // Metrics takes what others want to tell at /metrics.
 func (s *Service) Metrics() prometheus.Registerer { return s.metrics.registry }
@@ -328,10 +327,8 @@ func (s *Service) rest() error {
 		return nil
 	}
 	s.rushed = 0
-	if p, ok := s.place.(interface{ Rest() error }); ok {
-		if err := p.Rest(); err != nil {
-			return err
-		}
+	if err := s.place.ReleaseMemory(); err != nil {
+		return err
 	}
 	debug.FreeOSMemory()
 	return nil

@@ -110,7 +110,7 @@ func stop(t *testing.T, s *Service) {
 
 func numbers(t *testing.T, dir string) []int {
 	t.Helper()
-	s, err := ingest.OpenStore(context.Background(), dir)
+	s, err := ingest.OpenReader(context.Background(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,7 +241,7 @@ func TestANewDayHasItsSalts(t *testing.T) {
 	s.done <- nil // no goroutine turns
 	s.stop = func() {}
 	s.epoch = s.today()
-	if s.place, err = ingest.OpenPlace(context.Background(), c.Directory, s.epoch); err != nil {
+	if s.place, err = ingest.OpenWriter(context.Background(), c.Directory, s.epoch); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.begin(context.Background()); err != nil {
@@ -269,8 +269,8 @@ func TestANewDayHasItsSalts(t *testing.T) {
 			}
 		}
 	}
-	if n := store().Coverage().Flows; n != uint64(log.next) {
-		t.Errorf("%d flows after the clock jumped, want %d", n, log.next)
+	if cov, err := store().Coverage(t.Context()); err != nil || cov.Flows != uint64(log.next) {
+		t.Errorf("%d flows after the clock jumped, want %d, %v", cov.Flows, log.next, err)
 	}
 	stop(t, s)
 }

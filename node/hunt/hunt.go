@@ -23,7 +23,7 @@ import (
 // Source is one witness: a name and what it logged.
 type Source struct {
 	Name string
-	Log  witness.Log
+	Log  flow.Log
 	// Ask, if set, asks a witness elsewhere, and Log is not used. Problems are
 	// what it could not read.
 	Ask func(ctx context.Context, question []byte) (sealed []byte, problems []flow.Problem, err error)
@@ -120,7 +120,7 @@ func newWitness(c Configuration, s Source) (*witness.Witness, error) {
 
 // counted tells of progress.
 type counted struct {
-	witness.Log
+	flow.Log
 	read func(int)
 }
 

@@ -27,17 +27,12 @@ import (
 func stored(t *testing.T, folder, epoch string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "data")
-	s, err := disk.OpenWriter(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	w, err := s.NewWriter(epoch)
+	w, err := disk.NewWriter(dir, epoch)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	m := ingest.NewImporter(s.Sources(), w)
+	m := ingest.NewImporter(nil, w)
 	files, err := ingest.Files(folder)
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +68,7 @@ func inDatabase(t *testing.T, folder, epoch string) string {
 	ctx := context.Background()
 	const perNode = 9
 	for from := 0; from < len(files); from += perNode {
-		place, err := ingest.OpenPlace(ctx, address, epoch)
+		place, err := ingest.OpenWriter(ctx, address, epoch)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,12 +3,11 @@ package ingest
 import (
 	"context"
 
-	"dragnet/ask/witness"
 	"dragnet/flow"
 )
 
 // Logs are several paths read as one log.
-type Logs []witness.Log
+type Logs []flow.Log
 
 // OpenAll opens each path as Open does.
 func OpenAll(paths []string) (Logs, error) {
@@ -23,7 +22,7 @@ func OpenAll(paths []string) (Logs, error) {
 	return all, nil
 }
 
-// Scan reads everything, one log after another; see witness.Log.
+// Scan reads everything, one log after another; see flow.Log.
 func (all Logs) Scan(ctx context.Context, w flow.Window, cols flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error) {
 	var cov flow.Coverage
 	for _, l := range all {

@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"dragnet/internal/testkit"
+	"dragnet/store"
 )
 
 // openPlace opens a database as an importer does.
-func openPlace(t *testing.T, address string) (Place, *Importer) {
+func openPlace(t *testing.T, address string) (store.Writer, *Importer) {
 	t.Helper()
 	ctx := context.Background()
-	place, err := OpenPlace(ctx, address, epoch)
+	place, err := OpenWriter(ctx, address, epoch)
 	if err != nil {
 		t.Fatal(err)
 	}

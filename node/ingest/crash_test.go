@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"dragnet/internal/testkit"
+	"dragnet/store"
 	"dragnet/store/disk"
 )
 
@@ -49,16 +50,16 @@ func crashing(dir, logs string) error {
 	if err != nil {
 		return err
 	}
-	s, err := disk.OpenWriter(dir)
+	w, err := disk.NewWriter(dir, epoch)
 	if err != nil {
 		return err
 	}
-	w, err := s.NewWriter(epoch)
+	imported, err := w.Sources(context.Background())
 	if err != nil {
 		return err
 	}
 	fmt.Println("open")
-	m := NewImporter(s.Sources(), w)
+	m := NewImporter(imported, w)
 	for n := 0; ; n++ {
 		if _, err := os.Stat(logName(logs, n)); err != nil {
 			return nil
@@ -75,13 +76,13 @@ func crashing(dir, logs string) error {
 			continue
 		}
 		if n%3 == 0 {
-			if _, err := w.Prune(disk.Keep{Age: time.Duration(keep) * perLog * time.Second}, time.Now()); err != nil {
+			if _, err := w.Prune(context.Background(), store.Keep{Age: time.Duration(keep) * perLog * time.Second}, time.Now()); err != nil {
 				return err
 			}
 			fmt.Println("pruned", n)
 		}
 		if n%5 == 0 {
-			if err := w.Rotate(context.Background(), fmt.Sprintf("day-%d", n), false, nil); err != nil {
+			if err := w.Rotate(context.Background(), fmt.Sprintf("day-%d", n)); err != nil {
 				return err
 			}
 			fmt.Println("rotated", n)

@@ -47,7 +47,7 @@ const commitEvery = 4 << 20
 // Importer brings files into a store. It is not safe for concurrent
 // use.
 type Importer struct {
-	writer Writer
+	writer store.Appender
 	known  *known
 	now    func() time.Time
 
@@ -64,7 +64,7 @@ type Importer struct {
 }
 
 // NewImporter imports through writer, into a store that has sources already.
-func NewImporter(sources []store.ImportedLog, writer Writer) *Importer {
+func NewImporter(sources []store.ImportedLog, writer store.Appender) *Importer {
 	return &Importer{writer: writer, known: newKnown(sources), now: time.Now}
 }
 
@@ -221,14 +221,14 @@ func (m *Importer) identify(s *stream, prefix []byte) (source store.ImportedLog,
 const busy = "another node is importing it, or stopped doing so less than a minute ago"
 
 func (m *Importer) shared() bool {
-	_, ok := m.writer.(Shared)
+	_, ok := m.writer.(store.Claimer)
 	return ok
 }
 
 // claim reserves a log in a store that others share, and learns what they did.
 // A log without a record has no name yet.
 func (m *Importer) claim(ctx context.Context, name string, started bool) (free bool, err error) {
-	shared, ok := m.writer.(Shared)
+	shared, ok := m.writer.(store.Claimer)
 	if !ok || !started {
 		return true, nil
 	}

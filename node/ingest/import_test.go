@@ -75,17 +75,16 @@ func squeeze(t *testing.T, text string) string {
 // bring imports files in one go and returns what became of them.
 func (p *place) bring(files ...string) []Imported {
 	p.t.Helper()
-	s, err := disk.OpenWriter(p.dir)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	defer s.Close()
-	w, err := s.NewWriter(epoch)
+	w, err := disk.NewWriter(p.dir, epoch)
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	defer w.Close()
-	m := NewImporter(s.Sources(), w)
+	logs, err := w.Sources(context.Background())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	m := NewImporter(logs, w)
 	var done []Imported
 	for _, f := range files {
 		one, err := m.Import(context.Background(), f)

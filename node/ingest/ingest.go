@@ -19,7 +19,6 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 
-	"dragnet/ask/witness"
 	"dragnet/flow"
 	"dragnet/source/packets"
 	"dragnet/source/zeek"
@@ -55,7 +54,7 @@ const damage = "the gzip data is damaged from its start: nothing could be read"
 // Open opens a data directory, the database at a clickhouse:// address, or the logs and captures at path. Of a directory
 // it takes all that it recognises, at any depth; a file it must recognise. What it opened stays open
 // until the program ends.
-func Open(path string) (witness.Log, error) {
+func Open(path string) (flow.Log, error) {
 	switch {
 	case clickhouse.Is(path):
 		return clickhouse.Open(context.Background(), path)
@@ -182,7 +181,7 @@ func recognise(path string) (kind, error) {
 	return other, nil
 }
 
-// Scan reads everything; see witness.Log.
+// Scan reads everything; see flow.Log.
 func (l *Log) Scan(ctx context.Context, w flow.Window, cols flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error) {
 	var cov flow.Coverage
 	for _, path := range l.damaged {

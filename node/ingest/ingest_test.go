@@ -11,7 +11,6 @@ import (
 	"syscall"
 	"testing"
 
-	"dragnet/ask/witness"
 	"dragnet/flow"
 	"dragnet/internal/testkit"
 )
@@ -44,7 +43,7 @@ func zip(t *testing.T, content []byte) []byte {
 	return b.Bytes()
 }
 
-func count(t *testing.T, l witness.Log) (flows int64, cov flow.Coverage) {
+func count(t *testing.T, l flow.Log) (flows int64, cov flow.Coverage) {
 	t.Helper()
 	var n atomic.Int64
 	cov, err := l.Scan(context.Background(), flow.AllTime, flow.AllColumns, func(batch []flow.Flow) error {

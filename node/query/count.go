@@ -13,7 +13,6 @@ import (
 
 	"dragnet/dossier/pattern"
 	"dragnet/flow"
-	"dragnet/node/ingest"
 	"dragnet/store"
 )
 
@@ -87,7 +86,7 @@ type counting interface {
 
 // Count sums the chosen flows up by groups, the largest first; top bounds the
 // groups given, 0 gives all.
-func Count(ctx context.Context, log ingest.Store, s Selection, by string, top int) ([]Tally, flow.Coverage, error) {
+func Count(ctx context.Context, log store.Reader, s Selection, by string, top int) ([]Tally, flow.Coverage, error) {
 	if err := CheckGrouping(by); err != nil {
 		return nil, flow.Coverage{}, err
 	}

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"dragnet/flow"
-	"dragnet/node/ingest"
+	"dragnet/store"
 )
 
 // Page asks for a part of a list.
@@ -28,7 +28,7 @@ const MaxEqual = 100_000
 
 // List gives a page of the chosen flows, and where the next page goes on; that
 // is nil at the end.
-func List(ctx context.Context, log ingest.Store, s Selection, p Page) (rows []Row, next *Page, cov flow.Coverage, err error) {
+func List(ctx context.Context, log store.Reader, s Selection, p Page) (rows []Row, next *Page, cov flow.Coverage, err error) {
 	if p.Equal < 0 || p.Equal > MaxEqual {
 		return nil, nil, cov, fmt.Errorf("more than %d equal flows in a row: narrow the filter or the time", MaxEqual)
 	}

@@ -14,14 +14,15 @@ import (
 	"dragnet/dossier/pattern"
 	"dragnet/flow"
 	"dragnet/node/ingest"
+	"dragnet/store"
 )
 
 // Open opens a store as it is now.
-type Open func(ctx context.Context) (ingest.Store, error)
+type Open func(ctx context.Context) (store.Reader, error)
 
 // In opens the data directory, or the database, at place.
 func In(place string) Open {
-	return func(ctx context.Context) (ingest.Store, error) { return ingest.OpenStore(ctx, place) }
+	return func(ctx context.Context) (store.Reader, error) { return ingest.OpenReader(ctx, place) }
 }
 
 // Selection chooses flows.
@@ -47,7 +48,7 @@ func Parse(text string, files map[string]string, w flow.Window) (Selection, erro
 }
 
 // each shows the chosen flows to fn, one call at a time.
-func (s *Selection) each(ctx context.Context, log ingest.Store, w flow.Window, fn func(*flow.Flow) error) (flow.Coverage, error) {
+func (s *Selection) each(ctx context.Context, log store.Reader, w flow.Window, fn func(*flow.Flow) error) (flow.Coverage, error) {
 	turn := make(chan struct{}, 1)
 	return log.Scan(ctx, w, flow.AllColumns, func(batch []flow.Flow) error {
 		if s.Read != nil {
@@ -68,7 +69,7 @@ func (s *Selection) each(ctx context.Context, log ingest.Store, w flow.Window, f
 
 // Each shows all chosen flows to fn, one call at a time, in the order in which
 // they are read.
-func Each(ctx context.Context, log ingest.Store, s Selection, fn func(*Row) error) (flow.Coverage, error) {
+func Each(ctx context.Context, log store.Reader, s Selection, fn func(*Row) error) (flow.Coverage, error) {
 	return s.each(ctx, log, s.Window, func(f *flow.Flow) error {
 		r := RowOf(f)
 		return fn(&r)

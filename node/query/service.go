@@ -9,7 +9,7 @@ import (
 
 	"dragnet/flow"
 	"dragnet/node/api"
-	"dragnet/node/ingest"
+	"dragnet/store"
 	nodev1 "dragnet/wire/node/v1"
 	"dragnet/wire/node/v1/nodev1connect"
 )
@@ -35,7 +35,7 @@ func (s *Server) Service() api.Service {
 const MaxPage = 10_000
 
 // reading runs f on the log when it is this request's turn.
-func (s *Server) reading(ctx context.Context, f func(ingest.Store) error) error {
+func (s *Server) reading(ctx context.Context, f func(store.Reader) error) error {
 	leave, err := s.gate.Enter(ctx)
 	if err != nil {
 		return err
@@ -84,7 +84,7 @@ func (s *Server) ListFlows(ctx context.Context, q *nodev1.ListFlowsRequest) (*no
 		return nil, wrong(err)
 	}
 	out := &nodev1.ListFlowsResponse{}
-	err = s.reading(ctx, func(log ingest.Store) error {
+	err = s.reading(ctx, func(log store.Reader) error {
 		rows, next, cov, err := List(ctx, log, chosen, page)
 		if err != nil {
 			return err
@@ -108,7 +108,7 @@ func (s *Server) StreamFlows(ctx context.Context, q *nodev1.StreamFlowsRequest, 
 	if err != nil {
 		return wrong(err)
 	}
-	return s.reading(ctx, func(log ingest.Store) error {
+	return s.reading(ctx, func(log store.Reader) error {
 		m := &nodev1.StreamFlowsResponse{}
 		cov, err := Each(ctx, log, chosen, func(r *Row) error {
 			if m.Flows = append(m.Flows, r.Message()); len(m.Flows) < batch {
@@ -136,7 +136,7 @@ func (s *Server) CountFlows(ctx context.Context, q *nodev1.CountFlowsRequest) (*
 		return nil, wrong(err)
 	}
 	out := &nodev1.CountFlowsResponse{}
-	err = s.reading(ctx, func(log ingest.Store) error {
+	err = s.reading(ctx, func(log store.Reader) error {
 		tallies, cov, err := Count(ctx, log, chosen, q.By, int(q.Top))
 		for i := range tallies {
 			out.Tallies = append(out.Tallies, tallies[i].Message())

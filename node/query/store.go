@@ -33,7 +33,7 @@ func (s *StoreServer) Service() api.Service {
 
 // DescribeStore implements nodev1connect.StoreServiceHandler.
 func (s *StoreServer) DescribeStore(ctx context.Context, _ *nodev1.DescribeStoreRequest) (*nodev1.DescribeStoreResponse, error) {
-	store, err := ingest.OpenStore(ctx, s.place)
+	store, err := ingest.OpenReader(ctx, s.place)
 	if err != nil {
 		return nil, connect.NewError(connect.CodeUnavailable, err)
 	}
@@ -43,18 +43,11 @@ func (s *StoreServer) DescribeStore(ctx context.Context, _ *nodev1.DescribeStore
 		return nil, connect.NewError(connect.CodeUnavailable, err)
 	}
 	out := &nodev1.DescribeStoreResponse{Flows: cov.Flows, Skipped: cov.Skipped}
-	switch s := store.(type) {
-	case interface{ Bytes() int64 }:
-		out.Bytes = uint64(s.Bytes())
-	case interface {
-		Bytes(context.Context) (int64, error)
-	}:
-		n, err := s.Bytes(ctx)
-		if err != nil {
-			return nil, connect.NewError(connect.CodeUnavailable, err)
-		}
-		out.Bytes = uint64(n)
+	size, err := store.Bytes(ctx)
+	if err != nil {
+		return nil, connect.NewError(connect.CodeUnavailable, err)
 	}
+	out.Bytes = uint64(size)
 	if cov.Flows > 0 {
 		out.From, out.To = wire.Timestamp(cov.From), wire.Timestamp(cov.To)
 	}

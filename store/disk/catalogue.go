@@ -24,9 +24,9 @@ const formatVersion = 1
 type catalogue struct {
 	Version int `json:"version"`
 	// Next is the number of the next segment.
-	Next     uint64        `json:"next"`
-	Segments []Segment     `json:"segments"`
-	Sources  []ImportedLog `json:"sources"`
+	Next     uint64              `json:"next"`
+	Segments []Segment           `json:"segments"`
+	Sources  []store.ImportedLog `json:"sources"`
 }
 
 // Segment describes one segment file.
@@ -44,9 +44,6 @@ type Segment struct {
 	Epoch    string `json:"epoch,omitempty"`
 	RunBytes int64  `json:"run_bytes,omitempty"`
 }
-
-// ImportedLog is the state of an imported log; see store.Source.
-type ImportedLog = store.ImportedLog
 
 func (s *Store) cataloguePath() string { return filepath.Join(s.dir, "catalogue.json") }
 

@@ -21,6 +21,7 @@ import (
 	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/flow/key"
+	"dragnet/store"
 )
 
 var update = flag.Bool("update", false, "write testdata/format1, only for a new format")
@@ -281,7 +282,7 @@ func TestRotateMovesEveryRunToTheNewEpoch(t *testing.T) {
 	w := must(s.NewWriter(testEpoch))(t)
 	hashed := 0
 	var mu sync.Mutex
-	err := w.Rotate(context.Background(), "2026-11-23", false, func(n int) { mu.Lock(); hashed += n; mu.Unlock() })
+	err := w.Reindex(context.Background(), "2026-11-23", false, func(n int) { mu.Lock(); hashed += n; mu.Unlock() })
 	if err != nil || hashed != 3010 {
 		t.Fatal(hashed, err)
 	}
@@ -314,7 +315,7 @@ func TestOneWriterAndManyReaders(t *testing.T) {
 		t.Error("wrote to what is open for reading")
 	}
 	w := must(s.NewWriter(testEpoch))(t)
-	if removed, err := w.Prune(Keep{Age: time.Hour}, time.Now()); err != nil || len(removed) != 1 {
+	if removed, err := w.Prune(t.Context(), store.Keep{Age: time.Hour}, time.Now()); err != nil || len(removed) != 1 {
 		t.Fatal(removed, err)
 	}
 	// They opened the directory before, and read all of what it was then.
@@ -418,17 +419,17 @@ func TestWhatRetentionRemoves(t *testing.T) {
 	at := func(d flow.Time) flow.Time { return d * day }
 	for _, c := range []struct {
 		name string
-		keep Keep
+		keep store.Keep
 		now  flow.Time
 		want []uint64
 	}{
-		{"nothing", Keep{}, at(1000), nil},
-		{"by age", Keep{Age: 30 * 24 * time.Hour}, at(40), []uint64{1}},
-		{"clock far ahead", Keep{Age: 30 * 24 * time.Hour}, at(40000), []uint64{1}},
-		{"clock behind", Keep{Age: 30 * 24 * time.Hour}, at(20), nil},
-		{"by size", Keep{Bytes: 20}, at(40), []uint64{1}},
-		{"by size, all", Keep{Bytes: 5}, at(40), []uint64{1, 2, 3}},
-		{"by both", Keep{Age: 35 * 24 * time.Hour, Bytes: 10}, at(40), []uint64{1, 2}},
+		{"nothing", store.Keep{}, at(1000), nil},
+		{"by age", store.Keep{Age: 30 * 24 * time.Hour}, at(40), []uint64{1}},
+		{"clock far ahead", store.Keep{Age: 30 * 24 * time.Hour}, at(40000), []uint64{1}},
+		{"clock behind", store.Keep{Age: 30 * 24 * time.Hour}, at(20), nil},
+		{"by size", store.Keep{Bytes: 20}, at(40), []uint64{1}},
+		{"by size, all", store.Keep{Bytes: 5}, at(40), []uint64{1, 2, 3}},
+		{"by both", store.Keep{Age: 35 * 24 * time.Hour, Bytes: 10}, at(40), []uint64{1, 2}},
 	} {
 		gone := chooseRemoved(segments, c.keep, c.now)
 		var got []uint64
@@ -447,7 +448,7 @@ func TestPruneRemovesFiles(t *testing.T) {
 	defer s.Close()
 	w := must(s.NewWriter(testEpoch))(t)
 	defer w.Close()
-	removed, err := w.Prune(Keep{Age: time.Hour}, time.Now())
+	removed, err := w.Prune(t.Context(), store.Keep{Age: time.Hour}, time.Now())
 	if err != nil || len(removed) != 1 || removed[0].Flows != 100 {
 		t.Fatalf("%v, %v", removed, err)
 	}

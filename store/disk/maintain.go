@@ -138,11 +138,8 @@ func (s *Store) readAll(segments []Segment, t *table) error {
 	return nil
 }
 
-// Keep is the retention policy, applied by segment; see store.Keep.
-type Keep = store.Keep
-
 // Prune removes the segments that exceed keep, and returns them.
-func (w *Writer) Prune(keep Keep, now time.Time) (removed []Segment, err error) {
+func (w *Writer) Prune(_ context.Context, keep store.Keep, now time.Time) (removed []store.Removed, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.s.broken != nil {
@@ -154,23 +151,21 @@ func (w *Writer) Prune(keep Keep, now time.Time) (removed []Segment, err error) 
 		return nil, nil
 	}
 	err = w.s.replaceCatalogue(func(c *catalogue) {
-		c.Segments = slices.DeleteFunc(c.Segments, func(g Segment) bool {
-			if gone[g.Number] {
-				removed = append(removed, g)
-			}
-			return gone[g.Number]
-		})
+		c.Segments = slices.DeleteFunc(c.Segments, func(g Segment) bool { return gone[g.Number] })
 	})
 	if err != nil {
 		return nil, err
 	}
-	for _, g := range removed {
-		w.s.removeWhenUnread(w.s.segmentFiles(g))
+	for _, g := range all {
+		if gone[g.Number] {
+			w.s.removeWhenUnread(w.s.segmentFiles(g))
+			removed = append(removed, store.Removed{Flows: uint64(g.Flows), From: g.From, To: g.To})
+		}
 	}
 	return removed, nil
 }
 
-func chooseRemoved(all []Segment, keep Keep, now flow.Time) map[uint64]bool {
+func chooseRemoved(all []Segment, keep store.Keep, now flow.Time) map[uint64]bool {
 	gone := map[uint64]bool{}
 	if len(all) == 0 {
 		return gone
@@ -192,9 +187,15 @@ func chooseRemoved(all []Segment, keep Keep, now flow.Time) map[uint64]bool {
 const rotateAtOnce = 32
 
 // Rotate computes the runs of all segments for the salts of another epoch and
+// removes the old runs.
+func (w *Writer) Rotate(ctx context.Context, epoch string) error {
+	return w.Reindex(ctx, epoch, false, nil)
+}
+
+// Reindex computes the runs of all segments for the salts of another epoch and
 // removes the old runs. Runs of that epoch are kept, unless again is set.
 // Progress, if not nil, is called with the number of flows hashed.
-func (w *Writer) Rotate(ctx context.Context, epoch string, again bool, progress func(flows int)) error {
+func (w *Writer) Reindex(ctx context.Context, epoch string, again bool, progress func(flows int)) error {
 	if !epochName.MatchString(epoch) {
 		return fmt.Errorf("epoch %q: want letters, digits, -, _ and ., such as 2026-11-22", epoch)
 	}

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +14,7 @@ import (
 
 	"dragnet/flow"
 	"dragnet/internal/durable"
+	"dragnet/store"
 )
 
 // marker is the file that makes a directory a data directory.
@@ -173,19 +175,23 @@ func (s *Store) Dir() string { return s.dir }
 func (s *Store) Segments() []Segment { return slices.Clone(s.currentCatalogue().Segments) }
 
 // Sources lists the imported logs.
-func (s *Store) Sources() []ImportedLog { return slices.Clone(s.currentCatalogue().Sources) }
+func (s *Store) Sources(context.Context) ([]store.ImportedLog, error) {
+	return slices.Clone(s.currentCatalogue().Sources), nil
+}
 
 // Bytes is the size of all segments and runs.
-func (s *Store) Bytes() (n int64) {
+func (s *Store) Bytes(context.Context) (n int64, err error) {
 	for _, g := range s.currentCatalogue().Segments {
 		n += g.Bytes + g.RunBytes
 	}
-	return n
+	return n, nil
 }
 
 // Coverage describes what is stored. Lines that could not be used were listed
 // when they were imported; here they are only counted.
-func (s *Store) Coverage() flow.Coverage { return s.currentCatalogue().coverage() }
+func (s *Store) Coverage(context.Context) (flow.Coverage, error) {
+	return s.currentCatalogue().coverage(), nil
+}
 
 func (s *Store) currentCatalogue() *catalogue {
 	s.mu.Lock()

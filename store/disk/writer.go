@@ -2,6 +2,7 @@ package disk
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"runtime"
@@ -11,6 +12,7 @@ import (
 
 	"dragnet/flow"
 	"dragnet/internal/durable"
+	"dragnet/store"
 )
 
 var epochName = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$`)
@@ -20,6 +22,7 @@ var epochName = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$`)
 // A store has one Writer at a time.
 type Writer struct {
 	s     *Store
+	owned bool // closed with the writer
 	epoch string
 
 	mu      sync.Mutex // guards all below
@@ -38,6 +41,21 @@ type pending struct{ segment Segment }
 type maker struct {
 	builder *builder
 	indexer *indexer
+}
+
+// NewWriter opens a data directory, creating it if it does not exist, and starts
+// writing, as Store.NewWriter does. Closing the writer closes the directory.
+func NewWriter(dir, epoch string) (*Writer, error) {
+	s, err := OpenWriter(dir)
+	if err != nil {
+		return nil, err
+	}
+	w, err := s.NewWriter(epoch)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	w.owned = true
+	return w, nil
 }
 
 // NewWriter starts writing; epoch names the salts of new runs, by convention
@@ -78,12 +96,27 @@ func (w *Writer) Close() error {
 	err := w.work.Wait()
 	w.discardPending()
 	w.s.writing.Unlock()
+	if w.owned {
+		err = errors.Join(err, w.s.Close())
+	}
 	return err
 }
 
-// Rest releases the memory used for importing, if there is nothing to commit;
+// Sources lists the imported logs.
+func (w *Writer) Sources(ctx context.Context) ([]store.ImportedLog, error) { return w.s.Sources(ctx) }
+
+// Coverage describes what is stored.
+func (w *Writer) Coverage(ctx context.Context) (flow.Coverage, error) { return w.s.Coverage(ctx) }
+
+// Bytes is the size of all segments and runs.
+func (w *Writer) Bytes(ctx context.Context) (int64, error) { return w.s.Bytes(ctx) }
+
+// Log reads what was committed, through its keys if a question is standard.
+func (w *Writer) Log() flow.Log { return w.s }
+
+// ReleaseMemory frees the memory used for importing, if there is nothing to commit;
 // the next flows allocate it again.
-func (w *Writer) Rest() error {
+func (w *Writer) ReleaseMemory() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.filling != nil || len(w.pending) > 0 {
@@ -194,7 +227,7 @@ func (s *Store) writeSegment(m *maker, t *table, g *Segment) error {
 // together with the state of the sources it came from, each of which replaces
 // the one with its ID. When Commit returns nil, all of it is durable. After an
 // error none of it is, and the Writer cannot be used.
-func (w *Writer) Commit(sources ...ImportedLog) error {
+func (w *Writer) Commit(sources ...store.ImportedLog) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.s.broken != nil {
@@ -229,7 +262,7 @@ func (w *Writer) Commit(sources ...ImportedLog) error {
 }
 
 // setSource stores a log's new state.
-func (c *catalogue) setSource(f ImportedLog) {
+func (c *catalogue) setSource(f store.ImportedLog) {
 	for i := range c.Sources {
 		if c.Sources[i].ID == f.ID {
 			c.Sources[i] = f

@@ -146,6 +146,10 @@ func BenchmarkStandardQuestion(b *testing.B) {
 			n++
 		}
 		b.ReportMetric((used()-start)/float64(n), "cpu-ms/op")
-		b.ReportMetric(float64(s.Coverage().Flows)/1e6, "Mflows")
+		cov, err := s.Coverage(context.Background())
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(cov.Flows)/1e6, "Mflows")
 	})
 }

@@ -32,7 +32,7 @@ type Dependencies struct {
 	// Witness bounds what one question may cost.
 	Witness witness.Configuration
 	// Log is what was seen; Directory is the data directory.
-	Log       witness.Log
+	Log       flow.Log
 	Directory string
 	Logger    *slog.Logger
 	// Metrics may be nil.

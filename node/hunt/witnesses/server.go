@@ -11,7 +11,7 @@ import (
 	"dragnet/dossier"
 	"dragnet/node/api"
 	"dragnet/node/hunt"
-	"dragnet/node/ingest"
+	"dragnet/store"
 	nodev1 "dragnet/wire/node/v1"
 	"dragnet/wire/node/v1/nodev1connect"
 )
@@ -21,13 +21,13 @@ import (
 // a policy.
 type Server struct {
 	config hunt.Configuration
-	open   func(context.Context) (ingest.Store, error)
+	open   func(context.Context) (store.Reader, error)
 	gate   *api.Gate
 }
 
 // NewServer answers from the store that open opens. Of config it uses Witness
 // and Silent.
-func NewServer(config hunt.Configuration, open func(context.Context) (ingest.Store, error), gate *api.Gate) *Server {
+func NewServer(config hunt.Configuration, open func(context.Context) (store.Reader, error), gate *api.Gate) *Server {
 	return &Server{config, open, gate}
 }
 

@@ -24,14 +24,14 @@ func TestAWriterCanRest(t *testing.T) {
 		if err := w.Append(ctx, flows); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.Rest(); err != nil {
+		if err := w.ReleaseMemory(); err != nil {
 			t.Fatal(err)
 		}
 		if err := w.Commit(); err != nil {
 			t.Fatal(err)
 		}
 		before := live()
-		if err := w.Rest(); err != nil {
+		if err := w.ReleaseMemory(); err != nil {
 			t.Fatal(err)
 		}
 		if after := live(); after > before-10<<20 {
@@ -41,7 +41,7 @@ func TestAWriterCanRest(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if n := s.Coverage().Flows; n != 15000 {
+	if n := coverage(t, s).Flows; n != 15000 {
 		t.Errorf("%d flows, want 15000", n)
 	}
 	if err := s.Close(); err != nil {

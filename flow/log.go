@@ -1,0 +1,12 @@
+package flow
+
+import "context"
+
+// Log is what was seen: a file, a capture, a store.
+type Log interface {
+	// Scan hands flows to fn in batches, from several goroutines at once; a
+	// batch is valid only during the call. Flows that start outside w may be
+	// left out; columns outside cols need not be filled. The coverage counts
+	// everything read.
+	Scan(ctx context.Context, w Window, cols Columns, fn func([]Flow) error) (Coverage, error)
+}
