@@ -13,7 +13,6 @@ package clearinghouse
 import (
 	"context"
 	"embed"
-	"errors"
 	"fmt"
 	"io/fs"
 	"net/netip"
@@ -21,6 +20,7 @@ import (
 	"time"
 
 	"dragnet/clearinghouse/merge"
+	"dragnet/internal/conf"
 	"dragnet/internal/state"
 	"dragnet/wire/identity"
 	"dragnet/wire/reporting"
@@ -66,28 +66,23 @@ func DefaultConfiguration() Configuration {
 	}
 }
 
-// Validate reports the first setting that makes no sense.
+// Validate reports all invalid settings.
 func (c *Configuration) Validate() error {
-	switch {
-	case c.Floor < 1 || c.Floor > 1000:
-		return fmt.Errorf("publication.floor is %d; want 1 to 1000 organisations", c.Floor)
-	case c.Witnesses < 1 || c.Witnesses > 1000:
-		return fmt.Errorf("publication.witnesses is %d; want 1 to 1000", c.Witnesses)
-	case c.Shared < 1 || c.Overlap <= 0 || c.Overlap > 1:
-		return errors.New("publication: shared is at least 1, overlap above 0 and at most 1")
-	case c.Grain < time.Second || c.Grain > 31*24*time.Hour || c.Batch < time.Second || c.Batch > 31*24*time.Hour:
-		return errors.New("publication: grain and batch are 1s to 744h")
-	case c.Retain < reporting.MaxLife:
-		return fmt.Errorf("publication.retain is %v; want at least %v, as long as a copy of a report could be sent again", c.Retain, reporting.MaxLife)
-	case c.History < c.Batch || c.ReportsPerDay < 1 || c.OpenObjections < 1:
-		return errors.New("publication: history is at least batch; reports_per_day and open_objections are positive")
+	var p conf.Problems
+	p.Check(c.Floor >= 1 && c.Floor <= 1000, "floor", "is %d; want 1 to 1000 organisations", c.Floor)
+	p.Check(c.Witnesses >= 1 && c.Witnesses <= 1000, "witnesses", "is %d; want 1 to 1000", c.Witnesses)
+	p.Check(c.Shared >= 1, "shared", "is %d; want at least 1", c.Shared)
+	p.Check(c.Overlap > 0 && c.Overlap <= 1, "overlap", "is %g; want a share above 0 and at most 1", c.Overlap)
+	p.Check(c.Grain >= time.Second && c.Grain <= 31*24*time.Hour, "grain", "is %v; want 1s to 744h", c.Grain)
+	p.Check(c.Batch >= time.Second && c.Batch <= 31*24*time.Hour, "batch", "is %v; want 1s to 744h", c.Batch)
+	p.Check(c.Retain >= reporting.MaxLife, "retain", "is %v; want at least %v, as long as a copy of a report could be sent again", c.Retain, reporting.MaxLife)
+	p.Check(c.History >= c.Batch, "history", "is %v; want at least batch, %v", c.History, c.Batch)
+	p.Check(c.ReportsPerDay >= 1, "reports_per_day", "is %d; want at least 1", c.ReportsPerDay)
+	p.Check(c.OpenObjections >= 1, "open_objections", "is %d; want at least 1", c.OpenObjections)
+	for i, n := range c.Never {
+		p.Check(n.IsValid() && n == n.Masked(), fmt.Sprintf("never[%d]", i), "%s is not a prefix such as 198.51.100.0/24", n)
 	}
-	for i, p := range c.Never {
-		if !p.IsValid() || p != p.Masked() {
-			return fmt.Errorf("publication.never[%d] is not a prefix", i)
-		}
-	}
-	return nil
+	return p.Join()
 }
 
 func (c *Configuration) rules() merge.Rules {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"dragnet/internal/conf"
 )
 
 // Parameters are set by a management station. Those published carry the symbol
@@ -78,37 +80,39 @@ const day = 24 * time.Hour
 // maxTable bounds every table an operator can configure.
 const maxTable = 1 << 26
 
-// Validate reports the first invalid parameter, and warns of valid combinations
-// that are probably a mistake.
+// Validate reports all invalid parameters, and warns of valid combinations that
+// are probably a mistake.
 func (p *Parameters) Validate() (warnings []string, err error) {
+	var problems conf.Problems
 	for _, c := range []struct {
-		wrong bool
-		say   string
+		ok        bool
+		key, want string
 	}{
-		{!(p.Lambda > 0) || math.IsInf(p.Lambda, 0), "lambda must be a positive number of failures per second"},
-		{!(p.Beta >= 0 && p.Beta <= 1), "beta must lie between 0 and 1"},
-		{p.Omega < 2 || p.Omega > maxTable, "omega must be at least 2 failures a day"},
-		{!(p.Bucket >= 1), "bucket must hold at least 1 failure"},
-		{p.Bucket > float64(p.Omega)/2, "bucket must hold at most omega/2 failures, or a source could exceed omega"},
-		{p.Weekly < 0 || p.Monthly < 0, "weekly and monthly must not be negative; 0 sets no bound"},
-		{p.Network64 < 1, "network64 must be at least 1"},
-		{p.Phi < 0 || p.Phi > maxTable, "phi must not be negative; 0 switches the spatial limit off"},
-		{p.Tau < 0, "tau must not be negative"},
-		{p.Days < 1 || p.Days > 200, "days must lie between 1 and 200"},
-		{p.FirstBlock <= 0, "first_block must be positive"},
-		{p.BlockMemory < p.FirstBlock, "block_memory must not be shorter than first_block"},
-		{p.Recent < 1 || p.Recent > 1<<20, "recent must lie between 1 and 1048576 addresses"},
-		{p.Entries < 1 || p.Entries > maxTable, "entries must lie between 1 and 67108864"},
-		{p.Records < 1 || p.Records > 1<<25, "records must lie between 1 and 33554432"},
-		{p.Requests < 0 || p.Requests > maxTable, "requests must lie between 0 and 67108864"},
-		{p.Match <= 0 || p.Match > time.Hour, "match must lie between 0 and 1h"},
-		{p.Induced < 0 || p.Induced > time.Hour, "induced must lie between 0 and 1h"},
-		{p.Grace < 0 || p.Grace > math.MaxUint16, "grace must lie between 0 and 65535 failures a day"},
-		{p.Midnight < 0 || p.Midnight >= day, "midnight must lie between 0 and 24h"},
+		{p.Lambda > 0 && !math.IsInf(p.Lambda, 0), "lambda", "a positive number of failures per second"},
+		{p.Beta >= 0 && p.Beta <= 1, "beta", "0 to 1"},
+		{p.Omega >= 2 && p.Omega <= maxTable, "omega", "at least 2 failures a day"},
+		{p.Bucket >= 1 && p.Bucket <= float64(p.Omega)/2, "bucket", "1 to omega/2 failures, or a source could exceed omega"},
+		{p.Weekly >= 0, "weekly", "at least 0; 0 sets no bound"},
+		{p.Monthly >= 0, "monthly", "at least 0; 0 sets no bound"},
+		{p.Network64 >= 1, "network64", "at least 1"},
+		{p.Phi >= 0 && p.Phi <= maxTable, "phi", "at least 0; 0 switches the spatial limit off"},
+		{p.Tau >= 0, "tau", "at least 0"},
+		{p.Days >= 1 && p.Days <= 200, "days", "1 to 200"},
+		{p.FirstBlock > 0, "first_block", "a positive duration"},
+		{p.BlockMemory >= p.FirstBlock, "block_memory", "at least first_block"},
+		{p.Recent >= 1 && p.Recent <= 1<<20, "recent", "1 to 1048576 addresses"},
+		{p.Entries >= 1 && p.Entries <= maxTable, "entries", "1 to 67108864"},
+		{p.Records >= 1 && p.Records <= 1<<25, "records", "1 to 33554432"},
+		{p.Requests >= 0 && p.Requests <= maxTable, "requests", "0 to 67108864"},
+		{p.Match > 0 && p.Match <= time.Hour, "match", "above 0 and at most 1h"},
+		{p.Induced >= 0 && p.Induced <= time.Hour, "induced", "0 to 1h"},
+		{p.Grace >= 0 && p.Grace <= math.MaxUint16, "grace", "0 to 65535 failures a day"},
+		{p.Midnight >= 0 && p.Midnight < day, "midnight", "0 to 24h"},
 	} {
-		if c.wrong {
-			return nil, fmt.Errorf("limits: %s", c.say)
-		}
+		problems.Check(c.ok, c.key, "want %s", c.want)
+	}
+	if err := problems.Join(); err != nil {
+		return nil, err
 	}
 	if p.Phi > 0 && p.Phi < p.Omega {
 		warnings = append(warnings, fmt.Sprintf("phi %d is below omega %d: one host can use up what the whole network may", p.Phi, p.Omega))

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"dragnet/flow"
+	"dragnet/internal/conf"
 )
 
 // Scope is what an edge watches: S, the sources, and P, the ports (Tang 2006,
@@ -18,22 +19,17 @@ type Scope struct {
 	Ports []uint16 `yaml:"ports"`
 }
 
-// Validate reports the first thing missing or wrong.
+// Validate reports all invalid settings.
 func (s *Scope) Validate() error {
-	if len(s.Sources) == 0 {
-		return fmt.Errorf("scope.sources is empty: name the customer's prefixes")
-	}
-	if len(s.Ports) == 0 {
-		return fmt.Errorf("scope.ports is empty: name the destination ports to protect, such as 80 and 443")
-	}
-	for _, list := range [][]netip.Prefix{s.Sources, s.Exempt} {
-		for _, p := range list {
-			if !p.IsValid() || p.Addr().Is4In6() {
-				return fmt.Errorf("scope: %s is not a prefix such as 198.51.100.0/24", p)
-			}
+	var p conf.Problems
+	p.Check(len(s.Sources) > 0, "sources", "is empty: name the customer's prefixes")
+	p.Check(len(s.Ports) > 0, "ports", "is empty: name the destination ports to protect, such as 80 and 443")
+	for key, list := range map[string][]netip.Prefix{"sources": s.Sources, "exempt": s.Exempt} {
+		for i, n := range list {
+			p.Check(n.IsValid() && !n.Addr().Is4In6(), fmt.Sprintf("%s[%d]", key, i), "%s is not a prefix such as 198.51.100.0/24", n)
 		}
 	}
-	return nil
+	return p.Join()
 }
 
 // compiledScope is a Scope prepared for fast look-ups.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"dragnet/dossier"
+	"dragnet/internal/conf"
 )
 
 // Configuration of a judge.
@@ -46,24 +47,18 @@ func DefaultConfiguration() Configuration {
 	return Configuration{Approval: true, Budget: 0.01, Addresses: 256, TTL: time.Hour, MaxTTL: 30 * 24 * time.Hour, Kept: 10_000}
 }
 
-// Validate reports the first setting that makes no sense.
+// Validate reports all invalid settings.
 func (c *Configuration) Validate() error {
-	for i, p := range c.Allow {
-		if !p.IsValid() || p != p.Masked() {
-			return fmt.Errorf("decide.allow[%d]: %s is not a prefix such as 198.51.100.0/24", i, p)
-		}
+	var p conf.Problems
+	for i, n := range c.Allow {
+		p.Check(n.IsValid() && n == n.Masked(), fmt.Sprintf("allow[%d]", i), "%s is not a prefix such as 198.51.100.0/24", n)
 	}
-	switch {
-	case !(c.Budget > 0 && c.Budget <= 1):
-		return fmt.Errorf("decide.budget must lie above 0 and up to 1 (1 = all addresses)")
-	case c.Addresses < 1:
-		return fmt.Errorf("decide.addresses must be at least 1")
-	case c.TTL < time.Second || c.MaxTTL < c.TTL:
-		return fmt.Errorf("decide.ttl must be at least 1s and not above decide.max_ttl")
-	case c.Kept < 1:
-		return fmt.Errorf("decide.kept must be at least 1")
-	}
-	return nil
+	p.Check(c.Budget > 0 && c.Budget <= 1, "budget", "is %g; want a share above 0 and at most 1 (1 = all addresses)", c.Budget)
+	p.Check(c.Addresses >= 1, "addresses", "is %d; want at least 1", c.Addresses)
+	p.Check(c.TTL >= time.Second, "ttl", "is %v; want at least 1s", c.TTL)
+	p.Check(c.MaxTTL >= c.TTL, "max_ttl", "is %v; want at least ttl, %v", c.MaxTTL, c.TTL)
+	p.Check(c.Kept >= 1, "kept", "is %d; want at least 1", c.Kept)
+	return p.Join()
 }
 
 // maxWeight is the number of addresses that may be blocked at a time.

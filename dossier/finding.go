@@ -36,11 +36,11 @@ type Evidence struct {
 	// Thresholds are the values they were compared with.
 	Thresholds map[string]float64 `json:"thresholds"`
 	// Flows are a few of the flows, the earliest first.
-	Flows []Sighting `json:"flows"`
+	Flows []FlowEvidence `json:"flows"`
 }
 
-// Sighting is one flow as evidence.
-type Sighting struct {
+// FlowEvidence is one flow as evidence.
+type FlowEvidence struct {
 	Time  flow.Time  `json:"time"`
 	Orig  netip.Addr `json:"orig"`
 	Resp  netip.Addr `json:"resp"`
@@ -49,9 +49,9 @@ type Sighting struct {
 	State string     `json:"state"`
 }
 
-// SightingOf makes the Sighting of a flow.
-func SightingOf(f *flow.Flow) Sighting {
-	return Sighting{Time: f.Start, Orig: f.Orig, Resp: f.Resp, Port: f.RespPort, Proto: f.Proto.String(), State: f.State.String()}
+// FlowEvidenceOf makes the FlowEvidence of a flow.
+func FlowEvidenceOf(f *flow.Flow) FlowEvidence {
+	return FlowEvidence{Time: f.Start, Orig: f.Orig, Resp: f.Resp, Port: f.RespPort, Proto: f.Proto.String(), State: f.State.String()}
 }
 
 // Identify sets Version and ID from the host, kind and time of the finding;

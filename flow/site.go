@@ -3,6 +3,8 @@ package flow
 import (
 	"fmt"
 	"net/netip"
+
+	"dragnet/internal/conf"
 )
 
 // Site describes the network of this organisation. It is one file, read by all
@@ -20,27 +22,23 @@ type Site struct {
 	Unused []netip.Prefix `yaml:"unused"`
 }
 
-// Validate reports the first invalid entry.
+// Validate reports all invalid settings.
 func (s *Site) Validate() error {
+	var p conf.Problems
 	for _, list := range []struct {
 		name     string
 		prefixes []netip.Prefix
 	}{{"networks", s.Networks}, {"exempt", s.Exempt}, {"silent", s.Silent}, {"unused", s.Unused}} {
-		for i, p := range list.prefixes {
-			switch {
-			case !p.IsValid():
-				return fmt.Errorf("site.%s[%d] is not a prefix such as 198.51.100.0/24", list.name, i)
-			case p != p.Masked():
-				return fmt.Errorf("site.%s[%d]: %s has host bits set; write %s", list.name, i, p, p.Masked())
-			}
+		for i, n := range list.prefixes {
+			key := fmt.Sprintf("%s[%d]", list.name, i)
+			p.Check(n.IsValid(), key, "is not a prefix such as 198.51.100.0/24")
+			p.Check(!n.IsValid() || n == n.Masked(), key, "%s has host bits set; write %s", n, n.Masked())
 		}
 	}
-	for i, p := range s.Unused {
-		if !s.overlapsOurs(p) {
-			return fmt.Errorf("site.unused[%d]: %s lies outside site.networks; only our own unused prefixes may be listed", i, p)
-		}
+	for i, n := range s.Unused {
+		p.Check(!n.IsValid() || s.overlapsOurs(n), fmt.Sprintf("unused[%d]", i), "%s lies outside networks; only our own unused prefixes may be listed", n)
 	}
-	return nil
+	return p.Join()
 }
 
 func (s *Site) overlapsOurs(p netip.Prefix) bool {

@@ -15,12 +15,12 @@ import (
 	"dragnet/ask/detective"
 	"dragnet/ask/inquiry"
 	"dragnet/ask/relay"
-	"dragnet/ask/witness"
 	"dragnet/ask/witness/endpoint"
 	"dragnet/dossier"
 	"dragnet/dossier/pattern"
 	"dragnet/flow"
 	"dragnet/flow/key"
+	"dragnet/internal/run"
 	"dragnet/internal/state"
 	"dragnet/lab/incident"
 	"dragnet/node/ingest"
@@ -88,11 +88,13 @@ func (c *community) witness(name string, log flow.Log, networks []netip.Prefix, 
 	if change != nil {
 		change(&conf)
 	}
+	db := state.New(filepath.Join(dir, "state.db"))
 	s, err := endpoint.New(conf, endpoint.Dependencies{
-		Site: flow.Site{Name: name, Networks: networks}, Witness: witness.DefaultConfiguration(), Log: log, Directory: dir, Logger: silence,
+		Site: flow.Site{Name: name, Networks: networks}, Log: func() flow.Log { return log }, DB: db, Held: filepath.Join(dir, "roster.held"), Logger: silence,
 	})
+	parts := run.Parts{db, s}
 	if err == nil {
-		err = s.Start(context.Background())
+		err = parts.Start(context.Background())
 	}
 	if err != nil {
 		c.Fatal(err)
@@ -100,7 +102,7 @@ func (c *community) witness(name string, log flow.Log, networks []netip.Prefix, 
 	c.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		if err := s.Stop(ctx); err != nil {
+		if err := parts.Stop(ctx); err != nil {
 			c.Error(err)
 		}
 	})
@@ -167,8 +169,11 @@ func (c *community) relay(address, file string, k *identity.Key) (exchange.Endpo
 	if err != nil {
 		c.Fatal(err)
 	}
-	b, err := relay.NewMailboxes(context.Background(), db, relay.DefaultConfiguration())
+	b, err := relay.NewMailboxes(db, relay.DefaultConfiguration())
 	if err != nil {
+		c.Fatal(err)
+	}
+	if err := b.Migrate(context.Background()); err != nil {
 		c.Fatal(err)
 	}
 	mux := http.NewServeMux()

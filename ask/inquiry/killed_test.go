@@ -20,10 +20,10 @@ import (
 	"dragnet/ask/detective"
 	"dragnet/ask/inquiry"
 	"dragnet/ask/relay"
-	"dragnet/ask/witness"
 	"dragnet/ask/witness/audit"
 	"dragnet/ask/witness/endpoint"
 	"dragnet/flow"
+	"dragnet/internal/run"
 	"dragnet/internal/state"
 	"dragnet/internal/testkit"
 	"dragnet/node/ingest"
@@ -67,11 +67,12 @@ func (r role) play() error {
 		if err != nil {
 			return err
 		}
+		db := state.New(filepath.Join(w.Directory, "state.db"))
 		s, err := endpoint.New(w.Conf, endpoint.Dependencies{
-			Site: flow.Site{Name: w.Name, Networks: w.Networks}, Witness: witness.DefaultConfiguration(), Log: log, Directory: w.Directory, Logger: silence,
+			Site: flow.Site{Name: w.Name, Networks: w.Networks}, Log: func() flow.Log { return log }, DB: db, Held: filepath.Join(w.Directory, "roster.held"), Logger: silence,
 		})
 		if err == nil {
-			err = s.Start(ctx)
+			err = run.Parts{db, s}.Start(ctx)
 		}
 		if err != nil {
 			return err
@@ -87,12 +88,16 @@ func (r role) play() error {
 	if err != nil {
 		return err
 	}
-	b, err := relay.NewMailboxes(ctx, db, relay.DefaultConfiguration())
+	b, err := relay.NewMailboxes(db, relay.DefaultConfiguration())
 	if err != nil {
 		return err
 	}
+	service := relay.NewService(b, func(identity.Public) bool { return true })
+	if err := service.Start(ctx); err != nil {
+		return err
+	}
 	mux := http.NewServeMux()
-	mux.Handle(relay.NewService(b, func(identity.Public) bool { return true }).Handler())
+	mux.Handle(service.Handler())
 	s, err := exchange.Listen(r.Relay.Address, k, mux, silence)
 	if err != nil {
 		return err
@@ -226,7 +231,7 @@ func TestKilled(t *testing.T) {
 	t.Logf("%d and %d kills", <-killed, <-killed)
 	hub.kill()
 	victim.kill()
-	checkRecord(t, filepath.Join(c.dir, "victim", "docket.db"))
+	checkRecord(t, filepath.Join(c.dir, "victim", "state.db"))
 }
 
 // childWitness is a witness over aurora's log that runs as a child.

@@ -8,11 +8,13 @@ import (
 
 	"connectrpc.com/connect"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"dragnet/internal/run"
 	"dragnet/wire/exchange"
 	exchangev1 "dragnet/wire/exchange/v1"
 	"dragnet/wire/exchange/v1/exchangev1connect"
 	"dragnet/wire/identity"
-	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // Service serves a relay over the network.
@@ -20,6 +22,7 @@ type Service struct {
 	mailboxes *Mailboxes
 	detective func(identity.Public) bool
 	now       func() time.Time
+	group     *run.Group
 	messages  waiters // witnesses in Fetch
 	answers   waiters // detectives in Collect
 	// receiving bounds the answers that are held in memory at once.
@@ -29,7 +32,7 @@ type Service struct {
 // NewService serves a relay. Any key may register as a witness; detective
 // reports whether a key is a detective's on the roster.
 func NewService(mailboxes *Mailboxes, detective func(identity.Public) bool) *Service {
-	return &Service{mailboxes: mailboxes, detective: detective, now: time.Now, receiving: make(chan struct{}, 16)}
+	return &Service{group: run.NewGroup(), mailboxes: mailboxes, detective: detective, now: time.Now, receiving: make(chan struct{}, 16)}
 }
 
 // Handler returns the path to mount and its handler.
@@ -38,9 +41,26 @@ func (s *Service) Handler() (string, http.Handler) {
 	return path, exchange.WithPeer(exchange.Only(func(identity.Public) bool { return true }, handler))
 }
 
-// Run deletes expired messages until ctx ends.
-func (s *Service) Run(ctx context.Context, every time.Duration) error {
-	tick := time.NewTicker(every)
+// Start brings the tables up to date and deletes expired messages until Stop.
+func (s *Service) Start(ctx context.Context) error {
+	if err := s.mailboxes.Migrate(ctx); err != nil {
+		return err
+	}
+	s.group.Go(s.sweep)
+	return nil
+}
+
+// Failed receives the error that ended the relay.
+func (s *Service) Failed() <-chan error { return s.group.Failed() }
+
+// Stop ends deleting.
+func (s *Service) Stop(ctx context.Context) error { return s.group.Stop(ctx) }
+
+// sweepEvery is how often expired messages are deleted.
+const sweepEvery = time.Minute
+
+func (s *Service) sweep(ctx context.Context) error {
+	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
 		if err := s.mailboxes.Expire(ctx, s.now()); err != nil && ctx.Err() == nil {

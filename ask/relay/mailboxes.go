@@ -19,6 +19,7 @@ import (
 	"io/fs"
 	"time"
 
+	"dragnet/internal/conf"
 	"dragnet/internal/state"
 	"dragnet/wire/exchange"
 	"dragnet/wire/identity"
@@ -52,12 +53,15 @@ func DefaultConfiguration() Configuration {
 	return Configuration{Witnesses: 20_000, Messages: 20_000, Bytes: 1 << 30, TotalBytes: 16 << 30, AnswerBytes: 16 << 20, Life: 48 * time.Hour}
 }
 
-// Validate reports bounds that are not positive or contradict each other.
+// Validate reports all invalid settings.
 func (l *Configuration) Validate() error {
-	if l.Witnesses < 1 || l.Messages < 1 || l.Bytes < 1 || l.TotalBytes < l.Bytes || l.AnswerBytes < 1 || l.Life <= 0 {
-		return errors.New("relay: witnesses, messages, bytes, answer_bytes and life must be positive, and total_bytes at least bytes")
+	var p conf.Problems
+	for key, n := range map[string]int64{"witnesses": int64(l.Witnesses), "messages": int64(l.Messages), "bytes": int64(l.Bytes), "answer_bytes": int64(l.AnswerBytes)} {
+		p.Check(n >= 1, key, "is %d; want at least 1", n)
 	}
-	return nil
+	p.Check(l.TotalBytes >= l.Bytes, "total_bytes", "is %d; want at least bytes, %d", l.TotalBytes, l.Bytes)
+	p.Check(l.Life > 0, "life", "is %v; want a positive duration such as 48h", l.Life)
+	return p.Join()
 }
 
 // Errors of a relay.
@@ -74,16 +78,21 @@ type Mailboxes struct {
 	config Configuration
 }
 
-// NewMailboxes creates the relay's tables if they do not exist.
-func NewMailboxes(ctx context.Context, db *state.DB, config Configuration) (*Mailboxes, error) {
+// NewMailboxes are mailboxes in db. Migrate must be called before anything else.
+func NewMailboxes(db *state.DB, config Configuration) (*Mailboxes, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
+	return &Mailboxes{db, config}, nil
+}
+
+// Migrate creates the relay's tables, or brings them up to date.
+func (b *Mailboxes) Migrate(ctx context.Context) error {
 	steps, err := fs.Sub(migrations, "migrations")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return &Mailboxes{db, config}, db.Migrate(ctx, "ask/relay", steps)
+	return b.db.Migrate(ctx, "ask/relay", steps)
 }
 
 // Register stores a witness's contact card, which the caller has checked.

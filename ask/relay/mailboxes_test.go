@@ -31,8 +31,11 @@ func open(t testing.TB, address string, l relay.Configuration) *relay.Mailboxes 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	b, err := relay.NewMailboxes(context.Background(), db, l)
+	b, err := relay.NewMailboxes(db, l)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Migrate(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	return b

@@ -60,7 +60,10 @@ func (w *world) restart() {
 	db, err := state.Open(context.Background(), w.path)
 	if err == nil {
 		w.db = db
-		w.mailboxes, err = relay.NewMailboxes(context.Background(), db, relay.DefaultConfiguration())
+		w.mailboxes, err = relay.NewMailboxes(db, relay.DefaultConfiguration())
+	}
+	if err == nil {
+		err = w.mailboxes.Migrate(context.Background())
 	}
 	if err != nil {
 		w.Error(err)

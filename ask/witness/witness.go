@@ -17,6 +17,7 @@ import (
 	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/flow/key"
+	"dragnet/internal/conf"
 )
 
 // Indexed is a log that finds flows by their key faster than by handing over
@@ -32,8 +33,9 @@ type Indexed interface {
 // Configuration of a witness.
 type Configuration struct {
 	// TooCommon is the share of flows in the window (0..1) above which a
-	// question is refused as too common; 0 never refuses.
-	TooCommon float64 `yaml:"too_common"`
+	// question is refused as too common; 0 never refuses. It is part of the
+	// policy toward others (package policy), not of this section.
+	TooCommon float64 `yaml:"-"`
 	// MaxEvents bounds the matching flows kept in memory for one question
 	// (about 64 bytes each).
 	MaxEvents int `yaml:"max_events"`
@@ -52,15 +54,15 @@ func DefaultConfiguration() Configuration {
 	return Configuration{MaxEvents: 4 << 20, MaxAnswers: 1 << 17, MaxKeys: 1 << 16, MaxKDFWork: 1 << 28}
 }
 
-// Validate reports invalid settings.
+// Validate reports all invalid settings.
 func (c *Configuration) Validate() error {
-	switch {
-	case c.TooCommon < 0 || c.TooCommon > 1:
-		return fmt.Errorf("witness.too_common is %g; want a share between 0 and 1", c.TooCommon)
-	case c.MaxEvents < 1, c.MaxAnswers < 1 || c.MaxAnswers > dossier.MaxAnswers, c.MaxKeys < 1, c.MaxKDFWork < 1:
-		return fmt.Errorf("witness: max_events, max_answers (at most %d), max_keys and max_kdf_work must be positive", dossier.MaxAnswers)
-	}
-	return nil
+	var p conf.Problems
+	p.Check(c.TooCommon >= 0 && c.TooCommon <= 1, "too_common", "is %g; want a share between 0 and 1", c.TooCommon)
+	p.Check(c.MaxEvents >= 1, "max_events", "is %d; want at least 1", c.MaxEvents)
+	p.Check(c.MaxAnswers >= 1 && c.MaxAnswers <= dossier.MaxAnswers, "max_answers", "is %d; want 1 to %d", c.MaxAnswers, dossier.MaxAnswers)
+	p.Check(c.MaxKeys >= 1, "max_keys", "is %d; want at least 1", c.MaxKeys)
+	p.Check(c.MaxKDFWork >= 1, "max_kdf_work", "is %d; want at least 1", c.MaxKDFWork)
+	return p.Join()
 }
 
 // Witness answers questions. It is safe for concurrent use.

@@ -2,7 +2,6 @@ package server
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"dragnet/clearinghouse"
 	"dragnet/internal/metric"
@@ -11,17 +10,15 @@ import (
 // metrics are the clearinghouse's Prometheus metrics. The one label has three values that are the
 // program's own; none comes from a peer.
 type metrics struct {
-	registry                                            *prometheus.Registry
 	reports                                             *prometheus.CounterVec
 	refusedCallers, busy, objections, failures, changes prometheus.Counter
 	entries, groups, live, rosterVersion, rosterExpires prometheus.Gauge
 }
 
-func newMetrics() *metrics {
-	m := &metrics{registry: prometheus.NewRegistry()}
-	under := metric.Under(m.registry, "dragnet_clearinghouse_")
+func newMetrics(r prometheus.Registerer) *metrics {
+	m := &metrics{}
+	under := metric.Under(r, "dragnet_clearinghouse_")
 	m.reports = under.Counters("reports_total", "Reports submitted, by what became of them: accepted, known, refused.", "status")
-	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.refusedCallers = under.Counter("callers_refused_total", "Callers turned away since their key may not report.")
 	m.busy = under.Counter("busy_total", "Requests turned away since too many were being worked on.")
 	m.objections = under.Counter("objections_total", "Objections filed.")

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"dragnet/wire/identity"
 	"dragnet/wire/reporting"
@@ -17,8 +16,8 @@ import (
 	"dragnet/wire/roster"
 )
 
-// startServers answers the community, and this machine on the admin port.
-func (s *Service) startServers(ctx context.Context) error {
+// startServer answers the community.
+func (s *Service) startServer() error {
 	config, err := identity.ServerTLS(s.key)
 	if err != nil {
 		return err
@@ -40,25 +39,12 @@ func (s *Service) startServers(ctx context.Context) error {
 		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
-	s.running.Go(func() {
+	s.group.Go(func(context.Context) error {
 		if err := s.public.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
-			s.failed <- fmt.Errorf("serve %s: %w", s.publicAddress, err)
+			return fmt.Errorf("serve %s: %w", s.publicAddress, err)
 		}
-	})
-	if s.config.Admin == "" {
 		return nil
-	}
-	admin, err := listen(s.config.Admin)
-	if err != nil {
-		return errors.Join(err, s.public.Close())
-	}
-	s.adminAddress = admin.Addr().String()
-	s.admin = &http.Server{Handler: s.adminHandler(), ReadHeaderTimeout: 10 * time.Second}
-	go func() {
-		if err := s.admin.Serve(admin); !errors.Is(err, http.ErrServerClosed) {
-			s.failed <- fmt.Errorf("serve %s: %w", s.adminAddress, err)
-		}
-	}()
+	})
 	return nil
 }
 
@@ -115,24 +101,20 @@ func (s *Service) handlePanic(_ context.Context, spec connect.Spec, _ http.Heade
 	return connect.NewError(connect.CodeInternal, errors.New("the clearinghouse failed on this request"))
 }
 
-func (s *Service) adminHandler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
-		since := s.deps.Now().Sub(time.Unix(s.lastBatch.Load(), 0))
-		if s.lastBatch.Load() != 0 && since > s.deps.Publication.Batch+overdue {
-			http.Error(w, fmt.Sprintf("the last batch was published %v ago", since.Round(time.Second)), http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ok")
-	})
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		_, err := s.keeper.Current(s.deps.Now())
-		if err = errors.Join(err, s.db.Ping(r.Context())); err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ok")
-	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
-	return mux
+// checkLive reports that no batch was published for too long.
+func (s *Service) checkLive(context.Context) error {
+	since := s.deps.Now().Sub(time.Unix(s.lastBatch.Load(), 0))
+	if s.lastBatch.Load() != 0 && since > s.deps.Publication.Batch+overdue {
+		return fmt.Errorf("the last batch was published %v ago", since.Round(time.Second))
+	}
+	return nil
+}
+
+// checkReady reports that there is no valid roster, or no database.
+func (s *Service) checkReady(ctx context.Context) error {
+	if s.keeper == nil {
+		return errors.New("starting")
+	}
+	_, err := s.keeper.Current(s.deps.Now())
+	return errors.Join(err, s.deps.DB.Ping(ctx))
 }

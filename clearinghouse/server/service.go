@@ -9,11 +9,12 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"dragnet/clearinghouse"
+	"dragnet/internal/admin"
+	"dragnet/internal/run"
 	"dragnet/internal/state"
 	"dragnet/wire/identity"
 	"dragnet/wire/roster"
@@ -23,8 +24,12 @@ import (
 type Dependencies struct {
 	Publication clearinghouse.Configuration
 	Logger      *slog.Logger
-	// Handlers are served beside the clearinghouse's own, by path: a relay's
-	// board, say.
+	// DB is the database of Configuration.Database, open by Start.
+	DB *state.DB
+	// Admin gets the metrics and health checks; it may be nil.
+	Admin *admin.Server
+	// Handlers are served beside the clearinghouse's own, by path: a relay's,
+	// for example.
 	Handlers map[string]http.Handler
 	// Now is the clock; nil is the machine's.
 	Now func() time.Time
@@ -37,19 +42,18 @@ type Service struct {
 	log     *slog.Logger
 	metrics *metrics
 
+	group *run.Group
+
 	key    *identity.Key
-	db     *state.DB
 	keeper *roster.Keeper
 	core   *clearinghouse.Core
 
-	public, admin               *http.Server
-	publicAddress, adminAddress string
+	public        *http.Server
+	publicAddress string
 	// lastBatch is when the last batch was published, in Unix seconds.
 	lastBatch atomic.Int64
 	soon      chan struct{} // asks for a batch before its time
-	stop      context.CancelFunc
-	running   sync.WaitGroup
-	failed    chan error
+	reload    chan struct{} // asks for a look at the roster before its time
 }
 
 // New makes a service; Start starts it.
@@ -60,14 +64,16 @@ func New(config Configuration, deps Dependencies) (*Service, error) {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	return &Service{config: config, deps: deps, log: deps.Logger, metrics: newMetrics(), soon: make(chan struct{}, 1), failed: make(chan error, 3)}, nil
+	s := &Service{config: config, deps: deps, log: deps.Logger, metrics: newMetrics(deps.Admin.Metrics()), group: run.NewGroup(), soon: make(chan struct{}, 1), reload: make(chan struct{}, 1)}
+	deps.Admin.AddLive(s.checkLive)
+	deps.Admin.AddReady(s.checkReady)
+	return s, nil
 }
 
-// Start opens the state, takes the roster over, publishes what is due, and
-// serves.
+// Start takes the roster over, publishes what is due, and serves.
 func (s *Service) Start(ctx context.Context) (err error) {
 	if s.config.Listen == "" {
-		return errors.New("clearinghouse.listen names no address")
+		return errors.New("listen names no address")
 	}
 	if err := os.MkdirAll(s.config.Directory, 0o700); err != nil {
 		return err
@@ -75,16 +81,6 @@ func (s *Service) Start(ctx context.Context) (err error) {
 	if s.key, err = identity.LoadOrCreate(s.config.KeyPath()); err != nil {
 		return err
 	}
-	if s.db, err = state.Open(ctx, s.config.StateAddress()); err != nil {
-		return err
-	}
-	if err := s.startParts(ctx); err != nil {
-		return errors.Join(err, s.db.Close())
-	}
-	return nil
-}
-
-func (s *Service) startParts(ctx context.Context) error {
 	signer, err := s.config.signer(s.key.Public())
 	if err != nil {
 		return err
@@ -93,7 +89,7 @@ func (s *Service) startParts(ctx context.Context) error {
 		return err
 	}
 	s.core, err = clearinghouse.New(s.deps.Publication, clearinghouse.Dependencies{
-		DB: s.db, Roster: s.keeper, Own: []identity.ID{s.key.ID()}, Now: s.deps.Now,
+		DB: s.deps.DB, Roster: s.keeper, Own: []identity.ID{s.key.ID()}, Now: s.deps.Now,
 	})
 	if err != nil {
 		return err
@@ -101,26 +97,24 @@ func (s *Service) startParts(ctx context.Context) error {
 	if err := s.core.Start(ctx); err != nil {
 		return err
 	}
-	// What is started here is ended by Stop, not by the context of starting.
-	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s.stop = stop
-	if err := s.startServers(running); err != nil {
-		stop()
+	if err := s.startServer(); err != nil {
 		return errors.Join(err, s.core.Stop(ctx))
 	}
-	s.running.Go(func() { s.followRoster(running) })
-	s.running.Go(func() { s.publish(running) })
+	s.goRun(s.followRoster)
+	s.goRun(s.publish)
 	return nil
 }
 
+// goRun runs what cannot fail.
+func (s *Service) goRun(f func(context.Context)) {
+	s.group.Go(func(ctx context.Context) error { f(ctx); return nil })
+}
+
 // Failed receives the error that ended the service.
-func (s *Service) Failed() <-chan error { return s.failed }
+func (s *Service) Failed() <-chan error { return s.group.Failed() }
 
-// Address is where the community is served, AdminAddress where /metrics is.
+// Address is where the community is served.
 func (s *Service) Address() string { return s.publicAddress }
-
-// AdminAddress is where /livez, /readyz and /metrics are.
-func (s *Service) AdminAddress() string { return s.adminAddress }
 
 // May reports whether a key may do something by the roster that holds now.
 func (s *Service) May(id identity.ID, role roster.Role) bool {
@@ -143,13 +137,17 @@ func (s *Service) Stop(ctx context.Context) error {
 	if err != nil {
 		err = errors.Join(err, s.public.Close())
 	}
-	s.stop()
-	s.running.Wait()
-	err = errors.Join(err, s.core.Stop(ctx))
-	if s.admin != nil {
-		err = errors.Join(err, s.admin.Shutdown(ctx))
+	err = errors.Join(err, s.group.Stop(ctx))
+	return errors.Join(err, s.core.Stop(ctx))
+}
+
+// ReloadRoster looks at the roster's file again, which is otherwise done every
+// few seconds.
+func (s *Service) ReloadRoster() {
+	select {
+	case s.reload <- struct{}{}:
+	default:
 	}
-	return errors.Join(err, s.db.Close())
 }
 
 // followRoster takes over each new roster and voids what revoked keys reported.
@@ -171,6 +169,7 @@ func (s *Service) followRoster(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-s.reload:
 		}
 	}
 }

@@ -16,17 +16,20 @@ import (
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"dragnet/clearinghouse"
 	"dragnet/clearinghouse/server"
 	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/flow/key"
+	"dragnet/internal/admin"
 	"dragnet/internal/durable"
+	"dragnet/internal/run"
 	"dragnet/wire/identity"
 	client "dragnet/wire/reporting"
 	reportingv1 "dragnet/wire/reporting/v1"
 	"dragnet/wire/roster"
-	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // community is a running clearinghouse with members a, b and w, of whom w may
@@ -34,6 +37,7 @@ import (
 type community struct {
 	testing.TB
 	service *server.Service
+	admin   *admin.Server
 	config  server.Configuration
 	key     *identity.Key
 	members map[string]*identity.Key
@@ -53,7 +57,7 @@ func generate(t testing.TB) *identity.Key {
 func found(t testing.TB, change func(*server.Configuration)) *community {
 	t.Helper()
 	c := &community{TB: t, members: map[string]*identity.Key{}, config: server.DefaultConfiguration()}
-	c.config.Directory, c.config.Listen, c.config.Admin = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0"
+	c.config.Directory, c.config.Listen = t.TempDir(), "127.0.0.1:0"
 	if change != nil {
 		change(&c.config)
 	}
@@ -76,16 +80,22 @@ func found(t testing.TB, change func(*server.Configuration)) *community {
 	c.sign()
 	publication := clearinghouse.DefaultConfiguration()
 	publication.Batch = 200 * time.Hour // batches come when something is taken back, or when the test restarts
-	if c.service, err = server.New(c.config, server.Dependencies{Publication: publication, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}); err != nil {
+	log := slog.New(slog.DiscardHandler)
+	if c.admin, err = admin.New(admin.Configuration{Listen: "127.0.0.1:0"}, "test", "test", log); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.service.Start(t.Context()); err != nil {
+	db := c.config.Database()
+	if c.service, err = server.New(c.config, server.Dependencies{Publication: publication, Logger: log, DB: db, Admin: c.admin}); err != nil {
+		t.Fatal(err)
+	}
+	parts := run.Parts{db, c.service, c.admin}
+	if err := parts.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		if err := c.service.Stop(ctx); err != nil {
+		if err := parts.Stop(ctx); err != nil {
 			t.Error(err)
 		}
 	})
@@ -111,7 +121,7 @@ func (c *community) sign() {
 
 func (c *community) get(path string) string {
 	c.Helper()
-	r, err := http.Get("http://" + c.service.AdminAddress() + path)
+	r, err := http.Get("http://" + c.admin.Address() + path)
 	if err != nil {
 		c.Fatal(err)
 	}
@@ -370,10 +380,9 @@ func FuzzRequests(f *testing.F) {
 
 func TestConfiguration(t *testing.T) {
 	for want, change := range map[string]func(*server.Configuration){
-		"clearinghouse.admin":    func(c *server.Configuration) { c.Admin = "203.0.113.1:80" },
-		"clearinghouse.listen":   func(c *server.Configuration) { c.Listen = "somewhere" },
-		"clearinghouse.signer":   func(c *server.Configuration) { c.Signer = "me" },
-		"clearinghouse.requests": func(c *server.Configuration) { c.Requests = 0 },
+		"listen":   func(c *server.Configuration) { c.Listen = "somewhere" },
+		"signer":   func(c *server.Configuration) { c.Signer = "me" },
+		"requests": func(c *server.Configuration) { c.Requests = 0 },
 	} {
 		c := server.DefaultConfiguration()
 		change(&c)

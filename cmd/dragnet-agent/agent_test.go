@@ -144,7 +144,7 @@ func TestMistakes(t *testing.T) {
 		code int
 		say  string
 	}{
-		{[]string{"run", "ident", "--config", bad}, 1, "line 2"},
+		{[]string{"run", "ident", "--config", bad}, 1, "bad.yaml:2: lookpus"},
 		{[]string{"run", "ident", "--config", filepath.Join(dir, "none.yaml")}, 1, "none.yaml"},
 		{[]string{"run", "nothing"}, 2, "unknown command"},
 		{[]string{"token", "verify", "--state", dir}, 1, "no host key"},

@@ -94,21 +94,15 @@ func runGuard(cmd *cobra.Command, c guard.Configuration) (err error) {
 	for _, w := range warnings {
 		log.Warn("check the limits", "warning", w)
 	}
-	var station guard.StationClient
-	switch c.Station {
-	case "":
-	case guard.ByChannel:
-		node, err := guard.NewChannel(c.Channel, cli.BuildVersion().Release, log)
-		if err != nil {
+	var station *guard.Channel
+	if c.Station {
+		if station, err = guard.NewChannel(c.Channel, cli.BuildVersion().Release, log); err != nil {
 			return err
 		}
-		if err := node.Start(cmd.Context()); err != nil {
+		if err := station.Start(cmd.Context()); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, node.Stop(context.Background())) }()
-		station = node
-	default:
-		station = guard.NewSocket(c.Station)
+		defer func() { err = errors.Join(err, station.Stop(context.Background())) }()
 	}
 	role, err := guard.NewRole(c, station, log)
 	if err != nil {

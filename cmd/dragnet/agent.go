@@ -10,10 +10,11 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	"dragnet/internal/cli"
 	nodev1 "dragnet/wire/node/v1"
 	"dragnet/wire/node/v1/nodev1connect"
-	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 func newAgent() *cobra.Command {

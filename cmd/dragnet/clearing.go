@@ -12,8 +12,7 @@ import (
 	"dragnet/clearinghouse"
 	"dragnet/dossier"
 	"dragnet/internal/cli"
-	"dragnet/internal/state"
-	"dragnet/node/config"
+	"dragnet/node/community"
 	"dragnet/wire/identity"
 	"dragnet/wire/reporting"
 )
@@ -55,16 +54,16 @@ func administer(ctx context.Context, files []string, work func(*clearinghouse.Co
 	if len(files) == 0 {
 		return cli.Usage(errors.New("want --config FILE: the clearinghouse's own configuration"))
 	}
-	c, err := config.Load(files...)
+	c, err := community.LoadConfiguration(files...)
 	if err != nil {
-		return cli.Hint(err, "see what is wrong with 'dragnet config check'")
+		return cli.Hint(err, checkHint)
 	}
-	db, err := state.Open(ctx, c.Clearinghouse.StateAddress())
-	if err != nil {
+	db := c.Server.Database()
+	if err := db.Start(ctx); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	h, err := clearinghouse.New(c.Publication, clearinghouse.Dependencies{DB: db})
+	h, err := clearinghouse.New(c.Clearinghouse, clearinghouse.Dependencies{DB: db})
 	if err != nil {
 		return err
 	}

@@ -9,9 +9,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dragnet/contain/guard"
+	"dragnet/contain/ripcord"
 	"dragnet/internal/cli"
 	"dragnet/internal/conf"
-	"dragnet/node/config"
+	"dragnet/node"
+	"dragnet/node/community"
+	"dragnet/trace/daemon"
 )
 
 func newConfig() *cobra.Command {
@@ -25,6 +29,50 @@ func newConfig() *cobra.Command {
 	return cmd
 }
 
+// role is a program's role that has a configuration.
+type role struct {
+	name string
+	make func() any // a pointer to its defaults
+}
+
+// roles are all that 'config check' knows; a file that only holds what they
+// share is a node's.
+func roles() []role {
+	return []role{
+		{"node", func() any { c := node.DefaultConfiguration(); return &c }},
+		{"clearinghouse", func() any { c := community.DefaultConfiguration(); return &c }},
+		{"guard", func() any { c := guard.DefaultConfiguration(); return &c }},
+		{"ripcord", func() any { c := ripcord.DefaultConfiguration(); return &c }},
+		{"ident", func() any { c := daemon.DefaultConfiguration(); return &c }},
+	}
+}
+
+// roleFlag adds --role and returns what picks a role's defaults for files: the
+// one that is named, or the one that knows most of their keys.
+func roleFlag(cmd *cobra.Command) func(files []string) (any, error) {
+	var names []string
+	for _, r := range roles() {
+		names = append(names, r.name)
+	}
+	name := cmd.Flags().String("role", "", "whose configuration it is: "+strings.Join(names, ", ")+" (default: the role that knows most of its keys)")
+	return func(files []string) (any, error) {
+		best, known := any(nil), -1
+		for _, r := range roles() {
+			c := r.make()
+			if r.name == *name {
+				return c, nil
+			}
+			if n := conf.CountKnownKeys(c, files...); n > known {
+				best, known = c, n
+			}
+		}
+		if *name != "" {
+			return nil, cli.Usage(fmt.Errorf("--role %q: want one of %s", *name, strings.Join(names, ", ")))
+		}
+		return best, nil
+	}
+}
+
 func newConfigCheck() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check FILE...",
@@ -32,14 +80,20 @@ func newConfigCheck() *cobra.Command {
 		Long: `Report everything wrong with configuration files, with file, line and key.
 
 Several files make one configuration, as for 'dragnet run': usually site.yaml,
-which every role reads, and then the file of the role. A later file wins.
+which every role reads, and then the file of the role. A later file wins. The
+roles of 'dragnet-agent run' are checked too.
 Exit code 0: nothing is wrong. 3: something is. 1: a file could not be read.`,
-		Example: "  dragnet config check site.yaml node.yaml",
+		Example: "  dragnet config check site.yaml node.yaml\n  dragnet config check --role guard site.yaml guard.yaml",
 		Args:    cobra.MinimumNArgs(1),
 	}
+	pick := roleFlag(cmd)
 	format := cli.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, files []string) error {
-		_, err := config.Load(files...)
+		c, err := pick(files)
+		if err != nil {
+			return err
+		}
+		err = conf.Load(c, files...)
 		wrong, found := errors.AsType[*conf.Error](err)
 		if err != nil && !found {
 			return err
@@ -91,10 +145,14 @@ set. Secrets are masked. Without a file the defaults are printed. The output is
 a configuration file itself, as YAML, or as JSON with -o json.`,
 		Example: "  dragnet config show site.yaml node.yaml",
 	}
+	pick := roleFlag(cmd)
 	format := cli.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, files []string) error {
-		c, err := config.Load(files...)
+		c, err := pick(files)
 		if err != nil {
+			return err
+		}
+		if err := conf.Load(c, files...); err != nil {
 			return err
 		}
 		switch *format {

@@ -159,7 +159,7 @@ func detectFailures(ctx context.Context, c failures.Configuration, sources []str
 }
 
 func keepFindings(ctx context.Context, dir string, found []dossier.Finding) error {
-	d, err := layout.OpenLedger(ctx, dir)
+	d, err := layout.Directory(dir).OpenLedger(ctx)
 	if err != nil {
 		return err
 	}

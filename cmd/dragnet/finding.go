@@ -20,7 +20,7 @@ const defaultData = "/var/lib/dragnet"
 func ledgerFlags(cmd *cobra.Command) func() (*ledger.Ledger, error) {
 	data := cmd.Flags().String("data", defaultData, "data directory of the node, or the URL of its PostgreSQL database")
 	return func() (*ledger.Ledger, error) {
-		d, err := layout.OpenExistingLedger(cmd.Context(), *data)
+		d, err := layout.OpenLedger(cmd.Context(), *data)
 		if err != nil {
 			return nil, cli.Hint(err, "name the node's data directory with --data; 'dragnet run node' makes it")
 		}

@@ -8,10 +8,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"dragnet/dossier"
 	"dragnet/internal/cli"
 	reportingv1 "dragnet/wire/reporting/v1"
-	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 func newGroup() *cobra.Command {

@@ -17,7 +17,7 @@ import (
 	"dragnet/flow"
 	"dragnet/flow/key"
 	"dragnet/internal/cli"
-	"dragnet/node/config"
+	"dragnet/node"
 	"dragnet/node/hunt"
 	"dragnet/node/hunt/witnesses"
 )
@@ -156,11 +156,11 @@ question ask' does the same on record, over relays, in stages.
 			if err != nil {
 				return cli.Hint(cli.Usage(err), "see 'dragnet hunt --help' for the language of patterns")
 			}
-			conf, err := config.Load(configs...)
+			conf, err := node.LoadConfiguration(configs...)
 			if err != nil {
 				return err
 			}
-			c := hunt.Configuration{Witness: conf.Witness, Silent: conf.Site.Silent}
+			c := hunt.Configuration{Witness: conf.Witness.Limits, Silent: conf.Site.Silent}
 			if c.Detective, err = ask.configuration(p); err != nil {
 				return cli.Usage(err)
 			}

@@ -62,6 +62,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check found something,
 		newAgent(),
 		newOperator(),
 		newBackup(),
+		newRestore(),
 		newManual(),
 		cli.NewVersion(),
 	)

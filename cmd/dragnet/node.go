@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,8 +11,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"dragnet/internal/cli"
+	"dragnet/internal/run"
+	"dragnet/internal/state"
+	"dragnet/node/agents"
 	"dragnet/node/api"
-	"dragnet/node/control"
+	"dragnet/node/layout"
 	"dragnet/wire/node/v1/nodev1connect"
 )
 
@@ -65,11 +70,17 @@ func (n *nodeFlags) members(cmd *cobra.Command, dir string) (nodev1connect.Membe
 		}
 		return c.Members, func() error { c.Close(); return nil }, nil
 	}
-	c, err := control.Open(cmd.Context(), dir, n.state, nil, slog.New(slog.DiscardHandler))
-	if err != nil {
+	at := layout.Directory(dir)
+	if err := at.Create(); err != nil {
 		return nil, nil, err
 	}
-	return c.Agents.Operators(), c.Close, nil
+	db := state.New(cmp.Or(n.state, at.State()))
+	registry := agents.New(db, at.Authority(), slog.New(slog.DiscardHandler))
+	parts := run.Parts{db, registry}
+	if err := parts.Start(cmd.Context()); err != nil {
+		return nil, nil, err
+	}
+	return registry.Operators(), func() error { return parts.Stop(context.WithoutCancel(cmd.Context())) }, nil
 }
 
 // explained takes the protocol's words off an error of a node, and says what to

@@ -1,13 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -16,7 +16,7 @@ import (
 	"dragnet/ask/witness/audit"
 	"dragnet/internal/cli"
 	"dragnet/internal/state"
-	"dragnet/node/config"
+	"dragnet/node"
 )
 
 func newQuestionList() *cobra.Command {
@@ -42,7 +42,7 @@ also whether the whole record, or its end, was replaced.`,
 	output := cli.OutputFlag(cmd)
 	f := cmd.Flags()
 	f.StringArrayVar(&configs, "config", nil, "the node's configuration file; repeat to layer")
-	f.StringVar(&address, "state", "", "the audit log's database, a file or a postgres:// URL, in place of --config")
+	f.StringVar(&address, "state", "", "the node's database, a file or a postgres:// URL, in place of --config")
 	f.Int64Var(&after, "after", 0, "begin behind this entry")
 	f.IntVar(&limit, "limit", 0, "at most this many entries; 0 shows all")
 	f.BoolVar(&verify, "verify", false, "check the record instead of listing it")
@@ -64,15 +64,13 @@ also whether the whole record, or its end, was replaced.`,
 // openAuditLog never creates an audit log: one that does not exist has no entries.
 func openAuditLog(ctx context.Context, address string, configs []string) (*audit.Log, *state.DB, error) {
 	if address == "" {
-		c, err := config.Load(configs...)
+		c, err := node.LoadConfiguration(configs...)
 		if err != nil {
 			return nil, nil, err
 		}
-		if address = c.Testify.State; address == "" {
-			address = filepath.Join(c.Store.Directory, "docket.db")
-		}
+		address = cmp.Or(c.State.Reveal(), c.Directory().State())
 	}
-	if !strings.Contains(address, "://") {
+	if !state.IsPostgres(address) {
 		if _, err := os.Stat(address); errors.Is(err, fs.ErrNotExist) {
 			return nil, nil, cli.Hint(fmt.Errorf("%w at %s", errNoAuditLog, address), "name the node's configuration with --config")
 		}

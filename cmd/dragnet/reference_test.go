@@ -8,7 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"dragnet/internal/gen/reference"
-	"dragnet/node/config"
+	"dragnet/node"
+	"dragnet/node/community"
 )
 
 var update = flag.Bool("update", false, "write docs/reference again")
@@ -16,7 +17,12 @@ var update = flag.Bool("update", false, "write docs/reference again")
 // TestReferenceIsFresh compares the generated pages with those in docs; 'make
 // gen' writes them.
 func TestReferenceIsFresh(t *testing.T) {
-	configuration, err := reference.Configuration("dragnet", "../..", config.DefaultConfiguration())
+	configuration, err := reference.Configuration("dragnet", "../..", node.DefaultConfiguration())
+	if err != nil {
+		t.Fatal(err)
+	}
+	clearinghouse, err := reference.Role("dragnet", "../..", "Configuration of a clearinghouse",
+		"What `dragnet run clearinghouse` reads: YAML, strictly.", community.DefaultConfiguration())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,6 +33,7 @@ func TestReferenceIsFresh(t *testing.T) {
 	for name, want := range map[string][]byte{
 		"../../docs/reference/api.md":           api,
 		"../../docs/reference/cli.md":           reference.CLI(newRoot()),
+		"../../docs/reference/clearinghouse.md": clearinghouse,
 		"../../docs/reference/configuration.md": configuration,
 	} {
 		if *update {

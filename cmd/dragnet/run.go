@@ -2,15 +2,19 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"dragnet/internal/cli"
-	"dragnet/node/config"
+	"dragnet/internal/logging"
+	"dragnet/internal/run"
+	"dragnet/node"
+	"dragnet/node/community"
 )
 
 func newRun() *cobra.Command {
@@ -19,62 +23,125 @@ func newRun() *cobra.Command {
 	return cmd
 }
 
-// stopWithin is how long a node may take to commit what it has read.
+// stopWithin is how long a role may take to commit what it has read.
 const stopWithin = time.Minute
+
+// checkHint says how to find all mistakes of a configuration.
+const checkHint = "see what is wrong with 'dragnet config check'"
 
 func newRunNode() *cobra.Command {
 	var files []string
 	cmd := &cobra.Command{
 		Use:   "node --config FILE...",
 		Short: "Follow growing logs, look for scanners, direct the guards at the edges",
-		Long: `Node follows the logs that its configuration names, through growth, rotation and
-compression, into its data directory or a ClickHouse database, and keeps that
-within its bounds. It serves /livez, /readyz and /metrics on a loopback port,
-operators on a Unix socket, and agents and operators elsewhere over TLS where it
-is told to. SIGTERM and SIGINT stop it; whatever ends it, nothing is lost or
-stored twice.
+		Long: `Node follows the logs that its configuration names ('follow'), through growth,
+rotation and compression, into its data directory or a ClickHouse database
+('store'), and keeps that within its bounds. It serves /livez, /readyz and
+/metrics on a loopback port ('admin'), operators on a Unix socket, and agents and
+operators elsewhere over TLS if it has an address ('api').
 
-Where 'collect' names exporters it also receives NetFlow version 5 and 9, IPFIX
-and sFlow over UDP (ports 2055, 4739 and 6343), and counts and says what of them
-was lost.
+If 'collect' names exporters it also receives NetFlow version 5 and 9, IPFIX and
+sFlow over UDP (ports 2055, 4739 and 6343), and counts and reports what was lost.
 
-In what it takes in it looks for scanners ('detect'), hears the guards at the
-edges ('station'), has blocks judged ('decide': by default a dry run, after
-approval), and tells people ('notify').
+In what it stores it looks for scanners ('detection'), takes the reports of the
+guards at the edges ('enforcement'), has blocks judged ('decide': by default a
+dry run, after approval), and notifies people ('notify').
 
-With the section testify it is also a witness: detectives of the roster may ask
-it, within its policy, and 'dragnet question list' shows what they asked.
+If 'witness' has an address or a relay, detectives of the roster may ask it,
+within its policy, and 'dragnet question list' shows what they asked.
+
+SIGTERM and SIGINT stop it; however it ends, nothing is lost or stored twice.
+SIGHUP reads the files again and takes over the rules of the judge with their
+allow list, the roster, and the log level; the log says what needs a restart.
 
 Other commands use the data directory while it runs: flow list, hunt, backup,
 finding list, decision list, decision stop.`,
 		Example: "  dragnet run node --config /etc/dragnet/site.yaml --config /etc/dragnet/node.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := config.Load(files...)
+			c, err := node.LoadConfiguration(files...)
 			if err != nil {
-				return cli.Hint(err, "see what is wrong with 'dragnet config check'")
+				return cli.Hint(err, checkHint)
 			}
-			log := slog.New(c.Log.Handler(cmd.ErrOrStderr()))
-			n, err := startNode(cmd.Context(), c, log)
+			log, level := logging.New(c.Logging, cmd.ErrOrStderr())
+			v := cli.BuildVersion()
+			n, err := node.New(c, node.Dependencies{Log: log, Level: level, Release: v.Release, Commit: v.Commit})
 			if err != nil {
 				return err
 			}
-			if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
-				log.Warn("sd_notify failed", "err", err)
-			}
-			select {
-			case <-cmd.Context().Done():
-			case err := <-n.service.Failed():
-				return err
-			case err = <-n.testifying():
-			}
-			_, notifyErr := daemon.SdNotify(false, daemon.SdNotifyStopping)
-			err = errors.Join(err, notifyErr)
-			ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
-			defer cancel()
-			return errors.Join(err, n.stop(ctx))
+			defer reloadOnSignal(cmd.Context(), log, func(ctx context.Context) error {
+				c, err := node.LoadConfiguration(files...)
+				if err != nil {
+					return err
+				}
+				return n.Reload(ctx, c)
+			})()
+			return run.UntilDone(cmd.Context(), n, stopWithin, log)
 		},
 	}
 	cmd.Flags().StringArrayVar(&files, "config", nil, "configuration file; repeat to layer")
 	return cmd
+}
+
+func newRunClearinghouse() *cobra.Command {
+	var files []string
+	cmd := &cobra.Command{
+		Use:   "clearinghouse --config FILE...",
+		Short: "Serve a community: take reports, publish groups, hand out the roster",
+		Long: `Clearinghouse takes reports from the members of its roster, merges them into
+groups, and publishes those in batches without saying who contributed what. It
+serves the community over TLS 1.3 under the key in its directory, and /livez,
+/readyz and /metrics on a loopback port. It reads the roster's file every few
+seconds: put a newly signed version there, and it is in force.
+
+SIGTERM and SIGINT stop it; what it acknowledged is on disk, however it ends.
+SIGHUP reads the roster and the log level again.`,
+		Example: "  dragnet run clearinghouse --config /etc/dragnet/clearinghouse.yaml",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := community.LoadConfiguration(files...)
+			if err != nil {
+				return cli.Hint(err, checkHint)
+			}
+			log, level := logging.New(c.Logging, cmd.ErrOrStderr())
+			v := cli.BuildVersion()
+			m, err := community.New(c, community.Dependencies{Log: log, Level: level, Release: v.Release, Commit: v.Commit})
+			if err != nil {
+				return err
+			}
+			defer reloadOnSignal(cmd.Context(), log, func(ctx context.Context) error {
+				c, err := community.LoadConfiguration(files...)
+				if err != nil {
+					return err
+				}
+				return m.Reload(ctx, c)
+			})()
+			return run.UntilDone(cmd.Context(), m, stopWithin, log)
+		},
+	}
+	cmd.Flags().StringArrayVar(&files, "config", nil, "configuration file; repeat to layer")
+	return cmd
+}
+
+// reloadOnSignal calls reload at each SIGHUP until ctx ends or stop is called; an
+// error is logged, and the configuration in effect stays.
+func reloadOnSignal(ctx context.Context, log *slog.Logger, reload func(context.Context) error) (stop func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP)
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-signals:
+				if err := reload(ctx); err != nil && ctx.Err() == nil {
+					log.Error("reload failed; the configuration in effect stays", "err", err)
+				}
+			}
+		}
+	}()
+	return func() { signal.Stop(signals); cancel(); <-done }
 }

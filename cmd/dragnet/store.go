@@ -7,7 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"dragnet/internal/cli"
-	"dragnet/node/control"
 	"dragnet/store/clickhouse"
 	"dragnet/store/disk"
 	nodev1 "dragnet/wire/node/v1"
@@ -129,37 +128,4 @@ gives the same answers more slowly. A newly imported flow has keys of its day.`,
 	cmd.Flags().StringVar(&epoch, "epoch", "", "whose salts, such as 2026-11-22 (default today, UTC)")
 	cmd.Flags().BoolVar(&again, "again", false, "also runs of that epoch, such as after damage")
 	return cmd
-}
-
-func newBackup() *cobra.Command {
-	return &cobra.Command{
-		Use:   "backup DATADIR COPY",
-		Short: "Copy a data directory, as it is at one time",
-		Long: `Backup copies DATADIR to COPY, which must not exist. The copy is a complete data
-directory; to restore, move it to the original path. An interrupted copy has
-all flows or none. The node's control state and the key
-of its authority follow; where that state is in PostgreSQL, back it up there.`,
-		Example: "  dragnet backup /var/lib/dragnet /mnt/backup/dragnet-2026-11-22",
-		Args:    cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			if err := ownDirectory(args[0], "use its BACKUP DATABASE"); err != nil {
-				return err
-			}
-			store, err := disk.Open(args[0])
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, store.Close()) }()
-			size, err := store.Bytes(cmd.Context())
-			if err != nil {
-				return err
-			}
-			progress := cli.NewProgress("copying bytes", size)
-			defer progress.Done()
-			if err := store.Backup(cmd.Context(), args[1], func(n int) { progress.Add(int64(n)) }); err != nil {
-				return err
-			}
-			return control.Backup(cmd.Context(), args[0], args[1])
-		},
-	}
 }

@@ -15,12 +15,12 @@ import (
 // What a guard sends its node, and receives from it, on the agents' channel:
 // JSON.
 const (
-	ReportKind   = "guard.bulletin"
+	ReportKind   = "guard.report"
 	ReportFormat = 1
 	PolicyFormat = 1
 )
 
-// Channel is a remote station, reached by the channel of the agents: reports
+// Channel is the station of a node, reached by the channel of the agents: reports
 // wait in a spool while it cannot be reached, and policies arrive as the role's
 // configuration.
 type Channel struct {
@@ -83,7 +83,7 @@ func (s *Channel) Exchange(_ context.Context, b daw.AgentReport) (daw.AgentPolic
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.policy == nil {
-		return daw.AgentPolicy{}, errors.New("the station has no policy for this agent: name it in 'station.agents' there")
+		return daw.AgentPolicy{}, errors.New("the station has no policy for this agent: name it in 'enforcement.agents' there")
 	}
 	return *s.policy, nil
 }

@@ -3,7 +3,6 @@ package guard
 import (
 	"crypto/sha256"
 	"encoding/base32"
-	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"dragnet/daw"
 	"dragnet/dossier"
 	"dragnet/flow"
+	"dragnet/internal/conf"
 	"dragnet/packet/live"
 	"dragnet/wire/channel"
 )
@@ -42,10 +42,9 @@ type Configuration struct {
 	Most int `yaml:"most"`
 	// Every is how often the guard looks for persistent scanners.
 	Every time.Duration `yaml:"every"`
-	// Station is the address of the station: the path of its Unix socket, or
-	// "channel" for the node that this agent is enrolled with. Empty runs
-	// without one.
-	Station string `yaml:"station"`
+	// Station has this guard report to the station of the node that it is
+	// enrolled with, and follow its policy. Without, it acts alone.
+	Station bool `yaml:"station"`
 	// Channel configures the connection of an enrolled agent to its node.
 	Channel channel.Configuration `yaml:"channel"`
 	// Report is the interval between reports to the station.
@@ -59,10 +58,6 @@ type Configuration struct {
 	// until they expire.
 	UndoAtStop bool `yaml:"undo_at_stop"`
 }
-
-// ByChannel as Configuration.Station is the node that the agent is enrolled
-// with.
-const ByChannel = "channel"
 
 // Standing is a standing decision as an operator writes it down.
 type Standing struct {
@@ -89,46 +84,27 @@ func DefaultConfiguration() Configuration {
 	}
 }
 
-// Validate reports the first invalid setting.
+// Validate reports all invalid settings.
 func (c *Configuration) Validate() error {
-	if err := c.Site.Validate(); err != nil {
-		return err
-	}
+	var p conf.Problems
+	p.Section("site", c.Site.Validate())
 	scope := c.watchedScope()
-	if err := scope.Validate(); err != nil {
-		return err
+	p.Section("scope", scope.Validate())
+	_, err := c.Limits.Validate()
+	p.Section("limits", err)
+	for i, n := range c.Allow {
+		p.Check(n.IsValid(), fmt.Sprintf("allow[%d]", i), "is not a prefix such as 198.51.100.7/32")
 	}
-	if _, err := c.Limits.Validate(); err != nil {
-		return err
-	}
-	for i, p := range c.Allow {
-		if !p.IsValid() {
-			return fmt.Errorf("allow[%d] is not a prefix such as 198.51.100.7/32", i)
-		}
-	}
-	switch {
-	case c.Most < 1:
-		return errors.New("most: at least 1 address")
-	case c.Every < time.Second:
-		return errors.New("every: at least 1s")
-	case c.Report < 100*time.Millisecond || c.Report > time.Hour:
-		return errors.New("report: want 100ms to 1h")
-	case c.Save < time.Second:
-		return errors.New("save: at least 1s")
-	}
-	return c.Standing.validate()
-}
-
-func (s *Standing) validate() error {
-	switch {
-	case s.By == "" && s.Enforce:
-		return errors.New("standing.by: say who decided that sources may be held back; enforcement needs a name")
-	case s.By != "" && s.Why == "":
-		return errors.New("standing.why: say why, for those who are affected")
-	case s.By != "" && (s.Most < 1 || s.For <= 0):
-		return errors.New("standing: most must be at least 1 address, and for must be positive")
-	}
-	return nil
+	p.Check(c.Most >= 1, "most", "is %d; want at least 1 address", c.Most)
+	p.Check(c.Every >= time.Second, "every", "is %v; want at least 1s", c.Every)
+	p.Check(c.Report >= 100*time.Millisecond && c.Report <= time.Hour, "report", "is %v; want 100ms to 1h", c.Report)
+	p.Check(c.Save >= time.Second, "save", "is %v; want at least 1s", c.Save)
+	s := &c.Standing
+	p.Check(s.By != "" || !s.Enforce, "standing.by", "is empty; say who decided that sources may be held back: enforcement needs a name")
+	p.Check(s.By == "" || s.Why != "", "standing.why", "is empty; say why, for those who are affected")
+	p.Check(s.By == "" || s.Most >= 1, "standing.most", "is %d; want at least 1 address", s.Most)
+	p.Check(s.By == "" || s.For > 0, "standing.for", "is %v; want a positive duration", s.For)
+	return p.Join()
 }
 
 // watchedScope is the scope as configured, completed from the site where it is

@@ -68,7 +68,7 @@ func New(c Configuration, now flow.Time, snapshot []byte, event func(Event)) (*G
 	}
 	g := &Guard{
 		c: c, scope: c.watchedScope(), next: now, allow: slices.Clone(c.Allow), inForce: map[string]bool{},
-		holds: map[netip.Prefix]*heldSource{}, event: event, stationed: c.Station != "", changed: true,
+		holds: map[netip.Prefix]*heldSource{}, event: event, stationed: c.Station, changed: true,
 	}
 	if event == nil {
 		g.event = func(Event) {}

@@ -220,7 +220,7 @@ func block(id, target string) dossier.Decision {
 
 // Orders: a standing decision of the station, blocks, their end.
 func TestOrders(t *testing.T) {
-	e := newEdge(t, func(c *Configuration) { c.Station, c.Standing = "somewhere", Standing{} })
+	e := newEdge(t, func(c *Configuration) { c.Station, c.Standing = true, Standing{} })
 	stands := dossier.Decision{ID: "S", Target: netip.MustParsePrefix("0.0.0.0/0"), Verdict: dossier.Active, Until: monday + 9*day, Standing: &dossier.Standing{Rule: "daw", Most: 5}}
 	obey := func(now flow.Time, all ...dossier.Decision) {
 		t.Helper()

@@ -31,7 +31,7 @@ type Replayed struct {
 // taken. It is always a dry run without a station.
 func Replay(ctx context.Context, c Configuration, files []string, event func(Event)) (Replayed, error) {
 	var done Replayed
-	c.Station, c.State, c.Standing.Enforce = "", "", false
+	c.Station, c.State, c.Standing.Enforce = false, "", false
 	if c.Standing.By == "" {
 		c.Standing.By, c.Standing.Why = "replay", "what a standing decision would have done"
 	}

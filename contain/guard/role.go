@@ -26,7 +26,7 @@ import (
 type Role struct {
 	c       Configuration
 	log     *slog.Logger
-	station StationClient // nil: none
+	station *Channel // nil: none
 
 	guard   *Guard
 	reader  *live.Reader
@@ -54,7 +54,7 @@ type answer struct {
 }
 
 // NewRole prepares a role; call Start to run it. station may be nil.
-func NewRole(c Configuration, station StationClient, log *slog.Logger) (*Role, error) {
+func NewRole(c Configuration, station *Channel, log *slog.Logger) (*Role, error) {
 	if c.Name == "" {
 		name, err := os.Hostname()
 		if err != nil {

@@ -11,7 +11,6 @@
 package ripcord
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -140,50 +139,32 @@ const longest = 20 * 24 * time.Hour
 
 // Validate reports every invalid value.
 func (c *Configuration) Validate() error {
-	var errs []error
-	bad := func(key, format string, args ...any) {
-		errs = append(errs, fmt.Errorf(key+": "+format, args...))
-	}
-	if c.Host == "" || c.Network == "" || c.Host == c.Network {
-		bad("host", "host and network must name two interfaces")
-	}
-	if c.SignedTCP != "refuse" && c.SignedTCP != "pass" {
-		bad("signed_tcp", "is %q; write refuse or pass", c.SignedTCP)
-	}
+	var p conf.Problems
+	p.Check(c.Host != "" && c.Network != "" && c.Host != c.Network, "host", "host and network must name two interfaces")
+	p.Check(c.SignedTCP == "refuse" || c.SignedTCP == "pass", "signed_tcp", "is %q; write refuse or pass", c.SignedTCP)
 	for i, a := range c.Addresses {
-		if !a.IsValid() || a.IsMulticast() || a.IsUnspecified() || a.IsLoopback() || a.Is4In6() {
-			bad(fmt.Sprintf("addresses[%d]", i), "%v is not a valid host address", a)
-		}
+		ok := a.IsValid() && !a.IsMulticast() && !a.IsUnspecified() && !a.IsLoopback() && !a.Is4In6()
+		p.Check(ok, fmt.Sprintf("addresses[%d]", i), "%v is not a valid host address", a)
 	}
 	for key, d := range map[string]time.Duration{
 		"learn.quiet": c.Learn.Quiet, "block": c.Block, "coarse.duration": c.Coarse.Duration, "idle.handshake": c.Idle.Handshake,
 		"idle.established": c.Idle.Established, "idle.closed": c.Idle.Closed, "pull.active": c.Pull.Active, "pull.longest": c.Pull.Longest,
 	} {
-		if d < time.Second || d > longest {
-			bad(key, "%v is not between 1s and %v", d, longest)
-		}
+		p.Check(d >= time.Second && d <= longest, key, "%v is not between 1s and %v", d, longest)
 	}
 	for key, n := range map[string]int{
 		"learn.ipv4": c.Learn.IPv4, "learn.ipv6": c.Learn.IPv6,
 	} {
-		if n < 0 || n > 64 {
-			bad(key, "%d is not between 0 and 64", n)
-		}
+		p.Check(n >= 0 && n <= 64, key, "%d is not between 0 and 64", n)
 	}
 	for key, n := range map[string]int{
 		"connections.ipv4": c.Connections.IPv4, "connections.ipv6": c.Connections.IPv6, "coarse.resets": c.Coarse.Resets, "pull.per_second": c.Pull.PerSecond,
 	} {
-		if n < 1 || n > 1<<26 {
-			bad(key, "%d is not between 1 and %d", n, 1<<26)
-		}
+		p.Check(n >= 1 && n <= 1<<26, key, "%d is not between 1 and %d", n, 1<<26)
 	}
-	if len(c.Addresses) > 64 {
-		bad("addresses", "%d are more than the limit of 64", len(c.Addresses))
-	}
-	if c.Pull.Port == 0 {
-		bad("pull.port", "must not be 0")
-	}
-	return errors.Join(errs...)
+	p.Check(len(c.Addresses) <= 64, "addresses", "%d are more than the limit of 64", len(c.Addresses))
+	p.Check(c.Pull.Port != 0, "pull.port", "must not be 0")
+	return p.Join()
 }
 
 func (c *Configuration) kernelSettings(observe bool) state.Settings {

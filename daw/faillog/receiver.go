@@ -11,6 +11,7 @@ import (
 
 	"dragnet/daw"
 	"dragnet/flow"
+	"dragnet/internal/conf"
 )
 
 // Configuration of a receiver.
@@ -24,6 +25,13 @@ type Configuration struct {
 	Devices []netip.Prefix `yaml:"devices"`
 }
 
+// Validate reports all invalid settings.
+func (c *Configuration) Validate() error {
+	var p conf.Problems
+	p.Check(c.Listen == "" || len(c.Devices) > 0, "devices", "is empty: name the firewalls whose logs are trusted")
+	return p.Join()
+}
+
 // Receiver receives drop logs over UDP.
 type Receiver struct {
 	c    Configuration
@@ -35,8 +43,8 @@ type Receiver struct {
 
 // New makes a receiver; take is called for each message, from one goroutine.
 func New(c Configuration, take func(daw.FailLog)) (*Receiver, error) {
-	if c.Listen != "" && len(c.Devices) == 0 {
-		return nil, errors.New("faillog.devices is empty: name the firewalls whose logs are trusted")
+	if err := c.Validate(); err != nil {
+		return nil, err
 	}
 	return &Receiver{c: c, take: take}, nil
 }
@@ -62,7 +70,7 @@ func (r *Receiver) Run(ctx context.Context, conn *net.UDPConn) error {
 func (r *Receiver) Listen() (*net.UDPConn, error) {
 	at, err := net.ResolveUDPAddr("udp", r.c.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("faillog.listen %q: %w", r.c.Listen, err)
+		return nil, fmt.Errorf("listen for drop logs on %q: %w", r.c.Listen, err)
 	}
 	return net.ListenUDP("udp", at)
 }

@@ -8,13 +8,13 @@ package station
 
 import (
 	"cmp"
-	"errors"
 	"math"
 	"slices"
 	"time"
 
 	"dragnet/daw"
 	"dragnet/flow"
+	"dragnet/internal/conf"
 )
 
 // Configuration of a station.
@@ -41,21 +41,16 @@ func DefaultConfiguration() Configuration {
 	return Configuration{Rises: 3, First: 0.05, Period: time.Minute, Silent: 5 * time.Minute, Days: 14, Level: 0.01}
 }
 
-// Validate reports the first setting that makes no sense.
+// Validate reports all invalid settings.
 func (c *Configuration) Validate() error {
-	switch {
-	case c.Rises < 1 || c.Rises > 1000:
-		return errors.New("station.alarm.rises must lie between 1 and 1000 periods")
-	case !(c.First > 0 && c.First <= 1):
-		return errors.New("station.alarm.first must be above 0 and at most 1 (1 = all offenders)")
-	case c.Period < time.Second || c.Period > time.Hour || c.Silent < c.Period:
-		return errors.New("station.alarm.period must lie between 1s and 1h, and silent must not be shorter")
-	case c.Days < 5 || c.Days > 1000:
-		return errors.New("station.alarm.days must lie between 5 and 1000 days")
-	case !(c.Level > 0 && c.Level < 1):
-		return errors.New("station.alarm.level must lie between 0 and 1")
-	}
-	return nil
+	var p conf.Problems
+	p.Check(c.Rises >= 1 && c.Rises <= 1000, "rises", "is %d; want 1 to 1000 periods", c.Rises)
+	p.Check(c.First > 0 && c.First <= 1, "first", "is %g; want above 0 and at most 1 (1 = all offenders)", c.First)
+	p.Check(c.Period >= time.Second && c.Period <= time.Hour, "period", "is %v; want 1s to 1h", c.Period)
+	p.Check(c.Silent >= c.Period, "silent", "is %v; want at least period, %v", c.Silent, c.Period)
+	p.Check(c.Days >= 5 && c.Days <= 1000, "days", "is %d; want 5 to 1000 days", c.Days)
+	p.Check(c.Level > 0 && c.Level < 1, "level", "is %g; want between 0 and 1", c.Level)
+	return p.Join()
 }
 
 // Station is a management station. It is not safe for concurrent use.

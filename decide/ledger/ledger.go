@@ -33,23 +33,24 @@ func Open(ctx context.Context, address string) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := New(ctx, db)
-	if err != nil {
+	d := New(db)
+	if err := d.Migrate(ctx); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return d, nil
 }
 
-// New creates the ledger's tables in a database that the caller closes.
-func New(ctx context.Context, db *state.DB) (*Ledger, error) {
+// New is the ledger in a database that the caller opens and closes. Migrate must
+// be called before anything else.
+func New(db *state.DB) *Ledger { return &Ledger{db} }
+
+// Migrate creates the ledger's tables, or brings them up to date.
+func (d *Ledger) Migrate(ctx context.Context) error {
 	steps, err := fs.Sub(migrations, "migrations")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := db.Migrate(ctx, "decide/ledger", steps); err != nil {
-		return nil, err
-	}
-	return &Ledger{db}, nil
+	return d.db.Migrate(ctx, "decide/ledger", steps)
 }
 
 // Close closes the database.

@@ -159,7 +159,7 @@ func TestBudgetHoldsAcrossPrograms(t *testing.T) {
 func TestFindingsAreKeptOnce(t *testing.T) {
 	d := open(t, filepath.Join(t.TempDir(), "state.db"))
 	f := dossier.Finding{Detector: "failures", Kind: "address-scan", Host: flow.HostAt(netip.MustParseAddr("198.51.100.7"), ""), First: noon, Last: noon + 5, Summary: "s",
-		Evidence: dossier.Evidence{Counts: map[string]uint64{"refused": 99}, Thresholds: map[string]float64{"refused": 25}, Flows: []dossier.Sighting{}}}
+		Evidence: dossier.Evidence{Counts: map[string]uint64{"refused": 99}, Thresholds: map[string]float64{"refused": 25}, Flows: []dossier.FlowEvidence{}}}
 	f.Identify("80 tcp")
 	for i := range 2 {
 		fresh, err := d.AddFindings(t.Context(), []dossier.Finding{f})

@@ -56,7 +56,7 @@ func (g *group) byPort() bool { return g.victim == addrKey{} }
 type tally struct {
 	refused, silent, reached targets
 	first, last              flow.Time
-	sample                   []dossier.Sighting
+	sample                   []dossier.FlowEvidence
 }
 
 // samples is the number of flows kept as evidence.
@@ -135,7 +135,7 @@ func (t *tally) addTarget(f *flow.Flow, s FlowSignal, target uint32) {
 	}
 	// Most groups never exceed one target, and need no evidence.
 	if len(t.sample) < samples && t.refused.n+t.silent.n > 1 {
-		t.sample = append(t.sample, dossier.SightingOf(f))
+		t.sample = append(t.sample, dossier.FlowEvidenceOf(f))
 	}
 }
 
@@ -189,7 +189,7 @@ func (d *Detector) judgeGroup(g group, t *tally) (dossier.Finding, bool) {
 			Flows:      t.sample,
 		},
 	}
-	slices.SortFunc(f.Evidence.Flows, func(a, b dossier.Sighting) int { return cmp.Compare(a.Time, b.Time) })
+	slices.SortFunc(f.Evidence.Flows, func(a, b dossier.FlowEvidence) int { return cmp.Compare(a.Time, b.Time) })
 	span := time.Duration(t.last - t.first).Round(time.Second)
 	what, about := "hosts on "+flow.Proto(g.proto).String()+" port", fmt.Sprint(g.port)
 	if !g.byPort() {

@@ -19,11 +19,11 @@
 package failures
 
 import (
-	"fmt"
 	"net/netip"
 	"time"
 
 	"dragnet/flow"
+	"dragnet/internal/conf"
 )
 
 // Configuration of a detector.
@@ -55,21 +55,16 @@ func DefaultConfiguration() Configuration {
 	return Configuration{Window: 24 * time.Hour, Remote: 25, Local: 100, Silence: 4, Share: 0.8, Groups: 1 << 20}
 }
 
-// Validate reports the first setting that makes no sense.
+// Validate reports all invalid settings.
 func (c *Configuration) Validate() error {
-	switch {
-	case c.Window < time.Minute || c.Window > 31*24*time.Hour:
-		return fmt.Errorf("failures.window must lie between 1m and 744h")
-	case c.Remote < 2 || c.Local < 2 || c.Remote > most || c.Local > most:
-		return fmt.Errorf("failures.remote and failures.local must lie between 2 and %d", most)
-	case c.Silence < 1 || c.Silence > 100:
-		return fmt.Errorf("failures.silence must lie between 1 and 100")
-	case !(c.Share > 0 && c.Share <= 1):
-		return fmt.Errorf("failures.share must be above 0 and at most 1")
-	case c.Groups < 1000:
-		return fmt.Errorf("failures.groups must be at least 1000")
-	}
-	return nil
+	var p conf.Problems
+	p.Check(c.Window >= time.Minute && c.Window <= 31*24*time.Hour, "window", "is %v; want 1m to 744h", c.Window)
+	p.Check(c.Remote >= 2 && c.Remote <= most, "remote", "is %d; want 2 to %d hosts", c.Remote, most)
+	p.Check(c.Local >= 2 && c.Local <= most, "local", "is %d; want 2 to %d hosts", c.Local, most)
+	p.Check(c.Silence >= 1 && c.Silence <= 100, "silence", "is %d; want 1 to 100", c.Silence)
+	p.Check(c.Share > 0 && c.Share <= 1, "share", "is %g; want a share above 0 and at most 1", c.Share)
+	p.Check(c.Groups >= 1000, "groups", "is %d; want at least 1000", c.Groups)
+	return p.Join()
 }
 
 // most is the largest threshold: the targets of a group are kept individually

@@ -5,9 +5,13 @@ package archtest
 import (
 	"encoding/json"
 	"io"
+	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 const module = "dragnet/"
@@ -50,7 +54,7 @@ var rooms = []struct {
 	{"contain", stage, "decision → packets let through or not"},
 	{"trace", stage, "connection → the chain of hosts behind it"},
 	{"console", stage, "the web console, which talks only to the node's interface (`node/api`)"},
-	{"node", joiner, "what joins rooms into one organisation's node; `node/config`: its configuration"},
+	{"node", joiner, "what joins rooms into one organisation's node; `node/layout`: its data directory; `node/community`: the clearinghouse's role"},
 	{"simulate", joiner, "spread and containment curves without packets"},
 	{"reproduce", joiner, "the tables and figures of the papers, computed again"},
 	{"lab", joiner, "network namespaces, recorded traffic, end-to-end tests"},
@@ -189,6 +193,36 @@ var unlinked = []struct {
 }{
 	{"lab/incident/demo", []string{"database/sql", "modernc.org", "github.com/jackc", "github.com/ClickHouse", "connectrpc.com", "net/http"},
 		"'make demo' is what a newcomer waits for, and these take most of the time that dragnet takes to build"},
+	{"cmd/dragnet-agent", []string{"database/sql", "modernc.org", "github.com/jackc", "github.com/ClickHouse", module + "node", module + "store"},
+		"an agent is small, runs with privileges, and keeps nothing but its own state; what it says goes to the node over wire/channel"},
+}
+
+// TestAgentLinksWhatIsListed compares the packages of ours, and the modules of
+// others, that dragnet-agent links with testdata/dragnet-agent, so that a new one
+// is seen in review. 'make gen' writes the list again.
+func TestAgentLinksWhatIsListed(t *testing.T) {
+	const file = "testdata/dragnet-agent"
+	cmd := exec.Command("go", "list", "-deps", "-f", "{{if .Module}}{{if .Module.Main}}{{.ImportPath}}{{else}}{{.Module.Path}}{{end}}{{end}}", module+"cmd/dragnet-agent")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	linked := strings.Fields(string(out))
+	slices.Sort(linked)
+	want := strings.Join(slices.Compact(linked), "\n") + "\n"
+	if *update {
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Errorf("dragnet-agent links other packages than %s lists; if that is meant, run 'make gen' (-linked +listed):\n%s", file, diff)
+	}
 }
 
 func TestProgramsLinkNoMoreThanTheyNeed(t *testing.T) {

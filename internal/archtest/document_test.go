@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -66,6 +67,55 @@ func rule(built map[string]bool) string {
 	}
 	b.WriteString("\n")
 	return b.String()
+}
+
+// arrows are those of the picture in ARCHITECTURE.md, drawn with ─ if they are
+// built and with ┄ if they are planned. One is built if a role, of those that
+// run until they are stopped, links both ends.
+var arrows = []struct{ from, to, drawn string }{
+	{"source", "store", "─┬─► store"},
+	{"store", "detect", "store ─► detect"},
+	{"detect", "decide", "├─► decide"},
+	{"decide", "contain", "decide ─► contain"},
+	{"trap", "signature", "trap ─► signature"},
+	{"signature", "decide", "signature ─────────"},
+	{"clearinghouse", "publish", "clearinghouse ─► publish"},
+}
+
+// TestPictureTellsTheTruth: no arrow is drawn solid that no code follows, and none
+// dashed that some does.
+func TestPictureTellsTheTruth(t *testing.T) {
+	text, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roles := []map[string]bool{linkedRooms(t, "node"), linkedRooms(t, "node/community"), linkedRooms(t, "cmd/dragnet-agent")}
+	for _, a := range arrows {
+		built := slices.ContainsFunc(roles, func(rooms map[string]bool) bool { return rooms[a.from] && rooms[a.to] })
+		want := a.drawn
+		if !built {
+			want = strings.ReplaceAll(want, "─", "┄")
+		}
+		if !strings.Contains(string(text), want) {
+			t.Errorf("%s: the arrow from %s to %s should be drawn as %q (built: %v)", document, a.from, a.to, want, built)
+		}
+	}
+}
+
+// linkedRooms are the rooms that a package is linked from.
+func linkedRooms(t *testing.T, name string) map[string]bool {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-deps", module+name).Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	rooms := map[string]bool{}
+	for path := range strings.FieldsSeq(string(out)) {
+		if strings.HasPrefix(path, module) {
+			rooms[room(path)] = true
+		}
+	}
+	return rooms
 }
 
 // TestEveryDependencyIsExplained wants one row "| `module` | why |" for each

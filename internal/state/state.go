@@ -23,36 +23,60 @@ import (
 	_ "modernc.org/sqlite"             // the driver "sqlite"
 )
 
-// DB is an open database. It is safe for concurrent use.
+// DB is a database. After Start it is safe for concurrent use.
 type DB struct {
-	sql      *sql.DB
+	address  string
 	postgres bool
+	sql      *sql.DB // nil before Start
 }
 
-// Open opens the SQLite file at address, making it and its directory when they
-// are not there, or connects to the PostgreSQL database of a URL such as
-// postgres://user@host/database.
+// New is the database at an address: the path of an SQLite file, or the URL of
+// a PostgreSQL database such as postgres://user@host/database. Start opens it.
+func New(address string) *DB {
+	return &DB{address: address, postgres: IsPostgres(address)}
+}
+
+// IsPostgres reports whether an address is the URL of a PostgreSQL database.
+func IsPostgres(address string) bool {
+	return strings.HasPrefix(address, "postgres://") || strings.HasPrefix(address, "postgresql://")
+}
+
+// IsPostgres reports whether d is a PostgreSQL database, which several programs
+// may share.
+func (d *DB) IsPostgres() bool { return d.postgres }
+
+// Open is New and Start.
 func Open(ctx context.Context, address string) (*DB, error) {
-	postgres := strings.HasPrefix(address, "postgres://") || strings.HasPrefix(address, "postgresql://")
-	driver, source, name := "sqlite", "", address
-	if postgres {
-		driver, source, name = "pgx", address, withoutPassword(address)
-	} else {
-		if err := os.MkdirAll(filepath.Dir(address), 0o700); err != nil {
-			return nil, fmt.Errorf("control state: %w", err)
-		}
-		source = fileSource(address)
-	}
-	db, err := sql.Open(driver, source)
-	if err != nil {
-		return nil, fmt.Errorf("control state %s: %w", name, err)
-	}
-	d := &DB{sql: db, postgres: postgres}
-	if err := d.begin(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("control state %s: %w", name, err), db.Close())
+	d := New(address)
+	if err := d.Start(ctx); err != nil {
+		return nil, err
 	}
 	return d, nil
 }
+
+// Start opens the database; an SQLite file and its directory are created if they
+// do not exist.
+func (d *DB) Start(ctx context.Context) error {
+	driver, source := "pgx", d.address
+	if !d.postgres {
+		driver, source = "sqlite", fileSource(d.address)
+		if err := os.MkdirAll(filepath.Dir(d.address), 0o700); err != nil {
+			return fmt.Errorf("control state: %w", err)
+		}
+	}
+	db, err := sql.Open(driver, source)
+	if err != nil {
+		return fmt.Errorf("control state %s: %w", Redact(d.address), err)
+	}
+	d.sql = db
+	if err := d.begin(ctx); err != nil {
+		return errors.Join(fmt.Errorf("control state %s: %w", Redact(d.address), err), db.Close())
+	}
+	return nil
+}
+
+// Stop closes the database.
+func (d *DB) Stop(context.Context) error { return d.Close() }
 
 // fileSource asks SQLite for what control state needs: a commit that is on disk
 // when it returns, readers that do not wait for the writer, a writer that waits
@@ -65,7 +89,11 @@ func fileSource(path string) string {
 	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()
 }
 
-func withoutPassword(address string) string {
+// Redact is an address without its password.
+func Redact(address string) string {
+	if !IsPostgres(address) {
+		return address
+	}
 	u, err := url.Parse(address)
 	if err != nil {
 		return "postgres://..."

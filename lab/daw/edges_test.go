@@ -29,40 +29,39 @@ const (
 func (l *isp) start(midnight time.Time) {
 	l.t.Helper()
 	configuration := fmt.Sprintf(`
-store: {directory: %[1]s/data, logs: [], listen: ""}
-api: {listen: "172.16.2.1:9121"}
+store: {directory: %[1]s/data}
+admin: {listen: ""}
+api: {listen: "0.0.0.0:9121"}
 decide: {enforce: true, approval: false, addresses: 100, budget: %[2]g, ttl: 4s}
-station:
-  socket: %[1]s/station.sock
+enforcement:
   every: 250ms
   days: 1
   alarm_days: 1
   standing: {most: %[3]d, for: 1h, why: the lab holds back what fails too often}
-  alarm: {rises: 2, first: 0.1, period: 1s, silent: 3s}
+  station: {rises: 2, first: 0.1, period: 1s, silent: 3s}
   agents:
     - {name: edge1, scope: {sources: [10.1.0.0/24], ports: [80]}}
     - {name: edge2, scope: {sources: [10.2.0.0/24], ports: [80]}}
 `, l.dir, float64(budget)/100, standing)
 	l.write("node.yaml", configuration)
 	l.startNode()
-	// The first guard is on the node's machine; the second comes over TLS.
-	token := strings.TrimSpace(l.run("agent", "token", l.dir+"/data", "--name", "edge2", "--role", "guard"))
-	if _, err := l.edges[1].Run(l.t.Context(), l.agent, "enrol", "guard", "https://172.16.2.1:9121", token, "--state", l.dir+"/enrolled"); err != nil {
-		l.t.Fatal(err)
-	}
-	stations := [2]string{l.dir + "/station.sock", "channel"}
 	for i := range 2 {
+		token := strings.TrimSpace(l.run("agent", "token", l.dir+"/data", "--name", fmt.Sprintf("edge%d", i+1), "--role", "guard"))
+		node := fmt.Sprintf("https://172.16.%d.1:9121", i+1)
+		if _, err := l.edges[i].Run(l.t.Context(), l.agent, "enrol", "guard", node, token, "--state", fmt.Sprintf("%s/enrolled%d", l.dir, i+1)); err != nil {
+			l.t.Fatal(err)
+		}
 		l.write(fmt.Sprintf("edge%d.yaml", i+1), fmt.Sprintf(`
 name: edge%[2]d
-station: %[5]s
-channel: {state: %[1]s/enrolled}
+station: true
+channel: {state: %[1]s/enrolled%[2]d}
 report: 250ms
 every: 1s
 state: %[1]s/edge%[2]d
 live: {interface: inside}
 scope: {sources: [10.%[2]d.0.0/24], ports: [80]}
 limits: {omega: %[3]d, bucket: 10, lambda: 1, phi: 0, entries: 4096, records: 4096, requests: 65536, first_block: 2s, midnight: %[4]v}
-`, l.dir, i+1, omega, midnight.UTC().Sub(midnight.UTC().Truncate(24*time.Hour)).Round(time.Second), stations[i]))
+`, l.dir, i+1, omega, midnight.UTC().Sub(midnight.UTC().Truncate(24*time.Hour)).Round(time.Second)))
 		l.startGuard(i)
 	}
 }
@@ -79,7 +78,7 @@ func (l *isp) startNode() {
 	p, err := l.core.Start(l.dragnet, "run", "node", "--config", l.dir+"/node.yaml")
 	if err == nil {
 		l.node = p
-		err = p.Await(l.t.Context(), `"started"`)
+		err = p.Await(l.t.Context(), "node started")
 	}
 	if err != nil {
 		l.t.Fatal(err)

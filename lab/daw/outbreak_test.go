@@ -146,7 +146,7 @@ func newOutbreak(t *testing.T, change func(*decide.Configuration)) *outbreak {
 	o := &outbreak{judge: judge(t, change), station: station.New(station.DefaultConfiguration())}
 	for i := range 2 {
 		c := guard.DefaultConfiguration()
-		c.Station = "somewhere" // persistent scanners are told, not blocked
+		c.Station = true // persistent scanners are told, not blocked
 		c.Limits.Entries, c.Limits.Records, c.Limits.Requests, c.Limits.Days = 256, 1024, 1<<12, 2
 		c.Scope = daw.Scope{Sources: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i), 0, 0}), 16)}, Ports: []uint16{80}}
 		g, err := guard.New(c, monday, nil, nil)

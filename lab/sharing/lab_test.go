@@ -174,12 +174,12 @@ func (c *community) sign(revoked string) {
 // startClearinghouse starts the clearinghouse with its relay.
 func (c *community) startClearinghouse() {
 	c.Helper()
-	conf := c.write("clearing/clearinghouse.yaml", fmt.Sprintf(`clearinghouse:
+	conf := c.write("clearing/clearinghouse.yaml", fmt.Sprintf(`server:
   directory: %s
   roster: %s
   listen: %s
-  admin: ""
-publication: {floor: 2, witnesses: 1, batch: 1s}
+admin: {listen: ""}
+clearinghouse: {floor: 2, witnesses: 1, batch: 1s}
 relay: {serve: true}
 `, filepath.Join(c.dir, "clearing"), c.rosterFile(), c.url("clearing")[len("https://"):]))
 	p, err := c.nodes["clearing"].Start(program, "run", "clearinghouse", "--config", conf)
@@ -188,7 +188,7 @@ relay: {serve: true}
 	}
 	ctx, cancel := context.WithTimeout(c.Context(), within)
 	defer cancel()
-	if err := p.Await(ctx, `"msg":"started"`); err != nil {
+	if err := p.Await(ctx, `"msg":"clearinghouse started"`); err != nil {
 		c.Fatal(err)
 	}
 	fmt.Fprintf(&c.book, "relays:\n  - {name: clearing, url: %[1]q, key: %[2]q}\nclearinghouse: {name: clearing, url: %[1]q, key: %[2]q}\nwitnesses:\n",
@@ -198,7 +198,7 @@ relay: {serve: true}
 func (c *community) url(name string) string { return fmt.Sprintf("https://%s:8443", c.address(name)) }
 
 // node starts an organisation's node over a log, and enters it into the book.
-func (c *community) node(name string, networks []netip.Prefix, log, testify string) *running {
+func (c *community) node(name string, networks []netip.Prefix, log, reached string) *running {
 	c.Helper()
 	var list []string
 	for _, n := range networks {
@@ -208,20 +208,19 @@ func (c *community) node(name string, networks []netip.Prefix, log, testify stri
 	conf := c.write(name+"/node.yaml", fmt.Sprintf(`site:
   name: %s
   networks: [%s]
-store:
-  directory: %s
-  logs: [%s]
-  listen: ""
-testify:
+store: {directory: %s}
+follow: {logs: [%s]}
+admin: {listen: ""}
+witness:
 %s  key: %s
   roster: {signer: %q}
   clearinghouse: {url: %q}
   policy:
     floor: 1         # the incident's logs are so small that keys have 3 bits
     too_common: 0
-`, name, strings.Join(list, ", "), filepath.Join(dir, "store"), log, testify, c.keyFile(name), c.signer, c.url("clearing")))
+`, name, strings.Join(list, ", "), filepath.Join(dir, "store"), log, reached, c.keyFile(name), c.signer, c.url("clearing")))
 	fmt.Fprintf(&c.book, "  - name: %s\n    key: %s\n    organisation: %s\n    networks: [%s]\n", name, c.key(name), name, strings.Join(list, ", "))
-	r := &running{name: name, conf: conf, signs: []string{`"msg":"witness"`, `"msg":"imported"`, `"msg":"epochs published"`}}
+	r := &running{name: name, conf: conf, signs: []string{`"msg":"witness started"`, `"msg":"imported"`, `"msg":"epochs published"`}}
 	c.running = append(c.running, r)
 	c.start(r)
 	return r

@@ -2,6 +2,7 @@ package agents
 
 import (
 	"context"
+	"crypto/tls"
 	"embed"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"dragnet/internal/run"
 	"dragnet/internal/state"
 	"dragnet/node/api"
 	"dragnet/wire/enrol"
@@ -26,11 +28,14 @@ var roles = []string{"guard", "ident", "ripcord", "sensor", "trap", api.Operator
 
 // Registry knows the agents. It is safe for concurrent use.
 type Registry struct {
-	db        *state.DB
+	db       *state.DB
+	log      *slog.Logger
+	now      func() time.Time
+	handlers map[string]Handler
+	group    *run.Group
+
+	directory string // of the authority
 	authority *enrol.Authority
-	log       *slog.Logger
-	now       func() time.Time
-	handlers  map[string]Handler
 	// life is how long a certificate lasts.
 	life    time.Duration
 	sending chan struct{} // bounds the requests that carry items
@@ -47,24 +52,40 @@ const certificateLife = 90 * 24 * time.Hour
 // others wait.
 const sendersAtOnce = 8
 
-// Open brings the tables up to date and returns the registry in db. The
-// authority gives its members their certificates. Handlers are by the kind of
-// item; log may be told of what agents do.
-func Open(ctx context.Context, db *state.DB, authority *enrol.Authority, handlers map[string]Handler, log *slog.Logger) (*Registry, error) {
-	sub, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return nil, err
-	}
-	if err := db.Migrate(ctx, "agent", sub); err != nil {
-		return nil, err
-	}
+// New is the registry in db. The authority that certifies its members is in
+// directory, where Start creates it if there is none.
+func New(db *state.DB, directory string, log *slog.Logger) *Registry {
 	return &Registry{
-		db: db, authority: authority, log: log, now: time.Now, handlers: handlers, life: certificateLife,
+		db: db, directory: directory, log: log, now: time.Now, handlers: map[string]Handler{}, group: run.NewGroup(), life: certificateLife,
 		sending: make(chan struct{}, sendersAtOnce), changed: make(chan struct{}),
-	}, nil
+	}
 }
 
-// Authority gives the members their certificates.
+// Handle has items of a kind handled. It is called before the first agent is
+// served.
+func (r *Registry) Handle(kind string, h Handler) { r.handlers[kind] = h }
+
+// Start opens the authority, brings the tables up to date, and watches them for
+// documents that other programs set. The database must be open.
+func (r *Registry) Start(ctx context.Context) (err error) {
+	if r.authority, err = enrol.OpenAuthority(r.directory); err != nil {
+		return err
+	}
+	steps, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	if err := r.db.Migrate(ctx, "agent", steps); err != nil {
+		return err
+	}
+	r.group.Go(func(ctx context.Context) error { r.watchDocuments(ctx); return nil })
+	return nil
+}
+
+// Stop ends watching.
+func (r *Registry) Stop(ctx context.Context) error { return r.group.Stop(ctx) }
+
+// Authority certifies the members, after Start.
 func (r *Registry) Authority() *enrol.Authority { return r.authority }
 
 // names of agents stand in certificates, logs and command lines.
@@ -88,3 +109,8 @@ var (
 	// ErrRevoked says that a certificate is not, or no longer, good.
 	ErrRevoked = errors.New("this certificate was revoked or replaced; enrol again with a new token")
 )
+
+// ServerTLS is the node's side of TLS under the given names, for after Start.
+func (r *Registry) ServerTLS(names []string) func() *tls.Config {
+	return func() *tls.Config { return r.authority.ServerTLS(names) }
+}

@@ -32,7 +32,6 @@ type node struct {
 	*Registry
 	server *api.Server
 	db     *state.DB
-	stop   context.CancelFunc
 }
 
 func (n *node) url() string { return "https://" + n.server.Address() }
@@ -73,30 +72,27 @@ func newNodeOn(address, dir, listen string) (*node, error) {
 	if err := db.Migrate(ctx, "test", numberTable); err != nil {
 		return nil, err
 	}
-	authority, err := enrol.OpenAuthority(filepath.Join(dir, "authority"))
-	if err != nil {
-		return nil, err
+	r := New(db, filepath.Join(dir, "authority"), quiet())
+	for kind, h := range numbers {
+		r.Handle(kind, h)
 	}
-	r, err := Open(ctx, db, authority, numbers, quiet())
-	if err != nil {
+	if err := r.Start(ctx); err != nil {
 		return nil, err
 	}
 	c := api.DefaultConfiguration()
 	c.Socket, c.Listen = api.NoSocket, listen
-	server, err := api.New(c, api.Dependencies{Log: quiet(), TLS: authority.ServerTLS(nil), Member: r.Member, Services: []api.Service{r.Service()}})
+	server, err := api.New(c, api.Dependencies{Log: quiet(), TLS: r.ServerTLS(nil), Member: r.Member, Services: []api.Service{r.Service()}})
 	if err != nil {
 		return nil, err
 	}
-	watched, stop := context.WithCancel(ctx)
-	go r.Watch(watched)
-	return &node{r, server, db, stop}, server.Start(ctx)
+	return &node{r, server, db}, server.Start(ctx)
 }
 
 func (n *node) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	_ = n.server.Stop(ctx)
-	n.stop()
+	_ = n.Registry.Stop(ctx)
 	_ = n.db.Close()
 }
 
@@ -414,10 +410,7 @@ func TestConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	other, err := Open(ctx, db, n.authority, nil, quiet())
-	if err != nil {
-		t.Fatal(err)
-	}
+	other := New(db, filepath.Join(dir, "authority"), quiet())
 	if _, err := other.Configure(ctx, "guard", "edge-1", 1, []byte("five")); err != nil {
 		t.Fatal(err)
 	}

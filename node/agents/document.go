@@ -78,12 +78,12 @@ func (r *Registry) whenChanged() <-chan struct{} {
 	return r.changed
 }
 
-// lookEvery is how often Watch looks for documents that another program set.
+// lookEvery is how often documents that another program set are looked for.
 const lookEvery = 2 * time.Second
 
-// Watch tells waiting agents of documents that another program has set in the
-// same tables, until ctx ends.
-func (r *Registry) Watch(ctx context.Context) {
+// watchDocuments wakes agents that wait for a document when another program has
+// set one in the same tables.
+func (r *Registry) watchDocuments(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	var last string

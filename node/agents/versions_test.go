@@ -15,11 +15,13 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"dragnet/node/api"
 	agentv1 "dragnet/wire/agent/v1"
 	"dragnet/wire/enrol"
-	"google.golang.org/protobuf/types/known/timestamppb"
-	"time"
 )
 
 // newer stands between an agent and its node and makes each look newer to the
@@ -53,7 +55,7 @@ func TestEitherSideMayBeNewer(t *testing.T) {
 	service.Handler = newer(service.Handler)
 	c := api.DefaultConfiguration()
 	c.Socket, c.Listen = api.NoSocket, "127.0.0.1:0"
-	s, err := api.New(c, api.Dependencies{Log: quiet(), TLS: n.authority.ServerTLS(nil), Member: n.Member, Services: []api.Service{service}})
+	s, err := api.New(c, api.Dependencies{Log: quiet(), TLS: n.ServerTLS(nil), Member: n.Member, Services: []api.Service{service}})
 	if err != nil {
 		t.Fatal(err)
 	}

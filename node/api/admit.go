@@ -16,7 +16,7 @@ var errorWriter = connect.NewErrorWriter()
 // admit finds out who asks, and lets pass who may.
 func (s *Server) admit(service Service) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		hurry(w, r)
+		setBodyDeadline(w, r)
 		peer := PeerOf(r.Context())
 		if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
 			peer.Certificate = r.TLS.PeerCertificates[0]
@@ -40,21 +40,21 @@ func (s *Server) admit(service Service) http.Handler {
 // bodyWithin is how long a request may take to arrive.
 const bodyWithin = time.Minute
 
-// hurry gives the body of a request a deadline which ends with it, since the
+// setBodyDeadline gives the body of a request a deadline which ends with it, since the
 // answer may take long.
-func hurry(w http.ResponseWriter, r *http.Request) {
+func setBodyDeadline(w http.ResponseWriter, r *http.Request) {
 	control := http.NewResponseController(w)
 	if control.SetReadDeadline(time.Now().Add(bodyWithin)) == nil {
-		r.Body = &hurried{r.Body, control}
+		r.Body = &deadlineBody{r.Body, control}
 	}
 }
 
-type hurried struct {
+type deadlineBody struct {
 	io.ReadCloser
 	control *http.ResponseController
 }
 
-func (b *hurried) Read(p []byte) (int, error) {
+func (b *deadlineBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err == io.EOF {
 		_ = b.control.SetReadDeadline(time.Time{}) // it could be set, so it can be taken off

@@ -15,6 +15,9 @@ import (
 	"sync"
 	"time"
 
+	"dragnet/internal/conf"
+	"dragnet/internal/run"
+
 	"connectrpc.com/connect"
 )
 
@@ -38,17 +41,15 @@ func DefaultConfiguration() Configuration {
 	return Configuration{Names: []string{}, MaxConnections: 1024}
 }
 
-// Validate reports the first setting that makes no sense.
+// Validate reports all invalid settings.
 func (c *Configuration) Validate() error {
+	var p conf.Problems
 	if c.Listen != "" {
-		if _, _, err := net.SplitHostPort(c.Listen); err != nil {
-			return fmt.Errorf("api.listen: %w; want such as 192.0.2.1:9121", err)
-		}
+		_, _, err := net.SplitHostPort(c.Listen)
+		p.Check(err == nil, "listen", "%w; want such as 192.0.2.1:9121", err)
 	}
-	if c.MaxConnections < 1 {
-		return errors.New("api.max_connections must be at least 1")
-	}
-	return nil
+	p.Check(c.MaxConnections >= 1, "max_connections", "is %d; want at least 1", c.MaxConnections)
+	return p.Join()
 }
 
 // ServerNames are the names and addresses for the node's certificate: those
@@ -104,8 +105,9 @@ func HandlerOptions() []connect.HandlerOption {
 // Dependencies of a server.
 type Dependencies struct {
 	Log *slog.Logger
-	// TLS is the node's side; needed where Configuration.Listen is set.
-	TLS *tls.Config
+	// TLS is the node's side, called by Start; needed if Configuration.Listen
+	// is set.
+	TLS func() *tls.Config
 	// Member is needed there too.
 	Member Member
 	// Services are what is served.
@@ -117,9 +119,9 @@ type Server struct {
 	config Configuration
 	deps   Dependencies
 	server *http.Server
+	group  *run.Group
 	// socket and address are set by Start.
 	socket, address string
-	running         sync.WaitGroup
 }
 
 // New makes a server; Start opens its sockets.
@@ -128,11 +130,11 @@ func New(config Configuration, deps Dependencies) (*Server, error) {
 		return nil, err
 	}
 	if config.Listen != "" && (deps.TLS == nil || deps.Member == nil) {
-		return nil, errors.New("api: nothing that knows certificates was passed in")
+		return nil, errors.New("api: TLS needs an authority and its members")
 	}
 	stopping := make(chan struct{})
 	base := context.WithValue(context.Background(), stoppingKey{}, (<-chan struct{})(stopping))
-	s := &Server{config: config, deps: deps}
+	s := &Server{config: config, deps: deps, group: run.NewGroup()}
 	mux := http.NewServeMux()
 	for _, service := range deps.Services {
 		mux.Handle(service.Path, s.admit(service))
@@ -156,7 +158,7 @@ func (s *Server) Start(context.Context) error {
 	if s.config.Socket != "" && s.config.Socket != NoSocket {
 		l, err := listenUnix(s.config.Socket)
 		if err != nil {
-			return fmt.Errorf("api.socket: %w", err)
+			return fmt.Errorf("api: socket: %w", err)
 		}
 		s.socket = s.config.Socket
 		s.serve(l)
@@ -164,19 +166,20 @@ func (s *Server) Start(context.Context) error {
 	if s.config.Listen != "" {
 		l, err := net.Listen("tcp", s.config.Listen)
 		if err != nil {
-			return errors.Join(fmt.Errorf("api.listen: %w", err), s.server.Close())
+			return errors.Join(fmt.Errorf("api: listen: %w", err), s.server.Close())
 		}
 		s.address = l.Addr().String()
-		s.serve(tls.NewListener(limit(l, s.config.MaxConnections), s.deps.TLS))
+		s.serve(tls.NewListener(limit(l, s.config.MaxConnections), s.deps.TLS()))
 	}
 	return nil
 }
 
 func (s *Server) serve(l net.Listener) {
-	s.running.Go(func() {
+	s.group.Go(func(context.Context) error {
 		if err := s.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			s.deps.Log.Error("api: no longer serving", "address", l.Addr(), "err", err)
+			return fmt.Errorf("api: serve %s: %w", l.Addr(), err)
 		}
+		return nil
 	})
 }
 
@@ -192,9 +195,11 @@ func (s *Server) Stop(ctx context.Context) error {
 	if err != nil {
 		err = s.server.Close()
 	}
-	s.running.Wait()
-	return err
+	return errors.Join(err, s.group.Stop(ctx))
 }
+
+// Failed receives the error that ended serving.
+func (s *Server) Failed() <-chan error { return s.group.Failed() }
 
 // listenUnix takes the place of a socket that a crash left, but not of one that
 // somebody serves.

@@ -61,7 +61,7 @@ func start(t *testing.T, c api.Configuration) *server {
 	})
 	s := &server{authority: authority, log: &bytes.Buffer{}}
 	s.Server, err = api.New(c, api.Dependencies{
-		Log: slog.New(slog.NewTextHandler(s.log, nil)), TLS: authority.ServerTLS(nil),
+		Log: slog.New(slog.NewTextHandler(s.log, nil)), TLS: func() *tls.Config { return authority.ServerTLS(nil) },
 		Member: func(_ context.Context, c *x509.Certificate) (string, string, error) {
 			if c.Subject.CommonName == "gone" {
 				return "", "", errRevoked

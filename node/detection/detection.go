@@ -5,20 +5,20 @@ package detection
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"dragnet/decide/ledger"
 	"dragnet/detect/failures"
 	"dragnet/dossier"
 	"dragnet/flow"
+	"dragnet/internal/admin"
+	"dragnet/internal/conf"
 	"dragnet/internal/metric"
+	"dragnet/store"
 )
 
 // Configuration of the detectors.
@@ -37,25 +37,36 @@ func DefaultConfiguration() Configuration {
 	return Configuration{Failures: failures.DefaultConfiguration(), Every: time.Minute}
 }
 
-// Validate reports the first setting that makes no sense.
+// Validate reports all invalid settings.
 func (c *Configuration) Validate() error {
-	if c.Every != 0 && (c.Every < time.Second || c.Every > time.Hour) {
-		return errors.New("detect.every: want 1s to 1h, or 0 for no detection")
-	}
-	if err := c.Failures.Validate(); err != nil {
-		return fmt.Errorf("detect.%w", err)
-	}
-	return nil
+	var p conf.Problems
+	p.Check(c.Every == 0 || c.Every >= time.Second && c.Every <= time.Hour, "every", "is %v; want 1s to 1h, or 0 for no detection", c.Every)
+	p.Section("failures", c.Failures.Validate())
+	return p.Join()
 }
 
-// Watch is safe for concurrent use.
-type Watch struct {
-	c      Configuration
-	site   flow.Site
-	docket *ledger.Ledger
-	log    *slog.Logger
-	found  func(dossier.Finding)
-	ask    func(dossier.Proposal)
+// Findings keeps what detectors find, and acts on it.
+type Findings interface {
+	// TakeFindings keeps findings, some of them again with more evidence, and
+	// returns those that are new. With propose, a block is proposed for each new
+	// one about a host that is not ours.
+	TakeFindings(ctx context.Context, found []dossier.Finding, propose bool) (fresh []dossier.Finding, err error)
+}
+
+// Dependencies of a detection.
+type Dependencies struct {
+	// Site holds our networks, and the sources that are never judged.
+	Site     flow.Site
+	Findings Findings
+	Log      *slog.Logger
+	// Admin gets the metrics; it may be nil.
+	Admin *admin.Server
+}
+
+// Detection runs the detectors. It is safe for concurrent use.
+type Detection struct {
+	c    Configuration
+	deps Dependencies
 
 	mu       sync.Mutex // guards what follows
 	failures *failures.Detector
@@ -67,37 +78,31 @@ type Watch struct {
 	findings, forgotten prometheus.Counter
 }
 
-// New makes a watch over the flows of a site; found is called for each new
-// finding, ask for each proposal.
-func New(c Configuration, site flow.Site, d *ledger.Ledger, log *slog.Logger, registry prometheus.Registerer, found func(dossier.Finding), ask func(dossier.Proposal)) (*Watch, error) {
+// New makes a detection over the flows of a site.
+func New(c Configuration, d Dependencies) (*Detection, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	c.Failures.Networks, c.Failures.Exempt, c.Failures.Observer = site.Networks, site.Exempt, site.Name
-	w := &Watch{c: c, site: site, docket: d, log: log, found: found, ask: ask, failures: failures.New(c.Failures), kept: map[string]flow.Time{}}
-	under := metric.Under(registry, "dragnet_")
-	w.findings = under.Counter("findings_total", "New findings of the detectors.")
-	w.forgotten = under.Counter("detect_forgotten_total", "Groups of connections given up for want of room; a slow scanner may be missed.")
-	return w, nil
-}
-
-// Scanner is a store of flows.
-type Scanner interface {
-	Coverage(ctx context.Context) (flow.Coverage, error)
-	Scan(ctx context.Context, w flow.Window, cols flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error)
+	c.Failures.Networks, c.Failures.Exempt, c.Failures.Observer = d.Site.Networks, d.Site.Exempt, d.Site.Name
+	under := metric.Under(d.Admin.Metrics(), "dragnet_")
+	return &Detection{
+		c: c, deps: d, failures: failures.New(c.Failures), kept: map[string]flow.Time{},
+		findings:  under.Counter("findings_total", "New findings of the detectors."),
+		forgotten: under.Counter("detect_forgotten_total", "Groups of connections given up for want of room; a slow scanner may be missed."),
+	}, nil
 }
 
 // Prime reads what a store holds of the present window.
-func (w *Watch) Prime(ctx context.Context, s Scanner) error {
-	if w.c.Every == 0 {
+func (d *Detection) Prime(ctx context.Context, s store.Reader) error {
+	if d.c.Every == 0 {
 		return nil
 	}
 	cov, err := s.Coverage(ctx)
 	if err != nil || cov.Flows == 0 {
 		return err
 	}
-	_, err = s.Scan(ctx, flow.Window{From: w.begin(cov.To)}, flow.Failures, func(batch []flow.Flow) error {
-		w.Add(batch)
+	_, err = s.Scan(ctx, flow.Window{From: d.begin(cov.To)}, flow.Failures, func(batch []flow.Flow) error {
+		d.Add(batch)
 		return nil
 	})
 	if err != nil {
@@ -108,72 +113,65 @@ func (w *Watch) Prime(ctx context.Context, s Scanner) error {
 
 // begin is where the window before the one of t begins: what lies before is
 // over.
-func (w *Watch) begin(t flow.Time) flow.Time {
-	span := flow.Time(w.c.Failures.Window)
+func (d *Detection) begin(t flow.Time) flow.Time {
+	span := flow.Time(d.c.Failures.Window)
 	return t - t%span - span
 }
 
 // Add counts flows.
-func (w *Watch) Add(batch []flow.Flow) {
-	if w.c.Every == 0 {
+func (d *Detection) Add(batch []flow.Flow) {
+	if d.c.Every == 0 {
 		return
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.failures.Add(batch)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.failures.Add(batch)
 	for i := range batch {
-		w.newest = max(w.newest, batch[i].Start)
+		d.newest = max(d.newest, batch[i].Start)
 	}
-	w.added = w.added || len(batch) > 0
+	d.added = d.added || len(batch) > 0
 }
 
 // Turn looks for findings when it is time to.
-func (w *Watch) Turn(ctx context.Context, now time.Time) error {
-	found := w.look(now)
+func (d *Detection) Turn(ctx context.Context, now time.Time) error {
+	found := d.look(now)
 	if len(found) == 0 {
 		return nil
 	}
-	fresh, err := w.docket.AddFindings(ctx, found)
+	fresh, err := d.deps.Findings.TakeFindings(ctx, found, d.c.Propose)
 	if err != nil {
 		return fmt.Errorf("keep findings: %w", err)
 	}
-	w.mu.Lock()
+	d.findings.Add(float64(len(fresh)))
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	for _, f := range found {
-		w.kept[f.ID] = f.Last
-	}
-	w.mu.Unlock()
-	for _, f := range fresh {
-		w.findings.Inc()
-		w.log.Info("finding", "id", f.ID, "kind", f.Kind, "summary", f.Summary)
-		w.found(f)
-		if w.c.Propose && !flow.Within(w.site.Networks, f.Addr) {
-			w.ask(dossier.Proposal{Target: netip.PrefixFrom(f.Addr, f.Addr.BitLen()), Who: "detector " + f.Detector, Why: f.Summary, Findings: []string{f.ID}})
-		}
+		d.kept[f.ID] = f.Last
 	}
 	return nil
 }
 
 // look takes what the detector has found that is not kept as it is.
-func (w *Watch) look(now time.Time) []dossier.Finding {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if !w.added || now.Before(w.next) && w.next.Sub(now) <= w.c.Every {
+func (d *Detection) look(now time.Time) []dossier.Finding {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.added || now.Before(d.next) && d.next.Sub(now) <= d.c.Every {
 		return nil
 	}
-	w.next, w.added = now.Add(w.c.Every), false
-	before := w.failures.Forgotten
+	d.next, d.added = now.Add(d.c.Every), false
+	before := d.failures.Forgotten
 	var changed []dossier.Finding
-	for _, f := range w.failures.Findings() {
-		if last, ok := w.kept[f.ID]; !ok || last != f.Last {
+	for _, f := range d.failures.Findings() {
+		if last, ok := d.kept[f.ID]; !ok || last != f.Last {
 			changed = append(changed, f)
 		}
 	}
-	w.failures.Expire(w.begin(w.newest))
-	for id, last := range w.kept {
-		if last < w.begin(w.newest) {
-			delete(w.kept, id)
+	d.failures.Expire(d.begin(d.newest))
+	for id, last := range d.kept {
+		if last < d.begin(d.newest) {
+			delete(d.kept, id)
 		}
 	}
-	w.forgotten.Add(float64(w.failures.Forgotten - before))
+	d.forgotten.Add(float64(d.failures.Forgotten - before))
 	return changed
 }

@@ -1,6 +1,7 @@
 package detection
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,42 +11,44 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
-	"dragnet/decide/ledger"
 	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/node/ingest"
-	"dragnet/node/layout"
 )
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
-// office is a watch with what it said.
-type office struct {
-	*Watch
-	docket *ledger.Ledger
-	found  []dossier.Finding
-	asked  []dossier.Proposal
+// kept is a detection with what it found.
+type kept struct {
+	*Detection
+	found    []dossier.Finding // new ones
+	proposed bool
+	all      map[string]dossier.Finding
 }
 
-func open(t *testing.T, dir string) *office {
-	t.Helper()
-	o := &office{}
-	var err error
-	if o.docket, err = ledger.Open(t.Context(), layout.StateFile(dir)); err != nil {
-		t.Fatal(err)
+// TakeFindings keeps findings as a ledger does.
+func (k *kept) TakeFindings(_ context.Context, found []dossier.Finding, propose bool) (fresh []dossier.Finding, err error) {
+	for _, f := range found {
+		if _, known := k.all[f.ID]; !known {
+			fresh = append(fresh, f)
+		}
+		k.all[f.ID] = f
 	}
-	t.Cleanup(func() { o.docket.Close() })
+	k.found, k.proposed = append(k.found, fresh...), propose
+	return fresh, nil
+}
+
+func open(t *testing.T) *kept {
+	t.Helper()
+	k := &kept{all: map[string]dossier.Finding{}}
 	c := DefaultConfiguration()
 	c.Propose = true
 	site := flow.Site{Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, Exempt: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}}
-	o.Watch, err = New(c, site, o.docket, quiet, prometheus.NewRegistry(),
-		func(f dossier.Finding) { o.found = append(o.found, f) }, func(p dossier.Proposal) { o.asked = append(o.asked, p) })
-	if err != nil {
+	var err error
+	if k.Detection, err = New(c, Dependencies{Site: site, Findings: k, Log: quiet}); err != nil {
 		t.Fatal(err)
 	}
-	return o
+	return k
 }
 
 var noon = flow.FromTime(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
@@ -62,29 +65,34 @@ func scan(source string, at flow.Time, first, n int) []flow.Flow {
 	return all
 }
 
-func turn(t *testing.T, o *office, now time.Time) {
+func turn(t *testing.T, o *kept, now time.Time) {
 	t.Helper()
 	if err := o.Turn(t.Context(), now); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func TestFindingsAreKeptToldAndProposedOnce(t *testing.T) {
-	o := open(t, t.TempDir())
+func TestFindingsAreTakenOnce(t *testing.T) {
+	o := open(t)
 	now := noon.Time()
 	o.Add(scan("198.51.100.7", noon, 1, 30))
 	o.Add(scan("203.0.113.9", noon, 1, 200)) // exempt
-	o.Add(scan("192.0.2.250", noon, 1, 200)) // ours: found, and not proposed
+	o.Add(scan("192.0.2.250", noon, 1, 200)) // ours
 	turn(t, o, now)
 	o.Add(scan("198.51.100.7", noon+1000, 31, 30))
 	turn(t, o, now.Add(time.Second)) // too early to look again
 	turn(t, o, now.Add(time.Hour))
-	if len(o.found) != 2 || len(o.asked) != 1 || o.asked[0].Target.String() != "198.51.100.7/32" || o.asked[0].Findings[0] == "" {
-		t.Errorf("%d findings told, proposed %+v; want two, and the stranger", len(o.found), o.asked)
+	if len(o.found) != 2 || !o.proposed {
+		t.Errorf("%d findings, proposed: %v; want two, proposed", len(o.found), o.proposed)
 	}
-	kept, err := o.docket.Findings(t.Context(), "198.51.100.7", 10)
-	if err != nil || len(kept) != 1 || kept[0].Evidence.Counts["refused"] != 60 {
-		t.Errorf("%+v, %v; want one finding with all 60", kept, err)
+	var last dossier.Finding
+	for _, f := range o.all {
+		if f.Addr.String() == "198.51.100.7" {
+			last = f
+		}
+	}
+	if len(o.all) != 2 || last.Evidence.Counts["refused"] != 60 {
+		t.Errorf("%+v; want one finding with all 60", o.all)
 	}
 }
 
@@ -103,13 +111,13 @@ func TestAScanAcrossARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	o := open(t, dir)
+	o := open(t)
 	o.Add(scan("198.51.100.7", noon, 16, 15))
 	turn(t, o, noon.Time())
 	if len(o.found) != 0 {
 		t.Fatal("half a scan is found: the test proves nothing")
 	}
-	if o = open(t, dir); o.Prime(t.Context(), store) != nil {
+	if o = open(t); o.Prime(t.Context(), store) != nil {
 		t.Fatal("the store could not be read")
 	}
 	o.Add(scan("198.51.100.7", noon, 16, 15))
@@ -121,7 +129,7 @@ func TestAScanAcrossARestart(t *testing.T) {
 
 // Days that are over make room.
 func TestOldWindowsExpire(t *testing.T) {
-	o := open(t, t.TempDir())
+	o := open(t)
 	now := noon.Time()
 	for day := range 5 {
 		at := noon + flow.Time(day)*flow.Time(24*time.Hour)
@@ -130,7 +138,7 @@ func TestOldWindowsExpire(t *testing.T) {
 		turn(t, o, now)
 	}
 	// A finding stands for the days that are remembered together.
-	if len(o.found) < 2 || len(o.found) > 4 || len(o.kept) > 2 {
+	if len(o.found) < 2 || len(o.found) > 4 || len(o.Detection.kept) > 2 {
 		t.Errorf("%d findings of a scan on 5 days, %d remembered", len(o.found), len(o.kept))
 	}
 }

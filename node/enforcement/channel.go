@@ -17,61 +17,53 @@ import (
 	agentv1 "dragnet/wire/agent/v1"
 )
 
-// Documents is where orders are put for agents that are enrolled:
-// agents.Registry.
-type Documents interface {
-	Configure(ctx context.Context, role, name string, format uint32, body []byte) (version string, err error)
-}
-
-// Handlers take what guards send on the agents' channel.
-func (r *Response) Handlers() map[string]agents.Handler {
-	return map[string]agents.Handler{guard.ReportKind: {Roles: []string{"guard"}, Handle: r.take}}
-}
-
-// take takes a bulletin. One that waited long, while the node was away, says
-// nothing about the present; what it asks for and proves still counts.
-func (r *Response) take(ctx context.Context, _ *state.Tx, from agents.From, item *agentv1.Item) error {
+// takeReport takes a guard's report. One that waited long, while the node was
+// away, says nothing about the present; its proposals and receipts still count.
+func (e *Enforcement) takeReport(ctx context.Context, _ *state.Tx, from agents.From, item *agentv1.Item) error {
 	if item.Format != guard.ReportFormat {
-		return agents.Refuse(fmt.Errorf("bulletin of format %d; this node knows %d", item.Format, guard.ReportFormat))
+		return agents.Refuse(fmt.Errorf("report of format %d; this node knows %d", item.Format, guard.ReportFormat))
 	}
 	sent, err := wire.FlowTime(item.Time)
 	if err != nil {
-		return agents.Refuse(fmt.Errorf("bulletin: %w", err))
+		return agents.Refuse(fmt.Errorf("report: %w", err))
 	}
 	var b daw.AgentReport
 	if err := json.Unmarshal(item.Body, &b); err != nil {
-		return agents.Refuse(fmt.Errorf("bulletin: %w", err))
+		return agents.Refuse(fmt.Errorf("report: %w", err))
 	}
-	// The certificate says who it is; the bulletin's own name is for people.
+	// The certificate says who it is; the report's own name is for people.
 	b.Agent = from.Name
-	old := clock()-sent > flow.Time(r.c.Alarm.Silent)
-	if _, err := r.exchange(b, old); err != nil {
+	old := clock()-sent > flow.Time(e.c.Station.Silent)
+	if err := e.addReport(b, old); err != nil {
 		return agents.Refuse(err)
 	}
 	return nil
 }
 
-// publish puts the orders that have changed where enrolled agents find them.
-func (r *Response) publish(ctx context.Context, to Documents) error {
+// publishPolicies gives enrolled guards the policies that have changed.
+func (e *Enforcement) publishPolicies(ctx context.Context) error {
+	if e.deps.Agents == nil {
+		return nil
+	}
 	var all error
-	for i := range r.c.Agents {
-		a := &r.c.Agents[i]
-		r.mu.Lock()
-		orders := r.orders(a)
-		r.mu.Unlock()
-		body, err := json.Marshal(orders)
+	for i := range e.c.Agents {
+		a := &e.c.Agents[i]
+		e.mu.Lock()
+		policy := e.makePolicy(a)
+		e.mu.Unlock()
+		body, err := json.Marshal(policy)
 		if err != nil {
 			return err
 		}
-		if bytes.Equal(body, r.published[a.Name]) {
+		if bytes.Equal(body, e.published[a.Name]) {
 			continue
 		}
-		_, err = to.Configure(ctx, "guard", a.Name, guard.PolicyFormat, body)
+		_, err = e.deps.Agents.Configure(ctx, "guard", a.Name, guard.PolicyFormat, body)
 		switch {
 		case err == nil:
-			r.published[a.Name] = body
-		case !errors.Is(err, agents.ErrUnknown): // else it is not enrolled, and may use the socket
-			all = errors.Join(all, fmt.Errorf("orders for %s: %w", a.Name, err))
+			e.published[a.Name] = body
+		case !errors.Is(err, agents.ErrUnknown): // else it is not enrolled yet
+			all = errors.Join(all, fmt.Errorf("policy of guard %s: %w", a.Name, err))
 		}
 	}
 	return all

@@ -9,61 +9,52 @@ import (
 
 	"dragnet/contain/guard"
 	"dragnet/daw"
-	"dragnet/decide"
+	"dragnet/decide/ledger"
 	"dragnet/dossier"
+	"dragnet/internal/run"
 	"dragnet/internal/state"
 	"dragnet/node/agents"
 	"dragnet/node/api"
 	"dragnet/wire/channel"
-	"dragnet/wire/enrol"
 )
 
-// served is a response whose agents are enrolled and come over TLS.
-func served(t *testing.T, r *Response) (*agents.Registry, *api.Server) {
+// start starts an enforcement whose guards are enrolled and connect over TLS.
+func start(t *testing.T) (*ledger.Ledger, *agents.Registry, *api.Server) {
 	t.Helper()
 	dir := t.TempDir()
-	db, err := state.Open(t.Context(), filepath.Join(dir, "state.db"))
+	db := state.New(filepath.Join(dir, "state.db"))
+	registry := agents.New(db, filepath.Join(dir, "authority"), quiet)
+	book := ledger.New(db)
+	c, rules := enforcing()
+	c.Every = 100 * time.Millisecond
+	e, err := New(c, Dependencies{Ledger: book, Rules: rules, Agents: registry, Log: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
-	authority, err := enrol.OpenAuthority(filepath.Join(dir, "authority"))
+	served := api.DefaultConfiguration()
+	served.Socket, served.Listen = api.NoSocket, "127.0.0.1:0"
+	server, err := api.New(served, api.Dependencies{Log: quiet, TLS: registry.ServerTLS(nil), Member: registry.Member, Services: []api.Service{registry.Service()}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	registry, err := agents.Open(t.Context(), db, authority, r.Handlers(), quiet)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := api.DefaultConfiguration()
-	c.Socket, c.Listen = api.NoSocket, "127.0.0.1:0"
-	server, err := api.New(c, api.Dependencies{Log: quiet, TLS: authority.ServerTLS(nil), Member: registry.Member, Services: []api.Service{registry.Service()}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := server.Start(t.Context()); err != nil {
+	parts := run.Parts{db, registry, e, server}
+	if err := parts.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		if err := server.Stop(ctx); err != nil {
+		if err := parts.Stop(ctx); err != nil {
 			t.Error(err)
 		}
-		db.Close()
 	})
-	return registry, server
+	return book, registry, server
 }
 
-// An enrolled guard has its persistent scanner judged and learns of the block,
-// over the agents' channel.
-func TestOrdersOverTheChannel(t *testing.T) {
-	r, d := office(t, func(c *Configuration, _ *decide.Configuration) { c.Socket, c.Every = "", 100*time.Millisecond })
-	registry, server := served(t, r)
-	r.Documents = registry
-	if err := r.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { r.Stop(context.Background()) })
+// An enrolled guard has its persistent scanner judged and gets the block, over
+// the agents' channel.
+func TestPolicyOverTheChannel(t *testing.T) {
+	d, registry, server := start(t)
 	token, err := registry.Token(t.Context(), "edge-1", "guard", time.Hour)
 	if err != nil {
 		t.Fatal(err)
@@ -83,29 +74,29 @@ func TestOrdersOverTheChannel(t *testing.T) {
 	t.Cleanup(func() { station.Stop(context.Background()) })
 
 	scanner := netip.MustParseAddr("10.1.0.5")
-	b := bulletin("a name that only people read")
+	b := report("a name that only people read")
 	b.Persistent = []daw.Persistent{{Offender: daw.Offender{Addr: scanner, Failures: 300, Days: 7}, Next: time.Hour}}
-	var orders daw.AgentPolicy
+	var policy daw.AgentPolicy
 	blocked := func(want bool) bool {
 		o, err := station.Exchange(t.Context(), b)
 		b.Persistent = nil // it is in the spool, and will arrive
 		if err != nil {
 			return false
 		}
-		orders = o
+		policy = o
 		targets, most := active(o)
 		return (len(targets) == 1 && targets[0] == "10.1.0.5/32" && most == 2) == want
 	}
 	await(t, "the block", func() bool { return blocked(true) })
-	if orders.Scope == nil || orders.Scope.Sources[0].String() != "10.1.0.0/16" || len(orders.Decisions) != 2 {
-		t.Errorf("orders %+v", orders)
+	if policy.Scope == nil || policy.Scope.Sources[0].String() != "10.1.0.0/16" || len(policy.Decisions) != 2 {
+		t.Errorf("policy %+v", policy)
 	}
-	for i := range orders.Decisions {
-		b.Receipts = append(b.Receipts, dossier.Receipt{Version: 1, Decision: orders.Decisions[i].ID, Point: "guard edge-1", Time: clock(), Applied: true})
+	for i := range policy.Decisions {
+		b.Receipts = append(b.Receipts, dossier.Receipt{Version: 1, Decision: policy.Decisions[i].ID, Point: "guard edge-1", Time: clock(), Applied: true})
 	}
 	await(t, "the receipts", func() bool {
 		blocked(true)
-		got, err := d.Receipts(t.Context(), orders.Decisions[0].ID)
+		got, err := d.Receipts(t.Context(), policy.Decisions[0].ID)
 		return err == nil && len(got) == 1
 	})
 	if err := d.Stop(t.Context(), clock(), "ada", "enough"); err != nil {

@@ -2,219 +2,202 @@ package enforcement
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
 	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
+	"dragnet/contain/guard"
 	"dragnet/daw"
 	"dragnet/daw/faillog"
 	"dragnet/daw/station"
+	"dragnet/decide"
 	"dragnet/decide/ledger"
 	"dragnet/dossier"
 	"dragnet/flow"
+	"dragnet/internal/admin"
+	"dragnet/internal/run"
+	"dragnet/node/agents"
+	"dragnet/node/notify"
 )
 
-// Response is safe for concurrent use.
-type Response struct {
+// Dependencies of an enforcement.
+type Dependencies struct {
+	// Site holds our own networks: no detector's finding has one of them
+	// blocked.
+	Site flow.Site
+	// Ledger keeps findings and decisions; its database is open by Start.
+	Ledger *ledger.Ledger
+	// Rules are those of the judge.
+	Rules decide.Configuration
+	// Agents is where guards report and get their policies; nil has none.
+	Agents *agents.Registry
+	// Notify makes something known to people; it may be nil.
+	Notify func(notify.Notice)
+	Log    *slog.Logger
+	// Admin gets the metrics; it may be nil.
+	Admin *admin.Server
+}
+
+// Enforcement is safe for concurrent use.
+type Enforcement struct {
 	c       Configuration
-	docket  *ledger.Ledger
+	deps    Dependencies
 	log     *slog.Logger
-	notify  func(Notice)
 	metrics *metrics
+	group   *run.Group
 
 	mu        sync.Mutex // guards what follows
 	station   *station.Station
 	proposals []dossier.Proposal // that wait for the judge
-	known     []dossier.Decision // that agents must know of
+	known     []dossier.Decision // that guards must know of
 	allow     []netip.Prefix
-	faillogs  map[string]*drops // by agent
+	faillogs  map[string]*drops // by guard
 	receipts  []dossier.Receipt // not kept yet
 	silent    map[string]bool
 	rising    bool
 
-	// Documents, if set before Start, is where orders for enrolled agents go.
-	Documents Documents
-	published map[string][]byte // by agent; turn's alone
-
-	again     flow.Time // when the standing decision may be proposed again; turn's alone
+	published map[string][]byte // policies by guard; used by turn only
+	again     flow.Time         // when the standing decision may be proposed again; used by turn only
 	firewalls *faillog.Receiver
-	server    *http.Server
-	stop      context.CancelFunc
-	wg        sync.WaitGroup
 }
 
-// Notice is something people should hear of.
-type Notice struct {
-	Time flow.Time `json:"time"`
-	// Kind is "finding", "decision", "alarm", "trend" or "agent".
-	Kind string `json:"kind"`
-	Text string `json:"text"`
-	// Finding and Decision are what it is about, if it is.
-	Finding  *dossier.Finding  `json:"finding,omitempty"`
-	Decision *dossier.Decision `json:"decision,omitempty"`
-}
-
-// New prepares a response; Start begins. notify may be nil.
-func New(c Configuration, d *ledger.Ledger, log *slog.Logger, registry prometheus.Registerer, notify func(Notice)) (*Response, error) {
+// New makes an enforcement; Start starts it.
+func New(c Configuration, d Dependencies) (*Enforcement, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	r := &Response{c: c, docket: d, log: log, notify: notify, metrics: newMetrics(registry), station: station.New(c.Alarm), faillogs: map[string]*drops{}, silent: map[string]bool{}, published: map[string][]byte{}}
-	for _, a := range c.Agents {
-		r.faillogs[a.Name] = newDrops(clock())
+	if d.Notify == nil {
+		d.Notify = func(notify.Notice) {}
 	}
-	if notify == nil {
-		r.notify = func(Notice) {}
+	e := &Enforcement{
+		c: c, deps: d, log: d.Log, metrics: newMetrics(d.Admin.Metrics()), group: run.NewGroup(), station: station.New(c.Station),
+		faillogs: map[string]*drops{}, silent: map[string]bool{}, published: map[string][]byte{},
+	}
+	for _, a := range c.Agents {
+		e.faillogs[a.Name] = newDrops(clock())
+	}
+	if d.Agents != nil {
+		d.Agents.Handle(guard.ReportKind, agents.Handler{Roles: []string{"guard"}, Handle: e.takeReport})
 	}
 	var err error
-	r.firewalls, err = faillog.New(c.Faillog, r.dropped)
-	return r, err
+	e.firewalls, err = faillog.New(c.Faillog, e.takeFailLog)
+	return e, err
 }
 
-// Start begins to hear agents and firewalls, and to have proposals judged.
-func (r *Response) Start(ctx context.Context) error {
-	if err := r.turn(ctx, clock()); err != nil {
+// Start brings the ledger up to date, and takes reports and has proposals judged
+// until Stop.
+func (e *Enforcement) Start(ctx context.Context) error {
+	if err := e.deps.Ledger.Migrate(ctx); err != nil {
 		return err
 	}
-	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	r.stop = stop
-	if err := r.listen(running); err != nil {
-		stop()
+	if err := e.SetRules(ctx, e.deps.Rules); err != nil {
 		return err
 	}
-	r.wg.Go(func() {
-		tick := time.NewTicker(r.c.Every)
-		defer tick.Stop()
-		for {
-			select {
-			case <-running.Done():
-				return
-			case <-tick.C:
-			}
-			if err := r.turn(running, clock()); err != nil && running.Err() == nil {
-				r.metrics.troubles.Inc()
-				r.log.Error("decisions are not up to date", "err", err)
-			}
-		}
-	})
-	return nil
-}
-
-func clock() flow.Time { return flow.FromTime(time.Now()) }
-
-func (r *Response) listen(ctx context.Context) error {
-	if r.c.Faillog.Listen != "" {
-		conn, err := r.firewalls.Listen()
+	if err := e.turn(ctx, clock()); err != nil {
+		return err
+	}
+	if e.c.Faillog.Listen != "" {
+		conn, err := e.firewalls.Listen()
 		if err != nil {
 			return err
 		}
-		r.wg.Go(func() {
-			if err := r.firewalls.Run(ctx, conn); err != nil {
-				r.log.Error("drop logs are no longer received", "err", err)
-			}
-		})
+		e.group.Go(func(ctx context.Context) error { return e.firewalls.Run(ctx, conn) })
 	}
-	if r.c.Socket == "" {
-		return nil
-	}
-	listener, err := openSocket(r.c.Socket)
-	if err != nil {
-		return err
-	}
-	r.server = &http.Server{Handler: r.handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute}
-	r.wg.Go(func() { r.serve(listener) })
+	e.group.Go(e.run)
 	return nil
 }
 
-func (r *Response) serve(l net.Listener) {
-	if err := r.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		r.log.Error("agents are no longer heard", "err", err)
+// SetRules has the judge go by other rules, such as another allow list.
+func (e *Enforcement) SetRules(ctx context.Context, rules decide.Configuration) error {
+	return e.deps.Ledger.Configure(ctx, clock(), rules, "configuration")
+}
+
+// run works on reports and decisions at intervals. A turn that fails is tried
+// again: guards keep their last policies.
+func (e *Enforcement) run(ctx context.Context) error {
+	tick := time.NewTicker(e.c.Every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := e.turn(ctx, clock()); err != nil && ctx.Err() == nil {
+			e.metrics.troubles.Inc()
+			e.log.Error("update decisions failed", "err", err)
+		}
 	}
 }
 
-// Stop ends the response; agents go on with their last orders.
-func (r *Response) Stop(ctx context.Context) error {
-	r.stop()
-	var err error
-	if r.server != nil {
-		err = r.server.Shutdown(ctx)
-	}
-	r.wg.Wait()
-	return err
-}
+// Failed receives the error that ended the enforcement.
+func (e *Enforcement) Failed() <-chan error { return e.group.Failed() }
 
-// Propose has the judge decide on a proposal at the next turn.
-func (r *Response) Propose(p dossier.Proposal) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.proposals) < maxProposals {
-		r.proposals = append(r.proposals, p)
+// Stop ends the enforcement; guards keep their last policies.
+func (e *Enforcement) Stop(ctx context.Context) error { return e.group.Stop(ctx) }
+
+func clock() flow.Time { return flow.FromTime(time.Now()) }
+
+// propose has the judge decide on a proposal at the next turn.
+func (e *Enforcement) propose(p dossier.Proposal) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.proposals) < maxProposals {
+		e.proposals = append(e.proposals, p)
 	}
 }
 
 // maxProposals bounds what waits for the judge.
 const maxProposals = 10_000
 
-// agent is the configured one of that name.
-func (r *Response) agent(name string) (*Agent, error) {
-	for i := range r.c.Agents {
-		if r.c.Agents[i].Name == name {
-			return &r.c.Agents[i], nil
+// findAgent is the configured guard of a name.
+func (e *Enforcement) findAgent(name string) (*Agent, error) {
+	for i := range e.c.Agents {
+		if e.c.Agents[i].Name == name {
+			return &e.c.Agents[i], nil
 		}
 	}
-	return nil, fmt.Errorf("agent %q is not among station.agents of the node's configuration", name)
+	return nil, fmt.Errorf("guard %q is not among enforcement.agents of the node's configuration", name)
 }
 
-// Exchange takes an agent's bulletin and gives its orders. Who asks must be
-// known to be that agent.
-func (r *Response) Exchange(_ context.Context, b daw.AgentReport) (daw.AgentPolicy, error) {
-	return r.exchange(b, false)
-}
-
-// exchange is Exchange; of an old bulletin, what it says about the present is
-// left out.
-func (r *Response) exchange(b daw.AgentReport, old bool) (daw.AgentPolicy, error) {
+// addReport takes a guard's report; the caller knows that it is that guard's. Of
+// an old report, what it says about the present is left out.
+func (e *Enforcement) addReport(b daw.AgentReport, old bool) error {
 	if err := b.Validate(); err != nil {
-		r.metrics.nonsense.Inc()
-		return daw.AgentPolicy{}, err
+		e.metrics.invalid.Inc()
+		return err
 	}
-	a, err := r.agent(b.Agent)
+	a, err := e.findAgent(b.Agent)
 	if err != nil {
-		r.metrics.nonsense.Inc()
-		return daw.AgentPolicy{}, err
+		e.metrics.invalid.Inc()
+		return err
 	}
-	now := clock()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.metrics.bulletins.Inc()
-	if !old && !r.station.Report(now, b.Agent, b.Report, own(a, b.Offenders)) {
-		r.metrics.nonsense.Inc()
-		r.log.Warn("a report contradicts itself and is not used", "agent", b.Agent)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.metrics.reports.Inc()
+	if !old && !e.station.Report(clock(), b.Agent, b.Report, ownOffenders(a, b.Offenders)) {
+		e.metrics.invalid.Inc()
+		e.log.Warn("report contradicts itself and is not used", "agent", b.Agent)
 	}
 	for _, p := range b.Persistent {
-		if len(own(a, []daw.Offender{p.Offender})) > 0 && len(r.proposals) < maxProposals {
-			r.proposals = append(r.proposals, persistent(b.Agent, p))
+		if len(ownOffenders(a, []daw.Offender{p.Offender})) > 0 && len(e.proposals) < maxProposals {
+			e.proposals = append(e.proposals, proposePersistent(b.Agent, p))
 		}
 	}
-	if len(r.receipts) < maxReceipts {
-		r.receipts = append(r.receipts, b.Receipts...)
+	if len(e.receipts) < maxReceipts {
+		e.receipts = append(e.receipts, b.Receipts...)
 	}
-	return r.orders(a), nil
+	return nil
 }
 
 // maxReceipts bounds the receipts that wait to be kept.
 const maxReceipts = 100_000
 
-// own are the offenders that an agent may accuse: sources it watches.
-func own(a *Agent, all []daw.Offender) []daw.Offender {
+// ownOffenders are the offenders that a guard may accuse: sources it watches.
+func ownOffenders(a *Agent, all []daw.Offender) []daw.Offender {
 	kept := make([]daw.Offender, 0, len(all))
 	for _, o := range all {
 		if flow.Within(a.Scope.Sources, o.Addr) {
@@ -224,40 +207,41 @@ func own(a *Agent, all []daw.Offender) []daw.Offender {
 	return kept
 }
 
-func persistent(agent string, p daw.Persistent) dossier.Proposal {
+func proposePersistent(agent string, p daw.Persistent) dossier.Proposal {
 	return dossier.Proposal{
 		Target: netip.PrefixFrom(p.Addr, p.Addr.BitLen()), Who: "guard " + agent, TTL: p.Next,
 		Why: fmt.Sprintf("%s was at its limit of failing connections on %d days in a row", p.Addr, p.Days),
 	}
 }
 
-// orders are what an agent is to know. It is called with mu held.
-func (r *Response) orders(a *Agent) daw.AgentPolicy {
-	o := daw.AgentPolicy{Version: daw.MessageVersion, Scope: &a.Scope, Days: r.c.Days, Allow: r.allow, Decisions: []dossier.Decision{}}
-	d := r.faillogs[a.Name]
+// makePolicy is what a guard is to know. It is called with mu held.
+func (e *Enforcement) makePolicy(a *Agent) daw.AgentPolicy {
+	o := daw.AgentPolicy{Version: daw.MessageVersion, Scope: &a.Scope, Days: e.c.Days, Allow: e.allow, Decisions: []dossier.Decision{}}
+	d := e.faillogs[a.Name]
 	d.expire(clock())
 	o.FailLogs, o.FailLogsFrom = slices.Clone(d.logs), d.first
-	if r.station.Alarm() {
-		o.Days = min(r.c.Days, r.c.AlarmDays)
+	if e.station.Alarm() {
+		o.Days = min(e.c.Days, e.c.AlarmDays)
 	}
-	for _, d := range r.known {
+	for _, d := range e.known {
 		switch {
 		case d.Standing != nil:
 			// Each agent gets an equal share of what all may hold together.
 			share := *d.Standing
-			share.Most /= len(r.c.Agents)
+			share.Most /= len(e.c.Agents)
 			d.Standing = &share
 			if share.Most > 0 {
 				o.Decisions = append(o.Decisions, d)
 			}
-		case touches(a, d.Target):
+		case isConcerned(a, d.Target):
 			o.Decisions = append(o.Decisions, d)
 		}
 	}
 	return o
 }
 
-func touches(a *Agent, target netip.Prefix) bool {
+// isConcerned reports whether a decision about target is for a guard.
+func isConcerned(a *Agent, target netip.Prefix) bool {
 	for _, s := range a.Scope.Sources {
 		if s.Overlaps(target) {
 			return true
@@ -266,14 +250,14 @@ func touches(a *Agent, target netip.Prefix) bool {
 	return false
 }
 
-// dropped takes a firewall's drop for the agent of its source.
-func (r *Response) dropped(l daw.FailLog) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for i := range r.c.Agents {
-		a := &r.c.Agents[i]
-		if flow.Within(a.Scope.Sources, l.Src) && r.faillogs[a.Name].add(clock(), l) {
-			r.metrics.faillogs.Inc()
+// takeFailLog keeps a firewall's drop for the guard of its source.
+func (e *Enforcement) takeFailLog(l daw.FailLog) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i := range e.c.Agents {
+		a := &e.c.Agents[i]
+		if flow.Within(a.Scope.Sources, l.Src) && e.faillogs[a.Name].add(clock(), l) {
+			e.metrics.faillogs.Inc()
 		}
 	}
 }

@@ -1,24 +1,20 @@
 package enforcement
 
 import (
-	"context"
 	"io"
 	"log/slog"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
-	"dragnet/contain/guard"
 	"dragnet/daw"
 	"dragnet/decide"
 	"dragnet/decide/ledger"
 	"dragnet/dossier"
 	"dragnet/flow"
+	"dragnet/node/notify"
 )
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -27,14 +23,18 @@ func scope(prefix string) daw.Scope {
 	return daw.Scope{Sources: []netip.Prefix{netip.MustParsePrefix(prefix)}, Ports: []uint16{80}}
 }
 
-// office is a node with two agents, a judge that enforces, and a budget.
-func office(t *testing.T, change func(*Configuration, *decide.Configuration)) (*Response, *ledger.Ledger) {
-	t.Helper()
+// enforcing configures two guards, a judge that enforces, and a budget.
+func enforcing() (Configuration, decide.Configuration) {
 	c, rules := DefaultConfiguration(), decide.DefaultConfiguration()
 	c.Agents = []Agent{{"edge-1", scope("10.1.0.0/16")}, {"edge-2", scope("10.2.0.0/16")}}
-	c.Socket = filepath.Join(t.TempDir(), "station.sock")
-	c.Standing.Most, c.Alarm.Rises, c.Alarm.Period = 4, 2, time.Second
+	c.Standing.Most, c.Station.Rises, c.Station.Period = 4, 2, time.Second
 	rules.Enforce, rules.Approval, rules.Addresses, rules.Budget = true, false, 100, 0.1 // 10 addresses
+	return c, rules
+}
+
+func enforce(t *testing.T, change func(*Configuration, *decide.Configuration)) (*Enforcement, *ledger.Ledger) {
+	t.Helper()
+	c, rules := enforcing()
 	if change != nil {
 		change(&c, &rules)
 	}
@@ -43,17 +43,17 @@ func office(t *testing.T, change func(*Configuration, *decide.Configuration)) (*
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { d.Close() })
-	if err := d.Configure(t.Context(), clock(), rules, "configuration"); err != nil {
-		t.Fatal(err)
-	}
-	r, err := New(c, d, quiet, prometheus.NewRegistry(), nil)
+	e, err := New(c, Dependencies{Ledger: d, Rules: rules, Log: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r, d
+	if err := e.SetRules(t.Context(), rules); err != nil {
+		t.Fatal(err)
+	}
+	return e, d
 }
 
-func bulletin(agent string, offenders ...string) daw.AgentReport {
+func report(agent string, offenders ...string) daw.AgentReport {
 	b := daw.AgentReport{Version: daw.MessageVersion, Agent: agent}
 	for i, o := range offenders {
 		b.Offenders = append(b.Offenders, daw.Offender{Addr: netip.MustParseAddr(o), Rate: float64(100 - i), Failures: 500, Limited: true})
@@ -62,13 +62,19 @@ func bulletin(agent string, offenders ...string) daw.AgentReport {
 	return b
 }
 
-func exchange(t *testing.T, r *Response, b daw.AgentReport) daw.AgentPolicy {
+// exchange takes a guard's report and returns its policy.
+func exchange(t *testing.T, e *Enforcement, b daw.AgentReport) daw.AgentPolicy {
 	t.Helper()
-	o, err := r.Exchange(context.Background(), b)
+	if err := e.addReport(b, false); err != nil {
+		t.Fatal(err)
+	}
+	a, err := e.findAgent(b.Agent)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return o
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.makePolicy(a)
 }
 
 func active(o daw.AgentPolicy) (targets []string, most int) {
@@ -84,60 +90,74 @@ func active(o daw.AgentPolicy) (targets []string, most int) {
 	return targets, most
 }
 
-func turn(t *testing.T, r *Response, now flow.Time) {
+func turn(t *testing.T, r *Enforcement, now flow.Time) {
 	t.Helper()
 	if err := r.turn(t.Context(), now); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// Over the real socket, with the client that guards use.
-func TestOrdersOverTheSocket(t *testing.T) {
-	r, d := office(t, nil)
-	if err := r.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	info, err := os.Stat(r.c.Socket)
-	if err != nil || info.Mode().Perm() != 0o660 {
-		t.Errorf("the socket has mode %v, %v", info.Mode(), err)
-	}
-	s := guard.NewSocket(r.c.Socket)
-	o, err := s.Exchange(t.Context(), bulletin("edge-1"))
-	if err != nil || o.Scope == nil || o.Scope.Sources[0].String() != "10.1.0.0/16" || o.Days != 7 || o.Validate() != nil {
-		t.Fatalf("%+v, %v", o, err)
+func TestReportsOfOthersAreRefused(t *testing.T) {
+	e, d := enforce(t, nil)
+	turn(t, e, clock())
+	o := exchange(t, e, report("edge-1"))
+	if o.Scope == nil || o.Scope.Sources[0].String() != "10.1.0.0/16" || o.Days != 7 || o.Validate() != nil {
+		t.Fatalf("%+v", o)
 	}
 	if _, most := active(o); most != 2 {
-		t.Errorf("an agent of two may hold %d addresses, want half of 4", most)
+		t.Errorf("a guard of two may hold %d addresses, want half of 4", most)
 	}
-	if _, err := s.Exchange(t.Context(), bulletin("edge-9")); err == nil || !strings.Contains(err.Error(), "edge-9") {
-		t.Errorf("an agent nobody named: %v", err)
+	if err := e.addReport(report("edge-9"), false); err == nil || !strings.Contains(err.Error(), "edge-9") {
+		t.Errorf("a guard that is not configured: %v", err)
 	}
-	bad := bulletin("edge-1")
+	bad := report("edge-1")
 	bad.Version = 99
-	if _, err := s.Exchange(t.Context(), bad); err == nil {
-		t.Error("a bulletin of version 99 is taken")
+	if err := e.addReport(bad, false); err == nil {
+		t.Error("a report of version 99 is taken")
 	}
-	b := bulletin("edge-1")
+	b := report("edge-1")
 	b.Receipts = []dossier.Receipt{{Version: 1, Decision: o.Decisions[0].ID, Point: "guard edge-1", Time: clock(), Applied: true}}
-	if _, err := s.Exchange(t.Context(), b); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.Stop(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	turn(t, r, clock())
+	exchange(t, e, b)
+	turn(t, e, clock())
 	if got, err := d.Receipts(t.Context(), o.Decisions[0].ID); err != nil || len(got) != 1 {
 		t.Errorf("%v, %v: the receipt is not kept", got, err)
 	}
-	if _, err := s.Exchange(t.Context(), bulletin("edge-1")); err == nil {
-		t.Error("a stopped node answers")
+}
+
+// A finding is kept and made known once; a block is proposed of strangers only.
+func TestFindingsAreKeptNotifiedAndProposedOnce(t *testing.T) {
+	e, d := enforce(t, nil)
+	var told []notify.Notice
+	e.deps.Notify = func(n notify.Notice) { told = append(told, n) }
+	e.deps.Site.Networks = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	found := []dossier.Finding{
+		{Version: 1, ID: "A", Host: flow.Host{Addr: netip.MustParseAddr("198.51.100.7")}, Kind: "scan", Detector: "failures", Summary: "scans"},
+		{Version: 1, ID: "B", Host: flow.Host{Addr: netip.MustParseAddr("192.0.2.250")}, Kind: "scan", Detector: "failures", Summary: "ours scans"},
+	}
+	for range 2 {
+		if _, err := e.TakeFindings(t.Context(), found, true); err != nil {
+			t.Fatal(err)
+		}
+		turn(t, e, clock())
+	}
+	if n := len(told); n != 4 || told[0].Finding == nil || told[0].Finding.ID != "A" {
+		t.Errorf("%d notices, want two findings, a block and the standing decision: %+v", n, told)
+	}
+	all, err := d.Decisions(t.Context(), dossier.Active, 10)
+	if err != nil || len(all) != 2 {
+		t.Fatal(all, err)
+	}
+	for _, x := range all {
+		if x.Standing == nil && (x.Target.String() != "198.51.100.7/32" || len(x.Findings) != 1 || x.Findings[0] != "A") {
+			t.Errorf("%+v is not the block of the stranger", x)
+		}
 	}
 }
 
 // Offenders rise: the worst are blocked, twice as many each period, within the
 // budget; agents learn of their own sources only; a stop ends it all.
 func TestAlarmBudgetStop(t *testing.T) {
-	r, d := office(t, nil)
+	r, d := enforce(t, nil)
 	now := clock()
 	var blocked []int
 	for period := range 8 {
@@ -145,10 +165,10 @@ func TestAlarmBudgetStop(t *testing.T) {
 		for i := range 4 * (period + 1) {
 			all = append(all, netip.AddrFrom4([4]byte{10, 1, 0, byte(i)}).String())
 		}
-		exchange(t, r, bulletin("edge-1", all...))
+		exchange(t, r, report("edge-1", all...))
 		turn(t, r, now)
-		one, _ := active(exchange(t, r, bulletin("edge-1", all...)))
-		two, most := active(exchange(t, r, bulletin("edge-2")))
+		one, _ := active(exchange(t, r, report("edge-1", all...)))
+		two, most := active(exchange(t, r, report("edge-2")))
 		if len(two) != 0 || most != 2 {
 			t.Fatalf("edge-2 is told to block %v", two)
 		}
@@ -167,7 +187,7 @@ func TestAlarmBudgetStop(t *testing.T) {
 	if blocked[0] != 0 || blocked[len(blocked)-1] != 6 || !r.station.Alarm() {
 		t.Errorf("blocked %v per period: want none at first, and the budget's 6 in the end", blocked)
 	}
-	if o := exchange(t, r, bulletin("edge-2")); o.Days != 2 {
+	if o := exchange(t, r, report("edge-2")); o.Days != 2 {
 		t.Errorf("n is %d during an alarm, want 2", o.Days)
 	}
 	if err := d.Stop(t.Context(), now, "ada", "enough"); err != nil {
@@ -175,7 +195,7 @@ func TestAlarmBudgetStop(t *testing.T) {
 	}
 	turn(t, r, now+1)
 	for _, agent := range []string{"edge-1", "edge-2"} {
-		if targets, most := active(exchange(t, r, bulletin(agent))); len(targets) != 0 || most != 0 {
+		if targets, most := active(exchange(t, r, report(agent))); len(targets) != 0 || most != 0 {
 			t.Errorf("after the stop %s still has %v, %d", agent, targets, most)
 		}
 	}
@@ -183,18 +203,18 @@ func TestAlarmBudgetStop(t *testing.T) {
 
 // What an operator took back is not proposed again by the station.
 func TestUndoneStaysUndone(t *testing.T) {
-	r, d := office(t, nil)
+	r, d := enforce(t, nil)
 	now := clock()
 	p := daw.Persistent{Offender: daw.Offender{Addr: netip.MustParseAddr("10.1.0.5"), Failures: 300, Days: 7}, Next: time.Hour}
-	b := bulletin("edge-1")
+	b := report("edge-1")
 	b.Persistent = []daw.Persistent{p, {Offender: daw.Offender{Addr: netip.MustParseAddr("10.2.0.5")}, Next: time.Hour}} // the latter is not its own
 	exchange(t, r, b)
 	turn(t, r, now)
-	targets, _ := active(exchange(t, r, bulletin("edge-1")))
+	targets, _ := active(exchange(t, r, report("edge-1")))
 	if len(targets) != 1 || targets[0] != "10.1.0.5/32" {
 		t.Fatalf("blocked %v, want 10.1.0.5", targets)
 	}
-	if two, _ := active(exchange(t, r, bulletin("edge-2"))); len(two) != 0 {
+	if two, _ := active(exchange(t, r, report("edge-2"))); len(two) != 0 {
 		t.Errorf("an agent had another's source blocked: %v", two)
 	}
 	all, err := d.Decisions(t.Context(), dossier.Active, 10)
@@ -210,23 +230,23 @@ func TestUndoneStaysUndone(t *testing.T) {
 		exchange(t, r, b)
 		turn(t, r, now+2+i)
 	}
-	if targets, most := active(exchange(t, r, bulletin("edge-1"))); len(targets) != 0 || most != 0 {
+	if targets, most := active(exchange(t, r, report("edge-1"))); len(targets) != 0 || most != 0 {
 		t.Errorf("proposed again: %v, %d", targets, most)
 	}
 	turn(t, r, now+flow.Time(8*24*time.Hour))
-	if _, most := active(exchange(t, r, bulletin("edge-1"))); most != 2 {
-		t.Errorf("long after, %d may be held; want the standing decision anew", most)
+	if _, most := active(exchange(t, r, report("edge-1"))); most != 2 {
+		t.Errorf("long after, %d may be held; want the standing decision again", most)
 	}
 }
 
 func TestFailLogsReachTheAgentOfTheSource(t *testing.T) {
-	r, _ := office(t, nil)
-	r.dropped(daw.FailLog{Time: clock(), Src: netip.MustParseAddr("10.2.0.5"), Dst: netip.MustParseAddr("203.0.113.1"), SrcPort: 1, DstPort: 80, Device: "fw"})
-	r.dropped(daw.FailLog{Time: clock(), Src: netip.MustParseAddr("192.0.2.1"), Dst: netip.MustParseAddr("203.0.113.1"), DstPort: 80, Device: "fw"})
+	r, _ := enforce(t, nil)
+	r.takeFailLog(daw.FailLog{Time: clock(), Src: netip.MustParseAddr("10.2.0.5"), Dst: netip.MustParseAddr("203.0.113.1"), SrcPort: 1, DstPort: 80, Device: "fw"})
+	r.takeFailLog(daw.FailLog{Time: clock(), Src: netip.MustParseAddr("192.0.2.1"), Dst: netip.MustParseAddr("203.0.113.1"), DstPort: 80, Device: "fw"})
 	var from []uint64
 	for i, want := range []int{0, 1, 1} {
 		agent := []string{"edge-1", "edge-2", "edge-2"}[i]
-		o := exchange(t, r, bulletin(agent))
+		o := exchange(t, r, report(agent))
 		if len(o.FailLogs) != want {
 			t.Errorf("%s got %d drop logs, want %d", agent, len(o.FailLogs), want)
 		}
@@ -246,17 +266,16 @@ func TestFailLogsReachTheAgentOfTheSource(t *testing.T) {
 
 func TestConfigurationMistakes(t *testing.T) {
 	for say, change := range map[string]func(*Configuration){
-		"agents is empty":  func(c *Configuration) { c.Socket = "/run/x" },
 		"agents[1].name":   func(c *Configuration) { c.Agents = []Agent{{"a", scope("10.0.0.0/8")}, {"a", scope("10.0.0.0/8")}} },
 		"scope.ports":      func(c *Configuration) { c.Agents = []Agent{{"a", daw.Scope{Sources: scope("10.0.0.0/8").Sources}}} },
 		"standing.most":    func(c *Configuration) { c.Standing.Most = -1 },
-		"alarm.rises":      func(c *Configuration) { c.Alarm.Rises = 0 },
+		"station.rises":    func(c *Configuration) { c.Station.Rises = 0 },
 		"days":             func(c *Configuration) { c.Days = 0 },
 		"faillog.devices ": func(c *Configuration) { c.Faillog.Listen = "127.0.0.1:514" },
 	} {
 		c := DefaultConfiguration()
 		change(&c)
-		_, err := New(c, nil, quiet, prometheus.NewRegistry(), nil)
+		_, err := New(c, Dependencies{Log: quiet})
 		if err == nil || !strings.Contains(err.Error(), strings.TrimSpace(say)) {
 			t.Errorf("%q: %v", say, err)
 		}

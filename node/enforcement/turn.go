@@ -12,72 +12,93 @@ import (
 	"dragnet/decide"
 	"dragnet/dossier"
 	"dragnet/flow"
+	"dragnet/node/notify"
 )
 
-// remembered is how long agents are told of decisions that are over, so that
-// they know whether a block ran its time or was taken back.
+// The way of a finding: a detector's TakeFindings keeps it in the ledger, makes it
+// known, and may propose a block; the next turn has the judge decide on all
+// proposals within the rules, keeps the decisions, and gives each guard those
+// that concern it (publishPolicies). Guards answer with receipts in their
+// reports (takeReport).
+
+// TakeFindings keeps findings and returns those that are new. With propose, a
+// block is proposed for each new one about a host that is not ours.
+func (e *Enforcement) TakeFindings(ctx context.Context, found []dossier.Finding, propose bool) (fresh []dossier.Finding, err error) {
+	if fresh, err = e.deps.Ledger.AddFindings(ctx, found); err != nil {
+		return nil, err
+	}
+	for _, f := range fresh {
+		e.log.Info("finding", "id", f.ID, "kind", f.Kind, "summary", f.Summary)
+		e.deps.Notify(notify.Notice{Time: clock(), Kind: "finding", Text: f.Summary, Finding: &f})
+		if propose && !flow.Within(e.deps.Site.Networks, f.Addr) {
+			e.propose(dossier.Proposal{Target: netip.PrefixFrom(f.Addr, f.Addr.BitLen()), Who: "detector " + f.Detector, Why: f.Summary, Findings: []string{f.ID}})
+		}
+	}
+	return fresh, nil
+}
+
+// remembered is how long guards are given decisions that are over, so that they
+// know whether a block ran its time or was undone.
 const remembered = flow.Time(time.Hour)
 
-// turn has what was proposed judged, and learns what the judge, or an operator
-// meanwhile, decided.
-func (r *Response) turn(ctx context.Context, now flow.Time) error {
-	r.mu.Lock()
-	receipts := r.receipts
-	r.receipts = nil
-	proposals := append(r.look(now), r.proposals...)
-	r.proposals = nil
-	r.mu.Unlock()
+// turn has proposals judged, and reads what the judge, or an operator meanwhile,
+// decided.
+func (e *Enforcement) turn(ctx context.Context, now flow.Time) error {
+	e.mu.Lock()
+	receipts := e.receipts
+	e.receipts = nil
+	proposals := append(e.proposeOffenders(now), e.proposals...)
+	e.proposals = nil
+	e.mu.Unlock()
 	if len(receipts) > 0 {
-		if err := r.docket.AddReceipts(ctx, receipts); err != nil {
+		if err := e.deps.Ledger.AddReceipts(ctx, receipts); err != nil {
 			return err
 		}
 	}
-	spared, err := r.docket.Spared(ctx, now)
+	spared, err := e.deps.Ledger.Spared(ctx, now)
 	if err != nil {
 		return err
 	}
-	proposals = slices.DeleteFunc(r.standing(now, proposals), func(p dossier.Proposal) bool { return spared[p.Target] })
+	proposals = slices.DeleteFunc(e.addStanding(now, proposals), func(p dossier.Proposal) bool { return spared[p.Target] })
 	var decided []dossier.Decision
 	var allow []netip.Prefix
-	err = r.docket.Judge(ctx, now, func(j *decide.Judge) error {
+	err = e.deps.Ledger.Judge(ctx, now, func(j *decide.Judge) error {
 		allow, decided = j.Allow(), nil
 		if j.Stopped() {
 			j.Expire(now)
 			return nil // nothing is proposed into a stop
 		}
-		decided = r.judge(now, j, proposals)
+		decided = e.judgeProposals(now, j, proposals)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	known, err := r.docket.Since(ctx, now-remembered)
+	known, err := e.deps.Ledger.Since(ctx, now-remembered)
 	if err != nil {
 		return err
 	}
-	r.mu.Lock()
-	r.known, r.allow = known, allow
-	r.mu.Unlock()
-	r.metrics.count(known)
-	if r.Documents != nil {
-		if err := r.publish(ctx, r.Documents); err != nil {
-			return err
-		}
+	e.mu.Lock()
+	e.known, e.allow = known, allow
+	e.mu.Unlock()
+	e.metrics.countDecisions(known)
+	if err := e.publishPolicies(ctx); err != nil {
+		return err
 	}
 	for i := range decided {
 		d := &decided[i]
-		r.log.Info("decided", "decision", d.ID, "target", d.Target, "verdict", d.Verdict, "why", d.Why)
-		r.metrics.decided.WithLabelValues(string(d.Verdict)).Inc()
-		r.notify(Notice{Time: now, Kind: "decision", Text: fmt.Sprintf("%s: %s until %s: %s", d.Target, d.Verdict, d.Until, d.Why), Decision: d})
+		e.log.Info("decided", "decision", d.ID, "target", d.Target, "verdict", d.Verdict, "why", d.Why)
+		e.metrics.decided.WithLabelValues(string(d.Verdict)).Inc()
+		e.deps.Notify(notify.Notice{Time: now, Kind: "decision", Text: fmt.Sprintf("%s: %s until %s: %s", d.Target, d.Verdict, d.Until, d.Why), Decision: d})
 	}
 	return nil
 }
 
-// standing puts the standing decision before the proposals; it exists already,
+// addStanding puts the standing decision before the proposals; it exists already,
 // but for the first time and when its time is over.
-func (r *Response) standing(now flow.Time, proposals []dossier.Proposal) []dossier.Proposal {
-	s := r.c.Standing
-	if s.Most == 0 || now < r.again {
+func (e *Enforcement) addStanding(now flow.Time, proposals []dossier.Proposal) []dossier.Proposal {
+	s := e.c.Standing
+	if s.Most == 0 || now < e.again {
 		return proposals
 	}
 	rule := dossier.Proposal{
@@ -90,9 +111,9 @@ func (r *Response) standing(now flow.Time, proposals []dossier.Proposal) []dossi
 // proposed again.
 const again = flow.Time(10 * time.Minute)
 
-// judge proposes, and returns the decisions that are new. The worst come first,
+// judgeProposals returns the decisions that are new. The worst come first,
 // so after one that the budget refused, none is tried.
-func (r *Response) judge(now flow.Time, j *decide.Judge, proposals []dossier.Proposal) (fresh []dossier.Decision) {
+func (e *Enforcement) judgeProposals(now flow.Time, j *decide.Judge, proposals []dossier.Proposal) (fresh []dossier.Decision) {
 	for _, p := range proposals {
 		d, err := j.Propose(now, p)
 		if d.ID != "" && len(d.Steps) > 0 && d.Steps[0].Time == now {
@@ -104,63 +125,63 @@ func (r *Response) judge(now flow.Time, j *decide.Judge, proposals []dossier.Pro
 		if p.Standing == nil {
 			break
 		}
-		r.again = now + again
+		e.again = now + again
 	}
 	return fresh
 }
 
-// look asks the station whom to propose, and tells people what it sees. It is
-// called with mu held.
-func (r *Response) look(now flow.Time) []dossier.Proposal {
-	r.hear(now)
-	alarmed := r.station.Alarm()
-	offenders := r.station.Look(now)
-	if alarm := r.station.Alarm(); alarm != alarmed {
+// proposeOffenders asks the station whom to propose, and makes alarms known. It
+// is called with mu held.
+func (e *Enforcement) proposeOffenders(now flow.Time) []dossier.Proposal {
+	e.checkSilence(now)
+	alarmed := e.station.Alarm()
+	offenders := e.station.Look(now)
+	if alarm := e.station.Alarm(); alarm != alarmed {
 		text := "the number of hosts at their limits no longer rises"
 		if alarm {
 			text = "a worm may be spreading: the number of hosts at their limits rises steadily; the worst are proposed for blocks, twice as many each period"
 		}
-		r.log.Warn("alarm", "on", alarm)
-		r.notify(Notice{Time: now, Kind: "alarm", Text: text})
+		e.log.Warn("alarm changed", "alarm", alarm)
+		e.deps.Notify(notify.Notice{Time: now, Kind: "alarm", Text: text})
 	}
-	r.metrics.offenders.Set(float64(r.station.Offenders()))
-	rising, p, ratios := r.station.Trend()
+	e.metrics.offenders.Set(float64(e.station.Offenders()))
+	rising, p, ratios := e.station.Trend()
 	if n := len(ratios); n > 0 {
-		r.metrics.ratio.Set(ratios[n-1])
+		e.metrics.ratio.Set(ratios[n-1])
 	}
-	if rising && !r.rising {
-		r.notify(Notice{Time: now, Kind: "trend", Text: fmt.Sprintf("a slow worm may be spreading: the daily share of failing connections rises over %d days (p = %.2g)", len(ratios), p)})
+	if rising && !e.rising {
+		e.deps.Notify(notify.Notice{Time: now, Kind: "trend", Text: fmt.Sprintf("a slow worm may be spreading: the daily share of failing connections rises over %d days (p = %.2g)", len(ratios), p)})
 	}
-	r.rising = rising
+	e.rising = rising
 	proposals := make([]dossier.Proposal, len(offenders))
 	for i, o := range offenders {
-		proposals[i] = alarming(o)
+		proposals[i] = proposeOffender(o)
 	}
 	return proposals
 }
 
-func alarming(o daw.Offender) dossier.Proposal {
+func proposeOffender(o daw.Offender) dossier.Proposal {
 	return dossier.Proposal{
 		Target: netip.PrefixFrom(o.Addr, o.Addr.BitLen()), Who: "station",
 		Why: fmt.Sprintf("%s is among the worst of a rising number of hosts at their limits (%.3g failures/s, %d today)", o.Addr, o.Rate, o.Failures),
 	}
 }
 
-// hear notes agents that fell silent, and those that are back.
-func (r *Response) hear(now flow.Time) {
+// checkSilence notes guards that no longer report, and those that do again.
+func (e *Enforcement) checkSilence(now flow.Time) {
 	silent := map[string]bool{}
-	for _, name := range r.station.Silent(now) {
+	for _, name := range e.station.Silent(now) {
 		silent[name] = true
-		if !r.silent[name] {
-			r.log.Warn("an agent is silent; it goes on with its last orders", "agent", name)
-			r.notify(Notice{Time: now, Kind: "agent", Text: "agent " + name + " reports no longer; it goes on with its last orders"})
+		if !e.silent[name] {
+			e.log.Warn("guard reports no longer; it keeps its last policy", "agent", name)
+			e.deps.Notify(notify.Notice{Time: now, Kind: "agent", Text: "guard " + name + " reports no longer; it keeps its last policy"})
 		}
 	}
-	for name := range r.silent {
+	for name := range e.silent {
 		if !silent[name] {
-			r.log.Info("an agent reports again", "agent", name)
+			e.log.Info("guard reports again", "agent", name)
 		}
 	}
-	r.silent = silent
-	r.metrics.silent.Set(float64(len(silent)))
+	e.silent = silent
+	e.metrics.silent.Set(float64(len(silent)))
 }

@@ -14,15 +14,8 @@ import (
 // exports are the flows that exporters send over the network.
 type exports struct {
 	*collect.Collector
-	lost     map[netip.Addr]uint64 // as it was last said in the log
+	lost     map[netip.Addr]uint64 // as last reported in the log
 	reported time.Time
-}
-
-// Collect has the service take in what c receives. It is called before Start,
-// which starts c, as Stop stops it.
-func (s *Service) Collect(c *collect.Collector) {
-	s.exports = &exports{Collector: c, lost: map[netip.Addr]uint64{}}
-	s.exports.register(s.metrics.registry)
 }
 
 // full gets a value when flows should be taken before the next turn.
@@ -34,52 +27,52 @@ func (e *exports) full() <-chan struct{} {
 }
 
 // takeExports stores the flows that are over.
-func (s *Service) takeExports(ctx context.Context) error {
-	if s.exports == nil {
+func (f *Follower) takeExports(ctx context.Context) error {
+	if f.exports == nil {
 		return nil
 	}
-	err := s.exports.Take(func(batch []flow.Flow) error {
-		s.taken += uint64(len(batch))
-		s.metrics.imported.Add(float64(len(batch)))
-		return s.importer.Add(ctx, batch)
+	err := f.exports.Take(func(batch []flow.Flow) error {
+		f.taken += uint64(len(batch))
+		f.metrics.imported.Add(float64(len(batch)))
+		return f.importer.Add(ctx, batch)
 	})
 	if err != nil {
 		return err
 	}
-	s.reportLosses()
-	return s.importer.Commit()
+	f.reportLosses()
+	return f.importer.Commit()
 }
 
 // endExports stores what the collector still holds.
-func (s *Service) endExports(ctx context.Context) error {
-	if s.exports == nil {
+func (f *Follower) endExports(ctx context.Context) error {
+	if f.exports == nil {
 		return nil
 	}
-	if err := s.exports.Stop(ctx); err != nil {
-		s.log.Error("stop collecting exports", "err", err)
+	if err := f.exports.Stop(ctx); err != nil {
+		f.log.Error("stop collecting exports", "err", err)
 	}
-	return s.takeExports(ctx)
+	return f.takeExports(ctx)
 }
 
 // reportEvery is how often losses are written to the log, and templates kept.
 const reportEvery = time.Minute
 
 // reportLosses says which exporters' flows were lost since it was last said.
-func (s *Service) reportLosses() {
-	e, now := s.exports, s.now()
+func (f *Follower) reportLosses() {
+	e, now := f.exports, f.now()
 	if now.Sub(e.reported).Abs() < reportEvery {
 		return
 	}
 	e.reported = now
 	for _, x := range e.Exporters() {
 		if lost := x.Lost(); lost > e.lost[x.Addr] {
-			s.log.Warn("exports were lost", "exporter", x.Addr, "lost", lost-e.lost[x.Addr], "missing_in_sequence", x.NetFlow.Lost+x.SFlow.Lost,
+			f.log.Warn("exports were lost", "exporter", x.Addr, "lost", lost-e.lost[x.Addr], "missing_in_sequence", x.NetFlow.Lost+x.SFlow.Lost,
 				"sets_without_template", x.NetFlow.UnknownTemplate, "samples_dropped_by_exporter", x.SFlow.Dropped)
 			e.lost[x.Addr] = lost
 		}
 	}
 	if err := e.Save(); err != nil {
-		s.log.Error("keep the templates of exporters", "err", err)
+		f.log.Error("keep the templates of exporters", "err", err)
 	}
 }
 

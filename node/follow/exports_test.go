@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"dragnet/internal/run"
 	"dragnet/internal/testkit"
 	"dragnet/source/collect"
 	"dragnet/source/netflow"
@@ -38,20 +39,16 @@ func TestExportsAreStoredBesideLogs(t *testing.T) {
 	dir, logs := t.TempDir(), t.TempDir()
 	z := &sensor{t: t, dir: logs}
 	z.append(fmt.Sprintf(fields, 0))
-	began := func() (*Service, *collect.Collector) {
-		c := DefaultConfiguration()
-		c.Directory, c.Logs, c.Every, c.Listen = dir, []string{logs}, 100*time.Millisecond, "127.0.0.1:0"
-		c.KeepDays = 0 // the log is years older than the exports
-		s, err := New(c, quiet())
-		if err != nil {
-			t.Fatal(err)
-		}
+	began := func() (*followed, *collect.Collector) {
 		e := collecting(t, dir)
-		s.Collect(e)
-		if err := s.Start(context.Background()); err != nil {
+		f := follower(t, dir, logs, func(_ *Configuration, d *Dependencies) {
+			d.Store.KeepDays = 0 // the log is years older than the exports
+			d.Collector = e
+		})
+		if err := (run.Parts{f.Follower, f.admin}).Start(context.Background()); err != nil {
 			t.Fatal(err)
 		}
-		return s, e
+		return f, e
 	}
 	s, e := began()
 	z.log(100)

@@ -1,4 +1,5 @@
-// Package layout says where a node keeps what in its data directory.
+// Package layout says where a node keeps what in its data directory, and copies
+// all of it.
 package layout
 
 import (
@@ -8,51 +9,75 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"dragnet/decide/ledger"
+	"dragnet/internal/state"
 	"dragnet/store/disk"
 )
 
-// folder is where control state is within a data directory.
-const folder = "control"
+// Directory is a data directory. Beside what is listed here it holds the files
+// of store/disk.
+type Directory string
 
-// StateFile is the state database of a data directory.
-func StateFile(dir string) string { return filepath.Join(dir, folder, "state.db") }
+func (d Directory) join(name ...string) string {
+	return filepath.Join(append([]string{string(d)}, name...)...)
+}
 
-// AuthorityDir is the directory of the agents' certificate authority.
-func AuthorityDir(dir string) string { return filepath.Join(dir, folder, "authority") }
+// State is the database of findings, decisions, enrolments and questions asked,
+// unless it is in PostgreSQL.
+func (d Directory) State() string { return d.join("control", "state.db") }
 
-// MakeDataDir makes dir a data directory unless it is one. It refuses a
-// directory that holds other files.
-func MakeDataDir(dir string) error {
-	if disk.Is(dir) {
+// Authority is the directory of the agents' certificate authority.
+func (d Directory) Authority() string { return d.join("control", "authority") }
+
+// WitnessKey is the file of the organisation's private key.
+func (d Directory) WitnessKey() string { return d.join("witness.key") }
+
+// Roster is the file of the newest roster that was accepted.
+func (d Directory) Roster() string { return d.join("roster.held") }
+
+// Epochs is the file of the epochs that a clearinghouse published.
+func (d Directory) Epochs() string { return d.join("epochs.json") }
+
+// Templates is the file of the templates of flow exporters.
+func (d Directory) Templates() string { return d.join("templates.json") }
+
+// Socket is the node's Unix socket, unless the configuration names another.
+func (d Directory) Socket() string { return d.join("node.sock") }
+
+// Create makes d a data directory unless it is one. It refuses a directory that
+// holds other files.
+func (d Directory) Create() error {
+	if disk.Is(string(d)) {
 		return nil
 	}
-	s, err := disk.OpenWriter(dir)
+	s, err := disk.OpenWriter(string(d))
 	if err != nil {
 		return err
 	}
 	return s.Close()
 }
 
-// OpenLedger opens the ledger of a data directory; where there is no such
-// directory, it makes one.
-func OpenLedger(ctx context.Context, dir string) (*ledger.Ledger, error) {
-	if err := MakeDataDir(dir); err != nil {
+// OpenLedger opens the ledger of a data directory, and creates both if they do
+// not exist.
+func (d Directory) OpenLedger(ctx context.Context) (*ledger.Ledger, error) {
+	if err := d.Create(); err != nil {
 		return nil, err
 	}
-	return ledger.Open(ctx, StateFile(dir))
+	return ledger.Open(ctx, d.State())
 }
 
-// OpenExistingLedger opens the ledger of a data directory that has one, or that
-// at the URL of a PostgreSQL database; it makes none.
-func OpenExistingLedger(ctx context.Context, dir string) (*ledger.Ledger, error) {
-	if strings.HasPrefix(dir, "postgres://") || strings.HasPrefix(dir, "postgresql://") {
-		return ledger.Open(ctx, dir)
+// OpenLedger opens the ledger of the data directory at place, or in the
+// PostgreSQL database of that URL; it creates none.
+func OpenLedger(ctx context.Context, place string) (*ledger.Ledger, error) {
+	if state.IsPostgres(place) {
+		return ledger.Open(ctx, place)
 	}
-	if _, err := os.Stat(StateFile(dir)); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s holds no findings or decisions (%s not found)", dir, StateFile(dir))
+	file := Directory(place).State()
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s holds no findings or decisions (%s not found)", place, file)
+	} else if err != nil {
+		return nil, err
 	}
-	return ledger.Open(ctx, StateFile(dir))
+	return ledger.Open(ctx, file)
 }

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"dragnet/internal/conf"
-	"dragnet/node/enforcement"
 )
 
 // Mail is where notices are mailed, those of a while in one message.
@@ -39,25 +38,24 @@ type Mail struct {
 	Timeout time.Duration `yaml:"timeout"`
 }
 
-func (c *Mail) validate() error {
+// Validate reports all invalid settings.
+func (c *Mail) Validate() error {
+	var p conf.Problems
 	if c.Server == "" {
 		return nil
 	}
-	if _, _, err := net.SplitHostPort(c.Server); err != nil {
-		return fmt.Errorf("notify.mail.server: %w; want such as mail.example.org:587", err)
+	_, _, err := net.SplitHostPort(c.Server)
+	p.Check(err == nil, "server", "%w; want such as mail.example.org:587", err)
+	_, err = mail.ParseAddress(c.From)
+	p.Error("from", err)
+	p.Check(len(c.To) > 0, "to", "is empty: name who is to read it")
+	for i, a := range c.To {
+		_, err := mail.ParseAddress(a)
+		p.Error(fmt.Sprintf("to[%d]", i), err)
 	}
-	if len(c.To) == 0 {
-		return errors.New("notify.mail.to is empty: name who is to read it")
-	}
-	for i, a := range append([]string{c.From}, c.To...) {
-		if _, err := mail.ParseAddress(a); err != nil {
-			return fmt.Errorf("notify.mail: address %d, %q: %w", i, a, err)
-		}
-	}
-	if c.Every < time.Second || c.Every > 24*time.Hour || c.Timeout <= 0 {
-		return errors.New("notify.mail.every must lie between 1s and 24h, and timeout above 0")
-	}
-	return nil
+	p.Check(c.Every >= time.Second && c.Every <= 24*time.Hour, "every", "is %v; want 1s to 24h", c.Every)
+	p.Check(c.Timeout > 0, "timeout", "is %v; want a positive duration such as 30s", c.Timeout)
+	return p.Join()
 }
 
 type mailer struct {
@@ -78,7 +76,7 @@ func (m *mailer) batch() time.Duration { return m.c.Every }
 
 // send hands one message to the server. A refusal with a code of 500 and above
 // is final (RFC 5321, section 4.2.1).
-func (m *mailer) send(ctx context.Context, notices []enforcement.Notice) error {
+func (m *mailer) send(ctx context.Context, notices []Notice) error {
 	err := m.deliver(ctx, m.message(notices))
 	var refusal *textproto.Error
 	if errors.As(err, &refusal) && refusal.Code >= 500 {
@@ -157,7 +155,7 @@ func bare(address string) string {
 }
 
 // message is plain text (RFC 5322, RFC 2045).
-func (m *mailer) message(notices []enforcement.Notice) []byte {
+func (m *mailer) message(notices []Notice) []byte {
 	subject := line(notices[0].Text)
 	if n := len(notices); n > 1 {
 		subject = fmt.Sprintf("%d notices, first: %s", n, subject)

@@ -12,13 +12,16 @@ import (
 	"log/slog"
 	"os"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"dragnet/dossier"
+	"dragnet/flow"
+	"dragnet/internal/admin"
+	"dragnet/internal/conf"
 	"dragnet/internal/metric"
-	"dragnet/node/enforcement"
+	"dragnet/internal/run"
 )
 
 // Configuration of the channels; one without an address is off.
@@ -49,22 +52,30 @@ func DefaultConfiguration() Configuration {
 
 func kinds() []string { return []string{"finding", "decision", "alarm", "trend", "agent"} }
 
-// Validate reports the first setting that makes no sense.
+// Validate reports all invalid settings.
 func (c *Configuration) Validate() error {
+	var p conf.Problems
 	for i, k := range c.Kinds {
-		if !slices.Contains(kinds(), k) {
-			return fmt.Errorf("notify.kinds[%d]: %q is none of %v", i, k, kinds())
-		}
+		p.Check(slices.Contains(kinds(), k), fmt.Sprintf("kinds[%d]", i), "%q is none of %v", k, kinds())
 	}
-	switch {
-	case c.Queue < 1 || c.Queue > 1_000_000:
-		return errors.New("notify.queue must lie between 1 and 1000000 notices")
-	case c.Attempts < 1 || c.Attempts > 20:
-		return errors.New("notify.attempts must lie between 1 and 20")
-	case c.Pause <= 0 || c.Pause > time.Hour:
-		return errors.New("notify.pause must lie between 0 and 1h")
-	}
-	return errors.Join(c.Syslog.validate(), c.Webhook.validate(), c.Mail.validate())
+	p.Check(c.Queue >= 1 && c.Queue <= 1_000_000, "queue", "is %d; want 1 to 1000000 notices", c.Queue)
+	p.Check(c.Attempts >= 1 && c.Attempts <= 20, "attempts", "is %d; want 1 to 20", c.Attempts)
+	p.Check(c.Pause > 0 && c.Pause <= time.Hour, "pause", "is %v; want above 0 and at most 1h", c.Pause)
+	p.Section("syslog", c.Syslog.Validate())
+	p.Section("webhook", c.Webhook.Validate())
+	p.Section("mail", c.Mail.Validate())
+	return p.Join()
+}
+
+// Notice is something that people should learn of.
+type Notice struct {
+	Time flow.Time `json:"time"`
+	// Kind is "finding", "decision", "alarm", "trend" or "agent".
+	Kind string `json:"kind"`
+	Text string `json:"text"`
+	// Finding and Decision are what it is about, if it is about one.
+	Finding  *dossier.Finding  `json:"finding,omitempty"`
+	Decision *dossier.Decision `json:"decision,omitempty"`
 }
 
 // channel sends notices somewhere. An error that is permanent is not tried
@@ -73,7 +84,7 @@ type channel interface {
 	name() string
 	// batch is how long notices are collected before they are sent together.
 	batch() time.Duration
-	send(ctx context.Context, notices []enforcement.Notice) error
+	send(ctx context.Context, notices []Notice) error
 }
 
 // permanent is an error that trying again does not mend.
@@ -84,33 +95,33 @@ type Notifier struct {
 	c                             Configuration
 	log                           *slog.Logger
 	queues                        []queue
-	wg                            sync.WaitGroup
-	stop                          context.CancelFunc
+	group                         *run.Group
 	sent, failed, dropped, waited *prometheus.CounterVec
 }
 
 // queue is what waits for one channel.
 type queue struct {
 	to      channel
-	notices chan enforcement.Notice
+	notices chan Notice
 }
 
-// New prepares a notifier; Start begins.
-func New(c Configuration, log *slog.Logger, registry prometheus.Registerer) (*Notifier, error) {
+// New makes a notifier; Start starts it. The admin server gets the metrics; it may
+// be nil.
+func New(c Configuration, log *slog.Logger, a *admin.Server) (*Notifier, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	n := &Notifier{c: c, log: log}
+	n := &Notifier{c: c, log: log, group: run.NewGroup()}
 	host, err := os.Hostname()
 	if err != nil {
 		host = "-"
 	}
 	for _, to := range []channel{newSyslog(c.Syslog, host), newWebhook(c.Webhook), newMail(c.Mail, host)} {
 		if to.name() != "" {
-			n.queues = append(n.queues, queue{to, make(chan enforcement.Notice, c.Queue)})
+			n.queues = append(n.queues, queue{to, make(chan Notice, c.Queue)})
 		}
 	}
-	under := metric.Under(registry, "dragnet_notices_")
+	under := metric.Under(a.Metrics(), "dragnet_notices_")
 	n.sent = under.Counters("sent_total", "Notices that a receiver took.", "channel")
 	n.failed = under.Counters("failed_total", "Notices given up after all attempts.", "channel")
 	n.dropped = under.Counters("dropped_total", "Notices dropped because too many waited.", "channel")
@@ -119,11 +130,9 @@ func New(c Configuration, log *slog.Logger, registry prometheus.Registerer) (*No
 }
 
 // Start begins to send.
-func (n *Notifier) Start(ctx context.Context) error {
-	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	n.stop = stop
+func (n *Notifier) Start(context.Context) error {
 	for i := range n.queues {
-		n.wg.Go(func() { n.run(running, &n.queues[i]) })
+		n.group.Go(func(ctx context.Context) error { n.run(ctx, &n.queues[i]); return nil })
 	}
 	return nil
 }
@@ -131,19 +140,11 @@ func (n *Notifier) Start(ctx context.Context) error {
 // Stop sends what waits, each notice once more, and ends; it waits no longer
 // than ctx.
 func (n *Notifier) Stop(ctx context.Context) error {
-	n.stop()
-	done := make(chan struct{})
-	go func() { n.wg.Wait(); close(done) }()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return n.group.Stop(ctx)
 }
 
-// Tell queues a notice; it never waits.
-func (n *Notifier) Tell(notice enforcement.Notice) {
+// Notify queues a notice; it never waits.
+func (n *Notifier) Notify(notice Notice) {
 	if !slices.Contains(n.c.Kinds, notice.Kind) {
 		return
 	}
@@ -175,8 +176,8 @@ func (n *Notifier) run(ctx context.Context, q *queue) {
 }
 
 // collect waits for what comes together with the first.
-func (q *queue) collect(ctx context.Context, first enforcement.Notice) []enforcement.Notice {
-	all := []enforcement.Notice{first}
+func (q *queue) collect(ctx context.Context, first Notice) []Notice {
+	all := []Notice{first}
 	wait := time.NewTimer(q.to.batch())
 	defer wait.Stop()
 	for q.to.batch() > 0 && len(all) < most {
@@ -193,7 +194,7 @@ func (q *queue) collect(ctx context.Context, first enforcement.Notice) []enforce
 }
 
 // flush sends what is left at the end, first what was being sent.
-func (n *Notifier) flush(q *queue, all []enforcement.Notice) {
+func (n *Notifier) flush(q *queue, all []Notice) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	for {
@@ -215,7 +216,7 @@ func (n *Notifier) flush(q *queue, all []enforcement.Notice) {
 
 // deliver tries until it works or must be given up, and returns what is left
 // when ctx ends before.
-func (n *Notifier) deliver(ctx context.Context, to channel, notices []enforcement.Notice) (left []enforcement.Notice) {
+func (n *Notifier) deliver(ctx context.Context, to channel, notices []Notice) (left []Notice) {
 	pause := n.c.Pause
 	for attempt := 1; ; attempt++ {
 		err := to.send(ctx, notices)

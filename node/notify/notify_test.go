@@ -22,8 +22,8 @@ import (
 
 	"dragnet/dossier"
 	"dragnet/flow"
+	"dragnet/internal/admin"
 	"dragnet/internal/testkit"
-	"dragnet/node/enforcement"
 )
 
 var noon = flow.FromTime(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
@@ -31,7 +31,7 @@ var noon = flow.FromTime(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
 // counted is a notifier whose metrics can be read.
 type counted struct {
 	*Notifier
-	registry *prometheus.Registry
+	registry prometheus.Gatherer
 }
 
 // count is the value of dragnet_notices_WHAT_total of a channel.
@@ -55,12 +55,16 @@ func notifier(t *testing.T, change func(*Configuration)) *counted {
 	c := DefaultConfiguration()
 	c.Pause = 10 * time.Millisecond
 	change(&c)
-	registry := prometheus.NewRegistry()
-	n, err := New(c, slog.New(slog.NewTextHandler(io.Discard, nil)), registry)
+	log := slog.New(slog.DiscardHandler)
+	a, err := admin.New(admin.Configuration{}, "test", "test", log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &counted{n, registry}
+	n, err := New(c, log, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &counted{n, a.Metrics().(prometheus.Gatherer)}
 }
 
 func running(t *testing.T, change func(*Configuration)) *counted {
@@ -80,10 +84,10 @@ func running(t *testing.T, change func(*Configuration)) *counted {
 }
 
 // finding has a text that tries to break out of every format.
-func finding() enforcement.Notice {
+func finding() Notice {
 	f := dossier.Finding{Detector: "failures", Kind: "address-scan", Host: flow.HostAt(netip.MustParseAddr("198.51.100.7"), "")}
 	f.Identify("80 tcp")
-	return enforcement.Notice{Time: noon, Kind: "finding", Text: "198.51.100.7 \"scans\"] 25 hosts\r\nSubject: forged \\ größer", Finding: &f}
+	return Notice{Time: noon, Kind: "finding", Text: "198.51.100.7 \"scans\"] 25 hosts\r\nSubject: forged \\ größer", Finding: &f}
 }
 
 func await(t *testing.T, what string, done func() bool) {
@@ -114,7 +118,7 @@ func TestWebhookSignsAndTriesAgain(t *testing.T) {
 	}))
 	defer server.Close()
 	n := running(t, func(c *Configuration) { c.Webhook.URL, c.Webhook.Secret = server.URL, secret })
-	n.Tell(finding())
+	n.Notify(finding())
 	select {
 	case body := <-got:
 		var m struct {
@@ -162,8 +166,8 @@ func TestWebhookGivesUp(t *testing.T) {
 	}))
 	defer server.Close()
 	n := running(t, func(c *Configuration) { c.Webhook.URL, c.Webhook.Secret = server.URL, "0123456789abcdef" })
-	n.Tell(finding())
-	n.Tell(finding())
+	n.Notify(finding())
+	n.Notify(finding())
 	await(t, "the second", func() bool { return n.count("sent", "webhook") == 1 })
 	if failed := n.count("failed", "webhook"); failed != 1 || calls.Load() != 2 {
 		t.Errorf("%g given up, %d calls; want 1 and 2", failed, calls.Load())
@@ -178,14 +182,14 @@ func TestQueueIsBounded(t *testing.T) {
 	defer close(release)
 	n := notifier(t, func(c *Configuration) { c.Webhook.URL, c.Webhook.Secret, c.Queue = server.URL, "0123456789abcdef", 5 })
 	for range 20 { // nothing runs yet
-		n.Tell(finding())
+		n.Notify(finding())
 	}
 	if dropped := n.count("dropped", "webhook"); dropped != 15 {
 		t.Errorf("%g dropped of 20 for a queue of 5", dropped)
 	}
-	n.Tell(enforcement.Notice{Kind: "something else"})
+	n.Notify(Notice{Kind: "something else"})
 	n.c.Kinds = nil
-	n.Tell(finding())
+	n.Notify(finding())
 	if dropped := n.count("dropped", "webhook"); dropped != 15 {
 		t.Error("kinds that were not asked for are queued")
 	}
@@ -218,7 +222,7 @@ action(type="omfile" file="%[3]s" template="t")
 			text := ""
 			await(t, "rsyslog's file", func() bool {
 				if network == "udp" || text == "" && n.count("sent", "syslog") == 0 {
-					n.Tell(finding()) // over UDP, what comes before it listens is lost
+					n.Notify(finding()) // over UDP, what comes before it listens is lost
 					time.Sleep(100 * time.Millisecond)
 				}
 				b, _ := os.ReadFile(out)
@@ -298,8 +302,8 @@ func TestMailIsCollected(t *testing.T) {
 		c.Mail = Mail{Server: address, From: "Dragnet <dragnet@example.org>", To: []string{"ada@example.org", "bob@example.org"}, Every: time.Second, Timeout: 10 * time.Second}
 	})
 	f := finding()
-	n.Tell(f)
-	n.Tell(enforcement.Notice{Time: noon, Kind: "alarm", Text: strings.Repeat("long ", 60)})
+	n.Notify(f)
+	n.Notify(Notice{Time: noon, Kind: "alarm", Text: strings.Repeat("long ", 60)})
 	got := read("END\n")
 	head, body, _ := strings.Cut(got, "\n")
 	want := `dragnet@example.org|['ada@example.org', 'bob@example.org']|[dragnet] 2 notices, first: 198.51.100.7 "scans"] 25 hosts  Subject: forged \ größer|Dragnet <dragnet@example.org>|ada@example.org, bob@example.org|text/plain`
@@ -319,7 +323,7 @@ func TestStopSendsWhatWaits(t *testing.T) {
 	defer server.Close()
 	n := notifier(t, func(c *Configuration) { c.Webhook.URL, c.Webhook.Secret = server.URL, "0123456789abcdef" })
 	for range 7 {
-		n.Tell(finding())
+		n.Notify(finding())
 	}
 	if err := n.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -340,7 +344,7 @@ func TestConfigurationMistakes(t *testing.T) {
 		"webhook.secret": func(c *Configuration) { c.Webhook.URL = "https://example.org/" },
 		"mail.to":        func(c *Configuration) { c.Mail.Server, c.Mail.From = "mail:25", "a@b" },
 		"mail.server":    func(c *Configuration) { c.Mail.Server = "mail" },
-		"address 0":      func(c *Configuration) { c.Mail.Server, c.Mail.To = "mail:25", []string{"a@b"} },
+		"mail.from":      func(c *Configuration) { c.Mail.Server, c.Mail.To = "mail:25", []string{"a@b"} },
 		"queue":          func(c *Configuration) { c.Queue = 0 },
 	} {
 		c := DefaultConfiguration()

@@ -3,7 +3,6 @@ package notify
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -11,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"dragnet/node/enforcement"
+	"dragnet/internal/conf"
 )
 
 // Syslog is where notices go as RFC 5424.
@@ -23,24 +22,22 @@ type Syslog struct {
 	Facility int `yaml:"facility"`
 }
 
-func (c *Syslog) validate() error {
+// Validate reports all invalid settings.
+func (c *Syslog) Validate() error {
+	var p conf.Problems
 	if c.Address == "" {
 		return nil
 	}
-	if c.Facility < 0 || c.Facility > 23 {
-		return errors.New("notify.syslog.facility must lie between 0 and 23")
-	}
+	p.Check(c.Facility >= 0 && c.Facility <= 23, "facility", "is %d; want 0 to 23", c.Facility)
 	u, err := url.Parse(c.Address)
 	if err != nil {
-		return fmt.Errorf("notify.syslog.address: %w", err)
+		p.Error("address", err)
+		return p.Join()
 	}
-	switch {
-	case u.Scheme == "unix" && u.Path != "":
-		return nil
-	case (u.Scheme == "udp" || u.Scheme == "tcp" || u.Scheme == "tls") && u.Port() != "":
-		return nil
-	}
-	return fmt.Errorf("notify.syslog.address: %q is none of udp://host:514, tcp://host:601, tls://host:6514, unix:///dev/log", c.Address)
+	local := u.Scheme == "unix" && u.Path != ""
+	remote := (u.Scheme == "udp" || u.Scheme == "tcp" || u.Scheme == "tls") && u.Port() != ""
+	p.Check(local || remote, "address", "%q is none of udp://host:514, tcp://host:601, tls://host:6514, unix:///dev/log", c.Address)
+	return p.Join()
 }
 
 type syslog struct {
@@ -67,7 +64,7 @@ const sendTimeout = 10 * time.Second
 
 // send writes each notice; a connection that was lost is made again the next
 // time.
-func (s *syslog) send(ctx context.Context, notices []enforcement.Notice) error {
+func (s *syslog) send(ctx context.Context, notices []Notice) error {
 	if s.conn == nil {
 		if err := s.dial(ctx); err != nil {
 			return fmt.Errorf("syslog: %w", err)
@@ -123,7 +120,7 @@ func severity(kind string) int {
 
 // format writes a notice with its facts as structured data; 32473 is the number
 // kept for documentation (RFC 5612), as the project has none.
-func (s *syslog) format(n *enforcement.Notice) []byte {
+func (s *syslog) format(n *Notice) []byte {
 	data := []string{"kind", n.Kind}
 	if f := n.Finding; f != nil {
 		data = append(data, "finding", f.ID, "host", f.Addr.String(), "detector", f.Detector)

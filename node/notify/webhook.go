@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -17,7 +16,6 @@ import (
 	"time"
 
 	"dragnet/internal/conf"
-	"dragnet/node/enforcement"
 )
 
 // Webhook is where each notice is posted as JSON.
@@ -31,25 +29,23 @@ type Webhook struct {
 	Timeout time.Duration `yaml:"timeout"`
 }
 
-func (c *Webhook) validate() error {
+// Validate reports all invalid settings.
+func (c *Webhook) Validate() error {
+	var p conf.Problems
 	if c.URL == "" {
 		return nil
 	}
 	u, err := url.Parse(c.URL)
 	if err != nil {
-		return fmt.Errorf("notify.webhook.url: %w", err)
+		p.Error("url", err)
+		return p.Join()
 	}
 	ip := net.ParseIP(u.Hostname())
 	local := u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
-	switch {
-	case u.Scheme != "https" && !(u.Scheme == "http" && local):
-		return errors.New("notify.webhook.url: want https://..., or http:// to this machine")
-	case len(c.Secret.Reveal()) < 16:
-		return errors.New("notify.webhook.secret: want at least 16 characters, so that the receiver can tell our notices from others'")
-	case c.Timeout <= 0 || c.Timeout > 5*time.Minute:
-		return errors.New("notify.webhook.timeout must lie between 0 and 5m")
-	}
-	return nil
+	p.Check(u.Scheme == "https" || u.Scheme == "http" && local, "url", "want https://..., or http:// to this machine")
+	p.Check(len(c.Secret.Reveal()) >= 16, "secret", "want at least 16 characters, so that the receiver can tell our notices from others'")
+	p.Check(c.Timeout > 0 && c.Timeout <= 5*time.Minute, "timeout", "is %v; want above 0 and at most 5m", c.Timeout)
+	return p.Join()
 }
 
 type webhook struct {
@@ -72,7 +68,7 @@ func (w *webhook) name() string {
 
 func (w *webhook) batch() time.Duration { return 0 }
 
-func (w *webhook) send(ctx context.Context, notices []enforcement.Notice) error {
+func (w *webhook) send(ctx context.Context, notices []Notice) error {
 	for i := range notices {
 		if err := w.post(ctx, &notices[i]); err != nil {
 			return fmt.Errorf("webhook: %w", err)
@@ -81,10 +77,10 @@ func (w *webhook) send(ctx context.Context, notices []enforcement.Notice) error 
 	return nil
 }
 
-func (w *webhook) post(ctx context.Context, n *enforcement.Notice) error {
+func (w *webhook) post(ctx context.Context, n *Notice) error {
 	body, err := json.Marshal(struct {
 		Version int `json:"version"`
-		*enforcement.Notice
+		*Notice
 	}{1, n})
 	if err != nil {
 		return permanent{err}

@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dragnet/internal/conf"
 	"dragnet/packet"
 )
 
@@ -38,19 +39,14 @@ func DefaultConfiguration() Configuration {
 	return Configuration{Snap: 192, Buffer: 16 << 20}
 }
 
-// Validate reports the first setting that makes no sense.
+// Validate reports all invalid settings.
 func (c *Configuration) Validate() error {
-	switch {
-	case c.Interface == "":
-		return errors.New("interface: name the one to watch, such as eth0")
-	case len(c.Interface) >= unix.IFNAMSIZ:
-		return fmt.Errorf("interface: %q is longer than an interface name can be", c.Interface)
-	case c.Snap < 96 || c.Snap > 1<<16:
-		return errors.New("snap must lie between 96 bytes, which hold the headers, and 65536")
-	case c.Buffer < 2*blockSize || c.Buffer > 1<<30:
-		return fmt.Errorf("buffer must lie between %d and %d bytes", 2*blockSize, 1<<30)
-	}
-	return nil
+	var p conf.Problems
+	p.Check(c.Interface != "", "interface", "name the one to watch, such as eth0")
+	p.Check(len(c.Interface) < unix.IFNAMSIZ, "interface", "%q is longer than an interface name can be", c.Interface)
+	p.Check(c.Snap >= 96 && c.Snap <= 1<<16, "snap", "is %d; want 96 bytes, which hold the headers, to 65536", c.Snap)
+	p.Check(c.Buffer >= 2*blockSize && c.Buffer <= 1<<30, "buffer", "is %d; want %d to %d bytes", c.Buffer, 2*blockSize, 1<<30)
+	return p.Join()
 }
 
 const (

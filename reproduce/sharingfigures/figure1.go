@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"dragnet/ask/survey"
-	"dragnet/ask/witness"
+	"dragnet/flow"
 	"dragnet/internal/plot"
 	"dragnet/node/ingest"
 	"dragnet/reproduce/report"
@@ -107,7 +107,7 @@ func (d *day) runSurvey(ctx context.Context, c survey.Configuration) error {
 }
 
 // productOnly surveys the paper's hash and nothing slow.
-func productOnly(ctx context.Context, log witness.Log, progress func(string, int)) (*survey.Result, error) {
+func productOnly(ctx context.Context, log flow.Log, progress func(string, int)) (*survey.Result, error) {
 	c := survey.DefaultConfiguration()
 	c.Hashes, c.Asked, c.Sealed, c.Progress = []string{"product"}, 0, 0, progress
 	return survey.Run(ctx, c, log)

@@ -249,7 +249,7 @@ func attackFlow(from netip.Addr) flow.Flow {
 // flowLog is the flows a witness has, or claims to have.
 type flowLog []flow.Flow
 
-// Scan implements witness.Log.
+// Scan implements flow.Log.
 func (l flowLog) Scan(_ context.Context, _ flow.Window, _ flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error) {
 	var cov flow.Coverage
 	cov.Saw(l)

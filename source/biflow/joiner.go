@@ -2,11 +2,11 @@ package biflow
 
 import (
 	"bytes"
-	"fmt"
 	"net/netip"
 	"time"
 
 	"dragnet/flow"
+	"dragnet/internal/conf"
 	"dragnet/packet"
 )
 
@@ -34,15 +34,15 @@ func DefaultConfiguration() Configuration {
 	return Configuration{Wait: 90 * time.Second, Linger: 5 * time.Second, Longest: 10 * time.Minute, MaxFlows: 1 << 18, MaxExporters: 1024}
 }
 
-// Validate names the first setting that makes no sense.
+// Validate reports all invalid settings.
 func (c *Configuration) Validate() error {
-	switch {
-	case c.Wait <= 0 || c.Linger <= 0 || c.Longest <= 0:
-		return fmt.Errorf("wait, linger and longest must be positive durations, such as 90s")
-	case c.MaxFlows < 1 || c.MaxExporters < 1:
-		return fmt.Errorf("max_flows and max_exporters must be at least 1")
+	var p conf.Problems
+	for key, d := range map[string]time.Duration{"wait": c.Wait, "linger": c.Linger, "longest": c.Longest} {
+		p.Check(d > 0, key, "is %v; want a positive duration such as 90s", d)
 	}
-	return nil
+	p.Check(c.MaxFlows >= 1, "max_flows", "is %d; want at least 1", c.MaxFlows)
+	p.Check(c.MaxExporters >= 1, "max_exporters", "is %d; want at least 1", c.MaxExporters)
+	return p.Join()
 }
 
 // Quality tells how far one exporter is to be relied on as a witness.

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 
+	"dragnet/internal/conf"
 	"dragnet/source/biflow"
 	"dragnet/source/netflow"
 	"dragnet/source/sflow"
@@ -48,30 +49,22 @@ func DefaultConfiguration() Configuration {
 	}
 }
 
-// Validate reports the first setting that makes no sense.
+// Validate reports all invalid settings.
 func (c *Configuration) Validate() error {
-	for i, p := range c.Exporters {
-		if !p.IsValid() || p != p.Masked() {
-			return fmt.Errorf("collect.exporters[%d]: %s is not a prefix; want such as 192.0.2.1/32", i, p)
-		}
+	var p conf.Problems
+	for i, e := range c.Exporters {
+		p.Check(e.IsValid() && e == e.Masked(), fmt.Sprintf("exporters[%d]", i), "%s is not a prefix; want such as 192.0.2.1/32", e)
 	}
 	for i, l := range c.Listen {
-		if _, err := net.ResolveUDPAddr("udp", l); err != nil {
-			return fmt.Errorf("collect.listen[%d]: %w; want such as :2055 or 192.0.2.7:2055", i, err)
-		}
+		_, err := net.ResolveUDPAddr("udp", l)
+		p.Check(err == nil, fmt.Sprintf("listen[%d]", i), "%w; want such as :2055 or 192.0.2.7:2055", err)
 	}
-	switch {
-	case c.ReceiveBuffer < 1<<16 || c.ReceiveBuffer > 1<<30:
-		return fmt.Errorf("collect.receive_buffer is %d; want 65536 to 1073741824 bytes", c.ReceiveBuffer)
-	case c.MaxPending < 1:
-		return fmt.Errorf("collect.max_pending must be at least 1")
-	}
-	for name, section := range map[string]interface{ Validate() error }{"netflow": &c.NetFlow, "sflow": &c.SFlow, "join": &c.Join} {
-		if err := section.Validate(); err != nil {
-			return fmt.Errorf("collect.%s: %w", name, err)
-		}
-	}
-	return nil
+	p.Check(c.ReceiveBuffer >= 1<<16 && c.ReceiveBuffer <= 1<<30, "receive_buffer", "is %d; want 65536 to 1073741824 bytes", c.ReceiveBuffer)
+	p.Check(c.MaxPending >= 1, "max_pending", "is %d; want at least 1", c.MaxPending)
+	p.Section("netflow", c.NetFlow.Validate())
+	p.Section("sflow", c.SFlow.Validate())
+	p.Section("join", c.Join.Validate())
+	return p.Join()
 }
 
 // Off reports whether nothing is to be collected.

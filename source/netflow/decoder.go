@@ -13,10 +13,10 @@ package netflow
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"net/netip"
 
 	"dragnet/flow"
+	"dragnet/internal/conf"
 	"dragnet/source/biflow"
 )
 
@@ -55,12 +55,13 @@ func DefaultConfiguration() Configuration {
 	return Configuration{MaxExporters: 512, MaxDomains: 64, MaxTemplates: 128}
 }
 
-// Validate names the first setting that makes no sense.
+// Validate reports all invalid settings.
 func (c *Configuration) Validate() error {
-	if c.MaxExporters < 1 || c.MaxDomains < 1 || c.MaxTemplates < 1 {
-		return fmt.Errorf("max_exporters, max_domains and max_templates must be at least 1")
-	}
-	return nil
+	var p conf.Problems
+	p.Check(c.MaxExporters >= 1, "max_exporters", "is %d; want at least 1", c.MaxExporters)
+	p.Check(c.MaxDomains >= 1, "max_domains", "is %d; want at least 1", c.MaxDomains)
+	p.Check(c.MaxTemplates >= 1, "max_templates", "is %d; want at least 1", c.MaxTemplates)
+	return p.Join()
 }
 
 // Counters count what one exporter sent and what of it was lost.

@@ -11,11 +11,11 @@ package sflow
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"net/netip"
 	"time"
 
 	"dragnet/flow"
+	"dragnet/internal/conf"
 	"dragnet/packet"
 	"dragnet/source/biflow"
 	"dragnet/source/sequence"
@@ -48,12 +48,12 @@ type Configuration struct {
 // DefaultConfiguration suits a large network.
 func DefaultConfiguration() Configuration { return Configuration{MaxExporters: 512, MaxSources: 1024} }
 
-// Validate names the first setting that makes no sense.
+// Validate reports all invalid settings.
 func (c *Configuration) Validate() error {
-	if c.MaxExporters < 1 || c.MaxSources < 1 {
-		return fmt.Errorf("max_exporters and max_sources must be at least 1")
-	}
-	return nil
+	var p conf.Problems
+	p.Check(c.MaxExporters >= 1, "max_exporters", "is %d; want at least 1", c.MaxExporters)
+	p.Check(c.MaxSources >= 1, "max_sources", "is %d; want at least 1", c.MaxSources)
+	return p.Join()
 }
 
 // Counters count what one exporter sent and what of it was lost.

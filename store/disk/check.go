@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -131,8 +130,8 @@ func (g *segment) verifyRows(x *indexer) error {
 func (s *Store) Backup(ctx context.Context, to string, progress func(bytes int)) error {
 	view := s.beginReading()
 	defer s.endReading()
-	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s already exists; name a new directory", to)
+	if Is(to) {
+		return fmt.Errorf("%s is a data directory already; name a new one", to)
 	}
 	if err := createDirectory(to); err != nil {
 		return err

@@ -28,6 +28,16 @@ func Is(dir string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
+// Owns reports whether a name at the top of a data directory is a file or
+// directory of this package; other files there belong to others.
+func Owns(name string) bool {
+	switch name {
+	case marker, "lock", "readers", "catalogue.json", "segments":
+		return true
+	}
+	return false
+}
+
 // Store is an open data directory. It is safe for concurrent use.
 type Store struct {
 	dir    string

@@ -11,20 +11,15 @@
 package daemon
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"net/netip"
-	"os"
 	"time"
 
+	"dragnet/internal/conf"
 	"dragnet/trace/client"
 	"dragnet/trace/protocol"
 	"dragnet/trace/token"
 	"dragnet/trace/walk"
-
-	"go.yaml.in/yaml/v3"
 )
 
 // Configuration of the role ident.
@@ -109,60 +104,41 @@ func DefaultConfiguration() Configuration {
 	}
 }
 
-// LoadConfiguration reads a YAML file over the defaults. Unknown keys are
-// errors, with their line.
-func LoadConfiguration(path string) (Configuration, error) {
+// LoadConfiguration reads YAML files over the defaults.
+func LoadConfiguration(files ...string) (Configuration, error) {
 	c := DefaultConfiguration()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return c, fmt.Errorf("read configuration: %w", err)
-	}
-	d := yaml.NewDecoder(bytes.NewReader(b))
-	d.KnownFields(true)
-	if err := d.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
-		return c, fmt.Errorf("%s: %w", path, err)
-	}
-	if err := c.Check(); err != nil {
-		return c, fmt.Errorf("%s: %w", path, err)
-	}
-	return c, nil
+	err := conf.Load(&c, files...)
+	return c, err
 }
 
-// Check reports the first invalid value.
-func (c *Configuration) Check() error {
+// Validate reports all invalid settings.
+func (c *Configuration) Validate() error {
+	var p conf.Problems
 	for _, v := range []struct {
-		name string
-		ok   bool
+		key string
+		ok  bool
 	}{
 		{"deadline", c.Deadline > 0}, {"idle", c.Idle > 0}, {"connections", c.Connections > 0}, {"per_asker", c.PerAsker > 0},
-		{"lookups", c.Lookups > 0}, {"budget", c.Budget.PerMinute > 0 && c.Budget.Burst >= 1},
-		{"save_budget", c.SaveBudget.PerMinute > 0 && c.SaveBudget.Burst >= 1},
+		{"lookups", c.Lookups > 0}, {"budget.per_minute", c.Budget.PerMinute > 0}, {"budget.burst", c.Budget.Burst >= 1},
+		{"save_budget.per_minute", c.SaveBudget.PerMinute > 0}, {"save_budget.burst", c.SaveBudget.Burst >= 1},
 		{"recursion.port", c.Recursion.Port > 0}, {"recursion.timeout", c.Recursion.Timeout > 0},
 		{"recursion.parallel", c.Recursion.Parallel > 0}, {"recursion.limit", c.Recursion.Limit > 0},
 		{"walk.max_processes", c.Walk.MaxProcesses > 0}, {"walk.max_descriptors", c.Walk.MaxDescriptors > 0},
 		{"store.max_age", c.Store.MaxAge > 0},
 	} {
-		if !v.ok {
-			return fmt.Errorf("%s: must be more than 0", v.name)
-		}
+		p.Check(v.ok, v.key, "must be more than 0")
 	}
-	if c.Recursion.Loop < 120*time.Second {
-		return fmt.Errorf("recursion.loop: %v is less than 120s, which the protocol requires", c.Recursion.Loop)
-	}
+	p.Check(c.Recursion.Loop >= 120*time.Second, "recursion.loop", "%v is less than 120s, which the protocol requires", c.Recursion.Loop)
 	for i, a := range c.Askers {
-		if !a.Network.IsValid() {
-			return fmt.Errorf("askers[%d]: network is missing", i)
-		}
-		for _, k := range a.Kinds {
-			if _, err := protocol.ParseKind(k); err != nil {
-				return fmt.Errorf("askers[%d]: %w", i, err)
-			}
+		p.Check(a.Network.IsValid(), fmt.Sprintf("askers[%d].network", i), "is missing")
+		for j, k := range a.Kinds {
+			_, err := protocol.ParseKind(k)
+			p.Error(fmt.Sprintf("askers[%d].kinds[%d]", i, j), err)
 		}
 	}
 	for i, k := range c.Redeem.Investigators {
-		if _, err := token.ParseKey(k); err != nil {
-			return fmt.Errorf("redeem.investigators[%d]: %w", i, err)
-		}
+		_, err := token.ParseKey(k)
+		p.Error(fmt.Sprintf("redeem.investigators[%d]", i), err)
 	}
-	return nil
+	return p.Join()
 }

@@ -32,7 +32,7 @@ func start(t testing.TB, change func(*Configuration)) (d *Daemon, address string
 	if change != nil {
 		change(&c)
 	}
-	if err := c.Check(); err != nil {
+	if err := c.Validate(); err != nil {
 		t.Fatal(err)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")

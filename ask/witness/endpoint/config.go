@@ -10,11 +10,12 @@ package endpoint
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"time"
 
+	"dragnet/ask/witness"
 	"dragnet/ask/witness/policy"
+	"dragnet/internal/conf"
 	"dragnet/wire/exchange"
 	"dragnet/wire/identity"
 )
@@ -28,12 +29,9 @@ type Configuration struct {
 	// Relays are the relays where questions are looked for: for a witness that
 	// nobody can reach.
 	Relays []Relay `yaml:"relays"`
-	// Key is the file of this organisation's private key; it is made where
-	// there is none.
+	// Key is the file of this organisation's private key, which is created if
+	// there is none; empty is witness.key in the data directory.
 	Key string `yaml:"key"`
-	// State is the database of the audit log: a file, or a postgres:// URL; empty
-	// is the file docket.db in the data directory.
-	State string `yaml:"state"`
 	// Roster is the list of detectives.
 	Roster Roster `yaml:"roster"`
 	// Clearinghouse serves newer rosters and the epochs whose salts are used; with
@@ -43,6 +41,8 @@ type Configuration struct {
 	Concurrent int `yaml:"concurrent"`
 	// Timeout bounds the work on one question.
 	Timeout time.Duration `yaml:"timeout"`
+	// Limits bound what one question may cost.
+	Limits witness.Configuration `yaml:"limits"`
 	// Policy says what is answered to whom.
 	Policy policy.Rules `yaml:"policy"`
 }
@@ -74,45 +74,34 @@ type Roster struct {
 
 // DefaultConfiguration answers no questions.
 func DefaultConfiguration() Configuration {
-	return Configuration{Relays: []Relay{}, Key: "/var/lib/dragnet/witness.key", Concurrent: 2, Timeout: time.Minute, Policy: policy.Default()}
+	return Configuration{Relays: []Relay{}, Concurrent: 2, Timeout: time.Minute, Limits: witness.DefaultConfiguration(), Policy: policy.Default()}
 }
 
 // Off reports whether the witness takes no questions.
 func (c *Configuration) Off() bool { return c.Listen == "" && len(c.Relays) == 0 }
 
-// Validate reports the first invalid setting.
+// Validate reports all invalid settings.
 func (c *Configuration) Validate() error {
+	var p conf.Problems
 	for i, r := range c.Relays {
 		e := exchange.Endpoint{URL: r.URL, Key: r.Key}
-		if err := e.Validate(); err != nil {
-			return fmt.Errorf("testify.relays[%d]: %w", i, err)
-		}
+		p.Error(fmt.Sprintf("relays[%d]", i), e.Validate())
 	}
-	if err := c.Policy.Validate(); err != nil {
-		return fmt.Errorf("testify.policy: %w", err)
+	p.Section("limits", c.Limits.Validate())
+	p.Section("policy", c.Policy.Validate())
+	p.Check(c.Concurrent >= 1 && c.Concurrent <= 1000, "concurrent", "is %d; want 1 to 1000", c.Concurrent)
+	p.Check(c.Timeout >= time.Second && c.Timeout <= time.Hour, "timeout", "is %v; want 1s to 1h", c.Timeout)
+	if c.Off() {
+		return p.Join()
 	}
-	switch {
-	case c.Concurrent < 1 || c.Concurrent > 1000:
-		return fmt.Errorf("testify.concurrent is %d; want 1 to 1000", c.Concurrent)
-	case c.Timeout < time.Second || c.Timeout > time.Hour:
-		return fmt.Errorf("testify.timeout is %v; want 1s to 1h", c.Timeout)
-	case c.Off():
-		return nil
-	case c.Roster.Signer == "" || c.Roster.File == "" && c.Clearinghouse.URL == "":
-		return errors.New("testify.roster: give signer, and file or a clearinghouse; without a roster no question is answered")
-	case c.Key == "":
-		return errors.New("testify.key: name the file of this witness's key")
+	p.Check(c.Roster.File != "" || c.Clearinghouse.URL != "", "roster.file", "is empty; name one, or a clearinghouse: without a roster no question is answered")
+	_, err := identity.ParsePublic(c.Roster.Signer)
+	p.Error("roster.signer", err)
+	if err == nil && c.Clearinghouse.URL != "" {
+		_, err := c.clearinghouseKey()
+		p.Error("clearinghouse.key", err)
 	}
-	if _, err := identity.ParsePublic(c.Roster.Signer); err != nil {
-		return fmt.Errorf("testify.roster.signer: %w", err)
-	}
-	if c.Clearinghouse.URL == "" {
-		return nil
-	}
-	if _, err := c.clearinghouseKey(); err != nil {
-		return fmt.Errorf("testify.clearinghouse.key: %w", err)
-	}
-	return nil
+	return p.Join()
 }
 
 func (c *Configuration) clearinghouseKey() (identity.Public, error) {

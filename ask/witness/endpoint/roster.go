@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"dragnet/ask/witness/policy"
@@ -16,7 +17,9 @@ type members struct {
 	file   string
 	keeper *roster.Keeper
 	log    *slog.Logger
-	seen   fileVersion
+
+	mu   sync.Mutex // guards seen
+	seen fileVersion
 }
 
 type fileVersion struct {
@@ -39,6 +42,8 @@ func (m *members) reload(now time.Time) {
 	if m.file == "" {
 		return
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	info, err := os.Stat(m.file)
 	if err != nil {
 		m.log.Warn("read roster failed", "err", err)

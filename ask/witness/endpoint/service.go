@@ -1,22 +1,22 @@
 package endpoint
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"path/filepath"
-	"sync"
 	"time"
 
 	"connectrpc.com/connect"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"dragnet/ask/seal"
 	"dragnet/ask/witness"
 	"dragnet/ask/witness/audit"
 	"dragnet/flow"
+	"dragnet/internal/admin"
+	"dragnet/internal/run"
 	"dragnet/internal/state"
 	"dragnet/wire/exchange"
 	exchangev1 "dragnet/wire/exchange/v1"
@@ -24,22 +24,24 @@ import (
 	"dragnet/wire/identity"
 )
 
-// Dependencies are what a witness needs of its node.
+// Dependencies of a witness service.
 type Dependencies struct {
 	// Site holds the networks that the witness answers for, and those about
 	// which it never testifies.
 	Site flow.Site
-	// Witness bounds what one question may cost.
-	Witness witness.Configuration
-	// Log is what was seen; Directory is the data directory.
-	Log       flow.Log
-	Directory string
-	Logger    *slog.Logger
-	// Metrics may be nil.
-	Metrics prometheus.Registerer
-	// Epochs are shared with what computes keys as records arrive; needed where
-	// a clearinghouse is configured.
+	// Log is what was seen; it is called by Start.
+	Log func() flow.Log
+	// DB keeps the audit log; it is open by Start.
+	DB *state.DB
+	// Key and Held are the files of the private key, unless the configuration
+	// names one, and of the newest roster.
+	Key, Held string
+	// Epochs are shared with what computes keys as flows arrive; needed if a
+	// clearinghouse is configured.
 	Epochs *Epochs
+	Logger *slog.Logger
+	// Admin gets the metrics; it may be nil.
+	Admin *admin.Server
 }
 
 // Service answers questions. Start and Stop are called once.
@@ -50,17 +52,13 @@ type Service struct {
 	now     func() time.Time
 	metrics *metrics
 	working chan struct{}
+	group   *run.Group
 
 	key     *identity.Key
-	db      *state.DB
 	audit   *audit.Log
 	members *members
 	witness *witness.Witness
 	server  *exchange.Server
-
-	stop    context.CancelFunc
-	running sync.WaitGroup
-	failed  chan error
 }
 
 // New makes a witness; Start starts it. A site without networks is an error: a
@@ -70,82 +68,66 @@ func New(config Configuration, d Dependencies) (*Service, error) {
 		return nil, err
 	}
 	if !config.Off() && (len(d.Site.Networks) == 0 || d.Site.Name == "") {
-		return nil, errors.New("testify: site.name and site.networks must be set before detectives may ask")
+		return nil, errors.New("site.name and site.networks must be set before detectives may ask")
 	}
 	if config.Clearinghouse.URL != "" && d.Epochs == nil {
-		return nil, errors.New("testify: a clearinghouse's epochs need a place to be kept")
+		return nil, errors.New("the epochs of a clearinghouse need a file")
 	}
 	return &Service{
-		config: config, deps: d, log: d.Logger, now: time.Now, metrics: newMetrics(d.Metrics),
-		working: make(chan struct{}, config.Concurrent), failed: make(chan error, 1),
+		config: config, deps: d, log: d.Logger, now: time.Now, metrics: newMetrics(d.Admin.Metrics()),
+		working: make(chan struct{}, config.Concurrent), group: run.NewGroup(),
 	}, nil
 }
 
 // Start opens the audit log and accepts questions.
 func (s *Service) Start(ctx context.Context) (err error) {
 	if err := s.openParts(ctx); err != nil {
-		return errors.Join(err, s.closeParts())
+		return err
 	}
 	if s.config.Listen != "" {
 		path, handler := exchangev1connect.NewWitnessServiceHandler(witnessHandler{s}, exchange.Options(maxQuestionMessage)...)
 		mux := http.NewServeMux()
 		mux.Handle(path, exchange.Only(s.isKnown, handler))
 		if s.server, err = exchange.Listen(s.config.Listen, s.key, mux, s.log); err != nil {
-			return errors.Join(err, s.closeParts())
+			return err
 		}
+		s.group.Go(func(context.Context) error { return s.server.Serve() })
 	}
-	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s.stop = stop
-	s.running.Go(func() { s.maintain(running) })
+	s.goRun(s.maintain)
 	if s.config.Clearinghouse.URL != "" {
-		s.running.Go(func() { s.followClearinghouse(running) })
-	}
-	if s.server != nil {
-		s.running.Go(func() {
-			if err := s.server.Serve(); err != nil {
-				s.reportFailure(err)
-			}
-		})
+		s.goRun(s.followClearinghouse)
 	}
 	for i := range s.config.Relays {
-		s.running.Go(func() { s.pollRelay(running, &s.config.Relays[i]) })
+		s.goRun(func(ctx context.Context) { s.pollRelay(ctx, &s.config.Relays[i]) })
 	}
+	s.log.Info("witness started", "listen", s.Address(), "relays", len(s.config.Relays), "key", s.Key())
 	return nil
 }
 
-func (s *Service) reportFailure(err error) {
-	select {
-	case s.failed <- err:
-	default:
-	}
+// goRun runs what cannot fail.
+func (s *Service) goRun(f func(context.Context)) {
+	s.group.Go(func(ctx context.Context) error { f(ctx); return nil })
 }
 
 func (s *Service) openParts(ctx context.Context) (err error) {
-	if s.key, err = identity.LoadOrCreate(s.config.Key); err != nil {
-		return fmt.Errorf("testify.key: %w", err)
+	if s.key, err = identity.LoadOrCreate(cmp.Or(s.config.Key, s.deps.Key)); err != nil {
+		return fmt.Errorf("witness key: %w", err)
 	}
-	if s.members, err = openMembers(s.config.Roster, filepath.Join(s.deps.Directory, "roster.held"), s.log); err != nil {
-		return fmt.Errorf("testify.roster: %w", err)
+	if s.members, err = openMembers(s.config.Roster, s.deps.Held, s.log); err != nil {
+		return fmt.Errorf("witness roster: %w", err)
 	}
 	s.members.reload(s.now())
-	address := s.config.State
-	if address == "" {
-		address = filepath.Join(s.deps.Directory, "docket.db")
-	}
-	if s.db, err = state.Open(ctx, address); err != nil {
-		return err
-	}
-	if s.audit, err = audit.Open(ctx, s.db); err != nil {
+	if s.audit, err = audit.Open(ctx, s.deps.DB); err != nil {
 		return err
 	}
 	secret, err := seal.NewWitnessKey()
 	if err != nil {
 		return err
 	}
-	bounds := s.deps.Witness
+	bounds := s.config.Limits
 	bounds.TooCommon = s.config.Policy.TooCommon
 	// The name is one that nobody else can testify under.
-	s.witness, err = witness.New(bounds, s.key.ID().String(), s.deps.Log, secret, s.deps.Site.Silent)
+	s.witness, err = witness.New(bounds, s.key.ID().String(), s.deps.Log(), secret, s.deps.Site.Silent)
 	return err
 }
 
@@ -159,7 +141,7 @@ func (s *Service) isKnown(p identity.Public) bool {
 }
 
 // Failed receives the error that ended the witness.
-func (s *Service) Failed() <-chan error { return s.failed }
+func (s *Service) Failed() <-chan error { return s.group.Failed() }
 
 // Address is the address that detectives connect to; empty if there is none.
 func (s *Service) Address() string {
@@ -178,17 +160,12 @@ func (s *Service) Stop(ctx context.Context) error {
 	if s.server != nil {
 		err = s.server.Shutdown(ctx)
 	}
-	s.stop()
-	s.running.Wait()
-	return errors.Join(err, s.closeParts())
+	return errors.Join(err, s.group.Stop(ctx))
 }
 
-func (s *Service) closeParts() error {
-	if s.db == nil {
-		return nil
-	}
-	return s.db.Close()
-}
+// ReloadRoster reads the roster's file again; a roster that is not newer changes
+// nothing.
+func (s *Service) ReloadRoster() { s.members.reload(s.now()) }
 
 // maintenanceInterval is how often the roster's file is checked.
 const maintenanceInterval = 10 * time.Second

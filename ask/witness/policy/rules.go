@@ -9,13 +9,13 @@
 package policy
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"dragnet/dossier"
 	"dragnet/flow/key"
+	"dragnet/internal/conf"
 )
 
 // Rules are what the operator wants, usually in a file of their own.
@@ -85,33 +85,24 @@ func Default() Rules {
 	}
 }
 
-// Validate reports the first invalid rule.
+// Validate reports all invalid settings.
 func (r *Rules) Validate() error {
+	var p conf.Problems
 	for i, m := range r.Masks {
-		if _, err := key.ParseMask(m); err != nil {
-			return fmt.Errorf("masks[%d]: %w", i, err)
-		}
+		_, err := key.ParseMask(m)
+		p.Error(fmt.Sprintf("masks[%d]", i), err)
 	}
-	switch {
-	case r.Independent < 1 || r.Independent > 1000:
-		return fmt.Errorf("independent is %d; want 1 to 1000 detectives", r.Independent)
-	case r.KeyPrefix < 1 || r.KeyPrefix > key.MaxBits:
-		return fmt.Errorf("key_prefix is %d; want 1 to %d bits", r.KeyPrefix, key.MaxBits)
-	case r.Floor < 1:
-		return fmt.Errorf("floor is %g; want at least 1 candidate", r.Floor)
-	case r.TooCommon < 0 || r.TooCommon > 1:
-		return fmt.Errorf("too_common is %g; want a share between 0 and 1", r.TooCommon)
-	case r.MaxWindow < 0 || r.EpochDays < 0:
-		return errors.New("max_window and epoch_days cannot be negative")
-	case r.IndependentWithin <= 0 || r.BudgetWithin <= 0:
-		return errors.New("independent_within and budget_within must be positive")
-	}
-	for _, b := range []Budget{r.PerDetective, r.PerRoster} {
-		if b.Questions < 1 || b.Keys < 1 || b.Bytes < 1 {
-			return errors.New("per_detective and per_roster: questions, keys and bytes must be positive")
-		}
-	}
-	return nil
+	p.Check(r.Independent >= 1 && r.Independent <= 1000, "independent", "is %d; want 1 to 1000 detectives", r.Independent)
+	p.Check(r.KeyPrefix >= 1 && r.KeyPrefix <= key.MaxBits, "key_prefix", "is %d; want 1 to %d bits", r.KeyPrefix, key.MaxBits)
+	p.Check(r.Floor >= 1, "floor", "is %g; want at least 1 candidate", r.Floor)
+	p.Check(r.TooCommon >= 0 && r.TooCommon <= 1, "too_common", "is %g; want a share between 0 and 1", r.TooCommon)
+	p.Check(r.MaxWindow >= 0, "max_window", "is %v; want at least 0", r.MaxWindow)
+	p.Check(r.EpochDays >= 0, "epoch_days", "is %d; want at least 0", r.EpochDays)
+	p.Check(r.IndependentWithin > 0, "independent_within", "is %v; want a positive duration", r.IndependentWithin)
+	p.Check(r.BudgetWithin > 0, "budget_within", "is %v; want a positive duration", r.BudgetWithin)
+	p.Section("per_detective", r.PerDetective.validate())
+	p.Section("per_roster", r.PerRoster.validate())
+	return p.Join()
 }
 
 // Asker is a detective as the roster knows it.
@@ -177,4 +168,12 @@ func (r *Rules) Judge(now time.Time, a Asker, q *dossier.Question, h History) Ru
 
 func refuse(why dossier.Refusal, format string, args ...any) Ruling {
 	return Ruling{why, fmt.Sprintf(format, args...)}
+}
+
+func (b *Budget) validate() error {
+	var p conf.Problems
+	p.Check(b.Questions >= 1, "questions", "is %d; want at least 1", b.Questions)
+	p.Check(b.Keys >= 1, "keys", "is %d; want at least 1", b.Keys)
+	p.Check(b.Bytes >= 1, "bytes", "is %d; want at least 1", b.Bytes)
+	return p.Join()
 }

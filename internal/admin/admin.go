@@ -1,0 +1,151 @@
+// Package admin serves the health checks and metrics of a role, to programs on
+// the same machine: /livez, /readyz and /metrics.
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"dragnet/internal/run"
+)
+
+// Configuration of the server.
+type Configuration struct {
+	// Listen is the loopback address where /livez, /readyz and /metrics are
+	// served, such as 127.0.0.1:9120; empty serves them nowhere.
+	Listen string `yaml:"listen"`
+}
+
+// Validate reports an address that is not one of this machine only.
+func (c *Configuration) Validate() error {
+	if c.Listen == "" {
+		return nil
+	}
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w; want such as 127.0.0.1:9120", err)
+	}
+	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
+		return fmt.Errorf("listen: %s is not a loopback address; what is served there is for this machine only", host)
+	}
+	return nil
+}
+
+// Check reports what is wrong with a part; nil says that it works.
+type Check func(ctx context.Context) error
+
+// Server answers health checks and serves metrics. Parts register their metrics
+// and checks before Start, which comes after theirs. A nil Server takes them and
+// shows them to nobody.
+type Server struct {
+	config      Configuration
+	log         *slog.Logger
+	registry    *prometheus.Registry
+	live, ready []Check
+	server      *http.Server
+	group       *run.Group
+	address     string
+}
+
+// New makes a server; Start listens. Its metrics say which release and commit
+// runs, and how the process fares.
+func New(c Configuration, release, commit string, log *slog.Logger) (*Server, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{config: c, log: log, registry: prometheus.NewRegistry(), group: run.NewGroup()}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "dragnet_build_info", Help: "Always 1; the labels say what was built.",
+		ConstLabels: prometheus.Labels{"release": release, "commit": commit, "go": runtime.Version()},
+	})
+	build.Set(1)
+	s.registry.MustRegister(build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return s, nil
+}
+
+// Metrics is where parts register what /metrics shows.
+func (s *Server) Metrics() prometheus.Registerer {
+	if s == nil {
+		return nil
+	}
+	return s.registry
+}
+
+// AddLive adds a check to /livez: if it fails the process should be restarted.
+func (s *Server) AddLive(c Check) {
+	if s != nil {
+		s.live = append(s.live, c)
+	}
+}
+
+// AddReady adds a check to /readyz: if it fails the process cannot do its work
+// now.
+func (s *Server) AddReady(c Check) {
+	if s != nil {
+		s.ready = append(s.ready, c)
+	}
+}
+
+// Start serves until Stop.
+func (s *Server) Start(ctx context.Context) error {
+	if s.config.Listen == "" {
+		return nil
+	}
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.config.Listen)
+	if err != nil {
+		return fmt.Errorf("admin: %w", err)
+	}
+	s.address = l.Addr().String()
+	mux := http.NewServeMux()
+	mux.Handle("GET /livez", handleChecks(s.live))
+	mux.Handle("GET /readyz", handleChecks(s.ready))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, "/livez\n/readyz\n/metrics")
+	})
+	s.server = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
+	s.group.Go(func(context.Context) error {
+		if err := s.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("admin: serve %s: %w", s.address, err)
+		}
+		return nil
+	})
+	return nil
+}
+
+func handleChecks(checks []Check) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, check := range checks {
+			if err := check(r.Context()); err != nil {
+				http.Error(w, err.Error(), http.StatusServiceUnavailable)
+				return
+			}
+		}
+		fmt.Fprintln(w, "ok")
+	})
+}
+
+// Address is where it listens; empty if nowhere.
+func (s *Server) Address() string { return s.address }
+
+// Failed gives the error that ended serving.
+func (s *Server) Failed() <-chan error { return s.group.Failed() }
+
+// Stop ends serving.
+func (s *Server) Stop(ctx context.Context) error {
+	var err error
+	if s.server != nil {
+		err = s.server.Shutdown(ctx)
+	}
+	return errors.Join(err, s.group.Stop(ctx))
+}

@@ -1,0 +1,76 @@
+// Package run starts and stops the parts of a program: the goroutines of one
+// part, several parts in order, and a whole program under systemd.
+package run
+
+import (
+	"context"
+	"errors"
+	"sync"
+)
+
+// Group is the goroutines of one part. They run until Stop, whatever becomes of
+// the context under which the part was started.
+type Group struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	failed chan error
+
+	mu   sync.Mutex
+	last []error // returned after Stop; guarded by mu
+}
+
+// NewGroup makes a group that runs nothing yet.
+func NewGroup() *Group {
+	g := &Group{failed: make(chan error, 1)}
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	return g
+}
+
+// Context ends when the group is stopped.
+func (g *Group) Context() context.Context { return g.ctx }
+
+// Go runs f until it returns, which it must soon after its context ends. An
+// error that it returns before then is reported by Failed, one that it returns
+// afterwards by Stop, unless it only says that the context ended.
+func (g *Group) Go(f func(ctx context.Context) error) {
+	g.wg.Go(func() {
+		switch err := f(g.ctx); {
+		case err == nil:
+		case g.ctx.Err() == nil:
+			g.Fail(err)
+		case !errors.Is(err, context.Canceled):
+			g.mu.Lock()
+			g.last = append(g.last, err)
+			g.mu.Unlock()
+		}
+	})
+}
+
+// Fail has Failed report err, unless it has another error to report.
+func (g *Group) Fail(err error) {
+	select {
+	case g.failed <- err:
+	default:
+	}
+}
+
+// Failed gives the first error that made the part useless before it was
+// stopped.
+func (g *Group) Failed() <-chan error { return g.failed }
+
+// Stop ends the context of the goroutines and waits for them, no longer than
+// ctx. It may be called more than once.
+func (g *Group) Stop(ctx context.Context) error {
+	g.cancel()
+	done := make(chan struct{})
+	go func() { g.wg.Wait(); close(done) }()
+	select {
+	case <-done:
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return errors.Join(g.last...)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

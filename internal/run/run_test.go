@@ -1,0 +1,108 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// recorder is a part that writes down what is done with it.
+type recorder struct {
+	name   string
+	told   *[]string
+	refuse error
+	group  *Group
+}
+
+func (r *recorder) Start(context.Context) error {
+	*r.told = append(*r.told, "start "+r.name)
+	return r.refuse
+}
+
+func (r *recorder) Stop(ctx context.Context) error {
+	*r.told = append(*r.told, "stop "+r.name)
+	return r.group.Stop(ctx)
+}
+
+func (r *recorder) Failed() <-chan error { return r.group.Failed() }
+
+func TestPartsStopInReverse(t *testing.T) {
+	var told []string
+	broken := errors.New("broken")
+	parts := Parts{&recorder{"a", &told, nil, NewGroup()}, &recorder{"b", &told, nil, NewGroup()}, &recorder{"c", &told, broken, NewGroup()}}
+	if err := parts.Start(t.Context()); !errors.Is(err, broken) {
+		t.Error(err)
+	}
+	if want := []string{"start a", "start b", "start c", "stop b", "stop a"}; !slices.Equal(told, want) {
+		t.Errorf("got %v, want %v", told, want)
+	}
+}
+
+func TestAFailureEndsTheProgram(t *testing.T) {
+	var told []string
+	a, b := &recorder{"a", &told, nil, NewGroup()}, &recorder{"b", &told, nil, NewGroup()}
+	broken := errors.New("broken")
+	b.group.Go(func(context.Context) error { return broken })
+	if err := UntilDone(t.Context(), Parts{a, b}, time.Minute, slog.New(slog.DiscardHandler)); !errors.Is(err, broken) {
+		t.Error(err)
+	}
+	if want := []string{"start a", "start b", "stop b", "stop a"}; !slices.Equal(told, want) {
+		t.Errorf("got %v, want %v", told, want)
+	}
+}
+
+func TestGroupOutlivesTheContextOfItsStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, lost := NewGroup(), errors.New("not committed")
+		var ended atomic.Bool
+		g.Go(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
+		g.Go(func(ctx context.Context) error {
+			<-ctx.Done()
+			time.Sleep(time.Second)
+			ended.Store(true)
+			return lost
+		})
+		short, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if err := g.Stop(short); !errors.Is(err, context.DeadlineExceeded) || ended.Load() {
+			t.Errorf("stop returned %v before its goroutine, ended: %v", err, ended.Load())
+		}
+		if err := g.Stop(t.Context()); !errors.Is(err, lost) || errors.Is(err, context.Canceled) || !ended.Load() {
+			t.Errorf("stop returned %v, ended: %v", err, ended.Load())
+		}
+		select {
+		case err := <-g.Failed():
+			t.Errorf("an error after Stop is reported: %v", err)
+		default:
+		}
+	})
+}
+
+func TestSystemdIsNotified(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	t.Setenv("NOTIFY_SOCKET", path)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := UntilDone(ctx, Parts{}, time.Minute, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"READY=1", "STOPPING=1"} {
+		b := make([]byte, 100)
+		n, err := conn.Read(b)
+		if err != nil || string(b[:n]) != want {
+			t.Errorf("%q, %v, want %q", b[:n], err, want)
+		}
+	}
+}

@@ -1,0 +1,152 @@
+// Package community runs what a community of organisations shares: its
+// clearinghouse and, if it serves one, its relay.
+package community
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+
+	"dragnet/ask/relay"
+	"dragnet/clearinghouse"
+	"dragnet/clearinghouse/server"
+	"dragnet/flow"
+	"dragnet/internal/admin"
+	"dragnet/internal/conf"
+	"dragnet/internal/logging"
+	"dragnet/internal/run"
+	"dragnet/internal/state"
+	"dragnet/wire/identity"
+	"dragnet/wire/roster"
+)
+
+// Configuration of the role clearinghouse. Each section is called as the package
+// that reads it.
+type Configuration struct {
+	// Site is the network of the organisation that runs the clearinghouse. It is
+	// read so that all roles can share a file, and has no effect here.
+	Site flow.Site `yaml:"site"`
+	// Server is the service itself: its directory, roster and address.
+	Server server.Configuration `yaml:"server"`
+	// Clearinghouse says what is published, and how masked.
+	Clearinghouse clearinghouse.Configuration `yaml:"clearinghouse"`
+	// Relay stores questions for witnesses that cannot be reached.
+	Relay relay.Configuration `yaml:"relay"`
+	// Admin serves health checks and metrics to this machine.
+	Admin admin.Configuration `yaml:"admin"`
+	// Logging says what the role writes to standard error about itself.
+	Logging logging.Configuration `yaml:"logging"`
+}
+
+// DefaultConfiguration has no address, and so cannot be served.
+func DefaultConfiguration() Configuration {
+	return Configuration{
+		Server: server.DefaultConfiguration(), Clearinghouse: clearinghouse.DefaultConfiguration(), Relay: relay.DefaultConfiguration(),
+		Admin: admin.Configuration{Listen: "127.0.0.1:9122"}, Logging: logging.DefaultConfiguration(),
+	}
+}
+
+// Validate reports all invalid settings.
+func (c *Configuration) Validate() error {
+	var p conf.Problems
+	p.Section("site", c.Site.Validate())
+	p.Section("server", c.Server.Validate())
+	p.Section("clearinghouse", c.Clearinghouse.Validate())
+	p.Section("relay", c.Relay.Validate())
+	p.Section("admin", c.Admin.Validate())
+	p.Section("logging", c.Logging.Validate())
+	return p.Join()
+}
+
+// LoadConfiguration reads files over the defaults; a later file wins.
+func LoadConfiguration(files ...string) (Configuration, error) {
+	c := DefaultConfiguration()
+	err := conf.Load(&c, files...)
+	return c, err
+}
+
+// Dependencies of a community's services.
+type Dependencies struct {
+	// Log is where they write about themselves; Level, if not nil, is set by
+	// Reload.
+	Log   *slog.Logger
+	Level *slog.LevelVar
+	// Release and Commit say what runs, in a metric.
+	Release, Commit string
+}
+
+// Community is a running clearinghouse. Start, Reload and Stop are called from
+// one goroutine.
+type Community struct {
+	deps   Dependencies
+	parts  run.Parts
+	admin  *admin.Server
+	server *server.Service
+	relay  bool
+}
+
+// New makes the services; Start starts them.
+func New(c Configuration, d Dependencies) (*Community, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	m := &Community{deps: d, relay: c.Relay.Serve}
+	log := func(part string) *slog.Logger { return logging.Component(d.Log, part) }
+	var err error
+	if m.admin, err = admin.New(c.Admin, d.Release, d.Commit, log("admin")); err != nil {
+		return nil, err
+	}
+	db := c.Server.Database()
+	handlers := map[string]http.Handler{}
+	if m.server, err = server.New(c.Server, server.Dependencies{
+		Publication: c.Clearinghouse, Logger: log("clearinghouse"), DB: db, Admin: m.admin, Handlers: handlers,
+	}); err != nil {
+		return nil, err
+	}
+	m.parts = run.Parts{db}
+	if c.Relay.Serve {
+		messages := db
+		if !db.IsPostgres() {
+			// Messages are large and short-lived: they have a separate file.
+			messages = state.New(filepath.Join(c.Server.Directory, "relay.db"))
+			m.parts = append(m.parts, messages)
+		}
+		mailboxes, err := relay.NewMailboxes(messages, c.Relay)
+		if err != nil {
+			return nil, err
+		}
+		r := relay.NewService(mailboxes, func(p identity.Public) bool { return m.server.May(p.ID(), roster.Ask) })
+		path, handler := r.Handler()
+		handlers[path] = handler
+		m.parts = append(m.parts, r)
+	}
+	m.parts = append(m.parts, m.server, m.admin)
+	return m, nil
+}
+
+// Start starts the services.
+func (m *Community) Start(ctx context.Context) error {
+	if err := m.parts.Start(ctx); err != nil {
+		return err
+	}
+	m.deps.Log.Info("clearinghouse started", "listen", m.server.Address(), "admin", m.admin.Address(), "key", m.server.Key().String(), "relay", m.relay)
+	return nil
+}
+
+// Failed receives the error of the first service that failed.
+func (m *Community) Failed() <-chan error { return m.parts.Failed() }
+
+// Stop stops the services.
+func (m *Community) Stop(ctx context.Context) error { return m.parts.Stop(ctx) }
+
+// Reload reads the roster again and sets the log level; everything else needs a
+// restart.
+func (m *Community) Reload(_ context.Context, c Configuration) error {
+	if m.deps.Level != nil {
+		m.deps.Level.Set(c.Logging.Level)
+	}
+	m.server.ReloadRoster()
+	m.deps.Log.Info("roster and log level reloaded; other changes need a restart", "level", c.Logging.Level)
+	return nil
+}

@@ -1,0 +1,111 @@
+package node
+
+import (
+	"errors"
+
+	"dragnet/ask/witness/endpoint"
+	"dragnet/decide"
+	"dragnet/flow"
+	"dragnet/internal/admin"
+	"dragnet/internal/conf"
+	"dragnet/internal/logging"
+	"dragnet/internal/state"
+	"dragnet/node/api"
+	"dragnet/node/detection"
+	"dragnet/node/enforcement"
+	"dragnet/node/follow"
+	"dragnet/node/layout"
+	"dragnet/node/notify"
+	"dragnet/source/collect"
+	"dragnet/store"
+	"dragnet/store/clickhouse"
+)
+
+// Configuration is all that a node can be told in files. Every role reads the
+// section site, which is usually in its own file that they share; each other
+// section is called as the package that reads it.
+type Configuration struct {
+	// Site is the network that this organisation answers for.
+	Site flow.Site `yaml:"site"`
+	// Store says where flows are kept, and how long.
+	Store store.Configuration `yaml:"store"`
+	// Follow names the logs that are followed into the store.
+	Follow follow.Configuration `yaml:"follow"`
+	// Collect receives what flow exporters send: NetFlow, IPFIX and sFlow.
+	Collect collect.Configuration `yaml:"collect"`
+	// Detection looks for scanners among the flows that are stored.
+	Detection detection.Configuration `yaml:"detection"`
+	// Decide holds the rules of the judge: nothing is blocked against them.
+	Decide decide.Configuration `yaml:"decide"`
+	// Enforcement takes the reports of guards and proposes whom to block.
+	Enforcement enforcement.Configuration `yaml:"enforcement"`
+	// Notify makes findings and decisions known to people and other programs.
+	Notify notify.Configuration `yaml:"notify"`
+	// Witness lets detectives of other organisations ask this node, within its
+	// policy. It is off until it has an address or a relay.
+	Witness endpoint.Configuration `yaml:"witness"`
+	// API is where operators and agents reach the node.
+	API api.Configuration `yaml:"api"`
+	// State is the database of findings, decisions, enrolments and questions
+	// asked: a PostgreSQL URL such as
+	// postgres://dragnet@db.example.org/dragnet, or an SQLite file; empty is one
+	// in the data directory.
+	State conf.Secret `yaml:"state"`
+	// Admin serves health checks and metrics to this machine.
+	Admin admin.Configuration `yaml:"admin"`
+	// Logging says what the node writes to standard error about itself.
+	Logging logging.Configuration `yaml:"logging"`
+}
+
+// DefaultConfiguration is what holds without any file. It answers nobody, since
+// it names no networks.
+func DefaultConfiguration() Configuration {
+	return Configuration{
+		Store: store.DefaultConfiguration(), Follow: follow.DefaultConfiguration(), Collect: collect.DefaultConfiguration(),
+		Detection: detection.DefaultConfiguration(), Decide: decide.DefaultConfiguration(), Enforcement: enforcement.DefaultConfiguration(),
+		Notify: notify.DefaultConfiguration(), Witness: endpoint.DefaultConfiguration(), API: api.DefaultConfiguration(),
+		Admin: admin.Configuration{Listen: "127.0.0.1:9120"}, Logging: logging.DefaultConfiguration(),
+	}
+}
+
+// Validate reports all invalid settings.
+func (c *Configuration) Validate() error {
+	var p conf.Problems
+	p.Section("site", c.Site.Validate())
+	p.Section("store", c.Store.Validate())
+	if c.Store.ClickHouse != "" {
+		p.Error("store.clickhouse", clickhouse.Check(c.Store.ClickHouse))
+	}
+	p.Section("follow", c.Follow.Validate())
+	p.Section("collect", c.Collect.Validate())
+	p.Section("detection", c.Detection.Validate())
+	p.Section("decide", c.Decide.Validate())
+	p.Section("enforcement", c.Enforcement.Validate())
+	p.Section("notify", c.Notify.Validate())
+	p.Section("witness", c.Witness.Validate())
+	if !c.Witness.Off() && (c.Site.Name == "" || len(c.Site.Networks) == 0) {
+		p.Error("witness", errors.New("others may ask only once site.name and site.networks say what is yours"))
+	}
+	p.Section("api", c.API.Validate())
+	p.Section("admin", c.Admin.Validate())
+	p.Section("logging", c.Logging.Validate())
+	return p.Join()
+}
+
+// LoadConfiguration reads files over the defaults; a later file wins.
+func LoadConfiguration(files ...string) (Configuration, error) {
+	c := DefaultConfiguration()
+	err := conf.Load(&c, files...)
+	return c, err
+}
+
+// Directory is the data directory.
+func (c *Configuration) Directory() layout.Directory { return layout.Directory(c.Store.Directory) }
+
+// Database is the database of the control state, closed.
+func (c *Configuration) Database() *state.DB {
+	if address := c.State.Reveal(); address != "" {
+		return state.New(address)
+	}
+	return state.New(c.Directory().State())
+}

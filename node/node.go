@@ -1,0 +1,211 @@
+// Package node is an organisation's node: it stores what the organisation saw,
+// looks for attackers in it, acts on them within the judge's rules, and answers
+// questions about it. This file joins the parts; each does its work in its own
+// package.
+package node
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+
+	"dragnet/ask/witness/endpoint"
+	"dragnet/decide/ledger"
+	"dragnet/internal/admin"
+	"dragnet/internal/conf"
+	"dragnet/internal/logging"
+	"dragnet/internal/run"
+	"dragnet/node/agents"
+	"dragnet/node/api"
+	"dragnet/node/detection"
+	"dragnet/node/enforcement"
+	"dragnet/node/follow"
+	"dragnet/node/hunt"
+	"dragnet/node/hunt/witnesses"
+	"dragnet/node/layout"
+	"dragnet/node/notify"
+	"dragnet/node/query"
+	"dragnet/source/collect"
+	"dragnet/store/clickhouse"
+)
+
+// Dependencies of a node.
+type Dependencies struct {
+	// Log is where the node writes about itself; Level, if not nil, is set by
+	// Reload.
+	Log   *slog.Logger
+	Level *slog.LevelVar
+	// Release and Commit say what runs, in a metric.
+	Release, Commit string
+}
+
+// Node is an organisation's node. Start, Reload and Stop are called from one
+// goroutine.
+type Node struct {
+	config Configuration
+	deps   Dependencies
+	parts  run.Parts // in the order in which they need each other
+
+	admin       *admin.Server
+	enforcement *enforcement.Enforcement
+	witness     *endpoint.Service // nil if nobody may ask
+	api         *api.Server
+}
+
+// readersAtOnce bounds the requests that read flows at a time, each of which may
+// use all cores.
+const readersAtOnce = 2
+
+// New makes a node; Start starts it.
+func New(c Configuration, d Dependencies) (*Node, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	n := &Node{config: c, deps: d}
+	dir := c.Directory()
+	log := func(part string) *slog.Logger { return logging.Component(d.Log, part) }
+	var err error
+	if n.admin, err = admin.New(c.Admin, d.Release, d.Commit, log("admin")); err != nil {
+		return nil, err
+	}
+	db := c.Database()
+	registry := agents.New(db, dir.Authority(), log("agents"))
+	notifier, err := notify.New(c.Notify, log("notify"), n.admin)
+	if err != nil {
+		return nil, err
+	}
+	if n.enforcement, err = enforcement.New(c.Enforcement, enforcement.Dependencies{
+		Site: c.Site, Ledger: ledger.New(db), Rules: c.Decide, Agents: registry, Notify: notifier.Notify, Log: log("enforcement"), Admin: n.admin,
+	}); err != nil {
+		return nil, err
+	}
+	detection, err := detection.New(c.Detection, detection.Dependencies{Site: c.Site, Findings: n.enforcement, Log: log("detection"), Admin: n.admin})
+	if err != nil {
+		return nil, err
+	}
+	var collector *collect.Collector // nil if no exporter is named
+	if !c.Collect.Off() {
+		if collector, err = collect.New(c.Collect, dir.Templates(), log("collect")); err != nil {
+			return nil, err
+		}
+	}
+	var epochs *endpoint.Epochs // nil without a clearinghouse
+	if c.Witness.Clearinghouse.URL != "" {
+		if epochs, err = endpoint.OpenEpochs(dir.Epochs()); err != nil {
+			return nil, err
+		}
+	}
+	following := follow.Dependencies{Store: c.Store, Collector: collector, Watcher: detection, Log: log("follow"), Admin: n.admin}
+	if epochs != nil {
+		following.Epoch = epochs.Name
+	}
+	follower, err := follow.New(c.Follow, following)
+	if err != nil {
+		return nil, err
+	}
+	n.parts = run.Parts{dataDirectory{dir}, db, registry, notifier, n.enforcement, follower}
+	if !c.Witness.Off() {
+		if n.witness, err = endpoint.New(c.Witness, endpoint.Dependencies{
+			Site: c.Site, Log: follower.Log, DB: db, Key: dir.WitnessKey(), Held: dir.Roster(), Epochs: epochs, Logger: log("witness"), Admin: n.admin,
+		}); err != nil {
+			return nil, err
+		}
+		n.parts = append(n.parts, n.witness)
+	}
+	if c.API.Socket == "" {
+		c.API.Socket = dir.Socket()
+	}
+	if n.api, err = api.New(c.API, api.Dependencies{
+		Log: log("api"), TLS: registry.ServerTLS(c.API.ServerNames()), Member: registry.Member,
+		Services: append(readers(&c), registry.Service(), registry.Operators().Service()),
+	}); err != nil {
+		return nil, err
+	}
+	n.parts = append(n.parts, n.api, n.admin)
+	return n, nil
+}
+
+// readers are the services that read what the node keeps.
+func readers(c *Configuration) []api.Service {
+	gate, open := api.NewGate(readersAtOnce), query.In(c.Store.Place())
+	own := hunt.Configuration{Witness: c.Witness.Limits, Silent: c.Site.Silent}
+	return []api.Service{
+		query.NewServer(open, gate).Service(),
+		query.NewStoreServer(c.Store.Place(), gate).Service(),
+		witnesses.NewServer(own, open, gate).Service(),
+	}
+}
+
+// dataDirectory is the part that creates the data directory.
+type dataDirectory struct{ layout.Directory }
+
+// Start creates the directory.
+func (d dataDirectory) Start(context.Context) error { return d.Create() }
+
+// Stop does nothing.
+func (dataDirectory) Stop(context.Context) error { return nil }
+
+// Start starts the parts; when one cannot start, those before it are stopped.
+func (n *Node) Start(ctx context.Context) error {
+	if err := n.parts.Start(ctx); err != nil {
+		return err
+	}
+	n.warnOfOldFiles()
+	n.deps.Log.Info("node started", "store", clickhouse.Redact(n.config.Store.Place()), "logs", n.config.Follow.Logs,
+		"admin", n.admin.Address(), "socket", n.api.Socket(), "api", n.api.Address())
+	return nil
+}
+
+// warnOfOldFiles names what an earlier version kept elsewhere.
+func (n *Node) warnOfOldFiles() {
+	old := filepath.Join(n.config.Store.Directory, "docket.db")
+	if _, err := os.Stat(old); err == nil {
+		n.deps.Log.Warn("questions asked before this version are in a file that is no longer read; keep it for the record", "file", old)
+	}
+}
+
+// Failed receives the error of the first part that failed.
+func (n *Node) Failed() <-chan error { return n.parts.Failed() }
+
+// Stop stops the parts, in the opposite order.
+func (n *Node) Stop(ctx context.Context) error { return n.parts.Stop(ctx) }
+
+// Reload takes over what a running node can of another configuration: the rules
+// of the judge with their allow list, the roster, and the log level. It logs what
+// was taken over, and which sections need a restart.
+func (n *Node) Reload(ctx context.Context, c Configuration) error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	if n.deps.Level != nil {
+		n.deps.Level.Set(c.Logging.Level)
+	}
+	if n.witness != nil {
+		n.witness.ReloadRoster()
+	}
+	if err := n.enforcement.SetRules(ctx, c.Decide); err != nil {
+		return err
+	}
+	n.deps.Log.Info("configuration reloaded", "allow", c.Decide.Allow, "level", c.Logging.Level, "roster", c.Witness.Roster.File)
+	if changed := n.needRestart(c); len(changed) > 0 {
+		n.deps.Log.Warn("these sections changed and are in effect after a restart only", "sections", strings.Join(changed, ", "))
+	}
+	return nil
+}
+
+// needRestart lists the sections of c that differ from those in effect and that
+// Reload does not take over.
+func (n *Node) needRestart(c Configuration) (changed []string) {
+	old := n.config
+	old.Decide, old.Logging.Level = c.Decide, c.Logging.Level
+	was, is := reflect.ValueOf(old), reflect.ValueOf(c)
+	for f := range conf.Fields(was.Type()) {
+		if !reflect.DeepEqual(was.Field(f.Index).Interface(), is.Field(f.Index).Interface()) {
+			changed = append(changed, f.Key)
+		}
+	}
+	return changed
+}
