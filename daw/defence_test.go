@@ -276,15 +276,15 @@ func TestIndexAgainstMap(t *testing.T) {
 
 func TestParametersThatMakeNoSense(t *testing.T) {
 	for say, change := range map[string]func(*Parameters){
-		"lambda":                   func(p *Parameters) { p.Lambda = 0 },
-		"beta":                     func(p *Parameters) { p.Beta = 1.5 },
-		"omega":                    func(p *Parameters) { p.Omega = 1 },
-		"bucket must hold at most": func(p *Parameters) { p.Bucket = 151 },
-		"days":                     func(p *Parameters) { p.Days = 0 },
-		"recent":                   func(p *Parameters) { p.Recent = 0 },
-		"records":                  func(p *Parameters) { p.Records = 1 << 30 },
-		"midnight":                 func(p *Parameters) { p.Midnight = day },
-		"first_block":              func(p *Parameters) { p.FirstBlock = -1 },
+		"lambda":                    func(p *Parameters) { p.Lambda = 0 },
+		"beta":                      func(p *Parameters) { p.Beta = 1.5 },
+		"omega":                     func(p *Parameters) { p.Omega = 1 },
+		"bucket: want 1 to omega/2": func(p *Parameters) { p.Bucket = 151 },
+		"days":                      func(p *Parameters) { p.Days = 0 },
+		"recent":                    func(p *Parameters) { p.Recent = 0 },
+		"records":                   func(p *Parameters) { p.Records = 1 << 30 },
+		"midnight":                  func(p *Parameters) { p.Midnight = day },
+		"first_block":               func(p *Parameters) { p.FirstBlock = -1 },
 	} {
 		p := DefaultParameters()
 		change(&p)

@@ -1,20 +1,20 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"time"
 
-	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"dragnet/contain/guard"
 	"dragnet/flow"
 	"dragnet/internal/cli"
 	"dragnet/internal/conf"
+	"dragnet/internal/run"
 )
 
 // defaultGuard is the default configuration file of the role.
@@ -94,34 +94,25 @@ func runGuard(cmd *cobra.Command, c guard.Configuration) (err error) {
 	for _, w := range warnings {
 		log.Warn("check the limits", "warning", w)
 	}
+	var parts run.Parts
 	var station *guard.Channel
 	if c.Station {
 		if station, err = guard.NewChannel(c.Channel, cli.BuildVersion().Release, log); err != nil {
 			return err
 		}
-		if err := station.Start(cmd.Context()); err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, station.Stop(context.Background())) }()
+		parts = append(parts, station)
 	}
 	role, err := guard.NewRole(c, station, log)
 	if err != nil {
 		return err
 	}
-	if err := role.Start(cmd.Context()); err != nil {
+	parts = append(parts, role)
+	if err := run.UntilDone(cmd.Context(), parts, 20*time.Second, log); errors.Is(err, os.ErrPermission) {
 		return cli.Hint(err, "the role needs CAP_NET_RAW, and CAP_NET_ADMIN where it may block")
-	}
-	log.Info("guard started", "interface", c.Live.Interface, "enforce", c.Standing.Enforce, "station", c.Station)
-	sd.SdNotify(false, sd.SdNotifyReady) // does nothing outside systemd
-	select {
-	case <-cmd.Context().Done():
-	case err := <-role.Failed():
+	} else if err != nil {
 		return err
 	}
-	sd.SdNotify(false, sd.SdNotifyStopping)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	return role.Stop(ctx)
+	return nil
 }
 
 func replayCaptures(cmd *cobra.Command, c guard.Configuration, files []string, format cli.Format) error {

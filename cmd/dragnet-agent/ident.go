@@ -12,10 +12,10 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
-	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"dragnet/internal/cli"
+	"dragnet/internal/run"
 	"dragnet/trace/daemon"
 	"dragnet/trace/token"
 
@@ -68,19 +68,7 @@ plain identification. Listens on the sockets systemd passes, if it does.`,
 		if err != nil {
 			return err
 		}
-		d := daemon.New(config, log)
-		if err := d.Start(cmd.Context(), listeners); err != nil {
-			return err
-		}
-		for _, l := range listeners {
-			log.Info("ident daemon started", "address", l.Addr())
-		}
-		sd.SdNotify(false, sd.SdNotifyReady) // does nothing outside systemd
-		<-cmd.Context().Done()
-		sd.SdNotify(false, sd.SdNotifyStopping)
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		return d.Stop(ctx)
+		return run.UntilDone(cmd.Context(), daemon.New(config, listeners, log), 10*time.Second, log)
 	}
 	return cmd
 }

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"dragnet/contain/ripcord"
@@ -18,6 +17,7 @@ import (
 	"dragnet/contain/ripcord/message"
 	"dragnet/contain/ripcord/pull"
 	"dragnet/internal/cli"
+	"dragnet/internal/run"
 )
 
 // defaultRipcord is the default configuration file of the role.
@@ -43,19 +43,27 @@ remove' takes them out. Without 'enforce: true' it only counts.`,
 		if err != nil {
 			return err
 		}
-		g := ripcord.New(c, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
-		if err := g.Start(cmd.Context()); err != nil {
+		log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+		if err := run.UntilDone(cmd.Context(), confined{ripcord.New(c, log)}, time.Minute, log); err != nil {
 			return cli.Hint(err, "'dragnet-agent doctor --ripcord FILE' shows what this machine lacks")
 		}
-		if err := g.Confine(); err != nil {
-			return errors.Join(err, g.Stop(context.Background()))
-		}
-		sd.SdNotify(false, sd.SdNotifyReady) // does nothing outside systemd
-		<-cmd.Context().Done()
-		sd.SdNotify(false, sd.SdNotifyStopping)
-		return g.Stop(context.Background())
+		return nil
 	}
 	return cmd
+}
+
+// confined is a gateway that gives up its privileges once it runs.
+type confined struct{ *ripcord.Gateway }
+
+// Start starts the gateway and confines the process.
+func (c confined) Start(ctx context.Context) error {
+	if err := c.Gateway.Start(ctx); err != nil {
+		return err
+	}
+	if err := c.Confine(); err != nil {
+		return errors.Join(err, c.Stop(context.WithoutCancel(ctx)))
+	}
+	return nil
 }
 
 func newRipcord() *cobra.Command {

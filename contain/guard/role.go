@@ -16,6 +16,7 @@ import (
 	"dragnet/daw"
 	"dragnet/dossier"
 	"dragnet/flow"
+	"dragnet/internal/run"
 	"dragnet/packet"
 	"dragnet/packet/live"
 )
@@ -42,8 +43,7 @@ type Role struct {
 	lost    bool // the station could not be reached at the last exchange
 	next    struct{ report, save, second, log flow.Time }
 
-	stop context.CancelFunc
-	done chan error
+	group *run.Group
 }
 
 // answer is the result of one exchange.
@@ -70,19 +70,18 @@ func NewRole(c Configuration, station *Channel, log *slog.Logger) (*Role, error)
 		// share an entry of the tables.
 		c.Limits.Seed = rand.Uint64()
 	}
-	return &Role{c: c, log: log, station: station, done: make(chan error, 1), answers: make(chan answer, 1)}, nil
+	return &Role{c: c, log: log, station: station, group: run.NewGroup(), answers: make(chan answer, 1)}, nil
 }
 
 // Start starts watching and enforcing, in the calling thread's network
 // namespace.
-func (r *Role) Start(ctx context.Context) error {
+func (r *Role) Start(context.Context) error {
 	now := currentTime()
 	if err := r.openParts(now); err != nil {
 		return errors.Join(err, r.closeParts())
 	}
-	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	r.stop = stop
-	go func() { r.done <- r.run(running) }()
+	r.group.Go(r.run)
+	r.log.Info("guard started", "interface", r.c.Live.Interface, "enforce", r.c.Standing.Enforce, "station", r.station != nil)
 	return nil
 }
 
@@ -145,18 +144,15 @@ func (r *Role) recordEvent(e Event) {
 }
 
 // Failed returns a channel with the error that ended the role, if one did.
-func (r *Role) Failed() <-chan error { return r.done }
+func (r *Role) Failed() <-chan error { return r.group.Failed() }
 
 // Stop ends the role: it saves the state, and removes blocks if the
 // configuration says so.
 func (r *Role) Stop(ctx context.Context) error {
-	r.stop()
-	select {
-	case err := <-r.done:
-		return errors.Join(err, r.finish())
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := r.group.Stop(ctx); err != nil && ctx.Err() != nil {
+		return err // it still runs
 	}
+	return r.finish()
 }
 
 func (r *Role) finish() error {

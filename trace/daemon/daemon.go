@@ -51,10 +51,11 @@ type Daemon struct {
 	stopping  bool
 }
 
-// New prepares a daemon; it does nothing until Start.
-func New(config Configuration, log *slog.Logger) *Daemon {
+// New makes a daemon; Start starts it. It serves the listeners, which it closes
+// in Stop.
+func New(config Configuration, listeners []net.Listener, log *slog.Logger) *Daemon {
 	return &Daemon{
-		config: config, log: log,
+		config: config, log: log, listeners: listeners,
 		budget: newBudgets(config.Budget), saveBudget: newBudgets(config.SaveBudget), loops: newLoops(config.Recursion.Loop),
 		lookups: make(chan struct{}, config.Lookups), recursions: make(chan struct{}, config.Recursion.Parallel),
 		quit: make(chan struct{}), conns: map[net.Conn]netip.Addr{}, perAsker: map[netip.Addr]int{},
@@ -67,9 +68,8 @@ func KeyFile(state string) string { return filepath.Join(state, "host.key") }
 // RecordsDir is the path of the records in a state folder.
 func RecordsDir(state string) string { return filepath.Join(state, "records") }
 
-// Start opens store and kernel and serves the listeners, which it closes in
-// Stop. It returns once it accepts questions.
-func (d *Daemon) Start(ctx context.Context, listeners []net.Listener) error {
+// Start opens store and kernel. It returns once it accepts questions.
+func (d *Daemon) Start(ctx context.Context) error {
 	var err error
 	if d.key, err = token.LoadKey(KeyFile(d.config.State)); err != nil {
 		return err
@@ -84,11 +84,11 @@ func (d *Daemon) Start(ctx context.Context, listeners []net.Listener) error {
 		d.log.Warn("look-ups are limited", "err", limits)
 	}
 	ctx, d.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	for _, l := range listeners {
-		d.listeners = append(d.listeners, l)
+	for _, l := range d.listeners {
 		waiting := new(atomic.Int32)
 		waiting.Store(1)
 		d.running.Go(func() { d.acceptConns(ctx, l, waiting) })
+		d.log.Info("ident daemon started", "address", l.Addr())
 	}
 	if d.config.Redeem.Listen != "" {
 		if err := d.serveRedeem(); err != nil {

@@ -39,8 +39,8 @@ func start(t testing.TB, change func(*Configuration)) (d *Daemon, address string
 	if err != nil {
 		t.Fatal(err)
 	}
-	d = New(c, slog.New(slog.DiscardHandler))
-	if err := d.Start(t.Context(), []net.Listener{l}); err != nil {
+	d = New(c, []net.Listener{l}, slog.New(slog.DiscardHandler))
+	if err := d.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -339,8 +339,8 @@ func TestIPv6(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := New(c, slog.New(slog.DiscardHandler))
-	if err := d.Start(t.Context(), []net.Listener{l}); err != nil {
+	d := New(c, []net.Listener{l}, slog.New(slog.DiscardHandler))
+	if err := d.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	defer d.Stop(t.Context())

@@ -122,8 +122,8 @@ func TestLoadConfiguration(t *testing.T) {
 		t.Errorf("empty file: %v", err)
 	}
 	for text, want := range map[string]string{
-		"nonsense: 1\n":                                 "line 1",
-		"askers:\n- kinds: [SV]\n":                      "network is missing",
+		"nonsense: 1\n":                                 ":1: nonsense: unknown key",
+		"askers:\n- kinds: [SV]\n":                      "network: is missing",
 		"askers:\n- {network: 1.2.3.4}\n":               "ParsePrefix",
 		"askers:\n- {network: \"::/0\", kinds: [sv]}\n": "request type",
 		"recursion: {loop: 1s}\n":                       "120s",

@@ -13,11 +13,13 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"dragnet/internal/run"
 	"dragnet/internal/spool"
 	agentv1 "dragnet/wire/agent/v1"
 	"dragnet/wire/agent/v1/agentv1connect"
 	"dragnet/wire/enrol"
-	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // Configuration of a channel.
@@ -86,8 +88,7 @@ type Client struct {
 	folder *enrol.Folder
 	spool  *spool.Spool
 
-	stop    context.CancelFunc
-	running sync.WaitGroup
+	group *run.Group
 
 	mu        sync.Mutex // guards all below
 	status    Status
@@ -119,7 +120,7 @@ func New(config Configuration, deps Dependencies) (*Client, error) {
 		return nil, errors.New("channel: want a folder, spool_bytes of at least 1048576 and spool_age of at least 1m")
 	}
 	first := cmp.Or(deps.Retry, time.Second)
-	return &Client{config: config, deps: deps, now: time.Now, retry: backoff{first, 60 * first}}, nil
+	return &Client{config: config, deps: deps, now: time.Now, retry: backoff{first, 60 * first}, group: run.NewGroup()}, nil
 }
 
 // Start opens the folder and the spool, applies the last good configuration,
@@ -144,11 +145,9 @@ func (c *Client) Start(ctx context.Context) (err error) {
 	if err := c.applyLast(ctx); err != nil {
 		return errors.Join(err, c.spool.Close())
 	}
-	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	c.stop = stop
-	c.running.Go(func() { c.configure(running) })
-	c.running.Go(func() { c.sendAll(running) })
-	c.running.Go(func() { c.renew(running) })
+	for _, f := range []func(context.Context){c.configure, c.sendAll, c.renew} {
+		c.group.Go(func(ctx context.Context) error { f(ctx); return nil })
+	}
 	return nil
 }
 
@@ -169,10 +168,11 @@ func (c *Client) node() agentv1connect.AgentServiceClient {
 	return c.client
 }
 
-// Stop ends the talk with the node. What waits goes on waiting on the disk.
-func (c *Client) Stop(context.Context) error {
-	c.stop()
-	c.running.Wait()
+// Stop disconnects from the node. What was not sent stays on disk.
+func (c *Client) Stop(ctx context.Context) error {
+	if err := c.group.Stop(ctx); err != nil {
+		return err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.transport.CloseIdleConnections()

@@ -11,9 +11,10 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	"dragnet/internal/durable"
 	agentv1 "dragnet/wire/agent/v1"
-	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 // documentFile holds the last good document, as it came.
