@@ -396,19 +396,19 @@ func TestVoid(t *testing.T) {
 	if err != nil || len(group) != 1 {
 		t.Fatal(group, err)
 	}
-	if _, err := c.core.Void(t.Context(), clearinghouse.Selection{}, "all"); !errors.Is(err, clearinghouse.ErrSelection) {
+	if _, err := c.core.Void(t.Context(), clearinghouse.ReportSelection{}, "all"); !errors.Is(err, clearinghouse.ErrSelection) {
 		t.Errorf("everything: %v", err)
 	}
 	for i, step := range []struct {
-		s    clearinghouse.Selection
+		s    clearinghouse.ReportSelection
 		n    int
 		left []string
 	}{
-		{clearinghouse.Selection{Signer: c.key.ID()}, 0, []string{"198.51.100.1", "198.51.100.2", "198.51.100.8", "198.51.100.9"}},
-		{clearinghouse.Selection{Since: start.Add(time.Second)}, 0, []string{"198.51.100.1", "198.51.100.2", "198.51.100.8", "198.51.100.9"}},
-		{clearinghouse.Selection{Report: id}, 1, []string{"198.51.100.8", "198.51.100.9"}},
-		{clearinghouse.Selection{Host: hosts(1)[0]}, 1, []string{"198.51.100.8", "198.51.100.9"}},
-		{clearinghouse.Selection{Group: group[0].ID, Signer: c.members["a"].ID()}, 1, nil},
+		{clearinghouse.ReportSelection{Signer: c.key.ID()}, 0, []string{"198.51.100.1", "198.51.100.2", "198.51.100.8", "198.51.100.9"}},
+		{clearinghouse.ReportSelection{Since: start.Add(time.Second)}, 0, []string{"198.51.100.1", "198.51.100.2", "198.51.100.8", "198.51.100.9"}},
+		{clearinghouse.ReportSelection{Report: id}, 1, []string{"198.51.100.8", "198.51.100.9"}},
+		{clearinghouse.ReportSelection{Host: hosts(1)[0]}, 1, []string{"198.51.100.8", "198.51.100.9"}},
+		{clearinghouse.ReportSelection{Group: group[0].ID, Signer: c.members["a"].ID()}, 1, nil},
 	} {
 		n, err := c.core.Void(t.Context(), step.s, "test")
 		if n != step.n || err != nil {

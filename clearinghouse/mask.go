@@ -42,7 +42,7 @@ func confidence(sources, witnesses int) int {
 func randomName() string { return strings.ToLower(rand.Text()[:16]) }
 
 // newEntry is what is published of a host: who is behind it stays behind.
-func (h *Core) newEntry(group string, m *merge.Host, batch flow.Time) dossier.Entry {
+func (h *Core) newEntry(group string, m *merge.AgreedHost, batch flow.Time) dossier.Entry {
 	sources, witnesses := atLeast(m.Sources), atLeast(m.Witnesses)
 	grain := h.config.Grain
 	return dossier.Entry{

@@ -186,7 +186,7 @@ func (b *batch) decideEntries() {
 
 // nameGroup is the one that the group's oldest published pattern bore, unless an
 // older group of this batch bears it, or a new one.
-func (b *batch) nameGroup(g *merge.Group) string {
+func (b *batch) nameGroup(g *merge.PatternGroup) string {
 	for _, row := range g.Patterns {
 		name := b.byRow[row].group
 		if _, taken := b.isGroup[name]; name != "" && !taken {

@@ -118,7 +118,7 @@ func TestGroupsKeepTheirNames(t *testing.T) {
 		t.Errorf("merged, they are %q and %q, want the older name %q", name(scan), name(fetch), first)
 	}
 	for _, id := range bridge {
-		if _, err := c.core.Void(t.Context(), clearinghouse.Selection{Report: id}, "test"); err != nil {
+		if _, err := c.core.Void(t.Context(), clearinghouse.ReportSelection{Report: id}, "test"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -127,7 +127,7 @@ func TestGroupsKeepTheirNames(t *testing.T) {
 		t.Errorf("parted, they are %q and %q", name(scan), parted)
 	}
 	for _, id := range old {
-		if _, err := c.core.Void(t.Context(), clearinghouse.Selection{Report: id}, "test"); err != nil {
+		if _, err := c.core.Void(t.Context(), clearinghouse.ReportSelection{Report: id}, "test"); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -14,9 +14,9 @@ import (
 	"dragnet/wire/roster"
 )
 
-// Selection says which reports the operator takes out of use; what is zero does
+// ReportSelection says which reports the operator takes out of use; what is zero does
 // not narrow, but something must.
-type Selection struct {
+type ReportSelection struct {
 	Signer identity.ID
 	Report dossier.ReportID
 	// Group are the reports of the patterns in a published group.
@@ -32,8 +32,8 @@ var ErrSelection = errors.New("name a signer, a report, a group, a host or a tim
 
 // Void takes reports out of use for good and counts them; the next batch
 // follows. They are kept, with the reason, until Retain is over.
-func (h *Core) Void(ctx context.Context, s Selection, why string) (n int, err error) {
-	if s == (Selection{}) {
+func (h *Core) Void(ctx context.Context, s ReportSelection, why string) (n int, err error) {
+	if s == (ReportSelection{}) {
 		return 0, ErrSelection
 	}
 	where, args := s.conditions()
@@ -54,7 +54,7 @@ func (h *Core) Void(ctx context.Context, s Selection, why string) (n int, err er
 	return n, err
 }
 
-func (s *Selection) conditions() (string, []any) {
+func (s *ReportSelection) conditions() (string, []any) {
 	where, args := []string{"voided = 0"}, []any{}
 	add := func(condition string, value any) { where, args = append(where, condition), append(args, value) }
 	if s.Signer != (identity.ID{}) {
@@ -73,7 +73,7 @@ func (s *Selection) conditions() (string, []any) {
 }
 
 // voidNaming looks into the reports for a host.
-func (s *Selection) voidNaming(tx *state.Tx, where string, args []any, now int64, why string) (int, error) {
+func (s *ReportSelection) voidNaming(tx *state.Tx, where string, args []any, now int64, why string) (int, error) {
 	var naming []int64
 	err := tx.Each(func(r *sql.Rows) error {
 		var id int64
@@ -110,7 +110,7 @@ func (h *Core) Revoke(ctx context.Context, list *roster.Held) (n int, err error)
 			if k.Revoked.IsZero() {
 				continue
 			}
-			voided, err := h.Void(ctx, Selection{Signer: k.Public.ID(), Since: k.Revoked}, "the key was revoked since "+k.Revoked.Format(time.RFC3339))
+			voided, err := h.Void(ctx, ReportSelection{Signer: k.Public.ID(), Since: k.Revoked}, "the key was revoked since "+k.Revoked.Format(time.RFC3339))
 			if err != nil {
 				return n, err
 			}

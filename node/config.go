@@ -21,9 +21,9 @@ import (
 	"dragnet/store/clickhouse"
 )
 
-// Configuration is all that a node can be told in files. Every role reads the
-// section site, which is usually in its own file that they share; each other
-// section is called as the package that reads it.
+// Configuration is everything a node reads from files. Every role reads the
+// section site, which usually has its own file that all roles share; each other
+// section is named after the package that reads it.
 type Configuration struct {
 	// Site is the network that this organisation answers for.
 	Site flow.Site `yaml:"site"`
@@ -37,14 +37,14 @@ type Configuration struct {
 	Detection detection.Configuration `yaml:"detection"`
 	// Decide holds the rules of the judge: nothing is blocked against them.
 	Decide decide.Configuration `yaml:"decide"`
-	// Enforcement takes the reports of guards and proposes whom to block.
+	// Enforcement takes the reports of guards and proposes blocks.
 	Enforcement enforcement.Configuration `yaml:"enforcement"`
-	// Notify makes findings and decisions known to people and other programs.
+	// Notify sends findings and decisions to people and other programs.
 	Notify notify.Configuration `yaml:"notify"`
 	// Witness lets detectives of other organisations ask this node, within its
 	// policy. It is off until it has an address or a relay.
 	Witness endpoint.Configuration `yaml:"witness"`
-	// API is where operators and agents reach the node.
+	// API is the interface for operators and agents.
 	API api.Configuration `yaml:"api"`
 	// State is the database of findings, decisions, enrolments and questions
 	// asked: a PostgreSQL URL such as
@@ -53,12 +53,12 @@ type Configuration struct {
 	State conf.Secret `yaml:"state"`
 	// Admin serves health checks and metrics to this machine.
 	Admin admin.Configuration `yaml:"admin"`
-	// Logging says what the node writes to standard error about itself.
+	// Logging sets what the node logs to standard error.
 	Logging logging.Configuration `yaml:"logging"`
 }
 
-// DefaultConfiguration is what holds without any file. It answers nobody, since
-// it names no networks.
+// DefaultConfiguration is the configuration without any file. It answers no
+// questions, since it names no networks.
 func DefaultConfiguration() Configuration {
 	return Configuration{
 		Store: store.DefaultConfiguration(), Follow: follow.DefaultConfiguration(), Collect: collect.DefaultConfiguration(),
@@ -84,7 +84,7 @@ func (c *Configuration) Validate() error {
 	p.Section("notify", c.Notify.Validate())
 	p.Section("witness", c.Witness.Validate())
 	if !c.Witness.Off() && (c.Site.Name == "" || len(c.Site.Networks) == 0) {
-		p.Error("witness", errors.New("others may ask only once site.name and site.networks say what is yours"))
+		p.Error("witness", errors.New("set site.name and site.networks first: the node answers questions about its own networks only"))
 	}
 	p.Section("api", c.API.Validate())
 	p.Section("admin", c.Admin.Validate())

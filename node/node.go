@@ -34,11 +34,11 @@ import (
 
 // Dependencies of a node.
 type Dependencies struct {
-	// Log is where the node writes about itself; Level, if not nil, is set by
+	// Log is the node's log; Level, if not nil, is set by
 	// Reload.
 	Log   *slog.Logger
 	Level *slog.LevelVar
-	// Release and Commit say what runs, in a metric.
+	// Release and Commit are reported in a metric.
 	Release, Commit string
 }
 
@@ -51,7 +51,7 @@ type Node struct {
 
 	admin       *admin.Server
 	enforcement *enforcement.Enforcement
-	witness     *endpoint.Service // nil if nobody may ask
+	witness     *endpoint.Service // nil if questions are not answered
 	api         *api.Server
 }
 
@@ -92,7 +92,7 @@ func New(c Configuration, d Dependencies) (*Node, error) {
 			return nil, err
 		}
 	}
-	var epochs *endpoint.Epochs // nil without a clearinghouse
+	var epochs *endpoint.Epochs // nil if there is no clearinghouse
 	if c.Witness.Clearinghouse.URL != "" {
 		if epochs, err = endpoint.OpenEpochs(dir.Epochs()); err != nil {
 			return nil, err
@@ -159,11 +159,11 @@ func (n *Node) Start(ctx context.Context) error {
 	return nil
 }
 
-// warnOfOldFiles names what an earlier version kept elsewhere.
+// warnOfOldFiles logs the files of earlier versions that are no longer read.
 func (n *Node) warnOfOldFiles() {
 	old := filepath.Join(n.config.Store.Directory, "docket.db")
 	if _, err := os.Stat(old); err == nil {
-		n.deps.Log.Warn("questions asked before this version are in a file that is no longer read; keep it for the record", "file", old)
+		n.deps.Log.Warn("file of an earlier version is no longer read; keep it as the record of questions asked before", "file", old)
 	}
 }
 
@@ -173,9 +173,9 @@ func (n *Node) Failed() <-chan error { return n.parts.Failed() }
 // Stop stops the parts, in the opposite order.
 func (n *Node) Stop(ctx context.Context) error { return n.parts.Stop(ctx) }
 
-// Reload takes over what a running node can of another configuration: the rules
-// of the judge with their allow list, the roster, and the log level. It logs what
-// was taken over, and which sections need a restart.
+// Reload applies the parts of c that a running node can change: the rules of the
+// judge with their allow list, the roster, and the log level. It logs what was
+// applied, and which sections need a restart.
 func (n *Node) Reload(ctx context.Context, c Configuration) error {
 	if err := c.Validate(); err != nil {
 		return err
@@ -191,13 +191,13 @@ func (n *Node) Reload(ctx context.Context, c Configuration) error {
 	}
 	n.deps.Log.Info("configuration reloaded", "allow", c.Decide.Allow, "level", c.Logging.Level, "roster", c.Witness.Roster.File)
 	if changed := n.needRestart(c); len(changed) > 0 {
-		n.deps.Log.Warn("these sections changed and are in effect after a restart only", "sections", strings.Join(changed, ", "))
+		n.deps.Log.Warn("changed sections need a restart", "sections", strings.Join(changed, ", "))
 	}
 	return nil
 }
 
 // needRestart lists the sections of c that differ from those in effect and that
-// Reload does not take over.
+// Reload does not apply.
 func (n *Node) needRestart(c Configuration) (changed []string) {
 	old := n.config
 	old.Decide, old.Logging.Level = c.Decide, c.Logging.Level

@@ -43,13 +43,13 @@ type TestimonySummary struct {
 // OpenTestimony opens the testimony of a witness that testifies under its name and is
 // independent of all others.
 func (q *Inquiry) OpenTestimony(ctx context.Context, witness string, sealed []byte) (TestimonySummary, error) {
-	return q.OpenTestimonyFrom(ctx, Source{Name: witness, Verified: true}, sealed)
+	return q.OpenTestimonyFrom(ctx, Witness{Name: witness, Verified: true}, sealed)
 }
 
 // OpenTestimonyFrom opens the testimony of a witness and adds what it says. A testimony
 // is taken once per witness. Time grows with the keys asked, plus the size of
 // the testimony.
-func (q *Inquiry) OpenTestimonyFrom(ctx context.Context, s Source, sealed []byte) (TestimonySummary, error) {
+func (q *Inquiry) OpenTestimonyFrom(ctx context.Context, s Witness, sealed []byte) (TestimonySummary, error) {
 	for _, h := range q.witnesses {
 		if h.Name == s.Name {
 			return TestimonySummary{}, fmt.Errorf("witness %s has testified already", s.Name)

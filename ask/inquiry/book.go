@@ -131,8 +131,8 @@ func (c *Contact) sameClass(o *Contact) bool {
 }
 
 // Source is the witness as an inquiry takes it.
-func (c *Contact) Source() detective.Source {
-	return detective.Source{Name: c.Name, As: c.Key.ID().String(), Class: c.class, Verified: !c.Stranger, Networks: c.Networks}
+func (c *Contact) Source() detective.Witness {
+	return detective.Witness{Name: c.Name, As: c.Key.ID().String(), Class: c.class, Verified: !c.Stranger, Networks: c.Networks}
 }
 
 // Stranger is a contact for a card whose key is not in the book. The name on the

@@ -35,7 +35,7 @@ func (h *Honesty) Honest() bool {
 }
 
 // Honesty summarises the record by witness key.
-func (r *Record) Honesty(ctx context.Context) (out []Honesty, err error) {
+func (r *History) Honesty(ctx context.Context) (out []Honesty, err error) {
 	err = r.db.View(ctx, func(tx *state.Tx) error {
 		out = nil
 		return tx.Each(func(rows *sql.Rows) error {

@@ -111,7 +111,7 @@ func TestBadAnswers(t *testing.T) {
 	})
 	conf, p := c.asks(truth)
 	conf.Deadline, conf.MaxAnswer = 4*time.Second, 8<<20
-	got := map[string]inquiry.Status{}
+	got := map[string]inquiry.AskStatus{}
 	times := map[string]int{}
 	conf.Note = func(n inquiry.Note) {
 		if n.Status != inquiry.Waiting {
@@ -123,7 +123,7 @@ func TestBadAnswers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]inquiry.Status{
+	for name, want := range map[string]inquiry.AskStatus{
 		"flood": inquiry.Broken, "drip": inquiry.Broken, "empty": inquiry.Broken, "half": inquiry.Broken,
 		"unsigned": inquiry.Forged, "unsealed": inquiry.Forged, "replay": inquiry.Replayed,
 	} {

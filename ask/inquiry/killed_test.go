@@ -213,7 +213,7 @@ func TestKilled(t *testing.T) {
 				heard[n.Witness]++
 			}
 		}
-		var out *inquiry.Outcome
+		var out *inquiry.Summary
 		for { // the list of witnesses may meet a relay that is down
 			if out, err = inquiry.Run(t.Context(), conf, p); err != nil {
 				t.Fatal(err)
@@ -289,7 +289,7 @@ func checkRecord(t *testing.T, file string) {
 		question, what string
 	}
 	seen := map[event]int{}
-	if err := d.List(t.Context(), 0, func(_ int64, e audit.Entry) bool { seen[event{e.Question, e.Event}]++; return true }); err != nil {
+	if err := d.List(t.Context(), 0, func(_ int64, e audit.TrailEntry) bool { seen[event{e.Question, e.Event}]++; return true }); err != nil {
 		t.Fatal(err)
 	}
 	for e, n := range seen {

@@ -10,8 +10,8 @@ import (
 	"slices"
 )
 
-// Selection says which witnesses to ask. Exactly one of its fields is set.
-type Selection struct {
+// WitnessSelection says which witnesses to ask. Exactly one of its fields is set.
+type WitnessSelection struct {
 	// Names are witnesses of the book, by name or URL.
 	Names []string
 	// Near is the point of interest: all are asked, the nearest first.
@@ -23,11 +23,11 @@ type Selection struct {
 }
 
 // Strangers reports whether witnesses that are not in the book are asked.
-func (w *Selection) Strangers() bool { return w.All || w.Random > 0 }
+func (w *WitnessSelection) Strangers() bool { return w.All || w.Random > 0 }
 
 // Order lists whom to ask, in order. Strangers are those that the relays know;
 // t may be nil.
-func (b *Book) Order(w Selection, strangers []Contact, t *Table, random *rand.Rand) ([]Contact, error) {
+func (b *Book) Order(w WitnessSelection, strangers []Contact, t *Table, random *rand.Rand) ([]Contact, error) {
 	var out []Contact
 	switch {
 	case len(w.Names) > 0:

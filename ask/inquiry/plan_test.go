@@ -62,7 +62,7 @@ func TestBookFile(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var b inquiry.Book
-			err := conf.Read(&b, conf.Source{Name: "book.yaml", Data: []byte(test.text)})
+			err := conf.Read(&b, conf.File{Name: "book.yaml", Data: []byte(test.text)})
 			if (err == nil) != (test.problem == "") || err != nil && !strings.Contains(err.Error(), test.problem) {
 				t.Errorf("error %v, want %q", err, test.problem)
 			}
@@ -112,7 +112,7 @@ func TestNearest(t *testing.T) {
 		inquiry.Contact{Name: "one-near", AS: 64497, Networks: []netip.Prefix{netip.MustParsePrefix("192.0.0.0/16")}},
 		inquiry.Contact{Name: "same", AS: 64496},
 	)
-	near := inquiry.Selection{Near: netip.MustParseAddr("192.0.2.7")}
+	near := inquiry.WitnessSelection{Near: netip.MustParseAddr("192.0.2.7")}
 	got, err := b.Order(near, nil, tab, nil)
 	if diff := cmp.Diff([]string{"same", "one-near", "one-far", "two", "island", "none"}, names(got)); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
@@ -127,14 +127,14 @@ func TestOrder(t *testing.T) {
 	b := book(t, inquiry.Contact{Name: "a", URL: "https://192.0.2.1:8443"}, inquiry.Contact{Name: "b"})
 	random := rand.New(rand.NewPCG(1, 2))
 	strangers := []inquiry.Contact{inquiry.Stranger(exchange.Card{Name: "a", Key: keyOf(t)})}
-	got, err := b.Order(inquiry.Selection{Names: []string{"b", "https://192.0.2.1:8443/", "a"}}, nil, nil, random)
+	got, err := b.Order(inquiry.WitnessSelection{Names: []string{"b", "https://192.0.2.1:8443/", "a"}}, nil, nil, random)
 	if diff := cmp.Diff([]string{"b", "a"}, names(got)); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
-	if _, err := b.Order(inquiry.Selection{Names: []string{"c"}}, nil, nil, random); err == nil || !strings.Contains(err.Error(), `"c"`) {
+	if _, err := b.Order(inquiry.WitnessSelection{Names: []string{"c"}}, nil, nil, random); err == nil || !strings.Contains(err.Error(), `"c"`) {
 		t.Errorf("nobody of that name: %v", err)
 	}
-	if got, err = b.Order(inquiry.Selection{All: true}, strangers, nil, random); err != nil || len(got) != 3 {
+	if got, err = b.Order(inquiry.WitnessSelection{All: true}, strangers, nil, random); err != nil || len(got) != 3 {
 		t.Errorf("all: %v, %v", names(got), err)
 	}
 	for _, c := range got {
@@ -144,7 +144,7 @@ func TestOrder(t *testing.T) {
 	}
 	seen := map[string]bool{}
 	for range 200 {
-		got, err := b.Order(inquiry.Selection{Random: 1}, strangers, nil, random)
+		got, err := b.Order(inquiry.WitnessSelection{Random: 1}, strangers, nil, random)
 		if err != nil || len(got) != 1 {
 			t.Fatal(got, err)
 		}
@@ -153,7 +153,7 @@ func TestOrder(t *testing.T) {
 	if len(seen) != 3 {
 		t.Errorf("a sample of one never chose all: %v", seen)
 	}
-	if _, err := new(inquiry.Book).Order(inquiry.Selection{All: true}, nil, nil, random); err == nil {
+	if _, err := new(inquiry.Book).Order(inquiry.WitnessSelection{All: true}, nil, nil, random); err == nil {
 		t.Error("nobody to ask")
 	}
 }
@@ -211,7 +211,7 @@ func TestJudge(t *testing.T) {
 	for _, test := range []struct {
 		err  error
 		late bool
-		want inquiry.Status
+		want inquiry.AskStatus
 	}{
 		{envelope.ErrSignature, false, inquiry.Forged}, {envelope.ErrSigner, true, inquiry.Forged}, {envelope.ErrAudience, false, inquiry.Forged},
 		{exchange.ErrOtherQuestion, false, inquiry.Replayed}, {envelope.ErrExpired, false, inquiry.Replayed},

@@ -16,7 +16,7 @@ import (
 
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
-func openRecord(t *testing.T, address string) *inquiry.Record {
+func openRecord(t *testing.T, address string) *inquiry.History {
 	t.Helper()
 	db, err := state.Open(context.Background(), address)
 	if err != nil {

@@ -18,7 +18,7 @@ type Configuration struct {
 	Detective detective.Configuration
 	Key       *identity.Key
 	Book      *Book
-	Whom      Selection
+	Whom      WitnessSelection
 	// Table orders by AS distance; nil orders by prefix alone.
 	Table *Table
 	// Stage is how many witnesses are asked at first; each further stage has
@@ -46,7 +46,7 @@ func DefaultConfiguration() Configuration {
 type Note struct {
 	Witness string
 	Key     identity.Public
-	Status  Status
+	Status  AskStatus
 	// Detail is the error, if any.
 	Detail string
 	// Heard summarises the answer.
@@ -57,11 +57,11 @@ type Note struct {
 	State string
 }
 
-// Outcome is the end of an inquiry.
-type Outcome struct {
+// Summary is the end of an inquiry.
+type Summary struct {
 	Inquiry *detective.Inquiry
 	Result  detective.Result
-	Tally   *Tally
+	Tally   *StatusCounts
 	// Stages is how many stages were asked.
 	Stages int
 }
@@ -75,7 +75,7 @@ type asking struct {
 	direct  chan struct{} // bounds the connections
 
 	mu    sync.Mutex // guards the inquiry once it is asked, and what follows
-	tally *Tally
+	tally *StatusCounts
 }
 
 // mailbox is a relay at which a witness fetches messages.
@@ -85,7 +85,7 @@ type mailbox struct {
 }
 
 // Run asks about a pattern and waits for the answers.
-func Run(ctx context.Context, c Configuration, p *pattern.Pattern) (*Outcome, error) {
+func Run(ctx context.Context, c Configuration, p *pattern.Pattern) (*Summary, error) {
 	inquiry, err := detective.New(c.Detective, p)
 	if err != nil {
 		return nil, err
@@ -108,7 +108,7 @@ func Run(ctx context.Context, c Configuration, p *pattern.Pattern) (*Outcome, er
 	if err != nil {
 		return nil, err
 	}
-	out := &Outcome{Inquiry: inquiry, Tally: a.tally}
+	out := &Summary{Inquiry: inquiry, Tally: a.tally}
 	for _, stage := range Stages(contacts, c.Stage) {
 		out.Stages++
 		if err := a.askStage(ctx, stage); err != nil {
@@ -162,13 +162,13 @@ func (a *asking) startAsking(c *Contact) {
 }
 
 // noteStatus sets a witness's status, once.
-func (a *asking) noteStatus(c *Contact, s Status, detail string, h *detective.TestimonySummary) {
+func (a *asking) noteStatus(c *Contact, s AskStatus, detail string, h *detective.TestimonySummary) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.setStatus(c, s, detail, h)
 }
 
-func (a *asking) setStatus(c *Contact, s Status, detail string, h *detective.TestimonySummary) {
+func (a *asking) setStatus(c *Contact, s AskStatus, detail string, h *detective.TestimonySummary) {
 	if a.tally.Set(c.Name, s) && a.c.Note != nil {
 		a.c.Note(Note{Witness: c.Name, Key: c.Key, Status: s, Detail: detail, Heard: h, Spray: h != nil && a.inquiry.Sprays(h), State: a.tally.String()})
 	}

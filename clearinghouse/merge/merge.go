@@ -40,8 +40,8 @@ type Sighting struct {
 	Report  *dossier.Report
 }
 
-// Host is a host of a group, before masking.
-type Host struct {
+// AgreedHost is a host of a group, before masking.
+type AgreedHost struct {
 	Addr netip.Addr
 	// Sources counts the classes that reported it under patterns in which it
 	// stands, Witnesses the most that one of them could name.
@@ -51,12 +51,12 @@ type Host struct {
 	Until flow.Time
 }
 
-// Group is a set of patterns with the hosts that stand in them.
-type Group struct {
+// PatternGroup is a set of patterns with the hosts that stand in them.
+type PatternGroup struct {
 	// Patterns are in ascending order.
 	Patterns []int
 	// Hosts are in order of their addresses.
-	Hosts []Host
+	Hosts []AgreedHost
 }
 
 // Merger gathers reports. Memory grows with the hosts in them, about 150 bytes
@@ -135,7 +135,7 @@ func (r *Rules) agreedUntil(t *tally) flow.Time {
 
 // Groups merges what was added. Groups are in the order of their oldest
 // pattern; patterns without an agreed host are left out.
-func (m *Merger) Groups() []Group {
+func (m *Merger) Groups() []PatternGroup {
 	standing := map[int]map[netip.Addr]*tally{}
 	for p, hosts := range m.patterns {
 		for addr, t := range hosts {
@@ -154,23 +154,23 @@ func (m *Merger) Groups() []Group {
 		root := roots.find(p)
 		members[root] = append(members[root], p)
 	}
-	var out []Group
+	var out []PatternGroup
 	for _, patterns := range members {
-		out = append(out, Group{patterns, m.rules.mergeHosts(patterns, standing)})
+		out = append(out, PatternGroup{patterns, m.rules.mergeHosts(patterns, standing)})
 	}
-	slices.SortFunc(out, func(a, b Group) int { return cmp.Compare(a.Patterns[0], b.Patterns[0]) })
+	slices.SortFunc(out, func(a, b PatternGroup) int { return cmp.Compare(a.Patterns[0], b.Patterns[0]) })
 	return out
 }
 
 // mergeHosts unites the hosts of a group's patterns.
-func (r *Rules) mergeHosts(patterns []int, standing map[int]map[netip.Addr]*tally) []Host {
-	all := map[netip.Addr]*Host{}
+func (r *Rules) mergeHosts(patterns []int, standing map[int]map[netip.Addr]*tally) []AgreedHost {
+	all := map[netip.Addr]*AgreedHost{}
 	classes := map[netip.Addr]map[int32]bool{}
 	for _, p := range patterns {
 		for addr, t := range standing[p] {
 			h := all[addr]
 			if h == nil {
-				h = &Host{Addr: addr, First: t.first, Last: t.last}
+				h = &AgreedHost{Addr: addr, First: t.first, Last: t.last}
 				all[addr], classes[addr] = h, map[int32]bool{}
 			}
 			for _, v := range t.classes {
@@ -180,10 +180,10 @@ func (r *Rules) mergeHosts(patterns []int, standing map[int]map[netip.Addr]*tall
 			h.First, h.Last, h.Until = min(h.First, t.first), max(h.Last, t.last), max(h.Until, r.agreedUntil(t))
 		}
 	}
-	out := make([]Host, 0, len(all))
+	out := make([]AgreedHost, 0, len(all))
 	for _, h := range all {
 		out = append(out, *h)
 	}
-	slices.SortFunc(out, func(a, b Host) int { return a.Addr.Compare(b.Addr) })
+	slices.SortFunc(out, func(a, b AgreedHost) int { return a.Addr.Compare(b.Addr) })
 	return out
 }

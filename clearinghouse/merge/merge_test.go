@@ -28,7 +28,7 @@ func report(until flow.Time, witnesses uint16, hosts ...int) *dossier.Report {
 	return r
 }
 
-func groups(r merge.Rules, classes ...merge.Sighting) []merge.Group {
+func groups(r merge.Rules, classes ...merge.Sighting) []merge.PatternGroup {
 	m := merge.New(r)
 	for _, v := range classes {
 		m.Add(v)
@@ -37,7 +37,7 @@ func groups(r merge.Rules, classes ...merge.Sighting) []merge.Group {
 }
 
 // shape is a group as "patterns: hosts".
-func shape(gs []merge.Group) []string {
+func shape(gs []merge.PatternGroup) []string {
 	out := []string{}
 	for _, g := range gs {
 		s := fmt.Sprint(g.Patterns, ":")
@@ -72,7 +72,7 @@ func TestGroups(t *testing.T) {
 
 func TestHost(t *testing.T) {
 	got := groups(rules, merge.Sighting{7, "a", report(100, 3, 5)}, merge.Sighting{7, "b", report(80, 2, 5)}, merge.Sighting{7, "c", report(50, 1, 5)}, merge.Sighting{7, "c", report(60, 1, 5)})
-	want := []merge.Group{{Patterns: []int{7}, Hosts: []merge.Host{{Addr: addr(5), Sources: 3, Witnesses: 3, First: 5, Last: 100, Until: 80}}}}
+	want := []merge.PatternGroup{{Patterns: []int{7}, Hosts: []merge.AgreedHost{{Addr: addr(5), Sources: 3, Witnesses: 3, First: 5, Last: 100, Until: 80}}}}
 	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Error(diff)
 	}

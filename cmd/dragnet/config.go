@@ -98,9 +98,9 @@ Exit code 0: nothing is wrong. 3: something is. 1: a file could not be read.`,
 		if err != nil && !found {
 			return err
 		}
-		var findings []conf.Finding
+		var findings []conf.Mistake
 		if found {
-			findings = wrong.Findings
+			findings = wrong.Mistakes
 		}
 		if err := writeFindings(cmd.OutOrStdout(), *format, findings); err != nil {
 			return err
@@ -115,7 +115,7 @@ Exit code 0: nothing is wrong. 3: something is. 1: a file could not be read.`,
 
 // writeFindings prints findings; the table is the form compilers use, which
 // editors understand.
-func writeFindings(w io.Writer, format cli.Format, findings []conf.Finding) error {
+func writeFindings(w io.Writer, format cli.Format, findings []conf.Mistake) error {
 	if format == cli.Table {
 		for _, f := range findings {
 			if _, err := fmt.Fprintln(w, f); err != nil {

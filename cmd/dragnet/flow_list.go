@@ -12,7 +12,7 @@ import (
 	"dragnet/store"
 )
 
-func listedCells(l *query.Row) []string {
+func listedCells(l *query.ListedFlow) []string {
 	return []string{
 		l.Start.String(), l.End.String(), l.Src.String(), fmt.Sprint(l.SrcPort), l.Dst.String(), fmt.Sprint(l.DstPort), l.Proto, l.State,
 		fmt.Sprint(l.OrigBytes), fmt.Sprint(l.RespBytes), fmt.Sprint(l.OrigPkts), fmt.Sprint(l.RespPkts), l.History,
@@ -47,7 +47,7 @@ lines, in the order in which they are read.
 				return cli.Usage(fmt.Errorf("--limit 0 prints JSON lines: add -o jsonl"))
 			case limit == 0:
 				enc := json.NewEncoder(cmd.OutOrStdout())
-				write := func(r *query.Row) error { return enc.Encode(r) }
+				write := func(r *query.ListedFlow) error { return enc.Encode(r) }
 				if s.at.node != "" {
 					return s.streamFrom(cmd, write)
 				}
@@ -70,7 +70,7 @@ lines, in the order in which they are read.
 }
 
 // listFlows gives the first or last rows.
-func (s *selection) listFlows(cmd *cobra.Command, dir string, limit int, last bool) (rows []query.Row, err error) {
+func (s *selection) listFlows(cmd *cobra.Command, dir string, limit int, last bool) (rows []query.ListedFlow, err error) {
 	if s.at.node != "" {
 		return s.listFrom(cmd, limit, last)
 	}
@@ -80,7 +80,7 @@ func (s *selection) listFlows(cmd *cobra.Command, dir string, limit int, last bo
 	})
 }
 
-func writeListed(cmd *cobra.Command, format cli.Format, kept []query.Row) error {
+func writeListed(cmd *cobra.Command, format cli.Format, kept []query.ListedFlow) error {
 	rows := cli.Rows{Header: []string{"start", "end", "src", "sport", "dst", "dport", "proto", "state", "bytes", "bytes back", "pkts", "pkts back", "history"}}
 	for i := range kept {
 		rows.Items = append(rows.Items, kept[i])

@@ -20,13 +20,13 @@ func (s *selection) toMessage() *nodev1.Selection {
 }
 
 // listFrom goes through the pages of a node until limit rows are there.
-func (s *selection) listFrom(cmd *cobra.Command, limit int, last bool) ([]query.Row, error) {
+func (s *selection) listFrom(cmd *cobra.Command, limit int, last bool) ([]query.ListedFlow, error) {
 	client, err := s.at.dial()
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
-	var rows []query.Row
+	var rows []query.ListedFlow
 	for q := (&nodev1.ListFlowsRequest{Selection: s.toMessage(), Last: last}); ; {
 		q.PageSize = uint32(min(limit-len(rows), query.MaxPage))
 		page, err := client.Flows.ListFlows(cmd.Context(), q)
@@ -50,8 +50,8 @@ func (s *selection) listFrom(cmd *cobra.Command, limit int, last bool) ([]query.
 	}
 }
 
-func rowsOf(messages []*nodev1.Flow) ([]query.Row, error) {
-	rows := make([]query.Row, len(messages))
+func rowsOf(messages []*nodev1.Flow) ([]query.ListedFlow, error) {
+	rows := make([]query.ListedFlow, len(messages))
 	for i, m := range messages {
 		var err error
 		if rows[i], err = query.RowFrom(m); err != nil {
@@ -69,7 +69,7 @@ func printProblems(cmd *cobra.Command, problems []string) {
 }
 
 // streamFrom calls fn with all selected flows of a node.
-func (s *selection) streamFrom(cmd *cobra.Command, fn func(*query.Row) error) (err error) {
+func (s *selection) streamFrom(cmd *cobra.Command, fn func(*query.ListedFlow) error) (err error) {
 	client, err := s.at.dial()
 	if err != nil {
 		return err
@@ -102,7 +102,7 @@ func (s *selection) streamFrom(cmd *cobra.Command, fn func(*query.Row) error) (e
 }
 
 // countFrom counts at a node.
-func (s *selection) countFrom(cmd *cobra.Command, by string, top int) ([]query.Tally, error) {
+func (s *selection) countFrom(cmd *cobra.Command, by string, top int) ([]query.GroupCount, error) {
 	client, err := s.at.dial()
 	if err != nil {
 		return nil, err
@@ -113,7 +113,7 @@ func (s *selection) countFrom(cmd *cobra.Command, by string, top int) ([]query.T
 		return nil, s.at.explained(err)
 	}
 	printProblems(cmd, got.Problems)
-	tallies := make([]query.Tally, len(got.Tallies))
+	tallies := make([]query.GroupCount, len(got.Tallies))
 	for i, m := range got.Tallies {
 		if tallies[i], err = query.TallyFrom(m); err != nil {
 			return nil, err

@@ -52,7 +52,7 @@ groups of them.
 }
 
 // countFlows gives the largest groups.
-func (s *selection) countFlows(cmd *cobra.Command, dir, by string, top int) (tallies []query.Tally, err error) {
+func (s *selection) countFlows(cmd *cobra.Command, dir, by string, top int) (tallies []query.GroupCount, err error) {
 	if s.at.node != "" {
 		return s.countFrom(cmd, by, top)
 	}
@@ -62,7 +62,7 @@ func (s *selection) countFlows(cmd *cobra.Command, dir, by string, top int) (tal
 	})
 }
 
-func writeTallies(cmd *cobra.Command, f cli.Format, all []query.Tally) error {
+func writeTallies(cmd *cobra.Command, f cli.Format, all []query.GroupCount) error {
 	rows := cli.Rows{Header: []string{"group", "flows", "established", "failed", "bytes", "first", "last"}}
 	for _, t := range all {
 		rows.Items = append(rows.Items, t)

@@ -38,7 +38,7 @@ func huntNetwork(cmd *cobra.Command, f cli.Format, n networkFlags, today bool, d
 			return err
 		}
 	}
-	c.Detective, c.Whom = d, inquiry.Selection{Names: urls}
+	c.Detective, c.Whom = d, inquiry.WitnessSelection{Names: urls}
 	if !force {
 		c.Asking = refuseBelowFloor
 	}

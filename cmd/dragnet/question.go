@@ -125,7 +125,7 @@ func (w *whomFlags) register(cmd *cobra.Command) {
 }
 
 func (w *whomFlags) apply(c *inquiry.Configuration) (err error) {
-	c.Whom = inquiry.Selection{Names: w.names, Random: w.random, All: w.all}
+	c.Whom = inquiry.WitnessSelection{Names: w.names, Random: w.random, All: w.all}
 	c.Stage = w.stage
 	if w.random < 0 || w.stage < 0 {
 		return cli.Usage(errors.New("--random and --stage cannot be negative"))
@@ -154,7 +154,7 @@ func stateFlag(cmd *cobra.Command) *string {
 	return cmd.Flags().String("state", "", "where inquiries are recorded: a file or a postgres:// URL (default ~/.local/share/dragnet/questions.db)")
 }
 
-func openRecord(ctx context.Context, address string) (*inquiry.Record, *state.DB, error) {
+func openRecord(ctx context.Context, address string) (*inquiry.History, *state.DB, error) {
 	if address == "" {
 		home, err := os.UserHomeDir()
 		if err != nil {

@@ -106,7 +106,7 @@ func (a *asking) run(cmd *cobra.Command, text string) error {
 const epochDays = 30
 
 // keepEpoch asks a pattern again under the salts of its first time.
-func keepEpoch(ctx context.Context, w io.Writer, r *inquiry.Record, c *detective.Configuration, p *pattern.Pattern) error {
+func keepEpoch(ctx context.Context, w io.Writer, r *inquiry.History, c *detective.Configuration, p *pattern.Pattern) error {
 	epoch, known, err := r.FirstEpoch(ctx, p, c.Hash, time.Now().AddDate(0, 0, 1-epochDays))
 	if err != nil || !known || epoch == c.Epoch {
 		return err
@@ -118,7 +118,7 @@ func keepEpoch(ctx context.Context, w io.Writer, r *inquiry.Record, c *detective
 
 // askAll asks the pattern and its decoys in random order: who sees all cannot
 // tell which comes first.
-func (a *asking) askAll(cmd *cobra.Command, record *inquiry.Record, c inquiry.Configuration, p *pattern.Pattern) error {
+func (a *asking) askAll(cmd *cobra.Command, record *inquiry.History, c inquiry.Configuration, p *pattern.Pattern) error {
 	random := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 	questions := []*pattern.Pattern{p}
 	for range a.decoys {

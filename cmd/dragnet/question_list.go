@@ -62,7 +62,7 @@ also whether the whole record, or its end, was replaced.`,
 }
 
 // openAuditLog never creates an audit log: one that does not exist has no entries.
-func openAuditLog(ctx context.Context, address string, configs []string) (*audit.Log, *state.DB, error) {
+func openAuditLog(ctx context.Context, address string, configs []string) (*audit.Trail, *state.DB, error) {
 	if address == "" {
 		c, err := node.LoadConfiguration(configs...)
 		if err != nil {
@@ -89,12 +89,12 @@ func openAuditLog(ctx context.Context, address string, configs []string) (*audit
 // listedEntry is the JSON form of one entry.
 type listedEntry struct {
 	Number int64 `json:"entry"`
-	audit.Entry
+	audit.TrailEntry
 }
 
-func listAuditLog(cmd *cobra.Command, d *audit.Log, f cli.Format, after int64, limit int) error {
+func listAuditLog(cmd *cobra.Command, d *audit.Trail, f cli.Format, after int64, limit int) error {
 	rows := cli.Rows{Header: []string{"entry", "time", "event", "organisation", "asker", "via", "seen", "refusal", "answers", "bytes"}}
-	err := d.List(cmd.Context(), after, func(number int64, e audit.Entry) bool {
+	err := d.List(cmd.Context(), after, func(number int64, e audit.TrailEntry) bool {
 		rows.Items = append(rows.Items, listedEntry{number, e})
 		var seen []string
 		for _, c := range e.Clues {
@@ -119,7 +119,7 @@ func dash(s string) string {
 	return s
 }
 
-func verifyAuditLog(cmd *cobra.Command, d *audit.Log, f cli.Format, noted string) error {
+func verifyAuditLog(cmd *cobra.Command, d *audit.Trail, f cli.Format, noted string) error {
 	var before *audit.Head
 	if noted != "" {
 		entries, hash, ok := strings.Cut(noted, ":")

@@ -215,7 +215,7 @@ received under it since.`,
 	return cmd
 }
 
-func voidSelection(signer, report, group, host, since string) (s clearinghouse.Selection, err error) {
+func voidSelection(signer, report, group, host, since string) (s clearinghouse.ReportSelection, err error) {
 	s.Group = group
 	if signer != "" {
 		p, err := identity.ParsePublic(signer)

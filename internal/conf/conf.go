@@ -26,8 +26,8 @@ const MaxSize = 1 << 20
 // maxFindings bounds a report on a file that was never meant for us.
 const maxFindings = 50
 
-// Finding is one mistake in a configuration.
-type Finding struct {
+// Mistake is one mistake in a configuration.
+type Mistake struct {
 	// File is the name it was read under; empty when the mistake lies between
 	// files.
 	File string `json:"file"`
@@ -40,7 +40,7 @@ type Finding struct {
 }
 
 // String is the finding as file:line: key: problem.
-func (f Finding) String() string {
+func (f Mistake) String() string {
 	var b strings.Builder
 	if f.File != "" {
 		b.WriteString(f.File + ":")
@@ -56,19 +56,19 @@ func (f Finding) String() string {
 }
 
 // Error holds everything wrong with a configuration, at least one finding.
-type Error struct{ Findings []Finding }
+type Error struct{ Mistakes []Mistake }
 
 // Error lists the findings, one a line.
 func (e *Error) Error() string {
-	lines := make([]string, len(e.Findings))
-	for i, f := range e.Findings {
+	lines := make([]string, len(e.Mistakes))
+	for i, f := range e.Mistakes {
 		lines[i] = f.String()
 	}
 	return strings.Join(lines, "\n")
 }
 
-// Source is one configuration file in memory.
-type Source struct {
+// File is one configuration file in memory.
+type File struct {
 	// Name appears in findings.
 	Name string
 	// Data is YAML, at most MaxSize bytes.
@@ -78,13 +78,13 @@ type Source struct {
 // Load reads files in order over the defaults that into, a pointer to a
 // struct, already holds. The error is an *Error when the files could be read.
 func Load(into any, files ...string) error {
-	sources := make([]Source, 0, len(files))
+	sources := make([]File, 0, len(files))
 	for _, name := range files {
 		data, err := readBounded(name)
 		if err != nil {
 			return err
 		}
-		sources = append(sources, Source{name, data})
+		sources = append(sources, File{name, data})
 	}
 	return Read(into, sources...)
 }
@@ -107,13 +107,13 @@ func readBounded(name string) ([]byte, error) {
 // is called last; an error of it that starts with the path of a key (as
 // "site.networks[0]: ...") is reported with that key's line, and joined errors
 // (errors.Join) become one finding each.
-func Read(into any, sources ...Source) error {
+func Read(into any, sources ...File) error {
 	target := reflect.ValueOf(into)
 	if target.Kind() != reflect.Pointer || target.Elem().Kind() != reflect.Struct {
 		return fmt.Errorf("conf: Read needs a pointer to a struct, not %T", into)
 	}
 	seen := places{}
-	var findings []Finding
+	var findings []Mistake
 	var roots []*yaml.Node
 	for _, s := range sources {
 		root, found := parse(s)
@@ -126,7 +126,7 @@ func Read(into any, sources ...Source) error {
 		roots = append(roots, root)
 	}
 	if more := len(findings) - maxFindings; more > 0 {
-		findings = append(findings[:maxFindings], Finding{Problem: fmt.Sprintf("and %d mistakes more", more)})
+		findings = append(findings[:maxFindings], Mistake{Problem: fmt.Sprintf("and %d mistakes more", more)})
 	}
 	if len(findings) > 0 {
 		return &Error{findings}
@@ -136,7 +136,7 @@ func Read(into any, sources ...Source) error {
 			continue
 		}
 		if err := root.Decode(into); err != nil {
-			return &Error{[]Finding{{File: sources[i].Name, Problem: plain(err)}}}
+			return &Error{[]Mistake{{File: sources[i].Name, Problem: plain(err)}}}
 		}
 	}
 	if v, ok := into.(interface{ Validate() error }); ok {
@@ -148,9 +148,9 @@ func Read(into any, sources ...Source) error {
 }
 
 // parse returns the root of the one document in s, nil when it is empty.
-func parse(s Source) (*yaml.Node, []Finding) {
-	fail := func(line int, format string, args ...any) (*yaml.Node, []Finding) {
-		return nil, []Finding{{File: s.Name, Line: line, Problem: fmt.Sprintf(format, args...)}}
+func parse(s File) (*yaml.Node, []Mistake) {
+	fail := func(line int, format string, args ...any) (*yaml.Node, []Mistake) {
+		return nil, []Mistake{{File: s.Name, Line: line, Problem: fmt.Sprintf(format, args...)}}
 	}
 	if len(s.Data) > MaxSize {
 		return fail(0, "is larger than %d bytes; this is no configuration file", MaxSize)

@@ -60,9 +60,9 @@ func defaults() *sample {
 func TestReadSetsValuesOverDefaults(t *testing.T) {
 	got := defaults()
 	err := Read(got,
-		Source{"a.yaml", []byte("name: first\nwait: 90s\nnets: [192.0.2.0/24]\npeers:\n- {host: x, port: 2}\nlabels: {a: b}\n")},
-		Source{"b.yaml", []byte("# only comments\n")},
-		Source{"c.yaml", []byte("name: last\ntoken: s3cret\ndeep: {host: y}\nlevel: warn\nlabels: {c: d}\npeers:\n")})
+		File{"a.yaml", []byte("name: first\nwait: 90s\nnets: [192.0.2.0/24]\npeers:\n- {host: x, port: 2}\nlabels: {a: b}\n")},
+		File{"b.yaml", []byte("# only comments\n")},
+		File{"c.yaml", []byte("name: last\ntoken: s3cret\ndeep: {host: y}\nlevel: warn\nlabels: {c: d}\npeers:\n")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestFindings(t *testing.T) {
 		{"rate: -1\npeers:\n- port: 2\n- host: a\n  port: 1\n", "f:5: peers[1].port: 1 is taken\nrate must not be negative"},
 		{"peers:\n- {host: x,\n   port: 1}\nname: nobody", "f:3: peers[0].port: 1 is taken\nf:4: name: give one"},
 	} {
-		err := Read(defaults(), Source{"f", []byte(c.in)})
+		err := Read(defaults(), File{"f", []byte(c.in)})
 		if err == nil {
 			t.Errorf("%q was accepted, want %q", c.in, c.want)
 			continue
@@ -135,7 +135,7 @@ func TestSizeIsBounded(t *testing.T) {
 }
 
 func TestReportIsBounded(t *testing.T) {
-	err := Read(defaults(), Source{"f", []byte(strings.Repeat("x: y\n", 1000))})
+	err := Read(defaults(), File{"f", []byte(strings.Repeat("x: y\n", 1000))})
 	lines := strings.Split(err.Error(), "\n")
 	if len(lines) != maxFindings+1 || lines[maxFindings] != "and 950 mistakes more" {
 		t.Errorf("%d lines, the last is %q", len(lines), lines[len(lines)-1])
@@ -177,7 +177,7 @@ func FuzzRead(f *testing.F) {
 	opts := cmp.Options{cmpopts.EquateComparable(netip.Prefix{}), cmpopts.EquateEmpty(), cmpopts.EquateNaNs()}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		first := defaults()
-		if Read(first, Source{"f", data}) != nil {
+		if Read(first, File{"f", data}) != nil {
 			return
 		}
 		var shown bytes.Buffer
@@ -185,7 +185,7 @@ func FuzzRead(f *testing.F) {
 			t.Fatal(err)
 		}
 		second := defaults()
-		if err := Read(second, Source{"shown", shown.Bytes()}); err != nil {
+		if err := Read(second, File{"shown", shown.Bytes()}); err != nil {
 			t.Fatalf("%v\n%s", err, shown.Bytes())
 		}
 		first.Token, second.Token = "", ""

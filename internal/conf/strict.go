@@ -26,11 +26,11 @@ type places map[string]place
 type checker struct {
 	file     string
 	seen     places
-	findings []Finding
+	findings []Mistake
 }
 
 func (c *checker) report(n *yaml.Node, key, format string, args ...any) {
-	c.findings = append(c.findings, Finding{c.file, n.Line, key, fmt.Sprintf(format, args...)})
+	c.findings = append(c.findings, Mistake{c.file, n.Line, key, fmt.Sprintf(format, args...)})
 }
 
 var (
@@ -170,12 +170,12 @@ func kindOf(t reflect.Type) string {
 
 // explain turns an error of Validate into findings, each with the place of the
 // longest key its text starts with.
-func (p places) explain(err error) []Finding {
+func (p places) explain(err error) []Mistake {
 	if err == nil {
 		return nil
 	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		var all []Finding
+		var all []Mistake
 		for _, e := range joined.Unwrap() {
 			all = append(all, p.explain(e)...)
 		}
@@ -190,14 +190,14 @@ func (p places) explain(err error) []Finding {
 	}
 	key := text[:end]
 	if !strings.ContainsAny(key, ".[") && !strings.HasPrefix(text[end:], ":") {
-		return []Finding{{Problem: text}} // an ordinary first word
+		return []Mistake{{Problem: text}} // an ordinary first word
 	}
 	at := p[key]
 	for part := key; at.file == "" && part != ""; {
 		part = part[:max(strings.LastIndexAny(part, ".["), 0)]
 		at = p[part]
 	}
-	return []Finding{{at.file, at.line, key, strings.TrimLeft(text[end:], ": ")}}
+	return []Mistake{{at.file, at.line, key, strings.TrimLeft(text[end:], ": ")}}
 }
 
 func join(key, name string) string {

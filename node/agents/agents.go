@@ -23,10 +23,10 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// Roles are what an agent can be, and what an operator is.
+// Roles are those of agents and of operators.
 var roles = []string{"guard", "ident", "ripcord", "sensor", "trap", api.OperatorRole}
 
-// Registry knows the agents. It is safe for concurrent use.
+// Registry keeps the agents and operators of a node. It is safe for concurrent use.
 type Registry struct {
 	db       *state.DB
 	log      *slog.Logger
@@ -44,16 +44,16 @@ type Registry struct {
 	changed chan struct{} // closed when a document may have changed; guarded by mu
 }
 
-// certificateLife is how long an agent can be away without being enrolled anew.
-// Agents renew after two thirds of it.
+// certificateLife is how long an agent can be away before it must enrol again.
+// Agents renew their certificates after two thirds of it.
 const certificateLife = 90 * 24 * time.Hour
 
-// sendersAtOnce bounds the requests with items that are worked on at a time;
-// others wait.
+// sendersAtOnce bounds the requests with items that are handled at a time; others
+// wait.
 const sendersAtOnce = 8
 
-// New is the registry in db. The authority that certifies its members is in
-// directory, where Start creates it if there is none.
+// New returns the registry in db. The authority that certifies its members is in
+// directory; Start creates it if it does not exist.
 func New(db *state.DB, directory string, log *slog.Logger) *Registry {
 	return &Registry{
 		db: db, directory: directory, log: log, now: time.Now, handlers: map[string]Handler{}, group: run.NewGroup(), life: certificateLife,
@@ -61,8 +61,8 @@ func New(db *state.DB, directory string, log *slog.Logger) *Registry {
 	}
 }
 
-// Handle has items of a kind handled. It is called before the first agent is
-// served.
+// Handle registers the handler for items of a kind. Call it before the first
+// agent is served.
 func (r *Registry) Handle(kind string, h Handler) { r.handlers[kind] = h }
 
 // Start opens the authority, brings the tables up to date, and watches them for
@@ -88,7 +88,7 @@ func (r *Registry) Stop(ctx context.Context) error { return r.group.Stop(ctx) }
 // Authority certifies the members, after Start.
 func (r *Registry) Authority() *enrol.Authority { return r.authority }
 
-// names of agents stand in certificates, logs and command lines.
+// memberName matches names, which appear in certificates, logs and command lines.
 var memberName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
 
 func checkRole(role string) error {
@@ -98,19 +98,19 @@ func checkRole(role string) error {
 	return nil
 }
 
-// Errors that a caller may tell apart.
+// Errors that callers may test for.
 var (
-	// ErrWrong is a mistake in what was asked for.
+	// ErrWrong is an invalid request.
 	ErrWrong = errors.New("wrong request")
-	// ErrUnknown says that there is no such agent.
+	// ErrUnknown means that there is no such agent.
 	ErrUnknown = errors.New("no such agent")
-	// ErrToken says that a token cannot be redeemed.
-	ErrToken = errors.New("this token was used, has ended, or is not of this node; make another with 'dragnet agent token'")
-	// ErrRevoked says that a certificate is not, or no longer, good.
+	// ErrToken means that a token cannot be redeemed.
+	ErrToken = errors.New("this token is used, expired, or of another node; make a new one with 'dragnet agent token'")
+	// ErrRevoked means that a certificate is not, or no longer, valid.
 	ErrRevoked = errors.New("this certificate was revoked or replaced; enrol again with a new token")
 )
 
-// ServerTLS is the node's side of TLS under the given names, for after Start.
+// ServerTLS returns the node's TLS configuration for names; call it after Start.
 func (r *Registry) ServerTLS(names []string) func() *tls.Config {
 	return func() *tls.Config { return r.authority.ServerTLS(names) }
 }

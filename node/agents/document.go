@@ -17,15 +17,15 @@ import (
 // maxDocument bounds a document, in bytes.
 const maxDocument = 4 << 20
 
-// Configure sets what agents of a role are to do, or with a name, what that one
-// agent is to do instead. Agents get it at once. A document equal to the one
-// there is changes nothing.
+// Configure sets the configuration of all agents of a role or, with a name, of
+// that agent instead. Agents get it at once. Setting an equal document changes
+// nothing.
 func (r *Registry) Configure(ctx context.Context, role, name string, format uint32, body []byte) (version string, err error) {
 	if err := checkRole(role); err != nil {
 		return "", err
 	}
 	if len(body) > maxDocument {
-		return "", fmt.Errorf("%w: a configuration of %d bytes; at most %d", ErrWrong, len(body), maxDocument)
+		return "", fmt.Errorf("%w: a configuration of %d bytes; want at most %d", ErrWrong, len(body), maxDocument)
 	}
 	sum := sha256.Sum256(append(binary.BigEndian.AppendUint32(nil, format), body...))
 	version = hex.EncodeToString(sum[:8])
@@ -34,7 +34,7 @@ func (r *Registry) Configure(ctx context.Context, role, name string, format uint
 			var is string
 			err := tx.QueryRow(`SELECT role FROM agent_member WHERE name = ?`, name).Scan(&is)
 			if errors.Is(err, sql.ErrNoRows) || err == nil && is != role {
-				return fmt.Errorf("%w: there is no %s called %s", ErrUnknown, role, name)
+				return fmt.Errorf("%w: no %s is called %s; see 'dragnet agent list'", ErrUnknown, role, name)
 			}
 			if err != nil {
 				return err
@@ -51,7 +51,7 @@ func (r *Registry) Configure(ctx context.Context, role, name string, format uint
 	return version, err
 }
 
-// Document is what an agent is to use; nil for nothing.
+// Document returns the configuration for an agent; nil if none was set.
 func (r *Registry) Document(ctx context.Context, role, name string) (d *agentv1.Document, err error) {
 	err = r.db.View(ctx, func(tx *state.Tx) error {
 		d = &agentv1.Document{}
@@ -78,7 +78,7 @@ func (r *Registry) whenChanged() <-chan struct{} {
 	return r.changed
 }
 
-// lookEvery is how often documents that another program set are looked for.
+// lookEvery is how often the registry checks for documents that another program set.
 const lookEvery = 2 * time.Second
 
 // watchDocuments wakes agents that wait for a document when another program has

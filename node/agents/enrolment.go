@@ -13,7 +13,7 @@ import (
 	"dragnet/wire/enrol"
 )
 
-// maxTokenLife bounds how long a token may lie about.
+// maxTokenLife bounds how long a token can be redeemed.
 const maxTokenLife = 30 * 24 * time.Hour
 
 // Token makes a one-time token for a member of this name and role, good for
@@ -23,7 +23,7 @@ func (r *Registry) Token(ctx context.Context, name, role string, life time.Durat
 		return enrol.Token{}, err
 	}
 	if !memberName.MatchString(name) {
-		return enrol.Token{}, fmt.Errorf("%w: %q is not a name; want small letters, digits, '.', '_' and '-', at most 63", ErrWrong, name)
+		return enrol.Token{}, fmt.Errorf("%w: %q is not a valid name; want lower-case letters, digits, '.', '_' and '-', at most 63", ErrWrong, name)
 	}
 	if life <= 0 || life > maxTokenLife {
 		return enrol.Token{}, fmt.Errorf("%w: a token lasts up to %v, not %v", ErrWrong, maxTokenLife, life)
@@ -71,8 +71,8 @@ type issued struct {
 	certificate *x509.Certificate
 }
 
-// applicant is who wants to enrol: what it says of itself, and the role it is
-// to play, empty for any.
+// applicant describes an agent that wants to enrol: the host and program it
+// reports, and the role it asks for, empty for any.
 type applicant struct{ host, program, role string }
 
 // enrol redeems a token. The same key may redeem it again, since the answer may
@@ -151,7 +151,7 @@ func (r *Registry) issue(tx *state.Tx, name, role string, request []byte, now ti
 	return c, err
 }
 
-// maxCertificates bounds those of a member that it asked for and did not use.
+// maxCertificates bounds the unused certificates of a member.
 const maxCertificates = 16
 
 // renew gives a member a certificate for another key.
@@ -175,7 +175,7 @@ func (r *Registry) renew(ctx context.Context, name, role string, request []byte)
 
 func serialOf(c *x509.Certificate) string { return c.SerialNumber.Text(16) }
 
-// Member finds whose a certificate is; see api.Member. The first use of a
+// Member finds whose a certificate is; see api.MemberFinder. The first use of a
 // certificate ends those before it.
 func (r *Registry) Member(ctx context.Context, c *x509.Certificate) (name, role string, err error) {
 	serial := serialOf(c)
@@ -203,7 +203,7 @@ func (r *Registry) Member(ctx context.Context, c *x509.Certificate) (name, role 
 	})
 }
 
-// Revoke ends a member's certificates at once, and its tokens.
+// Revoke invalidates a member's certificates and tokens at once.
 func (r *Registry) Revoke(ctx context.Context, name string) error {
 	return r.db.Update(ctx, func(tx *state.Tx) error {
 		done, err := tx.Exec(`UPDATE agent_member SET revoked = ? WHERE name = ? AND revoked = 0`, r.now().UnixNano(), name)

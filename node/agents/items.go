@@ -11,18 +11,18 @@ import (
 	agentv1 "dragnet/wire/agent/v1"
 )
 
-// From is who sent an item.
+// From is the sender of an item.
 type From struct{ Name, Role string }
 
-// Handler takes the items of a kind.
+// Handler handles the items of a kind.
 type Handler struct {
-	// Roles are whose items are taken.
+	// Roles are those whose items are accepted.
 	Roles []string
-	// Handle deals with an item. What it writes through tx is kept together
-	// with the knowledge that the item has been handled, so it counts once
-	// however often it is sent; it may be called again when tx could not be
-	// committed, and so must leave no traces elsewhere. An error made by Refuse
-	// concerns the item; any other stops the agent, which sends it again later.
+	// Handle handles an item. What it writes through tx is committed together
+	// with the note that the item was handled, so an item counts once however
+	// often it is sent. Handle may be called again if tx could not be committed,
+	// and so must have no effect elsewhere. An error made by Refuse concerns the
+	// item; on any other the agent stops, and sends the item again later.
 	Handle func(ctx context.Context, tx *state.Tx, from From, item *agentv1.Item) error
 }
 
@@ -30,7 +30,7 @@ type refusal struct{ error }
 
 func (r refusal) Unwrap() error { return r.error }
 
-// Refuse marks err as what is wrong with an item, which is then left out.
+// Refuse marks err as a fault of the item, which is then skipped.
 func Refuse(err error) error { return refusal{err} }
 
 // maxSpools bounds the spools remembered of an agent, which normally has one.
@@ -119,13 +119,13 @@ func (r *Registry) handle(ctx context.Context, tx *state.Tx, from From, item *ag
 // maxItems bounds the items of one request.
 const maxItems = 4096
 
-// checkItems reports what a request of an agent that follows the rules has not.
+// checkItems checks a request against the bounds that agents keep.
 func checkItems(m *agentv1.SendItemsRequest) (spool string, err error) {
 	if len(m.Spool) != 16 {
-		return "", fmt.Errorf("%w: a spool's name has 16 bytes, not %d", ErrWrong, len(m.Spool))
+		return "", fmt.Errorf("%w: a spool's name of %d bytes; want 16", ErrWrong, len(m.Spool))
 	}
 	if len(m.Items) > maxItems {
-		return "", fmt.Errorf("%w: %d items; at most %d in a request", ErrWrong, len(m.Items), maxItems)
+		return "", fmt.Errorf("%w: %d items in a request; want at most %d", ErrWrong, len(m.Items), maxItems)
 	}
 	last := uint64(0)
 	for _, item := range m.Items {

@@ -8,20 +8,20 @@ import (
 	"dragnet/internal/state"
 )
 
-// Member is what is known of an agent or operator. Times are zero for never.
+// Member describes an agent or operator. A zero time means never.
 type Member struct {
 	Name, Role string
-	// Host and Program are what the member said of itself.
+	// Host and Program are as the member reported them.
 	Host, Program           string
 	Enrolled, Revoked, Seen time.Time
-	// Until is when its newest certificate ends.
+	// Until is when its newest certificate expires.
 	Until time.Time
 	// Configuration is the version in use; Problem says why another is not.
 	Configuration, Problem string
-	// Waiting bytes are on the agent; it has dropped so many items.
+	// Waiting is bytes spooled on the agent; Dropped counts items it dropped.
 	Waiting, Dropped uint64
-	// Received, Refused and Missed count items: handled, of no use, and not
-	// come since the agent had dropped them.
+	// Received, Refused and Missed count items: handled, invalid, and missing
+	// because the agent had dropped them.
 	Received, Refused, Missed uint64
 }
 

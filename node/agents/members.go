@@ -14,14 +14,14 @@ import (
 	"dragnet/wire/node/v1/nodev1connect"
 )
 
-// Members is what operators do with agents: over HTTP through Service, or in
-// the same program by its methods.
+// Members is the interface for operators: over HTTP through Service, or within
+// the program by its methods.
 type Members struct{ r *Registry }
 
-// Operators gives the operators' view.
+// Operators returns the interface for operators.
 func (r *Registry) Operators() Members { return Members{r} }
 
-// Service serves it to operators.
+// Service serves m to operators.
 func (m Members) Service() api.Service {
 	path, handler := nodev1connect.NewMemberServiceHandler(m, api.HandlerOptions()...)
 	return api.Service{Path: path, Handler: handler, Access: api.Operators}
@@ -31,7 +31,7 @@ func (m Members) Service() api.Service {
 func (m Members) ListMembers(ctx context.Context, q *nodev1.ListMembersRequest) (*nodev1.ListMembersResponse, error) {
 	after, err := base64.RawURLEncoding.DecodeString(q.Cursor)
 	if err != nil {
-		return nil, coded(fmt.Errorf("%w: this is no cursor of a page before", ErrWrong))
+		return nil, coded(fmt.Errorf("%w: invalid cursor; use one from the page before", ErrWrong))
 	}
 	size := int(min(q.PageSize, 1000))
 	if size == 0 {
@@ -71,7 +71,7 @@ func (m Members) MakeToken(ctx context.Context, q *nodev1.MakeTokenRequest) (*no
 	if err != nil {
 		return nil, coded(err)
 	}
-	m.r.log.Info("agents: token made", "name", q.Name, "role", q.Role, "by", api.PeerOf(ctx).String())
+	m.r.log.Info("token made", "name", q.Name, "role", q.Role, "by", api.PeerOf(ctx).String())
 	return &nodev1.MakeTokenResponse{Token: token.String()}, nil
 }
 
@@ -80,19 +80,19 @@ func (m Members) RevokeMember(ctx context.Context, q *nodev1.RevokeMemberRequest
 	if err := m.r.Revoke(ctx, q.Name); err != nil {
 		return nil, coded(err)
 	}
-	m.r.log.Info("agents: revoked", "name", q.Name, "by", api.PeerOf(ctx).String())
+	m.r.log.Info("member revoked", "name", q.Name, "by", api.PeerOf(ctx).String())
 	return &nodev1.RevokeMemberResponse{}, nil
 }
 
 // ConfigureRole implements nodev1connect.MemberServiceHandler.
 func (m Members) ConfigureRole(ctx context.Context, q *nodev1.ConfigureRoleRequest) (*nodev1.ConfigureRoleResponse, error) {
 	if q.Role == api.OperatorRole {
-		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("operators are not configured; want the role of an agent"))
+		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("operators have no configuration; name the role of an agent"))
 	}
 	version, err := m.r.Configure(ctx, q.Role, q.Name, q.Format, q.Body)
 	if err != nil {
 		return nil, coded(err)
 	}
-	m.r.log.Info("agents: configuration set", "role", q.Role, "name", q.Name, "version", version, "by", api.PeerOf(ctx).String())
+	m.r.log.Info("configuration set", "role", q.Role, "name", q.Name, "version", version, "by", api.PeerOf(ctx).String())
 	return &nodev1.ConfigureRoleResponse{Version: version}, nil
 }

@@ -18,13 +18,13 @@ import (
 	"dragnet/wire/agent/v1/agentv1connect"
 )
 
-// Service is what agents talk to.
+// Service serves agents.
 func (r *Registry) Service() api.Service {
 	path, handler := agentv1connect.NewAgentServiceHandler(served{r}, api.HandlerOptions()...)
 	return api.Service{Path: path, Handler: r.bounded(handler), Access: api.Anybody}
 }
 
-// maxEnrol bounds the request of somebody nobody knows yet.
+// maxEnrol bounds a request without a member's certificate, in bytes.
 const maxEnrol = 64 << 10
 
 // bounded keeps strangers from sending much, and agents from doing so all at
@@ -93,10 +93,10 @@ func (c served) EnrolAgent(ctx context.Context, m *agentv1.EnrolAgentRequest) (*
 	digest := sha256.Sum256(m.Secret)
 	got, err := c.r.enrol(ctx, hex.EncodeToString(digest[:]), m.Request, applicant{told(m.Host, 255), told(m.Release, 64), told(m.Role, 64)})
 	if err != nil {
-		c.r.log.Warn("agents: enrolment refused", "host", told(m.Host, 255), "err", err)
+		c.r.log.Warn("enrolment refused", "host", told(m.Host, 255), "err", err)
 		return nil, coded(err)
 	}
-	c.r.log.Info("agents: enrolled", "name", got.name, "role", got.role, "host", told(m.Host, 255))
+	c.r.log.Info("agent enrolled", "name", got.name, "role", got.role, "host", told(m.Host, 255))
 	return &agentv1.EnrolAgentResponse{Name: got.name, Role: got.role, Certificate: got.certificate.Raw, Authority: c.r.authority.Certificate()}, nil
 }
 
@@ -109,12 +109,12 @@ func (c served) RenewCertificate(ctx context.Context, m *agentv1.RenewCertificat
 	if err != nil {
 		return nil, coded(err)
 	}
-	c.r.log.Info("agents: certificate renewed", "name", from.Name, "until", certificate.NotAfter)
+	c.r.log.Info("certificate renewed", "name", from.Name, "until", certificate.NotAfter)
 	return &agentv1.RenewCertificateResponse{Certificate: certificate.Raw}, nil
 }
 
-// patience bounds how long an agent is kept waiting for a document.
-const patience = time.Minute
+// maxWait bounds how long a request waits for a new document.
+const maxWait = time.Minute
 
 func (c served) GetConfiguration(ctx context.Context, m *agentv1.GetConfigurationRequest) (*agentv1.GetConfigurationResponse, error) {
 	from, err := member(ctx)
@@ -124,10 +124,10 @@ func (c served) GetConfiguration(ctx context.Context, m *agentv1.GetConfiguratio
 	if err := c.r.heard(ctx, from.Name, m); err != nil {
 		return nil, coded(err)
 	}
-	wait := time.NewTimer(min(m.Wait.AsDuration(), patience))
+	wait := time.NewTimer(min(m.Wait.AsDuration(), maxWait))
 	defer wait.Stop()
 	for {
-		changed := c.r.whenChanged() // taken before the look, so that no change is missed
+		changed := c.r.whenChanged() // before the document is read, so that no change is missed
 		d, err := c.r.Document(ctx, from.Role, from.Name)
 		if err != nil {
 			return nil, coded(err)
@@ -173,11 +173,11 @@ func (c served) SendItems(ctx context.Context, m *agentv1.SendItemsRequest) (*ag
 	}
 	out, err := c.r.take(ctx, from, spool, m.Items)
 	if err != nil {
-		c.r.log.Error("agents: items not taken", "from", from.Name, "err", err)
+		c.r.log.Error("take items failed", "agent", from.Name, "err", err)
 		return nil, coded(err)
 	}
 	for _, refused := range out.Refusals {
-		c.r.log.Warn("agents: item refused", "from", from.Name, "sequence", refused.Sequence, "err", refused.Problem)
+		c.r.log.Warn("item refused", "agent", from.Name, "sequence", refused.Sequence, "err", refused.Problem)
 	}
 	return out, nil
 }

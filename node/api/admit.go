@@ -28,10 +28,10 @@ func (s *Server) admit(service Service) http.Handler {
 		}
 		if service.Access == Operators {
 			if !peer.Local && peer.Role != OperatorRole {
-				s.refuse(w, r, peer, errors.New("this is for operators: use the node's Unix socket, or a certificate of role operator"))
+				s.refuse(w, r, peer, errors.New("only operators may call this: use the node's Unix socket, or a certificate of role operator"))
 				return
 			}
-			s.deps.Log.Debug("api", "call", r.URL.Path, "by", peer.String())
+			s.deps.Log.Debug("call admitted", "call", r.URL.Path, "by", peer.String())
 		}
 		service.Handler.ServeHTTP(w, r.WithContext(WithPeer(r.Context(), peer)))
 	})
@@ -40,8 +40,8 @@ func (s *Server) admit(service Service) http.Handler {
 // bodyWithin is how long a request may take to arrive.
 const bodyWithin = time.Minute
 
-// setBodyDeadline gives the body of a request a deadline which ends with it, since the
-// answer may take long.
+// setBodyDeadline sets a deadline for reading the body of a request. It is cleared
+// at the end of the body, since the answer may take long.
 func setBodyDeadline(w http.ResponseWriter, r *http.Request) {
 	control := http.NewResponseController(w)
 	if control.SetReadDeadline(time.Now().Add(bodyWithin)) == nil {
@@ -57,13 +57,13 @@ type deadlineBody struct {
 func (b *deadlineBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err == io.EOF {
-		_ = b.control.SetReadDeadline(time.Time{}) // it could be set, so it can be taken off
+		_ = b.control.SetReadDeadline(time.Time{}) // setting it worked, so clearing does
 	}
 	return n, err
 }
 
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, peer Peer, why error) {
-	s.deps.Log.Warn("api: refused", "call", r.URL.Path, "by", peer.String(), "err", why)
+	s.deps.Log.Warn("call refused", "call", r.URL.Path, "by", peer.String(), "err", why)
 	code := connect.CodePermissionDenied
 	if !peer.Local && peer.Name == "" {
 		code = connect.CodeUnauthenticated

@@ -66,7 +66,7 @@ func Dial(address, folder string) (*Client, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "unix", path)
 		}
-		base = "http://node" // a name that nobody looks up
+		base = "http://node" // never resolved
 	case strings.HasPrefix(address, "https://"):
 		var err error
 		if folder == "" {

@@ -1,8 +1,8 @@
 // Package api is the node's interface over HTTP: Connect (connectrpc.com) with
-// protobuf, or the same calls as plain JSON, such as curl sends. Operators of
-// the machine use a Unix socket; others, and agents, TLS with a certificate of
-// the node's own authority.
+// protobuf, or the same calls as plain JSON, as curl sends them. Operators of
+// the machine use a Unix socket; others, and agents, TLS with a certificate
+// issued by the node's authority.
 //
-// What is served registers itself as a Service; the package knows none of the
+// The package serves whatever Services it is given, and imports none of the
 // rooms behind them.
 package api

@@ -7,22 +7,21 @@ import (
 	"connectrpc.com/connect"
 )
 
-// Gate bounds how much heavy work, such as reading all flows, is done at a time
-// for all who ask.
+// Gate bounds how many requests for heavy work, such as reading all flows, are
+// served at a time.
 type Gate struct {
 	at, waiting chan struct{}
 }
 
-// NewGate lets work of n requests be done at a time and eight times as many
-// wait; more are turned away.
+// NewGate returns a gate that serves n requests at a time and lets eight times as
+// many wait; it refuses more.
 func NewGate(n int) *Gate {
 	return &Gate{make(chan struct{}, n), make(chan struct{}, 9*n)}
 }
 
-var errBusy = errors.New("the node has as many such requests as it takes; ask again later")
+var errBusy = errors.New("the node is busy with other requests of this kind; try again later")
 
-// Enter waits for the turn of a request; leave must be called when its work is
-// done.
+// Enter waits until a request may be served; call leave when it is done.
 func (g *Gate) Enter(ctx context.Context) (leave func(), err error) {
 	select {
 	case g.waiting <- struct{}{}:

@@ -9,21 +9,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Peer is who is at the other end of a connection.
+// Peer identifies the other end of a connection.
 type Peer struct {
-	// Certificate is what the peer showed over TLS, given by the node's
-	// authority; nil for none.
+	// Certificate is the peer's TLS certificate, issued by the node's authority;
+	// nil if it showed none.
 	Certificate *x509.Certificate
-	// Local says that the peer is a process of this machine on the Unix socket,
-	// whose permissions it passed. UID and PID are what the kernel says of it.
+	// Local is whether the peer is a process of this machine that was allowed to
+	// open the Unix socket. UID and PID are from the kernel.
 	Local bool
 	UID   uint32
 	PID   int32
-	// Name and Role are of the certificate's owner, where it is a member.
+	// Name and Role are those of the certificate's owner, if it is a member.
 	Name, Role string
 }
 
-// String tells who it is, for logs.
+// String describes the peer, for logs.
 func (p Peer) String() string {
 	switch {
 	case p.Local:
@@ -31,23 +31,23 @@ func (p Peer) String() string {
 	case p.Name != "":
 		return p.Role + " " + p.Name
 	}
-	return "nobody known"
+	return "unknown peer"
 }
 
 type peerKey struct{}
 
-// PeerOf is who sent the request of this context.
+// PeerOf returns the sender of the request of ctx.
 func PeerOf(ctx context.Context) Peer {
 	p, _ := ctx.Value(peerKey{}).(Peer)
 	return p
 }
 
-// WithPeer is a context of a request that p sent.
+// WithPeer returns a context of a request that p sent.
 func WithPeer(ctx context.Context, p Peer) context.Context {
 	return context.WithValue(ctx, peerKey{}, p)
 }
 
-// withSocketPeer asks the kernel who is at the other end of a Unix socket.
+// withSocketPeer asks the kernel for the process at the other end of a Unix socket.
 func withSocketPeer(ctx context.Context, c net.Conn) context.Context {
 	u, ok := c.(*net.UnixConn)
 	if !ok {
@@ -66,8 +66,8 @@ func withSocketPeer(ctx context.Context, c net.Conn) context.Context {
 
 type stoppingKey struct{}
 
-// Stopping is closed when the server that serves the request of ctx begins to
-// stop: what only waits should end its waiting.
+// Stopping returns a channel that is closed when the server of ctx's request
+// begins to stop: requests that only wait should then return.
 func Stopping(ctx context.Context) <-chan struct{} {
 	c, _ := ctx.Value(stoppingKey{}).(<-chan struct{})
 	return c

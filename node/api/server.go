@@ -24,13 +24,13 @@ import (
 // Configuration of the interface.
 type Configuration struct {
 	// Socket is the Unix socket for operators of this machine; its group may
-	// use it. Empty stands for node.sock in the data directory, "none" for none.
+	// use it. Empty means node.sock in the data directory, "none" no socket.
 	Socket string `yaml:"socket"`
-	// Listen is where agents and operators elsewhere are served over TLS, such
-	// as 192.0.2.1:9121; empty serves them nowhere.
+	// Listen is the TLS address for agents and remote operators, such as
+	// 192.0.2.1:9121; empty serves none.
 	Listen string `yaml:"listen"`
-	// Names are the names and addresses under which the node is reached there,
-	// for its certificate. Agents need none; curl and browsers do.
+	// Names are host names and addresses for the node's certificate. Agents need
+	// none; curl and browsers do.
 	Names []string `yaml:"names"`
 	// MaxConnections bounds the connections over TLS at a time.
 	MaxConnections int `yaml:"max_connections"`
@@ -52,8 +52,8 @@ func (c *Configuration) Validate() error {
 	return p.Join()
 }
 
-// ServerNames are the names and addresses for the node's certificate: those
-// configured, where it listens, and this machine's own.
+// ServerNames returns the names and addresses for the node's certificate: those
+// configured, the address it listens on, and this machine's.
 func (c *Configuration) ServerNames() []string {
 	names := append([]string{"localhost", "127.0.0.1", "::1"}, c.Names...)
 	if host, err := os.Hostname(); err == nil {
@@ -65,39 +65,38 @@ func (c *Configuration) ServerNames() []string {
 	return names
 }
 
-// NoSocket as Configuration.Socket serves on none.
+// NoSocket as Configuration.Socket serves no socket.
 const NoSocket = "none"
 
-// Access is who may use a service.
+// Access says which callers may use a service.
 type Access int
 
 const (
-	// Operators are who may use the Unix socket, and members of role operator.
+	// Operators are local users of the Unix socket, and members of role operator.
 	Operators Access = iota
 	// Anybody may call; the service looks at PeerOf itself.
 	Anybody
 )
 
-// Service is something that is served: what the functions New...Handler of
-// generated code return, and who may use it.
+// Service is what the functions New...Handler of generated code return, and who
+// may use it.
 type Service struct {
 	Path    string
 	Handler http.Handler
 	Access  Access
 }
 
-// Member finds who holds a certificate. An error means that its owner was
+// MemberFinder finds who holds a certificate. An error means that its owner was
 // revoked, or is not known.
-type Member func(ctx context.Context, c *x509.Certificate) (name, role string, err error)
+type MemberFinder func(ctx context.Context, c *x509.Certificate) (name, role string, err error)
 
-// OperatorRole is the role of members who may use what this machine's operators
-// may.
+// OperatorRole is the role of members with the same access as local operators.
 const OperatorRole = "operator"
 
 // MaxRequest bounds a request, in bytes.
 const MaxRequest = 8 << 20
 
-// HandlerOptions bound what a service reads.
+// HandlerOptions bound the messages that a service reads.
 func HandlerOptions() []connect.HandlerOption {
 	return []connect.HandlerOption{connect.WithReadMaxBytes(MaxRequest)}
 }
@@ -105,12 +104,12 @@ func HandlerOptions() []connect.HandlerOption {
 // Dependencies of a server.
 type Dependencies struct {
 	Log *slog.Logger
-	// TLS is the node's side, called by Start; needed if Configuration.Listen
-	// is set.
+	// TLS returns the node's TLS configuration, and is called by Start; needed if
+	// Configuration.Listen is set.
 	TLS func() *tls.Config
-	// Member is needed there too.
-	Member Member
-	// Services are what is served.
+	// Member is needed then, too.
+	Member MemberFinder
+	// Services are the services to serve.
 	Services []Service
 }
 
@@ -140,7 +139,7 @@ func New(config Configuration, deps Dependencies) (*Server, error) {
 		mux.Handle(service.Path, s.admit(service))
 	}
 	s.server = &http.Server{
-		Handler:           http.MaxBytesHandler(mux, MaxRequest+1<<20), // and what carries it
+		Handler:           http.MaxBytesHandler(mux, MaxRequest+1<<20), // room for the encoding
 		ReadHeaderTimeout: 10 * time.Second,                            // of the TLS handshake too
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
@@ -183,13 +182,13 @@ func (s *Server) serve(l net.Listener) {
 	})
 }
 
-// Address is where TLS is served, such as 127.0.0.1:9121.
+// Address is the address served over TLS, such as 127.0.0.1:9121.
 func (s *Server) Address() string { return s.address }
 
 // Socket is the path of the Unix socket.
 func (s *Server) Socket() string { return s.socket }
 
-// Stop ends serving: requests that are being answered have until ctx ends.
+// Stop stops the server; requests being answered have until ctx ends.
 func (s *Server) Stop(ctx context.Context) error {
 	err := s.server.Shutdown(ctx)
 	if err != nil {
@@ -201,8 +200,8 @@ func (s *Server) Stop(ctx context.Context) error {
 // Failed receives the error that ended serving.
 func (s *Server) Failed() <-chan error { return s.group.Failed() }
 
-// listenUnix takes the place of a socket that a crash left, but not of one that
-// somebody serves.
+// listenUnix replaces a socket file that a crash left behind, but not one that
+// another program serves.
 func listenUnix(path string) (net.Listener, error) {
 	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
 		return nil, errors.Join(fmt.Errorf("%s is served by another program; stop it first", path), c.Close())
@@ -212,7 +211,7 @@ func listenUnix(path string) (net.Listener, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		err = os.MkdirAll(filepath.Dir(path), 0o750)
 	case err == nil && info.Mode().Type() != fs.ModeSocket:
-		err = fmt.Errorf("%s is there and is no socket", path)
+		err = fmt.Errorf("%s exists and is not a socket; move it away or choose another api.socket", path)
 	case err == nil:
 		err = os.Remove(path)
 	}

@@ -1,5 +1,5 @@
-// Package community runs what a community of organisations shares: its
-// clearinghouse and, if it serves one, its relay.
+// Package community runs the services that a community of organisations shares:
+// its clearinghouse and, if configured, its relay.
 package community
 
 import (
@@ -21,21 +21,21 @@ import (
 	"dragnet/wire/roster"
 )
 
-// Configuration of the role clearinghouse. Each section is called as the package
-// that reads it.
+// Configuration of the role clearinghouse. Each section is named after the
+// package that reads it.
 type Configuration struct {
 	// Site is the network of the organisation that runs the clearinghouse. It is
 	// read so that all roles can share a file, and has no effect here.
 	Site flow.Site `yaml:"site"`
 	// Server is the service itself: its directory, roster and address.
 	Server server.Configuration `yaml:"server"`
-	// Clearinghouse says what is published, and how masked.
+	// Clearinghouse sets what is published, and how it is masked.
 	Clearinghouse clearinghouse.Configuration `yaml:"clearinghouse"`
 	// Relay stores questions for witnesses that cannot be reached.
 	Relay relay.Configuration `yaml:"relay"`
 	// Admin serves health checks and metrics to this machine.
 	Admin admin.Configuration `yaml:"admin"`
-	// Logging says what the role writes to standard error about itself.
+	// Logging sets what the role logs to standard error.
 	Logging logging.Configuration `yaml:"logging"`
 }
 
@@ -68,11 +68,11 @@ func LoadConfiguration(files ...string) (Configuration, error) {
 
 // Dependencies of a community's services.
 type Dependencies struct {
-	// Log is where they write about themselves; Level, if not nil, is set by
+	// Log is their log; Level, if not nil, is set by
 	// Reload.
 	Log   *slog.Logger
 	Level *slog.LevelVar
-	// Release and Commit say what runs, in a metric.
+	// Release and Commit are reported in a metric.
 	Release, Commit string
 }
 

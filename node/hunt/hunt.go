@@ -20,8 +20,8 @@ import (
 	"dragnet/flow/key"
 )
 
-// Source is one witness: a name and what it logged.
-type Source struct {
+// Witness is a name and what it logged.
+type Witness struct {
 	Name string
 	Log  flow.Log
 	// Ask, if set, asks a witness elsewhere, and Log is not used. Problems are
@@ -55,7 +55,7 @@ type Outcome struct {
 }
 
 // Run asks all sources and opens what they answer.
-func Run(ctx context.Context, c Configuration, p *pattern.Pattern, sources []Source) (*Outcome, error) {
+func Run(ctx context.Context, c Configuration, p *pattern.Pattern, sources []Witness) (*Outcome, error) {
 	inquiry, err := detective.New(c.Detective, p)
 	if err != nil {
 		return nil, err
@@ -102,7 +102,7 @@ func Run(ctx context.Context, c Configuration, p *pattern.Pattern, sources []Sou
 	return out, nil
 }
 
-func newWitness(c Configuration, s Source) (*witness.Witness, error) {
+func newWitness(c Configuration, s Witness) (*witness.Witness, error) {
 	k, err := seal.NewWitnessKey()
 	if err != nil {
 		return nil, err

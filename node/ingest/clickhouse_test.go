@@ -28,7 +28,7 @@ func openPlace(t *testing.T, address string) (store.Writer, *Importer) {
 	return place, NewImporter(sources, place)
 }
 
-func importInto(t *testing.T, m *Importer, file string, want Status, flows uint64) {
+func importInto(t *testing.T, m *Importer, file string, want ImportStatus, flows uint64) {
 	t.Helper()
 	done, err := m.Import(context.Background(), file)
 	if err != nil {

@@ -18,24 +18,24 @@ import (
 	"dragnet/store"
 )
 
-// Status says what became of a file.
-type Status string
+// ImportStatus says what became of a file.
+type ImportStatus string
 
 // What can become of a file.
 const (
-	New       Status = "new"       // imported from its beginning
-	Grown     Status = "grown"     // imported from where it ended the last time
-	Unchanged Status = "unchanged" // all of it was imported before
-	Refused   Status = "refused"   // see Problem
-	Busy      Status = "busy"      // another node is importing it; see Problem
+	New       ImportStatus = "new"       // imported from its beginning
+	Grown     ImportStatus = "grown"     // imported from where it ended the last time
+	Unchanged ImportStatus = "unchanged" // all of it was imported before
+	Refused   ImportStatus = "refused"   // see Problem
+	Busy      ImportStatus = "busy"      // another node is importing it; see Problem
 )
 
 // Imported tells what became of one file.
 type Imported struct {
-	File    string `json:"file"`
-	Status  Status `json:"status"`
-	Flows   uint64 `json:"flows"`
-	Skipped uint64 `json:"skipped"`
+	File    string       `json:"file"`
+	Status  ImportStatus `json:"status"`
+	Flows   uint64       `json:"flows"`
+	Skipped uint64       `json:"skipped"`
 	// Problem says why it was not imported.
 	Problem string `json:"problem,omitempty"`
 }

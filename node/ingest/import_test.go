@@ -133,9 +133,9 @@ func (p *place) want(from, to int) {
 	}
 }
 
-func status(t *testing.T, done []Imported, want ...Status) {
+func status(t *testing.T, done []Imported, want ...ImportStatus) {
 	t.Helper()
-	var got []Status
+	var got []ImportStatus
 	for _, d := range done {
 		got = append(got, d.Status)
 	}

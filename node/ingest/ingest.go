@@ -26,8 +26,8 @@ import (
 	"dragnet/store/disk"
 )
 
-// Log is everything readable under one path.
-type Log struct {
+// LogFiles is everything readable under one path.
+type LogFiles struct {
 	zeek    *zeek.ConnLog
 	packets *packets.Recording
 	lines   []string // files of other logs with a flow a line
@@ -64,7 +64,7 @@ func Open(path string) (flow.Log, error) {
 	return openFiles(path)
 }
 
-func openFiles(path string) (*Log, error) {
+func openFiles(path string) (*LogFiles, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -81,7 +81,7 @@ func openFiles(path string) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{Passed: len(files[other]) + len(files[empty]), damaged: files[damaged]}
+	l := &LogFiles{Passed: len(files[other]) + len(files[empty]), damaged: files[damaged]}
 	if len(files[conn]) > 0 {
 		if l.zeek, err = zeek.Open(files[conn]...); err != nil {
 			return nil, err
@@ -182,7 +182,7 @@ func recognise(path string) (kind, error) {
 }
 
 // Scan reads everything; see flow.Log.
-func (l *Log) Scan(ctx context.Context, w flow.Window, cols flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error) {
+func (l *LogFiles) Scan(ctx context.Context, w flow.Window, cols flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error) {
 	var cov flow.Coverage
 	for _, path := range l.damaged {
 		cov.Skip(path, damage)

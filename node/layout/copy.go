@@ -61,7 +61,7 @@ func (d Directory) Copy(ctx context.Context, to string, progress func(bytes int)
 	return d.giveOwner(to)
 }
 
-// StateElsewhere reports whether a node ran on d whose database is not in it.
+// StateElsewhere reports whether a node ran on d and kept its database elsewhere.
 func (d Directory) StateElsewhere() bool {
 	_, authority := os.Stat(d.Authority())
 	_, database := os.Stat(d.State())
@@ -82,7 +82,7 @@ func checkEmpty(dir string) error {
 	return nil
 }
 
-// isTemporary reports files that mean nothing without a running process: what
+// isTemporary reports whether a file is useless without the running process: what
 // SQLite keeps beside an open database, and files that are being written.
 func isTemporary(name string) bool {
 	for _, suffix := range []string{".db-wal", ".db-shm", ".db-journal"} {

@@ -1,5 +1,5 @@
-// Package layout says where a node keeps what in its data directory, and copies
-// all of it.
+// Package layout knows the paths in a node's data directory, and copies all of
+// it.
 package layout
 
 import (
@@ -15,8 +15,7 @@ import (
 	"dragnet/store/disk"
 )
 
-// Directory is a data directory. Beside what is listed here it holds the files
-// of store/disk.
+// Directory is a data directory. It also holds the files of store/disk.
 type Directory string
 
 func (d Directory) join(name ...string) string {
@@ -68,7 +67,7 @@ func (d Directory) OpenLedger(ctx context.Context) (*ledger.Ledger, error) {
 }
 
 // OpenLedger opens the ledger of the data directory at place, or in the
-// PostgreSQL database of that URL; it creates none.
+// PostgreSQL database of that URL. It does not create it.
 func OpenLedger(ctx context.Context, place string) (*ledger.Ledger, error) {
 	if state.IsPostgres(place) {
 		return ledger.Open(ctx, place)

@@ -16,9 +16,9 @@ import (
 	"dragnet/store"
 )
 
-// Tally sums up the flows of one group. Its JSON form is that of 'dragnet flow
+// GroupCount sums up the flows of one group. Its JSON form is that of 'dragnet flow
 // stat'.
-type Tally struct {
+type GroupCount struct {
 	Group       string    `json:"group"`
 	Flows       uint64    `json:"flows"`
 	Established uint64    `json:"established"`
@@ -28,7 +28,7 @@ type Tally struct {
 	Last        flow.Time `json:"last_seen"`
 }
 
-func (t *Tally) add(f *flow.Flow) {
+func (t *GroupCount) add(f *flow.Flow) {
 	if t.Flows == 0 || f.Start < t.First {
 		t.First = f.Start
 	}
@@ -86,7 +86,7 @@ type counting interface {
 
 // Count sums the chosen flows up by groups, the largest first; top bounds the
 // groups given, 0 gives all.
-func Count(ctx context.Context, log store.Reader, s Selection, by string, top int) ([]Tally, flow.Coverage, error) {
+func Count(ctx context.Context, log store.Reader, s Selection, by string, top int) ([]GroupCount, flow.Coverage, error) {
 	if err := CheckGrouping(by); err != nil {
 		return nil, flow.Coverage{}, err
 	}
@@ -100,7 +100,7 @@ func Count(ctx context.Context, log store.Reader, s Selection, by string, top in
 				err = fmt.Errorf("two groups are called %q", t.Group)
 			}
 			if err == nil {
-				*t = Tally{t.Group, v.Flows, v.Established, v.Failed, v.Bytes, v.First, v.Last}
+				*t = GroupCount{t.Group, v.Flows, v.Established, v.Failed, v.Bytes, v.First, v.Last}
 			}
 			return err
 		})
@@ -120,26 +120,26 @@ func Count(ctx context.Context, log store.Reader, s Selection, by string, top in
 }
 
 // tallies are by the names of their groups.
-type tallies map[string]*Tally
+type tallies map[string]*GroupCount
 
-func (all tallies) of(group string) (*Tally, error) {
+func (all tallies) of(group string) (*GroupCount, error) {
 	t := all[group]
 	if t == nil {
 		if len(all) == maxGroups {
 			return nil, fmt.Errorf("%w: more than %d; narrow the filter or the time", ErrTooMany, maxGroups)
 		}
-		t = &Tally{Group: group}
+		t = &GroupCount{Group: group}
 		all[group] = t
 	}
 	return t, nil
 }
 
-func (all tallies) largest(top int) []Tally {
-	out := make([]Tally, 0, len(all))
+func (all tallies) largest(top int) []GroupCount {
+	out := make([]GroupCount, 0, len(all))
 	for _, t := range all {
 		out = append(out, *t)
 	}
-	slices.SortFunc(out, func(a, b Tally) int { return cmp.Or(cmp.Compare(b.Flows, a.Flows), cmp.Compare(a.Group, b.Group)) })
+	slices.SortFunc(out, func(a, b GroupCount) int { return cmp.Or(cmp.Compare(b.Flows, a.Flows), cmp.Compare(a.Group, b.Group)) })
 	if top > 0 {
 		out = out[:min(top, len(out))]
 	}

@@ -19,7 +19,7 @@ type Page struct {
 	Last bool
 	// After is the row at which the page before ended, with Last the earliest
 	// of it; Equal counts the rows equal to it that were given. Nil begins.
-	After *Row
+	After *ListedFlow
 	Equal int
 }
 
@@ -28,7 +28,7 @@ const MaxEqual = 100_000
 
 // List gives a page of the chosen flows, and where the next page goes on; that
 // is nil at the end.
-func List(ctx context.Context, log store.Reader, s Selection, p Page) (rows []Row, next *Page, cov flow.Coverage, err error) {
+func List(ctx context.Context, log store.Reader, s Selection, p Page) (rows []ListedFlow, next *Page, cov flow.Coverage, err error) {
 	if p.Equal < 0 || p.Equal > MaxEqual {
 		return nil, nil, cov, fmt.Errorf("more than %d equal flows in a row: narrow the filter or the time", MaxEqual)
 	}
@@ -57,7 +57,7 @@ func List(ctx context.Context, log store.Reader, s Selection, p Page) (rows []Ro
 }
 
 // next continues after rows, which are in the order of the paging.
-func (p Page) next(rows []Row) *Page {
+func (p Page) next(rows []ListedFlow) *Page {
 	end := rows[len(rows)-1]
 	n := Page{Limit: p.Limit, Last: p.Last, After: &end}
 	for i := len(rows) - 1; i >= 0 && rows[i].Compare(end) == 0; i-- {
@@ -114,18 +114,18 @@ func spans(w flow.Window, cov flow.Coverage, p Page) func(func(flow.Window) bool
 type keeper struct {
 	page Page
 	most int
-	rows []Row
+	rows []ListedFlow
 }
 
 // compare is the order of the paging.
-func (k *keeper) compare(a, b Row) int {
+func (k *keeper) compare(a, b ListedFlow) int {
 	if k.page.Last {
 		return b.Compare(a)
 	}
 	return a.Compare(b)
 }
 
-func (k *keeper) add(r Row) {
+func (k *keeper) add(r ListedFlow) {
 	if k.page.After != nil && k.compare(r, *k.page.After) < 0 {
 		return
 	}
@@ -140,7 +140,7 @@ func (k *keeper) trim() {
 }
 
 // result leaves out the rows of the page before.
-func (k *keeper) result() []Row {
+func (k *keeper) result() []ListedFlow {
 	k.trim()
 	given := 0
 	for given < min(len(k.rows), k.page.Equal) && k.page.After != nil && k.rows[given].Compare(*k.page.After) == 0 {

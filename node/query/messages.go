@@ -10,7 +10,7 @@ import (
 )
 
 // Message is the row on the wire.
-func (r *Row) Message() *nodev1.Flow {
+func (r *ListedFlow) Message() *nodev1.Flow {
 	return &nodev1.Flow{
 		Start: wire.Timestamp(r.Start), End: wire.Timestamp(r.End), Src: r.Src.String(), SrcPort: uint32(r.SrcPort), Dst: r.Dst.String(), DstPort: uint32(r.DstPort),
 		Proto: r.Proto, State: r.State, BytesOrig: r.OrigBytes, BytesResp: r.RespBytes, PktsOrig: r.OrigPkts, PktsResp: r.RespPkts, History: r.History,
@@ -18,7 +18,7 @@ func (r *Row) Message() *nodev1.Flow {
 }
 
 // RowFrom reads what Message wrote.
-func RowFrom(m *nodev1.Flow) (r Row, err error) {
+func RowFrom(m *nodev1.Flow) (r ListedFlow, err error) {
 	if r.Src, err = netip.ParseAddr(m.GetSrc()); err != nil {
 		return r, fmt.Errorf("flow: %w", err)
 	}
@@ -40,15 +40,15 @@ func RowFrom(m *nodev1.Flow) (r Row, err error) {
 }
 
 // Message is the tally on the wire.
-func (t *Tally) Message() *nodev1.Tally {
+func (t *GroupCount) Message() *nodev1.Tally {
 	return &nodev1.Tally{
 		Group: t.Group, Flows: t.Flows, Established: t.Established, Failed: t.Failed, Bytes: t.Bytes, First: wire.Timestamp(t.First), Last: wire.Timestamp(t.Last),
 	}
 }
 
 // TallyFrom reads what Message wrote.
-func TallyFrom(m *nodev1.Tally) (t Tally, err error) {
-	t = Tally{Group: m.GetGroup(), Flows: m.GetFlows(), Established: m.GetEstablished(), Failed: m.GetFailed(), Bytes: m.GetBytes()}
+func TallyFrom(m *nodev1.Tally) (t GroupCount, err error) {
+	t = GroupCount{Group: m.GetGroup(), Flows: m.GetFlows(), Established: m.GetEstablished(), Failed: m.GetFailed(), Bytes: m.GetBytes()}
 	if t.First, err = wire.FlowTime(m.First); err == nil {
 		t.Last, err = wire.FlowTime(m.Last)
 	}

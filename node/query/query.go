@@ -69,16 +69,16 @@ func (s *Selection) each(ctx context.Context, log store.Reader, w flow.Window, f
 
 // Each shows all chosen flows to fn, one call at a time, in the order in which
 // they are read.
-func Each(ctx context.Context, log store.Reader, s Selection, fn func(*Row) error) (flow.Coverage, error) {
+func Each(ctx context.Context, log store.Reader, s Selection, fn func(*ListedFlow) error) (flow.Coverage, error) {
 	return s.each(ctx, log, s.Window, func(f *flow.Flow) error {
 		r := RowOf(f)
 		return fn(&r)
 	})
 }
 
-// Row is a flow as it is listed; see flow.Flow for what a field means. Its JSON
+// ListedFlow is a flow as it is listed; see flow.Flow for what a field means. Its JSON
 // form is that of 'dragnet flow list'.
-type Row struct {
+type ListedFlow struct {
 	Start     flow.Time  `json:"start_time"`
 	End       flow.Time  `json:"end_time"`
 	Src       netip.Addr `json:"src_addr"`
@@ -95,8 +95,8 @@ type Row struct {
 }
 
 // RowOf takes the bytes from the IP header on, where the source counted them.
-func RowOf(f *flow.Flow) Row {
-	r := Row{
+func RowOf(f *flow.Flow) ListedFlow {
+	r := ListedFlow{
 		Start: f.Start, End: f.End(), Src: f.Orig, SrcPort: f.OrigPort, Dst: f.Resp, DstPort: f.RespPort,
 		Proto: f.Proto.String(), State: f.State.String(), OrigBytes: f.OrigIPBytes, RespBytes: f.RespIPBytes,
 		OrigPkts: f.OrigPkts, RespPkts: f.RespPkts, History: f.History,
@@ -109,7 +109,7 @@ func RowOf(f *flow.Flow) Row {
 
 // Compare orders by time, and then by everything that is shown: equal rows
 // cannot be told apart.
-func (r Row) Compare(o Row) int {
+func (r ListedFlow) Compare(o ListedFlow) int {
 	if c := cmp.Or(cmp.Compare(r.Start, o.Start), r.Src.Compare(o.Src), r.Dst.Compare(o.Dst), cmp.Compare(r.SrcPort, o.SrcPort), cmp.Compare(r.DstPort, o.DstPort)); c != 0 {
 		return c
 	}

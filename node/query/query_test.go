@@ -28,7 +28,7 @@ const second = flow.Time(1e9)
 
 // made is a data directory with flows in bursts over sixty years, many of them
 // equal, and the rows that they are listed as, in order.
-var made = sync.OnceValues(func() ([]flow.Flow, []Row) {
+var made = sync.OnceValues(func() ([]flow.Flow, []ListedFlow) {
 	random := rand.New(rand.NewPCG(1, 2))
 	var all []flow.Flow
 	for _, begin := range []flow.Time{-10 * second, 0, 86400 * second, 1700000000 * second, 1700000030 * second, 1700003600 * second, flow.MaxTime - 10*second} {
@@ -41,11 +41,11 @@ var made = sync.OnceValues(func() ([]flow.Flow, []Row) {
 			all = append(all, f)
 		}
 	}
-	rows := make([]Row, len(all))
+	rows := make([]ListedFlow, len(all))
 	for i := range all {
 		rows[i] = RowOf(&all[i])
 	}
-	slices.SortFunc(rows, Row.Compare)
+	slices.SortFunc(rows, ListedFlow.Compare)
 	return all, rows
 })
 
@@ -107,7 +107,7 @@ func TestPagesMakeTheList(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var want []Row
+		var want []ListedFlow
 		for _, r := range rows {
 			f := flow.Flow{Start: r.Start, Orig: r.Src, Resp: r.Dst, OrigPort: r.SrcPort, RespPort: r.DstPort}
 			if w.Contains(r.Start) && s.Filter.Matches(&f) {
@@ -125,7 +125,7 @@ func TestPagesMakeTheList(t *testing.T) {
 			if last {
 				from, to = max(0, len(want)-page.Limit), len(want)
 			}
-			if !slices.EqualFunc(want[from:to], got, func(a, b Row) bool { return a.Compare(b) == 0 }) {
+			if !slices.EqualFunc(want[from:to], got, func(a, b ListedFlow) bool { return a.Compare(b) == 0 }) {
 				t.Fatalf("page %d: %s", n, cmp.Diff(want[from:to], got, equal))
 			}
 			if want = slices.Delete(slices.Clone(want), from, to); (len(want) > 0) != (next != nil) {
@@ -178,7 +178,7 @@ func TestServedPages(t *testing.T) {
 	s := NewServer(In(kept(t)), api.NewGate(1))
 	_, rows := made()
 	q := &nodev1.ListFlowsRequest{PageSize: 333, Selection: &nodev1.Selection{Filter: "src=@list", Files: map[string]string{"list": "192.0.2.0/31\n"}}}
-	var got []Row
+	var got []ListedFlow
 	for {
 		page, err := s.ListFlows(t.Context(), q)
 		if err != nil {
@@ -196,7 +196,7 @@ func TestServedPages(t *testing.T) {
 		}
 		q = &nodev1.ListFlowsRequest{PageSize: 333, Cursor: page.NextCursor}
 	}
-	var want []Row
+	var want []ListedFlow
 	for _, r := range rows {
 		if r.Src.As4()[3] < 2 {
 			want = append(want, r)

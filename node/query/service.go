@@ -110,7 +110,7 @@ func (s *Server) StreamFlows(ctx context.Context, q *nodev1.StreamFlowsRequest, 
 	}
 	return s.reading(ctx, func(log store.Reader) error {
 		m := &nodev1.StreamFlowsResponse{}
-		cov, err := Each(ctx, log, chosen, func(r *Row) error {
+		cov, err := Each(ctx, log, chosen, func(r *ListedFlow) error {
 			if m.Flows = append(m.Flows, r.Message()); len(m.Flows) < batch {
 				return nil
 			}

@@ -25,21 +25,21 @@ import (
 //go:embed migrations
 var migrations embed.FS
 
-// Log is a witness's record in a control state. It is safe for concurrent
+// Trail is the audit trail of a witness in a control state. It is safe for concurrent
 // use.
-type Log struct{ db *state.DB }
+type Trail struct{ db *state.DB }
 
 // Open creates the log's tables if they do not exist.
-func Open(ctx context.Context, db *state.DB) (*Log, error) {
+func Open(ctx context.Context, db *state.DB) (*Trail, error) {
 	steps, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return nil, err
 	}
-	return &Log{db}, db.Migrate(ctx, "ask/witness", steps)
+	return &Trail{db}, db.Migrate(ctx, "ask/witness", steps)
 }
 
-// Question is a question whose envelope was verified.
-type Question struct {
+// VerifiedQuestion is a question whose envelope was verified.
+type VerifiedQuestion struct {
 	Asker policy.Asker
 	// Nonce and Expires are the envelope's.
 	Nonce    [16]byte
@@ -56,7 +56,7 @@ type Question struct {
 type Admitted struct {
 	Number  int64
 	Verdict policy.Ruling
-	asked   Question
+	asked   VerifiedQuestion
 }
 
 // ErrReplayed says that the envelope was answered before.
@@ -76,7 +76,7 @@ const maxAttempts = 3
 // Begin records a question and judges it by the history. A question that was
 // started and never finished is resumed under its first ruling and is not
 // counted twice; for one that was finished the error is ErrReplayed.
-func (d *Log) Begin(ctx context.Context, now time.Time, rules *policy.Rules, a Question) (c Admitted, err error) {
+func (d *Trail) Begin(ctx context.Context, now time.Time, rules *policy.Rules, a VerifiedQuestion) (c Admitted, err error) {
 	err = d.db.Update(ctx, func(tx *state.Tx) error {
 		c = Admitted{asked: a}
 		known, err := d.resumeCase(tx, &c)
@@ -101,7 +101,7 @@ func (d *Log) Begin(ctx context.Context, now time.Time, rules *policy.Rules, a Q
 }
 
 // resumeCase looks the envelope up.
-func (d *Log) resumeCase(tx *state.Tx, c *Admitted) (known bool, err error) {
+func (d *Trail) resumeCase(tx *state.Tx, c *Admitted) (known bool, err error) {
 	var question []byte
 	var closed, attempts int64
 	err = tx.QueryRow(`SELECT number, question, refusal, reason, attempts, closed FROM ask_case WHERE asker = ? AND nonce = ?`,
@@ -118,7 +118,7 @@ func (d *Log) resumeCase(tx *state.Tx, c *Admitted) (known bool, err error) {
 	return true, err
 }
 
-func readHistory(tx *state.Tx, now time.Time, rules *policy.Rules, a *Question) (h policy.History, err error) {
+func readHistory(tx *state.Tx, now time.Time, rules *policy.Rules, a *VerifiedQuestion) (h policy.History, err error) {
 	const sums = `SELECT COUNT(*), COALESCE(SUM(keys), 0), COALESCE(SUM(bytes), 0) FROM ask_case WHERE asked > ?`
 	since := now.Add(-rules.BudgetWithin).UnixNano()
 	err = tx.QueryRow(sums+` AND asker = ?`, since, a.Asker.ID).Scan(&h.Own.Questions, &h.Own.Keys, &h.Own.Bytes)
@@ -162,8 +162,8 @@ func insertCase(tx *state.Tx, now time.Time, rules *policy.Rules, c *Admitted) e
 		now.UnixNano(), a.Expires.UnixNano(), keys, int64(c.Verdict.Refusal), c.Verdict.Reason).Scan(&c.Number)
 }
 
-// Outcome is the outcome of a question.
-type Outcome struct {
+// Settlement is the outcome of a question.
+type Settlement struct {
 	// Refusal is the reason given to the asker.
 	Refusal dossier.Refusal
 	// Answers is the number of sealed answers, Bytes the size of the testimony.
@@ -174,7 +174,7 @@ type Outcome struct {
 }
 
 // Finish closes a case: from here on its envelope is a replay.
-func (d *Log) Finish(ctx context.Context, now time.Time, c Admitted, o Outcome) error {
+func (d *Trail) Finish(ctx context.Context, now time.Time, c Admitted, o Settlement) error {
 	return d.db.Update(ctx, func(tx *state.Tx) error {
 		done, err := tx.Exec(`UPDATE ask_case SET closed = ?, bytes = ? WHERE number = ? AND closed = 0`, now.UnixNano(), o.Bytes, c.Number)
 		if err != nil {
@@ -198,7 +198,7 @@ func (d *Log) Finish(ctx context.Context, now time.Time, c Admitted, o Outcome) 
 const late = time.Hour
 
 // Forget deletes history that no rule needs any more; the record stays whole.
-func (d *Log) Forget(ctx context.Context, now time.Time, rules *policy.Rules) error {
+func (d *Trail) Forget(ctx context.Context, now time.Time, rules *policy.Rules) error {
 	before := now.Add(-max(rules.BudgetWithin, rules.IndependentWithin)).UnixNano()
 	return d.db.Update(ctx, func(tx *state.Tx) error {
 		_, err := tx.Exec(`DELETE FROM ask_case WHERE asked < ? AND expires < ?`, before, now.Add(-late).UnixNano())

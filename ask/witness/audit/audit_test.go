@@ -23,12 +23,12 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 const today = "2026-11-22"
 
-func open(t testing.TB) (*audit.Log, *state.DB) {
+func open(t testing.TB) (*audit.Trail, *state.DB) {
 	t.Helper()
 	return openAt(t, filepath.Join(t.TempDir(), "audit.db"))
 }
 
-func openAt(t testing.TB, address string) (*audit.Log, *state.DB) {
+func openAt(t testing.TB, address string) (*audit.Trail, *state.DB) {
 	t.Helper()
 	db, err := state.Open(context.Background(), address)
 	if err != nil {
@@ -49,9 +49,9 @@ func both(t *testing.T, f func(t *testing.T, address string)) {
 }
 
 // asked is question n of a detective.
-func asked(who string, n int) audit.Question {
+func asked(who string, n int) audit.VerifiedQuestion {
 	m := key.Mask{Family: key.IPv4, Prefix: 32}
-	a := audit.Question{
+	a := audit.VerifiedQuestion{
 		Asker: policy.Asker{ID: who, Class: "org:" + who}, Expires: noon.Add(time.Hour), ID: dossier.IDOf(fmt.Append(nil, who, n)), Via: "direct",
 		Question: &dossier.Question{
 			Mode: dossier.OPRF, Hash: key.Hash{Kind: key.Linear, Bits: 12}, Epoch: today, Window: flow.AllTime,
@@ -78,13 +78,13 @@ func envelopesServeOnce(t *testing.T, address string) {
 	if err != nil || again.Number != first.Number || again.Verdict.Refusal != dossier.Answered {
 		t.Fatal(again, err)
 	}
-	if err := d.Finish(t.Context(), noon, again, audit.Outcome{Answers: 3, Bytes: 1000}); err != nil {
+	if err := d.Finish(t.Context(), noon, again, audit.Settlement{Answers: 3, Bytes: 1000}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := d.Begin(t.Context(), noon, &rules, asked("a", 1)); !errors.Is(err, audit.ErrReplayed) {
 		t.Errorf("an answered envelope: %v", err)
 	}
-	if err := d.Finish(t.Context(), noon, again, audit.Outcome{}); !errors.Is(err, audit.ErrReplayed) {
+	if err := d.Finish(t.Context(), noon, again, audit.Settlement{}); !errors.Is(err, audit.ErrReplayed) {
 		t.Errorf("finished twice: %v", err)
 	}
 	if c, err := d.Begin(t.Context(), noon, &rules, asked("a", 2)); err != nil || c.Verdict.Refusal != dossier.Answered {
@@ -145,7 +145,7 @@ func independentDetectives(t *testing.T, address string) {
 	d, _ := openAt(t, address)
 	rules := policy.Default()
 	rules.Independent = 2
-	judge := func(now time.Time, a audit.Question) dossier.Refusal {
+	judge := func(now time.Time, a audit.VerifiedQuestion) dossier.Refusal {
 		c, err := d.Begin(t.Context(), now, &rules, a)
 		if err != nil {
 			t.Fatal(err)
@@ -160,7 +160,7 @@ func independentDetectives(t *testing.T, address string) {
 	first.Question.Window = flow.Window{From: 2, To: 3}
 	for i, step := range []struct {
 		now  time.Time
-		a    audit.Question
+		a    audit.VerifiedQuestion
 		want dossier.Refusal
 	}{
 		{noon, first, dossier.AwaitingOthers},
@@ -195,7 +195,7 @@ func TestRecordIsTamperEvident(t *testing.T) {
 			for n := range 3 {
 				c, err := d.Begin(t.Context(), noon, &rules, asked("a", n))
 				if err == nil {
-					err = d.Finish(t.Context(), noon, c, audit.Outcome{Answers: n})
+					err = d.Finish(t.Context(), noon, c, audit.Settlement{Answers: n})
 				}
 				if err != nil {
 					t.Fatal(err)
@@ -239,7 +239,7 @@ func TestListTellsWhatWasSeen(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := 0
-	err := d.List(t.Context(), 0, func(number int64, e audit.Entry) bool {
+	err := d.List(t.Context(), 0, func(number int64, e audit.TrailEntry) bool {
 		n++
 		if number != 1 || e.Event != "asked" || e.Asker != "a" || e.Refusal != "not permitted" || e.Reason == "" ||
 			len(e.Clues) != 1 || e.Clues[0].Mask != "addr4/32" || e.Clues[0].Keys[0] != "5" || e.Epoch != today {
@@ -265,7 +265,7 @@ func TestAgainstModel(t *testing.T) {
 			who   string
 			at    time.Time
 			open  *audit.Admitted
-			asked audit.Question
+			asked audit.VerifiedQuestion
 		}
 		var all []one
 		now, n := noon.AddDate(0, run, 0), 1000*run
@@ -313,7 +313,7 @@ func TestAgainstModel(t *testing.T) {
 					r.Fatalf("a finished case: %v", err)
 				}
 				if o.open != nil && err == nil {
-					if err := d.Finish(context.Background(), now, *o.open, audit.Outcome{}); err != nil {
+					if err := d.Finish(context.Background(), now, *o.open, audit.Settlement{}); err != nil {
 						r.Fatal(err)
 					}
 					o.open = nil

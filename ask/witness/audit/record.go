@@ -17,9 +17,9 @@ import (
 	"dragnet/internal/state"
 )
 
-// Entry is one line of the record. Its JSON form is what is hashed: fields are
+// TrailEntry is one line of the trail. Its JSON form is what is hashed: fields are
 // added, never changed.
-type Entry struct {
+type TrailEntry struct {
 	Version int       `json:"version"`
 	Time    flow.Time `json:"time"`
 	// Event is asked, answered or refused.
@@ -57,8 +57,8 @@ type EntryClue struct {
 // shownKeys bounds the keys of one clue in the record: lists may have thousands.
 const shownKeys = 16
 
-func (a *Question) entry(now time.Time, number int64, event string, v policy.Ruling) Entry {
-	e := Entry{
+func (a *VerifiedQuestion) entry(now time.Time, number int64, event string, v policy.Ruling) TrailEntry {
+	e := TrailEntry{
 		Version: 1, Time: flow.FromTime(now), Event: event, Case: number, Asker: a.Asker.ID, Organisation: a.Asker.Class,
 		Via: a.Via, Question: hex.EncodeToString(a.ID[:]), Refusal: v.Refusal.String(), Reason: v.Reason,
 	}
@@ -97,7 +97,7 @@ func hashEntry(seq int64, before, entry []byte) []byte {
 	return h.Sum(nil)
 }
 
-func appendEntry(tx *state.Tx, e Entry) error {
+func appendEntry(tx *state.Tx, e TrailEntry) error {
 	seq, before := int64(0), []byte{}
 	err := tx.QueryRow(`SELECT seq, hash FROM ask_entry ORDER BY seq DESC LIMIT 1`).Scan(&seq, &before)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
@@ -117,9 +117,9 @@ var errStop = errors.New("enough")
 
 // List calls show with the record's entries in their order, starting after
 // entry number after, until show returns false.
-func (d *Log) List(ctx context.Context, after int64, show func(number int64, e Entry) bool) error {
+func (d *Trail) List(ctx context.Context, after int64, show func(number int64, e TrailEntry) bool) error {
 	err := d.eachEntry(ctx, after, func(seq int64, text, _ []byte) error {
-		var e Entry
+		var e TrailEntry
 		if err := json.Unmarshal(text, &e); err != nil {
 			return fmt.Errorf("entry %d of the record: %w", seq, err)
 		}
@@ -134,7 +134,7 @@ func (d *Log) List(ctx context.Context, after int64, show func(number int64, e E
 	return err
 }
 
-func (d *Log) eachEntry(ctx context.Context, after int64, use func(seq int64, text, hash []byte) error) error {
+func (d *Trail) eachEntry(ctx context.Context, after int64, use func(seq int64, text, hash []byte) error) error {
 	return d.db.View(ctx, func(tx *state.Tx) error {
 		return tx.Each(func(r *sql.Rows) error {
 			var seq int64
@@ -152,7 +152,7 @@ var ErrTampered = errors.New("the record was tampered with")
 
 // Verify computes the chain again. With a Head that was noted before, it also
 // checks that the record still starts with the entries of that time.
-func (d *Log) Verify(ctx context.Context, noted *Head) (Head, error) {
+func (d *Trail) Verify(ctx context.Context, noted *Head) (Head, error) {
 	head := Head{}
 	before := []byte{}
 	met := noted == nil || noted.Entries == 0

@@ -39,7 +39,7 @@ func (s *Service) answerQuestion(ctx context.Context, data []byte, via string) (
 	if !ok {
 		return nil, envelope.ErrSigner
 	}
-	a := audit.Question{Asker: asker, Nonce: e.Nonce, Expires: e.Expires, ID: dossier.IDOf(e.Body), Question: new(dossier.Question), Via: via}
+	a := audit.VerifiedQuestion{Asker: asker, Nonce: e.Nonce, Expires: e.Expires, ID: dossier.IDOf(e.Body), Question: new(dossier.Question), Via: via}
 	if err := a.Question.UnmarshalBinary(e.Body); err != nil {
 		return nil, fmt.Errorf("%w: %w", envelope.ErrMalformed, err)
 	}
@@ -78,7 +78,7 @@ func (s *Service) makeTestimony(ctx context.Context, c audit.Admitted, e *envelo
 	if err != nil {
 		return nil, err
 	}
-	o := audit.Outcome{Refusal: told.Refusal, Answers: len(told.Answers), Bytes: int64(len(out)), Flows: told.Coverage.Flows}
+	o := audit.Settlement{Refusal: told.Refusal, Answers: len(told.Answers), Bytes: int64(len(out)), Flows: told.Coverage.Flows}
 	s.metrics.countOutcome(o)
 	return &reply{envelope: out, finish: func(ctx context.Context) error { return s.audit.Finish(ctx, s.now(), c, o) }}, nil
 }

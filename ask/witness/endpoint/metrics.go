@@ -23,7 +23,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 }
 
-func (m *metrics) countOutcome(o audit.Outcome) {
+func (m *metrics) countOutcome(o audit.Settlement) {
 	if o.Refusal == dossier.Answered {
 		m.answered.Inc()
 	} else {

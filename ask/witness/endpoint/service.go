@@ -55,7 +55,7 @@ type Service struct {
 	group   *run.Group
 
 	key     *identity.Key
-	audit   *audit.Log
+	audit   *audit.Trail
 	members *members
 	witness *witness.Witness
 	server  *exchange.Server

@@ -21,23 +21,23 @@ import (
 //go:embed migrations
 var migrations embed.FS
 
-// Record keeps what a detective asked and the outcome. It holds patterns in
+// History keeps what a detective asked and the outcome. It holds patterns in
 // clear text, so it must stay with the detective.
-type Record struct{ db *state.DB }
+type History struct{ db *state.DB }
 
 // OpenRecord creates the record's tables if they do not exist.
-func OpenRecord(ctx context.Context, db *state.DB) (*Record, error) {
+func OpenRecord(ctx context.Context, db *state.DB) (*History, error) {
 	steps, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return nil, err
 	}
-	return &Record{db}, db.Migrate(ctx, "ask/inquiry", steps)
+	return &History{db}, db.Migrate(ctx, "ask/inquiry", steps)
 }
 
 // FirstEpoch is the epoch under which a pattern was asked first, if that was
 // since the given time: asked again it must keep those salts, or the false
 // matches of the two times could be told from the true one.
-func (r *Record) FirstEpoch(ctx context.Context, p *pattern.Pattern, h key.Hash, since time.Time) (epoch string, known bool, err error) {
+func (r *History) FirstEpoch(ctx context.Context, p *pattern.Pattern, h key.Hash, since time.Time) (epoch string, known bool, err error) {
 	err = r.db.View(ctx, func(tx *state.Tx) error {
 		err := tx.QueryRow(`SELECT epoch FROM inquiry WHERE pattern = ? AND hash = ? AND started > ? ORDER BY number LIMIT 1`,
 			p.String(), hashText(h), since.UnixNano()).Scan(&epoch)
@@ -72,7 +72,7 @@ type Recorded struct {
 type RecordedWitness struct {
 	Name    string    `json:"name"`
 	Key     string    `json:"key"`
-	Status  Status    `json:"status"`
+	Status  AskStatus `json:"status"`
 	Detail  string    `json:"detail,omitempty"`
 	Flows   uint64    `json:"flows"`
 	Answers int       `json:"answers"`
@@ -81,7 +81,7 @@ type RecordedWitness struct {
 }
 
 // Begin records an inquiry before any witness is asked.
-func (r *Record) Begin(ctx context.Context, now time.Time, a Recorded) (number int64, err error) {
+func (r *History) Begin(ctx context.Context, now time.Time, a Recorded) (number int64, err error) {
 	err = r.db.Update(ctx, func(tx *state.Tx) error {
 		return tx.QueryRow(`INSERT INTO inquiry (question, pattern, hash, epoch, decoy, started, ended, state)
 			VALUES ('', ?, ?, ?, ?, ?, 0, '') RETURNING number`,
@@ -98,7 +98,7 @@ func boolInt(b bool) int {
 }
 
 // Notes records changes of an inquiry's state, in order.
-func (r *Record) Notes(ctx context.Context, now time.Time, number int64, notes []Note) error {
+func (r *History) Notes(ctx context.Context, now time.Time, number int64, notes []Note) error {
 	if len(notes) == 0 {
 		return nil
 	}
@@ -124,7 +124,7 @@ func (r *Record) Notes(ctx context.Context, now time.Time, number int64, notes [
 }
 
 // End closes an inquiry with its result.
-func (r *Record) End(ctx context.Context, now time.Time, number int64, out *Outcome) error {
+func (r *History) End(ctx context.Context, now time.Time, number int64, out *Summary) error {
 	text, err := json.Marshal(&out.Result)
 	if err != nil {
 		return err
@@ -139,7 +139,7 @@ func (r *Record) End(ctx context.Context, now time.Time, number int64, out *Outc
 
 // List gives the last inquiries, the newest first, without witnesses and
 // results.
-func (r *Record) List(ctx context.Context, limit int) (out []Recorded, err error) {
+func (r *History) List(ctx context.Context, limit int) (out []Recorded, err error) {
 	err = r.db.View(ctx, func(tx *state.Tx) error {
 		out = nil
 		return tx.Each(func(rows *sql.Rows) error {
@@ -165,7 +165,7 @@ func scanRecorded(scan func(...any) error) (a Recorded, result []byte, err error
 }
 
 // Show gives one inquiry with all that is known of it, also while it is asked.
-func (r *Record) Show(ctx context.Context, number int64) (a Recorded, err error) {
+func (r *History) Show(ctx context.Context, number int64) (a Recorded, err error) {
 	err = r.db.View(ctx, func(tx *state.Tx) error {
 		var result []byte
 		a, result, err = scanRecorded(tx.QueryRow(`SELECT `+columns+` FROM inquiry WHERE number = ?`, number).Scan)
@@ -196,7 +196,7 @@ func (r *Record) Show(ctx context.Context, number int64) (a Recorded, err error)
 const flushEvery = 200 * time.Millisecond
 
 // Run is the function Run, with every change recorded.
-func (r *Record) Run(ctx context.Context, c Configuration, p *pattern.Pattern, decoy bool) (number int64, out *Outcome, err error) {
+func (r *History) Run(ctx context.Context, c Configuration, p *pattern.Pattern, decoy bool) (number int64, out *Summary, err error) {
 	a := Recorded{Pattern: p.String(), Hash: hashText(c.Detective.Hash), Epoch: c.Detective.Epoch, Decoy: decoy}
 	if number, err = r.Begin(ctx, time.Now(), a); err != nil {
 		return 0, nil, err
@@ -222,7 +222,7 @@ func hashText(h key.Hash) string { return fmt.Sprintf("%s/%d", h, h.Bits) }
 
 // writeNotes enters notes as they come, several at a time; after a failure it only
 // drains them.
-func (r *Record) writeNotes(ctx context.Context, number int64, notes <-chan Note) (err error) {
+func (r *History) writeNotes(ctx context.Context, number int64, notes <-chan Note) (err error) {
 	tick := time.NewTicker(flushEvery)
 	defer tick.Stop()
 	var some []Note

@@ -12,27 +12,27 @@ import (
 	"dragnet/wire/exchange"
 )
 
-// Status is the outcome of asking one witness.
-type Status string
+// AskStatus is the outcome of asking one witness.
+type AskStatus string
 
 // The statuses. All but Waiting are final.
 const (
-	Waiting     Status = "waiting"
-	Answered    Status = "answered"
-	Refused     Status = "refused"     // it says why in its testimony
-	Denied      Status = "denied"      // it does not know our key
-	Silent      Status = "silent"      // nothing until the deadline
-	Unreachable Status = "unreachable" // no connection, or another key
-	Broken      Status = "broken"      // an answer cut short or too long
-	Forged      Status = "forged"      // signed by another, or not what it seals
-	Replayed    Status = "replayed"    // a genuine answer to another question
+	Waiting     AskStatus = "waiting"
+	Answered    AskStatus = "answered"
+	Refused     AskStatus = "refused"     // it says why in its testimony
+	Denied      AskStatus = "denied"      // it does not know our key
+	Silent      AskStatus = "silent"      // nothing until the deadline
+	Unreachable AskStatus = "unreachable" // no connection, or another key
+	Broken      AskStatus = "broken"      // an answer cut short or too long
+	Forged      AskStatus = "forged"      // signed by another, or not what it seals
+	Replayed    AskStatus = "replayed"    // a genuine answer to another question
 )
 
 // order of the statuses in a tally's text.
-var order = []Status{Answered, Refused, Denied, Forged, Replayed, Broken, Unreachable, Silent, Waiting}
+var order = []AskStatus{Answered, Refused, Denied, Forged, Replayed, Broken, Unreachable, Silent, Waiting}
 
 // StatusOf classifies an error of asking.
-func StatusOf(err error, deadline bool) Status {
+func StatusOf(err error, deadline bool) AskStatus {
 	switch {
 	case errors.Is(err, exchange.ErrOtherQuestion), errors.Is(err, envelope.ErrExpired), errors.Is(err, envelope.ErrReplayed):
 		return Replayed
@@ -51,15 +51,15 @@ func StatusOf(err error, deadline bool) Status {
 	return Broken
 }
 
-// Tally counts what became of an inquiry.
-type Tally struct{ status map[string]Status }
+// StatusCounts counts the witnesses of an inquiry by status.
+type StatusCounts struct{ status map[string]AskStatus }
 
 // NewTally returns an empty tally.
-func NewTally() *Tally { return &Tally{map[string]Status{}} }
+func NewTally() *StatusCounts { return &StatusCounts{map[string]AskStatus{}} }
 
 // Set notes a witness's status. A final status stays: what comes later, such as
 // a second answer, is not counted again.
-func (t *Tally) Set(witness string, s Status) (changed bool) {
+func (t *StatusCounts) Set(witness string, s AskStatus) (changed bool) {
 	if old, known := t.status[witness]; known && old != Waiting {
 		return false
 	}
@@ -68,7 +68,7 @@ func (t *Tally) Set(witness string, s Status) (changed bool) {
 }
 
 // Count is how many witnesses have the status.
-func (t *Tally) Count(s Status) (n int) {
+func (t *StatusCounts) Count(s AskStatus) (n int) {
 	for status := range maps.Values(t.status) {
 		if status == s {
 			n++
@@ -78,10 +78,10 @@ func (t *Tally) Count(s Status) (n int) {
 }
 
 // Asked is how many witnesses were asked.
-func (t *Tally) Asked() int { return len(t.status) }
+func (t *StatusCounts) Asked() int { return len(t.status) }
 
 // Waiting lists the witnesses that have not answered, by name.
-func (t *Tally) Waiting() (out []string) {
+func (t *StatusCounts) Waiting() (out []string) {
 	for name, s := range t.status {
 		if s == Waiting {
 			out = append(out, name)
@@ -92,7 +92,7 @@ func (t *Tally) Waiting() (out []string) {
 }
 
 // String is such as "12 of 20 answered, 3 refused, 5 silent".
-func (t *Tally) String() string {
+func (t *StatusCounts) String() string {
 	parts := []string{fmt.Sprintf("%d of %d answered", t.Count(Answered), t.Asked())}
 	for _, s := range order[1:] {
 		if n := t.Count(s); n > 0 {
