@@ -8,6 +8,7 @@ import (
 	"dragnet/flow"
 	"dragnet/internal/conf"
 	"dragnet/packet"
+	"dragnet/source/exporters"
 )
 
 // Configuration bounds what a Joiner holds.
@@ -22,6 +23,11 @@ type Configuration struct {
 	// Longest is how long a conversation is held before it is reported in
 	// parts.
 	Longest time.Duration `yaml:"longest"`
+	// MaxSkew is how far an exporter's clock may be off. Times of one that is
+	// worse are moved to when they arrived and counted: flows of the past would
+	// be removed with what is beyond keep_days, and those of the future stay for
+	// ever. 0 believes every clock.
+	MaxSkew time.Duration `yaml:"max_skew"`
 	// MaxFlows bounds the conversations held; each takes about 600 bytes. If
 	// there are more, those without a record for longest are reported early.
 	MaxFlows int `yaml:"max_flows"`
@@ -31,7 +37,7 @@ type Configuration struct {
 
 // DefaultConfiguration suits exporters with an active timeout of one minute.
 func DefaultConfiguration() Configuration {
-	return Configuration{Wait: 90 * time.Second, Linger: 5 * time.Second, Longest: 10 * time.Minute, MaxFlows: 1 << 18, MaxExporters: 1024}
+	return Configuration{Wait: 90 * time.Second, Linger: 5 * time.Second, Longest: 10 * time.Minute, MaxSkew: 10 * time.Minute, MaxFlows: 1 << 18, MaxExporters: 1024}
 }
 
 // Validate reports all invalid settings.
@@ -40,6 +46,7 @@ func (c *Configuration) Validate() error {
 	for key, d := range map[string]time.Duration{"wait": c.Wait, "linger": c.Linger, "longest": c.Longest} {
 		p.Check(d > 0, key, "is %v; want a positive duration such as 90s", d)
 	}
+	p.Check(c.MaxSkew >= 0, "max_skew", "is %v; want a positive duration, or 0 to believe every clock", c.MaxSkew)
 	p.Check(c.MaxFlows >= 1, "max_flows", "is %d; want at least 1", c.MaxFlows)
 	p.Check(c.MaxExporters >= 1, "max_exporters", "is %d; want at least 1", c.MaxExporters)
 	return p.Join()
@@ -59,8 +66,27 @@ type Quality struct {
 	Duplicates uint64
 	// Early flows were reported for want of room, before they were over.
 	Early uint64
+	// ClockOff records had their times moved to when they arrived, since the
+	// exporter's clock was wrong by Skew the last time.
+	ClockOff uint64
+	Skew     time.Duration
 	// Sampling is the coarsest 1-in-N seen; 0 when the exporter did not say.
 	Sampling uint32
+}
+
+// Add adds the counts of another exporter.
+func (q *Quality) Add(o *Quality) {
+	q.Records += o.Records
+	q.Flows += o.Flows
+	q.Joined += o.Joined
+	q.OneSided += o.OneSided
+	q.Duplicates += o.Duplicates
+	q.Early += o.Early
+	q.ClockOff += o.ClockOff
+	if o.Skew.Abs() > q.Skew.Abs() {
+		q.Skew = o.Skew
+	}
+	q.Sampling = max(q.Sampling, o.Sampling)
 }
 
 // Joiner makes flows of records. Time is when records arrived, as the caller
@@ -73,15 +99,24 @@ type Joiner struct {
 	waiting   list // by their last record
 	lingering list // by when they ended
 	spare     *entry
-	exporters map[netip.Addr]*Quality
+	exporters *exporters.Table[Quality]
 	others    Quality
-	out       flow.Flow
+	// Forget, if set, is given the Quality of an exporter that gives way to
+	// another.
+	Forget func(netip.Addr, *Quality)
+	out    flow.Flow
 }
 
 // New returns a Joiner that hands each flow to emit; the flow is valid during
 // the call.
 func New(c Configuration, emit func(*flow.Flow)) *Joiner {
-	j := &Joiner{config: c, emit: emit, now: flow.MinTime, held: map[key]*entry{}, exporters: map[netip.Addr]*Quality{}}
+	j := &Joiner{config: c, emit: emit, now: flow.MinTime, held: map[key]*entry{}}
+	j.exporters = exporters.NewTable(c.MaxExporters, func() *Quality { return new(Quality) })
+	j.exporters.Forget = func(from netip.Addr, q *Quality) {
+		if j.Forget != nil {
+			j.Forget(from, q)
+		}
+	}
 	j.waiting.init()
 	j.lingering.init()
 	return j
@@ -153,6 +188,7 @@ func (j *Joiner) Add(now flow.Time, r *Record) {
 	if !r.Orig.IsValid() || !r.Resp.IsValid() {
 		return
 	}
+	skewed := j.correct(now, r)
 	k, from := keyOf(r)
 	e := j.held[k]
 	if e != nil && (r.Start > e.end()+flow.Time(j.config.Wait) || j.now-e.first > flow.Time(j.config.Longest)) {
@@ -163,6 +199,10 @@ func (j *Joiner) Add(now flow.Time, r *Record) {
 		e = j.open(k, r)
 	}
 	e.quality.Records++
+	if skewed != 0 {
+		e.quality.ClockOff++
+		e.quality.Skew = skewed
+	}
 	e.quality.Sampling = max(e.quality.Sampling, r.Sampling)
 	e.take(r, from)
 	e.unlink()
@@ -176,8 +216,12 @@ func (j *Joiner) Add(now flow.Time, r *Record) {
 }
 
 // Advance moves time to now, if that is later, and reports the conversations
-// that are over.
+// that are over. A large step back restarts time, and reports all.
 func (j *Joiner) Advance(now flow.Time) {
+	if j.now != flow.MinTime && now < j.now-maxBackwards {
+		j.Flush()
+		j.now = now
+	}
 	j.now = max(j.now, now)
 	for _, l := range []*list{&j.waiting, &j.lingering} {
 		for e := l.head.next; e != &l.head && e.due <= j.now; e = l.head.next {
@@ -202,7 +246,7 @@ func (j *Joiner) Held() int { return len(j.held) }
 // Configuration.MaxExporters is under the zero Addr.
 func (j *Joiner) Qualities() map[netip.Addr]Quality {
 	all := map[netip.Addr]Quality{}
-	for exporter, q := range j.exporters {
+	for exporter, q := range j.exporters.All() {
 		all[exporter] = *q
 	}
 	if j.others.Records > 0 {
@@ -212,16 +256,10 @@ func (j *Joiner) Qualities() map[netip.Addr]Quality {
 }
 
 func (j *Joiner) qualityOf(exporter netip.Addr) *Quality {
-	q := j.exporters[exporter]
-	switch {
-	case q != nil:
+	if q := j.exporters.Find(j.now, exporter); q != nil {
 		return q
-	case len(j.exporters) >= j.config.MaxExporters:
-		return &j.others
 	}
-	q = new(Quality)
-	j.exporters[exporter] = q
-	return q
+	return &j.others
 }
 
 func (j *Joiner) open(k key, r *Record) *entry {

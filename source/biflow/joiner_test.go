@@ -171,7 +171,9 @@ func TestICMP(t *testing.T) {
 
 func TestTimeBringsFlows(t *testing.T) {
 	var flows []flow.Flow
-	j := New(DefaultConfiguration(), func(f *flow.Flow) { flows = append(flows, *f) })
+	c := DefaultConfiguration()
+	c.MaxSkew = 0
+	j := New(c, func(f *flow.Flow) { flows = append(flows, *f) })
 	whole, open := record(client, server, 40000, 22, s|a|f, 0, 1), record(client, server, 40001, 22, s, 0, 1)
 	back := record(server, client, 22, 40000, s|a|f, 0, 1)
 	for _, r := range []*Record{&whole, &back, &open} {

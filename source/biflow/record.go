@@ -36,6 +36,8 @@ type Record struct {
 	// Over is set if no further record of this direction will follow.
 	// IPFIX flowEndReason [136] other than active timeout.
 	Over bool
+	// Sent is the exporter's clock as it sent the record; 0 if it gave none.
+	Sent flow.Time
 }
 
 // SetICMP fills the ports of an ICMP message.

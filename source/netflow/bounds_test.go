@@ -61,16 +61,16 @@ func TestMemoryIsBounded(t *testing.T) {
 			}
 		}
 	}
-	if len(d.exporters) != 3 || d.Refused != 7*20*50 {
-		t.Errorf("%d exporters, %d refused", len(d.exporters), d.Refused)
+	if d.exporters.Len() != 3 || d.Refused != 7*20*50 {
+		t.Errorf("%d exporters, %d refused", d.exporters.Len(), d.Refused)
 	}
-	for _, e := range d.exporters {
-		if len(e.domains) != 4 {
-			t.Errorf("%d domains", len(e.domains))
+	for _, e := range d.exporters.All() {
+		if e.domains.Len() != 4 {
+			t.Errorf("%d domains", e.domains.Len())
 		}
-		for _, o := range e.domains {
-			if len(o.templates) != 5 {
-				t.Errorf("%d templates", len(o.templates))
+		for _, o := range e.domains.All() {
+			if o.templates.Len() != 5 {
+				t.Errorf("%d templates", o.templates.Len())
 			}
 		}
 		if e.Forgotten != 20*50-4*5 {
@@ -224,5 +224,44 @@ func TestStateIsKeptAcrossRestarts(t *testing.T) {
 		if after.Restore(0, []byte(bad)) == nil {
 			t.Errorf("%s was taken", bad)
 		}
+	}
+}
+
+// TestWhatGivesWayIsTold: the counters of an exporter that gives way are handed
+// over, with what its domains had lost.
+func TestWhatGivesWayIsTold(t *testing.T) {
+	d := New(Configuration{MaxExporters: 1, MaxDomains: 4, MaxTemplates: 5})
+	var told Counters
+	d.Forget = func(from netip.Addr, c Counters) {
+		if from != home {
+			t.Errorf("%s gave way", from)
+		}
+		told = c
+	}
+	for _, sequence := range []uint32{0, 10} {
+		if err := d.Decode(0, home, message(1, sequence, simple(256), simpleData(256)), func(*biflow.Record) {}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Decode(flow.Time(2*time.Hour), netip.MustParseAddr("192.0.2.2"), message(1, 0, simple(256)), nil); err != nil {
+		t.Fatal(err)
+	}
+	if told.Datagrams != 2 || told.Records != 2 || told.Lost != 9 {
+		t.Errorf("%+v", told)
+	}
+}
+
+// TestStructuredDataIsCounted: lists within a record (RFC 6313) are passed over,
+// of fixed or variable length, and said to have been.
+func TestStructuredDataIsCounted(t *testing.T) {
+	d := New(DefaultConfiguration())
+	var got []biflow.Record
+	tpl := set(2, []uint16{256, 5, 8, 4, basicList, 65535, subTemplateList, 3, subTemplateMultiList, 65535, 12, 4})
+	data := set(256, nil, 10, 0, 0, 1, 4, 255, 0, 1, 0, 1, 2, 3, 255, 0, 2, 9, 9, 10, 0, 0, 2)
+	if err := d.Decode(0, home, message(1, 0, tpl, data), collect(&got)); err != nil || len(got) != 1 || got[0].Resp.String() != "10.0.0.2" {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if c := d.Counters()[home]; c.Structured != 3 || c.Records != 1 || c.Malformed != 0 {
+		t.Errorf("%+v", c)
 	}
 }

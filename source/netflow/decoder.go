@@ -17,7 +17,9 @@ import (
 
 	"dragnet/flow"
 	"dragnet/internal/conf"
+	"dragnet/internal/lru"
 	"dragnet/source/biflow"
+	"dragnet/source/exporters"
 )
 
 // Reasons why a datagram, or a part of it, yields no records. They are bare,
@@ -72,6 +74,9 @@ type Counters struct {
 	// Options are data records of options templates; NoFlow are other records
 	// without addresses, such as those of events or counters.
 	Options, NoFlow uint64
+	// Structured counts fields that are lists of further records (RFC 6313),
+	// which are passed over.
+	Structured uint64
 	// Templates counts templates as often as they were sent, Replaced those
 	// that changed the meaning of a number in use, Forgotten those that gave
 	// way for want of room.
@@ -93,6 +98,7 @@ func (c *Counters) Add(o Counters) {
 	c.Records += o.Records
 	c.Options += o.Options
 	c.NoFlow += o.NoFlow
+	c.Structured += o.Structured
 	c.Templates += o.Templates
 	c.Replaced += o.Replaced
 	c.Forgotten += o.Forgotten
@@ -107,9 +113,12 @@ func (c *Counters) Add(o Counters) {
 // them.
 type Decoder struct {
 	config    Configuration
-	exporters map[netip.Addr]*exporter
+	exporters *exporters.Table[exporter]
 	// Refused counts datagrams of exporters beyond MaxExporters.
 	Refused uint64
+	// Forget, if set, is given the counters of an exporter that gives way to
+	// another.
+	Forget func(netip.Addr, Counters)
 
 	values values
 	out    biflow.Record
@@ -117,7 +126,14 @@ type Decoder struct {
 
 // New returns a Decoder that knows no template.
 func New(c Configuration) *Decoder {
-	return &Decoder{config: c, exporters: map[netip.Addr]*exporter{}}
+	d := &Decoder{config: c}
+	d.exporters = exporters.NewTable(c.MaxExporters, func() *exporter { return &exporter{domains: lru.New[domainKey, *domain]()} })
+	d.exporters.Forget = func(from netip.Addr, e *exporter) {
+		if d.Forget != nil {
+			d.Forget(from, e.counters())
+		}
+	}
+	return d
 }
 
 // Is reports whether a datagram begins like one of NetFlow 5, 9 or IPFIX.
@@ -172,14 +188,9 @@ func (d *Decoder) Decode(now flow.Time, from netip.Addr, datagram []byte, emit f
 
 // Counters are those of the exporters that are known.
 func (d *Decoder) Counters() map[netip.Addr]Counters {
-	all := make(map[netip.Addr]Counters, len(d.exporters))
-	for from, e := range d.exporters {
-		c := e.Counters
-		for _, domain := range e.domains {
-			c.Lost += domain.sequence.Lost()
-			c.Restarts += domain.sequence.Restarts
-		}
-		all[from] = c
+	all := make(map[netip.Addr]Counters, d.exporters.Len())
+	for from, e := range d.exporters.All() {
+		all[from] = e.counters()
 	}
 	return all
 }

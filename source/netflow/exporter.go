@@ -2,17 +2,16 @@ package netflow
 
 import (
 	"net/netip"
-	"time"
 
 	"dragnet/flow"
+	"dragnet/internal/lru"
 	"dragnet/source/sequence"
 )
 
 // exporter is what is known of one address that sends.
 type exporter struct {
 	Counters
-	domains map[domainKey]*domain
-	heard   flow.Time
+	domains *lru.Map[domainKey, *domain]
 }
 
 // domainKey tells the observation domains of an exporter apart. Engines take
@@ -25,8 +24,7 @@ type domainKey struct {
 // domain is one observation domain.
 type domain struct {
 	key       domainKey
-	templates map[uint16]*template
-	heard     flow.Time
+	templates *lru.Map[uint16, *template]
 	sequence  sequence.Sequence
 	sampling  rates
 	// boot is the exporter's start in milliseconds since 1970, from
@@ -34,86 +32,60 @@ type domain struct {
 	boot uint64
 }
 
-// silence is how long an exporter may say nothing before it may be forgotten
-// for another.
-const silence = flow.Time(time.Hour)
-
 // exporter finds or makes the state of an address.
 func (d *Decoder) exporter(now flow.Time, from netip.Addr) (*exporter, error) {
-	e := d.exporters[from]
+	e := d.exporters.Find(now, from)
 	if e == nil {
-		if len(d.exporters) >= d.config.MaxExporters && !d.forgetExporter(now) {
-			return nil, ErrBound
-		}
-		e = &exporter{domains: map[domainKey]*domain{}}
-		d.exporters[from] = e
+		return nil, ErrBound
 	}
-	e.heard = now
 	return e, nil
 }
 
-// forgetExporter drops an exporter that has been silent.
-func (d *Decoder) forgetExporter(now flow.Time) bool {
-	for from, e := range d.exporters {
-		if now-e.heard > silence {
-			delete(d.exporters, from)
-			return true
-		}
-	}
-	return false
-}
-
 // domain finds or makes the state of an observation domain.
-func (d *Decoder) domain(e *exporter, now flow.Time, key domainKey) *domain {
-	o := e.domains[key]
-	if o == nil {
-		if len(e.domains) >= d.config.MaxDomains {
+func (d *Decoder) domain(e *exporter, key domainKey) *domain {
+	o, ok := e.domains.Use(key)
+	if !ok {
+		if e.domains.Len() >= d.config.MaxDomains {
 			e.forgetDomain()
 		}
-		o = &domain{key: key, templates: map[uint16]*template{}}
-		e.domains[key] = o
+		o = &domain{key: key, templates: lru.New[uint16, *template]()}
+		e.domains.Put(key, o)
 	}
-	o.heard = now
 	return o
 }
 
 // forgetDomain drops the domain longest silent, but not what it had lost.
 func (e *exporter) forgetDomain() {
-	var oldest *domain
-	for _, o := range e.domains {
-		if oldest == nil || o.heard < oldest.heard {
-			oldest = o
-		}
-	}
-	e.Forgotten += uint64(len(oldest.templates))
+	key, oldest, _ := e.domains.Oldest()
+	e.Forgotten += uint64(oldest.templates.Len())
 	e.Lost += oldest.sequence.Lost()
 	e.Restarts += oldest.sequence.Restarts
-	delete(e.domains, oldest.key)
+	e.domains.Delete(key)
 }
 
 // learn keeps a template.
 func (d *Decoder) learn(e *exporter, o *domain, t *template) {
 	e.Templates++
-	old := o.templates[t.id]
+	old, known := o.templates.Use(t.id)
 	switch {
-	case old != nil && old.same(t):
+	case known && old.same(t):
 		return
-	case old != nil:
+	case known:
 		e.Replaced++
-	case len(o.templates) >= d.config.MaxTemplates:
+	case o.templates.Len() >= d.config.MaxTemplates:
 		e.Forgotten++
-		o.forgetTemplate()
+		id, _, _ := o.templates.Oldest()
+		o.templates.Delete(id)
 	}
-	o.templates[t.id] = t
+	o.templates.Put(t.id, t)
 }
 
-// forgetTemplate drops the template longest unused.
-func (o *domain) forgetTemplate() {
-	var oldest *template
-	for _, t := range o.templates {
-		if oldest == nil || t.used < oldest.used {
-			oldest = t
-		}
+// counters are those of the exporter with all its domains.
+func (e *exporter) counters() Counters {
+	c := e.Counters
+	for _, o := range e.domains.All() {
+		c.Lost += o.sequence.Lost()
+		c.Restarts += o.sequence.Restarts
 	}
-	delete(o.templates, oldest.id)
+	return c
 }

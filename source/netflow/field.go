@@ -54,6 +54,14 @@ const (
 	samplePopulation
 	initialFlags
 	reverseInitialFlags
+	structured
+)
+
+// Elements whose values are lists of other records (RFC 6313, section 4.5).
+const (
+	basicList            = 291
+	subTemplateList      = 292
+	subTemplateMultiList = 293
 )
 
 // Private enterprise numbers: reverse elements (RFC 5103), and CERT, which
@@ -73,7 +81,7 @@ var iana = map[uint16]use{
 	158: startDelta, 159: endDelta, 160: bootMillis, 161: durationMillis, 162: durationMicros,
 	176: icmpType, 177: icmpCode, 178: icmpType, 179: icmpCode, 180: srcPort, 181: dstPort, 182: srcPort, 183: dstPort, 184: tcpSequence,
 	231: octets, 232: reverseOctets, 233: firewallEvent, 239: biflowDirection, 298: packets, 299: reversePackets,
-	302: selector, 304: ignored, 305: packetInterval, 306: packetSpace, 309: sampleSize, 310: samplePopulation, 323: observed, 401: payloadOctets,
+	302: selector, 304: ignored, 305: packetInterval, 306: packetSpace, 309: sampleSize, 310: samplePopulation, basicList: structured, subTemplateList: structured, subTemplateMultiList: structured, 323: observed, 401: payloadOctets,
 }
 
 // reverse are the elements of the direction from the destination.

@@ -38,7 +38,7 @@ func (d *Decoder) decode9(e *exporter, now flow.Time, from netip.Addr, b []byte,
 	if len(b) < header9 {
 		return ErrTruncated
 	}
-	o := d.domain(e, now, domainKey{netflow9, binary.BigEndian.Uint32(b[16:])})
+	o := d.domain(e, domainKey{netflow9, binary.BigEndian.Uint32(b[16:])})
 	o.sequence.Follow(binary.BigEndian.Uint32(b[12:]), 1)
 	c := clock{fromSeconds(uint64(binary.BigEndian.Uint32(b[8:]))), binary.BigEndian.Uint32(b[4:]), true}
 	_, err := d.sets(e, o, now, from, c, b[header9:], emit)
@@ -61,7 +61,7 @@ func (d *Decoder) decodeIPFIX(e *exporter, now flow.Time, from netip.Addr, b []b
 	default:
 		b = b[:length]
 	}
-	o := d.domain(e, now, domainKey{ipfix, binary.BigEndian.Uint32(b[12:])})
+	o := d.domain(e, domainKey{ipfix, binary.BigEndian.Uint32(b[12:])})
 	c := clock{export: fromSeconds(uint64(binary.BigEndian.Uint32(b[4:])))}
 	n, err := d.sets(e, o, now, from, c, b[headerIPFIX:], emit)
 	o.sequence.Follow(binary.BigEndian.Uint32(b[8:]), n)
@@ -116,14 +116,14 @@ func (d *Decoder) set(e *exporter, o *domain, now flow.Time, from netip.Addr, c 
 		switch v := o.key.version; {
 		case data:
 		case v == netflow9 && id == templates9, v == ipfix && id == templatesIPFIX:
-			return 0, d.takeTemplates(e, o, now, b)
+			return 0, d.takeTemplates(e, o, b)
 		case v == netflow9 && id == optionsTemplates9, v == ipfix && id == optionsTemplatesIPFIX:
-			return 0, d.takeOptionsTemplates(e, o, now, b)
+			return 0, d.takeOptionsTemplates(e, o, b)
 		}
 		return 0, nil
 	}
-	t := o.templates[id]
-	if t == nil {
+	t, known := o.templates.Use(id)
+	if !known {
 		if data {
 			e.UnknownTemplate++
 		}
@@ -132,11 +132,12 @@ func (d *Decoder) set(e *exporter, o *domain, now flow.Time, from netip.Addr, c 
 	if t.option == data {
 		return 0, nil
 	}
-	t.used = now
 	if o.key.version == ipfix && o.boot != 0 {
 		c.uptime, c.running = uint32(uint64(c.export/1e6)-o.boot), true
 	}
 	v := &d.values
+	v.lists = 0
+	defer func() { e.Structured += v.lists }()
 	// What is left after the last record is padding.
 	for len(b) >= t.size {
 		var ok bool
@@ -157,7 +158,7 @@ func (d *Decoder) set(e *exporter, o *domain, now flow.Time, from netip.Addr, c 
 			e.Records++
 			r := &d.out
 			v.record(r, c)
-			r.Exporter, r.Domain, r.Sampling = from, o.key.domain, o.sampling.of(v)
+			r.Exporter, r.Domain, r.Sampling, r.Sent = from, o.key.domain, o.sampling.of(v), c.export
 			emit(r)
 		}
 	}

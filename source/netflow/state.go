@@ -43,15 +43,15 @@ type savedTemplate struct {
 // minutes.
 func (d *Decoder) Save() ([]byte, error) {
 	var s saved
-	for from, e := range d.exporters {
+	for from, e := range d.exporters.All() {
 		one := savedExporter{Addr: from}
-		for key, o := range e.domains {
-			if len(o.templates) == 0 && o.sampling.whole == 0 {
+		for key, o := range e.domains.All() {
+			if o.templates.Len() == 0 && o.sampling.whole == 0 {
 				continue
 			}
 			at := savedDomain{Version: key.version, Domain: key.domain, Boot: o.boot, Sampling: o.sampling.whole,
 				Selectors: o.sampling.selectors, Interfaces: o.sampling.interfaces}
-			for _, t := range o.templates {
+			for _, t := range o.templates.All() {
 				st := savedTemplate{ID: t.id, Option: t.option, Scopes: t.scopes}
 				for _, f := range t.fields {
 					st.Fields = append(st.Fields, [3]uint32{uint32(f.element), uint32(f.length), f.enterprise})
@@ -88,7 +88,7 @@ func (d *Decoder) Restore(now flow.Time, text []byte) error {
 			continue
 		}
 		for _, at := range one.Domains {
-			o := d.domain(e, now, domainKey{at.Version, at.Domain})
+			o := d.domain(e, domainKey{at.Version, at.Domain})
 			o.boot, o.sampling.whole = at.Boot, at.Sampling
 			for id, rate := range at.Selectors {
 				put(&o.sampling.selectors, id, rate)
@@ -97,7 +97,7 @@ func (d *Decoder) Restore(now flow.Time, text []byte) error {
 				put(&o.sampling.interfaces, id, rate)
 			}
 			for _, st := range at.Templates {
-				t := &template{id: st.ID, option: st.Option, scopes: st.Scopes, used: now}
+				t := &template{id: st.ID, option: st.Option, scopes: st.Scopes}
 				for _, f := range st.Fields {
 					t.fields = append(t.fields, field{element: uint16(f[0]), length: uint16(f[1]), enterprise: f[2]})
 				}

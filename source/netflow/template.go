@@ -3,8 +3,6 @@ package netflow
 import (
 	"encoding/binary"
 	"slices"
-
-	"dragnet/flow"
 )
 
 // template says how the records of a set are made up (RFC 7011, section 3.4;
@@ -17,7 +15,6 @@ type template struct {
 	// size is the length of a record in bytes, or the least one if variable.
 	size     int
 	variable bool
-	used     flow.Time
 }
 
 // field is one information element of a template.
@@ -98,9 +95,9 @@ func takeFields(b []byte, count int, v version) (fields []field, rest []byte, er
 const firstTemplate = 256
 
 // takeTemplates reads a set of templates.
-func (d *Decoder) takeTemplates(e *exporter, o *domain, now flow.Time, b []byte) error {
+func (d *Decoder) takeTemplates(e *exporter, o *domain, b []byte) error {
 	for len(b) >= 4 {
-		t := &template{id: binary.BigEndian.Uint16(b), used: now}
+		t := &template{id: binary.BigEndian.Uint16(b)}
 		count := int(binary.BigEndian.Uint16(b[2:]))
 		if t.id == 0 && count == 0 { // padding
 			return nil
@@ -128,9 +125,9 @@ func (d *Decoder) takeTemplates(e *exporter, o *domain, now flow.Time, b []byte)
 // takeOptionsTemplates reads a set of options templates. Version 9 gives the
 // lengths of scopes and options in bytes, IPFIX the counts of all fields and of
 // scopes.
-func (d *Decoder) takeOptionsTemplates(e *exporter, o *domain, now flow.Time, b []byte) error {
+func (d *Decoder) takeOptionsTemplates(e *exporter, o *domain, b []byte) error {
 	for len(b) >= 6 || len(b) >= 4 && o.key.version == ipfix {
-		t := &template{id: binary.BigEndian.Uint16(b), option: true, used: now}
+		t := &template{id: binary.BigEndian.Uint16(b), option: true}
 		count := int(binary.BigEndian.Uint16(b[2:]))
 		if t.id == 0 && count == 0 {
 			return nil
@@ -170,12 +167,12 @@ func (d *Decoder) takeOptionsTemplates(e *exporter, o *domain, now flow.Time, b 
 func (o *domain) withdraw(id uint16, options bool) {
 	const allTemplates, allOptions = 2, 3
 	if id != allTemplates && id != allOptions {
-		delete(o.templates, id)
+		o.templates.Delete(id)
 		return
 	}
-	for n, t := range o.templates {
+	for n, t := range o.templates.All() {
 		if t.option == options {
-			delete(o.templates, n)
+			o.templates.Delete(n)
 		}
 	}
 }

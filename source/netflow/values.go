@@ -11,6 +11,7 @@ type values struct {
 	set      uint64 // bit u: numbers[u], or the address u, is of this record
 	numbers  [64]uint64
 	src, dst netip.Addr
+	lists    uint64 // structured fields passed over, in all records
 }
 
 func (v *values) has(u use) bool { return v.set&(1<<u) != 0 }
@@ -72,6 +73,9 @@ func (v *values) put(u use, b []byte) {
 		if len(b) == 16 {
 			v.address(u == srcAddr6, netip.AddrFrom16([16]byte(b)).Unmap(), u)
 		}
+		return
+	case structured:
+		v.lists++
 		return
 	}
 	var n uint64

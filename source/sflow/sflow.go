@@ -12,12 +12,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
-	"time"
 
 	"dragnet/flow"
 	"dragnet/internal/conf"
 	"dragnet/packet"
 	"dragnet/source/biflow"
+	"dragnet/source/exporters"
 	"dragnet/source/sequence"
 )
 
@@ -75,6 +75,20 @@ type Counters struct {
 	Dropped uint64
 }
 
+// Add adds other counts.
+func (c *Counters) Add(o Counters) {
+	c.Datagrams += o.Datagrams
+	c.Bytes += o.Bytes
+	c.Samples += o.Samples
+	c.Records += o.Records
+	c.CounterSamples += o.CounterSamples
+	c.Skipped += o.Skipped
+	c.Malformed += o.Malformed
+	c.Lost += o.Lost
+	c.Restarts += o.Restarts
+	c.Dropped += o.Dropped
+}
+
 // Interface are the counters of one interface (RFC 2863; sFlow's if_counters).
 type Interface struct {
 	Exporter                netip.Addr
@@ -90,11 +104,14 @@ type Interface struct {
 // several may share the work if each exporter goes to one of them.
 type Decoder struct {
 	config    Configuration
-	exporters map[netip.Addr]*exporter
+	exporters *exporters.Table[exporter]
 	// Refused counts datagrams of exporters beyond MaxExporters.
 	Refused uint64
 	// Interfaces, if set, is given the counters of interfaces.
 	Interfaces func(Interface)
+	// Forget, if set, is given the counters of an exporter that gives way to
+	// another.
+	Forget func(netip.Addr, Counters)
 
 	packet packet.Packet
 	out    biflow.Record
@@ -103,42 +120,27 @@ type Decoder struct {
 // exporter is what is known of one address that sends.
 type exporter struct {
 	Counters
-	heard  flow.Time
 	agents map[uint32]*sequence.Sequence // by sub-agent
 	drops  map[uint64]uint32             // the last count, by sub-agent and data source
 }
 
 // New returns a Decoder.
-func New(c Configuration) *Decoder { return &Decoder{config: c, exporters: map[netip.Addr]*exporter{}} }
+func New(c Configuration) *Decoder {
+	d := &Decoder{config: c}
+	d.exporters = exporters.NewTable(c.MaxExporters, func() *exporter {
+		return &exporter{agents: map[uint32]*sequence.Sequence{}, drops: map[uint64]uint32{}}
+	})
+	d.exporters.Forget = func(from netip.Addr, e *exporter) {
+		if d.Forget != nil {
+			d.Forget(from, e.counters())
+		}
+	}
+	return d
+}
 
 // Is reports whether a datagram begins like one of sFlow version 5.
 func Is(datagram []byte) bool {
 	return len(datagram) >= 8 && binary.BigEndian.Uint32(datagram) == 5 && (datagram[7] == 1 || datagram[7] == 2)
-}
-
-// silence is how long an exporter may say nothing before it may be forgotten
-// for another.
-const silence = flow.Time(time.Hour)
-
-func (d *Decoder) exporter(now flow.Time, from netip.Addr) *exporter {
-	e := d.exporters[from]
-	if e == nil {
-		if len(d.exporters) >= d.config.MaxExporters {
-			for other, o := range d.exporters {
-				if now-o.heard > silence {
-					delete(d.exporters, other)
-					break
-				}
-			}
-			if len(d.exporters) >= d.config.MaxExporters {
-				return nil
-			}
-		}
-		e = &exporter{agents: map[uint32]*sequence.Sequence{}, drops: map[uint64]uint32{}}
-		d.exporters[from] = e
-	}
-	e.heard = now
-	return e
 }
 
 // Decode hands the records of a datagram, which arrived at now, to emit; a
@@ -149,7 +151,7 @@ func (d *Decoder) Decode(now flow.Time, from netip.Addr, datagram []byte, emit f
 		return ErrVersion
 	}
 	from = from.Unmap().WithZone("")
-	e := d.exporter(now, from)
+	e := d.exporters.Find(now, from)
 	if e == nil {
 		d.Refused++
 		return ErrBound
@@ -165,14 +167,19 @@ func (d *Decoder) Decode(now flow.Time, from netip.Addr, datagram []byte, emit f
 
 // Counters are those of the exporters that are known.
 func (d *Decoder) Counters() map[netip.Addr]Counters {
-	all := make(map[netip.Addr]Counters, len(d.exporters))
-	for from, e := range d.exporters {
-		c := e.Counters
-		for _, s := range e.agents {
-			c.Lost += s.Lost()
-			c.Restarts += s.Restarts
-		}
-		all[from] = c
+	all := make(map[netip.Addr]Counters, d.exporters.Len())
+	for from, e := range d.exporters.All() {
+		all[from] = e.counters()
 	}
 	return all
+}
+
+// counters are those of the exporter with all its sub-agents.
+func (e *exporter) counters() Counters {
+	c := e.Counters
+	for _, s := range e.agents {
+		c.Lost += s.Lost()
+		c.Restarts += s.Restarts
+	}
+	return c
 }

@@ -202,13 +202,13 @@ func TestMemoryIsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, e := range d.exporters {
+	for _, e := range d.exporters.All() {
 		if len(e.agents) != 3 || len(e.drops) != 3 {
 			t.Errorf("%d agents, %d sources", len(e.agents), len(e.drops))
 		}
 	}
-	if d.Refused != 80 || len(d.exporters) != 2 {
-		t.Errorf("%d refused, %d exporters", d.Refused, len(d.exporters))
+	if d.Refused != 80 || d.exporters.Len() != 2 {
+		t.Errorf("%d refused, %d exporters", d.Refused, d.exporters.Len())
 	}
 }
 
