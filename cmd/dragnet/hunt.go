@@ -211,6 +211,9 @@ func runHunt(cmd *cobra.Command, f cli.Format, c hunt.Configuration, p *pattern.
 		for _, problem := range out.Coverage[s.Name].Problems {
 			fmt.Fprintf(stderr, "%s: %s\n", s.Name, problem)
 		}
+		if out.Coverage[s.Name].Flows == 0 {
+			fmt.Fprintf(stderr, "%s: holds no flow, so that its answer says nothing about the pattern\n", s.Name)
+		}
 	}
 	return hunt.WriteResult(cmd.OutOrStdout(), f, &out.Result)
 }
