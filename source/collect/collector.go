@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gaissmai/bart"
+
 	"dragnet/flow"
 	"dragnet/internal/durable"
 	"dragnet/source/biflow"
@@ -37,7 +39,10 @@ type Collector struct {
 	pending []flow.Flow
 	spare   []flow.Flow // the room of pending when that was taken
 	totals  Totals
-	saved   string // what is in file
+	saved   string          // what is in file
+	named   bart.Table[int] // exporters of the configuration, as indexes
+	// gone are the counts of exporters that gave way to others, by index.
+	gone []Counters
 }
 
 // Totals count what was received and what of it was lost before it was known
@@ -53,20 +58,6 @@ type Totals struct {
 	Flows, Dropped uint64
 }
 
-// Exporter tells what one exporter sent, and how far it is to be relied on.
-type Exporter struct {
-	Addr    netip.Addr
-	NetFlow netflow.Counters
-	SFlow   sflow.Counters
-	Quality biflow.Quality
-}
-
-// Lost is how many sequence numbers are missing, sets had no template, and
-// samples the exporter dropped itself.
-func (e *Exporter) Lost() uint64 {
-	return e.NetFlow.Lost + e.NetFlow.UnknownTemplate + e.SFlow.Lost + e.SFlow.Dropped
-}
-
 // New prepares a collector, which keeps the templates of exporters in file
 // across restarts; an empty name keeps them nowhere.
 func New(config Configuration, file string, log *slog.Logger) (*Collector, error) {
@@ -76,6 +67,7 @@ func New(config Configuration, file string, log *slog.Logger) (*Collector, error
 	c := &Collector{config: config, file: file, log: log, now: time.Now, full: make(chan struct{}, 1),
 		netflow: netflow.New(config.NetFlow), sflow: sflow.New(config.SFlow)}
 	c.join = biflow.New(config.Join, c.add)
+	c.name()
 	return c, nil
 }
 
@@ -154,7 +146,7 @@ func (c *Collector) datagram(now flow.Time, from netip.Addr, b []byte, s *socket
 	defer c.mu.Unlock()
 	c.totals.Datagrams++
 	c.totals.Overflowed += uint64(s.newOverflow())
-	if !c.config.accepts(from) {
+	if !c.named.Contains(from) {
 		c.totals.Foreign++
 		return
 	}
@@ -218,32 +210,6 @@ func (c *Collector) Totals() Totals {
 	t := c.totals
 	t.Refused = c.netflow.Refused + c.sflow.Refused
 	return t
-}
-
-// Exporters are those heard of, in no order.
-func (c *Collector) Exporters() (all []Exporter) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	by := map[netip.Addr]*Exporter{}
-	of := func(a netip.Addr) *Exporter {
-		if by[a] == nil {
-			by[a] = &Exporter{Addr: a}
-		}
-		return by[a]
-	}
-	for a, n := range c.netflow.Counters() {
-		of(a).NetFlow = n
-	}
-	for a, n := range c.sflow.Counters() {
-		of(a).SFlow = n
-	}
-	for a, q := range c.join.Qualities() {
-		of(a).Quality = q
-	}
-	for _, e := range by {
-		all = append(all, *e)
-	}
-	return all
 }
 
 // restore reads the templates that an earlier run kept.

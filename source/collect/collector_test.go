@@ -254,6 +254,9 @@ func TestTemplatesOutliveARestart(t *testing.T) {
 
 func TestSettingsThatMakeNoSense(t *testing.T) {
 	for want, change := range map[string]func(*Configuration){
+		"named twice": func(c *Configuration) {
+			c.Exporters = []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("192.0.2.1/32")}
+		},
 		"collect.exporters[0]":   func(c *Configuration) { c.Exporters = []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")} },
 		"collect.listen[0]":      func(c *Configuration) { c.Listen = []string{"2055"} },
 		"collect.receive_buffer": func(c *Configuration) { c.ReceiveBuffer = 1 },
@@ -267,5 +270,34 @@ func TestSettingsThatMakeNoSense(t *testing.T) {
 		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
+	}
+}
+
+// TestCountsByConfiguredPrefix: what was counted stays with the prefix that the
+// configuration names, however many addresses of it come and go.
+func TestCountsByConfiguredPrefix(t *testing.T) {
+	c := DefaultConfiguration()
+	c.NetFlow.MaxExporters, c.Join.MaxExporters = 2, 2
+	c.Exporters = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("192.0.2.128/25"), netip.MustParsePrefix("198.51.100.0/24")}
+	k, err := New(c, "", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hour := flow.Time(time.Hour)
+	for i := range 40 {
+		// Every exporter sends two datagrams, the second after a gap of ten flows.
+		from := netip.AddrFrom4([4]byte{192, 0, 2, byte(100 + i)})
+		for n := range uint32(2) {
+			k.datagram(flow.Time(i)*2*hour+1, from, datagram5(n*11), &socket{})
+		}
+	}
+	all := k.Sources()
+	for i, want := range []uint64{28, 12, 0} {
+		if n := all[i].NetFlow; n.Datagrams != 2*want || n.Records != 2*want || all[i].Lost() != 10*want || all[i].Quality.Records != 2*want {
+			t.Errorf("%s: %+v, want %d exporters", all[i].Prefix, all[i], want)
+		}
+	}
+	if n := all[0].Exporters + all[1].Exporters; n != 2 || len(k.Exporters()) != 2 {
+		t.Errorf("%d exporters are known", n)
 	}
 }

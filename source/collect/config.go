@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"dragnet/internal/conf"
 	"dragnet/source/biflow"
@@ -54,6 +55,7 @@ func (c *Configuration) Validate() error {
 	var p conf.Problems
 	for i, e := range c.Exporters {
 		p.Check(e.IsValid() && e == e.Masked(), fmt.Sprintf("exporters[%d]", i), "%s is not a prefix; want such as 192.0.2.1/32", e)
+		p.Check(!slices.Contains(c.Exporters[:i], e), fmt.Sprintf("exporters[%d]", i), "%s is named twice", e)
 	}
 	for i, l := range c.Listen {
 		_, err := net.ResolveUDPAddr("udp", l)
@@ -69,13 +71,3 @@ func (c *Configuration) Validate() error {
 
 // Off reports whether nothing is to be collected.
 func (c *Configuration) Off() bool { return len(c.Exporters) == 0 || len(c.Listen) == 0 }
-
-// accepts reports whether exports from an address are accepted.
-func (c *Configuration) accepts(from netip.Addr) bool {
-	for _, p := range c.Exporters {
-		if p.Contains(from) {
-			return true
-		}
-	}
-	return false
-}

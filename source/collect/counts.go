@@ -1,0 +1,108 @@
+package collect
+
+import (
+	"net/netip"
+
+	"dragnet/source/biflow"
+	"dragnet/source/netflow"
+	"dragnet/source/sflow"
+)
+
+// Counters tell what exporters sent, and how far they are to be relied on.
+type Counters struct {
+	NetFlow netflow.Counters
+	SFlow   sflow.Counters
+	Quality biflow.Quality
+}
+
+// Lost is how many sequence numbers are missing, sets had no template, and
+// samples the exporter dropped itself.
+func (c *Counters) Lost() uint64 {
+	return c.NetFlow.Lost + c.NetFlow.UnknownTemplate + c.SFlow.Lost + c.SFlow.Dropped
+}
+
+func (c *Counters) add(o *Counters) {
+	c.NetFlow.Add(o.NetFlow)
+	c.SFlow.Add(o.SFlow)
+	c.Quality.Add(&o.Quality)
+}
+
+// Exporter is one address that sends.
+type Exporter struct {
+	Addr netip.Addr
+	Counters
+}
+
+// Source is what was received of the exporters of one configured prefix; of
+// prefixes within each other, the longest has it.
+type Source struct {
+	Prefix netip.Prefix
+	// Exporters is how many addresses of it are known now.
+	Exporters int
+	Counters
+}
+
+// name prepares the counts by configured prefix.
+func (c *Collector) name() {
+	c.gone = make([]Counters, len(c.config.Exporters))
+	for i, p := range c.config.Exporters {
+		c.named.Insert(p, i)
+	}
+	keep := func(from netip.Addr, n Counters) {
+		if i, ok := c.named.Lookup(from); ok {
+			c.gone[i].add(&n)
+		}
+	}
+	c.netflow.Forget = func(from netip.Addr, n netflow.Counters) { keep(from, Counters{NetFlow: n}) }
+	c.sflow.Forget = func(from netip.Addr, n sflow.Counters) { keep(from, Counters{SFlow: n}) }
+	c.join.Forget = func(from netip.Addr, q *biflow.Quality) { keep(from, Counters{Quality: *q}) }
+}
+
+// Exporters are those known now, in no order.
+func (c *Collector) Exporters() (all []Exporter) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, e := range c.exporters() {
+		all = append(all, *e)
+	}
+	return all
+}
+
+// exporters is Exporters where c.mu is held.
+func (c *Collector) exporters() map[netip.Addr]*Exporter {
+	by := map[netip.Addr]*Exporter{}
+	of := func(a netip.Addr) *Exporter {
+		if by[a] == nil {
+			by[a] = &Exporter{Addr: a}
+		}
+		return by[a]
+	}
+	for a, n := range c.netflow.Counters() {
+		of(a).NetFlow = n
+	}
+	for a, n := range c.sflow.Counters() {
+		of(a).SFlow = n
+	}
+	for a, q := range c.join.Qualities() {
+		of(a).Quality = q
+	}
+	return by
+}
+
+// Sources are the configured prefixes in their order. Their counts only grow,
+// whatever exporters come and go.
+func (c *Collector) Sources() []Source {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := make([]Source, len(c.gone))
+	for i, p := range c.config.Exporters {
+		all[i] = Source{Prefix: p, Counters: c.gone[i]}
+	}
+	for a, e := range c.exporters() {
+		if i, ok := c.named.Lookup(a); ok {
+			all[i].Exporters++
+			all[i].add(&e.Counters)
+		}
+	}
+	return all
+}
