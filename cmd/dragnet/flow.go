@@ -24,6 +24,12 @@ func newFlow() *cobra.Command {
 	return cmd
 }
 
+// sourceHelp says what can be read.
+const sourceHelp = `A SOURCE is a file or directory of Zeek conn logs (TSV or JSON), Suricata's
+eve.json, Squid's access.log, nginx's with the log_format of the manual, AWS VPC
+flow logs (text or Parquet), Hubble's flows, nfdump's files or captures (pcap or
+pcapng), told apart by content; logs and captures may be gzip.`
+
 // today is the epoch of the salts for a question asked today.
 func today() string { return time.Now().UTC().Format(time.DateOnly) }
 
@@ -36,9 +42,9 @@ func newFlowImport() *cobra.Command {
 		Short: "Import logs and captures into a data directory, each line once",
 		Long: `Import adds the flows of logs and captures to DATADIR, which it creates if
 it does not exist; or to a ClickHouse database, given by its address, such as
-clickhouse://user@host:9000/flows. A SOURCE is a file or directory of Zeek conn logs (TSV or JSON),
-Suricata's eve.json, Squid's access.log or captures (pcap or pcapng), each plain
-or gzip.
+clickhouse://user@host:9000/flows.
+
+` + sourceHelp + `
 
 A log is recognised by its content: of one imported before only the lines added
 since are imported, also after it was renamed or compressed. When the command

@@ -136,10 +136,10 @@ func newHunt() *cobra.Command {
 without telling what the pattern is, opens the answers that concern it, and
 prints the group of hosts with what each witness could see.
 
-A SOURCE is a file or directory of Zeek conn logs (TSV or JSON), Suricata's
-eve.json, Squid's access.log or captures (pcap or pcapng), each plain or gzip; a data directory; the address of a
-ClickHouse database, such as clickhouse://user@host:9000/flows, whose password is
-read from DRAGNET_CLICKHOUSE_PASSWORD; or that of a node of yours, unix:///PATH or
+` + sourceHelp + ` It may
+also be a data directory; the address of a ClickHouse database, such as
+clickhouse://user@host:9000/flows, whose password is read from
+DRAGNET_CLICKHOUSE_PASSWORD; or that of a node of yours, unix:///PATH or
 https://HOST:PORT, which answers from its own log. Each is a witness of its own.
 
 A SOURCE such as https://203.0.113.1:8443 is a witness of another organisation:

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"dragnet/flow"
+	"dragnet/source/nfdump"
 	"dragnet/source/packets"
 	"dragnet/source/zeek"
 	"dragnet/store"
@@ -79,7 +80,7 @@ func Files(path string) ([]string, error) {
 		return []string{path}, nil
 	}
 	files, err := walk(path)
-	all := slices.Concat(files[conn], files[lined], files[capture])
+	all := slices.Concat(files[conn], files[lined], files[recorded], files[capture])
 	if err == nil && len(all) == 0 {
 		return nil, fmt.Errorf("%s holds %s (%d other files)", path, nothing, len(files[other]))
 	}
@@ -104,8 +105,8 @@ func (m *Importer) file(ctx context.Context, path string) (Imported, error) {
 	switch k {
 	case conn, lined:
 		return m.log(ctx, path)
-	case capture:
-		return m.capture(ctx, path)
+	case recorded, capture:
+		return m.whole(ctx, path, k)
 	}
 	info, err := os.Stat(path)
 	if err == nil && info.Size() == 0 {
@@ -312,9 +313,9 @@ func (m *Importer) learn(source store.ImportedLog) {
 	m.dirty = append(m.dirty, source)
 }
 
-// capture imports a packet capture. Its flows depend on all of its packets, so
-// it is read whole or not at all.
-func (m *Importer) capture(ctx context.Context, path string) (Imported, error) {
+// whole imports a capture or a file of records. Its flows depend on all of it,
+// so it is read whole or not at all.
+func (m *Importer) whole(ctx context.Context, path string, k kind) (Imported, error) {
 	source, err := fingerprint(path)
 	if err != nil {
 		return Imported{}, err
@@ -322,20 +323,26 @@ func (m *Importer) capture(ctx context.Context, path string) (Imported, error) {
 	if free, err := m.claim(ctx, source.Tail, true); err != nil || !free {
 		return Imported{File: path, Status: Busy, Problem: busy}, err
 	}
-	for _, k := range m.known.sources {
-		if k.Whole && k.Tail == source.Tail {
+	for _, known := range m.known.sources {
+		if known.Whole && known.Tail == source.Tail {
 			return Imported{File: path, Status: Unchanged}, nil
 		}
-		if k.Whole && k.Head == source.Head && k.Offset >= identityBytes {
-			return m.refuse(path, "it begins like %s, which was imported; a capture that grew would give the same flows twice", k.Name), nil
+		if known.Whole && known.Head == source.Head && known.Offset >= identityBytes {
+			return m.refuse(path, "it begins like %s, which was imported; a file that grew would give the same flows twice", known.Name), nil
 		}
 	}
-	log, err := packets.Open(path)
-	if err != nil {
-		return Imported{}, err
+	cov, err := m.scanWhole(ctx, path, k)
+	if reason, ok := errors.AsType[unreadable](err); ok && !errors.Is(err, nfdump.ErrOpen) {
+		if cov.Flows == 0 {
+			return m.refuse(path, "%v", reason), nil
+		}
+		cov.Skip(path, "%v", reason)
+		err = nil
 	}
-	cov, err := log.Scan(ctx, flow.AllTime, flow.AllColumns, func(batch []flow.Flow) error { return m.append(ctx, batch) })
-	if err != nil {
+	switch {
+	case errors.Is(err, nfdump.ErrOpen):
+		return Imported{File: path, Status: Busy, Problem: err.Error()}, nil
+	case err != nil:
 		return Imported{}, err
 	}
 	m.Coverage.Merge(cov)
@@ -343,6 +350,18 @@ func (m *Importer) capture(ctx context.Context, path string) (Imported, error) {
 	source.ID, source.Flows, source.Skipped, source.Imported = newID(), cov.Flows, cov.Skipped, flow.FromTime(m.now())
 	m.learn(source)
 	return Imported{File: path, Status: New, Flows: cov.Flows, Skipped: cov.Skipped}, nil
+}
+
+func (m *Importer) scanWhole(ctx context.Context, path string, k kind) (flow.Coverage, error) {
+	take := func(batch []flow.Flow) error { return m.append(ctx, batch) }
+	if k == recorded {
+		return scanRecording(ctx, path, flow.AllTime, take)
+	}
+	log, err := packets.Open(path)
+	if err != nil {
+		return flow.Coverage{}, err
+	}
+	return log.Scan(ctx, flow.AllTime, flow.AllColumns, take)
 }
 
 // fingerprint identifies a capture: its Tail is the sum of all of it.

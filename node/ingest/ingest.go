@@ -1,7 +1,7 @@
 // Package ingest opens whatever a user names as the log of a witness: a data
 // directory, the address of a ClickHouse database, or a file or a directory of
-// Zeek conn logs, Suricata's eve.json, Squid's access.log or packet captures,
-// told apart by content. It also brings such
+// logs, flow files or packet captures of the formats in source/, told apart by
+// content. It also brings such
 // files into a store, each line once however often and under whatever name it is
 // offered.
 package ingest
@@ -31,6 +31,7 @@ type LogFiles struct {
 	zeek    *zeek.ConnLog
 	packets *packets.Recording
 	lines   []string // files of other logs with a flow a line
+	records []string // files of records that are read whole
 	// Passed counts files of a directory that are none of these.
 	Passed int
 	// damaged are files of which nothing can be decompressed.
@@ -44,6 +45,7 @@ const (
 	other kind = iota
 	conn
 	lined
+	recorded
 	capture
 	empty
 	damaged
@@ -92,8 +94,8 @@ func openFiles(path string) (*LogFiles, error) {
 			return nil, err
 		}
 	}
-	l.lines = files[lined]
-	if l.zeek == nil && l.packets == nil && len(l.lines) == 0 {
+	l.lines, l.records = files[lined], files[recorded]
+	if l.zeek == nil && l.packets == nil && len(l.lines)+len(l.records) == 0 {
 		return nil, fmt.Errorf("%s holds %s (%d other files)", path, nothing, l.Passed)
 	}
 	return l, nil
@@ -169,6 +171,8 @@ func recognise(path string) (kind, error) {
 	switch prefix = prefix[:n]; {
 	case packets.Is(prefix):
 		return capture, nil
+	case recordingOf(prefix) != nil && src == r: // none of them is read through gzip
+		return recorded, nil
 	case formatOf(prefix) != nil:
 		return lined, nil
 	case zeek.Is(prefix):
@@ -196,6 +200,17 @@ func (l *LogFiles) Scan(ctx context.Context, w flow.Window, cols flow.Columns, f
 	}
 	for _, path := range l.lines {
 		c, err := scanLines(ctx, path, w, fn)
+		cov.Merge(c)
+		if err != nil {
+			return cov, err
+		}
+	}
+	for _, path := range l.records {
+		c, err := scanRecording(ctx, path, w, fn)
+		if reason, ok := errors.AsType[unreadable](err); ok {
+			c.Skip(path, "%v", reason)
+			err = nil
+		}
 		cov.Merge(c)
 		if err != nil {
 			return cov, err

@@ -8,20 +8,24 @@ import (
 	"io/fs"
 
 	"dragnet/flow"
+	"dragnet/source/hubble"
 	linelog "dragnet/source/lines"
+	"dragnet/source/nginx"
 	"dragnet/source/squid"
 	"dragnet/source/suricata"
+	"dragnet/source/vpcflow"
 	"dragnet/source/zeek"
 )
 
 // What is read, in words for errors.
 const (
-	unlike  = "is neither a Zeek conn log (TSV or JSON), nor Suricata's eve.json, nor Squid's access.log, nor a capture (pcap or pcapng)"
-	nothing = "no Zeek conn log, no eve.json, no Squid access.log and no capture"
+	unlike = "is no log, flow file or capture that is read: Zeek's conn log (TSV or JSON), Suricata's eve.json, Squid's access.log, nginx's with the log_format of the manual, " +
+		"Hubble's flows, AWS VPC flow logs (text or Parquet), nfdump's files, pcap, pcapng"
+	nothing = "no log, flow file or capture that is read"
 )
 
 // formats are the logs with a flow a line, besides Zeek's.
-var formats = []*linelog.Format{&suricata.Format, &squid.Format}
+var formats = []*linelog.Format{&suricata.Format, &hubble.Format, &vpcflow.Format, &nginx.Format, &squid.Format}
 
 // formatOf finds the format of a file that begins with prefix, or nil.
 func formatOf(prefix []byte) *linelog.Format {

@@ -16,6 +16,12 @@ func (e *entry) take(r *Record, from int) {
 	if r.ICMPError != 0 {
 		e.icmpError = r.ICMPError
 	}
+	switch r.Origin {
+	case OriginSource:
+		e.origin = int8(from)
+	case OriginDestination:
+		e.origin = int8(from ^ 1)
+	}
 	forward := side{flags: r.OrigFlags, isn: r.OrigISN, packets: r.OrigPkts, ipBytes: r.OrigIPBytes, payload: r.OrigBytes}
 	if !r.Biflow {
 		e.add(from, forward, r)
@@ -102,7 +108,9 @@ func (e *entry) fill(f *flow.Flow) {
 	f.Orig, f.OrigPort = e.key.end(o)
 	f.Resp, f.RespPort = e.key.end(o ^ 1)
 	f.Exporter, _ = (&key{a: e.key.exporter}).end(0)
-	if f.State == flow.StateUnknown {
+	// A refusal is believed only of what nothing answered.
+	both := orig.seen && resp.seen
+	if f.State == flow.StateUnknown && (!e.cut || both) || both && f.State == flow.S0 {
 		f.State = e.judge(orig, resp)
 	}
 	e.quality.Flows++

@@ -40,6 +40,15 @@ func DefaultConfiguration() Configuration {
 	return Configuration{Wait: 90 * time.Second, Linger: 5 * time.Second, Longest: 10 * time.Minute, MaxSkew: 10 * time.Minute, MaxFlows: 1 << 18, MaxExporters: 1024}
 }
 
+// Recorded are the settings for records from files. Their times are those of the
+// file, whoever's clock made them, and records come in the order in which they
+// were written, which within ten minutes need not be that of their times.
+func Recorded() Configuration {
+	c := DefaultConfiguration()
+	c.Wait, c.Longest, c.MaxSkew = 15*time.Minute, 24*time.Hour, 0
+	return c
+}
+
 // Validate reports all invalid settings.
 func (c *Configuration) Validate() error {
 	var p conf.Problems
@@ -160,6 +169,7 @@ type entry struct {
 	sides      [2]side
 	first      flow.Time // when its first record arrived
 	due        flow.Time
+	cut        bool // it may go on beyond what was read
 	origin     int8 // the side that an exporter named as the originator, or undecided
 	state      flow.State
 	icmpError  uint16
@@ -237,6 +247,15 @@ func (j *Joiner) Flush() {
 			j.end(l.head.next)
 		}
 	}
+}
+
+// Cut is Flush where the records go on, but are not known yet: that a side of a
+// young conversation was not seen means nothing then, and its state is unknown.
+func (j *Joiner) Cut() {
+	for e := j.waiting.head.prev; e != &j.waiting.head; e = e.prev {
+		e.cut = e.end() > j.now-flow.Time(j.config.Linger)
+	}
+	j.Flush()
 }
 
 // Held is the number of conversations held.

@@ -36,9 +36,21 @@ type Record struct {
 	// Over is set if no further record of this direction will follow.
 	// IPFIX flowEndReason [136] other than active timeout.
 	Over bool
+	// Origin says which side opened the conversation, if the source knows.
+	Origin Origin
 	// Sent is the exporter's clock as it sent the record; 0 if it gave none.
 	Sent flow.Time
 }
+
+// Origin is the side of a record that opened its conversation.
+type Origin uint8
+
+// The sides; what is not known is decided by flags, time and ports.
+const (
+	OriginUnknown Origin = iota
+	OriginSource
+	OriginDestination
+)
 
 // SetICMP fills the ports of an ICMP message.
 func (r *Record) SetICMP(kind, code uint8) {

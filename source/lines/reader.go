@@ -1,6 +1,11 @@
 // Package lines reads logs of one record a line, which may grow while they are
-// read; what a line means is a Format's to say. The Zeek conn log, which
-// describes its own columns, is source/zeek's.
+// read; what a line means is a Format's to say. The Zeek conn log is
+// source/zeek's.
+//
+// Of a format whose lines are each one direction of a conversation, or a part of
+// it, the lines that one reading finds are joined (source/biflow). A
+// conversation that goes on in the next reading is two flows: what was read can
+// be marked as done only with its flows.
 //
 // A log is read as a hostile file: a line that cannot be used is counted with
 // its place and its reason, and one that is too long is passed over in bounded
@@ -9,10 +14,12 @@ package lines
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 
 	"dragnet/flow"
+	"dragnet/source/biflow"
 	"dragnet/source/zeek"
 )
 
@@ -24,11 +31,26 @@ type Format struct {
 	Is func(prefix []byte) bool
 	// Parse reads a line into f, which is zero. ok is false for a line that is
 	// in order but tells of no flow.
-	Parse func(line []byte, f *flow.Flow) (ok bool, err error)
+	Parse Parse
+	// Record takes the place of Parse for lines that are to be joined. Times of
+	// arrival are those at which records end.
+	Record Record
+	// Header, if set, looks whether a line names the columns of those that
+	// follow, and says how to read them; nil if it does not. Record may be nil
+	// then, for lines before the first header are of no use.
+	Header func(line []byte) Record
 	// Whole reports whether a last line without newline is whole. Without it
 	// such a line waits for the rest.
 	Whole func(line []byte) bool
 }
+
+// Parse is how a Format reads a line that is a flow.
+type Parse func(line []byte, f *flow.Flow) (ok bool, err error)
+
+// Record is how a Format reads a line that is a record of one direction.
+type Record func(line []byte, r *biflow.Record) (ok bool, err error)
+
+var errNoHeader = errors.New("no line before it names the columns")
 
 const (
 	// maxLine bounds one line without its newline.
@@ -36,6 +58,8 @@ const (
 	// batchSize is how many flows are handed over at once.
 	batchSize = 1024
 	chunkSize = 64 << 10
+	// maxJoined bounds the records joined at a time.
+	maxJoined = 1 << 17
 )
 
 // Reader reads one log, in order and in one goroutine. After io.EOF, Next may
@@ -52,11 +76,21 @@ type Reader struct {
 	offset int64  // of buf in the log
 	line   int64  // lines before it
 	err    error  // of src, for when buf is done
+
+	join   *biflow.Joiner // nil unless lines are joined
+	joined int            // records in join, since it was flushed
+	now    flow.Time      // the latest end of a record
+	record Record         // how lines are read now
+	header string         // the line that says so
 }
 
 // NewReader reads src in a format; name stands for it in problems.
 func NewReader(src io.Reader, name string, format *Format) *Reader {
-	return &Reader{src: src, format: format, name: name}
+	r := &Reader{src: src, format: format, name: name, record: format.Record, now: flow.MinTime}
+	if format.Record != nil || format.Header != nil {
+		r.join = biflow.New(biflow.Recorded(), func(f *flow.Flow) { r.batch = append(r.batch, *f) })
+	}
+	return r
 }
 
 // Next returns the next flows, at least one, and io.EOF at the end of what
@@ -65,7 +99,11 @@ func (r *Reader) Next() ([]flow.Flow, error) {
 	r.batch = r.batch[:0]
 	for {
 		r.parse()
-		if len(r.batch) > 0 {
+		if r.joined > 0 && (r.err != nil || r.joined >= maxJoined) {
+			r.join.Cut()
+			r.joined = 0
+		}
+		if r.joined == 0 && len(r.batch) > 0 {
 			r.cov.Saw(r.batch)
 			return r.batch, nil
 		}
@@ -95,7 +133,7 @@ func (r *Reader) fill() {
 
 // parse reads whole lines until the batch is full.
 func (r *Reader) parse() {
-	for len(r.batch) < batchSize {
+	for (r.join != nil || len(r.batch) < batchSize) && r.joined < maxJoined {
 		end := bytes.IndexByte(r.buf, '\n')
 		if end < 0 {
 			if len(r.buf) > maxLine {
@@ -136,12 +174,40 @@ func (r *Reader) take(line []byte, size int) {
 }
 
 func (r *Reader) one(line []byte) {
+	if r.join != nil {
+		r.part(line)
+		return
+	}
 	var f flow.Flow
 	ok, err := r.format.Parse(line, &f)
 	if err != nil {
 		r.cov.Skip(r.place(), "%v", err)
 	} else if ok {
 		r.batch = append(r.batch, f)
+	}
+}
+
+// part reads a line of a format that is joined.
+func (r *Reader) part(line []byte) {
+	if r.format.Header != nil {
+		if record := r.format.Header(line); record != nil {
+			r.record, r.header = record, string(line)
+			return
+		}
+	}
+	if r.record == nil {
+		r.cov.Skip(r.place(), "%v", errNoHeader)
+		return
+	}
+	var record biflow.Record
+	ok, err := r.record(line, &record)
+	switch {
+	case err != nil:
+		r.cov.Skip(r.place(), "%v", err)
+	case ok:
+		r.joined++
+		r.now = max(r.now, record.End())
+		r.join.Add(r.now, &record)
 	}
 }
 
@@ -162,8 +228,13 @@ func (r *Reader) Coverage() flow.Coverage {
 }
 
 // Mark tells where the next batch will begin.
-func (r *Reader) Mark() zeek.Mark { return zeek.Mark{Offset: r.offset, Line: r.line} }
+func (r *Reader) Mark() zeek.Mark { return zeek.Mark{Offset: r.offset, Line: r.line, Header: r.header} }
 
 // Resume makes a new Reader go on from m. Its source must already stand at
 // m.Offset.
-func (r *Reader) Resume(m zeek.Mark) { r.offset, r.line = m.Offset, m.Line }
+func (r *Reader) Resume(m zeek.Mark) {
+	r.offset, r.line = m.Offset, m.Line
+	if m.Header != "" && r.format.Header != nil {
+		r.record, r.header = r.format.Header([]byte(m.Header)), m.Header
+	}
+}
