@@ -262,12 +262,7 @@ func (h *Core) Changes(ctx context.Context, host netip.Addr, after int64, limit 
 	err = h.db.View(ctx, func(tx *state.Tx) error {
 		page = nil
 		return tx.Each(func(r *sql.Rows) error {
-			c := dossier.Change{Version: dossier.ChangeVersion}
-			var document string
-			err := r.Scan(&c.Sequence, (*int64)(&c.Time), (*string)(&c.Kind), &document)
-			if err == nil {
-				err = json.Unmarshal([]byte(document), &c.Entry)
-			}
+			c, err := scanChange(r)
 			page = append(page, c)
 			return err
 		}, `SELECT id, time, kind, entry FROM clearinghouse_change WHERE `+where+` ORDER BY id LIMIT ?`, append(args, clampLimit(limit))...)

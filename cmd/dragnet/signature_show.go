@@ -13,7 +13,7 @@ import (
 	"dragnet/dossier"
 	"dragnet/internal/cli"
 	"dragnet/internal/plot"
-	"dragnet/publish"
+	"dragnet/publish/rules"
 	"dragnet/signature/tokens"
 )
 
@@ -130,9 +130,9 @@ func newSignatureExport() *cobra.Command {
 		Short: "Export a signature as strings for another program, with the loss",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			write := publish.RuleWriters()[format]
+			write := rules.Writers()[format]
 			if write == nil {
-				return cli.Usage(fmt.Errorf("--format %q: must be one of %s", format, strings.Join(publish.RuleFormats(), ", ")))
+				return cli.Usage(fmt.Errorf("--format %q: must be one of %s", format, strings.Join(rules.Formats(), ", ")))
 			}
 			all, err := openSignatures(args, trust)
 			if err != nil {
@@ -147,7 +147,7 @@ func newSignatureExport() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&format, "format", "suricata", strings.Join(publish.RuleFormats(), ", "))
+	f.StringVar(&format, "format", "suricata", strings.Join(rules.Formats(), ", "))
 	f.IntVar(&o.Most, "strings", 12, "most strings to write")
 	f.Float64Var(&o.FalseAlarms, "false-alarms", 0.001, "most false alarms of a string per 10^9 bytes")
 	f.BoolVar(&o.Adjacent, "adjacent", false, "strings without wildcards only")

@@ -1,6 +1,6 @@
-// Package publish writes results in the formats of other programs, one writer
-// per format. It never receives a source.
-package publish
+// Package rules writes the strings of signatures as rules of other programs,
+// one writer per program.
+package rules
 
 import (
 	"fmt"
@@ -12,12 +12,12 @@ import (
 	"dragnet/dossier"
 )
 
-// RuleWriter writes the strings of a signature in one program's language.
-type RuleWriter func(w io.Writer, a *dossier.Alternatives) error
+// Writer writes the strings of a signature in one program's language.
+type Writer func(w io.Writer, a *dossier.Alternatives) error
 
-// RuleWriters are the writers of signatures by format.
-func RuleWriters() map[string]RuleWriter {
-	return map[string]RuleWriter{"suricata": Suricata, "snort": Snort, "yara": YARA, "zeek": Zeek}
+// Writers are the writers of signatures by format.
+func Writers() map[string]Writer {
+	return map[string]Writer{"suricata": Suricata, "snort": Snort, "yara": YARA, "zeek": Zeek}
 }
 
 // fixedRuns splits c into its runs of fixed bytes: the start and the bytes of
@@ -157,10 +157,10 @@ func Zeek(w io.Writer, a *dossier.Alternatives) error {
 	return nil
 }
 
-// RuleFormats lists the formats in order.
-func RuleFormats() []string {
+// Formats lists the formats in order.
+func Formats() []string {
 	var names []string
-	for name := range RuleWriters() {
+	for name := range Writers() {
 		names = append(names, name)
 	}
 	slices.Sort(names)

@@ -1,0 +1,61 @@
+package mirror
+
+import (
+	"net/http"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"os"
+)
+
+// Handler serves the newest publication. Each file has its hash as ETag and the
+// time of the publication as Last-Modified, so that an unchanged file costs a
+// reader one short answer.
+func (t *Tree) Handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			http.Error(w, "the mirror is only read", http.StatusMethodNotAllowed)
+			return
+		}
+		m := t.last.Load()
+		if m == nil || m.Head.Root == "" {
+			http.Error(w, "nothing has been published yet", http.StatusServiceUnavailable)
+			return
+		}
+		name := strings.TrimPrefix(r.URL.Path, "/")
+		file, listed := m.Find(name)
+		if name == ManifestName || name == SignatureName {
+			file, listed = FileHash{Path: name, SHA256: m.Head.Root}, true
+		}
+		if !listed {
+			http.NotFound(w, r)
+			return
+		}
+		f, err := os.Open(filepath.Join(t.path(m.Head.Number), filepath.FromSlash(file.Path)))
+		if err != nil {
+			http.Error(w, "the file cannot be read", http.StatusInternalServerError)
+			return
+		}
+		defer f.Close()
+		w.Header().Set("ETag", `"`+file.SHA256+`"`)
+		w.Header().Set("Cache-Control", "no-cache")
+		w.Header().Set("Content-Type", contentType(name))
+		http.ServeContent(w, r, name, m.Head.Time.Time().Truncate(time.Second), f)
+	})
+}
+
+func contentType(name string) string {
+	switch filepath.Ext(name) {
+	case ".json":
+		return "application/json"
+	case ".jsonl":
+		return "application/x-ndjson"
+	case ".csv":
+		return "text/csv; charset=utf-8"
+	case ".sig":
+		return "application/octet-stream"
+	}
+	return "text/plain; charset=utf-8"
+}

@@ -1,0 +1,76 @@
+package rules_test
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"dragnet/dossier"
+	"dragnet/internal/testkit"
+	"dragnet/publish/rules"
+)
+
+func example() *dossier.Alternatives {
+	return &dossier.Alternatives{Name: "alder-1.x", Loss: 0.25, Contents: []dossier.Content{
+		{Bytes: []byte{0xbb, 0x29, 0, 0x88, 0x91}, Fixed: []bool{true, true, false, true, true}},
+		{Bytes: []byte("/;\"|"), Fixed: []bool{true, true, true, true}},
+	}}
+}
+
+func written(t *testing.T, format string) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := rules.Writers()[format](&b, example()); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestRulesHoldTheStrings(t *testing.T) {
+	for format, wants := range map[string][]string{
+		"suricata": {`content:"|BB 29|"; fast_pattern; content:"|88 91|"; distance:1; within:2;`, `content:"|2F 3B 22 7C|"`},
+		"snort":    {`content:"|BB 29|", fast_pattern; content:"|88 91|", distance 1, within 2;`},
+		"yara":     {`rule dragnet_alder_1_x`, `{ BB 29 ?? 88 91 }`, `{ 2F 3B 22 7C }`, `any of them`, `loss = "0.2500"`},
+		"zeek":     {`payload /(.|\n)*\xbb\x29(.|\n)\x88\x91/`, `signature dragnet-alder-1-x-1`},
+	} {
+		text := written(t, format)
+		for _, want := range wants {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s lacks %s:\n%s", format, want, text)
+			}
+		}
+	}
+}
+
+func TestRuleNumbersAreLocalAndDistinct(t *testing.T) {
+	first, again := written(t, "suricata"), written(t, "suricata")
+	numbers := regexp.MustCompile(`sid:(1\d{6});`).FindAllString(first, -1)
+	if len(numbers) != 2 || numbers[0] == numbers[1] || first != again {
+		t.Errorf("rule numbers %v, want two, different and the same each time", numbers)
+	}
+}
+
+// TestYARAAgrees runs the real program on a file with and one without a string.
+func TestYARAAgrees(t *testing.T) {
+	yara := testkit.Tool(t, "yara")
+	dir := t.TempDir()
+	rule, with, without := filepath.Join(dir, "r.yara"), filepath.Join(dir, "with"), filepath.Join(dir, "without")
+	for path, content := range map[string]string{rule: written(t, "yara"), with: "text \xbb\x29x\x88\x91 text", without: "text \xbb\x29\x88\x91 text"} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, want := range map[string]bool{with: true, without: false} {
+		out, err := exec.Command(yara, rule, path).CombinedOutput()
+		if err != nil {
+			t.Fatalf("yara: %v: %s", err, out)
+		}
+		if got := strings.Contains(string(out), "dragnet_alder"); got != want {
+			t.Errorf("%s: yara matched %v, want %v: %s", filepath.Base(path), got, want, out)
+		}
+	}
+}

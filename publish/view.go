@@ -1,0 +1,135 @@
+package publish
+
+import (
+	"net/netip"
+	"slices"
+	"sort"
+
+	"dragnet/dossier"
+	"dragnet/flow"
+)
+
+// View is what is published at one moment. It is never changed, so that any
+// number of readers share it.
+type View struct {
+	// Number counts the views of a Feed.
+	Number int64
+	// Time is when it was made, Sequence the last change in it.
+	Time     flow.Time
+	Sequence int64
+	// Rows are in order of their keys.
+	Rows []Row
+	// Groups are by name.
+	Groups map[string]*dossier.Group
+	// Withheld are the entries that the allow list holds back.
+	Withheld []dossier.Entry
+	// Changes are those kept, the oldest first; the ones after Reaches are
+	// complete.
+	Changes []dossier.Change
+	Reaches int64
+
+	byGroup map[string][]int32
+}
+
+// At returns the rows of a host that live at a time.
+func (v *View) At(host netip.Addr, now flow.Time) []Row {
+	from := v.search(Key{Host: host})
+	to := from
+	for to < len(v.Rows) && v.Rows[to].Host == host {
+		to++
+	}
+	return live(v.Rows[from:to], now)
+}
+
+// search is the position of the first row at or after a key.
+func (v *View) search(k Key) int {
+	return sort.Search(len(v.Rows), func(i int) bool { return v.Rows[i].Key().Compare(k) >= 0 })
+}
+
+// live leaves out the rows that have expired; it copies only if there are any.
+func live(rows []Row, now flow.Time) []Row {
+	if !slices.ContainsFunc(rows, func(r Row) bool { return r.Until <= now }) {
+		return rows
+	}
+	var out []Row
+	for i := range rows {
+		if rows[i].Until > now {
+			out = append(out, rows[i])
+		}
+	}
+	return out
+}
+
+// EachHost calls do with the living rows of each host, in order, until it
+// returns false.
+func (v *View) EachHost(now flow.Time, do func(rows []Row) bool) {
+	for i := 0; i < len(v.Rows); {
+		end := i + 1
+		for end < len(v.Rows) && v.Rows[end].Host == v.Rows[i].Host {
+			end++
+		}
+		if rows := live(v.Rows[i:end], now); len(rows) > 0 && !do(rows) {
+			return
+		}
+		i = end
+	}
+}
+
+// Best is the row of highest confidence, the one that lives longest among
+// equals. Rows is not empty.
+func Best(rows []Row) *Row {
+	best := &rows[0]
+	for i := range rows {
+		r := &rows[i]
+		if r.Confidence > best.Confidence || r.Confidence == best.Confidence && r.Until > best.Until {
+			best = r
+		}
+	}
+	return best
+}
+
+// Until is when the last of the rows expires.
+func Until(rows []Row) (t flow.Time) {
+	for i := range rows {
+		t = max(t, rows[i].Until)
+	}
+	return t
+}
+
+// ChangedHosts returns the hosts of which anything changed after a sequence
+// number, in order; complete is false if the view does not reach back so far.
+func (v *View) ChangedHosts(after int64) (hosts []netip.Addr, complete bool) {
+	if after < v.Reaches {
+		return nil, false
+	}
+	from := sort.Search(len(v.Changes), func(i int) bool { return v.Changes[i].Sequence > after })
+	for i := range v.Changes[from:] {
+		hosts = append(hosts, v.Changes[from+i].Entry.Host)
+	}
+	slices.SortFunc(hosts, netip.Addr.Compare)
+	return slices.Compact(hosts), true
+}
+
+// History returns the changes of one host that the view keeps, the oldest
+// first.
+func (v *View) History(host netip.Addr) (all []dossier.Change) {
+	for i := range v.Changes {
+		if v.Changes[i].Entry.Host == host {
+			all = append(all, v.Changes[i])
+		}
+	}
+	return all
+}
+
+// GroupNames are the names of the groups, sorted.
+func (v *View) GroupNames() []string {
+	names := make([]string, 0, len(v.Groups))
+	for name := range v.Groups {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// InGroup returns the positions of a group's rows.
+func (v *View) InGroup(name string) []int32 { return v.byGroup[name] }
