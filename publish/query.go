@@ -72,7 +72,7 @@ func (c *Cursors) Open(text string, v any) error {
 		return ErrCursor
 	}
 	b, err := cursorText.DecodeString(text)
-	if err != nil || len(b) < tagSize || !hmac.Equal(b[:tagSize], c.tag(b[tagSize:])) || json.Unmarshal(b[tagSize:], v) != nil {
+	if err != nil || len(b) < tagSize || cursorText.EncodeToString(b) != text || !hmac.Equal(b[:tagSize], c.tag(b[tagSize:])) || json.Unmarshal(b[tagSize:], v) != nil {
 		return ErrCursor
 	}
 	return nil
@@ -80,8 +80,7 @@ func (c *Cursors) Open(text string, v any) error {
 
 const tagSize = 16
 
-// cursorText has one text for the same bytes.
-var cursorText = base64.RawURLEncoding.Strict()
+var cursorText = base64.RawURLEncoding
 
 func (c *Cursors) tag(body []byte) []byte {
 	m := hmac.New(sha256.New, c.key[:])

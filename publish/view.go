@@ -96,6 +96,19 @@ func Until(rows []Row) (t flow.Time) {
 	return t
 }
 
+// ChangesAfter returns at most limit changes after a sequence number, the oldest
+// first; complete is false if the view does not reach back so far.
+func (v *View) ChangesAfter(after int64, limit int) (page []dossier.Change, complete bool) {
+	if after < v.Reaches {
+		return nil, false
+	}
+	from := sort.Search(len(v.Changes), func(i int) bool { return v.Changes[i].Sequence > after })
+	if limit <= 0 || limit > MaxPage {
+		limit = MaxPage
+	}
+	return v.Changes[from:min(len(v.Changes), from+limit)], true
+}
+
 // ChangedHosts returns the hosts of which anything changed after a sequence
 // number, in order; complete is false if the view does not reach back so far.
 func (v *View) ChangedHosts(after int64) (hosts []netip.Addr, complete bool) {

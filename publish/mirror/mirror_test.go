@@ -446,47 +446,6 @@ func TestDamagedTreeGoesOn(t *testing.T) {
 	}
 }
 
-func FuzzVerify(f *testing.F) {
-	key, err := identity.Generate()
-	if err != nil {
-		f.Fatal(err)
-	}
-	dir := f.TempDir()
-	tree, err := mirror.NewTree(mirror.Configuration{Directory: dir, Deltas: time.Hour}, key, time.Hour)
-	if err != nil {
-		f.Fatal(err)
-	}
-	s := publishtest.New()
-	s.Fill(3)
-	if _, err := tree.Publish(s.Feed(f).View()); err != nil {
-		f.Fatal(err)
-	}
-	current := filepath.Join(dir, mirror.Current)
-	listed, err1 := os.ReadFile(filepath.Join(current, mirror.ManifestName))
-	sealed, err2 := os.ReadFile(filepath.Join(current, mirror.SignatureName))
-	if err1 != nil || err2 != nil {
-		f.Fatal(err1, err2)
-	}
-	good, err := mirror.Verify(current, key.Public(), s.Now(), nil)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(listed, sealed)
-	f.Add([]byte("{}"), sealed)
-	f.Fuzz(func(t *testing.T, listed, sealed []byte) {
-		dir := t.TempDir()
-		if os.CopyFS(dir, os.DirFS(current)) != nil {
-			t.Skip()
-		}
-		if err := errors.Join(os.WriteFile(filepath.Join(dir, mirror.ManifestName), listed, 0o644), os.WriteFile(filepath.Join(dir, mirror.SignatureName), sealed, 0o644)); err != nil {
-			t.Fatal(err)
-		}
-		if m, err := mirror.Verify(dir, key.Public(), s.Now(), nil); err == nil && m.Head != good.Head {
-			t.Fatalf("%+v was believed", m.Head)
-		}
-	})
-}
-
 // BenchmarkPublish writes 300,000 entries in 300 groups; "none" is the same
 // with an unchanged list.
 func BenchmarkPublish(b *testing.B) {

@@ -1,0 +1,374 @@
+package lapi
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"dragnet/flow"
+)
+
+// Server hands out what Update gave it. It is an http.Handler for the paths
+// below /v1/.
+type Server struct {
+	keys *Keys
+	now  func() flow.Time
+	list atomic.Pointer[list]
+
+	mu        sync.Mutex
+	positions map[reader]position
+	streams   map[string]int // that each key reads now
+
+	// Refused counts requests without a valid key, Busy those beyond a key's
+	// share.
+	Refused, Busy atomic.Int64
+}
+
+// reader is a bouncer: several may share a key if their addresses differ.
+type reader struct{ name, address string }
+
+// position is the last list that a reader has, and when it got it.
+type position struct {
+	sequence int64
+	at       flow.Time
+}
+
+const (
+	// maxReaders bounds the positions kept; one forgotten costs a full list.
+	maxReaders = 20_000
+	// maxStreams bounds what one key reads at a time.
+	maxStreams = 8
+	// maxBody bounds what a bouncer may post.
+	maxBody = 1 << 20
+)
+
+// New makes a server with an empty list.
+func New(keys *Keys, now func() flow.Time) *Server {
+	s := &Server{keys: keys, now: now, positions: map[reader]position{}, streams: map[string]int{}}
+	s.list.Store(&list{})
+	return s
+}
+
+// Update replaces the list; gone are targets that were on it within the span
+// that is remembered, for bouncers that kept running while we did not. Calls
+// must not overlap.
+func (s *Server) Update(bans []Ban, gone []netip.Prefix) {
+	l := s.list.Load()
+	n := l.next(bans, gone, s.now())
+	if l.sequence == 0 { // nobody has seen a list of ours
+		n.changes, n.reaches = nil, n.sequence
+	}
+	s.list.Store(n)
+}
+
+// Size is the number of bans in the list.
+func (s *Server) Size() int { return len(s.list.Load().bans) }
+
+// ServeHTTP lets those in who have a key.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	name, ok := s.keys.Name(r.Header.Get("X-Api-Key"))
+	if !ok {
+		s.Refused.Add(1)
+		refuse(w, http.StatusForbidden, "access forbidden")
+		return
+	}
+	if !s.enter(name) {
+		s.Busy.Add(1)
+		w.Header().Set("Retry-After", "10")
+		refuse(w, http.StatusTooManyRequests, "this key reads too much at a time")
+		return
+	}
+	defer s.leave(name)
+	address, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		address = r.RemoteAddr
+	}
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, "the query cannot be read")
+		return
+	}
+	read := r.Method == http.MethodGet || r.Method == http.MethodHead
+	switch {
+	case r.URL.Path == "/v1/decisions/stream" && read:
+		s.serveStream(w, r, values, reader{name, address})
+	case r.URL.Path == "/v1/decisions" && read:
+		s.serveDecisions(w, r, values)
+	case r.URL.Path == "/v1/usage-metrics" && r.Method == http.MethodPost:
+		takeMetrics(w, r)
+	default:
+		refuse(w, http.StatusNotFound, "not found")
+	}
+}
+
+func (s *Server) enter(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.streams[name] >= maxStreams {
+		return false
+	}
+	s.streams[name]++
+	return true
+}
+
+func (s *Server) leave(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.streams[name]--; s.streams[name] == 0 {
+		delete(s.streams, name)
+	}
+}
+
+func refuse(w http.ResponseWriter, status int, message string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	fmt.Fprintf(w, "{\"message\":%q}\n", message)
+}
+
+// serveStream answers with what changed since the bouncer's last pull, or with
+// everything if it starts or we do not know.
+func (s *Server) serveStream(w http.ResponseWriter, r *http.Request, values url.Values, who reader) {
+	sel := parseSelection(values)
+	l, now := s.list.Load(), s.now()
+	startup, _ := strconv.ParseBool(values.Get("startup"))
+	var changed []netip.Prefix
+	known := false
+	if at, ok := s.position(who); ok && !startup {
+		changed, known = l.changedAfter(at, now)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if r.Method == http.MethodHead {
+		return
+	}
+	var err error
+	if known {
+		err = l.writeDelta(w, &sel, changed, now)
+	} else {
+		err = l.writeAll(w, &sel, !startup, now)
+	}
+	if err == nil {
+		s.setPosition(who, position{l.sequence, now})
+	}
+}
+
+func (s *Server) position(who reader) (position, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at, ok := s.positions[who]
+	return at, ok
+}
+
+func (s *Server) setPosition(who reader, at position) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, known := s.positions[who]; !known && len(s.positions) >= maxReaders {
+		for other := range s.positions {
+			delete(s.positions, other)
+			break
+		}
+	}
+	s.positions[who] = at
+}
+
+// writeAll writes every ban as new. A bouncer that did not ask to start has
+// something from before: it is told all that may have gone.
+func (l *list) writeAll(w io.Writer, s *selection, tellGone bool, now flow.Time) error {
+	o := newArrays(w)
+	o.begin("new")
+	for i := range l.bans {
+		if b := &l.bans[i]; b.Until > now && s.selects(b) {
+			o.add(b, now)
+		}
+	}
+	o.begin("deleted")
+	if tellGone {
+		for _, p := range l.gone {
+			if _, listed := l.find(p); !listed {
+				o.add(&Ban{Target: p, Scenario: "dragnet/removed"}, now)
+			}
+		}
+	}
+	return o.end()
+}
+
+// writeDelta writes the bans of changed targets. None is new and deleted at a
+// time: some bouncers take the new ones first.
+func (l *list) writeDelta(w io.Writer, s *selection, changed []netip.Prefix, now flow.Time) error {
+	o := newArrays(w)
+	o.begin("new")
+	var gone []netip.Prefix
+	for _, p := range changed {
+		if b, ok := l.find(p); ok && b.Until > now && s.selects(b) {
+			o.add(b, now)
+		} else {
+			gone = append(gone, p)
+		}
+	}
+	o.begin("deleted")
+	for _, p := range gone {
+		o.add(&Ban{Target: p, Scenario: "dragnet/removed"}, now)
+	}
+	return o.end()
+}
+
+func parseSelection(values url.Values) selection {
+	s := selection{ips: true, ranges: true}
+	list := func(name string) (out []string) {
+		for part := range strings.SplitSeq(values.Get(name), ",") {
+			if part = strings.ToLower(strings.TrimSpace(part)); part != "" {
+				out = append(out, part)
+			}
+		}
+		return out
+	}
+	has := func(all []string, one string) bool { return len(all) == 0 || slices.Contains(all, one) }
+	scopes := append(list("scopes"), list("scope")...)
+	s.ips, s.ranges = has(scopes, "ip"), has(scopes, "range")
+	s.nothing = !has(list("origins"), "dragnet") || !has(list("type"), "ban")
+	s.containing, s.without = list("scenarios_containing"), list("scenarios_not_containing")
+	return s
+}
+
+// serveDecisions answers with the bans of an address or range, or all; "null"
+// for none.
+func (s *Server) serveDecisions(w http.ResponseWriter, r *http.Request, values url.Values) {
+	l, now := s.list.Load(), s.now()
+	sel := parseSelection(values)
+	match, err := parseTarget(values)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if r.Method == http.MethodHead {
+		return
+	}
+	o := newArrays(w)
+	l.each(match, func(b *Ban) {
+		if b.Until > now && sel.selects(b) {
+			o.add(b, now)
+		}
+	})
+	_ = o.end() // the reader has gone away
+}
+
+// parseTarget reads which target is asked for: an address, a range, or none.
+func parseTarget(values url.Values) (p netip.Prefix, err error) {
+	for _, name := range []string{"ip", "range", "value"} {
+		text := values.Get(name)
+		if text == "" {
+			continue
+		}
+		if !strings.Contains(text, "/") {
+			a, err := netip.ParseAddr(text)
+			if err != nil {
+				return p, fmt.Errorf("invalid ip address '%.60s'", text)
+			}
+			return single(a.Unmap().WithZone("")), nil
+		}
+		if p, err = netip.ParsePrefix(text); err != nil {
+			return p, fmt.Errorf("invalid range '%.60s'", text)
+		}
+		return p.Masked(), nil
+	}
+	return p, nil
+}
+
+// each visits the bans that hold a target, or all.
+func (l *list) each(p netip.Prefix, do func(*Ban)) {
+	if !p.IsValid() {
+		for i := range l.bans {
+			do(&l.bans[i])
+		}
+		return
+	}
+	if b, ok := l.find(p); ok {
+		do(b)
+	}
+	for _, i := range l.ranges {
+		if b := &l.bans[i]; b.Target != p && b.Target.Bits() <= p.Bits() && b.Target.Contains(p.Addr()) {
+			do(b)
+		}
+	}
+}
+
+// takeMetrics accepts what newer bouncers count, and keeps nothing of it.
+func takeMetrics(w http.ResponseWriter, r *http.Request) {
+	if _, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxBody)); err != nil {
+		refuse(w, http.StatusRequestEntityTooLarge, "too long")
+		return
+	}
+	w.WriteHeader(http.StatusCreated)
+}
+
+// arrays writes arrays of bans, "null" for an empty one, as CrowdSec does.
+type arrays struct {
+	w     *bufio.Writer
+	buf   []byte
+	open  bool // an element was written
+	named bool
+	any   bool
+}
+
+func newArrays(w io.Writer) *arrays { return &arrays{w: bufio.NewWriterSize(w, 32<<10)} }
+
+func (o *arrays) begin(name string) {
+	o.close()
+	if o.named {
+		o.w.WriteByte(',')
+	} else {
+		o.w.WriteByte('{')
+	}
+	o.named, o.any = true, true
+	o.w.WriteString(`"` + name + `":`)
+}
+
+func (o *arrays) add(b *Ban, now flow.Time) {
+	if o.open {
+		o.w.WriteByte(',')
+	} else {
+		o.w.WriteByte('[')
+	}
+	o.open = true
+	o.buf = appendBan(o.buf[:0], b, now)
+	o.w.Write(o.buf)
+}
+
+func (o *arrays) close() {
+	switch {
+	case o.open:
+		o.w.WriteByte(']')
+	case o.any:
+		o.w.WriteString("null")
+	}
+	o.open = false
+}
+
+func (o *arrays) end() error {
+	o.any = true
+	o.close()
+	if o.named {
+		o.w.WriteByte('}')
+	}
+	return o.w.Flush()
+}
+
+func appendNumber(b []byte, n int64) []byte { return strconv.AppendInt(b, n, 10) }
+
+func appendText(b []byte, s string) []byte {
+	text, err := json.Marshal(s)
+	if err != nil { // never: a string has a JSON form
+		return append(b, `""`...)
+	}
+	return append(b, text...)
+}
