@@ -75,6 +75,13 @@ func (v *View) EachHost(now flow.Time, do func(rows []Row) bool) {
 	}
 }
 
+// EachFrom calls do with the rows from a host on, expired ones too, until it
+// returns false.
+func (v *View) EachFrom(host netip.Addr, do func(*Row) bool) {
+	for i := v.search(Key{Host: host}); i < len(v.Rows) && do(&v.Rows[i]); i++ {
+	}
+}
+
 // Best is the row of highest confidence, the one that lives longest among
 // equals. Rows is not empty.
 func Best(rows []Row) *Row {

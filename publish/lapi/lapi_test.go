@@ -282,3 +282,15 @@ func ExampleKeyLine() {
 	fmt.Println(lapi.KeyLine("firewall", "s3cret"))
 	// Output: firewall 1ec1c26b50d5d3c58d9583181af8076655fe00756bf7285940ba3670f99fcba0
 }
+
+// TestDurationsAreGos compares with time.Duration.
+func TestDurationsAreGos(t *testing.T) {
+	b := start(t)
+	for _, d := range []time.Duration{0, time.Second, 59 * time.Second, time.Minute, 3599 * time.Second, time.Hour, 1000*time.Hour + 61*time.Second} {
+		b.server.Update([]lapi.Ban{{Target: netip.MustParsePrefix("192.0.2.1/32"), Until: b.feed.Now() + flow.Time(d) + 1, Scenario: "s"}}, nil)
+		_, _, all := b.stream("key1", "startup=true")
+		if len(all) != 1 || all[0].Duration != d.String() {
+			t.Errorf("%v: %+v", d, all)
+		}
+	}
+}

@@ -6,9 +6,9 @@ package lapi
 
 import (
 	"cmp"
-	"hash/fnv"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -204,24 +204,54 @@ func (s *selection) selects(b *Ban) bool {
 	if s.nothing || b.Target.IsSingleIP() && !s.ips || !b.Target.IsSingleIP() && !s.ranges {
 		return false
 	}
+	if len(s.containing)+len(s.without) == 0 {
+		return true
+	}
 	scenario := strings.ToLower(b.Scenario)
 	contains := func(part string) bool { return strings.Contains(scenario, part) }
 	return (len(s.containing) == 0 || slices.ContainsFunc(s.containing, contains)) && !slices.ContainsFunc(s.without, contains)
 }
 
-// appendBan writes a decision of CrowdSec's API.
-func appendBan(b []byte, x *Ban, now flow.Time) []byte {
-	scope, value := "Ip", x.Target.Addr().String()
-	if !x.Target.IsSingleIP() {
-		scope, value = "Range", x.Target.String()
-	}
-	h := fnv.New32a()
-	h.Write([]byte(value))
+// appendBan writes a decision of CrowdSec's API; text is its scenario in JSON.
+func appendBan(b []byte, x *Ban, text []byte, now flow.Time) []byte {
 	b = append(b, `{"id":`...)
-	b = appendNumber(b, int64(h.Sum32()))
-	b = append(b, `,"origin":"dragnet","type":"ban","scope":"`...)
-	b = append(append(append(append(b, scope...), `","value":"`...), value...), `","duration":"`...)
-	left := max(time.Duration(x.Until-now), 0).Truncate(time.Second)
-	b = append(append(b, left.String()...), `","scenario":`...)
-	return append(appendText(b, x.Scenario), '}')
+	id := len(b)
+	b = append(b, `0000000000,"origin":"dragnet","type":"ban","scope":"`...)
+	if x.Target.IsSingleIP() {
+		b = append(b, `Ip","value":"`...)
+	} else {
+		b = append(b, `Range","value":"`...)
+	}
+	value := len(b)
+	b = x.Target.Addr().AppendTo(b)
+	if !x.Target.IsSingleIP() {
+		b = strconv.AppendInt(append(b, '/'), int64(x.Target.Bits()), 10)
+	}
+	// The identifier is always ten digits long: 1 and a hash of the value.
+	strconv.AppendUint(b[id:id], 1e9+hashOf(b[value:])%1e9, 10)
+	b = append(b, `","duration":"`...)
+	b = appendDuration(b, max(x.Until-now, 0))
+	b = append(b, `","scenario":`...)
+	return append(append(b, text...), '}')
+}
+
+// hashOf is FNV-1a.
+func hashOf(b []byte) uint64 {
+	h := uint64(14695981039346656037)
+	for _, c := range b {
+		h = (h ^ uint64(c)) * 1099511628211
+	}
+	return h
+}
+
+// appendDuration writes whole seconds as Go does: 23h59m59s.
+func appendDuration(b []byte, t flow.Time) []byte {
+	seconds := int64(t) / int64(time.Second)
+	if seconds >= 3600 {
+		b = append(strconv.AppendInt(b, seconds/3600, 10), 'h')
+	}
+	if seconds >= 60 {
+		b = append(strconv.AppendInt(b, seconds/60%60, 10), 'm')
+	}
+	return append(strconv.AppendInt(b, seconds%60, 10), 's')
 }

@@ -318,6 +318,9 @@ type arrays struct {
 	open  bool // an element was written
 	named bool
 	any   bool
+	// text is the last scenario in JSON: neighbours often share it.
+	scenario string
+	text     []byte
 }
 
 func newArrays(w io.Writer) *arrays { return &arrays{w: bufio.NewWriterSize(w, 32<<10)} }
@@ -340,7 +343,10 @@ func (o *arrays) add(b *Ban, now flow.Time) {
 		o.w.WriteByte('[')
 	}
 	o.open = true
-	o.buf = appendBan(o.buf[:0], b, now)
+	if o.text == nil || b.Scenario != o.scenario {
+		o.scenario, o.text = b.Scenario, appendText(nil, b.Scenario)
+	}
+	o.buf = appendBan(o.buf[:0], b, o.text, now)
 	o.w.Write(o.buf)
 }
 
@@ -362,8 +368,6 @@ func (o *arrays) end() error {
 	}
 	return o.w.Flush()
 }
-
-func appendNumber(b []byte, n int64) []byte { return strconv.AppendInt(b, n, 10) }
 
 func appendText(b []byte, s string) []byte {
 	text, err := json.Marshal(s)
