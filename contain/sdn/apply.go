@@ -1,0 +1,348 @@
+package sdn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"dragnet/contain/sdn/openflow"
+	"dragnet/dossier"
+	"dragnet/flow"
+)
+
+// Switch applies decisions at one switch. Its methods are safe for concurrent use
+// as far as the switch keeps order; one caller is meant.
+type Switch struct{ c Configuration }
+
+// New makes one; nothing is connected.
+func New(c Configuration) (*Switch, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	if c.Name == "" {
+		c.Name = c.Address
+	}
+	return &Switch{c}, nil
+}
+
+// Apply puts the active decisions, and no others, into effect. There is a receipt
+// for every decision, also with an error, which concerns the switch as a whole:
+// ErrUnreachable, ErrProtocol, ErrContradiction, or an openflow.Failure.
+func (w *Switch) Apply(ctx context.Context, now flow.Time, decisions []dossier.Decision) ([]dossier.Receipt, error) {
+	var listed []openflow.RuleStats
+	var action openflow.Action
+	err := w.with(ctx, func(s *session) (err error) {
+		listed, action, err = w.apply(s, now, decisions)
+		return err
+	})
+	var all []dossier.Receipt
+	for i := range decisions {
+		all = append(all, w.receipt(now, &decisions[i], listed, action, err))
+	}
+	return all, err
+}
+
+func (w *Switch) with(ctx context.Context, do func(*session) error) error {
+	ctx, cancel := context.WithTimeout(ctx, w.c.Timeout)
+	defer cancel()
+	s, err := open(ctx, &w.c)
+	if err == nil {
+		defer s.close()
+		err = do(s)
+	}
+	if err != nil {
+		return fmt.Errorf("switch %s: %w", w.c.Name, err)
+	}
+	return nil
+}
+
+func (w *Switch) apply(s *session, now flow.Time, decisions []dossier.Decision) (listed []openflow.RuleStats, action openflow.Action, err error) {
+	have, err := s.rules()
+	if err != nil {
+		return nil, action, err
+	}
+	if action, err = w.action(s); err != nil {
+		return nil, action, err
+	}
+	var want []openflow.Rule
+	if w.c.Enforce {
+		want = w.c.plan(now, decisions, action)
+	}
+	if len(want) > 0 && w.c.Restraint == Slow {
+		if err := w.provideMeter(s); err != nil {
+			return nil, action, err
+		}
+	}
+	change := compare(have, want)
+	if !change.none() {
+		if err := s.change(change, have); err != nil {
+			return nil, action, err
+		}
+	}
+	if err := w.dropMeter(s, have, want); err != nil {
+		return nil, action, err
+	}
+	if change.none() {
+		return have, action, nil
+	}
+	if listed, err = s.rules(); err != nil {
+		return nil, action, err
+	}
+	return listed, action, verify(listed, want)
+}
+
+// action is what the rules do, once the port has a number.
+func (w *Switch) action(s *session) (openflow.Action, error) {
+	switch w.c.Restraint {
+	case Slow:
+		return openflow.Action{Meter: w.c.Meter, Ports: []uint32{openflow.PortNormal}}, nil
+	case Reroute:
+		ports, err := s.ports()
+		if err != nil {
+			return openflow.Action{}, err
+		}
+		for _, p := range ports {
+			if p.Name == w.c.Port && p.Number < openflow.PortMax {
+				if p.Down {
+					return openflow.Action{}, fmt.Errorf("port %s is down: to reroute to it would be to drop", p.Name)
+				}
+				return openflow.Action{Ports: []uint32{p.Number}}, nil
+			}
+		}
+		return openflow.Action{}, fmt.Errorf("the switch has no port called %s", w.c.Port)
+	}
+	return openflow.Action{}, nil
+}
+
+// provideMeter adds the meter, or corrects its rate.
+func (w *Switch) provideMeter(s *session) error {
+	want := openflow.Meter{ID: w.c.Meter, Rate: w.c.Rate, Burst: w.c.Burst}
+	limit, err := s.meterLimit()
+	if err != nil {
+		return fmt.Errorf("ask for meters: %w", err)
+	}
+	if limit < want.ID {
+		return fmt.Errorf("the switch's largest meter is %d, and %d is configured", limit, want.ID)
+	}
+	meters, err := s.meters()
+	if err != nil {
+		return err
+	}
+	body := openflow.AddMeter(want)
+	for _, m := range meters {
+		if m == want {
+			return nil
+		}
+		if m.ID == want.ID {
+			body = openflow.ModifyMeter(want)
+		}
+	}
+	if err := s.commit(func() error { return s.send(openflow.MeterMod, s.next(), body) }); err != nil {
+		return fmt.Errorf("meter %d: %w", want.ID, err)
+	}
+	return nil
+}
+
+// dropMeter deletes the meters of our rules once no rule uses them any more, and
+// our own also if its rules have expired meanwhile.
+func (w *Switch) dropMeter(s *session, have []openflow.RuleStats, want []openflow.Rule) error {
+	used := map[uint32]bool{}
+	if w.c.Restraint == Slow && len(want) == 0 {
+		meters, err := s.meters()
+		if err != nil {
+			return err
+		}
+		used[w.c.Meter] = slices.ContainsFunc(meters, func(m openflow.Meter) bool { return m.ID == w.c.Meter })
+	}
+	for _, r := range have {
+		used[r.Action.Meter] = r.Action.Meter != 0
+	}
+	for _, r := range want {
+		used[r.Action.Meter] = false
+	}
+	for id, ours := range used {
+		if !ours {
+			continue
+		}
+		if err := s.commit(func() error { return s.send(openflow.MeterMod, s.next(), openflow.DeleteMeter(id)) }); err != nil {
+			return fmt.Errorf("delete meter %d: %w", id, err)
+		}
+	}
+	return nil
+}
+
+// commit sends, and waits until the switch has done it all (section 6.2).
+func (s *session) commit(send func() error) error {
+	s.first = s.xid + 1
+	if err := send(); err != nil {
+		return err
+	}
+	xid := s.next()
+	if err := s.send(openflow.BarrierRequest, xid, nil); err != nil {
+		return err
+	}
+	_, err := s.await(xid, openflow.BarrierReply)
+	return err
+}
+
+func (c changes) bodies() (all [][]byte) {
+	if c.removeAll {
+		all = append(all, openflow.DeleteRules(ourCookie, ourMask))
+	}
+	for _, r := range c.remove {
+		all = append(all, openflow.DeleteRule(r))
+	}
+	for _, r := range c.add {
+		all = append(all, openflow.AddRule(r))
+	}
+	return all
+}
+
+// change makes the changes at once, or if the switch knows no bundles one by one.
+func (s *session) change(c changes, before []openflow.RuleStats) error {
+	err := s.bundle(c.bodies())
+	var f openflow.Failure
+	if !errors.As(err, &f) || !f.Unsupported() {
+		return err
+	}
+	if err = s.oneByOne(c.bodies()); errors.As(err, &f) {
+		return errors.Join(err, s.restore(before))
+	}
+	return err
+}
+
+// bundle is the number of the one bundle of a session.
+const bundleNumber = 1
+
+func (s *session) bundle(bodies [][]byte) error {
+	if err := s.controlBundle(openflow.OpenBundle); err != nil {
+		return err
+	}
+	err := s.commit(func() error {
+		for _, b := range bodies {
+			xid := s.next()
+			m := openflow.Message{Version: openflow.Version13, Type: openflow.FlowMod, XID: xid, Body: b}
+			if err := s.send(openflow.Experimenter, xid, openflow.BundledBody(bundleNumber, m)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err // the bundle ends with the connection
+	}
+	return s.controlBundle(openflow.CommitBundle)
+}
+
+func (s *session) controlBundle(step openflow.BundleStep) error {
+	m, err := s.ask(openflow.Experimenter, openflow.BundleBody(bundleNumber, step), openflow.Experimenter)
+	if err != nil {
+		return err
+	}
+	if id, answered, err := openflow.ParseBundle(m.Body); err != nil || id != bundleNumber || answered != step {
+		return fmt.Errorf("%w: its answer to step %d of a bundle is of another", ErrProtocol, step)
+	}
+	return nil
+}
+
+func (s *session) oneByOne(bodies [][]byte) error {
+	return s.commit(func() error {
+		for _, b := range bodies {
+			if err := s.send(openflow.FlowMod, s.next(), b); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// restore gives a switch that refused a change its former rules back.
+func (s *session) restore(before []openflow.RuleStats) error {
+	back := changes{removeAll: true}
+	for _, r := range before {
+		if r.Match.Others == 0 && r.Match.Source.IsValid() && r.Action.Others == 0 {
+			r.Hard = uint16(min(maxTimeout, max(time.Second, r.Left())) / time.Second)
+			back.add = append(back.add, r.Rule)
+		}
+	}
+	// Replies to what was refused may still be under way; their transactions are
+	// older than those of this exchange.
+	if err := s.oneByOne(back.bodies()); err != nil {
+		return fmt.Errorf("its former rules could not be restored: %w", err)
+	}
+	return nil
+}
+
+// verify compares what the switch lists with what it was told.
+func verify(listed []openflow.RuleStats, want []openflow.Rule) error {
+	left := compare(listed, want)
+	if left.removeAll || len(left.remove) > 0 {
+		return fmt.Errorf("%w: it lists rules that it was told to delete", ErrContradiction)
+	}
+	if len(left.add) > 0 {
+		return fmt.Errorf("%w: of %d rules it confirmed it lists %d, or others in their place", ErrContradiction, len(want), len(want)-len(left.add))
+	}
+	return nil
+}
+
+// receipt reports what the switch lists for one decision.
+func (w *Switch) receipt(now flow.Time, d *dossier.Decision, listed []openflow.RuleStats, action openflow.Action, failed error) dossier.Receipt {
+	r := dossier.Receipt{Version: dossier.ReceiptVersion, Decision: d.ID, Point: w.c.point(), Time: now}
+	if err := w.c.objection(now, d); err != nil {
+		r.Problem = err.Error()
+		return r
+	}
+	for _, have := range listed {
+		if have.Match.Others == 0 && have.Match.Source == targetOf(d) && have.Action.Equal(action) {
+			r.Applied = true
+			r.Proof = fmt.Sprintf("the switch lists for %s: %s, for another %s; it matched %d packets of %d bytes so far", have.Match.Source, have.Action, have.Left().Round(time.Second), have.Packets, have.Bytes)
+			return r
+		}
+	}
+	switch {
+	case failed != nil:
+		r.Problem = failed.Error()
+	case !w.c.Enforce:
+		r.Problem = fmt.Sprintf("dry run: packets from %s would get: %s", targetOf(d), action)
+	default:
+		r.Problem = "the switch lists no such rule for " + targetOf(d).String()
+	}
+	return r
+}
+
+// Rules lists our rules with their counters.
+func (w *Switch) Rules(ctx context.Context) (all []openflow.RuleStats, err error) {
+	err = w.with(ctx, func(s *session) error {
+		all, err = s.rules()
+		return err
+	})
+	return all, err
+}
+
+// Remove deletes all our rules and the meter that they used, and returns how many
+// rules there were. It is the same whether or not decisions are enforced.
+func (w *Switch) Remove(ctx context.Context) (n int, err error) {
+	err = w.with(ctx, func(s *session) error {
+		have, err := s.rules()
+		if err != nil {
+			return err
+		}
+		n = len(have)
+		if n > 0 {
+			if err := s.change(changes{removeAll: true}, have); err != nil {
+				return err
+			}
+		}
+		if err := w.dropMeter(s, have, nil); err != nil {
+			return err
+		}
+		left, err := s.rules()
+		if err == nil {
+			err = verify(left, nil)
+		}
+		return err
+	})
+	return n, err
+}

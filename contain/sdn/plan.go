@@ -1,0 +1,134 @@
+package sdn
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"dragnet/contain/sdn/openflow"
+	"dragnet/dossier"
+	"dragnet/flow"
+)
+
+// Our rules have "drag" in the upper half of their cookie; the lower half comes
+// from the decision.
+const (
+	ourCookie = uint64(0x64726167) << 32
+	ourMask   = uint64(0xffffffff) << 32
+)
+
+func cookieOf(decision string) uint64 {
+	h := sha256.Sum256([]byte(decision))
+	return ourCookie | uint64(binary.BigEndian.Uint32(h[:4]))
+}
+
+// objection says why a decision is not applied; the allow list comes first.
+func (c *Configuration) objection(now flow.Time, d *dossier.Decision) error {
+	switch {
+	case !d.Target.IsValid() || d.Target.Bits() == 0:
+		return fmt.Errorf("not applied: %s would block everybody", d.Target)
+	case slices.ContainsFunc(c.Allow, d.Target.Overlaps):
+		return fmt.Errorf("not applied: the allow list of this switch protects %s", d.Target)
+	case d.Standing != nil:
+		return errors.New("not applied: a standing decision blocks no address")
+	case d.Verdict != dossier.Active:
+		return fmt.Errorf("not applied: the decision is %s", d.Verdict)
+	case now >= d.Until:
+		return errors.New("not applied: it has expired")
+	}
+	return nil
+}
+
+// plan is the rules for decisions, one a source: the decision that lasts longest
+// decides.
+func (c *Configuration) plan(now flow.Time, decisions []dossier.Decision, action openflow.Action) []openflow.Rule {
+	longest := map[netip.Prefix]*dossier.Decision{}
+	for i := range decisions {
+		d := &decisions[i]
+		if c.objection(now, d) != nil {
+			continue
+		}
+		if p := targetOf(d); longest[p] == nil || longest[p].Until < d.Until {
+			longest[p] = d
+		}
+	}
+	var rules []openflow.Rule
+	for p, d := range longest {
+		left := min(time.Duration(d.Until-now), c.Lease)
+		rules = append(rules, openflow.Rule{
+			Priority: c.Priority, Cookie: cookieOf(d.ID), Hard: uint16((left + time.Second - 1) / time.Second),
+			Match: openflow.Match{Source: p}, Action: action,
+		})
+	}
+	slices.SortFunc(rules, func(a, b openflow.Rule) int { return a.Match.Source.Compare(b.Match.Source) })
+	return rules
+}
+
+func targetOf(d *dossier.Decision) netip.Prefix {
+	if a := d.Target.Addr(); a.Is4In6() && d.Target.Bits() >= 96 {
+		return netip.PrefixFrom(a.Unmap(), d.Target.Bits()-96).Masked()
+	}
+	return d.Target.Masked()
+}
+
+// place is what two rules cannot share in one switch.
+type place struct {
+	table    uint8
+	priority uint16
+	source   netip.Prefix
+	others   int
+}
+
+func placeOf(r *openflow.Rule) place {
+	return place{r.Table, r.Priority, r.Match.Source, r.Match.Others}
+}
+
+// changes are what makes the rules that are there those that are wanted.
+type changes struct {
+	add    []openflow.Rule
+	remove []openflow.Rule
+	// removeAll takes out rules that cannot be named one by one.
+	removeAll bool
+}
+
+func (c changes) none() bool { return len(c.add) == 0 && len(c.remove) == 0 && !c.removeAll }
+
+func compare(have []openflow.RuleStats, want []openflow.Rule) (c changes) {
+	wanted := map[place]bool{}
+	for i := range want {
+		wanted[placeOf(&want[i])] = true
+	}
+	there := map[place]*openflow.RuleStats{}
+	for i := range have {
+		r := &have[i]
+		there[placeOf(&r.Rule)] = r
+		switch {
+		case r.Match.Others > 0 || !r.Match.Source.IsValid():
+			// A rule with our cookie that we did not make.
+			c.removeAll = true
+		case !wanted[placeOf(&r.Rule)]:
+			c.remove = append(c.remove, r.Rule)
+		}
+	}
+	for _, r := range want {
+		if h := there[placeOf(&r)]; h == nil || c.removeAll || !serves(h, &r) {
+			c.add = append(c.add, r)
+		}
+	}
+	if c.removeAll {
+		c.remove = nil
+	}
+	return c
+}
+
+// serves reports whether h is r, and lasts about as long: it is renewed when half
+// of its time is over.
+func serves(h *openflow.RuleStats, r *openflow.Rule) bool {
+	want := time.Duration(r.Hard) * time.Second
+	left := h.Left()
+	return h.Cookie == r.Cookie && h.Action.Equal(r.Action) && left > 0 && left >= want/2 && left <= want+2*time.Second
+}
