@@ -29,7 +29,7 @@ func newCoresidence() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  cli.Group,
 	}
-	cmd.AddCommand(newCoresidenceDetect(), newCoresidenceSimulate())
+	cmd.AddCommand(newCoresidenceDetect(), newCoresidenceMachines(), newCoresidenceSimulate())
 	return cmd
 }
 

@@ -202,6 +202,7 @@ func (j *Joiner) Add(now flow.Time, r *Record) {
 	k, from := keyOf(r)
 	e := j.held[k]
 	if e != nil && (r.Start > e.end()+flow.Time(j.config.Wait) || j.now-e.first > flow.Time(j.config.Longest)) {
+		e.cutStart(r, from)
 		j.end(e)
 		e = nil
 	}
