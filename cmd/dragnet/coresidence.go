@@ -265,6 +265,9 @@ func (o *coresidenceOptions) account(w io.Writer, a *coresidence.Activity, r cor
 	fmt.Fprintf(w, "looked at %d flows of %d machines, of which %d transmitted, from %s to %s: %d intervals of %s, %d without any flow\n",
 		a.Flows, r.VMs, r.Active, second(a.Start), second(end), r.Intervals, a.Length, r.Intervals-r.Observed)
 	fmt.Fprintf(w, "compared %d pairs of one tenant, %d pairs of two, and %d machines with the rest of their tenant, each up to %d intervals apart\n", r.SamePairs, r.CrossPairs, r.Groups, o.c.Lags)
+	if r.Interrupted > 0 {
+		fmt.Fprintf(w, "warning: the switches of %s exported nothing for a while; those intervals do not count for them\n", cli.Plural(r.Interrupted, "machine"))
+	}
 	if r.LargeTenants > 0 {
 		fmt.Fprintf(w, "%s had too many machines to compare each with all others\n", cli.Plural(r.LargeTenants, "tenant"))
 	}

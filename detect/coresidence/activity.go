@@ -37,6 +37,9 @@ type Activity struct {
 	at    map[netip.Addr]int
 	links []map[link][]uint64 // for each machine; one word of slots an interval
 	seen  []bool              // intervals in which any flow was seen
+	// watched says for each observer in which intervals it reported anything.
+	watched map[observer][]bool
+	reports []map[observer]int // for each machine, how many flows each reported
 	// Flows and Outside count flows that concern a machine, and those of them
 	// that lie outside the intervals in part or whole.
 	Flows, Outside uint64
@@ -52,10 +55,11 @@ func NewActivity(vms []VM, start flow.Time, length time.Duration, intervals int)
 	case intervals < 1 || intervals > 1<<16:
 		return nil, fmt.Errorf("%d intervals are not between 1 and %d", intervals, 1<<16)
 	}
-	a := &Activity{Start: start, Length: length, Intervals: intervals, vms: vms, at: map[netip.Addr]int{}, seen: make([]bool, intervals)}
+	a := &Activity{Start: start, Length: length, Intervals: intervals, vms: vms, at: map[netip.Addr]int{}, seen: make([]bool, intervals), watched: map[observer][]bool{}}
 	for i, vm := range vms {
 		a.at[vm.Address] = i
 		a.links = append(a.links, map[link][]uint64{})
+		a.reports = append(a.reports, map[observer]int{})
 	}
 	return a, nil
 }
@@ -78,6 +82,14 @@ func (a *Activity) Add(flows []flow.Flow) {
 		if first < 0 || last >= flow.Time(a.Length)*flow.Time(a.Intervals) {
 			a.Outside++
 		}
+		var listed []int
+		if fromVM {
+			listed = append(listed, orig)
+		}
+		if toVM {
+			listed = append(listed, resp)
+		}
+		a.watch(observer{f.Exporter, f.Domain}, first, last, listed...)
 		counted := f.Known.Has(flow.Counts)
 		if fromVM && (!counted || f.OrigPkts > 0) {
 			a.mark(orig, link{f.Resp, true}, first, last)

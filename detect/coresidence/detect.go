@@ -75,6 +75,9 @@ type Result struct {
 	Active    int `json:"active_vms"`
 	Intervals int `json:"intervals"`
 	Observed  int `json:"observed_intervals"`
+	// Interrupted machines are at a switch whose exports stopped for a while;
+	// those intervals do not count for them.
+	Interrupted int `json:"interrupted_vms"`
 	// SamePairs and CrossPairs are the pairs compared, of one tenant and of two;
 	// Groups the machines compared with all others of their tenant. LargeTenants
 	// were too large for that. Dropped pairs passed the screen and had no room.
@@ -111,9 +114,16 @@ func Detect(ctx context.Context, a *Activity, c Configuration) (Result, error) {
 	null.Lags = c.Lags
 	d := &detection{a: a, b: b, c: c, null: null}
 	d.result = Result{VMs: len(a.vms), Intervals: a.Intervals, Observed: b.Observed(), Alarms: []Alarm{}}
+	counts := make([]int, len(a.vms))
 	for i := range a.vms {
-		if b.Count(i) > 0 {
+		if counts[i] = b.Count(i); counts[i] > 0 {
 			d.result.Active++
+		}
+	}
+	d.unknown = a.unknown(counts, b.Observed())
+	for _, row := range d.unknown {
+		if row != nil {
+			d.result.Interrupted++
 		}
 	}
 	same, err := d.sameTenant(ctx)
@@ -136,6 +146,8 @@ type detection struct {
 	c      Configuration
 	null   synchrony.Null
 	result Result
+
+	unknown [][]uint64 // intervals of each machine of which nothing is known
 }
 
 // candidate is a pair or a group with its test.
@@ -228,7 +240,19 @@ func activeBefore(of map[string]int, tenant string) int {
 // client and its server transmit at the same times.
 func (d *detection) test(i int, others []int) candidate {
 	x, y := d.rows(i, others, netip.Addr{})
-	return candidate{i, others, d.b.TestRows(x, y, d.null)}
+	return candidate{i, others, d.known(i, others).TestRows(x, y, d.null)}
+}
+
+// known is the matrix without the intervals of which nothing is known of one of
+// the machines.
+func (d *detection) known(i int, others []int) *synchrony.Bits {
+	b := d.b
+	for _, j := range append([]int{i}, others...) {
+		if d.unknown[j] != nil {
+			b = b.Without(d.unknown[j])
+		}
+	}
+	return b
 }
 
 // rows are the activity of i and of others joined, without what they sent to each
@@ -275,7 +299,7 @@ func (d *detection) alarm(x candidate) Alarm {
 		}
 	}
 	row, theirs := d.rows(x.first, x.others, netip.Addr{})
-	for _, t := range d.b.OnsetsNear(row, theirs, x.test) {
+	for _, t := range d.known(x.first, x.others).OnsetsNear(row, theirs, x.test) {
 		a.Intervals = append(a.Intervals, d.a.Start+flow.Time(t)*flow.Time(d.a.Length))
 	}
 	a.ExplainedBy = d.explain(x)
@@ -307,7 +331,7 @@ func (d *detection) explain(x candidate) *netip.Addr {
 				continue
 			}
 			mine, theirs := d.rows(side[0], []int{side[1]}, asker)
-			if d.b.TestRows(mine, theirs, d.null).P > innocent {
+			if d.known(side[0], side[1:]).TestRows(mine, theirs, d.null).P > innocent {
 				return &asker
 			}
 		}

@@ -77,6 +77,17 @@ func (b *Bits) Miss(t int) {
 	}
 }
 
+// Without is b in which nothing is known of the intervals of unknown, too. It
+// shares the rows, and is for tests of hosts of which that is so.
+func (b *Bits) Without(unknown []uint64) *Bits {
+	less := *b
+	less.observed = make([]uint64, b.words)
+	for w, v := range b.observed {
+		less.observed[w] = v &^ unknown[w]
+	}
+	return &less
+}
+
 // Roll forgets the oldest interval and appends one, in which the hosts of active
 // were active.
 func (b *Bits) Roll(active []int) {

@@ -106,7 +106,7 @@ func (b *Bits) onsets(row []uint64) []uint64 {
 	shiftRow(first, row, -1)
 	shiftRow(before, b.observed, -1)
 	for w := range first {
-		first[w] = row[w] &^ first[w] & before[w]
+		first[w] = row[w] &^ first[w] & before[w] & b.observed[w]
 	}
 	return first
 }

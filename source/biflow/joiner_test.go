@@ -248,3 +248,31 @@ func TestNothingIsLost(t *testing.T) {
 		t.Errorf("seed %d: %d packets, want %d; %+v", seed, got, want, q)
 	}
 }
+
+// Open vSwitch's NetFlow counts what was sent since its last record, and repeats
+// the start of the whole flow. Reported in parts, each part has its own start.
+func TestPartsOfALongConversationDoNotOverlap(t *testing.T) {
+	var flows []flow.Flow
+	c := DefaultConfiguration()
+	c.Longest = 900 * time.Millisecond
+	j := New(c, func(f *flow.Flow) { flows = append(flows, *f) })
+	for i := range 5 {
+		r := record(client, server, 40000, 80, a, 0, 10)
+		r.Duration = time.Duration(i+1) * time.Second
+		j.Add(flow.Time(i+1)*second, &r)
+	}
+	j.Flush()
+	if len(flows) < 4 {
+		t.Fatalf("%d parts", len(flows))
+	}
+	var packets uint64
+	for i, f := range flows {
+		packets += f.OrigPkts
+		if i > 0 && f.Start < flows[i-1].End() {
+			t.Errorf("part %d from %d to %d begins before the end of the one before, %d", i, f.Start, f.End(), flows[i-1].End())
+		}
+	}
+	if packets != 50 || flows[len(flows)-1].End() != 5*second {
+		t.Errorf("%d packets until %d", packets, flows[len(flows)-1].End())
+	}
+}
