@@ -29,7 +29,7 @@ func newCoresidence() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  cli.Group,
 	}
-	cmd.AddCommand(newCoresidenceDetect(), newCoresidenceMachines(), newCoresidenceSimulate())
+	cmd.AddCommand(newCoresidenceAttack(), newCoresidenceDetect(), newCoresidenceMachines(), newCoresidenceSimulate())
 	return cmd
 }
 

@@ -197,26 +197,31 @@ type ruleItem struct {
 func newSwitchRemove() *cobra.Command {
 	c := sdn.DefaultConfiguration()
 	cmd := &cobra.Command{
-		Use:   "remove SWITCH",
-		Short: "Take all our rules out of a switch",
+		Use:   "remove SWITCH...",
+		Short: "Take all our rules out of switches",
 		Long: `Remove deletes every rule that has our cookie, and the meter that they used, and
 checks that the switch lists none any more. A node that still has active decisions
 puts them in again: stop those first, by 'dragnet decision stop'.`,
-		Example: `  dragnet switch remove unix:/run/openvswitch/br0.mgmt`,
-		Args:    cobra.ExactArgs(1),
+		Example: `  dragnet switch remove unix:/run/openvswitch/br0.mgmt
+  dragnet switch remove tcp:192.0.2.1:6653 tcp:192.0.2.2:6653`,
+		Args: cobra.MinimumNArgs(1),
 	}
 	switchFlags(cmd, &c)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		s, err := openSwitch(c, args[0])
-		if err != nil {
-			return err
+		var failed error // one switch that is away must not keep the rules of others
+		for _, address := range args {
+			s, err := openSwitch(c, address)
+			if err != nil {
+				return err
+			}
+			n, err := s.Remove(cmd.Context())
+			if err != nil {
+				failed = errors.Join(failed, explainSwitch(err))
+				continue
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s: removed %s\n", address, cli.Plural(n, "rule"))
 		}
-		n, err := s.Remove(cmd.Context())
-		if err != nil {
-			return explainSwitch(err)
-		}
-		fmt.Fprintf(cmd.ErrOrStderr(), "removed %s\n", cli.Plural(n, "rule"))
-		return nil
+		return failed
 	}
 	return cmd
 }

@@ -31,7 +31,7 @@ func (r *Run) WriteLog(w io.Writer) error {
 	for i := range r.Flows {
 		f := &r.Flows[i]
 		if err := enc.Encode(record{
-			json.Number(fmt.Sprintf("%d.%09d", f.Start/1e9, f.Start%1e9)), f.Orig.String(), f.OrigPort, f.Resp.String(), f.RespPort, "tcp", f.Duration.Seconds(), f.State.String(),
+			json.Number(fmt.Sprintf("%d.%09d", f.Start/1e9, f.Start%1e9)), f.Orig.String(), f.OrigPort, f.Resp.String(), f.RespPort, f.Proto.String(), f.Duration.Seconds(), f.State.String(),
 			f.OrigPkts, f.OrigIPBytes, f.RespPkts, f.RespIPBytes,
 		}); err != nil {
 			return err

@@ -63,17 +63,6 @@ func (e *entry) add(at int, more side, r *Record) {
 	s.over = s.over || r.Over
 }
 
-// cutStart gives the first record of the next part of a conversation the time at
-// which this part ended, if it begins before. Open vSwitch's NetFlow counts what
-// was sent since its last record, and still gives the start of the whole flow: its
-// rate would be far too small, and it would seem to have sent all the time.
-func (e *entry) cutStart(r *Record, from int) {
-	s := &e.sides[from]
-	if s.seen && r.Start < s.end && r.End() > s.end {
-		r.Start, r.Duration = s.end, time.Duration(r.End()-s.end)
-	}
-}
-
 // ended reports whether no further record is expected.
 func (e *entry) ended() bool {
 	a, b := &e.sides[0], &e.sides[1]

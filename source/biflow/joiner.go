@@ -108,6 +108,7 @@ type Joiner struct {
 	waiting   list // by their last record
 	lingering list // by when they ended
 	spare     *entry
+	ended     recent
 	exporters *exporters.Table[Quality]
 	others    Quality
 	// Forget, if set, is given the Quality of an exporter that gives way to
@@ -202,11 +203,11 @@ func (j *Joiner) Add(now flow.Time, r *Record) {
 	k, from := keyOf(r)
 	e := j.held[k]
 	if e != nil && (r.Start > e.end()+flow.Time(j.config.Wait) || j.now-e.first > flow.Time(j.config.Longest)) {
-		e.cutStart(r, from)
 		j.end(e)
 		e = nil
 	}
 	if e == nil {
+		j.ended.cutStart(k, from, r)
 		e = j.open(k, r)
 	}
 	e.quality.Records++
@@ -306,6 +307,7 @@ func (j *Joiner) open(k key, r *Record) *entry {
 // end reports e and forgets it. Its room is kept for another.
 func (j *Joiner) end(e *entry) {
 	delete(j.held, e.key)
+	j.ended.add(e, max(1, j.config.MaxFlows/16))
 	e.unlink()
 	e.fill(&j.out)
 	j.emit(&j.out)

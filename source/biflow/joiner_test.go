@@ -275,4 +275,35 @@ func TestPartsOfALongConversationDoNotOverlap(t *testing.T) {
 	if packets != 50 || flows[len(flows)-1].End() != 5*second {
 		t.Errorf("%d packets until %d", packets, flows[len(flows)-1].End())
 	}
+	// One that was taken as over goes on after a pause: it was silent meanwhile.
+	r := record(client, server, 40000, 80, a, 0, 10)
+	r.Duration = 500 * time.Second
+	j.Add(500*second, &r)
+	j.Flush()
+	if f := flows[len(flows)-1]; f.Start != 5*second || f.End() != 500*second {
+		t.Errorf("after a pause it lasts from %d to %d", f.Start, f.End())
+	}
+}
+
+func TestWhatWasReportedIsForgotten(t *testing.T) {
+	var m recent
+	for i := range 100 {
+		e := &entry{key: key{portA: uint16(i)}}
+		e.sides[0] = side{seen: true, end: 5}
+		m.add(e, 10)
+		m.add(e, 10)
+	}
+	if len(m.ends) != 10 || len(m.ring) != 10 {
+		t.Errorf("%d and %d are remembered", len(m.ends), len(m.ring))
+	}
+	r := record(client, server, 1, 2, a, 0, 1)
+	if m.cutStart(key{portA: 5}, 0, &r); r.Start != 0 {
+		t.Error("one that was forgotten has an effect")
+	}
+	if m.cutStart(key{portA: 99}, 1, &r); r.Start != 0 {
+		t.Error("the end of the other side has an effect")
+	}
+	if m.cutStart(key{portA: 99}, 0, &r); r.Start != 5 || r.End() != second {
+		t.Errorf("it begins at %d and ends at %d", r.Start, r.End())
+	}
 }
