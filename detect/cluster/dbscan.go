@@ -15,9 +15,10 @@ import (
 // point between two clusters to chance; the nearest core decides here, and of
 // equals the lowest index. Clusters are numbered by their first core.
 //
-// Points are put into cells whose diagonal is radius (Gan and Tao 2015), so that
-// a crowded cell needs no distances at all, and cells near each other are found
-// with a tree. All processors are used.
+// Pairs of boxes of a k-d tree are compared rather than points: farther apart than
+// radius they have no neighbours, and once all cores in both are known to share a
+// cluster nothing more is to be learnt from them (as in the dual-tree minimum
+// spanning trees of March, Ram and Gray 2010). All processors are used.
 func DBSCAN(points [][]float64, radius float64, least int) (labels []int, cores []bool, err error) {
 	if err := checkPoints(points); err != nil {
 		return nil, nil, err
@@ -25,13 +26,12 @@ func DBSCAN(points [][]float64, radius float64, least int) (labels []int, cores 
 	if !(radius > 0) || math.IsInf(radius, 0) || least < 1 {
 		return nil, nil, fmt.Errorf("DBSCAN needs a positive radius and at least one point, not %v and %d", radius, least)
 	}
-	g, err := newGrid(points, radius)
-	if err != nil {
-		return nil, nil, err
+	cores = findCores(points, radius*radius, least)
+	j := newJoin(points, cores, radius*radius)
+	if len(j.index) > 0 {
+		j.within(0)
 	}
-	g.findCores(least)
-	roots := g.joinCells()
-	return g.label(roots), g.cores, nil
+	return j.label(points, cores), cores, nil
 }
 
 // SingleLinkage cuts the dendrogram of single linkage (Sibson 1973) at height.
@@ -42,62 +42,11 @@ func SingleLinkage(points [][]float64, height float64) ([]int, error) {
 	return labels, err
 }
 
-type grid struct {
-	points  [][]float64
-	squared float64
-	cells   [][]int32 // members of each cell, by index
-	cellOf  []int32
-	places  [][]float64 // integer coordinates of each cell
-	tree    *Tree       // over places
-	cores   []bool
-	inCell  [][]int32 // the cores of each cell
-}
-
-func newGrid(points [][]float64, radius float64) (*grid, error) {
-	d := len(points[0])
-	// A little less than the exact side, so that rounding cannot put two points
-	// of one cell farther apart than radius.
-	side := radius / math.Sqrt(float64(d)) * (1 - 1e-12)
-	g := &grid{points: points, squared: radius * radius, cellOf: make([]int32, len(points)), cores: make([]bool, len(points))}
-	known := map[string]int32{}
-	key := make([]byte, 0, 8*d)
-	for i, p := range points {
-		place := make([]float64, d)
-		key = key[:0]
-		for c, v := range p {
-			place[c] = math.Floor(v / side)
-			if math.Abs(place[c]) > 1<<52 {
-				return nil, fmt.Errorf("%w: radius %v is too small beside the value %v; standardise the points first", ErrPoints, radius, v)
-			}
-			b := uint64(int64(place[c]))
-			key = append(key, byte(b), byte(b>>8), byte(b>>16), byte(b>>24), byte(b>>32), byte(b>>40), byte(b>>48), byte(b>>56))
-		}
-		cell, ok := known[string(key)]
-		if !ok {
-			cell = int32(len(g.cells))
-			known[string(key)] = cell
-			g.cells = append(g.cells, nil)
-			g.places = append(g.places, place)
-		}
-		g.cells[cell] = append(g.cells[cell], int32(i))
-		g.cellOf[i] = cell
-	}
-	g.tree = NewTree(g.places)
-	return g, nil
-}
-
-// near visits the cells that may hold points within radius of those of cell,
-// itself included. Between places that differ by n the gap is n-1 sides, and
-// radius is the diagonal of one cell.
-func (g *grid) near(cell int, visit func(other int) bool) {
-	g.tree.within(g.places[cell], float64(len(g.places[cell])), 1, visit)
-}
-
 // parallel calls work with 0 to n-1 from all processors.
 func parallel(n int, work func(i int)) {
 	var next atomic.Int64
 	var wait sync.WaitGroup
-	const batch = 64
+	const batch = 16
 	for range runtime.GOMAXPROCS(0) {
 		wait.Go(func() {
 			for {
@@ -114,124 +63,225 @@ func parallel(n int, work func(i int)) {
 	wait.Wait()
 }
 
-func (g *grid) findCores(least int) {
-	g.inCell = make([][]int32, len(g.cells))
-	parallel(len(g.cells), func(cell int) {
-		members := g.cells[cell]
-		if len(members) >= least {
-			for _, i := range members {
-				g.cores[i] = true
-			}
-			g.inCell[cell] = members
-			return
+// findCores counts neighbours, for all points of a leaf together, and stops when
+// each has enough.
+func findCores(points [][]float64, squared float64, least int) []bool {
+	cores := make([]bool, len(points))
+	if least == 1 {
+		for i := range cores {
+			cores[i] = true
 		}
-		var others []int
-		g.near(cell, func(other int) bool {
-			if other != cell {
-				others = append(others, other)
-			}
-			return true
-		})
-		for _, i := range members {
-			if g.crowded(int(i), others, least-len(members)) {
-				g.cores[i] = true
-				g.inCell[cell] = append(g.inCell[cell], i)
-			}
+		return cores
+	}
+	t := NewTree(points)
+	leaves := t.leaves()
+	parallel(len(leaves), func(k int) {
+		c := counting{t: t, leaf: leaves[k], squared: squared, least: least}
+		for p := t.nodes[c.leaf].from; p < t.nodes[c.leaf].to; p++ {
+			c.open = append(c.open, p)
+		}
+		c.counts = make([]int, len(c.open))
+		c.visit(0)
+		for k, n := range c.counts {
+			cores[t.order[t.nodes[c.leaf].from+int32(k)]] = n >= least
 		}
 	})
+	return cores
 }
 
-// crowded reports whether at least missing points of other cells are within
-// radius of point i.
-func (g *grid) crowded(i int, others []int, missing int) bool {
-	for _, other := range others {
-		for _, j := range g.cells[other] {
-			if squaredDistance(g.points[i], g.points[j]) <= g.squared {
-				if missing--; missing <= 0 {
-					return true
+// counting is the count of neighbours of the points of one leaf.
+type counting struct {
+	t       *Tree
+	leaf    int32
+	squared float64
+	least   int
+	counts  []int
+	open    []int32 // places of points that have not enough yet
+}
+
+func (c *counting) visit(n int32) {
+	if len(c.open) == 0 || c.t.boxGap(c.leaf, n) > c.squared {
+		return
+	}
+	if at := &c.t.nodes[n]; at.left != 0 {
+		near, far := at.left, at.right
+		if c.t.boxGap(c.leaf, far) < c.t.boxGap(c.leaf, near) {
+			near, far = far, near
+		}
+		c.visit(near)
+		c.visit(far)
+		return
+	}
+	from, to := c.t.nodes[n].from, c.t.nodes[n].to
+	left := c.open[:0]
+	for _, p := range c.open {
+		count := &c.counts[p-c.t.nodes[c.leaf].from]
+		mine := c.t.at(p)
+		if c.t.gap(n, mine) <= c.squared {
+			for q := from; q < to && *count < c.least; q++ {
+				if squaredDistance(mine, c.t.at(q)) <= c.squared {
+					*count++
 				}
 			}
 		}
+		if *count < c.least {
+			left = append(left, p)
+		}
 	}
-	return false
+	c.open = left
 }
 
-// joinCells returns for each cell with cores the cell that names its cluster.
-func (g *grid) joinCells() []int32 {
-	f := newForest(len(g.cells))
-	parallel(len(g.cells), func(cell int) {
-		if len(g.inCell[cell]) == 0 {
+// join makes clusters of cores.
+type join struct {
+	t       *Tree // over the cores
+	index   []int // of each core among all points
+	squared float64
+	sets    *forest // by place in the tree
+	// uniform says of nodes that all their cores are known to share a cluster.
+	uniform []atomic.Bool
+	running atomic.Int32 // goroutines beside the first
+}
+
+func newJoin(points [][]float64, cores []bool, squared float64) *join {
+	j := &join{squared: squared}
+	var of [][]float64
+	for i, core := range cores {
+		if core {
+			j.index = append(j.index, i)
+			of = append(of, points[i])
+		}
+	}
+	j.t = NewTree(of)
+	j.sets = newForest(len(of))
+	j.uniform = make([]atomic.Bool, len(j.t.nodes))
+	return j
+}
+
+// both does two things, at once if a processor is free and they are worth it.
+func (j *join) both(size int32, a, b func()) {
+	const worth = 4096
+	if size < worth || int(j.running.Add(1)) >= runtime.GOMAXPROCS(0) {
+		if size >= worth {
+			j.running.Add(-1)
+		}
+		a()
+		b()
+		return
+	}
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		defer j.running.Add(-1)
+		a()
+	})
+	b()
+	wait.Wait()
+}
+
+// within joins what is near within node n.
+func (j *join) within(n int32) {
+	at := &j.t.nodes[n]
+	if at.left == 0 {
+		for p := at.from; p < at.to; p++ {
+			j.joinNear(p, p+1, at.to)
+		}
+	} else {
+		j.both(at.to-at.from, func() { j.within(at.left) }, func() { j.within(at.right) })
+		j.between(at.left, at.right)
+	}
+	j.learn(n)
+}
+
+// learn finds out whether n is uniform; once it is, it stays so.
+func (j *join) learn(n int32) bool {
+	if j.uniform[n].Load() {
+		return true
+	}
+	at := &j.t.nodes[n]
+	if at.left != 0 {
+		if !j.uniform[at.left].Load() || !j.uniform[at.right].Load() || !j.sets.same(int(j.t.nodes[at.left].from), int(j.t.nodes[at.right].from)) {
+			return false
+		}
+	} else {
+		for p := at.from + 1; p < at.to; p++ {
+			if !j.sets.same(int(at.from), int(p)) {
+				return false
+			}
+		}
+	}
+	j.uniform[n].Store(true)
+	return true
+}
+
+// settled reports whether all cores of a and of b are known to share a cluster.
+func (j *join) settled(a, b int32) bool {
+	return j.learn(a) && j.learn(b) && j.sets.same(int(j.t.nodes[a].from), int(j.t.nodes[b].from))
+}
+
+// between joins what is near between two nodes that do not overlap.
+func (j *join) between(a, b int32) {
+	if j.t.boxGap(a, b) > j.squared || j.settled(a, b) {
+		return
+	}
+	x, y := &j.t.nodes[a], &j.t.nodes[b]
+	switch {
+	case x.left == 0 && y.left == 0:
+		for p := x.from; p < x.to; p++ {
+			if j.t.gap(b, j.t.at(p)) <= j.squared {
+				j.joinNear(p, y.from, y.to)
+			}
+		}
+	case y.left == 0 || x.left != 0 && x.to-x.from >= y.to-y.from:
+		j.nearerFirst(x.left, x.right, b, x.to-x.from)
+	default:
+		j.nearerFirst(y.left, y.right, a, y.to-y.from)
+	}
+}
+
+func (j *join) nearerFirst(one, two, b, size int32) {
+	if j.t.boxGap(two, b) < j.t.boxGap(one, b) {
+		one, two = two, one
+	}
+	j.both(size, func() { j.between(one, b) }, func() { j.between(two, b) })
+}
+
+// joinNear joins the core at place p with those from first to before end that are
+// within radius.
+func (j *join) joinNear(p, first, end int32) {
+	mine := j.t.at(p)
+	for q := first; q < end; q++ {
+		if !j.sets.same(int(p), int(q)) && squaredDistance(mine, j.t.at(q)) <= j.squared {
+			j.sets.join(int(p), int(q))
+		}
+	}
+}
+
+func (j *join) label(points [][]float64, cores []bool) []int {
+	labels := make([]int, len(points))
+	for i := range labels {
+		labels[i] = Noise
+	}
+	root := make([]int, len(j.index))
+	for p, i := range j.t.order {
+		root[i] = j.sets.root(p)
+	}
+	numbers := map[int]int{}
+	for k, i := range j.index {
+		if _, ok := numbers[root[k]]; !ok {
+			numbers[root[k]] = len(numbers)
+		}
+		labels[i] = numbers[root[k]]
+	}
+	parallel(len(points), func(i int) {
+		if cores[i] {
 			return
 		}
-		g.near(cell, func(other int) bool {
-			if other < cell && len(g.inCell[other]) > 0 && !f.same(cell, other) && g.touch(cell, other) {
-				f.join(cell, other)
-			}
-			return true
-		})
-	})
-	roots := make([]int32, len(g.cells))
-	for c := range roots {
-		roots[c] = int32(f.root(c))
-	}
-	return roots
-}
-
-// touch reports whether two cells have cores within radius of each other.
-func (g *grid) touch(a, b int) bool {
-	for _, i := range g.inCell[a] {
-		for _, j := range g.inCell[b] {
-			if squaredDistance(g.points[i], g.points[j]) <= g.squared {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-func (g *grid) label(roots []int32) []int {
-	labels := make([]int, len(g.points))
-	parallel(len(g.cells), func(cell int) {
-		var others []int // found only if a point here is no core
-		for _, i := range g.cells[cell] {
-			if g.cores[i] {
-				labels[i] = int(roots[cell])
-				continue
-			}
-			if others == nil {
-				g.near(cell, func(other int) bool { others = append(others, other); return true })
-			}
-			labels[i] = Noise
-			if j := g.nearestCore(int(i), others); j >= 0 {
-				labels[i] = int(roots[g.cellOf[j]])
-			}
+		// Cores are in the order of their indices, so that of equals the lowest
+		// is nearest.
+		if k, d := j.t.nearest(points[i], j.squared); k >= 0 && d <= j.squared {
+			labels[i] = labels[j.index[k]]
 		}
 	})
-	numbers := map[int]int{}
-	for i, core := range g.cores {
-		if _, ok := numbers[labels[i]]; core && !ok {
-			numbers[labels[i]] = len(numbers)
-		}
-	}
-	for i, l := range labels {
-		if l != Noise {
-			labels[i] = numbers[l]
-		}
-	}
 	return labels
-}
-
-func (g *grid) nearestCore(i int, cells []int) int {
-	nearest, best := -1, g.squared
-	for _, cell := range cells {
-		for _, j := range g.inCell[cell] {
-			d := squaredDistance(g.points[i], g.points[j])
-			if d < best || d == best && (nearest < 0 || int(j) < nearest) {
-				nearest, best = int(j), d
-			}
-		}
-	}
-	return nearest
 }
 
 // forest joins sets; it is safe for several goroutines.

@@ -16,6 +16,7 @@ type Tree struct {
 	order  []int32
 	nodes  []node
 	boxes  []float64 // for each node the low and then the high corner
+	flat   []float64 // the points in order, one after the other
 }
 
 type node struct {
@@ -32,6 +33,9 @@ func NewTree(points [][]float64) *Tree {
 	}
 	if len(points) > 0 {
 		t.build(0, int32(len(points)))
+	}
+	for _, i := range t.order {
+		t.flat = append(t.flat, points[i]...)
 	}
 	return t
 }
@@ -78,53 +82,42 @@ func (t *Tree) split(from, to int32, d int, value float64) int32 {
 	return middle
 }
 
-// gap is the squared distance from q to the box of node n, where each
-// coordinate may differ by slack for nothing.
-func (t *Tree) gap(n int32, q []float64, slack float64) float64 {
-	d := len(q)
-	box := t.boxes[int(n)*2*d:]
+// at is the point at a place in order.
+func (t *Tree) at(place int32) []float64 {
+	d := len(t.points[0])
+	return t.flat[int(place)*d : (int(place)+1)*d : (int(place)+1)*d]
+}
+
+// leaves are the nodes without children.
+func (t *Tree) leaves() (all []int32) {
+	for n := range t.nodes {
+		if t.nodes[n].left == 0 {
+			all = append(all, int32(n))
+		}
+	}
+	return all
+}
+
+// boxGap is the squared distance between the boxes of two nodes.
+func (t *Tree) boxGap(m, n int32) float64 {
+	d := len(t.points[0])
+	a, b := t.boxes[int(m)*2*d:int(m+1)*2*d], t.boxes[int(n)*2*d:int(n+1)*2*d]
 	sum := 0.0
-	for c, v := range q {
-		if g := max(box[c]-v, v-box[d+c]) - slack; g > 0 {
+	for c := range d {
+		if g := max(a[c]-b[d+c], b[c]-a[d+c]); g > 0 {
 			sum += g * g
 		}
 	}
 	return sum
 }
 
-// Within calls visit with the index of every point at most radius from q, until
-// it returns false.
-func (t *Tree) Within(q []float64, radius float64, visit func(i int) bool) {
-	t.within(q, radius*radius, 0, visit)
-}
-
-func (t *Tree) within(q []float64, squared, slack float64, visit func(i int) bool) {
-	if len(t.nodes) == 0 {
-		return
-	}
-	stack := make([]int32, 1, 64)
-	for len(stack) > 0 {
-		n := stack[len(stack)-1]
-		stack = stack[:len(stack)-1]
-		if t.gap(n, q, slack) > squared {
-			continue
-		}
-		if at := t.nodes[n]; at.left != 0 {
-			stack = append(stack, at.right, at.left)
-			continue
-		}
-		for _, i := range t.order[t.nodes[n].from:t.nodes[n].to] {
-			if slackDistance(t.points[i], q, slack) <= squared && !visit(int(i)) {
-				return
-			}
-		}
-	}
-}
-
-func slackDistance(a, b []float64, slack float64) float64 {
+// gap is the squared distance from q to the box of node n.
+func (t *Tree) gap(n int32, q []float64) float64 {
+	d := len(q)
+	box := t.boxes[int(n)*2*d : int(n+1)*2*d]
 	sum := 0.0
-	for c, v := range a {
-		if g := math.Abs(v-b[c]) - slack; g > 0 {
+	for c, v := range q {
+		if g := max(box[c]-v, v-box[d+c]); g > 0 {
 			sum += g * g
 		}
 	}
@@ -134,32 +127,39 @@ func slackDistance(a, b []float64, slack float64) float64 {
 // Nearest is the point nearest to q and its distance; index is -1 if the tree
 // is empty. Of equals the one with the lowest index is taken.
 func (t *Tree) Nearest(q []float64) (index int, distance float64) {
-	index, best := -1, math.Inf(1)
+	index, squared := t.nearest(q, math.Inf(1))
+	return index, math.Sqrt(squared)
+}
+
+// nearest looks up to a squared distance only; index is -1 if there is nothing.
+func (t *Tree) nearest(q []float64, limit float64) (index int, best float64) {
+	index, best = -1, limit
 	if len(t.nodes) == 0 {
 		return index, best
 	}
-	stack := []int32{0}
+	var room [64]int32
+	stack := append(room[:0], 0)
 	for len(stack) > 0 {
 		n := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
-		if t.gap(n, q, 0) > best {
+		if t.gap(n, q) > best {
 			continue
 		}
 		at := t.nodes[n]
 		if at.left == 0 {
-			for _, i := range t.order[at.from:at.to] {
-				d := squaredDistance(t.points[i], q)
-				if d < best || d == best && int(i) < index {
-					index, best = int(i), d
+			for p := at.from; p < at.to; p++ {
+				d, i := squaredDistance(t.at(p), q), int(t.order[p])
+				if d < best || d == best && (index < 0 || i < index) {
+					index, best = i, d
 				}
 			}
 			continue
 		}
-		if t.gap(at.left, q, 0) <= t.gap(at.right, q, 0) {
+		if t.gap(at.left, q) <= t.gap(at.right, q) {
 			stack = append(stack, at.right, at.left)
 		} else {
 			stack = append(stack, at.left, at.right)
 		}
 	}
-	return index, math.Sqrt(best)
+	return index, best
 }
