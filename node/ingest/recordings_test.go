@@ -104,7 +104,7 @@ func TestEveryFormat(t *testing.T) {
 	if len(read) != 5 || read[40002].State != flow.S1 || read[40004].State != flow.S0 || read[40004].Resp.String() != "198.51.100.1" || read[40001].RespPort != 443 || read[40005].RespPort != 443 {
 		t.Errorf("%+v", read)
 	}
-	for _, want := range []Status{New, Unchanged} {
+	for _, want := range []ImportStatus{New, Unchanged} {
 		for _, done := range p.bring(files...) {
 			if done.Status != want || want == New && done.Flows != 1 {
 				t.Errorf("%+v, want %s", done, want)
@@ -137,7 +137,7 @@ func TestFilesThatAreNotImported(t *testing.T) {
 	old := nfdumpFile(true)
 	for name, c := range map[string]struct {
 		text    string
-		status  Status
+		status  ImportStatus
 		problem string
 	}{
 		"nfcapd.current": {nfdumpFile(false), Busy, "still writing it"},
