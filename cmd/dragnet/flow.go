@@ -20,7 +20,7 @@ import (
 
 func newFlow() *cobra.Command {
 	cmd := &cobra.Command{Use: "flow", Short: "Import flows into a data directory, and query them", Args: cobra.ArbitraryArgs, RunE: cli.Group}
-	cmd.AddCommand(newFlowImport(), newFlowList(), newFlowStat())
+	cmd.AddCommand(newFlowImport(), newFlowList(), newFlowStat(), newFlowExport())
 	return cmd
 }
 
@@ -163,6 +163,10 @@ stands for any value listed in a file, state is established or failed.`
 func (s *selection) register(cmd *cobra.Command) {
 	s.at.register(cmd)
 	cmd.Args = s.at.args(0, -1)
+	s.registerFilter(cmd)
+}
+
+func (s *selection) registerFilter(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&s.from, "from", "", "earliest start of a flow, such as 2026-11-22 or 2026-11-22T10:00:00Z")
 	cmd.Flags().StringVar(&s.to, "to", "", "flows start before this")
 }

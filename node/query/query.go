@@ -70,10 +70,16 @@ func (s *Selection) each(ctx context.Context, log store.Reader, w flow.Window, f
 // Each shows all chosen flows to fn, one call at a time, in the order in which
 // they are read.
 func Each(ctx context.Context, log store.Reader, s Selection, fn func(*ListedFlow) error) (flow.Coverage, error) {
-	return s.each(ctx, log, s.Window, func(f *flow.Flow) error {
+	return EachFlow(ctx, log, s, func(f *flow.Flow) error {
 		r := RowOf(f)
 		return fn(&r)
 	})
+}
+
+// EachFlow is Each for flows with all that is stored of them; one is valid during
+// the call.
+func EachFlow(ctx context.Context, log store.Reader, s Selection, fn func(*flow.Flow) error) (flow.Coverage, error) {
+	return s.each(ctx, log, s.Window, fn)
 }
 
 // ListedFlow is a flow as it is listed; see flow.Flow for what a field means. Its JSON

@@ -257,13 +257,13 @@ func TestSettingsThatMakeNoSense(t *testing.T) {
 		"named twice": func(c *Configuration) {
 			c.Exporters = []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("192.0.2.1/32")}
 		},
-		"collect.exporters[0]":   func(c *Configuration) { c.Exporters = []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")} },
-		"collect.listen[0]":      func(c *Configuration) { c.Listen = []string{"2055"} },
-		"collect.receive_buffer": func(c *Configuration) { c.ReceiveBuffer = 1 },
-		"collect.max_pending":    func(c *Configuration) { c.MaxPending = 0 },
-		"collect.netflow":        func(c *Configuration) { c.NetFlow.MaxDomains = 0 },
-		"collect.sflow":          func(c *Configuration) { c.SFlow.MaxSources = 0 },
-		"collect.join: wait":     func(c *Configuration) { c.Join.Wait = 0 },
+		"exporters[0]":        func(c *Configuration) { c.Exporters = []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")} },
+		"listen[0]":           func(c *Configuration) { c.Listen = []string{"2055"} },
+		"receive_buffer":      func(c *Configuration) { c.ReceiveBuffer = 1 },
+		"max_pending":         func(c *Configuration) { c.MaxPending = 0 },
+		"netflow.max_domains": func(c *Configuration) { c.NetFlow.MaxDomains = 0 },
+		"sflow.max_sources":   func(c *Configuration) { c.SFlow.MaxSources = 0 },
+		"join.wait":           func(c *Configuration) { c.Join.Wait = 0 },
 	} {
 		c := DefaultConfiguration()
 		change(&c)
