@@ -29,7 +29,8 @@ func newCoresidence() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  cli.Group,
 	}
-	cmd.AddCommand(newCoresidenceAttack(), newCoresidenceDetect(), newCoresidenceMachines(), newCoresidenceSimulate())
+	cmd.AddCommand(newCoresidenceDetect(), newCoresidenceExplain(), newCoresidenceTrain(), newCoresidenceJudge(),
+		newCoresidenceCreations(), newCoresidenceMachines(), newCoresidenceAttack(), newCoresidenceSimulate())
 	return cmd
 }
 
@@ -63,48 +64,35 @@ network. Standard error says what was looked at, and how to look at one alarm.`,
   dragnet coresidence detect conn.log --machines machines.csv --machine 10.3.0.1 -o json`,
 		Args: cobra.MinimumNArgs(1),
 	}
-	o.output = cli.OutputFlag(cmd)
+	o.addFlags(cmd)
 	f := cmd.Flags()
-	f.StringVar(&o.machines, "machines", "", "CSV file that lists the machines with their tenants")
-	f.DurationVar(&o.interval, "interval", o.interval, "length of an interval; no shorter than flows are exported")
-	f.StringVar(&o.from, "from", "", "look from this time on, such as 2026-11-22 or 2026-11-22T10:00:00Z (default the first flow)")
-	f.StringVar(&o.to, "to", "", "look until before this time (default the last flow)")
-	f.Float64Var(&o.c.Rate, "rate", o.c.Rate, "share of the alarms that may be false")
-	f.IntVar(&o.c.Lags, "lags", o.c.Lags, "largest delay between two machines, in intervals")
-	f.IntVar(&o.c.Quiet, "quiet", o.c.Quiet, "sixty-fourths of an interval below which transmitting is a keep-alive")
 	f.StringVar(&o.vm, "machine", "", "report only alarms about this address")
 	f.StringVar(&o.svg, "svg", "", "also draw each alarm into this directory")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return o.run(cmd, args) }
 	return cmd
 }
 
+// addFlags adds those that say what is compared.
+func (o *coresidenceOptions) addFlags(cmd *cobra.Command) {
+	o.output = cli.OutputFlag(cmd)
+	o.addSpan(cmd)
+	f := cmd.Flags()
+	f.Float64Var(&o.c.Rate, "rate", o.c.Rate, "share of the alarms that may be false")
+	f.IntVar(&o.c.Lags, "lags", o.c.Lags, "largest delay between two machines, in intervals")
+	f.IntVar(&o.c.Quiet, "quiet", o.c.Quiet, "sixty-fourths of an interval below which transmitting is a keep-alive")
+	f.DurationVar(&o.interval, "interval", o.interval, "length of an interval; no shorter than flows are exported")
+}
+
+// addSpan adds the flags that say what is read.
+func (o *coresidenceOptions) addSpan(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&o.machines, "machines", "", "CSV file that lists the machines with their tenants")
+	f.StringVar(&o.from, "from", "", "look from this time on, such as 2026-11-22 or 2026-11-22T10:00:00Z (default the first flow)")
+	f.StringVar(&o.to, "to", "", "look until before this time (default the last flow)")
+}
+
 func (o *coresidenceOptions) run(cmd *cobra.Command, sources []string) error {
-	if o.machines == "" {
-		return cli.Hint(cli.Usage(errors.New("--machines is missing")), "list the machines in a CSV file whose first line is: address,tenant,name")
-	}
-	if err := o.c.Validate(); err != nil {
-		return cli.Usage(err)
-	}
-	vms, err := readFile(o.machines, coresidence.ReadVMs)
-	if err != nil {
-		return err
-	}
-	window := flow.AllTime
-	for _, x := range []struct {
-		flag, text string
-		into       *flow.Time
-	}{{"--from", o.from, &window.From}, {"--to", o.to, &window.To}} {
-		if x.text != "" {
-			if *x.into, err = parseTime(x.flag, x.text); err != nil {
-				return cli.Usage(err)
-			}
-		}
-	}
-	a, skipped, err := o.read(cmd.Context(), sources, vms, window)
-	if err != nil {
-		return err
-	}
-	found, err := coresidence.Detect(cmd.Context(), a, o.c)
+	a, found, skipped, err := o.analyse(cmd.Context(), sources)
 	if err != nil {
 		return err
 	}
@@ -113,6 +101,12 @@ func (o *coresidenceOptions) run(cmd *cobra.Command, sources []string) error {
 		return err
 	}
 	o.account(cmd.ErrOrStderr(), a, found, skipped)
+	for _, alarm := range found.Alarms {
+		if alarm.ExplainedBy == nil {
+			fmt.Fprintf(cmd.ErrOrStderr(), "to see the first of them in detail: %s\n", o.command(sources, a, alarm))
+			break
+		}
+	}
 	if o.svg != "" {
 		if err := drawAlarms(cmd.ErrOrStderr(), o.svg, a, found.Alarms); err != nil {
 			return err
@@ -122,6 +116,51 @@ func (o *coresidenceOptions) run(cmd *cobra.Command, sources []string) error {
 		return cli.Found(fmt.Errorf("%s", cli.Plural(n, "alarm")))
 	}
 	return nil
+}
+
+// machineList reads the list of machines, and the window of the flags.
+func (o *coresidenceOptions) machineList() (vms []coresidence.VM, window flow.Window, err error) {
+	if o.machines == "" {
+		return nil, window, cli.Hint(cli.Usage(errors.New("--machines is missing")), "list the machines in a CSV file whose first line is: address,tenant,name")
+	}
+	if vms, err = readFile(o.machines, coresidence.ReadVMs); err != nil {
+		return nil, window, err
+	}
+	window, err = o.window()
+	return vms, window, err
+}
+
+// window is that of the flags.
+func (o *coresidenceOptions) window() (window flow.Window, err error) {
+	window = flow.AllTime
+	for _, x := range []struct {
+		flag, text string
+		into       *flow.Time
+	}{{"--from", o.from, &window.From}, {"--to", o.to, &window.To}} {
+		if x.text != "" {
+			if *x.into, err = parseTime(x.flag, x.text); err != nil {
+				return window, cli.Usage(err)
+			}
+		}
+	}
+	return window, nil
+}
+
+// analyse reads the sources and compares all machines.
+func (o *coresidenceOptions) analyse(ctx context.Context, sources []string) (*coresidence.Activity, coresidence.Result, uint64, error) {
+	if err := o.c.Validate(); err != nil {
+		return nil, coresidence.Result{}, 0, cli.Usage(err)
+	}
+	vms, window, err := o.machineList()
+	if err != nil {
+		return nil, coresidence.Result{}, 0, err
+	}
+	a, skipped, err := o.read(ctx, sources, vms, window)
+	if err != nil {
+		return nil, coresidence.Result{}, 0, err
+	}
+	found, err := coresidence.Detect(ctx, a, o.c)
+	return a, found, skipped, err
 }
 
 func readFile[T any](name string, parse func(io.Reader) (T, error)) (v T, err error) {

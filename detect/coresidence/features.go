@@ -56,7 +56,8 @@ const (
 // FlowModel knows the groups of legitimate flows.
 type FlowModel struct {
 	scale  cluster.Scale
-	tree   *cluster.Tree // over the points that stand for a group
+	points [][]float64   // those that represent a group
+	tree   *cluster.Tree // over points
 	labels []int         // of those points
 	unit   []float64     // typical distance within each group
 	groups int
@@ -129,7 +130,7 @@ func (m *FlowModel) useCentres(points, centres [][]float64, labels []int) {
 		// A group of equal points has no radius; a hundredth of a deviation is one.
 		m.unit[c] = max(0.01, math.Sqrt(m.unit[c]/max(1, sizes[c])))
 	}
-	m.tree = cluster.NewTree(centres)
+	m.points, m.tree = centres, cluster.NewTree(centres)
 }
 
 func (m *FlowModel) useMembers(points [][]float64, labels []int, radius float64, stands func(i int) bool) error {
@@ -145,7 +146,7 @@ func (m *FlowModel) useMembers(points [][]float64, labels []int, radius float64,
 		return fmt.Errorf("%d flows form no group within %v: train on more, or with a larger radius", len(points), radius)
 	}
 	m.unit = slices.Repeat([]float64{radius}, m.groups)
-	m.tree = cluster.NewTree(kept)
+	m.points, m.tree = kept, cluster.NewTree(kept)
 	return nil
 }
 
