@@ -16,9 +16,25 @@ func compareAVX512(masks, rows []uint64, words int, block, limits []uint64) {
 	compareVPOPCNT(&masks[0], &rows[0], len(masks), words, &block[0], &limits[0])
 }
 
+// compareVPSHUFB is the same by AVX2, in which a limit is a signed number.
+//
+//go:noescape
+func compareVPSHUFB(masks, rows *uint64, n, words int, block, limits *uint64)
+
+func compareAVX2(masks, rows []uint64, words int, block, limits []uint64) {
+	if len(masks) == 0 {
+		return
+	}
+	_, _, _ = rows[len(masks)*words-1], block[columns*words-1], limits[len(masks)-1]
+	compareVPSHUFB(&masks[0], &rows[0], len(masks), words, &block[0], &limits[0])
+}
+
 func fastestCompare() compare {
 	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VPOPCNTDQ {
 		return compareAVX512
+	}
+	if cpu.X86.HasAVX2 {
+		return compareAVX2
 	}
 	return comparePortable
 }
