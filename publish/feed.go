@@ -2,7 +2,6 @@ package publish
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -11,6 +10,7 @@ import (
 
 	"dragnet/dossier"
 	"dragnet/flow"
+	"dragnet/internal/conf"
 )
 
 // Source is where entries come from: a clearinghouse, or the decisions of a
@@ -45,12 +45,12 @@ func DefaultConfiguration() Configuration {
 	return Configuration{History: 72 * time.Hour, Changes: 500_000}
 }
 
-// Validate reports the first setting that makes no sense.
+// Validate reports all invalid settings.
 func (c *Configuration) Validate() error {
-	if c.History < time.Minute || c.Changes < 1000 {
-		return errors.New("publish: history is at least 1m, changes at least 1000")
-	}
-	return nil
+	var p conf.Problems
+	p.Check(c.History >= time.Minute, "history", "is %v; want at least 1m", c.History)
+	p.Check(c.Changes >= 1000, "changes", "is %d; want at least 1000", c.Changes)
+	return p.Join()
 }
 
 // Feed keeps the View of a Source up to date. It is safe for concurrent use.

@@ -31,6 +31,8 @@ type Dependencies struct {
 	// Handlers are served beside the clearinghouse's own, by path: a relay's,
 	// for example.
 	Handlers map[string]http.Handler
+	// Published, if not nil, is called after each batch.
+	Published func()
 	// Now is the clock; nil is the machine's.
 	Now func() time.Time
 }
@@ -130,6 +132,12 @@ func (s *Service) May(id identity.ID, role roster.Role) bool {
 // Key is the public key that answers.
 func (s *Service) Key() identity.Public { return s.key.Public() }
 
+// SigningKey is the key that answers; for what is published under it.
+func (s *Service) SigningKey() *identity.Key { return s.key }
+
+// Core is what the service serves, from Start on.
+func (s *Service) Core() *clearinghouse.Core { return s.core }
+
 // Stop ends what is being answered, then waits for the disk, no longer than
 // ctx.
 func (s *Service) Stop(ctx context.Context) error {
@@ -228,6 +236,9 @@ func (s *Service) publish(ctx context.Context) {
 		if p, err := s.publishBatch(ctx); err == nil {
 			s.lastBatch.Store(s.deps.Now().Unix())
 			s.metrics.countPublished(p)
+			if s.deps.Published != nil {
+				s.deps.Published()
+			}
 			if p.Listed+p.Updated+p.Removed > 0 {
 				s.log.Info("list published", "groups", p.Groups, "entries", p.Entries, "listed", p.Listed, "updated", p.Updated, "removed", p.Removed)
 			}

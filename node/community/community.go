@@ -11,12 +11,15 @@ import (
 	"dragnet/ask/relay"
 	"dragnet/clearinghouse"
 	"dragnet/clearinghouse/server"
+	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/internal/admin"
 	"dragnet/internal/conf"
 	"dragnet/internal/logging"
 	"dragnet/internal/run"
 	"dragnet/internal/state"
+	"dragnet/publish"
+	"dragnet/publish/outputs"
 	"dragnet/wire/identity"
 	"dragnet/wire/roster"
 )
@@ -31,6 +34,9 @@ type Configuration struct {
 	Server server.Configuration `yaml:"server"`
 	// Clearinghouse sets what is published, and how it is masked.
 	Clearinghouse clearinghouse.Configuration `yaml:"clearinghouse"`
+	// Publish hands out what is published, in the forms that other programs read.
+	// Each output is off until it is configured.
+	Publish outputs.Configuration `yaml:"publish"`
 	// Relay stores questions for witnesses that cannot be reached.
 	Relay relay.Configuration `yaml:"relay"`
 	// Admin serves health checks and metrics to this machine.
@@ -42,7 +48,7 @@ type Configuration struct {
 // DefaultConfiguration has no address, and so cannot be served.
 func DefaultConfiguration() Configuration {
 	return Configuration{
-		Server: server.DefaultConfiguration(), Clearinghouse: clearinghouse.DefaultConfiguration(), Relay: relay.DefaultConfiguration(),
+		Server: server.DefaultConfiguration(), Clearinghouse: clearinghouse.DefaultConfiguration(), Relay: relay.DefaultConfiguration(), Publish: outputs.DefaultConfiguration(),
 		Admin: admin.Configuration{Listen: "127.0.0.1:9122"}, Logging: logging.DefaultConfiguration(),
 	}
 }
@@ -53,6 +59,7 @@ func (c *Configuration) Validate() error {
 	p.Section("site", c.Site.Validate())
 	p.Section("server", c.Server.Validate())
 	p.Section("clearinghouse", c.Clearinghouse.Validate())
+	p.Section("publish", c.Publish.Validate())
 	p.Section("relay", c.Relay.Validate())
 	p.Section("admin", c.Admin.Validate())
 	p.Section("logging", c.Logging.Validate())
@@ -83,7 +90,9 @@ type Community struct {
 	parts  run.Parts
 	admin  *admin.Server
 	server *server.Service
-	relay  bool
+	// outputs is nil where nothing is configured.
+	outputs *outputs.Service
+	relay   bool
 }
 
 // New makes the services; Start starts them.
@@ -100,7 +109,7 @@ func New(c Configuration, d Dependencies) (*Community, error) {
 	db := c.Server.Database()
 	handlers := map[string]http.Handler{}
 	if m.server, err = server.New(c.Server, server.Dependencies{
-		Publication: c.Clearinghouse, Logger: log("clearinghouse"), DB: db, Admin: m.admin, Handlers: handlers,
+		Publication: c.Clearinghouse, Logger: log("clearinghouse"), DB: db, Admin: m.admin, Handlers: handlers, Published: m.refreshOutputs,
 	}); err != nil {
 		return nil, err
 	}
@@ -121,8 +130,38 @@ func New(c Configuration, d Dependencies) (*Community, error) {
 		handlers[path] = handler
 		m.parts = append(m.parts, r)
 	}
-	m.parts = append(m.parts, m.server, m.admin)
+	m.parts = append(m.parts, m.server)
+	if !c.Publish.Off() {
+		if m.outputs, err = outputs.New(c.Publish, outputs.Dependencies{
+			Source: source{m.server}, Key: m.server.SigningKey, Every: c.Clearinghouse.Batch, Log: log("publish"), Admin: m.admin,
+		}); err != nil {
+			return nil, err
+		}
+		m.parts = append(m.parts, m.outputs)
+	}
+	m.parts = append(m.parts, m.admin)
 	return m, nil
+}
+
+// refreshOutputs makes the outputs follow a batch.
+func (m *Community) refreshOutputs() {
+	if m.outputs != nil {
+		m.outputs.Refresh()
+	}
+}
+
+// source is what the clearinghouse publishes, for the outputs.
+type source struct{ server *server.Service }
+
+// Snapshot is that of publish.Source.
+func (s source) Snapshot(ctx context.Context) (out publish.Snapshot, err error) {
+	out.Sequence, out.Entries, out.Groups, err = s.server.Core().Snapshot(ctx)
+	return out, err
+}
+
+// Changes is that of publish.Source.
+func (s source) Changes(ctx context.Context, after int64, since flow.Time, limit int) ([]dossier.Change, error) {
+	return s.server.Core().ChangesSince(ctx, after, since, limit)
 }
 
 // Start starts the services.

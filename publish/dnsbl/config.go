@@ -1,13 +1,14 @@
 package dnsbl
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"time"
 
 	"github.com/miekg/dns"
+
+	"dragnet/internal/conf"
 )
 
 // Configuration of the DNS list.
@@ -39,39 +40,32 @@ func DefaultConfiguration() Configuration {
 	return Configuration{Nameservers: []string{}, Secondaries: []string{}, MinConfidence: 50, TTL: 10 * time.Minute, PerSecond: 1000}
 }
 
-// Validate reports the first setting that makes no sense.
+// Validate reports all invalid settings.
 func (c *Configuration) Validate() error {
+	var p conf.Problems
 	if c.Zone == "" {
-		if c.Listen != "" {
-			return errors.New("publish.dnsbl: listen needs a zone")
-		}
-		return nil
+		p.Check(c.Listen == "", "zone", "is empty; listen needs one, such as bl.example.org")
+		return p.Join()
 	}
-	if _, ok := dns.IsDomainName(c.Zone); !ok || len(c.Zone) > 180 {
-		return fmt.Errorf("publish.dnsbl.zone: %.200q is not a domain name of at most 180 bytes", c.Zone)
+	isName := func(s string) bool { _, ok := dns.IsDomainName(s); return ok && s != "" }
+	p.Check(isName(c.Zone) && len(c.Zone) <= 180, "zone", "%.200q is not a domain name of at most 180 bytes", c.Zone)
+	p.Check(len(c.Nameservers) > 0, "nameservers", "is empty; a zone names its servers")
+	p.Check(isName(c.Hostmaster), "hostmaster", "%.200q is not a mail address with a dot for its @", c.Hostmaster)
+	for i, name := range c.Nameservers {
+		p.Check(isName(name), fmt.Sprintf("nameservers[%d]", i), "%.200q is not a domain name", name)
 	}
-	if len(c.Nameservers) == 0 || c.Hostmaster == "" {
-		return errors.New("publish.dnsbl: nameservers and hostmaster are needed, as in any zone")
-	}
-	for _, name := range append([]string{c.Hostmaster}, c.Nameservers...) {
-		if _, ok := dns.IsDomainName(name); !ok {
-			return fmt.Errorf("publish.dnsbl: %.200q is not a domain name", name)
-		}
-	}
-	if c.TTL < time.Second || c.TTL > 24*time.Hour || c.PerSecond < 1 || c.MinConfidence < 0 || c.MinConfidence > 100 {
-		return errors.New("publish.dnsbl: ttl is 1s to 24h, per_second at least 1, min_confidence 0 to 100")
-	}
-	for _, s := range c.Secondaries {
-		if _, err := parseSecondary(s); err != nil {
-			return fmt.Errorf("publish.dnsbl.secondaries: %q: want an address, with or without a port", s)
-		}
+	p.Check(c.TTL >= time.Second && c.TTL <= 24*time.Hour, "ttl", "is %v; want 1s to 24h", c.TTL)
+	p.Check(c.PerSecond >= 1, "per_second", "is %d; want at least 1", c.PerSecond)
+	p.Check(c.MinConfidence >= 0 && c.MinConfidence <= 100, "min_confidence", "is %d; want 0 to 100", c.MinConfidence)
+	for i, s := range c.Secondaries {
+		_, err := parseSecondary(s)
+		p.Check(err == nil, fmt.Sprintf("secondaries[%d]", i), "%q: want an address, with or without a port", s)
 	}
 	if c.Listen != "" {
-		if _, _, err := net.SplitHostPort(c.Listen); err != nil {
-			return fmt.Errorf("publish.dnsbl.listen: %w; want such as 203.0.113.1:53", err)
-		}
+		_, _, err := net.SplitHostPort(c.Listen)
+		p.Check(err == nil, "listen", "%w; want such as 203.0.113.1:53", err)
 	}
-	return nil
+	return p.Join()
 }
 
 // parseSecondary reads an address with or without a port, which is 53.

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dragnet/flow"
+	"dragnet/internal/conf"
 	"dragnet/publish"
 	"dragnet/wire/identity"
 )
@@ -52,6 +53,13 @@ type Configuration struct {
 
 // DefaultConfiguration writes no files.
 func DefaultConfiguration() Configuration { return Configuration{Deltas: 48 * time.Hour} }
+
+// Validate reports all invalid settings.
+func (c *Configuration) Validate() error {
+	var p conf.Problems
+	p.Check(c.Deltas >= 0, "deltas", "is %v; want 0s or more", c.Deltas)
+	return p.Join()
+}
 
 // NewTree goes on from what is in the folder. A publication is overdue after
 // three intervals.

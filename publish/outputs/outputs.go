@@ -1,0 +1,248 @@
+package outputs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"dragnet/internal/admin"
+	"dragnet/internal/metric"
+	"dragnet/internal/run"
+	"dragnet/publish"
+	"dragnet/publish/blocklist"
+	"dragnet/publish/dnsbl"
+	"dragnet/publish/lapi"
+	"dragnet/publish/mirror"
+	"dragnet/publish/queryapi"
+	"dragnet/wire/identity"
+)
+
+// Dependencies of the outputs.
+type Dependencies struct {
+	// Source is what is published.
+	Source publish.Source
+	// Key gives the key that signs, once the outputs start.
+	Key func() *identity.Key
+	// Every is how often Refresh is expected at least.
+	Every time.Duration
+	Log   *slog.Logger
+	// Admin gets the metrics and a health check; it may be nil.
+	Admin *admin.Server
+	// Now is the clock; nil is the machine's.
+	Now func() time.Time
+}
+
+// Service is the running outputs. Start and Stop are for one goroutine.
+type Service struct {
+	config Configuration
+	deps   Dependencies
+	group  *run.Group
+	feed   *publish.Feed
+	due    chan struct{}
+
+	tree *mirror.Tree
+	lapi *lapi.Server
+	dns  *dnsbl.Server
+	web  *http.Server
+	// address is where HTTP is served.
+	address string
+
+	rows, withheld, refreshed prometheus.Gauge
+	failures, busy            prometheus.Counter
+	// last is when all outputs last followed, in Unix seconds.
+	last atomic.Int64
+}
+
+// New makes the outputs; Start starts them.
+func New(c Configuration, d Dependencies) (*Service, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	allow, err := c.allowList()
+	if err != nil {
+		return nil, err
+	}
+	if d.Now == nil {
+		d.Now = time.Now
+	}
+	s := &Service{config: c, deps: d, group: run.NewGroup(), due: make(chan struct{}, 1)}
+	if s.feed, err = publish.NewFeed(c.Feed, d.Source, allow, d.Now); err != nil {
+		return nil, err
+	}
+	m := metric.Under(d.Admin.Metrics(), "dragnet_publish_")
+	s.rows = m.Gauge("entries", "Entries that the outputs show.")
+	s.withheld = m.Gauge("withheld_entries", "Entries that the allow list holds back.")
+	s.refreshed = m.Gauge("refreshed_timestamp_seconds", "When all outputs last followed.")
+	s.failures = m.Counter("failures_total", "Failures of an output to follow.")
+	s.busy = m.Counter("busy_total", "HTTP requests turned away since too many were being answered.")
+	d.Admin.AddReady(s.checkReady)
+	return s, nil
+}
+
+// Start makes the outputs follow for the first time, and serves them.
+func (s *Service) Start(ctx context.Context) (err error) {
+	c := &s.config
+	if c.Mirror.Directory != "" {
+		if s.tree, err = mirror.NewTree(c.Mirror, s.deps.Key(), s.deps.Every, s.files()...); err != nil {
+			return err
+		}
+	}
+	if c.DNSBL.Listen != "" {
+		d := c.DNSBL
+		d.Objections = c.Objections
+		if s.dns, err = dnsbl.New(d, s.deps.Log, s.deps.Now); err != nil {
+			return err
+		}
+	}
+	mux := http.NewServeMux()
+	if err := s.addHandlers(mux); err != nil {
+		return err
+	}
+	if err := s.follow(ctx); err != nil {
+		return err
+	}
+	if s.dns != nil {
+		if err := s.dns.Start(ctx); err != nil {
+			return err
+		}
+	}
+	if c.HTTP.Listen != "" {
+		if err := s.serveHTTP(ctx, mux); err != nil {
+			return errors.Join(err, s.Stop(ctx))
+		}
+	}
+	s.group.Go(s.followOn)
+	return nil
+}
+
+// files are the formats of the mirror besides its own.
+func (s *Service) files() []publish.Files {
+	c := &s.config
+	var all []publish.Files
+	if c.Block.MinConfidence > 0 {
+		all = append(all, blocklist.Files(c.Block.MinConfidence))
+	}
+	if c.DNSBL.Zone != "" {
+		d := c.DNSBL
+		d.Objections = c.Objections
+		all = append(all, dnsbl.Files(d))
+	}
+	return all
+}
+
+func (s *Service) addHandlers(mux *http.ServeMux) error {
+	c := &s.config
+	if s.tree != nil {
+		mux.Handle("/mirror/", http.StripPrefix("/mirror", s.tree.Handler()))
+	}
+	if c.Query.Serve {
+		secret, err := s.deps.Key().Sign("dragnet cursor secret 1", nil)
+		if err != nil {
+			return err
+		}
+		mux.Handle(queryapi.Prefix, queryapi.New(s.feed, publish.NewCursors(secret)))
+	}
+	if c.LAPI.MinConfidence > 0 {
+		keys, err := lapi.OpenKeys(c.LAPI.Keys)
+		if err != nil {
+			return err
+		}
+		s.lapi = lapi.New(keys, s.feed.Now)
+		mux.Handle("/v1/", s.lapi)
+	}
+	return nil
+}
+
+// Refresh asks the outputs to follow soon: it is called after each batch.
+func (s *Service) Refresh() {
+	select {
+	case s.due <- struct{}{}:
+	default:
+	}
+}
+
+// followOn follows when asked to. A failure is tried again after a minute.
+func (s *Service) followOn(ctx context.Context) error {
+	var again <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.due:
+		case <-again:
+		}
+		again = nil
+		if err := s.follow(ctx); err != nil && ctx.Err() == nil {
+			s.failures.Inc()
+			s.deps.Log.Error("an output did not follow; trying again in a minute", "err", err)
+			again = time.After(time.Minute)
+		}
+	}
+}
+
+// follow makes the next view and hands it to every output. One that fails does
+// not hold up the others.
+func (s *Service) follow(ctx context.Context) error {
+	v, err := s.feed.Refresh(ctx)
+	if err != nil {
+		return err
+	}
+	if s.lapi != nil {
+		s.lapi.Update(lapi.FromView(v, s.config.LAPI.MinConfidence))
+	}
+	if s.dns != nil {
+		s.dns.Update(v)
+	}
+	if s.tree != nil {
+		_, err = s.tree.Publish(v)
+	}
+	s.rows.Set(float64(len(v.Rows)))
+	s.withheld.Set(float64(len(v.Withheld)))
+	if err == nil {
+		s.last.Store(s.deps.Now().Unix())
+		s.refreshed.Set(float64(s.last.Load()))
+	}
+	return err
+}
+
+func (s *Service) checkReady(context.Context) error {
+	last := time.Unix(s.last.Load(), 0)
+	if late := s.deps.Now().Sub(last); s.last.Load() != 0 && late > 2*s.deps.Every+5*time.Minute {
+		return fmt.Errorf("the outputs last followed %v ago", late.Round(time.Second))
+	}
+	return nil
+}
+
+// Failed receives the error that ended the outputs.
+func (s *Service) Failed() <-chan error { return s.group.Failed() }
+
+// Address is where HTTP is served, DNSAddress where DNS is; empty for nowhere.
+func (s *Service) Address() string { return s.address }
+
+// DNSAddress is where DNS is served.
+func (s *Service) DNSAddress() string {
+	if s.dns == nil {
+		return ""
+	}
+	return s.dns.Address()
+}
+
+// Stop ends what is being answered, no later than ctx.
+func (s *Service) Stop(ctx context.Context) error {
+	var err error
+	if s.web != nil {
+		if err = s.web.Shutdown(ctx); err != nil {
+			err = errors.Join(err, s.web.Close())
+		}
+	}
+	if s.dns != nil {
+		err = errors.Join(err, s.dns.Stop(ctx))
+	}
+	return errors.Join(err, s.group.Stop(ctx))
+}
