@@ -119,8 +119,8 @@ func New(c Configuration, d Dependencies) (*Node, error) {
 		c.API.Socket = dir.Socket()
 	}
 	if n.api, err = api.New(c.API, api.Dependencies{
-		Log: log("api"), TLS: registry.ServerTLS(c.API.ServerNames()), Member: registry.Member,
-		Services: append(readers(&c), registry.Service(), registry.Operators().Service()),
+		Log: log("api"), TLS: registry.ServerTLS(c.API.ServerNames()), Member: registry.FindMember,
+		Services: append(readServices(&c), registry.Service(), registry.Operators().Service()),
 	}); err != nil {
 		return nil, err
 	}
@@ -128,9 +128,9 @@ func New(c Configuration, d Dependencies) (*Node, error) {
 	return n, nil
 }
 
-// readers are the services that read what the node keeps.
-func readers(c *Configuration) []api.Service {
-	gate, open := api.NewGate(readersAtOnce), query.In(c.Store.Place())
+// readServices returns the services that read stored flows.
+func readServices(c *Configuration) []api.Service {
+	gate, open := api.NewGate(readersAtOnce), query.OpenPlace(c.Store.Place())
 	own := hunt.Configuration{Witness: c.Witness.Limits, Silent: c.Site.Silent}
 	return []api.Service{
 		query.NewServer(open, gate).Service(),

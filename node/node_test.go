@@ -78,7 +78,7 @@ func TestInertUntilStarted(t *testing.T) {
 	}
 }
 
-// TestReload: the allow list and the log level are taken over; what is not is
+// TestReload: the allow list and the log level are applied; what is not is
 // named, and an invalid configuration changes nothing.
 func TestReload(t *testing.T) {
 	n, out := start(t, nil)
@@ -89,7 +89,7 @@ func TestReload(t *testing.T) {
 	if err := n.Reload(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
-	if got := out.String(); !strings.Contains(got, "in effect after a restart only") || !strings.Contains(got, `"sections":"store"`) {
+	if got := out.String(); !strings.Contains(got, "need a restart") || !strings.Contains(got, `"sections":"store"`) {
 		t.Errorf("the log does not name the section that needs a restart:\n%s", got)
 	}
 	allowed := func() (allow []netip.Prefix) {
@@ -112,12 +112,12 @@ func TestReload(t *testing.T) {
 	before := c.Decide.Allow
 	c.Decide.Allow, c.Decide.Budget = nil, 7
 	if err := n.Reload(t.Context(), c); err == nil || !slices.Equal(allowed(), before) {
-		t.Errorf("an invalid configuration was taken over: %v", err)
+		t.Errorf("an invalid configuration was applied: %v", err)
 	}
 }
 
-// TestWitnessNeedsNetworks: nobody may ask a node that does not say what is its
-// own.
+// TestWitnessNeedsNetworks: a node answers no questions unless it says which
+// networks are its own.
 func TestWitnessNeedsNetworks(t *testing.T) {
 	c := DefaultConfiguration()
 	k, err := identity.Generate()

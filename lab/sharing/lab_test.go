@@ -220,7 +220,7 @@ witness:
     too_common: 0
 `, name, strings.Join(list, ", "), filepath.Join(dir, "store"), log, reached, c.keyFile(name), c.signer, c.url("clearing")))
 	fmt.Fprintf(&c.book, "  - name: %s\n    key: %s\n    organisation: %s\n    networks: [%s]\n", name, c.key(name), name, strings.Join(list, ", "))
-	r := &running{name: name, conf: conf, signs: []string{`"msg":"witness started"`, `"msg":"imported"`, `"msg":"epochs published"`}}
+	r := &running{name: name, conf: conf, signs: []string{`"msg":"witness started"`, `"msg":"file imported"`, `"msg":"epochs published"`}}
 	c.running = append(c.running, r)
 	c.start(r)
 	return r

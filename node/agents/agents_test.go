@@ -27,7 +27,7 @@ import (
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // node is a registry that is served, whose handler of "test.number" keeps what
-// it gets in a table of its own.
+// it gets in a separate table.
 type node struct {
 	*Registry
 	server *api.Server
@@ -81,7 +81,7 @@ func newNodeOn(address, dir, listen string) (*node, error) {
 	}
 	c := api.DefaultConfiguration()
 	c.Socket, c.Listen = api.NoSocket, listen
-	server, err := api.New(c, api.Dependencies{Log: quiet(), TLS: r.ServerTLS(nil), Member: r.Member, Services: []api.Service{r.Service()}})
+	server, err := api.New(c, api.Dependencies{Log: quiet(), TLS: r.ServerTLS(nil), Member: r.FindMember, Services: []api.Service{r.Service()}})
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +115,7 @@ func (n *node) kept(t testing.TB) (out []int) {
 
 func (n *node) member(t testing.TB, name string) Member {
 	t.Helper()
-	all, err := n.List(t.Context(), "", 1000)
+	all, err := n.ListMembers(t.Context(), "", 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func (n *node) member(t testing.TB, name string) Member {
 // enrolled is the folder of a new guard.
 func enrolled(t testing.TB, n *node, name string) string {
 	t.Helper()
-	token, err := n.Token(t.Context(), name, "guard", time.Hour)
+	token, err := n.NewToken(t.Context(), name, "guard", time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +142,7 @@ func enrolled(t testing.TB, n *node, name string) string {
 	return dir
 }
 
-// agent is a client that runs, and what it was told.
+// agent is a running client, and the configuration it received.
 type agent struct {
 	*channel.Client
 	applied chan string
@@ -218,7 +218,7 @@ func sequence(from, to int) (out []int) {
 func TestATokenIsForOnce(t *testing.T) {
 	n := startNode(t, t.TempDir(), "127.0.0.1:0")
 	ctx := t.Context()
-	token, err := n.Token(ctx, "edge-1", "guard", time.Hour)
+	token, err := n.NewToken(ctx, "edge-1", "guard", time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,18 +242,18 @@ func TestATokenIsForOnce(t *testing.T) {
 	if m := n.member(t, "edge-1"); m.Role != "guard" || m.Host != "h st" || m.Program != "0.1" || m.Enrolled.IsZero() || m.Until.IsZero() {
 		t.Errorf("%+v", m)
 	}
-	if _, err := n.Token(ctx, "edge-1", "guard", time.Hour); !errors.Is(err, ErrWrong) {
+	if _, err := n.NewToken(ctx, "edge-1", "guard", time.Hour); !errors.Is(err, ErrWrong) {
 		t.Errorf("a token for a name that is taken: %v", err)
 	}
 	for _, c := range []struct {
 		name, role string
 		life       time.Duration
 	}{{"Edge", "guard", time.Hour}, {"e", "king", time.Hour}, {"e", "guard", 0}, {"e", "guard", 1e6 * time.Hour}} {
-		if _, err := n.Token(ctx, c.name, c.role, c.life); !errors.Is(err, ErrWrong) {
+		if _, err := n.NewToken(ctx, c.name, c.role, c.life); !errors.Is(err, ErrWrong) {
 			t.Errorf("%v: %v", c, err)
 		}
 	}
-	late, err := n.Token(ctx, "edge-2", "guard", time.Nanosecond)
+	late, err := n.NewToken(ctx, "edge-2", "guard", time.Nanosecond)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +263,7 @@ func TestATokenIsForOnce(t *testing.T) {
 	var made enrol.Token
 	made.Pin = token.Pin
 	if _, err := channel.Enrol(ctx, filepath.Join(t.TempDir(), "made"), n.url(), made, channel.Applicant{}); connect.CodeOf(err) != connect.CodePermissionDenied {
-		t.Errorf("a token that nobody gave: %v", err)
+		t.Errorf("a token that was never issued: %v", err)
 	}
 }
 
@@ -271,7 +271,7 @@ func TestATokenIsForOnce(t *testing.T) {
 // enrolled it.
 func TestALostAnswerCanBeAskedForAgain(t *testing.T) {
 	n := startNode(t, t.TempDir(), "127.0.0.1:0")
-	token, err := n.Token(t.Context(), "edge-1", "guard", time.Hour)
+	token, err := n.NewToken(t.Context(), "edge-1", "guard", time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -281,7 +281,7 @@ func TestALostAnswerCanBeAskedForAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	digest := token.Digest()
-	if _, err := n.enrol(t.Context(), fmt.Sprintf("%x", digest), request, applicant{}); err != nil {
+	if _, err := n.redeemToken(t.Context(), fmt.Sprintf("%x", digest), request, applicant{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := channel.Enrol(t.Context(), dir, n.url(), token, channel.Applicant{}); err != nil {
@@ -290,8 +290,8 @@ func TestALostAnswerCanBeAskedForAgain(t *testing.T) {
 	a := startAgent(t, dir)
 	defer stop(t, a)
 	within(t, "the channel", func() bool { return a.Status().Connected })
-	// Now the token is of no use to anybody, not even with the key.
-	if _, err := n.enrol(t.Context(), fmt.Sprintf("%x", digest), request, applicant{}); !errors.Is(err, ErrToken) {
+	// Now the token is useless, even with the key.
+	if _, err := n.redeemToken(t.Context(), fmt.Sprintf("%x", digest), request, applicant{}); !errors.Is(err, ErrToken) {
 		t.Errorf("redeemed after it was used: %v", err)
 	}
 }
@@ -436,7 +436,7 @@ func TestRevocation(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.send(t, 0, 10)
-	n.announce() // ends the wait for a configuration
+	n.wakeWaiters() // ends the wait for a configuration
 	within(t, "refusal", func() bool { return strings.Contains(a.Status().Problem, "revoked") })
 	if len(n.kept(t)) != 0 || n.member(t, "edge-1").Revoked.IsZero() {
 		t.Errorf("%v of a revoked agent were kept", n.kept(t))
@@ -456,7 +456,7 @@ func TestRevocation(t *testing.T) {
 	if err := n.Revoke(t.Context(), "nobody"); !errors.Is(err, ErrUnknown) {
 		t.Error(err)
 	}
-	unused, err := n.Token(t.Context(), "edge-3", "guard", time.Hour)
+	unused, err := n.NewToken(t.Context(), "edge-3", "guard", time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -494,7 +494,7 @@ func TestRenewal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _, err = n.Member(t.Context(), own.Leaf)
+		_, _, err = n.FindMember(t.Context(), own.Leaf)
 		return errors.Is(err, ErrRevoked)
 	})
 	if m := n.member(t, "edge-2"); time.Until(m.Until) < time.Hour {

@@ -46,7 +46,7 @@ func (r *Registry) Configure(ctx context.Context, role, name string, format uint
 		return err
 	})
 	if err == nil {
-		r.announce()
+		r.wakeWaiters()
 	}
 	return version, err
 }
@@ -64,8 +64,8 @@ func (r *Registry) Document(ctx context.Context, role, name string) (d *agentv1.
 	return d, err
 }
 
-// announce wakes the agents that wait for a document.
-func (r *Registry) announce() {
+// wakeWaiters wakes the agents that wait for a document.
+func (r *Registry) wakeWaiters() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	close(r.changed)
@@ -100,7 +100,7 @@ func (r *Registry) watchDocuments(ctx context.Context) {
 		})
 		if err == nil && now != last {
 			last = now
-			r.announce()
+			r.wakeWaiters()
 		}
 		select {
 		case <-ctx.Done():

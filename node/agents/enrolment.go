@@ -16,9 +16,9 @@ import (
 // maxTokenLife bounds how long a token can be redeemed.
 const maxTokenLife = 30 * 24 * time.Hour
 
-// Token makes a one-time token for a member of this name and role, good for
-// life. The name may be that of a member who was revoked.
-func (r *Registry) Token(ctx context.Context, name, role string, life time.Duration) (enrol.Token, error) {
+// NewToken makes a one-time token for a member of this name and role, which
+// expires after life. The name may be that of a revoked member.
+func (r *Registry) NewToken(ctx context.Context, name, role string, life time.Duration) (enrol.Token, error) {
 	if err := checkRole(role); err != nil {
 		return enrol.Token{}, err
 	}
@@ -34,7 +34,7 @@ func (r *Registry) Token(ctx context.Context, name, role string, life time.Durat
 	}
 	now := r.now()
 	return token, r.db.Update(ctx, func(tx *state.Tx) error {
-		if err := free(tx, name); err != nil {
+		if err := checkNameFree(tx, name); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(`DELETE FROM agent_token WHERE expires < ?`, now.UnixNano()); err != nil {
@@ -47,26 +47,26 @@ func (r *Registry) Token(ctx context.Context, name, role string, life time.Durat
 	})
 }
 
-// free reports whether a new member may have this name.
-func free(tx *state.Tx, name string) error {
+// checkNameFree returns an error if a new member cannot have this name.
+func checkNameFree(tx *state.Tx, name string) error {
 	var revoked int64
 	err := tx.QueryRow(`SELECT revoked FROM agent_member WHERE name = ?`, name).Scan(&revoked)
 	if err == nil && revoked == 0 {
 		return fmt.Errorf("%w: %s is enrolled; revoke it first, or choose another name", ErrWrong, name)
 	}
-	return none(err)
+	return ignoreNoRows(err)
 }
 
-// none is nil where there is just no such row.
-func none(err error) error {
+// ignoreNoRows returns nil if err only says that no row was found.
+func ignoreNoRows(err error) error {
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
 	return err
 }
 
-// issued is a certificate and whose it is.
-type issued struct {
+// issuedCertificate is a certificate and its owner.
+type issuedCertificate struct {
 	name, role  string
 	certificate *x509.Certificate
 }
@@ -75,9 +75,9 @@ type issued struct {
 // reports, and the role it asks for, empty for any.
 type applicant struct{ host, program, role string }
 
-// enrol redeems a token. The same key may redeem it again, since the answer may
-// have been lost.
-func (r *Registry) enrol(ctx context.Context, digest string, request []byte, a applicant) (out issued, err error) {
+// redeemToken exchanges a token for a certificate. The same key may redeem it
+// again, since the answer may have been lost.
+func (r *Registry) redeemToken(ctx context.Context, digest string, request []byte, a applicant) (out issuedCertificate, err error) {
 	sum, err := enrol.KeyOf(request)
 	if err != nil {
 		return out, fmt.Errorf("%w: %w", ErrWrong, err)
@@ -97,9 +97,9 @@ func (r *Registry) enrol(ctx context.Context, digest string, request []byte, a a
 			return fmt.Errorf("%w: the token is for a %s, not for a %s", ErrWrong, out.role, a.role)
 		}
 		if usedBy == "" {
-			err = r.admit(tx, out.name, out.role, a, now)
+			err = r.insertMember(tx, out.name, out.role, a, now)
 		} else {
-			err = again(tx, out.name)
+			err = checkRedeemable(tx, out.name)
 		}
 		if err != nil {
 			return err
@@ -107,14 +107,14 @@ func (r *Registry) enrol(ctx context.Context, digest string, request []byte, a a
 		if _, err := tx.Exec(`UPDATE agent_token SET used_by = ? WHERE digest = ?`, key, digest); err != nil {
 			return err
 		}
-		out.certificate, err = r.issue(tx, out.name, out.role, request, now)
+		out.certificate, err = r.issueCertificate(tx, out.name, out.role, request, now)
 		return err
 	})
 	return out, err
 }
 
-// again lets a token be redeemed again only while its member is what it made.
-func again(tx *state.Tx, name string) error {
+// checkRedeemable lets a token be redeemed again only while its member is what it made.
+func checkRedeemable(tx *state.Tx, name string) error {
 	var revoked, seen int64
 	err := tx.QueryRow(`SELECT revoked, seen FROM agent_member WHERE name = ?`, name).Scan(&revoked, &seen)
 	if err == nil && (revoked != 0 || seen != 0) {
@@ -123,9 +123,9 @@ func again(tx *state.Tx, name string) error {
 	return err
 }
 
-// admit makes a new member, in the place of a revoked one of that name.
-func (r *Registry) admit(tx *state.Tx, name, role string, a applicant, now time.Time) error {
-	if err := free(tx, name); err != nil {
+// insertMember adds a member, and replaces a revoked one of that name.
+func (r *Registry) insertMember(tx *state.Tx, name, role string, a applicant, now time.Time) error {
+	if err := checkNameFree(tx, name); err != nil {
 		return err
 	}
 	for _, statement := range []string{
@@ -140,7 +140,7 @@ func (r *Registry) admit(tx *state.Tx, name, role string, a applicant, now time.
 	return err
 }
 
-func (r *Registry) issue(tx *state.Tx, name, role string, request []byte, now time.Time) (*x509.Certificate, error) {
+func (r *Registry) issueCertificate(tx *state.Tx, name, role string, request []byte, now time.Time) (*x509.Certificate, error) {
 	c, err := r.authority.Issue(request, name, role, now, r.life)
 	if err != nil {
 		return nil, err
@@ -154,8 +154,8 @@ func (r *Registry) issue(tx *state.Tx, name, role string, request []byte, now ti
 // maxCertificates bounds the unused certificates of a member.
 const maxCertificates = 16
 
-// renew gives a member a certificate for another key.
-func (r *Registry) renew(ctx context.Context, name, role string, request []byte) (c *x509.Certificate, err error) {
+// renewCertificate issues a member a certificate for another key.
+func (r *Registry) renewCertificate(ctx context.Context, name, role string, request []byte) (c *x509.Certificate, err error) {
 	if _, err := enrol.KeyOf(request); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrWrong, err)
 	}
@@ -167,7 +167,7 @@ func (r *Registry) renew(ctx context.Context, name, role string, request []byte)
 		if n >= maxCertificates {
 			return fmt.Errorf("%w: %d certificates were asked for and not used", ErrWrong, n)
 		}
-		c, err = r.issue(tx, name, role, request, r.now())
+		c, err = r.issueCertificate(tx, name, role, request, r.now())
 		return err
 	})
 	return c, err
@@ -175,9 +175,9 @@ func (r *Registry) renew(ctx context.Context, name, role string, request []byte)
 
 func serialOf(c *x509.Certificate) string { return c.SerialNumber.Text(16) }
 
-// Member finds whose a certificate is; see api.MemberFinder. The first use of a
-// certificate ends those before it.
-func (r *Registry) Member(ctx context.Context, c *x509.Certificate) (name, role string, err error) {
+// FindMember returns the owner of a certificate; see api.MemberFinder. The first use of
+// a certificate invalidates the earlier ones.
+func (r *Registry) FindMember(ctx context.Context, c *x509.Certificate) (name, role string, err error) {
 	serial := serialOf(c)
 	var used, number int64
 	err = r.db.View(ctx, func(tx *state.Tx) error {

@@ -39,13 +39,13 @@ const maxSpools = 8
 // maxSequence keeps sequences within what databases count.
 const maxSequence = 1 << 62
 
-// take handles items that were not handled before.
-func (r *Registry) take(ctx context.Context, from From, spool string, items []*agentv1.Item) (out *agentv1.SendItemsResponse, err error) {
+// takeItems handles the items that were not handled before.
+func (r *Registry) takeItems(ctx context.Context, from From, spool string, items []*agentv1.Item) (out *agentv1.SendItemsResponse, err error) {
 	err = r.db.Update(ctx, func(tx *state.Tx) error {
 		out = &agentv1.SendItemsResponse{}
 		var received int64
 		err := tx.QueryRow(`SELECT received FROM agent_spool WHERE member = ? AND spool = ?`, from.Name, spool).Scan(&received)
-		if none(err) != nil {
+		if ignoreNoRows(err) != nil {
 			return err
 		}
 		last, missed, handled := uint64(received), uint64(0), 0
@@ -55,7 +55,7 @@ func (r *Registry) take(ctx context.Context, from From, spool string, items []*a
 			}
 			missed += item.Sequence - last - 1
 			last = item.Sequence
-			problem, err := r.handle(ctx, tx, from, item)
+			problem, err := r.handleItem(ctx, tx, from, item)
 			if err != nil {
 				return fmt.Errorf("item %d, %s: %w", item.Sequence, item.Kind, err)
 			}
@@ -69,13 +69,13 @@ func (r *Registry) take(ctx context.Context, from From, spool string, items []*a
 		if last == uint64(received) {
 			return nil
 		}
-		return r.remember(tx, from.Name, spool, last, [3]uint64{uint64(handled), uint64(len(out.Refusals)), missed})
+		return r.noteReceived(tx, from.Name, spool, last, [3]uint64{uint64(handled), uint64(len(out.Refusals)), missed})
 	})
 	return out, err
 }
 
-// remember writes how far a spool has come.
-func (r *Registry) remember(tx *state.Tx, name, spool string, last uint64, counts [3]uint64) error {
+// noteReceived records up to which item a spool was received.
+func (r *Registry) noteReceived(tx *state.Tx, name, spool string, last uint64, counts [3]uint64) error {
 	if _, err := tx.Exec(`INSERT INTO agent_spool (member, spool, received, at) VALUES (?, ?, ?, ?)
 		ON CONFLICT (member, spool) DO UPDATE SET received = excluded.received, at = excluded.at`, name, spool, int64(last), r.now().UnixNano()); err != nil {
 		return err
@@ -89,9 +89,9 @@ func (r *Registry) remember(tx *state.Tx, name, spool string, last uint64, count
 	return err
 }
 
-// handle gives an item to its handler; what is wrong with the item is the first
-// result, and leaves no trace in tx.
-func (r *Registry) handle(ctx context.Context, tx *state.Tx, from From, item *agentv1.Item) (problem, err error) {
+// handleItem passes an item to its handler. The first result is a fault of the
+// item; the item then leaves nothing in tx.
+func (r *Registry) handleItem(ctx context.Context, tx *state.Tx, from From, item *agentv1.Item) (problem, err error) {
 	h, ok := r.handlers[item.Kind]
 	switch {
 	case !ok:

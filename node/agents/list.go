@@ -25,8 +25,8 @@ type Member struct {
 	Received, Refused, Missed uint64
 }
 
-// List gives the members after name in order of their names, at most limit.
-func (r *Registry) List(ctx context.Context, after string, limit int) (out []Member, err error) {
+// ListMembers returns at most limit members after name, sorted by name.
+func (r *Registry) ListMembers(ctx context.Context, after string, limit int) (out []Member, err error) {
 	err = r.db.View(ctx, func(tx *state.Tx) error {
 		out = nil
 		return tx.Each(func(row *sql.Rows) error {
@@ -34,7 +34,7 @@ func (r *Registry) List(ctx context.Context, after string, limit int) (out []Mem
 			var enrolled, revoked, seen, until int64
 			err := row.Scan(&m.Name, &m.Role, &m.Host, &m.Program, &enrolled, &revoked, &seen, &until, &m.Configuration, &m.Problem,
 				&m.Waiting, &m.Dropped, &m.Received, &m.Refused, &m.Missed)
-			m.Enrolled, m.Revoked, m.Seen, m.Until = instant(enrolled), instant(revoked), instant(seen), instant(until)
+			m.Enrolled, m.Revoked, m.Seen, m.Until = timeFromNanoseconds(enrolled), timeFromNanoseconds(revoked), timeFromNanoseconds(seen), timeFromNanoseconds(until)
 			out = append(out, m)
 			return err
 		}, `SELECT name, role, host, program, enrolled, revoked, seen, COALESCE((SELECT MAX(expires) FROM agent_certificate WHERE member = name), 0),
@@ -44,7 +44,7 @@ func (r *Registry) List(ctx context.Context, after string, limit int) (out []Mem
 	return out, err
 }
 
-func instant(nanoseconds int64) time.Time {
+func timeFromNanoseconds(nanoseconds int64) time.Time {
 	if nanoseconds == 0 {
 		return time.Time{}
 	}

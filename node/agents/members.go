@@ -31,15 +31,15 @@ func (m Members) Service() api.Service {
 func (m Members) ListMembers(ctx context.Context, q *nodev1.ListMembersRequest) (*nodev1.ListMembersResponse, error) {
 	after, err := base64.RawURLEncoding.DecodeString(q.Cursor)
 	if err != nil {
-		return nil, coded(fmt.Errorf("%w: invalid cursor; use one from the page before", ErrWrong))
+		return nil, withCode(fmt.Errorf("%w: invalid cursor; use one from the page before", ErrWrong))
 	}
 	size := int(min(q.PageSize, 1000))
 	if size == 0 {
 		size = 100
 	}
-	all, err := m.r.List(ctx, string(after), size+1)
+	all, err := m.r.ListMembers(ctx, string(after), size+1)
 	if err != nil {
-		return nil, coded(err)
+		return nil, withCode(err)
 	}
 	out := &nodev1.ListMembersResponse{}
 	if len(all) > size {
@@ -49,7 +49,7 @@ func (m Members) ListMembers(ctx context.Context, q *nodev1.ListMembersRequest) 
 	for _, a := range all {
 		out.Members = append(out.Members, &nodev1.Member{
 			Name: a.Name, Role: a.Role, Host: a.Host, Release: a.Program,
-			Enrolled: stamp(a.Enrolled), Revoked: stamp(a.Revoked), Seen: stamp(a.Seen), Until: stamp(a.Until),
+			Enrolled: timestampOf(a.Enrolled), Revoked: timestampOf(a.Revoked), Seen: timestampOf(a.Seen), Until: timestampOf(a.Until),
 			Configuration: a.Configuration, Problem: a.Problem, WaitingBytes: a.Waiting, Dropped: a.Dropped,
 			Received: a.Received, Refused: a.Refused, Missed: a.Missed,
 		})
@@ -57,7 +57,7 @@ func (m Members) ListMembers(ctx context.Context, q *nodev1.ListMembersRequest) 
 	return out, nil
 }
 
-func stamp(t time.Time) *timestamppb.Timestamp {
+func timestampOf(t time.Time) *timestamppb.Timestamp {
 	if t.IsZero() {
 		return nil
 	}
@@ -67,9 +67,9 @@ func stamp(t time.Time) *timestamppb.Timestamp {
 // MakeToken implements nodev1connect.MemberServiceHandler.
 func (m Members) MakeToken(ctx context.Context, q *nodev1.MakeTokenRequest) (*nodev1.MakeTokenResponse, error) {
 	life := q.Life.AsDuration()
-	token, err := m.r.Token(ctx, q.Name, q.Role, life)
+	token, err := m.r.NewToken(ctx, q.Name, q.Role, life)
 	if err != nil {
-		return nil, coded(err)
+		return nil, withCode(err)
 	}
 	m.r.log.Info("token made", "name", q.Name, "role", q.Role, "by", api.PeerOf(ctx).String())
 	return &nodev1.MakeTokenResponse{Token: token.String()}, nil
@@ -78,7 +78,7 @@ func (m Members) MakeToken(ctx context.Context, q *nodev1.MakeTokenRequest) (*no
 // RevokeMember implements nodev1connect.MemberServiceHandler.
 func (m Members) RevokeMember(ctx context.Context, q *nodev1.RevokeMemberRequest) (*nodev1.RevokeMemberResponse, error) {
 	if err := m.r.Revoke(ctx, q.Name); err != nil {
-		return nil, coded(err)
+		return nil, withCode(err)
 	}
 	m.r.log.Info("member revoked", "name", q.Name, "by", api.PeerOf(ctx).String())
 	return &nodev1.RevokeMemberResponse{}, nil
@@ -91,7 +91,7 @@ func (m Members) ConfigureRole(ctx context.Context, q *nodev1.ConfigureRoleReque
 	}
 	version, err := m.r.Configure(ctx, q.Role, q.Name, q.Format, q.Body)
 	if err != nil {
-		return nil, coded(err)
+		return nil, withCode(err)
 	}
 	m.r.log.Info("configuration set", "role", q.Role, "name", q.Name, "version", version, "by", api.PeerOf(ctx).String())
 	return &nodev1.ConfigureRoleResponse{Version: version}, nil

@@ -20,16 +20,16 @@ import (
 
 // Service serves agents.
 func (r *Registry) Service() api.Service {
-	path, handler := agentv1connect.NewAgentServiceHandler(served{r}, api.HandlerOptions()...)
-	return api.Service{Path: path, Handler: r.bounded(handler), Access: api.Anybody}
+	path, handler := agentv1connect.NewAgentServiceHandler(agentService{r}, api.HandlerOptions()...)
+	return api.Service{Path: path, Handler: r.limitRequests(handler), Access: api.Everyone}
 }
 
 // maxEnrol bounds a request without a member's certificate, in bytes.
 const maxEnrol = 64 << 10
 
-// bounded keeps strangers from sending much, and agents from doing so all at
-// once: a request is in memory while it is worked on.
-func (r *Registry) bounded(next http.Handler) http.Handler {
+// limitRequests bounds what strangers can send, and how many agents send items at
+// a time: a request is in memory while it is handled.
+func (r *Registry) limitRequests(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		switch {
 		case api.PeerOf(q.Context()).Name == "":
@@ -46,11 +46,12 @@ func (r *Registry) bounded(next http.Handler) http.Handler {
 	})
 }
 
-// served is the service; each method but Enrol wants a member's certificate.
-type served struct{ r *Registry }
+// agentService serves agents; each method but EnrolAgent needs a member's
+// certificate.
+type agentService struct{ r *Registry }
 
-// member is the agent that calls. What operators may do is elsewhere.
-func member(ctx context.Context) (From, error) {
+// callerOf returns the agent that calls. Operators use Members instead.
+func callerOf(ctx context.Context) (From, error) {
 	p := api.PeerOf(ctx)
 	if p.Name == "" {
 		return From{}, connect.NewError(connect.CodeUnauthenticated, errors.New("show the certificate of an enrolled agent"))
@@ -58,8 +59,8 @@ func member(ctx context.Context) (From, error) {
 	return From{p.Name, p.Role}, nil
 }
 
-// coded gives an error the code by which the other side tells what to do.
-func coded(err error) error {
+// withCode gives an error the code from which the agent knows what to do.
+func withCode(err error) error {
 	switch {
 	case err == nil:
 		return nil
@@ -75,8 +76,9 @@ func coded(err error) error {
 	return connect.NewError(connect.CodeUnavailable, err)
 }
 
-// told is text that a member said of itself, as far as it can be shown.
-func told(s string, most int) string {
+// sanitizeText makes text that a member sent safe to print: at most most bytes,
+// valid UTF-8, control characters replaced by spaces.
+func sanitizeText(s string, most int) string {
 	s = strings.Map(func(c rune) rune {
 		if c < ' ' || c == 0x7f || c == utf8.RuneError {
 			return ' '
@@ -86,28 +88,28 @@ func told(s string, most int) string {
 	return strings.ToValidUTF8(s[:min(len(s), most)], "")
 }
 
-func (c served) EnrolAgent(ctx context.Context, m *agentv1.EnrolAgentRequest) (*agentv1.EnrolAgentResponse, error) {
+func (c agentService) EnrolAgent(ctx context.Context, m *agentv1.EnrolAgentRequest) (*agentv1.EnrolAgentResponse, error) {
 	if len(m.Secret) != 16 {
-		return nil, coded(ErrToken)
+		return nil, withCode(ErrToken)
 	}
 	digest := sha256.Sum256(m.Secret)
-	got, err := c.r.enrol(ctx, hex.EncodeToString(digest[:]), m.Request, applicant{told(m.Host, 255), told(m.Release, 64), told(m.Role, 64)})
+	got, err := c.r.redeemToken(ctx, hex.EncodeToString(digest[:]), m.Request, applicant{sanitizeText(m.Host, 255), sanitizeText(m.Release, 64), sanitizeText(m.Role, 64)})
 	if err != nil {
-		c.r.log.Warn("enrolment refused", "host", told(m.Host, 255), "err", err)
-		return nil, coded(err)
+		c.r.log.Warn("enrolment refused", "host", sanitizeText(m.Host, 255), "err", err)
+		return nil, withCode(err)
 	}
-	c.r.log.Info("agent enrolled", "name", got.name, "role", got.role, "host", told(m.Host, 255))
+	c.r.log.Info("agent enrolled", "name", got.name, "role", got.role, "host", sanitizeText(m.Host, 255))
 	return &agentv1.EnrolAgentResponse{Name: got.name, Role: got.role, Certificate: got.certificate.Raw, Authority: c.r.authority.Certificate()}, nil
 }
 
-func (c served) RenewCertificate(ctx context.Context, m *agentv1.RenewCertificateRequest) (*agentv1.RenewCertificateResponse, error) {
-	from, err := member(ctx)
+func (c agentService) RenewCertificate(ctx context.Context, m *agentv1.RenewCertificateRequest) (*agentv1.RenewCertificateResponse, error) {
+	from, err := callerOf(ctx)
 	if err != nil {
 		return nil, err
 	}
-	certificate, err := c.r.renew(ctx, from.Name, from.Role, m.Request)
+	certificate, err := c.r.renewCertificate(ctx, from.Name, from.Role, m.Request)
 	if err != nil {
-		return nil, coded(err)
+		return nil, withCode(err)
 	}
 	c.r.log.Info("certificate renewed", "name", from.Name, "until", certificate.NotAfter)
 	return &agentv1.RenewCertificateResponse{Certificate: certificate.Raw}, nil
@@ -116,13 +118,13 @@ func (c served) RenewCertificate(ctx context.Context, m *agentv1.RenewCertificat
 // maxWait bounds how long a request waits for a new document.
 const maxWait = time.Minute
 
-func (c served) GetConfiguration(ctx context.Context, m *agentv1.GetConfigurationRequest) (*agentv1.GetConfigurationResponse, error) {
-	from, err := member(ctx)
+func (c agentService) GetConfiguration(ctx context.Context, m *agentv1.GetConfigurationRequest) (*agentv1.GetConfigurationResponse, error) {
+	from, err := callerOf(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.r.heard(ctx, from.Name, m); err != nil {
-		return nil, coded(err)
+	if err := c.r.noteContact(ctx, from.Name, m); err != nil {
+		return nil, withCode(err)
 	}
 	wait := time.NewTimer(min(m.Wait.AsDuration(), maxWait))
 	defer wait.Stop()
@@ -130,7 +132,7 @@ func (c served) GetConfiguration(ctx context.Context, m *agentv1.GetConfiguratio
 		changed := c.r.whenChanged() // before the document is read, so that no change is missed
 		d, err := c.r.Document(ctx, from.Role, from.Name)
 		if err != nil {
-			return nil, coded(err)
+			return nil, withCode(err)
 		}
 		if d != nil && d.Version != m.Have && d.Version != m.Refused {
 			return &agentv1.GetConfigurationResponse{Document: d}, nil
@@ -147,34 +149,34 @@ func (c served) GetConfiguration(ctx context.Context, m *agentv1.GetConfiguratio
 	}
 }
 
-// heard remembers what an agent says of itself.
-func (r *Registry) heard(ctx context.Context, name string, m *agentv1.GetConfigurationRequest) error {
+// noteContact records what an agent reports about itself.
+func (r *Registry) noteContact(ctx context.Context, name string, m *agentv1.GetConfigurationRequest) error {
 	problem := ""
 	if m.Refused != "" {
-		problem = told(m.Refused, 64) + ": " + told(m.Problem, 512)
+		problem = sanitizeText(m.Refused, 64) + ": " + sanitizeText(m.Problem, 512)
 	}
 	return r.db.Update(ctx, func(tx *state.Tx) error {
 		_, err := tx.Exec(`UPDATE agent_member SET seen = ?, program = ?, configuration = ?, problem = ?, waiting = ?, dropped = ? WHERE name = ?`,
-			r.now().UnixNano(), told(m.Release, 64), told(m.Have, 64), problem, int64(m.WaitingBytes&maxInt), int64(m.Dropped&maxInt), name)
+			r.now().UnixNano(), sanitizeText(m.Release, 64), sanitizeText(m.Have, 64), problem, int64(m.WaitingBytes&maxInt), int64(m.Dropped&maxInt), name)
 		return err
 	})
 }
 
 const maxInt = 1<<63 - 1
 
-func (c served) SendItems(ctx context.Context, m *agentv1.SendItemsRequest) (*agentv1.SendItemsResponse, error) {
-	from, err := member(ctx)
+func (c agentService) SendItems(ctx context.Context, m *agentv1.SendItemsRequest) (*agentv1.SendItemsResponse, error) {
+	from, err := callerOf(ctx)
 	if err != nil {
 		return nil, err
 	}
 	spool, err := checkItems(m)
 	if err != nil {
-		return nil, coded(err)
+		return nil, withCode(err)
 	}
-	out, err := c.r.take(ctx, from, spool, m.Items)
+	out, err := c.r.takeItems(ctx, from, spool, m.Items)
 	if err != nil {
 		c.r.log.Error("take items failed", "agent", from.Name, "err", err)
-		return nil, coded(err)
+		return nil, withCode(err)
 	}
 	for _, refused := range out.Refusals {
 		c.r.log.Warn("item refused", "agent", from.Name, "sequence", refused.Sequence, "err", refused.Problem)

@@ -20,7 +20,7 @@ import (
 )
 
 // FuzzAnswer has an enrolled agent talk to a node that answers every call with
-// the same bytes. Whatever they are, the agent goes on, and keeps what it has to
+// the same bytes. Whatever they are, the agent continues, and keeps what it has to
 // send unless the node said that it has it.
 func FuzzAnswer(f *testing.F) {
 	dir := f.TempDir()

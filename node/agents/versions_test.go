@@ -24,8 +24,8 @@ import (
 	"dragnet/wire/enrol"
 )
 
-// newer stands between an agent and its node and makes each look newer to the
-// other: to every message it adds a field that nobody here knows.
+// newer is a proxy between an agent and its node that makes each look newer to the
+// other: to every message it adds an unknown field.
 func newer(next http.Handler) http.Handler {
 	field := protowire.AppendString(protowire.AppendTag(nil, 1000, protowire.BytesType), "from the future")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -55,7 +55,7 @@ func TestEitherSideMayBeNewer(t *testing.T) {
 	service.Handler = newer(service.Handler)
 	c := api.DefaultConfiguration()
 	c.Socket, c.Listen = api.NoSocket, "127.0.0.1:0"
-	s, err := api.New(c, api.Dependencies{Log: quiet(), TLS: n.ServerTLS(nil), Member: n.Member, Services: []api.Service{service}})
+	s, err := api.New(c, api.Dependencies{Log: quiet(), TLS: n.ServerTLS(nil), Member: n.FindMember, Services: []api.Service{service}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,8 +13,8 @@ import (
 
 var errorWriter = connect.NewErrorWriter()
 
-// admit finds out who asks, and lets pass who may.
-func (s *Server) admit(service Service) http.Handler {
+// admitCallers identifies callers, and passes on the calls that service allows.
+func (s *Server) admitCallers(service Service) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setBodyDeadline(w, r)
 		peer := PeerOf(r.Context())
@@ -22,13 +22,13 @@ func (s *Server) admit(service Service) http.Handler {
 			peer.Certificate = r.TLS.PeerCertificates[0]
 			var err error
 			if peer.Name, peer.Role, err = s.deps.Member(r.Context(), peer.Certificate); err != nil {
-				s.refuse(w, r, peer, err)
+				s.refuseCall(w, r, peer, err)
 				return
 			}
 		}
 		if service.Access == Operators {
 			if !peer.Local && peer.Role != OperatorRole {
-				s.refuse(w, r, peer, errors.New("only operators may call this: use the node's Unix socket, or a certificate of role operator"))
+				s.refuseCall(w, r, peer, errors.New("only operators may call this: use the node's Unix socket, or a certificate of role operator"))
 				return
 			}
 			s.deps.Log.Debug("call admitted", "call", r.URL.Path, "by", peer.String())
@@ -62,7 +62,7 @@ func (b *deadlineBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (s *Server) refuse(w http.ResponseWriter, r *http.Request, peer Peer, why error) {
+func (s *Server) refuseCall(w http.ResponseWriter, r *http.Request, peer Peer, why error) {
 	s.deps.Log.Warn("call refused", "call", r.URL.Path, "by", peer.String(), "err", why)
 	code := connect.CodePermissionDenied
 	if !peer.Local && peer.Name == "" {
@@ -74,33 +74,33 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, peer Peer, why e
 	_ = errorWriter.Write(w, r, connect.NewError(code, why)) // the peer went away
 }
 
-// limit bounds the connections that are open at a time; more wait to be
-// accepted.
-func limit(l net.Listener, n int) net.Listener {
-	return &limited{l, make(chan struct{}, n)}
+// limitConnections returns a listener with at most n connections open at a time;
+// others wait to be accepted.
+func limitConnections(l net.Listener, n int) net.Listener {
+	return &limitedListener{l, make(chan struct{}, n)}
 }
 
-type limited struct {
+type limitedListener struct {
 	net.Listener
 	open chan struct{}
 }
 
-func (l *limited) Accept() (net.Conn, error) {
+func (l *limitedListener) Accept() (net.Conn, error) {
 	l.open <- struct{}{}
 	c, err := l.Listener.Accept()
 	if err != nil {
 		<-l.open
 		return nil, err
 	}
-	return &counted{Conn: c, done: sync.OnceFunc(func() { <-l.open })}, nil
+	return &countedConn{Conn: c, done: sync.OnceFunc(func() { <-l.open })}, nil
 }
 
-type counted struct {
+type countedConn struct {
 	net.Conn
 	done func()
 }
 
-func (c *counted) Close() error {
+func (c *countedConn) Close() error {
 	err := c.Conn.Close()
 	c.done()
 	return err

@@ -52,7 +52,7 @@ const maxAnswer = 1 << 30
 
 // Dial makes a client of the node at address: unix:///PATH for its Unix socket,
 // or https://HOST:PORT, for which folder holds the operator's certificate;
-// empty stands for OperatorFolder. Nothing is sent yet.
+// empty means OperatorFolder. Nothing is sent yet.
 func Dial(address, folder string) (*Client, error) {
 	t := &http.Transport{TLSHandshakeTimeout: 10 * time.Second, DisableCompression: true}
 	base := address

@@ -74,8 +74,8 @@ type Access int
 const (
 	// Operators are local users of the Unix socket, and members of role operator.
 	Operators Access = iota
-	// Anybody may call; the service looks at PeerOf itself.
-	Anybody
+	// Everyone may call; the service checks PeerOf itself.
+	Everyone
 )
 
 // Service is what the functions New...Handler of generated code return, and who
@@ -86,8 +86,8 @@ type Service struct {
 	Access  Access
 }
 
-// MemberFinder finds who holds a certificate. An error means that its owner was
-// revoked, or is not known.
+// MemberFinder returns the owner of a certificate. An error means that the owner was
+// revoked or is unknown.
 type MemberFinder func(ctx context.Context, c *x509.Certificate) (name, role string, err error)
 
 // OperatorRole is the role of members with the same access as local operators.
@@ -136,7 +136,7 @@ func New(config Configuration, deps Dependencies) (*Server, error) {
 	s := &Server{config: config, deps: deps, group: run.NewGroup()}
 	mux := http.NewServeMux()
 	for _, service := range deps.Services {
-		mux.Handle(service.Path, s.admit(service))
+		mux.Handle(service.Path, s.admitCallers(service))
 	}
 	s.server = &http.Server{
 		Handler:           http.MaxBytesHandler(mux, MaxRequest+1<<20), // room for the encoding
@@ -160,7 +160,7 @@ func (s *Server) Start(context.Context) error {
 			return fmt.Errorf("api: socket: %w", err)
 		}
 		s.socket = s.config.Socket
-		s.serve(l)
+		s.serveListener(l)
 	}
 	if s.config.Listen != "" {
 		l, err := net.Listen("tcp", s.config.Listen)
@@ -168,12 +168,12 @@ func (s *Server) Start(context.Context) error {
 			return errors.Join(fmt.Errorf("api: listen: %w", err), s.server.Close())
 		}
 		s.address = l.Addr().String()
-		s.serve(tls.NewListener(limit(l, s.config.MaxConnections), s.deps.TLS()))
+		s.serveListener(tls.NewListener(limitConnections(l, s.config.MaxConnections), s.deps.TLS()))
 	}
 	return nil
 }
 
-func (s *Server) serve(l net.Listener) {
+func (s *Server) serveListener(l net.Listener) {
 	s.group.Go(func(context.Context) error {
 		if err := s.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("api: serve %s: %w", l.Addr(), err)

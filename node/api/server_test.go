@@ -68,7 +68,7 @@ func start(t *testing.T, c api.Configuration) *server {
 			}
 			return c.Subject.CommonName, c.Subject.OrganizationalUnit[0], nil
 		},
-		Services: []api.Service{{Path: "/open/", Handler: answer, Access: api.Anybody}, {Path: "/wait/", Handler: wait}, {Path: "/", Handler: answer}},
+		Services: []api.Service{{Path: "/open/", Handler: answer, Access: api.Everyone}, {Path: "/wait/", Handler: wait}, {Path: "/", Handler: answer}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -148,12 +148,12 @@ func TestWhoMayDoWhat(t *testing.T) {
 	}{
 		{"this machine", unix(s.Socket()), local + "/x", 200, fmt.Sprintf("uid %d, process %d sent 2", os.Getuid(), os.Getpid())},
 		{"an operator", s.member(t, "alice", "operator"), over + "/x", 200, "operator alice sent 2"},
-		{"an agent as an operator", s.member(t, "edge-1", "guard"), over + "/x", 403, "this is for operators"},
+		{"an agent as an operator", s.member(t, "edge-1", "guard"), over + "/x", 403, "only operators may call this"},
 		{"an agent", s.member(t, "edge-1", "guard"), over + "/open/", 200, "guard edge-1 sent 2"},
-		{"a stranger as an operator", s.member(t, "", ""), over + "/x", 401, "this is for operators"},
-		{"a stranger", s.member(t, "", ""), over + "/open/", 200, "nobody known sent 2"},
-		{"somebody revoked", s.member(t, "gone", "operator"), over + "/x", 401, "revoked"},
-		{"somebody revoked where anybody may", s.member(t, "gone", "guard"), over + "/open/", 401, "revoked"},
+		{"a stranger as an operator", s.member(t, "", ""), over + "/x", 401, "only operators may call this"},
+		{"a stranger", s.member(t, "", ""), over + "/open/", 200, "unknown peer sent 2"},
+		{"a revoked operator", s.member(t, "gone", "operator"), over + "/x", 401, "revoked"},
+		{"a revoked guard where everyone may", s.member(t, "gone", "guard"), over + "/open/", 401, "revoked"},
 	} {
 		if code, text := post(c.client, c.url, strings.NewReader("{}")); code != c.code || !strings.Contains(text, c.text) {
 			t.Errorf("%s: %d %s; want %d with %q", c.what, code, text, c.code, c.text)
@@ -200,7 +200,7 @@ func TestSocket(t *testing.T) {
 	if err := os.WriteFile(c.Socket, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := again.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "is no socket") {
+	if err := again.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "is not a socket") {
 		t.Errorf("a file in the place of the socket: %v", err)
 	}
 }

@@ -1,6 +1,6 @@
-// Package detection runs detectors over the flows that a node takes in, and keeps
-// what they find. After a restart it reads the present window from the store,
-// so that a scanner cannot hide across it.
+// Package detection runs detectors over the flows that a node stores, and keeps
+// their findings. After a restart it reads the current window from the store, so
+// that a scanner cannot hide across a restart.
 package detection
 
 import (
@@ -25,14 +25,14 @@ import (
 type Configuration struct {
 	// Failures finds scanners by the connections they fail to make.
 	Failures failures.Configuration `yaml:"failures"`
-	// Every is how often findings are looked for; 0 switches detection off.
+	// Every is the interval between runs of the detectors; 0 disables them.
 	Every time.Duration `yaml:"every"`
-	// Propose has a block proposed for each new finding about a host that is
-	// not our own.
+	// Propose proposes a block for each new finding about a host outside our
+	// networks.
 	Propose bool `yaml:"propose"`
 }
 
-// DefaultConfiguration looks each minute and proposes nothing.
+// DefaultConfiguration runs the detectors each minute and proposes nothing.
 func DefaultConfiguration() Configuration {
 	return Configuration{Failures: failures.DefaultConfiguration(), Every: time.Minute}
 }
@@ -45,11 +45,11 @@ func (c *Configuration) Validate() error {
 	return p.Join()
 }
 
-// Findings keeps what detectors find, and acts on it.
+// Findings keeps the findings of detectors, and acts on them.
 type Findings interface {
 	// TakeFindings keeps findings, some of them again with more evidence, and
-	// returns those that are new. With propose, a block is proposed for each new
-	// one about a host that is not ours.
+	// returns those that are new. With propose, it proposes a block for each new
+	// one about a host outside our networks.
 	TakeFindings(ctx context.Context, found []dossier.Finding, propose bool) (fresh []dossier.Finding, err error)
 }
 
@@ -88,11 +88,11 @@ func New(c Configuration, d Dependencies) (*Detection, error) {
 	return &Detection{
 		c: c, deps: d, failures: failures.New(c.Failures), kept: map[string]flow.Time{},
 		findings:  under.Counter("findings_total", "New findings of the detectors."),
-		forgotten: under.Counter("detect_forgotten_total", "Groups of connections given up for want of room; a slow scanner may be missed."),
+		forgotten: under.Counter("detect_forgotten_total", "Groups of connections dropped because the table was full; a slow scanner may be missed."),
 	}, nil
 }
 
-// Prime reads what a store holds of the present window.
+// Prime reads the flows of the current window from a store.
 func (d *Detection) Prime(ctx context.Context, s store.Reader) error {
 	if d.c.Every == 0 {
 		return nil
@@ -101,19 +101,19 @@ func (d *Detection) Prime(ctx context.Context, s store.Reader) error {
 	if err != nil || cov.Flows == 0 {
 		return err
 	}
-	_, err = s.Scan(ctx, flow.Window{From: d.begin(cov.To)}, flow.Failures, func(batch []flow.Flow) error {
+	_, err = s.Scan(ctx, flow.Window{From: d.windowStart(cov.To)}, flow.Failures, func(batch []flow.Flow) error {
 		d.Add(batch)
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("detect: read the present window: %w", err)
+		return fmt.Errorf("read the current window: %w", err)
 	}
 	return nil
 }
 
-// begin is where the window before the one of t begins: what lies before is
-// over.
-func (d *Detection) begin(t flow.Time) flow.Time {
+// windowStart returns the start of the window before that of t; anything earlier
+// can be forgotten.
+func (d *Detection) windowStart(t flow.Time) flow.Time {
 	span := flow.Time(d.c.Failures.Window)
 	return t - t%span - span
 }
@@ -132,9 +132,9 @@ func (d *Detection) Add(batch []flow.Flow) {
 	d.added = d.added || len(batch) > 0
 }
 
-// Turn looks for findings when it is time to.
-func (d *Detection) Turn(ctx context.Context, now time.Time) error {
-	found := d.look(now)
+// Tick runs the detectors if they are due.
+func (d *Detection) Tick(ctx context.Context, now time.Time) error {
+	found := d.collectFindings(now)
 	if len(found) == 0 {
 		return nil
 	}
@@ -151,8 +151,9 @@ func (d *Detection) Turn(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// look takes what the detector has found that is not kept as it is.
-func (d *Detection) look(now time.Time) []dossier.Finding {
+// collectFindings returns the findings that are new, or changed since they were
+// kept.
+func (d *Detection) collectFindings(now time.Time) []dossier.Finding {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.added || now.Before(d.next) && d.next.Sub(now) <= d.c.Every {
@@ -166,9 +167,9 @@ func (d *Detection) look(now time.Time) []dossier.Finding {
 			changed = append(changed, f)
 		}
 	}
-	d.failures.Expire(d.begin(d.newest))
+	d.failures.Expire(d.windowStart(d.newest))
 	for id, last := range d.kept {
-		if last < d.begin(d.newest) {
+		if last < d.windowStart(d.newest) {
 			delete(d.kept, id)
 		}
 	}

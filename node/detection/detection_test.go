@@ -65,9 +65,9 @@ func scan(source string, at flow.Time, first, n int) []flow.Flow {
 	return all
 }
 
-func turn(t *testing.T, o *kept, now time.Time) {
+func update(t *testing.T, o *kept, now time.Time) {
 	t.Helper()
-	if err := o.Turn(t.Context(), now); err != nil {
+	if err := o.Tick(t.Context(), now); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -78,10 +78,10 @@ func TestFindingsAreTakenOnce(t *testing.T) {
 	o.Add(scan("198.51.100.7", noon, 1, 30))
 	o.Add(scan("203.0.113.9", noon, 1, 200)) // exempt
 	o.Add(scan("192.0.2.250", noon, 1, 200)) // ours
-	turn(t, o, now)
+	update(t, o, now)
 	o.Add(scan("198.51.100.7", noon+1000, 31, 30))
-	turn(t, o, now.Add(time.Second)) // too early to look again
-	turn(t, o, now.Add(time.Hour))
+	update(t, o, now.Add(time.Second)) // too early to run again
+	update(t, o, now.Add(time.Hour))
 	if len(o.found) != 2 || !o.proposed {
 		t.Errorf("%d findings, proposed: %v; want two, proposed", len(o.found), o.proposed)
 	}
@@ -113,7 +113,7 @@ func TestAScanAcrossARestart(t *testing.T) {
 	defer store.Close()
 	o := open(t)
 	o.Add(scan("198.51.100.7", noon, 16, 15))
-	turn(t, o, noon.Time())
+	update(t, o, noon.Time())
 	if len(o.found) != 0 {
 		t.Fatal("half a scan is found: the test proves nothing")
 	}
@@ -121,7 +121,7 @@ func TestAScanAcrossARestart(t *testing.T) {
 		t.Fatal("the store could not be read")
 	}
 	o.Add(scan("198.51.100.7", noon, 16, 15))
-	turn(t, o, noon.Time())
+	update(t, o, noon.Time())
 	if len(o.found) != 1 {
 		t.Errorf("%d findings, want the scan", len(o.found))
 	}
@@ -135,9 +135,9 @@ func TestOldWindowsExpire(t *testing.T) {
 		at := noon + flow.Time(day)*flow.Time(24*time.Hour)
 		o.Add(scan("198.51.100.7", at, 1, 30))
 		now = now.Add(24 * time.Hour)
-		turn(t, o, now)
+		update(t, o, now)
 	}
-	// A finding stands for the days that are remembered together.
+	// A finding covers the days that are remembered together.
 	if len(o.found) < 2 || len(o.found) > 4 || len(o.Detection.kept) > 2 {
 		t.Errorf("%d findings of a scan on 5 days, %d remembered", len(o.found), len(o.kept))
 	}

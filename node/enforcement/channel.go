@@ -17,8 +17,8 @@ import (
 	agentv1 "dragnet/wire/agent/v1"
 )
 
-// takeReport takes a guard's report. One that waited long, while the node was
-// away, says nothing about the present; its proposals and receipts still count.
+// takeReport handles a guard's report. One that was delayed, since the node was
+// down, says nothing about the present; its proposals and receipts still count.
 func (e *Enforcement) takeReport(ctx context.Context, _ *state.Tx, from agents.From, item *agentv1.Item) error {
 	if item.Format != guard.ReportFormat {
 		return agents.Refuse(fmt.Errorf("report of format %d; this node knows %d", item.Format, guard.ReportFormat))
@@ -31,16 +31,16 @@ func (e *Enforcement) takeReport(ctx context.Context, _ *state.Tx, from agents.F
 	if err := json.Unmarshal(item.Body, &b); err != nil {
 		return agents.Refuse(fmt.Errorf("report: %w", err))
 	}
-	// The certificate says who it is; the report's own name is for people.
+	// The certificate identifies the guard; the name in the report is for people.
 	b.Agent = from.Name
-	old := clock()-sent > flow.Time(e.c.Station.Silent)
+	old := currentTime()-sent > flow.Time(e.c.Station.Silent)
 	if err := e.addReport(b, old); err != nil {
 		return agents.Refuse(err)
 	}
 	return nil
 }
 
-// publishPolicies gives enrolled guards the policies that have changed.
+// publishPolicies sends enrolled guards the policies that have changed.
 func (e *Enforcement) publishPolicies(ctx context.Context) error {
 	if e.deps.Agents == nil {
 		return nil
@@ -69,24 +69,24 @@ func (e *Enforcement) publishPolicies(ctx context.Context) error {
 	return all
 }
 
-// dropLife is how long a firewall's drop is handed on: no agent remembers the
-// request any longer.
+// dropLife is how long a firewall's drop is passed on: no agent remembers the
+// request for longer.
 const dropLife = flow.Time(2 * time.Minute)
 
-// drops are those for one agent, numbered so that each counts once however
-// often the agent is told.
+// drops are the firewall drops for one agent, numbered so that each counts once
+// however often it is sent.
 type drops struct {
-	first uint64 // number of the oldest that is kept
+	first uint64 // number of the oldest that is held
 	logs  []daw.FailLog
 	came  []flow.Time
 }
 
-// newDrops numbers from the time on, so that numbers never come again after a
+// newDrops starts numbering at the time, so that no number is used again after a
 // restart.
 func newDrops(now flow.Time) *drops { return &drops{first: uint64(now)} }
 
-func (d *drops) add(now flow.Time, l daw.FailLog) bool {
-	d.expire(now)
+func (d *drops) addDrop(now flow.Time, l daw.FailLog) bool {
+	d.removeExpired(now)
 	if len(d.logs) >= daw.MaxFailLogs {
 		return false
 	}
@@ -94,7 +94,7 @@ func (d *drops) add(now flow.Time, l daw.FailLog) bool {
 	return true
 }
 
-func (d *drops) expire(now flow.Time) {
+func (d *drops) removeExpired(now flow.Time) {
 	n := 0
 	for n < len(d.came) && now-d.came[n] > dropLife {
 		n++

@@ -33,7 +33,7 @@ func start(t *testing.T) (*ledger.Ledger, *agents.Registry, *api.Server) {
 	}
 	served := api.DefaultConfiguration()
 	served.Socket, served.Listen = api.NoSocket, "127.0.0.1:0"
-	server, err := api.New(served, api.Dependencies{Log: quiet, TLS: registry.ServerTLS(nil), Member: registry.Member, Services: []api.Service{registry.Service()}})
+	server, err := api.New(served, api.Dependencies{Log: quiet, TLS: registry.ServerTLS(nil), Member: registry.FindMember, Services: []api.Service{registry.Service()}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func start(t *testing.T) (*ledger.Ledger, *agents.Registry, *api.Server) {
 // the agents' channel.
 func TestPolicyOverTheChannel(t *testing.T) {
 	d, registry, server := start(t)
-	token, err := registry.Token(t.Context(), "edge-1", "guard", time.Hour)
+	token, err := registry.NewToken(t.Context(), "edge-1", "guard", time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,14 +92,14 @@ func TestPolicyOverTheChannel(t *testing.T) {
 		t.Errorf("policy %+v", policy)
 	}
 	for i := range policy.Decisions {
-		b.Receipts = append(b.Receipts, dossier.Receipt{Version: 1, Decision: policy.Decisions[i].ID, Point: "guard edge-1", Time: clock(), Applied: true})
+		b.Receipts = append(b.Receipts, dossier.Receipt{Version: 1, Decision: policy.Decisions[i].ID, Point: "guard edge-1", Time: currentTime(), Applied: true})
 	}
 	await(t, "the receipts", func() bool {
 		blocked(true)
 		got, err := d.Receipts(t.Context(), policy.Decisions[0].ID)
 		return err == nil && len(got) == 1
 	})
-	if err := d.Stop(t.Context(), clock(), "ada", "enough"); err != nil {
+	if err := d.Stop(t.Context(), currentTime(), "ada", "enough"); err != nil {
 		t.Fatal(err)
 	}
 	await(t, "the stop", func() bool { return blocked(false) })

@@ -1,7 +1,6 @@
-// Package enforcement acts on what a node found: it takes the findings of
-// detectors and the reports of guards at the edges, has the station say whom to
-// propose, has the judge decide, and gives each guard the decisions that concern
-// it. The way of a finding is in turn.go.
+// Package enforcement turns findings of detectors and reports of guards at the
+// edges into proposals, has the judge decide on them, and sends each guard the
+// decisions that concern it. The path of a finding is in finding.go.
 //
 // Guards may be silent, lie, or report too often; none can make the judge exceed
 // the ban budget, and a guard's report concerns its own sources only.
@@ -19,21 +18,21 @@ import (
 
 // Configuration of the station and its agents.
 type Configuration struct {
-	// Agents are the guards that may report, with the S and P they watch.
+	// Agents are the guards that may report, with the S and P that they watch.
 	Agents []Agent `yaml:"agents"`
-	// Standing is what the judge is asked for so that agents may hold sources
-	// back by themselves.
+	// Standing is the standing decision to propose, under which guards may hold
+	// sources back on their own.
 	Standing Standing `yaml:"standing"`
 	// Station says when a rise of offenders or failures is a worm.
 	Station station.Configuration `yaml:"station"`
-	// Days is n: a source that is at its limit on n days in a row is proposed
-	// for a block.
+	// Days is n: a block is proposed for a source that is at its limit on n days
+	// in a row.
 	Days int `yaml:"days"`
-	// AlarmDays takes its place during an alarm.
+	// AlarmDays is n during an alarm.
 	AlarmDays int `yaml:"alarm_days"`
-	// Faillog is where firewalls log what they dropped.
+	// Faillog receives the logs of firewalls about dropped packets.
 	Faillog faillog.Configuration `yaml:"faillog"`
-	// Every is the interval at which reports and decisions are worked on.
+	// Every is the interval at which proposals are judged and policies updated.
 	Every time.Duration `yaml:"every"`
 }
 
@@ -47,16 +46,16 @@ type Agent struct {
 
 // Standing is a standing decision to propose.
 type Standing struct {
-	// Most is how many addresses all agents together may hold back or block
-	// under it at a time; 0 proposes none.
+	// Most bounds the addresses that all agents together may hold back or block
+	// under it at a time; 0 proposes no standing decision.
 	Most int `yaml:"most"`
-	// For is how long it lasts; then it is proposed again.
+	// For is how long it lasts; it is proposed again when it expires.
 	For time.Duration `yaml:"for"`
-	// Why is for those who approve and those who are affected.
+	// Why is the reason shown to those who approve it and those affected.
 	Why string `yaml:"why"`
 }
 
-// DefaultConfiguration takes reports of nobody.
+// DefaultConfiguration accepts no reports, since it names no agents.
 func DefaultConfiguration() Configuration {
 	return Configuration{
 		Agents: []Agent{}, Standing: Standing{For: 7 * 24 * time.Hour, Why: "hold back sources whose connections keep failing"},

@@ -25,16 +25,16 @@ import (
 
 // Dependencies of an enforcement.
 type Dependencies struct {
-	// Site holds our own networks: no detector's finding has one of them
-	// blocked.
+	// Site holds our own networks: a detector's finding never proposes a block
+	// for one of their hosts.
 	Site flow.Site
-	// Ledger keeps findings and decisions; its database is open by Start.
+	// Ledger keeps findings and decisions; its database must be open before Start.
 	Ledger *ledger.Ledger
 	// Rules are those of the judge.
 	Rules decide.Configuration
-	// Agents is where guards report and get their policies; nil has none.
+	// Agents receives guards' reports and sends policies; nil means no guards.
 	Agents *agents.Registry
-	// Notify makes something known to people; it may be nil.
+	// Notify sends a notice to people; it may be nil.
 	Notify func(notify.Notice)
 	Log    *slog.Logger
 	// Admin gets the metrics; it may be nil.
@@ -51,16 +51,16 @@ type Enforcement struct {
 
 	mu        sync.Mutex // guards what follows
 	station   *station.Station
-	proposals []dossier.Proposal // that wait for the judge
-	known     []dossier.Decision // that guards must know of
+	proposals []dossier.Proposal // waiting for the judge
+	known     []dossier.Decision // sent to guards
 	allow     []netip.Prefix
 	faillogs  map[string]*drops // by guard
-	receipts  []dossier.Receipt // not kept yet
+	receipts  []dossier.Receipt // not stored yet
 	silent    map[string]bool
 	rising    bool
 
-	published map[string][]byte // policies by guard; used by turn only
-	again     flow.Time         // when the standing decision may be proposed again; used by turn only
+	published map[string][]byte // policies by guard; used by updateDecisions only
+	again     flow.Time         // when the standing decision may be proposed again; used by updateDecisions only
 	firewalls *faillog.Receiver
 }
 
@@ -77,7 +77,7 @@ func New(c Configuration, d Dependencies) (*Enforcement, error) {
 		faillogs: map[string]*drops{}, silent: map[string]bool{}, published: map[string][]byte{},
 	}
 	for _, a := range c.Agents {
-		e.faillogs[a.Name] = newDrops(clock())
+		e.faillogs[a.Name] = newDrops(currentTime())
 	}
 	if d.Agents != nil {
 		d.Agents.Handle(guard.ReportKind, agents.Handler{Roles: []string{"guard"}, Handle: e.takeReport})
@@ -87,8 +87,8 @@ func New(c Configuration, d Dependencies) (*Enforcement, error) {
 	return e, err
 }
 
-// Start brings the ledger up to date, and takes reports and has proposals judged
-// until Stop.
+// Start migrates the ledger, then handles reports and has proposals judged until
+// Stop.
 func (e *Enforcement) Start(ctx context.Context) error {
 	if err := e.deps.Ledger.Migrate(ctx); err != nil {
 		return err
@@ -96,7 +96,7 @@ func (e *Enforcement) Start(ctx context.Context) error {
 	if err := e.SetRules(ctx, e.deps.Rules); err != nil {
 		return err
 	}
-	if err := e.turn(ctx, clock()); err != nil {
+	if err := e.updateDecisions(ctx, currentTime()); err != nil {
 		return err
 	}
 	if e.c.Faillog.Listen != "" {
@@ -106,18 +106,18 @@ func (e *Enforcement) Start(ctx context.Context) error {
 		}
 		e.group.Go(func(ctx context.Context) error { return e.firewalls.Run(ctx, conn) })
 	}
-	e.group.Go(e.run)
+	e.group.Go(e.updateRegularly)
 	return nil
 }
 
-// SetRules has the judge go by other rules, such as another allow list.
+// SetRules changes the rules of the judge, such as the allow list.
 func (e *Enforcement) SetRules(ctx context.Context, rules decide.Configuration) error {
-	return e.deps.Ledger.Configure(ctx, clock(), rules, "configuration")
+	return e.deps.Ledger.Configure(ctx, currentTime(), rules, "configuration")
 }
 
-// run works on reports and decisions at intervals. A turn that fails is tried
-// again: guards keep their last policies.
-func (e *Enforcement) run(ctx context.Context) error {
+// updateRegularly updates decisions at intervals. After a failure it tries again;
+// guards keep their last policies.
+func (e *Enforcement) updateRegularly(ctx context.Context) error {
 	tick := time.NewTicker(e.c.Every)
 	defer tick.Stop()
 	for {
@@ -126,7 +126,7 @@ func (e *Enforcement) run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		if err := e.turn(ctx, clock()); err != nil && ctx.Err() == nil {
+		if err := e.updateDecisions(ctx, currentTime()); err != nil && ctx.Err() == nil {
 			e.metrics.troubles.Inc()
 			e.log.Error("update decisions failed", "err", err)
 		}
@@ -139,10 +139,10 @@ func (e *Enforcement) Failed() <-chan error { return e.group.Failed() }
 // Stop ends the enforcement; guards keep their last policies.
 func (e *Enforcement) Stop(ctx context.Context) error { return e.group.Stop(ctx) }
 
-func clock() flow.Time { return flow.FromTime(time.Now()) }
+func currentTime() flow.Time { return flow.FromTime(time.Now()) }
 
-// propose has the judge decide on a proposal at the next turn.
-func (e *Enforcement) propose(p dossier.Proposal) {
+// queueProposal queues a proposal for the judge's next update.
+func (e *Enforcement) queueProposal(p dossier.Proposal) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(e.proposals) < maxProposals {
@@ -150,10 +150,10 @@ func (e *Enforcement) propose(p dossier.Proposal) {
 	}
 }
 
-// maxProposals bounds what waits for the judge.
+// maxProposals bounds the proposals that wait for the judge.
 const maxProposals = 10_000
 
-// findAgent is the configured guard of a name.
+// findAgent returns the configured guard of a name.
 func (e *Enforcement) findAgent(name string) (*Agent, error) {
 	for i := range e.c.Agents {
 		if e.c.Agents[i].Name == name {
@@ -163,8 +163,8 @@ func (e *Enforcement) findAgent(name string) (*Agent, error) {
 	return nil, fmt.Errorf("guard %q is not among enforcement.agents of the node's configuration", name)
 }
 
-// addReport takes a guard's report; the caller knows that it is that guard's. Of
-// an old report, what it says about the present is left out.
+// addReport adds a report; the caller has authenticated the guard. If the report
+// is old, its statements about the present are ignored.
 func (e *Enforcement) addReport(b daw.AgentReport, old bool) error {
 	if err := b.Validate(); err != nil {
 		e.metrics.invalid.Inc()
@@ -178,9 +178,9 @@ func (e *Enforcement) addReport(b daw.AgentReport, old bool) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.metrics.reports.Inc()
-	if !old && !e.station.Report(clock(), b.Agent, b.Report, ownOffenders(a, b.Offenders)) {
+	if !old && !e.station.Report(currentTime(), b.Agent, b.Report, ownOffenders(a, b.Offenders)) {
 		e.metrics.invalid.Inc()
-		e.log.Warn("report contradicts itself and is not used", "agent", b.Agent)
+		e.log.Warn("report is inconsistent and was ignored", "agent", b.Agent)
 	}
 	for _, p := range b.Persistent {
 		if len(ownOffenders(a, []daw.Offender{p.Offender})) > 0 && len(e.proposals) < maxProposals {
@@ -193,10 +193,10 @@ func (e *Enforcement) addReport(b daw.AgentReport, old bool) error {
 	return nil
 }
 
-// maxReceipts bounds the receipts that wait to be kept.
+// maxReceipts bounds the receipts that wait to be stored.
 const maxReceipts = 100_000
 
-// ownOffenders are the offenders that a guard may accuse: sources it watches.
+// ownOffenders returns the offenders that a guard may report: sources it watches.
 func ownOffenders(a *Agent, all []daw.Offender) []daw.Offender {
 	kept := make([]daw.Offender, 0, len(all))
 	for _, o := range all {
@@ -214,11 +214,11 @@ func proposePersistent(agent string, p daw.Persistent) dossier.Proposal {
 	}
 }
 
-// makePolicy is what a guard is to know. It is called with mu held.
+// makePolicy returns the policy for a guard. Call it with mu held.
 func (e *Enforcement) makePolicy(a *Agent) daw.AgentPolicy {
 	o := daw.AgentPolicy{Version: daw.MessageVersion, Scope: &a.Scope, Days: e.c.Days, Allow: e.allow, Decisions: []dossier.Decision{}}
 	d := e.faillogs[a.Name]
-	d.expire(clock())
+	d.removeExpired(currentTime())
 	o.FailLogs, o.FailLogsFrom = slices.Clone(d.logs), d.first
 	if e.station.Alarm() {
 		o.Days = min(e.c.Days, e.c.AlarmDays)
@@ -226,7 +226,7 @@ func (e *Enforcement) makePolicy(a *Agent) daw.AgentPolicy {
 	for _, d := range e.known {
 		switch {
 		case d.Standing != nil:
-			// Each agent gets an equal share of what all may hold together.
+			// Each agent gets an equal share of the total.
 			share := *d.Standing
 			share.Most /= len(e.c.Agents)
 			d.Standing = &share
@@ -250,13 +250,13 @@ func isConcerned(a *Agent, target netip.Prefix) bool {
 	return false
 }
 
-// takeFailLog keeps a firewall's drop for the guard of its source.
+// takeFailLog queues a firewall's drop for the guard of its source.
 func (e *Enforcement) takeFailLog(l daw.FailLog) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for i := range e.c.Agents {
 		a := &e.c.Agents[i]
-		if flow.Within(a.Scope.Sources, l.Src) && e.faillogs[a.Name].add(clock(), l) {
+		if flow.Within(a.Scope.Sources, l.Src) && e.faillogs[a.Name].addDrop(currentTime(), l) {
 			e.metrics.faillogs.Inc()
 		}
 	}

@@ -90,16 +90,16 @@ func active(o daw.AgentPolicy) (targets []string, most int) {
 	return targets, most
 }
 
-func turn(t *testing.T, r *Enforcement, now flow.Time) {
+func update(t *testing.T, r *Enforcement, now flow.Time) {
 	t.Helper()
-	if err := r.turn(t.Context(), now); err != nil {
+	if err := r.updateDecisions(t.Context(), now); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func TestReportsOfOthersAreRefused(t *testing.T) {
 	e, d := enforce(t, nil)
-	turn(t, e, clock())
+	update(t, e, currentTime())
 	o := exchange(t, e, report("edge-1"))
 	if o.Scope == nil || o.Scope.Sources[0].String() != "10.1.0.0/16" || o.Days != 7 || o.Validate() != nil {
 		t.Fatalf("%+v", o)
@@ -116,9 +116,9 @@ func TestReportsOfOthersAreRefused(t *testing.T) {
 		t.Error("a report of version 99 is taken")
 	}
 	b := report("edge-1")
-	b.Receipts = []dossier.Receipt{{Version: 1, Decision: o.Decisions[0].ID, Point: "guard edge-1", Time: clock(), Applied: true}}
+	b.Receipts = []dossier.Receipt{{Version: 1, Decision: o.Decisions[0].ID, Point: "guard edge-1", Time: currentTime(), Applied: true}}
 	exchange(t, e, b)
-	turn(t, e, clock())
+	update(t, e, currentTime())
 	if got, err := d.Receipts(t.Context(), o.Decisions[0].ID); err != nil || len(got) != 1 {
 		t.Errorf("%v, %v: the receipt is not kept", got, err)
 	}
@@ -127,8 +127,8 @@ func TestReportsOfOthersAreRefused(t *testing.T) {
 // A finding is kept and made known once; a block is proposed of strangers only.
 func TestFindingsAreKeptNotifiedAndProposedOnce(t *testing.T) {
 	e, d := enforce(t, nil)
-	var told []notify.Notice
-	e.deps.Notify = func(n notify.Notice) { told = append(told, n) }
+	var sent []notify.Notice
+	e.deps.Notify = func(n notify.Notice) { sent = append(sent, n) }
 	e.deps.Site.Networks = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
 	found := []dossier.Finding{
 		{Version: 1, ID: "A", Host: flow.Host{Addr: netip.MustParseAddr("198.51.100.7")}, Kind: "scan", Detector: "failures", Summary: "scans"},
@@ -138,10 +138,10 @@ func TestFindingsAreKeptNotifiedAndProposedOnce(t *testing.T) {
 		if _, err := e.TakeFindings(t.Context(), found, true); err != nil {
 			t.Fatal(err)
 		}
-		turn(t, e, clock())
+		update(t, e, currentTime())
 	}
-	if n := len(told); n != 4 || told[0].Finding == nil || told[0].Finding.ID != "A" {
-		t.Errorf("%d notices, want two findings, a block and the standing decision: %+v", n, told)
+	if n := len(sent); n != 4 || sent[0].Finding == nil || sent[0].Finding.ID != "A" {
+		t.Errorf("%d notices, want two findings, a block and the standing decision: %+v", n, sent)
 	}
 	all, err := d.Decisions(t.Context(), dossier.Active, 10)
 	if err != nil || len(all) != 2 {
@@ -158,7 +158,7 @@ func TestFindingsAreKeptNotifiedAndProposedOnce(t *testing.T) {
 // budget; agents learn of their own sources only; a stop ends it all.
 func TestAlarmBudgetStop(t *testing.T) {
 	r, d := enforce(t, nil)
-	now := clock()
+	now := currentTime()
 	var blocked []int
 	for period := range 8 {
 		var all []string
@@ -166,11 +166,11 @@ func TestAlarmBudgetStop(t *testing.T) {
 			all = append(all, netip.AddrFrom4([4]byte{10, 1, 0, byte(i)}).String())
 		}
 		exchange(t, r, report("edge-1", all...))
-		turn(t, r, now)
+		update(t, r, now)
 		one, _ := active(exchange(t, r, report("edge-1", all...)))
 		two, most := active(exchange(t, r, report("edge-2")))
 		if len(two) != 0 || most != 2 {
-			t.Fatalf("edge-2 is told to block %v", two)
+			t.Fatalf("edge-2 has orders to block %v", two)
 		}
 		if len(one) > 6 { // 10 of the budget, 4 of which are the standing decision's
 			t.Fatalf("%d addresses blocked, the budget leaves 6", len(one))
@@ -193,7 +193,7 @@ func TestAlarmBudgetStop(t *testing.T) {
 	if err := d.Stop(t.Context(), now, "ada", "enough"); err != nil {
 		t.Fatal(err)
 	}
-	turn(t, r, now+1)
+	update(t, r, now+1)
 	for _, agent := range []string{"edge-1", "edge-2"} {
 		if targets, most := active(exchange(t, r, report(agent))); len(targets) != 0 || most != 0 {
 			t.Errorf("after the stop %s still has %v, %d", agent, targets, most)
@@ -204,12 +204,12 @@ func TestAlarmBudgetStop(t *testing.T) {
 // What an operator took back is not proposed again by the station.
 func TestUndoneStaysUndone(t *testing.T) {
 	r, d := enforce(t, nil)
-	now := clock()
+	now := currentTime()
 	p := daw.Persistent{Offender: daw.Offender{Addr: netip.MustParseAddr("10.1.0.5"), Failures: 300, Days: 7}, Next: time.Hour}
 	b := report("edge-1")
 	b.Persistent = []daw.Persistent{p, {Offender: daw.Offender{Addr: netip.MustParseAddr("10.2.0.5")}, Next: time.Hour}} // the latter is not its own
 	exchange(t, r, b)
-	turn(t, r, now)
+	update(t, r, now)
 	targets, _ := active(exchange(t, r, report("edge-1")))
 	if len(targets) != 1 || targets[0] != "10.1.0.5/32" {
 		t.Fatalf("blocked %v, want 10.1.0.5", targets)
@@ -228,12 +228,12 @@ func TestUndoneStaysUndone(t *testing.T) {
 	}
 	for i := range flow.Time(3) {
 		exchange(t, r, b)
-		turn(t, r, now+2+i)
+		update(t, r, now+2+i)
 	}
 	if targets, most := active(exchange(t, r, report("edge-1"))); len(targets) != 0 || most != 0 {
 		t.Errorf("proposed again: %v, %d", targets, most)
 	}
-	turn(t, r, now+flow.Time(8*24*time.Hour))
+	update(t, r, now+flow.Time(8*24*time.Hour))
 	if _, most := active(exchange(t, r, report("edge-1"))); most != 2 {
 		t.Errorf("long after, %d may be held; want the standing decision again", most)
 	}
@@ -241,8 +241,8 @@ func TestUndoneStaysUndone(t *testing.T) {
 
 func TestFailLogsReachTheAgentOfTheSource(t *testing.T) {
 	r, _ := enforce(t, nil)
-	r.takeFailLog(daw.FailLog{Time: clock(), Src: netip.MustParseAddr("10.2.0.5"), Dst: netip.MustParseAddr("203.0.113.1"), SrcPort: 1, DstPort: 80, Device: "fw"})
-	r.takeFailLog(daw.FailLog{Time: clock(), Src: netip.MustParseAddr("192.0.2.1"), Dst: netip.MustParseAddr("203.0.113.1"), DstPort: 80, Device: "fw"})
+	r.takeFailLog(daw.FailLog{Time: currentTime(), Src: netip.MustParseAddr("10.2.0.5"), Dst: netip.MustParseAddr("203.0.113.1"), SrcPort: 1, DstPort: 80, Device: "fw"})
+	r.takeFailLog(daw.FailLog{Time: currentTime(), Src: netip.MustParseAddr("192.0.2.1"), Dst: netip.MustParseAddr("203.0.113.1"), DstPort: 80, Device: "fw"})
 	var from []uint64
 	for i, want := range []int{0, 1, 1} {
 		agent := []string{"edge-1", "edge-2", "edge-2"}[i]
@@ -257,7 +257,7 @@ func TestFailLogsReachTheAgentOfTheSource(t *testing.T) {
 	}
 	d := newDrops(100)
 	for i := range flow.Time(5) {
-		d.add(100+i*dropLife/2, daw.FailLog{})
+		d.addDrop(100+i*dropLife/2, daw.FailLog{})
 	}
 	if d.first != 102 || len(d.logs) != 3 {
 		t.Errorf("%d drops from number %d on; want those of the last two minutes, from 102", len(d.logs), d.first)

@@ -7,7 +7,7 @@ import (
 	"dragnet/internal/metric"
 )
 
-// metrics have no address and no guard's name as a label.
+// metrics use no address and no guard's name as a label.
 type metrics struct {
 	reports, invalid, faillogs, troubles prometheus.Counter
 	offenders, ratio, silent             prometheus.Gauge
@@ -18,10 +18,10 @@ type metrics struct {
 func newMetrics(r prometheus.Registerer) *metrics {
 	station, all := metric.Under(r, "dragnet_station_"), metric.Under(r, "dragnet_")
 	return &metrics{
-		reports:   station.Counter("reports_total", "Reports of guards taken."),
+		reports:   station.Counter("reports_total", "Reports of guards accepted."),
 		invalid:   station.Counter("invalid_reports_total", "Reports that were invalid or of no configured guard."),
 		faillogs:  station.Counter("faillogs_total", "Drops of firewalls passed on to guards."),
-		troubles:  station.Counter("troubles_total", "Times that decisions could not be brought up to date."),
+		troubles:  station.Counter("troubles_total", "Failed updates of decisions."),
 		offenders: station.Gauge("offenders", "Hosts at their limits, over all guards that report."),
 		ratio:     station.Gauge("failure_ratio", "Failures per request on the last whole day, over all guards."),
 		silent:    station.Gauge("silent_agents", "Guards that reported once and no longer do."),

@@ -18,21 +18,21 @@ type exports struct {
 	reported time.Time
 }
 
-// full gets a value when flows should be taken before the next turn.
-func (e *exports) full() <-chan struct{} {
+// nearlyFull receives a value when flows should be taken before the next tick.
+func (e *exports) nearlyFull() <-chan struct{} {
 	if e == nil {
 		return nil
 	}
 	return e.Full()
 }
 
-// takeExports stores the flows that are over.
+// takeExports stores the flows that have ended.
 func (f *Follower) takeExports(ctx context.Context) error {
 	if f.exports == nil {
 		return nil
 	}
 	err := f.exports.Take(func(batch []flow.Flow) error {
-		f.taken += uint64(len(batch))
+		f.importedNow += uint64(len(batch))
 		f.metrics.imported.Add(float64(len(batch)))
 		return f.importer.Add(ctx, batch)
 	})
@@ -49,15 +49,15 @@ func (f *Follower) endExports(ctx context.Context) error {
 		return nil
 	}
 	if err := f.exports.Stop(ctx); err != nil {
-		f.log.Error("stop collecting exports", "err", err)
+		f.log.Error("stop collector failed", "err", err)
 	}
 	return f.takeExports(ctx)
 }
 
-// reportEvery is how often losses are written to the log, and templates kept.
+// reportEvery is how often losses are logged, and templates saved.
 const reportEvery = time.Minute
 
-// reportLosses says which exporters' flows were lost since it was last said.
+// reportLosses logs the exporters whose flows were lost since the last report.
 func (f *Follower) reportLosses() {
 	e, now := f.exports, f.now()
 	if now.Sub(e.reported).Abs() < reportEvery {
@@ -66,19 +66,19 @@ func (f *Follower) reportLosses() {
 	e.reported = now
 	for _, x := range e.Exporters() {
 		if lost := x.Lost(); lost > e.lost[x.Addr] {
-			f.log.Warn("exports were lost", "exporter", x.Addr, "lost", lost-e.lost[x.Addr], "missing_in_sequence", x.NetFlow.Lost+x.SFlow.Lost,
+			f.log.Warn("exports lost", "exporter", x.Addr, "lost", lost-e.lost[x.Addr], "missing_in_sequence", x.NetFlow.Lost+x.SFlow.Lost,
 				"sets_without_template", x.NetFlow.UnknownTemplate, "samples_dropped_by_exporter", x.SFlow.Dropped)
 			e.lost[x.Addr] = lost
 		}
 	}
 	if err := e.Save(); err != nil {
-		f.log.Error("keep the templates of exporters", "err", err)
+		f.log.Error("save templates of exporters failed", "err", err)
 	}
 }
 
-// register adds the metrics of exports. None has a label: a sender of
+// registerMetrics registers the metrics of exports. None has a label: a sender of
 // forged datagrams would choose its value.
-func (e *exports) register(r prometheus.Registerer) {
+func (e *exports) registerMetrics(r prometheus.Registerer) {
 	counter := func(name, help string, value func() uint64) {
 		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "dragnet_exports_" + name, Help: help}, func() float64 { return float64(value()) }))
 	}
@@ -92,7 +92,7 @@ func (e *exports) register(r prometheus.Registerer) {
 	}
 	counter("datagrams_total", "Datagrams received.", func() uint64 { return e.Totals().Datagrams })
 	counter("overflowed_total", "Datagrams the kernel dropped because a receive buffer was full.", func() uint64 { return e.Totals().Overflowed })
-	counter("foreign_total", "Datagrams from no exporter that is named.", func() uint64 { return e.Totals().Foreign })
+	counter("foreign_total", "Datagrams from senders that are not configured.", func() uint64 { return e.Totals().Foreign })
 	counter("unknown_total", "Datagrams of an unknown format.", func() uint64 { return e.Totals().Unknown })
 	counter("refused_total", "Datagrams of exporters beyond max_exporters.", func() uint64 { return e.Totals().Refused })
 	counter("flows_total", "Flows made of exports.", func() uint64 { return e.Totals().Flows })
@@ -100,6 +100,6 @@ func (e *exports) register(r prometheus.Registerer) {
 	counter("records_total", "Flow records and packet samples decoded.", sum(func(x collect.Exporter) uint64 { return x.NetFlow.Records + x.SFlow.Records }))
 	counter("missing_total", "Flows and datagrams missing in exporters' sequence numbers.", sum(func(x collect.Exporter) uint64 { return x.NetFlow.Lost + x.SFlow.Lost }))
 	counter("without_template_total", "Sets of records whose template was not known.", sum(func(x collect.Exporter) uint64 { return x.NetFlow.UnknownTemplate }))
-	counter("malformed_total", "Datagrams of which a part could not be used.", sum(func(x collect.Exporter) uint64 { return x.NetFlow.Malformed + x.SFlow.Malformed }))
+	counter("malformed_total", "Datagrams with a part that could not be used.", sum(func(x collect.Exporter) uint64 { return x.NetFlow.Malformed + x.SFlow.Malformed }))
 	counter("one_sided_total", "TCP flows of which an exporter saw one direction only.", sum(func(x collect.Exporter) uint64 { return x.Quality.OneSided }))
 }

@@ -32,7 +32,7 @@ func collecting(t *testing.T, dir string) *collect.Collector {
 }
 
 // TestExportsAreStoredBesideLogs feeds a node by softflowd and a growing log at
-// once, restarts it, and goes on with data whose template came before.
+// once, restarts it, and continues with data whose template came before.
 func TestExportsAreStoredBesideLogs(t *testing.T) {
 	softflowd, capture := testkit.Tool(t, "softflowd"), testkit.Data(t, "benign", "http.pcap")
 	scan := sourcetest.Datagrams(t, testkit.Data(t, "exports", "softflowd_xscan_v9.pcap"), netflow.Is)

@@ -2,8 +2,8 @@
 // within its bounds, computes the standard keys for each new day's salts, and
 // serves health checks and metrics on its own port.
 //
-// Nothing that was acknowledged is lost when it ends, however it ends: what was
-// not committed is read again from the logs.
+// It loses nothing that was acknowledged, however it ends: what was not committed
+// is read again from the logs.
 package follow
 
 import (
@@ -26,11 +26,11 @@ import (
 	"dragnet/store"
 )
 
-// Configuration says which logs are followed.
+// Configuration names the logs to follow.
 type Configuration struct {
 	// Logs are files and directories of Zeek conn logs, Suricata's eve.json,
-	// Squid's access.log and captures. A directory stands for all it holds at
-	// any depth.
+	// Squid's access.log and captures. A directory means all files in it, at any
+	// depth.
 	Logs []string `yaml:"logs"`
 	// Every is the interval at which the logs are read.
 	Every time.Duration `yaml:"every"`
@@ -50,15 +50,15 @@ func (c *Configuration) Validate() error {
 
 // Dependencies of a follower.
 type Dependencies struct {
-	// Store says where the flows go.
+	// Store is where flows are stored.
 	Store store.Configuration
 	// Collector, if not nil, receives exports, which are stored too. The
 	// follower starts and stops it.
 	Collector *collect.Collector
 	// Watcher, if not nil, sees the flows that are stored.
 	Watcher Watcher
-	// Epoch names the epoch of a day, whose salts the keys of new flows use;
-	// nil takes the day itself.
+	// Epoch returns the epoch of a day, whose salts the keys of new flows use; if
+	// nil, the epoch is the day.
 	Epoch func(day string) string
 	Log   *slog.Logger
 	// Admin gets the metrics and health checks; it may be nil.
@@ -78,29 +78,29 @@ type Follower struct {
 	importer *ingest.Importer
 	epoch    string
 	pruned   time.Time
-	seen     map[string]stamp
-	// taken counts the flows imported in this turn, rushed those since memory
-	// was given back.
-	taken, rushed uint64
+	seen     map[string]fileState
+	// importedNow counts the flows imported in this reading, imported those since
+	// memory was released.
+	importedNow, imported uint64
 
 	exports *exports // nil if nothing is collected
 
 	ready    atomic.Bool
-	lastTurn atomic.Int64 // Unix seconds of the last reading of the logs
+	lastRead atomic.Int64 // Unix seconds of the last reading of the logs
 }
 
-// Watcher is what looks at flows on their way in.
+// Watcher sees flows as they are stored.
 type Watcher interface {
-	// Prime may read what was stored before.
+	// Prime may read the flows that are stored already.
 	Prime(ctx context.Context, stored store.Reader) error
-	// Add sees flows, some of them again after a crash.
+	// Add is called with new flows; after a crash, with some of them again.
 	Add(batch []flow.Flow)
-	// Turn is called after each look at the logs.
-	Turn(ctx context.Context, now time.Time) error
+	// Tick is called after each reading of the logs.
+	Tick(ctx context.Context, now time.Time) error
 }
 
-// stamp tells whether a file has changed since it was looked at.
-type stamp struct {
+// fileState shows whether a file has changed since it was read.
+type fileState struct {
 	size int64
 	mod  time.Time
 }
@@ -111,26 +111,26 @@ func New(config Configuration, d Dependencies) (*Follower, error) {
 		return nil, err
 	}
 	f := &Follower{
-		config: config, deps: d, log: d.Log, now: time.Now, seen: map[string]stamp{},
+		config: config, deps: d, log: d.Log, now: time.Now, seen: map[string]fileState{},
 		metrics: newMetrics(d.Admin.Metrics()), group: run.NewGroup(),
 	}
 	if d.Collector != nil {
 		f.exports = &exports{Collector: d.Collector, lost: map[netip.Addr]uint64{}}
-		f.exports.register(d.Admin.Metrics())
+		f.exports.registerMetrics(d.Admin.Metrics())
 	}
 	d.Admin.AddLive(f.checkLive)
 	d.Admin.AddReady(f.checkReady)
 	return f, nil
 }
 
-// Start opens the store and reads what the logs hold and what is added to them,
-// until Stop, or until Failed returns why it cannot.
+// Start opens the store, and reads the logs and whatever is added to them until
+// Stop, or until it fails (see Failed).
 func (f *Follower) Start(ctx context.Context) (err error) {
-	f.epoch = f.today()
+	f.epoch = f.currentEpoch()
 	if f.place, err = ingest.OpenWriter(ctx, f.deps.Store.Place(), f.epoch); err != nil {
 		return err
 	}
-	if err := f.prepare(ctx); err != nil {
+	if err := f.prepareImporter(ctx); err != nil {
 		return errors.Join(err, f.place.Close())
 	}
 	if f.exports != nil {
@@ -138,12 +138,12 @@ func (f *Follower) Start(ctx context.Context) (err error) {
 			return errors.Join(err, f.place.Close())
 		}
 	}
-	f.group.Go(f.run)
+	f.group.Go(f.readRegularly)
 	return nil
 }
 
-// prepare makes the importer, and lets the watcher read what was stored before.
-func (f *Follower) prepare(ctx context.Context) error {
+// prepareImporter makes the importer, and lets the watcher read the stored flows.
+func (f *Follower) prepareImporter(ctx context.Context) error {
 	logs, err := f.place.Sources(ctx)
 	if err != nil {
 		return err
@@ -164,10 +164,10 @@ func (f *Follower) prepare(ctx context.Context) error {
 // Failed receives the error that ended the follower.
 func (f *Follower) Failed() <-chan error { return f.group.Failed() }
 
-// Log reads what was stored, from Start to Stop.
+// Log reads the stored flows; it works from Start to Stop.
 func (f *Follower) Log() flow.Log { return f.place.Log() }
 
-// Stop commits what was read and closes the store. It waits no longer than ctx.
+// Stop commits what was read and closes the store, waiting at most until ctx ends.
 func (f *Follower) Stop(ctx context.Context) error {
 	f.ready.Store(false)
 	if err := f.group.Stop(ctx); err != nil {
@@ -176,8 +176,8 @@ func (f *Follower) Stop(ctx context.Context) error {
 	return f.place.Close()
 }
 
-// today is the epoch whose keys are computed.
-func (f *Follower) today() string {
+// currentEpoch returns the epoch whose keys are computed.
+func (f *Follower) currentEpoch() string {
 	day := f.now().UTC().Format(time.DateOnly)
 	if f.deps.Epoch != nil {
 		return f.deps.Epoch(day)
@@ -185,17 +185,18 @@ func (f *Follower) today() string {
 	return day
 }
 
-// run reads the logs until it is stopped; a turn that was started is finished.
-func (f *Follower) run(ctx context.Context) error {
+// readRegularly reads the logs at intervals until it is stopped. It completes a
+// reading that has started.
+func (f *Follower) readRegularly(ctx context.Context) error {
 	tick := time.NewTicker(f.config.Every)
 	defer tick.Stop()
 	for {
-		if err := f.turn(ctx); err != nil {
+		if err := f.readLogs(ctx); err != nil {
 			return err
 		}
-		f.lastTurn.Store(f.now().Unix())
+		f.lastRead.Store(f.now().Unix())
 		f.ready.Store(true)
-		if err := f.await(ctx, tick.C); err != nil {
+		if err := f.waitForTick(ctx, tick.C); err != nil {
 			return err
 		}
 		if ctx.Err() != nil {
@@ -204,15 +205,15 @@ func (f *Follower) run(ctx context.Context) error {
 	}
 }
 
-// await waits until the next turn is due, and takes exports that cannot wait.
-func (f *Follower) await(ctx context.Context, tick <-chan time.Time) error {
+// waitForTick waits for the next tick, and stores exports that cannot wait.
+func (f *Follower) waitForTick(ctx context.Context, tick <-chan time.Time) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick:
 			return nil
-		case <-f.exports.full():
+		case <-f.exports.nearlyFull():
 			if err := f.takeExports(context.WithoutCancel(ctx)); err != nil {
 				return err
 			}
@@ -220,20 +221,20 @@ func (f *Follower) await(ctx context.Context, tick <-chan time.Time) error {
 	}
 }
 
-// turn imports what is new and looks after the store. A log that cannot be read
-// is not the end; a store that cannot be written is.
-func (f *Follower) turn(ctx context.Context) error {
+// readLogs imports what is new in the logs and maintains the store. An unreadable
+// log is skipped; a store that cannot be written to is an error.
+func (f *Follower) readLogs(ctx context.Context) error {
 	for _, path := range f.config.Logs {
 		files, err := ingest.Files(path)
 		if err != nil {
-			f.complain(path, err)
+			f.warnNotImported(path, err)
 			continue
 		}
 		for _, file := range files {
 			if ctx.Err() != nil {
 				return f.importer.Commit()
 			}
-			if err := f.follow(file); err != nil {
+			if err := f.importFile(file); err != nil {
 				return err
 			}
 		}
@@ -245,30 +246,31 @@ func (f *Follower) turn(ctx context.Context) error {
 		return err
 	}
 	if f.deps.Watcher != nil {
-		if err := f.deps.Watcher.Turn(ctx, f.now()); err != nil && ctx.Err() == nil {
-			f.log.Error("detection", "err", err) // the logs go on being followed
+		if err := f.deps.Watcher.Tick(ctx, f.now()); err != nil && ctx.Err() == nil {
+			f.log.Error("detection failed", "err", err) // continue with the logs
 		}
 	}
-	if err := f.rest(); err != nil {
+	if err := f.releaseMemory(); err != nil {
 		return err
 	}
-	return f.maintain(ctx)
+	return f.maintainStore(ctx)
 }
 
-// A node that has caught up gives back the memory that the rush took: when it
-// has imported rush flows since, and less than a trickle in this turn.
+// A node that has caught up releases the memory that importing took: once it has
+// imported releaseAfter flows since the last release, and fewer than
+// caughtUpBelow in this reading.
 const (
-	rush    = 100_000
-	trickle = 10_000
+	releaseAfter  = 100_000
+	caughtUpBelow = 10_000
 )
 
-func (f *Follower) rest() error {
-	now := f.taken
-	f.taken, f.rushed = 0, f.rushed+now
-	if now >= trickle || f.rushed < rush {
+func (f *Follower) releaseMemory() error {
+	now := f.importedNow
+	f.importedNow, f.imported = 0, f.imported+now
+	if now >= caughtUpBelow || f.imported < releaseAfter {
 		return nil
 	}
-	f.rushed = 0
+	f.imported = 0
 	if err := f.place.ReleaseMemory(); err != nil {
 		return err
 	}
@@ -276,92 +278,92 @@ func (f *Follower) rest() error {
 	return nil
 }
 
-// follow imports what a file has grown by.
-func (f *Follower) follow(file string) error {
+// importFile imports what was added to a file.
+func (f *Follower) importFile(file string) error {
 	info, err := os.Stat(file)
 	if err != nil {
-		return nil // it was renamed since it was listed; its content is found again
+		return nil // renamed since it was listed; it is found under its new name
 	}
-	at := stamp{info.Size(), info.ModTime()}
+	at := fileState{info.Size(), info.ModTime()}
 	if f.seen[file] == at {
 		return nil
 	}
-	// A turn is short, and to interrupt it would save little.
+	// An import is short, so interrupting it would save little.
 	done, err := f.importer.Import(context.Background(), file)
 	var broken *os.PathError
 	switch {
-	case errors.As(err, &broken) && !inside(f.deps.Store.Directory, broken.Path):
-		f.complain(file, err)
+	case errors.As(err, &broken) && !isInside(f.deps.Store.Directory, broken.Path):
+		f.warnNotImported(file, err)
 		return nil
 	case err != nil:
 		return err
 	case done.Status == ingest.Busy:
-		f.log.Debug("left to another node", "file", file)
-		return nil // to be looked at again, though it may not change
+		f.log.Debug("file is imported by another node", "file", file)
+		return nil // try again, even if the file does not change
 	case done.Status == ingest.Refused:
-		f.complain(file, errors.New(done.Problem))
+		f.warnNotImported(file, errors.New(done.Problem))
 	case done.Flows > 0:
-		f.log.Info("imported", "file", file, "status", done.Status, "flows", done.Flows, "skipped", done.Skipped)
+		f.log.Info("file imported", "file", file, "status", done.Status, "flows", done.Flows, "skipped", done.Skipped)
 	}
-	f.taken += done.Flows
+	f.importedNow += done.Flows
 	f.metrics.imported.Add(float64(done.Flows))
 	f.metrics.skipped.Add(float64(done.Skipped))
 	f.seen[file] = at
 	return nil
 }
 
-func inside(dir, path string) bool {
+func isInside(dir, path string) bool {
 	rel, err := filepath.Rel(dir, path)
 	return err == nil && filepath.IsLocal(rel)
 }
 
-func (f *Follower) complain(path string, err error) {
+func (f *Follower) warnNotImported(path string, err error) {
 	f.metrics.troubles.Inc()
-	f.log.Warn("not imported", "path", path, "err", err)
+	f.log.Warn("file not imported", "path", path, "err", err)
 }
 
-// interrupted passes over an error that only says that the service is stopped:
-// what it was doing goes on at the next start.
-func interrupted(ctx context.Context, err error) error {
+// ignoreInterruption returns nil if ctx has ended: what was interrupted continues
+// at the next start.
+func ignoreInterruption(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil
 	}
 	return err
 }
 
-// pruneEvery is how often retention looks for what is too old.
+// pruneEvery is how often flows beyond retention are removed.
 const pruneEvery = 10 * time.Minute
 
-func (f *Follower) maintain(ctx context.Context) error {
+func (f *Follower) maintainStore(ctx context.Context) error {
 	if now := f.now(); now.Sub(f.pruned).Abs() >= pruneEvery {
 		f.pruned = now
 		removed, err := f.place.Prune(ctx, f.deps.Store.Keep(), now)
 		if err != nil {
-			return interrupted(ctx, err)
+			return ignoreInterruption(ctx, err)
 		}
 		for _, g := range removed {
 			f.metrics.removed.Add(float64(g.Flows))
-			f.log.Info("removed what is beyond retention", "flows", g.Flows, "from", g.From, "to", g.To)
+			f.log.Info("flows beyond retention removed", "flows", g.Flows, "from", g.From, "to", g.To)
 		}
 	}
-	if day := f.today(); day != f.epoch {
+	if day := f.currentEpoch(); day != f.epoch {
 		if err := f.place.Rotate(ctx, day); err != nil {
-			return interrupted(ctx, err)
+			return ignoreInterruption(ctx, err)
 		}
 		f.epoch = day
 	}
-	return f.measure(ctx)
+	return f.updateMetrics(ctx)
 }
 
-// measure tells the metrics what is stored.
-func (f *Follower) measure(ctx context.Context) error {
+// updateMetrics sets the metrics of what is stored.
+func (f *Follower) updateMetrics(ctx context.Context) error {
 	cov, err := f.place.Coverage(ctx)
 	if err != nil {
-		return interrupted(ctx, err)
+		return ignoreInterruption(ctx, err)
 	}
 	size, err := f.place.Bytes(ctx)
 	if err != nil {
-		return interrupted(ctx, err)
+		return ignoreInterruption(ctx, err)
 	}
 	f.metrics.stored.Set(float64(cov.Flows))
 	f.metrics.bytes.Set(float64(size))

@@ -216,7 +216,7 @@ func TestALogIsFollowedThroughRotation(t *testing.T) {
 }
 
 // TestNodesFollowIntoOneDatabase: two nodes see the same log grow; then the
-// server goes away, both end with an error, and others go on where they were.
+// server goes away, both end with an error, and others continue where they were.
 func TestNodesFollowIntoOneDatabase(t *testing.T) {
 	testkit.Long(t)
 	server := testkit.StartClickHouse(t)
@@ -248,8 +248,8 @@ func TestNodesFollowIntoOneDatabase(t *testing.T) {
 	stop(t, s)
 }
 
-// TestANewDayHasItsSalts moves the clock, forwards and back.
-func TestANewDayHasItsSalts(t *testing.T) {
+// TestNewDayUsesNewSalts moves the clock, forwards and back.
+func TestNewDayUsesNewSalts(t *testing.T) {
 	log := &sensor{t: t, dir: t.TempDir()}
 	log.append(fmt.Sprintf(fields, 0))
 	log.log(100)
@@ -258,11 +258,11 @@ func TestANewDayHasItsSalts(t *testing.T) {
 	var err error
 	now := time.Date(2023, 11, 15, 0, 0, 0, 0, time.UTC)
 	s.now = func() time.Time { return now }
-	s.epoch = s.today()
+	s.epoch = s.currentEpoch()
 	if s.place, err = ingest.OpenWriter(context.Background(), dir, s.epoch); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.prepare(context.Background()); err != nil {
+	if err := s.prepareImporter(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	stored := func() *disk.Store {
@@ -278,7 +278,7 @@ func TestANewDayHasItsSalts(t *testing.T) {
 			t.Fatal(err)
 		}
 		log.log(10)
-		if err := s.turn(context.Background()); err != nil {
+		if err := s.readLogs(context.Background()); err != nil {
 			t.Fatal(err)
 		}
 		for _, g := range stored().Segments() {

@@ -11,7 +11,7 @@ import (
 	"dragnet/internal/metric"
 )
 
-// metrics count what is read and stored. None has a label whose values come
+// metrics count what is read and stored. No label has values that come
 // from traffic.
 type metrics struct {
 	read, imported, skipped, troubles, removed prometheus.Counter
@@ -23,8 +23,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	return &metrics{
 		read:     under.Counter("flows_read_total", "Flows read from logs, committed or not."),
 		imported: under.Counter("flows_imported_total", "Flows imported into the data directory."),
-		skipped:  under.Counter("lines_skipped_total", "Lines, packets or records that could not be used."),
-		troubles: under.Counter("log_troubles_total", "Times that a log could not be read or was refused."),
+		skipped:  under.Counter("lines_skipped_total", "Lines, packets and records that could not be used."),
+		troubles: under.Counter("log_troubles_total", "Logs that could not be read or were refused, counted each time."),
 		removed:  under.Counter("flows_removed_total", "Flows removed by retention."),
 		stored:   under.Gauge("flows_stored", "Flows in the data directory."),
 		bytes:    under.Gauge("store_bytes", "Size of the data directory's segments and indexes."),
@@ -32,12 +32,12 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 }
 
-// stuck is how many turns may be missed before the follower counts as stuck.
+// stuck is how many ticks may be missed before the follower counts as stuck.
 const stuck = 60
 
 // checkLive reports that the logs have not been read for too long.
 func (f *Follower) checkLive(context.Context) error {
-	since := time.Since(time.Unix(f.lastTurn.Load(), 0))
+	since := time.Since(time.Unix(f.lastRead.Load(), 0))
 	if f.ready.Load() && since > time.Minute+stuck*f.config.Every {
 		return fmt.Errorf("the logs were last read %v ago", since.Round(time.Second))
 	}

@@ -1,7 +1,7 @@
-// Package hunt runs the detective's job over logs that are at hand: each source
-// is a witness, and the whole protocol runs between them in this process, with
-// nothing shortcut. The detective part is given sealed bytes only, the witness
-// part questions only.
+// Package hunt runs the detective's job over logs on this machine: each source is
+// a witness, and the whole protocol runs between them in this process, without
+// shortcuts. The detective part gets sealed bytes only, the witness part
+// questions only.
 package hunt
 
 import (
@@ -24,8 +24,8 @@ import (
 type Witness struct {
 	Name string
 	Log  flow.Log
-	// Ask, if set, asks a witness elsewhere, and Log is not used. Problems are
-	// what it could not read.
+	// Ask, if set, asks a remote witness, and Log is not used. It returns the
+	// problems the witness had when reading.
 	Ask func(ctx context.Context, question []byte) (sealed []byte, problems []flow.Problem, err error)
 }
 
@@ -33,20 +33,20 @@ type Witness struct {
 type Configuration struct {
 	Detective detective.Configuration
 	Witness   witness.Configuration
-	// Silent networks are never spoken about by any of the witnesses.
+	// Silent are networks whose hosts no witness names.
 	Silent []netip.Prefix
-	// Asking, if set, is shown what the question gives away before anybody is
-	// asked.
+	// Asking, if set, is called with what the question gives away before it is
+	// sent to any witness.
 	Asking func([]detective.MeteredKey)
-	// Read, if set, is told how many flows were read, as they are.
+	// Read, if set, is called with the number of flows in each batch read.
 	Read func(flows int)
 }
 
-// Outcome is what a hunt found, and what each witness's operator would see.
+// Outcome holds what a hunt found, and what each witness's operator would see.
 type Outcome struct {
 	Inquiry *detective.Inquiry
 	Result  detective.Result
-	// Coverage holds, by witness, what was read with its first problems.
+	// Coverage holds, by witness, what was read and the first problems.
 	Coverage map[string]flow.Coverage
 	// Evaluations counts, by witness of this process, the guesses it evaluated.
 	Evaluations map[string]uint64
@@ -54,7 +54,7 @@ type Outcome struct {
 	QuestionBytes int
 }
 
-// Run asks all sources and opens what they answer.
+// Run asks all sources and opens their answers.
 func Run(ctx context.Context, c Configuration, p *pattern.Pattern, sources []Witness) (*Outcome, error) {
 	inquiry, err := detective.New(c.Detective, p)
 	if err != nil {
@@ -109,35 +109,35 @@ func newWitness(c Configuration, s Witness) (*witness.Witness, error) {
 	}
 	log := s.Log
 	if c.Read != nil {
-		counting := counted{log, c.Read}
+		counting := countedLog{log, c.Read}
 		log = counting
 		if indexed, ok := s.Log.(witness.Indexed); ok {
-			log = countedIndexed{counting, indexed}
+			log = countedIndexedLog{counting, indexed}
 		}
 	}
 	return witness.New(c.Witness, s.Name, log, k, c.Silent)
 }
 
-// counted tells of progress.
-type counted struct {
+// countedLog reports progress.
+type countedLog struct {
 	flow.Log
 	read func(int)
 }
 
-func (l counted) Scan(ctx context.Context, w flow.Window, cols flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error) {
+func (l countedLog) Scan(ctx context.Context, w flow.Window, cols flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error) {
 	return l.Log.Scan(ctx, w, cols, func(batch []flow.Flow) error {
 		l.read(len(batch))
 		return fn(batch)
 	})
 }
 
-// countedIndexed keeps a log's look-ups within reach.
-type countedIndexed struct {
-	counted
+// countedIndexedLog is a countedLog with look-ups.
+type countedIndexedLog struct {
+	countedLog
 	indexed witness.Indexed
 }
 
-func (l countedIndexed) Lookup(ctx context.Context, c *dossier.AskedClue, h key.Hash, w flow.Window, fn func([]flow.Flow) error) (flow.Coverage, bool, error) {
+func (l countedIndexedLog) Lookup(ctx context.Context, c *dossier.AskedClue, h key.Hash, w flow.Window, fn func([]flow.Flow) error) (flow.Coverage, bool, error) {
 	cov, ok, err := l.indexed.Lookup(ctx, c, h, w, fn)
 	l.read(int(cov.Flows))
 	return cov, ok, err

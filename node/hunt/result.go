@@ -13,8 +13,8 @@ import (
 	"dragnet/internal/cli"
 )
 
-// WriteResult prints what a hunt or an inquiry found; the table is a report for
-// people.
+// WriteResult prints what a hunt or an inquiry found; the table format is a report
+// for people.
 func WriteResult(w io.Writer, f cli.Format, r *detective.Result) error {
 	if f == cli.Table {
 		return writeReport(w, r)
@@ -73,7 +73,7 @@ func witnessRows(r *detective.Result) cli.Rows {
 	for _, w := range r.Witnesses {
 		span := [2]string{"-", "-"}
 		if w.From != nil {
-			span = [2]string{second(*w.From), second(*w.To)}
+			span = [2]string{formatSecond(*w.From), formatSecond(*w.To)}
 		}
 		sampling, refused := "unknown", "-"
 		switch {
@@ -93,7 +93,7 @@ func witnessRows(r *detective.Result) cli.Rows {
 	return rows
 }
 
-func second(t flow.Time) string { return t.Time().Format(time.RFC3339) }
+func formatSecond(t flow.Time) string { return t.Time().Format(time.RFC3339) }
 
 // matchText lists the events of a host's match, each after the number of its clue,
 // or after the clue itself if there are no numbers.

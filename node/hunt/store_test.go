@@ -197,6 +197,6 @@ func TestTheStoreAnswersAsTheFilesDo(t *testing.T) {
 		}
 	}
 	if found < len(questions())/2 {
-		t.Errorf("of %d questions only %d found anybody, and %d could not be put", len(questions()), found, refused)
+		t.Errorf("of %d questions only %d found a host, and %d could not be asked", len(questions()), found, refused)
 	}
 }

@@ -22,7 +22,7 @@ func OpenAll(paths []string) (Logs, error) {
 	return all, nil
 }
 
-// Scan reads everything, one log after another; see flow.Log.
+// Scan reads one log after another; see flow.Log.
 func (all Logs) Scan(ctx context.Context, w flow.Window, cols flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error) {
 	var cov flow.Coverage
 	for _, l := range all {

@@ -20,7 +20,7 @@ import (
 )
 
 // childVariable makes this test binary the program that is killed; keepVariable
-// tells it how many logs retention leaves.
+// says how many logs retention leaves.
 const (
 	childVariable = "DRAGNET_CRASH_TEST"
 	keepVariable  = "DRAGNET_CRASH_KEEP"
@@ -177,7 +177,7 @@ func (p *place) run(cmd *exec.Cmd, hear func(line string)) (said int, died bool)
 }
 
 // TestTwoProcesses: while one process writes to a directory, another is refused,
-// and told which one it is.
+// with its number.
 func TestTwoProcesses(t *testing.T) {
 	exe, err := os.Executable()
 	if err != nil {

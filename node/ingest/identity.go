@@ -17,12 +17,12 @@ import (
 	"dragnet/store"
 )
 
-// identityBytes is how much of the beginning and of the end of what was
-// imported identifies a log. Zeek puts the time and unique connection names
-// into it, so two logs that agree there are one.
+// identityBytes is how many bytes of the beginning and of the end of the imported
+// part identify a log. Zeek writes times and unique connection identifiers there,
+// so two logs that agree in them are the same.
 const identityBytes = 64 << 10
 
-// known finds a log among those that were imported from, by its content.
+// known finds a log among the imported ones, by its content.
 type known struct {
 	sources map[string]*store.ImportedLog // by ID
 	// heads holds the IDs of sources by Head, for each length of the bytes
@@ -34,13 +34,13 @@ type known struct {
 func newKnown(sources []store.ImportedLog) *known {
 	k := &known{sources: map[string]*store.ImportedLog{}, heads: map[int64]map[string][]string{}}
 	for _, s := range sources {
-		k.learn(s)
+		k.addSource(s)
 	}
 	return k
 }
 
-// learn adds a source, or its new state.
-func (k *known) learn(s store.ImportedLog) {
+// addSource adds a source, or updates its state.
+func (k *known) addSource(s store.ImportedLog) {
 	if old := k.sources[s.ID]; old != nil {
 		ids := k.heads[headLength(old.Offset)]
 		ids[old.Head] = slices.DeleteFunc(ids[old.Head], func(id string) bool { return id == s.ID })
@@ -57,8 +57,8 @@ func (k *known) learn(s store.ImportedLog) {
 
 func headLength(offset int64) int64 { return min(offset, identityBytes) }
 
-// beginningLike lists the sources whose imported part begins as prefix does,
-// the longest first. Prefix is the first identityBytes of a log, or all of it.
+// beginningLike returns the sources whose imported part begins like prefix, the
+// longest first. Prefix is the first identityBytes of a log, or all of it.
 func (k *known) beginningLike(prefix []byte) []*store.ImportedLog {
 	var found []*store.ImportedLog
 	h, done := sha256.New(), int64(0)
@@ -76,18 +76,18 @@ func (k *known) beginningLike(prefix []byte) []*store.ImportedLog {
 	return found
 }
 
-// update learns what others committed, unless we know better.
-func (k *known) update(news []store.ImportedLog) {
+// addCommitted adds what others committed, unless our state is newer.
+func (k *known) addCommitted(news []store.ImportedLog) {
 	for _, s := range news {
 		if old := k.sources[s.ID]; old == nil || s.Offset > old.Offset {
-			k.learn(s)
+			k.addSource(s)
 		}
 	}
 }
 
-// claimName names a log for as long as it may grow: by the sum of all up to its
-// first record, which in a Zeek log follows lines that begin with #. Until that
-// record is whole, started is false.
+// claimName names a log by the hash of all bytes up to its first record, which
+// does not change while the log grows. In a Zeek log that record follows lines
+// that begin with #. Until the record is complete, started is false.
 func claimName(prefix []byte) (name string, started bool) {
 	end := 0
 	for rest := prefix; len(rest) > 0 && !started; {
@@ -99,11 +99,11 @@ func claimName(prefix []byte) (name string, started bool) {
 		started = len(line) > 0 && line[0] != '#'
 		rest = after
 	}
-	// Of the most that prefix is, no more will come.
-	return sum(prefix[:end]), started || len(prefix) == identityBytes
+	// Prefix has its full length, so the record will not become longer.
+	return hashHex(prefix[:end]), started || len(prefix) == identityBytes
 }
 
-func sum(b []byte) string {
+func hashHex(b []byte) string {
 	s := sha256.Sum256(b)
 	return hex.EncodeToString(s[:])
 }
@@ -114,16 +114,15 @@ func newID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// stream is an open log, decompressed, of which any place can be reached. It
-// remembers the last bytes read, since a compressed log cannot be read
-// backwards.
+// stream is an open log, decompressed, with access to any position. It keeps the
+// last bytes read, since a compressed log cannot be read backwards.
 type stream struct {
 	file       *os.File
 	compressed bool
 	src        io.Reader
 	at         int64 // bytes read
 	window     []byte
-	first      []byte // as prefix found it
+	first      []byte // as read by readPrefix
 }
 
 // windowBytes covers what a reader may read ahead (a line of 1 MiB and a chunk)
@@ -178,7 +177,7 @@ func (s *stream) seek(offset int64) (ok bool, err error) {
 		}
 		n, err := io.CopyN(io.Discard, struct{ io.Reader }{s}, offset)
 		if n < offset {
-			return false, nil // what follows the end or the damage is not there
+			return false, nil // offset is beyond the end, or beyond the damage
 		}
 		return true, err
 	}
@@ -190,13 +189,13 @@ func (s *stream) seek(offset int64) (ok bool, err error) {
 	return true, err
 }
 
-// before returns the last bytes before offset, which was read or reached.
-func (s *stream) before(offset int64) ([]byte, error) {
+// bytesBefore returns the last bytes before offset, which must have been read.
+func (s *stream) bytesBefore(offset int64) ([]byte, error) {
 	n := min(offset, identityBytes)
 	if s.compressed {
 		end := len(s.window) - int(s.at-offset)
 		if end < int(n) {
-			return nil, fmt.Errorf("%s: byte %d is out of reach", s.file.Name(), offset)
+			return nil, fmt.Errorf("%s: byte %d is no longer buffered", s.file.Name(), offset)
 		}
 		return s.window[end-int(n) : end], nil
 	}
@@ -205,8 +204,8 @@ func (s *stream) before(offset int64) ([]byte, error) {
 	return b, err
 }
 
-// prefix reads the first identityBytes and goes back to the beginning.
-func (s *stream) prefix() ([]byte, error) {
+// readPrefix reads the first identityBytes and goes back to the beginning.
+func (s *stream) readPrefix() ([]byte, error) {
 	b := make([]byte, identityBytes)
 	n, err := io.ReadFull(s, b)
 	if err != nil && n == 0 && err != io.EOF {
@@ -216,9 +215,9 @@ func (s *stream) prefix() ([]byte, error) {
 	return s.first, s.rewind()
 }
 
-// head fills b with the first bytes of the log. A compressed one must have been
-// read from its beginning, or from prefix on, in this opening.
-func (s *stream) head(b []byte) error {
+// readHead fills b with the first bytes of the log. A compressed log must have been
+// read from its beginning, or after readPrefix, since it was opened.
+func (s *stream) readHead(b []byte) error {
 	if !s.compressed {
 		_, err := s.file.ReadAt(b, 0)
 		return err

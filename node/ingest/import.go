@@ -19,10 +19,10 @@ import (
 	"dragnet/store"
 )
 
-// ImportStatus says what became of a file.
+// ImportStatus is the outcome of importing a file.
 type ImportStatus string
 
-// What can become of a file.
+// Outcomes of importing a file.
 const (
 	New       ImportStatus = "new"       // imported from its beginning
 	Grown     ImportStatus = "grown"     // imported from where it ended the last time
@@ -31,7 +31,7 @@ const (
 	Busy      ImportStatus = "busy"      // another node is importing it; see Problem
 )
 
-// Imported tells what became of one file.
+// Imported describes the outcome for one file.
 type Imported struct {
 	File    string       `json:"file"`
 	Status  ImportStatus `json:"status"`
@@ -41,36 +41,34 @@ type Imported struct {
 	Problem string `json:"problem,omitempty"`
 }
 
-// commitEvery is how many flows are imported between commits: what a crash
-// costs is reading them again.
+// commitEvery is how many flows are imported between commits; after a crash, at
+// most as many are read again.
 const commitEvery = 4 << 20
 
-// Importer brings files into a store. It is not safe for concurrent
-// use.
+// Importer imports files into a store. It is not safe for concurrent use.
 type Importer struct {
 	writer store.Appender
 	known  *known
 	now    func() time.Time
 
-	// Coverage tells what was read, with the first problems.
+	// Coverage describes what was read, with the first problems.
 	Coverage flow.Coverage
-	// Progress, if set, is told how many flows were read.
+	// Progress, if set, is called with the number of flows read.
 	Progress func(flows int)
-	// Flows, if set, sees each batch that is read. After a crash it sees again
-	// what was not committed.
+	// Flows, if set, is called with each batch read. After a crash it is called
+	// again with what was not committed.
 	Flows func([]flow.Flow)
 
-	flows uint64              // since the last commit
+	flows uint64              // imported since the last commit
 	dirty []store.ImportedLog // whose state waits for the next commit
 }
 
-// NewImporter imports through writer, into a store that has sources already.
+// NewImporter returns an importer that writes to a store which holds sources.
 func NewImporter(sources []store.ImportedLog, writer store.Appender) *Importer {
 	return &Importer{writer: writer, known: newKnown(sources), now: time.Now}
 }
 
-// Files are the logs and captures at path, in order of their names: what Open
-// would read.
+// Files returns the logs and captures at path that Open would read, sorted by name.
 func Files(path string) ([]string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -79,49 +77,49 @@ func Files(path string) ([]string, error) {
 	if !info.IsDir() {
 		return []string{path}, nil
 	}
-	files, err := walk(path)
+	files, err := walkDirectory(path)
 	all := slices.Concat(files[conn], files[lined], files[recorded], files[capture])
 	if err == nil && len(all) == 0 {
-		return nil, fmt.Errorf("%s holds %s (%d other files)", path, nothing, len(files[other]))
+		return nil, fmt.Errorf("%s holds %s (%d other files)", path, noLogs, len(files[other]))
 	}
 	return all, err
 }
 
-// Import reads one file, as far as it was not before. What it read lasts only
-// after Commit, though large files are committed in parts on the way.
+// Import reads the part of a file that was not imported before. It is durable only
+// after Commit, though large files are committed in parts meanwhile.
 func (m *Importer) Import(ctx context.Context, path string) (Imported, error) {
-	done, err := m.file(ctx, path)
+	done, err := m.importFile(ctx, path)
 	if err == nil && m.flows >= commitEvery {
 		err = m.Commit()
 	}
 	return done, err
 }
 
-func (m *Importer) file(ctx context.Context, path string) (Imported, error) {
-	k, err := recognise(path)
+func (m *Importer) importFile(ctx context.Context, path string) (Imported, error) {
+	k, err := recogniseFile(path)
 	if err != nil {
 		return Imported{}, err
 	}
 	switch k {
 	case conn, lined:
-		return m.log(ctx, path)
+		return m.importLog(ctx, path)
 	case recorded, capture:
-		return m.whole(ctx, path, k)
+		return m.importWhole(ctx, path, k)
 	}
 	info, err := os.Stat(path)
 	if err == nil && info.Size() == 0 {
 		return Imported{File: path, Status: Unchanged}, nil
 	}
-	return m.refuse(path, "it %s", unlike), err
+	return m.refuseFile(path, "it %s", notRecognised), err
 }
 
-func (m *Importer) refuse(path, format string, args ...any) Imported {
+func (m *Importer) refuseFile(path, format string, args ...any) Imported {
 	problem := fmt.Sprintf(format, args...)
 	m.Coverage.Skip(path, "not imported: %s", problem)
 	return Imported{File: path, Status: Refused, Problem: problem}
 }
 
-// Commit makes all that was imported last.
+// Commit makes everything imported so far durable.
 func (m *Importer) Commit() error {
 	if err := m.writer.Commit(m.dirty...); err != nil {
 		return err
@@ -130,14 +128,14 @@ func (m *Importer) Commit() error {
 	return nil
 }
 
-// Add brings in flows that are of no file. They last after Commit.
+// Add imports flows that are not from a file. They are durable after Commit.
 func (m *Importer) Add(ctx context.Context, batch []flow.Flow) error {
 	m.Coverage.Saw(batch)
 	m.flows += uint64(len(batch))
-	return m.append(ctx, batch)
+	return m.appendBatch(ctx, batch)
 }
 
-func (m *Importer) append(ctx context.Context, batch []flow.Flow) error {
+func (m *Importer) appendBatch(ctx context.Context, batch []flow.Flow) error {
 	if m.Progress != nil {
 		m.Progress(len(batch))
 	}
@@ -147,27 +145,27 @@ func (m *Importer) append(ctx context.Context, batch []flow.Flow) error {
 	return m.writer.Append(ctx, batch)
 }
 
-// log imports a log with a flow a line, of which a part may have been before.
-func (m *Importer) log(ctx context.Context, path string) (Imported, error) {
+// importLog imports what is new in a log with one flow per line.
+func (m *Importer) importLog(ctx context.Context, path string) (Imported, error) {
 	s, err := openStream(path)
 	if err != nil {
 		return Imported{}, err
 	}
 	defer s.file.Close()
-	prefix, err := s.prefix()
+	prefix, err := s.readPrefix()
 	if err != nil {
 		return Imported{}, err
 	}
 	name, started := claimName(prefix)
-	if free, err := m.claim(ctx, name, started); err != nil || !free {
+	if free, err := m.claimLog(ctx, name, started); err != nil || !free {
 		return Imported{File: path, Status: Busy, Problem: busy}, err
 	}
-	if !started && m.shared() {
+	if !started && m.isShared() {
 		return Imported{File: path, Status: Unchanged}, nil
 	}
-	source, refused, err := m.identify(s, prefix)
+	source, refused, err := m.identifyLog(s, prefix)
 	if err != nil || refused != "" {
-		return m.refuse(path, "%s", refused), err
+		return m.refuseFile(path, "%s", refused), err
 	}
 	done := Imported{File: path, Status: Grown}
 	if source.ID == "" {
@@ -177,7 +175,7 @@ func (m *Importer) log(ctx context.Context, path string) (Imported, error) {
 	r := newReader(s, path, prefix)
 	r.Resume(zeek.Mark{Offset: source.Offset, Line: source.Line, Header: source.Header})
 	before := source
-	if err := m.follow(ctx, s, r, &source); err != nil {
+	if err := m.readToEnd(ctx, s, r, &source); err != nil {
 		return done, err
 	}
 	done.Flows, done.Skipped = source.Flows-before.Flows, source.Skipped-before.Skipped
@@ -189,9 +187,9 @@ func (m *Importer) log(ctx context.Context, path string) (Imported, error) {
 	return done, nil
 }
 
-// identify finds where to go on with a log, and moves there. A source without
-// an ID is new.
-func (m *Importer) identify(s *stream, prefix []byte) (source store.ImportedLog, refused string, err error) {
+// identifyLog finds the position from which to import a log, and seeks to it. A
+// source without an ID is new.
+func (m *Importer) identifyLog(s *stream, prefix []byte) (source store.ImportedLog, refused string, err error) {
 	like := m.known.beginningLike(prefix)
 	for _, k := range like {
 		if k.Whole {
@@ -204,49 +202,49 @@ func (m *Importer) identify(s *stream, prefix []byte) (source store.ImportedLog,
 		if !there {
 			continue
 		}
-		tail, err := s.before(k.Offset)
+		tail, err := s.bytesBefore(k.Offset)
 		if err != nil {
 			return source, "", err
 		}
-		if sum(tail) == k.Tail {
+		if hashHex(tail) == k.Tail {
 			return *k, "", nil
 		}
 	}
 	if len(like) > 0 && like[0].Offset > identityBytes {
 		k := like[0]
-		return source, fmt.Sprintf("it begins like %s, of which %d bytes were imported, but does not go on like it: cut short, or changed", k.Name, k.Offset), nil
+		return source, fmt.Sprintf("it begins like %s, of which %d bytes were imported, but then differs: it was truncated or changed", k.Name, k.Offset), nil
 	}
 	return source, "", s.rewind()
 }
 
 const busy = "another node is importing it, or stopped doing so less than a minute ago"
 
-func (m *Importer) shared() bool {
+func (m *Importer) isShared() bool {
 	_, ok := m.writer.(store.Claimer)
 	return ok
 }
 
-// claim reserves a log in a store that others share, and learns what they did.
-// A log without a record has no name yet.
-func (m *Importer) claim(ctx context.Context, name string, started bool) (free bool, err error) {
+// claimLog reserves a log in a store that nodes share, and reads what the others
+// have imported of it. A log without a complete record has no name yet.
+func (m *Importer) claimLog(ctx context.Context, name string, started bool) (free bool, err error) {
 	shared, ok := m.writer.(store.Claimer)
 	if !ok || !started {
 		return true, nil
 	}
 	free, news, err := shared.Claim(ctx, name)
-	m.known.update(news)
+	m.known.addCommitted(news)
 	return free, err
 }
 
-// follow reads a log to its present end.
-func (m *Importer) follow(ctx context.Context, s *stream, r reader, source *store.ImportedLog) error {
+// readToEnd reads a log to its current end.
+func (m *Importer) readToEnd(ctx context.Context, s *stream, r reader, source *store.ImportedLog) error {
 	skipped, flows := source.Skipped, source.Flows
 	for {
 		batch, err := r.Next()
 		if err == nil {
 			flows += uint64(len(batch))
 			m.flows += uint64(len(batch))
-			if err := m.append(ctx, batch); err != nil {
+			if err := m.appendBatch(ctx, batch); err != nil {
 				return err
 			}
 			if m.flows < commitEvery || s.compressed {
@@ -259,7 +257,7 @@ func (m *Importer) follow(ctx context.Context, s *stream, r reader, source *stor
 		}
 		cov := r.Coverage()
 		source.Flows, source.Skipped = flows, skipped+cov.Skipped
-		if marked := m.mark(s, r, source); marked != nil {
+		if marked := m.noteProgress(s, r, source); marked != nil {
 			return marked
 		}
 		switch {
@@ -270,40 +268,40 @@ func (m *Importer) follow(ctx context.Context, s *stream, r reader, source *stor
 		case err == io.EOF:
 			return nil
 		default:
-			// Damaged compression: what came before it counts.
+			// Damaged compression: what was read before it counts.
 			m.Coverage.Skip(fmt.Sprintf("%s:%d", source.Name, source.Line+1), "%v: nothing from this line on could be read", err)
 			return nil
 		}
 	}
 }
 
-// mark notes how far a log was read.
-func (m *Importer) mark(s *stream, r reader, source *store.ImportedLog) error {
+// noteProgress records how far a log was read.
+func (m *Importer) noteProgress(s *stream, r reader, source *store.ImportedLog) error {
 	at := r.Mark()
 	if at.Offset == 0 {
 		return nil
 	}
-	tail, err := s.before(at.Offset)
+	tail, err := s.bytesBefore(at.Offset)
 	if err != nil {
 		return err
 	}
 	if headLength(source.Offset) < identityBytes {
 		head := make([]byte, headLength(at.Offset))
 		if at.Offset <= identityBytes {
-			copy(head, tail) // the tail is all there is
-		} else if err := s.head(head); err != nil {
+			copy(head, tail) // the tail is the whole log
+		} else if err := s.readHead(head); err != nil {
 			return err
 		}
-		source.Head = sum(head)
+		source.Head = hashHex(head)
 	}
 	source.Offset, source.Line, source.Header = at.Offset, at.Line, at.Header
-	source.Tail, source.Imported = sum(tail), flow.FromTime(m.now())
-	m.learn(*source)
+	source.Tail, source.Imported = hashHex(tail), flow.FromTime(m.now())
+	m.noteSource(*source)
 	return nil
 }
 
-func (m *Importer) learn(source store.ImportedLog) {
-	m.known.learn(source)
+func (m *Importer) noteSource(source store.ImportedLog) {
+	m.known.addSource(source)
 	for i := range m.dirty {
 		if m.dirty[i].ID == source.ID {
 			m.dirty[i] = source
@@ -313,14 +311,14 @@ func (m *Importer) learn(source store.ImportedLog) {
 	m.dirty = append(m.dirty, source)
 }
 
-// whole imports a capture or a file of records. Its flows depend on all of it,
-// so it is read whole or not at all.
-func (m *Importer) whole(ctx context.Context, path string, k kind) (Imported, error) {
-	source, err := fingerprint(path)
+// importWhole imports a capture or a file of records. Its flows depend on all of
+// it, so it is imported as a whole or not at all.
+func (m *Importer) importWhole(ctx context.Context, path string, k kind) (Imported, error) {
+	source, err := fingerprintFile(path)
 	if err != nil {
 		return Imported{}, err
 	}
-	if free, err := m.claim(ctx, source.Tail, true); err != nil || !free {
+	if free, err := m.claimLog(ctx, source.Tail, true); err != nil || !free {
 		return Imported{File: path, Status: Busy, Problem: busy}, err
 	}
 	for _, known := range m.known.sources {
@@ -328,13 +326,13 @@ func (m *Importer) whole(ctx context.Context, path string, k kind) (Imported, er
 			return Imported{File: path, Status: Unchanged}, nil
 		}
 		if known.Whole && known.Head == source.Head && known.Offset >= identityBytes {
-			return m.refuse(path, "it begins like %s, which was imported; a file that grew would give the same flows twice", known.Name), nil
+			return m.refuseFile(path, "it begins like %s, which was imported; importing a file that grew would store the same flows twice", known.Name), nil
 		}
 	}
 	cov, err := m.scanWhole(ctx, path, k)
 	if reason, ok := errors.AsType[unreadable](err); ok && !errors.Is(err, nfdump.ErrOpen) {
 		if cov.Flows == 0 {
-			return m.refuse(path, "%v", reason), nil
+			return m.refuseFile(path, "%v", reason), nil
 		}
 		cov.Skip(path, "%v", reason)
 		err = nil
@@ -348,12 +346,12 @@ func (m *Importer) whole(ctx context.Context, path string, k kind) (Imported, er
 	m.Coverage.Merge(cov)
 	m.flows += cov.Flows
 	source.ID, source.Flows, source.Skipped, source.Imported = newID(), cov.Flows, cov.Skipped, flow.FromTime(m.now())
-	m.learn(source)
+	m.noteSource(source)
 	return Imported{File: path, Status: New, Flows: cov.Flows, Skipped: cov.Skipped}, nil
 }
 
 func (m *Importer) scanWhole(ctx context.Context, path string, k kind) (flow.Coverage, error) {
-	take := func(batch []flow.Flow) error { return m.append(ctx, batch) }
+	take := func(batch []flow.Flow) error { return m.appendBatch(ctx, batch) }
 	if k == recorded {
 		return scanRecording(ctx, path, flow.AllTime, take)
 	}
@@ -364,23 +362,24 @@ func (m *Importer) scanWhole(ctx context.Context, path string, k kind) (flow.Cov
 	return log.Scan(ctx, flow.AllTime, flow.AllColumns, take)
 }
 
-// fingerprint identifies a capture: its Tail is the sum of all of it.
-func fingerprint(path string) (source store.ImportedLog, err error) {
+// fingerprintFile identifies a file that is imported whole: Tail is the hash of
+// all of it.
+func fingerprintFile(path string) (source store.ImportedLog, err error) {
 	s, err := openStream(path)
 	if err != nil {
 		return source, err
 	}
 	defer s.file.Close()
-	prefix, err := s.prefix()
+	prefix, err := s.readPrefix()
 	if err != nil {
 		return source, err
 	}
 	all := sha256.New()
-	// A damaged end of the compression is part of what the file is.
+	// A damaged end of the compression is part of the file's identity.
 	_, err = io.Copy(all, struct{ io.Reader }{s})
 	var broken *fs.PathError
 	if errors.As(err, &broken) {
 		return source, err
 	}
-	return store.ImportedLog{Name: path, Whole: true, Offset: s.at, Head: sum(prefix), Tail: hex.EncodeToString(all.Sum(nil))}, nil
+	return store.ImportedLog{Name: path, Whole: true, Offset: s.at, Head: hashHex(prefix), Tail: hex.EncodeToString(all.Sum(nil))}, nil
 }

@@ -1,9 +1,8 @@
-// Package ingest opens whatever a user names as the log of a witness: a data
+// Package ingest opens what a user names as the log of a witness: a data
 // directory, the address of a ClickHouse database, or a file or a directory of
-// logs, flow files or packet captures of the formats in source/, told apart by
-// content. It also brings such
-// files into a store, each line once however often and under whatever name it is
-// offered.
+// logs, flow files or packet captures of the formats in source/, recognised by
+// content. It also imports such files into a store, each line once however often
+// and under whatever name it is offered.
 package ingest
 
 import (
@@ -26,19 +25,19 @@ import (
 	"dragnet/store/disk"
 )
 
-// LogFiles is everything readable under one path.
+// LogFiles is all logs and captures under one path.
 type LogFiles struct {
 	zeek    *zeek.ConnLog
 	packets *packets.Recording
-	lines   []string // files of other logs with a flow a line
-	records []string // files of records that are read whole
-	// Passed counts files of a directory that are none of these.
+	lines   []string // files of other logs with one flow per line
+	records []string // files of records that are read as a whole
+	// Passed counts the other files of a directory.
 	Passed int
-	// damaged are files of which nothing can be decompressed.
+	// damaged are files that cannot be decompressed at all.
 	damaged []string
 }
 
-// kind is what a file holds.
+// kind is the type of a file.
 type kind int
 
 const (
@@ -53,8 +52,9 @@ const (
 
 const damage = "the gzip data is damaged from its start: nothing could be read"
 
-// Open opens a data directory, the database at a clickhouse:// address, or the logs and captures at path. Of a directory
-// it takes all that it recognises, at any depth; a file it must recognise. What it opened stays open
+// Open opens a data directory, the database at a clickhouse:// address, or the logs
+// and captures at path. In a directory it takes all files that it recognises, at
+// any depth; a file that is named must be recognised. What it opened stays open
 // until the program ends.
 func Open(path string) (flow.Log, error) {
 	switch {
@@ -74,10 +74,10 @@ func openFiles(path string) (*LogFiles, error) {
 	files := map[kind][]string{}
 	switch {
 	case info.IsDir():
-		files, err = walk(path)
+		files, err = walkDirectory(path)
 	case info.Mode().IsRegular():
-		err = named(path, files)
-	default: // to recognise a pipe would eat the head of its content
+		err = classifyFile(path, files)
+	default: // recognising a pipe would consume the head of its content
 		err = fmt.Errorf("%s is neither a regular file nor a directory; copy it to a file first", path)
 	}
 	if err != nil {
@@ -96,22 +96,22 @@ func openFiles(path string) (*LogFiles, error) {
 	}
 	l.lines, l.records = files[lined], files[recorded]
 	if l.zeek == nil && l.packets == nil && len(l.lines)+len(l.records) == 0 {
-		return nil, fmt.Errorf("%s holds %s (%d other files)", path, nothing, l.Passed)
+		return nil, fmt.Errorf("%s holds %s (%d other files)", path, noLogs, l.Passed)
 	}
 	return l, nil
 }
 
-// named takes one file, which must be a log; an empty one is the conn log of a
-// quiet hour.
-func named(path string, files map[kind][]string) error {
-	k, err := recognise(path)
+// classifyFile adds one file, which must be a log; an empty file is the conn log of
+// an hour without traffic.
+func classifyFile(path string, files map[kind][]string) error {
+	k, err := recogniseFile(path)
 	switch {
 	case err != nil:
 		return err
 	case k == damaged:
 		return fmt.Errorf("%s: %s", path, damage)
 	case k == other:
-		return fmt.Errorf("%s %s", path, unlike)
+		return fmt.Errorf("%s %s", path, notRecognised)
 	case k == empty:
 		k = conn
 	}
@@ -119,7 +119,7 @@ func named(path string, files map[kind][]string) error {
 	return nil
 }
 
-func walk(dir string) (map[kind][]string, error) {
+func walkDirectory(dir string) (map[kind][]string, error) {
 	files := map[kind][]string{}
 	// os.DirFS follows dir itself if it is a link, as Zeek's logs/current is.
 	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, entry fs.DirEntry, err error) error {
@@ -127,18 +127,18 @@ func walk(dir string) (map[kind][]string, error) {
 		if err != nil {
 			return fmt.Errorf("read %s: %w", path, err)
 		}
-		if !regular(path, entry) {
+		if !isRegular(path, entry) {
 			return nil
 		}
-		k, err := recognise(path)
+		k, err := recogniseFile(path)
 		files[k] = append(files[k], path)
 		return err
 	})
 	return files, err
 }
 
-// regular follows a link to a file, but not one to a directory.
-func regular(path string, entry fs.DirEntry) bool {
+// isRegular reports whether entry is a file, or a link to a file.
+func isRegular(path string, entry fs.DirEntry) bool {
 	if entry.Type()&fs.ModeSymlink == 0 {
 		return entry.Type().IsRegular()
 	}
@@ -146,8 +146,8 @@ func regular(path string, entry fs.DirEntry) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// recognise looks at the first bytes of a file, after decompression.
-func recognise(path string) (kind, error) {
+// recogniseFile reads the first bytes of a file, after decompression.
+func recogniseFile(path string) (kind, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return other, err
@@ -185,7 +185,7 @@ func recognise(path string) (kind, error) {
 	return other, nil
 }
 
-// Scan reads everything; see flow.Log.
+// Scan reads all files; see flow.Log.
 func (l *LogFiles) Scan(ctx context.Context, w flow.Window, cols flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error) {
 	var cov flow.Coverage
 	for _, path := range l.damaged {

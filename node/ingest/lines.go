@@ -17,17 +17,17 @@ import (
 	"dragnet/source/zeek"
 )
 
-// What is read, in words for errors.
+// What is recognised, in words for errors.
 const (
-	unlike = "is no log, flow file or capture that is read: Zeek's conn log (TSV or JSON), Suricata's eve.json, Squid's access.log, nginx's with the log_format of the manual, " +
+	notRecognised = "is not a log, flow file or capture that dragnet reads: Zeek's conn log (TSV or JSON), Suricata's eve.json, Squid's access.log, nginx's with the log_format of the manual, " +
 		"Hubble's flows, AWS VPC flow logs (text or Parquet), nfdump's files, pcap, pcapng"
-	nothing = "no log, flow file or capture that is read"
+	noLogs = "no log, flow file or capture that dragnet reads"
 )
 
-// formats are the logs with a flow a line, besides Zeek's.
+// formats are the logs with one flow per line, besides Zeek's.
 var formats = []*linelog.Format{&suricata.Format, &hubble.Format, &vpcflow.Format, &nginx.Format, &squid.Format}
 
-// formatOf finds the format of a file that begins with prefix, or nil.
+// formatOf returns the format of a file that begins with prefix, or nil.
 func formatOf(prefix []byte) *linelog.Format {
 	for _, f := range formats {
 		if f.Is(prefix) {
@@ -52,14 +52,14 @@ func newReader(src io.Reader, path string, prefix []byte) reader {
 	return zeek.NewReader(src, path, flow.AllColumns)
 }
 
-// scanLines reads one file and hands the flows that begin within w to fn.
+// scanLines reads one file and passes the flows that begin within w to fn.
 func scanLines(ctx context.Context, path string, w flow.Window, fn func([]flow.Flow) error) (flow.Coverage, error) {
 	s, err := openStream(path)
 	if err != nil {
 		return flow.Coverage{}, err
 	}
 	defer s.file.Close()
-	prefix, err := s.prefix()
+	prefix, err := s.readPrefix()
 	if err != nil {
 		return flow.Coverage{}, err
 	}

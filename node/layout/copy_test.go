@@ -42,7 +42,7 @@ func TestCopy(t *testing.T) {
 	ctx := t.Context()
 	d, to := Directory(filepath.Join(t.TempDir(), "data")), filepath.Join(t.TempDir(), "copy")
 	r := registry(t, d)
-	if _, err := r.Token(ctx, "edge-1", "guard", time.Hour); err != nil {
+	if _, err := r.NewToken(ctx, "edge-1", "guard", time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	for _, file := range []string{d.WitnessKey(), d.Roster(), d.Epochs(), d.Templates(), d.join("spool", "of", "another")} {

@@ -19,20 +19,20 @@ import (
 	"dragnet/internal/conf"
 )
 
-// Mail is where notices are mailed, those of a while in one message.
+// Mail sends notices by mail, several in one message.
 type Mail struct {
-	// Server is host:port of a mail server. STARTTLS is used where it is
-	// offered; a password is sent no other way, but to this machine.
+	// Server is host:port of a mail server. STARTTLS is used if it is offered; a
+	// password is sent only over TLS, or to this machine.
 	Server string `yaml:"server"`
 	// From is the sender's address.
 	From string `yaml:"from"`
-	// To are the addresses of those who are to read it.
+	// To are the recipients' addresses.
 	To []string `yaml:"to"`
-	// User logs in; empty does not.
+	// User is the login name; empty does not log in.
 	User string `yaml:"user"`
-	// Password is the user's.
+	// Password is the user's password.
 	Password conf.Secret `yaml:"password"`
-	// Every is how long notices are collected for one message.
+	// Every is how long notices are collected before they are sent in one message.
 	Every time.Duration `yaml:"every"`
 	// Timeout bounds one attempt.
 	Timeout time.Duration `yaml:"timeout"`
@@ -48,7 +48,7 @@ func (c *Mail) Validate() error {
 	p.Check(err == nil, "server", "%w; want such as mail.example.org:587", err)
 	_, err = mail.ParseAddress(c.From)
 	p.Error("from", err)
-	p.Check(len(c.To) > 0, "to", "is empty: name who is to read it")
+	p.Check(len(c.To) > 0, "to", "is empty; name at least one recipient")
 	for i, a := range c.To {
 		_, err := mail.ParseAddress(a)
 		p.Error(fmt.Sprintf("to[%d]", i), err)
@@ -72,12 +72,12 @@ func (m *mailer) name() string {
 	return "mail"
 }
 
-func (m *mailer) batch() time.Duration { return m.c.Every }
+func (m *mailer) collectFor() time.Duration { return m.c.Every }
 
-// send hands one message to the server. A refusal with a code of 500 and above
+// send passes one message to the server. A refusal with a code of 500 and above
 // is final (RFC 5321, section 4.2.1).
 func (m *mailer) send(ctx context.Context, notices []Notice) error {
-	err := m.deliver(ctx, m.message(notices))
+	err := m.deliverMessage(ctx, m.composeMessage(notices))
 	var refusal *textproto.Error
 	if errors.As(err, &refusal) && refusal.Code >= 500 {
 		return permanent{fmt.Errorf("mail: %w", err)}
@@ -87,7 +87,7 @@ func (m *mailer) send(ctx context.Context, notices []Notice) error {
 	return nil
 }
 
-func (m *mailer) deliver(ctx context.Context, message []byte) error {
+func (m *mailer) deliverMessage(ctx context.Context, message []byte) error {
 	conn, err := (&net.Dialer{Timeout: m.c.Timeout}).DialContext(ctx, "tcp", m.c.Server)
 	if err != nil {
 		return err
@@ -104,14 +104,14 @@ func (m *mailer) deliver(ctx context.Context, message []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := m.greet(client, name); err != nil {
+	if err := m.startSession(client, name); err != nil {
 		return err
 	}
-	if err := client.Mail(bare(m.c.From)); err != nil {
+	if err := client.Mail(bareAddress(m.c.From)); err != nil {
 		return err
 	}
 	for _, to := range m.c.To {
-		if err := client.Rcpt(bare(to)); err != nil {
+		if err := client.Rcpt(bareAddress(to)); err != nil {
 			return err
 		}
 	}
@@ -125,11 +125,11 @@ func (m *mailer) deliver(ctx context.Context, message []byte) error {
 	if err := w.Close(); err != nil {
 		return err
 	}
-	_ = client.Quit() // the message was taken already
+	_ = client.Quit() // the server has accepted the message
 	return nil
 }
 
-func (m *mailer) greet(client *smtp.Client, name string) error {
+func (m *mailer) startSession(client *smtp.Client, name string) error {
 	if err := client.Hello(m.host); err != nil {
 		return err
 	}
@@ -141,12 +141,12 @@ func (m *mailer) greet(client *smtp.Client, name string) error {
 	if m.c.User == "" {
 		return nil
 	}
-	// PlainAuth itself refuses to send a password over a line without TLS.
+	// PlainAuth refuses to send a password over a connection without TLS.
 	return client.Auth(smtp.PlainAuth("", m.c.User, m.c.Password.Reveal(), name))
 }
 
-// bare is the address without a name.
-func bare(address string) string {
+// bareAddress returns the address without the display name.
+func bareAddress(address string) string {
 	a, err := mail.ParseAddress(address)
 	if err != nil {
 		return address
@@ -154,9 +154,9 @@ func bare(address string) string {
 	return a.Address
 }
 
-// message is plain text (RFC 5322, RFC 2045).
-func (m *mailer) message(notices []Notice) []byte {
-	subject := line(notices[0].Text)
+// composeMessage writes a plain-text message (RFC 5322, RFC 2045).
+func (m *mailer) composeMessage(notices []Notice) []byte {
+	subject := singleLine(notices[0].Text)
 	if n := len(notices); n > 1 {
 		subject = fmt.Sprintf("%d notices, first: %s", n, subject)
 	}
@@ -170,7 +170,7 @@ func (m *mailer) message(notices []Notice) []byte {
 	q := quotedprintable.NewWriter(&b)
 	for i := range notices {
 		n := &notices[i]
-		fmt.Fprintf(q, "%s %s: %s\r\n", n.Time.Time().Format(time.RFC3339), n.Kind, line(n.Text))
+		fmt.Fprintf(q, "%s %s: %s\r\n", n.Time.Time().Format(time.RFC3339), n.Kind, singleLine(n.Text))
 		if n.Finding != nil {
 			fmt.Fprintf(q, "  dragnet finding show %s\r\n", n.Finding.ID)
 		}
@@ -178,6 +178,6 @@ func (m *mailer) message(notices []Notice) []byte {
 			fmt.Fprintf(q, "  dragnet decision show %s\r\n", n.Decision.ID)
 		}
 	}
-	_ = q.Close() // to a buffer in memory
+	_ = q.Close() // it writes to memory
 	return b.Bytes()
 }

@@ -1,8 +1,8 @@
-// Package notify tells people and programs outside the node what it found and
-// decided: by syslog, a webhook, and mail.
+// Package notify sends findings and decisions to people and programs outside the
+// node: by syslog, a webhook, and mail.
 //
-// A receiver that is slow or gone costs a bounded queue, never the node: what
-// does not fit is dropped and counted, what fails is tried again for a while.
+// A slow or absent receiver costs a bounded queue and never stops the node: what
+// does not fit is dropped and counted, what fails is retried for a while.
 package notify
 
 import (
@@ -26,37 +26,37 @@ import (
 
 // Configuration of the channels; one without an address is off.
 type Configuration struct {
-	// Kinds are what is told: any of finding, decision, alarm, trend, agent.
+	// Kinds are the notices to send: any of finding, decision, alarm, trend, agent.
 	Kinds []string `yaml:"kinds"`
-	// Syslog is where notices go as RFC 5424.
+	// Syslog sends notices in the format of RFC 5424.
 	Syslog Syslog `yaml:"syslog"`
-	// Webhook is where each notice is posted as JSON.
+	// Webhook posts each notice as JSON.
 	Webhook Webhook `yaml:"webhook"`
-	// Mail is where notices are mailed, those of a while in one message.
+	// Mail sends notices by mail, several in one message.
 	Mail Mail `yaml:"mail"`
-	// Queue is how many notices may wait for each channel.
+	// Queue bounds the notices that wait for each channel.
 	Queue int `yaml:"queue"`
-	// Attempts is how often a notice is tried.
+	// Attempts is how often the node tries to send a notice.
 	Attempts int `yaml:"attempts"`
-	// Pause is how long to wait after the first failure; it doubles with each.
+	// Pause is the wait after the first failure; it doubles with each further one.
 	Pause time.Duration `yaml:"pause"`
 }
 
-// DefaultConfiguration tells nobody.
+// DefaultConfiguration sends nothing, since it names no receiver.
 func DefaultConfiguration() Configuration {
 	return Configuration{
-		Kinds: kinds(), Syslog: Syslog{Facility: 13}, Webhook: Webhook{Timeout: 10 * time.Second},
+		Kinds: noticeKinds(), Syslog: Syslog{Facility: 13}, Webhook: Webhook{Timeout: 10 * time.Second},
 		Mail: Mail{To: []string{}, Every: time.Minute, Timeout: 30 * time.Second}, Queue: 1000, Attempts: 6, Pause: time.Second,
 	}
 }
 
-func kinds() []string { return []string{"finding", "decision", "alarm", "trend", "agent"} }
+func noticeKinds() []string { return []string{"finding", "decision", "alarm", "trend", "agent"} }
 
 // Validate reports all invalid settings.
 func (c *Configuration) Validate() error {
 	var p conf.Problems
 	for i, k := range c.Kinds {
-		p.Check(slices.Contains(kinds(), k), fmt.Sprintf("kinds[%d]", i), "%q is none of %v", k, kinds())
+		p.Check(slices.Contains(noticeKinds(), k), fmt.Sprintf("kinds[%d]", i), "%q; want one of %v", k, noticeKinds())
 	}
 	p.Check(c.Queue >= 1 && c.Queue <= 1_000_000, "queue", "is %d; want 1 to 1000000 notices", c.Queue)
 	p.Check(c.Attempts >= 1 && c.Attempts <= 20, "attempts", "is %d; want 1 to 20", c.Attempts)
@@ -67,39 +67,39 @@ func (c *Configuration) Validate() error {
 	return p.Join()
 }
 
-// Notice is something that people should learn of.
+// Notice is an event that people should know of.
 type Notice struct {
 	Time flow.Time `json:"time"`
 	// Kind is "finding", "decision", "alarm", "trend" or "agent".
 	Kind string `json:"kind"`
 	Text string `json:"text"`
-	// Finding and Decision are what it is about, if it is about one.
+	// Finding and Decision are the subject, if there is one.
 	Finding  *dossier.Finding  `json:"finding,omitempty"`
 	Decision *dossier.Decision `json:"decision,omitempty"`
 }
 
-// channel sends notices somewhere. An error that is permanent is not tried
-// again.
+// channel sends notices to one receiver. An error that is permanent is not
+// retried.
 type channel interface {
 	name() string
-	// batch is how long notices are collected before they are sent together.
-	batch() time.Duration
+	// collectFor is how long notices are collected before they are sent together.
+	collectFor() time.Duration
 	send(ctx context.Context, notices []Notice) error
 }
 
-// permanent is an error that trying again does not mend.
+// permanent is an error that a retry does not change.
 type permanent struct{ error }
 
 // Notifier is safe for concurrent use.
 type Notifier struct {
-	c                             Configuration
-	log                           *slog.Logger
-	queues                        []queue
-	group                         *run.Group
-	sent, failed, dropped, waited *prometheus.CounterVec
+	c                              Configuration
+	log                            *slog.Logger
+	queues                         []queue
+	group                          *run.Group
+	sent, failed, dropped, retried *prometheus.CounterVec
 }
 
-// queue is what waits for one channel.
+// queue holds the notices for one channel.
 type queue struct {
 	to      channel
 	notices chan Notice
@@ -122,28 +122,28 @@ func New(c Configuration, log *slog.Logger, a *admin.Server) (*Notifier, error) 
 		}
 	}
 	under := metric.Under(a.Metrics(), "dragnet_notices_")
-	n.sent = under.Counters("sent_total", "Notices that a receiver took.", "channel")
+	n.sent = under.Counters("sent_total", "Notices that a receiver accepted.", "channel")
 	n.failed = under.Counters("failed_total", "Notices given up after all attempts.", "channel")
 	n.dropped = under.Counters("dropped_total", "Notices dropped because too many waited.", "channel")
-	n.waited = under.Counters("retried_total", "Attempts to send that failed.", "channel")
+	n.retried = under.Counters("retried_total", "Attempts to send that failed.", "channel")
 	return n, nil
 }
 
-// Start begins to send.
+// Start starts sending.
 func (n *Notifier) Start(context.Context) error {
 	for i := range n.queues {
-		n.group.Go(func(ctx context.Context) error { n.run(ctx, &n.queues[i]); return nil })
+		n.group.Go(func(ctx context.Context) error { n.serveQueue(ctx, &n.queues[i]); return nil })
 	}
 	return nil
 }
 
-// Stop sends what waits, each notice once more, and ends; it waits no longer
-// than ctx.
+// Stop tries once to send each notice that waits, and stops; it waits at most
+// until ctx ends.
 func (n *Notifier) Stop(ctx context.Context) error {
 	return n.group.Stop(ctx)
 }
 
-// Notify queues a notice; it never waits.
+// Notify queues a notice; it never blocks.
 func (n *Notifier) Notify(notice Notice) {
 	if !slices.Contains(n.c.Kinds, notice.Kind) {
 		return
@@ -157,30 +157,30 @@ func (n *Notifier) Notify(notice Notice) {
 	}
 }
 
-// most is how many notices are sent together.
+// most bounds the notices that are sent together.
 const most = 100
 
-func (n *Notifier) run(ctx context.Context, q *queue) {
+func (n *Notifier) serveQueue(ctx context.Context, q *queue) {
 	for {
 		select {
 		case <-ctx.Done():
-			n.flush(q, nil)
+			n.flushQueue(q, nil)
 			return
 		case first := <-q.notices:
-			if left := n.deliver(ctx, q.to, q.collect(ctx, first)); len(left) > 0 {
-				n.flush(q, left)
+			if left := n.deliverNotices(ctx, q.to, q.collectBatch(ctx, first)); len(left) > 0 {
+				n.flushQueue(q, left)
 				return
 			}
 		}
 	}
 }
 
-// collect waits for what comes together with the first.
-func (q *queue) collect(ctx context.Context, first Notice) []Notice {
+// collectBatch collects the notices that follow first within the channel's time.
+func (q *queue) collectBatch(ctx context.Context, first Notice) []Notice {
 	all := []Notice{first}
-	wait := time.NewTimer(q.to.batch())
+	wait := time.NewTimer(q.to.collectFor())
 	defer wait.Stop()
-	for q.to.batch() > 0 && len(all) < most {
+	for q.to.collectFor() > 0 && len(all) < most {
 		select {
 		case next := <-q.notices:
 			all = append(all, next)
@@ -193,12 +193,12 @@ func (q *queue) collect(ctx context.Context, first Notice) []Notice {
 	return all
 }
 
-// flush sends what is left at the end, first what was being sent.
-func (n *Notifier) flush(q *queue, all []Notice) {
+// flushQueue sends what is left when the notifier stops, beginning with all.
+func (n *Notifier) flushQueue(q *queue, all []Notice) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	for {
-		for len(all) < most && len(q.notices) > 0 && (q.to.batch() > 0 || len(all) == 0) {
+		for len(all) < most && len(q.notices) > 0 && (q.to.collectFor() > 0 || len(all) == 0) {
 			all = append(all, <-q.notices)
 		}
 		if len(all) == 0 {
@@ -206,7 +206,7 @@ func (n *Notifier) flush(q *queue, all []Notice) {
 		}
 		if err := q.to.send(ctx, all); err != nil {
 			n.failed.WithLabelValues(q.to.name()).Add(float64(len(all)))
-			n.log.Warn("notices are not sent at the end", "channel", q.to.name(), "notices", len(all), "err", err)
+			n.log.Warn("notices not sent before stopping", "channel", q.to.name(), "notices", len(all), "err", err)
 			return
 		}
 		n.sent.WithLabelValues(q.to.name()).Add(float64(len(all)))
@@ -214,9 +214,9 @@ func (n *Notifier) flush(q *queue, all []Notice) {
 	}
 }
 
-// deliver tries until it works or must be given up, and returns what is left
-// when ctx ends before.
-func (n *Notifier) deliver(ctx context.Context, to channel, notices []Notice) (left []Notice) {
+// deliverNotices retries until the notices are sent or the attempts are used up.
+// It returns the notices that are left if ctx ends before.
+func (n *Notifier) deliverNotices(ctx context.Context, to channel, notices []Notice) (left []Notice) {
 	pause := n.c.Pause
 	for attempt := 1; ; attempt++ {
 		err := to.send(ctx, notices)
@@ -230,10 +230,10 @@ func (n *Notifier) deliver(ctx context.Context, to channel, notices []Notice) (l
 		var never permanent
 		if attempt == n.c.Attempts || errors.As(err, &never) {
 			n.failed.WithLabelValues(to.name()).Add(float64(len(notices)))
-			n.log.Warn("notices are given up", "channel", to.name(), "notices", len(notices), "attempts", attempt, "err", err)
+			n.log.Warn("sending notices failed", "channel", to.name(), "notices", len(notices), "attempts", attempt, "err", err)
 			return nil
 		}
-		n.waited.WithLabelValues(to.name()).Inc()
+		n.retried.WithLabelValues(to.name()).Inc()
 		select {
 		case <-ctx.Done():
 			return notices

@@ -240,7 +240,7 @@ action(type="omfile" file="%[3]s" template="t")
 	}
 }
 
-// free is an address nobody listens on.
+// free returns an address without a listener.
 func free(t *testing.T, network string) string {
 	t.Helper()
 	if network == "udp" {
@@ -310,7 +310,7 @@ func TestMailIsCollected(t *testing.T) {
 	if head != want {
 		t.Errorf("read\n%s\nwant\n%s", head, want)
 	}
-	wantBody := "2026-03-01T12:00:00Z finding: " + line(f.Text) + "\n  dragnet finding show " + f.Finding.ID + "\n2026-03-01T12:00:00Z alarm: " + strings.Repeat("long ", 60)
+	wantBody := "2026-03-01T12:00:00Z finding: " + singleLine(f.Text) + "\n  dragnet finding show " + f.Finding.ID + "\n2026-03-01T12:00:00Z alarm: " + strings.Repeat("long ", 60)
 	if body = strings.TrimRight(strings.ReplaceAll(body, "\r\n", "\n"), "\n"); body != wantBody {
 		t.Errorf("read %q\nwant %q", body, wantBody)
 	}

@@ -13,7 +13,7 @@ import (
 	"dragnet/internal/conf"
 )
 
-// Syslog is where notices go as RFC 5424.
+// Syslog sends notices in the format of RFC 5424.
 type Syslog struct {
 	// Address is udp://host:514, tcp://host:601, tls://host:6514 or
 	// unix:///dev/log.
@@ -36,7 +36,7 @@ func (c *Syslog) Validate() error {
 	}
 	local := u.Scheme == "unix" && u.Path != ""
 	remote := (u.Scheme == "udp" || u.Scheme == "tcp" || u.Scheme == "tls") && u.Port() != ""
-	p.Check(local || remote, "address", "%q is none of udp://host:514, tcp://host:601, tls://host:6514, unix:///dev/log", c.Address)
+	p.Check(local || remote, "address", "%q; want one of udp://host:514, tcp://host:601, tls://host:6514, unix:///dev/log", c.Address)
 	return p.Join()
 }
 
@@ -44,7 +44,7 @@ type syslog struct {
 	c    Syslog
 	host string
 	conn net.Conn
-	// counted says that messages carry their length before them (RFC 6587).
+	// counted is whether each message is preceded by its length (RFC 6587).
 	counted bool
 }
 
@@ -57,21 +57,20 @@ func (s *syslog) name() string {
 	return "syslog"
 }
 
-func (s *syslog) batch() time.Duration { return 0 }
+func (s *syslog) collectFor() time.Duration { return 0 }
 
 // sendTimeout bounds one message.
 const sendTimeout = 10 * time.Second
 
-// send writes each notice; a connection that was lost is made again the next
-// time.
+// send writes each notice; a lost connection is opened again at the next call.
 func (s *syslog) send(ctx context.Context, notices []Notice) error {
 	if s.conn == nil {
-		if err := s.dial(ctx); err != nil {
+		if err := s.dialReceiver(ctx); err != nil {
 			return fmt.Errorf("syslog: %w", err)
 		}
 	}
 	for i := range notices {
-		b := s.format(&notices[i])
+		b := s.formatNotice(&notices[i])
 		if s.counted {
 			b = append(fmt.Appendf(nil, "%d ", len(b)), b...)
 		}
@@ -88,7 +87,7 @@ func (s *syslog) send(ctx context.Context, notices []Notice) error {
 	return nil
 }
 
-func (s *syslog) dial(ctx context.Context) (err error) {
+func (s *syslog) dialReceiver(ctx context.Context) (err error) {
 	u, err := url.Parse(s.c.Address)
 	if err != nil {
 		return permanent{err}
@@ -110,7 +109,7 @@ func (s *syslog) dial(ctx context.Context) (err error) {
 }
 
 // severities of the kinds (RFC 5424, table 2): 4 is a warning, 5 a notice.
-func severity(kind string) int {
+func severityOf(kind string) int {
 	switch kind {
 	case "alarm", "trend", "finding":
 		return 4
@@ -118,9 +117,9 @@ func severity(kind string) int {
 	return 5
 }
 
-// format writes a notice with its facts as structured data; 32473 is the number
-// kept for documentation (RFC 5612), as the project has none.
-func (s *syslog) format(n *Notice) []byte {
+// formatNotice writes a notice with its facts as structured data; 32473 is the
+// enterprise number for documentation (RFC 5612), as the project has none.
+func (s *syslog) formatNotice(n *Notice) []byte {
 	data := []string{"kind", n.Kind}
 	if f := n.Finding; f != nil {
 		data = append(data, "finding", f.ID, "host", f.Addr.String(), "detector", f.Detector)
@@ -129,22 +128,22 @@ func (s *syslog) format(n *Notice) []byte {
 		data = append(data, "decision", d.ID, "target", d.Target.String(), "verdict", string(d.Verdict))
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "<%d>1 %s %s dragnet %d %s [dragnet@32473", s.c.Facility*8+severity(n.Kind), n.Time.Time().Format("2006-01-02T15:04:05.000000Z07:00"), s.host, os.Getpid(), n.Kind)
+	fmt.Fprintf(&b, "<%d>1 %s %s dragnet %d %s [dragnet@32473", s.c.Facility*8+severityOf(n.Kind), n.Time.Time().Format("2006-01-02T15:04:05.000000Z07:00"), s.host, os.Getpid(), n.Kind)
 	for i := 0; i < len(data); i += 2 {
-		fmt.Fprintf(&b, " %s=\"%s\"", data[i], escape(data[i+1]))
+		fmt.Fprintf(&b, " %s=\"%s\"", data[i], escapeValue(data[i+1]))
 	}
-	// The mark says that the text is UTF-8.
-	b.WriteString("] \ufeff" + line(n.Text))
+	// The byte order mark says that the text is UTF-8.
+	b.WriteString("] \ufeff" + singleLine(n.Text))
 	return []byte(b.String())
 }
 
-// escape is for the value of structured data (RFC 5424, section 6.3.3).
-func escape(v string) string {
-	return strings.NewReplacer(`\`, `\\`, `"`, `\"`, `]`, `\]`).Replace(line(v))
+// escapeValue escapes a value of structured data (RFC 5424, section 6.3.3).
+func escapeValue(v string) string {
+	return strings.NewReplacer(`\`, `\\`, `"`, `\"`, `]`, `\]`).Replace(singleLine(v))
 }
 
-// line keeps what we quote from others from beginning a line of its own.
-func line(v string) string {
+// singleLine replaces line breaks, so that quoted text cannot forge another line.
+func singleLine(v string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
 			return ' '

@@ -18,7 +18,7 @@ import (
 	"dragnet/internal/conf"
 )
 
-// Webhook is where each notice is posted as JSON.
+// Webhook posts each notice as JSON.
 type Webhook struct {
 	// URL is https://..., or http:// for a receiver on this machine.
 	URL string `yaml:"url"`
@@ -53,8 +53,8 @@ type webhook struct {
 	client *http.Client
 }
 
-// newWebhook follows no redirects: whoever redirects would get what was signed
-// for another.
+// newWebhook follows no redirects: a redirect would send a signed notice to
+// another receiver.
 func newWebhook(c Webhook) *webhook {
 	return &webhook{c, &http.Client{Timeout: c.Timeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }
@@ -66,18 +66,18 @@ func (w *webhook) name() string {
 	return "webhook"
 }
 
-func (w *webhook) batch() time.Duration { return 0 }
+func (w *webhook) collectFor() time.Duration { return 0 }
 
 func (w *webhook) send(ctx context.Context, notices []Notice) error {
 	for i := range notices {
-		if err := w.post(ctx, &notices[i]); err != nil {
+		if err := w.postNotice(ctx, &notices[i]); err != nil {
 			return fmt.Errorf("webhook: %w", err)
 		}
 	}
 	return nil
 }
 
-func (w *webhook) post(ctx context.Context, n *Notice) error {
+func (w *webhook) postNotice(ctx context.Context, n *Notice) error {
 	body, err := json.Marshal(struct {
 		Version int `json:"version"`
 		*Notice
@@ -98,7 +98,7 @@ func (w *webhook) post(ctx context.Context, n *Notice) error {
 		return err
 	}
 	defer answer.Body.Close()
-	_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, 1<<16)) // so that the connection can be used again
+	_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, 1<<16)) // so that the connection can be reused
 	switch code := answer.StatusCode; {
 	case code >= 200 && code < 300:
 		return nil
@@ -109,8 +109,8 @@ func (w *webhook) post(ctx context.Context, n *Notice) error {
 	}
 }
 
-// Signature is what X-Dragnet-Signature holds; a receiver computes it from the
-// secret, X-Dragnet-Timestamp and the body, and compares.
+// Signature returns the value of X-Dragnet-Signature; a receiver computes it from
+// the secret, X-Dragnet-Timestamp and the body, and compares.
 func Signature(secret, stamp string, body []byte) string {
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write([]byte(stamp + "."))

@@ -16,7 +16,7 @@ import (
 	"dragnet/store"
 )
 
-// GroupCount sums up the flows of one group. Its JSON form is that of 'dragnet flow
+// GroupCount counts the flows of one group. Its JSON form is that of 'dragnet flow
 // stat'.
 type GroupCount struct {
 	Group       string    `json:"group"`
@@ -28,7 +28,7 @@ type GroupCount struct {
 	Last        flow.Time `json:"last_seen"`
 }
 
-func (t *GroupCount) add(f *flow.Flow) {
+func (t *GroupCount) addFlow(f *flow.Flow) {
 	if t.Flows == 0 || f.Start < t.First {
 		t.First = f.Start
 	}
@@ -46,14 +46,14 @@ func (t *GroupCount) add(f *flow.Flow) {
 	t.Bytes += r.OrigBytes + r.RespBytes
 }
 
-// grouping is a way to group flows: how a store calls it that counts by itself,
-// and what a group is called.
+// grouping is a way to group flows: its identifier for stores that count
+// themselves, and the name of a flow's group.
 type grouping struct {
 	id   store.Grouping
 	name func(*flow.Flow) string
 }
 
-// groupings are what flows can be counted by; "" counts all together.
+// groupings are the ways to count flows; "" counts all together.
 var groupings = map[string]grouping{
 	"":      {store.All, func(*flow.Flow) string { return "all" }},
 	"src":   {store.BySource, func(f *flow.Flow) string { return f.Orig.String() }},
@@ -65,7 +65,7 @@ var groupings = map[string]grouping{
 	"day":   {store.ByDay, func(f *flow.Flow) string { return f.Start.Time().Format(time.DateOnly) }},
 }
 
-// CheckGrouping reports a grouping that is none.
+// CheckGrouping returns an error if by is not a grouping.
 func CheckGrouping(by string) error {
 	if _, ok := groupings[by]; !ok {
 		return fmt.Errorf("%q: want %s", by, strings.Join(slices.Sorted(maps.Keys(groupings))[1:], " or "))
@@ -76,16 +76,16 @@ func CheckGrouping(by string) error {
 // maxGroups bounds what Count keeps in memory, about 200 bytes each.
 const maxGroups = 1 << 20
 
-// ErrTooMany says that a selection has more groups than are counted.
+// ErrTooMany means that a selection has more groups than are counted.
 var ErrTooMany = errors.New("too many groups")
 
-// counting is a store that counts where its flows lie.
+// counting is a store that counts flows itself.
 type counting interface {
 	Tally(ctx context.Context, filter *pattern.Filter, w flow.Window, by store.Grouping, fn func(store.Tally) error) (flow.Coverage, error)
 }
 
-// Count sums the chosen flows up by groups, the largest first; top bounds the
-// groups given, 0 gives all.
+// Count counts the selected flows by groups, the largest first. Top bounds the
+// groups returned; 0 returns all.
 func Count(ctx context.Context, log store.Reader, s Selection, by string, top int) ([]GroupCount, flow.Coverage, error) {
 	if err := CheckGrouping(by); err != nil {
 		return nil, flow.Coverage{}, err
@@ -95,7 +95,7 @@ func Count(ctx context.Context, log store.Reader, s Selection, by string, top in
 	var err error
 	if there, ok := log.(counting); ok {
 		cov, err = there.Tally(ctx, s.Filter, s.Window, g.id, func(v store.Tally) error {
-			t, err := tallies.of(g.name(&v.Flow))
+			t, err := tallies.tallyOf(g.name(&v.Flow))
 			if err == nil && t.Flows > 0 {
 				err = fmt.Errorf("two groups are called %q", t.Group)
 			}
@@ -105,10 +105,10 @@ func Count(ctx context.Context, log store.Reader, s Selection, by string, top in
 			return err
 		})
 	} else {
-		cov, err = s.each(ctx, log, s.Window, func(f *flow.Flow) error {
-			t, err := tallies.of(g.name(f))
+		cov, err = s.scanSelected(ctx, log, s.Window, func(f *flow.Flow) error {
+			t, err := tallies.tallyOf(g.name(f))
 			if err == nil {
-				t.add(f)
+				t.addFlow(f)
 			}
 			return err
 		})
@@ -116,13 +116,13 @@ func Count(ctx context.Context, log store.Reader, s Selection, by string, top in
 	if err != nil {
 		return nil, cov, err
 	}
-	return tallies.largest(top), cov, nil
+	return tallies.takeLargest(top), cov, nil
 }
 
-// tallies are by the names of their groups.
+// tallies maps the names of groups to their tallies.
 type tallies map[string]*GroupCount
 
-func (all tallies) of(group string) (*GroupCount, error) {
+func (all tallies) tallyOf(group string) (*GroupCount, error) {
 	t := all[group]
 	if t == nil {
 		if len(all) == maxGroups {
@@ -134,7 +134,7 @@ func (all tallies) of(group string) (*GroupCount, error) {
 	return t, nil
 }
 
-func (all tallies) largest(top int) []GroupCount {
+func (all tallies) takeLargest(top int) []GroupCount {
 	out := make([]GroupCount, 0, len(all))
 	for _, t := range all {
 		out = append(out, *t)

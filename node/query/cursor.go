@@ -9,10 +9,10 @@ import (
 	nodev1 "dragnet/wire/node/v1"
 )
 
-var errCursor = errors.New("this is no cursor of a page before")
+var errCursor = errors.New("invalid cursor; use one from the page before")
 
-// encode writes where a list goes on, with what it selects, as text.
-func encode(s *nodev1.Selection, p *Page) (string, error) {
+// encodeCursor encodes a list's selection and the position where it continues.
+func encodeCursor(s *nodev1.Selection, p *Page) (string, error) {
 	if p == nil {
 		return "", nil
 	}
@@ -20,9 +20,9 @@ func encode(s *nodev1.Selection, p *Page) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(b), err
 }
 
-// decode reads what encode wrote. A cursor comes from outside: it can select
+// decodeCursor reads what encodeCursor wrote. A cursor is not trusted: it selects
 // only what its bearer could select without it.
-func decode(text string) (*nodev1.Selection, Page, error) {
+func decodeCursor(text string) (*nodev1.Selection, Page, error) {
 	b, err := base64.RawURLEncoding.DecodeString(text)
 	if err != nil {
 		return nil, Page{}, errCursor

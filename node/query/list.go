@@ -14,20 +14,20 @@ import (
 type Page struct {
 	// Limit is how many rows there may be.
 	Limit int
-	// Last asks for the last rows rather than the first, in order of time all
-	// the same.
+	// Last asks for the last rows rather than the first; they too are in order
+	// of time.
 	Last bool
-	// After is the row at which the page before ended, with Last the earliest
-	// of it; Equal counts the rows equal to it that were given. Nil begins.
+	// After is the last row of the page before, or with Last its earliest; Equal
+	// counts the rows equal to it that were returned. Nil asks for the first page.
 	After *ListedFlow
 	Equal int
 }
 
-// MaxEqual bounds how many equal rows a list can be continued after.
+// MaxEqual bounds the equal rows after which a list can continue.
 const MaxEqual = 100_000
 
-// List gives a page of the chosen flows, and where the next page goes on; that
-// is nil at the end.
+// List returns a page of the selected flows, and the next page; nil if there is
+// none.
 func List(ctx context.Context, log store.Reader, s Selection, p Page) (rows []ListedFlow, next *Page, cov flow.Coverage, err error) {
 	if p.Equal < 0 || p.Equal > MaxEqual {
 		return nil, nil, cov, fmt.Errorf("more than %d equal flows in a row: narrow the filter or the time", MaxEqual)
@@ -37,18 +37,18 @@ func List(ctx context.Context, log store.Reader, s Selection, p Page) (rows []Li
 	if err != nil {
 		return nil, nil, cov, err
 	}
-	for w := range spans(s.Window, kept, p) {
-		if cov, err = s.each(ctx, log, w, func(f *flow.Flow) error { k.add(RowOf(f)); return nil }); err != nil {
+	for w := range searchWindows(s.Window, kept, p) {
+		if cov, err = s.scanSelected(ctx, log, w, func(f *flow.Flow) error { k.addRow(RowOf(f)); return nil }); err != nil {
 			return nil, nil, cov, err
 		}
 		if len(k.rows) >= k.most {
 			break
 		}
 	}
-	rows = k.result()
+	rows = k.pageRows()
 	if len(rows) > p.Limit {
 		rows = rows[:p.Limit]
-		next = p.next(rows)
+		next = p.nextPage(rows)
 	}
 	if p.Last {
 		slices.Reverse(rows)
@@ -56,8 +56,8 @@ func List(ctx context.Context, log store.Reader, s Selection, p Page) (rows []Li
 	return rows, next, cov, nil
 }
 
-// next continues after rows, which are in the order of the paging.
-func (p Page) next(rows []ListedFlow) *Page {
+// nextPage returns the page after rows, which are in the order of the paging.
+func (p Page) nextPage(rows []ListedFlow) *Page {
 	end := rows[len(rows)-1]
 	n := Page{Limit: p.Limit, Last: p.Last, After: &end}
 	for i := len(rows) - 1; i >= 0 && rows[i].Compare(end) == 0; i-- {
@@ -69,14 +69,13 @@ func (p Page) next(rows []ListedFlow) *Page {
 	return &n
 }
 
-// firstSpan is how much time is looked at first. It is small beside a segment,
-// of which only the blocks that hold the time are read.
+// firstSpan is how much time is searched first. It is small compared to a segment,
+// of which only the blocks within the time are read.
 const firstSpan = flow.Time(time.Minute)
 
-// spans yields windows that follow each other, each four times as long as the
-// one before, until all of w is covered that holds flows: the page may be full
-// long before.
-func spans(w flow.Window, cov flow.Coverage, p Page) func(func(flow.Window) bool) {
+// searchWindows yields consecutive windows, each four times as long as the one
+// before, that cover all flows in w; the page may be full long before the last.
+func searchWindows(w flow.Window, cov flow.Coverage, p Page) func(func(flow.Window) bool) {
 	from, to := max(w.From, cov.From), cov.To // to is included
 	if w.To != 0 {
 		to = min(to, w.To-1)
@@ -117,31 +116,31 @@ type keeper struct {
 	rows []ListedFlow
 }
 
-// compare is the order of the paging.
-func (k *keeper) compare(a, b ListedFlow) int {
+// compareRows compares in the order of the paging.
+func (k *keeper) compareRows(a, b ListedFlow) int {
 	if k.page.Last {
 		return b.Compare(a)
 	}
 	return a.Compare(b)
 }
 
-func (k *keeper) add(r ListedFlow) {
-	if k.page.After != nil && k.compare(r, *k.page.After) < 0 {
+func (k *keeper) addRow(r ListedFlow) {
+	if k.page.After != nil && k.compareRows(r, *k.page.After) < 0 {
 		return
 	}
 	if k.rows = append(k.rows, r); len(k.rows) >= 2*k.most {
-		k.trim()
+		k.trimRows()
 	}
 }
 
-func (k *keeper) trim() {
-	slices.SortFunc(k.rows, k.compare)
+func (k *keeper) trimRows() {
+	slices.SortFunc(k.rows, k.compareRows)
 	k.rows = k.rows[:min(len(k.rows), k.most)]
 }
 
-// result leaves out the rows of the page before.
-func (k *keeper) result() []ListedFlow {
-	k.trim()
+// pageRows returns the rows that the page before did not have.
+func (k *keeper) pageRows() []ListedFlow {
+	k.trimRows()
 	given := 0
 	for given < min(len(k.rows), k.page.Equal) && k.page.After != nil && k.rows[given].Compare(*k.page.After) == 0 {
 		given++

@@ -9,7 +9,7 @@ import (
 	nodev1 "dragnet/wire/node/v1"
 )
 
-// Message is the row on the wire.
+// Message returns the row as a protobuf message.
 func (r *ListedFlow) Message() *nodev1.Flow {
 	return &nodev1.Flow{
 		Start: wire.Timestamp(r.Start), End: wire.Timestamp(r.End), Src: r.Src.String(), SrcPort: uint32(r.SrcPort), Dst: r.Dst.String(), DstPort: uint32(r.DstPort),
@@ -17,7 +17,7 @@ func (r *ListedFlow) Message() *nodev1.Flow {
 	}
 }
 
-// RowFrom reads what Message wrote.
+// RowFrom reads what ListedFlow.Message wrote.
 func RowFrom(m *nodev1.Flow) (r ListedFlow, err error) {
 	if r.Src, err = netip.ParseAddr(m.GetSrc()); err != nil {
 		return r, fmt.Errorf("flow: %w", err)
@@ -26,7 +26,7 @@ func RowFrom(m *nodev1.Flow) (r ListedFlow, err error) {
 		return r, fmt.Errorf("flow: %w", err)
 	}
 	if m.SrcPort > 1<<16-1 || m.DstPort > 1<<16-1 {
-		return r, fmt.Errorf("flow: port %d or %d is none", m.SrcPort, m.DstPort)
+		return r, fmt.Errorf("flow: port %d or %d is above 65535", m.SrcPort, m.DstPort)
 	}
 	if r.Start, err = wire.FlowTime(m.Start); err != nil {
 		return r, err
@@ -39,14 +39,14 @@ func RowFrom(m *nodev1.Flow) (r ListedFlow, err error) {
 	return r, nil
 }
 
-// Message is the tally on the wire.
+// Message returns the tally as a protobuf message.
 func (t *GroupCount) Message() *nodev1.Tally {
 	return &nodev1.Tally{
 		Group: t.Group, Flows: t.Flows, Established: t.Established, Failed: t.Failed, Bytes: t.Bytes, First: wire.Timestamp(t.First), Last: wire.Timestamp(t.Last),
 	}
 }
 
-// TallyFrom reads what Message wrote.
+// TallyFrom reads what GroupCount.Message wrote.
 func TallyFrom(m *nodev1.Tally) (t GroupCount, err error) {
 	t = GroupCount{Group: m.GetGroup(), Flows: m.GetFlows(), Established: m.GetEstablished(), Failed: m.GetFailed(), Bytes: m.GetBytes()}
 	if t.First, err = wire.FlowTime(m.First); err == nil {
@@ -65,8 +65,8 @@ func WindowMessage(w flow.Window, m *nodev1.Selection) {
 	}
 }
 
-// selected reads a selection.
-func selected(m *nodev1.Selection) (Selection, error) {
+// readSelection reads a selection.
+func readSelection(m *nodev1.Selection) (Selection, error) {
 	w := flow.AllTime
 	var err error
 	if m.GetFrom() != nil {
@@ -78,7 +78,7 @@ func selected(m *nodev1.Selection) (Selection, error) {
 		if w.To, err = wire.FlowTime(m.To); err != nil {
 			return Selection{}, err
 		}
-		if w.To == 0 { // which would mean no end
+		if w.To == 0 { // 0 would mean no end
 			w.To = -1
 		}
 	}

@@ -1,6 +1,6 @@
-// Package query looks at the flows that are kept: lists them in order of time,
-// a page at a time, and sums them up. Commands on a data directory and the
-// node's API use the same functions, so they give the same answers.
+// Package query lists stored flows in order of time, a page at a time, and counts
+// them. Commands on a data directory and the node's API use the same functions,
+// so they give the same answers.
 package query
 
 import (
@@ -17,25 +17,25 @@ import (
 	"dragnet/store"
 )
 
-// Open opens a store as it is now.
+// Open opens a store in its current state.
 type Open func(ctx context.Context) (store.Reader, error)
 
-// In opens the data directory, or the database, at place.
-func In(place string) Open {
+// OpenPlace returns what opens the data directory, or the database, at place.
+func OpenPlace(place string) Open {
 	return func(ctx context.Context) (store.Reader, error) { return ingest.OpenReader(ctx, place) }
 }
 
-// Selection chooses flows.
+// Selection selects flows.
 type Selection struct {
 	Filter *pattern.Filter
 	Window flow.Window
-	// Read, if set, is told how many flows were read, as they are, from several
-	// goroutines.
+	// Read, if set, is called with the number of flows in each batch read, from
+	// several goroutines.
 	Read func(flows int)
 }
 
-// Parse makes a selection of the text of a filter; files holds the content of
-// those that the text names.
+// Parse makes a selection from the text of a filter; files holds the content of
+// the files that the text names.
 func Parse(text string, files map[string]string, w flow.Window) (Selection, error) {
 	f, err := pattern.ParseFilter(text, func(name string) (io.ReadCloser, error) {
 		content, ok := files[name]
@@ -47,15 +47,15 @@ func Parse(text string, files map[string]string, w flow.Window) (Selection, erro
 	return Selection{Filter: f, Window: w}, err
 }
 
-// each shows the chosen flows to fn, one call at a time.
-func (s *Selection) each(ctx context.Context, log store.Reader, w flow.Window, fn func(*flow.Flow) error) (flow.Coverage, error) {
-	turn := make(chan struct{}, 1)
+// scanSelected calls fn with each selected flow, one call at a time.
+func (s *Selection) scanSelected(ctx context.Context, log store.Reader, w flow.Window, fn func(*flow.Flow) error) (flow.Coverage, error) {
+	lock := make(chan struct{}, 1)
 	return log.Scan(ctx, w, flow.AllColumns, func(batch []flow.Flow) error {
 		if s.Read != nil {
 			s.Read(len(batch))
 		}
-		turn <- struct{}{}
-		defer func() { <-turn }()
+		lock <- struct{}{}
+		defer func() { <-lock }()
 		for i := range batch {
 			if s.Filter.Matches(&batch[i]) {
 				if err := fn(&batch[i]); err != nil {
@@ -67,19 +67,19 @@ func (s *Selection) each(ctx context.Context, log store.Reader, w flow.Window, f
 	})
 }
 
-// Each shows all chosen flows to fn, one call at a time, in the order in which
+// Each calls fn with each selected flow, one call at a time, in the order in which
 // they are read.
 func Each(ctx context.Context, log store.Reader, s Selection, fn func(*ListedFlow) error) (flow.Coverage, error) {
-	return EachFlow(ctx, log, s, func(f *flow.Flow) error {
+	return s.scanSelected(ctx, log, s.Window, func(f *flow.Flow) error {
 		r := RowOf(f)
 		return fn(&r)
 	})
 }
 
-// EachFlow is Each for flows with all that is stored of them; one is valid during
-// the call.
+// EachFlow is Each for flows with all stored columns; a flow is valid during the
+// call.
 func EachFlow(ctx context.Context, log store.Reader, s Selection, fn func(*flow.Flow) error) (flow.Coverage, error) {
-	return s.each(ctx, log, s.Window, fn)
+	return s.scanSelected(ctx, log, s.Window, fn)
 }
 
 // ListedFlow is a flow as it is listed; see flow.Flow for what a field means. Its JSON
@@ -100,7 +100,7 @@ type ListedFlow struct {
 	History   string     `json:"history"`
 }
 
-// RowOf takes the bytes from the IP header on, where the source counted them.
+// RowOf returns f as a row. Bytes include the IP header if the source counted it.
 func RowOf(f *flow.Flow) ListedFlow {
 	r := ListedFlow{
 		Start: f.Start, End: f.End(), Src: f.Orig, SrcPort: f.OrigPort, Dst: f.Resp, DstPort: f.RespPort,
@@ -113,8 +113,8 @@ func RowOf(f *flow.Flow) ListedFlow {
 	return r
 }
 
-// Compare orders by time, and then by everything that is shown: equal rows
-// cannot be told apart.
+// Compare orders rows by time, then by every other field: rows that are equal
+// cannot be distinguished.
 func (r ListedFlow) Compare(o ListedFlow) int {
 	if c := cmp.Or(cmp.Compare(r.Start, o.Start), r.Src.Compare(o.Src), r.Dst.Compare(o.Dst), cmp.Compare(r.SrcPort, o.SrcPort), cmp.Compare(r.DstPort, o.DstPort)); c != 0 {
 		return c

@@ -94,7 +94,7 @@ func drawWindow(t *rapid.T) flow.Window {
 // TestPagesMakeTheList: whatever is asked and in whatever pages, their sum is
 // what sorting all flows gives.
 func TestPagesMakeTheList(t *testing.T) {
-	log, err := In(kept(t))(t.Context())
+	log, err := OpenPlace(kept(t))(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func TestPagesMakeTheList(t *testing.T) {
 
 // TestCountIsThatOfTheRows compares with counting rows one by one.
 func TestCountIsThatOfTheRows(t *testing.T) {
-	log, err := In(kept(t))(t.Context())
+	log, err := OpenPlace(kept(t))(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +175,7 @@ func TestCountIsThatOfTheRows(t *testing.T) {
 // TestServedPages goes through the server's messages and cursors, while more
 // flows come in behind.
 func TestServedPages(t *testing.T) {
-	s := NewServer(In(kept(t)), api.NewGate(1))
+	s := NewServer(OpenPlace(kept(t)), api.NewGate(1))
 	_, rows := made()
 	q := &nodev1.ListFlowsRequest{PageSize: 333, Selection: &nodev1.Selection{Filter: "src=@list", Files: map[string]string{"list": "192.0.2.0/31\n"}}}
 	var got []ListedFlow
@@ -223,7 +223,7 @@ func TestServedPages(t *testing.T) {
 // FuzzCursor: whatever a cursor holds, the answer is a page or a refusal.
 func FuzzCursor(f *testing.F) {
 	dir := kept(f)
-	s := NewServer(In(dir), api.NewGate(1))
+	s := NewServer(OpenPlace(dir), api.NewGate(1))
 	first, err := s.ListFlows(context.Background(), &nodev1.ListFlowsRequest{PageSize: 3})
 	if err != nil {
 		f.Fatal(err)
@@ -243,7 +243,7 @@ func FuzzCursor(f *testing.F) {
 func FuzzRequest(f *testing.F) {
 	dir := kept(f)
 	gate := api.NewGate(1)
-	services := []api.Service{NewServer(In(dir), gate).Service(), NewStoreServer(dir, gate).Service()}
+	services := []api.Service{NewServer(OpenPlace(dir), gate).Service(), NewStoreServer(dir, gate).Service()}
 	calls := []struct {
 		service int
 		name    string
@@ -270,7 +270,7 @@ func FuzzRequest(f *testing.F) {
 
 // BenchmarkPage compares a page from the middle with reading everything.
 func BenchmarkPage(b *testing.B) {
-	log, err := In(kept(b))(context.Background())
+	log, err := OpenPlace(kept(b))(context.Background())
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -21,11 +21,11 @@ type Server struct {
 	gate *api.Gate
 }
 
-// NewServer serves the log that open opens; gate bounds how much is read at a
-// time.
+// NewServer serves the log that open opens; gate bounds the requests that read at
+// a time.
 func NewServer(open Open, gate *api.Gate) *Server { return &Server{open, gate} }
 
-// Service is how the server is served.
+// Service returns the server for an api.Server.
 func (s *Server) Service() api.Service {
 	path, handler := nodev1connect.NewFlowServiceHandler(s, api.HandlerOptions()...)
 	return api.Service{Path: path, Handler: handler, Access: api.Operators}
@@ -34,8 +34,8 @@ func (s *Server) Service() api.Service {
 // MaxPage bounds the flows of a page.
 const MaxPage = 10_000
 
-// reading runs f on the log when it is this request's turn.
-func (s *Server) reading(ctx context.Context, f func(store.Reader) error) error {
+// withLog runs f on the log once the gate admits the request.
+func (s *Server) withLog(ctx context.Context, f func(store.Reader) error) error {
 	leave, err := s.gate.Enter(ctx)
 	if err != nil {
 		return err
@@ -55,9 +55,9 @@ func (s *Server) reading(ctx context.Context, f func(store.Reader) error) error 
 	return connect.NewError(connect.CodeInternal, err)
 }
 
-func wrong(err error) error { return connect.NewError(connect.CodeInvalidArgument, err) }
+func invalidArgument(err error) error { return connect.NewError(connect.CodeInvalidArgument, err) }
 
-func problems(cov flow.Coverage) (out []string) {
+func problemTexts(cov flow.Coverage) (out []string) {
 	for _, p := range cov.Problems {
 		out = append(out, p.String())
 	}
@@ -69,22 +69,22 @@ func (s *Server) ListFlows(ctx context.Context, q *nodev1.ListFlowsRequest) (*no
 	selection, page := q.Selection, Page{Last: q.Last}
 	if q.Cursor != "" {
 		if q.Last || q.Selection != nil && !proto.Equal(q.Selection, &nodev1.Selection{}) {
-			return nil, wrong(errors.New("a cursor holds selection and direction; leave them out beside it"))
+			return nil, invalidArgument(errors.New("a cursor holds selection and direction; leave them out beside it"))
 		}
 		var err error
-		if selection, page, err = decode(q.Cursor); err != nil {
-			return nil, wrong(err)
+		if selection, page, err = decodeCursor(q.Cursor); err != nil {
+			return nil, invalidArgument(err)
 		}
 	}
 	if page.Limit = int(min(q.PageSize, MaxPage)); page.Limit == 0 {
 		page.Limit = 100
 	}
-	chosen, err := selected(selection)
+	chosen, err := readSelection(selection)
 	if err != nil {
-		return nil, wrong(err)
+		return nil, invalidArgument(err)
 	}
 	out := &nodev1.ListFlowsResponse{}
-	err = s.reading(ctx, func(log store.Reader) error {
+	err = s.withLog(ctx, func(log store.Reader) error {
 		rows, next, cov, err := List(ctx, log, chosen, page)
 		if err != nil {
 			return err
@@ -92,23 +92,23 @@ func (s *Server) ListFlows(ctx context.Context, q *nodev1.ListFlowsRequest) (*no
 		for i := range rows {
 			out.Flows = append(out.Flows, rows[i].Message())
 		}
-		out.Problems = problems(cov)
-		out.NextCursor, err = encode(selection, next)
+		out.Problems = problemTexts(cov)
+		out.NextCursor, err = encodeCursor(selection, next)
 		return err
 	})
 	return out, err
 }
 
-// batch is how many flows a message of a stream has.
+// batch is the number of flows in a message of a stream.
 const batch = 512
 
 // StreamFlows implements nodev1connect.FlowServiceHandler.
 func (s *Server) StreamFlows(ctx context.Context, q *nodev1.StreamFlowsRequest, stream *connect.ServerStream[nodev1.StreamFlowsResponse]) error {
-	chosen, err := selected(q.Selection)
+	chosen, err := readSelection(q.Selection)
 	if err != nil {
-		return wrong(err)
+		return invalidArgument(err)
 	}
-	return s.reading(ctx, func(log store.Reader) error {
+	return s.withLog(ctx, func(log store.Reader) error {
 		m := &nodev1.StreamFlowsResponse{}
 		cov, err := Each(ctx, log, chosen, func(r *ListedFlow) error {
 			if m.Flows = append(m.Flows, r.Message()); len(m.Flows) < batch {
@@ -121,27 +121,27 @@ func (s *Server) StreamFlows(ctx context.Context, q *nodev1.StreamFlowsRequest, 
 		if err != nil {
 			return err
 		}
-		m.Problems = problems(cov)
+		m.Problems = problemTexts(cov)
 		return stream.Send(m)
 	})
 }
 
 // CountFlows implements nodev1connect.FlowServiceHandler.
 func (s *Server) CountFlows(ctx context.Context, q *nodev1.CountFlowsRequest) (*nodev1.CountFlowsResponse, error) {
-	chosen, err := selected(q.Selection)
+	chosen, err := readSelection(q.Selection)
 	if err == nil {
 		err = CheckGrouping(q.By)
 	}
 	if err != nil {
-		return nil, wrong(err)
+		return nil, invalidArgument(err)
 	}
 	out := &nodev1.CountFlowsResponse{}
-	err = s.reading(ctx, func(log store.Reader) error {
+	err = s.withLog(ctx, func(log store.Reader) error {
 		tallies, cov, err := Count(ctx, log, chosen, q.By, int(q.Top))
 		for i := range tallies {
 			out.Tallies = append(out.Tallies, tallies[i].Message())
 		}
-		out.Problems = problems(cov)
+		out.Problems = problemTexts(cov)
 		return err
 	})
 	return out, err

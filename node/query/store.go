@@ -22,10 +22,10 @@ type StoreServer struct {
 	gate  *api.Gate
 }
 
-// NewStoreServer looks after the data directory, or the database, at place.
+// NewStoreServer serves the data directory, or the database, at place.
 func NewStoreServer(place string, gate *api.Gate) *StoreServer { return &StoreServer{place, gate} }
 
-// Service is how the server is served.
+// Service returns the server for an api.Server.
 func (s *StoreServer) Service() api.Service {
 	path, handler := nodev1connect.NewStoreServiceHandler(s, api.HandlerOptions()...)
 	return api.Service{Path: path, Handler: handler, Access: api.Operators}
@@ -37,7 +37,7 @@ func (s *StoreServer) DescribeStore(ctx context.Context, _ *nodev1.DescribeStore
 	if err != nil {
 		return nil, connect.NewError(connect.CodeUnavailable, err)
 	}
-	defer store.Close() // it was only read
+	defer store.Close() // nothing was written
 	cov, err := store.Coverage(ctx)
 	if err != nil {
 		return nil, connect.NewError(connect.CodeUnavailable, err)
@@ -57,7 +57,7 @@ func (s *StoreServer) DescribeStore(ctx context.Context, _ *nodev1.DescribeStore
 // CheckStore implements nodev1connect.StoreServiceHandler.
 func (s *StoreServer) CheckStore(ctx context.Context, _ *nodev1.CheckStoreRequest) (*nodev1.CheckStoreResponse, error) {
 	if clickhouse.Is(s.place) {
-		return nil, connect.NewError(connect.CodeUnimplemented, errors.New("this node keeps its flows in ClickHouse, which looks after its own files: ask it with CHECK TABLE flows"))
+		return nil, connect.NewError(connect.CodeUnimplemented, errors.New("this node stores flows in ClickHouse, which checks its own files: run CHECK TABLE flows there"))
 	}
 	leave, err := s.gate.Enter(ctx)
 	if err != nil {

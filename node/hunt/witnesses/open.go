@@ -1,5 +1,5 @@
-// Package witnesses opens what a hunt asks: logs, captures and stores that are at
-// hand, and nodes, whose operators may ask the node's own log over its API.
+// Package witnesses opens the sources of a hunt: logs, captures and stores on this
+// machine, and nodes, whose operators may ask the node's log over its API.
 package witnesses
 
 import (
@@ -19,8 +19,8 @@ var name = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 var unnamable = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
 
 // Open reads arguments of the form [NAME=]PATH, where PATH may also be
-// the address of a node, unix:///PATH or https://HOST:PORT. Without NAME a witness
-// is called after its file, and witnesses of the same name are numbered.
+// the address of a node, unix:///PATH or https://HOST:PORT. Without NAME, a
+// witness is named after its file, and witnesses of the same name are numbered.
 func Open(args []string) ([]hunt.Witness, error) {
 	out := make([]hunt.Witness, len(args))
 	paths := slices.Clone(args)
@@ -31,7 +31,7 @@ func Open(args []string) ([]hunt.Witness, error) {
 			continue
 		}
 		if taken[given] {
-			return nil, fmt.Errorf("two witnesses are called %q", given)
+			return nil, fmt.Errorf("two witnesses are called %q; give each another NAME=", given)
 		}
 		taken[given] = true
 		out[i].Name, paths[i] = given, path

@@ -13,7 +13,7 @@ import (
 	nodev1 "dragnet/wire/node/v1"
 )
 
-// askNode asks the own log of the node at an address, as its operator.
+// askNode returns what asks the log of the node at address, as its operator.
 func askNode(address, name string) (func(context.Context, []byte) ([]byte, []flow.Problem, error), error) {
 	client, err := api.Dial(address, "")
 	if err != nil {

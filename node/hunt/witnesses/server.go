@@ -16,31 +16,31 @@ import (
 	"dragnet/wire/node/v1/nodev1connect"
 )
 
-// Server lets the node's own operator ask the node's log; it implements
-// nodev1connect.QuestionServiceHandler. Other organisations ask elsewhere, under
-// a policy.
+// Server lets the node's operator ask the node's log; it implements
+// nodev1connect.QuestionServiceHandler. Other organisations ask ask/witness/endpoint,
+// under a policy.
 type Server struct {
 	config hunt.Configuration
 	open   func(context.Context) (store.Reader, error)
 	gate   *api.Gate
 }
 
-// NewServer answers from the store that open opens. Of config it uses Witness
+// NewServer answers from the store that open opens. It uses config's Witness
 // and Silent.
 func NewServer(config hunt.Configuration, open func(context.Context) (store.Reader, error), gate *api.Gate) *Server {
 	return &Server{config, open, gate}
 }
 
-// Service is how the server is served.
+// Service returns the server for an api.Server.
 func (s *Server) Service() api.Service {
 	path, handler := nodev1connect.NewQuestionServiceHandler(s, api.HandlerOptions()...)
 	return api.Service{Path: path, Handler: handler, Access: api.Operators}
 }
 
-// Answer implements nodev1connect.QuestionServiceHandler.
+// AnswerQuestion implements nodev1connect.QuestionServiceHandler.
 func (s *Server) AnswerQuestion(ctx context.Context, q *nodev1.AnswerQuestionRequest) (*nodev1.AnswerQuestionResponse, error) {
 	if !name.MatchString(q.Name) {
-		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("%.80q is not a name for a witness", q.Name))
+		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("%.80q is not a witness's name; want letters, digits, '.', '_' and '-', at most 63", q.Name))
 	}
 	var question dossier.Question
 	if err := question.UnmarshalBinary(q.Question); err != nil {
@@ -55,7 +55,7 @@ func (s *Server) AnswerQuestion(ctx context.Context, q *nodev1.AnswerQuestionReq
 	if err != nil {
 		return nil, connect.NewError(connect.CodeUnavailable, err)
 	}
-	defer log.Close() // it was only read
+	defer log.Close() // nothing was written
 	k, err := seal.NewWitnessKey()
 	if err != nil {
 		return nil, connect.NewError(connect.CodeInternal, err)

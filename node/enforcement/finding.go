@@ -15,35 +15,35 @@ import (
 	"dragnet/node/notify"
 )
 
-// The way of a finding: a detector's TakeFindings keeps it in the ledger, makes it
-// known, and may propose a block; the next turn has the judge decide on all
-// proposals within the rules, keeps the decisions, and gives each guard those
+// The path of a finding: TakeFindings stores it in the ledger, notifies people,
+// and may propose a block. The next updateDecisions has the judge decide on all
+// proposals within the rules, stores the decisions, and sends each guard those
 // that concern it (publishPolicies). Guards answer with receipts in their
 // reports (takeReport).
 
-// TakeFindings keeps findings and returns those that are new. With propose, a
-// block is proposed for each new one about a host that is not ours.
+// TakeFindings stores findings and returns those that are new. With propose, it
+// proposes a block for each new one about a host outside our networks.
 func (e *Enforcement) TakeFindings(ctx context.Context, found []dossier.Finding, propose bool) (fresh []dossier.Finding, err error) {
 	if fresh, err = e.deps.Ledger.AddFindings(ctx, found); err != nil {
 		return nil, err
 	}
 	for _, f := range fresh {
-		e.log.Info("finding", "id", f.ID, "kind", f.Kind, "summary", f.Summary)
-		e.deps.Notify(notify.Notice{Time: clock(), Kind: "finding", Text: f.Summary, Finding: &f})
+		e.log.Info("new finding", "id", f.ID, "kind", f.Kind, "summary", f.Summary)
+		e.deps.Notify(notify.Notice{Time: currentTime(), Kind: "finding", Text: f.Summary, Finding: &f})
 		if propose && !flow.Within(e.deps.Site.Networks, f.Addr) {
-			e.propose(dossier.Proposal{Target: netip.PrefixFrom(f.Addr, f.Addr.BitLen()), Who: "detector " + f.Detector, Why: f.Summary, Findings: []string{f.ID}})
+			e.queueProposal(dossier.Proposal{Target: netip.PrefixFrom(f.Addr, f.Addr.BitLen()), Who: "detector " + f.Detector, Why: f.Summary, Findings: []string{f.ID}})
 		}
 	}
 	return fresh, nil
 }
 
-// remembered is how long guards are given decisions that are over, so that they
-// know whether a block ran its time or was undone.
-const remembered = flow.Time(time.Hour)
+// decisionMemory is how long guards are sent decisions that have ended, so that
+// they know whether a block expired or was undone.
+const decisionMemory = flow.Time(time.Hour)
 
-// turn has proposals judged, and reads what the judge, or an operator meanwhile,
-// decided.
-func (e *Enforcement) turn(ctx context.Context, now flow.Time) error {
+// updateDecisions has proposals judged, and reads all decisions, also those that
+// an operator made meanwhile.
+func (e *Enforcement) updateDecisions(ctx context.Context, now flow.Time) error {
 	e.mu.Lock()
 	receipts := e.receipts
 	e.receipts = nil
@@ -66,7 +66,7 @@ func (e *Enforcement) turn(ctx context.Context, now flow.Time) error {
 		allow, decided = j.Allow(), nil
 		if j.Stopped() {
 			j.Expire(now)
-			return nil // nothing is proposed into a stop
+			return nil // decisions are stopped, so nothing is proposed
 		}
 		decided = e.judgeProposals(now, j, proposals)
 		return nil
@@ -74,7 +74,7 @@ func (e *Enforcement) turn(ctx context.Context, now flow.Time) error {
 	if err != nil {
 		return err
 	}
-	known, err := e.deps.Ledger.Since(ctx, now-remembered)
+	known, err := e.deps.Ledger.Since(ctx, now-decisionMemory)
 	if err != nil {
 		return err
 	}
@@ -87,15 +87,15 @@ func (e *Enforcement) turn(ctx context.Context, now flow.Time) error {
 	}
 	for i := range decided {
 		d := &decided[i]
-		e.log.Info("decided", "decision", d.ID, "target", d.Target, "verdict", d.Verdict, "why", d.Why)
+		e.log.Info("decision made", "decision", d.ID, "target", d.Target, "verdict", d.Verdict, "why", d.Why)
 		e.metrics.decided.WithLabelValues(string(d.Verdict)).Inc()
 		e.deps.Notify(notify.Notice{Time: now, Kind: "decision", Text: fmt.Sprintf("%s: %s until %s: %s", d.Target, d.Verdict, d.Until, d.Why), Decision: d})
 	}
 	return nil
 }
 
-// addStanding puts the standing decision before the proposals; it exists already,
-// but for the first time and when its time is over.
+// addStanding puts the standing decision before the proposals if it does not
+// exist yet, or has expired.
 func (e *Enforcement) addStanding(now flow.Time, proposals []dossier.Proposal) []dossier.Proposal {
 	s := e.c.Standing
 	if s.Most == 0 || now < e.again {
@@ -107,8 +107,8 @@ func (e *Enforcement) addStanding(now flow.Time, proposals []dossier.Proposal) [
 	return append([]dossier.Proposal{rule}, proposals...)
 }
 
-// again is how long after the budget refused the standing decision it is
-// proposed again.
+// again is the pause before the standing decision is proposed again after the
+// budget refused it.
 const again = flow.Time(10 * time.Minute)
 
 // judgeProposals returns the decisions that are new. The worst come first,
@@ -130,8 +130,8 @@ func (e *Enforcement) judgeProposals(now flow.Time, j *decide.Judge, proposals [
 	return fresh
 }
 
-// proposeOffenders asks the station whom to propose, and makes alarms known. It
-// is called with mu held.
+// proposeOffenders asks the station for proposals, and notifies people of alarms.
+// Call it with mu held.
 func (e *Enforcement) proposeOffenders(now flow.Time) []dossier.Proposal {
 	e.checkSilence(now)
 	alarmed := e.station.Alarm()
@@ -167,14 +167,14 @@ func proposeOffender(o daw.Offender) dossier.Proposal {
 	}
 }
 
-// checkSilence notes guards that no longer report, and those that do again.
+// checkSilence notes guards that stopped reporting, and those that report again.
 func (e *Enforcement) checkSilence(now flow.Time) {
 	silent := map[string]bool{}
 	for _, name := range e.station.Silent(now) {
 		silent[name] = true
 		if !e.silent[name] {
-			e.log.Warn("guard reports no longer; it keeps its last policy", "agent", name)
-			e.deps.Notify(notify.Notice{Time: now, Kind: "agent", Text: "guard " + name + " reports no longer; it keeps its last policy"})
+			e.log.Warn("guard stopped reporting; it keeps its last policy", "agent", name)
+			e.deps.Notify(notify.Notice{Time: now, Kind: "agent", Text: "guard " + name + " stopped reporting; it keeps its last policy"})
 		}
 	}
 	for name := range e.silent {
