@@ -69,6 +69,7 @@ func TestClasses(t *testing.T) {
 		{"not the owner", own, []detective.Witness{{Name: "a", Verified: true}, {Name: "b", Verified: true, Networks: net}}, []memory{told(x, y), nil}, nil},
 		{"a stranger that calls them its own", own, []detective.Witness{{Name: "a", Networks: net}}, []memory{told(x, private)}, nil},
 		{"a private host is its witness's own", own, []detective.Witness{{Name: "a", Verified: true}}, []memory{told(private)}, []string{private.String()}},
+		{"the owner and another", func(c *detective.Configuration) { c.OwnWord = false }, []detective.Witness{{Name: "a", Verified: true, Networks: net}, {Name: "b", Verified: true}}, []memory{told(x), told(x)}, []string{x.String()}},
 		{"a share of those asked", func(c *detective.Configuration) { c.Fraction = 0.75 }, []detective.Witness{
 			{Name: "a", Verified: true}, {Name: "b", Verified: true}, {Name: "c", Verified: true}, {Name: "d", Verified: true},
 		}, []memory{told(x, y), told(x, y), told(x), nil}, []string{x.String()}},
@@ -81,8 +82,18 @@ func TestClasses(t *testing.T) {
 						test.change(c)
 					}
 				})
-				if diff := cmp.Diff(test.want, hosts(believed(t, c, test.sources, test.logs))); diff != "" {
+				got := believed(t, c, test.sources, test.logs)
+				if diff := cmp.Diff(test.want, hosts(got)); diff != "" {
 					t.Errorf("(-want +got):\n%s", diff)
+				}
+				reason := detective.ByQuorum
+				if c.OwnWord {
+					reason = detective.ByOwnWord // in these cases one witness alone names the host
+				}
+				for _, h := range got.Hosts {
+					if h.Believed != reason {
+						t.Errorf("%s is believed by %q, want %q", h.Addr, h.Believed, reason)
+					}
 				}
 			})
 		}

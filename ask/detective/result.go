@@ -32,15 +32,29 @@ type Result struct {
 type Match struct {
 	flow.Host
 	Witnesses []string `json:"witnesses"`
-	// Independent counts the classes among the witnesses (see Source).
-	Independent int       `json:"independent"`
-	FirstSeen   flow.Time `json:"first_seen"`
-	LastSeen    flow.Time `json:"last_seen"`
+	// Independent counts the classes among the witnesses (see Witness).
+	Independent int `json:"independent"`
+	// Believed is why the host is believed.
+	Believed  Reason    `json:"believed"`
+	FirstSeen flow.Time `json:"first_seen"`
+	LastSeen  flow.Time `json:"last_seen"`
 	// Flows sums, over clues and witnesses, the host's flows that fit: a flow
 	// that two witnesses saw, or that fits two clues, counts twice.
 	Flows uint64      `json:"flows"`
 	Clues []MatchClue `json:"clues"`
 }
+
+// Reason is why a host is believed.
+type Reason string
+
+// Reasons to believe a host. ByQuorum takes precedence.
+const (
+	// ByQuorum is a host that enough independent witnesses named.
+	ByQuorum Reason = "quorum"
+	// ByOwnWord is a host that too few witnesses named, but among them one in
+	// whose networks the host is (Configuration.OwnWord).
+	ByOwnWord Reason = "own-word"
+)
 
 // MatchClue is one event of the earliest match.
 type MatchClue struct {
@@ -116,24 +130,29 @@ func (q *Inquiry) Result() Result {
 	return r
 }
 
-// judgeSuspect decides whether a host fits, named by enough witnesses.
+// judgeSuspect decides whether a host fits and is believed, and why.
 func (q *Inquiry) judgeSuspect(host flow.Host, s *suspect) (Match, bool) {
 	matches, names := s.matches, map[string]bool{}
 	for _, m := range matches {
 		names[m.witness] = true
 	}
-	believed := len(q.classesOf(names)) >= q.neededClasses()
+	var quorum, ownWord bool
 	if q.config.JoinHere {
 		e := q.poolStatements(s)
 		matches, names = q.joinEvents(e)
-		believed = q.survivesLiars(e, nil, q.neededClasses()-1) || q.isOwnJoin(host, e, names)
+		quorum = q.survivesLiars(e, nil, q.neededClasses()-1)
+		ownWord = !quorum && q.isOwnJoin(host, e, names)
 	} else {
-		believed = believed || q.isOwnStatement(host, names)
+		quorum = len(q.classesOf(names)) >= q.neededClasses()
+		ownWord = !quorum && q.isOwnStatement(host, names)
 	}
-	if len(matches) == 0 || !believed {
+	if len(matches) == 0 || !quorum && !ownWord {
 		return Match{}, false
 	}
-	f := Match{Host: host, Witnesses: slices.Sorted(maps.Keys(names)), Independent: len(q.classesOf(names))}
+	f := Match{Host: host, Witnesses: slices.Sorted(maps.Keys(names)), Independent: len(q.classesOf(names)), Believed: ByQuorum}
+	if ownWord {
+		f.Believed = ByOwnWord
+	}
 	q.setSpan(&f, s, matches)
 	best := slices.MinFunc(matches, func(a, b joined) int { return cmp.Compare(a.last(), b.last()) })
 	for i, leaf := range q.branches[best.branch].Leaves() {

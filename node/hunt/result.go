@@ -19,12 +19,12 @@ func WriteResult(w io.Writer, f cli.Format, r *detective.Result) error {
 	if f == cli.Table {
 		return writeReport(w, r)
 	}
-	rows := cli.Rows{Header: []string{"host", "scope", "witnesses", "first_seen", "last_seen", "flows", "match"}, Document: r}
+	rows := cli.Rows{Header: []string{"host", "scope", "witnesses", "first_seen", "last_seen", "flows", "match", "believed"}, Document: r}
 	for i := range r.Hosts {
 		h := &r.Hosts[i]
 		rows.Items = append(rows.Items, h)
 		rows.Cells = append(rows.Cells, []string{
-			h.Addr.String(), h.Scope, strings.Join(h.Witnesses, " "), h.FirstSeen.String(), h.LastSeen.String(), fmt.Sprint(h.Flows), matchText(h, nil),
+			h.Addr.String(), h.Scope, strings.Join(h.Witnesses, " "), h.FirstSeen.String(), h.LastSeen.String(), fmt.Sprint(h.Flows), matchText(h, nil), string(h.Believed),
 		})
 	}
 	return cli.WriteRows(w, f, rows)
@@ -39,21 +39,21 @@ func writeReport(w io.Writer, r *detective.Result) error {
 			number[q.Clue] = len(number) + 1
 		}
 	}
+	own := countOwnWord(r)
 	hosts := cli.Rows{Header: []string{"host", "scope", "witnesses", "flows", "match"}}
+	if own > 0 {
+		hosts.Header = append(hosts.Header, "believed")
+	}
 	for i := range r.Hosts {
 		h := &r.Hosts[i]
 		scope := h.Scope
 		if scope == "" {
 			scope = "-"
 		}
-		hosts.Cells = append(hosts.Cells, []string{h.Addr.String(), scope, strings.Join(h.Witnesses, ","), fmt.Sprint(h.Flows), matchText(h, number)})
+		cells := []string{h.Addr.String(), scope, strings.Join(h.Witnesses, ","), fmt.Sprint(h.Flows), matchText(h, number), string(h.Believed)}
+		hosts.Cells = append(hosts.Cells, cells[:len(hosts.Header)])
 	}
-	verb := "fit"
-	if len(r.Hosts) == 1 {
-		verb = "fits"
-	}
-	fmt.Fprintf(w, "%s %s the pattern, named by at least %s:\n", cli.Plural(len(r.Hosts), "host"), verb, cli.Plural(r.Quorum, "witness"))
-	fmt.Fprintf(w, "  %s\n", r.Pattern)
+	fmt.Fprintf(w, "%s:\n  %s\n", headline(r, own), r.Pattern)
 	if len(r.Hosts) > 0 {
 		fmt.Fprintln(w)
 		if err := cli.WriteRows(w, cli.Table, hosts); err != nil {
@@ -66,6 +66,34 @@ func writeReport(w io.Writer, r *detective.Result) error {
 	}
 	fmt.Fprintln(w, "\nWhat the witnesses could see:")
 	return cli.WriteRows(w, cli.Table, witnessRows(r))
+}
+
+// countOwnWord counts the hosts that are believed by a witness's own word.
+func countOwnWord(r *detective.Result) (n int) {
+	for i := range r.Hosts {
+		if r.Hosts[i].Believed == detective.ByOwnWord {
+			n++
+		}
+	}
+	return n
+}
+
+// headline says how many hosts fit, and why they are believed: own of them by a
+// witness's own word.
+func headline(r *detective.Result, own int) string {
+	verb := "fit"
+	if len(r.Hosts) == 1 {
+		verb = "fits"
+	}
+	fits := fmt.Sprintf("%s %s the pattern", cli.Plural(len(r.Hosts), "host"), verb)
+	quorum := "named by at least " + cli.Plural(r.Quorum, "witness")
+	switch {
+	case own == 0:
+		return fits + ", " + quorum
+	case own == len(r.Hosts):
+		return fits + ", named by a witness of its own network"
+	}
+	return fmt.Sprintf("%s, %d %s, %d by a witness of the host's own network", fits, len(r.Hosts)-own, quorum, own)
 }
 
 func witnessRows(r *detective.Result) cli.Rows {
