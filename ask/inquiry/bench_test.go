@@ -69,7 +69,7 @@ func BenchmarkThousandWitnesses(b *testing.B) {
 		b.Fatal(err)
 	}
 	conf := inquiry.DefaultConfiguration()
-	conf.Key, conf.Book, conf.Whom = c.ours, c.book, inquiry.WitnessSelection{All: true}
+	conf.Key, conf.Book, conf.Selection = c.ours, c.book, inquiry.WitnessSelection{All: true}
 	conf.Detective = detective.Configuration{
 		Mode: dossier.OPRF, Hash: key.Hash{Kind: key.Linear, Bits: 19}, Style: detective.Hybrid, Window: flow.AllTime,
 		Epoch: time.Now().UTC().Format(time.DateOnly), Quorum: 2,

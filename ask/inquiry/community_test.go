@@ -153,7 +153,7 @@ func (c *community) asks(truth incident.Truth) (inquiry.Configuration, *pattern.
 		c.Fatal(err)
 	}
 	conf := inquiry.DefaultConfiguration()
-	conf.Key, conf.Book, conf.Whom = c.ours, c.book, inquiry.WitnessSelection{All: true}
+	conf.Key, conf.Book, conf.Selection = c.ours, c.book, inquiry.WitnessSelection{All: true}
 	conf.Detective = detective.Configuration{
 		Mode: dossier.OPRF, Hash: key.Hash{Kind: key.Linear, Bits: 3}, Style: detective.Hybrid, Window: flow.AllTime,
 		Epoch: truth.Recorded.UTC().Format(time.DateOnly), Quorum: 2, OwnWord: true,

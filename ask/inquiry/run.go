@@ -18,7 +18,7 @@ type Configuration struct {
 	Detective detective.Configuration
 	Key       *identity.Key
 	Book      *Book
-	Whom      WitnessSelection
+	Selection WitnessSelection
 	// Table orders by AS distance; nil orders by prefix alone.
 	Table *Table
 	// Stage is how many witnesses are asked at first; each further stage has
@@ -104,7 +104,7 @@ func Run(ctx context.Context, c Configuration, p *pattern.Pattern) (*Summary, er
 		return nil, err
 	}
 	random := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
-	contacts, err := c.Book.Order(c.Whom, strangers, c.Table, random)
+	contacts, err := c.Book.Order(c.Selection, strangers, c.Table, random)
 	if err != nil {
 		return nil, err
 	}
@@ -230,7 +230,7 @@ func (a *asking) closeRelays() {
 // inquiry.
 func (a *asking) readRelays(ctx context.Context) (strangers []Contact, err error) {
 	known := map[identity.Public]bool{}
-	needed := a.c.Whom.Strangers()
+	needed := a.c.Selection.Strangers()
 	for i := range a.c.Book.Witnesses {
 		known[a.c.Book.Witnesses[i].Key] = true
 		needed = needed || a.c.Book.Witnesses[i].URL == ""

@@ -167,7 +167,7 @@ func TestStagesStopWhenTheQuorumAgrees(t *testing.T) {
 			near = o.Infected[len(o.Infected)-1]
 		}
 	}
-	conf.Whom, conf.Stage, conf.Detective.Quorum = inquiry.WitnessSelection{Near: near}, 1, 1
+	conf.Selection, conf.Stage, conf.Detective.Quorum = inquiry.WitnessSelection{Near: near}, 1, 1
 	out, err := inquiry.Run(t.Context(), conf, p)
 	if err != nil {
 		t.Fatal(err)

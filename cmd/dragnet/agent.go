@@ -18,25 +18,25 @@ import (
 )
 
 func newAgent() *cobra.Command {
-	cmd := &cobra.Command{Use: "agent", Short: "Enrol agents and operators at a node, and look after them", Args: cobra.ArbitraryArgs, RunE: cli.Group}
+	cmd := &cobra.Command{Use: "agent", Short: "Enrol agents and operators at a node, list, configure and revoke them", Args: cobra.ArbitraryArgs, RunE: cli.Group}
 	cmd.AddCommand(newAgentToken(), newAgentList(), newAgentRevoke(), newAgentConfigure())
 	return cmd
 }
 
 // withMembers runs f on the members of a data directory or node.
 func withMembers(n *nodeFlags, args []string, cmd *cobra.Command, f func(m nodev1connect.MemberServiceClient, rest []string) error) error {
-	dir, rest := n.split(args)
-	m, done, err := n.members(cmd, dir)
+	dir, rest := n.splitArgs(args)
+	m, done, err := n.openMembers(cmd, dir)
 	if err != nil {
 		return err
 	}
-	return errors.Join(n.explained(f(m, rest)), done())
+	return errors.Join(n.explainError(f(m, rest)), done())
 }
 
-// memberVerb is what the verbs share: where they work.
+// memberVerb adds the arguments and flags that the verbs share.
 func memberVerb(cmd *cobra.Command, n *nodeFlags, arguments int) {
-	cmd.Args = n.args(arguments, arguments)
-	n.register(cmd)
+	cmd.Args = n.checkArgs(arguments, arguments)
+	n.addFlags(cmd)
 	cmd.Flags().StringVar(&n.state, "state", "", "PostgreSQL database of the node's control state, if it is not in the data directory")
 }
 
@@ -46,16 +46,16 @@ func newAgentToken() *cobra.Command {
 	var life time.Duration
 	cmd := &cobra.Command{
 		Use:   "token DATADIR --name NAME --role ROLE",
-		Short: "Make a one-time token, with which an agent or operator enrols",
-		Long: `Token prints a one-time token. Whoever redeems it first becomes a member of the
-node: an agent of the role, or with --role operator somebody who may do over TLS
-what the node's Unix socket allows. The token tells who the node is, too: it is
-as secret as a password, and ends when it is redeemed or after --for.`,
+		Short: "Make a one-time token for enrolling an agent or operator",
+		Long: `Token prints a one-time token. The first to redeem it becomes a member of the
+node: an agent of the role or, with --role operator, an operator with the same
+access over TLS as on the node's Unix socket. The token also identifies the node.
+It is as secret as a password, and expires when it is redeemed or after --for.`,
 		Example: `  dragnet agent token /var/lib/dragnet --name edge-1 --role guard
   dragnet agent token --node unix:///run/dragnet/node.sock --name alice --role operator`,
 	}
 	memberVerb(cmd, &n, 0)
-	cmd.Flags().StringVar(&name, "name", "", "name of the agent or operator: small letters, digits, '.', '_', '-'")
+	cmd.Flags().StringVar(&name, "name", "", "name of the agent or operator: lower-case letters, digits, '.', '_', '-'")
 	cmd.Flags().StringVar(&role, "role", "", "guard, ident, ripcord, sensor, trap, or operator")
 	cmd.Flags().DurationVar(&life, "for", time.Hour, "how long the token can be redeemed, up to 720h")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -99,8 +99,8 @@ type listedMember struct {
 	Missed        uint64 `json:"missed"`
 }
 
-// quiet is how long an agent may be silent before it is listed as away: it asks
-// for its configuration every half minute.
+// quiet is how long after its last contact an agent is listed as away: agents ask
+// for their configuration every half minute.
 const quiet = 2 * time.Minute
 
 func listMember(m *nodev1.Member, now time.Time) listedMember {
@@ -130,8 +130,8 @@ func newAgentList() *cobra.Command {
 	var n nodeFlags
 	cmd := &cobra.Command{
 		Use:     "list DATADIR",
-		Short:   "List agents and operators, and how they fare",
-		Long:    "List prints the members of a node: whether they are here, away, expired or revoked,\nwhich configuration they use, and what they sent.",
+		Short:   "List agents and operators with their state",
+		Long:    "List prints the members of a node: whether they are here, away, expired or revoked,\nwhich configuration they use, and how many items they sent.",
 		Example: "  dragnet agent list /var/lib/dragnet",
 	}
 	memberVerb(cmd, &n, 0)
@@ -170,7 +170,7 @@ func newAgentRevoke() *cobra.Command {
 	var n nodeFlags
 	cmd := &cobra.Command{
 		Use:     "revoke DATADIR NAME",
-		Short:   "End an agent's or operator's certificates and tokens at once",
+		Short:   "Invalidate an agent's or operator's certificates and tokens at once",
 		Example: "  dragnet agent revoke /var/lib/dragnet edge-1",
 	}
 	memberVerb(cmd, &n, 1)
@@ -189,16 +189,16 @@ func newAgentConfigure() *cobra.Command {
 	var format uint32
 	cmd := &cobra.Command{
 		Use:   "configure DATADIR ROLE FILE",
-		Short: "Set what the agents of a role are to do",
-		Long: `Configure gives the content of FILE to all agents of ROLE, or to one, at once or
-when they come back. An agent that cannot use it goes on with what it had and
-says so in 'dragnet agent list'. It prints the version by which the list names
-this content. FILE - is standard input.`,
+		Short: "Set the configuration of the agents of a role",
+		Long: `Configure sends the content of FILE to all agents of ROLE, or to one, at once or
+when they connect again. An agent that cannot use it keeps its configuration, and
+'dragnet agent list' shows why. Configure prints the version under which the list
+shows this content. FILE - is standard input.`,
 		Example: "  dragnet agent configure /var/lib/dragnet guard guard.yaml --name edge-1",
 	}
 	memberVerb(cmd, &n, 2)
-	cmd.Flags().StringVar(&name, "name", "", "only this agent of the role, in place of what the role is told")
-	cmd.Flags().Uint32Var(&format, "format", 1, "format of the content, as the role counts them")
+	cmd.Flags().StringVar(&name, "name", "", "only this agent of the role, in place of the role's configuration")
+	cmd.Flags().Uint32Var(&format, "format", 1, "version of the content's format")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return withMembers(&n, args, cmd, func(m nodev1connect.MemberServiceClient, rest []string) error {
 			body, err := readAll(cmd.InOrStdin(), rest[1])

@@ -14,13 +14,13 @@ import (
 func newBackup() *cobra.Command {
 	return &cobra.Command{
 		Use:   "backup DATADIR COPY",
-		Short: "Copy a data directory, as it is at one time",
+		Short: "Copy a data directory, as of one moment",
 		Long: `Backup copies all of DATADIR to COPY, which must not exist or be empty: the flows,
 findings, decisions, enrolments, questions asked, the roster and epochs held, and
 the keys, which make the copy as secret as the original. A node may be running.
 An interrupted copy has all flows or none. 'dragnet restore' puts it back.
 
-Not copied are what the configuration keeps elsewhere: control state in
+It does not copy what the configuration keeps elsewhere: control state in
 PostgreSQL (use pg_dump), flows in ClickHouse (use BACKUP DATABASE), a key file
 that 'witness.key' names, and the configuration itself.`,
 		Example: "  dragnet backup /var/lib/dragnet /mnt/backup/dragnet-2026-11-22",
@@ -33,7 +33,7 @@ that 'witness.key' names, and the configuration itself.`,
 				return err
 			}
 			if layout.Directory(args[0]).StateElsewhere() {
-				fmt.Fprintln(cmd.ErrOrStderr(), "findings, decisions and enrolments are not in this directory: back up the database that 'state' names, too")
+				fmt.Fprintln(cmd.ErrOrStderr(), "findings, decisions and enrolments are not in this directory; also back up the database that 'state' names")
 			}
 			return nil
 		},
@@ -43,11 +43,11 @@ that 'witness.key' names, and the configuration itself.`,
 func newRestore() *cobra.Command {
 	return &cobra.Command{
 		Use:   "restore COPY DATADIR",
-		Short: "Put back a copy that 'dragnet backup' made",
+		Short: "Restore a data directory from a copy that 'dragnet backup' made",
 		Long: `Restore checks COPY, and copies it to DATADIR, which must not exist or be empty.
-No node may run on DATADIR. Questions answered after the backup are not in the
-copy's record: a detective could have one of them answered again until it
-expires.`,
+No node may run on DATADIR. The copy has no record of questions answered after
+the backup: until such a question expires, a detective could have it answered
+again.`,
 		Example: "  dragnet restore /mnt/backup/dragnet-2026-11-22 /var/lib/dragnet",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -17,20 +17,20 @@ import (
 	"dragnet/wire/reporting"
 )
 
-// clearingFlags say where a clearinghouse is, and who asks it.
+// clearingFlags name a clearinghouse, and the member who asks it.
 type clearingFlags struct {
 	url, server, key string
 }
 
-func (f *clearingFlags) register(cmd *cobra.Command, member bool) {
+func (f *clearingFlags) addFlags(cmd *cobra.Command, member bool) {
 	cmd.Flags().StringVar(&f.url, "clearinghouse", "", "address of the clearinghouse, such as https://203.0.113.1:8443")
-	cmd.Flags().StringVar(&f.server, "server", "", "public key that the clearinghouse answers with")
+	cmd.Flags().StringVar(&f.server, "server", "", "public key of the clearinghouse's server")
 	if member {
 		cmd.Flags().StringVar(&f.key, "key", "", "private key of the member who reports")
 	}
 }
 
-func (f *clearingFlags) dial() (*reporting.Client, error) {
+func (f *clearingFlags) dialClearinghouse() (*reporting.Client, error) {
 	server, err := identity.ParsePublic(f.server)
 	if err != nil {
 		return nil, cli.Usage(fmt.Errorf("--server: %w", err))
@@ -48,9 +48,9 @@ func (f *clearingFlags) dial() (*reporting.Client, error) {
 	return c, nil
 }
 
-// administer opens the tables of the clearinghouse that a configuration names,
-// for its operator. The service may run meanwhile.
-func administer(ctx context.Context, files []string, work func(*clearinghouse.Core) error) (err error) {
+// withCore runs work, for the operator, on the tables of the clearinghouse that
+// configuration files name. The service may be running.
+func withCore(ctx context.Context, files []string, work func(*clearinghouse.Core) error) (err error) {
 	if len(files) == 0 {
 		return cli.Usage(errors.New("want --config FILE: the clearinghouse's own configuration"))
 	}
@@ -73,7 +73,7 @@ func administer(ctx context.Context, files []string, work func(*clearinghouse.Co
 	return work(h)
 }
 
-// publishNow makes the batch that shows what the operator did.
+// publishNow publishes a batch, so that the operator's change takes effect.
 func publishNow(cmd *cobra.Command, h *clearinghouse.Core) error {
 	p, err := h.Publish(cmd.Context())
 	if err == nil {
@@ -85,12 +85,12 @@ func publishNow(cmd *cobra.Command, h *clearinghouse.Core) error {
 func parseReportID(s string) (id dossier.ReportID, err error) {
 	b, err := hex.DecodeString(s)
 	if err != nil || len(b) != len(id) {
-		return id, cli.Usage(fmt.Errorf("%.80q is not a report's identifier: 64 hexadecimal digits", s))
+		return id, cli.Usage(fmt.Errorf("%.80q is not a report's identifier; want 64 hexadecimal digits", s))
 	}
 	return dossier.ReportID(b), nil
 }
 
-// timeFlag is the time a flag gives; zero if it gives none.
+// timeFlag parses the time that a flag gives; zero if it is empty.
 func timeFlag(name, value string) (time.Time, error) {
 	if value == "" {
 		return time.Time{}, nil

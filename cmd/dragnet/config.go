@@ -21,7 +21,7 @@ import (
 func newConfig() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
-		Short: "Check configuration files, or show what they amount to",
+		Short: "Check configuration files, or show the effective configuration",
 		Args:  cobra.ArbitraryArgs,
 		RunE:  cli.Group,
 	}
@@ -29,16 +29,16 @@ func newConfig() *cobra.Command {
 	return cmd
 }
 
-// role is a program's role that has a configuration.
-type role struct {
+// configurableRole is a role with a configuration.
+type configurableRole struct {
 	name string
 	make func() any // a pointer to its defaults
 }
 
-// roles are all that 'config check' knows; a file that only holds what they
-// share is a node's.
-func roles() []role {
-	return []role{
+// configurableRoles returns the roles that 'config check' knows. A file with only
+// sections that all share is taken for a node's.
+func configurableRoles() []configurableRole {
+	return []configurableRole{
 		{"node", func() any { c := node.DefaultConfiguration(); return &c }},
 		{"clearinghouse", func() any { c := community.DefaultConfiguration(); return &c }},
 		{"guard", func() any { c := guard.DefaultConfiguration(); return &c }},
@@ -47,17 +47,17 @@ func roles() []role {
 	}
 }
 
-// roleFlag adds --role and returns what picks a role's defaults for files: the
-// one that is named, or the one that knows most of their keys.
+// roleFlag adds --role, and returns a function that picks the defaults for files:
+// those of the named role, or of the role that knows most of their keys.
 func roleFlag(cmd *cobra.Command) func(files []string) (any, error) {
 	var names []string
-	for _, r := range roles() {
+	for _, r := range configurableRoles() {
 		names = append(names, r.name)
 	}
-	name := cmd.Flags().String("role", "", "whose configuration it is: "+strings.Join(names, ", ")+" (default: the role that knows most of its keys)")
+	name := cmd.Flags().String("role", "", "role that reads the configuration: "+strings.Join(names, ", ")+" (default: the role that knows most of its keys)")
 	return func(files []string) (any, error) {
 		best, known := any(nil), -1
-		for _, r := range roles() {
+		for _, r := range configurableRoles() {
 			c := r.make()
 			if r.name == *name {
 				return c, nil
@@ -80,8 +80,8 @@ func newConfigCheck() *cobra.Command {
 		Long: `Report everything wrong with configuration files, with file, line and key.
 
 Several files make one configuration, as for 'dragnet run': usually site.yaml,
-which every role reads, and then the file of the role. A later file wins. The
-roles of 'dragnet-agent run' are checked too.
+which every role reads, and then the file of the role. A later file wins. It also
+checks the configuration of the roles of 'dragnet-agent run'.
 Exit code 0: nothing is wrong. 3: something is. 1: a file could not be read.`,
 		Example: "  dragnet config check site.yaml node.yaml\n  dragnet config check --role guard site.yaml guard.yaml",
 		Args:    cobra.MinimumNArgs(1),
@@ -113,7 +113,7 @@ Exit code 0: nothing is wrong. 3: something is. 1: a file could not be read.`,
 	return cmd
 }
 
-// writeFindings prints findings; the table is the form compilers use, which
+// writeFindings prints findings; the table has the form of compiler errors, which
 // editors understand.
 func writeFindings(w io.Writer, format cli.Format, findings []conf.Mistake) error {
 	if format == cli.Table {
@@ -140,9 +140,9 @@ func newConfigShow() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show [FILE...]",
 		Short: "Print the effective configuration, secrets masked",
-		Long: `Print the effective configuration: the defaults, and over them what the files
-set. Secrets are masked. Without a file the defaults are printed. The output is
-a configuration file itself, as YAML, or as JSON with -o json.`,
+		Long: `Print the effective configuration: the defaults, overridden by the files. Secrets
+are masked. Without a file it prints the defaults. The output is a configuration
+file itself, as YAML, or as JSON with -o json.`,
 		Example: "  dragnet config show site.yaml node.yaml",
 	}
 	pick := roleFlag(cmd)
@@ -165,7 +165,7 @@ a configuration file itself, as YAML, or as JSON with -o json.`,
 			}
 			return cli.WriteJSON(cmd.OutOrStdout(), tree)
 		}
-		return cli.Usage(fmt.Errorf("a configuration is not a list; use -o json, or no -o for YAML"))
+		return cli.Usage(fmt.Errorf("a configuration is not a list; use -o json, or leave out -o for YAML"))
 	}
 	return cmd
 }

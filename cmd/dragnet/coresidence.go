@@ -52,13 +52,13 @@ func newCoresidenceDetect() *cobra.Command {
 external network, every pair of them, and each with the other machines of its
 tenant. A tenant who verifies co-residence has a master download from a victim
 while flooders send, so that they are synchronised far beyond chance. The victim
-is synchronised too, as it answers; the column "explained by" then names who asked.
-Exit code 3 says that something was found that nothing explains.
+is synchronised too, as it answers; the column "explained by" then names the
+machines that asked it. Exit code 3 means that an alarm has no such explanation.
 
 A SOURCE is a file or directory of Zeek conn logs or captures, a data directory,
 or the address of a ClickHouse database. The list of machines is CSV with the
 columns address and tenant, and if known name; addresses are those on the external
-network. Standard error says what was looked at, and how to look at one alarm.`,
+network. Standard error reports what was compared, and how to show one alarm.`,
 		Example: `  dragnet coresidence detect conn.log --machines machines.csv
   dragnet coresidence detect /var/lib/dragnet --machines machines.csv --from 2026-11-22 --interval 10s --svg plots
   dragnet coresidence detect conn.log --machines machines.csv --machine 10.3.0.1 -o json`,
@@ -68,18 +68,18 @@ network. Standard error says what was looked at, and how to look at one alarm.`,
 	f := cmd.Flags()
 	f.StringVar(&o.vm, "machine", "", "report only alarms about this address")
 	f.StringVar(&o.svg, "svg", "", "also draw each alarm into this directory")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error { return o.run(cmd, args) }
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return o.detectCoresidence(cmd, args) }
 	return cmd
 }
 
-// addFlags adds those that say what is compared.
+// addFlags adds the flags that say what is compared.
 func (o *coresidenceOptions) addFlags(cmd *cobra.Command) {
 	o.output = cli.OutputFlag(cmd)
 	o.addSpan(cmd)
 	f := cmd.Flags()
 	f.Float64Var(&o.c.Rate, "rate", o.c.Rate, "share of the alarms that may be false")
 	f.IntVar(&o.c.Lags, "lags", o.c.Lags, "largest delay between two machines, in intervals")
-	f.IntVar(&o.c.Quiet, "quiet", o.c.Quiet, "sixty-fourths of an interval below which transmitting is a keep-alive")
+	f.IntVar(&o.c.Quiet, "quiet", o.c.Quiet, "keep-alives: transmissions of less than this many 64ths of an interval")
 	f.DurationVar(&o.interval, "interval", o.interval, "length of an interval; no shorter than flows are exported")
 }
 
@@ -87,23 +87,23 @@ func (o *coresidenceOptions) addFlags(cmd *cobra.Command) {
 func (o *coresidenceOptions) addSpan(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&o.machines, "machines", "", "CSV file that lists the machines with their tenants")
-	f.StringVar(&o.from, "from", "", "look from this time on, such as 2026-11-22 or 2026-11-22T10:00:00Z (default the first flow)")
-	f.StringVar(&o.to, "to", "", "look until before this time (default the last flow)")
+	f.StringVar(&o.from, "from", "", "use flows from this time on, such as 2026-11-22 or 2026-11-22T10:00:00Z (default the first flow)")
+	f.StringVar(&o.to, "to", "", "use flows before this time (default the last flow)")
 }
 
-func (o *coresidenceOptions) run(cmd *cobra.Command, sources []string) error {
+func (o *coresidenceOptions) detectCoresidence(cmd *cobra.Command, sources []string) error {
 	a, found, skipped, err := o.analyse(cmd.Context(), sources)
 	if err != nil {
 		return err
 	}
-	found.Alarms = o.choose(found.Alarms)
-	if err := o.write(cmd, found); err != nil {
+	found.Alarms = o.chooseAlarms(found.Alarms)
+	if err := o.writeAlarms(cmd, found); err != nil {
 		return err
 	}
-	o.account(cmd.ErrOrStderr(), a, found, skipped)
+	o.writeAccount(cmd.ErrOrStderr(), a, found, skipped)
 	for _, alarm := range found.Alarms {
 		if alarm.ExplainedBy == nil {
-			fmt.Fprintf(cmd.ErrOrStderr(), "to see the first of them in detail: %s\n", o.command(sources, a, alarm))
+			fmt.Fprintf(cmd.ErrOrStderr(), "to see the first one in detail: %s\n", o.command(sources, a, alarm))
 			break
 		}
 	}
@@ -112,7 +112,7 @@ func (o *coresidenceOptions) run(cmd *cobra.Command, sources []string) error {
 			return err
 		}
 	}
-	if n := unexplained(found.Alarms); n > 0 {
+	if n := countUnexplained(found.Alarms); n > 0 {
 		return cli.Found(fmt.Errorf("%s", cli.Plural(n, "alarm")))
 	}
 	return nil
@@ -155,7 +155,7 @@ func (o *coresidenceOptions) analyse(ctx context.Context, sources []string) (*co
 	if err != nil {
 		return nil, coresidence.Result{}, 0, err
 	}
-	a, skipped, err := o.read(ctx, sources, vms, window)
+	a, skipped, err := o.readActivity(ctx, sources, vms, window)
 	if err != nil {
 		return nil, coresidence.Result{}, 0, err
 	}
@@ -175,9 +175,9 @@ func readFile[T any](name string, parse func(io.Reader) (T, error)) (v T, err er
 	return v, nil
 }
 
-// read goes through the sources twice: to learn the span, where the flags do not
-// give it, and to fill its intervals.
-func (o *coresidenceOptions) read(ctx context.Context, sources []string, vms []coresidence.VM, w flow.Window) (*coresidence.Activity, uint64, error) {
+// readActivity reads the sources, twice if the flags do not give the span: to find
+// the span, and to fill its intervals.
+func (o *coresidenceOptions) readActivity(ctx context.Context, sources []string, vms []coresidence.VM, w flow.Window) (*coresidence.Activity, uint64, error) {
 	if w.From == flow.MinTime || w.To == 0 {
 		first, last := flow.MaxTime, flow.MinTime
 		_, err := scanAll(ctx, sources, w, 0, "finding the span", func(f *flow.Flow) {
@@ -241,7 +241,7 @@ func scanAll(ctx context.Context, sources []string, w flow.Window, cols flow.Col
 	return skipped, nil
 }
 
-func (o *coresidenceOptions) choose(all []coresidence.Alarm) []coresidence.Alarm {
+func (o *coresidenceOptions) chooseAlarms(all []coresidence.Alarm) []coresidence.Alarm {
 	if o.vm == "" {
 		return all
 	}
@@ -249,7 +249,7 @@ func (o *coresidenceOptions) choose(all []coresidence.Alarm) []coresidence.Alarm
 	return slices.DeleteFunc(all, func(a coresidence.Alarm) bool { return !about(a.VM) && !slices.ContainsFunc(a.Others, about) })
 }
 
-func unexplained(all []coresidence.Alarm) (n int) {
+func countUnexplained(all []coresidence.Alarm) (n int) {
 	for _, a := range all {
 		if a.ExplainedBy == nil {
 			n++
@@ -273,7 +273,7 @@ func namesOf(vms []coresidence.VM) string {
 	return strings.Join(names, ", ")
 }
 
-func (o *coresidenceOptions) write(cmd *cobra.Command, found coresidence.Result) error {
+func (o *coresidenceOptions) writeAlarms(cmd *cobra.Command, found coresidence.Result) error {
 	rows := cli.Rows{Header: []string{"tenant", "machine", "with", "p", "hits", "expected", "lag", "explained by"}, Document: found}
 	for _, a := range found.Alarms {
 		tenant, by := a.VM.Tenant, ""
@@ -298,11 +298,11 @@ func lagOf(a coresidence.Alarm) string {
 	return fmt.Sprintf("%+d", a.Lag)
 }
 
-// account says what was looked at, which matters most when nothing was found.
-func (o *coresidenceOptions) account(w io.Writer, a *coresidence.Activity, r coresidence.Result, skipped uint64) {
+// writeAccount reports what was compared, which matters most if nothing was found.
+func (o *coresidenceOptions) writeAccount(w io.Writer, a *coresidence.Activity, r coresidence.Result, skipped uint64) {
 	end := a.Start + flow.Time(a.Length)*flow.Time(a.Intervals)
-	fmt.Fprintf(w, "looked at %d flows of %d machines, of which %d transmitted, from %s to %s: %d intervals of %s, %d without any flow\n",
-		a.Flows, r.VMs, r.Active, second(a.Start), second(end), r.Intervals, a.Length, r.Intervals-r.Observed)
+	fmt.Fprintf(w, "read %d flows of %d machines, of which %d transmitted, from %s to %s: %d intervals of %s, %d without any flow\n",
+		a.Flows, r.VMs, r.Active, formatSecond(a.Start), formatSecond(end), r.Intervals, a.Length, r.Intervals-r.Observed)
 	fmt.Fprintf(w, "compared %d pairs of one tenant, %d pairs of two, and %d machines with the rest of their tenant, each up to %d intervals apart\n", r.SamePairs, r.CrossPairs, r.Groups, o.c.Lags)
 	if r.Interrupted > 0 {
 		fmt.Fprintf(w, "warning: the switches of %s exported nothing for a while; those intervals do not count for them\n", cli.Plural(r.Interrupted, "machine"))
@@ -311,7 +311,7 @@ func (o *coresidenceOptions) account(w io.Writer, a *coresidence.Activity, r cor
 		fmt.Fprintf(w, "%s had too many machines to compare each with all others\n", cli.Plural(r.LargeTenants, "tenant"))
 	}
 	if r.Dropped > 0 {
-		fmt.Fprintf(w, "warning: %d pairs that stood out were not tested for want of room; take a shorter span\n", r.Dropped)
+		fmt.Fprintf(w, "warning: %d conspicuous pairs were not tested because the table was full; choose a shorter span\n", r.Dropped)
 	}
 	if skipped > 0 {
 		fmt.Fprintf(w, "warning: %d lines or packets could not be used\n", skipped)
@@ -341,12 +341,12 @@ func drawAlarms(w io.Writer, dir string, a *coresidence.Activity, alarms []cores
 	return nil
 }
 
-// alarmChart has a curve of r(t) for each machine, one above the other, and a dot
-// at each interval that counted.
+// alarmChart draws a curve of r(t) for each machine, one above the other, and a dot
+// at each interval that was counted.
 func alarmChart(a *coresidence.Activity, alarm coresidence.Alarm) plot.Chart {
 	c := plot.Chart{
 		Title: fmt.Sprintf("p = %.2g: %d of %d together, %.1f expected", alarm.P, alarm.Hits, alarm.Onsets, alarm.Expected),
-		X:     plot.Axis{Label: "seconds after " + second(a.Start)}, Y: plot.Axis{Label: "share of the interval, by machine"},
+		X:     plot.Axis{Label: "seconds after " + formatSecond(a.Start)}, Y: plot.Axis{Label: "share of the interval, by machine"},
 	}
 	for k, vm := range append([]coresidence.VM{alarm.VM}, alarm.Others...) {
 		s := plot.Series{Name: nameOf(vm), Kind: plot.Step}

@@ -44,20 +44,20 @@ an alarm that nothing explains.`,
 		if a.ShareOf(coresidence.VM{Address: address}) == nil {
 			return cli.Usage(fmt.Errorf("%s is not in %s", address, o.machines))
 		}
-		found.Alarms = o.choose(found.Alarms)
+		found.Alarms = o.chooseAlarms(found.Alarms)
 		if *o.output == cli.Table {
 			o.explain(cmd.OutOrStdout(), sources, a, found)
-		} else if err := o.write(cmd, found); err != nil {
+		} else if err := o.writeAlarms(cmd, found); err != nil {
 			return err
 		}
-		o.account(cmd.ErrOrStderr(), a, found, skipped)
+		o.writeAccount(cmd.ErrOrStderr(), a, found, skipped)
 		if o.svg != "" {
 			if err := drawAlarms(cmd.ErrOrStderr(), o.svg, a, found.Alarms); err != nil {
 				return err
 			}
 		}
-		if unexplained(found.Alarms) > 0 {
-			return cli.Found(errors.New(cli.Plural(unexplained(found.Alarms), "alarm")))
+		if countUnexplained(found.Alarms) > 0 {
+			return cli.Found(errors.New(cli.Plural(countUnexplained(found.Alarms), "alarm")))
 		}
 		return nil
 	}

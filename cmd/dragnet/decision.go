@@ -15,9 +15,9 @@ import (
 func newDecision() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "decision",
-		Short: "Look at who is blocked and why; approve, undo, stop",
-		Long: `Decisions say whom a node blocks: why, until when, who let it, and how to undo
-it. 'decision stop' ends all of them and refuses new ones until 'decision
+		Short: "Show who is blocked and why; approve, undo, stop",
+		Long: `A decision blocks a host: it says why, until when, who approved it, and how to
+undo it. 'decision stop' ends all decisions and refuses new ones until 'decision
 resume'; agents follow with their next report, within seconds.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: cli.Group,
@@ -35,8 +35,8 @@ func newDecisionList() *cobra.Command {
   dragnet decision list --verdict proposed`,
 		Args: cobra.NoArgs,
 	}
-	cmd.Flags().StringVar(&verdict, "verdict", "", "only proposed, dry-run, active, refused, undone, expired or stopped ones")
-	cmd.Flags().IntVar(&most, "limit", 100, "list at most so many")
+	cmd.Flags().StringVar(&verdict, "verdict", "", "only decisions with this verdict: proposed, dry-run, active, refused, undone, expired or stopped")
+	cmd.Flags().IntVar(&most, "limit", 100, "list at most this many")
 	open := ledgerFlags(cmd)
 	output := cli.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -52,7 +52,7 @@ func newDecisionList() *cobra.Command {
 		if at, who, why, err := book.Stopped(cmd.Context()); err != nil {
 			return err
 		} else if who != "" {
-			fmt.Fprintf(cmd.ErrOrStderr(), "decisions are stopped since %s by %s: %s\n", second(at), who, why)
+			fmt.Fprintf(cmd.ErrOrStderr(), "decisions were stopped at %s by %s: %s\n", formatSecond(at), who, why)
 		}
 		return printDecisions(cmd, *output, all)
 	}
@@ -67,14 +67,14 @@ func printDecisions(cmd *cobra.Command, f cli.Format, all []dossier.Decision) er
 			target = fmt.Sprintf("rule %s, at most %d", d.Standing.Rule, d.Standing.Most)
 		}
 		rows.Items = append(rows.Items, d)
-		rows.Cells = append(rows.Cells, []string{d.ID, target, string(d.Verdict), second(d.Until), d.Steps[len(d.Steps)-1].Who, d.Why})
+		rows.Cells = append(rows.Cells, []string{d.ID, target, string(d.Verdict), formatSecond(d.Until), d.Steps[len(d.Steps)-1].Who, d.Why})
 	}
 	return cli.WriteRows(cmd.OutOrStdout(), f, rows)
 }
 
 func newDecisionShow() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "show ID", Short: "Show all that happened to a decision, and where it took effect",
+		Use: "show ID", Short: "Show the history of a decision, and where it took effect",
 		Example: "  dragnet decision show 5TQ3ZHNEW7AFKXQ2",
 		Args:    cobra.ExactArgs(1),
 	}
@@ -101,15 +101,15 @@ func newDecisionShow() *cobra.Command {
 			}{d, receipts})
 		}
 		out := cmd.OutOrStdout()
-		fmt.Fprintf(out, "%s %s until %s: %s\nwhy:  %s\nundo: %s\n", d.ID, d.Target, second(d.Until), d.Verdict, d.Why, d.Undo)
+		fmt.Fprintf(out, "%s %s until %s: %s\nwhy:  %s\nundo: %s\n", d.ID, d.Target, formatSecond(d.Until), d.Verdict, d.Why, d.Undo)
 		for _, f := range d.Findings {
 			fmt.Fprintln(out, "finding:", f)
 		}
 		for _, s := range d.Steps {
-			fmt.Fprintf(out, "%s %s by %s: %s\n", second(s.Time), s.Verdict, s.Who, s.Why)
+			fmt.Fprintf(out, "%s %s by %s: %s\n", formatSecond(s.Time), s.Verdict, s.Who, s.Why)
 		}
 		for _, r := range receipts {
-			fmt.Fprintf(out, "%s at %s: applied %v; %s%s\n", second(r.Time), r.Point, r.Applied, r.Proof, r.Problem)
+			fmt.Fprintf(out, "%s at %s: applied %v; %s%s\n", formatSecond(r.Time), r.Point, r.Applied, r.Proof, r.Problem)
 		}
 		return nil
 	}
@@ -119,18 +119,18 @@ func newDecisionShow() *cobra.Command {
 func newDecisionApprove() *cobra.Command {
 	return decisionVerb("approve ID...", "Let proposed decisions take effect", false,
 		func(book *ledger.Ledger, cmd *cobra.Command, id, who, _ string) (dossier.Decision, error) {
-			return book.Approve(cmd.Context(), now(), id, who)
+			return book.Approve(cmd.Context(), currentTime(), id, who)
 		})
 }
 
 func newDecisionUndo() *cobra.Command {
-	return decisionVerb("undo ID...", "Take decisions back, or refuse proposed ones", true,
+	return decisionVerb("undo ID...", "Undo decisions, or refuse proposed ones", true,
 		func(book *ledger.Ledger, cmd *cobra.Command, id, who, why string) (dossier.Decision, error) {
-			return book.Undo(cmd.Context(), now(), id, who, why)
+			return book.Undo(cmd.Context(), currentTime(), id, who, why)
 		})
 }
 
-func now() flow.Time { return flow.FromTime(time.Now()) }
+func currentTime() flow.Time { return flow.FromTime(time.Now()) }
 
 // decisionVerb changes decisions one after the other, and prints them.
 func decisionVerb(use, short string, reasons bool, do func(*ledger.Ledger, *cobra.Command, string, string, string) (dossier.Decision, error)) *cobra.Command {
@@ -138,12 +138,12 @@ func decisionVerb(use, short string, reasons bool, do func(*ledger.Ledger, *cobr
 	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.MinimumNArgs(1)}
 	cmd.Flags().StringVar(&who, "who", "", "who does this, for the record (default: the user)")
 	if reasons {
-		cmd.Flags().StringVar(&why, "why", "an operator took it back", "why, for the record")
+		cmd.Flags().StringVar(&why, "why", "undone by an operator", "why, for the record")
 	}
 	open := ledgerFlags(cmd)
 	output := cli.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		name, err := operator(who)
+		name, err := operatorName(who)
 		if err != nil {
 			return err
 		}
@@ -168,7 +168,7 @@ func decisionVerb(use, short string, reasons bool, do func(*ledger.Ledger, *cobr
 func newDecisionStop() *cobra.Command {
 	var who, why string
 	cmd := &cobra.Command{
-		Use: "stop", Short: "End all decisions, and let none through until resume",
+		Use: "stop", Short: "End all decisions, and refuse new ones until resume",
 		Example: "  dragnet decision stop --why 'blocked the mail server'",
 		Args:    cobra.NoArgs,
 	}
@@ -176,7 +176,7 @@ func newDecisionStop() *cobra.Command {
 	cmd.Flags().StringVar(&why, "why", "an operator stopped everything", "why, for the record")
 	open := ledgerFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		name, err := operator(who)
+		name, err := operatorName(who)
 		if err != nil {
 			return err
 		}
@@ -185,10 +185,10 @@ func newDecisionStop() *cobra.Command {
 			return err
 		}
 		defer book.Close()
-		if err := book.Stop(cmd.Context(), now(), name, why); err != nil {
+		if err := book.Stop(cmd.Context(), currentTime(), name, why); err != nil {
 			return err
 		}
-		fmt.Fprintln(cmd.ErrOrStderr(), "all decisions are stopped; 'dragnet decision resume' lets new ones through")
+		fmt.Fprintln(cmd.ErrOrStderr(), "all decisions are stopped; 'dragnet decision resume' allows new ones")
 		return nil
 	}
 	return cmd
@@ -196,8 +196,8 @@ func newDecisionStop() *cobra.Command {
 
 func newDecisionResume() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "resume", Short: "Let new decisions through again after a stop",
-		Long: "Resume lets new decisions through again. Those that were stopped stay so.",
+		Use: "resume", Short: "Allow new decisions again after a stop",
+		Long: "Resume allows new decisions again. Those that were stopped stay stopped.",
 		Args: cobra.NoArgs,
 	}
 	open := ledgerFlags(cmd)

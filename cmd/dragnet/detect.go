@@ -45,11 +45,11 @@ func newDetectFailures() *cobra.Command {
 		Short: "Find scanners by the connections they fail to make",
 		Long: `Failures counts, per source, the targets it failed to reach: hosts on one port, or
 ports of one host. A target counts once however often it is tried; most of a
-source's targets there must have failed. Exit code 3 means that scanners
-were found.
+source's targets there must have failed. Exit code 3 means that scanners were
+found.
 
-A SOURCE is a file or directory of Zeek conn logs, eve.json, access.log or captures, a data directory,
-or the address of a ClickHouse database.`,
+A SOURCE is a file or directory of Zeek conn logs, eve.json, access.log or
+captures, a data directory, or the address of a ClickHouse database.`,
 		Example: `  dragnet detect run failures /var/log/zeek --network 192.0.2.0/24
   dragnet detect run failures border.pcap --exempt 203.0.113.9/32 -o json`,
 		Args: cobra.MinimumNArgs(1),
@@ -171,7 +171,7 @@ func printFindings(cmd *cobra.Command, f cli.Format, found []dossier.Finding) er
 	rows := cli.Rows{Header: []string{"id", "host", "kind", "first", "last", "summary"}}
 	for _, x := range found {
 		rows.Items = append(rows.Items, x)
-		rows.Cells = append(rows.Cells, []string{x.ID, x.Host.String(), x.Kind, second(x.First), second(x.Last), x.Summary})
+		rows.Cells = append(rows.Cells, []string{x.ID, x.Host.String(), x.Kind, formatSecond(x.First), formatSecond(x.Last), x.Summary})
 	}
 	return cli.WriteRows(cmd.OutOrStdout(), f, rows)
 }

@@ -23,13 +23,13 @@ func newEntryList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List published hosts by address, group, pattern, time or confidence",
-		Long: `List prints hosts with the group each belongs to. Sources and witnesses are "at
-least so many": the clearinghouse rounds them down to a coarse scale, and times
-to its grain.`,
+		Long: `List prints hosts with the group each belongs to. Numbers of sources and
+witnesses are lower bounds: the clearinghouse rounds them down to a coarse scale,
+and times to its grain.`,
 		Example: "  dragnet entry list --host 198.51.100.7 --clearinghouse https://203.0.113.1:8443 --server ed25519:3p7b...",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := where.dial()
+			c, err := where.dialClearinghouse()
 			if err != nil {
 				return err
 			}
@@ -42,8 +42,8 @@ to its grain.`,
 		},
 	}
 	output = cli.OutputFlag(cmd)
-	where.register(cmd, false)
-	which.register(cmd)
+	where.addFlags(cmd, false)
+	which.addFlags(cmd)
 	return cmd
 }
 
@@ -57,7 +57,7 @@ func entryRows(entries []dossier.Entry, next string) cli.Rows {
 }
 
 func entryCells(e *dossier.Entry) []string {
-	return []string{e.Host.String(), e.Group, second(e.First), second(e.Last), fmt.Sprint(e.Sources), fmt.Sprint(e.Witnesses), fmt.Sprint(e.Confidence), second(e.Until)}
+	return []string{e.Host.String(), e.Group, formatSecond(e.First), formatSecond(e.Last), fmt.Sprint(e.Sources), fmt.Sprint(e.Witnesses), fmt.Sprint(e.Confidence), formatSecond(e.Until)}
 }
 
 func newEntryHistory() *cobra.Command {
@@ -66,10 +66,10 @@ func newEntryHistory() *cobra.Command {
 	var output *cli.Format
 	cmd := &cobra.Command{
 		Use:   "history [HOST]",
-		Short: "Show when a host was listed, updated and removed; of all hosts without HOST",
+		Short: "Show when a host, or without HOST every host, was listed, updated and removed",
 		Long: `History prints what was published about a host, the oldest first. Without HOST it
-prints the changes of all hosts: remember the last sequence number, and go on
-from it with --after.`,
+prints the changes of all hosts: note the last sequence number, and continue from
+it with --after.`,
 		Example: "  dragnet entry history 198.51.100.7 --clearinghouse https://203.0.113.1:8443 --server ed25519:3p7b...",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -80,7 +80,7 @@ from it with --after.`,
 					return cli.Usage(fmt.Errorf("%q is not an address", args[0]))
 				}
 			}
-			c, err := where.dial()
+			c, err := where.dialClearinghouse()
 			if err != nil {
 				return err
 			}
@@ -92,13 +92,13 @@ from it with --after.`,
 			rows := cli.Rows{Header: append([]string{"sequence", "time", "kind"}, entryRows(nil, "").Header...), Document: document[dossier.Change]{Version: 1, Items: append([]dossier.Change{}, changes...)}}
 			for _, x := range changes {
 				rows.Items = append(rows.Items, x)
-				rows.Cells = append(rows.Cells, append([]string{fmt.Sprint(x.Sequence), second(x.Time), string(x.Kind)}, entryCells(&x.Entry)...))
+				rows.Cells = append(rows.Cells, append([]string{fmt.Sprint(x.Sequence), formatSecond(x.Time), string(x.Kind)}, entryCells(&x.Entry)...))
 			}
 			return cli.WriteRows(cmd.OutOrStdout(), *output, rows)
 		},
 	}
 	output = cli.OutputFlag(cmd)
-	where.register(cmd, false)
+	where.addFlags(cmd, false)
 	cmd.Flags().Int64Var(&after, "after", 0, "changes after this sequence number")
 	return cmd
 }

@@ -16,20 +16,20 @@ import (
 // defaultData is the data directory of a node without --data.
 const defaultData = "/var/lib/dragnet"
 
-// ledgerFlags adds the flags that say where, and returns what opens it.
+// ledgerFlags adds the flags that name a ledger, and returns what opens it.
 func ledgerFlags(cmd *cobra.Command) func() (*ledger.Ledger, error) {
 	data := cmd.Flags().String("data", defaultData, "data directory of the node, or the URL of its PostgreSQL database")
 	return func() (*ledger.Ledger, error) {
 		d, err := layout.OpenLedger(cmd.Context(), *data)
 		if err != nil {
-			return nil, cli.Hint(err, "name the node's data directory with --data; 'dragnet run node' makes it")
+			return nil, cli.Hint(err, "name the node's data directory with --data; 'dragnet run node' creates it")
 		}
 		return d, nil
 	}
 }
 
-// operator is who uses the command line, for the record.
-func operator(flag string) (string, error) {
+// operatorName returns the name of the user of the command line, for the record.
+func operatorName(flag string) (string, error) {
 	if flag != "" {
 		return flag, nil
 	}
@@ -41,7 +41,7 @@ func operator(flag string) (string, error) {
 }
 
 func newFinding() *cobra.Command {
-	cmd := &cobra.Command{Use: "finding", Short: "Look at what detectors concluded", Args: cobra.ArbitraryArgs, RunE: cli.Group}
+	cmd := &cobra.Command{Use: "finding", Short: "Show what detectors found", Args: cobra.ArbitraryArgs, RunE: cli.Group}
 	cmd.AddCommand(newFindingList(), newFindingShow())
 	return cmd
 }
@@ -54,8 +54,8 @@ func newFindingList() *cobra.Command {
 		Example: "  dragnet finding list --host 198.51.100.7 -o json",
 		Args:    cobra.NoArgs,
 	}
-	cmd.Flags().StringVar(&host, "host", "", "only those about this host")
-	cmd.Flags().IntVar(&most, "limit", 100, "list at most so many")
+	cmd.Flags().StringVar(&host, "host", "", "only findings about this host")
+	cmd.Flags().IntVar(&most, "limit", 100, "list at most this many")
 	open := ledgerFlags(cmd)
 	output := cli.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -95,7 +95,7 @@ func newFindingShow() *cobra.Command {
 			return cli.WriteJSON(cmd.OutOrStdout(), f)
 		}
 		if *output == cli.Table {
-			fmt.Fprintf(cmd.OutOrStdout(), "%s %s, by %s\n%s\nfirst %s, last %s\n", f.ID, f.Kind, f.Detector, f.Summary, second(f.First), second(f.Last))
+			fmt.Fprintf(cmd.OutOrStdout(), "%s %s, by %s\n%s\nfirst %s, last %s\n", f.ID, f.Kind, f.Detector, f.Summary, formatSecond(f.First), formatSecond(f.Last))
 			for _, name := range slices.Sorted(maps.Keys(f.Evidence.Counts)) {
 				fmt.Fprintf(cmd.OutOrStdout(), "%s: %d\n", name, f.Evidence.Counts[name])
 			}

@@ -24,14 +24,14 @@ func newFlow() *cobra.Command {
 	return cmd
 }
 
-// sourceHelp says what can be read.
+// sourceHelp lists what can be read.
 const sourceHelp = `A SOURCE is a file or directory of Zeek conn logs (TSV or JSON), Suricata's
 eve.json, Squid's access.log, nginx's with the log_format of the manual, AWS VPC
 flow logs (text or Parquet), Hubble's flows, nfdump's files or captures (pcap or
-pcapng), told apart by content; logs and captures may be gzip.`
+pcapng), recognised by content; logs and captures may be gzip.`
 
-// today is the epoch of the salts for a question asked today.
-func today() string { return time.Now().UTC().Format(time.DateOnly) }
+// currentDay returns the epoch of the salts for a question asked today.
+func currentDay() string { return time.Now().UTC().Format(time.DateOnly) }
 
 func newFlowImport() *cobra.Command {
 	var keepDays float64
@@ -46,10 +46,10 @@ clickhouse://user@host:9000/flows.
 
 ` + sourceHelp + `
 
-A log is recognised by its content: of one imported before only the lines added
-since are imported, also after it was renamed or compressed. When the command
-ends with exit code 0, everything it counted is safely on the disk; if it is
-interrupted, run it again.
+A log is recognised by its content: if it was imported before, only the lines
+added since are imported, also after it was renamed or compressed. When the
+command ends with exit code 0, everything it counted is safely on the disk; if it
+is interrupted, run it again.
 
 Flows are removed when they are older than --keep-days, counted from the newest
 flow stored.`,
@@ -79,7 +79,7 @@ func runImport(cmd *cobra.Command, f cli.Format, dir string, sources []string, k
 		}
 		files = append(files, more...)
 	}
-	place, err := ingest.OpenWriter(cmd.Context(), dir, today())
+	place, err := ingest.OpenWriter(cmd.Context(), dir, currentDay())
 	if err != nil {
 		return err
 	}
@@ -144,14 +144,14 @@ func writeImported(w io.Writer, f cli.Format, done []ingest.Imported) error {
 	return fmt.Errorf("%s not imported; the others were", cli.Plural(refused, "file"))
 }
 
-// selection is shared by list and stat: a data directory, a filter, a window.
+// selection holds what list and stat share: a data directory, a filter, a window.
 type selection struct {
 	at       nodeFlags
 	from, to string
 	filter   *pattern.Filter
 	window   flow.Window
 	text     string
-	files    map[string]string // content of what the text names as @FILE
+	files    map[string]string // content of the files that the text names as @FILE
 }
 
 const filterHelp = `DATADIR may be the address of a ClickHouse database; see 'dragnet flow import'.
@@ -160,13 +160,13 @@ A FILTER is written like a clue without "in" or "out": src= dst= host= sport=
 dport= proto= state=, all of which must fit. Addresses may be prefixes, @FILE
 stands for any value listed in a file, state is established or failed.`
 
-func (s *selection) register(cmd *cobra.Command) {
-	s.at.register(cmd)
-	cmd.Args = s.at.args(0, -1)
-	s.registerFilter(cmd)
+func (s *selection) addFlags(cmd *cobra.Command) {
+	s.at.addFlags(cmd)
+	cmd.Args = s.at.checkArgs(0, -1)
+	s.addFilterFlags(cmd)
 }
 
-func (s *selection) registerFilter(cmd *cobra.Command) {
+func (s *selection) addFilterFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&s.from, "from", "", "earliest start of a flow, such as 2026-11-22 or 2026-11-22T10:00:00Z")
 	cmd.Flags().StringVar(&s.to, "to", "", "flows start before this")
 }

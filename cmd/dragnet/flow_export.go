@@ -47,7 +47,7 @@ database, not a node over its API. A node may run on the directory meanwhile.
 			return nil
 		},
 	}
-	s.registerFilter(cmd)
+	s.addFilterFlags(cmd)
 	cmd.Args = cobra.MinimumNArgs(1)
 	cmd.Flags().StringVar(&file, "parquet", "", "file to write")
 	return cmd

@@ -36,7 +36,7 @@ lines, in the order in which they are read.
   dragnet flow list /var/lib/dragnet host=198.51.100.7 --from 2026-11-22 --limit 0 -o jsonl
   dragnet flow list --node unix:///run/dragnet/node.sock dport=22`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			dir, words := s.at.split(args)
+			dir, words := s.at.splitArgs(args)
 			if err := s.parseWords(words); err != nil {
 				return err
 			}
@@ -63,13 +63,13 @@ lines, in the order in which they are read.
 		},
 	}
 	output = cli.OutputFlag(cmd)
-	s.register(cmd)
+	s.addFlags(cmd)
 	cmd.Flags().IntVar(&limit, "limit", 100, "print at most this many; 0 prints all")
 	cmd.Flags().BoolVar(&last, "last", false, "the last ones rather than the first")
 	return cmd
 }
 
-// listFlows gives the first or last rows.
+// listFlows returns the first or last rows.
 func (s *selection) listFlows(cmd *cobra.Command, dir string, limit int, last bool) (rows []query.ListedFlow, err error) {
 	if s.at.node != "" {
 		return s.listFrom(cmd, limit, last)

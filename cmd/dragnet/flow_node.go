@@ -12,16 +12,16 @@ import (
 	nodev1 "dragnet/wire/node/v1"
 )
 
-// toMessage is the selection for a node.
+// toMessage returns the selection as a node reads it.
 func (s *selection) toMessage() *nodev1.Selection {
 	m := &nodev1.Selection{Filter: s.text, Files: s.files}
 	query.WindowMessage(s.window, m)
 	return m
 }
 
-// listFrom goes through the pages of a node until limit rows are there.
+// listFrom fetches pages from a node until it has limit rows.
 func (s *selection) listFrom(cmd *cobra.Command, limit int, last bool) ([]query.ListedFlow, error) {
-	client, err := s.at.dial()
+	client, err := s.at.dialNode()
 	if err != nil {
 		return nil, err
 	}
@@ -31,7 +31,7 @@ func (s *selection) listFrom(cmd *cobra.Command, limit int, last bool) ([]query.
 		q.PageSize = uint32(min(limit-len(rows), query.MaxPage))
 		page, err := client.Flows.ListFlows(cmd.Context(), q)
 		if err != nil {
-			return nil, s.at.explained(err)
+			return nil, s.at.explainError(err)
 		}
 		part, err := rowsOf(page.Flows)
 		if err != nil {
@@ -70,14 +70,14 @@ func printProblems(cmd *cobra.Command, problems []string) {
 
 // streamFrom calls fn with all selected flows of a node.
 func (s *selection) streamFrom(cmd *cobra.Command, fn func(*query.ListedFlow) error) (err error) {
-	client, err := s.at.dial()
+	client, err := s.at.dialNode()
 	if err != nil {
 		return err
 	}
 	defer client.Close()
 	stream, err := client.Flows.StreamFlows(cmd.Context(), &nodev1.StreamFlowsRequest{Selection: s.toMessage()})
 	if err != nil {
-		return s.at.explained(err)
+		return s.at.explainError(err)
 	}
 	defer func() { err = errors.Join(err, stream.Close()) }()
 	progress := cli.NewProgress("reading flows", 0)
@@ -96,21 +96,21 @@ func (s *selection) streamFrom(cmd *cobra.Command, fn func(*query.ListedFlow) er
 		printProblems(cmd, stream.Msg().Problems)
 	}
 	if err := stream.Err(); err != nil {
-		return s.at.explained(err)
+		return s.at.explainError(err)
 	}
 	return nil
 }
 
 // countFrom counts at a node.
 func (s *selection) countFrom(cmd *cobra.Command, by string, top int) ([]query.GroupCount, error) {
-	client, err := s.at.dial()
+	client, err := s.at.dialNode()
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
 	got, err := client.Flows.CountFlows(cmd.Context(), &nodev1.CountFlowsRequest{Selection: s.toMessage(), By: by, Top: uint32(top)})
 	if err != nil {
-		return nil, s.at.explained(err)
+		return nil, s.at.explainError(err)
 	}
 	printProblems(cmd, got.Problems)
 	tallies := make([]query.GroupCount, len(got.Tallies))

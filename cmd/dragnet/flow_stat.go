@@ -27,7 +27,7 @@ groups of them.
 		Example: `  dragnet flow stat /var/lib/dragnet
   dragnet flow stat /var/lib/dragnet state=failed --by src --top 20`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			dir, words := s.at.split(args)
+			dir, words := s.at.splitArgs(args)
 			if err := s.parseWords(words); err != nil {
 				return err
 			}
@@ -45,13 +45,13 @@ groups of them.
 		},
 	}
 	output = cli.OutputFlag(cmd)
-	s.register(cmd)
+	s.addFlags(cmd)
 	cmd.Flags().StringVar(&by, "by", "", "count by src, dst, dport, proto, state, hour or day")
 	cmd.Flags().IntVar(&top, "top", 10, "print at most this many groups, the largest first; 0 prints all")
 	return cmd
 }
 
-// countFlows gives the largest groups.
+// countFlows returns the largest groups.
 func (s *selection) countFlows(cmd *cobra.Command, dir, by string, top int) (tallies []query.GroupCount, err error) {
 	if s.at.node != "" {
 		return s.countFrom(cmd, by, top)
@@ -67,7 +67,7 @@ func writeTallies(cmd *cobra.Command, f cli.Format, all []query.GroupCount) erro
 	for _, t := range all {
 		rows.Items = append(rows.Items, t)
 		rows.Cells = append(rows.Cells, []string{
-			t.Group, fmt.Sprint(t.Flows), fmt.Sprint(t.Established), fmt.Sprint(t.Failed), fmt.Sprint(t.Bytes), second(t.First), second(t.Last),
+			t.Group, fmt.Sprint(t.Flows), fmt.Sprint(t.Established), fmt.Sprint(t.Failed), fmt.Sprint(t.Bytes), formatSecond(t.First), formatSecond(t.Last),
 		})
 	}
 	return cli.WriteRows(cmd.OutOrStdout(), f, rows)

@@ -28,20 +28,20 @@ type selectionFlags struct {
 	all                                          bool
 }
 
-func (s *selectionFlags) register(cmd *cobra.Command) {
+func (s *selectionFlags) addFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&s.hosts, "host", "", "an address or prefix")
 	f.StringVar(&s.group, "group", "", "a group")
-	f.StringVar(&s.pattern, "pattern", "", "a pattern; who knows one that is not published finds its group")
+	f.StringVar(&s.pattern, "pattern", "", "a pattern; an undisclosed one finds its group too")
 	f.StringVar(&s.since, "since", "", "seen last at this time or later")
 	f.StringVar(&s.before, "before", "", "seen last before this time")
-	f.IntVar(&s.confidence, "confidence", 0, "the least confidence, 0 to 99")
+	f.IntVar(&s.confidence, "confidence", 0, "at least this confidence, 0 to 99")
 	f.IntVar(&s.limit, "limit", 100, "items on one page, at most 1000")
-	f.StringVar(&s.cursor, "cursor", "", "go on after the page before; it holds that page's selection")
+	f.StringVar(&s.cursor, "cursor", "", "continue after the page that printed this cursor, with its selection")
 	f.BoolVar(&s.all, "all", false, "fetch all pages")
 }
 
-func (s *selectionFlags) wire() (*reportingv1.Selection, error) {
+func (s *selectionFlags) toMessage() (*reportingv1.Selection, error) {
 	out := &reportingv1.Selection{Group: s.group, Pattern: s.pattern, MinConfidence: int32(s.confidence)}
 	if s.hosts != "" {
 		p, err := netip.ParsePrefix(s.hosts)
@@ -71,7 +71,7 @@ func (s *selectionFlags) wire() (*reportingv1.Selection, error) {
 
 // fetchPages fetches one page, or all of them.
 func fetchPages[T any](ctx context.Context, s *selectionFlags, fetch func(context.Context, *reportingv1.Selection, string, int) ([]T, string, error)) (items []T, next string, err error) {
-	selection, err := s.wire()
+	selection, err := s.toMessage()
 	if err != nil {
 		return nil, "", err
 	}
@@ -105,7 +105,7 @@ func newGroupList() *cobra.Command {
 		Example: "  dragnet group list --host 198.51.100.0/24 --clearinghouse https://203.0.113.1:8443 --server ed25519:3p7b...",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := where.dial()
+			c, err := where.dialClearinghouse()
 			if err != nil {
 				return err
 			}
@@ -117,14 +117,14 @@ func newGroupList() *cobra.Command {
 			rows := cli.Rows{Header: []string{"group", "hosts", "first_seen", "last_seen", "sources", "confidence", "patterns"}, Document: document[dossier.Group]{1, append([]dossier.Group{}, groups...), next}}
 			for _, g := range groups {
 				rows.Items = append(rows.Items, g)
-				rows.Cells = append(rows.Cells, []string{g.ID, fmt.Sprint(g.Hosts), second(g.First), second(g.Last), fmt.Sprint(g.Sources), fmt.Sprint(g.Confidence), patternsText(&g)})
+				rows.Cells = append(rows.Cells, []string{g.ID, fmt.Sprint(g.Hosts), formatSecond(g.First), formatSecond(g.Last), fmt.Sprint(g.Sources), fmt.Sprint(g.Confidence), patternsText(&g)})
 			}
 			return writePage(cmd, *output, rows, next)
 		},
 	}
 	output = cli.OutputFlag(cmd)
-	where.register(cmd, false)
-	which.register(cmd)
+	where.addFlags(cmd, false)
+	which.addFlags(cmd)
 	return cmd
 }
 
@@ -136,13 +136,13 @@ func patternsText(g *dossier.Group) string {
 	return text
 }
 
-// writePage prints a page, and on standard error how to go on.
+// writePage prints a page, and on standard error how to get the next one.
 func writePage(cmd *cobra.Command, f cli.Format, rows cli.Rows, next string) error {
 	if err := cli.WriteRows(cmd.OutOrStdout(), f, rows); err != nil {
 		return err
 	}
 	if next != "" && f != cli.JSON {
-		fmt.Fprintf(cmd.ErrOrStderr(), "there is more: --cursor %s, or --all\n", next)
+		fmt.Fprintf(cmd.ErrOrStderr(), "there are more: continue with --cursor %s, or use --all\n", next)
 	}
 	return nil
 }
@@ -156,7 +156,7 @@ func newGroupShow() *cobra.Command {
 		Example: "  dragnet group show f3kq7c2v --clearinghouse https://203.0.113.1:8443 --server ed25519:3p7b... -o json",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := where.dial()
+			c, err := where.dialClearinghouse()
 			if err != nil {
 				return err
 			}
@@ -172,6 +172,6 @@ func newGroupShow() *cobra.Command {
 		},
 	}
 	output = cli.OutputFlag(cmd)
-	where.register(cmd, false)
+	where.addFlags(cmd, false)
 	return cmd
 }

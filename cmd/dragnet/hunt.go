@@ -22,8 +22,8 @@ import (
 	"dragnet/node/hunt/witnesses"
 )
 
-// askFlags are what hunt and 'pattern explain' share: how a pattern becomes a
-// question.
+// askFlags are the flags of hunt, 'question ask' and 'pattern explain' that say how
+// a pattern becomes a question.
 type askFlags struct {
 	hash, mode, join, style, epoch, from, to string
 	bits                                     int
@@ -33,11 +33,11 @@ type askFlags struct {
 // floor is the number of candidates under which the ambiguity meter warns.
 const floor = 100
 
-func (a *askFlags) register(cmd *cobra.Command) {
+func (a *askFlags) addFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&a.hash, "hash", "linear", "hash of the components: linear, product, product-mod or product-mod:M")
 	f.IntVar(&a.bits, "bits", 0, "size of the keys in bits, for linear and product-mod; 0 chooses 19, or fewer for patterns that fix little")
-	f.StringVar(&a.mode, "mode", "oprf", "how answers are sealed: oprf (guesses cost the witness's help) or paper (from the tuple alone)")
+	f.StringVar(&a.mode, "mode", "oprf", "how answers are sealed: oprf (each guess needs the witness) or paper (guesses can be tried offline)")
 	f.StringVar(&a.join, "join", "witness", "who joins and/then: each witness over its own log, or the detective over all answers")
 	f.StringVar(&a.style, "questions", "hybrid", "how components are named: standard, self-describing or hybrid")
 	f.StringVar(&a.epoch, "epoch", "", "day whose salts are used, such as 2026-11-22; keep it when you ask a pattern again (default today, UTC)")
@@ -46,8 +46,8 @@ func (a *askFlags) register(cmd *cobra.Command) {
 	f.Uint32Var(&a.kdfMemory, "kdf-memory", 8<<10, "cost of a guess in paper mode, KiB of Argon2id memory")
 }
 
-// configuration checks the flags against a pattern.
-func (a *askFlags) configuration(p *pattern.Pattern) (c detective.Configuration, err error) {
+// makeConfiguration makes a configuration of the flags, and checks it against p.
+func (a *askFlags) makeConfiguration(p *pattern.Pattern) (c detective.Configuration, err error) {
 	c = detective.Configuration{Style: detective.Style(a.style), Epoch: a.epoch, KDFMemory: a.kdfMemory, Window: flow.AllTime, Quorum: 1}
 	if c.Mode, err = oneOf("--mode", a.mode, map[string]dossier.Mode{"oprf": dossier.OPRF, "paper": dossier.Paper}); err != nil {
 		return c, err
@@ -132,18 +132,18 @@ func newHunt() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "hunt PATTERN --witness [NAME=]SOURCE...",
 		Short: "Ask witnesses which hosts fit a pattern, and print the group",
-		Long: `Hunt does the detective's job: it asks each witness which hosts fit a pattern,
-without telling what the pattern is, opens the answers that concern it, and
-prints the group of hosts with what each witness could see.
+		Long: `Hunt does the detective's job: it asks each witness which hosts fit a pattern
+without revealing the pattern, opens the answers that match it, and prints the
+group of hosts with what each witness could see.
 
 ` + sourceHelp + ` It may
 also be a data directory; the address of a ClickHouse database, such as
 clickhouse://user@host:9000/flows, whose password is read from
-DRAGNET_CLICKHOUSE_PASSWORD; or that of a node of yours, unix:///PATH or
-https://HOST:PORT, which answers from its own log. Each is a witness of its own.
+DRAGNET_CLICKHOUSE_PASSWORD; or the address of your own node, unix:///PATH or
+https://HOST:PORT, which answers from its log. Each is a separate witness.
 
 A SOURCE such as https://203.0.113.1:8443 is a witness of another organisation:
---book names the key that it must hold, --key is ours. Nothing is kept; 'dragnet
+--book lists the key it must hold, --key is ours. Hunt keeps no record; 'dragnet
 question ask' does the same on record, over relays, in stages.
 
 ` + patternHelp,
@@ -161,7 +161,7 @@ question ask' does the same on record, over relays, in stages.
 				return err
 			}
 			c := hunt.Configuration{Witness: conf.Witness.Limits, Silent: conf.Site.Silent}
-			if c.Detective, err = ask.configuration(p); err != nil {
+			if c.Detective, err = ask.makeConfiguration(p); err != nil {
 				return cli.Usage(err)
 			}
 			if c.Detective.Quorum = quorum; quorum < 1 {
@@ -182,8 +182,8 @@ question ask' does the same on record, over relays, in stages.
 		},
 	}
 	output = cli.OutputFlag(cmd)
-	ask.register(cmd)
-	network.register(cmd)
+	ask.addFlags(cmd)
+	network.addFlags(cmd)
 	cmd.Flags().StringArrayVarP(&sources, "witness", "w", nil, "[NAME=]SOURCE of a witness; repeat for each")
 	cmd.Flags().IntVarP(&quorum, "quorum", "k", 1, "believe a host only if this many witnesses name it")
 	cmd.Flags().BoolVar(&force, "force", false, "do not warn about questions that give the pattern away")
@@ -218,8 +218,9 @@ func runHunt(cmd *cobra.Command, f cli.Format, c hunt.Configuration, p *pattern.
 	return hunt.WriteResult(cmd.OutOrStdout(), f, &out.Result)
 }
 
-// warnAmbiguity is the ambiguity meter's voice: on one's own files the price is
-// nil, but the same question sent to others would say too much.
+// warnAmbiguity warns of keys that the ambiguity meter finds too revealing: on
+// one's own files that costs nothing, but the question sent to others would say
+// too much.
 func warnAmbiguity(w io.Writer, h key.Hash, asked []detective.MeteredKey) {
 	const shown = 3
 	remedy := "fewer --bits leave more"
@@ -233,7 +234,7 @@ func warnAmbiguity(w io.Writer, h key.Hash, asked []detective.MeteredKey) {
 			continue
 		}
 		if n++; n <= shown {
-			fmt.Fprintf(w, "warning: the key of %q leaves a reader only %s; %s\n", a.Clue, candidates(a.Hidden()), remedy)
+			fmt.Fprintf(w, "warning: the key of %q leaves a reader only %s; %s\n", a.Clue, formatCandidates(a.Hidden()), remedy)
 		}
 	}
 	if n > shown {
@@ -241,7 +242,7 @@ func warnAmbiguity(w io.Writer, h key.Hash, asked []detective.MeteredKey) {
 	}
 }
 
-func candidates(n float64) string {
+func formatCandidates(n float64) string {
 	switch {
 	case n < 1.5:
 		return "1 candidate"
@@ -251,4 +252,4 @@ func candidates(n float64) string {
 	return fmt.Sprintf("%.2g candidates", n)
 }
 
-func second(t flow.Time) string { return t.Time().Format(time.RFC3339) }
+func formatSecond(t flow.Time) string { return t.Time().Format(time.RFC3339) }

@@ -14,7 +14,7 @@ import (
 	"dragnet/node/hunt"
 )
 
-// overNetwork reports whether the sources are witnesses elsewhere.
+// overNetwork reports whether the sources are witnesses of other organisations.
 func overNetwork(sources []string) (bool, error) {
 	remote := 0
 	for _, s := range sources {
@@ -29,7 +29,7 @@ func overNetwork(sources []string) (bool, error) {
 }
 
 func huntNetwork(cmd *cobra.Command, f cli.Format, n networkFlags, today bool, d detective.Configuration, p *pattern.Pattern, urls []string, force bool) error {
-	c, err := n.configuration()
+	c, err := n.makeConfiguration()
 	if err != nil {
 		return err
 	}
@@ -38,7 +38,7 @@ func huntNetwork(cmd *cobra.Command, f cli.Format, n networkFlags, today bool, d
 			return err
 		}
 	}
-	c.Detective, c.Whom = d, inquiry.WitnessSelection{Names: urls}
+	c.Detective, c.Selection = d, inquiry.WitnessSelection{Names: urls}
 	if !force {
 		c.Asking = refuseBelowFloor
 	}

@@ -19,7 +19,7 @@ import (
 func newKey() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "key",
-		Short: "Measure the ambiguous keys that stand for a pattern in a question",
+		Short: "Measure the ambiguous keys that represent a pattern in a question",
 		Args:  cobra.ArbitraryArgs,
 		RunE:  cli.Group,
 	}
@@ -40,15 +40,15 @@ func newKeySurvey() *cobra.Command {
 		Use:   "survey FILE...",
 		Short: "Compare hash functions on a log: how ambiguous their keys are, and at what cost",
 		Long: `Survey takes the components named by --mask from every flow of a log (files or
-directories of Zeek conn logs, eve.json and captures), hashes them with each hash function,
-and reports for each:
+directories of Zeek conn logs, eve.json and captures), hashes them with each hash
+function, and reports for each:
 
-  keys            distinct keys, and how many of them stand for one tuple only
-  connections     share of connections whose key stands for one tuple only
+  keys            distinct keys, and how many of them belong to one tuple only
+  connections     share of connections whose key belongs to one tuple only
   tuples per key  distribution over keys
   answers, bytes  what a witness with this log sends in answer to one question
-  candidates      tuples that a reader of the question must deem possible who
-                  saw none of the traffic: the question's protection
+  candidates      tuples that are possible for a reader of the question who saw
+                  none of the traffic: the question's protection
   time            to hash a million flows on one core
 
 A hash is good if candidates are many and answers few.`,
@@ -56,7 +56,7 @@ A hash is good if candidates are many and answers few.`,
   dragnet key survey border.pcap --mask addr4/32 --end in --hash linear --bits 12,16,20 --svg figure.svg`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := flags.into(&c); err != nil {
+			if err := flags.setConfiguration(&c); err != nil {
 				return cli.Usage(err)
 			}
 			return runSurvey(cmd, c, *output, flags.svg, args)
@@ -77,7 +77,7 @@ A hash is good if candidates are many and answers few.`,
 	return cmd
 }
 
-func (s *surveyFlags) into(c *survey.Configuration) (err error) {
+func (s *surveyFlags) setConfiguration(c *survey.Configuration) (err error) {
 	if c.Mask, err = key.ParseMask(s.mask); err != nil {
 		return fmt.Errorf("--mask: %w", err)
 	}
@@ -102,10 +102,10 @@ func runSurvey(cmd *cobra.Command, c survey.Configuration, f cli.Format, svg str
 	if err != nil {
 		return err
 	}
-	report := stages()
-	c.Progress = report.add
+	report := newStageProgress()
+	c.Progress = report.addDone
 	r, err := survey.Run(cmd.Context(), c, log)
-	report.done()
+	report.endStage()
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func writeFigure(path string, r *survey.Result) (err error) {
 	return r.Figure("Tuples per key").WriteSVG(out)
 }
 
-// writeSurvey is the table meant for people.
+// writeSurvey writes the table for people.
 func writeSurvey(w io.Writer, r *survey.Result) error {
 	fmt.Fprintf(w, "%d connections with %d distinct tuples of %s, X at %s", r.Connections, r.Tuples, r.Mask, r.End)
 	if r.Without > 0 || r.Skipped > 0 {
@@ -169,21 +169,21 @@ func surveyRows(r *survey.Result) cli.Rows {
 	}
 	for i := range r.Hashes {
 		h := &r.Hashes[i]
-		cells := []string{h.Hash, fmt.Sprint(r.Connections), fmt.Sprint(r.Tuples), fmt.Sprint(h.Keys), decimal(h.UniqueConnections), decimal(h.UniqueKeys)}
+		cells := []string{h.Hash, fmt.Sprint(r.Connections), fmt.Sprint(r.Tuples), fmt.Sprint(h.Keys), formatDecimal(h.UniqueConnections), formatDecimal(h.UniqueKeys)}
 		for _, at := range h.PerKey {
-			cells = append(cells, decimal(at.Keys))
+			cells = append(cells, formatDecimal(at.Keys))
 		}
-		cells = append(cells, decimal(h.Answers.Median), decimal(h.Answers.P95), decimal(h.Answers.P99), decimal(h.Answers.Max))
+		cells = append(cells, formatDecimal(h.Answers.Median), formatDecimal(h.Answers.P95), formatDecimal(h.Answers.P99), formatDecimal(h.Answers.Max))
 		if b := h.Bytes; b != nil {
-			cells = append(cells, decimal(b.Median), decimal(b.P95), decimal(b.P99), decimal(b.Max), fmt.Sprint(b.Questions), fmt.Sprint(b.TooLarge))
+			cells = append(cells, formatDecimal(b.Median), formatDecimal(b.P95), formatDecimal(b.P99), formatDecimal(b.Max), fmt.Sprint(b.Questions), fmt.Sprint(b.TooLarge))
 		} else {
 			cells = append(cells, "", "", "", "", "", "")
 		}
-		cells = append(cells, decimal(h.Milliseconds))
+		cells = append(cells, formatDecimal(h.Milliseconds))
 		for _, k := range knowing {
 			p5, median := "", ""
 			if c := h.Knowing(k); c != nil {
-				p5, median = decimal(c.P5), decimal(c.Median)
+				p5, median = formatDecimal(c.P5), formatDecimal(c.Median)
 			}
 			cells = append(cells, p5, median)
 		}
@@ -193,8 +193,8 @@ func surveyRows(r *survey.Result) cli.Rows {
 	return rows
 }
 
-// decimal prints whole numbers without exponent and others with six digits.
-func decimal(v float64) string {
+// formatDecimal prints whole numbers without exponent and others with six digits.
+func formatDecimal(v float64) string {
 	if v == math.Trunc(v) {
 		return strconv.FormatFloat(v, 'f', 0, 64)
 	}

@@ -61,7 +61,7 @@ func TestKeySurveyFormatsAgree(t *testing.T) {
 	if err != nil || len(records) != 4 {
 		t.Fatalf("csv of %d records, %v; want a header and three hashes", len(records), err)
 	}
-	if got, want := records[1][5], decimal(r.Hashes[0].UniqueKeys); records[0][5] != "unique_keys" || got != want {
+	if got, want := records[1][5], formatDecimal(r.Hashes[0].UniqueKeys); records[0][5] != "unique_keys" || got != want {
 		t.Errorf("csv says %s = %s, json %s", records[0][5], got, want)
 	}
 	if text, err = runDragnet(t, base...); err != nil {

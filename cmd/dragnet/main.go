@@ -14,7 +14,7 @@ import (
 
 func main() { os.Exit(cli.Main(newRoot())) }
 
-// newRoot wires the commands; each noun has a file of its own beside this one.
+// newRoot adds the commands; each noun has a separate file.
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "dragnet",
@@ -26,8 +26,8 @@ window, and a hash so short that many values share it: not the values. It
 returns every flow that fits, sealed under the values of that flow, so that the
 detective can open only those it could already describe.
 
-Begin with 'dragnet demo', which plays a recorded incident in a second, then
-hunt in logs of your own:
+Begin with 'dragnet demo', which plays a recorded incident in a second, then hunt
+in your own logs:
 
   dragnet hunt 'out dst=198.51.100.7 proto=udp dport=69' --witness /var/log/zeek
 

@@ -20,16 +20,16 @@ import (
 )
 
 // nodeFlags say where a verb works: on a data directory, the first argument, or
-// on a node that runs.
+// on a running node.
 type nodeFlags struct{ node, state string }
 
-func (n *nodeFlags) register(cmd *cobra.Command) {
+func (n *nodeFlags) addFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&n.node, "node", "", "address of a node to ask instead of a data directory: unix:///PATH or https://HOST:PORT")
 }
 
-// args wants DATADIR unless --node is given, and then at least min and at most
-// max arguments; max < 0 sets no bound.
-func (n *nodeFlags) args(min, max int) cobra.PositionalArgs {
+// checkArgs requires DATADIR unless --node is given, and between min and max further
+// arguments; max < 0 sets no bound.
+func (n *nodeFlags) checkArgs(min, max int) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		if n.node == "" {
 			if len(args) == 0 {
@@ -44,16 +44,16 @@ func (n *nodeFlags) args(min, max int) cobra.PositionalArgs {
 	}
 }
 
-// split gives the data directory, empty with --node, and the other arguments.
-func (n *nodeFlags) split(args []string) (dir string, rest []string) {
+// splitArgs returns the data directory, empty with --node, and the other arguments.
+func (n *nodeFlags) splitArgs(args []string) (dir string, rest []string) {
 	if n.node != "" {
 		return "", args
 	}
 	return args[0], args[1:]
 }
 
-// dial connects to the node.
-func (n *nodeFlags) dial() (*api.Client, error) {
+// dialNode connects to the node.
+func (n *nodeFlags) dialNode() (*api.Client, error) {
 	c, err := api.Dial(n.node, "")
 	if err != nil {
 		return nil, cli.Usage(err)
@@ -61,10 +61,10 @@ func (n *nodeFlags) dial() (*api.Client, error) {
 	return c, nil
 }
 
-// members is the control state of the data directory, or the node.
-func (n *nodeFlags) members(cmd *cobra.Command, dir string) (nodev1connect.MemberServiceClient, func() error, error) {
+// openMembers opens the members in the data directory, or of the node.
+func (n *nodeFlags) openMembers(cmd *cobra.Command, dir string) (nodev1connect.MemberServiceClient, func() error, error) {
 	if n.node != "" {
-		c, err := n.dial()
+		c, err := n.dialNode()
 		if err != nil {
 			return nil, nil, err
 		}
@@ -83,9 +83,9 @@ func (n *nodeFlags) members(cmd *cobra.Command, dir string) (nodev1connect.Membe
 	return registry.Operators(), func() error { return parts.Stop(context.WithoutCancel(cmd.Context())) }, nil
 }
 
-// explained takes the protocol's words off an error of a node, and says what to
-// do about some.
-func (n *nodeFlags) explained(err error) error {
+// explainError removes the protocol's words from an error of a node, and adds a
+// hint to some.
+func (n *nodeFlags) explainError(err error) error {
 	e, ok := errors.AsType[*connect.Error](err)
 	if !ok {
 		return err

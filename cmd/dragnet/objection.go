@@ -23,14 +23,14 @@ func newObjectionFile() *cobra.Command {
 	var reason, contact string
 	cmd := &cobra.Command{
 		Use:   "file PREFIX --reason TEXT",
-		Short: "Say that an address or prefix of yours does not belong on the list",
-		Long: `File puts an objection before the clearinghouse's operator and prints its name.
-Anybody may object; nothing changes until the operator has answered.`,
+		Short: "Object to the listing of an address or prefix of yours",
+		Long: `File sends an objection to the clearinghouse's operator and prints its name.
+Everyone may object; nothing changes until the operator has answered.`,
 		Example: "  dragnet objection file 198.51.100.7 --reason 'our vulnerability scanner' --contact abuse@example.org --clearinghouse https://203.0.113.1:8443 --server ed25519:3p7b...",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s := selectionFlags{hosts: args[0]}
-			selection, err := s.wire()
+			selection, err := s.toMessage()
 			if err != nil {
 				return err
 			}
@@ -38,7 +38,7 @@ Anybody may object; nothing changes until the operator has answered.`,
 			if err != nil {
 				return cli.Usage(err)
 			}
-			c, err := where.dial()
+			c, err := where.dialClearinghouse()
 			if err != nil {
 				return err
 			}
@@ -51,8 +51,8 @@ Anybody may object; nothing changes until the operator has answered.`,
 			return err
 		},
 	}
-	where.register(cmd, false)
-	cmd.Flags().StringVar(&reason, "reason", "", "why it does not belong there")
+	where.addFlags(cmd, false)
+	cmd.Flags().StringVar(&reason, "reason", "", "why it should not be listed")
 	cmd.Flags().StringVar(&contact, "contact", "", "how the operator can reach you")
 	return cmd
 }
@@ -66,7 +66,7 @@ func newObjectionList() *cobra.Command {
 		Example: "  dragnet objection list --config clearinghouse.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return administer(cmd.Context(), files, func(h *clearinghouse.Core) error {
+			return withCore(cmd.Context(), files, func(h *clearinghouse.Core) error {
 				all, err := h.Objections(cmd.Context())
 				if err != nil {
 					return err
@@ -74,7 +74,7 @@ func newObjectionList() *cobra.Command {
 				rows := cli.Rows{Header: []string{"objection", "prefix", "received", "state", "reason", "contact", "answer"}}
 				for _, o := range all {
 					rows.Items = append(rows.Items, o)
-					rows.Cells = append(rows.Cells, []string{o.Name, o.Prefix.String(), second(o.Received), string(o.State), fmt.Sprintf("%q", o.Reason), fmt.Sprintf("%q", o.Contact), o.Answer})
+					rows.Cells = append(rows.Cells, []string{o.Name, o.Prefix.String(), formatSecond(o.Received), string(o.State), fmt.Sprintf("%q", o.Reason), fmt.Sprintf("%q", o.Contact), o.Answer})
 				}
 				return cli.WriteRows(cmd.OutOrStdout(), *output, rows)
 			})
@@ -91,14 +91,14 @@ func newObjectionUphold() *cobra.Command {
 	var holds time.Duration
 	cmd := &cobra.Command{
 		Use:     "uphold OBJECTION --config FILE --why REASON",
-		Short:   "Publish nothing of the prefix for a while, from now on",
+		Short:   "Stop publishing the prefix for a while",
 		Example: "  dragnet objection uphold f3kq7c2v --config clearinghouse.yaml --why 'research scanner, announced' --holds 2160h",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if holds <= 0 || holds > 10*365*24*time.Hour {
 				return cli.Usage(fmt.Errorf("--holds %v: want more than 0 and at most ten years", holds))
 			}
-			return answer(cmd, files, args[0], time.Now().Add(holds), why)
+			return answerObjection(cmd, files, args[0], time.Now().Add(holds), why)
 		},
 	}
 	cmd.Flags().DurationVar(&holds, "holds", 90*24*time.Hour, "for how long")
@@ -116,7 +116,7 @@ func newObjectionReject() *cobra.Command {
 		Example: "  dragnet objection reject f3kq7c2v --config clearinghouse.yaml --why 'five organisations saw it attack'",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return answer(cmd, files, args[0], time.Time{}, why)
+			return answerObjection(cmd, files, args[0], time.Time{}, why)
 		},
 	}
 	cmd.Flags().StringArrayVar(&files, "config", nil, "the clearinghouse's configuration; repeat to layer")
@@ -124,11 +124,11 @@ func newObjectionReject() *cobra.Command {
 	return cmd
 }
 
-func answer(cmd *cobra.Command, files []string, name string, until time.Time, why string) error {
+func answerObjection(cmd *cobra.Command, files []string, name string, until time.Time, why string) error {
 	if why == "" {
 		return cli.Usage(errors.New("say why: it is kept with the objection"))
 	}
-	return administer(cmd.Context(), files, func(h *clearinghouse.Core) error {
+	return withCore(cmd.Context(), files, func(h *clearinghouse.Core) error {
 		if err := h.Answer(cmd.Context(), name, until, why); err != nil {
 			return err
 		}

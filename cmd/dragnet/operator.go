@@ -26,14 +26,14 @@ func newOperatorEnrol() *cobra.Command {
 		Use:   "enrol NODE TOKEN",
 		Short: "Redeem a token for a certificate, which --node then uses",
 		Long: `Enrol redeems a token that 'dragnet agent token --role operator' made, and keeps
-the certificate in a folder of yours, from which --node NODE takes it. TOKEN - is
-read from standard input, where other users of this machine do not see it.
-The certificate lasts 90 days; enrol again before.`,
+the certificate in your configuration folder, where --node NODE finds it. TOKEN -
+is read from standard input, where other users of this machine cannot see it.
+The certificate lasts 90 days; enrol again before it expires.`,
 		Example: "  dragnet operator enrol https://node.example.org:9121 -",
 		Args:    cobra.ExactArgs(2),
 	}
 	cmd.Flags().StringVar(&folder, "folder", "", "folder of the certificate (default below your configuration folder)")
-	cmd.Flags().BoolVar(&replace, "replace", false, "take the place of an enrolment that was revoked or has ended")
+	cmd.Flags().BoolVar(&replace, "replace", false, "replace an enrolment that was revoked or has expired")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		text := []byte(args[1])
 		if args[1] == "-" {

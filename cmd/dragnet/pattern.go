@@ -14,7 +14,7 @@ import (
 )
 
 func newPattern() *cobra.Command {
-	cmd := &cobra.Command{Use: "pattern", Short: "Work with patterns before asking anybody", Args: cobra.ArbitraryArgs, RunE: cli.Group}
+	cmd := &cobra.Command{Use: "pattern", Short: "Check what a pattern gives away, before asking", Args: cobra.ArbitraryArgs, RunE: cli.Group}
 	cmd.AddCommand(newPatternExplain())
 	return cmd
 }
@@ -30,7 +30,7 @@ type explanation struct {
 	Epoch     string                 `json:"epoch"`
 	Questions []detective.MeteredKey `json:"questions"`
 	// Alternatives are the branches a witness joins, with the number of
-	// combinations of tuples a reader must deem possible.
+	// combinations of tuples that are possible to a reader.
 	Alternatives  []alternative `json:"alternatives"`
 	QuestionBytes int           `json:"question_bytes"`
 }
@@ -47,8 +47,8 @@ func newPatternExplain() *cobra.Command {
 		Use:   "explain PATTERN",
 		Short: "Show what a question would send, and what it would give away",
 		Long: `Explain turns a pattern into the question a witness would receive, without
-sending it: the mask and the key of each clue, how many values a reader who saw
-none of the traffic must deem possible for that key, and what a witness learns.
+sending it: the mask and the key of each clue, how many values are possible for
+that key to a reader who saw none of the traffic, and what a witness learns.
 
 ` + patternHelp,
 		Example: `  dragnet pattern explain 'in src=203.0.113.5 dport=1433 then[1h] out dst=198.51.100.7 proto=udp dport=69'
@@ -59,7 +59,7 @@ none of the traffic must deem possible for that key, and what a witness learns.
 			if err != nil {
 				return cli.Hint(cli.Usage(err), "see 'dragnet pattern explain --help' for the language of patterns")
 			}
-			c, err := ask.configuration(p)
+			c, err := ask.makeConfiguration(p)
 			if err != nil {
 				return cli.Usage(err)
 			}
@@ -67,15 +67,15 @@ none of the traffic must deem possible for that key, and what a witness learns.
 			if err != nil {
 				return err
 			}
-			return explain(cmd.OutOrStdout(), *output, q)
+			return writeExplanation(cmd.OutOrStdout(), *output, q)
 		},
 	}
 	output = cli.OutputFlag(cmd)
-	ask.register(cmd)
+	ask.addFlags(cmd)
 	return cmd
 }
 
-func explain(w io.Writer, f cli.Format, q *detective.Inquiry) error {
+func writeExplanation(w io.Writer, f cli.Format, q *detective.Inquiry) error {
 	r := q.Result()
 	e := explanation{
 		Version: 1, Pattern: r.Pattern, Hash: r.Hash, Bits: r.Bits, Mode: r.Mode, Join: r.Join, Epoch: r.Epoch,
@@ -88,7 +88,7 @@ func explain(w io.Writer, f cli.Format, q *detective.Inquiry) error {
 	rows := cli.Rows{Header: []string{"clue", "mask", "key", "candidates", "knowing the service"}, Document: e}
 	for _, a := range e.Questions {
 		rows.Items = append(rows.Items, a)
-		rows.Cells = append(rows.Cells, []string{a.Clue, a.Mask, a.Key, number(a.Candidates), number(a.KnowingService)})
+		rows.Cells = append(rows.Cells, []string{a.Clue, a.Mask, a.Key, formatNumber(a.Candidates), formatNumber(a.KnowingService)})
 	}
 	if f != cli.Table {
 		return cli.WriteRows(w, f, rows)
@@ -107,7 +107,7 @@ possible for a key; "knowing the service": if it guesses ports and protocol.
 
 `)
 	for _, a := range e.Alternatives {
-		fmt.Fprintf(w, "Jointly %s for: %s\n", candidates(a.JointCandidates), strings.Join(a.Clues, " + "))
+		fmt.Fprintf(w, "Jointly %s for: %s\n", formatCandidates(a.JointCandidates), strings.Join(a.Clues, " + "))
 	}
 	fmt.Fprintf(w, `
 A witness learns: which end of the flow is open, which components are fixed (the
@@ -120,11 +120,11 @@ its answers you could open.
 `, map[string]string{"witness": "how clues combine", "detective": "that the clues belong together"}[e.Join],
 		map[string]string{
 			dossier.OPRF.String():  "Each further guess at an answer costs one evaluation by the witness, which\ncounts them.",
-			dossier.Paper.String(): "Whoever obtains an answer can guess its tuple offline, at the price of the\nmemory-hard function for each guess.",
+			dossier.Paper.String(): "Anyone who obtains an answer can guess its tuple offline, at the price of the\nmemory-hard function for each guess.",
 		}[e.Mode])
 	return nil
 }
 
-func number(n float64) string {
-	return strings.TrimSuffix(strings.TrimSuffix(candidates(n), "s"), " candidate")
+func formatNumber(n float64) string {
+	return strings.TrimSuffix(strings.TrimSuffix(formatCandidates(n), "s"), " candidate")
 }

@@ -24,18 +24,18 @@ import (
 func newQuestion() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "question",
-		Short: "Ask witnesses of other organisations, and see what was asked of ours",
-		Long: `Question is the two ends of asking over the network. A detective asks ('ask'),
-looks how far an inquiry is ('status') and how witnesses have behaved
-('witnesses'). A witness's operator sees everything that was asked and answered
-('list'), in a record whose changing shows ('list --verify').`,
+		Short: "Ask witnesses of other organisations, and see what they asked ours",
+		Long: `Question has the verbs for both ends of asking over the network. A detective asks
+('ask'), follows an inquiry ('status') and checks how witnesses have behaved
+('witnesses'). A witness's operator lists everything that was asked and answered
+('list'), in a record that shows tampering ('list --verify').`,
 		Args: cobra.ArbitraryArgs, RunE: cli.Group,
 	}
 	cmd.AddCommand(newQuestionAsk(), newQuestionStatus(), newQuestionWitnesses(), newQuestionList())
 	return cmd
 }
 
-// networkFlags are what hunt and 'question ask' share: who asks over the
+// networkFlags are the flags of hunt and 'question ask' that say who asks over the
 // network, and how long it waits.
 type networkFlags struct {
 	book, key string
@@ -43,7 +43,7 @@ type networkFlags struct {
 	maxAnswer int
 }
 
-func (n *networkFlags) register(cmd *cobra.Command) {
+func (n *networkFlags) addFlags(cmd *cobra.Command) {
 	d := inquiry.DefaultConfiguration()
 	f := cmd.Flags()
 	f.StringVar(&n.book, "book", "", "file of the witnesses we know: name, key, url, organisation, networks")
@@ -52,8 +52,8 @@ func (n *networkFlags) register(cmd *cobra.Command) {
 	f.IntVar(&n.maxAnswer, "max-answer", d.MaxAnswer, "size in bytes at which an answer is cut off")
 }
 
-// configuration reads the book and the key.
-func (n *networkFlags) configuration() (c inquiry.Configuration, err error) {
+// makeConfiguration reads the book and the key.
+func (n *networkFlags) makeConfiguration() (c inquiry.Configuration, err error) {
 	if n.book == "" || n.key == "" {
 		return c, cli.Usage(errors.New("asking over the network needs --book FILE and --key FILE"))
 	}
@@ -71,8 +71,8 @@ func (n *networkFlags) configuration() (c inquiry.Configuration, err error) {
 	return c, nil
 }
 
-// publishedEpoch is today's epoch as the book's clearinghouse publishes it; the
-// day itself without one.
+// publishedEpoch returns today's epoch as the book's clearinghouse publishes it; if
+// the book names none, the day itself.
 func publishedEpoch(ctx context.Context, c *inquiry.Configuration, today string) (string, error) {
 	server := c.Book.Clearinghouse
 	if server.URL == "" {
@@ -92,19 +92,19 @@ func publishedEpoch(ctx context.Context, c *inquiry.Configuration, today string)
 	return epoch, nil
 }
 
-// refuseBelowFloor keeps a question at home that would give the pattern away.
+// refuseBelowFloor refuses a question that would give the pattern away.
 func refuseBelowFloor(asked []detective.MeteredKey) error {
 	for i := range asked {
 		if a := &asked[i]; a.Hidden() < floor {
-			return cli.Hint(fmt.Errorf("the key of %q leaves a reader only %s, fewer than %d", a.Clue, candidates(a.Hidden()), floor),
+			return cli.Hint(fmt.Errorf("the key of %q leaves a reader only %s, fewer than %d", a.Clue, formatCandidates(a.Hidden()), floor),
 				"ask with fewer --bits, or with --force if the witnesses may know")
 		}
 	}
 	return nil
 }
 
-// whomFlags choose the witnesses.
-type whomFlags struct {
+// witnessFlags select the witnesses.
+type witnessFlags struct {
 	names       []string
 	near, table string
 	random      int
@@ -112,26 +112,26 @@ type whomFlags struct {
 	stage       int
 }
 
-func (w *whomFlags) register(cmd *cobra.Command) {
+func (w *witnessFlags) addFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringArrayVarP(&w.names, "witness", "w", nil, "a witness of the book, by name or URL; repeat for each")
-	f.StringVar(&w.near, "near", "", "all of the book, beginning with those nearest to this address")
+	f.StringVar(&w.near, "near", "", "all witnesses of the book, the nearest to this address first")
 	f.IntVar(&w.random, "random", 0, "a random sample of this many, strangers of the relays included")
-	f.BoolVar(&w.all, "all", false, "everybody, strangers of the relays included")
+	f.BoolVar(&w.all, "all", false, "all witnesses, strangers of the relays included")
 	f.StringVar(&w.table, "table", "", "file of PREFIX AS and AS|AS lines, for distances between ASes")
 	f.IntVar(&w.stage, "stage", 0, "ask this many at first, then twice as many, and so on until the quorum agrees; 0 asks all at once")
 	cmd.MarkFlagsMutuallyExclusive("witness", "near", "random", "all")
 	cmd.MarkFlagsOneRequired("witness", "near", "random", "all")
 }
 
-func (w *whomFlags) apply(c *inquiry.Configuration) (err error) {
-	c.Whom = inquiry.WitnessSelection{Names: w.names, Random: w.random, All: w.all}
+func (w *witnessFlags) setSelection(c *inquiry.Configuration) (err error) {
+	c.Selection = inquiry.WitnessSelection{Names: w.names, Random: w.random, All: w.all}
 	c.Stage = w.stage
 	if w.random < 0 || w.stage < 0 {
 		return cli.Usage(errors.New("--random and --stage cannot be negative"))
 	}
 	if w.near != "" {
-		if c.Whom.Near, err = netip.ParseAddr(w.near); err != nil {
+		if c.Selection.Near, err = netip.ParseAddr(w.near); err != nil {
 			return cli.Usage(fmt.Errorf("--near: %w", err))
 		}
 	}
@@ -149,7 +149,7 @@ func (w *whomFlags) apply(c *inquiry.Configuration) (err error) {
 	return nil
 }
 
-// stateFlag is where the detective's record is.
+// stateFlag adds the flag that names the detective's record.
 func stateFlag(cmd *cobra.Command) *string {
 	return cmd.Flags().String("state", "", "where inquiries are recorded: a file or a postgres:// URL (default ~/.local/share/dragnet/questions.db)")
 }

@@ -16,11 +16,11 @@ import (
 	"dragnet/node/hunt"
 )
 
-// asking is the command 'question ask'.
-type asking struct {
+// askCommand holds the flags of 'question ask'.
+type askCommand struct {
 	ask      askFlags
 	network  networkFlags
-	whom     whomFlags
+	whom     witnessFlags
 	quorum   int
 	fraction float64
 	ownWord  bool
@@ -31,55 +31,56 @@ type asking struct {
 }
 
 func newQuestionAsk() *cobra.Command {
-	var a asking
+	var a askCommand
 	cmd := &cobra.Command{
 		Use:   "ask PATTERN --book FILE --key FILE (--all | --near ADDR | --random N | -w NAME...)",
 		Short: "Ask witnesses over the network, on record",
 		Long: `Ask puts a pattern to witnesses of other organisations, each reached at the URL
-in the book or over one of its relays, and prints the group that results. What
-is asked and what becomes of it is recorded; 'dragnet question status' shows it
-at any time, also from another terminal.
+in the book or over one of its relays, and prints the group that results. The
+questions and their outcome are recorded; 'dragnet question status' shows them at
+any time, also from another terminal.
 
-A host is believed when --quorum independent witnesses name it: those who share
-an organisation or an AS count once, and all who are not in the book count once
-together. A witness of the book is believed alone about hosts of its own
-networks, unless --own-word=false.
+A host is believed if --quorum independent witnesses name it: those who share an
+organisation or an AS count once, and all who are not in the book count once
+together. A witness of the book is also believed alone about hosts of its own
+networks, unless --own-word=false. The result says for each host which of the
+two applies: quorum or own-word.
 
 A pattern that was asked before is asked under the salts of its first time;
-otherwise the two answers together would tell more than each.
+otherwise the two answers together would reveal more than each.
 
 ` + patternHelp,
 		Example: `  dragnet question ask 'out dst=198.51.100.7 proto=udp dport=69' --book book.yaml --key detective.key --all
   dragnet question ask 'in src=203.0.113.5 dport=1433' --book book.yaml --key detective.key --near 192.0.2.7 --stage 3 -k 2`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.run(cmd, args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) error { return a.askWitnesses(cmd, args[0]) },
 	}
 	a.output, a.state = cli.OutputFlag(cmd), stateFlag(cmd)
-	a.ask.register(cmd)
-	a.network.register(cmd)
-	a.whom.register(cmd)
+	a.ask.addFlags(cmd)
+	a.network.addFlags(cmd)
+	a.whom.addFlags(cmd)
 	f := cmd.Flags()
 	f.IntVarP(&a.quorum, "quorum", "k", 2, "believe a host only if this many independent witnesses name it")
 	f.Float64Var(&a.fraction, "fraction", 0, "and at least this share (0 to 1) of the independent witnesses asked")
 	f.BoolVar(&a.ownWord, "own-word", true, "believe a witness of the book alone about hosts of its own networks")
-	f.IntVar(&a.decoys, "decoys", 0, "ask this many decoys as well, about traffic that never happened, to find who invents")
+	f.IntVar(&a.decoys, "decoys", 0, "also ask this many decoys, about traffic that never happened, to find witnesses that invent")
 	f.BoolVar(&a.force, "force", false, "ask even if a key gives the pattern away")
 	return cmd
 }
 
-func (a *asking) run(cmd *cobra.Command, text string) error {
+func (a *askCommand) askWitnesses(cmd *cobra.Command, text string) error {
 	p, err := parsePattern(text)
 	if err != nil {
 		return err
 	}
-	c, err := a.network.configuration()
+	c, err := a.network.makeConfiguration()
 	if err != nil {
 		return err
 	}
-	if err := a.whom.apply(&c); err != nil {
+	if err := a.whom.setSelection(&c); err != nil {
 		return err
 	}
-	if c.Detective, err = a.ask.configuration(p); err != nil {
+	if c.Detective, err = a.ask.makeConfiguration(p); err != nil {
 		return cli.Usage(err)
 	}
 	c.Detective.Quorum, c.Detective.Fraction, c.Detective.OwnWord = a.quorum, a.fraction, a.ownWord
@@ -116,9 +117,9 @@ func keepEpoch(ctx context.Context, w io.Writer, r *inquiry.History, c *detectiv
 	return nil
 }
 
-// askAll asks the pattern and its decoys in random order: who sees all cannot
-// tell which comes first.
-func (a *asking) askAll(cmd *cobra.Command, record *inquiry.History, c inquiry.Configuration, p *pattern.Pattern) error {
+// askAll asks the pattern and its decoys in random order: an observer of all of
+// them cannot recognise the pattern by its place.
+func (a *askCommand) askAll(cmd *cobra.Command, record *inquiry.History, c inquiry.Configuration, p *pattern.Pattern) error {
 	random := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 	questions := []*pattern.Pattern{p}
 	for range a.decoys {

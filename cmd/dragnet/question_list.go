@@ -29,13 +29,13 @@ func newQuestionList() *cobra.Command {
 		Use:   "list --config FILE...",
 		Short: "Show what others asked of our node, and what it answered",
 		Long: `List shows every question that reached the node's witness from a detective of
-the roster: who asked, what could be seen of it, whether it was answered or why
-not. Each entry is hashed together with the one before.
+the roster: who asked, what the question reveals, and whether it was answered or
+why not. Each entry is hashed together with the one before.
 
---verify computes the hashes again, prints how many entries there are and the
-last hash, and exits with 3 if an entry was changed, removed or put in. Keep
-that line elsewhere: with --head ENTRIES:HASH it is checked too, which shows
-also whether the whole record, or its end, was replaced.`,
+--verify computes the hashes again, prints the number of entries and the last
+hash, and exits with 3 if an entry was changed, removed or inserted. Keep that
+line elsewhere: --head ENTRIES:HASH checks the record against it, which also shows
+whether the whole record, or its end, was replaced.`,
 		Example: "  dragnet question list --config /etc/dragnet/node.yaml\n  dragnet question list --config /etc/dragnet/node.yaml --verify",
 		Args:    cobra.NoArgs,
 	}
@@ -43,7 +43,7 @@ also whether the whole record, or its end, was replaced.`,
 	f := cmd.Flags()
 	f.StringArrayVar(&configs, "config", nil, "the node's configuration file; repeat to layer")
 	f.StringVar(&address, "state", "", "the node's database, a file or a postgres:// URL, in place of --config")
-	f.Int64Var(&after, "after", 0, "begin behind this entry")
+	f.Int64Var(&after, "after", 0, "list entries after this one")
 	f.IntVar(&limit, "limit", 0, "at most this many entries; 0 shows all")
 	f.BoolVar(&verify, "verify", false, "check the record instead of listing it")
 	f.StringVar(&head, "head", "", "with --verify: a line ENTRIES:HASH that was printed before")
@@ -61,7 +61,7 @@ also whether the whole record, or its end, was replaced.`,
 	return cmd
 }
 
-// openAuditLog never creates an audit log: one that does not exist has no entries.
+// openAuditLog opens an audit log, and never creates one.
 func openAuditLog(ctx context.Context, address string, configs []string) (*audit.Trail, *state.DB, error) {
 	if address == "" {
 		c, err := node.LoadConfiguration(configs...)
@@ -101,8 +101,8 @@ func listAuditLog(cmd *cobra.Command, d *audit.Trail, f cli.Format, after int64,
 			seen = append(seen, strings.TrimSpace(fmt.Sprintf("%s %s %s", c.End, c.Mask, c.State)))
 		}
 		rows.Cells = append(rows.Cells, []string{
-			fmt.Sprint(number), second(e.Time), e.Event, e.Organisation, e.Asker[:min(len(e.Asker), 16)], e.Via, dash(strings.Join(seen, ", ")),
-			dash(e.Refusal), fmt.Sprint(e.Answers), fmt.Sprint(e.Bytes),
+			fmt.Sprint(number), formatSecond(e.Time), e.Event, e.Organisation, e.Asker[:min(len(e.Asker), 16)], e.Via, orDash(strings.Join(seen, ", ")),
+			orDash(e.Refusal), fmt.Sprint(e.Answers), fmt.Sprint(e.Bytes),
 		})
 		return limit == 0 || len(rows.Cells) < limit
 	})
@@ -110,13 +110,6 @@ func listAuditLog(cmd *cobra.Command, d *audit.Trail, f cli.Format, after int64,
 		return err
 	}
 	return cli.WriteRows(cmd.OutOrStdout(), f, rows)
-}
-
-func dash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }
 
 func verifyAuditLog(cmd *cobra.Command, d *audit.Trail, f cli.Format, noted string) error {

@@ -16,13 +16,13 @@ func newQuestionStatus() *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
 		Use:     "status [INQUIRY]",
-		Short:   "Show how far inquiries are, or one with each witness",
-		Long:    `Status shows the last inquiries with their state, such as "12 of 20 answered, 3 refused, 5 silent"; or one, by its number, with what became of each witness. It works while an inquiry runs.`,
+		Short:   "Show the progress of inquiries, or of one with each witness",
+		Long:    `Status shows the last inquiries with their state, such as "12 of 20 answered, 3 refused, 5 silent"; or one, by its number, with the state of each witness. It works while an inquiry runs.`,
 		Example: "  dragnet question status\n  dragnet question status 7 -o json",
 		Args:    cobra.MaximumNArgs(1),
 	}
 	output, address := cli.OutputFlag(cmd), stateFlag(cmd)
-	cmd.Flags().IntVar(&limit, "limit", 20, "how many inquiries are listed")
+	cmd.Flags().IntVar(&limit, "limit", 20, "list at most this many inquiries")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		r, db, err := openRecord(cmd.Context(), *address)
 		if err != nil {
@@ -55,10 +55,10 @@ func inquiryRows(all []inquiry.Recorded) cli.Rows {
 		a := &all[i]
 		ended, what := "-", a.Pattern
 		if a.Ended != nil {
-			ended = second(*a.Ended)
+			ended = formatSecond(*a.Ended)
 		}
 		rows.Items = append(rows.Items, a)
-		rows.Cells = append(rows.Cells, []string{fmt.Sprint(a.Number), second(a.Started), ended, a.State, what})
+		rows.Cells = append(rows.Cells, []string{fmt.Sprint(a.Number), formatSecond(a.Started), ended, a.State, what})
 	}
 	return rows
 }
@@ -80,9 +80,9 @@ func newQuestionWitnesses() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "witnesses",
 		Short: "Show how each witness has behaved so far",
-		Long: `Witnesses sums the record up by witness: how often it answered, and what speaks
-against it. A lie is a decoy of which something opened; a spray is a testimony
-with far more answers than its flows explain.`,
+		Long: `Witnesses summarises the record by witness: how often it answered, and what
+speaks against it. A lie is an answer to a decoy that opened; a spray is a
+testimony with far more answers than its flows explain.`,
 		Args: cobra.NoArgs,
 	}
 	output, address := cli.OutputFlag(cmd), stateFlag(cmd)

@@ -28,7 +28,7 @@ import (
 func newReport() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "report",
-		Short: "Report a group to a clearinghouse, take a report back, or void reports",
+		Short: "Report a group to a clearinghouse, withdraw a report, or void reports",
 		Args:  cobra.ArbitraryArgs, RunE: cli.Group,
 	}
 	cmd.AddCommand(newReportSubmit(), newReportWithdraw(), newReportVoid())
@@ -45,13 +45,13 @@ func newReportSubmit() *cobra.Command {
 		Short: "Report what a hunt found",
 		Long: `Submit reports the hosts of a result, as 'dragnet hunt -o json' or
 'dragnet question ask -o json' print it, read from RESULT or standard input.
-Hosts with private addresses stay out: they mean nothing elsewhere.
+Hosts with private addresses are left out: they mean nothing elsewhere.
 
-The pattern goes to the clearinghouse, which merges what is reported under the
-same one. It is published only with --disclose, and only if all who report it
-disclose it: its addresses may tell who looked.
+The pattern is sent to the clearinghouse, which merges the reports of one pattern.
+It is published only with --disclose, and only if all who report it disclose it:
+its addresses may reveal who looked.
 
-Submit again after any error: a report that is known counts once.`,
+Submit again after any error: a report counts once however often it is submitted.`,
 		Example: `  dragnet hunt 'out dst=198.51.100.7 proto=udp dport=69' -w north.pcap -w south.pcap -k 2 -o json |
     dragnet report submit --clearinghouse https://203.0.113.1:8443 --server ed25519:3p7b... --key identity.key`,
 		Args: cobra.MaximumNArgs(1),
@@ -70,26 +70,26 @@ Submit again after any error: a report that is known counts once.`,
 				return err
 			}
 			r.Disclose = disclose
-			c, err := where.dial()
+			c, err := where.dialClearinghouse()
 			if err != nil {
 				return err
 			}
 			defer c.Close()
 			out, err := c.SubmitReports(cmd.Context(), r)
 			if err != nil {
-				return cli.Hint(err, "submit again: what is known counts once")
+				return cli.Hint(err, "submit again: a report counts once")
 			}
 			return writeOutcome(cmd.OutOrStdout(), *output, r, out[0])
 		},
 	}
 	output = cli.OutputFlag(cmd)
-	where.register(cmd, true)
+	where.addFlags(cmd, true)
 	cmd.Flags().BoolVar(&disclose, "disclose", false, "let the pattern be published")
-	cmd.Flags().DurationVar(&holds, "holds", 7*24*time.Hour, "how long the report holds unless it is taken back; at most 2160h")
+	cmd.Flags().DurationVar(&holds, "holds", 7*24*time.Hour, "how long the report is valid unless it is withdrawn; at most 2160h")
 	return cmd
 }
 
-// maxResult bounds a result that is read.
+// maxResult bounds the result read, in bytes.
 const maxResult = 256 << 20
 
 // reportOf makes a report of the JSON form of a result.
@@ -111,7 +111,7 @@ func reportOf(in io.Reader, now time.Time, holds time.Duration) (*dossier.Report
 		if !flow.Global(h.Addr) {
 			continue
 		}
-		r.Hosts = append(r.Hosts, dossier.ReportedHost{Addr: h.Addr, Witnesses: uint16(min(independent(h), int(r.Asked))), First: h.FirstSeen, Last: h.LastSeen})
+		r.Hosts = append(r.Hosts, dossier.ReportedHost{Addr: h.Addr, Witnesses: uint16(min(countIndependent(h), int(r.Asked))), First: h.FirstSeen, Last: h.LastSeen})
 	}
 	slices.SortFunc(r.Hosts, func(a, b dossier.ReportedHost) int { return a.Addr.Compare(b.Addr) })
 	if len(r.Hosts) == 0 {
@@ -120,8 +120,8 @@ func reportOf(in io.Reader, now time.Time, holds time.Duration) (*dossier.Report
 	return r, nil
 }
 
-// independent is how many witnesses of different organisations named a host.
-func independent(h *detective.Match) int { return cmp.Or(h.Independent, len(h.Witnesses)) }
+// countIndependent counts the independent witnesses that named a host.
+func countIndependent(h *detective.Match) int { return cmp.Or(h.Independent, len(h.Witnesses)) }
 
 func writeOutcome(w io.Writer, f cli.Format, r *dossier.Report, o *reportingv1.Outcome) error {
 	status := strings.ToLower(strings.TrimPrefix(o.Status.String(), "STATUS_"))
@@ -145,9 +145,9 @@ func newReportWithdraw() *cobra.Command {
 	var why string
 	cmd := &cobra.Command{
 		Use:   "withdraw REPORT",
-		Short: "Take a report of yours back",
-		Long: `Withdraw takes a report back that your organisation made, under whichever of its
-keys. What it alone bore out is no longer published from the next batch on.`,
+		Short: "Withdraw a report of your organisation",
+		Long: `Withdraw removes a report that your organisation made, under any of its keys. What
+only that report supported is no longer published from the next batch on.`,
 		Example: "  dragnet report withdraw 4f0c... --why 'our own scanner' --clearinghouse https://203.0.113.1:8443 --server ed25519:3p7b... --key identity.key",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -155,7 +155,7 @@ keys. What it alone bore out is no longer published from the next batch on.`,
 			if err != nil {
 				return err
 			}
-			c, err := where.dial()
+			c, err := where.dialClearinghouse()
 			if err != nil {
 				return err
 			}
@@ -163,7 +163,7 @@ keys. What it alone bore out is no longer published from the next batch on.`,
 			return c.WithdrawReport(cmd.Context(), id, why)
 		},
 	}
-	where.register(cmd, true)
+	where.addFlags(cmd, true)
 	cmd.Flags().StringVar(&why, "why", "", "the reason, for the clearinghouse's operator")
 	return cmd
 }
@@ -173,12 +173,12 @@ func newReportVoid() *cobra.Command {
 	var signer, report, group, host, since, why string
 	cmd := &cobra.Command{
 		Use:   "void --config FILE --why REASON",
-		Short: "As the clearinghouse's operator, take reports out of use and publish at once",
-		Long: `Void takes all reports that fit every one of the given flags out of use for good,
-and publishes a batch without them at once. It works on the clearinghouse's
-state, which may be in use by the running service. See docs/how-to/revoke.md.
+		Short: "As the clearinghouse's operator, void reports and publish at once",
+		Long: `Void permanently discards all reports that match every given flag, and publishes a
+batch without them at once. It works on the clearinghouse's state; the service
+may be running. See docs/how-to/revoke.md.
 
-A key that was stolen is revoked on the roster instead, which voids what was
+If a key was stolen, revoke it on the roster instead, which voids the reports
 received under it since.`,
 		Example: `  dragnet report void --config clearinghouse.yaml --group f3kq7c2v --why poisoned
   dragnet report void --config clearinghouse.yaml --signer ed25519:3p7b... --since 2026-03-01T10:00:00Z --why 'wrong sensor'`,
@@ -191,7 +191,7 @@ received under it since.`,
 			if err != nil {
 				return err
 			}
-			return administer(cmd.Context(), files, func(h *clearinghouse.Core) error {
+			return withCore(cmd.Context(), files, func(h *clearinghouse.Core) error {
 				n, err := h.Void(cmd.Context(), s, why)
 				if errors.Is(err, clearinghouse.ErrSelection) {
 					return cli.Usage(err)

@@ -18,8 +18,8 @@ func newReproduce() *cobra.Command {
 		Use:   "reproduce [NAME]",
 		Short: "Reproduce a table or figure of the papers, next to the paper's numbers",
 		Long: `Reproduce runs the experiment behind a table or figure of one of the papers this
-program is built from, and prints its numbers next to the paper's, with where
-they differ and why. Without NAME it lists all reproductions.`,
+program is built from, and prints its numbers next to the paper's, with the
+differences and their reasons. Without NAME it lists all reproductions.`,
 		Example: `  dragnet reproduce
   dragnet reproduce sharing-figure-1 --out figures`,
 		Args: cobra.MaximumNArgs(1),
@@ -35,7 +35,7 @@ they differ and why. Without NAME it lists all reproductions.`,
 		},
 	}
 	output = cli.OutputFlag(cmd)
-	cmd.Flags().StringVar(&data, "data", "", "folder of shared captures and logs (default $DRAGNET_DATA; without, what needs it is left out)")
+	cmd.Flags().StringVar(&data, "data", "", "folder of shared captures and logs (default $DRAGNET_DATA; without it, what needs it is left out)")
 	cmd.Flags().StringVar(&out, "out", "", "also write the figures as SVG files into this directory")
 	return cmd
 }
@@ -58,9 +58,9 @@ func runReproduction(cmd *cobra.Command, f cli.Format, r report.Reproduction, da
 	if data == "" {
 		data = os.Getenv("DRAGNET_DATA")
 	}
-	progress := stages()
-	result, err := r.Run(cmd.Context(), report.Environment{Data: data, Progress: progress.add})
-	progress.done()
+	progress := newStageProgress()
+	result, err := r.Run(cmd.Context(), report.Environment{Data: data, Progress: progress.addDone})
+	progress.endStage()
 	if err != nil {
 		return fmt.Errorf("reproduce %s: %w", r.Name, err)
 	}

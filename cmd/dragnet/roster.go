@@ -23,8 +23,8 @@ func newRoster() *cobra.Command {
 		Short: "Sign, check and show the list of a community's members",
 		Long: `A roster lists the organisations of a community with their keys, and what each
 may do. The clearinghouse's operator keeps it as a file of members, in YAML, and
-signs it again after each change; all others accept only what descends from the
-version they hold.`,
+signs it again after each change; all others accept only a version that descends
+from the one they hold.`,
 		Args: cobra.ArbitraryArgs, RunE: cli.Group,
 	}
 	cmd.AddCommand(newRosterKey(), newRosterSign(), newRosterFetch(), newRosterVerify(), newRosterShow())
@@ -34,9 +34,9 @@ version they hold.`,
 func newRosterKey() *cobra.Command {
 	return &cobra.Command{
 		Use:   "key FILE",
-		Short: "Make a private key in FILE unless it is there, and print its public half",
+		Short: "Make a private key in FILE unless it exists, and print its public half",
 		Long: `Key makes a private key that only you may read, unless FILE holds one already,
-and prints its public half: what others put on a roster or into a configuration.`,
+and prints its public half, which others put on a roster or into a configuration.`,
 		Example: "  dragnet roster key /etc/dragnet/identity.key",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -50,24 +50,24 @@ and prints its public half: what others put on a roster or into a configuration.
 	}
 }
 
-// signing are the flags of 'roster sign'.
-type signing struct {
+// signOptions are the flags of 'roster sign'.
+type signOptions struct {
 	key, next, bundle string
 	valid             time.Duration
 }
 
 func newRosterSign() *cobra.Command {
-	var s signing
+	var s signOptions
 	cmd := &cobra.Command{
 		Use:   "sign MEMBERS --key FILE --roster FILE",
 		Short: "Sign a file of members as the roster's next version",
-		Long: `Sign reads MEMBERS and writes the next version of the roster. To let somebody in,
-add a member; to revoke a key, write since when it may have been in other hands:
+		Long: `Sign reads MEMBERS and writes the next version of the roster. To admit a member,
+add it; to revoke a key, write since when others may have had it:
 
   servers: []                 # keys the clearinghouse answers with; empty: the one that signs
   members:
     - name: north
-      class: org:north        # members of one class have one voice
+      class: org:north        # members of one class count once
       roles: [ask, report]    # and witness: counted under its class
       as: [64496]
       keys:
@@ -76,12 +76,13 @@ add a member; to revoke a key, write since when it may have been in other hands:
           until: 2027-01-01T00:00:00Z
           revoked: 2026-03-01T10:00:00Z
 
-Nobody relies on a roster for longer than --valid, so sign again before: until
-then, who keeps the new one from a reader hides what was revoked.
+Readers rely on a roster for at most --valid, so sign again before it expires:
+until then, an attacker who withholds the new one from a reader hides what was
+revoked.
 
-With --rotate the signing passes to another key; readers who know the old one
-follow. A stolen signing key is not healed by that, since the thief can do the
-same: tell everybody the new key by other means.`,
+With --rotate another key signs from now on; readers who know the old one follow.
+That does not help if the signing key was stolen, since the thief can do the same:
+distribute the new key to all readers by other means.`,
 		Example: `  dragnet roster sign members.yaml --key clearing.key --roster roster.bin
   dragnet roster sign members.yaml --key clearing.key --rotate next.key --roster roster.bin`,
 		Args: cobra.ExactArgs(1),
@@ -99,7 +100,7 @@ same: tell everybody the new key by other means.`,
 	return cmd
 }
 
-func signRoster(w io.Writer, members string, s signing, now time.Time) error {
+func signRoster(w io.Writer, members string, s signOptions, now time.Time) error {
 	r, err := roster.ReadMembers(members)
 	if err != nil {
 		return err
@@ -130,7 +131,7 @@ func signRoster(w io.Writer, members string, s signing, now time.Time) error {
 	case s.next == "":
 		b, err = roster.Sign(key, r, before)
 	case before == nil:
-		return cli.Usage(fmt.Errorf("--rotate: there is no roster at %s whose signing could pass on", s.bundle))
+		return cli.Usage(fmt.Errorf("--rotate: no roster found at %s; sign one first without --rotate", s.bundle))
 	default:
 		b, err = roster.Rotate(key, signer, r, before)
 	}
@@ -165,11 +166,11 @@ func newRosterFetch() *cobra.Command {
 	var signer, held string
 	cmd := &cobra.Command{
 		Use:   "fetch --signer KEY --held FILE",
-		Short: "Fetch the newest roster from the clearinghouse and take it over",
-		Long: `Fetch takes the clearinghouse's roster over into FILE if it is signed by KEY or its
-successors, holds now, and descends from the one in FILE; otherwise FILE stays as
-it is. Let a timer do this daily: who is kept from a new roster by somebody in
-between notices when the one held expires.`,
+		Short: "Fetch the newest roster from the clearinghouse and store it",
+		Long: `Fetch stores the clearinghouse's roster in FILE if it is signed by KEY or its
+successors, is valid now, and descends from the one in FILE; otherwise FILE stays
+as it is. Run it daily from a timer: if an attacker withholds new rosters, you
+notice when the stored one expires.`,
 		Example: "  dragnet roster fetch --signer ed25519:3p7b... --held /var/lib/dragnet/roster.bin --clearinghouse https://203.0.113.1:8443 --server ed25519:4q8c...",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -180,7 +181,7 @@ between notices when the one held expires.`,
 			if held == "" {
 				return cli.Usage(errors.New("want --held FILE, where the roster is kept"))
 			}
-			c, err := where.dial()
+			c, err := where.dialClearinghouse()
 			if err != nil {
 				return err
 			}
@@ -201,7 +202,7 @@ between notices when the one held expires.`,
 			return err
 		},
 	}
-	where.register(cmd, false)
+	where.addFlags(cmd, false)
 	cmd.Flags().StringVar(&signer, "signer", "", "public key that signs the roster, as learnt by other means")
 	cmd.Flags().StringVar(&held, "held", "", "where the roster is kept")
 	return cmd
@@ -211,10 +212,10 @@ func newRosterVerify() *cobra.Command {
 	var signer, held string
 	cmd := &cobra.Command{
 		Use:   "verify ROSTER --signer KEY",
-		Short: "Say whether a reader who trusts KEY would take this roster over",
+		Short: "Check whether a reader who trusts KEY would accept this roster",
 		Long: `Verify checks signature, handovers and expiry, and with --held also that the
 roster descends from that one.
-Exit code 0: a reader would take it over. 3: it would not. 1: it could not look.`,
+Exit code 0: a reader would accept it. 3: it would not. 1: the check could not run.`,
 		Example: "  dragnet roster verify roster.bin --signer ed25519:3p7bfXt9wbTTW2HC7OQ1Nz-DQ8hbeGdNrfx-FG-IK08",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -250,7 +251,7 @@ Exit code 0: a reader would take it over. 3: it would not. 1: it could not look.
 	return cmd
 }
 
-// snapshot is a roster.State that forgets: nothing is taken over, only tried.
+// snapshot is a roster.State that saves nothing: acceptance is only tried.
 type snapshot []byte
 
 func (s *snapshot) Load() ([]byte, error) { return *s, nil }

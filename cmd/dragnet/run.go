@@ -33,17 +33,17 @@ func newRunNode() *cobra.Command {
 	var files []string
 	cmd := &cobra.Command{
 		Use:   "node --config FILE...",
-		Short: "Follow growing logs, look for scanners, direct the guards at the edges",
+		Short: "Follow growing logs, find scanners, direct the guards at the edges",
 		Long: `Node follows the logs that its configuration names ('follow'), through growth,
-rotation and compression, into its data directory or a ClickHouse database
-('store'), and keeps that within its bounds. It serves /livez, /readyz and
+rotation and compression, and stores their flows in its data directory or a
+ClickHouse database ('store'), within its bounds. It serves /livez, /readyz and
 /metrics on a loopback port ('admin'), operators on a Unix socket, and agents and
-operators elsewhere over TLS if it has an address ('api').
+remote operators over TLS if it has an address ('api').
 
-If 'collect' names exporters it also receives NetFlow version 5 and 9, IPFIX and
+If 'collect' names exporters, it also receives NetFlow version 5 and 9, IPFIX and
 sFlow over UDP (ports 2055, 4739 and 6343), and counts and reports what was lost.
 
-In what it stores it looks for scanners ('detection'), takes the reports of the
+It finds scanners among the stored flows ('detection'), accepts the reports of the
 guards at the edges ('enforcement'), has blocks judged ('decide': by default a
 dry run, after approval), and notifies people ('notify').
 
@@ -51,8 +51,8 @@ If 'witness' has an address or a relay, detectives of the roster may ask it,
 within its policy, and 'dragnet question list' shows what they asked.
 
 SIGTERM and SIGINT stop it; however it ends, nothing is lost or stored twice.
-SIGHUP reads the files again and takes over the rules of the judge with their
-allow list, the roster, and the log level; the log says what needs a restart.
+SIGHUP reads the files again and applies the rules of the judge with their allow
+list, the roster, and the log level; the log names what needs a restart.
 
 Other commands use the data directory while it runs: flow list, hunt, backup,
 finding list, decision list, decision stop.`,
@@ -87,12 +87,12 @@ func newRunClearinghouse() *cobra.Command {
 	var files []string
 	cmd := &cobra.Command{
 		Use:   "clearinghouse --config FILE...",
-		Short: "Serve a community: take reports, publish groups, hand out the roster",
-		Long: `Clearinghouse takes reports from the members of its roster, merges them into
+		Short: "Serve a community: receive reports, publish groups, serve the roster",
+		Long: `Clearinghouse receives reports from the members of its roster, merges them into
 groups, and publishes those in batches without saying who contributed what. It
 serves the community over TLS 1.3 under the key in its directory, and /livez,
 /readyz and /metrics on a loopback port. It reads the roster's file every few
-seconds: put a newly signed version there, and it is in force.
+seconds, so that a newly signed version takes effect.
 
 SIGTERM and SIGINT stop it; what it acknowledged is on disk, however it ends.
 SIGHUP reads the roster and the log level again.`,
@@ -123,8 +123,8 @@ SIGHUP reads the roster and the log level again.`,
 	return cmd
 }
 
-// reloadOnSignal calls reload at each SIGHUP until ctx ends or stop is called; an
-// error is logged, and the configuration in effect stays.
+// reloadOnSignal calls reload at each SIGHUP until ctx ends or stop is called. An
+// error is logged, and the configuration stays in effect.
 func reloadOnSignal(ctx context.Context, log *slog.Logger, reload func(context.Context) error) (stop func()) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGHUP)
@@ -138,7 +138,7 @@ func reloadOnSignal(ctx context.Context, log *slog.Logger, reload func(context.C
 				return
 			case <-signals:
 				if err := reload(ctx); err != nil && ctx.Err() == nil {
-					log.Error("reload failed; the configuration in effect stays", "err", err)
+					log.Error("reload failed; keeping the configuration", "err", err)
 				}
 			}
 		}

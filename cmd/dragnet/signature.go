@@ -31,8 +31,7 @@ worm and looks for its variants in files, captures and streams.
   dragnet signature match --signature alder.signature.json --labels mixed.labels.jsonl mixed
 
 A PATH is a folder, a file, a capture (each direction of a connection and each
-datagram is a sequence), or - for standard input. Nothing that is read is ever
-executed.`,
+datagram is a sequence), or - for standard input. Samples are never executed.`,
 		RunE: cli.Group,
 		Args: cobra.ArbitraryArgs,
 	}
@@ -41,7 +40,7 @@ executed.`,
 	return cmd
 }
 
-// Bounds on what is kept in memory to learn from.
+// Bounds on the samples held in memory, in bytes.
 const (
 	maxSample  = 1 << 20
 	maxSamples = 512 << 20

@@ -128,8 +128,8 @@ func newSignatureGenerate() *cobra.Command {
 		Short: "Write inert variants of a synthetic worm, for experiments",
 		Long: `Generate writes byte strings that vary as the variants of a polymorphic worm do:
 10 % of the bytes substituted, garbage inserted, embedded in 2 to 20 KB of
-benign traffic. They come from a random number generator and do nothing. Which
-file holds which variant is written to DIR.labels.jsonl.`,
+benign traffic. They come from a random number generator and do nothing.
+DIR.labels.jsonl lists the variant in each file.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := variants.Family(name, seed)

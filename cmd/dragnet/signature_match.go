@@ -25,9 +25,9 @@ func newSignatureMatch() *cobra.Command {
 	var output *cli.Format
 	cmd := &cobra.Command{
 		Use:   "match PATH...",
-		Short: "Look for variants in files, captures or a stream",
-		Long: `Match prints the sequences that a signature matches. With --labels, a table of
-how the results compare with the truth instead. Exit code 3 means that
+		Short: "Find variants in files, captures or a stream",
+		Long: `Match prints the sequences that a signature matches. With --labels it prints a
+table that compares the results with the truth instead. Exit code 3 means that
 something matched.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -90,8 +90,8 @@ func printMatches(cmd *cobra.Command, f cli.Format, m *match.Matcher, paths []st
 	return nil
 }
 
-// printConfusion compares verdicts with labels: one row per true family, a column
-// for matched and one for not.
+// printConfusion compares results with labels: one row per true family, a column
+// for matched sequences and one for the others.
 func printConfusion(cmd *cobra.Command, f cli.Format, m *match.Matcher, labels string, paths []string) error {
 	truth, err := readLabels(labels)
 	if err != nil {
@@ -249,7 +249,7 @@ func newSignatureCluster() *cobra.Command {
 	var output *cli.Format
 	cmd := &cobra.Command{
 		Use:   "cluster PATH...",
-		Short: "Sort samples of several worms into families",
+		Short: "Group samples of several worms into families",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			samples, err := collectSamples(cmd, args)

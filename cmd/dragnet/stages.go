@@ -2,25 +2,24 @@ package main
 
 import "dragnet/internal/cli"
 
-// stageProgress reports work that goes through several stages: each has a
-// progress report of its own.
+// stageProgress reports the progress of work in several stages, one after another.
 type stageProgress struct {
 	what    string
 	current *cli.Progress
 }
 
-func stages() *stageProgress { return &stageProgress{} }
+func newStageProgress() *stageProgress { return &stageProgress{} }
 
-// add counts n more done of a stage; a new name ends the stage before.
-func (s *stageProgress) add(what string, n int) {
+// addDone counts n more done of a stage; a new name ends the stage before.
+func (s *stageProgress) addDone(what string, n int) {
 	if s.current == nil || what != s.what {
-		s.done()
+		s.endStage()
 		s.what, s.current = what, cli.NewProgress(what, 0)
 	}
 	s.current.Add(int64(n))
 }
 
-func (s *stageProgress) done() {
+func (s *stageProgress) endStage() {
 	if s.current != nil {
 		s.current.Done()
 	}

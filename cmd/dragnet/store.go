@@ -36,9 +36,9 @@ func newStoreCheck() *cobra.Command {
 Everything not reported as damaged stays readable by every command.
 Exit code 0: no damage found. 3: damage found. 1: the check could not run.`,
 		Example: "  dragnet store check /var/lib/dragnet",
-		Args:    at.args(0, 0),
+		Args:    at.checkArgs(0, 0),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			dir, _ := at.split(args)
+			dir, _ := at.splitArgs(args)
 			if err := ownDirectory(dir, "use its CHECK TABLE flows"); err != nil {
 				return err
 			}
@@ -58,7 +58,7 @@ Exit code 0: no damage found. 3: damage found. 1: the check could not run.`,
 		},
 	}
 	output = cli.OutputFlag(cmd)
-	at.register(cmd)
+	at.addFlags(cmd)
 	return cmd
 }
 
@@ -69,14 +69,14 @@ func checkStore(cmd *cobra.Command, at *nodeFlags, dir string) (found []disk.Fau
 		defer progress.Done()
 		return disk.Check(cmd.Context(), dir, func(n int) { progress.Add(int64(n)) })
 	}
-	client, err := at.dial()
+	client, err := at.dialNode()
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
 	got, err := client.Store.CheckStore(cmd.Context(), &nodev1.CheckStoreRequest{})
 	if err != nil {
-		return nil, at.explained(err)
+		return nil, at.explainError(err)
 	}
 	for _, d := range got.Damages {
 		found = append(found, disk.Fault{File: d.File, Problem: d.Problem, Flows: int(d.Flows), Advice: d.Advice})
@@ -90,21 +90,21 @@ func newStoreIndex() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "index DATADIR",
 		Short: "Compute the keys of standard questions for today's salts",
-		Long: `Index hashes all flows stored for the standard questions of an epoch, by
-convention the day in UTC. Standard questions that use its salts are then looked
-up; others, and those of another day, are answered by hashing all flows, which
-gives the same answers more slowly. A newly imported flow has keys of its day.`,
+		Long: `Index hashes all stored flows for the standard questions of an epoch, by
+convention the day in UTC. Standard questions with its salts are then answered by
+look-up; others, and those of another day, by hashing all flows, which gives the
+same answers more slowly. Newly imported flows get keys of their day at once.`,
 		Example: "  dragnet store index /var/lib/dragnet",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			if err := ownDirectory(args[0], "it hashes columns when asked and keeps no index"); err != nil {
+			if err := ownDirectory(args[0], "it hashes columns for each question and keeps no index"); err != nil {
 				return err
 			}
 			if !disk.Is(args[0]) {
 				return fmt.Errorf("%s is not a data directory", args[0])
 			}
 			if epoch == "" {
-				epoch = today()
+				epoch = currentDay()
 			}
 			store, err := disk.OpenWriter(args[0])
 			if err != nil {
@@ -126,6 +126,6 @@ gives the same answers more slowly. A newly imported flow has keys of its day.`,
 		},
 	}
 	cmd.Flags().StringVar(&epoch, "epoch", "", "whose salts, such as 2026-11-22 (default today, UTC)")
-	cmd.Flags().BoolVar(&again, "again", false, "also runs of that epoch, such as after damage")
+	cmd.Flags().BoolVar(&again, "again", false, "also index runs that have keys of that epoch, such as after damage")
 	return cmd
 }

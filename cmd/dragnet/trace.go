@@ -34,8 +34,8 @@ func newTrace() *cobra.Command {
 	return cmd
 }
 
-// collection says where signed redemptions come from and how the chain is printed.
-type collection struct {
+// redemptionFlags say where signed redemptions come from and how the chain is printed.
+type redemptionFlags struct {
 	redemptions, keys []string
 	call              bool
 	callPort          uint16
@@ -45,7 +45,7 @@ type collection struct {
 	output            string
 }
 
-func (f *collection) addFlags(cmd *cobra.Command) {
+func (f *redemptionFlags) addFlags(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&f.redemptions, "redemption", nil, "signed redemption from an administrator ('dragnet-agent token redeem'); repeat")
 	cmd.Flags().StringArrayVar(&f.keys, "host-key", nil, "ADDRESS=KEY: a host's public key, from its administrator ('dragnet-agent doctor'); repeat")
 	cmd.Flags().BoolVar(&f.call, "call", false, "redeem by calling the hosts; they must have listed our key")
@@ -61,13 +61,13 @@ func newTraceStart() *cobra.Command {
 	var session int64
 	var port uint16
 	var timeout time.Duration
-	var collect collection
+	var collect redemptionFlags
 	cmd := &cobra.Command{
 		Use:   "start HOST PORT,PORT",
 		Short: "Ask a host who is behind one of its connections, and start a case",
-		Long: `Asks HOST about the connection from its first PORT to our second PORT. With
---remote ADDRESS the connection's other end is that host instead of this one, as
-gateways and intrusion detection systems ask. The answer is a token, which the
+		Long: `Start asks HOST about the connection from its first PORT to our second PORT. With
+--remote ADDRESS the connection's other end is that host instead of this one, for
+use on gateways and intrusion detection systems. The answer is a token, which the
 host's administrator redeems. The case file keeps all answers.`,
 		Example: "  dragnet trace start 192.0.2.7 51234,22 --case c1.json --call",
 		Args:    cobra.ExactArgs(2),
@@ -104,7 +104,7 @@ host's administrator redeems. The case file keeps all answers.`,
 }
 
 func newTraceShow() *cobra.Command {
-	var collect collection
+	var collect redemptionFlags
 	cmd := &cobra.Command{
 		Use:   "show CASE",
 		Short: "Add signed redemptions to a case, verify all of it, and draw the chain",
@@ -159,7 +159,7 @@ func resolveHost(ctx context.Context, host string) (netip.Addr, error) {
 }
 
 // finishCase adds redemptions and keys, calls hosts, saves and prints.
-func (f *collection) finishCase(cmd *cobra.Command, c *chain.Case, path string) error {
+func (f *redemptionFlags) finishCase(cmd *cobra.Command, c *chain.Case, path string) error {
 	if err := f.addToCase(c); err != nil {
 		return err
 	}
@@ -189,7 +189,7 @@ func (f *collection) finishCase(cmd *cobra.Command, c *chain.Case, path string) 
 	return err
 }
 
-func (f *collection) addToCase(c *chain.Case) error {
+func (f *redemptionFlags) addToCase(c *chain.Case) error {
 	for _, pair := range f.keys {
 		address, key, ok := strings.Cut(pair, "=")
 		a, err := netip.ParseAddr(address)
@@ -223,7 +223,7 @@ func (f *collection) addToCase(c *chain.Case) error {
 
 // callHosts redeems by calls, host by host back along the chain, until nothing
 // is left to redeem or the time is up.
-func (f *collection) callHosts(ctx context.Context, c *chain.Case, path string) error {
+func (f *redemptionFlags) callHosts(ctx context.Context, c *chain.Case, path string) error {
 	keyFile := f.keyFile
 	if keyFile == "" {
 		keyFile = filepath.Join(filepath.Dir(path), "investigator.key")
@@ -262,9 +262,9 @@ func (f *collection) callHosts(ctx context.Context, c *chain.Case, path string) 
 	}
 }
 
-// callHost adds what one host redeems; if it refuses, the reason becomes part of the
+// callHost adds what one host redeems; if it refuses, the reason is added to the
 // case.
-func (f *collection) callHost(ctx context.Context, c *chain.Case, host netip.Addr, tokens []string, key ed25519.PrivateKey) {
+func (f *redemptionFlags) callHost(ctx context.Context, c *chain.Case, host netip.Addr, tokens []string, key ed25519.PrivateKey) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	var hostKey ed25519.PublicKey

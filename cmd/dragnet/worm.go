@@ -22,7 +22,7 @@ func newWorm() *cobra.Command {
 	return cmd
 }
 
-// wormFlags are the flags of a world, a worm and a defence.
+// wormFlags adds the flags of a world, a worm and a defence.
 func wormFlags(cmd *cobra.Command, c *worm.Configuration) {
 	f := cmd.Flags()
 	f.IntVar(&c.Networks, "networks", c.Networks, "customer networks (k)")
@@ -44,8 +44,8 @@ func newWormSimulate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "simulate",
 		Short: "Simulate a worm's spread, over many seeds",
-		Long: `Simulate plays a worm among the customer networks of an ISP and prints, over many
-seeds, when it reached the share asked for and how far it came.
+		Long: `Simulate runs a worm among the customer networks of an ISP and prints, over many
+seeds, when it infected the given share of hosts and how far it spread.
 
 Budgets: "once" spreads omega (phi) evenly over each day, "twice" the bound
 2*omega (2*phi) of the theorems, "agent" follows the limiter through the day.`,
@@ -65,7 +65,7 @@ Budgets: "once" spreads omega (phi) evenly over each day, "twice" the bound
 	f.Float64Var(&c.LocalShare, "local-share", c.LocalShare, "share of scans within the own network (strategy local)")
 	f.Float64Var(&c.LocalSpace, "local-space", c.LocalSpace, "addresses of a network (strategy local)")
 	f.IntVar(&c.List, "list", c.List, "length of the hit list")
-	f.Float64Var(&c.ListLive, "list-live", c.ListLive, "share of the list that is vulnerable indeed")
+	f.Float64Var(&c.ListLive, "list-live", c.ListLive, "share of the list that is vulnerable")
 	f.Float64Var(&c.Tau, "tau", c.Tau, "failures a day up to which the spatial limit spares a host")
 	f.Float64Var(&c.Replies, "replies", c.Replies, "share of failing scans that the edge learns of (p1+p2+p3')")
 	f.Float64Var(&c.Deployed, "deployed", c.Deployed, "share of networks behind an edge with DAW")
@@ -74,7 +74,7 @@ Budgets: "once" spreads omega (phi) evenly over each day, "twice" the bound
 	f.Float64Var(&c.MaxDays, "max-days", c.MaxDays, "end of a run in days")
 	f.Uint64Var(&c.Seed, "seed", c.Seed, "seed of the first run; the others take those after it")
 	f.IntVar(&runs, "runs", 100, "number of runs")
-	f.BoolVar(&perScan, "per-scan", false, "play every scan through the limiter itself: slow, for spaces up to 2^24")
+	f.BoolVar(&perScan, "per-scan", false, "pass every scan through the limiter itself: slow, for spaces up to 2^24")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := c.Validate(); err != nil {
 			return cli.Usage(err)
@@ -144,7 +144,7 @@ func writeWormRuns(cmd *cobra.Command, f cli.Format, c worm.Configuration, resul
 	}{c, runs}
 	for i, r := range runs {
 		rows.Items = append(rows.Items, runs[i])
-		rows.Cells = append(rows.Cells, []string{fmt.Sprint(r.Seed), days(reached[i]), fmt.Sprint(r.Infected), fmt.Sprint(r.Vulnerable), fmt.Sprint(r.Networks), days(r.Last), fmt.Sprint(r.Stopped)})
+		rows.Cells = append(rows.Cells, []string{fmt.Sprint(r.Seed), formatDays(reached[i]), fmt.Sprint(r.Infected), fmt.Sprint(r.Vulnerable), fmt.Sprint(r.Networks), formatDays(r.Last), fmt.Sprint(r.Stopped)})
 	}
 	if f != cli.Table {
 		return cli.WriteRows(cmd.OutOrStdout(), f, rows)
@@ -155,7 +155,7 @@ func writeWormRuns(cmd *cobra.Command, f cli.Format, c worm.Configuration, resul
 		values []float64
 	}{{fmt.Sprintf("days until %g of the hosts", c.Until), reached}, {"infected share", shares}, {"infected networks", networks}} {
 		x := worm.QuartilesOf(q.values)
-		summary.Cells = append(summary.Cells, []string{q.name, days(x.Low), days(x.Median), days(x.High)})
+		summary.Cells = append(summary.Cells, []string{q.name, formatDays(x.Low), formatDays(x.Median), formatDays(x.High)})
 	}
 	if err := cli.WriteRows(cmd.OutOrStdout(), cli.Table, summary); err != nil {
 		return err
@@ -164,7 +164,7 @@ func writeWormRuns(cmd *cobra.Command, f cli.Format, c worm.Configuration, resul
 	return err
 }
 
-func days(v float64) string {
+func formatDays(v float64) string {
 	if math.IsInf(v, 0) {
 		return "never"
 	}
@@ -178,8 +178,8 @@ func newWormPredict() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "predict",
 		Short: "Compute the closed forms and theorems for a worm and DAW's limits",
-		Long: `Predict prints what the closed forms say: how long a worm takes with and without
-each limit, whether blocking stops it, and which limits a target needs.`,
+		Long: `Predict prints what the closed forms give: how long a worm takes with and without
+each limit, whether blocking stops it, and which limits reach a target.`,
 		Example: `  dragnet worm predict
   dragnet worm predict --networks 20000 --hosts 20 --phi 7000 -o json`,
 		Args: cobra.NoArgs,
@@ -195,7 +195,7 @@ each limit, whether blocking stops it, and which limits a target needs.`,
 		if first <= 0 || first >= c.Until*v {
 			return cli.Usage(fmt.Errorf("--first %g: want more than 0 and fewer than the %g hosts asked about", first, c.Until*v))
 		}
-		return cli.WriteRows(cmd.OutOrStdout(), *output, predictions(c, first))
+		return cli.WriteRows(cmd.OutOrStdout(), *output, predictSpread(c, first))
 	}
 	return cmd
 }
@@ -209,7 +209,7 @@ type prediction struct {
 	Formula  string   `json:"formula"`
 }
 
-func predictions(c worm.Configuration, first float64) cli.Rows {
+func predictSpread(c worm.Configuration, first float64) cli.Rows {
 	a, k, z := c.Until, float64(c.Networks), c.Hosts
 	v := k * z
 	rows := cli.Rows{Header: []string{"quantity", "value", "unit", "formula"}}
@@ -219,7 +219,7 @@ func predictions(c worm.Configuration, first float64) cli.Rows {
 			p.Value = &value
 		}
 		rows.Items = append(rows.Items, p)
-		rows.Cells = append(rows.Cells, []string{quantity, days(value), unit, formula})
+		rows.Cells = append(rows.Cells, []string{quantity, formatDays(value), unit, formula})
 	}
 	rate := func(r float64) float64 { return worm.TimeTo(a, first, r, v, c.Space) }
 	add("time without defence", rate(c.Rate)/60, "min", "t(a) = N/(rV) (ln a/(1-a) - ln v/(V-v))")
