@@ -72,10 +72,15 @@ network. Standard error reports what was compared, and how to show one alarm.`,
 	return cmd
 }
 
-// addFlags adds the flags that say what is compared.
+// addFlags adds those that say what is read and compared.
 func (o *coresidenceOptions) addFlags(cmd *cobra.Command) {
 	o.output = cli.OutputFlag(cmd)
 	o.addSpan(cmd)
+	o.addComparison(cmd)
+}
+
+// addComparison adds the flags that say how machines are compared.
+func (o *coresidenceOptions) addComparison(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.Float64Var(&o.c.Rate, "rate", o.c.Rate, "share of the alarms that may be false")
 	f.IntVar(&o.c.Lags, "lags", o.c.Lags, "largest delay between two machines, in intervals")
@@ -85,10 +90,13 @@ func (o *coresidenceOptions) addFlags(cmd *cobra.Command) {
 
 // addSpan adds the flags that say what is read.
 func (o *coresidenceOptions) addSpan(cmd *cobra.Command) {
-	f := cmd.Flags()
-	f.StringVar(&o.machines, "machines", "", "CSV file that lists the machines with their tenants")
-	f.StringVar(&o.from, "from", "", "use flows from this time on, such as 2026-11-22 or 2026-11-22T10:00:00Z (default the first flow)")
-	f.StringVar(&o.to, "to", "", "use flows before this time (default the last flow)")
+	cmd.Flags().StringVar(&o.machines, "machines", "", "CSV file that lists the machines with their tenants")
+	o.addWindow(cmd)
+}
+
+func (o *coresidenceOptions) addWindow(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.from, "from", "", "use flows from this time on, such as 2026-11-22 or 2026-11-22T10:00:00Z (default the first flow)")
+	cmd.Flags().StringVar(&o.to, "to", "", "use flows before this time (default the last flow)")
 }
 
 func (o *coresidenceOptions) detectCoresidence(cmd *cobra.Command, sources []string) error {

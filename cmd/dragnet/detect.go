@@ -31,7 +31,7 @@ func newDetect() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  cli.Group,
 	}
-	run.AddCommand(newDetectFailures())
+	run.AddCommand(newDetectFailures(), newDetectSynchrony())
 	cmd.AddCommand(run)
 	return cmd
 }

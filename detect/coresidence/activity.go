@@ -39,6 +39,7 @@ type Activity struct {
 	seen  []bool              // intervals in which any flow was seen
 	// watched says for each observer in which intervals it reported anything.
 	watched map[observer][]bool
+	full    [][]uint64         // what slotsWithout gives if it leaves out nothing; nil if not known
 	reports []map[observer]int // for each machine, how many flows each reported
 	// Flows and Outside count flows that concern a machine, and those of them
 	// that lie outside the intervals in part or whole.
@@ -58,7 +59,7 @@ func NewActivity(vms []VM, start flow.Time, length time.Duration, intervals int)
 	a := &Activity{Start: start, Length: length, Intervals: intervals, vms: vms, at: map[netip.Addr]int{}, seen: make([]bool, intervals), watched: map[observer][]bool{}}
 	for i, vm := range vms {
 		a.at[vm.Address] = i
-		a.links = append(a.links, map[link][]uint64{})
+		a.links, a.full = append(a.links, map[link][]uint64{}), append(a.full, nil)
 		a.reports = append(a.reports, map[observer]int{})
 	}
 	return a, nil
@@ -107,6 +108,7 @@ func (a *Activity) mark(vm int, l link, first, last flow.Time) {
 		return
 	}
 	first, last = max(0, first), min(last, length*flow.Time(a.Intervals)-1)
+	a.full[vm] = nil
 	row := a.links[vm][l]
 	if row == nil {
 		if len(a.links[vm]) >= maxLinks {
@@ -143,8 +145,20 @@ func (a *Activity) Share(i int) []float64 {
 }
 
 // slotsWithout is when machine i transmitted, but for its traffic with peer, and
-// for what asker asked it for; either may be invalid for none.
+// for what asker asked it for; either may be invalid for none. The caller does not
+// change it: most machines have nothing to do with each other, and share one row.
 func (a *Activity) slotsWithout(i int, peer, asker netip.Addr) []uint64 {
+	with := func(l link) bool { return l.peer.IsValid() && a.links[i][l] != nil }
+	if !with(link{peer, true}) && !with(link{peer, false}) && !with(link{asker, false}) {
+		if a.full[i] == nil {
+			a.full[i] = a.joinLinks(i, netip.Addr{}, netip.Addr{})
+		}
+		return a.full[i]
+	}
+	return a.joinLinks(i, peer, asker)
+}
+
+func (a *Activity) joinLinks(i int, peer, asker netip.Addr) []uint64 {
 	all := make([]uint64, a.Intervals)
 	for l, row := range a.links[i] {
 		if peer.IsValid() && l.peer == peer || asker.IsValid() && l.peer == asker && !l.originated {

@@ -20,6 +20,7 @@ func All() []report.Reproduction {
 	return []report.Reproduction{
 		{Name: "coresidence-tables", Title: "Co-residence: accuracy in the flow and the session domain", Source: paper + "tables 1 and 2", Run: tables},
 		{Name: "coresidence-figures", Title: "Co-residence: the attacker's certainty, and detection by flows, sessions and times", Source: paper + "figures 2 to 5", Run: figures},
+		{Name: "coresidence-evasions", Title: "Co-residence: detection by times against an attacker who evades it", Source: paper + "section 5, future work", Run: evade},
 	}
 }
 

@@ -2,6 +2,7 @@ package cloud
 
 import (
 	"math"
+	"net/netip"
 	"time"
 
 	"dragnet/flow"
@@ -14,24 +15,34 @@ import (
 func (w *world) attack() {
 	w.run.Levels = make([][]float64, w.c.Flooders)
 	target := w.servers[0]
-	now := float64(w.c.Seconds) / 20
+	now, turns := float64(w.c.Seconds)/20, 0
+	master := func() netip.Addr {
+		turns++
+		return w.run.Masters[turns%len(w.run.Masters)]
+	}
 	for range w.c.Tests {
-		now = w.turn(now, func(now float64) float64 { return w.download(true, w.run.Master, target, now, 1) })
+		now = w.turn(now, func(now float64) float64 { return w.download(true, master(), target, now, 1) })
 		alone := w.arrivals(1)
 		for k := range w.run.Flooders {
+			sends := w.c.Duty == 0 || w.rng.Float64() < w.c.Duty
 			slower := 1.0
-			if k == 0 {
+			if k == 0 && sends {
 				slower = w.slowdown()
 			}
 			now = w.turn(now, func(now float64) float64 {
-				d := w.download(true, w.run.Master, target, now, slower)
+				from := master()
+				d := w.download(true, from, target, now, slower)
 				if w.c.HighRate {
-					d += w.download(true, w.run.Master, target, now+d, slower)
+					d += w.download(true, from, target, now+d, slower)
 				}
-				w.flood(k, now+float64(w.rng.IntN(w.c.Lag+1)), d)
+				if sends {
+					w.flood(k, now+float64(w.rng.IntN(w.c.Lag+1)), d)
+				}
 				return d
 			})
-			w.run.Levels[k] = append(w.run.Levels[k], AlphaMin(w.arrivals(slower), alone))
+			if sends {
+				w.run.Levels[k] = append(w.run.Levels[k], AlphaMin(w.arrivals(slower), alone))
+			}
 		}
 		w.run.Ends = append(w.run.Ends, min(at(now), start+flow.Time(w.c.Seconds)*flow.Time(time.Second)))
 	}

@@ -30,6 +30,11 @@ type Configuration struct {
 	// HighRate makes a flooder send ten times the flows of a server, and its turn
 	// last twice as long; else it sends as many flows as a server does.
 	HighRate bool
+	// Masters take turns at measuring; 0 is one. Duty is the share of its tests in
+	// which a flooder really sends; 0 is all. Both evade detection, and cost the
+	// attacker tests.
+	Masters int
+	Duty    float64
 	// Lag is the largest random delay, in seconds, between a download and the
 	// flood that belongs to it.
 	Lag int
@@ -52,6 +57,7 @@ type Run struct {
 	VMs    []coresidence.VM
 	// Attackers holds the addresses of master, flooders and sink, Tenant theirs.
 	Master   netip.Addr
+	Masters  []netip.Addr // all of them; Master is the first
 	Flooders []netip.Addr
 	Sink     netip.Addr
 	Tenant   string
@@ -76,7 +82,7 @@ type world struct {
 
 // Simulate makes a run; the same configuration gives the same one.
 func Simulate(c Configuration) (*Run, error) {
-	if c.Servers < 1 || c.Servers > 60_000 || c.Inside < 0 || c.Inside > 60_000 || c.Outside < 0 || c.Outside > 250 || c.Flooders < 0 || c.Flooders > 100 || c.Tests < 0 || c.Lag < 0 || c.Seconds < 60 || c.Seconds > 1<<16 {
+	if c.Servers < 1 || c.Servers > 60_000 || c.Inside < 0 || c.Inside > 60_000 || c.Outside < 0 || c.Outside > 250 || c.Flooders < 0 || c.Flooders > 100 || c.Masters < 0 || c.Masters > 20 || !(c.Duty >= 0 && c.Duty <= 1) || c.Tests < 0 || c.Lag < 0 || c.Seconds < 60 || c.Seconds > 1<<16 {
 		return nil, fmt.Errorf("%+v is not a cloud: it needs a server, counts that are not negative, and 60 to 65536 seconds", c)
 	}
 	w := &world{c: c, rng: rand.New(rand.NewPCG(c.Seed, 0x636c6f7564)), run: &Run{Start: start, Tenant: "tenant-x"}}
@@ -116,6 +122,10 @@ func (w *world) build() {
 		w.run.Sink = vm(3, 1, w.run.Tenant, "sink")
 		for i := range w.c.Flooders {
 			w.run.Flooders = append(w.run.Flooders, vm(3, 2+i, w.run.Tenant, fmt.Sprintf("flooder-%d", i)))
+		}
+		w.run.Masters = []netip.Addr{w.run.Master}
+		for i := 1; i < w.c.Masters; i++ {
+			w.run.Masters = append(w.run.Masters, vm(3, 150+i, w.run.Tenant, fmt.Sprintf("master-%d", i)))
 		}
 	}
 }
