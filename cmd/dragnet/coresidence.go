@@ -349,17 +349,30 @@ func drawAlarms(w io.Writer, dir string, a *coresidence.Activity, alarms []cores
 	return nil
 }
 
-// alarmChart draws a curve of r(t) for each machine, one above the other, and a dot
-// at each interval that was counted.
+// around is how many intervals are drawn before the first that counted, and after
+// the last.
+const around = 30
+
+// alarmChart has a curve of r(t) for each machine, one above the other, and a dot
+// at each interval that counted.
 func alarmChart(a *coresidence.Activity, alarm coresidence.Alarm) plot.Chart {
+	first, last := 0, a.Intervals-1
+	if n := len(alarm.Intervals); n > 0 {
+		at := func(t flow.Time) int { return int((t - a.Start) / flow.Time(a.Length)) }
+		first, last = max(0, at(alarm.Intervals[0])-around), min(last, at(alarm.Intervals[n-1])+around)
+	}
+	seconds := func(t int) float64 { return float64(t) * a.Length.Seconds() }
+	vms := append([]coresidence.VM{alarm.VM}, alarm.Others...)
 	c := plot.Chart{
 		Title: fmt.Sprintf("p = %.2g: %d of %d together, %.1f expected", alarm.P, alarm.Hits, alarm.Onsets, alarm.Expected),
-		X:     plot.Axis{Label: "seconds after " + formatSecond(a.Start)}, Y: plot.Axis{Label: "share of the interval, by machine"},
+		X:     plot.Axis{Label: "seconds after " + formatSecond(a.Start), Min: seconds(first), Max: seconds(last + 1)},
+		// The legend has room above the curves.
+		Y: plot.Axis{Label: "share of the interval, by machine", Min: -0.2, Max: 1.2*float64(len(vms)) + 0.3 + 0.25*float64(len(vms))},
 	}
-	for k, vm := range append([]coresidence.VM{alarm.VM}, alarm.Others...) {
+	for k, vm := range vms {
 		s := plot.Series{Name: nameOf(vm), Kind: plot.Step}
-		for t, r := range a.ShareOf(vm) {
-			s.X, s.Y = append(s.X, float64(t)*a.Length.Seconds()), append(s.Y, r+1.2*float64(k))
+		for t, r := range a.ShareOf(vm)[first : last+1] {
+			s.X, s.Y = append(s.X, seconds(first+t)), append(s.Y, r+1.2*float64(k))
 		}
 		c.Series = append(c.Series, s)
 	}
