@@ -2,25 +2,28 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"dragnet/internal/cli"
 	"dragnet/internal/durable"
+	"dragnet/publish/lapi"
 	"dragnet/publish/mirror"
 	"dragnet/wire/identity"
 )
 
 func newFeed() *cobra.Command {
 	cmd := &cobra.Command{Use: "feed", Short: "Check and copy the files that a clearinghouse publishes", Args: cobra.ArbitraryArgs, RunE: cli.Group}
-	cmd.AddCommand(newFeedShow(), newFeedVerify(), newFeedSubscribe())
+	cmd.AddCommand(newFeedShow(), newFeedVerify(), newFeedSubscribe(), newFeedKey())
 	return cmd
 }
 
@@ -237,4 +240,35 @@ func sleep(ctx context.Context, d time.Duration) error {
 	case <-time.After(d):
 		return nil
 	}
+}
+
+func newFeedKey() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "key NAME --file FILE",
+		Short: "Make an API key for a bouncer of CrowdSec",
+		Long: `Key makes a random key, adds its hash to the file that publish.lapi.keys names,
+and prints the key, once: give it to the bouncer as its api_key. A running
+clearinghouse accepts it within a second; to take it back, delete its line.`,
+		Example: "  dragnet feed key firewall1 --file /etc/dragnet/bouncers",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if strings.ContainsAny(args[0], " \t\n#") || args[0] == "" || file == "" {
+				return cli.Usage(errors.New("want a name without spaces, and --file"))
+			}
+			key := rand.Text()
+			f, err := os.OpenFile(file, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(f, lapi.KeyLine(args[0], key))
+			if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), key)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&file, "file", "", "file of keys, such as /etc/dragnet/bouncers")
+	return cmd
 }

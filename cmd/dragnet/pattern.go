@@ -15,7 +15,7 @@ import (
 
 func newPattern() *cobra.Command {
 	cmd := &cobra.Command{Use: "pattern", Short: "Check what a pattern gives away, before asking", Args: cobra.ArbitraryArgs, RunE: cli.Group}
-	cmd.AddCommand(newPatternExplain())
+	cmd.AddCommand(newPatternExplain(), newPatternSigma())
 	return cmd
 }
 

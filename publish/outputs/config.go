@@ -14,6 +14,9 @@ import (
 	"dragnet/publish"
 	"dragnet/publish/dnsbl"
 	"dragnet/publish/mirror"
+	"dragnet/publish/misp"
+	"dragnet/publish/notice"
+	"dragnet/publish/taxii"
 )
 
 // Configuration of the outputs. Each is off until it is configured.
@@ -37,8 +40,18 @@ type Configuration struct {
 	Query Switch `yaml:"query"`
 	// Block are the block lists among the mirror's files.
 	Block Block `yaml:"block"`
+	// Sensors are the lists for Zeek and Suricata among the mirror's files.
+	Sensors Block `yaml:"sensors"`
+	// OCSF writes changes as events among the mirror's files.
+	OCSF Switch `yaml:"ocsf"`
+	// MISP is a feed among the mirror's files.
+	MISP misp.Configuration `yaml:"misp"`
 	// LAPI serves bouncers of CrowdSec.
 	LAPI LAPI `yaml:"lapi"`
+	// TAXII serves STIX objects.
+	TAXII taxii.Configuration `yaml:"taxii"`
+	// Notice tells owners which of their hosts are published.
+	Notice notice.Configuration `yaml:"notice"`
 	// DNSBL is the list as a DNS zone.
 	DNSBL dnsbl.Configuration `yaml:"dnsbl"`
 }
@@ -65,9 +78,9 @@ type Switch struct {
 	Serve bool `yaml:"serve"`
 }
 
-// Block says what block lists hold.
+// Block says what lists hold.
 type Block struct {
-	// MinConfidence is what a host needs to be on a block list; 0 writes none.
+	// MinConfidence is what a host needs to be on a list; 0 writes none.
 	MinConfidence int `yaml:"min_confidence"`
 }
 
@@ -84,17 +97,14 @@ type LAPI struct {
 func DefaultConfiguration() Configuration {
 	return Configuration{
 		Allow: []netip.Prefix{}, AllowFiles: []string{}, Feed: publish.DefaultConfiguration(), HTTP: HTTP{Requests: 512, PerAddress: 64},
-		Mirror: mirror.DefaultConfiguration(), DNSBL: dnsbl.DefaultConfiguration(),
+		Mirror: mirror.DefaultConfiguration(), DNSBL: dnsbl.DefaultConfiguration(), MISP: misp.DefaultConfiguration(), Notice: notice.DefaultConfiguration(),
 	}
 }
 
 // Off reports whether there is no output.
 func (c *Configuration) Off() bool {
-	return !c.overHTTP() && c.Mirror.Directory == "" && c.DNSBL.Listen == ""
+	return c.HTTP.Listen == "" && c.Mirror.Directory == "" && c.DNSBL.Listen == "" && c.Notice.Directory == ""
 }
-
-// overHTTP reports whether an output needs the HTTP server.
-func (c *Configuration) overHTTP() bool { return c.HTTP.Listen != "" }
 
 // Validate reports all invalid settings.
 func (c *Configuration) Validate() error {
@@ -108,8 +118,18 @@ func (c *Configuration) Validate() error {
 	p.Section("http", c.HTTP.validate())
 	p.Section("mirror", c.Mirror.Validate())
 	p.Check(!c.Query.Serve || c.HTTP.Listen != "", "query.serve", "needs http.listen")
-	p.Check(c.Block.MinConfidence >= 0 && c.Block.MinConfidence <= 100, "block.min_confidence", "is %d; want 1 to 100, or 0 for none", c.Block.MinConfidence)
-	p.Check(c.Block.MinConfidence == 0 || c.Mirror.Directory != "", "block.min_confidence", "needs mirror.directory: block lists are files there")
+	for _, list := range []struct {
+		key   string
+		least int
+	}{{"block", c.Block.MinConfidence}, {"sensors", c.Sensors.MinConfidence}} {
+		p.Check(list.least >= 0 && list.least <= 100, list.key+".min_confidence", "is %d; want 1 to 100, or 0 for none", list.least)
+		p.Check(list.least == 0 || c.Mirror.Directory != "", list.key+".min_confidence", "needs mirror.directory: lists are files there")
+	}
+	p.Check(!c.OCSF.Serve || c.Mirror.Directory != "", "ocsf.serve", "needs mirror.directory")
+	p.Check(c.MISP.Organisation == "" || c.Mirror.Directory != "", "misp.organisation", "needs mirror.directory")
+	p.Check(c.TAXII.Title == "" || c.HTTP.Listen != "", "taxii.title", "needs http.listen")
+	p.Check(c.TAXII.MinConfidence >= 0 && c.TAXII.MinConfidence <= 100, "taxii.min_confidence", "is %d; want 0 to 100", c.TAXII.MinConfidence)
+	p.Section("notice", c.Notice.Validate())
 	p.Section("lapi", c.validateLAPI())
 	p.Section("dnsbl", c.DNSBL.Validate())
 	return p.Join()

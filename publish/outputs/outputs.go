@@ -17,9 +17,15 @@ import (
 	"dragnet/publish"
 	"dragnet/publish/blocklist"
 	"dragnet/publish/dnsbl"
+	"dragnet/publish/intel"
+	"dragnet/publish/iprep"
 	"dragnet/publish/lapi"
 	"dragnet/publish/mirror"
+	"dragnet/publish/misp"
+	"dragnet/publish/notice"
+	"dragnet/publish/ocsf"
 	"dragnet/publish/queryapi"
+	"dragnet/publish/taxii"
 	"dragnet/wire/identity"
 )
 
@@ -46,10 +52,12 @@ type Service struct {
 	feed   *publish.Feed
 	due    chan struct{}
 
-	tree *mirror.Tree
-	lapi *lapi.Server
-	dns  *dnsbl.Server
-	web  *http.Server
+	tree    *mirror.Tree
+	lapi    *lapi.Server
+	dns     *dnsbl.Server
+	taxii   *taxii.Server
+	notices *notice.Writer
+	web     *http.Server
 	// address is where HTTP is served.
 	address string
 
@@ -100,6 +108,11 @@ func (s *Service) Start(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if c.Notice.Directory != "" {
+		if s.notices, err = notice.New(c.Notice, c.Objections); err != nil {
+			return err
+		}
+	}
 	mux := http.NewServeMux()
 	if err := s.addHandlers(mux); err != nil {
 		return err
@@ -128,6 +141,15 @@ func (s *Service) files() []publish.Files {
 	if c.Block.MinConfidence > 0 {
 		all = append(all, blocklist.Files(c.Block.MinConfidence))
 	}
+	if least := c.Sensors.MinConfidence; least > 0 {
+		all = append(all, intel.Files(least, c.Objections), iprep.Files(least))
+	}
+	if c.OCSF.Serve {
+		all = append(all, ocsf.Files)
+	}
+	if c.MISP.Organisation != "" {
+		all = append(all, misp.Files(c.MISP, s.deps.Key().Public().String()))
+	}
 	if c.DNSBL.Zone != "" {
 		d := c.DNSBL
 		d.Objections = c.Objections
@@ -141,12 +163,17 @@ func (s *Service) addHandlers(mux *http.ServeMux) error {
 	if s.tree != nil {
 		mux.Handle("/mirror/", http.StripPrefix("/mirror", s.tree.Handler()))
 	}
+	secret, err := s.deps.Key().Sign("dragnet cursor secret 1", nil)
+	if err != nil {
+		return err
+	}
+	cursors := publish.NewCursors(secret)
 	if c.Query.Serve {
-		secret, err := s.deps.Key().Sign("dragnet cursor secret 1", nil)
-		if err != nil {
-			return err
-		}
-		mux.Handle(queryapi.Prefix, queryapi.New(s.feed, publish.NewCursors(secret)))
+		mux.Handle(queryapi.Prefix, queryapi.New(s.feed, cursors))
+	}
+	if c.TAXII.Title != "" {
+		s.taxii = taxii.New(c.TAXII, s.deps.Key().Public().String(), c.Objections, cursors, s.feed.Now)
+		mux.Handle(taxii.Discovery, s.taxii)
 	}
 	if c.LAPI.MinConfidence > 0 {
 		keys, err := lapi.OpenKeys(c.LAPI.Keys)
@@ -199,8 +226,15 @@ func (s *Service) follow(ctx context.Context) error {
 	if s.dns != nil {
 		s.dns.Update(v)
 	}
+	if s.taxii != nil {
+		s.taxii.Update(v)
+	}
+	if s.notices != nil {
+		err = s.notices.Write(v)
+	}
 	if s.tree != nil {
-		_, err = s.tree.Publish(v)
+		_, failed := s.tree.Publish(v)
+		err = errors.Join(err, failed)
 	}
 	s.rows.Set(float64(len(v.Rows)))
 	s.withheld.Set(float64(len(v.Withheld)))
