@@ -1,0 +1,75 @@
+// Package redirect is the two translators of the double honeypot (Tang 2006,
+// section 2.2), as rules of the kernel: the gate translator brings unwanted
+// connections from outside to an inbound honeypot, and the internal translator
+// brings everything that honeypots send to the outbound array.
+//
+// It owns one nftables table, "inet dragnet-trap", one routing rule and one
+// routing table for each family. What honeypots originate never leaves by another
+// way: the rule that drops it comes in the same transaction as those that
+// redirect, and it stays until Remove.
+package redirect
+
+import (
+	"fmt"
+	"net/netip"
+
+	"dragnet/internal/conf"
+)
+
+// Configuration of the translators.
+type Configuration struct {
+	// Outside is the interface toward the Internet; empty has no gate.
+	Outside string `yaml:"outside"`
+	// Inside is the interface toward the inbound honeypots. Everything that is
+	// sent there is theirs: nothing else may be behind it.
+	Inside string `yaml:"inside"`
+	// Unused are our prefixes without hosts, whose connections are brought to
+	// inbound honeypots; empty takes site.unused.
+	Unused []netip.Prefix `yaml:"unused"`
+	// Honeypots are the inbound honeypots, by service.
+	Honeypots []Honeypot `yaml:"honeypots"`
+	// Share is how many of a thousand new connections are brought to a honeypot;
+	// others are left alone.
+	Share int `yaml:"share"`
+	// Mark is the packet mark and the number of the routing table that the
+	// redirection uses; no other program may use them.
+	Mark uint32 `yaml:"mark"`
+}
+
+// Honeypot is an inbound honeypot.
+type Honeypot struct {
+	// Address is that of the honeypot, behind the inside interface.
+	Address netip.Addr `yaml:"address"`
+	// TCP and UDP are the ports that it serves; without any it is brought all.
+	TCP []uint16 `yaml:"tcp"`
+	// UDP ports.
+	UDP []uint16 `yaml:"udp"`
+}
+
+// DefaultConfiguration redirects nothing until the interfaces are named.
+func DefaultConfiguration() Configuration {
+	return Configuration{Unused: []netip.Prefix{}, Honeypots: []Honeypot{}, Share: 1000, Mark: 0x7261}
+}
+
+// Validate reports all invalid settings.
+func (c *Configuration) Validate() error {
+	var p conf.Problems
+	p.Check(c.Inside != "", "inside", "is empty; name the interface toward the inbound honeypots")
+	p.Check(len(c.Inside) < 16 && len(c.Outside) < 16, "inside", "%q or %q is longer than an interface name can be", c.Inside, c.Outside)
+	p.Check(c.Outside == "" || c.Outside != c.Inside, "outside", "is the same interface as inside")
+	p.Check(c.Share >= 1 && c.Share <= 1000, "share", "is %d; want 1 to 1000 of a thousand", c.Share)
+	p.Check(c.Mark > 0 && c.Mark < 1<<31, "mark", "is %d; want 1 to 2147483647", c.Mark)
+	for i, n := range c.Unused {
+		p.Check(n.IsValid() && n == n.Masked(), fmt.Sprintf("unused[%d]", i), "%s is not a prefix such as 192.0.2.192/27", n)
+	}
+	p.Check(c.Outside == "" || len(c.Unused) > 0, "unused", "is empty; name our prefixes without hosts")
+	p.Check(c.Outside == "" || len(c.Honeypots) > 0, "honeypots", "is empty; name where connections are brought")
+	for i, h := range c.Honeypots {
+		key := fmt.Sprintf("honeypots[%d].address", i)
+		p.Check(h.Address.IsValid() && !h.Address.Is4In6(), key, "is not an address")
+		for _, n := range c.Unused {
+			p.Check(!n.Contains(h.Address), key, "%s lies in the unused prefix %s", h.Address, n)
+		}
+	}
+	return p.Join()
+}

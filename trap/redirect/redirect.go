@@ -1,0 +1,259 @@
+//go:build linux
+
+package redirect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// tableName is the nftables table this package owns.
+const tableName = "dragnet-trap"
+
+// Translator is the two translators in the network namespace it is started in.
+type Translator struct {
+	c    Configuration
+	port uint16
+}
+
+// New makes translators that bring what honeypots send to the given port of this
+// machine; Start puts them in.
+func New(c Configuration, port uint16) (*Translator, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	return &Translator{c, port}, nil
+}
+
+// Start puts the rules in, in one transaction that replaces those of an earlier
+// run: connections that were redirected before go on. It needs CAP_NET_ADMIN.
+func (t *Translator) Start(context.Context) error {
+	if err := t.addRoutes(); err != nil {
+		return errors.Join(err, t.removeRoutes())
+	}
+	if err := t.load(); err != nil {
+		return fmt.Errorf("nftables: %w (it needs CAP_NET_ADMIN)", err)
+	}
+	return nil
+}
+
+// Stop leaves the rules in: what honeypots send is still kept from leaving, and
+// an agent that starts again takes over. Remove takes them out.
+func (t *Translator) Stop(context.Context) error { return nil }
+
+// Remove takes the rules and routes out. Honeypots that still run may then send
+// wherever routing allows: stop them first.
+func (t *Translator) Remove() error {
+	conn, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	tables, err := conn.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return fmt.Errorf("nftables: list tables: %w", err)
+	}
+	for _, table := range tables {
+		if table.Name == tableName {
+			conn.DelTable(table)
+			if err := conn.Flush(); err != nil {
+				return fmt.Errorf("nftables: delete table inet %s: %w", tableName, err)
+			}
+		}
+	}
+	return t.removeRoutes()
+}
+
+// families are those of which packets are routed to this machine by their mark.
+var families = []int{unix.AF_INET, unix.AF_INET6}
+
+func (t *Translator) rule(family int) *netlink.Rule {
+	r := netlink.NewRule()
+	r.Family, r.Mark, r.Table, r.Priority = family, t.c.Mark, int(t.c.Mark), 100
+	return r
+}
+
+// addRoutes has marked packets delivered here, whatever their destination.
+func (t *Translator) addRoutes() error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return fmt.Errorf("loopback interface: %w", err)
+	}
+	for _, family := range families {
+		if err := netlink.RuleAdd(t.rule(family)); err != nil && !errors.Is(err, os.ErrExist) {
+			return fmt.Errorf("routing rule for mark %d: %w", t.c.Mark, err)
+		}
+		all := netip.MustParsePrefix("0.0.0.0/0")
+		if family == unix.AF_INET6 {
+			all = netip.MustParsePrefix("::/0")
+		}
+		route := &netlink.Route{LinkIndex: lo.Attrs().Index, Table: int(t.c.Mark), Type: unix.RTN_LOCAL, Scope: netlink.SCOPE_HOST, Dst: ipNet(all), Family: family}
+		if err := netlink.RouteReplace(route); err != nil {
+			return fmt.Errorf("local route in table %d: %w", t.c.Mark, err)
+		}
+	}
+	return nil
+}
+
+func (t *Translator) removeRoutes() (all error) {
+	for _, family := range families {
+		if err := netlink.RuleDel(t.rule(family)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			all = errors.Join(all, fmt.Errorf("remove routing rule for mark %d: %w", t.c.Mark, err))
+		}
+		routes, err := netlink.RouteListFiltered(family, &netlink.Route{Table: int(t.c.Mark)}, netlink.RT_FILTER_TABLE)
+		if err != nil {
+			return errors.Join(all, err)
+		}
+		for i := range routes {
+			all = errors.Join(all, netlink.RouteDel(&routes[i]))
+		}
+	}
+	return all
+}
+
+// builder collects the expressions of rules.
+type builder struct {
+	conn  *nftables.Conn
+	table *nftables.Table
+}
+
+func (b *builder) rule(chain *nftables.Chain, parts ...[]expr.Any) {
+	var exprs []expr.Any
+	for _, p := range parts {
+		exprs = append(exprs, p...)
+	}
+	b.conn.AddRule(&nftables.Rule{Table: b.table, Chain: chain, Exprs: exprs})
+}
+
+// load replaces the table in one transaction.
+func (t *Translator) load() error {
+	conn, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	b := &builder{conn, &nftables.Table{Family: nftables.TableFamilyINet, Name: tableName}}
+	// Adding before deleting makes the deletion succeed in either case.
+	conn.AddTable(b.table)
+	conn.DelTable(b.table)
+	conn.AddTable(b.table)
+	unused, alive, err := t.addSets(b)
+	if err != nil {
+		return err
+	}
+	accept := nftables.ChainPolicyAccept
+	chain := func(name string, kind nftables.ChainType, hook *nftables.ChainHook, priority nftables.ChainPriority) *nftables.Chain {
+		return conn.AddChain(&nftables.Chain{Name: name, Table: b.table, Type: kind, Hooknum: hook, Priority: &priority, Policy: &accept})
+	}
+	mangle := chain("prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityMangle)
+	nat := chain("gate", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, *nftables.ChainPriorityNATDest)
+	forward := chain("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, *nftables.ChainPriorityFilter-10)
+	t.addInternal(b, mangle, nat, forward)
+	if t.c.Outside != "" {
+		t.addGate(b, mangle, nat, unused, alive)
+	}
+	return conn.Flush()
+}
+
+// addSets adds the unused prefixes, and the addresses in them that turned out to
+// be in use, for IPv4 and IPv6.
+func (t *Translator) addSets(b *builder) (unused, alive [2]*nftables.Set, err error) {
+	for i, kind := range []nftables.SetDatatype{nftables.TypeIPAddr, nftables.TypeIP6Addr} {
+		unused[i] = &nftables.Set{Table: b.table, Name: fmt.Sprintf("unused%d", 4+2*i), KeyType: kind, Interval: true}
+		var elements []nftables.SetElement
+		for _, n := range t.c.Unused {
+			if n.Addr().Is6() == (i == 1) {
+				elements = append(elements, nftables.SetElement{Key: n.Addr().AsSlice()})
+				if end, ok := after(n); ok {
+					elements = append(elements, nftables.SetElement{Key: end.AsSlice(), IntervalEnd: true})
+				}
+			}
+		}
+		if err := b.conn.AddSet(unused[i], elements); err != nil {
+			return unused, alive, fmt.Errorf("set %s: %w", unused[i].Name, err)
+		}
+		alive[i] = &nftables.Set{Table: b.table, Name: fmt.Sprintf("alive%d", 4+2*i), KeyType: kind, HasTimeout: true, Dynamic: true, Size: 1 << 16, Timeout: aliveTime}
+		if err := b.conn.AddSet(alive[i], nil); err != nil {
+			return unused, alive, fmt.Errorf("set %s: %w", alive[i].Name, err)
+		}
+	}
+	return unused, alive, nil
+}
+
+// after is the first address behind a prefix.
+func after(n netip.Prefix) (netip.Addr, bool) {
+	last := n.Addr().AsSlice()
+	for bit := n.Bits(); bit < n.Addr().BitLen(); bit++ {
+		last[bit/8] |= 1 << (7 - bit%8)
+	}
+	end, _ := netip.AddrFromSlice(last)
+	end = end.Next()
+	return end, end.IsValid()
+}
+
+// addInternal adds the internal translator: TCP and UDP of honeypots go to the
+// array with their destination unchanged (TPROXY), ICMP is answered by this
+// machine, and nothing else that they originate passes.
+func (t *Translator) addInternal(b *builder, mangle, nat, forward *nftables.Chain) {
+	inside := onInterface(t.c.Inside)
+	// Packets of sessions that the array has are found by their socket.
+	b.rule(mangle, inside, isProto(unix.IPPROTO_TCP), hasSocket(), setMark(t.c.Mark), verdict(expr.VerdictAccept))
+	// What belongs to a session that came from outside is the honeypot's answer.
+	b.rule(mangle, inside, isReply(), verdict(expr.VerdictAccept))
+	for _, proto := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
+		b.rule(mangle, inside, isProto(proto), counter(), tproxy(t.port), setMark(t.c.Mark), verdict(expr.VerdictAccept))
+	}
+	for _, v6 := range []bool{false, true} {
+		b.rule(mangle, inside, isICMPEcho(v6), verdict(expr.VerdictAccept))
+		b.rule(nat, inside, isICMPEcho(v6), []expr.Any{&expr.Redir{}}) // this machine answers
+	}
+	// Neighbour discovery and what is sent to this link alone does not travel.
+	b.rule(mangle, inside, isLinkLocalICMPv6(), verdict(expr.VerdictAccept))
+	b.rule(mangle, inside, counter(), verdict(expr.VerdictDrop))
+	b.rule(forward, inside, isReply(), isEstablished(), verdict(expr.VerdictAccept))
+	b.rule(forward, inside, counter(), verdict(expr.VerdictDrop))
+}
+
+// addGate adds the gate translator. An unused address that sends anything is in
+// use after all: for a day nothing more is brought to honeypots in its name.
+func (t *Translator) addGate(b *builder, mangle, nat *nftables.Chain, unused, alive [2]*nftables.Set) {
+	for i := range unused {
+		v6 := i == 1
+		b.rule(mangle, notOnInterface(t.c.Outside), notOnInterface(t.c.Inside), source(v6), inSet(unused[i], false), source(v6),
+			[]expr.Any{&expr.Dynset{SrcRegKey: 1, SetName: alive[i].Name, SetID: alive[i].ID, Operation: uint32(unix.NFT_DYNSET_OP_UPDATE), Timeout: aliveTime}})
+		for _, h := range t.c.Honeypots {
+			if h.Address.Is6() != v6 {
+				continue
+			}
+			match := [][]expr.Any{onInterface(t.c.Outside), destination(v6), inSet(unused[i], false), inSet(alive[i], true)}
+			if t.c.Share < 1000 {
+				match = append(match, share(uint32(t.c.Share)))
+			}
+			for _, ports := range h.ports() {
+				rule := append([][]expr.Any{}, match...)
+				rule = append(rule, ports, []expr.Any{&expr.Counter{}}, dnat(h.Address))
+				b.rule(nat, rule...)
+			}
+		}
+	}
+}
+
+// ports are the matches for what a honeypot is brought.
+func (h *Honeypot) ports() (all [][]expr.Any) {
+	if len(h.TCP)+len(h.UDP) == 0 {
+		return [][]expr.Any{isProto(unix.IPPROTO_TCP), isProto(unix.IPPROTO_UDP)}
+	}
+	for _, p := range h.TCP {
+		all = append(all, toPort(unix.IPPROTO_TCP, p))
+	}
+	for _, p := range h.UDP {
+		all = append(all, toPort(unix.IPPROTO_UDP, p))
+	}
+	return all
+}
