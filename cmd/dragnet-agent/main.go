@@ -23,7 +23,7 @@ func newRoot() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  cli.Group,
 	}
-	root.AddCommand(newRun(), newEnrol(), newToken(), newDoctor(), newRipcord(), cli.NewVersion(
+	root.AddCommand(newRun(), newEnrol(), newToken(), newDoctor(), newRipcord(), newTrap(), cli.NewVersion(
 		cli.Object{Name: "trace", Hash: kernel.ObjectHash()}, cli.Object{Name: "contain", Hash: wire.ObjectHash()}))
 	return root
 }
@@ -36,6 +36,6 @@ func newRun() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  cli.Group,
 	}
-	run.AddCommand(newRunIdent(), newRunGuard(), newRunRipcord())
+	run.AddCommand(newRunIdent(), newRunGuard(), newRunRipcord(), newRunTrap())
 	return run
 }

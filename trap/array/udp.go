@@ -110,7 +110,7 @@ func (a *Array) receive(s *udpSocket) error {
 		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 		if answer := a.takeDatagram(exchangeKey{from, to}, buffer[:n]); len(answer) > 0 {
 			if err := s.answer(exchangeKey{from, to}, answer); err != nil {
-				a.log.Debug("answer not sent", "err", err)
+				a.log.Warn("answer not sent (a port below 1024 needs CAP_NET_BIND_SERVICE)", "client", from, "server", to, "err", err)
 			}
 		}
 	}

@@ -39,15 +39,22 @@ func (t *Translator) Start(context.Context) error {
 	if err := t.addRoutes(); err != nil {
 		return errors.Join(err, t.removeRoutes())
 	}
-	if err := t.load(); err != nil {
+	if err := t.load(true); err != nil {
 		return fmt.Errorf("nftables: %w (it needs CAP_NET_ADMIN)", err)
 	}
 	return nil
 }
 
-// Stop leaves the rules in: what honeypots send is still kept from leaving, and
-// an agent that starts again takes over. Remove takes them out.
-func (t *Translator) Stop(context.Context) error { return nil }
+// Stop redirects nothing more, and leaves the rules in that keep what honeypots
+// send from leaving: without an agent they are dropped. Connections that were
+// brought to a honeypot go on, and an agent that starts again takes over. Remove
+// takes all rules out.
+func (t *Translator) Stop(context.Context) error {
+	if err := t.load(false); err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	return nil
+}
 
 // Remove takes the rules and routes out. Honeypots that still run may then send
 // wherever routing allows: stop them first.
@@ -132,8 +139,9 @@ func (b *builder) rule(chain *nftables.Chain, parts ...[]expr.Any) {
 	b.conn.AddRule(&nftables.Rule{Table: b.table, Chain: chain, Exprs: exprs})
 }
 
-// load replaces the table in one transaction.
-func (t *Translator) load() error {
+// load replaces the table in one transaction; unless redirecting, what honeypots
+// send is dropped.
+func (t *Translator) load(redirecting bool) error {
 	conn, err := nftables.New()
 	if err != nil {
 		return err
@@ -154,8 +162,8 @@ func (t *Translator) load() error {
 	mangle := chain("prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityMangle)
 	nat := chain("gate", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, *nftables.ChainPriorityNATDest)
 	forward := chain("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, *nftables.ChainPriorityFilter-10)
-	t.addInternal(b, mangle, nat, forward)
-	if t.c.Outside != "" {
+	t.addInternal(b, mangle, nat, forward, redirecting)
+	if t.c.Outside != "" && redirecting {
 		t.addGate(b, mangle, nat, unused, alive)
 	}
 	return conn.Flush()
@@ -200,13 +208,17 @@ func after(n netip.Prefix) (netip.Addr, bool) {
 // addInternal adds the internal translator: TCP and UDP of honeypots go to the
 // array with their destination unchanged (TPROXY), ICMP is answered by this
 // machine, and nothing else that they originate passes.
-func (t *Translator) addInternal(b *builder, mangle, nat, forward *nftables.Chain) {
+func (t *Translator) addInternal(b *builder, mangle, nat, forward *nftables.Chain, redirecting bool) {
 	inside := onInterface(t.c.Inside)
 	// Packets of sessions that the array has are found by their socket.
 	b.rule(mangle, inside, isProto(unix.IPPROTO_TCP), hasSocket(), setMark(t.c.Mark), verdict(expr.VerdictAccept))
 	// What belongs to a session that came from outside is the honeypot's answer.
 	b.rule(mangle, inside, isReply(), verdict(expr.VerdictAccept))
-	for _, proto := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
+	protocols := []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP}
+	if !redirecting {
+		protocols = nil
+	}
+	for _, proto := range protocols {
 		b.rule(mangle, inside, isProto(proto), counter(), tproxy(t.port), setMark(t.c.Mark), verdict(expr.VerdictAccept))
 	}
 	for _, v6 := range []bool{false, true} {

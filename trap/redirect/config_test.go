@@ -1,0 +1,37 @@
+package redirect
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+func TestConfigurationMistakes(t *testing.T) {
+	good := func() Configuration {
+		c := DefaultConfiguration()
+		c.Inside, c.Outside = "hp0", "eth0"
+		c.Unused = []netip.Prefix{netip.MustParsePrefix("192.0.2.192/27")}
+		c.Honeypots = []Honeypot{{Address: netip.MustParseAddr("10.66.0.2")}}
+		return c
+	}
+	c := good()
+	if err := c.Validate(); err != nil {
+		t.Error(err)
+	}
+	for want, change := range map[string]func(*Configuration){
+		"inside":               func(c *Configuration) { c.Inside = "" },
+		"outside":              func(c *Configuration) { c.Outside = "hp0" },
+		"unused":               func(c *Configuration) { c.Unused = nil },
+		"unused[0]":            func(c *Configuration) { c.Unused[0] = netip.MustParsePrefix("192.0.2.193/27") },
+		"honeypots":            func(c *Configuration) { c.Honeypots = nil },
+		"honeypots[0].address": func(c *Configuration) { c.Honeypots[0].Address = netip.MustParseAddr("192.0.2.200") },
+		"share":                func(c *Configuration) { c.Share = 0 },
+		"mark":                 func(c *Configuration) { c.Mark = 0 },
+	} {
+		c := good()
+		change(&c)
+		if err := c.Validate(); err == nil || !strings.HasPrefix(err.Error(), want+":") {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+}

@@ -1,0 +1,259 @@
+//go:build linux
+
+// Package trap is the double honeypot (Tang 2006, section 2): it brings unwanted
+// connections to inbound honeypots, takes everything that those send to an array
+// of emulated services, keeps it, and reports it to the node.
+//
+// Inbound honeypots are the operator's own machines. They never open connections
+// by themselves, so whatever one sends is an attack, and nothing that it sends
+// leaves: the rules that say so are put in before anything is brought to it, and
+// stay when the agent stops.
+package trap
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+
+	"dragnet/flow"
+	"dragnet/internal/conf"
+	"dragnet/internal/run"
+	"dragnet/trap/array"
+	"dragnet/trap/redirect"
+	"dragnet/trap/session"
+	"dragnet/trap/vault"
+	"dragnet/wire/channel"
+)
+
+// Configuration of the role trap.
+type Configuration struct {
+	// Site is the network of this organisation; site.unused are the prefixes for
+	// which the trap answers, unless redirect.unused names others.
+	Site flow.Site `yaml:"site"`
+	// Redirect brings connections to honeypots, and what those send to the array.
+	Redirect redirect.Configuration `yaml:"redirect"`
+	// Array answers what honeypots send.
+	Array array.Configuration `yaml:"array"`
+	// Vault keeps what was recorded.
+	Vault vault.Configuration `yaml:"vault"`
+	// Report has captures sent to the node that this agent is enrolled with.
+	Report bool `yaml:"report"`
+	// Channel configures the connection to the node.
+	Channel channel.Configuration `yaml:"channel"`
+}
+
+// DefaultConfiguration redirects nothing until the interfaces are named.
+func DefaultConfiguration() Configuration {
+	enrolled := channel.DefaultConfiguration()
+	enrolled.State += "/trap" // where 'dragnet-agent enrol trap' puts it
+	return Configuration{
+		Redirect: redirect.DefaultConfiguration(), Array: array.DefaultConfiguration(), Vault: vault.DefaultConfiguration(), Channel: enrolled,
+	}
+}
+
+// Validate reports all invalid settings.
+func (c *Configuration) Validate() error {
+	var p conf.Problems
+	p.Section("site", c.Site.Validate())
+	translators := c.translators()
+	p.Section("redirect", translators.Validate())
+	p.Section("array", c.Array.Validate())
+	p.Section("vault", c.Vault.Validate())
+	return p.Join()
+}
+
+// translators is the section redirect, completed from the site.
+func (c *Configuration) translators() redirect.Configuration {
+	r := c.Redirect
+	if len(r.Unused) == 0 {
+		r.Unused = c.Site.Unused
+	}
+	return r
+}
+
+// LoadConfiguration reads files over the defaults.
+func LoadConfiguration(files ...string) (Configuration, error) {
+	c := DefaultConfiguration()
+	err := conf.Load(&c, files...)
+	return c, err
+}
+
+// What a trap sends its node on the agents' channel: a Report as JSON.
+const (
+	ReportKind   = "trap.capture"
+	ReportFormat = 1
+)
+
+// MaxPayload bounds the payload of a Report; what is longer is cut, and counted
+// in Lost.
+const MaxPayload = 512 << 10
+
+// Report is one outbound session of an inbound honeypot.
+type Report struct {
+	Version int `json:"version"`
+	// Session names the line in the trap's vault.
+	Session string         `json:"session"`
+	Time    flow.Time      `json:"time"`
+	Service string         `json:"service"`
+	Proto   flow.Proto     `json:"proto"`
+	Source  netip.AddrPort `json:"source"` // the honeypot
+	Target  netip.AddrPort `json:"target"` // whom it meant
+	// Attackers had sessions with the honeypot when it sent this, the newest
+	// first: one of them took it over.
+	Attackers []Attacker `json:"attackers"`
+	// Payload is what the honeypot sent; Lost counts the bytes missing of it.
+	Payload []byte `json:"payload"`
+	Lost    uint64 `json:"lost"`
+}
+
+// Attacker had a session with an inbound honeypot.
+type Attacker struct {
+	Addr netip.Addr `json:"addr"`
+	// Target is the unused address and port that it meant.
+	Target netip.AddrPort `json:"target"`
+	Proto  flow.Proto     `json:"proto"`
+}
+
+// ReportVersion is the version of the JSON form of a Report.
+const ReportVersion = 1
+
+// Trap is the role. Start and Stop are called once.
+type Trap struct {
+	c       Configuration
+	log     *slog.Logger
+	vault   *vault.Vault
+	array   *array.Array
+	channel *channel.Client // nil if nothing is reported
+	redir   *redirect.Translator
+	parts   run.Parts
+}
+
+// New makes a trap; Start starts it. Release is the program's, for the node.
+func New(c Configuration, release string, log *slog.Logger) (*Trap, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	t := &Trap{c: c, log: log}
+	var err error
+	if t.vault, err = vault.New(c.Vault); err != nil {
+		return nil, err
+	}
+	if t.array, err = array.New(c.Array, t.take, log); err != nil {
+		return nil, err
+	}
+	if t.redir, err = redirect.New(c.translators(), c.Array.Port); err != nil {
+		return nil, err
+	}
+	// The rules come before the array listens, so that a honeypot is contained
+	// while nothing answers it, and at the end they are left until last.
+	t.parts = run.Parts{t.redir, t.vault}
+	if c.Report {
+		if t.channel, err = channel.New(c.Channel, channel.Dependencies{Log: log, Role: "trap", Release: release}); err != nil {
+			return nil, err
+		}
+		t.parts = append(t.parts, t.channel)
+	}
+	t.parts = append(t.parts, t.array)
+	return t, nil
+}
+
+// Start contains the honeypots and starts to take what they send, in the calling
+// thread's network namespace. It needs CAP_NET_ADMIN.
+func (t *Trap) Start(ctx context.Context) error {
+	if err := t.parts.Start(ctx); err != nil {
+		return err
+	}
+	t.log.Info("trap started", "outside", t.c.Redirect.Outside, "inside", t.c.Redirect.Inside, "unused", t.c.translators().Unused, "report", t.c.Report)
+	return nil
+}
+
+// Failed receives the error that ended the trap.
+func (t *Trap) Failed() <-chan error { return t.parts.Failed() }
+
+// Stop ends the sessions and keeps them. Honeypots stay contained.
+func (t *Trap) Stop(ctx context.Context) error {
+	err := t.parts.Stop(ctx)
+	a, v := t.array.Totals(), t.vault.Totals()
+	t.log.Info("trap stopped; honeypots stay contained until 'dragnet-agent trap remove'", "sessions", a.Taken, "refused", a.Refused, "payloads", v.Payloads, "evicted", v.Evicted, "failed", v.Failed)
+	return err
+}
+
+// take keeps a session and reports it.
+func (t *Trap) take(s *session.Session) {
+	isNew, err := t.vault.Add(s)
+	if err != nil {
+		t.log.Error("capture not kept", "session", s.ID, "err", err)
+	}
+	t.log.Info("honeypot sent", "honeypot", s.Client, "to", s.Server, "service", s.Service, "bytes", len(s.Sent), "new", isNew, "reason", s.Reason)
+	if t.channel == nil || len(s.Sent) == 0 {
+		return
+	}
+	body, err := json.Marshal(t.report(s))
+	if err == nil {
+		err = t.channel.Send(channel.Item{Kind: ReportKind, Format: ReportFormat, Body: body})
+	}
+	if err != nil {
+		t.log.Error("capture not reported", "session", s.ID, "err", err)
+	}
+}
+
+func (t *Trap) report(s *session.Session) *Report {
+	r := &Report{
+		Version: ReportVersion, Session: s.ID, Time: s.Start, Service: s.Service, Proto: s.Proto, Source: s.Client, Target: s.Server,
+		Attackers: []Attacker{}, Payload: s.Sent, Lost: s.Lost,
+	}
+	if more := len(s.Sent) - MaxPayload; more > 0 {
+		r.Payload, r.Lost = s.Sent[:MaxPayload], s.Lost+uint64(more)
+	}
+	var err error
+	if r.Attackers, err = findAttackers(s.Client.Addr()); err != nil {
+		t.log.Warn("sessions with the honeypot are not known", "honeypot", s.Client.Addr(), "err", err)
+	}
+	return r
+}
+
+// maxAttackers bounds the attackers of a report.
+const maxAttackers = 16
+
+// findAttackers asks the kernel for the connections that were brought to a
+// honeypot and are still tracked (conntrack: established ones, and others for a
+// while after their end).
+func findAttackers(honeypot netip.Addr) ([]Attacker, error) {
+	family := netlink.InetFamily(netlink.FAMILY_V4)
+	if honeypot.Is6() {
+		family = netlink.FAMILY_V6
+	}
+	all, err := netlink.ConntrackTableList(netlink.ConntrackTable, family)
+	if err != nil {
+		return []Attacker{}, err
+	}
+	found := []Attacker{}
+	seen := map[Attacker]bool{}
+	for _, f := range all {
+		behind, _ := netip.AddrFromSlice(f.Reverse.SrcIP)
+		source, _ := netip.AddrFromSlice(f.Forward.SrcIP)
+		meant, _ := netip.AddrFromSlice(f.Forward.DstIP)
+		a := Attacker{source.Unmap(), netip.AddrPortFrom(meant.Unmap(), f.Forward.DstPort), flow.Proto(f.Forward.Protocol)}
+		if behind.Unmap() != honeypot || a.Addr == honeypot || seen[a] {
+			continue
+		}
+		seen[a] = true
+		if found = append(found, a); len(found) == maxAttackers {
+			break
+		}
+	}
+	return found, nil
+}
+
+// Remove takes the rules out. Honeypots that still run are not contained any
+// more: stop them first.
+func Remove(c Configuration) error {
+	t, err := redirect.New(c.translators(), c.Array.Port)
+	if err != nil {
+		return err
+	}
+	return t.Remove()
+}
