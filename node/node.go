@@ -28,6 +28,7 @@ import (
 	"dragnet/node/layout"
 	"dragnet/node/notify"
 	"dragnet/node/query"
+	"dragnet/node/sensors"
 	"dragnet/source/collect"
 	"dragnet/store/clickhouse"
 )
@@ -98,7 +99,8 @@ func New(c Configuration, d Dependencies) (*Node, error) {
 			return nil, err
 		}
 	}
-	following := follow.Dependencies{Store: c.Store, Collector: collector, Watcher: detection, Log: log("follow"), Admin: n.admin}
+	intake := sensors.New(db, registry)
+	following := follow.Dependencies{Store: c.Store, Collector: collector, Sensors: intake, Sources: dir.Sources(), Watcher: detection, Log: log("follow"), Admin: n.admin}
 	if epochs != nil {
 		following.Epoch = epochs.Name
 	}
@@ -106,7 +108,7 @@ func New(c Configuration, d Dependencies) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.parts = run.Parts{dataDirectory{dir}, db, registry, notifier, n.enforcement, follower}
+	n.parts = run.Parts{dataDirectory{dir}, db, registry, intake, notifier, n.enforcement, follower}
 	if !c.Witness.Off() {
 		if n.witness, err = endpoint.New(c.Witness, endpoint.Dependencies{
 			Site: c.Site, Log: follower.Log, DB: db, Key: dir.WitnessKey(), Held: dir.Roster(), Epochs: epochs, Logger: log("witness"), Admin: n.admin,

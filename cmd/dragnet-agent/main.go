@@ -36,6 +36,6 @@ func newRun() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  cli.Group,
 	}
-	run.AddCommand(newRunIdent(), newRunGuard(), newRunRipcord(), newRunTrap())
+	run.AddCommand(newRunIdent(), newRunGuard(), newRunRipcord(), newRunSensor(), newRunTrap())
 	return run
 }

@@ -11,6 +11,7 @@ import (
 	"dragnet/contain/guard"
 	"dragnet/contain/ripcord"
 	"dragnet/internal/gen/reference"
+	"dragnet/source/sensor"
 )
 
 var update = flag.Bool("update", false, "write docs/reference again")
@@ -28,11 +29,17 @@ func TestReferenceIsFresh(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	roleSensor, err := reference.Role("dragnet", "../..", "Configuration of the sensor",
+		"What `dragnet-agent run sensor` reads: YAML, strictly.", sensor.DefaultConfiguration())
+	if err != nil {
+		t.Fatal(err)
+	}
 	commands := bytes.Replace(reference.CLI(newRoot()), []byte("# Command line\n"), []byte("# Command line of the agent\n"), 1)
 	for name, want := range map[string][]byte{
 		"../../docs/reference/agent.md":   commands,
 		"../../docs/reference/guard.md":   roleGuard,
 		"../../docs/reference/ripcord.md": roleRipcord,
+		"../../docs/reference/sensor.md":  roleSensor,
 	} {
 		if *update {
 			if err := os.WriteFile(name, want, 0o644); err != nil {

@@ -15,6 +15,7 @@ import (
 	"dragnet/internal/conf"
 	"dragnet/node"
 	"dragnet/node/community"
+	"dragnet/source/sensor"
 	"dragnet/trace/daemon"
 )
 
@@ -42,6 +43,7 @@ func configurableRoles() []configurableRole {
 		{"node", func() any { c := node.DefaultConfiguration(); return &c }},
 		{"clearinghouse", func() any { c := community.DefaultConfiguration(); return &c }},
 		{"guard", func() any { c := guard.DefaultConfiguration(); return &c }},
+		{"sensor", func() any { c := sensor.DefaultConfiguration(); return &c }},
 		{"ripcord", func() any { c := ripcord.DefaultConfiguration(); return &c }},
 		{"ident", func() any { c := daemon.DefaultConfiguration(); return &c }},
 	}

@@ -65,7 +65,7 @@ func (o *coresidenceOptions) compareHosts(cmd *cobra.Command, sources []string, 
 	if err != nil {
 		return err
 	}
-	a, skipped, err := o.read(cmd.Context(), sources, hosts, window)
+	a, skipped, err := o.readActivity(cmd.Context(), sources, hosts, window)
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func (o *coresidenceOptions) compareHosts(cmd *cobra.Command, sources []string, 
 	if err := o.writeHosts(cmd, found); err != nil {
 		return err
 	}
-	o.account(cmd.ErrOrStderr(), a, found, skipped)
+	o.writeAccount(cmd.ErrOrStderr(), a, found, skipped)
 	if left > 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %d hosts with fewer flows were not compared (--most)\n", left)
 	}
@@ -85,7 +85,7 @@ func (o *coresidenceOptions) compareHosts(cmd *cobra.Command, sources []string, 
 			return err
 		}
 	}
-	if n := unexplained(found.Alarms); n > 0 {
+	if n := countUnexplained(found.Alarms); n > 0 {
 		return cli.Found(errors.New(cli.Plural(n, "pair") + " of hosts"))
 	}
 	return nil

@@ -22,15 +22,16 @@ import (
 	"dragnet/internal/conf"
 	"dragnet/internal/run"
 	"dragnet/node/ingest"
+	"dragnet/node/sensors"
 	"dragnet/source/collect"
 	"dragnet/store"
 )
 
 // Configuration names the logs to follow.
 type Configuration struct {
-	// Logs are files and directories of Zeek conn logs, Suricata's eve.json,
-	// Squid's access.log and captures. A directory means all files in it, at any
-	// depth.
+	// Logs are files and directories of logs, flow files and captures, of any
+	// format that 'dragnet flow import' reads. A directory stands for all it
+	// holds at any depth.
 	Logs []string `yaml:"logs"`
 	// Every is the interval at which the logs are read.
 	Every time.Duration `yaml:"every"`
@@ -55,6 +56,12 @@ type Dependencies struct {
 	// Collector, if not nil, receives exports, which are stored too. The
 	// follower starts and stops it.
 	Collector *collect.Collector
+	// Sensors, if not nil, have flows that are stored too. It is started and
+	// stopped elsewhere.
+	Sensors *sensors.Intake
+	// Sources, if not empty, is the file in which it is said what was received of
+	// each source, and what was lost.
+	Sources string
 	// Watcher, if not nil, sees the flows that are stored.
 	Watcher Watcher
 	// Epoch returns the epoch of a day, whose salts the keys of new flows use; if
@@ -84,6 +91,7 @@ type Follower struct {
 	importedNow, imported uint64
 
 	exports *exports // nil if nothing is collected
+	said    []byte   // what is in the file of sources
 
 	ready    atomic.Bool
 	lastRead atomic.Int64 // Unix seconds of the last reading of the logs
@@ -200,7 +208,9 @@ func (f *Follower) readRegularly(ctx context.Context) error {
 			return err
 		}
 		if ctx.Err() != nil {
-			return f.endExports(context.WithoutCancel(ctx))
+			err := f.endExports(context.WithoutCancel(ctx))
+			f.saveSources(context.WithoutCancel(ctx))
+			return err
 		}
 	}
 }
@@ -242,9 +252,13 @@ func (f *Follower) readLogs(ctx context.Context) error {
 	if err := f.takeExports(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
+	if err := f.takeSensors(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
 	if err := f.importer.Commit(); err != nil {
 		return err
 	}
+	f.saveSources(ctx)
 	if f.deps.Watcher != nil {
 		if err := f.deps.Watcher.Tick(ctx, f.now()); err != nil && ctx.Err() == nil {
 			f.log.Error("detection failed", "err", err) // continue with the logs

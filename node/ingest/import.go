@@ -135,6 +135,26 @@ func (m *Importer) Add(ctx context.Context, batch []flow.Flow) error {
 	return m.appendBatch(ctx, batch)
 }
 
+// AddNumbered brings in a batch of a source that is no file, called name. Numbers
+// of its batches ascend; a batch whose number is not above that of the last one
+// stored was stored before, and is left out.
+func (m *Importer) AddNumbered(ctx context.Context, name string, number int64, batch []flow.Flow) error {
+	source := store.ImportedLog{ID: name}
+	if known := m.known.sources[name]; known != nil {
+		source = *known
+	}
+	if number <= source.Offset {
+		return nil
+	}
+	source.Name, source.Offset, source.Imported = name, number, flow.FromTime(m.now())
+	source.Flows += uint64(len(batch))
+	if err := m.Add(ctx, batch); err != nil {
+		return err
+	}
+	m.noteSource(source)
+	return nil
+}
+
 func (m *Importer) appendBatch(ctx context.Context, batch []flow.Flow) error {
 	if m.Progress != nil {
 		m.Progress(len(batch))

@@ -41,6 +41,9 @@ func (d Directory) Epochs() string { return d.join("epochs.json") }
 // Templates is the file of the templates of flow exporters.
 func (d Directory) Templates() string { return d.join("templates.json") }
 
+// Sources is the file that says what was received of each exporter and sensor.
+func (d Directory) Sources() string { return d.join("sources.json") }
+
 // Socket is the node's Unix socket, unless the configuration names another.
 func (d Directory) Socket() string { return d.join("node.sock") }
 

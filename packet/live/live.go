@@ -107,6 +107,38 @@ func Open(c Configuration) (*Reader, error) {
 	return r, nil
 }
 
+// OpenGroup opens n readers that share the packets of an interface: the packets of
+// a conversation, both directions and all fragments, go to one of them (packet(7),
+// PACKET_FANOUT_HASH).
+func OpenGroup(c Configuration, n int) (all []*Reader, err error) {
+	const (
+		unique = 0x2000 // PACKET_FANOUT_FLAG_UNIQUEID
+		defrag = 0x8000 // PACKET_FANOUT_FLAG_DEFRAG
+		shift  = 16
+	)
+	group := (unix.PACKET_FANOUT_HASH | unique | defrag) << shift
+	for i := range n {
+		r, err := Open(c)
+		if err == nil {
+			all = append(all, r)
+			if n > 1 {
+				err = unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_FANOUT, group)
+			}
+		}
+		if err == nil && n > 1 && i == 0 {
+			// The kernel chose the number of the group, which the others join.
+			group, err = unix.GetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_FANOUT)
+		}
+		if err != nil {
+			for _, r := range all {
+				err = errors.Join(err, r.Close())
+			}
+			return nil, fmt.Errorf("watch %s with %d readers: %w", c.Interface, n, err)
+		}
+	}
+	return all, nil
+}
+
 func (r *Reader) setUpRing(c Configuration, index int) (err error) {
 	if r.link, err = linkType(r.fd, c.Interface); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package collect
 
 import (
+	"maps"
 	"net/netip"
 
 	"dragnet/source/biflow"
@@ -105,4 +106,26 @@ func (c *Collector) Sources() []Source {
 		}
 	}
 	return all
+}
+
+// Causes are the counts of what was lost or is missing, by cause, without zeros.
+func (c *Counters) Causes() map[string]uint64 {
+	n, s, q := &c.NetFlow, &c.SFlow, &c.Quality
+	return causes(map[string]uint64{
+		"missing_in_sequence": n.Lost + s.Lost, "sets_without_template": n.UnknownTemplate, "samples_dropped_by_exporter": s.Dropped,
+		"datagrams_malformed": n.Malformed + s.Malformed, "templates_forgotten": n.Forgotten, "lists_passed_over": n.Structured,
+		"records_with_wrong_clock": q.ClockOff, "flows_one_sided": q.OneSided, "flows_reported_early": q.Early,
+	})
+}
+
+// Causes are the counts of what was lost before it was known whose it is.
+func (t *Totals) Causes() map[string]uint64 {
+	return causes(map[string]uint64{
+		"datagrams_overflowed": t.Overflowed, "datagrams_foreign": t.Foreign, "datagrams_unknown": t.Unknown, "datagrams_refused": t.Refused, "flows_dropped": t.Dropped,
+	})
+}
+
+func causes(m map[string]uint64) map[string]uint64 {
+	maps.DeleteFunc(m, func(_ string, n uint64) bool { return n == 0 })
+	return m
 }

@@ -9,7 +9,7 @@ import (
 
 // addData records which bytes are in the capture.
 func (a *Assembler) addData(c *conn, s *segment, me *tcpSide) {
-	if s.PayloadLen == 0 || s.hasFlag(flow.RST) || s.at < 0 || s.Cut() {
+	if s.PayloadLen == 0 || s.hasFlag(flow.RST) || s.at < 0 || s.Cut() && !a.config.HeadersOnly {
 		return
 	}
 	from := s.at

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+
+	"dragnet/internal/cli"
+	"dragnet/internal/conf"
+	"dragnet/source/sensor"
+	"dragnet/wire/channel"
+)
+
+// defaultSensor is the default configuration file of the role.
+const defaultSensor = "/etc/dragnet/sensor.yaml"
+
+func newRunSensor() *cobra.Command {
+	var files []string
+	var dev string
+	cmd := &cobra.Command{
+		Use:   "sensor",
+		Short: "Make flows of the packets on an interface, and send them to the node",
+		Long: `Sensor watches an interface, such as a mirror port, makes flows of its packets as
+of a capture, and sends them to the node that it is enrolled at. While the node
+is away they wait on the disk. A connection that fails is sent when it fails,
+five seconds after its SYN or its refusal; others when they end. What the kernel
+dropped is counted and sent along: 'dragnet source list' on the node shows it.
+
+It keeps headers only, needs CAP_NET_RAW and no other privilege, and changes
+nothing. Enrol it first: dragnet-agent enrol sensor https://NODE:9121 -
+
+All keys of the configuration: docs/reference/sensor.md.`,
+		Example: `  dragnet-agent run sensor --interface eth1
+  dragnet-agent run sensor --config /etc/dragnet/sensor.yaml`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := loadSensor(files)
+			if err != nil {
+				return err
+			}
+			if dev != "" {
+				c.Live.Interface = dev
+			}
+			return runSensor(cmd, c)
+		},
+	}
+	cmd.Flags().StringArrayVar(&files, "config", nil, "configuration file; repeat to layer (default "+defaultSensor+", if it exists)")
+	cmd.Flags().StringVar(&dev, "interface", "", "interface to watch (overrides the configuration)")
+	return cmd
+}
+
+// loadSensor reads configuration files; without any, the default one if it
+// exists.
+func loadSensor(files []string) (sensor.Configuration, error) {
+	c := sensor.DefaultConfiguration()
+	if len(files) > 0 {
+		return c, conf.Load(&c, files...)
+	}
+	if err := conf.Load(&c, defaultSensor); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return c, err
+	}
+	return c, nil
+}
+
+func runSensor(cmd *cobra.Command, c sensor.Configuration) (err error) {
+	log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+	node, err := channel.New(c.Channel, channel.Dependencies{Log: log, Role: "sensor", Release: cli.BuildVersion().Release})
+	if err != nil {
+		return err
+	}
+	role, err := sensor.New(c, node, log)
+	if err != nil {
+		return err
+	}
+	if err := node.Start(cmd.Context()); err != nil {
+		return cli.Hint(err, "enrol the sensor first: dragnet-agent enrol sensor https://NODE:9121 -")
+	}
+	defer func() { err = errors.Join(err, node.Stop(context.Background())) }()
+	if err := role.Start(cmd.Context()); err != nil {
+		return cli.Hint(err, "the role needs CAP_NET_RAW")
+	}
+	log.Info("sensor started", "interface", c.Live.Interface, "workers", c.Workers)
+	sd.SdNotify(false, sd.SdNotifyReady) // does nothing outside systemd
+	select {
+	case <-cmd.Context().Done():
+	case err = <-role.Failed():
+	}
+	sd.SdNotify(false, sd.SdNotifyStopping)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	return errors.Join(err, role.Stop(ctx))
+}

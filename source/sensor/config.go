@@ -1,0 +1,56 @@
+//go:build linux
+
+// Package sensor makes flows of the packets on a network interface, as
+// source/packets makes them of a capture, and sends them to a node over the
+// agents' channel.
+//
+// A flow is sent when it ends, and a connection that fails when it fails: five
+// seconds after a SYN that nothing answers, or after the refusal. What the kernel
+// dropped, and what could not be used, is sent along.
+package sensor
+
+import (
+	"errors"
+	"time"
+
+	"dragnet/internal/conf"
+	"dragnet/packet/live"
+	"dragnet/wire/channel"
+)
+
+// Configuration of a sensor.
+type Configuration struct {
+	// Live says which interface is watched, and through which buffer; each
+	// worker has one of that size.
+	Live live.Configuration `yaml:"live"`
+	// Workers share the packets of the interface by conversation, each on one
+	// processor core. With more than one, an ICMP error is noted at the flow it
+	// quotes only by chance.
+	Workers int `yaml:"workers"`
+	// MaxFlows bounds the flows that each worker holds, of about 600 bytes each;
+	// those nearest to their end are reported early if there are more.
+	MaxFlows int `yaml:"max_flows"`
+	// Every is how often flows that ended are handed to the spool.
+	Every time.Duration `yaml:"every"`
+	// IgnoreChecksums accepts packets with a wrong checksum.
+	IgnoreChecksums bool `yaml:"ignore_checksums"`
+	// Channel is the agent's end of the channel to its node; the agent must be
+	// enrolled as a sensor.
+	Channel channel.Configuration `yaml:"channel"`
+}
+
+// DefaultConfiguration watches no interface.
+func DefaultConfiguration() Configuration {
+	c := Configuration{Live: live.DefaultConfiguration(), Workers: 1, MaxFlows: 1 << 18, Every: time.Second, Channel: channel.DefaultConfiguration()}
+	c.Channel.State = "/var/lib/dragnet-agent/sensor"
+	return c
+}
+
+// Validate reports all invalid settings.
+func (c *Configuration) Validate() error {
+	var p conf.Problems
+	p.Check(c.Workers >= 1 && c.Workers <= 64, "workers", "is %d; want 1 to 64", c.Workers)
+	p.Check(c.MaxFlows >= 1, "max_flows", "is %d; want at least 1", c.MaxFlows)
+	p.Check(c.Every >= 100*time.Millisecond && c.Every <= time.Minute, "every", "is %v; want 100ms to 1m", c.Every)
+	return errors.Join(p.Join(), c.Live.Validate())
+}

@@ -1,0 +1,230 @@
+//go:build linux
+
+package sensor
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"dragnet/flow"
+	"dragnet/internal/run"
+	"dragnet/packet"
+	"dragnet/packet/live"
+	"dragnet/source/packets"
+	"dragnet/wire/channel"
+)
+
+// Sender is where batches go. The agents' channel is one.
+type Sender interface {
+	// Send takes items over: when it returns without an error they are durable.
+	Send(items ...channel.Item) error
+}
+
+// Sensor watches one interface. Its methods are safe for concurrent use.
+type Sensor struct {
+	config Configuration
+	out    Sender
+	log    *slog.Logger
+	group  *run.Group
+
+	workers []*worker
+	// unsent are counts of batches that could not be handed on; used by one
+	// goroutine, as is quiet, which counts turns without a batch.
+	unsent Counts
+	quiet  int
+}
+
+// New makes a sensor; Start starts it.
+func New(c Configuration, out Sender, log *slog.Logger) (*Sensor, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	return &Sensor{config: c, out: out, log: log, group: run.NewGroup()}, nil
+}
+
+// Start watches the interface, in the calling thread's network namespace, until
+// Stop. It needs CAP_NET_RAW.
+func (s *Sensor) Start(context.Context) error {
+	readers, err := live.OpenGroup(s.config.Live, s.config.Workers)
+	if err != nil {
+		return err
+	}
+	for _, r := range readers {
+		w := newWorker(s.config, r)
+		s.workers = append(s.workers, w)
+		s.group.Go(w.run)
+	}
+	s.group.Go(s.send)
+	return nil
+}
+
+// Failed receives the error that ended the sensor, such as that its interface is
+// gone.
+func (s *Sensor) Failed() <-chan error { return s.group.Failed() }
+
+// Stop reports the flows that are held, as they are, and hands them on.
+func (s *Sensor) Stop(ctx context.Context) error {
+	err := s.group.Stop(ctx)
+	for _, w := range s.workers {
+		w.flush()
+	}
+	err = errors.Join(err, s.sendOnce())
+	for _, w := range s.workers {
+		err = errors.Join(err, w.reader.Close())
+	}
+	s.workers = nil
+	return err
+}
+
+func (s *Sensor) send(ctx context.Context) error {
+	tick := time.NewTicker(s.config.Every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if err := s.sendOnce(); err != nil {
+				s.log.Error("flows are lost, since they cannot be kept for the node", "err", err, "lost", s.unsent.Lost)
+			}
+		}
+	}
+}
+
+// batchFlows bounds the flows of one item, which with the longest of them stay
+// within what the channel takes.
+const batchFlows = channel.MaxBody/maxFlow - 1
+
+// heartbeat is how many turns may pass without anything to send.
+const heartbeat = 60
+
+// sendOnce hands on what the workers have.
+func (s *Sensor) sendOnce() error {
+	counts := s.unsent
+	var flows []flow.Flow
+	for _, w := range s.workers {
+		part, n, err := w.take()
+		if err != nil {
+			return err
+		}
+		flows = append(flows, part...)
+		counts.Add(n)
+	}
+	if s.quiet++; len(flows) == 0 && counts.Dropped+counts.Lost == 0 && s.quiet < heartbeat {
+		s.unsent = counts
+		return nil
+	}
+	s.quiet = 0
+	var items []channel.Item
+	for first := true; first || len(flows) > 0; first = false {
+		n := min(len(flows), batchFlows)
+		b := Batch{Flows: flows[:n]}
+		if first {
+			b.Counts = counts
+		}
+		items = append(items, channel.Item{Kind: BatchKind, Format: BatchFormat, Body: b.Encode()})
+		flows = flows[n:]
+		counts.Lost += uint64(n) // if they cannot be kept
+	}
+	if err := s.out.Send(items...); err != nil {
+		s.unsent = counts
+		return err
+	}
+	s.unsent = Counts{}
+	return nil
+}
+
+// worker assembles the packets of one ring.
+type worker struct {
+	reader    *live.Reader
+	assembler *packets.Assembler
+	packet    packet.Packet
+	most      int
+
+	mu    sync.Mutex // guards all below
+	flows []flow.Flow
+	count Counts
+	early uint64     // of assembler, as last seen
+	stats live.Stats // of reader, as last seen
+}
+
+func newWorker(c Configuration, r *live.Reader) *worker {
+	w := &worker{reader: r, most: c.MaxFlows}
+	rules := packets.DefaultConfiguration()
+	rules.MaxFlows, rules.IgnoreChecksums, rules.HeadersOnly = c.MaxFlows, c.IgnoreChecksums, true
+	w.assembler = packets.New(rules, w.add)
+	return w
+}
+
+// add takes a flow that ended; w.mu is held.
+func (w *worker) add(f *flow.Flow) {
+	if len(w.flows) >= w.most {
+		w.count.Lost++
+		return
+	}
+	one := *f
+	one.Sampling = 1
+	w.flows = append(w.flows, one)
+}
+
+const (
+	// wait is how long to wait for a packet before time is moved on without.
+	wait = 100 * time.Millisecond
+	// behind is how much later than its time a packet may come from the ring.
+	behind = flow.Time(time.Second)
+	// burst is how many packets are read before others may have the lock.
+	burst = 256
+)
+
+func (w *worker) run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		rec, err := w.reader.Next(wait)
+		w.mu.Lock()
+		for n := 0; err == nil; n++ {
+			err = w.packet.Decode(rec.Link, rec.Data, rec.Wire)
+			if err == nil {
+				err = w.assembler.Packet(rec.Time, &w.packet)
+			}
+			if err != nil && !errors.Is(err, packet.ErrNotIP) && !errors.Is(err, packets.ErrPiece) {
+				w.count.Skipped++
+			}
+			if err = nil; n == burst {
+				break
+			}
+			rec, err = w.reader.Next(0)
+		}
+		if errors.Is(err, live.ErrIdle) {
+			w.assembler.Advance(flow.FromTime(time.Now()) - behind)
+			err = nil
+		}
+		w.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flush ends all flows; the worker must not run any more.
+func (w *worker) flush() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.assembler.Flush()
+}
+
+// take returns what ended since the last call.
+func (w *worker) take() ([]flow.Flow, Counts, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	stats, err := w.reader.Stats()
+	if err != nil {
+		return nil, Counts{}, err
+	}
+	flows, n := w.flows, w.count
+	n.Packets, n.Dropped, n.Early = stats.Read-w.stats.Read, stats.Dropped-w.stats.Dropped, w.assembler.Evicted-w.early
+	w.flows, w.count, w.stats, w.early = nil, Counts{}, stats, w.assembler.Evicted
+	return flows, n, nil
+}
