@@ -385,6 +385,7 @@ func TestPublishing(t *testing.T) {
 	time.Sleep(1100 * time.Millisecond) // the same report again would be known
 	p.report("university-omega")
 	p.await("reported again", true)
+	p.awaitBlocked("reported again", true)
 	copied := filepath.Join(p.dir, "copy")
 	c := &mirror.Copier{URL: "https://10.99.1.1:8480/mirror/", Directory: copied, Publisher: p.key.Public(), Client: p.client}
 	if _, err := c.Copy(t.Context()); err != nil {
