@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	connectrpc.com/connect v1.21.1
+	filippo.io/age v1.3.1
 	github.com/ClickHouse/clickhouse-go/v2 v2.40.3
 	github.com/anchore/go-lzo v0.1.0
 	github.com/apache/arrow-go/v18 v18.5.2
@@ -41,7 +42,6 @@ require (
 )
 
 require (
-	filippo.io/age v1.3.1 // indirect
 	filippo.io/hpke v0.4.0 // indirect
 	github.com/ClickHouse/ch-go v0.68.0 // indirect
 	github.com/andybalholm/brotli v1.2.0 // indirect

@@ -12,6 +12,7 @@ import (
 	"dragnet/contain/ripcord"
 	"dragnet/internal/gen/reference"
 	"dragnet/source/sensor"
+	"dragnet/trap"
 )
 
 var update = flag.Bool("update", false, "write docs/reference again")
@@ -29,6 +30,11 @@ func TestReferenceIsFresh(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	roleTrap, err := reference.Role("dragnet", "../..", "Configuration of the trap",
+		"What `dragnet-agent run trap` reads: YAML, strictly.", trap.DefaultConfiguration())
+	if err != nil {
+		t.Fatal(err)
+	}
 	roleSensor, err := reference.Role("dragnet", "../..", "Configuration of the sensor",
 		"What `dragnet-agent run sensor` reads: YAML, strictly.", sensor.DefaultConfiguration())
 	if err != nil {
@@ -40,6 +46,7 @@ func TestReferenceIsFresh(t *testing.T) {
 		"../../docs/reference/guard.md":   roleGuard,
 		"../../docs/reference/ripcord.md": roleRipcord,
 		"../../docs/reference/sensor.md":  roleSensor,
+		"../../docs/reference/trap.md":    roleTrap,
 	} {
 		if *update {
 			if err := os.WriteFile(name, want, 0o644); err != nil {

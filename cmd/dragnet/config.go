@@ -17,6 +17,7 @@ import (
 	"dragnet/node/community"
 	"dragnet/source/sensor"
 	"dragnet/trace/daemon"
+	"dragnet/trap"
 )
 
 func newConfig() *cobra.Command {
@@ -43,6 +44,7 @@ func configurableRoles() []configurableRole {
 		{"node", func() any { c := node.DefaultConfiguration(); return &c }},
 		{"clearinghouse", func() any { c := community.DefaultConfiguration(); return &c }},
 		{"guard", func() any { c := guard.DefaultConfiguration(); return &c }},
+		{"trap", func() any { c := trap.DefaultConfiguration(); return &c }},
 		{"sensor", func() any { c := sensor.DefaultConfiguration(); return &c }},
 		{"ripcord", func() any { c := ripcord.DefaultConfiguration(); return &c }},
 		{"ident", func() any { c := daemon.DefaultConfiguration(); return &c }},

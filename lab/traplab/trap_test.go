@@ -236,7 +236,7 @@ func TestNothingLeaves(t *testing.T) {
 	l.startTrap()
 	leaks := l.watchOutside(func(*packet.Packet) bool { return false })
 	n := 100_000
-	if testing.Short() {
+	if testkit.Short(t) {
 		n = 10_000
 	}
 	sent := l.sendVaried(n / 2)

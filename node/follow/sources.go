@@ -17,7 +17,7 @@ func (f *Follower) takeSensors(ctx context.Context) error {
 	}
 	return f.deps.Sensors.Take(ctx, func(batches []sensors.Waiting) error {
 		for _, b := range batches {
-			f.taken += uint64(len(b.Flows))
+			f.importedNow += uint64(len(b.Flows))
 			f.metrics.imported.Add(float64(len(b.Flows)))
 			if err := f.importer.AddNumbered(ctx, "sensor "+b.Sensor, b.Number, b.Flows); err != nil {
 				return err
