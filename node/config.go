@@ -11,6 +11,7 @@ import (
 	"dragnet/internal/logging"
 	"dragnet/internal/state"
 	"dragnet/node/api"
+	"dragnet/node/centre"
 	"dragnet/node/detection"
 	"dragnet/node/enforcement"
 	"dragnet/node/follow"
@@ -39,6 +40,8 @@ type Configuration struct {
 	Decide decide.Configuration `yaml:"decide"`
 	// Enforcement takes the reports of guards and proposes blocks.
 	Enforcement enforcement.Configuration `yaml:"enforcement"`
+	// Centre takes what enrolled traps captured, and learns signatures.
+	Centre centre.Configuration `yaml:"centre"`
 	// Notify sends findings and decisions to people and other programs.
 	Notify notify.Configuration `yaml:"notify"`
 	// Witness lets detectives of other organisations ask this node, within its
@@ -63,7 +66,7 @@ func DefaultConfiguration() Configuration {
 	return Configuration{
 		Store: store.DefaultConfiguration(), Follow: follow.DefaultConfiguration(), Collect: collect.DefaultConfiguration(),
 		Detection: detection.DefaultConfiguration(), Decide: decide.DefaultConfiguration(), Enforcement: enforcement.DefaultConfiguration(),
-		Notify: notify.DefaultConfiguration(), Witness: endpoint.DefaultConfiguration(), API: api.DefaultConfiguration(),
+		Centre: centre.DefaultConfiguration(), Notify: notify.DefaultConfiguration(), Witness: endpoint.DefaultConfiguration(), API: api.DefaultConfiguration(),
 		Admin: admin.Configuration{Listen: "127.0.0.1:9120"}, Logging: logging.DefaultConfiguration(),
 	}
 }
@@ -81,6 +84,7 @@ func (c *Configuration) Validate() error {
 	p.Section("detection", c.Detection.Validate())
 	p.Section("decide", c.Decide.Validate())
 	p.Section("enforcement", c.Enforcement.Validate())
+	p.Section("centre", c.Centre.Validate())
 	p.Section("notify", c.Notify.Validate())
 	p.Section("witness", c.Witness.Validate())
 	if !c.Witness.Off() && (c.Site.Name == "" || len(c.Site.Networks) == 0) {

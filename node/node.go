@@ -20,6 +20,7 @@ import (
 	"dragnet/internal/run"
 	"dragnet/node/agents"
 	"dragnet/node/api"
+	"dragnet/node/centre"
 	"dragnet/node/detection"
 	"dragnet/node/enforcement"
 	"dragnet/node/follow"
@@ -83,6 +84,10 @@ func New(c Configuration, d Dependencies) (*Node, error) {
 	}); err != nil {
 		return nil, err
 	}
+	captures, err := centre.New(c.Centre, centre.Dependencies{DB: db, Agents: registry, Findings: n.enforcement, Log: log("centre"), Admin: n.admin})
+	if err != nil {
+		return nil, err
+	}
 	detection, err := detection.New(c.Detection, detection.Dependencies{Site: c.Site, Findings: n.enforcement, Log: log("detection"), Admin: n.admin})
 	if err != nil {
 		return nil, err
@@ -108,7 +113,7 @@ func New(c Configuration, d Dependencies) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.parts = run.Parts{dataDirectory{dir}, db, registry, intake, notifier, n.enforcement, follower}
+	n.parts = run.Parts{dataDirectory{dir}, db, registry, intake, notifier, n.enforcement, captures, follower}
 	if !c.Witness.Off() {
 		if n.witness, err = endpoint.New(c.Witness, endpoint.Dependencies{
 			Site: c.Site, Log: follower.Log, DB: db, Key: dir.WitnessKey(), Held: dir.Roster(), Epochs: epochs, Logger: log("witness"), Admin: n.admin,

@@ -35,7 +35,7 @@ datagram is a sequence), or - for standard input. Samples are never executed.`,
 		RunE: cli.Group,
 		Args: cobra.ArbitraryArgs,
 	}
-	cmd.AddCommand(newSignatureGenerate(), newSignatureLearn(), newSignatureMatch(), newSignatureCluster(),
+	cmd.AddCommand(newSignatureCentre(), newSignatureGenerate(), newSignatureLearn(), newSignatureMatch(), newSignatureCluster(),
 		newSignatureShow(), newSignatureExport(), newSignatureTest())
 	return cmd
 }

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"dragnet/internal/cli"
+	"dragnet/internal/state"
+	"dragnet/node/centre"
+	"dragnet/node/layout"
+)
+
+func newSignatureCentre() *cobra.Command {
+	var data, write string
+	cmd := &cobra.Command{
+		Use:   "centre",
+		Short: "List the signatures that a node learnt from its traps",
+		Long: `Centre lists what the node's signature centre learnt from the captures of enrolled
+traps: an exact signature from the first copy of an attack, a PADS once there are
+variants enough. A problem says why a signature is withheld, or that it was not
+tested since no clean traffic is configured (centre.clean).
+
+With --write it writes those that were tested and match no clean traffic as
+signature files; 'dragnet signature match' and 'signature export' read them.`,
+		Example: "  dragnet signature centre --data /var/lib/dragnet\n  dragnet signature centre --write signatures",
+		Args:    cobra.NoArgs,
+	}
+	output := cli.OutputFlag(cmd)
+	cmd.Flags().StringVar(&data, "data", defaultData, "data directory of the node, or the URL of its PostgreSQL database")
+	cmd.Flags().StringVar(&write, "write", "", "directory to write signature files to")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		address := data
+		if !state.IsPostgres(address) {
+			address = layout.Directory(data).State()
+			if _, err := os.Stat(address); err != nil {
+				return cli.Hint(err, "name the node's data directory with --data")
+			}
+		}
+		db, err := state.Open(cmd.Context(), address)
+		if err != nil {
+			return err
+		}
+		all, err := centre.ListSignatures(cmd.Context(), db)
+		if err := errors.Join(err, db.Close()); err != nil {
+			return err
+		}
+		rows := cli.Rows{Header: []string{"signature", "method", "samples", "learned", "problem"}}
+		written := 0
+		for _, l := range all {
+			rows.Items = append(rows.Items, l)
+			rows.Cells = append(rows.Cells, []string{l.Name, l.Method, fmt.Sprint(l.Samples), l.Learned.Format("2006-01-02T15:04:05Z"), orDash(l.Problem)})
+			if write != "" && l.Problem == "" {
+				if err := os.MkdirAll(write, 0o755); err != nil {
+					return err
+				}
+				if err := os.WriteFile(filepath.Join(write, l.Name+".signature.json"), l.File, 0o644); err != nil {
+					return err
+				}
+				written++
+			}
+		}
+		if len(all) == 0 {
+			fmt.Fprintln(cmd.ErrOrStderr(), "no trap has sent a capture to this node")
+		}
+		if write != "" {
+			fmt.Fprintf(cmd.ErrOrStderr(), "wrote %d of %d signatures; the others were not tested, or match clean traffic\n", written, len(all))
+		}
+		return cli.WriteRows(cmd.OutOrStdout(), *output, rows)
+	}
+	return cmd
+}

@@ -1,0 +1,53 @@
+// Package centre is the signature centre of the double honeypot (Tang 2006,
+// section 2.2): it takes what enrolled traps captured, groups it into families,
+// learns a signature for each, and makes findings of who attacked.
+//
+// The first copy of an attack gives an exact signature; when there are variants
+// enough, a position-aware distribution signature (PADS) takes its place, and is
+// learnt again as more arrive. A signature is offered only if it matches none of
+// the clean traffic that the configuration names.
+//
+// A trap is weak evidence: one that is taken over, or lies, can send anything. So
+// nobody is ever blocked for what a trap sent alone, each trap has a quota, and
+// every payload is kept with the trap that it came from.
+package centre
+
+import (
+	"time"
+
+	"dragnet/internal/conf"
+)
+
+// Configuration of a signature centre.
+type Configuration struct {
+	// BytesPerTrap bounds the payloads taken from one trap in a day (UTC).
+	BytesPerTrap int64 `yaml:"bytes_per_trap"`
+	// Bytes bounds all payloads kept: the oldest are removed first.
+	Bytes int64 `yaml:"bytes"`
+	// Variants is how many different payloads to one port make a family, from
+	// which a PADS is learnt.
+	Variants int `yaml:"variants"`
+	// Samples bounds how many of a port's payloads are learnt from, the newest.
+	Samples int `yaml:"samples"`
+	// Clean are files and directories of clean traffic: captures, or payloads.
+	// Without any, signatures are offered untested, and say so.
+	Clean []string `yaml:"clean"`
+	// Every is the interval at which new captures are learnt from.
+	Every time.Duration `yaml:"every"`
+}
+
+// DefaultConfiguration takes 64 MiB a day from each trap, and keeps 256 MiB.
+func DefaultConfiguration() Configuration {
+	return Configuration{BytesPerTrap: 64 << 20, Bytes: 256 << 20, Variants: 5, Samples: 100, Clean: []string{}, Every: time.Second}
+}
+
+// Validate reports all invalid settings.
+func (c *Configuration) Validate() error {
+	var p conf.Problems
+	p.Check(c.BytesPerTrap >= 1<<20, "bytes_per_trap", "is %d; want at least 1048576", c.BytesPerTrap)
+	p.Check(c.Bytes >= 1<<20, "bytes", "is %d; want at least 1048576", c.Bytes)
+	p.Check(c.Variants >= 3 && c.Variants <= 1000, "variants", "is %d; want 3 to 1000", c.Variants)
+	p.Check(c.Samples >= c.Variants && c.Samples <= 10_000, "samples", "is %d; want variants, %d, to 10000", c.Samples, c.Variants)
+	p.Check(c.Every >= 100*time.Millisecond && c.Every <= time.Hour, "every", "is %v; want 100ms to 1h", c.Every)
+	return p.Join()
+}
