@@ -1,5 +1,5 @@
-// Package admin serves the health checks and metrics of a role, to programs on
-// the same machine: /livez, /readyz and /metrics.
+// Package admin serves the health checks and metrics of a role to programs on the
+// same machine: /livez, /readyz and /metrics.
 package admin
 
 import (
@@ -22,11 +22,11 @@ import (
 // Configuration of the server.
 type Configuration struct {
 	// Listen is the loopback address where /livez, /readyz and /metrics are
-	// served, such as 127.0.0.1:9120; empty serves them nowhere.
+	// served, such as 127.0.0.1:9120; empty serves none.
 	Listen string `yaml:"listen"`
 }
 
-// Validate reports an address that is not one of this machine only.
+// Validate reports an address that other machines could reach.
 func (c *Configuration) Validate() error {
 	if c.Listen == "" {
 		return nil
@@ -36,17 +36,17 @@ func (c *Configuration) Validate() error {
 		return fmt.Errorf("listen: %w; want such as 127.0.0.1:9120", err)
 	}
 	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
-		return fmt.Errorf("listen: %s is not a loopback address; what is served there is for this machine only", host)
+		return fmt.Errorf("listen: %s is not a loopback address; use one such as 127.0.0.1, as metrics are for this machine only", host)
 	}
 	return nil
 }
 
-// Check reports what is wrong with a part; nil says that it works.
+// Check reports what is wrong with a part; nil means that it works.
 type Check func(ctx context.Context) error
 
 // Server answers health checks and serves metrics. Parts register their metrics
-// and checks before Start, which comes after theirs. A nil Server takes them and
-// shows them to nobody.
+// and checks before the server is started, which is after they are. A nil Server
+// accepts them and serves nothing.
 type Server struct {
 	config      Configuration
 	log         *slog.Logger
@@ -57,8 +57,8 @@ type Server struct {
 	address     string
 }
 
-// New makes a server; Start listens. Its metrics say which release and commit
-// runs, and how the process fares.
+// New makes a server; Start listens. Its metrics include the release and commit,
+// and those of the process and of Go's runtime.
 func New(c Configuration, release, commit string, log *slog.Logger) (*Server, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -73,7 +73,7 @@ func New(c Configuration, release, commit string, log *slog.Logger) (*Server, er
 	return s, nil
 }
 
-// Metrics is where parts register what /metrics shows.
+// Metrics returns where parts register their metrics.
 func (s *Server) Metrics() prometheus.Registerer {
 	if s == nil {
 		return nil
@@ -135,13 +135,13 @@ func handleChecks(checks []Check) http.Handler {
 	})
 }
 
-// Address is where it listens; empty if nowhere.
+// Address is the address it listens on; empty if none.
 func (s *Server) Address() string { return s.address }
 
-// Failed gives the error that ended serving.
+// Failed receives the error that ended serving.
 func (s *Server) Failed() <-chan error { return s.group.Failed() }
 
-// Stop ends serving.
+// Stop stops the server.
 func (s *Server) Stop(ctx context.Context) error {
 	var err error
 	if s.server != nil {

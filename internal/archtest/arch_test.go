@@ -121,7 +121,7 @@ func mayImport(from, to string) (bool, string) {
 	case from == to || to == "internal":
 		return true, ""
 	case from == "internal":
-		return false, "internal holds no domain words, so it imports no room"
+		return false, "internal knows nothing of the domain, so it imports no room"
 	case fromKind == joiner:
 		return true, ""
 	case toKind == joiner:
@@ -192,7 +192,7 @@ var unlinked = []struct {
 	why     string
 }{
 	{"lab/incident/demo", []string{"database/sql", "modernc.org", "github.com/jackc", "github.com/ClickHouse", "connectrpc.com", "net/http"},
-		"'make demo' is what a newcomer waits for, and these take most of the time that dragnet takes to build"},
+		"a newcomer waits for 'make demo', and these take most of the build time of dragnet"},
 	{"cmd/dragnet-agent", []string{"database/sql", "modernc.org", "github.com/jackc", "github.com/ClickHouse", module + "node", module + "store"},
 		"an agent is small, runs with privileges, and keeps nothing but its own state; what it says goes to the node over wire/channel"},
 }

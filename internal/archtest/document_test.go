@@ -22,9 +22,9 @@ const (
 	end      = "<!-- end of rooms -->\n"
 )
 
-// TestDocumentTellsTheRule keeps one table: the rule that is tested is the rule
+// TestDocumentStatesTheRule keeps one table: the rule that is tested is the rule
 // that is read. A room without a package is marked as planned.
-func TestDocumentTellsTheRule(t *testing.T) {
+func TestDocumentStatesTheRule(t *testing.T) {
 	text, err := os.ReadFile(document)
 	if err != nil {
 		t.Fatal(err)
@@ -82,9 +82,8 @@ var arrows = []struct{ from, to, drawn string }{
 	{"clearinghouse", "publish", "clearinghouse ─► publish"},
 }
 
-// TestPictureTellsTheTruth: no arrow is drawn solid that no code follows, and none
-// dashed that some does.
-func TestPictureTellsTheTruth(t *testing.T) {
+// TestPictureIsTrue: a solid arrow is followed by code, and a dashed one is not.
+func TestPictureIsTrue(t *testing.T) {
 	text, err := os.ReadFile(document)
 	if err != nil {
 		t.Fatal(err)

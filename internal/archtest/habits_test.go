@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// longest is the length of a source file in lines beyond which nobody reads it
-// in one go; longFiles are the exceptions, with the reason.
+// longest bounds a source file, in lines, so that it can be read in one go;
+// longFiles are the exceptions, with the reason.
 const longest = 500
 
 var longFiles = map[string]string{}
@@ -38,7 +38,7 @@ func eachFile(t *testing.T, check func(name string, fset *token.FileSet, file *a
 		}
 	}
 	if files == 0 {
-		t.Fatal("no files were looked at")
+		t.Fatal("no files were checked")
 	}
 }
 
@@ -53,8 +53,8 @@ func TestExportedNamesHaveComments(t *testing.T) {
 	})
 }
 
-// undocumented returns the exported names of file without a comment of their
-// own; in a group of constants or variables the group's comment serves all.
+// undocumented returns the exported names of file without a comment; in a group of
+// constants or variables the group's comment counts for all.
 func undocumented(file *ast.File) []*ast.Ident {
 	var missing []*ast.Ident
 	want := func(name *ast.Ident, comments ...*ast.CommentGroup) {
@@ -174,8 +174,8 @@ func TestFilesAreShortEnoughToRead(t *testing.T) {
 	}
 }
 
-// A test that shortens itself by testing.Short alone would run whole nowhere:
-// 'make test' learns from testkit which tests did.
+// A test that shortens itself by testing.Short alone would never run whole: 'make
+// test' reads from testkit's record which tests did.
 func TestShortIsAskedOfTestkit(t *testing.T) {
 	eachFile(t, func(name string, fset *token.FileSet, file *ast.File) {
 		if strings.HasPrefix(name, "internal/testkit/") {
@@ -184,7 +184,7 @@ func TestShortIsAskedOfTestkit(t *testing.T) {
 		ast.Inspect(file, func(n ast.Node) bool {
 			if s, ok := n.(*ast.SelectorExpr); ok && s.Sel.Name == "Short" {
 				if x, ok := s.X.(*ast.Ident); ok && x.Name == "testing" {
-					t.Errorf("%s:%d: ask testkit.Short(t) instead of testing.Short()", name, fset.Position(s.Pos()).Line)
+					t.Errorf("%s:%d: call testkit.Short(t) instead of testing.Short()", name, fset.Position(s.Pos()).Line)
 				}
 			}
 			return true

@@ -56,12 +56,12 @@ func TestIndexNamesEveryPageOnce(t *testing.T) {
 		return nil
 	})
 	if err != nil || pages == 0 {
-		t.Fatalf("looked at %d pages: %v", pages, err)
+		t.Fatalf("checked %d pages: %v", pages, err)
 	}
 }
 
-// TestLinksLeadSomewhere follows the links between files of all pages, and looks
-// for the folders and files of the source that they name.
+// TestLinksLeadSomewhere checks the links between files of all pages, and the
+// folders and files of the source that they name.
 func TestLinksLeadSomewhere(t *testing.T) {
 	names := []string{"../../README.md", "../../ARCHITECTURE.md", "../../CONTRIBUTING.md", "../../SECURITY.md"}
 	err := filepath.WalkDir(pagesRoot, func(path string, d fs.DirEntry, err error) error {
@@ -208,6 +208,6 @@ func TestPageChecksBite(t *testing.T) {
 		t.Errorf("paths: %v", got)
 	}
 	if !declares(t, ".", "glossaryRow") || declares(t, ".", "absent") {
-		t.Error("declares does not tell types that exist from those that do not")
+		t.Error("declares does not distinguish types that exist from those that do not")
 	}
 }

@@ -1,5 +1,5 @@
 // Package cli holds what every command of both binaries shares: exit codes,
-// errors with a hint, output formats and progress. It knows no domain words.
+// errors with a hint, output formats and progress. It knows nothing of the domain.
 //
 // Rules of the command line: stdout carries only what was asked for, all else
 // goes to stderr; nothing depends on colour; a hint follows an error on its
@@ -55,7 +55,7 @@ func Main(root *cobra.Command) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
-	prepare(root)
+	prepareCommands(root)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return ExitDone
@@ -75,9 +75,9 @@ func Main(root *cobra.Command) int {
 	return e.code
 }
 
-// prepare makes cobra follow our rules: errors are printed once, by Main, and
+// prepareCommands sets up cobra for our rules: errors are printed once, by Main, and
 // every mistake in flags or arguments is a usage error.
-func prepare(root *cobra.Command) {
+func prepareCommands(root *cobra.Command) {
 	root.SilenceErrors = true
 	root.SilenceUsage = true
 	root.SetOut(os.Stdout)

@@ -44,7 +44,7 @@ func (p *Progress) Add(n int64) {
 		return
 	}
 	p.last = time.Now()
-	p.draw()
+	p.drawBar()
 }
 
 // Done ends the report and clears the bar.
@@ -56,11 +56,11 @@ func (p *Progress) Done() {
 	}
 }
 
-func (p *Progress) draw() {
+func (p *Progress) drawBar() {
 	const width = 30
 	elapsed := time.Since(p.from).Round(time.Second)
 	if p.total <= 0 {
-		p.line(fmt.Sprintf("%s: %d done, %s", p.what, p.done, elapsed))
+		p.writeLine(fmt.Sprintf("%s: %d done, %s", p.what, p.done, elapsed))
 		return
 	}
 	share := min(float64(p.done)/float64(p.total), 1)
@@ -69,10 +69,10 @@ func (p *Progress) draw() {
 		full := int(share * width)
 		text = fmt.Sprintf("%s [%s%s] %3.0f %% %s", p.what, strings.Repeat("=", full), strings.Repeat(" ", width-full), 100*share, elapsed)
 	}
-	p.line(text)
+	p.writeLine(text)
 }
 
-func (p *Progress) line(text string) {
+func (p *Progress) writeLine(text string) {
 	if p.bar {
 		fmt.Fprintf(p.out, "\r\x1b[K%s", text)
 		return

@@ -43,15 +43,15 @@ func BuildVersion() Version {
 	return Version{
 		Version:  1,
 		Release:  Release,
-		Commit:   revision(),
+		Commit:   findRevision(),
 		Go:       runtime.Version(),
 		Platform: runtime.GOOS + "/" + runtime.GOARCH,
 	}
 }
 
-// revision prefers what the linker was told over what go build found itself,
-// which lacks the revision where version control stamping is off.
-func revision() string {
+// findRevision prefers the linker's value to that of go build, which is missing if
+// version control stamping is off.
+func findRevision() string {
 	if commit != "" {
 		return commit
 	}
@@ -65,7 +65,7 @@ func revision() string {
 	return "unknown"
 }
 
-// NewVersion is the command "version" of a program with these eBPF objects.
+// NewVersion returns the command "version" of a program with these eBPF objects.
 func NewVersion(objects ...Object) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",

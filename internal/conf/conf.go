@@ -1,7 +1,7 @@
 // Package conf reads configuration files strictly: an unknown key, a second
 // document, an alias or a value of the wrong kind is an error that names file,
-// line and key, and all of them are reported at once. It knows no domain words;
-// a role passes in a struct filled with its defaults.
+// line and key, and all of them are reported at once. It knows nothing of the
+// domain; a role passes in a struct filled with its defaults.
 //
 // Precedence is flag, then file, then default. Several files make one
 // configuration: each sets the keys it holds, a later file wins, and a list
@@ -23,7 +23,7 @@ import (
 // MaxSize bounds a configuration file, in bytes.
 const MaxSize = 1 << 20
 
-// maxFindings bounds a report on a file that was never meant for us.
+// maxFindings bounds the report on a file that is not a configuration.
 const maxFindings = 50
 
 // Mistake is one mistake in a configuration.
@@ -116,17 +116,17 @@ func Read(into any, sources ...File) error {
 	var findings []Mistake
 	var roots []*yaml.Node
 	for _, s := range sources {
-		root, found := parse(s)
+		root, found := parseDocument(s)
 		if root != nil {
 			c := checker{file: s.Name, seen: seen}
-			c.value(root, target.Type(), "")
+			c.checkValue(root, target.Type(), "")
 			found = c.findings
 		}
 		findings = append(findings, found...)
 		roots = append(roots, root)
 	}
 	if more := len(findings) - maxFindings; more > 0 {
-		findings = append(findings[:maxFindings], Mistake{Problem: fmt.Sprintf("and %d mistakes more", more)})
+		findings = append(findings[:maxFindings], Mistake{Problem: fmt.Sprintf("and %d more mistakes", more)})
 	}
 	if len(findings) > 0 {
 		return &Error{findings}
@@ -136,36 +136,36 @@ func Read(into any, sources ...File) error {
 			continue
 		}
 		if err := root.Decode(into); err != nil {
-			return &Error{[]Mistake{{File: sources[i].Name, Problem: plain(err)}}}
+			return &Error{[]Mistake{{File: sources[i].Name, Problem: plainMessage(err)}}}
 		}
 	}
 	if v, ok := into.(interface{ Validate() error }); ok {
-		if findings := seen.explain(v.Validate()); len(findings) > 0 {
+		if findings := seen.locateError(v.Validate()); len(findings) > 0 {
 			return &Error{findings}
 		}
 	}
 	return nil
 }
 
-// parse returns the root of the one document in s, nil when it is empty.
-func parse(s File) (*yaml.Node, []Mistake) {
+// parseDocument returns the root of the one document in s, nil when it is empty.
+func parseDocument(s File) (*yaml.Node, []Mistake) {
 	fail := func(line int, format string, args ...any) (*yaml.Node, []Mistake) {
 		return nil, []Mistake{{File: s.Name, Line: line, Problem: fmt.Sprintf(format, args...)}}
 	}
 	if len(s.Data) > MaxSize {
-		return fail(0, "is larger than %d bytes; this is no configuration file", MaxSize)
+		return fail(0, "is larger than %d bytes, so not a configuration file", MaxSize)
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(s.Data))
 	var document, second yaml.Node
 	if err := dec.Decode(&document); errors.Is(err, io.EOF) {
 		return nil, nil
 	} else if err != nil {
-		return fail(lineOf(err), "is not valid YAML: %s", plain(err))
+		return fail(lineOf(err), "is not valid YAML: %s", plainMessage(err))
 	}
 	if err := dec.Decode(&second); err == nil {
 		return fail(second.Line, "holds a second document; put everything into the first")
 	} else if !errors.Is(err, io.EOF) {
-		return fail(lineOf(err), "is not valid YAML: %s", plain(err))
+		return fail(lineOf(err), "is not valid YAML: %s", plainMessage(err))
 	}
 	return document.Content[0], nil
 }
@@ -177,8 +177,8 @@ func lineOf(err error) (line int) {
 	return line
 }
 
-// plain is the error's text without the library's prefix and line.
-func plain(err error) string {
+// plainMessage returns the error's text without the library's prefix and line.
+func plainMessage(err error) string {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	if line := lineOf(err); line > 0 {
 		text = strings.TrimPrefix(text, fmt.Sprintf("line %d: ", line))

@@ -80,7 +80,7 @@ func TestReadSetsValuesOverDefaults(t *testing.T) {
 func TestFindings(t *testing.T) {
 	for _, c := range []struct{ in, want string }{
 		{"nam: x", `f:1: nam: unknown key; did you mean "name"?`},
-		{"untold: 1", `f:1: untold: unknown key; known here: deep, labels, level, name, nets, on, peers, port, rate, token, wait`},
+		{"untold: 1", `f:1: untold: unknown key; want one of deep, labels, level, name, nets, on, peers, port, rate, token, wait`},
 		{"peers:\n- host: a\n  prot: 1\n", `f:3: peers[0].prot: unknown key; did you mean "port"?`},
 		{"name: a\nname: b", `f:2: name: is set twice, first on line 1`},
 		{"wait: 90", `f:1: wait: "90" is not a duration such as 90s or 24h`},
@@ -96,9 +96,9 @@ func TestFindings(t *testing.T) {
 		{"nets:\n- 192.0.2.0/24\n-\n", `f:3: nets[1]: has no value; remove the line to keep the default`},
 		{"deep: 3", `f:1: deep: must hold keys and values, one 'key: value' a line`},
 		{"[1, 2]", `f:1: must hold keys and values, one 'key: value' a line`},
-		{"deep: &a {host: x}", `f:1: deep: anchors and aliases are not read here; write the value out`},
-		{"deep: {host: &a x}\nname: *a", "f:1: deep.host: anchors and aliases are not read here; write the value out\n" +
-			"f:2: name: anchors and aliases are not read here; write the value out"},
+		{"deep: &a {host: x}", `f:1: deep: anchors and aliases are not supported; write the value out`},
+		{"deep: {host: &a x}\nname: *a", "f:1: deep.host: anchors and aliases are not supported; write the value out\n" +
+			"f:2: name: anchors and aliases are not supported; write the value out"},
 		{"? [a]\n: b", `f:1: a key must be a plain word`},
 		{"name: a\n---\nname: b", `f:2: holds a second document; put everything into the first`},
 		{"name: a\n---\n\t", `f:3: is not valid YAML: found character that cannot start any token`},
@@ -137,7 +137,7 @@ func TestSizeIsBounded(t *testing.T) {
 func TestReportIsBounded(t *testing.T) {
 	err := Read(defaults(), File{"f", []byte(strings.Repeat("x: y\n", 1000))})
 	lines := strings.Split(err.Error(), "\n")
-	if len(lines) != maxFindings+1 || lines[maxFindings] != "and 950 mistakes more" {
+	if len(lines) != maxFindings+1 || lines[maxFindings] != "and 950 more mistakes" {
 		t.Errorf("%d lines, the last is %q", len(lines), lines[len(lines)-1])
 	}
 }

@@ -19,7 +19,7 @@ func CountKnownKeys(into any, files ...string) (n int) {
 		if err != nil {
 			continue
 		}
-		root, _ := parse(File{name, data})
+		root, _ := parseDocument(File{name, data})
 		if root == nil || root.Kind != yaml.MappingNode {
 			continue
 		}

@@ -39,5 +39,5 @@ func (p *Problems) Section(key string, err error) {
 	}
 }
 
-// Join is all problems, one error each; nil if there is none.
+// Join returns all problems, one error each; nil if there are none.
 func (p *Problems) Join() error { return errors.Join(p.errs...) }

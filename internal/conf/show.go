@@ -16,10 +16,10 @@ type Secret string
 
 const mask = "********"
 
-// Reveal is the secret itself.
+// Reveal returns the secret itself.
 func (s Secret) Reveal() string { return string(s) }
 
-// String is the mask, or nothing when no secret is set.
+// String returns the mask, or nothing if no secret is set.
 func (s Secret) String() string {
 	if s == "" {
 		return ""

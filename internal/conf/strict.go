@@ -29,7 +29,7 @@ type checker struct {
 	findings []Mistake
 }
 
-func (c *checker) report(n *yaml.Node, key, format string, args ...any) {
+func (c *checker) addFinding(n *yaml.Node, key, format string, args ...any) {
 	c.findings = append(c.findings, Mistake{c.file, n.Line, key, fmt.Sprintf(format, args...)})
 }
 
@@ -38,15 +38,15 @@ var (
 	yamlUnmarshaler = reflect.TypeFor[yaml.Unmarshaler]()
 )
 
-// value checks node n, found under key, against t. The depth of the walk is
+// checkValue checks node n, found under key, against t. The depth of the walk is
 // bounded by the type's, and aliases are refused, so hostile nesting costs
 // nothing.
-func (c *checker) value(n *yaml.Node, t reflect.Type, key string) {
+func (c *checker) checkValue(n *yaml.Node, t reflect.Type, key string) {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
 	if n.Kind == yaml.AliasNode || n.Anchor != "" {
-		c.report(n, key, "anchors and aliases are not read here; write the value out")
+		c.addFinding(n, key, "anchors and aliases are not supported; write the value out")
 		return
 	}
 	if key != "" {
@@ -55,62 +55,62 @@ func (c *checker) value(n *yaml.Node, t reflect.Type, key string) {
 	empty := n.Kind == yaml.ScalarNode && n.Tag == "!!null"
 	switch pointer := reflect.PointerTo(t); {
 	case pointer.Implements(textUnmarshaler) || pointer.Implements(yamlUnmarshaler):
-		c.scalar(n, t, key)
+		c.checkScalar(n, t, key)
 	case t.Kind() == reflect.Struct:
 		if !empty {
-			c.fields(n, t, key)
+			c.checkFields(n, t, key)
 		}
 	case t.Kind() == reflect.Slice:
 		if !empty {
-			c.items(n, t, key)
+			c.checkItems(n, t, key)
 		}
 	case t.Kind() == reflect.Map:
 		if !empty {
-			c.entries(n, t, key)
+			c.checkEntries(n, t, key)
 		}
 	default:
-		c.scalar(n, t, key)
+		c.checkScalar(n, t, key)
 	}
 }
 
-func (c *checker) fields(n *yaml.Node, t reflect.Type, key string) {
+func (c *checker) checkFields(n *yaml.Node, t reflect.Type, key string) {
 	known := map[string]reflect.Type{}
 	var names []string
 	for f := range Fields(t) {
 		known[f.Key] = f.Type
 		names = append(names, f.Key)
 	}
-	c.pairs(n, key, func(name, value *yaml.Node) {
+	c.eachPair(n, key, func(name, value *yaml.Node) {
 		field, ok := known[name.Value]
 		if !ok {
-			c.report(name, join(key, name.Value), "unknown key%s", suggest(name.Value, names))
+			c.addFinding(name, joinKey(key, name.Value), "unknown key%s", suggestKey(name.Value, names))
 			return
 		}
-		c.value(value, field, join(key, name.Value))
+		c.checkValue(value, field, joinKey(key, name.Value))
 	})
 }
 
-func (c *checker) entries(n *yaml.Node, t reflect.Type, key string) {
-	c.pairs(n, key, func(name, value *yaml.Node) {
-		c.value(value, t.Elem(), join(key, name.Value))
+func (c *checker) checkEntries(n *yaml.Node, t reflect.Type, key string) {
+	c.eachPair(n, key, func(name, value *yaml.Node) {
+		c.checkValue(value, t.Elem(), joinKey(key, name.Value))
 	})
 }
 
-// pairs calls each with every key and value of a mapping that stand once.
-func (c *checker) pairs(n *yaml.Node, key string, each func(name, value *yaml.Node)) {
+// eachPair calls each with the keys of a mapping and their values, once per key.
+func (c *checker) eachPair(n *yaml.Node, key string, each func(name, value *yaml.Node)) {
 	if n.Kind != yaml.MappingNode {
-		c.report(n, key, "must hold keys and values, one 'key: value' a line")
+		c.addFinding(n, key, "must hold keys and values, one 'key: value' a line")
 		return
 	}
 	line := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		name, value := n.Content[i], n.Content[i+1]
 		if name.Kind != yaml.ScalarNode || name.Anchor != "" {
-			c.report(name, key, "a key must be a plain word")
+			c.addFinding(name, key, "a key must be a plain word")
 			continue
 		}
 		if first, twice := line[name.Value]; twice {
-			c.report(name, join(key, name.Value), "is set twice, first on line %d", first)
+			c.addFinding(name, joinKey(key, name.Value), "is set twice, first on line %d", first)
 			continue
 		}
 		line[name.Value] = name.Line
@@ -118,40 +118,40 @@ func (c *checker) pairs(n *yaml.Node, key string, each func(name, value *yaml.No
 	}
 }
 
-func (c *checker) items(n *yaml.Node, t reflect.Type, key string) {
+func (c *checker) checkItems(n *yaml.Node, t reflect.Type, key string) {
 	if n.Kind != yaml.SequenceNode {
-		c.report(n, key, "must be a list, each item on a line after '- ' or within [ ]")
+		c.addFinding(n, key, "must be a list, each item on a line after '- ' or within [ ]")
 		return
 	}
 	for i, item := range n.Content {
-		c.value(item, t.Elem(), fmt.Sprintf("%s[%d]", key, i))
+		c.checkValue(item, t.Elem(), fmt.Sprintf("%s[%d]", key, i))
 	}
 }
 
-func (c *checker) scalar(n *yaml.Node, t reflect.Type, key string) {
+func (c *checker) checkScalar(n *yaml.Node, t reflect.Type, key string) {
 	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
-		c.report(n, key, "has no value; remove the line to keep the default")
+		c.addFinding(n, key, "has no value; remove the line to keep the default")
 		return
 	}
 	if n.Kind != yaml.ScalarNode {
-		c.report(n, key, "must be %s", kindOf(t))
+		c.addFinding(n, key, "must be %s", kindOf(t))
 		return
 	}
 	if wholeNumber(t) && n.Tag == "!!float" {
-		c.report(n, key, "%q is not %s", n.Value, kindOf(t)) // the library would cut the fraction off
+		c.addFinding(n, key, "%q is not %s", n.Value, kindOf(t)) // the library would cut the fraction off
 		return
 	}
 	err := n.Decode(reflect.New(t).Interface())
 	if _, mismatch := errors.AsType[*yaml.TypeError](err); mismatch {
-		c.report(n, key, "%q is not %s", n.Value, kindOf(t))
+		c.addFinding(n, key, "%q is not %s", n.Value, kindOf(t))
 	} else if err != nil {
-		c.report(n, key, "cannot use %q: %s", n.Value, plain(err))
+		c.addFinding(n, key, "cannot use %q: %s", n.Value, plainMessage(err))
 	}
 }
 
 func wholeNumber(t reflect.Type) bool { return t.Kind() >= reflect.Int && t.Kind() <= reflect.Uint64 }
 
-// kindOf names the values of t for somebody who writes YAML.
+// kindOf describes the values of t to an author of YAML.
 func kindOf(t reflect.Type) string {
 	switch k := t.Kind(); {
 	case t == reflect.TypeFor[time.Duration]():
@@ -168,16 +168,16 @@ func kindOf(t reflect.Type) string {
 	return "a single value"
 }
 
-// explain turns an error of Validate into findings, each with the place of the
+// locateError turns an error of Validate into findings, each with the place of the
 // longest key its text starts with.
-func (p places) explain(err error) []Mistake {
+func (p places) locateError(err error) []Mistake {
 	if err == nil {
 		return nil
 	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var all []Mistake
 		for _, e := range joined.Unwrap() {
-			all = append(all, p.explain(e)...)
+			all = append(all, p.locateError(e)...)
 		}
 		return all
 	}
@@ -200,30 +200,30 @@ func (p places) explain(err error) []Mistake {
 	return []Mistake{{at.file, at.line, key, strings.TrimLeft(text[end:], ": ")}}
 }
 
-func join(key, name string) string {
+func joinKey(key, name string) string {
 	if key == "" {
 		return name
 	}
 	return key + "." + name
 }
 
-// suggest names the known key nearest to got if it is near, else lists them.
-func suggest(got string, known []string) string {
+// suggestKey names the known key nearest to got if it is near, else lists them.
+func suggestKey(got string, known []string) string {
 	best, least := "", min(len(got), 1+max(2, len(got)/3))
 	for _, name := range known {
-		if d := edits(strings.ToLower(got), name); d < least {
+		if d := editDistance(strings.ToLower(got), name); d < least {
 			best, least = name, d
 		}
 	}
 	if best != "" {
 		return fmt.Sprintf("; did you mean %q?", best)
 	}
-	return "; known here: " + strings.Join(slices.Sorted(slices.Values(known)), ", ")
+	return "; want one of " + strings.Join(slices.Sorted(slices.Values(known)), ", ")
 }
 
-// edits is the Levenshtein distance of a and b, in bytes. Longer words than any
-// key are not worth the time.
-func edits(a, b string) int {
+// editDistance returns the Levenshtein distance of a and b, in bytes. Words longer
+// than any key are not compared.
+func editDistance(a, b string) int {
 	if len(a) > 64 {
 		return len(a)
 	}

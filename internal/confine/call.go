@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func capset(set *[2]unix.CapUserData) error {
+func setCapabilities(set *[2]unix.CapUserData) error {
 	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	err := everywhere(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&head)), uintptr(unsafe.Pointer(set)), 0)
+	err := callOnAllThreads(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&head)), uintptr(unsafe.Pointer(set)), 0)
 	runtime.KeepAlive(set)
 	if err != nil {
 		return fmt.Errorf("set capabilities: %w", err)
@@ -22,14 +22,14 @@ func capset(set *[2]unix.CapUserData) error {
 	return nil
 }
 
-// architectures are the names that seccomp knows them by (linux/audit.h).
+// architectures are seccomp's numbers of architectures (linux/audit.h).
 var architectures = map[string]uint32{"amd64": unix.AUDIT_ARCH_X86_64, "arm64": unix.AUDIT_ARCH_AARCH64}
 
-// ErrArchitecture says that no filter is made for this machine.
-var ErrArchitecture = errors.New("no system call filter is made for this architecture")
+// ErrArchitecture means that there is no filter for this architecture.
+var ErrArchitecture = errors.New("system call filters are not supported on this architecture")
 
-// Filter refuses, with EPERM, all system calls but the given ones and those
-// that Go's runtime lives on.
+// Filter refuses, with EPERM, all system calls but the given ones and those that
+// Go's runtime needs.
 func Filter(calls ...uint32) error {
 	arch, ok := architectures[runtime.GOARCH]
 	if !ok {
@@ -45,7 +45,7 @@ func Filter(calls ...uint32) error {
 		program = append(program, unix.SockFilter{Code: equal, Jf: 1, K: n}, stmt(ret, unix.SECCOMP_RET_ALLOW))
 	}
 	program = append(program, stmt(ret, unix.SECCOMP_RET_ERRNO|uint32(unix.EPERM)))
-	if err := everywhere(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); err != nil {
+	if err := callOnAllThreads(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); err != nil {
 		return fmt.Errorf("no new privileges: %w", err)
 	}
 	f := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
@@ -57,7 +57,7 @@ func Filter(calls ...uint32) error {
 	return nil
 }
 
-// runtimeCalls are those of Go's scheduler, memory, timers, signals and
+// runtimeCalls are the system calls of Go's scheduler, memory, timers, signals and
 // poller, and of reading, writing and closing what is open.
 func runtimeCalls() []uint32 {
 	return []uint32{

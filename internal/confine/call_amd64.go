@@ -2,7 +2,7 @@ package confine
 
 import "golang.org/x/sys/unix"
 
-// architectureCalls are those whose number or name is this machine's own.
+// architectureCalls are system calls that only some architectures have.
 func architectureCalls() []uint32 {
 	return []uint32{unix.SYS_EPOLL_WAIT, unix.SYS_NEWFSTATAT, unix.SYS_RENAME, unix.SYS_ARCH_PRCTL}
 }

@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package confine takes from a process what it no longer needs: its user, its
-// capabilities, most system calls. It works on all threads, which needs a
+// Package confine drops the privileges that a process no longer needs: its user,
+// its capabilities, most system calls. It acts on all threads, which needs a
 // program built without cgo.
 package confine
 
@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Account is a user to become.
+// Account is a user to change to.
 type Account struct{ UID, GID int }
 
 // Lookup finds an account by name.
@@ -34,8 +34,8 @@ func Lookup(name string) (Account, error) {
 	return Account{uid, gid}, nil
 }
 
-// Drop becomes an account and keeps only the given capabilities (unix.CAP_*),
-// for good: nothing the process starts can have more.
+// Drop changes to an account and keeps only the given capabilities (unix.CAP_*),
+// permanently: no process that it starts can have more.
 func Drop(a Account, keep ...int) error {
 	var set [2]unix.CapUserData
 	kept := map[int]bool{}
@@ -46,12 +46,12 @@ func Drop(a Account, keep ...int) error {
 	}
 	for c := 0; c <= unix.CAP_LAST_CAP; c++ {
 		if !kept[c] {
-			if err := everywhere(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, uintptr(c), 0); err != nil && err != unix.EINVAL {
+			if err := callOnAllThreads(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, uintptr(c), 0); err != nil && err != unix.EINVAL {
 				return fmt.Errorf("drop capability %d: %w", c, err)
 			}
 		}
 	}
-	if err := everywhere(unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1, 0); err != nil {
+	if err := callOnAllThreads(unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1, 0); err != nil {
 		return fmt.Errorf("keep capabilities: %w", err)
 	}
 	if err := syscall.Setgroups(nil); err != nil {
@@ -63,11 +63,11 @@ func Drop(a Account, keep ...int) error {
 	if err := syscall.Setuid(a.UID); err != nil {
 		return fmt.Errorf("become user %d: %w", a.UID, err)
 	}
-	return capset(&set)
+	return setCapabilities(&set)
 }
 
-// everywhere makes a system call on every thread.
-func everywhere(call, a, b, c uintptr) error {
+// callOnAllThreads makes a system call on every thread.
+func callOnAllThreads(call, a, b, c uintptr) error {
 	if _, _, errno := syscall.AllThreadsSyscall(call, a, b, c); errno != 0 {
 		return errno
 	}

@@ -16,10 +16,10 @@ import (
 //	renameat(dir/.name.*, path)
 //	openat(dir), fsync, close
 //
-// The first fsync keeps a file system from making the new name last while its
-// content does not; the second makes the name itself last. After an error path
-// is whole all the same: the old content, or the new one if the rename was done
-// but may not survive a crash.
+// The first fsync keeps a file system from making the new name durable before its
+// content; the second makes the name itself durable. After an error path is still
+// whole: it has the old content, or the new one if the rename was done but may not
+// survive a crash.
 func WriteFile(path string, data []byte, perm fs.FileMode) error {
 	dir, name := filepath.Split(path)
 	if dir == "" {
@@ -29,7 +29,7 @@ func WriteFile(path string, data []byte, perm fs.FileMode) error {
 	if err != nil {
 		return err
 	}
-	if err := fill(tmp, data, perm); err != nil {
+	if err := writeContent(tmp, data, perm); err != nil {
 		return errors.Join(err, os.Remove(tmp.Name()))
 	}
 	if err := os.Rename(tmp.Name(), path); err != nil {
@@ -38,7 +38,7 @@ func WriteFile(path string, data []byte, perm fs.FileMode) error {
 	return syncDir(dir)
 }
 
-func fill(f *os.File, data []byte, perm fs.FileMode) error {
+func writeContent(f *os.File, data []byte, perm fs.FileMode) error {
 	_, err := f.Write(data)
 	if err == nil {
 		err = f.Chmod(perm)

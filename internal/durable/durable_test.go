@@ -15,7 +15,7 @@ import (
 	"dragnet/internal/testkit"
 )
 
-// TestMain lets a test run WriteFile in a process of its own, under strace.
+// TestMain lets a test run WriteFile in a separate process, under strace.
 func TestMain(m *testing.M) {
 	if path := os.Getenv("DURABLE_WRITE"); path != "" {
 		runtime.LockOSThread() // strace counts the calls of each thread apart
@@ -73,7 +73,7 @@ func TestSystemCallsAreThoseTheCommentLists(t *testing.T) {
 }
 
 // TestFaults makes each system call fail in turn: the file must stay whole and
-// nothing may lie about.
+// no temporary file may remain.
 func TestFaults(t *testing.T) {
 	for _, c := range []struct{ inject, want string }{
 		{"fchmod:error=EPERM", "old"},

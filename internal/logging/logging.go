@@ -1,5 +1,5 @@
-// Package logging writes what a role says about itself to standard error. The
-// key of an error is "err", and "component" names the part that speaks.
+// Package logging writes a role's log to standard error. The key of an error is
+// "err", and "component" names the part that logs.
 package logging
 
 import (
@@ -32,8 +32,8 @@ func (c *Configuration) Validate() error {
 	return fmt.Errorf("format: %q is not one of auto, text, json", c.Format)
 }
 
-// New makes a logger that writes to w as configured; "auto" looks whether w is a
-// terminal. The level can be set while it is used.
+// New makes a logger that writes to w as configured; "auto" checks whether w is a
+// terminal. The level can be changed while the logger is used.
 func New(c Configuration, w io.Writer) (*slog.Logger, *slog.LevelVar) {
 	level := &slog.LevelVar{}
 	level.Set(c.Level)
@@ -44,7 +44,7 @@ func New(c Configuration, w io.Writer) (*slog.Logger, *slog.LevelVar) {
 	return slog.New(slog.NewJSONHandler(w, opts)), level
 }
 
-// Component is the logger of one part of a program.
+// Component returns the logger of one part of a program.
 func Component(log *slog.Logger, name string) *slog.Logger { return log.With("component", name) }
 
 func isTerminal(w io.Writer) bool {

@@ -14,7 +14,7 @@ func TestLevelAndFormat(t *testing.T) {
 	}{
 		{Configuration{slog.LevelWarn, "text"}, "level=WARN msg=b"},
 		{Configuration{slog.LevelInfo, "json"}, `"msg":"a"`},
-		{Configuration{slog.LevelInfo, "auto"}, `"msg":"a"`}, // a buffer is no terminal
+		{Configuration{slog.LevelInfo, "auto"}, `"msg":"a"`}, // a buffer is not a terminal
 	} {
 		var b bytes.Buffer
 		log, level := New(c.config, &b)

@@ -16,13 +16,13 @@
 //	)
 //
 // Links are made over netlink rather than by the ip program: it is several
-// times faster, failures are typed, and an interface can be born inside its
-// namespace, so names never meet those of the machine. Programs are started
+// times faster, failures are typed, and an interface can be created inside its
+// namespace, so names never clash with those of the machine. Programs are started
 // through "ip netns exec", which also gives them the /sys and the resolv.conf
 // of their namespace.
 //
-// Close kills whatever still lives in the namespaces and deletes them. A Lab
-// whose process was killed is swept away by the next New.
+// Close kills the processes left in the namespaces and deletes them. The next New
+// removes the Lab of a process that was killed.
 package netlab
 
 import (
@@ -46,8 +46,8 @@ const (
 	configDir = "/etc/netns" // files that "ip netns exec" mounts over /etc
 )
 
-// Lab is a set of namespaces that end together. Building is for one goroutine;
-// running programs is safe for many.
+// Lab is a set of namespaces that are deleted together. It is built by one
+// goroutine; programs may be run by many.
 type Lab struct {
 	id    string // prefix of all names: dragnet-<pid>-<random>-
 	nodes []*Node
@@ -62,7 +62,7 @@ func New() (*Lab, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("network namespaces need root: run this with sudo")
 	}
-	if err := sweep(); err != nil {
+	if err := sweepLeftovers(); err != nil {
 		return nil, err
 	}
 	id := fmt.Sprintf("%s%d-%s-", prefix, os.Getpid(), strings.ToLower(rand.Text()[:6]))
@@ -73,7 +73,7 @@ func New() (*Lab, error) {
 func (l *Lab) Nodes(names ...string) ([]*Node, error) {
 	added := make([]*Node, 0, len(names))
 	for _, name := range names {
-		n, err := l.node(name)
+		n, err := l.addNode(name)
 		if err != nil {
 			return nil, fmt.Errorf("node %s: %w", name, err)
 		}
@@ -82,7 +82,7 @@ func (l *Lab) Nodes(names ...string) ([]*Node, error) {
 	return added, nil
 }
 
-func (l *Lab) node(name string) (*Node, error) {
+func (l *Lab) addNode(name string) (*Node, error) {
 	for _, n := range l.nodes {
 		if n.Name == name {
 			return nil, errors.New("the lab already has a node of that name")
@@ -94,12 +94,12 @@ func (l *Lab) node(name string) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{Name: name, Namespace: full, lab: l, ns: ns}
-	l.nodes = append(l.nodes, n) // from here on Close removes it
+	l.nodes = append(l.nodes, n) // from now on Close removes it
 	if n.links, err = netlink.NewHandleAt(ns, syscall.NETLINK_ROUTE); err != nil {
 		return nil, err
 	}
 	// Addresses must work at once: no duplicate address detection.
-	return n, errors.Join(n.Sysctl("net.ipv6.conf.default.accept_dad", "0"), n.up("lo"))
+	return n, errors.Join(n.Sysctl("net.ipv6.conf.default.accept_dad", "0"), n.bringUp("lo"))
 }
 
 // newNamespace makes a named namespace without moving the caller into it.
@@ -107,9 +107,9 @@ func newNamespace(name string) (netns.NsHandle, error) {
 	return onThread(func() (netns.NsHandle, error) { return netns.NewNamed(name) })
 }
 
-// onThread runs f on a thread of its own and brings that thread back to the
-// namespace it came from. A thread that cannot come back is given up: the
-// goroutine ends locked, and the runtime ends the thread with it.
+// onThread runs f on a locked thread and returns that thread to its namespace. A
+// thread that cannot return is discarded: the goroutine ends locked, and the
+// runtime ends the thread with it.
 func onThread[T any](f func() (T, error)) (T, error) {
 	var (
 		result T
@@ -146,11 +146,11 @@ func (l *Lab) Wire(a *Node, devA string, b *Node, devB string) error {
 	if err := a.links.LinkAdd(pair); err != nil {
 		return fmt.Errorf("wire %s:%s to %s:%s: %w", a.Name, devA, b.Name, devB, err)
 	}
-	return errors.Join(a.plain(devA), b.plain(devB), a.up(devA), b.up(devB))
+	return errors.Join(a.disableOffloads(devA), b.disableOffloads(devB), a.bringUp(devA), b.bringUp(devB))
 }
 
-// Close ends every program that runs in the Lab's namespaces, whoever started
-// it, and deletes the namespaces. It may be called twice.
+// Close kills every program that runs in the Lab's namespaces, however it was
+// started, and deletes the namespaces. It may be called twice.
 func (l *Lab) Close() error {
 	l.mu.Lock()
 	processes := l.processes
@@ -169,19 +169,19 @@ func (l *Lab) Close() error {
 		errs = append(errs, n.ns.Close())
 	}
 	l.nodes = nil
-	return errors.Join(append(errs, remove(names))...)
+	return errors.Join(append(errs, removeNamespaces(names))...)
 }
 
-// remove deletes named namespaces with their programs and files.
-func remove(names []string) error {
-	errs := []error{evict(names)}
+// removeNamespaces deletes named namespaces with their programs and files.
+func removeNamespaces(names []string) error {
+	errs := []error{killResidents(names)}
 	for _, name := range names {
 		errs = append(errs, ignoreMissing(netns.DeleteNamed(name)), os.RemoveAll(filepath.Join(configDir, name)))
 	}
 	return errors.Join(errs...)
 }
 
-// ignoreMissing forgives that another process swept the same leftovers.
+// ignoreMissing ignores that another process removed the same leftovers.
 func ignoreMissing(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

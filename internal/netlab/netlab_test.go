@@ -206,7 +206,7 @@ func TestProcess(t *testing.T) {
 	if err := p.Stop(); err != nil { // it ignores SIGTERM
 		t.Error(err)
 	}
-	if alive(p.Pid()) {
+	if isAlive(p.Pid()) {
 		t.Error("the program outlived Stop")
 	}
 	if err := p.Stop(); err != nil {
@@ -241,7 +241,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 	if err := lab.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if alive(daemon) {
+	if isAlive(daemon) {
 		t.Errorf("daemon %d outlived Close", daemon)
 	}
 	if left := leftovers(t, id); len(left) > 0 {
@@ -261,7 +261,7 @@ func startDaemon(t *testing.T, n *Node) int {
 		t.Fatal(err)
 	}
 	var pid int
-	if _, err := fmt.Sscan(out, &pid); err != nil || !alive(pid) {
+	if _, err := fmt.Sscan(out, &pid); err != nil || !isAlive(pid) {
 		t.Fatalf("no daemon: %q, %v", out, err)
 	}
 	return pid
@@ -301,14 +301,14 @@ func TestNewSweepsAfterAKilledProcess(t *testing.T) {
 		t.Fatal("the killed process left nothing to sweep")
 	}
 	var daemon int
-	if _, err := fmt.Sscanf(string(out), "daemon %d", &daemon); err != nil || !alive(daemon) {
+	if _, err := fmt.Sscanf(string(out), "daemon %d", &daemon); err != nil || !isAlive(daemon) {
 		t.Fatalf("no daemon outlived the killed process: %q, %v", out, err)
 	}
 	For(t)
 	if left := leftovers(t, id); len(left) > 0 {
 		t.Errorf("New left %v of a process that is gone", left)
 	}
-	if alive(daemon) {
+	if isAlive(daemon) {
 		t.Errorf("daemon %d outlived the sweep", daemon)
 	}
 }
@@ -334,7 +334,7 @@ func TestOwner(t *testing.T) {
 	for name, want := range map[string]int{
 		"dragnet-12-ab3d-client": 12, "dragnet-12": 0, "dragnet-x-1": 0, "dragnet--5-x": 0, "other-12-x": 0, "dragnet-0-x-y": 0,
 	} {
-		pid, ok := owner(name)
+		pid, ok := ownerOf(name)
 		if ok != (want != 0) || ok && pid != want {
 			t.Errorf("owner(%q) = %d, %v; want %d", name, pid, ok, want)
 		}

@@ -13,12 +13,11 @@ import (
 	"github.com/vishvananda/netns"
 )
 
-// Node is one network namespace: a host, a router or a switch, as it is
-// configured.
+// Node is one network namespace, configured as a host, a router or a switch.
 type Node struct {
-	// Name is what the Lab calls it.
+	// Name is its name in the Lab.
 	Name string
-	// Namespace is what "ip netns" calls it.
+	// Namespace is its name for "ip netns".
 	Namespace string
 
 	lab   *Lab
@@ -56,7 +55,7 @@ func (n *Node) Route(dst netip.Prefix, via netip.Addr) error {
 	return nil
 }
 
-// RouteOn says that the hosts of dst are reached directly on an interface.
+// RouteOn adds a route to dst for hosts that are directly on an interface.
 func (n *Node) RouteOn(dst netip.Prefix, dev string) error {
 	return n.onLink("route "+dst.String(), dev, func(link netlink.Link) error {
 		return n.links.RouteAdd(&netlink.Route{
@@ -82,7 +81,7 @@ func (n *Node) Bridge(name string, ports ...string) error {
 			return err
 		}
 	}
-	return n.up(name)
+	return n.bringUp(name)
 }
 
 // Forward makes the node a router for IPv4 and IPv6.
@@ -104,7 +103,7 @@ func (n *Node) Sysctl(key, value string) error {
 	})
 }
 
-// Nameserver sets the resolver that programs started in the node ask.
+// Nameserver sets the resolver for programs started in the node.
 func (n *Node) Nameserver(addr netip.Addr) error {
 	dir := filepath.Join(configDir, n.Namespace)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -113,7 +112,7 @@ func (n *Node) Nameserver(addr netip.Addr) error {
 	return os.WriteFile(filepath.Join(dir, "resolv.conf"), []byte("nameserver "+addr.String()+"\n"), 0o644)
 }
 
-func (n *Node) up(dev string) error { return n.onLink("bring up", dev, n.links.LinkSetUp) }
+func (n *Node) bringUp(dev string) error { return n.onLink("bring up", dev, n.links.LinkSetUp) }
 
 func (n *Node) onLink(what, dev string, f func(netlink.Link) error) error {
 	link, err := n.links.LinkByName(dev)
@@ -126,9 +125,9 @@ func (n *Node) onLink(what, dev string, f func(netlink.Link) error) error {
 	return nil
 }
 
-// plain switches off the offloads that let unfinished packets cross a veth:
-// missing checksums, and segments larger than the link's MTU.
-func (n *Node) plain(dev string) error { return n.Offload(dev, false) }
+// disableOffloads switches off the offloads that let incomplete packets cross a
+// veth: missing checksums, and segments larger than the link's MTU.
+func (n *Node) disableOffloads(dev string) error { return n.Offload(dev, false) }
 
 // Offload switches checksum, segmentation and receive offload of an interface
 // together. Wire leaves them off.

@@ -15,20 +15,20 @@ import (
 )
 
 const (
-	// grace is what a program gets between SIGTERM and SIGKILL.
+	// grace is the time a program has between SIGTERM and SIGKILL.
 	grace = 3 * time.Second
 	// outputLimit bounds what is kept of a program's output, in bytes.
 	outputLimit = 1 << 20
 )
 
-// Command prepares a program to run in the node. Its process group is its own,
-// so that an interrupt at the terminal reaches the caller alone, and ctx ends
-// the whole group.
+// Command prepares a program to run in the node, in a new process group, so that
+// an interrupt at the terminal reaches the caller only, and ctx ends the whole
+// group.
 func (n *Node) Command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", n.Namespace, program}, args...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = grace // a surviving child may hold the output open
+	cmd.WaitDelay = grace // a child that survives may hold the output open
 	return cmd
 }
 
@@ -81,7 +81,7 @@ func (n *Node) Start(program string, args ...string) (*Process, error) {
 // Pid is the program's own process id: "ip netns exec" replaces itself.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
-// Output is what the program printed on both outputs so far, at most the last
+// Output returns what the program has printed on both outputs, at most the last
 // MiB of it.
 func (p *Process) Output() string {
 	p.mu.Lock()
@@ -112,8 +112,8 @@ func (p *Process) Await(ctx context.Context, text string) error {
 	}
 }
 
-// Stop asks the program to end by SIGTERM, and kills its process group if it
-// does not. How the program took it is not an error.
+// Stop sends the program SIGTERM, and kills its process group if it does not end.
+// The program's exit status is not an error.
 func (p *Process) Stop() error {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); errors.Is(err, os.ErrProcessDone) {
 		return nil

@@ -12,46 +12,46 @@ import (
 	"time"
 )
 
-// prefix begins the name of every namespace; the owner's process id follows,
-// so that leftovers of a killed process can be told from what is in use.
+// prefix begins the name of every namespace; the owner's process id follows, so
+// that leftovers of a killed process can be distinguished from what is in use.
 const prefix = "dragnet-"
 
-// evictionTime bounds the wait for killed programs to be gone.
-const evictionTime = 5 * time.Second
+// killTime bounds the wait for killed programs to be gone.
+const killTime = 5 * time.Second
 
-// sweep removes the namespaces of processes that no longer exist.
-func sweep() error {
+// sweepLeftovers removes the namespaces of processes that no longer exist.
+func sweepLeftovers() error {
 	entries, err := os.ReadDir(namesDir)
 	if err != nil {
 		return ignoreMissing(err)
 	}
 	var stale []string
 	for _, e := range entries {
-		if pid, ok := owner(e.Name()); ok && !alive(pid) {
+		if pid, ok := ownerOf(e.Name()); ok && !isAlive(pid) {
 			stale = append(stale, e.Name())
 		}
 	}
 	if len(stale) == 0 {
 		return nil
 	}
-	if err := remove(stale); err != nil {
+	if err := removeNamespaces(stale); err != nil {
 		return fmt.Errorf("remove the network namespaces an earlier run left behind: %w", err)
 	}
 	return nil
 }
 
-// owner is the process id in a namespace's name; ok is false for namespaces
-// that are none of ours.
-func owner(name string) (pid int, ok bool) {
+// ownerOf returns the process id in a namespace's name; ok is false for namespaces
+// that are not ours.
+func ownerOf(name string) (pid int, ok bool) {
 	rest, ours := strings.CutPrefix(name, prefix)
 	digits, _, more := strings.Cut(rest, "-")
 	pid, err := strconv.Atoi(digits)
 	return pid, ours && more && err == nil && pid > 0
 }
 
-// alive reports whether a process still runs. A zombie holds nothing any more,
-// and its parent may never collect it.
-func alive(pid int) bool {
+// isAlive reports whether a process still runs. A zombie holds no resources, and
+// its parent may never reap it.
+func isAlive(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return false
@@ -61,17 +61,17 @@ func alive(pid int) bool {
 	return !bytes.HasPrefix(state, []byte(" Z"))
 }
 
-// evict kills every process that lives in one of the named namespaces. Daemons
-// leave their parent, so they are found by the namespace and not by descent.
-func evict(names []string) error {
+// killResidents kills every process in one of the named namespaces. Daemons leave
+// their parent, so they are found by the namespace and not by descent.
+func killResidents(names []string) error {
 	var spaces []fs.FileInfo
 	for _, name := range names {
 		if info, err := os.Stat(filepath.Join(namesDir, name)); err == nil {
 			spaces = append(spaces, info)
 		}
 	}
-	for deadline := time.Now().Add(evictionTime); ; time.Sleep(5 * time.Millisecond) {
-		pids, err := residents(spaces)
+	for deadline := time.Now().Add(killTime); ; time.Sleep(5 * time.Millisecond) {
+		pids, err := listResidents(spaces)
 		if err != nil || len(pids) == 0 {
 			return err
 		}
@@ -79,14 +79,14 @@ func evict(names []string) error {
 			return fmt.Errorf("processes %v survive SIGKILL inside the lab", pids)
 		}
 		for _, pid := range pids {
-			syscall.Kill(pid, syscall.SIGKILL) // gone already is as good
+			syscall.Kill(pid, syscall.SIGKILL) // it may have ended already
 		}
 	}
 }
 
-// residents lists the processes in any of the namespaces, this one excepted:
+// listResidents lists the processes in any of the namespaces, this one excepted:
 // its threads visit them in Node.Do.
-func residents(spaces []fs.FileInfo) ([]int, error) {
+func listResidents(spaces []fs.FileInfo) ([]int, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, err

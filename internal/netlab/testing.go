@@ -6,8 +6,8 @@ import (
 	"dragnet/internal/testkit"
 )
 
-// For is a Lab for one test, closed at its end. Without root the test is
-// skipped, and fails in CI.
+// For returns a Lab for one test, closed at its end. Without root the test is
+// skipped, or fails in CI.
 func For(t testing.TB) *Lab {
 	t.Helper()
 	testkit.Root(t)

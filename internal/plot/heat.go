@@ -31,46 +31,46 @@ func (h Heat) draw(b *bytes.Buffer) {
 			}
 		}
 	}
-	const bar = 60 // room for the bar that explains the shades
+	const bar = 60 // width of the key of shades
 	x := scale{min: 0, max: float64(max(1, columns)), from: left, to: width - right - bar}
 	y := scale{min: 0, max: float64(max(1, len(h.Cells))), from: height - bottom, to: top}
-	title(b, h.Title)
+	drawTitle(b, h.Title)
 	for r, row := range h.Cells {
 		for c, v := range row {
 			if math.IsNaN(v) || math.IsInf(v, 0) || v == low {
-				continue // the lowest shade is the paper
+				continue // the lowest shade is the background
 			}
 			fmt.Fprintf(b, `<rect x="%.2f" y="%.2f" width="%.2f" height="%.2f" fill="%s"/>`,
-				x.at(float64(c)), y.at(float64(r+1)), x.at(1)-x.at(0)+0.3, y.at(0)-y.at(1)+0.3, shade((v-low)/(high-low)))
+				x.position(float64(c)), y.position(float64(r+1)), x.position(1)-x.position(0)+0.3, y.position(0)-y.position(1)+0.3, shadeOf((v-low)/(high-low)))
 		}
 		b.WriteByte('\n')
 	}
-	h.axes(b, x, y)
+	h.drawAxes(b, x, y)
 	if low > high {
 		return
 	}
 	for i := range 32 {
-		fmt.Fprintf(b, `<rect x="%d" y="%.1f" width="12" height="9.3" fill="%s"/>`, width-right-46, float64(height-bottom)-9.2*float64(i+1), shade(float64(i)/31))
+		fmt.Fprintf(b, `<rect x="%d" y="%.1f" width="12" height="9.3" fill="%s"/>`, width-right-46, float64(height-bottom)-9.2*float64(i+1), shadeOf(float64(i)/31))
 	}
 	fmt.Fprintf(b, `<text x="%d" y="%d">%s</text><text x="%d" y="%d">%s</text>`+"\n",
 		width-right-32, height-bottom, tickText(low), width-right-32, top+8, tickText(high))
 	fmt.Fprintf(b, `<text x="%d" y="%d" text-anchor="end">%s</text>`+"\n", width-right, height-14, html.EscapeString(h.ValueLabel))
 }
 
-func (h Heat) axes(b *bytes.Buffer, x, y scale) {
+func (h Heat) drawAxes(b *bytes.Buffer, x, y scale) {
 	fmt.Fprintf(b, `<rect x="%d" y="%d" width="%.0f" height="%d" fill="none" stroke="#444"/>`+"\n", left, top, x.to-x.from, height-top-bottom)
-	for _, v := range x.ticks() {
-		fmt.Fprintf(b, `<text x="%.1f" y="%d" text-anchor="middle">%s</text>`, x.at(v), height-bottom+15, tickText(v))
+	for _, v := range x.tickValues() {
+		fmt.Fprintf(b, `<text x="%.1f" y="%d" text-anchor="middle">%s</text>`, x.position(v), height-bottom+15, tickText(v))
 	}
-	for _, v := range y.ticks() {
-		fmt.Fprintf(b, `<text x="%d" y="%.1f" text-anchor="end">%s</text>`, left-5, y.at(v)+4, tickText(v))
+	for _, v := range y.tickValues() {
+		fmt.Fprintf(b, `<text x="%d" y="%.1f" text-anchor="end">%s</text>`, left-5, y.position(v)+4, tickText(v))
 	}
 	fmt.Fprintf(b, "\n"+`<text x="%.0f" y="%d" text-anchor="middle">%s</text>`, (x.from+x.to)/2, height-14, html.EscapeString(h.XLabel))
 	fmt.Fprintf(b, `<text transform="translate(15,%d) rotate(-90)" text-anchor="middle">%s</text>`+"\n", (top+height-bottom)/2, html.EscapeString(h.YLabel))
 }
 
-// shade runs from white through blue to black; t is in 0..1.
-func shade(t float64) string {
+// shadeOf runs from white through blue to black; t is in 0..1.
+func shadeOf(t float64) string {
 	t = min(max(t, 0), 1)
 	red := 255 * (1 - min(1, 1.6*t))
 	green := 255 * (1 - min(1, 1.1*t))

@@ -1,5 +1,5 @@
 // Package plot draws small charts as SVG: lines, steps, dots and bars over
-// linear or logarithmic axes, and heat maps. It knows no domain words, keeps
+// linear or logarithmic axes, and heat maps. It knows nothing of the domain, keeps
 // no state, and the same input gives the same bytes.
 package plot
 
@@ -62,7 +62,7 @@ const (
 )
 
 // palette is Okabe and Ito's set of colours, which colour-blind readers can
-// tell apart (jfly.uni-koeln.de/color).
+// distinguish (jfly.uni-koeln.de/color).
 var palette = [...]string{"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8a8a8a"}
 
 // WriteSVG writes c as one SVG document.
@@ -88,17 +88,17 @@ func WritePage(w io.Writer, columns int, drawings ...Drawing) error {
 }
 
 func (c Chart) draw(b *bytes.Buffer) {
-	x := newScale(c.X, left, width-right, c.values(func(s Series) [][]float64 { return [][]float64{s.X} }))
-	y := newScale(c.Y, height-bottom, top, c.values(func(s Series) [][]float64 { return [][]float64{s.Y, s.Low, s.High} }))
+	x := newScale(c.X, left, width-right, c.axisValues(func(s Series) [][]float64 { return [][]float64{s.X} }))
+	y := newScale(c.Y, height-bottom, top, c.axisValues(func(s Series) [][]float64 { return [][]float64{s.Y, s.Low, s.High} }))
 	if !c.Y.Log && c.Y.Min == 0 && c.Y.Max == 0 && c.hasBars() {
 		y.min = min(y.min, 0)
 	}
-	title(b, c.Title)
-	frame(b, x, y, c.X.Label, c.Y.Label)
+	drawTitle(b, c.Title)
+	drawFrame(b, x, y, c.X.Label, c.Y.Label)
 	for i, s := range c.Series {
 		s.draw(b, x, y, palette[i%len(palette)])
 	}
-	c.legend(b)
+	c.drawLegend(b)
 }
 
 func (c Chart) hasBars() bool {
@@ -110,7 +110,7 @@ func (c Chart) hasBars() bool {
 	return false
 }
 
-func (c Chart) values(of func(Series) [][]float64) []float64 {
+func (c Chart) axisValues(of func(Series) [][]float64) []float64 {
 	var all []float64
 	for _, s := range c.Series {
 		for _, v := range of(s) {
@@ -120,7 +120,7 @@ func (c Chart) values(of func(Series) [][]float64) []float64 {
 	return all
 }
 
-func (c Chart) legend(b *bytes.Buffer) {
+func (c Chart) drawLegend(b *bytes.Buffer) {
 	row, first, longest := 0, top+12, 0
 	for _, s := range c.Series {
 		longest = max(longest, len(s.Name))
@@ -150,16 +150,16 @@ func (s Series) draw(b *bytes.Buffer, x, y scale, colour string) {
 	s.drawBand(b, x, y, colour)
 	switch s.Kind {
 	case Dots:
-		for i := range s.points() {
-			if px, py, ok := place(x, y, s.X[i], s.Y[i]); ok {
+		for i := range s.countPoints() {
+			if px, py, ok := placePoint(x, y, s.X[i], s.Y[i]); ok {
 				fmt.Fprintf(b, `<circle cx="%.1f" cy="%.1f" r="2.2" fill="%s"/>`, px, py, colour)
 			}
 		}
 	case Bars:
-		w := max(1, 0.8*(x.to-x.from)/float64(max(1, s.points())))
-		base := y.at(max(y.min, 0))
-		for i := range s.points() {
-			if px, py, ok := place(x, y, s.X[i], s.Y[i]); ok {
+		w := max(1, 0.8*(x.to-x.from)/float64(max(1, s.countPoints())))
+		base := y.position(max(y.min, 0))
+		for i := range s.countPoints() {
+			if px, py, ok := placePoint(x, y, s.X[i], s.Y[i]); ok {
 				fmt.Fprintf(b, `<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="%s"/>`, px-w/2, min(py, base), w, math.Abs(base-py), colour)
 			}
 		}
@@ -176,8 +176,8 @@ func (s Series) drawLine(b *bytes.Buffer, x, y scale, colour string) {
 	}
 	b.WriteString(` d="`)
 	pen, last := false, 0.0
-	for i := range s.points() {
-		px, py, ok := place(x, y, s.X[i], s.Y[i])
+	for i := range s.countPoints() {
+		px, py, ok := placePoint(x, y, s.X[i], s.Y[i])
 		switch {
 		case !ok:
 			pen = false
@@ -195,11 +195,11 @@ func (s Series) drawLine(b *bytes.Buffer, x, y scale, colour string) {
 }
 
 func (s Series) drawBand(b *bytes.Buffer, x, y scale, colour string) {
-	n := min(s.points(), len(s.Low), len(s.High))
+	n := min(s.countPoints(), len(s.Low), len(s.High))
 	var there, back []byte
 	for i := range n {
-		px, lo, ok := place(x, y, s.X[i], s.Low[i])
-		_, hi, ok2 := place(x, y, s.X[i], s.High[i])
+		px, lo, ok := placePoint(x, y, s.X[i], s.Low[i])
+		_, hi, ok2 := placePoint(x, y, s.X[i], s.High[i])
 		if !ok || !ok2 {
 			continue
 		}
@@ -211,8 +211,8 @@ func (s Series) drawBand(b *bytes.Buffer, x, y scale, colour string) {
 	}
 }
 
-func (s Series) points() int { return min(len(s.X), len(s.Y)) }
+func (s Series) countPoints() int { return min(len(s.X), len(s.Y)) }
 
-func title(b *bytes.Buffer, text string) {
+func drawTitle(b *bytes.Buffer, text string) {
 	fmt.Fprintf(b, `<text x="%d" y="18" text-anchor="middle" font-size="13">%s</text>`+"\n", width/2, html.EscapeString(text))
 }

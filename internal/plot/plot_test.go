@@ -61,13 +61,13 @@ func TestStepHoldsItsValue(t *testing.T) {
 func TestScaleMapsEndsToEnds(t *testing.T) {
 	for _, log := range []bool{false, true} {
 		s := newScale(Axis{Log: log}, 10, 110, []float64{1, 100, 10})
-		if s.at(1) != 10 || s.at(100) != 110 {
-			t.Errorf("log=%v: ends at %v, %v", log, s.at(1), s.at(100))
+		if s.position(1) != 10 || s.position(100) != 110 {
+			t.Errorf("log=%v: ends at %v, %v", log, s.position(1), s.position(100))
 		}
-		if mid := s.at(10); log && math.Abs(mid-60) > 1e-9 {
+		if mid := s.position(10); log && math.Abs(mid-60) > 1e-9 {
 			t.Errorf("10 lies half-way between 1 and 100 on a log scale, got %v", mid)
 		}
-		for _, v := range s.ticks() {
+		for _, v := range s.tickValues() {
 			if v < 0.99 || v > 101 {
 				t.Errorf("tick %v beyond the axis", v)
 			}
@@ -99,7 +99,7 @@ func TestHeatShadesEveryCellAboveTheLowest(t *testing.T) {
 	if got := elements(t, b.Bytes())["rect"] - 34; got != 3 {
 		t.Errorf("%d cells shaded, want 3", got)
 	}
-	if shade(0) != "#ffffff" {
-		t.Errorf("lowest shade is %s, want white", shade(0))
+	if shadeOf(0) != "#ffffff" {
+		t.Errorf("lowest shade is %s, want white", shadeOf(0))
 	}
 }

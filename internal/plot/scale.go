@@ -19,7 +19,7 @@ func newScale(a Axis, from, to float64, values []float64) scale {
 	if a.Min == 0 && a.Max == 0 {
 		s.min, s.max = math.Inf(1), math.Inf(-1)
 		for _, v := range values {
-			if s.shows(v) {
+			if s.isShown(v) {
 				s.min, s.max = min(s.min, v), max(s.max, v)
 			}
 		}
@@ -38,11 +38,11 @@ func newScale(a Axis, from, to float64, values []float64) scale {
 	return s
 }
 
-func (s scale) shows(v float64) bool {
+func (s scale) isShown(v float64) bool {
 	return !math.IsNaN(v) && !math.IsInf(v, 0) && (!s.log || v > 0)
 }
 
-func (s scale) at(v float64) float64 {
+func (s scale) position(v float64) float64 {
 	lo, hi := s.min, s.max
 	if s.log {
 		lo, hi, v = math.Log(lo), math.Log(hi), math.Log(v)
@@ -50,17 +50,17 @@ func (s scale) at(v float64) float64 {
 	return s.from + (v-lo)/(hi-lo)*(s.to-s.from)
 }
 
-// place is where a point lies; values beyond the axis are drawn at its edge.
-func place(x, y scale, vx, vy float64) (px, py float64, ok bool) {
-	if !x.shows(vx) || !y.shows(vy) {
+// placePoint is where a point lies; values beyond the axis are drawn at its edge.
+func placePoint(x, y scale, vx, vy float64) (px, py float64, ok bool) {
+	if !x.isShown(vx) || !y.isShown(vy) {
 		return 0, 0, false
 	}
-	return x.at(min(max(vx, x.min), x.max)), y.at(min(max(vy, y.min), y.max)), true
+	return x.position(min(max(vx, x.min), x.max)), y.position(min(max(vy, y.min), y.max)), true
 }
 
-// ticks are round values: powers of ten on a logarithmic scale (with 2 and 5
+// tickValues are round values: powers of ten on a logarithmic scale (with 2 and 5
 // when there are few), multiples of 1, 2 or 5 times a power of ten elsewhere.
-func (s scale) ticks() []float64 {
+func (s scale) tickValues() []float64 {
 	var all []float64
 	if s.log {
 		steps := []float64{1, 2, 5}
@@ -101,21 +101,21 @@ func tickText(v float64) string {
 	return fmt.Sprintf("%.4g", v)
 }
 
-func frame(b *bytes.Buffer, x, y scale, xLabel, yLabel string) {
+func drawFrame(b *bytes.Buffer, x, y scale, xLabel, yLabel string) {
 	fmt.Fprintf(b, `<g stroke="#ddd">`)
-	for _, v := range x.ticks() {
-		fmt.Fprintf(b, `<path d="M%.1f %dV%d"/>`, x.at(v), top, height-bottom)
+	for _, v := range x.tickValues() {
+		fmt.Fprintf(b, `<path d="M%.1f %dV%d"/>`, x.position(v), top, height-bottom)
 	}
-	for _, v := range y.ticks() {
-		fmt.Fprintf(b, `<path d="M%d %.1fH%d"/>`, left, y.at(v), width-right)
+	for _, v := range y.tickValues() {
+		fmt.Fprintf(b, `<path d="M%d %.1fH%d"/>`, left, y.position(v), width-right)
 	}
 	fmt.Fprintf(b, "</g>\n"+`<rect x="%d" y="%d" width="%d" height="%d" fill="none" stroke="#444"/>`+"\n",
 		left, top, width-left-right, height-top-bottom)
-	for _, v := range x.ticks() {
-		fmt.Fprintf(b, `<text x="%.1f" y="%d" text-anchor="middle">%s</text>`, x.at(v), height-bottom+15, tickText(v))
+	for _, v := range x.tickValues() {
+		fmt.Fprintf(b, `<text x="%.1f" y="%d" text-anchor="middle">%s</text>`, x.position(v), height-bottom+15, tickText(v))
 	}
-	for _, v := range y.ticks() {
-		fmt.Fprintf(b, `<text x="%d" y="%.1f" text-anchor="end">%s</text>`, left-5, y.at(v)+4, tickText(v))
+	for _, v := range y.tickValues() {
+		fmt.Fprintf(b, `<text x="%d" y="%.1f" text-anchor="end">%s</text>`, left-5, y.position(v)+4, tickText(v))
 	}
 	fmt.Fprintf(b, "\n"+`<text x="%d" y="%d" text-anchor="middle">%s</text>`, (left+width-right)/2, height-14, html.EscapeString(xLabel))
 	fmt.Fprintf(b, `<text transform="translate(15,%d) rotate(-90)" text-anchor="middle">%s</text>`+"\n", (top+height-bottom)/2, html.EscapeString(yLabel))

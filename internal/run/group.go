@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// Group is the goroutines of one part. They run until Stop, whatever becomes of
-// the context under which the part was started.
+// Group is the goroutines of one part. They run until Stop, even if the context
+// with which the part was started ends before.
 type Group struct {
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -20,7 +20,7 @@ type Group struct {
 	last []error // returned after Stop; guarded by mu
 }
 
-// NewGroup makes a group that runs nothing yet.
+// NewGroup makes an empty group.
 func NewGroup() *Group {
 	g := &Group{failed: make(chan error, 1)}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
@@ -55,12 +55,11 @@ func (g *Group) Fail(err error) {
 	}
 }
 
-// Failed gives the first error that made the part useless before it was
-// stopped.
+// Failed receives the first error that ended the part before it was stopped.
 func (g *Group) Failed() <-chan error { return g.failed }
 
-// Stop ends the context of the goroutines and waits for them, no longer than
-// ctx. It may be called more than once.
+// Stop ends the context of the goroutines and waits for them, at most until ctx
+// ends. It may be called more than once.
 func (g *Group) Stop(ctx context.Context) error {
 	g.cancel()
 	done := make(chan struct{})

@@ -39,8 +39,8 @@ func (p Parts) Stop(ctx context.Context) error {
 	return err
 }
 
-// Failed gives the error of the first part that fails. It is called once, after
-// New of all parts.
+// Failed receives the error of the first part that fails. Call it once, after New
+// of all parts.
 func (p Parts) Failed() <-chan error {
 	failed := make(chan error, len(p))
 	for _, part := range p {

@@ -39,8 +39,8 @@ type segment struct {
 	record uint64
 }
 
-// next is the sequence after the last one of the segment.
-func (g *segment) next() uint64 { return g.first + g.count }
+// nextSequence is the sequence after the last one of the segment.
+func (g *segment) nextSequence() uint64 { return g.first + g.count }
 
 func newSegment(dir string, first uint64) (*segment, error) {
 	name := filepath.Join(dir, fmt.Sprintf("%020d%s", first, extension))
@@ -58,13 +58,13 @@ func newSegment(dir string, first uint64) (*segment, error) {
 	return &segment{file: f, first: first, record: first}, nil
 }
 
-// openSegment reads a segment through. The last one may end in a record that
-// was being written at a crash: nobody was told of it, and it is cut off. The
-// second result says what could not be read.
+// openSegment reads a whole segment. The last one may end in a record that was
+// being written at a crash: it was never acknowledged, and is cut off. The second
+// result says what could not be read.
 func openSegment(name string, last bool) (*segment, error, error) {
 	first, err := strconv.ParseUint(strings.TrimSuffix(filepath.Base(name), extension), 10, 64)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: is not a file of a spool; move it away", name)
+		return nil, nil, fmt.Errorf("%s: is not a spool file; move it away", name)
 	}
 	f, err := os.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
@@ -77,14 +77,14 @@ func openSegment(name string, last bool) (*segment, error, error) {
 		if err == io.EOF {
 			return g, nil, nil
 		}
-		if err == nil && r.Sequence != g.next() {
-			err = fmt.Errorf("%w: its number is %d, not %d", errTorn, r.Sequence, g.next())
+		if err == nil && r.Sequence != g.nextSequence() {
+			err = fmt.Errorf("%w: its number is %d, not %d", errTorn, r.Sequence, g.nextSequence())
 		}
 		if err == nil {
-			g.add(n, 1, r.Time)
+			g.noteAppended(n, 1, r.Time)
 			continue
 		}
-		problem := fmt.Errorf("%s: what follows byte %d is left out: %w", name, g.size, err)
+		problem := fmt.Errorf("%s: what follows byte %d is ignored: %w", name, g.size, err)
 		if last {
 			err = errors.Join(f.Truncate(g.size), f.Sync())
 		}
@@ -95,7 +95,7 @@ func openSegment(name string, last bool) (*segment, error, error) {
 	}
 }
 
-func (g *segment) add(size int64, count int, now time.Time) {
+func (g *segment) noteAppended(size int64, count int, now time.Time) {
 	if g.count == 0 {
 		g.from = now
 	}
@@ -104,9 +104,9 @@ func (g *segment) add(size int64, count int, now time.Time) {
 	g.size += size
 }
 
-// write appends a block of count records. If that fails it is as if it had not
-// been tried, or the segment is broken.
-func (g *segment) write(block []byte, count int, now time.Time) error {
+// writeBlock appends a block of count records. If that fails, the segment is as
+// before, or broken.
+func (g *segment) writeBlock(block []byte, count int, now time.Time) error {
 	_, err := g.file.WriteAt(block, g.size)
 	if err == nil {
 		err = g.file.Sync()
@@ -117,7 +117,7 @@ func (g *segment) write(block []byte, count int, now time.Time) error {
 		}
 		return err
 	}
-	g.add(int64(len(block)), count, now)
+	g.noteAppended(int64(len(block)), count, now)
 	return nil
 }
 
@@ -132,10 +132,10 @@ func appendRecord(b []byte, r Record) []byte {
 	return b
 }
 
-// errTorn says that the bytes are no whole record.
-var errTorn = errors.New("no whole record")
+// errTorn means that the bytes are not a whole record.
+var errTorn = errors.New("incomplete record")
 
-// readRecord reads one record and tells its size with the header. At the end it
+// readRecord reads one record and returns its size with the header. At the end it
 // returns io.EOF.
 func readRecord(in io.Reader) (r Record, size int64, err error) {
 	var header [headerSize]byte
@@ -162,11 +162,11 @@ func readRecord(in io.Reader) (r Record, size int64, err error) {
 	return r, headerSize + int64(length), nil
 }
 
-// read gives the records after sequence to take until that has enough.
-func (g *segment) read(sequence uint64, take func(Record) bool) (enough bool, err error) {
+// readRecords passes the records after sequence to take until it has enough.
+func (g *segment) readRecords(sequence uint64, take func(Record) bool) (enough bool, err error) {
 	in := bufio.NewReaderSize(io.NewSectionReader(g.file, g.at, g.size-g.at), 64<<10)
 	at, seq := g.at, g.record
-	for seq < g.next() {
+	for seq < g.nextSequence() {
 		r, n, err := readRecord(in)
 		if err != nil {
 			return false, fmt.Errorf("%s: byte %d: %w", g.file.Name(), at, err)

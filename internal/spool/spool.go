@@ -1,11 +1,11 @@
 // Package spool is a queue of records on disk between a program that makes them
-// and one that takes them off, which may be away for long.
+// and a receiver, which may be unreachable for long.
 //
-// A record that Append acknowledged is given by Read, in order and with its
-// sequence number, until Acknowledge says that it arrived; a crash of either
-// side changes nothing in that. What was acknowledged just before a crash may be
-// given again: the receiver knows it by its number. A spool is bounded in bytes
-// and age; the oldest records go first, and the numbers they had are missed out.
+// A record that Append acknowledged is returned by Read, in order and with its
+// sequence number, until Acknowledge says that it arrived, also after a crash of
+// either side. What was acknowledged just before a crash may be returned again:
+// the receiver recognises it by its number. A spool is bounded in bytes and age;
+// the oldest records are dropped first, and their numbers are skipped.
 package spool
 
 import (
@@ -27,16 +27,16 @@ import (
 
 // Limits of a spool.
 type Limits struct {
-	// Bytes bounds the files of the spool. The oldest records go in parts of an
-	// eighth of it.
+	// Bytes bounds the files of the spool. The oldest records are dropped an
+	// eighth of it at a time.
 	Bytes int64
-	// Age is how long a record may wait; it may become an eighth older.
+	// Age bounds how long a record waits; it may be exceeded by an eighth.
 	Age time.Duration
 }
 
-// Record is one that waits.
+// Record is a record that waits.
 type Record struct {
-	// Sequence counts up by one from 1 as long as the spool lives.
+	// Sequence counts up by one from 1, over the life of the spool.
 	Sequence uint64
 	// Time is when the record was appended.
 	Time time.Time
@@ -46,14 +46,14 @@ type Record struct {
 // MaxRecord bounds the data of one record, in bytes.
 const MaxRecord = 4 << 20
 
-// ErrTooLarge says that a record can never be kept.
-var ErrTooLarge = errors.New("the record is larger than the spool takes")
+// ErrTooLarge means that a record exceeds MaxRecord or the spool's limits.
+var ErrTooLarge = errors.New("the record is larger than the spool allows")
 
-// ErrNotMade says that a record which is said to have arrived was never made:
-// the spool was restored from an older copy.
+// ErrNotMade means that a record which is acknowledged was never made: the spool
+// was restored from an older copy.
 var ErrNotMade = errors.New("was never made here")
 
-// position is what is remembered beside the records.
+// position is the state that is stored beside the records.
 type position struct {
 	// Version of this file.
 	Version int `json:"version"`
@@ -61,7 +61,7 @@ type position struct {
 	ID string `json:"id"`
 	// Acknowledged is the last sequence that arrived.
 	Acknowledged uint64 `json:"acknowledged"`
-	// Dropped counts records that the limits took.
+	// Dropped counts records that were dropped to keep the limits.
 	Dropped uint64 `json:"dropped"`
 }
 
@@ -84,11 +84,11 @@ type Spool struct {
 	broken   error      // why nothing may be appended any more
 }
 
-// Open opens the spool in dir, and makes it where there is none. One program at
-// a time may.
+// Open opens the spool in dir, and creates it if it does not exist. Only one
+// program at a time can have it open.
 func Open(dir string, limits Limits) (*Spool, error) {
 	if limits.Bytes < 64<<10 || limits.Age <= 0 {
-		return nil, fmt.Errorf("spool %s: want limits of at least 64 KiB and some age", dir)
+		return nil, fmt.Errorf("spool %s: want limits of at least 64 KiB and an age above 0", dir)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -101,16 +101,16 @@ func Open(dir string, limits Limits) (*Spool, error) {
 	if err := syscall.Flock(int(s.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return nil, errors.Join(fmt.Errorf("spool %s is in use by another program; stop it first", dir), s.lock.Close())
 	}
-	if err := s.load(); err != nil {
+	if err := s.loadSegments(); err != nil {
 		return nil, errors.Join(fmt.Errorf("spool %s: %w", dir, err), s.Close())
 	}
 	if len(s.segments) > 0 {
-		s.signal()
+		s.wakeReader()
 	}
 	return s, nil
 }
 
-func (s *Spool) load() error {
+func (s *Spool) loadSegments() error {
 	if err := s.loadPosition(); err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ func (s *Spool) load() error {
 			s.problems = append(s.problems, problem)
 		}
 		s.segments = append(s.segments, g)
-		s.next = max(s.next, g.next())
+		s.next = max(s.next, g.nextSequence())
 	}
 	return s.removeArrived()
 }
@@ -152,7 +152,7 @@ func (s *Spool) loadPosition() error {
 	}
 	id, err := hex.DecodeString(s.position.ID)
 	if err != nil || len(id) != len(s.id) || s.position.Version != 1 {
-		return fmt.Errorf("%s: is not of a spool that this version knows", path)
+		return fmt.Errorf("%s: unknown version of the spool's format; use the program that wrote it", path)
 	}
 	copy(s.id[:], id)
 	return nil
@@ -177,8 +177,8 @@ func (s *Spool) ID() [16]byte {
 	return s.id
 }
 
-// NewID gives the spool another name, as after it was restored from a copy:
-// its numbers mean other records by now.
+// NewID gives the spool another identifier, for use after it was restored from a
+// copy: its numbers mean other records by now.
 func (s *Spool) NewID() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -199,32 +199,32 @@ func (s *Spool) NewID() error {
 // record that was being written at a crash.
 func (s *Spool) Problems() []error { return s.problems }
 
-// Wake gives a value after there is something new to read.
+// Wake receives a value when there is something new to read.
 func (s *Spool) Wake() <-chan struct{} { return s.wake }
 
-func (s *Spool) signal() {
+func (s *Spool) wakeReader() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
 	}
 }
 
-// Waiting is the size of what waits, in bytes of its files, and how many
-// records the limits have taken so far.
+// Waiting returns the size of what waits, in bytes of its files, and how many
+// records were dropped so far.
 func (s *Spool) Waiting() (bytes int64, dropped uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.size(), s.position.Dropped
+	return s.totalSize(), s.position.Dropped
 }
 
-func (s *Spool) size() (n int64) {
+func (s *Spool) totalSize() (n int64) {
 	for _, g := range s.segments {
 		n += g.size
 	}
 	return n
 }
 
-// Close ends the use of the spool; what waits goes on waiting.
+// Close closes the spool; what waits stays on disk.
 func (s *Spool) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -255,7 +255,7 @@ func (s *Spool) Append(now time.Time, data ...[]byte) error {
 		}
 		data = data[n:]
 	}
-	s.signal()
+	s.wakeReader()
 	return nil
 }
 
@@ -272,7 +272,7 @@ func (s *Spool) appendSome(now time.Time, data [][]byte) (int, error) {
 		}
 		block = appendRecord(block, Record{Sequence: s.next + uint64(n), Time: now, Data: data[n]})
 	}
-	if err := g.write(block, n, now); err != nil {
+	if err := g.writeBlock(block, n, now); err != nil {
 		s.broken = g.broken
 		return 0, err
 	}
@@ -280,8 +280,8 @@ func (s *Spool) appendSome(now time.Time, data [][]byte) (int, error) {
 	return n, nil
 }
 
-// makeRoom begins a new segment where the last one is full or old, and drops
-// the oldest ones beyond the limits.
+// makeRoom begins a new segment if the last one is full or old, and drops the
+// oldest ones beyond the limits.
 func (s *Spool) makeRoom(now time.Time, size int64) error {
 	last := len(s.segments) - 1
 	if last < 0 || s.segments[last].count > 0 && (s.segments[last].size+size > s.limits.Bytes/8 || now.Sub(s.segments[last].from).Abs() > s.limits.Age/8) {
@@ -291,18 +291,18 @@ func (s *Spool) makeRoom(now time.Time, size int64) error {
 		}
 		s.segments = append(s.segments, g)
 	}
-	return s.drop(func(g *segment) bool {
-		return s.size()+size > s.limits.Bytes || now.Sub(g.to) > s.limits.Age
+	return s.dropSegments(func(g *segment) bool {
+		return s.totalSize()+size > s.limits.Bytes || now.Sub(g.to) > s.limits.Age
 	})
 }
 
-// drop removes the oldest segments, but never the last, as long as they are to
-// go. The position is written first: a crash between counts too much, and
-// loses nothing more.
-func (s *Spool) drop(goes func(*segment) bool) error {
+// dropSegments removes the oldest segments while goes reports true, but never the
+// last. The position is written first: a crash in between counts too many records
+// as dropped, and loses no others.
+func (s *Spool) dropSegments(goes func(*segment) bool) error {
 	for len(s.segments) > 1 && goes(s.segments[0]) {
 		g, p := s.segments[0], s.position
-		if lost := g.next() - max(g.first, p.Acknowledged+1); g.next() > p.Acknowledged+1 {
+		if lost := g.nextSequence() - max(g.first, p.Acknowledged+1); g.nextSequence() > p.Acknowledged+1 {
 			p.Dropped += lost
 			if err := s.savePosition(p); err != nil {
 				return err
@@ -321,20 +321,20 @@ func (s *Spool) removeFirst() error {
 	return errors.Join(g.file.Close(), os.Remove(g.file.Name()))
 }
 
-// Read gives records that wait, the oldest first: up to count of them and up to
-// bytes of data, and at least one if there is any. They go on waiting.
+// Read returns records that wait, the oldest first: up to count of them and up to
+// bytes of data, and at least one if there is any. They stay in the spool.
 func (s *Spool) Read(now time.Time, count, bytes int) ([]Record, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.broken != nil {
 		return nil, fmt.Errorf("spool %s: %w", s.dir, s.broken)
 	}
-	if err := s.drop(func(g *segment) bool { return now.Sub(g.to) > s.limits.Age }); err != nil {
+	if err := s.dropSegments(func(g *segment) bool { return now.Sub(g.to) > s.limits.Age }); err != nil {
 		return nil, err
 	}
 	var out []Record
 	for _, g := range s.segments {
-		full, err := g.read(s.position.Acknowledged, func(r Record) bool {
+		full, err := g.readRecords(s.position.Acknowledged, func(r Record) bool {
 			if len(out) == count || len(out) > 0 && bytes < len(r.Data) {
 				return false
 			}
@@ -373,10 +373,10 @@ func (s *Spool) Acknowledge(sequence uint64) error {
 	return s.removeArrived()
 }
 
-// removeArrived removes the segments of which all has arrived; their numbers
-// are not used again, since the position remembers them.
+// removeArrived removes the segments whose records have all arrived. Their numbers
+// are not used again, since the position has the last one.
 func (s *Spool) removeArrived() error {
-	for len(s.segments) > 0 && s.segments[0].next() <= s.position.Acknowledged+1 {
+	for len(s.segments) > 0 && s.segments[0].nextSequence() <= s.position.Acknowledged+1 {
 		if err := s.removeFirst(); err != nil {
 			return err
 		}

@@ -247,7 +247,7 @@ func FuzzOpenSegment(f *testing.F) {
 			t.Errorf("%d bytes of %d, %v", g.size, len(b), problem)
 		}
 		n := uint64(0)
-		if _, err := g.read(0, func(r Record) bool { n++; return r.Sequence == 6+n }); err != nil || n != g.count {
+		if _, err := g.readRecords(0, func(r Record) bool { n++; return r.Sequence == 6+n }); err != nil || n != g.count {
 			t.Errorf("%d records of %d, %v", n, g.count, err)
 		}
 	})

@@ -15,33 +15,33 @@ import (
 	"time"
 )
 
-// ErrNewer says that a newer build has been at the tables.
+// ErrNewer means that a newer version has migrated the tables.
 var ErrNewer = errors.New("the control state was written by a newer version of dragnet; run that version, or restore a backup made before it")
 
-// migrationLock keeps two programs from migrating a PostgreSQL database at a
-// time: an arbitrary key for its advisory locks.
+// migrationLock keeps two programs from migrating a PostgreSQL database at the
+// same time: an arbitrary key for its advisory locks.
 const migrationLock = 0x647261676e6574
 
-// types are the words of a migration that the two databases spell differently.
+// types are the type names in migrations that differ between the two databases.
 var types = map[string][2]string{
 	"BYTES":  {"BLOB", "BYTEA"},
 	"ROWKEY": {"INTEGER PRIMARY KEY AUTOINCREMENT", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"},
 }
 
 // Migrate brings the tables of a room up to date. Steps are the files *.sql of
-// fsys in the order of their names, 0001-what.sql and on; each is applied once,
-// all that are missing in one transaction. A step that was applied must not be
-// changed: Migrate refuses when one differs. The types are TEXT, BIGINT (times:
-// nanoseconds since 1970 in UTC), DOUBLE PRECISION, BYTES and ROWKEY, a whole
-// number that counts up.
+// fsys in the order of their names, 0001-what.sql and so on; each is applied once,
+// and all that are missing in one transaction. A step that was applied must not
+// change: Migrate returns an error if it differs. The types are TEXT, BIGINT
+// (times: nanoseconds since 1970 in UTC), DOUBLE PRECISION, BYTES and ROWKEY, a
+// whole number that counts up.
 func (d *DB) Migrate(ctx context.Context, room string, fsys fs.FS) error {
 	names, err := fs.Glob(fsys, "*.sql")
 	if err != nil {
 		return err
 	}
 	slices.Sort(names)
-	err = d.alone(ctx, func(tx *Tx) error {
-		done, err := applied(tx, room)
+	err = d.withLock(ctx, func(tx *Tx) error {
+		done, err := appliedSteps(tx, room)
 		if err != nil {
 			return err
 		}
@@ -50,7 +50,7 @@ func (d *DB) Migrate(ctx context.Context, room string, fsys fs.FS) error {
 			if err != nil {
 				return err
 			}
-			if err := tx.step(room, path.Base(name), string(text), done); err != nil {
+			if err := tx.applyStep(room, path.Base(name), string(text), done); err != nil {
 				return err
 			}
 			delete(done, path.Base(name))
@@ -66,11 +66,11 @@ func (d *DB) Migrate(ctx context.Context, room string, fsys fs.FS) error {
 	return nil
 }
 
-// alone runs f in a transaction while no other program is in one of these. In
-// PostgreSQL it is not a serialisable one: that would see the tables as they
-// were before the lock was granted.
-func (d *DB) alone(ctx context.Context, f func(*Tx) error) error {
-	return d.transact(ctx, nil, func(tx *Tx) error {
+// withLock runs f in a transaction that excludes other callers, in other programs
+// too. In PostgreSQL it is not serialisable: a serialisable one would see the
+// tables as they were before the lock was granted.
+func (d *DB) withLock(ctx context.Context, f func(*Tx) error) error {
+	return d.runTransaction(ctx, nil, func(tx *Tx) error {
 		if d.postgres {
 			if _, err := tx.Exec(`SELECT pg_advisory_xact_lock(?)`, migrationLock); err != nil {
 				return err
@@ -80,8 +80,8 @@ func (d *DB) alone(ctx context.Context, f func(*Tx) error) error {
 	})
 }
 
-// applied gives the digest of each step that was applied.
-func applied(tx *Tx, room string) (map[string]string, error) {
+// appliedSteps returns the digest of each step that was applied.
+func appliedSteps(tx *Tx, room string) (map[string]string, error) {
 	done := map[string]string{}
 	err := tx.Each(func(r *sql.Rows) error {
 		var step, digest string
@@ -92,16 +92,16 @@ func applied(tx *Tx, room string) (map[string]string, error) {
 	return done, err
 }
 
-func (t *Tx) step(room, name, text string, done map[string]string) error {
+func (t *Tx) applyStep(room, name, text string, done map[string]string) error {
 	sum := sha256.Sum256([]byte(text))
 	digest := hex.EncodeToString(sum[:])
 	if was, ok := done[name]; ok {
 		if was != digest {
-			return fmt.Errorf("step %s is not the one that was applied to this database", name)
+			return fmt.Errorf("step %s differs from the one that was applied to this database", name)
 		}
 		return nil
 	}
-	for statement := range strings.SplitSeq(t.spell(text), ";") {
+	for statement := range strings.SplitSeq(t.translateTypes(text), ";") {
 		if strings.TrimSpace(statement) == "" {
 			continue
 		}
@@ -116,7 +116,7 @@ func (t *Tx) step(room, name, text string, done map[string]string) error {
 
 var typeWord = regexp.MustCompile(`\b(BYTES|ROWKEY)\b`)
 
-func (t *Tx) spell(text string) string {
+func (t *Tx) translateTypes(text string) string {
 	return typeWord.ReplaceAllStringFunc(text, func(w string) string {
 		if t.postgres {
 			return types[w][1]

@@ -1,9 +1,9 @@
-// Package state keeps a program's control state: what was decided, who is
-// enrolled, what was asked. It is small, read often, and must survive a crash.
+// Package state keeps a program's control state: decisions, enrolments, questions
+// asked. It is small, read often, and must survive a crash.
 //
-// It lives in an SQLite file or in a PostgreSQL database; the tables and
-// statements are the same. Each room owns its tables and the migrations that
-// make them (Migrate), and names them after itself.
+// It is stored in an SQLite file or in a PostgreSQL database; the tables and
+// statements are the same. Each room owns its tables and their migrations
+// (Migrate), and its name is the prefix of theirs.
 package state
 
 import (
@@ -30,7 +30,7 @@ type DB struct {
 	sql      *sql.DB // nil before Start
 }
 
-// New is the database at an address: the path of an SQLite file, or the URL of
+// New returns the database at an address: the path of an SQLite file, or the URL of
 // a PostgreSQL database such as postgres://user@host/database. Start opens it.
 func New(address string) *DB {
 	return &DB{address: address, postgres: IsPostgres(address)}
@@ -69,7 +69,7 @@ func (d *DB) Start(ctx context.Context) error {
 		return fmt.Errorf("control state %s: %w", Redact(d.address), err)
 	}
 	d.sql = db
-	if err := d.begin(ctx); err != nil {
+	if err := d.createMigrationTable(ctx); err != nil {
 		return errors.Join(fmt.Errorf("control state %s: %w", Redact(d.address), err), db.Close())
 	}
 	return nil
@@ -78,10 +78,10 @@ func (d *DB) Start(ctx context.Context) error {
 // Stop closes the database.
 func (d *DB) Stop(context.Context) error { return d.Close() }
 
-// fileSource asks SQLite for what control state needs: a commit that is on disk
-// when it returns, readers that do not wait for the writer, a writer that waits
-// for its turn instead of failing, and transactions that take their lock at
-// once so that they cannot deadlock.
+// fileSource sets the SQLite options that control state needs: a commit is on disk
+// when it returns, readers do not wait for the writer, a writer waits for its turn
+// instead of failing, and transactions take their lock at once so that they cannot
+// deadlock.
 func fileSource(path string) string {
 	q := url.Values{"_txlock": {"immediate"}, "_pragma": {
 		"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)",
@@ -89,7 +89,7 @@ func fileSource(path string) string {
 	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()
 }
 
-// Redact is an address without its password.
+// Redact returns an address without its password.
 func Redact(address string) string {
 	if !IsPostgres(address) {
 		return address
@@ -101,11 +101,11 @@ func Redact(address string) string {
 	return u.Redacted()
 }
 
-func (d *DB) begin(ctx context.Context) error {
+func (d *DB) createMigrationTable(ctx context.Context) error {
 	if err := d.sql.PingContext(ctx); err != nil {
 		return err
 	}
-	return d.alone(ctx, func(tx *Tx) error {
+	return d.withLock(ctx, func(tx *Tx) error {
 		_, err := tx.Exec(`CREATE TABLE IF NOT EXISTS state_migration (
 			room TEXT NOT NULL, step TEXT NOT NULL, digest TEXT NOT NULL, applied BIGINT NOT NULL, PRIMARY KEY (room, step))`)
 		return err
@@ -118,11 +118,11 @@ func (d *DB) Close() error { return d.sql.Close() }
 // Ping reports whether the database answers.
 func (d *DB) Ping(ctx context.Context) error { return d.sql.PingContext(ctx) }
 
-// Copy writes the database, as it is at one moment, to a new SQLite file. What
-// is in PostgreSQL is copied by its own means.
+// Copy writes the database, as of one moment, to a new SQLite file. It does not
+// copy from PostgreSQL, which has its own tools.
 func (d *DB) Copy(ctx context.Context, path string) error {
 	if d.postgres {
-		return errors.New("control state in PostgreSQL is backed up there, with pg_dump")
+		return errors.New("control state is in PostgreSQL; back it up with pg_dump")
 	}
 	_, err := d.sql.ExecContext(ctx, `VACUUM INTO ?`, path)
 	return err
@@ -133,11 +133,11 @@ const attempts = 20
 
 // Update runs f in a transaction that may write and commits when f returns
 // nil; what it commits is on disk. Transactions are serialisable: on a conflict
-// with another one f runs again, so it must not leave traces elsewhere.
+// with another one f runs again, so it must have no effect elsewhere.
 func (d *DB) Update(ctx context.Context, f func(*Tx) error) error {
 	for attempt := 1; ; attempt++ {
-		err := d.transact(ctx, &sql.TxOptions{Isolation: d.isolation()}, f)
-		if err == nil || attempt == attempts || !conflict(err) {
+		err := d.runTransaction(ctx, &sql.TxOptions{Isolation: d.isolationLevel()}, f)
+		if err == nil || attempt == attempts || !isConflict(err) {
 			return err
 		}
 		select {
@@ -150,18 +150,18 @@ func (d *DB) Update(ctx context.Context, f func(*Tx) error) error {
 
 // View runs f in a transaction that sees one moment of the database.
 func (d *DB) View(ctx context.Context, f func(*Tx) error) error {
-	return d.transact(ctx, &sql.TxOptions{ReadOnly: true, Isolation: d.isolation()}, f)
+	return d.runTransaction(ctx, &sql.TxOptions{ReadOnly: true, Isolation: d.isolationLevel()}, f)
 }
 
-// isolation is the default of SQLite, whose transactions are serialisable.
-func (d *DB) isolation() sql.IsolationLevel {
+// isolationLevel is the default of SQLite, whose transactions are serialisable.
+func (d *DB) isolationLevel() sql.IsolationLevel {
 	if d.postgres {
 		return sql.LevelSerializable
 	}
 	return sql.LevelDefault
 }
 
-func (d *DB) transact(ctx context.Context, o *sql.TxOptions, f func(*Tx) error) error {
+func (d *DB) runTransaction(ctx context.Context, o *sql.TxOptions, f func(*Tx) error) error {
 	tx, err := d.sql.BeginTx(ctx, o)
 	if err != nil {
 		return err
@@ -179,9 +179,9 @@ func ignoreDone(err error) error {
 	return err
 }
 
-// conflict reports a serialization failure or a deadlock (PostgreSQL, appendix
-// A, class 40), after which the same transaction may succeed.
-func conflict(err error) bool {
+// isConflict reports whether err is a serialization failure or a deadlock
+// (PostgreSQL, appendix A, class 40), after which the same transaction may succeed.
+func isConflict(err error) bool {
 	pe, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && strings.HasPrefix(pe.Code, "40")
 }

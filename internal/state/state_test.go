@@ -103,7 +103,7 @@ func TestMigrateRefuses(t *testing.T) {
 		if err := db.Migrate(ctx, "test", first); !errors.Is(err, state.ErrNewer) {
 			t.Errorf("an older build got %v", err)
 		}
-		if err := db.Migrate(ctx, "test", changed); err == nil || !strings.Contains(err.Error(), "not the one that was applied") {
+		if err := db.Migrate(ctx, "test", changed); err == nil || !strings.Contains(err.Error(), "differs from the one that was applied") {
 			t.Errorf("a changed step got %v", err)
 		}
 		if err := db.Migrate(ctx, "other", fstest.MapFS{"0001-x.sql": {Data: []byte(`CREATE TABLE other_x (a BIGINT)`)}}); err != nil {

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Tx is a transaction. Statements mark their parameters with '?' whatever the
-// database; a '?' inside quotes is text.
+// Tx is a transaction. Statements mark their parameters with '?' in both
+// databases; a '?' inside quotes is text.
 type Tx struct {
 	ctx      context.Context
 	tx       *sql.Tx
@@ -17,17 +17,17 @@ type Tx struct {
 
 // Exec runs a statement.
 func (t *Tx) Exec(statement string, args ...any) (sql.Result, error) {
-	return t.tx.ExecContext(t.ctx, t.dialect(statement), args...)
+	return t.tx.ExecContext(t.ctx, t.adaptStatement(statement), args...)
 }
 
 // Query runs a statement that yields rows, which the caller closes.
 func (t *Tx) Query(statement string, args ...any) (*sql.Rows, error) {
-	return t.tx.QueryContext(t.ctx, t.dialect(statement), args...)
+	return t.tx.QueryContext(t.ctx, t.adaptStatement(statement), args...)
 }
 
 // QueryRow runs a statement that yields one row.
 func (t *Tx) QueryRow(statement string, args ...any) *sql.Row {
-	return t.tx.QueryRowContext(t.ctx, t.dialect(statement), args...)
+	return t.tx.QueryRowContext(t.ctx, t.adaptStatement(statement), args...)
 }
 
 // Each calls scan for every row of a query and stops at its first error.
@@ -45,15 +45,15 @@ func (t *Tx) Each(scan func(*sql.Rows) error, statement string, args ...any) (er
 	return rows.Err()
 }
 
-func (t *Tx) dialect(statement string) string {
+func (t *Tx) adaptStatement(statement string) string {
 	if t.postgres {
-		return numbered(statement)
+		return numberParameters(statement)
 	}
 	return statement
 }
 
-// numbered writes the parameters '?' as PostgreSQL's $1, $2, ...
-func numbered(statement string) string {
+// numberParameters writes the parameters '?' as PostgreSQL's $1, $2, ...
+func numberParameters(statement string) string {
 	var b strings.Builder
 	n, quote := 0, byte(0)
 	for i := range len(statement) {

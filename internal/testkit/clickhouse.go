@@ -15,7 +15,7 @@ import (
 )
 
 // ClickHouse is a clickhouse-server that a test runs, on loopback and in a
-// folder of its own.
+// temporary folder.
 type ClickHouse struct {
 	t    testing.TB
 	exe  string
@@ -64,7 +64,7 @@ func StartClickHouse(t testing.TB) *ClickHouse {
 	return c
 }
 
-// Address is that of a database on the server.
+// Address returns the address of a database on the server.
 func (c *ClickHouse) Address(database string) string {
 	return fmt.Sprintf("clickhouse://default@127.0.0.1:%d/%s", c.port, database)
 }
@@ -104,8 +104,8 @@ func (c *ClickHouse) Kill() {
 	}
 }
 
-// CPU is the processor time the server has taken: its own clock where a machine
-// is shared.
+// CPU returns the processor time that the server has used, which other programs
+// on the machine do not affect.
 func (c *ClickHouse) CPU() time.Duration {
 	c.t.Helper()
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.cmd.Process.Pid))

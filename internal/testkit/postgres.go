@@ -13,7 +13,7 @@ import (
 )
 
 // Postgres runs Debian's PostgreSQL on a socket in a directory of the test and
-// gives its address, for internal/state.
+// returns its address, for internal/state.
 func Postgres(t testing.TB) string {
 	t.Helper()
 	bin := "/usr/lib/postgresql/15/bin/"
@@ -64,7 +64,7 @@ func asPostgres(t testing.TB) *syscall.Credential {
 	}
 	u, err := user.Lookup("postgres")
 	if err != nil {
-		t.Fatalf("%v: Debian's postgresql makes this account", err)
+		t.Fatalf("%v; install Debian's postgresql, which creates this account", err)
 	}
 	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
 	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)

@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// Data is the path of a shared capture or log below $DRAGNET_DATA. The test is
-// skipped where that is unset: data is not a tool.
+// Data returns the path of a shared capture or log below $DRAGNET_DATA. The test
+// is skipped if that is unset: data is not a tool.
 func Data(t testing.TB, elem ...string) string {
 	t.Helper()
 	root := os.Getenv("DRAGNET_DATA")
@@ -28,19 +28,19 @@ func Data(t testing.TB, elem ...string) string {
 	return path
 }
 
-// Tool is the path of a program the test runs beside us. Where it is missing,
-// the test fails in CI and is skipped elsewhere.
+// Tool returns the path of a program that the test runs. If it is missing, the
+// test fails in CI and is skipped elsewhere.
 func Tool(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		missing(t, "program "+name+" is not installed ('make tools' installs what the tests need)")
+		skipMissing(t, "program "+name+" is not installed ('make tools' installs what the tests need)")
 	}
 	return path
 }
 
-// Long leaves a test out of the race run (-short), which is many times slower;
-// 'make test' runs it afterwards without the race detector.
+// Long skips a test in the race run (-short), which is many times slower; 'make
+// test' runs it afterwards without the race detector.
 func Long(t testing.TB) {
 	t.Helper()
 	if Short(t) {
@@ -48,10 +48,10 @@ func Long(t testing.TB) {
 	}
 }
 
-// Short reports whether a test is to shorten itself, as under the race detector
+// Short reports whether a test should shorten itself, as under the race detector
 // (-short). It writes the test's package and name to the file
-// $DRAGNET_SHORTENED, from which 'make test' learns what to run again, whole.
-// Tests ask this instead of testing.Short.
+// $DRAGNET_SHORTENED, from which 'make test' reads what to run again, whole. Tests
+// call this instead of testing.Short.
 func Short(t testing.TB) bool {
 	t.Helper()
 	if !testing.Short() {
@@ -63,7 +63,7 @@ func Short(t testing.TB) bool {
 	}
 	build, ok := debug.ReadBuildInfo()
 	if !ok {
-		t.Fatal("this test binary does not say which package it tests")
+		t.Fatal("cannot find out which package this test binary tests")
 	}
 	name, _, _ := strings.Cut(t.Name(), "/")
 	// One write of one line: other test binaries append to the same file.
@@ -78,16 +78,16 @@ func Short(t testing.TB) bool {
 	return true
 }
 
-// Root makes a test that changes the kernel's state (namespaces, nftables,
-// eBPF) run only as root.
+// Root skips a test that changes the kernel's state (namespaces, nftables, eBPF)
+// unless it runs as root.
 func Root(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		missing(t, "needs root: it makes network namespaces")
+		skipMissing(t, "needs root: it makes network namespaces")
 	}
 }
 
-func missing(t testing.TB, why string) {
+func skipMissing(t testing.TB, why string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
 		t.Fatal(why)

@@ -13,7 +13,7 @@ import (
 // API is the page on the calls that .proto files describe, as Markdown, with the
 // comments of the files. root is the folder of go.mod; files are below it. It
 // understands what this project's files use: services of unary or streaming
-// calls, and messages whose fields stand on a line each.
+// calls, and messages with one field per line.
 func API(root string, files ...string) ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteString(generated)
@@ -34,7 +34,7 @@ passes over those it does not know.
 			return nil, err
 		}
 		p := proto{}
-		if err := p.read(string(text)); err != nil {
+		if err := p.readLines(string(text)); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		fmt.Fprintf(&b, "\n## %s\n\nSource: `%s`. %s\n", p.name, name, p.comment)
@@ -52,8 +52,8 @@ type proto struct {
 	tables        bytes.Buffer
 	// pending are the comment lines since the last declaration.
 	pending []string
-	// service and message are what the current line stands in; rows says
-	// whether the table of the message was begun.
+	// service and message contain the current line; rows says whether the table
+	// of the message was started.
 	service, message string
 	rows             bool
 }
@@ -63,7 +63,7 @@ var (
 	fieldLine = regexp.MustCompile(`^(repeated )?([\w.]+|map<\w+, \w+>) (\w+) = (\d+);$`)
 )
 
-func (p *proto) read(text string) error {
+func (p *proto) readLines(text string) error {
 	number := 0
 	for line := range strings.Lines(text) {
 		number++
@@ -72,7 +72,7 @@ func (p *proto) read(text string) error {
 			p.pending = append(p.pending, strings.TrimSpace(comment))
 			continue
 		}
-		if err := p.line(line); err != nil {
+		if err := p.readLine(line); err != nil {
 			return fmt.Errorf("line %d: %w", number, err)
 		}
 		if line != "" || p.message == "" {
@@ -82,7 +82,7 @@ func (p *proto) read(text string) error {
 	return nil
 }
 
-func (p *proto) line(line string) error {
+func (p *proto) readLine(line string) error {
 	comment := strings.Join(p.pending, " ")
 	word, rest, _ := strings.Cut(line, " ")
 	rpc, field := rpcLine.FindStringSubmatch(line), fieldLine.FindStringSubmatch(line)
@@ -103,9 +103,9 @@ func (p *proto) line(line string) error {
 			p.message = ""
 		}
 	case rpc != nil && p.service != "":
-		p.call(rpc, comment)
+		p.writeCall(rpc, comment)
 	case field != nil && p.message != "":
-		p.field(field, comment)
+		p.writeField(field, comment)
 	case line == "}":
 		p.service, p.message = "", ""
 	case line == "", word == "syntax", word == "import", word == "option":
@@ -115,22 +115,22 @@ func (p *proto) line(line string) error {
 	return nil
 }
 
-func (p *proto) call(rpc []string, comment string) {
+func (p *proto) writeCall(rpc []string, comment string) {
 	stream := ""
 	if rpc[4] != "" {
 		stream = "a stream of "
 	}
-	fmt.Fprintf(&p.services, "\n`POST /%s.%s/%s`\n\n%s Takes %s, gives %s%s.\n", p.name, p.service, rpc[1], comment, link(rpc[3]), stream, link(rpc[5]))
+	fmt.Fprintf(&p.services, "\n`POST /%s.%s/%s`\n\n%s Takes %s, gives %s%s.\n", p.name, p.service, rpc[1], comment, linkMessage(rpc[3]), stream, linkMessage(rpc[5]))
 }
 
-func (p *proto) field(f []string, comment string) {
+func (p *proto) writeField(f []string, comment string) {
 	if !p.rows {
 		fmt.Fprint(&p.tables, "| field | type | meaning |\n|---|---|---|\n")
 		p.rows = true
 	}
 	kind := strings.TrimPrefix(f[2], "google.protobuf.")
 	if unicode.IsUpper(rune(kind[0])) && kind == f[2] {
-		kind = link(kind)
+		kind = linkMessage(kind)
 	}
 	if f[1] != "" {
 		kind = "list of " + kind
@@ -138,9 +138,9 @@ func (p *proto) field(f []string, comment string) {
 	if comment == "" {
 		comment = "-"
 	}
-	fmt.Fprintf(&p.tables, "| `%s` | %s | %s |\n", f[3], kind, cell(comment))
+	fmt.Fprintf(&p.tables, "| `%s` | %s | %s |\n", f[3], kind, escapeCell(comment))
 }
 
-func link(message string) string {
+func linkMessage(message string) string {
 	return fmt.Sprintf("[%s](#%s)", message, strings.ToLower(message))
 }

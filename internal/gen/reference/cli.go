@@ -21,29 +21,29 @@ func CLI(root *cobra.Command) []byte {
 	fmt.Fprintf(&b, "# Command line of %s\n\n%s.\n\n", root.Name(), root.Short)
 	fmt.Fprintf(&b, "Source: `cmd/%s`. Rules that hold for every command (exit codes, output, time): `internal/cli`.\n\n", root.Name())
 	b.WriteString("| command | does |\n|---|---|\n")
-	visit(root, func(cmd *cobra.Command) {
+	visitCommands(root, func(cmd *cobra.Command) {
 		if cmd.HasParent() {
 			anchor := strings.ReplaceAll(cmd.CommandPath(), " ", "-")
-			fmt.Fprintf(&b, "| [`%s`](#%s) | %s |\n", cmd.CommandPath(), anchor, cell(cmd.Short))
+			fmt.Fprintf(&b, "| [`%s`](#%s) | %s |\n", cmd.CommandPath(), anchor, escapeCell(cmd.Short))
 		}
 	})
-	visit(root, func(cmd *cobra.Command) { command(&b, cmd) })
+	visitCommands(root, func(cmd *cobra.Command) { writeCommand(&b, cmd) })
 	return b.Bytes()
 }
 
-func visit(cmd *cobra.Command, f func(*cobra.Command)) {
+func visitCommands(cmd *cobra.Command, f func(*cobra.Command)) {
 	if cmd.Hidden || cmd.Name() == "help" || cmd.Name() == "completion" {
 		return
 	}
 	f(cmd)
 	for _, sub := range cmd.Commands() {
-		visit(sub, f)
+		visitCommands(sub, f)
 	}
 }
 
-func command(b *bytes.Buffer, cmd *cobra.Command) {
+func writeCommand(b *bytes.Buffer, cmd *cobra.Command) {
 	if cmd.HasAvailableSubCommands() && !cmd.HasParent() {
-		return // the table above says it all
+		return // the table above has its text
 	}
 	text := cmd.Long
 	if text == "" {
@@ -62,7 +62,7 @@ func command(b *bytes.Buffer, cmd *cobra.Command) {
 	}
 }
 
-// cell makes text fit a Markdown table.
-func cell(text string) string {
+// escapeCell makes text fit a Markdown table.
+func escapeCell(text string) string {
 	return strings.ReplaceAll(strings.Join(strings.Fields(text), " "), "|", `\|`)
 }

@@ -23,18 +23,18 @@ import (
 // comment is an error.
 func Configuration(module, root string, defaults any) ([]byte, error) {
 	return Role(module, root, "Configuration", "Files are YAML and read strictly; `dragnet config check FILE...` reports every mistake, "+
-		"`dragnet config show` prints what holds.", defaults)
+		"`dragnet config show` prints the effective configuration.", defaults)
 }
 
-// Role is Configuration for another program than the node, with a title and an
-// introduction of its own.
+// Role is Configuration for another program than the node, with another title and
+// introduction.
 func Role(module, root, title, intro string, defaults any) ([]byte, error) {
 	p := page{module: module, root: root, comments: map[string]map[string]string{}}
 	p.WriteString(generated)
 	t := reflect.TypeOf(defaults)
 	fmt.Fprintf(&p, "# %s\n\nSource: `%s`. %s Several files make one configuration; a later file wins, and a list replaces the list before it.\n",
 		title, t.PkgPath(), intro)
-	if err := p.section("", reflect.ValueOf(defaults)); err != nil {
+	if err := p.writeSection("", reflect.ValueOf(defaults)); err != nil {
 		return nil, err
 	}
 	return p.Bytes(), nil
@@ -48,9 +48,9 @@ type page struct {
 	comments map[string]map[string]string
 }
 
-// section writes a table of the plain keys of v, then a section for each key
+// writeSection writes a table of the plain keys of v, then a section for each key
 // that holds keys itself.
-func (p *page) section(key string, v reflect.Value) error {
+func (p *page) writeSection(key string, v reflect.Value) error {
 	comments, err := p.commentsOf(v.Type())
 	if err != nil {
 		return err
@@ -68,16 +68,16 @@ func (p *page) section(key string, v reflect.Value) error {
 			inner = inner.Elem()
 		}
 		if !isSection(inner) {
-			fmt.Fprintf(&rows, "| `%s` | %s | %s | %s |\n", path, typeName(f.Type), defaultOf(v.Field(f.Index)), cell(comment))
+			fmt.Fprintf(&rows, "| `%s` | %s | %s | %s |\n", path, typeName(f.Type), defaultOf(v.Field(f.Index)), escapeCell(comment))
 			continue
 		}
 		below = append(below, func() error {
-			fmt.Fprintf(p, "\n## %s\n\n%s\n", path+suffix(f.Type), comment)
+			fmt.Fprintf(p, "\n## %s\n\n%s\n", path+typeSuffix(f.Type), comment)
 			value := reflect.New(inner).Elem()
 			if f.Type == inner {
 				value = v.Field(f.Index)
 			}
-			return p.section(path+suffix(f.Type), value)
+			return p.writeSection(path+typeSuffix(f.Type), value)
 		})
 	}
 	if rows.Len() > 0 {
@@ -95,7 +95,7 @@ func isSection(t reflect.Type) bool {
 	return t.Kind() == reflect.Struct && !reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
 }
 
-func suffix(t reflect.Type) string {
+func typeSuffix(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.Slice:
 		return "[]"
@@ -119,7 +119,7 @@ func typeName(t reflect.Type) string {
 	return strings.ToLower(t.Name())
 }
 
-// defaultOf is the value as it would stand in the file.
+// defaultOf returns the value as it would be written in the file.
 func defaultOf(v reflect.Value) string {
 	switch v.Kind() {
 	case reflect.Slice, reflect.Map, reflect.Pointer:
@@ -135,7 +135,7 @@ func defaultOf(v reflect.Value) string {
 	if err != nil {
 		return err.Error()
 	}
-	return "`" + cell(string(text)) + "`"
+	return "`" + escapeCell(string(text)) + "`"
 }
 
 // commentsOf parses the package of struct t, one of this module, for the
