@@ -75,7 +75,7 @@ func TestSocketActivation(t *testing.T) {
 	}
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(10 * time.Second))
-	// The connection it is asked over is one that we began.
+	// The connection it is asked about is one that we opened.
 	local, remote := c.LocalAddr().(*net.TCPAddr).Port, c.RemoteAddr().(*net.TCPAddr).Port
 	fmt.Fprintf(c, "%d,%d:SV\r\n", local, remote)
 	line, err := protocol.ReadLine(protocol.NewReader(c))
@@ -131,7 +131,7 @@ func TestSocketActivation(t *testing.T) {
 		t.Error("the daemon does not stop")
 	}
 	if _, err := net.Dial("tcp4", address); err == nil {
-		t.Error("somebody still listens")
+		t.Error("the port still has a listener")
 	}
 }
 

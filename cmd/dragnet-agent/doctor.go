@@ -25,8 +25,8 @@ func newDoctor() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check what a role needs on this machine, and suggest fixes",
-		Long: `Checks what the role ident needs; with --ripcord FILE what the role ripcord needs
-with that configuration.`,
+		Long: `Doctor checks what the role ident needs on this machine; with --ripcord FILE it
+checks what the role ripcord needs with that configuration.`,
 		Args: cobra.NoArgs,
 	}
 	load := identFlags(cmd)
@@ -123,7 +123,7 @@ func examineIdent(config daemon.Configuration) []checkResult {
 		add("port "+address, l.Close(), "broken", "free")
 	}
 	if len(config.Askers) == 0 {
-		add("askers", errors.New("no asker may ask for SV or recursion: chains end here; see 'askers' in the configuration"), "limited", "")
+		add("askers", errors.New("no asker may request SV or recursion, so chains end here: list askers under 'askers' in the configuration"), "limited", "")
 	} else {
 		add("askers", nil, "", fmt.Sprintf("%d networks", len(config.Askers)))
 	}

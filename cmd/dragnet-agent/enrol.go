@@ -23,10 +23,10 @@ func newEnrol() *cobra.Command {
 		Long: `Enrol registers this host's agent of ROLE with the node, with a token that
 'dragnet agent token' made there. The key never leaves this host; key and
 certificate are kept in a folder that only its owner may read, one for each
-role. TOKEN - is read from standard input, where other users do not see it.
+role. TOKEN - is read from standard input, where other users cannot see it.
 
-The role renews the certificate by itself; enrol again after it was revoked, or
-when the agent was away for longer than the certificate lasts.`,
+The role renews the certificate automatically. Enrol again if it was revoked, or
+if the agent was away for longer than the certificate is valid.`,
 		Example: "  dragnet-agent enrol guard https://node.example.org:9121 -",
 		Args:    cobra.ExactArgs(3),
 	}

@@ -25,21 +25,21 @@ func newRunGuard() *cobra.Command {
 	var dev string
 	cmd := &cobra.Command{
 		Use:   "guard",
-		Short: "Watch a customer network's edge for worms, and hold them back (DAW)",
+		Short: "Watch a customer network's edge for worms, and contain them (DAW)",
 		Long: `Guard runs beside a Linux router and watches the interface toward a customer
-network. It counts connections that fail, per source: a worm that scans fails
-nearly always, people hardly ever. Sources above their limits can be held back
-for moments, and persistent ones blocked, by nftables, in a table of its own.
+network. It counts failing connections per source: a scanning worm fails nearly
+always, people hardly ever. It can hold sources above their limits back for
+moments, and block persistent ones, by nftables in a separate table.
 
-It acts on nobody unless somebody took responsibility: 'standing' in the
-configuration names who decided, why, and how many addresses at a time; with
-'enforce: true' it takes effect, without it is a dry run whose events show what
-would have been done. A station ('station') can send such decisions instead.
-The allow list wins over all of it. On SIGTERM blocks are taken back, unless
-undo_at_stop is false. Blocks end by themselves in any case.
+It acts only on a decision: 'standing' in the configuration says who decided, why,
+and for how many addresses at a time. With 'enforce: true' it takes effect;
+without it, it is a dry run whose events show what would have been done. A station
+('station') can send such decisions instead. The allow list overrides all
+decisions. On SIGTERM blocks are undone, unless undo_at_stop is false; they expire
+in any case.
 
-It needs CAP_NET_RAW, and CAP_NET_ADMIN where it may block. With --read it
-shows what it would have done on captures, and needs neither.
+It needs CAP_NET_RAW, and CAP_NET_ADMIN if it may block. With --read it shows what
+it would have done on captures, and needs neither.
 
 All keys of the configuration: docs/reference/guard.md.`,
 		Example: `  dragnet-agent run guard --read border.pcap --config guard.yaml
@@ -60,7 +60,7 @@ All keys of the configuration: docs/reference/guard.md.`,
 		}
 		if len(read) > 0 {
 			if dev != "" {
-				return cli.Usage(errors.New("--read and --interface exclude each other"))
+				return cli.Usage(errors.New("--read and --interface cannot be combined"))
 			}
 			return replayCaptures(cmd, c, read, *output)
 		}
@@ -78,7 +78,7 @@ func loadGuard(files []string) (guard.Configuration, error) {
 		return c, err
 	}
 	if err := conf.Load(&c, defaultGuard); errors.Is(err, fs.ErrNotExist) {
-		return c, cli.Hint(errors.New("no configuration"), "name whose traffic to watch in a file, and that with --config; docs/how-to/contain-a-worm.md has an example")
+		return c, cli.Hint(errors.New("no configuration"), "name the watched network in a file, and that file with --config; docs/how-to/contain-a-worm.md has an example")
 	} else if err != nil {
 		return c, err
 	}
@@ -92,7 +92,7 @@ func runGuard(cmd *cobra.Command, c guard.Configuration) (err error) {
 		return err
 	}
 	for _, w := range warnings {
-		log.Warn("check the limits", "warning", w)
+		log.Warn("limits look wrong", "warning", w)
 	}
 	var parts run.Parts
 	var station *guard.Channel

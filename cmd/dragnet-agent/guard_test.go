@@ -33,7 +33,7 @@ func TestGuardMistakes(t *testing.T) {
 		return path
 	}
 	const good = "state: ''\nscope: {sources: [10.0.0.0/8], ports: [80]}\n"
-	capture := write("capture", "this is no capture")
+	capture := write("capture", "not a capture")
 	for _, c := range []struct {
 		args []string
 		code int
@@ -43,7 +43,7 @@ func TestGuardMistakes(t *testing.T) {
 		{[]string{"--config", write("nobody.yaml", good+"standing: {enforce: true}\n")}, 1, "enforcement needs a name"},
 		{[]string{"--config", write("good.yaml", good)}, 1, "name the one to watch"},
 		{[]string{"--config", filepath.Join(dir, "good.yaml"), "--interface", "none0"}, 1, "none0"},
-		{[]string{"--config", filepath.Join(dir, "good.yaml"), "--interface", "lo", "--read", capture}, 2, "exclude"},
+		{[]string{"--config", filepath.Join(dir, "good.yaml"), "--interface", "lo", "--read", capture}, 2, "cannot be combined"},
 		{[]string{"--config", filepath.Join(dir, "good.yaml"), "--read", capture}, 1, "not a pcap"},
 		{[]string{"--config", filepath.Join(dir, "none.yaml")}, 1, "none.yaml"},
 	} {
@@ -54,7 +54,7 @@ func TestGuardMistakes(t *testing.T) {
 }
 
 // On the recorded worm traffic of the shared data the guard would hold back the
-// infected host, and nobody else.
+// infected host, and no other.
 func TestGuardReadsCaptures(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "guard.yaml")
 	config := "scope: {sources: [0.0.0.0/0], ports: [80, 443, 445, 22]}\nlimits: {omega: 60, bucket: 20, entries: 1024, records: 65536, requests: 65536}\n"

@@ -52,9 +52,9 @@ func newRunIdent() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ident",
 		Short: "Answer who is behind a connection with a token (RFC 1413 and STOP)",
-		Long: `Answers on port 113 with tokens. Saving process state and asking the hosts before
-is done for askers listed in the configuration only; everybody else is served
-plain identification. Listens on the sockets systemd passes, if it does.`,
+		Long: `Ident answers on port 113 with tokens. It saves process state and asks previous
+hosts only for askers listed in the configuration; all others get plain
+identification. It listens on the sockets that systemd passes, if any.`,
 		Args: cobra.NoArgs,
 	}
 	load := identFlags(cmd)
@@ -89,8 +89,8 @@ func openListeners(addresses []string) ([]net.Listener, error) {
 	if len(out) > 0 {
 		return out, nil
 	}
-	// Connections last as long as one answer: probes to keep them open would
-	// only cost system calls.
+	// Connections last for one answer: keep-alive probes would only cost system
+	// calls.
 	config := net.ListenConfig{KeepAlive: -1, Control: deferAccept}
 	for _, a := range addresses {
 		l, err := config.Listen(context.Background(), "tcp", a)
@@ -123,7 +123,7 @@ func deferAccept(_, _ string, c syscall.RawConn) error {
 func newToken() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token",
-		Short: "List, redeem and verify the tokens this host gave",
+		Short: "List, redeem and verify the tokens this host issued",
 		Args:  cobra.ArbitraryArgs,
 		RunE:  cli.Group,
 	}
@@ -131,7 +131,7 @@ func newToken() *cobra.Command {
 	return cmd
 }
 
-// keyMustExist fails if there is no key, rather than making one: such a host
+// keyMustExist fails if there is no key, and does not make one: such a host
 // gave no tokens.
 func keyMustExist(config daemon.Configuration) error {
 	if _, err := os.Stat(daemon.KeyFile(config.State)); err != nil {

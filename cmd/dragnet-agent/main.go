@@ -15,7 +15,7 @@ import (
 
 func main() { os.Exit(cli.Main(newRoot())) }
 
-// newRoot wires the commands; each noun has a separate file.
+// newRoot adds the commands; each noun has a separate file.
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "dragnet-agent",
@@ -28,7 +28,7 @@ func newRoot() *cobra.Command {
 	return root
 }
 
-// newRun has the roles.
+// newRun adds the roles.
 func newRun() *cobra.Command {
 	run := &cobra.Command{
 		Use:   "run",

@@ -28,13 +28,13 @@ func newRunRipcord() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ripcord",
 		Short: "Run a gateway between a host and its network that lets receivers stop what it sends",
-		Long: `Joins two interfaces without an address of its own. What the host sends passes
-only from its own addresses, and stops when the other side of a connection sends
-a valid RST, or ends a conversation with 'dragnet-agent ripcord pull'.
+		Long: `Ripcord joins two interfaces, without an IP address. It lets packets of the host
+pass only from the host's addresses, and only until the other side of a connection
+sends a valid RST, or ends a conversation with 'dragnet-agent ripcord pull'.
 
 The programs and tables stay in the kernel when this command ends, so that it can
-be started again, or replaced, without losing a connection; 'dragnet-agent ripcord
-remove' takes them out. Without 'enforce: true' it only counts.`,
+be restarted or replaced without losing a connection; 'dragnet-agent ripcord
+remove' removes them. Without 'enforce: true' it only counts.`,
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&config, "config", defaultRipcord, "configuration file")
@@ -44,7 +44,7 @@ remove' takes them out. Without 'enforce: true' it only counts.`,
 			return err
 		}
 		log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-		if err := run.UntilDone(cmd.Context(), confined{ripcord.New(c, log)}, time.Minute, log); err != nil {
+		if err := run.UntilDone(cmd.Context(), confinedGateway{ripcord.New(c, log)}, time.Minute, log); err != nil {
 			return cli.Hint(err, "'dragnet-agent doctor --ripcord FILE' shows what this machine lacks")
 		}
 		return nil
@@ -52,11 +52,11 @@ remove' takes them out. Without 'enforce: true' it only counts.`,
 	return cmd
 }
 
-// confined is a gateway that gives up its privileges once it runs.
-type confined struct{ *ripcord.Gateway }
+// confinedGateway is a gateway that gives up its privileges once it runs.
+type confinedGateway struct{ *ripcord.Gateway }
 
 // Start starts the gateway and confines the process.
-func (c confined) Start(ctx context.Context) error {
+func (c confinedGateway) Start(ctx context.Context) error {
 	if err := c.Gateway.Start(ctx); err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ type pullResult struct {
 	Status  string `json:"status"`
 	Seconds int    `json:"seconds"`
 	// Obeyed is whether no more packets arrived while we watched; null if we
-	// did not.
+	// did not watch.
 	Obeyed *bool `json:"obeyed"`
 	// Packets is the number that still arrived.
 	Packets int `json:"packets"`
@@ -98,10 +98,10 @@ func newRipcordPull() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pull HOST",
 		Short: "Stop what a host sends to this machine",
-		Long: `Asks the gateway in front of HOST to end a conversation with us, and proves to it
-that what is sent to our address reaches us. With --reset it answers the next TCP
-segment of HOST by a RST instead, as our kernel does for a connection it does not
-know; that needs CAP_NET_RAW, and so does watching whether HOST obeys.`,
+		Long: `Pull asks the gateway in front of HOST to end a conversation with us, and proves
+that packets to our address reach us. With --reset it answers the next TCP segment
+of HOST by a RST instead, as our kernel does for an unknown connection; that needs
+CAP_NET_RAW, and so does checking whether HOST stops.`,
 		Args: cobra.ExactArgs(1),
 	}
 	flags := cmd.Flags()
@@ -113,7 +113,7 @@ know; that needs CAP_NET_RAW, and so does watching whether HOST obeys.`,
 	flags.Uint16Var(&r.Port, "gateway-port", ripcord.DefaultConfiguration().Pull.Port, "UDP port of the gateway")
 	flags.BoolVar(&reset, "reset", false, "end a TCP connection by a RST")
 	flags.DurationVar(&watch, "watch", 2*time.Second, "how long to check whether the host stops; 0 does not check")
-	flags.DurationVar(&timeout, "timeout", 10*time.Second, "how long to try")
+	flags.DurationVar(&timeout, "timeout", 10*time.Second, "how long to keep trying")
 	format := cli.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
 		if r.Host, err = netip.ParseAddr(args[0]); err != nil {
@@ -156,7 +156,7 @@ func runPull(cmd *cobra.Command, r pull.Request, reset bool, watch, timeout time
 	if watch > 0 {
 		n, err := pull.CountPackets(cmd.Context(), r, watch)
 		if err != nil {
-			fmt.Fprintln(cmd.ErrOrStderr(), "whether the host stopped is not known:", err)
+			fmt.Fprintln(cmd.ErrOrStderr(), "could not check whether the host stopped:", err)
 		} else {
 			obeyed := n == 0
 			out.Obeyed, out.Packets = &obeyed, n
@@ -242,8 +242,9 @@ func newRipcordRemove() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "remove",
 		Short: "Remove the gateway from the kernel: no packets pass afterwards",
-		Long: `Removes programs and tables that the gateway left in the kernel. Nothing passes
-between the interfaces afterwards, and all connections through it are lost.`,
+		Long: `Remove deletes the programs and tables that the gateway left in the kernel.
+Afterwards no packets pass between the interfaces, and all connections through it
+are lost.`,
 		Args: cobra.NoArgs,
 	}
 	pins := pinsFlag(cmd)

@@ -85,9 +85,10 @@ func newTokenRedeem() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "redeem TOKEN",
 		Short: "Write the signed redemption of a token",
-		Long: `Writes a signed redemption for an investigator: the record, the proof that it belongs to
-the token, and the answers of previous hosts, signed with the key of this host. It reveals
-what a user did on this host: give it only to those entitled to it.`,
+		Long: `Redeem writes a signed redemption for an investigator: the record, the proof that
+it belongs to the token, and the answers of previous hosts, signed with the key of
+this host. It reveals what a user did on this host: give it only to those entitled
+to it.`,
 		Args: cobra.ExactArgs(1),
 	}
 	cmd.Flags().StringVar(&out, "out", "", "file to write (default standard output)")
