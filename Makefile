@@ -1,4 +1,4 @@
-# Dragnet: what can be done here. 'make help' lists it.
+# Targets for building, testing and releasing Dragnet; 'make help' lists them.
 
 SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -12,7 +12,7 @@ BENCHTIME ?= 1s
 SOAKTIME  ?= 10m
 TESTFLAGS ?=
 
-# A result from the cache says what was true when it was made; CI wants now.
+# CI must not use cached test results.
 ifeq ($(CI),true)
 TESTFLAGS += -count=1
 endif
