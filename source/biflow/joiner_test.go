@@ -56,6 +56,7 @@ func TestOriginatorAndState(t *testing.T) {
 	}{
 		"whole":                       {s | a | f, s | a | f, 40000, 80, 1, 1, flow.SF, false, 0},
 		"whole, high ports, by time":  {s | a | f, s | a | f, 5000, 6000, second, 1, flow.SF, false, 0},
+		"ports against a millisecond": {s | a | f, s | a | f, 40000, 80, -1e6, 1, flow.SF, false, 0},
 		"whole, ports against time":   {s | a | f, s | a | f, 80, 40000, second, 1, flow.SF, false, 0},
 		"sampled, ports against time": {s | a | f, s | a | f, 80, 40000, second, 100, flow.SF, true, 0},
 		"equal times, by ports":       {s | a, s | a, 50000, 3306, 0, 1, flow.S1, false, 0},

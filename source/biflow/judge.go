@@ -1,13 +1,15 @@
 package biflow
 
 import (
+	"time"
+
 	"dragnet/flow"
 	"dragnet/packet"
 )
 
 // originator decides which side opened a conversation. What is certain comes
 // first: what the exporter says, then TCP flags, then time, unless packets
-// were sampled, then ports.
+// were sampled or it is too near, then ports.
 func (e *entry) originator() int {
 	if e.origin != undecided {
 		return int(e.origin)
@@ -21,7 +23,7 @@ func (e *entry) originator() int {
 			return o
 		}
 		// Both were there from the beginning, so the first to send opened it.
-		if a.flags&b.flags&flow.SYN != 0 && e.sampling <= 1 && a.start != b.start {
+		if a.flags&b.flags&flow.SYN != 0 && e.sampling <= 1 && (a.start-b.start > exact || b.start-a.start > exact) {
 			return earlier(a, b)
 		}
 	}
@@ -40,6 +42,10 @@ func (e *entry) originator() int {
 	}
 	return 0
 }
+
+// exact is how far the times of two directions may be off: exporters round them,
+// and Open vSwitch notes when it handled a packet.
+const exact = 20 * flow.Time(time.Millisecond)
 
 func earlier(a, b *side) int {
 	if a.start < b.start {
