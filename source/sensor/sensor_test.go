@@ -59,7 +59,7 @@ func (o *outbox) all() []flow.Flow {
 }
 
 // wire is two hosts; the second is watched.
-func wire(t *testing.T) (client, server *netlab.Node) {
+func wire(t testing.TB) (client, server *netlab.Node) {
 	t.Helper()
 	lab := netlab.For(t)
 	nodes, err := lab.Nodes("client", "server")
@@ -74,7 +74,7 @@ func wire(t *testing.T) (client, server *netlab.Node) {
 	return client, server
 }
 
-func watch(t *testing.T, at *netlab.Node, change func(*Configuration)) (*Sensor, *outbox) {
+func watch(t testing.TB, at *netlab.Node, change func(*Configuration)) (*Sensor, *outbox) {
 	t.Helper()
 	c := DefaultConfiguration()
 	c.Live.Interface, c.Every = "eth0", 100*time.Millisecond
