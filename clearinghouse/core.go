@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"dragnet/clearinghouse/merge"
+	"dragnet/flow"
 	"dragnet/internal/conf"
 	"dragnet/internal/state"
 	"dragnet/wire/identity"
@@ -102,6 +103,9 @@ type Core struct {
 	roster Roster
 	own    []identity.ID
 	now    func() time.Time
+	// allow are hosts of which nobody's report is published: reserved ranges,
+	// public resolvers, root name servers.
+	allow *flow.AllowList
 
 	queue   chan *pending
 	stop    chan struct{}
@@ -131,7 +135,7 @@ func New(c Configuration, d Dependencies) (*Core, error) {
 		d.Now = time.Now
 	}
 	return &Core{
-		config: c, db: d.DB, roster: d.Roster, own: d.Own, now: d.Now,
+		config: c, db: d.DB, roster: d.Roster, own: d.Own, now: d.Now, allow: flow.NewAllowList(),
 		queue: make(chan *pending, queued), stop: make(chan struct{}), stopped: make(chan struct{}),
 		counts: map[string]int{},
 	}, nil

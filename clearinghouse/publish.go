@@ -150,7 +150,7 @@ func (b *batch) decideEntries() {
 		out := dossier.Group{Version: dossier.GroupVersion, ID: name, Patterns: []string{}, Updated: b.time}
 		for i := range g.Hosts {
 			host := &g.Hosts[i]
-			if flow.Within(b.never, host.Addr) {
+			if _, protected := b.core.allow.Protects(host.Addr); protected || flow.Within(b.never, host.Addr) {
 				continue
 			}
 			e := b.core.newEntry(name, host, b.time)

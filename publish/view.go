@@ -46,6 +46,12 @@ func (v *View) search(k Key) int {
 	return sort.Search(len(v.Rows), func(i int) bool { return v.Rows[i].Key().Compare(k) >= 0 })
 }
 
+// Has reports whether there is a row, expired or not.
+func (v *View) Has(k Key) bool {
+	i := v.search(k)
+	return i < len(v.Rows) && v.Rows[i].Key() == k
+}
+
 // live leaves out the rows that have expired; it copies only if there are any.
 func live(rows []Row, now flow.Time) []Row {
 	if !slices.ContainsFunc(rows, func(r Row) bool { return r.Until <= now }) {

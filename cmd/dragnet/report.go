@@ -106,16 +106,17 @@ func reportOf(in io.Reader, now time.Time, holds time.Duration) (*dossier.Report
 	if r.Pattern, err = p.Canonical(); err != nil {
 		return nil, err
 	}
+	allow := flow.NewAllowList()
 	for i := range result.Hosts {
 		h := &result.Hosts[i]
-		if !flow.Global(h.Addr) {
+		if _, protected := allow.Protects(h.Addr); protected || !flow.Global(h.Addr) {
 			continue
 		}
 		r.Hosts = append(r.Hosts, dossier.ReportedHost{Addr: h.Addr, Witnesses: uint16(min(countIndependent(h), int(r.Asked))), First: h.FirstSeen, Last: h.LastSeen})
 	}
 	slices.SortFunc(r.Hosts, func(a, b dossier.ReportedHost) int { return a.Addr.Compare(b.Addr) })
 	if len(r.Hosts) == 0 {
-		return nil, errors.New("the result names no host with a global address, so there is nothing to report")
+		return nil, errors.New("the result names no host with a global address that is not a public resolver or root name server, so there is nothing to report")
 	}
 	return r, nil
 }

@@ -491,7 +491,7 @@ func BenchmarkAnswers(b *testing.B) {
 		}
 		queries = append(queries, packed)
 	}
-	const window = 16 // queries under way on each socket
+	const window = 32 // queries under way on each socket
 	b.ResetTimer()
 	b.SetParallelism(2)
 	b.RunParallel(func(pb *testing.PB) {

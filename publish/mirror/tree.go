@@ -14,12 +14,14 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"dragnet/flow"
@@ -105,7 +107,7 @@ func (t *Tree) Publish(v *publish.View) (*Manifest, error) {
 	if last == nil {
 		last = &Manifest{}
 	}
-	w := &writer{dir: filepath.Join(t.dir, ".next"), seen: map[string]bool{}}
+	w := &writer{dir: filepath.Join(t.dir, ".next")}
 	if err := os.RemoveAll(w.dir); err != nil {
 		return nil, err
 	}
@@ -128,11 +130,21 @@ func (t *Tree) Publish(v *publish.View) (*Manifest, error) {
 	return m, nil
 }
 
+// writeFiles runs the formats beside each other, as many as there are
+// processors; each writes its own files.
 func (t *Tree) writeFiles(w *writer, v *publish.View, last *Manifest, number int64) error {
-	for _, format := range t.formats {
-		if err := format(v, w.create); err != nil {
-			return err
-		}
+	writers := make([]writer, len(t.formats))
+	var work errgroup.Group
+	work.SetLimit(runtime.NumCPU())
+	for i, format := range t.formats {
+		writers[i].dir = w.dir
+		work.Go(func() error { return errors.Join(format(v, writers[i].create), writers[i].finish()) })
+	}
+	if err := work.Wait(); err != nil {
+		return err
+	}
+	for i := range writers {
+		w.files = append(w.files, writers[i].files...)
 	}
 	return t.writeDeltas(w, v, last, number)
 }
@@ -229,7 +241,6 @@ func (t *Tree) writeDeltas(w *writer, v *publish.View, last *Manifest, number in
 type writer struct {
 	dir   string
 	files []FileHash
-	seen  map[string]bool
 
 	path string
 	file *os.File
@@ -242,8 +253,8 @@ func (w *writer) create(name string) (io.Writer, error) {
 	if err := w.finish(); err != nil {
 		return nil, err
 	}
-	if !fs.ValidPath(name) || w.seen[name] {
-		return nil, fmt.Errorf("%q is not the path of a new file", name)
+	if !fs.ValidPath(name) {
+		return nil, fmt.Errorf("%q is not the path of a file", name)
 	}
 	at := filepath.Join(w.dir, filepath.FromSlash(name))
 	if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
@@ -253,7 +264,6 @@ func (w *writer) create(name string) (io.Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.seen[name] = true
 	w.path, w.file, w.hash, w.size = name, f, sha256.New(), 0
 	w.buf = bufio.NewWriterSize(w, 64<<10)
 	return w.buf, nil
@@ -289,7 +299,6 @@ func (w *writer) link(from string, f FileHash) error {
 	if err := os.Link(from, to); err != nil {
 		return err
 	}
-	w.seen[f.Path] = true
 	w.files = append(w.files, f)
 	return nil
 }

@@ -198,7 +198,11 @@ func FromChange(c *dossier.Change, reason string) *Event {
 	return e
 }
 
-// Files writes ocsf/findings.jsonl: the changes that the view keeps, one event
+// most bounds the events of a publication: all changes are in the mirror's
+// deltas.
+const most = 10_000
+
+// Files writes ocsf/findings.jsonl: the last changes, the oldest first, one event
 // on each line.
 func Files(v *publish.View, create publish.Create) error {
 	out, err := create("ocsf/findings.jsonl")
@@ -206,7 +210,7 @@ func Files(v *publish.View, create publish.Create) error {
 		return err
 	}
 	enc := json.NewEncoder(out)
-	for i := range v.Changes {
+	for i := max(0, len(v.Changes)-most); i < len(v.Changes); i++ {
 		c := &v.Changes[i]
 		g := v.Groups[c.Entry.Group]
 		if g == nil { // published no more, nor are its patterns

@@ -12,8 +12,9 @@ import (
 	"time"
 )
 
-// stalled is how long a reader may take nothing before it is cut off.
-const stalled = 20 * time.Second
+// stalled is how long a reader may take nothing before it is cut off; tests
+// shorten it.
+var stalled = 20 * time.Second
 
 func (s *Service) serveHTTP(ctx context.Context, mux http.Handler) error {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.config.HTTP.Listen)

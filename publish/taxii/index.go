@@ -67,22 +67,21 @@ func newIndex(v *publish.View, m *stix.Maker, least int) *index {
 		}
 	}
 	x.addRemovals(least)
-	slices.SortStableFunc(x.items, func(a, b item) int { return cmp.Compare(a.added, b.added) })
 	return x
 }
 
-// addRemovals adds the last change of each entry that is no longer there.
+// addRemovals adds the last removal of each entry that is no longer there.
 func (x *index) addRemovals(least int) {
 	last := map[publish.Key]int32{}
 	for i := range x.view.Changes {
-		if c := &x.view.Changes[i]; c.Entry.Confidence >= least {
-			last[publish.Key{Host: c.Entry.Host, Group: c.Entry.Group}] = int32(i)
+		c := &x.view.Changes[i]
+		key := publish.Key{Host: c.Entry.Host, Group: c.Entry.Group}
+		if c.Kind == dossier.Removed && c.Entry.Confidence >= least && !x.view.Has(key) {
+			last[key] = int32(i)
 		}
 	}
 	for _, i := range last {
-		if c := &x.view.Changes[i]; c.Kind == dossier.Removed {
-			x.items = append(x.items, item{c.Time, removal, i})
-		}
+		x.items = append(x.items, item{x.view.Changes[i].Time, removal, i})
 	}
 	slices.SortFunc(x.items, func(a, b item) int { // maps have no order
 		return cmp.Or(cmp.Compare(a.added, b.added), cmp.Compare(a.what, b.what), cmp.Compare(a.at, b.at))
