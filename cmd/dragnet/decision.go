@@ -1,11 +1,15 @@
 package main
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"dragnet/decide"
 	"dragnet/decide/ledger"
 	"dragnet/dossier"
 	"dragnet/flow"
@@ -22,7 +26,7 @@ resume'; agents follow with their next report, within seconds.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: cli.Group,
 	}
-	cmd.AddCommand(newDecisionList(), newDecisionShow(), newDecisionApprove(), newDecisionUndo(), newDecisionStop(), newDecisionResume())
+	cmd.AddCommand(newDecisionList(), newDecisionShow(), newDecisionPropose(), newDecisionApprove(), newDecisionUndo(), newDecisionStop(), newDecisionResume())
 	return cmd
 }
 
@@ -114,6 +118,70 @@ func newDecisionShow() *cobra.Command {
 		return nil
 	}
 	return cmd
+}
+
+func newDecisionPropose() *cobra.Command {
+	var who, why string
+	var ttl time.Duration
+	var findings []string
+	cmd := &cobra.Command{
+		Use: "propose TARGET", Short: "Propose to block an address or prefix",
+		Long: `Propose asks the judge to block a source, within its rules: the allow list, the ban
+budget, approval, and whether decisions are enforced at all. It prints what the
+judge says. A proposal that waits is let through by 'decision approve'.`,
+		Example: `  dragnet decision propose 203.0.113.17 --why 'floods while tenant-x measures' --for 2h`,
+		Args:    cobra.ExactArgs(1),
+	}
+	f := cmd.Flags()
+	f.StringVar(&why, "why", "", "why, for the record and for those affected")
+	f.StringVar(&who, "who", "", "who does this, for the record (default: the user)")
+	f.DurationVar(&ttl, "for", 0, "how long (default: decide.ttl of the node)")
+	f.StringArrayVar(&findings, "finding", nil, "identifier of a finding it is based on; repeat for each")
+	open := ledgerFlags(cmd)
+	output := cli.OutputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		target, err := parseTarget(args[0])
+		if err != nil || why == "" {
+			return cli.Usage(cmp.Or(err, errors.New("--why is missing: say why, for those who are affected")))
+		}
+		name, err := operatorName(who)
+		if err != nil {
+			return err
+		}
+		book, err := open()
+		if err != nil {
+			return err
+		}
+		defer book.Close()
+		var d dossier.Decision
+		var refused error
+		err = book.Judge(cmd.Context(), currentTime(), func(j *decide.Judge) error {
+			d, refused = j.Propose(currentTime(), dossier.Proposal{Target: target, Who: name, Why: why, TTL: ttl, Findings: findings})
+			return nil // a refusal is kept, too
+		})
+		if err != nil {
+			return err
+		}
+		if d.ID != "" {
+			if err := printDecisions(cmd, *output, []dossier.Decision{d}); err != nil {
+				return err
+			}
+		}
+		return refused
+	}
+	return cmd
+}
+
+// parseTarget reads an address or a prefix.
+func parseTarget(text string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(text); err == nil {
+		return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return p, fmt.Errorf("%q is neither an address nor a prefix such as 203.0.113.0/28", text)
+	}
+	return p.Masked(), nil
 }
 
 func newDecisionApprove() *cobra.Command {

@@ -27,6 +27,9 @@ func New(c Configuration) (*Switch, error) {
 	return &Switch{c}, nil
 }
 
+// Name is that of the configuration, or the address.
+func (w *Switch) Name() string { return w.c.Name }
+
 // Apply puts the active decisions, and no others, into effect. There is a receipt
 // for every decision, also with an error, which concerns the switch as a whole:
 // ErrUnreachable, ErrProtocol, ErrContradiction, or an openflow.Failure.

@@ -19,6 +19,7 @@
 package sdn
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -51,9 +52,9 @@ type Configuration struct {
 	Allow []netip.Prefix `yaml:"allow"`
 	// Restraint is drop, meter or reroute.
 	Restraint Restraint `yaml:"restraint"`
-	// Rate is what all metered sources may send together, in kbit/s, and Burst
-	// what they may send at once, in kbit.
-	Rate  uint32 `yaml:"rate"`
+	// Rate is what all metered sources may send together, in kbit/s.
+	Rate uint32 `yaml:"rate"`
+	// Burst is what they may send at once, in kbit.
 	Burst uint32 `yaml:"burst"`
 	// Meter is the number of the meter, which must be nobody else's.
 	Meter uint32 `yaml:"meter"`
@@ -72,9 +73,10 @@ type TLS struct {
 	// Authority signs the switch's certificate; ovs-pki calls it
 	// switchca/cacert.pem.
 	Authority string `yaml:"authority"`
-	// Certificate and Key are ours.
+	// Certificate is ours.
 	Certificate string `yaml:"certificate"`
-	Key         string `yaml:"key"`
+	// Key is the private key of our certificate.
+	Key string `yaml:"key"`
 	// Name, unless empty, must be a name of the switch's certificate: without
 	// it, any switch of the authority may answer for this one.
 	Name string `yaml:"name"`
@@ -84,6 +86,14 @@ type TLS struct {
 // Open vSwitch accepts and others are unlikely to take.
 func DefaultConfiguration() Configuration {
 	return Configuration{Restraint: Drop, Allow: []netip.Prefix{}, Rate: 1000, Burst: 1000, Meter: 60_000, Priority: 65_000, Lease: 10 * time.Minute, Timeout: 10 * time.Second}
+}
+
+// WithDefaults fills settings that are zero from the defaults.
+func (c Configuration) WithDefaults() Configuration {
+	d := DefaultConfiguration()
+	c.Restraint, c.Rate, c.Burst, c.Meter = cmp.Or(c.Restraint, d.Restraint), cmp.Or(c.Rate, d.Rate), cmp.Or(c.Burst, d.Burst), cmp.Or(c.Meter, d.Meter)
+	c.Priority, c.Lease, c.Timeout = cmp.Or(c.Priority, d.Priority), cmp.Or(c.Lease, d.Lease), cmp.Or(c.Timeout, d.Timeout)
+	return c
 }
 
 // maxTimeout is what the hard timeout of a rule holds.

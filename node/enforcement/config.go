@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"time"
 
+	"dragnet/contain/sdn"
 	"dragnet/daw"
 	"dragnet/daw/faillog"
 	"dragnet/daw/station"
@@ -32,6 +33,9 @@ type Configuration struct {
 	AlarmDays int `yaml:"alarm_days"`
 	// Faillog receives the logs of firewalls about dropped packets.
 	Faillog faillog.Configuration `yaml:"faillog"`
+	// Switches are OpenFlow switches at which decisions take effect, in addition to
+	// guards. Settings that are left out are those of 'dragnet switch apply'.
+	Switches []sdn.Configuration `yaml:"switches"`
 	// Every is the interval at which proposals are judged and policies updated.
 	Every time.Duration `yaml:"every"`
 }
@@ -59,7 +63,7 @@ type Standing struct {
 func DefaultConfiguration() Configuration {
 	return Configuration{
 		Agents: []Agent{}, Standing: Standing{For: 7 * 24 * time.Hour, Why: "hold back sources whose connections keep failing"},
-		Station: station.DefaultConfiguration(), Days: 7, AlarmDays: 2, Every: time.Second,
+		Station: station.DefaultConfiguration(), Days: 7, AlarmDays: 2, Switches: []sdn.Configuration{}, Every: time.Second,
 	}
 }
 
@@ -81,6 +85,10 @@ func (c *Configuration) Validate() error {
 	p.Check(c.Days >= 1 && c.Days <= 200, "days", "is %d; want 1 to 200", c.Days)
 	p.Check(c.AlarmDays >= 1 && c.AlarmDays <= 200, "alarm_days", "is %d; want 1 to 200", c.AlarmDays)
 	p.Check(c.Every >= 100*time.Millisecond && c.Every <= time.Minute, "every", "is %v; want 100ms to 1m", c.Every)
+	for i, w := range c.Switches {
+		w = w.WithDefaults()
+		p.Section(fmt.Sprintf("switches[%d]", i), w.Validate())
+	}
 	p.Section("station", c.Station.Validate())
 	p.Section("faillog", c.Faillog.Validate())
 	return p.Join()

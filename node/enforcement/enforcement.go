@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"dragnet/contain/guard"
+	"dragnet/contain/sdn"
 	"dragnet/daw"
 	"dragnet/daw/faillog"
 	"dragnet/daw/station"
@@ -62,6 +63,7 @@ type Enforcement struct {
 	published map[string][]byte // policies by guard; used by updateDecisions only
 	again     flow.Time         // when the standing decision may be proposed again; used by updateDecisions only
 	firewalls *faillog.Receiver
+	switches  []*sdn.Switch
 }
 
 // New makes an enforcement; Start starts it.
@@ -83,6 +85,9 @@ func New(c Configuration, d Dependencies) (*Enforcement, error) {
 		d.Agents.Handle(guard.ReportKind, agents.Handler{Roles: []string{"guard"}, Handle: e.takeReport})
 	}
 	var err error
+	if e.switches, err = c.openSwitches(); err != nil {
+		return nil, err
+	}
 	e.firewalls, err = faillog.New(c.Faillog, e.takeFailLog)
 	return e, err
 }
@@ -107,6 +112,9 @@ func (e *Enforcement) Start(ctx context.Context) error {
 		e.group.Go(func(ctx context.Context) error { return e.firewalls.Run(ctx, conn) })
 	}
 	e.group.Go(e.updateRegularly)
+	for _, w := range e.switches {
+		e.group.Go(func(ctx context.Context) error { return e.applyRegularly(ctx, w) })
+	}
 	return nil
 }
 
@@ -136,7 +144,8 @@ func (e *Enforcement) updateRegularly(ctx context.Context) error {
 // Failed receives the error that ended the enforcement.
 func (e *Enforcement) Failed() <-chan error { return e.group.Failed() }
 
-// Stop ends the enforcement; guards keep their last policies.
+// Stop ends the enforcement; guards keep their last policies, and switches their
+// rules until the lease is over.
 func (e *Enforcement) Stop(ctx context.Context) error { return e.group.Stop(ctx) }
 
 func currentTime() flow.Time { return flow.FromTime(time.Now()) }
