@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -72,14 +71,16 @@ func rule(built map[string]bool) string {
 // arrows are those of the picture in ARCHITECTURE.md, drawn with ─ if they are
 // built and with ┄ if they are planned. One is built if a role, of those that
 // run until they are stopped, links both ends.
-var arrows = []struct{ from, to, drawn string }{
-	{"source", "store", "─┬─► store"},
-	{"store", "detect", "store ─► detect"},
-	{"detect", "decide", "├─► decide"},
-	{"decide", "contain", "decide ─► contain"},
-	{"trap", "signature", "trap ─► signature"},
-	{"signature", "decide", "signature ─────────"},
-	{"clearinghouse", "publish", "clearinghouse ─► publish"},
+var arrows = []struct{ role, from, to, drawn string }{
+	{"node", "source", "store", "─┬─► store"},
+	{"node", "store", "detect", "store ─► detect"},
+	{"node", "detect", "decide", "├─► decide"},
+	{"node", "decide", "contain", "decide ─► contain"},
+	{"node", "trap", "signature", "trap ─► signature"},
+	// Signatures that are matched in live traffic: the role that sees it links
+	// both.
+	{"cmd/dragnet-agent", "signature", "contain", "signature ─────────"},
+	{"node/community", "clearinghouse", "publish", "clearinghouse ─► publish"},
 }
 
 // TestPictureIsTrue: a solid arrow is followed by code, and a dashed one is not.
@@ -88,9 +89,9 @@ func TestPictureIsTrue(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	roles := []map[string]bool{linkedRooms(t, "node"), linkedRooms(t, "node/community"), linkedRooms(t, "cmd/dragnet-agent")}
 	for _, a := range arrows {
-		built := slices.ContainsFunc(roles, func(rooms map[string]bool) bool { return rooms[a.from] && rooms[a.to] })
+		rooms := linkedRooms(t, a.role)
+		built := rooms[a.from] && rooms[a.to]
 		want := a.drawn
 		if !built {
 			want = strings.ReplaceAll(want, "─", "┄")
