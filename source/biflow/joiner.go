@@ -109,8 +109,9 @@ type Joiner struct {
 	lingering list // by when they ended
 	spare     *entry
 	ended     recent
-	exporters *exporters.Table[Quality]
-	others    Quality
+	exporters *exporters.Table[source]
+	others    *source
+	largest   *source // that which holds most, as far as is known
 	// Forget, if set, is given the Quality of an exporter that gives way to
 	// another.
 	Forget func(netip.Addr, *Quality)
@@ -121,12 +122,14 @@ type Joiner struct {
 // the call.
 func New(c Configuration, emit func(*flow.Flow)) *Joiner {
 	j := &Joiner{config: c, emit: emit, now: flow.MinTime, held: map[key]*entry{}}
-	j.exporters = exporters.NewTable(c.MaxExporters, func() *Quality { return new(Quality) })
-	j.exporters.Forget = func(from netip.Addr, q *Quality) {
+	j.exporters = exporters.NewTable(c.MaxExporters, newSource)
+	j.exporters.Forget = func(from netip.Addr, s *source) {
 		if j.Forget != nil {
-			j.Forget(from, q)
+			j.Forget(from, &s.Quality)
 		}
 	}
+	j.others = newSource()
+	j.largest = j.others
 	j.waiting.init()
 	j.lingering.init()
 	return j
@@ -176,8 +179,10 @@ type entry struct {
 	icmpError  uint16
 	sampling   uint32
 	known      flow.Columns
-	quality    *Quality
+	quality    *source
 	prev, next *entry
+	// older and newer are its neighbours among those of its source.
+	older, newer *entry
 }
 
 const undecided = -1
@@ -216,6 +221,7 @@ func (j *Joiner) Add(now flow.Time, r *Record) {
 		e.quality.Skew = skewed
 	}
 	e.quality.Sampling = max(e.quality.Sampling, r.Sampling)
+	e.quality.touch(e)
 	e.take(r, from)
 	e.unlink()
 	if e.ended() {
@@ -267,30 +273,62 @@ func (j *Joiner) Held() int { return len(j.held) }
 // Configuration.MaxExporters is under the zero Addr.
 func (j *Joiner) Qualities() map[netip.Addr]Quality {
 	all := map[netip.Addr]Quality{}
-	for exporter, q := range j.exporters.All() {
-		all[exporter] = *q
+	for exporter, s := range j.exporters.All() {
+		all[exporter] = s.Quality
 	}
 	if j.others.Records > 0 {
-		all[netip.Addr{}] = j.others
+		all[netip.Addr{}] = j.others.Quality
 	}
 	return all
 }
 
-func (j *Joiner) qualityOf(exporter netip.Addr) *Quality {
-	if q := j.exporters.Find(j.now, exporter); q != nil {
-		return q
+// source is one exporter, with the conversations held of it, that without a record
+// for longest first.
+type source struct {
+	Quality
+	held int
+	ring entry
+}
+
+func newSource() *source {
+	s := new(source)
+	s.ring.older, s.ring.newer = &s.ring, &s.ring
+	return s
+}
+
+// touch makes e the newest of its source.
+func (s *source) touch(e *entry) {
+	e.leave()
+	e.older, e.newer = s.ring.older, &s.ring
+	e.older.newer, s.ring.older = e, e
+}
+
+func (e *entry) leave() { e.older.newer, e.newer.older = e.newer, e.older }
+
+func (j *Joiner) sourceOf(exporter netip.Addr) *source {
+	if s := j.exporters.Find(j.now, exporter); s != nil {
+		return s
 	}
-	return &j.others
+	return j.others
+}
+
+// makeRoom ends a conversation: one that lingers, or else the oldest of the source
+// that holds most, so that a flood from one exporter splits its own flows rather
+// than those of others.
+func (j *Joiner) makeRoom() {
+	e := j.lingering.head.next
+	if e == &j.lingering.head {
+		if e = j.largest.ring.newer; e == &j.largest.ring {
+			e = j.waiting.head.next
+		}
+		e.quality.Early++
+	}
+	j.end(e)
 }
 
 func (j *Joiner) open(k key, r *Record) *entry {
 	for len(j.held) >= max(1, j.config.MaxFlows) {
-		e := j.lingering.head.next
-		if e == &j.lingering.head {
-			e = j.waiting.head.next
-			e.quality.Early++
-		}
-		j.end(e)
+		j.makeRoom()
 	}
 	e := j.spare
 	if e == nil {
@@ -298,8 +336,11 @@ func (j *Joiner) open(k key, r *Record) *entry {
 	} else {
 		j.spare = e.next
 	}
-	*e = entry{key: k, first: j.now, origin: undecided, quality: j.qualityOf(r.Exporter)}
-	e.prev, e.next = e, e
+	*e = entry{key: k, first: j.now, origin: undecided, quality: j.sourceOf(r.Exporter)}
+	e.prev, e.next, e.older, e.newer = e, e, e, e
+	if e.quality.held++; e.quality.held > j.largest.held {
+		j.largest = e.quality
+	}
 	j.held[k] = e
 	return e
 }
@@ -309,6 +350,8 @@ func (j *Joiner) end(e *entry) {
 	delete(j.held, e.key)
 	j.ended.add(e, max(1, j.config.MaxFlows/16))
 	e.unlink()
+	e.leave()
+	e.quality.held--
 	e.fill(&j.out)
 	j.emit(&j.out)
 	e.next, j.spare = j.spare, e
