@@ -103,7 +103,7 @@ func parse(line []byte, r *biflow.Record) (bool, error) {
 		return false, errNotJSON
 	}
 	if w.Lost != nil {
-		return false, fmt.Errorf("Hubble lost %.20s events here (%.40s)", w.Lost.Count, w.Lost.Source)
+		return false, fmt.Errorf("lost %.20s events here, as Hubble says (%.40s)", w.Lost.Count, w.Lost.Source)
 	}
 	e := w.Flow
 	if e == nil {

@@ -77,7 +77,7 @@ func checkFooter(src io.ReaderAt, size int64) error {
 		return err
 	}
 	if n := int64(binary.LittleEndian.Uint32(b[:])); string(b[4:]) != "PAR1" || n > size-2*ends {
-		return errors.New("Parquet that is cut short or damaged at its end")
+		return errors.New("cut short or damaged at its end")
 	}
 	return nil
 }
