@@ -11,12 +11,14 @@ import (
 	"dragnet/internal/logging"
 	"dragnet/internal/state"
 	"dragnet/node/api"
+	"dragnet/node/bouncers"
 	"dragnet/node/centre"
 	"dragnet/node/detection"
 	"dragnet/node/enforcement"
 	"dragnet/node/follow"
 	"dragnet/node/layout"
 	"dragnet/node/notify"
+	"dragnet/node/subscribe"
 	"dragnet/source/collect"
 	"dragnet/store"
 	"dragnet/store/clickhouse"
@@ -47,6 +49,11 @@ type Configuration struct {
 	// Witness lets detectives of other organisations ask this node, within its
 	// policy. It is off until it has an address or a relay.
 	Witness endpoint.Configuration `yaml:"witness"`
+	// Subscribe follows a clearinghouse's mirror and proposes to block what it
+	// publishes.
+	Subscribe subscribe.Configuration `yaml:"subscribe"`
+	// Bouncers hands the node's decisions to bouncers of CrowdSec.
+	Bouncers bouncers.Configuration `yaml:"bouncers"`
 	// API is the interface for operators and agents.
 	API api.Configuration `yaml:"api"`
 	// State is the database of findings, decisions, enrolments and questions
@@ -67,7 +74,8 @@ func DefaultConfiguration() Configuration {
 		Store: store.DefaultConfiguration(), Follow: follow.DefaultConfiguration(), Collect: collect.DefaultConfiguration(),
 		Detection: detection.DefaultConfiguration(), Decide: decide.DefaultConfiguration(), Enforcement: enforcement.DefaultConfiguration(),
 		Centre: centre.DefaultConfiguration(), Notify: notify.DefaultConfiguration(), Witness: endpoint.DefaultConfiguration(), API: api.DefaultConfiguration(),
-		Admin: admin.Configuration{Listen: "127.0.0.1:9120"}, Logging: logging.DefaultConfiguration(),
+		Subscribe: subscribe.DefaultConfiguration(),
+		Admin:     admin.Configuration{Listen: "127.0.0.1:9120"}, Logging: logging.DefaultConfiguration(),
 	}
 }
 
@@ -90,6 +98,8 @@ func (c *Configuration) Validate() error {
 	if !c.Witness.Off() && (c.Site.Name == "" || len(c.Site.Networks) == 0) {
 		p.Error("witness", errors.New("set site.name and site.networks first: the node answers questions about its own networks only"))
 	}
+	p.Section("subscribe", c.Subscribe.Validate())
+	p.Section("bouncers", c.Bouncers.Validate())
 	p.Section("api", c.API.Validate())
 	p.Section("admin", c.Admin.Validate())
 	p.Section("logging", c.Logging.Validate())

@@ -20,6 +20,7 @@ import (
 	"dragnet/internal/run"
 	"dragnet/node/agents"
 	"dragnet/node/api"
+	"dragnet/node/bouncers"
 	"dragnet/node/centre"
 	"dragnet/node/detection"
 	"dragnet/node/enforcement"
@@ -30,6 +31,7 @@ import (
 	"dragnet/node/notify"
 	"dragnet/node/query"
 	"dragnet/node/sensors"
+	"dragnet/node/subscribe"
 	"dragnet/source/collect"
 	"dragnet/store/clickhouse"
 )
@@ -122,6 +124,9 @@ func New(c Configuration, d Dependencies) (*Node, error) {
 		}
 		n.parts = append(n.parts, n.witness)
 	}
+	if err := n.addFeeds(c, ledger.New(db), log); err != nil {
+		return nil, err
+	}
 	if c.API.Socket == "" {
 		c.API.Socket = dir.Socket()
 	}
@@ -133,6 +138,29 @@ func New(c Configuration, d Dependencies) (*Node, error) {
 	}
 	n.parts = append(n.parts, n.api, n.admin)
 	return n, nil
+}
+
+// addFeeds adds what follows a clearinghouse's publications, and what hands the
+// node's decisions to bouncers.
+func (n *Node) addFeeds(c Configuration, decisions *ledger.Ledger, log func(string) *slog.Logger) error {
+	if c.Subscribe.URL != "" {
+		if c.Subscribe.Directory == "" {
+			c.Subscribe.Directory = filepath.Join(c.Store.Directory, "feed")
+		}
+		s, err := subscribe.New(c.Subscribe, decisions, log("subscribe"))
+		if err != nil {
+			return err
+		}
+		n.parts = append(n.parts, s)
+	}
+	if c.Bouncers.Listen != "" {
+		b, err := bouncers.New(c.Bouncers, decisions, log("bouncers"))
+		if err != nil {
+			return err
+		}
+		n.parts = append(n.parts, b)
+	}
+	return nil
 }
 
 // readServices returns the services that read stored flows.

@@ -163,6 +163,10 @@ func (f *Feed) fillRows(v *View, entries []dossier.Entry) {
 		c := &v.Changes[i]
 		changed[Key{c.Entry.Host, c.Entry.Group}] = c
 	}
+	texts := make(map[string]string, len(v.Groups))
+	for name, g := range v.Groups {
+		texts[name] = PatternText(g)
+	}
 	v.Rows = make([]Row, 0, len(entries))
 	for i := range entries {
 		e := entries[i]
@@ -172,7 +176,7 @@ func (f *Feed) fillRows(v *View, entries []dossier.Entry) {
 			continue
 		}
 		e.Group = group.ID
-		r := Row{Entry: e, Of: group, Changed: e.Listed}
+		r := Row{Entry: e, Of: group, Changed: e.Listed, text: texts[group.ID]}
 		if c := changed[r.Key()]; c != nil {
 			r.Sequence, r.Changed = c.Sequence, c.Time
 		}

@@ -28,6 +28,8 @@ type Row struct {
 	// batch; Changed differs between any two changes.
 	Sequence int64
 	Changed  flow.Time
+
+	text string // PatternText of the group, once for many rows
 }
 
 // Key is what makes a row the same row.
@@ -52,7 +54,11 @@ const maxReason = 120
 func (r *Row) Reason() string { return string(r.appendReason(nil)) }
 
 func (r *Row) appendReason(b []byte) []byte {
-	b = append(b, PatternText(r.Of)...)
+	text := r.text
+	if text == "" {
+		text = PatternText(r.Of)
+	}
+	b = append(b, text...)
 	b = append(b, ", reported by at least "...)
 	b = strconv.AppendInt(b, int64(r.Sources), 10)
 	b = append(b, " independent organisations since "...)

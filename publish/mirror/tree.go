@@ -22,7 +22,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"dragnet/flow"
 	"dragnet/internal/conf"
@@ -173,11 +172,10 @@ func (t *Tree) seal(w *writer, head Head) (*Manifest, error) {
 }
 
 // swap makes a finished folder the current one and removes those that nobody
-// can be reading any more.
+// can be reading any more. Nothing is flushed: hundreds of megabytes would take
+// many seconds. After a crash of the machine the current folder may be damaged;
+// readers notice, and NewTree does and publishes anew.
 func (t *Tree) swap(from string, number int64) error {
-	if err := syncAll(from); err != nil {
-		return err
-	}
 	to := t.path(number)
 	if err := errors.Join(os.RemoveAll(to), os.Rename(from, to)); err != nil {
 		return err
@@ -186,7 +184,7 @@ func (t *Tree) swap(from string, number int64) error {
 	if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := errors.Join(os.Symlink(filepath.Base(to), link), os.Rename(link, filepath.Join(t.dir, Current)), syncAll(t.dir)); err != nil {
+	if err := errors.Join(os.Symlink(filepath.Base(to), link), os.Rename(link, filepath.Join(t.dir, Current))); err != nil {
 		return err
 	}
 	entries, err := os.ReadDir(t.dir)
@@ -196,16 +194,6 @@ func (t *Tree) swap(from string, number int64) error {
 		}
 	}
 	return err
-}
-
-// syncAll flushes the file system that holds a folder: one call for any number
-// of files.
-func syncAll(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(unix.Syncfs(int(d.Fd())), d.Close())
 }
 
 // writeDeltas keeps the changes of former publications, and adds this one's.
