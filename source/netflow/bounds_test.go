@@ -149,6 +149,30 @@ func TestFieldsOfVariableLength(t *testing.T) {
 	}
 }
 
+// Open vSwitch sends deltas of the flow and totals of all flows in one record, the
+// totals last.
+func TestDeltasGoBeforeTotals(t *testing.T) {
+	for name, c := range map[string]struct {
+		fields []uint16
+		want   [2]uint64
+	}{
+		"delta, then total": {[]uint16{2, 1, 86, 1, 1, 1, 85, 1}, [2]uint64{1, 3}},
+		"total, then delta": {[]uint16{86, 1, 2, 1, 85, 1, 1, 1}, [2]uint64{2, 4}},
+		"totals only":       {[]uint16{86, 1, 999, 1, 85, 1, 998, 1}, [2]uint64{1, 3}},
+		"one of each":       {[]uint16{86, 1, 999, 1, 85, 1, 1, 1}, [2]uint64{1, 4}},
+	} {
+		d := New(DefaultConfiguration())
+		var got []biflow.Record
+		tpl := append([]uint16{256, 6, 8, 4, 12, 4}, c.fields...)
+		if err := d.Decode(0, home, message(1, 0, set(2, tpl), set(256, nil, 10, 0, 0, 1, 10, 0, 0, 2, 1, 2, 3, 4)), collect(&got)); err != nil || len(got) != 1 {
+			t.Fatalf("%s: %d records, %v", name, len(got), err)
+		}
+		if have := [2]uint64{got[0].OrigPkts, got[0].OrigIPBytes}; have != c.want {
+			t.Errorf("%s: packets and bytes %v, want %v", name, have, c.want)
+		}
+	}
+}
+
 func TestTemplatesCanBeWithdrawn(t *testing.T) {
 	d := New(DefaultConfiguration())
 	var got []biflow.Record

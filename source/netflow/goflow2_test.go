@@ -63,6 +63,17 @@ func ofGoflow2(t testing.TB, all []sourcetest.Datagram) (records []essence) {
 }
 
 func essenceOf(fields []goflow.DataField) (e essence, ok bool) {
+	// Deltas come after totals, so that they win.
+	fields = slices.Clone(fields)
+	slices.SortStableFunc(fields, func(a, b goflow.DataField) int {
+		total := func(f goflow.DataField) int {
+			if f.Type == 85 || f.Type == 86 {
+				return 0
+			}
+			return 1
+		}
+		return total(a) - total(b)
+	})
 	for _, f := range fields {
 		b := f.Value.([]byte)
 		if f.PenProvided && f.Pen == certEnterprise && (f.Type == 14 || f.Type == 15) {

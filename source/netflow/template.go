@@ -55,10 +55,36 @@ func (t *template) finish(v version) error {
 		}
 		f.use = useOf(f, v, i < t.scopes)
 	}
+	t.preferDeltas()
 	if t.size == 0 {
 		return ErrTemplate
 	}
 	return nil
+}
+
+// Elements that count from the exporter's start.
+const (
+	octetTotal  = 85
+	packetTotal = 86
+)
+
+// preferDeltas ignores totals beside deltas: what a record adds is the delta, and
+// those totals of Open vSwitch are not of the flow but of all flows.
+func (t *template) preferDeltas() {
+	total := func(f *field) bool {
+		return f.enterprise != certEnterprise && (f.element == octetTotal || f.element == packetTotal)
+	}
+	deltas := map[use]bool{}
+	for i := range t.fields {
+		if f := &t.fields[i]; !total(f) {
+			deltas[f.use] = true
+		}
+	}
+	for i := range t.fields {
+		if f := &t.fields[i]; total(f) && deltas[f.use] {
+			f.use = ignored
+		}
+	}
 }
 
 // takeFields reads count field specifiers; in IPFIX the first bit of the
