@@ -22,10 +22,10 @@ import (
 // the files that our classes need.
 type schema struct {
 	testing.TB
-	types, attributes map[string]attribute
-	classes           map[int]definition
-	observables       map[string]any
-	objects           map[string]definition
+	attributes  map[string]attribute
+	classes     map[int]definition
+	observables map[string]any
+	objects     map[string]definition
 }
 
 type definition struct {

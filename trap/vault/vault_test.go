@@ -73,9 +73,9 @@ func TestEachPayloadOnce(t *testing.T) {
 		t.Error("a path was taken for a name")
 	}
 	files := 0
-	filepath.WalkDir(c.Directory, func(path string, e os.DirEntry, err error) error {
-		if e.IsDir() {
-			return nil
+	err = filepath.WalkDir(c.Directory, func(path string, e os.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
 		}
 		b, err := os.ReadFile(path)
 		if err != nil || bytes.Contains(b, []byte("attack")) {
@@ -87,6 +87,9 @@ func TestEachPayloadOnce(t *testing.T) {
 		files++
 		return nil
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if files != 5 { // key, one day, two attacks, one answer
 		t.Errorf("%d files", files)
 	}
