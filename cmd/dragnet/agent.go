@@ -41,7 +41,7 @@ func memberVerb(cmd *cobra.Command, n *nodeFlags, arguments int) {
 }
 
 func newAgentToken() *cobra.Command {
-	var n nodeFlags
+	n := nodeFlags{create: true}
 	var role, name string
 	var life time.Duration
 	cmd := &cobra.Command{

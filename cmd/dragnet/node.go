@@ -16,12 +16,17 @@ import (
 	"dragnet/node/agents"
 	"dragnet/node/api"
 	"dragnet/node/layout"
+	"dragnet/store/disk"
 	"dragnet/wire/node/v1/nodev1connect"
 )
 
 // nodeFlags say where a verb works: on a data directory, the first argument, or
 // on a running node.
-type nodeFlags struct{ node, state string }
+type nodeFlags struct {
+	node, state string
+	// create has a data directory created if it does not exist.
+	create bool
+}
 
 func (n *nodeFlags) addFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&n.node, "node", "", "address of a node to ask instead of a data directory: unix:///PATH or https://HOST:PORT")
@@ -71,7 +76,14 @@ func (n *nodeFlags) openMembers(cmd *cobra.Command, dir string) (nodev1connect.M
 		return c.Members, func() error { c.Close(); return nil }, nil
 	}
 	at := layout.Directory(dir)
-	if err := at.Create(); err != nil {
+	if n.create {
+		if err := at.Create(); err != nil {
+			return nil, nil, err
+		}
+	}
+	if s, err := disk.Open(dir); err != nil { // it is not created, and permission is asked first
+		return nil, nil, err
+	} else if err := s.Close(); err != nil {
 		return nil, nil, err
 	}
 	db := state.New(cmp.Or(n.state, at.State()))

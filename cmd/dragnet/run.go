@@ -2,9 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -59,6 +64,10 @@ finding list, decision list, decision stop.`,
 		Example: "  dragnet run node --config /etc/dragnet/site.yaml --config /etc/dragnet/node.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			files, err := configurationFiles(files, "site.yaml", "node.yaml")
+			if err != nil {
+				return err
+			}
 			c, err := node.LoadConfiguration(files...)
 			if err != nil {
 				return cli.Hint(err, checkHint)
@@ -79,7 +88,7 @@ finding list, decision list, decision stop.`,
 			return run.UntilDone(cmd.Context(), n, stopWithin, log)
 		},
 	}
-	cmd.Flags().StringArrayVar(&files, "config", nil, "configuration file; repeat to layer")
+	cmd.Flags().StringArrayVar(&files, "config", nil, "configuration file; repeat to layer (default those of the role in "+packaged+")")
 	return cmd
 }
 
@@ -99,6 +108,10 @@ SIGHUP reads the roster and the log level again.`,
 		Example: "  dragnet run clearinghouse --config /etc/dragnet/clearinghouse.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			files, err := configurationFiles(files, "site.yaml", "clearinghouse.yaml")
+			if err != nil {
+				return err
+			}
 			c, err := community.LoadConfiguration(files...)
 			if err != nil {
 				return cli.Hint(err, checkHint)
@@ -119,8 +132,34 @@ SIGHUP reads the roster and the log level again.`,
 			return run.UntilDone(cmd.Context(), m, stopWithin, log)
 		},
 	}
-	cmd.Flags().StringArrayVar(&files, "config", nil, "configuration file; repeat to layer")
+	cmd.Flags().StringArrayVar(&files, "config", nil, "configuration file; repeat to layer (default those of the role in "+packaged+")")
 	return cmd
+}
+
+// packaged is where packages put configuration.
+const packaged = "/etc/dragnet"
+
+// configurationFiles are the files that were named, or without any the packaged
+// ones of a role. A role does not run by its defaults alone: they name nothing
+// that is the user's.
+func configurationFiles(named []string, role ...string) ([]string, error) {
+	if len(named) > 0 {
+		return named, nil
+	}
+	var found []string
+	for _, name := range role {
+		path := filepath.Join(packaged, name)
+		switch _, err := os.Stat(path); {
+		case err == nil:
+			found = append(found, path)
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, err
+		}
+	}
+	if len(found) == 0 {
+		return nil, cli.Hint(cli.Usage(fmt.Errorf("no configuration: %s has none of %s", packaged, strings.Join(role, ", "))), "name a file with --config; 'dragnet config show' prints one with the defaults")
+	}
+	return found, nil
 }
 
 // reloadOnSignal calls reload at each SIGHUP until ctx ends or stop is called. An

@@ -57,6 +57,9 @@ type Store struct {
 // Open opens a data directory for reading, as it is now. Several programs may
 // read at once, also while another writes.
 func Open(dir string) (*Store, error) {
+	if _, err := os.Stat(filepath.Join(dir, marker)); errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("%s: %w; use it as the node's user, or have the node answer with --node", dir, fs.ErrPermission)
+	}
 	if !Is(dir) {
 		return nil, fmt.Errorf("%s is not a data directory: it has no file %s; 'dragnet flow import %s FILE...' makes one", dir, marker, dir)
 	}
