@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -77,8 +78,9 @@ func newLab(t *testing.T) *lab {
 	return l
 }
 
-// startTrap starts the role and waits until it contains the honeypot.
-func (l *lab) startTrap() {
+// startTrap starts the role and waits until it contains the honeypot. More is
+// added to its configuration.
+func (l *lab) startTrap(more ...string) {
 	l.Helper()
 	config := filepath.Join(l.dir, "trap.yaml")
 	text := fmt.Sprintf(`redirect:
@@ -88,7 +90,8 @@ func (l *lab) startTrap() {
   honeypots: [{address: 10.66.0.2}, {address: "2001:db8:77::2"}]
 array: {idle: 1s}
 vault: {directory: %s/captures}
-`, unused, unused6, l.dir)
+%s
+`, unused, unused6, l.dir, strings.Join(more, "\n"))
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		l.Fatal(err)
 	}
@@ -175,36 +178,9 @@ func fromUnused(p *packet.Packet) bool { return unused.Contains(p.Src) || unused
 func TestInfectionStaysInside(t *testing.T) {
 	l := newLab(t)
 	l.startTrap()
-	inert := &Inert{Family: "alder", Copies: 12, Port: 80, Targets: netip.MustParsePrefix("198.51.100.0/24"), Seed: 7}
-	ln := l.listen(l.honeypot, "tcp4", ":80")
-	// The honeypot's own connections are made in its namespace.
-	go func() {
-		_ = l.honeypot.Do(func() error {
-			for {
-				c, err := ln.Accept()
-				if err != nil {
-					return nil
-				}
-				inert.take(l.Context(), c)
-			}
-		})
-	}()
+	inert := l.startInert(12)
 	leaks := l.watchOutside(fromUnused)
-	m, err := Message("alder", 7, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := l.dial(l.attacker, "tcp4", "192.0.2.200:80")
-	if err != nil {
-		t.Fatalf("the attacker does not reach a honeypot: %v\n%s", err, l.process.Output())
-	}
-	if _, err := c.Write(m); err != nil {
-		t.Fatal(err)
-	}
-	if b, err := io.ReadAll(c); err != nil || !bytes.HasPrefix(b, []byte("HTTP/1.1 200")) {
-		t.Errorf("the attacker is answered %q, %v", b, err)
-	}
-	c.Close()
+	l.attack()
 	recorded := l.lines(inert.Copies)
 	keys, err := vault.ReadKey(filepath.Join(l.dir, "captures", "age.key"))
 	if err != nil {
@@ -227,6 +203,138 @@ func TestInfectionStaysInside(t *testing.T) {
 	if leaked := leaks(); len(leaked) > 0 {
 		t.Errorf("%d packets left: %v", len(leaked), leaked[:min(5, len(leaked))])
 	}
+}
+
+// startInert starts the inert honeypot, which sends a number of copies once it is
+// infected. Its connections are made in its namespace.
+func (l *lab) startInert(copies int) *Inert {
+	l.Helper()
+	inert := &Inert{Family: "alder", Copies: copies, Port: 80, Targets: netip.MustParsePrefix("198.51.100.0/24"), Seed: 7}
+	ln := l.listen(l.honeypot, "tcp4", ":80")
+	go func() {
+		_ = l.honeypot.Do(func() error {
+			for {
+				c, err := ln.Accept()
+				if err != nil {
+					return nil
+				}
+				inert.take(l.Context(), c)
+			}
+		})
+	}()
+	return inert
+}
+
+// attack sends the marked message to an unused address.
+func (l *lab) attack() {
+	l.Helper()
+	m, err := Message("alder", 7, 1)
+	if err != nil {
+		l.Fatal(err)
+	}
+	c, err := l.dial(l.attacker, "tcp4", "192.0.2.200:80")
+	if err != nil {
+		l.Fatalf("the attacker does not reach a honeypot: %v\n%s", err, l.process.Output())
+	}
+	defer c.Close()
+	if _, err := c.Write(m); err != nil {
+		l.Fatal(err)
+	}
+	if b, err := io.ReadAll(c); err != nil || !bytes.HasPrefix(b, []byte("HTTP/1.1 200")) {
+		l.Errorf("the attacker is answered %q, %v", b, err)
+	}
+}
+
+// TestCapturesBecomeSignatures: the trap's node learns a signature from what the
+// honeypot sends, which finds variants that nobody has captured and no clean
+// payload, and its finding names the attacker.
+func TestCapturesBecomeSignatures(t *testing.T) {
+	l := newLab(t)
+	program := filepath.Join(l.dir, "dragnet")
+	if out, err := exec.Command("go", "build", "-o", program, "../../cmd/dragnet").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	clean, unseen := filepath.Join(l.dir, "clean"), filepath.Join(l.dir, "unseen")
+	for _, d := range []string{clean, unseen} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const variants = 30
+	for i := range uint64(variants) {
+		m, err := Message("alder", 7, 1<<40+i) // the honeypot's are below 1<<32
+		if err == nil {
+			err = errors.Join(os.WriteFile(filepath.Join(unseen, fmt.Sprint(i)), m, 0o600), os.WriteFile(filepath.Join(clean, fmt.Sprint(i)), cleanRequest(i), 0o600))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	node := filepath.Join(l.dir, "node.yaml")
+	if err := os.WriteFile(node, fmt.Appendf(nil, "store: {directory: %[1]s/data}\nadmin: {listen: \"\"}\napi: {listen: 127.0.0.1:9121}\ncentre: {clean: [%[1]s/clean]}\n", l.dir), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, err := l.router.Start(program, "run", "node", "--config", node)
+	if err == nil {
+		err = p.Await(t.Context(), "node started")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(name string, args ...string) string {
+		t.Helper()
+		out, err := l.router.Run(t.Context(), name, args...)
+		if err != nil {
+			t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+		}
+		return out
+	}
+	data := filepath.Join(l.dir, "data")
+	token := regexp.MustCompile(`dragnet1-[\w-]{64}`).FindString(run(program, "agent", "token", data, "--name", "trap-1", "--role", "trap"))
+	run(l.agent, "enrol", "trap", "https://127.0.0.1:9121", token, "--state", filepath.Join(l.dir, "enrolled"))
+	l.startTrap("report: true", "channel: {state: "+l.dir+"/enrolled}")
+	l.startInert(15)
+	l.attack()
+	var listed string
+	for range 300 {
+		if listed = run(program, "signature", "centre", "--data", data, "-o", "csv"); strings.Contains(listed, ",gibbs,15,") {
+			break
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	run(program, "signature", "centre", "--data", data, "--write", filepath.Join(l.dir, "signatures"))
+	files, err := filepath.Glob(filepath.Join(l.dir, "signatures", "*"))
+	if err != nil || len(files) == 0 || !strings.Contains(listed, ",gibbs,15,") {
+		t.Fatalf("no signature of 15 variants is offered: %v, %v\n%s\n%s", files, err, listed, p.Output())
+	}
+	if out := run(program, "finding", "list", "--data", data, "--host", "203.0.113.2", "-o", "csv"); !strings.Contains(out, "honeypot-attack") {
+		t.Errorf("no finding names the attacker:\n%s", out)
+	}
+	count := func(dir string) (n int) {
+		args := []string{"signature", "match"}
+		for _, f := range files {
+			args = append(args, "--signature", f)
+		}
+		out, err := l.router.Run(t.Context(), program, append(args, dir, "-o", "csv")...)
+		var failed *exec.ExitError
+		if err != nil && !errors.As(err, &failed) {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		for i := range variants {
+			if strings.Contains(out, filepath.Join(dir, fmt.Sprint(i))+",") {
+				n++
+			}
+		}
+		return n
+	}
+	if n := count(unseen); n < variants*9/10 {
+		t.Errorf("%d of %d unseen variants are found", n, variants)
+	}
+}
+
+// cleanRequest is what a server is sent otherwise.
+func cleanRequest(i uint64) []byte {
+	return fmt.Appendf(nil, "POST /form/%d HTTP/1.1\r\nHost: www.example.org\r\nContent-Length: 12\r\n\r\nfield=%06d", i, i*7919)
 }
 
 // TestNothingLeaves sends packets of every kind from the honeypot, at all times
