@@ -34,8 +34,9 @@ import (
 //	attacker 203.0.113.2 - 203.0.113.1 router 10.66.0.1 - 10.66.0.2 honeypot
 //	192.0.2.192/27 is unused, and routed to the router
 type lab struct {
-	*testing.T
+	testing.TB
 	attacker, router, honeypot *netlab.Node
+	server                     *netlab.Node // of our own, elsewhere behind the router
 	dir, agent                 string
 	process                    *netlab.Process
 }
@@ -46,22 +47,24 @@ var (
 	honeypot = netip.MustParseAddr("10.66.0.2")
 )
 
-func newLab(t *testing.T) *lab {
+func newLab(t testing.TB) *lab {
 	t.Helper()
 	testkit.Root(t)
-	l := &lab{T: t, dir: t.TempDir()}
+	l := &lab{TB: t, dir: t.TempDir()}
 	l.agent = filepath.Join(l.dir, "dragnet-agent")
 	if out, err := exec.Command("go", "build", "-o", l.agent, "../../cmd/dragnet-agent").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	n := netlab.For(t)
-	nodes, err := n.Nodes("attacker", "router", "honeypot")
+	nodes, err := n.Nodes("attacker", "router", "honeypot", "server")
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.attacker, l.router, l.honeypot = nodes[0], nodes[1], nodes[2]
+	l.attacker, l.router, l.honeypot, l.server = nodes[0], nodes[1], nodes[2], nodes[3]
 	prefix := netip.MustParsePrefix
 	err = errors.Join(
+		n.Wire(l.server, "eth0", l.router, "lan"), l.server.Address("eth0", prefix("10.77.0.2/24")), l.router.Address("lan", prefix("10.77.0.1/24")),
+		l.server.Route(prefix("0.0.0.0/0"), netip.MustParseAddr("10.77.0.1")),
 		n.Wire(l.attacker, "eth0", l.router, "outside"), n.Wire(l.honeypot, "eth0", l.router, "inside"),
 		l.attacker.Address("eth0", prefix("203.0.113.2/24")), l.router.Address("outside", prefix("203.0.113.1/24")),
 		l.router.Address("inside", prefix("10.66.0.1/24")), l.honeypot.Address("eth0", prefix("10.66.0.2/24")),
@@ -82,16 +85,19 @@ func newLab(t *testing.T) *lab {
 // added to its configuration.
 func (l *lab) startTrap(more ...string) {
 	l.Helper()
-	config := filepath.Join(l.dir, "trap.yaml")
+	config, array := filepath.Join(l.dir, "trap.yaml"), "array: {idle: 1s}"
+	if len(more) > 0 && strings.HasPrefix(more[0], "array:") {
+		array, more = more[0], more[1:]
+	}
 	text := fmt.Sprintf(`redirect:
   outside: outside
   inside: inside
   unused: [%s, %s]
   honeypots: [{address: 10.66.0.2}, {address: "2001:db8:77::2"}]
-array: {idle: 1s}
+%s
 vault: {directory: %s/captures}
 %s
-`, unused, unused6, l.dir, strings.Join(more, "\n"))
+`, unused, unused6, array, l.dir, strings.Join(more, "\n"))
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		l.Fatal(err)
 	}
@@ -372,6 +378,53 @@ func TestNothingLeaves(t *testing.T) {
 	l.sendVaried(200)
 	if leaked := leaks(); len(leaked) < 50 {
 		t.Errorf("without rules %d of 200 packets were seen to leave: the test proves nothing", len(leaked))
+	}
+}
+
+// TestNothingEntersOthersConnections: a honeypot that forges our server's address
+// cannot speak in a connection that a client has with that server.
+func TestNothingEntersOthersConnections(t *testing.T) {
+	l := newLab(t)
+	l.startTrap()
+	client, err := l.dial(l.attacker, "udp4", "10.77.0.2:9000") // UDP: no sequence numbers to guess
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if _, err := client.Write([]byte("question")); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(100 * time.Millisecond)
+	local := client.LocalAddr().(*net.UDPAddr).AddrPort()
+	forged := 0
+	leaks := l.watchOutside(func(p *packet.Packet) bool { return p.Proto != flow.UDP || p.Src.String() != "10.77.0.2" })
+	err = l.honeypot.Do(func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_RAW)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		for range 50 {
+			p := make([]byte, 36)
+			p[0], p[8], p[9] = 0x45, 64, unix.IPPROTO_UDP
+			binary.BigEndian.PutUint16(p[2:], 36)
+			copy(p[12:], []byte{10, 77, 0, 2})
+			copy(p[16:], local.Addr().AsSlice())
+			binary.BigEndian.PutUint16(p[20:], 9000)
+			binary.BigEndian.PutUint16(p[22:], local.Port())
+			binary.BigEndian.PutUint16(p[24:], 16)
+			if err := unix.Sendto(fd, p, 0, &unix.SockaddrInet4{Addr: local.Addr().As4()}); err != nil {
+				return err
+			}
+			forged++
+		}
+		return nil
+	})
+	if err != nil || forged != 50 {
+		t.Fatal(forged, err)
+	}
+	if got := leaks(); len(got) > 0 {
+		t.Errorf("%d of 50 forged packets reached the client: %v", len(got), got[0])
 	}
 }
 

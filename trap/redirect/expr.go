@@ -82,6 +82,15 @@ func isEstablished() []expr.Any {
 	}
 }
 
+// hasForgedSource matches packets whose source is not routed to the interface
+// that they came in on.
+func hasForgedSource() []expr.Any {
+	return []expr.Any{
+		&expr.Fib{Register: 1, FlagSADDR: true, FlagIIF: true, ResultOIF: true},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: make([]byte, 4)},
+	}
+}
+
 // hasSocket matches packets of a connection that a transparent socket has.
 func hasSocket() []expr.Any {
 	return []expr.Any{&expr.Socket{Key: expr.SocketKeyTransparent, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{1}}}

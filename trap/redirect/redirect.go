@@ -210,6 +210,10 @@ func after(n netip.Prefix) (netip.Addr, bool) {
 // machine, and nothing else that they originate passes.
 func (t *Translator) addInternal(b *builder, mangle, nat, forward *nftables.Chain, redirecting bool) {
 	inside := onInterface(t.c.Inside)
+	// Neighbour discovery and what is sent to this link alone does not travel.
+	b.rule(mangle, inside, isLinkLocalICMPv6(), verdict(expr.VerdictAccept))
+	// Under another's address a honeypot could speak in that one's connections.
+	b.rule(mangle, inside, hasForgedSource(), counter(), verdict(expr.VerdictDrop))
 	// Packets of sessions that the array has are found by their socket.
 	b.rule(mangle, inside, isProto(unix.IPPROTO_TCP), hasSocket(), setMark(t.c.Mark), verdict(expr.VerdictAccept))
 	// What belongs to a session that came from outside is the honeypot's answer.
@@ -225,8 +229,6 @@ func (t *Translator) addInternal(b *builder, mangle, nat, forward *nftables.Chai
 		b.rule(mangle, inside, isICMPEcho(v6), verdict(expr.VerdictAccept))
 		b.rule(nat, inside, isICMPEcho(v6), []expr.Any{&expr.Redir{}}) // this machine answers
 	}
-	// Neighbour discovery and what is sent to this link alone does not travel.
-	b.rule(mangle, inside, isLinkLocalICMPv6(), verdict(expr.VerdictAccept))
 	b.rule(mangle, inside, counter(), verdict(expr.VerdictDrop))
 	b.rule(forward, inside, isReply(), isEstablished(), verdict(expr.VerdictAccept))
 	b.rule(forward, inside, counter(), verdict(expr.VerdictDrop))
