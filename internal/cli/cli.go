@@ -80,6 +80,8 @@ func Main(root *cobra.Command) int {
 func prepareCommands(root *cobra.Command) {
 	root.SilenceErrors = true
 	root.SilenceUsage = true
+	root.Version = BuildVersion().String()
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetOut(os.Stdout)
 	root.SetErr(os.Stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -103,11 +105,17 @@ func prepareCommands(root *cobra.Command) {
 }
 
 // Group is the RunE of a command that only holds others: without arguments it
-// prints help; an unknown verb is a usage error.
+// prints help; an unknown verb is a usage error, with the nearest one as a hint.
 func Group(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return cmd.Help()
 	}
-	return Hint(Usage(fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())),
-		"see '%s --help'", cmd.CommandPath())
+	err := Usage(fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath()))
+	if cmd.SuggestionsMinimumDistance == 0 {
+		cmd.SuggestionsMinimumDistance = 2
+	}
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return Hint(err, "did you mean '%s %s'? See '%s --help'", cmd.CommandPath(), near[0], cmd.CommandPath())
+	}
+	return Hint(err, "see '%s --help'", cmd.CommandPath())
 }

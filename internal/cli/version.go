@@ -49,6 +49,11 @@ func BuildVersion() Version {
 	}
 }
 
+// String is the version in one line.
+func (v Version) String() string {
+	return fmt.Sprintf("%s (commit %s, %s, %s)", v.Release, v.Commit, v.Go, v.Platform)
+}
+
 // findRevision prefers the linker's value to that of go build, which is missing if
 // version control stamping is off.
 func findRevision() string {
@@ -77,7 +82,7 @@ func NewVersion(objects ...Object) *cobra.Command {
 		v := BuildVersion()
 		v.EBPF = objects
 		if *format == Table {
-			fmt.Fprintf(cmd.OutOrStdout(), "%s %s (commit %s, %s, %s)\n", cmd.Root().Name(), v.Release, v.Commit, v.Go, v.Platform)
+			fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", cmd.Root().Name(), v)
 			for _, o := range objects {
 				fmt.Fprintf(cmd.OutOrStdout(), "ebpf %s %s\n", o.Name, o.Hash)
 			}
