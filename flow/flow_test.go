@@ -99,10 +99,10 @@ func TestHostScope(t *testing.T) {
 func TestSite(t *testing.T) {
 	p := netip.MustParsePrefix
 	for want, s := range map[string]Site{
-		"":                               {Networks: []netip.Prefix{p("192.0.2.0/24")}, Unused: []netip.Prefix{p("192.0.2.128/25")}},
-		"networks[0]: 192.0.2.1/24": {Networks: []netip.Prefix{p("192.0.2.1/24")}},
+		"":                           {Networks: []netip.Prefix{p("192.0.2.0/24")}, Unused: []netip.Prefix{p("192.0.2.128/25")}},
+		"networks[0]: 192.0.2.1/24":  {Networks: []netip.Prefix{p("192.0.2.1/24")}},
 		"silent[0]: is not a prefix": {Silent: []netip.Prefix{{}}},
-		"lies outside networks":     {Unused: []netip.Prefix{p("192.0.2.128/25")}},
+		"lies outside networks":      {Unused: []netip.Prefix{p("192.0.2.128/25")}},
 	} {
 		err := s.Validate()
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
