@@ -12,8 +12,8 @@ import (
 	"dragnet/flow"
 )
 
-// Switch applies decisions at one switch. Its methods are safe for concurrent use
-// as far as the switch keeps order; one caller is meant.
+// Switch applies decisions at one switch. It is meant for one caller:
+// concurrent calls are safe only if the switch keeps their order.
 type Switch struct{ c Configuration }
 
 // New makes one; nothing is connected.

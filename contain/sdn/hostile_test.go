@@ -58,7 +58,7 @@ func start(t *testing.T, answer script) Configuration {
 	return c
 }
 
-// closing stands for the end of the connection.
+// closing marks the end of the connection.
 const closing openflow.Type = 250
 
 func reply(m openflow.Message, t openflow.Type, body []byte) openflow.Message {

@@ -23,7 +23,7 @@ const (
 // returns what the switches exported meanwhile, and what really happened.
 func (w *Cloud) Attack() (*cloud.Run, error) {
 	run := &cloud.Run{
-		Start: flow.FromTime(w.begun), VMs: w.vms, Tenant: attackerTenant, Master: w.master.address, Flooders: w.Flooders(), Sink: w.sink.address,
+		Start: flow.FromTime(w.started), VMs: w.vms, Tenant: attackerTenant, Master: w.master.address, Flooders: w.Flooders(), Sink: w.sink.address,
 		Levels: make([][]float64, len(w.flooders)),
 	}
 	// Traffic before the attack is part of the picture.
@@ -90,13 +90,13 @@ func (w *Cloud) count(d time.Duration) ([]float64, error) {
 		return nil, err
 	}
 	defer conn.Close()
-	begun := time.Now()
-	_ = conn.SetReadDeadline(begun.Add(d))
+	started := time.Now()
+	_ = conn.SetReadDeadline(started.Add(d))
 	counts := make([]float64, d/bin)
 	buf := make([]byte, 1<<16)
 	for {
 		n, err := conn.Read(buf)
-		if k := int(time.Since(begun) / bin); k < len(counts) {
+		if k := int(time.Since(started) / bin); k < len(counts) {
 			counts[k] += float64(n)
 		}
 		if err != nil {
@@ -134,8 +134,8 @@ func (w *Cloud) flood(m *machine, d time.Duration, rng *rand.Rand) error {
 		payload[i] = byte(rng.Uint32())
 	}
 	bytesPerSecond := float64(w.c.Uplink) * 1e6 / 8 * 0.8
-	sent, begun := 0.0, time.Now()
-	for at := time.Duration(0); at < d; at = time.Since(begun) {
+	sent, started := 0.0, time.Now()
+	for at := time.Duration(0); at < d; at = time.Since(started) {
 		for ; sent < at.Seconds()*bytesPerSecond; sent += datagram {
 			_, _ = conns[int(sent/datagram)%flows].Write(payload) // a full queue drops
 		}

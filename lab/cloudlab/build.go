@@ -46,7 +46,7 @@ func (w *Cloud) build() error {
 	if err := w.addMachines(); err != nil {
 		return err
 	}
-	w.begun = time.Now()
+	w.started = time.Now()
 	return w.startTraffic()
 }
 

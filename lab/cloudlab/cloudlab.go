@@ -98,15 +98,15 @@ type machine struct {
 
 // Cloud is a running one.
 type Cloud struct {
-	c      Configuration
-	lab    *netlab.Lab
-	host   *netlab.Node
-	dir    string
-	rng    *rand.Rand
-	begun  time.Time
-	ctx    context.Context // ends the traffic
-	cancel context.CancelFunc
-	wait   sync.WaitGroup
+	c       Configuration
+	lab     *netlab.Lab
+	host    *netlab.Node
+	dir     string
+	rng     *rand.Rand
+	started time.Time
+	ctx     context.Context // ends the traffic
+	cancel  context.CancelFunc
+	wait    sync.WaitGroup
 
 	// Switch is Open vSwitch with all bridges.
 	Switch *netlab.VirtualSwitch

@@ -36,7 +36,7 @@ import (
 type lab struct {
 	testing.TB
 	attacker, router, honeypot *netlab.Node
-	server                     *netlab.Node // of our own, elsewhere behind the router
+	server                     *netlab.Node // not a honeypot; elsewhere behind the router
 	dir, agent                 string
 	process                    *netlab.Process
 }

@@ -80,7 +80,7 @@ func New(c Configuration, d Dependencies) (*Centre, error) {
 		payloads: under.Counter("payloads_total", "Payloads that traps captured for the first time."),
 		copies:   under.Counter("copies_total", "Captures whose payload was known."),
 		refused:  under.Counter("refused_total", "Captures that were invalid or beyond a trap's quota."),
-		learned:  under.Counter("signatures_total", "Signatures learnt, again ones included."),
+		learned:  under.Counter("signatures_total", "Signatures learnt, repetitions included."),
 		withheld: under.Counter("withheld_total", "Signatures withheld because they match clean traffic."),
 	}
 	if d.Agents != nil {

@@ -61,7 +61,7 @@ func Select(v *publish.View, now flow.Time, least int) (out []Element) {
 }
 
 // NFTables writes a file for 'nft -f', which loads it whole or not at all: two
-// sets in a table of their own, emptied and filled again.
+// sets in a separate table, emptied and filled again.
 func NFTables(w io.Writer, all []Element) error {
 	b := bufio.NewWriterSize(w, 64<<10)
 	fmt.Fprint(b, `# Sets of hosts to block, for 'nft -f'. They take effect once a rule uses them:
@@ -79,18 +79,18 @@ flush set inet dragnet block6
 		set string
 		six bool
 	}{{"block4", false}, {"block6", true}} {
-		begun := false
+		started := false
 		for _, e := range all {
 			if e.Host.Is6() != family.six {
 				continue
 			}
-			if !begun {
+			if !started {
 				fmt.Fprintf(b, "add element inet dragnet %s {\n", family.set)
-				begun = true
+				started = true
 			}
 			fmt.Fprintf(b, "%s timeout %ds,\n", e.Host, e.Left/time.Second)
 		}
-		if begun {
+		if started {
 			fmt.Fprintln(b, "}")
 		}
 	}

@@ -3,7 +3,7 @@
 // from anywhere can tell whether it is whole, unchanged and current, without a
 // network (Allman et al. 2006, section 2.3: the clearinghouse's mirrors).
 //
-// Each publication is a folder of its own that is never changed. The link
+// Each publication is a separate folder that is never changed. The link
 // "current" points to the newest, so that a reader never meets half of one.
 package mirror
 

@@ -174,7 +174,7 @@ func (t *Tree) seal(w *writer, head Head) (*Manifest, error) {
 // swap makes a finished folder the current one and removes those that nobody
 // can be reading any more. Nothing is flushed: hundreds of megabytes would take
 // many seconds. After a crash of the machine the current folder may be damaged;
-// readers notice, and NewTree does and publishes anew.
+// readers notice, and NewTree does and publishes again.
 func (t *Tree) swap(from string, number int64) error {
 	to := t.path(number)
 	if err := errors.Join(os.RemoveAll(to), os.Rename(from, to)); err != nil {

@@ -1,4 +1,4 @@
-// Package notice tells the owners of networks which of their hosts are
+// Package notice informs the owners of networks which of their hosts are
 // published: each gets its own rows and nothing of anybody else.
 package notice
 
@@ -52,7 +52,7 @@ type Owner struct {
 	AS []uint32 `yaml:"as"`
 }
 
-// DefaultConfiguration tells nobody.
+// DefaultConfiguration informs nobody.
 func DefaultConfiguration() Configuration { return Configuration{Owners: []Owner{}} }
 
 var plainName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,63}$`)

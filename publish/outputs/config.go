@@ -50,7 +50,7 @@ type Configuration struct {
 	LAPI LAPI `yaml:"lapi"`
 	// TAXII serves STIX objects.
 	TAXII taxii.Configuration `yaml:"taxii"`
-	// Notice tells owners which of their hosts are published.
+	// Notice informs owners which of their hosts are published.
 	Notice notice.Configuration `yaml:"notice"`
 	// DNSBL is the list as a DNS zone.
 	DNSBL dnsbl.Configuration `yaml:"dnsbl"`

@@ -22,7 +22,7 @@ import (
 type index struct {
 	view  *publish.View
 	maker *stix.Maker
-	// items are in order of added; each stands for one to stix.Kinds objects.
+	// items are in order of added; each makes one to stix.Kinds objects.
 	items []item
 	// names are those of the groups, to which items refer.
 	names []string
@@ -88,7 +88,7 @@ func (x *index) addRemovals(least int) {
 	})
 }
 
-// count is how many objects an item stands for.
+// count is how many objects an item makes.
 func (x *index) count(i int) int {
 	if x.items[i].what == row {
 		return stix.Kinds

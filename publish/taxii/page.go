@@ -225,7 +225,7 @@ func (s *Server) answerManifest(w http.ResponseWriter, x *index, q query) (any, 
 	return m, nil
 }
 
-// one finds an object by name, as far as the other filters take it.
+// one finds an object by name, if the other filters take it.
 func (s *Server) one(w http.ResponseWriter, x *index, q query, id string) (all []found, f *failure) {
 	if _, _, ok := x.find(id); !ok {
 		return nil, fail(http.StatusNotFound, "no such object")

@@ -6,7 +6,7 @@ import (
 	"dragnet/flow"
 )
 
-// oldest bounds how long ago a conversation may have begun: what exporters count
+// oldest bounds how long ago a conversation may have started: what exporters count
 // in milliseconds since their start wraps after 49.7 days, and is taken as
 // before or after by halves.
 const oldest = 25 * 24 * flow.Time(time.Hour)

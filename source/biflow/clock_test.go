@@ -22,20 +22,20 @@ func TestClocksOfExporters(t *testing.T) {
 		wantOff           uint64
 		wantKnowsDuration bool
 	}{
-		"right":                          {now - second, now - 60*second, time.Minute, 600e9, now - 60*second, time.Minute, 0, 0, true},
-		"a little off":                   {now - 599*second, now - 620*second, time.Second, 600e9, now - 620*second, time.Second, 0, 0, true},
-		"an hour behind":                 {now - hour, now - hour - 60*second, time.Minute, 600e9, now - 60*second, time.Minute, -time.Hour, 1, true},
-		"an hour ahead":                  {now + hour, now + hour - 60*second, time.Minute, 600e9, now - 60*second, time.Minute, time.Hour, 1, true},
-		"in 1970":                        {second, 0, time.Second, 600e9, now - second, time.Second, time.Duration(second - now), 1, true},
-		"begun a week ago":               {now, now - 168*hour, 168 * time.Hour, 600e9, now - 168*hour, 168 * time.Hour, 0, 0, true},
-		"begun years ago":                {now, now - 24*365*hour, time.Hour, 600e9, now, 0, -24 * 365 * time.Hour, 1, false},
-		"to begin years from now":        {now, now + 24*365*hour, time.Hour, 600e9, now, 0, 24 * 365 * time.Hour, 1, false},
-		"2242":                           {now, 1 << 33 * second, time.Hour, 600e9, now, 0, time.Duration(1<<33*second - now), 1, false},
-		"without a clock":                {0, now, 0, 600e9, now, 0, 0, 0, true},
-		"wrong clock and wrong times":    {now + hour, now, time.Hour, 600e9, now - hour, time.Hour, time.Hour, 1, true},
-		"every clock is believed":        {second, 0, time.Second, 0, 0, time.Second, 0, 0, true},
-		"believed, even the year 2242":   {now, 1 << 33 * second, time.Hour, 0, 1 << 33 * second, time.Hour, 0, 0, true},
-		"begun before the clock was set": {now, 5 * second, time.Hour, 600e9, now, 0, time.Duration(5*second - now), 1, false},
+		"right":                            {now - second, now - 60*second, time.Minute, 600e9, now - 60*second, time.Minute, 0, 0, true},
+		"a little off":                     {now - 599*second, now - 620*second, time.Second, 600e9, now - 620*second, time.Second, 0, 0, true},
+		"an hour behind":                   {now - hour, now - hour - 60*second, time.Minute, 600e9, now - 60*second, time.Minute, -time.Hour, 1, true},
+		"an hour ahead":                    {now + hour, now + hour - 60*second, time.Minute, 600e9, now - 60*second, time.Minute, time.Hour, 1, true},
+		"in 1970":                          {second, 0, time.Second, 600e9, now - second, time.Second, time.Duration(second - now), 1, true},
+		"started a week ago":               {now, now - 168*hour, 168 * time.Hour, 600e9, now - 168*hour, 168 * time.Hour, 0, 0, true},
+		"started years ago":                {now, now - 24*365*hour, time.Hour, 600e9, now, 0, -24 * 365 * time.Hour, 1, false},
+		"to begin years from now":          {now, now + 24*365*hour, time.Hour, 600e9, now, 0, 24 * 365 * time.Hour, 1, false},
+		"2242":                             {now, 1 << 33 * second, time.Hour, 600e9, now, 0, time.Duration(1<<33*second - now), 1, false},
+		"without a clock":                  {0, now, 0, 600e9, now, 0, 0, 0, true},
+		"wrong clock and wrong times":      {now + hour, now, time.Hour, 600e9, now - hour, time.Hour, time.Hour, 1, true},
+		"every clock is believed":          {second, 0, time.Second, 0, 0, time.Second, 0, 0, true},
+		"believed, even the year 2242":     {now, 1 << 33 * second, time.Hour, 0, 1 << 33 * second, time.Hour, 0, 0, true},
+		"started before the clock was set": {now, 5 * second, time.Hour, 600e9, now, 0, time.Duration(5*second - now), 1, false},
 	} {
 		var got []flow.Flow
 		config := DefaultConfiguration()

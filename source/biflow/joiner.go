@@ -41,7 +41,7 @@ func DefaultConfiguration() Configuration {
 }
 
 // Recorded are the settings for records from files. Their times are those of the
-// file, whoever's clock made them, and records come in the order in which they
+// file, whatever clock made them, and records come in the order in which they
 // were written, which within ten minutes need not be that of their times.
 func Recorded() Configuration {
 	c := DefaultConfiguration()
@@ -111,7 +111,7 @@ type Joiner struct {
 	ended     recent
 	exporters *exporters.Table[source]
 	others    *source
-	largest   *source // that which holds most, as far as is known
+	largest   *source // the one that holds most, of those known
 	// Forget, if set, is given the Quality of an exporter that gives way to
 	// another.
 	Forget func(netip.Addr, *Quality)

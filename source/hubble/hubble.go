@@ -5,7 +5,7 @@
 //
 // A line is one packet that was seen at one point of a node, and by default only
 // some packets of a connection are, so that there are no counts. Packets of a
-// connection are joined to a flow, as far as one reading of the log has them.
+// connection are joined to a flow, if one reading of the log has them.
 package hubble
 
 import (

@@ -95,7 +95,7 @@ func (a *Array) Start(ctx context.Context) error {
 // Failed receives the error that ended the array.
 func (a *Array) Failed() <-chan error { return a.group.Failed() }
 
-// Stop ends all sessions, which are recorded as far as they went.
+// Stop ends all sessions, which are recorded up to there.
 func (a *Array) Stop(ctx context.Context) error {
 	err := a.closeSockets()
 	a.mu.Lock()

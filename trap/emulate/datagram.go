@@ -68,7 +68,7 @@ func (d *DatagramState) answerTFTP(b []byte) []byte {
 	return nil
 }
 
-// answerDNS tells the client to ask over TCP (RFC 1035, section 4.1.1, TC): the
+// answerDNS has the client ask over TCP (RFC 1035, section 4.1.1, TC): the
 // answer would be longer than the question.
 func answerDNS(b []byte) []byte {
 	var q dns.Msg

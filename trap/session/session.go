@@ -32,8 +32,8 @@ type Session struct {
 	// ID is random; 26 letters and digits.
 	ID    string `json:"id"`
 	Stage Stage  `json:"stage"`
-	// Client opened the session; Server is the address that it meant, whoever
-	// answered.
+	// Client opened the session; Server is the address that it meant, not the one
+	// that answered.
 	Client netip.AddrPort `json:"client"`
 	Server netip.AddrPort `json:"server"`
 	Proto  flow.Proto     `json:"proto"`

@@ -6,7 +6,7 @@ import (
 )
 
 // Meter limits what passes through it to Rate kbit/s and Burst kbit; 0 in Rate
-// stands for a meter of another form.
+// marks a meter of another form.
 type Meter struct{ ID, Rate, Burst uint32 }
 
 // Commands and flags of meters (section A.3.4.5): kbit/s, with a burst, and
