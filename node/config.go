@@ -108,9 +108,7 @@ func (c *Configuration) Validate() error {
 
 // LoadConfiguration reads files over the defaults; a later file wins.
 func LoadConfiguration(files ...string) (Configuration, error) {
-	c := DefaultConfiguration()
-	err := conf.Load(&c, files...)
-	return c, err
+	return conf.LoadOver(DefaultConfiguration(), files...)
 }
 
 // Directory is the data directory.

@@ -36,22 +36,12 @@ import (
 	"dragnet/store/clickhouse"
 )
 
-// Dependencies of a node.
-type Dependencies struct {
-	// Log is the node's log; Level, if not nil, is set by
-	// Reload.
-	Log   *slog.Logger
-	Level *slog.LevelVar
-	// Release and Commit are reported in a metric.
-	Release, Commit string
-}
-
 // Node is an organisation's node. Start, Reload and Stop are called from one
 // goroutine.
 type Node struct {
-	config Configuration
-	deps   Dependencies
-	parts  run.Parts // in the order in which they need each other
+	config  Configuration
+	program run.Program
+	parts   run.Parts // in the order in which they need each other
 
 	admin       *admin.Server
 	enforcement *enforcement.Enforcement
@@ -64,15 +54,15 @@ type Node struct {
 const readersAtOnce = 2
 
 // New makes a node; Start starts it.
-func New(c Configuration, d Dependencies) (*Node, error) {
+func New(c Configuration, p run.Program) (*Node, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	n := &Node{config: c, deps: d}
+	n := &Node{config: c, program: p}
 	dir := c.Directory()
-	log := func(part string) *slog.Logger { return logging.Component(d.Log, part) }
+	log := func(part string) *slog.Logger { return logging.Component(p.Log, part) }
 	var err error
-	if n.admin, err = admin.New(c.Admin, d.Release, d.Commit, log("admin")); err != nil {
+	if n.admin, err = admin.New(c.Admin, p.Release, p.Commit, log("admin")); err != nil {
 		return nil, err
 	}
 	db := c.Database()
@@ -189,7 +179,7 @@ func (n *Node) Start(ctx context.Context) error {
 		return err
 	}
 	n.warnOfOldFiles()
-	n.deps.Log.Info("node started", "store", clickhouse.Redact(n.config.Store.Place()), "logs", n.config.Follow.Logs,
+	n.program.Log.Info("node started", "store", clickhouse.Redact(n.config.Store.Place()), "logs", n.config.Follow.Logs,
 		"admin", n.admin.Address(), "socket", n.api.Socket(), "api", n.api.Address())
 	return nil
 }
@@ -198,7 +188,7 @@ func (n *Node) Start(ctx context.Context) error {
 func (n *Node) warnOfOldFiles() {
 	old := filepath.Join(n.config.Store.Directory, "docket.db")
 	if _, err := os.Stat(old); err == nil {
-		n.deps.Log.Warn("file of an earlier version is no longer read; keep it as the record of questions asked before", "file", old)
+		n.program.Log.Warn("file of an earlier version is no longer read; keep it as the record of questions asked before", "file", old)
 	}
 }
 
@@ -215,8 +205,8 @@ func (n *Node) Reload(ctx context.Context, c Configuration) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	if n.deps.Level != nil {
-		n.deps.Level.Set(c.Logging.Level)
+	if n.program.Level != nil {
+		n.program.Level.Set(c.Logging.Level)
 	}
 	if n.witness != nil {
 		n.witness.ReloadRoster()
@@ -224,9 +214,9 @@ func (n *Node) Reload(ctx context.Context, c Configuration) error {
 	if err := n.enforcement.SetRules(ctx, c.Decide); err != nil {
 		return err
 	}
-	n.deps.Log.Info("configuration reloaded", "allow", c.Decide.Allow, "level", c.Logging.Level, "roster", c.Witness.Roster.File)
+	n.program.Log.Info("configuration reloaded", "allow", c.Decide.Allow, "level", c.Logging.Level, "roster", c.Witness.Roster.File)
 	if changed := n.needRestart(c); len(changed) > 0 {
-		n.deps.Log.Warn("changed sections need a restart", "sections", strings.Join(changed, ", "))
+		n.program.Log.Warn("changed sections need a restart", "sections", strings.Join(changed, ", "))
 	}
 	return nil
 }

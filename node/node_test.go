@@ -13,6 +13,7 @@ import (
 
 	"dragnet/decide"
 	"dragnet/internal/logging"
+	"dragnet/internal/run"
 	"dragnet/node/api"
 	"dragnet/node/layout"
 	"dragnet/wire/identity"
@@ -28,7 +29,7 @@ func start(t *testing.T, change func(*Configuration)) (*Node, *strings.Builder) 
 	}
 	var out strings.Builder
 	log, level := logging.New(c.Logging, &out)
-	n, err := New(c, Dependencies{Log: log, Level: level, Release: "1", Commit: "abc"})
+	n, err := New(c, run.Program{Log: log, Level: level, Release: "1", Commit: "abc"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +71,7 @@ func TestNodeServesItsParts(t *testing.T) {
 func TestInertUntilStarted(t *testing.T) {
 	c := DefaultConfiguration()
 	c.Store.Directory = filepath.Join(t.TempDir(), "data")
-	if _, err := New(c, Dependencies{Log: slog.New(slog.DiscardHandler)}); err != nil {
+	if _, err := New(c, run.Program{Log: slog.New(slog.DiscardHandler)}); err != nil {
 		t.Fatal(err)
 	}
 	if all, err := filepath.Glob(filepath.Dir(c.Store.Directory) + "/*"); err != nil || len(all) > 0 {
@@ -106,7 +107,7 @@ func TestReload(t *testing.T) {
 	if got := allowed(); !slices.Equal(got, c.Decide.Allow) {
 		t.Errorf("allowed %v, want %v", got, c.Decide.Allow)
 	}
-	if n.deps.Log.Enabled(t.Context(), slog.LevelInfo) {
+	if n.program.Log.Enabled(t.Context(), slog.LevelInfo) {
 		t.Error("the level is still INFO")
 	}
 	before := c.Decide.Allow

@@ -76,9 +76,7 @@ func (c *Configuration) translators() redirect.Configuration {
 
 // LoadConfiguration reads files over the defaults.
 func LoadConfiguration(files ...string) (Configuration, error) {
-	c := DefaultConfiguration()
-	err := conf.Load(&c, files...)
-	return c, err
+	return conf.LoadOver(DefaultConfiguration(), files...)
 }
 
 // What a trap sends its node on the agents' channel: a Report as JSON.

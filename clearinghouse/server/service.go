@@ -102,14 +102,9 @@ func (s *Service) Start(ctx context.Context) (err error) {
 	if err := s.startServer(); err != nil {
 		return errors.Join(err, s.core.Stop(ctx))
 	}
-	s.goRun(s.followRoster)
-	s.goRun(s.publish)
+	s.group.GoWithoutError(s.followRoster)
+	s.group.GoWithoutError(s.publish)
 	return nil
-}
-
-// goRun runs what cannot fail.
-func (s *Service) goRun(f func(context.Context)) {
-	s.group.Go(func(ctx context.Context) error { f(ctx); return nil })
 }
 
 // Failed receives the error that ended the service.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -106,13 +105,8 @@ func runGuard(cmd *cobra.Command, c guard.Configuration) (err error) {
 	if err != nil {
 		return err
 	}
-	parts = append(parts, role)
-	if err := run.UntilDone(cmd.Context(), parts, 20*time.Second, log); errors.Is(err, os.ErrPermission) {
-		return cli.Hint(err, "the role needs CAP_NET_RAW, and CAP_NET_ADMIN where it may block")
-	} else if err != nil {
-		return err
-	}
-	return nil
+	parts = append(parts, hinted{role, "the role needs CAP_NET_RAW, and CAP_NET_ADMIN where it may block"})
+	return run.UntilDone(cmd.Context(), parts, 20*time.Second, log)
 }
 
 func replayCaptures(cmd *cobra.Command, c guard.Configuration, files []string, format cli.Format) error {

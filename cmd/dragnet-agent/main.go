@@ -4,12 +4,14 @@
 package main
 
 import (
+	"context"
 	"os"
 
 	"github.com/spf13/cobra"
 
 	wire "dragnet/contain/ripcord/bpf"
 	"dragnet/internal/cli"
+	"dragnet/internal/run"
 	"dragnet/trace/kernel"
 )
 
@@ -26,6 +28,28 @@ func newRoot() *cobra.Command {
 	root.AddCommand(newRun(), newEnrol(), newToken(), newDoctor(), newRipcord(), newTrap(), cli.NewVersion(
 		cli.Object{Name: "trace", Hash: kernel.ObjectHash()}, cli.Object{Name: "contain", Hash: wire.ObjectHash()}))
 	return root
+}
+
+// hinted is a part of a role with what to do when it cannot start.
+type hinted struct {
+	run.Part
+	hint string
+}
+
+// Start adds the hint to an error.
+func (h hinted) Start(ctx context.Context) error {
+	if err := h.Part.Start(ctx); err != nil {
+		return cli.Hint(err, "%s", h.hint)
+	}
+	return nil
+}
+
+// Failed is that of the part, if it can fail.
+func (h hinted) Failed() <-chan error {
+	if f, ok := h.Part.(run.Failing); ok {
+		return f.Failed()
+	}
+	return nil
 }
 
 // newRun adds the roles.

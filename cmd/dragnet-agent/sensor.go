@@ -1,17 +1,16 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"io/fs"
 	"log/slog"
 	"time"
 
-	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"dragnet/internal/cli"
 	"dragnet/internal/conf"
+	"dragnet/internal/run"
 	"dragnet/source/sensor"
 	"dragnet/wire/channel"
 )
@@ -67,7 +66,7 @@ func loadSensor(files []string) (sensor.Configuration, error) {
 	return c, nil
 }
 
-func runSensor(cmd *cobra.Command, c sensor.Configuration) (err error) {
+func runSensor(cmd *cobra.Command, c sensor.Configuration) error {
 	log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
 	node, err := channel.New(c.Channel, channel.Dependencies{Log: log, Role: "sensor", Release: cli.BuildVersion().Release})
 	if err != nil {
@@ -77,21 +76,8 @@ func runSensor(cmd *cobra.Command, c sensor.Configuration) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := node.Start(cmd.Context()); err != nil {
-		return cli.Hint(err, "enrol the sensor first: dragnet-agent enrol sensor https://NODE:9121 -")
-	}
-	defer func() { err = errors.Join(err, node.Stop(context.Background())) }()
-	if err := role.Start(cmd.Context()); err != nil {
-		return cli.Hint(err, "the role needs CAP_NET_RAW")
-	}
-	log.Info("sensor started", "interface", c.Live.Interface, "workers", c.Workers)
-	sd.SdNotify(false, sd.SdNotifyReady) // does nothing outside systemd
-	select {
-	case <-cmd.Context().Done():
-	case err = <-role.Failed():
-	}
-	sd.SdNotify(false, sd.SdNotifyStopping)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	return errors.Join(err, role.Stop(ctx))
+	return run.UntilDone(cmd.Context(), run.Parts{
+		hinted{node, "enrol the sensor first: dragnet-agent enrol sensor https://NODE:9121 -"},
+		hinted{role, "the role needs CAP_NET_RAW"},
+	}, 20*time.Second, log)
 }

@@ -5,17 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"dragnet/internal/cli"
+	"dragnet/internal/conf"
 	"dragnet/internal/logging"
 	"dragnet/internal/run"
 	"dragnet/node"
@@ -64,28 +62,8 @@ finding list, decision list, decision stop.`,
 		Example: "  dragnet run node --config /etc/dragnet/site.yaml --config /etc/dragnet/node.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			files, err := configurationFiles(files, "site.yaml", "node.yaml")
-			if err != nil {
-				return err
-			}
-			c, err := node.LoadConfiguration(files...)
-			if err != nil {
-				return cli.Hint(err, checkHint)
-			}
-			log, level := logging.New(c.Logging, cmd.ErrOrStderr())
-			v := cli.BuildVersion()
-			n, err := node.New(c, node.Dependencies{Log: log, Level: level, Release: v.Release, Commit: v.Commit})
-			if err != nil {
-				return err
-			}
-			defer reloadOnSignal(cmd.Context(), log, func(ctx context.Context) error {
-				c, err := node.LoadConfiguration(files...)
-				if err != nil {
-					return err
-				}
-				return n.Reload(ctx, c)
-			})()
-			return run.UntilDone(cmd.Context(), n, stopWithin, log)
+			return runRole(cmd, files, "node.yaml", node.DefaultConfiguration(), func(c *node.Configuration) logging.Configuration { return c.Logging },
+				func(c node.Configuration, p run.Program) (role[node.Configuration], error) { return node.New(c, p) })
 		},
 	}
 	cmd.Flags().StringArrayVar(&files, "config", nil, "configuration file; repeat to layer (default those of the role in "+packaged+")")
@@ -108,28 +86,10 @@ SIGHUP reads the roster and the log level again.`,
 		Example: "  dragnet run clearinghouse --config /etc/dragnet/clearinghouse.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			files, err := configurationFiles(files, "site.yaml", "clearinghouse.yaml")
-			if err != nil {
-				return err
-			}
-			c, err := community.LoadConfiguration(files...)
-			if err != nil {
-				return cli.Hint(err, checkHint)
-			}
-			log, level := logging.New(c.Logging, cmd.ErrOrStderr())
-			v := cli.BuildVersion()
-			m, err := community.New(c, community.Dependencies{Log: log, Level: level, Release: v.Release, Commit: v.Commit})
-			if err != nil {
-				return err
-			}
-			defer reloadOnSignal(cmd.Context(), log, func(ctx context.Context) error {
-				c, err := community.LoadConfiguration(files...)
-				if err != nil {
-					return err
-				}
-				return m.Reload(ctx, c)
-			})()
-			return run.UntilDone(cmd.Context(), m, stopWithin, log)
+			return runRole(cmd, files, "clearinghouse.yaml", community.DefaultConfiguration(), func(c *community.Configuration) logging.Configuration { return c.Logging },
+				func(c community.Configuration, p run.Program) (role[community.Configuration], error) {
+					return community.New(c, p)
+				})
 		},
 	}
 	cmd.Flags().StringArrayVar(&files, "config", nil, "configuration file; repeat to layer (default those of the role in "+packaged+")")
@@ -162,25 +122,44 @@ func configurationFiles(named []string, role ...string) ([]string, error) {
 	return found, nil
 }
 
-// reloadOnSignal calls reload at each SIGHUP until ctx ends or stop is called. An
-// error is logged, and the configuration stays in effect.
-func reloadOnSignal(ctx context.Context, log *slog.Logger, reload func(context.Context) error) (stop func()) {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGHUP)
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-signals:
-				if err := reload(ctx); err != nil && ctx.Err() == nil {
-					log.Error("reload failed; keeping the configuration", "err", err)
-				}
-			}
-		}
-	}()
-	return func() { signal.Stop(signals); cancel(); <-done }
+// role is a role with a configuration of type C.
+type role[C any] interface {
+	run.Part
+	run.Failing
+	Reload(ctx context.Context, c C) error
+}
+
+// fromFiles is a role whose configuration is read from files, at a reload again.
+type fromFiles[C any] struct {
+	role[C]
+	defaults C
+	files    []string
+}
+
+// Reload reads the files again.
+func (r fromFiles[C]) Reload(ctx context.Context) error {
+	c, err := conf.LoadOver(r.defaults, r.files...)
+	if err != nil {
+		return err
+	}
+	return r.role.Reload(ctx, c)
+}
+
+// runRole runs a role by the files named, or the packaged site.yaml and own file.
+func runRole[C any](cmd *cobra.Command, named []string, own string, defaults C, loggingOf func(*C) logging.Configuration, newRole func(C, run.Program) (role[C], error)) error {
+	files, err := configurationFiles(named, "site.yaml", own)
+	if err != nil {
+		return err
+	}
+	c, err := conf.LoadOver(defaults, files...)
+	if err != nil {
+		return cli.Hint(err, checkHint)
+	}
+	log, level := logging.New(loggingOf(&c), cmd.ErrOrStderr())
+	v := cli.BuildVersion()
+	r, err := newRole(c, run.Program{Log: log, Level: level, Release: v.Release, Commit: v.Commit})
+	if err != nil {
+		return err
+	}
+	return run.UntilDone(cmd.Context(), fromFiles[C]{r, defaults, files}, stopWithin, log)
 }

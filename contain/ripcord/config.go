@@ -128,9 +128,7 @@ func DefaultConfiguration() Configuration {
 
 // LoadConfiguration reads files over the defaults.
 func LoadConfiguration(files ...string) (Configuration, error) {
-	c := DefaultConfiguration()
-	err := conf.Load(&c, files...)
-	return c, err
+	return conf.LoadOver(DefaultConfiguration(), files...)
 }
 
 // longest bounds the difference of two times: the kernel's are 32 bits of

@@ -89,6 +89,12 @@ func Load(into any, files ...string) error {
 	return Read(into, sources...)
 }
 
+// LoadOver is Load over a copy of defaults, which it returns.
+func LoadOver[T any](defaults T, files ...string) (T, error) {
+	err := Load(&defaults, files...)
+	return defaults, err
+}
+
 // readBounded reads one byte more than allowed, so that Read can tell.
 func readBounded(name string) ([]byte, error) {
 	f, err := os.Open(name)

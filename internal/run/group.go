@@ -47,6 +47,14 @@ func (g *Group) Go(f func(ctx context.Context) error) {
 	})
 }
 
+// GoWithoutError is Go for what cannot fail.
+func (g *Group) GoWithoutError(f func(ctx context.Context)) {
+	g.Go(func(ctx context.Context) error {
+		f(ctx)
+		return nil
+	})
+}
+
 // Fail has Failed report err, unless it has another error to report.
 func (g *Group) Fail(err error) {
 	select {

@@ -4,15 +4,40 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
+// Program is what a role is told of the program that runs it.
+type Program struct {
+	// Log is the program's log; Level, if not nil, is set by a reload.
+	Log   *slog.Logger
+	Level *slog.LevelVar
+	// Release and Commit are reported in a metric.
+	Release, Commit string
+}
+
+// Reloading is a part that takes over a changed configuration.
+type Reloading interface {
+	Reload(ctx context.Context) error
+}
+
 // UntilDone starts a program's part, notifies systemd that it is ready, waits until
 // ctx ends or the part fails, and stops it within the given time. It returns the
-// error of the failure, and those of starting and stopping.
+// error of the failure, and those of starting and stopping. Meanwhile each SIGHUP
+// has a Reloading part reload, after Start and before Stop; an error of that is
+// logged.
 func UntilDone(ctx context.Context, part Part, within time.Duration, log *slog.Logger) error {
+	hangups := make(chan os.Signal, 1)
+	reloading, ok := part.(Reloading)
+	if ok {
+		signal.Notify(hangups, syscall.SIGHUP)
+		defer signal.Stop(hangups)
+	}
 	if err := part.Start(ctx); err != nil {
 		return err
 	}
@@ -22,9 +47,17 @@ func UntilDone(ctx context.Context, part Part, within time.Duration, log *slog.L
 	}
 	notifySystemd(log, daemon.SdNotifyReady)
 	var err error
-	select {
-	case <-ctx.Done():
-	case err = <-failed:
+	for done := false; !done; {
+		select {
+		case <-ctx.Done():
+			done = true
+		case err = <-failed:
+			done = true
+		case <-hangups:
+			if err := reloading.Reload(ctx); err != nil && ctx.Err() == nil {
+				log.Error("reload failed; keeping the configuration", "err", err)
+			}
+		}
 	}
 	notifySystemd(log, daemon.SdNotifyStopping)
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)

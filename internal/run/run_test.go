@@ -5,9 +5,11 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -104,5 +106,49 @@ func TestSystemdIsNotified(t *testing.T) {
 		if err != nil || string(b[:n]) != want {
 			t.Errorf("%q, %v, want %q", b[:n], err, want)
 		}
+	}
+}
+
+// reloading is a part that counts its reloads.
+type reloading struct {
+	recorder
+	started atomic.Bool
+	reloads chan struct{}
+}
+
+// Start fails the test if it is reloaded meanwhile: its parts are not there yet.
+func (r *reloading) Start(ctx context.Context) error {
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		return err
+	}
+	time.Sleep(20 * time.Millisecond)
+	r.started.Store(true)
+	return r.recorder.Start(ctx)
+}
+
+func (r *reloading) Reload(context.Context) error {
+	if !r.started.Load() {
+		return errors.New("reloaded before it was started")
+	}
+	r.reloads <- struct{}{}
+	return errors.New("a mistake, which ends nothing")
+}
+
+// TestReloadComesAfterStart: a SIGHUP while a part starts waits until it has, and
+// one that fails ends nothing.
+func TestReloadComesAfterStart(t *testing.T) {
+	var told []string
+	r := &reloading{recorder: recorder{"a", &told, nil, NewGroup()}, reloads: make(chan struct{}, 2)}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- UntilDone(ctx, r, time.Minute, slog.New(slog.DiscardHandler)) }()
+	<-r.reloads
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	<-r.reloads
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }

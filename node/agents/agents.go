@@ -78,7 +78,7 @@ func (r *Registry) Start(ctx context.Context) (err error) {
 	if err := r.db.Migrate(ctx, "agent", steps); err != nil {
 		return err
 	}
-	r.group.Go(func(ctx context.Context) error { r.watchDocuments(ctx); return nil })
+	r.group.GoWithoutError(r.watchDocuments)
 	return nil
 }
 

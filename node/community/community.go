@@ -68,42 +68,30 @@ func (c *Configuration) Validate() error {
 
 // LoadConfiguration reads files over the defaults; a later file wins.
 func LoadConfiguration(files ...string) (Configuration, error) {
-	c := DefaultConfiguration()
-	err := conf.Load(&c, files...)
-	return c, err
-}
-
-// Dependencies of a community's services.
-type Dependencies struct {
-	// Log is their log; Level, if not nil, is set by
-	// Reload.
-	Log   *slog.Logger
-	Level *slog.LevelVar
-	// Release and Commit are reported in a metric.
-	Release, Commit string
+	return conf.LoadOver(DefaultConfiguration(), files...)
 }
 
 // Community is a running clearinghouse. Start, Reload and Stop are called from
 // one goroutine.
 type Community struct {
-	deps   Dependencies
-	parts  run.Parts
-	admin  *admin.Server
-	server *server.Service
+	program run.Program
+	parts   run.Parts
+	admin   *admin.Server
+	server  *server.Service
 	// outputs is nil where nothing is configured.
 	outputs *outputs.Service
 	relay   bool
 }
 
 // New makes the services; Start starts them.
-func New(c Configuration, d Dependencies) (*Community, error) {
+func New(c Configuration, p run.Program) (*Community, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	m := &Community{deps: d, relay: c.Relay.Serve}
-	log := func(part string) *slog.Logger { return logging.Component(d.Log, part) }
+	m := &Community{program: p, relay: c.Relay.Serve}
+	log := func(part string) *slog.Logger { return logging.Component(p.Log, part) }
 	var err error
-	if m.admin, err = admin.New(c.Admin, d.Release, d.Commit, log("admin")); err != nil {
+	if m.admin, err = admin.New(c.Admin, p.Release, p.Commit, log("admin")); err != nil {
 		return nil, err
 	}
 	db := c.Server.Database()
@@ -169,7 +157,7 @@ func (m *Community) Start(ctx context.Context) error {
 	if err := m.parts.Start(ctx); err != nil {
 		return err
 	}
-	m.deps.Log.Info("clearinghouse started", "listen", m.server.Address(), "admin", m.admin.Address(), "key", m.server.Key().String(), "relay", m.relay)
+	m.program.Log.Info("clearinghouse started", "listen", m.server.Address(), "admin", m.admin.Address(), "key", m.server.Key().String(), "relay", m.relay)
 	return nil
 }
 
@@ -182,10 +170,10 @@ func (m *Community) Stop(ctx context.Context) error { return m.parts.Stop(ctx) }
 // Reload reads the roster again and sets the log level; everything else needs a
 // restart.
 func (m *Community) Reload(_ context.Context, c Configuration) error {
-	if m.deps.Level != nil {
-		m.deps.Level.Set(c.Logging.Level)
+	if m.program.Level != nil {
+		m.program.Level.Set(c.Logging.Level)
 	}
 	m.server.ReloadRoster()
-	m.deps.Log.Info("roster and log level reloaded; other changes need a restart", "level", c.Logging.Level)
+	m.program.Log.Info("roster and log level reloaded; other changes need a restart", "level", c.Logging.Level)
 	return nil
 }

@@ -132,7 +132,7 @@ func New(c Configuration, log *slog.Logger, a *admin.Server) (*Notifier, error) 
 // Start starts sending.
 func (n *Notifier) Start(context.Context) error {
 	for i := range n.queues {
-		n.group.Go(func(ctx context.Context) error { n.serveQueue(ctx, &n.queues[i]); return nil })
+		n.group.GoWithoutError(func(ctx context.Context) { n.serveQueue(ctx, &n.queues[i]) })
 	}
 	return nil
 }

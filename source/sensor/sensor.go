@@ -58,6 +58,7 @@ func (s *Sensor) Start(context.Context) error {
 		s.group.Go(w.run)
 	}
 	s.group.Go(s.send)
+	s.log.Info("sensor started", "interface", s.config.Live.Interface, "workers", s.config.Workers)
 	return nil
 }
 

@@ -106,9 +106,7 @@ func DefaultConfiguration() Configuration {
 
 // LoadConfiguration reads YAML files over the defaults.
 func LoadConfiguration(files ...string) (Configuration, error) {
-	c := DefaultConfiguration()
-	err := conf.Load(&c, files...)
-	return c, err
+	return conf.LoadOver(DefaultConfiguration(), files...)
 }
 
 // Validate reports all invalid settings.

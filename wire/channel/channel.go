@@ -146,7 +146,7 @@ func (c *Client) Start(ctx context.Context) (err error) {
 		return errors.Join(err, c.spool.Close())
 	}
 	for _, f := range []func(context.Context){c.configure, c.sendAll, c.renew} {
-		c.group.Go(func(ctx context.Context) error { f(ctx); return nil })
+		c.group.GoWithoutError(f)
 	}
 	return nil
 }

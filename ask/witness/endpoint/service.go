@@ -93,20 +93,15 @@ func (s *Service) Start(ctx context.Context) (err error) {
 		}
 		s.group.Go(func(context.Context) error { return s.server.Serve() })
 	}
-	s.goRun(s.maintain)
+	s.group.GoWithoutError(s.maintain)
 	if s.config.Clearinghouse.URL != "" {
-		s.goRun(s.followClearinghouse)
+		s.group.GoWithoutError(s.followClearinghouse)
 	}
 	for i := range s.config.Relays {
-		s.goRun(func(ctx context.Context) { s.pollRelay(ctx, &s.config.Relays[i]) })
+		s.group.GoWithoutError(func(ctx context.Context) { s.pollRelay(ctx, &s.config.Relays[i]) })
 	}
 	s.log.Info("witness started", "listen", s.Address(), "relays", len(s.config.Relays), "key", s.Key())
 	return nil
-}
-
-// goRun runs what cannot fail.
-func (s *Service) goRun(f func(context.Context)) {
-	s.group.Go(func(ctx context.Context) error { f(ctx); return nil })
 }
 
 func (s *Service) openParts(ctx context.Context) (err error) {
