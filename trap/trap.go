@@ -18,6 +18,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/internal/conf"
 	"dragnet/internal/run"
@@ -89,22 +90,17 @@ const (
 // in Lost.
 const MaxPayload = 512 << 10
 
-// Report is one outbound session of an inbound honeypot.
+// Report is one outbound session of an inbound honeypot: what it sent, cut to
+// MaxPayload, with Source the honeypot and Target whom it meant.
 type Report struct {
 	Version int `json:"version"`
 	// Session names the line in the trap's vault.
-	Session string         `json:"session"`
-	Time    flow.Time      `json:"time"`
-	Service string         `json:"service"`
-	Proto   flow.Proto     `json:"proto"`
-	Source  netip.AddrPort `json:"source"` // the honeypot
-	Target  netip.AddrPort `json:"target"` // whom it meant
-	// Attackers had sessions with the honeypot when it sent this, the newest
-	// first: one of them took it over.
+	Session string `json:"session"`
+	Service string `json:"service"`
+	// Attackers had sessions with the honeypot when it sent this: one of them
+	// took it over.
 	Attackers []Attacker `json:"attackers"`
-	// Payload is what the honeypot sent; Lost counts the bytes missing of it.
-	Payload []byte `json:"payload"`
-	Lost    uint64 `json:"lost"`
+	dossier.Capture
 }
 
 // Attacker had a session with an inbound honeypot.
@@ -199,10 +195,7 @@ func (t *Trap) take(s *session.Session) {
 }
 
 func (t *Trap) report(s *session.Session) *Report {
-	r := &Report{
-		Version: ReportVersion, Session: s.ID, Time: s.Start, Service: s.Service, Proto: s.Proto, Source: s.Client, Target: s.Server,
-		Attackers: []Attacker{}, Payload: s.Sent, Lost: s.Lost,
-	}
+	r := &Report{Version: ReportVersion, Session: s.ID, Service: s.Service, Attackers: []Attacker{}, Capture: s.Capture()}
 	if more := len(s.Sent) - MaxPayload; more > 0 {
 		r.Payload, r.Lost = s.Sent[:MaxPayload], s.Lost+uint64(more)
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -82,7 +81,7 @@ func newTrapList() *cobra.Command {
 					sent += c.Bytes
 				}
 			}
-			rows.Items = append(rows.Items, json.RawMessage(mustLine(l)))
+			rows.Items = append(rows.Items, l)
 			rows.Cells = append(rows.Cells, []string{formatTime(l.Start), l.Client.String(), l.Server.String(), l.Proto.String(), l.Service,
 				fmt.Sprint(sent), fmt.Sprint(l.Lost), l.Reason, l.Sent})
 			return nil
@@ -96,15 +95,6 @@ func newTrapList() *cobra.Command {
 		return cli.WriteRows(cmd.OutOrStdout(), *output, rows)
 	}
 	return cmd
-}
-
-// mustLine is a line as it is kept; it was read from JSON.
-func mustLine(l *vault.Line) []byte {
-	b, err := json.Marshal(l)
-	if err != nil {
-		return []byte("null")
-	}
-	return b
 }
 
 func newTrapPayload() *cobra.Command {

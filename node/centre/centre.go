@@ -2,10 +2,8 @@ package centre
 
 import (
 	"context"
-	"crypto/sha256"
 	"database/sql"
 	"embed"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -198,8 +196,7 @@ func parseReport(item *agentv1.Item) (*trap.Report, error) {
 }
 
 func (s *Centre) keepPayload(tx *state.Tx, from string, r *trap.Report) error {
-	sum := sha256.Sum256(r.Payload)
-	digest := hex.EncodeToString(sum[:])
+	digest := r.ID()
 	done, err := tx.Exec(`UPDATE centre_payload SET copies = copies + 1 WHERE digest = ?`, digest)
 	if err != nil {
 		return err

@@ -70,10 +70,12 @@ var noon = flow.Time(1_900_000_000_000_000)
 
 func report(payload []byte, port uint16) *trap.Report {
 	return &trap.Report{
-		Version: trap.ReportVersion, Session: "s", Time: noon, Service: "http", Proto: flow.TCP,
-		Source: netip.MustParseAddrPort("10.66.0.2:40000"), Target: netip.AddrPortFrom(netip.MustParseAddr("198.51.100.9"), port),
+		Version: trap.ReportVersion, Session: "s", Service: "http",
 		Attackers: []trap.Attacker{{Addr: netip.MustParseAddr("203.0.113.2"), Target: netip.MustParseAddrPort("192.0.2.200:80"), Proto: flow.TCP}},
-		Payload:   payload,
+		Capture: dossier.Capture{
+			Time: noon, Proto: flow.TCP, Trapped: true, Payload: payload,
+			Source: netip.MustParseAddrPort("10.66.0.2:40000"), Target: netip.AddrPortFrom(netip.MustParseAddr("198.51.100.9"), port),
+		},
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -76,7 +77,7 @@ func (a *Array) Start(ctx context.Context) error {
 		a.tcp = append(a.tcp, l)
 	}
 	for _, v6 := range []bool{false, true} {
-		s, err := openUDP(a.c.Port, v6)
+		s, err := openUDP(ctx, a.c.Port, v6)
 		if err != nil {
 			return errors.Join(fmt.Errorf("outbound array: %w", err), a.closeSockets())
 		}
@@ -86,7 +87,7 @@ func (a *Array) Start(ctx context.Context) error {
 		a.group.Go(func(context.Context) error { return a.accept(l) })
 	}
 	for _, s := range a.udp {
-		a.group.Go(func(context.Context) error { return a.receive(s) })
+		a.group.Go(func(ctx context.Context) error { return a.receive(ctx, s) })
 	}
 	a.group.Go(a.expire)
 	return nil
@@ -125,14 +126,22 @@ func (a *Array) closeSockets() (err error) {
 	return err
 }
 
-// makeTransparent lets a socket take connections to addresses of others (ip(7),
-// IP_TRANSPARENT), and answer under them.
+// makeTransparent lets a socket take what is sent to addresses of others, say
+// where that was, and answer under them (ip(7), IP_TRANSPARENT).
 func makeTransparent(network, _ string, c syscall.RawConn) (err error) {
-	failed := c.Control(func(fd uintptr) {
-		if network == "tcp6" {
-			err = errors.Join(unix.SetsockoptInt(int(fd), unix.SOL_IPV6, unix.IPV6_TRANSPARENT, 1), unix.SetsockoptInt(int(fd), unix.SOL_IPV6, unix.IPV6_V6ONLY, 1))
-		} else {
-			err = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_TRANSPARENT, 1)
+	level, transparent, destination := unix.SOL_IP, unix.IP_TRANSPARENT, unix.IP_RECVORIGDSTADDR
+	v6 := strings.HasSuffix(network, "6")
+	if v6 {
+		level, transparent, destination = unix.SOL_IPV6, unix.IPV6_TRANSPARENT, unix.IPV6_RECVORIGDSTADDR
+	}
+	failed := c.Control(func(descriptor uintptr) {
+		fd := int(descriptor)
+		err = unix.SetsockoptInt(fd, level, transparent, 1)
+		if v6 {
+			err = errors.Join(err, unix.SetsockoptInt(fd, level, unix.IPV6_V6ONLY, 1))
+		}
+		if strings.HasPrefix(network, "udp") {
+			err = errors.Join(err, unix.SetsockoptInt(fd, level, destination, 1), unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
 		}
 	})
 	if err != nil {
@@ -158,7 +167,7 @@ func (a *Array) accept(l net.Listener) error {
 			c.Close()
 			continue
 		}
-		a.group.Go(func(context.Context) error { a.serve(c, client, server); return nil })
+		a.group.GoWithoutError(func(context.Context) { a.serve(c, client, server) })
 	}
 }
 

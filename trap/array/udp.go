@@ -20,38 +20,21 @@ import (
 
 // udpSocket receives datagrams to any address.
 type udpSocket struct {
-	conn *net.UDPConn
-	v6   bool
+	conn    *net.UDPConn
+	network string
 }
 
-func openUDP(port uint16, v6 bool) (*udpSocket, error) {
-	domain, network := unix.AF_INET, "udp4"
+func openUDP(ctx context.Context, port uint16, v6 bool) (*udpSocket, error) {
+	network := "udp4"
 	if v6 {
-		domain, network = unix.AF_INET6, "udp6"
+		network = "udp6"
 	}
-	fd, err := unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	config := net.ListenConfig{Control: makeTransparent}
+	c, err := config.ListenPacket(ctx, network, fmt.Sprintf(":%d", port))
 	if err != nil {
 		return nil, err
 	}
-	var at unix.Sockaddr = &unix.SockaddrInet4{Port: int(port)}
-	if v6 {
-		at = &unix.SockaddrInet6{Port: int(port)}
-		err = errors.Join(unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_V6ONLY, 1), unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_TRANSPARENT, 1),
-			unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_RECVORIGDSTADDR, 1))
-	} else {
-		err = errors.Join(unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_TRANSPARENT, 1), unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_RECVORIGDSTADDR, 1))
-	}
-	if err == nil {
-		err = unix.Bind(fd, at)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s port %d: %w", network, port, err), unix.Close(fd))
-	}
-	conn, err := fileConn(fd, network)
-	if err != nil {
-		return nil, err
-	}
-	return &udpSocket{conn, v6}, nil
+	return &udpSocket{c.(*net.UDPConn), network}, nil // of these networks it is always one
 }
 
 func (s *udpSocket) close() error { return s.conn.Close() }
@@ -89,7 +72,7 @@ type exchange struct {
 // maxDatagram is the longest datagram.
 const maxDatagram = 65535
 
-func (a *Array) receive(s *udpSocket) error {
+func (a *Array) receive(ctx context.Context, s *udpSocket) error {
 	buffer, control := make([]byte, maxDatagram), make([]byte, 256)
 	for {
 		n, cn, _, from, err := s.conn.ReadMsgUDPAddrPort(buffer, control)
@@ -109,7 +92,7 @@ func (a *Array) receive(s *udpSocket) error {
 		}
 		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 		if answer := a.takeDatagram(exchangeKey{from, to}, buffer[:n]); len(answer) > 0 {
-			if err := s.answer(exchangeKey{from, to}, answer); err != nil {
+			if err := s.answer(ctx, exchangeKey{from, to}, answer); err != nil {
 				a.log.Warn("answer not sent (a port below 1024 needs CAP_NET_BIND_SERVICE)", "client", from, "server", to, "err", err)
 			}
 		}
@@ -178,36 +161,12 @@ func (a *Array) endExchanges(over func(*exchange) bool, reason string) {
 }
 
 // answer sends from the address that the client meant.
-func (s *udpSocket) answer(key exchangeKey, b []byte) error {
-	domain := unix.AF_INET
-	if s.v6 {
-		domain = unix.AF_INET6
-	}
-	fd, err := unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+func (s *udpSocket) answer(ctx context.Context, key exchangeKey, b []byte) error {
+	config := net.ListenConfig{Control: makeTransparent}
+	c, err := config.ListenPacket(ctx, s.network, key.server.String())
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-		return err
-	}
-	if s.v6 {
-		err = unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_TRANSPARENT, 1)
-	} else {
-		err = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_TRANSPARENT, 1)
-	}
-	if err == nil {
-		err = unix.Bind(fd, sockaddr(key.server))
-	}
-	if err == nil {
-		err = unix.Sendto(fd, b, 0, sockaddr(key.client))
-	}
-	return err
-}
-
-func sockaddr(a netip.AddrPort) unix.Sockaddr {
-	if a.Addr().Is4() {
-		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
-	}
-	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+	_, err = c.WriteTo(b, net.UDPAddrFromAddrPort(key.client))
+	return errors.Join(err, c.Close())
 }

@@ -70,7 +70,7 @@ func serveSMB(c *Conn) error {
 			}
 			continue
 		case len(body) >= 32 && body[0] == 0xff:
-			out = answerSMB1(body, &setups)
+			out = answerSMB1(body)
 		case len(body) >= 64 && body[0] == 0xfe:
 			out = answerSMB2(body, &setups)
 		default:
@@ -84,7 +84,7 @@ func serveSMB(c *Conn) error {
 	return errLimit
 }
 
-func answerSMB1(in []byte, setups *int) []byte {
+func answerSMB1(in []byte) []byte {
 	out := append([]byte{}, in[:32]...)
 	out[9] |= 0x80 // a reply
 	binary.LittleEndian.PutUint32(out[5:], 0)
@@ -112,7 +112,6 @@ func answerSMB1(in []byte, setups *int) []byte {
 		out = append(out, words...)
 		return append(out, 8, 0, 0x4d, 0x1a, 0x77, 0x20, 0x5c, 0x93, 0xe6, 0x0b)
 	case smb1SetupAndX:
-		*setups++
 		out[28] = 8 // a user
 		return append(out, 3, 0xff, 0, 0, 0, 0, 0, 0, 0)
 	case smb1TreeConnect:

@@ -185,8 +185,8 @@ func drain(c *Conn) error {
 	return err
 }
 
-// readLine reads a line of at most 2048 bytes; a longer one is read in parts, so
-// that an overflow is recorded whole.
+// readLine reads a line, or 2048 bytes of a longer one: the rest is read as the
+// next, so that an overflow is recorded whole.
 func readLine(c *Conn) (string, error) {
 	line, err := c.Reader.ReadSlice('\n')
 	if errors.Is(err, bufio.ErrBufferFull) {

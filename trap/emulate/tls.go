@@ -60,7 +60,7 @@ func serveTLS(c *Conn) error {
 	if isHTTP(carried.peek(bannerAfter)) {
 		name, serve = "http", serveHTTP
 	}
-	r.SetService(session.Nested("tls", name))
+	r.SetService("tls/" + name)
 	return serve(carried)
 }
 

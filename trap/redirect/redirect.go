@@ -63,17 +63,11 @@ func (t *Translator) Remove() error {
 	if err != nil {
 		return err
 	}
-	tables, err := conn.ListTablesOfFamily(nftables.TableFamilyINet)
-	if err != nil {
-		return fmt.Errorf("nftables: list tables: %w", err)
-	}
-	for _, table := range tables {
-		if table.Name == tableName {
-			conn.DelTable(table)
-			if err := conn.Flush(); err != nil {
-				return fmt.Errorf("nftables: delete table inet %s: %w", tableName, err)
-			}
-		}
+	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: tableName}
+	conn.AddTable(table) // so that deleting it succeeds in either case
+	conn.DelTable(table)
+	if err := conn.Flush(); err != nil {
+		return fmt.Errorf("nftables: delete table inet %s: %w", tableName, err)
 	}
 	return t.removeRoutes()
 }

@@ -5,7 +5,6 @@ package session
 import (
 	"crypto/rand"
 	"net/netip"
-	"strings"
 	"sync"
 	"time"
 
@@ -134,7 +133,7 @@ func (r *Recorder) SetService(name string) {
 	r.session.Service = name
 }
 
-// Sent is the number of bytes of the client so far, kept or not.
+// Received is the number of bytes kept of the client so far.
 func (r *Recorder) Received() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -150,6 +149,3 @@ func (r *Recorder) Finish(reason string) *Session {
 	done := r.session
 	return &done
 }
-
-// Nested is the service of what a session carries, such as http within tls.
-func Nested(outer, inner string) string { return strings.TrimSuffix(outer, "/") + "/" + inner }
