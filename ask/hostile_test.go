@@ -74,7 +74,7 @@ func TestOneHugeHost(t *testing.T) {
 	}
 }
 
-// hourly is a log of so many flows of one host, hours apart, so that each time
+// hourly is a log of n flows of one host, hours apart, so that each time
 // takes its full length in a statement.
 type hourly int
 

@@ -12,7 +12,7 @@ import (
 // pending is one submission that waits for the disk.
 type pending struct {
 	rows []row
-	at   []int // where each row stands in the submission
+	at   []int // the index of each row in the submission
 	// fresh holds the new rows, once done has received nil.
 	fresh []bool
 	done  chan error

@@ -213,7 +213,7 @@ func (c *community) numbered(n int) (id string, sealed []byte) {
 }
 
 // feed runs the child over what waits and kills it after a while, or when it has
-// acknowledged so many; killed is false if it ended before.
+// acknowledged n of them; killed is false if it ended before.
 func feed(t *testing.T, c *community, path string, bundle []byte, waiting map[string][]byte, kept map[string]bool, after time.Duration, acknowledged int) (killed bool) {
 	t.Helper()
 	exe, err := os.Executable()
@@ -235,7 +235,7 @@ func feed(t *testing.T, c *community, path string, bundle []byte, waiting map[st
 		t.Fatal(err)
 	}
 	lines := maps.Clone(waiting)
-	go func() { // errors of writing are the child's death, which Wait tells
+	go func() { // errors of writing are the child's death, which Wait reports
 		fmt.Fprintln(in, hex.EncodeToString(c.key.Public().Bytes()))
 		fmt.Fprintln(in, hex.EncodeToString(bundle))
 		for _, sealed := range lines {

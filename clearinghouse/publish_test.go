@@ -180,7 +180,7 @@ func TestConcurrent(t *testing.T) {
 			t.Errorf("%+v", p)
 		}
 		for _, e := range mustEntries(t, c) {
-			if e.Sources != 3 { // four, as the scale tells it
+			if e.Sources != 3 { // four, as the scale shows it
 				t.Errorf("%+v", e)
 			}
 		}

@@ -266,6 +266,6 @@ func clone(d *dossier.Decision) dossier.Decision {
 	return c
 }
 
-// Stopped reports whether Stop was the last word; whoever keeps a judge's
+// Stopped reports whether Stop was the last word; who keeps a judge's
 // decisions keeps this too, and stops the next judge again.
 func (j *Judge) Stopped() bool { return j.stopped }

@@ -2,7 +2,7 @@
 // was asked: the encryption under the tuple itself of Allman et al. 2006,
 // section 3.1, hardened against guessing.
 //
-// A tuple has little entropy, so a key made from it alone falls to whoever
+// A tuple has little entropy, so a key made from it alone falls to anyone who
 // tries all tuples. In OPRF mode the key comes from the tuple through the
 // witness's oblivious pseudorandom function (RFC 9497, mode OPRF,
 // ristretto255-SHA512): the asker learns the function's value at its own tuple

@@ -250,7 +250,7 @@ func FuzzOpen(f *testing.F) {
 }
 
 // BenchmarkOpen is what the detective pays per key it may open with, and per
-// answer: a foreign one costs a look-up, one of its own a decryption.
+// answer: a foreign one costs a look-up, a matching one a decryption.
 func BenchmarkOpen(b *testing.B) {
 	k := testKey(1)
 	a, err := k.Seal(make([]byte, 200), 0)

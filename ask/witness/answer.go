@@ -169,7 +169,7 @@ func (a *answering) evaluateBlinded(ctx context.Context) error {
 	return nil
 }
 
-// A large group is split: each part is an answer of its own.
+// A large group is split: each part is a separate answer.
 const (
 	hostsPerAnswer  = 4096
 	eventsPerAnswer = 1 << 20 // at most 11 bytes each

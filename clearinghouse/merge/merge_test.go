@@ -152,29 +152,29 @@ func TestOracle(t *testing.T) {
 				said[k][v.Class] = true
 			}
 		}
-		stands := map[int]map[netip.Addr]bool{}
+		left := map[int]map[netip.Addr]bool{}
 		for k, classes := range said {
 			if len(classes) >= rules.Floor {
-				if stands[k.pattern] == nil {
-					stands[k.pattern] = map[netip.Addr]bool{}
+				if left[k.pattern] == nil {
+					left[k.pattern] = map[netip.Addr]bool{}
 				}
-				stands[k.pattern][k.host] = true
+				left[k.pattern][k.host] = true
 			}
 		}
 		together := map[int]int{}
-		for p := range stands {
+		for p := range left {
 			together[p] = p
 		}
-		for range stands { // as many rounds as it can take
-			for p := range stands {
-				for q := range stands {
+		for range left { // as many rounds as it can take
+			for p := range left {
+				for q := range left {
 					n := 0
-					for h := range stands[p] {
-						if stands[q][h] {
+					for h := range left[p] {
+						if left[q][h] {
 							n++
 						}
 					}
-					if n >= rules.Shared && 2*n >= min(len(stands[p]), len(stands[q])) {
+					if n >= rules.Shared && 2*n >= min(len(left[p]), len(left[q])) {
 						low := min(together[p], together[q])
 						together[p], together[q] = low, low
 					}
@@ -182,7 +182,7 @@ func TestOracle(t *testing.T) {
 			}
 		}
 		want := map[int][]int{}
-		for _, p := range slices.Sorted(maps.Keys(stands)) {
+		for _, p := range slices.Sorted(maps.Keys(left)) {
 			want[together[p]] = append(want[together[p]], p)
 		}
 		got := map[int][]int{}

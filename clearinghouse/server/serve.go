@@ -48,7 +48,7 @@ func (s *Service) startServer() error {
 	return nil
 }
 
-// handler bounds what callers may cost: requests of MaxRequest bytes, so many
+// handler bounds what callers may cost: requests of MaxRequest bytes, a bounded number
 // at a time, those that write only from members.
 func (s *Service) handler() (string, http.Handler) {
 	path, inner := reportingv1connect.NewClearinghouseServiceHandler(&methods{s: s, objections: newMinuteLimit(s.config.ObjectionsPerMinute, s.deps.Now)},

@@ -68,7 +68,7 @@ func pages(t *testing.T) []string {
 //
 //	```sh test               each line must succeed
 //	```console test          lines after "$ " must succeed and print what follows
-//	                         them; a line "..." stands for any lines
+//	                         them; a line "..." matches any lines
 //	```sh test as root       the same, left out without root
 //	```sh untested: REASON   is not run; its commands and flags must exist
 //
@@ -265,7 +265,7 @@ func pageShell(t *testing.T, ctx context.Context, script string) *exec.Cmd {
 	return nodes[0].Command(ctx, "bash", "-euc", script)
 }
 
-// agree compares whole lines; a line "..." in want stands for any lines.
+// agree compares whole lines; a line "..." in want matches any lines.
 func agree(want, got string) bool {
 	pattern := regexp.QuoteMeta(want + "\n")
 	pattern = strings.ReplaceAll(pattern, regexp.QuoteMeta("...\n"), "(?s:.*)")

@@ -158,7 +158,7 @@ const filterHelp = `DATADIR may be the address of a ClickHouse database; see 'dr
 
 A FILTER is written like a clue without "in" or "out": src= dst= host= sport=
 dport= proto= state=, all of which must fit. Addresses may be prefixes, @FILE
-stands for any value listed in a file, state is established or failed.`
+means any value listed in a file, state is established or failed.`
 
 func (s *selection) addFlags(cmd *cobra.Command) {
 	s.at.addFlags(cmd)

@@ -117,7 +117,7 @@ X, open: "in" means the flow came in to X, "out" that X opened it.
   in  src=ADDRESS  sport= dport= proto= state=     the other host is the source
   out dst=ADDRESS  sport= dport= proto= state=     the other host is the destination
 
-Addresses may be prefixes; @FILE stands for any value listed in a file; state is
+Addresses may be prefixes; @FILE means any value listed in a file; state is
 established or failed. Clues combine with and, or, and then[1h] ("later, within
 an hour, at the same X"; 24h if no time is given). Then binds tighter than and,
 and tighter than or; parentheses group.`

@@ -16,7 +16,7 @@ import (
 
 const logHeader = "#separator \\x09\n#path\tconn\n#fields\tts\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tproto\n"
 
-// logOf writes a conn log of n flows, each of its own client to one of up to
+// logOf writes a conn log of n flows, each of another client to one of up to
 // 65,536 servers.
 func logOf(t *testing.T, n int) string {
 	t.Helper()

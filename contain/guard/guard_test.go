@@ -135,7 +135,7 @@ func TestDryRunHoldsNobody(t *testing.T) {
 	e := newEdge(t, func(c *Configuration) { c.Standing.Enforce = false })
 	now := e.scan(t, monday, addr(0, 1))
 	if p := e.Plan(now); len(p.Holds) != 0 || len(p.Decisions) != 0 {
-		t.Errorf("a dry run tells the router %+v", p)
+		t.Errorf("a dry run hands the router %+v", p)
 	}
 	if e.count("hold") != 1 || e.events[len(e.events)-1].Verdict != dossier.DryRun {
 		t.Errorf("events %+v, want a hold in a dry run", e.events)
@@ -221,14 +221,14 @@ func block(id, target string) dossier.Decision {
 // Orders: a standing decision of the station, blocks, their end.
 func TestOrders(t *testing.T) {
 	e := newEdge(t, func(c *Configuration) { c.Station, c.Standing = true, Standing{} })
-	stands := dossier.Decision{ID: "S", Target: netip.MustParsePrefix("0.0.0.0/0"), Verdict: dossier.Active, Until: monday + 9*day, Standing: &dossier.Standing{Rule: "daw", Most: 5}}
+	standing := dossier.Decision{ID: "S", Target: netip.MustParsePrefix("0.0.0.0/0"), Verdict: dossier.Active, Until: monday + 9*day, Standing: &dossier.Standing{Rule: "daw", Most: 5}}
 	obey := func(now flow.Time, all ...dossier.Decision) {
 		t.Helper()
 		if err := e.ApplyPolicy(now, e.MakeReport(now), daw.AgentPolicy{Version: daw.MessageVersion, Days: 1, Decisions: all}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	obey(monday, stands, block("A", "10.0.0.1/32"), block("far", "192.0.2.1/32"))
+	obey(monday, standing, block("A", "10.0.0.1/32"), block("far", "192.0.2.1/32"))
 	if e.probe(monday, addr(0, 1)) {
 		t.Error("not blocked as ordered")
 	}
@@ -241,7 +241,7 @@ func TestOrders(t *testing.T) {
 	if len(b.Persistent) != 1 || b.Persistent[0].Addr != addr(0, 2) || b.Validate() != nil {
 		t.Errorf("persistent %+v: the station is to judge, %v", b.Persistent, b.Validate())
 	}
-	stopped := stands
+	stopped := standing
 	stopped.Verdict = dossier.Stopped
 	a := block("A", "10.0.0.1/32")
 	a.Verdict = dossier.Stopped

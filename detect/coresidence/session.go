@@ -111,7 +111,7 @@ func (m *SessionModel) check(s []int) error {
 	return nil
 }
 
-// count adds s under its length, and under 0, which stands for any length.
+// count adds s under its length, and under 0, which means any length.
 func (m *SessionModel) count(s []int) {
 	m.sizes[min(len(s), longest)]++
 	for _, n := range []int{min(len(s), longest), 0} {

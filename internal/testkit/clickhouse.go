@@ -82,7 +82,7 @@ func (c *ClickHouse) Start() {
 		c.t.Fatal(err)
 	}
 	const patience = time.Minute
-	for begun := time.Now(); time.Since(begun) < patience; time.Sleep(20 * time.Millisecond) {
+	for start := time.Now(); time.Since(start) < patience; time.Sleep(20 * time.Millisecond) {
 		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", c.port))
 		if err == nil {
 			conn.Close()

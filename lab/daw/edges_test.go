@@ -100,7 +100,7 @@ func (l *isp) startGuard(i int) {
 }
 
 // step says how far the story has come.
-func (l *isp) step(what string) { l.t.Logf("%5.1f s: %s", time.Since(l.begun).Seconds(), what) }
+func (l *isp) step(what string) { l.t.Logf("%5.1f s: %s", time.Since(l.started).Seconds(), what) }
 
 // census is what the kernels of both edges block and hold back.
 func (l *isp) census() (blocked, held []string) {
@@ -161,7 +161,7 @@ func TestOutbreakAtTwoEdges(t *testing.T) {
 		}
 	}
 	l.await(10*time.Second, "the station has sources blocked", func() bool { look(); return !blockedFirst.IsZero() })
-	l.step(fmt.Sprintf("all infected; held first after %v, blocked first after %v, at most %d blocked", heldFirst.Sub(l.begun), blockedFirst.Sub(l.begun), most))
+	l.step(fmt.Sprintf("all infected; held first after %v, blocked first after %v, at most %d blocked", heldFirst.Sub(l.started), blockedFirst.Sub(l.started), most))
 	if heldFirst.IsZero() || blockedFirst.Before(heldFirst) {
 		t.Errorf("held first at %v, blocked first at %v; want limits before blocks", heldFirst, blockedFirst)
 	}
@@ -320,7 +320,7 @@ func (l *isp) checkEnd() {
 		l.t.Errorf("the table is still there after the end: %s %v", out, err)
 	}
 	l.startGuard(0)
-	l.await(6*time.Second, "the guard begun again holds its scanners back", func() bool { return len(l.listed(0, "held4")) > 0 })
+	l.await(6*time.Second, "the restarted guard holds its scanners back", func() bool { return len(l.listed(0, "held4")) > 0 })
 	if strings.Contains(l.guards[0].Output(), "saved state ignored") {
 		l.t.Errorf("the state was lost: %s", l.guards[0].Output())
 	}

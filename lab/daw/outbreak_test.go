@@ -289,7 +289,7 @@ func TestStationProposesDoublingShares(t *testing.T) {
 	}
 }
 
-// A firewall that says nothing to the scanner tells us: its drops count.
+// A firewall that is silent to the scanner reports to us: its drops count.
 func TestDropLogsCountAsFailures(t *testing.T) {
 	o := newOutbreak(t, nil)
 	passed := 0

@@ -38,7 +38,7 @@ type isp struct {
 	node            *netlab.Process
 	dragnet, agent  string
 	benign, refused int
-	begun           time.Time
+	started         time.Time
 }
 
 // folder holds the programs that the labs run; TestMain makes and removes it.
@@ -73,7 +73,7 @@ func newISP(t *testing.T) *isp {
 	if err := programs(); err != nil {
 		t.Fatal(err)
 	}
-	l := &isp{t: t, dir: dir, begun: time.Now(), dragnet: filepath.Join(folder, "dragnet"), agent: filepath.Join(folder, "dragnet-agent")}
+	l := &isp{t: t, dir: dir, started: time.Now(), dragnet: filepath.Join(folder, "dragnet"), agent: filepath.Join(folder, "dragnet-agent")}
 	nodes, err := net.Nodes("customer1", "customer2", "edge1", "edge2", "core")
 	if err != nil {
 		t.Fatal(err)

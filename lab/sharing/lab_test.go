@@ -1,5 +1,5 @@
 // Package sharing_test runs a community of organisations, each in a network
-// namespace of its own with the node it would run, and asks them what the
+// separate namespace with the node it would run, and asks them what the
 // demo's incident was.
 package sharing_test
 

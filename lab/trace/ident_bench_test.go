@@ -20,7 +20,7 @@ import (
 	"dragnet/internal/testkit"
 )
 
-// server is an ident daemon under measurement, in a control group of its own:
+// server is an ident daemon under measurement, in a separate control group:
 // that counts the processor time of children which oidentd forks and forgets.
 type server struct {
 	name, address string

@@ -30,7 +30,7 @@ import (
 // Configuration names the logs to follow.
 type Configuration struct {
 	// Logs are files and directories of logs, flow files and captures, of any
-	// format that 'dragnet flow import' reads. A directory stands for all it
+	// format that 'dragnet flow import' reads. A directory means all it
 	// holds at any depth.
 	Logs []string `yaml:"logs"`
 	// Every is the interval at which the logs are read.

@@ -28,7 +28,7 @@ func listMeasures() []measure {
 	return []measure{
 		{"connections", "6.2 million", func(r *survey.Result) float64 { return float64(r.Connections) }, formatWhole},
 		{"distinct (destination, protocol, port)", "not given", func(r *survey.Result) float64 { return float64(r.Tuples) }, formatWhole},
-		{"connections whose key stands for one tuple", "11 %", product(func(h *survey.Row) float64 { return h.UniqueConnections }), survey.Percent},
+		{"connections whose key is that of one tuple", "11 %", product(func(h *survey.Row) float64 { return h.UniqueConnections }), survey.Percent},
 		{"keys that stand for one tuple", "about two thirds", upTo(1), survey.Percent},
 		{"keys that stand for at most 10", "90 %", upTo(10), survey.Percent},
 		{"keys that stand for at most 100", "nearly all", upTo(100), survey.Percent},

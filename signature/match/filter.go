@@ -21,7 +21,7 @@ type filter struct {
 	reach   int // the largest of them
 	// classes maps byte values to classes; tables have a byte per class and
 	// position. For VBMI there are 64 classes. For AVX2 there are 32, and the
-	// top bit stands for the second 16.
+	// top bit selects the second 16.
 	classes [256]byte
 	tables  []byte
 }

@@ -30,7 +30,7 @@ type Format struct {
 	// Is reports whether prefix, the first bytes of a file, look like it.
 	Is func(prefix []byte) bool
 	// Parse reads a line into f, which is zero. ok is false for a line that is
-	// in order but tells of no flow.
+	// valid but has no flow.
 	Parse Parse
 	// Record takes the place of Parse for lines that are to be joined. Times of
 	// arrival are those at which records end.
@@ -84,7 +84,7 @@ type Reader struct {
 	header string         // the line that says so
 }
 
-// NewReader reads src in a format; name stands for it in problems.
+// NewReader reads src in a format; name is what problems call it.
 func NewReader(src io.Reader, name string, format *Format) *Reader {
 	r := &Reader{src: src, format: format, name: name, record: format.Record, now: flow.MinTime}
 	if format.Record != nil || format.Header != nil {
@@ -220,14 +220,14 @@ func (r *Reader) drop() {
 
 func (r *Reader) place() string { return fmt.Sprintf("%s:%d", r.name, r.line) }
 
-// Coverage tells what has been read so far.
+// Coverage returns what has been read so far.
 func (r *Reader) Coverage() flow.Coverage {
 	c := r.cov
 	c.Problems = append([]flow.Problem(nil), c.Problems...)
 	return c
 }
 
-// Mark tells where the next batch will begin.
+// Mark returns where the next batch will begin.
 func (r *Reader) Mark() zeek.Mark { return zeek.Mark{Offset: r.offset, Line: r.line, Header: r.header} }
 
 // Resume makes a new Reader go on from m. Its source must already stand at

@@ -4,9 +4,9 @@
 // content type.
 //
 // A line is a flow from the client to the server that the proxy asked in its
-// stead, which stands behind the hierarchy code (HIER_DIRECT/198.51.100.7) or
+// stead, which follows the hierarchy code (HIER_DIRECT/198.51.100.7) or
 // in the URL. A line without the address of a server, such as of an answer from
-// the cache, tells of no flow and is counted as skipped. The log knows no ports
+// the cache, has no flow and is counted as skipped. The log knows no ports
 // of clients, which are 0, no packets, and no bytes of requests.
 package squid
 

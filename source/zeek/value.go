@@ -149,7 +149,7 @@ func parsePort(b []byte) (uint16, bool) {
 // hosts; an IPv4-mapped one becomes IPv4. It reads the usual form of an IPv4
 // address itself.
 func parseAddr(b []byte) (netip.Addr, bool) {
-	least := [4]uint32{1: 0, 2: 10, 3: 100} // of an octet with so many digits
+	least := [4]uint32{1: 0, 2: 10, 3: 100} // of an octet with that number of digits
 	ip, octet, digits, dots := uint32(0), uint32(0), 0, 0
 	for _, c := range b {
 		if c-'0' <= 9 {

@@ -45,7 +45,7 @@ func startEngine(t *testing.T) *engine {
 	t.Helper()
 	folder := os.Getenv(engineVariable)
 	if folder == "" {
-		t.Skipf("%s is unset: docs/how-to/clickhouse.md tells how to run the statements on a current engine", engineVariable)
+		t.Skipf("%s is unset: see docs/how-to/clickhouse.md for how to run the statements on a current engine", engineVariable)
 	}
 	cmd := exec.Command("node", "-e", engineScript, folder, t.TempDir())
 	cmd.Stderr = os.Stderr

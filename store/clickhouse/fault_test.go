@@ -48,11 +48,11 @@ func TestServerGoesAway(t *testing.T) {
 					close(done)
 				})
 			}
-			begun := time.Now()
+			start := time.Now()
 			if err = w.Append(context.Background(), flows[next*perBatch:][:perBatch]); err == nil {
 				err = w.Commit(store.ImportedLog{ID: "log", Offset: int64(next + 1), Flows: perBatch})
 			}
-			if took = time.Since(begun); err != nil {
+			if took = time.Since(start); err != nil {
 				next--
 			}
 		}

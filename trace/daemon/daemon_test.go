@@ -128,7 +128,7 @@ func TestConformance(t *testing.T) {
 		{"SV_REC", pair + ":SV_REC:4294967295\r\n", "PAIR:USERID:OTHER:TOKEN"},
 		{"with address", pair + ":SV:127.0.0.1\r\n", "PAIR:USERID:OTHER:TOKEN"},
 		{"several questions", pair + "\r\n" + reversed + "\r\n" + pair + ":SV\r\n", "PAIR:USERID:OTHER:TOKEN|" + reversed + ":ERROR:NO-USER|PAIR:USERID:OTHER:TOKEN"},
-		{"not begun here", reversed + "\r\n", reversed + ":ERROR:NO-USER"},
+		{"not started here", reversed + "\r\n", reversed + ":ERROR:NO-USER"},
 		{"no such connection", p + ",9\r\n", p + ",9:ERROR:NO-USER"},
 		{"closed connection", fmt.Sprintf("%d,%d\r\n", closedLocal.Port(), closedRemote.Port()), fmt.Sprintf("%d,%d:ERROR:NO-USER", closedLocal.Port(), closedRemote.Port())},
 		{"wrong address", pair + ":ID:127.0.0.9\r\n", "PAIR:USERID:OTHER:TOKEN"},

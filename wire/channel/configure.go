@@ -73,7 +73,7 @@ func (c *Client) configure(ctx context.Context) {
 			Have: s.Version, Refused: s.Refused, Problem: problem,
 			Release: c.deps.Release, WaitingBytes: uint64(s.Waiting), Dropped: s.Dropped,
 		}
-		if s.Connected { // else an answer at once tells that the node is there
+		if s.Connected { // else an immediate answer shows that the node is reachable
 			m.Wait = durationpb.New(patience)
 		}
 		asked, cancel := context.WithTimeout(ctx, 2*patience)

@@ -3,6 +3,6 @@
 // tokens they are given for, and the folder in which their owner keeps them.
 //
 // Nobody else vouches for anybody. A token carries a digest of the authority's
-// key, so whoever redeems it knows the node before it says anything; addresses
+// key, so who redeems it knows the node before it says anything; addresses
 // and names in a node's certificate do not matter to an agent.
 package enrol

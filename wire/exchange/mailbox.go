@@ -94,7 +94,7 @@ func SealCard(k *identity.Key, m *Mailbox, name string, now time.Time) ([]byte, 
 }
 
 // OpenCard checks that the card's own key signed it: it proves that name and
-// mailbox belong to whoever holds the key, and nothing else.
+// mailbox belong to the holder of the key, and to nobody else.
 func OpenCard(data []byte, now time.Time) (Card, error) {
 	const keySize = 32
 	if len(data) < keySize {

@@ -123,7 +123,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// talk reads one byte from the server, which tells whose key it saw.
+// talk reads one byte from the server, which says whose key it saw.
 func talk(t *testing.T, server, client *identity.Key, expect identity.Public, highest uint16) (seen identity.Public, err error) {
 	sc, err := identity.ServerTLS(server)
 	if err != nil {

@@ -62,7 +62,7 @@ func asked(who string, n int) audit.VerifiedQuestion {
 	return a
 }
 
-// TestEnvelopesServeOnce: an answered envelope is a replay, one that was begun
+// TestEnvelopesServeOnce: an answered envelope is a replay, one that was started
 // and not finished is taken up again without being counted twice.
 func TestEnvelopesServeOnce(t *testing.T) { both(t, envelopesServeOnce) }
 
@@ -103,7 +103,7 @@ func envelopesServeOnce(t *testing.T, address string) {
 	}
 }
 
-// TestEndlessRetries: what breaks down every time is not begun for ever.
+// TestEndlessRetries: what fails every time is not retried for ever.
 func TestEndlessRetries(t *testing.T) {
 	d, _ := open(t)
 	rules := policy.Default()

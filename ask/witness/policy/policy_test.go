@@ -61,7 +61,7 @@ func TestJudge(t *testing.T) {
 		{"paper mode", nil, func(q *dossier.Question) { q.Mode = dossier.Paper }, policy.History{}, dossier.NotPermitted},
 		{"paper mode permitted", func(r *policy.Rules) { r.PaperMode = true }, func(q *dossier.Question) { q.Mode = dossier.Paper }, policy.History{}, dossier.Answered},
 		{"product", nil, func(q *dossier.Question) { q.Hash = key.Hash{Kind: key.Product} }, policy.History{}, dossier.NotPermitted},
-		{"salt of its own", nil, func(q *dossier.Question) { q.Clues[0].Salt[3]++ }, policy.History{}, dossier.NotPermitted},
+		{"another salt", nil, func(q *dossier.Question) { q.Clues[0].Salt[3]++ }, policy.History{}, dossier.NotPermitted},
 		{"no day", nil, func(q *dossier.Question) { q.Epoch = "soon" }, policy.History{}, dossier.NotPermitted},
 		{"old salts", func(r *policy.Rules) { r.EpochDays = 3 }, func(q *dossier.Question) {
 			q.Epoch = "2026-11-18"

@@ -244,7 +244,7 @@ func (x *Flow) GetHistory() string {
 type ListFlowsRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Selection *Selection             `protobuf:"bytes,1,opt,name=selection,proto3" json:"selection,omitempty"`
-	// At most 10000; 0 stands for 100.
+	// At most 10000; 0 means 100.
 	PageSize uint32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The last flows rather than the first; pages then go back in time, each in
 	// order of time.
@@ -550,7 +550,7 @@ type CountFlowsRequest struct {
 	Selection *Selection             `protobuf:"bytes,1,opt,name=selection,proto3" json:"selection,omitempty"`
 	// One of src, dst, dport, proto, state, hour, day; empty for all together.
 	By string `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
-	// At most so many groups, the largest first; 0 for all, up to 1048576.
+	// The most groups to return, the largest first; 0 for all, up to 1048576.
 	Top           uint32 `protobuf:"varint,3,opt,name=top,proto3" json:"top,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1125,7 +1125,7 @@ func (x *AnswerQuestionResponse) GetProblems() []string {
 
 type ListMembersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// At most 1000; 0 stands for 100.
+	// At most 1000; 0 means 100.
 	PageSize      uint32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	Cursor        string `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	unknownFields protoimpl.UnknownFields

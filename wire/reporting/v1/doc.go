@@ -1,3 +1,3 @@
 // Package reportingv1 is the generated code of clearing.proto: what a
-// clearinghouse takes and tells.
+// clearinghouse accepts and returns.
 package reportingv1

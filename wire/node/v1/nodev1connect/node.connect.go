@@ -205,7 +205,7 @@ func (UnimplementedFlowServiceHandler) CountFlows(context.Context, *v1.CountFlow
 
 // StoreServiceClient is a client for the dragnet.node.v1.StoreService service.
 type StoreServiceClient interface {
-	// DescribeStore tells what is kept, without reading it.
+	// DescribeStore returns what is kept, without reading it.
 	DescribeStore(context.Context, *v1.DescribeStoreRequest) (*v1.DescribeStoreResponse, error)
 	// CheckStore reads everything and names what is damaged.
 	CheckStore(context.Context, *v1.CheckStoreRequest) (*v1.CheckStoreResponse, error)
@@ -263,7 +263,7 @@ func (c *storeServiceClient) CheckStore(ctx context.Context, req *v1.CheckStoreR
 
 // StoreServiceHandler is an implementation of the dragnet.node.v1.StoreService service.
 type StoreServiceHandler interface {
-	// DescribeStore tells what is kept, without reading it.
+	// DescribeStore returns what is kept, without reading it.
 	DescribeStore(context.Context, *v1.DescribeStoreRequest) (*v1.DescribeStoreResponse, error)
 	// CheckStore reads everything and names what is damaged.
 	CheckStore(context.Context, *v1.CheckStoreRequest) (*v1.CheckStoreResponse, error)
