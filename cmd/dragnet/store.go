@@ -13,8 +13,8 @@ import (
 )
 
 func newStore() *cobra.Command {
-	cmd := &cobra.Command{Use: "store", Short: "Check and index a data directory", Args: cobra.ArbitraryArgs, RunE: cli.Group}
-	cmd.AddCommand(newStoreCheck(), newStoreIndex())
+	cmd := &cobra.Command{Use: "store", Short: "Check, repair and index a data directory", Args: cobra.ArbitraryArgs, RunE: cli.Group}
+	cmd.AddCommand(newStoreCheck(), newStoreRepair(), newStoreIndex())
 	return cmd
 }
 
@@ -82,6 +82,42 @@ func checkStore(cmd *cobra.Command, at *nodeFlags, dir string) (found []disk.Fau
 		found = append(found, disk.Fault{File: d.File, Problem: d.Problem, Flows: int(d.Flows), Advice: d.Advice})
 	}
 	return found, nil
+}
+
+func newStoreRepair() *cobra.Command {
+	var output *cli.Format
+	cmd := &cobra.Command{
+		Use:   "repair DATADIR",
+		Short: "Restore the lost or damaged catalogue of a data directory",
+		Long: `Repair restores the catalogue, which lists the segments and the imported logs,
+and the file that marks a data directory. There are two copies of the catalogue;
+if one is left, nothing is lost. If both are lost, it is made again from the
+segments: all flows are kept, but not which logs they came from. A segment that
+cannot be read is set aside under another name, and said. Stop the node first.
+
+Damaged segments cannot be mended here: copy them from a backup.`,
+		Example: "  dragnet store repair /var/lib/dragnet",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := ownDirectory(args[0], "use its own tools"); err != nil {
+				return err
+			}
+			progress := cli.NewProgress("reading flows", 0)
+			mended, err := disk.Repair(cmd.Context(), args[0], func(n int) { progress.Add(int64(n)) })
+			progress.Done()
+			rows := cli.Rows{Header: []string{"file", "problem", "done"}}
+			for _, m := range mended {
+				rows.Items = append(rows.Items, m)
+				rows.Cells = append(rows.Cells, []string{m.File, m.Problem, m.Done})
+			}
+			if len(mended) == 0 && err == nil {
+				fmt.Fprintln(cmd.ErrOrStderr(), "marker and catalogue are whole; 'dragnet store check' reads the segments")
+			}
+			return errors.Join(err, cli.WriteRows(cmd.OutOrStdout(), *output, rows))
+		},
+	}
+	output = cli.OutputFlag(cmd)
+	return cmd
 }
 
 func newStoreIndex() *cobra.Command {

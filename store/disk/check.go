@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -30,24 +31,32 @@ type Fault struct {
 
 const (
 	restore = "copy the file from a backup; everything else stays readable"
+	repair  = "'dragnet store repair' mends it"
 	reindex = "'dragnet store index --again' rebuilds it; until then questions take longer"
 )
 
 // Check reads everything in dir and reports what is wrong, by file. An error
 // means that the check could not run.
 func Check(ctx context.Context, dir string, progress func(flows int)) ([]Fault, error) {
+	// Read before the catalogue, since a writer replaces it first.
+	second, copyErr := readCatalogue(filepath.Join(dir, copyName))
 	s, err := Open(dir)
 	if errors.Is(err, errDamaged) {
-		return []Fault{{File: filepath.Join(dir, "catalogue.json"), Problem: err.Error(), Advice: restore}}, nil
+		file := catalogueName
+		if !Is(dir) {
+			file = marker
+		}
+		return []Fault{{File: filepath.Join(dir, file), Problem: err.Error(), Advice: repair}}, nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	defer s.Close()
+	faults := s.checkCopy(second, copyErr)
 	view := s.beginReading()
 	defer s.endReading()
 	var mu sync.Mutex
-	var found []Fault
+	found := faults
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for _, g := range view.segments {
@@ -65,6 +74,20 @@ func Check(ctx context.Context, dir string, progress func(flows int)) ([]Fault, 
 	err = group.Wait()
 	slices.SortFunc(found, func(a, b Fault) int { return strings.Compare(a.File, b.File) })
 	return found, err
+}
+
+// checkCopy reports what is wrong with the copy of the catalogue, or with the
+// catalogue beside it.
+func (s *Store) checkCopy(second *catalogue, err error) []Fault {
+	switch {
+	case s.cat.Commit == 0 && errors.Is(err, fs.ErrNotExist):
+		return nil // format 1, or new
+	case err != nil:
+		return []Fault{{File: s.copyPath(), Problem: problemOf(err), Advice: repair}}
+	case second.Commit > s.cat.Commit+1:
+		return []Fault{{File: s.cataloguePath(), Problem: staleError(s, second).Error(), Advice: repair}}
+	}
+	return nil
 }
 
 // checkSegment reads a whole segment, computes its run again and compares.

@@ -97,7 +97,7 @@ func TestADamagedCatalogueIsNamed(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "d")
 	stored(t, dir, smalls(0, 5)).Close()
 	path := filepath.Join(dir, "catalogue.json")
-	for _, text := range []string{"", "{", `{"version":1,"next":1,"segments":[{"number":5,"flows":3}]}`} {
+	for _, text := range []string{"", "{", "{}", `{"version":1,"next":1,"segments":[{"number":5,"flows":3}]}`} {
 		if err := os.WriteFile(path, []byte(text), 0o640); err != nil {
 			t.Fatal(err)
 		}

@@ -358,10 +358,10 @@ func TestADirectoryWithOtherFilesIsLeftAlone(t *testing.T) {
 func TestANewerFormatIsRefused(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "d")
 	stored(t, dir, smalls(0, 5)).Close()
-	if err := os.WriteFile(filepath.Join(dir, "catalogue.json"), []byte(`{"version":2,"shards":[]}`), 0o640); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "catalogue.json"), []byte(`{"version":3,"shards":[]}`), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), "format 2") {
+	if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), "format 3") {
 		t.Errorf("%v", err)
 	}
 }

@@ -4,6 +4,7 @@
 //	DIR/dragnet-data      marks the directory
 //	DIR/lock, DIR/readers locked by the program that writes, and by those that read
 //	DIR/catalogue.json    which segments and imported sources there are
+//	DIR/catalogue.copy.json the same; written just before it
 //	DIR/segments/N.seg    up to 262,144 flows in order of time, column by column
 //	DIR/segments/N.D.run  the keys of the standard questions under the salts of
 //	                      epoch D, sorted, each with the block it occurs in

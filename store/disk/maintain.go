@@ -3,8 +3,11 @@ package disk
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"slices"
 	"time"
 
@@ -152,6 +155,7 @@ func (w *Writer) Prune(_ context.Context, keep store.Keep, now time.Time) (remov
 	}
 	err = w.s.replaceCatalogue(func(c *catalogue) {
 		c.Segments = slices.DeleteFunc(c.Segments, func(g Segment) bool { return gone[g.Number] })
+		c.forgetLogs(flow.FromTime(now))
 	})
 	if err != nil {
 		return nil, err
@@ -163,6 +167,23 @@ func (w *Writer) Prune(_ context.Context, keep store.Keep, now time.Time) (remov
 		}
 	}
 	return removed, nil
+}
+
+// forgetLogs drops the logs that no stored flow can be from and whose files are
+// gone, so that the catalogue does not grow for ever. A flow begins before it is
+// imported; a log that still exists is kept, or it would be imported again.
+func (c *catalogue) forgetLogs(now flow.Time) {
+	earliest := now
+	for _, g := range c.Segments {
+		earliest = min(earliest, g.From)
+	}
+	c.Sources = slices.DeleteFunc(c.Sources, func(f store.ImportedLog) bool {
+		if f.Imported >= earliest {
+			return false
+		}
+		_, err := os.Stat(f.Name)
+		return errors.Is(err, fs.ErrNotExist)
+	})
 }
 
 func chooseRemoved(all []Segment, keep store.Keep, now flow.Time) map[uint64]bool {

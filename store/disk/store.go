@@ -32,7 +32,7 @@ func Is(dir string) bool {
 // directory of this package; other files there belong to others.
 func Owns(name string) bool {
 	switch name {
-	case marker, "lock", "readers", "catalogue.json", "segments":
+	case marker, "lock", "readers", catalogueName, copyName, "segments":
 		return true
 	}
 	return false
@@ -61,9 +61,16 @@ func Open(dir string) (*Store, error) {
 		return nil, fmt.Errorf("%s: %w; use it as the node's user, or have the node answer with --node", dir, fs.ErrPermission)
 	}
 	if !Is(dir) {
+		if looksLikeStore(dir) {
+			return nil, markerError(dir)
+		}
 		return nil, fmt.Errorf("%s is not a data directory: it has no file %s; 'dragnet flow import %s FILE...' makes one", dir, marker, dir)
 	}
 	return openDirectory(dir, false)
+}
+
+func markerError(dir string) error {
+	return fmt.Errorf("%s: %w: it is missing, but there are flows; %s", filepath.Join(dir, marker), errDamaged, repairHint(dir))
 }
 
 // OpenWriter opens a data directory for reading and writing, and creates it if
@@ -76,6 +83,9 @@ func OpenWriter(dir string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.settleCatalogue(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	if _, err := s.removeAlone(s.removeDebris); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -87,6 +97,9 @@ func OpenWriter(dir string) (*Store, error) {
 func createDirectory(dir string) error {
 	if Is(dir) {
 		return nil
+	}
+	if looksLikeStore(dir) {
+		return markerError(dir)
 	}
 	if err := os.MkdirAll(filepath.Join(dir), 0o750); err != nil {
 		return err
@@ -112,7 +125,7 @@ func openDirectory(dir string, writer bool) (*Store, error) {
 	if err := s.takeLock(); err != nil {
 		return nil, err
 	}
-	cat, err := readCatalogue(s.cataloguePath())
+	cat, err := s.readCurrent()
 	if err != nil {
 		return nil, errors.Join(err, s.lock.Close())
 	}
@@ -253,14 +266,14 @@ func (s *Store) removeDebris() error {
 		return err
 	}
 	for _, e := range entries {
-		if !keep[e.Name()] {
+		if !keep[e.Name()] && !strings.HasSuffix(e.Name(), setAside) {
 			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
 				return err
 			}
 		}
 	}
 	// A catalogue whose write was interrupted.
-	left, err := filepath.Glob(filepath.Join(s.dir, ".catalogue.json.*"))
+	left, err := filepath.Glob(filepath.Join(s.dir, ".catalogue.*"))
 	for _, path := range left {
 		err = errors.Join(err, os.Remove(path))
 	}
