@@ -62,6 +62,10 @@ bench: ## Run the benchmarks that match BENCH
 	@$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem -timeout 60m ./... | grep -v -e 'no test files' -e '^PASS$$'
 
 .PHONY: soak
+attack: ## Run the attacks of lab/attackers at full size, with what they learn
+	DRAGNET_FULL=1 go test -timeout 60m -v ./lab/attackers
+
+.PHONY: attack
 soak: ## Fuzz for SOAKTIME a target, crash imports, repeat the race run
 	@tools/fuzz $(SOAKTIME)
 	@DRAGNET_CRASHES=5000 $(GO) test -count=1 -run '^TestKilled' -timeout 3h ./node/ingest ./node/agents

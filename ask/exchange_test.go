@@ -13,7 +13,6 @@ import (
 	"pgregory.net/rapid"
 
 	"dragnet/ask/detective"
-	"dragnet/ask/seal"
 	"dragnet/ask/witness"
 	"dragnet/dossier"
 	"dragnet/dossier/pattern"
@@ -94,15 +93,11 @@ func parse(t testing.TB, text string) *pattern.Pattern {
 }
 
 func newWitness(t testing.TB, name string, log flow.Log, change func(*witness.Configuration)) *witness.Witness {
-	k, err := seal.NewWitnessKey()
-	if err != nil {
-		t.Fatal(err)
-	}
 	c := witness.DefaultConfiguration()
 	if change != nil {
 		change(&c)
 	}
-	w, err := witness.New(c, name, log, k, []netip.Prefix{netip.MustParsePrefix("203.0.113.128/25")})
+	w, err := witness.New(c, name, log, []netip.Prefix{netip.MustParsePrefix("203.0.113.128/25")})
 	if err != nil {
 		t.Fatal(err)
 	}

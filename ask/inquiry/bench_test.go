@@ -13,7 +13,6 @@ import (
 
 	"dragnet/ask/detective"
 	"dragnet/ask/inquiry"
-	"dragnet/ask/seal"
 	"dragnet/ask/witness"
 	"dragnet/dossier"
 	"dragnet/dossier/pattern"
@@ -95,12 +94,8 @@ func BenchmarkThousandWitnesses(b *testing.B) {
 				b.Fatal(err)
 			}
 			for i := range witnesses {
-				k, err := seal.NewWitnessKey()
-				if err != nil {
-					b.Fatal(err)
-				}
 				name := fmt.Sprint(i)
-				w, err := witness.New(witness.DefaultConfiguration(), name, synthetic(i), k, nil)
+				w, err := witness.New(witness.DefaultConfiguration(), name, synthetic(i), nil)
 				if err != nil {
 					b.Fatal(err)
 				}

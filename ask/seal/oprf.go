@@ -7,7 +7,10 @@
 // witness's oblivious pseudorandom function (RFC 9497, mode OPRF,
 // ristretto255-SHA512): the asker learns the function's value at its own tuple
 // without showing the tuple, and every further guess costs one more evaluation
-// by the witness. Paper mode makes the key from the tuple by Argon2id.
+// by the witness. Each question has a key of its own, derived from the witness's
+// master key and the question's hash: an evaluation serves that question and no
+// other. (RFC 9497's mode POPRF binds public input in the same way, for askers
+// who verify the key; here nobody but the witness evaluates.) Paper mode makes the key from the tuple by Argon2id.
 //
 // Each answer carries a commitment to its key, checked first, so that no
 // ciphertext opens under two tuples; it is padded to a size class; and the
@@ -28,10 +31,31 @@ import (
 
 var suite = oprf.SuiteRistretto255
 
-// WitnessKey is a witness's secret OPRF key. It is safe for concurrent use.
+// MasterKey is the secret from which a witness derives the OPRF key of each
+// question. It is safe for concurrent use.
+type MasterKey struct{ seed [32]byte }
+
+// NewMasterKey draws a master key.
+func NewMasterKey() *MasterKey {
+	k := &MasterKey{}
+	rand.Read(k.seed[:]) // never fails
+	return k
+}
+
+// ForQuestion derives the key of a question (RFC 9497, section 3.2.1, with the
+// question's hash as info).
+func (k *MasterKey) ForQuestion(id dossier.QuestionID) (*WitnessKey, error) {
+	derived, err := oprf.DeriveKey(suite, oprf.BaseMode, k.seed[:], id[:])
+	if err != nil {
+		return nil, fmt.Errorf("derive the question's OPRF key: %w", err)
+	}
+	return &WitnessKey{oprf.NewServer(suite, derived)}, nil
+}
+
+// WitnessKey is a secret OPRF key. It is safe for concurrent use.
 type WitnessKey struct{ server oprf.Server }
 
-// NewWitnessKey draws a key.
+// NewWitnessKey draws a key, for uses without questions.
 func NewWitnessKey() (*WitnessKey, error) {
 	k, err := oprf.GenerateKey(suite, rand.Reader)
 	if err != nil {

@@ -147,11 +147,7 @@ func (s *surveyor) answer(ctx context.Context, q *question) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	k, err := seal.NewWitnessKey()
-	if err != nil {
-		return 0, err
-	}
-	w, err := witness.New(witness.DefaultConfiguration(), "survey", s.logOf(q), k, nil)
+	w, err := witness.New(witness.DefaultConfiguration(), "survey", s.logOf(q), nil)
 	if err != nil {
 		return 0, err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net/netip"
 	"runtime"
 	"slices"
 
@@ -21,6 +22,10 @@ type answering struct {
 	w *Witness
 	q *dossier.Question
 	t *dossier.Testimony
+	// allow, if not nil, is asked with the number of hosts that the answers name.
+	allow func(hosts int) (dossier.Refusal, error)
+	// key is that of this question alone.
+	key *seal.WitnessKey
 }
 
 // group is one answer before sealing: the hosts that fit one combination of
@@ -63,6 +68,11 @@ func (a *answering) run(ctx context.Context) error {
 	if !ok {
 		a.t.Refusal = dossier.TooAmbiguous
 		return nil
+	}
+	if a.allow != nil {
+		if a.t.Refusal, err = a.allow(countHosts(groups)); err != nil || a.t.Refusal != dossier.Answered {
+			return err
+		}
 	}
 	secrets, err := a.computeSecrets(ctx, groups)
 	if err != nil || a.t.Refusal != dossier.Answered {
@@ -113,6 +123,17 @@ func clueGroups(clue int, found map[hit][]dossier.Event) []*group {
 	return out
 }
 
+// countHosts is the number of hosts in groups.
+func countHosts(groups []*group) int {
+	seen := map[netip.Addr]bool{}
+	for _, g := range groups {
+		for i := range g.hosts {
+			seen[g.hosts[i].Addr] = true
+		}
+	}
+	return len(seen)
+}
+
 func stateClue(all, shown []dossier.Event) dossier.StatedClue {
 	return dossier.StatedClue{Flows: uint64(len(all)), First: all[0].Time, Last: all[len(all)-1].Time, Events: shown}
 }
@@ -138,7 +159,7 @@ func (a *answering) computeSecrets(ctx context.Context, groups []*group) (map[ke
 		if a.q.Mode == dossier.Paper {
 			out[i], err = seal.PaperSecret(tuples[i], a.t.Question, a.w.name, a.q.KDFMemory)
 		} else {
-			out[i], err = a.w.key.Secret(tuples[i])
+			out[i], err = a.key.Secret(tuples[i])
 		}
 		return err
 	})
@@ -157,7 +178,7 @@ func (a *answering) evaluateBlinded(ctx context.Context) error {
 	for c, clue := range a.q.Clues {
 		out := make([][]byte, len(clue.Keys))
 		err := runParallel(ctx, len(out), func(i int) (err error) {
-			out[i], err = a.w.key.Evaluate(clue.Keys[i].Blinded)
+			out[i], err = a.key.Evaluate(clue.Keys[i].Blinded)
 			return err
 		})
 		if err != nil {

@@ -71,7 +71,7 @@ type Witness struct {
 	name   string
 	silent []netip.Prefix
 	log    flow.Log
-	key    *seal.WitnessKey
+	master *seal.MasterKey
 	counts Counts
 }
 
@@ -81,12 +81,13 @@ type Counts struct {
 }
 
 // New is a witness called name over a log. It never speaks about flows that
-// touch the networks in silent.
-func New(config Configuration, name string, log flow.Log, k *seal.WitnessKey, silent []netip.Prefix) (*Witness, error) {
+// touch the networks in silent. The key of its oblivious function is
+// drawn here and never stored.
+func New(config Configuration, name string, log flow.Log, silent []netip.Prefix) (*Witness, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	return &Witness{config: config, name: name, silent: silent, log: log, key: k}, nil
+	return &Witness{config: config, name: name, silent: silent, log: log, master: seal.NewMasterKey()}, nil
 }
 
 // Name is the name under which the witness testifies.
@@ -99,7 +100,7 @@ func (w *Witness) Counts() *Counts { return &w.counts }
 // result is the witness's own view of what it read, for its operator: the
 // testimony leaves the problems out.
 func (w *Witness) Answer(ctx context.Context, question []byte) (sealed []byte, cov flow.Coverage, err error) {
-	sealed, t, err := w.Testify(ctx, question)
+	sealed, t, err := w.Testify(ctx, question, nil)
 	if err != nil {
 		return nil, cov, err
 	}
@@ -107,15 +108,20 @@ func (w *Witness) Answer(ctx context.Context, question []byte) (sealed []byte, c
 }
 
 // Testify is Answer with the testimony as it was before it was sealed, whose
-// coverage still has the problems.
-func (w *Witness) Testify(ctx context.Context, question []byte) (sealed []byte, t *dossier.Testimony, err error) {
+// coverage still has the problems. Allow, if not nil, is asked with the number of
+// hosts that the answers name, and may refuse them.
+func (w *Witness) Testify(ctx context.Context, question []byte, allow func(hosts int) (dossier.Refusal, error)) (sealed []byte, t *dossier.Testimony, err error) {
 	w.counts.Questions.Add(1)
 	var q dossier.Question
 	if err := q.UnmarshalBinary(question); err != nil {
 		return nil, nil, err
 	}
 	t = &dossier.Testimony{Question: dossier.IDOf(question), Witness: w.name}
-	a := answering{w: w, q: &q, t: t}
+	k, err := w.master.ForQuestion(t.Question)
+	if err != nil {
+		return nil, nil, err
+	}
+	a := answering{w: w, q: &q, t: t, key: k, allow: allow}
 	if err := a.run(ctx); err != nil {
 		return nil, nil, fmt.Errorf("witness %s: %w", w.name, err)
 	}

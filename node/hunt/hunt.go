@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"dragnet/ask/detective"
-	"dragnet/ask/seal"
 	"dragnet/ask/witness"
 	"dragnet/dossier"
 	"dragnet/dossier/pattern"
@@ -103,10 +102,6 @@ func Run(ctx context.Context, c Configuration, p *pattern.Pattern, sources []Wit
 }
 
 func newWitness(c Configuration, s Witness) (*witness.Witness, error) {
-	k, err := seal.NewWitnessKey()
-	if err != nil {
-		return nil, err
-	}
 	log := s.Log
 	if c.Read != nil {
 		counting := countedLog{log, c.Read}
@@ -115,7 +110,7 @@ func newWitness(c Configuration, s Witness) (*witness.Witness, error) {
 			log = countedIndexedLog{counting, indexed}
 		}
 	}
-	return witness.New(c.Witness, s.Name, log, k, c.Silent)
+	return witness.New(c.Witness, s.Name, log, c.Silent)
 }
 
 // countedLog reports progress.

@@ -35,11 +35,7 @@ func (t *trial) runLoose(ctx context.Context) (measurement, error) {
 		name: "loose matching (this program)", rows: len(t.log), prepare: time.Since(began), question: len(q.Question()),
 		witness: "mask, and a key that many tuples share", detective: "the hosts that match; how many tuples collide",
 	}
-	k, err := seal.NewWitnessKey()
-	if err != nil {
-		return measurement{}, err
-	}
-	w, err := witness.New(witness.DefaultConfiguration(), "w", t.log, k, nil)
+	w, err := witness.New(witness.DefaultConfiguration(), "w", t.log, nil)
 	if err != nil {
 		return measurement{}, err
 	}

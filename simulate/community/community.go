@@ -18,7 +18,6 @@ import (
 	"slices"
 
 	"dragnet/ask/detective"
-	"dragnet/ask/seal"
 	"dragnet/ask/witness"
 	"dragnet/dossier"
 	"dragnet/dossier/pattern"
@@ -144,11 +143,7 @@ func Run(ctx context.Context, c Configuration) (*Belief, error) {
 }
 
 func (p *player) openTestimony(ctx context.Context, q *detective.Inquiry) error {
-	k, err := seal.NewWitnessKey()
-	if err != nil {
-		return err
-	}
-	w, err := witness.New(witness.DefaultConfiguration(), p.source.Name, p.log, k, nil)
+	w, err := witness.New(witness.DefaultConfiguration(), p.source.Name, p.log, nil)
 	if err != nil {
 		return err
 	}

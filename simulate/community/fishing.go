@@ -121,7 +121,7 @@ func (w *questionHistory) newSubject(text string) (s subject, err error) {
 }
 
 func (w *questionHistory) recordQuestion(s subject) {
-	print := w.rules.Fingerprint(s.question)
+	print := w.rules.DescribeAsked(s.question).Same
 	if w.by[print] == nil {
 		w.by[print] = map[int]bool{}
 	}
@@ -140,7 +140,7 @@ func (w *questionHistory) answeredShare(subjects []subject, all int) float64 {
 		}
 		n++
 		a := policy.Asker{ID: fmt.Sprint(s.askers[0]), Class: fmt.Sprint("org", s.askers[0])}
-		others := len(w.by[w.rules.Fingerprint(s.question)]) - 1
+		others := len(w.by[w.rules.DescribeAsked(s.question).Same]) - 1
 		if w.rules.Judge(moment, a, s.question, policy.History{Others: others}).Refusal == dossier.Answered {
 			got++
 		}

@@ -87,12 +87,15 @@ func (d *Trail) Begin(ctx context.Context, now time.Time, rules *policy.Rules, a
 		if err != nil {
 			return err
 		}
-		if h.Own.Questions >= floodFactor*rules.PerDetective.Questions {
+		if h.Own.Questions >= floodFactor*rules.PerOrganisation.Questions {
 			return ErrFlood
 		}
 		h.Epochs = a.Epochs
 		c.Verdict = rules.Judge(now, a.Asker, a.Question, h)
 		if err := insertCase(tx, now, rules, &c); err != nil {
+			return err
+		}
+		if err := addUsage(tx, now, &c, questionUsage(&c)); err != nil {
 			return err
 		}
 		return appendEntry(tx, a.entry(now, c.Number, "asked", c.Verdict))
@@ -119,29 +122,81 @@ func (d *Trail) resumeCase(tx *state.Tx, c *Admitted) (known bool, err error) {
 }
 
 func readHistory(tx *state.Tx, now time.Time, rules *policy.Rules, a *VerifiedQuestion) (h policy.History, err error) {
-	const sums = `SELECT COUNT(*), COALESCE(SUM(keys), 0), COALESCE(SUM(bytes), 0) FROM ask_case WHERE asked > ?`
-	since := now.Add(-rules.BudgetWithin).UnixNano()
-	err = tx.QueryRow(sums+` AND asker = ?`, since, a.Asker.ID).Scan(&h.Own.Questions, &h.Own.Keys, &h.Own.Bytes)
-	if err != nil {
+	if err := readUsage(tx, now, rules, a.Asker.Class, &h); err != nil || rules.Independent < 2 {
 		return h, err
 	}
-	if err := tx.QueryRow(sums, since).Scan(&h.All.Questions, &h.All.Keys, &h.All.Bytes); err != nil {
-		return h, err
-	}
-	if rules.Independent < 2 {
-		return h, nil
-	}
-	same := rules.Fingerprint(a.Question)
-	from, to := windowSeconds(a.Question.Window)
-	err = tx.QueryRow(`SELECT COUNT(DISTINCT organisation) FROM ask_case
-		WHERE fingerprint = ? AND asked > ? AND organisation <> ? AND window_from < ? AND window_to > ? AND refusal IN (?, ?)`,
-		same[:], now.Add(-rules.IndependentWithin).UnixNano(), a.Asker.Class, to, from,
-		int64(dossier.Answered), int64(dossier.AwaitingOthers)).Scan(&h.Others)
+	h.Others, err = countOthers(tx, now, rules, a)
 	return h, err
 }
 
-// windowSeconds writes an open end as the end of time.
-func windowSeconds(w flow.Window) (from, to int64) {
+// everybody is the organisation under which the usage of all is counted.
+const everybody = "*"
+
+func readUsage(tx *state.Tx, now time.Time, rules *policy.Rules, organisation string, h *policy.History) error {
+	since := now.Add(-rules.BudgetWithin - policy.BudgetSpan).UnixNano()
+	for who, u := range map[string]*policy.Usage{organisation: &h.Own, everybody: &h.All} {
+		err := tx.QueryRow(`SELECT COALESCE(SUM(questions), 0), COALESCE(SUM(keys), 0), COALESCE(SUM(bytes), 0), COALESCE(SUM(addresses), 0), COALESCE(SUM(hosts), 0)
+			FROM ask_usage WHERE organisation = ? AND span > ?`, who, since).Scan(&u.Questions, &u.Keys, &u.Bytes, &u.Addresses, &u.Hosts)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// questionUsage is what a question counts when it is asked; nothing is evaluated
+// for one that is refused.
+func questionUsage(c *Admitted) policy.Usage {
+	u := policy.Usage{Questions: 1}
+	if c.Verdict.Refusal == dossier.Answered {
+		u.Keys, u.Addresses = policy.Keys(c.asked.Question), policy.Addresses(c.asked.Question)
+	}
+	return u
+}
+
+// addUsage counts for the asker's organisation, and for all unless the question
+// was refused: nobody can use up what others may ask by asking what is refused.
+func addUsage(tx *state.Tx, now time.Time, c *Admitted, u policy.Usage) error {
+	span := now.Truncate(policy.BudgetSpan).UnixNano()
+	for _, who := range []string{c.asked.Asker.Class, everybody} {
+		if who == everybody && c.Verdict.Refusal != dossier.Answered {
+			continue
+		}
+		_, err := tx.Exec(`INSERT INTO ask_usage (organisation, span, questions, keys, bytes, addresses, hosts) VALUES (?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT (organisation, span) DO UPDATE SET questions = ask_usage.questions + excluded.questions, keys = ask_usage.keys + excluded.keys,
+			bytes = ask_usage.bytes + excluded.bytes, addresses = ask_usage.addresses + excluded.addresses, hosts = ask_usage.hosts + excluded.hosts`,
+			who, span, u.Questions, u.Keys, u.Bytes, u.Addresses, u.Hosts)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// countOthers counts the other organisations that asked for all that a may open.
+func countOthers(tx *state.Tx, now time.Time, rules *policy.Rules, a *VerifiedQuestion) (int, error) {
+	mine := rules.DescribeAsked(a.Question)
+	from, to := windowEnds(a.Question.Window)
+	others := map[string]bool{}
+	err := tx.Each(func(r *sql.Rows) error {
+		theirs := policy.Asked{Same: mine.Same}
+		var organisation string
+		if err := r.Scan(&organisation, &theirs.Bits, &theirs.Keys); err != nil {
+			return err
+		}
+		if mine.Within(theirs) {
+			others[organisation] = true
+		}
+		return nil
+	}, `SELECT organisation, bits, asked_keys FROM ask_case
+		WHERE fingerprint = ? AND asked > ? AND organisation <> ? AND window_from <= ? AND window_to >= ? AND refusal IN (?, ?)`,
+		mine.Same[:], now.Add(-rules.IndependentWithin).UnixNano(), a.Asker.Class, from, to,
+		int64(dossier.Answered), int64(dossier.AwaitingOthers))
+	return len(others), err
+}
+
+// windowEnds writes an open end as the end of time.
+func windowEnds(w flow.Window) (from, to int64) {
 	if w.To == 0 {
 		return int64(w.From), int64(flow.MaxTime)
 	}
@@ -150,16 +205,45 @@ func windowSeconds(w flow.Window) (from, to int64) {
 
 func insertCase(tx *state.Tx, now time.Time, rules *policy.Rules, c *Admitted) error {
 	a := &c.asked
-	same := rules.Fingerprint(a.Question)
-	from, to := windowSeconds(a.Question.Window)
+	same := rules.DescribeAsked(a.Question)
+	from, to := windowEnds(a.Question.Window)
 	keys := policy.Keys(a.Question)
 	if c.Verdict.Refusal != dossier.Answered {
 		keys = 0 // nothing was evaluated for it
 	}
-	return tx.QueryRow(`INSERT INTO ask_case (asker, organisation, nonce, question, fingerprint, window_from, window_to,
-		asked, expires, keys, bytes, refusal, reason, attempts, closed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, 1, 0) RETURNING number`,
-		a.Asker.ID, a.Asker.Class, a.Nonce[:], a.ID[:], same[:], from, to,
+	return tx.QueryRow(`INSERT INTO ask_case (asker, organisation, nonce, question, fingerprint, bits, asked_keys, window_from, window_to,
+		asked, expires, keys, bytes, refusal, reason, attempts, closed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, 1, 0) RETURNING number`,
+		a.Asker.ID, a.Asker.Class, a.Nonce[:], a.ID[:], same.Same[:], int64(same.Bits), same.Keys, from, to,
 		now.UnixNano(), a.Expires.UnixNano(), keys, int64(c.Verdict.Refusal), c.Verdict.Reason).Scan(&c.Number)
+}
+
+// ChargeHosts counts the hosts that the answer to a case names, before it leaves, or
+// refuses it if the budget does not suffice. Asked again for a case that was resumed,
+// it counts only what is new.
+func (d *Trail) ChargeHosts(ctx context.Context, now time.Time, rules *policy.Rules, c *Admitted, hosts int) (dossier.Refusal, error) {
+	var ruling policy.Ruling
+	err := d.db.Update(ctx, func(tx *state.Tx) error {
+		var charged int
+		if err := tx.QueryRow(`SELECT hosts FROM ask_case WHERE number = ?`, c.Number).Scan(&charged); err != nil {
+			return err
+		}
+		more := max(hosts-charged, 0)
+		var h policy.History
+		if err := readUsage(tx, now, rules, c.asked.Asker.Class, &h); err != nil {
+			return err
+		}
+		if ruling = rules.JudgeHosts(more, h); ruling.Refusal != dossier.Answered {
+			return nil
+		}
+		if _, err := tx.Exec(`UPDATE ask_case SET hosts = ? WHERE number = ?`, charged+more, c.Number); err != nil {
+			return err
+		}
+		return addUsage(tx, now, c, policy.Usage{Hosts: more})
+	})
+	if ruling.Refusal != dossier.Answered {
+		c.Verdict.Reason = ruling.Reason // for the record; the verdict on asking was another
+	}
+	return ruling.Refusal, err
 }
 
 // Settlement is the outcome of a question.
@@ -183,6 +267,9 @@ func (d *Trail) Finish(ctx context.Context, now time.Time, c Admitted, o Settlem
 		if n, err := done.RowsAffected(); err != nil || n == 0 {
 			return errors.Join(err, fmt.Errorf("case %d: %w", c.Number, ErrReplayed))
 		}
+		if err := addUsage(tx, now, &c, policy.Usage{Bytes: o.Bytes}); err != nil {
+			return err
+		}
 		event := "answered"
 		if o.Refusal != dossier.Answered {
 			event = "refused"
@@ -201,6 +288,9 @@ const late = time.Hour
 func (d *Trail) Forget(ctx context.Context, now time.Time, rules *policy.Rules) error {
 	before := now.Add(-max(rules.BudgetWithin, rules.IndependentWithin)).UnixNano()
 	return d.db.Update(ctx, func(tx *state.Tx) error {
+		if _, err := tx.Exec(`DELETE FROM ask_usage WHERE span < ?`, now.Add(-rules.BudgetWithin-2*policy.BudgetSpan).UnixNano()); err != nil {
+			return err
+		}
 		_, err := tx.Exec(`DELETE FROM ask_case WHERE asked < ? AND expires < ?`, before, now.Add(-late).UnixNano())
 		return err
 	})

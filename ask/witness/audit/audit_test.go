@@ -69,7 +69,7 @@ func TestEnvelopesServeOnce(t *testing.T) { both(t, envelopesServeOnce) }
 func envelopesServeOnce(t *testing.T, address string) {
 	d, _ := openAt(t, address)
 	rules := policy.Default()
-	rules.PerDetective.Questions = 2
+	rules.PerOrganisation.Questions = 2
 	first, err := d.Begin(t.Context(), noon, &rules, asked("a", 1))
 	if err != nil || first.Verdict.Refusal != dossier.Answered {
 		t.Fatal(first, err)
@@ -93,7 +93,7 @@ func envelopesServeOnce(t *testing.T, address string) {
 	if c, err := d.Begin(t.Context(), noon, &rules, asked("a", 3)); err != nil || c.Verdict.Refusal != dossier.OverBudget {
 		t.Errorf("the third question of two: %+v, %v", c.Verdict, err)
 	}
-	if c, err := d.Begin(t.Context(), noon.Add(25*time.Hour), &rules, asked("a", 4)); err != nil || c.Verdict.Refusal != dossier.Answered {
+	if c, err := d.Begin(t.Context(), noon.Add(26*time.Hour), &rules, asked("a", 4)); err != nil || c.Verdict.Refusal != dossier.Answered {
 		t.Errorf("a day later: %+v, %v", c.Verdict, err)
 	}
 	other := asked("a", 1)
@@ -119,7 +119,7 @@ func TestEndlessRetries(t *testing.T) {
 func TestFlood(t *testing.T) {
 	d, _ := open(t)
 	rules := policy.Default()
-	rules.PerDetective.Questions = 2
+	rules.PerOrganisation.Questions = 2
 	for n := range 6 {
 		c, err := d.Begin(t.Context(), noon, &rules, asked("a", n))
 		switch {
@@ -156,6 +156,8 @@ func independentDetectives(t *testing.T, address string) {
 	mate.Asker.Class = "org:a"
 	elsewhen := asked("b", 1)
 	elsewhen.Question.Window = flow.Window{From: 1, To: 2}
+	wider := asked("d", 1)
+	wider.Question.Window = flow.Window{From: 1, To: 9}
 	first := asked("a", 1)
 	first.Question.Window = flow.Window{From: 2, To: 3}
 	for i, step := range []struct {
@@ -164,6 +166,7 @@ func independentDetectives(t *testing.T, address string) {
 		want dossier.Refusal
 	}{
 		{noon, first, dossier.AwaitingOthers},
+		{noon, wider, dossier.AwaitingOthers}, // asks for more than the first did
 		{noon, asked("a", 2), dossier.AwaitingOthers},
 		{noon, mate, dossier.AwaitingOthers},
 		{noon.Add(48 * time.Hour), asked("c", 0), dossier.AwaitingOthers},
@@ -174,6 +177,71 @@ func independentDetectives(t *testing.T, address string) {
 		if got := judge(step.now, step.a); got != step.want {
 			t.Errorf("step %d: %q, want %q", i, got, step.want)
 		}
+	}
+}
+
+// TestOneOrganisationCannotSilenceOthers: refused questions, and many keys, use up
+// the budget of their own organisation only.
+func TestOneOrganisationCannotSilenceOthers(t *testing.T) {
+	both(t, oneOrganisationCannotSilenceOthers)
+}
+
+func oneOrganisationCannotSilenceOthers(t *testing.T, address string) {
+	d, _ := openAt(t, address)
+	rules := policy.Default()
+	rules.PerOrganisation.Questions, rules.PerRoster.Questions = 10, 15
+	answered := 0
+	for n := range 60 {
+		a := asked(fmt.Sprint("rogue", n%4), n)
+		a.Asker.Class = "org:rogue"
+		c, err := d.Begin(t.Context(), noon, &rules, a)
+		if err == nil && c.Verdict.Refusal == dossier.Answered {
+			answered++
+		}
+	}
+	if answered != 10 {
+		t.Errorf("four keys of an organisation got %d answers of 10", answered)
+	}
+	if c, err := d.Begin(t.Context(), noon, &rules, asked("honest", 1)); err != nil || c.Verdict.Refusal != dossier.Answered {
+		t.Errorf("another organisation: %q, %v", c.Verdict.Reason, err)
+	}
+}
+
+// TestHostsAreCharged: what answers name is counted, once for each question, and an
+// answer that would name more than the budget is refused.
+func TestHostsAreCharged(t *testing.T) { both(t, hostsAreCharged) }
+
+func hostsAreCharged(t *testing.T, address string) {
+	d, _ := openAt(t, address)
+	rules := policy.Default()
+	rules.PerOrganisation.Hosts, rules.PerRoster.Hosts = 10, 15
+	for i, step := range []struct {
+		who   string
+		n     int
+		hosts int
+		want  dossier.Refusal
+	}{
+		{"a", 1, 8, dossier.Answered},
+		{"a", 1, 8, dossier.Answered}, // resumed
+		{"a", 2, 3, dossier.OverBudget},
+		{"a", 3, 2, dossier.Answered},
+		{"b", 1, 6, dossier.OverBudget}, // all together
+		{"b", 2, 5, dossier.Answered},
+	} {
+		c, err := d.Begin(t.Context(), noon, &rules, asked(step.who, step.n))
+		if err != nil || c.Verdict.Refusal != dossier.Answered {
+			t.Fatalf("step %d: %q, %v", i, c.Verdict.Reason, err)
+		}
+		got, err := d.ChargeHosts(t.Context(), noon, &rules, &c, step.hosts)
+		if err != nil || got != step.want {
+			t.Errorf("step %d: %q, %v; want %q", i, got, err, step.want)
+		}
+		if (c.Verdict.Reason == "") != (step.want == dossier.Answered) {
+			t.Errorf("step %d: reason %q", i, c.Verdict.Reason)
+		}
+	}
+	if c, err := d.Begin(t.Context(), noon, &rules, asked("a", 4)); err != nil || c.Verdict.Refusal != dossier.OverBudget {
+		t.Errorf("with all hosts named: %q, %v", c.Verdict.Refusal, err)
 	}
 }
 
@@ -260,12 +328,14 @@ func TestAgainstModel(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		run++ // each far from all others
 		rules := policy.Default()
-		rules.PerDetective.Questions, rules.PerRoster.Questions, rules.EpochDays = 3, 5, 36500
+		rules.PerOrganisation.Questions, rules.PerRoster.Questions, rules.EpochDays = 3, 5, 36500
 		type one struct {
 			who   string
 			at    time.Time
 			open  *audit.Admitted
 			asked audit.VerifiedQuestion
+
+			answered bool
 		}
 		var all []one
 		now, n := noon.AddDate(0, run, 0), 1000*run
@@ -276,8 +346,10 @@ func TestAgainstModel(t *testing.T) {
 				who := rapid.SampledFrom([]string{"a", "b"}).Draw(r, "who")
 				own, everybody := 0, 0
 				for _, o := range all {
-					if o.at.After(now.Add(-rules.BudgetWithin)) {
-						everybody++
+					if o.at.Truncate(policy.BudgetSpan).After(now.Add(-rules.BudgetWithin - policy.BudgetSpan)) {
+						if o.answered {
+							everybody++
+						}
 						if o.who == who {
 							own++
 						}
@@ -299,7 +371,7 @@ func TestAgainstModel(t *testing.T) {
 				if want := own >= 3 || everybody >= 5; want != (c.Verdict.Refusal == dossier.OverBudget) {
 					r.Fatalf("%d own and %d in all: %q", own, everybody, c.Verdict.Refusal)
 				}
-				all = append(all, one{who, now, &c, a})
+				all = append(all, one{who, now, &c, a, c.Verdict.Refusal == dossier.Answered})
 			case 2:
 				if len(all) == 0 {
 					continue

@@ -69,7 +69,9 @@ func (s *Service) makeTestimony(ctx context.Context, c audit.Admitted, e *envelo
 	if c.Verdict.Refusal != dossier.Answered {
 		sealed, told, err = s.witness.Refuse(e.Body, c.Verdict.Refusal)
 	} else {
-		sealed, told, err = s.witness.Testify(ctx, e.Body)
+		sealed, told, err = s.witness.Testify(ctx, e.Body, func(hosts int) (dossier.Refusal, error) {
+			return s.audit.ChargeHosts(ctx, s.now(), &s.config.Policy, &c, hosts)
+		})
 	}
 	if err != nil {
 		return nil, err

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"dragnet/ask/detective"
-	"dragnet/ask/seal"
 	"dragnet/ask/witness"
 	"dragnet/dossier"
 	"dragnet/dossier/pattern"
@@ -89,11 +88,7 @@ func BenchmarkStandardQuestion(b *testing.B) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	k, err := seal.NewWitnessKey()
-	if err != nil {
-		b.Fatal(err)
-	}
-	w, err := witness.New(witness.DefaultConfiguration(), "w", s, k, nil)
+	w, err := witness.New(witness.DefaultConfiguration(), "w", s, nil)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -121,7 +116,7 @@ func BenchmarkStandardQuestion(b *testing.B) {
 	b.Run("answer", func(b *testing.B) {
 		answers, n, start := 0, 0, used()
 		for b.Loop() {
-			_, t, err := w.Testify(context.Background(), questions[n%len(questions)])
+			_, t, err := w.Testify(context.Background(), questions[n%len(questions)], nil)
 			if err != nil || t.Refusal != dossier.Answered {
 				b.Fatal(err)
 			}

@@ -11,7 +11,6 @@ import (
 
 	"connectrpc.com/connect"
 
-	"dragnet/ask/seal"
 	"dragnet/ask/witness"
 	"dragnet/ask/witness/audit"
 	"dragnet/flow"
@@ -115,14 +114,10 @@ func (s *Service) openParts(ctx context.Context) (err error) {
 	if s.audit, err = audit.Open(ctx, s.deps.DB); err != nil {
 		return err
 	}
-	secret, err := seal.NewWitnessKey()
-	if err != nil {
-		return err
-	}
 	bounds := s.config.Limits
 	bounds.TooCommon = s.config.Policy.TooCommon
 	// The name is one that nobody else can testify under.
-	s.witness, err = witness.New(bounds, s.key.ID().String(), s.deps.Log(), secret, s.deps.Site.Silent)
+	s.witness, err = witness.New(bounds, s.key.ID().String(), s.deps.Log(), s.deps.Site.Silent)
 	return err
 }
 

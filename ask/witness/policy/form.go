@@ -1,8 +1,6 @@
 package policy
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
 	"slices"
 	"strings"
 	"time"
@@ -23,6 +21,8 @@ func (r *Rules) judgeForm(now time.Time, q *dossier.Question, published map[stri
 		return refuse(dossier.NotPermitted, "the detective would join, and single_clues is off")
 	case r.MaxWindow > 0 && !r.permitsWindow(q.Window):
 		return refuse(dossier.NotPermitted, "the window is longer than %v", r.MaxWindow)
+	case Addresses(q) > r.PerOrganisation.Addresses:
+		return refuse(dossier.NotPermitted, "it opens %d addresses, more than an organisation may have opened in %v", Addresses(q), r.BudgetWithin)
 	case !r.isFresh(now, q.Epoch, published):
 		return refuse(dossier.NotPermitted, "epoch %q is not that of a day of the last %d", q.Epoch, r.EpochDays)
 	}
@@ -97,33 +97,4 @@ func Keys(q *dossier.Question) (n int) {
 		n += len(q.Clues[i].Keys)
 	}
 	return n
-}
-
-// Fingerprint is equal for questions that ask the same, independent of the asker: their
-// clues with masks, salts, states and the first KeyPrefix bits of the keys, in
-// any order. Mode, reply key, blinding and the size of the keys are left out.
-func (r *Rules) Fingerprint(q *dossier.Question) [sha256.Size]byte {
-	var clues [][]byte
-	for i := range q.Clues {
-		c := &q.Clues[i]
-		code := c.Mask.Code()
-		b := append([]byte{byte(c.End), byte(c.State)}, code[:]...)
-		b = append(b, c.Salt[:]...)
-		var keys []uint64
-		for _, k := range c.Keys {
-			keys = append(keys, uint64(k.K)&(1<<min(r.KeyPrefix, int(q.Hash.Bits))-1))
-		}
-		slices.Sort(keys)
-		for _, k := range slices.Compact(keys) {
-			b = binary.BigEndian.AppendUint64(b, k)
-		}
-		clues = append(clues, b)
-	}
-	slices.SortFunc(clues, slices.Compare)
-	h := sha256.New()
-	for _, c := range clues {
-		binary.Write(h, binary.BigEndian, uint32(len(c)))
-		h.Write(c)
-	}
-	return [sha256.Size]byte(h.Sum(nil))
 }

@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -102,7 +103,8 @@ func TestJudge(t *testing.T) {
 func usage(t *rapid.T, name string) policy.Usage {
 	return policy.Usage{
 		Questions: rapid.IntRange(0, 60_000).Draw(t, name+" questions"), Keys: rapid.IntRange(0, 600_000).Draw(t, name+" keys"),
-		Bytes: rapid.Int64Range(0, 20<<30).Draw(t, name+" bytes"),
+		Bytes: rapid.Int64Range(0, 20<<30).Draw(t, name+" bytes"), Addresses: rapid.Int64Range(0, 1<<25).Draw(t, name+" addresses"),
+		Hosts: rapid.IntRange(0, 6000).Draw(t, name+" hosts"),
 	}
 }
 
@@ -148,36 +150,119 @@ func TestFewerBitsNeverHurt(t *testing.T) {
 	})
 }
 
-// TestFingerprint: who asks the same is counted together whatever the size of
-// the keys, their order and the blinding; who asks something else is not.
-func TestFingerprint(t *testing.T) {
+// TestWithin: who asks the same is counted together whatever the order of clues and
+// keys and the blinding; who asks for more, or for something else, is not.
+func TestWithin(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rules := policy.Default()
 		full := rapid.SliceOfNDistinct(rapid.Uint64Range(0, 1<<31-1), 1, 5, func(k uint64) uint64 { return k % (1 << 12) }).Draw(t, "keys")
-		ask := func(bits uint8, order func([]uint64) []uint64) *dossier.Question {
+		ask := func(bits uint8, keys []uint64) policy.Asked {
 			q := question(bits, service)
-			for _, k := range order(full) {
+			for _, k := range keys {
 				q.Clues[0].Keys = append(q.Clues[0].Keys, dossier.AskedKey{K: key.K(k & (1<<bits - 1)), Blinded: []byte(rapid.String().Draw(t, "blinding"))})
 			}
-			return q
+			return rules.DescribeAsked(q)
 		}
-		same := func(k []uint64) []uint64 { return k }
-		one := ask(uint8(rapid.IntRange(12, 31).Draw(t, "bits")), same)
-		two := ask(uint8(rapid.IntRange(12, 31).Draw(t, "other bits")), func([]uint64) []uint64 { return rapid.Permutation(full).Draw(t, "order") })
-		if rules.Fingerprint(one) != rules.Fingerprint(two) {
-			t.Fatal("the same question has two fingerprints")
+		few, many := uint8(rapid.IntRange(12, 31).Draw(t, "bits")), uint8(rapid.IntRange(12, 31).Draw(t, "more bits"))
+		if few > many {
+			few, many = many, few
+		}
+		wide, narrow := ask(few, full), ask(many, rapid.Permutation(full).Draw(t, "order"))
+		if !narrow.Within(wide) {
+			t.Fatal("the same with longer keys is not within")
+		}
+		if few < many && wide.Within(narrow) {
+			t.Fatal("the same with shorter keys is within")
+		}
+		another := slices.Clone(full)
+		another[rapid.IntRange(0, len(full)-1).Draw(t, "which")] ^= 1 << (few - 1)
+		if ask(few, another).Within(wide) {
+			t.Fatal("another key is within")
+		}
+		if more := append(slices.Clone(full), full[0]^1<<(few-1)); ask(few, more).Within(wide) {
+			t.Fatal("one key more is within")
+		}
+		if twice := append(slices.Clone(full), full[0]); ask(few, twice).Within(wide) {
+			t.Fatal("a second element under a copied key is within")
 		}
 		for what, change := range map[string]func(*dossier.Question){
-			"key":   func(q *dossier.Question) { q.Clues[0].Keys[0].K ^= 1 },
 			"state": func(q *dossier.Question) { q.Clues[0].State = pattern.Failed },
 			"end":   func(q *dossier.Question) { q.Clues[0].End = key.In },
 			"salt":  func(q *dossier.Question) { q.Clues[0].Salt[0]++ },
 		} {
-			other := ask(20, same)
-			change(other)
-			if len(full) == 1 && rules.Fingerprint(one) == rules.Fingerprint(other) {
-				t.Fatalf("another %s has the same fingerprint", what)
+			q := question(few, service)
+			for _, k := range full {
+				q.Clues[0].Keys = append(q.Clues[0].Keys, dossier.AskedKey{K: key.K(k & (1<<few - 1))})
+			}
+			change(q)
+			if rules.DescribeAsked(q).Within(wide) {
+				t.Fatalf("another %s is within", what)
 			}
 		}
 	})
+}
+
+// joined asks two clues in the given order of clues and join.
+func joined(op pattern.Op, within time.Duration, swapped bool) *dossier.Question {
+	q := question(19, service, 7)
+	q.Clues = append(q.Clues, dossier.AskedClue{End: key.In, Mask: service, Salt: q.Clues[0].Salt, Keys: []dossier.AskedKey{{K: 9}}})
+	left, right := 0, 1
+	if swapped {
+		q.Clues[0], q.Clues[1] = q.Clues[1], q.Clues[0]
+		left, right = 1, 0
+	}
+	leaf := func(i int) *pattern.Node { return &pattern.Node{Op: pattern.Leaf, Clue: i} }
+	if op == pattern.Or {
+		q.Branches = []*pattern.Node{leaf(left), leaf(right)}
+	} else {
+		q.Branches = []*pattern.Node{{Op: op, Within: within, Left: leaf(left), Right: leaf(right)}}
+	}
+	return q
+}
+
+// TestAnAlternativeIsNotWithinAJoin is an attack: somebody asks "A or B" where an
+// honest detective asked "A then B", and would be named every host of both.
+func TestAnAlternativeIsNotWithinAJoin(t *testing.T) {
+	rules := policy.Default()
+	honest := rules.DescribeAsked(joined(pattern.Then, 10*time.Minute, false))
+	for what, q := range map[string]*dossier.Question{
+		"or":              joined(pattern.Or, 0, false),
+		"and":             joined(pattern.And, 0, false),
+		"then, for years": joined(pattern.Then, 9000*time.Hour, false),
+	} {
+		if rules.DescribeAsked(q).Within(honest) {
+			t.Errorf("%s is within", what)
+		}
+	}
+	if !rules.DescribeAsked(joined(pattern.Then, 10*time.Minute, true)).Within(honest) {
+		t.Error("the same with its clues in another order is not within")
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	mask := func(family key.Family, prefix uint8) key.Mask {
+		return key.Mask{Family: family, Prefix: prefix, DPort: true}
+	}
+	for _, c := range []struct {
+		q    *dossier.Question
+		want int64
+	}{
+		{question(19, service, 7), 1},
+		{question(19, service, 7, 8, 9), 3},
+		{question(10, mask(key.IPv4, 24), 7), 256},
+		{question(5, mask(key.IPv4, 12), 7, 8), 2 << 20},
+		{question(5, mask(key.NoAddr, 0), 7), 1 << 32},
+		{question(5, mask(key.IPv6, 128), 7), 1},
+		{question(5, mask(key.IPv6, 48), 7), 1 << 16},
+		{joined(pattern.Then, time.Hour, false), 1},
+		{joined(pattern.Or, 0, false), 2},
+	} {
+		if got := policy.Addresses(c.q); got != c.want {
+			t.Errorf("%v: %d, want %d", c.q.Clues[0].Mask, got, c.want)
+		}
+	}
+	rules := policy.Default()
+	if v := rules.Judge(noon, asker, question(2, mask(key.NoAddr, 0), 1), policy.History{}); v.Refusal != dossier.NotPermitted {
+		t.Errorf("every address in one question: %q", v.Refusal)
+	}
 }

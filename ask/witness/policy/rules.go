@@ -53,35 +53,48 @@ type Rules struct {
 	MaxWindow time.Duration `yaml:"max_window"`
 	// EpochDays is how many days old the salts of a question may be.
 	EpochDays int `yaml:"epoch_days"`
-	// PerDetective bounds what one detective may ask in BudgetWithin.
-	PerDetective Budget `yaml:"per_detective"`
+	// PerOrganisation bounds what the detectives of one organisation may ask in
+	// BudgetWithin, however many keys it has.
+	PerOrganisation Budget `yaml:"per_organisation"`
 	// PerRoster bounds what all detectives together may ask in BudgetWithin.
 	PerRoster Budget `yaml:"per_roster"`
 	// BudgetWithin is the time over which budgets are counted.
 	BudgetWithin time.Duration `yaml:"budget_within"`
 }
 
-// Budget bounds what is asked; each key is one guess that the witness's help
-// makes possible.
+// BudgetSpan is the grain in which use is counted: what was used at the beginning
+// of BudgetWithin may count for that much longer.
+const BudgetSpan = time.Hour
+
+// Budget bounds what is asked and what is learnt by it; each key is one guess that
+// the witness's help makes possible.
 type Budget struct {
-	// Questions bounds how many are asked, refused ones included.
+	// Questions bounds how many are asked. An organisation's refused questions
+	// count towards its own budget, and towards nobody else's.
 	Questions int `yaml:"questions"`
 	// Keys bounds the keys in those that were answered.
 	Keys int `yaml:"keys"`
 	// Bytes bounds the sealed answers.
 	Bytes int64 `yaml:"bytes"`
+	// Addresses bounds the addresses that answers may be about: a key of a
+	// prefix of 24 bits counts 256, one without an address 2^32. IPv6 is
+	// counted in networks of 64 bits.
+	Addresses int64 `yaml:"addresses"`
+	// Hosts bounds the hosts that answers name; one named twice counts twice.
+	Hosts int `yaml:"hosts"`
 }
 
-// Default is strict enough for an open community: one detective may ask a few
-// questions a minute all day, but not walk through an address space.
+// Default is strict enough for an open community: one organisation may ask a few
+// questions a minute all day, but not walk through an address space, nor list the
+// witness's hosts within days (docs/explanation/asking.md has the measurement).
 func Default() Rules {
 	return Rules{
 		Detectives: []string{}, Masks: []string{},
 		Independent: 1, IndependentWithin: 24 * time.Hour, KeyPrefix: 12,
 		Floor: 100, TooCommon: 0.25, EpochDays: 30,
-		PerDetective: Budget{Questions: 2000, Keys: 20_000, Bytes: 1 << 30},
-		PerRoster:    Budget{Questions: 50_000, Keys: 500_000, Bytes: 16 << 30},
-		BudgetWithin: 24 * time.Hour,
+		PerOrganisation: Budget{Questions: 2000, Keys: 20_000, Bytes: 1 << 30, Addresses: 1 << 20, Hosts: 500},
+		PerRoster:       Budget{Questions: 50_000, Keys: 500_000, Bytes: 16 << 30, Addresses: 1 << 24, Hosts: 5000},
+		BudgetWithin:    24 * time.Hour,
 	}
 }
 
@@ -99,8 +112,8 @@ func (r *Rules) Validate() error {
 	p.Check(r.MaxWindow >= 0, "max_window", "is %v; want at least 0", r.MaxWindow)
 	p.Check(r.EpochDays >= 0, "epoch_days", "is %d; want at least 0", r.EpochDays)
 	p.Check(r.IndependentWithin > 0, "independent_within", "is %v; want a positive duration", r.IndependentWithin)
-	p.Check(r.BudgetWithin > 0, "budget_within", "is %v; want a positive duration", r.BudgetWithin)
-	p.Section("per_detective", r.PerDetective.validate())
+	p.Check(r.BudgetWithin >= BudgetSpan, "budget_within", "is %v; want at least %v", r.BudgetWithin, BudgetSpan)
+	p.Section("per_organisation", r.PerOrganisation.validate())
 	p.Section("per_roster", r.PerRoster.validate())
 	return p.Join()
 }
@@ -118,19 +131,29 @@ type Asker struct {
 type Usage struct {
 	Questions, Keys int
 	Bytes           int64
+	// Addresses are those opened (function Addresses), Hosts those named.
+	Addresses int64
+	Hosts     int
 }
 
-// isExceeded reports whether one more question of n keys exceeds the budget.
-func (b Budget) isExceeded(u Usage, n int) bool {
-	return u.Questions >= b.Questions || u.Keys+n > b.Keys || u.Bytes >= b.Bytes
+// isExceeded reports whether one more question exceeds the budget.
+func (b Budget) isExceeded(u Usage, keys int, addresses int64) bool {
+	return u.Questions >= b.Questions || u.Keys+keys > b.Keys || u.Bytes >= b.Bytes || u.Addresses+addresses > b.Addresses || u.Hosts >= b.Hosts
+}
+
+// String describes the usage for the operator.
+func (u Usage) String() string {
+	return fmt.Sprintf("%d questions with %d keys for %d bytes, about %d addresses, naming %d hosts", u.Questions, u.Keys, u.Bytes, u.Addresses, u.Hosts)
 }
 
 // History is the usage before the question.
 type History struct {
-	// Own and All are what this asker and all askers used within BudgetWithin.
+	// Own and All are what the asker's organisation and all together used within
+	// BudgetWithin. All.Questions leaves out those that were refused.
 	Own, All Usage
-	// Others counts the classes besides the asker's that asked the same
-	// (Fingerprint, overlapping windows) within IndependentWithin.
+	// Others counts the classes besides the asker's that asked the same within
+	// IndependentWithin: whose questions open all that this one may open (Asked)
+	// in a window around its own.
 	Others int
 	// Epochs are the published epochs by day; nil if the community publishes
 	// none, and a day is its own epoch.
@@ -154,14 +177,25 @@ func (r *Rules) Judge(now time.Time, a Asker, q *dossier.Question, h History) Ru
 	if v := r.judgeForm(now, q, h.Epochs); v.Refusal != dossier.Answered {
 		return v
 	}
-	n := Keys(q)
+	n, opened := Keys(q), Addresses(q)
 	switch {
-	case r.PerDetective.isExceeded(h.Own, n):
-		return refuse(dossier.OverBudget, "the detective asked %d questions with %d keys for %d bytes already", h.Own.Questions, h.Own.Keys, h.Own.Bytes)
-	case r.PerRoster.isExceeded(h.All, n):
-		return refuse(dossier.OverBudget, "all detectives asked %d questions with %d keys for %d bytes already", h.All.Questions, h.All.Keys, h.All.Bytes)
+	case r.PerOrganisation.isExceeded(h.Own, n, opened):
+		return refuse(dossier.OverBudget, "the organisation had %s already", h.Own)
+	case r.PerRoster.isExceeded(h.All, n, opened):
+		return refuse(dossier.OverBudget, "all organisations had %s already", h.All)
 	case h.Others+1 < r.Independent:
 		return refuse(dossier.AwaitingOthers, "%d of %d independent detectives asked this", h.Others+1, r.Independent)
+	}
+	return Ruling{}
+}
+
+// JudgeHosts rules on an answer that names a number of hosts, given the usage before.
+func (r *Rules) JudgeHosts(hosts int, h History) Ruling {
+	switch {
+	case h.Own.Hosts+hosts > r.PerOrganisation.Hosts:
+		return refuse(dossier.OverBudget, "the answer names %d hosts, and the organisation was named %d already", hosts, h.Own.Hosts)
+	case h.All.Hosts+hosts > r.PerRoster.Hosts:
+		return refuse(dossier.OverBudget, "the answer names %d hosts, and all organisations were named %d already", hosts, h.All.Hosts)
 	}
 	return Ruling{}
 }
@@ -175,5 +209,7 @@ func (b *Budget) validate() error {
 	p.Check(b.Questions >= 1, "questions", "is %d; want at least 1", b.Questions)
 	p.Check(b.Keys >= 1, "keys", "is %d; want at least 1", b.Keys)
 	p.Check(b.Bytes >= 1, "bytes", "is %d; want at least 1", b.Bytes)
+	p.Check(b.Addresses >= 1, "addresses", "is %d; want at least 1", b.Addresses)
+	p.Check(b.Hosts >= 1, "hosts", "is %d; want at least 1", b.Hosts)
 	return p.Join()
 }

@@ -6,7 +6,6 @@ import (
 
 	"connectrpc.com/connect"
 
-	"dragnet/ask/seal"
 	"dragnet/ask/witness"
 	"dragnet/dossier"
 	"dragnet/node/api"
@@ -56,11 +55,7 @@ func (s *Server) AnswerQuestion(ctx context.Context, q *nodev1.AnswerQuestionReq
 		return nil, connect.NewError(connect.CodeUnavailable, err)
 	}
 	defer log.Close() // nothing was written
-	k, err := seal.NewWitnessKey()
-	if err != nil {
-		return nil, connect.NewError(connect.CodeInternal, err)
-	}
-	w, err := witness.New(s.config.Witness, q.Name, log, k, s.config.Silent)
+	w, err := witness.New(s.config.Witness, q.Name, log, s.config.Silent)
 	if err != nil {
 		return nil, connect.NewError(connect.CodeInternal, err)
 	}

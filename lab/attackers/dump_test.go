@@ -1,0 +1,204 @@
+package attackers_test
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"dragnet/ask/witness"
+	"dragnet/ask/witness/audit"
+	"dragnet/ask/witness/policy"
+	"dragnet/flow"
+	"dragnet/internal/state"
+	"dragnet/internal/testkit"
+	"dragnet/lab/attackers"
+	"dragnet/node/ingest"
+)
+
+// traffic is a log held in memory, with the hosts contacted in it over IPv4, and the
+// contacting ones by how much of it they open.
+type traffic struct {
+	memory
+	hosts   map[netip.Addr]bool
+	popular []netip.Addr
+}
+
+type memory []flow.Flow
+
+func (m memory) Scan(_ context.Context, w flow.Window, _ flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error) {
+	return flow.Coverage{Flows: uint64(len(m))}, fn(m)
+}
+
+func (m memory) Coverage(context.Context) (flow.Coverage, error) {
+	return flow.Coverage{Flows: uint64(len(m))}, nil
+}
+
+func readTraffic(t *testing.T) *traffic {
+	t.Helper()
+	log, err := ingest.Open(testkit.Data(t, "zeek-logs", "missing_host"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := &traffic{hosts: map[netip.Addr]bool{}}
+	opens := map[netip.Addr]map[netip.Addr]bool{}
+	var mu sync.Mutex
+	if _, err := log.Scan(t.Context(), flow.AllTime, flow.AllColumns, func(batch []flow.Flow) error {
+		mu.Lock()
+		defer mu.Unlock()
+		out.memory = append(out.memory, batch...)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range out.memory {
+		f := &out.memory[i]
+		if !f.Orig.Is4() || !f.Resp.Is4() {
+			continue
+		}
+		out.hosts[f.Resp] = true
+		if opens[f.Orig] == nil {
+			opens[f.Orig] = map[netip.Addr]bool{}
+		}
+		opens[f.Orig][f.Resp] = true
+	}
+	for a := range opens {
+		out.popular = append(out.popular, a)
+	}
+	slices.SortFunc(out.popular, func(a, b netip.Addr) int {
+		return cmp.Or(cmp.Compare(len(opens[b]), len(opens[a])), a.Compare(b))
+	})
+	return out
+}
+
+// sweep is every prefix of a length, in random order but at most limit of them.
+func sweep(bits, limit int) []netip.Prefix {
+	random := rand.New(rand.NewPCG(7, 7))
+	var out []netip.Prefix
+	for _, i := range random.Perm(1 << bits)[:min(limit, 1<<bits)] {
+		var b [4]byte
+		binary.BigEndian.PutUint32(b[:], uint32(i)<<(32-bits))
+		out = append(out, netip.PrefixFrom(netip.AddrFrom4(b), bits))
+	}
+	return out
+}
+
+// best is what an attacker asks who knows the witness's traffic as well as the
+// witness does: the prefixes of a length that open most.
+func (l *traffic) best(bits int) []netip.Prefix {
+	seen := map[netip.Prefix]bool{}
+	var out []netip.Prefix
+	for _, a := range l.popular {
+		p, err := a.Prefix(bits)
+		if err == nil && !seen[p] {
+			seen[p] = true
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// learn runs an attacker for days and returns the share of hosts it knows after each.
+func (l *traffic) learn(t *testing.T, rules policy.Rules, prefixes []netip.Prefix, days int) []float64 {
+	t.Helper()
+	db, err := state.Open(t.Context(), filepath.Join(t.TempDir(), "audit.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	trail, err := audit.Open(t.Context(), db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bounds := witness.DefaultConfiguration()
+	bounds.TooCommon = rules.TooCommon
+	w, err := witness.New(bounds, "victim", l.memory, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := attackers.Dump{Witness: w, Trail: trail, Rules: &rules, Prefixes: prefixes, First: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)}
+	known, err := d.Run(t.Context(), days)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []float64
+	for _, hosts := range known {
+		n := 0
+		for a := range hosts {
+			if l.hosts[a] {
+				n++
+			}
+		}
+		out = append(out, float64(n)/float64(len(l.hosts)))
+	}
+	t.Logf("refusals: %v", d.Refused())
+	return out
+}
+
+// TestDump plays the attack that listed 870 of 873 hosts in 32 questions of one day:
+// every prefix of 12 bits. Without the budgets of what is learnt it still does;
+// with the defaults it gets next to nothing.
+func TestDump(t *testing.T) {
+	if testkit.Short(t) {
+		t.Skip("hashes the log some hundred times")
+	}
+	l := readTraffic(t)
+	open := policy.Default()
+	open.PerOrganisation.Addresses, open.PerOrganisation.Hosts = math.MaxInt64, math.MaxInt
+	open.PerRoster.Addresses, open.PerRoster.Hosts = math.MaxInt64, math.MaxInt
+	if got := l.learn(t, open, sweep(12, 1<<12), 1); got[0] < 0.9 {
+		t.Errorf("without budgets the attack learns %.3f of the hosts in a day; it should work, or this test shows nothing", got[0])
+	}
+	if got := l.learn(t, policy.Default(), sweep(12, 1<<12), 7); got[6] > 0.05 {
+		t.Errorf("by prefixes of 12 bits %.3f of the hosts are learnt in a week", got[6])
+	}
+}
+
+// TestDumpCurve writes the curve of docs/explanation/asking.md: the share learnt
+// against days, for attackers who know nothing and one who knows which addresses
+// open most. DRAGNET_FULL=1 runs all of it.
+func TestDumpCurve(t *testing.T) {
+	if testkit.Short(t) {
+		t.Skip("hashes the log some hundred times")
+	}
+	l := readTraffic(t)
+	days := 3
+	if os.Getenv("DRAGNET_FULL") != "" {
+		days = 30
+	}
+	lengths := []int{12, 16, 24, 32}
+	t.Logf("%d flows, %d hosts contacted, %d contacting", len(l.memory), len(l.hosts), len(l.popular))
+	for _, bits := range lengths {
+		limit := 300
+		if os.Getenv("DRAGNET_FULL") != "" {
+			limit = 1 << 17
+		}
+		blind := l.learn(t, policy.Default(), sweep(min(bits, 24), limit), days)
+		if bits <= 24 {
+			t.Log(curve(fmt.Sprintf("knows nothing, /%d", bits), blind))
+			if last := blind[len(blind)-1]; last > 0.10 {
+				t.Errorf("/%d, knowing nothing: %.3f of the hosts in %d days", bits, last, days)
+			}
+		}
+		t.Log(curve(fmt.Sprintf("knows all, /%d", bits), l.learn(t, policy.Default(), l.best(bits), days)))
+	}
+}
+
+func curve(name string, shares []float64) string {
+	out := name + ":"
+	for _, day := range []int{1, 2, 3, 7, 14, 30} {
+		if day <= len(shares) {
+			out += fmt.Sprintf("  day %d %.3f", day, shares[day-1])
+		}
+	}
+	return out
+}
