@@ -45,6 +45,17 @@ func (b *Mailboxes) Fetch(ctx context.Context, now time.Time, witness identity.I
 	return out, err
 }
 
+// hasMessage reports whether there is a message for a witness, answered or not.
+func (b *Mailboxes) hasMessage(ctx context.Context, witness identity.ID) (has bool, err error) {
+	err = b.db.View(ctx, func(tx *state.Tx) error {
+		var n int
+		err := tx.QueryRow(`SELECT COUNT(*) FROM (SELECT 1 FROM relay_message WHERE receiver = ? LIMIT 1) AS one`, witness[:]).Scan(&n)
+		has = n > 0
+		return err
+	})
+	return has, err
+}
+
 // Answer stores a witness's answer to a message and returns the message's sender.
 // Messages of two senders may have the same number: the answer belongs to the
 // first unanswered one, because only its sender could have sealed its content.

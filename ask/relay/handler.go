@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"dragnet/internal/admission"
 	"dragnet/internal/run"
 	"dragnet/wire/exchange"
 	exchangev1 "dragnet/wire/exchange/v1"
@@ -25,20 +26,59 @@ type Service struct {
 	group     *run.Group
 	messages  waiters // witnesses in Fetch
 	answers   waiters // detectives in Collect
-	// receiving bounds the answers that are held in memory at once.
-	receiving chan struct{}
+	gate      *admission.Gate
 }
 
 // NewService serves a relay. Any key may register as a witness; detective
 // reports whether a key is a detective's on the roster.
 func NewService(mailboxes *Mailboxes, detective func(identity.Public) bool) *Service {
-	return &Service{group: run.NewGroup(), mailboxes: mailboxes, detective: detective, now: time.Now, receiving: make(chan struct{}, 16)}
+	return &Service{group: run.NewGroup(), mailboxes: mailboxes, detective: detective, now: time.Now, gate: admission.NewGate(admission.Limits{
+		// Most of these places are taken by those that wait for messages.
+		Places: 4096, Reading: 16, Bytes: 512 << 20, Body: int64(max(mailboxes.config.AnswerBytes, exchange.MaxMessage)) + 1<<20, Time: time.Minute,
+	})}
 }
 
 // Handler returns the path to mount and its handler.
 func (s *Service) Handler() (string, http.Handler) {
 	path, handler := exchangev1connect.NewRelayServiceHandler(handler{s}, exchange.Options(exchange.MaxMessage+1<<20)...)
-	return path, exchange.WithPeer(exchange.Only(func(identity.Public) bool { return true }, handler))
+	admitted := s.gate.Handler(handler, s.callerOf, refuseRequest)
+	return path, exchange.WithPeer(exchange.Only(func(identity.Public) bool { return true }, s.onlyAddressed(admitted)))
+}
+
+var refusal = connect.NewErrorWriter()
+
+// refuseRequest answers what the gate does not admit.
+func refuseRequest(w http.ResponseWriter, r *http.Request, err error) {
+	code := connect.CodeUnavailable
+	if errors.Is(err, admission.ErrTooLarge) {
+		code = connect.CodeInvalidArgument
+	}
+	refusal.Write(w, r, connect.NewError(code, err))
+}
+
+// callerOf counts requests of detectives, and answers by witnesses that a message
+// was for, by their keys; all others by their address, since anybody can make keys.
+func (s *Service) callerOf(r *http.Request) admission.Caller {
+	p, _ := exchange.Peer(r.Context())
+	if s.detective(p) || r.URL.Path == exchangev1connect.RelayServiceAnswerMessageProcedure {
+		return admission.Caller{Name: "key " + p.ID().String(), Known: true}
+	}
+	return admission.Address(r)
+}
+
+// onlyAddressed refuses an answer by a key that has no message to answer, before
+// anything of it is read.
+func (s *Service) onlyAddressed(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == exchangev1connect.RelayServiceAnswerMessageProcedure {
+			p, _ := exchange.Peer(r.Context())
+			if has, err := s.mailboxes.hasMessage(r.Context(), p.ID()); err != nil || !has {
+				refusal.Write(w, r, connect.NewError(connect.CodeNotFound, errors.Join(err, ErrUnknown)))
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // Start brings the tables up to date and deletes expired messages until Stop.
@@ -175,12 +215,6 @@ func (h handler) FetchMessages(ctx context.Context, r *exchangev1.FetchMessagesR
 
 // Answer implements exchangev1connect.RelayServiceHandler.
 func (h handler) AnswerMessage(ctx context.Context, stream *connect.ClientStream[exchangev1.AnswerMessageRequest]) (*exchangev1.AnswerMessageResponse, error) {
-	select {
-	case h.s.receiving <- struct{}{}:
-		defer func() { <-h.s.receiving }()
-	case <-ctx.Done():
-		return nil, withCode(ctx.Err())
-	}
 	var message exchange.MessageID
 	if !stream.Receive() || len(stream.Msg().Message) != len(message) {
 		return nil, invalidArgument(errors.Join(errors.New("an answer must begin with its message's number"), stream.Err()))

@@ -10,11 +10,15 @@ import (
 
 	"connectrpc.com/connect"
 
+	"dragnet/internal/admission"
 	"dragnet/wire/identity"
 	"dragnet/wire/reporting"
 	"dragnet/wire/reporting/v1/reportingv1connect"
 	"dragnet/wire/roster"
 )
+
+// maxConnections bounds those that are open, about 50 kB each.
+const maxConnections = 4096
 
 // startServer answers the community.
 func (s *Service) startServer() error {
@@ -22,10 +26,11 @@ func (s *Service) startServer() error {
 	if err != nil {
 		return err
 	}
-	l, err := listen(s.config.Listen)
+	inner, err := listen(s.config.Listen)
 	if err != nil {
 		return err
 	}
+	l := admission.Listen(inner, maxConnections)
 	mux := http.NewServeMux()
 	for path, handler := range s.deps.Handlers {
 		mux.Handle(path, handler)
@@ -36,7 +41,7 @@ func (s *Service) startServer() error {
 		Handler: mux, TLSConfig: config,
 		// Long enough for 8 MB over a slow line; who sends slower is cut.
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: 2 * time.Minute,
-		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, ConnContext: admission.ConnContext,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	s.group.Go(func(context.Context) error {
@@ -48,13 +53,26 @@ func (s *Service) startServer() error {
 	return nil
 }
 
-// handler bounds what callers may cost: requests of MaxRequest bytes, a bounded number
-// at a time, those that write only from members.
+// handler bounds what callers may cost: requests of MaxRequest bytes, read before
+// one of the places is taken, which are shared out among members and strangers;
+// those that write only from members.
 func (s *Service) handler() (string, http.Handler) {
 	path, inner := reportingv1connect.NewClearinghouseServiceHandler(&methods{s: s, objections: newMinuteLimit(s.config.ObjectionsPerMinute, s.deps.Now)},
 		connect.WithReadMaxBytes(reporting.MaxRequest), connect.WithCompression("gzip", nil, nil), connect.WithRecover(s.handlePanic))
-	slots := make(chan struct{}, s.config.Requests)
+	gate := admission.NewGate(admission.Limits{
+		Places: s.config.Requests, Reading: 8, Bytes: int64(max(s.config.Requests, 32)) * reporting.MaxRequest, Body: reporting.MaxRequest + 1<<10, Time: 30 * time.Second,
+	})
 	refuse := connect.NewErrorWriter()
+	admitted := gate.Handler(inner, s.callerOf, func(w http.ResponseWriter, r *http.Request, err error) {
+		code := connect.CodeUnavailable
+		if errors.Is(err, admission.ErrTooLarge) {
+			code = connect.CodeResourceExhausted
+		} else {
+			s.metrics.busy.Inc()
+			err = fmt.Errorf("the clearinghouse did not take the request: %w", err)
+		}
+		refuse.Write(w, r, connect.NewError(code, err))
+	})
 	return path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case reportingv1connect.ClearinghouseServiceSubmitReportsProcedure, reportingv1connect.ClearinghouseServiceWithdrawReportProcedure:
@@ -64,16 +82,24 @@ func (s *Service) handler() (string, http.Handler) {
 				return
 			}
 		}
-		select {
-		case slots <- struct{}{}:
-			defer func() { <-slots }()
-			r.Body = http.MaxBytesReader(w, r.Body, reporting.MaxRequest+1<<10)
-			inner.ServeHTTP(w, r)
-		default:
-			s.metrics.busy.Inc()
-			refuse.Write(w, r, connect.NewError(connect.CodeUnavailable, errors.New("the clearinghouse is busy; try again")))
-		}
+		admitted.ServeHTTP(w, r)
 	})
+}
+
+// callerOf counts a member's requests for its organisation, others for their address.
+func (s *Service) callerOf(r *http.Request) admission.Caller {
+	list, err := s.keeper.Current(s.deps.Now())
+	if err != nil || r.TLS == nil {
+		return admission.Address(r)
+	}
+	p, ok := identity.PeerOf(*r.TLS)
+	if !ok {
+		return admission.Address(r)
+	}
+	if m, err := list.May(p.ID(), 0, s.deps.Now()); err == nil {
+		return admission.Caller{Name: m.Class, Known: true}
+	}
+	return admission.Address(r)
 }
 
 // checkMember reports whether the caller's key may report, before anything of what

@@ -3,10 +3,10 @@ package api
 import (
 	"errors"
 	"io"
-	"net"
 	"net/http"
-	"sync"
 	"time"
+
+	"dragnet/internal/admission"
 
 	"connectrpc.com/connect"
 )
@@ -25,6 +25,7 @@ func (s *Server) admitCallers(service Service) http.Handler {
 				s.refuseCall(w, r, peer, err)
 				return
 			}
+			admission.MarkKnown(r.Context())
 		}
 		if service.Access == Operators {
 			if !peer.Local && peer.Role != OperatorRole {
@@ -72,36 +73,4 @@ func (s *Server) refuseCall(w http.ResponseWriter, r *http.Request, peer Peer, w
 		why, code = errors.New(known.Message()), known.Code()
 	}
 	_ = errorWriter.Write(w, r, connect.NewError(code, why)) // the peer went away
-}
-
-// limitConnections returns a listener with at most n connections open at a time;
-// others wait to be accepted.
-func limitConnections(l net.Listener, n int) net.Listener {
-	return &limitedListener{l, make(chan struct{}, n)}
-}
-
-type limitedListener struct {
-	net.Listener
-	open chan struct{}
-}
-
-func (l *limitedListener) Accept() (net.Conn, error) {
-	l.open <- struct{}{}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.open
-		return nil, err
-	}
-	return &countedConn{Conn: c, done: sync.OnceFunc(func() { <-l.open })}, nil
-}
-
-type countedConn struct {
-	net.Conn
-	done func()
-}
-
-func (c *countedConn) Close() error {
-	err := c.Conn.Close()
-	c.done()
-	return err
 }

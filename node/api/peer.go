@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 
+	"dragnet/internal/admission"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -49,6 +51,7 @@ func WithPeer(ctx context.Context, p Peer) context.Context {
 
 // withSocketPeer asks the kernel for the process at the other end of a Unix socket.
 func withSocketPeer(ctx context.Context, c net.Conn) context.Context {
+	ctx = admission.ConnContext(ctx, c)
 	u, ok := c.(*net.UnixConn)
 	if !ok {
 		return ctx

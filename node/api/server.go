@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"dragnet/internal/admission"
 	"dragnet/internal/conf"
 	"dragnet/internal/run"
 
@@ -168,7 +169,7 @@ func (s *Server) Start(context.Context) error {
 			return errors.Join(fmt.Errorf("api: listen: %w", err), s.server.Close())
 		}
 		s.address = l.Addr().String()
-		s.serveListener(tls.NewListener(limitConnections(l, s.config.MaxConnections), s.deps.TLS()))
+		s.serveListener(tls.NewListener(admission.Listen(l, s.config.MaxConnections), s.deps.TLS()))
 	}
 	return nil
 }

@@ -8,12 +8,13 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"dragnet/dossier"
 	"dragnet/wire/envelope"
 	"dragnet/wire/exchange"
 	exchangev1 "dragnet/wire/exchange/v1"
 	"dragnet/wire/identity"
-	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 var now = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)

@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	exchangev1 "dragnet/wire/exchange/v1"
 	"dragnet/wire/exchange/v1/exchangev1connect"
 	"dragnet/wire/identity"
-	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // MessageID is the sender's own random number for a message.

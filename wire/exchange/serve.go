@@ -10,6 +10,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"dragnet/internal/admission"
 	"dragnet/wire/identity"
 )
 
@@ -65,19 +66,22 @@ type Server struct {
 	listener net.Listener
 }
 
+// maxConnections bounds those that are open, about 50 kB each.
+const maxConnections = 4096
+
 // Listen binds an address; Serve serves it.
 func Listen(address string, k *identity.Key, handler http.Handler, log *slog.Logger) (*Server, error) {
 	config, err := identity.ServerTLS(k)
 	if err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", address)
+	inner, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, err
 	}
-	return &Server{listener: l, http: &http.Server{
+	return &Server{listener: admission.Listen(inner, maxConnections), http: &http.Server{
 		Handler: WithPeer(handler), TLSConfig: config,
-		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, ConnContext: admission.ConnContext,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}}, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"dragnet/ask/witness/audit"
 	"dragnet/dossier"
+	"dragnet/internal/admission"
 	"dragnet/wire/envelope"
 	"dragnet/wire/exchange"
 	"dragnet/wire/identity"
@@ -46,12 +47,11 @@ func (s *Service) answerQuestion(ctx context.Context, data []byte, via string) (
 	if s.config.Clearinghouse.URL != "" {
 		a.Epochs = s.deps.Epochs.Published()
 	}
-	select {
-	case s.working <- struct{}{}:
-		defer func() { <-s.working }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	turn := admission.Caller{Name: asker.Class, Known: true}
+	if err := s.working.Acquire(ctx, turn); err != nil {
+		return nil, err
 	}
+	defer s.working.Release(turn)
 	c, err := s.audit.Begin(ctx, now, &s.config.Policy, a)
 	if err != nil {
 		return nil, err

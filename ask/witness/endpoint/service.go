@@ -15,6 +15,7 @@ import (
 	"dragnet/ask/witness/audit"
 	"dragnet/flow"
 	"dragnet/internal/admin"
+	"dragnet/internal/admission"
 	"dragnet/internal/run"
 	"dragnet/internal/state"
 	"dragnet/wire/exchange"
@@ -50,7 +51,7 @@ type Service struct {
 	log     *slog.Logger
 	now     func() time.Time
 	metrics *metrics
-	working chan struct{}
+	working *admission.Fair
 	group   *run.Group
 
 	key     *identity.Key
@@ -74,7 +75,7 @@ func New(config Configuration, d Dependencies) (*Service, error) {
 	}
 	return &Service{
 		config: config, deps: d, log: d.Logger, now: time.Now, metrics: newMetrics(d.Admin.Metrics()),
-		working: make(chan struct{}, config.Concurrent), group: run.NewGroup(),
+		working: admission.NewFair(config.Concurrent), group: run.NewGroup(),
 	}, nil
 }
 
@@ -86,7 +87,7 @@ func (s *Service) Start(ctx context.Context) (err error) {
 	if s.config.Listen != "" {
 		path, handler := exchangev1connect.NewWitnessServiceHandler(witnessHandler{s}, exchange.Options(maxQuestionMessage)...)
 		mux := http.NewServeMux()
-		mux.Handle(path, exchange.Only(s.isKnown, handler))
+		mux.Handle(path, exchange.Only(s.isKnown, s.admit(handler)))
 		if s.server, err = exchange.Listen(s.config.Listen, s.key, mux, s.log); err != nil {
 			return err
 		}
@@ -128,6 +129,27 @@ func (s *Service) isKnown(p identity.Public) bool {
 		s.metrics.rejected.Inc()
 	}
 	return ok
+}
+
+// Bounds of the questions that wait: bytes in all, and of one organisation's at a
+// time.
+const (
+	waitingBytes = 256 << 20
+	readAtOnce   = 16
+	questionTime = time.Minute
+)
+
+// admit reads questions within bounds before they wait for their turn.
+func (s *Service) admit(next http.Handler) http.Handler {
+	gate := admission.NewGate(admission.Limits{Places: 1 << 14, Reading: readAtOnce, Bytes: waitingBytes, Body: maxQuestionMessage + 1<<10, Time: questionTime})
+	refuse := connect.NewErrorWriter()
+	return gate.Handler(next, func(r *http.Request) admission.Caller {
+		p, _ := exchange.Peer(r.Context()) // Only admits no others
+		_, asker, _ := s.members.findDetective(p.ID(), s.now())
+		return admission.Caller{Name: asker.Class, Known: true}
+	}, func(w http.ResponseWriter, r *http.Request, err error) {
+		refuse.Write(w, r, connect.NewError(connect.CodeResourceExhausted, err))
+	})
 }
 
 // Failed receives the error that ended the witness.
@@ -210,7 +232,7 @@ func (s *Service) statusError(err error) error {
 	case errors.Is(err, audit.ErrReplayed):
 		s.metrics.rejected.Inc()
 		return connect.NewError(connect.CodeAlreadyExists, err)
-	case errors.Is(err, audit.ErrFlood):
+	case errors.Is(err, audit.ErrFlood), errors.Is(err, admission.ErrBusy):
 		s.metrics.rejected.Inc()
 		return connect.NewError(connect.CodeResourceExhausted, err)
 	case errors.Is(err, context.Canceled):
