@@ -3,7 +3,9 @@ package dossier
 import (
 	"bytes"
 	"crypto/ed25519"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"slices"
@@ -96,4 +98,19 @@ func (in *sealedFile) verifySeal(trusted []ed25519.PublicKey) (ed25519.PublicKey
 		return nil, fmt.Errorf("signature file: sealed by %x, which is not a trusted key", in.Key)
 	}
 	return key, nil
+}
+
+// ParsePublicKey reads the Ed25519 public key of a PEM file, as 'openssl pkey
+// -pubout' writes it.
+func ParsePublicKey(text []byte) (ed25519.PublicKey, error) {
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, errors.New("no PEM block")
+	}
+	key, err := x509.ParsePKIXPublicKey(block.Bytes)
+	public, ok := key.(ed25519.PublicKey)
+	if err != nil || !ok {
+		return nil, errors.New("not an Ed25519 public key")
+	}
+	return public, nil
 }

@@ -1,16 +1,20 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"dragnet/dossier"
 	"dragnet/internal/cli"
 	"dragnet/internal/conf"
 	"dragnet/internal/run"
+	"dragnet/signature/inspect"
 	"dragnet/source/sensor"
 	"dragnet/wire/channel"
 )
@@ -30,8 +34,10 @@ is away they wait on the disk. A connection that fails is sent when it fails,
 five seconds after its SYN or its refusal; others when they end. What the kernel
 dropped is counted and sent along: 'dragnet source list' on the node shows it.
 
-It keeps headers only, needs CAP_NET_RAW and no other privilege, and changes
-nothing. Enrol it first: dragnet-agent enrol sensor https://NODE:9121 -
+It keeps headers only, unless 'payload.match' is set: then it also compares the
+payload of connections and datagrams with the signatures that the node's signature
+centre offers, and reports what they match, not the payload. It needs CAP_NET_RAW
+and no other privilege, and changes nothing. Enrol it first: dragnet-agent enrol sensor https://NODE:9121 -
 
 All keys of the configuration: docs/reference/sensor.md.`,
 		Example: `  dragnet-agent run sensor --interface eth1
@@ -68,11 +74,17 @@ func loadSensor(files []string) (sensor.Configuration, error) {
 
 func runSensor(cmd *cobra.Command, c sensor.Configuration) error {
 	log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-	node, err := channel.New(c.Channel, channel.Dependencies{Log: log, Role: "sensor", Release: cli.BuildVersion().Release})
+	signatures := new(inspect.Signatures)
+	deps := channel.Dependencies{Log: log, Role: "sensor", Release: cli.BuildVersion().Release}
+	if c.Payload.Match {
+		deps.Apply = func(_ context.Context, d channel.Document) error { return useSignatures(signatures, d, log) }
+	}
+	node, err := channel.New(c.Channel, deps)
 	if err != nil {
 		return err
 	}
-	role, err := sensor.New(c, node, log)
+	bounds := inspect.Configuration{Bytes: c.Payload.Bytes, Held: c.Payload.Held, Connections: c.Payload.Connections, IgnoreChecksums: c.IgnoreChecksums}
+	role, err := sensor.New(c, sensor.Dependencies{Out: node, Log: log, Inspector: func() sensor.Inspector { return inspect.New(bounds, signatures) }})
 	if err != nil {
 		return err
 	}
@@ -80,4 +92,19 @@ func runSensor(cmd *cobra.Command, c sensor.Configuration) error {
 		hinted{node, "enrol the sensor first: dragnet-agent enrol sensor https://NODE:9121 -"},
 		hinted{role, "the role needs CAP_NET_RAW"},
 	}, 20*time.Second, log)
+}
+
+// useSignatures puts the signatures of the node into use.
+func useSignatures(s *inspect.Signatures, d channel.Document, log *slog.Logger) error {
+	if d.Format != sensor.SignaturesFormat {
+		return fmt.Errorf("signatures of format %d; this sensor knows %d", d.Format, sensor.SignaturesFormat)
+	}
+	all, err := dossier.OpenSignatureSet(d.Body)
+	if err == nil {
+		err = s.Use(all)
+	}
+	if err == nil {
+		log.Info("signatures in use", "signatures", len(all), "version", d.Version)
+	}
+	return err
 }

@@ -86,14 +86,13 @@ func collectClean(cmd *cobra.Command, clean []string, samples [][]byte) (signatu
 func openSignatures(paths, trust []string) ([]*dossier.Signature, error) {
 	var keys []ed25519.PublicKey
 	for _, path := range trust {
-		der, err := readPEM(path)
+		text, err := os.ReadFile(path)
 		if err != nil {
 			return nil, err
 		}
-		key, err := x509.ParsePKIXPublicKey(der)
-		public, ok := key.(ed25519.PublicKey)
-		if err != nil || !ok {
-			return nil, cli.Hint(fmt.Errorf("%s is not an Ed25519 public key", path), "'openssl pkey -in key.pem -pubout' writes one")
+		public, err := dossier.ParsePublicKey(text)
+		if err != nil {
+			return nil, cli.Hint(fmt.Errorf("%s: %w", path, err), "'openssl pkey -in key.pem -pubout' writes one")
 		}
 		keys = append(keys, public)
 	}

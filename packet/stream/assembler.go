@@ -57,6 +57,15 @@ func (a *Assembler) Open() int { return len(a.conns) }
 // Waiting is the number of bytes held above holes.
 func (a *Assembler) Waiting() int { return a.waiting }
 
+// Confirmed reports whether the sender of a direction has received from the other
+// end: it acknowledged that end's SYN, whose number one who forges the sender's
+// address and sees none of its packets cannot know. Handlers may call it. It is
+// false for a connection whose beginning was not seen.
+func (a *Assembler) Confirmed(k Key, sender Direction) bool {
+	c := a.conns[k]
+	return c != nil && c.halves[sender^1].acked
+}
+
 // maxBackwards is how far packets may be out of order. A larger step back is
 // another recording: open connections are flushed and time restarts.
 const maxBackwards = flow.Time(time.Minute)
@@ -148,7 +157,7 @@ func (a *Assembler) Flush() {
 
 // closeConnection delivers waiting data, and ends c.
 func (a *Assembler) closeConnection(c *connection, why CloseReason) {
-	delete(a.conns, c.key)
+	defer delete(a.conns, c.key)
 	a.recent.Remove(c.place)
 	if c.handler == nil {
 		return

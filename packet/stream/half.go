@@ -22,9 +22,11 @@ type half struct {
 	// anchored says that base, the sequence number of byte 0, is known.
 	anchored bool
 	base     uint32
-	next     int64 // the next byte to deliver
-	pieces   []piece
-	waiting  int // bytes in pieces
+	// begun says that the SYN was seen, acked that the other end acknowledged it.
+	begun, acked bool
+	next         int64 // the next byte to deliver
+	pieces       []piece
+	waiting      int // bytes in pieces
 	// end is the position of the FIN, if finished.
 	finished bool
 	end      int64
@@ -52,6 +54,7 @@ func (a *Assembler) addSegment(c *connection, dir Direction, p *packet.Packet) {
 	}
 	if !h.anchored {
 		h.anchored, h.base = true, seq
+		h.begun = p.Flags&flow.SYN != 0
 	}
 	at := h.positionOf(seq)
 	if at > h.next+reach || at < h.next-reach {
@@ -88,6 +91,12 @@ func (a *Assembler) addAck(c *connection, dir Direction, ack uint32) {
 	at := h.positionOf(ack)
 	if h.finished {
 		at = min(at, h.end) // a FIN takes a sequence number
+	}
+	switch {
+	case at >= 0 && at <= h.next:
+		h.acked = h.acked || h.begun
+	case !h.acked:
+		h.begun = false // a guess, which would move next to where it is true
 	}
 	if at > h.next && at <= h.next+reach {
 		a.skipTo(c, dir, at)

@@ -1,5 +1,7 @@
 package match
 
+import "slices"
+
 // Stream matches one sequence that arrives in chunks. The verdict does not
 // depend on how it is cut. Memory is bounded by the widest signature and the
 // largest chunk.
@@ -71,6 +73,21 @@ func (s *Stream) Lost(n int64) {
 		}
 	}
 }
+
+// Verdict returns the verdict of every signature on what has arrived so far, but
+// for windows that may still grow. It does not end the sequence.
+func (s *Stream) Verdict() []Result {
+	s.searchParts(false)
+	out := make([]Result, len(s.states))
+	for i := range out {
+		out[i] = s.m.sets[i].makeVerdict(&s.states[i])
+		out[i].Parts = slices.Clone(out[i].Parts)
+	}
+	return out
+}
+
+// Held is how many bytes of the sequence are kept.
+func (s *Stream) Held() int { return cap(s.buf) }
 
 // Close ends the sequence and returns the verdict of every signature.
 func (s *Stream) Close() []Result {

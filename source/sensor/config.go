@@ -6,7 +6,8 @@
 //
 // A flow is sent when it ends, and a connection that fails when it fails: five
 // seconds after a SYN that nothing answers, or after the refusal. What the kernel
-// dropped, and what could not be used, is sent along.
+// dropped, and what could not be used, is sent along. If its configuration says
+// so, it also has an Inspector look into payload, and sends what that saw.
 package sensor
 
 import (
@@ -34,14 +35,30 @@ type Configuration struct {
 	Every time.Duration `yaml:"every"`
 	// IgnoreChecksums accepts packets with a wrong checksum.
 	IgnoreChecksums bool `yaml:"ignore_checksums"`
+	// Payload has signatures of the node's signature centre matched in payload.
+	Payload Payload `yaml:"payload"`
 	// Channel is the agent's end of the channel to its node; the agent must be
 	// enrolled as a sensor.
 	Channel channel.Configuration `yaml:"channel"`
 }
 
+// Payload says whether payload is looked into, and bounds what is held of it.
+type Payload struct {
+	// Match has whole packets captured, and what signatures match reported.
+	// Without it, headers only are kept.
+	Match bool `yaml:"match"`
+	// Bytes of each direction of a connection are compared.
+	Bytes int `yaml:"bytes"`
+	// Held bounds what each worker holds of all connections, in bytes, and
+	// Connections how many it follows.
+	Held        int `yaml:"held"`
+	Connections int `yaml:"connections"`
+}
+
 // DefaultConfiguration watches no interface.
 func DefaultConfiguration() Configuration {
-	c := Configuration{Live: live.DefaultConfiguration(), Workers: 1, MaxFlows: 1 << 18, Every: time.Second, Channel: channel.DefaultConfiguration()}
+	c := Configuration{Live: live.DefaultConfiguration(), Workers: 1, MaxFlows: 1 << 18, Every: time.Second,
+		Payload: Payload{Bytes: 1 << 20, Held: 64 << 20, Connections: 1 << 16}, Channel: channel.DefaultConfiguration()}
 	c.Channel.State = "/var/lib/dragnet-agent/sensor"
 	return c
 }
@@ -52,5 +69,8 @@ func (c *Configuration) Validate() error {
 	p.Check(c.Workers >= 1 && c.Workers <= 64, "workers", "is %d; want 1 to 64", c.Workers)
 	p.Check(c.MaxFlows >= 1, "max_flows", "is %d; want at least 1", c.MaxFlows)
 	p.Check(c.Every >= 100*time.Millisecond && c.Every <= time.Minute, "every", "is %v; want 100ms to 1m", c.Every)
+	p.Check(c.Payload.Bytes >= 1<<10 && c.Payload.Bytes <= 1<<26, "payload.bytes", "is %d; want 1024 to 67108864", c.Payload.Bytes)
+	p.Check(c.Payload.Held >= 1<<20 && c.Payload.Held <= 1<<34, "payload.held", "is %d; want 1048576 to 17179869184", c.Payload.Held)
+	p.Check(c.Payload.Connections >= 1 && c.Payload.Connections <= 1<<22, "payload.connections", "is %d; want 1 to 4194304", c.Payload.Connections)
 	return errors.Join(p.Join(), c.Live.Validate())
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/internal/run"
 	"dragnet/packet"
@@ -23,10 +24,41 @@ type Sender interface {
 	Send(items ...channel.Item) error
 }
 
+// Inspector looks into the payload of packets; signature/inspect has one. Calls
+// come one at a time.
+type Inspector interface {
+	// Packet takes a packet captured at ts, and Advance moves time on when none
+	// comes.
+	Packet(ts flow.Time, p *packet.Packet)
+	Advance(ts flow.Time)
+	// Flush ends everything that is under way.
+	Flush()
+	// Take returns what was seen since the last call.
+	Take() dossier.Inspection
+}
+
+// What a sensor whose configuration has payload matched sends besides flows: a
+// dossier.Inspection as JSON. SignaturesFormat is that of the document that it is
+// sent by its node: a dossier.SignatureSet as JSON.
+const (
+	InspectionKind   = "sensor.inspection"
+	InspectionFormat = 1
+	SignaturesFormat = 1
+)
+
+// Dependencies of a sensor.
+type Dependencies struct {
+	Out Sender
+	// Inspector makes the Inspector of a worker; it may be nil unless payload is
+	// matched.
+	Inspector func() Inspector
+	Log       *slog.Logger
+}
+
 // Sensor watches one interface. Its methods are safe for concurrent use.
 type Sensor struct {
 	config Configuration
-	out    Sender
+	deps   Dependencies
 	log    *slog.Logger
 	group  *run.Group
 
@@ -35,14 +67,22 @@ type Sensor struct {
 	// goroutine, as is quiet, which counts turns without a batch.
 	unsent Counts
 	quiet  int
+	// unsentSeen and quietSeen are the same for inspections.
+	unsentSeen dossier.Inspection
+	quietSeen  int
 }
 
 // New makes a sensor; Start starts it.
-func New(c Configuration, out Sender, log *slog.Logger) (*Sensor, error) {
+func New(c Configuration, d Dependencies) (*Sensor, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return &Sensor{config: c, out: out, log: log, group: run.NewGroup()}, nil
+	if c.Payload.Match {
+		c.Live.Snap = 1 << 16 // whole packets
+	} else {
+		d.Inspector = nil
+	}
+	return &Sensor{config: c, deps: d, log: d.Log, group: run.NewGroup()}, nil
 }
 
 // Start watches the interface, in the calling thread's network namespace, until
@@ -54,11 +94,14 @@ func (s *Sensor) Start(context.Context) error {
 	}
 	for _, r := range readers {
 		w := newWorker(s.config, r)
+		if s.deps.Inspector != nil {
+			w.inspector = s.deps.Inspector()
+		}
 		s.workers = append(s.workers, w)
 		s.group.Go(w.run)
 	}
 	s.group.Go(s.send)
-	s.log.Info("sensor started", "interface", s.config.Live.Interface, "workers", s.config.Workers)
+	s.log.Info("sensor started", "interface", s.config.Live.Interface, "workers", s.config.Workers, "payload", s.config.Payload.Match)
 	return nil
 }
 
@@ -72,7 +115,7 @@ func (s *Sensor) Stop(ctx context.Context) error {
 	for _, w := range s.workers {
 		w.flush()
 	}
-	err = errors.Join(err, s.sendOnce())
+	err = errors.Join(err, s.sendOnce(), s.sendInspection())
 	for _, w := range s.workers {
 		err = errors.Join(err, w.reader.Close())
 	}
@@ -90,6 +133,9 @@ func (s *Sensor) send(ctx context.Context) error {
 		case <-tick.C:
 			if err := s.sendOnce(); err != nil {
 				s.log.Error("flows are lost, since they cannot be kept for the node", "err", err, "lost", s.unsent.Lost)
+			}
+			if err := s.sendInspection(); err != nil {
+				s.log.Error("what signatures match cannot be kept for the node yet", "err", err)
 			}
 		}
 	}
@@ -130,12 +176,35 @@ func (s *Sensor) sendOnce() error {
 		flows = flows[n:]
 		counts.Lost += uint64(n) // if they cannot be kept
 	}
-	if err := s.out.Send(items...); err != nil {
+	if err := s.deps.Out.Send(items...); err != nil {
 		s.unsent = counts
 		return err
 	}
 	s.unsent = Counts{}
 	return nil
+}
+
+// sendInspection hands on what inspectors saw: at once if a signature matches,
+// and now and then what they looked at.
+func (s *Sensor) sendInspection() error {
+	if s.deps.Inspector == nil {
+		return nil
+	}
+	for _, w := range s.workers {
+		seen := w.takeSeen()
+		s.unsentSeen.Join(&seen)
+	}
+	if s.quietSeen++; len(s.unsentSeen.Sightings) == 0 && s.quietSeen < heartbeat {
+		return nil
+	}
+	body, err := s.unsentSeen.Encode()
+	if err == nil {
+		err = s.deps.Out.Send(channel.Item{Kind: InspectionKind, Format: InspectionFormat, Body: body})
+	}
+	if err == nil {
+		s.unsentSeen, s.quietSeen = dossier.Inspection{}, 0
+	}
+	return err
 }
 
 // worker assembles the packets of one ring.
@@ -145,11 +214,12 @@ type worker struct {
 	packet    packet.Packet
 	most      int
 
-	mu    sync.Mutex // guards all below
-	flows []flow.Flow
-	count Counts
-	early uint64     // of assembler, as last seen
-	stats live.Stats // of reader, as last seen
+	mu        sync.Mutex // guards all below
+	inspector Inspector  // nil if payload is not looked into
+	flows     []flow.Flow
+	count     Counts
+	early     uint64     // of assembler, as last seen
+	stats     live.Stats // of reader, as last seen
 }
 
 func newWorker(c Configuration, r *live.Reader) *worker {
@@ -187,6 +257,9 @@ func (w *worker) run(ctx context.Context) error {
 		for n := 0; err == nil; n++ {
 			err = w.packet.Decode(rec.Link, rec.Data, rec.Wire)
 			if err == nil {
+				if w.inspector != nil {
+					w.inspector.Packet(rec.Time, &w.packet)
+				}
 				err = w.assembler.Packet(rec.Time, &w.packet)
 			}
 			if err != nil && !errors.Is(err, packet.ErrNotIP) && !errors.Is(err, packets.ErrPiece) {
@@ -198,7 +271,11 @@ func (w *worker) run(ctx context.Context) error {
 			rec, err = w.reader.Next(0)
 		}
 		if errors.Is(err, live.ErrIdle) {
-			w.assembler.Advance(flow.FromTime(time.Now()) - behind)
+			now := flow.FromTime(time.Now()) - behind
+			w.assembler.Advance(now)
+			if w.inspector != nil {
+				w.inspector.Advance(now)
+			}
 			err = nil
 		}
 		w.mu.Unlock()
@@ -214,6 +291,15 @@ func (w *worker) flush() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.assembler.Flush()
+	if w.inspector != nil {
+		w.inspector.Flush()
+	}
+}
+
+func (w *worker) takeSeen() dossier.Inspection {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.inspector.Take()
 }
 
 // take returns what ended since the last call.

@@ -82,7 +82,7 @@ func watch(t testing.TB, at *netlab.Node, change func(*Configuration)) (*Sensor,
 		change(&c)
 	}
 	out := &outbox{}
-	s, err := New(c, out, slog.New(slog.DiscardHandler))
+	s, err := New(c, Dependencies{Out: out, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,7 +252,7 @@ func TestOneCapability(t *testing.T) {
 	if os.Getenv("DRAGNET_SENSOR_CHILD") != "" {
 		c := DefaultConfiguration()
 		c.Live.Interface = "eth0"
-		s, err := New(c, &outbox{}, slog.New(slog.DiscardHandler))
+		s, err := New(c, Dependencies{Out: &outbox{}, Log: slog.New(slog.DiscardHandler)})
 		if err == nil {
 			err = s.Start(context.Background())
 		}
