@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dragnet/dossier"
 	"dragnet/internal/cli"
 	"dragnet/internal/state"
 	"dragnet/node/centre"
@@ -15,7 +16,7 @@ import (
 )
 
 func newSignatureCentre() *cobra.Command {
-	var data, write string
+	var data, write, sign string
 	cmd := &cobra.Command{
 		Use:   "centre",
 		Short: "List the signatures that a node learnt from its traps",
@@ -25,13 +26,18 @@ variants enough. A problem says why a signature is withheld, or that it was not
 tested since no clean traffic is configured (centre.clean).
 
 With --write it writes those that were tested and match no clean traffic as
-signature files; 'dragnet signature match' and 'signature export' read them.`,
-		Example: "  dragnet signature centre --data /var/lib/dragnet\n  dragnet signature centre --write signatures",
+signature files; 'dragnet signature match' and 'signature export' read them. Those
+of other organisations, whose names begin with shared-, are theirs to hand on.
+
+Another organisation's node takes these files if it trusts the key that sealed
+them, which --sign names: put them where its centre.shared finds them.`,
+		Example: "  dragnet signature centre --data /var/lib/dragnet\n  dragnet signature centre --write signatures --sign key.pem",
 		Args:    cobra.NoArgs,
 	}
 	output := cli.OutputFlag(cmd)
 	cmd.Flags().StringVar(&data, "data", defaultData, "data directory of the node, or the URL of its PostgreSQL database")
 	cmd.Flags().StringVar(&write, "write", "", "directory to write signature files to")
+	cmd.Flags().StringVar(&sign, "sign", "", "Ed25519 private key (PEM) that seals what is written")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		address := data
 		if !state.IsPostgres(address) {
@@ -53,11 +59,15 @@ signature files; 'dragnet signature match' and 'signature export' read them.`,
 		for _, l := range all {
 			rows.Items = append(rows.Items, l)
 			rows.Cells = append(rows.Cells, []string{l.Name, l.Method, fmt.Sprint(l.Samples), l.Learned.Format("2006-01-02T15:04:05Z"), orDash(l.Problem)})
-			if write != "" && l.Problem == "" {
-				if err := os.MkdirAll(write, 0o755); err != nil {
-					return err
+			if write != "" && l.Problem == "" && !l.IsShared() {
+				x, _, err := dossier.OpenSignature(l.File)
+				if err == nil {
+					err = os.MkdirAll(write, 0o755)
 				}
-				if err := os.WriteFile(filepath.Join(write, l.Name+".signature.json"), l.File, 0o644); err != nil {
+				if err == nil {
+					err = writeSignature(x, filepath.Join(write, l.Name+".signature.json"), sign)
+				}
+				if err != nil {
 					return err
 				}
 				written++
@@ -67,7 +77,7 @@ signature files; 'dragnet signature match' and 'signature export' read them.`,
 			fmt.Fprintln(cmd.ErrOrStderr(), "no trap has sent a capture to this node")
 		}
 		if write != "" {
-			fmt.Fprintf(cmd.ErrOrStderr(), "wrote %d of %d signatures; the others were not tested, or match clean traffic\n", written, len(all))
+			fmt.Fprintf(cmd.ErrOrStderr(), "wrote %d of %d signatures; the others were not tested, match clean traffic, or were shared by others\n", written, len(all))
 		}
 		return cli.WriteRows(cmd.OutOrStdout(), *output, rows)
 	}

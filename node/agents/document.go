@@ -14,8 +14,8 @@ import (
 	agentv1 "dragnet/wire/agent/v1"
 )
 
-// maxDocument bounds a document, in bytes.
-const maxDocument = 4 << 20
+// MaxDocument bounds a document, in bytes.
+const MaxDocument = 4 << 20
 
 // Configure sets the configuration of all agents of a role or, with a name, of
 // that agent instead. Agents get it at once. Setting an equal document changes
@@ -24,8 +24,8 @@ func (r *Registry) Configure(ctx context.Context, role, name string, format uint
 	if err := checkRole(role); err != nil {
 		return "", err
 	}
-	if len(body) > maxDocument {
-		return "", fmt.Errorf("%w: a configuration of %d bytes; want at most %d", ErrWrong, len(body), maxDocument)
+	if len(body) > MaxDocument {
+		return "", fmt.Errorf("%w: a configuration of %d bytes; want at most %d", ErrWrong, len(body), MaxDocument)
 	}
 	sum := sha256.Sum256(append(binary.BigEndian.AppendUint32(nil, format), body...))
 	version = hex.EncodeToString(sum[:8])

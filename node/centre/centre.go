@@ -2,6 +2,7 @@ package centre
 
 import (
 	"context"
+	"crypto/ed25519"
 	"database/sql"
 	"embed"
 	"encoding/json"
@@ -9,7 +10,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -22,6 +22,7 @@ import (
 	"dragnet/internal/run"
 	"dragnet/internal/state"
 	"dragnet/node/agents"
+	"dragnet/source/sensor"
 	"dragnet/trap"
 	agentv1 "dragnet/wire/agent/v1"
 )
@@ -32,13 +33,16 @@ var migrations embed.FS
 // Findings keeps what is found; see enforcement.Enforcement.
 type Findings interface {
 	TakeFindings(ctx context.Context, found []dossier.Finding, propose bool) (fresh []dossier.Finding, err error)
+	// FindFinding returns a finding by its identity; nil if there is none.
+	FindFinding(ctx context.Context, id string) (*dossier.Finding, error)
 }
 
 // Dependencies of a centre.
 type Dependencies struct {
 	// DB keeps captures and signatures; it is open by Start.
 	DB *state.DB
-	// Agents is where traps report; nil has none.
+	// Agents is where traps and sensors report, and sensors get signatures; nil
+	// has none.
 	Agents   *agents.Registry
 	Findings Findings
 	Log      *slog.Logger
@@ -53,12 +57,20 @@ type Centre struct {
 	now   func() time.Time
 	group *run.Group
 
-	clean [][]byte
+	clean   [][]byte
+	trusted []ed25519.PublicKey
+	// sharedState is what the shared folders held when they were read, and
+	// unoffered says that signatures changed since they were offered; used by run
+	// only.
+	sharedState string
+	unoffered   bool
 
 	mu      sync.Mutex      // guards changed
 	changed map[portOf]bool // what has new payloads
 
 	payloads, copies, refused, learned, withheld prometheus.Counter
+	inspected, skipped, lost                     prometheus.Counter
+	offered                                      prometheus.Gauge
 }
 
 // portOf is a service that is attacked.
@@ -74,15 +86,20 @@ func New(c Configuration, d Dependencies) (*Centre, error) {
 	}
 	under := metric.Under(d.Admin.Metrics(), "dragnet_centre_")
 	s := &Centre{
-		c: c, deps: d, now: time.Now, group: run.NewGroup(), changed: map[portOf]bool{},
-		payloads: under.Counter("payloads_total", "Payloads that traps captured for the first time."),
-		copies:   under.Counter("copies_total", "Captures whose payload was known."),
-		refused:  under.Counter("refused_total", "Captures that were invalid or beyond a trap's quota."),
-		learned:  under.Counter("signatures_total", "Signatures learnt, repetitions included."),
-		withheld: under.Counter("withheld_total", "Signatures withheld because they match clean traffic."),
+		c: c, deps: d, now: time.Now, group: run.NewGroup(), changed: map[portOf]bool{}, unoffered: true, sharedState: "not read",
+		payloads:  under.Counter("payloads_total", "Payloads that traps captured for the first time."),
+		copies:    under.Counter("copies_total", "Captures whose payload was known."),
+		refused:   under.Counter("refused_total", "Captures that were invalid or beyond a trap's quota, and shared signatures that could not be used."),
+		learned:   under.Counter("signatures_total", "Signatures learnt, repetitions included."),
+		withheld:  under.Counter("withheld_total", "Signatures withheld because they match clean traffic."),
+		inspected: under.Counter("inspected_bytes_total", "Payload that sensors compared with signatures."),
+		skipped:   under.Counter("uninspected_bytes_total", "Payload that sensors did not compare, beyond their bounds or not captured."),
+		lost:      under.Counter("sightings_lost_total", "Matches that sensors counted and had no room to list."),
+		offered:   under.Gauge("signatures_offered", "Signatures that sensors are to match."),
 	}
 	if d.Agents != nil {
 		d.Agents.Handle(trap.ReportKind, agents.Handler{Roles: []string{"trap"}, Handle: s.takeReport})
+		d.Agents.Handle(sensor.InspectionKind, agents.Handler{Roles: []string{"sensor"}, Handle: s.takeInspection})
 	}
 	return s, nil
 }
@@ -99,6 +116,9 @@ func (s *Centre) Start(ctx context.Context) error {
 	}
 	if s.clean, err = readClean(ctx, s.c.Clean); err != nil {
 		return fmt.Errorf("clean traffic: %w", err)
+	}
+	if s.trusted, err = readTrusted(s.c.Trust); err != nil {
+		return fmt.Errorf("trust: %w", err)
 	}
 	if err := s.markAll(ctx); err != nil {
 		return err
@@ -141,21 +161,7 @@ func (s *Centre) takeReport(_ context.Context, tx *state.Tx, from agents.From, i
 		s.refused.Inc()
 		return agents.Refuse(err)
 	}
-	day := s.now().UTC().Format(time.DateOnly)
-	var taken int64
-	err = tx.QueryRow(`SELECT bytes FROM centre_quota WHERE trap = ? AND day = ?`, from.Name, day).Scan(&taken)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return err
-	}
-	if taken+int64(len(r.Payload)) > s.c.BytesPerTrap {
-		s.refused.Inc()
-		return agents.Refuse(ErrQuota)
-	}
-	if _, err := tx.Exec(`INSERT INTO centre_quota (trap, day, bytes) VALUES (?, ?, ?) ON CONFLICT (trap, day) DO UPDATE SET bytes = centre_quota.bytes + excluded.bytes`,
-		from.Name, day, int64(len(r.Payload))); err != nil {
-		return err
-	}
-	if _, err := tx.Exec(`DELETE FROM centre_quota WHERE day < ?`, s.now().UTC().AddDate(0, 0, -7).Format(time.DateOnly)); err != nil {
+	if err := s.chargeQuota(tx, from.Name, int64(len(r.Payload)), s.c.BytesPerTrap, ErrQuota); err != nil {
 		return err
 	}
 	if err := s.keepPayload(tx, from.Name, r); err != nil {
@@ -167,6 +173,27 @@ func (s *Centre) takeReport(_ context.Context, tx *state.Tx, from agents.From, i
 		return err
 	}
 	_, err = tx.Exec(`INSERT INTO centre_report (trap, body) VALUES (?, ?)`, from.Name, body)
+	return err
+}
+
+// chargeQuota counts what is taken from an agent today, and refuses it beyond
+// most.
+func (s *Centre) chargeQuota(tx *state.Tx, agent string, n, most int64, beyond error) error {
+	day := s.now().UTC().Format(time.DateOnly)
+	var taken int64
+	err := tx.QueryRow(`SELECT bytes FROM centre_quota WHERE trap = ? AND day = ?`, agent, day).Scan(&taken)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	if taken+n > most {
+		s.refused.Inc()
+		return agents.Refuse(beyond)
+	}
+	if _, err := tx.Exec(`INSERT INTO centre_quota (trap, day, bytes) VALUES (?, ?, ?) ON CONFLICT (trap, day) DO UPDATE SET bytes = centre_quota.bytes + excluded.bytes`,
+		agent, day, n); err != nil {
+		return err
+	}
+	_, err = tx.Exec(`DELETE FROM centre_quota WHERE day < ?`, s.now().UTC().AddDate(0, 0, -7).Format(time.DateOnly))
 	return err
 }
 
@@ -250,9 +277,14 @@ func (s *Centre) run(ctx context.Context) error {
 }
 
 func (s *Centre) turn(ctx context.Context) error {
-	if err := s.reportFindings(ctx); err != nil {
+	if err := errors.Join(s.reportFindings(ctx), s.reportSightings(ctx)); err != nil {
 		return err
 	}
+	fresh, err := s.takeShared(ctx)
+	if err != nil {
+		s.deps.Log.Error("read shared signatures failed", "err", err)
+	}
+	s.unoffered = s.unoffered || fresh
 	s.mu.Lock()
 	changed := s.changed
 	s.changed = map[portOf]bool{}
@@ -262,8 +294,14 @@ func (s *Centre) turn(ctx context.Context) error {
 			s.mark(p) // to be tried again
 			return fmt.Errorf("%s port %d: %w", p.proto, p.port, err)
 		}
+		s.unoffered = true
 	}
-	return nil
+	if !s.unoffered {
+		return nil
+	}
+	err = s.offer(ctx)
+	s.unoffered = err != nil
+	return err
 }
 
 // reportsAtOnce bounds the reports of which findings are made at a time.
@@ -272,10 +310,10 @@ const reportsAtOnce = 1000
 // reportFindings makes findings of reports, and forgets those.
 func (s *Centre) reportFindings(ctx context.Context) error {
 	var last int64
-	byHost := map[netip.Addr]*dossier.Finding{}
+	byID := map[string]*dossier.Finding{}
 	err := s.deps.DB.View(ctx, func(tx *state.Tx) error {
 		last = 0
-		clear(byHost)
+		clear(byID)
 		return tx.Each(func(row *sql.Rows) error {
 			var from string
 			var body []byte
@@ -286,19 +324,14 @@ func (s *Centre) reportFindings(ctx context.Context) error {
 			if err := json.Unmarshal(body, &r); err != nil {
 				return err
 			}
-			addEvidence(byHost, from, &r)
+			addEvidence(byID, from, &r)
 			return nil
 		}, `SELECT seq, trap, body FROM centre_report ORDER BY seq LIMIT ?`, reportsAtOnce)
 	})
 	if err != nil || last == 0 {
 		return err
 	}
-	found := make([]dossier.Finding, 0, len(byHost))
-	for _, f := range byHost {
-		found = append(found, *f)
-	}
-	// Nothing is proposed: what a trap sent is no ground to block anybody.
-	if _, err := s.deps.Findings.TakeFindings(ctx, found, false); err != nil {
+	if err := s.keepFindings(ctx, byID); err != nil {
 		return err
 	}
 	return s.deps.DB.Update(ctx, func(tx *state.Tx) error {
@@ -312,36 +345,27 @@ const maxFlows = 20
 
 // addEvidence adds a report to the findings about those who attacked the
 // honeypot; if none is known, about the honeypot itself, which was taken over.
-func addEvidence(byHost map[netip.Addr]*dossier.Finding, from string, r *trap.Report) {
+func addEvidence(byID map[string]*dossier.Finding, from string, r *trap.Report) {
 	sent := dossier.FlowEvidence{Time: r.Time, Orig: r.Source.Addr(), Resp: r.Target.Addr(), Port: r.Target.Port(), Proto: r.Proto.String(), State: "recorded"}
 	about := r.Attackers
 	if len(about) == 0 {
 		about = []trap.Attacker{{Addr: r.Source.Addr(), Target: r.Target, Proto: r.Proto}}
 	}
 	for _, a := range about {
-		f := byHost[a.Addr]
-		if f == nil {
-			f = &dossier.Finding{Detector: "trap", Kind: "honeypot-attack", Host: flow.Host{Addr: a.Addr}, First: r.Time, Last: r.Time,
-				Evidence: dossier.Evidence{Counts: map[string]uint64{}, Thresholds: map[string]float64{}}}
-			byHost[a.Addr] = f
-			if a.Addr != r.Source.Addr() {
-				f.Evidence.Flows = append(f.Evidence.Flows, dossier.FlowEvidence{Time: r.Time, Orig: a.Addr, Resp: a.Target.Addr(), Port: a.Target.Port(), Proto: a.Proto.String(), State: "brought to honeypot"})
-			}
+		f := newFinding("trap", "honeypot-attack", a.Addr, from, r.Time)
+		if known := byID[f.ID]; known != nil {
+			f = known
+		}
+		byID[f.ID] = f
+		if a.Addr != r.Source.Addr() {
+			addFlow(f, dossier.FlowEvidence{Time: r.Time, Orig: a.Addr, Resp: a.Target.Addr(), Port: a.Target.Port(), Proto: a.Proto.String(), State: "brought to honeypot"})
 		}
 		f.First, f.Last = min(f.First, r.Time), max(f.Last, r.Time)
 		f.Evidence.Counts["sessions"]++
-		if len(f.Evidence.Flows) < maxFlows {
-			f.Evidence.Flows = append(f.Evidence.Flows, sent)
-		}
+		addFlow(f, sent)
 		f.Summary = fmt.Sprintf("%s had a session with honeypot %s of trap %s when that began to send to %s port %d, an attack by construction", a.Addr, r.Source.Addr(), from, r.Target.Addr(), r.Target.Port())
 		if a.Addr == r.Source.Addr() {
 			f.Summary = fmt.Sprintf("honeypot %s of trap %s sends to %s port %d; who took it over was not seen", a.Addr, from, r.Target.Addr(), r.Target.Port())
 		}
-		// One finding a host, trap and day.
-		day := r.Time - r.Time%flow.Time(24*time.Hour)
-		first := f.First
-		f.First = day
-		f.Identify(from)
-		f.First = first
 	}
 }

@@ -28,6 +28,7 @@ import (
 type kept struct {
 	*Centre
 	db       *state.DB
+	registry *agents.Registry
 	found    map[string]dossier.Finding
 	proposed bool
 }
@@ -39,6 +40,15 @@ func (k *kept) TakeFindings(_ context.Context, found []dossier.Finding, propose 
 	}
 	k.proposed = k.proposed || propose
 	return found, nil
+}
+
+// FindFinding finds them again.
+func (k *kept) FindFinding(_ context.Context, id string) (*dossier.Finding, error) {
+	f, ok := k.found[id]
+	if !ok {
+		return nil, nil
+	}
+	return &f, nil
 }
 
 // open makes a centre whose turns the test takes itself.
@@ -54,7 +64,13 @@ func open(t *testing.T, change func(*Configuration)) *kept {
 	if change != nil {
 		change(&c)
 	}
-	if k.Centre, err = New(c, Dependencies{DB: db, Findings: k, Log: slog.New(slog.DiscardHandler)}); err != nil {
+	log := slog.New(slog.DiscardHandler)
+	k.registry = agents.New(db, t.TempDir(), log)
+	if err := k.registry.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = k.registry.Stop(context.Background()) })
+	if k.Centre, err = New(c, Dependencies{DB: db, Agents: k.registry, Findings: k, Log: log}); err != nil {
 		t.Fatal(err)
 	}
 	if err := k.Start(t.Context()); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"dragnet/daw"
 	"dragnet/decide"
+	"dragnet/decide/ledger"
 	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/node/notify"
@@ -35,6 +36,15 @@ func (e *Enforcement) TakeFindings(ctx context.Context, found []dossier.Finding,
 		}
 	}
 	return fresh, nil
+}
+
+// FindFinding returns a finding by its identity; nil if there is none.
+func (e *Enforcement) FindFinding(ctx context.Context, id string) (*dossier.Finding, error) {
+	f, err := e.deps.Ledger.Finding(ctx, id)
+	if errors.Is(err, ledger.ErrUnknown) {
+		return nil, nil
+	}
+	return &f, err
 }
 
 // decisionMemory is how long guards are sent decisions that have ended, so that
