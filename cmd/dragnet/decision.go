@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -125,12 +124,14 @@ func newDecisionPropose() *cobra.Command {
 	var ttl time.Duration
 	var findings []string
 	cmd := &cobra.Command{
-		Use: "propose TARGET", Short: "Propose to block an address or prefix",
+		Use: "propose [TARGET]", Short: "Propose to block an address or prefix",
 		Long: `Propose asks the judge to block a source, within its rules: the allow list, the ban
 budget, approval, and whether decisions are enforced at all. It prints what the
-judge says. A proposal that waits is let through by 'decision approve'.`,
-		Example: `  dragnet decision propose 203.0.113.17 --why 'floods while tenant-x measures' --for 2h`,
-		Args:    cobra.ExactArgs(1),
+judge says. A proposal that waits is let through by 'decision approve'. Without
+TARGET it is the host of the first finding named.`,
+		Example: `  dragnet decision propose 203.0.113.17 --why 'floods while tenant-x measures' --for 2h
+  dragnet decision propose --finding 5TQ3ZHNEW7AFKXQ2 --why 'spreads a worm'`,
+		Args: cobra.MaximumNArgs(1),
 	}
 	f := cmd.Flags()
 	f.StringVar(&why, "why", "", "why, for the record and for those affected")
@@ -140,9 +141,18 @@ judge says. A proposal that waits is let through by 'decision approve'.`,
 	open := ledgerFlags(cmd)
 	output := cli.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		target, err := parseTarget(args[0])
-		if err != nil || why == "" {
-			return cli.Usage(cmp.Or(err, errors.New("--why is missing: say why, for those who are affected")))
+		if len(args) == 0 && len(findings) == 0 {
+			return cli.Usage(errors.New("name a target, or a finding with --finding"))
+		}
+		if why == "" {
+			return cli.Usage(errors.New("--why is missing: say why, for those who are affected"))
+		}
+		var target netip.Prefix
+		if len(args) > 0 {
+			var err error
+			if target, err = parseTarget(args[0]); err != nil {
+				return cli.Usage(err)
+			}
 		}
 		name, err := operatorName(who)
 		if err != nil {
@@ -153,6 +163,9 @@ judge says. A proposal that waits is let through by 'decision approve'.`,
 			return err
 		}
 		defer book.Close()
+		if target, err = checkFindings(cmd, book, target, findings); err != nil {
+			return err
+		}
 		var d dossier.Decision
 		var refused error
 		err = book.Judge(cmd.Context(), currentTime(), func(j *decide.Judge) error {
@@ -170,6 +183,25 @@ judge says. A proposal that waits is let through by 'decision approve'.`,
 		return refused
 	}
 	return cmd
+}
+
+// checkFindings reads the findings that a proposal names, and returns its target.
+func checkFindings(cmd *cobra.Command, book *ledger.Ledger, target netip.Prefix, ids []string) (netip.Prefix, error) {
+	weak := len(ids) > 0
+	for _, id := range ids {
+		f, err := book.Finding(cmd.Context(), id)
+		if err != nil {
+			return target, cli.Hint(err, "see 'dragnet finding list'")
+		}
+		if !target.IsValid() {
+			target = netip.PrefixFrom(f.Addr, f.Addr.BitLen())
+		}
+		weak = weak && f.IsWeak()
+	}
+	if weak {
+		fmt.Fprintln(cmd.ErrOrStderr(), "warning: this rests only on what a trap sent, or a signature learnt from it matches; a trap that was taken over can send anything")
+	}
+	return target, nil
 }
 
 // parseTarget reads an address or a prefix.

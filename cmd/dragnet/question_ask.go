@@ -1,16 +1,20 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"dragnet/ask/detective"
 	"dragnet/ask/inquiry"
+	"dragnet/decide/ledger"
 	"dragnet/dossier/pattern"
 	"dragnet/internal/cli"
 	"dragnet/node/hunt"
@@ -26,6 +30,9 @@ type askCommand struct {
 	ownWord  bool
 	decoys   int
 	force    bool
+	finding  string
+	yes      bool
+	book     func() (*ledger.Ledger, error)
 	state    *string
 	output   *cli.Format
 }
@@ -33,7 +40,7 @@ type askCommand struct {
 func newQuestionAsk() *cobra.Command {
 	var a askCommand
 	cmd := &cobra.Command{
-		Use:   "ask PATTERN --book FILE --key FILE (--all | --near ADDR | --random N | -w NAME...)",
+		Use:   "ask (PATTERN | --finding ID) --book FILE --key FILE (--all | --near ADDR | --random N | -w NAME...)",
 		Short: "Ask witnesses over the network, on record",
 		Long: `Ask puts a pattern to witnesses of other organisations, each reached at the URL
 in the book or over one of its relays, and prints the group that results. The
@@ -49,11 +56,23 @@ two applies: quorum or own-word.
 A pattern that was asked before is asked under the salts of its first time;
 otherwise the two answers together would reveal more than each.
 
+With --finding the pattern is made of what a finding shows: for one of a trap, the
+hosts that the attacker contacted and that then contacted what the honeypot did
+when it was taken over. The pattern is printed, with how many values share each
+key that is sent, and asked when you confirm it; --yes confirms it beforehand.
+
 ` + patternHelp,
 		Example: `  dragnet question ask 'out dst=198.51.100.7 proto=udp dport=69' --book book.yaml --key detective.key --all
-  dragnet question ask 'in src=203.0.113.5 dport=1433' --book book.yaml --key detective.key --near 192.0.2.7 --stage 3 -k 2`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.askWitnesses(cmd, args[0]) },
+  dragnet question ask 'in src=203.0.113.5 dport=1433' --book book.yaml --key detective.key --near 192.0.2.7 --stage 3 -k 2
+  dragnet question ask --finding 5TQ3ZHNEW7AFKXQ2 --book book.yaml --key detective.key --all`,
+		Args: cobra.MaximumNArgs(1),
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		p, err := a.findPattern(cmd, args)
+		if err != nil {
+			return err
+		}
+		return a.askWitnesses(cmd, p)
 	}
 	a.output, a.state = cli.OutputFlag(cmd), stateFlag(cmd)
 	a.ask.addFlags(cmd)
@@ -64,15 +83,59 @@ otherwise the two answers together would reveal more than each.
 	f.Float64Var(&a.fraction, "fraction", 0, "and at least this share (0 to 1) of the independent witnesses asked")
 	f.BoolVar(&a.ownWord, "own-word", true, "believe a witness of the book alone about hosts of its own networks")
 	f.IntVar(&a.decoys, "decoys", 0, "also ask this many decoys, about traffic that never happened, to find witnesses that invent")
+	f.StringVar(&a.finding, "finding", "", "make the pattern of this finding of our node ('dragnet finding list')")
+	f.BoolVar(&a.yes, "yes", false, "ask the pattern of a finding without confirmation")
+	a.book = ledgerFlags(cmd)
 	f.BoolVar(&a.force, "force", false, "ask even if a key gives the pattern away")
 	return cmd
 }
 
-func (a *askCommand) askWitnesses(cmd *cobra.Command, text string) error {
-	p, err := parsePattern(text)
+// findPattern returns the pattern that was given, or that of the finding.
+func (a *askCommand) findPattern(cmd *cobra.Command, args []string) (*pattern.Pattern, error) {
+	if (len(args) == 0) == (a.finding == "") {
+		return nil, cli.Usage(errors.New("give a pattern, or a finding with --finding"))
+	}
+	if a.finding == "" {
+		return parsePattern(args[0])
+	}
+	book, err := a.book()
+	if err != nil {
+		return nil, err
+	}
+	f, err := book.Finding(cmd.Context(), a.finding)
+	if err := errors.Join(err, book.Close()); err != nil {
+		return nil, cli.Hint(err, "see 'dragnet finding list'")
+	}
+	return f.Pattern()
+}
+
+// confirmPattern shows a pattern that was derived, and what the question gives
+// away, and asks whether to send it.
+func (a *askCommand) confirmPattern(cmd *cobra.Command, c *detective.Configuration, p *pattern.Pattern) error {
+	inquiry, err := detective.New(*c, p)
 	if err != nil {
 		return err
 	}
+	w := cmd.ErrOrStderr()
+	fmt.Fprintf(w, "pattern: %s\n", p)
+	for _, k := range inquiry.Meter() {
+		fmt.Fprintf(w, "the key of %q leaves a reader %s\n", k.Clue, formatCandidates(k.Hidden()))
+	}
+	if a.yes {
+		return nil
+	}
+	fmt.Fprint(w, "ask the witnesses this? [y/N] ")
+	answer, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
+		return cli.Hint(errors.New("not asked"), "change the pattern and give it to 'dragnet question ask' instead, or confirm with --yes")
+	}
+	return nil
+}
+
+func (a *askCommand) askWitnesses(cmd *cobra.Command, p *pattern.Pattern) error {
 	c, err := a.network.makeConfiguration()
 	if err != nil {
 		return err
@@ -94,6 +157,11 @@ func (a *askCommand) askWitnesses(cmd *cobra.Command, text string) error {
 			return err
 		}
 		if err := keepEpoch(cmd.Context(), cmd.ErrOrStderr(), record, &c.Detective, p); err != nil {
+			return err
+		}
+	}
+	if a.finding != "" {
+		if err := a.confirmPattern(cmd, &c.Detective, p); err != nil {
 			return err
 		}
 	}

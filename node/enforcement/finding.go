@@ -23,7 +23,8 @@ import (
 // reports (takeReport).
 
 // TakeFindings stores findings and returns those that are new. With propose, it
-// proposes a block for each new one about a host outside our networks.
+// proposes a block for each new one about a host outside our networks whose
+// evidence is not weak.
 func (e *Enforcement) TakeFindings(ctx context.Context, found []dossier.Finding, propose bool) (fresh []dossier.Finding, err error) {
 	if fresh, err = e.deps.Ledger.AddFindings(ctx, found); err != nil {
 		return nil, err
@@ -31,7 +32,7 @@ func (e *Enforcement) TakeFindings(ctx context.Context, found []dossier.Finding,
 	for _, f := range fresh {
 		e.log.Info("new finding", "id", f.ID, "kind", f.Kind, "summary", f.Summary)
 		e.deps.Notify(notify.Notice{Time: currentTime(), Kind: "finding", Text: f.Summary, Finding: &f})
-		if propose && !flow.Within(e.deps.Site.Networks, f.Addr) {
+		if propose && !f.IsWeak() && !flow.Within(e.deps.Site.Networks, f.Addr) {
 			e.queueProposal(dossier.Proposal{Target: netip.PrefixFrom(f.Addr, f.Addr.BitLen()), Who: "detector " + f.Detector, Why: f.Summary, Findings: []string{f.ID}})
 		}
 	}
