@@ -49,9 +49,9 @@ type Payload struct {
 	Match bool `yaml:"match"`
 	// Bytes of each direction of a connection are compared.
 	Bytes int `yaml:"bytes"`
-	// Held bounds what each worker holds of all connections, in bytes, and
-	// Connections how many it follows.
-	Held        int `yaml:"held"`
+	// Held bounds what each worker holds of all connections, in bytes.
+	Held int `yaml:"held"`
+	// Connections bounds those that each worker follows.
 	Connections int `yaml:"connections"`
 }
 
