@@ -48,6 +48,9 @@ type Inert struct {
 	Port    uint16
 	Targets netip.Prefix
 	Seed    uint64
+	// Server is told first that there is another copy, as worms fetch the rest of
+	// themselves from somewhere; the zero value is nobody.
+	Server netip.AddrPort
 }
 
 // Serve takes connections until ctx ends.
@@ -82,10 +85,26 @@ func (h *Inert) take(ctx context.Context, c net.Conn) {
 		return
 	}
 	_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+	if h.Server.IsValid() {
+		_ = h.tell(ctx)
+	}
 	random := rand.New(rand.NewPCG(h.Seed, uint64(time.Now().UnixNano())))
 	for range h.Copies {
 		_ = h.send(ctx, random) // a target that does not answer is skipped
 	}
+}
+
+// tell sends the server one marked line.
+func (h *Inert) tell(ctx context.Context) error {
+	d := net.Dialer{Timeout: 2 * time.Second}
+	c, err := d.DialContext(ctx, "tcp", h.Server.String())
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(2 * time.Second))
+	_, err = io.WriteString(c, "a copy of the dragnet test arrived\n")
+	return err
 }
 
 func (h *Inert) send(ctx context.Context, random *rand.Rand) error {

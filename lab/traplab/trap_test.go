@@ -39,6 +39,7 @@ type lab struct {
 	server                     *netlab.Node // not a honeypot; elsewhere behind the router
 	dir, agent                 string
 	process                    *netlab.Process
+	net                        *netlab.Lab
 }
 
 var (
@@ -60,6 +61,7 @@ func newLab(t testing.TB) *lab {
 	if err != nil {
 		t.Fatal(err)
 	}
+	l.net = n
 	l.attacker, l.router, l.honeypot, l.server = nodes[0], nodes[1], nodes[2], nodes[3]
 	prefix := netip.MustParsePrefix
 	err = errors.Join(
@@ -216,9 +218,16 @@ func TestInfectionStaysInside(t *testing.T) {
 func (l *lab) startInert(copies int) *Inert {
 	l.Helper()
 	inert := &Inert{Family: "alder", Copies: copies, Port: 80, Targets: netip.MustParsePrefix("198.51.100.0/24"), Seed: 7}
-	ln := l.listen(l.honeypot, "tcp4", ":80")
+	l.serveInert(l.honeypot, inert)
+	return inert
+}
+
+// serveInert lets a host be infected, whose connections are made in its namespace.
+func (l *lab) serveInert(at *netlab.Node, inert *Inert) {
+	l.Helper()
+	ln := l.listen(at, "tcp4", ":80")
 	go func() {
-		_ = l.honeypot.Do(func() error {
+		_ = at.Do(func() error {
 			for {
 				c, err := ln.Accept()
 				if err != nil {
@@ -228,7 +237,6 @@ func (l *lab) startInert(copies int) *Inert {
 			}
 		})
 	}()
-	return inert
 }
 
 // attack sends the marked message to an unused address.

@@ -125,9 +125,19 @@ func nameOf(b []byte) string {
 	return hex.EncodeToString(sum[:4])
 }
 
+// leastExact is what an exact signature must have to be matched by itself, in
+// bytes: a honeypot that was taken over could send a byte or two, and have them
+// found everywhere.
+const leastExact = 16
+
 // test matches a signature against the clean traffic.
 func (s *Centre) test(x *dossier.Signature) learned {
 	x.Made = s.now().UTC().Truncate(time.Second)
+	for _, e := range x.Exact {
+		if len(e.Bytes) < leastExact {
+			return learned{x, fmt.Sprintf("withheld: a copy of %d bytes is too short to be matched by itself; want %d", len(e.Bytes), leastExact), false}
+		}
+	}
 	if len(s.clean) == 0 {
 		return learned{x, "untested: no clean traffic is configured (centre.clean)", true}
 	}

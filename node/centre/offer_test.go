@@ -49,15 +49,16 @@ func writeFile(t *testing.T, path string, b []byte) string {
 // TestOnlyTestedSignaturesAreOffered: one that matches clean traffic is not, nor
 // any if there is no clean traffic to test with.
 func TestOnlyTestedSignaturesAreOffered(t *testing.T) {
+	// Nor one of a few bytes, which would match much that is not in the clean traffic.
 	clean := writeFile(t, filepath.Join(t.TempDir(), "clean"), []byte("GET /index.html HTTP/1.1\r\nHost: www.example.org\r\n\r\n"))
 	for _, paths := range [][]string{{clean}, {}} {
 		k := open(t, func(c *Configuration) { c.Clean = paths })
-		for _, p := range []string{"GET /index.html HTTP/1.1\r\n", "an attack that nobody else sends"} {
+		for _, p := range []string{"GET /index.html HTTP/1.1\r\n", "an attack that nobody else sends", "\x00"} {
 			if err := k.send("trap-1", report([]byte(p), 80)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if all := k.signatures(t); len(all) != 2 {
+		if all := k.signatures(t); len(all) != 3 {
 			t.Fatalf("%d signatures learnt", len(all))
 		}
 		if got := k.offeredTo(t); len(got) != len(paths) {
@@ -109,7 +110,7 @@ func TestSharedSignatures(t *testing.T) {
 	if got := k.offeredTo(t); len(got) != 1 || !strings.HasSuffix(got[0], "-good") || !strings.HasPrefix(got[0], "shared-") {
 		t.Errorf("%v are offered", got)
 	}
-	if err := k.send("trap-1", report([]byte("our own"), 80)); err != nil {
+	if err := k.send("trap-1", report([]byte("our own trap captured this"), 80)); err != nil {
 		t.Fatal(err)
 	}
 	if k.signatures(t); len(k.offeredTo(t)) != 2 {
