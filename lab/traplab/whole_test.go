@@ -56,7 +56,7 @@ var (
 	codeServer   = netip.MustParseAddrPort("203.0.113.66:4444")
 )
 
-func newWhole(t *testing.T) *whole {
+func newWhole(t testing.TB) *whole {
 	w := &whole{lab: newLab(t)}
 	w.dragnet = filepath.Join(w.dir, "dragnet")
 	if out, err := exec.Command("go", "build", "-o", w.dragnet, "../../cmd/dragnet").CombinedOutput(); err != nil {

@@ -52,7 +52,7 @@ func (k *kept) FindFinding(_ context.Context, id string) (*dossier.Finding, erro
 }
 
 // open makes a centre whose turns the test takes itself.
-func open(t *testing.T, change func(*Configuration)) *kept {
+func open(t testing.TB, change func(*Configuration)) *kept {
 	t.Helper()
 	db, err := state.Open(t.Context(), filepath.Join(t.TempDir(), "state.db"))
 	if err != nil {
@@ -106,7 +106,7 @@ func (k *kept) send(from string, r *trap.Report) error {
 	})
 }
 
-func (k *kept) signatures(t *testing.T) []Listed {
+func (k *kept) signatures(t testing.TB) []Listed {
 	t.Helper()
 	if err := k.turn(t.Context()); err != nil {
 		t.Fatal(err)

@@ -38,7 +38,7 @@ func (k *kept) offeredTo(t *testing.T) (names []string) {
 	return names
 }
 
-func writeFile(t *testing.T, path string, b []byte) string {
+func writeFile(t testing.TB, path string, b []byte) string {
 	t.Helper()
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
