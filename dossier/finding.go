@@ -37,6 +37,12 @@ type Evidence struct {
 	Thresholds map[string]float64 `json:"thresholds"`
 	// Flows are a few of the flows, the earliest first.
 	Flows []FlowEvidence `json:"flows"`
+	// Peers are hosts with which this one acts together, Times the starts of the
+	// intervals in which they did, and P is the chance of that without a common
+	// cause: of detectors that compare times.
+	Peers []netip.Addr `json:"peers,omitempty"`
+	Times []flow.Time  `json:"times,omitempty"`
+	P     *float64     `json:"p,omitempty"`
 }
 
 // FlowEvidence is one flow as evidence.

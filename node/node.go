@@ -105,7 +105,7 @@ func New(c Configuration, p run.Program) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.parts = run.Parts{dataDirectory{dir}, db, registry, intake, notifier, n.enforcement, captures, follower}
+	n.parts = run.Parts{dataDirectory{dir}, db, registry, intake, notifier, n.enforcement, captures, detection, follower}
 	if !c.Witness.Off() {
 		if n.witness, err = endpoint.New(c.Witness, endpoint.Dependencies{
 			Site: c.Site, Log: follower.Log, DB: db, Key: dir.WitnessKey(), Held: dir.Roster(), Epochs: epochs, Logger: log("witness"), Admin: n.admin,

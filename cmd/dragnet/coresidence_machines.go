@@ -64,13 +64,9 @@ func machineRecords(ports []ovsdb.Port) (records [][]string, left int) {
 			left++
 			continue
 		}
-		name := p.Name
-		if name == "" {
-			name = p.Machine
-		}
 		for _, a := range p.Addresses {
 			if !listed[a.String()] {
-				records = append(records, []string{a.String(), p.Tenant, name, p.Bridge, fmt.Sprint(p.Number)})
+				records = append(records, []string{a.String(), p.Tenant, p.Label(), p.Bridge, fmt.Sprint(p.Number)})
 			}
 			listed[a.String()] = true
 		}

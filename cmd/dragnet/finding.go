@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"maps"
 	"os/user"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"dragnet/decide/ledger"
+	"dragnet/dossier"
 	"dragnet/internal/cli"
 	"dragnet/node/layout"
 )
@@ -102,6 +104,7 @@ func newFindingShow() *cobra.Command {
 			for _, name := range slices.Sorted(maps.Keys(f.Evidence.Thresholds)) {
 				fmt.Fprintf(cmd.OutOrStdout(), "threshold of %s: %g\n", name, f.Evidence.Thresholds[name])
 			}
+			printTogether(cmd.OutOrStdout(), f.Evidence)
 			fmt.Fprintln(cmd.OutOrStdout())
 		}
 		rows := cli.Rows{Header: []string{"time", "from", "to", "port", "proto", "state"}}
@@ -112,4 +115,19 @@ func newFindingShow() *cobra.Command {
 		return cli.WriteRows(cmd.OutOrStdout(), *output, rows)
 	}
 	return cmd
+}
+
+// printTogether prints with whom and when a host acted together, if its detector
+// compares times.
+func printTogether(w io.Writer, e dossier.Evidence) {
+	if e.P == nil {
+		return
+	}
+	fmt.Fprintf(w, "chance without a common cause: %.2g\n", *e.P)
+	for _, a := range e.Peers {
+		fmt.Fprintf(w, "together with: %s\n", a)
+	}
+	for _, t := range e.Times {
+		fmt.Fprintf(w, "at: %s\n", t)
+	}
 }

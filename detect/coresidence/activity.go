@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/bits"
 	"net/netip"
+	"slices"
 	"time"
 
 	"dragnet/detect/synchrony"
@@ -24,6 +25,29 @@ type link struct {
 	originated bool
 }
 
+// mark is what a machine did in one interval: the slots in which it transmitted.
+type mark struct {
+	at    int // counted from the first interval that was ever covered
+	slots uint64
+}
+
+// track is the marks of one link in order of time. Most machines are silent most
+// of the time, which takes no room.
+type track []mark
+
+func (k *track) add(at int, slots uint64) {
+	i := len(*k)
+	if i > 0 && (*k)[i-1].at >= at { // most marks come in order
+		var found bool
+		i, found = slices.BinarySearchFunc(*k, at, func(m mark, at int) int { return m.at - at })
+		if found {
+			(*k)[i].slots |= slots
+			return
+		}
+	}
+	*k = slices.Insert(*k, i, mark{at, slots})
+}
+
 // Activity is when each machine transmitted over the external network, in
 // intervals of equal length. It takes flows in any order and is for one
 // goroutine.
@@ -35,12 +59,14 @@ type Activity struct {
 
 	vms   []VM
 	at    map[netip.Addr]int
-	links []map[link][]uint64 // for each machine; one word of slots an interval
-	seen  []bool              // intervals in which any flow was seen
+	links []map[link]*track // for each machine
+	seen  []bool            // intervals in which any flow was seen
 	// watched says for each observer in which intervals it reported anything.
 	watched map[observer][]bool
 	full    [][]uint64         // what slotsWithout gives if it leaves out nothing; nil if not known
 	reports []map[observer]int // for each machine, how many flows each reported
+	first   int                // intervals that Advance has left behind
+	ahead   int                // intervals after the last that are kept for Advance
 	// Flows and Outside count flows that concern a machine, and those of them
 	// that lie outside the intervals in part or whole.
 	Flows, Outside uint64
@@ -59,7 +85,7 @@ func NewActivity(vms []VM, start flow.Time, length time.Duration, intervals int)
 	a := &Activity{Start: start, Length: length, Intervals: intervals, vms: vms, at: map[netip.Addr]int{}, seen: make([]bool, intervals), watched: map[observer][]bool{}}
 	for i, vm := range vms {
 		a.at[vm.Address] = i
-		a.links, a.full = append(a.links, map[link][]uint64{}), append(a.full, nil)
+		a.links, a.full = append(a.links, map[link]*track{}), append(a.full, nil)
 		a.reports = append(a.reports, map[observer]int{})
 	}
 	return a, nil
@@ -80,7 +106,7 @@ func (a *Activity) Add(flows []flow.Flow) {
 			a.Outside++ // no such time: it ends before it begins, or overflows
 			continue
 		}
-		if first < 0 || last >= flow.Time(a.Length)*flow.Time(a.Intervals) {
+		if first < 0 || last >= flow.Time(a.Length)*flow.Time(a.covered()) {
 			a.Outside++
 		}
 		var listed []int
@@ -101,13 +127,16 @@ func (a *Activity) Add(flows []flow.Flow) {
 	}
 }
 
+// covered is the number of intervals of which anything is kept.
+func (a *Activity) covered() int { return a.Intervals + a.ahead }
+
 // mark sets the slots from first to last.
 func (a *Activity) mark(vm int, l link, first, last flow.Time) {
 	length := flow.Time(a.Length)
-	if last < first || last < 0 || first >= length*flow.Time(a.Intervals) {
+	if last < first || last < 0 || first >= length*flow.Time(a.covered()) {
 		return
 	}
-	first, last = max(0, first), min(last, length*flow.Time(a.Intervals)-1)
+	first, last = max(0, first), min(last, length*flow.Time(a.covered())-1)
 	a.full[vm] = nil
 	row := a.links[vm][l]
 	if row == nil {
@@ -116,7 +145,7 @@ func (a *Activity) mark(vm int, l link, first, last flow.Time) {
 			row = a.links[vm][l]
 		}
 		if row == nil {
-			row = make([]uint64, a.Intervals)
+			row = new(track)
 			a.links[vm][l] = row
 		}
 	}
@@ -129,7 +158,7 @@ func (a *Activity) mark(vm int, l link, first, last flow.Time) {
 		if t == last/length {
 			mask &= ^uint64(0) >> (slots - 1 - slot(last))
 		}
-		row[t] |= mask
+		row.add(a.first+int(t), mask)
 		a.seen[t] = true
 	}
 }
@@ -164,8 +193,10 @@ func (a *Activity) joinLinks(i int, peer, asker netip.Addr) []uint64 {
 		if peer.IsValid() && l.peer == peer || asker.IsValid() && l.peer == asker && !l.originated {
 			continue
 		}
-		for t, v := range row {
-			all[t] |= v
+		for _, m := range *row {
+			if t := m.at - a.first; t < len(all) {
+				all[t] |= m.slots
+			}
 		}
 	}
 	return all
@@ -189,13 +220,13 @@ func (a *Activity) bits(quiet int) (*synchrony.Bits, error) {
 	if err != nil {
 		return nil, err
 	}
-	for t, seen := range a.seen {
+	for t, seen := range a.seen[:a.Intervals] {
 		if !seen {
 			b.Miss(t)
 		}
 	}
 	for i := range a.vms {
-		for t, v := range a.slotsWithout(i, netip.Addr{}, netip.Addr{}) {
+		for t, v := range a.joinLinks(i, netip.Addr{}, netip.Addr{}) {
 			if bits.OnesCount64(v) >= quiet {
 				b.Activate(i, t)
 			}

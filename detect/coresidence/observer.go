@@ -22,7 +22,7 @@ const maxObservers = 1 << 14
 // from first to last.
 func (a *Activity) watch(o observer, first, last flow.Time, machines ...int) {
 	length := flow.Time(a.Length)
-	if last < first || last < 0 || first >= length*flow.Time(a.Intervals) {
+	if last < first || last < 0 || first >= length*flow.Time(a.covered()) {
 		return
 	}
 	seen := a.watched[o]
@@ -30,10 +30,10 @@ func (a *Activity) watch(o observer, first, last flow.Time, machines ...int) {
 		if len(a.watched) >= maxObservers {
 			return
 		}
-		seen = make([]bool, a.Intervals)
+		seen = make([]bool, a.covered())
 		a.watched[o] = seen
 	}
-	for t := max(0, first) / length; t <= min(last/length, flow.Time(a.Intervals-1)); t++ {
+	for t := max(0, first) / length; t <= min(last/length, flow.Time(a.covered()-1)); t++ {
 		seen[t] = true
 	}
 	for _, i := range machines {
@@ -78,7 +78,7 @@ func (a *Activity) unknown(active []int, observed int) [][]uint64 {
 			continue
 		}
 		row, any := make([]uint64, (a.Intervals+63)/64), false
-		for t, seen := range a.watched[o] {
+		for t, seen := range a.watchedWithin(o) {
 			if !seen && a.seen[t] {
 				row[t/64] |= 1 << (t % 64)
 				any = true
@@ -91,6 +91,14 @@ func (a *Activity) unknown(active []int, observed int) [][]uint64 {
 		}
 	}
 	return all
+}
+
+// watchedWithin says in which intervals an observer reported anything.
+func (a *Activity) watchedWithin(o observer) []bool {
+	if seen := a.watched[o]; seen != nil {
+		return seen[:a.Intervals]
+	}
+	return nil
 }
 
 // Unique leaves out what a second switch exported of the same flow: of each pair of

@@ -24,7 +24,11 @@ type kept struct {
 	found    []dossier.Finding // new ones
 	proposed bool
 	all      map[string]dossier.Finding
+	asked    []dossier.Finding // blocks proposed
 }
+
+// ProposeBlocks notes them.
+func (k *kept) ProposeBlocks(found []dossier.Finding) { k.asked = append(k.asked, found...) }
 
 // TakeFindings keeps findings as a ledger does.
 func (k *kept) TakeFindings(_ context.Context, found []dossier.Finding, propose bool) (fresh []dossier.Finding, err error) {

@@ -26,8 +26,8 @@ import (
 
 // Dependencies of an enforcement.
 type Dependencies struct {
-	// Site holds our own networks: a detector's finding never proposes a block
-	// for one of their hosts.
+	// Site holds our own networks: TakeFindings never proposes a block for one of
+	// their hosts.
 	Site flow.Site
 	// Ledger keeps findings and decisions; its database must be open before Start.
 	Ledger *ledger.Ledger

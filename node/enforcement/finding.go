@@ -33,7 +33,7 @@ func (e *Enforcement) TakeFindings(ctx context.Context, found []dossier.Finding,
 		e.log.Info("new finding", "id", f.ID, "kind", f.Kind, "summary", f.Summary)
 		e.deps.Notify(notify.Notice{Time: currentTime(), Kind: "finding", Text: f.Summary, Finding: &f})
 		if propose && !f.IsWeak() && !flow.Within(e.deps.Site.Networks, f.Addr) {
-			e.queueProposal(dossier.Proposal{Target: netip.PrefixFrom(f.Addr, f.Addr.BitLen()), Who: "detector " + f.Detector, Why: f.Summary, Findings: []string{f.ID}})
+			e.ProposeBlocks([]dossier.Finding{f})
 		}
 	}
 	return fresh, nil
@@ -46,6 +46,17 @@ func (e *Enforcement) FindFinding(ctx context.Context, id string) (*dossier.Find
 		return nil, nil
 	}
 	return &f, err
+}
+
+// ProposeBlocks proposes a block for the host of each finding, also of our own
+// networks: a tenant's machine is one of ours. Weak evidence proposes nothing.
+func (e *Enforcement) ProposeBlocks(found []dossier.Finding) {
+	for _, f := range found {
+		if f.IsWeak() {
+			continue
+		}
+		e.queueProposal(dossier.Proposal{Target: netip.PrefixFrom(f.Addr, f.Addr.BitLen()), Who: "detector " + f.Detector, Why: f.Summary, Findings: []string{f.ID}})
+	}
 }
 
 // decisionMemory is how long guards are sent decisions that have ended, so that

@@ -25,6 +25,9 @@ type Port struct {
 	Addresses []netip.Addr
 }
 
+// Label is the port's name in OVN, else the machine's identifier.
+func (p *Port) Label() string { return cmp.Or(p.Name, p.Machine) }
+
 // Ports reads the ports with machines from the database of one Open vSwitch: those
 // whose interface has an iface-id among its external identifiers, which Nova,
 // libvirt, OVN-Kubernetes and XenServer set (ovs-vswitchd.conf.db(5), table
