@@ -254,7 +254,7 @@ func (o *coresidenceOptions) chooseAlarms(all []coresidence.Alarm) []coresidence
 		return all
 	}
 	about := func(vm coresidence.VM) bool { return vm.Address.String() == o.vm }
-	return slices.DeleteFunc(all, func(a coresidence.Alarm) bool { return !about(a.VM) && !slices.ContainsFunc(a.Others, about) })
+	return slices.DeleteFunc(all, func(a coresidence.Alarm) bool { return !slices.ContainsFunc(a.Machines(), about) })
 }
 
 func countUnexplained(all []coresidence.Alarm) (n int) {
@@ -293,7 +293,7 @@ func (o *coresidenceOptions) writeAlarms(cmd *cobra.Command, found coresidence.R
 		}
 		rows.Items = append(rows.Items, a)
 		rows.Cells = append(rows.Cells, []string{
-			tenant, nameOf(a.VM), namesOf(a.Others), fmt.Sprintf("%.2g", a.P), fmt.Sprintf("%d of %d", a.Hits, a.Onsets), fmt.Sprintf("%.1f", a.Expected), lagOf(a), by,
+			tenant, namesOf(append([]coresidence.VM{a.VM}, a.With...)), namesOf(a.Others), fmt.Sprintf("%.2g", a.P), fmt.Sprintf("%d of %d", a.Hits, a.Onsets), fmt.Sprintf("%.1f", a.Expected), lagOf(a), by,
 		})
 	}
 	return cli.WriteRows(cmd.OutOrStdout(), *o.output, rows)
@@ -362,7 +362,7 @@ func alarmChart(a *coresidence.Activity, alarm coresidence.Alarm) plot.Chart {
 		first, last = max(0, at(alarm.Intervals[0])-around), min(last, at(alarm.Intervals[n-1])+around)
 	}
 	seconds := func(t int) float64 { return float64(t) * a.Length.Seconds() }
-	vms := append([]coresidence.VM{alarm.VM}, alarm.Others...)
+	vms := alarm.Machines()
 	c := plot.Chart{
 		Title: fmt.Sprintf("p = %.2g: %d of %d together, %.1f expected", alarm.P, alarm.Hits, alarm.Onsets, alarm.Expected),
 		X:     plot.Axis{Label: "seconds after " + formatSecond(a.Start), Min: seconds(first), Max: seconds(last + 1)},

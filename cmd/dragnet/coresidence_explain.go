@@ -74,7 +74,7 @@ func (o *coresidenceOptions) explain(w io.Writer, sources []string, a *coresiden
 		if n > 0 {
 			fmt.Fprintln(w)
 		}
-		fmt.Fprintf(w, "%d. %s began to transmit together with %s\n", n+1, nameOf(x.VM), namesOf(x.Others))
+		fmt.Fprintf(w, "%d. %s began to transmit together with %s\n", n+1, namesOf(append([]coresidence.VM{x.VM}, x.With...)), namesOf(x.Others))
 		tenants := "of one tenant, " + x.VM.Tenant
 		if !x.SameTenant {
 			tenants = "of two tenants, " + x.VM.Tenant + " and " + x.Others[0].Tenant

@@ -167,30 +167,30 @@ func (a *Activity) mark(vm int, l link, first, last flow.Time) {
 // (section 3.3).
 func (a *Activity) Share(i int) []float64 {
 	r := make([]float64, a.Intervals)
-	for t, v := range a.slotsWithout(i, netip.Addr{}, netip.Addr{}) {
+	for t, v := range a.slotsWithout(i, nil, netip.Addr{}) {
 		r[t] = float64(bits.OnesCount64(v)) / slots
 	}
 	return r
 }
 
-// slotsWithout is when machine i transmitted, but for its traffic with peer, and
-// for what asker asked it for; either may be invalid for none. The caller does not
+// slotsWithout is when machine i transmitted, but for its traffic with peers, and
+// for what asker asked it for, which may be invalid for none. The caller does not
 // change it: most machines have nothing to do with each other, and share one row.
-func (a *Activity) slotsWithout(i int, peer, asker netip.Addr) []uint64 {
-	with := func(l link) bool { return l.peer.IsValid() && a.links[i][l] != nil }
-	if !with(link{peer, true}) && !with(link{peer, false}) && !with(link{asker, false}) {
+func (a *Activity) slotsWithout(i int, peers []netip.Addr, asker netip.Addr) []uint64 {
+	has := func(l link) bool { return a.links[i][l] != nil }
+	if !slices.ContainsFunc(peers, func(p netip.Addr) bool { return has(link{p, true}) || has(link{p, false}) }) && !(asker.IsValid() && has(link{asker, false})) {
 		if a.full[i] == nil {
-			a.full[i] = a.joinLinks(i, netip.Addr{}, netip.Addr{})
+			a.full[i] = a.joinLinks(i, nil, netip.Addr{})
 		}
 		return a.full[i]
 	}
-	return a.joinLinks(i, peer, asker)
+	return a.joinLinks(i, peers, asker)
 }
 
-func (a *Activity) joinLinks(i int, peer, asker netip.Addr) []uint64 {
+func (a *Activity) joinLinks(i int, peers []netip.Addr, asker netip.Addr) []uint64 {
 	all := make([]uint64, a.Intervals)
 	for l, row := range a.links[i] {
-		if peer.IsValid() && l.peer == peer || asker.IsValid() && l.peer == asker && !l.originated {
+		if l.peer.IsValid() && (slices.Contains(peers, l.peer) || l.peer == asker && !l.originated) {
 			continue
 		}
 		for _, m := range *row {
@@ -226,7 +226,7 @@ func (a *Activity) bits(quiet int) (*synchrony.Bits, error) {
 		}
 	}
 	for i := range a.vms {
-		for t, v := range a.joinLinks(i, netip.Addr{}, netip.Addr{}) {
+		for t, v := range a.joinLinks(i, nil, netip.Addr{}) {
 			if bits.OnesCount64(v) >= quiet {
 				b.Activate(i, t)
 			}

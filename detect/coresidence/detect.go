@@ -39,9 +39,12 @@ func (c *Configuration) Validate() error {
 }
 
 // Alarm is a machine whose transmissions are synchronised with those of one other
-// machine, or of the other machines of its tenant.
+// machine, or of the other machines of its tenant; or several machines of a tenant
+// that together are with others of it, as masters and flooders that take turns.
 type Alarm struct {
-	VM     VM   `json:"vm"`
+	VM VM `json:"vm"`
+	// With are machines that count together with VM.
+	With   []VM `json:"with,omitempty"`
 	Others []VM `json:"others"`
 	// SameTenant: machines of one tenant could have used their private network.
 	SameTenant bool `json:"same_tenant"`
@@ -62,9 +65,10 @@ type Alarm struct {
 	// Intervals are the starts of those in which both became active.
 	Intervals []flow.Time `json:"intervals"`
 
-	first  int
-	others []int
 }
+
+// Machines are all that the alarm names.
+func (a *Alarm) Machines() []VM { return slices.Concat([]VM{a.VM}, a.With, a.Others) }
 
 // Result is what was found, and what was looked at.
 type Result struct {
@@ -79,8 +83,9 @@ type Result struct {
 	// those intervals do not count for them.
 	Interrupted int `json:"interrupted_vms"`
 	// SamePairs and CrossPairs are the pairs compared, of one tenant and of two;
-	// Groups the machines compared with all others of their tenant. LargeTenants
-	// were too large for that. Dropped pairs passed the screen and had no room.
+	// Groups the machines compared with all others of their tenant, and the tenants
+	// of which every split in two was compared. LargeTenants were too large for
+	// either. Dropped pairs passed the screen and had no room.
 	SamePairs    int `json:"same_tenant_pairs"`
 	CrossPairs   int `json:"cross_tenant_pairs"`
 	Groups       int `json:"groups"`
@@ -150,11 +155,10 @@ type detection struct {
 	unknown [][]uint64 // intervals of each machine of which nothing is known
 }
 
-// candidate is a pair or a group with its test.
+// candidate is two sets of machines with their test.
 type candidate struct {
-	first  int
-	others []int
-	test   synchrony.Test
+	some, others []int
+	test         synchrony.Test
 }
 
 // sameTenant tests all pairs of machines of one tenant, and each of them with all
@@ -182,12 +186,16 @@ func (d *detection) sameTenant(ctx context.Context) (all []candidate, err error)
 			}
 			for _, j := range members[:k] {
 				d.result.SamePairs++
-				all = append(all, d.test(i, []int{j}))
+				all = append(all, d.test([]int{i}, []int{j}))
 			}
 			if len(members) > 2 && len(members) <= largestGroup+1 {
 				d.result.Groups++
-				all = append(all, d.test(i, slices.DeleteFunc(slices.Clone(members), func(j int) bool { return j == i })))
+				all = append(all, d.test([]int{i}, slices.DeleteFunc(slices.Clone(members), func(j int) bool { return j == i })))
 			}
+		}
+		if len(members) >= smallestSplit && len(members) <= largestGroup+1 {
+			d.result.Groups++
+			all = append(all, d.split(members))
 		}
 	}
 	return all, nil
@@ -209,7 +217,7 @@ func (d *detection) crossTenant(ctx context.Context) (all []candidate, err error
 		d.result.Dropped = dropped
 		for _, p := range pairs {
 			if d.a.vms[p.First].Tenant != d.a.vms[p.Second].Tenant {
-				all = append(all, d.test(p.First, []int{p.Second}))
+				all = append(all, d.test([]int{p.First}, []int{p.Second}))
 			}
 		}
 		return all, ctx.Err()
@@ -220,7 +228,7 @@ func (d *detection) crossTenant(ctx context.Context) (all []candidate, err error
 		}
 		for j := range i {
 			if d.a.vms[i].Tenant != d.a.vms[j].Tenant && d.b.Count(i) > 0 && d.b.Count(j) > 0 {
-				all = append(all, d.test(i, []int{j}))
+				all = append(all, d.test([]int{i}, []int{j}))
 			}
 		}
 	}
@@ -236,18 +244,18 @@ func activeBefore(of map[string]int, tenant string) int {
 	return n
 }
 
-// test compares machine i with others, without the traffic between them: a
+// test compares some machines with others, without the traffic between them: a
 // client and its server transmit at the same times.
-func (d *detection) test(i int, others []int) candidate {
-	x, y := d.rows(i, others, netip.Addr{})
-	return candidate{i, others, d.known(i, others).TestRows(x, y, d.null)}
+func (d *detection) test(some, others []int) candidate {
+	x, y := d.rows(some, others, netip.Addr{})
+	return candidate{some, others, d.known(some, others).TestRows(x, y, d.null)}
 }
 
 // known is the matrix without the intervals of which nothing is known of one of
 // the machines.
-func (d *detection) known(i int, others []int) *synchrony.Bits {
+func (d *detection) known(some, others []int) *synchrony.Bits {
 	b := d.b
-	for _, j := range append([]int{i}, others...) {
+	for _, j := range slices.Concat(some, others) {
 		if d.unknown[j] != nil {
 			b = b.Without(d.unknown[j])
 		}
@@ -255,23 +263,27 @@ func (d *detection) known(i int, others []int) *synchrony.Bits {
 	return b
 }
 
-// rows are the activity of i and of others joined, without what they sent to each
-// other, and without what asker asked of i.
-func (d *detection) rows(i int, others []int, asker netip.Addr) (x, y []uint64) {
-	mine := make([]uint64, d.a.Intervals)
-	copy(mine, d.a.slotsWithout(i, d.a.vms[others[0]].Address, asker))
-	for _, j := range others[1:] {
-		for t, v := range d.a.slotsWithout(i, d.a.vms[j].Address, asker) {
-			mine[t] &= v
+// rows are the activity of both sets of machines, each joined, without what they
+// sent to each other, and without what asker asked of some.
+func (d *detection) rows(some, others []int, asker netip.Addr) (x, y []uint64) {
+	return d.join(some, others, asker), d.join(others, some, netip.Addr{})
+}
+
+func (d *detection) join(vms, without []int, asker netip.Addr) []uint64 {
+	peers := make([]netip.Addr, len(without))
+	for k, j := range without {
+		peers[k] = d.a.vms[j].Address
+	}
+	if len(vms) == 1 {
+		return packRow(d.a.slotsWithout(vms[0], peers, asker), d.c.Quiet)
+	}
+	all := make([]uint64, d.a.Intervals)
+	for _, i := range vms {
+		for t, v := range d.a.slotsWithout(i, peers, asker) {
+			all[t] |= v
 		}
 	}
-	theirs := make([]uint64, d.a.Intervals)
-	for _, j := range others {
-		for t, v := range d.a.slotsWithout(j, d.a.vms[i].Address, netip.Addr{}) {
-			theirs[t] |= v
-		}
-	}
-	return packRow(mine, d.c.Quiet), packRow(theirs, d.c.Quiet)
+	return packRow(all, d.c.Quiet)
 }
 
 func (d *detection) report(all []candidate, tests int) {
@@ -286,20 +298,23 @@ func (d *detection) report(all []candidate, tests int) {
 
 func (d *detection) alarm(x candidate) Alarm {
 	a := Alarm{
-		VM: d.a.vms[x.first], P: x.test.P, Hits: x.test.Hits, Onsets: x.test.Onsets, Expected: x.test.Expected, Lag: x.test.Lag,
-		Tolerance: x.test.Tolerance, first: x.first, others: x.others, Intervals: []flow.Time{},
+		VM: d.a.vms[x.some[0]], P: x.test.P, Hits: x.test.Hits, Onsets: x.test.Onsets, Expected: x.test.Expected, Lag: x.test.Lag,
+		Tolerance: x.test.Tolerance, Intervals: []flow.Time{},
+	}
+	for _, i := range x.some[1:] {
+		a.With = append(a.With, d.a.vms[i])
 	}
 	for _, j := range x.others {
 		a.Others = append(a.Others, d.a.vms[j])
 	}
 	a.SameTenant = a.VM.Tenant == a.Others[0].Tenant
-	if len(x.others) == 1 {
-		if rho, ok := synchrony.Pearson(d.a.Share(x.first), d.a.Share(x.others[0])); ok {
+	if len(x.some) == 1 && len(x.others) == 1 {
+		if rho, ok := synchrony.Pearson(d.a.Share(x.some[0]), d.a.Share(x.others[0])); ok {
 			a.Rho = &rho
 		}
 	}
-	row, theirs := d.rows(x.first, x.others, netip.Addr{})
-	for _, t := range d.known(x.first, x.others).OnsetsNear(row, theirs, x.test) {
+	row, theirs := d.rows(x.some, x.others, netip.Addr{})
+	for _, t := range d.known(x.some, x.others).OnsetsNear(row, theirs, x.test) {
 		a.Intervals = append(a.Intervals, d.a.Start+flow.Time(t)*flow.Time(d.a.Length))
 	}
 	a.ExplainedBy = d.explain(x)
@@ -316,25 +331,35 @@ const innocent = 0.01
 // own, or have asked both sides: else a sink outside would excuse its flooder. For
 // the same reason no machine excuses another of its tenant.
 func (d *detection) explain(x candidate) *netip.Addr {
-	if len(x.others) > 1 {
-		return nil
+	if len(x.some) == 1 && len(x.others) > 1 {
+		return nil // the others' pairs have tests of their own
 	}
-	for _, side := range [][2]int{{x.first, x.others[0]}, {x.others[0], x.first}} {
-		askers := d.a.askers(side[0])
-		slices.SortFunc(askers, netip.Addr.Compare)
-		for _, asker := range askers {
-			vm, listed := d.a.at[asker]
-			if listed && d.a.vms[vm].Tenant == d.a.vms[side[0]].Tenant {
+	for _, sides := range [][2][]int{{x.some, x.others}, {x.others, x.some}} {
+		for _, asker := range d.askers(sides[0]) {
+			if !d.mayExplain(asker, sides[0], sides[1]) {
 				continue
 			}
-			if asker == d.a.vms[side[1]].Address || !listed && d.a.links[side[1]][link{asker, false}] == nil {
-				continue
-			}
-			mine, theirs := d.rows(side[0], []int{side[1]}, asker)
-			if d.known(side[0], side[1:]).TestRows(mine, theirs, d.null).P > innocent {
+			mine, theirs := d.rows(sides[0], sides[1], asker)
+			if d.known(sides[0], sides[1]).TestRows(mine, theirs, d.null).P > innocent {
 				return &asker
 			}
 		}
 	}
 	return nil
+}
+
+func (d *detection) askers(vms []int) (all []netip.Addr) {
+	for _, i := range vms {
+		all = append(all, d.a.askers(i)...)
+	}
+	slices.SortFunc(all, netip.Addr.Compare)
+	return slices.Compact(all)
+}
+
+func (d *detection) mayExplain(asker netip.Addr, side, others []int) bool {
+	vm, listed := d.a.at[asker]
+	if listed {
+		return d.a.vms[vm].Tenant != d.a.vms[side[0]].Tenant && !slices.Contains(others, vm)
+	}
+	return slices.ContainsFunc(others, func(j int) bool { return d.a.links[j][link{asker, false}] != nil })
 }

@@ -28,7 +28,7 @@ type Describe struct {
 }
 
 // Findings are the alarms that nothing explains, one finding a machine: of a
-// group alarm about the machine that was compared with the others. A finding
+// machine compared with all others of its tenant about that one only. A finding
 // keeps its identifier for the UTC day in which its evidence begins.
 func (d Describe) Findings(r Result) []dossier.Finding {
 	by := map[VM]*dossier.Finding{}
@@ -42,9 +42,14 @@ func (d Describe) Findings(r Result) []dossier.Finding {
 		if a.ExplainedBy != nil || len(a.Intervals) == 0 {
 			continue
 		}
-		add(a.VM, a.Others, a)
-		if len(a.Others) == 1 {
-			add(a.Others[0], []VM{a.VM}, a)
+		some := append([]VM{a.VM}, a.With...)
+		for _, vm := range some {
+			add(vm, a.Others, a)
+		}
+		if len(a.Others) == 1 || len(some) > 1 {
+			for _, vm := range a.Others {
+				add(vm, some, a)
+			}
 		}
 	}
 	vms := slices.SortedFunc(maps.Keys(by), func(x, y VM) int { return x.Address.Compare(y.Address) })

@@ -34,8 +34,8 @@ type Test struct {
 	// Expected is the number of hits if each onset were moved at random within
 	// the window around it.
 	Expected float64
-	// Timers says that the hits come from timers, which agree for all time if they
-	// do once, and P is the share of distances at which they agree as well.
+	// Timers says that hits come from timers, which agree for all time if they do
+	// once, and P is at least the share of distances at which they agree, too.
 	Timers bool
 	// P is the chance of as many hits at any delay, if the two are not
 	// synchronised; 1 if there was nothing to compare.
@@ -71,6 +71,12 @@ func (b *Bits) TestRows(x, y []uint64, c Null) Test {
 	if b.timer(b.hits(from, to, best), c) {
 		best.Timers = true
 		best.P = max(best.P, b.shareAsGood(from, to, best, c))
+	}
+	if best.P < promising {
+		if share := b.shareRepeated(from, to, best, c); share > 0 {
+			best.Timers = true
+			best.P = max(best.P, share)
+		}
 	}
 	if swapped {
 		best.Lag = -best.Lag
@@ -212,6 +218,39 @@ func (b *Bits) shareAsGood(from, to []uint64, r Test, c Null) float64 {
 		}
 	}
 	return float64(asGood) / float64(all)
+}
+
+const (
+	// promising is the p-value above which nobody asks what the hits come from.
+	promising = 0.01
+	// repeated is the p-value of one far distance that shows timers: there are a few
+	// hundred distances.
+	repeated = 2e-5
+)
+
+// shareRepeated is the share of far distances at which the two agree, too, and
+// significantly: 0 if there is none. Then timers are among what drives them, such as
+// keep-alives among the downloads of several machines.
+func (b *Bits) shareRepeated(from, to []uint64, r Test, c Null) float64 {
+	found, all := 0, 1
+	wide := b.widen(to, r.Tolerance)
+	for d := max(1, c.Near); d <= min(c.Far, b.intervals-1); d++ {
+		for _, lag := range []int{d, -d} {
+			seen := b.countFrom(from, lag)
+			if seen < leastOnsets {
+				continue
+			}
+			all++
+			// Half of the excess, at least; most distances end here.
+			if n := countTogether(from, wide, lag); 2*float64(n)*float64(r.Onsets) < (float64(r.Hits)+r.Expected)*float64(seen) {
+				continue
+			}
+			if b.compare(from, to, lag, r.Tolerance, c.Window).P < repeated {
+				found++
+			}
+		}
+	}
+	return float64(found) / float64(all)
 }
 
 // TestPair is TestRows for two hosts.

@@ -10,9 +10,11 @@ import (
 	"dragnet/simulate/cloud"
 )
 
-// Seeds of the runs with evasions, on which nothing was tuned.
+// Seeds of the runs with evasions, on which nothing was tuned. They replaced 90,000,
+// after whose results splits and repeated coincidences were added, on seeds from
+// 200,000.
 const (
-	evasionSeed = 90_000
+	evasionSeed = 110_000
 	evasionRuns = 10
 )
 
@@ -30,6 +32,8 @@ var evasions = []struct {
 	{"three of four are feints", func(c *cloud.Configuration) { c.Duty = 0.25 }},
 	{"three masters take turns", func(c *cloud.Configuration) { c.Masters = 3 }},
 	{"three masters, and delays", func(c *cloud.Configuration) { c.Masters, c.Lag = 3, 3 }},
+	{"none; innocent tenants of eight", func(c *cloud.Configuration) { c.PerTenant = 8 }},
+	{"three masters, and delays; of eight", func(c *cloud.Configuration) { c.PerTenant, c.Masters, c.Lag = 8, 3, 3 }},
 }
 
 // large is a cloud with 145 innocent machines, and so 10,440 innocent pairs, in
@@ -111,16 +115,16 @@ func (o *outcome) add(ctx context.Context, run *cloud.Run, tests int) error {
 		if x.ExplainedBy != nil {
 			continue
 		}
-		ours, innocent := x.VM.Tenant == run.Tenant, x.VM.Tenant != run.Tenant
-		for _, vm := range x.Others {
+		ours, innocent := true, true
+		for _, vm := range x.Machines() {
 			ours, innocent = ours && vm.Tenant == run.Tenant, innocent && vm.Tenant != run.Tenant
 		}
 		if innocent {
 			o.wrong += len(x.Others)
 		}
-		for _, vm := range append([]coresidence.VM{x.VM}, x.Others...) {
+		for _, vm := range x.Machines() {
 			named[vm.Address] = named[vm.Address] || ours
-			paired[vm.Address] = paired[vm.Address] || len(x.Others) == 1 && (masters[x.VM.Address] || masters[x.Others[0].Address])
+			paired[vm.Address] = paired[vm.Address] || len(x.Machines()) == 2 && (masters[x.VM.Address] || masters[x.Others[0].Address])
 		}
 	}
 	all := true

@@ -156,7 +156,7 @@ func (t *tally) detect(ctx context.Context, run *cloud.Run, tests int, threshold
 			t.wrong++
 			continue
 		}
-		for _, vm := range append(alarm.Others, alarm.VM) {
+		for _, vm := range alarm.Machines() {
 			named[vm.Name] = true
 		}
 	}

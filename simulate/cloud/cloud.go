@@ -5,6 +5,7 @@
 package cloud
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -22,6 +23,8 @@ type Configuration struct {
 	// Servers, Inside and Outside are the numbers of web servers, of clients that
 	// are machines of the cloud, and of clients elsewhere.
 	Servers, Inside, Outside int
+	// PerTenant is how many servers, or clients, an innocent tenant has; 0 is two.
+	PerTenant int
 	// Flooders are tried one after the other; with the master and a sink they are
 	// the attacker's machines. 0 is a cloud without an attack.
 	Flooders int
@@ -82,7 +85,7 @@ type world struct {
 
 // Simulate makes a run; the same configuration gives the same one.
 func Simulate(c Configuration) (*Run, error) {
-	if c.Servers < 1 || c.Servers > 60_000 || c.Inside < 0 || c.Inside > 60_000 || c.Outside < 0 || c.Outside > 250 || c.Flooders < 0 || c.Flooders > 100 || c.Masters < 0 || c.Masters > 20 || !(c.Duty >= 0 && c.Duty <= 1) || c.Tests < 0 || c.Lag < 0 || c.Seconds < 60 || c.Seconds > 1<<16 {
+	if c.Servers < 1 || c.Servers > 60_000 || c.Inside < 0 || c.Inside > 60_000 || c.Outside < 0 || c.Outside > 250 || c.PerTenant < 0 || c.Flooders < 0 || c.Flooders > 100 || c.Masters < 0 || c.Masters > 20 || !(c.Duty >= 0 && c.Duty <= 1) || c.Tests < 0 || c.Lag < 0 || c.Seconds < 60 || c.Seconds > 1<<16 {
 		return nil, fmt.Errorf("%+v is not a cloud: it needs a server, counts that are not negative, and 60 to 65536 seconds", c)
 	}
 	w := &world{c: c, rng: rand.New(rand.NewPCG(c.Seed, 0x636c6f7564)), run: &Run{Start: start, Tenant: "tenant-x"}}
@@ -106,13 +109,13 @@ func (w *world) build() {
 		w.run.VMs = append(w.run.VMs, coresidence.VM{Address: a, Tenant: tenant, Name: name})
 		return a
 	}
-	// Two servers share a tenant, so that tenants with several machines are
-	// among the innocent.
+	// Tenants with several machines are among the innocent, too.
+	share := cmp.Or(w.c.PerTenant, 2)
 	for i := range w.c.Servers {
-		w.servers = append(w.servers, vm(1, i, fmt.Sprintf("tenant-s%d", i/2), fmt.Sprintf("server-%d", i)))
+		w.servers = append(w.servers, vm(1, i, fmt.Sprintf("tenant-s%d", i/share), fmt.Sprintf("server-%d", i)))
 	}
 	for i := range w.c.Inside {
-		w.inside = append(w.inside, vm(2, i, fmt.Sprintf("tenant-c%d", i/2), fmt.Sprintf("client-%d", i)))
+		w.inside = append(w.inside, vm(2, i, fmt.Sprintf("tenant-c%d", i/share), fmt.Sprintf("client-%d", i)))
 	}
 	for i := range w.c.Outside {
 		w.outside = append(w.outside, netip.AddrFrom4([4]byte{198, 51, 100, byte(1 + i)}))
