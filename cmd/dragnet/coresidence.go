@@ -29,7 +29,7 @@ func newCoresidence() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  cli.Group,
 	}
-	cmd.AddCommand(newCoresidenceDetect(), newCoresidenceExplain(), newCoresidenceTrain(), newCoresidenceJudge(),
+	cmd.AddCommand(newCoresidenceDetect(), newCoresidenceCorrelate(), newCoresidenceExplain(), newCoresidenceTrain(), newCoresidenceJudge(),
 		newCoresidenceCreations(), newCoresidenceMachines(), newCoresidenceAttack(), newCoresidenceSimulate())
 	return cmd
 }

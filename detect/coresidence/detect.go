@@ -64,7 +64,6 @@ type Alarm struct {
 	Rho *float64 `json:"rho"`
 	// Intervals are the starts of those in which both became active.
 	Intervals []flow.Time `json:"intervals"`
-
 }
 
 // Machines are all that the alarm names.

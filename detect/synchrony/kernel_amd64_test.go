@@ -63,3 +63,16 @@ func TestKernelsAgainstCounting(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkPairsByAVX2(b *testing.B) {
+	if !cpu.X86.HasAVX2 {
+		b.Skip("this processor has no AVX2")
+	}
+	m := bursty(b, rand.New(rand.NewPCG(1, 2)), 20_000, 1440)
+	tr := NewTrend(m, 121)
+	for b.Loop() {
+		if _, _, err := comparePairs(b.Context(), m, tr, Screen{Tail: 1e-9, Limit: 1 << 20}, compareAVX2); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

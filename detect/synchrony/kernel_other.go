@@ -3,3 +3,5 @@
 package synchrony
 
 func fastestCompare() compare { return comparePortable }
+
+func fastestDots() dots { return dotsPortable }
