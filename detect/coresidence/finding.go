@@ -104,10 +104,10 @@ func (d Describe) summary(vm VM, f *dossier.Finding) string {
 	if vm.Tenant != vm.Address.String() {
 		who += " of tenant " + vm.Tenant
 	}
-	with := f.Evidence.Peers[0].String()
+	with := f.Evidence.Peers[0].String() + " does"
 	if n := len(f.Evidence.Peers) - 1; n > 0 {
-		with += fmt.Sprintf(" and %d more", n)
+		with = fmt.Sprintf("%s and %d more do", f.Evidence.Peers[0], n)
 	}
 	c := f.Evidence.Counts
-	return fmt.Sprintf("%s begins to transmit when %s does: %d of %d times, %.1f were to be expected (p = %.2g)", who, with, c["hits"], c["onsets"], f.Evidence.Thresholds["hits"], *f.Evidence.P)
+	return fmt.Sprintf("%s begins to transmit when %s: %d of %d times, %.1f were to be expected (p = %.2g)", who, with, c["hits"], c["onsets"], f.Evidence.Thresholds["hits"], *f.Evidence.P)
 }
