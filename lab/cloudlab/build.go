@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"strings"
 	"time"
 
 	"dragnet/detect/coresidence"
@@ -72,9 +73,11 @@ func (w *Cloud) addServer(k int) error {
 // export lets a bridge export what it forwards.
 func (w *Cloud) export(k int) error {
 	bridge, domain := bridgeName(k), fmt.Sprint(k+1)
-	args := []string{"--", "--id=@e", "create", "NetFlow", `targets="127.0.0.1:2055"`, "active_timeout=1", "engine_id=" + domain, "engine_type=0", "--", "set", "Bridge", bridge, "netflow=@e"}
+	targets := fmt.Sprintf("targets=%q", append([]string{"127.0.0.1:2055"}, w.c.Collectors...))
+	targets = strings.ReplaceAll(targets, " ", ",")
+	args := []string{"--", "--id=@e", "create", "NetFlow", targets, "active_timeout=1", "engine_id=" + domain, "engine_type=0", "--", "set", "Bridge", bridge, "netflow=@e"}
 	if w.c.Export == IPFIX {
-		args = []string{"--", "--id=@e", "create", "IPFIX", `targets="127.0.0.1:2055"`, "sampling=1", "obs_domain_id=" + domain, "obs_point_id=1", "cache_active_timeout=1", "cache_max_flows=8192", "--", "set", "Bridge", bridge, "ipfix=@e"}
+		args = []string{"--", "--id=@e", "create", "IPFIX", targets, "sampling=1", "obs_domain_id=" + domain, "obs_point_id=1", "cache_active_timeout=1", "cache_max_flows=8192", "--", "set", "Bridge", bridge, "ipfix=@e"}
 	}
 	_, err := w.Switch.Set(args...)
 	return err

@@ -54,7 +54,10 @@ type Configuration struct {
 	// Uplink is the rate of each shared interface, in Mbit/s.
 	Uplink int
 	Export Export
-	Seed   uint64
+	// Collectors are further addresses in the host's namespace to which the
+	// switches export.
+	Collectors []string
+	Seed       uint64
 }
 
 // Short takes about a minute, Paper has the machines of section 4.1 and takes about

@@ -71,10 +71,14 @@ func detect(t *testing.T, run *cloud.Run, vms []coresidence.VM, interval time.Du
 }
 
 // The whole story on Open vSwitch: the attack works, the switches' own exports
-// name the attacker, a rule stops the flooder, others go on, and it is undone.
+// name the attacker, a rule stops the flooder, others go on, and it is undone. A node
+// that watches meanwhile does the same by itself, but for the approval.
 func TestCoResidenceIsVerifiedDetectedAndStopped(t *testing.T) {
 	c := Short()
+	c.Collectors = []string{nodeCollector}
+	c.Rounds = 8 // the node looks several times, and so asks for more each time
 	w := newCloud(t, c)
+	watching := startNode(t, w)
 	run, err := w.Attack()
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +100,7 @@ func TestCoResidenceIsVerifiedDetectedAndStopped(t *testing.T) {
 		if a.ExplainedBy != nil {
 			continue
 		}
-		for _, vm := range append([]coresidence.VM{a.VM}, a.Others...) {
+		for _, vm := range a.Machines() {
 			if vm.Tenant != attackerTenant {
 				t.Errorf("%s of %s is accused", vm.Name, vm.Tenant)
 			}
@@ -106,6 +110,7 @@ func TestCoResidenceIsVerifiedDetectedAndStopped(t *testing.T) {
 	if !named[run.Master] || !named[run.Flooders[0]] || !named[run.Flooders[1]] {
 		t.Fatalf("named %v of master %s and flooders %v", named, run.Master, run.Flooders)
 	}
+	watching.check(t, append([]netip.Addr{run.Master}, run.Flooders...))
 	stop(t, w, run.Flooders[0])
 }
 

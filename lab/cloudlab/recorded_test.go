@@ -140,7 +140,7 @@ func TestRecordedExportsNameTheAttacker(t *testing.T) {
 		found := detect(t, run, truth.VMs, truth.Interval)
 		named := map[netip.Addr]bool{}
 		for _, a := range found.Alarms {
-			for _, vm := range append([]coresidence.VM{a.VM}, a.Others...) {
+			for _, vm := range a.Machines() {
 				if vm.Tenant != attackerTenant && a.ExplainedBy == nil {
 					t.Errorf("%s: %s of %s is accused", export, vm.Name, vm.Tenant)
 				}

@@ -119,16 +119,16 @@ func New(c Configuration, d Dependencies) (*Detection, error) {
 
 // addTimes adds the detectors that compare times.
 func (d *Detection) addTimes(metrics func(detector string) timesMetrics) {
-	add := func(c Times, t times, kind string) {
+	add := func(c Times, t *times, kind string) {
 		t.c, t.log, t.kept, t.hosts, t.metrics = c, d.deps.Log, map[string]flow.Time{}, map[netip.Addr]bool{}, metrics(t.name)
 		t.what = coresidence.Describe{Detector: t.name, Kind: kind, Observer: d.deps.Site.Name, Exempt: d.deps.Site.Exempt}
-		d.times = append(d.times, &t)
+		d.times = append(d.times, t)
 	}
 	if c := &d.c.Coresidence; !c.off() {
-		add(c.Times, times{name: "coresidence", list: c.machines}, "synchronised-machines")
+		add(c.Times, &times{name: "coresidence", list: c.machines}, "synchronised-machines")
 	}
 	if c := &d.c.Synchrony; c.Times.Every > 0 {
-		add(c.Times, times{name: "synchrony", networks: d.deps.Site.Networks, most: c.Most}, "synchronised-hosts")
+		add(c.Times, &times{name: "synchrony", networks: d.deps.Site.Networks, most: c.Most}, "synchronised-hosts")
 	}
 }
 
