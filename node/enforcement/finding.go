@@ -32,7 +32,7 @@ func (e *Enforcement) TakeFindings(ctx context.Context, found []dossier.Finding,
 	for _, f := range fresh {
 		e.log.Info("new finding", "id", f.ID, "kind", f.Kind, "summary", f.Summary)
 		e.deps.Notify(notify.Notice{Time: currentTime(), Kind: "finding", Text: f.Summary, Finding: &f})
-		if propose && !f.IsWeak() && !flow.Within(e.deps.Site.Networks, f.Addr) {
+		if propose && !flow.Within(e.deps.Site.Networks, f.Addr) {
 			e.ProposeBlocks([]dossier.Finding{f})
 		}
 	}
