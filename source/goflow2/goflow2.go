@@ -1,0 +1,227 @@
+// Package goflow2 reads the messages that goflow2 writes to a topic: one
+// direction of a conversation each, as the Protocol Buffers message FlowMessage of
+// its version 2.
+//
+// Every length and number is checked, since what is read comes from outside;
+// fields that are not needed are passed over.
+package goflow2
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"dragnet/flow"
+	"dragnet/source/biflow"
+)
+
+// Numbers of the fields of FlowMessage that are read.
+const (
+	samplingRate   protowire.Number = 3
+	srcAddr        protowire.Number = 6
+	dstAddr        protowire.Number = 7
+	octets         protowire.Number = 9
+	packets        protowire.Number = 10
+	samplerAddress protowire.Number = 11
+	protocol       protowire.Number = 20
+	srcPort        protowire.Number = 21
+	dstPort        protowire.Number = 22
+	tcpFlags       protowire.Number = 26
+	icmpType       protowire.Number = 31
+	icmpCode       protowire.Number = 32
+	domainID       protowire.Number = 70
+	received       protowire.Number = 110
+	flowStart      protowire.Number = 111
+	flowEnd        protowire.Number = 112
+)
+
+// Reasons why a message, or the rest of it, is no flow. They are bare, so that a
+// flood of bad messages costs no memory.
+var (
+	ErrTruncated = errors.New("the message ends inside a field")
+	ErrNumber    = errors.New("a number is beyond what its field holds")
+	ErrAddress   = errors.New("an address is missing, or has neither 4 nor 16 bytes")
+	ErrTime      = errors.New("impossible time")
+)
+
+// latest bounds times, in nanoseconds since 1970: the year 2242.
+const latest = 1 << 33 * 1e9
+
+// Read hands the records of one message of a topic to emit, with the time at
+// which goflow2 received each; a record is valid during the call. A message is one
+// FlowMessage, or several with their lengths before them, as goflow2 writes
+// unless told otherwise. An error says that the rest could not be used.
+func Read(b []byte, emit func(received flow.Time, r *biflow.Record)) error {
+	var r biflow.Record
+	if !delimited(b) {
+		at, err := parse(b, &r)
+		if err == nil {
+			emit(at, &r)
+		}
+		return err
+	}
+	for len(b) > 0 {
+		one, n := protowire.ConsumeBytes(b)
+		if n < 0 {
+			return ErrTruncated
+		}
+		b = b[n:]
+		at, err := parse(one, &r)
+		if err != nil {
+			return err
+		}
+		emit(at, &r)
+	}
+	return nil
+}
+
+// delimited reports whether b is a row of lengths and messages. A message without
+// its length begins with the tag of a field; that this is read as a length and
+// fits by chance up to the last byte takes a message of a few bytes.
+func delimited(b []byte) bool {
+	for len(b) > 0 {
+		n := protowire.ConsumeFieldValue(1, protowire.BytesType, b)
+		if n <= 0 {
+			return false
+		}
+		b = b[n:]
+	}
+	return true
+}
+
+// message is what is read of one.
+type message struct {
+	record                              *biflow.Record
+	received, start, end                uint64
+	kind, code                          uint8
+	sampling, packets, octets           uint64
+	tcpFlags                            uint64
+	hasFlags, hasEnd, hasCount bool
+}
+
+func parse(b []byte, r *biflow.Record) (at flow.Time, err error) {
+	*r = biflow.Record{}
+	m := message{record: r}
+	for len(b) > 0 {
+		number, kind, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return 0, ErrTruncated
+		}
+		b = b[n:]
+		switch kind {
+		case protowire.VarintType:
+			v, size := protowire.ConsumeVarint(b)
+			if n = size; n >= 0 && !m.number(number, v) {
+				return 0, ErrNumber
+			}
+		case protowire.BytesType:
+			v, size := protowire.ConsumeBytes(b)
+			if n = size; n >= 0 && !m.bytes(number, v) {
+				return 0, ErrAddress
+			}
+		default:
+			n = protowire.ConsumeFieldValue(number, kind, b)
+		}
+		if n < 0 {
+			return 0, ErrTruncated
+		}
+		b = b[n:]
+	}
+	return m.finish()
+}
+
+// number takes a field that holds a number; false means that it cannot be.
+func (m *message) number(number protowire.Number, v uint64) bool {
+	f := &m.record.Flow
+	switch number {
+	case samplingRate:
+		m.sampling = v
+		return v <= 1<<32-1
+	case octets:
+		m.octets, m.hasCount = v, true
+	case packets:
+		m.packets, m.hasCount = v, true
+	case protocol:
+		f.Proto = flow.Proto(v)
+		return v <= 0xff
+	case srcPort:
+		f.OrigPort = uint16(v)
+		return v <= 0xffff
+	case dstPort:
+		f.RespPort = uint16(v)
+		return v <= 0xffff
+	case tcpFlags:
+		m.tcpFlags, m.hasFlags = v, true
+		return v <= 0xffff
+	case icmpType:
+		m.kind = uint8(v)
+		return v <= 0xff
+	case icmpCode:
+		m.code = uint8(v)
+		return v <= 0xff
+	case domainID:
+		f.Domain = uint32(v)
+		return v <= 1<<32-1
+	case received:
+		m.received = v
+	case flowStart:
+		m.start = v
+	case flowEnd:
+		m.end, m.hasEnd = v, true
+	}
+	return true
+}
+
+func (m *message) bytes(number protowire.Number, v []byte) (ok bool) {
+	f := &m.record.Flow
+	ok = true
+	switch number {
+	case srcAddr:
+		f.Orig, ok = address(v)
+	case dstAddr:
+		f.Resp, ok = address(v)
+	case samplerAddress:
+		f.Exporter, ok = address(v)
+	}
+	return ok
+}
+
+func address(b []byte) (netip.Addr, bool) {
+	a, ok := netip.AddrFromSlice(b)
+	return a.Unmap(), ok
+}
+
+// finish makes the record of what was taken.
+func (m *message) finish() (at flow.Time, err error) {
+	f := &m.record.Flow
+	if m.start == 0 { // a sampled packet
+		m.start = m.received
+	}
+	switch {
+	case !f.Orig.IsValid() || !f.Resp.IsValid():
+		return 0, ErrAddress
+	case m.start == 0 || m.start > latest || m.end > latest || m.received > latest:
+		return 0, ErrTime
+	}
+	f.Start, f.Sampling, f.OrigPkts, f.OrigIPBytes = flow.Time(m.start), uint32(m.sampling), m.packets, m.octets
+	if m.hasCount {
+		f.Known |= flow.Counts
+	}
+	if m.hasEnd && m.end >= m.start {
+		f.Duration = time.Duration(m.end - m.start)
+		f.Known |= flow.Lasting
+	}
+	if f.Proto == flow.TCP && m.hasFlags {
+		f.OrigFlags = flow.TCPFlags(m.tcpFlags) // the low byte, as in flow.Flow
+		f.Known |= flow.Flags
+	}
+	if f.Proto == flow.ICMP || f.Proto == flow.ICMPv6 {
+		if m.kind == 0 && m.code == 0 { // of NetFlow version 5, goflow2 hands the port on
+			m.kind, m.code = uint8(f.RespPort>>8), uint8(f.RespPort)
+		}
+		m.record.SetICMP(m.kind, m.code)
+	}
+	return flow.Time(m.received), nil
+}
