@@ -93,11 +93,11 @@ func delimited(b []byte) bool {
 
 // message is what is read of one.
 type message struct {
-	record                              *biflow.Record
-	received, start, end                uint64
-	kind, code                          uint8
-	sampling, packets, octets           uint64
-	tcpFlags                            uint64
+	record                     *biflow.Record
+	received, start, end       uint64
+	kind, code                 uint8
+	sampling, packets, octets  uint64
+	tcpFlags                   uint64
 	hasFlags, hasEnd, hasCount bool
 }
 
