@@ -20,6 +20,7 @@ import (
 	"dragnet/node/notify"
 	"dragnet/node/subscribe"
 	"dragnet/source/collect"
+	"dragnet/source/kafka"
 	"dragnet/store"
 	"dragnet/store/clickhouse"
 )
@@ -36,6 +37,8 @@ type Configuration struct {
 	Follow follow.Configuration `yaml:"follow"`
 	// Collect receives what flow exporters send: NetFlow, IPFIX and sFlow.
 	Collect collect.Configuration `yaml:"collect"`
+	// Kafka reads flows from topics, and forwards stored ones to a topic.
+	Kafka kafka.Configuration `yaml:"kafka"`
 	// Detection looks for scanners among the flows that are stored.
 	Detection detection.Configuration `yaml:"detection"`
 	// Decide holds the rules of the judge: nothing is blocked against them.
@@ -71,7 +74,7 @@ type Configuration struct {
 // questions, since it names no networks.
 func DefaultConfiguration() Configuration {
 	return Configuration{
-		Store: store.DefaultConfiguration(), Follow: follow.DefaultConfiguration(), Collect: collect.DefaultConfiguration(),
+		Store: store.DefaultConfiguration(), Follow: follow.DefaultConfiguration(), Collect: collect.DefaultConfiguration(), Kafka: kafka.DefaultConfiguration(),
 		Detection: detection.DefaultConfiguration(), Decide: decide.DefaultConfiguration(), Enforcement: enforcement.DefaultConfiguration(),
 		Centre: centre.DefaultConfiguration(), Notify: notify.DefaultConfiguration(), Witness: endpoint.DefaultConfiguration(), API: api.DefaultConfiguration(),
 		Subscribe: subscribe.DefaultConfiguration(),
@@ -89,6 +92,7 @@ func (c *Configuration) Validate() error {
 	}
 	p.Section("follow", c.Follow.Validate())
 	p.Section("collect", c.Collect.Validate())
+	p.Section("kafka", c.Kafka.Validate())
 	p.Section("detection", c.Detection.Validate())
 	p.Section("decide", c.Decide.Validate())
 	p.Section("enforcement", c.Enforcement.Validate())

@@ -33,6 +33,7 @@ import (
 	"dragnet/node/sensors"
 	"dragnet/node/subscribe"
 	"dragnet/source/collect"
+	"dragnet/source/kafka"
 	"dragnet/store/clickhouse"
 )
 
@@ -98,6 +99,16 @@ func New(c Configuration, p run.Program) (*Node, error) {
 	}
 	intake := sensors.New(db, registry)
 	following := follow.Dependencies{Store: c.Store, Collector: collector, Sensors: intake, Sources: dir.Sources(), Watcher: detection, Log: log("follow"), Admin: n.admin}
+	if c.Kafka.Reads() {
+		if following.Consumer, err = kafka.New(c.Kafka, dir.Kafka(), log("kafka")); err != nil {
+			return nil, err
+		}
+	}
+	if c.Kafka.Forwards() {
+		if following.Forwarder, err = kafka.NewForwarder(c.Kafka, log("kafka")); err != nil {
+			return nil, err
+		}
+	}
 	if epochs != nil {
 		following.Epoch = epochs.Name
 	}

@@ -31,7 +31,7 @@ func newSourceList() *cobra.Command {
 		Use:   "list DATADIR",
 		Short: "List logs, exporters and sensors with what was lost of each",
 		Long: `List names every source of the flows in a data directory: the logs and captures
-that were imported, the configured prefixes of exporters, and the sensors; and of
+that were imported, the configured prefixes of exporters, the topics, and the sensors; and of
 each how many flows it gave and what was lost, by cause:
 
   skipped                      lines, packets or records that could not be used
@@ -43,6 +43,8 @@ each how many flows it gave and what was lost, by cause:
   records_with_wrong_clock     whose times were moved to when they arrived
   flows_one_sided              TCP flows of which one direction only was seen
   packets_dropped_by_kernel    of a sensor whose ring was full
+  messages_...                 of a topic: malformed, removed_before_read by the
+                               cluster's retention, waiting
 
 Counts of exporters are since the node was started, the others since the
 beginning. The row "collector" is what was lost before it was known of which
@@ -83,7 +85,7 @@ func listSources(ctx context.Context, place string) (all []sensors.Source, err e
 			return nil, err
 		}
 		for _, l := range logs {
-			if strings.HasPrefix(l.ID, "sensor ") {
+			if strings.HasPrefix(l.ID, "sensor ") || strings.HasPrefix(l.ID, "kafka ") {
 				continue // the node's report has it
 			}
 			one := sensors.Source{Kind: "log", Name: l.Name, Flows: l.Flows, Lost: map[string]uint64{}, At: l.Imported.Time()}

@@ -1,5 +1,5 @@
 // Package message is the form of a flow as a Protocol Buffers message, for topics
-// that other programs read and write too. The schema is Schema.
+// that other programs read and write too. The schema is flow.proto.
 //
 // It is written and read without the library's generated code, since each flow
 // passes through here and what is read comes from outside: every length and
@@ -7,7 +7,6 @@
 package message
 
 import (
-	_ "embed" // the schema
 	"errors"
 	"net/netip"
 	"time"
@@ -17,12 +16,7 @@ import (
 	"dragnet/flow"
 )
 
-// Schema is the text of flow.proto.
-//
-//go:embed flow.proto
-var Schema string
-
-// The numbers of fields, as Schema has them.
+// The numbers of fields, as flow.proto has them.
 const (
 	startTime protowire.Number = 1 + iota
 	duration

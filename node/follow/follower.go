@@ -24,6 +24,7 @@ import (
 	"dragnet/node/ingest"
 	"dragnet/node/sensors"
 	"dragnet/source/collect"
+	"dragnet/source/kafka"
 	"dragnet/store"
 )
 
@@ -59,6 +60,11 @@ type Dependencies struct {
 	// Sensors, if not nil, have flows that are stored too. It is started and
 	// stopped elsewhere.
 	Sensors *sensors.Intake
+	// Consumer, if not nil, reads topics, whose flows are stored too; Forwarder,
+	// if not nil, writes all flows that are stored to one. The follower starts and
+	// stops both.
+	Consumer  *kafka.Consumer
+	Forwarder *kafka.Forwarder
 	// Sources, if not empty, is the file in which it is said what was received of
 	// each source, and what was lost.
 	Sources string
@@ -126,6 +132,7 @@ func New(config Configuration, d Dependencies) (*Follower, error) {
 		f.exports = &exports{Collector: d.Collector, lost: map[netip.Addr]uint64{}}
 		f.exports.registerMetrics(d.Admin.Metrics())
 	}
+	f.registerTopics(d.Admin.Metrics())
 	d.Admin.AddLive(f.checkLive)
 	d.Admin.AddReady(f.checkReady)
 	return f, nil
@@ -139,6 +146,9 @@ func (f *Follower) Start(ctx context.Context) (err error) {
 		return err
 	}
 	if err := f.prepareImporter(ctx); err != nil {
+		return errors.Join(err, f.place.Close())
+	}
+	if err := f.startTopics(ctx); err != nil {
 		return errors.Join(err, f.place.Close())
 	}
 	if f.exports != nil {
@@ -158,10 +168,20 @@ func (f *Follower) prepareImporter(ctx context.Context) error {
 	}
 	f.importer = ingest.NewImporter(logs, f.place)
 	f.importer.Progress = func(n int) { f.metrics.read.Add(float64(n)) }
+	if w := f.deps.Forwarder; w != nil {
+		f.importer.Flows = w.Add
+		f.importer.Committing = func() { w.Flush(context.Background()) }
+	}
 	if f.deps.Watcher == nil {
 		return nil
 	}
-	f.importer.Flows = f.deps.Watcher.Add
+	forward := f.importer.Flows
+	f.importer.Flows = func(batch []flow.Flow) {
+		f.deps.Watcher.Add(batch)
+		if forward != nil {
+			forward(batch)
+		}
+	}
 	stored, err := ingest.OpenReader(ctx, f.deps.Store.Place())
 	if err != nil {
 		return err
@@ -209,6 +229,7 @@ func (f *Follower) readRegularly(ctx context.Context) error {
 		}
 		if ctx.Err() != nil {
 			err := f.endExports(context.WithoutCancel(ctx))
+			f.endTopics(context.WithoutCancel(ctx))
 			f.saveSources(context.WithoutCancel(ctx))
 			return err
 		}
@@ -253,6 +274,9 @@ func (f *Follower) readLogs(ctx context.Context) error {
 		return err
 	}
 	if err := f.takeSensors(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	if err := f.takeTopics(ctx); err != nil {
 		return err
 	}
 	if err := f.importer.Commit(); err != nil {

@@ -37,6 +37,7 @@ func (f *Follower) saveSources(ctx context.Context) {
 	if f.exports != nil {
 		all = append(all, exportSources(f.exports.Collector)...)
 	}
+	all = append(all, f.topicSources()...)
 	if f.deps.Sensors != nil {
 		seen, err := f.deps.Sensors.Seen(ctx)
 		if err != nil {

@@ -58,6 +58,8 @@ type Importer struct {
 	// Flows, if set, is called with each batch read. After a crash it is called
 	// again with what was not committed.
 	Flows func([]flow.Flow)
+	// Committing, if set, is called before each commit.
+	Committing func()
 
 	flows uint64              // imported since the last commit
 	dirty []store.ImportedLog // whose state waits for the next commit
@@ -121,6 +123,9 @@ func (m *Importer) refuseFile(path, format string, args ...any) Imported {
 
 // Commit makes everything imported so far durable.
 func (m *Importer) Commit() error {
+	if m.Committing != nil {
+		m.Committing()
+	}
 	if err := m.writer.Commit(m.dirty...); err != nil {
 		return err
 	}
@@ -153,6 +158,15 @@ func (m *Importer) AddNumbered(ctx context.Context, name string, number int64, b
 	}
 	m.noteSource(source)
 	return nil
+}
+
+// Number is that of the last batch stored of a source that is no file; 0 if there
+// was none.
+func (m *Importer) Number(name string) int64 {
+	if s := m.known.sources[name]; s != nil {
+		return s.Offset
+	}
+	return 0
 }
 
 func (m *Importer) appendBatch(ctx context.Context, batch []flow.Flow) error {

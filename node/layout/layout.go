@@ -41,6 +41,9 @@ func (d Directory) Epochs() string { return d.join("epochs.json") }
 // Templates is the file of the templates of flow exporters.
 func (d Directory) Templates() string { return d.join("templates.json") }
 
+// Kafka is how the files begin that say where topics go on.
+func (d Directory) Kafka() string { return d.join("kafka") }
+
 // Sources is the file that says what was received of each exporter and sensor.
 func (d Directory) Sources() string { return d.join("sources.json") }
 

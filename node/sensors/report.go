@@ -13,9 +13,9 @@ import (
 // Source is a place that flows come from, and what of them was lost. Its JSON form
 // is that of 'dragnet source list'.
 type Source struct {
-	// Kind is log, exporter or sensor.
+	// Kind is log, exporter, collector, topic, forward or sensor.
 	Kind string `json:"kind"`
-	// Name is a path, a configured prefix of exporters, or a sensor's name.
+	// Name is a path, a configured prefix of exporters, a topic, or a sensor's name.
 	Name string `json:"name"`
 	// Flows were made of it.
 	Flows uint64 `json:"flows"`
@@ -57,12 +57,13 @@ func ReadReport(file string) (r Report, err error) {
 
 // Source is the sensor as one.
 func (s *Seen) Source() Source {
-	return Source{Kind: "sensor", Name: s.Sensor, Flows: s.Flows, Sampling: 1, At: s.At, Lost: nonzero(map[string]uint64{
+	return Source{Kind: "sensor", Name: s.Sensor, Flows: s.Flows, Sampling: 1, At: s.At, Lost: Nonzero(map[string]uint64{
 		"packets_dropped_by_kernel": s.Dropped, "packets_skipped": s.Skipped, "flows_reported_early": s.Early, "flows_lost": s.Lost,
 	})}
 }
 
-func nonzero(m map[string]uint64) map[string]uint64 {
+// Nonzero leaves the zeros of a count by cause out.
+func Nonzero(m map[string]uint64) map[string]uint64 {
 	maps.DeleteFunc(m, func(_ string, n uint64) bool { return n == 0 })
 	return m
 }

@@ -49,46 +49,21 @@ var (
 // latest bounds times, in nanoseconds since 1970: the year 2242.
 const latest = 1 << 33 * 1e9
 
-// Read hands the records of one message of a topic to emit, with the time at
-// which goflow2 received each; a record is valid during the call. A message is one
-// FlowMessage, or several with their lengths before them, as goflow2 writes
-// unless told otherwise. An error says that the rest could not be used.
+// Read hands the record of one message of a topic to emit, with the time at which
+// goflow2 received it; the record is valid during the call. A FlowMessage may
+// have its length before it, as goflow2 writes unless told otherwise.
 func Read(b []byte, emit func(received flow.Time, r *biflow.Record)) error {
-	var r biflow.Record
-	if !delimited(b) {
-		at, err := parse(b, &r)
-		if err == nil {
-			emit(at, &r)
-		}
-		return err
+	// Without its length, a message begins with the tag of its type, which read as
+	// a length is 8: too short for a flow.
+	if one, n := protowire.ConsumeBytes(b); n == len(b) && n > 0 {
+		b = one
 	}
-	for len(b) > 0 {
-		one, n := protowire.ConsumeBytes(b)
-		if n < 0 {
-			return ErrTruncated
-		}
-		b = b[n:]
-		at, err := parse(one, &r)
-		if err != nil {
-			return err
-		}
+	var r biflow.Record
+	at, err := parse(b, &r)
+	if err == nil {
 		emit(at, &r)
 	}
-	return nil
-}
-
-// delimited reports whether b is a row of lengths and messages. A message without
-// its length begins with the tag of a field; that this is read as a length and
-// fits by chance up to the last byte takes a message of a few bytes.
-func delimited(b []byte) bool {
-	for len(b) > 0 {
-		n := protowire.ConsumeFieldValue(1, protowire.BytesType, b)
-		if n <= 0 {
-			return false
-		}
-		b = b[n:]
-	}
-	return true
+	return err
 }
 
 // message is what is read of one.

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"dragnet/flow"
+	"dragnet/source/sequence"
 )
 
 // saved is what a Decoder keeps across restarts, as JSON.
@@ -16,13 +17,15 @@ type saved struct {
 }
 
 type savedExporter struct {
-	Addr    netip.Addr    `json:"addr"`
-	Domains []savedDomain `json:"domains"`
+	Addr     netip.Addr    `json:"addr"`
+	Counters *Counters     `json:"counters,omitempty"` // without the losses of domains
+	Domains  []savedDomain `json:"domains"`
 }
 
 type savedDomain struct {
 	Version    version           `json:"version"`
 	Domain     uint32            `json:"domain"`
+	Sequence   *sequence.State   `json:"sequence,omitempty"`
 	Boot       uint64            `json:"boot,omitempty"`
 	Sampling   uint32            `json:"sampling,omitempty"`
 	Selectors  map[uint32]uint32 `json:"selectors,omitempty"`
@@ -38,18 +41,15 @@ type savedTemplate struct {
 	Fields [][3]uint32 `json:"fields"`
 }
 
-// Save returns the templates and sampling rates as JSON, so that a restarted
-// program need not wait until exporters send them again, which may take
-// minutes.
+// Save returns the templates, sampling rates, sequence numbers and counters as
+// JSON: a restarted program need not wait until exporters send their templates
+// again, which may take minutes, and counts what they sent meanwhile as lost.
 func (d *Decoder) Save() ([]byte, error) {
 	var s saved
 	for from, e := range d.exporters.All() {
-		one := savedExporter{Addr: from}
+		one := savedExporter{Addr: from, Counters: &e.Counters}
 		for key, o := range e.domains.All() {
-			if o.templates.Len() == 0 && o.sampling.whole == 0 {
-				continue
-			}
-			at := savedDomain{Version: key.version, Domain: key.domain, Boot: o.boot, Sampling: o.sampling.whole,
+			at := savedDomain{Version: key.version, Domain: key.domain, Sequence: o.sequence.State(), Boot: o.boot, Sampling: o.sampling.whole,
 				Selectors: o.sampling.selectors, Interfaces: o.sampling.interfaces}
 			for _, t := range o.templates.All() {
 				st := savedTemplate{ID: t.id, Option: t.option, Scopes: t.scopes}
@@ -64,9 +64,7 @@ func (d *Decoder) Save() ([]byte, error) {
 		slices.SortFunc(one.Domains, func(a, b savedDomain) int {
 			return cmp.Or(cmp.Compare(a.Version, b.Version), cmp.Compare(a.Domain, b.Domain))
 		})
-		if len(one.Domains) > 0 {
-			s.Exporters = append(s.Exporters, one)
-		}
+		s.Exporters = append(s.Exporters, one)
 	}
 	slices.SortFunc(s.Exporters, func(a, b savedExporter) int { return a.Addr.Compare(b.Addr) })
 	return json.Marshal(s)
@@ -85,11 +83,15 @@ func (d *Decoder) Restore(now flow.Time, text []byte) error {
 		}
 		e, err := d.exporter(now, one.Addr)
 		if err != nil {
+			if one.Counters != nil && d.Forget != nil {
+				d.Forget(one.Addr, *one.Counters)
+			}
 			continue
 		}
 		for _, at := range one.Domains {
 			o := d.domain(e, domainKey{at.Version, at.Domain})
 			o.boot, o.sampling.whole = at.Boot, at.Sampling
+			o.sequence.Resume(at.Sequence)
 			for id, rate := range at.Selectors {
 				put(&o.sampling.selectors, id, rate)
 			}
@@ -107,7 +109,9 @@ func (d *Decoder) Restore(now flow.Time, text []byte) error {
 				d.learn(e, o, t)
 			}
 		}
-		e.Counters = Counters{}
+		if e.Counters = (Counters{}); one.Counters != nil {
+			e.Counters = *one.Counters
+		}
 	}
 	return nil
 }
