@@ -135,6 +135,12 @@ func New(c Configuration, emit func(*flow.Flow)) *Joiner {
 	return j
 }
 
+// Divide gives each prefix a share of the exporters that have a Quality; see
+// exporters.Table. It must come before the first record.
+func (j *Joiner) Divide(prefixes []netip.Prefix, of func(netip.Addr) int) {
+	j.exporters.Divide(prefixes, of)
+}
+
 // key names a conversation as one exporter sees it, whichever direction a
 // record is of: the lesser end is a. It has no padding, so that hashing it is
 // one pass over memory.
@@ -280,6 +286,12 @@ func (j *Joiner) Qualities() map[netip.Addr]Quality {
 		all[netip.Addr{}] = j.others.Quality
 	}
 	return all
+}
+
+// Count adds to the Quality of an exporter what was counted before a restart.
+func (j *Joiner) Count(now flow.Time, exporter netip.Addr, q *Quality) {
+	j.now = max(j.now, now)
+	j.sourceOf(exporter).Add(q)
 }
 
 // source is one exporter, with the conversations held of it, that without a record

@@ -4,18 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"time"
 
 	"github.com/gaissmai/bart"
 
 	"dragnet/flow"
-	"dragnet/internal/durable"
 	"dragnet/source/biflow"
 	"dragnet/source/netflow"
 	"dragnet/source/sflow"
@@ -39,7 +36,8 @@ type Collector struct {
 	pending []flow.Flow
 	spare   []flow.Flow // the room of pending when that was taken
 	totals  Totals
-	saved   string          // what is in file
+	saved   string // what is in file
+	stopped bool
 	named   bart.Table[int] // exporters of the configuration, as indexes
 	// gone are the counts of exporters that gave way to others, by index.
 	gone []Counters
@@ -56,10 +54,12 @@ type Totals struct {
 	Foreign, Unknown, Refused uint64
 	// Flows were made, Dropped of them for want of room.
 	Flows, Dropped uint64
+	// Killed counts ends that nobody announced: it is not known what was received
+	// and not stored then.
+	Killed uint64
 }
 
-// New prepares a collector, which keeps the templates of exporters in file
-// across restarts; an empty name keeps them nowhere.
+// New prepares a collector, which keeps templates and counts in file across restarts; an empty name keeps them nowhere.
 func New(config Configuration, file string, log *slog.Logger) (*Collector, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
@@ -77,7 +77,10 @@ func (c *Collector) Start(context.Context) error {
 		return nil
 	}
 	if err := c.restore(); err != nil {
-		c.log.Warn("the templates of exporters are not known until they send them again", "err", err)
+		c.log.Warn("the templates of exporters are not known until they send them again, and counts begin at 0", "err", err)
+	}
+	if err := c.Save(); err != nil { // until Stop, an end is one that nobody announced
+		return err
 	}
 	for _, address := range c.config.Listen {
 		s, err := listen(address, c.config.ReceiveBuffer)
@@ -118,6 +121,7 @@ func (c *Collector) Stop(context.Context) error {
 	c.readers.Wait()
 	c.mu.Lock()
 	c.join.Flush()
+	c.stopped = true
 	c.mu.Unlock()
 	return errors.Join(err, c.Save())
 }
@@ -208,44 +212,9 @@ func (c *Collector) Totals() Totals {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := c.totals
-	t.Refused = c.netflow.Refused + c.sflow.Refused
+	t.Refused = c.refused()
 	return t
 }
 
-// restore reads the templates that an earlier run kept.
-func (c *Collector) restore() error {
-	if c.file == "" {
-		return nil
-	}
-	text, err := os.ReadFile(c.file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.netflow.Restore(flow.FromTime(c.now()), text)
-}
-
-// Save keeps the templates for the next run, if they changed.
-func (c *Collector) Save() error {
-	if c.file == "" || c.config.Off() {
-		return nil
-	}
-	c.mu.Lock()
-	text, err := c.netflow.Save()
-	same := string(text) == c.saved
-	c.mu.Unlock()
-	if err != nil || same {
-		return err
-	}
-	if err := durable.WriteFile(c.file, text, 0o600); err != nil {
-		return fmt.Errorf("keep the templates of exporters: %w", err)
-	}
-	c.mu.Lock()
-	c.saved = string(text)
-	c.mu.Unlock()
-	return nil
-}
+// refused are the datagrams refused in earlier runs, and in this.
+func (c *Collector) refused() uint64 { return c.totals.Refused + c.netflow.Refused + c.sflow.Refused }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -244,11 +245,50 @@ func TestTemplatesOutliveARestart(t *testing.T) {
 			t.Fatal("the datagram has a template")
 		}
 		_, _ = conn.Write(g)
-		settle(t, c, 1)
+		settle(t, c, uint64(run)+1)
 		made[run] = len(end(t, c))
 	}
 	if made[0] == 0 || made[1] == 0 {
 		t.Errorf("%v flows", made)
+	}
+}
+
+// TestCountsOutliveARestart: flows missing before a restart and while nothing
+// listened are counted; after an end that nobody announced, what was counted is
+// kept, and what came since the last save is not taken for missing.
+func TestCountsOutliveARestart(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "templates.json")
+	step := func(stop bool, numbers ...uint32) (Source, Totals) {
+		c := begin(t, file, nil)
+		conn := dial(t, c)
+		before := c.Totals().Datagrams
+		for _, n := range numbers {
+			_, _ = conn.Write(datagram5(n))
+		}
+		settle(t, c, before+uint64(len(numbers)))
+		if stop {
+			end(t, c)
+		} else {
+			c.closeSockets()
+			c.readers.Wait()
+		}
+		return c.Sources()[0], c.Totals()
+	}
+	step(true, 1, 2, 12) // 9 are missing
+	s, totals := step(true, 22, 23)
+	if s.NetFlow.Lost != 18 || s.NetFlow.Records != 5 || s.Quality.Flows != 5 || totals.Datagrams != 5 || totals.Flows != 5 || totals.Killed != 0 {
+		t.Errorf("%+v, %+v", s, totals)
+	}
+	step(false, 24, 25, 26) // killed after its last save
+	s, totals = step(true, 1000, 1001, 1003)
+	if s.NetFlow.Lost != 19 || s.NetFlow.Records != 8 || totals.Killed != 1 {
+		t.Errorf("after it was killed: %+v, %+v", s, totals)
+	}
+	if err := os.WriteFile(file, []byte(`{"version":9}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s, _ = step(true, 5); s.NetFlow.Records != 1 {
+		t.Errorf("after a file of another version: %+v", s)
 	}
 }
 
@@ -277,7 +317,7 @@ func TestSettingsThatMakeNoSense(t *testing.T) {
 // configuration names, however many addresses of it come and go.
 func TestCountsByConfiguredPrefix(t *testing.T) {
 	c := DefaultConfiguration()
-	c.NetFlow.MaxExporters, c.Join.MaxExporters = 2, 2
+	c.NetFlow.MaxExporters, c.Join.MaxExporters = 3, 3
 	c.Exporters = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("192.0.2.128/25"), netip.MustParsePrefix("198.51.100.0/24")}
 	k, err := New(c, "", slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -297,7 +337,7 @@ func TestCountsByConfiguredPrefix(t *testing.T) {
 			t.Errorf("%s: %+v, want %d exporters", all[i].Prefix, all[i], want)
 		}
 	}
-	if n := all[0].Exporters + all[1].Exporters; n != 2 || len(k.Exporters()) != 2 {
+	if n := all[0].Exporters + all[1].Exporters; n != 3 || len(k.Exporters()) != 3 {
 		t.Errorf("%d exporters are known", n)
 	}
 }

@@ -63,6 +63,9 @@ func (c *Configuration) Validate() error {
 	}
 	p.Check(c.ReceiveBuffer >= 1<<16 && c.ReceiveBuffer <= 1<<30, "receive_buffer", "is %d; want 65536 to 1073741824 bytes", c.ReceiveBuffer)
 	p.Check(c.MaxPending >= 1, "max_pending", "is %d; want at least 1", c.MaxPending)
+	for key, most := range map[string]int{"netflow.max_exporters": c.NetFlow.MaxExporters, "sflow.max_exporters": c.SFlow.MaxExporters, "join.max_exporters": c.Join.MaxExporters} {
+		p.Check(most >= len(c.Exporters), key, "is %d; want at least one for each of the %d prefixes in exporters", most, len(c.Exporters))
+	}
 	p.Section("netflow", c.NetFlow.Validate())
 	p.Section("sflow", c.SFlow.Validate())
 	p.Section("join", c.Join.Validate())

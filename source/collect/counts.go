@@ -49,6 +49,10 @@ func (c *Collector) name() {
 	for i, p := range c.config.Exporters {
 		c.named.Insert(p, i)
 	}
+	of := func(from netip.Addr) int { i, _ := c.named.Lookup(from); return i }
+	c.netflow.Divide(c.config.Exporters, of)
+	c.sflow.Divide(c.config.Exporters, of)
+	c.join.Divide(c.config.Exporters, of)
 	keep := func(from netip.Addr, n Counters) {
 		if i, ok := c.named.Lookup(from); ok {
 			c.gone[i].add(&n)
@@ -121,7 +125,7 @@ func (c *Counters) Causes() map[string]uint64 {
 // Causes are the counts of what was lost before it was known whose it is.
 func (t *Totals) Causes() map[string]uint64 {
 	return causes(map[string]uint64{
-		"datagrams_overflowed": t.Overflowed, "datagrams_foreign": t.Foreign, "datagrams_unknown": t.Unknown, "datagrams_refused": t.Refused, "flows_dropped": t.Dropped,
+		"datagrams_overflowed": t.Overflowed, "datagrams_foreign": t.Foreign, "datagrams_unknown": t.Unknown, "datagrams_refused": t.Refused, "flows_dropped": t.Dropped, "times_killed": t.Killed,
 	})
 }
 

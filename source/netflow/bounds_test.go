@@ -54,7 +54,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		from := netip.AddrFrom4([4]byte{192, 0, 2, byte(exporter)})
 		for domain := range uint32(20) {
 			for id := range uint16(50) {
-				err := d.Decode(flow.Time(id), from, message(domain, 0, simple(256+id)), collect(&got))
+				err := d.Decode(flow.Time(id), from, message(domain, 0, simple(256+id), simpleData(256+id)), collect(&got))
 				if (err == ErrBound) != (exporter >= 3) {
 					t.Fatalf("exporter %d: %v", exporter, err)
 				}

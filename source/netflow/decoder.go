@@ -128,12 +128,19 @@ type Decoder struct {
 func New(c Configuration) *Decoder {
 	d := &Decoder{config: c}
 	d.exporters = exporters.NewTable(c.MaxExporters, func() *exporter { return &exporter{domains: lru.New[domainKey, *domain]()} })
+	d.exporters.Proven = func(e *exporter) bool { return e.Records > 0 }
 	d.exporters.Forget = func(from netip.Addr, e *exporter) {
 		if d.Forget != nil {
 			d.Forget(from, e.counters())
 		}
 	}
 	return d
+}
+
+// Divide gives each prefix a share of the exporters that are kept; see
+// exporters.Table. It must come before the first datagram.
+func (d *Decoder) Divide(prefixes []netip.Prefix, of func(netip.Addr) int) {
+	d.exporters.Divide(prefixes, of)
 }
 
 // Is reports whether a datagram begins like one of NetFlow 5, 9 or IPFIX.

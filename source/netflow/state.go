@@ -70,6 +70,16 @@ func (d *Decoder) Save() ([]byte, error) {
 	return json.Marshal(s)
 }
 
+// Break forgets the sequence numbers, where it is not known what was received since
+// Save; see sequence.Sequence.
+func (d *Decoder) Break() {
+	for _, e := range d.exporters.All() {
+		for _, o := range e.domains.All() {
+			o.sequence.Break()
+		}
+	}
+}
+
 // Restore takes in what Save returned, within the bounds of the configuration.
 // Exporters count as heard at now.
 func (d *Decoder) Restore(now flow.Time, text []byte) error {

@@ -38,28 +38,30 @@ func (s *Sequence) Follow(n, count uint32) {
 
 func out(step int32) bool { return step > believable || step < -believable }
 
+// Break begins again with the next datagram, where it is not known what came before
+// it. What is missing so far is kept.
+func (s *Sequence) Break() { s.started = false }
+
 // Lost is how many items are missing.
 func (s *Sequence) Lost() uint64 { return uint64(max(0, min(s.missing[0], s.missing[1]))) }
 
 // State is what a restart keeps of a Sequence.
 type State struct {
+	Started  bool     `json:"started"`
 	Next     uint32   `json:"next"`
 	Last     uint32   `json:"last"`
 	Missing  [2]int64 `json:"missing"`
 	Restarts uint64   `json:"restarts,omitempty"`
 }
 
-// State returns nil before the first datagram.
+// State is that so far.
 func (s *Sequence) State() *State {
-	if !s.started {
-		return nil
-	}
-	return &State{s.next, s.last, s.missing, s.Restarts}
+	return &State{s.started, s.next, s.last, s.missing, s.Restarts}
 }
 
 // Resume goes on from a State, so that what was sent meanwhile counts as missing.
 func (s *Sequence) Resume(from *State) {
 	if from != nil {
-		*s = Sequence{started: true, next: from.Next, last: from.Last, missing: from.Missing, Restarts: from.Restarts}
+		*s = Sequence{started: from.Started, next: from.Next, last: from.Last, missing: from.Missing, Restarts: from.Restarts}
 	}
 }

@@ -130,12 +130,19 @@ func New(c Configuration) *Decoder {
 	d.exporters = exporters.NewTable(c.MaxExporters, func() *exporter {
 		return &exporter{agents: map[uint32]*sequence.Sequence{}, drops: map[uint64]uint32{}}
 	})
+	d.exporters.Proven = func(e *exporter) bool { return e.Records > 0 }
 	d.exporters.Forget = func(from netip.Addr, e *exporter) {
 		if d.Forget != nil {
 			d.Forget(from, e.counters())
 		}
 	}
 	return d
+}
+
+// Divide gives each prefix a share of the exporters that are kept; see
+// exporters.Table. It must come before the first datagram.
+func (d *Decoder) Divide(prefixes []netip.Prefix, of func(netip.Addr) int) {
+	d.exporters.Divide(prefixes, of)
 }
 
 // Is reports whether a datagram begins like one of sFlow version 5.
