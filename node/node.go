@@ -170,7 +170,7 @@ func readServices(c *Configuration) []api.Service {
 	own := hunt.Configuration{Witness: c.Witness.Limits, Silent: c.Site.Silent}
 	return []api.Service{
 		query.NewServer(open, gate).Service(),
-		query.NewStoreServer(c.Store.Place(), gate).Service(),
+		query.NewStoreServer(c.Store.Place(), c.Directory().Sources(), gate).Service(),
 		witnesses.NewServer(own, open, gate).Service(),
 	}
 }

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,11 +10,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"dragnet/internal/cli"
-	"dragnet/node/ingest"
 	"dragnet/node/layout"
+	"dragnet/node/query"
 	"dragnet/node/sensors"
-	"dragnet/store"
 	"dragnet/store/disk"
+	nodev1 "dragnet/wire/node/v1"
 )
 
 func newSource() *cobra.Command {
@@ -26,6 +24,7 @@ func newSource() *cobra.Command {
 }
 
 func newSourceList() *cobra.Command {
+	var at nodeFlags
 	var output *cli.Format
 	cmd := &cobra.Command{
 		Use:   "list DATADIR",
@@ -46,14 +45,17 @@ each how many flows it gave and what was lost, by cause:
   messages_...                 of a topic: malformed, removed_before_read by the
                                cluster's retention, waiting
 
-Counts of exporters are since the node was started, the others since the
-beginning. The row "collector" is what was lost before it was known of which
+Counts are since the beginning; what a node that was killed had received in its last
+minute is not in them (times_killed). Below a prefix of more than one address come
+the exporters in it that are known now, as kind address; their counts are within
+those of the prefix. The row "collector" is what was lost before it was known of which
 exporter it is.`,
 		Example: `  dragnet source list /var/lib/dragnet
-  dragnet source list /var/lib/dragnet -o json`,
-		Args: cobra.ExactArgs(1),
+  dragnet source list --node unix:///var/lib/dragnet/node.sock -o json`,
+		Args: at.checkArgs(0, 0),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			all, err := listSources(cmd.Context(), args[0])
+			place, _ := at.splitArgs(args)
+			all, err := listSources(cmd, &at, place)
 			if err != nil {
 				return err
 			}
@@ -66,41 +68,39 @@ exporter it is.`,
 		},
 	}
 	output = cli.OutputFlag(cmd)
+	at.addFlags(cmd)
 	return cmd
 }
 
-// listSources reads what the store knows of logs, and what the node says of the
-// others.
-func listSources(ctx context.Context, place string) (all []sensors.Source, err error) {
-	s, err := ingest.OpenReader(ctx, place)
+// listSources reads a data directory or a database here, or asks a node.
+func listSources(cmd *cobra.Command, at *nodeFlags, place string) (all []sensors.Source, err error) {
+	if at.node == "" {
+		report := ""
+		if disk.Is(place) {
+			report = layout.Directory(place).Sources()
+		}
+		return query.Sources(cmd.Context(), place, report)
+	}
+	client, err := at.dialNode()
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	if known, ok := s.(interface {
-		Sources(context.Context) ([]store.ImportedLog, error)
-	}); ok {
-		logs, err := known.Sources(ctx)
-		if err != nil {
-			return nil, err
-		}
-		for _, l := range logs {
-			if strings.HasPrefix(l.ID, "sensor ") || strings.HasPrefix(l.ID, "kafka ") {
-				continue // the node's report has it
-			}
-			one := sensors.Source{Kind: "log", Name: l.Name, Flows: l.Flows, Lost: map[string]uint64{}, At: l.Imported.Time()}
-			if l.Skipped > 0 {
-				one.Lost["skipped"] = l.Skipped
-			}
-			all = append(all, one)
-		}
-		slices.SortFunc(all, func(a, b sensors.Source) int { return strings.Compare(a.Name, b.Name) })
+	defer client.Close()
+	got, err := client.Store.ListSources(cmd.Context(), &nodev1.ListSourcesRequest{})
+	if err != nil {
+		return nil, at.explainError(err)
 	}
-	if !disk.Is(place) {
-		return all, nil
+	for _, m := range got.Sources {
+		one := sensors.Source{Kind: m.Kind, Name: m.Name, Flows: m.Flows, Lost: m.Lost, Sampling: m.Sampling}
+		if one.Lost == nil {
+			one.Lost = map[string]uint64{}
+		}
+		if m.At != nil {
+			one.At = m.At.AsTime()
+		}
+		all = append(all, one)
 	}
-	r, err := sensors.ReadReport(layout.Directory(place).Sources())
-	return append(all, r.Sources...), err
+	return all, nil
 }
 
 func samplingText(n uint32) string {

@@ -64,15 +64,24 @@ func (f *Follower) reportLosses() {
 		return
 	}
 	e.reported = now
+	before := e.lost
+	e.noteLosses()
 	for _, x := range e.Exporters() {
-		if lost := x.Lost(); lost > e.lost[x.Addr] {
-			f.log.Warn("exports lost", "exporter", x.Addr, "lost", lost-e.lost[x.Addr], "missing_in_sequence", x.NetFlow.Lost+x.SFlow.Lost,
+		if lost := x.Lost(); lost > before[x.Addr] {
+			f.log.Warn("exports lost", "exporter", x.Addr, "lost", lost-before[x.Addr], "missing_in_sequence", x.NetFlow.Lost+x.SFlow.Lost,
 				"sets_without_template", x.NetFlow.UnknownTemplate, "samples_dropped_by_exporter", x.SFlow.Dropped)
-			e.lost[x.Addr] = lost
 		}
 	}
 	if err := e.Save(); err != nil {
 		f.log.Error("save templates of exporters failed", "err", err)
+	}
+}
+
+// noteLosses keeps what the exporters known now have lost.
+func (e *exports) noteLosses() {
+	e.lost = map[netip.Addr]uint64{}
+	for _, x := range e.Exporters() {
+		e.lost[x.Addr] = x.Lost()
 	}
 }
 
@@ -82,10 +91,10 @@ func (e *exports) registerMetrics(r prometheus.Registerer) {
 	counter := func(name, help string, value func() uint64) {
 		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "dragnet_exports_" + name, Help: help}, func() float64 { return float64(value()) }))
 	}
-	sum := func(of func(collect.Exporter) uint64) func() uint64 {
+	sum := func(of func(*collect.Counters) uint64) func() uint64 {
 		return func() (n uint64) {
-			for _, x := range e.Exporters() {
-				n += of(x)
+			for _, x := range e.Sources() {
+				n += of(&x.Counters)
 			}
 			return n
 		}
@@ -97,9 +106,9 @@ func (e *exports) registerMetrics(r prometheus.Registerer) {
 	counter("refused_total", "Datagrams of exporters beyond max_exporters.", func() uint64 { return e.Totals().Refused })
 	counter("flows_total", "Flows made of exports.", func() uint64 { return e.Totals().Flows })
 	counter("dropped_total", "Flows dropped because too many were pending.", func() uint64 { return e.Totals().Dropped })
-	counter("records_total", "Flow records and packet samples decoded.", sum(func(x collect.Exporter) uint64 { return x.NetFlow.Records + x.SFlow.Records }))
-	counter("missing_total", "Flows and datagrams missing in exporters' sequence numbers.", sum(func(x collect.Exporter) uint64 { return x.NetFlow.Lost + x.SFlow.Lost }))
-	counter("without_template_total", "Sets of records whose template was not known.", sum(func(x collect.Exporter) uint64 { return x.NetFlow.UnknownTemplate }))
-	counter("malformed_total", "Datagrams with a part that could not be used.", sum(func(x collect.Exporter) uint64 { return x.NetFlow.Malformed + x.SFlow.Malformed }))
-	counter("one_sided_total", "TCP flows of which an exporter saw one direction only.", sum(func(x collect.Exporter) uint64 { return x.Quality.OneSided }))
+	counter("records_total", "Flow records and packet samples decoded.", sum(func(x *collect.Counters) uint64 { return x.NetFlow.Records + x.SFlow.Records }))
+	counter("missing_total", "Flows and datagrams missing in exporters' sequence numbers.", sum(func(x *collect.Counters) uint64 { return x.NetFlow.Lost + x.SFlow.Lost }))
+	counter("without_template_total", "Sets of records whose template was not known.", sum(func(x *collect.Counters) uint64 { return x.NetFlow.UnknownTemplate }))
+	counter("malformed_total", "Datagrams with a part that could not be used.", sum(func(x *collect.Counters) uint64 { return x.NetFlow.Malformed + x.SFlow.Malformed }))
+	counter("one_sided_total", "TCP flows of which an exporter saw one direction only.", sum(func(x *collect.Counters) uint64 { return x.Quality.OneSided }))
 }

@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -129,7 +128,7 @@ func New(config Configuration, d Dependencies) (*Follower, error) {
 		metrics: newMetrics(d.Admin.Metrics()), group: run.NewGroup(),
 	}
 	if d.Collector != nil {
-		f.exports = &exports{Collector: d.Collector, lost: map[netip.Addr]uint64{}}
+		f.exports = &exports{Collector: d.Collector}
 		f.exports.registerMetrics(d.Admin.Metrics())
 	}
 	f.registerTopics(d.Admin.Metrics())
@@ -155,6 +154,7 @@ func (f *Follower) Start(ctx context.Context) (err error) {
 		if err := f.exports.Start(ctx); err != nil {
 			return errors.Join(err, f.place.Close())
 		}
+		f.exports.noteLosses() // those of earlier runs were reported
 	}
 	f.group.Go(f.readRegularly)
 	return nil

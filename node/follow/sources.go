@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"slices"
 
 	"dragnet/internal/durable"
 	"dragnet/node/sensors"
@@ -64,8 +65,18 @@ func (f *Follower) saveSources(ctx context.Context) {
 // exportSources are the configured prefixes, and behind them what was lost before
 // it was known of which of them it is.
 func exportSources(c *collect.Collector) (all []sensors.Source) {
+	known := c.Exporters()
+	slices.SortFunc(known, func(a, b collect.Exporter) int { return a.Addr.Compare(b.Addr) })
 	for _, s := range c.Sources() {
 		all = append(all, sensors.Source{Kind: "exporter", Name: s.Prefix.String(), Flows: s.Quality.Flows, Sampling: s.Quality.Sampling, Lost: s.Causes()})
+		if s.Prefix.IsSingleIP() {
+			continue
+		}
+		for i := range known {
+			if e := &known[i]; e.Prefix == s.Prefix {
+				all = append(all, sensors.Source{Kind: "address", Name: e.Addr.String(), Flows: e.Quality.Flows, Sampling: e.Quality.Sampling, Lost: e.Causes()})
+			}
+		}
 	}
 	t := c.Totals()
 	return append(all, sensors.Source{Kind: "collector", Name: "all ports", Flows: t.Flows, Lost: t.Causes()})

@@ -243,11 +243,11 @@ func FuzzCursor(f *testing.F) {
 func FuzzRequest(f *testing.F) {
 	dir := kept(f)
 	gate := api.NewGate(1)
-	services := []api.Service{NewServer(OpenPlace(dir), gate).Service(), NewStoreServer(dir, gate).Service()}
+	services := []api.Service{NewServer(OpenPlace(dir), gate).Service(), NewStoreServer(dir, "", gate).Service()}
 	calls := []struct {
 		service int
 		name    string
-	}{{0, "ListFlows"}, {0, "CountFlows"}, {0, "StreamFlows"}, {1, "DescribeStore"}, {1, "CheckStore"}}
+	}{{0, "ListFlows"}, {0, "CountFlows"}, {0, "StreamFlows"}, {1, "DescribeStore"}, {1, "CheckStore"}, {1, "ListSources"}}
 	for i := range calls {
 		f.Add(i, true, []byte(`{"selection":{"filter":"src=@a dport=22","files":{"a":"192.0.2.0/24"},"from":"2023-11-14T22:13:20Z"},"by":"src","top":3}`))
 		f.Add(i, false, []byte("\n\x0c\n\x08dport=22\x12\x00"))

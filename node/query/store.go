@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"dragnet/node/api"
 	"dragnet/node/ingest"
@@ -18,12 +19,15 @@ import (
 // StoreServer answers operators' requests about a store; it implements
 // nodev1connect.StoreServiceHandler.
 type StoreServer struct {
-	place string
-	gate  *api.Gate
+	place, report string
+	gate          *api.Gate
 }
 
-// NewStoreServer serves the data directory, or the database, at place.
-func NewStoreServer(place string, gate *api.Gate) *StoreServer { return &StoreServer{place, gate} }
+// NewStoreServer serves the data directory, or the database, at place; report is the
+// file in which the node says what it received of sources.
+func NewStoreServer(place, report string, gate *api.Gate) *StoreServer {
+	return &StoreServer{place, report, gate}
+}
 
 // Service returns the server for an api.Server.
 func (s *StoreServer) Service() api.Service {
@@ -71,6 +75,23 @@ func (s *StoreServer) CheckStore(ctx context.Context, _ *nodev1.CheckStoreReques
 	out := &nodev1.CheckStoreResponse{}
 	for _, f := range found {
 		out.Damages = append(out.Damages, &nodev1.Damage{File: f.File, Problem: f.Problem, Flows: uint64(f.Flows), Advice: f.Advice})
+	}
+	return out, nil
+}
+
+// ListSources implements nodev1connect.StoreServiceHandler.
+func (s *StoreServer) ListSources(ctx context.Context, _ *nodev1.ListSourcesRequest) (*nodev1.ListSourcesResponse, error) {
+	all, err := Sources(ctx, s.place, s.report)
+	if err != nil {
+		return nil, connect.NewError(connect.CodeUnavailable, err)
+	}
+	out := &nodev1.ListSourcesResponse{}
+	for _, one := range all {
+		m := &nodev1.Source{Kind: one.Kind, Name: one.Name, Flows: one.Flows, Lost: one.Lost, Sampling: one.Sampling}
+		if !one.At.IsZero() {
+			m.At = timestamppb.New(one.At)
+		}
+		out.Sources = append(out.Sources, m)
 	}
 	return out, nil
 }

@@ -13,7 +13,7 @@ import (
 // Source is a place that flows come from, and what of them was lost. Its JSON form
 // is that of 'dragnet source list'.
 type Source struct {
-	// Kind is log, exporter, collector, topic, forward or sensor.
+	// Kind is log, exporter, address, collector, topic, forward or sensor.
 	Kind string `json:"kind"`
 	// Name is a path, a configured prefix of exporters, a topic, or a sensor's name.
 	Name string `json:"name"`

@@ -31,6 +31,8 @@ func (c *Counters) add(o *Counters) {
 // Exporter is one address that sends.
 type Exporter struct {
 	Addr netip.Addr
+	// Prefix is the configured one that has it.
+	Prefix netip.Prefix
 	Counters
 }
 
@@ -67,7 +69,10 @@ func (c *Collector) name() {
 func (c *Collector) Exporters() (all []Exporter) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, e := range c.exporters() {
+	for a, e := range c.exporters() {
+		if i, ok := c.named.Lookup(a); ok {
+			e.Prefix = c.config.Exporters[i]
+		}
 		all = append(all, *e)
 	}
 	return all

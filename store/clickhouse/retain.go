@@ -3,6 +3,7 @@ package clickhouse
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -54,6 +55,17 @@ func chooseRemoved(all []partition, keep store.Keep, now flow.Time) (gone []part
 	}
 	oldest := min(now, newest) - flow.Time(keep.Age)
 	var bytes int64
+	// Days of the future are of wrong clocks, and push no others out.
+	future := func(p partition) bool { return now < flow.MaxTime-2*dayLength && flow.Time(p.day) > (now/dayLength)+1 }
+	all = slices.SortedStableFunc(slices.Values(all), func(a, b partition) int {
+		switch {
+		case future(a) == future(b):
+			return 0
+		case future(a):
+			return 1
+		}
+		return -1
+	})
 	for _, p := range all {
 		bytes += p.bytes
 		// The last partition has no end.

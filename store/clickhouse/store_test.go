@@ -264,6 +264,17 @@ func TestBeyondIgnoresWhatNobodyCommitted(t *testing.T) {
 	}
 }
 
+// TestADayOfTheFutureGoesFirst: what claims to be of another century does not push
+// today's flows out.
+func TestADayOfTheFutureGoesFirst(t *testing.T) {
+	held := store.Removed{Flows: 1}
+	all := []partition{{day: 60000, bytes: 5, held: held}, {day: 20010, bytes: 5, held: held}, {day: 20009, bytes: 5, held: held}}
+	gone := chooseRemoved(all, store.Keep{Bytes: 10}, 20010*dayLength+5)
+	if len(gone) != 1 || gone[0].day != 60000 {
+		t.Errorf("gone %+v, want day 60000 only", gone)
+	}
+}
+
 func TestAddresses(t *testing.T) {
 	for address, want := range map[string]string{
 		"clickhouse://u@h/db": "", "clickhouse://u:p@h:9000/db": "", "clickhouse://h": "names no database", "clickhouse://h/a-b": "names no database",

@@ -194,14 +194,32 @@ func chooseRemoved(all []Segment, keep store.Keep, now flow.Time) map[uint64]boo
 	newest := slices.MaxFunc(all, func(a, b Segment) int { return cmp.Compare(a.To, b.To) }).To
 	oldest := min(now, newest) - flow.Time(keep.Age)
 	var bytes int64
-	sorted := slices.SortedFunc(slices.Values(all), func(a, b Segment) int { return cmp.Or(cmp.Compare(b.To, a.To), cmp.Compare(b.Number, a.Number)) })
-	for _, g := range sorted {
+	for _, g := range newestFirst(all, now) {
 		bytes += g.Bytes + g.RunBytes
 		if keep.Age > 0 && g.To < oldest || keep.Bytes > 0 && bytes > keep.Bytes {
 			gone[g.Number] = true
 		}
 	}
 	return gone
+}
+
+// newestFirst sorts segments by their last flow. One flow that claims to be of the
+// future would keep its segment for ever and push others out, so a segment that
+// has one counts as old as those written before it.
+func newestFirst(all []Segment, now flow.Time) []Segment {
+	sorted := slices.SortedFunc(slices.Values(all), func(a, b Segment) int { return cmp.Compare(a.Number, b.Number) })
+	age := make(map[uint64]flow.Time, len(all))
+	latest := flow.MinTime
+	for _, g := range sorted {
+		if age[g.Number] = latest; g.To <= now {
+			age[g.Number] = g.To
+			latest = max(latest, g.To)
+		}
+	}
+	slices.SortFunc(sorted, func(a, b Segment) int {
+		return cmp.Or(cmp.Compare(age[b.Number], age[a.Number]), cmp.Compare(b.Number, a.Number))
+	})
+	return sorted
 }
 
 // rotateAtOnce is the number of runs committed together.

@@ -752,6 +752,177 @@ func (x *Tally) GetLast() *timestamppb.Timestamp {
 	return nil
 }
 
+type ListSourcesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSourcesRequest) Reset() {
+	*x = ListSourcesRequest{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSourcesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSourcesRequest) ProtoMessage() {}
+
+func (x *ListSourcesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSourcesRequest.ProtoReflect.Descriptor instead.
+func (*ListSourcesRequest) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{10}
+}
+
+type ListSourcesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sources       []*Source              `protobuf:"bytes,1,rep,name=sources,proto3" json:"sources,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSourcesResponse) Reset() {
+	*x = ListSourcesResponse{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSourcesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSourcesResponse) ProtoMessage() {}
+
+func (x *ListSourcesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSourcesResponse.ProtoReflect.Descriptor instead.
+func (*ListSourcesResponse) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ListSourcesResponse) GetSources() []*Source {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+type Source struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// log, exporter, address (one exporter within a prefix), collector, topic,
+	// forward or sensor.
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// A path, a configured prefix, an address, a topic, or a sensor's name.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Flows were made of it.
+	Flows uint64 `protobuf:"varint,3,opt,name=flows,proto3" json:"flows,omitempty"`
+	// What is missing, by cause, each in the unit of its cause.
+	Lost map[string]uint64 `protobuf:"bytes,4,rep,name=lost,proto3" json:"lost,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// The coarsest 1-in-N seen; 0 if not known, 1 unsampled.
+	Sampling uint32 `protobuf:"varint,5,opt,name=sampling,proto3" json:"sampling,omitempty"`
+	// When something of it was last taken in; absent if that is not known.
+	At            *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Source) Reset() {
+	*x = Source{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Source) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Source) ProtoMessage() {}
+
+func (x *Source) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Source.ProtoReflect.Descriptor instead.
+func (*Source) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Source) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Source) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Source) GetFlows() uint64 {
+	if x != nil {
+		return x.Flows
+	}
+	return 0
+}
+
+func (x *Source) GetLost() map[string]uint64 {
+	if x != nil {
+		return x.Lost
+	}
+	return nil
+}
+
+func (x *Source) GetSampling() uint32 {
+	if x != nil {
+		return x.Sampling
+	}
+	return 0
+}
+
+func (x *Source) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 type DescribeStoreRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -760,7 +931,7 @@ type DescribeStoreRequest struct {
 
 func (x *DescribeStoreRequest) Reset() {
 	*x = DescribeStoreRequest{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[10]
+	mi := &file_wire_node_v1_node_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -772,7 +943,7 @@ func (x *DescribeStoreRequest) String() string {
 func (*DescribeStoreRequest) ProtoMessage() {}
 
 func (x *DescribeStoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[10]
+	mi := &file_wire_node_v1_node_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -785,7 +956,7 @@ func (x *DescribeStoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeStoreRequest.ProtoReflect.Descriptor instead.
 func (*DescribeStoreRequest) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{10}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{13}
 }
 
 type DescribeStoreResponse struct {
@@ -804,7 +975,7 @@ type DescribeStoreResponse struct {
 
 func (x *DescribeStoreResponse) Reset() {
 	*x = DescribeStoreResponse{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[11]
+	mi := &file_wire_node_v1_node_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -816,7 +987,7 @@ func (x *DescribeStoreResponse) String() string {
 func (*DescribeStoreResponse) ProtoMessage() {}
 
 func (x *DescribeStoreResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[11]
+	mi := &file_wire_node_v1_node_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -829,7 +1000,7 @@ func (x *DescribeStoreResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeStoreResponse.ProtoReflect.Descriptor instead.
 func (*DescribeStoreResponse) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{11}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DescribeStoreResponse) GetFlows() uint64 {
@@ -875,7 +1046,7 @@ type CheckStoreRequest struct {
 
 func (x *CheckStoreRequest) Reset() {
 	*x = CheckStoreRequest{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[12]
+	mi := &file_wire_node_v1_node_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -887,7 +1058,7 @@ func (x *CheckStoreRequest) String() string {
 func (*CheckStoreRequest) ProtoMessage() {}
 
 func (x *CheckStoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[12]
+	mi := &file_wire_node_v1_node_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -900,7 +1071,7 @@ func (x *CheckStoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckStoreRequest.ProtoReflect.Descriptor instead.
 func (*CheckStoreRequest) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{12}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{15}
 }
 
 type CheckStoreResponse struct {
@@ -912,7 +1083,7 @@ type CheckStoreResponse struct {
 
 func (x *CheckStoreResponse) Reset() {
 	*x = CheckStoreResponse{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[13]
+	mi := &file_wire_node_v1_node_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -924,7 +1095,7 @@ func (x *CheckStoreResponse) String() string {
 func (*CheckStoreResponse) ProtoMessage() {}
 
 func (x *CheckStoreResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[13]
+	mi := &file_wire_node_v1_node_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -937,7 +1108,7 @@ func (x *CheckStoreResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckStoreResponse.ProtoReflect.Descriptor instead.
 func (*CheckStoreResponse) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{13}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CheckStoreResponse) GetDamages() []*Damage {
@@ -961,7 +1132,7 @@ type Damage struct {
 
 func (x *Damage) Reset() {
 	*x = Damage{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[14]
+	mi := &file_wire_node_v1_node_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -973,7 +1144,7 @@ func (x *Damage) String() string {
 func (*Damage) ProtoMessage() {}
 
 func (x *Damage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[14]
+	mi := &file_wire_node_v1_node_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -986,7 +1157,7 @@ func (x *Damage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Damage.ProtoReflect.Descriptor instead.
 func (*Damage) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{14}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Damage) GetFile() string {
@@ -1028,7 +1199,7 @@ type AnswerQuestionRequest struct {
 
 func (x *AnswerQuestionRequest) Reset() {
 	*x = AnswerQuestionRequest{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[15]
+	mi := &file_wire_node_v1_node_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1040,7 +1211,7 @@ func (x *AnswerQuestionRequest) String() string {
 func (*AnswerQuestionRequest) ProtoMessage() {}
 
 func (x *AnswerQuestionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[15]
+	mi := &file_wire_node_v1_node_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1053,7 +1224,7 @@ func (x *AnswerQuestionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerQuestionRequest.ProtoReflect.Descriptor instead.
 func (*AnswerQuestionRequest) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{15}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AnswerQuestionRequest) GetQuestion() []byte {
@@ -1081,7 +1252,7 @@ type AnswerQuestionResponse struct {
 
 func (x *AnswerQuestionResponse) Reset() {
 	*x = AnswerQuestionResponse{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[16]
+	mi := &file_wire_node_v1_node_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1093,7 +1264,7 @@ func (x *AnswerQuestionResponse) String() string {
 func (*AnswerQuestionResponse) ProtoMessage() {}
 
 func (x *AnswerQuestionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[16]
+	mi := &file_wire_node_v1_node_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1106,7 +1277,7 @@ func (x *AnswerQuestionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerQuestionResponse.ProtoReflect.Descriptor instead.
 func (*AnswerQuestionResponse) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{16}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AnswerQuestionResponse) GetTestimony() []byte {
@@ -1134,7 +1305,7 @@ type ListMembersRequest struct {
 
 func (x *ListMembersRequest) Reset() {
 	*x = ListMembersRequest{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[17]
+	mi := &file_wire_node_v1_node_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1146,7 +1317,7 @@ func (x *ListMembersRequest) String() string {
 func (*ListMembersRequest) ProtoMessage() {}
 
 func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[17]
+	mi := &file_wire_node_v1_node_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1159,7 +1330,7 @@ func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersRequest.ProtoReflect.Descriptor instead.
 func (*ListMembersRequest) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{17}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListMembersRequest) GetPageSize() uint32 {
@@ -1186,7 +1357,7 @@ type ListMembersResponse struct {
 
 func (x *ListMembersResponse) Reset() {
 	*x = ListMembersResponse{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[18]
+	mi := &file_wire_node_v1_node_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1198,7 +1369,7 @@ func (x *ListMembersResponse) String() string {
 func (*ListMembersResponse) ProtoMessage() {}
 
 func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[18]
+	mi := &file_wire_node_v1_node_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1211,7 +1382,7 @@ func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersResponse.ProtoReflect.Descriptor instead.
 func (*ListMembersResponse) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{18}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListMembersResponse) GetMembers() []*Member {
@@ -1257,7 +1428,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[19]
+	mi := &file_wire_node_v1_node_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1269,7 +1440,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[19]
+	mi := &file_wire_node_v1_node_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1282,7 +1453,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{19}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Member) GetName() string {
@@ -1402,7 +1573,7 @@ type MakeTokenRequest struct {
 
 func (x *MakeTokenRequest) Reset() {
 	*x = MakeTokenRequest{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[20]
+	mi := &file_wire_node_v1_node_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1414,7 +1585,7 @@ func (x *MakeTokenRequest) String() string {
 func (*MakeTokenRequest) ProtoMessage() {}
 
 func (x *MakeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[20]
+	mi := &file_wire_node_v1_node_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1427,7 +1598,7 @@ func (x *MakeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MakeTokenRequest.ProtoReflect.Descriptor instead.
 func (*MakeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{20}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *MakeTokenRequest) GetName() string {
@@ -1460,7 +1631,7 @@ type MakeTokenResponse struct {
 
 func (x *MakeTokenResponse) Reset() {
 	*x = MakeTokenResponse{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[21]
+	mi := &file_wire_node_v1_node_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1472,7 +1643,7 @@ func (x *MakeTokenResponse) String() string {
 func (*MakeTokenResponse) ProtoMessage() {}
 
 func (x *MakeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[21]
+	mi := &file_wire_node_v1_node_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1485,7 +1656,7 @@ func (x *MakeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MakeTokenResponse.ProtoReflect.Descriptor instead.
 func (*MakeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{21}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *MakeTokenResponse) GetToken() string {
@@ -1504,7 +1675,7 @@ type RevokeMemberRequest struct {
 
 func (x *RevokeMemberRequest) Reset() {
 	*x = RevokeMemberRequest{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[22]
+	mi := &file_wire_node_v1_node_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1516,7 +1687,7 @@ func (x *RevokeMemberRequest) String() string {
 func (*RevokeMemberRequest) ProtoMessage() {}
 
 func (x *RevokeMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[22]
+	mi := &file_wire_node_v1_node_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1529,7 +1700,7 @@ func (x *RevokeMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeMemberRequest.ProtoReflect.Descriptor instead.
 func (*RevokeMemberRequest) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{22}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RevokeMemberRequest) GetName() string {
@@ -1547,7 +1718,7 @@ type RevokeMemberResponse struct {
 
 func (x *RevokeMemberResponse) Reset() {
 	*x = RevokeMemberResponse{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[23]
+	mi := &file_wire_node_v1_node_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1559,7 +1730,7 @@ func (x *RevokeMemberResponse) String() string {
 func (*RevokeMemberResponse) ProtoMessage() {}
 
 func (x *RevokeMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[23]
+	mi := &file_wire_node_v1_node_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1572,7 +1743,7 @@ func (x *RevokeMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeMemberResponse.ProtoReflect.Descriptor instead.
 func (*RevokeMemberResponse) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{23}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{26}
 }
 
 type ConfigureRoleRequest struct {
@@ -1588,7 +1759,7 @@ type ConfigureRoleRequest struct {
 
 func (x *ConfigureRoleRequest) Reset() {
 	*x = ConfigureRoleRequest{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[24]
+	mi := &file_wire_node_v1_node_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1600,7 +1771,7 @@ func (x *ConfigureRoleRequest) String() string {
 func (*ConfigureRoleRequest) ProtoMessage() {}
 
 func (x *ConfigureRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[24]
+	mi := &file_wire_node_v1_node_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1613,7 +1784,7 @@ func (x *ConfigureRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigureRoleRequest.ProtoReflect.Descriptor instead.
 func (*ConfigureRoleRequest) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{24}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ConfigureRoleRequest) GetRole() string {
@@ -1653,7 +1824,7 @@ type ConfigureRoleResponse struct {
 
 func (x *ConfigureRoleResponse) Reset() {
 	*x = ConfigureRoleResponse{}
-	mi := &file_wire_node_v1_node_proto_msgTypes[25]
+	mi := &file_wire_node_v1_node_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1665,7 +1836,7 @@ func (x *ConfigureRoleResponse) String() string {
 func (*ConfigureRoleResponse) ProtoMessage() {}
 
 func (x *ConfigureRoleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_node_v1_node_proto_msgTypes[25]
+	mi := &file_wire_node_v1_node_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1678,7 +1849,7 @@ func (x *ConfigureRoleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigureRoleResponse.ProtoReflect.Descriptor instead.
 func (*ConfigureRoleResponse) Descriptor() ([]byte, []int) {
-	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{25}
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ConfigureRoleResponse) GetVersion() string {
@@ -1753,7 +1924,20 @@ const file_wire_node_v1_node_proto_rawDesc = "" +
 	"\x06failed\x18\x04 \x01(\x04R\x06failed\x12\x14\n" +
 	"\x05bytes\x18\x05 \x01(\x04R\x05bytes\x120\n" +
 	"\x05first\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05first\x12.\n" +
-	"\x04last\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x04last\"\x16\n" +
+	"\x04last\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x04last\"\x14\n" +
+	"\x12ListSourcesRequest\"H\n" +
+	"\x13ListSourcesResponse\x121\n" +
+	"\asources\x18\x01 \x03(\v2\x17.dragnet.node.v1.SourceR\asources\"\xfe\x01\n" +
+	"\x06Source\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05flows\x18\x03 \x01(\x04R\x05flows\x125\n" +
+	"\x04lost\x18\x04 \x03(\v2!.dragnet.node.v1.Source.LostEntryR\x04lost\x12\x1a\n" +
+	"\bsampling\x18\x05 \x01(\rR\bsampling\x12*\n" +
+	"\x02at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x1a7\n" +
+	"\tLostEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x16\n" +
 	"\x14DescribeStoreRequest\"\xb9\x01\n" +
 	"\x15DescribeStoreResponse\x12\x14\n" +
 	"\x05flows\x18\x01 \x01(\x04R\x05flows\x12.\n" +
@@ -1819,11 +2003,12 @@ const file_wire_node_v1_node_proto_rawDesc = "" +
 	"\tListFlows\x12!.dragnet.node.v1.ListFlowsRequest\x1a\".dragnet.node.v1.ListFlowsResponse\x12Z\n" +
 	"\vStreamFlows\x12#.dragnet.node.v1.StreamFlowsRequest\x1a$.dragnet.node.v1.StreamFlowsResponse0\x01\x12U\n" +
 	"\n" +
-	"CountFlows\x12\".dragnet.node.v1.CountFlowsRequest\x1a#.dragnet.node.v1.CountFlowsResponse2\xc5\x01\n" +
+	"CountFlows\x12\".dragnet.node.v1.CountFlowsRequest\x1a#.dragnet.node.v1.CountFlowsResponse2\x9f\x02\n" +
 	"\fStoreService\x12^\n" +
 	"\rDescribeStore\x12%.dragnet.node.v1.DescribeStoreRequest\x1a&.dragnet.node.v1.DescribeStoreResponse\x12U\n" +
 	"\n" +
-	"CheckStore\x12\".dragnet.node.v1.CheckStoreRequest\x1a#.dragnet.node.v1.CheckStoreResponse2t\n" +
+	"CheckStore\x12\".dragnet.node.v1.CheckStoreRequest\x1a#.dragnet.node.v1.CheckStoreResponse\x12X\n" +
+	"\vListSources\x12#.dragnet.node.v1.ListSourcesRequest\x1a$.dragnet.node.v1.ListSourcesResponse2t\n" +
 	"\x0fQuestionService\x12a\n" +
 	"\x0eAnswerQuestion\x12&.dragnet.node.v1.AnswerQuestionRequest\x1a'.dragnet.node.v1.AnswerQuestionResponse2\xfa\x02\n" +
 	"\rMemberService\x12X\n" +
@@ -1844,7 +2029,7 @@ func file_wire_node_v1_node_proto_rawDescGZIP() []byte {
 	return file_wire_node_v1_node_proto_rawDescData
 }
 
-var file_wire_node_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_wire_node_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_wire_node_v1_node_proto_goTypes = []any{
 	(*Selection)(nil),              // 0: dragnet.node.v1.Selection
 	(*Flow)(nil),                   // 1: dragnet.node.v1.Flow
@@ -1856,32 +2041,36 @@ var file_wire_node_v1_node_proto_goTypes = []any{
 	(*CountFlowsRequest)(nil),      // 7: dragnet.node.v1.CountFlowsRequest
 	(*CountFlowsResponse)(nil),     // 8: dragnet.node.v1.CountFlowsResponse
 	(*Tally)(nil),                  // 9: dragnet.node.v1.Tally
-	(*DescribeStoreRequest)(nil),   // 10: dragnet.node.v1.DescribeStoreRequest
-	(*DescribeStoreResponse)(nil),  // 11: dragnet.node.v1.DescribeStoreResponse
-	(*CheckStoreRequest)(nil),      // 12: dragnet.node.v1.CheckStoreRequest
-	(*CheckStoreResponse)(nil),     // 13: dragnet.node.v1.CheckStoreResponse
-	(*Damage)(nil),                 // 14: dragnet.node.v1.Damage
-	(*AnswerQuestionRequest)(nil),  // 15: dragnet.node.v1.AnswerQuestionRequest
-	(*AnswerQuestionResponse)(nil), // 16: dragnet.node.v1.AnswerQuestionResponse
-	(*ListMembersRequest)(nil),     // 17: dragnet.node.v1.ListMembersRequest
-	(*ListMembersResponse)(nil),    // 18: dragnet.node.v1.ListMembersResponse
-	(*Member)(nil),                 // 19: dragnet.node.v1.Member
-	(*MakeTokenRequest)(nil),       // 20: dragnet.node.v1.MakeTokenRequest
-	(*MakeTokenResponse)(nil),      // 21: dragnet.node.v1.MakeTokenResponse
-	(*RevokeMemberRequest)(nil),    // 22: dragnet.node.v1.RevokeMemberRequest
-	(*RevokeMemberResponse)(nil),   // 23: dragnet.node.v1.RevokeMemberResponse
-	(*ConfigureRoleRequest)(nil),   // 24: dragnet.node.v1.ConfigureRoleRequest
-	(*ConfigureRoleResponse)(nil),  // 25: dragnet.node.v1.ConfigureRoleResponse
-	nil,                            // 26: dragnet.node.v1.Selection.FilesEntry
-	(*timestamppb.Timestamp)(nil),  // 27: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 28: google.protobuf.Duration
+	(*ListSourcesRequest)(nil),     // 10: dragnet.node.v1.ListSourcesRequest
+	(*ListSourcesResponse)(nil),    // 11: dragnet.node.v1.ListSourcesResponse
+	(*Source)(nil),                 // 12: dragnet.node.v1.Source
+	(*DescribeStoreRequest)(nil),   // 13: dragnet.node.v1.DescribeStoreRequest
+	(*DescribeStoreResponse)(nil),  // 14: dragnet.node.v1.DescribeStoreResponse
+	(*CheckStoreRequest)(nil),      // 15: dragnet.node.v1.CheckStoreRequest
+	(*CheckStoreResponse)(nil),     // 16: dragnet.node.v1.CheckStoreResponse
+	(*Damage)(nil),                 // 17: dragnet.node.v1.Damage
+	(*AnswerQuestionRequest)(nil),  // 18: dragnet.node.v1.AnswerQuestionRequest
+	(*AnswerQuestionResponse)(nil), // 19: dragnet.node.v1.AnswerQuestionResponse
+	(*ListMembersRequest)(nil),     // 20: dragnet.node.v1.ListMembersRequest
+	(*ListMembersResponse)(nil),    // 21: dragnet.node.v1.ListMembersResponse
+	(*Member)(nil),                 // 22: dragnet.node.v1.Member
+	(*MakeTokenRequest)(nil),       // 23: dragnet.node.v1.MakeTokenRequest
+	(*MakeTokenResponse)(nil),      // 24: dragnet.node.v1.MakeTokenResponse
+	(*RevokeMemberRequest)(nil),    // 25: dragnet.node.v1.RevokeMemberRequest
+	(*RevokeMemberResponse)(nil),   // 26: dragnet.node.v1.RevokeMemberResponse
+	(*ConfigureRoleRequest)(nil),   // 27: dragnet.node.v1.ConfigureRoleRequest
+	(*ConfigureRoleResponse)(nil),  // 28: dragnet.node.v1.ConfigureRoleResponse
+	nil,                            // 29: dragnet.node.v1.Selection.FilesEntry
+	nil,                            // 30: dragnet.node.v1.Source.LostEntry
+	(*timestamppb.Timestamp)(nil),  // 31: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 32: google.protobuf.Duration
 }
 var file_wire_node_v1_node_proto_depIdxs = []int32{
-	26, // 0: dragnet.node.v1.Selection.files:type_name -> dragnet.node.v1.Selection.FilesEntry
-	27, // 1: dragnet.node.v1.Selection.from:type_name -> google.protobuf.Timestamp
-	27, // 2: dragnet.node.v1.Selection.to:type_name -> google.protobuf.Timestamp
-	27, // 3: dragnet.node.v1.Flow.start:type_name -> google.protobuf.Timestamp
-	27, // 4: dragnet.node.v1.Flow.end:type_name -> google.protobuf.Timestamp
+	29, // 0: dragnet.node.v1.Selection.files:type_name -> dragnet.node.v1.Selection.FilesEntry
+	31, // 1: dragnet.node.v1.Selection.from:type_name -> google.protobuf.Timestamp
+	31, // 2: dragnet.node.v1.Selection.to:type_name -> google.protobuf.Timestamp
+	31, // 3: dragnet.node.v1.Flow.start:type_name -> google.protobuf.Timestamp
+	31, // 4: dragnet.node.v1.Flow.end:type_name -> google.protobuf.Timestamp
 	0,  // 5: dragnet.node.v1.ListFlowsRequest.selection:type_name -> dragnet.node.v1.Selection
 	1,  // 6: dragnet.node.v1.ListFlowsResponse.flows:type_name -> dragnet.node.v1.Flow
 	0,  // 7: dragnet.node.v1.Cursor.selection:type_name -> dragnet.node.v1.Selection
@@ -1890,42 +2079,47 @@ var file_wire_node_v1_node_proto_depIdxs = []int32{
 	1,  // 10: dragnet.node.v1.StreamFlowsResponse.flows:type_name -> dragnet.node.v1.Flow
 	0,  // 11: dragnet.node.v1.CountFlowsRequest.selection:type_name -> dragnet.node.v1.Selection
 	9,  // 12: dragnet.node.v1.CountFlowsResponse.tallies:type_name -> dragnet.node.v1.Tally
-	27, // 13: dragnet.node.v1.Tally.first:type_name -> google.protobuf.Timestamp
-	27, // 14: dragnet.node.v1.Tally.last:type_name -> google.protobuf.Timestamp
-	27, // 15: dragnet.node.v1.DescribeStoreResponse.from:type_name -> google.protobuf.Timestamp
-	27, // 16: dragnet.node.v1.DescribeStoreResponse.to:type_name -> google.protobuf.Timestamp
-	14, // 17: dragnet.node.v1.CheckStoreResponse.damages:type_name -> dragnet.node.v1.Damage
-	19, // 18: dragnet.node.v1.ListMembersResponse.members:type_name -> dragnet.node.v1.Member
-	27, // 19: dragnet.node.v1.Member.enrolled:type_name -> google.protobuf.Timestamp
-	27, // 20: dragnet.node.v1.Member.revoked:type_name -> google.protobuf.Timestamp
-	27, // 21: dragnet.node.v1.Member.seen:type_name -> google.protobuf.Timestamp
-	27, // 22: dragnet.node.v1.Member.until:type_name -> google.protobuf.Timestamp
-	28, // 23: dragnet.node.v1.MakeTokenRequest.life:type_name -> google.protobuf.Duration
-	2,  // 24: dragnet.node.v1.FlowService.ListFlows:input_type -> dragnet.node.v1.ListFlowsRequest
-	5,  // 25: dragnet.node.v1.FlowService.StreamFlows:input_type -> dragnet.node.v1.StreamFlowsRequest
-	7,  // 26: dragnet.node.v1.FlowService.CountFlows:input_type -> dragnet.node.v1.CountFlowsRequest
-	10, // 27: dragnet.node.v1.StoreService.DescribeStore:input_type -> dragnet.node.v1.DescribeStoreRequest
-	12, // 28: dragnet.node.v1.StoreService.CheckStore:input_type -> dragnet.node.v1.CheckStoreRequest
-	15, // 29: dragnet.node.v1.QuestionService.AnswerQuestion:input_type -> dragnet.node.v1.AnswerQuestionRequest
-	17, // 30: dragnet.node.v1.MemberService.ListMembers:input_type -> dragnet.node.v1.ListMembersRequest
-	20, // 31: dragnet.node.v1.MemberService.MakeToken:input_type -> dragnet.node.v1.MakeTokenRequest
-	22, // 32: dragnet.node.v1.MemberService.RevokeMember:input_type -> dragnet.node.v1.RevokeMemberRequest
-	24, // 33: dragnet.node.v1.MemberService.ConfigureRole:input_type -> dragnet.node.v1.ConfigureRoleRequest
-	3,  // 34: dragnet.node.v1.FlowService.ListFlows:output_type -> dragnet.node.v1.ListFlowsResponse
-	6,  // 35: dragnet.node.v1.FlowService.StreamFlows:output_type -> dragnet.node.v1.StreamFlowsResponse
-	8,  // 36: dragnet.node.v1.FlowService.CountFlows:output_type -> dragnet.node.v1.CountFlowsResponse
-	11, // 37: dragnet.node.v1.StoreService.DescribeStore:output_type -> dragnet.node.v1.DescribeStoreResponse
-	13, // 38: dragnet.node.v1.StoreService.CheckStore:output_type -> dragnet.node.v1.CheckStoreResponse
-	16, // 39: dragnet.node.v1.QuestionService.AnswerQuestion:output_type -> dragnet.node.v1.AnswerQuestionResponse
-	18, // 40: dragnet.node.v1.MemberService.ListMembers:output_type -> dragnet.node.v1.ListMembersResponse
-	21, // 41: dragnet.node.v1.MemberService.MakeToken:output_type -> dragnet.node.v1.MakeTokenResponse
-	23, // 42: dragnet.node.v1.MemberService.RevokeMember:output_type -> dragnet.node.v1.RevokeMemberResponse
-	25, // 43: dragnet.node.v1.MemberService.ConfigureRole:output_type -> dragnet.node.v1.ConfigureRoleResponse
-	34, // [34:44] is the sub-list for method output_type
-	24, // [24:34] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	31, // 13: dragnet.node.v1.Tally.first:type_name -> google.protobuf.Timestamp
+	31, // 14: dragnet.node.v1.Tally.last:type_name -> google.protobuf.Timestamp
+	12, // 15: dragnet.node.v1.ListSourcesResponse.sources:type_name -> dragnet.node.v1.Source
+	30, // 16: dragnet.node.v1.Source.lost:type_name -> dragnet.node.v1.Source.LostEntry
+	31, // 17: dragnet.node.v1.Source.at:type_name -> google.protobuf.Timestamp
+	31, // 18: dragnet.node.v1.DescribeStoreResponse.from:type_name -> google.protobuf.Timestamp
+	31, // 19: dragnet.node.v1.DescribeStoreResponse.to:type_name -> google.protobuf.Timestamp
+	17, // 20: dragnet.node.v1.CheckStoreResponse.damages:type_name -> dragnet.node.v1.Damage
+	22, // 21: dragnet.node.v1.ListMembersResponse.members:type_name -> dragnet.node.v1.Member
+	31, // 22: dragnet.node.v1.Member.enrolled:type_name -> google.protobuf.Timestamp
+	31, // 23: dragnet.node.v1.Member.revoked:type_name -> google.protobuf.Timestamp
+	31, // 24: dragnet.node.v1.Member.seen:type_name -> google.protobuf.Timestamp
+	31, // 25: dragnet.node.v1.Member.until:type_name -> google.protobuf.Timestamp
+	32, // 26: dragnet.node.v1.MakeTokenRequest.life:type_name -> google.protobuf.Duration
+	2,  // 27: dragnet.node.v1.FlowService.ListFlows:input_type -> dragnet.node.v1.ListFlowsRequest
+	5,  // 28: dragnet.node.v1.FlowService.StreamFlows:input_type -> dragnet.node.v1.StreamFlowsRequest
+	7,  // 29: dragnet.node.v1.FlowService.CountFlows:input_type -> dragnet.node.v1.CountFlowsRequest
+	13, // 30: dragnet.node.v1.StoreService.DescribeStore:input_type -> dragnet.node.v1.DescribeStoreRequest
+	15, // 31: dragnet.node.v1.StoreService.CheckStore:input_type -> dragnet.node.v1.CheckStoreRequest
+	10, // 32: dragnet.node.v1.StoreService.ListSources:input_type -> dragnet.node.v1.ListSourcesRequest
+	18, // 33: dragnet.node.v1.QuestionService.AnswerQuestion:input_type -> dragnet.node.v1.AnswerQuestionRequest
+	20, // 34: dragnet.node.v1.MemberService.ListMembers:input_type -> dragnet.node.v1.ListMembersRequest
+	23, // 35: dragnet.node.v1.MemberService.MakeToken:input_type -> dragnet.node.v1.MakeTokenRequest
+	25, // 36: dragnet.node.v1.MemberService.RevokeMember:input_type -> dragnet.node.v1.RevokeMemberRequest
+	27, // 37: dragnet.node.v1.MemberService.ConfigureRole:input_type -> dragnet.node.v1.ConfigureRoleRequest
+	3,  // 38: dragnet.node.v1.FlowService.ListFlows:output_type -> dragnet.node.v1.ListFlowsResponse
+	6,  // 39: dragnet.node.v1.FlowService.StreamFlows:output_type -> dragnet.node.v1.StreamFlowsResponse
+	8,  // 40: dragnet.node.v1.FlowService.CountFlows:output_type -> dragnet.node.v1.CountFlowsResponse
+	14, // 41: dragnet.node.v1.StoreService.DescribeStore:output_type -> dragnet.node.v1.DescribeStoreResponse
+	16, // 42: dragnet.node.v1.StoreService.CheckStore:output_type -> dragnet.node.v1.CheckStoreResponse
+	11, // 43: dragnet.node.v1.StoreService.ListSources:output_type -> dragnet.node.v1.ListSourcesResponse
+	19, // 44: dragnet.node.v1.QuestionService.AnswerQuestion:output_type -> dragnet.node.v1.AnswerQuestionResponse
+	21, // 45: dragnet.node.v1.MemberService.ListMembers:output_type -> dragnet.node.v1.ListMembersResponse
+	24, // 46: dragnet.node.v1.MemberService.MakeToken:output_type -> dragnet.node.v1.MakeTokenResponse
+	26, // 47: dragnet.node.v1.MemberService.RevokeMember:output_type -> dragnet.node.v1.RevokeMemberResponse
+	28, // 48: dragnet.node.v1.MemberService.ConfigureRole:output_type -> dragnet.node.v1.ConfigureRoleResponse
+	38, // [38:49] is the sub-list for method output_type
+	27, // [27:38] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_wire_node_v1_node_proto_init() }
@@ -1939,7 +2133,7 @@ func file_wire_node_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_node_v1_node_proto_rawDesc), len(file_wire_node_v1_node_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

@@ -51,6 +51,9 @@ const (
 	StoreServiceDescribeStoreProcedure = "/dragnet.node.v1.StoreService/DescribeStore"
 	// StoreServiceCheckStoreProcedure is the fully-qualified name of the StoreService's CheckStore RPC.
 	StoreServiceCheckStoreProcedure = "/dragnet.node.v1.StoreService/CheckStore"
+	// StoreServiceListSourcesProcedure is the fully-qualified name of the StoreService's ListSources
+	// RPC.
+	StoreServiceListSourcesProcedure = "/dragnet.node.v1.StoreService/ListSources"
 	// QuestionServiceAnswerQuestionProcedure is the fully-qualified name of the QuestionService's
 	// AnswerQuestion RPC.
 	QuestionServiceAnswerQuestionProcedure = "/dragnet.node.v1.QuestionService/AnswerQuestion"
@@ -209,6 +212,8 @@ type StoreServiceClient interface {
 	DescribeStore(context.Context, *v1.DescribeStoreRequest) (*v1.DescribeStoreResponse, error)
 	// CheckStore reads everything and names what is damaged.
 	CheckStore(context.Context, *v1.CheckStoreRequest) (*v1.CheckStoreResponse, error)
+	// ListSources tells where flows come from, and what was lost on the way.
+	ListSources(context.Context, *v1.ListSourcesRequest) (*v1.ListSourcesResponse, error)
 }
 
 // NewStoreServiceClient constructs a client for the dragnet.node.v1.StoreService service. By
@@ -234,6 +239,12 @@ func NewStoreServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(storeServiceMethods.ByName("CheckStore")),
 			connect.WithClientOptions(opts...),
 		),
+		listSources: connect.NewClient[v1.ListSourcesRequest, v1.ListSourcesResponse](
+			httpClient,
+			baseURL+StoreServiceListSourcesProcedure,
+			connect.WithSchema(storeServiceMethods.ByName("ListSources")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -241,6 +252,7 @@ func NewStoreServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 type storeServiceClient struct {
 	describeStore *connect.Client[v1.DescribeStoreRequest, v1.DescribeStoreResponse]
 	checkStore    *connect.Client[v1.CheckStoreRequest, v1.CheckStoreResponse]
+	listSources   *connect.Client[v1.ListSourcesRequest, v1.ListSourcesResponse]
 }
 
 // DescribeStore calls dragnet.node.v1.StoreService.DescribeStore.
@@ -261,12 +273,23 @@ func (c *storeServiceClient) CheckStore(ctx context.Context, req *v1.CheckStoreR
 	return nil, err
 }
 
+// ListSources calls dragnet.node.v1.StoreService.ListSources.
+func (c *storeServiceClient) ListSources(ctx context.Context, req *v1.ListSourcesRequest) (*v1.ListSourcesResponse, error) {
+	response, err := c.listSources.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // StoreServiceHandler is an implementation of the dragnet.node.v1.StoreService service.
 type StoreServiceHandler interface {
 	// DescribeStore returns what is kept, without reading it.
 	DescribeStore(context.Context, *v1.DescribeStoreRequest) (*v1.DescribeStoreResponse, error)
 	// CheckStore reads everything and names what is damaged.
 	CheckStore(context.Context, *v1.CheckStoreRequest) (*v1.CheckStoreResponse, error)
+	// ListSources tells where flows come from, and what was lost on the way.
+	ListSources(context.Context, *v1.ListSourcesRequest) (*v1.ListSourcesResponse, error)
 }
 
 // NewStoreServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -288,12 +311,20 @@ func NewStoreServiceHandler(svc StoreServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(storeServiceMethods.ByName("CheckStore")),
 		connect.WithHandlerOptions(opts...),
 	)
+	storeServiceListSourcesHandler := connect.NewUnaryHandlerSimple(
+		StoreServiceListSourcesProcedure,
+		svc.ListSources,
+		connect.WithSchema(storeServiceMethods.ByName("ListSources")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/dragnet.node.v1.StoreService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case StoreServiceDescribeStoreProcedure:
 			storeServiceDescribeStoreHandler.ServeHTTP(w, r)
 		case StoreServiceCheckStoreProcedure:
 			storeServiceCheckStoreHandler.ServeHTTP(w, r)
+		case StoreServiceListSourcesProcedure:
+			storeServiceListSourcesHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -309,6 +340,10 @@ func (UnimplementedStoreServiceHandler) DescribeStore(context.Context, *v1.Descr
 
 func (UnimplementedStoreServiceHandler) CheckStore(context.Context, *v1.CheckStoreRequest) (*v1.CheckStoreResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.node.v1.StoreService.CheckStore is not implemented"))
+}
+
+func (UnimplementedStoreServiceHandler) ListSources(context.Context, *v1.ListSourcesRequest) (*v1.ListSourcesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.node.v1.StoreService.ListSources is not implemented"))
 }
 
 // QuestionServiceClient is a client for the dragnet.node.v1.QuestionService service.
