@@ -56,7 +56,7 @@ func (f *Follower) takeTopics(ctx context.Context) error {
 			if err := f.importer.Commit(); err != nil {
 				return err
 			}
-			c.Commit(ctx, number)
+			c.Commit(context.WithoutCancel(ctx), number)
 		}
 		if !more || ctx.Err() != nil {
 			return nil

@@ -295,9 +295,9 @@ func TestLogsAreForgottenWithTheirFlows(t *testing.T) {
 	w := must(s.NewWriter(testEpoch))(t)
 	defer w.Close()
 	if err := w.Commit(
-		store.ImportedLog{ID: "gone", Name: filepath.Join(dir, "old.log"), Imported: kept - 1},
-		store.ImportedLog{ID: "exists", Name: existing, Imported: kept - 1},
-		store.ImportedLog{ID: "recent", Name: filepath.Join(dir, "new.log"), Imported: kept + 1},
+		store.ImportedLog{ID: "gone", Head: "00", Name: filepath.Join(dir, "old.log"), Imported: kept - 1},
+		store.ImportedLog{ID: "exists", Head: "00", Name: existing, Imported: kept - 1},
+		store.ImportedLog{ID: "recent", Head: "00", Name: filepath.Join(dir, "new.log"), Imported: kept + 1},
 	); err != nil {
 		t.Fatal(err)
 	}
