@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -102,7 +103,8 @@ func (f *Feed) Refresh(ctx context.Context) (*View, error) {
 	if err := f.readChanges(ctx, last, v); err != nil {
 		return nil, fmt.Errorf("read what changed: %w", err)
 	}
-	f.fillRows(v, snapshot.Entries)
+	f.fillRows(last, v, snapshot.Entries)
+	v.compareGroups(last)
 	f.view.Store(v)
 	return v, nil
 }
@@ -118,7 +120,7 @@ func (f *Feed) readChanges(ctx context.Context, last, v *View) error {
 	v.Reaches = 0
 	if last.Number > 0 {
 		after, v.Reaches = last.Sequence, last.Reaches
-		v.Changes = slices.Clone(last.Changes)
+		v.Changes = slices.Clone(last.Changes) // allowChanges may change them
 	}
 	for after < v.Sequence {
 		page, err := f.source.Changes(ctx, after, since, changesPage)
@@ -152,22 +154,30 @@ func (f *Feed) readChanges(ctx context.Context, last, v *View) error {
 		v.Reaches = v.Changes[keep].Sequence
 		keep++
 	}
-	v.Changes = slices.Clone(v.Changes[keep:])
+	v.Changes = v.Changes[keep:]
 	return nil
 }
 
-// fillRows makes the rows, without those the allow list holds back.
-func (f *Feed) fillRows(v *View, entries []dossier.Entry) {
+// fillRows makes the rows, without those the allow list holds back. What did not
+// change since the last view keeps the time of its last change.
+func (f *Feed) fillRows(last, v *View, entries []dossier.Entry) {
 	changed := map[Key]*dossier.Change{}
-	for i := range v.Changes {
+	for i := len(v.Changes) - 1; i >= 0 && (last.Number == 0 || v.Changes[i].Sequence > last.Sequence); i-- {
 		c := &v.Changes[i]
-		changed[Key{c.Entry.Host, c.Entry.Group}] = c
+		if key := (Key{c.Entry.Host, c.Entry.Group}); changed[key] == nil {
+			changed[key] = c
+		}
 	}
+	// Sorting what a source gives in order costs little.
+	slices.SortFunc(entries, func(x, y dossier.Entry) int {
+		return cmp.Or(x.Host.Compare(y.Host), cmp.Compare(x.Group, y.Group))
+	})
 	texts := make(map[string]string, len(v.Groups))
 	for name, g := range v.Groups {
 		texts[name] = PatternText(g)
 	}
 	v.Rows = make([]Row, 0, len(entries))
+	before := last.Rows
 	for i := range entries {
 		e := entries[i]
 		group := v.Groups[e.Group]
@@ -177,12 +187,17 @@ func (f *Feed) fillRows(v *View, entries []dossier.Entry) {
 		}
 		e.Group = group.ID
 		r := Row{Entry: e, Of: group, Changed: e.Listed, text: texts[group.ID]}
-		if c := changed[r.Key()]; c != nil {
+		key := r.Key()
+		for len(before) > 0 && before[0].Key().Compare(key) < 0 {
+			before = before[1:]
+		}
+		if c := changed[key]; c != nil {
 			r.Sequence, r.Changed = c.Sequence, c.Time
+		} else if len(before) > 0 && before[0].Key() == key {
+			r.Sequence, r.Changed = before[0].Sequence, before[0].Changed
 		}
 		v.Rows = append(v.Rows, r)
 	}
-	slices.SortFunc(v.Rows, func(x, y Row) int { return x.Key().Compare(y.Key()) })
 	for i := range v.Rows {
 		v.byGroup[v.Rows[i].Entry.Group] = append(v.byGroup[v.Rows[i].Entry.Group], int32(i))
 	}

@@ -51,9 +51,10 @@ const maxReason = 120
 // organisations reported it at least, since when. It is printable ASCII
 // without quotation marks, tabs and backslashes, so that no format needs to
 // escape it.
-func (r *Row) Reason() string { return string(r.appendReason(nil)) }
+func (r *Row) Reason() string { return string(r.AppendReason(nil)) }
 
-func (r *Row) appendReason(b []byte) []byte {
+// AppendReason appends Reason.
+func (r *Row) AppendReason(b []byte) []byte {
 	text := r.text
 	if text == "" {
 		text = PatternText(r.Of)
@@ -91,7 +92,7 @@ func (r *Row) AppendJSON(b []byte) []byte {
 	b = appendTime(appendTime(b, "listed", r.Listed), "until", r.Until)
 	b = append(b, `,"reason":"`...)
 	at := len(b)
-	b = r.appendReason(b)
+	b = r.AppendReason(b)
 	if bytes.ContainsAny(b[at:], "<>&") { // as json.Marshal escapes them
 		return append(appendString(b[:at-1], string(b[at:])), '}')
 	}
@@ -136,10 +137,21 @@ func clean(s string) string {
 	}, s)
 }
 
-// Files writes files of one format: it calls create for each, writes to what
+// Files writes files of one format: it calls Create for each, writes to what
 // that returns until the next call, and closes nothing. Paths are relative,
 // with slashes.
-type Files func(v *View, create Create) error
+type Files func(v *View, out Out) error
 
-// Create begins a file.
-type Create func(path string) (io.Writer, error)
+// Out takes the files of one format.
+type Out struct {
+	// Create begins a file.
+	Create func(path string) (io.Writer, error)
+	// Keep takes over a file of the last publication, if there is one that was
+	// written by this process from the view of that number or a later one.
+	// Nil keeps none.
+	Keep func(path string, number int64) bool
+}
+
+// Kept takes over a file whose content is the same since the view of a number;
+// if it reports false, the file is to be created.
+func (o *Out) Kept(path string, number int64) bool { return o.Keep != nil && o.Keep(path, number) }

@@ -2,6 +2,7 @@ package publish
 
 import (
 	"net/netip"
+	"reflect"
 	"slices"
 	"sort"
 
@@ -29,6 +30,10 @@ type View struct {
 	Reaches int64
 
 	byGroup map[string][]int32
+	// since are the numbers of the views from which on each group is shown as it
+	// is now, and sinceGroups that of the names and patterns of all groups.
+	since       map[string]int64
+	sinceGroups int64
 }
 
 // At returns the rows of a host that live at a time.
@@ -155,6 +160,53 @@ func (v *View) GroupNames() []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// Since is the Number of the first view that shows a group, its rows and which of
+// them have expired, as this one does.
+func (v *View) Since(group string) int64 { return v.since[group] }
+
+// SinceGroups is the Number of the first view with the same groups under the same
+// patterns.
+func (v *View) SinceGroups() int64 { return v.sinceGroups }
+
+// compareGroups finds out since when each group is shown as it is.
+func (v *View) compareGroups(last *View) {
+	v.since, v.sinceGroups = make(map[string]int64, len(v.Groups)), v.Number
+	samePatterns := len(v.Groups) == len(last.Groups)
+	for name, g := range v.Groups {
+		was := last.Groups[name]
+		samePatterns = samePatterns && was != nil && slices.Equal(was.Patterns, g.Patterns)
+		v.since[name] = v.Number
+		if was != nil && sameGroup(was, g) && v.sameRows(last, name) {
+			v.since[name] = last.since[name]
+		}
+	}
+	if samePatterns {
+		v.sinceGroups = last.sinceGroups
+	}
+}
+
+func sameGroup(a, b *dossier.Group) bool {
+	x, y := *a, *b
+	x.Patterns, y.Patterns = nil, nil
+	return slices.Equal(a.Patterns, b.Patterns) && reflect.DeepEqual(x, y)
+}
+
+// sameRows reports whether a group has the same rows in both views, and the same
+// of them live.
+func (v *View) sameRows(last *View, group string) bool {
+	now, before := v.byGroup[group], last.byGroup[group]
+	if len(now) != len(before) {
+		return false
+	}
+	for i := range now {
+		r, was := &v.Rows[now[i]], &last.Rows[before[i]]
+		if r.Entry != was.Entry || r.Changed != was.Changed || r.text != was.text || r.Until <= v.Time && r.Until > last.Time {
+			return false
+		}
+	}
+	return true
 }
 
 // InGroup returns the positions of a group's rows.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"dragnet/flow"
@@ -17,16 +18,17 @@ import (
 // Files writes blocklist/nftables.nft and blocklist/ipset.txt with hosts of at
 // least a confidence.
 func Files(least int) publish.Files {
-	return func(v *publish.View, create publish.Create) error {
+	return func(v *publish.View, to publish.Out) error {
+		all := Select(v, v.Time, least)
 		for _, f := range []struct {
 			path  string
 			write func(io.Writer, []Element) error
 		}{{"blocklist/nftables.nft", NFTables}, {"blocklist/ipset.txt", IPSet}} {
-			out, err := create(f.path)
+			out, err := to.Create(f.path)
 			if err != nil {
 				return err
 			}
-			if err := f.write(out, Select(v, v.Time, least)); err != nil {
+			if err := f.write(out, all); err != nil {
 				return err
 			}
 		}
@@ -64,6 +66,7 @@ func Select(v *publish.View, now flow.Time, least int) (out []Element) {
 // sets in a separate table, emptied and filled again.
 func NFTables(w io.Writer, all []Element) error {
 	b := bufio.NewWriterSize(w, 64<<10)
+	var line []byte
 	fmt.Fprint(b, `# Sets of hosts to block, for 'nft -f'. They take effect once a rule uses them:
 #   nft 'add chain inet dragnet input { type filter hook input priority -10; }'
 #   nft 'add rule inet dragnet input ip saddr @block4 counter drop'
@@ -88,7 +91,8 @@ flush set inet dragnet block6
 				fmt.Fprintf(b, "add element inet dragnet %s {\n", family.set)
 				started = true
 			}
-			fmt.Fprintf(b, "%s timeout %ds,\n", e.Host, e.Left/time.Second)
+			line = append(e.Host.AppendTo(line[:0]), " timeout "...)
+			b.Write(append(strconv.AppendInt(line, int64(e.Left/time.Second), 10), "s,\n"...))
 		}
 		if started {
 			fmt.Fprintln(b, "}")
@@ -104,6 +108,7 @@ const longestTimeout = 2147483 * time.Second
 // them with the old ones, so that no packet meets half a set.
 func IPSet(w io.Writer, all []Element) error {
 	b := bufio.NewWriterSize(w, 64<<10)
+	var line []byte
 	for _, family := range []struct {
 		set, name string
 		six       bool
@@ -120,7 +125,9 @@ func IPSet(w io.Writer, all []Element) error {
 		fmt.Fprintf(b, "flush %s-new\n", family.set)
 		for _, e := range all {
 			if e.Host.Is6() == family.six {
-				fmt.Fprintf(b, "add %s-new %s timeout %d\n", family.set, e.Host, min(e.Left, longestTimeout)/time.Second)
+				line = append(append(append(line[:0], "add "...), family.set...), "-new "...)
+				line = append(e.Host.AppendTo(line), " timeout "...)
+				b.Write(append(strconv.AppendInt(line, int64(min(e.Left, longestTimeout)/time.Second), 10), '\n'))
 			}
 		}
 		fmt.Fprintf(b, "swap %s-new %s\ndestroy %s-new\n", family.set, family.set, family.set)

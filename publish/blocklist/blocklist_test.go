@@ -26,10 +26,10 @@ func source() *publishtest.Source {
 func written(t *testing.T, v *publish.View, least int) map[string]string {
 	t.Helper()
 	files := map[string]*bytes.Buffer{}
-	err := blocklist.Files(least)(v, func(path string) (io.Writer, error) {
+	err := blocklist.Files(least)(v, publish.Out{Create: func(path string) (io.Writer, error) {
 		files[path] = &bytes.Buffer{}
 		return files[path], nil
-	})
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func BenchmarkWrite(b *testing.B) {
 	s.Fill(300_000)
 	v := s.Feed(b).View()
 	for b.Loop() {
-		err := blocklist.Files(0)(v, func(string) (io.Writer, error) { return io.Discard, nil })
+		err := blocklist.Files(0)(v, publish.Out{Create: func(string) (io.Writer, error) { return io.Discard, nil }})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -279,11 +279,11 @@ func TestRbldnsdServesTheFiles(t *testing.T) {
 	l := start(t, nil)
 	dir := t.TempDir()
 	var files []*os.File
-	err := dnsbl.Files(l.config)(l.feed.View(), func(path string) (io.Writer, error) {
+	err := dnsbl.Files(l.config)(l.feed.View(), publish.Out{Create: func(path string) (io.Writer, error) {
 		f, err := os.Create(filepath.Join(dir, filepath.Base(path)))
 		files = append(files, f)
 		return f, err
-	})
+	}})
 	for _, f := range files {
 		f.Close()
 	}

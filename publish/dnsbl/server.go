@@ -319,8 +319,8 @@ func (s *Server) sendZone(w dns.ResponseWriter, r *dns.Msg, z *zone) error {
 		chunk = nil
 		return w.WriteMsg(m)
 	}
-	err := z.each(flow.FromTime(s.now()), func(host netip.Addr, reason string) error {
-		a, txt := z.records(host, reason, z.ttl)
+	err := z.each(flow.FromTime(s.now()), netip.Addr.IsValid, func(host netip.Addr, reason []byte) error {
+		a, txt := z.records(host, string(reason), z.ttl)
 		if chunk = append(chunk, a, txt); len(chunk) >= transferChunk {
 			return send()
 		}

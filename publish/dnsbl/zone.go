@@ -3,6 +3,7 @@
 package dnsbl
 
 import (
+	"bytes"
 	"encoding/hex"
 	"fmt"
 	"net/netip"
@@ -69,19 +70,17 @@ func (z *zone) find(host netip.Addr, now flow.Time) (reason string, until flow.T
 	if best.Confidence < z.least {
 		return "", 0, false
 	}
-	return z.textOf(best), publish.Until(rows), true
+	return string(z.appendText(nil, best)), publish.Until(rows), true
 }
 
-// textOf is at most one string of a TXT record.
-func (z *zone) textOf(r *publish.Row) string {
-	text := r.Reason()
+// appendText appends at most one string of a TXT record.
+func (z *zone) appendText(b []byte, r *publish.Row) []byte {
+	from := len(b)
+	b = r.AppendReason(b)
 	if z.objection != "" {
-		text += "; objections: " + z.objection
+		b = append(append(b, "; objections: "...), z.objection...)
 	}
-	if len(text) > 255 {
-		text = text[:255]
-	}
-	return text
+	return b[:min(len(b), from+255)]
 }
 
 // name is what the part of a name before the zone can stand for. "1.0.0.2" is
@@ -196,15 +195,19 @@ func (z *zone) records(host netip.Addr, reason string, ttl uint32) (*dns.A, *dns
 		&dns.TXT{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: ttl}, Txt: []string{reason}}
 }
 
-// each visits the hosts of the zone with their reasons, the test entries first.
-func (z *zone) each(now flow.Time, do func(host netip.Addr, reason string) error) error {
-	err := do(test4, testReason)
-	if err == nil {
-		err = do(test6, testReason)
+// each visits the wanted hosts of the zone with their reasons, which are
+// overwritten by the next, the test entries first.
+func (z *zone) each(now flow.Time, wanted func(netip.Addr) bool, do func(host netip.Addr, reason []byte) error) (err error) {
+	for _, host := range []netip.Addr{test4, test6} {
+		if err == nil && wanted(host) {
+			err = do(host, []byte(testReason))
+		}
 	}
+	var text []byte
 	z.view.EachHost(now, func(rows []publish.Row) bool {
-		if best := publish.Best(rows); err == nil && best.Confidence >= z.least {
-			err = do(best.Host, z.textOf(best))
+		if best := publish.Best(rows); err == nil && best.Confidence >= z.least && wanted(best.Host) {
+			text = z.appendText(text[:0], best)
+			err = do(best.Host, text)
 		}
 		return err == nil
 	})
@@ -214,13 +217,14 @@ func (z *zone) each(now flow.Time, do func(host netip.Addr, reason string) error
 // Files writes dnsbl/ip4.rbldnsd (a data set ip4set) and dnsbl/ip6.rbldnsd
 // (ip6trie) for rbldnsd.
 func Files(c Configuration) publish.Files {
-	return func(v *publish.View, create publish.Create) error {
+	return func(v *publish.View, to publish.Out) error {
 		z := newZone(&c, v)
 		for _, family := range []struct {
-			path string
-			six  bool
-		}{{"dnsbl/ip4.rbldnsd", false}, {"dnsbl/ip6.rbldnsd", true}} {
-			out, err := create(family.path)
+			path   string
+			suffix string
+			holds  func(netip.Addr) bool
+		}{{"dnsbl/ip4.rbldnsd", "", netip.Addr.Is4}, {"dnsbl/ip6.rbldnsd", "/128", netip.Addr.Is6}} {
+			out, err := to.Create(family.path)
 			if err != nil {
 				return err
 			}
@@ -231,16 +235,14 @@ func Files(c Configuration) publish.Files {
 				fmt.Fprintf(out, " %s", ns.(*dns.NS).Ns)
 			}
 			fmt.Fprintf(out, "\n$TTL %d\n", z.ttl)
-			err = z.each(v.Time, func(host netip.Addr, reason string) error {
-				if host.Is6() != family.six {
-					return nil
+			var b []byte
+			err = z.each(v.Time, family.holds, func(host netip.Addr, reason []byte) error {
+				b = append(host.AppendTo(b[:0]), family.suffix...)
+				b = append(b, " :"+listed+":"...)
+				if bytes.IndexByte(reason, '$') >= 0 { // it would stand for the address
+					reason = bytes.ReplaceAll(reason, []byte("$"), []byte("$$"))
 				}
-				suffix := ""
-				if family.six {
-					suffix = "/128"
-				}
-				// A dollar sign would stand for the address.
-				_, err := fmt.Fprintf(out, "%s%s :%s:%s\n", host, suffix, listed, strings.ReplaceAll(reason, "$", "$$"))
+				_, err := out.Write(append(append(b, reason...), '\n'))
 				return err
 			})
 			if err != nil {

@@ -2,8 +2,8 @@
 package intel
 
 import (
-	"fmt"
 	"io"
+	"strconv"
 
 	"dragnet/publish"
 )
@@ -12,8 +12,8 @@ import (
 // 'redef Intel::read_files += {...}'. Zeek forgets no item when its line goes;
 // set Intel::item_expiration so that items do.
 func Files(least int, objections string) publish.Files {
-	return func(v *publish.View, create publish.Create) error {
-		out, err := create("zeek/intel.dat")
+	return func(v *publish.View, to publish.Out) error {
+		out, err := to.Create("zeek/intel.dat")
 		if err != nil {
 			return err
 		}
@@ -28,9 +28,14 @@ func Write(w io.Writer, v *publish.View, least int, objections string) error {
 		objections = "-"
 	}
 	_, err := io.WriteString(w, "#fields\tindicator\tindicator_type\tmeta.source\tmeta.desc\tmeta.url\n")
+	var b []byte
 	v.EachHost(v.Time, func(rows []publish.Row) bool {
 		if best := publish.Best(rows); err == nil && best.Confidence >= least {
-			_, err = fmt.Fprintf(w, "%s\tIntel::ADDR\tdragnet\t%s, confidence %d\t%s\n", best.Host, best.Reason(), best.Confidence, objections)
+			b = append(best.Host.AppendTo(b[:0]), "\tIntel::ADDR\tdragnet\t"...)
+			b = append(best.AppendReason(b), ", confidence "...)
+			b = append(strconv.AppendInt(b, int64(best.Confidence), 10), '\t')
+			b = append(append(b, objections...), '\n')
+			_, err = w.Write(b)
 		}
 		return err == nil
 	})

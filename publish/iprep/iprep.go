@@ -5,6 +5,7 @@ package iprep
 import (
 	"fmt"
 	"io"
+	"strconv"
 
 	"dragnet/publish"
 )
@@ -13,12 +14,12 @@ import (
 // suricata/hosts.lst and suricata/dragnet.rules, with hosts of at least a
 // confidence.
 func Files(least int) publish.Files {
-	return func(v *publish.View, create publish.Create) error {
+	return func(v *publish.View, to publish.Out) error {
 		for _, f := range []struct {
 			path  string
 			write func(io.Writer, *publish.View, int) error
 		}{{"suricata/categories.txt", writeCategories}, {"suricata/reputation.list", Reputation}, {"suricata/hosts.lst", Dataset}, {"suricata/dragnet.rules", writeRules}} {
-			out, err := create(f.path)
+			out, err := to.Create(f.path)
 			if err != nil {
 				return err
 			}
@@ -40,9 +41,12 @@ func writeCategories(w io.Writer, _ *publish.View, _ int) error {
 // Reputation writes an address, a category and a score on each line. Scores are
 // 1 to 127, ours is the confidence.
 func Reputation(w io.Writer, v *publish.View, least int) (err error) {
+	var b []byte
 	v.EachHost(v.Time, func(rows []publish.Row) bool {
 		if best := publish.Best(rows); best.Confidence >= least {
-			_, err = fmt.Fprintf(w, "%s,%d,%d\n", best.Host, category, max(best.Confidence, 1))
+			b = strconv.AppendInt(append(best.Host.AppendTo(b[:0]), ','), category, 10)
+			b = append(strconv.AppendInt(append(b, ','), int64(max(best.Confidence, 1)), 10), '\n')
+			_, err = w.Write(b)
 		}
 		return err == nil
 	})
@@ -51,9 +55,11 @@ func Reputation(w io.Writer, v *publish.View, least int) (err error) {
 
 // Dataset writes an address on each line, for a dataset of type ip (Suricata 7).
 func Dataset(w io.Writer, v *publish.View, least int) (err error) {
+	var b []byte
 	v.EachHost(v.Time, func(rows []publish.Row) bool {
 		if publish.Best(rows).Confidence >= least {
-			_, err = fmt.Fprintln(w, rows[0].Host)
+			b = append(rows[0].Host.AppendTo(b[:0]), '\n')
+			_, err = w.Write(b)
 		}
 		return err == nil
 	})

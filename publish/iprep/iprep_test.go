@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"dragnet/publish"
 	"dragnet/publish/iprep"
 	"dragnet/publish/publishtest"
 )
@@ -20,10 +21,10 @@ func TestFiles(t *testing.T) {
 	s.List("g1", nil, 99, "198.51.100.7", "2001:db8::7")
 	s.List("g2", nil, 0, "203.0.113.9")
 	files := map[string]*bytes.Buffer{}
-	err := iprep.Files(0)(s.Feed(t).View(), func(path string) (io.Writer, error) {
+	err := iprep.Files(0)(s.Feed(t).View(), publish.Out{Create: func(path string) (io.Writer, error) {
 		files[path] = &bytes.Buffer{}
 		return files[path], nil
-	})
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,50 +4,23 @@ import (
 	"crypto/sha256"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
+	"time"
 
+	"dragnet/flow"
 	"dragnet/publish"
 )
 
-// Lists writes all entries as JSON lines, as CSV, and as plain lists of
-// addresses.
-func Lists(v *publish.View, create publish.Create) error {
-	out, err := create("entries.jsonl")
+// Lines writes all entries as JSON lines.
+func Lines(v *publish.View, out publish.Out) error {
+	w, err := out.Create("entries.jsonl")
 	if err != nil {
 		return err
 	}
-	if err := writeLines(out, v); err != nil {
-		return err
-	}
-	if out, err = create("entries.csv"); err != nil {
-		return err
-	}
-	if err := writeTable(out, v); err != nil {
-		return err
-	}
-	for _, family := range []struct {
-		path string
-		six  bool
-	}{{"hosts4.txt", false}, {"hosts6.txt", true}} {
-		if out, err = create(family.path); err != nil {
-			return err
-		}
-		v.EachHost(v.Time, func(rows []publish.Row) bool {
-			if rows[0].Host.Is6() == family.six {
-				_, err = fmt.Fprintln(out, rows[0].Host)
-			}
-			return err == nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func writeLines(w io.Writer, v *publish.View) error {
 	var b []byte
 	for i := range v.Rows {
 		if r := &v.Rows[i]; r.Until > v.Time {
@@ -55,6 +28,31 @@ func writeLines(w io.Writer, v *publish.View) error {
 			if _, err := w.Write(b); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// Hosts writes plain lists of addresses.
+func Hosts(v *publish.View, out publish.Out) error {
+	var b []byte
+	for _, family := range []struct {
+		path string
+		six  bool
+	}{{"hosts4.txt", false}, {"hosts6.txt", true}} {
+		w, err := out.Create(family.path)
+		if err != nil {
+			return err
+		}
+		v.EachHost(v.Time, func(rows []publish.Row) bool {
+			if rows[0].Host.Is6() == family.six {
+				b = append(rows[0].Host.AppendTo(b[:0]), '\n')
+				_, err = w.Write(b)
+			}
+			return err == nil
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -76,33 +74,56 @@ func writeHosts(w io.Writer, v *publish.View, groups ...string) error {
 	return nil
 }
 
-func writeTable(w io.Writer, v *publish.View) error {
+// Table writes all entries as CSV.
+func Table(v *publish.View, out publish.Out) error {
+	w, err := out.Create("entries.csv")
+	if err != nil {
+		return err
+	}
 	c := csv.NewWriter(w)
 	if err := c.Write([]string{"host", "group", "first_seen", "last_seen", "sources", "witnesses", "confidence", "listed", "until", "reason"}); err != nil {
 		return err
 	}
+	c.Flush()
+	var b []byte
 	for i := range v.Rows {
-		r := &v.Rows[i]
-		if r.Until <= v.Time {
-			continue
-		}
-		if err := c.Write([]string{r.Host.String(), r.Entry.Group, r.First.String(), r.Last.String(), strconv.Itoa(r.Sources), strconv.Itoa(r.Witnesses),
-			strconv.Itoa(r.Confidence), r.Listed.String(), r.Until.String(), r.Reason()}); err != nil {
-			return err
+		if r := &v.Rows[i]; err == nil && r.Until > v.Time {
+			b = appendRecord(b[:0], r)
+			_, err = w.Write(b)
 		}
 	}
-	c.Flush()
-	return c.Error()
+	return errors.Join(c.Error(), err)
+}
+
+// appendRecord appends what encoding/csv would write; a reason holds a comma and
+// no quotation mark.
+func appendRecord(b []byte, r *publish.Row) []byte {
+	b = append(r.Host.AppendTo(b), ',')
+	if strings.ContainsAny(r.Entry.Group, ",\"\r\n") || r.Entry.Group == "" {
+		b = append(append(append(b, '"'), strings.ReplaceAll(r.Entry.Group, `"`, `""`)...), '"')
+	} else {
+		b = append(b, r.Entry.Group...)
+	}
+	b = appendTime(appendTime(b, r.First), r.Last)
+	for _, n := range [...]int{r.Sources, r.Witnesses, r.Confidence} {
+		b = strconv.AppendInt(append(b, ','), int64(n), 10)
+	}
+	b = appendTime(appendTime(b, r.Listed), r.Until)
+	return append(r.AppendReason(append(b, ',', '"')), '"', '\n')
+}
+
+func appendTime(b []byte, t flow.Time) []byte {
+	return t.Time().AppendFormat(append(b, ','), time.RFC3339Nano)
 }
 
 // Groups writes what is published of each group, a list of its
 // hosts, and one of the hosts of each disclosed pattern with an index.
-func Groups(v *publish.View, create publish.Create) error {
-	out, err := create("groups.jsonl")
+func Groups(v *publish.View, out publish.Out) error {
+	w, err := out.Create("groups.jsonl")
 	if err != nil {
 		return err
 	}
-	enc := json.NewEncoder(out)
+	enc := json.NewEncoder(w)
 	patterns, groups := map[string][]string{}, v.GroupNames()
 	var order []string
 	for _, name := range groups {
@@ -118,18 +139,22 @@ func Groups(v *publish.View, create publish.Create) error {
 		}
 	}
 	for _, name := range groups {
-		if out, err = create("group/" + name + ".txt"); err != nil {
+		path := "group/" + name + ".txt"
+		if out.Kept(path, v.Since(name)) {
+			continue
+		}
+		if w, err = out.Create(path); err != nil {
 			return err
 		}
-		if err := writeHosts(out, v, name); err != nil {
+		if err := writeHosts(w, v, name); err != nil {
 			return err
 		}
 	}
-	return writePatterns(v, create, order, patterns)
+	return writePatterns(v, out, order, patterns)
 }
 
-func writePatterns(v *publish.View, create publish.Create, order []string, groups map[string][]string) error {
-	index, err := create("patterns.csv")
+func writePatterns(v *publish.View, to publish.Out, order []string, groups map[string][]string) error {
+	index, err := to.Create("patterns.csv")
 	if err != nil {
 		return err
 	}
@@ -144,7 +169,14 @@ func writePatterns(v *publish.View, create publish.Create, order []string, group
 	}
 	c.Flush()
 	for _, p := range order {
-		out, err := create(patternPath(p))
+		since := v.SinceGroups()
+		for _, name := range groups[p] {
+			since = max(since, v.Since(name))
+		}
+		if to.Kept(patternPath(p), since) {
+			continue
+		}
+		out, err := to.Create(patternPath(p))
 		if err != nil {
 			return err
 		}

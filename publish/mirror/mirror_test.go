@@ -398,9 +398,12 @@ func TestServedByNginx(t *testing.T) {
 	defer func() { stop(); _ = cmd.Wait() }()
 	fetch := func(args ...string) string {
 		t.Helper()
-		out, err := exec.Command(curl, append([]string{"-sS", "--retry", "20", "--retry-delay", "1", "--retry-all-errors", "--unix-socket", socket}, args...)...).CombinedOutput()
+		cmd := exec.Command(curl, append([]string{"-sS", "--retry", "20", "--retry-delay", "1", "--retry-all-errors", "--unix-socket", socket}, args...)...)
+		var complaints strings.Builder // attempts before the server listens
+		cmd.Stderr = &complaints
+		out, err := cmd.Output()
 		if err != nil {
-			t.Fatalf("curl %v: %v: %s", args, err, out)
+			t.Fatalf("curl %v: %v: %s", args, err, &complaints)
 		}
 		return string(out)
 	}

@@ -41,6 +41,9 @@ type Tree struct {
 	formats []publish.Files
 
 	last atomic.Pointer[Manifest]
+	// view is the number of the view that this process published last, 0 for
+	// none.
+	view int64
 }
 
 // Configuration of a tree.
@@ -68,7 +71,7 @@ func NewTree(c Configuration, key *identity.Key, every time.Duration, formats ..
 	if err := os.MkdirAll(c.Directory, 0o755); err != nil {
 		return nil, err
 	}
-	t := &Tree{dir: c.Directory, key: key, every: every, history: c.Deltas, formats: append([]publish.Files{Lists, Groups}, formats...)}
+	t := &Tree{dir: c.Directory, key: key, every: every, history: c.Deltas, formats: append([]publish.Files{Lines, Table, Hosts, Groups}, formats...)}
 	m, err := Verify(filepath.Join(c.Directory, Current), key.Public(), time.Now(), nil)
 	switch {
 	case m != nil && (err == nil || errors.Is(err, ErrStale)):
@@ -100,6 +103,10 @@ func (t *Tree) Last() *Manifest { return t.last.Load() }
 // Path is the folder of a publication.
 func (t *Tree) path(number int64) string { return filepath.Join(t.dir, fmt.Sprintf("%012d", number)) }
 
+func (t *Tree) file(number int64, path string) string {
+	return filepath.Join(t.path(number), filepath.FromSlash(path))
+}
+
 // Publish writes a view as the next publication.
 func (t *Tree) Publish(v *publish.View) (*Manifest, error) {
 	last := t.last.Load()
@@ -126,6 +133,7 @@ func (t *Tree) Publish(v *publish.View) (*Manifest, error) {
 		return nil, err
 	}
 	t.last.Store(m)
+	t.view = v.Number
 	return m, nil
 }
 
@@ -133,11 +141,19 @@ func (t *Tree) Publish(v *publish.View) (*Manifest, error) {
 // processors; each writes its own files.
 func (t *Tree) writeFiles(w *writer, v *publish.View, last *Manifest, number int64) error {
 	writers := make([]writer, len(t.formats))
+	keep := func(w *writer) func(string, int64) bool {
+		return func(path string, number int64) bool {
+			f, ok := last.Find(path)
+			return ok && number <= t.view && w.link(t.file(last.Head.Number, path), f) == nil
+		}
+	}
 	var work errgroup.Group
 	work.SetLimit(runtime.NumCPU())
 	for i, format := range t.formats {
 		writers[i].dir = w.dir
-		work.Go(func() error { return errors.Join(format(v, writers[i].create), writers[i].finish()) })
+		work.Go(func() error {
+			return errors.Join(format(v, publish.Out{Create: writers[i].create, Keep: keep(&writers[i])}), writers[i].finish())
+		})
 	}
 	if err := work.Wait(); err != nil {
 		return err
@@ -205,7 +221,7 @@ func (t *Tree) writeDeltas(w *writer, v *publish.View, last *Manifest, number in
 	for _, f := range last.Files {
 		n, err := strconv.ParseInt(strings.TrimSuffix(path.Base(f.Path), ".jsonl"), 10, 64)
 		if path.Dir(f.Path) == "delta" && err == nil && n > oldest {
-			if err := w.link(filepath.Join(t.path(last.Head.Number), filepath.FromSlash(f.Path)), f); err != nil {
+			if err := w.link(t.file(last.Head.Number, f.Path), f); err != nil {
 				return err
 			}
 		}
@@ -279,6 +295,9 @@ func (w *writer) finish() error {
 func (w *writer) link(from string, f FileHash) error {
 	if err := w.finish(); err != nil {
 		return err
+	}
+	if have, err := os.Lstat(from); err != nil || have.Size() != f.Size {
+		return errors.Join(err, fmt.Errorf("%w: %s", ErrAltered, from))
 	}
 	to := filepath.Join(w.dir, filepath.FromSlash(f.Path))
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {

@@ -9,10 +9,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -81,10 +79,10 @@ type feed struct {
 	view   *publish.View
 	space  uuid.UUID
 	org    organisation
-	create publish.Create
+	out    publish.Out
 
 	manifest map[string]summary
-	hashes   []string
+	hashes   []byte
 }
 
 // Files writes misp/manifest.json, misp/hashes.csv and an event in
@@ -92,8 +90,8 @@ type feed struct {
 // that identifiers are nobody else's.
 func Files(c Configuration, publisher string) publish.Files {
 	space := uuid.NewSHA1(uuid.NameSpaceURL, []byte("dragnet misp "+publisher))
-	return func(v *publish.View, create publish.Create) error {
-		f := &feed{config: c, view: v, space: space, org: organisation{c.Organisation, space.String()}, create: create, manifest: map[string]summary{}}
+	return func(v *publish.View, out publish.Out) error {
+		f := &feed{config: c, view: v, space: space, org: organisation{c.Organisation, space.String()}, out: out, manifest: map[string]summary{}}
 		for _, name := range v.GroupNames() {
 			if err := f.writeGroup(name); err != nil {
 				return err
@@ -102,17 +100,17 @@ func Files(c Configuration, publisher string) publish.Files {
 		if err := f.writeJSON("misp/manifest.json", f.manifest); err != nil {
 			return err
 		}
-		out, err := create("misp/hashes.csv")
+		w, err := out.Create("misp/hashes.csv")
 		if err != nil {
 			return err
 		}
-		_, err = io.WriteString(out, strings.Join(f.hashes, ""))
+		_, err = w.Write(f.hashes)
 		return err
 	}
 }
 
 func (f *feed) writeJSON(path string, value any) error {
-	out, err := f.create(path)
+	out, err := f.out.Create(path)
 	if err != nil {
 		return err
 	}
@@ -145,11 +143,12 @@ func (f *feed) writeEvent(group, day string, rows []*publish.Row) error {
 	id := uuid.NewSHA1(f.space, []byte(group+" "+day))
 	var changed flow.Time
 	e := event{UUID: id.String(), Published: true}
+	var value []byte
 	for _, r := range rows {
 		changed = max(changed, r.Changed)
-		e.Attribute = append(e.Attribute, f.newAttribute(id, r))
-		sum := md5.Sum([]byte(r.Host.String()))
-		f.hashes = append(f.hashes, hex.EncodeToString(sum[:])+","+e.UUID+"\n")
+		value = r.Host.AppendTo(value[:0])
+		sum := md5.Sum(value)
+		f.hashes = append(append(append(hex.AppendEncode(f.hashes, sum[:]), ','), e.UUID...), '\n')
 	}
 	g := f.view.Groups[group]
 	e.summary = summary{
@@ -158,7 +157,14 @@ func (f *feed) writeEvent(group, day string, rows []*publish.Row) error {
 	}
 	e.PublishTimestamp = e.Timestamp
 	f.manifest[e.UUID] = e.summary
-	return f.writeJSON("misp/"+e.UUID+".json", map[string]event{"Event": e})
+	path := "misp/" + e.UUID + ".json"
+	if f.out.Kept(path, f.view.Since(group)) {
+		return nil
+	}
+	for _, r := range rows {
+		e.Attribute = append(e.Attribute, f.newAttribute(id, r))
+	}
+	return f.writeJSON(path, map[string]event{"Event": e})
 }
 
 // newAttribute is a host: who attacks is a source.

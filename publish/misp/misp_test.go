@@ -25,10 +25,10 @@ func written(t *testing.T, v *publish.View) map[string]string {
 	files := map[string]*bytes.Buffer{}
 	c := misp.DefaultConfiguration()
 	c.Organisation = "Example"
-	err := misp.Files(c, "key")(v, func(path string) (io.Writer, error) {
+	err := misp.Files(c, "key")(v, publish.Out{Create: func(path string) (io.Writer, error) {
 		files[path] = &bytes.Buffer{}
 		return files[path], nil
-	})
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}

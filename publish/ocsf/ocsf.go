@@ -204,8 +204,8 @@ const most = 10_000
 
 // Files writes ocsf/findings.jsonl: the last changes, the oldest first, one event
 // on each line.
-func Files(v *publish.View, create publish.Create) error {
-	out, err := create("ocsf/findings.jsonl")
+func Files(v *publish.View, to publish.Out) error {
+	out, err := to.Create("ocsf/findings.jsonl")
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"dragnet/dossier"
 	"dragnet/flow"
+	"dragnet/publish"
 	"dragnet/publish/ocsf"
 	"dragnet/publish/publishtest"
 )
@@ -295,7 +296,7 @@ func TestChangesAreTheLifeOfFindings(t *testing.T) {
 	p.List("g1", []string{"in dport=445"}, 95, "198.51.100.7")
 	p.Withdraw("g1", "198.51.100.7")
 	var b bytes.Buffer
-	if err := ocsf.Files(p.Feed(t).View(), func(string) (io.Writer, error) { return &b, nil }); err != nil {
+	if err := ocsf.Files(p.Feed(t).View(), publish.Out{Create: func(string) (io.Writer, error) { return &b, nil }}); err != nil {
 		t.Fatal(err)
 	}
 	var activities, uids []string

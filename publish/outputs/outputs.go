@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -220,22 +221,24 @@ func (s *Service) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Bouncers and name servers come first: they block.
 	if s.lapi != nil {
 		s.lapi.Update(lapi.FromView(v, s.config.LAPI.MinConfidence))
 	}
 	if s.dns != nil {
 		s.dns.Update(v)
 	}
+	var beside sync.WaitGroup
 	if s.taxii != nil {
-		s.taxii.Update(v)
-	}
-	if s.notices != nil {
-		err = s.notices.Write(v)
+		beside.Go(func() { s.taxii.Update(v) })
 	}
 	if s.tree != nil {
-		_, failed := s.tree.Publish(v)
-		err = errors.Join(err, failed)
+		_, err = s.tree.Publish(v)
 	}
+	if s.notices != nil {
+		err = errors.Join(err, s.notices.Write(v))
+	}
+	beside.Wait()
 	s.rows.Set(float64(len(v.Rows)))
 	s.withheld.Set(float64(len(v.Withheld)))
 	if err == nil {
