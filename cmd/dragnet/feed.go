@@ -14,16 +14,18 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dragnet/flow"
 	"dragnet/internal/cli"
 	"dragnet/internal/durable"
 	"dragnet/publish/lapi"
 	"dragnet/publish/mirror"
+	"dragnet/publish/pointer"
 	"dragnet/wire/identity"
 )
 
 func newFeed() *cobra.Command {
 	cmd := &cobra.Command{Use: "feed", Short: "Check and copy the files that a clearinghouse publishes", Args: cobra.ArbitraryArgs, RunE: cli.Group}
-	cmd.AddCommand(newFeedShow(), newFeedVerify(), newFeedSubscribe(), newFeedKey())
+	cmd.AddCommand(newFeedShow(), newFeedVerify(), newFeedFind(), newFeedSubscribe(), newFeedKey())
 	return cmd
 }
 
@@ -179,6 +181,52 @@ func writeSeen(path string, h *mirror.Head) error {
 	return durable.WriteFile(path, append(data, '\n'), 0o644)
 }
 
+func newFeedFind() *cobra.Command {
+	var publisher publisherFlag
+	var output *cli.Format
+	cmd := &cobra.Command{
+		Use:   "find NODE...",
+		Short: "Find the newest publication by a distributed hash table",
+		Long: `Find asks a distributed hash table for the item that the clearinghouse puts there
+after each publication (publish.pointer): the head of its manifest, and mirrors
+that have it. NODE is the address of any node of the table. The item is signed:
+nodes can withhold it or answer with an older one, and cannot forge one. Use it
+if the mirrors that you know are gone, or to see whether they lag behind.
+
+It sends the table the publisher's key, from this machine's address.`,
+		Example: "  dragnet feed find dht.example.org:6881 --publisher ed25519:3p7b...",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			key, err := publisher.key()
+			if err != nil {
+				return err
+			}
+			found, err := pointer.Find(cmd.Context(), args, key)
+			if errors.Is(err, pointer.ErrNotFound) {
+				return cli.Hint(err, "is --publisher right? Nodes forget an item two hours after the clearinghouse last put it there")
+			} else if err != nil {
+				return err
+			}
+			h := &found.Head
+			if *output == cli.Table {
+				fmt.Fprintf(cmd.ErrOrStderr(), "publication %d of %v, root %s; %d of %d nodes have this item\n", h.Number, h.Time, h.Root, found.Copies, found.Asked)
+			}
+			if h.Until < flow.FromTime(time.Now()) {
+				fmt.Fprintf(cmd.ErrOrStderr(), "warning: the next one is overdue since %v: the clearinghouse has stopped, or the nodes withhold it\n", h.Until)
+			}
+			rows := cli.Rows{Header: []string{"mirror"}, Document: found}
+			for _, m := range found.Mirrors {
+				rows.Items = append(rows.Items, map[string]string{"mirror": m})
+				rows.Cells = append(rows.Cells, []string{m})
+			}
+			return cli.WriteRows(cmd.OutOrStdout(), *output, rows)
+		},
+	}
+	output = cli.OutputFlag(cmd)
+	publisher.register(cmd)
+	return cmd
+}
+
 func newFeedSubscribe() *cobra.Command {
 	var publisher publisherFlag
 	var every time.Duration
@@ -186,7 +234,8 @@ func newFeedSubscribe() *cobra.Command {
 		Use:   "subscribe URL DIRECTORY",
 		Short: "Copy a publication, and follow it; the copy is a mirror itself",
 		Long: `Subscribe copies the publication at URL into a folder and checks it; what has not
-changed is not fetched again. DIRECTORY/current is always the last whole and
+changed is not fetched again. URL is that of a mirror, or dht://NODE,NODE: then
+the mirrors are those that 'dragnet feed find' prints. DIRECTORY/current is always the last whole and
 checked publication: a source that lies or fails leaves it as it is. With
 --every it goes on until it is stopped.`,
 		Example: "  dragnet feed subscribe https://feed.example.org/mirror/ /srv/feed --publisher ed25519:3p7b... --every 15m",
@@ -199,7 +248,7 @@ checked publication: a source that lies or fails leaves it as it is. With
 			if every != 0 && every < time.Second {
 				return cli.Usage(fmt.Errorf("--every %v: want at least 1s", every))
 			}
-			c := &mirror.Copier{URL: args[0], Directory: args[1], Publisher: key}
+			c := mirror.Copier{URL: args[0], Directory: args[1], Publisher: key}
 			for {
 				err := copyFeed(cmd, c)
 				if every == 0 {
@@ -219,8 +268,8 @@ checked publication: a source that lies or fails leaves it as it is. With
 	return cmd
 }
 
-func copyFeed(cmd *cobra.Command, c *mirror.Copier) error {
-	done, err := c.Copy(cmd.Context())
+func copyFeed(cmd *cobra.Command, c mirror.Copier) error {
+	done, err := pointer.Copy(cmd.Context(), c)
 	if err != nil {
 		return err
 	}

@@ -23,13 +23,15 @@ import (
 	"dragnet/internal/conf"
 	"dragnet/internal/run"
 	"dragnet/publish/mirror"
+	"dragnet/publish/pointer"
 	"dragnet/wire/identity"
 )
 
 // Configuration of the subscription.
 type Configuration struct {
-	// URL is that of a mirror, such as https://feed.example.org/mirror/; empty
-	// subscribes to none.
+	// URL is that of a mirror, such as https://feed.example.org/mirror/, or
+	// dht://HOST:PORT,... to find the mirrors by nodes of a distributed hash
+	// table; empty subscribes to none.
 	URL string `yaml:"url"`
 	// Publisher is the public key of the clearinghouse.
 	Publisher string `yaml:"publisher"`
@@ -119,7 +121,7 @@ func (s *Subscriber) follow(ctx context.Context) error {
 // turn copies what is new, proposes it, and takes back what was proposed before
 // and is no longer published.
 func (s *Subscriber) turn(ctx context.Context) error {
-	done, err := s.copier.Copy(ctx)
+	done, err := pointer.Copy(ctx, s.copier)
 	if err != nil {
 		return err
 	}

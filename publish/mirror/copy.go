@@ -31,6 +31,9 @@ type Copier struct {
 	Client *http.Client
 	// Now is the clock; nil is the machine's.
 	Now func() time.Time
+	// Seen, if not nil, is a head that the publisher signed: an older
+	// publication is not copied.
+	Seen *Head
 }
 
 // Copied says what a copy brought.
@@ -75,6 +78,11 @@ func (c *Copier) copyOnce(ctx context.Context) (Copied, error) {
 	head, err := OpenHead(sealed, c.Publisher, c.Now())
 	if err != nil {
 		return Copied{}, err
+	}
+	if c.Seen != nil {
+		if err := checkNewer(c.Seen, &head); err != nil {
+			return Copied{}, err
+		}
 	}
 	have, err := c.held()
 	if err != nil {

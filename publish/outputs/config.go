@@ -16,6 +16,7 @@ import (
 	"dragnet/publish/mirror"
 	"dragnet/publish/misp"
 	"dragnet/publish/notice"
+	"dragnet/publish/pointer"
 	"dragnet/publish/taxii"
 )
 
@@ -54,6 +55,9 @@ type Configuration struct {
 	Notice notice.Configuration `yaml:"notice"`
 	// DNSBL is the list as a DNS zone.
 	DNSBL dnsbl.Configuration `yaml:"dnsbl"`
+	// Pointer tells in a distributed hash table where the newest publication of
+	// the mirror is found.
+	Pointer pointer.Configuration `yaml:"pointer"`
 }
 
 // HTTP is where outputs over HTTP are served.
@@ -97,7 +101,7 @@ type LAPI struct {
 func DefaultConfiguration() Configuration {
 	return Configuration{
 		Allow: []netip.Prefix{}, AllowFiles: []string{}, Feed: publish.DefaultConfiguration(), HTTP: HTTP{Requests: 512, PerAddress: 64},
-		Mirror: mirror.DefaultConfiguration(), DNSBL: dnsbl.DefaultConfiguration(), MISP: misp.DefaultConfiguration(), Notice: notice.DefaultConfiguration(),
+		Mirror: mirror.DefaultConfiguration(), DNSBL: dnsbl.DefaultConfiguration(), MISP: misp.DefaultConfiguration(), Notice: notice.DefaultConfiguration(), Pointer: pointer.DefaultConfiguration(),
 	}
 }
 
@@ -132,6 +136,8 @@ func (c *Configuration) Validate() error {
 	p.Section("notice", c.Notice.Validate())
 	p.Section("lapi", c.validateLAPI())
 	p.Section("dnsbl", c.DNSBL.Validate())
+	p.Section("pointer", c.Pointer.Validate())
+	p.Check(c.Pointer.Off() || c.Mirror.Directory != "", "pointer.bootstrap", "needs mirror.directory: the item points to a publication")
 	return p.Join()
 }
 

@@ -25,6 +25,7 @@ import (
 	"dragnet/publish/misp"
 	"dragnet/publish/notice"
 	"dragnet/publish/ocsf"
+	"dragnet/publish/pointer"
 	"dragnet/publish/queryapi"
 	"dragnet/publish/taxii"
 	"dragnet/wire/identity"
@@ -58,11 +59,13 @@ type Service struct {
 	dns     *dnsbl.Server
 	taxii   *taxii.Server
 	notices *notice.Writer
+	pointer *pointer.Publisher
 	web     *http.Server
 	// address is where HTTP is served.
 	address string
 
 	rows, withheld, refreshed prometheus.Gauge
+	pointed                   prometheus.Gauge
 	failures, busy            prometheus.Counter
 	// last is when all outputs last followed, in Unix seconds.
 	last atomic.Int64
@@ -88,6 +91,7 @@ func New(c Configuration, d Dependencies) (*Service, error) {
 	s.rows = m.Gauge("entries", "Entries that the outputs show.")
 	s.withheld = m.Gauge("withheld_entries", "Entries that the allow list holds back.")
 	s.refreshed = m.Gauge("refreshed_timestamp_seconds", "When all outputs last followed.")
+	s.pointed = m.Gauge("pointer_nodes", "Nodes of the distributed hash table that took the newest item.")
 	s.failures = m.Counter("failures_total", "Failures of an output to follow.")
 	s.busy = m.Counter("busy_total", "HTTP requests turned away since too many were being answered.")
 	d.Admin.AddReady(s.checkReady)
@@ -114,6 +118,9 @@ func (s *Service) Start(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if !c.Pointer.Off() {
+		s.pointer = pointer.New(c.Pointer, s.deps.Key(), s.deps.Log, s.pointed)
+	}
 	mux := http.NewServeMux()
 	if err := s.addHandlers(mux); err != nil {
 		return err
@@ -124,6 +131,11 @@ func (s *Service) Start(ctx context.Context) (err error) {
 	if s.dns != nil {
 		if err := s.dns.Start(ctx); err != nil {
 			return err
+		}
+	}
+	if s.pointer != nil {
+		if err := s.pointer.Start(ctx); err != nil {
+			return errors.Join(err, s.Stop(ctx))
 		}
 	}
 	if c.HTTP.Listen != "" {
@@ -233,7 +245,10 @@ func (s *Service) follow(ctx context.Context) error {
 		beside.Go(func() { s.taxii.Update(v) })
 	}
 	if s.tree != nil {
-		_, err = s.tree.Publish(v)
+		var m *mirror.Manifest
+		if m, err = s.tree.Publish(v); err == nil && s.pointer != nil {
+			s.pointer.Update(&m.Head)
+		}
 	}
 	if s.notices != nil {
 		err = errors.Join(err, s.notices.Write(v))
@@ -280,6 +295,9 @@ func (s *Service) Stop(ctx context.Context) error {
 	}
 	if s.dns != nil {
 		err = errors.Join(err, s.dns.Stop(ctx))
+	}
+	if s.pointer != nil {
+		err = errors.Join(err, s.pointer.Stop(ctx))
 	}
 	return errors.Join(err, s.group.Stop(ctx))
 }

@@ -30,3 +30,17 @@ func hashed(msg []byte) []byte {
 func options(purpose string) *ed25519.Options {
 	return &ed25519.Options{Hash: crypto.SHA512, Context: purpose}
 }
+
+// SignItem signs a mutable item of a distributed hash table, which strangers
+// check (BEP 44, "Mutable items"). Value is in bencoding. What is signed begins
+// with "4:salt" or "3:seq", as nothing else does that the key signs: other
+// signatures are of Ed25519ph, and those within TLS begin with spaces (RFC 8446,
+// section 4.4.3) or the first byte of a certificate.
+func (k *Key) SignItem(salt []byte, sequence int64, value []byte) [ed25519.SignatureSize]byte {
+	var b []byte
+	if len(salt) > 0 {
+		b = append(fmt.Appendf(b, "4:salt%d:", len(salt)), salt...)
+	}
+	b = append(fmt.Appendf(b, "3:seqi%de1:v", sequence), value...)
+	return [ed25519.SignatureSize]byte(ed25519.Sign(k.private, b))
+}
