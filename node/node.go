@@ -14,6 +14,7 @@ import (
 
 	"dragnet/ask/witness/endpoint"
 	"dragnet/decide/ledger"
+	"dragnet/flow"
 	"dragnet/internal/admin"
 	"dragnet/internal/conf"
 	"dragnet/internal/logging"
@@ -109,6 +110,9 @@ func New(c Configuration, p run.Program) (*Node, error) {
 			return nil, err
 		}
 	}
+	if notifier.WantsFlows() {
+		following.Watcher = watchers{detection, notifier}
+	}
 	if epochs != nil {
 		following.Epoch = epochs.Name
 	}
@@ -173,6 +177,18 @@ func readServices(c *Configuration) []api.Service {
 		query.NewStoreServer(c.Store.Place(), c.Directory().Sources(), gate).Service(),
 		witnesses.NewServer(own, open, gate).Service(),
 	}
+}
+
+// watchers sees flows as detection does, and sends them.
+type watchers struct {
+	*detection.Detection
+	notifier *notify.Notifier
+}
+
+// Add implements follow.Watcher.
+func (w watchers) Add(batch []flow.Flow) {
+	w.Detection.Add(batch)
+	w.notifier.NotifyFlows(batch)
 }
 
 // dataDirectory is the part that creates the data directory.

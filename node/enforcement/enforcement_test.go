@@ -154,6 +154,39 @@ func TestFindingsAreKeptNotifiedAndProposedOnce(t *testing.T) {
 	}
 }
 
+// A block that an operator undoes, or that expires, is made known as it was when it
+// began.
+func TestTheEndOfABlockIsNotified(t *testing.T) {
+	e, d := enforce(t, nil)
+	var sent []notify.Notice
+	e.deps.Notify = func(n notify.Notice) {
+		if n.Decision != nil && n.Decision.Standing == nil {
+			sent = append(sent, n)
+		}
+	}
+	found := []dossier.Finding{{Version: 1, ID: "A", Host: flow.Host{Addr: netip.MustParseAddr("198.51.100.7")}, Kind: "scan", Detector: "failures", Summary: "scans"}}
+	if _, err := e.TakeFindings(t.Context(), found, true); err != nil {
+		t.Fatal(err)
+	}
+	now := currentTime()
+	update(t, e, now)
+	update(t, e, now)
+	if len(sent) != 1 || sent[0].Decision.Verdict != dossier.Active {
+		t.Fatalf("%+v", sent)
+	}
+	if err := d.Judge(t.Context(), now, func(j *decide.Judge) error {
+		_, err := j.Undo(now, sent[0].Decision.ID, "operator", "a mistake")
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	update(t, e, now)
+	update(t, e, now)
+	if len(sent) != 2 || sent[1].Decision.Verdict != dossier.Undone || sent[1].Decision.ID != sent[0].Decision.ID {
+		t.Errorf("%+v", sent)
+	}
+}
+
 // Offenders rise: the worst are blocked, twice as many each period, within the
 // budget; agents learn of their own sources only; a stop ends it all.
 func TestAlarmBudgetStop(t *testing.T) {

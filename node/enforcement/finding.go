@@ -100,7 +100,11 @@ func (e *Enforcement) updateDecisions(ctx context.Context, now flow.Time) error 
 	if err != nil {
 		return err
 	}
+	if known == nil {
+		known = []dossier.Decision{} // known to be none
+	}
 	e.mu.Lock()
+	changed := changedDecisions(e.known, known, decided)
 	e.known, e.allow = known, allow
 	e.mu.Unlock()
 	e.metrics.countDecisions(known)
@@ -111,9 +115,38 @@ func (e *Enforcement) updateDecisions(ctx context.Context, now flow.Time) error 
 		d := &decided[i]
 		e.log.Info("decision made", "decision", d.ID, "target", d.Target, "verdict", d.Verdict, "why", d.Why)
 		e.metrics.decided.WithLabelValues(string(d.Verdict)).Inc()
-		e.deps.Notify(notify.Notice{Time: now, Kind: "decision", Text: fmt.Sprintf("%s: %s until %s: %s", d.Target, d.Verdict, d.Until, d.Why), Decision: d})
+		e.deps.Notify(decisionNotice(now, d))
+	}
+	for i := range changed {
+		e.deps.Notify(decisionNotice(now, &changed[i]))
 	}
 	return nil
+}
+
+// changedDecisions are those that an operator or the time changed since the last
+// update, besides those decided now. After a start, when nothing is known yet,
+// there are none.
+func changedDecisions(before, known, decided []dossier.Decision) (changed []dossier.Decision) {
+	if before == nil {
+		return nil
+	}
+	same := map[string]dossier.Verdict{}
+	for _, d := range before {
+		same[d.ID] = d.Verdict
+	}
+	for _, d := range decided {
+		same[d.ID] = d.Verdict
+	}
+	for _, d := range known {
+		if verdict, ok := same[d.ID]; !ok || verdict != d.Verdict {
+			changed = append(changed, d)
+		}
+	}
+	return changed
+}
+
+func decisionNotice(now flow.Time, d *dossier.Decision) notify.Notice {
+	return notify.Notice{Time: now, Kind: "decision", Text: fmt.Sprintf("%s: %s until %s: %s", d.Target, d.Verdict, d.Until, d.Why), Decision: d}
 }
 
 // addStanding puts the standing decision before the proposals if it does not

@@ -1,5 +1,6 @@
 // Package notify sends findings and decisions to people and programs outside the
-// node: by syslog, a webhook, and mail.
+// node: by syslog, a webhook, and mail; and these and flows as events of OCSF to a
+// file, a webhook, and syslog.
 //
 // A slow or absent receiver costs a bounded queue and never stops the node: what
 // does not fit is dropped and counted, what fails is retried for a while.
@@ -30,6 +31,9 @@ type Configuration struct {
 	Kinds []string `yaml:"kinds"`
 	// Syslog sends notices in the format of RFC 5424.
 	Syslog Syslog `yaml:"syslog"`
+	// OCSF sends findings, decisions and flows in the form that collectors of
+	// security events take.
+	OCSF OCSF `yaml:"ocsf"`
 	// Webhook posts each notice as JSON.
 	Webhook Webhook `yaml:"webhook"`
 	// Mail sends notices by mail, several in one message.
@@ -46,7 +50,7 @@ type Configuration struct {
 func DefaultConfiguration() Configuration {
 	return Configuration{
 		Kinds: noticeKinds(), Syslog: Syslog{Facility: 13}, Webhook: Webhook{Timeout: 10 * time.Second},
-		Mail: Mail{To: []string{}, Every: time.Minute, Timeout: 30 * time.Second}, Queue: 1000, Attempts: 6, Pause: time.Second,
+		OCSF: defaultOCSF(), Mail: Mail{To: []string{}, Every: time.Minute, Timeout: 30 * time.Second}, Queue: 1000, Attempts: 6, Pause: time.Second,
 	}
 }
 
@@ -64,18 +68,21 @@ func (c *Configuration) Validate() error {
 	p.Section("syslog", c.Syslog.Validate())
 	p.Section("webhook", c.Webhook.Validate())
 	p.Section("mail", c.Mail.Validate())
+	p.Section("ocsf", c.OCSF.Validate())
 	return p.Join()
 }
 
 // Notice is an event that people should know of.
 type Notice struct {
 	Time flow.Time `json:"time"`
-	// Kind is "finding", "decision", "alarm", "trend" or "agent".
+	// Kind is "finding", "decision", "alarm", "trend", "agent", or "flow", which
+	// has no Text.
 	Kind string `json:"kind"`
 	Text string `json:"text"`
 	// Finding and Decision are the subject, if there is one.
 	Finding  *dossier.Finding  `json:"finding,omitempty"`
 	Decision *dossier.Decision `json:"decision,omitempty"`
+	Flow     *flow.Flow        `json:"-"`
 }
 
 // channel sends notices to one receiver. An error that is permanent is not
@@ -103,6 +110,9 @@ type Notifier struct {
 type queue struct {
 	to      channel
 	notices chan Notice
+	// kinds are those that the channel gets, most how many are sent together.
+	kinds []string
+	most  int
 }
 
 // New makes a notifier; Start starts it. The admin server gets the metrics; it may
@@ -118,9 +128,10 @@ func New(c Configuration, log *slog.Logger, a *admin.Server) (*Notifier, error) 
 	}
 	for _, to := range []channel{newSyslog(c.Syslog, host), newWebhook(c.Webhook), newMail(c.Mail, host)} {
 		if to.name() != "" {
-			n.queues = append(n.queues, queue{to, make(chan Notice, c.Queue)})
+			n.queues = append(n.queues, queue{to, make(chan Notice, c.Queue), c.Kinds, most})
 		}
 	}
+	n.queues = append(n.queues, c.OCSF.queues(host)...)
 	under := metric.Under(a.Metrics(), "dragnet_notices_")
 	n.sent = under.Counters("sent_total", "Notices that a receiver accepted.", "channel")
 	n.failed = under.Counters("failed_total", "Notices given up after all attempts.", "channel")
@@ -145,10 +156,10 @@ func (n *Notifier) Stop(ctx context.Context) error {
 
 // Notify queues a notice; it never blocks.
 func (n *Notifier) Notify(notice Notice) {
-	if !slices.Contains(n.c.Kinds, notice.Kind) {
-		return
-	}
 	for i := range n.queues {
+		if !slices.Contains(n.queues[i].kinds, notice.Kind) {
+			continue
+		}
 		select {
 		case n.queues[i].notices <- notice:
 		default:
@@ -157,7 +168,7 @@ func (n *Notifier) Notify(notice Notice) {
 	}
 }
 
-// most bounds the notices that are sent together.
+// most bounds the notices of a mail.
 const most = 100
 
 func (n *Notifier) serveQueue(ctx context.Context, q *queue) {
@@ -180,7 +191,7 @@ func (q *queue) collectBatch(ctx context.Context, first Notice) []Notice {
 	all := []Notice{first}
 	wait := time.NewTimer(q.to.collectFor())
 	defer wait.Stop()
-	for q.to.collectFor() > 0 && len(all) < most {
+	for q.to.collectFor() > 0 && len(all) < q.most {
 		select {
 		case next := <-q.notices:
 			all = append(all, next)
@@ -198,7 +209,7 @@ func (n *Notifier) flushQueue(q *queue, all []Notice) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	for {
-		for len(all) < most && len(q.notices) > 0 && (q.to.collectFor() > 0 || len(all) == 0) {
+		for len(all) < q.most && len(q.notices) > 0 && (q.to.collectFor() > 0 || len(all) == 0) {
 			all = append(all, <-q.notices)
 		}
 		if len(all) == 0 {

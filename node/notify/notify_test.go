@@ -188,7 +188,7 @@ func TestQueueIsBounded(t *testing.T) {
 		t.Errorf("%g dropped of 20 for a queue of 5", dropped)
 	}
 	n.Notify(Notice{Kind: "something else"})
-	n.c.Kinds = nil
+	n.queues[0].kinds = nil
 	n.Notify(finding())
 	if dropped := n.count("dropped", "webhook"); dropped != 15 {
 		t.Error("kinds that were not asked for are queued")

@@ -3,6 +3,7 @@ package notify
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net"
 	"net/url"
@@ -20,6 +21,9 @@ type Syslog struct {
 	Address string `yaml:"address"`
 	// Facility is RFC 5424's number; 13 is "log audit".
 	Facility int `yaml:"facility"`
+	// Authority is a PEM file of who signed a tls receiver's certificate; empty
+	// trusts those that the system does.
+	Authority string `yaml:"authority"`
 }
 
 // Validate reports all invalid settings.
@@ -43,12 +47,18 @@ func (c *Syslog) Validate() error {
 type syslog struct {
 	c    Syslog
 	host string
-	conn net.Conn
+	// format writes a notice as a message.
+	format func(*Notice) []byte
+	conn   net.Conn
 	// counted is whether each message is preceded by its length (RFC 6587).
 	counted bool
 }
 
-func newSyslog(c Syslog, host string) *syslog { return &syslog{c: c, host: host} }
+func newSyslog(c Syslog, host string) *syslog {
+	s := &syslog{c: c, host: host}
+	s.format = s.formatNotice
+	return s
+}
 
 func (s *syslog) name() string {
 	if s.c.Address == "" {
@@ -70,7 +80,7 @@ func (s *syslog) send(ctx context.Context, notices []Notice) error {
 		}
 	}
 	for i := range notices {
-		b := s.formatNotice(&notices[i])
+		b := s.format(&notices[i])
 		if s.counted {
 			b = append(fmt.Appendf(nil, "%d ", len(b)), b...)
 		}
@@ -99,13 +109,31 @@ func (s *syslog) dialReceiver(ctx context.Context) (err error) {
 			s.conn, err = d.DialContext(ctx, "unix", u.Path)
 		}
 	case "tls":
-		t := tls.Dialer{NetDialer: &d, Config: &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12}}
+		config := &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12}
+		if s.c.Authority != "" {
+			if config.RootCAs, err = readAuthority(s.c.Authority); err != nil {
+				return err // the file may be put right
+			}
+		}
+		t := tls.Dialer{NetDialer: &d, Config: config}
 		s.conn, err = t.DialContext(ctx, "tcp", u.Host)
 	default:
 		s.conn, err = d.DialContext(ctx, u.Scheme, u.Host)
 	}
 	s.counted = u.Scheme == "tcp" || u.Scheme == "tls"
 	return err
+}
+
+func readAuthority(path string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s holds no certificate in PEM", path)
+	}
+	return pool, nil
 }
 
 // severities of the kinds (RFC 5424, table 2): 4 is a warning, 5 a notice.
@@ -128,13 +156,18 @@ func (s *syslog) formatNotice(n *Notice) []byte {
 		data = append(data, "decision", d.ID, "target", d.Target.String(), "verdict", string(d.Verdict))
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "<%d>1 %s %s dragnet %d %s [dragnet@32473", s.c.Facility*8+severityOf(n.Kind), n.Time.Time().Format("2006-01-02T15:04:05.000000Z07:00"), s.host, os.Getpid(), n.Kind)
+	b.WriteString(s.header(n) + " [dragnet@32473")
 	for i := 0; i < len(data); i += 2 {
 		fmt.Fprintf(&b, " %s=\"%s\"", data[i], escapeValue(data[i+1]))
 	}
 	// The byte order mark says that the text is UTF-8.
 	b.WriteString("] \ufeff" + singleLine(n.Text))
 	return []byte(b.String())
+}
+
+// header writes what comes before the structured data.
+func (s *syslog) header(n *Notice) string {
+	return fmt.Sprintf("<%d>1 %s %s dragnet %d %s", s.c.Facility*8+severityOf(n.Kind), n.Time.Time().Format("2006-01-02T15:04:05.000000Z07:00"), s.host, os.Getpid(), n.Kind)
 }
 
 // escapeValue escapes a value of structured data (RFC 5424, section 6.3.3).

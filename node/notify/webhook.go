@@ -13,18 +13,22 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"dragnet/internal/conf"
 )
 
-// Webhook posts each notice as JSON.
+// Webhook posts JSON.
 type Webhook struct {
 	// URL is https://..., or http:// for a receiver on this machine.
 	URL string `yaml:"url"`
 	// Secret signs: X-Dragnet-Signature is "sha256=" and the hexadecimal
 	// HMAC-SHA256 of X-Dragnet-Timestamp, a full stop, and the body.
 	Secret conf.Secret `yaml:"secret"`
+	// Token is sent as Authorization: Bearer, for receivers that want one (RFC
+	// 6750). One of Secret and Token is needed.
+	Token conf.Secret `yaml:"token"`
 	// Timeout bounds one attempt.
 	Timeout time.Duration `yaml:"timeout"`
 }
@@ -43,7 +47,8 @@ func (c *Webhook) Validate() error {
 	ip := net.ParseIP(u.Hostname())
 	local := u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 	p.Check(u.Scheme == "https" || u.Scheme == "http" && local, "url", "want https://..., or http:// to this machine")
-	p.Check(len(c.Secret.Reveal()) >= 16, "secret", "want at least 16 characters, so that the receiver can tell our notices from others'")
+	p.Check(len(c.Secret.Reveal()) >= 16 || c.Secret == "" && c.Token != "", "secret", "want at least 16 characters, so that the receiver can tell our notices from others'")
+	p.Check(!strings.ContainsFunc(c.Token.Reveal(), func(r rune) bool { return r <= ' ' || r > '~' }), "token", "want printable ASCII without spaces")
 	p.Check(c.Timeout > 0 && c.Timeout <= 5*time.Minute, "timeout", "is %v; want above 0 and at most 5m", c.Timeout)
 	return p.Join()
 }
@@ -85,14 +90,24 @@ func (w *webhook) postNotice(ctx context.Context, n *Notice) error {
 	if err != nil {
 		return permanent{err}
 	}
+	return w.post(ctx, body)
+}
+
+// post sends a body. What the receiver will never take is a permanent error.
+func (w *webhook) post(ctx context.Context, body []byte) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, w.c.URL, bytes.NewReader(body))
 	if err != nil {
 		return permanent{err}
 	}
-	stamp := strconv.FormatInt(time.Now().Unix(), 10)
 	request.Header.Set("Content-Type", "application/json")
-	request.Header.Set("X-Dragnet-Timestamp", stamp)
-	request.Header.Set("X-Dragnet-Signature", Signature(w.c.Secret.Reveal(), stamp, body))
+	if w.c.Secret != "" {
+		stamp := strconv.FormatInt(time.Now().Unix(), 10)
+		request.Header.Set("X-Dragnet-Timestamp", stamp)
+		request.Header.Set("X-Dragnet-Signature", Signature(w.c.Secret.Reveal(), stamp, body))
+	}
+	if w.c.Token != "" {
+		request.Header.Set("Authorization", "Bearer "+w.c.Token.Reveal())
+	}
 	answer, err := w.client.Do(request)
 	if err != nil {
 		return err
