@@ -8,6 +8,10 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,13 +19,12 @@ import (
 	"github.com/anacrolix/dht/v2"
 	"github.com/anacrolix/dht/v2/bep44"
 	"github.com/anacrolix/dht/v2/krpc"
-	"github.com/anacrolix/log"
 	"github.com/anacrolix/torrent/bencode"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/time/rate"
 
 	"dragnet/flow"
 	"dragnet/publish/mirror"
+	"dragnet/publish/publishtest"
 	"dragnet/wire/identity"
 )
 
@@ -30,65 +33,18 @@ func TestMain(m *testing.M) {
 	m.Run()
 }
 
-// swarm is a private table of ordinary nodes on the loopback interface.
-type swarm struct {
-	nodes  []*dht.Server
-	stores []*bep44.Memory
-}
+// swarm is a private table.
+type swarm struct{ *publishtest.Swarm }
 
 func newSwarm(t testing.TB, n int) *swarm {
 	t.Helper()
-	s := &swarm{}
-	quiet := log.NewLogger("test")
-	quiet.SetHandlers(log.DiscardHandler)
-	for range n {
-		conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		c := dht.NewDefaultServerConfig()
-		store := bep44.NewMemory()
-		c.Conn, c.Logger, c.Store, c.SendLimiter = conn, quiet, store, rate.NewLimiter(rate.Inf, 1)
-		c.QueryResendDelay = func() time.Duration { return 100 * time.Millisecond }
-		first := s.addresses()
-		c.StartingNodes = func() (all []dht.Addr, err error) {
-			for _, a := range first[:min(len(first), 1)] {
-				udp, err := net.ResolveUDPAddr("udp", a)
-				if err != nil {
-					return nil, err
-				}
-				all = append(all, dht.NewAddr(udp))
-			}
-			return all, nil
-		}
-		node, err := dht.NewServer(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(node.Close)
-		s.nodes, s.stores = append(s.nodes, node), append(s.stores, store)
-	}
-	for round := range 3 { // the first ones do not know the last ones at first
-		for i, node := range s.nodes {
-			if _, err := node.Bootstrap(); err != nil && (round > 0 || i > 0) {
-				t.Fatal(err)
-			}
-		}
-	}
-	return s
-}
-
-func (s *swarm) addresses() (all []string) {
-	for _, n := range s.nodes {
-		all = append(all, n.Addr().String())
-	}
-	return all
+	return &swarm{publishtest.NewSwarm(t, n, func() (net.PacketConn, error) { return net.ListenPacket("udp", "127.0.0.1:0") })}
 }
 
 // holders are the positions of the nodes that have an item of a key.
 func (s *swarm) holders(key *identity.Key) (all []int) {
 	target := bep44.MakeMutableTarget([32]byte(key.Public().Bytes()), []byte(salt))
-	for i, store := range s.stores {
+	for i, store := range s.Stores {
 		if item, err := store.Get(target); err == nil && item != nil {
 			all = append(all, i)
 		}
@@ -144,7 +100,7 @@ func TestHalfOfTheSwarmIsKilled(t *testing.T) {
 	s := newSwarm(t, 30)
 	key, seed := newKey(t), uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	p := newPublisher(t, key, s.addresses()[:3]...)
+	p := newPublisher(t, key, s.Addresses()[:3]...)
 	for n := range int64(3) {
 		if took, err := p.publish(t.Context(), head(n+1)); err != nil || took < 8 {
 			t.Fatalf("%d nodes took the item, %v; want the 8 nearest", took, err)
@@ -160,7 +116,7 @@ func TestHalfOfTheSwarmIsKilled(t *testing.T) {
 	for _, i := range random.Perm(30) {
 		if len(killed) < 15 && i != left {
 			killed[i] = true
-			s.nodes[i].Close()
+			s.Nodes[i].Close()
 		}
 	}
 	for _, i := range holders {
@@ -168,7 +124,7 @@ func TestHalfOfTheSwarmIsKilled(t *testing.T) {
 			lost++
 		}
 	}
-	for i, address := range s.addresses() {
+	for i, address := range s.Addresses() {
 		if killed[i] {
 			continue
 		}
@@ -182,21 +138,21 @@ func TestHalfOfTheSwarmIsKilled(t *testing.T) {
 func TestDeadBootstrapNodesArePassedOver(t *testing.T) {
 	s := newSwarm(t, 5)
 	key := newKey(t)
-	p := newPublisher(t, key, s.addresses()...)
+	p := newPublisher(t, key, s.Addresses()...)
 	if _, err := p.publish(t.Context(), head(1)); err != nil {
 		t.Fatal(err)
 	}
-	for _, n := range s.nodes[:3] {
+	for _, n := range s.Nodes[:3] {
 		n.Close()
 	}
-	found, err := Find(t.Context(), append([]string{"no such host.invalid:1"}, s.addresses()...), key.Public())
+	found, err := Find(t.Context(), append([]string{"no such host.invalid:1"}, s.Addresses()...), key.Public())
 	if err != nil || found.Head.Number != 1 {
 		t.Errorf("%+v, %v", found, err)
 	}
-	if _, err := Find(t.Context(), s.addresses()[:3], key.Public()); !errors.Is(err, errTable) {
+	if _, err := Find(t.Context(), s.Addresses()[:3], key.Public()); !errors.Is(err, errTable) {
 		t.Errorf("without a living node: %v", err)
 	}
-	if _, err := Find(t.Context(), s.addresses()[3:], newKey(t).Public()); !errors.Is(err, ErrNotFound) {
+	if _, err := Find(t.Context(), s.Addresses()[3:], newKey(t).Public()); !errors.Is(err, ErrNotFound) {
 		t.Errorf("a publisher without an item: %v", err)
 	}
 }
@@ -215,14 +171,14 @@ func bencoded(t testing.TB, text string) []byte {
 // many refused it.
 func (s *swarm) putRaw(t *testing.T, put bep44.Put, nodes ...int) (refused int) {
 	t.Helper()
-	c := configuration(s.addresses()...)
+	c := configuration(s.Addresses()...)
 	table, err := openTable(&c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer table.close()
 	for _, i := range nodes {
-		to := dht.NewAddr(s.nodes[i].Addr())
+		to := dht.NewAddr(s.Nodes[i].Addr())
 		got := table.server.Get(t.Context(), to, put.Target(), nil, dht.QueryRateLimiting{})
 		if got.Reply.R == nil || got.Reply.R.Token == nil {
 			t.Fatalf("no token: %v", got.ToError())
@@ -240,7 +196,7 @@ func (s *swarm) putRaw(t *testing.T, put bep44.Put, nodes ...int) (refused int) 
 func TestAbuse(t *testing.T) {
 	s := newSwarm(t, 5)
 	key, thief := newKey(t), newKey(t)
-	p := newPublisher(t, key, s.addresses()...)
+	p := newPublisher(t, key, s.Addresses()...)
 	if _, err := p.publish(t.Context(), head(5)); err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +215,7 @@ func TestAbuse(t *testing.T) {
 		if refused := s.putRaw(t, put, holders...); refused != len(holders) || refused == 0 {
 			t.Errorf("%s: %d of %d nodes refused", name, refused, len(holders))
 		}
-		if found, err := Find(t.Context(), s.addresses(), key.Public()); err != nil || found.Head.Number != 5 {
+		if found, err := Find(t.Context(), s.Addresses(), key.Public()); err != nil || found.Head.Number != 5 {
 			t.Errorf("%s: found %+v, %v", name, found, err)
 		}
 	}
@@ -271,7 +227,7 @@ func TestAbuse(t *testing.T) {
 		if refused := s.putRaw(t, put, 0, 1, 2, 3, 4); refused != 0 {
 			t.Fatalf("%s: %d refused", name, refused)
 		}
-		if found, err := Find(t.Context(), s.addresses(), other.Public()); !errors.Is(err, errValue) {
+		if found, err := Find(t.Context(), s.Addresses(), other.Public()); !errors.Is(err, errValue) {
 			t.Errorf("%s: %+v, %v", name, found, err)
 		}
 	}
@@ -310,7 +266,7 @@ func liar(t *testing.T, answer func(transaction string) []string) string {
 func TestLiars(t *testing.T) {
 	s := newSwarm(t, 3)
 	key, thief := newKey(t), newKey(t)
-	p := newPublisher(t, key, s.addresses()...)
+	p := newPublisher(t, key, s.Addresses()...)
 	if _, err := p.publish(t.Context(), head(5)); err != nil {
 		t.Fatal(err)
 	}
@@ -356,16 +312,76 @@ func TestLiars(t *testing.T) {
 	for name, answer := range liars {
 		address := liar(t, answer)
 		all = append(all, address)
-		found, err := Find(t.Context(), append([]string{address}, s.addresses()...), key.Public())
+		found, err := Find(t.Context(), append([]string{address}, s.Addresses()...), key.Public())
 		if err != nil || found.Head.Number != 5 {
 			t.Errorf("%s: %+v, %v", name, found, err)
 		}
 	}
-	if found, err := Find(t.Context(), append(all, s.addresses()...), key.Public()); err != nil || found.Head.Number != 5 {
+	if found, err := Find(t.Context(), append(all, s.Addresses()...), key.Public()); err != nil || found.Head.Number != 5 {
 		t.Errorf("all of them: %+v, %v", found, err)
 	}
 	if found, err := Find(t.Context(), all, key.Public()); err == nil && found.Head.Number >= 5 {
 		t.Errorf("liars alone: %+v", found)
+	}
+}
+
+// TestCopyByTheTable passes over a mirror that is gone, one that lags behind, and
+// one of somebody else.
+func TestCopyByTheTable(t *testing.T) {
+	s := newSwarm(t, 5)
+	key := newKey(t)
+	source := publishtest.New()
+	feed := source.Feed(t)
+	publish := func(k *identity.Key, dir string) *mirror.Manifest {
+		c := mirror.DefaultConfiguration()
+		c.Directory = dir
+		tree, err := mirror.NewTree(c, k, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := tree.Publish(publishtest.Refresh(t, feed))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	serve := func(dir string) string {
+		server := httptest.NewServer(http.FileServer(http.Dir(filepath.Join(dir, mirror.Current))))
+		t.Cleanup(server.Close)
+		return server.URL
+	}
+	behind, current, foreign := t.TempDir(), t.TempDir(), t.TempDir()
+	publish(key, current)
+	if err := os.CopyFS(behind, os.DirFS(current)); err != nil {
+		t.Fatal(err)
+	}
+	source.List("g1", nil, 75, "198.51.100.7")
+	m := publish(key, current)
+	publish(newKey(t), foreign)
+	c := configuration(s.Addresses()[:2]...)
+	c.Mirrors = []string{"http://127.0.0.1:1/", serve(behind), serve(foreign)}
+	p := New(c, key, slog.New(slog.DiscardHandler), prometheus.NewGauge(prometheus.GaugeOpts{Name: "nodes"}))
+	if err := p.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer p.Stop(t.Context())
+	copier := mirror.Copier{URL: Scheme + strings.Join(s.Addresses(), ","), Directory: t.TempDir(), Publisher: key.Public(), Now: source.Now}
+	for _, good := range []bool{false, true} {
+		if good {
+			p.config.Mirrors = append(p.config.Mirrors, serve(current))
+			source.Advance(time.Second)
+			m = publish(key, current)
+		}
+		if _, err := p.publish(t.Context(), &m.Head); err != nil {
+			t.Fatal(err)
+		}
+		done, err := Copy(t.Context(), copier)
+		switch {
+		case !good && (!errors.Is(err, mirror.ErrRolledBack) || !errors.Is(err, mirror.ErrForged)):
+			t.Errorf("no mirror has it: %v", err)
+		case good && (err != nil || done.Manifest.Head != m.Head):
+			t.Errorf("the last mirror has it: %+v, %v", done, err)
+		}
 	}
 }
 
