@@ -2,11 +2,6 @@ package sharing_test
 
 import (
 	"crypto/md5"
-	"dragnet/dossier"
-	"dragnet/publish/mirror"
-	"dragnet/publish/ocsf"
-	"dragnet/publish/pointer"
-	"dragnet/publish/stix"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +14,12 @@ import (
 	"strings"
 
 	"github.com/miekg/dns"
+
+	"dragnet/dossier"
+	"dragnet/publish/mirror"
+	"dragnet/publish/ocsf"
+	"dragnet/publish/pointer"
+	"dragnet/publish/stix"
 )
 
 // closedFinding is OCSF's activity of a finding that is over.

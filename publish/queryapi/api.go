@@ -3,6 +3,8 @@
 // history of a host. openapi.json describes it.
 package queryapi
 
+//go:generate go tool -modfile=../../tools/go.mod oapi-codegen -generate types,client -package queryapi_test -o generated_test.go openapi.json
+
 import (
 	_ "embed"
 	"encoding/json"
