@@ -1,6 +1,7 @@
 package dnsbl
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net"
 	"net/netip"
@@ -28,6 +29,12 @@ type Configuration struct {
 	TTL time.Duration `yaml:"ttl"`
 	// Secondaries may fetch the whole zone, and are told when it changes.
 	Secondaries []string `yaml:"secondaries"`
+	// TransferKey is the name of the key that must sign requests for the zone
+	// (TSIG, RFC 8945, HMAC-SHA256); it signs answers and notices, too. Empty
+	// trusts the addresses of Secondaries alone.
+	TransferKey string `yaml:"transfer_key"`
+	// TransferSecret is that key, in base64.
+	TransferSecret conf.Secret `yaml:"transfer_secret"`
 	// PerSecond is how many queries a network (IPv4 /24, IPv6 /56) may ask in a
 	// second; more are refused.
 	PerSecond int `yaml:"per_second"`
@@ -57,6 +64,8 @@ func (c *Configuration) Validate() error {
 	p.Check(c.TTL >= time.Second && c.TTL <= 24*time.Hour, "ttl", "is %v; want 1s to 24h", c.TTL)
 	p.Check(c.PerSecond >= 1, "per_second", "is %d; want at least 1", c.PerSecond)
 	p.Check(c.MinConfidence >= 0 && c.MinConfidence <= 100, "min_confidence", "is %d; want 0 to 100", c.MinConfidence)
+	secret, err := base64.StdEncoding.DecodeString(c.TransferSecret.Reveal())
+	p.Check(c.TransferKey == "" && c.TransferSecret == "" || isName(c.TransferKey) && err == nil && len(secret) >= 16, "transfer_key", "want a name, and transfer_secret in base64 of at least 16 bytes, such as 'tsig-keygen' makes")
 	for i, s := range c.Secondaries {
 		_, err := parseSecondary(s)
 		p.Check(err == nil, fmt.Sprintf("secondaries[%d]", i), "%q: want an address, with or without a port", s)

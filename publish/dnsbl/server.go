@@ -88,7 +88,7 @@ func reusePort(_, _ string, c syscall.RawConn) (err error) {
 }
 
 func (s *Server) serve(d *dns.Server) {
-	d.Handler = dns.HandlerFunc(s.Answer)
+	d.Handler, d.TsigSecret = dns.HandlerFunc(s.Answer), s.keys()
 	started := make(chan struct{})
 	d.NotifyStartedFunc = func() { close(started) }
 	s.servers = append(s.servers, d)
@@ -98,6 +98,31 @@ func (s *Server) serve(d *dns.Server) {
 		}
 	})
 	<-started
+}
+
+// keys is the key of transfers by its name; nil for none.
+func (s *Server) keys() map[string]string {
+	if s.config.TransferKey == "" {
+		return nil
+	}
+	return map[string]string{dns.CanonicalName(s.config.TransferKey): s.config.TransferSecret.Reveal()}
+}
+
+// sign makes WriteMsg and Exchange sign a message, if there is a key.
+func (s *Server) sign(m *dns.Msg) {
+	if s.config.TransferKey != "" {
+		m.SetTsig(dns.CanonicalName(s.config.TransferKey), dns.HmacSHA256, 300, time.Now().Unix())
+	}
+}
+
+// isSigned reports whether a request has the signature that transfers need.
+func (s *Server) isSigned(w dns.ResponseWriter, r *dns.Msg) bool {
+	if s.config.TransferKey == "" {
+		return true
+	}
+	t := r.IsTsig()
+	return t != nil && dns.CanonicalName(t.Hdr.Name) == dns.CanonicalName(s.config.TransferKey) &&
+		dns.CanonicalName(t.Algorithm) == dns.HmacSHA256 && w.TsigStatus() == nil
 }
 
 // Address is where the server listens.
@@ -121,8 +146,9 @@ func (s *Server) Update(v *publish.View) {
 	for _, to := range s.secondaries {
 		m := new(dns.Msg)
 		m.SetNotify(dns.CanonicalName(s.config.Zone))
+		s.sign(m)
 		s.running.Go(func() {
-			c := dns.Client{Timeout: 3 * time.Second}
+			c := dns.Client{Timeout: 3 * time.Second, TsigSecret: s.keys()}
 			if _, _, err := c.Exchange(m, to.String()); err != nil {
 				s.log.Warn("secondary did not answer NOTIFY; it will ask when its refresh time is over", "secondary", to, "err", err)
 			}
@@ -146,14 +172,14 @@ func (s *Server) Answer(w dns.ResponseWriter, r *dns.Msg) {
 	case verified:
 		s.Refused.Add(1)
 		m.Rcode = dns.RcodeRefused
-		s.write(w, m)
+		s.write(w, r, m)
 		return
 	case n <= 2*s.config.PerSecond:
 		// The address may be forged: an answer no longer than the query, which
 		// an honest client asks again over TCP.
 		s.Refused.Add(1)
 		m.Truncated = true
-		s.write(w, m)
+		s.write(w, r, m)
 		return
 	default:
 		s.Dropped.Add(1)
@@ -178,10 +204,14 @@ func (s *Server) Answer(w dns.ResponseWriter, r *dns.Msg) {
 	if !overTCP {
 		m.Truncate(sizeFor(r))
 	}
-	s.write(w, m)
+	s.write(w, r, m)
 }
 
-func (s *Server) write(w dns.ResponseWriter, m *dns.Msg) {
+// write sends an answer, signed if the query was.
+func (s *Server) write(w dns.ResponseWriter, r, m *dns.Msg) {
+	if r.IsTsig() != nil && s.isSigned(w, r) {
+		s.sign(m)
+	}
 	if err := w.WriteMsg(m); err != nil {
 		s.log.Debug("DNS answer not sent", "err", err)
 	}
@@ -294,6 +324,8 @@ func (s *Server) transfer(w dns.ResponseWriter, r, m *dns.Msg, z *zone, from net
 		permitted = permitted || a.Addr() == from
 	}
 	switch {
+	case permitted && !s.isSigned(w, r):
+		m.Rcode = dns.RcodeNotAuth // RFC 8945, section 5.3.2
 	case !permitted || dns.CanonicalName(r.Question[0].Name) != z.name:
 		m.Rcode = dns.RcodeRefused
 	case !overTCP: // the SOA alone: ask over TCP
@@ -307,7 +339,7 @@ func (s *Server) transfer(w dns.ResponseWriter, r, m *dns.Msg, z *zone, from net
 		s.Transfers.Add(1)
 		return
 	}
-	s.write(w, m)
+	s.write(w, r, m)
 }
 
 func (s *Server) sendZone(w dns.ResponseWriter, r *dns.Msg, z *zone) error {
@@ -317,7 +349,10 @@ func (s *Server) sendZone(w dns.ResponseWriter, r *dns.Msg, z *zone) error {
 		m.SetReply(r)
 		m.Authoritative, m.Compress, m.Answer = true, true, chunk
 		chunk = nil
-		return w.WriteMsg(m)
+		s.sign(m)
+		err := w.WriteMsg(m)
+		w.TsigTimersOnly(true) // after the first (RFC 8945, section 5.3.1)
+		return err
 	}
 	err := z.each(flow.FromTime(s.now()), netip.Addr.IsValid, func(host netip.Addr, reason []byte) error {
 		a, txt := z.records(host, string(reason), z.ttl)
