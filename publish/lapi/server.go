@@ -3,6 +3,7 @@ package lapi
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -138,7 +139,11 @@ func refuse(w http.ResponseWriter, status int, message string) {
 // serveStream answers with what changed since the bouncer's last pull, or with
 // everything if it starts or we do not know.
 func (s *Server) serveStream(w http.ResponseWriter, r *http.Request, values url.Values, who reader) {
-	sel := parseSelection(values)
+	sel, err := parseSelection(values)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
 	l, now := s.list.Load(), s.now()
 	startup, _ := strconv.ParseBool(values.Get("startup"))
 	var changed []netip.Prefix
@@ -150,7 +155,6 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request, values url.
 	if r.Method == http.MethodHead {
 		return
 	}
-	var err error
 	if known {
 		err = l.writeDelta(w, &sel, changed, now)
 	} else {
@@ -221,9 +225,17 @@ func (l *list) writeDelta(w io.Writer, s *selection, changed []netip.Prefix, now
 	return o.end()
 }
 
-func parseSelection(values url.Values) selection {
-	s := selection{ips: true, ranges: true}
+// maxParts bounds the values of one parameter: each is looked for in the scenario
+// of every decision.
+const maxParts = 32
+
+func parseSelection(values url.Values) (s selection, err error) {
+	s = selection{ips: true, ranges: true}
 	list := func(name string) (out []string) {
+		if strings.Count(values.Get(name), ",") >= maxParts {
+			err = fmt.Errorf("%s has more than %d values", name, maxParts)
+			return nil
+		}
 		for part := range strings.SplitSeq(values.Get(name), ",") {
 			if part = strings.ToLower(strings.TrimSpace(part)); part != "" {
 				out = append(out, part)
@@ -236,16 +248,16 @@ func parseSelection(values url.Values) selection {
 	s.ips, s.ranges = has(scopes, "ip"), has(scopes, "range")
 	s.nothing = !has(list("origins"), "dragnet") || !has(list("type"), "ban")
 	s.containing, s.without = list("scenarios_containing"), list("scenarios_not_containing")
-	return s
+	return s, err
 }
 
 // serveDecisions answers with the bans of an address or range, or all; "null"
 // for none.
 func (s *Server) serveDecisions(w http.ResponseWriter, r *http.Request, values url.Values) {
 	l, now := s.list.Load(), s.now()
-	sel := parseSelection(values)
-	match, err := parseTarget(values)
-	if err != nil {
+	sel, err1 := parseSelection(values)
+	match, err2 := parseTarget(values)
+	if err := errors.Join(err1, err2); err != nil {
 		refuse(w, http.StatusBadRequest, err.Error())
 		return
 	}
