@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -64,15 +65,19 @@ func Main(root *cobra.Command) int {
 		fmt.Fprintf(os.Stderr, "%s: interrupted\n", root.Name())
 		return ExitInterrupted
 	}
-	fmt.Fprintf(os.Stderr, "%s: %v\n", root.Name(), err)
-	e, ok := errors.AsType[*exitError](err)
-	if !ok {
-		return ExitFailed
+	printError(os.Stderr, root.Name(), err)
+	if e, ok := errors.AsType[*exitError](err); ok {
+		return e.code
 	}
-	if e.hint != "" {
-		fmt.Fprintf(os.Stderr, "hint: %s\n", e.hint)
+	return ExitFailed
+}
+
+// printError prints an error, parts of which others may have written.
+func printError(w io.Writer, program string, err error) {
+	fmt.Fprintf(w, "%s: %s\n", program, escape(err.Error(), "\n\t"))
+	if e, ok := errors.AsType[*exitError](err); ok && e.hint != "" {
+		fmt.Fprintf(w, "hint: %s\n", escape(e.hint, "\n\t"))
 	}
-	return e.code
 }
 
 // prepareCommands sets up cobra for our rules: errors are printed once, by Main, and
@@ -82,8 +87,8 @@ func prepareCommands(root *cobra.Command) {
 	root.SilenceUsage = true
 	root.Version = BuildVersion().String()
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
-	root.SetOut(os.Stdout)
-	root.SetErr(os.Stderr)
+	root.SetOut(standardOutput())
+	root.SetErr(&escapeText{to: os.Stderr})
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return Hint(Usage(err), "see '%s --help'", cmd.CommandPath())
 	})

@@ -70,7 +70,7 @@ func WriteRows(w io.Writer, f Format, r Rows) error {
 		}
 		return WriteJSON(w, r.Items)
 	case JSONL:
-		enc := json.NewEncoder(w)
+		enc := json.NewEncoder(escapeJSON{w})
 		enc.SetEscapeHTML(false)
 		for _, item := range r.Items {
 			if err := enc.Encode(item); err != nil {
@@ -83,22 +83,46 @@ func WriteRows(w io.Writer, f Format, r Rows) error {
 		if err := c.Write(r.Header); err != nil {
 			return err
 		}
-		if err := c.WriteAll(r.Cells); err != nil {
-			return err
+		for _, row := range r.Cells {
+			if err := c.Write(printableCells(row)); err != nil {
+				return err
+			}
 		}
+		c.Flush()
 		return c.Error()
 	}
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, strings.ToUpper(strings.Join(r.Header, "\t")))
 	for _, row := range r.Cells {
-		fmt.Fprintln(t, strings.Join(row, "\t"))
+		fmt.Fprintln(t, strings.Join(printableCells(row), "\t"))
 	}
 	return t.Flush()
 }
 
+// printableCells makes each cell Printable.
+func printableCells(row []string) []string {
+	out := make([]string, len(row))
+	for i, c := range row {
+		out[i] = Printable(c)
+	}
+	return out
+}
+
+// escapeJSON writes on the characters that Printable replaces as JSON's escapes of
+// them, which mean the same. The encoder escapes control characters of ASCII.
+type escapeJSON struct{ to io.Writer }
+
+// Write implements io.Writer; p is whole JSON.
+func (w escapeJSON) Write(p []byte) (int, error) {
+	if _, err := io.WriteString(w.to, escape(string(p), "\n\t")); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
 // WriteJSON prints v as one indented document.
 func WriteJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
+	enc := json.NewEncoder(escapeJSON{w})
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
