@@ -43,8 +43,9 @@ type Sighting struct {
 // AgreedHost is a host of a group, before masking.
 type AgreedHost struct {
 	Addr netip.Addr
-	// Sources counts the classes that reported it under patterns in which it
-	// stands, Witnesses the most that one of them could name.
+	// Sources counts the classes that reported it under patterns in which it is
+	// agreed on. Witnesses, First and Last are what Floor of them bear out: one
+	// member alone can raise neither the number of witnesses nor the span.
 	Sources, Witnesses int
 	First, Last        flow.Time
 	// Until is when it stops standing unless it is reported again.
@@ -59,7 +60,7 @@ type PatternGroup struct {
 	Hosts []AgreedHost
 }
 
-// Merger gathers reports. Memory grows with the hosts in them, about 150 bytes
+// Merger gathers reports. Memory grows with the hosts in them, about 180 bytes
 // for each host, pattern and class.
 type Merger struct {
 	rules    Rules
@@ -68,15 +69,13 @@ type Merger struct {
 }
 
 // tally is one host under one pattern.
-type tally struct {
-	classes     []sighting // one per class
-	witnesses   int
-	first, last flow.Time
-}
+type tally struct{ classes []sighting } // one per class
 
+// sighting is what one class says of a host.
 type sighting struct {
-	class int32
-	until flow.Time
+	class              int32
+	witnesses          int32
+	until, first, last flow.Time
 }
 
 // New returns an empty merger.
@@ -99,28 +98,43 @@ func (m *Merger) Add(v Sighting) {
 	for _, h := range v.Report.Hosts {
 		t := hosts[h.Addr]
 		if t == nil {
-			t = &tally{first: h.First, last: h.Last}
+			t = &tally{}
 			hosts[h.Addr] = t
 		}
-		t.addClass(class, v.Report.Until)
-		t.witnesses = max(t.witnesses, int(h.Witnesses))
-		t.first, t.last = min(t.first, h.First), max(t.last, h.Last)
+		t.addSighting(sighting{class, int32(h.Witnesses), v.Report.Until, h.First, h.Last})
 	}
 }
 
-func (t *tally) addClass(class int32, until flow.Time) {
+func (t *tally) addSighting(v sighting) {
 	for i := range t.classes {
-		if t.classes[i].class == class {
-			t.classes[i].until = max(t.classes[i].until, until)
+		if o := &t.classes[i]; o.class == v.class {
+			o.witnesses, o.until = max(o.witnesses, v.witnesses), max(o.until, v.until)
+			o.first, o.last = min(o.first, v.first), max(o.last, v.last)
 			return
 		}
 	}
-	t.classes = append(t.classes, sighting{class, until})
+	t.classes = append(t.classes, v)
 }
 
-// isAgreed reports whether enough classes and witnesses confirm the host.
+// isAgreed reports whether enough classes confirm the host, and enough witnesses
+// named it to one of them.
 func (r *Rules) isAgreed(t *tally) bool {
-	return len(t.classes) >= r.Floor && t.witnesses >= r.Witnesses
+	return len(t.classes) >= r.Floor && slices.ContainsFunc(t.classes, func(v sighting) bool { return int(v.witnesses) >= r.Witnesses })
+}
+
+// bornOut is the number of witnesses and the span that Floor classes bear out: that
+// number of them name at least as many witnesses, a start at least as early and an
+// end at least as late.
+func (r *Rules) bornOut(t *tally) (witnesses int, first, last flow.Time) {
+	at := max(r.Floor, 1) - 1
+	v := slices.Clone(t.classes)
+	slices.SortFunc(v, func(a, b sighting) int { return cmp.Compare(b.witnesses, a.witnesses) })
+	witnesses = int(v[at].witnesses)
+	slices.SortFunc(v, func(a, b sighting) int { return cmp.Compare(a.first, b.first) })
+	first = v[at].first
+	slices.SortFunc(v, func(a, b sighting) int { return cmp.Compare(b.last, a.last) })
+	last = v[at].last
+	return witnesses, min(first, last), max(first, last) // disjoint spans: what lies between
 }
 
 // agreedUntil is the time at which fewer than Floor classes are left.
@@ -168,16 +182,17 @@ func (r *Rules) mergeHosts(patterns []int, standing map[int]map[netip.Addr]*tall
 	classes := map[netip.Addr]map[int32]bool{}
 	for _, p := range patterns {
 		for addr, t := range standing[p] {
+			witnesses, first, last := r.bornOut(t)
 			h := all[addr]
 			if h == nil {
-				h = &AgreedHost{Addr: addr, First: t.first, Last: t.last}
+				h = &AgreedHost{Addr: addr, First: first, Last: last}
 				all[addr], classes[addr] = h, map[int32]bool{}
 			}
 			for _, v := range t.classes {
 				classes[addr][v.class] = true
 			}
-			h.Sources, h.Witnesses = len(classes[addr]), max(h.Witnesses, t.witnesses)
-			h.First, h.Last, h.Until = min(h.First, t.first), max(h.Last, t.last), max(h.Until, r.agreedUntil(t))
+			h.Sources, h.Witnesses = len(classes[addr]), max(h.Witnesses, witnesses)
+			h.First, h.Last, h.Until = min(h.First, first), max(h.Last, last), max(h.Until, r.agreedUntil(t))
 		}
 	}
 	out := make([]AgreedHost, 0, len(all))

@@ -72,9 +72,24 @@ func TestGroups(t *testing.T) {
 
 func TestHost(t *testing.T) {
 	got := groups(rules, merge.Sighting{7, "a", report(100, 3, 5)}, merge.Sighting{7, "b", report(80, 2, 5)}, merge.Sighting{7, "c", report(50, 1, 5)}, merge.Sighting{7, "c", report(60, 1, 5)})
-	want := []merge.PatternGroup{{Patterns: []int{7}, Hosts: []merge.AgreedHost{{Addr: addr(5), Sources: 3, Witnesses: 3, First: 5, Last: 100, Until: 80}}}}
+	want := []merge.PatternGroup{{Patterns: []int{7}, Hosts: []merge.AgreedHost{{Addr: addr(5), Sources: 3, Witnesses: 2, First: 5, Last: 80, Until: 80}}}}
 	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestOneMemberSetsNoConfidence: a member that claims many witnesses and a span of
+// centuries, for a host that others report too, raises neither.
+func TestOneMemberSetsNoConfidence(t *testing.T) {
+	honest := []merge.Sighting{{1, "a", report(90, 3, 5)}, {1, "b", report(80, 2, 5)}}
+	lie := report(1<<62, 65535, 5)
+	lie.Hosts[0].First = -1 << 62
+	got := groups(rules, append(honest, merge.Sighting{Pattern: 1, Class: "liar", Report: lie})...)
+	if len(got) != 1 || len(got[0].Hosts) != 1 {
+		t.Fatalf("%v", got)
+	}
+	if h := got[0].Hosts[0]; h.Witnesses > 3 || h.First < 5 || h.Last > 90 || h.Until > 90 {
+		t.Errorf("%+v", h)
 	}
 }
 
