@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"time"
 
 	"dragnet/ask/detective"
@@ -34,19 +35,58 @@ func OpenRecord(ctx context.Context, db *state.DB) (*History, error) {
 	return &History{db}, db.Migrate(ctx, "ask/inquiry", steps)
 }
 
-// FirstEpoch is the epoch under which a pattern was asked first, if that was
-// since the given time: asked again it must keep those salts, or the false
-// matches of the two times could be told from the true one.
-func (r *History) FirstEpoch(ctx context.Context, p *pattern.Pattern, h key.Hash, since time.Time) (epoch string, known bool, err error) {
+// FirstEpoch is the epoch under which any tuple of a pattern was asked first, if that
+// was since the given time; empty if none was. Asked again, in whatever pattern, form
+// or size of keys, a tuple must keep its salts, or the false matches of the two times
+// could be told from the true one. Others counts the tuples that were asked first
+// under other salts, so that no epoch serves all.
+func (r *History) FirstEpoch(ctx context.Context, p *pattern.Pattern, since time.Time) (epoch string, others int, err error) {
+	tuples, err := tuplesOf(p)
+	if err != nil {
+		return "", 0, err
+	}
 	err = r.db.View(ctx, func(tx *state.Tx) error {
-		err := tx.QueryRow(`SELECT epoch FROM inquiry WHERE pattern = ? AND hash = ? AND started > ? ORDER BY number LIMIT 1`,
-			p.String(), hashText(h), since.UnixNano()).Scan(&epoch)
-		if known = err == nil; errors.Is(err, sql.ErrNoRows) {
-			return nil
+		epoch, others = "", 0
+		first := map[string]string{} // epoch of each tuple
+		oldest := int64(math.MaxInt64)
+		for t := range tuples {
+			var of string
+			var asked int64
+			err := tx.QueryRow(`SELECT epoch, asked FROM inquiry_tuple WHERE tuple = ? AND asked > ? ORDER BY asked LIMIT 1`, []byte(t), since.UnixNano()).Scan(&of, &asked)
+			if errors.Is(err, sql.ErrNoRows) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			first[t] = of
+			if asked < oldest || asked == oldest && of < epoch {
+				oldest, epoch = asked, of
+			}
 		}
-		return err
+		for _, of := range first {
+			if of != epoch {
+				others++
+			}
+		}
+		return nil
 	})
-	return epoch, known, err
+	return epoch, others, err
+}
+
+// tuplesOf are the tuples of all clues of a pattern, with their masks.
+func tuplesOf(p *pattern.Pattern) (map[string]bool, error) {
+	out := map[string]bool{}
+	for i := range p.Clues {
+		for _, t := range p.Clues[i].Tuples() {
+			b, err := t.AppendBinary(nil)
+			if err != nil {
+				return nil, err
+			}
+			out[string(b)] = true
+		}
+	}
+	return out, nil
 }
 
 // Recorded is one inquiry of the record. Its JSON form is the command line's:
@@ -80,9 +120,18 @@ type RecordedWitness struct {
 	Noted   flow.Time `json:"noted"`
 }
 
-// Begin records an inquiry before any witness is asked.
-func (r *History) Begin(ctx context.Context, now time.Time, a Recorded) (number int64, err error) {
+// Begin records an inquiry about p before any witness is asked.
+func (r *History) Begin(ctx context.Context, now time.Time, a Recorded, p *pattern.Pattern) (number int64, err error) {
+	tuples, err := tuplesOf(p)
+	if err != nil {
+		return 0, err
+	}
 	err = r.db.Update(ctx, func(tx *state.Tx) error {
+		for t := range tuples {
+			if _, err := tx.Exec(`INSERT INTO inquiry_tuple (tuple, epoch, asked) VALUES (?, ?, ?) ON CONFLICT (tuple, epoch) DO NOTHING`, []byte(t), a.Epoch, now.UnixNano()); err != nil {
+				return err
+			}
+		}
 		return tx.QueryRow(`INSERT INTO inquiry (question, pattern, hash, epoch, decoy, started, ended, state)
 			VALUES ('', ?, ?, ?, ?, ?, 0, '') RETURNING number`,
 			a.Pattern, a.Hash, a.Epoch, boolInt(a.Decoy), now.UnixNano()).Scan(&number)
@@ -198,7 +247,7 @@ const flushEvery = 200 * time.Millisecond
 // Run is the function Run, with every change recorded.
 func (r *History) Run(ctx context.Context, c Configuration, p *pattern.Pattern, decoy bool) (number int64, out *Summary, err error) {
 	a := Recorded{Pattern: p.String(), Hash: hashText(c.Detective.Hash), Epoch: c.Detective.Epoch, Decoy: decoy}
-	if number, err = r.Begin(ctx, time.Now(), a); err != nil {
+	if number, err = r.Begin(ctx, time.Now(), a, p); err != nil {
 		return 0, nil, err
 	}
 	notes, enter := make(chan Note, 1024), make(chan error, 1)

@@ -9,7 +9,6 @@ import (
 	"dragnet/ask/detective"
 	"dragnet/ask/inquiry"
 	"dragnet/dossier/pattern"
-	"dragnet/flow/key"
 	"dragnet/internal/state"
 	"dragnet/internal/testkit"
 )
@@ -43,24 +42,44 @@ func record(t *testing.T, address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := key.Hash{Kind: key.Linear, Bits: 19}
 	for i, epoch := range []string{"2026-10-01", "2026-11-20", "2026-11-21"} {
 		at := noon.AddDate(0, 0, 3*i-30)
-		if _, err := r.Begin(ctx, at, inquiry.Recorded{Pattern: p.String(), Hash: "linear/19", Epoch: epoch}); err != nil {
+		if _, err := r.Begin(ctx, at, inquiry.Recorded{Pattern: p.String(), Hash: "linear/19", Epoch: epoch}, p); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if epoch, known, err := r.FirstEpoch(ctx, p, h, noon.AddDate(0, 0, -28)); epoch != "2026-11-20" || !known || err != nil {
-		t.Errorf("first epoch %q, %t, %v", epoch, known, err)
+	since := noon.AddDate(0, 0, -28)
+	// The same value in another pattern, with fields in another order.
+	for _, text := range []string{"in src=203.0.113.5 dport=1433", "in dport=1433 src=203.0.113.5", "out dst=198.51.100.1 then[1h] in dport=1433 src=203.0.113.5"} {
+		again, err := pattern.Parse(text, pattern.NoFiles)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if epoch, others, err := r.FirstEpoch(ctx, again, since); epoch != "2026-11-20" || others != 0 || err != nil {
+			t.Errorf("%s: first epoch %q, %d others, %v", text, epoch, others, err)
+		}
 	}
-	h.Bits = 12
-	if _, known, err := r.FirstEpoch(ctx, p, h, noon.AddDate(0, 0, -28)); known || err != nil {
-		t.Errorf("keys of another size have another first time: %t, %v", known, err)
+	other, err := pattern.Parse("in src=203.0.113.6 dport=1433", pattern.NoFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if epoch, _, err := r.FirstEpoch(ctx, other, since); epoch != "" || err != nil {
+		t.Errorf("another value has a first epoch %q, %v", epoch, err)
+	}
+	if _, err := r.Begin(ctx, noon, inquiry.Recorded{Pattern: other.String(), Hash: "linear/19", Epoch: "2026-11-22"}, other); err != nil {
+		t.Fatal(err)
+	}
+	both, err := pattern.Parse("in src=203.0.113.5 dport=1433 or in src=203.0.113.6 dport=1433", pattern.NoFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if epoch, others, err := r.FirstEpoch(ctx, both, since); epoch != "2026-11-20" || others != 1 || err != nil {
+		t.Errorf("both: %q, %d others, %v", epoch, others, err)
 	}
 
 	honest, liar := newKey(t).Public(), newKey(t).Public()
 	for _, decoy := range []bool{false, true} {
-		n, err := r.Begin(ctx, noon, inquiry.Recorded{Pattern: p.String(), Hash: "linear/12", Epoch: "2026-11-22", Decoy: decoy})
+		n, err := r.Begin(ctx, noon, inquiry.Recorded{Pattern: p.String(), Hash: "linear/12", Epoch: "2026-11-22", Decoy: decoy}, p)
 		if err != nil {
 			t.Fatal(err)
 		}

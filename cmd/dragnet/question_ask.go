@@ -53,7 +53,7 @@ together. A witness of the book is also believed alone about hosts of its own
 networks, unless --own-word=false. The result says for each host which of the
 two applies: quorum or own-word.
 
-A pattern that was asked before is asked under the salts of its first time;
+A value that was asked before is asked under the salts of its first time;
 otherwise the two answers together would reveal more than each.
 
 With --finding the pattern is made of what a finding shows: for one of a trap, the
@@ -174,14 +174,19 @@ func (a *askCommand) askWitnesses(cmd *cobra.Command, p *pattern.Pattern) error 
 // epochDays is how long witnesses accept salts by default (ask/witness/policy).
 const epochDays = 30
 
-// keepEpoch asks a pattern again under the salts of its first time.
+// keepEpoch asks what was asked before under the salts of its first time.
 func keepEpoch(ctx context.Context, w io.Writer, r *inquiry.History, c *detective.Configuration, p *pattern.Pattern) error {
-	epoch, known, err := r.FirstEpoch(ctx, p, c.Hash, time.Now().AddDate(0, 0, 1-epochDays))
-	if err != nil || !known || epoch == c.Epoch {
+	epoch, others, err := r.FirstEpoch(ctx, p, time.Now().AddDate(0, 0, 1-epochDays))
+	if err != nil || epoch == "" {
 		return err
 	}
-	c.Epoch = epoch
-	fmt.Fprintf(w, "asked before: keeping the salts of %s\n", epoch)
+	if epoch != c.Epoch {
+		c.Epoch = epoch
+		fmt.Fprintf(w, "asked before, in whole or in part: keeping the salts of %s\n", epoch)
+	}
+	if others > 0 {
+		fmt.Fprintf(w, "warning: values asked under other salts before: %d; who compares both questions can narrow them down, so ask about them separately\n", others)
+	}
 	return nil
 }
 
