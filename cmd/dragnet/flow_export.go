@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -17,12 +18,13 @@ import (
 
 func newFlowExport() *cobra.Command {
 	var s selection
-	var file string
+	var asParquet, asArrow string
 	cmd := &cobra.Command{
-		Use:   "export DATADIR [FILTER] --parquet FILE",
-		Short: "Write stored flows as Parquet, for other programs",
+		Use:   "export DATADIR [FILTER] --parquet FILE | --arrow FILE",
+		Short: "Write stored flows as Parquet or Arrow, for other programs",
 		Long: `Export writes the stored flows that match a filter to a Parquet file, which
-DuckDB, Spark, pandas and ClickHouse read. What a source did not know is null.
+DuckDB, Spark, pandas and ClickHouse read, or to an Arrow IPC file (Feather), which
+polars, pandas and R map into memory. What a source did not know is null.
 FILE appears when it is complete; one that exists is replaced then.
 
 Exported are all columns that are stored, so it reads a data directory or a
@@ -33,13 +35,17 @@ database, not a node over its API. A node may run on the directory meanwhile.
   dragnet flow export /var/lib/dragnet state=failed --from 2026-11-22 --parquet failed.parquet
   duckdb -c "SELECT src_addr, count(*) FROM 'failed.parquet' GROUP BY 1 ORDER BY 2 DESC LIMIT 10"`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			file, open := asParquet, newParquet
+			if asArrow != "" {
+				file, open = asArrow, newArrow
+			}
 			if file == "" {
 				return cli.Hint(cli.Usage(errors.New("no file to write to")), "name one: --parquet flows.parquet")
 			}
 			if err := s.parseWords(args[1:]); err != nil {
 				return err
 			}
-			n, err := s.exportFlows(cmd, args[0], file)
+			n, err := s.exportFlows(cmd, args[0], file, open)
 			if err != nil {
 				return err
 			}
@@ -49,12 +55,23 @@ database, not a node over its API. A node may run on the directory meanwhile.
 	}
 	s.addFilterFlags(cmd)
 	cmd.Args = cobra.MinimumNArgs(1)
-	cmd.Flags().StringVar(&file, "parquet", "", "file to write")
+	cmd.Flags().StringVar(&asParquet, "parquet", "", "file to write as Parquet")
+	cmd.Flags().StringVar(&asArrow, "arrow", "", "file to write as Arrow IPC")
+	cmd.MarkFlagsMutuallyExclusive("parquet", "arrow")
 	return cmd
 }
 
+// flowWriter writes one format.
+type flowWriter interface {
+	Write(*flow.Flow) error
+	Close() error
+}
+
+func newParquet(w io.Writer) (flowWriter, error) { return parquet.NewWriter(w), nil }
+func newArrow(w io.Writer) (flowWriter, error)   { return parquet.NewArrowWriter(w) }
+
 // exportFlows writes a file beside its name, and names it when it is whole.
-func (s *selection) exportFlows(cmd *cobra.Command, place, file string) (n int, err error) {
+func (s *selection) exportFlows(cmd *cobra.Command, place, file string, open func(io.Writer) (flowWriter, error)) (n int, err error) {
 	f, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*.part")
 	if err != nil {
 		return 0, err
@@ -65,7 +82,10 @@ func (s *selection) exportFlows(cmd *cobra.Command, place, file string) (n int, 
 		}
 	}()
 	defer f.Close()
-	w := parquet.NewWriter(f)
+	w, err := open(f)
+	if err != nil {
+		return 0, err
+	}
 	err = s.withStore(cmd, place, func(log store.Reader, chosen query.Selection) (flow.Coverage, error) {
 		return query.EachFlow(cmd.Context(), log, chosen, func(one *flow.Flow) error {
 			n++

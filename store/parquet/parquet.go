@@ -1,5 +1,5 @@
-// Package parquet writes flows as Apache Parquet, for DuckDB, Spark, pandas and
-// others. It only writes: what is stored stays in the other folders of store.
+// Package parquet writes flows as Apache Parquet, and as Arrow IPC files, for DuckDB,
+// Spark, pandas and others. It only writes: what is stored stays in the other folders of store.
 //
 // A column whose value is not known is null, so that no sum counts it as zero.
 package parquet
