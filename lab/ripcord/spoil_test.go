@@ -72,7 +72,7 @@ func backdate(pins string, by time.Duration) error {
 	w.Conns(func(e state.Ends, c state.Conn) bool { all = append(all, row{e, c}); return true })
 	for _, r := range all {
 		back := uint32(by.Milliseconds())
-		r.conn.LastSeen, r.conn.Sent, r.conn.LoSince = r.conn.LastSeen-back, r.conn.Sent-back, r.conn.LoSince-back
+		r.conn.LastSeen, r.conn.Sent, r.conn.Until = r.conn.LastSeen-back, r.conn.Sent-back, r.conn.Until-back
 		if err := w.PutConn(r.ends, r.conn); err != nil {
 			return err
 		}

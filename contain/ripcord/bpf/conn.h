@@ -9,8 +9,15 @@
 #define T_RST 4
 #define T_ACK 16
 
-/* Acknowledgements are remembered for one to two spells of this length, ms. */
-#define RECENT 3000
+/* A connection is challenged this often at most, ms. */
+#define CHALLENGE_MS 500
+/* What the host may send before the peer has agreed: a SYN|ACK and five
+ * repetitions, and one more for each repetition of the peer's SYN; or data, to a
+ * peer that showed a Fast Open cookie. */
+#define SYN_ACKS 6
+#define MOST_SYN_ACKS 16
+#define EARLY_SEGMENTS 64
+#define EARLY_OCTETS 65536
 /* No window is larger (RFC 7323), so nothing further ahead was sent. */
 #define MAX_WINDOW 0x40010000
 /* A new incarnation begins this far ahead of the last, at most. */
@@ -22,6 +29,7 @@ struct segment {
 	__u32 span;		/* payload, SYN and FIN */
 	__u32 now;
 	__u32 flags, sign;
+	__u32 cookie;		/* it shows a Fast Open cookie granted to the peer */
 };
 
 static __always_inline int before(__u32 a, __u32 b) { return (__s32)(a - b) < 0; }
@@ -33,35 +41,27 @@ static __always_inline int over(struct conn *c)
 	return c->state == RESET || (c->flags & (FIN_OUT | FIN_IN)) == (FIN_OUT | FIN_IN);
 }
 
-/* The lowest acknowledgement let out recently. */
-static __always_inline __u32 lowest(struct conn *c, __u32 now)
+/* An acknowledgement below the highest is raised to it on its way out (raised),
+ * so that a host cannot choose what an answering RST carries. */
+static __always_inline int acknowledge(struct conn *c, __u32 ack)
 {
-	__u32 age = now - c->lo_since;
+	__u32 lo = c->ack_hi - MAX_WINDOW;
 
-	if (age >= 2 * RECENT)
-		return c->ack_hi;
-	if (age >= RECENT)
-		return c->lo_cur;
-	return before(c->lo_prev, c->lo_cur) ? c->lo_prev : c->lo_cur;
-}
-
-static __always_inline int acknowledge(struct conn *c, __u32 ack, __u32 now)
-{
-	__u32 age = now - c->lo_since;
-
-	if (age >= RECENT) {
-		c->lo_prev = age < 2 * RECENT ? c->lo_cur : c->ack_hi;
-		c->lo_cur = c->ack_hi;
-		c->lo_since = now;
-	}
-	__u32 lo = before(c->lo_prev, c->lo_cur) ? c->lo_prev : c->lo_cur;
+	if (c->ack_hi - (c->isn_in + 1) < MAX_WINDOW)
+		lo = c->isn_in + 1;
 	if (!within(lo, ack, c->in_next))
 		return ACK_RANGE;
 	if (before(c->ack_hi, ack))
 		c->ack_hi = ack;
-	if (before(ack, c->lo_cur))
-		c->lo_cur = ack;
 	return PASSED_OUT;
+}
+
+/* What is added to the acknowledgement of a segment of the host. */
+static __always_inline __u32 raised(struct conn *c, struct segment *s)
+{
+	if (c->state == ESTABLISHED && !(s->flags & T_RST) && before(s->ack - c->in, c->ack_hi))
+		return c->ack_hi - s->ack;
+	return -c->in;
 }
 
 /* An answer to something that came in, of which each allows one. */
@@ -70,6 +70,15 @@ static __always_inline int owed(struct conn *c)
 	if (!c->credits)
 		return 0;
 	c->credits--;
+	return 1;
+}
+
+/* One of the segments that may leave before the peer has agreed. */
+static __always_inline int granted(struct conn *c)
+{
+	if (!c->grants)
+		return 0;
+	c->grants--;
 	return 1;
 }
 
@@ -96,9 +105,15 @@ static __noinline int outgoing(struct conn *c, struct segment *s)
 		if (!(c->flags & SYN_IN))
 			return HANDSHAKE;
 		if (s->flags & T_SYN) {
-			why = acknowledge(c, ack, s->now);
-			if (why)
-				return why;
+			/* The peer knows no more yet than that it sent a SYN. */
+			if (s->len)
+				return HANDSHAKE;
+			if (ack != c->isn_in + 1 && ack != c->in_next)
+				return ACK_RANGE;
+			if (!granted(c))
+				return HANDSHAKE;
+			if (before(c->ack_hi, ack))
+				c->ack_hi = ack;
 			c->isn_out = c->out_una = seq;
 			c->out_next = end;
 			c->flags |= SYN_OUT;
@@ -110,10 +125,12 @@ static __noinline int outgoing(struct conn *c, struct segment *s)
 				return HANDSHAKE;
 			goto passed;
 		}
+		if (!within(c->isn_out, end, c->isn_out + EARLY_OCTETS) || !granted(c))
+			return HANDSHAKE;
 	} else if (s->flags & T_SYN && seq != c->isn_out) {
 		return HANDSHAKE;
 	}
-	why = acknowledge(c, ack, s->now);
+	why = acknowledge(c, ack);
 	if (why)
 		return why;
 	if (before(c->out_next, end))
@@ -127,19 +144,16 @@ passed:
 	return PASSED_OUT;
 }
 
-/* Whether a RST proves that the peer saw what the host sent. */
+/* Whether a RST proves that the peer saw what the host sent: of 2^32 numbers
+ * one does, and another for a connection that was challenged (RFC 5961, section
+ * 3.2, where an inexact one in the window is challenged; here any is). */
 static __always_inline int valid_reset(struct conn *c, struct segment *s)
 {
-	__u32 first = c->out_una;
-
-	if (!(c->flags & SYN_OUT))
-		/* Nothing went out yet; who sent the SYN knows its number. */
-		return s->seq == c->ack_hi;
-	if (c->flags & SYN_IN && within(lowest(c, s->now), s->seq, c->ack_hi))
+	if (c->flags & SYN_IN && s->seq == c->ack_hi)
 		return 1;
 	if (c->state == HANDSHAKING)
-		first = c->isn_out + 1;
-	return s->flags & T_ACK && within(first, s->ack, c->out_next);
+		return c->flags & SYN_OUT && s->flags & T_ACK && (s->ack == c->isn_out + 1 || s->ack == c->out_next);
+	return c->flags & PROBED && s->seq == c->probe;
 }
 
 static __always_inline int reset(struct conn *c, struct segment *s)
@@ -149,6 +163,8 @@ static __always_inline int reset(struct conn *c, struct segment *s)
 	if (!valid_reset(c, s)) {
 		if (c->inexact < 255)
 			c->inexact++;
+		if (c->state == ESTABLISHED && !observe && !(c->flags & EXEMPT) && (__s32)(s->now - c->until) >= 0)
+			return CHALLENGE;
 		return INEXACT_RESET;
 	}
 	c->state = ENDED;
@@ -168,18 +184,20 @@ static __noinline int incoming(struct conn *c, struct segment *s)
 	if (s->flags & T_RST)
 		return reset(c, s);
 	if (c->state == HANDSHAKING) {
-		if (!(s->flags & T_ACK) || !(c->flags & SYN_OUT) || !within(c->isn_out + 1, s->ack, c->out_next))
+		if (!(s->flags & T_ACK) || !(c->flags & SYN_OUT) ||
+		    !(s->ack == c->isn_out + 1 || s->ack == c->out_next ||
+		      (c->flags & EARLY && within(c->isn_out + 1, s->ack, c->out_next))))
 			return PASSED_IN;
 		if (s->flags & T_SYN) {
 			c->isn_in = s->seq;
 			c->in_next = end;
-			c->ack_hi = c->lo_cur = c->lo_prev = s->seq + 1;
-			c->lo_since = s->now;
+			c->ack_hi = s->seq + 1;
 			c->flags |= SYN_IN;
 		} else if (!(c->flags & SYN_IN)) {
 			return PASSED_IN;
 		}
 		c->state = ESTABLISHED;
+		c->until = s->now;
 	}
 	if (before(c->in_next, end) && end - c->ack_hi <= MAX_WINDOW)
 		c->in_next = end;
@@ -204,34 +222,47 @@ static __always_inline void syn_in(struct conn *c, struct segment *s)
 	c->seen = s->now;
 	if (c->credits < 255)
 		c->credits++;
-	if (c->state != HANDSHAKING || (c->flags & SYN_IN && s->seq == c->isn_in))
+	if (c->state != HANDSHAKING)
+		return;
+	if (c->grants < MOST_SYN_ACKS)
+		c->grants++;
+	if (c->flags & SYN_IN && s->seq == c->isn_in)
 		return;
 	/* Simultaneous open, or a peer that tries again with another number. */
 	c->isn_in = s->seq;
 	c->in_next = s->seq + s->span;
-	c->ack_hi = c->lo_cur = c->lo_prev = s->seq + 1;
-	c->lo_since = s->now;
-	c->flags |= SYN_IN;
+	c->ack_hi = s->seq + 1;
+	c->flags = (c->flags | SYN_IN) & ~EARLY;
 }
 
-/* The host's SYN on a connection that is known: 1 when it is the same one. */
+/* The host's SYN on a connection that is known: NO_HANDSHAKE when it begins a
+ * new one. A repetition has the first one's data or none, since the peer's
+ * answer acknowledges either. */
 static __always_inline int syn_repeats_out(struct conn *c, struct segment *s)
 {
 	__u32 seq = s->seq + c->out;
 
 	if (over(c))
-		return 0;
+		return NO_HANDSHAKE;
 	if (c->state == HANDSHAKING && !(c->flags & SYN_OUT)) {
+		if (s->len)
+			return HANDSHAKE;
 		c->isn_out = c->out_una = seq;
 		c->out_next = seq + s->span;
 		c->flags |= SYN_OUT;
 	} else if (seq != c->isn_out) {
-		return 0;
-	} else if (before(c->out_next, seq + s->span)) {
-		c->out_next = seq + s->span;
+		return NO_HANDSHAKE;
+	} else if (c->state == HANDSHAKING && s->len && seq + s->span != c->out_next) {
+		return HANDSHAKE;
 	}
 	c->seen = c->sent = s->now;
-	return 1;
+	return PASSED_OUT;
+}
+
+/* Until when the peer's end of a connection keeps the host from another. */
+static __always_inline int barred(struct conn *c, __u32 now)
+{
+	return (c->state == ENDED || c->state == HANDSHAKING) && (__s32)(c->until - now) > 0;
 }
 
 /* A new connection; old is what the ports were used for before, if it is
@@ -251,7 +282,10 @@ static __noinline void begin(struct conn *n, struct segment *s, struct conn *old
 	n->in = in;
 	n->state = HANDSHAKING;
 	n->credits = 1;
-	n->seen = n->lo_since = s->now;
+	n->seen = s->now;
+	/* Anybody can send a SYN in the peer's name: until it agrees, the end of
+	 * the last connection holds. */
+	n->until = old && barred(old, s->now) ? old->until : s->now;
 	if (side == OUT) {
 		n->sent = s->now;
 		n->isn_out = n->out_una = s->seq + out;
@@ -262,9 +296,12 @@ static __noinline void begin(struct conn *n, struct segment *s, struct conn *old
 	n->sent = s->now - 0x7fffffff;	/* never */
 	n->isn_in = s->seq;
 	n->in_next = s->seq + s->span;
-	n->ack_hi = n->lo_cur = n->lo_prev = s->seq + 1;
+	n->ack_hi = s->seq + 1;
 	n->flags |= SYN_IN;
+	n->grants = SYN_ACKS;
 	/* A peer that ended the last connection gets no data before it agrees. */
-	if (s->len && !(old && old->state == ENDED))
+	if (s->len && s->cookie && !(old && barred(old, s->now))) {
 		n->flags |= EARLY;
+		n->grants = EARLY_SEGMENTS;
+	}
 }

@@ -43,7 +43,9 @@ struct options {
 	__u32 at, len;
 	__u8 sack, sack_len;	/* where the edges begin; 0 when there is none */
 	__u8 ip;		/* they are IPv4's */
-	__u8 broken, sign, routed, pad[2];
+	__u8 broken, sign, routed;
+	__u8 cookie;		/* where a Fast Open cookie of 8 octets begins */
+	__u8 pad;
 };
 
 #define LOAD(skb, at, to, n) bpf_skb_load_bytes(skb, at, to, n)
@@ -80,6 +82,8 @@ static long option(__u32 i, void *ctx)
 		}
 		o->sack = at + 2;
 		o->sack_len = n - 2;
+	} else if (kind == 34 && n == 10) {	/* RFC 7413; others are left alone */
+		o->cookie = at + 2;
 	}
 	o->at = at + n;
 	return 0;

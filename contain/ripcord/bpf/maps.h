@@ -19,7 +19,7 @@ enum reason {
 	/* dropped: */
 	NOT_IP, MALFORMED, NESTED, SOURCE_ROUTED, FRAGMENT, OPTIONS, FLAGS, SPOOFED,
 	SIGNED, NO_HANDSHAKE, HANDSHAKE, NO_ACK, ACK_RANGE, CLOSED, BLOCKED, STOPPED,
-	RESET_LIMIT, TABLE_FULL, CONTROL, LAST_DROP = CONTROL,
+	RESET_LIMIT, TABLE_FULL, CHALLENGE, CONTROL, LAST_DROP = CONTROL,
 	/* passed, and counted as well: */
 	LEARNT, BLOCK, COARSE_BLOCK, INEXACT_RESET, QUOTE, SACK, OPENED, UNTRACKED,
 	EVENT_LOST, REASONS,
@@ -36,8 +36,9 @@ enum { HANDSHAKING, ESTABLISHED, RESET, ENDED };
 #define FIN_OUT 4
 #define FIN_SEEN 8	/* the peer's, at fin_in; not acknowledged yet */
 #define FIN_IN 16	/* acknowledged by the host */
-#define EARLY 32	/* the peer's SYN had data (RFC 7413) */
+#define EARLY 32	/* the peer's SYN had data and a cookie granted to it (RFC 7413) */
 #define EXEMPT 64	/* signed segments: nothing is shifted */
+#define PROBED 128	/* probe is set */
 
 struct conn {
 	__u32 out;	/* added to the host's sequence numbers */
@@ -48,14 +49,17 @@ struct conn {
 	__u32 in_next;	/* end of what the peer sent */
 	__u32 fin_in;
 	__u32 ack_hi;	/* highest acknowledgement let out */
-	__u32 lo_cur, lo_prev; /* lowest, in this spell and the one before */
-	__u32 lo_since;	/* when this spell began */
+	__u32 probe;	/* acknowledgement of the gateway's last challenge */
 	__u32 seen;	/* last packet */
 	__u32 sent;	/* last packet of the host */
-	__u32 until;	/* ENDED: when a new handshake may begin */
+	__u32 until;	/* when the host may begin a new handshake, after the peer
+			 * has ended the last; ESTABLISHED: when the next challenge
+			 * may leave */
 	__u8 state, flags;
 	__u8 credits;	/* answers the host owes: RSTs it may send */
 	__u8 inexact;	/* RSTs that were not valid */
+	__u8 grants;	/* segments the host may send before the peer has agreed */
+	__u8 pad[3];
 };
 
 struct key4 { __be32 host, peer; __be16 hport, pport; };
@@ -106,6 +110,21 @@ struct { __uint(type, BPF_MAP_TYPE_LRU_HASH); __uint(max_entries, 4096);
 struct talk_key { struct addr peer; __be16 hport, pport; __u8 proto, pad[3]; };
 struct { __uint(type, BPF_MAP_TYPE_LRU_HASH); __uint(max_entries, 65536);
 	__type(key, struct talk_key); __type(value, __u32); } talks SEC(".maps");
+
+/* How the host reaches a peer: the Ethernet header of its last packets there.
+ * What the gateway says in the host's name leaves the same way. Losing the
+ * least recent lasts until the host's next packet. */
+struct hop { __u8 next[6], own[6]; __u32 vlan; };
+struct { __uint(type, BPF_MAP_TYPE_LRU_HASH); __uint(max_entries, 16384);
+	__type(key, struct addr); __type(value, struct hop); } hops SEC(".maps");
+
+/* Fast Open cookies (RFC 7413) that the host granted. A cookie leaves masked,
+ * so that the host does not know what its peer holds; losing the least recent
+ * costs a round trip. */
+struct cookie_key { struct addr host, peer; };
+struct cookie { __u64 mask, value; };	/* value: as it left */
+struct { __uint(type, BPF_MAP_TYPE_LRU_HASH); __uint(max_entries, 4096);
+	__type(key, struct cookie_key); __type(value, struct cookie); } cookies SEC(".maps");
 
 struct { __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); __uint(max_entries, REASONS);
 	__type(key, __u32); __type(value, __u64); } counters SEC(".maps");

@@ -190,7 +190,9 @@ static __noinline int check_stops(struct packet *p, __u32 now, __u32 syn)
 	return 0;
 }
 
-static __always_inline void note_talk(struct packet *p, __u32 now)
+static __noinline void note_hop(struct __sk_buff *skb, struct packet *p);
+
+static __always_inline void note_talk(struct __sk_buff *skb, struct packet *p, __u32 now)
 {
 	struct talk_key k = { .peer = p->dst, .hport = p->sport, .pport = p->dport, .proto = p->proto };
 	__u32 *last = bpf_map_lookup_elem(&talks, &k);
@@ -199,6 +201,23 @@ static __always_inline void note_talk(struct packet *p, __u32 now)
 		bpf_map_update_elem(&talks, &k, &now, BPF_ANY);
 	else if (now - *last > 200)
 		*last = now;
+	else
+		return;
+	note_hop(skb, p);
+}
+
+static __always_inline __u32 vlan_of(struct __sk_buff *skb)
+{
+	return skb->vlan_present ? skb->vlan_tci | (__u32)skb->vlan_proto << 16 : 0;
+}
+
+/* Where a packet of the host goes, for what the gateway says in its name. */
+static __noinline void note_hop(struct __sk_buff *skb, struct packet *p)
+{
+	struct hop h = { .vlan = vlan_of(skb) };
+
+	if (!LOAD(skb, 0, &h, 12) && !(h.next[0] & 1))
+		bpf_map_update_elem(&hops, &p->dst, &h, BPF_ANY);
 }
 
 /* A port that answers one new connection after the other by RST wants none. */
@@ -344,6 +363,92 @@ static __noinline int read_segment(struct __sk_buff *skb, struct packet *p, stru
 	return o->broken ? OPTIONS : 0;
 }
 
+/* The host grants a Fast Open cookie in its SYN|ACK: it leaves masked. */
+static __noinline void grant_cookie(struct packet *p, struct options *o, struct shift *h)
+{
+	struct cookie_key k = { .host = p->src, .peer = p->dst };
+	struct cookie *known = bpf_map_lookup_elem(&cookies, &k), new = {};
+
+	new.mask = known ? known->mask : draw(p, OUT);
+	if (!new.mask)
+		return;
+	new.value = ((__u64)bpf_ntohl(word(o, o->cookie)) << 32 | bpf_ntohl(word(o, o->cookie + 4))) ^ new.mask;
+	if (bpf_map_update_elem(&cookies, &k, &new, BPF_ANY))
+		return;
+	h->mask = new.mask;
+	h->masked = 1;
+}
+
+/* The peer's SYN has a cookie: the host gets it as it granted it. */
+static __noinline void check_cookie(struct packet *p, struct segment *s, struct options *o, struct shift *h)
+{
+	struct cookie_key k = { .host = p->dst, .peer = p->src };
+	struct cookie *known = bpf_map_lookup_elem(&cookies, &k);
+
+	if (!known)
+		return;
+	s->cookie = known->value == ((__u64)bpf_ntohl(word(o, o->cookie)) << 32 | bpf_ntohl(word(o, o->cookie + 4)));
+	h->mask = known->mask;
+	h->masked = 1;
+}
+
+/* Makes of a RST the gateway's own challenge: an acknowledgement, sent as the
+ * host sends, whose number a peer without this connection answers with a RST
+ * (RFC 9293, section 3.10.7.1). Its sequence number is old, as a keep-alive's,
+ * so that a peer that has the connection ignores the rest of it. */
+static __noinline int challenge(struct __sk_buff *skb, struct packet *p, struct segment *s, struct shift *h, struct conn *c)
+{
+	struct hop *hop = bpf_map_lookup_elem(&hops, &p->src);
+	struct { __be32 seq, ack; __u8 off, flags; __be16 win, sum, urg; } t;
+	__be32 seq = bpf_htonl(c->out_una - 1), ack = bpf_htonl(c->ack_hi), was, is;
+	__u64 sum;
+
+	if (!hop || hop->vlan != vlan_of(skb) || s->len || p->l4 != p->l3 + (p->v6 ? 40 : 20) ||
+	    LOAD(skb, p->l4 + 4, &t, sizeof(t)))
+		return INEXACT_RESET;
+	sum = difference(t.seq, seq, 0) + difference(t.ack, ack, 0);
+	__builtin_memcpy(&was, &t.off, 4);
+	t.flags = T_ACK;
+	t.win = 0xffff;
+	__builtin_memcpy(&is, &t.off, 4);
+	sum += difference(was, is, 0) + (__u16)~t.urg;
+	t.seq = seq;
+	t.ack = ack;
+	t.urg = 0;
+	__be16 ports[2] = { p->dport, p->sport };
+	if (bpf_l4_csum_replace(skb, p->l4 + 16, 0, folded(sum), 0) ||
+	    bpf_skb_store_bytes(skb, p->l4, ports, 4, 0) ||
+	    bpf_skb_store_bytes(skb, p->l4 + 4, &t, 12, 0) ||
+	    bpf_skb_store_bytes(skb, p->l4 + 18, &t.urg, 2, 0))
+		return MALFORMED;
+	if (p->v6) {
+		struct addr both[2] = { p->dst, p->src };
+		__u8 hops = 64;
+		if (bpf_skb_store_bytes(skb, p->l3 + 8, both, 32, 0) ||
+		    bpf_skb_store_bytes(skb, p->l3 + 7, &hops, 1, 0))
+			return MALFORMED;
+	} else {
+		__be32 both[2] = { p->dst.w[3], p->src.w[3] };
+		__u8 life[2];
+		__be16 old, new;
+		if (LOAD(skb, p->l3 + 8, life, 2))
+			return MALFORMED;
+		__builtin_memcpy(&old, life, 2);
+		life[0] = 64;
+		__builtin_memcpy(&new, life, 2);
+		if (bpf_l3_csum_replace(skb, p->l3 + 10, old, new, 2) ||
+		    bpf_skb_store_bytes(skb, p->l3 + 8, life, 2, 0) ||
+		    bpf_skb_store_bytes(skb, p->l3 + 12, both, 8, 0))
+			return MALFORMED;
+	}
+	if (bpf_skb_store_bytes(skb, 0, hop, 12, 0))
+		return MALFORMED;
+	c->probe = c->ack_hi;
+	c->flags |= PROBED;
+	c->until = s->now + CHALLENGE_MS;
+	return CHALLENGE;
+}
+
 static __noinline int judge_segment(struct conn *c, struct packet *p, struct segment *s, __u32 side)
 {
 	int why;
@@ -351,10 +456,13 @@ static __noinline int judge_segment(struct conn *c, struct packet *p, struct seg
 
 	if ((s->flags & (T_SYN | T_ACK)) == T_SYN) {
 		if (side == OUT) {
-			if (c && c->state == ENDED && (__s32)(c->until - s->now) > 0)
+			if (c && barred(c, s->now))
 				return BLOCKED;
-			if (c && c->state != ENDED && syn_repeats_out(c, s))
-				return PASSED_OUT;
+			if (c && c->state != ENDED) {
+				why = syn_repeats_out(c, s);
+				if (why != NO_HANDSHAKE)
+					return why;
+			}
 			return open_conn(p, s, c, OUT);
 		}
 		if (c && !syn_begins_in(c)) {
@@ -384,10 +492,13 @@ static __noinline int tcp(struct __sk_buff *skb, struct packet *p, struct segmen
 	struct shift h = {};
 	struct options o = {};
 	struct conn *c;
+	__u32 last;
 	int why = read_segment(skb, p, s, &h, &o);
 
 	if (why)
 		return why;
+	if (o.cookie && side == IN && (s->flags & (T_SYN | T_ACK)) == T_SYN)
+		check_cookie(p, s, &o, &h);
 	if (side == OUT) {
 		why = check_stops(p, s->now, (s->flags & (T_SYN | T_ACK)) == T_SYN);
 		if (why)
@@ -396,7 +507,10 @@ static __noinline int tcp(struct __sk_buff *skb, struct packet *p, struct segmen
 	} else {
 		c = find(p->v6, &p->dst, &p->src, p->dport, p->sport);
 	}
+	last = c ? c->sent : s->now - 0x7fffffff;
 	why = judge_segment(c, p, s, side);
+	if (why == CHALLENGE)
+		why = c ? challenge(skb, p, s, &h, c) : INEXACT_RESET;
 	if (fail_open && (why == NO_HANDSHAKE || why == TABLE_FULL)) {
 		count(UNTRACKED);
 		if (why == TABLE_FULL)
@@ -412,10 +526,15 @@ static __noinline int tcp(struct __sk_buff *skb, struct packet *p, struct segmen
 	if (!c)	/* opened just now */
 		c = side == OUT ? find(p->v6, &p->src, &p->dst, p->sport, p->dport)
 				: find(p->v6, &p->dst, &p->src, p->dport, p->sport);
+	if (side == OUT && s->now - last > 200)
+		note_hop(skb, p);
 	if (!c || !(c->in | c->out))
 		return side;
 	h.seq = side == OUT ? c->out : c->in;
-	h.ack = side == OUT ? -c->in : -c->out;
+	h.edge = side == OUT ? -c->in : -c->out;
+	h.ack = side == OUT ? raised(c, s) : h.edge;
+	if (o.cookie && side == OUT && (s->flags & (T_SYN | T_ACK)) == (T_SYN | T_ACK))
+		grant_cookie(p, &o, &h);
 	why = shift_segment(skb, &h, &o);
 	if (why)
 		return why;
@@ -516,7 +635,7 @@ static __noinline int deliver(struct __sk_buff *skb)
 		count(EVENT_LOST);
 		return CONTROL;
 	}
-	l->vlan = skb->vlan_present ? skb->vlan_tci | (__u32)skb->vlan_proto << 16 : 0;
+	l->vlan = vlan_of(skb);
 	l->len = n;
 	if (bpf_skb_load_bytes(skb, 0, l->frame, n))
 		bpf_ringbuf_discard(l, 0);
@@ -554,7 +673,7 @@ static __always_inline int from_side(struct __sk_buff *skb, struct packet *p, st
 		why = check_stops(p, s->now, 0);
 		if (why)
 			return why;
-		note_talk(p, s->now);
+		note_talk(skb, p, s->now);
 	}
 	return quotes(p) ? shift_quote(skb, p, side) : side;
 }
@@ -568,6 +687,8 @@ static __always_inline int wire(struct __sk_buff *skb, __u32 side, __u32 to)
 	count(why);
 	if (why > PASSED_IN) {
 		tell(&p, &s, side, why);
+		if (why == CHALLENGE)
+			return bpf_redirect(net_ifindex, 0);
 		if (!observe || why == CONTROL)
 			return 2;	/* TC_ACT_SHOT */
 	}

@@ -106,6 +106,27 @@ func (w *Wire) Conversations() iter.Seq2[state.Conversation, uint32] {
 	}
 }
 
+// Hop is how the host reaches a peer.
+func (w *Wire) Hop(peer netip.Addr) (h state.Hop, ok bool) {
+	return h, w.objects.Hops.Lookup(peer.As16(), &h) == nil
+}
+
+// Hops yields how the host reaches its peers.
+func (w *Wire) Hops() iter.Seq2[netip.Addr, state.Hop] {
+	return func(yield func(netip.Addr, state.Hop) bool) {
+		eachEntry(w.objects.Hops, func(k [16]byte, h state.Hop) bool { return yield(unmapAddr(k), h) })
+	}
+}
+
+// readCookies reads the Fast Open cookies that the host granted.
+func (w *Wire) readCookies() iter.Seq2[state.Grant, state.Cookie] {
+	return func(yield func(state.Grant, state.Cookie) bool) {
+		eachEntry(w.objects.Cookies, func(k cookieKey, c state.Cookie) bool {
+			return yield(state.Grant{Host: unmapAddr(k.Host), Peer: unmapAddr(k.Peer)}, c)
+		})
+	}
+}
+
 // readResets reads the counts of RSTs.
 func (w *Wire) readResets() iter.Seq2[netip.AddrPort, state.Resets] {
 	return func(yield func(netip.AddrPort, state.Resets) bool) {

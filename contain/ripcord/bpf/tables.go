@@ -36,6 +36,7 @@ type (
 		PPort [2]byte
 		_     uint16
 	}
+	cookieKey       struct{ Host, Peer [16]byte }
 	conversationKey struct {
 		Peer         [16]byte
 		HPort, PPort [2]byte

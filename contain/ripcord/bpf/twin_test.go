@@ -121,6 +121,9 @@ func (p *pair) judge(side state.Side, frame []byte) (state.Reason, []byte) {
 	if pass {
 		want = redirect
 	}
+	if why == state.Challenge {
+		want, pass = redirect, true // by the side it came from
+	}
 	if ret != want || pass && !bytes.Equal(o.DataOut, mine) {
 		p.t.Fatalf("from side %d\n%s\nthe kernel says %d and makes\n%sthe twin says %v, %d, and makes\n%s",
 			side, hex.Dump(frame), ret, hex.Dump(o.DataOut), why, want, hex.Dump(mine))
@@ -204,6 +207,16 @@ func (p *pair) compare() {
 		talks[k] = v
 	}
 	same(p, "talks", talks, p.twin.Conversations)
+	hops := map[netip.Addr]state.Hop{}
+	for a, h := range p.wire.Hops() {
+		hops[a] = h
+	}
+	same(p, "hops", hops, p.twin.Hops)
+	cookies := map[state.Grant]state.Cookie{}
+	for k, c := range p.wire.readCookies() {
+		cookies[k] = c
+	}
+	same(p, "cookies", cookies, p.twin.Cookies)
 	counters, err := p.wire.Counters()
 	p.check(err)
 	counters[state.EventLost] = 0 // frames for the gateway that nobody reads

@@ -19,9 +19,11 @@ const (
 	wireMapBudget       = "budget"
 	wireMapConns4       = "conns4"
 	wireMapConns6       = "conns6"
+	wireMapCookies      = "cookies"
 	wireMapCounters     = "counters"
 	wireMapEvents       = "events"
 	wireMapFrames       = "frames"
+	wireMapHops         = "hops"
 	wireMapResets       = "resets"
 	wireMapSecrets      = "secrets"
 	wireMapSources      = "sources"
@@ -96,9 +98,11 @@ type wireMapSpecs struct {
 	Budget      *ebpf.MapSpec `ebpf:"budget"`
 	Conns4      *ebpf.MapSpec `ebpf:"conns4"`
 	Conns6      *ebpf.MapSpec `ebpf:"conns6"`
+	Cookies     *ebpf.MapSpec `ebpf:"cookies"`
 	Counters    *ebpf.MapSpec `ebpf:"counters"`
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	Frames      *ebpf.MapSpec `ebpf:"frames"`
+	Hops        *ebpf.MapSpec `ebpf:"hops"`
 	Resets      *ebpf.MapSpec `ebpf:"resets"`
 	Secrets     *ebpf.MapSpec `ebpf:"secrets"`
 	Sources     *ebpf.MapSpec `ebpf:"sources"`
@@ -147,9 +151,11 @@ type wireMaps struct {
 	Budget      *ebpf.Map `ebpf:"budget"`
 	Conns4      *ebpf.Map `ebpf:"conns4"`
 	Conns6      *ebpf.Map `ebpf:"conns6"`
+	Cookies     *ebpf.Map `ebpf:"cookies"`
 	Counters    *ebpf.Map `ebpf:"counters"`
 	Events      *ebpf.Map `ebpf:"events"`
 	Frames      *ebpf.Map `ebpf:"frames"`
+	Hops        *ebpf.Map `ebpf:"hops"`
 	Resets      *ebpf.Map `ebpf:"resets"`
 	Secrets     *ebpf.Map `ebpf:"secrets"`
 	Sources     *ebpf.Map `ebpf:"sources"`
@@ -163,9 +169,11 @@ func (m *wireMaps) Close() error {
 		m.Budget,
 		m.Conns4,
 		m.Conns6,
+		m.Cookies,
 		m.Counters,
 		m.Events,
 		m.Frames,
+		m.Hops,
 		m.Resets,
 		m.Secrets,
 		m.Sources,

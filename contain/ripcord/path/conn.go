@@ -8,9 +8,16 @@ const (
 	flagRST = 4
 	flagACK = 16
 
-	recent    = 3000          // ms; see acknowledge
 	maxWindow = 1<<30 + 1<<16 // nothing further ahead is sent (RFC 7323)
 	step      = 0x0fffffff    // how far above the last number a new incarnation may start
+)
+
+const (
+	challengeMS = 500 // between challenges of one connection, at least
+	synAcks     = 6   // a SYN|ACK and its repetitions
+	mostSYNAcks = 16  // where the peer's SYN comes again
+	earlySegs   = 64  // to a peer that showed a Fast Open cookie
+	earlyOctets = 1 << 16
 )
 
 // conn is an entry of the table of connections, and how segments change it.
@@ -25,6 +32,7 @@ type segment struct {
 	now      uint32
 	flags    uint8
 	sign     bool
+	cookie   bool // it shows a Fast Open cookie granted to the peer
 }
 
 func (s *segment) isFirstSYN() bool { return s.flags&(flagSYN|flagACK) == flagSYN }
@@ -34,38 +42,38 @@ func seqBefore(a, b uint32) bool { return int32(a-b) < 0 }
 
 func seqWithin(lo, a, hi uint32) bool { return a-lo <= hi-lo }
 
-// lowestAck is the lowest acknowledgement let out recently.
-func (c *conn) lowestAck(now uint32) uint32 {
-	age := now - c.LoSince
-	if age >= 2*recent {
-		return c.AckHi
+// checkAck checks an acknowledgement on its way out. One below the highest is
+// raised to it (raisedAck), so that a host cannot choose what an answering RST
+// carries.
+func (c *conn) checkAck(ack uint32) state.Reason {
+	lowest := c.AckHi - maxWindow
+	if first := c.ISNIn + 1; c.AckHi-first < maxWindow {
+		lowest = first
 	}
-	if age >= recent || seqBefore(c.LoCur, c.LoPrev) {
-		return c.LoCur
-	}
-	return c.LoPrev
-}
-
-// checkAck checks an acknowledgement on its way out, and keeps it for one to
-// two periods.
-func (c *conn) checkAck(ack, now uint32) state.Reason {
-	if age := now - c.LoSince; age >= recent {
-		c.LoPrev = c.AckHi
-		if age < 2*recent {
-			c.LoPrev = c.LoCur
-		}
-		c.LoCur, c.LoSince = c.AckHi, now
-	}
-	if !seqWithin(c.lowestAck(now), ack, c.InNext) {
+	if !seqWithin(lowest, ack, c.InNext) {
 		return state.AckRange
 	}
 	if seqBefore(c.AckHi, ack) {
 		c.AckHi = ack
 	}
-	if seqBefore(ack, c.LoCur) {
-		c.LoCur = ack
-	}
 	return state.PassedOut
+}
+
+// raisedAck is what is added to the acknowledgement of a segment of the host.
+func (c *conn) raisedAck(s *segment) uint32 {
+	if c.State == state.Established && s.flags&flagRST == 0 && seqBefore(s.ack-c.In, c.AckHi) {
+		return c.AckHi - s.ack
+	}
+	return -c.In
+}
+
+// spendGrant uses one of the segments that may leave before the peer has agreed.
+func (c *conn) spendGrant() bool {
+	if c.Grants == 0 {
+		return false
+	}
+	c.Grants--
+	return true
 }
 
 // spendCredit uses one of the answers that incoming segments allow, one each.
@@ -116,7 +124,7 @@ func (c *conn) checkOutgoing(s *segment) state.Reason {
 	case s.flags&flagSYN != 0 && seq != c.ISNOut:
 		return state.Handshake
 	}
-	if why := c.checkAck(ack, s.now); why != state.PassedOut {
+	if why := c.checkAck(ack); why != state.PassedOut {
 		return why
 	}
 	if end := seq + s.span; seqBefore(c.OutNext, end) {
@@ -138,8 +146,17 @@ func (c *conn) checkHandshake(s *segment, seq, ack uint32) (done bool, why state
 	case c.Seen&state.SYNIn == 0:
 		return true, state.Handshake
 	case s.flags&flagSYN != 0:
-		if why := c.checkAck(ack, s.now); why != state.PassedOut {
-			return true, why
+		// The peer knows no more yet than that it sent a SYN.
+		switch {
+		case s.len != 0:
+			return true, state.Handshake
+		case ack != c.ISNIn+1 && ack != c.InNext:
+			return true, state.AckRange
+		case !c.spendGrant():
+			return true, state.Handshake
+		}
+		if seqBefore(c.AckHi, ack) {
+			c.AckHi = ack
 		}
 		c.ISNOut, c.OutUna, c.OutNext = seq, seq, seq+s.span
 		c.Seen |= state.SYNOut
@@ -150,36 +167,45 @@ func (c *conn) checkHandshake(s *segment, seq, ack uint32) (done bool, why state
 			return true, state.Handshake
 		}
 		return true, state.PassedOut
+	case !seqWithin(c.ISNOut, seq+s.span, c.ISNOut+earlyOctets) || !c.spendGrant():
+		return true, state.Handshake
 	}
 	return false, 0
 }
 
-// validReset reports whether a RST proves that the peer saw what the host sent.
+// validReset reports whether a RST proves that the peer saw what the host sent:
+// of 2^32 numbers one does, and another for a connection that was challenged
+// (RFC 5961, section 3.2, where an inexact one in the window is challenged; here
+// any is).
 func (c *conn) validReset(s *segment) bool {
-	if c.Seen&state.SYNOut == 0 {
-		return s.seq == c.AckHi // nothing went out; only the sender of the SYN knows it
-	}
-	if c.Seen&state.SYNIn != 0 && seqWithin(c.lowestAck(s.now), s.seq, c.AckHi) {
+	switch {
+	case c.Seen&state.SYNIn != 0 && s.seq == c.AckHi:
 		return true
+	case c.State == state.Handshaking:
+		return c.Seen&state.SYNOut != 0 && s.flags&flagACK != 0 && (s.ack == c.ISNOut+1 || s.ack == c.OutNext)
 	}
-	first := c.OutUna
-	if c.State == state.Handshaking {
-		first = c.ISNOut + 1
+	return c.Seen&state.Probed != 0 && s.seq == c.Probe
+}
+
+// agrees reports whether a segment of the peer acknowledges the host's SYN.
+func (c *conn) agrees(s *segment) bool {
+	if s.flags&flagACK == 0 || c.Seen&state.SYNOut == 0 {
+		return false
 	}
-	return s.flags&flagACK != 0 && seqWithin(first, s.ack, c.OutNext)
+	return s.ack == c.ISNOut+1 || s.ack == c.OutNext || c.Seen&state.Early != 0 && seqWithin(c.ISNOut+1, s.ack, c.OutNext)
 }
 
 // judgeIncoming records what a segment of the peer proves; all of them pass,
 // since the host judges them itself.
-func (c *conn) judgeIncoming(s *segment, blockMS uint32) state.Reason {
+func (c *conn) judgeIncoming(s *segment, settings *state.Settings) state.Reason {
 	end := s.seq + s.span
 	c.LastSeen = s.now
 	c.addCredit()
 	if s.flags&flagRST != 0 {
-		return c.judgeReset(s, blockMS)
+		return c.judgeReset(s, settings)
 	}
 	if c.State == state.Handshaking {
-		if s.flags&flagACK == 0 || c.Seen&state.SYNOut == 0 || !seqWithin(c.ISNOut+1, s.ack, c.OutNext) {
+		if !c.agrees(s) {
 			return state.PassedIn
 		}
 		if s.flags&flagSYN != 0 {
@@ -187,7 +213,7 @@ func (c *conn) judgeIncoming(s *segment, blockMS uint32) state.Reason {
 		} else if c.Seen&state.SYNIn == 0 {
 			return state.PassedIn
 		}
-		c.State = state.Established
+		c.State, c.Until = state.Established, s.now
 	}
 	if seqBefore(c.InNext, end) && end-c.AckHi <= maxWindow {
 		c.InNext = end
@@ -202,7 +228,7 @@ func (c *conn) judgeIncoming(s *segment, blockMS uint32) state.Reason {
 	return state.PassedIn
 }
 
-func (c *conn) judgeReset(s *segment, blockMS uint32) state.Reason {
+func (c *conn) judgeReset(s *segment, settings *state.Settings) state.Reason {
 	switch {
 	case c.State == state.Ended:
 		return state.PassedIn
@@ -210,16 +236,19 @@ func (c *conn) judgeReset(s *segment, blockMS uint32) state.Reason {
 		if c.Inexact < 255 {
 			c.Inexact++
 		}
+		if c.State == state.Established && !settings.Observe && c.Seen&state.Exempt == 0 && int32(s.now-c.Until) >= 0 {
+			return state.Challenge
+		}
 		return state.InexactReset
 	}
 	c.State = state.Ended
-	c.Until = s.now + blockMS
+	c.Until = s.now + settings.BlockMS
 	return state.Block
 }
 
 func (c *conn) recordPeerSYN(s *segment) {
 	c.ISNIn, c.InNext = s.seq, s.seq+s.span
-	c.AckHi, c.LoCur, c.LoPrev, c.LoSince = s.seq+1, s.seq+1, s.seq+1, s.now
+	c.AckHi = s.seq + 1
 	c.Seen |= state.SYNIn
 }
 
@@ -229,25 +258,43 @@ func (c *conn) recordPeerSYN(s *segment) {
 func (c *conn) handlePeerSYN(s *segment) {
 	c.LastSeen = s.now
 	c.addCredit()
-	if c.State == state.Handshaking && (c.Seen&state.SYNIn == 0 || s.seq != c.ISNIn) {
+	if c.State != state.Handshaking {
+		return
+	}
+	if c.Grants < mostSYNAcks {
+		c.Grants++
+	}
+	if c.Seen&state.SYNIn == 0 || s.seq != c.ISNIn {
 		c.recordPeerSYN(s)
+		c.Seen &^= state.Early
 	}
 }
 
-// repeatsSYN reports whether a SYN of the host belongs to this connection.
-func (c *conn) repeatsSYN(s *segment) bool {
+// repeatSYN judges a SYN of the host on a connection that is known; NoHandshake
+// is one that opens another. A repetition has the first one's data or none,
+// since the peer's answer acknowledges either.
+func (c *conn) repeatSYN(s *segment) state.Reason {
 	seq := s.seq + c.Out
 	switch {
 	case c.isOver():
-		return false
+		return state.NoHandshake
 	case c.State == state.Handshaking && c.Seen&state.SYNOut == 0:
+		if s.len != 0 {
+			return state.Handshake
+		}
 		c.ISNOut, c.OutUna, c.OutNext = seq, seq, seq+s.span
 		c.Seen |= state.SYNOut
 	case seq != c.ISNOut:
-		return false
-	case seqBefore(c.OutNext, seq+s.span):
-		c.OutNext = seq + s.span
+		return state.NoHandshake
+	case c.State == state.Handshaking && s.len != 0 && seq+s.span != c.OutNext:
+		return state.Handshake
 	}
 	c.LastSeen, c.Sent = s.now, s.now
-	return true
+	return state.PassedOut
+}
+
+// bars reports whether the peer's end of the last connection keeps the host from
+// another.
+func (c *conn) bars(now uint32) bool {
+	return (c.State == state.Ended || c.State == state.Handshaking) && int32(c.Until-now) > 0
 }

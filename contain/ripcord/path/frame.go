@@ -208,6 +208,7 @@ type options struct {
 	sack, sackLen int // offset of the edges; length 0 if absent
 	broken        bool
 	sign, routed  bool
+	cookie        int // offset of a Fast Open cookie of 8 octets; 0 if absent
 }
 
 func (o *options) parseList(b []byte) {
@@ -236,6 +237,8 @@ func (o *options) parseList(b []byte) {
 				return
 			}
 			o.sack, o.sackLen = at+2, n-2
+		case kind == 34 && n == 10: // RFC 7413; others are left alone
+			o.cookie = at + 2
 		}
 		at += n
 	}

@@ -32,6 +32,8 @@ type Path struct {
 	Lengths       [state.StopLengths]uint32
 	Resets        map[netip.AddrPort]*state.Resets
 	Conversations map[state.Conversation]uint32
+	Hops          map[netip.Addr]state.Hop
+	Cookies       map[state.Grant]state.Cookie
 
 	Counters [state.Reasons]uint64
 	// OnEvent receives events; nil drops them.
@@ -46,6 +48,7 @@ func New(s state.Settings) *Path {
 		Settings: s, Room: [2]int{65536, 65536},
 		Conns: map[state.Ends]*state.Conn{}, Sources: map[netip.Addr]*state.Source{}, Stops: map[state.Principals]state.Stop{},
 		Resets: map[netip.AddrPort]*state.Resets{}, Conversations: map[state.Conversation]uint32{},
+		Hops: map[netip.Addr]state.Hop{}, Cookies: map[state.Grant]state.Cookie{},
 	}
 }
 
@@ -65,7 +68,7 @@ func (p *Path) emitEvent(f *frame, s *segment, side state.Side, why state.Reason
 }
 
 // Judge decides about a frame that comes from a side, and changes it in place.
-// pass reports whether it crosses. gso marks a packet larger than a frame,
+// pass reports whether it crosses. A Challenge leaves by the side it came from. gso marks a packet larger than a frame,
 // whose length field may be empty.
 func (p *Path) Judge(side state.Side, data []byte, gso bool) (why state.Reason, pass bool) {
 	f := frame{b: data, gso: gso}

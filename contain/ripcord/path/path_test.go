@@ -101,47 +101,86 @@ func TestValidRST(t *testing.T) {
 		"answers the last segment":        {true, func(_ *story, _, _, p, _ uint32) (uint8, uint32, uint32) { return rst, p, 0 }},
 		"one beside":                      {false, func(_ *story, _, _, p, _ uint32) (uint8, uint32, uint32) { return rst, p + 1, 0 }},
 		"the host's own numbers":          {false, func(_ *story, _, _, _, q uint32) (uint8, uint32, uint32) { return rst, q, 0 }},
-		"acknowledges what the host sent": {true, func(_ *story, _, w, p, _ uint32) (uint8, uint32, uint32) { return rst | ack, p + 500, w }},
+		"acknowledges what the host sent": {false, func(_ *story, _, w, p, _ uint32) (uint8, uint32, uint32) { return rst | ack, p + 500, w }},
 		"acknowledges the unshifted":      {false, func(_ *story, h, _, p, _ uint32) (uint8, uint32, uint32) { return rst | ack, p + 500, h }},
 		"acknowledges what was not sent":  {false, func(_ *story, _, w, p, _ uint32) (uint8, uint32, uint32) { return rst | ack, p + 500, w + 1 }},
-		"an acknowledgement of 2 s ago": {true, func(s *story, h, w, p, q uint32) (uint8, uint32, uint32) {
+		"an acknowledgement of before": {false, func(s *story, h, w, p, q uint32) (uint8, uint32, uint32) {
 			s.in(state.PassedIn, ack, p, w, "data")
 			s.out(state.PassedOut, ack, h, q+4, "")
 			s.pass(2)
 			return rst, p, 0
 		}},
-		"an acknowledgement of long ago": {false, func(s *story, h, w, p, q uint32) (uint8, uint32, uint32) {
+		"the end of what the peer sent": {false, func(s *story, _, w, p, _ uint32) (uint8, uint32, uint32) {
 			s.in(state.PassedIn, ack, p, w, "data")
-			s.out(state.PassedOut, ack, h, q+4, "")
-			s.pass(7)
-			return rst, p, 0
+			return rst, p + 4, 0
 		}},
 		"a flooder varies its acknowledgement": {true, func(s *story, h, w, p, q uint32) (uint8, uint32, uint32) {
 			s.in(state.PassedIn, ack, p, w, "some data of the peer")
+			left := p
 			for n := range uint32(20) {
-				s.out(state.PassedOut, ack, h+n, q+n%7, "x")
+				_, a := s.out(state.PassedOut, ack, h+n, q+n%7, "x")
+				if a < left {
+					s.t.Fatalf("an acknowledgement left as %d, after %d", a, left)
+				}
+				left = a
 			}
-			return rst, p + 3, 0
+			return rst, left, 0
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStory(t)
 			h, w, p, q := s.open()
 			flags, seq, a := c.send(s, h, w, p, q)
-			s.in(state.PassedIn, flags, seq, a, "")
-			want := state.PassedOut
-			if c.valid {
-				want = state.Blocked
-			}
 			hi := s.conn().AckHi + s.conn().In
-			s.out(want, ack, h, hi, "flood")
 			if c.valid {
-				s.out(state.Blocked, syn, 7777, 0, "")
-				s.pass(31)
-				s.out(state.Blocked, ack, h, hi, "flood")
-				s.out(state.PassedOut, syn, 7777, 0, "")
+				s.in(state.PassedIn, flags, seq, a, "")
+			} else {
+				was := s.conn().AckHi
+				_, asked := s.in(state.Challenge, flags, seq, a, "")
+				if asked != was {
+					t.Fatalf("the challenge acknowledges %d, want %d", asked, was)
+				}
+				s.in(state.PassedIn, flags, seq, a, "") // not more often
+				// The host goes on, and acknowledges more than the challenge.
+				for s.conn().InNext != s.conn().AckHi {
+					s.out(state.PassedOut, ack, h, s.conn().AckHi+1+s.conn().In, "flood")
+				}
+				hi = s.conn().AckHi + s.conn().In
+				s.out(state.PassedOut, ack, h, hi, "flood")
+				s.in(state.PassedIn, rst, asked, 0, "")
 			}
+			s.out(state.Blocked, ack, h, hi, "flood")
+			s.out(state.Blocked, syn, 7777, 0, "")
+			s.pass(31)
+			s.out(state.Blocked, ack, h, hi, "flood")
+			s.out(state.PassedOut, syn, 7777, 0, "")
 		})
+	}
+}
+
+// TestForgedRSTs counts the numbers that end a connection which carries data,
+// near all that an attacker could hope for.
+func TestForgedRSTs(t *testing.T) {
+	s := newStory(t)
+	h, w, p, q := s.open()
+	for n := range uint32(1000) {
+		s.in(state.PassedIn, ack, p+n*1000, w, string(make([]byte, 1000)))
+		s.out(state.PassedOut, ack, h, q+n*1000, "")
+	}
+	valid := 0
+	before := *s.conn()
+	for seq := p - 5000; seq != p+1_005_000; seq++ {
+		for _, flags := range []uint8{rst, rst | ack} {
+			frame := pathtest.Segment{Src: s.peer, Dst: s.host, Seq: seq, Ack: w, Flags: flags}.Frame()
+			s.p.Judge(state.In, frame, false)
+			if s.conn().State == state.Ended {
+				valid++
+				*s.conn() = before
+			}
+		}
+	}
+	if valid != 2 {
+		t.Errorf("%d of a million RSTs ended the connection, want the exact one, with and without acknowledgement", valid)
 	}
 }
 
@@ -236,14 +275,114 @@ func TestServerBehindTheGateway(t *testing.T) {
 	s.out(state.PassedOut, syn|ack, 3000, q+1, "")
 }
 
+// TestFastOpenDataBeforeTheHandshake: a peer that shows the cookie it was
+// granted gets data at once; one that shows none, or the one that the host
+// knows, gets none.
 func TestFastOpenDataBeforeTheHandshake(t *testing.T) {
 	s := newStory(t)
 	s.p.Judge(state.Out, pathtest.ARP(s.host.Addr(), s.peer.Addr()), false)
-	q, _ := s.in(state.PassedIn, syn, 9000, 0, "request")
-	w, _ := s.out(state.PassedOut, syn|ack, 1000, q+8, "")
+	option := func(cookie string) []byte { return append([]byte{1, 1, 34, 10}, cookie...) }
+	send := func(side state.Side, want state.Reason, flags uint8, seq, ack uint32, options []byte, payload string) (outSeq uint32, cookie string) {
+		t.Helper()
+		g := pathtest.Segment{Src: s.host, Dst: s.peer, Seq: seq, Ack: ack, Flags: flags, Options: options, Payload: []byte(payload)}
+		if side == state.In {
+			g.Src, g.Dst = g.Dst, g.Src
+		}
+		frame := g.Frame()
+		if why, _ := s.p.Judge(side, frame, false); why != want {
+			t.Fatalf("%v, want %v", why, want)
+		}
+		var d packet.Packet
+		if err := d.Decode(packet.LinkEthernet, frame, len(frame)); err != nil || d.Checksum() != packet.ChecksumGood {
+			t.Fatalf("%v, checksum %v", err, d.Checksum())
+		}
+		if len(options) > 0 {
+			cookie = string(frame[14+20+20+4:][:8])
+		}
+		return binary.BigEndian.Uint32(frame[14+20+4:]), cookie
+	}
+	const known = "COOKIE!!"
+	q, _ := send(state.In, state.PassedIn, syn, 9000, 0, nil, "request")
+	w, granted := send(state.Out, state.PassedOut, syn|ack, 1000, q+8, option(known), "")
+	if granted == known {
+		t.Fatal("the cookie left as the host knows it")
+	}
+	s.out(state.Handshake, ack, 1001, q+8, "answer")
+	s.in(state.PassedIn, ack, 9008, w+1, "")
 	s.out(state.PassedOut, ack, 1001, q+8, "answer")
-	s.in(state.PassedIn, ack, 9008, w+7, "")
-	s.out(state.PassedOut, ack, 1007, q+8, "more")
+
+	for cookie, good := range map[string]bool{granted: true, known: false} {
+		s.peer = netip.AddrPortFrom(s.peer.Addr(), s.peer.Port()+1)
+		q, shown := send(state.In, state.PassedIn, syn, 9000, 0, option(cookie), "request")
+		if good && shown != known {
+			t.Fatalf("the host is shown %q, want what it granted", shown)
+		}
+		w, _ := send(state.Out, state.PassedOut, syn|ack, 1000, q+8, nil, "")
+		if !good {
+			s.out(state.Handshake, ack, 1001, q+8, "answer")
+			continue
+		}
+		sent := 0
+		for s.conn().Grants > 0 {
+			s.out(state.PassedOut, ack, 1001+uint32(sent), q+8, "answer")
+			sent += 6
+		}
+		s.out(state.Handshake, ack, 1001, q+8, "answer")
+		s.in(state.PassedIn, ack, 9008, w+7, "")
+		s.out(state.PassedOut, ack, 1007, q+8, "more")
+	}
+}
+
+// TestSYNACKs: what the host answers to a SYN that anybody may have sent.
+func TestSYNACKs(t *testing.T) {
+	s := newStory(t)
+	s.p.Judge(state.Out, pathtest.ARP(s.host.Addr(), s.peer.Addr()), false)
+	q, _ := s.in(state.PassedIn, syn, 9000, 0, "request")
+	s.out(state.Handshake, syn|ack, 1000, q+1, "data")
+	s.out(state.AckRange, syn|ack, 1000, q+3, "")
+	s.out(state.AckRange, syn|ack, 1000, q, "")
+	w, _ := s.out(state.PassedOut, syn|ack, 1000, q+8, "")
+	for range 5 {
+		s.out(state.PassedOut, syn|ack, 1000, q+1, "")
+	}
+	s.out(state.Handshake, syn|ack, 1000, q+1, "")
+	s.in(state.PassedIn, syn, 9000, 0, "request")
+	s.out(state.PassedOut, syn|ack, 1000, q+1, "")
+	s.out(state.Handshake, syn|ack, 1000, q+1, "")
+	s.in(state.PassedIn, ack, 9001, w, "") // one beside
+	s.out(state.Handshake, ack, 1001, q+1, "data")
+	s.in(state.PassedIn, ack, 9001, w+1, "")
+	s.out(state.PassedOut, ack, 1001, q+1, "data")
+}
+
+// TestAnswersToSYNWithData: the peer acknowledges the SYN or all of its data, and
+// nothing between.
+func TestAnswersToSYNWithData(t *testing.T) {
+	for more, want := range map[uint32]state.TCPState{1: state.Established, 10: state.Established, 5: state.Handshaking, 11: state.Handshaking} {
+		s := newStory(t)
+		w, _ := s.out(state.PassedOut, syn, 1000, 0, "fast open")
+		s.out(state.Handshake, syn, 1000, 0, "other length")
+		s.out(state.PassedOut, syn, 1000, 0, "")
+		s.in(state.PassedIn, syn|ack, 9000, w+more, "")
+		if got := s.conn().State; got != want {
+			t.Errorf("acknowledgement of %d octets: state %d, want %d", more, got, want)
+		}
+	}
+}
+
+// TestSpoofedSYNLiftsNoBlock: what a peer ended, a SYN in its name does not begin
+// again.
+func TestSpoofedSYNLiftsNoBlock(t *testing.T) {
+	s := newStory(t)
+	h, _, p, q := s.open()
+	s.in(state.PassedIn, rst, p, 0, "")
+	s.out(state.Blocked, ack, h, q, "x")
+	q, _ = s.in(state.PassedIn, syn, 5000, 0, "")
+	s.out(state.Blocked, syn, 7777, 0, "")
+	w, _ := s.out(state.PassedOut, syn|ack, 3000, q+1, "")
+	s.out(state.Handshake, ack, 3001, q+1, "data")
+	s.in(state.PassedIn, ack, 5001, w+1, "") // the peer did send it
+	s.out(state.PassedOut, ack, 3001, q+1, "data")
 }
 
 // TestReplayEstablishesNothing plays a recorded connection through another
@@ -346,7 +485,7 @@ func TestShiftIsUndone(t *testing.T) {
 		}
 		// A gateway whose nonces are the negative gives the segment back.
 		c.Out, c.In = -c.Out, -c.In
-		c.AckHi, c.LoCur, c.LoPrev, c.InNext = 0, 0, 0, ^uint32(0)
+		c.AckHi, c.ISNIn, c.InNext = q, q-1, q
 		if why, pass := s.p.Judge(side, frame, false); !pass {
 			rt.Fatal(why)
 		}

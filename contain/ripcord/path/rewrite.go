@@ -15,24 +15,40 @@ func (f *frame) putWord(at int, is uint32, sum int, odd bool) {
 	if odd {
 		was, is = was<<8|was>>24, is<<8|is>>24
 	}
-	total := uint64(was) + uint64(is) + uint64(^f.u16(sum))
+	f.addToSum(sum, uint64(was)+uint64(is))
+}
+
+// addToSum adds a difference to the checksum at sum.
+func (f *frame) addToSum(sum int, difference uint64) {
+	total := difference + uint64(^f.u16(sum))
 	for total > 0xffff {
 		total = total>>16 + total&0xffff
 	}
 	binary.BigEndian.PutUint16(f.b[sum:], ^uint16(total))
 }
 
-// shiftSegment adds to the sequence number and the acknowledgement, and to the
-// edges of selective acknowledgements.
-func (f *frame) shiftSegment(seq, ack uint32, o *options) {
+// shift is what is added to the sequence number, to the acknowledgement and to
+// the edges of selective acknowledgements, and what a Fast Open cookie is masked
+// with; 0 leaves it.
+type shift struct {
+	seq, ack, edge uint32
+	mask           uint64
+}
+
+func (f *frame) shiftSegment(by shift, o *options) {
 	sum := f.l4 + 16
-	f.putWord(f.l4+4, f.u32(f.l4+4)+seq, sum, false)
+	f.putWord(f.l4+4, f.u32(f.l4+4)+by.seq, sum, false)
 	if f.b[f.l4+13]&flagACK != 0 {
-		f.putWord(f.l4+8, f.u32(f.l4+8)+ack, sum, false)
+		f.putWord(f.l4+8, f.u32(f.l4+8)+by.ack, sum, false)
 	}
 	for i := 0; i < o.sackLen; i += 4 {
 		at := f.l4 + 20 + o.sack + i
-		f.putWord(at, f.u32(at)+ack, sum, o.sack%2 == 1)
+		f.putWord(at, f.u32(at)+by.edge, sum, o.sack%2 == 1)
+	}
+	if by.mask != 0 {
+		at := f.l4 + 20 + o.cookie
+		f.putWord(at, f.u32(at)^uint32(by.mask>>32), sum, o.cookie%2 == 1)
+		f.putWord(at+4, f.u32(at+4)^uint32(by.mask), sum, o.cookie%2 == 1)
 	}
 }
 

@@ -39,6 +39,7 @@ func (p *Path) noteConversation(f *frame) {
 	k := state.Conversation{Peer: f.dst, HPort: f.sport, PPort: f.dport, Proto: f.proto}
 	if last, ok := p.Conversations[k]; !ok || p.nowMS()-last > 200 {
 		p.Conversations[k] = p.nowMS()
+		p.noteHop(f)
 	}
 }
 

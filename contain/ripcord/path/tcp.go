@@ -11,10 +11,21 @@ func (p *Path) judgeTCP(f *frame, s *segment, side state.Side) state.Reason {
 	if side == state.Out && p.isStopped(f, s.isFirstSYN()) {
 		return state.Stopped
 	}
+	var mask uint64
+	if o.cookie > 0 && side == state.In && s.isFirstSYN() {
+		mask = p.checkCookie(f, s, &o)
+	}
 	host, peer := f.hostAndPeer(side)
 	ends := state.Ends{Host: host, Peer: peer}
 	c := p.Conns[ends]
+	last := s.now - 0x7fffffff
+	if c != nil {
+		last = c.Sent
+	}
 	why := p.judgeSegment((*conn)(c), f, s, side)
+	if why == state.Challenge {
+		why = p.challenge(f, s, (*conn)(c))
+	}
 	if p.Settings.FailOpen && (why == state.NoHandshake || why == state.TableFull) {
 		p.count(state.Untracked)
 		if why == state.TableFull {
@@ -32,14 +43,20 @@ func (p *Path) judgeTCP(f *frame, s *segment, side state.Side) state.Reason {
 	if c == nil {
 		c = p.Conns[ends] // opened just now
 	}
+	if side == state.Out && s.now-last > 200 {
+		p.noteHop(f)
+	}
 	if c == nil || c.In|c.Out == 0 {
 		return passReason(side)
 	}
-	seq, ack := c.Out, -c.In
-	if side == state.In {
-		seq, ack = c.In, -c.Out
+	by := shift{seq: c.In, ack: -c.Out, edge: -c.Out, mask: mask}
+	if side == state.Out {
+		by = shift{seq: c.Out, ack: (*conn)(c).raisedAck(s), edge: -c.In}
+		if o.cookie > 0 && s.flags&(flagSYN|flagACK) == flagSYN|flagACK {
+			by.mask = p.grantCookie(f, &o)
+		}
 	}
-	f.shiftSegment(seq, ack, &o)
+	f.shiftSegment(by, &o)
 	if o.sackLen > 0 {
 		p.count(state.SACK)
 	}
@@ -83,10 +100,12 @@ func (p *Path) judgeSegment(c *conn, f *frame, s *segment, side state.Side) stat
 	if s.isFirstSYN() {
 		if side == state.Out {
 			switch {
-			case c != nil && c.State == state.Ended && int32(c.Until-s.now) > 0:
+			case c != nil && c.bars(s.now):
 				return state.Blocked
-			case c != nil && c.State != state.Ended && c.repeatsSYN(s):
-				return state.PassedOut
+			case c != nil && c.State != state.Ended:
+				if why := c.repeatSYN(s); why != state.NoHandshake {
+					return why
+				}
 			}
 			return p.openConn(f, s, c, state.Out)
 		}
@@ -103,7 +122,7 @@ func (p *Path) judgeSegment(c *conn, f *frame, s *segment, side state.Side) stat
 		return c.judgeOutgoing(s)
 	}
 	fresh := c.State == state.Handshaking && c.Seen&state.SYNOut != 0
-	why := c.judgeIncoming(s, p.Settings.BlockMS)
+	why := c.judgeIncoming(s, &p.Settings)
 	if why != state.Block {
 		return why
 	}
@@ -118,7 +137,12 @@ func (p *Path) judgeSegment(c *conn, f *frame, s *segment, side state.Side) stat
 // openConn handles the first SYN of a connection; old is the previous
 // connection of the same ports, if still kept.
 func (p *Path) openConn(f *frame, s *segment, old *conn, side state.Side) state.Reason {
-	n := conn{State: state.Handshaking, Credits: 1, LastSeen: s.now, LoSince: s.now}
+	n := conn{State: state.Handshaking, Credits: 1, LastSeen: s.now, Until: s.now}
+	// Anybody can send a SYN in the peer's name: until it agrees, the end of
+	// the last connection holds.
+	if old != nil && old.bars(s.now) {
+		n.Until = old.Until
+	}
 	if s.sign {
 		if !p.Settings.SignedPass {
 			return state.Signed
@@ -150,8 +174,10 @@ func (p *Path) openConn(f *frame, s *segment, old *conn, side state.Side) state.
 		n.Sent = s.now - 0x7fffffff // never
 		n.recordPeerSYN(s)
 		// A peer that ended the last connection gets no data before it agrees.
-		if s.len > 0 && (old == nil || old.State != state.Ended) {
+		n.Grants = synAcks
+		if s.len > 0 && s.cookie && (old == nil || !old.bars(s.now)) {
 			n.Seen |= state.Early
+			n.Grants = earlySegs
 		}
 	}
 	if old != nil {

@@ -21,8 +21,9 @@ const (
 	FINOut       //
 	FINSeen      // the peer's, not yet acknowledged by the host
 	FINIn        // acknowledged
-	Early        // the peer's SYN had data (RFC 7413)
+	Early        // the peer's SYN had data and a cookie granted to it (RFC 7413)
 	Exempt       // signed segments: nothing is shifted
+	Probed       // Probe is set
 )
 
 // Conn is a TCP connection as the gateway keeps it; the layout is struct conn
@@ -37,17 +38,20 @@ type Conn struct {
 	OutNext, OutUna uint32
 	// InNext ends what the peer sent; FinIn is where its FIN ends.
 	InNext, FinIn uint32
-	// AckHi is the highest acknowledgement let out; LoCur and LoPrev the lowest
-	// in the period that started at LoSince and the one before.
-	AckHi, LoCur, LoPrev, LoSince uint32
+	// AckHi is the highest acknowledgement let out, Probe that of the gateway's
+	// last challenge.
+	AckHi, Probe uint32
 	// LastSeen is the last packet, Sent the host's last.
 	LastSeen, Sent uint32
-	// Until is when an Ended connection may be opened again.
+	// Until is when the host may open the connection again that the peer has
+	// ended; of an Established one, when the next challenge may leave.
 	Until   uint32
 	State   TCPState
 	Seen    Seen
 	Credits uint8 // RSTs the host may send
 	Inexact uint8 // RSTs that were not valid
+	Grants  uint8 // segments the host may send before the peer has agreed
+	_       [3]uint8
 }
 
 // Over reports whether both sides have closed or the host has reset, so that

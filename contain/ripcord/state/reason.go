@@ -29,12 +29,13 @@ const (
 	Stopped             // the peer has ended the coarse conversation
 	ResetLimit          // more RSTs than there was something to answer
 	TableFull           // no room for a new connection
+	Challenge           // an inexact RST, answered by the gateway's challenge
 	Control             // a message to the gateway
 
 	Learnt       // a source of the host
 	Block        // a valid RST
 	CoarseBlock  // a port that answered many new connections by RST
-	InexactReset // a RST that proves nothing; the host may judge
+	InexactReset // a RST that proves nothing, and was not challenged; the host may judge
 	Quoted       // an ICMP error whose quote was shifted back
 	SACK         // a segment with selective acknowledgements
 	Opened       // a new connection
@@ -46,7 +47,7 @@ const (
 var reasonNames = [Reasons]string{
 	"passed-out", "passed-in", "not-ip", "malformed", "nested", "source-routed", "fragment", "options", "flags",
 	"spoofed", "signed", "no-handshake", "handshake", "no-ack", "ack-range", "closed", "blocked", "stopped",
-	"reset-limit", "table-full", "control",
+	"reset-limit", "table-full", "challenge", "control",
 	"learnt", "block", "coarse-block", "inexact-reset", "quoted", "sack", "opened", "untracked", "event-lost",
 }
 

@@ -45,6 +45,19 @@ func DefaultSettings() Settings {
 // Magic is the first four octets of every message to and from the gateway.
 const Magic = "RIPC"
 
+// Hop is how the host reaches a peer: the MAC addresses of its packets there, the
+// next hop's and its own, and the tag the kernel took off (TCI and protocol).
+type Hop struct {
+	Next, Own [6]byte
+	VLAN      uint32
+}
+
+// Grant names a Fast Open cookie (RFC 7413) that the host granted to a peer.
+type Grant struct{ Host, Peer netip.Addr }
+
+// Cookie is one as it left, and what it was masked with.
+type Cookie struct{ Mask, Value uint64 }
+
 // Source is an address the host may use.
 type Source struct {
 	// Seen is when it last did, in milliseconds since boot.

@@ -18,6 +18,8 @@ type Random struct {
 	// Hosts are addresses of the host (the last of each family may be one that
 	// is not), Peers those of others.
 	Hosts, Peers []netip.Addr
+
+	cookie []byte // for the segment that is made
 }
 
 // NewRandom has a few addresses and ports of both families.
@@ -103,10 +105,10 @@ func (r *Random) randomTCP(side state.Side) Segment {
 		}
 	} else if side == state.Out {
 		s.Seq = r.nearNumber(pickOne(r, c.OutNext, c.OutNext, c.ISNOut) - c.Out)
-		s.Ack = r.nearNumber(pickOne(r, c.InNext, c.InNext, c.AckHi, c.LoPrev) + c.In)
+		s.Ack = r.nearNumber(pickOne(r, c.InNext, c.InNext, c.AckHi, c.ISNIn+1) + c.In)
 		r.completeHandshake(c, &s, c.ISNOut-c.Out)
 	} else {
-		s.Seq = r.nearNumber(pickOne(r, c.InNext, c.InNext, c.ISNIn, c.AckHi, c.LoCur))
+		s.Seq = r.nearNumber(pickOne(r, c.InNext, c.InNext, c.ISNIn, c.AckHi, c.AckHi, c.Probe))
 		s.Ack = r.nearNumber(pickOne(r, c.OutNext, c.OutNext, c.OutUna))
 		r.completeHandshake(c, &s, c.ISNIn)
 	}
@@ -115,6 +117,10 @@ func (r *Random) randomTCP(side state.Side) Segment {
 		for i := range s.Payload {
 			s.Payload[i] = byte(r.R.Uint32())
 		}
+	}
+	r.cookie = []byte("FASTOPEN")
+	if known, ok := r.Path.Cookies[state.Grant{Host: e.Host.Addr(), Peer: e.Peer.Addr()}]; ok && side == state.In && !r.oneIn(4) {
+		r.cookie = binary.BigEndian.AppendUint64(nil, known.Value)
 	}
 	s.Options = r.randomOptions()
 	r.addHeaders(&s)
@@ -170,7 +176,7 @@ func (r *Random) randomOptions() []byte {
 	}
 	stamp := []byte{8, 10, 1, 2, 3, 4, 5, 6, 7, 8}
 	var b []byte
-	switch r.R.IntN(12) {
+	switch r.R.IntN(13) {
 	case 0, 1, 2, 3:
 		b = append([]byte{1, 1}, stamp...)
 	case 4:
@@ -181,6 +187,9 @@ func (r *Random) randomOptions() []byte {
 		b = append(append([]byte{}, stamp...), edges(8*(1+r.R.IntN(3)))...)
 	case 7:
 		b = []byte{2, 4, 5, 180, 4, 2, 3, 3, 7}
+	case 9: // a Fast Open cookie, at an even or odd offset
+		b = append(pickOne(r, []byte{}, []byte{1}, []byte{1, 1}), 34, 10)
+		b = append(b, r.cookie...)
 	case 8: // half a block, too long, twice, signed
 		b = pickOne(r, edges(12), edges(4), []byte{8, 44}, []byte{8, 1}, append(edges(8), edges(8)...),
 			append([]byte{19, 18}, make([]byte, 16)...), append([]byte{29, 16}, make([]byte, 14)...), []byte{8})
