@@ -42,6 +42,7 @@ type Gateway struct {
 	responder *responder
 	leases    *leases
 	tally     tally
+	unplugged backoff // used by run only
 	// warned are the counters at the last sweep.
 	warned [state.Reasons]uint64
 	swept  bool

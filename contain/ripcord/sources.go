@@ -19,6 +19,9 @@ func (g *Gateway) fixSources() error {
 	var errs []error
 	for _, a := range g.config.Addresses {
 		fixed[a] = true
+		if a.Is6() && !a.IsLinkLocalUnicast() {
+			errs = append(errs, g.wire.PutPrefix(a, bootMS()))
+		}
 		errs = append(errs, g.wire.PutSource(a, state.Source{Seen: bootMS(), Fixed: 1}))
 	}
 	for a, s := range g.wire.Sources() {
@@ -38,7 +41,13 @@ func (g *Gateway) setBudget() error {
 			left[familyIndex(a)]--
 		}
 	}
-	return g.wire.SetBudget(int32(left[0]), int32(left[1]))
+	// Where no router advertises one, the host's first address says which prefix
+	// is the link's.
+	prefixes := int32(1)
+	for range g.wire.Prefixes() {
+		prefixes = 0
+	}
+	return g.wire.SetBudget(int32(left[0]), int32(left[1]), prefixes)
 }
 
 // familyIndex is 0 for IPv4 and 1 for IPv6, the index into budgets.
@@ -63,9 +72,42 @@ func ageSources(w *bpf.Wire, wanted [2]bool, quiet time.Duration, now uint32) (g
 	return gone, nil
 }
 
+// backoff says when the addresses of a host that was unplugged may be forgotten.
+// A host may take its own link down to get another address, so each time within
+// the hour doubles the time to the next.
+type backoff struct {
+	next time.Time
+	wait time.Duration
+}
+
+const longestBackoff = time.Hour
+
+// allow reports whether it may happen now.
+func (b *backoff) allow(now time.Time, first time.Duration) bool {
+	if now.Before(b.next) {
+		return false
+	}
+	if b.wait == 0 || now.Sub(b.next) > longestBackoff {
+		b.wait = first
+	} else {
+		b.wait = min(2*b.wait, longestBackoff)
+	}
+	b.next = now.Add(b.wait)
+	return true
+}
+
 // forgetSources removes the learnt addresses of a host that was unplugged: the
 // next one may be another.
 func (g *Gateway) forgetSources() error {
+	if !g.unplugged.allow(time.Now(), g.config.Learn.Quiet) {
+		g.log.Warn("link to the host is down again: it keeps its addresses", "until", g.unplugged.next.UTC().Format(time.RFC3339))
+		return nil
+	}
+	for p := range g.wire.Prefixes() {
+		if err := g.wire.DropPrefix(p); err != nil {
+			return fmt.Errorf("remove prefix %v: %w", p, err)
+		}
+	}
 	for a, s := range g.wire.Sources() {
 		if s.Fixed == 0 {
 			if err := g.wire.DropSource(a); err != nil {
@@ -74,5 +116,5 @@ func (g *Gateway) forgetSources() error {
 		}
 	}
 	g.log.Info("link to the host is down: its addresses will be learnt again")
-	return g.setBudget()
+	return g.fixSources()
 }

@@ -19,7 +19,7 @@ enum reason {
 	/* dropped: */
 	NOT_IP, MALFORMED, NESTED, SOURCE_ROUTED, FRAGMENT, OPTIONS, FLAGS, SPOOFED,
 	SIGNED, NO_HANDSHAKE, HANDSHAKE, NO_ACK, ACK_RANGE, CLOSED, BLOCKED, STOPPED,
-	RESET_LIMIT, TABLE_FULL, CHALLENGE, CONTROL, LAST_DROP = CONTROL,
+	RESET_LIMIT, TABLE_FULL, UNSHIFTED, CHALLENGE, CONTROL, LAST_DROP = CONTROL,
 	/* passed, and counted as well: */
 	LEARNT, BLOCK, COARSE_BLOCK, INEXACT_RESET, QUOTE, SACK, OPENED, UNTRACKED,
 	EVENT_LOST, REASONS,
@@ -77,9 +77,19 @@ struct source { __u32 seen, fixed; };
 struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 256);
 	__type(key, struct addr); __type(value, struct source); } sources SEC(".maps");
 
-/* How many more IPv4 and IPv6 sources may be learnt. */
-struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 2);
+/* How many more IPv4 and IPv6 sources may be learnt, and prefixes of IPv6. */
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 3);
 	__type(key, __u32); __type(value, __s32); } budget SEC(".maps");
+
+/* The /64 in which IPv6 sources may be learnt: those that routers advertise, or
+ * the first one that the host uses. */
+struct prefix { __be32 w[2]; };
+struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 16);
+	__type(key, struct prefix); __type(value, __u32); } prefixes SEC(".maps");
+
+/* IPv6 addresses that others on the link claim, and when they last did. */
+struct { __uint(type, BPF_MAP_TYPE_LRU_HASH); __uint(max_entries, 1024);
+	__type(key, struct addr); __type(value, __u32); } neighbours SEC(".maps");
 
 /* The key of the nonces; user space sets and changes it. */
 struct secret { __u64 k0, k1; };
@@ -98,10 +108,11 @@ struct lengths { __u32 bits[STOP_LENGTHS]; };
 struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1);
 	__type(key, __u32); __type(value, struct lengths); } stop_lengths SEC(".maps");
 
-/* RSTs by which a port answered new connections. Losing the least recent counts
- * only delays a coarse block. */
+/* RSTs by which a port, or any port (0) of a peer, answered new connections: a
+ * count that falls by one each RESET_MS. Losing the least recent only delays a
+ * coarse block. */
 struct reset_key { struct addr peer; __be16 pport; __u16 pad; };
-struct resets { __u32 since, count; };
+struct resets { __u32 since, count, hold, raised; };	/* hold: how long the last block was */
 struct { __uint(type, BPF_MAP_TYPE_LRU_HASH); __uint(max_entries, 4096);
 	__type(key, struct reset_key); __type(value, struct resets); } resets SEC(".maps");
 
@@ -150,8 +161,8 @@ volatile const __u32 observe;		/* drop and change nothing */
 volatile const __u32 fail_open;		/* what cannot be tracked passes */
 volatile const __u32 signed_pass;	/* signed connections pass unshifted, instead of being refused */
 volatile const __u32 block_ms = 30000;
-volatile const __u32 coarse_ms = 60000;
-volatile const __u32 coarse_resets = 8;	/* this many within coarse_ms */
+volatile const __u32 coarse_ms = 60000;	/* the longest coarse block */
+volatile const __u32 coarse_resets = 8;	/* this many of a port; four times as many of a peer */
 volatile const __u32 control_port = 4817;
 volatile const __u32 test_clock;
 /* The time where test_clock is set, in ns. */

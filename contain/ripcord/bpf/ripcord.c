@@ -69,6 +69,59 @@ static __always_inline int unicast(struct addr *a)
 	return a->w[0] | a->w[1] || a->w[2];	/* not ::, ::1 or IPv4-compatible */
 }
 
+#define NEIGHBOUR_MS 600000
+
+/* Whether the host may take an IPv6 address for itself: nobody else on the link
+ * has it, and it is link-local or in a prefix of the link. */
+static __noinline int may_learn6(struct addr *a, __u32 now)
+{
+	__u32 *claimed = bpf_map_lookup_elem(&neighbours, a), two = 2;
+	struct prefix prefix = { { a->w[0], a->w[1] } };
+	__s32 *left;
+
+	if (claimed && now - *claimed < NEIGHBOUR_MS)
+		return 0;
+	if (bpf_ntohl(a->w[0]) >> 22 == 0xfe80 >> 6)
+		return 1;
+	if (bpf_map_lookup_elem(&prefixes, &prefix))
+		return 1;
+	left = bpf_map_lookup_elem(&budget, &two);
+	if (!left || *left <= 0)
+		return 0;
+	if (__sync_fetch_and_add(left, -1) <= 0 || bpf_map_update_elem(&prefixes, &prefix, &now, BPF_NOEXIST)) {
+		__sync_fetch_and_add(left, 1);
+		return 0;
+	}
+	return 1;
+}
+
+/* What routers and neighbours say (RFC 4861). */
+static __noinline void note_neighbour(struct __sk_buff *skb, struct packet *p, __u32 now)
+{
+	struct addr target;
+	struct { __u8 type, len, bits, flags; } option;
+	struct prefix prefix;
+	__u8 hops;
+
+	if (LOAD(skb, p->l3 + 7, &hops, 1) || hops != 255)
+		return;	/* from beyond the link */
+	if (!is_zero(&p->src))
+		bpf_map_update_elem(&neighbours, &p->src, &now, BPF_ANY);
+	if (p->type == 136 && p->len >= 24 && !LOAD(skb, p->l4 + 8, &target, 16) && !is_mapped(&target))
+		bpf_map_update_elem(&neighbours, &target, &now, BPF_ANY);
+	if (p->type != 134 || p->len < 16)
+		return;
+	__u32 at = 16;
+	for (int i = 0; i < 8; i++) {
+		if (at + 8 > p->len || LOAD(skb, p->l4 + at, &option, 4) || !option.len)
+			return;
+		if (option.type == 3 && option.len == 4 && option.bits == 64 && at + 32 <= p->len &&
+		    !LOAD(skb, p->l4 + at + 16, &prefix, 8))
+			bpf_map_update_elem(&prefixes, &prefix, &now, BPF_ANY);
+		at += option.len * 8;
+	}
+}
+
 static __noinline int check_source(struct addr *a, struct packet *p, struct segment *s)
 {
 	struct source *known = bpf_map_lookup_elem(&sources, a), new = { .seen = s->now };
@@ -84,7 +137,7 @@ static __noinline int check_source(struct addr *a, struct packet *p, struct segm
 	if (!unicast(a))
 		return SPOOFED;
 	left = bpf_map_lookup_elem(&budget, &which);
-	if (!left || *left <= 0)
+	if (!left || *left <= 0 || (which && !may_learn6(a, s->now)))
 		return SPOOFED;
 	if (__sync_fetch_and_add(left, -1) <= 0 || bpf_map_update_elem(&sources, a, &new, BPF_NOEXIST)) {
 		__sync_fetch_and_add(left, 1);
@@ -119,11 +172,11 @@ static __always_inline int check_host(struct __sk_buff *skb, struct packet *p, s
 
 	/* A host without an address asks for one by DHCP. */
 	if (is_mapped(&p->src) && !p->src.w[3] && p->proto == UDP && p->piece == WHOLE &&
-	    p->sport == bpf_htons(68) && p->dport == bpf_htons(67))
+	    p->sport == bpf_htons(68) && p->dport == bpf_htons(67) && p->dst.w[3] == ~0U)
 		return 0;
 	/* Router and neighbour solicitation, and multicast listener reports (RFC
 	 * 4861, RFC 4862, RFC 3810), may come from no address. */
-	if (is_zero(&p->src) && p->proto == ICMP6 && p->piece == WHOLE &&
+	if (is_zero(&p->src) && p->proto == ICMP6 && p->piece == WHOLE && bpf_ntohl(p->dst.w[0]) >> 24 == 0xff &&
 	    (p->type == 133 || p->type == 135 || p->type == 143 || p->type == 131 || p->type == 132))
 		return 0;
 	why = check_source(&p->src, p, s);
@@ -133,7 +186,7 @@ static __always_inline int check_host(struct __sk_buff *skb, struct packet *p, s
 		/* An advertisement may claim the host's own addresses only. */
 		if (p->piece != WHOLE || p->len < 24 || LOAD(skb, p->l4 + 8, &target, 16))
 			return MALFORMED;
-		return check_source(&target, p, s);
+		return bpf_map_lookup_elem(&sources, &target) ? 0 : SPOOFED;
 	}
 	return 0;
 }
@@ -220,24 +273,44 @@ static __noinline void note_hop(struct __sk_buff *skb, struct packet *p)
 		bpf_map_update_elem(&hops, &p->dst, &h, BPF_ANY);
 }
 
-/* A port that answers one new connection after the other by RST wants none. */
-static __noinline void count_reset(struct packet *p, struct segment *s)
+/* The count falls by one each RESET_MS, so a client that tries until a service
+ * starts is not taken for a flood. */
+#define RESET_MS 500
+#define FIRST_HOLD 1000
+/* A peer with this many times as many, whatever the ports, wants none. */
+#define PEER_RESETS 4
+
+static __always_inline void count_resets(struct packet *p, struct segment *s, __be16 pport, __u32 limit)
 {
-	struct reset_key k = { .peer = p->src, .pport = p->sport };
-	struct resets *r = bpf_map_lookup_elem(&resets, &k), first = { .since = s->now, .count = 1 };
-	struct stop_key key = { .peer = p->src, .pport = p->sport, .bits = 128, .proto = TCP };
-	struct stop stop = { .until = s->now + coarse_ms, .syn_only = 1 }, *known;
-	__u32 zero = 0;
+	struct reset_key k = { .peer = p->src, .pport = pport };
+	struct resets *r = bpf_map_lookup_elem(&resets, &k), new = { .since = s->now };
+	struct stop_key key = { .peer = p->src, .pport = pport, .bits = 128, .proto = TCP };
+	struct stop stop = { .syn_only = 1 }, *known;
+	__u32 zero = 0, age, raise = 0;
 	struct lengths *used;
 
-	if (!r || s->now - r->since > coarse_ms) {
-		if (coarse_resets > 1) {
-			bpf_map_update_elem(&resets, &k, &first, BPF_ANY);
-			return;
-		}
-	} else if (__sync_fetch_and_add(&r->count, 1) + 1 < coarse_resets) {
-		return;
+	if (r)
+		new = *r;
+	if ((__s32)(s->now - new.since) >= RESET_MS) {
+		age = (s->now - new.since) / RESET_MS;
+		new.count = new.count > age ? new.count - age : 0;
+		new.since += age * RESET_MS;
 	}
+	if (++new.count >= limit) {
+		if (s->now - new.raised > new.hold + coarse_ms)
+			new.hold = 0;
+		new.hold = new.hold ? new.hold * 2 : FIRST_HOLD;
+		if (new.hold > coarse_ms)
+			new.hold = coarse_ms;
+		new.raised = s->now;
+		new.since = s->now + new.hold;	/* the next one raises it again */
+		new.count = limit - 1;
+		raise = 1;
+	}
+	bpf_map_update_elem(&resets, &k, &new, BPF_ANY);
+	if (!raise)
+		return;
+	stop.until = s->now + new.hold;
 	known = bpf_map_lookup_elem(&stops, &key);
 	if (known && (__s32)(known->until - stop.until) >= 0)
 		return;	/* what is there lasts longer */
@@ -249,6 +322,14 @@ static __noinline void count_reset(struct packet *p, struct segment *s)
 	used->bits[0] = 128;
 	count(COARSE_BLOCK);
 	tell(p, s, IN, COARSE_BLOCK);
+}
+
+/* A port, or a peer, that answers one new connection of the host after the other
+ * by RST wants none. */
+static __noinline void count_reset(struct packet *p, struct segment *s)
+{
+	count_resets(p, s, p->sport, coarse_resets);
+	count_resets(p, s, 0, coarse_resets * PEER_RESETS);
 }
 
 /* ---- TCP ---- */
@@ -476,7 +557,7 @@ static __noinline int judge_segment(struct conn *c, struct packet *p, struct seg
 		return NO_HANDSHAKE;
 	if (side == OUT)
 		return outgoing(c, s);
-	fresh = c->state == HANDSHAKING && c->flags & SYN_OUT;
+	fresh = c->state == HANDSHAKING && !(c->flags & SYN_IN);
 	why = incoming(c, s);
 	if (why != BLOCK)
 		return why;
@@ -501,8 +582,10 @@ static __noinline int tcp(struct __sk_buff *skb, struct packet *p, struct segmen
 		check_cookie(p, s, &o, &h);
 	if (side == OUT) {
 		why = check_stops(p, s->now, (s->flags & (T_SYN | T_ACK)) == T_SYN);
-		if (why)
+		if (why) {
+			note_talk(skb, p, s->now);
 			return why;
+		}
 		c = find(p->v6, &p->src, &p->dst, p->sport, p->dport);
 	} else {
 		c = find(p->v6, &p->dst, &p->src, p->dport, p->sport);
@@ -549,63 +632,135 @@ static __always_inline int quotes(struct packet *p)
 {
 	if (p->proto == ICMP)
 		return p->type == 3 || p->type == 4 || p->type == 5 || p->type == 11 || p->type == 12;
-	return p->proto == ICMP6 && p->type < 128;
+	return p->proto == ICMP6 && (p->type < 128 || p->type == 137);
+}
+
+/* Where a quote lies and what it names. */
+struct quote { struct addr src, dst; __u32 at, have, v6; };
+
+/* Finds the packet that a Redirect holds (RFC 4861, section 4.6.3). */
+static __noinline int find_redirected(struct __sk_buff *skb, struct packet *p, struct quote *q)
+{
+	struct { __u8 type, len; } option;
+	__u32 at = 40, n;
+
+	for (int i = 0; i < 4; i++) {
+		if (at + 8 > p->len)
+			return 0;
+		if (LOAD(skb, p->l4 + at, &option, 2) || !option.len)
+			return UNSHIFTED;
+		n = option.len * 8;
+		if (option.type == 4) {
+			q->at = p->l4 + at + 8;
+			q->have = (n < p->len - at ? n : p->len - at) - 8;
+			return IS_IP;
+		}
+		at += n;
+	}
+	return UNSHIFTED;
+}
+
+/* Finds the TCP header in a quote; IS_OTHER where there is none. */
+static __noinline int find_quoted(struct __sk_buff *skb, struct quote *q, __u32 v6)
+{
+	__u8 ext[4], next;
+	__u32 n;
+
+	if (!v6) {
+		struct ip4 h;
+		if (q->have < 20 || LOAD(skb, q->at, &h, 20) || h.vihl >> 4 != 4 || h.proto != TCP || h.off & bpf_htons(0x1fff))
+			return IS_OTHER;
+		n = (h.vihl & 15) * 4;
+		if (n < 20 || q->have < n)
+			return IS_OTHER;
+		q->src.w[2] = q->dst.w[2] = bpf_htonl(0xffff);
+		q->src.w[3] = h.src;
+		q->dst.w[3] = h.dst;
+		q->at += n;
+		q->have -= n;
+		return IS_IP;
+	}
+	struct ip6 h;
+	if (q->have < 40 || LOAD(skb, q->at, &h, 40) || h.vtc >> 4 != 6)
+		return IS_OTHER;
+	q->src = h.src;
+	q->dst = h.dst;
+	q->v6 = 1;
+	q->at += 40;
+	q->have -= 40;
+	next = h.next;
+	for (int i = 0; i <= MAX_EXTENSIONS; i++) {
+		if (next == TCP)
+			return IS_IP;
+		if (next != 0 && next != 43 && next != 44 && next != 60)
+			return IS_OTHER;
+		if (q->have < 8 || LOAD(skb, q->at, ext, 4))
+			return IS_OTHER;
+		n = (ext[1] + 1) * 8;
+		if (next == 44) {
+			n = 8;
+			if ((ext[2] << 8 | ext[3]) & 0xfff8)
+				return IS_OTHER;
+		}
+		if (q->have < n)
+			return IS_OTHER;
+		q->at += n;
+		q->have -= n;
+		next = ext[0];
+	}
+	return IS_OTHER;
 }
 
 /* The quoted segment went the other way: it is shifted back. A quote that names
- * no connection of ours is left alone. */
+ * no connection of ours is left alone. One that holds a part of a number, or a
+ * granted cookie, is dropped: it would tell the host what only its peer knows. */
 static __noinline int shift_quote(struct __sk_buff *skb, struct packet *p, __u32 side)
 {
-	__u32 at = p->l4 + 8, have, v6 = 0, seq, ack;
-	struct { __be16 ports[2]; __be32 seq; } t;
-	struct { __be32 ack; __u8 off, flags; __be16 win; __u16 sum; } rest;
-	struct addr src = {}, dst = {};
+	struct { __be16 ports[2]; __be32 seq; } t = {};
+	struct { __be32 ack; __u8 off, flags; } rest;
+	struct quote q = { .at = p->l4 + 8, .have = p->len - 8 };
 	struct conn *c;
 	__be32 is;
 	__u64 sum;
+	int why;
 
 	if (p->piece == LATER || p->len < 8)
 		return side;
-	have = p->len - 8;
-	if (p->proto == ICMP) {
-		struct ip4 h;
-		if (have < 20 || LOAD(skb, at, &h, 20) || h.vihl >> 4 != 4 || h.proto != TCP || h.off & bpf_htons(0x1fff))
+	if (p->piece == FIRST)
+		return UNSHIFTED;
+	if (p->proto == ICMP6 && p->type == 137) {
+		why = find_redirected(skb, p, &q);
+		if (why)
+			return why;
+		if (q.at == p->l4 + 8)
 			return side;
-		__u32 head = (h.vihl & 15) * 4;
-		if (head < 20 || have < head)
-			return side;
-		src.w[2] = dst.w[2] = bpf_htonl(0xffff);
-		src.w[3] = h.src;
-		dst.w[3] = h.dst;
-		at += head;
-		have -= head;
-	} else {
-		struct ip6 h;
-		if (have < 40 || LOAD(skb, at, &h, 40) || h.vtc >> 4 != 6 || h.next != TCP)
-			return side;
-		src = h.src;
-		dst = h.dst;
-		v6 = 1;
-		at += 40;
-		have -= 40;
 	}
-	if (have < 8 || LOAD(skb, at, &t, 8))
+	if (find_quoted(skb, &q, p->proto == ICMP6) != IS_IP || q.have <= 4)
 		return side;
+	if (q.have < 8)
+		return UNSHIFTED;
+	if (LOAD(skb, q.at, &t, 8))
+		return UNSHIFTED;
 	/* From the network comes back what the host sent. */
-	c = side == IN ? find(v6, &src, &dst, t.ports[0], t.ports[1]) : find(v6, &dst, &src, t.ports[1], t.ports[0]);
+	c = side == IN ? find(q.v6, &q.src, &q.dst, t.ports[0], t.ports[1]) : find(q.v6, &q.dst, &q.src, t.ports[1], t.ports[0]);
 	if (!c || !(c->in | c->out))
 		return side;
-	seq = side == IN ? -c->out : -c->in;
-	ack = side == IN ? c->in : c->out;
+	__u32 seq = side == IN ? -c->out : -c->in, ack = side == IN ? c->in : c->out;
 	is = bpf_htonl(bpf_ntohl(t.seq) + seq);
 	sum = difference(t.seq, is, 0);
-	if (have >= 18 && !LOAD(skb, at + 8, &rest, 10) && rest.flags & T_ACK) {
-		__be32 ack_is = bpf_htonl(bpf_ntohl(rest.ack) + ack);
-		sum += difference(rest.ack, ack_is, 0);
-		if (bpf_skb_store_bytes(skb, at + 8, &ack_is, 4, 0))
-			return MALFORMED;
+	if (q.have > 8) {
+		if (q.have < 14 || LOAD(skb, q.at + 8, &rest, 6))
+			return UNSHIFTED;
+		if ((rest.flags & (T_SYN | T_ACK)) == (T_SYN | T_ACK) && q.have > 20)
+			return UNSHIFTED;
+		if (rest.flags & T_ACK) {
+			__be32 ack_is = bpf_htonl(bpf_ntohl(rest.ack) + ack);
+			sum += difference(rest.ack, ack_is, 0);
+			if (bpf_skb_store_bytes(skb, q.at + 8, &ack_is, 4, 0))
+				return MALFORMED;
+		}
 	}
-	if (bpf_skb_store_bytes(skb, at + 4, &is, 4, 0) ||
+	if (bpf_skb_store_bytes(skb, q.at + 4, &is, 4, 0) ||
 	    bpf_l4_csum_replace(skb, p->l4 + 2, 0, folded(sum), 0))
 		return MALFORMED;
 	count(QUOTE);
@@ -667,13 +822,17 @@ static __always_inline int from_side(struct __sk_buff *skb, struct packet *p, st
 	}
 	if (p->proto == TCP)
 		return tcp(skb, p, s, side);
-	if (is_control(skb, p, side == OUT ? p->sport : p->dport))
+	/* The gateway speaks in the name of its host only. */
+	if (is_control(skb, p, side == OUT ? p->sport : p->dport) && (side == OUT || bpf_map_lookup_elem(&sources, &p->dst)))
 		return side == OUT ? CONTROL : deliver(skb);
+	if (side == IN && p->proto == ICMP6 && p->piece == WHOLE && p->type >= 133 && p->type <= 137)
+		note_neighbour(skb, p, s->now);
 	if (side == OUT) {
+		/* What is stopped still shows that the host goes on. */
+		note_talk(skb, p, s->now);
 		why = check_stops(p, s->now, 0);
 		if (why)
 			return why;
-		note_talk(skb, p, s->now);
 	}
 	return quotes(p) ? shift_quote(skb, p, side) : side;
 }

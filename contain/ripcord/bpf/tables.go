@@ -142,14 +142,49 @@ func (w *Wire) PutSource(a netip.Addr, s state.Source) error {
 // DropSource removes an address of the host.
 func (w *Wire) DropSource(a netip.Addr) error { return w.objects.Sources.Delete(a.As16()) }
 
-// SetBudget says how many IPv4 and IPv6 sources may still be learnt.
-func (w *Wire) SetBudget(v4, v6 int32) error {
-	return errors.Join(w.objects.Budget.Put(uint32(0), v4), w.objects.Budget.Put(uint32(1), v6))
+// SetBudget says how many IPv4 and IPv6 sources may still be learnt, and in how
+// many more prefixes of IPv6.
+func (w *Wire) SetBudget(v4, v6, prefixes int32) error {
+	return errors.Join(w.objects.Budget.Put(uint32(0), v4), w.objects.Budget.Put(uint32(1), v6), w.objects.Budget.Put(uint32(2), prefixes))
 }
 
 // Budget returns what is left of the budget.
-func (w *Wire) Budget() (v [2]int32, err error) {
-	return v, errors.Join(w.objects.Budget.Lookup(uint32(0), &v[0]), w.objects.Budget.Lookup(uint32(1), &v[1]))
+func (w *Wire) Budget() (v [3]int32, err error) {
+	for i := range v {
+		err = errors.Join(err, w.objects.Budget.Lookup(uint32(i), &v[i]))
+	}
+	return v, err
+}
+
+// Prefixes yields the /64 in which IPv6 sources are learnt, and when they were
+// taken or last advertised.
+func (w *Wire) Prefixes() iter.Seq2[netip.Prefix, uint32] {
+	return func(yield func(netip.Prefix, uint32) bool) {
+		eachEntry(w.objects.Prefixes, func(k [8]byte, at uint32) bool {
+			var a [16]byte
+			copy(a[:], k[:])
+			return yield(netip.PrefixFrom(netip.AddrFrom16(a), 64), at)
+		})
+	}
+}
+
+// PutPrefix lets IPv6 sources be learnt in the /64 of an address.
+func (w *Wire) PutPrefix(a netip.Addr, now uint32) error {
+	b := a.As16()
+	return w.objects.Prefixes.Put([8]byte(b[:]), now)
+}
+
+// DropPrefix takes one back.
+func (w *Wire) DropPrefix(p netip.Prefix) error {
+	b := p.Addr().As16()
+	return w.objects.Prefixes.Delete([8]byte(b[:]))
+}
+
+// readNeighbours reads the addresses that others on the link claim.
+func (w *Wire) readNeighbours() iter.Seq2[netip.Addr, uint32] {
+	return func(yield func(netip.Addr, uint32) bool) {
+		eachEntry(w.objects.Neighbours, func(k [16]byte, at uint32) bool { return yield(unmapAddr(k), at) })
+	}
 }
 
 // SetSecret changes the key of the nonces; connections that are open keep

@@ -82,8 +82,8 @@ func (p *pair) secret(k0, k1 uint64) {
 
 func (p *pair) budget(v4, v6 int32) {
 	p.t.Helper()
-	p.twin.Budget = [2]int32{v4, v6}
-	p.check(p.wire.SetBudget(v4, v6))
+	p.twin.Budget = [3]int32{v4, v6, 1}
+	p.check(p.wire.SetBudget(v4, v6, 1))
 }
 
 // runnable reports whether the kernel's test run takes a frame: it wants an IP
@@ -212,6 +212,16 @@ func (p *pair) compare() {
 		hops[a] = h
 	}
 	same(p, "hops", hops, p.twin.Hops)
+	prefixes := map[netip.Prefix]uint32{}
+	for a, at := range p.wire.Prefixes() {
+		prefixes[a] = at
+	}
+	same(p, "prefixes", prefixes, p.twin.Prefixes)
+	neighbours := map[netip.Addr]uint32{}
+	for a, at := range p.wire.readNeighbours() {
+		neighbours[a] = at
+	}
+	same(p, "neighbours", neighbours, p.twin.Neighbours)
 	cookies := map[state.Grant]state.Cookie{}
 	for k, c := range p.wire.readCookies() {
 		cookies[k] = c
@@ -273,7 +283,11 @@ func TestKernelDoesAsItsTwin(t *testing.T) {
 			}
 			reasons := map[state.Reason]int{}
 			for i := range n {
-				p.clock(p.twin.NS + uint64(r.R.IntN(400))*1_000_000)
+				step := 400
+				if i%400 < 200 { // so that RSTs come one after the other
+					step = 4
+				}
+				p.clock(p.twin.NS + uint64(r.R.IntN(step))*1_000_000)
 				side, frame := r.Next()
 				why, _ := p.judge(side, frame)
 				reasons[why]++

@@ -24,6 +24,8 @@ const (
 	wireMapEvents       = "events"
 	wireMapFrames       = "frames"
 	wireMapHops         = "hops"
+	wireMapNeighbours   = "neighbours"
+	wireMapPrefixes     = "prefixes"
 	wireMapResets       = "resets"
 	wireMapSecrets      = "secrets"
 	wireMapSources      = "sources"
@@ -103,6 +105,8 @@ type wireMapSpecs struct {
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	Frames      *ebpf.MapSpec `ebpf:"frames"`
 	Hops        *ebpf.MapSpec `ebpf:"hops"`
+	Neighbours  *ebpf.MapSpec `ebpf:"neighbours"`
+	Prefixes    *ebpf.MapSpec `ebpf:"prefixes"`
 	Resets      *ebpf.MapSpec `ebpf:"resets"`
 	Secrets     *ebpf.MapSpec `ebpf:"secrets"`
 	Sources     *ebpf.MapSpec `ebpf:"sources"`
@@ -156,6 +160,8 @@ type wireMaps struct {
 	Events      *ebpf.Map `ebpf:"events"`
 	Frames      *ebpf.Map `ebpf:"frames"`
 	Hops        *ebpf.Map `ebpf:"hops"`
+	Neighbours  *ebpf.Map `ebpf:"neighbours"`
+	Prefixes    *ebpf.Map `ebpf:"prefixes"`
 	Resets      *ebpf.Map `ebpf:"resets"`
 	Secrets     *ebpf.Map `ebpf:"secrets"`
 	Sources     *ebpf.Map `ebpf:"sources"`
@@ -174,6 +180,8 @@ func (m *wireMaps) Close() error {
 		m.Events,
 		m.Frames,
 		m.Hops,
+		m.Neighbours,
+		m.Prefixes,
 		m.Resets,
 		m.Secrets,
 		m.Sources,

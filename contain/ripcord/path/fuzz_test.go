@@ -16,7 +16,7 @@ import (
 func FuzzJudge(f *testing.F) {
 	warm := func() *path.Path {
 		p := path.New(state.DefaultSettings())
-		p.Secret, p.Budget, p.NS = [2]uint64{1, 2}, [2]int32{2, 4}, 5e9
+		p.Secret, p.Budget, p.NS = [2]uint64{1, 2}, [3]int32{2, 4, 1}, 5e9
 		r := pathtest.NewRandom(3, p)
 		for range 400 {
 			side, frame := r.Next()

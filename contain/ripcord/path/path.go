@@ -23,8 +23,9 @@ type Path struct {
 	NS uint64
 	// Secret is the key of the nonces; all zero refuses new connections.
 	Secret [2]uint64
-	// Budget is how many IPv4 and IPv6 sources may still be learnt.
-	Budget [2]int32
+	// Budget is how many IPv4 and IPv6 sources may still be learnt,
+	// and in how many more prefixes of IPv6.
+	Budget [3]int32
 
 	Conns         map[state.Ends]*state.Conn
 	Sources       map[netip.Addr]*state.Source
@@ -33,6 +34,8 @@ type Path struct {
 	Resets        map[netip.AddrPort]*state.Resets
 	Conversations map[state.Conversation]uint32
 	Hops          map[netip.Addr]state.Hop
+	Prefixes      map[netip.Prefix]uint32
+	Neighbours    map[netip.Addr]uint32
 	Cookies       map[state.Grant]state.Cookie
 
 	Counters [state.Reasons]uint64
@@ -48,6 +51,7 @@ func New(s state.Settings) *Path {
 		Settings: s, Room: [2]int{65536, 65536},
 		Conns: map[state.Ends]*state.Conn{}, Sources: map[netip.Addr]*state.Source{}, Stops: map[state.Principals]state.Stop{},
 		Resets: map[netip.AddrPort]*state.Resets{}, Conversations: map[state.Conversation]uint32{},
+		Prefixes: map[netip.Prefix]uint32{}, Neighbours: map[netip.Addr]uint32{},
 		Hops: map[netip.Addr]state.Hop{}, Cookies: map[state.Grant]state.Cookie{},
 	}
 }
@@ -104,17 +108,22 @@ func (p *Path) judgeFrame(f *frame, s *segment, side state.Side) state.Reason {
 	if f.proto == protoTCP {
 		return p.judgeTCP(f, s, side)
 	}
-	if p.isControl(f, side) {
+	// The gateway speaks in the name of its host only.
+	if p.isControl(f, side) && (side == state.Out || p.Sources[f.dst] != nil) {
 		return state.Control
 	}
+	if side == state.In && f.proto == protoICMP6 && f.piece == whole && f.typ >= 133 && f.typ <= 137 {
+		p.noteNeighbour(f)
+	}
 	if side == state.Out {
+		// What is stopped still shows that the host goes on.
+		p.noteConversation(f)
 		if p.isStopped(f, false) {
 			return state.Stopped
 		}
-		p.noteConversation(f)
 	}
 	if f.carriesQuote() {
-		p.shiftQuote(f, side)
+		return p.shiftQuote(f, side)
 	}
 	return passReason(side)
 }

@@ -30,7 +30,7 @@ type story struct {
 
 func newStory(t testing.TB) *story {
 	p := path.New(state.DefaultSettings())
-	p.Secret, p.Budget, p.NS = [2]uint64{1, 2}, [2]int32{1, 4}, 5e9
+	p.Secret, p.Budget, p.NS = [2]uint64{1, 2}, [3]int32{1, 4, 1}, 5e9
 	return &story{t, p, netip.MustParseAddrPort("10.0.0.5:40000"), netip.MustParseAddrPort("192.0.2.1:80")}
 }
 

@@ -58,36 +58,59 @@ func (f *frame) carriesQuote() bool {
 	case protoICMP:
 		return f.typ == 3 || f.typ == 4 || f.typ == 5 || f.typ == 11 || f.typ == 12
 	case protoICMP6:
-		return f.typ < 128
+		return f.typ < 128 || f.typ == 137
 	}
 	return false
 }
 
 // shiftQuote shifts the numbers of a quoted segment back, which went the other
 // way. A quote that names no connection of ours is left alone, and so is the
-// checksum inside the quote, which nobody can check on a part.
-func (p *Path) shiftQuote(f *frame, side state.Side) {
-	if f.piece == later || f.len < 8 {
-		return
+// checksum inside the quote, which nobody can check on a part. One that holds a
+// part of a number, or a granted cookie, is dropped: it would tell the host what
+// only its peer knows.
+func (p *Path) shiftQuote(f *frame, side state.Side) state.Reason {
+	switch {
+	case f.piece == later || f.len < 8:
+		return passReason(side)
+	case f.piece == first:
+		return state.Unshifted
 	}
-	q := frame{b: f.b, l3: f.l4 + 8}
-	if !q.parseQuote(int(f.len)-8, f.proto == protoICMP) {
-		return
+	at, have, why := f.findQuote()
+	if why > state.PassedIn {
+		return why
 	}
+	q := frame{b: f.b, l3: at}
+	if at == 0 || !q.parseQuote(have, f.proto == protoICMP) || q.len <= 4 {
+		return passReason(side)
+	}
+	if q.len < 8 {
+		return state.Unshifted
+	}
+	q.sport, q.dport = q.u16(q.l4), q.u16(q.l4+2)
 	// From the network comes back what the host sent.
 	host, peer := q.hostAndPeer(1 - side)
 	c := p.Conns[state.Ends{Host: host, Peer: peer}]
 	if c == nil || c.In|c.Out == 0 {
-		return
+		return passReason(side)
 	}
 	seq, ack := -c.Out, c.In
 	if side == state.Out {
 		seq, ack = -c.In, c.Out
 	}
 	sum := f.l4 + 2
-	f.putWord(q.l4+4, f.u32(q.l4+4)+seq, sum, false)
-	if q.len >= 18 && f.b[q.l4+13]&flagACK != 0 {
-		f.putWord(q.l4+8, f.u32(q.l4+8)+ack, sum, false)
+	if q.len > 8 {
+		if q.len < 14 {
+			return state.Unshifted
+		}
+		flags := f.b[q.l4+13]
+		if flags&(flagSYN|flagACK) == flagSYN|flagACK && q.len > 20 {
+			return state.Unshifted
+		}
+		if flags&flagACK != 0 {
+			f.putWord(q.l4+8, f.u32(q.l4+8)+ack, sum, false)
+		}
 	}
+	f.putWord(q.l4+4, f.u32(q.l4+4)+seq, sum, false)
 	p.count(state.Quoted)
+	return passReason(side)
 }

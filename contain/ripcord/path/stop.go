@@ -43,21 +43,42 @@ func (p *Path) noteConversation(f *frame) {
 	}
 }
 
-// countReset adds a coarse block on a port that answers new connections one
-// after the other by RST.
+const (
+	resetMS    = 500 // the count of RSTs falls by one
+	firstHold  = 1000
+	peerResets = 4
+)
+
+// countReset adds a coarse block on a port, or on a peer, that answers new
+// connections of the host one after the other by RST.
 func (p *Path) countReset(f *frame, s *segment) {
-	port := netip.AddrPortFrom(f.src, f.sport)
-	r := p.Resets[port]
-	if r == nil || s.now-r.Since > p.Settings.CoarseMS {
-		if p.Settings.CoarseResets > 1 {
-			p.Resets[port] = &state.Resets{Since: s.now, Count: 1}
-			return
-		}
-	} else if r.Count++; r.Count < p.Settings.CoarseResets {
+	p.countResets(f, s, f.sport, p.Settings.CoarseResets)
+	p.countResets(f, s, 0, p.Settings.CoarseResets*peerResets)
+}
+
+func (p *Path) countResets(f *frame, s *segment, port uint16, limit uint32) {
+	at := netip.AddrPortFrom(f.src, port)
+	r := p.Resets[at]
+	if r == nil {
+		r = &state.Resets{Since: s.now}
+		p.Resets[at] = r
+	}
+	if age := int32(s.now - r.Since); age >= resetMS {
+		n := uint32(age) / resetMS
+		r.Count -= min(n, r.Count)
+		r.Since += n * resetMS
+	}
+	if r.Count++; r.Count < limit {
 		return
 	}
-	key := state.Principals{Peer: state.Prefix(f.src, 128), PPort: f.sport, Proto: protoTCP}
-	stop := state.Stop{Until: s.now + p.Settings.CoarseMS, SYNOnly: 1}
+	if s.now-r.Raised > r.Hold+p.Settings.CoarseMS {
+		r.Hold = 0
+	}
+	r.Hold = min(max(firstHold, r.Hold*2), p.Settings.CoarseMS)
+	// The next one raises it again.
+	r.Raised, r.Since, r.Count = s.now, s.now+r.Hold, limit-1
+	key := state.Principals{Peer: state.Prefix(f.src, 128), PPort: port, Proto: protoTCP}
+	stop := state.Stop{Until: s.now + r.Hold, SYNOnly: 1}
 	known, ok := p.Stops[key]
 	if ok && (int32(known.Until-stop.Until) >= 0 || known.SYNOnly == 0 && int32(known.Until-s.now) > 0) {
 		return // the existing stop lasts longer, or covers more

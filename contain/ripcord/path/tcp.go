@@ -9,6 +9,7 @@ func (p *Path) judgeTCP(f *frame, s *segment, side state.Side) state.Reason {
 		return why
 	}
 	if side == state.Out && p.isStopped(f, s.isFirstSYN()) {
+		p.noteConversation(f)
 		return state.Stopped
 	}
 	var mask uint64
@@ -121,7 +122,7 @@ func (p *Path) judgeSegment(c *conn, f *frame, s *segment, side state.Side) stat
 	if side == state.Out {
 		return c.judgeOutgoing(s)
 	}
-	fresh := c.State == state.Handshaking && c.Seen&state.SYNOut != 0
+	fresh := c.State == state.Handshaking && c.Seen&state.SYNIn == 0
 	why := c.judgeIncoming(s, &p.Settings)
 	if why != state.Block {
 		return why

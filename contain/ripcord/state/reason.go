@@ -29,6 +29,7 @@ const (
 	Stopped             // the peer has ended the coarse conversation
 	ResetLimit          // more RSTs than there was something to answer
 	TableFull           // no room for a new connection
+	Unshifted           // an ICMP error whose quote cannot be shifted back
 	Challenge           // an inexact RST, answered by the gateway's challenge
 	Control             // a message to the gateway
 
@@ -47,7 +48,7 @@ const (
 var reasonNames = [Reasons]string{
 	"passed-out", "passed-in", "not-ip", "malformed", "nested", "source-routed", "fragment", "options", "flags",
 	"spoofed", "signed", "no-handshake", "handshake", "no-ack", "ack-range", "closed", "blocked", "stopped",
-	"reset-limit", "table-full", "challenge", "control",
+	"reset-limit", "table-full", "unshifted", "challenge", "control",
 	"learnt", "block", "coarse-block", "inexact-reset", "quoted", "sack", "opened", "untracked", "event-lost",
 }
 

@@ -29,9 +29,9 @@ type Settings struct {
 	// SignedPass lets connections with signed segments (TCP-MD5, TCP-AO) pass
 	// unshifted; otherwise they are refused.
 	SignedPass bool
-	// BlockMS is how long a connection stays ended, in milliseconds; CoarseMS
-	// how long a port that answered CoarseResets new connections by RST is
-	// sent no SYN.
+	// BlockMS is how long a connection stays ended, in milliseconds. A port that
+	// answered CoarseResets new connections by RST, faster than two a second, is
+	// sent no SYN for a second, then two, and so on up to CoarseMS.
 	BlockMS, CoarseMS, CoarseResets uint32
 	// ControlPort is the UDP port of messages to the gateway.
 	ControlPort uint16
@@ -90,8 +90,9 @@ type Principals struct {
 // boot, and whether that concerns new TCP connections only (1).
 type Stop struct{ Until, SYNOnly uint32 }
 
-// Resets counts the new connections that a port answered by RST.
-type Resets struct{ Since, Count uint32 }
+// Resets counts the new connections that a port, or any port (0), answered by
+// RST; Hold is how long the last block was, in milliseconds, that began at Raised.
+type Resets struct{ Since, Count, Hold, Raised uint32 }
 
 // Event describes one packet.
 type Event struct {

@@ -71,6 +71,9 @@ func (s Segment) Wrap(proto uint8, b []byte) []byte {
 	if len(s.Extensions) > 0 {
 		h[6] = s.FirstNext
 	}
+	if proto == 58 && len(b) > 0 && b[0] >= 133 && b[0] <= 137 {
+		h[7] = 255 // neighbour discovery stays on the link
+	}
 	copy(h[8:], s.Src.Addr().AsSlice())
 	copy(h[24:], s.Dst.Addr().AsSlice())
 	return append(append(append(f, h...), s.Extensions...), b...)

@@ -111,6 +111,9 @@ func (r *Random) randomTCP(side state.Side) Segment {
 		s.Seq = r.nearNumber(pickOne(r, c.InNext, c.InNext, c.ISNIn, c.AckHi, c.AckHi, c.Probe))
 		s.Ack = r.nearNumber(pickOne(r, c.OutNext, c.OutNext, c.OutUna))
 		r.completeHandshake(c, &s, c.ISNIn)
+		if c.State == state.Handshaking && c.Seen&state.SYNIn == 0 && r.oneIn(3) { // a closed port
+			s.Flags, s.Seq, s.Ack = RST|ACK, 0, c.OutNext
+		}
 	}
 	if r.oneIn(2) {
 		s.Payload = make([]byte, r.R.IntN(60))
@@ -240,13 +243,33 @@ func (r *Random) randomICMP(side state.Side) []byte {
 		kind = 8
 	}
 	src, dst := quoted.Dst.Addr(), quoted.Src.Addr()
+	if src.Is6() && r.oneIn(3) {
+		kind = 137
+		body = append(body, make([]byte, 32)...)
+		if r.oneIn(2) { // a link-layer address before it
+			body = append(body, 2, 1, 0, 0, 0, 0, 0, 0)
+		}
+		inner = inner[:len(inner)/8*8]
+		body = append(body, 4, uint8(1+len(inner)/8), 0, 0, 0, 0, 0, 0)
+	}
 	return ICMP(src, dst, kind, 4, append(body, inner...))
 }
 
 func (r *Random) randomNeighbour() []byte {
 	target := pickOne(r, r.Hosts[1], r.Hosts[3], r.Peers[1])
 	body := append(make([]byte, 4), target.AsSlice()...)
-	return ICMP(pickOne(r, r.Hosts[1], r.Hosts[3], netip.IPv6Unspecified()), r.Peers[1], pickOne[uint8](r, 135, 136), 0, body)
+	if r.oneIn(4) { // an advertisement of prefixes
+		body = make([]byte, 12)
+		for range r.R.IntN(3) {
+			option := append([]byte{3, 4, pickOne[uint8](r, 64, 64, 48), 0xc0}, make([]byte, 28)...)
+			prefix := pickOne(r, r.Hosts[1], r.Peers[1]).As16()
+			copy(option[16:], prefix[:8])
+			body = append(append(body, option...), 1, 1, 0, 0, 0, 0, 0, 0)
+		}
+		return ICMP(pickOne(r, r.Peers[1], r.Hosts[3]), r.Hosts[1], 134, 0, body)
+	}
+	to := pickOne(r, r.Peers[1], netip.MustParseAddr("ff02::1"))
+	return ICMP(pickOne(r, r.Hosts[1], r.Hosts[3], r.Peers[3], netip.IPv6Unspecified()), to, pickOne[uint8](r, 135, 136), 0, body)
 }
 
 func (r *Random) damageFrame(frame *[]byte) {
