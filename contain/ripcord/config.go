@@ -83,9 +83,10 @@ type Connections struct {
 
 // Coarse says when a port that answers new connections by RST is left alone.
 type Coarse struct {
-	// Resets is how many RSTs within the duration raise the block.
+	// Resets is how many RSTs, faster than two a second, raise the block; from
+	// any ports of one peer it takes four times as many.
 	Resets int `yaml:"resets"`
-	// Duration is also how long the block lasts.
+	// Duration is the longest block: it begins with a second, and doubles.
 	Duration time.Duration `yaml:"duration"`
 }
 
@@ -108,7 +109,9 @@ type PullLimits struct {
 	Active time.Duration `yaml:"active"`
 	// Longest is how long one may be ended.
 	Longest time.Duration `yaml:"longest"`
-	// PerSecond bounds the messages answered per second.
+	// PerSecond bounds the requests answered per second for each /24 or /48 of
+	// victims. What is no request, or names nobody that the host sends to, does
+	// not count.
 	PerSecond int `yaml:"per_second"`
 }
 
@@ -122,7 +125,7 @@ func DefaultConfiguration() Configuration {
 		Block:       30 * time.Second,
 		Coarse:      Coarse{Resets: 8, Duration: time.Minute},
 		Idle:        Idle{Handshake: 75 * time.Second, Established: 120 * time.Hour, Closed: 2 * time.Minute},
-		Pull:        PullLimits{Port: 4817, Active: 30 * time.Second, Longest: time.Hour, PerSecond: 100},
+		Pull:        PullLimits{Port: 4817, Active: 30 * time.Second, Longest: time.Hour, PerSecond: 1000},
 	}
 }
 

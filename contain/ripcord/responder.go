@@ -31,7 +31,7 @@ type responder struct {
 	// Used only by the goroutine of answerMessages.
 	used   map[[8]byte]grant
 	second int64
-	left   int
+	asked  map[netip.Prefix]int // requests of this second, by victims
 }
 
 // grant is a request that was granted: repeating it changes nothing.
@@ -47,7 +47,7 @@ func openResponder(g *Gateway) (*responder, error) {
 	}
 	var key [32]byte
 	rand.Read(key[:])
-	return &responder{prover: message.NewProver(key), index: g.net.Index, socket: fd, used: map[[8]byte]grant{}}, nil
+	return &responder{prover: message.NewProver(key), index: g.net.Index, socket: fd, used: map[[8]byte]grant{}, asked: map[netip.Prefix]int{}}, nil
 }
 
 func (d *responder) closeSocket() error {
@@ -69,23 +69,53 @@ func (g *Gateway) answerMessages() {
 			g.log.Error("read messages failed", "err", err)
 			return
 		}
-		now := time.Now()
-		if !g.responder.allowMessage(now, g.config.Pull.PerSecond) {
-			continue
-		}
-		if err := g.answerMessage(l, now); err != nil {
+		if err := g.answerMessage(l, time.Now()); err != nil {
 			g.log.Warn("answer message failed", "err", err)
 		}
 	}
 }
 
-// allowMessage bounds the number of messages answered per second.
-func (d *responder) allowMessage(now time.Time, perSecond int) bool {
+// maxVictims bounds the memory of a second's requests. Each entry is a peer that the
+// host sends to.
+const maxVictims = 4096
+
+// allowAsk bounds the requests answered per second in a victim's name.
+func (d *responder) allowAsk(victim netip.Prefix, now time.Time, perSecond int) bool {
 	if s := now.Unix(); s != d.second {
-		d.second, d.left = s, perSecond
+		d.second = s
+		clear(d.asked)
 	}
-	d.left--
-	return d.left >= 0
+	block := victimBlock(victim)
+	if _, known := d.asked[block]; !known && len(d.asked) >= maxVictims {
+		return false
+	}
+	d.asked[block]++
+	return d.asked[block] <= perSecond
+}
+
+// victimBlock is the unit of limits: the /24 or /48 of a victim, or its prefix if
+// that is larger.
+func victimBlock(p netip.Prefix) netip.Prefix {
+	bits := 48
+	if p.Addr().Is4() {
+		bits = 24
+	}
+	block, _ := p.Addr().Prefix(min(bits, p.Bits()))
+	return block
+}
+
+// findHop finds how the host reaches a victim. What the gateway sends to one
+// leaves the same way: a neighbour who asks in its name gets nothing.
+func (g *Gateway) findHop(victim netip.Prefix) (hop state.Hop, ok bool) {
+	if victim.IsSingleIP() {
+		return g.wire.Hop(victim.Addr())
+	}
+	for a, h := range g.wire.Hops() {
+		if victim.Contains(a) {
+			return h, true
+		}
+	}
+	return hop, false
 }
 
 func (g *Gateway) answerMessage(in bpf.Frame, now time.Time) error {
@@ -95,11 +125,18 @@ func (g *Gateway) answerMessage(in bpf.Frame, now time.Time) error {
 	}
 	l, err := message.Parse(p.Payload)
 	if err != nil {
-		return err
+		return nil // anybody can send anything
 	}
-	to := destination{frame: in, host: netip.AddrPortFrom(p.Dst, p.DstPort)}
+	hop, ok := g.findHop(l.Peer)
+	if !ok {
+		return nil // the host does not send there
+	}
+	to := destination{hop: hop, host: netip.AddrPortFrom(p.Dst, p.DstPort)}
 	switch l.Kind {
 	case message.Ask:
+		if !g.responder.allowAsk(l.Peer, now, g.config.Pull.PerSecond) {
+			return nil
+		}
 		for _, c := range g.responder.prover.Challenges(p.Dst, l, now) {
 			out := *l
 			out.Kind, out.Proofs = message.Challenge, []message.Proof{c}
@@ -107,7 +144,6 @@ func (g *Gateway) answerMessage(in bpf.Frame, now time.Time) error {
 				return err
 			}
 		}
-		return nil
 	case message.Pull:
 		out := *l
 		out.Kind, out.Proofs = message.Answer, nil
@@ -115,6 +151,39 @@ func (g *Gateway) answerMessage(in bpf.Frame, now time.Time) error {
 		return g.responder.sendMessage(to.withPeer(netip.AddrPortFrom(p.Src, p.SrcPort)), &out)
 	}
 	return nil
+}
+
+// Limits of the stops in force, so that one victim leaves room for others: in
+// all, of a /16 or /32, and of a /24 or /48.
+const (
+	maxStops       = 8192
+	maxStopsRegion = 1024
+	maxStopsBlock  = 64
+)
+
+// hasRoom reports whether another stop may be made for a victim.
+func (g *Gateway) hasRoom(victim netip.Prefix) bool {
+	block := victimBlock(victim)
+	bits := 32
+	if victim.Addr().Is4() {
+		bits = 16
+	}
+	region, _ := victim.Addr().Prefix(min(bits, victim.Bits()))
+	all, near, own := 0, 0, 0
+	for k, s := range g.wire.Stops() {
+		if k.Later || s.SYNOnly != 0 {
+			continue
+		}
+		all++
+		p := unmapPrefix(k.Peer)
+		if region.Overlaps(p) {
+			near++
+		}
+		if block.Overlaps(p) {
+			own++
+		}
+	}
+	return all < maxStops && near < maxStopsRegion && own < maxStopsBlock
 }
 
 // endConversation ends a conversation, if the request is valid.
@@ -136,7 +205,7 @@ func (g *Gateway) endConversation(host netip.Addr, l *message.Message, now time.
 		return message.Observing, 0
 	case !g.wasActive(k, bootMS()):
 		return message.Inactive, 0
-	case len(d.used) >= maxUsed:
+	case len(d.used) >= maxUsed || !g.hasRoom(l.Peer):
 		return message.Busy, 0
 	}
 	last := min(time.Duration(l.Seconds)*time.Second, g.config.Pull.Longest)
@@ -184,9 +253,9 @@ func (g *Gateway) wasActive(k state.Principals, now uint32) bool {
 
 // destination is where a message goes.
 type destination struct {
-	frame bpf.Frame
-	host  netip.AddrPort
-	peer  netip.AddrPort
+	hop  state.Hop
+	host netip.AddrPort
+	peer netip.AddrPort
 }
 
 func (e destination) withPeer(peer netip.AddrPort) destination {
@@ -194,21 +263,19 @@ func (e destination) withPeer(peer netip.AddrPort) destination {
 	return e
 }
 
-// sendMessage sends the frame back to where the message came from, with the
-// host's addresses: its MAC is the destination of the message.
+// sendMessage sends a message as the host sends to its peers: from its MAC and IP
+// addresses, to its next hop.
 func (d *responder) sendMessage(e destination, l *message.Message) error {
-	in := e.frame.Data
-	frame := append(append(make([]byte, 0, 256), in[6:12]...), in[:6]...)
-	if e.frame.VLANProto != 0 {
-		frame = binary.BigEndian.AppendUint16(frame, e.frame.VLANProto)
-		frame = binary.BigEndian.AppendUint16(frame, e.frame.VLAN)
+	frame := append(append(make([]byte, 0, 256), e.hop.Next[:]...), e.hop.Own[:]...)
+	if e.hop.VLAN != 0 {
+		frame = binary.NativeEndian.AppendUint16(frame, uint16(e.hop.VLAN>>16)) // as the kernel has it
+		frame = binary.BigEndian.AppendUint16(frame, uint16(e.hop.VLAN))
 	}
-	at := 12
-	for kind := binary.BigEndian.Uint16(in[at:]); kind == 0x8100 || kind == 0x88a8; kind = binary.BigEndian.Uint16(in[at:]) {
-		frame = append(frame, in[at:at+4]...)
-		at += 4
+	kind := uint16(0x86dd)
+	if e.host.Addr().Is4() {
+		kind = 0x0800
 	}
-	frame = append(frame, in[at:at+2]...)
+	frame = binary.BigEndian.AppendUint16(frame, kind)
 	frame = appendDatagram(frame, e.host, e.peer, l.Append(nil))
 	d.mu.Lock()
 	defer d.mu.Unlock()

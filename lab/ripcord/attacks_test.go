@@ -6,13 +6,23 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"dragnet/contain/ripcord/message"
 	"dragnet/contain/ripcord/path/pathtest"
 	"dragnet/flow"
 	"dragnet/internal/netlab"
 )
+
+// silent makes a node send to an address although nobody answers for it.
+func (l *lab) silent(n *netlab.Node, a netip.Addr) {
+	l.t.Helper()
+	_, err := n.Run(l.t.Context(), "ip", "neigh", "replace", a.String(), "lladdr", "02:00:00:00:00:99", "dev", "eth0", "nud", "permanent")
+	l.check(err)
+}
 
 // left counts the host's packets to a peer that left the gateway, and their
 // octets of payload.
@@ -242,4 +252,168 @@ func (l *lab) ping(n *netlab.Node, to netip.Addr) error {
 		_, err = io.ReadAtLeast(c, make([]byte, 128), 1)
 		return err
 	})
+}
+
+// TestChallengeLeavesByTheHostsNextHop has a neighbour on the segment ask in the
+// name of a victim: the nonce must not go to whoever asked.
+func TestChallengeLeavesByTheHostsNextHop(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, false, "")
+	l.start()
+	third := netip.MustParseAddr("10.7.0.9")
+	l.silent(l.host, third)
+	l.stream(netip.AddrPortFrom(hostIPs[0], 5000), netip.AddrPortFrom(third, 666))
+	wire := l.tap(l.gateway, "outside")
+	raw := l.raw(l.victim, l.host)
+	ask := message.Message{Kind: message.Ask, Proto: 17, PPort: 666, Peer: netip.PrefixFrom(third, 32), Seconds: 60}
+	challenged := 0
+	l.until("the gateway challenges", func() bool {
+		ask.ID[0]++
+		raw.send(pathtest.UDP(netip.AddrPortFrom(third, 4000), netip.AddrPortFrom(hostIPs[0], 4817), ask.Append(nil)))
+		seen := wire.packets()
+		wire.mu.Lock()
+		defer wire.mu.Unlock()
+		for i, p := range seen {
+			if p.SrcPort != 4817 || p.DstPort != 4000 {
+				continue
+			}
+			challenged++
+			if want := [6]byte{2, 0, 0, 0, 0, 0x99}; wire.to[i] != want {
+				t.Fatalf("a challenge left to %x, want the host's next hop %x", wire.to[i], want)
+			}
+		}
+		return challenged > 0
+	})
+}
+
+// TestGatewaySpeaksForItsHostOnly sends requests to addresses that are not the
+// host's.
+func TestGatewaySpeaksForItsHostOnly(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, false, "")
+	l.start()
+	l.stream(netip.AddrPortFrom(hostIPs[0], 5000), netip.AddrPortFrom(victimIPs[0], 666))
+	l.stream(netip.AddrPortFrom(hostIPs[1], 5000), netip.AddrPortFrom(victimIPs[1], 666))
+	wire := l.tap(l.gateway, "outside")
+	raw := l.raw(l.victim, l.host)
+	ask := message.Message{Kind: message.Ask, Proto: 17, PPort: 666, Seconds: 60}
+	l.until("the gateway answers for its host", func() bool {
+		for _, to := range []string{"255.255.255.255", "198.51.100.77", "ff02::1", "fd07::77", "10.7.0.1", "fd07::1"} {
+			dst := netip.MustParseAddr(to)
+			i := 0
+			if dst.Is6() {
+				i = 1
+			}
+			ask.Peer = netip.PrefixFrom(victimIPs[i], victimIPs[i].BitLen())
+			raw.send(pathtest.UDP(netip.AddrPortFrom(victimIPs[i], 4000), netip.AddrPortFrom(dst, 4817), ask.Append(nil)))
+		}
+		answers := 0
+		for _, p := range wire.packets() {
+			if p.SrcPort != 4817 {
+				continue
+			}
+			answers++
+			if p.Src != hostIPs[0] && p.Src != hostIPs[1] {
+				t.Fatalf("the gateway spoke as %v", p.Src)
+			}
+		}
+		return answers >= 10
+	})
+}
+
+// TestIPv6SourcesOfTheLink lets the host send from IPv6 addresses that nobody
+// advertised, and claim those of its neighbours.
+func TestIPv6SourcesOfTheLink(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, false, "")
+	l.start()
+	at := netip.AddrPortFrom(victimIPs[1], 7)
+	l.listen(l.victim, at, echo)
+	l.check(ask(l.mustDial(l.host, netip.AddrPort{}, at), 1000)) // each has asked for the other
+	raw := l.raw(l.host, l.victim)
+	wire := l.tap(l.gateway, "outside")
+	spoofed := l.counter("spoofed")
+	sent := uint64(0)
+	for n := range 20 {
+		a := netip.MustParseAddr("2600::bad").As16()
+		a[3] = byte(n)
+		raw.send(pathtest.UDP(netip.AddrPortFrom(netip.AddrFrom16(a), 1), netip.AddrPortFrom(victimIPs[1], 9), []byte("x")))
+		sent++
+	}
+	claim := append([]byte{0x60, 0, 0, 0}, victimIPs[1].AsSlice()...)
+	router := netip.MustParseAddr("fe80::1234")
+	rogue := append([]byte{0xe0, 0, 0, 0}, router.AsSlice()...)
+	all := netip.MustParseAddr("ff02::1")
+	for range 5 {
+		raw.send(pathtest.ICMP(hostIPs[1], all, 136, 0, claim))
+		raw.send(pathtest.ICMP(hostIPs[1], all, 136, 0, rogue))
+		raw.send(pathtest.ICMP(victimIPs[1], all, 136, 0, claim))
+		raw.send(pathtest.UDP(netip.AddrPortFrom(victimIPs[1], 1), netip.AddrPortFrom(victimIPs[1], 9), []byte("x")))
+		sent += 4
+	}
+	l.until("all were judged", func() bool { return l.counter("spoofed") >= spoofed+sent })
+	for _, p := range wire.packets() {
+		if p.Src.Is6() && p.Src.As16()[0] == 0x26 || p.Proto == flow.UDP && p.Src == victimIPs[1] {
+			t.Fatalf("a packet from %v left", p.Src)
+		}
+	}
+	if n := l.counter("spoofed") - spoofed; n != sent {
+		t.Errorf("%d packets were dropped as spoofed, want %d", n, sent)
+	}
+}
+
+// TestSYNFloodOverPorts floods a victim's closed ports, each once.
+func TestSYNFloodOverPorts(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, false, "")
+	l.start()
+	l.check(l.ping(l.host, victimIPs[0]))
+	raw := l.raw(l.host, l.victim)
+	wire := l.tap(l.gateway, "outside")
+	const sent = 20_000
+	for n := range sent {
+		raw.send(pathtest.Segment{Src: netip.AddrPortFrom(hostIPs[0], uint16(10000+n%40000)), Dst: netip.AddrPortFrom(victimIPs[0], uint16(1000+n)),
+			Seq: uint32(n) << 16, Flags: pathtest.SYN}.Frame())
+	}
+	l.until("all were judged", func() bool { return l.counter("opened")+l.counter("stopped") >= sent })
+	left, _ := wire.left(hostIPs[0], victimIPs[0])
+	t.Logf("%d of %d SYNs left", left, sent)
+	if left > sent/20 || l.counter("coarse-block") == 0 {
+		t.Errorf("%d of %d SYNs left, %d coarse blocks", left, sent, l.counter("coarse-block"))
+	}
+}
+
+// TestPullsUnderJunk pulls while somebody sends what looks like requests, and
+// renews a stop that is in force.
+func TestPullsUnderJunk(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, false, "pull: {active: 1s}\n")
+	l.start()
+	l.stream(netip.AddrPortFrom(hostIPs[0], 5000), netip.AddrPortFrom(victimIPs[0], 666))
+	raw := l.raw(l.victim, l.host)
+	done := make(chan struct{})
+	var junk sync.WaitGroup
+	t.Cleanup(func() { close(done); junk.Wait() })
+	junk.Go(func() {
+		at := netip.AddrPortFrom(hostIPs[0], 4817)
+		ask := message.Message{Kind: message.Ask, Proto: 17, Seconds: 60}
+		for n := 0; ; n++ {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			raw.send(pathtest.UDP(netip.MustParseAddrPort("198.51.100.1:9"), at, append([]byte("RIPC"), make([]byte, 36)...)))
+			ask.Peer = netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 51, byte(n >> 8), byte(n)}), 32)
+			raw.send(pathtest.UDP(netip.AddrPortFrom(ask.Peer.Addr(), 9), at, ask.Append(nil)))
+			time.Sleep(time.Millisecond)
+		}
+	})
+	for n := range 5 {
+		out, err := l.pull(hostIPs[0].String(), "--proto", "udp", "--port", "666", "--for", "1m", "--watch", "0s")
+		if err != nil || out.Status != "done" || out.Seconds < 55 {
+			t.Errorf("pull %d: %+v, %v", n, out, err)
+		}
+		time.Sleep(1200 * time.Millisecond) // longer than active: the host goes on, and nothing leaves
+	}
 }

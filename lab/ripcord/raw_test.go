@@ -22,6 +22,7 @@ type tap struct {
 	mu   sync.Mutex // guards buf and seen
 	buf  []byte
 	seen []packet.Packet
+	to   [][6]byte // MAC addresses, of each in seen
 }
 
 func (l *lab) tap(n *netlab.Node, dev string) *tap {
@@ -62,7 +63,7 @@ func (c *tap) drain(fd int) {
 		}
 		var p packet.Packet
 		if p.Decode(packet.LinkEthernet, bytes.Clone(c.buf[:n]), n) == nil {
-			c.seen = append(c.seen, p)
+			c.seen, c.to = append(c.seen, p), append(c.to, [6]byte(c.buf))
 		}
 	}
 }

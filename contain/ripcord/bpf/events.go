@@ -72,10 +72,8 @@ func (e *Events) Close() error { return e.ring.Close() }
 
 // Frame is a captured frame addressed to the gateway itself, from the network.
 type Frame struct {
-	// Data starts with the Ethernet header; a VLAN tag that the card removed is
-	// in VLAN and VLANProto (0 if there was none).
-	Data            []byte
-	VLAN, VLANProto uint16
+	// Data starts with the Ethernet header, without a tag that the card removed.
+	Data []byte
 }
 
 // Frames reads frames for the gateway.
@@ -101,9 +99,7 @@ func (l *Frames) Read() (Frame, error) {
 	if len(b) < 8+n {
 		return Frame{}, fmt.Errorf("frame of %d octets in a record of %d", n, len(b))
 	}
-	vlan := binary.NativeEndian.Uint32(b[4:])
-	proto := uint16(vlan >> 16)
-	return Frame{Data: b[8 : 8+n], VLAN: uint16(vlan), VLANProto: proto<<8 | proto>>8}, nil
+	return Frame{Data: b[8 : 8+n]}, nil
 }
 
 // Close ends the stream.

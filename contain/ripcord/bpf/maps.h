@@ -100,10 +100,11 @@ struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1);
  * 1 for the fragments behind the first, which have no ports. */
 struct stop_key { struct addr peer; __be16 hport, pport; __u8 bits, proto, later, pad; };
 struct stop { __u32 until, syn_only; };
-struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 4096); __uint(map_flags, BPF_F_NO_PREALLOC);
+struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 16384); __uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct stop_key); __type(value, struct stop); } stops SEC(".maps");
-/* The prefix lengths that stops use, 0 for none; all 0 while there are none. */
-#define STOP_LENGTHS 4
+/* The prefix lengths that stops use: 128 or 0 first, then others up to a 0. There
+ * is room for all that the protocol has. */
+#define STOP_LENGTHS 44
 struct lengths { __u32 bits[STOP_LENGTHS]; };
 struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1);
 	__type(key, __u32); __type(value, struct lengths); } stop_lengths SEC(".maps");
@@ -151,7 +152,7 @@ struct event {
 struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 1 << 20); } events SEC(".maps");
 
 /* Frames for the gateway itself. */
-#define MAX_FRAME 768
+#define MAX_FRAME 1514
 struct captured { __u32 len, vlan; __u8 frame[MAX_FRAME]; };
 struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 1 << 18); } frames SEC(".maps");
 

@@ -209,38 +209,52 @@ static __always_inline int is_stopped(struct stop_key *k, __u32 now, __u32 syn)
 	return s && (__s32)(s->until - now) > 0 && (syn || !s->syn_only);
 }
 
+struct look { struct packet *p; struct lengths *used; __u32 now, syn, found; };
+
+static long check_length(__u32 i, void *ctx)
+{
+	struct look *l = ctx;
+	struct packet *p = l->p;
+	__u32 bits;
+
+	if (i >= STOP_LENGTHS)
+		return 1;
+	bits = l->used->bits[i];
+	if (!bits)
+		return i > 0;
+	struct stop_key k = { .peer = p->dst, .bits = bits, .later = p->piece == LATER };
+
+	mask(&k.peer, bits);
+	l->found = 1;
+	if (is_stopped(&k, l->now, l->syn))
+		return 1;
+	k.proto = p->proto;
+	if (is_stopped(&k, l->now, l->syn))
+		return 1;
+	if (p->sport || p->dport) {
+		k.hport = p->sport;
+		if (is_stopped(&k, l->now, l->syn))
+			return 1;
+		k.pport = p->dport;
+		if (is_stopped(&k, l->now, l->syn))
+			return 1;
+		k.hport = 0;
+		if (is_stopped(&k, l->now, l->syn))
+			return 1;
+	}
+	l->found = 0;
+	return 0;
+}
+
 static __noinline int check_stops(struct packet *p, __u32 now, __u32 syn)
 {
 	__u32 zero = 0;
-	struct lengths *used = bpf_map_lookup_elem(&stop_lengths, &zero);
+	struct look l = { .p = p, .used = bpf_map_lookup_elem(&stop_lengths, &zero), .now = now, .syn = syn };
 
-	if (!used)
+	if (!l.used || !(l.used->bits[0] | l.used->bits[1]))
 		return 0;
-	for (int i = 0; i < STOP_LENGTHS; i++) {
-		__u32 bits = used->bits[i];
-		struct stop_key k = { .peer = p->dst, .bits = bits, .later = p->piece == LATER };
-
-		if (!bits || bits > 128)
-			continue;
-		mask(&k.peer, bits);
-		if (is_stopped(&k, now, syn))
-			return STOPPED;
-		k.proto = p->proto;
-		if (is_stopped(&k, now, syn))
-			return STOPPED;
-		if (!p->sport && !p->dport)
-			continue;
-		k.hport = p->sport;
-		if (is_stopped(&k, now, syn))
-			return STOPPED;
-		k.pport = p->dport;
-		if (is_stopped(&k, now, syn))
-			return STOPPED;
-		k.hport = 0;
-		if (is_stopped(&k, now, syn))
-			return STOPPED;
-	}
-	return 0;
+	bpf_loop(STOP_LENGTHS, check_length, &l, 0);
+	return l.found ? STOPPED : 0;
 }
 
 static __noinline void note_hop(struct __sk_buff *skb, struct packet *p);

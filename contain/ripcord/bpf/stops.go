@@ -55,6 +55,11 @@ func (w *Wire) PutStop(p state.Principals, s state.Stop) error {
 			return fmt.Errorf("stops of %d prefix lengths are in force, which is the limit", state.StopLengths)
 		}
 	}
+	// What is there may last longer.
+	var known state.Stop
+	if w.objects.Stops.Lookup(stopKeyOf(p), &known) == nil && known.SYNOnly == 0 && int32(known.Until-s.Until) >= 0 {
+		return nil
+	}
 	if err := w.objects.Stops.Put(stopKeyOf(p), s); err != nil {
 		return fmt.Errorf("end a conversation: %w", err)
 	}

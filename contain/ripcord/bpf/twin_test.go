@@ -17,6 +17,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/google/go-cmp/cmp"
 
+	"dragnet/contain/ripcord/message"
 	"dragnet/contain/ripcord/path"
 	"dragnet/contain/ripcord/path/pathtest"
 	"dragnet/contain/ripcord/state"
@@ -146,7 +147,9 @@ func (p *pair) stop(r *pathtest.Random) {
 	k.Later = r.R.IntN(4) == 0
 	s := state.Stop{Until: uint32(p.twin.NS/1_000_000) + 20_000}
 	p.check(p.wire.PutStop(k, s))
-	p.twin.Stops[k] = s
+	if known, ok := p.twin.Stops[k]; !ok || known.SYNOnly == 1 || int32(known.Until-s.Until) < 0 {
+		p.twin.Stops[k] = s
+	}
 	p.check(p.wire.objects.StopLengths.Lookup(uint32(0), &p.twin.Lengths))
 }
 
@@ -391,4 +394,44 @@ func (p *pair) replay(name string) (packets, dropped int) {
 		}
 	}
 	return packets, dropped
+}
+
+// TestStopsOfEveryLength ends conversations with prefixes of all lengths that the
+// protocol has: none keeps another out.
+func TestStopsOfEveryLength(t *testing.T) {
+	p := newPair(t, state.DefaultSettings())
+	until := uint32(p.twin.NS/1_000_000) + 60_000
+	n := 0
+	put := func(a netip.Addr, bits int, mapped uint32) {
+		if message.Allowed(netip.PrefixFrom(a, bits)) {
+			n++
+			p.check(p.wire.PutStop(state.Principals{Peer: state.Prefix(a, mapped), Proto: 17}, state.Stop{Until: until}))
+		}
+	}
+	for bits := range 33 {
+		put(netip.MustParseAddr("198.51.100.1"), bits, uint32(96+bits))
+	}
+	for bits := range 129 {
+		put(netip.MustParseAddr("2001:db8:ffff::1"), bits, uint32(bits))
+	}
+	if n < 40 {
+		t.Fatalf("%d lengths are allowed", n)
+	}
+	last := state.Principals{Peer: state.Prefix(netip.MustParseAddr("192.0.2.1"), 128), Proto: 17}
+	p.check(p.wire.PutStop(last, state.Stop{Until: until}))
+	// A shorter one does not end it early.
+	p.check(p.wire.PutStop(last, state.Stop{Until: until - 50_000}))
+	for k, s := range p.wire.Stops() {
+		p.twin.Stops[k] = s
+		if s.Until != until {
+			t.Errorf("%v ends early", k)
+		}
+	}
+	p.check(p.wire.objects.StopLengths.Lookup(uint32(0), &p.twin.Lengths))
+	host := netip.MustParseAddrPort("10.0.0.5:40000")
+	for to, want := range map[string]state.Reason{"192.0.2.1:9": state.Stopped, "198.200.0.1:9": state.Stopped, "203.0.113.1:9": state.PassedOut} {
+		if why, _ := p.judge(state.Out, pathtest.UDP(host, netip.MustParseAddrPort(to), []byte("x"))); why != want {
+			t.Errorf("to %s: %v, want %v", to, why, want)
+		}
+	}
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // Version of the protocol.
-const Version = 1
+const Version = 2
 
 // Kind of a message.
 type Kind uint8
@@ -53,7 +53,7 @@ func (s Status) String() string {
 
 // Proofs is how many addresses of a prefix are challenged, if it has that many;
 // all of them must be proven.
-const Proofs = 8
+const Proofs = 16
 
 const (
 	headSize  = 44
@@ -88,7 +88,16 @@ type Message struct {
 
 // Needed is how many proofs a prefix needs.
 func Needed(p netip.Prefix) int {
-	return min(Proofs, 1<<min(3, p.Addr().BitLen()-p.Bits()))
+	return min(Proofs, 1<<min(4, p.Addr().BitLen()-p.Bits()))
+}
+
+// Allowed reports whether a conversation with a prefix of this length can be
+// ended: 8 to 32 of IPv4, 128 and every fourth from 8 to 64 of IPv6.
+func Allowed(p netip.Prefix) bool {
+	if p.Addr().Is4() || p.IsSingleIP() {
+		return p.Bits() >= 8
+	}
+	return p.Bits() >= 8 && p.Bits() <= 64 && p.Bits()%4 == 0
 }
 
 // Principals is the conversation the message is about, as the packet path names
@@ -151,7 +160,7 @@ func Parse(b []byte) (*Message, error) {
 		return nil, errMessage
 	}
 	prefix, err := address.Prefix(int(b[17]))
-	if err != nil || prefix.Addr() != address || prefix.Bits() < 8 {
+	if err != nil || prefix.Addr() != address || !Allowed(prefix) {
 		return nil, errMessage
 	}
 	l.Peer = prefix

@@ -99,9 +99,20 @@ func TestAddressesOfAPrefixAreNotForTheAskerToChoose(t *testing.T) {
 		t.Error("asking again has other addresses challenged:", d)
 	}
 	seen := map[netip.Addr]bool{}
-	for id := range byte(100) {
-		l.ID[7] = id
-		for _, c := range p.Challenges(host, l, now) {
+	for _, c := range first {
+		seen[c.Address] = true
+	}
+	for n := range 10_000 {
+		r := *request("10.10.10.0/24")
+		r.ID[7], r.ID[6], r.PPort, r.Seconds = byte(n), byte(n>>8), uint16(n%100+1), uint32(n)
+		for _, c := range p.Challenges(host, &r, now.Add(time.Duration(n)*100*time.Millisecond)) {
+			if !seen[c.Address] {
+				t.Fatalf("try %d has another address challenged: %v", n, c.Address)
+			}
+		}
+	}
+	for hour := range 100 {
+		for _, c := range p.Challenges(host, l, now.Add(time.Duration(hour)*time.Hour)) {
 			seen[c.Address] = true
 		}
 	}

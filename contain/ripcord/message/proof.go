@@ -35,9 +35,29 @@ func (p *Prover) computeMAC(label string, host netip.Addr, l *Message, at int64,
 	return m.Sum(nil)
 }
 
+// drawTime is how long the choice of a prefix's addresses stays the same.
+const drawTime = time.Hour
+
+// draw returns random octets for the n-th address of a prefix. They depend on
+// the prefix and the time only: whoever owns a part of it has one try each hour,
+// whatever the requests.
+func (p *Prover) draw(host netip.Addr, prefix netip.Prefix, at int64, n int) []byte {
+	m := hmac.New(sha256.New, p.key[:])
+	m.Write([]byte("address"))
+	h, a := host.As16(), prefix.Addr().As16()
+	m.Write(h[:])
+	m.Write(a[:])
+	var tail [17]byte
+	binary.BigEndian.PutUint64(tail[:], uint64(at*int64(slot)/int64(drawTime)))
+	binary.BigEndian.PutUint64(tail[8:], uint64(n))
+	tail[16] = uint8(prefix.Bits())
+	m.Write(tail[:])
+	return m.Sum(nil)
+}
+
 // Challenges makes the nonces for a request, each for the address that must
-// receive it. The gateway chooses the addresses of a prefix, the same ones for
-// the same request, so that asking again yields no better ones.
+// receive it. The gateway chooses the addresses of a prefix, the same ones for an
+// hour, so that asking again yields no better ones.
 func (p *Prover) Challenges(host netip.Addr, l *Message, now time.Time) []Proof {
 	return p.makeProofs(host, l, now.UnixNano()/int64(slot))
 }
@@ -48,7 +68,7 @@ func (p *Prover) makeProofs(host netip.Addr, l *Message, at int64) []Proof {
 	for n := range cap(out) {
 		a := l.Peer.Addr()
 		if cap(out) > 1 {
-			a = randomAddr(l.Peer, p.computeMAC("address", host, l, at, n, a))
+			a = randomAddr(l.Peer, p.draw(host, l.Peer, at, n))
 		}
 		for seen[a] { // there are as many addresses as proofs, at least
 			if a = a.Next(); !l.Peer.Contains(a) {

@@ -494,3 +494,102 @@ func TestShiftIsUndone(t *testing.T) {
 		}
 	})
 }
+
+// TestQuotesShowNoNonce: whatever a router quotes of a segment, and however much
+// of it, the host does not learn how its number left.
+func TestQuotesShowNoNonce(t *testing.T) {
+	options := []byte{6, 0, 1, 4, 0, 0, 0, 0} // destination options, then TCP
+	chain := append([]byte{60, 0, 1, 4, 0, 0, 0, 0}, options...)
+	for name, c := range map[string]struct {
+		ext      []byte
+		next     uint8
+		redirect bool
+	}{
+		"plain": {}, "an option": {ext: options, next: 60}, "two headers": {ext: chain, next: 0},
+		"a Redirect": {redirect: true}, "a Redirect and an option": {ext: options, next: 60, redirect: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for cut := 40; cut <= 120; cut++ {
+				s := newStory(t)
+				s.host, s.peer = netip.MustParseAddrPort("[2001:db8::5]:40000"), netip.MustParseAddrPort("[2001:db8:1::1]:80")
+				frame := pathtest.Segment{Src: s.host, Dst: s.peer, Seq: 1000, Flags: syn, Extensions: c.ext, FirstNext: c.next}.Frame()
+				if why, _ := s.p.Judge(state.Out, frame, false); why != state.PassedOut {
+					t.Fatal(why)
+				}
+				at := 40 + len(c.ext) + 4 // of the number in the packet
+				left := [4]byte(frame[14+at:])
+				inner := frame[14:]
+				body := make([]byte, 4)
+				kind := uint8(3)
+				if c.redirect {
+					kind = 137
+					body = append(body, make([]byte, 32)...)
+					for len(inner)%8 != 0 {
+						inner = append(inner, 0)
+					}
+					body = append(body, 4, uint8(1+len(inner)/8), 0, 0, 0, 0, 0, 0)
+				}
+				inner = inner[:min(cut, len(inner))]
+				back := pathtest.ICMP(netip.MustParseAddr("fe80::1"), s.host.Addr(), kind, 0, append(body, inner...))
+				why, pass := s.p.Judge(state.In, back, false)
+				if !pass {
+					if why != state.Unshifted {
+						t.Fatal(why)
+					}
+					if n := len(inner) - at; n >= 4 && (n == 4 || n >= 10) {
+						t.Errorf("%d octets are quoted, and the quote is dropped", len(inner))
+					}
+					continue
+				}
+				var d packet.Packet
+				if err := d.Decode(packet.LinkEthernet, back, len(back)); err != nil || d.Checksum() != packet.ChecksumGood {
+					t.Fatalf("%v, checksum %v", err, d.Checksum())
+				}
+				quoted := back[len(back)-len(inner):]
+				if len(quoted) > at && quoted[at] == left[0] && left[0] != 0 {
+					t.Fatalf("of %d octets quoted, the number is as it left: %x", len(inner), left)
+				}
+			}
+		})
+	}
+}
+
+// TestWaitingForAService: a client that tries twice a second is not taken for a
+// flood; one that tries faster is held up for a second, then two.
+func TestWaitingForAService(t *testing.T) {
+	try := func(s *story, n int) state.Reason {
+		s.host = netip.AddrPortFrom(s.host.Addr(), uint16(20000+n))
+		frame := pathtest.Segment{Src: s.host, Dst: s.peer, Seq: 1000, Flags: syn}.Frame()
+		why, pass := s.p.Judge(state.Out, frame, false)
+		if pass {
+			s.in(state.PassedIn, rst|ack, 0, binary.BigEndian.Uint32(frame[14+20+4:])+1, "")
+		}
+		return why
+	}
+	s := newStory(t)
+	for n := range 60 {
+		if why := try(s, n); why != state.PassedOut {
+			t.Fatalf("try %d: %v", n, why)
+		}
+		s.pass(0.5)
+	}
+	s = newStory(t)
+	var opened []float64
+	begin := s.p.NS
+	for n := range 4000 {
+		if try(s, n) == state.PassedOut {
+			opened = append(opened, float64(s.p.NS-begin)/1e9)
+		}
+		s.pass(0.01)
+	}
+	if len(opened) > 15 || len(opened) < 10 {
+		t.Errorf("%d of 4000 tries in 40 s left, want 8, and one after 1, 2, 4, 8 and 16 s more: %v", len(opened), opened)
+	}
+	for port := range uint16(3000) { // of the peer, each once
+		s.peer = netip.AddrPortFrom(netip.MustParseAddr("192.0.2.2"), 1000+port)
+		try(s, int(port))
+	}
+	if n := s.p.Counters[state.Stopped]; n < 2900 {
+		t.Errorf("%d of 3000 tries of other ports were stopped", n)
+	}
+}

@@ -8,8 +8,11 @@ import (
 
 func (p *Path) isStopped(f *frame, syn bool) bool {
 	now := p.nowMS()
-	for _, bits := range p.Lengths {
-		if bits == 0 || bits > 128 {
+	for i, bits := range p.Lengths {
+		if bits == 0 && i > 0 {
+			break
+		}
+		if bits == 0 {
 			continue
 		}
 		k := state.Principals{Peer: state.Prefix(f.dst, bits), Later: f.piece == later}

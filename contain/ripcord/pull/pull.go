@@ -129,6 +129,9 @@ func openSocket(ctx context.Context, r *Request) (*net.UDPConn, error) {
 		return nil, fmt.Errorf("%v and %v are of different families", r.Peer, r.Host)
 	}
 	r.Peer = r.Peer.Masked()
+	if !message.Allowed(r.Peer) {
+		return nil, fmt.Errorf("%v: a gateway takes /8 to /32 of IPv4, and /128 and every fourth from /8 to /64 of IPv6", r.Peer)
+	}
 	local := &net.UDPAddr{}
 	if r.Peer.IsSingleIP() {
 		local.IP = r.Peer.Addr().AsSlice()

@@ -106,8 +106,9 @@ type Event struct {
 }
 
 // StopLengths is how many prefix lengths stops may have at a time; the first is
-// 128, single addresses.
-const StopLengths = 4
+// 128, single addresses. There is room for all that the protocol has: 8 to 32 of
+// IPv4, and every fourth from 8 to 64 of IPv6.
+const StopLengths = 44
 
 // Prefix is a's prefix where IPv4 addresses are mapped into IPv6, as lengths of
 // stops count: 128 is one address of either kind.
