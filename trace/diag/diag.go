@@ -30,6 +30,7 @@ const (
 	inetMessageSize  = 72
 	unixRequestSize  = 24
 	unixMessageSize  = 16
+	linkMessageSize  = 16
 	noCookie         = 0xffffffff
 	allStates        = 0xffffffff
 )
@@ -54,38 +55,58 @@ type Socket struct {
 	Inode uint64
 	// Cookie is never reused while the system is up.
 	Cookie uint64
+	// Device is the index of the interface to which the socket is bound
+	// (SO_BINDTODEVICE, or a link-local address); 0 if to none.
+	Device uint32
 }
 
 // Conn is a netlink socket of one network namespace, namely that of the thread
 // that opened it. It is safe for concurrent use.
 type Conn struct {
-	mu  sync.Mutex // one request and its answer at a time; guards all below
-	fd  int
-	seq uint32
-	buf []byte
+	mu    sync.Mutex // one request and its answer at a time; guards all below
+	fd    int
+	route int // asks for interfaces
+	seq   uint32
+	buf   []byte
+
+	devices     []uint32
+	devicesRead time.Time
 }
 
 // Open opens a socket in the calling thread's network namespace.
 func Open() (*Conn, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	fd, err := openNetlink(unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return nil, fmt.Errorf("open sock_diag: %w", err)
+	}
+	route, err := openNetlink(unix.NETLINK_ROUTE)
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("open rtnetlink: %w", err)
+	}
+	return &Conn{fd: fd, route: route, buf: make([]byte, 64<<10)}, nil
+}
+
+func openNetlink(family int) (int, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, family)
+	if err != nil {
+		return 0, err
 	}
 	// The kernel answers within the request; the limit only guards against a
 	// kernel that never does.
 	limit := unix.NsecToTimeval(int64(2 * time.Second))
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit); err != nil {
 		unix.Close(fd)
-		return nil, fmt.Errorf("limit sock_diag: %w", err)
+		return 0, err
 	}
-	return &Conn{fd: fd, buf: make([]byte, 64<<10)}, nil
+	return fd, nil
 }
 
 // Close closes the socket.
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return unix.Close(c.fd)
+	return errors.Join(unix.Close(c.fd), unix.Close(c.route))
 }
 
 // TCP looks one connection up. The kernel falls back to a listening socket
@@ -93,20 +114,23 @@ func (c *Conn) Close() error {
 // is 0, which asks for the listening socket.
 func (c *Conn) TCP(local, remote netip.AddrPort) (Socket, error) {
 	local, remote = unmapAddr(local), unmapAddr(remote)
+	listening := remote.Port() == 0
+	match := func(s Socket) bool {
+		return listening == (s.State == Listen) && (listening || s.Local == local && s.Remote == remote)
+	}
 	var found Socket
-	err := c.roundTrip(inetRequest(local, remote), 0, func(msg []byte) error {
+	err := c.roundTrip(inetRequest(local, remote, 0), 0, func(msg []byte) error {
 		var err error
 		found, err = parseInet(msg)
 		return err
 	})
-	if err != nil {
+	if err == nil && match(found) {
+		return found, nil
+	}
+	if err != nil && !errors.Is(err, ErrNotFound) {
 		return Socket{}, err
 	}
-	listening := remote.Port() == 0
-	if listening != (found.State == Listen) || !listening && (found.Local != local || found.Remote != remote) {
-		return Socket{}, ErrNotFound
-	}
-	return found, nil
+	return c.findBound(match, func(device uint32) []byte { return inetRequest(local, remote, device) })
 }
 
 // EachTCP calls see for every TCP socket of the namespace.
@@ -132,7 +156,7 @@ func unmapAddr(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
 }
 
-func inetRequest(local, remote netip.AddrPort) []byte {
+func inetRequest(local, remote netip.AddrPort, device uint32) []byte {
 	req := make([]byte, inetRequestSize)
 	req[0], req[1] = unix.AF_INET6, unix.IPPROTO_TCP
 	if local.Addr().Is4() {
@@ -143,6 +167,7 @@ func inetRequest(local, remote netip.AddrPort) []byte {
 	binary.BigEndian.PutUint16(req[10:], remote.Port())
 	copy(req[12:28], local.Addr().AsSlice())
 	copy(req[28:44], remote.Addr().AsSlice())
+	binary.NativeEndian.PutUint32(req[44:], device)
 	binary.NativeEndian.PutUint32(req[48:], noCookie)
 	binary.NativeEndian.PutUint32(req[52:], noCookie)
 	return req
@@ -162,6 +187,7 @@ func parseInet(m []byte) (Socket, error) {
 		State:  m[1],
 		Local:  netip.AddrPortFrom(local.Unmap(), binary.BigEndian.Uint16(m[4:])),
 		Remote: netip.AddrPortFrom(remote.Unmap(), binary.BigEndian.Uint16(m[6:])),
+		Device: binary.NativeEndian.Uint32(m[40:]),
 		Cookie: uint64(binary.NativeEndian.Uint32(m[44:])) | uint64(binary.NativeEndian.Uint32(m[48:]))<<32,
 		UID:    binary.NativeEndian.Uint32(m[64:]),
 		Inode:  uint64(binary.NativeEndian.Uint32(m[68:])),
@@ -172,24 +198,29 @@ func parseInet(m []byte) (Socket, error) {
 func (c *Conn) roundTrip(request []byte, flags uint16, see func([]byte) error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.exchange(c.fd, sockDiagByFamily, request, flags, see)
+}
+
+// exchange is roundTrip on one of the two sockets; the caller holds the lock.
+func (c *Conn) exchange(fd int, kind uint16, request []byte, flags uint16, see func([]byte) error) error {
 	c.seq++
 	msg := c.buf[:headerSize+len(request)]
 	binary.NativeEndian.PutUint32(msg[0:], uint32(len(msg)))
-	binary.NativeEndian.PutUint16(msg[4:], sockDiagByFamily)
+	binary.NativeEndian.PutUint16(msg[4:], kind)
 	binary.NativeEndian.PutUint16(msg[6:], unix.NLM_F_REQUEST|flags)
 	binary.NativeEndian.PutUint32(msg[8:], c.seq)
 	binary.NativeEndian.PutUint32(msg[12:], 0)
 	copy(msg[headerSize:], request)
-	if err := unix.Sendto(c.fd, msg, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return fmt.Errorf("ask sock_diag: %w", err)
+	if err := unix.Sendto(fd, msg, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("ask netlink: %w", err)
 	}
 	for {
-		n, _, err := unix.Recvfrom(c.fd, c.buf, 0)
+		n, _, err := unix.Recvfrom(fd, c.buf, 0)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("sock_diag did not answer: %w", err)
+			return fmt.Errorf("netlink did not answer: %w", err)
 		}
 		done, err := c.parseMessages(c.buf[:n], flags&unix.NLM_F_DUMP != 0, see)
 		if done || err != nil {
@@ -235,5 +266,5 @@ func errorOf(body []byte) error {
 	case unix.ENOENT, unix.ESTALE:
 		return ErrNotFound
 	}
-	return fmt.Errorf("sock_diag: %w", errno)
+	return fmt.Errorf("netlink: %w", errno)
 }

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -93,6 +94,40 @@ func TestTCP(t *testing.T) {
 				t.Errorf("ss says %s, we %+v", out, s)
 			}
 		}
+	}
+}
+
+// TestBoundSocket looks for sockets that are bound to an interface, as those of
+// curl --interface are.
+func TestBoundSocket(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		return errors.Join(c.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), "lo") }), err)
+	}}
+	client, err := d.Dial("tcp4", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	local, remote := ends(client)
+	c := open(t)
+	for _, age := range []time.Duration{0, -time.Hour} { // a list that is read, and one that is not
+		c.devicesRead = time.Now().Add(age)
+		if age == 0 {
+			c.devices = make([]uint32, maxDevices+1) // more interfaces than are asked for one by one
+		}
+		s, err := c.TCP(local, remote)
+		if err != nil || s.Inode != inode(t, client.(*net.TCPConn)) || s.Device == 0 {
+			t.Errorf("%+v, %v; want inode %d", s, err, inode(t, client.(*net.TCPConn)))
+		}
+	}
+	if _, err := c.TCP(local, netip.MustParseAddrPort("127.0.0.1:9")); !errors.Is(err, ErrNotFound) {
+		t.Errorf("no such connection: %v", err)
 	}
 }
 

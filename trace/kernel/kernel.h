@@ -26,7 +26,7 @@ struct task_struct {
 
 struct super_block { __u32 s_dev; } CORE;
 struct inode { __u16 i_mode; unsigned long i_ino; struct super_block *i_sb; } CORE;
-struct file { struct inode *f_inode; } CORE;
+struct file { struct inode *f_inode; unsigned int f_mode; } CORE;
 
 struct in6_addr { union { __u8 u6_addr8[16]; } in6_u; } CORE;
 typedef struct { struct net *net; } possible_net_t;

@@ -30,6 +30,12 @@ const (
 	Inbound
 )
 
+// How a file is open, as the kernel numbers it (FMODE_READ, FMODE_WRITE).
+const (
+	AccessRead  = 1
+	AccessWrite = 2
+)
+
 // Held is one open socket or pipe of one process; the layout is struct held in
 // stop.c.
 type Held struct {
@@ -45,7 +51,8 @@ type Held struct {
 	Family, State         uint8
 	Protocol              uint8
 	Direction             Direction
-	_                     [6]uint8
+	Access                uint8 // AccessRead, AccessWrite
+	_                     [5]uint8
 	Local, Remote         [16]uint8
 }
 
@@ -163,18 +170,31 @@ func (p *Programs) Walk(see func(*Held)) error {
 }
 
 // Direction reads the note on one connection of the caller's network
-// namespace; the addresses are of one family.
-func (p *Programs) Direction(local, remote netip.AddrPort) (Direction, error) {
+// namespace; the addresses are of one family. Device is the index of the
+// interface to which the socket is bound, 0 if to none.
+func (p *Programs) Direction(local, remote netip.AddrPort, device uint32) (Direction, error) {
 	// An Ethernet header, then the tuple as a packet to us would carry it.
 	pkt := make([]byte, 14, 14+36)
 	pkt = append(append(pkt, remote.Addr().AsSlice()...), local.Addr().AsSlice()...)
 	pkt = binary.BigEndian.AppendUint16(pkt, remote.Port())
 	pkt = binary.BigEndian.AppendUint16(pkt, local.Port())
-	answer, err := p.objects.Direction.Run(&ebpf.RunOptions{Data: pkt})
+	opts := ebpf.RunOptions{Data: pkt}
+	if device != 0 {
+		opts.Context = &packetContext{Device: device}
+	}
+	answer, err := p.objects.Direction.Run(&opts)
 	if err != nil {
 		return Unknown, fmt.Errorf("look up direction: %w", err)
 	}
 	return Direction(answer), nil
+}
+
+// packetContext is struct __sk_buff of linux/bpf.h, of which a test run takes
+// the interface.
+type packetContext struct {
+	_      [10]uint32
+	Device uint32
+	_      [37]uint32
 }
 
 // String is outbound, inbound or unknown.

@@ -20,6 +20,8 @@
 #define AF_INET6 10
 #define IPPROTO_TCP 6
 #define MAX_PID_NS_LEVEL 32
+#define FMODE_READ 1
+#define FMODE_WRITE 2
 
 enum { UNKNOWN, OUTBOUND, INBOUND };
 
@@ -49,8 +51,13 @@ int mark(struct bpf_sock_ops *ops)
 		return 1;
 	}
 	struct bpf_sock *sk = ops->sk;
-	if (sk)
-		bpf_sk_storage_get(&directions, sk, &side, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!sk)
+		return 1;
+	__u32 *note = bpf_sk_storage_get(&directions, sk, &side, BPF_SK_STORAGE_GET_F_CREATE);
+	/* connect(2) with AF_UNSPEC dissolves a connection and keeps the socket,
+	 * whose note would then be about the connection before. */
+	if (note)
+		*note = side;
 	return 1;
 }
 
@@ -71,7 +78,8 @@ struct held {
 	__u8 state;
 	__u8 protocol;
 	__u8 direction;
-	__u8 unused[6];
+	__u8 access;	/* FMODE_READ and FMODE_WRITE, as the file is open */
+	__u8 unused[5];
 	__u8 local[16];
 	__u8 remote[16];
 };
@@ -134,6 +142,7 @@ int walk(struct bpf_iter__task_file *ctx)
 	h.start = BPF_CORE_READ(task, group_leader, start_boottime);
 	h.netns = BPF_CORE_READ(task, nsproxy, net_ns, ns.inum);
 	h.fd = ctx->fd;
+	h.access = BPF_CORE_READ(file, f_mode) & (FMODE_READ | FMODE_WRITE);
 	h.inode = BPF_CORE_READ(file, f_inode, i_ino);
 	h.dev = BPF_CORE_READ(file, f_inode, i_sb, s_dev);
 	if ((h.mode & S_IFMT) == S_IFSOCK) {

@@ -145,7 +145,7 @@ func (f *Finder) Find(local, remote netip.AddrPort) (Found, error) {
 	}
 	found := Found{Socket: k}
 	if f.kernel != nil {
-		if found.Direction, err = f.kernel.Direction(k.Local, k.Remote); err != nil {
+		if found.Direction, err = f.kernel.Direction(k.Local, k.Remote, k.Device); err != nil {
 			return Found{}, err
 		}
 	}
