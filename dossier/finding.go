@@ -21,6 +21,9 @@ type Finding struct {
 	flow.Host
 	First flow.Time `json:"first"`
 	Last  flow.Time `json:"last"`
+	// Unverified says that the host's address may be forged: nothing shows that it
+	// receives what is sent to it.
+	Unverified bool `json:"unverified,omitempty"`
 	// Summary is one sentence for humans.
 	Summary  string   `json:"summary"`
 	Evidence Evidence `json:"evidence"`

@@ -10,8 +10,11 @@ import (
 
 // IsWeak reports whether a finding is evidence of a lower class: what a trap sent,
 // or what a signature learnt from that matches. A trap that was taken over can send
-// anything, so nobody is blocked for it unless a person decides so.
-func (f *Finding) IsWeak() bool { return f.Detector == "trap" || f.Detector == "signature" }
+// anything, and anybody can forge an address that was never verified, so nobody is
+// blocked for it unless a person decides so.
+func (f *Finding) IsWeak() bool {
+	return f.Detector == "trap" || f.Detector == "signature" || f.Unverified
+}
 
 // service is a port of a protocol.
 type service struct {

@@ -124,7 +124,7 @@ func addSuspects(ctx context.Context, c failures.Configuration, store suspecting
 	if err != nil {
 		return err
 	}
-	_, err = store.ScanFrom(ctx, sources, flow.AllTime, flow.Failures, add)
+	_, err = store.ScanFrom(ctx, sources, flow.AllTime, failures.Columns, add)
 	return err
 }
 
@@ -149,7 +149,7 @@ func detectFailures(ctx context.Context, c failures.Configuration, sources []str
 		if store, ok := log.(suspecting); ok && len(sources) == 1 {
 			err = addSuspects(ctx, c, store, add)
 		} else {
-			_, err = log.Scan(ctx, flow.AllTime, flow.Failures, add)
+			_, err = log.Scan(ctx, flow.AllTime, failures.Columns, add)
 		}
 		if err != nil {
 			return nil, 0, err

@@ -1,12 +1,9 @@
 package failures
 
 import (
-	"cmp"
 	"encoding/binary"
-	"fmt"
 	"net/netip"
 	"slices"
-	"time"
 
 	"dragnet/dossier"
 	"dragnet/flow"
@@ -23,16 +20,19 @@ type Detector struct {
 	Forgotten uint64
 }
 
-// group is a source with a port it tries everywhere, or a host whose ports it
-// tries. It has no pointers and no padding, so that a map hashes it at once and
-// the garbage collector does not scan it.
+// group is a source, alone, with a port it tries everywhere, or with a host
+// whose ports it tries. It has no pointers and no padding, so that a map hashes
+// it at once and the garbage collector does not scan it.
 type group struct {
 	source addrKey
-	victim addrKey // zero for a group by port
-	window int64
+	victim addrKey // zero but for a group of one host
+	slice  int64   // number of the quarter of a window
 	port   uint32
-	proto  uint32
+	proto  uint32 // 0 for a group of all that a source tried
 }
+
+// sliceCount is the number of parts of a window by which it slides.
+const sliceCount = 4
 
 // addrKey is a netip.Addr in its 128 bits, IPv4 in the mapped form.
 type addrKey [2]uint64
@@ -49,12 +49,15 @@ func (a addrKey) toAddr() netip.Addr {
 	return netip.AddrFrom16(b).Unmap()
 }
 
-// byPort reports whether g is a source with a port.
-func (g *group) byPort() bool { return g.victim == addrKey{} }
+// isSource reports whether g is all that a source tried, byPort whether it is a
+// source with a port.
+func (g *group) isSource() bool { return g.proto == 0 }
+func (g *group) byPort() bool   { return g.victim == addrKey{} }
 
-// tally holds the counts of a group.
+// tally holds the counts of a group in a slice.
 type tally struct {
 	refused, silent, reached targets
+	contacts                 contacts // in place of the others, of a source
 	first, last              flow.Time
 	sample                   []dossier.FlowEvidence
 }
@@ -76,10 +79,25 @@ func (d *Detector) Add(flows []flow.Flow) {
 }
 
 func (d *Detector) countFlow(f *flow.Flow, s FlowSignal) {
-	g := group{source: addressOf(f.Orig), window: int64(f.Start) / int64(d.c.Window), port: uint32(f.RespPort), proto: uint32(f.Proto)}
+	if len(d.c.Ports) > 0 && !slices.Contains(d.c.Ports, f.RespPort) {
+		return
+	}
+	g := group{source: addressOf(f.Orig), slice: floorDivide(int64(f.Start), d.sliceLength())}
+	d.tallyOf(g).addContact(f, s)
+	g.port, g.proto = uint32(f.RespPort), uint32(f.Proto)
 	d.tallyOf(g).addTarget(f, s, hostTarget(f.Resp))
 	g.port, g.victim = 0, addressOf(f.Resp)
 	d.tallyOf(g).addTarget(f, s, uint32(f.RespPort))
+}
+
+func (d *Detector) sliceLength() int64 { return max(1, int64(d.c.Window)/sliceCount) }
+
+func floorDivide(a, b int64) int64 {
+	q := a / b
+	if a%b < 0 {
+		q--
+	}
+	return q
 }
 
 func (d *Detector) tallyOf(g group) *tally {
@@ -101,7 +119,7 @@ func (d *Detector) tallyOf(g group) *tally {
 func (d *Detector) dropSmallest() {
 	for least := 1; len(d.groups) > d.c.Groups/2; least *= 2 {
 		for g, t := range d.groups {
-			if t.refused.n+t.silent.n < least {
+			if t.failures() < least {
 				delete(d.groups, g)
 				d.Forgotten++
 			}
@@ -109,93 +127,68 @@ func (d *Detector) dropSmallest() {
 	}
 }
 
-// Expire drops the windows that ended by t: a long-running detector must not
+// Expire drops the parts of windows that ended by t: a long-running detector must not
 // fill up with past days.
 func (d *Detector) Expire(t flow.Time) {
 	for g := range d.groups {
-		if flow.Time(g.window+1)*flow.Time(d.c.Window) <= t {
+		if (g.slice+1)*d.sliceLength() <= int64(t) {
 			delete(d.groups, g)
 		}
 	}
 }
 
-func (t *tally) addTarget(f *flow.Flow, s FlowSignal, target uint32) {
-	if t.first == 0 || f.Start < t.first {
-		t.first = f.Start
+// failures is at least the number of targets that failed.
+func (t *tally) failures() int { return t.refused.n + t.silent.n + len(t.contacts.hosts) }
+
+func (t *tally) addContact(f *flow.Flow, s FlowSignal) {
+	t.see(f)
+	t.contacts.add(f, s)
+	if s != Success && len(t.contacts.hosts) > 1 {
+		t.keepSample(f)
 	}
-	t.last = max(t.last, f.Start)
+}
+
+func (t *tally) addTarget(f *flow.Flow, s FlowSignal, target uint32) {
+	t.see(f)
 	switch s {
 	case Success:
 		t.reached.addTarget(target)
 		return
 	case Silence:
 		t.silent.addTarget(target)
-	case Refusal:
+	case Refusal, Probe:
 		t.refused.addTarget(target)
 	}
 	// Most groups never exceed one target, and need no evidence.
-	if len(t.sample) < samples && t.refused.n+t.silent.n > 1 {
+	if t.refused.n+t.silent.n > 1 {
+		t.keepSample(f)
+	}
+}
+
+func (t *tally) see(f *flow.Flow) {
+	if t.first == 0 || f.Start < t.first {
+		t.first = f.Start
+	}
+	t.last = max(t.last, f.Start)
+}
+
+func (t *tally) keepSample(f *flow.Flow) {
+	if len(t.sample) < samples {
 		t.sample = append(t.sample, dossier.FlowEvidenceOf(f))
 	}
 }
 
-// Findings lists the scanners among the flows added, in order of time: one
-// finding per source, kind, and port or victim, of the first window that has
-// it.
-func (d *Detector) Findings() []dossier.Finding {
-	found := map[group]dossier.Finding{}
-	for g, t := range d.groups {
-		f, ok := d.judgeGroup(g, t)
-		if !ok {
-			continue
-		}
-		key := g
-		key.window = 0
-		if old, seen := found[key]; !seen || f.First < old.First {
-			found[key] = f
-		}
+// merge adds the counts of another slice.
+func (t *tally) merge(u *tally) {
+	t.refused.merge(&u.refused)
+	t.silent.merge(&u.silent)
+	t.reached.merge(&u.reached)
+	if len(u.contacts.hosts) > 0 {
+		t.contacts.merge(&u.contacts)
 	}
-	all := make([]dossier.Finding, 0, len(found))
-	for _, f := range found {
-		all = append(all, f)
+	if t.first == 0 || u.first < t.first {
+		t.first = u.first
 	}
-	slices.SortFunc(all, func(a, b dossier.Finding) int {
-		return cmp.Or(cmp.Compare(a.First, b.First), a.Host.Compare(b.Host), cmp.Compare(a.ID, b.ID))
-	})
-	return all
-}
-
-func (d *Detector) judgeGroup(g group, t *tally) (dossier.Finding, bool) {
-	refused, failed := t.refused.n, t.refused.n+t.silent.n
-	if failed < min(d.c.Remote, d.c.Local) {
-		return dossier.Finding{}, false
-	}
-	need, source := d.c.Remote, g.source.toAddr()
-	if flow.Within(d.c.Networks, source) {
-		need = d.c.Local
-	}
-	if refused < need && failed < need*d.c.Silence {
-		return dossier.Finding{}, false
-	}
-	share := float64(failed) / float64(failed+t.reached.n)
-	if share < d.c.Share {
-		return dossier.Finding{}, false
-	}
-	f := dossier.Finding{
-		Detector: "failures", Kind: "address-scan", Host: flow.HostAt(source, d.c.Observer), First: t.first, Last: t.last,
-		Evidence: dossier.Evidence{
-			Counts:     map[string]uint64{"refused": uint64(refused), "silent": uint64(t.silent.n), "reached": uint64(t.reached.n)},
-			Thresholds: map[string]float64{"refused": float64(need), "failed": float64(need * d.c.Silence), "share": d.c.Share},
-			Flows:      t.sample,
-		},
-	}
-	slices.SortFunc(f.Evidence.Flows, func(a, b dossier.FlowEvidence) int { return cmp.Compare(a.Time, b.Time) })
-	span := time.Duration(t.last - t.first).Round(time.Second)
-	what, about := "hosts on "+flow.Proto(g.proto).String()+" port", fmt.Sprint(g.port)
-	if !g.byPort() {
-		f.Kind, what, about = "port-scan", "ports of", g.victim.toAddr().String()
-	}
-	f.Summary = fmt.Sprintf("%s was refused by %d and met silence at %d %s %s within %s (%.0f %% of what it tried there)", f.Host, refused, t.silent.n, what, about, span, 100*share)
-	f.Identify(about + " " + flow.Proto(g.proto).String())
-	return f, true
+	t.last = max(t.last, u.last)
+	t.sample = append(t.sample, u.sample[:min(len(u.sample), samples-len(t.sample))]...)
 }

@@ -1,28 +1,35 @@
 // Package failures finds scanners by the connections they fail to make (Tang
-// 2006, section 2.2; Zeek's policy/misc/scan for the thresholds).
+// 2006, section 2.2; Jung et al. 2004 for the sequential test; Zeek's
+// policy/misc/scan for the thresholds of single ports).
 //
-// What counts is not a packet and not a connection but a target: a host and
-// port that a source failed to reach in a window. Asking a dead server again
-// and again is one failure. A source is reported when
+// Three groupings of the flows of a source are judged, each over every span of
+// Window, wherever it begins:
 //
-//   - it failed at many hosts on one port (address scan), or at many ports of
-//     one host (port scan), and
-//   - most of the targets it tried in that group failed.
+//   - all hosts it tried, on whatever ports, by a likelihood-ratio test (see
+//     Model): which of them never answered, and at which of those it tried again.
+//     A worm tries each address once; a peer-to-peer client whose peers are gone,
+//     or a monitor whose target is down, asks the same ones again;
+//   - the hosts on one port, by the number that refused and the share that failed:
+//     for a scanner behind a gateway, whose other users succeed;
+//   - the ports of one host, in the same way.
 //
-// The groups keep peer-to-peer clients out, whose dead peers are on many ports
-// of many hosts, and the share keeps out gateways, behind which many users fail
-// sometimes and succeed often. A refusal (REJ, or an ICMP error that quotes the
-// connection) is a strong sign; silence (S0, and what the originator gave up) a
-// weak one, for which the thresholds are higher. Flows whose start was not seen
-// (OTH, SHR, RSTRH) are ignored: many are backscatter of floods that forged our
-// addresses.
+// A target counts once. Silence (S0, and what the originator gave up) is a
+// failure in the first grouping, and a weak one in the others. A half-open
+// connection, which the originator never acknowledged, and a first segment that
+// opens nothing (FIN, NULL and XMAS, and an ACK that was refused) are failures
+// too where the flow's flags or history are known. Other flows whose start was
+// not seen (OTH, SHR, RSTRH) are ignored: many are backscatter of floods that
+// forged our addresses.
+//
+// Anybody can send SYNs in another's name. A finding about a source that
+// completed no handshake in the same span is marked unverified, unless its
+// address was validated where it entered.
 package failures
 
 import (
 	"net/netip"
 	"time"
 
-	"dragnet/flow"
 	"dragnet/internal/conf"
 )
 
@@ -30,21 +37,31 @@ import (
 type Configuration struct {
 	// Networks are our own: their hosts are judged by Local instead of Remote.
 	Networks []netip.Prefix `yaml:"-"`
+	// Validated says that our networks admit no forged source addresses (RFC
+	// 2827), so that findings about our own hosts need no handshake.
+	Validated bool `yaml:"validated"`
+	// Ports are the destination ports to look at; empty for all.
+	Ports []uint16 `yaml:"ports"`
 	// Exempt sources are never reported: research scanners, monitoring.
 	Exempt []netip.Prefix `yaml:"-"`
 	// Observer is the name of the witness, for hosts with private addresses.
 	Observer string `yaml:"-"`
-	// Window is the span over which targets are counted.
+	// Window is the span over which targets are counted. It slides by a quarter
+	// of itself, so that what counts together lies up to 1.25 windows apart.
 	Window time.Duration `yaml:"window"`
 	// Remote is the number of failed targets of one group from which a remote
-	// host is reported; normal hosts reach 63 a day in total (Table 2-1).
+	// host is reported, and from which any host is judged by all it tried; normal
+	// hosts reach 63 a day in total (Table 2-1).
 	Remote int `yaml:"remote"`
-	// Local is that number for a host of ours.
+	// Local is that number for a host of ours, on one port or of one host.
 	Local int `yaml:"local"`
 	// Silence multiplies both for failures by silence only.
 	Silence int `yaml:"silence"`
 	// Share is the least part of a group's targets that must have failed.
 	Share float64 `yaml:"share"`
+	// Alpha bounds the chance that a source for which Model's benign hypothesis
+	// holds is ever reported by all it tried, however long it is watched.
+	Alpha float64 `yaml:"alpha"`
 	// Groups bounds the groups held at a time; the smallest are dropped.
 	Groups int `yaml:"groups"`
 }
@@ -52,7 +69,7 @@ type Configuration struct {
 // DefaultConfiguration reports a remote host after 25 refused targets in a
 // day, one of ours after 100.
 func DefaultConfiguration() Configuration {
-	return Configuration{Window: 24 * time.Hour, Remote: 25, Local: 100, Silence: 4, Share: 0.8, Groups: 1 << 20}
+	return Configuration{Window: 24 * time.Hour, Remote: 25, Local: 100, Silence: 4, Share: 0.8, Alpha: 1e-6, Ports: []uint16{}, Groups: 1 << 20}
 }
 
 // Validate reports all invalid settings.
@@ -63,6 +80,7 @@ func (c *Configuration) Validate() error {
 	p.Check(c.Local >= 2 && c.Local <= most, "local", "is %d; want 2 to %d hosts", c.Local, most)
 	p.Check(c.Silence >= 1 && c.Silence <= 100, "silence", "is %d; want 1 to 100", c.Silence)
 	p.Check(c.Share > 0 && c.Share <= 1, "share", "is %g; want a share above 0 and at most 1", c.Share)
+	p.Check(c.Alpha > 0 && c.Alpha < 1, "alpha", "is %g; want a probability above 0 and below 1", c.Alpha)
 	p.Check(c.Groups >= 1000, "groups", "is %d; want at least 1000", c.Groups)
 	return p.Join()
 }
@@ -70,35 +88,3 @@ func (c *Configuration) Validate() error {
 // most is the largest threshold: the targets of a group are kept individually
 // up to 100 times that.
 const most = 10_000
-
-// FlowSignal is what a flow indicates about its originator.
-type FlowSignal uint8
-
-// The signals.
-const (
-	Nothing FlowSignal = iota
-	Success
-	Silence // no answer; weak, since silence may be loss
-	Refusal // a RST to the SYN, or an ICMP error
-)
-
-// SignalOf reads a flow. Only TCP has failures by silence and by RST; an ICMP
-// error that quotes the flow counts for every protocol.
-func SignalOf(f *flow.Flow) FlowSignal {
-	if f.ICMPError != 0 {
-		return Refusal
-	}
-	if f.Proto != flow.TCP {
-		return Nothing
-	}
-	switch f.State {
-	case flow.REJ:
-		return Refusal
-	case flow.S0, flow.RSTOS0, flow.SH:
-		return Silence
-	}
-	if f.Established() {
-		return Success
-	}
-	return Nothing
-}

@@ -28,7 +28,7 @@ func read(t testing.TB, path string, f func([]flow.Flow)) {
 		t.Fatal(err)
 	}
 	var mu sync.Mutex // batches come from several goroutines
-	if _, err := log.Scan(context.Background(), flow.AllTime, flow.Failures, func(flows []flow.Flow) error {
+	if _, err := log.Scan(context.Background(), flow.AllTime, failures.Columns, func(flows []flow.Flow) error {
 		mu.Lock()
 		defer mu.Unlock()
 		f(flows)
@@ -58,15 +58,18 @@ func TestScannersOfARealServer(t *testing.T) {
 	}
 	refused, reached := map[day]map[uint16]bool{}, map[day]map[uint16]bool{}
 	mark := func(m map[day]map[uint16]bool, k day, port uint16) {
-		if m[k] == nil {
-			m[k] = map[uint16]bool{}
+		for range 5 { // every window that the quarter of a day lies in
+			if m[k] == nil {
+				m[k] = map[uint16]bool{}
+			}
+			m[k][port] = true
+			k.day--
 		}
-		m[k][port] = true
 	}
 	silent := map[day]map[uint16]bool{}
 	read(t, path, func(flows []flow.Flow) {
 		for _, f := range flows {
-			k := day{f.Orig, f.Resp, int64(f.Start) / int64(24*time.Hour)}
+			k := day{f.Orig, f.Resp, int64(f.Start) / int64(6*time.Hour)}
 			switch {
 			case f.Proto != flow.TCP:
 			case f.State == flow.REJ:
@@ -187,10 +190,30 @@ func TestScansAreFound(t *testing.T) {
 		n    int
 		flow func(n int) flow.Flow
 	}{
-		"many hosts, one port": {"address-scan", 25, func(n int) flow.Flow { return one(n, stranger, addr("192.0.2.0", n), 22, flow.REJ) }},
-		"many ports, one host": {"port-scan", 25, func(n int) flow.Flow { return one(n, stranger, us, uint16(1+n), flow.REJ) }},
-		"silence, many hosts":  {"address-scan", 100, func(n int) flow.Flow { return one(n, stranger, addr("192.0.2.0", n), 23, flow.S0) }},
-		"ours, outward":        {"address-scan", 100, func(n int) flow.Flow { return one(n, us, addr("100.0.0.0", n), 445, flow.REJ) }},
+		"many hosts, one port":    {"address-scan", 25, func(n int) flow.Flow { return one(n, stranger, addr("192.0.2.0", n), 22, flow.REJ) }},
+		"many ports, one host":    {"port-scan", 25, func(n int) flow.Flow { return one(n, stranger, us, uint16(1+n), flow.REJ) }},
+		"silence, many hosts":     {"address-scan", 25, func(n int) flow.Flow { return one(n, stranger, addr("192.0.2.0", n), 23, flow.S0) }},
+		"ours, outward":           {"address-scan", 25, func(n int) flow.Flow { return one(n, us, addr("100.0.0.0", n), 445, flow.REJ) }},
+		"ours, ports of one host": {"port-scan", 100, func(n int) flow.Flow { return one(n, us, stranger, uint16(1+n), flow.REJ) }},
+		"behind a gateway whose other users succeed": {"address-scan", 4 * 100, func(n int) flow.Flow {
+			if n%4 < 3 {
+				return one(n, us, addr("100.0.0.0", n), 443, flow.SF)
+			}
+			return one(n, us, addr("100.0.0.0", n), 445, flow.REJ)
+		}},
+		"many ports, silence": {"address-scan", 25, func(n int) flow.Flow {
+			return one(n, stranger, addr("192.0.2.0", n), []uint16{23, 2323, 445, 5555}[n%4], flow.S0)
+		}},
+		"across midnight": {"address-scan", 25, func(n int) flow.Flow {
+			f := one(n, stranger, addr("192.0.2.0", n), 22, flow.REJ)
+			f.Start = flow.FromTime(time.Date(2026, 3, 2, 0, 0, n-12, 0, time.UTC))
+			return f
+		}},
+		"half-open": {"address-scan", 25, func(n int) flow.Flow {
+			f := one(n, stranger, addr("192.0.2.0", n), 80, flow.RSTO)
+			f.History, f.Known = "ShR", flow.History
+			return f
+		}},
 		"UDP, with ICMP unreachable": {"address-scan", 25, func(n int) flow.Flow {
 			f := one(n, stranger, addr("192.0.2.0", n), 161, flow.StateUnknown)
 			f.Proto, f.ICMPError = flow.UDP, 3<<8|3
@@ -210,6 +233,70 @@ func TestScansAreFound(t *testing.T) {
 		if got := d.Findings(); len(got) != 1 || got[0].Kind != c.kind {
 			t.Errorf("%s: after %d targets %v", name, c.n, got)
 		}
+	}
+}
+
+// Whoever forges a resolver's address makes it look like a scanner: such a
+// finding is marked, and does not block.
+func TestForgedSourceIsNoAccusation(t *testing.T) {
+	resolver, us := netip.MustParseAddr("198.51.100.53"), netip.MustParseAddr("192.0.2.10")
+	find := func(c failures.Configuration, src netip.Addr, more ...flow.Flow) dossier.Finding {
+		d := failures.New(c)
+		d.Add(more)
+		for n := range 30 {
+			f := one(n, src, addr("192.0.2.0", n), 80, flow.REJ)
+			if n%2 == 0 { // an open port: the resolver resets what it did not ask for
+				f.State, f.History, f.Known = flow.RSTO, "ShR", flow.History
+			}
+			d.Add([]flow.Flow{f})
+		}
+		if all := d.Findings(); len(all) == 1 {
+			return all[0]
+		}
+		t.Fatal("want one finding")
+		return dossier.Finding{}
+	}
+	c := failures.DefaultConfiguration()
+	if f := find(c, resolver); !f.Unverified || !f.IsWeak() || f.Evidence.Counts["handshakes"] != 0 {
+		t.Errorf("forged: %+v", f)
+	}
+	visit := one(99, resolver, us, 443, flow.SF)
+	if f := find(c, resolver, visit); f.Unverified || f.Evidence.Counts["handshakes"] != 1 {
+		t.Errorf("after a handshake: %+v", f)
+	}
+	c.Networks = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	if f := find(c, us); !f.Unverified {
+		t.Errorf("ours, not validated: %+v", f)
+	}
+	c.Validated = true
+	if f := find(c, us); f.Unverified {
+		t.Errorf("ours, validated: %+v", f)
+	}
+}
+
+// A one-sided capture shows no answer although there were.
+func TestOneSidedCaptureIsNoScan(t *testing.T) {
+	d := failures.New(failures.DefaultConfiguration())
+	for n := range 200 {
+		f := one(n, netip.MustParseAddr("192.0.2.10"), addr("100.0.0.0", n), 443, flow.S0)
+		f.History, f.Known = "SADF", flow.History
+		d.Add([]flow.Flow{f})
+	}
+	if all := d.Findings(); len(all) > 0 {
+		t.Errorf("%s", all[0].Summary)
+	}
+}
+
+// Only the protected ports count where they are named.
+func TestPortsRestrict(t *testing.T) {
+	c := failures.DefaultConfiguration()
+	c.Ports = []uint16{445}
+	d := failures.New(c)
+	for n := range 60 {
+		d.Add([]flow.Flow{one(n, netip.MustParseAddr("100.0.0.1"), addr("192.0.2.0", n), 22, flow.REJ)})
+	}
+	if all := d.Findings(); len(all) > 0 {
+		t.Errorf("%s", all[0].Summary)
 	}
 }
 

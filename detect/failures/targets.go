@@ -38,6 +38,18 @@ func (s *targets) addTarget(t uint32) {
 	}
 }
 
+// merge adds the targets of another.
+func (s *targets) merge(t *targets) {
+	for target := range t.many {
+		s.addTarget(target)
+	}
+	if t.many == nil {
+		for _, target := range t.few[:t.n] {
+			s.addTarget(target)
+		}
+	}
+}
+
 // hostTarget is the 32-bit name of a host: an IPv4 address itself, a hash of an
 // IPv6 address. A collision only lowers a count.
 func hostTarget(a netip.Addr) uint32 {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Records the captures beside this file. As root, with nmap, masscan, zmap, aria2, tcpdump, python3 and nftables.
+# Records the captures beside this file. As root, with nmap, masscan, aria2, tcpdump, python3 and nftables.
 #
 # A host 10.7.0.2 stands before a network 10.8.0.0/24 of which .1 to .9 serve ports 80, 443 and 6881, .10 to .127
 # refuse, and .128 to .255 are silent. Everything stays in two network namespaces.
@@ -15,10 +15,13 @@ ip -n $a route add default via 10.7.0.1
 ip -n $b route add local 10.8.0.0/24 dev lo
 ip netns exec $b sysctl -qw net.ipv4.icmp_ratelimit=0
 ip netns exec $b nft -f - <<'N'
-table inet rec { chain in { type filter hook input priority 0; policy accept;
+table inet rec {
+chain in {
+  type filter hook input priority 0; policy accept;
   ip daddr 10.8.0.128/25 drop
   ip daddr 10.8.0.10-10.8.0.127 tcp dport { 80, 443, 6881 } reject with tcp reset
-} }
+}
+}
 N
 cat > "$work/serve.py" <<'P'
 # Serves ports that answer, and a tracker on 10.7.0.1:6969 whose peers are mostly dead.
@@ -38,20 +41,19 @@ for port in (80, 443, 6881, 6969):
     s = http.server.ThreadingHTTPServer(('0.0.0.0', port), Answer)
     threading.Thread(target=s.serve_forever).start()
 P
-ip netns exec $b python3 "$work/serve.py" & sleep 1
+ip netns exec $b python3 "$work/serve.py" 2>/dev/null & sleep 1
 record() { # record NAME CMD...: the packets that CMD makes
   local name=$1; shift
-  ip netns exec $a tcpdump -i r0 -s 96 -U -w "$out/$name.pcap" 'tcp or icmp' 2>/dev/null & local dump=$!
+  ip netns exec $a tcpdump -Z root -i r0 -s 96 -U -w "$out/$name.pcap" 'tcp or icmp' 2>/dev/null & local dump=$!
   sleep 1; ip netns exec $a timeout 60 "$@" >/dev/null 2>&1 || true; sleep 1; kill $dump; wait $dump || true
   echo "$name $(stat -c %s "$out/$name.pcap")"
 }
-hosts=10.8.0.1-60; fast='-n -Pn -T4 --max-retries 0'
+fast='-n -Pn -T4 --max-retries 0'
 for how in sS sT sF sN sX sA; do record scan-nmap-$how nmap $fast -$how -p 80 10.8.0.1-60; done
 record scan-nmap-ports nmap $fast -sS --top-ports 60 10.8.0.20
 record scan-nmap-silent nmap $fast -sS -p 23 10.8.0.140-220
 record scan-nmap-manyports nmap $fast -sS -p 22,23,80,445,3389 10.8.0.100-160
 record scan-masscan masscan 10.8.0.0/25 -p 445,3389 --rate 200 --wait 2 --router-ip 10.7.0.1 -i r0
-record scan-zmap zmap -q -p 5555 -r 100 -i r0 -G "$(ip netns exec $b cat /sys/class/net/r0/address)" 10.8.0.0/25
 # A worm-like scan: connects once to random addresses at several ports, and now and then to a server that answers.
 cat > "$work/once.py" <<'P'
 import random, socket, sys
