@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -135,17 +136,20 @@ var errTable = errors.New("no node of the distributed hash table answers")
 func (t *table) walkTo(ctx context.Context, publisher identity.Public) (w *walk, closest *nearest.Type, err error) {
 	key := [32]byte(publisher.Bytes())
 	w = &walk{table: t, publisher: publisher, target: bep44.MakeMutableTarget(key, []byte(salt))}
-	op := traversal.Start(traversal.OperationInput{Target: w.target, Alpha: 8, K: 8, DoQuery: w.ask, NodeFilter: t.server.TraversalNodeFilter})
-	defer op.Stop()
+	var first []netip.AddrPort
 	for _, node := range t.bootstrap {
 		addresses, err := resolve(ctx, node)
 		if err != nil {
 			continue // others may do
 		}
-		for _, a := range addresses {
-			w.anywhere = w.anywhere || !isGlobal(a.Addr())
-			_ = op.AddNode(types.AddrMaybeId{Addr: krpc.NodeAddrPort{AddrPort: a}})
-		}
+		first = append(first, addresses...)
+	}
+	// Before the first node is asked, since its answer is judged by it.
+	w.anywhere = slices.ContainsFunc(first, func(a netip.AddrPort) bool { return !isGlobal(a.Addr()) })
+	op := traversal.Start(traversal.OperationInput{Target: w.target, Alpha: 8, K: 8, DoQuery: w.ask, NodeFilter: t.server.TraversalNodeFilter})
+	defer op.Stop()
+	for _, a := range first {
+		_ = op.AddNode(types.AddrMaybeId{Addr: krpc.NodeAddrPort{AddrPort: a}})
 	}
 	select {
 	case <-op.Stalled():
