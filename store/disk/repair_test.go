@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -222,6 +223,7 @@ const converting = "DRAGNET_CONVERT_TEST"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(converting); dir != "" {
+		runtime.LockOSThread() // strace counts the calls of each thread separately
 		s, err := OpenWriter(dir)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
