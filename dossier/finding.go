@@ -36,6 +36,8 @@ const FindingVersion = 1
 type Evidence struct {
 	// Counts are the numbers that were compared with a threshold, by name.
 	Counts map[string]uint64 `json:"counts"`
+	// Service is the port that the counts are about, if only one: "tcp port 22".
+	Service string `json:"service,omitempty"`
 	// Thresholds are the values they were compared with.
 	Thresholds map[string]float64 `json:"thresholds"`
 	// Flows are a few of the flows, the earliest first.

@@ -1,23 +1,23 @@
 package failures
 
-import (
-	"cmp"
-	"maps"
+import "dragnet/flow"
 
-	"dragnet/flow"
-)
-
-// contacts are the hosts that one source tried in a slice of time.
+// contacts are the services that one source tried in a slice of time.
 type contacts struct {
-	hosts      map[uint32]contact
-	handshakes int // hosts with which the source completed one, in each slice
+	services   map[service]contact
+	handshakes int // services with which the source completed one, in each slice
 }
 
-// contact is what a source did with one host. Attempts are told apart by their
-// time and port, so that a flow which is said twice is one.
+type service struct {
+	host  uint32
+	port  uint16
+	proto flow.Proto
+}
+
+// contact is what a source did with one service. Attempts are told apart by
+// their time and port, so that a flow which is said twice is one.
 type contact struct {
 	attempt  uint32 // of the first failed one; 0 for none
-	port     uint16 // the lowest on which it failed
 	answered bool
 	met      bool // a handshake was completed
 	again    bool // failed more than once
@@ -26,9 +26,9 @@ type contact struct {
 }
 
 func (c *contacts) add(f *flow.Flow, s FlowSignal) {
-	host := hostTarget(f.Resp)
-	k, known := c.hosts[host]
-	if !known && len(c.hosts) >= targetBound {
+	at := service{hostTarget(f.Resp), f.RespPort, f.Proto}
+	k, known := c.services[at]
+	if !known && len(c.services) >= targetBound {
 		return
 	}
 	if s == Success {
@@ -38,24 +38,21 @@ func (c *contacts) add(f *flow.Flow, s FlowSignal) {
 			c.handshakes++
 		}
 	} else {
-		k.fail(attemptOf(f), f.RespPort)
+		k.fail(attemptOf(f))
 		k.refused, k.probed = k.refused || s == Refusal, k.probed || s == Probe
 	}
-	if c.hosts == nil {
-		c.hosts = map[uint32]contact{}
+	if c.services == nil {
+		c.services = map[service]contact{}
 	}
-	c.hosts[host] = k
+	c.services[at] = k
 }
 
-func (k *contact) fail(attempt uint32, port uint16) {
-	switch {
-	case k.attempt == 0:
-		k.attempt, k.port = attempt, port
-	case k.attempt != attempt:
-		k.again = true
+func (k *contact) fail(attempt uint32) {
+	if k.attempt == 0 {
+		k.attempt = attempt
 	}
-	// The order of the flows must not matter.
-	k.attempt, k.port = min(k.attempt, attempt), min(k.port, port)
+	k.again = k.again || k.attempt != attempt
+	k.attempt = min(k.attempt, attempt) // the order of the flows must not matter
 }
 
 // attemptOf names an attempt; never 0.
@@ -64,59 +61,79 @@ func attemptOf(f *flow.Flow) uint32 {
 	return uint32(h>>32) | 1
 }
 
-// merge adds the contacts of a later slice.
+// merge adds the contacts of another slice.
 func (c *contacts) merge(d *contacts) {
-	if c.hosts == nil {
-		c.hosts = make(map[uint32]contact, len(d.hosts))
+	if c.services == nil {
+		c.services = make(map[service]contact, len(d.services))
 	}
 	c.handshakes += d.handshakes
-	for host, k := range d.hosts {
-		have := c.hosts[host]
-		have.answered, have.again = have.answered || k.answered, have.again || k.again
-		have.refused, have.probed = have.refused || k.refused, have.probed || k.probed
-		if k.attempt != 0 {
-			have.fail(k.attempt, k.port)
-		}
-		c.hosts[host] = have
+	for at, k := range d.services {
+		have := c.services[at]
+		have.join(&k)
+		c.services[at] = have
 	}
+}
+
+func (k *contact) join(l *contact) {
+	if l.attempt != 0 {
+		k.fail(l.attempt)
+	}
+	k.answered, k.again = k.answered || l.answered, k.again || l.again
+	k.refused, k.probed = k.refused || l.refused, k.probed || l.probed
 }
 
 // sums are the counts of contacts that are judged.
-type sums struct {
-	answered, once, again, refused, silent, probed int
-	port                                           uint16 // most failed on it
-	onPort                                         int
+type sums struct{ answered, once, again, refused, silent, probed int }
+
+func (s *sums) failed() int { return s.once + s.again }
+
+func (s *sums) add(k *contact) {
+	if k.attempt == 0 || k.answered && !k.probed {
+		s.answered++
+		return
+	}
+	if k.again {
+		s.again++
+	} else {
+		s.once++
+	}
+	switch {
+	case k.probed:
+		s.probed++
+	case k.refused:
+		s.refused++
+	default:
+		s.silent++
+	}
 }
 
-func (c *contacts) sum() sums {
-	var s sums
-	ports := map[uint16]int{}
-	for k := range maps.Values(c.hosts) {
-		if k.attempt == 0 || k.answered && !k.probed {
-			s.answered++
-			continue
-		}
-		if k.again {
-			s.again++
-		} else {
-			s.once++
-		}
-		switch {
-		case k.probed:
-			s.probed++
-		case k.refused:
-			s.refused++
-		default:
-			s.silent++
-		}
-		ports[k.port]++
+// byHost sums the hosts, one that was tried on several ports as one: trying
+// another port is not trying again.
+func (c *contacts) byHost() sums {
+	hosts := make(map[uint32]contact, len(c.services))
+	for at, k := range c.services {
+		have := hosts[at.host]
+		again := have.again || k.again
+		have.join(&k)
+		have.again = again
+		hosts[at.host] = have
 	}
-	for port, n := range ports {
-		if cmp.Or(cmp.Compare(n, s.onPort), cmp.Compare(s.port, port)) > 0 {
-			s.port, s.onPort = port, n
-		}
+	var s sums
+	for _, k := range hosts {
+		s.add(&k)
 	}
 	return s
 }
 
-func (s *sums) failed() int { return s.once + s.again }
+// byPort sums the hosts of each port.
+func (c *contacts) byPort() map[service]*sums {
+	all := map[service]*sums{}
+	for at, k := range c.services {
+		at.host = 0
+		if all[at] == nil {
+			all[at] = &sums{}
+		}
+		all[at].add(&k)
+	}
+	return all
+}

@@ -20,15 +20,13 @@ type Detector struct {
 	Forgotten uint64
 }
 
-// group is a source, alone, with a port it tries everywhere, or with a host
-// whose ports it tries. It has no pointers and no padding, so that a map hashes
+// group is a source, alone or with a host whose ports it tries. It has no pointers and no padding, so that a map hashes
 // it at once and the garbage collector does not scan it.
 type group struct {
 	source addrKey
-	victim addrKey // zero but for a group of one host
+	victim addrKey // zero for all that a source tried
 	slice  int64   // number of the quarter of a window
-	port   uint32
-	proto  uint32 // 0 for a group of all that a source tried
+	proto  uint64
 }
 
 // sliceCount is the number of parts of a window by which it slides.
@@ -49,10 +47,8 @@ func (a addrKey) toAddr() netip.Addr {
 	return netip.AddrFrom16(b).Unmap()
 }
 
-// isSource reports whether g is all that a source tried, byPort whether it is a
-// source with a port.
-func (g *group) isSource() bool { return g.proto == 0 }
-func (g *group) byPort() bool   { return g.victim == addrKey{} }
+// isSource reports whether g is all that a source tried.
+func (g *group) isSource() bool { return g.victim == addrKey{} }
 
 // tally holds the counts of a group in a slice.
 type tally struct {
@@ -84,9 +80,7 @@ func (d *Detector) countFlow(f *flow.Flow, s FlowSignal) {
 	}
 	g := group{source: addressOf(f.Orig), slice: floorDivide(int64(f.Start), d.sliceLength())}
 	d.tallyOf(g).addContact(f, s)
-	g.port, g.proto = uint32(f.RespPort), uint32(f.Proto)
-	d.tallyOf(g).addTarget(f, s, hostTarget(f.Resp))
-	g.port, g.victim = 0, addressOf(f.Resp)
+	g.victim, g.proto = addressOf(f.Resp), uint64(f.Proto)
 	d.tallyOf(g).addTarget(f, s, uint32(f.RespPort))
 }
 
@@ -138,12 +132,12 @@ func (d *Detector) Expire(t flow.Time) {
 }
 
 // failures is at least the number of targets that failed.
-func (t *tally) failures() int { return t.refused.n + t.silent.n + len(t.contacts.hosts) }
+func (t *tally) failures() int { return t.refused.n + t.silent.n + len(t.contacts.services) }
 
 func (t *tally) addContact(f *flow.Flow, s FlowSignal) {
 	t.see(f)
 	t.contacts.add(f, s)
-	if s != Success && len(t.contacts.hosts) > 1 {
+	if s != Success && len(t.contacts.services) > 1 {
 		t.keepSample(f)
 	}
 }
@@ -183,7 +177,7 @@ func (t *tally) merge(u *tally) {
 	t.refused.merge(&u.refused)
 	t.silent.merge(&u.silent)
 	t.reached.merge(&u.reached)
-	if len(u.contacts.hosts) > 0 {
+	if len(u.contacts.services) > 0 {
 		t.contacts.merge(&u.contacts)
 	}
 	if t.first == 0 || u.first < t.first {

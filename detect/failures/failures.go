@@ -9,12 +9,12 @@
 //     Model): which of them never answered, and at which of those it tried again.
 //     A worm tries each address once; a peer-to-peer client whose peers are gone,
 //     or a monitor whose target is down, asks the same ones again;
-//   - the hosts on one port, by the number that refused and the share that failed:
-//     for a scanner behind a gateway, whose other users succeed;
-//   - the ports of one host, in the same way.
+//   - the hosts on one port, by the same test: for a scanner behind a gateway,
+//     whose other users succeed;
+//   - the ports of one host, by the number that refused and the share that failed.
 //
 // A target counts once. Silence (S0, and what the originator gave up) is a
-// failure in the first grouping, and a weak one in the others. A half-open
+// failure, but a weak one of the ports of one host. A half-open
 // connection, which the originator never acknowledged, and a first segment that
 // opens nothing (FIN, NULL and XMAS, and an ACK that was refused) are failures
 // too where the flow's flags or history are known. Other flows whose start was
@@ -53,14 +53,15 @@ type Configuration struct {
 	// host is reported, and from which any host is judged by all it tried; normal
 	// hosts reach 63 a day in total (Table 2-1).
 	Remote int `yaml:"remote"`
-	// Local is that number for a host of ours, on one port or of one host.
+	// Local is the number on one port or of one host for a host of ours.
 	Local int `yaml:"local"`
-	// Silence multiplies both for failures by silence only.
+	// Silence multiplies both for the ports of one host, for failures by silence
+	// only.
 	Silence int `yaml:"silence"`
-	// Share is the least part of a group's targets that must have failed.
+	// Share is the least part of the ports of one host that must have failed.
 	Share float64 `yaml:"share"`
 	// Alpha bounds the chance that a source for which Model's benign hypothesis
-	// holds is ever reported by all it tried, however long it is watched.
+	// holds is ever reported by the hosts it tried, however long it is watched.
 	Alpha float64 `yaml:"alpha"`
 	// Groups bounds the groups held at a time; the smallest are dropped.
 	Groups int `yaml:"groups"`
@@ -69,7 +70,7 @@ type Configuration struct {
 // DefaultConfiguration reports a remote host after 25 refused targets in a
 // day, one of ours after 100.
 func DefaultConfiguration() Configuration {
-	return Configuration{Window: 24 * time.Hour, Remote: 25, Local: 100, Silence: 4, Share: 0.8, Alpha: 1e-6, Ports: []uint16{}, Groups: 1 << 20}
+	return Configuration{Window: 24 * time.Hour, Remote: 25, Local: 100, Silence: 4, Share: 0.8, Alpha: 1e-5, Ports: []uint16{}, Groups: 1 << 20}
 }
 
 // Validate reports all invalid settings.

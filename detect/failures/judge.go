@@ -16,22 +16,10 @@ import (
 // finding per source, kind, and port or victim, of the first window that has
 // it. A source that is found by all it tried is not listed by port as well.
 func (d *Detector) Findings() []dossier.Finding {
-	candidates := d.findCandidates()
 	var all []dossier.Finding
-	found := map[addrKey]bool{}
-	judge := func(want func(*group) bool) {
-		for g, at := range candidates {
-			if !want(&g) {
-				continue
-			}
-			if f, ok := d.judgeSlices(g, at); ok {
-				found[g.source] = found[g.source] || g.isSource()
-				all = append(all, f)
-			}
-		}
+	for g, at := range d.findCandidates() {
+		all = append(all, d.judgeSlices(g, at)...)
 	}
-	judge(func(g *group) bool { return g.isSource() })
-	judge(func(g *group) bool { return !g.isSource() && !(g.byPort() && found[g.source]) })
 	slices.SortFunc(all, func(a, b dossier.Finding) int {
 		return cmp.Or(cmp.Compare(a.First, b.First), a.Host.Compare(b.Host), cmp.Compare(a.ID, b.ID))
 	})
@@ -67,8 +55,10 @@ func (d *Detector) findCandidates() map[group][]int64 {
 const slicesOfWindow = sliceCount + 1
 
 // judgeSlices judges a group over every window.
-func (d *Detector) judgeSlices(g group, at []int64) (dossier.Finding, bool) {
+func (d *Detector) judgeSlices(g group, at []int64) []dossier.Finding {
 	least := min(d.c.Remote, d.c.Local)
+	var ports []dossier.Finding
+	found := map[string]bool{}
 	for i, from := range at {
 		bound, end := 0, i
 		for ; end < len(at) && at[end] < from+slicesOfWindow; end++ {
@@ -78,105 +68,146 @@ func (d *Detector) judgeSlices(g group, at []int64) (dossier.Finding, bool) {
 		if bound < least {
 			continue
 		}
-		var sum tally
-		handshakes := 0
+		w := window{group: g}
 		for _, s := range at[i:end] {
 			g.slice = s
-			sum.merge(d.groups[g])
+			w.merge(d.groups[g])
 			if t := d.groups[group{source: g.source, slice: s}]; t != nil {
-				handshakes += t.contacts.handshakes
+				w.handshakes += t.contacts.handshakes
 			}
 		}
-		if f, ok := d.judgeGroup(g, &sum, handshakes); ok {
-			return f, true
+		if f, ok := d.judgeWindow(&w); ok {
+			return []dossier.Finding{f}
+		}
+		for _, f := range d.judgePorts(&w) {
+			if about := f.Evidence.Service; !found[about] {
+				found[about] = true
+				ports = append(ports, f)
+			}
 		}
 	}
-	return dossier.Finding{}, false
+	return ports
 }
 
-func (d *Detector) judgeGroup(g group, t *tally, handshakes int) (dossier.Finding, bool) {
-	source := g.source.toAddr()
-	ours := flow.Within(d.c.Networks, source)
-	f := dossier.Finding{
-		Detector: "failures", Kind: "address-scan", Host: flow.HostAt(source, d.c.Observer), First: t.first, Last: t.last,
-		Unverified: handshakes == 0 && !(ours && d.c.Validated),
-	}
-	about, ok := "", false
-	if g.isSource() {
-		about, ok = d.judgeSource(&f, t)
-	} else {
-		about, ok = d.judgeTargets(&f, g, t, ours)
-	}
-	if !ok {
-		return f, false
-	}
-	f.Evidence.Counts["handshakes"] = uint64(handshakes)
-	f.Evidence.Flows = t.sample
-	slices.SortFunc(f.Evidence.Flows, func(a, b dossier.FlowEvidence) int { return cmp.Compare(a.Time, b.Time) })
-	if f.Unverified {
-		f.Summary += "; it completed no handshake, so that its address may be forged"
-		about += " unverified"
-	}
-	f.Identify(about)
-	return f, true
+// window is the counts of a group in a span of one window.
+type window struct {
+	tally
+	group      group
+	handshakes int
 }
 
-// judgeSource judges a source by all the hosts it tried.
-func (d *Detector) judgeSource(f *dossier.Finding, t *tally) (about string, ok bool) {
-	s := t.contacts.sum()
-	likelihood, bound := score(s.answered, s.once, s.again), math.Log(1/d.c.Alpha)
-	if s.failed() < d.c.Remote || likelihood < bound {
-		return "", false
+// judgeWindow judges a source by all it tried, or by the ports of one host.
+func (d *Detector) judgeWindow(w *window) (dossier.Finding, bool) {
+	if w.group.isSource() {
+		s := w.contacts.byHost()
+		if s.failed() < d.c.Remote || !d.scans(&s) {
+			return dossier.Finding{}, false
+		}
+		f := d.describe(w, "address-scan", d.evidenceOf(&s, d.c.Remote), s.describe("hosts"))
+		f.Identify("all ports" + marks(&f))
+		return f, true
 	}
-	f.Evidence = dossier.Evidence{
+	return d.judgeTargets(w)
+}
+
+// judgePorts judges a source by the hosts on each port it tried: what hides
+// among the successes of others behind the same address.
+func (d *Detector) judgePorts(w *window) []dossier.Finding {
+	var all []dossier.Finding
+	if !w.group.isSource() {
+		return nil
+	}
+	for at, s := range w.contacts.byPort() {
+		need := d.needOf(w)
+		if s.failed() < need || !d.scans(s) {
+			continue
+		}
+		name := fmt.Sprintf("%s port %d", at.proto, at.port)
+		f := d.describe(w, "address-scan", d.evidenceOf(s, need), s.describe("hosts on "+name))
+		f.Evidence.Service = name
+		f.Identify(fmt.Sprint(at.port, " ", at.proto) + marks(&f))
+		all = append(all, f)
+	}
+	return all
+}
+
+// needOf is the number of failed targets of one group that is judged.
+func (d *Detector) needOf(w *window) int {
+	if flow.Within(d.c.Networks, w.group.source.toAddr()) {
+		return d.c.Local
+	}
+	return d.c.Remote
+}
+
+func (d *Detector) scans(s *sums) bool {
+	return score(s.answered, s.once, s.again) >= math.Log(1/d.c.Alpha)
+}
+
+func (d *Detector) evidenceOf(s *sums, need int) dossier.Evidence {
+	return dossier.Evidence{
 		Counts: map[string]uint64{
 			"refused": uint64(s.refused), "silent": uint64(s.silent), "probed": uint64(s.probed), "reached": uint64(s.answered), "again": uint64(s.again),
 		},
-		Thresholds: map[string]float64{"failed": float64(d.c.Remote), "score": bound, "alpha": d.c.Alpha},
+		Thresholds: map[string]float64{"failed": float64(need), "score": math.Log(1 / d.c.Alpha), "alpha": d.c.Alpha},
 	}
-	where := fmt.Sprintf("hosts, %d of them on port %d", s.onPort, s.port)
-	if s.onPort == s.failed() {
-		where = fmt.Sprintf("hosts on port %d", s.port)
-	}
+}
+
+// describe says what was counted; where is "hosts", of some port.
+func (s *sums) describe(where string) string {
 	var parts []string
 	for _, p := range []struct {
 		n    int
 		what string
-	}{{s.refused, "was refused by"}, {s.silent, "met silence at"}, {s.probed, "probed without opening a connection"}} {
+	}{{s.refused, "was refused by"}, {s.silent, "met silence at"}, {s.probed, "opened no connection when it probed"}} {
 		if p.n > 0 {
 			parts = append(parts, fmt.Sprintf("%s %d", p.what, p.n))
 		}
 	}
-	f.Summary = fmt.Sprintf("%s %s %s within %s; %d others answered, and it tried %d of the failed ones again (score %.0f of %.0f)",
-		f.Host, strings.Join(parts, " and "), where, spanOf(t), s.answered, s.again, likelihood, bound)
-	return "all ports", true
+	return fmt.Sprintf("%s %s; %d others answered, and it tried %d of the failed ones again (score %.0f)",
+		strings.Join(parts, " and "), where, s.answered, s.again, score(s.answered, s.once, s.again))
 }
 
-// judgeTargets judges a source by the hosts on one port, or the ports of one
-// host.
-func (d *Detector) judgeTargets(f *dossier.Finding, g group, t *tally, ours bool) (about string, ok bool) {
-	refused, failed, need := t.refused.n, t.refused.n+t.silent.n, d.c.Remote
-	if ours {
-		need = d.c.Local
+// describe makes a finding that still needs its identity.
+func (d *Detector) describe(w *window, kind string, e dossier.Evidence, what string) dossier.Finding {
+	source := w.group.source.toAddr()
+	f := dossier.Finding{
+		Detector: "failures", Kind: kind, Host: flow.HostAt(source, d.c.Observer), First: w.first, Last: w.last, Evidence: e,
+		Unverified: w.handshakes == 0 && !(d.c.Validated && flow.Within(d.c.Networks, source)),
 	}
+	f.Evidence.Counts["handshakes"] = uint64(w.handshakes)
+	f.Evidence.Flows = slices.Clone(w.sample)
+	slices.SortFunc(f.Evidence.Flows, func(a, b dossier.FlowEvidence) int { return cmp.Compare(a.Time, b.Time) })
+	f.Summary = fmt.Sprintf("%s %s within %s", f.Host, what, time.Duration(w.last-w.first).Round(time.Second))
+	if f.Unverified {
+		f.Summary += "; it completed no handshake, so that its address may be forged"
+	}
+	return f
+}
+
+// marks keeps a finding apart from the one that it becomes once its source is
+// verified.
+func marks(f *dossier.Finding) string {
+	if f.Unverified {
+		return " unverified"
+	}
+	return ""
+}
+
+// judgeTargets judges a source by the ports of one host.
+func (d *Detector) judgeTargets(w *window) (f dossier.Finding, ok bool) {
+	refused, failed, need := w.refused.n, w.refused.n+w.silent.n, d.needOf(w)
 	if refused < need && failed < need*d.c.Silence {
-		return "", false
+		return f, false
 	}
-	share := float64(failed) / float64(failed+t.reached.n)
+	share := float64(failed) / float64(failed+w.reached.n)
 	if share < d.c.Share {
-		return "", false
+		return f, false
 	}
-	f.Evidence = dossier.Evidence{
-		Counts:     map[string]uint64{"refused": uint64(refused), "silent": uint64(t.silent.n), "reached": uint64(t.reached.n)},
+	victim := w.group.victim.toAddr().String()
+	f = d.describe(w, "port-scan", dossier.Evidence{
+		Counts:     map[string]uint64{"refused": uint64(refused), "silent": uint64(w.silent.n), "reached": uint64(w.reached.n)},
 		Thresholds: map[string]float64{"refused": float64(need), "failed": float64(need * d.c.Silence), "share": d.c.Share},
-	}
-	what, about := "hosts on "+flow.Proto(g.proto).String()+" port", fmt.Sprint(g.port)
-	if !g.byPort() {
-		f.Kind, what, about = "port-scan", "ports of", g.victim.toAddr().String()
-	}
-	f.Summary = fmt.Sprintf("%s was refused by %d and met silence at %d %s %s within %s (%.0f %% of what it tried there)",
-		f.Host, refused, t.silent.n, what, about, spanOf(t), 100*share)
-	return about + " " + flow.Proto(g.proto).String(), true
+	}, fmt.Sprintf("was refused by %d and met silence at %d ports of %s (%.0f %% of what it tried there)", refused, w.silent.n, victim, 100*share))
+	f.Identify(victim + " " + flow.Proto(w.group.proto).String() + marks(&f))
+	return f, true
 }
-
-func spanOf(t *tally) time.Duration { return time.Duration(t.last - t.first).Round(time.Second) }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Records the captures beside this file. As root, with nmap, masscan, aria2, tcpdump, python3 and nftables.
 #
+# record.sh records the cases for tuning, record.sh aside those that are judged once.
 # A host 10.7.0.2 stands before a network 10.8.0.0/24 of which .1 to .9 serve ports 80, 443 and 6881, .10 to .127
 # refuse, and .128 to .255 are silent. Everything stays in two network namespaces.
 set -eu
@@ -25,13 +26,13 @@ chain in {
 N
 cat > "$work/serve.py" <<'P'
 # Serves ports that answer, and a tracker on 10.7.0.1:6969 whose peers are mostly dead.
-import http.server, random, socket, struct, threading
+import http.server, random, socket, struct, sys, threading
 class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         body = b'ok'
         if self.path.startswith('/announce'):
-            draw = random.Random(7)
-            ends = [('10.8.0.%d' % draw.randrange(10, 256), draw.randrange(1024, 65000)) for _ in range(60)]
+            draw = random.Random(int(sys.argv[1]))
+            ends = [('10.8.0.%d' % draw.randrange(10, 256), draw.randrange(1024, 65000)) for _ in range(int(sys.argv[2]))]
             ends += [('10.8.0.%d' % n, 6881) for n in range(1, 8)]
             peers = b''.join(socket.inet_aton(h) + struct.pack('>H', p) for h, p in ends)
             body = b'd8:intervali10e5:peers%d:%se' % (len(peers), peers)
@@ -41,7 +42,7 @@ for port in (80, 443, 6881, 6969):
     s = http.server.ThreadingHTTPServer(('0.0.0.0', port), Answer)
     threading.Thread(target=s.serve_forever).start()
 P
-ip netns exec $b python3 "$work/serve.py" 2>/dev/null & sleep 1
+ip netns exec $b python3 "$work/serve.py" $([ "${1-}" = aside ] && echo 8 110 || echo 7 60) 2>/dev/null & sleep 1
 record() { # record NAME CMD...: the packets that CMD makes
   local name=$1; shift
   ip netns exec $a tcpdump -Z root -i r0 -s 96 -U -w "$out/$name.pcap" 'tcp or icmp' 2>/dev/null & local dump=$!
@@ -49,11 +50,6 @@ record() { # record NAME CMD...: the packets that CMD makes
   echo "$name $(stat -c %s "$out/$name.pcap")"
 }
 fast='-n -Pn -T4 --max-retries 0'
-for how in sS sT sF sN sX sA; do record scan-nmap-$how nmap $fast -$how -p 80 10.8.0.1-60; done
-record scan-nmap-ports nmap $fast -sS --top-ports 60 10.8.0.20
-record scan-nmap-silent nmap $fast -sS -p 23 10.8.0.140-220
-record scan-nmap-manyports nmap $fast -sS -p 22,23,80,445,3389 10.8.0.100-160
-record scan-masscan masscan 10.8.0.0/25 -p 445,3389 --rate 200 --wait 2 --router-ip 10.7.0.1 -i r0
 # A worm-like scan: connects once to random addresses at several ports, and now and then to a server that answers.
 cat > "$work/once.py" <<'P'
 import random, socket, sys
@@ -66,10 +62,6 @@ for i in range(n):
     except OSError: pass
     s.close()
 P
-record scan-once-a python3 "$work/once.py" 1 150 0.02
-record scan-once-b python3 "$work/once.py" 2 150 0.02
-record scan-once-c python3 "$work/once.py" 3 80 0.05
-record probe-browse python3 "$work/once.py" 4 150 0.95
 # Monitoring: the same few targets, again and again, some down.
 cat > "$work/monitor.py" <<'P'
 import socket, sys
@@ -80,8 +72,6 @@ for _ in range(int(sys.argv[1])):
         except OSError: pass
         s.close()
 P
-record probe-monitor-a python3 "$work/monitor.py" 20 25
-record probe-monitor-b python3 "$work/monitor.py" 10 40
 # Peer-to-peer clients whose tracker lists dead peers.
 python3 - "$work" <<'P'
 import sys
@@ -92,6 +82,30 @@ def torrent(name, seed):
 open(sys.argv[1] + '/a.torrent', 'wb').write(torrent(b'a', b'1'))
 open(sys.argv[1] + '/b.torrent', 'wb').write(torrent(b'b', b'2'))
 P
+if [ "${1-}" = aside ]; then
+  record aside-scan-nmap-silent nmap -n -Pn -T3 --max-retries 1 -sS -p 22,3306 10.8.0.190-250
+  record aside-scan-nmap-sT nmap $fast -sT -p 8080 10.8.0.1-90
+  record aside-scan-nmap-sX nmap $fast -sX -p 21-23 10.8.0.60-100
+  record aside-scan-nmap-ports nmap -n -Pn -T4 -sS --top-ports 100 10.8.0.30
+  record aside-scan-masscan masscan 10.8.0.64/26 -p 22,8080,5900 --rate 100 --wait 2 --router-ip 10.7.0.1 -i r0
+  record aside-scan-once-d python3 "$work/once.py" 11 200 0.03
+  record aside-scan-once-e python3 "$work/once.py" 12 60 0.1
+  record aside-probe-browse python3 "$work/once.py" 13 200 0.7
+  record aside-probe-monitor python3 "$work/monitor.py" 8 60
+  record aside-peer-aria2 aria2c --dir="$work" --enable-dht=false --bt-enable-lpd=false --bt-max-peers=0 --bt-tracker-interval=10 --bt-stop-timeout=45 "$work/a.torrent"
+  exit
+fi
+for how in sS sT sF sN sX sA; do record scan-nmap-$how nmap $fast -$how -p 80 10.8.0.1-60; done
+record scan-nmap-ports nmap $fast -sS --top-ports 60 10.8.0.20
+record scan-nmap-silent nmap $fast -sS -p 23 10.8.0.140-220
+record scan-nmap-manyports nmap $fast -sS -p 22,23,80,445,3389 10.8.0.100-160
+record scan-masscan masscan 10.8.0.0/25 -p 445,3389 --rate 200 --wait 2 --router-ip 10.7.0.1 -i r0
+record scan-once-a python3 "$work/once.py" 1 150 0.02
+record scan-once-b python3 "$work/once.py" 2 150 0.02
+record scan-once-c python3 "$work/once.py" 3 80 0.05
+record probe-browse python3 "$work/once.py" 4 150 0.95
+record probe-monitor-a python3 "$work/monitor.py" 20 25
+record probe-monitor-b python3 "$work/monitor.py" 10 40
 for t in a b; do
   record peer-aria2-$t aria2c --dir="$work" --enable-dht=false --bt-enable-lpd=false --bt-max-peers=0 --bt-tracker-interval=10 --bt-stop-timeout=45 "$work/$t.torrent"
 done
