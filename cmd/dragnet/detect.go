@@ -43,10 +43,11 @@ func newDetectFailures() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "failures SOURCE...",
 		Short: "Find scanners by the connections they fail to make",
-		Long: `Failures counts, per source, the targets it failed to reach: hosts on one port, or
-ports of one host. A target counts once however often it is tried; most of a
-source's targets there must have failed. Exit code 3 means that scanners were
-found.
+		Long: `Failures judges, per source, the hosts it tried: all of them, and those of each
+port, by how many never answered and how few of these it tried again; and the
+ports of each host, by how many failed. A target counts once however often it is
+tried. A finding says so where the source may be forged, since it completed no
+handshake. Exit code 3 means that scanners were found.
 
 A SOURCE is a file or directory of Zeek conn logs, eve.json, access.log or
 captures, a data directory, or the address of a ClickHouse database.`,
@@ -59,10 +60,12 @@ captures, a data directory, or the address of a ClickHouse database.`,
 	f.StringArrayVar(&networks, "network", nil, "prefix of our network, whose hosts have a higher threshold; repeat for each")
 	f.StringArrayVar(&exempt, "exempt", nil, "prefix of sources that may scan; repeat for each")
 	f.DurationVar(&c.Window, "window", c.Window, "span over which targets are counted")
-	f.IntVar(&c.Remote, "remote", c.Remote, "failed targets that make a remote host a scanner")
-	f.IntVar(&c.Local, "local", c.Local, "failed targets that make one of our hosts a scanner")
-	f.IntVar(&c.Silence, "silence", c.Silence, "factor for both thresholds if targets failed only by silence")
-	f.Float64Var(&c.Share, "share", c.Share, "least share of the targets that failed")
+	f.IntVar(&c.Remote, "remote", c.Remote, "failed targets from which a source is judged")
+	f.IntVar(&c.Local, "local", c.Local, "the same on one port or host, for one of our hosts")
+	f.IntVar(&c.Silence, "silence", c.Silence, "factor for ports of one host that failed only by silence")
+	f.Float64Var(&c.Share, "share", c.Share, "least share of the ports of one host that failed")
+	f.Float64Var(&c.Alpha, "alpha", c.Alpha, "chance that a source of the benign model is reported in a window")
+	f.BoolVar(&c.Validated, "validated", false, "no forged source address can leave our network")
 	f.StringVar(&keep, "keep", "", "data directory to keep the findings in, for 'finding list'")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		var err error
@@ -112,15 +115,15 @@ func parsePrefixes(flag string, texts []string) ([]netip.Prefix, error) {
 
 // suspecting is a store that counts failures on the server.
 type suspecting interface {
-	FailingSources(ctx context.Context, w flow.Window, span time.Duration, refusals, failures int) ([]netip.Addr, error)
+	FailingSources(ctx context.Context, w flow.Window, span time.Duration, hosts, ports int) ([]netip.Addr, error)
 	ScanFrom(ctx context.Context, sources []netip.Addr, w flow.Window, cols flow.Columns, fn func([]flow.Flow) error) (flow.Coverage, error)
 }
 
 // addSuspects adds only the flows of sources that fail often enough to be
 // reported.
 func addSuspects(ctx context.Context, c failures.Configuration, store suspecting, add func([]flow.Flow) error) error {
-	least := min(c.Remote, c.Local)
-	sources, err := store.FailingSources(ctx, flow.AllTime, c.Window, least, least*c.Silence)
+	span, least := c.Slice()
+	sources, err := store.FailingSources(ctx, flow.AllTime, span, least, least)
 	if err != nil {
 		return err
 	}

@@ -60,8 +60,9 @@ type Configuration struct {
 	Silence int `yaml:"silence"`
 	// Share is the least part of the ports of one host that must have failed.
 	Share float64 `yaml:"share"`
-	// Alpha bounds the chance that a source for which Model's benign hypothesis
-	// holds is ever reported by the hosts it tried, however long it is watched.
+	// Alpha bounds the chance that a source as good as the benign hypothesis
+	// assumes is reported by the hosts it tried, on all ports or on a given one, in
+	// a given window.
 	Alpha float64 `yaml:"alpha"`
 	// Groups bounds the groups held at a time; the smallest are dropped.
 	Groups int `yaml:"groups"`

@@ -209,6 +209,11 @@ func TestScansAreFound(t *testing.T) {
 			f.Start = flow.FromTime(time.Date(2026, 3, 2, 0, 0, n-12, 0, time.UTC))
 			return f
 		}},
+		"the same hosts every day": {"address-scan", 25, func(n int) flow.Flow {
+			f := one(n, stranger, addr("192.0.2.0", n%25), 22, flow.REJ)
+			f.Start += flow.Time(n/25) * flow.Time(24*time.Hour)
+			return f
+		}},
 		"half-open": {"address-scan", 25, func(n int) flow.Flow {
 			f := one(n, stranger, addr("192.0.2.0", n), 80, flow.RSTO)
 			f.History, f.Known = "ShR", flow.History

@@ -3,6 +3,7 @@ package failures
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -51,42 +52,45 @@ func (d *Detector) findCandidates() map[group][]int64 {
 	return all
 }
 
+// Slice returns the length of a slice, and how many failed targets of a group one
+// of the slices of a span must have for the group to be judged.
+func (c *Configuration) Slice() (span time.Duration, least int) {
+	return max(1, c.Window/sliceCount), (min(c.Remote, c.Local) + slicesOfWindow - 1) / slicesOfWindow
+}
+
 // slicesOfWindow is how many slices a span of one window may touch.
 const slicesOfWindow = sliceCount + 1
 
-// judgeSlices judges a group over every window.
+// judgeSlices judges a group over every window, and each window after every
+// slice: who scans the same hosts every day does not try them again that day.
 func (d *Detector) judgeSlices(g group, at []int64) []dossier.Finding {
 	least := min(d.c.Remote, d.c.Local)
-	var ports []dossier.Finding
-	found := map[string]bool{}
+	ports := map[string]dossier.Finding{}
 	for i, from := range at {
-		bound, end := 0, i
-		for ; end < len(at) && at[end] < from+slicesOfWindow; end++ {
-			g.slice = at[end]
-			bound += d.groups[g].failures()
-		}
-		if bound < least {
-			continue
-		}
-		w := window{group: g}
-		for _, s := range at[i:end] {
+		w, bound := window{group: g}, 0
+		for _, s := range at[i:] {
+			if s >= from+slicesOfWindow {
+				break
+			}
 			g.slice = s
 			w.merge(d.groups[g])
 			if t := d.groups[group{source: g.source, slice: s}]; t != nil {
 				w.handshakes += t.contacts.handshakes
 			}
-		}
-		if f, ok := d.judgeWindow(&w); ok {
-			return []dossier.Finding{f}
-		}
-		for _, f := range d.judgePorts(&w) {
-			if about := f.Evidence.Service; !found[about] {
-				found[about] = true
-				ports = append(ports, f)
+			if bound += d.groups[g].failures(); bound < least {
+				continue
+			}
+			if f, ok := d.judgeWindow(&w); ok {
+				return []dossier.Finding{f}
+			}
+			for _, f := range d.judgePorts(&w) {
+				if _, ok := ports[f.Evidence.Service]; !ok {
+					ports[f.Evidence.Service] = f
+				}
 			}
 		}
 	}
-	return ports
+	return slices.Collect(maps.Values(ports))
 }
 
 // window is the counts of a group in a span of one window.

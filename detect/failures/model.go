@@ -25,8 +25,8 @@ var (
 // that answered, that failed and were tried once, and that failed and were
 // tried again.
 //
-// Under Benign its exponential is a martingale from host to host, so that it
-// ever reaches log(1/alpha) with a chance of at most alpha (Ville 1939).
+// Under Benign its exponential is 1 on average, so that it reaches log(1/alpha)
+// in a given window with a chance of at most alpha (Markov).
 func score(answered, once, again int) float64 {
 	return float64(answered)*math.Log((1-Scanner.Failed)/(1-Benign.Failed)) +
 		float64(once)*math.Log(Scanner.Failed*(1-Scanner.Again)/(Benign.Failed*(1-Benign.Again))) +

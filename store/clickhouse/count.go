@@ -77,20 +77,21 @@ func exampleFlow(by store.Grouping, a, b uint64, start flow.Time) (f flow.Flow) 
 }
 
 // FailingSources lists the originators that within one span, aligned to the
-// epoch, were refused by at least that many targets of one group, or met
-// silence or refusal at that many: hosts on one port, or ports of one host. A
-// source not listed is not a scanner by these bounds; see detect/failures.
-func (s *Store) FailingSources(ctx context.Context, w flow.Window, span time.Duration, refusals, failures int) (sources []netip.Addr, err error) {
+// epoch, met silence or refusal at at least hosts hosts, or at ports ports of one
+// host. By these bounds a source not listed is no scanner, see detect/failures,
+// unless it scans without failing: half-open, where every port is open.
+func (s *Store) FailingSources(ctx context.Context, w flow.Window, span time.Duration, hosts, ports int) (sources []netip.Addr, err error) {
 	v, err := s.readView(ctx)
 	if err != nil {
 		return nil, err
 	}
 	seen := map[netip.Addr]bool{}
-	refused := fmt.Sprintf("(icmp_error != 0 OR state = %d)", flow.REJ)
-	for _, g := range [][2]string{{"proto, dst_port", "(dst_hi, dst_lo)"}, {"proto, dst_hi, dst_lo", "dst_port"}} {
-		text := fmt.Sprintf("SELECT src_hi, src_lo FROM (SELECT src_hi, src_lo, uniqExactIf(%s, %s) AS refused, uniqExactIf(%s, NOT %s) AS silent "+
-			"FROM $db.flows PREWHERE %s WHERE %s AND %s GROUP BY src_hi, src_lo, intDiv(start_time, toInt64(%d)), %s) WHERE refused >= %d OR refused + silent >= %d GROUP BY src_hi, src_lo",
-			g[1], refused, g[1], refused, failed, v.visible, windowCondition(w), int64(span), g[0], refusals, failures)
+	for _, g := range []struct {
+		group, target string
+		least         int
+	}{{"", "(dst_hi, dst_lo)", hosts}, {", proto, dst_hi, dst_lo", "dst_port", ports}} {
+		text := fmt.Sprintf("SELECT src_hi, src_lo FROM $db.flows PREWHERE %s WHERE %s AND %s GROUP BY src_hi, src_lo, intDiv(start_time, toInt64(%d))%s HAVING uniqExact(%s) >= %d",
+			failed, v.visible, windowCondition(w), int64(span), g.group, g.target, g.least)
 		err := s.eachRow(ctx, "look for failing sources", text, func(r driver.Rows) error {
 			var hi, lo uint64
 			err := r.Scan(&hi, &lo)

@@ -194,8 +194,9 @@ func checkFailingSources(t *testing.T, open func(*testing.T) *Writer) {
 	flows := someFlows(7, 6000)
 	add(t, w, flows)
 	c := failures.DefaultConfiguration()
-	c.Remote, c.Local, c.Silence, c.Share = 4, 9, 2, 0.1
-	sources, err := w.FailingSources(context.Background(), flow.AllTime, c.Window, min(c.Remote, c.Local), min(c.Remote, c.Local)*c.Silence)
+	c.Remote, c.Local, c.Silence, c.Share, c.Alpha = 4, 9, 2, 0.1, 0.5
+	span, least := c.Slice()
+	sources, err := w.FailingSources(context.Background(), flow.AllTime, span, least, least)
 	if err != nil {
 		t.Fatal(err)
 	}
