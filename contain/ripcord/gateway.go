@@ -24,6 +24,7 @@ import (
 
 const (
 	eventsEvery = 50 * time.Millisecond
+	connsEvery  = time.Second
 	sweepEvery  = 5 * time.Second
 	secretEvery = time.Hour
 )
@@ -46,6 +47,8 @@ type Gateway struct {
 	// warned are the counters at the last sweep.
 	warned [state.Reasons]uint64
 	swept  bool
+	// kept is the number of connections of IPv4 and IPv6 after the last sweep.
+	kept [2]int
 
 	cancel context.CancelFunc
 	done   sync.WaitGroup
@@ -163,6 +166,8 @@ func (g *Gateway) newSecret() error {
 // run does the periodic work until ctx ends.
 func (g *Gateway) run(ctx context.Context, links <-chan netlink.LinkUpdate) {
 	events, sweep, secret := time.NewTicker(eventsEvery), time.NewTicker(sweepEvery), time.NewTicker(secretEvery)
+	conns := time.NewTicker(connsEvery)
+	defer conns.Stop()
 	defer events.Stop()
 	defer sweep.Stop()
 	defer secret.Stop()
@@ -177,6 +182,8 @@ func (g *Gateway) run(ctx context.Context, links <-chan netlink.LinkUpdate) {
 			return
 		case <-events.C:
 			note("read events failed", g.events.Drain(g.handleEvent))
+		case <-conns.C:
+			note("sweep connections failed", g.sweepConns(bootMS()))
 		case <-sweep.C:
 			note("sweep tables failed", g.sweepTables(bootMS()))
 			g.tally.logCounts(g.log)

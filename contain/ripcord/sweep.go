@@ -4,20 +4,29 @@ package ripcord
 
 import (
 	"errors"
+	"time"
 
 	"dragnet/contain/ripcord/state"
 )
 
-// sweepTables removes expired entries. now is in milliseconds since boot.
-func (g *Gateway) sweepTables(now uint32) error {
+// sweepConns removes expired connections. now is in milliseconds since boot.
+func (g *Gateway) sweepConns(now uint32) error {
 	type old struct {
 		ends state.Ends
 		conn state.Conn
 	}
 	var over []old
+	idle := [2]Idle{g.config.Idle, g.config.Idle}
+	for i, room := range g.wire.Room() {
+		idle[i] = idle[i].whenFilled(g.kept[i], room)
+	}
+	g.kept = [2]int{}
 	g.wire.Conns(func(e state.Ends, c state.Conn) bool {
-		if g.config.Idle.hasExpired(&c, now) {
+		family := familyIndex(e.Host.Addr())
+		if idle[family].hasExpired(&c, now) {
 			over = append(over, old{e, c})
+		} else if c.Half == 0 {
+			g.kept[family]++
 		}
 		return true
 	})
@@ -25,7 +34,12 @@ func (g *Gateway) sweepTables(now uint32) error {
 	for _, o := range over {
 		errs = append(errs, g.wire.DeleteConn(o.ends, o.conn))
 	}
-	errs = append(errs, g.wire.SweepStops(now), g.logWarnings())
+	return errors.Join(errs...)
+}
+
+// sweepTables removes other expired entries.
+func (g *Gateway) sweepTables(now uint32) error {
+	errs := []error{g.wire.SweepStops(now), g.logWarnings()}
 	gone, err := ageSources(g.wire, g.tally.takeWanted(), g.config.Learn.Quiet, now)
 	errs = append(errs, err)
 	if gone > 0 {
@@ -54,6 +68,19 @@ func (g *Gateway) logWarnings() error {
 	}
 	g.warned, g.swept = sum, true
 	return nil
+}
+
+// whenFilled shortens the time that closed connections are remembered when there
+// are many: it makes it less likely that the next use of their ports is taken
+// for the last, which matters less than a new connection.
+func (i Idle) whenFilled(connections, room int) Idle {
+	switch {
+	case connections > room/4*3:
+		i.Closed = min(i.Closed, time.Second)
+	case connections > room/2:
+		i.Closed = min(i.Closed, 10*time.Second)
+	}
+	return i
 }
 
 // hasExpired reports whether a connection can be removed.

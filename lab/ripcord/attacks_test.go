@@ -417,3 +417,49 @@ func TestPullsUnderJunk(t *testing.T) {
 		time.Sleep(1200 * time.Millisecond) // longer than active: the host goes on, and nothing leaves
 	}
 }
+
+// TestSpoofedSYNsRefuseNobody floods the host with SYNs from addresses that are
+// silent, to a closed and an open port, more than the table has room for.
+func TestSpoofedSYNsRefuseNobody(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, false, "connections: {ipv4: 512, ipv6: 512}\n")
+	l.start()
+	there, here := netip.AddrPortFrom(victimIPs[0], 7), netip.AddrPortFrom(hostIPs[0], 7)
+	l.listen(l.victim, there, echo)
+	l.listen(l.host, here, echo)
+	l.check(ask(l.mustDial(l.host, netip.AddrPort{}, there), 1000))
+	raw := l.raw(l.victim, l.host)
+	const sent = 5000
+	for n := range sent {
+		from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, byte(n >> 8), byte(n)}), 4000)
+		port := uint16(7 + n%2)
+		raw.send(pathtest.Segment{Src: from, Dst: netip.AddrPortFrom(hostIPs[0], port), Seq: uint32(n) << 16, Flags: pathtest.SYN, Options: []byte{2, 4, 5, 180}}.Frame())
+	}
+	l.until("all were judged", func() bool { return l.counter("opened")+l.counter("table-full") >= sent })
+	l.check(ask(l.mustDial(l.host, netip.AddrPort{}, there), 1000))
+	l.check(ask(l.mustDial(l.victim, netip.AddrPort{}, here), 1000))
+	if n := l.counter("table-full"); n != 0 {
+		t.Errorf("%d connections were refused", n)
+	}
+}
+
+// TestManyClosedConnections opens and closes more connections than the table has
+// room for, within the time that closed ones are remembered.
+func TestManyClosedConnections(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, false, "connections: {ipv4: 128, ipv6: 128}\n")
+	l.start()
+	here := netip.AddrPortFrom(hostIPs[0], 7)
+	l.listen(l.host, here, echo)
+	for n := range 400 {
+		c, err := l.dial(l.victim, netip.AddrPort{}, here)
+		if err != nil {
+			t.Fatalf("connection %d: %v; %d refused", n, err, l.counter("table-full"))
+		}
+		if err := ask(c, 100); err != nil {
+			t.Fatalf("connection %d: %v", n, err)
+		}
+		c.Close()
+		time.Sleep(20 * time.Millisecond)
+	}
+}

@@ -17,7 +17,7 @@ func TestLayout(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string][2]any{
-		"conns4": {key4{}, state.Conn{}}, "conns6": {key6{}, state.Conn{}}, "sources": {[16]byte{}, state.Source{}},
+		"conns4": {key4{}, state.Conn{}}, "conns6": {key6{}, state.Conn{}}, "half4": {key4{}, state.Conn{}}, "half6": {key6{}, state.Conn{}}, "sources": {[16]byte{}, state.Source{}},
 		"stops": {stopKey{}, state.Stop{}}, "resets": {resetKey{}, state.Resets{}}, "talks": {conversationKey{}, uint32(0)},
 		"prefixes": {[8]byte{}, uint32(0)}, "neighbours": {[16]byte{}, uint32(0)}, "hops": {[16]byte{}, state.Hop{}}, "cookies": {cookieKey{}, state.Cookie{}},
 		"stop_lengths": {uint32(0), [state.StopLengths]uint32{}}, "secrets": {uint32(0), [2]uint64{}}, "budget": {uint32(0), int32(0)},

@@ -216,7 +216,7 @@ func Open(pins string) (*Wire, error) {
 	}
 	w := &Wire{pins: pins, Resumed: true}
 	for name, into := range map[string]**ebpf.Map{
-		"conns4": &w.objects.Conns4, "conns6": &w.objects.Conns6, "sources": &w.objects.Sources, "stops": &w.objects.Stops,
+		"conns4": &w.objects.Conns4, "conns6": &w.objects.Conns6, "half4": &w.objects.Half4, "half6": &w.objects.Half6, "sources": &w.objects.Sources, "stops": &w.objects.Stops,
 		"counters": &w.objects.Counters, "talks": &w.objects.Talks,
 	} {
 		m, err := ebpf.LoadPinnedMap(filepath.Join(pins, name), nil)

@@ -59,7 +59,8 @@ struct conn {
 	__u8 credits;	/* answers the host owes: RSTs it may send */
 	__u8 inexact;	/* RSTs that were not valid */
 	__u8 grants;	/* segments the host may send before the peer has agreed */
-	__u8 pad[3];
+	__u8 half;	/* it is in the table of half-open connections */
+	__u8 pad[2];
 };
 
 struct key4 { __be32 host, peer; __be16 hport, pport; };
@@ -69,6 +70,14 @@ struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 65536);
 	__type(key, struct key4); __type(value, struct conn); } conns4 SEC(".maps");
 struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 65536);
 	__type(key, struct key6); __type(value, struct conn); } conns6 SEC(".maps");
+
+/* Connections that began with a SYN from outside, until the peer has agreed:
+ * anybody can send those in any name, so the least recent give way, and take no
+ * room from others. */
+struct { __uint(type, BPF_MAP_TYPE_LRU_HASH); __uint(max_entries, 16384);
+	__type(key, struct key4); __type(value, struct conn); } half4 SEC(".maps");
+struct { __uint(type, BPF_MAP_TYPE_LRU_HASH); __uint(max_entries, 16384);
+	__type(key, struct key6); __type(value, struct conn); } half6 SEC(".maps");
 
 /* Addresses are IPv6 or IPv4-mapped, in network order. */
 struct addr { __be32 w[4]; };

@@ -356,10 +356,12 @@ static __always_inline struct conn *find(__u32 v6, struct addr *host, struct add
 		__builtin_memcpy(k.peer, peer, 16);
 		k.hport = hport;
 		k.pport = pport;
-		return bpf_map_lookup_elem(&conns6, &k);
+		struct conn *c = bpf_map_lookup_elem(&conns6, &k);
+		return c ? c : bpf_map_lookup_elem(&half6, &k);
 	}
 	struct key4 k = { host->w[3], peer->w[3], hport, pport };
-	return bpf_map_lookup_elem(&conns4, &k);
+	struct conn *c = bpf_map_lookup_elem(&conns4, &k);
+	return c ? c : bpf_map_lookup_elem(&half4, &k);
 }
 
 /* A number that neither end can foresee; 0 without a key. */
@@ -391,10 +393,34 @@ static __noinline int keep(struct packet *p, struct conn *n, __u32 side)
 		__builtin_memcpy(k.peer, peer, 16);
 		k.hport = hport;
 		k.pport = pport;
-		return bpf_map_update_elem(&conns6, &k, n, BPF_NOEXIST) ? TABLE_FULL : 0;
+		return (n->half ? bpf_map_update_elem(&half6, &k, n, BPF_NOEXIST) : bpf_map_update_elem(&conns6, &k, n, BPF_NOEXIST)) ? TABLE_FULL : 0;
 	}
 	struct key4 k = { host->w[3], peer->w[3], hport, pport };
-	return bpf_map_update_elem(&conns4, &k, n, BPF_NOEXIST) ? TABLE_FULL : 0;
+	return (n->half ? bpf_map_update_elem(&half4, &k, n, BPF_NOEXIST) : bpf_map_update_elem(&conns4, &k, n, BPF_NOEXIST)) ? TABLE_FULL : 0;
+}
+
+/* Moves a connection to which its peer has just agreed. */
+static __noinline int promote(struct packet *p, struct conn *c)
+{
+	struct conn n = *c;
+	int why;
+
+	n.half = 0;
+	why = keep(p, &n, IN);
+	if (why)
+		return why;
+	if (p->v6) {
+		struct key6 k;
+		__builtin_memcpy(k.host, &p->dst, 16);
+		__builtin_memcpy(k.peer, &p->src, 16);
+		k.hport = p->dport;
+		k.pport = p->sport;
+		bpf_map_delete_elem(&half6, &k);
+		return 0;
+	}
+	struct key4 k = { p->dst.w[3], p->src.w[3], p->dport, p->sport };
+	bpf_map_delete_elem(&half4, &k);
+	return 0;
 }
 
 /* Takes the first SYN of a connection; the packet's own side sent it. */
@@ -411,6 +437,7 @@ static __noinline int open_conn(struct packet *p, struct segment *s, struct conn
 	if (!random)
 		return TABLE_FULL;
 	begin(&n, s, old, random, side);
+	n.half = old ? old->half : side == IN;
 	if (old)
 		*old = n;
 	else if (keep(p, &n, side))
@@ -620,7 +647,15 @@ static __noinline int tcp(struct __sk_buff *skb, struct packet *p, struct segmen
 	}
 	if (why > PASSED_IN)
 		return why;
-	if (!c)	/* opened just now */
+	if (side == IN && c && c->half && c->state == ESTABLISHED) {
+		if (!promote(p, c)) {
+			c = 0;
+		} else if (!fail_open) {
+			c->state = HANDSHAKING;
+			return TABLE_FULL;
+		}
+	}
+	if (!c)	/* opened or moved just now */
 		c = side == OUT ? find(p->v6, &p->src, &p->dst, p->sport, p->dport)
 				: find(p->v6, &p->dst, &p->src, p->dport, p->sport);
 	if (side == OUT && s->now - last > 200)

@@ -68,19 +68,31 @@ func (k key6) toEnds() state.Ends {
 	}
 }
 
-// connKey finds the table and the key of a connection.
-func (w *Wire) connKey(e state.Ends) (*ebpf.Map, any) {
-	if e.Host.Addr().Is4() {
-		return w.objects.Conns4, key4{e.Host.Addr().As4(), e.Peer.Addr().As4(), portBytes(e.Host.Port()), portBytes(e.Peer.Port())}
+// connKey finds the table and the key of a connection; half is 1 for those to
+// which the peer has not agreed.
+func (w *Wire) connKey(e state.Ends, half uint8) (*ebpf.Map, any) {
+	t4, t6 := w.objects.Conns4, w.objects.Conns6
+	if half == 1 {
+		t4, t6 = w.objects.Half4, w.objects.Half6
 	}
-	return w.objects.Conns6, key6{e.Host.Addr().As16(), e.Peer.Addr().As16(), portBytes(e.Host.Port()), portBytes(e.Peer.Port())}
+	if e.Host.Addr().Is4() {
+		return t4, key4{e.Host.Addr().As4(), e.Peer.Addr().As4(), portBytes(e.Host.Port()), portBytes(e.Peer.Port())}
+	}
+	return t6, key6{e.Host.Addr().As16(), e.Peer.Addr().As16(), portBytes(e.Host.Port()), portBytes(e.Peer.Port())}
 }
 
 // Conns yields all connections. The tables change meanwhile, so one may be
 // missed or yielded twice.
 func (w *Wire) Conns(yield func(state.Ends, state.Conn) bool) {
-	if eachEntry(w.objects.Conns4, func(k key4, c state.Conn) bool { return yield(k.toEnds(), c) }) {
-		eachEntry(w.objects.Conns6, func(k key6, c state.Conn) bool { return yield(k.toEnds(), c) })
+	for _, m := range []*ebpf.Map{w.objects.Conns4, w.objects.Half4} {
+		if !eachEntry(m, func(k key4, c state.Conn) bool { return yield(k.toEnds(), c) }) {
+			return
+		}
+	}
+	for _, m := range []*ebpf.Map{w.objects.Conns6, w.objects.Half6} {
+		if !eachEntry(m, func(k key6, c state.Conn) bool { return yield(k.toEnds(), c) }) {
+			return
+		}
 	}
 }
 
@@ -104,19 +116,23 @@ func eachEntry[K, V any](m *ebpf.Map, yield func(K, V) bool) bool {
 
 // Conn reads one connection.
 func (w *Wire) Conn(e state.Ends) (c state.Conn, ok bool) {
-	m, key := w.connKey(e)
-	return c, m.Lookup(key, &c) == nil
+	for half := range uint8(2) {
+		if m, key := w.connKey(e, half); m.Lookup(key, &c) == nil {
+			return c, true
+		}
+	}
+	return c, false
 }
 
 // PutConn writes a connection.
 func (w *Wire) PutConn(e state.Ends, c state.Conn) error {
-	m, key := w.connKey(e)
+	m, key := w.connKey(e, c.Half)
 	return m.Put(key, c)
 }
 
 // DeleteConn removes a connection, unless a packet arrived since it was read.
 func (w *Wire) DeleteConn(e state.Ends, read state.Conn) error {
-	m, key := w.connKey(e)
+	m, key := w.connKey(e, read.Half)
 	var now state.Conn
 	if err := m.Lookup(key, &now); err != nil || now.LastSeen != read.LastSeen {
 		return nil
@@ -203,6 +219,11 @@ func (w *Wire) Counters() (sum [state.Reasons]uint64, err error) {
 		}
 	}
 	return sum, nil
+}
+
+// Room is how many connections of IPv4 and IPv6 the tables take.
+func (w *Wire) Room() [2]int {
+	return [2]int{int(w.objects.Conns4.MaxEntries()), int(w.objects.Conns6.MaxEntries())}
 }
 
 // Memory is the size of the tables of connections, in bytes.

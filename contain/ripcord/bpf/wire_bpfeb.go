@@ -23,6 +23,8 @@ const (
 	wireMapCounters     = "counters"
 	wireMapEvents       = "events"
 	wireMapFrames       = "frames"
+	wireMapHalf4        = "half4"
+	wireMapHalf6        = "half6"
 	wireMapHops         = "hops"
 	wireMapNeighbours   = "neighbours"
 	wireMapPrefixes     = "prefixes"
@@ -104,6 +106,8 @@ type wireMapSpecs struct {
 	Counters    *ebpf.MapSpec `ebpf:"counters"`
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	Frames      *ebpf.MapSpec `ebpf:"frames"`
+	Half4       *ebpf.MapSpec `ebpf:"half4"`
+	Half6       *ebpf.MapSpec `ebpf:"half6"`
 	Hops        *ebpf.MapSpec `ebpf:"hops"`
 	Neighbours  *ebpf.MapSpec `ebpf:"neighbours"`
 	Prefixes    *ebpf.MapSpec `ebpf:"prefixes"`
@@ -159,6 +163,8 @@ type wireMaps struct {
 	Counters    *ebpf.Map `ebpf:"counters"`
 	Events      *ebpf.Map `ebpf:"events"`
 	Frames      *ebpf.Map `ebpf:"frames"`
+	Half4       *ebpf.Map `ebpf:"half4"`
+	Half6       *ebpf.Map `ebpf:"half6"`
 	Hops        *ebpf.Map `ebpf:"hops"`
 	Neighbours  *ebpf.Map `ebpf:"neighbours"`
 	Prefixes    *ebpf.Map `ebpf:"prefixes"`
@@ -179,6 +185,8 @@ func (m *wireMaps) Close() error {
 		m.Counters,
 		m.Events,
 		m.Frames,
+		m.Half4,
+		m.Half6,
 		m.Hops,
 		m.Neighbours,
 		m.Prefixes,

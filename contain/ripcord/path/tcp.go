@@ -43,6 +43,11 @@ func (p *Path) judgeTCP(f *frame, s *segment, side state.Side) state.Reason {
 	}
 	if c == nil {
 		c = p.Conns[ends] // opened just now
+	} else if side == state.In && c.Half == 1 && c.State == state.Established {
+		if room := p.promote(c, f); !room && !p.Settings.FailOpen {
+			c.State = state.Handshaking
+			return state.TableFull
+		}
 	}
 	if side == state.Out && s.now-last > 200 {
 		p.noteHop(f)
@@ -159,7 +164,12 @@ func (p *Path) openConn(f *frame, s *segment, old *conn, side state.Side) state.
 	if f.v6 {
 		family = 1
 	}
-	if old == nil && p.conns[family] >= p.Room[family] {
+	switch {
+	case old != nil:
+		n.Half = old.Half
+	case side == state.In:
+		n.Half = 1 // has a table of its own
+	case p.conns[family] >= p.Room[family]:
 		return state.TableFull
 	}
 	n.drawShifts(s, old, random, side)
@@ -185,10 +195,26 @@ func (p *Path) openConn(f *frame, s *segment, old *conn, side state.Side) state.
 		*old = n
 	} else {
 		p.Conns[state.Ends{Host: host, Peer: peer}] = (*state.Conn)(&n)
-		p.conns[family]++
+		if n.Half == 0 {
+			p.conns[family]++
+		}
 	}
 	p.count(state.Opened)
 	return passReason(side)
+}
+
+// promote moves a connection to which its peer has just agreed, if there is room.
+func (p *Path) promote(c *state.Conn, f *frame) bool {
+	family := 0
+	if f.v6 {
+		family = 1
+	}
+	if p.conns[family] >= p.Room[family] {
+		return false
+	}
+	p.conns[family]++
+	c.Half = 0
+	return true
 }
 
 // drawShifts draws what is added to both sides' numbers. A side in TIME_WAIT

@@ -51,7 +51,8 @@ type Conn struct {
 	Credits uint8 // RSTs the host may send
 	Inexact uint8 // RSTs that were not valid
 	Grants  uint8 // segments the host may send before the peer has agreed
-	_       [3]uint8
+	Half    uint8 // 1 until the peer has agreed to a connection that it began
+	_       [2]uint8
 }
 
 // Over reports whether both sides have closed or the host has reset, so that
