@@ -1,6 +1,8 @@
 package mirror
 
 import (
+	"errors"
+	"io/fs"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -19,24 +21,32 @@ func (t *Tree) Handler() http.Handler {
 			http.Error(w, "the mirror is only read", http.StatusMethodNotAllowed)
 			return
 		}
-		m := t.last.Load()
-		if m == nil || m.Head.Root == "" {
-			http.Error(w, "nothing has been published yet", http.StatusServiceUnavailable)
-			return
-		}
 		name := strings.TrimPrefix(r.URL.Path, "/")
-		file, listed := m.Find(name)
-		if name == ManifestName || name == SignatureName {
-			file, listed = FileHash{Path: name, SHA256: m.Head.Root}, true
-		}
-		if !listed {
-			http.NotFound(w, r)
-			return
-		}
-		f, err := os.Open(filepath.Join(t.path(m.Head.Number), filepath.FromSlash(file.Path)))
-		if err != nil {
-			http.Error(w, "the file cannot be read", http.StatusInternalServerError)
-			return
+		var m *Manifest
+		var file FileHash
+		var f *os.File
+		for f == nil {
+			if m = t.last.Load(); m == nil || m.Head.Root == "" {
+				http.Error(w, "nothing has been published yet", http.StatusServiceUnavailable)
+				return
+			}
+			listed := true
+			if file, listed = m.Find(name); name == ManifestName || name == SignatureName {
+				file, listed = FileHash{Path: name, SHA256: m.Head.Root}, true
+			}
+			if !listed {
+				http.NotFound(w, r)
+				return
+			}
+			var err error
+			f, err = os.Open(filepath.Join(t.path(m.Head.Number), filepath.FromSlash(file.Path)))
+			if errors.Is(err, fs.ErrNotExist) && t.last.Load() != m {
+				continue // newer publications had it removed meanwhile
+			}
+			if err != nil {
+				http.Error(w, "the file cannot be read", http.StatusInternalServerError)
+				return
+			}
 		}
 		defer f.Close()
 		w.Header().Set("ETag", `"`+file.SHA256+`"`)
