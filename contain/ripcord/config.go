@@ -29,9 +29,10 @@ type Configuration struct {
 	// Enforce drops and shifts; without it the gateway only counts what it
 	// would drop.
 	Enforce bool `yaml:"enforce"`
-	// FailOpen lets connections pass that the gateway cannot track: those
-	// from before its first start, and new ones when the table is full. They
-	// are counted, and the log warns. The default refuses them.
+	// FailOpen lets segments pass whose connection the gateway does not know:
+	// of connections from before its first start, of new ones when the table
+	// is full, and any that a hostile host makes up. Their peers cannot end
+	// them. They are counted, and the log warns. The default refuses them.
 	FailOpen bool `yaml:"fail_open"`
 	// SignedTCP says what happens to connections with TCP-MD5 or TCP-AO,
 	// whose numbers cannot be shifted: refuse, or pass without nonces.

@@ -155,7 +155,7 @@ func TestColludersReachNobody(t *testing.T) {
 			syn := pathtest.Segment{Src: from, Dst: at, Seq: 9000, Flags: pathtest.SYN, Options: options, Payload: make([]byte, c.syn)}
 			synAck := pathtest.Segment{Src: at, Dst: from, Seq: 1000, Flags: pathtest.SYN | pathtest.ACK, Options: options, Payload: make([]byte, c.answer)}
 			if c.cookie {
-				// The host grants a cookie of which its friend knows.
+				// The host grants a cookie that the machine outside knows.
 				cookie := append([]byte{1, 1, 34, 10}, "COOKIE!!"...)
 				syn.Options, synAck.Options = append(syn.Options, cookie...), append(synAck.Options, cookie...)
 			}
@@ -255,7 +255,7 @@ func (l *lab) ping(n *netlab.Node, to netip.Addr) error {
 }
 
 // TestChallengeLeavesByTheHostsNextHop has a neighbour on the segment ask in the
-// name of a victim: the nonce must not go to whoever asked.
+// name of a victim: the nonce must not go to the asker.
 func TestChallengeLeavesByTheHostsNextHop(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, false, "")

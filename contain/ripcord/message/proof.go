@@ -39,7 +39,7 @@ func (p *Prover) computeMAC(label string, host netip.Addr, l *Message, at int64,
 const drawTime = time.Hour
 
 // draw returns random octets for the n-th address of a prefix. They depend on
-// the prefix and the time only: whoever owns a part of it has one try each hour,
+// the prefix and the time only: the owner of a part of it has one try each hour,
 // whatever the requests.
 func (p *Prover) draw(host netip.Addr, prefix netip.Prefix, at int64, n int) []byte {
 	m := hmac.New(sha256.New, p.key[:])

@@ -168,7 +168,7 @@ func (p *Path) openConn(f *frame, s *segment, old *conn, side state.Side) state.
 	case old != nil:
 		n.Half = old.Half
 	case side == state.In:
-		n.Half = 1 // has a table of its own
+		n.Half = 1 // in another table
 	case p.conns[family] >= p.Room[family]:
 		return state.TableFull
 	}
