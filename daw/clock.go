@@ -48,6 +48,17 @@ func (c *clock) beginDay(n int64) {
 	c.end = flow.Time((n+1)*int64(day) + c.midnight + c.shift)
 }
 
+// prolongDay keeps the current day, and its quota, until the first midnight that
+// is a day or more after its start: one may come at once, if the clock was set
+// back over it.
+func (c *clock) prolongDay(n int64) {
+	start := c.dayStart()
+	c.beginDay(n)
+	if c.end-start < flow.Time(day)-flow.Time(jitter) {
+		c.beginDay(n + 1)
+	}
+}
+
 // dayStart is the internal time at which the current day started.
 func (c *clock) dayStart() flow.Time { return c.end - flow.Time(day) }
 
@@ -62,7 +73,7 @@ func (c *clock) advance(now flow.Time) (midnights int64) {
 		c.shift += back
 		c.steps++
 		if n := c.dayOf(told); n <= c.day {
-			c.beginDay(n) // the same quota until the new midnight
+			c.prolongDay(n)
 			return 0
 		}
 	}

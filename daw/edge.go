@@ -12,8 +12,10 @@ type Edge struct {
 	scope    *compiledScope
 	clock    clock
 	hosts    tier // single addresses
-	networks tier // the /64s of IPv6
+	prefixes [len(prefixBits)]tier
 	recent   recent
+	answered answered
+	waiting  waiting
 	requests requests
 	spatial  spatial
 	blocks   map[key]*blockHistory
@@ -35,7 +37,11 @@ func New(p Parameters, s Scope, now flow.Time) (*Edge, error) {
 	e.counts.Day = e.clock.day
 	t := e.clock.now
 	e.hosts = newTier(&p, 1, p.Seed)
-	e.networks = newTier(&p, p.Network64, p.Seed+1)
+	for i, scale := range [...]int{p.Network64, p.Network56, p.Network48} {
+		e.prefixes[i] = newTier(&p, scale, p.Seed+10+uint64(i))
+	}
+	e.answered = newAnswered(p.Answered, p.Seed+3)
+	e.waiting = newWaiting(&p)
 	e.recent = newRecent(p.Recent, p.Seed+2)
 	e.requests = newRequests(p.Requests, p.Match, t)
 	return e, nil
@@ -54,6 +60,8 @@ const (
 	Forward                         // passes, and is recorded
 	Temporal                        // dropped: its source's limit
 	Network64                       // dropped: the limit of its source's /64
+	Network56                       // of its /56
+	Network48                       // of its /48
 	Spatial                         // dropped: the customer network's limit
 	Blocked                         // dropped: its source is blocked
 	Spoofed                         // dropped: the source belongs to another link
@@ -73,6 +81,10 @@ func (e *Edge) Request(now flow.Time, c *Conn) RequestVerdict {
 	e.requests.prefetchLine(hash)
 	s := e.hosts.findSource(k)
 	v := e.judgeRequest(t, k, c, &s)
+	if v.IsLimit() && e.isKnownService(c) {
+		e.counts.Known++
+		v = Forward
+	}
 	e.counts.Verdicts[v]++
 	if v != Forward {
 		return v
@@ -80,8 +92,21 @@ func (e *Edge) Request(now flow.Time, c *Conn) RequestVerdict {
 	if e.requests.addRequest(t, hash, c.Seq) {
 		e.counts.Requests++
 		*s.requestCount()++
+		e.waiting.push(t, k, c, hash)
 	}
 	return Forward
+}
+
+// IsLimit reports whether a limit, and not a block, drops the request.
+func (v RequestVerdict) IsLimit() bool { return v >= Temporal && v <= Spatial }
+
+// PrefixBits is the length of the IPv6 prefix whose limit drops the request; 0
+// for other verdicts.
+func (v RequestVerdict) PrefixBits() int {
+	if v < Network64 || v > Network48 {
+		return 0
+	}
+	return prefixBits[v-Network64]
 }
 
 func (e *Edge) judgeRequest(t flow.Time, k key, c *Conn, s *source) RequestVerdict {
@@ -98,8 +123,13 @@ func (e *Edge) judgeRequest(t flow.Time, k key, c *Conn, s *source) RequestVerdi
 		return Temporal
 	}
 	if !k.is4() {
-		if n := e.networks.findSource(key{hi: k.hi}); n.record != nil && !e.networks.admitRequest(t, &n, &e.p, e.clock.end) {
-			return Network64
+		for i := range e.prefixes {
+			tier := &e.prefixes[i]
+			n := tier.findSource(k.prefixOf(i))
+			if n.record != nil && !tier.admitRequest(t, &n, &e.p, e.clock.end) {
+				return Network64 + RequestVerdict(i)
+			}
+			r = n.record // of the largest prefix in the end, the unit of the spatial limit
 		}
 	}
 	if r != nil && e.spatial.active && int(r.c) > e.p.Tau && !e.spatial.admitRequest(t, e.networkQuota(), e.clock.end) {
@@ -143,6 +173,8 @@ func (e *Edge) Success(now flow.Time, c *Conn) {
 	if e.requests.takeRequest(t, hash, c.Seq, true) == forged {
 		return
 	}
+	e.waiting.replied = t
+	e.answered.add(c)
 	e.counts.Successes++
 	*s.successCount()++
 }
@@ -155,6 +187,7 @@ const (
 	Reset       FailureKind = iota // a TCP RST that acknowledges the SYN
 	Unreachable                    // an ICMP error; the destination is the quoted one, not its sender
 	Logged                         // a FailLog message, without a sequence number
+	Silent                         // no reply within Parameters.Silence; found by the Edge itself
 )
 
 // ReplyOutcome is how a failure reply was counted.
@@ -193,6 +226,10 @@ func (e *Edge) countFailure(t flow.Time, kind FailureKind, c *Conn) ReplyOutcome
 			return Forged
 		}
 	}
+	if kind != Silent {
+		e.waiting.replied = t
+	}
+	e.answered.remove(c)
 	if !e.recent.addAddr(d) {
 		return Recent
 	}
@@ -203,16 +240,32 @@ func (e *Edge) countFailure(t flow.Time, kind FailureKind, c *Conn) ReplyOutcome
 	if !e.spatial.active && e.p.Phi > 0 && e.recent.inserted > uint64(e.p.Phi) {
 		e.spatial.beginLimit(t)
 	}
-	if e.hosts.countFailure(t, &s, k, &e.p, e.spatial.active); s.record != nil {
+	if e.hosts.countFailure(t, &s, k, &e.p, e.spatial.active && k.is4()); s.record != nil {
 		s.record.lastSite = site
-		e.spatial.countFailure(s.record, e.p.Tau)
+		if kind == Silent {
+			e.hosts.records.historyAt(s.slot).silent++
+		}
 	}
+	unit := s.record
 	if !k.is4() {
-		n := key{hi: k.hi}
-		s := e.networks.findSource(n)
-		e.networks.countFailure(t, &s, n, &e.p, false)
+		unit = e.countPrefixes(t, k)
+	}
+	if unit != nil {
+		e.spatial.countFailure(unit, e.p.Tau)
 	}
 	return Counted
+}
+
+// countPrefixes counts a failure for the prefixes of an IPv6 address, and returns
+// the record of the largest or nil.
+func (e *Edge) countPrefixes(t flow.Time, k key) (largest *record) {
+	for i := range e.prefixes {
+		n := k.prefixOf(i)
+		s := e.prefixes[i].findSource(n)
+		e.prefixes[i].countFailure(t, &s, n, &e.p, e.spatial.active && i == len(e.prefixes)-1)
+		largest = s.record
+	}
+	return largest
 }
 
 // isPlausible is the invariant that needs no memory of single requests: c + y
@@ -260,11 +313,15 @@ func (e *Edge) advanceClock(now flow.Time) flow.Time {
 	if midnights := e.clock.advance(now); midnights > 0 {
 		start := e.clock.dayStart()
 		e.hosts.newDay(start, e.clock.day, midnights, &e.p)
-		e.networks.newDay(start, e.clock.day, midnights, &e.p)
+		for i := range e.prefixes {
+			e.prefixes[i].newDay(start, e.clock.day, midnights, &e.p)
+		}
 		e.recent.clear()
+		e.answered.newDay(midnights)
 		e.spatial = spatial{}
 		e.dropOldBlocks(start)
 		e.previous, e.counts = e.counts, Counts{Day: e.clock.day}
 	}
+	e.countSilences(e.clock.now)
 	return e.clock.now
 }

@@ -31,6 +31,13 @@ func (k key) sitePrefix() key {
 	return key{hi: k.hi &^ 0xffff}
 }
 
+// prefixBits are the lengths of the prefixes that limit IPv6 sources, besides
+// their addresses.
+var prefixBits = [...]int{64, 56, 48}
+
+// prefixOf is the i-th prefix of an IPv6 address.
+func (k key) prefixOf(i int) key { return key{hi: k.hi &^ (1<<(64-prefixBits[i]) - 1)} }
+
 // hashWith is keyed: without the seed, nobody can choose addresses that share
 // an entry of a table. Multiply-and-fold as in wyhash.
 func (k key) hashWith(seed uint64) uint64 {

@@ -26,6 +26,10 @@ type Parameters struct {
 	// Network64 is how many times Lambda, Bucket and Omega an IPv6 /64 may use
 	// in total: its hosts can use any of 2^64 addresses.
 	Network64 int `yaml:"network64"`
+	// Network56 and Network48 are the same for a /56 and a /48, the prefixes that
+	// are delegated to customers.
+	Network56 int `yaml:"network56"`
+	Network48 int `yaml:"network48"`
 	// Phi is the number of failures the customer network may have in a day
 	// before the spatial limit starts, and again after that; 0 disables it, as
 	// on links to neighbour ISPs.
@@ -51,6 +55,16 @@ type Parameters struct {
 	Requests int `yaml:"requests"`
 	// Match is how long a request may wait for its reply.
 	Match time.Duration `yaml:"match"`
+	// Silence is how long a request may be without an answer before that is a
+	// failure; 0 counts answers only, as the paper does. It needs an edge that
+	// sees the replies to its requests.
+	Silence time.Duration `yaml:"silence"`
+	// Waiting bounds the requests that are watched for silence.
+	Waiting int `yaml:"waiting"`
+	// Answered is the length of the list of services that answered somebody of
+	// the customer network this day or the day before. Requests to them pass
+	// whatever the limits say.
+	Answered int `yaml:"answered"`
 	// Induced is the span in which failures of one source to one /24 (/48 for
 	// IPv6) count once: a web page can make its visitor fail.
 	Induced time.Duration `yaml:"induced"`
@@ -68,9 +82,10 @@ type Parameters struct {
 // none is published.
 func DefaultParameters() Parameters {
 	return Parameters{
-		Lambda: 1, Beta: 0.5, Bucket: 60, Omega: 300, Network64: 4, Phi: 3000, Tau: 50, Days: 7,
+		Lambda: 1, Beta: 0.5, Bucket: 60, Omega: 300, Network64: 4, Network56: 8, Network48: 16, Phi: 3000, Tau: 50, Days: 7,
 		FirstBlock: time.Hour, BlockMemory: 30 * day,
 		Recent: 1000, Entries: 1 << 16, Records: 1 << 20, Requests: 1 << 20, Match: 45 * time.Second,
+		Silence: 10 * time.Second, Waiting: 1 << 16, Answered: 1 << 14,
 		Induced: time.Second, Grace: 30,
 	}
 }
@@ -95,6 +110,8 @@ func (p *Parameters) Validate() (warnings []string, err error) {
 		{p.Weekly >= 0, "weekly", "at least 0; 0 sets no bound"},
 		{p.Monthly >= 0, "monthly", "at least 0; 0 sets no bound"},
 		{p.Network64 >= 1, "network64", "at least 1"},
+		{p.Network56 >= p.Network64, "network56", "at least network64"},
+		{p.Network48 >= p.Network56, "network48", "at least network56"},
 		{p.Phi >= 0 && p.Phi <= maxTable, "phi", "at least 0; 0 switches the spatial limit off"},
 		{p.Tau >= 0, "tau", "at least 0"},
 		{p.Days >= 1 && p.Days <= 200, "days", "1 to 200"},
@@ -105,6 +122,9 @@ func (p *Parameters) Validate() (warnings []string, err error) {
 		{p.Records >= 1 && p.Records <= 1<<25, "records", "1 to 33554432"},
 		{p.Requests >= 0 && p.Requests <= maxTable, "requests", "0 to 67108864"},
 		{p.Match > 0 && p.Match <= time.Hour, "match", "above 0 and at most 1h"},
+		{p.Silence >= 0 && p.Silence <= p.Match, "silence", "0 to match"},
+		{p.Waiting >= 0 && p.Waiting <= maxTable, "waiting", "0 to 67108864"},
+		{p.Answered >= 0 && p.Answered <= 1<<20, "answered", "0 to 1048576 services"},
 		{p.Induced >= 0 && p.Induced <= time.Hour, "induced", "0 to 1h"},
 		{p.Grace >= 0 && p.Grace <= math.MaxUint16, "grace", "0 to 65535 failures a day"},
 		{p.Midnight >= 0 && p.Midnight < day, "midnight", "0 to 24h"},

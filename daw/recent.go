@@ -15,6 +15,11 @@ func newRecent(size int, seed uint64) recent { return recent{seed: seed, ring: m
 
 func (l *recent) hashOf(slot uint32) uint64 { return l.ring[slot].hashWith(l.seed) }
 
+// hasAddr reports whether d is listed.
+func (l *recent) hasAddr(d key) bool {
+	return l.index.findSlot(d.hashWith(l.seed), func(s uint32) bool { return l.ring[s] == d }) >= 0
+}
+
 // addAddr reports whether d is new, and if so replaces the oldest by it.
 func (l *recent) addAddr(d key) bool {
 	if l.index.findSlot(d.hashWith(l.seed), func(s uint32) bool { return l.ring[s] == d }) >= 0 {
@@ -30,6 +35,15 @@ func (l *recent) addAddr(d key) bool {
 	}
 	l.inserted++
 	return true
+}
+
+// removeAddr removes d; its place in the ring stays empty until its turn.
+func (l *recent) removeAddr(d key) {
+	s := l.index.findSlot(d.hashWith(l.seed), func(s uint32) bool { return l.ring[s] == d })
+	if s >= 0 {
+		l.index.removeSlot(uint32(s), l.hashOf)
+		l.ring[s] = key{}
+	}
 }
 
 func (l *recent) clear() {

@@ -19,6 +19,7 @@ type record struct {
 type history struct {
 	weekly   uint32 // failures of this week before today
 	monthly  uint32 // failures of this month before today
+	silent   uint32 // of today's failures those by silence
 	forgiven uint16 // failures forgiven today
 }
 

@@ -17,6 +17,10 @@ type Counts struct {
 	// Requests (nc) counts connections asked for and passed on, without
 	// retransmissions; Successes those answered by SYN-ACK.
 	Requests, Successes uint64
+	// Silences is how many of the failures counted had no reply, Known how many
+	// requests passed because their destination had answered lately, though a
+	// limit would have dropped them.
+	Silences, Known uint64
 	// Verdicts counts SYN packets by verdict, Outcomes replies by outcome;
 	// Outcomes[Counted] is nf.
 	Verdicts [Spoofed + 1]uint64
@@ -40,8 +44,8 @@ type EdgeReport struct {
 	Counts
 	// Previous are the counts of the last day before.
 	Previous Counts
-	// Records counts single records of addresses and of /64s, Limited the
-	// addresses under the temporal or the spatial limit: the potential
+	// Records counts single records of addresses and of IPv6 prefixes, Limited
+	// those under the temporal or the spatial limit: the potential
 	// offenders. Under the spatial limit few ever come under the other.
 	Records, Limited int
 	// SpatialActive says that the whole network is limited; Overwhelmed that
@@ -57,20 +61,39 @@ type EdgeReport struct {
 func (e *Edge) Report(now flow.Time) EdgeReport {
 	t := e.advanceClock(now)
 	r := EdgeReport{
-		Counts: e.counts, Previous: e.previous, Records: e.hosts.records.countLive() + e.networks.records.countLive(),
+		Counts: e.counts, Previous: e.previous, Records: e.countRecords(),
 		SpatialActive: e.spatial.active, Overwhelmed: e.spatial.isOverwhelmed(), Members: e.spatial.members, ClockSteps: e.clock.steps,
 	}
-	e.hosts.records.eachRecord(func(_ uint32, rec *record) {
-		if rec.hasFlag(limited | member) {
-			r.Limited++
-		}
-	})
+	for _, tier := range e.tiers() {
+		tier.records.eachRecord(func(_ uint32, rec *record) {
+			if rec.hasFlag(limited | member) {
+				r.Limited++
+			}
+		})
+	}
 	for _, h := range e.blocks {
 		if t < h.until {
 			r.Blocked++
 		}
 	}
 	return r
+}
+
+// tiers are the tiers whose records are counted: of an address under a limit, so
+// are its prefixes only once they are under one themselves.
+func (e *Edge) tiers() []*tier {
+	all := []*tier{&e.hosts}
+	for i := range e.prefixes {
+		all = append(all, &e.prefixes[i])
+	}
+	return all
+}
+
+func (e *Edge) countRecords() (n int) {
+	for _, tier := range e.tiers() {
+		n += tier.records.countLive()
+	}
+	return n
 }
 
 // Offender is a source with a record, for a station to judge.
@@ -82,7 +105,9 @@ type Offender struct {
 	Failures int     `json:"failures"`
 	Days     int     `json:"days"`
 	Limited  bool    `json:"limited"`
-	Suspect  bool    `json:"suspect"`
+	// Silent is how many of the failures had no reply.
+	Silent  int  `json:"silent"`
+	Suspect bool `json:"suspect"`
 }
 
 // Persistent is a source proposed for a block, and how long that would last.
@@ -128,9 +153,12 @@ func (e *Edge) Persistent(now flow.Time) []Persistent {
 func (e *Edge) topOffenders(now flow.Time, n int, want func(*record) bool, order func(a, b Offender) int) []Offender {
 	e.advanceClock(now)
 	var all []Offender
-	e.hosts.records.eachRecord(func(_ uint32, r *record) {
+	e.hosts.records.eachRecord(func(slot uint32, r *record) {
 		if want(r) {
-			all = append(all, Offender{r.key.toAddr(), float64(r.f), int(r.c), int(r.days), r.hasFlag(limited | member), r.hasFlag(suspect)})
+			all = append(all, Offender{
+				Addr: r.key.toAddr(), Rate: float64(r.f), Failures: int(r.c), Days: int(r.days),
+				Limited: r.hasFlag(limited | member), Silent: int(e.hosts.records.historyAt(slot).silent), Suspect: r.hasFlag(suspect),
+			})
 		}
 	})
 	slices.SortFunc(all, order)

@@ -85,7 +85,8 @@ func (rs *requests) prefetchLine(hash uint64) {
 }
 
 // addRequest records a request and reports whether it is new rather than a
-// retransmission.
+// retransmission. A SYN with another sequence number is another request: a
+// decoy must not hide the one before it.
 func (rs *requests) addRequest(now flow.Time, hash uint64, seq uint32) bool {
 	if len(rs.lines) == 0 {
 		return true
@@ -95,10 +96,9 @@ func (rs *requests) addRequest(now flow.Time, hash uint64, seq uint32) bool {
 	oldest := 0
 	for i := range l.requests {
 		q := &l.requests[i]
-		if q.tag == tag && q.at != 0 && tick-q.at <= rs.life {
-			again := q.seq == seq
-			q.seq, q.at = seq, tick
-			return !again
+		if q.tag == tag && q.seq == seq && q.at != 0 && tick-q.at <= rs.life {
+			q.at = tick
+			return false
 		}
 		if ageOf(q.at, tick) > ageOf(l.requests[oldest].at, tick) {
 			oldest = i
@@ -131,11 +131,8 @@ func (rs *requests) takeRequest(now flow.Time, hash uint64, seq uint32, checkSeq
 	tick := rs.tickOf(now)
 	for i := range l.requests {
 		q := &l.requests[i]
-		if q.at == 0 || q.tag != tag || tick-q.at > rs.life {
+		if q.at == 0 || q.tag != tag || tick-q.at > rs.life || checkSeq && q.seq != seq {
 			continue
-		}
-		if checkSeq && q.seq != seq {
-			return forged
 		}
 		*q = request{}
 		return matched

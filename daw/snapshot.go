@@ -10,7 +10,7 @@ import (
 )
 
 // snapshotHead starts a snapshot and carries its version.
-const snapshotHead = "dragnet daw edge 1\n"
+const snapshotHead = "dragnet daw edge 2\n"
 
 // Snapshot encodes the state of an edge, except the requests waiting for
 // replies: an agent that restarts continues with the same counts, limits and
@@ -23,8 +23,12 @@ func (e *Edge) Snapshot() []byte {
 	w.writeCounts(&e.counts)
 	w.writeCounts(&e.previous)
 	w.writeTier(&e.hosts)
-	w.writeTier(&e.networks)
+	for i := range e.prefixes {
+		w.writeTier(&e.prefixes[i])
+	}
 	w.writeRecent(&e.recent)
+	w.writeRecent(&e.answered.today)
+	w.writeRecent(&e.answered.before)
 	s := &e.spatial
 	w.writeBucket(&s.bucket)
 	w.writeBool(s.active)
@@ -60,8 +64,12 @@ func Restore(p Parameters, s Scope, now flow.Time, snapshot []byte) (*Edge, erro
 	r.readCounts(&e.counts)
 	r.readCounts(&e.previous)
 	r.readTier(&e.hosts)
-	r.readTier(&e.networks)
+	for i := range e.prefixes {
+		r.readTier(&e.prefixes[i])
+	}
 	r.readRecent(&e.recent)
+	r.readRecent(&e.answered.today)
+	r.readRecent(&e.answered.before)
 	r.readBucket(&e.spatial.bucket)
 	e.spatial.active = r.u8() != 0
 	e.spatial.count, e.spatial.members, e.spatial.asked, e.spatial.dropped = r.u64(), int(r.u64()), r.u64(), r.u64()
@@ -111,7 +119,7 @@ func (w *writer) writeBool(v bool) {
 }
 
 func (w *writer) writeCounts(c *Counts) {
-	w.u64(uint64(c.Day), c.Requests, c.Successes)
+	w.u64(uint64(c.Day), c.Requests, c.Successes, c.Silences, c.Known)
 	w.u64(c.Verdicts[:]...)
 	w.u64(c.Outcomes[:]...)
 }
@@ -138,7 +146,7 @@ func (w *writer) writeTier(t *tier) {
 		w.writeRate(&r.rate)
 		w.u32(r.asked, r.answered, r.lastSite, uint32(r.omega)<<16|uint32(r.days)<<8|uint32(r.flags))
 		b := t.records.historyAt(slot)
-		w.u32(b.weekly, b.monthly, uint32(b.forgiven))
+		w.u32(b.weekly, b.monthly, b.silent, uint32(b.forgiven))
 	})
 }
 
@@ -187,7 +195,7 @@ func (r *reader) readLength(size int) int {
 }
 
 func (r *reader) readCounts(c *Counts) {
-	c.Day, c.Requests, c.Successes = int64(r.u64()), r.u64(), r.u64()
+	c.Day, c.Requests, c.Successes, c.Silences, c.Known = int64(r.u64()), r.u64(), r.u64(), r.u64(), r.u64()
 	for i := range c.Verdicts {
 		c.Verdicts[i] = r.u64()
 	}
@@ -214,7 +222,7 @@ func (r *reader) readTier(t *tier) {
 	if len(entries) == len(t.entries) {
 		t.entries = entries // of another length, entries would be misplaced
 	}
-	for range r.readLength(76) {
+	for range r.readLength(80) {
 		var rec record
 		rec.key = key{r.u64(), r.u64()}
 		r.readBucket(&rec.bucket)
@@ -222,7 +230,7 @@ func (r *reader) readTier(t *tier) {
 		rec.asked, rec.answered, rec.lastSite = r.u32(), r.u32(), r.u32()
 		bits := r.u32()
 		rec.omega, rec.days, rec.flags = uint16(bits>>16), uint8(bits>>8), uint8(bits)|live
-		book := history{weekly: r.u32(), monthly: r.u32(), forgiven: uint16(r.u32())}
+		book := history{weekly: r.u32(), monthly: r.u32(), silent: r.u32(), forgiven: uint16(r.u32())}
 		if hash := rec.key.hashWith(t.seed); t.records.findSlot(rec.key, hash) == none && t.records.countLive() < t.records.limit {
 			s := source{entry: t.entryOf(hash)}
 			t.openRecord(&s, rec.key)
@@ -234,7 +242,9 @@ func (r *reader) readTier(t *tier) {
 func (r *reader) readRecent(l *recent) {
 	inserted := r.u64()
 	for range r.readLength(16) {
-		l.addAddr(key{r.u64(), r.u64()})
+		if k := (key{r.u64(), r.u64()}); len(l.ring) > 0 {
+			l.addAddr(k)
+		}
 	}
 	l.inserted = inserted
 }

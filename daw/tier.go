@@ -11,8 +11,8 @@ type entry struct {
 	promoted        bool   // its addresses get separate records
 }
 
-// tier counts and limits one kind of source: single addresses, or the /64s of
-// IPv6.
+// tier counts and limits one kind of source: single addresses, or prefixes
+// of IPv6.
 type tier struct {
 	quota   quota
 	scale   int // how many times the published limits
@@ -166,7 +166,7 @@ func (b *history) endDay(failures uint32, week, month bool) {
 	if month {
 		b.monthly = 0
 	}
-	b.forgiven = 0
+	b.forgiven, b.silent = 0, 0
 }
 
 func (r *record) endDay(start flow.Time, midnights int64, lambda float64) {

@@ -14,7 +14,10 @@ import (
 func (e *Edge) Slipped(now flow.Time, c *Conn) {
 	t := e.advanceClock(now)
 	if e.scope.watchesConn(c) {
-		e.requests.addRequest(t, c.hashWith(keyOf(c.Src), keyOf(c.Dst), e.p.Seed), c.Seq)
+		k := keyOf(c.Src)
+		if hash := c.hashWith(k, keyOf(c.Dst), e.p.Seed); e.requests.addRequest(t, hash, c.Seq) {
+			e.waiting.push(t, k, c, hash)
+		}
 	}
 }
 
@@ -27,8 +30,9 @@ func (e *Edge) Wait(now flow.Time, addr netip.Addr, v RequestVerdict) time.Durat
 	switch v {
 	case Temporal:
 		return e.hosts.waitTime(t, k, &e.p, e.clock.end)
-	case Network64:
-		return e.networks.waitTime(t, key{hi: k.hi}, &e.p, e.clock.end)
+	case Network64, Network56, Network48:
+		i := int(v - Network64)
+		return e.prefixes[i].waitTime(t, k.prefixOf(i), &e.p, e.clock.end)
 	case Spatial:
 		return e.spatial.bucket.waitTime(t, float64(e.spatial.count), 0, e.networkQuota(), e.clock.end)
 	case Blocked:

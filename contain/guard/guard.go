@@ -153,7 +153,7 @@ func (g *Guard) judgeRequest(now flow.Time, p *packet.Packet) bool {
 	if v.Passes() {
 		return true
 	}
-	if v == daw.Temporal || v == daw.Network64 || v == daw.Spatial {
+	if v.IsLimit() {
 		g.holdSource(now, &c, v)
 	}
 	return false

@@ -30,7 +30,7 @@ const (
 
 // limitName is the name of a verdict's limit in events.
 func limitName(v daw.RequestVerdict) string {
-	return [...]string{daw.Temporal: "temporal", daw.Network64: "network64", daw.Spatial: "spatial", daw.Spoofed: ""}[v]
+	return [...]string{daw.Temporal: "temporal", daw.Network64: "network64", daw.Network56: "network56", daw.Network48: "network48", daw.Spatial: "spatial", daw.Spoofed: ""}[v]
 }
 
 // holdSource holds a source back, if the standing decision allows it.
@@ -44,8 +44,8 @@ func (g *Guard) holdSource(now flow.Time, c *daw.Conn, v daw.RequestVerdict) {
 		g.edge.Slipped(now, c)
 	}
 	target := netip.PrefixFrom(c.Src, c.Src.BitLen())
-	if v == daw.Network64 {
-		target = netip.PrefixFrom(c.Src, 64).Masked()
+	if bits := v.PrefixBits(); bits > 0 {
+		target = netip.PrefixFrom(c.Src, bits).Masked()
 	}
 	h := g.holds[target]
 	if h != nil && now < h.until {

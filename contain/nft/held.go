@@ -12,31 +12,44 @@ import (
 )
 
 // heldSets are the sets of sources whose requests to certain ports are dropped
-// for a short time: single addresses, and the /64s of IPv6.
+// for a short time: single addresses, and prefixes of IPv6. Each length has a set,
+// since the intervals of a set must not overlap.
 type heldSets struct {
-	v4, v6, net64, ports *nftables.Set
+	v4, v6, ports *nftables.Set
+	prefixes      [len(heldBits)]*nftables.Set
+}
+
+// heldBits are the lengths of prefixes that can be held.
+var heldBits = [...]int{64, 56, 48}
+
+func (h *heldSets) sources() []*nftables.Set {
+	return append([]*nftables.Set{h.v4, h.v6}, h.prefixes[:]...)
 }
 
 func newHeldSets(table *nftables.Table) heldSets {
 	set := func(name string, kind nftables.SetDatatype, interval bool) *nftables.Set {
 		return &nftables.Set{Table: table, Name: name, KeyType: kind, Interval: interval, HasTimeout: true}
 	}
-	return heldSets{
+	h := heldSets{
 		v4: set("held4", nftables.TypeIPAddr, false), v6: set("held6", nftables.TypeIP6Addr, false),
-		net64: set("held64", nftables.TypeIP6Addr, true), ports: &nftables.Set{Table: table, Name: "ports", KeyType: nftables.TypeInetService, Interval: true},
+		ports: &nftables.Set{Table: table, Name: "ports", KeyType: nftables.TypeInetService, Interval: true},
 	}
+	for i, bits := range heldBits {
+		h.prefixes[i] = set(fmt.Sprint("held", bits), nftables.TypeIP6Addr, true)
+	}
+	return h
 }
 
 // buildHeld queues the sets, and rules "ip saddr @held4 tcp dport @ports tcp
 // flags & (syn | ack) == syn drop".
 func (r *Router) buildHeld(chain *nftables.Chain) error {
 	h := &r.held
-	for _, set := range []*nftables.Set{h.v4, h.v6, h.net64, h.ports} {
+	for _, set := range append(h.sources(), h.ports) {
 		if err := r.conn.AddSet(set, nil); err != nil {
 			return fmt.Errorf("nftables: set %s: %w", set.Name, err)
 		}
 	}
-	for _, set := range []*nftables.Set{h.v4, h.v6, h.net64} {
+	for _, set := range h.sources() {
 		exprs := append(matchSource(set, set != h.v4), tcpOpens()...)
 		exprs = append(exprs,
 			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
@@ -81,7 +94,8 @@ func portRanges(ports []uint16) []nftables.SetElement {
 	return all
 }
 
-// Hold is a source that a limit holds back: an address, or a /64.
+// Hold is a source that a limit holds back: an address, or a prefix of IPv6 (see
+// heldBits).
 type Hold struct {
 	Target netip.Prefix
 	For    time.Duration
@@ -123,14 +137,14 @@ func (r *Router) heldElements(h Hold) (*nftables.Set, []nftables.SetElement, err
 		return r.held.v4, one, nil
 	case h.Target.Addr().Is6() && h.Target.IsSingleIP():
 		return r.held.v6, one, nil
-	case h.Target.Addr().Is6() && h.Target.Bits() == 64:
+	case h.Target.Addr().Is6() && slices.Contains(heldBits[:], h.Target.Bits()):
 		end := lastAddr(h.Target).Next()
 		if !end.IsValid() {
 			return nil, nil, fmt.Errorf("nftables: %s cannot be held", h.Target)
 		}
-		return r.held.net64, append(one, nftables.SetElement{Key: end.AsSlice(), IntervalEnd: true}), nil
+		return r.held.prefixes[slices.Index(heldBits[:], h.Target.Bits())], append(one, nftables.SetElement{Key: end.AsSlice(), IntervalEnd: true}), nil
 	}
-	return nil, nil, fmt.Errorf("nftables: %s is neither an address nor a /64 of IPv6", h.Target)
+	return nil, nil, fmt.Errorf("nftables: %s is neither an address nor a /64, /56 or /48 of IPv6", h.Target)
 }
 
 // Release ends the holds of sources at once, and of all if none is named.
@@ -139,7 +153,7 @@ func (r *Router) Release(targets ...netip.Prefix) error {
 		return err
 	}
 	if len(targets) == 0 {
-		for _, set := range []*nftables.Set{r.held.v4, r.held.v6, r.held.net64} {
+		for _, set := range r.held.sources() {
 			r.conn.FlushSet(set)
 		}
 	}
@@ -186,7 +200,7 @@ func (r *Router) Held() ([]Hold, error) {
 		return nil, err
 	}
 	var all []Hold
-	for _, set := range []*nftables.Set{r.held.v4, r.held.v6, r.held.net64} {
+	for _, set := range r.held.sources() {
 		some, err := r.listHeld(set)
 		if err != nil {
 			return nil, err
@@ -208,8 +222,8 @@ func (r *Router) listHeld(set *nftables.Set) ([]Hold, error) {
 			continue
 		}
 		width := a.BitLen()
-		if set == r.held.net64 {
-			width = 64
+		if i := slices.Index(r.held.prefixes[:], set); i >= 0 {
+			width = heldBits[i]
 		}
 		all = append(all, Hold{netip.PrefixFrom(a, width), e.Expires})
 	}

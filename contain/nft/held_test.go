@@ -14,7 +14,7 @@ func TestHeldSourcesAreHeldForAMoment(t *testing.T) {
 	if err := s.r.Ports([]uint16{7}); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []struct{ target, server string }{{client4 + "/32", server4}, {client6 + "/128", server6}, {"fd00:1::/64", server6}} {
+	for _, c := range []struct{ target, server string }{{client4 + "/32", server4}, {client6 + "/128", server6}, {"fd00:1::/64", server6}, {"fd00:1::/56", server6}, {"fd00:1::/48", server6}} {
 		target := netip.MustParsePrefix(c.target)
 		if err := s.r.Hold([]Hold{{target, 2 * time.Second}}); err != nil {
 			t.Fatal(err)
@@ -92,9 +92,22 @@ func TestReleaseLeavesBlocks(t *testing.T) {
 
 func TestHoldMistakes(t *testing.T) {
 	s := newStreet(t)
-	for _, bad := range []string{"10.0.0.0/24", "fd00::/48", "0.0.0.0/0"} {
+	for _, bad := range []string{"10.0.0.0/24", "fd00::/40", "0.0.0.0/0"} {
 		if err := s.r.Hold([]Hold{{netip.MustParsePrefix(bad), time.Second}}); err == nil {
 			t.Errorf("%s is held", bad)
 		}
+	}
+}
+
+// A prefix and one within it are held at a time.
+func TestNestedPrefixesAreHeld(t *testing.T) {
+	s := newStreet(t)
+	for _, p := range []string{"fd00:1::/64", "fd00:1::/48", "fd00:1::/56"} {
+		if err := s.r.Hold([]Hold{{netip.MustParsePrefix(p), time.Minute}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if held, err := s.r.Held(); err != nil || len(held) != 3 {
+		t.Errorf("held %v, %v; want three", held, err)
 	}
 }

@@ -1,0 +1,80 @@
+package daw
+
+import "dragnet/flow"
+
+// waiting lists requests in the order in which they will count as silent, in
+// fixed space: a queue over an array.
+type waiting struct {
+	ring        []pending
+	first, used int
+	after       flow.Time
+	replied     flow.Time // when any reply was last seen
+}
+
+type pending struct {
+	src, dst key
+	hash     uint64
+	at       flow.Time
+	seq      uint32
+	ports    [2]uint16
+}
+
+// evident is how recently replies must have been seen for silence to mean
+// something: where they take another path, nobody is answered.
+const evident = flow.Time(10 * 60 * 1e9)
+
+func newWaiting(p *Parameters) waiting {
+	w := waiting{after: flow.Time(p.Silence), replied: -evident - 1}
+	if p.Silence > 0 && p.Requests > 0 {
+		w.ring = make([]pending, p.Waiting)
+	}
+	return w
+}
+
+// push adds a request. If there is no room, the oldest is given up.
+func (w *waiting) push(t flow.Time, k key, c *Conn, hash uint64) {
+	if len(w.ring) == 0 {
+		return
+	}
+	if w.used == len(w.ring) {
+		w.pop()
+	}
+	w.ring[(w.first+w.used)%len(w.ring)] = pending{k, keyOf(c.Dst), hash, t, c.Seq, [2]uint16{c.SrcPort, c.DstPort}}
+	w.used++
+}
+
+func (w *waiting) pop() *pending {
+	p := &w.ring[w.first]
+	w.first = (w.first + 1) % len(w.ring)
+	w.used--
+	return p
+}
+
+// countSilences counts the requests that have waited too long.
+func (e *Edge) countSilences(now flow.Time) {
+	w := &e.waiting
+	for w.used > 0 && now-w.ring[w.first].at >= w.after {
+		p := w.pop()
+		if now-w.replied > evident || !e.requests.isWaiting(now, p.hash, p.seq) {
+			continue
+		}
+		c := Conn{Src: p.src.toAddr(), Dst: p.dst.toAddr(), SrcPort: p.ports[0], DstPort: p.ports[1], Seq: p.seq}
+		o := e.countFailure(now, Silent, &c)
+		e.counts.Outcomes[o]++
+		if o == Counted {
+			e.counts.Silences++
+		}
+	}
+}
+
+// isWaiting reports whether a request has had no reply so far.
+func (rs *requests) isWaiting(now flow.Time, hash uint64, seq uint32) bool {
+	l, tag := rs.placeOf(hash)
+	tick := rs.tickOf(now)
+	for i := range l.requests {
+		if q := &l.requests[i]; q.at != 0 && q.tag == tag && q.seq == seq && tick-q.at <= rs.life {
+			return true
+		}
+	}
+	return false
+}
