@@ -26,9 +26,9 @@ type Parameters struct {
 	// Network64 is how many times Lambda, Bucket and Omega an IPv6 /64 may use
 	// in total: its hosts can use any of 2^64 addresses.
 	Network64 int `yaml:"network64"`
-	// Network56 and Network48 are the same for a /56 and a /48, the prefixes that
-	// are delegated to customers.
+	// Network56 is the same for a /56, which is often delegated to a customer.
 	Network56 int `yaml:"network56"`
+	// Network48 is the same for a /48, the largest that usually is.
 	Network48 int `yaml:"network48"`
 	// Phi is the number of failures the customer network may have in a day
 	// before the spatial limit starts, and again after that; 0 disables it, as
