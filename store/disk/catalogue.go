@@ -167,7 +167,7 @@ func (s *Store) readCurrent() (*catalogue, error) {
 		}
 		return nil, err
 	}
-	left, globErr := filepath.Glob(filepath.Join(s.dir, "segments", "*.seg"))
+	left, globErr := listSegmentFiles(s.dir)
 	if globErr != nil {
 		return nil, globErr
 	}

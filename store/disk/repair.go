@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -63,8 +62,8 @@ func looksLikeStore(dir string) bool {
 			return true
 		}
 	}
-	left, err := filepath.Glob(filepath.Join(dir, "segments", "*.seg"))
-	return err == nil && len(left) > 0
+	left, err := listSegmentFiles(dir)
+	return err != nil || len(left) > 0 // what cannot be listed is not called empty
 }
 
 func (s *Store) repairCatalogue(ctx context.Context, progress func(int)) ([]Mended, error) {
@@ -90,15 +89,10 @@ func (s *Store) repairCatalogue(ctx context.Context, progress func(int)) ([]Mend
 		}
 		done := fmt.Sprintf("written again from its copy: %d segments, %d imported logs; nothing is lost", len(second.Segments), len(second.Sources))
 		return []Mended{{s.cataloguePath(), problem, done}}, s.replaceCatalogue(func(*catalogue) {})
-	case errors.Is(currentErr, fs.ErrNotExist) && errors.Is(copyErr, fs.ErrNotExist) && !hasSegments(s.dir):
+	case errors.Is(currentErr, fs.ErrNotExist) && errors.Is(copyErr, fs.ErrNotExist) && !looksLikeStore(s.dir):
 		return nil, nil // new and empty
 	}
 	return s.rebuildCatalogue(ctx, problemOf(currentErr), progress)
-}
-
-func hasSegments(dir string) bool {
-	left, err := filepath.Glob(filepath.Join(dir, "segments", "*.seg"))
-	return err != nil || len(left) > 0
 }
 
 func problemOf(err error) string {
@@ -111,11 +105,10 @@ func problemOf(err error) string {
 // rebuildCatalogue lists the segments that are in the directory. Those that cannot
 // be read whole are set aside under another name.
 func (s *Store) rebuildCatalogue(ctx context.Context, problem string, progress func(int)) ([]Mended, error) {
-	paths, err := filepath.Glob(filepath.Join(s.dir, "segments", "*.seg"))
+	paths, err := listSegmentFiles(s.dir)
 	if err != nil {
 		return nil, err
 	}
-	slices.Sort(paths) // by number
 	var mended []Mended
 	c := &catalogue{Next: 1}
 	flows := 0
@@ -169,11 +162,10 @@ func (s *Store) describeSegment(ctx context.Context, path string) (g Segment, er
 	if g.Sampling, err = readSampling(f, foot); err != nil {
 		return g, err
 	}
-	runs, err := filepath.Glob(filepath.Join(s.dir, "segments", fmt.Sprintf("%012d.*.run", g.Number)))
+	runs, err := listFiles(s.dir, fmt.Sprintf("%012d.", g.Number), ".run")
 	if err != nil {
 		return g, err
 	}
-	slices.Sort(runs)
 	if len(runs) > 0 {
 		last := runs[len(runs)-1]
 		g.Epoch = runName.FindStringSubmatch(filepath.Base(last))[1]

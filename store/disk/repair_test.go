@@ -19,10 +19,11 @@ import (
 	"dragnet/store"
 )
 
-// withSource is a store of 500 flows in two segments, from one log.
+// withSource is a store of 500 flows in two segments, from one log. Its name would
+// match nothing as a pattern.
 func withSource(t *testing.T) (dir string) {
 	t.Helper()
-	dir = filepath.Join(t.TempDir(), "d")
+	dir = filepath.Join(t.TempDir(), "d[1]")
 	s := stored(t, dir, smalls(0, 400))
 	w := must(s.NewWriter(testEpoch))(t)
 	if err := w.Append(t.Context(), smalls(400, 500)); err != nil {

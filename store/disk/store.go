@@ -243,6 +243,25 @@ func (s *Store) runPath(n uint64, epoch string) string {
 	return filepath.Join(s.dir, "segments", fmt.Sprintf("%012d.%s.run", n, epoch))
 }
 
+// listFiles lists the files in a directory's folder of segments that begin and end
+// as given, in order of their names, whether the catalogue lists them or not. The
+// directory's own name may hold anything, so this is no pattern.
+func listFiles(dir, begin, end string) (paths []string, err error) {
+	entries, err := os.ReadDir(filepath.Join(dir, "segments"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), begin) && strings.HasSuffix(e.Name(), end) {
+			paths = append(paths, filepath.Join(dir, "segments", e.Name()))
+		}
+	}
+	return paths, err
+}
+
+// listSegmentFiles lists the segments' files, by number.
+func listSegmentFiles(dir string) ([]string, error) { return listFiles(dir, "", ".seg") }
+
 // segmentFiles are the paths of a segment's files.
 func (s *Store) segmentFiles(g Segment) []string {
 	paths := []string{s.segmentPath(g.Number)}
