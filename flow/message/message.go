@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"dragnet/flow"
+	"dragnet/internal/protofields"
 )
 
 // The numbers of fields, as flow.proto has them.
@@ -130,7 +131,7 @@ func appendAddr(b []byte, number protowire.Number, a netip.Addr) []byte {
 // Reasons why a message is no flow. They are bare, so that a flood of bad
 // messages costs no memory.
 var (
-	ErrTruncated = errors.New("the message ends inside a field")
+	ErrTruncated = protofields.ErrTruncated
 	ErrNumber    = errors.New("a number is beyond what its field holds")
 	ErrAddress   = errors.New("an address is missing, or has neither 4 nor 16 bytes")
 	ErrTime      = errors.New("impossible time")
@@ -140,38 +141,11 @@ var (
 // Parse reads a message into f. It keeps nothing of b.
 func Parse(b []byte, f *flow.Flow) error {
 	*f = flow.Flow{}
-	for len(b) > 0 {
-		number, kind, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return ErrTruncated
-		}
-		b = b[n:]
-		switch kind {
-		case protowire.VarintType:
-			v, n := protowire.ConsumeVarint(b)
-			if n < 0 {
-				return ErrTruncated
-			}
-			b = b[n:]
-			if err := setNumber(f, number, v); err != nil {
-				return err
-			}
-		case protowire.BytesType:
-			v, n := protowire.ConsumeBytes(b)
-			if n < 0 {
-				return ErrTruncated
-			}
-			b = b[n:]
-			if err := setBytes(f, number, v); err != nil {
-				return err
-			}
-		default:
-			n := protowire.ConsumeFieldValue(number, kind, b)
-			if n < 0 {
-				return ErrTruncated
-			}
-			b = b[n:]
-		}
+	err := protofields.Each(b,
+		func(number protowire.Number, v uint64) error { return setNumber(f, number, v) },
+		func(number protowire.Number, v []byte) error { return setBytes(f, number, v) })
+	if err != nil {
+		return err
 	}
 	switch {
 	case !f.Orig.IsValid() || !f.Resp.IsValid():
@@ -225,11 +199,11 @@ func setBytes(f *flow.Flow, number protowire.Number, v []byte) error {
 	ok := true
 	switch number {
 	case srcAddr:
-		f.Orig, ok = address(v)
+		f.Orig, ok = protofields.Address(v)
 	case dstAddr:
-		f.Resp, ok = address(v)
+		f.Resp, ok = protofields.Address(v)
 	case exporterAddr:
-		f.Exporter, ok = address(v)
+		f.Exporter, ok = protofields.Address(v)
 	case connState:
 		if f.State, ok = flow.ParseState(v); !ok {
 			return ErrText
@@ -245,11 +219,6 @@ func setBytes(f *flow.Flow, number protowire.Number, v []byte) error {
 		return ErrAddress
 	}
 	return nil
-}
-
-func address(b []byte) (netip.Addr, bool) {
-	a, ok := netip.AddrFromSlice(b)
-	return a.Unmap(), ok
 }
 
 func printable(b []byte) bool {

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"dragnet/flow"
+	"dragnet/internal/protofields"
 )
 
 // Numbers of the fields of RawFlow that are read.
@@ -25,7 +26,7 @@ const (
 // Reasons why a message is no datagram. They are bare, so that a flood of bad
 // messages costs no memory.
 var (
-	ErrTruncated = errors.New("the message ends inside a field")
+	ErrTruncated = protofields.ErrTruncated
 	ErrAddress   = errors.New("the source's address is missing, or has neither 4 nor 16 bytes")
 	ErrTime      = errors.New("impossible time")
 	ErrSize      = errors.New("the datagram is empty, or longer than UDP carries")
@@ -64,39 +65,27 @@ const (
 func Parse(b []byte) (d Datagram, err error) {
 	var at, decapsulated uint64
 	ok := true
-	for len(b) > 0 {
-		number, kind, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return d, ErrTruncated
+	err = protofields.Each(b, func(number protowire.Number, v uint64) error {
+		switch number {
+		case timeReceived:
+			at = v
+		case decoder:
+			d.Decoder = Decoder(v)
+		case decapsulation:
+			decapsulated = v
 		}
-		b = b[n:]
-		switch kind {
-		case protowire.VarintType:
-			v, size := protowire.ConsumeVarint(b)
-			switch n = size; number {
-			case timeReceived:
-				at = v
-			case decoder:
-				d.Decoder = Decoder(v)
-			case decapsulation:
-				decapsulated = v
-			}
-		case protowire.BytesType:
-			v, size := protowire.ConsumeBytes(b)
-			switch n = size; number {
-			case payload:
-				d.Data = v
-			case sourceAddress:
-				d.From, ok = netip.AddrFromSlice(v)
-				d.From = d.From.Unmap()
-			}
-		default:
-			n = protowire.ConsumeFieldValue(number, kind, b)
+		return nil
+	}, func(number protowire.Number, v []byte) error {
+		switch number {
+		case payload:
+			d.Data = v
+		case sourceAddress:
+			d.From, ok = protofields.Address(v)
 		}
-		if n < 0 {
-			return d, ErrTruncated
-		}
-		b = b[n:]
+		return nil
+	})
+	if err != nil {
+		return d, err
 	}
 	d.Received = flow.Time(min(at, latest)) * 1e9
 	switch {

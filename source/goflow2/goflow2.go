@@ -8,12 +8,12 @@ package goflow2
 
 import (
 	"errors"
-	"net/netip"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"dragnet/flow"
+	"dragnet/internal/protofields"
 	"dragnet/source/biflow"
 )
 
@@ -40,7 +40,7 @@ const (
 // Reasons why a message, or the rest of it, is no flow. They are bare, so that a
 // flood of bad messages costs no memory.
 var (
-	ErrTruncated = errors.New("the message ends inside a field")
+	ErrTruncated = protofields.ErrTruncated
 	ErrNumber    = errors.New("a number is beyond what its field holds")
 	ErrAddress   = errors.New("an address is missing, or has neither 4 nor 16 bytes")
 	ErrTime      = errors.New("impossible time")
@@ -79,30 +79,19 @@ type message struct {
 func parse(b []byte, r *biflow.Record) (at flow.Time, err error) {
 	*r = biflow.Record{}
 	m := message{record: r}
-	for len(b) > 0 {
-		number, kind, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return 0, ErrTruncated
+	err = protofields.Each(b, func(number protowire.Number, v uint64) error {
+		if !m.number(number, v) {
+			return ErrNumber
 		}
-		b = b[n:]
-		switch kind {
-		case protowire.VarintType:
-			v, size := protowire.ConsumeVarint(b)
-			if n = size; n >= 0 && !m.number(number, v) {
-				return 0, ErrNumber
-			}
-		case protowire.BytesType:
-			v, size := protowire.ConsumeBytes(b)
-			if n = size; n >= 0 && !m.bytes(number, v) {
-				return 0, ErrAddress
-			}
-		default:
-			n = protowire.ConsumeFieldValue(number, kind, b)
+		return nil
+	}, func(number protowire.Number, v []byte) error {
+		if !m.bytes(number, v) {
+			return ErrAddress
 		}
-		if n < 0 {
-			return 0, ErrTruncated
-		}
-		b = b[n:]
+		return nil
+	})
+	if err != nil {
+		return 0, err
 	}
 	return m.finish()
 }
@@ -154,18 +143,13 @@ func (m *message) bytes(number protowire.Number, v []byte) (ok bool) {
 	ok = true
 	switch number {
 	case srcAddr:
-		f.Orig, ok = address(v)
+		f.Orig, ok = protofields.Address(v)
 	case dstAddr:
-		f.Resp, ok = address(v)
+		f.Resp, ok = protofields.Address(v)
 	case samplerAddress:
-		f.Exporter, ok = address(v)
+		f.Exporter, ok = protofields.Address(v)
 	}
 	return ok
-}
-
-func address(b []byte) (netip.Addr, bool) {
-	a, ok := netip.AddrFromSlice(b)
-	return a.Unmap(), ok
 }
 
 // finish makes the record of what was taken.
