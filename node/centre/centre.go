@@ -309,6 +309,19 @@ const reportsAtOnce = 1000
 
 // reportFindings makes findings of reports, and forgets those.
 func (s *Centre) reportFindings(ctx context.Context) error {
+	return s.takeRows(ctx, "centre_report", "trap", func(byID map[string]*dossier.Finding, from string, body []byte) error {
+		var r trap.Report
+		if err := json.Unmarshal(body, &r); err != nil {
+			return err
+		}
+		addEvidence(byID, from, &r)
+		return nil
+	})
+}
+
+// takeRows makes findings of the oldest rows of a table, each from who sent it, keeps
+// the findings, and deletes the rows.
+func (s *Centre) takeRows(ctx context.Context, table, sender string, add func(byID map[string]*dossier.Finding, from string, body []byte) error) error {
 	var last int64
 	byID := map[string]*dossier.Finding{}
 	err := s.deps.DB.View(ctx, func(tx *state.Tx) error {
@@ -320,13 +333,8 @@ func (s *Centre) reportFindings(ctx context.Context) error {
 			if err := row.Scan(&last, &from, &body); err != nil {
 				return err
 			}
-			var r trap.Report
-			if err := json.Unmarshal(body, &r); err != nil {
-				return err
-			}
-			addEvidence(byID, from, &r)
-			return nil
-		}, `SELECT seq, trap, body FROM centre_report ORDER BY seq LIMIT ?`, reportsAtOnce)
+			return add(byID, from, body)
+		}, `SELECT seq, `+sender+`, body FROM `+table+` ORDER BY seq LIMIT ?`, reportsAtOnce)
 	})
 	if err != nil || last == 0 {
 		return err
@@ -335,7 +343,7 @@ func (s *Centre) reportFindings(ctx context.Context) error {
 		return err
 	}
 	return s.deps.DB.Update(ctx, func(tx *state.Tx) error {
-		_, err := tx.Exec(`DELETE FROM centre_report WHERE seq <= ?`, last)
+		_, err := tx.Exec(`DELETE FROM `+table+` WHERE seq <= ?`, last)
 		return err
 	})
 }

@@ -2,7 +2,6 @@ package centre
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -46,36 +45,15 @@ func (s *Centre) takeInspection(_ context.Context, tx *state.Tx, from agents.Fro
 
 // reportSightings makes findings of sightings, and forgets those.
 func (s *Centre) reportSightings(ctx context.Context) error {
-	var last int64
-	byID := map[string]*dossier.Finding{}
-	err := s.deps.DB.View(ctx, func(tx *state.Tx) error {
-		last = 0
-		clear(byID)
-		return tx.Each(func(row *sql.Rows) error {
-			var from string
-			var body []byte
-			if err := row.Scan(&last, &from, &body); err != nil {
-				return err
-			}
-			seen, err := dossier.OpenInspection(body)
-			if err != nil {
-				return err
-			}
-			for i := range seen.Sightings {
-				addSighting(byID, from, &seen.Sightings[i])
-			}
-			return nil
-		}, `SELECT seq, sensor, body FROM centre_sighting ORDER BY seq LIMIT ?`, reportsAtOnce)
-	})
-	if err != nil || last == 0 {
-		return err
-	}
-	if err := s.keepFindings(ctx, byID); err != nil {
-		return err
-	}
-	return s.deps.DB.Update(ctx, func(tx *state.Tx) error {
-		_, err := tx.Exec(`DELETE FROM centre_sighting WHERE seq <= ?`, last)
-		return err
+	return s.takeRows(ctx, "centre_sighting", "sensor", func(byID map[string]*dossier.Finding, from string, body []byte) error {
+		seen, err := dossier.OpenInspection(body)
+		if err != nil {
+			return err
+		}
+		for i := range seen.Sightings {
+			addSighting(byID, from, &seen.Sightings[i])
+		}
+		return nil
 	})
 }
 
