@@ -76,7 +76,7 @@ func (s *Service) handler() (string, http.Handler) {
 	return path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case reportingv1connect.ClearinghouseServiceSubmitReportsProcedure, reportingv1connect.ClearinghouseServiceWithdrawReportProcedure:
-			if err := s.checkMember(r); err != nil {
+			if _, err := s.findCaller(r, roster.Report); err != nil {
 				s.metrics.refusedCallers.Inc()
 				refuse.Write(w, r, connect.NewError(connect.CodePermissionDenied, err))
 				return
@@ -88,37 +88,32 @@ func (s *Service) handler() (string, http.Handler) {
 
 // callerOf counts a member's requests for its organisation, others for their address.
 func (s *Service) callerOf(r *http.Request) admission.Caller {
-	list, err := s.keeper.Current(s.deps.Now())
-	if err != nil || r.TLS == nil {
-		return admission.Address(r)
-	}
-	p, ok := identity.PeerOf(*r.TLS)
-	if !ok {
-		return admission.Address(r)
-	}
-	if m, err := list.May(p.ID(), 0, s.deps.Now()); err == nil {
+	if m, err := s.findCaller(r, 0); err == nil {
 		return admission.Caller{Name: m.Class, Known: true}
 	}
 	return admission.Address(r)
 }
 
-// checkMember reports whether the caller's key may report, before anything of what
-// it sends is read.
-func (s *Service) checkMember(r *http.Request) error {
+// findCaller finds the member whose key the caller holds and who has the role now. It
+// reads nothing of what the caller sends.
+func (s *Service) findCaller(r *http.Request, role roster.Role) (*roster.Member, error) {
 	now := s.deps.Now()
 	list, err := s.keeper.Current(now)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if r.TLS == nil {
-		return roster.ErrUnknown
+		return nil, roster.ErrUnknown
 	}
 	p, ok := identity.PeerOf(*r.TLS)
 	if !ok {
-		return roster.ErrUnknown
+		return nil, roster.ErrUnknown
 	}
-	_, err = list.May(p.ID(), roster.Report, now)
-	return err
+	m, err := list.May(p.ID(), role, now)
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 // handlePanic logs a panic and keeps serving other requests.
