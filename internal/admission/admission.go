@@ -64,8 +64,8 @@ var (
 	ErrSlow     = errors.New("the request did not arrive in time")
 )
 
-// Handler serves next, which finds the body read already. Who tells whom a request
-// is counted for; refuse writes an error.
+// Handler serves next, which finds the body read already. Who returns the caller that a
+// request is counted for; refuse writes an error.
 func (g *Gate) Handler(next http.Handler, who func(*http.Request) Caller, refuse func(http.ResponseWriter, *http.Request, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := who(r)
@@ -102,11 +102,15 @@ func (g *Gate) readBody(w http.ResponseWriter, r *http.Request, c Caller) (body 
 	if err := deadline.SetReadDeadline(time.Now().Add(g.limits.Time)); err == nil {
 		defer deadline.SetReadDeadline(time.Time{})
 	}
+	size := int64(pieceOfBody)
+	if r.ContentLength >= 0 {
+		size = min(size, r.ContentLength+1) // most are small; one more to meet the end
+	}
+	piece := make([]byte, size)
 	for {
 		if int64(len(body)) > g.limits.Body {
 			return body, ErrTooLarge
 		}
-		piece := make([]byte, pieceOfBody)
 		n, err := r.Body.Read(piece)
 		if !g.chargeBytes(c, int64(n)) {
 			return body, ErrBusy
