@@ -7,7 +7,7 @@
 // witness's oblivious pseudorandom function (RFC 9497, mode OPRF,
 // ristretto255-SHA512): the asker learns the function's value at its own tuple
 // without showing the tuple, and every further guess costs one more evaluation
-// by the witness. Each question has a key of its own, derived from the witness's
+// by the witness. Each question has another key, derived from the witness's
 // master key and the question's hash: an evaluation serves that question and no
 // other. (RFC 9497's mode POPRF binds public input in the same way, for askers
 // who verify the key; here nobody but the witness evaluates.) Paper mode makes the key from the tuple by Argon2id.

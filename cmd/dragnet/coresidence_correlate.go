@@ -31,7 +31,7 @@ detect' is the test. Sources and the list of machines are those of 'detect'.`,
 	f := cmd.Flags()
 	f.DurationVar(&o.interval, "interval", o.interval, "length of an interval; no shorter than flows are exported")
 	f.Float64Var(&least, "least", least, "smallest correlation that is listed")
-	f.IntVar(&limit, "limit", limit, "list at most so many pairs, the strongest")
+	f.IntVar(&limit, "limit", limit, "the most pairs to list, the strongest first")
 	cmd.RunE = func(cmd *cobra.Command, sources []string) error {
 		if !(least > 0 && least <= 1) || limit < 1 {
 			return cli.Usage(errors.New("--least is not between 0 and 1, or --limit not positive"))

@@ -331,7 +331,7 @@ const innocent = 0.01
 // the same reason no machine excuses another of its tenant.
 func (d *detection) explain(x candidate) *netip.Addr {
 	if len(x.some) == 1 && len(x.others) > 1 {
-		return nil // the others' pairs have tests of their own
+		return nil // the others' pairs have separate tests
 	}
 	for _, sides := range [][2][]int{{x.some, x.others}, {x.others, x.some}} {
 		for _, asker := range d.askers(sides[0]) {

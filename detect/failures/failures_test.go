@@ -241,7 +241,7 @@ func TestScansAreFound(t *testing.T) {
 	}
 }
 
-// Whoever forges a resolver's address makes it look like a scanner: such a
+// Somebody who forges a resolver's address makes it look like a scanner: such a
 // finding is marked, and does not block.
 func TestForgedSourceIsNoAccusation(t *testing.T) {
 	resolver, us := netip.MustParseAddr("198.51.100.53"), netip.MustParseAddr("192.0.2.10")

@@ -31,7 +31,7 @@ import (
 //
 //	attacker 203.0.113.2 - borealis 192.0.2.0/26   one host infected, two not
 //	                     - cygnus   192.0.2.64/26  one host infected
-//	         203.0.113.66 is where a copy tells that it arrived
+//	         203.0.113.66 is where a copy reports that it arrived
 type whole struct {
 	*lab
 	dragnet string
@@ -127,7 +127,7 @@ func (w *whole) join(name string, n int) *member {
 }
 
 // addHost adds a host of an organisation with the last byte of its address, behind
-// a link of its own.
+// a separate link.
 func (w *whole) addHost(m *member, last byte) *netlab.Node {
 	w.Helper()
 	nodes, err := w.net.Nodes(fmt.Sprintf("%s-%d", m.name, last))

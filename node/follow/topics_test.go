@@ -72,7 +72,7 @@ func readingTopics(dir string, brokers []string) (*Follower, error) {
 	return New(c, d)
 }
 
-// cluster is a broker with both topics, of so many partitions, and a client.
+// cluster is a broker with both topics, of the given number of partitions, and a client.
 func cluster(t *testing.T, partitions int32) (brokers []string, client *kgo.Client) {
 	t.Helper()
 	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(partitions, sourceTopic, sinkTopic))

@@ -43,7 +43,7 @@ type OCSF struct {
 type File struct {
 	// Path of the file; empty writes none. It may be renamed at any time.
 	Path string `yaml:"path"`
-	// MaxBytes is when the file is renamed to PATH.1, and a new one is begun; 0
+	// MaxBytes is when the file is renamed to PATH.1, and a new one started; 0
 	// leaves that to others.
 	MaxBytes int64 `yaml:"max_bytes"`
 }

@@ -22,8 +22,8 @@ type half struct {
 	// anchored says that base, the sequence number of byte 0, is known.
 	anchored bool
 	base     uint32
-	// begun says that the SYN was seen, acked that the other end acknowledged it.
-	begun, acked bool
+	// opened says that the SYN was seen, acked that the other end acknowledged it.
+	opened, acked bool
 	next         int64 // the next byte to deliver
 	pieces       []piece
 	waiting      int // bytes in pieces
@@ -54,7 +54,7 @@ func (a *Assembler) addSegment(c *connection, dir Direction, p *packet.Packet) {
 	}
 	if !h.anchored {
 		h.anchored, h.base = true, seq
-		h.begun = p.Flags&flow.SYN != 0
+		h.opened = p.Flags&flow.SYN != 0
 	}
 	at := h.positionOf(seq)
 	if at > h.next+reach || at < h.next-reach {
@@ -94,9 +94,9 @@ func (a *Assembler) addAck(c *connection, dir Direction, ack uint32) {
 	}
 	switch {
 	case at >= 0 && at <= h.next:
-		h.acked = h.acked || h.begun
+		h.acked = h.acked || h.opened
 	case !h.acked:
-		h.begun = false // a guess, which would move next to where it is true
+		h.opened = false // a guess, which would move next to where it is true
 	}
 	if at > h.next && at <= h.next+reach {
 		a.skipTo(c, dir, at)

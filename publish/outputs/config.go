@@ -55,7 +55,7 @@ type Configuration struct {
 	Notice notice.Configuration `yaml:"notice"`
 	// DNSBL is the list as a DNS zone.
 	DNSBL dnsbl.Configuration `yaml:"dnsbl"`
-	// Pointer tells in a distributed hash table where the newest publication of
+	// Pointer says in a distributed hash table where the newest publication of
 	// the mirror is found.
 	Pointer pointer.Configuration `yaml:"pointer"`
 }

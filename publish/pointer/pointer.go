@@ -1,4 +1,4 @@
-// Package pointer tells where the newest publication is found when neither the
+// Package pointer says where the newest publication is found when neither the
 // clearinghouse nor a mirror known by name answers: a mutable item in a
 // distributed hash table (BEP 5, BEP 44), signed by the clearinghouse, with the
 // head of the publication's manifest and the addresses of mirrors. It holds no

@@ -118,7 +118,7 @@ func TestAForgerLeavesOthersAlone(t *testing.T) {
 }
 
 // TestAForgerInAWidePrefix sends flows that look right from more addresses of a
-// configured prefix than max_exporters: whoever was heard before stays, whoever is
+// configured prefix than max_exporters: an exporter heard before stays, one
 // of another prefix is heard, and an address that never sends flows keeps none out.
 func TestAForgerInAWidePrefix(t *testing.T) {
 	config := DefaultConfiguration()

@@ -120,7 +120,7 @@ func (c *Configuration) Validate() error {
 		p.Check(err == nil, fmt.Sprintf("brokers[%d]", i), "%w; want such as kafka.example.org:9092", err)
 	}
 	p.Check(slices.Contains([]string{"scram-sha-512", "scram-sha-256", "plain"}, c.Mechanism), "mechanism", "is %q; want scram-sha-512, scram-sha-256 or plain", c.Mechanism)
-	p.Check(c.User == "" || c.Mechanism != "plain" || c.TLS.Enabled, "mechanism", "plain shows the password to whoever listens; set tls.enabled, or use scram-sha-512")
+	p.Check(c.User == "" || c.Mechanism != "plain" || c.TLS.Enabled, "mechanism", "plain shows the password to anybody who listens; set tls.enabled, or use scram-sha-512")
 	p.Check(c.User != "" || c.Password == "", "user", "is empty, though there is a password")
 	p.Check((c.TLS.Certificate == "") == (c.TLS.Key == ""), "tls", "a certificate needs its key, and a key its certificate")
 	p.Check(c.TLS.Enabled || c.TLS.CA+c.TLS.Certificate == "", "tls.enabled", "is false, though certificates are named")

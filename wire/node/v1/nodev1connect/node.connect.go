@@ -212,7 +212,7 @@ type StoreServiceClient interface {
 	DescribeStore(context.Context, *v1.DescribeStoreRequest) (*v1.DescribeStoreResponse, error)
 	// CheckStore reads everything and names what is damaged.
 	CheckStore(context.Context, *v1.CheckStoreRequest) (*v1.CheckStoreResponse, error)
-	// ListSources tells where flows come from, and what was lost on the way.
+	// ListSources returns where flows come from, and what was lost on the way.
 	ListSources(context.Context, *v1.ListSourcesRequest) (*v1.ListSourcesResponse, error)
 }
 
@@ -288,7 +288,7 @@ type StoreServiceHandler interface {
 	DescribeStore(context.Context, *v1.DescribeStoreRequest) (*v1.DescribeStoreResponse, error)
 	// CheckStore reads everything and names what is damaged.
 	CheckStore(context.Context, *v1.CheckStoreRequest) (*v1.CheckStoreResponse, error)
-	// ListSources tells where flows come from, and what was lost on the way.
+	// ListSources returns where flows come from, and what was lost on the way.
 	ListSources(context.Context, *v1.ListSourcesRequest) (*v1.ListSourcesResponse, error)
 }
 
