@@ -24,9 +24,9 @@ type half struct {
 	base     uint32
 	// opened says that the SYN was seen, acked that the other end acknowledged it.
 	opened, acked bool
-	next         int64 // the next byte to deliver
-	pieces       []piece
-	waiting      int // bytes in pieces
+	next          int64 // the next byte to deliver
+	pieces        []piece
+	waiting       int // bytes in pieces
 	// end is the position of the FIN, if finished.
 	finished bool
 	end      int64
