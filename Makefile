@@ -51,7 +51,7 @@ gen: ## Write generated code and reference pages again
 	@$(GO) generate ./...
 	@$(GO) test ./cmd/dragnet -run '^TestReferenceIsFresh$$' -count=1 -update >/dev/null
 	@$(GO) test ./cmd/dragnet-agent -run '^TestReferenceIsFresh$$' -count=1 -update >/dev/null
-	@$(GO) test ./internal/archtest -run '^(TestDocumentTellsTheRule|TestAgentLinksWhatIsListed)$$' -count=1 -update >/dev/null
+	@$(GO) test ./internal/archtest -run '^(TestDocumentStatesTheRule|TestAgentLinksWhatIsListed)$$' -count=1 -update >/dev/null
 
 .PHONY: fuzz
 fuzz: ## Fuzz every target for FUZZTIME

@@ -15,7 +15,7 @@ import (
 	"net/netip"
 	"time"
 
-	"dragnet/contain/ripcord/state"
+	"dragnet/contain/ripcord/tables"
 	"dragnet/internal/conf"
 )
 
@@ -169,8 +169,8 @@ func (c *Configuration) Validate() error {
 	return p.Join()
 }
 
-func (c *Configuration) kernelSettings(observe bool) state.Settings {
-	return state.Settings{
+func (c *Configuration) kernelSettings(observe bool) tables.Settings {
+	return tables.Settings{
 		Observe: observe, FailOpen: c.FailOpen, SignedPass: c.SignedTCP == "pass",
 		BlockMS: toMilliseconds(c.Block), CoarseMS: toMilliseconds(c.Coarse.Duration), CoarseResets: uint32(c.Coarse.Resets),
 		ControlPort: c.Pull.Port,

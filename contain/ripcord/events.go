@@ -10,20 +10,20 @@ import (
 	"sync"
 	"time"
 
-	"dragnet/contain/ripcord/state"
+	"dragnet/contain/ripcord/tables"
 )
 
 // maxLines bounds the log lines about drops per report.
 const maxLines = 20
 
 // handleEvent handles an event of the programs.
-func (g *Gateway) handleEvent(e state.Event, ns uint64) {
+func (g *Gateway) handleEvent(e tables.Event, ns uint64) {
 	switch e.Reason {
-	case state.Learnt:
+	case tables.Learnt:
 		g.log.Info("learnt an address of the host", "address", e.Host.Addr())
-	case state.Block, state.CoarseBlock:
+	case tables.Block, tables.CoarseBlock:
 		last := g.config.Block
-		if e.Reason == state.CoarseBlock {
+		if e.Reason == tables.CoarseBlock {
 			last = g.config.Coarse.Duration
 		}
 		at := time.Now().Add(-time.Duration(bootNS() - ns))
@@ -38,7 +38,7 @@ func (g *Gateway) handleEvent(e state.Event, ns uint64) {
 
 // cause groups events in the log.
 type cause struct {
-	reason     state.Reason
+	reason     tables.Reason
 	host, peer netip.Addr
 	proto      uint8
 	port       uint16
@@ -56,13 +56,13 @@ type tally struct {
 // maxCauses bounds the memory of a tally.
 const maxCauses = 4096
 
-func (t *tally) countEvent(e state.Event) {
+func (t *tally) countEvent(e tables.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.counts == nil {
 		t.counts = map[cause]int{}
 	}
-	if e.Reason == state.Spoofed && e.Side == state.Out {
+	if e.Reason == tables.Spoofed && e.Side == tables.Out {
 		t.wanted[familyIndex(e.Host.Addr())] = true
 	}
 	c := cause{e.Reason, e.Host.Addr(), e.Peer.Addr(), e.Proto, e.Peer.Port()}

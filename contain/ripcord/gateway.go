@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dragnet/contain/ripcord/bpf"
-	"dragnet/contain/ripcord/state"
+	"dragnet/contain/ripcord/tables"
 )
 
 const (
@@ -45,7 +45,7 @@ type Gateway struct {
 	tally     tally
 	unplugged backoff // used by run only
 	// warned are the counters at the last sweep.
-	warned [state.Reasons]uint64
+	warned [tables.Reasons]uint64
 	swept  bool
 	// kept is the number of connections of IPv4 and IPv6 after the last sweep.
 	kept [2]int

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"dragnet/contain/ripcord/state"
+	"dragnet/contain/ripcord/tables"
 	"dragnet/packet"
 )
 
@@ -182,7 +182,7 @@ func (g *Gateway) allowLease(a netip.Addr) {
 			}
 		}
 	}
-	if err := g.wire.PutSource(a, state.Source{Seen: bootMS()}); err != nil {
+	if err := g.wire.PutSource(a, tables.Source{Seen: bootMS()}); err != nil {
 		g.log.Error("add address granted by DHCP failed", "err", err)
 		return
 	}

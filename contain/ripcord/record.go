@@ -13,7 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"dragnet/contain/ripcord/state"
+	"dragnet/contain/ripcord/tables"
 	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/internal/durable"
@@ -114,9 +114,9 @@ func (r *record) openFile(name string) error {
 }
 
 // writeBlock writes the receipt of a block that the programs made.
-func (r *record) writeBlock(e state.Event, at time.Time, last time.Duration) error {
+func (r *record) writeBlock(e tables.Event, at time.Time, last time.Duration) error {
 	what := "connection"
-	if e.Reason == state.CoarseBlock {
+	if e.Reason == tables.CoarseBlock {
 		what = "new connections to the port"
 	}
 	return r.writeReceipt(at, fmt.Sprintf("%s %v - %v ended by RST (sequence number %d), until %s",

@@ -16,7 +16,7 @@ import (
 
 	"dragnet/contain/ripcord/bpf"
 	"dragnet/contain/ripcord/message"
-	"dragnet/contain/ripcord/state"
+	"dragnet/contain/ripcord/tables"
 	"dragnet/packet"
 )
 
@@ -106,7 +106,7 @@ func victimBlock(p netip.Prefix) netip.Prefix {
 
 // findHop finds how the host reaches a victim. What the gateway sends to one
 // leaves the same way: a neighbour who asks in its name gets nothing.
-func (g *Gateway) findHop(victim netip.Prefix) (hop state.Hop, ok bool) {
+func (g *Gateway) findHop(victim netip.Prefix) (hop tables.Hop, ok bool) {
 	if victim.IsSingleIP() {
 		return g.wire.Hop(victim.Addr())
 	}
@@ -209,7 +209,7 @@ func (g *Gateway) endConversation(host netip.Addr, l *message.Message, now time.
 		return message.Busy, 0
 	}
 	last := min(time.Duration(l.Seconds)*time.Second, g.config.Pull.Longest)
-	stop := state.Stop{Until: bootMS() + toMilliseconds(last)}
+	stop := tables.Stop{Until: bootMS() + toMilliseconds(last)}
 	if err := g.wire.PutStop(k, stop); err != nil {
 		g.log.Warn("stop conversation failed", "err", err)
 		return message.Busy, 0
@@ -230,7 +230,7 @@ func (g *Gateway) endConversation(host netip.Addr, l *message.Message, now time.
 }
 
 // wasActive reports whether the host took part in a conversation recently.
-func (g *Gateway) wasActive(k state.Principals, now uint32) bool {
+func (g *Gateway) wasActive(k tables.Principals, now uint32) bool {
 	active := toMilliseconds(g.config.Pull.Active)
 	matches := func(peer netip.Addr, hport, pport uint16, proto uint8, last uint32) bool {
 		return now-last <= active && k.Peer.Contains(netip.AddrFrom16(peer.As16())) && (k.Proto == 0 || k.Proto == proto) &&
@@ -243,7 +243,7 @@ func (g *Gateway) wasActive(k state.Principals, now uint32) bool {
 	}
 	found := false
 	if k.Proto == 0 || k.Proto == 6 {
-		g.wire.Conns(func(e state.Ends, c state.Conn) bool {
+		g.wire.Conns(func(e tables.Ends, c tables.Conn) bool {
 			found = matches(e.Peer.Addr(), e.Host.Port(), e.Peer.Port(), 6, c.Sent)
 			return !found
 		})
@@ -253,7 +253,7 @@ func (g *Gateway) wasActive(k state.Principals, now uint32) bool {
 
 // destination is where a message goes.
 type destination struct {
-	hop  state.Hop
+	hop  tables.Hop
 	host netip.AddrPort
 	peer netip.AddrPort
 }

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"dragnet/contain/ripcord/state"
+	"dragnet/contain/ripcord/tables"
 )
 
 func TestConfiguration(t *testing.T) {
@@ -47,20 +47,20 @@ func TestWhatIsForgotten(t *testing.T) {
 	const now = uint32(1000) // the clock has wrapped
 	ago := func(d time.Duration) uint32 { return now - toMilliseconds(d) }
 	for name, c := range map[string]struct {
-		conn state.Conn
+		conn tables.Conn
 		want bool
 	}{
-		"open and used":               {state.Conn{State: state.Established, LastSeen: ago(time.Hour)}, false},
-		"open and idle for a week":    {state.Conn{State: state.Established, LastSeen: ago(7 * 24 * time.Hour)}, true},
-		"half closed, idle":           {state.Conn{State: state.Established, Seen: state.FINOut, LastSeen: ago(time.Hour)}, false},
-		"closed just now":             {state.Conn{State: state.Established, Seen: state.FINOut | state.FINIn, LastSeen: ago(time.Minute)}, false},
-		"closed":                      {state.Conn{State: state.Established, Seen: state.FINOut | state.FINIn, LastSeen: ago(3 * time.Minute)}, true},
-		"reset by the host":           {state.Conn{State: state.Reset, LastSeen: ago(3 * time.Minute)}, true},
-		"SYN a minute ago":            {state.Conn{State: state.Handshaking, LastSeen: ago(time.Minute)}, false},
-		"SYN long ago":                {state.Conn{State: state.Handshaking, LastSeen: ago(2 * time.Minute)}, true},
-		"blocked, and silent":         {state.Conn{State: state.Ended, Until: now + 1, LastSeen: ago(time.Hour)}, false},
-		"block over, and silent":      {state.Conn{State: state.Ended, Until: now - 1, LastSeen: ago(time.Hour)}, true},
-		"seen after the sweep's time": {state.Conn{State: state.Handshaking, LastSeen: now + 5}, false},
+		"open and used":               {tables.Conn{State: tables.Established, LastSeen: ago(time.Hour)}, false},
+		"open and idle for a week":    {tables.Conn{State: tables.Established, LastSeen: ago(7 * 24 * time.Hour)}, true},
+		"half closed, idle":           {tables.Conn{State: tables.Established, Seen: tables.FINOut, LastSeen: ago(time.Hour)}, false},
+		"closed just now":             {tables.Conn{State: tables.Established, Seen: tables.FINOut | tables.FINIn, LastSeen: ago(time.Minute)}, false},
+		"closed":                      {tables.Conn{State: tables.Established, Seen: tables.FINOut | tables.FINIn, LastSeen: ago(3 * time.Minute)}, true},
+		"reset by the host":           {tables.Conn{State: tables.Reset, LastSeen: ago(3 * time.Minute)}, true},
+		"SYN a minute ago":            {tables.Conn{State: tables.Handshaking, LastSeen: ago(time.Minute)}, false},
+		"SYN long ago":                {tables.Conn{State: tables.Handshaking, LastSeen: ago(2 * time.Minute)}, true},
+		"blocked, and silent":         {tables.Conn{State: tables.Ended, Until: now + 1, LastSeen: ago(time.Hour)}, false},
+		"block over, and silent":      {tables.Conn{State: tables.Ended, Until: now - 1, LastSeen: ago(time.Hour)}, true},
+		"seen after the sweep's time": {tables.Conn{State: tables.Handshaking, LastSeen: now + 5}, false},
 	} {
 		if got := idle.hasExpired(&c.conn, now); got != c.want {
 			t.Errorf("%s: forgotten %v, want %v", name, got, c.want)

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"dragnet/contain/ripcord/bpf"
-	"dragnet/contain/ripcord/state"
+	"dragnet/contain/ripcord/tables"
 )
 
 // GatewayGatewayStatus is the contents of a gateway's pinned tables; the agent
@@ -52,16 +52,16 @@ func ReadStatus(pins string) (*GatewayStatus, error) {
 	}
 	s := &GatewayStatus{Counters: map[string]uint64{}, Sources: []netip.Addr{}, Stops: []StoppedConversation{}}
 	for r, n := range sum {
-		s.Counters[state.Reason(r).String()] = n
+		s.Counters[tables.Reason(r).String()] = n
 	}
 	for a := range w.Sources() {
 		s.Sources = append(s.Sources, a)
 	}
 	slices.SortFunc(s.Sources, netip.Addr.Compare)
 	now := bootMS()
-	w.Conns(func(_ state.Ends, c state.Conn) bool {
+	w.Conns(func(_ tables.Ends, c tables.Conn) bool {
 		s.Connections++
-		if c.State == state.Ended && int32(c.Until-now) > 0 {
+		if c.State == tables.Ended && int32(c.Until-now) > 0 {
 			s.Ended++
 		}
 		return true

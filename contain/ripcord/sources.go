@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"dragnet/contain/ripcord/bpf"
-	"dragnet/contain/ripcord/state"
+	"dragnet/contain/ripcord/tables"
 )
 
 // fixSources lets the host use its configured addresses, removes those no
@@ -22,7 +22,7 @@ func (g *Gateway) fixSources() error {
 		if a.Is6() && !a.IsLinkLocalUnicast() {
 			errs = append(errs, g.wire.PutPrefix(a, bootMS()))
 		}
-		errs = append(errs, g.wire.PutSource(a, state.Source{Seen: bootMS(), Fixed: 1}))
+		errs = append(errs, g.wire.PutSource(a, tables.Source{Seen: bootMS(), Fixed: 1}))
 	}
 	for a, s := range g.wire.Sources() {
 		if s.Fixed == 1 && !fixed[a] {

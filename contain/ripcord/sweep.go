@@ -6,14 +6,14 @@ import (
 	"errors"
 	"time"
 
-	"dragnet/contain/ripcord/state"
+	"dragnet/contain/ripcord/tables"
 )
 
 // sweepConns removes expired connections. now is in milliseconds since boot.
 func (g *Gateway) sweepConns(now uint32) error {
 	type old struct {
-		ends state.Ends
-		conn state.Conn
+		ends tables.Ends
+		conn tables.Conn
 	}
 	var over []old
 	idle := [2]Idle{g.config.Idle, g.config.Idle}
@@ -21,7 +21,7 @@ func (g *Gateway) sweepConns(now uint32) error {
 		idle[i] = idle[i].whenFilled(g.kept[i], room)
 	}
 	g.kept = [2]int{}
-	g.wire.Conns(func(e state.Ends, c state.Conn) bool {
+	g.wire.Conns(func(e tables.Ends, c tables.Conn) bool {
 		family := familyIndex(e.Host.Addr())
 		if idle[family].hasExpired(&c, now) {
 			over = append(over, old{e, c})
@@ -55,12 +55,12 @@ func (g *Gateway) logWarnings() error {
 		return err
 	}
 	for _, a := range []struct {
-		reason state.Reason
+		reason tables.Reason
 		means  string
 	}{
-		{state.Untracked, "packets of untracked connections passed: their peers cannot end them (fail_open)"},
-		{state.TableFull, "new connections refused: the table is full"},
-		{state.EventLost, "events lost: only the counters include them"},
+		{tables.Untracked, "packets of untracked connections passed: their peers cannot end them (fail_open)"},
+		{tables.TableFull, "new connections refused: the table is full"},
+		{tables.EventLost, "events lost: only the counters include them"},
 	} {
 		if n := sum[a.reason] - g.warned[a.reason]; n > 0 && g.swept {
 			g.log.Warn(a.means, "packets", n)
@@ -84,14 +84,14 @@ func (i Idle) whenFilled(connections, room int) Idle {
 }
 
 // hasExpired reports whether a connection can be removed.
-func (i Idle) hasExpired(c *state.Conn, now uint32) bool {
+func (i Idle) hasExpired(c *tables.Conn, now uint32) bool {
 	idle := int64(int32(now - c.LastSeen))
 	switch {
-	case c.State == state.Ended && int32(c.Until-now) > 0:
+	case c.State == tables.Ended && int32(c.Until-now) > 0:
 		return false // a block in force is never removed
-	case c.State == state.Ended || c.Over():
+	case c.State == tables.Ended || c.Over():
 		return idle > i.Closed.Milliseconds()
-	case c.State == state.Handshaking:
+	case c.State == tables.Handshaking:
 		return idle > i.Handshake.Milliseconds()
 	}
 	return idle > i.Established.Milliseconds()

@@ -75,14 +75,14 @@ var bans = []struct{ from, to, why string }{
 }
 
 type pkg struct {
-	ImportPath, Dir, Doc               string
+	ImportPath, Name, Dir, Doc         string
 	Imports                            []string
 	GoFiles, TestGoFiles, XTestGoFiles []string
 }
 
 func packages(t *testing.T) []pkg {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-json=ImportPath,Dir,Doc,Imports,GoFiles,TestGoFiles,XTestGoFiles", module+"...").Output()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Name,Dir,Doc,Imports,GoFiles,TestGoFiles,XTestGoFiles", module+"...").Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
@@ -181,6 +181,21 @@ func TestEveryPackageHasAComment(t *testing.T) {
 		if len(p.GoFiles) > 0 && p.Doc == "" {
 			t.Errorf("%s has no package comment", p.ImportPath)
 		}
+	}
+}
+
+// TestPackageNamesAreUsedOnce: a reader of a selector must not have to look up
+// which of two packages it names.
+func TestPackageNamesAreUsedOnce(t *testing.T) {
+	at := map[string]string{}
+	for _, p := range packages(t) {
+		if len(p.GoFiles) == 0 || p.Name == "main" {
+			continue
+		}
+		if other, ok := at[p.Name]; ok {
+			t.Errorf("package %s is both %s and %s", p.Name, other, p.ImportPath)
+		}
+		at[p.Name] = p.ImportPath
 	}
 }
 

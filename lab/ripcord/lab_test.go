@@ -23,7 +23,7 @@ import (
 
 	"dragnet/contain/ripcord"
 	"dragnet/contain/ripcord/bpf"
-	"dragnet/contain/ripcord/state"
+	"dragnet/contain/ripcord/tables"
 	"dragnet/internal/netlab"
 	"dragnet/internal/testkit"
 )
@@ -143,7 +143,7 @@ func (l *lab) counter(name string) uint64 {
 	sum, err := l.tables.Counters()
 	l.check(err)
 	for r, n := range sum {
-		if state.Reason(r).String() == name {
+		if tables.Reason(r).String() == name {
 			return n
 		}
 	}

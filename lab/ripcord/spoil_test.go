@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dragnet/contain/ripcord/bpf"
-	"dragnet/contain/ripcord/state"
+	"dragnet/contain/ripcord/tables"
 	"dragnet/internal/netlab"
 )
 
@@ -65,11 +65,11 @@ func backdate(pins string, by time.Duration) error {
 	}
 	defer w.Close()
 	type row struct {
-		ends state.Ends
-		conn state.Conn
+		ends tables.Ends
+		conn tables.Conn
 	}
 	var all []row
-	w.Conns(func(e state.Ends, c state.Conn) bool { all = append(all, row{e, c}); return true })
+	w.Conns(func(e tables.Ends, c tables.Conn) bool { all = append(all, row{e, c}); return true })
 	for _, r := range all {
 		back := uint32(by.Milliseconds())
 		r.conn.LastSeen, r.conn.Sent, r.conn.Until = r.conn.LastSeen-back, r.conn.Sent-back, r.conn.Until-back

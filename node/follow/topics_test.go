@@ -21,7 +21,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"dragnet/flow"
-	"dragnet/flow/message"
+	"dragnet/flow/protobuf"
 	"dragnet/internal/admin"
 	"dragnet/internal/run"
 	"dragnet/internal/testkit"
@@ -241,7 +241,7 @@ func forwarded(t *testing.T, brokers []string, n int) {
 	for len(seen) < n && ctx.Err() == nil {
 		client.PollFetches(ctx).EachRecord(func(r *kgo.Record) {
 			var f flow.Flow
-			if err := message.Parse(r.Value, &f); err != nil {
+			if err := protobuf.Parse(r.Value, &f); err != nil {
 				t.Fatal(err)
 			}
 			messages++

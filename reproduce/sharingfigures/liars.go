@@ -11,7 +11,7 @@ import (
 
 	"dragnet/internal/plot"
 	"dragnet/reproduce/report"
-	"dragnet/simulate/community"
+	"dragnet/simulate/sharing"
 )
 
 // liarsSize is how much is simulated; tests simulate less.
@@ -85,7 +85,7 @@ func (e estimate) String() string {
 }
 
 // scores are the results of one setting over all seeds.
-type scores []*community.Belief
+type scores []*sharing.Belief
 
 func (s scores) scoreAt(k int) (precision, recall estimate) {
 	var ps, rs []float64
@@ -112,7 +112,7 @@ type liarsRun struct {
 	mu   sync.Mutex
 }
 
-func (x *liarsRun) simulate(what string, one func(seed uint64) (*community.Belief, error)) (scores, error) {
+func (x *liarsRun) simulate(what string, one func(seed uint64) (*sharing.Belief, error)) (scores, error) {
 	out := make(scores, x.size.seeds)
 	g, ctx := errgroup.WithContext(x.ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
@@ -131,17 +131,17 @@ func (x *liarsRun) simulate(what string, one func(seed uint64) (*community.Belie
 	return out, g.Wait()
 }
 
-func (x *liarsRun) runWitnesses(share float64, lie community.Lie, colluding bool, fraction float64) (scores, error) {
-	return x.simulate("asking communities", func(seed uint64) (*community.Belief, error) {
-		c := community.DefaultConfiguration()
+func (x *liarsRun) runWitnesses(share float64, lie sharing.Lie, colluding bool, fraction float64) (scores, error) {
+	return x.simulate("asking communities", func(seed uint64) (*sharing.Belief, error) {
+		c := sharing.DefaultConfiguration()
 		c.Organisations, c.Liars, c.Lie, c.Colluding, c.Fraction, c.Seed = x.size.organisations, share, lie, colluding, fraction, seed
-		return community.Run(x.ctx, c)
+		return sharing.Run(x.ctx, c)
 	})
 }
 
 func (x *liarsRun) runReporters(share float64, colluding bool) (scores, error) {
-	return x.simulate("merging reports", func(seed uint64) (*community.Belief, error) {
-		c := community.DefaultReporters()
+	return x.simulate("merging reports", func(seed uint64) (*sharing.Belief, error) {
+		c := sharing.DefaultReporters()
 		c.Liars, c.Colluding, c.Seed = share, colluding, seed
 		return c.Publish()
 	})
@@ -153,7 +153,7 @@ func runLiars(ctx context.Context, env report.Environment, r *report.Report, siz
 	for _, colluding := range []bool{false, true} {
 		who := map[bool]string{false: "each on its own", true: "colluding"}[colluding]
 		t, drawings, err := x.sweepShares("Detective, liars "+who, "k=%d", quorums, func(share float64) (scores, error) {
-			return x.runWitnesses(share, community.Mixed, colluding, 0)
+			return x.runWitnesses(share, sharing.Mixed, colluding, 0)
 		})
 		if err != nil {
 			return nil, err
@@ -225,7 +225,7 @@ func addPoint(s *plot.Series, x float64, e estimate) {
 func (x *liarsRun) addFraction(t *report.Table, colluding bool) error {
 	t.Header = append(t.Header, fmt.Sprintf("k=2 and %.0f %% of those asked", 100*fraction))
 	for i, share := range x.size.shares {
-		s, err := x.runWitnesses(share, community.Mixed, colluding, fraction)
+		s, err := x.runWitnesses(share, sharing.Mixed, colluding, fraction)
 		if err != nil {
 			return err
 		}
@@ -239,7 +239,7 @@ func (x *liarsRun) byLie() (report.Table, error) {
 	for _, k := range quorums {
 		t.Header = append(t.Header, fmt.Sprintf("k=%d", k))
 	}
-	for _, lie := range community.Lies() {
+	for _, lie := range sharing.Lies() {
 		for _, colluding := range []bool{false, true} {
 			s, err := x.runWitnesses(byLieShare, lie, colluding, 0)
 			if err != nil {
@@ -272,7 +272,7 @@ func (x *liarsRun) fishingTable() (report.Table, error) {
 			var served []float64
 			for seed := range x.size.seeds {
 				for _, colluding := range []bool{false, true} {
-					f := community.DefaultFishing()
+					f := sharing.DefaultFishing()
 					f.Fishers, f.Colluding, f.Independent, f.Seed = share, colluding, m, uint64(seed+1)
 					got, err := f.Run()
 					if err != nil {
@@ -296,11 +296,11 @@ func (x *liarsRun) fishingTable() (report.Table, error) {
 }
 
 func sayLiars(r *report.Report, size liarsSize) {
-	c, d := community.DefaultConfiguration(), community.DefaultReporters()
+	c, d := sharing.DefaultConfiguration(), sharing.DefaultReporters()
 	r.Say("%d organisations are witnesses; a group of %d attackers, each seen by an honest witness with probability %g. The stated share of organisations lies, each in a way drawn at random: withholding (names nobody), framing (names %d of %d innocent hosts besides what it saw), spraying (names all of them), Sybil (frames under %d names that nobody vouches for). Colluding liars frame the same hosts. Liars are assumed to know the pattern, which the question hides from them: without it an answer does not open.",
 		size.organisations, c.Group, c.Seen, c.Framed, c.Innocent, c.Names)
 	r.Say("What decides is the product's code: the sealed exchange, one voice for each verified organisation and one for all others together, k voices to believe a host. Precision: the part of what is believed that belongs to the group; recall: the part of the group that is believed. Mean and 95 %% interval of the mean over %d seeds (from 1); '-' where nothing is believed under any seed.", size.seeds)
 	r.Say("Clearinghouse: %d detectives report what each found (half of the group each) under one pattern, liars add %d innocent hosts; a host is published once as many organisations as the floor reported it.", d.Detectives, d.Framed)
 	r.Say("Non-colluding liars are outvoted as long as few innocents are named k times by chance; sprayers, who name everybody, work together without meaning to. Colluders list whom they like as soon as they are k, or the floor: no quorum below their number helps, and one above it costs recall. A share of those asked grows with the community, which colluders must then outgrow too. Not played: decoy questions and the record of honesty, which single out liars over many questions.")
-	r.Say("Fishing: %d detectives, each honest one knowing each incident with probability %g; a witness answers a question once the stated number of organisations asked the same (its policy's code). It tells a lone fisher nothing from two on, and colluders everything as soon as they are enough; the price is what only few honest detectives know.", community.DefaultFishing().Detectives, community.DefaultFishing().Knows)
+	r.Say("Fishing: %d detectives, each honest one knowing each incident with probability %g; a witness answers a question once the stated number of organisations asked the same (its policy's code). It tells a lone fisher nothing from two on, and colluders everything as soon as they are enough; the price is what only few honest detectives know.", sharing.DefaultFishing().Detectives, sharing.DefaultFishing().Knows)
 }

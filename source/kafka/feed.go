@@ -7,7 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"dragnet/flow"
-	"dragnet/flow/message"
+	"dragnet/flow/protobuf"
 	"dragnet/source/akvorado"
 	"dragnet/source/biflow"
 	"dragnet/source/goflow2"
@@ -192,7 +192,7 @@ func (f *feed) read(b []byte) error {
 		return f.netflow.Decode(f.clock, d.From, d.Data, add)
 	}
 	var one flow.Flow
-	if err := message.Parse(b, &one); err != nil {
+	if err := protobuf.Parse(b, &one); err != nil {
 		return err
 	}
 	f.emit(&one)

@@ -10,7 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"dragnet/flow"
-	"dragnet/flow/message"
+	"dragnet/flow/protobuf"
 )
 
 // Forwarder writes flows to a topic. Its methods are safe for concurrent use.
@@ -54,7 +54,7 @@ func (w *Forwarder) Stop(ctx context.Context) error {
 // between writing and storing it, has the same key.
 func (w *Forwarder) Add(batch []flow.Flow) {
 	for i := range batch {
-		value := message.Append(make([]byte, 0, 192), &batch[i])
+		value := protobuf.Append(make([]byte, 0, 192), &batch[i])
 		key := sha256.Sum256(value)
 		w.client.TryProduce(context.Background(), &kgo.Record{Key: key[:16], Value: value}, w.done)
 	}

@@ -25,7 +25,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"dragnet/flow"
-	"dragnet/flow/message"
+	"dragnet/flow/protobuf"
 	"dragnet/internal/testkit"
 	"dragnet/source/biflow"
 	"dragnet/source/netflow"
@@ -156,7 +156,7 @@ func TestAkvorado(t *testing.T) {
 func own(first, n int, at time.Time) (records []*kgo.Record) {
 	for i := range n {
 		f := flow.Flow{Start: flow.FromTime(at), Orig: netip.AddrFrom4([4]byte{10, 0, byte((first + i) >> 8), byte(first + i)}), Resp: netip.MustParseAddr("192.0.2.1"), Proto: flow.UDP, Known: flow.Counts, OrigPkts: 1}
-		records = append(records, &kgo.Record{Topic: "own", Value: message.Append(nil, &f)})
+		records = append(records, &kgo.Record{Topic: "own", Value: protobuf.Append(nil, &f)})
 	}
 	return records
 }

@@ -5,7 +5,7 @@ import (
 
 	"dragnet/flow"
 	"dragnet/internal/lru"
-	"dragnet/source/sequence"
+	"dragnet/source/gaps"
 )
 
 // exporter is what is known of one address that sends.
@@ -25,7 +25,7 @@ type domainKey struct {
 type domain struct {
 	key       domainKey
 	templates *lru.Map[uint16, *template]
-	sequence  sequence.Sequence
+	sequence  gaps.Sequence
 	sampling  rates
 	// boot is the exporter's start in milliseconds since 1970, from
 	// systemInitTimeMilliseconds [160] in an option; 0 when unknown.

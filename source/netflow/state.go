@@ -8,7 +8,7 @@ import (
 	"slices"
 
 	"dragnet/flow"
-	"dragnet/source/sequence"
+	"dragnet/source/gaps"
 )
 
 // saved is what a Decoder keeps across restarts, as JSON.
@@ -25,7 +25,7 @@ type savedExporter struct {
 type savedDomain struct {
 	Version    version           `json:"version"`
 	Domain     uint32            `json:"domain"`
-	Sequence   *sequence.State   `json:"sequence,omitempty"`
+	Sequence   *gaps.State       `json:"sequence,omitempty"`
 	Boot       uint64            `json:"boot,omitempty"`
 	Sampling   uint32            `json:"sampling,omitempty"`
 	Selectors  map[uint32]uint32 `json:"selectors,omitempty"`

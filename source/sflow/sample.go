@@ -7,7 +7,7 @@ import (
 	"dragnet/flow"
 	"dragnet/packet"
 	"dragnet/source/biflow"
-	"dragnet/source/sequence"
+	"dragnet/source/gaps"
 )
 
 // reader takes XDR values (RFC 4506) from a datagram; beyond its end they are
@@ -103,7 +103,7 @@ func (e *exporter) follow(agent, number uint32, most int) {
 		if len(e.agents) >= most {
 			return
 		}
-		s = new(sequence.Sequence)
+		s = new(gaps.Sequence)
 		e.agents[agent] = s
 	}
 	s.Follow(number, 1)

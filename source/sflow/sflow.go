@@ -18,7 +18,7 @@ import (
 	"dragnet/packet"
 	"dragnet/source/biflow"
 	"dragnet/source/exporters"
-	"dragnet/source/sequence"
+	"dragnet/source/gaps"
 )
 
 // Reasons why a datagram, or a part of it, yields no records. They are bare,
@@ -120,15 +120,15 @@ type Decoder struct {
 // exporter is what is known of one address that sends.
 type exporter struct {
 	Counters
-	agents map[uint32]*sequence.Sequence // by sub-agent
-	drops  map[uint64]uint32             // the last count, by sub-agent and data source
+	agents map[uint32]*gaps.Sequence // by sub-agent
+	drops  map[uint64]uint32         // the last count, by sub-agent and data source
 }
 
 // New returns a Decoder.
 func New(c Configuration) *Decoder {
 	d := &Decoder{config: c}
 	d.exporters = exporters.NewTable(c.MaxExporters, func() *exporter {
-		return &exporter{agents: map[uint32]*sequence.Sequence{}, drops: map[uint64]uint32{}}
+		return &exporter{agents: map[uint32]*gaps.Sequence{}, drops: map[uint64]uint32{}}
 	})
 	d.exporters.Proven = func(e *exporter) bool { return e.Records > 0 }
 	d.exporters.Forget = func(from netip.Addr, e *exporter) {

@@ -6,15 +6,15 @@ import (
 	"net/netip"
 
 	"dragnet/flow"
-	"dragnet/source/sequence"
+	"dragnet/source/gaps"
 )
 
 // savedExporter is what a Decoder keeps of one across restarts, as JSON.
 type savedExporter struct {
-	Addr     netip.Addr                 `json:"addr"`
-	Counters Counters                   `json:"counters"` // without the losses of sub-agents
-	Agents   map[uint32]*sequence.State `json:"agents"`
-	Drops    map[uint64]uint32          `json:"drops"`
+	Addr     netip.Addr             `json:"addr"`
+	Counters Counters               `json:"counters"` // without the losses of sub-agents
+	Agents   map[uint32]*gaps.State `json:"agents"`
+	Drops    map[uint64]uint32      `json:"drops"`
 }
 
 // Save returns sequence numbers and counters as JSON, so that a restarted program
@@ -22,7 +22,7 @@ type savedExporter struct {
 func (d *Decoder) Save() ([]byte, error) {
 	all := []savedExporter{}
 	for from, e := range d.exporters.All() {
-		one := savedExporter{Addr: from, Counters: e.Counters, Agents: map[uint32]*sequence.State{}, Drops: e.drops}
+		one := savedExporter{Addr: from, Counters: e.Counters, Agents: map[uint32]*gaps.State{}, Drops: e.drops}
 		for agent, s := range e.agents {
 			one.Agents[agent] = s.State()
 		}
@@ -61,7 +61,7 @@ func (d *Decoder) Restore(now flow.Time, text []byte) error {
 		}
 		e.Counters = one.Counters
 		for agent, state := range one.Agents {
-			if s := new(sequence.Sequence); len(e.agents) < d.config.MaxSources {
+			if s := new(gaps.Sequence); len(e.agents) < d.config.MaxSources {
 				s.Resume(state)
 				e.agents[agent] = s
 			}

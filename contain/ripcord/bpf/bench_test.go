@@ -10,7 +10,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 
 	"dragnet/contain/ripcord/path/pathtest"
-	"dragnet/contain/ripcord/state"
+	"dragnet/contain/ripcord/tables"
 	"dragnet/internal/testkit"
 )
 
@@ -18,7 +18,7 @@ import (
 // only redirects.
 func BenchmarkPacket(b *testing.B) {
 	testkit.Root(b)
-	w, err := Load(Options{Host: 1, Net: 1, Settings: state.DefaultSettings(), Room: [2]uint32{1 << 16, 1 << 16}})
+	w, err := Load(Options{Host: 1, Net: 1, Settings: tables.DefaultSettings(), Room: [2]uint32{1 << 16, 1 << 16}})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -33,17 +33,17 @@ func BenchmarkPacket(b *testing.B) {
 	host, peer := netip.MustParseAddrPort("10.0.0.5:40000"), netip.MustParseAddrPort("192.0.2.1:80")
 	// Only the host's numbers are shifted: a test run goes on with what it
 	// made, and an acknowledgement must stay what it was.
-	c := state.Conn{Out: 12345, State: state.Established, Seen: state.SYNOut | state.SYNIn, AckHi: 9000, InNext: 9000, ISNIn: 8999}
-	if err := w.PutConn(state.Ends{Host: host, Peer: peer}, c); err != nil {
+	c := tables.Conn{Out: 12345, State: tables.Established, Seen: tables.SYNOut | tables.SYNIn, AckHi: 9000, InNext: 9000, ISNIn: 8999}
+	if err := w.PutConn(tables.Ends{Host: host, Peer: peer}, c); err != nil {
 		b.Fatal(err)
 	}
 	blocked := c
-	blocked.State, blocked.Until = state.Ended, 1<<30
+	blocked.State, blocked.Until = tables.Ended, 1<<30
 	ended := netip.AddrPortFrom(host.Addr(), 40001)
-	if err := w.PutConn(state.Ends{Host: ended, Peer: peer}, blocked); err != nil {
+	if err := w.PutConn(tables.Ends{Host: ended, Peer: peer}, blocked); err != nil {
 		b.Fatal(err)
 	}
-	if err := w.PutSource(host.Addr(), state.Source{}); err != nil {
+	if err := w.PutSource(host.Addr(), tables.Source{}); err != nil {
 		b.Fatal(err)
 	}
 	stamp := []byte{1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2}
@@ -81,12 +81,12 @@ func BenchmarkPacket(b *testing.B) {
 func BenchmarkMillion(b *testing.B) {
 	testkit.Root(b)
 	const n = 1 << 20
-	w, err := Load(Options{Host: 1, Net: 1, Settings: state.DefaultSettings(), Room: [2]uint32{n, 16}})
+	w, err := Load(Options{Host: 1, Net: 1, Settings: tables.DefaultSettings(), Room: [2]uint32{n, 16}})
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer w.Close()
-	keys, conns := make([]key4, n), make([]state.Conn, n)
+	keys, conns := make([]key4, n), make([]tables.Conn, n)
 	for i := range keys {
 		keys[i] = key4{Host: [4]byte{10, 0, 0, 5}, Peer: [4]byte{192, 0, byte(i >> 16), 1}, HPort: portBytes(uint16(i)), PPort: [2]byte{0, 80}}
 	}
@@ -96,7 +96,7 @@ func BenchmarkMillion(b *testing.B) {
 	v4, _ := w.Memory()
 	for b.Loop() {
 		seen := 0
-		w.Conns(func(state.Ends, state.Conn) bool { seen++; return true })
+		w.Conns(func(tables.Ends, tables.Conn) bool { seen++; return true })
 		if seen != n {
 			b.Fatalf("%d connections were read of %d", seen, n)
 		}

@@ -6,7 +6,7 @@ import (
 	"encoding/binary"
 	"testing"
 
-	"dragnet/contain/ripcord/state"
+	"dragnet/contain/ripcord/tables"
 )
 
 // TestLayout compares the sizes of what Go reads with those the programs were
@@ -17,10 +17,10 @@ func TestLayout(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string][2]any{
-		"conns4": {key4{}, state.Conn{}}, "conns6": {key6{}, state.Conn{}}, "half4": {key4{}, state.Conn{}}, "half6": {key6{}, state.Conn{}}, "sources": {[16]byte{}, state.Source{}},
-		"stops": {stopKey{}, state.Stop{}}, "resets": {resetKey{}, state.Resets{}}, "talks": {conversationKey{}, uint32(0)},
-		"prefixes": {[8]byte{}, uint32(0)}, "neighbours": {[16]byte{}, uint32(0)}, "hops": {[16]byte{}, state.Hop{}}, "cookies": {cookieKey{}, state.Cookie{}},
-		"stop_lengths": {uint32(0), [state.StopLengths]uint32{}}, "secrets": {uint32(0), [2]uint64{}}, "budget": {uint32(0), int32(0)},
+		"conns4": {key4{}, tables.Conn{}}, "conns6": {key6{}, tables.Conn{}}, "half4": {key4{}, tables.Conn{}}, "half6": {key6{}, tables.Conn{}}, "sources": {[16]byte{}, tables.Source{}},
+		"stops": {stopKey{}, tables.Stop{}}, "resets": {resetKey{}, tables.Resets{}}, "talks": {conversationKey{}, uint32(0)},
+		"prefixes": {[8]byte{}, uint32(0)}, "neighbours": {[16]byte{}, uint32(0)}, "hops": {[16]byte{}, tables.Hop{}}, "cookies": {cookieKey{}, tables.Cookie{}},
+		"stop_lengths": {uint32(0), [tables.StopLengths]uint32{}}, "secrets": {uint32(0), [2]uint64{}}, "budget": {uint32(0), int32(0)},
 	} {
 		m := spec.Maps[name]
 		if m == nil {
@@ -31,8 +31,8 @@ func TestLayout(t *testing.T) {
 			t.Errorf("%s: %d and %d octets, in Go %d and %d", name, m.KeySize, m.ValueSize, key, value)
 		}
 	}
-	if n := spec.Maps["counters"].MaxEntries; n != uint32(state.Reasons) {
-		t.Errorf("%d counters, in Go %d", n, state.Reasons)
+	if n := spec.Maps["counters"].MaxEntries; n != uint32(tables.Reasons) {
+		t.Errorf("%d counters, in Go %d", n, tables.Reasons)
 	}
 	// The paper's prototype took 108.
 	if n := spec.Maps["conns4"].ValueSize; n > 64 {

@@ -16,7 +16,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 
-	"dragnet/contain/ripcord/state"
+	"dragnet/contain/ripcord/tables"
 )
 
 // Options configure the programs.
@@ -24,7 +24,7 @@ type Options struct {
 	// Host and Net are the indices of the interfaces to the host and to the
 	// network.
 	Host, Net int
-	Settings  state.Settings
+	Settings  tables.Settings
 	// Room is how many connections of IPv4 and IPv6 the tables take. Tables
 	// that are pinned already keep their size.
 	Room [2]uint32
@@ -46,7 +46,7 @@ type Wire struct {
 }
 
 // sides are the names of the pinned links.
-var sides = [...]string{state.Out: "from_host", state.In: "from_net"}
+var sides = [...]string{tables.Out: "from_host", tables.In: "from_net"}
 
 // Load loads the programs; Attach makes packets pass through them.
 func Load(o Options) (*Wire, error) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /* What the programs keep and what user space sets. Everything below has its
- * like in contain/ripcord/state; change both.
+ * like in contain/ripcord/tables; change both.
  *
  * Sequence numbers are in host byte order and "on the wire": as they look on
  * the network side of the gateway, the host's own shifted by out, the peer's as

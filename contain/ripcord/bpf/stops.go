@@ -8,17 +8,17 @@ import (
 	"net/netip"
 	"slices"
 
-	"dragnet/contain/ripcord/state"
+	"dragnet/contain/ripcord/tables"
 )
 
-func (k stopKey) toPrincipals() state.Principals {
-	return state.Principals{
+func (k stopKey) toPrincipals() tables.Principals {
+	return tables.Principals{
 		Peer: netip.PrefixFrom(netip.AddrFrom16(k.Peer), int(k.Bits)), HPort: portNumber(k.HPort), PPort: portNumber(k.PPort),
 		Proto: k.Proto, Later: k.Later != 0,
 	}
 }
 
-func stopKeyOf(p state.Principals) stopKey {
+func stopKeyOf(p tables.Principals) stopKey {
 	k := stopKey{
 		Peer: p.Peer.Addr().As16(), HPort: portBytes(p.HPort), PPort: portBytes(p.PPort),
 		Bits: uint8(p.Peer.Bits()), Proto: p.Proto,
@@ -31,16 +31,16 @@ func stopKeyOf(p state.Principals) stopKey {
 
 // Stops yields the coarse conversations that were ended. Their prefixes are of
 // IPv6, with IPv4 mapped into it.
-func (w *Wire) Stops() iter.Seq2[state.Principals, state.Stop] {
-	return func(yield func(state.Principals, state.Stop) bool) {
-		eachEntry(w.objects.Stops, func(k stopKey, s state.Stop) bool { return yield(k.toPrincipals(), s) })
+func (w *Wire) Stops() iter.Seq2[tables.Principals, tables.Stop] {
+	return func(yield func(tables.Principals, tables.Stop) bool) {
+		eachEntry(w.objects.Stops, func(k stopKey, s tables.Stop) bool { return yield(k.toPrincipals(), s) })
 	}
 }
 
 // PutStop ends a coarse conversation; the prefix is of IPv6 (state.Prefix). It
 // fails when stops of state.StopLengths other lengths are there.
-func (w *Wire) PutStop(p state.Principals, s state.Stop) error {
-	var used [state.StopLengths]uint32
+func (w *Wire) PutStop(p tables.Principals, s tables.Stop) error {
+	var used [tables.StopLengths]uint32
 	if err := w.objects.StopLengths.Lookup(uint32(0), &used); err != nil {
 		return fmt.Errorf("read lengths of stops: %w", err)
 	}
@@ -52,11 +52,11 @@ func (w *Wire) PutStop(p state.Principals, s state.Stop) error {
 			at = 1 + slices.Index(used[1:], 0)
 		}
 		if at == 0 {
-			return fmt.Errorf("stops of %d prefix lengths are in force, which is the limit", state.StopLengths)
+			return fmt.Errorf("stops of %d prefix lengths are in force, which is the limit", tables.StopLengths)
 		}
 	}
 	// What is there may last longer.
-	var known state.Stop
+	var known tables.Stop
 	if w.objects.Stops.Lookup(stopKeyOf(p), &known) == nil && known.SYNOnly == 0 && int32(known.Until-s.Until) >= 0 {
 		return nil
 	}
@@ -70,8 +70,8 @@ func (w *Wire) PutStop(p state.Principals, s state.Stop) error {
 // SweepStops removes expired stops, and the look-ups for lengths no longer
 // used. now is in milliseconds since boot.
 func (w *Wire) SweepStops(now uint32) error {
-	var used [state.StopLengths]uint32
-	eachEntry(w.objects.Stops, func(k stopKey, s state.Stop) bool {
+	var used [tables.StopLengths]uint32
+	eachEntry(w.objects.Stops, func(k stopKey, s tables.Stop) bool {
 		if int32(s.Until-now) <= 0 {
 			_ = w.objects.Stops.Delete(k)
 		} else if bits := uint32(k.Bits); bits == 128 {
@@ -91,7 +91,7 @@ func (w *Wire) SweepStops(now uint32) error {
 	}
 	// The programs may have added a coarse block since the pass.
 	var late error
-	eachEntry(w.objects.Stops, func(k stopKey, _ state.Stop) bool {
+	eachEntry(w.objects.Stops, func(k stopKey, _ tables.Stop) bool {
 		if k.Bits == 128 {
 			used[0] = 128
 			late = w.objects.StopLengths.Put(uint32(0), used)
@@ -103,39 +103,39 @@ func (w *Wire) SweepStops(now uint32) error {
 }
 
 // Conversations yields when the host last sent in each conversation other than TCP's.
-func (w *Wire) Conversations() iter.Seq2[state.Conversation, uint32] {
-	return func(yield func(state.Conversation, uint32) bool) {
+func (w *Wire) Conversations() iter.Seq2[tables.Conversation, uint32] {
+	return func(yield func(tables.Conversation, uint32) bool) {
 		eachEntry(w.objects.Talks, func(k conversationKey, last uint32) bool {
-			return yield(state.Conversation{Peer: unmapAddr(k.Peer), HPort: portNumber(k.HPort), PPort: portNumber(k.PPort), Proto: k.Proto}, last)
+			return yield(tables.Conversation{Peer: unmapAddr(k.Peer), HPort: portNumber(k.HPort), PPort: portNumber(k.PPort), Proto: k.Proto}, last)
 		})
 	}
 }
 
 // Hop is how the host reaches a peer.
-func (w *Wire) Hop(peer netip.Addr) (h state.Hop, ok bool) {
+func (w *Wire) Hop(peer netip.Addr) (h tables.Hop, ok bool) {
 	return h, w.objects.Hops.Lookup(peer.As16(), &h) == nil
 }
 
 // Hops yields how the host reaches its peers.
-func (w *Wire) Hops() iter.Seq2[netip.Addr, state.Hop] {
-	return func(yield func(netip.Addr, state.Hop) bool) {
-		eachEntry(w.objects.Hops, func(k [16]byte, h state.Hop) bool { return yield(unmapAddr(k), h) })
+func (w *Wire) Hops() iter.Seq2[netip.Addr, tables.Hop] {
+	return func(yield func(netip.Addr, tables.Hop) bool) {
+		eachEntry(w.objects.Hops, func(k [16]byte, h tables.Hop) bool { return yield(unmapAddr(k), h) })
 	}
 }
 
 // readCookies reads the Fast Open cookies that the host granted.
-func (w *Wire) readCookies() iter.Seq2[state.Grant, state.Cookie] {
-	return func(yield func(state.Grant, state.Cookie) bool) {
-		eachEntry(w.objects.Cookies, func(k cookieKey, c state.Cookie) bool {
-			return yield(state.Grant{Host: unmapAddr(k.Host), Peer: unmapAddr(k.Peer)}, c)
+func (w *Wire) readCookies() iter.Seq2[tables.Grant, tables.Cookie] {
+	return func(yield func(tables.Grant, tables.Cookie) bool) {
+		eachEntry(w.objects.Cookies, func(k cookieKey, c tables.Cookie) bool {
+			return yield(tables.Grant{Host: unmapAddr(k.Host), Peer: unmapAddr(k.Peer)}, c)
 		})
 	}
 }
 
 // readResets reads the counts of RSTs.
-func (w *Wire) readResets() iter.Seq2[netip.AddrPort, state.Resets] {
-	return func(yield func(netip.AddrPort, state.Resets) bool) {
-		eachEntry(w.objects.Resets, func(k resetKey, r state.Resets) bool {
+func (w *Wire) readResets() iter.Seq2[netip.AddrPort, tables.Resets] {
+	return func(yield func(netip.AddrPort, tables.Resets) bool) {
+		eachEntry(w.objects.Resets, func(k resetKey, r tables.Resets) bool {
 			return yield(netip.AddrPortFrom(unmapAddr(k.Peer), portNumber(k.PPort)), r)
 		})
 	}

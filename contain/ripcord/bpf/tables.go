@@ -11,7 +11,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
-	"dragnet/contain/ripcord/state"
+	"dragnet/contain/ripcord/tables"
 )
 
 // The keys as the kernel holds them: addresses and ports in network order, IPv4
@@ -54,15 +54,15 @@ func portNumber(b [2]byte) uint16 { return binary.BigEndian.Uint16(b[:]) }
 
 func unmapAddr(b [16]byte) netip.Addr { return netip.AddrFrom16(b).Unmap() }
 
-func (k key4) toEnds() state.Ends {
-	return state.Ends{
+func (k key4) toEnds() tables.Ends {
+	return tables.Ends{
 		Host: netip.AddrPortFrom(netip.AddrFrom4(k.Host), portNumber(k.HPort)),
 		Peer: netip.AddrPortFrom(netip.AddrFrom4(k.Peer), portNumber(k.PPort)),
 	}
 }
 
-func (k key6) toEnds() state.Ends {
-	return state.Ends{
+func (k key6) toEnds() tables.Ends {
+	return tables.Ends{
 		Host: netip.AddrPortFrom(netip.AddrFrom16(k.Host), portNumber(k.HPort)),
 		Peer: netip.AddrPortFrom(netip.AddrFrom16(k.Peer), portNumber(k.PPort)),
 	}
@@ -70,7 +70,7 @@ func (k key6) toEnds() state.Ends {
 
 // connKey finds the table and the key of a connection; half is 1 for those to
 // which the peer has not agreed.
-func (w *Wire) connKey(e state.Ends, half uint8) (*ebpf.Map, any) {
+func (w *Wire) connKey(e tables.Ends, half uint8) (*ebpf.Map, any) {
 	t4, t6 := w.objects.Conns4, w.objects.Conns6
 	if half == 1 {
 		t4, t6 = w.objects.Half4, w.objects.Half6
@@ -83,14 +83,14 @@ func (w *Wire) connKey(e state.Ends, half uint8) (*ebpf.Map, any) {
 
 // Conns yields all connections. The tables change meanwhile, so one may be
 // missed or yielded twice.
-func (w *Wire) Conns(yield func(state.Ends, state.Conn) bool) {
+func (w *Wire) Conns(yield func(tables.Ends, tables.Conn) bool) {
 	for _, m := range []*ebpf.Map{w.objects.Conns4, w.objects.Half4} {
-		if !eachEntry(m, func(k key4, c state.Conn) bool { return yield(k.toEnds(), c) }) {
+		if !eachEntry(m, func(k key4, c tables.Conn) bool { return yield(k.toEnds(), c) }) {
 			return
 		}
 	}
 	for _, m := range []*ebpf.Map{w.objects.Conns6, w.objects.Half6} {
-		if !eachEntry(m, func(k key6, c state.Conn) bool { return yield(k.toEnds(), c) }) {
+		if !eachEntry(m, func(k key6, c tables.Conn) bool { return yield(k.toEnds(), c) }) {
 			return
 		}
 	}
@@ -115,7 +115,7 @@ func eachEntry[K, V any](m *ebpf.Map, yield func(K, V) bool) bool {
 }
 
 // Conn reads one connection.
-func (w *Wire) Conn(e state.Ends) (c state.Conn, ok bool) {
+func (w *Wire) Conn(e tables.Ends) (c tables.Conn, ok bool) {
 	for half := range uint8(2) {
 		if m, key := w.connKey(e, half); m.Lookup(key, &c) == nil {
 			return c, true
@@ -125,15 +125,15 @@ func (w *Wire) Conn(e state.Ends) (c state.Conn, ok bool) {
 }
 
 // PutConn writes a connection.
-func (w *Wire) PutConn(e state.Ends, c state.Conn) error {
+func (w *Wire) PutConn(e tables.Ends, c tables.Conn) error {
 	m, key := w.connKey(e, c.Half)
 	return m.Put(key, c)
 }
 
 // DeleteConn removes a connection, unless a packet arrived since it was read.
-func (w *Wire) DeleteConn(e state.Ends, read state.Conn) error {
+func (w *Wire) DeleteConn(e tables.Ends, read tables.Conn) error {
 	m, key := w.connKey(e, read.Half)
-	var now state.Conn
+	var now tables.Conn
 	if err := m.Lookup(key, &now); err != nil || now.LastSeen != read.LastSeen {
 		return nil
 	}
@@ -144,14 +144,14 @@ func (w *Wire) DeleteConn(e state.Ends, read state.Conn) error {
 }
 
 // Sources yields the addresses the host may use.
-func (w *Wire) Sources() iter.Seq2[netip.Addr, state.Source] {
-	return func(yield func(netip.Addr, state.Source) bool) {
-		eachEntry(w.objects.Sources, func(k [16]byte, s state.Source) bool { return yield(unmapAddr(k), s) })
+func (w *Wire) Sources() iter.Seq2[netip.Addr, tables.Source] {
+	return func(yield func(netip.Addr, tables.Source) bool) {
+		eachEntry(w.objects.Sources, func(k [16]byte, s tables.Source) bool { return yield(unmapAddr(k), s) })
 	}
 }
 
 // PutSource lets the host use an address.
-func (w *Wire) PutSource(a netip.Addr, s state.Source) error {
+func (w *Wire) PutSource(a netip.Addr, s tables.Source) error {
 	return w.objects.Sources.Put(a.As16(), s)
 }
 
@@ -208,7 +208,7 @@ func (w *Wire) readNeighbours() iter.Seq2[netip.Addr, uint32] {
 func (w *Wire) SetSecret(key [2]uint64) error { return w.objects.Secrets.Put(uint32(0), key) }
 
 // Counters sums the counters of all processors.
-func (w *Wire) Counters() (sum [state.Reasons]uint64, err error) {
+func (w *Wire) Counters() (sum [tables.Reasons]uint64, err error) {
 	for r := range sum {
 		var per []uint64
 		if err := w.objects.Counters.Lookup(uint32(r), &per); err != nil {

@@ -20,7 +20,7 @@ import (
 	"dragnet/contain/ripcord/message"
 	"dragnet/contain/ripcord/path"
 	"dragnet/contain/ripcord/path/pathtest"
-	"dragnet/contain/ripcord/state"
+	"dragnet/contain/ripcord/tables"
 	"dragnet/internal/testkit"
 	"dragnet/packet"
 	"dragnet/packet/capture"
@@ -38,10 +38,10 @@ type pair struct {
 	wire   *Wire
 	twin   *path.Path
 	events *Events
-	told   []state.Event
+	told   []tables.Event
 }
 
-func newPair(t *testing.T, s state.Settings) *pair {
+func newPair(t *testing.T, s tables.Settings) *pair {
 	t.Helper()
 	testkit.Root(t)
 	w, err := Load(Options{Host: 1, Net: 1, Settings: s, Room: [2]uint32{64, 64}, testClock: true})
@@ -51,7 +51,7 @@ func newPair(t *testing.T, s state.Settings) *pair {
 	t.Cleanup(func() { w.Close() })
 	p := &pair{t: t, wire: w, twin: path.New(s)}
 	p.twin.Room = [2]int{64, 64}
-	p.twin.OnEvent = func(e state.Event) { p.told = append(p.told, e) }
+	p.twin.OnEvent = func(e tables.Event) { p.told = append(p.told, e) }
 	if p.events, err = w.Events(); err != nil {
 		t.Fatal(err)
 	}
@@ -103,13 +103,13 @@ func runnable(frame []byte) bool {
 }
 
 // judge sends a frame through both and compares verdict and bytes.
-func (p *pair) judge(side state.Side, frame []byte) (state.Reason, []byte) {
+func (p *pair) judge(side tables.Side, frame []byte) (tables.Reason, []byte) {
 	p.t.Helper()
 	if !runnable(frame) {
 		return 0, frame
 	}
 	program := p.wire.objects.FromHost
-	if side == state.In {
+	if side == tables.In {
 		program = p.wire.objects.FromNet
 	}
 	out := make([]byte, len(frame)+256)
@@ -122,7 +122,7 @@ func (p *pair) judge(side state.Side, frame []byte) (state.Reason, []byte) {
 	if pass {
 		want = redirect
 	}
-	if why == state.Challenge {
+	if why == tables.Challenge {
 		want, pass = redirect, true // by the side it came from
 	}
 	if ret != want || pass && !bytes.Equal(o.DataOut, mine) {
@@ -136,8 +136,8 @@ func (p *pair) judge(side state.Side, frame []byte) (state.Reason, []byte) {
 func (p *pair) stop(r *pathtest.Random) {
 	p.t.Helper()
 	peer := r.Peers[r.R.IntN(len(r.Peers))]
-	k := state.Principals{
-		Peer:  state.Prefix(peer, []uint32{128, 120, 64}[r.R.IntN(3)]),
+	k := tables.Principals{
+		Peer:  tables.Prefix(peer, []uint32{128, 120, 64}[r.R.IntN(3)]),
 		HPort: []uint16{0, 40000}[r.R.IntN(2)], PPort: []uint16{0, 80, 443}[r.R.IntN(3)],
 		Proto: []uint8{0, 6, 17, 1}[r.R.IntN(4)],
 	}
@@ -145,7 +145,7 @@ func (p *pair) stop(r *pathtest.Random) {
 		k.HPort, k.PPort = 0, 0
 	}
 	k.Later = r.R.IntN(4) == 0
-	s := state.Stop{Until: uint32(p.twin.NS/1_000_000) + 20_000}
+	s := tables.Stop{Until: uint32(p.twin.NS/1_000_000) + 20_000}
 	p.check(p.wire.PutStop(k, s))
 	if known, ok := p.twin.Stops[k]; !ok || known.SYNOnly == 1 || int32(known.Until-s.Until) < 0 {
 		p.twin.Stops[k] = s
@@ -169,7 +169,7 @@ func (p *pair) sweep() {
 			p.t.Fatalf("a stop of %v is in force, and the lengths looked up are %v", k, p.twin.Lengths)
 		}
 	}
-	if len(p.twin.Stops) == 0 && p.twin.Lengths != [state.StopLengths]uint32{} {
+	if len(p.twin.Stops) == 0 && p.twin.Lengths != [tables.StopLengths]uint32{} {
 		p.t.Fatalf("no stop is left, and the lengths looked up are %v", p.twin.Lengths)
 	}
 }
@@ -177,14 +177,14 @@ func (p *pair) sweep() {
 // compare compares the tables, the counters and the events so far.
 func (p *pair) compare() {
 	p.t.Helper()
-	conns := map[state.Ends]state.Conn{}
-	p.wire.Conns(func(e state.Ends, c state.Conn) bool { conns[e] = c; return true })
-	mine := map[state.Ends]state.Conn{}
+	conns := map[tables.Ends]tables.Conn{}
+	p.wire.Conns(func(e tables.Ends, c tables.Conn) bool { conns[e] = c; return true })
+	mine := map[tables.Ends]tables.Conn{}
 	for e, c := range p.twin.Conns {
 		mine[e] = *c
 	}
 	same(p, "connections", conns, mine)
-	sources, known := map[netip.Addr]state.Source{}, map[netip.Addr]state.Source{}
+	sources, known := map[netip.Addr]tables.Source{}, map[netip.Addr]tables.Source{}
 	for a, s := range p.wire.Sources() {
 		sources[a] = s
 	}
@@ -192,12 +192,12 @@ func (p *pair) compare() {
 		known[a] = *s
 	}
 	same(p, "sources", sources, known)
-	stops := map[state.Principals]state.Stop{}
+	stops := map[tables.Principals]tables.Stop{}
 	for k, s := range p.wire.Stops() {
 		stops[k] = s
 	}
 	same(p, "stops", stops, p.twin.Stops)
-	resets, counted := map[netip.AddrPort]state.Resets{}, map[netip.AddrPort]state.Resets{}
+	resets, counted := map[netip.AddrPort]tables.Resets{}, map[netip.AddrPort]tables.Resets{}
 	for k, r := range p.wire.readResets() {
 		resets[k] = r
 	}
@@ -205,12 +205,12 @@ func (p *pair) compare() {
 		counted[k] = *r
 	}
 	same(p, "resets", resets, counted)
-	talks := map[state.Conversation]uint32{}
+	talks := map[tables.Conversation]uint32{}
 	for k, v := range p.wire.Conversations() {
 		talks[k] = v
 	}
 	same(p, "talks", talks, p.twin.Conversations)
-	hops := map[netip.Addr]state.Hop{}
+	hops := map[netip.Addr]tables.Hop{}
 	for a, h := range p.wire.Hops() {
 		hops[a] = h
 	}
@@ -225,21 +225,21 @@ func (p *pair) compare() {
 		neighbours[a] = at
 	}
 	same(p, "neighbours", neighbours, p.twin.Neighbours)
-	cookies := map[state.Grant]state.Cookie{}
+	cookies := map[tables.Grant]tables.Cookie{}
 	for k, c := range p.wire.readCookies() {
 		cookies[k] = c
 	}
 	same(p, "cookies", cookies, p.twin.Cookies)
 	counters, err := p.wire.Counters()
 	p.check(err)
-	counters[state.EventLost] = 0 // frames for the gateway that nobody reads
+	counters[tables.EventLost] = 0 // frames for the gateway that nobody reads
 	same(p, "counters", counters, p.twin.Counters)
 	budget, err := p.wire.Budget()
 	p.check(err)
 	same(p, "budget", budget, p.twin.Budget)
 
-	var told []state.Event
-	p.check(p.events.Drain(func(e state.Event, ns uint64) { told = append(told, e) }))
+	var told []tables.Event
+	p.check(p.events.Drain(func(e tables.Event, ns uint64) { told = append(told, e) }))
 	for i := range p.told { // the kernel writes 0 for what was not read
 		p.told[i].Host, p.told[i].Peer = zeroed(p.told[i].Host), zeroed(p.told[i].Peer)
 	}
@@ -267,12 +267,12 @@ func same[T any](p *pair, what string, kernel, twin T) {
 }
 
 func TestKernelDoesAsItsTwin(t *testing.T) {
-	base := state.DefaultSettings()
+	base := tables.DefaultSettings()
 	base.BlockMS, base.CoarseMS, base.CoarseResets = 4000, 60_000, 2
-	for name, change := range map[string]func(*state.Settings){
-		"enforce":   func(*state.Settings) {},
-		"observe":   func(s *state.Settings) { s.Observe = true },
-		"fail open": func(s *state.Settings) { s.FailOpen, s.SignedPass = true, true },
+	for name, change := range map[string]func(*tables.Settings){
+		"enforce":   func(*tables.Settings) {},
+		"observe":   func(s *tables.Settings) { s.Observe = true },
+		"fail open": func(s *tables.Settings) { s.FailOpen, s.SignedPass = true, true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := base
@@ -284,7 +284,7 @@ func TestKernelDoesAsItsTwin(t *testing.T) {
 			if testkit.Short(t) {
 				n = 5_000
 			}
-			reasons := map[state.Reason]int{}
+			reasons := map[tables.Reason]int{}
 			for i := range n {
 				step := 400
 				if i%400 < 200 { // so that RSTs come one after the other
@@ -309,13 +309,13 @@ func TestKernelDoesAsItsTwin(t *testing.T) {
 			if s != base {
 				return
 			}
-			for why := state.PassedOut; why <= state.Control; why++ {
-				if reasons[why] == 0 && why != state.TableFull && !testkit.Short(t) {
+			for why := tables.PassedOut; why <= tables.Control; why++ {
+				if reasons[why] == 0 && why != tables.TableFull && !testkit.Short(t) {
 					t.Errorf("no packet was judged %v", why)
 				}
 			}
-			for why := state.Learnt; why < state.EventLost; why++ {
-				if p.twin.Counters[why] == 0 && why != state.Untracked && !testkit.Short(t) {
+			for why := tables.Learnt; why < tables.EventLost; why++ {
+				if p.twin.Counters[why] == 0 && why != tables.Untracked && !testkit.Short(t) {
 					t.Errorf("nothing was counted as %v", why)
 				}
 			}
@@ -343,7 +343,7 @@ func TestCapturesThroughBoth(t *testing.T) {
 		files = files[:min(len(files), 30)]
 	}
 	packets, dropped := 0, 0
-	p := newPair(t, state.DefaultSettings())
+	p := newPair(t, tables.DefaultSettings())
 	for _, name := range files {
 		p.budget(100, 100)
 		n, d := p.replay(name)
@@ -379,9 +379,9 @@ func (p *pair) replay(name string) (packets, dropped int) {
 		if err == nil && !host.IsValid() {
 			host = d.Src
 		}
-		side := state.In
+		side := tables.In
 		if err == nil && d.Src == host {
-			side = state.Out
+			side = tables.Out
 		}
 		p.clock(p.twin.NS + 1_000_000)
 		why, _ := p.judge(side, frame)
@@ -399,13 +399,13 @@ func (p *pair) replay(name string) (packets, dropped int) {
 // TestStopsOfEveryLength ends conversations with prefixes of all lengths that the
 // protocol has: none keeps another out.
 func TestStopsOfEveryLength(t *testing.T) {
-	p := newPair(t, state.DefaultSettings())
+	p := newPair(t, tables.DefaultSettings())
 	until := uint32(p.twin.NS/1_000_000) + 60_000
 	n := 0
 	put := func(a netip.Addr, bits int, mapped uint32) {
 		if message.Allowed(netip.PrefixFrom(a, bits)) {
 			n++
-			p.check(p.wire.PutStop(state.Principals{Peer: state.Prefix(a, mapped), Proto: 17}, state.Stop{Until: until}))
+			p.check(p.wire.PutStop(tables.Principals{Peer: tables.Prefix(a, mapped), Proto: 17}, tables.Stop{Until: until}))
 		}
 	}
 	for bits := range 33 {
@@ -417,10 +417,10 @@ func TestStopsOfEveryLength(t *testing.T) {
 	if n < 40 {
 		t.Fatalf("%d lengths are allowed", n)
 	}
-	last := state.Principals{Peer: state.Prefix(netip.MustParseAddr("192.0.2.1"), 128), Proto: 17}
-	p.check(p.wire.PutStop(last, state.Stop{Until: until}))
+	last := tables.Principals{Peer: tables.Prefix(netip.MustParseAddr("192.0.2.1"), 128), Proto: 17}
+	p.check(p.wire.PutStop(last, tables.Stop{Until: until}))
 	// A shorter one does not end it early.
-	p.check(p.wire.PutStop(last, state.Stop{Until: until - 50_000}))
+	p.check(p.wire.PutStop(last, tables.Stop{Until: until - 50_000}))
 	for k, s := range p.wire.Stops() {
 		p.twin.Stops[k] = s
 		if s.Until != until {
@@ -429,8 +429,8 @@ func TestStopsOfEveryLength(t *testing.T) {
 	}
 	p.check(p.wire.objects.StopLengths.Lookup(uint32(0), &p.twin.Lengths))
 	host := netip.MustParseAddrPort("10.0.0.5:40000")
-	for to, want := range map[string]state.Reason{"192.0.2.1:9": state.Stopped, "198.200.0.1:9": state.Stopped, "203.0.113.1:9": state.PassedOut} {
-		if why, _ := p.judge(state.Out, pathtest.UDP(host, netip.MustParseAddrPort(to), []byte("x"))); why != want {
+	for to, want := range map[string]tables.Reason{"192.0.2.1:9": tables.Stopped, "198.200.0.1:9": tables.Stopped, "203.0.113.1:9": tables.PassedOut} {
+		if why, _ := p.judge(tables.Out, pathtest.UDP(host, netip.MustParseAddrPort(to), []byte("x"))); why != want {
 			t.Errorf("to %s: %v, want %v", to, why, want)
 		}
 	}

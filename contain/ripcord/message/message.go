@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 
-	"dragnet/contain/ripcord/state"
+	"dragnet/contain/ripcord/tables"
 )
 
 // Version of the protocol.
@@ -102,18 +102,18 @@ func Allowed(p netip.Prefix) bool {
 
 // Principals is the conversation the message is about, as the packet path names
 // it.
-func (l *Message) Principals() state.Principals {
+func (l *Message) Principals() tables.Principals {
 	bits := l.Peer.Bits()
 	if l.Peer.Addr().Is4() {
 		bits += 96
 	}
-	return state.Principals{Peer: state.Prefix(l.Peer.Addr(), uint32(bits)), HPort: l.HPort, PPort: l.PPort, Proto: l.Proto}
+	return tables.Principals{Peer: tables.Prefix(l.Peer.Addr(), uint32(bits)), HPort: l.HPort, PPort: l.PPort, Proto: l.Proto}
 }
 
 // Append appends the encoded message to b.
 func (l *Message) Append(b []byte) []byte {
 	start := len(b)
-	b = append(b, state.Magic...)
+	b = append(b, tables.Magic...)
 	b = append(b, Version, uint8(l.Kind), uint8(l.Status), uint8(len(l.Proofs)))
 	b = append(b, l.ID[:]...)
 	family := uint8(6)
@@ -142,7 +142,7 @@ var errMessage = errors.New("not a message of the Ripcord protocol")
 
 // Parse decodes a message; the error is one of few, whatever the octets.
 func Parse(b []byte) (*Message, error) {
-	if len(b) < headSize || string(b[:4]) != state.Magic {
+	if len(b) < headSize || string(b[:4]) != tables.Magic {
 		return nil, errMessage
 	}
 	if b[4] != Version {

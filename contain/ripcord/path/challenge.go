@@ -4,14 +4,14 @@ import (
 	"encoding/binary"
 	"net/netip"
 
-	"dragnet/contain/ripcord/state"
+	"dragnet/contain/ripcord/tables"
 )
 
 // noteHop records where a packet of the host goes, for what the gateway says in
 // the host's name.
 func (p *Path) noteHop(f *frame) {
 	if f.b[0]&1 == 0 {
-		p.Hops[f.dst] = state.Hop{Next: [6]byte(f.b), Own: [6]byte(f.b[6:])}
+		p.Hops[f.dst] = tables.Hop{Next: [6]byte(f.b), Own: [6]byte(f.b[6:])}
 	}
 }
 
@@ -19,14 +19,14 @@ func (p *Path) noteHop(f *frame) {
 // as the host sends, whose number a peer without this connection answers with a
 // RST (RFC 9293, section 3.10.7.1). Its sequence number is old, as a
 // keep-alive's, so that a peer that has the connection ignores the rest of it.
-func (p *Path) challenge(f *frame, s *segment, c *conn) state.Reason {
+func (p *Path) challenge(f *frame, s *segment, c *conn) tables.Reason {
 	hop, ok := p.Hops[f.src]
 	head := 20
 	if f.v6 {
 		head = 40
 	}
 	if !ok || s.len != 0 || f.l4 != f.l3+head {
-		return state.InexactReset
+		return tables.InexactReset
 	}
 	sum := f.l4 + 16
 	f.putWord(f.l4+4, c.OutUna-1, sum, false)
@@ -49,9 +49,9 @@ func (p *Path) challenge(f *frame, s *segment, c *conn) state.Reason {
 	copy(f.b, hop.Next[:])
 	copy(f.b[6:], hop.Own[:])
 	c.Probe = c.AckHi
-	c.Seen |= state.Probed
+	c.Seen |= tables.Probed
 	c.Until = s.now + challengeMS
-	return state.Challenge
+	return tables.Challenge
 }
 
 // swapAddresses exchanges two addresses of n octets.
@@ -64,7 +64,7 @@ func (f *frame) swapAddresses(at, n int) {
 // grantCookie masks the Fast Open cookie of a SYN|ACK of the host, so that the
 // host does not know what its peer holds; 0 without a key.
 func (p *Path) grantCookie(f *frame, o *options) uint64 {
-	k := state.Grant{Host: f.src, Peer: f.dst}
+	k := tables.Grant{Host: f.src, Peer: f.dst}
 	known, ok := p.Cookies[k]
 	if !ok {
 		known.Mask = p.drawNonce(netip.AddrPortFrom(f.src, f.sport), netip.AddrPortFrom(f.dst, f.dport))
@@ -80,7 +80,7 @@ func (p *Path) grantCookie(f *frame, o *options) uint64 {
 // checkCookie looks whether the cookie in a SYN of the peer was granted to it,
 // and returns what it was masked with.
 func (p *Path) checkCookie(f *frame, s *segment, o *options) uint64 {
-	known, ok := p.Cookies[state.Grant{Host: f.dst, Peer: f.src}]
+	known, ok := p.Cookies[tables.Grant{Host: f.dst, Peer: f.src}]
 	s.cookie = ok && known.Value == binary.BigEndian.Uint64(f.b[f.l4+20+o.cookie:])
 	return known.Mask
 }

@@ -1,6 +1,6 @@
 package path
 
-import "dragnet/contain/ripcord/state"
+import "dragnet/contain/ripcord/tables"
 
 const (
 	flagFIN = 1
@@ -21,9 +21,9 @@ const (
 )
 
 // conn is an entry of the table of connections, and how segments change it.
-type conn state.Conn
+type conn tables.Conn
 
-func (c *conn) isOver() bool { return (*state.Conn)(c).Over() }
+func (c *conn) isOver() bool { return (*tables.Conn)(c).Over() }
 
 type segment struct {
 	seq, ack uint32
@@ -45,23 +45,23 @@ func seqWithin(lo, a, hi uint32) bool { return a-lo <= hi-lo }
 // checkAck checks an acknowledgement on its way out. One below the highest is
 // raised to it (raisedAck), so that a host cannot choose what an answering RST
 // carries.
-func (c *conn) checkAck(ack uint32) state.Reason {
+func (c *conn) checkAck(ack uint32) tables.Reason {
 	lowest := c.AckHi - maxWindow
 	if first := c.ISNIn + 1; c.AckHi-first < maxWindow {
 		lowest = first
 	}
 	if !seqWithin(lowest, ack, c.InNext) {
-		return state.AckRange
+		return tables.AckRange
 	}
 	if seqBefore(c.AckHi, ack) {
 		c.AckHi = ack
 	}
-	return state.PassedOut
+	return tables.PassedOut
 }
 
 // raisedAck is what is added to the acknowledgement of a segment of the host.
 func (c *conn) raisedAck(s *segment) uint32 {
-	if c.State == state.Established && s.flags&flagRST == 0 && seqBefore(s.ack-c.In, c.AckHi) {
+	if c.State == tables.Established && s.flags&flagRST == 0 && seqBefore(s.ack-c.In, c.AckHi) {
 		return c.AckHi - s.ack
 	}
 	return -c.In
@@ -92,83 +92,83 @@ func (c *conn) addCredit() {
 }
 
 // judgeOutgoing judges a segment of the host that is not a first SYN.
-func (c *conn) judgeOutgoing(s *segment) state.Reason {
+func (c *conn) judgeOutgoing(s *segment) tables.Reason {
 	why := c.checkOutgoing(s)
-	if why == state.PassedOut {
+	if why == tables.PassedOut {
 		c.LastSeen, c.Sent = s.now, s.now
 	}
 	return why
 }
 
-func (c *conn) checkOutgoing(s *segment) state.Reason {
+func (c *conn) checkOutgoing(s *segment) tables.Reason {
 	seq, ack := s.seq+c.Out, s.ack-c.In
 	switch {
-	case c.State == state.Ended:
-		return state.Blocked
+	case c.State == tables.Ended:
+		return tables.Blocked
 	case s.flags&flagRST != 0:
 		if !c.spendCredit() {
-			return state.ResetLimit
+			return tables.ResetLimit
 		}
-		if c.State == state.Established {
-			c.State = state.Reset
+		if c.State == tables.Established {
+			c.State = tables.Reset
 		}
-		return state.PassedOut
-	case c.State == state.Reset:
-		return state.Closed
+		return tables.PassedOut
+	case c.State == tables.Reset:
+		return tables.Closed
 	case s.flags&flagACK == 0:
-		return state.NoAck
-	case c.State == state.Handshaking:
+		return tables.NoAck
+	case c.State == tables.Handshaking:
 		if done, why := c.checkHandshake(s, seq, ack); done {
 			return why
 		}
 	case s.flags&flagSYN != 0 && seq != c.ISNOut:
-		return state.Handshake
+		return tables.Handshake
 	}
-	if why := c.checkAck(ack); why != state.PassedOut {
+	if why := c.checkAck(ack); why != tables.PassedOut {
 		return why
 	}
 	if end := seq + s.span; seqBefore(c.OutNext, end) {
 		c.OutNext = end
 	}
 	if s.flags&flagFIN != 0 {
-		c.Seen |= state.FINOut
+		c.Seen |= tables.FINOut
 	}
-	if c.Seen&state.FINSeen != 0 && ack == c.FinIn {
-		c.Seen |= state.FINIn
+	if c.Seen&tables.FINSeen != 0 && ack == c.FinIn {
+		c.Seen |= tables.FINIn
 	}
-	return state.PassedOut
+	return tables.PassedOut
 }
 
 // checkHandshake judges what the host sends before the peer has agreed; not
 // done means that the rules of an open connection apply.
-func (c *conn) checkHandshake(s *segment, seq, ack uint32) (done bool, why state.Reason) {
+func (c *conn) checkHandshake(s *segment, seq, ack uint32) (done bool, why tables.Reason) {
 	switch {
-	case c.Seen&state.SYNIn == 0:
-		return true, state.Handshake
+	case c.Seen&tables.SYNIn == 0:
+		return true, tables.Handshake
 	case s.flags&flagSYN != 0:
 		// The peer knows no more yet than that it sent a SYN.
 		switch {
 		case s.len != 0:
-			return true, state.Handshake
+			return true, tables.Handshake
 		case ack != c.ISNIn+1 && ack != c.InNext:
-			return true, state.AckRange
+			return true, tables.AckRange
 		case !c.spendGrant():
-			return true, state.Handshake
+			return true, tables.Handshake
 		}
 		if seqBefore(c.AckHi, ack) {
 			c.AckHi = ack
 		}
 		c.ISNOut, c.OutUna, c.OutNext = seq, seq, seq+s.span
-		c.Seen |= state.SYNOut
-		return true, state.PassedOut
-	case c.Seen&state.Early == 0 || c.Seen&state.SYNOut == 0:
+		c.Seen |= tables.SYNOut
+		return true, tables.PassedOut
+	case c.Seen&tables.Early == 0 || c.Seen&tables.SYNOut == 0:
 		// A challenge (RFC 5961, section 4) has no data.
 		if s.span != 0 || !c.spendCredit() {
-			return true, state.Handshake
+			return true, tables.Handshake
 		}
-		return true, state.PassedOut
+		return true, tables.PassedOut
 	case !seqWithin(c.ISNOut, seq+s.span, c.ISNOut+earlyOctets) || !c.spendGrant():
-		return true, state.Handshake
+		return true, tables.Handshake
 	}
 	return false, 0
 }
@@ -179,41 +179,41 @@ func (c *conn) checkHandshake(s *segment, seq, ack uint32) (done bool, why state
 // any is).
 func (c *conn) validReset(s *segment) bool {
 	switch {
-	case c.Seen&state.SYNIn != 0 && s.seq == c.AckHi:
+	case c.Seen&tables.SYNIn != 0 && s.seq == c.AckHi:
 		return true
-	case c.State == state.Handshaking:
-		return c.Seen&state.SYNOut != 0 && s.flags&flagACK != 0 && (s.ack == c.ISNOut+1 || s.ack == c.OutNext)
+	case c.State == tables.Handshaking:
+		return c.Seen&tables.SYNOut != 0 && s.flags&flagACK != 0 && (s.ack == c.ISNOut+1 || s.ack == c.OutNext)
 	}
-	return c.Seen&state.Probed != 0 && s.seq == c.Probe
+	return c.Seen&tables.Probed != 0 && s.seq == c.Probe
 }
 
 // agrees reports whether a segment of the peer acknowledges the host's SYN.
 func (c *conn) agrees(s *segment) bool {
-	if s.flags&flagACK == 0 || c.Seen&state.SYNOut == 0 {
+	if s.flags&flagACK == 0 || c.Seen&tables.SYNOut == 0 {
 		return false
 	}
-	return s.ack == c.ISNOut+1 || s.ack == c.OutNext || c.Seen&state.Early != 0 && seqWithin(c.ISNOut+1, s.ack, c.OutNext)
+	return s.ack == c.ISNOut+1 || s.ack == c.OutNext || c.Seen&tables.Early != 0 && seqWithin(c.ISNOut+1, s.ack, c.OutNext)
 }
 
 // judgeIncoming records what a segment of the peer proves; all of them pass,
 // since the host judges them itself.
-func (c *conn) judgeIncoming(s *segment, settings *state.Settings) state.Reason {
+func (c *conn) judgeIncoming(s *segment, settings *tables.Settings) tables.Reason {
 	end := s.seq + s.span
 	c.LastSeen = s.now
 	c.addCredit()
 	if s.flags&flagRST != 0 {
 		return c.judgeReset(s, settings)
 	}
-	if c.State == state.Handshaking {
+	if c.State == tables.Handshaking {
 		if !c.agrees(s) {
-			return state.PassedIn
+			return tables.PassedIn
 		}
 		if s.flags&flagSYN != 0 {
 			c.recordPeerSYN(s)
-		} else if c.Seen&state.SYNIn == 0 {
-			return state.PassedIn
+		} else if c.Seen&tables.SYNIn == 0 {
+			return tables.PassedIn
 		}
-		c.State, c.Until = state.Established, s.now
+		c.State, c.Until = tables.Established, s.now
 	}
 	if seqBefore(c.InNext, end) && end-c.AckHi <= maxWindow {
 		c.InNext = end
@@ -223,33 +223,33 @@ func (c *conn) judgeIncoming(s *segment, settings *state.Settings) state.Reason 
 	}
 	if s.flags&flagFIN != 0 {
 		c.FinIn = end
-		c.Seen |= state.FINSeen
+		c.Seen |= tables.FINSeen
 	}
-	return state.PassedIn
+	return tables.PassedIn
 }
 
-func (c *conn) judgeReset(s *segment, settings *state.Settings) state.Reason {
+func (c *conn) judgeReset(s *segment, settings *tables.Settings) tables.Reason {
 	switch {
-	case c.State == state.Ended:
-		return state.PassedIn
+	case c.State == tables.Ended:
+		return tables.PassedIn
 	case !c.validReset(s):
 		if c.Inexact < 255 {
 			c.Inexact++
 		}
-		if c.State == state.Established && !settings.Observe && c.Seen&state.Exempt == 0 && int32(s.now-c.Until) >= 0 {
-			return state.Challenge
+		if c.State == tables.Established && !settings.Observe && c.Seen&tables.Exempt == 0 && int32(s.now-c.Until) >= 0 {
+			return tables.Challenge
 		}
-		return state.InexactReset
+		return tables.InexactReset
 	}
-	c.State = state.Ended
+	c.State = tables.Ended
 	c.Until = s.now + settings.BlockMS
-	return state.Block
+	return tables.Block
 }
 
 func (c *conn) recordPeerSYN(s *segment) {
 	c.ISNIn, c.InNext = s.seq, s.seq+s.span
 	c.AckHi = s.seq + 1
-	c.Seen |= state.SYNIn
+	c.Seen |= tables.SYNIn
 }
 
 // handlePeerSYN handles a SYN of the peer that opens no new connection:
@@ -258,43 +258,43 @@ func (c *conn) recordPeerSYN(s *segment) {
 func (c *conn) handlePeerSYN(s *segment) {
 	c.LastSeen = s.now
 	c.addCredit()
-	if c.State != state.Handshaking {
+	if c.State != tables.Handshaking {
 		return
 	}
 	if c.Grants < mostSYNAcks {
 		c.Grants++
 	}
-	if c.Seen&state.SYNIn == 0 || s.seq != c.ISNIn {
+	if c.Seen&tables.SYNIn == 0 || s.seq != c.ISNIn {
 		c.recordPeerSYN(s)
-		c.Seen &^= state.Early
+		c.Seen &^= tables.Early
 	}
 }
 
 // repeatSYN judges a SYN of the host on a connection that is known; NoHandshake
 // is one that opens another. A repetition has the first one's data or none,
 // since the peer's answer acknowledges either.
-func (c *conn) repeatSYN(s *segment) state.Reason {
+func (c *conn) repeatSYN(s *segment) tables.Reason {
 	seq := s.seq + c.Out
 	switch {
 	case c.isOver():
-		return state.NoHandshake
-	case c.State == state.Handshaking && c.Seen&state.SYNOut == 0:
+		return tables.NoHandshake
+	case c.State == tables.Handshaking && c.Seen&tables.SYNOut == 0:
 		if s.len != 0 {
-			return state.Handshake
+			return tables.Handshake
 		}
 		c.ISNOut, c.OutUna, c.OutNext = seq, seq, seq+s.span
-		c.Seen |= state.SYNOut
+		c.Seen |= tables.SYNOut
 	case seq != c.ISNOut:
-		return state.NoHandshake
-	case c.State == state.Handshaking && s.len != 0 && seq+s.span != c.OutNext:
-		return state.Handshake
+		return tables.NoHandshake
+	case c.State == tables.Handshaking && s.len != 0 && seq+s.span != c.OutNext:
+		return tables.Handshake
 	}
 	c.LastSeen, c.Sent = s.now, s.now
-	return state.PassedOut
+	return tables.PassedOut
 }
 
 // bars reports whether the peer's end of the last connection keeps the host from
 // another.
 func (c *conn) bars(now uint32) bool {
-	return (c.State == state.Ended || c.State == state.Handshaking) && int32(c.Until-now) > 0
+	return (c.State == tables.Ended || c.State == tables.Handshaking) && int32(c.Until-now) > 0
 }

@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 
-	"dragnet/contain/ripcord/state"
+	"dragnet/contain/ripcord/tables"
 )
 
 const (
@@ -63,19 +63,19 @@ func (f *frame) u16(at int) uint16  { return binary.BigEndian.Uint16(f.b[at:]) }
 func (f *frame) u32(at int) uint32  { return binary.BigEndian.Uint32(f.b[at:]) }
 
 // hostAndPeer names both ends, given the side the packet comes from.
-func (f *frame) hostAndPeer(side state.Side) (host, peer netip.AddrPort) {
+func (f *frame) hostAndPeer(side tables.Side) (host, peer netip.AddrPort) {
 	src, dst := netip.AddrPortFrom(f.src, f.sport), netip.AddrPortFrom(f.dst, f.dport)
-	if side == state.Out {
+	if side == tables.Out {
 		return src, dst
 	}
 	return dst, src
 }
 
-func (f *frame) parseHeaders() (kind, state.Reason) {
+func (f *frame) parseHeaders() (kind, tables.Reason) {
 	at := 12
 	for i := 0; ; i++ {
 		if !f.has(at, 2) {
-			return 0, state.Malformed
+			return 0, tables.Malformed
 		}
 		f.ether = f.u16(at)
 		if f.ether != etherVLAN && f.ether != etherQinQ {
@@ -83,7 +83,7 @@ func (f *frame) parseHeaders() (kind, state.Reason) {
 		}
 		if i == 2 {
 			f.ether = 0
-			return 0, state.Nested
+			return 0, tables.Nested
 		}
 		at += 4
 	}
@@ -99,25 +99,25 @@ func (f *frame) parseHeaders() (kind, state.Reason) {
 	return isOther, 0
 }
 
-func (f *frame) parseIPv4() state.Reason {
+func (f *frame) parseIPv4() tables.Reason {
 	if !f.has(f.l3, 20) || f.b[f.l3]>>4 != 4 {
-		return state.Malformed
+		return tables.Malformed
 	}
 	head, total, have := int(f.b[f.l3]&15)*4, int(f.u16(f.l3+2)), len(f.b)-f.l3
 	if total == 0 && f.gso {
 		total = have
 	}
 	if head < 20 || total < head || total > have {
-		return state.Malformed
+		return tables.Malformed
 	}
 	if head > 20 {
 		o := options{ip: true}
 		o.parseList(f.b[f.l3+20 : f.l3+head])
 		switch {
 		case o.routed:
-			return state.SourceRouted
+			return tables.SourceRouted
 		case o.broken:
-			return state.Options
+			return tables.Options
 		}
 	}
 	f.src, f.dst = netip.AddrFrom4([4]byte(f.b[f.l3+12:])), netip.AddrFrom4([4]byte(f.b[f.l3+16:]))
@@ -133,21 +133,21 @@ func (f *frame) parseIPv4() state.Reason {
 	return f.parsePorts()
 }
 
-func (f *frame) parseIPv6() state.Reason {
+func (f *frame) parseIPv6() tables.Reason {
 	if !f.has(f.l3, 40) || f.b[f.l3]>>4 != 6 {
-		return state.Malformed
+		return tables.Malformed
 	}
 	total, have := int(f.u16(f.l3+4))+40, len(f.b)-f.l3
 	if total == 40 && f.gso {
 		total = have
 	}
 	if total > have {
-		return state.Malformed
+		return tables.Malformed
 	}
 	f.v6 = true
 	f.src, f.dst = netip.AddrFrom16([16]byte(f.b[f.l3+8:])), netip.AddrFrom16([16]byte(f.b[f.l3+24:]))
 	if f.src.Is4In6() || f.dst.Is4In6() {
-		return state.Malformed // the tables' form of IPv4, never sent (RFC 4942)
+		return tables.Malformed // the tables' form of IPv4, never sent (RFC 4942)
 	}
 	next, at := f.b[f.l3+6], 40
 	for range maxExtensions + 1 {
@@ -158,7 +158,7 @@ func (f *frame) parseIPv6() state.Reason {
 			return f.parsePorts()
 		}
 		if at+8 > total {
-			return state.Malformed
+			return tables.Malformed
 		}
 		ext := f.b[f.l3+at:]
 		n := (int(ext[1]) + 1) * 8
@@ -171,30 +171,30 @@ func (f *frame) parseIPv6() state.Reason {
 				f.piece = first
 			}
 		case next == 43 && ext[3] != 0:
-			return state.SourceRouted
+			return tables.SourceRouted
 		}
 		at += n
 		if at > total {
-			return state.Malformed
+			return tables.Malformed
 		}
 		next = ext[0]
 	}
-	return state.Nested
+	return tables.Nested
 }
 
-func (f *frame) parsePorts() state.Reason {
+func (f *frame) parsePorts() tables.Reason {
 	if f.piece == later {
 		return 0
 	}
 	switch f.proto { // those of TCP are read with the rest of its header
 	case protoUDP, protoSCTP:
 		if f.len < 8 {
-			return state.Malformed
+			return tables.Malformed
 		}
 		f.sport, f.dport = f.u16(f.l4), f.u16(f.l4+2)
 	case protoICMP, protoICMP6:
 		if f.len < 4 {
-			return state.Malformed
+			return tables.Malformed
 		}
 		f.typ = f.b[f.l4]
 	}

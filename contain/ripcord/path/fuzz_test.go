@@ -6,7 +6,7 @@ import (
 
 	"dragnet/contain/ripcord/path"
 	"dragnet/contain/ripcord/path/pathtest"
-	"dragnet/contain/ripcord/state"
+	"dragnet/contain/ripcord/tables"
 	"dragnet/packet"
 )
 
@@ -15,7 +15,7 @@ import (
 // numbers and checksums.
 func FuzzJudge(f *testing.F) {
 	warm := func() *path.Path {
-		p := path.New(state.DefaultSettings())
+		p := path.New(tables.DefaultSettings())
 		p.Secret, p.Budget, p.NS = [2]uint64{1, 2}, [3]int32{2, 4, 1}, 5e9
 		r := pathtest.NewRandom(3, p)
 		for range 400 {
@@ -29,19 +29,19 @@ func FuzzJudge(f *testing.F) {
 	r := pathtest.NewRandom(4, p)
 	for range 60 {
 		side, frame := r.Next()
-		f.Add(frame, side == state.In, false)
+		f.Add(frame, side == tables.In, false)
 	}
 	f.Fuzz(func(t *testing.T, b []byte, in, gso bool) {
 		p := warm()
-		side := state.Out
+		side := tables.Out
 		if in {
-			side = state.In
+			side = tables.In
 		}
 		var before, after packet.Packet
 		good := before.Decode(packet.LinkEthernet, bytes.Clone(b), len(b)) == nil && before.Checksum() == packet.ChecksumGood
 		frame := bytes.Clone(b)
 		why, pass := p.Judge(side, frame, gso)
-		if why >= state.Reasons || pass != !why.Dropped() {
+		if why >= tables.Reasons || pass != !why.Dropped() {
 			t.Fatalf("%v, passes: %v", why, pass)
 		}
 		if !pass || !good {

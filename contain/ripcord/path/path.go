@@ -11,12 +11,12 @@ package path
 import (
 	"net/netip"
 
-	"dragnet/contain/ripcord/state"
+	"dragnet/contain/ripcord/tables"
 )
 
 // Path is the state of a gateway.
 type Path struct {
-	Settings state.Settings
+	Settings tables.Settings
 	// Room is how many connections of IPv4 and IPv6 the tables take.
 	Room [2]int
 	// NS is the time, nanoseconds since boot.
@@ -27,45 +27,45 @@ type Path struct {
 	// and in how many more prefixes of IPv6.
 	Budget [3]int32
 
-	Conns         map[state.Ends]*state.Conn
-	Sources       map[netip.Addr]*state.Source
-	Stops         map[state.Principals]state.Stop
-	Lengths       [state.StopLengths]uint32
-	Resets        map[netip.AddrPort]*state.Resets
-	Conversations map[state.Conversation]uint32
-	Hops          map[netip.Addr]state.Hop
+	Conns         map[tables.Ends]*tables.Conn
+	Sources       map[netip.Addr]*tables.Source
+	Stops         map[tables.Principals]tables.Stop
+	Lengths       [tables.StopLengths]uint32
+	Resets        map[netip.AddrPort]*tables.Resets
+	Conversations map[tables.Conversation]uint32
+	Hops          map[netip.Addr]tables.Hop
 	Prefixes      map[netip.Prefix]uint32
 	Neighbours    map[netip.Addr]uint32
-	Cookies       map[state.Grant]state.Cookie
+	Cookies       map[tables.Grant]tables.Cookie
 
-	Counters [state.Reasons]uint64
+	Counters [tables.Reasons]uint64
 	// OnEvent receives events; nil drops them.
-	OnEvent func(state.Event)
+	OnEvent func(tables.Event)
 
 	conns [2]int
 }
 
 // New returns a Path with empty tables and no secret.
-func New(s state.Settings) *Path {
+func New(s tables.Settings) *Path {
 	return &Path{
 		Settings: s, Room: [2]int{65536, 65536},
-		Conns: map[state.Ends]*state.Conn{}, Sources: map[netip.Addr]*state.Source{}, Stops: map[state.Principals]state.Stop{},
-		Resets: map[netip.AddrPort]*state.Resets{}, Conversations: map[state.Conversation]uint32{},
+		Conns: map[tables.Ends]*tables.Conn{}, Sources: map[netip.Addr]*tables.Source{}, Stops: map[tables.Principals]tables.Stop{},
+		Resets: map[netip.AddrPort]*tables.Resets{}, Conversations: map[tables.Conversation]uint32{},
 		Prefixes: map[netip.Prefix]uint32{}, Neighbours: map[netip.Addr]uint32{},
-		Hops: map[netip.Addr]state.Hop{}, Cookies: map[state.Grant]state.Cookie{},
+		Hops: map[netip.Addr]tables.Hop{}, Cookies: map[tables.Grant]tables.Cookie{},
 	}
 }
 
 func (p *Path) nowMS() uint32 { return uint32(p.NS / 1_000_000) }
 
-func (p *Path) count(r state.Reason) { p.Counters[r]++ }
+func (p *Path) count(r tables.Reason) { p.Counters[r]++ }
 
-func (p *Path) emitEvent(f *frame, s *segment, side state.Side, why state.Reason) {
+func (p *Path) emitEvent(f *frame, s *segment, side tables.Side, why tables.Reason) {
 	if p.OnEvent == nil {
 		return
 	}
 	host, peer := f.hostAndPeer(side)
-	p.OnEvent(state.Event{
+	p.OnEvent(tables.Event{
 		Seq: s.seq, Ack: s.ack, Host: host, Peer: peer, Reason: why, Side: side,
 		Proto: f.proto, Observed: p.Settings.Observe, Len: f.len,
 	})
@@ -74,34 +74,34 @@ func (p *Path) emitEvent(f *frame, s *segment, side state.Side, why state.Reason
 // Judge decides about a frame that comes from a side, and changes it in place.
 // pass reports whether it crosses. A Challenge leaves by the side it came from. gso marks a packet larger than a frame,
 // whose length field may be empty.
-func (p *Path) Judge(side state.Side, data []byte, gso bool) (why state.Reason, pass bool) {
+func (p *Path) Judge(side tables.Side, data []byte, gso bool) (why tables.Reason, pass bool) {
 	f := frame{b: data, gso: gso}
 	var s segment
 	why = p.judgeFrame(&f, &s, side)
 	p.count(why)
-	if why <= state.PassedIn {
+	if why <= tables.PassedIn {
 		return why, true
 	}
 	p.emitEvent(&f, &s, side, why)
-	return why, p.Settings.Observe && why != state.Control
+	return why, p.Settings.Observe && why != tables.Control
 }
 
-func passReason(side state.Side) state.Reason { return state.Reason(side) }
+func passReason(side tables.Side) tables.Reason { return tables.Reason(side) }
 
-func (p *Path) judgeFrame(f *frame, s *segment, side state.Side) state.Reason {
+func (p *Path) judgeFrame(f *frame, s *segment, side tables.Side) tables.Reason {
 	kind, why := f.parseHeaders()
 	switch {
-	case why > state.PassedIn:
+	case why > tables.PassedIn:
 		return why
-	case kind == isARP && side == state.Out:
+	case kind == isARP && side == tables.Out:
 		return p.checkARP(f)
-	case kind == isOther && side == state.Out && f.ether != etherEAPOL && f.ether != etherLLDP:
-		return state.NotIP
+	case kind == isOther && side == tables.Out && f.ether != etherEAPOL && f.ether != etherLLDP:
+		return tables.NotIP
 	case kind != isIP:
 		return passReason(side)
 	}
-	if side == state.Out {
-		if why := p.checkHost(f); why > state.PassedIn {
+	if side == tables.Out {
+		if why := p.checkHost(f); why > tables.PassedIn {
 			return why
 		}
 	}
@@ -109,17 +109,17 @@ func (p *Path) judgeFrame(f *frame, s *segment, side state.Side) state.Reason {
 		return p.judgeTCP(f, s, side)
 	}
 	// The gateway speaks in the name of its host only.
-	if p.isControl(f, side) && (side == state.Out || p.Sources[f.dst] != nil) {
-		return state.Control
+	if p.isControl(f, side) && (side == tables.Out || p.Sources[f.dst] != nil) {
+		return tables.Control
 	}
-	if side == state.In && f.proto == protoICMP6 && f.piece == whole && f.typ >= 133 && f.typ <= 137 {
+	if side == tables.In && f.proto == protoICMP6 && f.piece == whole && f.typ >= 133 && f.typ <= 137 {
 		p.noteNeighbour(f)
 	}
-	if side == state.Out {
+	if side == tables.Out {
 		// What is stopped still shows that the host goes on.
 		p.noteConversation(f)
 		if p.isStopped(f, false) {
-			return state.Stopped
+			return tables.Stopped
 		}
 	}
 	if f.carriesQuote() {
@@ -130,11 +130,11 @@ func (p *Path) judgeFrame(f *frame, s *segment, side state.Side) state.Reason {
 
 // isControl reports whether a packet is a message to the gateway, or one that
 // the host sends in the gateway's name.
-func (p *Path) isControl(f *frame, side state.Side) bool {
+func (p *Path) isControl(f *frame, side tables.Side) bool {
 	port := f.dport
-	if side == state.Out {
+	if side == tables.Out {
 		port = f.sport
 	}
 	return f.proto == protoUDP && f.piece == whole && port == p.Settings.ControlPort && f.len >= 12 &&
-		len(f.b) >= f.l4+12 && string(f.b[f.l4+8:f.l4+12]) == state.Magic
+		len(f.b) >= f.l4+12 && string(f.b[f.l4+8:f.l4+12]) == tables.Magic
 }

@@ -10,7 +10,7 @@ import (
 
 	"dragnet/contain/ripcord/path"
 	"dragnet/contain/ripcord/path/pathtest"
-	"dragnet/contain/ripcord/state"
+	"dragnet/contain/ripcord/tables"
 	"dragnet/packet"
 )
 
@@ -29,20 +29,20 @@ type story struct {
 }
 
 func newStory(t testing.TB) *story {
-	p := path.New(state.DefaultSettings())
+	p := path.New(tables.DefaultSettings())
 	p.Secret, p.Budget, p.NS = [2]uint64{1, 2}, [3]int32{1, 4, 1}, 5e9
 	return &story{t, p, netip.MustParseAddrPort("10.0.0.5:40000"), netip.MustParseAddrPort("192.0.2.1:80")}
 }
 
-func (s *story) conn() *state.Conn { return s.p.Conns[state.Ends{Host: s.host, Peer: s.peer}] }
+func (s *story) conn() *tables.Conn { return s.p.Conns[tables.Ends{Host: s.host, Peer: s.peer}] }
 
 func (s *story) pass(seconds float64) { s.p.NS += uint64(seconds * 1e9) }
 
 // send sends a segment and wants it judged; what came out is returned.
-func (s *story) send(side state.Side, want state.Reason, flags uint8, seq, ack uint32, payload string) (outSeq, outAck uint32) {
+func (s *story) send(side tables.Side, want tables.Reason, flags uint8, seq, ack uint32, payload string) (outSeq, outAck uint32) {
 	s.t.Helper()
 	g := pathtest.Segment{Src: s.host, Dst: s.peer, Seq: seq, Ack: ack, Flags: flags, Payload: []byte(payload)}
-	if side == state.In {
+	if side == tables.In {
 		g.Src, g.Dst = g.Dst, g.Src
 	}
 	frame := g.Frame()
@@ -52,26 +52,26 @@ func (s *story) send(side state.Side, want state.Reason, flags uint8, seq, ack u
 	return binary.BigEndian.Uint32(frame[14+20+4:]), binary.BigEndian.Uint32(frame[14+20+8:])
 }
 
-func (s *story) out(want state.Reason, flags uint8, seq, ack uint32, payload string) (uint32, uint32) {
+func (s *story) out(want tables.Reason, flags uint8, seq, ack uint32, payload string) (uint32, uint32) {
 	s.t.Helper()
-	return s.send(state.Out, want, flags, seq, ack, payload)
+	return s.send(tables.Out, want, flags, seq, ack, payload)
 }
 
-func (s *story) in(want state.Reason, flags uint8, seq, ack uint32, payload string) (uint32, uint32) {
+func (s *story) in(want tables.Reason, flags uint8, seq, ack uint32, payload string) (uint32, uint32) {
 	s.t.Helper()
-	return s.send(state.In, want, flags, seq, ack, payload)
+	return s.send(tables.In, want, flags, seq, ack, payload)
 }
 
 // open shakes hands; h and p are the next numbers of the host as it counts
 // itself and of the peer as it counts, w and q as the other side counts them.
 func (s *story) open() (h, w, p, q uint32) {
 	s.t.Helper()
-	w, _ = s.out(state.PassedOut, syn, 1000, 0, "")
-	q, back := s.in(state.PassedIn, syn|ack, 9000, w+1, "")
+	w, _ = s.out(tables.PassedOut, syn, 1000, 0, "")
+	q, back := s.in(tables.PassedIn, syn|ack, 9000, w+1, "")
 	if back != 1001 {
 		s.t.Fatalf("the peer's acknowledgement comes in as %d, want 1001", back)
 	}
-	if _, a := s.out(state.PassedOut, ack, 1001, q+1, ""); a != 9001 {
+	if _, a := s.out(tables.PassedOut, ack, 1001, q+1, ""); a != 9001 {
 		s.t.Fatalf("the host's acknowledgement leaves as %d, want 9001", a)
 	}
 	if w == 1000 || q == 9000 {
@@ -105,20 +105,20 @@ func TestValidRST(t *testing.T) {
 		"acknowledges the unshifted":      {false, func(_ *story, h, _, p, _ uint32) (uint8, uint32, uint32) { return rst | ack, p + 500, h }},
 		"acknowledges what was not sent":  {false, func(_ *story, _, w, p, _ uint32) (uint8, uint32, uint32) { return rst | ack, p + 500, w + 1 }},
 		"an acknowledgement of before": {false, func(s *story, h, w, p, q uint32) (uint8, uint32, uint32) {
-			s.in(state.PassedIn, ack, p, w, "data")
-			s.out(state.PassedOut, ack, h, q+4, "")
+			s.in(tables.PassedIn, ack, p, w, "data")
+			s.out(tables.PassedOut, ack, h, q+4, "")
 			s.pass(2)
 			return rst, p, 0
 		}},
 		"the end of what the peer sent": {false, func(s *story, _, w, p, _ uint32) (uint8, uint32, uint32) {
-			s.in(state.PassedIn, ack, p, w, "data")
+			s.in(tables.PassedIn, ack, p, w, "data")
 			return rst, p + 4, 0
 		}},
 		"a flooder varies its acknowledgement": {true, func(s *story, h, w, p, q uint32) (uint8, uint32, uint32) {
-			s.in(state.PassedIn, ack, p, w, "some data of the peer")
+			s.in(tables.PassedIn, ack, p, w, "some data of the peer")
 			left := p
 			for n := range uint32(20) {
-				_, a := s.out(state.PassedOut, ack, h+n, q+n%7, "x")
+				_, a := s.out(tables.PassedOut, ack, h+n, q+n%7, "x")
 				if a < left {
 					s.t.Fatalf("an acknowledgement left as %d, after %d", a, left)
 				}
@@ -133,27 +133,27 @@ func TestValidRST(t *testing.T) {
 			flags, seq, a := c.send(s, h, w, p, q)
 			hi := s.conn().AckHi + s.conn().In
 			if c.valid {
-				s.in(state.PassedIn, flags, seq, a, "")
+				s.in(tables.PassedIn, flags, seq, a, "")
 			} else {
 				was := s.conn().AckHi
-				_, asked := s.in(state.Challenge, flags, seq, a, "")
+				_, asked := s.in(tables.Challenge, flags, seq, a, "")
 				if asked != was {
 					t.Fatalf("the challenge acknowledges %d, want %d", asked, was)
 				}
-				s.in(state.PassedIn, flags, seq, a, "") // not more often
+				s.in(tables.PassedIn, flags, seq, a, "") // not more often
 				// The host goes on, and acknowledges more than the challenge.
 				for s.conn().InNext != s.conn().AckHi {
-					s.out(state.PassedOut, ack, h, s.conn().AckHi+1+s.conn().In, "flood")
+					s.out(tables.PassedOut, ack, h, s.conn().AckHi+1+s.conn().In, "flood")
 				}
 				hi = s.conn().AckHi + s.conn().In
-				s.out(state.PassedOut, ack, h, hi, "flood")
-				s.in(state.PassedIn, rst, asked, 0, "")
+				s.out(tables.PassedOut, ack, h, hi, "flood")
+				s.in(tables.PassedIn, rst, asked, 0, "")
 			}
-			s.out(state.Blocked, ack, h, hi, "flood")
-			s.out(state.Blocked, syn, 7777, 0, "")
+			s.out(tables.Blocked, ack, h, hi, "flood")
+			s.out(tables.Blocked, syn, 7777, 0, "")
 			s.pass(31)
-			s.out(state.Blocked, ack, h, hi, "flood")
-			s.out(state.PassedOut, syn, 7777, 0, "")
+			s.out(tables.Blocked, ack, h, hi, "flood")
+			s.out(tables.PassedOut, syn, 7777, 0, "")
 		})
 	}
 }
@@ -164,16 +164,16 @@ func TestForgedRSTs(t *testing.T) {
 	s := newStory(t)
 	h, w, p, q := s.open()
 	for n := range uint32(1000) {
-		s.in(state.PassedIn, ack, p+n*1000, w, string(make([]byte, 1000)))
-		s.out(state.PassedOut, ack, h, q+n*1000, "")
+		s.in(tables.PassedIn, ack, p+n*1000, w, string(make([]byte, 1000)))
+		s.out(tables.PassedOut, ack, h, q+n*1000, "")
 	}
 	valid := 0
 	before := *s.conn()
 	for seq := p - 5000; seq != p+1_005_000; seq++ {
 		for _, flags := range []uint8{rst, rst | ack} {
 			frame := pathtest.Segment{Src: s.peer, Dst: s.host, Seq: seq, Ack: w, Flags: flags}.Frame()
-			s.p.Judge(state.In, frame, false)
-			if s.conn().State == state.Ended {
+			s.p.Judge(tables.In, frame, false)
+			if s.conn().State == tables.Ended {
 				valid++
 				*s.conn() = before
 			}
@@ -187,31 +187,31 @@ func TestForgedRSTs(t *testing.T) {
 func TestRSTToASYN(t *testing.T) {
 	for _, payload := range []string{"", "fast open"} {
 		s := newStory(t)
-		w, _ := s.out(state.PassedOut, syn, 1000, 0, payload)
-		s.in(state.PassedIn, rst|ack, 0, 1001, "") // who did not see the shift
-		s.in(state.PassedIn, rst, w+1, 0, "")
-		if again, _ := s.out(state.PassedOut, syn, 1000, 0, payload); again != w {
+		w, _ := s.out(tables.PassedOut, syn, 1000, 0, payload)
+		s.in(tables.PassedIn, rst|ack, 0, 1001, "") // who did not see the shift
+		s.in(tables.PassedIn, rst, w+1, 0, "")
+		if again, _ := s.out(tables.PassedOut, syn, 1000, 0, payload); again != w {
 			t.Fatalf("a repeated SYN leaves as %d, then as %d", w, again)
 		}
-		s.in(state.PassedIn, rst|ack, 0, w+1+uint32(len(payload)), "")
-		s.out(state.Blocked, syn, 1000, 0, payload)
+		s.in(tables.PassedIn, rst|ack, 0, w+1+uint32(len(payload)), "")
+		s.out(tables.Blocked, syn, 1000, 0, payload)
 	}
 }
 
 func TestWhatMayNotLeave(t *testing.T) {
 	s := newStory(t)
-	s.out(state.NoHandshake, ack, 1, 1, "x")
-	w, _ := s.out(state.PassedOut, syn, 1000, 0, "")
-	s.out(state.Handshake, ack, 1001, 9001, "agreed numbers, no answer")
-	s.in(state.PassedIn, syn|ack, 9000, 1001, "") // of somebody who did not see the SYN
-	s.out(state.Handshake, ack, 1001, 9001, "x")
-	q, _ := s.in(state.PassedIn, syn|ack, 9000, w+1, "")
-	s.out(state.PassedOut, ack, 1001, q+1, "x")
-	s.out(state.NoAck, 0, 1001, 0, "x")
-	s.out(state.AckRange, ack, 1001, q+2, "x")
-	s.out(state.AckRange, ack, 1001, q, "x")
-	s.out(state.AckRange, ack, 1001, q+1<<31, "x")
-	s.out(state.PassedOut, fin|ack, 1002, q+1, "")
+	s.out(tables.NoHandshake, ack, 1, 1, "x")
+	w, _ := s.out(tables.PassedOut, syn, 1000, 0, "")
+	s.out(tables.Handshake, ack, 1001, 9001, "agreed numbers, no answer")
+	s.in(tables.PassedIn, syn|ack, 9000, 1001, "") // of somebody who did not see the SYN
+	s.out(tables.Handshake, ack, 1001, 9001, "x")
+	q, _ := s.in(tables.PassedIn, syn|ack, 9000, w+1, "")
+	s.out(tables.PassedOut, ack, 1001, q+1, "x")
+	s.out(tables.NoAck, 0, 1001, 0, "x")
+	s.out(tables.AckRange, ack, 1001, q+2, "x")
+	s.out(tables.AckRange, ack, 1001, q, "x")
+	s.out(tables.AckRange, ack, 1001, q+1<<31, "x")
+	s.out(tables.PassedOut, fin|ack, 1002, q+1, "")
 }
 
 func TestRSTsOfTheHostAreBounded(t *testing.T) {
@@ -219,40 +219,40 @@ func TestRSTsOfTheHostAreBounded(t *testing.T) {
 	h, w, p, q := s.open()
 	n := int(s.conn().Credits)
 	for range n {
-		s.out(state.PassedOut, rst|ack, h, q, "")
+		s.out(tables.PassedOut, rst|ack, h, q, "")
 	}
-	s.out(state.ResetLimit, rst|ack, h, q, "")
-	s.out(state.Closed, ack, h, q, "x")
-	s.in(state.PassedIn, ack, p, w, "x")
-	s.out(state.PassedOut, rst, h, 0, "")
-	s.out(state.ResetLimit, rst, h, 0, "")
+	s.out(tables.ResetLimit, rst|ack, h, q, "")
+	s.out(tables.Closed, ack, h, q, "x")
+	s.in(tables.PassedIn, ack, p, w, "x")
+	s.out(tables.PassedOut, rst, h, 0, "")
+	s.out(tables.ResetLimit, rst, h, 0, "")
 }
 
 func TestSimultaneousOpen(t *testing.T) {
 	s := newStory(t)
-	w, _ := s.out(state.PassedOut, syn, 1000, 0, "")
-	q, _ := s.in(state.PassedIn, syn, 9000, 0, "")
-	if again, a := s.out(state.PassedOut, syn|ack, 1000, q+1, ""); again != w || a != 9001 {
+	w, _ := s.out(tables.PassedOut, syn, 1000, 0, "")
+	q, _ := s.in(tables.PassedIn, syn, 9000, 0, "")
+	if again, a := s.out(tables.PassedOut, syn|ack, 1000, q+1, ""); again != w || a != 9001 {
 		t.Fatalf("SYN and ACK leave as %d, %d; want %d, 9001", again, a, w)
 	}
-	s.in(state.PassedIn, syn|ack, 9000, w+1, "")
-	s.out(state.PassedOut, ack, 1001, q+1, "data")
+	s.in(tables.PassedIn, syn|ack, 9000, w+1, "")
+	s.out(tables.PassedOut, ack, 1001, q+1, "data")
 }
 
 func TestPortsUsedAgain(t *testing.T) {
 	for range 50 {
 		s := newStory(t)
 		h, w, p, q := s.open()
-		s.out(state.PassedOut, fin|ack, h, q, "")
-		s.in(state.PassedIn, fin|ack, p, w+1, "")
-		s.out(state.PassedOut, ack, h+1, q+1, "")
+		s.out(tables.PassedOut, fin|ack, h, q, "")
+		s.in(tables.PassedIn, fin|ack, p, w+1, "")
+		s.out(tables.PassedOut, ack, h+1, q+1, "")
 		if !s.conn().Over() {
 			t.Fatalf("the connection is not over: %+v", s.conn())
 		}
 		s.pass(0.5)
 		// The peer is in TIME_WAIT: it takes only what is above (RFC 9293,
 		// section 3.10.7.4).
-		if again, _ := s.out(state.PassedOut, syn, 77, 0, ""); int32(again-(w+1)) <= 0 {
+		if again, _ := s.out(tables.PassedOut, syn, 77, 0, ""); int32(again-(w+1)) <= 0 {
 			t.Fatalf("the next connection begins at %d, the last ended at %d", again, w+1)
 		}
 	}
@@ -260,19 +260,19 @@ func TestPortsUsedAgain(t *testing.T) {
 
 func TestServerBehindTheGateway(t *testing.T) {
 	s := newStory(t)
-	s.p.Judge(state.Out, pathtest.ARP(s.host.Addr(), s.peer.Addr()), false)
-	q, _ := s.in(state.PassedIn, syn, 9000, 0, "")
-	s.out(state.Handshake, ack, 1001, q+1, "too early")
-	w, _ := s.out(state.PassedOut, syn|ack, 1000, q+1, "")
-	s.in(state.PassedIn, ack, 9001, 1001, "") // did not see our number
-	s.out(state.Handshake, ack, 1001, q+1, "too early")
-	s.in(state.PassedIn, ack, 9001, w+1, "")
-	s.out(state.PassedOut, ack, 1001, q+1, "data")
-	s.in(state.PassedIn, rst, 9001, 0, "")
-	s.out(state.Blocked, ack, 1005, q+1, "data")
+	s.p.Judge(tables.Out, pathtest.ARP(s.host.Addr(), s.peer.Addr()), false)
+	q, _ := s.in(tables.PassedIn, syn, 9000, 0, "")
+	s.out(tables.Handshake, ack, 1001, q+1, "too early")
+	w, _ := s.out(tables.PassedOut, syn|ack, 1000, q+1, "")
+	s.in(tables.PassedIn, ack, 9001, 1001, "") // did not see our number
+	s.out(tables.Handshake, ack, 1001, q+1, "too early")
+	s.in(tables.PassedIn, ack, 9001, w+1, "")
+	s.out(tables.PassedOut, ack, 1001, q+1, "data")
+	s.in(tables.PassedIn, rst, 9001, 0, "")
+	s.out(tables.Blocked, ack, 1005, q+1, "data")
 	// The peer itself may begin again.
-	q, _ = s.in(state.PassedIn, syn, 5000, 0, "")
-	s.out(state.PassedOut, syn|ack, 3000, q+1, "")
+	q, _ = s.in(tables.PassedIn, syn, 5000, 0, "")
+	s.out(tables.PassedOut, syn|ack, 3000, q+1, "")
 }
 
 // TestFastOpenDataBeforeTheHandshake: a peer that shows the cookie it was
@@ -280,12 +280,12 @@ func TestServerBehindTheGateway(t *testing.T) {
 // knows, gets none.
 func TestFastOpenDataBeforeTheHandshake(t *testing.T) {
 	s := newStory(t)
-	s.p.Judge(state.Out, pathtest.ARP(s.host.Addr(), s.peer.Addr()), false)
+	s.p.Judge(tables.Out, pathtest.ARP(s.host.Addr(), s.peer.Addr()), false)
 	option := func(cookie string) []byte { return append([]byte{1, 1, 34, 10}, cookie...) }
-	send := func(side state.Side, want state.Reason, flags uint8, seq, ack uint32, options []byte, payload string) (outSeq uint32, cookie string) {
+	send := func(side tables.Side, want tables.Reason, flags uint8, seq, ack uint32, options []byte, payload string) (outSeq uint32, cookie string) {
 		t.Helper()
 		g := pathtest.Segment{Src: s.host, Dst: s.peer, Seq: seq, Ack: ack, Flags: flags, Options: options, Payload: []byte(payload)}
-		if side == state.In {
+		if side == tables.In {
 			g.Src, g.Dst = g.Dst, g.Src
 		}
 		frame := g.Frame()
@@ -302,68 +302,68 @@ func TestFastOpenDataBeforeTheHandshake(t *testing.T) {
 		return binary.BigEndian.Uint32(frame[14+20+4:]), cookie
 	}
 	const known = "COOKIE!!"
-	q, _ := send(state.In, state.PassedIn, syn, 9000, 0, nil, "request")
-	w, granted := send(state.Out, state.PassedOut, syn|ack, 1000, q+8, option(known), "")
+	q, _ := send(tables.In, tables.PassedIn, syn, 9000, 0, nil, "request")
+	w, granted := send(tables.Out, tables.PassedOut, syn|ack, 1000, q+8, option(known), "")
 	if granted == known {
 		t.Fatal("the cookie left as the host knows it")
 	}
-	s.out(state.Handshake, ack, 1001, q+8, "answer")
-	s.in(state.PassedIn, ack, 9008, w+1, "")
-	s.out(state.PassedOut, ack, 1001, q+8, "answer")
+	s.out(tables.Handshake, ack, 1001, q+8, "answer")
+	s.in(tables.PassedIn, ack, 9008, w+1, "")
+	s.out(tables.PassedOut, ack, 1001, q+8, "answer")
 
 	for cookie, good := range map[string]bool{granted: true, known: false} {
 		s.peer = netip.AddrPortFrom(s.peer.Addr(), s.peer.Port()+1)
-		q, shown := send(state.In, state.PassedIn, syn, 9000, 0, option(cookie), "request")
+		q, shown := send(tables.In, tables.PassedIn, syn, 9000, 0, option(cookie), "request")
 		if good && shown != known {
 			t.Fatalf("the host is shown %q, want what it granted", shown)
 		}
-		w, _ := send(state.Out, state.PassedOut, syn|ack, 1000, q+8, nil, "")
+		w, _ := send(tables.Out, tables.PassedOut, syn|ack, 1000, q+8, nil, "")
 		if !good {
-			s.out(state.Handshake, ack, 1001, q+8, "answer")
+			s.out(tables.Handshake, ack, 1001, q+8, "answer")
 			continue
 		}
 		sent := 0
 		for s.conn().Grants > 0 {
-			s.out(state.PassedOut, ack, 1001+uint32(sent), q+8, "answer")
+			s.out(tables.PassedOut, ack, 1001+uint32(sent), q+8, "answer")
 			sent += 6
 		}
-		s.out(state.Handshake, ack, 1001, q+8, "answer")
-		s.in(state.PassedIn, ack, 9008, w+7, "")
-		s.out(state.PassedOut, ack, 1007, q+8, "more")
+		s.out(tables.Handshake, ack, 1001, q+8, "answer")
+		s.in(tables.PassedIn, ack, 9008, w+7, "")
+		s.out(tables.PassedOut, ack, 1007, q+8, "more")
 	}
 }
 
 // TestSYNACKs: what the host answers to a SYN that anybody may have sent.
 func TestSYNACKs(t *testing.T) {
 	s := newStory(t)
-	s.p.Judge(state.Out, pathtest.ARP(s.host.Addr(), s.peer.Addr()), false)
-	q, _ := s.in(state.PassedIn, syn, 9000, 0, "request")
-	s.out(state.Handshake, syn|ack, 1000, q+1, "data")
-	s.out(state.AckRange, syn|ack, 1000, q+3, "")
-	s.out(state.AckRange, syn|ack, 1000, q, "")
-	w, _ := s.out(state.PassedOut, syn|ack, 1000, q+8, "")
+	s.p.Judge(tables.Out, pathtest.ARP(s.host.Addr(), s.peer.Addr()), false)
+	q, _ := s.in(tables.PassedIn, syn, 9000, 0, "request")
+	s.out(tables.Handshake, syn|ack, 1000, q+1, "data")
+	s.out(tables.AckRange, syn|ack, 1000, q+3, "")
+	s.out(tables.AckRange, syn|ack, 1000, q, "")
+	w, _ := s.out(tables.PassedOut, syn|ack, 1000, q+8, "")
 	for range 5 {
-		s.out(state.PassedOut, syn|ack, 1000, q+1, "")
+		s.out(tables.PassedOut, syn|ack, 1000, q+1, "")
 	}
-	s.out(state.Handshake, syn|ack, 1000, q+1, "")
-	s.in(state.PassedIn, syn, 9000, 0, "request")
-	s.out(state.PassedOut, syn|ack, 1000, q+1, "")
-	s.out(state.Handshake, syn|ack, 1000, q+1, "")
-	s.in(state.PassedIn, ack, 9001, w, "") // one beside
-	s.out(state.Handshake, ack, 1001, q+1, "data")
-	s.in(state.PassedIn, ack, 9001, w+1, "")
-	s.out(state.PassedOut, ack, 1001, q+1, "data")
+	s.out(tables.Handshake, syn|ack, 1000, q+1, "")
+	s.in(tables.PassedIn, syn, 9000, 0, "request")
+	s.out(tables.PassedOut, syn|ack, 1000, q+1, "")
+	s.out(tables.Handshake, syn|ack, 1000, q+1, "")
+	s.in(tables.PassedIn, ack, 9001, w, "") // one beside
+	s.out(tables.Handshake, ack, 1001, q+1, "data")
+	s.in(tables.PassedIn, ack, 9001, w+1, "")
+	s.out(tables.PassedOut, ack, 1001, q+1, "data")
 }
 
 // TestAnswersToSYNWithData: the peer acknowledges the SYN or all of its data, and
 // nothing between.
 func TestAnswersToSYNWithData(t *testing.T) {
-	for more, want := range map[uint32]state.TCPState{1: state.Established, 10: state.Established, 5: state.Handshaking, 11: state.Handshaking} {
+	for more, want := range map[uint32]tables.TCPState{1: tables.Established, 10: tables.Established, 5: tables.Handshaking, 11: tables.Handshaking} {
 		s := newStory(t)
-		w, _ := s.out(state.PassedOut, syn, 1000, 0, "fast open")
-		s.out(state.Handshake, syn, 1000, 0, "other length")
-		s.out(state.PassedOut, syn, 1000, 0, "")
-		s.in(state.PassedIn, syn|ack, 9000, w+more, "")
+		w, _ := s.out(tables.PassedOut, syn, 1000, 0, "fast open")
+		s.out(tables.Handshake, syn, 1000, 0, "other length")
+		s.out(tables.PassedOut, syn, 1000, 0, "")
+		s.in(tables.PassedIn, syn|ack, 9000, w+more, "")
 		if got := s.conn().State; got != want {
 			t.Errorf("acknowledgement of %d octets: state %d, want %d", more, got, want)
 		}
@@ -375,14 +375,14 @@ func TestAnswersToSYNWithData(t *testing.T) {
 func TestSpoofedSYNLiftsNoBlock(t *testing.T) {
 	s := newStory(t)
 	h, _, p, q := s.open()
-	s.in(state.PassedIn, rst, p, 0, "")
-	s.out(state.Blocked, ack, h, q, "x")
-	q, _ = s.in(state.PassedIn, syn, 5000, 0, "")
-	s.out(state.Blocked, syn, 7777, 0, "")
-	w, _ := s.out(state.PassedOut, syn|ack, 3000, q+1, "")
-	s.out(state.Handshake, ack, 3001, q+1, "data")
-	s.in(state.PassedIn, ack, 5001, w+1, "") // the peer did send it
-	s.out(state.PassedOut, ack, 3001, q+1, "data")
+	s.in(tables.PassedIn, rst, p, 0, "")
+	s.out(tables.Blocked, ack, h, q, "x")
+	q, _ = s.in(tables.PassedIn, syn, 5000, 0, "")
+	s.out(tables.Blocked, syn, 7777, 0, "")
+	w, _ := s.out(tables.PassedOut, syn|ack, 3000, q+1, "")
+	s.out(tables.Handshake, ack, 3001, q+1, "data")
+	s.in(tables.PassedIn, ack, 5001, w+1, "") // the peer did send it
+	s.out(tables.PassedOut, ack, 3001, q+1, "data")
 }
 
 // TestReplayEstablishesNothing plays a recorded connection through another
@@ -390,23 +390,23 @@ func TestSpoofedSYNLiftsNoBlock(t *testing.T) {
 func TestReplayEstablishesNothing(t *testing.T) {
 	s := newStory(t)
 	var recorded [][]byte // as they left and came
-	record := func(side state.Side, flags uint8, seq, a uint32, payload string) (uint32, uint32) {
-		x, y := s.send(side, state.Reason(side), flags, seq, a, payload)
+	record := func(side tables.Side, flags uint8, seq, a uint32, payload string) (uint32, uint32) {
+		x, y := s.send(side, tables.Reason(side), flags, seq, a, payload)
 		recorded = append(recorded, pathtest.Segment{Src: s.peer, Dst: s.host, Seq: seq, Ack: a, Flags: flags, Payload: []byte(payload)}.Frame())
 		return x, y
 	}
-	w, _ := s.out(state.PassedOut, syn, 1000, 0, "")
-	q, _ := record(state.In, syn|ack, 9000, w+1, "")
-	s.out(state.PassedOut, ack, 1001, q+1, "data")
+	w, _ := s.out(tables.PassedOut, syn, 1000, 0, "")
+	q, _ := record(tables.In, syn|ack, 9000, w+1, "")
+	s.out(tables.PassedOut, ack, 1001, q+1, "data")
 
 	other := newStory(t)
 	other.p.Secret[1]++
-	other.out(state.PassedOut, syn, 1000, 0, "")
+	other.out(tables.PassedOut, syn, 1000, 0, "")
 	for _, f := range recorded {
-		other.p.Judge(state.In, bytes.Clone(f), false)
+		other.p.Judge(tables.In, bytes.Clone(f), false)
 	}
-	other.out(state.Handshake, ack, 1001, q+1, "data")
-	if other.conn().State != state.Handshaking {
+	other.out(tables.Handshake, ack, 1001, q+1, "data")
+	if other.conn().State != tables.Handshaking {
 		t.Error("a replay established a connection")
 	}
 }
@@ -417,14 +417,14 @@ func TestFullTableKeepsWhatItHas(t *testing.T) {
 	s.p.Room = [2]int{1, 1}
 	first := s.host
 	s.host = netip.AddrPortFrom(s.host.Addr(), 40001)
-	s.out(state.TableFull, syn, 1, 0, "")
+	s.out(tables.TableFull, syn, 1, 0, "")
 	s.host = first
-	s.out(state.PassedOut, ack, h, q, "goes on")
-	s.in(state.PassedIn, rst, p, 0, "")
+	s.out(tables.PassedOut, ack, h, q, "goes on")
+	s.in(tables.PassedIn, rst, p, 0, "")
 	s.host = netip.AddrPortFrom(s.host.Addr(), 40001)
-	s.out(state.TableFull, syn, 1, 0, "")
+	s.out(tables.TableFull, syn, 1, 0, "")
 	s.host = first
-	s.out(state.Blocked, ack, h, q, "still")
+	s.out(tables.Blocked, ack, h, q, "still")
 }
 
 func TestSignedSegments(t *testing.T) {
@@ -434,8 +434,8 @@ func TestSignedSegments(t *testing.T) {
 		s.p.Settings.SignedPass = pass
 		frame := pathtest.Segment{Src: s.host, Dst: s.peer, Seq: 1000, Flags: syn, Options: md5}.Frame()
 		was := bytes.Clone(frame)
-		why, _ := s.p.Judge(state.Out, frame, false)
-		if want := map[bool]state.Reason{false: state.Signed, true: state.PassedOut}[pass]; why != want {
+		why, _ := s.p.Judge(tables.Out, frame, false)
+		if want := map[bool]tables.Reason{false: tables.Signed, true: tables.PassedOut}[pass]; why != want {
 			t.Errorf("%v, want %v", why, want)
 		}
 		if !bytes.Equal(frame, was) {
@@ -465,10 +465,10 @@ func TestShiftIsUndone(t *testing.T) {
 		if len(options) > 40 {
 			return
 		}
-		side := state.Side(rapid.IntRange(0, 1).Draw(rt, "side"))
+		side := tables.Side(rapid.IntRange(0, 1).Draw(rt, "side"))
 		g := pathtest.Segment{Src: s.host, Dst: s.peer, Seq: h, Ack: q, Flags: ack, Options: options,
 			Payload: rapid.SliceOfN(rapid.Byte(), 0, 50).Draw(rt, "payload"), VLAN: make([]uint16, rapid.IntRange(0, 2).Draw(rt, "tags"))}
-		if side == state.In {
+		if side == tables.In {
 			g = pathtest.Segment{Src: s.peer, Dst: s.host, Seq: p, Ack: w, Flags: ack, Options: options, Payload: g.Payload, VLAN: g.VLAN}
 		}
 		frame := g.Frame()
@@ -513,7 +513,7 @@ func TestQuotesShowNoNonce(t *testing.T) {
 				s := newStory(t)
 				s.host, s.peer = netip.MustParseAddrPort("[2001:db8::5]:40000"), netip.MustParseAddrPort("[2001:db8:1::1]:80")
 				frame := pathtest.Segment{Src: s.host, Dst: s.peer, Seq: 1000, Flags: syn, Extensions: c.ext, FirstNext: c.next}.Frame()
-				if why, _ := s.p.Judge(state.Out, frame, false); why != state.PassedOut {
+				if why, _ := s.p.Judge(tables.Out, frame, false); why != tables.PassedOut {
 					t.Fatal(why)
 				}
 				at := 40 + len(c.ext) + 4 // of the number in the packet
@@ -531,9 +531,9 @@ func TestQuotesShowNoNonce(t *testing.T) {
 				}
 				inner = inner[:min(cut, len(inner))]
 				back := pathtest.ICMP(netip.MustParseAddr("fe80::1"), s.host.Addr(), kind, 0, append(body, inner...))
-				why, pass := s.p.Judge(state.In, back, false)
+				why, pass := s.p.Judge(tables.In, back, false)
 				if !pass {
-					if why != state.Unshifted {
+					if why != tables.Unshifted {
 						t.Fatal(why)
 					}
 					if n := len(inner) - at; n >= 4 && (n == 4 || n >= 10) {
@@ -557,18 +557,18 @@ func TestQuotesShowNoNonce(t *testing.T) {
 // TestWaitingForAService: a client that tries twice a second is not taken for a
 // flood; one that tries faster is held up for a second, then two.
 func TestWaitingForAService(t *testing.T) {
-	try := func(s *story, n int) state.Reason {
+	try := func(s *story, n int) tables.Reason {
 		s.host = netip.AddrPortFrom(s.host.Addr(), uint16(20000+n))
 		frame := pathtest.Segment{Src: s.host, Dst: s.peer, Seq: 1000, Flags: syn}.Frame()
-		why, pass := s.p.Judge(state.Out, frame, false)
+		why, pass := s.p.Judge(tables.Out, frame, false)
 		if pass {
-			s.in(state.PassedIn, rst|ack, 0, binary.BigEndian.Uint32(frame[14+20+4:])+1, "")
+			s.in(tables.PassedIn, rst|ack, 0, binary.BigEndian.Uint32(frame[14+20+4:])+1, "")
 		}
 		return why
 	}
 	s := newStory(t)
 	for n := range 60 {
-		if why := try(s, n); why != state.PassedOut {
+		if why := try(s, n); why != tables.PassedOut {
 			t.Fatalf("try %d: %v", n, why)
 		}
 		s.pass(0.5)
@@ -577,7 +577,7 @@ func TestWaitingForAService(t *testing.T) {
 	var opened []float64
 	begin := s.p.NS
 	for n := range 4000 {
-		if try(s, n) == state.PassedOut {
+		if try(s, n) == tables.PassedOut {
 			opened = append(opened, float64(s.p.NS-begin)/1e9)
 		}
 		s.pass(0.01)
@@ -589,7 +589,7 @@ func TestWaitingForAService(t *testing.T) {
 		s.peer = netip.AddrPortFrom(netip.MustParseAddr("192.0.2.2"), 1000+port)
 		try(s, int(port))
 	}
-	if n := s.p.Counters[state.Stopped]; n < 2900 {
+	if n := s.p.Counters[tables.Stopped]; n < 2900 {
 		t.Errorf("%d of 3000 tries of other ports were stopped", n)
 	}
 }

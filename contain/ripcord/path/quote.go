@@ -4,13 +4,13 @@ import (
 	"encoding/binary"
 	"net/netip"
 
-	"dragnet/contain/ripcord/state"
+	"dragnet/contain/ripcord/tables"
 )
 
 // findQuote finds the packet that an ICMP error quotes: where it begins, and how
 // many octets there are. A Redirect may hold one among its options (RFC 4861,
 // section 4.6.3).
-func (f *frame) findQuote() (at, have int, why state.Reason) {
+func (f *frame) findQuote() (at, have int, why tables.Reason) {
 	if f.proto != protoICMP6 || f.typ != 137 {
 		return f.l4 + 8, int(f.len) - 8, 0
 	}
@@ -28,7 +28,7 @@ func (f *frame) findQuote() (at, have int, why state.Reason) {
 		}
 		option += n
 	}
-	return 0, 0, state.Unshifted
+	return 0, 0, tables.Unshifted
 }
 
 // parseQuote parses the start of a TCP segment of which have octets are quoted

@@ -3,7 +3,7 @@ package path
 import (
 	"encoding/binary"
 
-	"dragnet/contain/ripcord/state"
+	"dragnet/contain/ripcord/tables"
 )
 
 // putWord writes a word and updates the checksum at sum (RFC 1624, equation 3);
@@ -68,15 +68,15 @@ func (f *frame) carriesQuote() bool {
 // checksum inside the quote, which nobody can check on a part. One that holds a
 // part of a number, or a granted cookie, is dropped: it would tell the host what
 // only its peer knows.
-func (p *Path) shiftQuote(f *frame, side state.Side) state.Reason {
+func (p *Path) shiftQuote(f *frame, side tables.Side) tables.Reason {
 	switch {
 	case f.piece == later || f.len < 8:
 		return passReason(side)
 	case f.piece == first:
-		return state.Unshifted
+		return tables.Unshifted
 	}
 	at, have, why := f.findQuote()
-	if why > state.PassedIn {
+	if why > tables.PassedIn {
 		return why
 	}
 	q := frame{b: f.b, l3: at}
@@ -84,33 +84,33 @@ func (p *Path) shiftQuote(f *frame, side state.Side) state.Reason {
 		return passReason(side)
 	}
 	if q.len < 8 {
-		return state.Unshifted
+		return tables.Unshifted
 	}
 	q.sport, q.dport = q.u16(q.l4), q.u16(q.l4+2)
 	// From the network comes back what the host sent.
 	host, peer := q.hostAndPeer(1 - side)
-	c := p.Conns[state.Ends{Host: host, Peer: peer}]
+	c := p.Conns[tables.Ends{Host: host, Peer: peer}]
 	if c == nil || c.In|c.Out == 0 {
 		return passReason(side)
 	}
 	seq, ack := -c.Out, c.In
-	if side == state.Out {
+	if side == tables.Out {
 		seq, ack = -c.In, c.Out
 	}
 	sum := f.l4 + 2
 	if q.len > 8 {
 		if q.len < 14 {
-			return state.Unshifted
+			return tables.Unshifted
 		}
 		flags := f.b[q.l4+13]
 		if flags&(flagSYN|flagACK) == flagSYN|flagACK && q.len > 20 {
-			return state.Unshifted
+			return tables.Unshifted
 		}
 		if flags&flagACK != 0 {
 			f.putWord(q.l4+8, f.u32(q.l4+8)+ack, sum, false)
 		}
 	}
 	f.putWord(q.l4+4, f.u32(q.l4+4)+seq, sum, false)
-	p.count(state.Quoted)
+	p.count(tables.Quoted)
 	return passReason(side)
 }

@@ -3,7 +3,7 @@ package path
 import (
 	"net/netip"
 
-	"dragnet/contain/ripcord/state"
+	"dragnet/contain/ripcord/tables"
 )
 
 // isUnicast reports whether an address can be that of a single host.
@@ -22,7 +22,7 @@ func isUnicast(a netip.Addr) bool {
 }
 
 // checkSource accepts an address the host is known by, or learns it.
-func (p *Path) checkSource(a netip.Addr, f *frame) state.Reason {
+func (p *Path) checkSource(a netip.Addr, f *frame) tables.Reason {
 	now := p.nowMS()
 	if s := p.Sources[a]; s != nil {
 		if now-s.Seen > 500 {
@@ -35,12 +35,12 @@ func (p *Path) checkSource(a netip.Addr, f *frame) state.Reason {
 		left = &p.Budget[1]
 	}
 	if !isUnicast(a) || *left <= 0 || a.Is6() && !p.mayLearnIPv6(a, now) {
-		return state.Spoofed
+		return tables.Spoofed
 	}
 	*left--
-	p.Sources[a] = &state.Source{Seen: now}
-	p.count(state.Learnt)
-	p.emitEvent(f, &segment{}, state.Out, state.Learnt)
+	p.Sources[a] = &tables.Source{Seen: now}
+	p.count(tables.Learnt)
+	p.emitEvent(f, &segment{}, tables.Out, tables.Learnt)
 	return 0
 }
 
@@ -101,12 +101,12 @@ func (p *Path) noteNeighbour(f *frame) {
 
 // checkARP looks at the address an ARP packet claims for its sender (RFC 826);
 // 0 is a probe (RFC 5227).
-func (p *Path) checkARP(f *frame) state.Reason {
+func (p *Path) checkARP(f *frame) tables.Reason {
 	if !f.has(f.l3, 18) {
-		return state.Malformed
+		return tables.Malformed
 	}
 	if b := f.b[f.l3:]; f.u32(f.l3) != 0x0001_0800 || b[4] != 6 || b[5] != 4 {
-		return state.NotIP
+		return tables.NotIP
 	}
 	f.src = netip.AddrFrom4([4]byte(f.b[f.l3+14:]))
 	if f.src.IsUnspecified() {
@@ -115,7 +115,7 @@ func (p *Path) checkARP(f *frame) state.Reason {
 	return p.checkSource(f.src, f)
 }
 
-func (p *Path) checkHost(f *frame) state.Reason {
+func (p *Path) checkHost(f *frame) tables.Reason {
 	// A host without an address asks for one by DHCP.
 	if f.src == netip.IPv4Unspecified() && f.proto == protoUDP && f.piece == whole && f.sport == 68 && f.dport == 67 &&
 		f.dst == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
@@ -129,16 +129,16 @@ func (p *Path) checkHost(f *frame) state.Reason {
 			return 0
 		}
 	}
-	if why := p.checkSource(f.src, f); why > state.PassedIn {
+	if why := p.checkSource(f.src, f); why > tables.PassedIn {
 		return why
 	}
 	if f.proto == protoICMP6 && f.typ == 136 {
 		// An advertisement may claim the host's own addresses only.
 		if f.piece != whole || f.len < 24 {
-			return state.Malformed
+			return tables.Malformed
 		}
 		if p.Sources[netip.AddrFrom16([16]byte(f.b[f.l4+8:])).Unmap()] == nil {
-			return state.Spoofed
+			return tables.Spoofed
 		}
 	}
 	return 0

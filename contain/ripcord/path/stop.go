@@ -3,7 +3,7 @@ package path
 import (
 	"net/netip"
 
-	"dragnet/contain/ripcord/state"
+	"dragnet/contain/ripcord/tables"
 )
 
 func (p *Path) isStopped(f *frame, syn bool) bool {
@@ -15,7 +15,7 @@ func (p *Path) isStopped(f *frame, syn bool) bool {
 		if bits == 0 {
 			continue
 		}
-		k := state.Principals{Peer: state.Prefix(f.dst, bits), Later: f.piece == later}
+		k := tables.Principals{Peer: tables.Prefix(f.dst, bits), Later: f.piece == later}
 		stops := func() bool {
 			s, ok := p.Stops[k]
 			return ok && int32(s.Until-now) > 0 && (syn || s.SYNOnly == 0)
@@ -39,7 +39,7 @@ func (p *Path) isStopped(f *frame, syn bool) bool {
 }
 
 func (p *Path) noteConversation(f *frame) {
-	k := state.Conversation{Peer: f.dst, HPort: f.sport, PPort: f.dport, Proto: f.proto}
+	k := tables.Conversation{Peer: f.dst, HPort: f.sport, PPort: f.dport, Proto: f.proto}
 	if last, ok := p.Conversations[k]; !ok || p.nowMS()-last > 200 {
 		p.Conversations[k] = p.nowMS()
 		p.noteHop(f)
@@ -63,7 +63,7 @@ func (p *Path) countResets(f *frame, s *segment, port uint16, limit uint32) {
 	at := netip.AddrPortFrom(f.src, port)
 	r := p.Resets[at]
 	if r == nil {
-		r = &state.Resets{Since: s.now}
+		r = &tables.Resets{Since: s.now}
 		p.Resets[at] = r
 	}
 	if age := int32(s.now - r.Since); age >= resetMS {
@@ -80,14 +80,14 @@ func (p *Path) countResets(f *frame, s *segment, port uint16, limit uint32) {
 	r.Hold = min(max(firstHold, r.Hold*2), p.Settings.CoarseMS)
 	// The next one raises it again.
 	r.Raised, r.Since, r.Count = s.now, s.now+r.Hold, limit-1
-	key := state.Principals{Peer: state.Prefix(f.src, 128), PPort: port, Proto: protoTCP}
-	stop := state.Stop{Until: s.now + r.Hold, SYNOnly: 1}
+	key := tables.Principals{Peer: tables.Prefix(f.src, 128), PPort: port, Proto: protoTCP}
+	stop := tables.Stop{Until: s.now + r.Hold, SYNOnly: 1}
 	known, ok := p.Stops[key]
 	if ok && (int32(known.Until-stop.Until) >= 0 || known.SYNOnly == 0 && int32(known.Until-s.now) > 0) {
 		return // the existing stop lasts longer, or covers more
 	}
 	p.Stops[key] = stop
 	p.Lengths[0] = 128
-	p.count(state.CoarseBlock)
-	p.emitEvent(f, s, state.In, state.CoarseBlock)
+	p.count(tables.CoarseBlock)
+	p.emitEvent(f, s, tables.In, tables.CoarseBlock)
 }

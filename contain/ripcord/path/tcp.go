@@ -1,62 +1,62 @@
 package path
 
-import "dragnet/contain/ripcord/state"
+import "dragnet/contain/ripcord/tables"
 
 // judgeTCP judges a segment and shifts its numbers.
-func (p *Path) judgeTCP(f *frame, s *segment, side state.Side) state.Reason {
+func (p *Path) judgeTCP(f *frame, s *segment, side tables.Side) tables.Reason {
 	var o options
-	if why := p.readSegment(f, s, &o); why > state.PassedIn {
+	if why := p.readSegment(f, s, &o); why > tables.PassedIn {
 		return why
 	}
-	if side == state.Out && p.isStopped(f, s.isFirstSYN()) {
+	if side == tables.Out && p.isStopped(f, s.isFirstSYN()) {
 		p.noteConversation(f)
-		return state.Stopped
+		return tables.Stopped
 	}
 	var mask uint64
-	if o.cookie > 0 && side == state.In && s.isFirstSYN() {
+	if o.cookie > 0 && side == tables.In && s.isFirstSYN() {
 		mask = p.checkCookie(f, s, &o)
 	}
 	host, peer := f.hostAndPeer(side)
-	ends := state.Ends{Host: host, Peer: peer}
+	ends := tables.Ends{Host: host, Peer: peer}
 	c := p.Conns[ends]
 	last := s.now - 0x7fffffff
 	if c != nil {
 		last = c.Sent
 	}
 	why := p.judgeSegment((*conn)(c), f, s, side)
-	if why == state.Challenge {
+	if why == tables.Challenge {
 		why = p.challenge(f, s, (*conn)(c))
 	}
-	if p.Settings.FailOpen && (why == state.NoHandshake || why == state.TableFull) {
-		p.count(state.Untracked)
-		if why == state.TableFull {
-			p.emitEvent(f, s, side, state.Untracked)
+	if p.Settings.FailOpen && (why == tables.NoHandshake || why == tables.TableFull) {
+		p.count(tables.Untracked)
+		if why == tables.TableFull {
+			p.emitEvent(f, s, side, tables.Untracked)
 		}
 		return passReason(side)
 	}
-	if why == state.InexactReset {
-		p.count(state.InexactReset)
-		why = state.PassedIn
+	if why == tables.InexactReset {
+		p.count(tables.InexactReset)
+		why = tables.PassedIn
 	}
-	if why > state.PassedIn {
+	if why > tables.PassedIn {
 		return why
 	}
 	if c == nil {
 		c = p.Conns[ends] // opened just now
-	} else if side == state.In && c.Half == 1 && c.State == state.Established {
+	} else if side == tables.In && c.Half == 1 && c.State == tables.Established {
 		if room := p.promote(c, f); !room && !p.Settings.FailOpen {
-			c.State = state.Handshaking
-			return state.TableFull
+			c.State = tables.Handshaking
+			return tables.TableFull
 		}
 	}
-	if side == state.Out && s.now-last > 200 {
+	if side == tables.Out && s.now-last > 200 {
 		p.noteHop(f)
 	}
 	if c == nil || c.In|c.Out == 0 {
 		return passReason(side)
 	}
 	by := shift{seq: c.In, ack: -c.Out, edge: -c.Out, mask: mask}
-	if side == state.Out {
+	if side == tables.Out {
 		by = shift{seq: c.Out, ack: (*conn)(c).raisedAck(s), edge: -c.In}
 		if o.cookie > 0 && s.flags&(flagSYN|flagACK) == flagSYN|flagACK {
 			by.mask = p.grantCookie(f, &o)
@@ -64,23 +64,23 @@ func (p *Path) judgeTCP(f *frame, s *segment, side state.Side) state.Reason {
 	}
 	f.shiftSegment(by, &o)
 	if o.sackLen > 0 {
-		p.count(state.SACK)
+		p.count(tables.SACK)
 	}
 	return passReason(side)
 }
 
-func (p *Path) readSegment(f *frame, s *segment, o *options) state.Reason {
+func (p *Path) readSegment(f *frame, s *segment, o *options) tables.Reason {
 	if f.piece != whole {
-		return state.Fragment
+		return tables.Fragment
 	}
 	if f.len < 20 {
-		return state.Malformed
+		return tables.Malformed
 	}
 	f.sport, f.dport = f.u16(f.l4), f.u16(f.l4+2)
 	b := f.b[f.l4:]
 	head := uint32(b[12]>>4) * 4
 	if head < 20 || head > f.len {
-		return state.Malformed
+		return tables.Malformed
 	}
 	s.flags = b[13] & (flagFIN | flagSYN | flagRST | flagACK)
 	s.seq, s.ack = f.u32(f.l4+4), f.u32(f.l4+8)
@@ -88,7 +88,7 @@ func (p *Path) readSegment(f *frame, s *segment, o *options) state.Reason {
 	s.span = s.len + uint32(s.flags>>1&1) + uint32(s.flags&1)
 	s.now = p.nowMS()
 	if s.flags&flagSYN != 0 && s.flags&(flagFIN|flagRST) != 0 {
-		return state.Flags
+		return tables.Flags
 	}
 	// The kernel does not parse a lone timestamp option; nor does this.
 	if head == 32 && f.u32(f.l4+20) == 0x0101080a {
@@ -97,53 +97,53 @@ func (p *Path) readSegment(f *frame, s *segment, o *options) state.Reason {
 	o.parseList(b[20:head])
 	s.sign = o.sign
 	if o.broken {
-		return state.Options
+		return tables.Options
 	}
 	return 0
 }
 
-func (p *Path) judgeSegment(c *conn, f *frame, s *segment, side state.Side) state.Reason {
+func (p *Path) judgeSegment(c *conn, f *frame, s *segment, side tables.Side) tables.Reason {
 	if s.isFirstSYN() {
-		if side == state.Out {
+		if side == tables.Out {
 			switch {
 			case c != nil && c.bars(s.now):
-				return state.Blocked
-			case c != nil && c.State != state.Ended:
-				if why := c.repeatSYN(s); why != state.NoHandshake {
+				return tables.Blocked
+			case c != nil && c.State != tables.Ended:
+				if why := c.repeatSYN(s); why != tables.NoHandshake {
 					return why
 				}
 			}
-			return p.openConn(f, s, c, state.Out)
+			return p.openConn(f, s, c, tables.Out)
 		}
-		if c != nil && c.State != state.Ended && !c.isOver() {
+		if c != nil && c.State != tables.Ended && !c.isOver() {
 			c.handlePeerSYN(s)
-			return state.PassedIn
+			return tables.PassedIn
 		}
-		return p.openConn(f, s, c, state.In)
+		return p.openConn(f, s, c, tables.In)
 	}
 	if c == nil {
-		return state.NoHandshake
+		return tables.NoHandshake
 	}
-	if side == state.Out {
+	if side == tables.Out {
 		return c.judgeOutgoing(s)
 	}
-	fresh := c.State == state.Handshaking && c.Seen&state.SYNIn == 0
+	fresh := c.State == tables.Handshaking && c.Seen&tables.SYNIn == 0
 	why := c.judgeIncoming(s, &p.Settings)
-	if why != state.Block {
+	if why != tables.Block {
 		return why
 	}
-	p.count(state.Block)
-	p.emitEvent(f, s, state.In, state.Block)
+	p.count(tables.Block)
+	p.emitEvent(f, s, tables.In, tables.Block)
 	if fresh {
 		p.countReset(f, s)
 	}
-	return state.PassedIn
+	return tables.PassedIn
 }
 
 // openConn handles the first SYN of a connection; old is the previous
 // connection of the same ports, if still kept.
-func (p *Path) openConn(f *frame, s *segment, old *conn, side state.Side) state.Reason {
-	n := conn{State: state.Handshaking, Credits: 1, LastSeen: s.now, Until: s.now}
+func (p *Path) openConn(f *frame, s *segment, old *conn, side tables.Side) tables.Reason {
+	n := conn{State: tables.Handshaking, Credits: 1, LastSeen: s.now, Until: s.now}
 	// Anybody can send a SYN in the peer's name: until it agrees, the end of
 	// the last connection holds.
 	if old != nil && old.bars(s.now) {
@@ -151,14 +151,14 @@ func (p *Path) openConn(f *frame, s *segment, old *conn, side state.Side) state.
 	}
 	if s.sign {
 		if !p.Settings.SignedPass {
-			return state.Signed
+			return tables.Signed
 		}
-		n.Seen = state.Exempt
+		n.Seen = tables.Exempt
 	}
 	host, peer := f.hostAndPeer(side)
 	random := p.drawNonce(host, peer)
 	if random == 0 {
-		return state.TableFull
+		return tables.TableFull
 	}
 	family := 0
 	if f.v6 {
@@ -167,44 +167,44 @@ func (p *Path) openConn(f *frame, s *segment, old *conn, side state.Side) state.
 	switch {
 	case old != nil:
 		n.Half = old.Half
-	case side == state.In:
+	case side == tables.In:
 		n.Half = 1 // in another table
 	case p.conns[family] >= p.Room[family]:
-		return state.TableFull
+		return tables.TableFull
 	}
 	n.drawShifts(s, old, random, side)
-	if p.Settings.Observe || n.Seen&state.Exempt != 0 {
+	if p.Settings.Observe || n.Seen&tables.Exempt != 0 {
 		n.In, n.Out = 0, 0
 	}
-	if side == state.Out {
+	if side == tables.Out {
 		n.Sent = s.now
 		n.ISNOut = s.seq + n.Out
 		n.OutUna, n.OutNext = n.ISNOut, n.ISNOut+s.span
-		n.Seen |= state.SYNOut
+		n.Seen |= tables.SYNOut
 	} else {
 		n.Sent = s.now - 0x7fffffff // never
 		n.recordPeerSYN(s)
 		// A peer that ended the last connection gets no data before it agrees.
 		n.Grants = synAcks
 		if s.len > 0 && s.cookie && (old == nil || !old.bars(s.now)) {
-			n.Seen |= state.Early
+			n.Seen |= tables.Early
 			n.Grants = earlySegs
 		}
 	}
 	if old != nil {
 		*old = n
 	} else {
-		p.Conns[state.Ends{Host: host, Peer: peer}] = (*state.Conn)(&n)
+		p.Conns[tables.Ends{Host: host, Peer: peer}] = (*tables.Conn)(&n)
 		if n.Half == 0 {
 			p.conns[family]++
 		}
 	}
-	p.count(state.Opened)
+	p.count(tables.Opened)
 	return passReason(side)
 }
 
 // promote moves a connection to which its peer has just agreed, if there is room.
-func (p *Path) promote(c *state.Conn, f *frame) bool {
+func (p *Path) promote(c *tables.Conn, f *frame) bool {
 	family := 0
 	if f.v6 {
 		family = 1
@@ -219,11 +219,11 @@ func (p *Path) promote(c *state.Conn, f *frame) bool {
 
 // drawShifts draws what is added to both sides' numbers. A side in TIME_WAIT
 // accepts only numbers above the last ones.
-func (c *conn) drawShifts(s *segment, old *conn, random uint64, side state.Side) {
+func (c *conn) drawShifts(s *segment, old *conn, random uint64, side tables.Side) {
 	c.Out, c.In = uint32(random), uint32(random>>32)
 	switch {
 	case old == nil:
-	case side == state.Out:
+	case side == tables.Out:
 		c.Out = old.OutNext + 1 + c.Out&step - s.seq
 	default:
 		c.In = old.InNext + old.In + 1 + c.In&step - s.seq

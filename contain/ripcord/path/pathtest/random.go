@@ -6,7 +6,7 @@ import (
 	"net/netip"
 
 	"dragnet/contain/ripcord/path"
-	"dragnet/contain/ripcord/state"
+	"dragnet/contain/ripcord/tables"
 )
 
 // Random makes packets around the connections that a Path has, so that every
@@ -37,7 +37,7 @@ func (r *Random) oneIn(n int) bool { return r.R.IntN(n) == 0 }
 func pickOne[T any](r *Random, list ...T) T { return list[r.R.IntN(len(list))] }
 
 // pickEnds picks a connection, mostly of the host's true addresses.
-func (r *Random) pickEnds() state.Ends {
+func (r *Random) pickEnds() tables.Ends {
 	i := r.R.IntN(2)
 	host := r.Hosts[i]
 	if r.oneIn(40) {
@@ -47,7 +47,7 @@ func (r *Random) pickEnds() state.Ends {
 	if r.oneIn(3) {
 		peer = r.Peers[i+2]
 	}
-	return state.Ends{
+	return tables.Ends{
 		Host: netip.AddrPortFrom(host, uint16(40000+r.R.IntN(3))),
 		Peer: netip.AddrPortFrom(peer, pickOne[uint16](r, 80, 443)),
 	}
@@ -71,8 +71,8 @@ func (r *Random) nearNumber(n uint32) uint32 {
 }
 
 // Next makes a frame and returns it with the side it comes from.
-func (r *Random) Next() (side state.Side, frame []byte) {
-	side = state.Side(r.R.IntN(2))
+func (r *Random) Next() (side tables.Side, frame []byte) {
+	side = tables.Side(r.R.IntN(2))
 	switch n := r.R.IntN(100); {
 	case n < 80:
 		frame = r.randomTCP(side).Frame()
@@ -91,10 +91,10 @@ func (r *Random) Next() (side state.Side, frame []byte) {
 	return side, frame
 }
 
-func (r *Random) randomTCP(side state.Side) Segment {
+func (r *Random) randomTCP(side tables.Side) Segment {
 	e := r.pickEnds()
 	s := Segment{Src: e.Host, Dst: e.Peer}
-	if side == state.In {
+	if side == tables.In {
 		s.Src, s.Dst = s.Dst, s.Src
 	}
 	s.Flags = pickOne[uint8](r, ACK, ACK, ACK, ACK, ACK|8, SYN, SYN, SYN|ACK, SYN|ACK, FIN|ACK, FIN|ACK, RST, RST|ACK, RST|ACK, 0, SYN|FIN, FIN)
@@ -103,7 +103,7 @@ func (r *Random) randomTCP(side state.Side) Segment {
 		if !r.oneIn(4) {
 			s.Flags = SYN
 		}
-	} else if side == state.Out {
+	} else if side == tables.Out {
 		s.Seq = r.nearNumber(pickOne(r, c.OutNext, c.OutNext, c.ISNOut) - c.Out)
 		s.Ack = r.nearNumber(pickOne(r, c.InNext, c.InNext, c.AckHi, c.ISNIn+1) + c.In)
 		r.completeHandshake(c, &s, c.ISNOut-c.Out)
@@ -111,7 +111,7 @@ func (r *Random) randomTCP(side state.Side) Segment {
 		s.Seq = r.nearNumber(pickOne(r, c.InNext, c.InNext, c.ISNIn, c.AckHi, c.AckHi, c.Probe))
 		s.Ack = r.nearNumber(pickOne(r, c.OutNext, c.OutNext, c.OutUna))
 		r.completeHandshake(c, &s, c.ISNIn)
-		if c.State == state.Handshaking && c.Seen&state.SYNIn == 0 && r.oneIn(3) { // a closed port
+		if c.State == tables.Handshaking && c.Seen&tables.SYNIn == 0 && r.oneIn(3) { // a closed port
 			s.Flags, s.Seq, s.Ack = RST|ACK, 0, c.OutNext
 		}
 	}
@@ -122,7 +122,7 @@ func (r *Random) randomTCP(side state.Side) Segment {
 		}
 	}
 	r.cookie = []byte("FASTOPEN")
-	if known, ok := r.Path.Cookies[state.Grant{Host: e.Host.Addr(), Peer: e.Peer.Addr()}]; ok && side == state.In && !r.oneIn(4) {
+	if known, ok := r.Path.Cookies[tables.Grant{Host: e.Host.Addr(), Peer: e.Peer.Addr()}]; ok && side == tables.In && !r.oneIn(4) {
 		r.cookie = binary.BigEndian.AppendUint64(nil, known.Value)
 	}
 	s.Options = r.randomOptions()
@@ -131,14 +131,14 @@ func (r *Random) randomTCP(side state.Side) Segment {
 }
 
 // completeHandshake makes handshakes succeed often enough.
-func (r *Random) completeHandshake(c *state.Conn, s *Segment, isn uint32) {
-	if c.State == state.Handshaking && r.oneIn(2) {
+func (r *Random) completeHandshake(c *tables.Conn, s *Segment, isn uint32) {
+	if c.State == tables.Handshaking && r.oneIn(2) {
 		s.Flags = pickOne[uint8](r, SYN|ACK, ACK)
 	}
 	if s.Flags&SYN != 0 && r.oneIn(2) {
 		s.Seq = isn
 	}
-	if c.State == state.Established && s.Flags&RST != 0 && !r.oneIn(6) {
+	if c.State == tables.Established && s.Flags&RST != 0 && !r.oneIn(6) {
 		s.Flags = ACK
 	}
 }
@@ -203,18 +203,18 @@ func (r *Random) randomOptions() []byte {
 	return b[:min(len(b), 40)]
 }
 
-func (r *Random) randomUDP(side state.Side) []byte {
+func (r *Random) randomUDP(side tables.Side) []byte {
 	e := r.pickEnds()
 	src, dst := e.Host, e.Peer
 	payload := make([]byte, r.R.IntN(30))
 	if r.oneIn(6) {
-		payload = []byte(state.Magic + "....")
+		payload = []byte(tables.Magic + "....")
 		dst = netip.AddrPortFrom(dst.Addr(), r.Path.Settings.ControlPort)
 	}
 	if r.oneIn(10) {
 		src, dst = netip.AddrPortFrom(netip.IPv4Unspecified(), 68), netip.MustParseAddrPort("255.255.255.255:67")
 	}
-	if side == state.In {
+	if side == tables.In {
 		src, dst = e.Peer, e.Host
 		if len(payload) > 4 && r.oneIn(2) {
 			dst = netip.AddrPortFrom(dst.Addr(), r.Path.Settings.ControlPort)
@@ -227,7 +227,7 @@ func (r *Random) randomUDP(side state.Side) []byte {
 }
 
 // randomICMP makes an error about a segment that went the other way.
-func (r *Random) randomICMP(side state.Side) []byte {
+func (r *Random) randomICMP(side tables.Side) []byte {
 	quoted := r.randomTCP(1 - side)
 	quoted.VLAN = nil
 	inner := quoted.Frame()[14:]

@@ -1,10 +1,10 @@
-// Package state names what Ripcord's kernel programs keep and report: the
+// Package tables names what Ripcord's kernel programs keep and report: the
 // settings, connections, sources and stops in their tables, and the events and
 // counters of packets. The layouts are those of contain/ripcord/bpf/maps.h.
 //
 // contain/ripcord/bpf reads and writes them, and so does the oracle of the
 // programs, contain/ripcord/path.
-package state
+package tables
 
 import "net/netip"
 

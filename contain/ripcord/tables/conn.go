@@ -1,4 +1,4 @@
-package state
+package tables
 
 // TCPState is the state of a connection.
 type TCPState uint8

@@ -1,10 +1,10 @@
-// Package message is the form of a flow as a Protocol Buffers message, for topics
+// Package protobuf is the form of a flow as a Protocol Buffers message, for topics
 // that other programs read and write too. The schema is flow.proto.
 //
 // It is written and read without the library's generated code, since each flow
 // passes through here and what is read comes from outside: every length and
 // number is checked, and fields that are not known are passed over.
-package message
+package protobuf
 
 import (
 	"errors"

@@ -1,4 +1,4 @@
-package community
+package sharing
 
 import "testing"
 

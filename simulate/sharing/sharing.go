@@ -1,4 +1,4 @@
-// Package community simulates communities in which some members lie, and
+// Package sharing simulates communities in which some members lie, and
 // measures the result: how much of the attackers' group is found (recall), and
 // how much of what is found belongs to it (precision).
 //
@@ -8,7 +8,7 @@
 // clearinghouse/merge. Assumed are which witness sees what and how liars lie.
 // The liars get more than they would have: they know the pattern, which
 // questions hide from them.
-package community
+package sharing
 
 import (
 	"context"

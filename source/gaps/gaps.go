@@ -1,5 +1,5 @@
-// Package sequence finds what is missing in the sequence numbers of exporters.
-package sequence
+// Package gaps finds what is missing in the sequence numbers of exporters.
+package gaps
 
 // Sequence follows the numbers of one exporter's datagrams. Most exporters give the
 // number of the first item of a datagram; some, such as Open vSwitch, that of
