@@ -62,6 +62,9 @@ func New() (*Lab, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("network namespaces need root: run this with sudo")
 	}
+	if err := shareNamesDir(); err != nil {
+		return nil, fmt.Errorf("prepare %s for named network namespaces: %w", namesDir, err)
+	}
 	if err := sweepLeftovers(); err != nil {
 		return nil, err
 	}

@@ -19,6 +19,32 @@ const prefix = "dragnet-"
 // killTime bounds the wait for killed programs to be gone.
 const killTime = 5 * time.Second
 
+// shareNamesDir makes the folder of named namespaces a mount point that shares
+// what is mounted in it, as ip-netns(8) does before it adds the first name. Were
+// it left to the first "ip netns add" on the machine, that would mount the folder
+// over names that exist already, which then can neither be entered nor removed.
+func shareNamesDir() error {
+	if err := os.MkdirAll(namesDir, 0o755); err != nil {
+		return err
+	}
+	dir, err := os.Open(namesDir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil { // as ip-netns does; Close ends it
+		return err
+	}
+	share := func() error { return syscall.Mount("", namesDir, "none", syscall.MS_SHARED|syscall.MS_REC, "") }
+	if err := share(); err != syscall.EINVAL { // EINVAL: not a mount point
+		return err
+	}
+	if err := syscall.Mount(namesDir, namesDir, "none", syscall.MS_BIND|syscall.MS_REC, ""); err != nil {
+		return err
+	}
+	return share()
+}
+
 // sweepLeftovers removes the namespaces of processes that no longer exist.
 func sweepLeftovers() error {
 	entries, err := os.ReadDir(namesDir)
