@@ -35,16 +35,21 @@ func fixedRuns(c dossier.Content) (starts []int, bytes [][]byte) {
 	return starts, bytes
 }
 
-// firstRule is the first rule number for local use (1,000,000 to 1,999,999 are
-// reserved for local use by the Snort and Suricata communities).
-const firstRule = 1_000_000
+// Rules have numbers for local use (1,000,000 to 1,999,999 are reserved for it by
+// the Snort and Suricata communities), but for the last thousand, which those of
+// package iprep are of. Strings of a signature are numbered on, so that they are
+// distinct, and that few signatures share numbers.
+const (
+	firstRule, localRules = 1_000_000, 999_000
+	together              = 16
+)
 
 // ruleNumber is the same for the same signature and string, so that a new
 // export replaces an old one.
 func ruleNumber(name string, i int) int {
 	h := fnv.New32a()
-	fmt.Fprintf(h, "%s/%d", name, i)
-	return firstRule + int(h.Sum32()%1_000_000)
+	io.WriteString(h, name)
+	return firstRule + (int(h.Sum32()%(localRules/together))*together+i)%localRules
 }
 
 // Suricata writes one rule per string: stretches of fixed bytes as contents,

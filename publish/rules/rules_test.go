@@ -2,6 +2,7 @@ package rules_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,6 +52,31 @@ func TestRuleNumbersAreLocalAndDistinct(t *testing.T) {
 	numbers := regexp.MustCompile(`sid:(1\d{6});`).FindAllString(first, -1)
 	if len(numbers) != 2 || numbers[0] == numbers[1] || first != again {
 		t.Errorf("rule numbers %v, want two, different and the same each time", numbers)
+	}
+}
+
+// TestManySignaturesHaveTheirNumbers: programs refuse a second rule of a number.
+func TestManySignaturesHaveTheirNumbers(t *testing.T) {
+	seen := map[string]bool{}
+	twice := 0
+	for n := range 100 {
+		a := &dossier.Alternatives{Name: fmt.Sprintf("worm%d.%d", n, n*7)}
+		for range 12 {
+			a.Contents = append(a.Contents, dossier.Content{Bytes: []byte{1}, Fixed: []bool{true}})
+		}
+		var text bytes.Buffer
+		if err := rules.Suricata(&text, a); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range regexp.MustCompile(`sid:\d+`).FindAllString(text.String(), -1) {
+			if seen[s] {
+				twice++
+			}
+			seen[s] = true
+		}
+	}
+	if twice > 12 || seen["sid:1999001"] { // one pair in sixty thousand shares its numbers
+		t.Errorf("%d rules of 1200 have a number that another has", twice)
 	}
 }
 

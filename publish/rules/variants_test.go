@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,85 +15,190 @@ import (
 
 	"dragnet/dossier"
 	"dragnet/internal/testkit"
+	"dragnet/publish/publishtest"
 	"dragnet/publish/rules"
 	"dragnet/signature"
 	"dragnet/signature/match"
 	"dragnet/signature/pads"
+	"dragnet/signature/sequence"
 	"dragnet/signature/tokens"
 	"dragnet/simulate/variants"
 )
 
-// TestYARAFindsVariants learns a signature of a family's variants, exports it,
-// and has Debian's YARA and our matcher look at new variants and clean payloads.
-// It prints how much of what the matcher finds YARA finds.
-func TestYARAFindsVariants(t *testing.T) {
-	testkit.Long(t)
-	yara := testkit.Tool(t, "yara")
-	clean := func(n int, seed uint64) (all [][]byte) {
-		rng := rand.New(rand.NewPCG(seed, 1))
-		for range n {
-			all = append(all, variants.Session(rng, 5000))
-		}
-		return all
+// exported is a signature of a family's variants, with the matcher and the files
+// that it was exported to.
+type exported struct {
+	*testing.T
+	matcher        *match.Matcher
+	lowered        *dossier.Alternatives
+	yara, suricata string // files of rules
+	zeek           func(payload []byte) bool
+}
+
+func benign(n int, seed uint64) (all [][]byte) {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	for range n {
+		all = append(all, variants.Session(rng, 5000))
 	}
+	return all
+}
+
+func export(t *testing.T, template *variants.Template) *exported {
+	t.Helper()
+	s, err := signature.Learn(context.Background(), variants.Published().MakeAll(template, 1, 0, 60), signature.NewClean(benign(60, 1), nil), signature.Options{Name: "alder", Options: pads.Options{Restarts: 2, Method: pads.EM}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &exported{T: t}
+	if e.matcher, err = match.New([]*dossier.Signature{s}, match.Options{Kernel: match.Fastest()}); err != nil {
+		t.Fatal(err)
+	}
+	if e.lowered, err = tokens.Lower(s, tokens.Options{Most: 12, FalseAlarms: 0.001}); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	write := func(format string) string {
+		var text bytes.Buffer
+		path := filepath.Join(dir, format)
+		if err := rules.Writers()[format](&text, e.lowered); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, text.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	e.yara, e.suricata = write("yara"), write("suricata")
+	text, err := os.ReadFile(write("zeek"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.zeek = zeekMatches(t, string(text))
+	return e
+}
+
+// found says which of some payloads each program finds, by their index.
+type found struct{ matcher, yara, suricata, zeek map[int]bool }
+
+// find has the matcher, YARA and Suricata look at payloads: files for YARA,
+// connections of a capture for Suricata.
+func (e *exported) find(payloads [][]byte) found {
+	e.Helper()
+	f := found{map[int]bool{}, map[int]bool{}, map[int]bool{}, map[int]bool{}}
+	dir := e.TempDir()
+	var connections []publishtest.Connection
+	for i, p := range payloads {
+		if e.matcher.Match(p)[0].Match {
+			f.matcher[i] = true
+		}
+		if e.zeek(p) {
+			f.zeek[i] = true
+		}
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint("payload", i)), p, 0o600); err != nil {
+			e.Fatal(err)
+		}
+		connections = append(connections, publishtest.Connection{
+			From: netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), uint16(10_000+i)), To: netip.MustParseAddrPort("198.51.100.1:9999"), Sent: p})
+	}
+	for line := range strings.Lines(e.runYARA(dir)) {
+		var i int
+		if _, err := fmt.Sscanf(line[strings.LastIndex(line, "/"):], "/payload%d", &i); err != nil {
+			e.Fatalf("yara says %q", line)
+		}
+		f.yara[i] = true
+	}
+	capture := filepath.Join(e.TempDir(), "capture.pcap")
+	publishtest.Capture(e, capture, connections)
+	for _, a := range publishtest.Suricata(e, e.suricata, "", capture) {
+		f.suricata[int(max(a.Port, a.ToPort))-10_000] = true
+	}
+	return f
+}
+
+func (e *exported) runYARA(path string) string {
+	e.Helper()
+	// It warns that strings of few fixed bytes in a row may be slow to look for.
+	out, err := exec.Command(testkit.Tool(e, "yara"), "--no-warnings", "--recursive", e.yara, path).Output()
+	if err != nil {
+		e.Fatalf("yara: %v", err)
+	}
+	return string(out)
+}
+
+func both(a, b map[int]bool) (n int) {
+	for i := range a {
+		if b[i] {
+			n++
+		}
+	}
+	return n
+}
+
+// TestProgramsFindVariants learns a signature of a family's variants, exports it,
+// and has Debian's YARA and Suricata and our matcher look at new variants and
+// benign payloads. It prints how much of what the matcher finds they find.
+func TestProgramsFindVariants(t *testing.T) {
+	testkit.Long(t)
+	for _, family := range variants.Names() {
+		t.Run(family, func(t *testing.T) { programsFind(t, family) })
+	}
+}
+
+func programsFind(t *testing.T, family string) {
+	template, err := variants.Family(family, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := export(t, template)
+	const n = 200
+	f, alarms := e.find(variants.Published().MakeAll(template, 1, 1<<32, n)), e.find(benign(n, 2))
+	ours := len(f.matcher)
+	t.Logf("%d strings; the export expects to miss %.1f %%", len(e.lowered.Contents), 100*e.lowered.Loss)
+	t.Logf("of %d variants the matcher finds %d, of which YARA finds %d and Suricata %d", n, ours, both(f.matcher, f.yara), both(f.matcher, f.suricata))
+	t.Logf("of %d benign payloads the matcher finds %d, YARA %d, Suricata %d", n, len(alarms.matcher), len(alarms.yara), len(alarms.suricata))
+	if ours < n*9/10 || len(alarms.matcher)+len(alarms.yara)+len(alarms.suricata) > 0 {
+		t.Error("the matcher misses variants, or benign payloads are found")
+	}
+	for name, theirs := range map[string]map[int]bool{"YARA": f.yara, "Suricata": f.suricata} {
+		if float64(both(f.matcher, theirs)) < float64(ours)*(1-e.lowered.Loss-0.1) {
+			t.Errorf("%s finds less than the export promised", name)
+		}
+	}
+	if !maps.Equal(f.yara, f.suricata) || !maps.Equal(f.yara, f.zeek) {
+		t.Errorf("of the same strings YARA finds %d, Suricata %d, Zeek's expressions %d", len(f.yara), len(f.suricata), len(f.zeek))
+	}
+}
+
+// TestProgramsAreQuietOnCaptures has the three read recorded benign traffic.
+func TestProgramsAreQuietOnCaptures(t *testing.T) {
+	testkit.Long(t)
 	template, err := variants.Family("alder", 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := signature.Learn(context.Background(), variants.Published().MakeAll(template, 1, 0, 60), signature.NewClean(clean(60, 1), nil), signature.Options{Name: "alder", Options: pads.Options{Restarts: 2, Method: pads.EM}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := match.New([]*dossier.Signature{s}, match.Options{Kernel: match.Fastest()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	lowered, err := tokens.Lower(s, tokens.Options{Most: 12, FalseAlarms: 0.001})
-	if err != nil {
-		t.Fatal(err)
-	}
-	const n = 200
-	dir := t.TempDir()
-	write := func(name string, data []byte) {
-		t.Helper()
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+	e := export(t, template)
+	for _, elem := range [][]string{{"benign"}, {"ndpi"}} {
+		from := testkit.Data(t, elem...)
+		dir := t.TempDir()
+		all := sequence.Collector{Most: 64 << 20, Total: 256 << 20}
+		read, err := sequence.Each(t.Context(), from, nil, all.Open)
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	matched := map[string]bool{}
-	for i := range n {
-		payload := variants.Published().Make(template, 1, 1<<32+uint64(i)).Bytes
-		name := fmt.Sprintf("variant%03d", i)
-		matched[name] = m.Match(payload)[0].Match
-		write(name, payload)
-	}
-	for i, payload := range clean(n, 2) {
-		write(fmt.Sprintf("clean%03d", i), payload)
-	}
-	var rule bytes.Buffer
-	if err := rules.Writers()["yara"](&rule, lowered); err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(t.TempDir(), "alder.yara")
-	if err := os.WriteFile(path, rule.Bytes(), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	out, err := exec.Command(yara, path, dir).CombinedOutput()
-	if err != nil {
-		t.Fatalf("yara: %v: %s", err, out)
-	}
-	ours, both, alarms := 0, 0, strings.Count(string(out), "/clean")
-	for name, found := range matched {
-		if found {
-			ours++
-			if strings.Contains(string(out), "/"+name+"\n") {
-				both++
+		alarms := 0
+		for i, s := range all.Sequences {
+			if e.matcher.Match(s)[0].Match {
+				alarms++
+			}
+			if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), s, 0o600); err != nil {
+				t.Fatal(err)
 			}
 		}
-	}
-	t.Logf("of %d variants the matcher finds %d, and YARA %d of those by %d strings (the export expects to miss %.1f %%); YARA alarms on %d of %d clean payloads",
-		n, ours, both, len(lowered.Contents), 100*lowered.Loss, alarms, n)
-	if ours < n*9/10 || alarms > 0 || float64(both) < float64(ours)*(1-lowered.Loss-0.1) {
-		t.Errorf("matcher %d, YARA %d of them, %d alarms: YARA finds less than the export promised", ours, both, alarms)
+		yara := strings.Count(e.runYARA(dir), "\n")
+		suricata := len(publishtest.Suricata(t, e.suricata, "pcap-file: {checksum-checks: no}\n", from))
+		t.Logf("%s: in %d sequences of %d bytes the matcher alarms on %d, YARA on %d, Suricata %d times", filepath.Base(from), read.Sequences, read.Bytes, alarms, yara, suricata)
+		if alarms+yara+suricata > 0 || read.Bytes == 0 {
+			t.Error("benign traffic is found")
+		}
 	}
 }
