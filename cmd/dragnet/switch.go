@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,8 +21,9 @@ func newSwitch() *cobra.Command {
 		Use:   "switch",
 		Short: "Apply decisions at an OpenFlow switch, list and undo them",
 		Long: `Switch puts rules into a switch by OpenFlow 1.3, such as a bridge of Open vSwitch,
-for decisions that are active: packets of a source are dropped, metered, or sent
-to a port with a middlebox. The switch is addressed where it listens: at a
+for decisions that are active: packets of a source are dropped, metered, sent to a
+port with a middlebox, or moved to a path through the switch of another server.
+The switch is addressed where it listens: at a
 bridge's management socket, or over TCP or TLS once it has a further controller:
 
   ovs-vsctl -- --id=@c create Controller 'target="pssl:6653"' -- add Bridge br0 controller @c
@@ -71,7 +72,7 @@ func explainSwitch(err error) error {
 
 func newSwitchApply() *cobra.Command {
 	c := sdn.DefaultConfiguration()
-	var allow []string
+	var allow, within, via []string
 	restraint := string(c.Restraint)
 	cmd := &cobra.Command{
 		Use:   "apply SWITCH DECISIONS",
@@ -80,11 +81,17 @@ func newSwitchApply() *cobra.Command {
 the switch's rules equal to those of them that are active and have not expired: others of ours
 are taken out. Without --enforce it is a dry run, which says what would be done,
 and leaves none of our rules in effect. A receipt for each decision says what the
-switch lists afterwards. Exit code 1 means that a decision is not in effect.`,
+switch lists afterwards.
+
+To move is to send what a source sends to --within out by PORT, to the switch at
+ADDRESS, which returns it by its port BACK; sources change from one --via to the
+next. Ports that only connect the two switches for that should be set to no-flood,
+or broadcasts go round. Exit code 1 means that a decision is not in effect.`,
 		Example: `  dragnet decision list --verdict active -o json > active.json
   dragnet switch apply unix:/run/openvswitch/br0.mgmt active.json
   dragnet switch apply unix:/run/openvswitch/br0.mgmt active.json --enforce
-  dragnet switch apply tcp:192.0.2.1:6653 active.json --enforce --restraint meter --rate 1000`,
+  dragnet switch apply tcp:192.0.2.1:6653 active.json --enforce --restraint meter --rate 1000
+  dragnet switch apply tcp:192.0.2.1:6653 active.json --enforce --restraint move --within 10.1.0.0/16 --via tcp:192.0.2.2:6653,to-node2,to-node1`,
 		Args: cobra.ExactArgs(2),
 	}
 	output := cli.OutputFlag(cmd)
@@ -92,21 +99,27 @@ switch lists afterwards. Exit code 1 means that a decision is not in effect.`,
 	f := cmd.Flags()
 	f.BoolVar(&c.Enforce, "enforce", false, "put rules into the switch")
 	f.StringArrayVar(&allow, "allow", nil, "prefix that is never touched; repeat for each")
-	f.StringVar(&restraint, "restraint", restraint, "drop, meter or reroute")
+	f.StringVar(&restraint, "restraint", restraint, "drop, meter, reroute or move")
 	f.Uint32Var(&c.Rate, "rate", c.Rate, "kbit/s that all metered sources share")
 	f.Uint32Var(&c.Burst, "burst", c.Burst, "kbit that they may send at once")
 	f.Uint32Var(&c.Meter, "meter", c.Meter, "number of the meter; nobody else's")
 	f.StringVar(&c.Port, "port", "", "name of the port to reroute to")
+	f.StringArrayVar(&within, "within", nil, "network within which packets are moved; repeat for each")
+	f.StringArrayVar(&via, "via", nil, "ADDRESS,PORT,BACK of a switch to move them through; repeat for each")
+	f.DurationVar(&c.Detour.Every, "every", c.Detour.Every, "how long a source is moved through the same switch")
 	f.Uint16Var(&c.Priority, "priority", c.Priority, "priority of the rules; above those of others")
 	f.DurationVar(&c.Lease, "lease", c.Lease, "how long a rule stays without being applied again")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c.Restraint = sdn.Restraint(restraint)
-		for _, text := range allow {
-			p, err := netip.ParsePrefix(text)
-			if err != nil {
-				return cli.Usage(fmt.Errorf("--allow: %w", err))
-			}
-			c.Allow = append(c.Allow, p.Masked())
+		var err error
+		if c.Allow, err = parsePrefixes("--allow", allow); err != nil {
+			return cli.Usage(err)
+		}
+		if c.Detour.Within, err = parsePrefixes("--within", within); err != nil {
+			return cli.Usage(err)
+		}
+		if c.Detour.Via, err = parseVia(via, c.TLS); err != nil {
+			return err
 		}
 		decisions, err := readFile(args[1], readDecisions)
 		if err != nil {
@@ -123,6 +136,19 @@ switch lists afterwards. Exit code 1 means that a decision is not in effect.`,
 		return checkReceipts(c.Enforce, receipts, err)
 	}
 	return cmd
+}
+
+// parseVia reads switches that packets are moved through, which are reached by the
+// same files as the switch itself.
+func parseVia(texts []string, files sdn.TLS) (all []sdn.Via, err error) {
+	for _, text := range texts {
+		words := strings.Split(text, ",")
+		if len(words) != 3 {
+			return nil, cli.Usage(fmt.Errorf("--via %q is not ADDRESS,PORT,BACK, such as tcp:192.0.2.2:6653,to-node2,to-node1", text))
+		}
+		all = append(all, sdn.Via{Address: words[0], TLS: files, Port: words[1], Back: words[2]})
+	}
+	return all, nil
 }
 
 func readDecisions(r io.Reader) (all []dossier.Decision, err error) {
@@ -176,9 +202,12 @@ func newSwitchList() *cobra.Command {
 		}
 		rows := cli.Rows{Header: []string{"source", "action", "ends in", "packets", "bytes"}}
 		for _, r := range rules {
-			item := ruleItem{r.Match.Source.String(), r.Action.String(), r.Left().Round(time.Second).String(), r.Packets, r.Bytes}
+			item := ruleItem{r.Match.Source.String(), "", r.Match.InPort, r.Action.String(), r.Left().Round(time.Second).String(), r.Packets, r.Bytes}
+			if r.Match.Destination.IsValid() {
+				item.Destination = r.Match.Destination.String()
+			}
 			rows.Items = append(rows.Items, item)
-			rows.Cells = append(rows.Cells, []string{item.Source, item.Action, item.Ends, fmt.Sprint(item.Packets), fmt.Sprint(item.Bytes)})
+			rows.Cells = append(rows.Cells, []string{r.Match.String(), item.Action, item.Ends, fmt.Sprint(item.Packets), fmt.Sprint(item.Bytes)})
 		}
 		return cli.WriteRows(cmd.OutOrStdout(), *output, rows)
 	}
@@ -187,11 +216,13 @@ func newSwitchList() *cobra.Command {
 
 // ruleItem is a rule in JSON.
 type ruleItem struct {
-	Source  string `json:"source"`
-	Action  string `json:"action"`
-	Ends    string `json:"ends_in"`
-	Packets uint64 `json:"packets"`
-	Bytes   uint64 `json:"bytes"`
+	Source      string `json:"source"`
+	Destination string `json:"destination,omitempty"`
+	InPort      uint32 `json:"in_port,omitempty"`
+	Action      string `json:"action"`
+	Ends        string `json:"ends_in"`
+	Packets     uint64 `json:"packets"`
+	Bytes       uint64 `json:"bytes"`
 }
 
 func newSwitchRemove() *cobra.Command {
@@ -200,7 +231,8 @@ func newSwitchRemove() *cobra.Command {
 		Use:   "remove SWITCH...",
 		Short: "Take all our rules out of switches",
 		Long: `Remove deletes every rule that has our cookie, and the meter that they used, and
-checks that the switch lists none any more. A node that still has active decisions
+checks that the switch lists none any more. Where packets are moved, name their
+switch first, and then those that return them. A node that still has active decisions
 puts them in again: stop those first, by 'dragnet decision stop'.`,
 		Example: `  dragnet switch remove unix:/run/openvswitch/br0.mgmt
   dragnet switch remove tcp:192.0.2.1:6653 tcp:192.0.2.2:6653`,

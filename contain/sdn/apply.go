@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -34,89 +35,114 @@ func (w *Switch) Name() string { return w.c.Name }
 // for every decision, also with an error, which concerns the switch as a whole:
 // ErrUnreachable, ErrProtocol, ErrContradiction, or an openflow.Failure.
 func (w *Switch) Apply(ctx context.Context, now flow.Time, decisions []dossier.Decision) ([]dossier.Receipt, error) {
-	var listed []openflow.RuleStats
-	var action openflow.Action
-	err := w.with(ctx, func(s *session) (err error) {
-		listed, action, err = w.apply(s, now, decisions)
+	var o outcome
+	paths, detourErr := w.prepareDetours(ctx, now, decisions)
+	err := w.c.with(ctx, func(s *session) (err error) {
+		o, err = w.apply(s, now, decisions, paths)
 		return err
 	})
+	// Other switches let go of packets only once none are sent to them.
+	err = errors.Join(err, detourErr, w.endDetours(ctx, now, decisions, paths, err))
 	var all []dossier.Receipt
 	for i := range decisions {
-		all = append(all, w.receipt(now, &decisions[i], listed, action, err))
+		all = append(all, w.receipt(now, &decisions[i], o, err))
 	}
 	return all, err
 }
 
-func (w *Switch) with(ctx context.Context, do func(*session) error) error {
-	ctx, cancel := context.WithTimeout(ctx, w.c.Timeout)
+// outcome is what the switch lists afterwards, and what was to be there.
+type outcome struct {
+	listed []openflow.RuleStats
+	t      treatment
+}
+
+func (c *Configuration) with(ctx context.Context, do func(*session) error) error {
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	s, err := open(ctx, &w.c)
+	s, err := open(ctx, c)
 	if err == nil {
 		defer s.close()
 		err = do(s)
 	}
 	if err != nil {
-		return fmt.Errorf("switch %s: %w", w.c.Name, err)
+		return fmt.Errorf("switch %s: %w", c.Name, err)
 	}
 	return nil
 }
 
-func (w *Switch) apply(s *session, now flow.Time, decisions []dossier.Decision) (listed []openflow.RuleStats, action openflow.Action, err error) {
-	have, err := s.rules()
+func (w *Switch) apply(s *session, now flow.Time, decisions []dossier.Decision, paths []path) (o outcome, err error) {
+	have, err := s.rules(ours)
 	if err != nil {
-		return nil, action, err
+		return o, err
 	}
-	if action, err = w.action(s); err != nil {
-		return nil, action, err
+	var missing error
+	if o.t, missing = w.treat(s, paths); missing != nil && w.c.Restraint != Move {
+		return o, missing
 	}
+	// Packets for which there is no path take their usual one.
 	var want []openflow.Rule
 	if w.c.Enforce {
-		want = w.c.plan(now, decisions, action)
+		want = w.c.plan(now, decisions, o.t)
 	}
 	if len(want) > 0 && w.c.Restraint == Slow {
 		if err := w.provideMeter(s); err != nil {
-			return nil, action, err
+			return o, err
 		}
 	}
-	change := compare(have, want)
-	if !change.none() {
-		if err := s.change(change, have); err != nil {
-			return nil, action, err
-		}
+	if o.listed, err = s.replace(ours, have, want); err != nil {
+		return o, err
 	}
-	if err := w.dropMeter(s, have, want); err != nil {
-		return nil, action, err
-	}
-	if change.none() {
-		return have, action, nil
-	}
-	if listed, err = s.rules(); err != nil {
-		return nil, action, err
-	}
-	return listed, action, verify(listed, want)
+	return o, errors.Join(missing, w.dropMeter(s, have, want))
 }
 
-// action is what the rules do, once the port has a number.
-func (w *Switch) action(s *session) (openflow.Action, error) {
+// replace makes the rules of a family those that are wanted, and returns what the
+// switch lists afterwards.
+func (s *session) replace(of family, have []openflow.RuleStats, want []openflow.Rule) (listed []openflow.RuleStats, err error) {
+	change := compare(of, have, want)
+	if change.none() {
+		return have, nil
+	}
+	if err := s.change(change, have); err != nil {
+		return nil, err
+	}
+	if listed, err = s.rules(of); err != nil {
+		return nil, err
+	}
+	return listed, verify(of, listed, want)
+}
+
+// treat is what the rules do, once ports have numbers.
+func (w *Switch) treat(s *session, paths []path) (t treatment, err error) {
 	switch w.c.Restraint {
 	case Slow:
-		return openflow.Action{Meter: w.c.Meter, Ports: []uint32{openflow.PortNormal}}, nil
+		t.action = openflow.Action{Meter: w.c.Meter, Ports: []uint32{openflow.PortNormal}}
 	case Reroute:
-		ports, err := s.ports()
+		number, err := s.findPort(w.c.Port)
 		if err != nil {
-			return openflow.Action{}, err
+			return t, err
 		}
-		for _, p := range ports {
-			if p.Name == w.c.Port && p.Number < openflow.PortMax {
-				if p.Down {
-					return openflow.Action{}, fmt.Errorf("port %s is down: to reroute to it would be to drop", p.Name)
-				}
-				return openflow.Action{Ports: []uint32{p.Number}}, nil
-			}
-		}
-		return openflow.Action{}, fmt.Errorf("the switch has no port called %s", w.c.Port)
+		t.action = openflow.Action{Ports: []uint32{number}}
+	case Move:
+		t.paths, err = findPaths(s, paths)
 	}
-	return openflow.Action{}, nil
+	return t, err
+}
+
+// findPort is the number of the port with that name, which must be up.
+func (s *session) findPort(name string) (uint32, error) {
+	ports, err := s.ports()
+	if err != nil {
+		return 0, err
+	}
+	for _, p := range ports {
+		if p.Name == name && p.Number < openflow.PortMax {
+			if p.Down {
+				return 0, fmt.Errorf("port %s is down: to send packets to it would be to drop them", p.Name)
+			}
+			return p.Number, nil
+		}
+	}
+	return 0, fmt.Errorf("the switch has no port called %s", name)
 }
 
 // provideMeter adds the meter, or corrects its rate.
@@ -192,7 +218,7 @@ func (s *session) commit(send func() error) error {
 
 func (c changes) bodies() (all [][]byte) {
 	if c.removeAll {
-		all = append(all, openflow.DeleteRules(ourCookie, ourMask))
+		all = append(all, openflow.DeleteRules(c.of.cookie, c.of.mask))
 	}
 	for _, r := range c.remove {
 		all = append(all, openflow.DeleteRule(r))
@@ -211,7 +237,7 @@ func (s *session) change(c changes, before []openflow.RuleStats) error {
 		return err
 	}
 	if err = s.oneByOne(c.bodies()); errors.As(err, &f) {
-		return errors.Join(err, s.restore(before))
+		return errors.Join(err, s.restore(c.of, before))
 	}
 	return err
 }
@@ -262,8 +288,8 @@ func (s *session) oneByOne(bodies [][]byte) error {
 }
 
 // restore gives a switch that refused a change its former rules back.
-func (s *session) restore(before []openflow.RuleStats) error {
-	back := changes{removeAll: true}
+func (s *session) restore(of family, before []openflow.RuleStats) error {
+	back := changes{of: of, removeAll: true}
 	for _, r := range before {
 		if r.Match.Others == 0 && r.Match.Source.IsValid() && r.Action.Others == 0 {
 			r.Hard = uint16(min(maxTimeout, max(time.Second, r.Left())) / time.Second)
@@ -279,8 +305,8 @@ func (s *session) restore(before []openflow.RuleStats) error {
 }
 
 // verify compares what the switch lists with what it was told.
-func verify(listed []openflow.RuleStats, want []openflow.Rule) error {
-	left := compare(listed, want)
+func verify(of family, listed []openflow.RuleStats, want []openflow.Rule) error {
+	left := compare(of, listed, want)
 	if left.removeAll || len(left.remove) > 0 {
 		return fmt.Errorf("%w: it lists rules that it was told to delete", ErrContradiction)
 	}
@@ -291,61 +317,96 @@ func verify(listed []openflow.RuleStats, want []openflow.Rule) error {
 }
 
 // receipt reports what the switch lists for one decision.
-func (w *Switch) receipt(now flow.Time, d *dossier.Decision, listed []openflow.RuleStats, action openflow.Action, failed error) dossier.Receipt {
+func (w *Switch) receipt(now flow.Time, d *dossier.Decision, o outcome, failed error) dossier.Receipt {
 	r := dossier.Receipt{Version: dossier.ReceiptVersion, Decision: d.ID, Point: w.c.point(), Time: now}
 	if err := w.c.objection(now, d); err != nil {
 		r.Problem = err.Error()
 		return r
 	}
-	for _, have := range listed {
-		if have.Match.Others == 0 && have.Match.Source == targetOf(d) && have.Action.Equal(action) {
-			r.Applied = true
-			r.Proof = fmt.Sprintf("the switch lists for %s: %s, for another %s; it matched %d packets of %d bytes so far", have.Match.Source, have.Action, have.Left().Round(time.Second), have.Packets, have.Bytes)
-			return r
-		}
+	rules := w.c.rules(now, targetOf(d), o.t)
+	if proof := proveListed(o.listed, rules); proof != "" {
+		r.Applied, r.Proof = true, proof+proveDetour(targetOf(d), o.t.paths)
+		return r
 	}
 	switch {
 	case failed != nil:
 		r.Problem = failed.Error()
 	case !w.c.Enforce:
-		r.Problem = fmt.Sprintf("dry run: packets from %s would get: %s", targetOf(d), action)
+		r.Problem = "dry run: " + describeRules(targetOf(d), rules)
 	default:
 		r.Problem = "the switch lists no such rule for " + targetOf(d).String()
 	}
 	return r
 }
 
-// Rules lists our rules with their counters.
+// proveListed states that the switch lists every one of rules; it is empty if one is
+// missing, or if there are none.
+func proveListed(listed []openflow.RuleStats, rules []openflow.Rule) (proof string) {
+	for i, r := range rules {
+		k := slices.IndexFunc(listed, func(have openflow.RuleStats) bool { return have.Match == r.Match && have.Action.Equal(r.Action) })
+		if k < 0 {
+			return ""
+		}
+		if have := &listed[k]; i == 0 {
+			proof = fmt.Sprintf("the switch lists for %s: %s, for another %s; it matched %d packets of %d bytes so far", have.Match, have.Action, have.Left().Round(time.Second), have.Packets, have.Bytes)
+		}
+	}
+	return proof
+}
+
+func describeRules(source netip.Prefix, rules []openflow.Rule) string {
+	if len(rules) == 0 {
+		return fmt.Sprintf("there is no way for packets from %s", source)
+	}
+	return fmt.Sprintf("packets from %s would get: %s", rules[0].Match, rules[0].Action)
+}
+
+// Rules lists our rules with their counters, also those that bring back what another
+// switch of ours sends here.
 func (w *Switch) Rules(ctx context.Context) (all []openflow.RuleStats, err error) {
-	err = w.with(ctx, func(s *session) error {
-		all, err = s.rules()
-		return err
+	err = w.c.with(ctx, func(s *session) error {
+		for _, of := range []family{ours, anyTransit} {
+			some, err := s.rules(of)
+			if err != nil {
+				return err
+			}
+			all = append(all, some...)
+		}
+		return nil
 	})
 	return all, err
 }
 
 // Remove deletes all our rules and the meter that they used, and returns how many
-// rules there were. It is the same whether or not decisions are enforced.
+// rules there were. It is the same whether or not decisions are enforced. Of
+// switches that packets are moved through, remove them too, but this one first.
 func (w *Switch) Remove(ctx context.Context) (n int, err error) {
-	err = w.with(ctx, func(s *session) error {
-		have, err := s.rules()
-		if err != nil {
-			return err
-		}
-		n = len(have)
-		if n > 0 {
-			if err := s.change(changes{removeAll: true}, have); err != nil {
+	err = w.c.with(ctx, func(s *session) error {
+		for _, of := range []family{ours, anyTransit} {
+			have, err := s.rules(of)
+			if err != nil {
+				return err
+			}
+			n += len(have)
+			if len(have) > 0 {
+				if err := s.change(changes{of: of, removeAll: true}, have); err != nil {
+					return err
+				}
+			}
+			if of == ours {
+				if err := w.dropMeter(s, have, nil); err != nil {
+					return err
+				}
+			}
+			left, err := s.rules(of)
+			if err != nil {
+				return err
+			}
+			if err := verify(of, left, nil); err != nil {
 				return err
 			}
 		}
-		if err := w.dropMeter(s, have, nil); err != nil {
-			return err
-		}
-		left, err := s.rules()
-		if err == nil {
-			err = verify(left, nil)
-		}
-		return err
+		return nil
 	})
 	return n, err
 }

@@ -1,5 +1,6 @@
 // Package sdn applies Decisions at an OpenFlow switch: packets of a source are
-// dropped, metered, or sent to a port with a middlebox behind it.
+// dropped, metered, sent to a port with a middlebox behind it, or moved to a path
+// that leads through the switch of another server.
 //
 // It speaks OpenFlow 1.3 to the switch on a connection that it opens for each
 // Apply and closes again, so that there is no connection to lose. Open vSwitch
@@ -22,6 +23,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
@@ -34,6 +36,7 @@ const (
 	Drop    Restraint = "drop"
 	Slow    Restraint = "meter"
 	Reroute Restraint = "reroute"
+	Move    Restraint = "move"
 )
 
 // Configuration of one switch.
@@ -50,7 +53,7 @@ type Configuration struct {
 	Enforce bool `yaml:"enforce"`
 	// Allow lists sources that are never touched.
 	Allow []netip.Prefix `yaml:"allow"`
-	// Restraint is drop, meter or reroute.
+	// Restraint is drop, meter, reroute or move.
 	Restraint Restraint `yaml:"restraint"`
 	// Rate is what all metered sources may send together, in kbit/s.
 	Rate uint32 `yaml:"rate"`
@@ -60,6 +63,8 @@ type Configuration struct {
 	Meter uint32 `yaml:"meter"`
 	// Port is the name of the port to which packets are rerouted.
 	Port string `yaml:"port"`
+	// Detour says how packets are moved.
+	Detour Detour `yaml:"detour"`
 	// Priority of the rules, which should be above that of any other rule.
 	Priority uint16 `yaml:"priority"`
 	// Lease is how long a rule stays if it is not renewed, at most 18h12m15s.
@@ -85,13 +90,14 @@ type TLS struct {
 // DefaultConfiguration is a dry run that would drop. The meter has a number that
 // Open vSwitch accepts and others are unlikely to take.
 func DefaultConfiguration() Configuration {
-	return Configuration{Restraint: Drop, Allow: []netip.Prefix{}, Rate: 1000, Burst: 1000, Meter: 60_000, Priority: 65_000, Lease: 10 * time.Minute, Timeout: 10 * time.Second}
+	return Configuration{Restraint: Drop, Allow: []netip.Prefix{}, Detour: DefaultDetour(), Rate: 1000, Burst: 1000, Meter: 60_000, Priority: 65_000, Lease: 10 * time.Minute, Timeout: 10 * time.Second}
 }
 
 // WithDefaults fills settings that are zero from the defaults.
 func (c Configuration) WithDefaults() Configuration {
 	d := DefaultConfiguration()
 	c.Restraint, c.Rate, c.Burst, c.Meter = cmp.Or(c.Restraint, d.Restraint), cmp.Or(c.Rate, d.Rate), cmp.Or(c.Burst, d.Burst), cmp.Or(c.Meter, d.Meter)
+	c.Detour.Every = cmp.Or(c.Detour.Every, d.Detour.Every)
 	c.Priority, c.Lease, c.Timeout = cmp.Or(c.Priority, d.Priority), cmp.Or(c.Lease, d.Lease), cmp.Or(c.Timeout, d.Timeout)
 	return c
 }
@@ -107,8 +113,8 @@ func (c *Configuration) Validate() error {
 		return fmt.Errorf("the address of a switch is %q; want such as unix:/run/openvswitch/br0.mgmt, tcp:192.0.2.1:6653 or tls:192.0.2.1:6653", c.Address)
 	case network == "tls" && (c.TLS.Authority == "" || c.TLS.Certificate == "" || c.TLS.Key == ""):
 		return fmt.Errorf("%s needs tls.authority, tls.certificate and tls.key", c.Address)
-	case c.Restraint != Drop && c.Restraint != Slow && c.Restraint != Reroute:
-		return fmt.Errorf("restraint %q is none of drop, meter and reroute", c.Restraint)
+	case !slices.Contains([]Restraint{Drop, Slow, Reroute, Move}, c.Restraint):
+		return fmt.Errorf("restraint %q is none of drop, meter, reroute and move", c.Restraint)
 	case c.Restraint == Slow && (c.Rate == 0 || c.Burst == 0 || c.Meter == 0):
 		return fmt.Errorf("to meter needs a rate, a burst and the number of a meter")
 	case c.Restraint == Reroute && (c.Port == "" || len(c.Port) > 15):
@@ -122,6 +128,9 @@ func (c *Configuration) Validate() error {
 		if !p.IsValid() || p != p.Masked() {
 			return fmt.Errorf("allow[%d]: %s is not a prefix such as 198.51.100.0/24", i, p)
 		}
+	}
+	if c.Restraint == Move {
+		return c.validateDetour()
 	}
 	return nil
 }

@@ -70,9 +70,12 @@ func reply(m openflow.Message, t openflow.Type, body []byte) openflow.Message {
 type table struct {
 	mu      sync.Mutex
 	rules   []openflow.Rule
-	refuses bool // to add one of the sources
-	forgets bool // confirms additions and does nothing
-	keeps   bool // confirms deletions and does nothing
+	ports   []string // numbered from 1
+	refuses bool     // to add one of the sources
+	// refusesAll: to add any.
+	refusesAll bool
+	forgets    bool // confirms additions and does nothing
+	keeps      bool // confirms deletions and does nothing
 }
 
 func (w *table) answer(m openflow.Message) []openflow.Message {
@@ -89,6 +92,9 @@ func (w *table) answer(m openflow.Message) []openflow.Message {
 	case openflow.Experimenter:
 		return []openflow.Message{reply(m, openflow.Error, []byte{0, 1, 0, 3})}
 	case openflow.MultipartRequest:
+		if kind := openflow.Multipart(binary.BigEndian.Uint16(m.Body)); kind == openflow.PortList {
+			return []openflow.Message{reply(m, openflow.MultipartReply, append([]byte{0, byte(kind), 0, 0, 0, 0, 0, 0}, encodePorts(w.ports)...))}
+		}
 		return []openflow.Message{reply(m, openflow.MultipartReply, append([]byte{0, 1, 0, 0, 0, 0, 0, 0}, encodeStats(w.rules)...))}
 	case openflow.FlowMod:
 		return w.modify(m)
@@ -124,6 +130,16 @@ func encodeStats(rules []openflow.Rule) (b []byte) {
 	return b
 }
 
+func encodePorts(names []string) (b []byte) {
+	for i, name := range names {
+		one := make([]byte, 64)
+		binary.BigEndian.PutUint32(one, uint32(i+1))
+		copy(one[16:32], name)
+		b = append(b, one...)
+	}
+	return b
+}
+
 func (w *table) modify(m openflow.Message) []openflow.Message {
 	stats := append(make([]byte, 48), m.Body[40:]...)
 	binary.BigEndian.PutUint16(stats, uint16(len(stats)))
@@ -135,14 +151,15 @@ func (w *table) modify(m openflow.Message) []openflow.Message {
 	r.Cookie, r.Hard, r.Priority = binary.BigEndian.Uint64(m.Body), binary.BigEndian.Uint16(m.Body[20:]), binary.BigEndian.Uint16(m.Body[22:])
 	add := m.Body[17] == 0
 	switch {
-	case add && w.refuses && r.Match.Source.Addr().String() == "10.0.0.2":
+	case add && w.refusesAll, add && w.refuses && r.Match.Source.Addr().String() == "10.0.0.2":
 		return []openflow.Message{reply(m, openflow.Error, []byte{0, 5, 0, 1})}
 	case add && !w.forgets:
 		w.rules = append(w.rules, r)
 	case !add && !w.keeps:
 		left := w.rules[:0]
 		for _, have := range w.rules {
-			if r.Match.Source.IsValid() && have.Match.Source != r.Match.Source {
+			cookie, mask := binary.BigEndian.Uint64(m.Body), binary.BigEndian.Uint64(m.Body[8:])
+			if r.Match.Source.IsValid() && have.Match != r.Match || have.Cookie&mask != cookie&mask {
 				left = append(left, have)
 			}
 		}

@@ -21,6 +21,11 @@ const (
 	ourMask   = uint64(0xffffffff) << 32
 )
 
+// family is the rules whose cookie agrees with cookie under mask.
+type family struct{ cookie, mask uint64 }
+
+var ours = family{ourCookie, ourMask}
+
 func cookieOf(decision string) uint64 {
 	h := sha256.Sum256([]byte(decision))
 	return ourCookie | uint64(binary.BigEndian.Uint32(h[:4]))
@@ -39,13 +44,36 @@ func (c *Configuration) objection(now flow.Time, d *dossier.Decision) error {
 		return fmt.Errorf("not applied: the decision is %s", d.Verdict)
 	case now >= d.Until:
 		return errors.New("not applied: it has expired")
+	case c.Restraint == Move && len(c.within(targetOf(d))) == 0:
+		return fmt.Errorf("not applied: detour.within has no network of the family of %s", d.Target)
 	}
 	return nil
 }
 
-// plan is the rules for decisions, one a source: the decision that lasts longest
-// decides.
-func (c *Configuration) plan(now flow.Time, decisions []dossier.Decision, action openflow.Action) []openflow.Rule {
+// treatment is what the rules of a switch do, once its ports have numbers.
+type treatment struct {
+	action openflow.Action // of all packets of a source
+	paths  []path          // for Move instead
+}
+
+// rules are those for the packets of source, without cookie and timeout. There are
+// none if no path is left.
+func (c *Configuration) rules(now flow.Time, source netip.Prefix, t treatment) []openflow.Rule {
+	if c.Restraint == Move {
+		return c.moveRules(now, source, t.paths)
+	}
+	return []openflow.Rule{{Priority: c.Priority, Match: openflow.Match{Source: source}, Action: t.action}}
+}
+
+// plan is the rules for decisions; of several about a source, the decision that
+// lasts longest decides.
+func (c *Configuration) plan(now flow.Time, decisions []dossier.Decision, t treatment) []openflow.Rule {
+	return c.planRules(now, decisions, func(source netip.Prefix) []openflow.Rule { return c.rules(now, source, t) }, cookieOf, 0)
+}
+
+// planRules gives the rules of each source a cookie and a timeout, which is by
+// longer beyond the lease.
+func (c *Configuration) planRules(now flow.Time, decisions []dossier.Decision, rulesOf func(source netip.Prefix) []openflow.Rule, cookie func(decision string) uint64, longer time.Duration) []openflow.Rule {
 	longest := map[netip.Prefix]*dossier.Decision{}
 	for i := range decisions {
 		d := &decisions[i]
@@ -58,13 +86,13 @@ func (c *Configuration) plan(now flow.Time, decisions []dossier.Decision, action
 	}
 	var rules []openflow.Rule
 	for p, d := range longest {
-		left := min(time.Duration(d.Until-now), c.Lease)
-		rules = append(rules, openflow.Rule{
-			Priority: c.Priority, Cookie: cookieOf(d.ID), Hard: uint16((left + time.Second - 1) / time.Second),
-			Match: openflow.Match{Source: p}, Action: action,
-		})
+		left := min(min(time.Duration(d.Until-now), c.Lease)+longer, maxTimeout)
+		for _, r := range rulesOf(p) {
+			r.Cookie, r.Hard = cookie(d.ID), uint16((left+time.Second-1)/time.Second)
+			rules = append(rules, r)
+		}
 	}
-	slices.SortFunc(rules, func(a, b openflow.Rule) int { return a.Match.Source.Compare(b.Match.Source) })
+	slices.SortStableFunc(rules, func(a, b openflow.Rule) int { return a.Match.Source.Compare(b.Match.Source) })
 	return rules
 }
 
@@ -79,16 +107,16 @@ func targetOf(d *dossier.Decision) netip.Prefix {
 type place struct {
 	table    uint8
 	priority uint16
-	source   netip.Prefix
-	others   int
+	match    openflow.Match
 }
 
 func placeOf(r *openflow.Rule) place {
-	return place{r.Table, r.Priority, r.Match.Source, r.Match.Others}
+	return place{r.Table, r.Priority, r.Match}
 }
 
 // changes are what makes the rules that are there those that are wanted.
 type changes struct {
+	of     family
 	add    []openflow.Rule
 	remove []openflow.Rule
 	// removeAll takes out rules that cannot be named one by one.
@@ -97,7 +125,8 @@ type changes struct {
 
 func (c changes) none() bool { return len(c.add) == 0 && len(c.remove) == 0 && !c.removeAll }
 
-func compare(have []openflow.RuleStats, want []openflow.Rule) (c changes) {
+func compare(of family, have []openflow.RuleStats, want []openflow.Rule) (c changes) {
+	c.of = of
 	wanted := map[place]bool{}
 	for i := range want {
 		wanted[placeOf(&want[i])] = true

@@ -20,6 +20,7 @@ import (
 
 // cloud is two machines and a middlebox at one bridge of Open vSwitch.
 type cloud struct {
+	lab                 *netlab.Lab
 	one, two, box, host *netlab.Node
 	v                   *netlab.VirtualSwitch
 	c                   Configuration
@@ -40,7 +41,7 @@ func newCloud(t *testing.T) *cloud {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	w := &cloud{host: nodes[0], one: nodes[1], two: nodes[2], box: nodes[3]}
+	w := &cloud{lab: lab, host: nodes[0], one: nodes[1], two: nodes[2], box: nodes[3]}
 	prefix := netip.MustParsePrefix
 	err = errors.Join(
 		lab.Wire(w.host, "v1", w.one, "eth0"), lab.Wire(w.host, "v2", w.two, "eth0"), lab.Wire(w.host, "v3", w.box, "eth0"),

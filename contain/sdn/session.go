@@ -184,11 +184,11 @@ func (s *session) list(kind openflow.Multipart, request []byte, parse func(reply
 	}
 }
 
-func (s *session) rules() (all []openflow.RuleStats, err error) {
-	err = s.list(openflow.FlowStats, openflow.StatsRequest(ourCookie, ourMask), func(reply []byte) (int, error) {
+func (s *session) rules(of family) (all []openflow.RuleStats, err error) {
+	err = s.list(openflow.FlowStats, openflow.StatsRequest(of.cookie, of.mask), func(reply []byte) (int, error) {
 		some, err := openflow.ParseRules(reply)
 		for _, r := range some {
-			if r.Cookie&ourMask == ourCookie { // the switch might list others
+			if r.Cookie&of.mask == of.cookie { // the switch might list others
 				all = append(all, r)
 			}
 		}

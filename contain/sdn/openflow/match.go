@@ -9,38 +9,54 @@ import (
 // Fields of the basic class, in OXM type-length-value form (section A.2.3). The
 // lowest bit of the third byte says that a mask follows.
 const (
-	basicClass = 0x8000
-	fieldEther = 5
-	fieldIPv4  = 11
-	fieldIPv6  = 26
-	etherIPv4  = 0x0800
-	etherIPv6  = 0x86dd
-	matchOXM   = 1
+	basicClass       = 0x8000
+	fieldInPort      = 0
+	fieldEtherSource = 4
+	fieldEther       = 5
+	fieldIPv4        = 11
+	fieldIPv6        = 26 // each is followed by that of the destination
+	etherIPv4        = 0x0800
+	etherIPv6        = 0x86dd
+	matchOXM         = 1
 )
 
-// append encodes m; an invalid source matches every packet.
+// append encodes m; without a source, the destination does not count.
 func (m Match) append(b []byte) []byte {
 	from := len(b)
 	b = binary.BigEndian.AppendUint16(b, matchOXM)
 	b = append(b, 0, 0) // length, below
+	if m.InPort != 0 {
+		b = appendField(b, fieldInPort, binary.BigEndian.AppendUint32(nil, m.InPort))
+	}
 	if m.Source.IsValid() {
 		ether, field := uint16(etherIPv4), byte(fieldIPv4)
 		if m.Source.Addr().Is6() {
 			ether, field = etherIPv6, fieldIPv6
 		}
-		b = append(b, basicClass>>8, basicClass&0xff, fieldEther<<1, 2)
-		b = binary.BigEndian.AppendUint16(b, ether)
-		address := m.Source.Masked().Addr().AsSlice()
-		b = append(b, basicClass>>8, basicClass&0xff, field<<1, byte(len(address)))
-		b = append(b, address...)
-		if !m.Source.IsSingleIP() {
-			b[len(b)-len(address)-2] |= 1
-			b[len(b)-len(address)-1] *= 2
-			b = append(b, maskOf(m.Source.Bits(), len(address))...)
+		b = appendField(b, fieldEther, binary.BigEndian.AppendUint16(nil, ether))
+		b = appendPrefix(b, field, m.Source)
+		if m.Destination.IsValid() {
+			b = appendPrefix(b, field+1, m.Destination)
 		}
 	}
 	binary.BigEndian.PutUint16(b[from+2:], uint16(len(b)-from))
 	return append(b, make([]byte, padding(len(b)-from))...)
+}
+
+func appendField(b []byte, field byte, value []byte) []byte {
+	b = append(b, basicClass>>8, basicClass&0xff, field<<1, byte(len(value)))
+	return append(b, value...)
+}
+
+func appendPrefix(b []byte, field byte, p netip.Prefix) []byte {
+	at, address := len(b), p.Masked().Addr().AsSlice()
+	b = appendField(b, field, address)
+	if !p.IsSingleIP() {
+		b[at+2] |= 1
+		b[at+3] *= 2
+		b = append(b, maskOf(p.Bits(), len(address))...)
+	}
+	return b
 }
 
 func maskOf(bits, bytes int) []byte {
@@ -78,19 +94,27 @@ func parseMatch(b []byte) (m Match, n int, err error) {
 }
 
 func (m *Match) addField(class uint16, field byte, masked bool, value []byte) {
-	width := map[byte]int{fieldIPv4: 4, fieldIPv6: 16}[field]
+	width := map[byte]int{fieldIPv4: 4, fieldIPv4 + 1: 4, fieldIPv6: 16, fieldIPv6 + 1: 16}[field]
+	into := &m.Source
+	if field == fieldIPv4+1 || field == fieldIPv6+1 {
+		into = &m.Destination
+	}
 	switch {
 	case class == basicClass && field == fieldEther && !masked && len(value) == 2:
 		return // the source says it too
-	case class != basicClass || width == 0 || m.Source.IsValid():
+	case class == basicClass && field == fieldInPort && !masked && len(value) == 4 && m.InPort == 0:
+		if m.InPort = binary.BigEndian.Uint32(value); m.InPort != 0 {
+			return
+		}
+	case class != basicClass || width == 0 || into.IsValid():
 	case !masked && len(value) == width:
 		a, _ := netip.AddrFromSlice(value)
-		m.Source = netip.PrefixFrom(a, 8*width)
+		*into = netip.PrefixFrom(a, 8*width)
 		return
 	case masked && len(value) == 2*width:
 		if bits, ok := prefixLength(value[width:]); ok {
 			a, _ := netip.AddrFromSlice(value[:width])
-			m.Source = netip.PrefixFrom(a, bits).Masked()
+			*into = netip.PrefixFrom(a, bits).Masked()
 			return
 		}
 	}
@@ -111,12 +135,14 @@ func prefixLength(mask []byte) (bits int, ok bool) {
 	return bits, true
 }
 
-// Instructions (section A.2.4) and the one action.
+// Instructions (section A.2.4) and actions (section A.2.5).
 const (
 	instructionApply = 4
 	instructionMeter = 6
 	actionOutput     = 0
+	actionSetField   = 25
 	outputLength     = 16
+	setSourceLength  = 16 // with 2 bytes of padding
 )
 
 func (a Action) append(b []byte) []byte {
@@ -124,12 +150,21 @@ func (a Action) append(b []byte) []byte {
 		b = append(b, 0, instructionMeter, 0, 8)
 		b = binary.BigEndian.AppendUint32(b, a.Meter)
 	}
-	if len(a.Ports) == 0 {
+	length, rewrite := outputLength*len(a.Ports), a.EtherSource != [6]byte{}
+	if rewrite {
+		length += setSourceLength
+	}
+	if length == 0 {
 		return b
 	}
 	b = append(b, 0, instructionApply)
-	b = binary.BigEndian.AppendUint16(b, uint16(8+outputLength*len(a.Ports)))
+	b = binary.BigEndian.AppendUint16(b, uint16(8+length))
 	b = append(b, 0, 0, 0, 0)
+	if rewrite {
+		b = append(b, 0, actionSetField, 0, setSourceLength)
+		b = appendField(b, fieldEtherSource, a.EtherSource[:])
+		b = append(b, 0, 0)
+	}
 	for _, p := range a.Ports {
 		b = append(b, 0, actionOutput, 0, outputLength)
 		b = binary.BigEndian.AppendUint32(b, p)
@@ -165,14 +200,23 @@ func (a *Action) addActions(b []byte) error {
 		if err != nil {
 			return fmt.Errorf("action: %w", err)
 		}
-		if kind == actionOutput && len(value) == outputLength {
+		switch {
+		case kind == actionOutput && len(value) == outputLength:
 			a.Ports = append(a.Ports, binary.BigEndian.Uint32(value[4:]))
-		} else {
+		case kind == actionSetField && len(a.Ports) == 0 && a.EtherSource == [6]byte{} && isEtherSource(value):
+			a.EtherSource = [6]byte(value[8:])
+		default:
 			a.Others++
 		}
 		b = rest
 	}
 	return nil
+}
+
+// isEtherSource reports whether a set_field action sets the Ethernet source, to
+// other than 0.
+func isEtherSource(action []byte) bool {
+	return len(action) == setSourceLength && binary.BigEndian.Uint16(action[4:]) == basicClass && action[6] == fieldEtherSource<<1 && action[7] == 6 && [6]byte(action[8:]) != [6]byte{}
 }
 
 // splitItem takes the first item off b, which begins with its type and its

@@ -39,10 +39,16 @@ func TestRulesComeBack(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			m := Match{Source: p, InPort: rapid.Uint32().Draw(t, "in port")}
+			if rapid.Bool().Draw(t, "destined") {
+				if m.Destination, err = a.Prefix(rapid.IntRange(0, a.BitLen()).Draw(t, "bits of the destination")); err != nil {
+					t.Fatal(err)
+				}
+			}
 			rules = append(rules, Rule{
 				Table: rapid.Byte().Draw(t, "table"), Priority: rapid.Uint16().Draw(t, "priority"), Cookie: rapid.Uint64().Draw(t, "cookie"), Hard: rapid.Uint16().Draw(t, "hard"),
-				Match:  Match{Source: p},
-				Action: Action{Meter: rapid.Uint32().Draw(t, "meter"), Ports: rapid.SliceOfN(rapid.Uint32(), 0, 3).Draw(t, "ports")},
+				Match:  m,
+				Action: Action{Meter: rapid.Uint32().Draw(t, "meter"), EtherSource: [6]byte(rapid.SliceOfN(rapid.Byte(), 6, 6).Draw(t, "Ethernet source")), Ports: rapid.SliceOfN(rapid.Uint32(), 0, 3).Draw(t, "ports")},
 			})
 		}
 		got, err := ParseRules(statsOf(rules...))
@@ -106,6 +112,7 @@ func TestHelloNegotiates(t *testing.T) {
 func FuzzReplies(f *testing.F) {
 	f.Add(Message{Version13, Hello, 1, HelloBody()}.Append(nil))
 	f.Add(Message{Version13, MultipartReply, 2, append([]byte{0, 1, 0, 1, 0, 0, 0, 0}, statsOf(Rule{Match: Match{Source: netip.MustParsePrefix("fd00::/8")}, Action: Action{Meter: 3, Ports: []uint32{PortNormal}}})...)}.Append(nil))
+	f.Add(Message{Version13, MultipartReply, 2, append([]byte{0, 1, 0, 1, 0, 0, 0, 0}, statsOf(Rule{Match: Match{Source: netip.MustParsePrefix("10.0.0.1/32"), Destination: netip.MustParsePrefix("10.0.0.0/8"), InPort: 7}, Action: Action{EtherSource: [6]byte{2, 0, 0, 0, 0, 1}, Ports: []uint32{PortIn}}})...)}.Append(nil))
 	f.Add(Message{Version13, MultipartReply, 2, append([]byte{0, 10, 0, 0, 0, 0, 0, 0}, AddMeter(Meter{1, 2, 3})...)}.Append(nil))
 	f.Add(Message{Version13, MultipartReply, 2, append([]byte{0, 13, 0, 0, 0, 0, 0, 0}, make([]byte, 64)...)}.Append(nil))
 	f.Add(Message{Version13, Error, 2, []byte{0, 5, 0, 1}}.Append(nil))

@@ -11,29 +11,45 @@ import (
 // Numbers of ports with a meaning (section A.2.1).
 const (
 	PortMax    uint32 = 0xffffff00 // the largest number of a real port
+	PortIn     uint32 = 0xfffffff8 // the one that the packet came in by
 	PortNormal uint32 = 0xfffffffa // as a switch without OpenFlow would
 	PortAny    uint32 = 0xffffffff
 )
 
-// Match selects packets by their source; Others counts conditions that this
-// package does not know.
+// Match selects packets by their source, and if it is valid also by their
+// destination, which is of the same family; and unless 0 by the port that they came
+// in by. Others counts conditions that this package does not know.
 type Match struct {
-	Source netip.Prefix
-	Others int
+	Source, Destination netip.Prefix
+	InPort              uint32
+	Others              int
 }
 
-// Action says what happens to the packets: first a meter, unless 0, then output
-// to ports. None of both is a drop. Others counts what this package does not
-// know.
+// String is the match in words.
+func (m Match) String() string {
+	text := m.Source.String()
+	if m.Destination.IsValid() {
+		text += " to " + m.Destination.String()
+	}
+	if m.InPort != 0 {
+		text += fmt.Sprintf(" from port %d", m.InPort)
+	}
+	return text
+}
+
+// Action says what happens to the packets: first a meter, unless 0, then another
+// Ethernet source, unless 0, then output to ports. None of these is a drop. Others
+// counts what this package does not know.
 type Action struct {
-	Meter  uint32
-	Ports  []uint32
-	Others int
+	Meter       uint32
+	EtherSource [6]byte
+	Ports       []uint32
+	Others      int
 }
 
 // Equal compares.
 func (a Action) Equal(b Action) bool {
-	return a.Meter == b.Meter && a.Others == b.Others && slices.Equal(a.Ports, b.Ports)
+	return a.Meter == b.Meter && a.EtherSource == b.EtherSource && a.Others == b.Others && slices.Equal(a.Ports, b.Ports)
 }
 
 // String is the action in words.
@@ -52,9 +68,12 @@ func (a Action) String() string {
 		if i > 0 {
 			text += ", "
 		}
-		if p == PortNormal {
+		switch p {
+		case PortNormal:
 			text += "output normally"
-		} else {
+		case PortIn:
+			text += "output to where it came from"
+		default:
 			text += fmt.Sprintf("output to port %d", p)
 		}
 	}
