@@ -179,9 +179,19 @@ func (l *Lab) Close() error {
 func removeNamespaces(names []string) error {
 	errs := []error{killResidents(names)}
 	for _, name := range names {
-		errs = append(errs, ignoreMissing(netns.DeleteNamed(name)), os.RemoveAll(filepath.Join(configDir, name)))
+		errs = append(errs, ignoreMissing(deleteNamed(name)), os.RemoveAll(filepath.Join(configDir, name)))
 	}
 	return errors.Join(errs...)
+}
+
+// deleteNamed deletes a namespace. A process that was killed while it made one, or
+// another that deletes it at this moment, leaves a file that nothing is mounted on.
+func deleteNamed(name string) error {
+	err := netns.DeleteNamed(name)
+	if errors.Is(err, syscall.EINVAL) {
+		return os.Remove(filepath.Join(namesDir, name))
+	}
+	return err
 }
 
 // ignoreMissing ignores that another process removed the same leftovers.

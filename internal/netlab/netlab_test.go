@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -338,5 +339,25 @@ func TestOwner(t *testing.T) {
 		if ok != (want != 0) || ok && pid != want {
 			t.Errorf("owner(%q) = %d, %v; want %d", name, pid, ok, want)
 		}
+	}
+}
+
+// TestNewSweepsAHalfMadeNamespace: a process was killed after it made the file of a
+// namespace, before it mounted it.
+func TestNewSweepsAHalfMadeNamespace(t *testing.T) {
+	testkit.Root(t)
+	gone := exec.Command("true")
+	if err := gone.Run(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(namesDir, fmt.Sprintf("%s%d-half", prefix, gone.Process.Pid))
+	if err := errors.Join(os.MkdirAll(namesDir, 0o755), os.WriteFile(path, nil, 0o444)); err != nil {
+		t.Fatal(err)
+	}
+	if err := sweepLeftovers(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dragnet/flow"
+	"dragnet/internal/admission"
 	"dragnet/publish"
 )
 
@@ -30,8 +31,11 @@ type Server struct {
 	now         func() time.Time
 	secondaries []netip.AddrPort
 	cookies     *cookies
-	limits      limiter
 	zone        atomic.Pointer[zone]
+
+	// Queries whose sender may be forged have a quota of their own: they must not
+	// use up that of who is where it says.
+	forgeable, verified limiter
 
 	servers []*dns.Server
 	running sync.WaitGroup
@@ -62,6 +66,9 @@ func New(c Configuration, log *slog.Logger, now func() time.Time) (*Server, erro
 	return s, nil
 }
 
+// maxConnections is how many over TCP are open at a time.
+const maxConnections = 2000
+
 // Start listens.
 func (s *Server) Start(ctx context.Context) error {
 	listen := net.ListenConfig{Control: reusePort}
@@ -70,7 +77,7 @@ func (s *Server) Start(ctx context.Context) error {
 		return err
 	}
 	s.address = tcp.Addr().String()
-	s.serve(&dns.Server{Listener: tcp, ReadTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, MaxTCPQueries: 1000})
+	s.serve(&dns.Server{Listener: admission.Listen(tcp, maxConnections), ReadTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, MaxTCPQueries: 1000})
 	for range runtime.NumCPU() { // the kernel spreads queries over sockets
 		udp, err := listen.ListenPacket(ctx, "udp", s.address)
 		if err != nil {
@@ -167,7 +174,11 @@ func (s *Server) Answer(w dns.ResponseWriter, r *dns.Msg) {
 	m.SetReply(r)
 	m.Compress = true
 	verified := s.answerCookie(m, r, from) || overTCP
-	switch n := s.limits.count(from, s.now()); {
+	limits := &s.forgeable
+	if verified {
+		limits = &s.verified
+	}
+	switch n := limits.count(from, s.now()); {
 	case n <= s.config.PerSecond:
 	case verified:
 		s.Refused.Add(1)
