@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/hex"
 	"fmt"
 	"os"
@@ -21,8 +20,7 @@ type Keys struct {
 	mu      sync.Mutex
 	looked  time.Time
 	changed time.Time
-	names   []string
-	hashes  [][sha256.Size]byte
+	names   map[[sha256.Size]byte]string
 }
 
 const maxKeys = 100_000
@@ -43,15 +41,17 @@ func (k *Keys) read(now time.Time) error {
 	if err != nil {
 		return err
 	}
-	names, hashes, err := parseKeys(data)
+	names, err := parseKeys(data)
 	if err != nil {
 		return fmt.Errorf("%s: %w", k.path, err)
 	}
-	k.changed, k.names, k.hashes = info.ModTime(), names, hashes
+	k.changed, k.names = info.ModTime(), names
 	return nil
 }
 
-func parseKeys(data []byte) (names []string, hashes [][sha256.Size]byte, err error) {
+// parseKeys reads names by the hash of their key.
+func parseKeys(data []byte) (map[[sha256.Size]byte]string, error) {
+	names := map[[sha256.Size]byte]string{}
 	scan := bufio.NewScanner(bytes.NewReader(data))
 	for line := 1; scan.Scan(); line++ {
 		text := strings.TrimSpace(scan.Text())
@@ -61,14 +61,14 @@ func parseKeys(data []byte) (names []string, hashes [][sha256.Size]byte, err err
 		name, hash, _ := strings.Cut(text, " ")
 		sum, err := hex.DecodeString(strings.TrimSpace(hash))
 		if err != nil || len(sum) != sha256.Size || len(names) == maxKeys {
-			return nil, nil, fmt.Errorf("line %d: want a name and the SHA-256 of a key in 64 hexadecimal digits", line)
+			return nil, fmt.Errorf("line %d: want a name and the SHA-256 of a key in 64 hexadecimal digits", line)
 		}
-		names, hashes = append(names, name), append(hashes, [sha256.Size]byte(sum))
+		names[[sha256.Size]byte(sum)] = name
 	}
-	return names, hashes, scan.Err()
+	return names, scan.Err()
 }
 
-// Name finds who holds a key.
+// Name finds who holds a key. How long that takes tells of its hash at most.
 func (k *Keys) Name(key string) (string, bool) {
 	sum := sha256.Sum256([]byte(key))
 	k.mu.Lock()
@@ -76,12 +76,7 @@ func (k *Keys) Name(key string) (string, bool) {
 	if now := time.Now(); now.Sub(k.looked) >= time.Second {
 		_ = k.read(now) // a file that cannot be read changes nothing
 	}
-	name, found := "", false
-	for i := range k.hashes {
-		if subtle.ConstantTimeCompare(k.hashes[i][:], sum[:]) == 1 {
-			name, found = k.names[i], true
-		}
-	}
+	name, found := k.names[sum]
 	return name, found && key != ""
 }
 

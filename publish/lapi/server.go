@@ -49,8 +49,8 @@ const (
 	maxReaders = 20_000
 	// maxStreams bounds what one key reads at a time.
 	maxStreams = 8
-	// maxBody bounds what a bouncer may post.
-	maxBody = 1 << 20
+	// MaxBody bounds what a bouncer may post, in bytes.
+	MaxBody = 1 << 20
 )
 
 // New makes a server with an empty list.
@@ -75,9 +75,14 @@ func (s *Server) Update(bans []Ban, gone []netip.Prefix) {
 // Size is the number of bans in the list.
 func (s *Server) Size() int { return len(s.list.Load().bans) }
 
+// Bouncer is who sent a request, if it has a valid key.
+func (s *Server) Bouncer(r *http.Request) (name string, ok bool) {
+	return s.keys.Name(r.Header.Get("X-Api-Key"))
+}
+
 // ServeHTTP lets those in who have a key.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	name, ok := s.keys.Name(r.Header.Get("X-Api-Key"))
+	name, ok := s.Bouncer(r)
 	if !ok {
 		s.Refused.Add(1)
 		refuse(w, http.StatusForbidden, "access forbidden")
@@ -316,7 +321,7 @@ func (l *list) each(p netip.Prefix, do func(*Ban)) {
 
 // takeMetrics accepts what newer bouncers count, and keeps nothing of it.
 func takeMetrics(w http.ResponseWriter, r *http.Request) {
-	if _, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxBody)); err != nil {
+	if _, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, MaxBody)); err != nil {
 		refuse(w, http.StatusRequestEntityTooLarge, "too long")
 		return
 	}

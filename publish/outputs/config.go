@@ -69,11 +69,10 @@ type HTTP struct {
 	Certificate string `yaml:"certificate"`
 	// Key is that of the certificate.
 	Key string `yaml:"key"`
-	// Requests bounds how many requests are answered at a time, and
-	// PerAddress how many of one address.
+	// Requests bounds how many requests are answered at a time: one address, or
+	// bouncer, gets a quarter of them, all that are not bouncers half. A server in
+	// front is one address.
 	Requests int `yaml:"requests"`
-	// PerAddress is that bound.
-	PerAddress int `yaml:"per_address"`
 }
 
 // Switch turns an output on.
@@ -100,7 +99,7 @@ type LAPI struct {
 // DefaultConfiguration has no output.
 func DefaultConfiguration() Configuration {
 	return Configuration{
-		Allow: []netip.Prefix{}, AllowFiles: []string{}, Feed: publish.DefaultConfiguration(), HTTP: HTTP{Requests: 512, PerAddress: 64},
+		Allow: []netip.Prefix{}, AllowFiles: []string{}, Feed: publish.DefaultConfiguration(), HTTP: HTTP{Requests: 512},
 		Mirror: mirror.DefaultConfiguration(), DNSBL: dnsbl.DefaultConfiguration(), MISP: misp.DefaultConfiguration(), Notice: notice.DefaultConfiguration(), Pointer: pointer.DefaultConfiguration(),
 	}
 }
@@ -148,7 +147,7 @@ func (h *HTTP) validate() error {
 		p.Check(err == nil, "listen", "%w; want such as 203.0.113.1:8480", err)
 	}
 	p.Check((h.Certificate == "") == (h.Key == ""), "certificate", "certificate and key belong together")
-	p.Check(h.Requests >= 1 && h.PerAddress >= 1, "requests", "requests and per_address are at least 1")
+	p.Check(h.Requests >= 1 && h.Requests <= 100_000, "requests", "is %d; want 1 to 100000", h.Requests)
 	return p.Join()
 }
 

@@ -134,43 +134,82 @@ func TestABrokenSourceLeavesTheLastView(t *testing.T) {
 	}
 }
 
-// TestReadersThatNeverRead open streams and take nothing: they are cut off, and
-// others are served meanwhile.
-func TestReadersThatNeverRead(t *testing.T) {
-	was := stalled
-	stalled = 5 * time.Second
-	defer func() { stalled = was }()
+// neverRead opens a large file from addresses of this machine, twice each, and
+// takes nothing once the answers began, if they are to begin.
+func neverRead(t *testing.T, s *Service, begun bool, addresses ...string) {
+	t.Helper()
+	for _, address := range addresses {
+		for range 2 {
+			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+			conn, err := d.DialContext(t.Context(), "tcp", s.Address())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { conn.Close() })
+			if err := conn.(*net.TCPConn).SetReadBuffer(4096); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := fmt.Fprintf(conn, "GET /mirror/entries.jsonl HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			if !begun {
+				continue
+			}
+			if _, err := conn.Read(make([]byte, 1)); err != nil { // the answer began: the place is taken
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// startLarge serves more than the buffers of a connection hold.
+func startLarge(t *testing.T) *Service {
+	t.Helper()
 	source := publishtest.New()
-	source.Fill(150_000) // more than the buffers of a connection hold
+	source.Fill(50_000)
 	c := everything(t)
-	c.HTTP.PerAddress = 4
-	s := startService(t, c, source, source.Now)
-	for range 4 {
-		conn, err := net.Dial("tcp", s.Address())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		if err := conn.(*net.TCPConn).SetReadBuffer(4096); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := fmt.Fprintf(conn, "GET /v1/decisions/stream?startup=true HTTP/1.1\r\nHost: x\r\nX-Api-Key: key1\r\n\r\n"); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := conn.Read(make([]byte, 1)); err != nil { // the answer began: the place is taken
-			t.Fatal(err)
-		}
+	c.HTTP.Requests = 8
+	return startService(t, c, source, source.Now)
+}
+
+func setStalled(t *testing.T, d time.Duration) {
+	t.Helper()
+	was := stalled
+	stalled = d
+	t.Cleanup(func() { stalled = was })
+}
+
+// TestReadersThatNeverRead have all places that strangers get, and more of them
+// wait: a bouncer is served all the same.
+func TestReadersThatNeverRead(t *testing.T) {
+	setStalled(t, time.Hour)
+	s := startLarge(t)
+	neverRead(t, s, true, "127.0.0.2", "127.0.0.3")
+	neverRead(t, s, false, "127.0.0.4", "127.0.0.5", "127.0.0.6", "127.0.0.7")
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.Address()+"/v1/decisions/stream?startup=true", nil)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if status, _ := get(t, s, "/mirror/manifest.sig"); status != http.StatusServiceUnavailable {
-		t.Errorf("while the address has its share: %d", status)
+	r.Header.Set("X-Api-Key", "key1")
+	a, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for range 1200 {
-		if status, _ := get(t, s, "/mirror/manifest.sig"); status == http.StatusOK {
-			return // the four were cut off, or their share would still be used up
-		}
-		time.Sleep(50 * time.Millisecond)
+	defer a.Body.Close()
+	if n, err := io.Copy(io.Discard, a.Body); err != nil || a.StatusCode != http.StatusOK || n < 1<<20 {
+		t.Errorf("the bouncer got %s, %d bytes, %v", a.Status, n, err)
 	}
-	t.Error("the four were not cut off")
+}
+
+// TestReadersThatNeverReadAreCutOff: a stranger waits for the place of another, and
+// gets it.
+func TestReadersThatNeverReadAreCutOff(t *testing.T) {
+	setStalled(t, time.Second)
+	s := startLarge(t)
+	neverRead(t, s, true, "127.0.0.2", "127.0.0.3")
+	if status, _ := get(t, s, "/mirror/manifest.sig"); status != http.StatusOK {
+		t.Errorf("a stranger got %d", status)
+	}
 }
 
 func TestConfiguration(t *testing.T) {

@@ -8,13 +8,18 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
 	"time"
+
+	"dragnet/internal/admission"
+	"dragnet/publish/lapi"
 )
 
 // stalled is how long a reader may take nothing before it is cut off; tests
 // shorten it.
 var stalled = 20 * time.Second
+
+// connections is how many are open at a time for each request that is answered.
+const connections = 8
 
 func (s *Service) serveHTTP(ctx context.Context, mux http.Handler) error {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.config.HTTP.Listen)
@@ -22,6 +27,7 @@ func (s *Service) serveHTTP(ctx context.Context, mux http.Handler) error {
 		return err
 	}
 	s.address = l.Addr().String()
+	l = admission.Listen(l, connections*s.config.HTTP.Requests)
 	if c := &s.config.HTTP; c.Certificate != "" {
 		pair, err := tls.LoadX509KeyPair(c.Certificate, c.Key)
 		if err != nil {
@@ -31,7 +37,7 @@ func (s *Service) serveHTTP(ctx context.Context, mux http.Handler) error {
 	}
 	s.web = &http.Server{
 		Handler: s.bound(mux), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
-		ErrorLog: slog.NewLogLogger(s.deps.Log.Handler(), slog.LevelDebug),
+		ConnContext: admission.ConnContext, ErrorLog: slog.NewLogLogger(s.deps.Log.Handler(), slog.LevelDebug),
 	}
 	s.group.Go(func(context.Context) error {
 		if err := s.web.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -42,52 +48,37 @@ func (s *Service) serveHTTP(ctx context.Context, mux http.Handler) error {
 	return nil
 }
 
-// bound limits what readers may cost: requests at a time, in all and of one
-// address, and how long one may take nothing. Who reads slowly is served.
+// bound limits what readers may cost: requests at a time, and how long one may
+// take nothing. Who reads slowly is served. Bouncers with a key have places that
+// strangers cannot take.
 func (s *Service) bound(inner http.Handler) http.Handler {
-	all := &slots{limit: s.config.HTTP.Requests, per: s.config.HTTP.PerAddress, taken: map[string]int{}}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		address, _, err := net.SplitHostPort(r.RemoteAddr)
-		if err != nil {
-			address = r.RemoteAddr
-		}
-		if !all.take(address) {
+	gate := admission.NewGate(admission.Limits{Places: s.config.HTTP.Requests, Reading: 64, Bytes: 64 << 20, Body: lapi.MaxBody, Time: 10 * time.Second})
+	patience := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		inner.ServeHTTP(&patient{ResponseWriter: w, control: http.NewResponseController(w)}, r)
+	})
+	return gate.Handler(patience, s.callerOf, func(w http.ResponseWriter, _ *http.Request, err error) {
+		status := http.StatusBadRequest
+		switch {
+		case errors.Is(err, admission.ErrTooLarge):
+			status = http.StatusRequestEntityTooLarge
+		case errors.Is(err, admission.ErrSlow):
+			status = http.StatusRequestTimeout
+		case errors.Is(err, admission.ErrBusy):
 			s.busy.Inc()
 			w.Header().Set("Retry-After", "10")
-			http.Error(w, "busy; try again", http.StatusServiceUnavailable)
-			return
+			status = http.StatusServiceUnavailable
 		}
-		defer all.give(address)
-		inner.ServeHTTP(&patient{ResponseWriter: w, control: http.NewResponseController(w)}, r)
+		http.Error(w, err.Error(), status)
 	})
 }
 
-type slots struct {
-	limit, per int
-
-	mu    sync.Mutex
-	all   int
-	taken map[string]int
-}
-
-func (s *slots) take(address string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.all >= s.limit || s.taken[address] >= s.per {
-		return false
+func (s *Service) callerOf(r *http.Request) admission.Caller {
+	if s.lapi != nil {
+		if name, ok := s.lapi.Bouncer(r); ok {
+			return admission.Caller{Name: "bouncer " + name, Known: true}
+		}
 	}
-	s.all++
-	s.taken[address]++
-	return true
-}
-
-func (s *slots) give(address string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.all--
-	if s.taken[address]--; s.taken[address] == 0 {
-		delete(s.taken, address)
-	}
+	return admission.Address(r)
 }
 
 // patient gives the reader time for each piece of the answer.
