@@ -65,7 +65,21 @@ func writeReport(w io.Writer, r *detective.Result) error {
 		}
 	}
 	fmt.Fprintln(w, "\nWhat the witnesses could see:")
-	return cli.WriteRows(w, cli.Table, witnessRows(r))
+	if err := cli.WriteRows(w, cli.Table, witnessRows(r)); err != nil {
+		return err
+	}
+	writeSampling(w, r)
+	return nil
+}
+
+// writeSampling says of each witness with flows of sampled packets what therefore
+// need not be in the answer.
+func writeSampling(w io.Writer, r *detective.Result) {
+	for _, t := range r.Witnesses {
+		if t.Sampling > 1 {
+			fmt.Fprintf(w, "\n%s holds flows of sampled packets, 1 in %d at the coarsest. Hosts of which only a sampling source could tell may be missing;\nsuch a source never gives a failed attempt, since a packet that was not picked proves nothing.\n", t.Name, t.Sampling)
+		}
+	}
 }
 
 // countOwnWord counts the hosts that are believed by a witness's own word.

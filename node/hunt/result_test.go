@@ -47,3 +47,18 @@ func TestReportSaysWhyHostsAreBelieved(t *testing.T) {
 		}
 	}
 }
+
+// TestReportSaysWhatSamplingHides: only of witnesses that hold flows of sampled
+// packets.
+func TestReportSaysWhatSamplingHides(t *testing.T) {
+	r := &detective.Result{Quorum: 1, Witnesses: []detective.TestimonySummary{{Name: "whole", Flows: 9, Sampling: 1}, {Name: "unknown", Flows: 9}}}
+	var out strings.Builder
+	if err := WriteResult(&out, cli.Table, r); err != nil || strings.Contains(out.String(), "sampled packets") {
+		t.Errorf("%v:\n%s", err, &out)
+	}
+	r.Witnesses = append(r.Witnesses, detective.TestimonySummary{Name: "router", Flows: 9, Sampling: 1000})
+	out.Reset()
+	if err := WriteResult(&out, cli.Table, r); err != nil || strings.Count(out.String(), "sampled packets") != 1 || !strings.Contains(out.String(), "\nrouter holds flows of sampled packets, 1 in 1000 at the coarsest.") {
+		t.Errorf("%v:\n%s", err, &out)
+	}
+}

@@ -142,17 +142,24 @@ func (j *Joiner) Divide(prefixes []netip.Prefix, of func(netip.Addr) int) {
 }
 
 // key names a conversation as one exporter sees it, whichever direction a
-// record is of: the lesser end is a. It has no padding, so that hashing it is
-// one pass over memory.
+// record is of: the lesser end is a. Sampled packets are kept apart from flows
+// by a bit of proto above the protocol's number. It has no padding, so that
+// hashing it is one pass over memory.
 type key struct {
 	a, b, exporter      [16]byte
 	portA, portB, proto uint16
 }
 
+// samples is set in key.proto for sampled packets.
+const samples = 1 << 8
+
 // keyOf orders two ends; from is 0 when the source is a, else 1. ICMP messages
 // that expect no answer are not paired: the source is always a.
 func keyOf(r *Record) (k key, from int) {
 	k = key{r.Orig.As16(), r.Resp.As16(), r.Exporter.As16(), r.OrigPort, r.RespPort, uint16(r.Proto)}
+	if r.Packet {
+		k.proto |= samples
+	}
 	if r.Proto == flow.ICMP || r.Proto == flow.ICMPv6 {
 		if _, _, paired := packet.ICMPPorts(r.Proto, uint8(r.OrigPort), uint8(r.RespPort)); !paired {
 			return k, 0

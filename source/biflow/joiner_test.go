@@ -142,6 +142,23 @@ func TestOtherObservationPointsAddNothing(t *testing.T) {
 	}
 }
 
+// TestSamplesBesideFlows: a switch that exports every flow and samples packets
+// besides, such as Open vSwitch with NetFlow and sFlow, says both. A sampled
+// packet must neither be counted in the flow nor take away that it failed.
+func TestSamplesBesideFlows(t *testing.T) {
+	syn, rst := record(client, server, 40000, 81, s, 0, 1), record(server, client, 81, 40000, r|a, 0, 1)
+	syn.Sampling, rst.Sampling = 1, 1
+	sample := syn
+	sample.Packet, sample.Sampling = true, 64
+	for _, order := range [][]Record{{syn, sample, rst}, {sample, syn, rst}, {rst, syn, sample}} {
+		flows, _ := join(t, order...)
+		slices.SortFunc(flows, func(a, b flow.Flow) int { return int(a.Sampling) - int(b.Sampling) })
+		if len(flows) != 2 || flows[0].State != flow.REJ || flows[0].OrigPkts != 1 || flows[0].Sampling != 1 || flows[1].State == flow.REJ || flows[1].Sampling != 64 {
+			t.Errorf("%+v", flows)
+		}
+	}
+}
+
 func TestBiflow(t *testing.T) {
 	both := record(client, server, 22, 40000, s|a|f, 0, 10)
 	both.Biflow, both.RespPkts, both.RespFlags, both.Over = true, 8, s|a|f, true

@@ -33,6 +33,10 @@ type Record struct {
 	// Egress is set for packets counted as they left the exporter.
 	// IPFIX flowDirection [61].
 	Egress bool
+	// Packet is set for one sampled packet, which says nothing of the rest of its
+	// conversation: what the same exporter reports of that as a flow is another
+	// flow. sFlow version 5, section 5: flow_sample.
+	Packet bool
 	// Over is set if no further record of this direction will follow.
 	// IPFIX flowEndReason [136] other than active timeout.
 	Over bool

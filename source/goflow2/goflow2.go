@@ -19,6 +19,7 @@ import (
 
 // Numbers of the fields of FlowMessage that are read.
 const (
+	exportType     protowire.Number = 1
 	samplingRate   protowire.Number = 3
 	srcAddr        protowire.Number = 6
 	dstAddr        protowire.Number = 7
@@ -36,6 +37,9 @@ const (
 	flowStart      protowire.Number = 111
 	flowEnd        protowire.Number = 112
 )
+
+// sflow5 is the exportType of a packet that sFlow sampled.
+const sflow5 = 1
 
 // Reasons why a message, or the rest of it, is no flow. They are bare, so that a
 // flood of bad messages costs no memory.
@@ -100,6 +104,8 @@ func parse(b []byte, r *biflow.Record) (at flow.Time, err error) {
 func (m *message) number(number protowire.Number, v uint64) bool {
 	f := &m.record.Flow
 	switch number {
+	case exportType:
+		m.record.Packet = v == sflow5
 	case samplingRate:
 		m.sampling = v
 		return v <= 1<<32-1

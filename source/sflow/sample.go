@@ -148,7 +148,7 @@ func (d *Decoder) flowSample(e *exporter, now flow.Time, from netip.Addr, agent 
 		if done {
 			continue
 		}
-		d.out = biflow.Record{Flow: flow.Flow{Start: now, Exporter: from, Domain: agent, Sampling: rate, Known: flow.Counts}}
+		d.out = biflow.Record{Packet: true, Flow: flow.Flow{Start: now, Exporter: from, Domain: agent, Sampling: rate, Known: flow.Counts}}
 		d.out.OrigPkts = 1
 		// The header is the best description; the others repeat it.
 		if done = d.describe(kind, &r); done {
