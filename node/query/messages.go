@@ -14,6 +14,7 @@ func (r *ListedFlow) Message() *nodev1.Flow {
 	return &nodev1.Flow{
 		Start: wire.Timestamp(r.Start), End: wire.Timestamp(r.End), Src: r.Src.String(), SrcPort: uint32(r.SrcPort), Dst: r.Dst.String(), DstPort: uint32(r.DstPort),
 		Proto: r.Proto, State: r.State, BytesOrig: r.OrigBytes, BytesResp: r.RespBytes, PktsOrig: r.OrigPkts, PktsResp: r.RespPkts, History: r.History,
+		SamplingRate: r.Sampling, ExporterAddr: r.Exporter,
 	}
 }
 
@@ -36,6 +37,7 @@ func RowFrom(m *nodev1.Flow) (r ListedFlow, err error) {
 	}
 	r.SrcPort, r.DstPort, r.Proto, r.State = uint16(m.SrcPort), uint16(m.DstPort), m.Proto, m.State
 	r.OrigBytes, r.RespBytes, r.OrigPkts, r.RespPkts, r.History = m.BytesOrig, m.BytesResp, m.PktsOrig, m.PktsResp, m.History
+	r.Sampling, r.Exporter = m.SamplingRate, m.ExporterAddr
 	return r, nil
 }
 

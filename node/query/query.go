@@ -98,6 +98,9 @@ type ListedFlow struct {
 	OrigPkts  uint64     `json:"pkts_orig"`
 	RespPkts  uint64     `json:"pkts_resp"`
 	History   string     `json:"history"`
+	// Sampling and Exporter are of flows that an exporter sent.
+	Sampling uint32 `json:"sampling_rate,omitempty"`
+	Exporter string `json:"exporter_addr,omitempty"`
 }
 
 // RowOf returns f as a row. Bytes include the IP header if the source counted it.
@@ -105,7 +108,10 @@ func RowOf(f *flow.Flow) ListedFlow {
 	r := ListedFlow{
 		Start: f.Start, End: f.End(), Src: f.Orig, SrcPort: f.OrigPort, Dst: f.Resp, DstPort: f.RespPort,
 		Proto: f.Proto.String(), State: f.State.String(), OrigBytes: f.OrigIPBytes, RespBytes: f.RespIPBytes,
-		OrigPkts: f.OrigPkts, RespPkts: f.RespPkts, History: f.History,
+		OrigPkts: f.OrigPkts, RespPkts: f.RespPkts, History: f.History, Sampling: f.Sampling,
+	}
+	if f.Exporter.IsValid() {
+		r.Exporter = f.Exporter.String()
 	}
 	if !f.Known.Has(flow.Counts) {
 		r.OrigBytes, r.RespBytes = f.OrigBytes, f.RespBytes
@@ -123,5 +129,6 @@ func (r ListedFlow) Compare(o ListedFlow) int {
 		cmp.Compare(r.Proto, o.Proto), cmp.Compare(r.State, o.State), cmp.Compare(r.End, o.End),
 		cmp.Compare(r.OrigBytes, o.OrigBytes), cmp.Compare(r.RespBytes, o.RespBytes),
 		cmp.Compare(r.OrigPkts, o.OrigPkts), cmp.Compare(r.RespPkts, o.RespPkts), cmp.Compare(r.History, o.History),
+		cmp.Compare(r.Sampling, o.Sampling), cmp.Compare(r.Exporter, o.Exporter),
 	)
 }

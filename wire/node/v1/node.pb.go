@@ -111,11 +111,15 @@ type Flow struct {
 	State string `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"`
 	// Bytes from the IP header on where they were counted, else of the payload;
 	// by the originator, and by the responder.
-	BytesOrig     uint64 `protobuf:"varint,9,opt,name=bytes_orig,json=bytesOrig,proto3" json:"bytes_orig,omitempty"`
-	BytesResp     uint64 `protobuf:"varint,10,opt,name=bytes_resp,json=bytesResp,proto3" json:"bytes_resp,omitempty"`
-	PktsOrig      uint64 `protobuf:"varint,11,opt,name=pkts_orig,json=pktsOrig,proto3" json:"pkts_orig,omitempty"`
-	PktsResp      uint64 `protobuf:"varint,12,opt,name=pkts_resp,json=pktsResp,proto3" json:"pkts_resp,omitempty"`
-	History       string `protobuf:"bytes,13,opt,name=history,proto3" json:"history,omitempty"`
+	BytesOrig uint64 `protobuf:"varint,9,opt,name=bytes_orig,json=bytesOrig,proto3" json:"bytes_orig,omitempty"`
+	BytesResp uint64 `protobuf:"varint,10,opt,name=bytes_resp,json=bytesResp,proto3" json:"bytes_resp,omitempty"`
+	PktsOrig  uint64 `protobuf:"varint,11,opt,name=pkts_orig,json=pktsOrig,proto3" json:"pkts_orig,omitempty"`
+	PktsResp  uint64 `protobuf:"varint,12,opt,name=pkts_resp,json=pktsResp,proto3" json:"pkts_resp,omitempty"`
+	History   string `protobuf:"bytes,13,opt,name=history,proto3" json:"history,omitempty"`
+	// N of 1-in-N packet sampling; 0 if not known, 1 if all were counted.
+	SamplingRate uint32 `protobuf:"varint,14,opt,name=sampling_rate,json=samplingRate,proto3" json:"sampling_rate,omitempty"`
+	// The address that exported the flow; empty if none did.
+	ExporterAddr  string `protobuf:"bytes,15,opt,name=exporter_addr,json=exporterAddr,proto3" json:"exporter_addr,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -237,6 +241,20 @@ func (x *Flow) GetPktsResp() uint64 {
 func (x *Flow) GetHistory() string {
 	if x != nil {
 		return x.History
+	}
+	return ""
+}
+
+func (x *Flow) GetSamplingRate() uint32 {
+	if x != nil {
+		return x.SamplingRate
+	}
+	return 0
+}
+
+func (x *Flow) GetExporterAddr() string {
+	if x != nil {
+		return x.ExporterAddr
 	}
 	return ""
 }
@@ -1872,7 +1890,7 @@ const file_wire_node_v1_node_proto_rawDesc = "" +
 	"\n" +
 	"FilesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfe\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc8\x03\n" +
 	"\x04Flow\x120\n" +
 	"\x05start\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x12,\n" +
 	"\x03end\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03end\x12\x10\n" +
@@ -1889,7 +1907,9 @@ const file_wire_node_v1_node_proto_rawDesc = "" +
 	" \x01(\x04R\tbytesResp\x12\x1b\n" +
 	"\tpkts_orig\x18\v \x01(\x04R\bpktsOrig\x12\x1b\n" +
 	"\tpkts_resp\x18\f \x01(\x04R\bpktsResp\x12\x18\n" +
-	"\ahistory\x18\r \x01(\tR\ahistory\"\x95\x01\n" +
+	"\ahistory\x18\r \x01(\tR\ahistory\x12#\n" +
+	"\rsampling_rate\x18\x0e \x01(\rR\fsamplingRate\x12#\n" +
+	"\rexporter_addr\x18\x0f \x01(\tR\fexporterAddr\"\x95\x01\n" +
 	"\x10ListFlowsRequest\x128\n" +
 	"\tselection\x18\x01 \x01(\v2\x1a.dragnet.node.v1.SelectionR\tselection\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x12\n" +
