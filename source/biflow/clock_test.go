@@ -33,6 +33,7 @@ func TestClocksOfExporters(t *testing.T) {
 		"2242":                             {now, 1 << 33 * second, time.Hour, 600e9, now, 0, time.Duration(1<<33*second - now), 1, false},
 		"without a clock":                  {0, now, 0, 600e9, now, 0, 0, 0, true},
 		"wrong clock and wrong times":      {now + hour, now, time.Hour, 600e9, now - hour, time.Hour, time.Hour, 1, true},
+		"wrong clock and right times":      {now - 24*hour, now - 60*second, time.Minute, 600e9, now - 60*second, time.Minute, 0, 0, true},
 		"every clock is believed":          {second, 0, time.Second, 0, 0, time.Second, 0, 0, true},
 		"believed, even the year 2242":     {now, 1 << 33 * second, time.Hour, 0, 1 << 33 * second, time.Hour, 0, 0, true},
 		"started before the clock was set": {now, 5 * second, time.Hour, 600e9, now, 0, time.Duration(5*second - now), 1, false},
