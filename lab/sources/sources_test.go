@@ -1,7 +1,8 @@
-// Package sources_test feeds one node from every kind of source at once: softflowd
-// and Open vSwitch over UDP, a growing Zeek log, a growing eve.json, and a sensor,
-// all of which see the same connections. What the node then knows must be what a
-// capture of them shows.
+// Package sources_test feeds one node from every kind of source at once: softflowd,
+// Open vSwitch and nfreplay over UDP, a growing Zeek log, the growing eve.json of
+// Suricata, and a sensor, all of which see the same connections. What the node then
+// knows must be what a capture of them shows, and where packets are sampled, the
+// answer must say so.
 package sources_test
 
 import (
@@ -13,9 +14,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -23,8 +24,9 @@ import (
 	"dragnet/internal/testkit"
 )
 
-// connections is how many connections succeed, and how many are refused.
-const connections = 30
+// connections is how many connections of each round succeed, and how many are
+// refused.
+const connections = 15
 
 // lab is a switch between two hosts, in whose namespace all else runs.
 type lab struct {
@@ -33,15 +35,15 @@ type lab struct {
 	dragnet, agent        string
 	client, server, cloud *netlab.Node
 	started               []*netlab.Process
-	pipe                  *netlab.Process // writes packets to softflowd
+	processes             map[string]*netlab.Process // those that are stopped before the end
 }
 
 // build makes the programs and the network.
 func build(t *testing.T) *lab {
 	t.Helper()
-	l := &lab{t: t, dir: t.TempDir()}
+	l := &lab{t: t, dir: t.TempDir(), processes: map[string]*netlab.Process{}}
 	network := netlab.For(t)
-	for _, tool := range []string{"ovs-vswitchd", "softflowd", "dumpcap"} {
+	for _, tool := range []string{"ovs-vswitchd", "softflowd", "dumpcap", "tshark", "suricata", "argus", "ra", "mawk", "nfcapd", "nfreplay"} {
 		testkit.Tool(t, tool)
 	}
 	if out, err := exec.Command("go", "build", "-o", l.dir, "dragnet/cmd/dragnet", "dragnet/cmd/dragnet-agent").CombinedOutput(); err != nil {
@@ -53,25 +55,23 @@ func build(t *testing.T) *lab {
 		t.Fatal(err)
 	}
 	l.client, l.server, l.cloud = nodes[0], nodes[1], nodes[2]
-	// Open vSwitch exports from 10.10.0.1, softflowd from 127.0.0.1.
+	for _, n := range nodes { // neighbour discovery would be further flows
+		l.must(errors.Join(n.Sysctl("net.ipv6.conf.all.disable_ipv6", "1"), n.Sysctl("net.ipv6.conf.default.disable_ipv6", "1")))
+	}
 	l.must(errors.Join(
 		network.Wire(l.client, "eth0", l.cloud, "toclient"), network.Wire(l.server, "eth0", l.cloud, "toserver"),
 		l.client.Address("eth0", netip.MustParsePrefix("10.9.0.1/24")), l.server.Address("eth0", netip.MustParsePrefix("10.9.0.2/24")),
-		l.cloud.Address("lo", netip.MustParsePrefix("10.10.0.1/32")),
 	))
+	for _, address := range []string{openVSwitch, sampledFlow, replayed} {
+		l.must(l.cloud.Address("lo", netip.PrefixFrom(netip.MustParseAddr(address), 32)))
+	}
 	sockets, err := os.MkdirTemp("", "ovs")
 	l.must(err)
 	t.Cleanup(func() { os.RemoveAll(sockets) })
 	s, err := l.cloud.VirtualSwitch(sockets)
 	l.must(err)
 	l.must(s.AddBridge("br0", "toclient", "toserver"))
-	for _, args := range [][]string{
-		{"set", "Open_vSwitch", ".", "other_config:max-idle=500"},
-		{"--", "--id=@n", "create", "NetFlow", `targets="10.10.0.1:2055"`, "active_timeout=1", "--", "set", "Bridge", "br0", "netflow=@n"},
-	} {
-		_, err := s.Set(args...)
-		l.must(err)
-	}
+	l.export(s)
 	return l
 }
 
@@ -106,7 +106,8 @@ func (l *lab) start(program string, args ...string) *netlab.Process {
 // until waits until f is true.
 func (l *lab) until(what string, f func() bool) {
 	l.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(300 * time.Millisecond) {
+	defer func(began time.Time) { l.t.Logf("%v: %s", time.Since(began).Round(time.Millisecond), what) }(time.Now())
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(300 * time.Millisecond) {
 		if f() {
 			return
 		}
@@ -114,61 +115,17 @@ func (l *lab) until(what string, f func() bool) {
 	for _, p := range l.started {
 		l.t.Logf("%s", p.Output())
 	}
-	if _, err := os.Stat(l.dir + "/data/node.sock"); err == nil {
-		l.t.Log(l.run("source", "list", l.dir+"/data"))
-		l.t.Log(l.run("flow", "stat", l.dir+"/data", "--by", "state"))
-		l.t.Log(l.run("flow", "list", l.dir+"/data", "--limit", "30"))
+	if _, err := os.Stat(l.dir + "/all/node.sock"); err == nil {
+		l.t.Log(l.run("source", "list", l.dir+"/all"))
+		l.t.Log(l.run("flow", "stat", l.dir+"/all", "--by", "state"))
+		l.t.Log(l.run("flow", "list", l.dir+"/all", "dst=10.9.0.2", "--limit", "500", "-o", "jsonl"))
 	}
 	l.t.Fatalf("still not: %s", what)
 }
 
-// log is a file that grows.
-func (l *lab) log(name, text string) {
-	l.t.Helper()
-	f, err := os.OpenFile(filepath.Join(l.dir, "logs", name), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err == nil {
-		_, err = f.WriteString(text)
-		err = errors.Join(err, f.Close())
-	}
-	l.must(err)
-}
-
-// feed starts the node and all that feeds it.
-func (l *lab) feed() (capture string, dumpcap *netlab.Process) {
-	l.t.Helper()
-	l.must(os.Mkdir(filepath.Join(l.dir, "logs"), 0o700))
-	l.log("conn.log", "#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n#unset_field\t-\n#path\tconn\n#fields\tts\tuid\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tproto\tconn_state\n")
-	l.must(os.WriteFile(filepath.Join(l.dir, "node.yaml"), fmt.Appendf(nil, `
-store: {directory: %[1]s/data}
-follow: {logs: [%[1]s/logs], every: 200ms}
-admin: {listen: ""}
-api: {listen: "127.0.0.1:9121"}
-collect: {exporters: [127.0.0.1/32, 10.10.0.1/32], join: {wait: 3s, linger: 500ms}}
-`, l.dir), 0o600))
-	l.start(l.dragnet, "run", "node", "--config", l.dir+"/node.yaml")
-	l.until("the node answers", func() bool { _, err := os.Stat(l.dir + "/data/node.sock"); return err == nil })
-	token := l.run("agent", "token", l.dir+"/data", "--name", "tap-1", "--role", "sensor")
-	if out, err := l.cloud.Run(l.t.Context(), l.agent, "enrol", "sensor", "https://127.0.0.1:9121", strings.TrimSpace(token), "--state", l.dir+"/enrolled"); err != nil {
-		l.t.Fatalf("%v\n%s", err, out)
-	}
-	l.must(os.WriteFile(filepath.Join(l.dir, "sensor.yaml"), fmt.Appendf(nil, "live: {interface: toserver}\nevery: 200ms\nchannel: {state: %s/enrolled}\n", l.dir), 0o600))
-	sensor := l.start(l.agent, "run", "sensor", "--config", l.dir+"/sensor.yaml")
-	capture = filepath.Join(l.dir, "truth.pcap")
-	dumpcap = l.start("dumpcap", "-q", "-P", "-i", "toserver", "-w", capture)
-	// On an interface, softflowd gets packets only when libpcap's buffer is full;
-	// through a pipe it gets each as it comes.
-	pipe := l.dir + "/pipe"
-	l.must(syscall.Mkfifo(pipe, 0o600))
-	l.start("softflowd", "-d", "-r", pipe, "-v", "9", "-t", "tcp.fin=1", "-t", "tcp.rst=1", "-t", "expint=1", "-n", "127.0.0.1:2055", "-p", l.dir+"/softflowd.pid", "-c", "none")
-	l.pipe = l.start("dumpcap", "-q", "-P", "-i", "toserver", "-w", pipe)
-	l.until("dumpcap records", func() bool { return strings.Contains(string(dumpcap.Output()), "File:") })
-	l.until("the sensor watches", func() bool { return strings.Contains(string(sensor.Output()), "sensor started") })
-	return capture, dumpcap
-}
-
-// talk makes connections from the client to an open and to a closed port, and
-// writes what Zeek and Suricata would of each.
-func (l *lab) talk() {
+// talk makes connections from the client to an open and to a closed port, with the
+// client's ports from first on.
+func (l *lab) talk(first int) {
 	l.t.Helper()
 	var listener net.Listener
 	l.must(l.server.Do(func() (err error) { listener, err = net.Listen("tcp4", "10.9.0.2:8080"); return err }))
@@ -184,13 +141,8 @@ func (l *lab) talk() {
 		}
 	}()
 	for n := range 2 * connections {
-		port, state, flags := 8080, "SF", [2]string{"1b", "1b"}
-		if n%2 == 1 {
-			port, state, flags = 8081, "REJ", [2]string{"02", "14"}
-		}
-		local := 40000 + n
-		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(10, 9, 0, 1), Port: local}, Timeout: 5 * time.Second}
-		at := time.Now()
+		port := 8080 + n%2
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(10, 9, 0, 1), Port: first + n}, Timeout: 5 * time.Second}
 		err := l.client.Do(func() error {
 			c, err := d.Dial("tcp4", net.JoinHostPort("10.9.0.2", strconv.Itoa(port)))
 			if err == nil {
@@ -202,29 +154,109 @@ func (l *lab) talk() {
 		if (err == nil) != (port == 8080) {
 			l.t.Fatalf("connection %d to port %d: %v", n, port, err)
 		}
-		l.log("conn.log", fmt.Sprintf("%.6f\tC%d\t10.9.0.1\t%d\t10.9.0.2\t%d\ttcp\t%s\n", float64(at.UnixMicro())/1e6, n, local, port, state))
-		iso := at.UTC().Format("2006-01-02T15:04:05.000000-0700")
-		l.log("eve.json", fmt.Sprintf(`{"timestamp":%q,"event_type":"flow","src_ip":"10.9.0.1","src_port":%d,"dest_ip":"10.9.0.2","dest_port":%d,"proto":"TCP","flow":{"pkts_toserver":1,"pkts_toclient":1,"bytes_toserver":74,"bytes_toclient":60,"start":%q,"end":%q},"tcp":{"tcp_flags_ts":%q,"tcp_flags_tc":%q}}`+"\n",
-			iso, local, port, iso, iso, flags[0], flags[1]))
 	}
 }
 
-// listed are the flows of a filter that the node's store has, by client's port.
-func (l *lab) listed(filter ...string) map[int]int {
+// listed is what is read of a flow that the node lists.
+type listed struct {
+	Port      int    `json:"src_port"`
+	OrigBytes uint64 `json:"bytes_orig"`
+	RespBytes uint64 `json:"bytes_resp"`
+	OrigPkts  uint64 `json:"pkts_orig"`
+	RespPkts  uint64 `json:"pkts_resp"`
+	Sampling  uint32 `json:"sampling_rate"`
+	Exporter  string `json:"exporter_addr"`
+}
+
+// list returns the stored flows that fit a filter.
+func (l *lab) list(filter ...string) (all []listed) {
 	l.t.Helper()
-	count := map[int]int{}
-	text := l.run(append([]string{"flow", "list", l.dir + "/data", "--limit", "0", "-o", "jsonl"}, filter...)...)
+	text := l.run(append([]string{"flow", "list", l.dir + "/all", "--limit", "0", "-o", "jsonl"}, filter...)...)
 	for line := range strings.Lines(text) {
-		var f struct {
-			Port int `json:"src_port"`
-		}
+		var f listed
 		l.must(json.Unmarshal([]byte(line), &f))
-		count[f.Port]++
+		all = append(all, f)
 	}
-	return count
+	return all
 }
 
-// hosts are the hosts and their states that a hunt finds.
+// await waits until each of so many sources that do not sample has given each of
+// so many established and refused connections, once.
+func (l *lab) await(sources, connections int) {
+	l.t.Helper()
+	for _, filter := range [][]string{{"dport=8080", "state=established"}, {"dport=8081", "state=failed"}} {
+		l.until(fmt.Sprintf("%d sources have given %d connections: %v", sources, connections, filter), func() bool {
+			times, whole := map[int]int{}, 0
+			for _, f := range l.list(append(filter, "dst=10.9.0.2", "proto=tcp")...) {
+				if f.Sampling > 1 {
+					continue
+				}
+				if times[f.Port]++; times[f.Port] == sources {
+					whole++
+				}
+				if times[f.Port] > sources {
+					l.t.Fatalf("port %d has more than %d flows: %v", f.Port, sources, filter)
+				}
+			}
+			return whole == connections
+		})
+	}
+}
+
+func TestOneNodeAndEverySource(t *testing.T) {
+	l := build(t)
+	capture := l.feed()
+	l.talk(40000)
+	time.Sleep(time.Second) // dumpcap's buffer
+	l.must(l.processes["pipe"].Stop())
+	l.await(5, connections)
+	// After restarts nothing may come twice, and templates are still known.
+	l.must(errors.Join(l.processes["sensor"].Stop(), l.processes["all"].Stop()))
+	l.must(os.RemoveAll(filepath.Join(l.dir, "all", "node.sock")))
+	l.startNode("all")
+	l.startSensor()
+	l.softflowd()
+	l.talk(41000)
+	time.Sleep(time.Second)
+	l.must(errors.Join(l.processes["truth"].Stop(), l.processes["pipe"].Stop()))
+	l.await(5, 2*connections)
+	l.replay()
+	l.await(6, 2*connections)
+	l.sums(capture)
+	l.hunts(capture)
+	l.losses()
+}
+
+// sums compares the packets and bytes that each exporter counted with those that
+// tshark counts in the capture.
+func (l *lab) sums(capture string) {
+	l.t.Helper()
+	out, err := exec.Command("tshark", "-n", "-r", capture, "-Y", "tcp.port in {8080,8081}", "-T", "fields", "-e", "ip.len", "-e", "frame.len").Output()
+	l.must(err)
+	var packets, ip, frames uint64
+	for line := range strings.Lines(string(out)) {
+		var n, f uint64
+		_, err := fmt.Sscan(line, &n, &f)
+		l.must(err)
+		packets, ip, frames = packets+1, ip+n, frames+f
+	}
+	pkts, bytes := map[string]uint64{}, map[string]uint64{}
+	for _, f := range l.list("dst=10.9.0.2", "proto=tcp") {
+		pkts[f.Exporter] += f.OrigPkts + f.RespPkts
+		bytes[f.Exporter] += f.OrigBytes + f.RespBytes
+	}
+	// Open vSwitch counts the bytes of frames.
+	for exporter, want := range map[string]uint64{softflowd: ip, replayed: ip, openVSwitch: frames} {
+		if pkts[exporter] != packets || bytes[exporter] != want {
+			l.t.Errorf("%s counted %d packets and %d bytes; %d and %d (%d with headers of frames) were sent", exporter, pkts[exporter], bytes[exporter], packets, ip, frames)
+		}
+	}
+	if n := pkts[sampledFlow]; n == 0 || n >= packets {
+		l.t.Errorf("%d packets were sampled of %d", n, packets)
+	}
+}
+
+// hosts are the hosts that a hunt finds.
 func (l *lab) hosts(pattern, witness string) (hosts []string) {
 	l.t.Helper()
 	var r struct {
@@ -245,43 +277,41 @@ func (l *lab) hosts(pattern, witness string) (hosts []string) {
 	return hosts
 }
 
-func TestOneNodeAndEverySource(t *testing.T) {
-	l := build(t)
-	capture, dumpcap := l.feed()
-	l.talk()
-	time.Sleep(time.Second) // dumpcap's buffer
-	l.must(errors.Join(dumpcap.Stop(), l.pipe.Stop()))
-	// Each of the five sources gives each connection once.
-	const sources = 5
-	complete := func(filter ...string) bool {
-		n := 0
-		for port, times := range l.listed(filter...) {
-			if times > sources {
-				t.Fatalf("port %d has %d flows of %d sources", port, times, sources)
-			}
-			if times == sources {
-				n++
-			}
-		}
-		return n == connections
-	}
-	l.until("every source has given every established connection", func() bool {
-		return complete("dst=10.9.0.2", "dport=8080", "proto=tcp", "state=established")
-	})
-	l.until("every source has given every refused connection", func() bool {
-		return complete("dst=10.9.0.2", "dport=8081", "proto=tcp", "state=failed")
-	})
+// hunts compares the answers of both nodes with that of the capture: the one that
+// hears all must give the same; the one that hears samples only may give less, and
+// says why.
+func (l *lab) hunts(capture string) {
+	l.t.Helper()
+	differ := 0
 	for _, pattern := range []string{
 		"out dst=10.9.0.2 dport=8081 proto=tcp state=failed", "out dst=10.9.0.2 dport=8080 proto=tcp state=established", "in src=10.9.0.1 dport=8080 proto=tcp",
 		"out dst=10.9.0.2 dport=8080 proto=tcp then[1h] out dst=10.9.0.2 dport=8081 proto=tcp", "out dst=10.9.0.2 dport=8082 proto=tcp",
 		"out dst=10.9.0.2 dport=8080 proto=tcp state=failed", "in src=10.9.0.2 dport=8080 proto=tcp",
 	} {
-		want, got := l.hosts(pattern, capture), l.hosts(pattern, l.dir+"/data")
-		if fmt.Sprint(got) != fmt.Sprint(want) {
-			t.Errorf("%s: %v at the node, %v in the capture", pattern, got, want)
+		want, all, sampled := l.hosts(pattern, capture), l.hosts(pattern, l.dir+"/all"), l.hosts(pattern, l.dir+"/sampled")
+		if !slices.Equal(all, want) {
+			l.t.Errorf("%s: %v at the node, %v in the capture", pattern, all, want)
+		}
+		for _, host := range sampled {
+			if !slices.Contains(want, host) {
+				l.t.Errorf("%s: samples give %s, the capture %v", pattern, host, want)
+			}
+		}
+		report := l.run("hunt", pattern, "--witness", "w="+l.dir+"/sampled", "--force")
+		if why := fmt.Sprintf("w holds flows of sampled packets, 1 in %d at the coarsest", sampling); !strings.Contains(report, why) {
+			l.t.Errorf("%s: the answer over samples does not say %q:\n%s", pattern, why, report)
+		}
+		if !slices.Equal(sampled, want) {
+			differ++
+			l.t.Logf("%s: %v of samples, %v in the capture", pattern, sampled, want)
 		}
 	}
-	l.losses()
+	if differ == 0 {
+		l.t.Error("no answer over samples differs, so that nothing was compared")
+	}
+	if report := l.run("hunt", "in src=10.9.0.1 dport=8080 proto=tcp", "--witness", "w="+capture, "--force"); strings.Contains(report, "sampled packets") {
+		l.t.Errorf("the capture is not sampled:\n%s", report)
+	}
 }
 
 // losses checks that every source is named, with its flows and what it lost.
@@ -290,27 +320,32 @@ func (l *lab) losses() {
 	var all []struct {
 		Kind, Name string
 		Flows      uint64
+		Sampling   uint32
 		Lost       map[string]uint64
 	}
-	text := l.run("source", "list", l.dir+"/data", "-o", "json")
-	if asked := l.run("source", "list", "--node", "unix://"+l.dir+"/data/node.sock", "-o", "json"); asked != text {
+	text := l.run("source", "list", l.dir+"/all", "-o", "json")
+	if asked := l.run("source", "list", "--node", "unix://"+l.dir+"/all/node.sock", "-o", "json"); asked != text {
 		l.t.Errorf("the node lists\n%s, its directory has\n%s", asked, text)
 	}
 	l.must(json.Unmarshal([]byte(text), &all))
-	seen := map[string]bool{}
+	rates := map[string]uint32{"log conn.log": 0, "log eve.json": 0, "sensor tap-1": 1, "exporter " + softflowd: 1, "exporter " + openVSwitch: 0, "exporter " + replayed: 0, "exporter " + sampledFlow: sampling}
 	for _, s := range all {
-		name := s.Kind + " " + filepath.Base(s.Name)
-		seen[name] = s.Flows >= 2*connections
+		name := s.Kind + " " + filepath.Base(strings.TrimSuffix(s.Name, "/32"))
 		for cause, n := range s.Lost {
-			// Neighbour discovery and the switch's own traffic are no TCP.
-			if cause != "flows_one_sided" && cause != "datagrams_malformed" {
-				l.t.Errorf("%s lost %d %s", name, n, cause)
+			if cause == "flows_one_sided" && s.Sampling > 1 {
+				continue // no packet of the other side was picked
 			}
+			l.t.Errorf("%s lost %d %s", name, n, cause)
+		}
+		rate, expected := rates[name]
+		if delete(rates, name); !expected {
+			continue
+		}
+		if s.Flows < 4*connections && name != "exporter "+sampledFlow || s.Flows == 0 || s.Sampling != rate {
+			l.t.Errorf("%s gave %d flows, 1 in %d; want 1 in %d", name, s.Flows, s.Sampling, rate)
 		}
 	}
-	for _, want := range []string{"log conn.log", "log eve.json", "exporter 32", "sensor tap-1"} {
-		if !seen[want] {
-			l.t.Errorf("%s is not listed with all its flows:\n%s", want, text)
-		}
+	if len(rates) > 0 {
+		l.t.Errorf("not listed: %v, in\n%s", rates, text)
 	}
 }
