@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"path/filepath"
 	"testing"
+
+	"dragnet/flow"
 )
 
 // TestNobodyCanListResolvers: hosts of the allow list are not published, by
@@ -15,5 +17,19 @@ func TestNobodyCanListResolvers(t *testing.T) {
 	}
 	if p := c.publish(); p.Entries != 1 {
 		t.Errorf("%d entries, want the one that is neither a resolver nor a root name server", p.Entries)
+	}
+}
+
+
+// TestAllowListOfTheOperator: what the operator protects is not published either.
+func TestAllowListOfTheOperator(t *testing.T) {
+	allow := flow.NewAllowList()
+	allow.Add("a partner", netip.MustParsePrefix("198.51.100.0/29"))
+	c := foundWith(t, filepath.Join(t.TempDir(), "state.db"), allow, nil)
+	for _, member := range []string{"a", "b", "c"} {
+		c.tell(member, c.report(scan, hosts(7, 8)...))
+	}
+	if p := c.publish(); p.Entries != 1 {
+		t.Errorf("%d entries, want the one outside of the partner's network", p.Entries)
 	}
 }

@@ -103,8 +103,7 @@ type Core struct {
 	roster Roster
 	own    []identity.ID
 	now    func() time.Time
-	// allow are hosts of which nobody's report is published: reserved ranges,
-	// public resolvers, root name servers.
+	// allow are hosts of which nobody's report is published.
 	allow *flow.AllowList
 
 	queue   chan *pending
@@ -122,6 +121,9 @@ type Dependencies struct {
 	Roster Roster
 	// Own are the keys that reports may be addressed to.
 	Own []identity.ID
+	// Allow are hosts of which nobody's report is published; nil is the list that
+	// everybody has.
+	Allow *flow.AllowList
 	// Now is the clock; nil is the machine's.
 	Now func() time.Time
 }
@@ -134,8 +136,11 @@ func New(c Configuration, d Dependencies) (*Core, error) {
 	if d.Now == nil {
 		d.Now = time.Now
 	}
+	if d.Allow == nil {
+		d.Allow = flow.NewAllowList()
+	}
 	return &Core{
-		config: c, db: d.DB, roster: d.Roster, own: d.Own, now: d.Now, allow: flow.NewAllowList(),
+		config: c, db: d.DB, roster: d.Roster, own: d.Own, now: d.Now, allow: d.Allow,
 		queue: make(chan *pending, queued), stop: make(chan struct{}), stopped: make(chan struct{}),
 		counts: map[string]int{},
 	}, nil

@@ -33,6 +33,7 @@ const (
 // community is a clearinghouse with a roster and members, and a clock that is set.
 type community struct {
 	testing.TB
+	allow   *flow.AllowList
 	core    *clearinghouse.Core
 	db      *state.DB
 	clock   time.Time
@@ -61,11 +62,17 @@ func generate(t testing.TB) *identity.Key {
 
 var start = time.Date(2026, 3, 1, 12, 34, 56, 0, time.UTC)
 
-// found begins a community of members a to e, who may report, and w, who may
-// not.
+// found begins a community with the allow list that everybody has.
 func found(t testing.TB, address string, change func(*clearinghouse.Configuration)) *community {
 	t.Helper()
-	c := &community{TB: t, clock: start, key: generate(t), members: map[string]*identity.Key{}}
+	return foundWith(t, address, nil, change)
+}
+
+// foundWith begins a community of members a to e, who may report, and w, who may
+// not.
+func foundWith(t testing.TB, address string, allow *flow.AllowList, change func(*clearinghouse.Configuration)) *community {
+	t.Helper()
+	c := &community{TB: t, allow: allow, clock: start, key: generate(t), members: map[string]*identity.Key{}}
 	c.draft = roster.Roster{Issued: start, Expires: start.Add(300 * 24 * time.Hour), Servers: []identity.Public{c.key.Public()}}
 	for _, name := range []string{"a", "b", "c", "d", "e", "w"} {
 		c.members[name] = generate(t)
@@ -105,7 +112,7 @@ func (c *community) open(address string, change func(*clearinghouse.Configuratio
 		change(&config)
 	}
 	c.core, err = clearinghouse.New(config, clearinghouse.Dependencies{
-		DB: c.db, Roster: c, Own: []identity.ID{c.key.ID()}, Now: func() time.Time { return c.clock },
+		DB: c.db, Roster: c, Own: []identity.ID{c.key.ID()}, Allow: c.allow, Now: func() time.Time { return c.clock },
 	})
 	if err != nil {
 		c.Fatal(err)

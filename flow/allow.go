@@ -2,9 +2,11 @@ package flow
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
+	"os"
 	"strings"
 
 	"github.com/gaissmai/bart"
@@ -17,7 +19,7 @@ type AllowList struct{ table bart.Table[string] }
 // NewAllowList begins with the reserved ranges and the well-known servers.
 func NewAllowList() *AllowList {
 	a := &AllowList{}
-	for _, list := range []struct{ name, prefixes string }{{"a reserved range", reserved}, {"a public resolver", resolvers}, {"a root name server", rootServers}} {
+	for _, list := range []struct{ name, prefixes string }{{"a reserved range", reserved}, {"a public resolver", resolvers}, {"a root name server", rootServers}, {"a software mirror", mirrors}} {
 		for s := range strings.FieldsSeq(list.prefixes) {
 			p := netip.MustParsePrefix(s)
 			a.Add(list.name, p)
@@ -32,6 +34,22 @@ func (a *AllowList) Add(name string, prefixes ...netip.Prefix) {
 	for _, p := range prefixes {
 		a.table.Insert(p.Masked(), name)
 	}
+}
+
+// AddFiles extends the list by files that ReadPrefixes reads.
+func (a *AllowList) AddFiles(paths ...string) error {
+	for _, path := range paths {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		prefixes, err := ReadPrefixes(f)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		a.Add(path, prefixes...)
+	}
+	return nil
 }
 
 // Protects reports whether a host is on the list, and as what.
@@ -93,3 +111,7 @@ const rootServers = `198.41.0.4/32 170.247.170.2/32 192.33.4.12/32 199.7.91.13/3
 2001:503:ba3e::2:30/128 2801:1b8:10::b/128 2001:500:2::c/128 2001:500:2d::d/128 2001:500:a8::e/128 2001:500:2f::f/128
 2001:500:12::d0d/128 2001:500:1::53/128 2001:7fe::53/128 2001:503:c27::2:30/128 2001:7fd::1/128 2001:500:9f::42/128
 2001:dc3::35/128`
+
+// mirrors are Canonical's servers, and the networks by which Fastly hands out
+// Debian, PyPI and others: everybody updates from there.
+const mirrors = `91.189.88.0/21 185.125.188.0/22 151.101.0.0/16 199.232.0.0/16 146.75.0.0/17 2a04:4e40::/32 2a04:4e42::/32`

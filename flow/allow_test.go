@@ -14,7 +14,7 @@ func TestAllowListProtects(t *testing.T) {
 	a.Add("our own network", netip.MustParsePrefix("198.51.100.0/24"))
 	for host, want := range map[string]string{
 		"10.1.2.3": "a reserved range", "127.0.0.1": "a reserved range", "::1": "a reserved range", "::ffff:10.0.0.1": "a reserved range",
-		"8.8.8.8": "a public resolver", "2001:500:2f::f": "a root name server", "198.51.100.77": "our own network",
+		"8.8.8.8": "a public resolver", "151.101.2.132": "a software mirror", "2001:500:2f::f": "a root name server", "198.51.100.77": "our own network",
 		"203.0.113.5": "", "8.8.8.9": "", "2001:db8::1": "",
 	} {
 		if got, ok := a.Protects(netip.MustParseAddr(host)); got != want || ok != (want != "") {

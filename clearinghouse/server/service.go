@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"dragnet/clearinghouse"
+	"dragnet/flow"
 	"dragnet/internal/admin"
 	"dragnet/internal/run"
 	"dragnet/internal/state"
@@ -26,6 +27,9 @@ type Dependencies struct {
 	Logger      *slog.Logger
 	// DB is the database of Configuration.Database, open by Start.
 	DB *state.DB
+	// Allow are hosts of which nobody's report is published; nil is the list that
+	// everybody has.
+	Allow *flow.AllowList
 	// Admin gets the metrics and health checks; it may be nil.
 	Admin *admin.Server
 	// Handlers are served beside the clearinghouse's own, by path: a relay's,
@@ -91,7 +95,7 @@ func (s *Service) Start(ctx context.Context) (err error) {
 		return err
 	}
 	s.core, err = clearinghouse.New(s.deps.Publication, clearinghouse.Dependencies{
-		DB: s.deps.DB, Roster: s.keeper, Own: []identity.ID{s.key.ID()}, Now: s.deps.Now,
+		DB: s.deps.DB, Roster: s.keeper, Own: []identity.ID{s.key.ID()}, Allow: s.deps.Allow, Now: s.deps.Now,
 	})
 	if err != nil {
 		return err

@@ -39,13 +39,15 @@ func newReportSubmit() *cobra.Command {
 	var where clearingFlags
 	var disclose bool
 	var holds time.Duration
+	var allowFiles []string
 	var output *cli.Format
 	cmd := &cobra.Command{
 		Use:   "submit [RESULT]",
 		Short: "Report what a hunt found",
 		Long: `Submit reports the hosts of a result, as 'dragnet hunt -o json' or
 'dragnet question ask -o json' print it, read from RESULT or standard input.
-Hosts with private addresses are left out: they mean nothing elsewhere.
+Hosts with private addresses are left out: they mean nothing elsewhere. So are
+public resolvers, root name servers, software mirrors, and what --allow lists.
 
 The pattern is sent to the clearinghouse, which merges the reports of one pattern.
 It is published only with --disclose, and only if all who report it disclose it:
@@ -65,7 +67,11 @@ Submit again after any error: a report counts once however often it is submitted
 				defer f.Close()
 				in = f
 			}
-			r, err := reportOf(in, time.Now(), holds)
+			allow := flow.NewAllowList()
+			if err := allow.AddFiles(allowFiles...); err != nil {
+				return err
+			}
+			r, err := reportOf(in, allow, time.Now(), holds)
 			if err != nil {
 				return err
 			}
@@ -86,14 +92,16 @@ Submit again after any error: a report counts once however often it is submitted
 	where.addFlags(cmd, true)
 	cmd.Flags().BoolVar(&disclose, "disclose", false, "let the pattern be published")
 	cmd.Flags().DurationVar(&holds, "holds", 7*24*time.Hour, "how long the report is valid unless it is withdrawn; at most 2160h")
+	cmd.Flags().StringArrayVar(&allowFiles, "allow", nil, "file with addresses and prefixes never to report, one on each line: your own, partners, mirrors")
 	return cmd
 }
 
 // maxResult bounds the result read, in bytes.
 const maxResult = 256 << 20
 
-// reportOf makes a report of the JSON form of a result.
-func reportOf(in io.Reader, now time.Time, holds time.Duration) (*dossier.Report, error) {
+// reportOf makes a report of the JSON form of a result, without hosts of the allow
+// list.
+func reportOf(in io.Reader, allow *flow.AllowList, now time.Time, holds time.Duration) (*dossier.Report, error) {
 	var result detective.Result
 	if err := json.NewDecoder(io.LimitReader(in, maxResult)).Decode(&result); err != nil {
 		return nil, cli.Hint(fmt.Errorf("read the result: %w", err), "want what 'dragnet hunt -o json' prints")
@@ -106,7 +114,6 @@ func reportOf(in io.Reader, now time.Time, holds time.Duration) (*dossier.Report
 	if r.Pattern, err = p.Canonical(); err != nil {
 		return nil, err
 	}
-	allow := flow.NewAllowList()
 	for i := range result.Hosts {
 		h := &result.Hosts[i]
 		if _, protected := allow.Protects(h.Addr); protected || !flow.Global(h.Addr) {
@@ -116,7 +123,7 @@ func reportOf(in io.Reader, now time.Time, holds time.Duration) (*dossier.Report
 	}
 	slices.SortFunc(r.Hosts, func(a, b dossier.ReportedHost) int { return a.Addr.Compare(b.Addr) })
 	if len(r.Hosts) == 0 {
-		return nil, errors.New("the result names no host with a global address that is not a public resolver or root name server, so there is nothing to report")
+		return nil, errors.New("the result names no host with a global address that the allow list leaves in, so there is nothing to report")
 	}
 	return r, nil
 }

@@ -42,6 +42,7 @@ import (
 const (
 	attackerAddress = "198.51.100.7"
 	otherAddress    = "203.0.113.77"
+	allowedAddress  = "203.0.113.88" // on the clearinghouse's allow list
 )
 
 // published is a clearinghouse with every output, an edge that reads them, and
@@ -158,6 +159,7 @@ admin: {listen: ""}
 clearinghouse: {floor: 2, witnesses: 1, batch: 2s}
 publish:
   objections: https://example.org/objections
+  allow: [203.0.113.88/32]
   http: {listen: "10.99.1.1:8480", certificate: %[2]q, key: %[3]q}
   mirror: {directory: %[1]s/feed}
   query: {serve: true}
@@ -222,7 +224,7 @@ func (p *published) report(name string) (id dossier.ReportID) {
 	p.Helper()
 	now := flow.FromTime(time.Now())
 	r := &dossier.Report{Pattern: "in dport=445", Made: now, Until: now + flow.Time(time.Hour), Asked: 5, Disclose: true}
-	for _, h := range []string{attackerAddress, otherAddress} {
+	for _, h := range []string{attackerAddress, otherAddress, allowedAddress} {
 		r.Hosts = append(r.Hosts, dossier.ReportedHost{Addr: netip.MustParseAddr(h), Witnesses: 4, First: now - 5, Last: now})
 	}
 	p.member(name, func(c *reporting.Client) error {

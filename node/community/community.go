@@ -4,6 +4,7 @@ package community
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"path/filepath"
@@ -90,14 +91,20 @@ func New(c Configuration, p run.Program) (*Community, error) {
 	}
 	m := &Community{program: p, relay: c.Relay.Serve}
 	log := func(part string) *slog.Logger { return logging.Component(p.Log, part) }
-	var err error
+	// One list for all that is published: what the clearinghouse decides, and what
+	// the outputs hand out.
+	allow, err := c.Publish.AllowList()
+	if err != nil {
+		return nil, fmt.Errorf("publish: %w", err)
+	}
+	allow.Add("clearinghouse.never", c.Clearinghouse.Never...)
 	if m.admin, err = admin.New(c.Admin, p.Release, p.Commit, log("admin")); err != nil {
 		return nil, err
 	}
 	db := c.Server.Database()
 	handlers := map[string]http.Handler{}
 	if m.server, err = server.New(c.Server, server.Dependencies{
-		Publication: c.Clearinghouse, Logger: log("clearinghouse"), DB: db, Admin: m.admin, Handlers: handlers, Published: m.refreshOutputs,
+		Publication: c.Clearinghouse, Logger: log("clearinghouse"), DB: db, Allow: allow, Admin: m.admin, Handlers: handlers, Published: m.refreshOutputs,
 	}); err != nil {
 		return nil, err
 	}
@@ -121,7 +128,7 @@ func New(c Configuration, p run.Program) (*Community, error) {
 	m.parts = append(m.parts, m.server)
 	if !c.Publish.Off() {
 		if m.outputs, err = outputs.New(c.Publish, outputs.Dependencies{
-			Source: source{m.server}, Key: m.server.SigningKey, Every: c.Clearinghouse.Batch, Log: log("publish"), Admin: m.admin,
+			Source: source{m.server}, Allow: allow, Key: m.server.SigningKey, Every: c.Clearinghouse.Batch, Log: log("publish"), Admin: m.admin,
 		}); err != nil {
 			return nil, err
 		}

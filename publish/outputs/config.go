@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 
 	"dragnet/flow"
 	"dragnet/internal/conf"
@@ -26,7 +25,7 @@ type Configuration struct {
 	// It is shown with every entry; nothing is published without.
 	Objections string `yaml:"objections"`
 	// Allow lists networks of which nothing is published, besides reserved
-	// ranges, public resolvers and root name servers.
+	// ranges, public resolvers, root name servers and software mirrors.
 	Allow []netip.Prefix `yaml:"allow"`
 	// AllowFiles are files with more, an address or prefix on each line: mirrors,
 	// partners, customers.
@@ -175,20 +174,9 @@ func (c *Configuration) validateLAPI() error {
 	return nil
 }
 
-// allowList is what no output ever shows.
-func (c *Configuration) allowList() (*flow.AllowList, error) {
+// AllowList is what is never published.
+func (c *Configuration) AllowList() (*flow.AllowList, error) {
 	a := flow.NewAllowList()
 	a.Add("publish.allow", c.Allow...)
-	for _, path := range c.AllowFiles {
-		f, err := os.Open(path)
-		if err != nil {
-			return nil, err
-		}
-		prefixes, err := flow.ReadPrefixes(f)
-		if err = errors.Join(err, f.Close()); err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-		a.Add(path, prefixes...)
-	}
-	return a, nil
+	return a, a.AddFiles(c.AllowFiles...)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"dragnet/flow"
 	"dragnet/internal/admin"
 	"dragnet/internal/metric"
 	"dragnet/internal/run"
@@ -35,6 +36,8 @@ import (
 type Dependencies struct {
 	// Source is what is published.
 	Source publish.Source
+	// Allow is what no output ever shows.
+	Allow *flow.AllowList
 	// Key gives the key that signs, once the outputs start.
 	Key func() *identity.Key
 	// Every is how often Refresh is expected at least.
@@ -76,15 +79,12 @@ func New(c Configuration, d Dependencies) (*Service, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	allow, err := c.allowList()
-	if err != nil {
-		return nil, err
-	}
 	if d.Now == nil {
 		d.Now = time.Now
 	}
 	s := &Service{config: c, deps: d, group: run.NewGroup(), due: make(chan struct{}, 1)}
-	if s.feed, err = publish.NewFeed(c.Feed, d.Source, allow, d.Now); err != nil {
+	var err error
+	if s.feed, err = publish.NewFeed(c.Feed, d.Source, d.Allow, d.Now); err != nil {
 		return nil, err
 	}
 	m := metric.Under(d.Admin.Metrics(), "dragnet_publish_")

@@ -46,7 +46,11 @@ func startService(t testing.TB, c Configuration, source publish.Source, now func
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(c, Dependencies{Source: source, Key: func() *identity.Key { return key }, Every: time.Hour, Log: slog.New(slog.DiscardHandler), Now: now})
+	allow, err := c.AllowList()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(c, Dependencies{Source: source, Allow: allow, Key: func() *identity.Key { return key }, Every: time.Hour, Log: slog.New(slog.DiscardHandler), Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,7 +239,7 @@ func TestConfiguration(t *testing.T) {
 	}
 	c = everything(t)
 	c.AllowFiles = []string{filepath.Join(t.TempDir(), "none")}
-	if _, err := c.allowList(); err == nil {
+	if _, err := c.AllowList(); err == nil {
 		t.Error("a missing file of the allow list was accepted")
 	}
 }
