@@ -20,7 +20,6 @@ func TestNobodyCanListResolvers(t *testing.T) {
 	}
 }
 
-
 // TestAllowListOfTheOperator: what the operator protects is not published either.
 func TestAllowListOfTheOperator(t *testing.T) {
 	allow := flow.NewAllowList()

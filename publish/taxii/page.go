@@ -39,6 +39,30 @@ type query struct {
 
 	limit int
 	next  bool // it came from a cursor
+	// times are the Versions that are times: with first, last or all among them
+	// any object's is right, and there are none.
+	times []flow.Time
+}
+
+// readVersions fills in times: once, not for each object.
+func (q *query) readVersions() *failure {
+	q.times = nil
+	every := false
+	for _, v := range q.Versions {
+		var t flow.Time
+		switch err := t.UnmarshalText([]byte(v)); {
+		case v == "first" || v == "last" || v == "all":
+			every = true
+		case err != nil:
+			return fail(http.StatusBadRequest, "match[version]: %.40q is neither first, last, all nor a time", v)
+		default:
+			q.times = append(q.times, t)
+		}
+	}
+	if every {
+		q.times = nil
+	}
+	return nil
 }
 
 func (s *Server) parseQuery(c *collection, values url.Values) (q query, f *failure) {
@@ -56,7 +80,7 @@ func (s *Server) parseQuery(c *collection, values url.Values) (q query, f *failu
 			return q, fail(http.StatusBadRequest, "next is not one of ours; start again without it")
 		}
 		q.limit, q.next = limit, true
-		return q, nil
+		return q, q.readVersions()
 	}
 	q.Collection = c.id
 	q.After = -1
@@ -72,13 +96,7 @@ func (s *Server) parseQuery(c *collection, values url.Values) (q query, f *failu
 			}
 		}
 	}
-	for _, v := range q.Versions {
-		var t flow.Time
-		if v != "first" && v != "last" && v != "all" && t.UnmarshalText([]byte(v)) != nil {
-			return q, fail(http.StatusBadRequest, "match[version]: %.40q is neither first, last, all nor a time", v)
-		}
-	}
-	return q, nil
+	return q, q.readVersions()
 }
 
 // matches reports whether the filters other than the type take an object. Each
@@ -87,13 +105,11 @@ func (q *query) matches(o *stix.Object) bool {
 	if len(q.IDs) > 0 && !slices.Contains(q.IDs, o.ID) || len(q.Spec) > 0 && !slices.Contains(q.Spec, stix.SpecVersion) {
 		return false
 	}
-	return len(q.Versions) == 0 || slices.ContainsFunc(q.Versions, func(v string) bool {
-		if v == "first" || v == "last" || v == "all" {
-			return true
-		}
-		var want, have flow.Time
-		return want.UnmarshalText([]byte(v)) == nil && have.UnmarshalText([]byte(versionOf(o))) == nil && want == have
-	})
+	if len(q.times) == 0 {
+		return true
+	}
+	var have flow.Time
+	return have.UnmarshalText([]byte(versionOf(o))) == nil && slices.Contains(q.times, have)
 }
 
 // versionOf is the version of an object: when it was modified, or created.

@@ -255,6 +255,23 @@ func FuzzQuery(f *testing.F) {
 	})
 }
 
+// BenchmarkVersions asks for a hundred versions that nothing has, among a million
+// objects: what one request can cost.
+func BenchmarkVersions(b *testing.B) {
+	s := start(b, 250_000)
+	var versions []string
+	for i := range 100 {
+		versions = append(versions, time.Unix(int64(i)+1, 0).UTC().Format(time.RFC3339))
+	}
+	for b.Loop() {
+		var e envelope
+		s.get("collections/"+s.ids[0]+"/objects/?match[version]="+strings.Join(versions, ","), 200, &e)
+		if len(e.Objects) > 0 || !e.More {
+			b.Fatalf("%d objects, more %v", len(e.Objects), e.More)
+		}
+	}
+}
+
 // BenchmarkPage reads pages of 1000 objects in the middle of a million.
 func BenchmarkPage(b *testing.B) {
 	s := start(b, 250_000)
