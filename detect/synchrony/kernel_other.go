@@ -2,6 +2,6 @@
 
 package synchrony
 
-func fastestCompare() compare { return comparePortable }
+func fastestKernel() kernel { return wordKernel(comparePortable) }
 
 func fastestDots() dots { return dotsPortable }

@@ -60,10 +60,10 @@ func leastTogether(expected, l float64) int {
 // number that passed and had no room. Hosts never or always active pass with
 // nobody.
 func Pairs(ctx context.Context, b *Bits, tr Trend, s Screen) (pairs []Pair, dropped int, err error) {
-	return comparePairs(ctx, b, tr, s, fastestCompare())
+	return comparePairs(ctx, b, tr, s, fastestKernel())
 }
 
-func comparePairs(ctx context.Context, b *Bits, tr Trend, s Screen, kernel compare) (pairs []Pair, dropped int, err error) {
+func comparePairs(ctx context.Context, b *Bits, tr Trend, s Screen, kernel kernel) (pairs []Pair, dropped int, err error) {
 	if s.Lags < 0 || s.Lags >= b.intervals || !(s.Tail > 0 && s.Tail < 1) || s.Limit < 1 {
 		return nil, 0, fmt.Errorf("screen with lag %d, tail %v and limit %d: lags are 0 to %d, the tail between 0 and 1, the limit positive", s.Lags, s.Tail, s.Limit, b.intervals-1)
 	}
@@ -86,12 +86,12 @@ func comparePairs(ctx context.Context, b *Bits, tr Trend, s Screen, kernel compa
 type job struct {
 	b        *Bits
 	s        Screen
-	kernel   compare
+	kernel   kernel
 	level    float64 // least excess
 	order    []int   // hosts, from the least active
 	counts   []int   // of hosts in that order
 	overlaps []float64
-	shifted  [][]uint64 // rows in that order, once for each lag
+	group    int // blocks that a goroutine takes at a time
 	next     atomic.Int64
 
 	mu      sync.Mutex // guards found and dropped
@@ -99,7 +99,7 @@ type job struct {
 	dropped int
 }
 
-func newJob(b *Bits, tr Trend, s Screen, kernel compare) *job {
+func newJob(b *Bits, tr Trend, s Screen, kernel kernel) *job {
 	j := &job{b: b, s: s, kernel: kernel, level: -math.Log(s.Tail)}
 	observed := b.Observed()
 	all := make([]int, b.hosts)
@@ -114,41 +114,57 @@ func newJob(b *Bits, tr Trend, s Screen, kernel compare) *job {
 	}
 	for lag := -s.Lags; lag <= s.Lags; lag++ {
 		j.overlaps = append(j.overlaps, tr.overlap(lag))
-		rows := make([]uint64, len(j.order)*b.words)
-		for r, i := range j.order {
-			// Row r at t-lag beside a column at t: the column is lag later.
-			shiftRow(rows[r*b.words:(r+1)*b.words], b.Row(i), -lag)
-		}
-		j.shifted = append(j.shifted, rows)
 	}
+	j.group = min(mostBlocks, max(1, j.blocks()/(8*runtime.GOMAXPROCS(0))))
 	return j
 }
 
-// rowsAtOnce bounds how long a goroutine does not look at its context.
-const rowsAtOnce = 4096
+// blocks is the number of blocks of columns.
+func (j *job) blocks() int { return (len(j.order) + columns - 1) / columns }
+
+const (
+	// rowsAtOnce are prepared and compared with mostBlocks blocks of columns, so that
+	// to prepare them costs little, and each block stays near for so long.
+	rowsAtOnce = 128
+	mostBlocks = 64
+)
 
 func (j *job) work(ctx context.Context) {
-	block := make([]uint64, columns*j.b.words)
+	blocks := make([]block, j.group)
+	set := &rowSet{words: j.b.words}
 	masks, limits := make([]uint64, rowsAtOnce), make([]uint64, rowsAtOnce)
-	blocks := (len(j.order) + columns - 1) / columns
+	groups := (j.blocks() + j.group - 1) / j.group
 	for {
-		k := blocks - int(j.next.Add(1)) // the longest first
-		if k < 0 {
+		g := groups - int(j.next.Add(1)) // the longest first
+		if g < 0 {
 			return
 		}
-		j.loadBlock(block, k*columns)
+		first := g * j.group
+		some := blocks[:min(j.group, j.blocks()-first)]
+		for i := range some {
+			j.loadBlock(&some[i], (first+i)*columns)
+		}
 		best := map[[2]int]Pair{}
-		for from := 0; from < min((k+1)*columns, len(j.order)); from += rowsAtOnce {
-			n := min(rowsAtOnce, min((k+1)*columns, len(j.order))-from)
-			for l := range j.shifted {
+		end := min((first+len(some))*columns, len(j.order))
+		for from := 0; from < end; from += rowsAtOnce {
+			n := min(rowsAtOnce, end-from)
+			for l, overlap := range j.overlaps {
 				if ctx.Err() != nil {
 					return
 				}
-				j.setLimits(limits[:n], from, k*columns, j.overlaps[l])
-				j.kernel(masks[:n], j.shifted[l][from*j.b.words:], j.b.words, block, limits[:n])
-				for r, mask := range masks[:n] {
-					if mask != 0 {
-						j.examine(best, mask, from+r, k*columns, l)
+				j.prepareRows(set, from, n, l)
+				for i := range some {
+					column := (first + i) * columns
+					m := min(n, column+columns-from) // rows above the diagonal
+					if m <= 0 {
+						continue
+					}
+					j.setLimits(limits[:m], from, column, overlap)
+					j.kernel.compare(masks[:m], set, &some[i], limits[:m])
+					for r, mask := range masks[:m] {
+						if mask != 0 {
+							j.examine(best, mask, set.rows[r*set.words:(r+1)*set.words], from+r, column, l)
+						}
 					}
 				}
 			}
@@ -157,13 +173,25 @@ func (j *job) work(ctx context.Context) {
 	}
 }
 
-func (j *job) loadBlock(block []uint64, first int) {
-	clear(block)
-	for c := range min(columns, len(j.order)-first) {
-		for w, v := range j.b.Row(j.order[first+c]) {
-			block[w*columns+c] = v
-		}
+// prepareRows takes n rows in order, at the lag of that index.
+func (j *job) prepareRows(s *rowSet, from, n, l int) {
+	if cap(s.rows) < n*s.words {
+		s.rows = make([]uint64, n*s.words)
 	}
+	s.rows = s.rows[:n*s.words]
+	for r := range n {
+		// Row r at t-lag beside a column at t: the column is lag later.
+		shiftRow(s.rows[r*s.words:(r+1)*s.words], j.b.Row(j.order[from+r]), j.s.Lags-l)
+	}
+	j.kernel.prepare(s)
+}
+
+func (j *job) loadBlock(b *block, first int) {
+	var hosts [][]uint64
+	for c := range min(columns, len(j.order)-first) {
+		hosts = append(hosts, j.b.Row(j.order[first+c]))
+	}
+	j.kernel.load(b, hosts, j.b.words)
 }
 
 // setLimits finds for each row the least common count that passes with the least
@@ -178,14 +206,13 @@ func (j *job) setLimits(limits []uint64, from, first int, overlap float64) {
 	}
 }
 
-func (j *job) examine(best map[[2]int]Pair, mask uint64, row, first, l int) {
-	words := j.b.words
+func (j *job) examine(best map[[2]int]Pair, mask uint64, shifted []uint64, row, first, l int) {
 	for c := range min(columns, len(j.order)-first) {
 		if mask>>c&1 == 0 || first+c <= row {
 			continue
 		}
 		a, b, lag := j.order[row], j.order[first+c], l-j.s.Lags
-		n := countTogether(j.shifted[l][row*words:(row+1)*words], j.b.Row(b), 0)
+		n := countTogether(shifted, j.b.Row(b), 0)
 		if a > b {
 			a, b, lag = b, a, -lag
 		}

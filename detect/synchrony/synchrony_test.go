@@ -126,7 +126,7 @@ func TestPairsAgainstAllOfThem(t *testing.T) {
 		tr := NewTrend(b, 61)
 		s := Screen{Lags: rng.IntN(4), Tail: 0.02, Limit: 1 << 20}
 		want := naivePairs(b, tr, s)
-		for name, kernel := range map[string]compare{"portable": comparePortable, "fastest": fastestCompare()} {
+		for name, kernel := range map[string]kernel{"portable": wordKernel(comparePortable), "fastest": fastestKernel()} {
 			got, dropped, err := comparePairs(context.Background(), b, tr, s, kernel)
 			if err != nil || dropped != 0 {
 				t.Fatal(err, dropped)
@@ -422,6 +422,27 @@ func BenchmarkPairs(b *testing.B) {
 			}
 		})
 	}
+	b.Run("busy", func(b *testing.B) { // active in half of the intervals: the most that one can do for a kernel
+		busy, err := NewBits(100_000, 1440)
+		if err != nil {
+			b.Fatal(err)
+		}
+		rng := rand.New(rand.NewPCG(3, 4))
+		for i := range busy.rows {
+			busy.rows[i] = rng.Uint64()
+		}
+		for t := busy.intervals; t < 64*busy.words; t++ { // beyond the end
+			for i := range busy.hosts {
+				busy.rows[i*busy.words+t/64] &^= 1 << (t % 64)
+			}
+		}
+		tr := NewTrend(busy, 121)
+		for b.Loop() {
+			if _, _, err := Pairs(context.Background(), busy, tr, Screen{Tail: 1e-9, Limit: 1 << 20}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 	b.Run("roll", func(b *testing.B) {
 		active := []int{1, 5, 70_000}
 		for b.Loop() {
@@ -430,7 +451,7 @@ func BenchmarkPairs(b *testing.B) {
 	})
 	small := bursty(b, rand.New(rand.NewPCG(1, 2)), 20_000, 1440)
 	tr = NewTrend(small, 121)
-	for name, kernel := range map[string]compare{"20k/portable": comparePortable, "20k/fastest": fastestCompare()} {
+	for name, kernel := range map[string]kernel{"20k/portable": wordKernel(comparePortable), "20k/fastest": fastestKernel()} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
 				if _, _, err := comparePairs(context.Background(), small, tr, Screen{Tail: 1e-9, Limit: 1 << 20}, kernel); err != nil {
