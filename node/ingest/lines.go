@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -27,11 +28,19 @@ const (
 // formats are the logs with one flow per line, besides Zeek's.
 var formats = []*linelog.Format{&suricata.Format, &hubble.Format, &vpcflow.Format, &nginx.Format, &squid.Format}
 
-// formatOf returns the format of a file that begins with prefix, or nil.
+// formatOf returns the format of a file that begins with prefix, or nil. A log that
+// was emptied while a line was being written begins with the rest of that line.
 func formatOf(prefix []byte) *linelog.Format {
 	for _, f := range formats {
 		if f.Is(prefix) {
 			return f
+		}
+	}
+	if _, rest, cut := bytes.Cut(prefix, []byte{'\n'}); cut && !zeek.Is(prefix) {
+		for _, f := range formats {
+			if f.Is(rest) {
+				return f
+			}
 		}
 	}
 	return nil
