@@ -1,5 +1,13 @@
 //go:build linux
 
+// Package sensor makes flows of the packets on a network interface, as
+// source/packets makes them of a capture, and sends them to a node over the
+// agents' channel.
+//
+// A flow is sent when it ends, and a connection that fails when it fails: five
+// seconds after a SYN that nothing answers, or after the refusal. What the kernel
+// dropped, and what could not be used, is sent along. If its configuration says
+// so, it also has an Inspector look into payload, and sends what that saw.
 package sensor
 
 import (

@@ -1,10 +1,3 @@
-// Package vpcflow reads the flow logs of Amazon VPC (Amazon VPC User Guide, "Flow
-// log records"): text with a line that names the columns, as they are delivered
-// to S3; lines of the default format without it; and Parquet.
-//
-// A record is one direction of a conversation at one network interface in one
-// interval, to be joined (source/biflow). Where a record has pkt-srcaddr and
-// pkt-dstaddr, the addresses in the packet, those are taken.
 package vpcflow
 
 import (
