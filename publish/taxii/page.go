@@ -17,9 +17,11 @@ const (
 	MaxPage = 1000
 	// maxMatches bounds the values of one match.
 	maxMatches = 100
-	// maxScan bounds the items that a page looks at; a page with fewer objects
-	// than asked for says that there are more.
+	// maxScan bounds the items that a page looks at, maxMade the objects that are
+	// made to see whether they match; a page with fewer objects than asked for says
+	// that there are more.
 	maxScan = 200_000
+	maxMade = 20_000
 )
 
 // query is what a request asks for. The cursor holds all of it, since clients
@@ -145,12 +147,12 @@ func (s *Server) page(x *index, q query) (out []found, next string, f *failure) 
 	if q.next {
 		i, n = x.after(q.Added-1)+q.Item, q.Object
 	}
-	for scanned := 0; i < len(x.items); i, n = i+1, 0 {
+	for scanned, made := 0, 0; i < len(x.items); i, n = i+1, 0 {
 		for ; n < x.count(i); n++ {
 			if !x.hasType(i, n, types) {
 				continue
 			}
-			if len(out) == q.limit || scanned >= maxScan {
+			if len(out) == q.limit || scanned >= maxScan || made >= maxMade {
 				next, err := s.cursors.Seal(x.stop(q, i, n))
 				if err != nil {
 					return nil, "", fail(http.StatusInternalServerError, "no cursor")
@@ -160,6 +162,7 @@ func (s *Server) page(x *index, q query) (out []found, next string, f *failure) 
 			if o := x.object(i, n); q.matches(o) {
 				out = append(out, found{o, x.items[i].added})
 			}
+			made++
 		}
 		scanned++
 	}

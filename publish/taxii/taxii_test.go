@@ -239,6 +239,24 @@ func TestFollowing(t *testing.T) {
 	}
 }
 
+// TestVersionsThatNothingHas: a page is short, and says so, before many objects were
+// made in vain; the last comes to an end.
+func TestVersionsThatNothingHas(t *testing.T) {
+	s := start(t, 12_000)
+	objects, pages := "collections/"+s.ids[0]+"/objects/?match[version]=2001-01-01T00:00:00Z,2001-01-02T00:00:00Z", 0
+	for next := ""; pages == 0 || next != ""; pages++ {
+		var e envelope
+		s.get(objects+"&next="+url.QueryEscape(next), 200, &e)
+		if len(e.Objects) > 0 || pages > 10 {
+			t.Fatalf("page %d has %d objects", pages, len(e.Objects))
+		}
+		next = e.Next
+	}
+	if pages < 3 {
+		t.Errorf("%d pages: one request looked at most of 48,000 objects", pages)
+	}
+}
+
 func FuzzQuery(f *testing.F) {
 	s := start(f, 20)
 	for _, q := range []string{"added_after=2026-03-01T00:00:00Z&limit=5", "match[type]=indicator,sighting&match[version]=all", "next=abc", "match[id]=%zz", "limit=-1"} {
