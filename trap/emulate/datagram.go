@@ -11,6 +11,7 @@ import (
 const (
 	portDNS  = 53
 	portTFTP = 69
+	portSIP  = 5060
 )
 
 // DatagramService is the name of what is emulated at a UDP port.
@@ -20,6 +21,8 @@ func DatagramService(port uint16) string {
 		return "dns"
 	case portTFTP:
 		return "tftp"
+	case portSIP:
+		return "sip"
 	}
 	return "generic"
 }
@@ -37,6 +40,8 @@ func (d *DatagramState) Answer(port uint16, b []byte) []byte {
 		return answerDNS(b)
 	case portTFTP:
 		return d.answerTFTP(b)
+	case portSIP:
+		return answerSIP(b)
 	}
 	return nil
 }

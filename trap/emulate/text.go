@@ -128,24 +128,34 @@ func serveTelnet(c *Conn) error {
 			state = 2
 			return "\r\nBusyBox v1.19.3 built-in shell (ash)\r\n\r\n# ", false
 		}
-		var out strings.Builder
-		for _, part := range strings.Split(line, ";") {
-			words := strings.Fields(part)
-			switch {
-			case len(words) == 0:
-			case words[0] == "exit" || words[0] == "quit":
-				return out.String(), true
-			case words[0] == "echo":
-				out.WriteString(unescape(strings.Join(withoutFlags(words[1:]), " ")) + "\r\n")
-			case strings.HasSuffix(words[0], "busybox") && len(words) > 1:
-				out.WriteString(words[1] + ": applet not found\r\n")
-			case words[0] == "sh" || words[0] == "shell" || words[0] == "system" || words[0] == "enable" || words[0] == "cd":
-			default:
-				out.WriteString("sh: " + words[0] + ": not found\r\n")
-			}
+		answer, done := answerShell(line)
+		if done {
+			return answer, true
 		}
-		return out.String() + "# ", false
+		return answer + "# ", false
 	})
+}
+
+// answerShell answers a line as a shell that knows no command would; done is after
+// exit. Nothing is executed.
+func answerShell(line string) (answer string, done bool) {
+	var out strings.Builder
+	for _, part := range strings.FieldsFunc(line, func(r rune) bool { return r == ';' || r == '&' || r == '|' }) {
+		words := strings.Fields(part)
+		switch {
+		case len(words) == 0:
+		case words[0] == "exit" || words[0] == "quit":
+			return out.String(), true
+		case words[0] == "echo":
+			out.WriteString(unescape(strings.Join(withoutFlags(words[1:]), " ")) + "\r\n")
+		case strings.HasSuffix(words[0], "busybox") && len(words) > 1:
+			out.WriteString(words[1] + ": applet not found\r\n")
+		case words[0] == "sh" || words[0] == "shell" || words[0] == "system" || words[0] == "enable" || words[0] == "cd":
+		default:
+			out.WriteString("sh: " + words[0] + ": not found\r\n")
+		}
+	}
+	return out.String(), false
 }
 
 func withoutFlags(words []string) []string {

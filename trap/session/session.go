@@ -5,6 +5,7 @@ package session
 import (
 	"crypto/rand"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,9 +38,12 @@ type Session struct {
 	Server netip.AddrPort `json:"server"`
 	Proto  flow.Proto     `json:"proto"`
 	// Service is the protocol that was emulated, such as "http", or "tls/http".
-	Service string    `json:"service"`
-	Start   flow.Time `json:"start"`
-	End     flow.Time `json:"end"`
+	Service string `json:"service"`
+	// Login is the user name and the password that the client gave, if the protocol
+	// carries them apart from what it does, as SSH; cut to 256 bytes.
+	Login string    `json:"login,omitempty"`
+	Start flow.Time `json:"start"`
+	End   flow.Time `json:"end"`
 	// Chunks say who sent how many bytes when; the bytes themselves are in Sent
 	// and Answered, in that order.
 	Chunks []Chunk `json:"chunks"`
@@ -131,6 +135,17 @@ func (r *Recorder) SetService(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.session.Service = name
+}
+
+// maxLogin bounds Login.
+const maxLogin = 256
+
+// SetLogin records what the client logged in with.
+func (r *Recorder) SetLogin(user, password string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	login := strings.ToValidUTF8(user+" "+password, "?")
+	r.session.Login = strings.ToValidUTF8(login[:min(len(login), maxLogin)], "")
 }
 
 // Received is the number of bytes kept of the client so far.
