@@ -46,10 +46,15 @@ type Decision struct {
 
 // Standing bounds what a rule may do under a standing decision.
 type Standing struct {
-	// Rule names it: "daw" for DAW's limits at an edge.
+	// Rule names it: "daw" for DAW's limits at an edge, RuleReset for connections
+	// that carry what a signature matches.
 	Rule string `json:"rule"`
-	// Most is how many addresses may be blocked under it at a time.
+	// Most is how many addresses may be blocked under it at a time; with RuleReset,
+	// of how many senders connections may be reset in an hour.
 	Most int `json:"most"`
+	// Signature, with RuleReset, names the signature. It is a copy that was set
+	// aside when the decision was proposed: what is learnt later changes nothing.
+	Signature string `json:"signature,omitempty"`
 }
 
 // Proposal asks the judge for a block.

@@ -1,6 +1,7 @@
 package dossier
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,8 @@ import (
 type SignatureSet struct {
 	Version    int               `json:"version"`
 	Signatures []json.RawMessage `json:"signatures"`
+	// Resets says which matching connections are reset; nil for none.
+	Resets *Resets `json:"resets,omitempty"`
 }
 
 // SignatureSetVersion is the version of the JSON form of a SignatureSet;
@@ -24,23 +27,27 @@ const (
 )
 
 // OpenSignatureSet reads the JSON form of a set.
-func OpenSignatureSet(b []byte) ([]*Signature, error) {
+func OpenSignatureSet(b []byte) ([]*Signature, *Resets, error) {
 	var set SignatureSet
 	if err := json.Unmarshal(b, &set); err != nil {
-		return nil, fmt.Errorf("signatures: %w", err)
+		return nil, nil, fmt.Errorf("signatures: %w", err)
+	}
+	resets := cmp.Or(set.Resets, &Resets{})
+	if err := resets.Check(); err != nil {
+		return nil, nil, err
 	}
 	if set.Version != SignatureSetVersion || len(set.Signatures) > MaxSignatures {
-		return nil, fmt.Errorf("%d signatures of version %d; want at most %d of version %d", len(set.Signatures), set.Version, MaxSignatures, SignatureSetVersion)
+		return nil, nil, fmt.Errorf("%d signatures of version %d; want at most %d of version %d", len(set.Signatures), set.Version, MaxSignatures, SignatureSetVersion)
 	}
 	all := make([]*Signature, 0, len(set.Signatures))
 	for i, file := range set.Signatures {
 		s, _, err := OpenSignature(file)
 		if err != nil {
-			return nil, fmt.Errorf("signature %d: %w", i+1, err)
+			return nil, nil, fmt.Errorf("signature %d: %w", i+1, err)
 		}
 		all = append(all, s)
 	}
-	return all, nil
+	return all, resets, nil
 }
 
 // Inspection is what a sensor saw in payload since the last one, and what it
@@ -79,6 +86,10 @@ type Sighting struct {
 	// Count is how many sequences between the same two hosts, to the same port,
 	// matched.
 	Count uint64 `json:"count"`
+	// Decision is the one under which the connection was reset, or would have
+	// been, and Action what was done; empty if no decision concerns it.
+	Decision string      `json:"decision,omitempty"`
+	Action   ResetAction `json:"action,omitempty"`
 }
 
 // InspectionVersion is the version of the JSON form of an Inspection;
@@ -99,7 +110,7 @@ func (s *Sighting) Sender() netip.AddrPort {
 // sameAs reports whether two sightings differ only in time, source port and score.
 func (s *Sighting) sameAs(o *Sighting) bool {
 	return s.Signature == o.Signature && s.Orig.Addr() == o.Orig.Addr() && s.Resp == o.Resp && s.Proto == o.Proto &&
-		s.FromResp == o.FromResp && s.Confirmed == o.Confirmed
+		s.FromResp == o.FromResp && s.Confirmed == o.Confirmed && s.Decision == o.Decision && s.Action == o.Action
 }
 
 // Add counts a sighting, together with one of the same between the same two hosts.
@@ -150,6 +161,8 @@ func OpenInspection(b []byte) (*Inspection, error) {
 		switch {
 		case !validName(s.Signature):
 			return nil, errors.New("inspection: a sighting without the name of a signature")
+		case s.Decision != "" && !validName(s.Decision) || !s.Action.isKnown() || (s.Action == "") != (s.Decision == ""):
+			return nil, errors.New("inspection: a sighting with a reset that is not known")
 		case !s.Orig.IsValid() || !s.Resp.IsValid() || s.Orig.Addr().Zone() != "" || s.Resp.Addr().Zone() != "":
 			return nil, errors.New("inspection: a sighting without addresses")
 		case s.Time < 0 || s.Time > latest || s.Count == 0 || s.Count > 1<<40 || !isFinite(s.Omega):

@@ -40,7 +40,7 @@ func FuzzOpenSignatureSet(f *testing.F) {
 	}
 	f.Add(whole)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		all, err := OpenSignatureSet(b)
+		all, _, err := OpenSignatureSet(b)
 		for _, s := range all {
 			if s.Check() != nil || err != nil {
 				t.Fatalf("%s, %v", s.Name, err)

@@ -1,20 +1,16 @@
 package main
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"dragnet/dossier"
 	"dragnet/internal/cli"
 	"dragnet/internal/conf"
 	"dragnet/internal/run"
-	"dragnet/signature/inspect"
 	"dragnet/source/sensor"
 	"dragnet/wire/channel"
 )
@@ -36,8 +32,10 @@ dropped is counted and sent along: 'dragnet source list' on the node shows it.
 
 It keeps headers only, unless 'payload.match' is set: then it also compares the
 payload of connections and datagrams with the signatures that the node's signature
-centre offers, and reports what they match, not the payload. It needs CAP_NET_RAW
-and no other privilege, and changes nothing. Enrol it first: dragnet-agent enrol sensor https://NODE:9121 -
+centre offers, and reports what they match, not the payload. With 'payload.reset' it resets
+connections that carry what a signature matches, if a decision of the node says so
+for that signature; otherwise it changes nothing. It needs CAP_NET_RAW and no other
+privilege. Enrol it first: dragnet-agent enrol sensor https://NODE:9121 -
 
 All keys of the configuration: docs/reference/sensor.md.`,
 		Example: `  dragnet-agent run sensor --interface eth1
@@ -74,37 +72,22 @@ func loadSensor(files []string) (sensor.Configuration, error) {
 
 func runSensor(cmd *cobra.Command, c sensor.Configuration) error {
 	log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-	signatures := new(inspect.Signatures)
+	payload := newPayloadPart(c.Payload, c.IgnoreChecksums, log)
 	deps := channel.Dependencies{Log: log, Role: "sensor", Release: cli.BuildVersion().Release}
 	if c.Payload.Match {
-		deps.Apply = func(_ context.Context, d channel.Document) error { return useSignatures(signatures, d, log) }
+		deps.Apply = payload.apply
 	}
 	node, err := channel.New(c.Channel, deps)
 	if err != nil {
 		return err
 	}
-	bounds := inspect.Configuration{Bytes: c.Payload.Bytes, Held: c.Payload.Held, Connections: c.Payload.Connections, IgnoreChecksums: c.IgnoreChecksums}
-	role, err := sensor.New(c, sensor.Dependencies{Out: node, Log: log, Inspector: func() sensor.Inspector { return inspect.New(bounds, signatures) }})
+	role, err := sensor.New(c, sensor.Dependencies{Out: node, Log: log, Inspector: func() sensor.Inspector { return payload.newInspector() }})
 	if err != nil {
 		return err
 	}
 	return run.UntilDone(cmd.Context(), run.Parts{
+		hinted{payload, "resetting connections needs CAP_NET_RAW"},
 		hinted{node, "enrol the sensor first: dragnet-agent enrol sensor https://NODE:9121 -"},
 		hinted{role, "the role needs CAP_NET_RAW"},
 	}, 20*time.Second, log)
-}
-
-// useSignatures puts the signatures of the node into use.
-func useSignatures(s *inspect.Signatures, d channel.Document, log *slog.Logger) error {
-	if d.Format != sensor.SignaturesFormat {
-		return fmt.Errorf("signatures of format %d; this sensor knows %d", d.Format, sensor.SignaturesFormat)
-	}
-	all, err := dossier.OpenSignatureSet(d.Body)
-	if err == nil {
-		err = s.Use(all)
-	}
-	if err == nil {
-		log.Info("signatures in use", "signatures", len(all), "version", d.Version)
-	}
-	return err
 }

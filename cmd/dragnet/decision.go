@@ -13,6 +13,7 @@ import (
 	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/internal/cli"
+	"dragnet/node/centre"
 )
 
 func newDecision() *cobra.Command {
@@ -68,6 +69,9 @@ func printDecisions(cmd *cobra.Command, f cli.Format, all []dossier.Decision) er
 		target := d.Target.String()
 		if d.Standing != nil {
 			target = fmt.Sprintf("rule %s, at most %d", d.Standing.Rule, d.Standing.Most)
+			if d.Standing.Signature != "" {
+				target = fmt.Sprintf("rule %s %s, senders in %s, at most %d", d.Standing.Rule, d.Standing.Signature, d.Target, d.Standing.Most)
+			}
 		}
 		rows.Items = append(rows.Items, d)
 		rows.Cells = append(rows.Cells, []string{d.ID, target, string(d.Verdict), formatSecond(d.Until), d.Steps[len(d.Steps)-1].Who, d.Why})
@@ -123,14 +127,23 @@ func newDecisionPropose() *cobra.Command {
 	var who, why string
 	var ttl time.Duration
 	var findings []string
+	var signature string
+	var most int
 	cmd := &cobra.Command{
-		Use: "propose [TARGET]", Short: "Propose to block an address or prefix",
+		Use: "propose [TARGET]", Short: "Propose to block an address or prefix, or to reset what a signature matches",
 		Long: `Propose asks the judge to block a source, within its rules: the allow list, the ban
 budget, approval, and whether decisions are enforced at all. It prints what the
 judge says. A proposal that waits is let through by 'decision approve'. Without
-TARGET it is the host of the first finding named.`,
+TARGET it is the host of the first finding named.
+
+With --signature no host is blocked: connections are reset that carry what this
+signature of the node's centre matches, whose senders lie in TARGET (default: all),
+at sensors that have 'payload.reset' set. The signature is set aside as it is now:
+if the centre learns another one, that is another decision. --most, the number of
+senders in an hour, is charged to the ban budget, and divided among the sensors.`,
 		Example: `  dragnet decision propose 203.0.113.17 --why 'floods while tenant-x measures' --for 2h
-  dragnet decision propose --finding 5TQ3ZHNEW7AFKXQ2 --why 'spreads a worm'`,
+  dragnet decision propose --finding 5TQ3ZHNEW7AFKXQ2 --why 'spreads a worm'
+  dragnet decision propose --signature trap-tcp-80-1a2b3c4d --most 20 --why 'read it; it is the worm of last night'`,
 		Args: cobra.MaximumNArgs(1),
 	}
 	f := cmd.Flags()
@@ -138,11 +151,13 @@ TARGET it is the host of the first finding named.`,
 	f.StringVar(&who, "who", "", "who does this, for the record (default: the user)")
 	f.DurationVar(&ttl, "for", 0, "how long (default: decide.ttl of the node)")
 	f.StringArrayVar(&findings, "finding", nil, "identifier of a finding it is based on; repeat for each")
+	f.StringVar(&signature, "signature", "", "reset connections that carry what this signature matches ('dragnet signature centre' lists them)")
+	f.IntVar(&most, "most", 10, "with --signature: reset connections of at most this many senders in an hour")
 	open := ledgerFlags(cmd)
 	output := cli.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if len(args) == 0 && len(findings) == 0 {
-			return cli.Usage(errors.New("name a target, or a finding with --finding"))
+		if len(args) == 0 && len(findings) == 0 && signature == "" {
+			return cli.Usage(errors.New("name a target, a finding with --finding, or a signature with --signature"))
 		}
 		if why == "" {
 			return cli.Usage(errors.New("--why is missing: say why, for those who are affected"))
@@ -166,10 +181,17 @@ TARGET it is the host of the first finding named.`,
 		if target, err = checkFindings(cmd, book, target, findings); err != nil {
 			return err
 		}
+		standing, err := resetStanding(cmd, signature, most)
+		if err != nil {
+			return err
+		}
+		if standing != nil && len(args) == 0 {
+			target = netip.MustParsePrefix("0.0.0.0/0") // everybody, of both families
+		}
 		var d dossier.Decision
 		var refused error
 		err = book.Judge(cmd.Context(), currentTime(), func(j *decide.Judge) error {
-			d, refused = j.Propose(currentTime(), dossier.Proposal{Target: target, Who: name, Why: why, TTL: ttl, Findings: findings})
+			d, refused = j.Propose(currentTime(), dossier.Proposal{Target: target, Who: name, Why: why, TTL: ttl, Findings: findings, Standing: standing})
 			return nil // a refusal is kept, too
 		})
 		if err != nil {
@@ -183,6 +205,28 @@ TARGET it is the host of the first finding named.`,
 		return refused
 	}
 	return cmd
+}
+
+// resetStanding sets a signature aside, and returns the standing decision about it;
+// nil if none is named.
+func resetStanding(cmd *cobra.Command, name string, most int) (*dossier.Standing, error) {
+	if name == "" {
+		return nil, nil
+	}
+	data, err := cmd.Flags().GetString("data")
+	if err != nil {
+		return nil, err
+	}
+	db, err := openState(cmd.Context(), data)
+	if err != nil {
+		return nil, err
+	}
+	aside, err := centre.SetAside(cmd.Context(), db, name)
+	if err := errors.Join(err, db.Close()); err != nil {
+		return nil, cli.Hint(err, "see 'dragnet signature centre'")
+	}
+	fmt.Fprintln(cmd.ErrOrStderr(), "warning: a trap chooses what its signatures are learnt from; look at the signature, and at the findings that it made, before you approve")
+	return &dossier.Standing{Rule: dossier.RuleReset, Most: most, Signature: aside}, nil
 }
 
 // checkFindings reads the findings that a proposal names, and returns its target.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +15,18 @@ import (
 	"dragnet/node/centre"
 	"dragnet/node/layout"
 )
+
+// openState opens a node's database.
+func openState(ctx context.Context, data string) (*state.DB, error) {
+	address := data
+	if !state.IsPostgres(address) {
+		address = layout.Directory(data).State()
+		if _, err := os.Stat(address); err != nil {
+			return nil, cli.Hint(err, "name the node's data directory with --data")
+		}
+	}
+	return state.Open(ctx, address)
+}
 
 func newSignatureCentre() *cobra.Command {
 	var data, write, sign string
@@ -39,14 +52,7 @@ them, which --sign names: put them where its centre.shared finds them.`,
 	cmd.Flags().StringVar(&write, "write", "", "directory to write signature files to")
 	cmd.Flags().StringVar(&sign, "sign", "", "Ed25519 private key (PEM) that seals what is written")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		address := data
-		if !state.IsPostgres(address) {
-			address = layout.Directory(data).State()
-			if _, err := os.Stat(address); err != nil {
-				return cli.Hint(err, "name the node's data directory with --data")
-			}
-		}
-		db, err := state.Open(cmd.Context(), address)
+		db, err := openState(cmd.Context(), data)
 		if err != nil {
 			return err
 		}

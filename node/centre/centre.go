@@ -35,6 +35,8 @@ type Findings interface {
 	TakeFindings(ctx context.Context, found []dossier.Finding, propose bool) (fresh []dossier.Finding, err error)
 	// FindFinding returns a finding by its identity; nil if there is none.
 	FindFinding(ctx context.Context, id string) (*dossier.Finding, error)
+	// Resets are the decisions to reset connections, and the allow list.
+	Resets() dossier.Resets
 }
 
 // Dependencies of a centre.
@@ -64,6 +66,8 @@ type Centre struct {
 	// only.
 	sharedState string
 	unoffered   bool
+	resets      dossier.Resets // as offered
+	tooMany     bool           // a warning that sensors are too many was given
 
 	mu      sync.Mutex      // guards changed
 	changed map[portOf]bool // what has new payloads
@@ -284,7 +288,13 @@ func (s *Centre) turn(ctx context.Context) error {
 	if err != nil {
 		s.deps.Log.Error("read shared signatures failed", "err", err)
 	}
-	s.unoffered = s.unoffered || fresh
+	resets, err := s.shareResets(ctx)
+	if err != nil {
+		return err
+	}
+	if fresh || !sameResets(&s.resets, &resets) {
+		s.resets, s.unoffered = resets, true
+	}
 	s.mu.Lock()
 	changed := s.changed
 	s.changed = map[portOf]bool{}

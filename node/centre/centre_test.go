@@ -31,7 +31,11 @@ type kept struct {
 	registry *agents.Registry
 	found    map[string]dossier.Finding
 	proposed bool
+	decided  dossier.Resets
 }
+
+// Resets are the decisions that a judge made.
+func (k *kept) Resets() dossier.Resets { return k.decided }
 
 // TakeFindings keeps findings as a ledger does.
 func (k *kept) TakeFindings(_ context.Context, found []dossier.Finding, propose bool) ([]dossier.Finding, error) {

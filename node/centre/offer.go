@@ -36,8 +36,22 @@ func (s *Centre) offer(ctx context.Context) error {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), b.Learned.Compare(a.Learned), cmp.Compare(a.Name, b.Name))
 	})
 	set := dossier.SignatureSet{Version: dossier.SignatureSetVersion, Signatures: []json.RawMessage{}}
-	room := agents.MaxDocument - 1<<10
-	for _, l := range all {
+	if len(s.resets.Decisions) > 0 {
+		set.Resets = &s.resets
+	}
+	resets, err := json.Marshal(set.Resets)
+	if err != nil {
+		return err
+	}
+	aside, err := s.listSetAside(ctx)
+	if err != nil {
+		return err
+	}
+	all = slices.DeleteFunc(all, func(l Listed) bool { // its copy is matched in its place
+		return slices.ContainsFunc(aside, func(a Listed) bool { return a.Name == asideName(&l) })
+	})
+	room := agents.MaxDocument - 1<<10 - len(resets)
+	for _, l := range append(aside, all...) {
 		if len(set.Signatures) < dossier.MaxSignatures && len(l.File) < room {
 			set.Signatures, room = append(set.Signatures, l.File), room-len(l.File)-1
 		}
@@ -51,7 +65,7 @@ func (s *Centre) offer(ctx context.Context) error {
 		return err
 	}
 	s.offered.Set(float64(len(set.Signatures)))
-	s.deps.Log.Info("signatures offered to sensors", "signatures", len(set.Signatures), "without_room", len(all)-len(set.Signatures), "version", version)
+	s.deps.Log.Info("signatures offered to sensors", "signatures", len(set.Signatures), "without_room", len(aside)+len(all)-len(set.Signatures), "resets", len(s.resets.Decisions), "version", version)
 	return nil
 }
 

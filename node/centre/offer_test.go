@@ -28,7 +28,7 @@ func (k *kept) offeredTo(t *testing.T) (names []string) {
 	if err != nil || d == nil || d.Format != sensor.SignaturesFormat {
 		t.Fatalf("%v, %v", d, err)
 	}
-	all, err := dossier.OpenSignatureSet(d.Body)
+	all, _, err := dossier.OpenSignatureSet(d.Body)
 	if err != nil {
 		t.Fatal(err)
 	}

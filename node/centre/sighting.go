@@ -57,6 +57,9 @@ func (s *Centre) reportSightings(ctx context.Context) error {
 	})
 }
 
+// connections begins the names of the counts of what was done to connections.
+const connections = "connections "
+
 // addSighting adds a sighting to the finding about who sent the payload: one for
 // each host, sensor and day. What somebody may have forged is kept apart.
 func addSighting(byID map[string]*dossier.Finding, from string, x *dossier.Sighting) {
@@ -72,12 +75,20 @@ func addSighting(byID map[string]*dossier.Finding, from string, x *dossier.Sight
 	byID[f.ID] = f
 	f.First, f.Last = min(f.First, x.Time), max(f.Last, x.Time)
 	f.Evidence.Counts["matches"] += x.Count
-	addFlow(f, dossier.FlowEvidence{Time: x.Time, Orig: x.Orig.Addr(), Resp: x.Resp.Addr(), Port: port, Proto: x.Proto.String(), State: "matches " + x.Signature})
+	state, done := "matches "+x.Signature, ""
+	if x.Action != "" {
+		f.Evidence.Counts[connections+string(x.Action)] += x.Count
+		state, done = fmt.Sprintf("%s; %s under %s", state, x.Action, x.Decision), fmt.Sprintf("; the connection: %s under decision %s", x.Action, x.Decision)
+	}
+	addFlow(f, dossier.FlowEvidence{Time: x.Time, Orig: x.Orig.Addr(), Resp: x.Resp.Addr(), Port: port, Proto: x.Proto.String(), State: state})
 	other := x.Resp.Addr()
 	if x.FromResp {
 		other = x.Orig.Addr()
 	}
-	f.Summary = fmt.Sprintf("%s sent %s what signature %s matches (%s port %d), seen by sensor %s%s", who.Addr(), other, x.Signature, x.Proto, port, from, doubt)
+	if x.Action == "" && f.Evidence.Counts[connections+string(dossier.ResetDone)] > 0 {
+		return // the summary says what was done
+	}
+	f.Summary = fmt.Sprintf("%s sent %s what signature %s matches (%s port %d), seen by sensor %s%s%s", who.Addr(), other, x.Signature, x.Proto, port, from, doubt, done)
 }
 
 // newFinding makes a finding that has the same identity all day (UTC).

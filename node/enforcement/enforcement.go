@@ -234,6 +234,8 @@ func (e *Enforcement) makePolicy(a *Agent) daw.AgentPolicy {
 	}
 	for _, d := range e.known {
 		switch {
+		case d.Standing != nil && d.Standing.Rule == dossier.RuleReset:
+			// Those who match signatures get it with these.
 		case d.Standing != nil:
 			// Each agent gets an equal share of the total.
 			share := *d.Standing

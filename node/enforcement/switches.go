@@ -66,6 +66,21 @@ func (e *Enforcement) activeDecisions() (all []dossier.Decision) {
 	return all
 }
 
+// Resets are the decisions, in force or a dry run, under which connections are reset
+// that carry what a signature matches, and the allow list.
+func (e *Enforcement) Resets() (r dossier.Resets) {
+	now := currentTime()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	r.Allow = slices.Clone(e.allow)
+	for i := range e.known {
+		if d := &e.known[i]; d.Standing != nil && d.Standing.Rule == dossier.RuleReset && d.InForce(now) {
+			r.Decisions = append(r.Decisions, *d)
+		}
+	}
+	return r
+}
+
 // keepReceipts queues the receipts that say something else than before: counters
 // in a proof change all the time.
 func (e *Enforcement) keepReceipts(reported map[string]dossier.Receipt, receipts []dossier.Receipt) {

@@ -66,6 +66,17 @@ func (a *Assembler) Confirmed(k Key, sender Direction) bool {
 	return c != nil && c.halves[sender^1].acked
 }
 
+// Expected returns the number of the byte that each end expects next: the server's
+// and the client's. It is false where one of them has sent nothing yet, or both
+// have ended. Handlers may call it.
+func (a *Assembler) Expected(k Key) (server, client uint32, ok bool) {
+	c := a.conns[k]
+	if c == nil || !c.halves[ToServer].anchored || !c.halves[ToClient].anchored || c.halves[ToServer].isDelivered() && c.halves[ToClient].isDelivered() {
+		return 0, 0, false
+	}
+	return c.halves[ToServer].expected(), c.halves[ToClient].expected(), true
+}
+
 // maxBackwards is how far packets may be out of order. A larger step back is
 // another recording: open connections are flushed and time restarts.
 const maxBackwards = flow.Time(time.Minute)

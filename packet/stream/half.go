@@ -77,6 +77,15 @@ func (a *Assembler) addSegment(c *connection, dir Direction, p *packet.Packet) {
 	}
 }
 
+// expected is the number of the byte that the receiver expects next.
+func (h *half) expected() uint32 {
+	seq := h.base + uint32(h.next)
+	if h.isDelivered() {
+		seq++ // a FIN takes a sequence number
+	}
+	return seq
+}
+
 // isDelivered reports whether all data before a FIN was delivered.
 func (h *half) isDelivered() bool { return h.finished && h.next >= h.end }
 

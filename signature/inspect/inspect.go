@@ -1,9 +1,9 @@
 // Package inspect matches signatures in the payload of packets as they pass: in
 // each direction of TCP connections, reassembled, and in datagrams.
 //
-// A direction is judged a second after new bytes of it came, and at its end. What
-// is held is bounded, for each direction and in total, and what was not compared
-// is counted.
+// A direction is judged a second after new bytes of it came, and at its end; with
+// each segment, as long as connections that match may be reset. What is held is
+// bounded, for each direction and in total, and what was not compared is counted.
 package inspect
 
 import (
@@ -25,11 +25,22 @@ type Configuration struct {
 	Bytes, Held, Connections int
 	// IgnoreChecksums accepts packets with a wrong checksum.
 	IgnoreChecksums bool
+	// Reset is called with each sighting in a connection that is still open, and
+	// the sequence numbers that Resp and Orig expect next; it may add to the
+	// sighting. Nil resets nothing. Calls of one Inspector come one at a time.
+	Reset func(now flow.Time, s *dossier.Sighting, toResp, toOrig uint32)
 }
 
 // Signatures are those that Inspectors match. It is safe for concurrent use; the
 // zero value holds none, and then nothing is looked into.
-type Signatures struct{ matcher atomic.Pointer[match.Matcher] }
+type Signatures struct {
+	matcher atomic.Pointer[match.Matcher]
+	prompt  atomic.Bool
+}
+
+// JudgePromptly has connections judged with each segment, so that what matches can
+// be reset in time, at the price of more work.
+func (s *Signatures) JudgePromptly(yes bool) { s.prompt.Store(yes) }
 
 // Use replaces the signatures, which must have passed Check. Connections that are
 // open go on with those that they began with.
@@ -140,6 +151,9 @@ func sighting(ts flow.Time, k stream.Key, proto flow.Proto, r *match.Result) *do
 	return s
 }
 
+// promptBytes of a direction are judged with each segment at most.
+const promptBytes = 64 << 10
+
 // every is how often a direction with new bytes is judged before it ends.
 const every = flow.Time(time.Second)
 
@@ -160,6 +174,7 @@ type connection struct {
 	in    *Inspector
 	key   stream.Key
 	sides [2]*sequence
+	over  bool // it has ended, and is not only forgotten
 }
 
 // Data implements stream.Handler.
@@ -169,7 +184,8 @@ func (c *connection) Data(dir stream.Direction, b []byte) { c.sides[dir].add(b) 
 func (c *connection) Gap(dir stream.Direction, n int64) { c.sides[dir].lose(n) }
 
 // Close implements stream.Handler.
-func (c *connection) Close(stream.CloseReason) {
+func (c *connection) Close(why stream.CloseReason) {
+	c.over = why != stream.Idle
 	for _, s := range c.sides {
 		s.end()
 	}
@@ -207,7 +223,9 @@ func (s *sequence) add(b []byte) {
 	s.bytes += n
 	i.seen.Bytes += uint64(n)
 	i.held += s.stream.Held() - before
-	i.fresh[s] = true
+	if i.fresh[s] = true; i.config.Reset != nil && s.bytes <= promptBytes && i.signatures.prompt.Load() {
+		s.report(s.stream.Verdict())
+	}
 	for other := range i.open { // in random order, so that nobody can choose which is given up
 		if i.held <= i.config.Held {
 			break
@@ -251,6 +269,11 @@ func (s *sequence) report(all []match.Result) {
 		i := s.of.in
 		x := sighting(i.tcp.Now(), s.of.key, flow.TCP, r)
 		x.FromResp, x.Confirmed = s.dir == stream.ToClient, i.tcp.Confirmed(s.of.key, s.dir)
+		if i.config.Reset != nil && !s.of.over {
+			if toResp, toOrig, ok := i.tcp.Expected(s.of.key); ok {
+				i.config.Reset(x.Time, x, toResp, toOrig)
+			}
+		}
 		i.seen.Add(x)
 	}
 }

@@ -45,6 +45,10 @@ type Payload struct {
 	Held int `yaml:"held"`
 	// Connections bounds those that each worker follows.
 	Connections int `yaml:"connections"`
+	// Reset has connections reset that carry what a signature matches, if a
+	// decision of the node says so for that signature ('dragnet decision propose
+	// --signature'); without it, such decisions are a dry run here.
+	Reset bool `yaml:"reset"`
 }
 
 // DefaultConfiguration watches no interface.
@@ -64,5 +68,6 @@ func (c *Configuration) Validate() error {
 	p.Check(c.Payload.Bytes >= 1<<10 && c.Payload.Bytes <= 1<<26, "payload.bytes", "is %d; want 1024 to 67108864", c.Payload.Bytes)
 	p.Check(c.Payload.Held >= 1<<20 && c.Payload.Held <= 1<<34, "payload.held", "is %d; want 1048576 to 17179869184", c.Payload.Held)
 	p.Check(c.Payload.Connections >= 1 && c.Payload.Connections <= 1<<22, "payload.connections", "is %d; want 1 to 4194304", c.Payload.Connections)
+	p.Check(c.Payload.Match || !c.Payload.Reset, "payload.reset", "is set, and payload.match is not; what is not compared is not reset")
 	return errors.Join(p.Join(), c.Live.Validate())
 }
