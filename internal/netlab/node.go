@@ -11,6 +11,7 @@ import (
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // Node is one network namespace, configured as a host, a router or a switch.
@@ -41,7 +42,8 @@ func (n *Node) Do(f func() error) error {
 // Address gives an interface an address and with it the route to its prefix.
 func (n *Node) Address(dev string, prefix netip.Prefix) error {
 	return n.onLink("address "+prefix.String(), dev, func(link netlink.Link) error {
-		return n.links.AddrAdd(link, &netlink.Addr{IPNet: ipNet(prefix)})
+		// Who else has the address is not asked, so that it is of use at once.
+		return n.links.AddrAdd(link, &netlink.Addr{IPNet: ipNet(prefix), Flags: unix.IFA_F_NODAD})
 	})
 }
 
