@@ -367,7 +367,7 @@ func alarmChart(a *coresidence.Activity, alarm coresidence.Alarm) plot.Chart {
 		Title: fmt.Sprintf("p = %.2g: %d of %d together, %.1f expected", alarm.P, alarm.Hits, alarm.Onsets, alarm.Expected),
 		X:     plot.Axis{Label: "seconds after " + formatSecond(a.Start), Min: seconds(first), Max: seconds(last + 1)},
 		// The legend has room above the curves.
-		Y: plot.Axis{Label: "share of the interval, by machine", Min: -0.2, Max: 1.2*float64(len(vms)) + 0.3 + 0.25*float64(len(vms))},
+		Y: plot.Axis{Label: "share of the interval, by machine", Min: -0.2, Max: 1.2 * float64(len(vms)) / (0.92 - 0.05*float64(min(len(vms), 9)))},
 	}
 	for k, vm := range vms {
 		s := plot.Series{Name: nameOf(vm), Kind: plot.Step}

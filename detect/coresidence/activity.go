@@ -130,13 +130,18 @@ func (a *Activity) Add(flows []flow.Flow) {
 // covered is the number of intervals of which anything is kept.
 func (a *Activity) covered() int { return a.Intervals + a.ahead }
 
-// mark sets the slots from first to last.
+// mark sets the slots from first to last. What is shorter than a slot counts as one,
+// also where it crosses into the next: else a quarter of the keep-alives of 4 ms would
+// be as long as two.
 func (a *Activity) mark(vm int, l link, first, last flow.Time) {
 	length := flow.Time(a.Length)
 	if last < first || last < 0 || first >= length*flow.Time(a.covered()) {
 		return
 	}
 	first, last = max(0, first), min(last, length*flow.Time(a.covered())-1)
+	if last-first < length/slots {
+		last = first
+	}
 	a.full[vm] = nil
 	row := a.links[vm][l]
 	if row == nil {

@@ -48,6 +48,9 @@ func TestShareAgainstSampling(t *testing.T) {
 	for range 40 {
 		flows = append(flows, transfer(address(1), address(200), rng.Float64()*34-2, rng.ExpFloat64()*2))
 	}
+	for k := range flows { // shorter ones count as one slot: see below
+		flows[k].Duration = max(flows[k].Duration, time.Second/slots)
+	}
 	r := activity(t, machines(1), 30, flows...).Share(0)
 	for at, got := range r {
 		busy := 0
@@ -63,6 +66,17 @@ func TestShareAgainstSampling(t *testing.T) {
 		}
 		if want := float64(busy) / slots; got != want {
 			t.Errorf("interval %d: %v, want %v", at, got, want)
+		}
+	}
+}
+
+// A keep-alive is one slot long, also where it crosses into the next: else it is
+// activity on those machines whose timers happen to be at that time.
+func TestAKeepAliveIsQuiet(t *testing.T) {
+	for k := range 4 * slots {
+		a := activity(t, machines(1), 30, transfer(address(1), address(200), 3+float64(k)/(4*slots), 0.004))
+		if r := a.Share(0); r[3]+r[4] != 1.0/slots {
+			t.Errorf("at %d: %v", k, r[3:5])
 		}
 	}
 }

@@ -290,9 +290,22 @@ func (d *detection) report(all []candidate, tests int) {
 	for k, x := range all {
 		p[k] = x.test.P
 	}
-	for _, k := range synchrony.Discoveries(p, tests, d.c.Rate) {
-		d.result.Alarms = append(d.result.Alarms, d.alarm(all[k]))
+	found := synchrony.Discoveries(p, tests, d.c.Rate)
+	slices.SortStableFunc(found, func(i, j int) int { return cmp.Compare(p[i], p[j]) })
+	reported := map[string]bool{}
+	for _, k := range found {
+		// The best split of a tenant may be one machine and all others, as tested before.
+		if sets := all[k].sets(); !reported[sets] {
+			reported[sets] = true
+			d.result.Alarms = append(d.result.Alarms, d.alarm(all[k]))
+		}
 	}
+}
+
+// sets identifies the two sets of machines, in any order.
+func (x *candidate) sets() string {
+	a, b := fmt.Sprint(slices.Sorted(slices.Values(x.some))), fmt.Sprint(slices.Sorted(slices.Values(x.others)))
+	return min(a, b) + max(a, b)
 }
 
 func (d *detection) alarm(x candidate) Alarm {
@@ -313,7 +326,7 @@ func (d *detection) alarm(x candidate) Alarm {
 		}
 	}
 	row, theirs := d.rows(x.some, x.others, netip.Addr{})
-	for _, t := range d.known(x.some, x.others).OnsetsNear(row, theirs, x.test) {
+	for _, t := range d.known(x.some, x.others).OnsetsNear(row, theirs, x.test, d.null) {
 		a.Intervals = append(a.Intervals, d.a.Start+flow.Time(t)*flow.Time(d.a.Length))
 	}
 	a.ExplainedBy = d.explain(x)

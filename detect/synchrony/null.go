@@ -35,8 +35,10 @@ type Test struct {
 	// the window around it.
 	Expected float64
 	// Timers says that hits come from timers, which agree for all time if they do
-	// once, and P is at least the share of distances at which they agree, too.
-	Timers bool
+	// once. Stripped says that the onsets which a timer explains were left out; of what
+	// is driven by timers beyond, P is at least the share of distances at which they
+	// agree, too.
+	Timers, Stripped bool
 	// P is the chance of as many hits at any delay, if the two are not
 	// synchronised; 1 if there was nothing to compare.
 	P float64
@@ -56,18 +58,27 @@ func (b *Bits) TestRows(x, y []uint64, c Null) Test {
 	from, to := b.onsets(x), b.onsets(y)
 	swapped := countBits(from) > countBits(to)
 	if swapped {
-		from, to = to, from
+		x, y, from, to = y, x, to, from
 	}
-	best, trials := Test{P: 1, Onsets: countBits(from)}, 0
-	for lag := -c.Lags; lag <= c.Lags; lag++ {
-		trials++
-		best = better(best, b.compare(from, to, lag, 0, c.Window))
+	best := b.try(from, to, c)
+	if best.P < promising {
+		best = b.discountTimers(x, y, from, to, best, c)
 	}
-	for _, s := range spans(c.Lags) {
-		trials++
-		best = better(best, b.compare(from, to, s.lag, s.tolerance, c.Window))
+	if swapped {
+		best.Lag = -best.Lag
 	}
-	best.P = min(1, best.P*float64(trials))
+	return best
+}
+
+// discountTimers compares again without the onsets that a timer explains, and
+// discounts what other timers are left among the hits.
+func (b *Bits) discountTimers(x, y, from, to []uint64, best Test, c Null) Test {
+	less, some := b.withoutTimers(x, from, c)
+	other, more := b.withoutTimers(y, to, c)
+	if some || more {
+		from, to, best = less, other, b.try(less, other, c)
+		best.Timers, best.Stripped = true, true
+	}
 	if b.timer(b.hits(from, to, best), c) {
 		best.Timers = true
 		best.P = max(best.P, b.shareAsGood(from, to, best, c))
@@ -78,9 +89,21 @@ func (b *Bits) TestRows(x, y []uint64, c Null) Test {
 			best.P = max(best.P, share)
 		}
 	}
-	if swapped {
-		best.Lag = -best.Lag
+	return best
+}
+
+// try compares at every lag and range of lags.
+func (b *Bits) try(from, to []uint64, c Null) Test {
+	best, trials := Test{P: 1, Onsets: countBits(from)}, 0
+	for lag := -c.Lags; lag <= c.Lags; lag++ {
+		trials++
+		best = better(best, b.compare(from, to, lag, 0, c.Window))
 	}
+	for _, s := range spans(c.Lags) {
+		trials++
+		best = better(best, b.compare(from, to, s.lag, s.tolerance, c.Window))
+	}
+	best.P = min(1, best.P*float64(trials))
 	return best
 }
 
@@ -316,9 +339,14 @@ func Discoveries(p []float64, tests int, rate float64) []int {
 }
 
 // OnsetsNear lists the intervals in which a host became active and the other did
-// too, as counted by r, which TestRows(x, y) gave.
-func (b *Bits) OnsetsNear(x, y []uint64, r Test) (at []int) {
-	for w, v := range b.hits(b.onsets(x), b.onsets(y), r) {
+// too, as counted by r, which TestRows(x, y, c) gave.
+func (b *Bits) OnsetsNear(x, y []uint64, r Test, c Null) (at []int) {
+	from, to := b.onsets(x), b.onsets(y)
+	if r.Stripped {
+		from, _ = b.withoutTimers(x, from, c)
+		to, _ = b.withoutTimers(y, to, c)
+	}
+	for w, v := range b.hits(from, to, r) {
 		for ; v != 0; v &= v - 1 {
 			at = append(at, w*64+bits.TrailingZeros64(v))
 		}

@@ -12,6 +12,8 @@ import (
 	"gonum.org/v1/gonum/stat/distuv"
 
 	"dragnet/internal/testkit"
+
+	"pgregory.net/rapid"
 )
 
 // bursty hosts are active in bursts of several intervals, more by day.
@@ -253,6 +255,70 @@ var standard = DefaultNull(1440)
 
 // TestPValuesHold counts how often hosts that do nothing together get a small
 // p-value, though they are bursty and share the day.
+// Machines whose timers agree are not synchronised, even if they do much else at
+// times of their own; those that are by more than timers stay so.
+func TestTimersAmongOtherActivityAreLeftOut(t *testing.T) {
+	found := 0
+	for seed := range uint64(40) {
+		rng := rand.New(rand.NewPCG(seed, 9))
+		const intervals = 650
+		b, _ := NewBits(3, intervals)
+		for i := range 3 {
+			for at := 7 + 10*(i/2); at < intervals; at += 30 {
+				b.Activate(i, at)
+			}
+			for at := range intervals {
+				if rng.Float64() < 0.03 {
+					b.Activate(i, at)
+				}
+			}
+		}
+		if r := b.TestPair(0, 1, DefaultNull(intervals)); r.P < promising || !r.Timers {
+			t.Errorf("seed %d: timers alone give %+v", seed, r)
+		}
+		for range 15 {
+			at := rng.IntN(intervals)
+			b.Activate(0, at)
+			b.Activate(2, at)
+		}
+		if b.TestPair(0, 2, DefaultNull(intervals)).P < 1e-3 {
+			found++
+		}
+	}
+	if found < 30 {
+		t.Errorf("of 40 pairs that are synchronised beside their timers %d are found", found)
+	}
+}
+
+// The onsets that a timer explains are those with activity one period before and
+// after, as far as is known.
+func TestLeaveOutAgainstDefinition(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(1, 200).Draw(t, "intervals")
+		b, _ := NewBits(1, n)
+		for at := range n {
+			switch rapid.IntRange(0, 3).Draw(t, "state") {
+			case 0:
+				b.Activate(0, at)
+			case 1:
+				b.Miss(at)
+			}
+		}
+		d := rapid.IntRange(1, 80).Draw(t, "period")
+		row, onsets := b.Row(0), b.onsets(b.Row(0))
+		active := func(at int) bool {
+			return at < 0 || at >= n || b.observed[at/64]>>(at%64)&1 == 0 || b.Active(0, at)
+		}
+		rest := b.leaveOut(row, onsets, d)
+		for at := range n {
+			want := onsets[at/64]>>(at%64)&1 != 0 && !(active(at-d) && active(at+d))
+			if got := rest[at/64]>>(at%64)&1 != 0; got != want {
+				t.Fatalf("interval %d: %v, want %v", at, got, want)
+			}
+		}
+	})
+}
+
 func TestPValuesHold(t *testing.T) {
 	hosts := 250
 	if testkit.Short(t) {

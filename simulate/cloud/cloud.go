@@ -25,6 +25,9 @@ type Configuration struct {
 	Servers, Inside, Outside int
 	// PerTenant is how many servers, or clients, an innocent tenant has; 0 is two.
 	PerTenant int
+	// KeepAlive is how long the packets of a keep-alive take, every 30 s of each
+	// machine; 0 is 4 ms, and none of the attacker's.
+	KeepAlive time.Duration
 	// Flooders are tried one after the other; with the master and a sink they are
 	// the attacker's machines. 0 is a cloud without an attack.
 	Flooders int
@@ -95,6 +98,11 @@ func Simulate(c Configuration) (*Run, error) {
 	}
 	for _, vm := range slices.Concat(w.servers, w.inside) {
 		w.keepAlive(vm)
+	}
+	if c.KeepAlive > 0 { // the attacker's machines, too
+		for _, vm := range slices.Concat(w.run.Masters, w.run.Flooders) {
+			w.keepAlive(vm)
+		}
 	}
 	if c.Flooders > 0 && c.Tests > 0 {
 		w.attack()
@@ -186,7 +194,7 @@ func (w *world) transfer(attack bool, client, server netip.Addr, now, d, bytes f
 func (w *world) keepAlive(vm netip.Addr) {
 	for now := w.rng.Float64() * 30; now < float64(w.c.Seconds); now += 30 {
 		w.add(false, flow.Flow{
-			Start: at(now), Duration: length(0.004), Orig: netip.AddrFrom4([4]byte{203, 0, 113, 7}), Resp: vm, RespPort: 22, State: flow.OTH,
+			Start: at(now), Duration: cmp.Or(w.c.KeepAlive, 4*time.Millisecond), Orig: netip.AddrFrom4([4]byte{203, 0, 113, 7}), Resp: vm, RespPort: 22, State: flow.OTH,
 			OrigFlags: flow.ACK | flow.PSH, RespFlags: flow.ACK | flow.PSH, OrigPkts: 2, OrigIPBytes: 160, RespPkts: 1, RespIPBytes: 80,
 		})
 	}
