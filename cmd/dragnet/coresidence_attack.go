@@ -36,7 +36,8 @@ removed at the end. It needs root, and Debian's openvswitch-switch and iproute2.
 	f.BoolVar(&c.HighRate, "high-rate", false, "ten flows instead of one")
 	f.IntVar(&c.Lag, "lag", 0, "largest random delay of a flooder, in intervals")
 	f.DurationVar(&c.Interval, "interval", c.Interval, "interval of the detector")
-	f.StringVar(&export, "export", export, "protocol of the switches: netflow or ipfix")
+	f.StringVar(&export, "export", export, "protocol of the switches: netflow, ipfix or sflow")
+	f.IntVar(&c.Sampling, "sampling", c.Sampling, "sFlow exports one packet of this many")
 	f.Uint64Var(&c.Seed, "seed", c.Seed, "decides who does what when")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c.Export = cloudlab.Export(export)

@@ -14,6 +14,7 @@ import (
 func newReproduce() *cobra.Command {
 	var data, out string
 	var output *cli.Format
+	var lab report.Lab
 	cmd := &cobra.Command{
 		Use:   "reproduce [NAME]",
 		Short: "Reproduce a table or figure of the papers, next to the paper's numbers",
@@ -27,15 +28,20 @@ differences and their reasons. Without NAME it lists all reproductions.`,
 			if len(args) == 0 {
 				return listReproductions(cmd, *output)
 			}
+			if lab.Runs < 0 || lab.Runs > 100 || lab.Rounds < 1 || lab.Rounds > 1000 {
+				return cli.Usage(fmt.Errorf("--lab %d --lab-rounds %d: 0 to 100 runs of 1 to 1000 rounds are possible", lab.Runs, lab.Rounds))
+			}
 			r, ok := reproduce.Find(args[0])
 			if !ok {
 				return cli.Hint(cli.Usage(fmt.Errorf("unknown reproduction %q", args[0])), "'dragnet reproduce' lists them")
 			}
-			return runReproduction(cmd, *output, r, data, out)
+			return runReproduction(cmd, *output, r, report.Environment{Data: data, Lab: lab}, out)
 		},
 	}
 	output = cli.OutputFlag(cmd)
 	cmd.Flags().StringVar(&data, "data", "", "folder of shared captures and logs (default $DRAGNET_DATA; without it, what needs it is left out)")
+	cmd.Flags().IntVar(&lab.Runs, "lab", 0, "coresidence-tables and -figures: also so many runs on Open vSwitch in network namespaces; needs root, and minutes for each")
+	cmd.Flags().IntVar(&lab.Rounds, "lab-rounds", 40, "tests of each flooder in such a run")
 	cmd.Flags().StringVar(&out, "out", "", "also write the figures as SVG files into this directory")
 	return cmd
 }
@@ -54,12 +60,13 @@ func listReproductions(cmd *cobra.Command, f cli.Format) error {
 	return cli.WriteRows(cmd.OutOrStdout(), f, rows)
 }
 
-func runReproduction(cmd *cobra.Command, f cli.Format, r report.Reproduction, data, out string) error {
-	if data == "" {
-		data = os.Getenv("DRAGNET_DATA")
+func runReproduction(cmd *cobra.Command, f cli.Format, r report.Reproduction, env report.Environment, out string) error {
+	if env.Data == "" {
+		env.Data = os.Getenv("DRAGNET_DATA")
 	}
 	progress := newStageProgress()
-	result, err := r.Run(cmd.Context(), report.Environment{Data: data, Progress: progress.addDone})
+	env.Progress = progress.addDone
+	result, err := r.Run(cmd.Context(), env)
 	progress.endStage()
 	if err != nil {
 		return fmt.Errorf("reproduce %s: %w", r.Name, err)

@@ -18,12 +18,42 @@ const (
 	datagram = 1200
 )
 
+// Observe lets ordinary traffic go on for a time, and returns what the switches
+// exported of it.
+func (w *Cloud) Observe(d time.Duration) (*cloud.Run, error) {
+	run := &cloud.Run{Start: flow.FromTime(time.Now()), VMs: w.vms, Tenant: attackerTenant}
+	if !w.sleep(d) {
+		return nil, w.ctx.Err()
+	}
+	run.Ends = []flow.Time{flow.FromTime(time.Now())}
+	return run, w.finish(run)
+}
+
+// finish adds the flows to a run.
+func (w *Cloud) finish(run *cloud.Run) error {
+	// What is still in the switches' caches comes within a few seconds.
+	if !w.sleep(5 * time.Second) {
+		return w.ctx.Err()
+	}
+	attackers := map[netip.Addr]bool{w.master.address: true, w.sink.address: true}
+	for _, m := range w.flooders {
+		attackers[m.address] = true
+	}
+	for _, f := range w.Flows() {
+		if f.Start >= run.Start && f.Start < run.Ends[len(run.Ends)-1] {
+			run.Flows = append(run.Flows, f)
+			run.Attack = append(run.Attack, f.RespPort != tunnelPort && (attackers[f.Orig] || attackers[f.Resp]))
+		}
+	}
+	return nil
+}
+
 // Attack runs the rounds of section 4.2: the master downloads from the victim
 // alone, then while each flooder in turn sends to the sink, and compares. It
 // returns what the switches exported meanwhile, and what really happened.
 func (w *Cloud) Attack() (*cloud.Run, error) {
 	run := &cloud.Run{
-		Start: flow.FromTime(w.started), VMs: w.vms, Tenant: attackerTenant, Master: w.master.address, Flooders: w.Flooders(), Sink: w.sink.address,
+		Start: flow.FromTime(time.Now()), VMs: w.vms, Tenant: attackerTenant, Master: w.master.address, Flooders: w.Flooders(), Sink: w.sink.address,
 		Levels: make([][]float64, len(w.flooders)),
 	}
 	// Traffic before the attack is part of the picture.
@@ -44,19 +74,7 @@ func (w *Cloud) Attack() (*cloud.Run, error) {
 		}
 		run.Ends = append(run.Ends, flow.FromTime(time.Now()))
 	}
-	// What is still in the switches' caches comes within a few seconds.
-	if !w.sleep(5 * time.Second) {
-		return nil, w.ctx.Err()
-	}
-	run.Flows = w.Flows()
-	attackers := map[netip.Addr]bool{run.Master: true, run.Sink: true}
-	for _, f := range run.Flooders {
-		attackers[f] = true
-	}
-	for i := range run.Flows {
-		run.Attack = append(run.Attack, attackers[run.Flows[i].Orig] || attackers[run.Flows[i].Resp])
-	}
-	return run, nil
+	return run, w.finish(run)
 }
 
 // measure counts the bytes that arrive in each bin of a download, while a flooder

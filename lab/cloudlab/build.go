@@ -47,7 +47,6 @@ func (w *Cloud) build() error {
 	if err := w.addMachines(); err != nil {
 		return err
 	}
-	w.started = time.Now()
 	return w.startTraffic()
 }
 
@@ -76,7 +75,10 @@ func (w *Cloud) export(k int) error {
 	targets := fmt.Sprintf("targets=%q", append([]string{"127.0.0.1:2055"}, w.c.Collectors...))
 	targets = strings.ReplaceAll(targets, " ", ",")
 	args := []string{"--", "--id=@e", "create", "NetFlow", targets, "active_timeout=1", "engine_id=" + domain, "engine_type=0", "--", "set", "Bridge", bridge, "netflow=@e"}
-	if w.c.Export == IPFIX {
+	switch w.c.Export {
+	case SFlow:
+		args = []string{"--", "--id=@e", "create", "sFlow", targets, "agent=lo", "header=128", fmt.Sprintf("sampling=%d", w.c.Sampling), "polling=1", "--", "set", "Bridge", bridge, "sflow=@e"}
+	case IPFIX:
 		args = []string{"--", "--id=@e", "create", "IPFIX", targets, "sampling=1", "obs_domain_id=" + domain, "obs_point_id=1", "cache_active_timeout=1", "cache_max_flows=8192", "--", "set", "Bridge", bridge, "ipfix=@e"}
 	}
 	_, err := w.Switch.Set(args...)

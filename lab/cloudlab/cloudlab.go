@@ -32,6 +32,7 @@ type Export string
 const (
 	NetFlow Export = "netflow"
 	IPFIX   Export = "ipfix"
+	SFlow   Export = "sflow"
 )
 
 // Configuration of a cloud.
@@ -54,6 +55,8 @@ type Configuration struct {
 	// Uplink is the rate of each shared interface, in Mbit/s.
 	Uplink int
 	Export Export
+	// Sampling is N if sFlow exports one packet of N.
+	Sampling int
 	// Collectors are further addresses in the host's namespace to which the
 	// switches export.
 	Collectors []string
@@ -63,7 +66,7 @@ type Configuration struct {
 // Short takes about a minute, Paper has the machines of section 4.1 and takes about
 // five.
 func Short() Configuration {
-	return Configuration{Bridges: 2, Servers: 3, Inside: 3, Outside: 3, Flooders: 2, Rounds: 6, Interval: 500 * time.Millisecond, Uplink: 20, Export: NetFlow, Seed: 1}
+	return Configuration{Bridges: 2, Servers: 3, Inside: 3, Outside: 3, Flooders: 2, Rounds: 6, Interval: 500 * time.Millisecond, Uplink: 20, Export: NetFlow, Sampling: 8, Seed: 1}
 }
 
 // Paper is the test bed of the paper.
@@ -86,8 +89,10 @@ func (c *Configuration) Validate() error {
 		return fmt.Errorf("an interval of 200ms to 1m and a lag of 0 to 20 are possible")
 	case c.Uplink < 5 || c.Uplink > 100:
 		return fmt.Errorf("an uplink of 5 to 100 Mbit/s is possible")
-	case c.Export != NetFlow && c.Export != IPFIX:
-		return fmt.Errorf("export %q is neither netflow nor ipfix", c.Export)
+	case c.Export != NetFlow && c.Export != IPFIX && c.Export != SFlow:
+		return fmt.Errorf("export %q is none of netflow, ipfix and sflow", c.Export)
+	case c.Export == SFlow && (c.Sampling < 1 || c.Sampling > 1000):
+		return fmt.Errorf("sampling one of %d packets: 1 to 1000 are possible", c.Sampling)
 	}
 	return nil
 }
@@ -101,15 +106,14 @@ type machine struct {
 
 // Cloud is a running one.
 type Cloud struct {
-	c       Configuration
-	lab     *netlab.Lab
-	host    *netlab.Node
-	dir     string
-	rng     *rand.Rand
-	started time.Time
-	ctx     context.Context // ends the traffic
-	cancel  context.CancelFunc
-	wait    sync.WaitGroup
+	c      Configuration
+	lab    *netlab.Lab
+	host   *netlab.Node
+	dir    string
+	rng    *rand.Rand
+	ctx    context.Context // ends the traffic
+	cancel context.CancelFunc
+	wait   sync.WaitGroup
 
 	// Switch is Open vSwitch with all bridges.
 	Switch *netlab.VirtualSwitch

@@ -227,7 +227,7 @@ func awaitBytes(t *testing.T, w *Cloud, flooder netip.Addr, want uint64) {
 func TestConfigurationMistakes(t *testing.T) {
 	for _, spoil := range []func(*Configuration){
 		func(c *Configuration) { c.Bridges = 1 }, func(c *Configuration) { c.Servers = 0 }, func(c *Configuration) { c.Flooders = 9 },
-		func(c *Configuration) { c.Interval = 0 }, func(c *Configuration) { c.Uplink = 1000 }, func(c *Configuration) { c.Export = "sflow" },
+		func(c *Configuration) { c.Interval = 0 }, func(c *Configuration) { c.Uplink = 1000 }, func(c *Configuration) { c.Export = "syslog" }, func(c *Configuration) { c.Export, c.Sampling = SFlow, 0 },
 	} {
 		c := Short()
 		spoil(&c)

@@ -16,11 +16,24 @@ import (
 	"dragnet/simulate/cloud"
 	"dragnet/source/biflow"
 	"dragnet/source/netflow"
+	"dragnet/source/sflow"
 	"dragnet/source/sourcetest"
 )
 
 // record makes the recordings again: go test ./lab/cloudlab -run Record -record
 var record = flag.Bool("record", false, "record exports of an attack into testdata")
+
+var only = flag.String("only", "", "record exports by this protocol only")
+
+// recorded is the cloud that was recorded: with sFlow one packet of 32 was sampled, so
+// that more rounds are needed.
+func recorded(export Export) Configuration {
+	c := Short()
+	if c.Export = export; export == SFlow {
+		c.Sampling, c.Rounds = 32, 10
+	}
+	return c
+}
 
 // recording is the truth of a recorded attack.
 type recording struct {
@@ -36,9 +49,11 @@ func TestRecordExports(t *testing.T) {
 	if !*record {
 		t.Skip("records only with -record")
 	}
-	for _, export := range []Export{NetFlow, IPFIX} {
-		c := Short()
-		c.Export = export
+	for _, export := range []Export{NetFlow, IPFIX, SFlow} {
+		if *only != "" && string(export) != *only {
+			continue
+		}
+		c := recorded(export)
 		w, err := New(t.Context(), c)
 		if err != nil {
 			t.Fatal(err)
@@ -98,8 +113,14 @@ func replay(t *testing.T, export Export) (*cloud.Run, recording, biflow.Quality)
 	c := biflow.DefaultConfiguration()
 	c.Longest, c.Wait, c.Linger = truth.Interval, 2*time.Second, 100*time.Millisecond
 	join := biflow.New(c, func(f *flow.Flow) { run.Flows = append(run.Flows, *f) })
-	decoder := netflow.New(netflow.DefaultConfiguration())
-	for _, d := range sourcetest.Datagrams(t, filepath.Join("testdata", string(export)+".pcap.gz"), netflow.Is) {
+	decoder, sampled := netflow.New(netflow.DefaultConfiguration()), sflow.New(sflow.DefaultConfiguration())
+	for _, d := range sourcetest.Datagrams(t, filepath.Join("testdata", string(export)+".pcap.gz"), func(b []byte) bool { return netflow.Is(b) || sflow.Is(b) }) {
+		if sflow.Is(d.Data) {
+			if err := sampled.Decode(d.At, d.From, d.Data, func(r *biflow.Record) { join.Add(d.At, r) }); err != nil {
+				t.Errorf("%s: %v", export, err)
+			}
+			continue
+		}
 		if err := decoder.Decode(d.At, d.From, d.Data, func(r *biflow.Record) { join.Add(d.At, r) }); err != nil {
 			t.Errorf("%s: %v", export, err)
 		}
@@ -116,7 +137,7 @@ func replay(t *testing.T, export Export) (*cloud.Run, recording, biflow.Quality)
 // Open vSwitch exports a flow at each bridge it crosses, IPFIX also as it enters
 // and as it leaves: counted once, they tell who transmitted when.
 func TestRecordedExportsNameTheAttacker(t *testing.T) {
-	for _, export := range []Export{NetFlow, IPFIX} {
+	for _, export := range []Export{NetFlow, IPFIX, SFlow} {
 		run, truth, quality := replay(t, export)
 		if quality.Duplicates == 0 {
 			t.Errorf("%s: no flow was exported twice, which this recording is to have", export)
@@ -127,10 +148,10 @@ func TestRecordedExportsNameTheAttacker(t *testing.T) {
 				t.Errorf("%s: a part of a flow lasts %s", export, f.Duration)
 			}
 			if f.Proto == flow.UDP && f.RespPort == sinkPort {
-				sent[f.Orig] += f.OrigIPBytes
+				sent[f.Orig] += f.OrigIPBytes * uint64(max(1, f.Sampling))
 			}
 		}
-		c := Short()
+		c := recorded(export)
 		flood := float64(c.Rounds) * float64(c.Uplink) * 1e6 / 8 * 0.8 * (c.Interval * 6 / 5).Seconds()
 		for k, flooder := range truth.Flooders {
 			if ratio := float64(sent[flooder]) / flood; ratio < 0.8 || ratio > 1.2 {

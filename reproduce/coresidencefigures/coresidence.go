@@ -1,14 +1,17 @@
 // Package coresidencefigures makes the tables and figures of the paper on
 // co-residence again (Zolotukhin, Ivannikova and Hämäläinen 2017, section 4), on
-// the flows that simulate/cloud makes.
+// the flows that simulate/cloud makes, and if asked on those that Open vSwitch
+// exports in lab/cloudlab.
 package coresidencefigures
 
 import (
 	"context"
 	"fmt"
 	"math"
+	"time"
 
 	"dragnet/detect/coresidence"
+	"dragnet/flow"
 	"dragnet/reproduce/report"
 	"dragnet/simulate/cloud"
 )
@@ -61,18 +64,35 @@ var (
 // judged are one repetition's scores by method.
 type judged map[string]*scores
 
-// judge trains on one run and scores the flows and sessions of another.
-func judge(seed uint64, high bool, tests int) (judged, error) {
+// trial is a run without attack, to learn from, and one with it.
+type trial struct {
+	train, test *cloud.Run
+	interval    time.Duration // of the time domain
+	session     time.Duration // within which flows form one
+}
+
+// simulateTrial makes a trial with the paper's machines.
+func simulateTrial(seed uint64, high bool, tests int) (t trial, err error) {
 	legitimate := cloud.Paper(tests, high, trainSeed+seed)
 	legitimate.Flooders = 0
-	train, err := cloud.Simulate(legitimate)
-	if err != nil {
-		return nil, err
+	t = trial{interval: time.Second, session: shortSessions * time.Second}
+	if t.train, err = cloud.Simulate(legitimate); err != nil {
+		return t, err
 	}
-	test, err := cloud.Simulate(cloud.Paper(tests, high, testSeed+seed))
-	if err != nil {
-		return nil, err
+	c := cloud.Paper(tests, high, testSeed+seed)
+	if t.test, err = cloud.Simulate(c); err != nil {
+		return t, err
 	}
+	if len(t.test.Ends) != tests || t.test.Ends[tests-1] >= t.test.Start+flowSeconds(c.Seconds) {
+		return t, fmt.Errorf("seed %d: the run of %d s is too short for %d tests", c.Seed, c.Seconds, tests)
+	}
+	t.train.Ends = []flow.Time{t.train.Start + flowSeconds(legitimate.Seconds)}
+	return t, nil
+}
+
+// judge trains on one run and scores the flows and sessions of the other.
+func judge(t trial) (judged, error) {
+	train, test := t.train, t.test
 	all := judged{}
 	for _, method := range flowMethods {
 		m, err := coresidence.TrainFlows(train.Flows, method, coresidence.DefaultFlowOptions())
@@ -86,7 +106,7 @@ func judge(seed uint64, high bool, tests int) (judged, error) {
 		}
 		all[string(method)] = s
 		if method == coresidence.KMeans {
-			if err := judgeSessions(all, m, train, test); err != nil {
+			if err := judgeSessions(all, m, t); err != nil {
 				return nil, err
 			}
 		}
@@ -94,14 +114,14 @@ func judge(seed uint64, high bool, tests int) (judged, error) {
 	return all, nil
 }
 
-func judgeSessions(all judged, m *coresidence.FlowModel, train, test *cloud.Run) error {
-	known, _ := sequences(m, train)
+func judgeSessions(all judged, m *coresidence.FlowModel, t trial) error {
+	known, _ := sequences(m, t.train, t.session)
 	model, err := coresidence.TrainSessions(known, m.Groups())
 	if err != nil {
 		return err
 	}
 	sequence, distribution := &scores{}, &scores{}
-	labelled, attack := sequences(m, test)
+	labelled, attack := sequences(m, t.test, t.session)
 	for k, s := range labelled {
 		a, b, err := model.Scores(s)
 		if err != nil {
@@ -116,8 +136,8 @@ func judgeSessions(all judged, m *coresidence.FlowModel, train, test *cloud.Run)
 
 // sequences labels the flows of each session; a session with a flow of the
 // attacker's is the attacker's.
-func sequences(m *coresidence.FlowModel, r *cloud.Run) (all [][]int, attack []bool) {
-	for _, s := range coresidence.Sessions(r.Flows, shortSessions*1e9) {
+func sequences(m *coresidence.FlowModel, r *cloud.Run, session time.Duration) (all [][]int, attack []bool) {
+	for _, s := range coresidence.Sessions(r.Flows, session) {
 		labels, bad := make([]int, len(s.Flows)), false
 		for k, i := range s.Flows {
 			labels[k], _ = m.Judge(&r.Flows[i])
@@ -130,29 +150,48 @@ func sequences(m *coresidence.FlowModel, r *cloud.Run) (all [][]int, attack []bo
 
 func tables(ctx context.Context, env report.Environment) (*report.Report, error) {
 	r := report.New(All()[0])
-	t1 := report.Table{Title: "Table 1: flow domain", Header: []string{"approach", "attack", "paper, accuracy %", "here, accuracy %", "TPR % at FPR <= 20 %", "area under ROC"}}
+	t1 := report.Table{Title: "Table 1: flow domain", Header: []string{"approach", "attack", "paper, accuracy %", "simulated, accuracy %", "TPR % at FPR <= 20 %", "area under ROC"}}
+	if env.Lab.Runs > 0 {
+		t1.Header = append(t1.Header, "Open vSwitch, accuracy %", "OVS: TPR % at FPR <= 20 %", "OVS: area under ROC")
+	}
 	t2 := report.Table{Title: "Table 2: session domain", Header: t1.Header}
 	for _, rate := range rates {
-		var runs []judged
+		var runs, real []judged
 		for seed := range uint64(repetitions) {
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
-			all, err := judge(seed, rate.high, rounds/2)
+			t, err := simulateTrial(seed, rate.high, rounds/2)
+			if err != nil {
+				return nil, err
+			}
+			all, err := judge(t)
 			if err != nil {
 				return nil, err
 			}
 			runs = append(runs, all)
 			env.Progress("runs of the "+rate.name+" attack", 1)
 		}
+		for seed := range uint64(env.Lab.Runs) {
+			t, err := runTrial(ctx, env, seed, rate.high)
+			if err != nil {
+				return nil, err
+			}
+			all, err := judge(t)
+			if err != nil {
+				return nil, err
+			}
+			real = append(real, all)
+		}
 		for _, m := range flowMethods {
-			t1.Rows = append(t1.Rows, row(runs, string(m), rate.name))
+			t1.Rows = append(t1.Rows, row(runs, real, string(m), rate.name))
 		}
 		for _, m := range sessionMethods {
-			t2.Rows = append(t2.Rows, row(runs, m, rate.name))
+			t2.Rows = append(t2.Rows, row(runs, real, m, rate.name))
 		}
 	}
 	r.Tables = append(r.Tables, t1, t2)
+	sayLab(r, env)
 	r.Say("%d repetitions: training runs without attack have the seeds %d to %d, judged runs with %d tests of each of two flooders %d to %d. Intervals are 95 %% of the mean over the repetitions.",
 		repetitions, trainSeed, trainSeed+repetitions-1, rounds/2, testSeed, testSeed+repetitions-1)
 	r.Say("The paper does not say over what its accuracies range. Here it is the mean, over the repetitions, of the lowest and the highest share of flows or sessions judged rightly, among all thresholds with FPR <= 20 %%. It depends on how much of the traffic is the attacker's, which the paper does not say either; the area under the ROC curve does not.")
@@ -169,7 +208,15 @@ var published = map[[2]string]string{
 	{"conditional probabilities", "low-rate"}: "48.10 - 79.75", {"conditional probabilities", "high-rate"}: "37.18 - 93.66",
 }
 
-func row(runs []judged, method, rate string) []string {
+func row(simulated, real []judged, method, rate string) []string {
+	cells := append([]string{method, rate, published[[2]string{method, rate}]}, accuracies(simulated, method)...)
+	if len(real) > 0 {
+		cells = append(cells, accuracies(real, method)...)
+	}
+	return cells
+}
+
+func accuracies(runs []judged, method string) []string {
 	var low, high, found, areas []float64
 	for _, r := range runs {
 		c := rocOf(*r[method])
@@ -179,12 +226,15 @@ func row(runs []judged, method, rate string) []string {
 	}
 	l, _ := meanOf(low)
 	h, _ := meanOf(high)
-	return []string{method, rate, published[[2]string{method, rate}], fmt.Sprintf("%.2f - %.2f", l, h), interval(found, "%.1f"), interval(areas, "%.3f")}
+	return []string{fmt.Sprintf("%.2f - %.2f", l, h), interval(found, "%.1f"), interval(areas, "%.3f")}
 }
 
-// interval is a mean with its 95 % interval.
+// interval is a mean with its 95 % interval, if there are several values.
 func interval(v []float64, format string) string {
 	m, half := meanOf(v)
+	if len(v) < 2 {
+		return fmt.Sprintf(format, m)
+	}
 	return fmt.Sprintf(format+" ["+format+", "+format+"]", m, m-half, m+half)
 }
 

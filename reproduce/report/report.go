@@ -23,8 +23,18 @@ type Environment struct {
 	// Data is the folder of shared captures and logs; if empty, parts that need
 	// it are left out with a note.
 	Data string
+	// Lab says how often experiments also run in network namespaces.
+	Lab Lab
 	// Progress, never nil, is called with the stage and how much more is done.
 	Progress func(what string, n int)
+}
+
+// Lab is runs of an experiment in network namespaces, which need root and real time.
+type Lab struct {
+	// Runs is how many; 0 leaves them out.
+	Runs int
+	// Rounds is the length of each, in the experiment's own unit.
+	Rounds int
 }
 
 // Reproduction is one entry of the list that 'dragnet reproduce' prints.
