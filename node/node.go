@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 
 	"dragnet/ask/witness/endpoint"
@@ -23,6 +24,7 @@ import (
 	"dragnet/node/api"
 	"dragnet/node/bouncers"
 	"dragnet/node/centre"
+	"dragnet/node/decisions"
 	"dragnet/node/detection"
 	"dragnet/node/enforcement"
 	"dragnet/node/follow"
@@ -137,7 +139,13 @@ func New(c Configuration, p run.Program) (*Node, error) {
 	}
 	if n.api, err = api.New(c.API, api.Dependencies{
 		Log: log("api"), TLS: registry.ServerTLS(c.API.ServerNames()), Member: registry.FindMember,
-		Services: append(readServices(&c), registry.Service(), registry.Operators().Service()),
+		Services: slices.Concat(readServices(&c), []api.Service{registry.Service(), registry.Operators().Service()},
+			decisions.NewServer(decisions.Dependencies{
+				Ledger: ledger.New(db), Log: log("decisions"),
+				SetAside: func(ctx context.Context, signature string) (string, error) {
+					return centre.SetAside(ctx, db, signature)
+				},
+			}).Services()),
 	}); err != nil {
 		return nil, err
 	}
@@ -147,19 +155,19 @@ func New(c Configuration, p run.Program) (*Node, error) {
 
 // addFeeds adds what follows a clearinghouse's publications, and what hands the
 // node's decisions to bouncers.
-func (n *Node) addFeeds(c Configuration, decisions *ledger.Ledger, log func(string) *slog.Logger) error {
+func (n *Node) addFeeds(c Configuration, book *ledger.Ledger, log func(string) *slog.Logger) error {
 	if c.Subscribe.URL != "" {
 		if c.Subscribe.Directory == "" {
 			c.Subscribe.Directory = filepath.Join(c.Store.Directory, "feed")
 		}
-		s, err := subscribe.New(c.Subscribe, decisions, log("subscribe"))
+		s, err := subscribe.New(c.Subscribe, book, log("subscribe"))
 		if err != nil {
 			return err
 		}
 		n.parts = append(n.parts, s)
 	}
 	if c.Bouncers.Listen != "" {
-		b, err := bouncers.New(c.Bouncers, decisions, log("bouncers"))
+		b, err := bouncers.New(c.Bouncers, book, log("bouncers"))
 		if err != nil {
 			return err
 		}

@@ -1,19 +1,19 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/durationpb"
 
-	"dragnet/decide"
-	"dragnet/decide/ledger"
 	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/internal/cli"
-	"dragnet/node/centre"
+	"dragnet/node/decisions"
+	nodev1 "dragnet/wire/node/v1"
 )
 
 func newDecision() *cobra.Command {
@@ -32,7 +32,7 @@ resume'; agents follow with their next report, within seconds.`,
 
 func newDecisionList() *cobra.Command {
 	var verdict string
-	var most int
+	var most uint32
 	cmd := &cobra.Command{
 		Use: "list", Short: "List decisions, the latest first",
 		Example: `  dragnet decision list
@@ -40,7 +40,7 @@ func newDecisionList() *cobra.Command {
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&verdict, "verdict", "", "only decisions with this verdict: proposed, dry-run, active, refused, undone, expired or stopped")
-	cmd.Flags().IntVar(&most, "limit", 100, "list at most this many")
+	cmd.Flags().Uint32Var(&most, "limit", 100, "list at most this many, up to 10000")
 	open := ledgerFlags(cmd)
 	output := cli.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -49,21 +49,23 @@ func newDecisionList() *cobra.Command {
 			return err
 		}
 		defer book.Close()
-		all, err := book.Decisions(cmd.Context(), dossier.Verdict(verdict), most)
+		got, err := book.decisions.ListDecisions(cmd.Context(), &nodev1.ListDecisionsRequest{Verdict: verdict, Limit: most})
 		if err != nil {
-			return err
+			return book.explain(err, "")
 		}
-		if at, who, why, err := book.Stopped(cmd.Context()); err != nil {
-			return err
-		} else if who != "" {
-			fmt.Fprintf(cmd.ErrOrStderr(), "decisions were stopped at %s by %s: %s\n", formatSecond(at), who, why)
+		if s := got.Stopped; s != nil {
+			fmt.Fprintf(cmd.ErrOrStderr(), "decisions were stopped at %s by %s: %s\n", s.Time.AsTime().Format(time.RFC3339), s.Who, s.Why)
 		}
-		return printDecisions(cmd, *output, all)
+		return printDecisions(cmd, *output, got.Decisions...)
 	}
 	return cmd
 }
 
-func printDecisions(cmd *cobra.Command, f cli.Format, all []dossier.Decision) error {
+func printDecisions(cmd *cobra.Command, f cli.Format, sent ...*nodev1.Decision) error {
+	all, err := readMessages(sent, decisions.ReadDecision)
+	if err != nil {
+		return err
+	}
 	rows := cli.Rows{Header: []string{"id", "target", "verdict", "until", "by", "why"}}
 	for _, d := range all {
 		target := d.Target.String()
@@ -93,11 +95,15 @@ func newDecisionShow() *cobra.Command {
 			return err
 		}
 		defer book.Close()
-		d, err := book.Decision(cmd.Context(), args[0])
+		got, err := book.decisions.GetDecision(cmd.Context(), &nodev1.GetDecisionRequest{Id: args[0]})
 		if err != nil {
-			return cli.Hint(err, "see 'dragnet decision list'")
+			return book.explain(err, "see 'dragnet decision list'")
 		}
-		receipts, err := book.Receipts(cmd.Context(), d.ID)
+		d, err := decisions.ReadDecision(got.Decision)
+		if err != nil {
+			return err
+		}
+		receipts, err := readMessages(got.Receipts, decisions.ReadReceipt)
 		if err != nil {
 			return err
 		}
@@ -128,7 +134,7 @@ func newDecisionPropose() *cobra.Command {
 	var ttl time.Duration
 	var findings []string
 	var signature string
-	var most int
+	var most uint32
 	cmd := &cobra.Command{
 		Use: "propose [TARGET]", Short: "Propose to block an address or prefix, or to reset what a signature matches",
 		Long: `Propose asks the judge to block a source, within its rules: the allow list, the ban
@@ -152,7 +158,7 @@ senders in an hour, is charged to the ban budget, and divided among the sensors.
 	f.DurationVar(&ttl, "for", 0, "how long (default: decide.ttl of the node)")
 	f.StringArrayVar(&findings, "finding", nil, "identifier of a finding it is based on; repeat for each")
 	f.StringVar(&signature, "signature", "", "reset connections that carry what this signature matches ('dragnet signature centre' lists them)")
-	f.IntVar(&most, "most", 10, "with --signature: reset connections of at most this many senders in an hour")
+	f.Uint32Var(&most, "most", 10, "with --signature: reset connections of at most this many senders in an hour")
 	open := ledgerFlags(cmd)
 	output := cli.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -162,122 +168,56 @@ senders in an hour, is charged to the ban budget, and divided among the sensors.
 		if why == "" {
 			return cli.Usage(errors.New("--why is missing: say why, for those who are affected"))
 		}
-		var target netip.Prefix
-		if len(args) > 0 {
-			var err error
-			if target, err = parseTarget(args[0]); err != nil {
-				return cli.Usage(err)
-			}
-		}
-		name, err := operatorName(who)
-		if err != nil {
-			return err
-		}
 		book, err := open()
 		if err != nil {
 			return err
 		}
 		defer book.Close()
-		if target, err = checkFindings(cmd, book, target, findings); err != nil {
+		q := &nodev1.ProposeDecisionRequest{Why: why, Findings: findings, Signature: signature, Most: most}
+		if q.Who, err = book.operatorName(who); err != nil {
 			return err
 		}
-		standing, err := resetStanding(cmd, signature, most)
+		if len(args) > 0 {
+			q.Target = args[0]
+		}
+		if ttl != 0 {
+			q.For = durationpb.New(ttl)
+		}
+		got, err := book.decisions.ProposeDecision(cmd.Context(), q)
 		if err != nil {
+			return book.explain(err, "see 'dragnet finding list' and 'dragnet signature centre'")
+		}
+		for _, w := range got.Warnings {
+			fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w)
+		}
+		if err := printDecisions(cmd, *output, got.Decision); err != nil || got.Refused == "" {
 			return err
 		}
-		if standing != nil && len(args) == 0 {
-			target = netip.MustParsePrefix("0.0.0.0/0") // everybody, of both families
-		}
-		var d dossier.Decision
-		var refused error
-		err = book.Judge(cmd.Context(), currentTime(), func(j *decide.Judge) error {
-			d, refused = j.Propose(currentTime(), dossier.Proposal{Target: target, Who: name, Why: why, TTL: ttl, Findings: findings, Standing: standing})
-			return nil // a refusal is kept, too
-		})
-		if err != nil {
-			return err
-		}
-		if d.ID != "" {
-			if err := printDecisions(cmd, *output, []dossier.Decision{d}); err != nil {
-				return err
-			}
-		}
-		return refused
+		return errors.New(got.Refused)
 	}
 	return cmd
 }
 
-// resetStanding sets a signature aside, and returns the standing decision about it;
-// nil if none is named.
-func resetStanding(cmd *cobra.Command, name string, most int) (*dossier.Standing, error) {
-	if name == "" {
-		return nil, nil
-	}
-	data, err := cmd.Flags().GetString("data")
-	if err != nil {
-		return nil, err
-	}
-	db, err := openState(cmd.Context(), data)
-	if err != nil {
-		return nil, err
-	}
-	aside, err := centre.SetAside(cmd.Context(), db, name)
-	if err := errors.Join(err, db.Close()); err != nil {
-		return nil, cli.Hint(err, "see 'dragnet signature centre'")
-	}
-	fmt.Fprintln(cmd.ErrOrStderr(), "warning: a trap chooses what its signatures are learnt from; look at the signature, and at the findings that it made, before you approve")
-	return &dossier.Standing{Rule: dossier.RuleReset, Most: most, Signature: aside}, nil
-}
-
-// checkFindings reads the findings that a proposal names, and returns its target.
-func checkFindings(cmd *cobra.Command, book *ledger.Ledger, target netip.Prefix, ids []string) (netip.Prefix, error) {
-	weak := len(ids) > 0
-	for _, id := range ids {
-		f, err := book.Finding(cmd.Context(), id)
-		if err != nil {
-			return target, cli.Hint(err, "see 'dragnet finding list'")
-		}
-		if !target.IsValid() {
-			target = netip.PrefixFrom(f.Addr, f.Addr.BitLen())
-		}
-		weak = weak && f.IsWeak()
-	}
-	if weak {
-		fmt.Fprintln(cmd.ErrOrStderr(), "warning: this rests only on what a trap sent, or a signature learnt from it matches; a trap that was taken over can send anything")
-	}
-	return target, nil
-}
-
-// parseTarget reads an address or a prefix.
-func parseTarget(text string) (netip.Prefix, error) {
-	if a, err := netip.ParseAddr(text); err == nil {
-		return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(text)
-	if err != nil {
-		return p, fmt.Errorf("%q is neither an address nor a prefix such as 203.0.113.0/28", text)
-	}
-	return p.Masked(), nil
-}
-
 func newDecisionApprove() *cobra.Command {
 	return decisionVerb("approve ID...", "Let proposed decisions take effect", false,
-		func(book *ledger.Ledger, cmd *cobra.Command, id, who, _ string) (dossier.Decision, error) {
-			return book.Approve(cmd.Context(), currentTime(), id, who)
+		func(ctx context.Context, book *openLedger, id, who, _ string) (*nodev1.Decision, error) {
+			got, err := book.decisions.ApproveDecision(ctx, &nodev1.ApproveDecisionRequest{Id: id, Who: who})
+			return got.GetDecision(), err
 		})
 }
 
 func newDecisionUndo() *cobra.Command {
 	return decisionVerb("undo ID...", "Undo decisions, or refuse proposed ones", true,
-		func(book *ledger.Ledger, cmd *cobra.Command, id, who, why string) (dossier.Decision, error) {
-			return book.Undo(cmd.Context(), currentTime(), id, who, why)
+		func(ctx context.Context, book *openLedger, id, who, why string) (*nodev1.Decision, error) {
+			got, err := book.decisions.UndoDecision(ctx, &nodev1.UndoDecisionRequest{Id: id, Who: who, Why: why})
+			return got.GetDecision(), err
 		})
 }
 
 func currentTime() flow.Time { return flow.FromTime(time.Now()) }
 
 // decisionVerb changes decisions one after the other, and prints them.
-func decisionVerb(use, short string, reasons bool, do func(*ledger.Ledger, *cobra.Command, string, string, string) (dossier.Decision, error)) *cobra.Command {
+func decisionVerb(use, short string, reasons bool, do func(ctx context.Context, book *openLedger, id, who, why string) (*nodev1.Decision, error)) *cobra.Command {
 	var who, why string
 	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.MinimumNArgs(1)}
 	cmd.Flags().StringVar(&who, "who", "", "who does this, for the record (default: the user)")
@@ -287,24 +227,24 @@ func decisionVerb(use, short string, reasons bool, do func(*ledger.Ledger, *cobr
 	open := ledgerFlags(cmd)
 	output := cli.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		name, err := operatorName(who)
-		if err != nil {
-			return err
-		}
 		book, err := open()
 		if err != nil {
 			return err
 		}
 		defer book.Close()
-		var all []dossier.Decision
+		name, err := book.operatorName(who)
+		if err != nil {
+			return err
+		}
+		var all []*nodev1.Decision
 		for _, id := range args {
-			d, err := do(book, cmd, id, name, why)
+			d, err := do(cmd.Context(), book, id, name, why)
 			if err != nil {
-				return cli.Hint(err, "see 'dragnet decision list'")
+				return book.explain(err, "see 'dragnet decision list'")
 			}
 			all = append(all, d)
 		}
-		return printDecisions(cmd, *output, all)
+		return printDecisions(cmd, *output, all...)
 	}
 	return cmd
 }
@@ -320,17 +260,17 @@ func newDecisionStop() *cobra.Command {
 	cmd.Flags().StringVar(&why, "why", "an operator stopped everything", "why, for the record")
 	open := ledgerFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		name, err := operatorName(who)
-		if err != nil {
-			return err
-		}
 		book, err := open()
 		if err != nil {
 			return err
 		}
 		defer book.Close()
-		if err := book.Stop(cmd.Context(), currentTime(), name, why); err != nil {
+		name, err := book.operatorName(who)
+		if err != nil {
 			return err
+		}
+		if _, err := book.decisions.StopDecisions(cmd.Context(), &nodev1.StopDecisionsRequest{Who: name, Why: why}); err != nil {
+			return book.explain(err, "")
 		}
 		fmt.Fprintln(cmd.ErrOrStderr(), "all decisions are stopped; 'dragnet decision resume' allows new ones")
 		return nil
@@ -339,11 +279,13 @@ func newDecisionStop() *cobra.Command {
 }
 
 func newDecisionResume() *cobra.Command {
+	var who string
 	cmd := &cobra.Command{
 		Use: "resume", Short: "Allow new decisions again after a stop",
 		Long: "Resume allows new decisions again. Those that were stopped stay stopped.",
 		Args: cobra.NoArgs,
 	}
+	cmd.Flags().StringVar(&who, "who", "", "who does this, for the log (default: the user)")
 	open := ledgerFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		book, err := open()
@@ -351,7 +293,14 @@ func newDecisionResume() *cobra.Command {
 			return err
 		}
 		defer book.Close()
-		return book.Resume(cmd.Context())
+		name, err := book.operatorName(who)
+		if err != nil {
+			return err
+		}
+		if _, err := book.decisions.ResumeDecisions(cmd.Context(), &nodev1.ResumeDecisionsRequest{Who: name}); err != nil {
+			return book.explain(err, "")
+		}
+		return nil
 	}
 	return cmd
 }

@@ -4,43 +4,15 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os/user"
 	"slices"
 
 	"github.com/spf13/cobra"
 
-	"dragnet/decide/ledger"
 	"dragnet/dossier"
 	"dragnet/internal/cli"
-	"dragnet/node/layout"
+	"dragnet/node/decisions"
+	nodev1 "dragnet/wire/node/v1"
 )
-
-// defaultData is the data directory of a node without --data.
-const defaultData = "/var/lib/dragnet"
-
-// ledgerFlags adds the flags that name a ledger, and returns what opens it.
-func ledgerFlags(cmd *cobra.Command) func() (*ledger.Ledger, error) {
-	data := cmd.Flags().String("data", defaultData, "data directory of the node, or the URL of its PostgreSQL database")
-	return func() (*ledger.Ledger, error) {
-		d, err := layout.OpenLedger(cmd.Context(), *data)
-		if err != nil {
-			return nil, cli.Hint(err, "name the node's data directory with --data; 'dragnet run node' creates it")
-		}
-		return d, nil
-	}
-}
-
-// operatorName returns the name of the user of the command line, for the record.
-func operatorName(flag string) (string, error) {
-	if flag != "" {
-		return flag, nil
-	}
-	u, err := user.Current()
-	if err != nil {
-		return "", cli.Usage(fmt.Errorf("say who you are with --who: %w", err))
-	}
-	return u.Username, nil
-}
 
 func newFinding() *cobra.Command {
 	cmd := &cobra.Command{Use: "finding", Short: "Show what detectors found", Args: cobra.ArbitraryArgs, RunE: cli.Group}
@@ -50,14 +22,14 @@ func newFinding() *cobra.Command {
 
 func newFindingList() *cobra.Command {
 	var host string
-	var most int
+	var most uint32
 	cmd := &cobra.Command{
 		Use: "list", Short: "List findings, the latest first",
 		Example: "  dragnet finding list --host 198.51.100.7 -o json",
 		Args:    cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&host, "host", "", "only findings about this host")
-	cmd.Flags().IntVar(&most, "limit", 100, "list at most this many")
+	cmd.Flags().Uint32Var(&most, "limit", 100, "list at most this many, up to 10000")
 	open := ledgerFlags(cmd)
 	output := cli.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -66,7 +38,11 @@ func newFindingList() *cobra.Command {
 			return err
 		}
 		defer book.Close()
-		found, err := book.Findings(cmd.Context(), host, most)
+		got, err := book.findings.ListFindings(cmd.Context(), &nodev1.ListFindingsRequest{Host: host, Limit: most})
+		if err != nil {
+			return book.explain(err, "")
+		}
+		found, err := readMessages(got.Findings, decisions.ReadFinding)
 		if err != nil {
 			return err
 		}
@@ -91,7 +67,7 @@ func newFindingShow() *cobra.Command {
 		defer book.Close()
 		f, err := book.Finding(cmd.Context(), args[0])
 		if err != nil {
-			return cli.Hint(err, "see 'dragnet finding list'")
+			return err
 		}
 		if *output == cli.JSON {
 			return cli.WriteJSON(cmd.OutOrStdout(), f)

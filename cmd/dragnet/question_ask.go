@@ -14,7 +14,6 @@ import (
 
 	"dragnet/ask/detective"
 	"dragnet/ask/inquiry"
-	"dragnet/decide/ledger"
 	"dragnet/dossier/pattern"
 	"dragnet/internal/cli"
 	"dragnet/node/hunt"
@@ -32,7 +31,7 @@ type askCommand struct {
 	force    bool
 	finding  string
 	yes      bool
-	book     func() (*ledger.Ledger, error)
+	book     func() (*openLedger, error)
 	state    *string
 	output   *cli.Format
 }

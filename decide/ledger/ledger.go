@@ -1,5 +1,6 @@
 // Package ledger keeps what a node concluded and decided: findings, decisions,
-// receipts, whether decisions are stopped, and the rules the judge goes by.
+// receipts, whether decisions are stopped, and the rules the judge goes by with
+// their allow list.
 //
 // The database is the truth, not the memory of a process: each change takes the
 // judge from it and puts it back in one transaction. So 'dragnet decision stop'
@@ -83,7 +84,11 @@ func (d *Ledger) Configure(ctx context.Context, now flow.Time, c decide.Configur
 		if err := setSetting(tx, rules, b); err != nil {
 			return err
 		}
-		return withJudge(tx, now, func(j *decide.Judge) error { return j.Configure(now, c, who) })
+		all, err := readRules(tx, now)
+		if err != nil {
+			return err
+		}
+		return withJudge(tx, now, func(j *decide.Judge) error { return j.Configure(now, all, who) })
 	})
 }
 
@@ -127,8 +132,8 @@ func (d *Ledger) Stopped(ctx context.Context) (at flow.Time, who, why string, er
 // withJudge takes the judge from the tables and puts it back. It knows decisions
 // that may still change and those that f could mean by their identity.
 func withJudge(tx *state.Tx, now flow.Time, f func(*decide.Judge) error) error {
-	c := decide.DefaultConfiguration()
-	if _, err := getSetting(tx, rules, &c); err != nil {
+	c, err := readRules(tx, now)
+	if err != nil {
 		return err
 	}
 	before, err := readDecisions(tx, `SELECT body FROM ledger_decision WHERE verdict IN (?, ?, ?) ORDER BY seq`, dossier.Proposed, dossier.DryRun, dossier.Active)

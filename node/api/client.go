@@ -20,10 +20,12 @@ import (
 
 // Client is an operator's connection to a node.
 type Client struct {
-	Flows    nodev1connect.FlowServiceClient
-	Store    nodev1connect.StoreServiceClient
-	Question nodev1connect.QuestionServiceClient
-	Members  nodev1connect.MemberServiceClient
+	Flows     nodev1connect.FlowServiceClient
+	Store     nodev1connect.StoreServiceClient
+	Question  nodev1connect.QuestionServiceClient
+	Members   nodev1connect.MemberServiceClient
+	Findings  nodev1connect.FindingServiceClient
+	Decisions nodev1connect.DecisionServiceClient
 
 	http *http.Transport
 }
@@ -87,11 +89,13 @@ func Dial(address, folder string) (*Client, error) {
 	}
 	c, options := &http.Client{Transport: t}, connect.WithReadMaxBytes(maxAnswer)
 	return &Client{
-		Flows:    nodev1connect.NewFlowServiceClient(c, base, options),
-		Store:    nodev1connect.NewStoreServiceClient(c, base, options),
-		Question: nodev1connect.NewQuestionServiceClient(c, base, options),
-		Members:  nodev1connect.NewMemberServiceClient(c, base, options),
-		http:     t,
+		Flows:     nodev1connect.NewFlowServiceClient(c, base, options),
+		Store:     nodev1connect.NewStoreServiceClient(c, base, options),
+		Question:  nodev1connect.NewQuestionServiceClient(c, base, options),
+		Members:   nodev1connect.NewMemberServiceClient(c, base, options),
+		Findings:  nodev1connect.NewFindingServiceClient(c, base, options),
+		Decisions: nodev1connect.NewDecisionServiceClient(c, base, options),
+		http:      t,
 	}, nil
 }
 

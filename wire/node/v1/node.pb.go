@@ -1877,6 +1877,1941 @@ func (x *ConfigureRoleResponse) GetVersion() string {
 	return ""
 }
 
+type ListFindingsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only those about this host, such as 198.51.100.7; empty for all.
+	Host string `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	// At most 10000; 0 means 100.
+	Limit         uint32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListFindingsRequest) Reset() {
+	*x = ListFindingsRequest{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListFindingsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListFindingsRequest) ProtoMessage() {}
+
+func (x *ListFindingsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListFindingsRequest.ProtoReflect.Descriptor instead.
+func (*ListFindingsRequest) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ListFindingsRequest) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *ListFindingsRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type ListFindingsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Findings      []*Finding             `protobuf:"bytes,1,rep,name=findings,proto3" json:"findings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListFindingsResponse) Reset() {
+	*x = ListFindingsResponse{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListFindingsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListFindingsResponse) ProtoMessage() {}
+
+func (x *ListFindingsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListFindingsResponse.ProtoReflect.Descriptor instead.
+func (*ListFindingsResponse) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ListFindingsResponse) GetFindings() []*Finding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+type GetFindingRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetFindingRequest) Reset() {
+	*x = GetFindingRequest{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetFindingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetFindingRequest) ProtoMessage() {}
+
+func (x *GetFindingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetFindingRequest.ProtoReflect.Descriptor instead.
+func (*GetFindingRequest) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *GetFindingRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type GetFindingResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Finding       *Finding               `protobuf:"bytes,1,opt,name=finding,proto3" json:"finding,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetFindingResponse) Reset() {
+	*x = GetFindingResponse{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetFindingResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetFindingResponse) ProtoMessage() {}
+
+func (x *GetFindingResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetFindingResponse.ProtoReflect.Descriptor instead.
+func (*GetFindingResponse) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *GetFindingResponse) GetFinding() *Finding {
+	if x != nil {
+		return x.Finding
+	}
+	return nil
+}
+
+type Finding struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// What found it, and what it is: failures, address-scan.
+	Detector string `protobuf:"bytes,2,opt,name=detector,proto3" json:"detector,omitempty"`
+	Kind     string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	// The address, and the network in which it is valid if it is private.
+	Host  string                 `protobuf:"bytes,4,opt,name=host,proto3" json:"host,omitempty"`
+	Scope string                 `protobuf:"bytes,5,opt,name=scope,proto3" json:"scope,omitempty"`
+	First *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=first,proto3" json:"first,omitempty"`
+	Last  *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=last,proto3" json:"last,omitempty"`
+	// The address may be forged.
+	Unverified bool `protobuf:"varint,8,opt,name=unverified,proto3" json:"unverified,omitempty"`
+	// A sentence.
+	Summary       string    `protobuf:"bytes,9,opt,name=summary,proto3" json:"summary,omitempty"`
+	Evidence      *Evidence `protobuf:"bytes,10,opt,name=evidence,proto3" json:"evidence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Finding) Reset() {
+	*x = Finding{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Finding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Finding) ProtoMessage() {}
+
+func (x *Finding) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Finding.ProtoReflect.Descriptor instead.
+func (*Finding) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *Finding) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Finding) GetDetector() string {
+	if x != nil {
+		return x.Detector
+	}
+	return ""
+}
+
+func (x *Finding) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Finding) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *Finding) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
+func (x *Finding) GetFirst() *timestamppb.Timestamp {
+	if x != nil {
+		return x.First
+	}
+	return nil
+}
+
+func (x *Finding) GetLast() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
+func (x *Finding) GetUnverified() bool {
+	if x != nil {
+		return x.Unverified
+	}
+	return false
+}
+
+func (x *Finding) GetSummary() string {
+	if x != nil {
+		return x.Summary
+	}
+	return ""
+}
+
+func (x *Finding) GetEvidence() *Evidence {
+	if x != nil {
+		return x.Evidence
+	}
+	return nil
+}
+
+type Evidence struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was compared with a threshold, and the thresholds, by name.
+	Counts     map[string]uint64  `protobuf:"bytes,1,rep,name=counts,proto3" json:"counts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Thresholds map[string]float64 `protobuf:"bytes,2,rep,name=thresholds,proto3" json:"thresholds,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
+	// Such as "tcp port 22", if all is about one port.
+	Service string `protobuf:"bytes,3,opt,name=service,proto3" json:"service,omitempty"`
+	// A few of the flows, the earliest first.
+	Flows []*FlowEvidence `protobuf:"bytes,4,rep,name=flows,proto3" json:"flows,omitempty"`
+	// With whom and when the host acted together, and the probability of that without
+	// a common cause.
+	Peers         []string                 `protobuf:"bytes,5,rep,name=peers,proto3" json:"peers,omitempty"`
+	Times         []*timestamppb.Timestamp `protobuf:"bytes,6,rep,name=times,proto3" json:"times,omitempty"`
+	P             *float64                 `protobuf:"fixed64,7,opt,name=p,proto3,oneof" json:"p,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Evidence) Reset() {
+	*x = Evidence{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Evidence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Evidence) ProtoMessage() {}
+
+func (x *Evidence) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Evidence.ProtoReflect.Descriptor instead.
+func (*Evidence) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *Evidence) GetCounts() map[string]uint64 {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *Evidence) GetThresholds() map[string]float64 {
+	if x != nil {
+		return x.Thresholds
+	}
+	return nil
+}
+
+func (x *Evidence) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *Evidence) GetFlows() []*FlowEvidence {
+	if x != nil {
+		return x.Flows
+	}
+	return nil
+}
+
+func (x *Evidence) GetPeers() []string {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
+}
+
+func (x *Evidence) GetTimes() []*timestamppb.Timestamp {
+	if x != nil {
+		return x.Times
+	}
+	return nil
+}
+
+func (x *Evidence) GetP() float64 {
+	if x != nil && x.P != nil {
+		return *x.P
+	}
+	return 0
+}
+
+type FlowEvidence struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	Orig          string                 `protobuf:"bytes,2,opt,name=orig,proto3" json:"orig,omitempty"`
+	Resp          string                 `protobuf:"bytes,3,opt,name=resp,proto3" json:"resp,omitempty"`
+	Port          uint32                 `protobuf:"varint,4,opt,name=port,proto3" json:"port,omitempty"`
+	Proto         string                 `protobuf:"bytes,5,opt,name=proto,proto3" json:"proto,omitempty"`
+	State         string                 `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FlowEvidence) Reset() {
+	*x = FlowEvidence{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlowEvidence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlowEvidence) ProtoMessage() {}
+
+func (x *FlowEvidence) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlowEvidence.ProtoReflect.Descriptor instead.
+func (*FlowEvidence) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *FlowEvidence) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *FlowEvidence) GetOrig() string {
+	if x != nil {
+		return x.Orig
+	}
+	return ""
+}
+
+func (x *FlowEvidence) GetResp() string {
+	if x != nil {
+		return x.Resp
+	}
+	return ""
+}
+
+func (x *FlowEvidence) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *FlowEvidence) GetProto() string {
+	if x != nil {
+		return x.Proto
+	}
+	return ""
+}
+
+func (x *FlowEvidence) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+type Decision struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The prefix that is blocked.
+	Target string `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
+	// proposed, dry-run, active, refused, undone, expired or stopped.
+	Verdict string `protobuf:"bytes,3,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	Why     string `protobuf:"bytes,4,opt,name=why,proto3" json:"why,omitempty"`
+	// Identifiers of the findings it is based on.
+	Findings []string               `protobuf:"bytes,5,rep,name=findings,proto3" json:"findings,omitempty"`
+	Until    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=until,proto3" json:"until,omitempty"`
+	// Its history; the first step is the proposal.
+	Steps []*Step `protobuf:"bytes,7,rep,name=steps,proto3" json:"steps,omitempty"`
+	// The command that takes it back.
+	Undo string `protobuf:"bytes,8,opt,name=undo,proto3" json:"undo,omitempty"`
+	// Of a standing decision only: the rule that may block single sources of the
+	// target, and how many at a time.
+	Standing      *Standing `protobuf:"bytes,9,opt,name=standing,proto3" json:"standing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Decision) Reset() {
+	*x = Decision{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Decision) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Decision) ProtoMessage() {}
+
+func (x *Decision) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Decision.ProtoReflect.Descriptor instead.
+func (*Decision) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *Decision) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Decision) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *Decision) GetVerdict() string {
+	if x != nil {
+		return x.Verdict
+	}
+	return ""
+}
+
+func (x *Decision) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *Decision) GetFindings() []string {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+func (x *Decision) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *Decision) GetSteps() []*Step {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *Decision) GetUndo() string {
+	if x != nil {
+		return x.Undo
+	}
+	return ""
+}
+
+func (x *Decision) GetStanding() *Standing {
+	if x != nil {
+		return x.Standing
+	}
+	return nil
+}
+
+type Step struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	Who           string                 `protobuf:"bytes,2,opt,name=who,proto3" json:"who,omitempty"`
+	Verdict       string                 `protobuf:"bytes,3,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	Why           string                 `protobuf:"bytes,4,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Step) Reset() {
+	*x = Step{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Step) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Step) ProtoMessage() {}
+
+func (x *Step) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Step.ProtoReflect.Descriptor instead.
+func (*Step) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *Step) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Step) GetWho() string {
+	if x != nil {
+		return x.Who
+	}
+	return ""
+}
+
+func (x *Step) GetVerdict() string {
+	if x != nil {
+		return x.Verdict
+	}
+	return ""
+}
+
+func (x *Step) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type Standing struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Rule  string                 `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	Most  uint64                 `protobuf:"varint,2,opt,name=most,proto3" json:"most,omitempty"`
+	// The signature that it is about, set aside when it was proposed; may be empty.
+	Signature     string `protobuf:"bytes,3,opt,name=signature,proto3" json:"signature,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Standing) Reset() {
+	*x = Standing{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Standing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Standing) ProtoMessage() {}
+
+func (x *Standing) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Standing.ProtoReflect.Descriptor instead.
+func (*Standing) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *Standing) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *Standing) GetMost() uint64 {
+	if x != nil {
+		return x.Most
+	}
+	return 0
+}
+
+func (x *Standing) GetSignature() string {
+	if x != nil {
+		return x.Signature
+	}
+	return ""
+}
+
+type Receipt struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Decision string                 `protobuf:"bytes,1,opt,name=decision,proto3" json:"decision,omitempty"`
+	Point    string                 `protobuf:"bytes,2,opt,name=point,proto3" json:"point,omitempty"`
+	Time     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
+	Applied  bool                   `protobuf:"varint,4,opt,name=applied,proto3" json:"applied,omitempty"`
+	// What was read back, or what failed.
+	Proof         string `protobuf:"bytes,5,opt,name=proof,proto3" json:"proof,omitempty"`
+	Problem       string `protobuf:"bytes,6,opt,name=problem,proto3" json:"problem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Receipt) Reset() {
+	*x = Receipt{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Receipt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Receipt) ProtoMessage() {}
+
+func (x *Receipt) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Receipt.ProtoReflect.Descriptor instead.
+func (*Receipt) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *Receipt) GetDecision() string {
+	if x != nil {
+		return x.Decision
+	}
+	return ""
+}
+
+func (x *Receipt) GetPoint() string {
+	if x != nil {
+		return x.Point
+	}
+	return ""
+}
+
+func (x *Receipt) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Receipt) GetApplied() bool {
+	if x != nil {
+		return x.Applied
+	}
+	return false
+}
+
+func (x *Receipt) GetProof() string {
+	if x != nil {
+		return x.Proof
+	}
+	return ""
+}
+
+func (x *Receipt) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+type Allowance struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Prefix string                 `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	Who    string                 `protobuf:"bytes,2,opt,name=who,proto3" json:"who,omitempty"`
+	Why    string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	// Absent for an entry of the configuration.
+	Since *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	// Absent for one without end.
+	Until *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=until,proto3" json:"until,omitempty"`
+	// Whether it is in the configuration, the place to change it.
+	Configured    bool `protobuf:"varint,6,opt,name=configured,proto3" json:"configured,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Allowance) Reset() {
+	*x = Allowance{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Allowance) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Allowance) ProtoMessage() {}
+
+func (x *Allowance) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Allowance.ProtoReflect.Descriptor instead.
+func (*Allowance) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *Allowance) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *Allowance) GetWho() string {
+	if x != nil {
+		return x.Who
+	}
+	return ""
+}
+
+func (x *Allowance) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *Allowance) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Allowance) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *Allowance) GetConfigured() bool {
+	if x != nil {
+		return x.Configured
+	}
+	return false
+}
+
+type ListDecisionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only those with this verdict; empty for all.
+	Verdict string `protobuf:"bytes,1,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	// At most 10000; 0 means 100.
+	Limit         uint32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDecisionsRequest) Reset() {
+	*x = ListDecisionsRequest{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDecisionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDecisionsRequest) ProtoMessage() {}
+
+func (x *ListDecisionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDecisionsRequest.ProtoReflect.Descriptor instead.
+func (*ListDecisionsRequest) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *ListDecisionsRequest) GetVerdict() string {
+	if x != nil {
+		return x.Verdict
+	}
+	return ""
+}
+
+func (x *ListDecisionsRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type ListDecisionsResponse struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Decisions []*Decision            `protobuf:"bytes,1,rep,name=decisions,proto3" json:"decisions,omitempty"`
+	// Set while decisions are stopped: when, by whom and why.
+	Stopped       *Step `protobuf:"bytes,2,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDecisionsResponse) Reset() {
+	*x = ListDecisionsResponse{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDecisionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDecisionsResponse) ProtoMessage() {}
+
+func (x *ListDecisionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDecisionsResponse.ProtoReflect.Descriptor instead.
+func (*ListDecisionsResponse) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *ListDecisionsResponse) GetDecisions() []*Decision {
+	if x != nil {
+		return x.Decisions
+	}
+	return nil
+}
+
+func (x *ListDecisionsResponse) GetStopped() *Step {
+	if x != nil {
+		return x.Stopped
+	}
+	return nil
+}
+
+type GetDecisionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetDecisionRequest) Reset() {
+	*x = GetDecisionRequest{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetDecisionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetDecisionRequest) ProtoMessage() {}
+
+func (x *GetDecisionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetDecisionRequest.ProtoReflect.Descriptor instead.
+func (*GetDecisionRequest) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *GetDecisionRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type GetDecisionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Decision      *Decision              `protobuf:"bytes,1,opt,name=decision,proto3" json:"decision,omitempty"`
+	Receipts      []*Receipt             `protobuf:"bytes,2,rep,name=receipts,proto3" json:"receipts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetDecisionResponse) Reset() {
+	*x = GetDecisionResponse{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetDecisionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetDecisionResponse) ProtoMessage() {}
+
+func (x *GetDecisionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetDecisionResponse.ProtoReflect.Descriptor instead.
+func (*GetDecisionResponse) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *GetDecisionResponse) GetDecision() *Decision {
+	if x != nil {
+		return x.Decision
+	}
+	return nil
+}
+
+func (x *GetDecisionResponse) GetReceipts() []*Receipt {
+	if x != nil {
+		return x.Receipts
+	}
+	return nil
+}
+
+type ProposeDecisionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// An address or a prefix; empty for the host of the first finding.
+	Target string `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	Why    string `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
+	// How long; absent for the node's default.
+	For *durationpb.Duration `protobuf:"bytes,3,opt,name=for,proto3" json:"for,omitempty"`
+	// Identifiers of the findings it is based on.
+	Findings []string `protobuf:"bytes,4,rep,name=findings,proto3" json:"findings,omitempty"`
+	// Who proposes, for callers on the node's own machine; a certificate says it
+	// itself.
+	Who string `protobuf:"bytes,5,opt,name=who,proto3" json:"who,omitempty"`
+	// Resets connections that carry what this signature of the node's centre matches,
+	// of senders within the target, instead of blocking hosts; empty for a block.
+	Signature string `protobuf:"bytes,6,opt,name=signature,proto3" json:"signature,omitempty"`
+	// With a signature: of at most this many senders in an hour; 0 means 10.
+	Most          uint32 `protobuf:"varint,7,opt,name=most,proto3" json:"most,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProposeDecisionRequest) Reset() {
+	*x = ProposeDecisionRequest{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProposeDecisionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProposeDecisionRequest) ProtoMessage() {}
+
+func (x *ProposeDecisionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProposeDecisionRequest.ProtoReflect.Descriptor instead.
+func (*ProposeDecisionRequest) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *ProposeDecisionRequest) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *ProposeDecisionRequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *ProposeDecisionRequest) GetFor() *durationpb.Duration {
+	if x != nil {
+		return x.For
+	}
+	return nil
+}
+
+func (x *ProposeDecisionRequest) GetFindings() []string {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+func (x *ProposeDecisionRequest) GetWho() string {
+	if x != nil {
+		return x.Who
+	}
+	return ""
+}
+
+func (x *ProposeDecisionRequest) GetSignature() string {
+	if x != nil {
+		return x.Signature
+	}
+	return ""
+}
+
+func (x *ProposeDecisionRequest) GetMost() uint32 {
+	if x != nil {
+		return x.Most
+	}
+	return 0
+}
+
+type ProposeDecisionResponse struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Decision *Decision              `protobuf:"bytes,1,opt,name=decision,proto3" json:"decision,omitempty"`
+	// Why the judge refused it; empty if not.
+	Refused string `protobuf:"bytes,2,opt,name=refused,proto3" json:"refused,omitempty"`
+	// What whoever approves it should know.
+	Warnings      []string `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProposeDecisionResponse) Reset() {
+	*x = ProposeDecisionResponse{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProposeDecisionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProposeDecisionResponse) ProtoMessage() {}
+
+func (x *ProposeDecisionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProposeDecisionResponse.ProtoReflect.Descriptor instead.
+func (*ProposeDecisionResponse) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *ProposeDecisionResponse) GetDecision() *Decision {
+	if x != nil {
+		return x.Decision
+	}
+	return nil
+}
+
+func (x *ProposeDecisionResponse) GetRefused() string {
+	if x != nil {
+		return x.Refused
+	}
+	return ""
+}
+
+func (x *ProposeDecisionResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+type ApproveDecisionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Who           string                 `protobuf:"bytes,2,opt,name=who,proto3" json:"who,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApproveDecisionRequest) Reset() {
+	*x = ApproveDecisionRequest{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApproveDecisionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApproveDecisionRequest) ProtoMessage() {}
+
+func (x *ApproveDecisionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApproveDecisionRequest.ProtoReflect.Descriptor instead.
+func (*ApproveDecisionRequest) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *ApproveDecisionRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ApproveDecisionRequest) GetWho() string {
+	if x != nil {
+		return x.Who
+	}
+	return ""
+}
+
+type ApproveDecisionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Decision      *Decision              `protobuf:"bytes,1,opt,name=decision,proto3" json:"decision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApproveDecisionResponse) Reset() {
+	*x = ApproveDecisionResponse{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApproveDecisionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApproveDecisionResponse) ProtoMessage() {}
+
+func (x *ApproveDecisionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApproveDecisionResponse.ProtoReflect.Descriptor instead.
+func (*ApproveDecisionResponse) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *ApproveDecisionResponse) GetDecision() *Decision {
+	if x != nil {
+		return x.Decision
+	}
+	return nil
+}
+
+type UndoDecisionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Who           string                 `protobuf:"bytes,2,opt,name=who,proto3" json:"who,omitempty"`
+	Why           string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndoDecisionRequest) Reset() {
+	*x = UndoDecisionRequest{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndoDecisionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndoDecisionRequest) ProtoMessage() {}
+
+func (x *UndoDecisionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndoDecisionRequest.ProtoReflect.Descriptor instead.
+func (*UndoDecisionRequest) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *UndoDecisionRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *UndoDecisionRequest) GetWho() string {
+	if x != nil {
+		return x.Who
+	}
+	return ""
+}
+
+func (x *UndoDecisionRequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type UndoDecisionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Decision      *Decision              `protobuf:"bytes,1,opt,name=decision,proto3" json:"decision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndoDecisionResponse) Reset() {
+	*x = UndoDecisionResponse{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndoDecisionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndoDecisionResponse) ProtoMessage() {}
+
+func (x *UndoDecisionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndoDecisionResponse.ProtoReflect.Descriptor instead.
+func (*UndoDecisionResponse) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *UndoDecisionResponse) GetDecision() *Decision {
+	if x != nil {
+		return x.Decision
+	}
+	return nil
+}
+
+type StopDecisionsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Who           string                 `protobuf:"bytes,1,opt,name=who,proto3" json:"who,omitempty"`
+	Why           string                 `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StopDecisionsRequest) Reset() {
+	*x = StopDecisionsRequest{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StopDecisionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StopDecisionsRequest) ProtoMessage() {}
+
+func (x *StopDecisionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StopDecisionsRequest.ProtoReflect.Descriptor instead.
+func (*StopDecisionsRequest) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *StopDecisionsRequest) GetWho() string {
+	if x != nil {
+		return x.Who
+	}
+	return ""
+}
+
+func (x *StopDecisionsRequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type StopDecisionsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StopDecisionsResponse) Reset() {
+	*x = StopDecisionsResponse{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StopDecisionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StopDecisionsResponse) ProtoMessage() {}
+
+func (x *StopDecisionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StopDecisionsResponse.ProtoReflect.Descriptor instead.
+func (*StopDecisionsResponse) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{52}
+}
+
+type ResumeDecisionsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Who           string                 `protobuf:"bytes,1,opt,name=who,proto3" json:"who,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeDecisionsRequest) Reset() {
+	*x = ResumeDecisionsRequest{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeDecisionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeDecisionsRequest) ProtoMessage() {}
+
+func (x *ResumeDecisionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeDecisionsRequest.ProtoReflect.Descriptor instead.
+func (*ResumeDecisionsRequest) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *ResumeDecisionsRequest) GetWho() string {
+	if x != nil {
+		return x.Who
+	}
+	return ""
+}
+
+type ResumeDecisionsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeDecisionsResponse) Reset() {
+	*x = ResumeDecisionsResponse{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeDecisionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeDecisionsResponse) ProtoMessage() {}
+
+func (x *ResumeDecisionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeDecisionsResponse.ProtoReflect.Descriptor instead.
+func (*ResumeDecisionsResponse) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{54}
+}
+
+type ListAllowancesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAllowancesRequest) Reset() {
+	*x = ListAllowancesRequest{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAllowancesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAllowancesRequest) ProtoMessage() {}
+
+func (x *ListAllowancesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAllowancesRequest.ProtoReflect.Descriptor instead.
+func (*ListAllowancesRequest) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{55}
+}
+
+type ListAllowancesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Allowances    []*Allowance           `protobuf:"bytes,1,rep,name=allowances,proto3" json:"allowances,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAllowancesResponse) Reset() {
+	*x = ListAllowancesResponse{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAllowancesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAllowancesResponse) ProtoMessage() {}
+
+func (x *ListAllowancesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAllowancesResponse.ProtoReflect.Descriptor instead.
+func (*ListAllowancesResponse) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *ListAllowancesResponse) GetAllowances() []*Allowance {
+	if x != nil {
+		return x.Allowances
+	}
+	return nil
+}
+
+type AddAllowanceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// An address or a prefix.
+	Prefix string `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	Why    string `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
+	// How long; absent for no end.
+	For           *durationpb.Duration `protobuf:"bytes,3,opt,name=for,proto3" json:"for,omitempty"`
+	Who           string               `protobuf:"bytes,4,opt,name=who,proto3" json:"who,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddAllowanceRequest) Reset() {
+	*x = AddAllowanceRequest{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddAllowanceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddAllowanceRequest) ProtoMessage() {}
+
+func (x *AddAllowanceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddAllowanceRequest.ProtoReflect.Descriptor instead.
+func (*AddAllowanceRequest) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *AddAllowanceRequest) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *AddAllowanceRequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *AddAllowanceRequest) GetFor() *durationpb.Duration {
+	if x != nil {
+		return x.For
+	}
+	return nil
+}
+
+func (x *AddAllowanceRequest) GetWho() string {
+	if x != nil {
+		return x.Who
+	}
+	return ""
+}
+
+type AddAllowanceResponse struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Allowance *Allowance             `protobuf:"bytes,1,opt,name=allowance,proto3" json:"allowance,omitempty"`
+	// The decisions that it ended.
+	Ended         []*Decision `protobuf:"bytes,2,rep,name=ended,proto3" json:"ended,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddAllowanceResponse) Reset() {
+	*x = AddAllowanceResponse{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddAllowanceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddAllowanceResponse) ProtoMessage() {}
+
+func (x *AddAllowanceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddAllowanceResponse.ProtoReflect.Descriptor instead.
+func (*AddAllowanceResponse) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *AddAllowanceResponse) GetAllowance() *Allowance {
+	if x != nil {
+		return x.Allowance
+	}
+	return nil
+}
+
+func (x *AddAllowanceResponse) GetEnded() []*Decision {
+	if x != nil {
+		return x.Ended
+	}
+	return nil
+}
+
+type RemoveAllowanceRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Prefix        string                 `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	Who           string                 `protobuf:"bytes,2,opt,name=who,proto3" json:"who,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveAllowanceRequest) Reset() {
+	*x = RemoveAllowanceRequest{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveAllowanceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveAllowanceRequest) ProtoMessage() {}
+
+func (x *RemoveAllowanceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveAllowanceRequest.ProtoReflect.Descriptor instead.
+func (*RemoveAllowanceRequest) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *RemoveAllowanceRequest) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *RemoveAllowanceRequest) GetWho() string {
+	if x != nil {
+		return x.Who
+	}
+	return ""
+}
+
+type RemoveAllowanceResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Allowance     *Allowance             `protobuf:"bytes,1,opt,name=allowance,proto3" json:"allowance,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveAllowanceResponse) Reset() {
+	*x = RemoveAllowanceResponse{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveAllowanceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveAllowanceResponse) ProtoMessage() {}
+
+func (x *RemoveAllowanceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveAllowanceResponse.ProtoReflect.Descriptor instead.
+func (*RemoveAllowanceResponse) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *RemoveAllowanceResponse) GetAllowance() *Allowance {
+	if x != nil {
+		return x.Allowance
+	}
+	return nil
+}
+
 var File_wire_node_v1_node_proto protoreflect.FileDescriptor
 
 const file_wire_node_v1_node_proto_rawDesc = "" +
@@ -2018,7 +3953,148 @@ const file_wire_node_v1_node_proto_rawDesc = "" +
 	"\x06format\x18\x03 \x01(\rR\x06format\x12\x12\n" +
 	"\x04body\x18\x04 \x01(\fR\x04body\"1\n" +
 	"\x15ConfigureRoleResponse\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\tR\aversion2\x94\x02\n" +
+	"\aversion\x18\x01 \x01(\tR\aversion\"?\n" +
+	"\x13ListFindingsRequest\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\rR\x05limit\"L\n" +
+	"\x14ListFindingsResponse\x124\n" +
+	"\bfindings\x18\x01 \x03(\v2\x18.dragnet.node.v1.FindingR\bfindings\"#\n" +
+	"\x11GetFindingRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"H\n" +
+	"\x12GetFindingResponse\x122\n" +
+	"\afinding\x18\x01 \x01(\v2\x18.dragnet.node.v1.FindingR\afinding\"\xc6\x02\n" +
+	"\aFinding\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
+	"\bdetector\x18\x02 \x01(\tR\bdetector\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04host\x18\x04 \x01(\tR\x04host\x12\x14\n" +
+	"\x05scope\x18\x05 \x01(\tR\x05scope\x120\n" +
+	"\x05first\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05first\x12.\n" +
+	"\x04last\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x04last\x12\x1e\n" +
+	"\n" +
+	"unverified\x18\b \x01(\bR\n" +
+	"unverified\x12\x18\n" +
+	"\asummary\x18\t \x01(\tR\asummary\x125\n" +
+	"\bevidence\x18\n" +
+	" \x01(\v2\x19.dragnet.node.v1.EvidenceR\bevidence\"\xbe\x03\n" +
+	"\bEvidence\x12=\n" +
+	"\x06counts\x18\x01 \x03(\v2%.dragnet.node.v1.Evidence.CountsEntryR\x06counts\x12I\n" +
+	"\n" +
+	"thresholds\x18\x02 \x03(\v2).dragnet.node.v1.Evidence.ThresholdsEntryR\n" +
+	"thresholds\x12\x18\n" +
+	"\aservice\x18\x03 \x01(\tR\aservice\x123\n" +
+	"\x05flows\x18\x04 \x03(\v2\x1d.dragnet.node.v1.FlowEvidenceR\x05flows\x12\x14\n" +
+	"\x05peers\x18\x05 \x03(\tR\x05peers\x120\n" +
+	"\x05times\x18\x06 \x03(\v2\x1a.google.protobuf.TimestampR\x05times\x12\x11\n" +
+	"\x01p\x18\a \x01(\x01H\x00R\x01p\x88\x01\x01\x1a9\n" +
+	"\vCountsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\x1a=\n" +
+	"\x0fThresholdsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01B\x04\n" +
+	"\x02_p\"\xa6\x01\n" +
+	"\fFlowEvidence\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
+	"\x04orig\x18\x02 \x01(\tR\x04orig\x12\x12\n" +
+	"\x04resp\x18\x03 \x01(\tR\x04resp\x12\x12\n" +
+	"\x04port\x18\x04 \x01(\rR\x04port\x12\x14\n" +
+	"\x05proto\x18\x05 \x01(\tR\x05proto\x12\x14\n" +
+	"\x05state\x18\x06 \x01(\tR\x05state\"\xa4\x02\n" +
+	"\bDecision\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06target\x18\x02 \x01(\tR\x06target\x12\x18\n" +
+	"\averdict\x18\x03 \x01(\tR\averdict\x12\x10\n" +
+	"\x03why\x18\x04 \x01(\tR\x03why\x12\x1a\n" +
+	"\bfindings\x18\x05 \x03(\tR\bfindings\x120\n" +
+	"\x05until\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12+\n" +
+	"\x05steps\x18\a \x03(\v2\x15.dragnet.node.v1.StepR\x05steps\x12\x12\n" +
+	"\x04undo\x18\b \x01(\tR\x04undo\x125\n" +
+	"\bstanding\x18\t \x01(\v2\x19.dragnet.node.v1.StandingR\bstanding\"t\n" +
+	"\x04Step\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x10\n" +
+	"\x03who\x18\x02 \x01(\tR\x03who\x12\x18\n" +
+	"\averdict\x18\x03 \x01(\tR\averdict\x12\x10\n" +
+	"\x03why\x18\x04 \x01(\tR\x03why\"P\n" +
+	"\bStanding\x12\x12\n" +
+	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x12\n" +
+	"\x04most\x18\x02 \x01(\x04R\x04most\x12\x1c\n" +
+	"\tsignature\x18\x03 \x01(\tR\tsignature\"\xb5\x01\n" +
+	"\aReceipt\x12\x1a\n" +
+	"\bdecision\x18\x01 \x01(\tR\bdecision\x12\x14\n" +
+	"\x05point\x18\x02 \x01(\tR\x05point\x12.\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x18\n" +
+	"\aapplied\x18\x04 \x01(\bR\aapplied\x12\x14\n" +
+	"\x05proof\x18\x05 \x01(\tR\x05proof\x12\x18\n" +
+	"\aproblem\x18\x06 \x01(\tR\aproblem\"\xcb\x01\n" +
+	"\tAllowance\x12\x16\n" +
+	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x10\n" +
+	"\x03who\x18\x02 \x01(\tR\x03who\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
+	"\x05until\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x1e\n" +
+	"\n" +
+	"configured\x18\x06 \x01(\bR\n" +
+	"configured\"F\n" +
+	"\x14ListDecisionsRequest\x12\x18\n" +
+	"\averdict\x18\x01 \x01(\tR\averdict\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\rR\x05limit\"\x81\x01\n" +
+	"\x15ListDecisionsResponse\x127\n" +
+	"\tdecisions\x18\x01 \x03(\v2\x19.dragnet.node.v1.DecisionR\tdecisions\x12/\n" +
+	"\astopped\x18\x02 \x01(\v2\x15.dragnet.node.v1.StepR\astopped\"$\n" +
+	"\x12GetDecisionRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x82\x01\n" +
+	"\x13GetDecisionResponse\x125\n" +
+	"\bdecision\x18\x01 \x01(\v2\x19.dragnet.node.v1.DecisionR\bdecision\x124\n" +
+	"\breceipts\x18\x02 \x03(\v2\x18.dragnet.node.v1.ReceiptR\breceipts\"\xcf\x01\n" +
+	"\x16ProposeDecisionRequest\x12\x16\n" +
+	"\x06target\x18\x01 \x01(\tR\x06target\x12\x10\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\x12+\n" +
+	"\x03for\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03for\x12\x1a\n" +
+	"\bfindings\x18\x04 \x03(\tR\bfindings\x12\x10\n" +
+	"\x03who\x18\x05 \x01(\tR\x03who\x12\x1c\n" +
+	"\tsignature\x18\x06 \x01(\tR\tsignature\x12\x12\n" +
+	"\x04most\x18\a \x01(\rR\x04most\"\x86\x01\n" +
+	"\x17ProposeDecisionResponse\x125\n" +
+	"\bdecision\x18\x01 \x01(\v2\x19.dragnet.node.v1.DecisionR\bdecision\x12\x18\n" +
+	"\arefused\x18\x02 \x01(\tR\arefused\x12\x1a\n" +
+	"\bwarnings\x18\x03 \x03(\tR\bwarnings\":\n" +
+	"\x16ApproveDecisionRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
+	"\x03who\x18\x02 \x01(\tR\x03who\"P\n" +
+	"\x17ApproveDecisionResponse\x125\n" +
+	"\bdecision\x18\x01 \x01(\v2\x19.dragnet.node.v1.DecisionR\bdecision\"I\n" +
+	"\x13UndoDecisionRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
+	"\x03who\x18\x02 \x01(\tR\x03who\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"M\n" +
+	"\x14UndoDecisionResponse\x125\n" +
+	"\bdecision\x18\x01 \x01(\v2\x19.dragnet.node.v1.DecisionR\bdecision\":\n" +
+	"\x14StopDecisionsRequest\x12\x10\n" +
+	"\x03who\x18\x01 \x01(\tR\x03who\x12\x10\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\"\x17\n" +
+	"\x15StopDecisionsResponse\"*\n" +
+	"\x16ResumeDecisionsRequest\x12\x10\n" +
+	"\x03who\x18\x01 \x01(\tR\x03who\"\x19\n" +
+	"\x17ResumeDecisionsResponse\"\x17\n" +
+	"\x15ListAllowancesRequest\"T\n" +
+	"\x16ListAllowancesResponse\x12:\n" +
+	"\n" +
+	"allowances\x18\x01 \x03(\v2\x1a.dragnet.node.v1.AllowanceR\n" +
+	"allowances\"~\n" +
+	"\x13AddAllowanceRequest\x12\x16\n" +
+	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x10\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\x12+\n" +
+	"\x03for\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03for\x12\x10\n" +
+	"\x03who\x18\x04 \x01(\tR\x03who\"\x81\x01\n" +
+	"\x14AddAllowanceResponse\x128\n" +
+	"\tallowance\x18\x01 \x01(\v2\x1a.dragnet.node.v1.AllowanceR\tallowance\x12/\n" +
+	"\x05ended\x18\x02 \x03(\v2\x19.dragnet.node.v1.DecisionR\x05ended\"B\n" +
+	"\x16RemoveAllowanceRequest\x12\x16\n" +
+	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x10\n" +
+	"\x03who\x18\x02 \x01(\tR\x03who\"S\n" +
+	"\x17RemoveAllowanceResponse\x128\n" +
+	"\tallowance\x18\x01 \x01(\v2\x1a.dragnet.node.v1.AllowanceR\tallowance2\x94\x02\n" +
 	"\vFlowService\x12R\n" +
 	"\tListFlows\x12!.dragnet.node.v1.ListFlowsRequest\x1a\".dragnet.node.v1.ListFlowsResponse\x12Z\n" +
 	"\vStreamFlows\x12#.dragnet.node.v1.StreamFlowsRequest\x1a$.dragnet.node.v1.StreamFlowsResponse0\x01\x12U\n" +
@@ -2035,7 +4111,22 @@ const file_wire_node_v1_node_proto_rawDesc = "" +
 	"\vListMembers\x12#.dragnet.node.v1.ListMembersRequest\x1a$.dragnet.node.v1.ListMembersResponse\x12R\n" +
 	"\tMakeToken\x12!.dragnet.node.v1.MakeTokenRequest\x1a\".dragnet.node.v1.MakeTokenResponse\x12[\n" +
 	"\fRevokeMember\x12$.dragnet.node.v1.RevokeMemberRequest\x1a%.dragnet.node.v1.RevokeMemberResponse\x12^\n" +
-	"\rConfigureRole\x12%.dragnet.node.v1.ConfigureRoleRequest\x1a&.dragnet.node.v1.ConfigureRoleResponseB\x1dZ\x1bdragnet/wire/node/v1;nodev1b\x06proto3"
+	"\rConfigureRole\x12%.dragnet.node.v1.ConfigureRoleRequest\x1a&.dragnet.node.v1.ConfigureRoleResponse2\xc4\x01\n" +
+	"\x0eFindingService\x12[\n" +
+	"\fListFindings\x12$.dragnet.node.v1.ListFindingsRequest\x1a%.dragnet.node.v1.ListFindingsResponse\x12U\n" +
+	"\n" +
+	"GetFinding\x12\".dragnet.node.v1.GetFindingRequest\x1a#.dragnet.node.v1.GetFindingResponse2\xe0\a\n" +
+	"\x0fDecisionService\x12^\n" +
+	"\rListDecisions\x12%.dragnet.node.v1.ListDecisionsRequest\x1a&.dragnet.node.v1.ListDecisionsResponse\x12X\n" +
+	"\vGetDecision\x12#.dragnet.node.v1.GetDecisionRequest\x1a$.dragnet.node.v1.GetDecisionResponse\x12d\n" +
+	"\x0fProposeDecision\x12'.dragnet.node.v1.ProposeDecisionRequest\x1a(.dragnet.node.v1.ProposeDecisionResponse\x12d\n" +
+	"\x0fApproveDecision\x12'.dragnet.node.v1.ApproveDecisionRequest\x1a(.dragnet.node.v1.ApproveDecisionResponse\x12[\n" +
+	"\fUndoDecision\x12$.dragnet.node.v1.UndoDecisionRequest\x1a%.dragnet.node.v1.UndoDecisionResponse\x12^\n" +
+	"\rStopDecisions\x12%.dragnet.node.v1.StopDecisionsRequest\x1a&.dragnet.node.v1.StopDecisionsResponse\x12d\n" +
+	"\x0fResumeDecisions\x12'.dragnet.node.v1.ResumeDecisionsRequest\x1a(.dragnet.node.v1.ResumeDecisionsResponse\x12a\n" +
+	"\x0eListAllowances\x12&.dragnet.node.v1.ListAllowancesRequest\x1a'.dragnet.node.v1.ListAllowancesResponse\x12[\n" +
+	"\fAddAllowance\x12$.dragnet.node.v1.AddAllowanceRequest\x1a%.dragnet.node.v1.AddAllowanceResponse\x12d\n" +
+	"\x0fRemoveAllowance\x12'.dragnet.node.v1.RemoveAllowanceRequest\x1a(.dragnet.node.v1.RemoveAllowanceResponseB\x1dZ\x1bdragnet/wire/node/v1;nodev1b\x06proto3"
 
 var (
 	file_wire_node_v1_node_proto_rawDescOnce sync.Once
@@ -2049,48 +4140,82 @@ func file_wire_node_v1_node_proto_rawDescGZIP() []byte {
 	return file_wire_node_v1_node_proto_rawDescData
 }
 
-var file_wire_node_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_wire_node_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
 var file_wire_node_v1_node_proto_goTypes = []any{
-	(*Selection)(nil),              // 0: dragnet.node.v1.Selection
-	(*Flow)(nil),                   // 1: dragnet.node.v1.Flow
-	(*ListFlowsRequest)(nil),       // 2: dragnet.node.v1.ListFlowsRequest
-	(*ListFlowsResponse)(nil),      // 3: dragnet.node.v1.ListFlowsResponse
-	(*Cursor)(nil),                 // 4: dragnet.node.v1.Cursor
-	(*StreamFlowsRequest)(nil),     // 5: dragnet.node.v1.StreamFlowsRequest
-	(*StreamFlowsResponse)(nil),    // 6: dragnet.node.v1.StreamFlowsResponse
-	(*CountFlowsRequest)(nil),      // 7: dragnet.node.v1.CountFlowsRequest
-	(*CountFlowsResponse)(nil),     // 8: dragnet.node.v1.CountFlowsResponse
-	(*Tally)(nil),                  // 9: dragnet.node.v1.Tally
-	(*ListSourcesRequest)(nil),     // 10: dragnet.node.v1.ListSourcesRequest
-	(*ListSourcesResponse)(nil),    // 11: dragnet.node.v1.ListSourcesResponse
-	(*Source)(nil),                 // 12: dragnet.node.v1.Source
-	(*DescribeStoreRequest)(nil),   // 13: dragnet.node.v1.DescribeStoreRequest
-	(*DescribeStoreResponse)(nil),  // 14: dragnet.node.v1.DescribeStoreResponse
-	(*CheckStoreRequest)(nil),      // 15: dragnet.node.v1.CheckStoreRequest
-	(*CheckStoreResponse)(nil),     // 16: dragnet.node.v1.CheckStoreResponse
-	(*Damage)(nil),                 // 17: dragnet.node.v1.Damage
-	(*AnswerQuestionRequest)(nil),  // 18: dragnet.node.v1.AnswerQuestionRequest
-	(*AnswerQuestionResponse)(nil), // 19: dragnet.node.v1.AnswerQuestionResponse
-	(*ListMembersRequest)(nil),     // 20: dragnet.node.v1.ListMembersRequest
-	(*ListMembersResponse)(nil),    // 21: dragnet.node.v1.ListMembersResponse
-	(*Member)(nil),                 // 22: dragnet.node.v1.Member
-	(*MakeTokenRequest)(nil),       // 23: dragnet.node.v1.MakeTokenRequest
-	(*MakeTokenResponse)(nil),      // 24: dragnet.node.v1.MakeTokenResponse
-	(*RevokeMemberRequest)(nil),    // 25: dragnet.node.v1.RevokeMemberRequest
-	(*RevokeMemberResponse)(nil),   // 26: dragnet.node.v1.RevokeMemberResponse
-	(*ConfigureRoleRequest)(nil),   // 27: dragnet.node.v1.ConfigureRoleRequest
-	(*ConfigureRoleResponse)(nil),  // 28: dragnet.node.v1.ConfigureRoleResponse
-	nil,                            // 29: dragnet.node.v1.Selection.FilesEntry
-	nil,                            // 30: dragnet.node.v1.Source.LostEntry
-	(*timestamppb.Timestamp)(nil),  // 31: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 32: google.protobuf.Duration
+	(*Selection)(nil),               // 0: dragnet.node.v1.Selection
+	(*Flow)(nil),                    // 1: dragnet.node.v1.Flow
+	(*ListFlowsRequest)(nil),        // 2: dragnet.node.v1.ListFlowsRequest
+	(*ListFlowsResponse)(nil),       // 3: dragnet.node.v1.ListFlowsResponse
+	(*Cursor)(nil),                  // 4: dragnet.node.v1.Cursor
+	(*StreamFlowsRequest)(nil),      // 5: dragnet.node.v1.StreamFlowsRequest
+	(*StreamFlowsResponse)(nil),     // 6: dragnet.node.v1.StreamFlowsResponse
+	(*CountFlowsRequest)(nil),       // 7: dragnet.node.v1.CountFlowsRequest
+	(*CountFlowsResponse)(nil),      // 8: dragnet.node.v1.CountFlowsResponse
+	(*Tally)(nil),                   // 9: dragnet.node.v1.Tally
+	(*ListSourcesRequest)(nil),      // 10: dragnet.node.v1.ListSourcesRequest
+	(*ListSourcesResponse)(nil),     // 11: dragnet.node.v1.ListSourcesResponse
+	(*Source)(nil),                  // 12: dragnet.node.v1.Source
+	(*DescribeStoreRequest)(nil),    // 13: dragnet.node.v1.DescribeStoreRequest
+	(*DescribeStoreResponse)(nil),   // 14: dragnet.node.v1.DescribeStoreResponse
+	(*CheckStoreRequest)(nil),       // 15: dragnet.node.v1.CheckStoreRequest
+	(*CheckStoreResponse)(nil),      // 16: dragnet.node.v1.CheckStoreResponse
+	(*Damage)(nil),                  // 17: dragnet.node.v1.Damage
+	(*AnswerQuestionRequest)(nil),   // 18: dragnet.node.v1.AnswerQuestionRequest
+	(*AnswerQuestionResponse)(nil),  // 19: dragnet.node.v1.AnswerQuestionResponse
+	(*ListMembersRequest)(nil),      // 20: dragnet.node.v1.ListMembersRequest
+	(*ListMembersResponse)(nil),     // 21: dragnet.node.v1.ListMembersResponse
+	(*Member)(nil),                  // 22: dragnet.node.v1.Member
+	(*MakeTokenRequest)(nil),        // 23: dragnet.node.v1.MakeTokenRequest
+	(*MakeTokenResponse)(nil),       // 24: dragnet.node.v1.MakeTokenResponse
+	(*RevokeMemberRequest)(nil),     // 25: dragnet.node.v1.RevokeMemberRequest
+	(*RevokeMemberResponse)(nil),    // 26: dragnet.node.v1.RevokeMemberResponse
+	(*ConfigureRoleRequest)(nil),    // 27: dragnet.node.v1.ConfigureRoleRequest
+	(*ConfigureRoleResponse)(nil),   // 28: dragnet.node.v1.ConfigureRoleResponse
+	(*ListFindingsRequest)(nil),     // 29: dragnet.node.v1.ListFindingsRequest
+	(*ListFindingsResponse)(nil),    // 30: dragnet.node.v1.ListFindingsResponse
+	(*GetFindingRequest)(nil),       // 31: dragnet.node.v1.GetFindingRequest
+	(*GetFindingResponse)(nil),      // 32: dragnet.node.v1.GetFindingResponse
+	(*Finding)(nil),                 // 33: dragnet.node.v1.Finding
+	(*Evidence)(nil),                // 34: dragnet.node.v1.Evidence
+	(*FlowEvidence)(nil),            // 35: dragnet.node.v1.FlowEvidence
+	(*Decision)(nil),                // 36: dragnet.node.v1.Decision
+	(*Step)(nil),                    // 37: dragnet.node.v1.Step
+	(*Standing)(nil),                // 38: dragnet.node.v1.Standing
+	(*Receipt)(nil),                 // 39: dragnet.node.v1.Receipt
+	(*Allowance)(nil),               // 40: dragnet.node.v1.Allowance
+	(*ListDecisionsRequest)(nil),    // 41: dragnet.node.v1.ListDecisionsRequest
+	(*ListDecisionsResponse)(nil),   // 42: dragnet.node.v1.ListDecisionsResponse
+	(*GetDecisionRequest)(nil),      // 43: dragnet.node.v1.GetDecisionRequest
+	(*GetDecisionResponse)(nil),     // 44: dragnet.node.v1.GetDecisionResponse
+	(*ProposeDecisionRequest)(nil),  // 45: dragnet.node.v1.ProposeDecisionRequest
+	(*ProposeDecisionResponse)(nil), // 46: dragnet.node.v1.ProposeDecisionResponse
+	(*ApproveDecisionRequest)(nil),  // 47: dragnet.node.v1.ApproveDecisionRequest
+	(*ApproveDecisionResponse)(nil), // 48: dragnet.node.v1.ApproveDecisionResponse
+	(*UndoDecisionRequest)(nil),     // 49: dragnet.node.v1.UndoDecisionRequest
+	(*UndoDecisionResponse)(nil),    // 50: dragnet.node.v1.UndoDecisionResponse
+	(*StopDecisionsRequest)(nil),    // 51: dragnet.node.v1.StopDecisionsRequest
+	(*StopDecisionsResponse)(nil),   // 52: dragnet.node.v1.StopDecisionsResponse
+	(*ResumeDecisionsRequest)(nil),  // 53: dragnet.node.v1.ResumeDecisionsRequest
+	(*ResumeDecisionsResponse)(nil), // 54: dragnet.node.v1.ResumeDecisionsResponse
+	(*ListAllowancesRequest)(nil),   // 55: dragnet.node.v1.ListAllowancesRequest
+	(*ListAllowancesResponse)(nil),  // 56: dragnet.node.v1.ListAllowancesResponse
+	(*AddAllowanceRequest)(nil),     // 57: dragnet.node.v1.AddAllowanceRequest
+	(*AddAllowanceResponse)(nil),    // 58: dragnet.node.v1.AddAllowanceResponse
+	(*RemoveAllowanceRequest)(nil),  // 59: dragnet.node.v1.RemoveAllowanceRequest
+	(*RemoveAllowanceResponse)(nil), // 60: dragnet.node.v1.RemoveAllowanceResponse
+	nil,                             // 61: dragnet.node.v1.Selection.FilesEntry
+	nil,                             // 62: dragnet.node.v1.Source.LostEntry
+	nil,                             // 63: dragnet.node.v1.Evidence.CountsEntry
+	nil,                             // 64: dragnet.node.v1.Evidence.ThresholdsEntry
+	(*timestamppb.Timestamp)(nil),   // 65: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),     // 66: google.protobuf.Duration
 }
 var file_wire_node_v1_node_proto_depIdxs = []int32{
-	29, // 0: dragnet.node.v1.Selection.files:type_name -> dragnet.node.v1.Selection.FilesEntry
-	31, // 1: dragnet.node.v1.Selection.from:type_name -> google.protobuf.Timestamp
-	31, // 2: dragnet.node.v1.Selection.to:type_name -> google.protobuf.Timestamp
-	31, // 3: dragnet.node.v1.Flow.start:type_name -> google.protobuf.Timestamp
-	31, // 4: dragnet.node.v1.Flow.end:type_name -> google.protobuf.Timestamp
+	61, // 0: dragnet.node.v1.Selection.files:type_name -> dragnet.node.v1.Selection.FilesEntry
+	65, // 1: dragnet.node.v1.Selection.from:type_name -> google.protobuf.Timestamp
+	65, // 2: dragnet.node.v1.Selection.to:type_name -> google.protobuf.Timestamp
+	65, // 3: dragnet.node.v1.Flow.start:type_name -> google.protobuf.Timestamp
+	65, // 4: dragnet.node.v1.Flow.end:type_name -> google.protobuf.Timestamp
 	0,  // 5: dragnet.node.v1.ListFlowsRequest.selection:type_name -> dragnet.node.v1.Selection
 	1,  // 6: dragnet.node.v1.ListFlowsResponse.flows:type_name -> dragnet.node.v1.Flow
 	0,  // 7: dragnet.node.v1.Cursor.selection:type_name -> dragnet.node.v1.Selection
@@ -2099,47 +4224,101 @@ var file_wire_node_v1_node_proto_depIdxs = []int32{
 	1,  // 10: dragnet.node.v1.StreamFlowsResponse.flows:type_name -> dragnet.node.v1.Flow
 	0,  // 11: dragnet.node.v1.CountFlowsRequest.selection:type_name -> dragnet.node.v1.Selection
 	9,  // 12: dragnet.node.v1.CountFlowsResponse.tallies:type_name -> dragnet.node.v1.Tally
-	31, // 13: dragnet.node.v1.Tally.first:type_name -> google.protobuf.Timestamp
-	31, // 14: dragnet.node.v1.Tally.last:type_name -> google.protobuf.Timestamp
+	65, // 13: dragnet.node.v1.Tally.first:type_name -> google.protobuf.Timestamp
+	65, // 14: dragnet.node.v1.Tally.last:type_name -> google.protobuf.Timestamp
 	12, // 15: dragnet.node.v1.ListSourcesResponse.sources:type_name -> dragnet.node.v1.Source
-	30, // 16: dragnet.node.v1.Source.lost:type_name -> dragnet.node.v1.Source.LostEntry
-	31, // 17: dragnet.node.v1.Source.at:type_name -> google.protobuf.Timestamp
-	31, // 18: dragnet.node.v1.DescribeStoreResponse.from:type_name -> google.protobuf.Timestamp
-	31, // 19: dragnet.node.v1.DescribeStoreResponse.to:type_name -> google.protobuf.Timestamp
+	62, // 16: dragnet.node.v1.Source.lost:type_name -> dragnet.node.v1.Source.LostEntry
+	65, // 17: dragnet.node.v1.Source.at:type_name -> google.protobuf.Timestamp
+	65, // 18: dragnet.node.v1.DescribeStoreResponse.from:type_name -> google.protobuf.Timestamp
+	65, // 19: dragnet.node.v1.DescribeStoreResponse.to:type_name -> google.protobuf.Timestamp
 	17, // 20: dragnet.node.v1.CheckStoreResponse.damages:type_name -> dragnet.node.v1.Damage
 	22, // 21: dragnet.node.v1.ListMembersResponse.members:type_name -> dragnet.node.v1.Member
-	31, // 22: dragnet.node.v1.Member.enrolled:type_name -> google.protobuf.Timestamp
-	31, // 23: dragnet.node.v1.Member.revoked:type_name -> google.protobuf.Timestamp
-	31, // 24: dragnet.node.v1.Member.seen:type_name -> google.protobuf.Timestamp
-	31, // 25: dragnet.node.v1.Member.until:type_name -> google.protobuf.Timestamp
-	32, // 26: dragnet.node.v1.MakeTokenRequest.life:type_name -> google.protobuf.Duration
-	2,  // 27: dragnet.node.v1.FlowService.ListFlows:input_type -> dragnet.node.v1.ListFlowsRequest
-	5,  // 28: dragnet.node.v1.FlowService.StreamFlows:input_type -> dragnet.node.v1.StreamFlowsRequest
-	7,  // 29: dragnet.node.v1.FlowService.CountFlows:input_type -> dragnet.node.v1.CountFlowsRequest
-	13, // 30: dragnet.node.v1.StoreService.DescribeStore:input_type -> dragnet.node.v1.DescribeStoreRequest
-	15, // 31: dragnet.node.v1.StoreService.CheckStore:input_type -> dragnet.node.v1.CheckStoreRequest
-	10, // 32: dragnet.node.v1.StoreService.ListSources:input_type -> dragnet.node.v1.ListSourcesRequest
-	18, // 33: dragnet.node.v1.QuestionService.AnswerQuestion:input_type -> dragnet.node.v1.AnswerQuestionRequest
-	20, // 34: dragnet.node.v1.MemberService.ListMembers:input_type -> dragnet.node.v1.ListMembersRequest
-	23, // 35: dragnet.node.v1.MemberService.MakeToken:input_type -> dragnet.node.v1.MakeTokenRequest
-	25, // 36: dragnet.node.v1.MemberService.RevokeMember:input_type -> dragnet.node.v1.RevokeMemberRequest
-	27, // 37: dragnet.node.v1.MemberService.ConfigureRole:input_type -> dragnet.node.v1.ConfigureRoleRequest
-	3,  // 38: dragnet.node.v1.FlowService.ListFlows:output_type -> dragnet.node.v1.ListFlowsResponse
-	6,  // 39: dragnet.node.v1.FlowService.StreamFlows:output_type -> dragnet.node.v1.StreamFlowsResponse
-	8,  // 40: dragnet.node.v1.FlowService.CountFlows:output_type -> dragnet.node.v1.CountFlowsResponse
-	14, // 41: dragnet.node.v1.StoreService.DescribeStore:output_type -> dragnet.node.v1.DescribeStoreResponse
-	16, // 42: dragnet.node.v1.StoreService.CheckStore:output_type -> dragnet.node.v1.CheckStoreResponse
-	11, // 43: dragnet.node.v1.StoreService.ListSources:output_type -> dragnet.node.v1.ListSourcesResponse
-	19, // 44: dragnet.node.v1.QuestionService.AnswerQuestion:output_type -> dragnet.node.v1.AnswerQuestionResponse
-	21, // 45: dragnet.node.v1.MemberService.ListMembers:output_type -> dragnet.node.v1.ListMembersResponse
-	24, // 46: dragnet.node.v1.MemberService.MakeToken:output_type -> dragnet.node.v1.MakeTokenResponse
-	26, // 47: dragnet.node.v1.MemberService.RevokeMember:output_type -> dragnet.node.v1.RevokeMemberResponse
-	28, // 48: dragnet.node.v1.MemberService.ConfigureRole:output_type -> dragnet.node.v1.ConfigureRoleResponse
-	38, // [38:49] is the sub-list for method output_type
-	27, // [27:38] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	65, // 22: dragnet.node.v1.Member.enrolled:type_name -> google.protobuf.Timestamp
+	65, // 23: dragnet.node.v1.Member.revoked:type_name -> google.protobuf.Timestamp
+	65, // 24: dragnet.node.v1.Member.seen:type_name -> google.protobuf.Timestamp
+	65, // 25: dragnet.node.v1.Member.until:type_name -> google.protobuf.Timestamp
+	66, // 26: dragnet.node.v1.MakeTokenRequest.life:type_name -> google.protobuf.Duration
+	33, // 27: dragnet.node.v1.ListFindingsResponse.findings:type_name -> dragnet.node.v1.Finding
+	33, // 28: dragnet.node.v1.GetFindingResponse.finding:type_name -> dragnet.node.v1.Finding
+	65, // 29: dragnet.node.v1.Finding.first:type_name -> google.protobuf.Timestamp
+	65, // 30: dragnet.node.v1.Finding.last:type_name -> google.protobuf.Timestamp
+	34, // 31: dragnet.node.v1.Finding.evidence:type_name -> dragnet.node.v1.Evidence
+	63, // 32: dragnet.node.v1.Evidence.counts:type_name -> dragnet.node.v1.Evidence.CountsEntry
+	64, // 33: dragnet.node.v1.Evidence.thresholds:type_name -> dragnet.node.v1.Evidence.ThresholdsEntry
+	35, // 34: dragnet.node.v1.Evidence.flows:type_name -> dragnet.node.v1.FlowEvidence
+	65, // 35: dragnet.node.v1.Evidence.times:type_name -> google.protobuf.Timestamp
+	65, // 36: dragnet.node.v1.FlowEvidence.time:type_name -> google.protobuf.Timestamp
+	65, // 37: dragnet.node.v1.Decision.until:type_name -> google.protobuf.Timestamp
+	37, // 38: dragnet.node.v1.Decision.steps:type_name -> dragnet.node.v1.Step
+	38, // 39: dragnet.node.v1.Decision.standing:type_name -> dragnet.node.v1.Standing
+	65, // 40: dragnet.node.v1.Step.time:type_name -> google.protobuf.Timestamp
+	65, // 41: dragnet.node.v1.Receipt.time:type_name -> google.protobuf.Timestamp
+	65, // 42: dragnet.node.v1.Allowance.since:type_name -> google.protobuf.Timestamp
+	65, // 43: dragnet.node.v1.Allowance.until:type_name -> google.protobuf.Timestamp
+	36, // 44: dragnet.node.v1.ListDecisionsResponse.decisions:type_name -> dragnet.node.v1.Decision
+	37, // 45: dragnet.node.v1.ListDecisionsResponse.stopped:type_name -> dragnet.node.v1.Step
+	36, // 46: dragnet.node.v1.GetDecisionResponse.decision:type_name -> dragnet.node.v1.Decision
+	39, // 47: dragnet.node.v1.GetDecisionResponse.receipts:type_name -> dragnet.node.v1.Receipt
+	66, // 48: dragnet.node.v1.ProposeDecisionRequest.for:type_name -> google.protobuf.Duration
+	36, // 49: dragnet.node.v1.ProposeDecisionResponse.decision:type_name -> dragnet.node.v1.Decision
+	36, // 50: dragnet.node.v1.ApproveDecisionResponse.decision:type_name -> dragnet.node.v1.Decision
+	36, // 51: dragnet.node.v1.UndoDecisionResponse.decision:type_name -> dragnet.node.v1.Decision
+	40, // 52: dragnet.node.v1.ListAllowancesResponse.allowances:type_name -> dragnet.node.v1.Allowance
+	66, // 53: dragnet.node.v1.AddAllowanceRequest.for:type_name -> google.protobuf.Duration
+	40, // 54: dragnet.node.v1.AddAllowanceResponse.allowance:type_name -> dragnet.node.v1.Allowance
+	36, // 55: dragnet.node.v1.AddAllowanceResponse.ended:type_name -> dragnet.node.v1.Decision
+	40, // 56: dragnet.node.v1.RemoveAllowanceResponse.allowance:type_name -> dragnet.node.v1.Allowance
+	2,  // 57: dragnet.node.v1.FlowService.ListFlows:input_type -> dragnet.node.v1.ListFlowsRequest
+	5,  // 58: dragnet.node.v1.FlowService.StreamFlows:input_type -> dragnet.node.v1.StreamFlowsRequest
+	7,  // 59: dragnet.node.v1.FlowService.CountFlows:input_type -> dragnet.node.v1.CountFlowsRequest
+	13, // 60: dragnet.node.v1.StoreService.DescribeStore:input_type -> dragnet.node.v1.DescribeStoreRequest
+	15, // 61: dragnet.node.v1.StoreService.CheckStore:input_type -> dragnet.node.v1.CheckStoreRequest
+	10, // 62: dragnet.node.v1.StoreService.ListSources:input_type -> dragnet.node.v1.ListSourcesRequest
+	18, // 63: dragnet.node.v1.QuestionService.AnswerQuestion:input_type -> dragnet.node.v1.AnswerQuestionRequest
+	20, // 64: dragnet.node.v1.MemberService.ListMembers:input_type -> dragnet.node.v1.ListMembersRequest
+	23, // 65: dragnet.node.v1.MemberService.MakeToken:input_type -> dragnet.node.v1.MakeTokenRequest
+	25, // 66: dragnet.node.v1.MemberService.RevokeMember:input_type -> dragnet.node.v1.RevokeMemberRequest
+	27, // 67: dragnet.node.v1.MemberService.ConfigureRole:input_type -> dragnet.node.v1.ConfigureRoleRequest
+	29, // 68: dragnet.node.v1.FindingService.ListFindings:input_type -> dragnet.node.v1.ListFindingsRequest
+	31, // 69: dragnet.node.v1.FindingService.GetFinding:input_type -> dragnet.node.v1.GetFindingRequest
+	41, // 70: dragnet.node.v1.DecisionService.ListDecisions:input_type -> dragnet.node.v1.ListDecisionsRequest
+	43, // 71: dragnet.node.v1.DecisionService.GetDecision:input_type -> dragnet.node.v1.GetDecisionRequest
+	45, // 72: dragnet.node.v1.DecisionService.ProposeDecision:input_type -> dragnet.node.v1.ProposeDecisionRequest
+	47, // 73: dragnet.node.v1.DecisionService.ApproveDecision:input_type -> dragnet.node.v1.ApproveDecisionRequest
+	49, // 74: dragnet.node.v1.DecisionService.UndoDecision:input_type -> dragnet.node.v1.UndoDecisionRequest
+	51, // 75: dragnet.node.v1.DecisionService.StopDecisions:input_type -> dragnet.node.v1.StopDecisionsRequest
+	53, // 76: dragnet.node.v1.DecisionService.ResumeDecisions:input_type -> dragnet.node.v1.ResumeDecisionsRequest
+	55, // 77: dragnet.node.v1.DecisionService.ListAllowances:input_type -> dragnet.node.v1.ListAllowancesRequest
+	57, // 78: dragnet.node.v1.DecisionService.AddAllowance:input_type -> dragnet.node.v1.AddAllowanceRequest
+	59, // 79: dragnet.node.v1.DecisionService.RemoveAllowance:input_type -> dragnet.node.v1.RemoveAllowanceRequest
+	3,  // 80: dragnet.node.v1.FlowService.ListFlows:output_type -> dragnet.node.v1.ListFlowsResponse
+	6,  // 81: dragnet.node.v1.FlowService.StreamFlows:output_type -> dragnet.node.v1.StreamFlowsResponse
+	8,  // 82: dragnet.node.v1.FlowService.CountFlows:output_type -> dragnet.node.v1.CountFlowsResponse
+	14, // 83: dragnet.node.v1.StoreService.DescribeStore:output_type -> dragnet.node.v1.DescribeStoreResponse
+	16, // 84: dragnet.node.v1.StoreService.CheckStore:output_type -> dragnet.node.v1.CheckStoreResponse
+	11, // 85: dragnet.node.v1.StoreService.ListSources:output_type -> dragnet.node.v1.ListSourcesResponse
+	19, // 86: dragnet.node.v1.QuestionService.AnswerQuestion:output_type -> dragnet.node.v1.AnswerQuestionResponse
+	21, // 87: dragnet.node.v1.MemberService.ListMembers:output_type -> dragnet.node.v1.ListMembersResponse
+	24, // 88: dragnet.node.v1.MemberService.MakeToken:output_type -> dragnet.node.v1.MakeTokenResponse
+	26, // 89: dragnet.node.v1.MemberService.RevokeMember:output_type -> dragnet.node.v1.RevokeMemberResponse
+	28, // 90: dragnet.node.v1.MemberService.ConfigureRole:output_type -> dragnet.node.v1.ConfigureRoleResponse
+	30, // 91: dragnet.node.v1.FindingService.ListFindings:output_type -> dragnet.node.v1.ListFindingsResponse
+	32, // 92: dragnet.node.v1.FindingService.GetFinding:output_type -> dragnet.node.v1.GetFindingResponse
+	42, // 93: dragnet.node.v1.DecisionService.ListDecisions:output_type -> dragnet.node.v1.ListDecisionsResponse
+	44, // 94: dragnet.node.v1.DecisionService.GetDecision:output_type -> dragnet.node.v1.GetDecisionResponse
+	46, // 95: dragnet.node.v1.DecisionService.ProposeDecision:output_type -> dragnet.node.v1.ProposeDecisionResponse
+	48, // 96: dragnet.node.v1.DecisionService.ApproveDecision:output_type -> dragnet.node.v1.ApproveDecisionResponse
+	50, // 97: dragnet.node.v1.DecisionService.UndoDecision:output_type -> dragnet.node.v1.UndoDecisionResponse
+	52, // 98: dragnet.node.v1.DecisionService.StopDecisions:output_type -> dragnet.node.v1.StopDecisionsResponse
+	54, // 99: dragnet.node.v1.DecisionService.ResumeDecisions:output_type -> dragnet.node.v1.ResumeDecisionsResponse
+	56, // 100: dragnet.node.v1.DecisionService.ListAllowances:output_type -> dragnet.node.v1.ListAllowancesResponse
+	58, // 101: dragnet.node.v1.DecisionService.AddAllowance:output_type -> dragnet.node.v1.AddAllowanceResponse
+	60, // 102: dragnet.node.v1.DecisionService.RemoveAllowance:output_type -> dragnet.node.v1.RemoveAllowanceResponse
+	80, // [80:103] is the sub-list for method output_type
+	57, // [57:80] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_wire_node_v1_node_proto_init() }
@@ -2147,15 +4326,16 @@ func file_wire_node_v1_node_proto_init() {
 	if File_wire_node_v1_node_proto != nil {
 		return
 	}
+	file_wire_node_v1_node_proto_msgTypes[34].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_node_v1_node_proto_rawDesc), len(file_wire_node_v1_node_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   31,
+			NumMessages:   65,
 			NumExtensions: 0,
-			NumServices:   4,
+			NumServices:   6,
 		},
 		GoTypes:           file_wire_node_v1_node_proto_goTypes,
 		DependencyIndexes: file_wire_node_v1_node_proto_depIdxs,

@@ -30,6 +30,10 @@ const (
 	QuestionServiceName = "dragnet.node.v1.QuestionService"
 	// MemberServiceName is the fully-qualified name of the MemberService service.
 	MemberServiceName = "dragnet.node.v1.MemberService"
+	// FindingServiceName is the fully-qualified name of the FindingService service.
+	FindingServiceName = "dragnet.node.v1.FindingService"
+	// DecisionServiceName is the fully-qualified name of the DecisionService service.
+	DecisionServiceName = "dragnet.node.v1.DecisionService"
 )
 
 // These constants are the fully-qualified names of the RPCs defined in this package. They're
@@ -68,6 +72,42 @@ const (
 	// MemberServiceConfigureRoleProcedure is the fully-qualified name of the MemberService's
 	// ConfigureRole RPC.
 	MemberServiceConfigureRoleProcedure = "/dragnet.node.v1.MemberService/ConfigureRole"
+	// FindingServiceListFindingsProcedure is the fully-qualified name of the FindingService's
+	// ListFindings RPC.
+	FindingServiceListFindingsProcedure = "/dragnet.node.v1.FindingService/ListFindings"
+	// FindingServiceGetFindingProcedure is the fully-qualified name of the FindingService's GetFinding
+	// RPC.
+	FindingServiceGetFindingProcedure = "/dragnet.node.v1.FindingService/GetFinding"
+	// DecisionServiceListDecisionsProcedure is the fully-qualified name of the DecisionService's
+	// ListDecisions RPC.
+	DecisionServiceListDecisionsProcedure = "/dragnet.node.v1.DecisionService/ListDecisions"
+	// DecisionServiceGetDecisionProcedure is the fully-qualified name of the DecisionService's
+	// GetDecision RPC.
+	DecisionServiceGetDecisionProcedure = "/dragnet.node.v1.DecisionService/GetDecision"
+	// DecisionServiceProposeDecisionProcedure is the fully-qualified name of the DecisionService's
+	// ProposeDecision RPC.
+	DecisionServiceProposeDecisionProcedure = "/dragnet.node.v1.DecisionService/ProposeDecision"
+	// DecisionServiceApproveDecisionProcedure is the fully-qualified name of the DecisionService's
+	// ApproveDecision RPC.
+	DecisionServiceApproveDecisionProcedure = "/dragnet.node.v1.DecisionService/ApproveDecision"
+	// DecisionServiceUndoDecisionProcedure is the fully-qualified name of the DecisionService's
+	// UndoDecision RPC.
+	DecisionServiceUndoDecisionProcedure = "/dragnet.node.v1.DecisionService/UndoDecision"
+	// DecisionServiceStopDecisionsProcedure is the fully-qualified name of the DecisionService's
+	// StopDecisions RPC.
+	DecisionServiceStopDecisionsProcedure = "/dragnet.node.v1.DecisionService/StopDecisions"
+	// DecisionServiceResumeDecisionsProcedure is the fully-qualified name of the DecisionService's
+	// ResumeDecisions RPC.
+	DecisionServiceResumeDecisionsProcedure = "/dragnet.node.v1.DecisionService/ResumeDecisions"
+	// DecisionServiceListAllowancesProcedure is the fully-qualified name of the DecisionService's
+	// ListAllowances RPC.
+	DecisionServiceListAllowancesProcedure = "/dragnet.node.v1.DecisionService/ListAllowances"
+	// DecisionServiceAddAllowanceProcedure is the fully-qualified name of the DecisionService's
+	// AddAllowance RPC.
+	DecisionServiceAddAllowanceProcedure = "/dragnet.node.v1.DecisionService/AddAllowance"
+	// DecisionServiceRemoveAllowanceProcedure is the fully-qualified name of the DecisionService's
+	// RemoveAllowance RPC.
+	DecisionServiceRemoveAllowanceProcedure = "/dragnet.node.v1.DecisionService/RemoveAllowance"
 )
 
 // FlowServiceClient is a client for the dragnet.node.v1.FlowService service.
@@ -594,4 +634,476 @@ func (UnimplementedMemberServiceHandler) RevokeMember(context.Context, *v1.Revok
 
 func (UnimplementedMemberServiceHandler) ConfigureRole(context.Context, *v1.ConfigureRoleRequest) (*v1.ConfigureRoleResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.node.v1.MemberService.ConfigureRole is not implemented"))
+}
+
+// FindingServiceClient is a client for the dragnet.node.v1.FindingService service.
+type FindingServiceClient interface {
+	// ListFindings gives findings, the latest first.
+	ListFindings(context.Context, *v1.ListFindingsRequest) (*v1.ListFindingsResponse, error)
+	// GetFinding gives one with its evidence.
+	GetFinding(context.Context, *v1.GetFindingRequest) (*v1.GetFindingResponse, error)
+}
+
+// NewFindingServiceClient constructs a client for the dragnet.node.v1.FindingService service. By
+// default, it uses the Connect protocol with the binary Protobuf Codec, asks for gzipped responses,
+// and sends uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the
+// connect.WithGRPC() or connect.WithGRPCWeb() options.
+//
+// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
+// http://api.acme.com or https://acme.com/grpc).
+func NewFindingServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) FindingServiceClient {
+	baseURL = strings.TrimRight(baseURL, "/")
+	findingServiceMethods := v1.File_wire_node_v1_node_proto.Services().ByName("FindingService").Methods()
+	return &findingServiceClient{
+		listFindings: connect.NewClient[v1.ListFindingsRequest, v1.ListFindingsResponse](
+			httpClient,
+			baseURL+FindingServiceListFindingsProcedure,
+			connect.WithSchema(findingServiceMethods.ByName("ListFindings")),
+			connect.WithClientOptions(opts...),
+		),
+		getFinding: connect.NewClient[v1.GetFindingRequest, v1.GetFindingResponse](
+			httpClient,
+			baseURL+FindingServiceGetFindingProcedure,
+			connect.WithSchema(findingServiceMethods.ByName("GetFinding")),
+			connect.WithClientOptions(opts...),
+		),
+	}
+}
+
+// findingServiceClient implements FindingServiceClient.
+type findingServiceClient struct {
+	listFindings *connect.Client[v1.ListFindingsRequest, v1.ListFindingsResponse]
+	getFinding   *connect.Client[v1.GetFindingRequest, v1.GetFindingResponse]
+}
+
+// ListFindings calls dragnet.node.v1.FindingService.ListFindings.
+func (c *findingServiceClient) ListFindings(ctx context.Context, req *v1.ListFindingsRequest) (*v1.ListFindingsResponse, error) {
+	response, err := c.listFindings.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// GetFinding calls dragnet.node.v1.FindingService.GetFinding.
+func (c *findingServiceClient) GetFinding(ctx context.Context, req *v1.GetFindingRequest) (*v1.GetFindingResponse, error) {
+	response, err := c.getFinding.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// FindingServiceHandler is an implementation of the dragnet.node.v1.FindingService service.
+type FindingServiceHandler interface {
+	// ListFindings gives findings, the latest first.
+	ListFindings(context.Context, *v1.ListFindingsRequest) (*v1.ListFindingsResponse, error)
+	// GetFinding gives one with its evidence.
+	GetFinding(context.Context, *v1.GetFindingRequest) (*v1.GetFindingResponse, error)
+}
+
+// NewFindingServiceHandler builds an HTTP handler from the service implementation. It returns the
+// path on which to mount the handler and the handler itself.
+//
+// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
+// and JSON codecs. They also support gzip compression.
+func NewFindingServiceHandler(svc FindingServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	findingServiceMethods := v1.File_wire_node_v1_node_proto.Services().ByName("FindingService").Methods()
+	findingServiceListFindingsHandler := connect.NewUnaryHandlerSimple(
+		FindingServiceListFindingsProcedure,
+		svc.ListFindings,
+		connect.WithSchema(findingServiceMethods.ByName("ListFindings")),
+		connect.WithHandlerOptions(opts...),
+	)
+	findingServiceGetFindingHandler := connect.NewUnaryHandlerSimple(
+		FindingServiceGetFindingProcedure,
+		svc.GetFinding,
+		connect.WithSchema(findingServiceMethods.ByName("GetFinding")),
+		connect.WithHandlerOptions(opts...),
+	)
+	return "/dragnet.node.v1.FindingService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case FindingServiceListFindingsProcedure:
+			findingServiceListFindingsHandler.ServeHTTP(w, r)
+		case FindingServiceGetFindingProcedure:
+			findingServiceGetFindingHandler.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// UnimplementedFindingServiceHandler returns CodeUnimplemented from all methods.
+type UnimplementedFindingServiceHandler struct{}
+
+func (UnimplementedFindingServiceHandler) ListFindings(context.Context, *v1.ListFindingsRequest) (*v1.ListFindingsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.node.v1.FindingService.ListFindings is not implemented"))
+}
+
+func (UnimplementedFindingServiceHandler) GetFinding(context.Context, *v1.GetFindingRequest) (*v1.GetFindingResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.node.v1.FindingService.GetFinding is not implemented"))
+}
+
+// DecisionServiceClient is a client for the dragnet.node.v1.DecisionService service.
+type DecisionServiceClient interface {
+	// ListDecisions gives decisions, the latest first, and whether they are stopped.
+	ListDecisions(context.Context, *v1.ListDecisionsRequest) (*v1.ListDecisionsResponse, error)
+	// GetDecision gives one with what enforcement points said about it.
+	GetDecision(context.Context, *v1.GetDecisionRequest) (*v1.GetDecisionResponse, error)
+	// ProposeDecision asks the judge for a block. A refusal is an answer.
+	ProposeDecision(context.Context, *v1.ProposeDecisionRequest) (*v1.ProposeDecisionResponse, error)
+	// ApproveDecision lets a proposed one take effect.
+	ApproveDecision(context.Context, *v1.ApproveDecisionRequest) (*v1.ApproveDecisionResponse, error)
+	// UndoDecision takes one back, or refuses a proposed one.
+	UndoDecision(context.Context, *v1.UndoDecisionRequest) (*v1.UndoDecisionResponse, error)
+	// StopDecisions ends all decisions and refuses new ones until ResumeDecisions.
+	StopDecisions(context.Context, *v1.StopDecisionsRequest) (*v1.StopDecisionsResponse, error)
+	ResumeDecisions(context.Context, *v1.ResumeDecisionsRequest) (*v1.ResumeDecisionsResponse, error)
+	// ListAllowances gives the allow list in force.
+	ListAllowances(context.Context, *v1.ListAllowancesRequest) (*v1.ListAllowancesResponse, error)
+	// AddAllowance adds an entry or replaces it, and ends the decisions that it
+	// forbids, at once.
+	AddAllowance(context.Context, *v1.AddAllowanceRequest) (*v1.AddAllowanceResponse, error)
+	// RemoveAllowance removes an entry; decisions that it ended stay undone.
+	RemoveAllowance(context.Context, *v1.RemoveAllowanceRequest) (*v1.RemoveAllowanceResponse, error)
+}
+
+// NewDecisionServiceClient constructs a client for the dragnet.node.v1.DecisionService service. By
+// default, it uses the Connect protocol with the binary Protobuf Codec, asks for gzipped responses,
+// and sends uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the
+// connect.WithGRPC() or connect.WithGRPCWeb() options.
+//
+// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
+// http://api.acme.com or https://acme.com/grpc).
+func NewDecisionServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) DecisionServiceClient {
+	baseURL = strings.TrimRight(baseURL, "/")
+	decisionServiceMethods := v1.File_wire_node_v1_node_proto.Services().ByName("DecisionService").Methods()
+	return &decisionServiceClient{
+		listDecisions: connect.NewClient[v1.ListDecisionsRequest, v1.ListDecisionsResponse](
+			httpClient,
+			baseURL+DecisionServiceListDecisionsProcedure,
+			connect.WithSchema(decisionServiceMethods.ByName("ListDecisions")),
+			connect.WithClientOptions(opts...),
+		),
+		getDecision: connect.NewClient[v1.GetDecisionRequest, v1.GetDecisionResponse](
+			httpClient,
+			baseURL+DecisionServiceGetDecisionProcedure,
+			connect.WithSchema(decisionServiceMethods.ByName("GetDecision")),
+			connect.WithClientOptions(opts...),
+		),
+		proposeDecision: connect.NewClient[v1.ProposeDecisionRequest, v1.ProposeDecisionResponse](
+			httpClient,
+			baseURL+DecisionServiceProposeDecisionProcedure,
+			connect.WithSchema(decisionServiceMethods.ByName("ProposeDecision")),
+			connect.WithClientOptions(opts...),
+		),
+		approveDecision: connect.NewClient[v1.ApproveDecisionRequest, v1.ApproveDecisionResponse](
+			httpClient,
+			baseURL+DecisionServiceApproveDecisionProcedure,
+			connect.WithSchema(decisionServiceMethods.ByName("ApproveDecision")),
+			connect.WithClientOptions(opts...),
+		),
+		undoDecision: connect.NewClient[v1.UndoDecisionRequest, v1.UndoDecisionResponse](
+			httpClient,
+			baseURL+DecisionServiceUndoDecisionProcedure,
+			connect.WithSchema(decisionServiceMethods.ByName("UndoDecision")),
+			connect.WithClientOptions(opts...),
+		),
+		stopDecisions: connect.NewClient[v1.StopDecisionsRequest, v1.StopDecisionsResponse](
+			httpClient,
+			baseURL+DecisionServiceStopDecisionsProcedure,
+			connect.WithSchema(decisionServiceMethods.ByName("StopDecisions")),
+			connect.WithClientOptions(opts...),
+		),
+		resumeDecisions: connect.NewClient[v1.ResumeDecisionsRequest, v1.ResumeDecisionsResponse](
+			httpClient,
+			baseURL+DecisionServiceResumeDecisionsProcedure,
+			connect.WithSchema(decisionServiceMethods.ByName("ResumeDecisions")),
+			connect.WithClientOptions(opts...),
+		),
+		listAllowances: connect.NewClient[v1.ListAllowancesRequest, v1.ListAllowancesResponse](
+			httpClient,
+			baseURL+DecisionServiceListAllowancesProcedure,
+			connect.WithSchema(decisionServiceMethods.ByName("ListAllowances")),
+			connect.WithClientOptions(opts...),
+		),
+		addAllowance: connect.NewClient[v1.AddAllowanceRequest, v1.AddAllowanceResponse](
+			httpClient,
+			baseURL+DecisionServiceAddAllowanceProcedure,
+			connect.WithSchema(decisionServiceMethods.ByName("AddAllowance")),
+			connect.WithClientOptions(opts...),
+		),
+		removeAllowance: connect.NewClient[v1.RemoveAllowanceRequest, v1.RemoveAllowanceResponse](
+			httpClient,
+			baseURL+DecisionServiceRemoveAllowanceProcedure,
+			connect.WithSchema(decisionServiceMethods.ByName("RemoveAllowance")),
+			connect.WithClientOptions(opts...),
+		),
+	}
+}
+
+// decisionServiceClient implements DecisionServiceClient.
+type decisionServiceClient struct {
+	listDecisions   *connect.Client[v1.ListDecisionsRequest, v1.ListDecisionsResponse]
+	getDecision     *connect.Client[v1.GetDecisionRequest, v1.GetDecisionResponse]
+	proposeDecision *connect.Client[v1.ProposeDecisionRequest, v1.ProposeDecisionResponse]
+	approveDecision *connect.Client[v1.ApproveDecisionRequest, v1.ApproveDecisionResponse]
+	undoDecision    *connect.Client[v1.UndoDecisionRequest, v1.UndoDecisionResponse]
+	stopDecisions   *connect.Client[v1.StopDecisionsRequest, v1.StopDecisionsResponse]
+	resumeDecisions *connect.Client[v1.ResumeDecisionsRequest, v1.ResumeDecisionsResponse]
+	listAllowances  *connect.Client[v1.ListAllowancesRequest, v1.ListAllowancesResponse]
+	addAllowance    *connect.Client[v1.AddAllowanceRequest, v1.AddAllowanceResponse]
+	removeAllowance *connect.Client[v1.RemoveAllowanceRequest, v1.RemoveAllowanceResponse]
+}
+
+// ListDecisions calls dragnet.node.v1.DecisionService.ListDecisions.
+func (c *decisionServiceClient) ListDecisions(ctx context.Context, req *v1.ListDecisionsRequest) (*v1.ListDecisionsResponse, error) {
+	response, err := c.listDecisions.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// GetDecision calls dragnet.node.v1.DecisionService.GetDecision.
+func (c *decisionServiceClient) GetDecision(ctx context.Context, req *v1.GetDecisionRequest) (*v1.GetDecisionResponse, error) {
+	response, err := c.getDecision.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ProposeDecision calls dragnet.node.v1.DecisionService.ProposeDecision.
+func (c *decisionServiceClient) ProposeDecision(ctx context.Context, req *v1.ProposeDecisionRequest) (*v1.ProposeDecisionResponse, error) {
+	response, err := c.proposeDecision.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ApproveDecision calls dragnet.node.v1.DecisionService.ApproveDecision.
+func (c *decisionServiceClient) ApproveDecision(ctx context.Context, req *v1.ApproveDecisionRequest) (*v1.ApproveDecisionResponse, error) {
+	response, err := c.approveDecision.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// UndoDecision calls dragnet.node.v1.DecisionService.UndoDecision.
+func (c *decisionServiceClient) UndoDecision(ctx context.Context, req *v1.UndoDecisionRequest) (*v1.UndoDecisionResponse, error) {
+	response, err := c.undoDecision.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// StopDecisions calls dragnet.node.v1.DecisionService.StopDecisions.
+func (c *decisionServiceClient) StopDecisions(ctx context.Context, req *v1.StopDecisionsRequest) (*v1.StopDecisionsResponse, error) {
+	response, err := c.stopDecisions.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ResumeDecisions calls dragnet.node.v1.DecisionService.ResumeDecisions.
+func (c *decisionServiceClient) ResumeDecisions(ctx context.Context, req *v1.ResumeDecisionsRequest) (*v1.ResumeDecisionsResponse, error) {
+	response, err := c.resumeDecisions.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ListAllowances calls dragnet.node.v1.DecisionService.ListAllowances.
+func (c *decisionServiceClient) ListAllowances(ctx context.Context, req *v1.ListAllowancesRequest) (*v1.ListAllowancesResponse, error) {
+	response, err := c.listAllowances.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// AddAllowance calls dragnet.node.v1.DecisionService.AddAllowance.
+func (c *decisionServiceClient) AddAllowance(ctx context.Context, req *v1.AddAllowanceRequest) (*v1.AddAllowanceResponse, error) {
+	response, err := c.addAllowance.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// RemoveAllowance calls dragnet.node.v1.DecisionService.RemoveAllowance.
+func (c *decisionServiceClient) RemoveAllowance(ctx context.Context, req *v1.RemoveAllowanceRequest) (*v1.RemoveAllowanceResponse, error) {
+	response, err := c.removeAllowance.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// DecisionServiceHandler is an implementation of the dragnet.node.v1.DecisionService service.
+type DecisionServiceHandler interface {
+	// ListDecisions gives decisions, the latest first, and whether they are stopped.
+	ListDecisions(context.Context, *v1.ListDecisionsRequest) (*v1.ListDecisionsResponse, error)
+	// GetDecision gives one with what enforcement points said about it.
+	GetDecision(context.Context, *v1.GetDecisionRequest) (*v1.GetDecisionResponse, error)
+	// ProposeDecision asks the judge for a block. A refusal is an answer.
+	ProposeDecision(context.Context, *v1.ProposeDecisionRequest) (*v1.ProposeDecisionResponse, error)
+	// ApproveDecision lets a proposed one take effect.
+	ApproveDecision(context.Context, *v1.ApproveDecisionRequest) (*v1.ApproveDecisionResponse, error)
+	// UndoDecision takes one back, or refuses a proposed one.
+	UndoDecision(context.Context, *v1.UndoDecisionRequest) (*v1.UndoDecisionResponse, error)
+	// StopDecisions ends all decisions and refuses new ones until ResumeDecisions.
+	StopDecisions(context.Context, *v1.StopDecisionsRequest) (*v1.StopDecisionsResponse, error)
+	ResumeDecisions(context.Context, *v1.ResumeDecisionsRequest) (*v1.ResumeDecisionsResponse, error)
+	// ListAllowances gives the allow list in force.
+	ListAllowances(context.Context, *v1.ListAllowancesRequest) (*v1.ListAllowancesResponse, error)
+	// AddAllowance adds an entry or replaces it, and ends the decisions that it
+	// forbids, at once.
+	AddAllowance(context.Context, *v1.AddAllowanceRequest) (*v1.AddAllowanceResponse, error)
+	// RemoveAllowance removes an entry; decisions that it ended stay undone.
+	RemoveAllowance(context.Context, *v1.RemoveAllowanceRequest) (*v1.RemoveAllowanceResponse, error)
+}
+
+// NewDecisionServiceHandler builds an HTTP handler from the service implementation. It returns the
+// path on which to mount the handler and the handler itself.
+//
+// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
+// and JSON codecs. They also support gzip compression.
+func NewDecisionServiceHandler(svc DecisionServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	decisionServiceMethods := v1.File_wire_node_v1_node_proto.Services().ByName("DecisionService").Methods()
+	decisionServiceListDecisionsHandler := connect.NewUnaryHandlerSimple(
+		DecisionServiceListDecisionsProcedure,
+		svc.ListDecisions,
+		connect.WithSchema(decisionServiceMethods.ByName("ListDecisions")),
+		connect.WithHandlerOptions(opts...),
+	)
+	decisionServiceGetDecisionHandler := connect.NewUnaryHandlerSimple(
+		DecisionServiceGetDecisionProcedure,
+		svc.GetDecision,
+		connect.WithSchema(decisionServiceMethods.ByName("GetDecision")),
+		connect.WithHandlerOptions(opts...),
+	)
+	decisionServiceProposeDecisionHandler := connect.NewUnaryHandlerSimple(
+		DecisionServiceProposeDecisionProcedure,
+		svc.ProposeDecision,
+		connect.WithSchema(decisionServiceMethods.ByName("ProposeDecision")),
+		connect.WithHandlerOptions(opts...),
+	)
+	decisionServiceApproveDecisionHandler := connect.NewUnaryHandlerSimple(
+		DecisionServiceApproveDecisionProcedure,
+		svc.ApproveDecision,
+		connect.WithSchema(decisionServiceMethods.ByName("ApproveDecision")),
+		connect.WithHandlerOptions(opts...),
+	)
+	decisionServiceUndoDecisionHandler := connect.NewUnaryHandlerSimple(
+		DecisionServiceUndoDecisionProcedure,
+		svc.UndoDecision,
+		connect.WithSchema(decisionServiceMethods.ByName("UndoDecision")),
+		connect.WithHandlerOptions(opts...),
+	)
+	decisionServiceStopDecisionsHandler := connect.NewUnaryHandlerSimple(
+		DecisionServiceStopDecisionsProcedure,
+		svc.StopDecisions,
+		connect.WithSchema(decisionServiceMethods.ByName("StopDecisions")),
+		connect.WithHandlerOptions(opts...),
+	)
+	decisionServiceResumeDecisionsHandler := connect.NewUnaryHandlerSimple(
+		DecisionServiceResumeDecisionsProcedure,
+		svc.ResumeDecisions,
+		connect.WithSchema(decisionServiceMethods.ByName("ResumeDecisions")),
+		connect.WithHandlerOptions(opts...),
+	)
+	decisionServiceListAllowancesHandler := connect.NewUnaryHandlerSimple(
+		DecisionServiceListAllowancesProcedure,
+		svc.ListAllowances,
+		connect.WithSchema(decisionServiceMethods.ByName("ListAllowances")),
+		connect.WithHandlerOptions(opts...),
+	)
+	decisionServiceAddAllowanceHandler := connect.NewUnaryHandlerSimple(
+		DecisionServiceAddAllowanceProcedure,
+		svc.AddAllowance,
+		connect.WithSchema(decisionServiceMethods.ByName("AddAllowance")),
+		connect.WithHandlerOptions(opts...),
+	)
+	decisionServiceRemoveAllowanceHandler := connect.NewUnaryHandlerSimple(
+		DecisionServiceRemoveAllowanceProcedure,
+		svc.RemoveAllowance,
+		connect.WithSchema(decisionServiceMethods.ByName("RemoveAllowance")),
+		connect.WithHandlerOptions(opts...),
+	)
+	return "/dragnet.node.v1.DecisionService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case DecisionServiceListDecisionsProcedure:
+			decisionServiceListDecisionsHandler.ServeHTTP(w, r)
+		case DecisionServiceGetDecisionProcedure:
+			decisionServiceGetDecisionHandler.ServeHTTP(w, r)
+		case DecisionServiceProposeDecisionProcedure:
+			decisionServiceProposeDecisionHandler.ServeHTTP(w, r)
+		case DecisionServiceApproveDecisionProcedure:
+			decisionServiceApproveDecisionHandler.ServeHTTP(w, r)
+		case DecisionServiceUndoDecisionProcedure:
+			decisionServiceUndoDecisionHandler.ServeHTTP(w, r)
+		case DecisionServiceStopDecisionsProcedure:
+			decisionServiceStopDecisionsHandler.ServeHTTP(w, r)
+		case DecisionServiceResumeDecisionsProcedure:
+			decisionServiceResumeDecisionsHandler.ServeHTTP(w, r)
+		case DecisionServiceListAllowancesProcedure:
+			decisionServiceListAllowancesHandler.ServeHTTP(w, r)
+		case DecisionServiceAddAllowanceProcedure:
+			decisionServiceAddAllowanceHandler.ServeHTTP(w, r)
+		case DecisionServiceRemoveAllowanceProcedure:
+			decisionServiceRemoveAllowanceHandler.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// UnimplementedDecisionServiceHandler returns CodeUnimplemented from all methods.
+type UnimplementedDecisionServiceHandler struct{}
+
+func (UnimplementedDecisionServiceHandler) ListDecisions(context.Context, *v1.ListDecisionsRequest) (*v1.ListDecisionsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.node.v1.DecisionService.ListDecisions is not implemented"))
+}
+
+func (UnimplementedDecisionServiceHandler) GetDecision(context.Context, *v1.GetDecisionRequest) (*v1.GetDecisionResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.node.v1.DecisionService.GetDecision is not implemented"))
+}
+
+func (UnimplementedDecisionServiceHandler) ProposeDecision(context.Context, *v1.ProposeDecisionRequest) (*v1.ProposeDecisionResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.node.v1.DecisionService.ProposeDecision is not implemented"))
+}
+
+func (UnimplementedDecisionServiceHandler) ApproveDecision(context.Context, *v1.ApproveDecisionRequest) (*v1.ApproveDecisionResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.node.v1.DecisionService.ApproveDecision is not implemented"))
+}
+
+func (UnimplementedDecisionServiceHandler) UndoDecision(context.Context, *v1.UndoDecisionRequest) (*v1.UndoDecisionResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.node.v1.DecisionService.UndoDecision is not implemented"))
+}
+
+func (UnimplementedDecisionServiceHandler) StopDecisions(context.Context, *v1.StopDecisionsRequest) (*v1.StopDecisionsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.node.v1.DecisionService.StopDecisions is not implemented"))
+}
+
+func (UnimplementedDecisionServiceHandler) ResumeDecisions(context.Context, *v1.ResumeDecisionsRequest) (*v1.ResumeDecisionsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.node.v1.DecisionService.ResumeDecisions is not implemented"))
+}
+
+func (UnimplementedDecisionServiceHandler) ListAllowances(context.Context, *v1.ListAllowancesRequest) (*v1.ListAllowancesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.node.v1.DecisionService.ListAllowances is not implemented"))
+}
+
+func (UnimplementedDecisionServiceHandler) AddAllowance(context.Context, *v1.AddAllowanceRequest) (*v1.AddAllowanceResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.node.v1.DecisionService.AddAllowance is not implemented"))
+}
+
+func (UnimplementedDecisionServiceHandler) RemoveAllowance(context.Context, *v1.RemoveAllowanceRequest) (*v1.RemoveAllowanceResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.node.v1.DecisionService.RemoveAllowance is not implemented"))
 }
