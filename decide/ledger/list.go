@@ -75,6 +75,23 @@ func (d *Ledger) Decisions(ctx context.Context, verdict dossier.Verdict, most in
 		string(verdict), string(verdict), most)
 }
 
+// Count returns the number of decisions with each verdict, of those that may still
+// change.
+func (d *Ledger) Count(ctx context.Context) (map[dossier.Verdict]int, error) {
+	count := map[dossier.Verdict]int{}
+	err := d.db.View(ctx, func(tx *state.Tx) error {
+		return tx.Each(func(rows *sql.Rows) error {
+			var v string
+			var n int
+			err := rows.Scan(&v, &n)
+			count[dossier.Verdict(v)] = n
+			return err
+		}, `SELECT verdict, count(*) FROM ledger_decision WHERE verdict IN (?, ?, ?) GROUP BY verdict`,
+			string(dossier.Proposed), string(dossier.DryRun), string(dossier.Active))
+	})
+	return count, err
+}
+
 // Decision is one decision by its identity.
 func (d *Ledger) Decision(ctx context.Context, id string) (dossier.Decision, error) {
 	return queryOne[dossier.Decision](ctx, d, `SELECT body FROM ledger_decision WHERE id = ?`, id)

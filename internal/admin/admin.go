@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -52,6 +53,7 @@ type Server struct {
 	log         *slog.Logger
 	registry    *prometheus.Registry
 	live, ready []Check
+	status      []StatusFunc
 	server      *http.Server
 	group       *run.Group
 	address     string
@@ -108,7 +110,7 @@ func (s *Server) Start(ctx context.Context) error {
 	s.address = l.Addr().String()
 	mux := http.NewServeMux()
 	mux.Handle("GET /livez", handleChecks(s.live))
-	mux.Handle("GET /readyz", handleChecks(s.ready))
+	mux.Handle("GET /readyz", handleChecks(append(slices.Clone(s.ready), s.checkStatuses)))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, "/livez\n/readyz\n/metrics")
@@ -133,6 +135,16 @@ func handleChecks(checks []Check) http.Handler {
 		}
 		fmt.Fprintln(w, "ok")
 	})
+}
+
+// checkStatuses reports the first part that failed.
+func (s *Server) checkStatuses(ctx context.Context) error {
+	for _, x := range s.Statuses(ctx) {
+		if x.Level == Failed {
+			return fmt.Errorf("%s: %s", x.Part, x.Text)
+		}
+	}
+	return nil
 }
 
 // Address is the address it listens on; empty if none.

@@ -26,6 +26,7 @@ type Client struct {
 	Members   nodev1connect.MemberServiceClient
 	Findings  nodev1connect.FindingServiceClient
 	Decisions nodev1connect.DecisionServiceClient
+	Status    nodev1connect.StatusServiceClient
 
 	http *http.Transport
 }
@@ -95,6 +96,7 @@ func Dial(address, folder string) (*Client, error) {
 		Members:   nodev1connect.NewMemberServiceClient(c, base, options),
 		Findings:  nodev1connect.NewFindingServiceClient(c, base, options),
 		Decisions: nodev1connect.NewDecisionServiceClient(c, base, options),
+		Status:    nodev1connect.NewStatusServiceClient(c, base, options),
 		http:      t,
 	}, nil
 }

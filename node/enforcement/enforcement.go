@@ -78,6 +78,7 @@ func New(c Configuration, d Dependencies) (*Enforcement, error) {
 		c: c, deps: d, log: d.Log, metrics: newMetrics(d.Admin.Metrics()), group: run.NewGroup(), station: station.New(c.Station),
 		faillogs: map[string]*drops{}, silent: map[string]bool{}, published: map[string][]byte{},
 	}
+	d.Admin.AddStatus(e.status)
 	for _, a := range c.Agents {
 		e.faillogs[a.Name] = newDrops(currentTime())
 	}

@@ -176,3 +176,12 @@ func (d *Trail) Verify(ctx context.Context, noted *Head) (Head, error) {
 	}
 	return head, err
 }
+
+// CountSince returns how many questions were asked since t, and how many of them
+// were refused.
+func (d *Trail) CountSince(ctx context.Context, t time.Time) (asked, refused int, err error) {
+	err = d.db.View(ctx, func(tx *state.Tx) error {
+		return tx.QueryRow(`SELECT count(*), COALESCE(SUM(CASE WHEN refusal <> 0 THEN 1 ELSE 0 END), 0) FROM ask_case WHERE asked >= ?`, t.UnixNano()).Scan(&asked, &refused)
+	})
+	return asked, refused, err
+}

@@ -84,6 +84,7 @@ func (s *Service) Start(ctx context.Context) (err error) {
 	if err := s.openParts(ctx); err != nil {
 		return err
 	}
+	s.deps.Admin.AddStatus(s.status)
 	if s.config.Listen != "" {
 		path, handler := exchangev1connect.NewWitnessServiceHandler(witnessHandler{s}, exchange.Options(maxQuestionMessage)...)
 		mux := http.NewServeMux()

@@ -60,7 +60,7 @@ type proto struct {
 
 var (
 	rpcLine   = regexp.MustCompile(`^rpc (\w+)\((stream )?(\w+)\) returns \((stream )?(\w+)\);$`)
-	fieldLine = regexp.MustCompile(`^(repeated )?([\w.]+|map<\w+, \w+>) (\w+) = (\d+);$`)
+	fieldLine = regexp.MustCompile(`^(repeated |optional )?([\w.]+|map<\w+, \w+>) (\w+) = (\d+);$`)
 )
 
 func (p *proto) readLines(text string) error {
@@ -132,8 +132,11 @@ func (p *proto) writeField(f []string, comment string) {
 	if unicode.IsUpper(rune(kind[0])) && kind == f[2] {
 		kind = linkMessage(kind)
 	}
-	if f[1] != "" {
+	switch f[1] {
+	case "repeated ":
 		kind = "list of " + kind
+	case "optional ":
+		kind += ", may be absent"
 	}
 	if comment == "" {
 		comment = "-"

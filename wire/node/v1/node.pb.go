@@ -3812,6 +3812,184 @@ func (x *RemoveAllowanceResponse) GetAllowance() *Allowance {
 	return nil
 }
 
+type GetStatusRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetStatusRequest) Reset() {
+	*x = GetStatusRequest{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStatusRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStatusRequest) ProtoMessage() {}
+
+func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
+func (*GetStatusRequest) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{61}
+}
+
+type GetStatusResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node's release and commit.
+	Release string `protobuf:"bytes,1,opt,name=release,proto3" json:"release,omitempty"`
+	Commit  string `protobuf:"bytes,2,opt,name=commit,proto3" json:"commit,omitempty"`
+	// When it was started.
+	Started *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=started,proto3" json:"started,omitempty"`
+	// Those that failed first, then those that need attention.
+	Parts         []*PartStatus `protobuf:"bytes,4,rep,name=parts,proto3" json:"parts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetStatusResponse) Reset() {
+	*x = GetStatusResponse{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStatusResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStatusResponse) ProtoMessage() {}
+
+func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
+func (*GetStatusResponse) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *GetStatusResponse) GetRelease() string {
+	if x != nil {
+		return x.Release
+	}
+	return ""
+}
+
+func (x *GetStatusResponse) GetCommit() string {
+	if x != nil {
+		return x.Commit
+	}
+	return ""
+}
+
+func (x *GetStatusResponse) GetStarted() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Started
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetParts() []*PartStatus {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+type PartStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Part  string                 `protobuf:"bytes,1,opt,name=part,proto3" json:"part,omitempty"`
+	// ok, attention or failed.
+	Level string `protobuf:"bytes,2,opt,name=level,proto3" json:"level,omitempty"`
+	// A sentence.
+	Text string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	// What to do; may be empty.
+	Hint          string `protobuf:"bytes,4,opt,name=hint,proto3" json:"hint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartStatus) Reset() {
+	*x = PartStatus{}
+	mi := &file_wire_node_v1_node_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartStatus) ProtoMessage() {}
+
+func (x *PartStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_node_v1_node_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartStatus.ProtoReflect.Descriptor instead.
+func (*PartStatus) Descriptor() ([]byte, []int) {
+	return file_wire_node_v1_node_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *PartStatus) GetPart() string {
+	if x != nil {
+		return x.Part
+	}
+	return ""
+}
+
+func (x *PartStatus) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+func (x *PartStatus) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *PartStatus) GetHint() string {
+	if x != nil {
+		return x.Hint
+	}
+	return ""
+}
+
 var File_wire_node_v1_node_proto protoreflect.FileDescriptor
 
 const file_wire_node_v1_node_proto_rawDesc = "" +
@@ -4094,7 +4272,19 @@ const file_wire_node_v1_node_proto_rawDesc = "" +
 	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x10\n" +
 	"\x03who\x18\x02 \x01(\tR\x03who\"S\n" +
 	"\x17RemoveAllowanceResponse\x128\n" +
-	"\tallowance\x18\x01 \x01(\v2\x1a.dragnet.node.v1.AllowanceR\tallowance2\x94\x02\n" +
+	"\tallowance\x18\x01 \x01(\v2\x1a.dragnet.node.v1.AllowanceR\tallowance\"\x12\n" +
+	"\x10GetStatusRequest\"\xae\x01\n" +
+	"\x11GetStatusResponse\x12\x18\n" +
+	"\arelease\x18\x01 \x01(\tR\arelease\x12\x16\n" +
+	"\x06commit\x18\x02 \x01(\tR\x06commit\x124\n" +
+	"\astarted\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x121\n" +
+	"\x05parts\x18\x04 \x03(\v2\x1b.dragnet.node.v1.PartStatusR\x05parts\"^\n" +
+	"\n" +
+	"PartStatus\x12\x12\n" +
+	"\x04part\x18\x01 \x01(\tR\x04part\x12\x14\n" +
+	"\x05level\x18\x02 \x01(\tR\x05level\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\x12\x12\n" +
+	"\x04hint\x18\x04 \x01(\tR\x04hint2\x94\x02\n" +
 	"\vFlowService\x12R\n" +
 	"\tListFlows\x12!.dragnet.node.v1.ListFlowsRequest\x1a\".dragnet.node.v1.ListFlowsResponse\x12Z\n" +
 	"\vStreamFlows\x12#.dragnet.node.v1.StreamFlowsRequest\x1a$.dragnet.node.v1.StreamFlowsResponse0\x01\x12U\n" +
@@ -4126,7 +4316,9 @@ const file_wire_node_v1_node_proto_rawDesc = "" +
 	"\x0fResumeDecisions\x12'.dragnet.node.v1.ResumeDecisionsRequest\x1a(.dragnet.node.v1.ResumeDecisionsResponse\x12a\n" +
 	"\x0eListAllowances\x12&.dragnet.node.v1.ListAllowancesRequest\x1a'.dragnet.node.v1.ListAllowancesResponse\x12[\n" +
 	"\fAddAllowance\x12$.dragnet.node.v1.AddAllowanceRequest\x1a%.dragnet.node.v1.AddAllowanceResponse\x12d\n" +
-	"\x0fRemoveAllowance\x12'.dragnet.node.v1.RemoveAllowanceRequest\x1a(.dragnet.node.v1.RemoveAllowanceResponseB\x1dZ\x1bdragnet/wire/node/v1;nodev1b\x06proto3"
+	"\x0fRemoveAllowance\x12'.dragnet.node.v1.RemoveAllowanceRequest\x1a(.dragnet.node.v1.RemoveAllowanceResponse2c\n" +
+	"\rStatusService\x12R\n" +
+	"\tGetStatus\x12!.dragnet.node.v1.GetStatusRequest\x1a\".dragnet.node.v1.GetStatusResponseB\x1dZ\x1bdragnet/wire/node/v1;nodev1b\x06proto3"
 
 var (
 	file_wire_node_v1_node_proto_rawDescOnce sync.Once
@@ -4140,7 +4332,7 @@ func file_wire_node_v1_node_proto_rawDescGZIP() []byte {
 	return file_wire_node_v1_node_proto_rawDescData
 }
 
-var file_wire_node_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
+var file_wire_node_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
 var file_wire_node_v1_node_proto_goTypes = []any{
 	(*Selection)(nil),               // 0: dragnet.node.v1.Selection
 	(*Flow)(nil),                    // 1: dragnet.node.v1.Flow
@@ -4203,19 +4395,22 @@ var file_wire_node_v1_node_proto_goTypes = []any{
 	(*AddAllowanceResponse)(nil),    // 58: dragnet.node.v1.AddAllowanceResponse
 	(*RemoveAllowanceRequest)(nil),  // 59: dragnet.node.v1.RemoveAllowanceRequest
 	(*RemoveAllowanceResponse)(nil), // 60: dragnet.node.v1.RemoveAllowanceResponse
-	nil,                             // 61: dragnet.node.v1.Selection.FilesEntry
-	nil,                             // 62: dragnet.node.v1.Source.LostEntry
-	nil,                             // 63: dragnet.node.v1.Evidence.CountsEntry
-	nil,                             // 64: dragnet.node.v1.Evidence.ThresholdsEntry
-	(*timestamppb.Timestamp)(nil),   // 65: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),     // 66: google.protobuf.Duration
+	(*GetStatusRequest)(nil),        // 61: dragnet.node.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),       // 62: dragnet.node.v1.GetStatusResponse
+	(*PartStatus)(nil),              // 63: dragnet.node.v1.PartStatus
+	nil,                             // 64: dragnet.node.v1.Selection.FilesEntry
+	nil,                             // 65: dragnet.node.v1.Source.LostEntry
+	nil,                             // 66: dragnet.node.v1.Evidence.CountsEntry
+	nil,                             // 67: dragnet.node.v1.Evidence.ThresholdsEntry
+	(*timestamppb.Timestamp)(nil),   // 68: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),     // 69: google.protobuf.Duration
 }
 var file_wire_node_v1_node_proto_depIdxs = []int32{
-	61, // 0: dragnet.node.v1.Selection.files:type_name -> dragnet.node.v1.Selection.FilesEntry
-	65, // 1: dragnet.node.v1.Selection.from:type_name -> google.protobuf.Timestamp
-	65, // 2: dragnet.node.v1.Selection.to:type_name -> google.protobuf.Timestamp
-	65, // 3: dragnet.node.v1.Flow.start:type_name -> google.protobuf.Timestamp
-	65, // 4: dragnet.node.v1.Flow.end:type_name -> google.protobuf.Timestamp
+	64, // 0: dragnet.node.v1.Selection.files:type_name -> dragnet.node.v1.Selection.FilesEntry
+	68, // 1: dragnet.node.v1.Selection.from:type_name -> google.protobuf.Timestamp
+	68, // 2: dragnet.node.v1.Selection.to:type_name -> google.protobuf.Timestamp
+	68, // 3: dragnet.node.v1.Flow.start:type_name -> google.protobuf.Timestamp
+	68, // 4: dragnet.node.v1.Flow.end:type_name -> google.protobuf.Timestamp
 	0,  // 5: dragnet.node.v1.ListFlowsRequest.selection:type_name -> dragnet.node.v1.Selection
 	1,  // 6: dragnet.node.v1.ListFlowsResponse.flows:type_name -> dragnet.node.v1.Flow
 	0,  // 7: dragnet.node.v1.Cursor.selection:type_name -> dragnet.node.v1.Selection
@@ -4224,101 +4419,105 @@ var file_wire_node_v1_node_proto_depIdxs = []int32{
 	1,  // 10: dragnet.node.v1.StreamFlowsResponse.flows:type_name -> dragnet.node.v1.Flow
 	0,  // 11: dragnet.node.v1.CountFlowsRequest.selection:type_name -> dragnet.node.v1.Selection
 	9,  // 12: dragnet.node.v1.CountFlowsResponse.tallies:type_name -> dragnet.node.v1.Tally
-	65, // 13: dragnet.node.v1.Tally.first:type_name -> google.protobuf.Timestamp
-	65, // 14: dragnet.node.v1.Tally.last:type_name -> google.protobuf.Timestamp
+	68, // 13: dragnet.node.v1.Tally.first:type_name -> google.protobuf.Timestamp
+	68, // 14: dragnet.node.v1.Tally.last:type_name -> google.protobuf.Timestamp
 	12, // 15: dragnet.node.v1.ListSourcesResponse.sources:type_name -> dragnet.node.v1.Source
-	62, // 16: dragnet.node.v1.Source.lost:type_name -> dragnet.node.v1.Source.LostEntry
-	65, // 17: dragnet.node.v1.Source.at:type_name -> google.protobuf.Timestamp
-	65, // 18: dragnet.node.v1.DescribeStoreResponse.from:type_name -> google.protobuf.Timestamp
-	65, // 19: dragnet.node.v1.DescribeStoreResponse.to:type_name -> google.protobuf.Timestamp
+	65, // 16: dragnet.node.v1.Source.lost:type_name -> dragnet.node.v1.Source.LostEntry
+	68, // 17: dragnet.node.v1.Source.at:type_name -> google.protobuf.Timestamp
+	68, // 18: dragnet.node.v1.DescribeStoreResponse.from:type_name -> google.protobuf.Timestamp
+	68, // 19: dragnet.node.v1.DescribeStoreResponse.to:type_name -> google.protobuf.Timestamp
 	17, // 20: dragnet.node.v1.CheckStoreResponse.damages:type_name -> dragnet.node.v1.Damage
 	22, // 21: dragnet.node.v1.ListMembersResponse.members:type_name -> dragnet.node.v1.Member
-	65, // 22: dragnet.node.v1.Member.enrolled:type_name -> google.protobuf.Timestamp
-	65, // 23: dragnet.node.v1.Member.revoked:type_name -> google.protobuf.Timestamp
-	65, // 24: dragnet.node.v1.Member.seen:type_name -> google.protobuf.Timestamp
-	65, // 25: dragnet.node.v1.Member.until:type_name -> google.protobuf.Timestamp
-	66, // 26: dragnet.node.v1.MakeTokenRequest.life:type_name -> google.protobuf.Duration
+	68, // 22: dragnet.node.v1.Member.enrolled:type_name -> google.protobuf.Timestamp
+	68, // 23: dragnet.node.v1.Member.revoked:type_name -> google.protobuf.Timestamp
+	68, // 24: dragnet.node.v1.Member.seen:type_name -> google.protobuf.Timestamp
+	68, // 25: dragnet.node.v1.Member.until:type_name -> google.protobuf.Timestamp
+	69, // 26: dragnet.node.v1.MakeTokenRequest.life:type_name -> google.protobuf.Duration
 	33, // 27: dragnet.node.v1.ListFindingsResponse.findings:type_name -> dragnet.node.v1.Finding
 	33, // 28: dragnet.node.v1.GetFindingResponse.finding:type_name -> dragnet.node.v1.Finding
-	65, // 29: dragnet.node.v1.Finding.first:type_name -> google.protobuf.Timestamp
-	65, // 30: dragnet.node.v1.Finding.last:type_name -> google.protobuf.Timestamp
+	68, // 29: dragnet.node.v1.Finding.first:type_name -> google.protobuf.Timestamp
+	68, // 30: dragnet.node.v1.Finding.last:type_name -> google.protobuf.Timestamp
 	34, // 31: dragnet.node.v1.Finding.evidence:type_name -> dragnet.node.v1.Evidence
-	63, // 32: dragnet.node.v1.Evidence.counts:type_name -> dragnet.node.v1.Evidence.CountsEntry
-	64, // 33: dragnet.node.v1.Evidence.thresholds:type_name -> dragnet.node.v1.Evidence.ThresholdsEntry
+	66, // 32: dragnet.node.v1.Evidence.counts:type_name -> dragnet.node.v1.Evidence.CountsEntry
+	67, // 33: dragnet.node.v1.Evidence.thresholds:type_name -> dragnet.node.v1.Evidence.ThresholdsEntry
 	35, // 34: dragnet.node.v1.Evidence.flows:type_name -> dragnet.node.v1.FlowEvidence
-	65, // 35: dragnet.node.v1.Evidence.times:type_name -> google.protobuf.Timestamp
-	65, // 36: dragnet.node.v1.FlowEvidence.time:type_name -> google.protobuf.Timestamp
-	65, // 37: dragnet.node.v1.Decision.until:type_name -> google.protobuf.Timestamp
+	68, // 35: dragnet.node.v1.Evidence.times:type_name -> google.protobuf.Timestamp
+	68, // 36: dragnet.node.v1.FlowEvidence.time:type_name -> google.protobuf.Timestamp
+	68, // 37: dragnet.node.v1.Decision.until:type_name -> google.protobuf.Timestamp
 	37, // 38: dragnet.node.v1.Decision.steps:type_name -> dragnet.node.v1.Step
 	38, // 39: dragnet.node.v1.Decision.standing:type_name -> dragnet.node.v1.Standing
-	65, // 40: dragnet.node.v1.Step.time:type_name -> google.protobuf.Timestamp
-	65, // 41: dragnet.node.v1.Receipt.time:type_name -> google.protobuf.Timestamp
-	65, // 42: dragnet.node.v1.Allowance.since:type_name -> google.protobuf.Timestamp
-	65, // 43: dragnet.node.v1.Allowance.until:type_name -> google.protobuf.Timestamp
+	68, // 40: dragnet.node.v1.Step.time:type_name -> google.protobuf.Timestamp
+	68, // 41: dragnet.node.v1.Receipt.time:type_name -> google.protobuf.Timestamp
+	68, // 42: dragnet.node.v1.Allowance.since:type_name -> google.protobuf.Timestamp
+	68, // 43: dragnet.node.v1.Allowance.until:type_name -> google.protobuf.Timestamp
 	36, // 44: dragnet.node.v1.ListDecisionsResponse.decisions:type_name -> dragnet.node.v1.Decision
 	37, // 45: dragnet.node.v1.ListDecisionsResponse.stopped:type_name -> dragnet.node.v1.Step
 	36, // 46: dragnet.node.v1.GetDecisionResponse.decision:type_name -> dragnet.node.v1.Decision
 	39, // 47: dragnet.node.v1.GetDecisionResponse.receipts:type_name -> dragnet.node.v1.Receipt
-	66, // 48: dragnet.node.v1.ProposeDecisionRequest.for:type_name -> google.protobuf.Duration
+	69, // 48: dragnet.node.v1.ProposeDecisionRequest.for:type_name -> google.protobuf.Duration
 	36, // 49: dragnet.node.v1.ProposeDecisionResponse.decision:type_name -> dragnet.node.v1.Decision
 	36, // 50: dragnet.node.v1.ApproveDecisionResponse.decision:type_name -> dragnet.node.v1.Decision
 	36, // 51: dragnet.node.v1.UndoDecisionResponse.decision:type_name -> dragnet.node.v1.Decision
 	40, // 52: dragnet.node.v1.ListAllowancesResponse.allowances:type_name -> dragnet.node.v1.Allowance
-	66, // 53: dragnet.node.v1.AddAllowanceRequest.for:type_name -> google.protobuf.Duration
+	69, // 53: dragnet.node.v1.AddAllowanceRequest.for:type_name -> google.protobuf.Duration
 	40, // 54: dragnet.node.v1.AddAllowanceResponse.allowance:type_name -> dragnet.node.v1.Allowance
 	36, // 55: dragnet.node.v1.AddAllowanceResponse.ended:type_name -> dragnet.node.v1.Decision
 	40, // 56: dragnet.node.v1.RemoveAllowanceResponse.allowance:type_name -> dragnet.node.v1.Allowance
-	2,  // 57: dragnet.node.v1.FlowService.ListFlows:input_type -> dragnet.node.v1.ListFlowsRequest
-	5,  // 58: dragnet.node.v1.FlowService.StreamFlows:input_type -> dragnet.node.v1.StreamFlowsRequest
-	7,  // 59: dragnet.node.v1.FlowService.CountFlows:input_type -> dragnet.node.v1.CountFlowsRequest
-	13, // 60: dragnet.node.v1.StoreService.DescribeStore:input_type -> dragnet.node.v1.DescribeStoreRequest
-	15, // 61: dragnet.node.v1.StoreService.CheckStore:input_type -> dragnet.node.v1.CheckStoreRequest
-	10, // 62: dragnet.node.v1.StoreService.ListSources:input_type -> dragnet.node.v1.ListSourcesRequest
-	18, // 63: dragnet.node.v1.QuestionService.AnswerQuestion:input_type -> dragnet.node.v1.AnswerQuestionRequest
-	20, // 64: dragnet.node.v1.MemberService.ListMembers:input_type -> dragnet.node.v1.ListMembersRequest
-	23, // 65: dragnet.node.v1.MemberService.MakeToken:input_type -> dragnet.node.v1.MakeTokenRequest
-	25, // 66: dragnet.node.v1.MemberService.RevokeMember:input_type -> dragnet.node.v1.RevokeMemberRequest
-	27, // 67: dragnet.node.v1.MemberService.ConfigureRole:input_type -> dragnet.node.v1.ConfigureRoleRequest
-	29, // 68: dragnet.node.v1.FindingService.ListFindings:input_type -> dragnet.node.v1.ListFindingsRequest
-	31, // 69: dragnet.node.v1.FindingService.GetFinding:input_type -> dragnet.node.v1.GetFindingRequest
-	41, // 70: dragnet.node.v1.DecisionService.ListDecisions:input_type -> dragnet.node.v1.ListDecisionsRequest
-	43, // 71: dragnet.node.v1.DecisionService.GetDecision:input_type -> dragnet.node.v1.GetDecisionRequest
-	45, // 72: dragnet.node.v1.DecisionService.ProposeDecision:input_type -> dragnet.node.v1.ProposeDecisionRequest
-	47, // 73: dragnet.node.v1.DecisionService.ApproveDecision:input_type -> dragnet.node.v1.ApproveDecisionRequest
-	49, // 74: dragnet.node.v1.DecisionService.UndoDecision:input_type -> dragnet.node.v1.UndoDecisionRequest
-	51, // 75: dragnet.node.v1.DecisionService.StopDecisions:input_type -> dragnet.node.v1.StopDecisionsRequest
-	53, // 76: dragnet.node.v1.DecisionService.ResumeDecisions:input_type -> dragnet.node.v1.ResumeDecisionsRequest
-	55, // 77: dragnet.node.v1.DecisionService.ListAllowances:input_type -> dragnet.node.v1.ListAllowancesRequest
-	57, // 78: dragnet.node.v1.DecisionService.AddAllowance:input_type -> dragnet.node.v1.AddAllowanceRequest
-	59, // 79: dragnet.node.v1.DecisionService.RemoveAllowance:input_type -> dragnet.node.v1.RemoveAllowanceRequest
-	3,  // 80: dragnet.node.v1.FlowService.ListFlows:output_type -> dragnet.node.v1.ListFlowsResponse
-	6,  // 81: dragnet.node.v1.FlowService.StreamFlows:output_type -> dragnet.node.v1.StreamFlowsResponse
-	8,  // 82: dragnet.node.v1.FlowService.CountFlows:output_type -> dragnet.node.v1.CountFlowsResponse
-	14, // 83: dragnet.node.v1.StoreService.DescribeStore:output_type -> dragnet.node.v1.DescribeStoreResponse
-	16, // 84: dragnet.node.v1.StoreService.CheckStore:output_type -> dragnet.node.v1.CheckStoreResponse
-	11, // 85: dragnet.node.v1.StoreService.ListSources:output_type -> dragnet.node.v1.ListSourcesResponse
-	19, // 86: dragnet.node.v1.QuestionService.AnswerQuestion:output_type -> dragnet.node.v1.AnswerQuestionResponse
-	21, // 87: dragnet.node.v1.MemberService.ListMembers:output_type -> dragnet.node.v1.ListMembersResponse
-	24, // 88: dragnet.node.v1.MemberService.MakeToken:output_type -> dragnet.node.v1.MakeTokenResponse
-	26, // 89: dragnet.node.v1.MemberService.RevokeMember:output_type -> dragnet.node.v1.RevokeMemberResponse
-	28, // 90: dragnet.node.v1.MemberService.ConfigureRole:output_type -> dragnet.node.v1.ConfigureRoleResponse
-	30, // 91: dragnet.node.v1.FindingService.ListFindings:output_type -> dragnet.node.v1.ListFindingsResponse
-	32, // 92: dragnet.node.v1.FindingService.GetFinding:output_type -> dragnet.node.v1.GetFindingResponse
-	42, // 93: dragnet.node.v1.DecisionService.ListDecisions:output_type -> dragnet.node.v1.ListDecisionsResponse
-	44, // 94: dragnet.node.v1.DecisionService.GetDecision:output_type -> dragnet.node.v1.GetDecisionResponse
-	46, // 95: dragnet.node.v1.DecisionService.ProposeDecision:output_type -> dragnet.node.v1.ProposeDecisionResponse
-	48, // 96: dragnet.node.v1.DecisionService.ApproveDecision:output_type -> dragnet.node.v1.ApproveDecisionResponse
-	50, // 97: dragnet.node.v1.DecisionService.UndoDecision:output_type -> dragnet.node.v1.UndoDecisionResponse
-	52, // 98: dragnet.node.v1.DecisionService.StopDecisions:output_type -> dragnet.node.v1.StopDecisionsResponse
-	54, // 99: dragnet.node.v1.DecisionService.ResumeDecisions:output_type -> dragnet.node.v1.ResumeDecisionsResponse
-	56, // 100: dragnet.node.v1.DecisionService.ListAllowances:output_type -> dragnet.node.v1.ListAllowancesResponse
-	58, // 101: dragnet.node.v1.DecisionService.AddAllowance:output_type -> dragnet.node.v1.AddAllowanceResponse
-	60, // 102: dragnet.node.v1.DecisionService.RemoveAllowance:output_type -> dragnet.node.v1.RemoveAllowanceResponse
-	80, // [80:103] is the sub-list for method output_type
-	57, // [57:80] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	68, // 57: dragnet.node.v1.GetStatusResponse.started:type_name -> google.protobuf.Timestamp
+	63, // 58: dragnet.node.v1.GetStatusResponse.parts:type_name -> dragnet.node.v1.PartStatus
+	2,  // 59: dragnet.node.v1.FlowService.ListFlows:input_type -> dragnet.node.v1.ListFlowsRequest
+	5,  // 60: dragnet.node.v1.FlowService.StreamFlows:input_type -> dragnet.node.v1.StreamFlowsRequest
+	7,  // 61: dragnet.node.v1.FlowService.CountFlows:input_type -> dragnet.node.v1.CountFlowsRequest
+	13, // 62: dragnet.node.v1.StoreService.DescribeStore:input_type -> dragnet.node.v1.DescribeStoreRequest
+	15, // 63: dragnet.node.v1.StoreService.CheckStore:input_type -> dragnet.node.v1.CheckStoreRequest
+	10, // 64: dragnet.node.v1.StoreService.ListSources:input_type -> dragnet.node.v1.ListSourcesRequest
+	18, // 65: dragnet.node.v1.QuestionService.AnswerQuestion:input_type -> dragnet.node.v1.AnswerQuestionRequest
+	20, // 66: dragnet.node.v1.MemberService.ListMembers:input_type -> dragnet.node.v1.ListMembersRequest
+	23, // 67: dragnet.node.v1.MemberService.MakeToken:input_type -> dragnet.node.v1.MakeTokenRequest
+	25, // 68: dragnet.node.v1.MemberService.RevokeMember:input_type -> dragnet.node.v1.RevokeMemberRequest
+	27, // 69: dragnet.node.v1.MemberService.ConfigureRole:input_type -> dragnet.node.v1.ConfigureRoleRequest
+	29, // 70: dragnet.node.v1.FindingService.ListFindings:input_type -> dragnet.node.v1.ListFindingsRequest
+	31, // 71: dragnet.node.v1.FindingService.GetFinding:input_type -> dragnet.node.v1.GetFindingRequest
+	41, // 72: dragnet.node.v1.DecisionService.ListDecisions:input_type -> dragnet.node.v1.ListDecisionsRequest
+	43, // 73: dragnet.node.v1.DecisionService.GetDecision:input_type -> dragnet.node.v1.GetDecisionRequest
+	45, // 74: dragnet.node.v1.DecisionService.ProposeDecision:input_type -> dragnet.node.v1.ProposeDecisionRequest
+	47, // 75: dragnet.node.v1.DecisionService.ApproveDecision:input_type -> dragnet.node.v1.ApproveDecisionRequest
+	49, // 76: dragnet.node.v1.DecisionService.UndoDecision:input_type -> dragnet.node.v1.UndoDecisionRequest
+	51, // 77: dragnet.node.v1.DecisionService.StopDecisions:input_type -> dragnet.node.v1.StopDecisionsRequest
+	53, // 78: dragnet.node.v1.DecisionService.ResumeDecisions:input_type -> dragnet.node.v1.ResumeDecisionsRequest
+	55, // 79: dragnet.node.v1.DecisionService.ListAllowances:input_type -> dragnet.node.v1.ListAllowancesRequest
+	57, // 80: dragnet.node.v1.DecisionService.AddAllowance:input_type -> dragnet.node.v1.AddAllowanceRequest
+	59, // 81: dragnet.node.v1.DecisionService.RemoveAllowance:input_type -> dragnet.node.v1.RemoveAllowanceRequest
+	61, // 82: dragnet.node.v1.StatusService.GetStatus:input_type -> dragnet.node.v1.GetStatusRequest
+	3,  // 83: dragnet.node.v1.FlowService.ListFlows:output_type -> dragnet.node.v1.ListFlowsResponse
+	6,  // 84: dragnet.node.v1.FlowService.StreamFlows:output_type -> dragnet.node.v1.StreamFlowsResponse
+	8,  // 85: dragnet.node.v1.FlowService.CountFlows:output_type -> dragnet.node.v1.CountFlowsResponse
+	14, // 86: dragnet.node.v1.StoreService.DescribeStore:output_type -> dragnet.node.v1.DescribeStoreResponse
+	16, // 87: dragnet.node.v1.StoreService.CheckStore:output_type -> dragnet.node.v1.CheckStoreResponse
+	11, // 88: dragnet.node.v1.StoreService.ListSources:output_type -> dragnet.node.v1.ListSourcesResponse
+	19, // 89: dragnet.node.v1.QuestionService.AnswerQuestion:output_type -> dragnet.node.v1.AnswerQuestionResponse
+	21, // 90: dragnet.node.v1.MemberService.ListMembers:output_type -> dragnet.node.v1.ListMembersResponse
+	24, // 91: dragnet.node.v1.MemberService.MakeToken:output_type -> dragnet.node.v1.MakeTokenResponse
+	26, // 92: dragnet.node.v1.MemberService.RevokeMember:output_type -> dragnet.node.v1.RevokeMemberResponse
+	28, // 93: dragnet.node.v1.MemberService.ConfigureRole:output_type -> dragnet.node.v1.ConfigureRoleResponse
+	30, // 94: dragnet.node.v1.FindingService.ListFindings:output_type -> dragnet.node.v1.ListFindingsResponse
+	32, // 95: dragnet.node.v1.FindingService.GetFinding:output_type -> dragnet.node.v1.GetFindingResponse
+	42, // 96: dragnet.node.v1.DecisionService.ListDecisions:output_type -> dragnet.node.v1.ListDecisionsResponse
+	44, // 97: dragnet.node.v1.DecisionService.GetDecision:output_type -> dragnet.node.v1.GetDecisionResponse
+	46, // 98: dragnet.node.v1.DecisionService.ProposeDecision:output_type -> dragnet.node.v1.ProposeDecisionResponse
+	48, // 99: dragnet.node.v1.DecisionService.ApproveDecision:output_type -> dragnet.node.v1.ApproveDecisionResponse
+	50, // 100: dragnet.node.v1.DecisionService.UndoDecision:output_type -> dragnet.node.v1.UndoDecisionResponse
+	52, // 101: dragnet.node.v1.DecisionService.StopDecisions:output_type -> dragnet.node.v1.StopDecisionsResponse
+	54, // 102: dragnet.node.v1.DecisionService.ResumeDecisions:output_type -> dragnet.node.v1.ResumeDecisionsResponse
+	56, // 103: dragnet.node.v1.DecisionService.ListAllowances:output_type -> dragnet.node.v1.ListAllowancesResponse
+	58, // 104: dragnet.node.v1.DecisionService.AddAllowance:output_type -> dragnet.node.v1.AddAllowanceResponse
+	60, // 105: dragnet.node.v1.DecisionService.RemoveAllowance:output_type -> dragnet.node.v1.RemoveAllowanceResponse
+	62, // 106: dragnet.node.v1.StatusService.GetStatus:output_type -> dragnet.node.v1.GetStatusResponse
+	83, // [83:107] is the sub-list for method output_type
+	59, // [59:83] is the sub-list for method input_type
+	59, // [59:59] is the sub-list for extension type_name
+	59, // [59:59] is the sub-list for extension extendee
+	0,  // [0:59] is the sub-list for field type_name
 }
 
 func init() { file_wire_node_v1_node_proto_init() }
@@ -4333,9 +4532,9 @@ func file_wire_node_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_node_v1_node_proto_rawDesc), len(file_wire_node_v1_node_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   65,
+			NumMessages:   68,
 			NumExtensions: 0,
-			NumServices:   6,
+			NumServices:   7,
 		},
 		GoTypes:           file_wire_node_v1_node_proto_goTypes,
 		DependencyIndexes: file_wire_node_v1_node_proto_depIdxs,

@@ -34,6 +34,8 @@ const (
 	FindingServiceName = "dragnet.node.v1.FindingService"
 	// DecisionServiceName is the fully-qualified name of the DecisionService service.
 	DecisionServiceName = "dragnet.node.v1.DecisionService"
+	// StatusServiceName is the fully-qualified name of the StatusService service.
+	StatusServiceName = "dragnet.node.v1.StatusService"
 )
 
 // These constants are the fully-qualified names of the RPCs defined in this package. They're
@@ -108,6 +110,8 @@ const (
 	// DecisionServiceRemoveAllowanceProcedure is the fully-qualified name of the DecisionService's
 	// RemoveAllowance RPC.
 	DecisionServiceRemoveAllowanceProcedure = "/dragnet.node.v1.DecisionService/RemoveAllowance"
+	// StatusServiceGetStatusProcedure is the fully-qualified name of the StatusService's GetStatus RPC.
+	StatusServiceGetStatusProcedure = "/dragnet.node.v1.StatusService/GetStatus"
 )
 
 // FlowServiceClient is a client for the dragnet.node.v1.FlowService service.
@@ -758,6 +762,7 @@ type DecisionServiceClient interface {
 	UndoDecision(context.Context, *v1.UndoDecisionRequest) (*v1.UndoDecisionResponse, error)
 	// StopDecisions ends all decisions and refuses new ones until ResumeDecisions.
 	StopDecisions(context.Context, *v1.StopDecisionsRequest) (*v1.StopDecisionsResponse, error)
+	// ResumeDecisions allows new ones again; those that were stopped stay so.
 	ResumeDecisions(context.Context, *v1.ResumeDecisionsRequest) (*v1.ResumeDecisionsResponse, error)
 	// ListAllowances gives the allow list in force.
 	ListAllowances(context.Context, *v1.ListAllowancesRequest) (*v1.ListAllowancesResponse, error)
@@ -960,6 +965,7 @@ type DecisionServiceHandler interface {
 	UndoDecision(context.Context, *v1.UndoDecisionRequest) (*v1.UndoDecisionResponse, error)
 	// StopDecisions ends all decisions and refuses new ones until ResumeDecisions.
 	StopDecisions(context.Context, *v1.StopDecisionsRequest) (*v1.StopDecisionsResponse, error)
+	// ResumeDecisions allows new ones again; those that were stopped stay so.
 	ResumeDecisions(context.Context, *v1.ResumeDecisionsRequest) (*v1.ResumeDecisionsResponse, error)
 	// ListAllowances gives the allow list in force.
 	ListAllowances(context.Context, *v1.ListAllowancesRequest) (*v1.ListAllowancesResponse, error)
@@ -1106,4 +1112,80 @@ func (UnimplementedDecisionServiceHandler) AddAllowance(context.Context, *v1.Add
 
 func (UnimplementedDecisionServiceHandler) RemoveAllowance(context.Context, *v1.RemoveAllowanceRequest) (*v1.RemoveAllowanceResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.node.v1.DecisionService.RemoveAllowance is not implemented"))
+}
+
+// StatusServiceClient is a client for the dragnet.node.v1.StatusService service.
+type StatusServiceClient interface {
+	// GetStatus asks every part of the node how it does.
+	GetStatus(context.Context, *v1.GetStatusRequest) (*v1.GetStatusResponse, error)
+}
+
+// NewStatusServiceClient constructs a client for the dragnet.node.v1.StatusService service. By
+// default, it uses the Connect protocol with the binary Protobuf Codec, asks for gzipped responses,
+// and sends uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the
+// connect.WithGRPC() or connect.WithGRPCWeb() options.
+//
+// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
+// http://api.acme.com or https://acme.com/grpc).
+func NewStatusServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) StatusServiceClient {
+	baseURL = strings.TrimRight(baseURL, "/")
+	statusServiceMethods := v1.File_wire_node_v1_node_proto.Services().ByName("StatusService").Methods()
+	return &statusServiceClient{
+		getStatus: connect.NewClient[v1.GetStatusRequest, v1.GetStatusResponse](
+			httpClient,
+			baseURL+StatusServiceGetStatusProcedure,
+			connect.WithSchema(statusServiceMethods.ByName("GetStatus")),
+			connect.WithClientOptions(opts...),
+		),
+	}
+}
+
+// statusServiceClient implements StatusServiceClient.
+type statusServiceClient struct {
+	getStatus *connect.Client[v1.GetStatusRequest, v1.GetStatusResponse]
+}
+
+// GetStatus calls dragnet.node.v1.StatusService.GetStatus.
+func (c *statusServiceClient) GetStatus(ctx context.Context, req *v1.GetStatusRequest) (*v1.GetStatusResponse, error) {
+	response, err := c.getStatus.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// StatusServiceHandler is an implementation of the dragnet.node.v1.StatusService service.
+type StatusServiceHandler interface {
+	// GetStatus asks every part of the node how it does.
+	GetStatus(context.Context, *v1.GetStatusRequest) (*v1.GetStatusResponse, error)
+}
+
+// NewStatusServiceHandler builds an HTTP handler from the service implementation. It returns the
+// path on which to mount the handler and the handler itself.
+//
+// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
+// and JSON codecs. They also support gzip compression.
+func NewStatusServiceHandler(svc StatusServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	statusServiceMethods := v1.File_wire_node_v1_node_proto.Services().ByName("StatusService").Methods()
+	statusServiceGetStatusHandler := connect.NewUnaryHandlerSimple(
+		StatusServiceGetStatusProcedure,
+		svc.GetStatus,
+		connect.WithSchema(statusServiceMethods.ByName("GetStatus")),
+		connect.WithHandlerOptions(opts...),
+	)
+	return "/dragnet.node.v1.StatusService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case StatusServiceGetStatusProcedure:
+			statusServiceGetStatusHandler.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// UnimplementedStatusServiceHandler returns CodeUnimplemented from all methods.
+type UnimplementedStatusServiceHandler struct{}
+
+func (UnimplementedStatusServiceHandler) GetStatus(context.Context, *v1.GetStatusRequest) (*v1.GetStatusResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.node.v1.StatusService.GetStatus is not implemented"))
 }
