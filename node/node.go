@@ -12,6 +12,9 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"dragnet/ask/witness/endpoint"
 	"dragnet/decide/ledger"
@@ -38,6 +41,8 @@ import (
 	"dragnet/source/collect"
 	"dragnet/source/kafka"
 	"dragnet/store/clickhouse"
+	nodev1 "dragnet/wire/node/v1"
+	"dragnet/wire/node/v1/nodev1connect"
 )
 
 // Node is an organisation's node. Start, Reload and Stop are called from one
@@ -69,6 +74,10 @@ func New(c Configuration, p run.Program) (*Node, error) {
 	if n.admin, err = admin.New(c.Admin, p.Release, p.Commit, log("admin")); err != nil {
 		return nil, err
 	}
+	gate := api.NewGate(readersAtOnce)
+	stored := query.NewStoreServer(c.Store.Place(), dir.Sources(), gate)
+	n.admin.AddStatus(stored.StoreStatus)
+	n.admin.AddStatus(stored.SourcesStatus)
 	db := c.Database()
 	registry := agents.New(db, dir.Authority(), log("agents"))
 	notifier, err := notify.New(c.Notify, log("notify"), n.admin)
@@ -80,6 +89,7 @@ func New(c Configuration, p run.Program) (*Node, error) {
 	}); err != nil {
 		return nil, err
 	}
+	n.admin.AddStatus(registry.Status)
 	captures, err := centre.New(c.Centre, centre.Dependencies{DB: db, Agents: registry, Findings: n.enforcement, Log: log("centre"), Admin: n.admin})
 	if err != nil {
 		return nil, err
@@ -139,7 +149,7 @@ func New(c Configuration, p run.Program) (*Node, error) {
 	}
 	if n.api, err = api.New(c.API, api.Dependencies{
 		Log: log("api"), TLS: registry.ServerTLS(c.API.ServerNames()), Member: registry.FindMember,
-		Services: slices.Concat(readServices(&c), []api.Service{registry.Service(), registry.Operators().Service()},
+		Services: slices.Concat(readServices(&c, stored, gate), []api.Service{registry.Service(), registry.Operators().Service(), n.statusService()},
 			decisions.NewServer(decisions.Dependencies{
 				Ledger: ledger.New(db), Log: log("decisions"),
 				SetAside: func(ctx context.Context, signature string) (string, error) {
@@ -176,13 +186,33 @@ func (n *Node) addFeeds(c Configuration, book *ledger.Ledger, log func(string) *
 	return nil
 }
 
+// statusService returns the service that says whether all is well.
+func (n *Node) statusService() api.Service {
+	path, handler := nodev1connect.NewStatusServiceHandler(statusServer{n, time.Now()}, api.HandlerOptions()...)
+	return api.Service{Path: path, Handler: handler, Access: api.Operators}
+}
+
+type statusServer struct {
+	node    *Node
+	started time.Time
+}
+
+// GetStatus implements nodev1connect.StatusServiceHandler.
+func (s statusServer) GetStatus(ctx context.Context, _ *nodev1.GetStatusRequest) (*nodev1.GetStatusResponse, error) {
+	out := &nodev1.GetStatusResponse{Release: s.node.program.Release, Commit: s.node.program.Commit, Started: timestamppb.New(s.started)}
+	for _, x := range s.node.admin.Statuses(ctx) {
+		out.Parts = append(out.Parts, &nodev1.PartStatus{Part: x.Part, Level: string(x.Level), Text: x.Text, Hint: x.Hint})
+	}
+	return out, nil
+}
+
 // readServices returns the services that read stored flows.
-func readServices(c *Configuration) []api.Service {
-	gate, open := api.NewGate(readersAtOnce), query.OpenPlace(c.Store.Place())
+func readServices(c *Configuration, stored *query.StoreServer, gate *api.Gate) []api.Service {
+	open := query.OpenPlace(c.Store.Place())
 	own := hunt.Configuration{Witness: c.Witness.Limits, Silent: c.Site.Silent}
 	return []api.Service{
 		query.NewServer(open, gate).Service(),
-		query.NewStoreServer(c.Store.Place(), c.Directory().Sources(), gate).Service(),
+		stored.Service(),
 		witnesses.NewServer(own, open, gate).Service(),
 	}
 }

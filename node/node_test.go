@@ -11,12 +11,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"dragnet/decide"
 	"dragnet/internal/logging"
 	"dragnet/internal/run"
 	"dragnet/node/api"
 	"dragnet/node/layout"
 	"dragnet/wire/identity"
+	nodev1 "dragnet/wire/node/v1"
 )
 
 // start starts a node in a new data directory, and stops it with the test.
@@ -65,6 +68,43 @@ func TestNodeServesItsParts(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	t.Error("the node is not ready")
+}
+
+// TestStatus: every part is asked, an empty store asks for attention, and a proposal
+// that waits does.
+func TestStatus(t *testing.T) {
+	n, _ := start(t, nil)
+	client, err := api.Dial("unix://"+n.api.Socket(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	levels := func() map[string]string {
+		t.Helper()
+		got, err := client.Status.GetStatus(t.Context(), &nodev1.GetStatusRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Release != "1" || got.Commit != "abc" || got.Started == nil {
+			t.Errorf("release %q, commit %q, started %v", got.Release, got.Commit, got.Started)
+		}
+		of := map[string]string{}
+		for _, p := range got.Parts {
+			of[p.Part] = p.Level
+		}
+		return of
+	}
+	want := map[string]string{"store": "attention", "sources": "ok", "decisions": "ok", "agents": "ok"}
+	if diff := cmp.Diff(want, levels()); diff != "" {
+		t.Errorf("of an empty node (-want +got):\n%s", diff)
+	}
+	if _, err := client.Decisions.ProposeDecision(t.Context(), &nodev1.ProposeDecisionRequest{Target: "203.0.113.17", Why: "it floods"}); err != nil {
+		t.Fatal(err)
+	}
+	want["decisions"] = "attention"
+	if diff := cmp.Diff(want, levels()); diff != "" {
+		t.Errorf("with a proposal (-want +got):\n%s", diff)
+	}
 }
 
 // TestInertUntilStarted: New opens and creates nothing.
