@@ -94,7 +94,7 @@ func TestNginxItself(t *testing.T) {
 	}
 	address := l.Addr().String()
 	l.Close()
-	config := `daemon off; pid ` + dir + `/pid; error_log ` + dir + `/error.log;
+	config := `daemon off; master_process off; pid ` + dir + `/pid; error_log ` + dir + `/error.log;
 events {}
 http {
 	log_format dragnet 'dragnet $msec $request_time $remote_addr $remote_port $server_addr $server_port $request_length $bytes_sent $status';
