@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"dragnet/internal/cli"
 	"dragnet/internal/testkit"
 	"dragnet/trace/protocol"
 	"dragnet/trace/token"
@@ -90,8 +90,8 @@ func TestSocketActivation(t *testing.T) {
 	c.Close()
 
 	out, code := agent(t, "token", "list", "--config", config, "-o", "json")
-	var rows []map[string]any
-	if err := json.Unmarshal([]byte(out), &rows); err != nil || code != 0 || len(rows) != 1 || rows[0]["token"] != tok || rows[0]["kind"] != "SV" {
+	rows, err := cli.ReadItems[map[string]any](strings.NewReader(out))
+	if err != nil || code != 0 || len(rows) != 1 || rows[0]["token"] != tok || rows[0]["kind"] != "SV" {
 		t.Errorf("list: %d, %v: %s", code, err, out)
 	}
 	redemption := filepath.Join(dir, "redemption")

@@ -1,12 +1,12 @@
 package main
 
 import (
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"dragnet/internal/cli"
 	"dragnet/internal/testkit"
 )
 
@@ -53,9 +53,8 @@ func TestDoctorForRipcord(t *testing.T) {
 	if code != 3 {
 		t.Fatalf("exit code %d, want 3: %s", code, out)
 	}
-	end := strings.LastIndex(out, "]")
-	var rows []checkResult
-	if end < 0 || json.Unmarshal([]byte(out[:end+1]), &rows) != nil {
+	rows, err := cli.ReadItems[checkResult](strings.NewReader(out))
+	if err != nil {
 		t.Fatalf("not JSON: %s", out)
 	}
 	got := map[string]string{}

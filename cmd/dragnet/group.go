@@ -88,13 +88,6 @@ func fetchPages[T any](ctx context.Context, s *selectionFlags, fetch func(contex
 	}
 }
 
-// document is a page for -o json.
-type document[T any] struct {
-	Version int    `json:"version"`
-	Items   []T    `json:"items"`
-	Cursor  string `json:"cursor"`
-}
-
 func newGroupList() *cobra.Command {
 	var where clearingFlags
 	var which selectionFlags
@@ -114,7 +107,7 @@ func newGroupList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			rows := cli.Rows{Header: []string{"group", "hosts", "first_seen", "last_seen", "sources", "confidence", "patterns"}, Document: document[dossier.Group]{1, append([]dossier.Group{}, groups...), next}}
+			rows := cli.Rows{Header: []string{"group", "hosts", "first_seen", "last_seen", "sources", "confidence", "patterns"}, Cursor: next}
 			for _, g := range groups {
 				rows.Items = append(rows.Items, g)
 				rows.Cells = append(rows.Cells, []string{g.ID, fmt.Sprint(g.Hosts), formatSecond(g.First), formatSecond(g.Last), fmt.Sprint(g.Sources), fmt.Sprint(g.Confidence), patternsText(&g)})

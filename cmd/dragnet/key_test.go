@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"dragnet/ask/survey"
+	"dragnet/internal/cli"
 )
 
 // runDragnet executes the program in this process.
@@ -97,8 +98,8 @@ func TestReproduceLists(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var items []struct{ Name, Title, Source string }
-	if err := json.Unmarshal([]byte(text), &items); err != nil || len(items) < 2 {
+	items, err := cli.ReadItems[struct{ Name, Title, Source string }](strings.NewReader(text))
+	if err != nil || len(items) < 2 {
 		t.Fatalf("%v: %s", err, text)
 	}
 	if _, err := runDragnet(t, "reproduce", "sharing-figure-99"); err == nil || !strings.Contains(err.Error(), "sharing-figure-99") {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"dragnet/internal/cli"
 	"dragnet/internal/testkit"
 )
 
@@ -87,11 +88,12 @@ func TestClusterCommand(t *testing.T) {
 	must(t, "generate", "a", "--family", "alder", "--count", "12", "--carrier", "3000")
 	must(t, "generate", "b", "--family", "dogwood", "--count", "10", "--carrier", "3000")
 	must(t, "generate", "clean", "--count", "0", "--benign", "40", "--seed", "9")
-	var families []struct {
+	type family struct {
 		Family  string
 		Samples []string
 	}
-	if err := json.Unmarshal([]byte(must(t, "cluster", "--clean", "clean", "-o", "json", "a", "b")), &families); err != nil {
+	families, err := cli.ReadItems[family](strings.NewReader(must(t, "cluster", "--clean", "clean", "-o", "json", "a", "b")))
+	if err != nil {
 		t.Fatal(err)
 	}
 	if len(families) != 2 || len(families[0].Samples) != 12 || len(families[1].Samples) != 10 {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -151,9 +150,9 @@ func parseVia(texts []string, files sdn.TLS) (all []sdn.Via, err error) {
 	return all, nil
 }
 
-func readDecisions(r io.Reader) (all []dossier.Decision, err error) {
+func readDecisions(r io.Reader) ([]dossier.Decision, error) {
 	const most = 64 << 20
-	return all, json.NewDecoder(io.LimitReader(r, most)).Decode(&all)
+	return cli.ReadItems[dossier.Decision](io.LimitReader(r, most))
 }
 
 func printReceipts(cmd *cobra.Command, f cli.Format, receipts []dossier.Receipt) error {

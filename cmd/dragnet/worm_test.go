@@ -2,9 +2,10 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"strings"
 	"testing"
+
+	"dragnet/internal/cli"
 )
 
 // wormOutput runs 'dragnet worm ...' and returns what it prints.
@@ -22,8 +23,8 @@ func wormOutput(t *testing.T, args ...string) string {
 }
 
 func TestWormPredict(t *testing.T) {
-	var got []prediction
-	if err := json.Unmarshal([]byte(wormOutput(t, "predict", "-o", "json", "--hosts", "20")), &got); err != nil {
+	got, err := cli.ReadItems[prediction](strings.NewReader(wormOutput(t, "predict", "-o", "json", "--hosts", "20")))
+	if err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range got {

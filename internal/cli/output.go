@@ -53,22 +53,42 @@ type Rows struct {
 	Cells [][]string
 	// Items are the same rows as values for JSON; nil means none.
 	Items []any
-	// Document, when not nil, is what JSON prints instead of Items.
+	// Cursor, if not empty, is where the list goes on.
+	Cursor string
+	// Document, when not nil, is what JSON prints instead of a list.
 	Document any
 }
 
-// WriteRows prints r. An empty list prints as [] in JSON and as its header
-// elsewhere.
+// List is how JSON prints a list. Items are added to it, never changed.
+type List[T any] struct {
+	Version int    `json:"version"`
+	Items   []T    `json:"items"`
+	Cursor  string `json:"cursor,omitempty"`
+}
+
+// ListVersion is the version of a List.
+const ListVersion = 1
+
+// ReadItems reads the items of a List that WriteRows printed as JSON.
+func ReadItems[T any](r io.Reader) ([]T, error) {
+	var l List[T]
+	if err := json.NewDecoder(r).Decode(&l); err != nil {
+		return nil, fmt.Errorf("not a list that '-o json' printed: %w", err)
+	}
+	if l.Version != ListVersion {
+		return nil, fmt.Errorf("a list of version %d; this program reads version %d", l.Version, ListVersion)
+	}
+	return l.Items, nil
+}
+
+// WriteRows prints r. An empty list prints as its header in a table and CSV.
 func WriteRows(w io.Writer, f Format, r Rows) error {
 	switch f {
 	case JSON:
 		if r.Document != nil {
 			return WriteJSON(w, r.Document)
 		}
-		if r.Items == nil {
-			r.Items = []any{}
-		}
-		return WriteJSON(w, r.Items)
+		return WriteJSON(w, List[any]{ListVersion, append([]any{}, r.Items...), r.Cursor})
 	case JSONL:
 		enc := json.NewEncoder(escapeJSON{w})
 		enc.SetEscapeHTML(false)

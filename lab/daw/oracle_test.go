@@ -1,8 +1,8 @@
 package daw_test
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"dragnet/dossier"
+	"dragnet/internal/cli"
 	"dragnet/internal/testkit"
 )
 
@@ -57,8 +58,8 @@ func TestDetectorAgreesWithOtherTools(t *testing.T) {
 	if cmd.ProcessState.ExitCode() != 3 {
 		t.Fatalf("the exit code is not 3, for something found: %v", err)
 	}
-	var found []dossier.Finding
-	if err := json.Unmarshal(out, &found); err != nil {
+	found, err := cli.ReadItems[dossier.Finding](bytes.NewReader(out))
+	if err != nil {
 		t.Fatal(err)
 	}
 	var named []string

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dragnet/dossier"
+	"dragnet/internal/cli"
 	"dragnet/internal/netlab"
 	"dragnet/internal/testkit"
 )
@@ -228,8 +229,8 @@ func (l *isp) run(args ...string) string {
 // decisions are the output of 'decision list', the latest first.
 func (l *isp) decisions() []dossier.Decision {
 	l.t.Helper()
-	var all []dossier.Decision
-	if err := json.Unmarshal([]byte(l.run("decision", "list", "--data", l.dir+"/data", "--limit", "10000", "-o", "json")), &all); err != nil {
+	all, err := cli.ReadItems[dossier.Decision](strings.NewReader(l.run("decision", "list", "--data", l.dir+"/data", "--limit", "10000", "-o", "json")))
+	if err != nil {
 		l.t.Fatal(err)
 	}
 	return all

@@ -1,6 +1,7 @@
 package ripcord_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"net"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 
 	"dragnet/contain/ripcord/path/pathtest"
 	"dragnet/flow"
+	"dragnet/internal/cli"
 )
 
 // pull runs the victim's command and reads what it says.
@@ -21,8 +23,8 @@ func (l *lab) pull(args ...string) (out struct {
 }, err error) {
 	b, err := l.victim.Command(l.t.Context(), agent, append([]string{"ripcord", "pull", "-o", "json"}, args...)...).Output()
 	if len(b) > 0 {
-		var rows []json.RawMessage
-		l.check(json.Unmarshal(b, &rows))
+		rows, err := cli.ReadItems[json.RawMessage](bytes.NewReader(b))
+		l.check(err)
 		l.check(json.Unmarshal(rows[0], &out))
 	}
 	return out, err

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"dragnet/internal/cli"
 	"dragnet/internal/netlab"
 	"dragnet/internal/testkit"
 )
@@ -317,7 +318,7 @@ func (l *lab) hunts(capture string) {
 // losses checks that every source is named, with its flows and what it lost.
 func (l *lab) losses() {
 	l.t.Helper()
-	var all []struct {
+	type source struct {
 		Kind, Name string
 		Flows      uint64
 		Sampling   uint32
@@ -327,7 +328,8 @@ func (l *lab) losses() {
 	if asked := l.run("source", "list", "--node", "unix://"+l.dir+"/all/node.sock", "-o", "json"); asked != text {
 		l.t.Errorf("the node lists\n%s, its directory has\n%s", asked, text)
 	}
-	l.must(json.Unmarshal([]byte(text), &all))
+	all, err := cli.ReadItems[source](strings.NewReader(text))
+	l.must(err)
 	rates := map[string]uint32{"log conn.log": 0, "log eve.json": 0, "sensor tap-1": 1, "exporter " + softflowd: 1, "exporter " + openVSwitch: 0, "exporter " + replayed: 0, "exporter " + sampledFlow: sampling}
 	for _, s := range all {
 		name := s.Kind + " " + filepath.Base(strings.TrimSuffix(s.Name, "/32"))
