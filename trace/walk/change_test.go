@@ -17,7 +17,7 @@ import (
 func TestReusedPID(t *testing.T) {
 	f := newFinder(t, "off")
 	s := newSnapshot(1)
-	s.addObject(Process{PID: int32(os.Getpid()), Parent: 7, Start: 1}, Object{Inode: 5})
+	s.addObject(Process{PID: int32(os.Getpid()), Parent: 7, Start: 1}, Object{Inode: 5}, readWrite)
 	w := &Walked{finder: f, snapshot: s, Closure: Closure{Steps: []Step{{PID: int32(os.Getpid()), Via: Owner}}}}
 	p := w.Record()[0]
 	if !p.Gone || p.Name != "" || p.Parent != 7 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -15,6 +16,8 @@ import (
 	"dragnet/trace/diag"
 	"dragnet/trace/kernel"
 	"dragnet/trace/record"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrNoUser means that no process holds such a connection.
@@ -277,6 +280,31 @@ func (q systemSources) parentOf(pid int32) int32 {
 		return 0
 	}
 	return st.Parent
+}
+
+// awaitsLogin recognises the pipe by which a child of OpenSSH's server shows that
+// nobody has logged in yet (startup_pipe in its sshd.c): until then anyone who
+// reaches port 22 is at its other end, and has no part in what others do.
+func (q systemSources) awaitsLogin(server, child int32) bool {
+	return q.s.processes[child].Parent == server && isSSHServer(server) && isSSHServer(child)
+}
+
+// isSSHServer reports whether root runs one of OpenSSH's server programs.
+func isSSHServer(pid int32) bool {
+	dir, err := openProcess(pid)
+	if err != nil {
+		return false
+	}
+	defer closeFD(dir)
+	var exe unix.Stat_t
+	if real, effective := readUIDs(dir); real != 0 || effective != 0 || unix.Fstatat(dir, "exe", &exe, 0) != nil || exe.Uid != 0 {
+		return false
+	}
+	switch filepath.Base(readLink(dir, "exe")) {
+	case "sshd", "sshd-session", "sshd-auth":
+		return true
+	}
+	return false
 }
 
 func (q systemSources) unixPeer(pid int32, inode uint64) (uint64, bool) {

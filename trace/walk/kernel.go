@@ -23,7 +23,7 @@ func fromKernel(p *kernel.Programs, size int) (*Snapshot, error) {
 		if !ok {
 			return
 		}
-		s.addObject(Process{PID: int32(h.PID), Parent: int32(h.Parent), Start: h.Start / nanosecondsPerTick, NetNS: h.NetNS}, o)
+		s.addObject(Process{PID: int32(h.PID), Parent: int32(h.Parent), Start: h.Start / nanosecondsPerTick, NetNS: h.NetNS}, o, h.Access)
 		if h.Protocol != unix.IPPROTO_TCP {
 			return
 		}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"dragnet/trace/diag"
+	"dragnet/trace/kernel"
 
 	"golang.org/x/sys/unix"
 )
@@ -92,10 +93,28 @@ func (s *Snapshot) addProcess(pid int32) (ns uint32, ok bool) {
 			continue
 		}
 		if o, isObject := objectOf(st.Mode, st.Dev, st.Ino); isObject {
-			s.addObject(p, o)
+			s.addObject(p, o, accessOf(dir, string(path), o))
 		}
 	}
 	return p.NetNS, true
+}
+
+// accessOf is how a descriptor is open: the mode of its link shows it (proc(5)).
+func accessOf(dir int, path string, o Object) (access uint8) {
+	if !o.Pipe {
+		return kernel.AccessRead | kernel.AccessWrite
+	}
+	var link unix.Stat_t
+	if unix.Fstatat(dir, path, &link, unix.AT_SYMLINK_NOFOLLOW) != nil {
+		return 0
+	}
+	if link.Mode&unix.S_IRUSR != 0 {
+		access = kernel.AccessRead
+	}
+	if link.Mode&unix.S_IWUSR != 0 {
+		access |= kernel.AccessWrite
+	}
+	return access
 }
 
 // openProcess opens a process's folder. Reads through it always concern the

@@ -17,6 +17,7 @@ package walk
 
 import (
 	"net/netip"
+	"slices"
 
 	"dragnet/trace/diag"
 	"dragnet/trace/kernel"
@@ -57,6 +58,7 @@ type descriptor struct {
 	object Object
 	pid    int32
 	next   int32 // the next descriptor of the same object; -1 ends
+	access uint8 // kernel.AccessRead, kernel.AccessWrite; a socket has both
 }
 
 // span is the part of Snapshot.descriptors that belongs to one process.
@@ -88,9 +90,9 @@ func newSnapshot(size int) *Snapshot {
 	}
 }
 
-// addObject records that a process holds an object; calls for one process must
-// be consecutive.
-func (s *Snapshot) addObject(p Process, o Object) {
+// addObject records that a process holds an object, and how it is open; calls
+// for one process must be consecutive.
+func (s *Snapshot) addObject(p Process, o Object, access uint8) {
 	at := int32(len(s.descriptors))
 	if n := len(s.descriptors); n > 0 && s.descriptors[n-1].pid == p.PID {
 		sp := s.spans[p.PID]
@@ -105,7 +107,7 @@ func (s *Snapshot) addObject(p Process, o Object) {
 		next = -1
 	}
 	s.first[o] = at
-	s.descriptors = append(s.descriptors, descriptor{object: o, pid: p.PID, next: next})
+	s.descriptors = append(s.descriptors, descriptor{object: o, pid: p.PID, next: next, access: access})
 }
 
 func (s *Snapshot) addSocket(k Socket) {
@@ -132,16 +134,23 @@ func (s *Snapshot) objectsOf(pid int32) []descriptor {
 	return s.descriptors[sp.from:sp.to]
 }
 
-// Holders are the processes that hold an object, each once.
-func (s *Snapshot) Holders(o Object) []int32 {
+// holders are the processes that hold an object with one of the given kinds of
+// access, each once and in order.
+func (s *Snapshot) holders(o Object, access uint8) []int32 {
 	var pids []int32
 	at, ok := s.first[o]
 	for ; ok && at >= 0; at = s.descriptors[at].next {
-		if pid := s.descriptors[at].pid; len(pids) == 0 || pids[len(pids)-1] != pid {
-			pids = append(pids, pid)
+		if d := &s.descriptors[at]; d.access&access != 0 {
+			pids = append(pids, d.pid)
 		}
 	}
-	return pids
+	slices.Sort(pids)
+	return slices.Compact(pids)
+}
+
+// Holders are the processes that hold an object, each once and in order.
+func (s *Snapshot) Holders(o Object) []int32 {
+	return s.holders(o, kernel.AccessRead|kernel.AccessWrite)
 }
 
 // Socket is a TCP socket by its inode.
