@@ -4,8 +4,11 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
+
+	"dragnet/trace/record"
 )
 
 // describe describes a node, the first line being the most important one.
@@ -66,11 +69,42 @@ func (n *Node) describeRest() []string {
 	var out []string
 	if n.Pending {
 		out = append(out, "(answers of previous hosts are not stored yet: redeem again)")
-	} else if n.Status == Proven && n.Record != nil && len(n.Previous) == 0 && strings.HasSuffix(n.Record.Kind, "_REC") && n.Record.Outcome == "" {
-		out = append(out, "(no inbound connection: the chain starts here)")
 	}
-	if n.Skipped > 0 {
+	out = append(out, n.describeEnd()...)
+	if n.Skipped > 0 && n.End == nil {
 		out = append(out, fmt.Sprintf("(%d more connections were not followed)", n.Skipped))
+	}
+	return out
+}
+
+// maxDrawn bounds the obstacles that are drawn for one node; JSON has all.
+const maxDrawn = 8
+
+// describeEnd says why nothing is before a node, or what may be missing.
+func (n *Node) describeEnd() []string {
+	if n.End == nil {
+		return nil
+	}
+	unseen := n.End.Unseen
+	var head string
+	switch {
+	case n.End.Grade == record.OriginSeen:
+		return []string{"(ORIGIN SEEN: " + cleanName(n.End.Origin) + ")"}
+	case n.End.Grade == record.Cut && (n.Status == Proven || n.Status == Loop):
+		head = "CUT, the chain may go on"
+	case n.End.Grade == record.Cut:
+		return nil // the status says it
+	default:
+		unseen = slices.DeleteFunc(slices.Clone(unseen), func(u record.Unseen) bool { return !u.HidesInbound() })
+		head = "more may be before this host"
+	}
+	var out []string
+	for i, u := range unseen {
+		if i == maxDrawn {
+			out = append(out, fmt.Sprintf("(and %d more: see -o json)", len(unseen)-i+n.End.More))
+			break
+		}
+		out = append(out, "("+head+": "+cleanName(u.String())+")")
 	}
 	return out
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -64,6 +65,9 @@ type Node struct {
 	// Skipped counts connections the host did not follow, beyond its limit.
 	Skipped  int     `json:"skipped,omitempty"`
 	Previous []*Node `json:"previous,omitempty"`
+	// End says what was seen where nothing is before this node, and what may be
+	// missing where something is; nil where the host's record does not say.
+	End *record.End `json:"end,omitempty"`
 }
 
 // Graph is the result of judging a case.
@@ -144,9 +148,42 @@ func (j *judge) addProblem(format string, args ...any) {
 	j.problems = append(j.problems, fmt.Sprintf(format, args...))
 }
 
-// judgeAnswer judges one answer and what was before it. A token that occurs twice is
-// not followed again.
+// judgeAnswer judges one answer and what was before it, and grades its end.
 func (j *judge) judgeAnswer(a record.Answer, said string, expect expectation, path []string) *Node {
+	n := j.followAnswer(a, said, expect, path)
+	n.gradeEnd(expect.kind)
+	return n
+}
+
+// gradeEnd says what ends the chain at a node, where its record does not.
+func (n *Node) gradeEnd(kind protocol.Kind) {
+	cut := func(what record.Obstacle, detail string) {
+		n.End = &record.End{Grade: record.Cut, Unseen: []record.Unseen{{What: what, Detail: detail}}}
+	}
+	switch {
+	case n.Status == Waiting:
+		cut(record.NotRedeemed, n.Detail)
+	case n.Status == Silent, n.Status == Ident, n.Status == Altered:
+		cut(record.HostSilent, string(n.Status))
+	case n.Status == Loop || n.Pending || n.Record == nil:
+	case n.Record.Outcome != "":
+		cut(record.HostSilent, n.Record.Outcome)
+	case n.Record.End != nil:
+		end := *n.Record.End
+		n.End = &end
+	case kind.Recursive() && len(n.Previous) == 0:
+		cut(record.Nothing, "its daemon does not say what it could not see")
+	}
+	if n.Skipped > 0 && n.End != nil {
+		end := *n.End
+		end.Unseen = append(slices.Clone(end.Unseen), record.Unseen{What: record.Bound, Detail: fmt.Sprintf("%d more connections were not followed", n.Skipped)})
+		n.End = &end
+	}
+}
+
+// followAnswer judges one answer and what was before it. A token that occurs
+// twice is not followed again.
+func (j *judge) followAnswer(a record.Answer, said string, expect expectation, path []string) *Node {
 	j.nodes++
 	n := &Node{Host: a.Host, Said: said, Token: a.Token, Path: path}
 	switch {

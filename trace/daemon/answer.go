@@ -138,6 +138,7 @@ func (d *Daemon) answerSave(ctx context.Context, u question, found walk.Found) (
 			return
 		}
 		r := d.recordOf(u, found)
+		r.End = w.End()
 		if u.granted.Saves() {
 			host := d.finder.Host()
 			r.Host, r.Processes, r.Truncated = &host, w.Record(), w.Truncated

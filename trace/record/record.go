@@ -41,6 +41,8 @@ type Record struct {
 	// Truncated says that there were more processes than the limit.
 	Truncated bool    `json:"truncated,omitempty"`
 	Logins    []Login `json:"logins,omitempty"`
+	// End is set for requests that walk; older daemons do not set it.
+	End *End `json:"end,omitempty"`
 }
 
 // Host is the machine the record was made on.

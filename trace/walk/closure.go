@@ -18,6 +18,10 @@ const (
 	PipeWith  Relation = "pipe"
 	UnixWith  Relation = "unix"
 	LocalWith Relation = "tcp"
+	// RingWith holds a socket as a registered file of io_uring, FlightWith may
+	// receive it by a message of a UNIX socket (SCM_RIGHTS) that waits for it.
+	RingWith   Relation = "holds the socket in io_uring"
+	FlightWith Relation = "may receive the socket"
 )
 
 // Step is one process of a closure and how it was reached.
@@ -99,8 +103,9 @@ type resolved struct {
 func (s *Snapshot) computeClosure(start Object, src source, limit int, ends ...int32) Closure {
 	c := closing{Closure: &Closure{members: map[int32]flows{}, ends: ends}, s: s, src: src, limit: limit, resolved: map[resolved]bool{}}
 	for _, pid := range s.Holders(start) {
-		c.add(Step{PID: pid, Via: Owner, Inode: start.Inode}, toSocket)
-		c.add(Step{PID: pid, Via: Owner, Inode: start.Inode}, fromSocket)
+		via := s.ownerRelation(pid, start)
+		c.add(Step{PID: pid, Via: via, Inode: start.Inode}, toSocket)
+		c.add(Step{PID: pid, Via: via, Inode: start.Inode}, fromSocket)
 	}
 	for len(c.queue) > 0 {
 		next := c.queue[0]

@@ -193,6 +193,10 @@ func (f *Finder) Snapshot() (*Snapshot, error) {
 
 // Walk finds the processes behind a connection and the sockets they hold.
 func (f *Finder) Walk(found Found) (*Walked, error) {
+	listed, err := f.listConnections()
+	if err != nil {
+		return nil, err
+	}
 	s, err := f.Snapshot()
 	if err != nil {
 		return nil, err
@@ -202,7 +206,12 @@ func (f *Finder) Walk(found Found) (*Walked, error) {
 		return nil, err
 	}
 	w := &Walked{finder: f, snapshot: s, asked: found.Inode}
-	w.Closure = s.computeClosure(Object{Dev: sockfs, Inode: found.Inode}, f.sourcesFor(s), f.config.MaxProcesses, 1, int32(os.Getpid()))
+	if w.unheld, err = f.findUnheld(s, sockfs, found, listed); err != nil {
+		return nil, err
+	}
+	src := &systemSources{f: f, s: s}
+	w.Closure = s.computeClosure(Object{Dev: sockfs, Inode: found.Inode}, src, f.config.MaxProcesses, 1, int32(os.Getpid()))
+	w.met = src.met
 	return w, nil
 }
 
@@ -212,7 +221,9 @@ type Walked struct {
 	finder   *Finder
 	snapshot *Snapshot
 	asked    uint64
-	environ  []byte // room for one process's environment
+	unheld   []diag.Socket   // connections no process is seen to hold
+	met      []record.Unseen // where the closure could not go on
+	environ  []byte          // room for one process's environment
 }
 
 // Inbound is a connection through which a user may have come in.
@@ -263,13 +274,12 @@ func isConnected(state uint8) bool {
 
 // systemSources asks the running kernel.
 type systemSources struct {
-	f *Finder
-	s *Snapshot
+	f   *Finder
+	s   *Snapshot
+	met []record.Unseen
 }
 
-func (f *Finder) sourcesFor(s *Snapshot) source { return systemSources{f, s} }
-
-func (q systemSources) parentOf(pid int32) int32 {
+func (q *systemSources) parentOf(pid int32) int32 {
 	dir, err := openProcess(pid)
 	if err != nil {
 		return 0
@@ -285,7 +295,7 @@ func (q systemSources) parentOf(pid int32) int32 {
 // awaitsLogin recognises the pipe by which a child of OpenSSH's server shows that
 // nobody has logged in yet (startup_pipe in its sshd.c): until then anyone who
 // reaches port 22 is at its other end, and has no part in what others do.
-func (q systemSources) awaitsLogin(server, child int32) bool {
+func (q *systemSources) awaitsLogin(server, child int32) bool {
 	return q.s.processes[child].Parent == server && isSSHServer(server) && isSSHServer(child)
 }
 
@@ -307,21 +317,28 @@ func isSSHServer(pid int32) bool {
 	return false
 }
 
-func (q systemSources) unixPeer(pid int32, inode uint64) (uint64, bool) {
+func (q *systemSources) unixPeer(pid int32, inode uint64) (uint64, bool) {
+	note := func(what record.Obstacle, detail string) (uint64, bool) {
+		q.met = append(q.met, record.Unseen{What: what, PID: pid, Detail: detail})
+		return 0, false
+	}
 	c := q.f.own
 	if ns := q.s.processes[pid].NetNS; ns != q.f.namespaces.Own() {
 		var err error
 		if c, err = q.f.namespaces.In(ns, pid); err != nil {
-			return 0, false // the process has ended
+			return note(record.OtherSpace, fmt.Sprintf("UNIX socket %d: %v", inode, err))
 		}
 	}
 	u, err := c.UnixSocket(inode)
-	if err != nil || u.Peer == 0 || q.f.isHub(u.Name) {
+	if err != nil || u.Peer == 0 {
 		return 0, false
+	}
+	if q.f.isHub(u.Name) {
+		return note(record.HubMet, u.Name)
 	}
 	// The name of an accepted socket is its listener's: look from both ends.
 	if other, err := c.UnixSocket(u.Peer); err == nil && q.f.isHub(other.Name) {
-		return 0, false
+		return note(record.HubMet, other.Name)
 	}
 	return u.Peer, true
 }

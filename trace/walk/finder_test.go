@@ -235,7 +235,7 @@ func crossesTo(w *Walked, pid int32) bool {
 		if _, tcp := w.snapshot.sockets[d.object.Inode]; tcp || d.object.Pipe {
 			continue
 		}
-		peer, ok := w.finder.sourcesFor(w.snapshot).unixPeer(w.Steps[0].PID, d.object.Inode)
+		peer, ok := (&systemSources{f: w.finder, s: w.snapshot}).unixPeer(w.Steps[0].PID, d.object.Inode)
 		if ok && slices.Contains(w.snapshot.Holders(Object{Dev: d.object.Dev, Inode: peer}), pid) {
 			return true
 		}

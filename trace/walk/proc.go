@@ -82,6 +82,9 @@ func (s *Snapshot) addProcess(pid int32) (ns uint32, ok bool) {
 		return 0, false
 	}
 	fds, err := readNumbers(fmt.Sprintf("/proc/self/fd/%d/fd", dir))
+	if errors.Is(err, os.ErrPermission) {
+		s.denied++
+	}
 	if err != nil {
 		return 0, false
 	}
@@ -197,4 +200,23 @@ func readAt(dir int, name string, buf []byte) (int, error) {
 	}
 	defer unix.Close(fd)
 	return unix.Read(fd, buf)
+}
+
+// readAll reads a file below an open folder up to the size of buf: /proc gives
+// long ones in pieces.
+func readAll(dir int, name string, buf []byte) []byte {
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fd)
+	have := 0
+	for have < len(buf) {
+		n, err := unix.Read(fd, buf[have:])
+		if err != nil || n <= 0 {
+			break
+		}
+		have += n
+	}
+	return buf[:have]
 }

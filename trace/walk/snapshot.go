@@ -11,7 +11,7 @@
 // paper's prototype searched all descriptors again for every pipe it met.
 //
 // Not guaranteed: processes that pass data through files, shared memory or a
-// message broker are not found, and a snapshot is not one instant: what opened
+// message broker are not found, which the end of a walk says, and a snapshot is not one instant: what opened
 // or closed during the pass may be in it or not.
 package walk
 
@@ -76,6 +76,14 @@ type Snapshot struct {
 	sockets     map[uint64]Socket
 	byEnds      map[ends][]uint64
 	listening   map[uint16][]uint64 // by port
+	hidden      map[int32][]hidden  // what processes hold other than by descriptors
+	denied      int                 // processes whose descriptors may not be read
+}
+
+// hidden is a socket that a process holds without a descriptor.
+type hidden struct {
+	descriptor
+	via Relation
 }
 
 func newSnapshot(size int) *Snapshot {
@@ -87,6 +95,7 @@ func newSnapshot(size int) *Snapshot {
 		sockets:     map[uint64]Socket{},
 		byEnds:      map[ends][]uint64{},
 		listening:   map[uint16][]uint64{},
+		hidden:      map[int32][]hidden{},
 	}
 }
 
@@ -128,10 +137,48 @@ func unmapAddrPort(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
+// addHidden records that a process holds a socket without a descriptor.
+func (s *Snapshot) addHidden(p Process, o Object, via Relation) {
+	d := descriptor{object: o, pid: p.PID, next: -1, access: kernel.AccessRead | kernel.AccessWrite}
+	if first, ok := s.first[o]; ok {
+		d.next = first
+	}
+	if _, known := s.processes[p.PID]; !known {
+		s.processes[p.PID] = p
+	}
+	s.first[o] = int32(len(s.descriptors))
+	s.descriptors = append(s.descriptors, d) // in no span: those of a process are together
+	s.hidden[p.PID] = append(s.hidden[p.PID], hidden{d, via})
+}
+
+// ownerRelation is how a process holds an object.
+func (s *Snapshot) ownerRelation(pid int32, o Object) Relation {
+	sp := s.spans[pid]
+	for _, d := range s.descriptors[sp.from:sp.to] {
+		if d.object == o {
+			return Owner
+		}
+	}
+	for _, h := range s.hidden[pid] {
+		if h.object == o {
+			return h.via
+		}
+	}
+	return Owner
+}
+
 // objectsOf are the sockets and pipes a process holds.
 func (s *Snapshot) objectsOf(pid int32) []descriptor {
 	sp := s.spans[pid]
-	return s.descriptors[sp.from:sp.to]
+	all := s.descriptors[sp.from:sp.to]
+	if len(s.hidden[pid]) == 0 {
+		return all
+	}
+	all = slices.Clone(all)
+	for _, h := range s.hidden[pid] {
+		all = append(all, h.descriptor)
+	}
+	return all
 }
 
 // holders are the processes that hold an object with one of the given kinds of
