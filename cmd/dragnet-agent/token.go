@@ -87,7 +87,8 @@ func newTokenRedeem() *cobra.Command {
 		Short: "Write the signed redemption of a token",
 		Long: `Redeem writes a signed redemption for an investigator: the record, the proof that
 it belongs to the token, and the answers of previous hosts, signed with the key of
-this host. It reveals what a user did on this host: give it only to those entitled
+this host. The first digits of a token are enough where no other begins with them.
+It reveals what a user did on this host: give it only to those entitled
 to it.`,
 		Args: cobra.ExactArgs(1),
 	}
@@ -95,9 +96,6 @@ to it.`,
 	cmd.Flags().StringVar(&reason, "for", "", "to whom and why; becomes part of the redemption")
 	load := identFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if _, err := token.ParseToken(args[0]); err != nil {
-			return cli.Usage(err)
-		}
 		config, err := load()
 		if err != nil {
 			return err
@@ -109,11 +107,15 @@ to it.`,
 		if err != nil {
 			return err
 		}
+		whole, err := token.Complete(daemon.RecordsDir(config.State), args[0])
+		if err != nil {
+			return cli.Usage(err)
+		}
 		host, err := os.Hostname()
 		if err != nil {
 			return err
 		}
-		l, err := token.Redeem(daemon.RecordsDir(config.State), key, args[0], host, reason, time.Now())
+		l, err := token.Redeem(daemon.RecordsDir(config.State), key, whole, host, reason, time.Now())
 		if err != nil {
 			return err
 		}

@@ -54,9 +54,6 @@ func (d *Daemon) answerLine(ctx context.Context, asker, local netip.Addr, line s
 	}
 	if !rule.kinds[q.Kind] {
 		u.granted, u.note = protocol.ID, fmt.Sprintf("asker may not ask for %v", q.Kind)
-	} else if q.Kind != protocol.ID && !d.saveBudget.takeToken(asker, now) {
-		d.Stats.OverBudget.Add(1)
-		u.granted, u.note = protocol.ID, fmt.Sprintf("asker is over its budget for %v", q.Kind)
 	}
 	return d.answerRequest(ctx, u)
 }
@@ -84,6 +81,12 @@ func (d *Daemon) answerRequest(ctx context.Context, u question) (protocol.Reply,
 	if err != nil {
 		d.log.Error("look-up failed", "err", err)
 		return d.replyNoOwner(u, "look-up failed", protocol.UnknownError), nil
+	}
+	// Only connections that exist count: any user of a host may ask in its name,
+	// and must not use up what the host itself needs.
+	if u.granted != protocol.ID && !d.saveBudget.takeToken(u.asker, u.at) {
+		d.Stats.OverBudget.Add(1)
+		u.granted, u.note = protocol.ID, fmt.Sprintf("asker is over its budget for %v", u.Kind)
 	}
 	if u.granted == protocol.ID {
 		return d.answerID(u, found), nil
@@ -212,7 +215,7 @@ func (d *Daemon) replyNoOwner(u question, why, word string) protocol.Reply {
 // replyError answers with an error or, if an address was given or errors are
 // hidden, with a random token without record.
 func (d *Daemon) replyError(q protocol.Request, word string) protocol.Reply {
-	if q.Remote.IsValid() || d.config.AlwaysToken {
+	if q.Remote.IsValid() || q.BadAddress || d.config.AlwaysToken {
 		d.Stats.Tokens.Add(1)
 		return protocol.TokenReply(q.Ports, token.Random())
 	}

@@ -4,6 +4,7 @@ package daemon
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,6 +32,20 @@ func (c *Configuration) ruleFor(asker netip.Addr) rule {
 		}
 	}
 	return r
+}
+
+// lists reports whether an entry names an asker.
+func (c *Configuration) lists(asker netip.Addr) bool {
+	return slices.ContainsFunc(c.Askers, func(a Asker) bool { return a.Network.Contains(asker) })
+}
+
+// forStrangers bounds the connections of askers without an entry: a quarter is
+// kept for those with one.
+func (c *Configuration) forStrangers() int {
+	if len(c.Askers) == 0 {
+		return c.Connections
+	}
+	return max(c.Connections*3/4, 1)
 }
 
 // maxBuckets bounds the memory for askers; when it is reached, the askers quiet

@@ -33,7 +33,8 @@ type Configuration struct {
 	// a connection may wait for a question.
 	Deadline time.Duration `yaml:"deadline"`
 	Idle     time.Duration `yaml:"idle"`
-	// Connections bounds all connections, PerAsker those of one address.
+	// Connections bounds all connections, PerAsker those of one address. A
+	// quarter is kept for the configured askers.
 	Connections int `yaml:"connections"`
 	PerAsker    int `yaml:"per_asker"`
 	// Lookups bounds the walks that run at a time.

@@ -48,6 +48,7 @@ type Daemon struct {
 	listeners []net.Listener
 	conns     map[net.Conn]netip.Addr
 	perAsker  map[netip.Addr]int
+	strangers int // connections of askers that are not configured
 	stopping  bool
 }
 
@@ -192,10 +193,15 @@ func (d *Daemon) admitConn(c net.Conn) (netip.Addr, bool) {
 	asker := remote.AddrPort().Addr().Unmap()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.stopping || len(d.conns) >= d.config.Connections || d.perAsker[accountOf(asker)] >= d.config.PerAsker {
+	listed := d.config.lists(asker)
+	if d.stopping || len(d.conns) >= d.config.Connections || d.perAsker[accountOf(asker)] >= d.config.PerAsker ||
+		!listed && d.strangers >= d.config.forStrangers() {
 		return asker, false
 	}
 	d.conns[c] = asker
+	if !listed {
+		d.strangers++
+	}
 	d.perAsker[accountOf(asker)]++
 	return asker, true
 }
@@ -205,6 +211,9 @@ func (d *Daemon) releaseConn(c net.Conn, asker netip.Addr) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.conns, c)
+	if !d.config.lists(asker) {
+		d.strangers--
+	}
 	if d.perAsker[accountOf(asker)]--; d.perAsker[accountOf(asker)] == 0 {
 		delete(d.perAsker, accountOf(asker))
 	}

@@ -15,6 +15,7 @@ import (
 
 	"dragnet/internal/testkit"
 	"dragnet/trace/protocol"
+	"dragnet/trace/walk"
 )
 
 // TestAnswersWithinTheDeadline occupies all slots for walks.
@@ -133,5 +134,107 @@ func TestLoadConfiguration(t *testing.T) {
 		if _, err := load(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %s", text, err, want)
 		}
+	}
+}
+
+// TestStrangersLeaveRoom fills all places for strangers; a configured asker is
+// still served.
+func TestStrangersLeaveRoom(t *testing.T) {
+	d, address := start(t, func(c *Configuration) {
+		c.Connections, c.PerAsker = 8, 8
+		c.Askers = []Asker{{Network: netip.MustParsePrefix("127.0.0.1/32"), Kinds: []string{"SV"}}}
+	})
+	for range 8 {
+		from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+		c, err := from.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	if got := shape(ask(t, address, "1,2\r\n"), netip.AddrPort{}, netip.AddrPort{}); got != "1,2:ERROR:NO-USER" {
+		t.Errorf("a configured asker gets %q", got)
+	}
+	if d.Stats.Refused.Load() != 2 {
+		t.Errorf("%d strangers were refused, want 2 of 8", d.Stats.Refused.Load())
+	}
+}
+
+// TestQuestionsAboutNothingCostNoSaveBudget is a local user of the asking host,
+// who asks in its name until nothing is left for it.
+func TestQuestionsAboutNothingCostNoSaveBudget(t *testing.T) {
+	testkit.Root(t)
+	d, address := start(t, func(c *Configuration) { c.SaveBudget = Budget{PerMinute: 0.001, Burst: 1} })
+	local, remote, _ := connection(t)
+	ask(t, address, strings.Repeat("1,2:SV\r\n", 70))
+	ask(t, address, fmt.Sprintf("%d,%d:SV\r\n", local.Port(), remote.Port()))
+	if n := d.Stats.Walks.Load(); n != 1 {
+		t.Errorf("%d walks, want that of the true question", n)
+	}
+	ask(t, address, fmt.Sprintf("%d,%d:SV\r\n", local.Port(), remote.Port()))
+	if n := d.Stats.Walks.Load(); n != 1 {
+		t.Errorf("%d walks with a budget of one", n)
+	}
+}
+
+// TestDecoysDoNotCrowdOut has 70 connections to one host before the one that
+// matters.
+func TestDecoysDoNotCrowdOut(t *testing.T) {
+	var inbound []walk.Inbound
+	for i := range 71 {
+		a := "192.0.2.3"
+		if i == 70 {
+			a = "192.0.2.4"
+		}
+		in := walk.Inbound{}
+		in.Inode, in.Remote = uint64(i+1), netip.AddrPortFrom(netip.MustParseAddr(a), uint16(1000+i))
+		inbound = append(inbound, in)
+	}
+	ordered := orderFairly(inbound)
+	if len(ordered) != 71 || ordered[0].Inode != 1 || ordered[1].Inode != 71 || ordered[2].Inode != 2 {
+		t.Errorf("%d in the order %d, %d, %d", len(ordered), ordered[0].Inode, ordered[1].Inode, ordered[2].Inode)
+	}
+}
+
+// TestCallsAreBounded opens connections to the calls' port and says nothing.
+func TestCallsAreBounded(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBoundedListener(l)
+	defer b.Close()
+	accepted := make(chan net.Conn, 2*maxCalls)
+	go func() {
+		for {
+			c, err := b.Accept()
+			if err != nil {
+				return
+			}
+			accepted <- c
+		}
+	}()
+	refused := 0
+	for range maxCallsPerHost + 3 {
+		c, err := net.Dial("tcp4", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			refused++
+		}
+	}
+	if refused != 3 || len(accepted) != maxCallsPerHost {
+		t.Errorf("%d refused, %d accepted", refused, len(accepted))
+	}
+	for range maxCallsPerHost {
+		c := <-accepted
+		c.Close()
+		c.Close()
+	}
+	if b.total != 0 || len(b.open) != 0 {
+		t.Errorf("%d places are not given back", b.total)
 	}
 }

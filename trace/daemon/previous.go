@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 // token of the request.
 func (d *Daemon) askPrevious(ctx context.Context, u question, token string, account uint32, inbound []walk.Inbound) {
 	p := record.Previous{Version: record.Version, Token: token, Session: u.Session}
+	inbound = orderFairly(inbound)
 	if limit := d.config.Recursion.Limit; len(inbound) > limit {
 		p.Skipped = len(inbound) - limit
 		inbound = inbound[:limit]
@@ -47,6 +49,20 @@ func (d *Daemon) askPrevious(ctx context.Context, u question, token string, acco
 		d.Stats.Lost.Add(1)
 		d.log.Error("answers of previous hosts not stored", "token", token, "err", err)
 	}
+}
+
+// orderFairly takes one connection of each host, then the second of each, and so
+// on: many connections to one host must not crowd out the one to another.
+func orderFairly(inbound []walk.Inbound) []walk.Inbound {
+	turn := map[netip.Addr]int{}
+	turns := make(map[uint64]int, len(inbound))
+	for _, in := range inbound {
+		turns[in.Inode] = turn[accountOf(in.Remote.Addr())]
+		turn[accountOf(in.Remote.Addr())]++
+	}
+	ordered := slices.Clone(inbound)
+	slices.SortStableFunc(ordered, func(a, b walk.Inbound) int { return turns[a.Inode] - turns[b.Inode] })
+	return ordered
 }
 
 func (d *Daemon) askOne(ctx context.Context, u question, in walk.Inbound) record.Answer {

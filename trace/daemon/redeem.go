@@ -33,6 +33,7 @@ func (d *Daemon) serveRedeem() error {
 	if err != nil {
 		return fmt.Errorf("listen for calls: %w", err)
 	}
+	l = newBoundedListener(l)
 	d.listeners = append(d.listeners, l)
 	srv := &http.Server{
 		Handler:     call.Handler(RecordsDir(d.config.State), d.key, d.finder.Host().Name, d.log),

@@ -81,6 +81,9 @@ type Request struct {
 	// Remote is the remote address of the connection if the asker is not the
 	// host at its other end; the zero Addr otherwise.
 	Remote netip.Addr
+	// BadAddress says that a malformed request has more fields than its type
+	// has without an address: its answer must be a token as well.
+	BadAddress bool
 }
 
 // ErrPorts means that a port is not a number from 1 to 65535; the answer is
@@ -102,7 +105,8 @@ func ParseRequest(line string) (Request, error) {
 		portErr = ErrPorts
 	}
 	if more {
-		if err := q.parseExtension(rest); err != nil && portErr == nil {
+		err := q.parseExtension(rest)
+		if err != nil && portErr == nil {
 			return q, fmt.Errorf("%w: %w", ErrSyntax, err)
 		}
 	}
@@ -114,6 +118,7 @@ func (q *Request) parseExtension(s string) error {
 	word, rest, more := strings.Cut(s, ":")
 	kind, err := ParseKind(trimSpace(word))
 	if err != nil {
+		q.BadAddress = more // an unknown type with anything behind it
 		return err
 	}
 	q.Kind = kind
@@ -124,6 +129,7 @@ func (q *Request) parseExtension(s string) error {
 		var sid string
 		sid, rest, more = strings.Cut(rest, ":")
 		if q.Session, err = parseNumber(trimSpace(sid), 10); err != nil {
+			q.BadAddress = more || strings.ContainsAny(sid, ".:")
 			return fmt.Errorf("session identifier: %w", err)
 		}
 	}
@@ -132,6 +138,7 @@ func (q *Request) parseExtension(s string) error {
 	}
 	addr, err := netip.ParseAddr(trimSpace(rest))
 	if err != nil || addr.Zone() != "" {
+		q.BadAddress = true
 		return fmt.Errorf("%q is not an address", clipText(rest))
 	}
 	q.Remote = addr.Unmap()

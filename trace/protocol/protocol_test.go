@@ -62,14 +62,14 @@ func TestRequests(t *testing.T) {
 		{"1,2:SV_REC:-1", Request{Ports: Ports{1, 2}, Kind: SaveRec}, ErrSyntax},
 		{"1,2:SV_REC:4294967296", Request{Ports: Ports{1, 2}, Kind: SaveRec}, ErrSyntax},
 		{"1,2:SV_REC:00000000001", Request{Ports: Ports{1, 2}, Kind: SaveRec}, ErrSyntax},
-		{"1,2:SV_REC:192.0.2.7", Request{Ports: Ports{1, 2}, Kind: SaveRec}, ErrSyntax},
-		{"1,2:ID:", Request{Ports: Ports{1, 2}}, ErrSyntax},
-		{"1,2:ID:300.1.1.1", Request{Ports: Ports{1, 2}}, ErrSyntax},
-		{"1,2:ID:192.0.2", Request{Ports: Ports{1, 2}}, ErrSyntax},
-		{"1,2:ID:192.0.2.007", Request{Ports: Ports{1, 2}}, ErrSyntax},
-		{"1,2:ID:host.example", Request{Ports: Ports{1, 2}}, ErrSyntax},
-		{"1,2:ID:fe80::1%eth0", Request{Ports: Ports{1, 2}}, ErrSyntax},
-		{"1,2:SV:7:192.0.2.7", Request{Ports: Ports{1, 2}, Kind: Save}, ErrSyntax},
+		{"1,2:SV_REC:192.0.2.7", Request{Ports: Ports{1, 2}, Kind: SaveRec, BadAddress: true}, ErrSyntax},
+		{"1,2:ID:", Request{Ports: Ports{1, 2}, BadAddress: true}, ErrSyntax},
+		{"1,2:ID:300.1.1.1", Request{Ports: Ports{1, 2}, BadAddress: true}, ErrSyntax},
+		{"1,2:ID:192.0.2", Request{Ports: Ports{1, 2}, BadAddress: true}, ErrSyntax},
+		{"1,2:ID:192.0.2.007", Request{Ports: Ports{1, 2}, BadAddress: true}, ErrSyntax},
+		{"1,2:ID:host.example", Request{Ports: Ports{1, 2}, BadAddress: true}, ErrSyntax},
+		{"1,2:ID:fe80::1%eth0", Request{Ports: Ports{1, 2}, BadAddress: true}, ErrSyntax},
+		{"1,2:SV:7:192.0.2.7", Request{Ports: Ports{1, 2}, Kind: Save, BadAddress: true}, ErrSyntax},
 		{"0,2:ID:192.0.2.7", Request{Ports: Ports{0, 2}, Remote: v4}, ErrPorts}, // the address still counts
 	} {
 		got, err := ParseRequest(c.line)

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -87,6 +88,43 @@ func Get(dir, token string) (Entry, error) {
 	}
 	if found.Number == 0 {
 		return Entry{}, ErrNoToken
+	}
+	return found, nil
+}
+
+// minPrefix is the shortest beginning of a token that is looked for: some
+// programs cut the name that an ident daemon gave (ngircd, at 18 digits).
+const minPrefix = 8
+
+// Complete finds the one token that begins with prefix; a whole token is
+// returned as it is, stored or not.
+func Complete(dir, prefix string) (string, error) {
+	if _, err := ParseToken(prefix); err == nil {
+		return prefix, nil
+	}
+	if strings.Trim(prefix, "0123456789abcdef") != "" || len(prefix) < minPrefix || len(prefix) > 2*Size {
+		return "", fmt.Errorf("%q is neither a token, which has %d hex digits, nor %d or more of its first ones", prefix, 2*Size, minPrefix)
+	}
+	list, _, err := listSegments(dir)
+	if err != nil {
+		return "", fmt.Errorf("read token store: %w", err)
+	}
+	found := ""
+	for _, g := range list {
+		if err := g.scanFrames(func(f *frame, _ Hash) error {
+			if t := f.commit.String(); f.kind == recordFrame && strings.HasPrefix(t, prefix) && t != found {
+				if found != "" {
+					return fmt.Errorf("%q begins several tokens; give more digits", prefix)
+				}
+				found = t
+			}
+			return nil
+		}); err != nil {
+			return "", err
+		}
+	}
+	if found == "" {
+		return "", fmt.Errorf("%w that begins with %q", ErrNoToken, prefix)
 	}
 	return found, nil
 }

@@ -333,3 +333,28 @@ func FuzzFrames(f *testing.F) {
 		}
 	})
 }
+
+func TestComplete(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, dir, DefaultLimits())
+	tok := put(t, s, "one", 1)
+	put(t, s, "two", 1)
+	s.Close()
+	for _, prefix := range []string{tok, tok[:18], tok[:minPrefix]} {
+		if got, err := Complete(dir, prefix); got != tok || err != nil {
+			t.Errorf("%s: %s, %v", prefix, got, err)
+		}
+	}
+	for _, wrong := range []string{"", tok[:minPrefix-1], "zzzzzzzzzz", tok + "0", "../../../etc"} {
+		if got, err := Complete(dir, wrong); err == nil {
+			t.Errorf("%q is taken for %s", wrong, got)
+		}
+	}
+	other := "00000000"
+	if strings.HasPrefix(tok, other) {
+		other = "11111111"
+	}
+	if _, err := Complete(dir, other); !errors.Is(err, ErrNoToken) {
+		t.Errorf("a prefix of no token: %v", err)
+	}
+}

@@ -333,14 +333,43 @@ func (q *systemSources) unixPeer(pid int32, inode uint64) (uint64, bool) {
 	if err != nil || u.Peer == 0 {
 		return 0, false
 	}
-	if q.f.isHub(u.Name) {
+	// The name of an accepted socket is its listener's: look from both ends.
+	if q.f.isHub(u.Name) && isHubProgram(pid) {
 		return note(record.HubMet, u.Name)
 	}
-	// The name of an accepted socket is its listener's: look from both ends.
 	if other, err := c.UnixSocket(u.Peer); err == nil && q.f.isHub(other.Name) {
-		return note(record.HubMet, other.Name)
+		sockfs, err := socketDevice()
+		if err == nil && slices.ContainsFunc(q.s.Holders(Object{Dev: sockfs, Inode: u.Peer}), isHubProgram) {
+			return note(record.HubMet, other.Name)
+		}
 	}
 	return u.Peer, true
+}
+
+// lastSystemUser is the last user number of the system (adduser, login.defs).
+const lastSystemUser = 999
+
+// isHubProgram reports whether a process may serve a hub: one of the system, or
+// the bus of a user's session. Anybody may give a socket the name of a hub, in a
+// folder or a mount namespace of his own.
+func isHubProgram(pid int32) bool {
+	dir, err := openProcess(pid)
+	if err != nil {
+		return false
+	}
+	defer closeFD(dir)
+	if real, _ := readUIDs(dir); real <= lastSystemUser {
+		return true
+	}
+	var exe unix.Stat_t
+	if unix.Fstatat(dir, "exe", &exe, 0) != nil || exe.Uid != 0 {
+		return false
+	}
+	switch readLink(dir, "exe") {
+	case "/usr/bin/dbus-daemon", "/usr/bin/dbus-broker", "/usr/lib/systemd/systemd":
+		return true
+	}
+	return false
 }
 
 // isHub reports whether a socket's name is on the list.
@@ -356,7 +385,8 @@ func (f *Finder) isHub(name string) bool {
 	return false
 }
 
-// matchesPattern matches a pattern with one wildcard, * for any characters.
+// matchesPattern matches a pattern with wildcards, * for any characters but /;
+// at the end of a pattern also for these.
 func matchesPattern(pattern, name string) bool {
 	head, tail, wild := strings.Cut(pattern, "*")
 	if !wild {
@@ -371,6 +401,9 @@ func matchesPattern(pattern, name string) bool {
 	for i := len(head); i <= len(name); i++ {
 		if matchesPattern(tail, name[i:]) {
 			return true
+		}
+		if i < len(name) && name[i] == '/' {
+			return false
 		}
 	}
 	return false

@@ -229,6 +229,52 @@ func TestHubsAreNotCrossed(t *testing.T) {
 	})
 }
 
+// TestHubsByNameOnly has a relay of an ordinary user, whose UNIX socket has the
+// name of a hub, in the folder where his session's bus would be.
+func TestHubsByNameOnly(t *testing.T) {
+	testkit.Tool(t, "socat")
+	testkit.Tool(t, "setpriv")
+	bothWays(t, func(t *testing.T, f *Finder) {
+		dir := t.TempDir()
+		for at := dir; at != "/tmp" && at != "/"; at = filepath.Dir(at) {
+			os.Chmod(at, 0o777)
+		}
+		bus := filepath.Join(dir, "bus")
+		f.config.Hubs = []string{filepath.Dir(dir) + "/*/bus"}
+		in := freePort(t)
+		out, last := accept(t)
+		run(t, strings.NewReplacer("BUS", bus, "IN", strconv.Itoa(in), "OUT", strconv.Itoa(out), "AS", "setpriv --reuid 61234 --regid 61234 --clear-groups").Replace(
+			"AS socat UNIX-LISTEN:BUS TCP:127.0.0.1:OUT & AS socat TCP-LISTEN:IN,bind=127.0.0.1,reuseaddr UNIX-CONNECT:BUS,retry=40,interval=0.05"))
+		dial(t, "tcp4", loopback(in)).Write([]byte("x"))
+		found, err := f.Find(from(wait(t, last)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, err := f.Walk(found)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(w.Steps, func(st Step) bool { return st.Via == UnixWith }) {
+			t.Errorf("the relay was taken for a hub: %+v, %+v", w.Steps, w.met)
+		}
+	})
+}
+
+func TestPatternsOfHubs(t *testing.T) {
+	for _, c := range []struct {
+		pattern, name string
+		want          bool
+	}{
+		{"/run/user/*/bus", "/run/user/1003/bus", true}, {"/run/user/*/bus", "/run/user/1003/x/bus", false},
+		{"/run/systemd/*", "/run/systemd/journal/stdout", true}, {"/dev/log", "/dev/log", true}, {"/dev/log", "/dev/log2", false},
+		{"/a/*/b*", "/a/x/bc/d", true}, {"/a/*/b", "/a//b", true},
+	} {
+		if got := matchesPattern(c.pattern, c.name); got != c.want {
+			t.Errorf("%s, %s: %v", c.pattern, c.name, got)
+		}
+	}
+}
+
 // crossesTo reports whether a UNIX socket of the owner leads to a process.
 func crossesTo(w *Walked, pid int32) bool {
 	for _, d := range w.snapshot.objectsOf(w.Steps[0].PID) {
