@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/netip"
+	"path/filepath"
 
 	"github.com/vishvananda/netlink"
 
@@ -23,6 +24,7 @@ import (
 	"dragnet/internal/conf"
 	"dragnet/internal/run"
 	"dragnet/trap/array"
+	"dragnet/trap/recording"
 	"dragnet/trap/redirect"
 	"dragnet/trap/session"
 	"dragnet/trap/vault"
@@ -40,6 +42,8 @@ type Configuration struct {
 	Array array.Configuration `yaml:"array"`
 	// Vault keeps what was recorded.
 	Vault vault.Configuration `yaml:"vault"`
+	// Recording keeps the packets on the honeypots' link, in the vault's directory.
+	Recording recording.Configuration `yaml:"recording"`
 	// Report has captures sent to the node that this agent is enrolled with.
 	Report bool `yaml:"report"`
 	// Channel configures the connection to the node.
@@ -51,7 +55,7 @@ func DefaultConfiguration() Configuration {
 	enrolled := channel.DefaultConfiguration()
 	enrolled.State += "/trap" // where 'dragnet-agent enrol trap' puts it
 	return Configuration{
-		Redirect: redirect.DefaultConfiguration(), Array: array.DefaultConfiguration(), Vault: vault.DefaultConfiguration(), Channel: enrolled,
+		Redirect: redirect.DefaultConfiguration(), Array: array.DefaultConfiguration(), Vault: vault.DefaultConfiguration(), Recording: recording.DefaultConfiguration(), Channel: enrolled,
 	}
 }
 
@@ -63,6 +67,7 @@ func (c *Configuration) Validate() error {
 	p.Section("redirect", translators.Validate())
 	p.Section("array", c.Array.Validate())
 	p.Section("vault", c.Vault.Validate())
+	p.Section("recording", c.Recording.Validate())
 	return p.Join()
 }
 
@@ -114,6 +119,9 @@ type Attacker struct {
 // ReportVersion is the version of the JSON form of a Report.
 const ReportVersion = 1
 
+// PacketsFolder is the folder of recorded packets in the vault's directory.
+const PacketsFolder = "packets"
+
 // Trap is the role. Start and Stop are called once.
 type Trap struct {
 	c       Configuration
@@ -122,6 +130,7 @@ type Trap struct {
 	array   *array.Array
 	channel *channel.Client // nil if nothing is reported
 	redir   *redirect.Translator
+	packets *recording.Recording // nil if none are recorded
 	parts   run.Parts
 }
 
@@ -144,6 +153,12 @@ func New(c Configuration, release string, log *slog.Logger) (*Trap, error) {
 	// The rules come before the array listens, so that a honeypot is contained
 	// while nothing answers it, and at the end they are left until last.
 	t.parts = run.Parts{t.redir, t.vault}
+	if c.Recording.Record {
+		if t.packets, err = recording.New(c.Recording, filepath.Join(c.Vault.Directory, PacketsFolder), c.Redirect.Inside, t.vault.Recipients, log); err != nil {
+			return nil, err
+		}
+		t.parts = append(t.parts, t.packets)
+	}
 	if c.Report {
 		if t.channel, err = channel.New(c.Channel, channel.Dependencies{Log: log, Role: "trap", Release: release}); err != nil {
 			return nil, err
@@ -155,7 +170,8 @@ func New(c Configuration, release string, log *slog.Logger) (*Trap, error) {
 }
 
 // Start contains the honeypots and starts to take what they send, in the calling
-// thread's network namespace. It needs CAP_NET_ADMIN.
+// thread's network namespace. It needs CAP_NET_ADMIN, and CAP_NET_RAW to record
+// packets.
 func (t *Trap) Start(ctx context.Context) error {
 	if err := t.parts.Start(ctx); err != nil {
 		return err
@@ -171,7 +187,11 @@ func (t *Trap) Failed() <-chan error { return t.parts.Failed() }
 func (t *Trap) Stop(ctx context.Context) error {
 	err := t.parts.Stop(ctx)
 	a, v := t.array.Totals(), t.vault.Totals()
-	t.log.Info("trap stopped; honeypots stay contained until 'dragnet-agent trap remove'", "sessions", a.Taken, "refused", a.Refused, "payloads", v.Payloads, "evicted", v.Evicted, "failed", v.Failed)
+	var p recording.Totals
+	if t.packets != nil {
+		p = t.packets.Totals()
+	}
+	t.log.Info("trap stopped; honeypots stay contained until 'dragnet-agent trap remove'", "sessions", a.Taken, "refused", a.Refused, "payloads", v.Payloads, "evicted", v.Evicted, "failed", v.Failed, "packets", p.Kept, "packets_lost", p.Lost)
 	return err
 }
 

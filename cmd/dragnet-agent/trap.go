@@ -35,9 +35,9 @@ Nothing that a honeypot sends leaves: the rules that say so are put in first, an
 stay when the role stops; 'dragnet-agent trap remove' takes them out. An unused
 address that sends something itself is left alone for a day.
 
-It needs CAP_NET_ADMIN, and CAP_NET_BIND_SERVICE to answer datagrams to ports
-below 1024. 'dragnet-agent trap list' and 'trap payload' show what was
-recorded. All keys of the configuration: docs/reference/trap.md.`,
+It needs CAP_NET_ADMIN, CAP_NET_RAW to record packets, and CAP_NET_BIND_SERVICE to
+answer datagrams to ports below 1024. 'dragnet-agent trap list', 'trap payload' and
+'trap packets' show what was recorded. All keys of the configuration: docs/reference/trap.md.`,
 		Example: "  dragnet-agent run trap --config /etc/dragnet/site.yaml --config /etc/dragnet/trap.yaml",
 		Args:    cobra.NoArgs,
 	}
@@ -59,7 +59,7 @@ recorded. All keys of the configuration: docs/reference/trap.md.`,
 
 func newTrap() *cobra.Command {
 	cmd := &cobra.Command{Use: "trap", Short: "Show what a trap recorded; let its honeypots go", Args: cobra.ArbitraryArgs, RunE: cli.Group}
-	cmd.AddCommand(newTrapList(), newTrapPayload(), newTrapRemove())
+	cmd.AddCommand(newTrapList(), newTrapPayload(), newTrapPackets(), newTrapRemove())
 	return cmd
 }
 

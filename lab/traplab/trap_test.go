@@ -103,7 +103,7 @@ vault: {directory: %s/captures}
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		l.Fatal(err)
 	}
-	p, err := l.router.Start("setpriv", "--bounding-set", "-all,+net_admin,+net_bind_service", "--inh-caps", "-all", l.agent, "run", "trap", "--config", config)
+	p, err := l.router.Start("setpriv", "--bounding-set", "-all,+net_admin,+net_bind_service,+net_raw", "--inh-caps", "-all", l.agent, "run", "trap", "--config", config)
 	if err == nil {
 		l.process = p
 		err = p.Await(l.Context(), "trap started")

@@ -186,6 +186,9 @@ func (v *Vault) openRecipients() error {
 	return nil
 }
 
+// Recipients are those to whom captures are encrypted; known after Start.
+func (v *Vault) Recipients() []age.Recipient { return v.recipients }
+
 // ReadKey reads the age keys of a file.
 func ReadKey(path string) ([]age.Identity, error) {
 	f, err := os.Open(path)
