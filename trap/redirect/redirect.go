@@ -156,6 +156,16 @@ func (t *Translator) load(redirecting bool) error {
 	mangle := chain("prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityMangle)
 	nat := chain("gate", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, *nftables.ChainPriorityNATDest)
 	forward := chain("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, *nftables.ChainPriorityFilter-10)
+	if t.c.Outside != "" {
+		for i, v6 := range []bool{false, true} {
+			a, err := b.addAsked(v6)
+			if err != nil {
+				return fmt.Errorf("sets of what came in: %w", err)
+			}
+			a.addAsking(b, mangle, onInterface(t.c.Outside), append(destination(v6), inSet(unused[i], false)...))
+			a.addAnswering(b, forward, onInterface(t.c.Inside))
+		}
+	}
 	t.addInternal(b, mangle, nat, forward, redirecting)
 	if t.c.Outside != "" && redirecting {
 		t.addGate(b, mangle, nat, unused, alive)

@@ -99,6 +99,7 @@ type Vault struct {
 	totals Totals
 	day    string
 	lines  *os.File
+	torn   bool // the last write to lines failed
 }
 
 // payload is a file on disk.
@@ -224,14 +225,15 @@ func (v *Vault) Add(s *session.Session) (isNew bool, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	line := Line{Session: *s}
+	var failed error
 	if line.Sent, isNew, err = v.addPayload(s.Sent, false); err != nil {
 		v.totals.Failed++
-		return isNew, err
+		failed = err
 	}
 	if line.Answered, _, err = v.addPayload(s.Answered, true); err != nil {
 		v.totals.Failed++
 	}
-	return isNew, errors.Join(err, v.addLine(&line))
+	return isNew, errors.Join(failed, err, v.addLine(&line)) // the line names them even if there was no room
 }
 
 func (v *Vault) path(name string) string {
@@ -354,15 +356,24 @@ func (v *Vault) addLine(l *Line) error {
 			v.lines = nil
 			return err
 		}
-		v.lines, v.day = f, day
+		info, err := f.Stat()
+		if err != nil {
+			return errors.Join(err, f.Close())
+		}
+		v.lines, v.day, v.torn = f, day, info.Size() > 0 // a crash may have cut the last line
 	}
 	text, err := json.Marshal(l)
 	if err != nil {
 		return err
 	}
+	if v.torn { // a line was written in part: this one must not continue it
+		text = append([]byte{'\n'}, text...)
+	}
 	if _, err := v.lines.Write(append(text, '\n')); err != nil {
+		v.torn = true
 		return err
 	}
+	v.torn = false
 	v.totals.Sessions++
 	return nil
 }

@@ -193,3 +193,31 @@ func TestClockSteps(t *testing.T) {
 		t.Errorf("%d sessions, %v", n, err)
 	}
 }
+
+// TestCutLine: a line that a crash or a full disk cut does not swallow the next.
+func TestCutLine(t *testing.T) {
+	c := configuration(t)
+	v := open(t, c)
+	add(t, v, "one", "")
+	v.Stop(t.Context())
+	days, err := filepath.Glob(filepath.Join(c.Directory, "sessions", "*"))
+	if err != nil || len(days) != 1 {
+		t.Fatal(days, err)
+	}
+	f, err := os.OpenFile(days[0], os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString(`{"id":"cut","stage":"outb`); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	v = open(t, c)
+	add(t, v, "two", "")
+	n := 0
+	if err := Sessions(c.Directory, func(*Line) error { n++; return nil }); err != nil || n != 2 {
+		t.Errorf("%d sessions of 2, %v", n, err)
+	}
+}

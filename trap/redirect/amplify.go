@@ -1,0 +1,149 @@
+//go:build linux
+
+package redirect
+
+import (
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// A honeypot's answers leave under unused addresses of ours, to whoever seems to have
+// asked. So that somebody who forges a victim's address cannot have it sent more than
+// he sends himself, each SYN lets one SYN and ACK out (a host would repeat it five
+// times; it may have four bytes more, for the segment size), and each datagram one
+// datagram that is no longer.
+
+// memory is how long what came in lets something out.
+const memory = time.Minute
+
+// maxAsked bounds what is remembered; when it is full, nothing more is answered.
+const maxAsked = 1 << 16
+
+// lengths are classes of datagrams, in bytes with the IP header: one lets an answer
+// out that is no longer than its class's.
+var lengths = []uint32{28, 40, 56, 72, 96, 128, 192, 256, 384, 512, 768, 1024, 1400}
+
+// asked are the sets of one family.
+type asked struct {
+	v6        bool
+	syns      *nftables.Set // that were answered: an address, its port, and ours
+	datagrams *nftables.Set // that were not answered: the same, and a class
+}
+
+// addAsked adds the sets of a family.
+func (b *builder) addAsked(v6 bool) (*asked, error) {
+	name, address := "4", nftables.TypeIPAddr
+	if v6 {
+		name, address = "6", nftables.TypeIP6Addr
+	}
+	ends := []nftables.SetDatatype{address, nftables.TypeInetService, nftables.TypeInetService}
+	set := func(kind string, key ...nftables.SetDatatype) (*nftables.Set, error) {
+		concatenated, err := nftables.ConcatSetType(key...)
+		if err != nil {
+			return nil, err
+		}
+		s := &nftables.Set{Table: b.table, Name: kind + name, KeyType: concatenated, Concatenation: true, HasTimeout: true, Dynamic: true, Size: maxAsked, Timeout: memory}
+		return s, b.conn.AddSet(s, nil)
+	}
+	syns, err := set("answered", ends...)
+	if err != nil {
+		return nil, err
+	}
+	datagrams, err := set("asked", append(ends, nftables.TypeMark)...)
+	return &asked{v6, syns, datagrams}, err
+}
+
+// firstWord is the first register of four bytes; keys of several fields lie in
+// consecutive ones.
+const firstWord = unix.NFT_REG32_00
+
+// loadEnds loads the other end's address and port and our port: of the source of what
+// comes in, of the destination of what goes out.
+func (a *asked) loadEnds(in bool) []expr.Any {
+	offset, length, words := uint32(12), uint32(4), uint32(1)
+	if a.v6 {
+		offset, length, words = 8, 16, 4
+	}
+	theirs, ours := uint32(0), uint32(2)
+	if !in {
+		offset, theirs, ours = offset+length, 2, 0
+	}
+	port := func(at, register uint32) expr.Any {
+		return &expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: at, Len: 2}
+	}
+	return append(isFamily(a.v6),
+		&expr.Payload{DestRegister: firstWord, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: length},
+		port(theirs, firstWord+words), port(ours, firstWord+words+1))
+}
+
+// loadClass loads a class of lengths behind the ends.
+func (a *asked) loadClass(class int) []expr.Any {
+	words := uint32(1)
+	if a.v6 {
+		words = 4
+	}
+	return []expr.Any{&expr.Immediate{Register: firstWord + words + 2, Data: binaryutil.NativeEndian.PutUint32(uint32(class))}}
+}
+
+// opDelete is NFT_DYNSET_OP_DELETE (linux/netfilter/nf_tables.h).
+const opDelete = 2
+
+func change(s *nftables.Set, operation uint32) []expr.Any {
+	d := &expr.Dynset{SrcRegKey: firstWord, SetName: s.Name, SetID: s.ID, Operation: operation}
+	if operation != opDelete {
+		d.Timeout = memory
+	}
+	return []expr.Any{d}
+}
+
+func isIn(s *nftables.Set) []expr.Any {
+	return []expr.Any{&expr.Lookup{SourceRegister: firstWord, SetName: s.Name, SetID: s.ID}}
+}
+
+// hasFlags matches TCP segments of whose SYN, ACK and RST exactly these are set.
+func hasFlags(flags byte) []expr.Any {
+	return append(isProto(unix.IPPROTO_TCP),
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{0x16}, Xor: []byte{0}},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{flags}})
+}
+
+// hasLength compares the length of a packet, with its IP header.
+func hasLength(op expr.CmpOp, n uint32) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyLEN, Register: 1},
+		&expr.Byteorder{SourceRegister: 1, DestRegister: 1, Op: expr.ByteorderHton, Len: 4, Size: 4},
+		&expr.Cmp{Op: op, Register: 1, Data: binaryutil.BigEndian.PutUint32(n)},
+	}
+}
+
+// addAsking notes what comes in from outside for an unused address.
+func (a *asked) addAsking(b *builder, chain *nftables.Chain, fromOutside, toUnused []expr.Any) {
+	b.rule(chain, fromOutside, toUnused, hasFlags(0x02), a.loadEnds(true), change(a.syns, opDelete))
+	for class, least := range lengths {
+		parts := [][]expr.Any{fromOutside, toUnused, isProto(unix.IPPROTO_UDP), hasLength(expr.CmpOpGte, least)}
+		if class+1 < len(lengths) {
+			parts = append(parts, hasLength(expr.CmpOpLt, lengths[class+1]))
+		}
+		b.rule(chain, append(parts, a.loadEnds(true), a.loadClass(class), change(a.datagrams, unix.NFT_DYNSET_OP_UPDATE))...)
+	}
+}
+
+// addAnswering lets answers out as far as something came in for them, and drops
+// other SYNs with ACK, and datagrams.
+func (a *asked) addAnswering(b *builder, chain *nftables.Chain, inside []expr.Any) {
+	answer := [][]expr.Any{inside, isReply()}
+	rule := func(parts ...[]expr.Any) { b.rule(chain, append(answer[:2:2], parts...)...) }
+	rule(hasFlags(0x12), a.loadEnds(false), isIn(a.syns), counter(), verdict(expr.VerdictDrop))
+	rule(hasFlags(0x12), a.loadEnds(false), change(a.syns, unix.NFT_DYNSET_OP_UPDATE), verdict(expr.VerdictAccept))
+	rule(isFamily(a.v6), hasFlags(0x12), counter(), verdict(expr.VerdictDrop)) // no room to remember it
+	for class, most := range lengths {
+		rule(isProto(unix.IPPROTO_UDP), hasLength(expr.CmpOpLte, most), a.loadEnds(false), a.loadClass(class), isIn(a.datagrams),
+			change(a.datagrams, opDelete), verdict(expr.VerdictAccept))
+	}
+	rule(isFamily(a.v6), isProto(unix.IPPROTO_UDP), counter(), verdict(expr.VerdictDrop))
+}
