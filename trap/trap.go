@@ -259,6 +259,9 @@ func findAttackers(honeypot netip.Addr) ([]Attacker, error) {
 	return found, nil
 }
 
+// Examine checks what keeps the honeypots of a configuration apart from others.
+func Examine(c Configuration) []redirect.Check { return redirect.Examine(c.translators()) }
+
 // Remove takes the rules out. Honeypots that still run are not contained any
 // more: stop them first.
 func Remove(c Configuration) error {

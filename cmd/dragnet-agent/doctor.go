@@ -12,6 +12,7 @@ import (
 	"dragnet/trace/daemon"
 	"dragnet/trace/token"
 	"dragnet/trace/walk"
+	"dragnet/trap"
 )
 
 // checkResult is one line of doctor's output.
@@ -26,15 +27,19 @@ func newDoctor() *cobra.Command {
 		Use:   "doctor",
 		Short: "Check what a role needs on this machine, and suggest fixes",
 		Long: `Doctor checks what the role ident needs on this machine; with --ripcord FILE it
-checks what the role ripcord needs with that configuration.`,
+checks what the role ripcord needs with that configuration, and with --trap FILE what
+keeps a trap's honeypots apart from others, as far as this machine can know: whether
+a honeypot has another network card it cannot.`,
 		Args: cobra.NoArgs,
 	}
 	load := identFlags(cmd)
 	var gateway string
 	cmd.Flags().StringVar(&gateway, "ripcord", "", "check the role ripcord, with this configuration file")
+	var honeypots []string
+	cmd.Flags().StringArrayVar(&honeypots, "trap", nil, "check the isolation of a trap's honeypots, with this configuration file; repeat to layer")
 	format := cli.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		findings, err := examineRole(load, gateway)
+		findings, err := examineRole(load, gateway, honeypots)
 		if err != nil {
 			return err
 		}
@@ -58,30 +63,44 @@ checks what the role ripcord needs with that configuration.`,
 	return cmd
 }
 
-func examineRole(load func() (daemon.Configuration, error), gateway string) ([]checkResult, error) {
-	if gateway == "" {
-		config, err := load()
+func examineRole(load func() (daemon.Configuration, error), gateway string, honeypots []string) (out []checkResult, err error) {
+	add := func(name string, err error, fatal bool, good string) {
+		f := checkResult{name, "ok", good}
 		if err != nil {
-			return nil, err
-		}
-		return examineIdent(config), nil
-	}
-	config, err := ripcord.LoadConfiguration(gateway)
-	if err != nil {
-		return nil, err
-	}
-	var out []checkResult
-	for _, c := range ripcord.Examine(&config) {
-		f := checkResult{c.Name, "ok", c.Good}
-		if c.Err != nil {
-			f.Result, f.Detail = "limited", c.Err.Error()
-			if c.Fatal {
+			f.Result, f.Detail = "limited", err.Error()
+			if fatal {
 				f.Result = "broken"
 			}
 		}
 		out = append(out, f)
 	}
-	return out, nil
+	switch {
+	case gateway != "" && len(honeypots) > 0:
+		return nil, cli.Usage(errors.New("--ripcord and --trap cannot be combined"))
+	case gateway != "":
+		config, err := ripcord.LoadConfiguration(gateway)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range ripcord.Examine(&config) {
+			add(c.Name, c.Err, c.Fatal, c.Good)
+		}
+		return out, nil
+	case len(honeypots) > 0:
+		config, err := trap.LoadConfiguration(honeypots...)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range trap.Examine(config) {
+			add(c.Name, c.Err, c.Fatal, c.Good)
+		}
+		return out, nil
+	}
+	config, err := load()
+	if err != nil {
+		return nil, err
+	}
+	return examineIdent(config), nil
 }
 
 func examineIdent(config daemon.Configuration) []checkResult {

@@ -405,3 +405,43 @@ func rawSYN(from, to netip.Addr, sport, dport uint16) []byte {
 	binary.BigEndian.PutUint16(p[36:], ^uint16(sum))
 	return p
 }
+
+// TestDoctor: the checks find each mistake that lets honeypots and others mix.
+func TestDoctor(t *testing.T) {
+	l := newLab(t)
+	l.startTrap()
+	doctor := func() string {
+		out, _ := l.router.Run(t.Context(), l.agent, "doctor", "--trap", filepath.Join(l.dir, "trap.yaml"), "-o", "csv")
+		return out
+	}
+	if out := doctor(); strings.Contains(out, "broken") || strings.Contains(out, "limited") {
+		t.Errorf("nothing is wrong: %s", out)
+	}
+	prefix, addr := netip.MustParsePrefix, netip.MustParseAddr
+	for what, c := range map[string]struct {
+		do   func() error
+		want string
+	}{
+		"a host in an unused prefix": {func() error { return l.router.Address("lan", prefix("192.0.2.193/32")) }, "unused prefixes,broken"},
+		"a host among the honeypots": {func() error {
+			if err := l.honeypot.Address("eth0", prefix("10.66.0.9/24")); err != nil {
+				return err
+			}
+			_, err := l.honeypot.Run(t.Context(), "ping", "-c", "1", "-I", "10.66.0.9", "10.66.0.1")
+			return err
+		}, "others behind inside,limited"},
+		"a honeypot elsewhere": {func() error { return l.router.Route(prefix("2001:db8:77::2/128"), addr("2001:db8:1::2")) }, "honeypots,broken"},
+		"no forwarding":        {func() error { return l.router.Sysctl("net/ipv4/ip_forward", "0") }, "forwarding,broken"},
+		"the rules are removed": {func() error {
+			_, err := l.router.Run(t.Context(), l.agent, "trap", "remove", "--config", filepath.Join(l.dir, "trap.yaml"))
+			return err
+		}, "rules,limited"},
+	} {
+		if err := c.do(); err != nil {
+			t.Fatal(what, err)
+		}
+		if out := doctor(); !strings.Contains(out, c.want) {
+			t.Errorf("%s: want %q in %s", what, c.want, out)
+		}
+	}
+}
