@@ -121,29 +121,32 @@ func hasLength(op expr.CmpOp, n uint32) []expr.Any {
 	}
 }
 
-// addAsking notes what comes in from outside for an unused address.
+// addAsking notes what comes in from outside for an unused address. Classes are in
+// a chain of their own, so that connections do not pass them.
 func (a *asked) addAsking(b *builder, chain *nftables.Chain, fromOutside, toUnused []expr.Any) {
 	b.rule(chain, fromOutside, toUnused, hasFlags(0x02), a.loadEnds(true), change(a.syns, opDelete))
-	for class, least := range lengths {
-		parts := [][]expr.Any{fromOutside, toUnused, isProto(unix.IPPROTO_UDP), hasLength(expr.CmpOpGte, least)}
-		if class+1 < len(lengths) {
-			parts = append(parts, hasLength(expr.CmpOpLt, lengths[class+1]))
-		}
-		b.rule(chain, append(parts, a.loadEnds(true), a.loadClass(class), change(a.datagrams, unix.NFT_DYNSET_OP_UPDATE))...)
+	classes := b.conn.AddChain(&nftables.Chain{Name: a.datagrams.Name, Table: b.table})
+	b.rule(chain, fromOutside, toUnused, isProto(unix.IPPROTO_UDP), jump(classes))
+	for class := len(lengths) - 1; class >= 0; class-- {
+		b.rule(classes, hasLength(expr.CmpOpGte, lengths[class]), a.loadEnds(true), a.loadClass(class), change(a.datagrams, unix.NFT_DYNSET_OP_UPDATE), verdict(expr.VerdictReturn))
 	}
 }
 
 // addAnswering lets answers out as far as something came in for them, and drops
-// other SYNs with ACK, and datagrams.
-func (a *asked) addAnswering(b *builder, chain *nftables.Chain, inside []expr.Any) {
-	answer := [][]expr.Any{inside, isReply()}
-	rule := func(parts ...[]expr.Any) { b.rule(chain, append(answer[:2:2], parts...)...) }
-	rule(hasFlags(0x12), a.loadEnds(false), isIn(a.syns), counter(), verdict(expr.VerdictDrop))
-	rule(hasFlags(0x12), a.loadEnds(false), change(a.syns, unix.NFT_DYNSET_OP_UPDATE), verdict(expr.VerdictAccept))
-	rule(isFamily(a.v6), hasFlags(0x12), counter(), verdict(expr.VerdictDrop)) // no room to remember it
+// other SYNs with ACK, and datagrams. FromHoneypot matches what honeypots answer.
+func (a *asked) addAnswering(b *builder, chain *nftables.Chain, fromHoneypot []expr.Any) {
+	answers := b.conn.AddChain(&nftables.Chain{Name: a.syns.Name, Table: b.table})
+	b.rule(chain, fromHoneypot, isFamily(a.v6), hasFlags(0x12), jump(answers))
+	b.rule(chain, fromHoneypot, isFamily(a.v6), isProto(unix.IPPROTO_UDP), jump(answers))
+	b.rule(answers, hasFlags(0x12), a.loadEnds(false), isIn(a.syns), counter(), verdict(expr.VerdictDrop))
+	b.rule(answers, hasFlags(0x12), a.loadEnds(false), change(a.syns, unix.NFT_DYNSET_OP_UPDATE), verdict(expr.VerdictAccept))
 	for class, most := range lengths {
-		rule(isProto(unix.IPPROTO_UDP), hasLength(expr.CmpOpLte, most), a.loadEnds(false), a.loadClass(class), isIn(a.datagrams),
+		b.rule(answers, isProto(unix.IPPROTO_UDP), hasLength(expr.CmpOpLte, most), a.loadEnds(false), a.loadClass(class), isIn(a.datagrams),
 			change(a.datagrams, opDelete), verdict(expr.VerdictAccept))
 	}
-	rule(isFamily(a.v6), isProto(unix.IPPROTO_UDP), counter(), verdict(expr.VerdictDrop))
+	b.rule(answers, counter(), verdict(expr.VerdictDrop)) // also what there is no room to remember
+}
+
+func jump(to *nftables.Chain) []expr.Any {
+	return []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: to.Name}}
 }

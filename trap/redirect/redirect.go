@@ -163,7 +163,7 @@ func (t *Translator) load(redirecting bool) error {
 				return fmt.Errorf("sets of what came in: %w", err)
 			}
 			a.addAsking(b, mangle, onInterface(t.c.Outside), append(destination(v6), inSet(unused[i], false)...))
-			a.addAnswering(b, forward, onInterface(t.c.Inside))
+			a.addAnswering(b, forward, append(onInterface(t.c.Inside), isReply()...))
 		}
 	}
 	t.addInternal(b, mangle, nat, forward, redirecting)
