@@ -57,6 +57,7 @@ It is as secret as a password, and expires when it is redeemed or after --for.`,
 	memberVerb(cmd, &n, 0)
 	cmd.Flags().StringVar(&name, "name", "", "name of the agent or operator: lower-case letters, digits, '.', '_', '-'")
 	cmd.Flags().StringVar(&role, "role", "", "guard, ident, ripcord, sensor, trap, or operator")
+	cli.CompleteFlag(cmd, "role", "guard", "ident", "ripcord", "sensor", "trap", "operator")
 	cmd.Flags().DurationVar(&life, "for", time.Hour, "how long the token can be redeemed, up to 720h")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if name == "" || role == "" || life < time.Second {

@@ -59,6 +59,7 @@ func roleFlag(cmd *cobra.Command) func(files []string) (any, error) {
 		names = append(names, r.name)
 	}
 	name := cmd.Flags().String("role", "", "role that reads the configuration: "+strings.Join(names, ", ")+" (default: the role that knows most of its keys)")
+	cli.CompleteFlag(cmd, "role", names...)
 	return func(files []string) (any, error) {
 		best, known := any(nil), -1
 		for _, r := range configurableRoles() {

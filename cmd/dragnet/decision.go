@@ -10,7 +10,6 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"dragnet/dossier"
-	"dragnet/flow"
 	"dragnet/internal/cli"
 	"dragnet/node/decisions"
 	nodev1 "dragnet/wire/node/v1"
@@ -40,6 +39,7 @@ func newDecisionList() *cobra.Command {
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&verdict, "verdict", "", "only decisions with this verdict: proposed, dry-run, active, refused, undone, expired or stopped")
+	cli.CompleteFlag(cmd, "verdict", "proposed", "dry-run", "active", "refused", "undone", "expired", "stopped")
 	cmd.Flags().Uint32Var(&most, "limit", 100, "list at most this many, up to 10000")
 	open := ledgerFlags(cmd)
 	output := cli.OutputFlag(cmd)
@@ -213,8 +213,6 @@ func newDecisionUndo() *cobra.Command {
 			return got.GetDecision(), err
 		})
 }
-
-func currentTime() flow.Time { return flow.FromTime(time.Now()) }
 
 // decisionVerb changes decisions one after the other, and prints them.
 func decisionVerb(use, short string, reasons bool, do func(ctx context.Context, book *openLedger, id, who, why string) (*nodev1.Decision, error)) *cobra.Command {

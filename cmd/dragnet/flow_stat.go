@@ -47,6 +47,7 @@ groups of them.
 	output = cli.OutputFlag(cmd)
 	s.addFlags(cmd)
 	cmd.Flags().StringVar(&by, "by", "", "count by src, dst, dport, proto, state, hour or day")
+	cli.CompleteFlag(cmd, "by", "src", "dst", "dport", "proto", "state", "hour", "day")
 	cmd.Flags().IntVar(&top, "top", 10, "print at most this many groups, the largest first; 0 prints all")
 	return cmd
 }

@@ -38,6 +38,7 @@ func (a *askFlags) addFlags(cmd *cobra.Command) {
 	f.StringVar(&a.hash, "hash", "linear", "hash of the components: linear, product, product-mod or product-mod:M")
 	f.IntVar(&a.bits, "bits", 0, "size of the keys in bits, for linear and product-mod; 0 chooses 19, or fewer for patterns that fix little")
 	f.StringVar(&a.mode, "mode", "oprf", "how answers are sealed: oprf (each guess needs the witness) or paper (guesses can be tried offline)")
+	cli.CompleteFlag(cmd, "mode", "oprf", "paper")
 	f.StringVar(&a.join, "join", "witness", "who joins and/then: each witness over its own log, or the detective over all answers")
 	f.StringVar(&a.style, "questions", "hybrid", "how components are named: standard, self-describing or hybrid")
 	f.StringVar(&a.epoch, "epoch", "", "day whose salts are used, such as 2026-11-22; keep it when you ask a pattern again (default today, UTC)")

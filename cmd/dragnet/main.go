@@ -36,39 +36,26 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check found something,
 		Args: cobra.ArbitraryArgs,
 		RunE: cli.Group,
 	}
-	root.AddCommand(
-		play.Command(),
-		newHunt(),
-		newQuestion(),
-		newPattern(),
-		newKey(),
-		newDetect(),
-		newCoresidence(),
-		newSwitch(),
-		newFinding(),
-		newDecision(),
-		newAllow(),
-		newSignature(),
-		newWorm(),
-		newTrace(),
-		newReproduce(),
-		newConfig(),
-		newFlow(),
-		newRun(),
-		newStatus(),
-		newRoster(),
-		newReport(),
-		newGroup(),
-		newEntry(),
-		newObjection(),
-		newFeed(),
-		newSource(), newStore(),
-		newAgent(),
-		newOperator(),
-		newBackup(),
-		newRestore(),
-		newManual(),
-		cli.NewVersion(),
-	)
+	for _, g := range []struct {
+		title    string
+		commands []*cobra.Command
+	}{
+		{"Ask:", []*cobra.Command{play.Command(), newHunt(), newQuestion(), newPattern(), newKey()}},
+		{"Detect and trace:", []*cobra.Command{newDetect(), newFinding(), newCoresidence(), newSignature(), newTrace(), newWorm()}},
+		{"Decide and contain:", []*cobra.Command{newDecision(), newAllow(), newSwitch()}},
+		{"Share:", []*cobra.Command{newReport(), newGroup(), newEntry(), newObjection(), newFeed(), newRoster()}},
+		{"Run a node:", []*cobra.Command{
+			newRun(), newStatus(), newConfig(), newFlow(), newSource(), newStore(), newAgent(), newOperator(), newBackup(), newRestore(),
+		}},
+		{"Other:", []*cobra.Command{newReproduce(), newManual(), cli.NewVersion()}},
+	} {
+		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title})
+		for _, cmd := range g.commands {
+			cmd.GroupID = g.title
+			root.AddCommand(cmd)
+		}
+	}
+	root.SetHelpCommandGroupID("Other:")
+	root.SetCompletionCommandGroupID("Other:")
 	return root
 }

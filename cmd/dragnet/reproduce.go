@@ -38,6 +38,9 @@ differences and their reasons. Without NAME it lists all reproductions.`,
 			return runReproduction(cmd, *output, r, report.Environment{Data: data, Lab: lab}, out)
 		},
 	}
+	for _, r := range reproduce.All() {
+		cmd.ValidArgs = append(cmd.ValidArgs, cobra.CompletionWithDesc(r.Name, r.Title))
+	}
 	output = cli.OutputFlag(cmd)
 	cmd.Flags().StringVar(&data, "data", "", "folder of shared captures and logs (default $DRAGNET_DATA; without it, what needs it is left out)")
 	cmd.Flags().IntVar(&lab.Runs, "lab", 0, "coresidence-tables and -figures: also so many runs on Open vSwitch in network namespaces; needs root, and minutes for each")

@@ -141,6 +141,7 @@ DIR.labels.jsonl lists the variant in each file.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&name, "family", "alder", fmt.Sprintf("one of %v", variants.Names()))
+	cli.CompleteFlag(cmd, "family", variants.Names()...)
 	f.IntVar(&count, "count", 100, "variants to write")
 	f.IntVar(&benign, "benign", 0, "benign payloads to write in addition")
 	f.Uint64Var(&first, "first", 0, "number of the first variant: other numbers are other variants")

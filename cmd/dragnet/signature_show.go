@@ -148,6 +148,7 @@ func newSignatureExport() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&format, "format", "suricata", strings.Join(rules.Formats(), ", "))
+	cli.CompleteFlag(cmd, "format", rules.Formats()...)
 	f.IntVar(&o.Most, "strings", 12, "most strings to write")
 	f.Float64Var(&o.FalseAlarms, "false-alarms", 0.001, "most false alarms of a string per 10^9 bytes")
 	f.BoolVar(&o.Adjacent, "adjacent", false, "strings without wildcards only")

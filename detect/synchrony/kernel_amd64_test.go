@@ -29,7 +29,9 @@ func TestKernelsAgainstCounting(t *testing.T) {
 				case 0:
 					v[i] = ^uint64(0)
 				case 1:
-					v[i] = 1<<rng.IntN(64) | 1<<rng.IntN(64) | 1<<rng.IntN(64)
+					for range 3 {
+						v[i] |= 1 << rng.IntN(64)
+					}
 				case 2: // as of a host that is hardly ever active
 					v[i] = uint64(rng.IntN(4)/3) << rng.IntN(64)
 				default:

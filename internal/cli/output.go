@@ -42,7 +42,15 @@ func (f *Format) Type() string { return "format" }
 func OutputFlag(cmd *cobra.Command) *Format {
 	f := Table
 	cmd.Flags().VarP(&f, "output", "o", "output format: table, json, jsonl or csv")
+	CompleteFlag(cmd, "output", string(Table), string(JSON), string(JSONL), string(CSV))
 	return &f
+}
+
+// CompleteFlag has shells complete the value of a flag of cmd, which must exist.
+func CompleteFlag(cmd *cobra.Command, flag string, values ...string) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // no such flag
+	}
 }
 
 // Rows is a result that is a list: WriteRows prints it in any format.
