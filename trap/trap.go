@@ -199,9 +199,9 @@ func (t *Trap) Stop(ctx context.Context) error {
 func (t *Trap) take(s *session.Session) {
 	isNew, err := t.vault.Add(s)
 	if err != nil {
-		t.log.Error("capture not kept", "session", s.ID, "err", err)
+		t.log.Error("store capture failed", "session", s.ID, "err", err)
 	}
-	t.log.Info("honeypot sent", "honeypot", s.Client, "to", s.Server, "service", s.Service, "bytes", len(s.Sent), "new", isNew, "reason", s.Reason)
+	t.log.Info("honeypot session recorded", "honeypot", s.Client, "to", s.Server, "service", s.Service, "bytes", len(s.Sent), "new", isNew, "reason", s.Reason)
 	if t.channel == nil || len(s.Sent) == 0 {
 		return
 	}
@@ -210,7 +210,7 @@ func (t *Trap) take(s *session.Session) {
 		err = t.channel.Send(channel.Item{Kind: ReportKind, Format: ReportFormat, Body: body})
 	}
 	if err != nil {
-		t.log.Error("capture not reported", "session", s.ID, "err", err)
+		t.log.Error("report capture failed", "session", s.ID, "err", err)
 	}
 }
 
@@ -221,7 +221,7 @@ func (t *Trap) report(s *session.Session) *Report {
 	}
 	var err error
 	if r.Attackers, err = findAttackers(s.Client.Addr()); err != nil {
-		t.log.Warn("sessions with the honeypot are not known", "honeypot", s.Client.Addr(), "err", err)
+		t.log.Warn("read sessions with the honeypot failed", "honeypot", s.Client.Addr(), "err", err)
 	}
 	return r
 }

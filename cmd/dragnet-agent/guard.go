@@ -91,7 +91,7 @@ func runGuard(cmd *cobra.Command, c guard.Configuration) (err error) {
 		return err
 	}
 	for _, w := range warnings {
-		log.Warn("limits look wrong", "warning", w)
+		log.Warn("limits are implausible", "warning", w)
 	}
 	var parts run.Parts
 	var station *guard.Channel

@@ -32,10 +32,12 @@ dropped is counted and sent along: 'dragnet source list' on the node shows it.
 
 It keeps headers only, unless 'payload.match' is set: then it also compares the
 payload of connections and datagrams with the signatures that the node's signature
-centre offers, and reports what they match, not the payload. With 'payload.reset' it resets
-connections that carry what a signature matches, if a decision of the node says so
-for that signature; otherwise it changes nothing. It needs CAP_NET_RAW and no other
-privilege. Enrol it first: dragnet-agent enrol sensor https://NODE:9121 -
+centre offers, and reports what they match, not the payload. With 'payload.reset' it
+resets connections that carry what a signature matches, if a decision of the node
+says so for that signature; otherwise it changes nothing. It needs CAP_NET_RAW and
+no other privilege. Enrol it first:
+
+  dragnet-agent enrol sensor https://NODE:9121 -
 
 All keys of the configuration: docs/reference/sensor.md.`,
 		Example: `  dragnet-agent run sensor --interface eth1

@@ -31,9 +31,9 @@ themselves. Connections to prefixes without hosts ('redirect.unused', or
 address and port, ends here: an array of emulated services answers it, and every
 byte is recorded. It is attack traffic by construction (Tang 2006, section 2).
 
-Nothing that a honeypot sends leaves: the rules that say so are put in first, and
-stay when the role stops; 'dragnet-agent trap remove' takes them out. An unused
-address that sends something itself is left alone for a day.
+Nothing that a honeypot sends leaves: the rules that ensure this are installed
+first, and stay when the role stops; 'dragnet-agent trap remove' removes them. An
+unused address that sends something itself is left alone for a day.
 
 It needs CAP_NET_ADMIN, CAP_NET_RAW to record packets, and CAP_NET_BIND_SERVICE to
 answer datagrams to ports below 1024. 'dragnet-agent trap list', 'trap payload' and
@@ -58,7 +58,7 @@ answer datagrams to ports below 1024. 'dragnet-agent trap list', 'trap payload' 
 }
 
 func newTrap() *cobra.Command {
-	cmd := &cobra.Command{Use: "trap", Short: "Show what a trap recorded; let its honeypots go", Args: cobra.ArbitraryArgs, RunE: cli.Group}
+	cmd := &cobra.Command{Use: "trap", Short: "Show what a trap recorded; remove its rules", Args: cobra.ArbitraryArgs, RunE: cli.Group}
 	cmd.AddCommand(newTrapList(), newTrapPayload(), newTrapPackets(), newTrapRemove())
 	return cmd
 }
@@ -145,7 +145,7 @@ look at it, compare it, never run it. It is written to a file, never to a termin
 func newTrapRemove() *cobra.Command {
 	var files []string
 	cmd := &cobra.Command{
-		Use: "remove", Short: "Take the trap's rules out of the kernel: honeypots are not contained afterwards",
+		Use: "remove", Short: "Remove the trap's rules from the kernel: honeypots are not contained afterwards",
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().StringArrayVar(&files, "config", []string{defaultTrap}, "configuration file; repeat to layer")

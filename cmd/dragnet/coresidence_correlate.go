@@ -20,8 +20,8 @@ func newCoresidenceCorrelate() *cobra.Command {
 		Use:   "correlate SOURCE...",
 		Short: "List machines whose transmissions correlate, as the paper does",
 		Long: `Correlate computes Pearson's correlation of the shares of time in which machines
-transmit, for every pair: the time domain as the paper has it. It knows no delays
-and no chance, and two machines that talk to each other correlate; 'coresidence
+transmit, for every pair: the time domain as the paper has it. It considers neither
+delays nor chance, and two machines that talk to each other correlate; 'coresidence
 detect' is the test. Sources and the list of machines are those of 'detect'.`,
 		Example: `  dragnet coresidence correlate conn.log --machines machines.csv --least 0.7`,
 		Args:    cobra.MinimumNArgs(1),

@@ -18,9 +18,9 @@ func newCoresidenceMachines() *cobra.Command {
 		Long: `Machines reads who is behind which port from the database of each server's Open
 vSwitch (external_ids of its interfaces: iface-id, attached-mac, vm-uuid), and
 addresses and tenants from OVN's northbound database, where OpenStack's Neutron
-writes them. It prints CSV that 'coresidence detect --machines' reads: check that the addresses are
-those on the external network. Ports without an address or a tenant are left out,
-and counted.`,
+writes them. It prints CSV that 'coresidence detect --machines' reads: check that
+the addresses are those on the external network. Ports without an address or a
+tenant are left out, and counted.`,
 		Example: `  dragnet coresidence machines unix:/run/openvswitch/db.sock
   dragnet coresidence machines tcp:192.0.2.1:6640 tcp:192.0.2.2:6640 --northbound tcp:192.0.2.9:6641 > machines.csv`,
 		Args: cobra.MinimumNArgs(1),

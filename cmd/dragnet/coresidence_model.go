@@ -48,9 +48,10 @@ func newCoresidenceTrain() *cobra.Command {
 		Use:   "train SOURCE...",
 		Short: "Learn how legitimate flows and sessions look",
 		Long: `Train groups the flows of a time without attack (k-means, single linkage, or
-DBSCAN), and counts which groups follow each other in sessions. 'coresidence judge' compares
-others with them. A third of the flows is held out, and says how unlike the rest
-legitimate flows are. With --machines only flows of these machines count.`,
+DBSCAN), and counts which groups follow each other in sessions. 'coresidence
+judge' compares other flows with them. A third of the flows is held out, to
+measure how far legitimate flows lie from the rest. With --machines only flows of
+these machines count.`,
 		Example: `  dragnet coresidence train quiet/conn.log --machines quiet/machines.csv --model model.json
   dragnet coresidence train /var/lib/dragnet --method k-means --k 12 --to 2026-11-22 --model model.json`,
 		Args: cobra.MinimumNArgs(1),
@@ -99,11 +100,11 @@ func newCoresidenceJudge() *cobra.Command {
 		Use:   "judge SOURCE...",
 		Short: "Find machines with flows or sessions unlike those of training",
 		Long: `Judge counts for each machine the flows that lie outside every cluster of the
-model, and the sessions that are odd by the order or the number of their flows:
-each is so odd that one legitimate flow in twenty would be. It lists machines with
-more of them than chance gives. An attacker who shapes flows like a server's is
-not found by flows, and at a low rate not by sessions; 'coresidence detect' looks
-at times. Exit code 3 means that a machine was found.`,
+model, and the sessions that are unusual by the order or the number of their
+flows; of legitimate ones, one in twenty would count. It lists machines with more
+of them than chance gives. An attacker who shapes flows like a server's is not
+found by flows, and at a low rate not by sessions; 'coresidence detect' looks at
+times. Exit code 3 means that a machine was found.`,
 		Example: `  dragnet coresidence judge conn.log --machines machines.csv --model model.json`,
 		Args:    cobra.MinimumNArgs(1),
 	}

@@ -43,9 +43,9 @@ func newDetectFailures() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "failures SOURCE...",
 		Short: "Find scanners by the connections they fail to make",
-		Long: `Failures judges, per source, the hosts it tried: all of them, and those of each
-port, by how many never answered and how few of these it tried again; and the
-ports of each host, by how many failed. A target counts once however often it is
+		Long: `Failures judges each source by the hosts it tried, in all and on each port: how
+many never answered, and how few of these it tried again; and by the ports it tried
+on each host: how many failed. A target counts once however often it is
 tried. A finding says so where the source may be forged, since it completed no
 handshake. Exit code 3 means that scanners were found.
 

@@ -39,7 +39,7 @@ or the address of a ClickHouse database.`,
 	o.output = cli.OutputFlag(cmd)
 	f := cmd.Flags()
 	f.StringArrayVar(&networks, "network", nil, "prefix whose hosts are compared; repeat for each")
-	f.IntVar(&most, "most", most, "compare at most as many hosts, those with the most flows")
+	f.IntVar(&most, "most", most, "compare at most this many hosts, those with the most flows")
 	o.addWindow(cmd)
 	o.addComparison(cmd)
 	f.StringVar(&o.svg, "svg", "", "also draw each pair into this directory")

@@ -119,7 +119,7 @@ func newFeedVerify() *cobra.Command {
 	var seen string
 	cmd := &cobra.Command{
 		Use:   "verify DIRECTORY",
-		Short: "Check a copy of a publication, from whichever mirror, without a network",
+		Short: "Check a copy of a publication, from any mirror, without a network",
 		Long: `Verify checks that every file of a copy is what the clearinghouse signed, that
 none is missing or added, and that the copy is not overdue. With --seen it
 remembers the publication in a file, and from then on notices an older one, or a
@@ -235,9 +235,9 @@ func newFeedSubscribe() *cobra.Command {
 		Short: "Copy a publication, and follow it; the copy is a mirror itself",
 		Long: `Subscribe copies the publication at URL into a folder and checks it; what has not
 changed is not fetched again. URL is that of a mirror, or dht://NODE,NODE: then
-the mirrors are those that 'dragnet feed find' prints. DIRECTORY/current is always the last whole and
-checked publication: a source that lies or fails leaves it as it is. With
---every it goes on until it is stopped.`,
+the mirrors are those that 'dragnet feed find' prints. DIRECTORY/current is always
+the last complete and checked publication: a source that lies or fails leaves it
+as it is. With --every it continues until it is stopped.`,
 		Example: "  dragnet feed subscribe https://feed.example.org/mirror/ /srv/feed --publisher ed25519:3p7b... --every 15m",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -264,7 +264,7 @@ checked publication: a source that lies or fails leaves it as it is. With
 		},
 	}
 	publisher.register(cmd)
-	cmd.Flags().DurationVar(&every, "every", 0, "go on, and look for a newer publication this often")
+	cmd.Flags().DurationVar(&every, "every", 0, "continue, and look for a newer publication this often")
 	return cmd
 }
 

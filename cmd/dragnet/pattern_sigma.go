@@ -21,8 +21,8 @@ correlation of the rules by the host that the pattern leaves open: "and" becomes
 temporal, "then" temporal_ordered. With --read it reads such rules from a file,
 or from standard input as "-", and prints the pattern.
 
-Sigma has no word for "or", and bounds a sequence as a whole: patterns that it
-cannot say are refused.`,
+Sigma cannot express "or" between clues, and limits the time of a sequence only as
+a whole: patterns that need more are refused.`,
 		Example: "  dragnet pattern sigma 'in src=203.0.113.5 dport=1433 then[1h] out dst=198.51.100.7 dport=69' > rules.yml\n  dragnet pattern sigma --read rules.yml",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

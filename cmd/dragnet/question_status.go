@@ -15,9 +15,11 @@ import (
 func newQuestionStatus() *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
-		Use:     "status [INQUIRY]",
-		Short:   "Show the progress of inquiries, or of one with each witness",
-		Long:    `Status shows the last inquiries with their state, such as "12 of 20 answered, 3 refused, 5 silent"; or one, by its number, with the state of each witness. It works while an inquiry runs.`,
+		Use:   "status [INQUIRY]",
+		Short: "Show the progress of inquiries, or of one with each witness",
+		Long: `Status shows the last inquiries with their state, such as "12 of 20 answered,
+3 refused, 5 silent"; or one, by its number, with the state of each witness. It
+works while an inquiry runs.`,
 		Example: "  dragnet question status\n  dragnet question status 7 -o json",
 		Args:    cobra.MaximumNArgs(1),
 	}

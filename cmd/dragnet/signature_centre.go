@@ -35,12 +35,12 @@ func newSignatureCentre() *cobra.Command {
 		Short: "List the signatures that a node learnt from its traps",
 		Long: `Centre lists what the node's signature centre learnt from the captures of enrolled
 traps: an exact signature from the first copy of an attack, a PADS once there are
-variants enough. A problem says why a signature is withheld, or that it was not
-tested since no clean traffic is configured (centre.clean).
+enough variants. The column "problem" says why a signature is withheld, or that it
+was not tested since no clean traffic is configured (centre.clean).
 
 With --write it writes those that were tested and match no clean traffic as
-signature files; 'dragnet signature match' and 'signature export' read them. Those
-of other organisations, whose names begin with shared-, are theirs to hand on.
+signature files; 'dragnet signature match' and 'signature export' read them. It
+does not write those of other organisations, whose names begin with shared-.
 
 Another organisation's node takes these files if it trusts the key that sealed
 them, which --sign names: put them where its centre.shared finds them.`,

@@ -48,8 +48,8 @@ each how many flows it gave and what was lost, by cause:
 Counts are since the beginning; what a node that was killed had received in its last
 minute is not in them (times_killed). Below a prefix of more than one address come
 the exporters in it that are known now, as kind address; their counts are within
-those of the prefix. The row "collector" is what was lost before it was known of which
-exporter it is.`,
+those of the prefix. The row "collector" counts what was lost before its exporter
+was known.`,
 		Example: `  dragnet source list /var/lib/dragnet
   dragnet source list --node unix:///var/lib/dragnet/node.sock -o json`,
 		Args: at.checkArgs(0, 0),

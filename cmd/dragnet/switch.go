@@ -27,8 +27,8 @@ bridge's management socket, or over TCP or TLS once it has a further controller:
 
   ovs-vsctl -- --id=@c create Controller 'target="pssl:6653"' -- add Bridge br0 controller @c
 
-That leaves its other controllers alone. Rules end by themselves after --lease, if
-nobody applies them again.`,
+That leaves its other controllers alone. Rules expire after --lease unless they are
+applied again.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: cli.Group,
 	}
@@ -77,8 +77,8 @@ func newSwitchApply() *cobra.Command {
 		Use:   "apply SWITCH DECISIONS",
 		Short: "Make a switch's rules those of the active decisions",
 		Long: `Apply reads decisions as 'dragnet decision list -o json' writes them, and makes
-the switch's rules equal to those of them that are active and have not expired: others of ours
-are taken out. Without --enforce it is a dry run, which says what would be done,
+the switch's rules equal to those of them that are active and have not expired: our
+other rules are removed. Without --enforce it is a dry run, which says what would be done,
 and leaves none of our rules in effect. A receipt for each decision says what the
 switch lists afterwards.
 
@@ -228,7 +228,7 @@ func newSwitchRemove() *cobra.Command {
 	c := sdn.DefaultConfiguration()
 	cmd := &cobra.Command{
 		Use:   "remove SWITCH...",
-		Short: "Take all our rules out of switches",
+		Short: "Remove all our rules from switches",
 		Long: `Remove deletes every rule that has our cookie, and the meter that they used, and
 checks that the switch lists none any more. Where packets are moved, name their
 switch first, and then those that return them. A node that still has active decisions

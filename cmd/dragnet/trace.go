@@ -74,7 +74,7 @@ host's administrator redeems. The case file keeps all answers.`,
 	}
 	cmd.Flags().StringVar(&remote, "remote", "", "address of the connection's other end, if it is not this host")
 	cmd.Flags().StringVar(&kind, "type", "SV_REC", "ID, ID_REC, SV or SV_REC")
-	cmd.Flags().Int64Var(&session, "session", -1, "session identifier (default random)")
+	cmd.Flags().Int64Var(&session, "session", -1, "session identifier; -1 takes a random one")
 	cmd.Flags().StringVar(&casePath, "case", "", "case file to write (default case-TIME.json)")
 	cmd.Flags().Uint16Var(&port, "port", client.Port, "port of the ident daemon")
 	cmd.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "how long to wait for the answer")

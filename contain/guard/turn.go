@@ -110,7 +110,7 @@ func (r *Role) logSummary(now flow.Time) error {
 	}
 	r.missed = seen.Dropped
 	report, s := r.guard.Edge().Report(now), r.guard.Stats()
-	r.log.Info("counts of the day", "requests", report.Requests, "failures", report.Failed(), "at_limit", report.Limited,
+	r.log.Info("daily counts", "requests", report.Requests, "failures", report.Failed(), "at_limit", report.Limited,
 		"blocked", report.Blocked, "held", r.guard.countHeld(now), "refused", s.Refused, "packets", s.Packets,
 		"spatial", report.SpatialActive, "ratio", fmt.Sprintf("%.4f", report.Ratio()))
 	return nil

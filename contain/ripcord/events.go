@@ -97,6 +97,6 @@ func (t *tally) logCounts(log *slog.Logger) {
 		log.Info(c.reason.String(), "packets", counts[c], "host", c.host, "peer", netip.AddrPortFrom(c.peer, c.port), "proto", c.proto)
 	}
 	if beyond > 0 {
-		log.Info("other drops", "packets", beyond)
+		log.Info("packets dropped for other reasons", "packets", beyond)
 	}
 }

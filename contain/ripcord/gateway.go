@@ -91,7 +91,7 @@ func (g *Gateway) openParts() (err error) {
 		return err
 	}
 	if g.host.MTU != g.net.MTU {
-		g.log.Warn("the interfaces differ in MTU: larger packets will be lost", "host_mtu", g.host.MTU, "network_mtu", g.net.MTU)
+		g.log.Warn("interfaces differ in MTU: larger packets will be lost", "host_mtu", g.host.MTU, "network_mtu", g.net.MTU)
 	}
 	if err := CheckPins(c.Pins); err != nil {
 		return err

@@ -104,6 +104,8 @@ func pathsIn(text string) []string {
 type glossaryRow struct {
 	words []string // before the first "(", separated by commas
 	types []string // such as "dossier/pattern.Clue"
+	// qualified words mean what the parenthesis says, as in "key (of a member)".
+	qualified bool
 }
 
 func glossaryRows(text string) []glossaryRow {
@@ -113,8 +115,8 @@ func glossaryRows(text string) []glossaryRow {
 		if !strings.HasPrefix(line, "|") || len(cells) != 4 || strings.HasPrefix(line, "|---") {
 			continue
 		}
-		words, _, _ := strings.Cut(strings.TrimSpace(cells[0]), " (")
-		row := glossaryRow{words: strings.Split(words, ", ")}
+		words, _, qualified := strings.Cut(strings.TrimSpace(cells[0]), " (")
+		row := glossaryRow{words: strings.Split(words, ", "), qualified: qualified}
 		for _, m := range regexp.MustCompile("`([a-z0-9/]+\\.[A-Z]\\w*)`").FindAllStringSubmatch(cells[2], -1) {
 			row.types = append(row.types, m[1])
 		}
@@ -148,6 +150,22 @@ func TestGlossaryCoversTheCommands(t *testing.T) {
 	}
 	if nouns == 0 {
 		t.Fatal("the reference pages name no commands")
+	}
+}
+
+// TestGlossaryExplainsAWordOnce: a second row for a word, which two branches may
+// add, leaves open which one is meant.
+func TestGlossaryExplainsAWordOnce(t *testing.T) {
+	rows := map[string]int{}
+	for _, row := range glossaryRows(readPage(t, glossary)) {
+		if row.qualified || row.words[0] == "word" { // the heads of the tables
+			continue
+		}
+		for _, w := range row.words {
+			if rows[w]++; rows[w] == 2 {
+				t.Errorf("%s: %q has two rows", glossary, w)
+			}
+		}
 	}
 }
 

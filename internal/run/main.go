@@ -30,14 +30,12 @@ type Reloading interface {
 // ctx ends or the part fails, and stops it within the given time. It returns the
 // error of the failure, and those of starting and stopping. Meanwhile each SIGHUP
 // has a Reloading part reload, after Start and before Stop; an error of that is
-// logged.
+// logged. Other parts go on, and the log says that they need a restart.
 func UntilDone(ctx context.Context, part Part, within time.Duration, log *slog.Logger) error {
 	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	reloading, ok := part.(Reloading)
-	if ok {
-		signal.Notify(hangups, syscall.SIGHUP)
-		defer signal.Stop(hangups)
-	}
 	if err := part.Start(ctx); err != nil {
 		return err
 	}
@@ -54,7 +52,9 @@ func UntilDone(ctx context.Context, part Part, within time.Duration, log *slog.L
 		case err = <-failed:
 			done = true
 		case <-hangups:
-			if err := reloading.Reload(ctx); err != nil && ctx.Err() == nil {
+			if !ok {
+				log.Warn("SIGHUP ignored; restart to apply a changed configuration")
+			} else if err := reloading.Reload(ctx); err != nil && ctx.Err() == nil {
 				log.Error("reload failed; keeping the configuration", "err", err)
 			}
 		}
@@ -63,7 +63,11 @@ func UntilDone(ctx context.Context, part Part, within time.Duration, log *slog.L
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
 	defer cancel()
 	err = errors.Join(err, part.Stop(stopping))
-	log.Info("stopped", "err", err)
+	if err != nil {
+		log.Error("stopped", "err", err)
+	} else {
+		log.Info("stopped")
+	}
 	return err
 }
 

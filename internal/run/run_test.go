@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -147,6 +148,41 @@ func TestReloadComesAfterStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-r.reloads
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// hungUp is a part that gets a SIGHUP at its start and cannot reload.
+type hungUp struct{ recorder }
+
+func (h *hungUp) Start(context.Context) error { return syscall.Kill(os.Getpid(), syscall.SIGHUP) }
+
+// firstLine sends what is written first.
+type firstLine chan string
+
+func (f firstLine) Write(b []byte) (int, error) {
+	select {
+	case f <- string(b):
+	default:
+	}
+	return len(b), nil
+}
+
+// TestAHangupDoesNotEndAPartThatCannotReload: it would by default end the
+// program, and with it what an agent holds back.
+func TestAHangupDoesNotEndAPartThatCannotReload(t *testing.T) {
+	var told []string
+	ctx, cancel := context.WithCancel(t.Context())
+	done, line := make(chan error, 1), make(firstLine, 1)
+	go func() {
+		part := &hungUp{recorder{"a", &told, nil, NewGroup()}}
+		done <- UntilDone(ctx, part, time.Minute, slog.New(slog.NewTextHandler(line, nil)))
+	}()
+	if got := <-line; !strings.Contains(got, "SIGHUP ignored") {
+		t.Errorf("logged %q", got)
+	}
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)

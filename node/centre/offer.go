@@ -132,7 +132,7 @@ func (s *Centre) takeShared(ctx context.Context) (bool, error) {
 		l, err := s.openShared(file)
 		if err != nil {
 			s.refused.Inc()
-			s.deps.Log.Warn("shared signature not taken", "file", file, "err", err)
+			s.deps.Log.Warn("shared signature rejected", "file", file, "err", err)
 			continue
 		}
 		all = append(all, l)

@@ -40,7 +40,7 @@ func (e *Enforcement) applyRegularly(ctx context.Context, w *sdn.Switch) error {
 		if s := fmt.Sprint(err); s != state {
 			if state = s; err != nil {
 				e.metrics.troubles.Inc()
-				e.log.Error("apply decisions at a switch failed", "err", err)
+				e.log.Error("apply decisions at switch failed", "err", err)
 			} else {
 				e.log.Info("switch follows the decisions", "switch", w.Name(), "decisions", len(receipts))
 			}

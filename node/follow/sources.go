@@ -42,7 +42,7 @@ func (f *Follower) saveSources(ctx context.Context) {
 	if f.deps.Sensors != nil {
 		seen, err := f.deps.Sensors.Seen(ctx)
 		if err != nil {
-			f.log.Error("list sensors", "err", err)
+			f.log.Error("list sensors failed", "err", err)
 		}
 		for i := range seen {
 			all = append(all, seen[i].Source())
@@ -58,7 +58,7 @@ func (f *Follower) saveSources(ctx context.Context) {
 		err = durable.WriteFile(f.deps.Sources, append(text, '\n'), 0o640)
 	}
 	if err != nil {
-		f.log.Error("keep what was received of sources", "err", err)
+		f.log.Error("save counts of sources failed", "err", err)
 	}
 }
 

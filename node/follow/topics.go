@@ -74,12 +74,12 @@ func (f *Follower) endTopics(ctx context.Context) {
 	defer cancel()
 	if c := f.deps.Consumer; c != nil {
 		if err := c.Stop(ctx); err != nil {
-			f.log.Error("end reading topics", "err", err)
+			f.log.Error("stop reading topics failed", "err", err)
 		}
 	}
 	if w := f.deps.Forwarder; w != nil {
 		if err := w.Stop(ctx); err != nil {
-			f.log.Error("flows that waited were not forwarded", "flows", w.Waiting(), "err", err)
+			f.log.Error("forward waiting flows failed", "flows", w.Waiting(), "err", err)
 		}
 	}
 }

@@ -108,7 +108,7 @@ func (s *Subscriber) Stop(ctx context.Context) error { return s.group.Stop(ctx) 
 func (s *Subscriber) follow(ctx context.Context) error {
 	for {
 		if err := s.turn(ctx); err != nil && ctx.Err() == nil {
-			s.log.Error("feed not followed", "url", s.config.URL, "err", err)
+			s.log.Error("copy publication failed", "url", s.config.URL, "err", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -187,7 +187,7 @@ func (s *Subscriber) propose(ctx context.Context) error {
 	}
 	slices.SortFunc(wanted, func(a, b listed) int { return cmp.Or(cmp.Compare(b.Confidence, a.Confidence), a.Host.Compare(b.Host)) })
 	if len(wanted) > s.config.Most {
-		s.log.Warn("more hosts than are proposed", "hosts", len(wanted), "most", s.config.Most)
+		s.log.Warn("the publication lists more hosts than may be proposed", "hosts", len(wanted), "most", s.config.Most)
 		wanted = wanted[:s.config.Most]
 	}
 	refused, withdrawn := 0, 0
@@ -211,7 +211,7 @@ func (s *Subscriber) propose(ctx context.Context) error {
 		return nil
 	})
 	if err == nil {
-		s.log.Info("feed followed", "hosts", len(entries), "proposed", len(wanted), "refused", refused, "withdrawn", withdrawn)
+		s.log.Info("publication copied", "hosts", len(entries), "proposed", len(wanted), "refused", refused, "withdrawn", withdrawn)
 	}
 	return err
 }

@@ -101,7 +101,7 @@ func (s *Server) serve(d *dns.Server) {
 	s.servers = append(s.servers, d)
 	s.running.Go(func() {
 		if err := d.ActivateAndServe(); err != nil {
-			s.log.Error("DNS list ended", "listen", s.address, "err", err)
+			s.log.Error("DNS server failed", "listen", s.address, "err", err)
 		}
 	})
 	<-started
@@ -157,7 +157,7 @@ func (s *Server) Update(v *publish.View) {
 		s.running.Go(func() {
 			c := dns.Client{Timeout: 3 * time.Second, TsigSecret: s.keys()}
 			if _, _, err := c.Exchange(m, to.String()); err != nil {
-				s.log.Warn("secondary did not answer NOTIFY; it will ask when its refresh time is over", "secondary", to, "err", err)
+				s.log.Warn("secondary did not answer NOTIFY; it will ask at its next refresh", "secondary", to, "err", err)
 			}
 		})
 	}

@@ -220,7 +220,7 @@ func (s *Service) followOn(ctx context.Context) error {
 		again = nil
 		if err := s.follow(ctx); err != nil && ctx.Err() == nil {
 			s.failures.Inc()
-			s.deps.Log.Error("an output did not follow; trying again in a minute", "err", err)
+			s.deps.Log.Error("update output failed; trying again in a minute", "err", err)
 			again = time.After(time.Minute)
 		}
 	}

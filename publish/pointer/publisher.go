@@ -83,7 +83,7 @@ func (p *Publisher) follow(ctx context.Context) {
 			n, err := p.publish(ctx, h)
 			p.nodes.Set(float64(n))
 			if err != nil && ctx.Err() == nil {
-				p.log.Warn("the distributed hash table does not have the newest publication; trying again with the next one", "err", err)
+				p.log.Warn("put publication into the distributed hash table failed; trying again with the next one", "err", err)
 			}
 		}
 	}

@@ -77,7 +77,7 @@ func (c *Collector) Start(context.Context) error {
 		return nil
 	}
 	if err := c.restore(); err != nil {
-		c.log.Warn("the templates of exporters are not known until they send them again, and counts begin at 0", "err", err)
+		c.log.Warn("restore templates failed: exporters must send them again, and counts start at 0", "err", err)
 	}
 	if err := c.Save(); err != nil { // until Stop, an end is one that nobody announced
 		return err
@@ -89,7 +89,7 @@ func (c *Collector) Start(context.Context) error {
 		}
 		c.sockets = append(c.sockets, s)
 		if s.size < c.config.ReceiveBuffer {
-			c.log.Warn("the receive buffer is smaller than configured; raise net.core.rmem_max or grant CAP_NET_ADMIN",
+			c.log.Warn("receive buffer is smaller than configured; raise net.core.rmem_max or grant CAP_NET_ADMIN",
 				"address", address, "bytes", s.size, "want", c.config.ReceiveBuffer)
 		}
 	}
@@ -136,7 +136,7 @@ func (c *Collector) read(s *socket) {
 			return
 		}
 		if err != nil {
-			c.log.Error("receive exports", "address", s.conn.LocalAddr(), "err", err)
+			c.log.Error("receive exports failed", "address", s.conn.LocalAddr(), "err", err)
 			time.Sleep(time.Second)
 			continue
 		}

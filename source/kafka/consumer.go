@@ -95,7 +95,7 @@ func (c *Consumer) Start(_ context.Context, stored func(name string) int64) erro
 		if err == nil {
 			return nil
 		}
-		c.log.Warn("topics go on at the offsets committed: flows may be stored twice, and conversations that were not over in two parts", "err", err)
+		c.log.Warn("restore topics failed: reading continues at the committed offsets, so flows may be stored twice, and open conversations in two parts", "err", err)
 		c.begin()
 	}
 	c.resume = map[string]map[int32]int64{}
@@ -266,7 +266,7 @@ func (c *Consumer) complain(topic string, err error) {
 		clear(c.told)
 	}
 	c.told[text] = now
-	c.log.Warn("read topics", "topic", topic, "err", brief(err))
+	c.log.Warn("read topics failed", "topic", topic, "err", brief(err))
 }
 
 // Checkpoint keeps the state that follows what Take handed over, if anything

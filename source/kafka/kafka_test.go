@@ -303,7 +303,7 @@ func TestEncryptedAndWithPassword(t *testing.T) {
 		if err := k.Start(t.Context(), func(string) int64 { return 0 }); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := k.Take(t.Context(), func([]flow.Flow) error { return nil }); err != nil || k.Errors() == 0 || !strings.Contains(log.String(), "read topics") {
+		if _, err := k.Take(t.Context(), func([]flow.Flow) error { return nil }); err != nil || k.Errors() == 0 || !strings.Contains(log.String(), "read topics failed") {
 			t.Errorf("%s: %v, %d errors\n%s", name, err, k.Errors(), log.String())
 		}
 		t.Log(log.String())

@@ -140,10 +140,10 @@ func (s *Sensor) send(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 			if err := s.sendOnce(); err != nil {
-				s.log.Error("flows are lost, since they cannot be kept for the node", "err", err, "lost", s.unsent.Lost)
+				s.log.Error("flows lost: spool for the node failed", "err", err, "lost", s.unsent.Lost)
 			}
 			if err := s.sendInspection(); err != nil {
-				s.log.Error("what signatures match cannot be kept for the node yet", "err", err)
+				s.log.Error("spool sightings for the node failed; trying again", "err", err)
 			}
 		}
 	}

@@ -64,7 +64,7 @@ func (d *Daemon) answerRequest(ctx context.Context, u question) (protocol.Reply,
 	if u.granted.Recursive() {
 		if first, again := d.loops.noteRequest(key, u.at); again {
 			d.Stats.Loops.Add(1)
-			d.log.Warn("loop: request seen before", "asker", u.asker, "session", u.Session, "ports", u.Ports)
+			d.log.Warn("request ignored: it was seen before (loop)", "asker", u.asker, "session", u.Session, "ports", u.Ports)
 			r := u.newRecord()
 			r.Outcome, r.First = "loop", first
 			return d.storeRecord(u, r, token.NoUser, false), nil
@@ -197,7 +197,7 @@ func encodeRecord(r record.Record) []byte {
 // out that cannot be redeemed, unless the request requires one.
 func (d *Daemon) replyNotStored(u question, err error) protocol.Reply {
 	d.Stats.Lost.Add(1)
-	d.log.Error("record not stored", "asker", u.asker, "local", u.local, "remote", u.remote, "err", err)
+	d.log.Error("store record failed", "asker", u.asker, "local", u.local, "remote", u.remote, "err", err)
 	return d.replyError(u.Request, protocol.UnknownError)
 }
 

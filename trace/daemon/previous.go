@@ -47,7 +47,7 @@ func (d *Daemon) askPrevious(ctx context.Context, u question, token string, acco
 	}
 	if err != nil {
 		d.Stats.Lost.Add(1)
-		d.log.Error("answers of previous hosts not stored", "token", token, "err", err)
+		d.log.Error("store answers of previous hosts failed", "token", token, "err", err)
 	}
 }
 

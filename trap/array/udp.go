@@ -87,13 +87,13 @@ func (a *Array) receive(ctx context.Context, s *udpSocket) error {
 		a.datagrams.Add(1)
 		to, err := s.originalDestination(control[:cn])
 		if err != nil {
-			a.log.Warn("datagram not taken", "err", err)
+			a.log.Warn("datagram dropped", "err", err)
 			continue
 		}
 		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 		if answer := a.takeDatagram(exchangeKey{from, to}, buffer[:n]); len(answer) > 0 {
 			if err := s.answer(ctx, exchangeKey{from, to}, answer); err != nil {
-				a.log.Warn("answer not sent (a port below 1024 needs CAP_NET_BIND_SERVICE)", "client", from, "server", to, "err", err)
+				a.log.Warn("send answer failed (a port below 1024 needs CAP_NET_BIND_SERVICE)", "client", from, "server", to, "err", err)
 			}
 		}
 	}

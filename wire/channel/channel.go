@@ -138,7 +138,7 @@ func (c *Client) Start(ctx context.Context) (err error) {
 		return err
 	}
 	for _, p := range c.spool.Problems() {
-		c.deps.Log.Warn("channel: spool", "err", p)
+		c.deps.Log.Warn("spool is damaged", "err", p)
 	}
 	c.status = Status{Name: m.Name, Node: m.Node, Problem: "the node was not asked yet"}
 	c.connect()
@@ -219,8 +219,8 @@ func (c *Client) noteContact(err error) {
 	c.status.Connected, c.status.Problem = err == nil, problem
 	switch {
 	case err == nil && !was:
-		c.deps.Log.Info("channel: the node answers", "node", c.status.Node, "as", c.status.Name)
+		c.deps.Log.Info("connected to node", "node", c.status.Node, "as", c.status.Name)
 	case err != nil && (was || before != problem):
-		c.deps.Log.Warn("channel: the node does not answer; going on by oneself", "node", c.status.Node, "configuration", c.status.Version, "err", err)
+		c.deps.Log.Warn("node does not answer; continuing without it", "node", c.status.Node, "configuration", c.status.Version, "err", err)
 	}
 }

@@ -39,7 +39,7 @@ func (c *Client) applyLast(ctx context.Context) error {
 	path := filepath.Join(c.config.State, documentFile)
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		c.deps.Log.Info("channel: there is no configuration from the node yet")
+		c.deps.Log.Info("no configuration from the node yet")
 		return nil
 	}
 	if err != nil {
@@ -50,10 +50,10 @@ func (c *Client) applyLast(ctx context.Context) error {
 		return fmt.Errorf("%s: %w; remove it to wait for the node's", path, err)
 	}
 	if err := c.apply(ctx, &d); err != nil {
-		c.deps.Log.Error("channel: the last good configuration cannot be used any more", "version", d.Version, "err", err)
+		c.deps.Log.Error("last good configuration cannot be used any more", "version", d.Version, "err", err)
 		return nil
 	}
-	c.deps.Log.Info("channel: using the last good configuration until the node answers", "version", d.Version)
+	c.deps.Log.Info("using the last good configuration until the node answers", "version", d.Version)
 	c.noteApplied(d.Version, "")
 	return nil
 }
@@ -114,13 +114,13 @@ func (c *Client) changeTo(ctx context.Context, have string, d *agentv1.Document)
 			err = durable.WriteFile(filepath.Join(c.config.State, documentFile), data, 0o600)
 		}
 		if err != nil { // in use, but not after the next start
-			c.deps.Log.Error("channel: the new configuration could not be kept", "version", d.Version, "err", err)
+			c.deps.Log.Error("save new configuration failed", "version", d.Version, "err", err)
 		}
-		c.deps.Log.Info("channel: new configuration in use", "version", d.Version)
+		c.deps.Log.Info("new configuration in use", "version", d.Version)
 		c.noteApplied(d.Version, "")
 		return ""
 	}
-	c.deps.Log.Error("channel: the new configuration cannot be used; going on with the one before", "version", d.Version, "in use", have, "err", err)
+	c.deps.Log.Error("new configuration cannot be used; keeping the previous one", "version", d.Version, "current", have, "err", err)
 	c.noteApplied(have, d.Version)
 	return err.Error()
 }

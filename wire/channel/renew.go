@@ -26,7 +26,7 @@ func (c *Client) renew(ctx context.Context) {
 		}
 		if err := c.renewNow(ctx); err != nil && ctx.Err() == nil {
 			failures++
-			c.deps.Log.Warn("channel: certificate not renewed", "ends", until, "err", err)
+			c.deps.Log.Warn("renew certificate failed", "ends", until, "err", err)
 			if !c.retry.wait(ctx, failures) {
 				return
 			}
@@ -51,7 +51,7 @@ func (c *Client) renewNow(ctx context.Context) error {
 		return fmt.Errorf("keep the new certificate: %w", err)
 	}
 	_, until := c.folder.Validity()
-	c.deps.Log.Info("channel: certificate renewed", "until", until)
+	c.deps.Log.Info("certificate renewed", "until", until)
 	c.connect()
 	return nil
 }

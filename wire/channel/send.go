@@ -45,7 +45,7 @@ func (c *Client) sendAll(ctx context.Context) {
 		case err == nil:
 			batch, failures = min(2*batch, batchItems), 0
 		default:
-			c.deps.Log.Warn("channel: items wait", "err", err)
+			c.deps.Log.Warn("send items failed; they wait on disk", "err", err)
 			batch, failures = 1, failures+1
 			if !c.retry.wait(ctx, failures) {
 				return
@@ -70,14 +70,14 @@ func (c *Client) send(ctx context.Context, records []spool.Record) error {
 	defer cancel()
 	got, err := c.node().SendItems(asked, m)
 	if len(records) == 1 && isPermanent(err) {
-		c.deps.Log.Error("channel: the node will never take this item; it is left out", "kind", m.Items[0].Kind, "sequence", last, "err", err)
+		c.deps.Log.Error("item dropped, as the node can never accept it", "kind", m.Items[0].Kind, "sequence", last, "err", err)
 		return c.spool.Acknowledge(last)
 	}
 	if err != nil {
 		return err
 	}
 	for _, r := range got.Refusals {
-		c.deps.Log.Warn("channel: the node refused an item", "sequence", r.Sequence, "err", r.Problem)
+		c.deps.Log.Warn("node refused an item", "sequence", r.Sequence, "err", r.Problem)
 	}
 	if got.Acknowledged < records[0].Sequence {
 		return errors.New("the node answered, and took nothing")
@@ -85,7 +85,7 @@ func (c *Client) send(ctx context.Context, records []spool.Record) error {
 	// It may be beyond what was sent now, since more was sent before a crash.
 	err = c.spool.Acknowledge(got.Acknowledged)
 	if errors.Is(err, spool.ErrNotMade) {
-		c.deps.Log.Error("channel: the spool was restored from an older copy; it goes on under another name", "err", err)
+		c.deps.Log.Error("spool was restored from an older copy; it continues under another name", "err", err)
 		return c.spool.NewID()
 	}
 	return err

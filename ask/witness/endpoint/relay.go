@@ -94,7 +94,7 @@ func (s *Service) replyTo(ctx context.Context, relay *exchange.Relay, mailbox *e
 	}
 	switch err := relay.Answer(ctx, l.ID, a.envelope); {
 	case connect.CodeOf(err) == connect.CodeNotFound, connect.CodeOf(err) == connect.CodeAlreadyExists:
-		s.log.Info("answer was too late: the message expired or was answered before", "relay", url) // expired, or answered before a crash
+		s.log.Info("answer came too late: the message has expired or was answered before", "relay", url) // expired, or answered before a crash
 	case connect.CodeOf(err) == connect.CodeInvalidArgument:
 		return s.refuseMessage(ctx, relay, l, errors.New("the relay does not take an answer of this size"))
 	case err != nil:
