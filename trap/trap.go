@@ -21,7 +21,10 @@ import (
 
 	"dragnet/dossier"
 	"dragnet/flow"
+	"dragnet/internal/admin"
 	"dragnet/internal/conf"
+	"dragnet/internal/logging"
+	"dragnet/internal/metric"
 	"dragnet/internal/run"
 	"dragnet/trap/array"
 	"dragnet/trap/recording"
@@ -48,6 +51,10 @@ type Configuration struct {
 	Report bool `yaml:"report"`
 	// Channel configures the connection to the node.
 	Channel channel.Configuration `yaml:"channel"`
+	// Admin is where health checks and metrics are served, on this machine only.
+	Admin admin.Configuration `yaml:"admin"`
+	// Logging configures the log on standard error.
+	Logging logging.Configuration `yaml:"logging"`
 }
 
 // DefaultConfiguration redirects nothing until the interfaces are named.
@@ -56,6 +63,7 @@ func DefaultConfiguration() Configuration {
 	enrolled.State += "/trap" // where 'dragnet-agent enrol trap' puts it
 	return Configuration{
 		Redirect: redirect.DefaultConfiguration(), Array: array.DefaultConfiguration(), Vault: vault.DefaultConfiguration(), Recording: recording.DefaultConfiguration(), Channel: enrolled,
+		Logging: logging.DefaultConfiguration(),
 	}
 }
 
@@ -68,6 +76,9 @@ func (c *Configuration) Validate() error {
 	p.Section("array", c.Array.Validate())
 	p.Section("vault", c.Vault.Validate())
 	p.Section("recording", c.Recording.Validate())
+	p.Section("channel", c.Channel.Validate())
+	p.Section("admin", c.Admin.Validate())
+	p.Section("logging", c.Logging.Validate())
 	return p.Join()
 }
 
@@ -134,17 +145,20 @@ type Trap struct {
 	parts   run.Parts
 }
 
-// New makes a trap; Start starts it. Release is the program's, for the node.
-func New(c Configuration, release string, log *slog.Logger) (*Trap, error) {
+// New makes a trap; Start starts it.
+func New(c Configuration, p run.Program) (*Trap, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	t := &Trap{c: c, log: log}
-	var err error
+	t := &Trap{c: c, log: logging.Component(p.Log, "trap")}
+	admins, err := admin.New(c.Admin, p.Release, p.Commit, logging.Component(p.Log, "admin"))
+	if err != nil {
+		return nil, err
+	}
 	if t.vault, err = vault.New(c.Vault); err != nil {
 		return nil, err
 	}
-	if t.array, err = array.New(c.Array, t.take, log); err != nil {
+	if t.array, err = array.New(c.Array, array.Dependencies{Record: t.take, Log: logging.Component(p.Log, "array")}); err != nil {
 		return nil, err
 	}
 	if t.redir, err = redirect.New(c.translators(), c.Array.Port); err != nil {
@@ -154,19 +168,35 @@ func New(c Configuration, release string, log *slog.Logger) (*Trap, error) {
 	// while nothing answers it, and at the end they are left until last.
 	t.parts = run.Parts{t.redir, t.vault}
 	if c.Recording.Record {
-		if t.packets, err = recording.New(c.Recording, filepath.Join(c.Vault.Directory, PacketsFolder), c.Redirect.Inside, t.vault.Recipients, log); err != nil {
+		if t.packets, err = recording.New(c.Recording, recording.Dependencies{
+			Directory: filepath.Join(c.Vault.Directory, PacketsFolder), Link: c.Redirect.Inside, Recipients: t.vault.Recipients, Log: logging.Component(p.Log, "recording"),
+		}); err != nil {
 			return nil, err
 		}
 		t.parts = append(t.parts, t.packets)
 	}
 	if c.Report {
-		if t.channel, err = channel.New(c.Channel, channel.Dependencies{Log: log, Role: "trap", Release: release}); err != nil {
+		if t.channel, err = channel.New(c.Channel, channel.Dependencies{
+			Log: logging.Component(p.Log, "channel"), Admin: admins, Role: "trap", Release: p.Release,
+		}); err != nil {
 			return nil, err
 		}
 		t.parts = append(t.parts, t.channel)
 	}
-	t.parts = append(t.parts, t.array)
+	t.parts = append(t.parts, t.array, admins)
+	t.addMetrics(admins)
 	return t, nil
+}
+
+func (t *Trap) addMetrics(a *admin.Server) {
+	m := metric.Under(a.Metrics(), "dragnet_trap_")
+	m.CounterFunc("sessions_total", "Sessions of honeypots that were recorded.", func() uint64 { return t.array.Totals().Taken })
+	m.CounterFunc("sessions_refused_total", "Sessions of honeypots beyond the bounds.", func() uint64 { return t.array.Totals().Refused })
+	m.CounterFunc("datagrams_total", "Datagrams of honeypots.", func() uint64 { return t.array.Totals().Datagrams })
+	m.GaugeFunc("sessions_open", "Sessions that are being served.", func() float64 { return float64(t.array.Totals().Open) })
+	m.CounterFunc("payloads_total", "Payloads kept for the first time.", func() uint64 { return t.vault.Totals().Payloads })
+	m.CounterFunc("payloads_evicted_total", "Payloads removed for the bound.", func() uint64 { return t.vault.Totals().Evicted })
+	m.CounterFunc("payloads_failed_total", "Payloads that could not be written.", func() uint64 { return t.vault.Totals().Failed })
 }
 
 // Start contains the honeypots and starts to take what they send, in the calling

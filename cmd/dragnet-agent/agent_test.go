@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,13 +42,25 @@ func agent(t *testing.T, args ...string) (out string, code int) {
 	return string(b), 0
 }
 
+// freeAddress is an address on which nobody listens.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
 // TestSocketActivation starts the daemon as systemd does, with a listening
 // socket as descriptor 3, and goes through the life of a token.
 func TestSocketActivation(t *testing.T) {
 	testkit.Root(t)
 	dir := t.TempDir()
 	state, config := filepath.Join(dir, "state"), filepath.Join(dir, "ident.yaml")
-	os.WriteFile(config, fmt.Appendf(nil, "listen: [\"127.0.0.1:1\"]\nstate: %s\naskers: [{network: 127.0.0.0/8, kinds: [SV]}]\n", state), 0o600)
+	admin := freeAddress(t)
+	os.WriteFile(config, fmt.Appendf(nil, "listen: [\"127.0.0.1:1\"]\nstate: %s\naskers: [{network: 127.0.0.0/8, kinds: [SV]}]\nadmin: {listen: \"%s\"}\n", state, admin), 0o600)
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -88,6 +101,14 @@ func TestSocketActivation(t *testing.T) {
 		t.Fatalf("%q, %v", line, err)
 	}
 	c.Close()
+	metrics, err := http.Get("http://" + admin + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer metrics.Body.Close()
+	if text, err := io.ReadAll(metrics.Body); err != nil || !strings.Contains(string(text), "dragnet_ident_tokens_total 1\n") {
+		t.Errorf("%v: %s", err, text)
+	}
 
 	out, code := agent(t, "token", "list", "--config", config, "-o", "json")
 	rows, err := cli.ReadItems[map[string]any](strings.NewReader(out))

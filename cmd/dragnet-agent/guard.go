@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,7 +12,9 @@ import (
 	"dragnet/flow"
 	"dragnet/internal/cli"
 	"dragnet/internal/conf"
+	"dragnet/internal/logging"
 	"dragnet/internal/run"
+	"dragnet/wire/channel"
 )
 
 // defaultGuard is the default configuration file of the role.
@@ -85,7 +86,8 @@ func loadGuard(files []string) (guard.Configuration, error) {
 }
 
 func runGuard(cmd *cobra.Command, c guard.Configuration) (err error) {
-	log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+	p := newProgram(cmd, c.Logging)
+	log := logging.Component(p.Log, "guard")
 	warnings, err := c.Limits.Validate()
 	if err != nil {
 		return err
@@ -93,20 +95,24 @@ func runGuard(cmd *cobra.Command, c guard.Configuration) (err error) {
 	for _, w := range warnings {
 		log.Warn("limits are implausible", "warning", w)
 	}
+	admins, err := newAdmin(c.Admin, p)
+	if err != nil {
+		return err
+	}
 	var parts run.Parts
 	var station *guard.Channel
 	if c.Station {
-		if station, err = guard.NewChannel(c.Channel, cli.BuildVersion().Release, log); err != nil {
+		if station, err = guard.NewChannel(c.Channel, channel.Dependencies{Log: logging.Component(p.Log, "channel"), Admin: admins, Release: p.Release}); err != nil {
 			return err
 		}
 		parts = append(parts, station)
 	}
-	role, err := guard.NewRole(c, station, log)
+	role, err := guard.NewRole(c, guard.Dependencies{Station: station, Log: log, Admin: admins})
 	if err != nil {
 		return err
 	}
-	parts = append(parts, hinted{role, "the role needs CAP_NET_RAW, and CAP_NET_ADMIN where it may block"})
-	return run.UntilDone(cmd.Context(), parts, 20*time.Second, log)
+	parts = append(parts, hinted{role, "the role needs CAP_NET_RAW, and CAP_NET_ADMIN where it may block"}, admins)
+	return run.UntilDone(cmd.Context(), parts, 20*time.Second, p.Log)
 }
 
 func replayCaptures(cmd *cobra.Command, c guard.Configuration, files []string, format cli.Format) error {

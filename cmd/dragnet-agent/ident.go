@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"net"
 	"os"
 	"syscall"
@@ -15,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"dragnet/internal/cli"
+	"dragnet/internal/logging"
 	"dragnet/internal/run"
 	"dragnet/trace/daemon"
 	"dragnet/trace/token"
@@ -63,12 +63,17 @@ identification. It listens on the sockets that systemd passes, if any.`,
 		if err != nil {
 			return err
 		}
-		log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+		p := newProgram(cmd, config.Logging)
+		admins, err := newAdmin(config.Admin, p)
+		if err != nil {
+			return err
+		}
 		listeners, err := openListeners(config.Listen)
 		if err != nil {
 			return err
 		}
-		return run.UntilDone(cmd.Context(), daemon.New(config, listeners, log), 10*time.Second, log)
+		role := daemon.New(config, daemon.Dependencies{Listeners: listeners, Log: logging.Component(p.Log, "ident"), Admin: admins})
+		return run.UntilDone(cmd.Context(), run.Parts{role, admins}, 10*time.Second, p.Log)
 	}
 	return cmd
 }

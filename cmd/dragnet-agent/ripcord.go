@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"dragnet/contain/ripcord/message"
 	"dragnet/contain/ripcord/pull"
 	"dragnet/internal/cli"
+	"dragnet/internal/logging"
 	"dragnet/internal/run"
 )
 
@@ -43,8 +43,14 @@ remove' removes them. Without 'enforce: true' it only counts.`,
 		if err != nil {
 			return err
 		}
-		log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-		if err := run.UntilDone(cmd.Context(), confinedGateway{ripcord.New(c, log)}, time.Minute, log); err != nil {
+		p := newProgram(cmd, c.Logging)
+		admins, err := newAdmin(c.Admin, p)
+		if err != nil {
+			return err
+		}
+		gateway := ripcord.New(c, ripcord.Dependencies{Log: logging.Component(p.Log, "ripcord"), Admin: admins})
+		// The confined process may not listen any more.
+		if err := run.UntilDone(cmd.Context(), run.Parts{admins, confinedGateway{gateway}}, time.Minute, p.Log); err != nil {
 			return cli.Hint(err, "'dragnet-agent doctor --ripcord FILE' shows what this machine lacks")
 		}
 		return nil

@@ -3,13 +3,12 @@ package main
 import (
 	"errors"
 	"io/fs"
-	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"dragnet/internal/cli"
 	"dragnet/internal/conf"
+	"dragnet/internal/logging"
 	"dragnet/internal/run"
 	"dragnet/source/sensor"
 	"dragnet/wire/channel"
@@ -73,9 +72,14 @@ func loadSensor(files []string) (sensor.Configuration, error) {
 }
 
 func runSensor(cmd *cobra.Command, c sensor.Configuration) error {
-	log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+	p := newProgram(cmd, c.Logging)
+	log := logging.Component(p.Log, "sensor")
+	admins, err := newAdmin(c.Admin, p)
+	if err != nil {
+		return err
+	}
 	payload := newPayloadPart(c.Payload, c.IgnoreChecksums, log)
-	deps := channel.Dependencies{Log: log, Role: "sensor", Release: cli.BuildVersion().Release}
+	deps := channel.Dependencies{Log: logging.Component(p.Log, "channel"), Admin: admins, Role: "sensor", Release: p.Release}
 	if c.Payload.Match {
 		deps.Apply = payload.apply
 	}
@@ -83,7 +87,7 @@ func runSensor(cmd *cobra.Command, c sensor.Configuration) error {
 	if err != nil {
 		return err
 	}
-	role, err := sensor.New(c, sensor.Dependencies{Out: node, Log: log, Inspector: func() sensor.Inspector { return payload.newInspector() }})
+	role, err := sensor.New(c, sensor.Dependencies{Out: node, Log: log, Admin: admins, Inspector: func() sensor.Inspector { return payload.newInspector() }})
 	if err != nil {
 		return err
 	}
@@ -91,5 +95,6 @@ func runSensor(cmd *cobra.Command, c sensor.Configuration) error {
 		hinted{payload, "resetting connections needs CAP_NET_RAW"},
 		hinted{node, "enrol the sensor first: dragnet-agent enrol sensor https://NODE:9121 -"},
 		hinted{role, "the role needs CAP_NET_RAW"},
-	}, 20*time.Second, log)
+		admins,
+	}, 20*time.Second, p.Log)
 }

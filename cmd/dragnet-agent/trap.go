@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -47,12 +46,12 @@ answer datagrams to ports below 1024. 'dragnet-agent trap list', 'trap payload' 
 		if err != nil {
 			return err
 		}
-		log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-		t, err := trap.New(c, cli.BuildVersion().Release, log)
+		p := newProgram(cmd, c.Logging)
+		t, err := trap.New(c, p)
 		if err != nil {
 			return err
 		}
-		return run.UntilDone(cmd.Context(), t, 20*time.Second, log)
+		return run.UntilDone(cmd.Context(), t, 20*time.Second, p.Log)
 	}
 	return cmd
 }

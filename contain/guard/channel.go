@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 
 	"dragnet/daw"
@@ -30,11 +29,13 @@ type Channel struct {
 	policy *daw.AgentPolicy
 }
 
-// NewChannel prepares a channel for an enrolled agent; call Start to run it.
-func NewChannel(c channel.Configuration, release string, log *slog.Logger) (*Channel, error) {
+// NewChannel prepares a channel for an enrolled agent; call Start to run it. It
+// sets the role and what is applied.
+func NewChannel(c channel.Configuration, d channel.Dependencies) (*Channel, error) {
 	s := &Channel{}
+	d.Role, d.Apply = "guard", s.applyPolicy
 	var err error
-	s.client, err = channel.New(c, channel.Dependencies{Log: log, Role: "guard", Release: release, Apply: s.applyPolicy})
+	s.client, err = channel.New(c, d)
 	return s, err
 }
 

@@ -10,7 +10,9 @@ import (
 	"dragnet/daw"
 	"dragnet/dossier"
 	"dragnet/flow"
+	"dragnet/internal/admin"
 	"dragnet/internal/conf"
+	"dragnet/internal/logging"
 	"dragnet/packet/live"
 	"dragnet/wire/channel"
 )
@@ -57,6 +59,10 @@ type Configuration struct {
 	// UndoAtStop removes all blocks when the role stops; otherwise they last
 	// until they expire.
 	UndoAtStop bool `yaml:"undo_at_stop"`
+	// Admin is where health checks and metrics are served, on this machine only.
+	Admin admin.Configuration `yaml:"admin"`
+	// Logging configures the log on standard error.
+	Logging logging.Configuration `yaml:"logging"`
 }
 
 // Standing is a standing decision as an operator writes it down.
@@ -81,6 +87,7 @@ func DefaultConfiguration() Configuration {
 	return Configuration{
 		Channel: enrolled, Live: live.DefaultConfiguration(), Limits: daw.DefaultParameters(), Standing: Standing{Most: 10, For: 30 * 24 * time.Hour},
 		Most: 1000, Every: time.Minute, Report: 10 * time.Second, State: "/var/lib/dragnet-guard", Save: 5 * time.Minute, UndoAtStop: true,
+		Logging: logging.DefaultConfiguration(),
 	}
 }
 
@@ -88,6 +95,9 @@ func DefaultConfiguration() Configuration {
 func (c *Configuration) Validate() error {
 	var p conf.Problems
 	p.Section("site", c.Site.Validate())
+	p.Section("channel", c.Channel.Validate())
+	p.Section("admin", c.Admin.Validate())
+	p.Section("logging", c.Logging.Validate())
 	scope := c.watchedScope()
 	p.Section("scope", scope.Validate())
 	_, err := c.Limits.Validate()

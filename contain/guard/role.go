@@ -16,6 +16,8 @@ import (
 	"dragnet/daw"
 	"dragnet/dossier"
 	"dragnet/flow"
+	"dragnet/internal/admin"
+	"dragnet/internal/conf"
 	"dragnet/internal/run"
 	"dragnet/packet"
 	"dragnet/packet/live"
@@ -28,6 +30,7 @@ type Role struct {
 	c       Configuration
 	log     *slog.Logger
 	station *Channel // nil: none
+	metrics metrics
 
 	guard   *Guard
 	reader  *live.Reader
@@ -53,8 +56,16 @@ type answer struct {
 	err    error
 }
 
-// NewRole prepares a role; call Start to run it. station may be nil.
-func NewRole(c Configuration, station *Channel, log *slog.Logger) (*Role, error) {
+// Dependencies of a role.
+type Dependencies struct {
+	// Station gets reports and gives the policy; nil for none.
+	Station *Channel
+	Log     *slog.Logger
+	Admin   *admin.Server // may be nil
+}
+
+// NewRole prepares a role; call Start to run it.
+func NewRole(c Configuration, d Dependencies) (*Role, error) {
 	if c.Name == "" {
 		name, err := os.Hostname()
 		if err != nil {
@@ -62,7 +73,9 @@ func NewRole(c Configuration, station *Channel, log *slog.Logger) (*Role, error)
 		}
 		c.Name = name
 	}
-	if err := errors.Join(c.Validate(), c.Live.Validate()); err != nil {
+	var p conf.Problems
+	p.Section("live", c.Live.Validate()) // which captures do not need
+	if err := errors.Join(c.Validate(), p.Join()); err != nil {
 		return nil, err
 	}
 	if c.Limits.Seed == 0 {
@@ -70,7 +83,9 @@ func NewRole(c Configuration, station *Channel, log *slog.Logger) (*Role, error)
 		// share an entry of the tables.
 		c.Limits.Seed = rand.Uint64()
 	}
-	return &Role{c: c, log: log, station: station, group: run.NewGroup(), answers: make(chan answer, 1)}, nil
+	r := &Role{c: c, log: d.Log, station: d.Station, group: run.NewGroup(), answers: make(chan answer, 1)}
+	r.metrics.register(d.Admin)
+	return r, nil
 }
 
 // Start starts watching and enforcing, in the calling thread's network

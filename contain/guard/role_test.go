@@ -11,7 +11,7 @@ import (
 func TestSeedIsDrawn(t *testing.T) {
 	seeds := map[uint64]bool{0: true}
 	for range 3 {
-		r, err := NewRole(small(func(c *Configuration) { c.Name, c.Live.Interface = "", "lo" }), nil, slog.New(slog.DiscardHandler))
+		r, err := NewRole(small(func(c *Configuration) { c.Name, c.Live.Interface = "", "lo" }), Dependencies{Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}

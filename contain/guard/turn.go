@@ -26,6 +26,7 @@ func isDue(next *flow.Time, now flow.Time, every time.Duration) bool {
 func (r *Role) tick(ctx context.Context, now flow.Time) error {
 	r.guard.Tick(now)
 	if isDue(&r.next.second, now, time.Second) {
+		r.metrics.ticked.Store(time.Now().UnixNano())
 		r.guard.Reconcile(now)
 	}
 	r.receivePolicy(now)
@@ -110,6 +111,7 @@ func (r *Role) logSummary(now flow.Time) error {
 	}
 	r.missed = seen.Dropped
 	report, s := r.guard.Edge().Report(now), r.guard.Stats()
+	r.metrics.update(&report, s, seen.Dropped, r.guard.countHeld(now))
 	r.log.Info("daily counts", "requests", report.Requests, "failures", report.Failed(), "at_limit", report.Limited,
 		"blocked", report.Blocked, "held", r.guard.countHeld(now), "refused", s.Refused, "packets", s.Packets,
 		"spatial", report.SpatialActive, "ratio", fmt.Sprintf("%.4f", report.Ratio()))

@@ -16,7 +16,9 @@ import (
 	"time"
 
 	"dragnet/contain/ripcord/tables"
+	"dragnet/internal/admin"
 	"dragnet/internal/conf"
+	"dragnet/internal/logging"
 )
 
 // Configuration of the role ripcord.
@@ -61,6 +63,11 @@ type Configuration struct {
 	Idle Idle `yaml:"idle"`
 	// Pull bounds terminations by protocol.
 	Pull PullLimits `yaml:"pull"`
+
+	// Admin is where health checks and metrics are served, on this machine only.
+	Admin admin.Configuration `yaml:"admin"`
+	// Logging configures the log on standard error.
+	Logging logging.Configuration `yaml:"logging"`
 }
 
 // Learn bounds the addresses a host may take for itself.
@@ -127,6 +134,7 @@ func DefaultConfiguration() Configuration {
 		Coarse:      Coarse{Resets: 8, Duration: time.Minute},
 		Idle:        Idle{Handshake: 75 * time.Second, Established: 120 * time.Hour, Closed: 2 * time.Minute},
 		Pull:        PullLimits{Port: 4817, Active: 30 * time.Second, Longest: time.Hour, PerSecond: 1000},
+		Logging:     logging.DefaultConfiguration(),
 	}
 }
 
@@ -166,6 +174,8 @@ func (c *Configuration) Validate() error {
 	}
 	p.Check(len(c.Addresses) <= 64, "addresses", "%d are more than the limit of 64", len(c.Addresses))
 	p.Check(c.Pull.Port != 0, "pull.port", "must not be 0")
+	p.Section("admin", c.Admin.Validate())
+	p.Section("logging", c.Logging.Validate())
 	return p.Join()
 }
 

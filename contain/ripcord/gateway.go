@@ -12,14 +12,17 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"dragnet/contain/ripcord/bpf"
 	"dragnet/contain/ripcord/tables"
+	"dragnet/internal/admin"
+	"dragnet/internal/metric"
+	"dragnet/internal/run"
 )
 
 const (
@@ -50,30 +53,41 @@ type Gateway struct {
 	// kept is the number of connections of IPv4 and IPv6 after the last sweep.
 	kept [2]int
 
-	cancel context.CancelFunc
-	done   sync.WaitGroup
+	counted *prometheus.CounterVec // what the programs count, by reason
+	group   *run.Group
+}
+
+// Dependencies of a gateway.
+type Dependencies struct {
+	Log *slog.Logger
+	// Admin gets metrics; it may be nil. It must listen before the gateway is
+	// confined.
+	Admin *admin.Server
 }
 
 // New returns a gateway that is not started.
-func New(config Configuration, log *slog.Logger) *Gateway {
-	return &Gateway{config: config, log: log}
+func New(config Configuration, d Dependencies) *Gateway {
+	m := metric.Under(d.Admin.Metrics(), "dragnet_ripcord_")
+	return &Gateway{
+		config: config, log: d.Log, group: run.NewGroup(),
+		counted: m.Counters("events_total", "What the programs in the kernel did with packets, and why, since this process started.", "reason"),
+	}
 }
 
 // Start loads the programs, or takes over those already running, and returns
 // once they are attached. It needs CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and
 // CAP_PERFMON; Confine drops what is not needed afterwards.
-func (g *Gateway) Start(ctx context.Context) error {
+func (g *Gateway) Start(context.Context) error {
 	if err := g.openParts(); err != nil {
 		return errors.Join(err, g.closeParts())
 	}
-	ctx, g.cancel = context.WithCancel(ctx)
 	links := make(chan netlink.LinkUpdate, 16)
-	if err := netlink.LinkSubscribe(links, ctx.Done()); err != nil {
+	if err := netlink.LinkSubscribe(links, g.group.Context().Done()); err != nil {
 		return errors.Join(fmt.Errorf("watch interfaces: %w", err), g.closeParts())
 	}
-	g.done.Go(func() { g.run(ctx, links) })
-	g.done.Go(g.answerMessages)
-	g.done.Go(func() {
+	g.group.GoWithoutError(func(ctx context.Context) { g.run(ctx, links) })
+	g.group.GoWithoutError(g.answerMessages)
+	g.group.GoWithoutError(func(context.Context) {
 		if err := g.leases.watchDHCP(g.allowLease); err != nil {
 			g.log.Error("watch DHCP failed", "err", err)
 		}
@@ -202,11 +216,7 @@ func (g *Gateway) run(ctx context.Context, links <-chan netlink.LinkUpdate) {
 // Stop ends the work of this process. The programs keep running, so that no
 // connection is lost until the next Start; Remove takes them out.
 func (g *Gateway) Stop(context.Context) error {
-	if g.cancel != nil {
-		g.cancel()
-	}
 	err := g.closeParts()
-	g.done.Wait()
 	g.tally.logCounts(g.log)
 	return err
 }
@@ -222,9 +232,9 @@ func (g *Gateway) closeParts() error {
 	if g.leases != nil {
 		errs = append(errs, g.leases.file.Close())
 	}
-	if g.cancel != nil { // the reader of events is another goroutine
-		g.done.Wait()
-	}
+	// What was closed ends the goroutines that read it; the others use what is
+	// closed below.
+	errs = append(errs, g.group.Stop(context.Background()))
 	if g.events != nil {
 		errs = append(errs, g.events.Drain(g.handleEvent), g.events.Close())
 	}

@@ -3,6 +3,7 @@
 package ripcord
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -59,7 +60,7 @@ func (d *responder) closeSocket() error {
 }
 
 // answerMessages reads messages until their stream is closed.
-func (g *Gateway) answerMessages() {
+func (g *Gateway) answerMessages(context.Context) {
 	for {
 		l, err := g.frames.Read()
 		if errors.Is(err, os.ErrClosed) {

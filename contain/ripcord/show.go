@@ -11,7 +11,7 @@ import (
 	"dragnet/contain/ripcord/tables"
 )
 
-// GatewayGatewayStatus is the contents of a gateway's pinned tables; the agent
+// GatewayStatus is the contents of a gateway's pinned tables; the agent
 // need not run.
 type GatewayStatus struct {
 	Counters map[string]uint64 `json:"counters"`

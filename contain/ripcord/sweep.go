@@ -66,6 +66,11 @@ func (g *Gateway) logWarnings() error {
 			g.log.Warn(a.means, "packets", n)
 		}
 	}
+	if g.swept {
+		for r, n := range sum {
+			g.counted.WithLabelValues(tables.Reason(r).String()).Add(float64(n - g.warned[r]))
+		}
+	}
 	g.warned, g.swept = sum, true
 	return nil
 }

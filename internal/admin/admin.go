@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"dragnet/internal/run"
@@ -71,8 +70,19 @@ func New(c Configuration, release, commit string, log *slog.Logger) (*Server, er
 		ConstLabels: prometheus.Labels{"release": release, "commit": commit, "go": runtime.Version()},
 	})
 	build.Set(1)
-	s.registry.MustRegister(build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	s.registry.MustRegister(build)
+	registerRuntime(s.registry)
 	return s, nil
+}
+
+// registerRuntime registers metrics of Go's runtime and of the process. The package
+// prometheus/collectors would do the same, and link database/sql, which an agent
+// must not.
+func registerRuntime(r *prometheus.Registry) {
+	//lint:ignore SA1019 see above
+	r.MustRegister(prometheus.NewGoCollector())
+	//lint:ignore SA1019 see above
+	r.MustRegister(prometheus.NewProcessCollector(prometheus.ProcessCollectorOpts{}))
 }
 
 // Metrics returns where parts register their metrics.

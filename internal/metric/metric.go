@@ -21,6 +21,16 @@ func (m Maker) Counter(name, help string) prometheus.Counter {
 	return m.factory.NewCounter(prometheus.CounterOpts{Name: m.prefix + name, Help: help})
 }
 
+// CounterFunc makes a counter whose value f returns, from any goroutine.
+func (m Maker) CounterFunc(name, help string, f func() uint64) {
+	m.factory.NewCounterFunc(prometheus.CounterOpts{Name: m.prefix + name, Help: help}, func() float64 { return float64(f()) })
+}
+
+// GaugeFunc makes a gauge whose value f returns, from any goroutine.
+func (m Maker) GaugeFunc(name, help string, f func() float64) {
+	m.factory.NewGaugeFunc(prometheus.GaugeOpts{Name: m.prefix + name, Help: help}, f)
+}
+
 // Counters makes counters that a label distinguishes. Its values must be the
 // program's, never a peer's.
 func (m Maker) Counters(name, help, label string) *prometheus.CounterVec {

@@ -66,14 +66,29 @@ func (g *Group) Fail(err error) {
 // Failed receives the first error that ended the part before it was stopped.
 func (g *Group) Failed() <-chan error { return g.failed }
 
+// Drain waits for the goroutines to return by themselves, at most until ctx ends,
+// and then stops those that are left.
+func (g *Group) Drain(ctx context.Context) error {
+	select {
+	case <-g.done():
+	case <-ctx.Done():
+	}
+	return g.Stop(context.WithoutCancel(ctx))
+}
+
+// done is closed when all goroutines have returned.
+func (g *Group) done() <-chan struct{} {
+	done := make(chan struct{})
+	go func() { g.wg.Wait(); close(done) }()
+	return done
+}
+
 // Stop ends the context of the goroutines and waits for them, at most until ctx
 // ends. It may be called more than once.
 func (g *Group) Stop(ctx context.Context) error {
 	g.cancel()
-	done := make(chan struct{})
-	go func() { g.wg.Wait(); close(done) }()
 	select {
-	case <-done:
+	case <-g.done():
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		return errors.Join(g.last...)

@@ -2,6 +2,7 @@ package ripcord_test
 
 import (
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"os/user"
@@ -12,7 +13,8 @@ import (
 // TestAgentIsConfined reads from the kernel what the running agent may do.
 func TestAgentIsConfined(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, false, "")
+	admin := netip.MustParseAddrPort("127.0.0.1:9150")
+	l := newLab(t, false, "admin: {listen: \""+admin.String()+"\"}\n")
 	l.start()
 	nobody, err := user.Lookup("nobody")
 	l.check(err)
@@ -42,8 +44,20 @@ func TestAgentIsConfined(t *testing.T) {
 		t.Fatal("somebody listens on port 81")
 	}
 	l.until("the block is on record", func() bool { return strings.Contains(l.receipts(), victimIPs[0].String()+":81") })
+	// It still serves its metrics, the programs' counters among them.
+	l.until("the metrics show packets", func() bool {
+		c := l.mustDial(l.gateway, netip.AddrPort{}, admin)
+		defer c.Close()
+		_, err := io.WriteString(c, "GET /metrics HTTP/1.0\r\n\r\n")
+		l.check(err)
+		text, err := io.ReadAll(c)
+		l.check(err)
+		return strings.Contains(string(text), `dragnet_ripcord_events_total{reason="passed-out"} `) &&
+			!strings.Contains(string(text), `dragnet_ripcord_events_total{reason="passed-out"} 0`) &&
+			strings.Contains(string(text), "dragnet_build_info{")
+	})
 	l.check(l.agent.Stop())
-	if strings.Contains(l.agent.Output(), "level=ERROR") || strings.Contains(l.agent.Output(), "not permitted") {
+	if strings.Contains(l.agent.Output(), `"level":"ERROR"`) || strings.Contains(l.agent.Output(), "not permitted") {
 		t.Error(l.agent.Output())
 	}
 }

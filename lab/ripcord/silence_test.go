@@ -164,7 +164,7 @@ func TestRestartBreaksNothing(t *testing.T) {
 		l.check(l.agent.Stop())
 		time.Sleep(100 * time.Millisecond)
 		l.start()
-		if !strings.Contains(l.agent.Output(), "resumed=true") {
+		if !strings.Contains(l.agent.Output(), `"resumed":true`) {
 			t.Error("the agent did not take over what was there: ", l.agent.Output())
 		}
 	}

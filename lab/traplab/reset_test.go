@@ -139,7 +139,7 @@ func (l *resetLab) awaitDecisions(n int) {
 	l.Helper()
 	l.eventually("decisions arrive", func() bool {
 		out := l.sensor.Output()
-		return strings.Contains(out[strings.LastIndex(out, `"signatures in use"`):], fmt.Sprintf(" resets=%d", n))
+		return strings.Contains(out[strings.LastIndex(out, `"signatures in use"`):], fmt.Sprintf(`"resets":%d}`, n))
 	})
 }
 

@@ -338,7 +338,7 @@ func TestFromTrapToGroup(t *testing.T) {
 		t.Fatal(files, err)
 	}
 	w.eventually("the sensor has all signatures", func() bool {
-		return strings.Contains(borealis.sensor.Output(), fmt.Sprintf(`in use" signatures=%d `, len(files)))
+		return strings.Contains(borealis.sensor.Output(), fmt.Sprintf(`in use","component":"sensor","signatures":%d,`, len(files)))
 	})
 	before := w.findings(borealis.gateway, w.path("borealis/data"), attackerAddr.String())
 	w.infect("192.0.2.10:80", w.variant(1<<41))

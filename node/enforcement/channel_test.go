@@ -2,8 +2,11 @@ package enforcement
 
 import (
 	"context"
+	"io"
+	"net/http"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +14,7 @@ import (
 	"dragnet/daw"
 	"dragnet/decide/ledger"
 	"dragnet/dossier"
+	"dragnet/internal/admin"
 	"dragnet/internal/run"
 	"dragnet/internal/state"
 	"dragnet/node/agents"
@@ -64,14 +68,23 @@ func TestPolicyOverTheChannel(t *testing.T) {
 	if _, err := channel.Enrol(t.Context(), c.State, "https://"+server.Address(), token, channel.Applicant{Host: "host.example", Release: "0.1"}); err != nil {
 		t.Fatal(err)
 	}
-	station, err := guard.NewChannel(c, "0.1", quiet)
+	admins, err := admin.New(admin.Configuration{Listen: "127.0.0.1:0"}, "0.1", "abc", quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := station.Start(t.Context()); err != nil {
+	station, err := guard.NewChannel(c, channel.Dependencies{Log: quiet, Admin: admins, Release: "0.1"})
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { station.Stop(context.Background()) })
+	agent := run.Parts{station, admins}
+	if err := agent.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { agent.Stop(context.Background()) })
+	await(t, "a ready agent", func() bool { return strings.HasSuffix(get(t, admins, "/readyz"), "ok\n") })
+	if got := get(t, admins, "/metrics"); !strings.Contains(got, "dragnet_channel_connected 1\n") {
+		t.Error(got)
+	}
 
 	scanner := netip.MustParseAddr("10.1.0.5")
 	b := report("a name that only people read")
@@ -103,6 +116,21 @@ func TestPolicyOverTheChannel(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, "the stop", func() bool { return blocked(false) })
+}
+
+// get returns what an admin server answers.
+func get(t *testing.T, s *admin.Server, path string) string {
+	t.Helper()
+	r, err := http.Get("http://" + s.Address() + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }
 
 func await(t *testing.T, what string, done func() bool) {

@@ -3,10 +3,11 @@
 package sensor
 
 import (
-	"errors"
 	"time"
 
+	"dragnet/internal/admin"
 	"dragnet/internal/conf"
+	"dragnet/internal/logging"
 	"dragnet/packet/live"
 	"dragnet/wire/channel"
 )
@@ -32,6 +33,10 @@ type Configuration struct {
 	// Channel is the agent's end of the channel to its node; the agent must be
 	// enrolled as a sensor.
 	Channel channel.Configuration `yaml:"channel"`
+	// Admin is where health checks and metrics are served, on this machine only.
+	Admin admin.Configuration `yaml:"admin"`
+	// Logging configures the log on standard error.
+	Logging logging.Configuration `yaml:"logging"`
 }
 
 // Payload says whether payload is looked into, and bounds what is held of it.
@@ -54,7 +59,7 @@ type Payload struct {
 // DefaultConfiguration watches no interface.
 func DefaultConfiguration() Configuration {
 	c := Configuration{Live: live.DefaultConfiguration(), Workers: 1, MaxFlows: 1 << 18, Every: time.Second,
-		Payload: Payload{Bytes: 1 << 20, Held: 64 << 20, Connections: 1 << 16}, Channel: channel.DefaultConfiguration()}
+		Payload: Payload{Bytes: 1 << 20, Held: 64 << 20, Connections: 1 << 16}, Channel: channel.DefaultConfiguration(), Logging: logging.DefaultConfiguration()}
 	c.Channel.State = "/var/lib/dragnet-agent/sensor"
 	return c
 }
@@ -69,5 +74,9 @@ func (c *Configuration) Validate() error {
 	p.Check(c.Payload.Held >= 1<<20 && c.Payload.Held <= 1<<34, "payload.held", "is %d; want 1048576 to 17179869184", c.Payload.Held)
 	p.Check(c.Payload.Connections >= 1 && c.Payload.Connections <= 1<<22, "payload.connections", "is %d; want 1 to 4194304", c.Payload.Connections)
 	p.Check(c.Payload.Match || !c.Payload.Reset, "payload.reset", "is set, and payload.match is not; what is not compared is not reset")
-	return errors.Join(p.Join(), c.Live.Validate())
+	p.Section("channel", c.Channel.Validate())
+	p.Section("admin", c.Admin.Validate())
+	p.Section("logging", c.Logging.Validate())
+	p.Section("live", c.Live.Validate())
+	return p.Join()
 }

@@ -19,6 +19,7 @@ import (
 
 	"dragnet/dossier"
 	"dragnet/flow"
+	"dragnet/internal/admin"
 	"dragnet/internal/run"
 	"dragnet/packet"
 	"dragnet/packet/live"
@@ -61,6 +62,7 @@ type Dependencies struct {
 	// matched.
 	Inspector func() Inspector
 	Log       *slog.Logger
+	Admin     *admin.Server // may be nil
 }
 
 // Sensor watches one interface. Its methods are safe for concurrent use.
@@ -78,6 +80,8 @@ type Sensor struct {
 	// unsentSeen and quietSeen are the same for inspections.
 	unsentSeen dossier.Inspection
 	quietSeen  int
+
+	metrics metrics
 }
 
 // New makes a sensor; Start starts it.
@@ -90,7 +94,7 @@ func New(c Configuration, d Dependencies) (*Sensor, error) {
 	} else {
 		d.Inspector = nil
 	}
-	return &Sensor{config: c, deps: d, log: d.Log, group: run.NewGroup()}, nil
+	return &Sensor{config: c, deps: d, log: d.Log, group: run.NewGroup(), metrics: newMetrics(d.Admin)}, nil
 }
 
 // Start watches the interface, in the calling thread's network namespace, until
@@ -167,6 +171,7 @@ func (s *Sensor) sendOnce() error {
 		}
 		flows = append(flows, part...)
 		counts.Add(n)
+		s.metrics.add(n)
 	}
 	if s.quiet++; len(flows) == 0 && counts.Dropped+counts.Lost == 0 && s.quiet < heartbeat {
 		s.unsent = counts
@@ -174,6 +179,7 @@ func (s *Sensor) sendOnce() error {
 	}
 	s.quiet = 0
 	var items []channel.Item
+	ended := 0
 	for first := true; first || len(flows) > 0; first = false {
 		n := min(len(flows), batchFlows)
 		b := Batch{Flows: flows[:n]}
@@ -183,11 +189,14 @@ func (s *Sensor) sendOnce() error {
 		items = append(items, channel.Item{Kind: BatchKind, Format: BatchFormat, Body: b.Encode()})
 		flows = flows[n:]
 		counts.Lost += uint64(n) // if they cannot be kept
+		ended += n
 	}
 	if err := s.deps.Out.Send(items...); err != nil {
 		s.unsent = counts
+		s.metrics.lost.Add(float64(ended))
 		return err
 	}
+	s.metrics.flows.Add(float64(ended))
 	s.unsent = Counts{}
 	return nil
 }

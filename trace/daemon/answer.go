@@ -131,7 +131,7 @@ func (d *Daemon) answerSave(ctx context.Context, u question, found walk.Found) (
 		w     *walk.Walked
 	}
 	done := make(chan outcome, 1)
-	d.running.Go(func() {
+	d.group.GoWithoutError(func(context.Context) {
 		defer func() { <-d.lookups }()
 		d.Stats.Walks.Add(1)
 		w, err := d.finder.Walk(found)

@@ -15,7 +15,9 @@ import (
 	"net/netip"
 	"time"
 
+	"dragnet/internal/admin"
 	"dragnet/internal/conf"
+	"dragnet/internal/logging"
 	"dragnet/trace/client"
 	"dragnet/trace/protocol"
 	"dragnet/trace/token"
@@ -58,6 +60,11 @@ type Configuration struct {
 	Walk      walk.Configuration `yaml:"walk"`
 	Store     token.Limits       `yaml:"store"`
 	Redeem    Redeem             `yaml:"redeem"`
+
+	// Admin is where health checks and metrics are served, on this machine only.
+	Admin admin.Configuration `yaml:"admin"`
+	// Logging configures the log on standard error.
+	Logging logging.Configuration `yaml:"logging"`
 }
 
 // Budget is a rate with a burst.
@@ -101,7 +108,7 @@ func DefaultConfiguration() Configuration {
 		Deadline: 5 * time.Second, Idle: 60 * time.Second, Connections: 512, PerAsker: 32, Lookups: 8,
 		Budget: Budget{PerMinute: 600, Burst: 200}, SaveBudget: Budget{PerMinute: 60, Burst: 60},
 		Recursion: Recursion{Port: client.Port, Timeout: 10 * time.Second, Parallel: 8, Limit: 64, Loop: 120 * time.Second},
-		Walk:      walk.DefaultConfiguration(), Store: token.DefaultLimits(),
+		Walk:      walk.DefaultConfiguration(), Store: token.DefaultLimits(), Logging: logging.DefaultConfiguration(),
 	}
 }
 
@@ -139,5 +146,7 @@ func (c *Configuration) Validate() error {
 		_, err := token.ParseKey(k)
 		p.Error(fmt.Sprintf("redeem.investigators[%d]", i), err)
 	}
+	p.Section("admin", c.Admin.Validate())
+	p.Section("logging", c.Logging.Validate())
 	return p.Join()
 }

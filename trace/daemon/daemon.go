@@ -15,6 +15,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"dragnet/internal/admin"
+	"dragnet/internal/metric"
+	"dragnet/internal/run"
 	"dragnet/trace/protocol"
 	"dragnet/trace/token"
 	"dragnet/trace/walk"
@@ -40,9 +43,8 @@ type Daemon struct {
 	lookups            chan struct{} // one slot for each walk
 	recursions         chan struct{} // one slot for each question to a previous host
 
-	cancel  context.CancelFunc
-	quit    chan struct{} // ends maintenance
-	running sync.WaitGroup
+	group *run.Group
+	quit  chan struct{} // ends maintenance
 
 	mu        sync.Mutex // guards below
 	listeners []net.Listener
@@ -52,14 +54,45 @@ type Daemon struct {
 	stopping  bool
 }
 
-// New makes a daemon; Start starts it. It serves the listeners, which it closes
-// in Stop.
-func New(config Configuration, listeners []net.Listener, log *slog.Logger) *Daemon {
-	return &Daemon{
-		config: config, log: log, listeners: listeners,
+// Dependencies of a daemon.
+type Dependencies struct {
+	// Listeners are served, and closed in Stop.
+	Listeners []net.Listener
+	Log       *slog.Logger
+	Admin     *admin.Server // may be nil
+}
+
+// New makes a daemon; Start starts it.
+func New(config Configuration, deps Dependencies) *Daemon {
+	d := &Daemon{
+		config: config, log: deps.Log, listeners: deps.Listeners, group: run.NewGroup(),
 		budget: newBudgets(config.Budget), saveBudget: newBudgets(config.SaveBudget), loops: newLoops(config.Recursion.Loop),
 		lookups: make(chan struct{}, config.Lookups), recursions: make(chan struct{}, config.Recursion.Parallel),
 		quit: make(chan struct{}), conns: map[net.Conn]netip.Addr{}, perAsker: map[netip.Addr]int{},
+	}
+	d.Stats.register(deps.Admin)
+	return d
+}
+
+// register makes metrics of the statistics.
+func (s *Statistics) register(a *admin.Server) {
+	m := metric.Under(a.Metrics(), "dragnet_ident_")
+	for _, c := range []struct {
+		name, help string
+		n          *atomic.Uint64
+	}{
+		{"queries_total", "Questions received.", &s.Queries},
+		{"tokens_total", "Questions answered with a token.", &s.Tokens},
+		{"names_total", "Questions answered with the name of a user.", &s.Names},
+		{"errors_total", "Questions answered with an error.", &s.Errors},
+		{"over_budget_total", "Questions beyond the budget of their asker.", &s.OverBudget},
+		{"loops_total", "Requests that were seen before.", &s.Loops},
+		{"refused_total", "Connections beyond the bounds.", &s.Refused},
+		{"walks_total", "Requests for which process state was saved.", &s.Walks},
+		{"recursions_total", "Questions to previous hosts.", &s.Recursions},
+		{"lost_total", "Records that could not be stored.", &s.Lost},
+	} {
+		m.CounterFunc(c.name, c.help, c.n.Load)
 	}
 }
 
@@ -84,11 +117,10 @@ func (d *Daemon) Start(ctx context.Context) error {
 	if limits := d.finder.Limits(); limits != nil {
 		d.log.Warn("look-ups are limited", "err", limits)
 	}
-	ctx, d.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	for _, l := range d.listeners {
 		waiting := new(atomic.Int32)
 		waiting.Store(1)
-		d.running.Go(func() { d.acceptConns(ctx, l, waiting) })
+		d.group.GoWithoutError(func(ctx context.Context) { d.acceptConns(ctx, l, waiting) })
 		d.log.Info("ident daemon started", "address", l.Addr())
 	}
 	if d.config.Redeem.Listen != "" {
@@ -96,7 +128,7 @@ func (d *Daemon) Start(ctx context.Context) error {
 			return errors.Join(err, d.Stop(ctx))
 		}
 	}
-	d.running.Go(d.maintain)
+	d.group.GoWithoutError(d.maintain)
 	return nil
 }
 
@@ -113,20 +145,12 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	}
 	d.mu.Unlock()
 	close(d.quit)
-	done := make(chan struct{})
-	go func() { d.running.Wait(); close(done) }()
-	select {
-	case <-done:
-		d.cancel()
-	case <-ctx.Done():
-		d.cancel()
-		<-done // questions to other hosts are given up at once
-	}
-	return errors.Join(d.store.Close(), d.finder.Close())
+	err := d.group.Drain(ctx) // afterwards questions to other hosts are given up
+	return errors.Join(err, d.store.Close(), d.finder.Close())
 }
 
 // maintain signs records at least once a second and removes expired ones.
-func (d *Daemon) maintain() {
+func (d *Daemon) maintain(context.Context) {
 	sign, expire := time.NewTicker(time.Second), time.NewTicker(time.Hour)
 	defer sign.Stop()
 	defer expire.Stop()
@@ -169,7 +193,7 @@ func (d *Daemon) acceptConns(ctx context.Context, l net.Listener, waiting *atomi
 		}
 		if waiting.Add(-1) < 1 {
 			waiting.Add(1)
-			d.running.Go(func() { d.acceptConns(ctx, l, waiting) })
+			d.group.GoWithoutError(func(ctx context.Context) { d.acceptConns(ctx, l, waiting) })
 		}
 		d.serveConn(ctx, c, asker)
 		d.releaseConn(c, asker)
@@ -244,7 +268,7 @@ func (d *Daemon) serveConn(ctx context.Context, c net.Conn, asker netip.Addr) {
 		if after != nil {
 			// Only now that the answer is sent; even if the peer did not read
 			// it, the request was made and its record is stored.
-			d.running.Go(func() { after(ctx) })
+			d.group.GoWithoutError(after)
 		}
 		if err != nil {
 			return

@@ -39,7 +39,7 @@ func start(t testing.TB, change func(*Configuration)) (d *Daemon, address string
 	if err != nil {
 		t.Fatal(err)
 	}
-	d = New(c, []net.Listener{l}, slog.New(slog.DiscardHandler))
+	d = New(c, Dependencies{Listeners: []net.Listener{l}, Log: slog.New(slog.DiscardHandler)})
 	if err := d.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -350,7 +350,7 @@ func TestIPv6(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := New(c, []net.Listener{l}, slog.New(slog.DiscardHandler))
+	d := New(c, Dependencies{Listeners: []net.Listener{l}, Log: slog.New(slog.DiscardHandler)})
 	if err := d.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

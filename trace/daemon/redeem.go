@@ -3,6 +3,7 @@
 package daemon
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/tls"
 	"fmt"
@@ -40,6 +41,6 @@ func (d *Daemon) serveRedeem() error {
 		ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
 		ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelInfo),
 	}
-	d.running.Go(func() { srv.Serve(tls.NewListener(l, config)) }) // ends when Stop closes l
+	d.group.GoWithoutError(func(context.Context) { srv.Serve(tls.NewListener(l, config)) }) // ends when Stop closes l
 	return nil
 }

@@ -53,14 +53,20 @@ type Array struct {
 	exchanges map[exchangeKey]*exchange
 }
 
-// New makes an array; Start starts it. Record is called with each session that
-// has ended, from several goroutines.
-func New(c Configuration, record func(*session.Session), log *slog.Logger) (*Array, error) {
+// Dependencies of an array.
+type Dependencies struct {
+	// Record is called with each session that has ended, from several goroutines.
+	Record func(*session.Session)
+	Log    *slog.Logger
+}
+
+// New makes an array; Start starts it.
+func New(c Configuration, d Dependencies) (*Array, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
 	return &Array{
-		c: c, record: record, log: log, now: time.Now, group: run.NewGroup(),
+		c: c, record: d.Record, log: d.Log, now: time.Now, group: run.NewGroup(),
 		perClient: map[netip.Addr]int{}, open: map[net.Conn]bool{}, exchanges: map[exchangeKey]*exchange{},
 	}, nil
 }

@@ -89,13 +89,21 @@ type Recording struct {
 	missed uint64 // that the kernel reported so far
 }
 
-// New makes a recording of an interface in a directory; recipients are asked for
-// when it starts.
-func New(c Configuration, dir, link string, recipients func() []age.Recipient, log *slog.Logger) (*Recording, error) {
+// Dependencies of a recording.
+type Dependencies struct {
+	// Directory is where the files go, Link the interface that is recorded.
+	Directory, Link string
+	// Recipients returns who can decrypt them, and is called by Start.
+	Recipients func() []age.Recipient
+	Log        *slog.Logger
+}
+
+// New makes a recording; Start starts it.
+func New(c Configuration, d Dependencies) (*Recording, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return &Recording{c: c, dir: dir, link: link, recipients: recipients, log: log, now: time.Now, group: run.NewGroup()}, nil
+	return &Recording{c: c, dir: d.Directory, link: d.Link, recipients: d.Recipients, log: d.Log, now: time.Now, group: run.NewGroup()}, nil
 }
 
 // Start records in the calling thread's network namespace.

@@ -28,7 +28,9 @@ func recorder(t *testing.T, c Configuration) (r *Recording, keys []age.Identity,
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	r, err = New(c, dir, "none", func() []age.Recipient { return []age.Recipient{key.Recipient()} }, slog.New(slog.DiscardHandler))
+	r, err = New(c, Dependencies{
+		Directory: dir, Link: "none", Recipients: func() []age.Recipient { return []age.Recipient{key.Recipient()} }, Log: slog.New(slog.DiscardHandler),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

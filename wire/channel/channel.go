@@ -15,6 +15,9 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"dragnet/internal/admin"
+	"dragnet/internal/conf"
+	"dragnet/internal/metric"
 	"dragnet/internal/run"
 	"dragnet/internal/spool"
 	agentv1 "dragnet/wire/agent/v1"
@@ -32,6 +35,15 @@ type Configuration struct {
 	SpoolBytes int64 `yaml:"spool_bytes"`
 	// SpoolAge is how long it may wait.
 	SpoolAge time.Duration `yaml:"spool_age"`
+}
+
+// Validate reports all invalid settings.
+func (c *Configuration) Validate() error {
+	var p conf.Problems
+	p.Check(c.State != "", "state", "is empty; name the folder that 'dragnet-agent enrol' made")
+	p.Check(c.SpoolBytes >= 1<<20, "spool_bytes", "is %d; want at least 1048576", c.SpoolBytes)
+	p.Check(c.SpoolAge >= time.Minute, "spool_age", "is %v; want at least 1m", c.SpoolAge)
+	return p.Join()
 }
 
 // DefaultConfiguration keeps a week in 256 MiB.
@@ -63,6 +75,9 @@ const MaxBody = 1 << 20
 // Dependencies of a client.
 type Dependencies struct {
 	Log *slog.Logger
+	// Admin gets metrics, and a check that the node answers; it may be nil. It is
+	// started after the channel.
+	Admin *admin.Server
 	// Role is the role that the agent must be enrolled for.
 	Role string
 	// Release is the program's, for people to read.
@@ -116,11 +131,34 @@ type Status struct {
 
 // New makes a client; Start starts it.
 func New(config Configuration, deps Dependencies) (*Client, error) {
-	if config.State == "" || config.SpoolBytes < 1<<20 || config.SpoolAge < time.Minute {
-		return nil, errors.New("channel: want a folder, spool_bytes of at least 1048576 and spool_age of at least 1m")
+	if err := config.Validate(); err != nil {
+		return nil, err
 	}
 	first := cmp.Or(deps.Retry, time.Second)
-	return &Client{config: config, deps: deps, now: time.Now, retry: backoff{first, 60 * first}, group: run.NewGroup()}, nil
+	c := &Client{config: config, deps: deps, now: time.Now, retry: backoff{first, 60 * first}, group: run.NewGroup()}
+	c.addMetrics(deps.Admin)
+	return c, nil
+}
+
+// addMetrics registers what Status returns, and that the node answers as a
+// condition of being ready.
+func (c *Client) addMetrics(a *admin.Server) {
+	m := metric.Under(a.Metrics(), "dragnet_channel_")
+	m.GaugeFunc("connected", "1 if the node answered last, otherwise 0.", func() float64 {
+		if c.Status().Connected {
+			return 1
+		}
+		return 0
+	})
+	m.GaugeFunc("waiting_bytes", "Size of the spool of items for the node.", func() float64 { return float64(c.Status().Waiting) })
+	m.CounterFunc("dropped_total", "Items dropped by the limits of the spool.", func() uint64 { return c.Status().Dropped })
+	m.GaugeFunc("certificate_expiry_seconds", "When the certificate ends, in seconds since 1970.", func() float64 { return float64(c.Status().Until.Unix()) })
+	a.AddReady(func(context.Context) error {
+		if s := c.Status(); !s.Connected {
+			return fmt.Errorf("the node %s does not answer: %s", s.Node, s.Problem)
+		}
+		return nil
+	})
 }
 
 // Start opens the folder and the spool, applies the last good configuration,

@@ -1,0 +1,67 @@
+//go:build linux
+
+package guard
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"dragnet/daw"
+	"dragnet/internal/admin"
+	"dragnet/internal/metric"
+)
+
+// metrics of a role. They are updated once a minute, with the log.
+type metrics struct {
+	packets, missed, holds, refused             prometheus.Counter
+	failures, limited, blocked, held, requested prometheus.Gauge
+
+	// Counts at the last update.
+	stats      Stats
+	missedThen uint64
+
+	// ticked is when the role last did its periodic work, in nanoseconds since
+	// 1970; 0 before the first time.
+	ticked atomic.Int64
+}
+
+// silentWithin is how long the periodic work of each second may take before the
+// role counts as hung.
+const silentWithin = 30 * time.Second
+
+func (m *metrics) register(a *admin.Server) {
+	make := metric.Under(a.Metrics(), "dragnet_guard_")
+	m.packets = make.Counter("packets_total", "Packets looked at.")
+	m.missed = make.Counter("packets_missed_total", "Packets that the kernel dropped because the guard was too slow.")
+	m.holds = make.Counter("holds_total", "Times that a source began to be held back.")
+	m.refused = make.Counter("refused_requests_total", "Requests refused of sources not held back, since the budget was used up.")
+	m.requested = make.Gauge("requests_today", "Requests of watched sources since midnight.")
+	m.failures = make.Gauge("failures_today", "Failures counted since midnight.")
+	m.limited = make.Gauge("sources_at_limit", "Sources that reached a limit today.")
+	m.blocked = make.Gauge("sources_blocked", "Sources that are blocked.")
+	m.held = make.Gauge("sources_held", "Sources that are held back.")
+	a.AddLive(func(context.Context) error {
+		if at := m.ticked.Load(); at != 0 && time.Since(time.Unix(0, at)) > silentWithin {
+			return fmt.Errorf("no periodic work since %v", time.Unix(0, at).UTC().Format(time.RFC3339))
+		}
+		return nil
+	})
+}
+
+// update sets the metrics to a report of the day and to counts since the start.
+func (m *metrics) update(r *daw.EdgeReport, s Stats, missed uint64, held int) {
+	m.packets.Add(float64(s.Packets - m.stats.Packets))
+	m.holds.Add(float64(s.Held - m.stats.Held))
+	m.refused.Add(float64(s.Refused - m.stats.Refused))
+	m.missed.Add(float64(missed - m.missedThen))
+	m.stats, m.missedThen = s, missed
+	m.requested.Set(float64(r.Requests))
+	m.failures.Set(float64(r.Failed()))
+	m.limited.Set(float64(r.Limited))
+	m.blocked.Set(float64(r.Blocked))
+	m.held.Set(float64(held))
+}
