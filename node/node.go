@@ -79,8 +79,8 @@ func New(c Configuration, p run.Program) (*Node, error) {
 	n.admin.AddStatus(stored.StoreStatus)
 	n.admin.AddStatus(stored.SourcesStatus)
 	db := c.Database()
-	registry := agents.New(db, dir.Authority(), log("agents"))
-	notifier, err := notify.New(c.Notify, log("notify"), n.admin)
+	registry := agents.New(agents.Dependencies{DB: db, Authority: dir.Authority(), Log: log("agents")})
+	notifier, err := notify.New(c.Notify, notify.Dependencies{Log: log("notify"), Admin: n.admin})
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +100,7 @@ func New(c Configuration, p run.Program) (*Node, error) {
 	}
 	var collector *collect.Collector // nil if no exporter is named
 	if !c.Collect.Off() {
-		if collector, err = collect.New(c.Collect, dir.Templates(), log("collect")); err != nil {
+		if collector, err = collect.New(c.Collect, collect.Dependencies{File: dir.Templates(), Log: log("collect")}); err != nil {
 			return nil, err
 		}
 	}
@@ -110,15 +110,15 @@ func New(c Configuration, p run.Program) (*Node, error) {
 			return nil, err
 		}
 	}
-	intake := sensors.New(db, registry)
+	intake := sensors.New(sensors.Dependencies{DB: db, Agents: registry})
 	following := follow.Dependencies{Store: c.Store, Collector: collector, Sensors: intake, Sources: dir.Sources(), Watcher: detection, Log: log("follow"), Admin: n.admin}
 	if c.Kafka.Reads() {
-		if following.Consumer, err = kafka.New(c.Kafka, dir.Kafka(), log("kafka")); err != nil {
+		if following.Consumer, err = kafka.New(c.Kafka, kafka.Dependencies{File: dir.Kafka(), Log: log("kafka")}); err != nil {
 			return nil, err
 		}
 	}
 	if c.Kafka.Forwards() {
-		if following.Forwarder, err = kafka.NewForwarder(c.Kafka, log("kafka")); err != nil {
+		if following.Forwarder, err = kafka.NewForwarder(c.Kafka, kafka.Dependencies{Log: log("kafka")}); err != nil {
 			return nil, err
 		}
 	}
@@ -170,14 +170,14 @@ func (n *Node) addFeeds(c Configuration, book *ledger.Ledger, log func(string) *
 		if c.Subscribe.Directory == "" {
 			c.Subscribe.Directory = filepath.Join(c.Store.Directory, "feed")
 		}
-		s, err := subscribe.New(c.Subscribe, book, log("subscribe"))
+		s, err := subscribe.New(c.Subscribe, subscribe.Dependencies{Ledger: book, Log: log("subscribe")})
 		if err != nil {
 			return err
 		}
 		n.parts = append(n.parts, s)
 	}
 	if c.Bouncers.Listen != "" {
-		b, err := bouncers.New(c.Bouncers, book, log("bouncers"))
+		b, err := bouncers.New(c.Bouncers, bouncers.Dependencies{Ledger: book, Log: log("bouncers")})
 		if err != nil {
 			return err
 		}

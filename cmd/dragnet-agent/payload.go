@@ -32,7 +32,7 @@ func newPayloadPart(c sensor.Payload, ignoreChecksums bool, log *slog.Logger) *p
 	if c.Reset {
 		out = p
 	}
-	p.resetter = reset.New(out, log)
+	p.resetter = reset.New(reset.Dependencies{Sender: out, Log: log})
 	p.bounds = inspect.Configuration{Bytes: c.Bytes, Held: c.Held, Connections: c.Connections, IgnoreChecksums: ignoreChecksums, Reset: p.resetter.Take}
 	return p
 }

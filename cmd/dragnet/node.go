@@ -87,7 +87,7 @@ func (n *nodeFlags) openMembers(cmd *cobra.Command, dir string) (nodev1connect.M
 		return nil, nil, err
 	}
 	db := state.New(cmp.Or(n.state, at.State()))
-	registry := agents.New(db, at.Authority(), slog.New(slog.DiscardHandler))
+	registry := agents.New(agents.Dependencies{DB: db, Authority: at.Authority(), Log: slog.New(slog.DiscardHandler)})
 	parts := run.Parts{db, registry}
 	if err := parts.Start(cmd.Context()); err != nil {
 		return nil, nil, err

@@ -52,9 +52,15 @@ type senderOf struct {
 	addr     netip.Addr
 }
 
-// New makes a resetter; send may be nil, and then nothing is sent.
-func New(send Sender, log *slog.Logger) *Resetter {
-	return &Resetter{send: send, log: log, again: 50 * time.Millisecond, senders: map[senderOf]flow.Time{}}
+// Dependencies of a resetter.
+type Dependencies struct {
+	Sender Sender // nil sends nothing
+	Log    *slog.Logger
+}
+
+// New makes a resetter.
+func New(d Dependencies) *Resetter {
+	return &Resetter{send: d.Sender, log: d.Log, again: 50 * time.Millisecond, senders: map[senderOf]flow.Time{}}
 }
 
 // Use replaces the decisions and the allow list, which must have passed Check.

@@ -38,7 +38,7 @@ func sighting(from string) *dossier.Sighting {
 
 func resetter(x dossier.Resets) (*Resetter, *sent) {
 	out := &sent{}
-	r := New(out, slog.New(slog.DiscardHandler))
+	r := New(Dependencies{Sender: out, Log: slog.New(slog.DiscardHandler)})
 	r.again = 0
 	r.Use(x)
 	return r, out
@@ -109,7 +109,7 @@ func TestBounds(t *testing.T) {
 	if r.Take(now+window+2, s, 0, 0); s.Action != dossier.ResetFailed {
 		t.Errorf("a segment that was not sent counts as %q", s.Action)
 	}
-	dry := New(nil, slog.New(slog.DiscardHandler))
+	dry := New(Dependencies{Log: slog.New(slog.DiscardHandler)})
 	dry.Use(dossier.Resets{Decisions: []dossier.Decision{decision(nil)}})
 	if dry.Take(now, s, 0, 0); s.Action != dossier.ResetDryRun {
 		t.Errorf("without a socket: %q", s.Action)

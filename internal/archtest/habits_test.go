@@ -191,3 +191,39 @@ func TestShortIsAskedOfTestkit(t *testing.T) {
 		})
 	})
 }
+
+// TestLogsAreInjectedInOneWay: a part gets its log, clock, database and other parts
+// as fields of one struct, so that who needs whom can be read where it is made.
+func TestLogsAreInjectedInOneWay(t *testing.T) {
+	constructors := 0
+	eachFile(t, func(name string, fset *token.FileSet, file *ast.File) {
+		if strings.HasPrefix(name, "internal/") || strings.HasSuffix(name, "_test.go") {
+			return
+		}
+		for _, d := range file.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok || f.Recv != nil || !strings.HasPrefix(f.Name.Name, "New") {
+				continue
+			}
+			constructors++
+			for _, p := range f.Type.Params.List {
+				if isLogger(p.Type) {
+					t.Errorf("%s:%d: %s has a log as a parameter; make it a field of Dependencies", name, fset.Position(f.Pos()).Line, f.Name.Name)
+				}
+			}
+		}
+	})
+	if constructors == 0 {
+		t.Fatal("no constructors were checked")
+	}
+}
+
+// isLogger reports whether a type is *slog.Logger.
+func isLogger(t ast.Expr) bool {
+	star, ok := t.(*ast.StarExpr)
+	if !ok {
+		return false
+	}
+	name, ok := star.X.(*ast.SelectorExpr)
+	return ok && name.Sel.Name == "Logger"
+}

@@ -222,7 +222,7 @@ func (w *Cloud) startCollector() error {
 	c.ReceiveBuffer = 1 << 20
 	c.Join.Longest, c.Join.Wait, c.Join.Linger = w.c.Interval, 2*time.Second, 100*time.Millisecond
 	var err error
-	if w.collector, err = collect.New(c, "", slog.New(slog.DiscardHandler)); err != nil {
+	if w.collector, err = collect.New(c, collect.Dependencies{Log: slog.New(slog.DiscardHandler)}); err != nil {
 		return err
 	}
 	if err := w.host.Do(func() error { return w.collector.Start(w.ctx) }); err != nil {

@@ -52,11 +52,19 @@ const certificateLife = 90 * 24 * time.Hour
 // wait.
 const sendersAtOnce = 8
 
-// New returns the registry in db. The authority that certifies its members is in
-// directory; Start creates it if it does not exist.
-func New(db *state.DB, directory string, log *slog.Logger) *Registry {
+// Dependencies of a registry.
+type Dependencies struct {
+	DB *state.DB
+	// Authority is the directory of the authority that certifies members; Start
+	// creates it if it does not exist.
+	Authority string
+	Log       *slog.Logger
+}
+
+// New returns the registry in a database; Start starts it.
+func New(d Dependencies) *Registry {
 	return &Registry{
-		db: db, directory: directory, log: log, now: time.Now, handlers: map[string]Handler{}, group: run.NewGroup(), life: certificateLife,
+		db: d.DB, directory: d.Authority, log: d.Log, now: time.Now, handlers: map[string]Handler{}, group: run.NewGroup(), life: certificateLife,
 		sending: make(chan struct{}, sendersAtOnce), changed: make(chan struct{}),
 	}
 }

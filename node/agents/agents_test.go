@@ -72,7 +72,7 @@ func newNodeOn(address, dir, listen string) (*node, error) {
 	if err := db.Migrate(ctx, "test", numberTable); err != nil {
 		return nil, err
 	}
-	r := New(db, filepath.Join(dir, "authority"), quiet())
+	r := New(Dependencies{DB: db, Authority: filepath.Join(dir, "authority"), Log: quiet()})
 	for kind, h := range numbers {
 		r.Handle(kind, h)
 	}
@@ -410,7 +410,7 @@ func TestConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	other := New(db, filepath.Join(dir, "authority"), quiet())
+	other := New(Dependencies{DB: db, Authority: filepath.Join(dir, "authority"), Log: quiet()})
 	if _, err := other.Configure(ctx, "guard", "edge-1", 1, []byte("five")); err != nil {
 		t.Fatal(err)
 	}

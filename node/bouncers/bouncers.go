@@ -10,7 +10,7 @@ import (
 	"net/http"
 	"time"
 
-	"dragnet/dossier"
+	"dragnet/decide/ledger"
 	"dragnet/flow"
 	"dragnet/internal/conf"
 	"dragnet/internal/run"
@@ -40,9 +40,10 @@ func (c *Configuration) Validate() error {
 	return p.Join()
 }
 
-// Decisions are where the node keeps its decisions: a ledger.
-type Decisions interface {
-	Since(ctx context.Context, t flow.Time) ([]dossier.Decision, error)
+// Dependencies of a server.
+type Dependencies struct {
+	Ledger *ledger.Ledger // of the decisions
+	Log    *slog.Logger
 }
 
 // every is how often decisions are read: bouncers pull every ten seconds.
@@ -54,18 +55,18 @@ const remembered = 24 * time.Hour
 
 // Server serves bouncers. Start and Stop are for one goroutine.
 type Server struct {
-	config    Configuration
-	decisions Decisions
-	log       *slog.Logger
-	group     *run.Group
-	server    *lapi.Server
-	web       *http.Server
-	address   string
+	config  Configuration
+	ledger  *ledger.Ledger
+	log     *slog.Logger
+	group   *run.Group
+	server  *lapi.Server
+	web     *http.Server
+	address string
 }
 
 // New makes a server; Start starts it.
-func New(c Configuration, d Decisions, log *slog.Logger) (*Server, error) {
-	return &Server{config: c, decisions: d, log: log, group: run.NewGroup()}, c.Validate()
+func New(c Configuration, d Dependencies) (*Server, error) {
+	return &Server{config: c, ledger: d.Ledger, log: d.Log, group: run.NewGroup()}, c.Validate()
 }
 
 func now() flow.Time { return flow.FromTime(time.Now()) }
@@ -112,7 +113,7 @@ func (s *Server) follow(ctx context.Context) error {
 }
 
 func (s *Server) update(ctx context.Context) error {
-	all, err := s.decisions.Since(ctx, now()-flow.Time(remembered))
+	all, err := s.ledger.Since(ctx, now()-flow.Time(remembered))
 	if err == nil {
 		s.server.Update(lapi.FromDecisions(all, now()))
 	}

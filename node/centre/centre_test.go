@@ -69,7 +69,7 @@ func open(t testing.TB, change func(*Configuration)) *kept {
 		change(&c)
 	}
 	log := slog.New(slog.DiscardHandler)
-	k.registry = agents.New(db, t.TempDir(), log)
+	k.registry = agents.New(agents.Dependencies{DB: db, Authority: t.TempDir(), Log: log})
 	if err := k.registry.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

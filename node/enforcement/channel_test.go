@@ -27,7 +27,7 @@ func start(t *testing.T) (*ledger.Ledger, *agents.Registry, *api.Server) {
 	t.Helper()
 	dir := t.TempDir()
 	db := state.New(filepath.Join(dir, "state.db"))
-	registry := agents.New(db, filepath.Join(dir, "authority"), quiet)
+	registry := agents.New(agents.Dependencies{DB: db, Authority: filepath.Join(dir, "authority"), Log: quiet})
 	book := ledger.New(db)
 	c, rules := enforcing()
 	c.Every = 100 * time.Millisecond

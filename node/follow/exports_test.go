@@ -24,7 +24,7 @@ func collecting(t *testing.T, dir string) *collect.Collector {
 	config := collect.DefaultConfiguration()
 	config.Exporters, config.Listen = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, []string{"127.0.0.1:0"}
 	config.Join.Linger = 50 * time.Millisecond
-	c, err := collect.New(config, filepath.Join(dir, "templates.json"), quiet())
+	c, err := collect.New(config, collect.Dependencies{File: filepath.Join(dir, "templates.json"), Log: quiet()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -60,10 +60,10 @@ func readingTopics(dir string, brokers []string) (*Follower, error) {
 	k.Brokers, k.Topics, k.Forward.Topic = brokers, []kafka.Topic{{Name: sourceTopic, Format: "goflow2"}}, sinkTopic
 	k.Join.Linger = 100 * time.Millisecond
 	var err error
-	if d.Consumer, err = kafka.New(k, filepath.Join(dir, "kafka"), quiet()); err != nil {
+	if d.Consumer, err = kafka.New(k, kafka.Dependencies{File: filepath.Join(dir, "kafka"), Log: quiet()}); err != nil {
 		return nil, err
 	}
-	if d.Forwarder, err = kafka.NewForwarder(k, quiet()); err != nil {
+	if d.Forwarder, err = kafka.NewForwarder(k, kafka.Dependencies{Log: quiet()}); err != nil {
 		return nil, err
 	}
 	if d.Admin, err = admin.New(admin.Configuration{Listen: "127.0.0.1:0"}, "test", "test", quiet()); err != nil {

@@ -22,7 +22,7 @@ func registry(t *testing.T, d Directory) *agents.Registry {
 		t.Fatal(err)
 	}
 	db := state.New(d.State())
-	r := agents.New(db, d.Authority(), slog.New(slog.DiscardHandler))
+	r := agents.New(agents.Dependencies{DB: db, Authority: d.Authority(), Log: slog.New(slog.DiscardHandler)})
 	parts := run.Parts{db, r}
 	if err := parts.Start(t.Context()); err != nil {
 		t.Fatal(err)

@@ -115,13 +115,18 @@ type queue struct {
 	most  int
 }
 
-// New makes a notifier; Start starts it. The admin server gets the metrics; it may
-// be nil.
-func New(c Configuration, log *slog.Logger, a *admin.Server) (*Notifier, error) {
+// Dependencies of a notifier.
+type Dependencies struct {
+	Log   *slog.Logger
+	Admin *admin.Server // gets the metrics; may be nil
+}
+
+// New makes a notifier; Start starts it.
+func New(c Configuration, d Dependencies) (*Notifier, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	n := &Notifier{c: c, log: log, group: run.NewGroup()}
+	n := &Notifier{c: c, log: d.Log, group: run.NewGroup()}
 	host, err := os.Hostname()
 	if err != nil {
 		host = "-"
@@ -132,7 +137,7 @@ func New(c Configuration, log *slog.Logger, a *admin.Server) (*Notifier, error) 
 		}
 	}
 	n.queues = append(n.queues, c.OCSF.queues(host)...)
-	under := metric.Under(a.Metrics(), "dragnet_notices_")
+	under := metric.Under(d.Admin.Metrics(), "dragnet_notices_")
 	n.sent = under.Counters("sent_total", "Notices that a receiver accepted.", "channel")
 	n.failed = under.Counters("failed_total", "Notices given up after all attempts.", "channel")
 	n.dropped = under.Counters("dropped_total", "Notices dropped because too many waited.", "channel")

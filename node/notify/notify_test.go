@@ -60,7 +60,7 @@ func notifier(t *testing.T, change func(*Configuration)) *counted {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := New(c, log, a)
+	n, err := New(c, Dependencies{Log: log, Admin: a})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,11 +28,16 @@ type Intake struct {
 	now func() time.Time
 }
 
-// New makes an intake whose tables are in db; sensors' items are handled from
-// when agents are served.
-func New(db *state.DB, registry *agents.Registry) *Intake {
-	i := &Intake{db: db, now: time.Now}
-	registry.Handle(sensor.BatchKind, agents.Handler{Roles: []string{"sensor"}, Handle: i.keep})
+// Dependencies of an intake.
+type Dependencies struct {
+	DB     *state.DB // of its tables
+	Agents *agents.Registry
+}
+
+// New makes an intake; sensors' items are handled from when agents are served.
+func New(d Dependencies) *Intake {
+	i := &Intake{db: d.DB, now: time.Now}
+	d.Agents.Handle(sensor.BatchKind, agents.Handler{Roles: []string{"sensor"}, Handle: i.keep})
 	return i
 }
 

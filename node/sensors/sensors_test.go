@@ -32,7 +32,7 @@ func TestBatchesWaitUntilTheyAreStored(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	i := New(db, agents.New(db, t.TempDir(), slog.New(slog.DiscardHandler)))
+	i := New(Dependencies{DB: db, Agents: agents.New(agents.Dependencies{DB: db, Authority: t.TempDir(), Log: slog.New(slog.DiscardHandler)})})
 	if err := i.Start(ctx); err != nil {
 		t.Fatal(err)
 	}

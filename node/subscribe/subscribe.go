@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"dragnet/decide"
+	"dragnet/decide/ledger"
 	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/internal/conf"
@@ -64,10 +65,10 @@ func (c *Configuration) Validate() error {
 	return p.Join()
 }
 
-// Ledger is where decisions are made and kept.
-type Ledger interface {
-	Judge(ctx context.Context, now flow.Time, f func(*decide.Judge) error) error
-	Since(ctx context.Context, t flow.Time) ([]dossier.Decision, error)
+// Dependencies of a subscriber.
+type Dependencies struct {
+	Ledger *ledger.Ledger
+	Log    *slog.Logger
 }
 
 // who is the name under which hosts are proposed.
@@ -76,7 +77,7 @@ const who = "feed"
 // Subscriber follows a mirror. Start and Stop are for one goroutine.
 type Subscriber struct {
 	config Configuration
-	ledger Ledger
+	ledger *ledger.Ledger
 	log    *slog.Logger
 	group  *run.Group
 	copier mirror.Copier
@@ -84,12 +85,12 @@ type Subscriber struct {
 }
 
 // New makes a subscriber; Start starts it.
-func New(c Configuration, l Ledger, log *slog.Logger) (*Subscriber, error) {
+func New(c Configuration, d Dependencies) (*Subscriber, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
 	publisher, err := identity.ParsePublic(c.Publisher)
-	return &Subscriber{config: c, ledger: l, log: log, group: run.NewGroup(), copier: mirror.Copier{URL: c.URL, Directory: c.Directory, Publisher: publisher}}, err
+	return &Subscriber{config: c, ledger: d.Ledger, log: d.Log, group: run.NewGroup(), copier: mirror.Copier{URL: c.URL, Directory: c.Directory, Publisher: publisher}}, err
 }
 
 // Start follows the mirror until Stop. A mirror that cannot be reached is no

@@ -65,7 +65,7 @@ func TestFromFeedToDecisionToBouncer(t *testing.T) {
 	}
 	c := DefaultConfiguration()
 	c.URL, c.Publisher, c.Directory = web.URL, key.Public().String(), t.TempDir()
-	s, err := New(c, l, slog.New(slog.DiscardHandler))
+	s, err := New(c, Dependencies{Ledger: l, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestFromFeedToDecisionToBouncer(t *testing.T) {
 	if err := os.WriteFile(keys, []byte(lapi.KeyLine("one", "key1")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b, err := bouncers.New(bouncers.Configuration{Listen: "127.0.0.1:0", Keys: keys}, l, slog.New(slog.DiscardHandler))
+	b, err := bouncers.New(bouncers.Configuration{Listen: "127.0.0.1:0", Keys: keys}, bouncers.Dependencies{Ledger: l, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,7 +46,7 @@ func start(t testing.TB, change func(*dnsbl.Configuration)) *list {
 		change(&l.config)
 	}
 	var err error
-	if l.server, err = dnsbl.New(l.config, slog.New(slog.NewTextHandler(io.Discard, nil)), l.source.Now); err != nil {
+	if l.server, err = dnsbl.New(l.config, dnsbl.Dependencies{Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: l.source.Now}); err != nil {
 		t.Fatal(err)
 	}
 	l.server.Update(l.feed.View())

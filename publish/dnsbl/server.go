@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -21,6 +20,7 @@ import (
 
 	"dragnet/flow"
 	"dragnet/internal/admission"
+	"dragnet/internal/run"
 	"dragnet/publish"
 )
 
@@ -38,7 +38,7 @@ type Server struct {
 	forgeable, verified limiter
 
 	servers []*dns.Server
-	running sync.WaitGroup
+	group   *run.Group
 	address string
 
 	// Queries counts what was asked, Refused and Dropped what was over a quota,
@@ -46,16 +46,22 @@ type Server struct {
 	Queries, Refused, Dropped, Transfers atomic.Int64
 }
 
+// Dependencies of a server.
+type Dependencies struct {
+	Log *slog.Logger
+	Now func() time.Time // nil is the machine's clock
+}
+
 // New makes a server for a configuration with a zone; it answers SERVFAIL until
 // the first Update.
-func New(c Configuration, log *slog.Logger, now func() time.Time) (*Server, error) {
+func New(c Configuration, d Dependencies) (*Server, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	if now == nil {
-		now = time.Now
+	if d.Now == nil {
+		d.Now = time.Now
 	}
-	s := &Server{config: c, log: log, now: now, cookies: newCookies()}
+	s := &Server{config: c, log: d.Log, now: d.Now, group: run.NewGroup(), cookies: newCookies()}
 	for _, text := range c.Secondaries {
 		a, err := parseSecondary(text)
 		if err != nil {
@@ -99,7 +105,7 @@ func (s *Server) serve(d *dns.Server) {
 	started := make(chan struct{})
 	d.NotifyStartedFunc = func() { close(started) }
 	s.servers = append(s.servers, d)
-	s.running.Go(func() {
+	s.group.GoWithoutError(func(context.Context) {
 		if err := d.ActivateAndServe(); err != nil {
 			s.log.Error("DNS server failed", "listen", s.address, "err", err)
 		}
@@ -141,9 +147,8 @@ func (s *Server) Stop(ctx context.Context) error {
 	for _, d := range s.servers {
 		err = errors.Join(err, d.ShutdownContext(ctx))
 	}
-	s.running.Wait()
 	s.servers = nil
-	return err
+	return errors.Join(err, s.group.Stop(ctx))
 }
 
 // Update answers from a view from now on, and notifies the secondaries (RFC
@@ -154,7 +159,7 @@ func (s *Server) Update(v *publish.View) {
 		m := new(dns.Msg)
 		m.SetNotify(dns.CanonicalName(s.config.Zone))
 		s.sign(m)
-		s.running.Go(func() {
+		s.group.GoWithoutError(func(context.Context) {
 			c := dns.Client{Timeout: 3 * time.Second, TsigSecret: s.keys()}
 			if _, _, err := c.Exchange(m, to.String()); err != nil {
 				s.log.Warn("secondary did not answer NOTIFY; it will ask at its next refresh", "secondary", to, "err", err)

@@ -109,7 +109,7 @@ func (s *Service) Start(ctx context.Context) (err error) {
 	if c.DNSBL.Listen != "" {
 		d := c.DNSBL
 		d.Objections = c.Objections
-		if s.dns, err = dnsbl.New(d, s.deps.Log, s.deps.Now); err != nil {
+		if s.dns, err = dnsbl.New(d, dnsbl.Dependencies{Log: s.deps.Log, Now: s.deps.Now}); err != nil {
 			return err
 		}
 	}
@@ -119,7 +119,7 @@ func (s *Service) Start(ctx context.Context) (err error) {
 		}
 	}
 	if !c.Pointer.Off() {
-		s.pointer = pointer.New(c.Pointer, s.deps.Key(), s.deps.Log, s.pointed)
+		s.pointer = pointer.New(c.Pointer, pointer.Dependencies{Key: s.deps.Key(), Log: s.deps.Log, Nodes: s.pointed})
 	}
 	mux := http.NewServeMux()
 	if err := s.addHandlers(mux); err != nil {

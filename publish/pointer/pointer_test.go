@@ -73,7 +73,7 @@ func newPublisher(t testing.TB, key *identity.Key, bootstrap ...string) *Publish
 	if err := c.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	p := New(c, key, slog.New(slog.DiscardHandler), prometheus.NewGauge(prometheus.GaugeOpts{Name: "nodes"}))
+	p := New(c, Dependencies{Key: key, Log: slog.New(slog.DiscardHandler), Nodes: prometheus.NewGauge(prometheus.GaugeOpts{Name: "nodes"})})
 	if err := p.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -366,7 +366,7 @@ func TestCopyByTheTable(t *testing.T) {
 	publish(newKey(t), foreign)
 	c := configuration(s.Addresses()[:2]...)
 	c.Mirrors = []string{"http://127.0.0.1:1/", serve(behind), serve(foreign)}
-	p := New(c, key, slog.New(slog.DiscardHandler), prometheus.NewGauge(prometheus.GaugeOpts{Name: "nodes"}))
+	p := New(c, Dependencies{Key: key, Log: slog.New(slog.DiscardHandler), Nodes: prometheus.NewGauge(prometheus.GaugeOpts{Name: "nodes"})})
 	if err := p.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

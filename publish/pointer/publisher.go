@@ -37,9 +37,17 @@ type Publisher struct {
 	head   atomic.Pointer[mirror.Head]
 }
 
-// New makes a publisher; nodes is set to how many nodes have the newest item.
-func New(c Configuration, key *identity.Key, log *slog.Logger, nodes prometheus.Gauge) *Publisher {
-	return &Publisher{config: c, key: key, log: log, nodes: nodes, group: run.NewGroup(), due: make(chan struct{}, 1)}
+// Dependencies of a publisher.
+type Dependencies struct {
+	Key *identity.Key // signs the item
+	Log *slog.Logger
+	// Nodes is set to how many nodes have the newest item.
+	Nodes prometheus.Gauge
+}
+
+// New makes a publisher; Start starts it.
+func New(c Configuration, d Dependencies) *Publisher {
+	return &Publisher{config: c, key: d.Key, log: d.Log, nodes: d.Nodes, group: run.NewGroup(), due: make(chan struct{}, 1)}
 }
 
 // Start opens a socket.

@@ -13,6 +13,7 @@ import (
 	"github.com/gaissmai/bart"
 
 	"dragnet/flow"
+	"dragnet/internal/run"
 	"dragnet/source/biflow"
 	"dragnet/source/netflow"
 	"dragnet/source/sflow"
@@ -26,7 +27,7 @@ type Collector struct {
 	now    func() time.Time
 
 	sockets []*socket
-	readers sync.WaitGroup
+	group   *run.Group // the readers of the sockets
 	full    chan struct{}
 
 	mu      sync.Mutex // guards all below
@@ -59,12 +60,20 @@ type Totals struct {
 	Killed uint64
 }
 
-// New prepares a collector, which keeps templates and counts in file across restarts; an empty name keeps them nowhere.
-func New(config Configuration, file string, log *slog.Logger) (*Collector, error) {
+// Dependencies of a collector.
+type Dependencies struct {
+	// File keeps templates and counts across restarts; an empty name keeps them
+	// nowhere.
+	File string
+	Log  *slog.Logger
+}
+
+// New prepares a collector; Start starts it.
+func New(config Configuration, d Dependencies) (*Collector, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	c := &Collector{config: config, file: file, log: log, now: time.Now, full: make(chan struct{}, 1),
+	c := &Collector{config: config, file: d.File, log: d.Log, group: run.NewGroup(), now: time.Now, full: make(chan struct{}, 1),
 		netflow: netflow.New(config.NetFlow), sflow: sflow.New(config.SFlow)}
 	c.join = biflow.New(config.Join, c.add)
 	c.name()
@@ -85,7 +94,7 @@ func (c *Collector) Start(context.Context) error {
 	for _, address := range c.config.Listen {
 		s, err := listen(address, c.config.ReceiveBuffer)
 		if err != nil {
-			return errors.Join(fmt.Errorf("collect.listen: %w", err), c.closeSockets())
+			return errors.Join(fmt.Errorf("listen: %w", err), c.closeSockets())
 		}
 		c.sockets = append(c.sockets, s)
 		if s.size < c.config.ReceiveBuffer {
@@ -94,8 +103,7 @@ func (c *Collector) Start(context.Context) error {
 		}
 	}
 	for _, s := range c.sockets {
-		c.readers.Add(1)
-		go c.read(s)
+		c.group.GoWithoutError(func(context.Context) { c.read(s) })
 	}
 	return nil
 }
@@ -116,9 +124,8 @@ func (c *Collector) closeSockets() (err error) {
 }
 
 // Stop ends the listening, and makes flows of what is held; Take gives them.
-func (c *Collector) Stop(context.Context) error {
-	err := c.closeSockets()
-	c.readers.Wait()
+func (c *Collector) Stop(ctx context.Context) error {
+	err := errors.Join(c.closeSockets(), c.group.Stop(ctx)) // a closed socket ends its reader
 	c.mu.Lock()
 	c.join.Flush()
 	c.stopped = true
@@ -128,7 +135,6 @@ func (c *Collector) Stop(context.Context) error {
 
 // read hands datagrams on until the socket is closed.
 func (c *Collector) read(s *socket) {
-	defer c.readers.Done()
 	buf := make([]byte, 1<<16)
 	for {
 		n, from, err := s.receive(buf)

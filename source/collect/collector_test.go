@@ -31,7 +31,7 @@ func begin(t *testing.T, file string, change func(*Configuration)) *Collector {
 	if change != nil {
 		change(&config)
 	}
-	c, err := New(config, file, slog.New(slog.DiscardHandler))
+	c, err := New(config, Dependencies{File: file, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func TestOnlyNamedExportersAreHeard(t *testing.T) {
 	if flows := end(t, c); len(flows) != 0 || c.Totals().Foreign != 1 || len(c.Exporters()) != 0 {
 		t.Errorf("%d flows, %+v", len(flows), c.Totals())
 	}
-	off, err := New(DefaultConfiguration(), "", slog.New(slog.DiscardHandler))
+	off, err := New(DefaultConfiguration(), Dependencies{Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,7 +270,9 @@ func TestCountsOutliveARestart(t *testing.T) {
 			end(t, c)
 		} else {
 			c.closeSockets()
-			c.readers.Wait()
+			if err := c.group.Stop(t.Context()); err != nil {
+				t.Error(err)
+			}
 		}
 		return c.Sources()[0], c.Totals()
 	}
@@ -319,7 +321,7 @@ func TestCountsByConfiguredPrefix(t *testing.T) {
 	c := DefaultConfiguration()
 	c.NetFlow.MaxExporters, c.Join.MaxExporters = 3, 3
 	c.Exporters = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("192.0.2.128/25"), netip.MustParsePrefix("198.51.100.0/24")}
-	k, err := New(c, "", slog.New(slog.DiscardHandler))
+	k, err := New(c, Dependencies{Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

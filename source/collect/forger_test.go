@@ -30,7 +30,7 @@ func TestAForgerLeavesOthersAlone(t *testing.T) {
 		config.Exporters = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("10.0.0.0/8")}
 		config.NetFlow.MaxExporters, config.SFlow.MaxExporters, config.Join.MaxExporters, config.Join.MaxFlows = 64, 64, 64, 1<<12
 		config.Join.MaxSkew = 0
-		c, err := New(config, "", slog.New(slog.DiscardHandler))
+		c, err := New(config, Dependencies{Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +124,7 @@ func TestAForgerInAWidePrefix(t *testing.T) {
 	config := DefaultConfiguration()
 	config.Exporters = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("198.51.100.0/24")}
 	config.NetFlow.MaxExporters, config.SFlow.MaxExporters, config.Join.MaxExporters = 64, 64, 64
-	c, err := New(config, "", slog.New(slog.DiscardHandler))
+	c, err := New(config, Dependencies{Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,13 +41,20 @@ type Consumer struct {
 	resume  map[string]map[int32]int64 // offsets committed, if the file is lost
 }
 
-// New prepares a consumer, which keeps its state in files whose names begin with
-// file.
-func New(config Configuration, file string, log *slog.Logger) (*Consumer, error) {
+// Dependencies of a consumer or forwarder.
+type Dependencies struct {
+	// File is how the names of a consumer's files begin, in which it keeps its
+	// state; a forwarder has none.
+	File string
+	Log  *slog.Logger
+}
+
+// New prepares a consumer; Start starts it.
+func New(config Configuration, d Dependencies) (*Consumer, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	c := &Consumer{config: config, file: file, log: log, now: time.Now, told: map[string]time.Time{}}
+	c := &Consumer{config: config, file: d.File, log: d.Log, now: time.Now, told: map[string]time.Time{}}
 	c.begin()
 	return c, nil
 }

@@ -24,11 +24,11 @@ type Forwarder struct {
 }
 
 // NewForwarder prepares a forwarder.
-func NewForwarder(config Configuration, log *slog.Logger) (*Forwarder, error) {
+func NewForwarder(config Configuration, d Dependencies) (*Forwarder, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	return &Forwarder{config: config, log: log}, nil
+	return &Forwarder{config: config, log: d.Log}, nil
 }
 
 // Start makes the client. That the cluster cannot be reached is no error.

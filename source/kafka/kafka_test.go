@@ -57,7 +57,7 @@ func settings(brokers []string, topics ...Topic) Configuration {
 // consumer starts one that goes on from number.
 func consumer(t *testing.T, c Configuration, file string, number int64) *Consumer {
 	t.Helper()
-	k, err := New(c, file, slog.New(slog.DiscardHandler))
+	k, err := New(c, Dependencies{File: file, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -272,7 +272,7 @@ func TestEncryptedAndWithPassword(t *testing.T) {
 	w, err := NewForwarder(Configuration{
 		Brokers: brokers, TLS: c.TLS, User: "node", Password: "secret", Mechanism: c.Mechanism, Group: "x", NetFlow: c.NetFlow, SFlow: c.SFlow, Join: c.Join,
 		Forward: Forward{Topic: "own", MaxPending: 5},
-	}, slog.New(slog.DiscardHandler))
+	}, Dependencies{Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -296,7 +296,7 @@ func TestEncryptedAndWithPassword(t *testing.T) {
 		wrong := c
 		change(&wrong)
 		var log strings.Builder
-		k, err := New(wrong, filepath.Join(t.TempDir(), "kafka"), slog.New(slog.NewTextHandler(&log, nil)))
+		k, err := New(wrong, Dependencies{File: filepath.Join(t.TempDir(), "kafka"), Log: slog.New(slog.NewTextHandler(&log, nil))})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -316,7 +316,7 @@ func TestEncryptedAndWithPassword(t *testing.T) {
 func TestForwardingIsBounded(t *testing.T) {
 	c := settings([]string{"127.0.0.1:1"})
 	c.Forward = Forward{Topic: "own", MaxPending: 10}
-	w, err := NewForwarder(c, slog.New(slog.DiscardHandler))
+	w, err := NewForwarder(c, Dependencies{Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -390,7 +390,7 @@ func BenchmarkTopic(b *testing.B) {
 	for turn := 0; b.Loop(); turn++ {
 		conf := settings(c.ListenAddrs(), Topic{Name: "own", Format: "dragnet"})
 		conf.Group = fmt.Sprint("bench", turn)
-		k, err := New(conf, filepath.Join(b.TempDir(), "kafka"), slog.New(slog.DiscardHandler))
+		k, err := New(conf, Dependencies{File: filepath.Join(b.TempDir(), "kafka"), Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			b.Fatal(err)
 		}
