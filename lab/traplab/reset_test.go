@@ -59,7 +59,7 @@ centre: {clean: [%[1]s/clean], shared: [%[1]s/shared], trust: [%[2]s]}
 	conf := l.file("sensor.yaml", fmt.Sprintf("live: {interface: lan}\nevery: 200ms\npayload: {match: true, reset: %v}\nchannel: {state: %s}\n", reset, l.path("sensor")))
 	s, err := l.router.Start("setpriv", "--bounding-set", "-all,+net_raw", "--inh-caps", "-all", l.agent, "run", "sensor", "--config", conf)
 	if err == nil {
-		err = s.Await(t.Context(), `in use" signatures=1`)
+		err = s.Await(t.Context(), `"msg":"signatures in use","component":"sensor","signatures":1,`)
 	}
 	if err != nil {
 		t.Fatal(err, s.Output())
