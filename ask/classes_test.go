@@ -32,7 +32,7 @@ func told(hosts ...netip.Addr) memory {
 const toldPattern = "in src=198.51.100.200 dport=1 then out dst=198.51.100.201 dport=2"
 
 // believed asks each source, over its log.
-func believed(t testing.TB, c detective.Configuration, sources []detective.Witness, logs []memory) detective.Result {
+func believed(t testing.TB, c detective.Configuration, sources []detective.KnownWitness, logs []memory) detective.Result {
 	t.Helper()
 	q, err := detective.New(c, parse(t, toldPattern))
 	if err != nil {
@@ -57,20 +57,20 @@ func TestClasses(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		change  func(*detective.Configuration)
-		sources []detective.Witness
+		sources []detective.KnownWitness
 		logs    []memory
 		want    []string
 	}{
-		{"two organisations", nil, []detective.Witness{{Name: "a", Verified: true}, {Name: "b", Verified: true}}, []memory{told(x, y), told(x)}, []string{x.String()}},
-		{"one organisation twice", nil, []detective.Witness{{Name: "a", Class: "o", Verified: true}, {Name: "b", Class: "o", Verified: true}}, []memory{told(x), told(x)}, nil},
-		{"strangers are one class", nil, []detective.Witness{{Name: "a"}, {Name: "b"}, {Name: "c"}}, []memory{told(x), told(x), told(x)}, nil},
-		{"a stranger beside one we know", nil, []detective.Witness{{Name: "a"}, {Name: "b"}, {Name: "c", Verified: true}}, []memory{told(x), told(x, y), told(x)}, []string{x.String()}},
-		{"the owner alone", own, []detective.Witness{{Name: "a", Verified: true, Networks: net}, {Name: "b", Verified: true}}, []memory{told(x, y), nil}, []string{x.String()}},
-		{"not the owner", own, []detective.Witness{{Name: "a", Verified: true}, {Name: "b", Verified: true, Networks: net}}, []memory{told(x, y), nil}, nil},
-		{"a stranger that calls them its own", own, []detective.Witness{{Name: "a", Networks: net}}, []memory{told(x, private)}, nil},
-		{"a private host is its witness's own", own, []detective.Witness{{Name: "a", Verified: true}}, []memory{told(private)}, []string{private.String()}},
-		{"the owner and another", func(c *detective.Configuration) { c.OwnWord = false }, []detective.Witness{{Name: "a", Verified: true, Networks: net}, {Name: "b", Verified: true}}, []memory{told(x), told(x)}, []string{x.String()}},
-		{"a share of those asked", func(c *detective.Configuration) { c.Fraction = 0.75 }, []detective.Witness{
+		{"two organisations", nil, []detective.KnownWitness{{Name: "a", Verified: true}, {Name: "b", Verified: true}}, []memory{told(x, y), told(x)}, []string{x.String()}},
+		{"one organisation twice", nil, []detective.KnownWitness{{Name: "a", Class: "o", Verified: true}, {Name: "b", Class: "o", Verified: true}}, []memory{told(x), told(x)}, nil},
+		{"strangers are one class", nil, []detective.KnownWitness{{Name: "a"}, {Name: "b"}, {Name: "c"}}, []memory{told(x), told(x), told(x)}, nil},
+		{"a stranger beside one we know", nil, []detective.KnownWitness{{Name: "a"}, {Name: "b"}, {Name: "c", Verified: true}}, []memory{told(x), told(x, y), told(x)}, []string{x.String()}},
+		{"the owner alone", own, []detective.KnownWitness{{Name: "a", Verified: true, Networks: net}, {Name: "b", Verified: true}}, []memory{told(x, y), nil}, []string{x.String()}},
+		{"not the owner", own, []detective.KnownWitness{{Name: "a", Verified: true}, {Name: "b", Verified: true, Networks: net}}, []memory{told(x, y), nil}, nil},
+		{"a stranger that calls them its own", own, []detective.KnownWitness{{Name: "a", Networks: net}}, []memory{told(x, private)}, nil},
+		{"a private host is its witness's own", own, []detective.KnownWitness{{Name: "a", Verified: true}}, []memory{told(private)}, []string{private.String()}},
+		{"the owner and another", func(c *detective.Configuration) { c.OwnWord = false }, []detective.KnownWitness{{Name: "a", Verified: true, Networks: net}, {Name: "b", Verified: true}}, []memory{told(x), told(x)}, []string{x.String()}},
+		{"a share of those asked", func(c *detective.Configuration) { c.Fraction = 0.75 }, []detective.KnownWitness{
 			{Name: "a", Verified: true}, {Name: "b", Verified: true}, {Name: "c", Verified: true}, {Name: "d", Verified: true},
 		}, []memory{told(x, y), told(x, y), told(x), nil}, []string{x.String()}},
 	} {
@@ -109,11 +109,11 @@ func TestLiarsBelowTheQuorum(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		k := rapid.IntRange(1, 3).Draw(r, "quorum")
 		c := config(func(c *detective.Configuration) { c.Quorum, c.JoinHere = k, rapid.Bool().Draw(r, "join here") })
-		var sources []detective.Witness
+		var sources []detective.KnownWitness
 		var logs []memory
 		seen := map[netip.Addr]map[string]bool{}
 		for i := range rapid.IntRange(0, 4).Draw(r, "honest") {
-			s := detective.Witness{Name: fmt.Sprint("h", i), Verified: true}
+			s := detective.KnownWitness{Name: fmt.Sprint("h", i), Verified: true}
 			var saw []netip.Addr
 			for h := 1; h <= 3; h++ {
 				if rapid.Bool().Draw(r, "saw") {
@@ -133,7 +133,7 @@ func TestLiarsBelowTheQuorum(t *testing.T) {
 		for i := range names {
 			class := rapid.IntRange(0, k-2).Draw(r, "class")
 			invented := []netip.Addr{addr(1), addr(9)}
-			sources = append(sources, detective.Witness{Name: fmt.Sprint("l", i), Class: fmt.Sprint("liar", class), Verified: true})
+			sources = append(sources, detective.KnownWitness{Name: fmt.Sprint("l", i), Class: fmt.Sprint("liar", class), Verified: true})
 			logs = append(logs, told(invented...))
 		}
 		got := believed(t, c, sources, logs)

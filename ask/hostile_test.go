@@ -203,7 +203,7 @@ func TestForgedStatements(t *testing.T) {
 	tuple := func(i int) key.Tuple { return p.Clues[i].Tuples()[0] }
 	at := func(times ...flow.Time) (out []dossier.StatedClue) {
 		for _, v := range times {
-			out = append(out, dossier.StatedClue{Flows: 1, First: v, Last: v, Events: []dossier.Event{{Time: v}}})
+			out = append(out, dossier.StatedClue{Flows: 1, First: v, Last: v, Events: []dossier.FlowEvent{{Time: v}}})
 		}
 		return out
 	}

@@ -86,12 +86,12 @@ func (c *Configuration) Validate() error {
 	return p.Join()
 }
 
-func (c *Configuration) rules() merge.Rules {
-	return merge.Rules{Floor: c.Floor, Witnesses: c.Witnesses, Shared: c.Shared, Overlap: c.Overlap}
+func (c *Configuration) rules() merge.Thresholds {
+	return merge.Thresholds{Floor: c.Floor, Witnesses: c.Witnesses, Shared: c.Shared, Overlap: c.Overlap}
 }
 
-// Roster is where the clearinghouse looks up members: a roster.Keeper.
-type Roster interface {
+// RosterReader is where the clearinghouse looks up members: a roster.Keeper.
+type RosterReader interface {
 	Current(now time.Time) (*roster.Held, error)
 }
 
@@ -100,7 +100,7 @@ type Roster interface {
 type Core struct {
 	config Configuration
 	db     *state.DB
-	roster Roster
+	roster RosterReader
 	own    []identity.ID
 	now    func() time.Time
 	// allow are hosts of which nobody's report is published.
@@ -118,7 +118,7 @@ type Core struct {
 // Dependencies are what a Core needs.
 type Dependencies struct {
 	DB     *state.DB
-	Roster Roster
+	Roster RosterReader
 	// Own are the keys that reports may be addressed to.
 	Own []identity.ID
 	// Allow are hosts of which nobody's report is published; nil is the list that

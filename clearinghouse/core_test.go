@@ -80,7 +80,7 @@ func foundWith(t testing.TB, address string, allow *flow.AllowList, change func(
 		if name == "w" {
 			role = roster.Witness
 		}
-		c.draft.Members = append(c.draft.Members, roster.Member{Name: name, Class: "org:" + name, Roles: role, Keys: []roster.Key{
+		c.draft.Members = append(c.draft.Members, roster.Member{Name: name, Class: "org:" + name, Roles: role, Keys: []roster.MemberKey{
 			{Public: c.members[name].Public(), From: start.Add(-time.Hour), Until: start.Add(1000 * time.Hour)},
 		}})
 	}
@@ -183,7 +183,7 @@ func (c *community) publish() clearinghouse.Published {
 }
 
 // listed is what is published of a query, as "host group".
-func (c *community) listed(q clearinghouse.Query) (out []string) {
+func (c *community) listed(q clearinghouse.EntryQuery) (out []string) {
 	c.Helper()
 	at := ""
 	for {
@@ -200,7 +200,7 @@ func (c *community) listed(q clearinghouse.Query) (out []string) {
 	}
 }
 
-func (c *community) want(q clearinghouse.Query, hosts ...string) {
+func (c *community) want(q clearinghouse.EntryQuery, hosts ...string) {
 	c.Helper()
 	if diff := cmp.Diff(hosts, c.listed(q), cmpopts.EquateEmpty()); diff != "" {
 		c.Error(diff)
@@ -230,15 +230,15 @@ func TestLife(t *testing.T) {
 		if p := c.publish(); p.Listed != 3 || p.Groups != 1 {
 			t.Errorf("first batch: %+v", p)
 		}
-		c.want(clearinghouse.Query{}, "198.51.100.1", "198.51.100.2", "2001:db8::7")
-		c.want(clearinghouse.Query{Hosts: netip.MustParsePrefix("198.51.100.2/31")}, "198.51.100.2")
-		c.want(clearinghouse.Query{Hosts: netip.MustParsePrefix("2001:db8::/32")}, "2001:db8::7")
-		c.want(clearinghouse.Query{Hosts: netip.MustParsePrefix("203.0.113.0/24")})
-		c.want(clearinghouse.Query{Pattern: "IN dport=1433 src=203.0.113.5/32"}, "198.51.100.1", "198.51.100.2", "2001:db8::7")
-		c.want(clearinghouse.Query{Pattern: "in dport=9"})
-		c.want(clearinghouse.Query{Before: flow.FromTime(start.Add(-time.Hour))})
-		c.want(clearinghouse.Query{MinConfidence: 90}) // all have three witnesses
-		groups, next, err := c.core.Groups(t.Context(), clearinghouse.Query{Hosts: netip.MustParsePrefix("198.51.100.0/24")}, "", 0)
+		c.want(clearinghouse.EntryQuery{}, "198.51.100.1", "198.51.100.2", "2001:db8::7")
+		c.want(clearinghouse.EntryQuery{Hosts: netip.MustParsePrefix("198.51.100.2/31")}, "198.51.100.2")
+		c.want(clearinghouse.EntryQuery{Hosts: netip.MustParsePrefix("2001:db8::/32")}, "2001:db8::7")
+		c.want(clearinghouse.EntryQuery{Hosts: netip.MustParsePrefix("203.0.113.0/24")})
+		c.want(clearinghouse.EntryQuery{Pattern: "IN dport=1433 src=203.0.113.5/32"}, "198.51.100.1", "198.51.100.2", "2001:db8::7")
+		c.want(clearinghouse.EntryQuery{Pattern: "in dport=9"})
+		c.want(clearinghouse.EntryQuery{Before: flow.FromTime(start.Add(-time.Hour))})
+		c.want(clearinghouse.EntryQuery{MinConfidence: 90}) // all have three witnesses
+		groups, next, err := c.core.Groups(t.Context(), clearinghouse.EntryQuery{Hosts: netip.MustParsePrefix("198.51.100.0/24")}, "", 0)
 		if err != nil || next != "" || len(groups) != 1 {
 			t.Fatalf("groups %+v, %q, %v", groups, next, err)
 		}
@@ -250,7 +250,7 @@ func TestLife(t *testing.T) {
 		if diff := cmp.Diff(want, groups[0]); diff != "" {
 			t.Error(diff)
 		}
-		c.want(clearinghouse.Query{Group: groups[0].ID, Since: hour}, "198.51.100.1", "198.51.100.2", "2001:db8::7")
+		c.want(clearinghouse.EntryQuery{Group: groups[0].ID, Since: hour}, "198.51.100.1", "198.51.100.2", "2001:db8::7")
 
 		c.clock = c.clock.Add(time.Hour)
 		if p := c.publish(); p.Listed+p.Updated+p.Removed != 0 {
@@ -279,7 +279,7 @@ func TestLife(t *testing.T) {
 			t.Error(diff)
 		}
 		c.clock = c.clock.Add(48 * time.Hour)
-		c.want(clearinghouse.Query{}) // lapsed, before any batch
+		c.want(clearinghouse.EntryQuery{}) // lapsed, before any batch
 		if p := c.publish(); p.Removed != 3 || p.Groups != 0 {
 			t.Errorf("after all lapsed: %+v", p)
 		}
@@ -374,7 +374,7 @@ func TestRevoke(t *testing.T) {
 	c.tell("b", c.report(fetch, hosts(9)...))
 	c.tell("c", c.report(fetch, hosts(9)...))
 	c.publish()
-	c.want(clearinghouse.Query{}, "198.51.100.1", "198.51.100.9")
+	c.want(clearinghouse.EntryQuery{}, "198.51.100.1", "198.51.100.9")
 	c.draft.Members[1].Keys[0].Revoked = theft
 	c.sign()
 	if n, err := c.core.Revoke(t.Context(), c.list); n != 1 || err != nil {
@@ -384,7 +384,7 @@ func TestRevoke(t *testing.T) {
 		t.Fatalf("again: %d, %v", n, err)
 	}
 	c.publish()
-	c.want(clearinghouse.Query{}, "198.51.100.1")
+	c.want(clearinghouse.EntryQuery{}, "198.51.100.1")
 	out, err := c.core.Submit(t.Context(), [][]byte{c.seal("b", reporting.ReportKind, c.report(fetch, hosts(9)...))})
 	if err != nil || !strings.Contains(out[0].Reason, "revoked") {
 		t.Errorf("the revoked key: %+v, %v", out, err)
@@ -399,7 +399,7 @@ func TestVoid(t *testing.T) {
 	c.tell("a", c.report(fetch, hosts(8, 9)...))
 	c.tell("b", c.report(fetch, hosts(8, 9)...))
 	c.publish()
-	group, _, err := c.core.Groups(t.Context(), clearinghouse.Query{Pattern: fetch}, "", 0)
+	group, _, err := c.core.Groups(t.Context(), clearinghouse.EntryQuery{Pattern: fetch}, "", 0)
 	if err != nil || len(group) != 1 {
 		t.Fatal(group, err)
 	}
@@ -422,7 +422,7 @@ func TestVoid(t *testing.T) {
 			t.Errorf("step %d: %d, %v; want %d", i, n, err, step.n)
 		}
 		c.publish()
-		c.want(clearinghouse.Query{}, step.left...)
+		c.want(clearinghouse.EntryQuery{}, step.left...)
 	}
 }
 
@@ -434,7 +434,7 @@ func TestObjection(t *testing.T) {
 		c.tell(m, c.report(scan, hosts(1, 2, 3)...))
 	}
 	c.publish()
-	c.want(clearinghouse.Query{}, "198.51.100.1", "198.51.100.2")
+	c.want(clearinghouse.EntryQuery{}, "198.51.100.1", "198.51.100.2")
 	object := func(prefix string) (string, error) {
 		return c.core.Object(t.Context(), netip.MustParsePrefix(prefix), "it is our scanner", "abuse@example.org")
 	}
@@ -456,7 +456,7 @@ func TestObjection(t *testing.T) {
 		t.Errorf("a third: %v", err)
 	}
 	c.publish()
-	c.want(clearinghouse.Query{}, "198.51.100.1", "198.51.100.2") // an open one changes nothing
+	c.want(clearinghouse.EntryQuery{}, "198.51.100.1", "198.51.100.2") // an open one changes nothing
 	if err := c.core.Answer(t.Context(), name, c.clock.Add(time.Hour), "so it is"); err != nil {
 		t.Fatal(err)
 	}
@@ -467,14 +467,14 @@ func TestObjection(t *testing.T) {
 		t.Errorf("answered twice: %v", err)
 	}
 	c.publish()
-	c.want(clearinghouse.Query{}, "198.51.100.1")
+	c.want(clearinghouse.EntryQuery{}, "198.51.100.1")
 	all, err := c.core.Objections(t.Context())
 	if err != nil || len(all) != 2 || all[0].State == clearinghouse.Open || all[1].State == clearinghouse.Open {
 		t.Errorf("objections %+v, %v", all, err)
 	}
 	c.clock = c.clock.Add(2 * time.Hour)
 	c.publish()
-	c.want(clearinghouse.Query{}, "198.51.100.1", "198.51.100.2") // upheld for an hour
+	c.want(clearinghouse.EntryQuery{}, "198.51.100.1", "198.51.100.2") // upheld for an hour
 }
 
 // TestEpochs: one name a day, the same for all who ask, tomorrow's in time.

@@ -137,7 +137,7 @@ func (b *batch) addReport(pattern []byte, class string, body []byte) error {
 		return fmt.Errorf("the pattern of a stored report is missing: %x", pattern)
 	}
 	k.hidden = k.hidden || !r.Disclose
-	b.merger.Add(merge.Sighting{Pattern: k.row, Class: class, Report: &r})
+	b.merger.Add(merge.LiveReport{Pattern: k.row, Class: class, Report: &r})
 	b.done.Reports++
 	return nil
 }

@@ -54,11 +54,11 @@ func TestPublicViewNamesNoSource(t *testing.T) {
 		c.tell(m, c.report(scan, hosts(1, 2)...))
 	}
 	c.publish()
-	entries, _, err := c.core.Entries(t.Context(), clearinghouse.Query{}, "", 0)
+	entries, _, err := c.core.Entries(t.Context(), clearinghouse.EntryQuery{}, "", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	groups, _, err := c.core.Groups(t.Context(), clearinghouse.Query{}, "", 0)
+	groups, _, err := c.core.Groups(t.Context(), clearinghouse.EntryQuery{}, "", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestPublicViewNamesNoSource(t *testing.T) {
 func TestGroupsKeepTheirNames(t *testing.T) {
 	c := found(t, filepath.Join(t.TempDir(), "state.db"), nil)
 	name := func(pattern string) string {
-		g, _, err := c.core.Groups(t.Context(), clearinghouse.Query{Pattern: pattern}, "", 0)
+		g, _, err := c.core.Groups(t.Context(), clearinghouse.EntryQuery{Pattern: pattern}, "", 0)
 		if err != nil || len(g) > 1 {
 			t.Fatal(g, err)
 		}
@@ -189,7 +189,7 @@ func TestConcurrent(t *testing.T) {
 
 func mustEntries(t *testing.T, c *community) []dossier.Entry {
 	t.Helper()
-	all, _, err := c.core.Entries(t.Context(), clearinghouse.Query{}, "", 0)
+	all, _, err := c.core.Entries(t.Context(), clearinghouse.EntryQuery{}, "", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,23 +210,23 @@ func TestPages(t *testing.T) {
 		t.Fatalf("%d entries, want 10: host 7 is in two groups", len(all))
 	}
 	rapid.Check(t, func(rt *rapid.T) {
-		q := clearinghouse.Query{MinConfidence: rapid.IntRange(0, 1).Draw(rt, "confidence")}
+		q := clearinghouse.EntryQuery{MinConfidence: rapid.IntRange(0, 1).Draw(rt, "confidence")}
 		limit := rapid.IntRange(1, 11).Draw(rt, "limit")
 		var got []dossier.Entry
 		page, next, err := c.core.Entries(t.Context(), q, "", limit)
 		for got = append(got, page...); err == nil && next != ""; got = append(got, page...) {
-			page, next, err = c.core.Entries(t.Context(), clearinghouse.Query{}, next, limit)
+			page, next, err = c.core.Entries(t.Context(), clearinghouse.EntryQuery{}, next, limit)
 		}
 		if diff := cmp.Diff(all, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); err != nil || diff != "" {
 			rt.Fatal(err, diff)
 		}
 	})
 	for _, bad := range []string{"x", "e30", strings.Repeat("A", 1<<20)} {
-		if _, _, err := c.core.Entries(t.Context(), clearinghouse.Query{}, bad, 0); !errors.Is(err, clearinghouse.ErrCursor) {
+		if _, _, err := c.core.Entries(t.Context(), clearinghouse.EntryQuery{}, bad, 0); !errors.Is(err, clearinghouse.ErrCursor) {
 			t.Errorf("cursor %.10s: %v", bad, err)
 		}
 	}
-	if _, _, err := c.core.Groups(t.Context(), clearinghouse.Query{Pattern: "in dst=1"}, "", 0); !errors.Is(err, clearinghouse.ErrQuery) {
+	if _, _, err := c.core.Groups(t.Context(), clearinghouse.EntryQuery{Pattern: "in dst=1"}, "", 0); !errors.Is(err, clearinghouse.ErrQuery) {
 		t.Errorf("a broken pattern: %v", err)
 	}
 }
@@ -238,14 +238,14 @@ func FuzzCursor(f *testing.F) {
 		c.tell(m, c.report(scan, hosts(1, 2)...))
 	}
 	c.publish()
-	_, next, err := c.core.Entries(f.Context(), clearinghouse.Query{Pattern: scan, Hosts: netip.MustParsePrefix("198.51.100.0/24")}, "", 1)
+	_, next, err := c.core.Entries(f.Context(), clearinghouse.EntryQuery{Pattern: scan, Hosts: netip.MustParsePrefix("198.51.100.0/24")}, "", 1)
 	if err != nil || next == "" {
 		f.Fatal(next, err)
 	}
 	f.Add(next)
 	f.Add("eyJnIjoiYSIsInEiOnsicGF0dGVybiI6ImluIGRwb3J0PTEifX0")
 	f.Fuzz(func(t *testing.T, at string) {
-		for _, err := range []error{second(c.core.Entries(t.Context(), clearinghouse.Query{}, at, 3)), second(c.core.Groups(t.Context(), clearinghouse.Query{}, at, 3))} {
+		for _, err := range []error{second(c.core.Entries(t.Context(), clearinghouse.EntryQuery{}, at, 3)), second(c.core.Groups(t.Context(), clearinghouse.EntryQuery{}, at, 3))} {
 			if err != nil && !errors.Is(err, clearinghouse.ErrCursor) && !errors.Is(err, clearinghouse.ErrQuery) {
 				t.Fatal(err)
 			}

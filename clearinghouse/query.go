@@ -16,8 +16,8 @@ import (
 	"dragnet/internal/state"
 )
 
-// Query says which entries or groups are wanted; what is zero does not narrow.
-type Query struct {
+// EntryQuery says which entries or groups are wanted; what is zero does not narrow.
+type EntryQuery struct {
 	// Hosts are those within a prefix; a single host is a prefix of full
 	// length.
 	Hosts netip.Prefix `json:"hosts,omitzero"`
@@ -42,7 +42,7 @@ var ErrCursor = errors.New("cursor of another clearinghouse or version; start ag
 // cursor is a query with how far it came: clients that repeat or drop filters
 // get the right next page.
 type cursor struct {
-	Query Query      `json:"q"`
+	Query EntryQuery `json:"q"`
 	Host  netip.Addr `json:"h,omitzero"`
 	Group string     `json:"g"`
 }
@@ -67,7 +67,7 @@ func parseCursor(s string) (c cursor, err error) {
 }
 
 // cursorFor is the cursor to go on from.
-func (q Query) cursorFor(at string) (cursor, error) {
+func (q EntryQuery) cursorFor(at string) (cursor, error) {
 	if at == "" {
 		return cursor{Query: q}, nil
 	}
@@ -76,7 +76,7 @@ func (q Query) cursorFor(at string) (cursor, error) {
 
 // conditions are the SQL of a query, on the columns of an entry; ok is false if
 // nothing can match.
-func (q *Query) conditions(tx *state.Tx, now flow.Time) (where []string, args []any, ok bool, err error) {
+func (q *EntryQuery) conditions(tx *state.Tx, now flow.Time) (where []string, args []any, ok bool, err error) {
 	add := func(condition string, values ...any) {
 		where, args = append(where, condition), append(args, values...)
 	}
@@ -167,7 +167,7 @@ func readEntries(tx *state.Tx) (map[place]dossier.Entry, error) {
 
 // Entries gives a page of entries in order of hosts, and the cursor of the next
 // page, empty on the last.
-func (h *Core) Entries(ctx context.Context, q Query, at string, limit int) (page []dossier.Entry, next string, err error) {
+func (h *Core) Entries(ctx context.Context, q EntryQuery, at string, limit int) (page []dossier.Entry, next string, err error) {
 	c, err := q.cursorFor(at)
 	if err != nil {
 		return nil, "", err
@@ -225,7 +225,7 @@ func scanGroup(r *sql.Rows) (g dossier.Group, err error) {
 
 // Groups gives a page of the groups that have an entry the query selects, in
 // order of their names.
-func (h *Core) Groups(ctx context.Context, q Query, at string, limit int) (page []dossier.Group, next string, err error) {
+func (h *Core) Groups(ctx context.Context, q EntryQuery, at string, limit int) (page []dossier.Group, next string, err error) {
 	c, err := q.cursorFor(at)
 	if err != nil {
 		return nil, "", err

@@ -14,8 +14,8 @@ type blockHistory struct {
 	blocks      int // so far, the current one included
 }
 
-// Block is a block in force.
-type Block struct {
+// ActiveBlock is a block in force.
+type ActiveBlock struct {
 	Addr  netip.Addr
 	Until flow.Time
 	// Prior counts the earlier blocks that are still kept.
@@ -25,7 +25,7 @@ type Block struct {
 // Block blocks an address from now on for T0*e^k, where k counts its earlier
 // blocks (Tang 2006, section 2.3.3). An Edge only proposes sources to block:
 // see Persistent and Offenders. An address already blocked keeps its end.
-func (e *Edge) Block(now flow.Time, addr netip.Addr) Block {
+func (e *Edge) Block(now flow.Time, addr netip.Addr) ActiveBlock {
 	t := e.advanceClock(now)
 	k := keyOf(addr)
 	h := e.blocks[k]
@@ -73,9 +73,9 @@ func (e *Edge) Unblock(now flow.Time, addr netip.Addr, forget bool) bool {
 }
 
 // Blocks lists the blocks in force, in no order.
-func (e *Edge) Blocks(now flow.Time) []Block {
+func (e *Edge) Blocks(now flow.Time) []ActiveBlock {
 	t := e.advanceClock(now)
-	var all []Block
+	var all []ActiveBlock
 	for k, h := range e.blocks {
 		if t < h.until {
 			all = append(all, e.describeBlock(k, h))
@@ -84,8 +84,8 @@ func (e *Edge) Blocks(now flow.Time) []Block {
 	return all
 }
 
-func (e *Edge) describeBlock(k key, h *blockHistory) Block {
-	return Block{Addr: k.toAddr(), Until: h.until - flow.Time(e.clock.shift), Prior: h.blocks - 1}
+func (e *Edge) describeBlock(k key, h *blockHistory) ActiveBlock {
+	return ActiveBlock{Addr: k.toAddr(), Until: h.until - flow.Time(e.clock.shift), Prior: h.blocks - 1}
 }
 
 func (e *Edge) isBlocked(t flow.Time, k key) bool {

@@ -106,7 +106,7 @@ func exampleStatement() *Statement {
 		First: [][]byte{{192, 0, 2, 1}, {0, 80}},
 		Hosts: []StatedHost{
 			{Addr: netip.MustParseAddr("198.51.100.3"), Clues: []StatedClue{
-				{Flows: 2, First: 10, Last: 30, Events: []Event{{10, flow.SF}, {30, flow.REJ}}}, {Flows: 9, First: -4, Last: 5, Events: []Event{}},
+				{Flows: 2, First: 10, Last: 30, Events: []FlowEvent{{10, flow.SF}, {30, flow.REJ}}}, {Flows: 9, First: -4, Last: 5, Events: []FlowEvent{}},
 			}},
 			{Addr: netip.MustParseAddr("2001:db8::1"), Clues: []StatedClue{}},
 		},
@@ -134,8 +134,8 @@ func TestStatementRoundTrip(t *testing.T) {
 }
 
 func TestNewEventsOrder(t *testing.T) {
-	a, b := Event{1, flow.SF}, Event{2, flow.S0}
-	if a.Compare(b) >= 0 || b.Compare(a) <= 0 || a.Compare(a) != 0 || (Event{1, flow.S0}).Compare(a) >= 0 {
+	a, b := FlowEvent{1, flow.SF}, FlowEvent{2, flow.S0}
+	if a.Compare(b) >= 0 || b.Compare(a) <= 0 || a.Compare(a) != 0 || (FlowEvent{1, flow.S0}).Compare(a) >= 0 {
 		t.Error("events are not ordered by time, then state")
 	}
 }

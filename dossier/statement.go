@@ -33,22 +33,22 @@ type StatedClue struct {
 	First, Last flow.Time
 	// Events are single flows: the one that the join used, or, if the detective
 	// joins, all of them in order of time.
-	Events []Event
+	Events []FlowEvent
 }
 
-// Event is the start and outcome of one flow.
-type Event struct {
+// FlowEvent is the start and outcome of one flow.
+type FlowEvent struct {
 	Time  flow.Time
 	State flow.State
 }
 
 // Compare orders events by time, then state.
-func (e Event) Compare(o Event) int {
+func (e FlowEvent) Compare(o FlowEvent) int {
 	return cmp.Or(cmp.Compare(e.Time, o.Time), cmp.Compare(e.State, o.State))
 }
 
 // Times are the events' times, in the same order.
-func Times(events []Event) []flow.Time {
+func Times(events []FlowEvent) []flow.Time {
 	out := make([]flow.Time, len(events))
 	for i, e := range events {
 		out[i] = e.Time
@@ -137,11 +137,11 @@ func (d *decoder) readHost() (h StatedHost) {
 		c.Flows = d.readUvarint()
 		c.First = flow.Time(d.readVarint())
 		c.Last = c.First + flow.Time(d.readVarint())
-		c.Events = make([]Event, d.readCount(2))
+		c.Events = make([]FlowEvent, d.readCount(2))
 		prev := c.First
 		for j := range c.Events {
 			prev += flow.Time(d.readVarint())
-			c.Events[j] = Event{Time: prev, State: flow.State(d.readByte())}
+			c.Events[j] = FlowEvent{Time: prev, State: flow.State(d.readByte())}
 		}
 	}
 	return h

@@ -161,10 +161,10 @@ func (f *Feed) readChanges(ctx context.Context, last, v *View) error {
 // fillRows makes the rows, without those the allow list holds back. What did not
 // change since the last view keeps the time of its last change.
 func (f *Feed) fillRows(last, v *View, entries []dossier.Entry) {
-	changed := map[Key]*dossier.Change{}
+	changed := map[RowKey]*dossier.Change{}
 	for i := len(v.Changes) - 1; i >= 0 && (last.Number == 0 || v.Changes[i].Sequence > last.Sequence); i-- {
 		c := &v.Changes[i]
-		if key := (Key{c.Entry.Host, c.Entry.Group}); changed[key] == nil {
+		if key := (RowKey{c.Entry.Host, c.Entry.Group}); changed[key] == nil {
 			changed[key] = c
 		}
 	}

@@ -12,7 +12,7 @@ import (
 	"dragnet/flow"
 )
 
-// Filter selects rows:
+// RowFilter selects rows:
 //
 //	filter = term { ("and" | "or") term }
 //	term   = "not" term | "(" filter ")" | field operator value
@@ -26,7 +26,7 @@ import (
 //	first last listed until                times: < <= > >=; RFC 3339, or -24h from now
 //
 // A value with spaces or parentheses stands in double quotes.
-type Filter struct {
+type RowFilter struct {
 	text string
 	root *filterNode
 	now  flow.Time
@@ -55,8 +55,8 @@ type filterNode struct {
 
 // ParseFilter reads a filter; empty text selects everything. Times relative to
 // now are fixed here.
-func ParseFilter(text string, now flow.Time) (*Filter, error) {
-	f := &Filter{text: text, now: now}
+func ParseFilter(text string, now flow.Time) (*RowFilter, error) {
+	f := &RowFilter{text: text, now: now}
 	if len(text) > maxFilter {
 		return nil, fmt.Errorf("%w: longer than %d bytes", ErrFilter, maxFilter)
 	}
@@ -76,7 +76,7 @@ func ParseFilter(text string, now flow.Time) (*Filter, error) {
 
 // Matches reports whether a row is selected. It must not be called
 // concurrently.
-func (f *Filter) Matches(r *Row) bool { return f.root == nil || f.root.matches(r) }
+func (f *RowFilter) Matches(r *Row) bool { return f.root == nil || f.root.matches(r) }
 
 type filterToken struct {
 	text   string

@@ -103,7 +103,7 @@ func (v *View) Page(c *Cursors, q Query, cursor string, limit int) (rows []Row, 
 	if limit <= 0 || limit > MaxPage {
 		limit = MaxPage
 	}
-	start := Key{}
+	start := RowKey{}
 	if q.Hosts.IsValid() {
 		start.Host = q.Hosts.Masked().Addr()
 	}
@@ -112,7 +112,7 @@ func (v *View) Page(c *Cursors, q Query, cursor string, limit int) (rows []Row, 
 		if err := c.Open(cursor, &at); err != nil {
 			return nil, "", err
 		}
-		q, start = at.Query, Key{at.Host, at.Group}
+		q, start = at.Query, RowKey{at.Host, at.Group}
 	}
 	s, err := newSelector(v, &q)
 	if err != nil {
@@ -138,7 +138,7 @@ func (v *View) Page(c *Cursors, q Query, cursor string, limit int) (rows []Row, 
 type selector struct {
 	view    *View
 	query   *Query
-	filter  *Filter
+	filter  *RowFilter
 	within  []int32
 	grouped bool
 	groups  map[string]bool // that disclose the pattern; nil for all
@@ -197,11 +197,11 @@ func (s *selector) row(i int) *Row {
 	return &s.view.Rows[i]
 }
 
-func (s *selector) first(k Key) int {
+func (s *selector) first(k RowKey) int {
 	if !s.grouped {
 		return s.view.search(k)
 	}
-	i, _ := slices.BinarySearchFunc(s.within, k, func(at int32, k Key) int { return s.view.Rows[at].Key().Compare(k) })
+	i, _ := slices.BinarySearchFunc(s.within, k, func(at int32, k RowKey) int { return s.view.Rows[at].Key().Compare(k) })
 	return i
 }
 

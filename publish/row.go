@@ -32,17 +32,19 @@ type Row struct {
 	text string // PatternText of the group, once for many rows
 }
 
-// Key is what makes a row the same row.
-type Key struct {
+// RowKey is what makes a row the same row.
+type RowKey struct {
 	Host  netip.Addr
 	Group string
 }
 
 // Key is the row's own.
-func (r *Row) Key() Key { return Key{r.Host, r.Entry.Group} }
+func (r *Row) Key() RowKey { return RowKey{r.Host, r.Entry.Group} }
 
 // Compare orders by host, then group.
-func (k Key) Compare(o Key) int { return cmp.Or(k.Host.Compare(o.Host), cmp.Compare(k.Group, o.Group)) }
+func (k RowKey) Compare(o RowKey) int {
+	return cmp.Or(k.Host.Compare(o.Host), cmp.Compare(k.Group, o.Group))
+}
 
 // maxReason bounds the pattern within a reason, in bytes.
 const maxReason = 120

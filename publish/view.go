@@ -38,7 +38,7 @@ type View struct {
 
 // At returns the rows of a host that live at a time.
 func (v *View) At(host netip.Addr, now flow.Time) []Row {
-	from := v.search(Key{Host: host})
+	from := v.search(RowKey{Host: host})
 	to := from
 	for to < len(v.Rows) && v.Rows[to].Host == host {
 		to++
@@ -47,12 +47,12 @@ func (v *View) At(host netip.Addr, now flow.Time) []Row {
 }
 
 // search is the position of the first row at or after a key.
-func (v *View) search(k Key) int {
+func (v *View) search(k RowKey) int {
 	return sort.Search(len(v.Rows), func(i int) bool { return v.Rows[i].Key().Compare(k) >= 0 })
 }
 
 // Has reports whether there is a row, expired or not.
-func (v *View) Has(k Key) bool {
+func (v *View) Has(k RowKey) bool {
 	i := v.search(k)
 	return i < len(v.Rows) && v.Rows[i].Key() == k
 }
@@ -89,7 +89,7 @@ func (v *View) EachHost(now flow.Time, do func(rows []Row) bool) {
 // EachFrom calls do with the rows from a host on, expired ones too, until it
 // returns false.
 func (v *View) EachFrom(host netip.Addr, do func(*Row) bool) {
-	for i := v.search(Key{Host: host}); i < len(v.Rows) && do(&v.Rows[i]); i++ {
+	for i := v.search(RowKey{Host: host}); i < len(v.Rows) && do(&v.Rows[i]); i++ {
 	}
 }
 

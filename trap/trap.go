@@ -106,9 +106,9 @@ const (
 // in Lost.
 const MaxPayload = 512 << 10
 
-// Report is one outbound session of an inbound honeypot: what it sent, cut to
+// CaptureReport is one outbound session of an inbound honeypot: what it sent, cut to
 // MaxPayload, with Source the honeypot and Target whom it meant.
-type Report struct {
+type CaptureReport struct {
 	Version int `json:"version"`
 	// Session names the line in the trap's vault.
 	Session string `json:"session"`
@@ -244,8 +244,8 @@ func (t *Trap) take(s *session.Session) {
 	}
 }
 
-func (t *Trap) report(s *session.Session) *Report {
-	r := &Report{Version: ReportVersion, Session: s.ID, Service: s.Service, Attackers: []Attacker{}, Capture: s.Capture()}
+func (t *Trap) report(s *session.Session) *CaptureReport {
+	r := &CaptureReport{Version: ReportVersion, Session: s.ID, Service: s.Service, Attackers: []Attacker{}, Capture: s.Capture()}
 	if more := len(s.Sent) - MaxPayload; more > 0 {
 		r.Payload, r.Lost = s.Sent[:MaxPayload], s.Lost+uint64(more)
 	}

@@ -63,7 +63,7 @@ type Inquiry struct {
 	id       dossier.QuestionID
 	metered  []MeteredKey // once Meter was called
 
-	sources   map[string]Witness // by name, of those asked or heard
+	sources   map[string]KnownWitness // by name, of those asked or heard
 	witnesses []TestimonySummary
 	hosts     map[flow.Host]*suspect
 }
@@ -92,7 +92,7 @@ func New(config Configuration, p *pattern.Pattern) (*Inquiry, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &Inquiry{config: config, pattern: p, reply: reply, sources: map[string]Witness{}, hosts: map[flow.Host]*suspect{}}
+	q := &Inquiry{config: config, pattern: p, reply: reply, sources: map[string]KnownWitness{}, hosts: map[flow.Host]*suspect{}}
 	if err := q.askClues(); err != nil {
 		return nil, err
 	}

@@ -11,7 +11,7 @@ import (
 
 // attested is an event and who stated it.
 type attested struct {
-	dossier.Event
+	dossier.FlowEvent
 	witness, class string
 }
 
@@ -25,7 +25,7 @@ func (q *Inquiry) poolStatements(s *suspect) map[int][]attested {
 		}
 	}
 	for _, e := range events {
-		slices.SortFunc(e, func(a, b attested) int { return a.Compare(b.Event) })
+		slices.SortFunc(e, func(a, b attested) int { return a.Compare(b.FlowEvent) })
 	}
 	return events
 }
@@ -41,7 +41,7 @@ func (q *Inquiry) joinEvents(events map[int][]attested) (matches []joined, names
 		}
 		m := joined{branch: b}
 		for i, leaf := range q.branches[b].Leaves() {
-			m.events = append(m.events, picked[i].Event)
+			m.events = append(m.events, picked[i].FlowEvent)
 			for _, e := range events[leaf] {
 				names[e.witness] = true
 			}

@@ -43,13 +43,13 @@ type TestimonySummary struct {
 // OpenTestimony opens the testimony of a witness that testifies under its name and is
 // independent of all others.
 func (q *Inquiry) OpenTestimony(ctx context.Context, witness string, sealed []byte) (TestimonySummary, error) {
-	return q.OpenTestimonyFrom(ctx, Witness{Name: witness, Verified: true}, sealed)
+	return q.OpenTestimonyFrom(ctx, KnownWitness{Name: witness, Verified: true}, sealed)
 }
 
 // OpenTestimonyFrom opens the testimony of a witness and adds what it says. A testimony
 // is taken once per witness. Time grows with the keys asked, plus the size of
 // the testimony.
-func (q *Inquiry) OpenTestimonyFrom(ctx context.Context, s Witness, sealed []byte) (TestimonySummary, error) {
+func (q *Inquiry) OpenTestimonyFrom(ctx context.Context, s KnownWitness, sealed []byte) (TestimonySummary, error) {
 	for _, h := range q.witnesses {
 		if h.Name == s.Name {
 			return TestimonySummary{}, fmt.Errorf("witness %s has testified already", s.Name)
@@ -83,7 +83,7 @@ func (q *Inquiry) OpenTestimonyFrom(ctx context.Context, s Witness, sealed []byt
 // opener is one key of ours, and what its answers are about: for each leaf of
 // the branch the asked clue and the tuple.
 type opener struct {
-	key    seal.Key
+	key    seal.AnswerKey
 	branch uint16
 	clues  []int
 	tuples []key.Tuple

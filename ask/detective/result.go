@@ -80,7 +80,7 @@ type statement struct {
 type joined struct {
 	witness string
 	branch  int
-	events  []dossier.Event // one per leaf
+	events  []dossier.FlowEvent // one per leaf
 }
 
 func (q *Inquiry) addStatement(witness string, branch int, o *opener, h *dossier.StatedHost) {

@@ -8,8 +8,8 @@ import (
 	"dragnet/flow"
 )
 
-// Witness is a witness as the detective knows it.
-type Witness struct {
+// KnownWitness is a witness as the detective knows it.
+type KnownWitness struct {
 	// Name is what results call it.
 	Name string
 	// As is the name it testifies under, if that is another: over the network
@@ -26,7 +26,7 @@ type Witness struct {
 	Networks []netip.Prefix
 }
 
-func (s *Witness) testifiesAs() string {
+func (s *KnownWitness) testifiesAs() string {
 	if s.As != "" {
 		return s.As
 	}
@@ -37,7 +37,7 @@ func (s *Witness) testifiesAs() string {
 // name of a witness, or of an organisation in a book.
 const unverified = "\x00unverified"
 
-func (s *Witness) class() string {
+func (s *KnownWitness) class() string {
 	switch {
 	case !s.Verified:
 		return unverified
@@ -49,7 +49,7 @@ func (s *Witness) class() string {
 
 // AddSource notes that a witness is asked: shares of "those asked" count it from
 // then on, whether it answers or not.
-func (q *Inquiry) AddSource(s Witness) { q.sources[s.Name] = s }
+func (q *Inquiry) AddSource(s KnownWitness) { q.sources[s.Name] = s }
 
 func (q *Inquiry) classOf(witness string) string {
 	s := q.sources[witness]

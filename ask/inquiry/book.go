@@ -22,16 +22,16 @@ import (
 type Book struct {
 	// Relays store messages to witnesses without a URL; the first
 	// that has the witness's card is used.
-	Relays []Relay `yaml:"relays"`
+	Relays []BookRelay `yaml:"relays"`
 	// Clearinghouse publishes the epochs whose salts are used; without a URL
 	// the day is the epoch.
-	Clearinghouse Relay `yaml:"clearinghouse"`
+	Clearinghouse BookRelay `yaml:"clearinghouse"`
 	// Witnesses are those whose key and organisation were checked.
 	Witnesses []Contact `yaml:"witnesses"`
 }
 
-// Relay is a question relay, or a clearinghouse.
-type Relay struct {
+// BookRelay is a question relay, or a clearinghouse.
+type BookRelay struct {
 	// Name is for messages.
 	Name string `yaml:"name"`
 	// URL is for example https://203.0.113.1:8444, Key the key it must hold.
@@ -131,8 +131,8 @@ func (c *Contact) sameClass(o *Contact) bool {
 }
 
 // Source is the witness as an inquiry takes it.
-func (c *Contact) Source() detective.Witness {
-	return detective.Witness{Name: c.Name, As: c.Key.ID().String(), Class: c.class, Verified: !c.Stranger, Networks: c.Networks}
+func (c *Contact) Source() detective.KnownWitness {
+	return detective.KnownWitness{Name: c.Name, As: c.Key.ID().String(), Class: c.class, Verified: !c.Stranger, Networks: c.Networks}
 }
 
 // Stranger is a contact for a card whose key is not in the book. The name on the

@@ -53,7 +53,7 @@ func newCommunity(t testing.TB) *community {
 	for i, k := range []*identity.Key{c.ours, c.other} {
 		r.Members = append(r.Members, roster.Member{
 			Name: fmt.Sprintf("detective-%d", i), Class: fmt.Sprintf("org:%d", i), Roles: roster.Ask,
-			Keys: []roster.Key{{Public: k.Public(), From: time.Now().Add(-time.Hour), Until: time.Now().Add(time.Hour)}},
+			Keys: []roster.MemberKey{{Public: k.Public(), From: time.Now().Add(-time.Hour), Until: time.Now().Add(time.Hour)}},
 		})
 	}
 	b, err := roster.Sign(c.clearing, r, nil)
@@ -83,7 +83,7 @@ func (c *community) witness(name string, log flow.Log, networks []netip.Prefix, 
 	dir := filepath.Join(c.dir, name)
 	conf := endpoint.DefaultConfiguration()
 	conf.Listen, conf.Key = "127.0.0.1:0", filepath.Join(dir, "key")
-	conf.Roster = endpoint.Roster{File: c.rosterFile(), Signer: c.clearing.Public().String()}
+	conf.Roster = endpoint.RosterConfiguration{File: c.rosterFile(), Signer: c.clearing.Public().String()}
 	conf.Policy.TooCommon, conf.Policy.EpochDays = 0, 36500
 	if change != nil {
 		change(&conf)

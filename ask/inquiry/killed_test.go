@@ -188,9 +188,9 @@ func TestKilled(t *testing.T) {
 	hub := &child{TB: t, role: role{Relay: &relayRole{address, filepath.Join(c.dir, "relay.db"), filepath.Join(c.dir, "relay.key")}}}
 	hub.start()
 	relay := exchange.Endpoint{URL: "https://" + address, Key: k.Public()}
-	c.book.Relays = []inquiry.Relay{{Name: "hub", URL: relay.URL, Key: relay.Key}}
+	c.book.Relays = []inquiry.BookRelay{{Name: "hub", URL: relay.URL, Key: relay.Key}}
 	overRelay := func(conf *endpoint.Configuration) {
-		conf.Listen, conf.Relays, conf.Policy.Floor = "", []endpoint.Relay{{URL: relay.URL, Key: relay.Key}}, 1
+		conf.Listen, conf.Relays, conf.Policy.Floor = "", []endpoint.RelayConfiguration{{URL: relay.URL, Key: relay.Key}}, 1
 	}
 	truth := c.incident(overRelay)
 	victim := c.childWitness("victim", overRelay)
@@ -241,7 +241,7 @@ func (c *community) childWitness(name string, change func(*endpoint.Configuratio
 	conf := endpoint.DefaultConfiguration()
 	dir := filepath.Join(c.dir, name)
 	conf.Key = filepath.Join(dir, "key")
-	conf.Roster = endpoint.Roster{File: c.rosterFile(), Signer: c.clearing.Public().String()}
+	conf.Roster = endpoint.RosterConfiguration{File: c.rosterFile(), Signer: c.clearing.Public().String()}
 	conf.Policy.TooCommon, conf.Policy.EpochDays = 0, 36500
 	change(&conf)
 	k, err := identity.Create(conf.Key)

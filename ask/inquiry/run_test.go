@@ -68,13 +68,13 @@ func TestOverARelay(t *testing.T) {
 	c := newCommunity(t)
 	relay, stop := c.relay("127.0.0.1:0", c.dir+"/relay.db", newKey(t))
 	defer stop()
-	c.book.Relays = []inquiry.Relay{{Name: "hub", URL: relay.URL, Key: relay.Key}}
+	c.book.Relays = []inquiry.BookRelay{{Name: "hub", URL: relay.URL, Key: relay.Key}}
 	n := 0
 	truth := c.incident(func(conf *endpoint.Configuration) {
 		conf.Policy.Floor = 1
 		if n++; n%2 == 0 {
 			conf.Listen = ""
-			conf.Relays = []endpoint.Relay{{URL: relay.URL, Key: relay.Key}}
+			conf.Relays = []endpoint.RelayConfiguration{{URL: relay.URL, Key: relay.Key}}
 		}
 	})
 	conf, p := c.asks(truth)

@@ -37,11 +37,11 @@ func (c Context) encode(label string) []byte {
 	return binary.BigEndian.AppendUint16(b, c.Branch)
 }
 
-// Key opens the answers of one combination of tuples in one exchange.
-type Key struct{ root, commitment [sha256.Size]byte }
+// AnswerKey opens the answers of one combination of tuples in one exchange.
+type AnswerKey struct{ root, commitment [sha256.Size]byte }
 
 // NewKey combines the secrets of a branch's tuples, in the branch's order.
-func NewKey(secrets [][]byte, c Context) (Key, error) {
+func NewKey(secrets [][]byte, c Context) (AnswerKey, error) {
 	var joined []byte
 	for _, s := range secrets {
 		joined = binary.BigEndian.AppendUint16(joined, uint16(len(s)))
@@ -49,15 +49,15 @@ func NewKey(secrets [][]byte, c Context) (Key, error) {
 	}
 	root, err := hkdf.Extract(sha256.New, joined, c.encode("dragnet answer v1"))
 	if err != nil {
-		return Key{}, fmt.Errorf("derive answer key: %w", err)
+		return AnswerKey{}, fmt.Errorf("derive answer key: %w", err)
 	}
-	k := Key{root: [sha256.Size]byte(root)}
+	k := AnswerKey{root: [sha256.Size]byte(root)}
 	k.commitment = k.deriveKey("commit", nil)
 	return k, nil
 }
 
 // deriveKey is the first block of HKDF-Expand (RFC 5869, section 2.3).
-func (k *Key) deriveKey(purpose string, salt []byte) (out [sha256.Size]byte) {
+func (k *AnswerKey) deriveKey(purpose string, salt []byte) (out [sha256.Size]byte) {
 	mac := hmac.New(sha256.New, k.root[:])
 	mac.Write([]byte(purpose))
 	mac.Write(salt)
@@ -70,10 +70,10 @@ func (k *Key) deriveKey(purpose string, salt []byte) (out [sha256.Size]byte) {
 // two keys with one commitment would be a collision of SHA-256. So the asker
 // looks its key up by the commitment instead of trying all it has, whose number
 // times the number of answers a hostile witness could drive into days.
-func (k *Key) Commitment() [sha256.Size]byte { return k.commitment }
+func (k *AnswerKey) Commitment() [sha256.Size]byte { return k.commitment }
 
 // Seal encrypts plaintext, padded to its size class, as an answer.
-func (k *Key) Seal(plaintext []byte, branch uint16) (dossier.SealedAnswer, error) {
+func (k *AnswerKey) Seal(plaintext []byte, branch uint16) (dossier.SealedAnswer, error) {
 	if len(plaintext) > MaxPlaintext {
 		return dossier.SealedAnswer{}, fmt.Errorf("answer of %d bytes; at most %d, split it", len(plaintext), MaxPlaintext)
 	}
@@ -96,7 +96,7 @@ var ErrForged = errors.New("answer commits to our key but does not decrypt")
 
 // Open decrypts an answer. ok is false, without error, if the answer belongs to
 // other tuples. The plaintext is still padded.
-func (k *Key) Open(a *dossier.SealedAnswer) (plaintext []byte, ok bool, err error) {
+func (k *AnswerKey) Open(a *dossier.SealedAnswer) (plaintext []byte, ok bool, err error) {
 	if subtle.ConstantTimeCompare(k.commitment[:], a.Commitment[:]) == 0 {
 		return nil, false, nil
 	}

@@ -150,7 +150,7 @@ func TestOpensUnderItsOwnTupleAndNoOther(t *testing.T) {
 	})
 }
 
-func testKey(b byte) *Key {
+func testKey(b byte) *AnswerKey {
 	k, err := NewKey([][]byte{{b}}, Context{})
 	if err != nil {
 		panic(err)
@@ -257,7 +257,7 @@ func BenchmarkOpen(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	ring := map[[32]byte]*Key{}
+	ring := map[[32]byte]*AnswerKey{}
 	for i := range 4096 {
 		other, err := NewKey([][]byte{binary.BigEndian.AppendUint32(nil, uint32(i))}, Context{})
 		if err != nil {

@@ -106,7 +106,7 @@ func (a *answering) groupHits(ctx context.Context, g *gatherer) (out []*group, o
 }
 
 // clueGroups answers one clue alone, with every event: the asker will join.
-func clueGroups(clue int, found map[hit][]dossier.Event) []*group {
+func clueGroups(clue int, found map[hit][]dossier.FlowEvent) []*group {
 	byTuple := map[key.Tuple]*group{}
 	for h, events := range found {
 		g := byTuple[h.tuple]
@@ -134,7 +134,7 @@ func countHosts(groups []*group) int {
 	return len(seen)
 }
 
-func stateClue(all, shown []dossier.Event) dossier.StatedClue {
+func stateClue(all, shown []dossier.FlowEvent) dossier.StatedClue {
 	return dossier.StatedClue{Flows: uint64(len(all)), First: all[0].Time, Last: all[len(all)-1].Time, Events: shown}
 }
 

@@ -10,7 +10,7 @@ import (
 // TestParts: large groups are split by hosts and by events, in order, and
 // nothing is lost.
 func TestParts(t *testing.T) {
-	many := make([]dossier.Event, eventsPerAnswer)
+	many := make([]dossier.FlowEvent, eventsPerAnswer)
 	host := func(events int) dossier.StatedHost {
 		return dossier.StatedHost{Clues: []dossier.StatedClue{{Events: many[:events/2]}, {Events: many[:events-events/2]}}}
 	}

@@ -39,7 +39,7 @@ type askedClue struct {
 	keyer *key.Keyer
 	one   key.K
 	many  map[key.K]bool // nil if one key was asked
-	found map[hit][]dossier.Event
+	found map[hit][]dossier.FlowEvent
 }
 
 func newGatherer(q *dossier.Question, silent []netip.Prefix, limit int) (*gatherer, error) {
@@ -50,7 +50,7 @@ func newGatherer(q *dossier.Question, silent []netip.Prefix, limit int) (*gather
 		if err != nil {
 			return nil, err
 		}
-		c := askedClue{AskedClue: asked, keyer: keyer, one: asked.Keys[0].K, found: map[hit][]dossier.Event{}}
+		c := askedClue{AskedClue: asked, keyer: keyer, one: asked.Keys[0].K, found: map[hit][]dossier.FlowEvent{}}
 		if len(asked.Keys) > 1 {
 			c.many = map[key.K]bool{}
 			for _, k := range asked.Keys {
@@ -73,7 +73,7 @@ func (c *askedClue) wants(k key.K) bool {
 type match struct {
 	clue  int
 	hit   hit
-	event dossier.Event
+	event dossier.FlowEvent
 }
 
 // readLog gathers the question's flows from log: by look-ups if it offers them,
@@ -108,7 +108,7 @@ func (g *gatherer) lookUpKeys(ctx context.Context, log Indexed) (cov flow.Covera
 // releaseMemory drops the results of an unfinished lookup before a scan starts.
 func (g *gatherer) releaseMemory() {
 	for i := range g.clues {
-		g.clues[i].found = map[hit][]dossier.Event{}
+		g.clues[i].found = map[hit][]dossier.FlowEvent{}
 	}
 	g.matched, g.events = 0, 0
 	g.inWindow.Store(0)
@@ -139,7 +139,7 @@ func (g *gatherer) matchFlows(batch []flow.Flow, clues []int) error {
 				continue
 			}
 			t, _ := c.Mask.Tuple(f, c.End)
-			matches = append(matches, match{n, hit{t, c.End.X(f)}, dossier.Event{Time: f.Start, State: f.State}})
+			matches = append(matches, match{n, hit{t, c.End.X(f)}, dossier.FlowEvent{Time: f.Start, State: f.State}})
 		}
 		if len(matches) > before {
 			matched++
@@ -177,7 +177,7 @@ func (g *gatherer) addMatches(matches []match, flows uint64) error {
 func (g *gatherer) sortEvents() {
 	for i := range g.clues {
 		for _, events := range g.clues[i].found {
-			slices.SortFunc(events, dossier.Event.Compare)
+			slices.SortFunc(events, dossier.FlowEvent.Compare)
 		}
 	}
 }

@@ -73,7 +73,7 @@ func (j *joiner) tryCombination(g *gatherer, x netip.Addr, byHost []map[netip.Ad
 }
 
 func (j *joiner) addHost(g *gatherer, x netip.Addr, combination []key.Tuple) bool {
-	events := make([][]dossier.Event, len(j.leaves))
+	events := make([][]dossier.FlowEvent, len(j.leaves))
 	for i, clue := range j.leaves {
 		events[i] = g.clues[clue].found[hit{combination[i], x}]
 		*j.work -= perLeaf + len(events[i])

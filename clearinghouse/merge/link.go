@@ -26,7 +26,7 @@ func (f forest) union(a, b int) {
 }
 
 // linkPatterns joins patterns whose standing hosts overlap.
-func (r *Rules) linkPatterns(standing map[int]map[netip.Addr]*tally) forest {
+func (r *Thresholds) linkPatterns(standing map[int]map[netip.Addr]*tally) forest {
 	roots := forest{}
 	byHost := map[netip.Addr][]int{}
 	for p, hosts := range standing {

@@ -18,8 +18,8 @@ import (
 	"dragnet/flow"
 )
 
-// Rules say when a host is agreed on and when patterns belong together.
-type Rules struct {
+// Thresholds say when a host is agreed on and when patterns belong together.
+type Thresholds struct {
 	// Floor is how many independent classes must report a host under one
 	// pattern.
 	Floor int
@@ -32,8 +32,8 @@ type Rules struct {
 	Overlap float64
 }
 
-// Sighting is one live report as the merger sees it.
-type Sighting struct {
+// LiveReport is one live report as the merger sees it.
+type LiveReport struct {
 	// Pattern counts the patterns in the order in which they became known.
 	Pattern int
 	Class   string
@@ -63,7 +63,7 @@ type PatternGroup struct {
 // Merger gathers reports. Memory grows with the hosts in them, about 180 bytes
 // for each host, pattern and class.
 type Merger struct {
-	rules    Rules
+	rules    Thresholds
 	classes  map[string]int32
 	patterns map[int]map[netip.Addr]*tally
 }
@@ -79,12 +79,12 @@ type sighting struct {
 }
 
 // New returns an empty merger.
-func New(rules Rules) *Merger {
+func New(rules Thresholds) *Merger {
 	return &Merger{rules: rules, classes: map[string]int32{}, patterns: map[int]map[netip.Addr]*tally{}}
 }
 
 // Add takes a report, which it does not keep.
-func (m *Merger) Add(v Sighting) {
+func (m *Merger) Add(v LiveReport) {
 	class, ok := m.classes[v.Class]
 	if !ok {
 		class = int32(len(m.classes))
@@ -118,14 +118,14 @@ func (t *tally) addSighting(v sighting) {
 
 // isAgreed reports whether enough classes confirm the host, and enough witnesses
 // named it to one of them.
-func (r *Rules) isAgreed(t *tally) bool {
+func (r *Thresholds) isAgreed(t *tally) bool {
 	return len(t.classes) >= r.Floor && slices.ContainsFunc(t.classes, func(v sighting) bool { return int(v.witnesses) >= r.Witnesses })
 }
 
 // bornOut is the number of witnesses and the span that Floor classes bear out: that
 // number of them name at least as many witnesses, a start at least as early and an
 // end at least as late.
-func (r *Rules) bornOut(t *tally) (witnesses int, first, last flow.Time) {
+func (r *Thresholds) bornOut(t *tally) (witnesses int, first, last flow.Time) {
 	at := max(r.Floor, 1) - 1
 	v := slices.Clone(t.classes)
 	slices.SortFunc(v, func(a, b sighting) int { return cmp.Compare(b.witnesses, a.witnesses) })
@@ -138,7 +138,7 @@ func (r *Rules) bornOut(t *tally) (witnesses int, first, last flow.Time) {
 }
 
 // agreedUntil is the time at which fewer than Floor classes are left.
-func (r *Rules) agreedUntil(t *tally) flow.Time {
+func (r *Thresholds) agreedUntil(t *tally) flow.Time {
 	ends := make([]flow.Time, len(t.classes))
 	for i, v := range t.classes {
 		ends[i] = v.until
@@ -177,7 +177,7 @@ func (m *Merger) Groups() []PatternGroup {
 }
 
 // mergeHosts unites the hosts of a group's patterns.
-func (r *Rules) mergeHosts(patterns []int, standing map[int]map[netip.Addr]*tally) []AgreedHost {
+func (r *Thresholds) mergeHosts(patterns []int, standing map[int]map[netip.Addr]*tally) []AgreedHost {
 	all := map[netip.Addr]*AgreedHost{}
 	classes := map[netip.Addr]map[int32]bool{}
 	for _, p := range patterns {

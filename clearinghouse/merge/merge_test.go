@@ -16,7 +16,7 @@ import (
 	"dragnet/flow"
 )
 
-var rules = merge.Rules{Floor: 2, Witnesses: 2, Shared: 2, Overlap: 0.5}
+var rules = merge.Thresholds{Floor: 2, Witnesses: 2, Shared: 2, Overlap: 0.5}
 
 func addr(i int) netip.Addr { return netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}) }
 
@@ -28,7 +28,7 @@ func report(until flow.Time, witnesses uint16, hosts ...int) *dossier.Report {
 	return r
 }
 
-func groups(r merge.Rules, classes ...merge.Sighting) []merge.PatternGroup {
+func groups(r merge.Thresholds, classes ...merge.LiveReport) []merge.PatternGroup {
 	m := merge.New(r)
 	for _, v := range classes {
 		m.Add(v)
@@ -53,16 +53,16 @@ func TestGroups(t *testing.T) {
 	const a, b, c, d = "org:a", "org:b", "org:c", "org:d"
 	for _, test := range []struct {
 		name    string
-		classes []merge.Sighting
+		classes []merge.LiveReport
 		want    []string
 	}{
-		{"one source is not enough", []merge.Sighting{{1, a, report(9, 2, 1, 2)}, {1, a, report(9, 2, 1, 2)}}, []string{}},
-		{"two are", []merge.Sighting{{1, a, report(9, 2, 1, 2)}, {1, b, report(9, 2, 2, 3)}}, []string{"[1]: 2"}},
-		{"one of them with witnesses enough", []merge.Sighting{{1, a, report(9, 1, 1)}, {1, b, report(9, 2, 1)}, {2, a, report(9, 1, 1)}, {2, b, report(9, 1, 1)}}, []string{"[1]: 1"}},
-		{"different patterns do not add up", []merge.Sighting{{1, a, report(9, 2, 1)}, {2, b, report(9, 2, 1)}}, []string{}},
-		{"overlap joins", []merge.Sighting{{1, a, report(9, 2, 1, 2, 3, 4)}, {1, b, report(9, 2, 1, 2, 3, 4)}, {2, c, report(9, 2, 3, 4, 5)}, {2, d, report(9, 2, 3, 4, 5)}}, []string{"[1 2]: 1 2 3 4 5"}},
-		{"too little overlap does not", []merge.Sighting{{1, a, report(9, 2, 1, 2, 3)}, {1, b, report(9, 2, 1, 2, 3)}, {2, c, report(9, 2, 3, 4, 5)}, {2, d, report(9, 2, 3, 4, 5)}}, []string{"[1]: 1 2 3", "[2]: 3 4 5"}},
-		{"one liar cannot weld", []merge.Sighting{{1, a, report(9, 2, 1, 2)}, {1, b, report(9, 2, 1, 2)}, {2, c, report(9, 2, 8, 9)}, {2, d, report(9, 2, 8, 9)}, {1, "liar", report(9, 9, 8, 9)}, {2, "liar", report(9, 9, 1, 2)}}, []string{"[1]: 1 2", "[2]: 8 9"}},
+		{"one source is not enough", []merge.LiveReport{{1, a, report(9, 2, 1, 2)}, {1, a, report(9, 2, 1, 2)}}, []string{}},
+		{"two are", []merge.LiveReport{{1, a, report(9, 2, 1, 2)}, {1, b, report(9, 2, 2, 3)}}, []string{"[1]: 2"}},
+		{"one of them with witnesses enough", []merge.LiveReport{{1, a, report(9, 1, 1)}, {1, b, report(9, 2, 1)}, {2, a, report(9, 1, 1)}, {2, b, report(9, 1, 1)}}, []string{"[1]: 1"}},
+		{"different patterns do not add up", []merge.LiveReport{{1, a, report(9, 2, 1)}, {2, b, report(9, 2, 1)}}, []string{}},
+		{"overlap joins", []merge.LiveReport{{1, a, report(9, 2, 1, 2, 3, 4)}, {1, b, report(9, 2, 1, 2, 3, 4)}, {2, c, report(9, 2, 3, 4, 5)}, {2, d, report(9, 2, 3, 4, 5)}}, []string{"[1 2]: 1 2 3 4 5"}},
+		{"too little overlap does not", []merge.LiveReport{{1, a, report(9, 2, 1, 2, 3)}, {1, b, report(9, 2, 1, 2, 3)}, {2, c, report(9, 2, 3, 4, 5)}, {2, d, report(9, 2, 3, 4, 5)}}, []string{"[1]: 1 2 3", "[2]: 3 4 5"}},
+		{"one liar cannot weld", []merge.LiveReport{{1, a, report(9, 2, 1, 2)}, {1, b, report(9, 2, 1, 2)}, {2, c, report(9, 2, 8, 9)}, {2, d, report(9, 2, 8, 9)}, {1, "liar", report(9, 9, 8, 9)}, {2, "liar", report(9, 9, 1, 2)}}, []string{"[1]: 1 2", "[2]: 8 9"}},
 	} {
 		if diff := cmp.Diff(test.want, shape(groups(rules, test.classes...)), cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%s:\n%s", test.name, diff)
@@ -71,7 +71,7 @@ func TestGroups(t *testing.T) {
 }
 
 func TestHost(t *testing.T) {
-	got := groups(rules, merge.Sighting{7, "a", report(100, 3, 5)}, merge.Sighting{7, "b", report(80, 2, 5)}, merge.Sighting{7, "c", report(50, 1, 5)}, merge.Sighting{7, "c", report(60, 1, 5)})
+	got := groups(rules, merge.LiveReport{7, "a", report(100, 3, 5)}, merge.LiveReport{7, "b", report(80, 2, 5)}, merge.LiveReport{7, "c", report(50, 1, 5)}, merge.LiveReport{7, "c", report(60, 1, 5)})
 	want := []merge.PatternGroup{{Patterns: []int{7}, Hosts: []merge.AgreedHost{{Addr: addr(5), Sources: 3, Witnesses: 2, First: 5, Last: 80, Until: 80}}}}
 	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Error(diff)
@@ -81,10 +81,10 @@ func TestHost(t *testing.T) {
 // TestOneMemberSetsNoConfidence: a member that claims many witnesses and a span of
 // centuries, for a host that others report too, raises neither.
 func TestOneMemberSetsNoConfidence(t *testing.T) {
-	honest := []merge.Sighting{{1, "a", report(90, 3, 5)}, {1, "b", report(80, 2, 5)}}
+	honest := []merge.LiveReport{{1, "a", report(90, 3, 5)}, {1, "b", report(80, 2, 5)}}
 	lie := report(1<<62, 65535, 5)
 	lie.Hosts[0].First = -1 << 62
-	got := groups(rules, append(honest, merge.Sighting{Pattern: 1, Class: "liar", Report: lie})...)
+	got := groups(rules, append(honest, merge.LiveReport{Pattern: 1, Class: "liar", Report: lie})...)
 	if len(got) != 1 || len(got[0].Hosts) != 1 {
 		t.Fatalf("%v", got)
 	}
@@ -96,10 +96,10 @@ func TestOneMemberSetsNoConfidence(t *testing.T) {
 // TestLiarNeedsOthers: whatever one class adds under its own name, however
 // often, no host appears that Floor-1 others do not bear out under one pattern.
 func TestLiarNeedsOthers(t *testing.T) {
-	draw := func(t *rapid.T, classes []string, label string) []merge.Sighting {
-		return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) merge.Sighting {
+	draw := func(t *rapid.T, classes []string, label string) []merge.LiveReport {
+		return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) merge.LiveReport {
 			hosts := rapid.SliceOfNDistinct(rapid.IntRange(1, 8), 1, 8, rapid.ID).Draw(t, "hosts")
-			return merge.Sighting{rapid.IntRange(1, 4).Draw(t, "pattern"), rapid.SampledFrom(classes).Draw(t, "class"), report(9, 2, hosts...)}
+			return merge.LiveReport{rapid.IntRange(1, 4).Draw(t, "pattern"), rapid.SampledFrom(classes).Draw(t, "class"), report(9, 2, hosts...)}
 		}), 0, 12).Draw(t, label)
 	}
 	rapid.Check(t, func(t *rapid.T) {
@@ -109,7 +109,7 @@ func TestLiarNeedsOthers(t *testing.T) {
 		r.Floor = 3
 		// With Floor 3, a liar may complete what two honest ones said, and no more.
 		allowed := map[int]map[netip.Addr]bool{}
-		for _, g := range groups(merge.Rules{Floor: 2, Witnesses: 2, Shared: 1 << 30, Overlap: 1}, honest...) {
+		for _, g := range groups(merge.Thresholds{Floor: 2, Witnesses: 2, Shared: 1 << 30, Overlap: 1}, honest...) {
 			for _, h := range g.Hosts {
 				if allowed[g.Patterns[0]] == nil {
 					allowed[g.Patterns[0]] = map[netip.Addr]bool{}
@@ -134,10 +134,10 @@ func TestLiarNeedsOthers(t *testing.T) {
 // TestOrderDoesNotMatter: reports in another order give the same groups.
 func TestOrderDoesNotMatter(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		classes := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) merge.Sighting {
+		classes := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) merge.LiveReport {
 			hosts := rapid.SliceOfNDistinct(rapid.IntRange(1, 9), 1, 9, rapid.ID).Draw(t, "hosts")
 			until := flow.Time(rapid.IntRange(10, 20).Draw(t, "until"))
-			return merge.Sighting{rapid.IntRange(1, 5).Draw(t, "pattern"), rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "class"), report(until, 2, hosts...)}
+			return merge.LiveReport{rapid.IntRange(1, 5).Draw(t, "pattern"), rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "class"), report(until, 2, hosts...)}
 		}), 0, 20).Draw(t, "classes")
 		shuffled := rapid.Permutation(classes).Draw(t, "shuffled")
 		if diff := cmp.Diff(groups(rules, classes...), groups(rules, shuffled...), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
@@ -157,7 +157,7 @@ func TestOracle(t *testing.T) {
 		m := merge.New(rules)
 		for range rapid.IntRange(0, 20).Draw(t, "reports") {
 			hosts := rapid.SliceOfNDistinct(rapid.IntRange(1, 9), 1, 9, rapid.ID).Draw(t, "hosts")
-			v := merge.Sighting{rapid.IntRange(1, 5).Draw(t, "pattern"), rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "class"), report(9, 2, hosts...)}
+			v := merge.LiveReport{rapid.IntRange(1, 5).Draw(t, "pattern"), rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "class"), report(9, 2, hosts...)}
 			m.Add(v)
 			for _, h := range v.Report.Hosts {
 				k := key{v.Pattern, h.Addr}

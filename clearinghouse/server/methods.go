@@ -142,7 +142,7 @@ func (m *methods) ListSalts(ctx context.Context, r *reportingv1.ListSaltsRequest
 }
 
 // parseSelection translates a selection.
-func parseSelection(s *reportingv1.Selection) (q clearinghouse.Query, err error) {
+func parseSelection(s *reportingv1.Selection) (q clearinghouse.EntryQuery, err error) {
 	if s.GetHosts() != "" {
 		if q.Hosts, err = netip.ParsePrefix(s.Hosts); err != nil {
 			return q, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("hosts %.100q: want a prefix such as 198.51.100.0/24", s.Hosts))

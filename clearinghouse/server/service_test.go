@@ -73,7 +73,7 @@ func found(t testing.TB, change func(*server.Configuration)) *community {
 		if name == "w" {
 			role = roster.Ask
 		}
-		c.draft.Members = append(c.draft.Members, roster.Member{Name: name, Class: "org:" + name, Roles: role, Keys: []roster.Key{
+		c.draft.Members = append(c.draft.Members, roster.Member{Name: name, Class: "org:" + name, Roles: role, Keys: []roster.MemberKey{
 			{Public: c.members[name].Public(), From: now.Add(-time.Hour), Until: now.Add(time.Hour)},
 		}})
 	}

@@ -117,7 +117,7 @@ func runGuard(cmd *cobra.Command, c guard.Configuration) (err error) {
 
 func replayCaptures(cmd *cobra.Command, c guard.Configuration, files []string, format cli.Format) error {
 	rows := cli.Rows{Header: []string{"time", "what", "target", "limit", "until", "why"}}
-	done, err := guard.Replay(cmd.Context(), c, files, func(e guard.Event) {
+	done, err := guard.Replay(cmd.Context(), c, files, func(e guard.Action) {
 		target, until := "", ""
 		if e.Target.IsValid() {
 			target = e.Target.String()

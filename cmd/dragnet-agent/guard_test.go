@@ -74,7 +74,7 @@ func TestGuardReadsCaptures(t *testing.T) {
 			t.Errorf("%s: %d %s", file, code, out)
 		}
 		for text := range strings.Lines(out) {
-			var e guard.Event
+			var e guard.Action
 			if json.Unmarshal([]byte(text), &e) == nil && e.What != "standing" {
 				t.Errorf("%s: would be hindered: %s", filepath.Base(file), fmt.Sprint(e))
 			}

@@ -38,7 +38,7 @@ type Configuration struct {
 	Allow []netip.Prefix `yaml:"allow"`
 	// Standing is the decision under which this guard acts on its own. Without
 	// it, and without a policy from a station, it only counts.
-	Standing Standing `yaml:"standing"`
+	Standing StandingConfiguration `yaml:"standing"`
 	// Most bounds the addresses blocked and held at this router at a time, by
 	// all decisions together.
 	Most int `yaml:"most"`
@@ -65,8 +65,8 @@ type Configuration struct {
 	Logging logging.Configuration `yaml:"logging"`
 }
 
-// Standing is a standing decision as an operator writes it down.
-type Standing struct {
+// StandingConfiguration is a standing decision as an operator writes it down.
+type StandingConfiguration struct {
 	// By names the person who decided; empty means no standing decision.
 	By string `yaml:"by"`
 	// Why is for those who are affected.
@@ -85,7 +85,7 @@ func DefaultConfiguration() Configuration {
 	enrolled := channel.DefaultConfiguration()
 	enrolled.State += "/guard" // where 'dragnet-agent enrol guard' puts it
 	return Configuration{
-		Channel: enrolled, Live: live.DefaultConfiguration(), Limits: daw.DefaultParameters(), Standing: Standing{Most: 10, For: 30 * 24 * time.Hour},
+		Channel: enrolled, Live: live.DefaultConfiguration(), Limits: daw.DefaultParameters(), Standing: StandingConfiguration{Most: 10, For: 30 * 24 * time.Hour},
 		Most: 1000, Every: time.Minute, Report: 10 * time.Second, State: "/var/lib/dragnet-guard", Save: 5 * time.Minute, UndoAtStop: true,
 		Logging: logging.DefaultConfiguration(),
 	}
@@ -132,7 +132,7 @@ func (c *Configuration) watchedScope() daw.Scope {
 // scope.
 func allAddresses() netip.Prefix { return netip.MustParsePrefix("0.0.0.0/0") }
 
-func (s *Standing) makeDecision(now flow.Time) dossier.Decision {
+func (s *StandingConfiguration) makeDecision(now flow.Time) dossier.Decision {
 	v := dossier.DryRun
 	if s.Enforce {
 		v = dossier.Active

@@ -7,9 +7,9 @@ import (
 	"dragnet/flow"
 )
 
-// Event is one action of a guard, or what it would have done in a dry run. Each
+// Action is one action of a guard, or what it would have done in a dry run. Each
 // action under a standing decision is recorded as one.
-type Event struct {
+type Action struct {
 	Time flow.Time `json:"time"`
 	// What is "standing", "hold", "release", "block", "unblock" or "refused".
 	What   string       `json:"what"`

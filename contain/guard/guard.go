@@ -47,7 +47,7 @@ type Guard struct {
 	release bool       // the router must release all holds
 	changed bool       // decisions differ from those last given to the router
 
-	event func(Event)
+	event func(Action)
 	stats Stats
 }
 
@@ -62,7 +62,7 @@ type Stats struct {
 
 // New makes a guard whose time starts at now; event is called for each action,
 // and may be nil. A snapshot, if not nil, is the state of an earlier guard.
-func New(c Configuration, now flow.Time, snapshot []byte, event func(Event)) (*Guard, error) {
+func New(c Configuration, now flow.Time, snapshot []byte, event func(Action)) (*Guard, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
@@ -71,7 +71,7 @@ func New(c Configuration, now flow.Time, snapshot []byte, event func(Event)) (*G
 		holds: map[netip.Prefix]*heldSource{}, event: event, stationed: c.Station, changed: true,
 	}
 	if event == nil {
-		g.event = func(Event) {}
+		g.event = func(Action) {}
 	}
 	var err error
 	if snapshot != nil {
@@ -85,7 +85,7 @@ func New(c Configuration, now flow.Time, snapshot []byte, event func(Event)) (*G
 	if c.Standing.By != "" {
 		g.configured = c.Standing.makeDecision(now)
 		g.standing = g.configured
-		g.event(Event{Time: now, What: "standing", Decision: g.standing.ID, Until: g.standing.Until, Why: g.standing.Why, Verdict: g.standing.Verdict})
+		g.event(Action{Time: now, What: "standing", Decision: g.standing.ID, Until: g.standing.Until, Why: g.standing.Why, Verdict: g.standing.Verdict})
 	}
 	return g, nil
 }

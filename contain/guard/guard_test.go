@@ -29,7 +29,7 @@ func addr(network, host int) netip.Addr {
 // edge is a guard with what it did.
 type edge struct {
 	*Guard
-	events []Event
+	events []Action
 	n      uint32
 }
 
@@ -38,7 +38,7 @@ func small(change func(*Configuration)) Configuration {
 	c.Name = "edge"
 	c.Scope = daw.Scope{Sources: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")}, Ports: []uint16{80}}
 	c.Limits.Entries, c.Limits.Records, c.Limits.Requests, c.Limits.Days = 64, 1024, 1<<12, 1
-	c.Standing = Standing{By: "ada", Why: "the network asked for it", Enforce: true, Most: 3, For: 30 * 24 * time.Hour}
+	c.Standing = StandingConfiguration{By: "ada", Why: "the network asked for it", Enforce: true, Most: 3, For: 30 * 24 * time.Hour}
 	if change != nil {
 		change(&c)
 	}
@@ -48,7 +48,7 @@ func small(change func(*Configuration)) Configuration {
 func newEdge(t testing.TB, change func(*Configuration)) *edge {
 	t.Helper()
 	e := &edge{}
-	g, err := New(small(change), monday, nil, func(x Event) { e.events = append(e.events, x) })
+	g, err := New(small(change), monday, nil, func(x Action) { e.events = append(e.events, x) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +143,7 @@ func TestDryRunHoldsNobody(t *testing.T) {
 }
 
 func TestWithoutAStandingDecisionItOnlyCounts(t *testing.T) {
-	e := newEdge(t, func(c *Configuration) { c.Standing = Standing{} })
+	e := newEdge(t, func(c *Configuration) { c.Standing = StandingConfiguration{} })
 	now := e.scan(t, monday, addr(0, 1))
 	e.scan(t, monday+day, addr(0, 1))
 	e.Tick(monday + 2*day)
@@ -220,7 +220,7 @@ func block(id, target string) dossier.Decision {
 
 // Orders: a standing decision of the station, blocks, their end.
 func TestOrders(t *testing.T) {
-	e := newEdge(t, func(c *Configuration) { c.Station, c.Standing = true, Standing{} })
+	e := newEdge(t, func(c *Configuration) { c.Station, c.Standing = true, StandingConfiguration{} })
 	standing := dossier.Decision{ID: "S", Target: netip.MustParsePrefix("0.0.0.0/0"), Verdict: dossier.Active, Until: monday + 9*day, Standing: &dossier.Standing{Rule: "daw", Most: 5}}
 	obey := func(now flow.Time, all ...dossier.Decision) {
 		t.Helper()
@@ -267,7 +267,7 @@ func TestOrders(t *testing.T) {
 
 // A router has its own bound, independent of the policy.
 func TestRouterHasABoundOfItsOwn(t *testing.T) {
-	e := newEdge(t, func(c *Configuration) { c.Most, c.Standing = 10, Standing{} })
+	e := newEdge(t, func(c *Configuration) { c.Most, c.Standing = 10, StandingConfiguration{} })
 	o := daw.AgentPolicy{Version: daw.MessageVersion, Decisions: []dossier.Decision{block("A", "10.0.0.0/29"), block("B", "10.9.0.0/16"), block("everybody", "0.0.0.0/0")}}
 	if err := e.ApplyPolicy(monday, e.MakeReport(monday), o); err != nil {
 		t.Fatal(err)
@@ -285,10 +285,10 @@ func TestRouterHasABoundOfItsOwn(t *testing.T) {
 
 func TestStateSurvivesARestart(t *testing.T) {
 	dir := t.TempDir()
-	var events []Event
+	var events []Action
 	begin := func(now flow.Time) *edge {
 		t.Helper()
-		g, problem, err := Load(small(nil), now, dir, func(x Event) { events = append(events, x) })
+		g, problem, err := Load(small(nil), now, dir, func(x Action) { events = append(events, x) })
 		if err != nil || problem != nil {
 			t.Fatal(err, problem)
 		}
@@ -375,7 +375,7 @@ func TestJournalKeepsTwoFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	long := Event{Why: strings.Repeat("x", 1<<20)}
+	long := Action{Why: strings.Repeat("x", 1<<20)}
 	for range 40 {
 		if err := j.write(long); err != nil {
 			t.Fatal(err)

@@ -63,7 +63,7 @@ func (g *Guard) holdSource(now flow.Time, c *daw.Conn, v daw.RequestVerdict) {
 	wait := min(max(g.edge.Wait(now, c.Src, v), shortestHold), longestHold)
 	h.until, h.limit = now+flow.Time(wait), v
 	if h.times++; h.times == 1 {
-		g.event(Event{
+		g.event(Action{
 			Time: now, What: "hold", Target: target, Limit: limitName(v), Until: h.until, Decision: g.standing.ID, Verdict: g.standing.Verdict,
 		})
 	}
@@ -108,7 +108,7 @@ func (g *Guard) dropReleasedHolds(now flow.Time) {
 	for target, h := range g.holds {
 		if now >= h.until+quiet || !g.mayAct(now) {
 			delete(g.holds, target)
-			g.event(Event{Time: now, What: "release", Target: target, Limit: limitName(h.limit), Times: h.times, Decision: g.standing.ID, Verdict: g.standing.Verdict})
+			g.event(Action{Time: now, What: "release", Target: target, Limit: limitName(h.limit), Times: h.times, Decision: g.standing.ID, Verdict: g.standing.Verdict})
 		}
 	}
 }

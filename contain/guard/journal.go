@@ -31,7 +31,7 @@ func openJournal(path string) (*journal, error) {
 	return &journal{path, f, info.Size()}, nil
 }
 
-func (j *journal) write(e Event) error {
+func (j *journal) write(e Action) error {
 	b, err := json.Marshal(e)
 	if err != nil {
 		return err

@@ -65,7 +65,7 @@ func (g *Guard) chooseStanding(now flow.Time) {
 		}
 	}
 	if g.standing.ID != was.ID || g.standing.Verdict != was.Verdict {
-		g.event(Event{Time: now, What: "standing", Decision: g.standing.ID, Until: g.standing.Until, Why: g.standing.Why, Verdict: g.standing.Verdict})
+		g.event(Action{Time: now, What: "standing", Decision: g.standing.ID, Until: g.standing.Until, Why: g.standing.Why, Verdict: g.standing.Verdict})
 	}
 }
 
@@ -110,7 +110,7 @@ func (g *Guard) blockPersistent(now flow.Time, p daw.Persistent) {
 	delete(g.holds, target) // the block replaces it
 	if !g.hasRoom(now) {
 		g.stats.Refused++
-		g.event(Event{Time: now, What: "refused", Target: target, Decision: g.standing.ID, Verdict: dossier.Refused, Why: why + "; the bound on blocked addresses is reached"})
+		g.event(Action{Time: now, What: "refused", Target: target, Decision: g.standing.ID, Verdict: dossier.Refused, Why: why + "; the bound on blocked addresses is reached"})
 		return
 	}
 	v := g.standing.Verdict
@@ -121,7 +121,7 @@ func (g *Guard) blockPersistent(now flow.Time, p daw.Persistent) {
 	}
 	g.own = append(g.own, d)
 	if v == dossier.DryRun {
-		g.event(Event{Time: now, What: "block", Target: target, Until: d.Until, Decision: d.ID, Verdict: v, Why: why})
+		g.event(Action{Time: now, What: "block", Target: target, Until: d.Until, Decision: d.ID, Verdict: v, Why: why})
 	}
 }
 
@@ -159,13 +159,13 @@ func (g *Guard) reconcileBlocks(now flow.Time) {
 			g.edge.Block(now, addr)
 			g.inForce[d.ID], g.changed = true, true
 			delete(g.holds, d.Target)
-			g.event(Event{Time: now, What: "block", Target: d.Target, Until: d.Until, Decision: d.ID, Verdict: d.Verdict, Why: d.Why})
+			g.event(Action{Time: now, What: "block", Target: d.Target, Until: d.Until, Decision: d.ID, Verdict: d.Verdict, Why: d.Why})
 		case !active && g.inForce[d.ID]:
 			over := d.Verdict == dossier.Expired || d.Verdict == dossier.Active && now >= d.Until
 			g.edge.Unblock(now, addr, !over)
 			delete(g.inForce, d.ID)
 			g.changed = true
-			g.event(Event{Time: now, What: "unblock", Target: d.Target, Decision: d.ID, Verdict: d.Verdict})
+			g.event(Action{Time: now, What: "unblock", Target: d.Target, Decision: d.ID, Verdict: d.Verdict})
 		}
 		keep[addr] = keep[addr] || active
 	}

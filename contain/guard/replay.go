@@ -29,7 +29,7 @@ type Replayed struct {
 // Replay runs a guard over the packets of captures, one file after the other,
 // at the times recorded. It calls event for each action the guard would have
 // taken. It is always a dry run without a station.
-func Replay(ctx context.Context, c Configuration, files []string, event func(Event)) (Replayed, error) {
+func Replay(ctx context.Context, c Configuration, files []string, event func(Action)) (Replayed, error) {
 	var done Replayed
 	c.Station, c.State, c.Standing.Enforce = false, "", false
 	if c.Standing.By == "" {

@@ -136,7 +136,7 @@ func (r *Role) openParts(now flow.Time) (err error) {
 }
 
 // recordEvent writes an event to the journal before it is logged.
-func (r *Role) recordEvent(e Event) {
+func (r *Role) recordEvent(e Action) {
 	attrs := []any{"decision", e.Decision, "verdict", e.Verdict}
 	if e.Target.IsValid() {
 		attrs = append(attrs, "target", e.Target)

@@ -54,7 +54,7 @@ func (g *Guard) Save(dir string) error {
 // Load makes a guard from a folder that Save wrote; an empty folder is a first
 // start. State that cannot be used is ignored and reported in problem, and is
 // no error: an edge without a guard is worse than one that counts from zero.
-func Load(c Configuration, now flow.Time, dir string, event func(Event)) (g *Guard, problem, err error) {
+func Load(c Configuration, now flow.Time, dir string, event func(Action)) (g *Guard, problem, err error) {
 	snapshot, err := os.ReadFile(filepath.Join(dir, edgeFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, fmt.Errorf("read the edge's counts: %w", err)

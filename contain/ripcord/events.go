@@ -17,7 +17,7 @@ import (
 const maxLines = 20
 
 // handleEvent handles an event of the programs.
-func (g *Gateway) handleEvent(e tables.Event, ns uint64) {
+func (g *Gateway) handleEvent(e tables.PacketEvent, ns uint64) {
 	switch e.Reason {
 	case tables.Learnt:
 		g.log.Info("learnt an address of the host", "address", e.Host.Addr())
@@ -56,7 +56,7 @@ type tally struct {
 // maxCauses bounds the memory of a tally.
 const maxCauses = 4096
 
-func (t *tally) countEvent(e tables.Event) {
+func (t *tally) countEvent(e tables.PacketEvent) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.counts == nil {

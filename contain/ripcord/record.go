@@ -114,7 +114,7 @@ func (r *record) openFile(name string) error {
 }
 
 // writeBlock writes the receipt of a block that the programs made.
-func (r *record) writeBlock(e tables.Event, at time.Time, last time.Duration) error {
+func (r *record) writeBlock(e tables.PacketEvent, at time.Time, last time.Duration) error {
 	what := "connection"
 	if e.Reason == tables.CoarseBlock {
 		what = "new connections to the port"

@@ -16,9 +16,9 @@ import (
 	"dragnet/flow"
 )
 
-// Model knows legitimate traffic in the flow and in the session domain, with what
+// TrafficModel knows legitimate traffic in the flow and in the session domain, with what
 // is needed to give p-values.
-type Model struct {
+type TrafficModel struct {
 	flows    *FlowModel
 	sessions *SessionModel
 	// held are the scores of held-out flows, ascending.
@@ -33,7 +33,7 @@ type Model struct {
 // Train makes a model of legitimate flows, seen by one observer each. It groups two
 // thirds of them; the others, as every third flow in order of time, say how far
 // outside legitimate flows lie.
-func Train(flows []flow.Flow, method Method, o FlowOptions, length time.Duration) (*Model, error) {
+func Train(flows []flow.Flow, method Method, o FlowOptions, length time.Duration) (*TrafficModel, error) {
 	if length <= 0 {
 		return nil, fmt.Errorf("sessions of %s: a length above 0 is needed", length)
 	}
@@ -50,7 +50,7 @@ func Train(flows []flow.Flow, method Method, o FlowOptions, length time.Duration
 	if len(held) < 30 {
 		return nil, fmt.Errorf("train on %d flows: at least 90 are needed", len(flows))
 	}
-	m := &Model{Length: length, Method: method, Trained: len(flows)}
+	m := &TrafficModel{Length: length, Method: method, Trained: len(flows)}
 	var err error
 	if m.flows, err = TrainFlows(grouped, method, o); err != nil {
 		return nil, err
@@ -68,9 +68,9 @@ func Train(flows []flow.Flow, method Method, o FlowOptions, length time.Duration
 }
 
 // Groups is the number of groups of flows.
-func (m *Model) Groups() int { return m.flows.Groups() }
+func (m *TrafficModel) Groups() int { return m.flows.Groups() }
 
-func (m *Model) sequences(flows []flow.Flow) (all [][]int, sessions []Session) {
+func (m *TrafficModel) sequences(flows []flow.Flow) (all [][]int, sessions []Session) {
 	sessions = Sessions(flows, m.Length)
 	for _, s := range sessions {
 		labels := make([]int, len(s.Flows))
@@ -172,7 +172,7 @@ func (t *tally) discover(rate float64) (odd []OddMachine) {
 
 // JudgeFlows counts for each machine the flows outside every cluster (section
 // 3.1), and returns the machines with too many.
-func (m *Model) JudgeFlows(flows []flow.Flow, vms []VM, rate float64) []OddMachine {
+func (m *TrafficModel) JudgeFlows(flows []flow.Flow, vms []VM, rate float64) []OddMachine {
 	t := newTally(FlowDomain, len(m.held), vms)
 	for k := range flows {
 		_, score := m.flows.Judge(&flows[k])
@@ -185,7 +185,7 @@ func (m *Model) JudgeFlows(flows []flow.Flow, vms []VM, rate float64) []OddMachi
 // of flows, and by their distribution (section 3.2), and returns the machines with
 // too many of either. A single session cannot be singled out: its p-value is not
 // below one in the number of sessions held out.
-func (m *Model) JudgeSessions(flows []flow.Flow, vms []VM, rate float64) (odd []OddMachine, judged int, err error) {
+func (m *TrafficModel) JudgeSessions(flows []flow.Flow, vms []VM, rate float64) (odd []OddMachine, judged int, err error) {
 	labels, sessions := m.sequences(flows)
 	sequences := newTally(SequenceDomain, len(m.sessions.sequence), vms)
 	distributions := newTally(DistributionDomain, len(m.sessions.distribution), vms)
@@ -226,7 +226,7 @@ type modelFile struct {
 const modelVersion = 1
 
 // Write writes the model as JSON.
-func (m *Model) Write(w io.Writer) error {
+func (m *TrafficModel) Write(w io.Writer) error {
 	s := m.sessions
 	f := modelFile{
 		Version: modelVersion, Method: m.Method, Trained: m.Trained, Features: FeatureNames, Scale: m.flows.scale, Points: m.flows.points, Labels: m.flows.labels, Units: m.flows.unit,
@@ -242,7 +242,7 @@ func (m *Model) Write(w io.Writer) error {
 const maxModel = 1 << 30
 
 // ReadModel reads what Write wrote.
-func ReadModel(r io.Reader) (*Model, error) {
+func ReadModel(r io.Reader) (*TrafficModel, error) {
 	var f modelFile
 	if err := json.NewDecoder(io.LimitReader(r, maxModel)).Decode(&f); err != nil {
 		return nil, fmt.Errorf("model: %w", err)
@@ -254,7 +254,7 @@ func ReadModel(r io.Reader) (*Model, error) {
 		return nil, fmt.Errorf("model: %w", err)
 	}
 	groups := len(f.Units)
-	m := &Model{held: f.Held, Length: f.Length, Method: f.Method, Trained: f.Trained}
+	m := &TrafficModel{held: f.Held, Length: f.Length, Method: f.Method, Trained: f.Trained}
 	m.flows = &FlowModel{scale: f.Scale, points: f.Points, labels: f.Labels, unit: f.Units, groups: groups, tree: cluster.NewTree(f.Points)}
 	m.sessions = &SessionModel{labels: groups, first: map[int][]float64{}, pairs: map[int][]float64{}, mean: f.Mean, spread: f.Spread, sequence: f.Sequence, distribution: f.Distribution}
 	copy(m.sessions.sizes[:], f.Sizes)

@@ -38,7 +38,7 @@ func floods(n int) (flows []flow.Flow) {
 	return flows
 }
 
-func trained(t testing.TB, method Method) *Model {
+func trained(t testing.TB, method Method) *TrafficModel {
 	t.Helper()
 	m, err := Train(surf(rand.New(rand.NewPCG(1, 9)), 1500), method, DefaultFlowOptions(), 10*time.Second)
 	if err != nil {

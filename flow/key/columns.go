@@ -2,10 +2,10 @@ package key
 
 import "math/bits"
 
-// Columns are the components of many flows, one slice each, as a column store
+// TupleColumns are the components of many flows, one slice each, as a column store
 // keeps them. All present slices have the same length; those outside the mask
 // may be nil.
-type Columns struct {
+type TupleColumns struct {
 	Addr4        []uint32 // other host, IPv4, host byte order
 	SPort, DPort []uint16
 	Proto        []uint8
@@ -18,7 +18,7 @@ const block = 1024
 
 // AppendMatches appends to dst the rows of c whose key is want. The mask must
 // hold an IPv4 address; rows number at most 2^31.
-func (k *Keyer) AppendMatches(dst []int32, c Columns, want K) []int32 {
+func (k *Keyer) AppendMatches(dst []int32, c TupleColumns, want K) []int32 {
 	k.hashBlocks(c, func(from int, keys []uint64) {
 		for i, got := range keys {
 			if got == uint64(want) {
@@ -31,7 +31,7 @@ func (k *Keyer) AppendMatches(dst []int32, c Columns, want K) []int32 {
 
 // AppendKeys appends to dst the key of every row of c. The hash must be Linear
 // and the mask hold an IPv4 address.
-func (k *Keyer) AppendKeys(dst []uint32, c Columns) []uint32 {
+func (k *Keyer) AppendKeys(dst []uint32, c TupleColumns) []uint32 {
 	k.hashBlocks(c, func(_ int, keys []uint64) {
 		for _, got := range keys {
 			dst = append(dst, uint32(got))
@@ -41,7 +41,7 @@ func (k *Keyer) AppendKeys(dst []uint32, c Columns) []uint32 {
 }
 
 // hashBlocks hashes c block by block; from is the row of the first key.
-func (k *Keyer) hashBlocks(c Columns, use func(from int, keys []uint64)) {
+func (k *Keyer) hashBlocks(c TupleColumns, use func(from int, keys []uint64)) {
 	var keys [block]uint64
 	var zeroPorts [block]uint16
 	var zeroProtos [block]uint8

@@ -26,7 +26,7 @@ func drawMask(t *rapid.T) Mask {
 	return m
 }
 
-func drawFlow(t *rapid.T, family Family) flow.Flow {
+func drawFlow(t *rapid.T, family AddressFamily) flow.Flow {
 	addr := func(label string) netip.Addr {
 		if family == IPv6 {
 			return netip.AddrFrom16([16]byte(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, label)))
@@ -133,7 +133,7 @@ func TestColumnsAgreeWithFlows(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var c Columns
+		var c TupleColumns
 		var want []int32
 		flows := make([]flow.Flow, 40)
 		for i := range flows {
@@ -284,9 +284,9 @@ func TestCatalogueIsConsistent(t *testing.T) {
 }
 
 // benchColumns is a column store of a busy border: 4 Mi rows.
-func benchColumns() Columns {
+func benchColumns() TupleColumns {
 	rng := rand.New(rand.NewPCG(1, 2))
-	var c Columns
+	var c TupleColumns
 	for range 4 << 20 {
 		c.Addr4 = append(c.Addr4, rng.Uint32())
 		c.DPort = append(c.DPort, uint16(rng.Uint32()))

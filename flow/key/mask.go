@@ -50,18 +50,18 @@ func (e End) Other(f *flow.Flow) netip.Addr {
 	return f.Resp
 }
 
-// Family is the IP version of the address in a mask.
-type Family uint8
+// AddressFamily is the IP version of the address in a mask.
+type AddressFamily uint8
 
 // NoAddr means the mask holds no address, and matches flows of both versions.
 const (
-	NoAddr Family = 0
-	IPv4   Family = 4
-	IPv6   Family = 6
+	NoAddr AddressFamily = 0
+	IPv4   AddressFamily = 4
+	IPv6   AddressFamily = 6
 )
 
 // Bits is the length of the family's addresses in bits.
-func (f Family) Bits() int {
+func (f AddressFamily) Bits() int {
 	switch f {
 	case IPv4:
 		return 32
@@ -75,7 +75,7 @@ func (f Family) Bits() int {
 // self-describing question (section 3.3).
 type Mask struct {
 	// Family of the other host's address; NoAddr leaves the address out.
-	Family Family
+	Family AddressFamily
 	// Prefix is how many leading bits of that address count.
 	Prefix uint8
 	// SPort and DPort are the originator's and the responder's port.
@@ -134,7 +134,7 @@ func ParseMask(s string) (Mask, error) {
 			if err1 != nil || err2 != nil {
 				return Mask{}, fmt.Errorf("mask component %q: want addr4/32 or addr6/128", part)
 			}
-			m.Family, m.Prefix = Family(f), uint8(p)
+			m.Family, m.Prefix = AddressFamily(f), uint8(p)
 		default:
 			return Mask{}, fmt.Errorf("mask component %q: want each of addr4/N, addr6/N, sport, dport, proto at most once", part)
 		}
@@ -155,7 +155,7 @@ func (m Mask) Code() [3]byte {
 
 // MaskFromCode reads Code's result.
 func MaskFromCode(c [3]byte) (Mask, error) {
-	m := Mask{Family: Family(c[0]), Prefix: c[1], SPort: c[2]&1 != 0, DPort: c[2]&2 != 0, Proto: c[2]&4 != 0}
+	m := Mask{Family: AddressFamily(c[0]), Prefix: c[1], SPort: c[2]&1 != 0, DPort: c[2]&2 != 0, Proto: c[2]&4 != 0}
 	if c[2] > 7 {
 		return Mask{}, fmt.Errorf("mask: unknown components %#x", c[2])
 	}

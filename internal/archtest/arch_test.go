@@ -4,9 +4,12 @@ package archtest
 
 import (
 	"encoding/json"
+	"go/ast"
+	"go/token"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -254,4 +257,78 @@ func TestProgramsLinkNoMoreThanTheyNeed(t *testing.T) {
 			}
 		}
 	}
+}
+
+// roleNames are types of which many packages have one; the package says of what.
+var roleNames = []string{
+	"Configuration", "Dependencies", "Options", "Server", "Service", "Client", "Reader", "Writer", "Decoder", "Store", "Counters", "Totals", "Stats",
+}
+
+// sharedNames are other names that packages which meet may both use, and why.
+var sharedNames = map[string]string{
+	"Findings": "where node/centre and node/detection hand what they find: the enforcement",
+	"Process":  "a process as trace/walk finds it, and as trace/record keeps it",
+	"Socket":   "a socket as the kernel lists it, as trace/walk finds it, and as trace/record keeps it",
+	"Result":   "of a comparison of machines and of a simulated worm; simulate/cloud computes both",
+}
+
+// TestTypeNamesMeanOneThing: packages that meet, since one imports the other or
+// a third that is no program imports both, do not give one name to two types. A
+// reader need not look up which Record or Report is meant.
+func TestTypeNamesMeanOneThing(t *testing.T) {
+	declared, meetings := exportedTypes(t), 0
+	all := packages(t)
+	at := map[string]bool{}
+	for _, p := range all {
+		at[p.ImportPath] = true
+	}
+	for _, p := range all {
+		together := []string{p.ImportPath}
+		program := slices.Contains([]string{"cmd", "lab", "reproduce", "internal"}, room(p.ImportPath))
+		for _, imp := range p.Imports {
+			if at[imp] {
+				together = append(together, imp)
+			}
+		}
+		names := map[string]string{}
+		for i, path := range together {
+			if program {
+				break
+			}
+			for _, name := range declared[path] {
+				if other, ok := names[name]; ok && sharedNames[name] == "" {
+					t.Errorf("%s is a type of %s and of %s, which meet in %s; say which in one of the names", name, other, path, p.ImportPath)
+				}
+				names[name] = path
+				meetings += i
+			}
+		}
+	}
+	if meetings == 0 {
+		t.Fatal("no packages meet")
+	}
+}
+
+// exportedTypes lists the exported types of each package of the field, but those
+// in roleNames and generated ones.
+func exportedTypes(t *testing.T) map[string][]string {
+	types := map[string][]string{}
+	eachFile(t, func(name string, _ *token.FileSet, file *ast.File) {
+		dir := filepath.Dir(name)
+		if strings.HasSuffix(name, "_test.go") || strings.HasSuffix(dir, "test") || strings.HasPrefix(dir, "internal/") {
+			return
+		}
+		for _, d := range file.Decls {
+			group, ok := d.(*ast.GenDecl)
+			if !ok || group.Tok != token.TYPE {
+				continue
+			}
+			for _, spec := range group.Specs {
+				if n := spec.(*ast.TypeSpec).Name; n.IsExported() && !slices.Contains(roleNames, n.Name) {
+					types[module+dir] = append(types[module+dir], n.Name)
+				}
+			}
+		}
+	})
+	return types
 }

@@ -141,7 +141,7 @@ func (p *published) start() {
 		}
 		p.members[name] = k
 		draft.Members = append(draft.Members, roster.Member{Name: name, Class: "org:" + name, Roles: roster.Report,
-			Keys: []roster.Key{{Public: k.Public(), From: now.Add(-time.Hour), Until: now.Add(time.Hour)}}})
+			Keys: []roster.MemberKey{{Public: k.Public(), From: now.Add(-time.Hour), Until: now.Add(time.Hour)}}})
 	}
 	bundle, err := roster.Sign(p.key, &draft, nil)
 	if err != nil {

@@ -113,7 +113,7 @@ func (n *node) kept(t testing.TB) (out []int) {
 	return out
 }
 
-func (n *node) member(t testing.TB, name string) Member {
+func (n *node) member(t testing.TB, name string) MemberStatus {
 	t.Helper()
 	all, err := n.ListMembers(t.Context(), "", 1000)
 	if err != nil {
@@ -125,7 +125,7 @@ func (n *node) member(t testing.TB, name string) Member {
 		}
 	}
 	t.Fatalf("%s is not among the members %v", name, all)
-	return Member{}
+	return MemberStatus{}
 }
 
 // enrolled is the folder of a new guard.

@@ -8,8 +8,8 @@ import (
 	"dragnet/internal/state"
 )
 
-// Member describes an agent or operator. A zero time means never.
-type Member struct {
+// MemberStatus describes an agent or operator. A zero time means never.
+type MemberStatus struct {
 	Name, Role string
 	// Host and Program are as the member reported them.
 	Host, Program           string
@@ -26,11 +26,11 @@ type Member struct {
 }
 
 // ListMembers returns at most limit members after name, sorted by name.
-func (r *Registry) ListMembers(ctx context.Context, after string, limit int) (out []Member, err error) {
+func (r *Registry) ListMembers(ctx context.Context, after string, limit int) (out []MemberStatus, err error) {
 	err = r.db.View(ctx, func(tx *state.Tx) error {
 		out = nil
 		return tx.Each(func(row *sql.Rows) error {
-			var m Member
+			var m MemberStatus
 			var enrolled, revoked, seen, until int64
 			err := row.Scan(&m.Name, &m.Role, &m.Host, &m.Program, &enrolled, &revoked, &seen, &until, &m.Configuration, &m.Problem,
 				&m.Waiting, &m.Dropped, &m.Received, &m.Refused, &m.Missed)

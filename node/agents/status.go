@@ -50,7 +50,7 @@ func (r *Registry) Status(ctx context.Context) admin.Status {
 }
 
 // problem says what is wrong with an agent; empty if nothing is.
-func (m *Member) problem(now time.Time) string {
+func (m *MemberStatus) problem(now time.Time) string {
 	switch {
 	case now.Sub(m.Seen) > silentAfter:
 		return fmt.Sprintf("was last heard at %s", m.Seen.UTC().Format(time.RFC3339))

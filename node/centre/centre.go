@@ -202,11 +202,11 @@ func (s *Centre) chargeQuota(tx *state.Tx, agent string, n, most int64, beyond e
 }
 
 // parseReport reads a report and checks what it claims.
-func parseReport(item *agentv1.Item) (*trap.Report, error) {
+func parseReport(item *agentv1.Item) (*trap.CaptureReport, error) {
 	if item.Format != trap.ReportFormat {
 		return nil, fmt.Errorf("capture of format %d; this node knows %d", item.Format, trap.ReportFormat)
 	}
-	var r trap.Report
+	var r trap.CaptureReport
 	if err := json.Unmarshal(item.Body, &r); err != nil {
 		return nil, fmt.Errorf("capture: %w", err)
 	}
@@ -226,7 +226,7 @@ func parseReport(item *agentv1.Item) (*trap.Report, error) {
 	return &r, nil
 }
 
-func (s *Centre) keepPayload(tx *state.Tx, from string, r *trap.Report) error {
+func (s *Centre) keepPayload(tx *state.Tx, from string, r *trap.CaptureReport) error {
 	digest := r.ID()
 	done, err := tx.Exec(`UPDATE centre_payload SET copies = copies + 1 WHERE digest = ?`, digest)
 	if err != nil {
@@ -320,7 +320,7 @@ const reportsAtOnce = 1000
 // reportFindings makes findings of reports, and forgets those.
 func (s *Centre) reportFindings(ctx context.Context) error {
 	return s.takeRows(ctx, "centre_report", "trap", func(byID map[string]*dossier.Finding, from string, body []byte) error {
-		var r trap.Report
+		var r trap.CaptureReport
 		if err := json.Unmarshal(body, &r); err != nil {
 			return err
 		}
@@ -363,7 +363,7 @@ const maxFlows = 20
 
 // addEvidence adds a report to the findings about those who attacked the
 // honeypot; if none is known, about the honeypot itself, which was taken over.
-func addEvidence(byID map[string]*dossier.Finding, from string, r *trap.Report) {
+func addEvidence(byID map[string]*dossier.Finding, from string, r *trap.CaptureReport) {
 	sent := dossier.FlowEvidence{Time: r.Time, Orig: r.Source.Addr(), Resp: r.Target.Addr(), Port: r.Target.Port(), Proto: r.Proto.String(), State: "recorded"}
 	about := r.Attackers
 	if len(about) == 0 {

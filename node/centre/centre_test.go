@@ -88,8 +88,8 @@ func open(t testing.TB, change func(*Configuration)) *kept {
 
 var noon = flow.Time(1_900_000_000_000_000)
 
-func report(payload []byte, port uint16) *trap.Report {
-	return &trap.Report{
+func report(payload []byte, port uint16) *trap.CaptureReport {
+	return &trap.CaptureReport{
 		Version: trap.ReportVersion, Session: "s", Service: "http",
 		Attackers: []trap.Attacker{{Addr: netip.MustParseAddr("203.0.113.2"), Target: netip.MustParseAddrPort("192.0.2.200:80"), Proto: flow.TCP}},
 		Capture: dossier.Capture{
@@ -99,7 +99,7 @@ func report(payload []byte, port uint16) *trap.Report {
 	}
 }
 
-func (k *kept) send(from string, r *trap.Report) error {
+func (k *kept) send(from string, r *trap.CaptureReport) error {
 	body, err := json.Marshal(r)
 	if err != nil {
 		return err
@@ -255,13 +255,13 @@ func TestQuotasAndBounds(t *testing.T) {
 // TestInvalidReports are refused, and nothing of them is kept.
 func TestInvalidReports(t *testing.T) {
 	k := open(t, nil)
-	for name, change := range map[string]func(*trap.Report){
-		"version":  func(r *trap.Report) { r.Version = 9 },
-		"empty":    func(r *trap.Report) { r.Payload = nil },
-		"too long": func(r *trap.Report) { r.Payload = make([]byte, trap.MaxPayload+1) },
-		"source":   func(r *trap.Report) { r.Source = netip.AddrPort{} },
-		"attacker": func(r *trap.Report) { r.Attackers[0].Addr = netip.Addr{} },
-		"names":    func(r *trap.Report) { r.Service = strings.Repeat("x", 100) },
+	for name, change := range map[string]func(*trap.CaptureReport){
+		"version":  func(r *trap.CaptureReport) { r.Version = 9 },
+		"empty":    func(r *trap.CaptureReport) { r.Payload = nil },
+		"too long": func(r *trap.CaptureReport) { r.Payload = make([]byte, trap.MaxPayload+1) },
+		"source":   func(r *trap.CaptureReport) { r.Source = netip.AddrPort{} },
+		"attacker": func(r *trap.CaptureReport) { r.Attackers[0].Addr = netip.Addr{} },
+		"names":    func(r *trap.CaptureReport) { r.Service = strings.Repeat("x", 100) },
 	} {
 		r := report([]byte("payload"), 80)
 		change(r)

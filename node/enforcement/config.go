@@ -23,7 +23,7 @@ type Configuration struct {
 	Agents []Agent `yaml:"agents"`
 	// Standing is the standing decision to propose, under which guards may hold
 	// sources back on their own.
-	Standing Standing `yaml:"standing"`
+	Standing StandingPolicy `yaml:"standing"`
 	// Station says when a rise of offenders or failures is a worm.
 	Station station.Configuration `yaml:"station"`
 	// Days is n: a block is proposed for a source that is at its limit on n days
@@ -48,8 +48,8 @@ type Agent struct {
 	Scope daw.Scope `yaml:"scope"`
 }
 
-// Standing is a standing decision to propose.
-type Standing struct {
+// StandingPolicy is a standing decision to propose.
+type StandingPolicy struct {
 	// Most bounds the addresses that all agents together may hold back or block
 	// under it at a time; 0 proposes no standing decision.
 	Most int `yaml:"most"`
@@ -62,7 +62,7 @@ type Standing struct {
 // DefaultConfiguration accepts no reports, since it names no agents.
 func DefaultConfiguration() Configuration {
 	return Configuration{
-		Agents: []Agent{}, Standing: Standing{For: 7 * 24 * time.Hour, Why: "hold back sources whose connections keep failing"},
+		Agents: []Agent{}, Standing: StandingPolicy{For: 7 * 24 * time.Hour, Why: "hold back sources whose connections keep failing"},
 		Station: station.DefaultConfiguration(), Days: 7, AlarmDays: 2, Switches: []sdn.Configuration{}, Every: time.Second,
 	}
 }

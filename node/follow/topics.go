@@ -114,14 +114,14 @@ func (f *Follower) registerTopics(r prometheus.Registerer) {
 		counter("errors_total", "Requests to the cluster that failed.", nil, c.Errors)
 		for i, s := range c.Sources() {
 			topic := prometheus.Labels{"topic": s.Topic}
-			of := func(value func(*kafka.Source) uint64) func() uint64 {
+			of := func(value func(*kafka.TopicCounts) uint64) func() uint64 {
 				return func() uint64 { return value(&c.Sources()[i]) }
 			}
-			counter("messages_total", "Messages read.", topic, of(func(s *kafka.Source) uint64 { return s.Messages }))
-			counter("malformed_total", "Messages of which a part could not be used.", topic, of(func(s *kafka.Source) uint64 { return s.Malformed }))
-			counter("removed_total", "Messages that the cluster removed before they were read.", topic, of(func(s *kafka.Source) uint64 { return s.Missing }))
-			counter("flows_total", "Flows made of messages.", topic, of(func(s *kafka.Source) uint64 { return s.Flows }))
-			gauge("lag", "Messages that wait in the cluster.", topic, of(func(s *kafka.Source) uint64 { return s.Lag }))
+			counter("messages_total", "Messages read.", topic, of(func(s *kafka.TopicCounts) uint64 { return s.Messages }))
+			counter("malformed_total", "Messages of which a part could not be used.", topic, of(func(s *kafka.TopicCounts) uint64 { return s.Malformed }))
+			counter("removed_total", "Messages that the cluster removed before they were read.", topic, of(func(s *kafka.TopicCounts) uint64 { return s.Missing }))
+			counter("flows_total", "Flows made of messages.", topic, of(func(s *kafka.TopicCounts) uint64 { return s.Flows }))
+			gauge("lag", "Messages that wait in the cluster.", topic, of(func(s *kafka.TopicCounts) uint64 { return s.Lag }))
 		}
 	}
 	if w := f.deps.Forwarder; w != nil {

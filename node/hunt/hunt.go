@@ -19,8 +19,8 @@ import (
 	"dragnet/flow/key"
 )
 
-// Witness is a name and what it logged.
-type Witness struct {
+// NamedLog is a name and what it logged.
+type NamedLog struct {
 	Name string
 	Log  flow.Log
 	// Ask, if set, asks a remote witness, and Log is not used. It returns the
@@ -54,7 +54,7 @@ type Outcome struct {
 }
 
 // Run asks all sources and opens their answers.
-func Run(ctx context.Context, c Configuration, p *pattern.Pattern, sources []Witness) (*Outcome, error) {
+func Run(ctx context.Context, c Configuration, p *pattern.Pattern, sources []NamedLog) (*Outcome, error) {
 	inquiry, err := detective.New(c.Detective, p)
 	if err != nil {
 		return nil, err
@@ -101,7 +101,7 @@ func Run(ctx context.Context, c Configuration, p *pattern.Pattern, sources []Wit
 	return out, nil
 }
 
-func newWitness(c Configuration, s Witness) (*witness.Witness, error) {
+func newWitness(c Configuration, s NamedLog) (*witness.Witness, error) {
 	log := s.Log
 	if c.Read != nil {
 		counting := countedLog{log, c.Read}

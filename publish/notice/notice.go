@@ -159,7 +159,7 @@ func (w *Writer) Write(v *publish.View) error {
 
 // rowsWithin are the living rows within prefixes, each once, in order.
 func rowsWithin(v *publish.View, networks []netip.Prefix) (out []*publish.Row) {
-	seen := map[publish.Key]bool{}
+	seen := map[publish.RowKey]bool{}
 	for _, p := range networks {
 		v.EachFrom(p.Addr(), func(r *publish.Row) bool {
 			if !p.Contains(r.Host) {

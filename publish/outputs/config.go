@@ -39,9 +39,9 @@ type Configuration struct {
 	// Query answers queries by host, group, pattern, time and filter.
 	Query Switch `yaml:"query"`
 	// Block are the block lists among the mirror's files.
-	Block Block `yaml:"block"`
+	Block BlockLists `yaml:"block"`
 	// Sensors are the lists for Zeek and Suricata among the mirror's files.
-	Sensors Block `yaml:"sensors"`
+	Sensors BlockLists `yaml:"sensors"`
 	// OCSF writes changes as events among the mirror's files.
 	OCSF Switch `yaml:"ocsf"`
 	// MISP is a feed among the mirror's files.
@@ -80,8 +80,8 @@ type Switch struct {
 	Serve bool `yaml:"serve"`
 }
 
-// Block says what lists hold.
-type Block struct {
+// BlockLists says what lists hold.
+type BlockLists struct {
 	// MinConfidence is what a host needs to be on a list; 0 writes none.
 	MinConfidence int `yaml:"min_confidence"`
 }

@@ -24,14 +24,14 @@ var Start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 type Source struct {
 	mu      sync.Mutex
 	clock   time.Time
-	entries map[publish.Key]dossier.Entry
+	entries map[publish.RowKey]dossier.Entry
 	groups  map[string]dossier.Group
 	changes []dossier.Change
 }
 
 // New is an empty source at Start.
 func New() *Source {
-	return &Source{clock: Start, entries: map[publish.Key]dossier.Entry{}, groups: map[string]dossier.Group{}}
+	return &Source{clock: Start, entries: map[publish.RowKey]dossier.Entry{}, groups: map[string]dossier.Group{}}
 }
 
 // Now is the source's clock.
@@ -64,7 +64,7 @@ func (s *Source) List(group string, patterns []string, confidence int, hosts ...
 }
 
 func (s *Source) put(e dossier.Entry) {
-	key := publish.Key{Host: e.Host, Group: e.Group}
+	key := publish.RowKey{Host: e.Host, Group: e.Group}
 	kind := dossier.Listed
 	if was, ok := s.entries[key]; ok {
 		kind, e.Listed = dossier.Updated, was.Listed
@@ -82,7 +82,7 @@ func (s *Source) Withdraw(group string, hosts ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, host := range hosts {
-		key := publish.Key{Host: netip.MustParseAddr(host), Group: group}
+		key := publish.RowKey{Host: netip.MustParseAddr(host), Group: group}
 		if e, ok := s.entries[key]; ok {
 			delete(s.entries, key)
 			s.change(dossier.Removed, e)

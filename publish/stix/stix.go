@@ -115,7 +115,7 @@ const Kinds = 4
 
 // RowID is the part of the identifiers that the objects of a row share, except
 // the address.
-func (m *Maker) RowID(k publish.Key) uuid.UUID {
+func (m *Maker) RowID(k publish.RowKey) uuid.UUID {
 	return uuid.NewSHA1(m.space, append(k.Host.AppendTo(nil), k.Group...))
 }
 

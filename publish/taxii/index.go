@@ -72,10 +72,10 @@ func newIndex(v *publish.View, m *stix.Maker, least int) *index {
 
 // addRemovals adds the last removal of each entry that is no longer there.
 func (x *index) addRemovals(least int) {
-	last := map[publish.Key]int32{}
+	last := map[publish.RowKey]int32{}
 	for i := range x.view.Changes {
 		c := &x.view.Changes[i]
-		key := publish.Key{Host: c.Entry.Host, Group: c.Entry.Group}
+		key := publish.RowKey{Host: c.Entry.Host, Group: c.Entry.Group}
 		if c.Kind == dossier.Removed && c.Entry.Confidence >= least && !x.view.Has(key) {
 			last[key] = int32(i)
 		}

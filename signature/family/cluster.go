@@ -28,8 +28,8 @@ type Options struct {
 	FalseAlarms float64
 }
 
-// Result of Cluster: indices of samples.
-type Result struct {
+// Clustering is the result of Cluster: indices of samples.
+type Clustering struct {
 	Families [][]int
 	Outliers []int
 }
@@ -38,11 +38,11 @@ type Result struct {
 // cost the square of their number, so a random subset is cut first and all
 // samples that its families' signatures recognise are taken out; then a subset
 // of the rest, until nothing more is recognised.
-func Cluster(ctx context.Context, samples [][]byte, bg *dossier.Background, o Options) (Result, error) {
+func Cluster(ctx context.Context, samples [][]byte, bg *dossier.Background, o Options) (Clustering, error) {
 	o.Width, o.Subset, o.Least = cmp.Or(o.Width, 32), cmp.Or(o.Subset, 100), cmp.Or(o.Least, 3)
 	o.FalseAlarms = cmp.Or(o.FalseAlarms, 100)
 	rng := rand.New(rand.NewPCG(o.Seed, 0))
-	var r Result
+	var r Clustering
 	alike := 0.0
 	rest := make([]int, len(samples))
 	for i := range rest {

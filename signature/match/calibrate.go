@@ -119,8 +119,8 @@ func uniformBackground() *dossier.Background {
 	return &bg
 }
 
-// Model predicts the false alarms of a part from its background.
-type Model struct {
+// AlarmModel predicts the false alarms of a part from its background.
+type AlarmModel struct {
 	width int
 	ways  float64 // alignments of a gapped part per window
 	tails []func(int32) float64
@@ -130,9 +130,9 @@ type Model struct {
 // bytes (compressed or encrypted payload); the worse one counts. The blocks of
 // a gapped part are treated as one, times the number of ways to place them,
 // which is an upper bound.
-func NewModel(p *dossier.Part, bg *dossier.Background) *Model {
+func NewModel(p *dossier.Part, bg *dossier.Background) *AlarmModel {
 	joined := dossier.Block{Pseudo: p.Blocks[0].Pseudo}
-	m := &Model{ways: 1}
+	m := &AlarmModel{ways: 1}
 	for i := range p.Blocks {
 		joined.Columns = append(joined.Columns, p.Blocks[i].Columns...)
 		m.ways *= float64(p.Blocks[i].Gap.Max - p.Blocks[i].Gap.Min + 1)
@@ -144,7 +144,7 @@ func NewModel(p *dossier.Part, bg *dossier.Background) *Model {
 }
 
 // FalseAlarms is the number of windows in 10^9 bytes that score above omega.
-func (m *Model) FalseAlarms(omega float64) float64 {
+func (m *AlarmModel) FalseAlarms(omega float64) float64 {
 	worst := 0.0
 	for _, tail := range m.tails {
 		worst = max(worst, tail(limitAbove(omega, m.width)))
@@ -154,7 +154,7 @@ func (m *Model) FalseAlarms(omega float64) float64 {
 
 // Threshold is the least threshold, to 1/64 nat in all, whose false alarms do
 // not exceed rate per 10^9 bytes.
-func (m *Model) Threshold(rate float64) float64 {
+func (m *AlarmModel) Threshold(rate float64) float64 {
 	low, high := -64.0, 64.0 // no log ratio is larger
 	for unit := 1.0 / Units / float64(m.width); high-low > unit; {
 		if mid := (low + high) / 2; m.FalseAlarms(mid) > rate {

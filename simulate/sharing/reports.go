@@ -36,7 +36,7 @@ func DefaultReporters() Reporters {
 // sources of each host, for every floor.
 func (c Reporters) Publish() (*Belief, error) {
 	rng := rand.New(rand.NewPCG(c.Seed, 1))
-	m := merge.New(merge.Rules{Floor: 1, Witnesses: 1, Shared: 1, Overlap: 1})
+	m := merge.New(merge.Thresholds{Floor: 1, Witnesses: 1, Shared: 1, Overlap: 1})
 	as := Configuration{Innocent: c.Innocent, Framed: c.Framed}
 	together := as.drawFramed(rng)
 	liars := int(c.Liars*float64(c.Detectives) + 0.5)
@@ -63,7 +63,7 @@ func (c Reporters) Publish() (*Belief, error) {
 		if err := r.Check(); err != nil {
 			return nil, fmt.Errorf("detective %d: %w", i, err)
 		}
-		m.Add(merge.Sighting{Pattern: 1, Class: fmt.Sprint("org", i), Report: r})
+		m.Add(merge.LiveReport{Pattern: 1, Class: fmt.Sprint("org", i), Report: r})
 	}
 	out := &Belief{Group: c.Group}
 	for _, g := range m.Groups() {

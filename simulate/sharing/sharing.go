@@ -105,7 +105,7 @@ const text = "out dst=198.51.100.7 dport=69 proto=udp"
 
 // player is one witness of the community.
 type player struct {
-	source detective.Witness
+	source detective.KnownWitness
 	log    flowLog
 }
 
@@ -162,7 +162,7 @@ func (c *Configuration) drawPlayers(rng *rand.Rand) []player {
 	liars := int(c.Liars*float64(c.Organisations) + 0.5)
 	for i := range c.Organisations {
 		name := fmt.Sprint("w", i)
-		own := player{source: detective.Witness{Name: name, Class: fmt.Sprint("org", i), Verified: true}}
+		own := player{source: detective.KnownWitness{Name: name, Class: fmt.Sprint("org", i), Verified: true}}
 		for h := range c.Group {
 			if rng.Float64() < c.Seen {
 				own.log = append(own.log, attackFlow(attackerAddr(h)))
@@ -199,7 +199,7 @@ func (c *Configuration) makeLiars(own player, lie Lie, innocents []netip.Addr) [
 		var all []player
 		for n := range c.Names {
 			all = append(all, player{
-				source: detective.Witness{Name: fmt.Sprint(own.source.Name, "-", n)}, log: slices.Concat(own.log, attackFlows(innocents)),
+				source: detective.KnownWitness{Name: fmt.Sprint(own.source.Name, "-", n)}, log: slices.Concat(own.log, attackFlows(innocents)),
 			})
 		}
 		return all

@@ -258,7 +258,7 @@ func TestTemplatesOutliveARestart(t *testing.T) {
 // kept, and what came since the last save is not taken for missing.
 func TestCountsOutliveARestart(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "templates.json")
-	step := func(stop bool, numbers ...uint32) (Source, Totals) {
+	step := func(stop bool, numbers ...uint32) (ExporterCounts, Totals) {
 		c := begin(t, file, nil)
 		conn := dial(t, c)
 		before := c.Totals().Datagrams

@@ -36,9 +36,9 @@ type Exporter struct {
 	Counters
 }
 
-// Source is what was received of the exporters of one configured prefix; of
+// ExporterCounts is what was received of the exporters of one configured prefix; of
 // prefixes within each other, the longest has it.
-type Source struct {
+type ExporterCounts struct {
 	Prefix netip.Prefix
 	// Exporters is how many addresses of it are known now.
 	Exporters int
@@ -101,12 +101,12 @@ func (c *Collector) exporters() map[netip.Addr]*Exporter {
 
 // Sources are the configured prefixes in their order. Their counts only grow,
 // whatever exporters come and go.
-func (c *Collector) Sources() []Source {
+func (c *Collector) Sources() []ExporterCounts {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	all := make([]Source, len(c.gone))
+	all := make([]ExporterCounts, len(c.gone))
 	for i, p := range c.config.Exporters {
-		all[i] = Source{Prefix: p, Counters: c.gone[i]}
+		all[i] = ExporterCounts{Prefix: p, Counters: c.gone[i]}
 	}
 	for a, e := range c.exporters() {
 		if i, ok := c.named.Lookup(a); ok {

@@ -45,8 +45,8 @@ func (s *Sequence) Break() { s.started = false }
 // Lost is how many items are missing.
 func (s *Sequence) Lost() uint64 { return uint64(max(0, min(s.missing[0], s.missing[1]))) }
 
-// State is what a restart keeps of a Sequence.
-type State struct {
+// SavedSequence is what a restart keeps of a Sequence.
+type SavedSequence struct {
 	Started  bool     `json:"started"`
 	Next     uint32   `json:"next"`
 	Last     uint32   `json:"last"`
@@ -55,12 +55,12 @@ type State struct {
 }
 
 // State is that so far.
-func (s *Sequence) State() *State {
-	return &State{s.started, s.next, s.last, s.missing, s.Restarts}
+func (s *Sequence) State() *SavedSequence {
+	return &SavedSequence{s.started, s.next, s.last, s.missing, s.Restarts}
 }
 
 // Resume goes on from a State, so that what was sent meanwhile counts as missing.
-func (s *Sequence) Resume(from *State) {
+func (s *Sequence) Resume(from *SavedSequence) {
 	if from != nil {
 		*s = Sequence{started: from.Started, next: from.Next, last: from.Last, missing: from.Missing, Restarts: from.Restarts}
 	}

@@ -310,8 +310,8 @@ func (c *Consumer) Commit(ctx context.Context, number int64) {
 	}
 }
 
-// Source is what was received of one topic.
-type Source struct {
+// TopicCounts is what was received of one topic.
+type TopicCounts struct {
 	Topic string
 	Counts
 	// Lag is how many messages wait in the cluster, as far as is known.
@@ -323,11 +323,11 @@ type Source struct {
 }
 
 // Sources are the topics in the order of the configuration.
-func (c *Consumer) Sources() (all []Source) {
+func (c *Consumer) Sources() (all []TopicCounts) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, f := range c.feeds {
-		s := Source{Topic: f.topic.Name, Counts: f.counts, Lag: f.lag()}
+		s := TopicCounts{Topic: f.topic.Name, Counts: f.counts, Lag: f.lag()}
 		for _, n := range f.netflow.Counters() {
 			s.NetFlow.Add(n)
 		}

@@ -34,11 +34,11 @@ type Format struct {
 	Parse Parse
 	// Record takes the place of Parse for lines that are to be joined. Times of
 	// arrival are those at which records end.
-	Record Record
+	Record ParseRecord
 	// Header, if set, looks whether a line names the columns of those that
 	// follow, and says how to read them; nil if it does not. Record may be nil
 	// then, for lines before the first header are of no use.
-	Header func(line []byte) Record
+	Header func(line []byte) ParseRecord
 	// Whole reports whether a last line without newline is whole. Without it
 	// such a line waits for the rest.
 	Whole func(line []byte) bool
@@ -47,8 +47,8 @@ type Format struct {
 // Parse is how a Format reads a line that is a flow.
 type Parse func(line []byte, f *flow.Flow) (ok bool, err error)
 
-// Record is how a Format reads a line that is a record of one direction.
-type Record func(line []byte, r *biflow.Record) (ok bool, err error)
+// ParseRecord is how a Format reads a line that is a record of one direction.
+type ParseRecord func(line []byte, r *biflow.Record) (ok bool, err error)
 
 var errNoHeader = errors.New("no line before it names the columns")
 
@@ -80,7 +80,7 @@ type Reader struct {
 	join   *biflow.Joiner // nil unless lines are joined
 	joined int            // records in join, since it was flushed
 	now    flow.Time      // the latest end of a record
-	record Record         // how lines are read now
+	record ParseRecord    // how lines are read now
 	header string         // the line that says so
 }
 

@@ -23,14 +23,14 @@ type savedExporter struct {
 }
 
 type savedDomain struct {
-	Version    version           `json:"version"`
-	Domain     uint32            `json:"domain"`
-	Sequence   *gaps.State       `json:"sequence,omitempty"`
-	Boot       uint64            `json:"boot,omitempty"`
-	Sampling   uint32            `json:"sampling,omitempty"`
-	Selectors  map[uint32]uint32 `json:"selectors,omitempty"`
-	Interfaces map[uint32]uint32 `json:"interfaces,omitempty"`
-	Templates  []savedTemplate   `json:"templates"`
+	Version    version             `json:"version"`
+	Domain     uint32              `json:"domain"`
+	Sequence   *gaps.SavedSequence `json:"sequence,omitempty"`
+	Boot       uint64              `json:"boot,omitempty"`
+	Sampling   uint32              `json:"sampling,omitempty"`
+	Selectors  map[uint32]uint32   `json:"selectors,omitempty"`
+	Interfaces map[uint32]uint32   `json:"interfaces,omitempty"`
+	Templates  []savedTemplate     `json:"templates"`
 }
 
 type savedTemplate struct {

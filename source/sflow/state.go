@@ -11,10 +11,10 @@ import (
 
 // savedExporter is what a Decoder keeps of one across restarts, as JSON.
 type savedExporter struct {
-	Addr     netip.Addr             `json:"addr"`
-	Counters Counters               `json:"counters"` // without the losses of sub-agents
-	Agents   map[uint32]*gaps.State `json:"agents"`
-	Drops    map[uint64]uint32      `json:"drops"`
+	Addr     netip.Addr                     `json:"addr"`
+	Counters Counters                       `json:"counters"` // without the losses of sub-agents
+	Agents   map[uint32]*gaps.SavedSequence `json:"agents"`
+	Drops    map[uint64]uint32              `json:"drops"`
 }
 
 // Save returns sequence numbers and counters as JSON, so that a restarted program
@@ -22,7 +22,7 @@ type savedExporter struct {
 func (d *Decoder) Save() ([]byte, error) {
 	all := []savedExporter{}
 	for from, e := range d.exporters.All() {
-		one := savedExporter{Addr: from, Counters: e.Counters, Agents: map[uint32]*gaps.State{}, Drops: e.drops}
+		one := savedExporter{Addr: from, Counters: e.Counters, Agents: map[uint32]*gaps.SavedSequence{}, Drops: e.drops}
 		for agent, s := range e.agents {
 			one.Agents[agent] = s.State()
 		}

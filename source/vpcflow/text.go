@@ -34,7 +34,7 @@ func is(prefix []byte) bool {
 }
 
 // header reads a line that names columns, which must include the addresses.
-func header(line []byte) lines.Record {
+func header(line []byte) lines.ParseRecord {
 	if l := layoutOf(string(line)); l != nil {
 		return l.parse
 	}

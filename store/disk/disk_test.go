@@ -171,7 +171,7 @@ func drawMask(t *rapid.T) key.Mask {
 		return standard[rapid.IntRange(0, len(standard)-1).Draw(t, "number")].Mask
 	}
 	m := key.Mask{
-		Family: rapid.SampledFrom([]key.Family{key.NoAddr, key.IPv4, key.IPv6}).Draw(t, "family"),
+		Family: rapid.SampledFrom([]key.AddressFamily{key.NoAddr, key.IPv4, key.IPv6}).Draw(t, "family"),
 		SPort:  rapid.Bool().Draw(t, "sport"), DPort: rapid.Bool().Draw(t, "dport"), Proto: true,
 	}
 	if m.Family != key.NoAddr {

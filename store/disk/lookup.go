@@ -136,7 +136,7 @@ func (l *lookupQuery) matchColumns(v *visitor) error {
 		return err
 	}
 	t := v.rows
-	c := key.Columns{Addr4: t.u32[low], SPort: t.u16[origPort], DPort: t.u16[respPort], Proto: t.u8[proto]}
+	c := key.TupleColumns{Addr4: t.u32[low], SPort: t.u16[origPort], DPort: t.u16[respPort], Proto: t.u8[proto]}
 	v.hits = v.hits[:0]
 	if len(l.clue.Keys) == 1 {
 		v.hits = l.keyer.AppendMatches(v.hits, c, l.clue.Keys[0].K)

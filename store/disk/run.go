@@ -67,7 +67,7 @@ func (x *indexer) addBlock(n int, t *table) {
 		low, is6 := otherEnd(s.End)
 		before := len(x.entries[i])
 		if s.Mask.Family == key.IPv4 {
-			x.keys = x.keyers[i].AppendKeys(x.keys[:0], key.Columns{Addr4: t.u32[low][:t.n], DPort: t.u16[respPort][:t.n], Proto: t.u8[proto][:t.n]})
+			x.keys = x.keyers[i].AppendKeys(x.keys[:0], key.TupleColumns{Addr4: t.u32[low][:t.n], DPort: t.u16[respPort][:t.n], Proto: t.u8[proto][:t.n]})
 		} else {
 			x.keys = x.slowKeys(x.keys[:0], i, t, is6)
 		}

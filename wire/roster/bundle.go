@@ -169,7 +169,7 @@ func open(b *Bundle, signer identity.Public, now time.Time, skew time.Duration) 
 }
 
 // Find is the member with this key and the key, whatever its state.
-func (h *Held) Find(id identity.ID) (*Member, *Key, error) {
+func (h *Held) Find(id identity.ID) (*Member, *MemberKey, error) {
 	at, ok := h.byKey[id]
 	if !ok {
 		return nil, nil, ErrUnknown

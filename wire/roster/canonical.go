@@ -141,7 +141,7 @@ func (m *Member) unmarshal(s *cryptobyte.String) bool {
 	if !s.ReadUint8(&keys) || keys > MaxKeys {
 		return false
 	}
-	m.Keys = make([]Key, keys)
+	m.Keys = make([]MemberKey, keys)
 	for i := range m.Keys {
 		k := &m.Keys[i]
 		if !readPublic(s, &k.Public) || !readTime(s, &k.From) || !readTime(s, &k.Until) || !readTime(s, &k.Revoked) {

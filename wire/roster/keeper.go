@@ -25,9 +25,9 @@ var (
 	ErrGap      = errors.New("roster: the history it brings does not reach back to the one held; remove the held one only after comparing signing keys by other means")
 )
 
-// State is where a Keeper remembers, so that a restart does not make it accept
+// Storage is where a Keeper remembers, so that a restart does not make it accept
 // what it had left behind. Save must be durable when it returns.
-type State interface {
+type Storage interface {
 	// Load gives what was saved last, nil if nothing was.
 	Load() ([]byte, error)
 	Save([]byte) error
@@ -51,7 +51,7 @@ func (f File) Save(data []byte) error { return durable.WriteFile(string(f), data
 // Keeper holds the newest roster known, and follows the signing key as it is
 // handed over. It is safe for concurrent use.
 type Keeper struct {
-	state State
+	state Storage
 
 	mu     sync.RWMutex
 	pin    identity.Public // the current signing key
@@ -61,7 +61,7 @@ type Keeper struct {
 
 // NewKeeper trusts pin, the signing key as it was learnt by other means (on
 // paper, by telephone), and goes on from what state remembers.
-func NewKeeper(pin identity.Public, state State) (*Keeper, error) {
+func NewKeeper(pin identity.Public, state Storage) (*Keeper, error) {
 	k := &Keeper{state: state, pin: pin}
 	saved, err := state.Load()
 	if err != nil || saved == nil {

@@ -60,7 +60,7 @@ func ReadMembers(path string) (*Roster, error) {
 		}
 		out := Member{Name: e.Name, Class: cmp.Or(e.Class, "org:"+e.Name), Roles: roles, AS: slices.Compact(slices.Sorted(slices.Values(e.AS)))}
 		for _, k := range e.Keys {
-			out.Keys = append(out.Keys, Key{Public: k.Public, From: truncateToSecond(k.From), Until: truncateToSecond(k.Until), Revoked: truncateToSecond(k.Revoked)})
+			out.Keys = append(out.Keys, MemberKey{Public: k.Public, From: truncateToSecond(k.From), Until: truncateToSecond(k.Until), Revoked: truncateToSecond(k.Revoked)})
 		}
 		r.Members = append(r.Members, out)
 	}

@@ -97,11 +97,11 @@ type Member struct {
 	// AS are the member's autonomous systems, in ascending order.
 	AS []uint32
 	// Keys are all it ever used, so that a late revocation finds its key.
-	Keys []Key
+	Keys []MemberKey
 }
 
-// Key is one identity key of a member, good in [From, Until).
-type Key struct {
+// MemberKey is one identity key of a member, good in [From, Until).
+type MemberKey struct {
 	Public      identity.Public
 	From, Until time.Time
 	// Revoked is since when the key may have been in other hands; zero if it
@@ -120,7 +120,7 @@ var (
 )
 
 // usable says whether the key may sign at a time.
-func (k *Key) usable(at time.Time) error {
+func (k *MemberKey) usable(at time.Time) error {
 	switch {
 	case !k.Revoked.IsZero():
 		return ErrRevoked

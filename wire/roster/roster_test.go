@@ -33,7 +33,7 @@ func generate(t testing.TB) *identity.Key {
 func member(name string, roles roster.Role, keys ...*identity.Key) roster.Member {
 	m := roster.Member{Name: name, Class: "org:" + name, Roles: roles, AS: []uint32{64496, 64500}}
 	for _, k := range keys {
-		m.Keys = append(m.Keys, roster.Key{Public: k.Public(), From: now.Add(-day), Until: now.Add(365 * day)})
+		m.Keys = append(m.Keys, roster.MemberKey{Public: k.Public(), From: now.Add(-day), Until: now.Add(365 * day)})
 	}
 	return m
 }
@@ -270,7 +270,7 @@ members:
 	date := func(y, m, d, h int) time.Time { return time.Date(y, time.Month(m), d, h, 0, 0, 0, time.UTC) }
 	want := &roster.Roster{Members: []roster.Member{
 		{Name: "north", Class: "org:north", Roles: roster.Ask | roster.Report},
-		{Name: "south", Class: "as:64500", Roles: roster.Witness, AS: []uint32{64496, 64500}, Keys: []roster.Key{
+		{Name: "south", Class: "as:64500", Roles: roster.Witness, AS: []uint32{64496, 64500}, Keys: []roster.MemberKey{
 			{Public: k, From: date(2026, 1, 1, 0), Until: date(2027, 1, 1, 0), Revoked: date(2026, 2, 1, 10)},
 		}},
 	}}

@@ -28,12 +28,12 @@ type Configuration struct {
 	Listen string `yaml:"listen"`
 	// Relays are the relays where questions are looked for: for a witness that
 	// nobody can reach.
-	Relays []Relay `yaml:"relays"`
+	Relays []RelayConfiguration `yaml:"relays"`
 	// Key is the file of this organisation's private key, which is created if
 	// there is none; empty is witness.key in the data directory.
 	Key string `yaml:"key"`
 	// Roster is the list of detectives.
-	Roster Roster `yaml:"roster"`
+	Roster RosterConfiguration `yaml:"roster"`
 	// Clearinghouse serves newer rosters and the epochs whose salts are used; with
 	// it, only epochs that it published are answered.
 	Clearinghouse Clearinghouse `yaml:"clearinghouse"`
@@ -47,8 +47,8 @@ type Configuration struct {
 	Policy policy.Rules `yaml:"policy"`
 }
 
-// Relay is a relay and the key that it must hold.
-type Relay struct {
+// RelayConfiguration is a relay and the key that it must hold.
+type RelayConfiguration struct {
 	// URL is for example https://203.0.113.9:8444.
 	URL string `yaml:"url"`
 	// Key is the public key that it must hold.
@@ -63,8 +63,8 @@ type Clearinghouse struct {
 	Key string `yaml:"key"`
 }
 
-// Roster says where the signed list of members is, and whose signature counts.
-type Roster struct {
+// RosterConfiguration says where the signed list of members is, and whose signature counts.
+type RosterConfiguration struct {
 	// File is read again when it changes, so that newer versions can be put
 	// there; empty if a clearinghouse is asked.
 	File string `yaml:"file"`
@@ -74,7 +74,7 @@ type Roster struct {
 
 // DefaultConfiguration answers no questions.
 func DefaultConfiguration() Configuration {
-	return Configuration{Relays: []Relay{}, Concurrent: 2, Timeout: time.Minute, Limits: witness.DefaultConfiguration(), Policy: policy.Default()}
+	return Configuration{Relays: []RelayConfiguration{}, Concurrent: 2, Timeout: time.Minute, Limits: witness.DefaultConfiguration(), Policy: policy.Default()}
 }
 
 // Off reports whether the witness takes no questions.

@@ -20,7 +20,7 @@ const (
 
 // pollRelay serves questions from a relay until ctx ends, and reconnects after
 // failures.
-func (s *Service) pollRelay(ctx context.Context, r *Relay) {
+func (s *Service) pollRelay(ctx context.Context, r *RelayConfiguration) {
 	pause := pauseFirst
 	for ctx.Err() == nil {
 		err := s.serveRelay(ctx, r, func() { pause = pauseFirst })
@@ -37,7 +37,7 @@ func (s *Service) pollRelay(ctx context.Context, r *Relay) {
 }
 
 // serveRelay answers messages of a relay until a call fails.
-func (s *Service) serveRelay(ctx context.Context, r *Relay, heard func()) error {
+func (s *Service) serveRelay(ctx context.Context, r *RelayConfiguration, heard func()) error {
 	mailbox, err := exchange.NewMailbox(s.key)
 	if err != nil {
 		return err

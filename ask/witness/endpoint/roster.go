@@ -27,7 +27,7 @@ type fileVersion struct {
 	mod  time.Time
 }
 
-func openMembers(c Roster, held string, log *slog.Logger) (*members, error) {
+func openMembers(c RosterConfiguration, held string, log *slog.Logger) (*members, error) {
 	signer, err := identity.ParsePublic(c.Signer)
 	if err != nil {
 		return nil, err

@@ -240,7 +240,7 @@ func TestAnAlternativeIsNotWithinAJoin(t *testing.T) {
 }
 
 func TestAddresses(t *testing.T) {
-	mask := func(family key.Family, prefix uint8) key.Mask {
+	mask := func(family key.AddressFamily, prefix uint8) key.Mask {
 		return key.Mask{Family: family, Prefix: prefix, DPort: true}
 	}
 	for _, c := range []struct {

@@ -18,12 +18,12 @@ import (
 // eventSize is that of struct event in maps.h.
 const eventSize = 8 + 4 + 4 + 16 + 16 + 2 + 2 + 4 + 8
 
-func parseEvent(b []byte) (e tables.Event, ns uint64, err error) {
+func parseEvent(b []byte) (e tables.PacketEvent, ns uint64, err error) {
 	if len(b) < eventSize {
 		return e, 0, fmt.Errorf("event of %d octets, want %d: the programs are of another version", len(b), eventSize)
 	}
 	n := binary.NativeEndian
-	e = tables.Event{
+	e = tables.PacketEvent{
 		Seq: n.Uint32(b[8:]), Ack: n.Uint32(b[12:]),
 		Host:   netip.AddrPortFrom(unmapAddr([16]byte(b[16:])), n.Uint16(b[48:])),
 		Peer:   netip.AddrPortFrom(unmapAddr([16]byte(b[32:])), n.Uint16(b[50:])),
@@ -48,7 +48,7 @@ func (w *Wire) Events() (*Events, error) {
 // Drain calls see for each pending event, with its time in nanoseconds since
 // boot, and returns when none is left. Poll it: the programs wake no reader, so
 // that a flood of events costs no more than the reader spends.
-func (e *Events) Drain(see func(ev tables.Event, ns uint64)) error {
+func (e *Events) Drain(see func(ev tables.PacketEvent, ns uint64)) error {
 	e.ring.SetDeadline(time.Unix(1, 0)) // do not wait
 	var r ringbuf.Record
 	for {

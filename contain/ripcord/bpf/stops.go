@@ -133,9 +133,9 @@ func (w *Wire) readCookies() iter.Seq2[tables.Grant, tables.Cookie] {
 }
 
 // readResets reads the counts of RSTs.
-func (w *Wire) readResets() iter.Seq2[netip.AddrPort, tables.Resets] {
-	return func(yield func(netip.AddrPort, tables.Resets) bool) {
-		eachEntry(w.objects.Resets, func(k resetKey, r tables.Resets) bool {
+func (w *Wire) readResets() iter.Seq2[netip.AddrPort, tables.ResetCount] {
+	return func(yield func(netip.AddrPort, tables.ResetCount) bool) {
+		eachEntry(w.objects.Resets, func(k resetKey, r tables.ResetCount) bool {
 			return yield(netip.AddrPortFrom(unmapAddr(k.Peer), portNumber(k.PPort)), r)
 		})
 	}

@@ -38,7 +38,7 @@ type pair struct {
 	wire   *Wire
 	twin   *path.Path
 	events *Events
-	told   []tables.Event
+	told   []tables.PacketEvent
 }
 
 func newPair(t *testing.T, s tables.Settings) *pair {
@@ -51,7 +51,7 @@ func newPair(t *testing.T, s tables.Settings) *pair {
 	t.Cleanup(func() { w.Close() })
 	p := &pair{t: t, wire: w, twin: path.New(s)}
 	p.twin.Room = [2]int{64, 64}
-	p.twin.OnEvent = func(e tables.Event) { p.told = append(p.told, e) }
+	p.twin.OnEvent = func(e tables.PacketEvent) { p.told = append(p.told, e) }
 	if p.events, err = w.Events(); err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +197,7 @@ func (p *pair) compare() {
 		stops[k] = s
 	}
 	same(p, "stops", stops, p.twin.Stops)
-	resets, counted := map[netip.AddrPort]tables.Resets{}, map[netip.AddrPort]tables.Resets{}
+	resets, counted := map[netip.AddrPort]tables.ResetCount{}, map[netip.AddrPort]tables.ResetCount{}
 	for k, r := range p.wire.readResets() {
 		resets[k] = r
 	}
@@ -238,8 +238,8 @@ func (p *pair) compare() {
 	p.check(err)
 	same(p, "budget", budget, p.twin.Budget)
 
-	var told []tables.Event
-	p.check(p.events.Drain(func(e tables.Event, ns uint64) { told = append(told, e) }))
+	var told []tables.PacketEvent
+	p.check(p.events.Drain(func(e tables.PacketEvent, ns uint64) { told = append(told, e) }))
 	for i := range p.told { // the kernel writes 0 for what was not read
 		p.told[i].Host, p.told[i].Peer = zeroed(p.told[i].Host), zeroed(p.told[i].Peer)
 	}

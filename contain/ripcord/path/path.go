@@ -31,7 +31,7 @@ type Path struct {
 	Sources       map[netip.Addr]*tables.Source
 	Stops         map[tables.Principals]tables.Stop
 	Lengths       [tables.StopLengths]uint32
-	Resets        map[netip.AddrPort]*tables.Resets
+	Resets        map[netip.AddrPort]*tables.ResetCount
 	Conversations map[tables.Conversation]uint32
 	Hops          map[netip.Addr]tables.Hop
 	Prefixes      map[netip.Prefix]uint32
@@ -40,7 +40,7 @@ type Path struct {
 
 	Counters [tables.Reasons]uint64
 	// OnEvent receives events; nil drops them.
-	OnEvent func(tables.Event)
+	OnEvent func(tables.PacketEvent)
 
 	conns [2]int
 }
@@ -50,7 +50,7 @@ func New(s tables.Settings) *Path {
 	return &Path{
 		Settings: s, Room: [2]int{65536, 65536},
 		Conns: map[tables.Ends]*tables.Conn{}, Sources: map[netip.Addr]*tables.Source{}, Stops: map[tables.Principals]tables.Stop{},
-		Resets: map[netip.AddrPort]*tables.Resets{}, Conversations: map[tables.Conversation]uint32{},
+		Resets: map[netip.AddrPort]*tables.ResetCount{}, Conversations: map[tables.Conversation]uint32{},
 		Prefixes: map[netip.Prefix]uint32{}, Neighbours: map[netip.Addr]uint32{},
 		Hops: map[netip.Addr]tables.Hop{}, Cookies: map[tables.Grant]tables.Cookie{},
 	}
@@ -65,7 +65,7 @@ func (p *Path) emitEvent(f *frame, s *segment, side tables.Side, why tables.Reas
 		return
 	}
 	host, peer := f.hostAndPeer(side)
-	p.OnEvent(tables.Event{
+	p.OnEvent(tables.PacketEvent{
 		Seq: s.seq, Ack: s.ack, Host: host, Peer: peer, Reason: why, Side: side,
 		Proto: f.proto, Observed: p.Settings.Observe, Len: f.len,
 	})

@@ -63,7 +63,7 @@ func (p *Path) countResets(f *frame, s *segment, port uint16, limit uint32) {
 	at := netip.AddrPortFrom(f.src, port)
 	r := p.Resets[at]
 	if r == nil {
-		r = &tables.Resets{Since: s.now}
+		r = &tables.ResetCount{Since: s.now}
 		p.Resets[at] = r
 	}
 	if age := int32(s.now - r.Since); age >= resetMS {

@@ -90,12 +90,12 @@ type Principals struct {
 // boot, and whether that concerns new TCP connections only (1).
 type Stop struct{ Until, SYNOnly uint32 }
 
-// Resets counts the new connections that a port, or any port (0), answered by
+// ResetCount counts the new connections that a port, or any port (0), answered by
 // RST; Hold is how long the last block was, in milliseconds, that began at Raised.
-type Resets struct{ Since, Count, Hold, Raised uint32 }
+type ResetCount struct{ Since, Count, Hold, Raised uint32 }
 
-// Event describes one packet.
-type Event struct {
+// PacketEvent describes one packet.
+type PacketEvent struct {
 	Seq, Ack   uint32
 	Host, Peer netip.AddrPort
 	Reason     Reason

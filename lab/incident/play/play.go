@@ -74,13 +74,13 @@ func Play(ctx context.Context, w io.Writer, keep string) error {
 	if err != nil {
 		return err
 	}
-	var sources []hunt.Witness
+	var sources []hunt.NamedLog
 	for _, name := range slices.Sorted(maps.Keys(paths)) {
 		log, err := packets.Open(paths[name])
 		if err != nil {
 			return err
 		}
-		sources = append(sources, hunt.Witness{Name: name, Log: log})
+		sources = append(sources, hunt.NamedLog{Name: name, Log: log})
 	}
 	p, err := pattern.Parse(truth.Pattern(), pattern.NoFiles)
 	if err != nil {

@@ -21,8 +21,8 @@ var unnamable = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
 // Open reads arguments of the form [NAME=]PATH, where PATH may also be
 // the address of a node, unix:///PATH or https://HOST:PORT. Without NAME, a
 // witness is named after its file, and witnesses of the same name are numbered.
-func Open(args []string) ([]hunt.Witness, error) {
-	out := make([]hunt.Witness, len(args))
+func Open(args []string) ([]hunt.NamedLog, error) {
+	out := make([]hunt.NamedLog, len(args))
 	paths := slices.Clone(args)
 	taken := map[string]bool{}
 	for i, arg := range args {
