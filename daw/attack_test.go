@@ -70,7 +70,7 @@ func TestSilenceWithoutAnyReplyIsNoFailure(t *testing.T) {
 	}
 }
 
-// A slow answer is no failure, and a dead server asked again and again is one.
+// A slow answer is not a failure, and a dead server asked again and again is one.
 func TestSilenceCountsADestinationOnce(t *testing.T) {
 	e := newEdge(t, nil)
 	for n := range 1000 {

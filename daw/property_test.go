@@ -216,7 +216,7 @@ func TestRecentListCountsEachDestinationOnce(t *testing.T) {
 	})
 }
 
-// Whatever replies are invented, none counts without a request of its own.
+// Whatever replies are invented, none counts without its own request.
 func TestForgedRepliesNeverExceedRequests(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := DefaultParameters()

@@ -67,7 +67,7 @@ func TestNamesReadBack(t *testing.T) {
 		}
 	}
 	if _, ok := ParseState([]byte("S9")); ok {
-		t.Error("S9 is no state")
+		t.Error("S9 is not a state")
 	}
 	for p := range 256 {
 		if got, err := ParseProto(Proto(p).String()); err != nil || got != Proto(p) {

@@ -25,7 +25,7 @@ import (
 //	confidence sources witnesses           numbers: = != < <= > >=
 //	first last listed until                times: < <= > >=; RFC 3339, or -24h from now
 //
-// A value with spaces or parentheses stands in double quotes.
+// A value with spaces or parentheses is put in double quotes.
 type RowFilter struct {
 	text string
 	root *filterNode

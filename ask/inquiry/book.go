@@ -17,7 +17,7 @@ import (
 )
 
 // Book is the file in which a detective keeps the witnesses it knows: what
-// stands in it somebody has checked. Witnesses that only a relay knows are
+// is in it somebody has checked. Witnesses that only a relay knows are
 // asked too, but all of them together have one class.
 type Book struct {
 	// Relays store messages to witnesses without a URL; the first

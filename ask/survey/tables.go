@@ -51,7 +51,7 @@ func (r *Result) cost() Table {
 }
 
 func (r *Result) perKey() Table {
-	t := Table{Title: "Share of keys that stand for at most so many tuples", Header: []string{"hash"}}
+	t := Table{Title: "Share of keys that stand for at most that many tuples", Header: []string{"hash"}}
 	for _, step := range Steps() {
 		t.Header = append(t.Header, fmt.Sprint(step))
 	}

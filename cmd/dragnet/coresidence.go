@@ -410,7 +410,7 @@ measures downloads while flooders send. No packet is sent.`,
 	f.IntVar(&c.Servers, "servers", c.Servers, "web servers")
 	f.IntVar(&c.Inside, "clients", c.Inside, "clients that are machines of the cloud")
 	f.IntVar(&c.Outside, "outside", c.Outside, "clients elsewhere")
-	f.IntVar(&c.Flooders, "flooders", c.Flooders, "flooders of the attacker; 0 is no attack")
+	f.IntVar(&c.Flooders, "flooders", c.Flooders, "flooders of the attacker; 0 means no attack")
 	f.IntVar(&c.Tests, "tests", c.Tests, "tests of each flooder")
 	f.BoolVar(&c.HighRate, "high-rate", c.HighRate, "ten times the flows of a server")
 	f.IntVar(&c.Lag, "lag", c.Lag, "largest random delay of a flooder, in seconds")

@@ -210,7 +210,7 @@ func TestSwitchThatLies(t *testing.T) {
 	if _, err := s.Apply(t.Context(), now(), nil); !errors.Is(err, ErrContradiction) {
 		t.Errorf("a switch that keeps rules: %v", err)
 	}
-	// It lists another action under our cookie: that is no proof.
+	// It lists another action under our cookie: that is not proof.
 	w.set(func() { w.keeps, w.forgets, w.rules[0].Action = false, true, openflow.Action{Ports: []uint32{7}} })
 	if r, err = s.Apply(t.Context(), now(), []dossier.Decision{blocking("10.0.0.1/32", time.Hour)}); !errors.Is(err, ErrContradiction) || r[0].Applied {
 		t.Errorf("another action: %+v, %v", r, err)

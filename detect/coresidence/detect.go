@@ -104,7 +104,7 @@ const (
 )
 
 // Detect compares the times of all machines. Pairs and groups of one tenant, and
-// pairs of two tenants, are families of tests of their own: there are few of the
+// pairs of two tenants, are separate families of tests: there are few of the
 // former, and they have less reason to agree.
 func Detect(ctx context.Context, a *Activity, c Configuration) (Result, error) {
 	if err := c.Validate(); err != nil {

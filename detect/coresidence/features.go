@@ -133,10 +133,10 @@ func (m *FlowModel) useCentres(points, centres [][]float64, labels []int) {
 	m.points, m.tree = centres, cluster.NewTree(centres)
 }
 
-func (m *FlowModel) useMembers(points [][]float64, labels []int, radius float64, stands func(i int) bool) error {
+func (m *FlowModel) useMembers(points [][]float64, labels []int, radius float64, isMember func(i int) bool) error {
 	var kept [][]float64
 	for i, p := range points {
-		if stands(i) {
+		if isMember(i) {
 			kept = append(kept, p)
 			m.labels = append(m.labels, labels[i])
 			m.groups = max(m.groups, labels[i]+1)

@@ -31,7 +31,7 @@ func busy(rng *rand.Rand, seconds, vms int, flaps map[int]bool) (flows []flow.Fl
 }
 
 // An exporter that restarts again and again makes its machines seem to begin
-// together, which is no alarm.
+// together, which is not an alarm.
 func TestRestartsOfAnExporterAreNoSynchrony(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 5))
 	const seconds = 1200
@@ -57,7 +57,7 @@ func TestRestartsOfAnExporterAreNoSynchrony(t *testing.T) {
 	}
 }
 
-// An attacker alone at a switch is silent between tests; that is no restart.
+// An attacker alone at a switch is silent between tests; that is not a restart.
 func TestAnAttackerAloneAtASwitchIsSeen(t *testing.T) {
 	rng := rand.New(rand.NewPCG(6, 6))
 	flows, seconds := rounds(rng, 25)

@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 )
 
-// Screen says which pairs are worth a test of their own.
+// Screen says which pairs are worth a separate test.
 type Screen struct {
 	// Lags is the largest distance in intervals between the activity of the
 	// two, in either direction.

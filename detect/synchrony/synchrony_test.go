@@ -256,7 +256,7 @@ var standard = DefaultNull(1440)
 // TestPValuesHold counts how often hosts that do nothing together get a small
 // p-value, though they are bursty and share the day.
 // Machines whose timers agree are not synchronised, even if they do much else at
-// times of their own; those that are by more than timers stay so.
+// independent times; those that are by more than timers stay so.
 func TestTimersAmongOtherActivityAreLeftOut(t *testing.T) {
 	found := 0
 	for seed := range uint64(40) {

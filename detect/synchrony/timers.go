@@ -10,7 +10,7 @@ const (
 // withoutTimers is the onsets of row but for those that a timer explains: what was
 // active one period before, and is again one after. found says whether there are
 // timers at all. Where two machines agree by their keep-alives and by nothing else,
-// nothing is left of that; what happens at times of its own is hardly ever both.
+// nothing is left of that; what happens at independent times is hardly ever both.
 func (b *Bits) withoutTimers(row, onsets []uint64, c Null) (rest []uint64, found bool) {
 	rest = onsets
 	for range mostPeriods {

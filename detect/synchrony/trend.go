@@ -3,7 +3,7 @@ package synchrony
 import "math"
 
 // Trend is how likely any active host is to be active in each interval: the
-// time of day, which makes all of them busy at once and is no synchrony.
+// time of day, which makes all of them busy at once and is not synchrony.
 type Trend struct {
 	weight []float64 // sums to 1; 0 where nothing was observed
 }

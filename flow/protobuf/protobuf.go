@@ -128,7 +128,7 @@ func appendAddr(b []byte, number protowire.Number, a netip.Addr) []byte {
 	return protowire.AppendBytes(b, raw[:])
 }
 
-// Reasons why a message is no flow. They are bare, so that a flood of bad
+// Reasons why a message is not a flow. They are bare, so that a flood of bad
 // messages costs no memory.
 var (
 	ErrTruncated = protofields.ErrTruncated

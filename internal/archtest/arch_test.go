@@ -273,7 +273,7 @@ var sharedNames = map[string]string{
 }
 
 // TestTypeNamesMeanOneThing: packages that meet, since one imports the other or
-// a third that is no program imports both, do not give one name to two types. A
+// a third that is not a program imports both, do not give one name to two types. A
 // reader need not look up which Record or Report is meant.
 func TestTypeNamesMeanOneThing(t *testing.T) {
 	declared, meetings := exportedTypes(t), 0

@@ -128,7 +128,7 @@ func (n *cloudNode) check(t *testing.T, run []netip.Addr) {
 		t.Fatal(err)
 	}
 	await("undone it", func() bool { return !strings.Contains(n.rules(t), "nw_src") })
-	// A node makes the switch's rules those of its own decisions, also while others
+	// A node makes the switch's rules those of its decisions, also while others
 	// try theirs.
 	n.stop()
 }

@@ -93,7 +93,7 @@ func TestTruthIsWorthAHunt(t *testing.T) {
 	if diff := cmp.Diff(want, infected); diff != "" {
 		t.Errorf("infected hosts (-want +got):\n%s", diff)
 	}
-	// One private address, two hosts: only its scope tells them apart.
+	// One private address, two hosts: only its scope distinguishes them.
 	if diff := cmp.Diff([]string{"borealis 10.20.0.21", "cygnus 10.20.0.21"}, private); diff != "" {
 		t.Errorf("private infected hosts (-want +got):\n%s", diff)
 	}

@@ -80,7 +80,7 @@ func (p Part) Why() string {
 	case FetchedFirst:
 		return "it fetched a file from the code server before the attacker reached it, not after"
 	case Refused:
-		return "it refused the attacker's connection and later fetched a file from the code server: only the state of the first clue tells it from the infected"
+		return "it refused the attacker's connection and later fetched a file from the code server: only the state of the first clue distinguishes it from the infected"
 	case OtherServer:
 		return "the attacker reached it on tcp/1433, and it fetched a file from another server"
 	case OtherClient:

@@ -10,8 +10,8 @@ import (
 	"dragnet/internal/netlab"
 )
 
-// Exporters of the node "all", each with an address of its own, since that is how
-// a node tells them apart.
+// Exporters of the node "all", each with its own address, since that is how
+// a node distinguishes them.
 const (
 	softflowd   = "127.0.0.1"
 	openVSwitch = "10.10.0.1" // NetFlow of every packet

@@ -181,8 +181,8 @@ func (l *lab) list(filter ...string) (all []listed) {
 	return all
 }
 
-// await waits until each of so many sources that do not sample has given each of
-// so many established and refused connections, once.
+// await waits until each of that many sources that do not sample has given each of
+// that many established and refused connections, once.
 func (l *lab) await(sources, connections int) {
 	l.t.Helper()
 	for _, filter := range [][]string{{"dport=8080", "state=established"}, {"dport=8081", "state=failed"}} {

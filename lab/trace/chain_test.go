@@ -151,7 +151,7 @@ func (l *lab) changeRecord(t *testing.T, h *host, casePath string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// The salt stands right before the record; change the record's middle.
+		// The salt is right before the record; change the record's middle.
 		if at := strings.Index(string(b), string(e.Salt[:])); at >= 0 && !changed {
 			b[at+token.Size+200] ^= 0x20
 			changed = os.WriteFile(name, b, 0o600) == nil

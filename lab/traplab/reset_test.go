@@ -20,7 +20,7 @@ import (
 )
 
 // resetLab is an organisation whose node has one signature that another shared, and
-// whose sensor stands before its server.
+// whose sensor is in front of its server.
 type resetLab struct {
 	*whole
 	name    string // of the signature, at the node

@@ -35,7 +35,7 @@ type Server struct {
 	log      *slog.Logger
 }
 
-// Dependencies of a server; whoever makes it opens and closes them.
+// Dependencies of a server; the caller opens and closes them.
 type Dependencies struct {
 	Ledger *ledger.Ledger
 	// SetAside makes the copy of a signature that a decision can name, and returns

@@ -272,7 +272,7 @@ func TestKcat(t *testing.T) {
 		}
 	}
 	bad := filepath.Join(files, "bad")
-	if err := os.WriteFile(bad, []byte("this is no flow"), 0o600); err != nil {
+	if err := os.WriteFile(bad, []byte("this is not a flow"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := exec.Command(kcat, append(args, bad)...).CombinedOutput(); err != nil {

@@ -140,7 +140,7 @@ func (m *Importer) Add(ctx context.Context, batch []flow.Flow) error {
 	return m.appendBatch(ctx, batch)
 }
 
-// AddNumbered brings in a batch of a source that is no file, called name. Numbers
+// AddNumbered brings in a batch of a source that is not a file, called name. Numbers
 // of its batches ascend; a batch whose number is not above that of the last one
 // stored was stored before, and is left out.
 func (m *Importer) AddNumbered(ctx context.Context, name string, number int64, batch []flow.Flow) error {
@@ -160,7 +160,7 @@ func (m *Importer) AddNumbered(ctx context.Context, name string, number int64, b
 	return nil
 }
 
-// Number is that of the last batch stored of a source that is no file; 0 if there
+// Number is that of the last batch stored of a source that is not a file; 0 if there
 // was none.
 func (m *Importer) Number(name string) int64 {
 	if s := m.known.sources[name]; s != nil {

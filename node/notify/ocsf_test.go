@@ -54,7 +54,7 @@ func classes(t *testing.T, events []ocsf.Event) map[int]int {
 	return n
 }
 
-// notifyAll sends one of each kind, and what is no event.
+// notifyAll sends one of each kind, and what is not an event.
 func notifyAll(n *counted) {
 	n.Notify(finding())
 	n.Notify(decision(dossier.Active))

@@ -93,7 +93,7 @@ func New(c Configuration, d Dependencies) (*Subscriber, error) {
 	return &Subscriber{config: c, ledger: d.Ledger, log: d.Log, group: run.NewGroup(), copier: mirror.Copier{URL: c.URL, Directory: c.Directory, Publisher: publisher}}, err
 }
 
-// Start follows the mirror until Stop. A mirror that cannot be reached is no
+// Start follows the mirror until Stop. A mirror that cannot be reached is not an
 // error: it is tried again.
 func (s *Subscriber) Start(context.Context) error {
 	s.group.Go(s.follow)

@@ -33,7 +33,7 @@ type Server struct {
 	cookies     *cookies
 	zone        atomic.Pointer[zone]
 
-	// Queries whose sender may be forged have a quota of their own: they must not
+	// Queries whose sender may be forged have a separate quota: they must not
 	// use up that of who is where it says.
 	forgeable, verified limiter
 

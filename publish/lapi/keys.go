@@ -68,7 +68,7 @@ func parseKeys(data []byte) (map[[sha256.Size]byte]string, error) {
 	return names, scan.Err()
 }
 
-// Name finds who holds a key. How long that takes tells of its hash at most.
+// Name finds who holds a key. How long that takes reveals at most its hash.
 func (k *Keys) Name(key string) (string, bool) {
 	sum := sha256.Sum256([]byte(key))
 	k.mu.Lock()

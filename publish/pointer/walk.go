@@ -56,7 +56,7 @@ func openTable(c *Configuration) (*table, error) {
 
 func (t *table) close() { t.server.Close() }
 
-// answersOnly drops what is no answer before the library reads it: what a
+// answersOnly drops what is not an answer before the library reads it: what a
 // stranger can send unasked would end the process (a put without arguments) or
 // grow a table of counters (queries of random names).
 type answersOnly struct{ net.PacketConn }

@@ -93,7 +93,7 @@ func FuzzRead(f *testing.F) {
 		}
 		p, err := pattern.Parse(got, pattern.NoFiles)
 		if err != nil {
-			t.Fatalf("%q is no pattern: %v", got, err)
+			t.Fatalf("%q is not a pattern: %v", got, err)
 		}
 		if err := sigma.Write(&bytes.Buffer{}, p); err != nil && !errors.Is(err, sigma.ErrCannot) {
 			t.Logf("%q cannot be written: %v", got, err)

@@ -131,7 +131,7 @@ type found struct {
 	added  flow.Time
 }
 
-// page collects objects from where a query stands; next is empty at the end.
+// page collects objects from the position of a query; next is empty at the end.
 func (s *Server) page(x *index, q query) (out []found, next string, f *failure) {
 	if len(q.IDs) > 0 && !q.next {
 		return s.pageOfIDs(x, q), "", nil

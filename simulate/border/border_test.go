@@ -69,7 +69,7 @@ func TestTimesFillTheDayInOrder(t *testing.T) {
 	}
 }
 
-// TestSharesAreKept tells kinds apart by who is inside.
+// TestSharesAreKept distinguishes kinds by who is inside.
 func TestSharesAreKept(t *testing.T) {
 	c := DefaultConfiguration()
 	s := c.Shares

@@ -23,7 +23,7 @@ const (
 	decapsulation protowire.Number = 7
 )
 
-// Reasons why a message is no datagram. They are bare, so that a flood of bad
+// Reasons why a message is not a datagram. They are bare, so that a flood of bad
 // messages costs no memory.
 var (
 	ErrTruncated = protofields.ErrTruncated

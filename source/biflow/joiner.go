@@ -61,7 +61,7 @@ func (c *Configuration) Validate() error {
 	return p.Join()
 }
 
-// Quality tells how far one exporter is to be relied on as a witness.
+// Quality says how far one exporter can be relied on as a witness.
 type Quality struct {
 	// Records were taken in, Flows made of them.
 	Records, Flows uint64

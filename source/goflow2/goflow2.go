@@ -41,7 +41,7 @@ const (
 // sflow5 is the exportType of a packet that sFlow sampled.
 const sflow5 = 1
 
-// Reasons why a message, or the rest of it, is no flow. They are bare, so that a
+// Reasons why a message, or the rest of it, is not a flow. They are bare, so that a
 // flood of bad messages costs no memory.
 var (
 	ErrTruncated = protofields.ErrTruncated

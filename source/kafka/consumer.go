@@ -75,7 +75,7 @@ const (
 
 // Start goes on where the store is: at the state of the number that stored returns
 // for the consumer's name; without one, at the offsets committed, or else at the
-// beginning of the topics. That the cluster cannot be reached is no error; it is
+// beginning of the topics. That the cluster cannot be reached is not an error; it is
 // tried again.
 func (c *Consumer) Start(_ context.Context, stored func(name string) int64) error {
 	id, err := c.id()

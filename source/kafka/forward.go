@@ -31,7 +31,7 @@ func NewForwarder(config Configuration, d Dependencies) (*Forwarder, error) {
 	return &Forwarder{config: config, log: d.Log}, nil
 }
 
-// Start makes the client. That the cluster cannot be reached is no error.
+// Start makes the client. That the cluster cannot be reached is not an error.
 func (w *Forwarder) Start(context.Context) error {
 	options, err := w.config.options()
 	if err != nil {

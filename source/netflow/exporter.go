@@ -14,7 +14,7 @@ type exporter struct {
 	domains *lru.Map[domainKey, *domain]
 }
 
-// domainKey tells the observation domains of an exporter apart. Engines take
+// domainKey distinguishes the observation domains of an exporter. Engines take
 // the place of domains in version 5.
 type domainKey struct {
 	version version

@@ -23,7 +23,7 @@ import (
 )
 
 // oracles are the captures that tshark and pmacct are given: each is of one exporter
-// or of some with addresses of their own.
+// or of some, each with its own address.
 func oracles(t *testing.T) (files []string) {
 	for _, file := range captures(t) {
 		name := filepath.Base(file)

@@ -13,7 +13,7 @@ type rates struct {
 // maxRates bounds each of the tables.
 const maxRates = 4096
 
-// learn keeps the rate an option tells, if it tells one.
+// learn keeps the rate that an option states, if it states one.
 func (r *rates) learn(v *values) {
 	rate := v.rate()
 	switch {

@@ -110,7 +110,7 @@ func allZero(b []byte) bool {
 	return true
 }
 
-// set reads one set: data tells in which of the two passes.
+// set reads one set: data says in which of the two passes.
 func (d *Decoder) set(e *exporter, o *domain, now flow.Time, from netip.Addr, c clock, id uint16, b []byte, data bool, emit func(*biflow.Record)) (n uint32, err error) {
 	if id < firstTemplate {
 		switch v := o.key.version; {

@@ -88,7 +88,7 @@ func (t *template) preferDeltas() {
 }
 
 // takeFields reads count field specifiers; in IPFIX the first bit of the
-// element tells that an enterprise number follows.
+// element says that an enterprise number follows.
 func takeFields(b []byte, count int, v version) (fields []field, rest []byte, err error) {
 	if count > maxFields {
 		return nil, nil, ErrTemplate

@@ -50,7 +50,7 @@ func is(prefix []byte) bool {
 var (
 	errColumns = errors.New("not the ten columns of the log_format dragnet")
 	errTime    = errors.New("the second and third columns are not seconds")
-	errEnds    = errors.New("client or server is no address with a port; a connection over a Unix socket has none")
+	errEnds    = errors.New("client or server is not an address with a port; a connection over a Unix socket has none")
 	errCounts  = errors.New("the columns of bytes are not numbers")
 )
 

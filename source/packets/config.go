@@ -42,7 +42,7 @@ type Configuration struct {
 	// the network card are never counted as wrong.
 	IgnoreChecksums bool
 	// HeadersOnly is for packets that were cut on purpose as they were captured:
-	// what is missing at their ends is no gap. Zeek takes it for one.
+	// what is missing at their ends is not a gap. Zeek takes it for one.
 	HeadersOnly bool
 	// ServerPorts are ports that servers listen on. For a flow first seen in
 	// the middle, they distinguish the originator from the responder.

@@ -78,7 +78,7 @@ func TestICMPErrorsAreNotedAtTheirFlow(t *testing.T) {
 		{"host unreachable", syn, syn, 3, 1, 0x0301, true},
 		{"port unreachable", datagram, datagram, 3, 3, 0x0303, true},
 		{"time exceeded", echo, echo, 11, 0, 0x0b00, true},
-		{"a smaller path MTU is no failure", datagram, datagram, 3, 4, 0, false},
+		{"a smaller path MTU is not a failure", datagram, datagram, 3, 4, 0, false},
 		{"a redirect is none", datagram, datagram, 5, 1, 0, false},
 		{"a quote that was never sent is not believed", syn, forged, 3, 1, 0, true},
 		{"of another flow", datagram, syn, 3, 3, 0, false},

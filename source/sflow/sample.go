@@ -40,7 +40,7 @@ func (r *reader) bytes(n uint32) []byte {
 	return b
 }
 
-// part takes a length and that many octets as a reader of their own.
+// part takes a length and that many octets as a separate reader.
 func (r *reader) part() reader { return reader{b: r.bytes(r.word())} }
 
 // Kinds of samples and records that sflow.org defines (enterprise 0).

@@ -156,7 +156,7 @@ func TestDamagedFiles(t *testing.T) {
 		content   []byte
 		least     uint64 // flows, of 50,000
 		most      uint64
-		lineFlows int // the problem's line is so many behind the flows read; -1: no problem
+		lineFlows int // how many lines the problem is behind the flows read; -1: no problem
 		reason    string
 	}{
 		{"whole.log", log, 50_000, 50_000, -1, ""},

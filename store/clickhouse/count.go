@@ -78,7 +78,7 @@ func exampleFlow(by store.Grouping, a, b uint64, start flow.Time) (f flow.Flow) 
 
 // FailingSources lists the originators that within one span, aligned to the
 // epoch, met silence or refusal at at least hosts hosts, or at ports ports of one
-// host. By these bounds a source not listed is no scanner, see detect/failures,
+// host. By these bounds a source not listed is not a scanner, see detect/failures,
 // unless it scans without failing: half-open, where every port is open.
 func (s *Store) FailingSources(ctx context.Context, w flow.Window, span time.Duration, hosts, ports int) (sources []netip.Addr, err error) {
 	v, err := s.readView(ctx)

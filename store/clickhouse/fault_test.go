@@ -152,6 +152,6 @@ func checkClaims(t *testing.T, open func(*testing.T) *Writer) {
 	}
 	claim(open(t), "2b", true)
 	if _, _, err := a.Claim(ctx, "x'"); err == nil {
-		t.Error("a name that is no sum was taken")
+		t.Error("a name that is not a sum was taken")
 	}
 }

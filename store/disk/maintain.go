@@ -172,7 +172,7 @@ func (w *Writer) Prune(_ context.Context, keep store.Keep, now time.Time) (remov
 // forgetLogs drops the logs that no stored flow can be from and whose files are
 // gone, so that the catalogue does not grow for ever. A flow begins before it is
 // imported; a log that still exists is kept, or it would be imported again. So is
-// a source that is no file, such as a topic, which has no head.
+// a source that is not a file, such as a topic, which has no head.
 func (c *catalogue) forgetLogs(now flow.Time) {
 	earliest := now
 	for _, g := range c.Segments {

@@ -47,7 +47,7 @@ func TestAFlowOfTheFutureSavesNoOldSegment(t *testing.T) {
 	}
 }
 
-// TestATopicIsNotForgotten: a source that is no file keeps its number, however long
+// TestATopicIsNotForgotten: a source that is not a file keeps its number, however long
 // nothing came of it; a log that is gone does not.
 func TestATopicIsNotForgotten(t *testing.T) {
 	c := catalogue{Sources: []store.ImportedLog{{ID: "kafka 1", Name: "kafka 1", Offset: 7}, {ID: "a", Name: "/nowhere/conn.log", Head: "00"}}}

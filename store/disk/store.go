@@ -245,7 +245,7 @@ func (s *Store) runPath(n uint64, epoch string) string {
 
 // listFiles lists the files in a directory's folder of segments that begin and end
 // as given, in order of their names, whether the catalogue lists them or not. The
-// directory's own name may hold anything, so this is no pattern.
+// directory's own name may hold anything, so this is not a pattern.
 func listFiles(dir, begin, end string) (paths []string, err error) {
 	entries, err := os.ReadDir(filepath.Join(dir, "segments"))
 	if errors.Is(err, fs.ErrNotExist) {

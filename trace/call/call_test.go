@@ -70,7 +70,7 @@ func TestRedeem(t *testing.T) {
 		t.Errorf("another host's key: %v", err)
 	}
 	if _, err := Redeem(ctx, at, investigator, hostKey, []string{"no token"}, ""); err == nil {
-		t.Error("something that is no token was redeemed")
+		t.Error("something that is not a token was redeemed")
 	}
 	if _, err := Redeem(ctx, at, investigator, hostKey, make([]string, maxTokens+1), ""); err == nil {
 		t.Error("a call without bounds was answered")

@@ -216,7 +216,7 @@ func TestLies(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := xml.Unmarshal(svg.Bytes(), new(struct{ XMLName xml.Name })); err != nil {
-			t.Errorf("the drawing is no XML: %v", err)
+			t.Errorf("the drawing is not XML: %v", err)
 		}
 		if strings.Contains(svg.String(), "<script") {
 			t.Error("a name is markup")

@@ -159,7 +159,7 @@ func TestReadLine(t *testing.T) {
 		{"1,2\r\n3,4\n", []string{"1,2", "3,4"}, io.EOF},
 		{"1,2", []string{"1,2"}, io.EOF},
 		{"\r\n", []string{""}, io.EOF},
-		{"1,2\r", []string{"1,2\r"}, io.EOF}, // CR alone is no end of line; the parser refuses it
+		{"1,2\r", []string{"1,2\r"}, io.EOF}, // CR alone is not an end of line; the parser refuses it
 		{long + "\r\n", []string{long}, io.EOF},
 		{long + "x\n", nil, ErrLineTooLong},
 		{strings.Repeat(" ", 1<<20), nil, ErrLineTooLong},

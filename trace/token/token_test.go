@@ -306,7 +306,7 @@ func TestLoadKey(t *testing.T) {
 	}
 	os.WriteFile(path, []byte("something else"), 0o600)
 	if _, err := LoadKey(path); err == nil {
-		t.Error("a file that is no key was overwritten or accepted")
+		t.Error("a file that is not a key was overwritten or accepted")
 	}
 	if k, err := ParseKey(FormatKey(public())); err != nil || !k.Equal(public()) {
 		t.Errorf("public key: %v", err)

@@ -5,7 +5,7 @@
 //
 //	20261126T170000.000000000Z.pcap.age
 //
-// A new file is begun at intervals of time and bytes, and the oldest are removed
+// A new file is started at intervals of time and bytes, and the oldest are removed
 // for the bounds. A file that a crash cut can be read up to there, less the last 64
 // KiB.
 package recording
@@ -296,7 +296,7 @@ func (x *file) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// isOver reports whether a new file is to be begun, also after the clock was set
+// isOver reports whether a new file is to be started, also after the clock was set
 // back.
 func (x *file) isOver(c *Configuration, now time.Time) bool {
 	return x.bytes >= c.FileBytes || now.Sub(x.began) >= c.FileTime || now.Before(x.began.Add(-time.Second))

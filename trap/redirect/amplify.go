@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A honeypot's answers leave under unused addresses of ours, to whoever seems to have
+// A honeypot's answers leave under unused addresses of ours, to any address that seems to have
 // asked. So that somebody who forges a victim's address cannot have it sent more than
 // he sends himself, each SYN lets one SYN and ACK out (a host would repeat it five
 // times; it may have four bytes more, for the segment size), and each datagram one
@@ -122,7 +122,7 @@ func hasLength(op expr.CmpOp, n uint32) []expr.Any {
 }
 
 // addAsking notes what comes in from outside for an unused address. Classes are in
-// a chain of their own, so that connections do not pass them.
+// a separate chain, so that connections do not pass them.
 func (a *asked) addAsking(b *builder, chain *nftables.Chain, fromOutside, toUnused []expr.Any) {
 	b.rule(chain, fromOutside, toUnused, hasFlags(0x02), a.loadEnds(true), change(a.syns, opDelete))
 	classes := b.conn.AddChain(&nftables.Chain{Name: a.datagrams.Name, Table: b.table})

@@ -49,7 +49,7 @@ func TestFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := identity.Load(bad); err == nil {
-		t.Error("a file that is no key was taken for one")
+		t.Error("a file that is not a key was taken for one")
 	}
 }
 

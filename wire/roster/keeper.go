@@ -81,7 +81,7 @@ func NewKeeper(pin identity.Public, state Storage) (*Keeper, error) {
 }
 
 // Accept takes over a bundle if it is signed by the current key, holds now, and
-// descends from the version held. The same version again is no error.
+// descends from the version held. The same version again is not an error.
 func (k *Keeper) Accept(bundle []byte, now time.Time) (*Held, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

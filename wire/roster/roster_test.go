@@ -141,7 +141,7 @@ func TestKeeperFollows(t *testing.T) {
 		t.Errorf("after restarts: %v, %v, signed by %s", r, err, k.Pin())
 	}
 	if k := keeper(t, second.Public(), path); k.Pin() != second.Public() {
-		t.Error("the later key is no pin")
+		t.Error("the later key is not a pin")
 	}
 	if _, err := roster.NewKeeper(north.Public(), roster.File(path)); err == nil {
 		t.Error("a stranger's pin opened the roster held")

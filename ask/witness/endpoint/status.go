@@ -31,7 +31,7 @@ func (s *Service) status(ctx context.Context) admin.Status {
 	out.Text = fmt.Sprintf("%d questions in the last 24 hours, %d of them refused; the roster (version %d, %d members) expires in %.0f days",
 		asked, refused, held.Version, len(held.Members), left.Hours()/24)
 	if left < warnBefore {
-		out.Level, out.Hint = admin.Attention, "ask whoever signs the roster for a new one"
+		out.Level, out.Hint = admin.Attention, "ask the signer of the roster for a new one"
 	}
 	return out
 }

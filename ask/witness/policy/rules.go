@@ -18,7 +18,7 @@ import (
 	"dragnet/internal/conf"
 )
 
-// Rules are what the operator wants, usually in a file of their own.
+// Rules are what the operator wants, usually in a separate file.
 type Rules struct {
 	// Detectives narrows who may ask to these identities (hex, as the roster
 	// lists them); empty lets all detectives of the roster ask. A detective that is not

@@ -3088,7 +3088,7 @@ type ProposeDecisionResponse struct {
 	Decision *Decision              `protobuf:"bytes,1,opt,name=decision,proto3" json:"decision,omitempty"`
 	// Why the judge refused it; empty if not.
 	Refused string `protobuf:"bytes,2,opt,name=refused,proto3" json:"refused,omitempty"`
-	// What whoever approves it should know.
+	// What the approver should know.
 	Warnings      []string `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
