@@ -61,9 +61,9 @@ type Centre struct {
 
 	clean   [][]byte
 	trusted []ed25519.PublicKey
+	turning sync.Mutex // held by turn, guards what follows
 	// sharedState is what the shared folders held when they were read, and
-	// unoffered says that signatures changed since they were offered; used by run
-	// only.
+	// unoffered says that signatures changed since they were offered.
 	sharedState string
 	unoffered   bool
 	resets      dossier.Resets // as offered
@@ -281,6 +281,8 @@ func (s *Centre) run(ctx context.Context) error {
 }
 
 func (s *Centre) turn(ctx context.Context) error {
+	s.turning.Lock()
+	defer s.turning.Unlock()
 	if err := errors.Join(s.reportFindings(ctx), s.reportSightings(ctx)); err != nil {
 		return err
 	}
