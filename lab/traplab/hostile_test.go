@@ -157,7 +157,7 @@ func TestHoneypotAttacksTheAgent(t *testing.T) {
 	if err := l.process.Stop(); err != nil {
 		t.Error(err)
 	}
-	if out := l.process.Output(); strings.Contains(out, "refused=0") || !strings.Contains(out, "refused=") {
+	if out := l.process.Output(); strings.Contains(out, `"refused":0,`) || !strings.Contains(out, `"refused":`) {
 		t.Errorf("nothing is counted as refused: %s", out[max(0, len(out)-500):])
 	}
 }
