@@ -105,6 +105,9 @@ func TestRecordedPacketsAreTcpdumps(t *testing.T) {
 	addresses := []netip.Addr{honeypot, netip.MustParseAddr("2001:db8:77::2")}
 	want, _ := l.packetsIn(theirs, addresses...)
 	got, _ := l.packetsIn(ours, addresses...)
+	// On several processors two taps may see packets that cross in another order.
+	slices.Sort(want)
+	slices.Sort(got)
 	if len(want) < 100 || !slices.Equal(got, want) {
 		t.Errorf("%d packets are recorded, tcpdump has %d", len(got), len(want))
 	}
