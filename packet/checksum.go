@@ -3,6 +3,7 @@ package packet
 import (
 	"encoding/binary"
 	"math/bits"
+	"net/netip"
 
 	"dragnet/flow"
 )
@@ -80,6 +81,13 @@ func (p *Packet) pseudoHeader(n int) uint64 {
 	}
 	src, dst := p.Src.As16(), p.Dst.As16()
 	return s + sumWords(src[:]) + sumWords(dst[:])
+}
+
+// TransportChecksum is what the checksum field of a transport header must hold, which
+// is 0 in b, the header with its payload (RFC 9293, section 3.1).
+func TransportChecksum(src, dst netip.Addr, proto flow.Proto, b []byte) uint16 {
+	pseudo := uint64(len(b)) + uint64(proto) + sumWords(src.AsSlice()) + sumWords(dst.AsSlice())
+	return ^uint16(foldedSum(b, pseudo))
 }
 
 func sumWords(b []byte) (s uint64) {

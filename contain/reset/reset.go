@@ -17,6 +17,7 @@ import (
 
 	"dragnet/dossier"
 	"dragnet/flow"
+	"dragnet/packet"
 )
 
 // Segment is a reset that one end is sent in the name of the other.
@@ -25,6 +26,21 @@ type Segment struct {
 	// Seq is the number of the next byte that To expects of From (RFC 5961,
 	// section 3.2: another one is not obeyed).
 	Seq uint32
+	// Ack, with HasAck, acknowledges a segment that acknowledged none itself.
+	Ack    uint32
+	HasAck bool
+}
+
+// AnswerTo returns the reset by which a host answers a segment of a connection that
+// it does not know (RFC 9293, section 3.10.7.1).
+func AnswerTo(p *packet.Packet) Segment {
+	s := Segment{From: netip.AddrPortFrom(p.Dst, p.DstPort), To: netip.AddrPortFrom(p.Src, p.SrcPort)}
+	if p.Flags&flow.ACK != 0 {
+		s.Seq = p.Ack
+		return s
+	}
+	s.Ack, s.HasAck = p.Seq+uint32(p.PayloadLen)+uint32(p.Flags>>1&1)+uint32(p.Flags&1), true // SYN and FIN count
+	return s
 }
 
 // Sender sends segments; Socket is one.
@@ -86,7 +102,7 @@ func (r *Resetter) Take(now flow.Time, s *dossier.Sighting, toResp, toOrig uint3
 	}
 	s.Decision, s.Action = d.ID, r.judge(now, d, s)
 	if s.Action == dossier.ResetDone {
-		both := []Segment{{s.Orig, s.Resp, toResp}, {s.Resp, s.Orig, toOrig}}
+		both := []Segment{{From: s.Orig, To: s.Resp, Seq: toResp}, {From: s.Resp, To: s.Orig, Seq: toOrig}}
 		if err := r.sendAll(both); err != nil {
 			s.Action = dossier.ResetFailed
 			r.log.Error("reset not sent", "from", s.Orig, "to", s.Resp, "decision", d.ID, "err", err)

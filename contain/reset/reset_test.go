@@ -135,16 +135,37 @@ func TestCheck(t *testing.T) {
 // TestEncode has the decoder read what is sent, and check its sums.
 func TestEncode(t *testing.T) {
 	for _, g := range []Segment{
-		{netip.MustParseAddrPort("203.0.113.2:4000"), netip.MustParseAddrPort("192.0.2.10:80"), 0xfffffffe},
-		{netip.MustParseAddrPort("[2001:db8::2]:4000"), netip.MustParseAddrPort("[2001:db8:1::10]:80"), 7},
+		{From: netip.MustParseAddrPort("203.0.113.2:4000"), To: netip.MustParseAddrPort("192.0.2.10:80"), Seq: 0xfffffffe},
+		{From: netip.MustParseAddrPort("[2001:db8::2]:4000"), To: netip.MustParseAddrPort("[2001:db8:1::10]:80"), Seq: 7},
+		{From: netip.MustParseAddrPort("203.0.113.2:4000"), To: netip.MustParseAddrPort("192.0.2.10:80"), Ack: 0xfffffffe, HasAck: true},
 	} {
 		b := encode(g)
 		var p packet.Packet
 		if err := p.Decode(packet.LinkRaw, b, len(b)); err != nil {
 			t.Fatal(err)
 		}
-		if p.Src != g.From.Addr() || p.DstPort != g.To.Port() || p.Seq != g.Seq || p.Flags != flow.RST || p.Checksum() != packet.ChecksumGood {
+		flags := flow.RST
+		if g.HasAck {
+			flags |= flow.ACK
+		}
+		if p.Src != g.From.Addr() || p.DstPort != g.To.Port() || p.Seq != g.Seq || p.Ack != g.Ack || p.Flags != flags || p.Checksum() != packet.ChecksumGood {
 			t.Errorf("%+v: %+v", g, p)
+		}
+	}
+}
+
+// TestAnswerTo: a segment with ACK is answered by its number, another one by
+// acknowledging all of it.
+func TestAnswerTo(t *testing.T) {
+	p := packet.Packet{Src: netip.MustParseAddr("192.0.2.10"), Dst: netip.MustParseAddr("203.0.113.2"), SrcPort: 80, DstPort: 4000, Seq: 10, Ack: 20, PayloadLen: 3}
+	from, to := netip.MustParseAddrPort("203.0.113.2:4000"), netip.MustParseAddrPort("192.0.2.10:80")
+	for flags, want := range map[flow.TCPFlags]Segment{
+		flow.ACK | flow.FIN: {From: from, To: to, Seq: 20}, flow.SYN: {From: from, To: to, Ack: 14, HasAck: true},
+		flow.FIN: {From: from, To: to, Ack: 14, HasAck: true}, 0: {From: from, To: to, Ack: 13, HasAck: true},
+	} {
+		p.Flags = flags
+		if got := AnswerTo(&p); got != want {
+			t.Errorf("%s: %+v, want %+v", flags, got, want)
 		}
 	}
 }

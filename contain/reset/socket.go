@@ -6,9 +6,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"dragnet/flow"
+	"dragnet/packet"
 )
 
 // Socket sends segments under addresses of others. Where they leave is for the
@@ -55,15 +57,19 @@ func (s *Socket) Close() error {
 
 const hops = 64
 
-// encode makes the packet of a segment: a TCP header with RST alone behind an IP
+// encode makes the packet of a segment: a TCP header without payload behind an IP
 // header without options.
 func encode(g Segment) []byte {
 	tcp := make([]byte, 20)
 	binary.BigEndian.PutUint16(tcp, g.From.Port())
 	binary.BigEndian.PutUint16(tcp[2:], g.To.Port())
 	binary.BigEndian.PutUint32(tcp[4:], g.Seq)
-	tcp[12], tcp[13] = 5<<4, 4 // five words; RST
-	binary.BigEndian.PutUint16(tcp[16:], checksum(g.From.Addr(), g.To.Addr(), tcp))
+	tcp[12], tcp[13] = 5<<4, byte(flow.RST) // five words
+	if g.HasAck {
+		binary.BigEndian.PutUint32(tcp[8:], g.Ack)
+		tcp[13] |= byte(flow.ACK)
+	}
+	binary.BigEndian.PutUint16(tcp[16:], packet.TransportChecksum(g.From.Addr(), g.To.Addr(), flow.TCP, tcp))
 	var ip []byte
 	if g.To.Addr().Is4() {
 		ip = make([]byte, 20, 40) // the kernel fills in the rest (raw(7))
@@ -79,18 +85,4 @@ func encode(g Segment) []byte {
 		copy(ip[24:], g.To.Addr().AsSlice())
 	}
 	return append(ip, tcp...)
-}
-
-// checksum is that of a TCP segment and its pseudo header (RFC 9293, section 3.1).
-func checksum(from, to netip.Addr, tcp []byte) uint16 {
-	sum := uint32(unix.IPPROTO_TCP) + uint32(len(tcp))
-	for _, part := range [][]byte{from.AsSlice(), to.AsSlice(), tcp} {
-		for ; len(part) > 1; part = part[2:] {
-			sum += uint32(binary.BigEndian.Uint16(part))
-		}
-	}
-	for sum>>16 > 0 {
-		sum = sum&0xffff + sum>>16
-	}
-	return ^uint16(sum)
 }

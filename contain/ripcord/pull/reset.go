@@ -4,14 +4,13 @@ package pull
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
-	"net/netip"
 	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"dragnet/contain/reset"
 	"dragnet/packet"
 )
 
@@ -68,72 +67,24 @@ func CountPackets(ctx context.Context, r Request, watch time.Duration) (packets 
 // that knows no such connection (RFC 9293, section 3.10.7.1).
 func Reset(ctx context.Context, r Request) error {
 	r.Proto = 6
-	var answer []byte
-	var to unix.Sockaddr
+	var answer reset.Segment
 	err := r.watchPackets(ctx, func(p *packet.Packet) bool {
 		if !p.Decoded || p.Flags&4 != 0 {
 			return false
 		}
-		answer, to = makeReset(p)
+		answer = reset.AnswerTo(p)
 		return true
 	})
 	if err != nil {
 		return fmt.Errorf("wait for a segment to answer: %w", err)
 	}
-	family := unix.AF_INET
-	if r.Host.Is6() {
-		family = unix.AF_INET6
-	}
-	fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+	socket, err := reset.Open()
 	if err != nil {
 		return fmt.Errorf("send a RST: %w", err)
 	}
-	defer unix.Close(fd)
-	if err := unix.Sendto(fd, answer, 0, to); err != nil {
+	defer socket.Close()
+	if err := socket.Send(answer); err != nil {
 		return fmt.Errorf("send a RST: %w", err)
 	}
 	return nil
-}
-
-// makeReset makes the RST that answers a segment, with its IP header.
-func makeReset(p *packet.Packet) ([]byte, unix.Sockaddr) {
-	t := make([]byte, 20)
-	binary.BigEndian.PutUint16(t, p.DstPort)
-	binary.BigEndian.PutUint16(t[2:], p.SrcPort)
-	t[12] = 5 << 4
-	if p.Flags&16 != 0 {
-		binary.BigEndian.PutUint32(t[4:], p.Ack)
-		t[13] = 4
-	} else {
-		end := p.Seq + uint32(p.PayloadLen) + uint32(p.Flags>>1&1) + uint32(p.Flags&1)
-		binary.BigEndian.PutUint32(t[8:], end)
-		t[13] = 4 | 16
-	}
-	binary.BigEndian.PutUint16(t[16:], tcpChecksum(p.Dst, p.Src, t))
-	if p.Src.Is4() {
-		h := make([]byte, 20, 40) // the kernel fills in length and checksum
-		h[0], h[8], h[9] = 0x45, 64, 6
-		copy(h[12:], p.Dst.AsSlice())
-		copy(h[16:], p.Src.AsSlice())
-		return append(h, t...), &unix.SockaddrInet4{Addr: p.Src.As4()}
-	}
-	h := make([]byte, 40, 60)
-	h[0], h[5], h[6], h[7] = 0x60, 20, 6, 64
-	copy(h[8:], p.Dst.AsSlice())
-	copy(h[24:], p.Src.AsSlice())
-	return append(h, t...), &unix.SockaddrInet6{Addr: p.Src.As16()}
-}
-
-// tcpChecksum is that of a TCP header without payload.
-func tcpChecksum(src, dst netip.Addr, t []byte) uint16 {
-	s := uint32(len(t)) + 6
-	for _, b := range [][]byte{src.AsSlice(), dst.AsSlice(), t} {
-		for i := 0; i+1 < len(b); i += 2 {
-			s += uint32(binary.BigEndian.Uint16(b[i:]))
-		}
-	}
-	for s > 0xffff {
-		s = s>>16 + s&0xffff
-	}
-	return ^uint16(s)
 }
