@@ -2,13 +2,13 @@ package hubble
 
 import (
 	"fmt"
-	"io"
 	"net/netip"
 	"strings"
 	"testing"
 
 	"dragnet/flow"
 	"dragnet/source/lines"
+	"dragnet/source/sourcetest"
 )
 
 // packet is one line as Cilium's exporter writes it.
@@ -27,21 +27,12 @@ const (
 
 func read(t *testing.T, text string) ([]flow.Flow, flow.Coverage) {
 	t.Helper()
-	var flows []flow.Flow
 	r := lines.NewReader(strings.NewReader(text), "events.log", &Format)
-	for {
-		batch, err := r.Next()
-		if err == io.EOF {
-			if r.Mark().Offset > int64(len(text)) {
-				t.Fatalf("%+v of %d bytes", r.Mark(), len(text))
-			}
-			return flows, r.Coverage()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		flows = append(flows, batch...)
+	flows := sourcetest.ReadAll(t, r)
+	if r.Mark().Offset > int64(len(text)) {
+		t.Fatalf("%+v of %d bytes", r.Mark(), len(text))
 	}
+	return flows, r.Coverage()
 }
 
 func TestPacketsBecomeFlows(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"dragnet/flow"
 	"dragnet/internal/testkit"
 	"dragnet/source/lines"
+	"dragnet/source/sourcetest"
 )
 
 const (
@@ -26,18 +27,8 @@ const (
 
 func read(t *testing.T, text string) ([]flow.Flow, flow.Coverage) {
 	t.Helper()
-	var flows []flow.Flow
 	r := lines.NewReader(strings.NewReader(text), "access.log", &Format)
-	for {
-		batch, err := r.Next()
-		if err == io.EOF {
-			return flows, r.Coverage()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		flows = append(flows, batch...)
-	}
+	return sourcetest.ReadAll(t, r), r.Coverage()
 }
 
 func TestRequests(t *testing.T) {

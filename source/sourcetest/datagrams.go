@@ -1,7 +1,8 @@
-// Package sourcetest reads recorded exports for the tests of sources.
+// Package sourcetest reads logs and recorded exports for the tests of sources.
 package sourcetest
 
 import (
+	"io"
 	"net/netip"
 	"slices"
 	"testing"
@@ -9,7 +10,23 @@ import (
 	"dragnet/flow"
 	"dragnet/packet"
 	"dragnet/packet/capture"
+	"dragnet/source/lines"
 )
+
+// ReadAll reads a log to its end.
+func ReadAll(t testing.TB, r *lines.Reader) (flows []flow.Flow) {
+	t.Helper()
+	for {
+		batch, err := r.Next()
+		if err == io.EOF {
+			return flows
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		flows = append(flows, batch...)
+	}
+}
 
 // Datagram is one UDP payload of a capture.
 type Datagram struct {

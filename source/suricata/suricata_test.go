@@ -9,6 +9,7 @@ import (
 
 	"dragnet/flow"
 	"dragnet/source/lines"
+	"dragnet/source/sourcetest"
 )
 
 // Events as the User Guide shows them.
@@ -21,19 +22,10 @@ const (
 )
 
 // read reads a log in pieces of n bytes.
-func read(t *testing.T, text string, n int) (flows []flow.Flow, r *lines.Reader) {
+func read(t *testing.T, text string, n int) ([]flow.Flow, *lines.Reader) {
 	t.Helper()
-	r = lines.NewReader(&pieces{text, n}, "eve.json", &Format)
-	for {
-		batch, err := r.Next()
-		if err == io.EOF {
-			return flows, r
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		flows = append(flows, batch...)
-	}
+	r := lines.NewReader(&pieces{text, n}, "eve.json", &Format)
+	return sourcetest.ReadAll(t, r), r
 }
 
 type pieces struct {

@@ -3,7 +3,6 @@ package vpcflow
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -16,6 +15,7 @@ import (
 	"dragnet/flow"
 	"dragnet/source/biflow"
 	"dragnet/source/lines"
+	"dragnet/source/sourcetest"
 )
 
 // Lines as the User Guide shows them.
@@ -34,18 +34,8 @@ const (
 
 func read(t testing.TB, text string) ([]flow.Flow, flow.Coverage) {
 	t.Helper()
-	var flows []flow.Flow
 	r := lines.NewReader(strings.NewReader(text), "vpc.log", &Format)
-	for {
-		batch, err := r.Next()
-		if err == io.EOF {
-			return flows, r.Coverage()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		flows = append(flows, batch...)
-	}
+	return sourcetest.ReadAll(t, r), r.Coverage()
 }
 
 func TestText(t *testing.T) {
