@@ -26,6 +26,7 @@ import (
 	"dragnet/internal/admin"
 	"dragnet/internal/durable"
 	"dragnet/internal/run"
+	"dragnet/internal/testkit"
 	"dragnet/wire/identity"
 	client "dragnet/wire/reporting"
 	reportingv1 "dragnet/wire/reporting/v1"
@@ -121,16 +122,8 @@ func (c *community) sign() {
 
 func (c *community) get(path string) string {
 	c.Helper()
-	r, err := http.Get("http://" + c.admin.Address() + path)
-	if err != nil {
-		c.Fatal(err)
-	}
-	defer r.Body.Close()
-	b, err := io.ReadAll(r.Body)
-	if err != nil {
-		c.Fatal(err)
-	}
-	return string(b)
+	_, text := testkit.Get(c, "http://"+c.admin.Address()+path)
+	return text
 }
 
 func (c *community) eventually(what string, ok func() bool) {

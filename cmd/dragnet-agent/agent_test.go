@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -101,13 +100,8 @@ func TestSocketActivation(t *testing.T) {
 		t.Fatalf("%q, %v", line, err)
 	}
 	c.Close()
-	metrics, err := http.Get("http://" + admin + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer metrics.Body.Close()
-	if text, err := io.ReadAll(metrics.Body); err != nil || !strings.Contains(string(text), "dragnet_ident_tokens_total 1\n") {
-		t.Errorf("%v: %s", err, text)
+	if _, text := testkit.Get(t, "http://"+admin+"/metrics"); !strings.Contains(text, "dragnet_ident_tokens_total 1\n") {
+		t.Error(text)
 	}
 
 	out, code := agent(t, "token", "list", "--config", config, "-o", "json")

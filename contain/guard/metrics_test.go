@@ -3,7 +3,6 @@
 package guard
 
 import (
-	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"dragnet/daw"
 	"dragnet/internal/admin"
+	"dragnet/internal/testkit"
 )
 
 // TestMetrics: counters go up by what was added since the last update, gauges are
@@ -26,18 +26,7 @@ func TestMetrics(t *testing.T) {
 	if err := a.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	get := func(path string) (int, string) {
-		r, err := http.Get("http://" + a.Address() + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer r.Body.Close()
-		b, err := io.ReadAll(r.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return r.StatusCode, string(b)
-	}
+	get := func(path string) (int, string) { return testkit.Get(t, "http://"+a.Address()+path) }
 	m.update(&daw.EdgeReport{Limited: 3}, Stats{Packets: 10, Held: 1}, 2, 1)
 	m.update(&daw.EdgeReport{Limited: 2}, Stats{Packets: 25, Held: 4}, 2, 0)
 	_, text := get("/metrics")

@@ -3,27 +3,18 @@ package admin
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
 
 	"dragnet/internal/metric"
+	"dragnet/internal/testkit"
 )
 
 func get(t *testing.T, s *Server, path string) (int, string) {
 	t.Helper()
-	r, err := http.Get("http://" + s.Address() + path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Body.Close()
-	b, err := io.ReadAll(r.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r.StatusCode, string(b)
+	return testkit.Get(t, "http://"+s.Address()+path)
 }
 
 func TestServer(t *testing.T) {

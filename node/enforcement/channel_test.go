@@ -2,8 +2,6 @@ package enforcement
 
 import (
 	"context"
-	"io"
-	"net/http"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -17,6 +15,7 @@ import (
 	"dragnet/internal/admin"
 	"dragnet/internal/run"
 	"dragnet/internal/state"
+	"dragnet/internal/testkit"
 	"dragnet/node/agents"
 	"dragnet/node/api"
 	"dragnet/wire/channel"
@@ -121,16 +120,8 @@ func TestPolicyOverTheChannel(t *testing.T) {
 // get returns what an admin server answers.
 func get(t *testing.T, s *admin.Server, path string) string {
 	t.Helper()
-	r, err := http.Get("http://" + s.Address() + path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Body.Close()
-	b, err := io.ReadAll(r.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
+	_, text := testkit.Get(t, "http://"+s.Address()+path)
+	return text
 }
 
 func await(t *testing.T, what string, done func() bool) {

@@ -5,7 +5,6 @@ import (
 	"compress/gzip"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -157,16 +156,7 @@ func numbers(t *testing.T, dir string) []int {
 
 func get(t *testing.T, f *followed, path string) (int, string) {
 	t.Helper()
-	r, err := http.Get("http://" + f.admin.Address() + path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Body.Close()
-	b, err := io.ReadAll(r.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r.StatusCode, string(b)
+	return testkit.Get(t, "http://"+f.admin.Address()+path)
 }
 
 // within waits until ok, and fails the test after a minute.

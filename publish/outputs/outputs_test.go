@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"dragnet/internal/testkit"
 	"dragnet/publish"
 	"dragnet/publish/lapi"
 	"dragnet/publish/notice"
@@ -69,16 +70,7 @@ func startService(t testing.TB, c Configuration, source publish.Source, now func
 
 func get(t testing.TB, s *Service, path string) (int, string) {
 	t.Helper()
-	a, err := http.Get("http://" + s.Address() + path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.Body.Close()
-	b, err := io.ReadAll(a.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a.StatusCode, string(b)
+	return testkit.Get(t, "http://"+s.Address()+path)
 }
 
 func TestOutputsFollow(t *testing.T) {
@@ -140,7 +132,7 @@ func TestABrokenSourceLeavesTheLastView(t *testing.T) {
 
 // neverRead opens a large file from addresses of this machine, twice each, and
 // takes nothing once the answers began, if they are to begin.
-func neverRead(t *testing.T, s *Service, begun bool, addresses ...string) {
+func neverRead(t *testing.T, s *Service, started bool, addresses ...string) {
 	t.Helper()
 	for _, address := range addresses {
 		for range 2 {
@@ -156,7 +148,7 @@ func neverRead(t *testing.T, s *Service, begun bool, addresses ...string) {
 			if _, err := fmt.Fprintf(conn, "GET /mirror/entries.jsonl HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 				t.Fatal(err)
 			}
-			if !begun {
+			if !started {
 				continue
 			}
 			if _, err := conn.Read(make([]byte, 1)); err != nil { // the answer began: the place is taken
