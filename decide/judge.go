@@ -160,6 +160,9 @@ func (j *Judge) Configure(now flow.Time, c Configuration, who string) error {
 	return nil
 }
 
+// Rules returns the judge's configuration.
+func (j *Judge) Rules() Configuration { return j.c }
+
 // Expire ends decisions whose time is over. The other methods do so first.
 func (j *Judge) Expire(now flow.Time) {
 	for _, d := range j.decisions {

@@ -51,13 +51,9 @@ func (d *Ledger) AddAllowance(ctx context.Context, now flow.Time, a dossier.Allo
 		if n > maxAllowances {
 			return fmt.Errorf("the allow list has %d entries already; remove some, or name larger prefixes", maxAllowances)
 		}
-		c, err := readRules(tx, now)
-		if err != nil {
-			return err
-		}
 		return withJudge(tx, now, func(j *decide.Judge) error {
 			before := j.Decisions(now)
-			if err := j.Configure(now, c, a.Who); err != nil {
+			if err := j.Configure(now, j.Rules(), a.Who); err != nil {
 				return err
 			}
 			for i, x := range j.Decisions(now) {
@@ -80,8 +76,8 @@ func (d *Ledger) RemoveAllowance(ctx context.Context, now flow.Time, prefix neti
 			return err
 		}
 		if len(all) == 0 {
-			c := decide.DefaultConfiguration()
-			if _, err := getSetting(tx, rules, &c); err != nil {
+			c, err := readConfigured(tx)
+			if err != nil {
 				return err
 			}
 			if slices.Contains(c.Allow, prefix.Masked()) {
@@ -100,8 +96,8 @@ func (d *Ledger) RemoveAllowance(ctx context.Context, now flow.Time, prefix neti
 // added, in order of their prefixes.
 func (d *Ledger) Allowances(ctx context.Context, now flow.Time) (all []dossier.Allowance, err error) {
 	err = d.db.View(ctx, func(tx *state.Tx) error {
-		c := decide.DefaultConfiguration()
-		if _, err := getSetting(tx, rules, &c); err != nil {
+		c, err := readConfigured(tx)
+		if err != nil {
 			return err
 		}
 		all = nil
@@ -121,11 +117,18 @@ func readAllowances(tx *state.Tx, now flow.Time) ([]dossier.Allowance, error) {
 	return all, err
 }
 
+// readConfigured returns the rules of the configuration.
+func readConfigured(tx *state.Tx) (decide.Configuration, error) {
+	c := decide.DefaultConfiguration()
+	_, err := getSetting(tx, rules, &c)
+	return c, err
+}
+
 // readRules returns the rules of the judge: the configuration's, with the entries
 // that were added to the allow list.
 func readRules(tx *state.Tx, now flow.Time) (decide.Configuration, error) {
-	c := decide.DefaultConfiguration()
-	if _, err := getSetting(tx, rules, &c); err != nil {
+	c, err := readConfigured(tx)
+	if err != nil {
 		return c, err
 	}
 	added, err := readAllowances(tx, now)

@@ -84,11 +84,7 @@ func (d *Ledger) Configure(ctx context.Context, now flow.Time, c decide.Configur
 		if err := setSetting(tx, rules, b); err != nil {
 			return err
 		}
-		all, err := readRules(tx, now)
-		if err != nil {
-			return err
-		}
-		return withJudge(tx, now, func(j *decide.Judge) error { return j.Configure(now, all, who) })
+		return withJudge(tx, now, func(j *decide.Judge) error { return j.Configure(now, j.Rules(), who) })
 	})
 }
 

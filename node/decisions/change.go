@@ -20,8 +20,8 @@ func (s *Server) ProposeDecision(ctx context.Context, q *nodev1.ProposeDecisionR
 	if err != nil {
 		return nil, err
 	}
-	if q.Why == "" || len(q.Why) > maxText {
-		return nil, refuseInput("say why, for those who are affected, in at most %d bytes", maxText)
+	if err := checkReason(q.Why, "for those who are affected"); err != nil {
+		return nil, err
 	}
 	p := dossier.Proposal{Who: who, Why: q.Why, TTL: q.For.AsDuration(), Findings: q.Findings}
 	if q.Target != "" {
@@ -122,8 +122,8 @@ func (s *Server) ApproveDecision(ctx context.Context, q *nodev1.ApproveDecisionR
 
 // UndoDecision implements nodev1connect.DecisionServiceHandler.
 func (s *Server) UndoDecision(ctx context.Context, q *nodev1.UndoDecisionRequest) (*nodev1.UndoDecisionResponse, error) {
-	if len(q.Why) > maxText {
-		return nil, refuseInput("why is longer than %d bytes", maxText)
+	if err := checkReason(q.Why, ""); err != nil {
+		return nil, err
 	}
 	d, err := s.changeDecision(ctx, "undone", q.Who, func(now flow.Time, who string) (dossier.Decision, error) {
 		return s.ledger.Undo(ctx, now, q.Id, who, q.Why)
@@ -153,8 +153,8 @@ func (s *Server) StopDecisions(ctx context.Context, q *nodev1.StopDecisionsReque
 	if err != nil {
 		return nil, err
 	}
-	if len(q.Why) > maxText {
-		return nil, refuseInput("why is longer than %d bytes", maxText)
+	if err := checkReason(q.Why, ""); err != nil {
+		return nil, err
 	}
 	if err := s.ledger.Stop(ctx, currentTime(), who, q.Why); err != nil {
 		return nil, explainError(err)
@@ -195,8 +195,8 @@ func (s *Server) AddAllowance(ctx context.Context, q *nodev1.AddAllowanceRequest
 	if err != nil {
 		return nil, err
 	}
-	if q.Why == "" || len(q.Why) > maxText {
-		return nil, refuseInput("say why, for the record, in at most %d bytes", maxText)
+	if err := checkReason(q.Why, "for the record"); err != nil {
+		return nil, err
 	}
 	a := dossier.Allowance{Who: who, Why: q.Why}
 	if a.Prefix, err = parsePrefix(q.Prefix); err != nil {

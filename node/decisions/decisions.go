@@ -94,6 +94,18 @@ func identifyCaller(ctx context.Context, said string) (string, error) {
 	return "", refuseInput("say who does this, for the record")
 }
 
+// checkReason bounds why something is done. It may be left out unless it says for whom
+// it is.
+func checkReason(why, forWhom string) error {
+	switch {
+	case forWhom != "" && (why == "" || len(why) > maxText):
+		return refuseInput("say why, %s, in at most %d bytes", forWhom, maxText)
+	case len(why) > maxText:
+		return refuseInput("why is longer than %d bytes", maxText)
+	}
+	return nil
+}
+
 func refuseInput(format string, args ...any) error {
 	return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(format, args...))
 }
