@@ -34,20 +34,14 @@ func newAllowList() *cobra.Command {
 		Example: "  dragnet allow list -o json",
 		Args:    cobra.NoArgs,
 	}
-	open := ledgerFlags(cmd)
 	output := cli.OutputFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		book, err := open()
-		if err != nil {
-			return err
-		}
-		defer book.Close()
+	runOnLedger(cmd, func(cmd *cobra.Command, book *openLedger, _ []string) error {
 		got, err := book.decisions.ListAllowances(cmd.Context(), &nodev1.ListAllowancesRequest{})
 		if err != nil {
 			return book.explain(err, "")
 		}
 		return printAllowances(cmd, *output, got.Allowances...)
-	}
+	})
 	return cmd
 }
 
@@ -69,7 +63,7 @@ func printAllowances(cmd *cobra.Command, f cli.Format, sent ...*nodev1.Allowance
 }
 
 func newAllowAdd() *cobra.Command {
-	var who, why string
+	var why string
 	var life time.Duration
 	cmd := &cobra.Command{
 		Use: "add PREFIX", Short: "Never block an address or prefix, and end what blocks it",
@@ -82,23 +76,16 @@ decisions that ended stay undone.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&why, "why", "", "why, for the record")
-	f.StringVar(&who, "who", "", "who does this, for the record (default: the user)")
 	f.DurationVar(&life, "for", 0, "how long (default: until it is removed)")
-	open := ledgerFlags(cmd)
 	output := cli.OutputFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+	cmd.PreRunE = func(*cobra.Command, []string) error {
 		if why == "" {
 			return cli.Usage(errors.New("--why is missing: say why, for the record"))
 		}
-		book, err := open()
-		if err != nil {
-			return err
-		}
-		defer book.Close()
-		q := &nodev1.AddAllowanceRequest{Prefix: args[0], Why: why}
-		if q.Who, err = book.operatorName(who); err != nil {
-			return err
-		}
+		return nil
+	}
+	changeLedger(cmd, "record", func(cmd *cobra.Command, book *openLedger, who string, args []string) error {
+		q := &nodev1.AddAllowanceRequest{Prefix: args[0], Why: why, Who: who}
 		if cmd.Flags().Changed("for") {
 			q.For = durationpb.New(life)
 		}
@@ -108,35 +95,23 @@ decisions that ended stay undone.`,
 		}
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s is on the allow list; undo: dragnet allow remove %s\n", got.Allowance.Prefix, got.Allowance.Prefix)
 		return printDecisions(cmd, *output, got.Ended...)
-	}
+	})
 	return cmd
 }
 
 func newAllowRemove() *cobra.Command {
-	var who string
 	cmd := &cobra.Command{
 		Use: "remove PREFIX", Short: "Take an entry off the allow list",
 		Example: "  dragnet allow remove 198.51.100.25",
 		Args:    cobra.ExactArgs(1),
 	}
-	cmd.Flags().StringVar(&who, "who", "", "who does this, for the log (default: the user)")
-	open := ledgerFlags(cmd)
 	output := cli.OutputFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		book, err := open()
-		if err != nil {
-			return err
-		}
-		defer book.Close()
-		name, err := book.operatorName(who)
-		if err != nil {
-			return err
-		}
-		got, err := book.decisions.RemoveAllowance(cmd.Context(), &nodev1.RemoveAllowanceRequest{Prefix: args[0], Who: name})
+	changeLedger(cmd, "log", func(cmd *cobra.Command, book *openLedger, who string, args []string) error {
+		got, err := book.decisions.RemoveAllowance(cmd.Context(), &nodev1.RemoveAllowanceRequest{Prefix: args[0], Who: who})
 		if err != nil {
 			return book.explain(err, "see 'dragnet allow list'")
 		}
 		return printAllowances(cmd, *output, got.Allowance)
-	}
+	})
 	return cmd
 }

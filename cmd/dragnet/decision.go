@@ -41,14 +41,8 @@ func newDecisionList() *cobra.Command {
 	cmd.Flags().StringVar(&verdict, "verdict", "", "only decisions with this verdict: proposed, dry-run, active, refused, undone, expired or stopped")
 	cli.CompleteFlag(cmd, "verdict", "proposed", "dry-run", "active", "refused", "undone", "expired", "stopped")
 	cmd.Flags().Uint32Var(&most, "limit", 100, "list at most this many, up to 10000")
-	open := ledgerFlags(cmd)
 	output := cli.OutputFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		book, err := open()
-		if err != nil {
-			return err
-		}
-		defer book.Close()
+	runOnLedger(cmd, func(cmd *cobra.Command, book *openLedger, _ []string) error {
 		got, err := book.decisions.ListDecisions(cmd.Context(), &nodev1.ListDecisionsRequest{Verdict: verdict, Limit: most})
 		if err != nil {
 			return book.explain(err, "")
@@ -57,7 +51,7 @@ func newDecisionList() *cobra.Command {
 			fmt.Fprintf(cmd.ErrOrStderr(), "decisions were stopped at %s by %s: %s\n", s.Time.AsTime().Format(time.RFC3339), s.Who, s.Why)
 		}
 		return printDecisions(cmd, *output, got.Decisions...)
-	}
+	})
 	return cmd
 }
 
@@ -87,14 +81,8 @@ func newDecisionShow() *cobra.Command {
 		Example: "  dragnet decision show 5TQ3ZHNEW7AFKXQ2",
 		Args:    cobra.ExactArgs(1),
 	}
-	open := ledgerFlags(cmd)
 	output := cli.OutputFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		book, err := open()
-		if err != nil {
-			return err
-		}
-		defer book.Close()
+	runOnLedger(cmd, func(cmd *cobra.Command, book *openLedger, args []string) error {
 		got, err := book.decisions.GetDecision(cmd.Context(), &nodev1.GetDecisionRequest{Id: args[0]})
 		if err != nil {
 			return book.explain(err, "see 'dragnet decision list'")
@@ -125,12 +113,12 @@ func newDecisionShow() *cobra.Command {
 			fmt.Fprintf(out, "%s at %s: applied %v; %s%s\n", formatSecond(r.Time), r.Point, r.Applied, r.Proof, r.Problem)
 		}
 		return nil
-	}
+	})
 	return cmd
 }
 
 func newDecisionPropose() *cobra.Command {
-	var who, why string
+	var why string
 	var ttl time.Duration
 	var findings []string
 	var signature string
@@ -154,29 +142,22 @@ senders in an hour, is charged to the ban budget, and divided among the sensors.
 	}
 	f := cmd.Flags()
 	f.StringVar(&why, "why", "", "why, for the record and for those affected")
-	f.StringVar(&who, "who", "", "who does this, for the record (default: the user)")
 	f.DurationVar(&ttl, "for", 0, "how long (default: decide.ttl of the node)")
 	f.StringArrayVar(&findings, "finding", nil, "identifier of a finding it is based on; repeat for each")
 	f.StringVar(&signature, "signature", "", "reset connections that carry what this signature matches ('dragnet signature centre' lists them)")
 	f.Uint32Var(&most, "most", 10, "with --signature: reset connections of at most this many senders in an hour")
-	open := ledgerFlags(cmd)
 	output := cli.OutputFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+	cmd.PreRunE = func(_ *cobra.Command, args []string) error {
 		if len(args) == 0 && len(findings) == 0 && signature == "" {
 			return cli.Usage(errors.New("name a target, a finding with --finding, or a signature with --signature"))
 		}
 		if why == "" {
 			return cli.Usage(errors.New("--why is missing: say why, for those who are affected"))
 		}
-		book, err := open()
-		if err != nil {
-			return err
-		}
-		defer book.Close()
-		q := &nodev1.ProposeDecisionRequest{Why: why, Findings: findings, Signature: signature, Most: most}
-		if q.Who, err = book.operatorName(who); err != nil {
-			return err
-		}
+		return nil
+	}
+	changeLedger(cmd, "record", func(cmd *cobra.Command, book *openLedger, who string, args []string) error {
+		q := &nodev1.ProposeDecisionRequest{Why: why, Who: who, Findings: findings, Signature: signature, Most: most}
 		if len(args) > 0 {
 			q.Target = args[0]
 		}
@@ -194,7 +175,7 @@ senders in an hour, is charged to the ban budget, and divided among the sensors.
 			return err
 		}
 		return errors.New(got.Refused)
-	}
+	})
 	return cmd
 }
 
@@ -216,89 +197,55 @@ func newDecisionUndo() *cobra.Command {
 
 // decisionVerb changes decisions one after the other, and prints them.
 func decisionVerb(use, short string, reasons bool, do func(ctx context.Context, book *openLedger, id, who, why string) (*nodev1.Decision, error)) *cobra.Command {
-	var who, why string
+	var why string
 	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.MinimumNArgs(1)}
-	cmd.Flags().StringVar(&who, "who", "", "who does this, for the record (default: the user)")
 	if reasons {
 		cmd.Flags().StringVar(&why, "why", "undone by an operator", "why, for the record")
 	}
-	open := ledgerFlags(cmd)
 	output := cli.OutputFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		book, err := open()
-		if err != nil {
-			return err
-		}
-		defer book.Close()
-		name, err := book.operatorName(who)
-		if err != nil {
-			return err
-		}
+	changeLedger(cmd, "record", func(cmd *cobra.Command, book *openLedger, who string, args []string) error {
 		var all []*nodev1.Decision
 		for _, id := range args {
-			d, err := do(cmd.Context(), book, id, name, why)
+			d, err := do(cmd.Context(), book, id, who, why)
 			if err != nil {
 				return book.explain(err, "see 'dragnet decision list'")
 			}
 			all = append(all, d)
 		}
 		return printDecisions(cmd, *output, all...)
-	}
+	})
 	return cmd
 }
 
 func newDecisionStop() *cobra.Command {
-	var who, why string
+	var why string
 	cmd := &cobra.Command{
 		Use: "stop", Short: "End all decisions, and refuse new ones until resume",
 		Example: "  dragnet decision stop --why 'blocked the mail server'",
 		Args:    cobra.NoArgs,
 	}
-	cmd.Flags().StringVar(&who, "who", "", "who does this, for the record (default: the user)")
 	cmd.Flags().StringVar(&why, "why", "an operator stopped everything", "why, for the record")
-	open := ledgerFlags(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		book, err := open()
-		if err != nil {
-			return err
-		}
-		defer book.Close()
-		name, err := book.operatorName(who)
-		if err != nil {
-			return err
-		}
-		if _, err := book.decisions.StopDecisions(cmd.Context(), &nodev1.StopDecisionsRequest{Who: name, Why: why}); err != nil {
+	changeLedger(cmd, "record", func(cmd *cobra.Command, book *openLedger, who string, _ []string) error {
+		if _, err := book.decisions.StopDecisions(cmd.Context(), &nodev1.StopDecisionsRequest{Who: who, Why: why}); err != nil {
 			return book.explain(err, "")
 		}
 		fmt.Fprintln(cmd.ErrOrStderr(), "all decisions are stopped; 'dragnet decision resume' allows new ones")
 		return nil
-	}
+	})
 	return cmd
 }
 
 func newDecisionResume() *cobra.Command {
-	var who string
 	cmd := &cobra.Command{
 		Use: "resume", Short: "Allow new decisions again after a stop",
 		Long: "Resume allows new decisions again. Those that were stopped stay stopped.",
 		Args: cobra.NoArgs,
 	}
-	cmd.Flags().StringVar(&who, "who", "", "who does this, for the log (default: the user)")
-	open := ledgerFlags(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		book, err := open()
-		if err != nil {
-			return err
-		}
-		defer book.Close()
-		name, err := book.operatorName(who)
-		if err != nil {
-			return err
-		}
-		if _, err := book.decisions.ResumeDecisions(cmd.Context(), &nodev1.ResumeDecisionsRequest{Who: name}); err != nil {
+	changeLedger(cmd, "log", func(cmd *cobra.Command, book *openLedger, who string, _ []string) error {
+		if _, err := book.decisions.ResumeDecisions(cmd.Context(), &nodev1.ResumeDecisionsRequest{Who: who}); err != nil {
 			return book.explain(err, "")
 		}
 		return nil
-	}
+	})
 	return cmd
 }

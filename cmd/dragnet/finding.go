@@ -30,14 +30,8 @@ func newFindingList() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&host, "host", "", "only findings about this host")
 	cmd.Flags().Uint32Var(&most, "limit", 100, "list at most this many, up to 10000")
-	open := ledgerFlags(cmd)
 	output := cli.OutputFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		book, err := open()
-		if err != nil {
-			return err
-		}
-		defer book.Close()
+	runOnLedger(cmd, func(cmd *cobra.Command, book *openLedger, _ []string) error {
 		got, err := book.findings.ListFindings(cmd.Context(), &nodev1.ListFindingsRequest{Host: host, Limit: most})
 		if err != nil {
 			return book.explain(err, "")
@@ -47,7 +41,7 @@ func newFindingList() *cobra.Command {
 			return err
 		}
 		return printFindings(cmd, *output, found)
-	}
+	})
 	return cmd
 }
 
@@ -57,14 +51,8 @@ func newFindingShow() *cobra.Command {
 		Example: "  dragnet finding show 5TQ3ZHNEW7AFKXQ2",
 		Args:    cobra.ExactArgs(1),
 	}
-	open := ledgerFlags(cmd)
 	output := cli.OutputFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		book, err := open()
-		if err != nil {
-			return err
-		}
-		defer book.Close()
+	runOnLedger(cmd, func(cmd *cobra.Command, book *openLedger, args []string) error {
 		f, err := book.Finding(cmd.Context(), args[0])
 		if err != nil {
 			return err
@@ -89,7 +77,7 @@ func newFindingShow() *cobra.Command {
 			rows.Cells = append(rows.Cells, []string{s.Time.String(), s.Orig.String(), s.Resp.String(), fmt.Sprint(s.Port), s.Proto, s.State})
 		}
 		return cli.WriteRows(cmd.OutOrStdout(), *output, rows)
-	}
+	})
 	return cmd
 }
 

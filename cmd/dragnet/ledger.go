@@ -13,7 +13,6 @@ import (
 
 	"dragnet/dossier"
 	"dragnet/internal/cli"
-	"dragnet/node/api"
 	"dragnet/node/centre"
 	"dragnet/node/decisions"
 	"dragnet/node/layout"
@@ -53,6 +52,38 @@ func ledgerFlags(cmd *cobra.Command) func() (*openLedger, error) {
 	}
 }
 
+// ledgerTask is what a verb does with a ledger.
+type ledgerTask func(cmd *cobra.Command, book *openLedger, args []string) error
+
+// runOnLedger adds the flags that name a ledger, and has cmd open it and do a task.
+func runOnLedger(cmd *cobra.Command, task ledgerTask) {
+	open := ledgerFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		book, err := open()
+		if err != nil {
+			return err
+		}
+		defer book.Close()
+		return task(cmd, book, args)
+	}
+}
+
+// operatorTask is what a verb changes in a ledger; who does it is recorded.
+type operatorTask func(cmd *cobra.Command, book *openLedger, who string, args []string) error
+
+// changeLedger is runOnLedger for a task that says who does it: --who, which goes to
+// the place named.
+func changeLedger(cmd *cobra.Command, place string, task operatorTask) {
+	who := cmd.Flags().String("who", "", "who does this, for the "+place+" (default: the user)")
+	runOnLedger(cmd, func(cmd *cobra.Command, book *openLedger, args []string) error {
+		name, err := book.operatorName(*who)
+		if err != nil {
+			return err
+		}
+		return task(cmd, book, name, args)
+	})
+}
+
 // nodeVariable names the environment variable with the address of the node to use
 // where no flag says it.
 const nodeVariable = "DRAGNET_NODE"
@@ -72,9 +103,10 @@ func findNode() string {
 }
 
 func dialLedger(address string) (*openLedger, error) {
-	c, err := api.Dial(address, "")
+	at := nodeFlags{node: address}
+	c, err := at.dialNode()
 	if err != nil {
-		return nil, cli.Usage(err)
+		return nil, err
 	}
 	return &openLedger{decisions: c.Decisions, findings: c.Findings, node: address, Close: func() error { c.Close(); return nil }}, nil
 }
@@ -98,27 +130,14 @@ func openLedgerAt(ctx context.Context, data string) (*openLedger, error) {
 	return &openLedger{decisions: s, findings: s, Close: d.Close}, nil
 }
 
-// explain removes the protocol's words from an error, and says what to do about it:
-// hint if something was not found.
+// explain is explainError for the calls of a ledger. hint says what to do about
+// something that was not found, which is not a mistake on the command line.
 func (o *openLedger) explain(err error, hint string) error {
-	e, ok := errors.AsType[*connect.Error](err)
-	if !ok || e.Code() == connect.CodeCanceled {
-		return err
+	if e, ok := errors.AsType[*connect.Error](err); ok && e.Code() == connect.CodeNotFound && hint != "" {
+		return cli.Hint(errors.New(e.Message()), "%s", hint)
 	}
-	plain := errors.New(e.Message())
-	switch {
-	case e.Code() == connect.CodeInvalidArgument:
-		return cli.Usage(plain)
-	case e.Code() == connect.CodeNotFound && hint != "":
-		return cli.Hint(plain, "%s", hint)
-	case o.node == "":
-		return plain
-	}
-	plain = fmt.Errorf("%s: %w", o.node, plain)
-	if e.Code() == connect.CodeUnavailable || e.Code() == connect.CodePermissionDenied {
-		return cli.Hint(plain, "is the node running, and may you use its socket? See 'api' in its configuration; --data DIR reads a data directory without it")
-	}
-	return plain
+	at := nodeFlags{node: o.node, instead: "; --data DIR reads a data directory without it"}
+	return at.explainError(err)
 }
 
 // Finding returns a finding by its identity.

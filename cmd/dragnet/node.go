@@ -26,6 +26,9 @@ type nodeFlags struct {
 	node, state string
 	// create has a data directory created if it does not exist.
 	create bool
+	// instead is added to the hint about a node that does not answer: what else
+	// there is to do.
+	instead string
 }
 
 func (n *nodeFlags) addFlags(cmd *cobra.Command) {
@@ -106,9 +109,9 @@ func (n *nodeFlags) explainError(err error) error {
 	switch e.Code() {
 	case connect.CodeInvalidArgument, connect.CodeNotFound:
 		return cli.Usage(plain)
-	case connect.CodeUnavailable:
+	case connect.CodeUnavailable, connect.CodePermissionDenied:
 		if n.node != "" {
-			return cli.Hint(fmt.Errorf("%s: %w", n.node, plain), "is the node running, and may you use its socket? See 'api' in its configuration")
+			return cli.Hint(fmt.Errorf("%s: %w", n.node, plain), "is the node running, and may you use its socket? See 'api' in its configuration%s", n.instead)
 		}
 	case connect.CodeCanceled:
 		return err
