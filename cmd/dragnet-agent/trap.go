@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"time"
 
+	"filippo.io/age"
 	"github.com/spf13/cobra"
 
 	"dragnet/internal/cli"
@@ -96,9 +98,22 @@ func newTrapList() *cobra.Command {
 	return cmd
 }
 
+// captureFlags adds the flags that name a trap's captures and the key to them, and
+// returns the directory and what reads the key.
+func captureFlags(cmd *cobra.Command) (dir *string, readKey func() ([]age.Identity, error)) {
+	dir = cmd.Flags().String("directory", vault.DefaultConfiguration().Directory, "where the trap keeps its captures")
+	key := cmd.Flags().String("key", "", "file of the age key (default age.key in the directory)")
+	return dir, func() ([]age.Identity, error) {
+		keys, err := vault.ReadKey(cmp.Or(*key, filepath.Join(*dir, "age.key")))
+		if err != nil {
+			return nil, cli.Hint(err, "name the key to which 'vault.recipients' encrypts, with --key")
+		}
+		return keys, nil
+	}
+}
+
 func newTrapPayload() *cobra.Command {
-	dir := vault.DefaultConfiguration().Directory
-	var key, out string
+	var out string
 	cmd := &cobra.Command{
 		Use: "payload SHA256", Short: "Decrypt one payload",
 		Long: `Payload decrypts what a session sent or was answered. It is what an attacker sent:
@@ -106,21 +121,17 @@ look at it, compare it, never run it. It is written to a file, never to a termin
 		Example: "  dragnet-agent trap payload 9f86d0818...0f00a08 --out sample.bin",
 		Args:    cobra.ExactArgs(1),
 	}
-	cmd.Flags().StringVar(&dir, "directory", dir, "where the trap keeps its captures")
-	cmd.Flags().StringVar(&key, "key", "", "file of the age key (default age.key in the directory)")
+	dir, readKey := captureFlags(cmd)
 	cmd.Flags().StringVar(&out, "out", "", "file to write, which must not exist; - is standard output")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if key == "" {
-			key = filepath.Join(dir, "age.key")
-		}
 		if out == "" {
 			return cli.Usage(fmt.Errorf("name a file with --out"))
 		}
-		keys, err := vault.ReadKey(key)
+		keys, err := readKey()
 		if err != nil {
-			return cli.Hint(err, "name the key to which 'vault.recipients' encrypts, with --key")
+			return err
 		}
-		b, err := vault.ReadPayload(dir, args[0], keys)
+		b, err := vault.ReadPayload(*dir, args[0], keys)
 		if err != nil {
 			return err
 		}

@@ -19,8 +19,7 @@ import (
 )
 
 func newTrapPackets() *cobra.Command {
-	dir := vault.DefaultConfiguration().Directory
-	var key, out, session string
+	var out, session string
 	cmd := &cobra.Command{
 		Use: "packets", Short: "Decrypt recorded packets into a capture",
 		Long: `Packets writes what was on the honeypots' link, both ways, as a pcap file: all of it,
@@ -28,24 +27,20 @@ or with --session the packets of one session that 'trap list -o json' shows.`,
 		Example: "  dragnet-agent trap packets --out all.pcap\n  dragnet-agent trap packets --session 4ZJ7KXQ2AAAAAAAAAAAAAAAAAA --out one.pcap",
 		Args:    cobra.NoArgs,
 	}
-	cmd.Flags().StringVar(&dir, "directory", dir, "where the trap keeps its captures")
-	cmd.Flags().StringVar(&key, "key", "", "file of the age key (default age.key in the directory)")
+	dir, readKey := captureFlags(cmd)
 	cmd.Flags().StringVar(&out, "out", "", "file to write, which must not exist")
 	cmd.Flags().StringVar(&session, "session", "", "only packets of this session, by its id")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if out == "" {
 			return cli.Usage(errors.New("name a file with --out"))
 		}
-		if key == "" {
-			key = filepath.Join(dir, "age.key")
-		}
-		keys, err := vault.ReadKey(key)
+		keys, err := readKey()
 		if err != nil {
-			return cli.Hint(err, "name the key to which 'vault.recipients' encrypts, with --key")
+			return err
 		}
 		wanted := func(*capture.Record) bool { return true }
 		if session != "" {
-			if wanted, err = packetsOf(dir, session); err != nil {
+			if wanted, err = packetsOf(*dir, session); err != nil {
 				return err
 			}
 		}
@@ -55,7 +50,7 @@ or with --session the packets of one session that 'trap list -o json' shows.`,
 		}
 		var w *capture.Writer
 		n := 0
-		cut, err := recording.Each(filepath.Join(dir, trap.PacketsFolder), keys, func(r *capture.Record) (err error) {
+		cut, err := recording.Each(filepath.Join(*dir, trap.PacketsFolder), keys, func(r *capture.Record) (err error) {
 			if !wanted(r) {
 				return nil
 			}
@@ -75,7 +70,7 @@ or with --session the packets of one session that 'trap list -o json' shows.`,
 		}
 		fmt.Fprintf(cmd.ErrOrStderr(), "wrote %d packets\n", n)
 		if n == 0 {
-			return errors.Join(fmt.Errorf("no packet of that kind is recorded in %s", dir), os.Remove(out))
+			return errors.Join(fmt.Errorf("no packet of that kind is recorded in %s", *dir), os.Remove(out))
 		}
 		return nil
 	}

@@ -43,7 +43,7 @@ differences and their reasons. Without NAME it lists all reproductions.`,
 	}
 	output = cli.OutputFlag(cmd)
 	cmd.Flags().StringVar(&data, "data", "", "folder of shared captures and logs (default $DRAGNET_DATA; without it, what needs it is left out)")
-	cmd.Flags().IntVar(&lab.Runs, "lab", 0, "coresidence-tables and -figures: also so many runs on Open vSwitch in network namespaces; needs root, and minutes for each")
+	cmd.Flags().IntVar(&lab.Runs, "lab", 0, "coresidence-tables and -figures: also this many runs on Open vSwitch in network namespaces; needs root, and minutes for each")
 	cmd.Flags().IntVar(&lab.Rounds, "lab-rounds", 40, "tests of each flooder in such a run")
 	cmd.Flags().StringVar(&out, "out", "", "also write the figures as SVG files into this directory")
 	return cmd

@@ -1,6 +1,7 @@
 package sdn
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -98,12 +99,11 @@ func (c *Configuration) validateDetour() error {
 
 // other is the configuration by which another switch is reached.
 func (c *Configuration) other(v *Via) Configuration {
-	o := Configuration{Name: v.Name, Address: v.Address, TLS: v.TLS, Restraint: Drop, Priority: c.Priority, Lease: c.Lease, Timeout: c.Timeout}
-	if o.Name == "" {
-		o.Name = v.Address
-	}
-	return o
+	return Configuration{Name: v.name(), Address: v.Address, TLS: v.TLS, Restraint: Drop, Priority: c.Priority, Lease: c.Lease, Timeout: c.Timeout}
 }
+
+// name identifies it in receipts and errors.
+func (v *Via) name() string { return cmp.Or(v.Name, v.Address) }
 
 // within are the networks of the family of a source.
 func (c *Configuration) within(source netip.Prefix) (all []netip.Prefix) {
@@ -279,11 +279,7 @@ func proveDetour(source netip.Prefix, paths []path) (proof string) {
 				packets += r.Packets
 			}
 		}
-		name := p.via.Name
-		if name == "" {
-			name = p.via.Address
-		}
-		proof += fmt.Sprintf("; %s returned %d packets", name, packets)
+		proof += fmt.Sprintf("; %s returned %d packets", p.via.name(), packets)
 	}
 	return proof
 }

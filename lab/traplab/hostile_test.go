@@ -56,28 +56,13 @@ func TestHoneypotAttacksTheAgent(t *testing.T) {
 	l.startTrap("array: {idle: 2s, longest: 5s, sessions: 300, per_client: 300, session_bytes: 65536}")
 	var reached atomic.Int64
 	for _, address := range []string{"0.0.0.0:9121", "[::]:9121"} { // as a node's interface
-		network := "tcp4"
-		if address[0] == '[' {
-			network = "tcp6"
-		}
-		ln := l.listen(l.router, network, address)
-		go func() {
-			for {
-				c, err := ln.Accept()
-				if err != nil {
-					return
-				}
-				reached.Add(1)
-				c.Close()
-			}
-		}()
+		l.serve(l.router, address, func(c net.Conn) {
+			reached.Add(1)
+			c.Close()
+		})
 	}
 	for _, to := range []string{"10.66.0.1:9121", "203.0.113.1:9121", "[2001:db8:77::1]:9121", "127.0.0.1:9121", "10.66.0.1:5113"} {
-		network := "tcp4"
-		if to[0] == '[' {
-			network = "tcp6"
-		}
-		if c, err := l.dial(l.honeypot, network, to); err == nil {
+		if c, err := l.dial(l.honeypot, tcpOf(to), to); err == nil {
 			fmt.Fprintf(c, "GET / HTTP/1.0\r\n\r\n")
 			_ = c.SetReadDeadline(time.Now().Add(3 * time.Second))
 			_, _ = io.Copy(io.Discard, c)

@@ -67,24 +67,11 @@ centre: {clean: [%[1]s/clean], shared: [%[1]s/shared], trust: [%[2]s]}
 	l.sensor = s
 	l.name = regexp.MustCompile(`shared-[\w-]+`).FindString(l.must(l.router, "signature", "centre", "--data", l.path("data"), "-o", "csv"))
 	for _, address := range []string{"0.0.0.0:80", "[::]:80"} {
-		network := "tcp4"
-		if strings.Contains(address, "[") {
-			network = "tcp6"
-		}
-		ln := l.listen(l.server, network, address)
-		go func() {
-			for {
-				c, err := ln.Accept()
-				if err != nil {
-					return
-				}
-				go func() {
-					defer c.Close()
-					_, err := io.Copy(io.Discard, c)
-					l.ends <- err
-				}()
-			}
-		}()
+		l.serve(l.server, address, func(c net.Conn) {
+			defer c.Close()
+			_, err := io.Copy(io.Discard, c)
+			l.ends <- err
+		})
 	}
 	return l
 }
@@ -103,11 +90,7 @@ func newOrganisation(t *testing.T) *whole {
 // reset at both ends within a second.
 func (l *resetLab) carries(to string, payload []byte) bool {
 	l.Helper()
-	network := "tcp4"
-	if strings.Contains(to, "[") {
-		network = "tcp6"
-	}
-	c, err := l.dial(l.attacker, network, to)
+	c, err := l.dial(l.attacker, tcpOf(to), to)
 	if err != nil {
 		l.Fatal(err)
 	}

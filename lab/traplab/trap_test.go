@@ -124,6 +124,29 @@ func (l *lab) listen(n *netlab.Node, network, address string) net.Listener {
 	return ln
 }
 
+// tcpOf is the network of an address: tcp4, or tcp6 for one in brackets.
+func tcpOf(address string) string {
+	if strings.HasPrefix(address, "[") {
+		return "tcp6"
+	}
+	return "tcp4"
+}
+
+// serve accepts connections at an address of a node until the test ends.
+func (l *lab) serve(n *netlab.Node, address string, handle func(net.Conn)) {
+	l.Helper()
+	ln := l.listen(n, tcpOf(address), address)
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go handle(c)
+		}
+	}()
+}
+
 func (l *lab) dial(n *netlab.Node, network, address string) (net.Conn, error) {
 	var c net.Conn
 	err := n.Do(func() (err error) { c, err = net.DialTimeout(network, address, 3*time.Second); return err })
