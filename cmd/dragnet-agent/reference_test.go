@@ -12,6 +12,7 @@ import (
 	"dragnet/contain/ripcord"
 	"dragnet/internal/gen/reference"
 	"dragnet/source/sensor"
+	"dragnet/trace/daemon"
 	"dragnet/trap"
 )
 
@@ -40,10 +41,16 @@ func TestReferenceIsFresh(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	roleIdent, err := reference.Role("dragnet", "../..", "Configuration of the ident daemon",
+		"What `dragnet-agent run ident` reads: YAML, strictly.", daemon.DefaultConfiguration())
+	if err != nil {
+		t.Fatal(err)
+	}
 	commands := bytes.Replace(reference.CLI(newRoot()), []byte("# Command line\n"), []byte("# Command line of the agent\n"), 1)
 	for name, want := range map[string][]byte{
 		"../../docs/reference/agent.md":   commands,
 		"../../docs/reference/guard.md":   roleGuard,
+		"../../docs/reference/ident.md":   roleIdent,
 		"../../docs/reference/ripcord.md": roleRipcord,
 		"../../docs/reference/sensor.md":  roleSensor,
 		"../../docs/reference/trap.md":    roleTrap,

@@ -26,40 +26,46 @@ import (
 
 // Configuration of the role ident.
 type Configuration struct {
-	// Listen holds addresses; it is ignored if systemd passes sockets.
+	// Listen holds the addresses to answer on; it is ignored if systemd passes sockets.
 	Listen []string `yaml:"listen"`
-	// State is the folder of the key and the records.
+	// State is the folder of the host's key and the records behind its tokens.
 	State string `yaml:"state"`
 
-	// Deadline bounds the time from a question to its answer, Idle the time
-	// a connection may wait for a question.
+	// Deadline bounds the time from a question to its answer.
 	Deadline time.Duration `yaml:"deadline"`
-	Idle     time.Duration `yaml:"idle"`
-	// Connections bounds all connections, PerAsker those of one address. A
-	// quarter is kept for the configured askers.
+	// Idle bounds the time that a connection may wait for a question.
+	Idle time.Duration `yaml:"idle"`
+	// Connections bounds the open connections. A quarter of them is kept for the
+	// configured askers.
 	Connections int `yaml:"connections"`
-	PerAsker    int `yaml:"per_asker"`
-	// Lookups bounds the walks that run at a time.
+	// PerAsker bounds the open connections of one address.
+	PerAsker int `yaml:"per_asker"`
+	// Lookups bounds the walks through processes that run at a time.
 	Lookups int `yaml:"lookups"`
-	// Budget bounds the questions of one address (IPv6: of one /64),
-	// SaveBudget those that walk.
-	Budget     Budget `yaml:"budget"`
+	// Budget bounds the questions of one address (IPv6: of one /64).
+	Budget Budget `yaml:"budget"`
+	// SaveBudget bounds those of its questions that save process state.
 	SaveBudget Budget `yaml:"save_budget"`
 
-	// Askers may ask for more than ID. Everyone else is served ID.
+	// Askers lists who may ask for more than ID. Everyone else is served ID.
 	Askers []Asker `yaml:"askers"`
 
-	// AlwaysToken answers with tokens instead of errors; HideErrors answers
-	// UNKNOWN-ERROR for every error.
+	// AlwaysToken answers with a token instead of an error.
 	AlwaysToken bool `yaml:"always_token"`
-	HideErrors  bool `yaml:"hide_errors"`
-	// OptIn lets users have their name sent, by a file ~/.ident.
+	// HideErrors answers UNKNOWN-ERROR for every error.
+	HideErrors bool `yaml:"hide_errors"`
+	// OptIn lets users have their name sent, to the addresses in their file ~/.ident.
 	OptIn bool `yaml:"opt_in"`
 
-	Recursion Recursion          `yaml:"recursion"`
-	Walk      walk.Configuration `yaml:"walk"`
-	Store     token.Limits       `yaml:"store"`
-	Redeem    Redeem             `yaml:"redeem"`
+	// Recursion configures the questions to the hosts that a connection came from.
+	Recursion Recursion `yaml:"recursion"`
+	// Walk configures how processes behind a connection are found.
+	Walk walk.Configuration `yaml:"walk"`
+	// Store bounds the records kept. When it is full, the account with most records
+	// loses some.
+	Store token.Limits `yaml:"store"`
+	// Redeem configures who may redeem tokens over the network.
+	Redeem Redeem `yaml:"redeem"`
 
 	// Admin is where health checks and metrics are served, on this machine only.
 	Admin admin.Configuration `yaml:"admin"`
@@ -69,14 +75,18 @@ type Configuration struct {
 
 // Budget is a rate with a burst.
 type Budget struct {
+	// PerMinute is how many are allowed a minute, on average.
 	PerMinute float64 `yaml:"per_minute"`
-	Burst     float64 `yaml:"burst"`
+	// Burst is how many are allowed at once after a pause.
+	Burst float64 `yaml:"burst"`
 }
 
 // Asker lists what a network may ask for.
 type Asker struct {
+	// Network holds the addresses of the askers.
 	Network netip.Prefix `yaml:"network"`
-	// Kinds are any of ID, ID_REC, SV, SV_REC.
+	// Kinds are any of ID, ID_REC, SV, SV_REC: identify, or save state; _REC also
+	// asks the hosts before this one.
 	Kinds []string `yaml:"kinds"`
 	// Remote lets gateways ask about connections of other hosts.
 	Remote bool `yaml:"remote"`
@@ -84,21 +94,26 @@ type Asker struct {
 
 // Recursion configures questions to the hosts before.
 type Recursion struct {
-	Port     uint16        `yaml:"port"`
-	Timeout  time.Duration `yaml:"timeout"`
-	Parallel int           `yaml:"parallel"`
+	// Port is where the hosts before are asked.
+	Port uint16 `yaml:"port"`
+	// Timeout bounds the wait for the answer of one host.
+	Timeout time.Duration `yaml:"timeout"`
+	// Parallel bounds the hosts asked at a time.
+	Parallel int `yaml:"parallel"`
 	// Limit bounds the connections followed for one request.
 	Limit int `yaml:"limit"`
-	// Loop is how long a session identifier is kept; the paper requires at
-	// least 120 s.
+	// Loop is how long a session identifier is kept, to notice a loop; the paper
+	// requires at least 120 s.
 	Loop time.Duration `yaml:"loop"`
 }
 
 // Redeem says which investigators may redeem tokens by calling, without the
 // administrator doing it each time.
 type Redeem struct {
-	Listen        string   `yaml:"listen"`
-	Investigators []string `yaml:"investigators"` // public keys
+	// Listen is the address for such calls; empty means that none are answered.
+	Listen string `yaml:"listen"`
+	// Investigators holds their public keys.
+	Investigators []string `yaml:"investigators"`
 }
 
 // DefaultConfiguration serves ID to everyone and nothing else.

@@ -22,8 +22,10 @@ import (
 // parts of the flood, never the record of what came before it, and no other
 // user loses anything.
 type Limits struct {
-	MaxBytes int64         `yaml:"max_bytes"`
-	MaxAge   time.Duration `yaml:"max_age"`
+	// MaxBytes bounds the folder in bytes.
+	MaxBytes int64 `yaml:"max_bytes"`
+	// MaxAge is how long a record is kept.
+	MaxAge time.Duration `yaml:"max_age"`
 }
 
 // DefaultLimits keep 64 MiB for 90 days.

@@ -27,23 +27,30 @@ var ErrNoUser = errors.New("no process holds this connection")
 type Configuration struct {
 	// EBPF is "auto", "off" (always read /proc) or "require".
 	EBPF string `yaml:"ebpf"`
-	// MaxProcesses and MaxDescriptors bound one record.
-	MaxProcesses   int `yaml:"max_processes"`
+	// MaxProcesses bounds the processes in one record.
+	MaxProcesses int `yaml:"max_processes"`
+	// MaxDescriptors bounds the file descriptors that a record lists.
 	MaxDescriptors int `yaml:"max_descriptors"`
 	// Hubs are the names of UNIX sockets, ending in * for prefixes, that a walk
 	// does not cross: a socket to which every process is connected relates none
 	// of them.
 	Hubs []string `yaml:"hubs"`
-	Save Policy   `yaml:"save"`
+	// Save lists what a record may hold, beyond names, numbers and times.
+	Save Policy `yaml:"save"`
 }
 
 // Policy lists what a record may hold, beyond names, numbers and times.
 type Policy struct {
-	Files       bool `yaml:"files"`
+	// Files allows the names of open files, and which sockets and pipes are open.
+	Files bool `yaml:"files"`
+	// Executables allows the path and the SHA-256 of the program.
 	Executables bool `yaml:"executables"`
-	Sessions    bool `yaml:"sessions"`
-	Cgroups     bool `yaml:"cgroups"`
-	Logins      bool `yaml:"logins"`
+	// Sessions allows SSH_CONNECTION, and the user and session of the login.
+	Sessions bool `yaml:"sessions"`
+	// Cgroups allows the control group, and with it the container and the unit.
+	Cgroups bool `yaml:"cgroups"`
+	// Logins allows what utmp says about the terminals of processes.
+	Logins bool `yaml:"logins"`
 }
 
 // DefaultConfiguration saves everything.
