@@ -23,6 +23,7 @@ import (
 	"dragnet/flow"
 	"dragnet/internal/admin"
 	"dragnet/internal/conf"
+	"dragnet/internal/doctor"
 	"dragnet/internal/logging"
 	"dragnet/internal/metric"
 	"dragnet/internal/run"
@@ -290,7 +291,7 @@ func findAttackers(honeypot netip.Addr) ([]Attacker, error) {
 }
 
 // Examine checks what keeps the honeypots of a configuration apart from others.
-func Examine(c Configuration) []redirect.Check { return redirect.Examine(c.translators()) }
+func Examine(c Configuration) []doctor.Check { return redirect.Examine(c.translators()) }
 
 // Remove takes the rules out. Honeypots that still run are not contained any
 // more: stop them first.

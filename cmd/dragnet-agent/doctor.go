@@ -4,11 +4,18 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
+	"dragnet/contain/guard"
+	"dragnet/contain/reset"
 	"dragnet/contain/ripcord"
 	"dragnet/internal/cli"
+	"dragnet/internal/doctor"
+	"dragnet/source/sensor"
 	"dragnet/trace/daemon"
 	"dragnet/trace/token"
 	"dragnet/trace/walk"
@@ -22,101 +29,151 @@ type checkResult struct {
 	Detail string `json:"detail"`
 }
 
+// examinedRole is a role that doctor checks by the configuration files of a flag.
+type examinedRole struct {
+	name, usage string
+	examine     func(files []string) ([]doctor.Check, error)
+}
+
+var examinedRoles = []examinedRole{
+	{"guard", "check the role guard, with this configuration file; repeat to layer", func(files []string) ([]doctor.Check, error) {
+		c, err := loadGuard(files)
+		if err != nil {
+			return nil, err
+		}
+		return guard.Examine(c, time.Now()), nil
+	}},
+	{"ripcord", "check the role ripcord, with this configuration file; repeat to layer", func(files []string) ([]doctor.Check, error) {
+		c, err := ripcord.LoadConfiguration(files...)
+		if err != nil {
+			return nil, err
+		}
+		return ripcord.Examine(&c), nil
+	}},
+	{"sensor", "check the role sensor, with this configuration file; repeat to layer", func(files []string) ([]doctor.Check, error) {
+		c, err := loadSensor(files)
+		if err != nil {
+			return nil, err
+		}
+		return append(sensor.Examine(c, time.Now()), examineReset(c)...), nil
+	}},
+	{"trap", "check the isolation of a trap's honeypots, with this configuration file; repeat to layer", func(files []string) ([]doctor.Check, error) {
+		c, err := trap.LoadConfiguration(files...)
+		if err != nil {
+			return nil, err
+		}
+		return trap.Examine(c), nil
+	}},
+}
+
+// examineReset checks that a sensor that may reset connections can.
+func examineReset(c sensor.Configuration) []doctor.Check {
+	if !c.Payload.Reset {
+		return nil
+	}
+	socket, err := reset.Open()
+	if err == nil {
+		err = socket.Close()
+	}
+	return []doctor.Check{{Name: "resets", Err: err, Fatal: true, Good: "can be sent"}}
+}
+
 func newDoctor() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check what a role needs on this machine, and suggest fixes",
-		Long: `Doctor checks what the role ident needs on this machine; with --ripcord FILE it
-checks what the role ripcord needs with that configuration, and with --trap FILE what
-keeps a trap's honeypots apart from others, as far as this machine can know: whether
-a honeypot has another network card it cannot.`,
+		Long: `Doctor checks what the role ident needs on this machine, or with --guard, --ripcord
+or --sensor what that role needs with that configuration: privileges, interfaces,
+the kernel, enrolment. With --trap it checks what keeps a trap's honeypots apart from
+others, as far as this machine can know: whether a honeypot has another network card
+it cannot.
+
+A check is ok, limited (the detail says what is lost), or broken: then the role
+cannot start or not do what it is for, and the exit code is 3. Run it as the user
+that the role runs as: to root every capability looks present.`,
+		Example: `  dragnet-agent doctor
+  dragnet-agent doctor --guard /etc/dragnet/site.yaml --guard /etc/dragnet/guard.yaml
+  dragnet-agent doctor --sensor /etc/dragnet/sensor.yaml -o json`,
 		Args: cobra.NoArgs,
 	}
 	load := identFlags(cmd)
-	var gateway string
-	cmd.Flags().StringVar(&gateway, "ripcord", "", "check the role ripcord, with this configuration file")
-	var honeypots []string
-	cmd.Flags().StringArrayVar(&honeypots, "trap", nil, "check the isolation of a trap's honeypots, with this configuration file; repeat to layer")
+	files := make([][]string, len(examinedRoles))
+	for i, r := range examinedRoles {
+		cmd.Flags().StringArrayVar(&files[i], r.name, nil, r.usage)
+	}
 	format := cli.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		findings, err := examineRole(load, gateway, honeypots)
+		results, err := examineRole(load, files)
 		if err != nil {
 			return err
 		}
 		rows := cli.Rows{Header: []string{"check", "result", "detail"}}
 		broken := 0
-		for _, f := range findings {
-			if f.Result == "broken" {
+		for _, r := range results {
+			if r.Result == "broken" {
 				broken++
 			}
-			rows.Items = append(rows.Items, f)
-			rows.Cells = append(rows.Cells, []string{f.Check, f.Result, f.Detail})
+			rows.Items = append(rows.Items, r)
+			rows.Cells = append(rows.Cells, []string{r.Check, r.Result, r.Detail})
 		}
 		if err := cli.WriteRows(cmd.OutOrStdout(), *format, rows); err != nil {
 			return err
 		}
 		if broken > 0 {
-			return cli.Found(fmt.Errorf("%d checks failed", broken))
+			return cli.Found(fmt.Errorf("%d of %d checks failed", broken, len(results)))
 		}
 		return nil
 	}
 	return cmd
 }
 
-func examineRole(load func() (daemon.Configuration, error), gateway string, honeypots []string) (out []checkResult, err error) {
-	add := func(name string, err error, fatal bool, good string) {
-		f := checkResult{name, "ok", good}
-		if err != nil {
-			f.Result, f.Detail = "limited", err.Error()
-			if fatal {
-				f.Result = "broken"
-			}
+// examineRole checks the one role that files are named for; without, ident.
+func examineRole(load func() (daemon.Configuration, error), files [][]string) ([]checkResult, error) {
+	named := -1
+	for i := range files {
+		if len(files[i]) == 0 {
+			continue
 		}
-		out = append(out, f)
+		if named >= 0 {
+			return nil, cli.Usage(fmt.Errorf("--%s and --%s cannot be combined", examinedRoles[named].name, examinedRoles[i].name))
+		}
+		named = i
 	}
+	if named < 0 {
+		config, err := load()
+		if err != nil {
+			return nil, err
+		}
+		return examineIdent(config), nil
+	}
+	checks, err := examinedRoles[named].examine(files[named])
+	var all []checkResult
+	for _, c := range checks {
+		all = append(all, makeResult(c))
+	}
+	return all, err
+}
+
+func makeResult(c doctor.Check) checkResult {
 	switch {
-	case gateway != "" && len(honeypots) > 0:
-		return nil, cli.Usage(errors.New("--ripcord and --trap cannot be combined"))
-	case gateway != "":
-		config, err := ripcord.LoadConfiguration(gateway)
-		if err != nil {
-			return nil, err
-		}
-		for _, c := range ripcord.Examine(&config) {
-			add(c.Name, c.Err, c.Fatal, c.Good)
-		}
-		return out, nil
-	case len(honeypots) > 0:
-		config, err := trap.LoadConfiguration(honeypots...)
-		if err != nil {
-			return nil, err
-		}
-		for _, c := range trap.Examine(config) {
-			add(c.Name, c.Err, c.Fatal, c.Good)
-		}
-		return out, nil
+	case c.Err == nil:
+		return checkResult{c.Name, "ok", c.Good}
+	case c.Fatal:
+		return checkResult{c.Name, "broken", c.Err.Error()}
 	}
-	config, err := load()
-	if err != nil {
-		return nil, err
-	}
-	return examineIdent(config), nil
+	return checkResult{c.Name, "limited", c.Err.Error()}
 }
 
 func examineIdent(config daemon.Configuration) []checkResult {
 	var out []checkResult
-	add := func(check string, err error, bad, good string) {
-		f := checkResult{check, "ok", good}
-		if err != nil {
-			f.Result, f.Detail = bad, err.Error()
-		}
-		out = append(out, f)
+	add := func(check string, err error, fatal bool, good string) {
+		out = append(out, makeResult(doctor.Check{Name: check, Err: err, Fatal: fatal, Good: good}))
 	}
 	key, err := token.LoadKey(daemon.KeyFile(config.State))
 	if err != nil {
-		add("host key", err, "broken", "")
+		add("host key", err, true, "")
 	} else {
-		add("host key", nil, "", "give this to investigators: "+token.FormatKey(publicOf(key)))
+		add("host key", nil, true, "give this to investigators: "+token.FormatKey(publicOf(key)))
 		r, err := token.Verify(daemon.RecordsDir(config.State), publicOf(key))
 		if err == nil && len(r.Problems) > 0 {
 			err = fmt.Errorf("%d problems; see 'dragnet-agent token verify'", len(r.Problems))
@@ -124,27 +181,47 @@ func examineIdent(config daemon.Configuration) []checkResult {
 		if r.Records == 0 {
 			err = nil // no daemon has run yet
 		}
-		add("records", err, "broken", fmt.Sprintf("%d records", r.Records))
+		add("records", err, true, fmt.Sprintf("%d records", r.Records))
 	}
+	add("processes", checkProcesses(), false, "those of other users can be read")
 	if f, err := walk.New(config.Walk); err != nil {
-		add("look-ups", err, "broken", "")
+		add("look-ups", err, true, "")
 	} else {
-		add("look-ups", f.Limits(), "limited", "eBPF pass, directions recorded")
+		add("look-ups", f.Limits(), false, "eBPF pass, directions recorded")
 		f.Close()
 	}
 	for _, address := range config.Listen {
 		l, err := net.Listen("tcp", address)
 		if err != nil {
-			err = fmt.Errorf("%w (a running daemon is fine)", err)
-			add("port "+address, err, "limited", "")
+			add("port "+address, fmt.Errorf("%w (a running daemon is fine)", err), false, "")
 			continue
 		}
-		add("port "+address, l.Close(), "broken", "free")
+		add("port "+address, l.Close(), true, "free")
 	}
 	if len(config.Askers) == 0 {
-		add("askers", errors.New("no asker may request SV or recursion, so chains end here: list askers under 'askers' in the configuration"), "limited", "")
+		add("askers", errors.New("no asker may request SV or recursion, so chains end here: list askers under 'askers' in the configuration"), false, "")
 	} else {
-		add("askers", nil, "", fmt.Sprintf("%d networks", len(config.Askers)))
+		add("askers", nil, false, fmt.Sprintf("%d networks", len(config.Askers)))
 	}
 	return out
+}
+
+// checkProcesses reports that this user may not read the processes of others.
+func checkProcesses() error {
+	var missing []string
+	for _, c := range []struct {
+		number int
+		name   string
+	}{{unix.CAP_SYS_PTRACE, "CAP_SYS_PTRACE"}, {unix.CAP_DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH"}} {
+		switch has, err := doctor.HasCapability(c.number); {
+		case err != nil:
+			return err
+		case !has:
+			missing = append(missing, c.name)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return fmt.Errorf("without %s only this user's own processes can be read, so connections of others have no owner", strings.Join(missing, " and "))
 }

@@ -5,9 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"dragnet/internal/cli"
-	"dragnet/internal/testkit"
 )
 
 func TestRipcordMistakes(t *testing.T) {
@@ -38,34 +35,6 @@ func TestRipcordMistakes(t *testing.T) {
 	} {
 		if out, code := agent(t, c.args...); code != c.code || !strings.Contains(out, c.say) {
 			t.Errorf("%v: %d %s; want %d and %q", c.args, code, out, c.code, c.say)
-		}
-	}
-}
-
-func TestDoctorForRipcord(t *testing.T) {
-	testkit.Root(t)
-	dir := t.TempDir()
-	config := filepath.Join(dir, "c.yaml")
-	if err := os.WriteFile(config, []byte("host: none0\nnetwork: lo\npins: "+dir+"/p\nstate: "+dir+"/s\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	out, code := agent(t, "doctor", "--ripcord", config, "-o", "json")
-	if code != 3 {
-		t.Fatalf("exit code %d, want 3: %s", code, out)
-	}
-	rows, err := cli.ReadItems[checkResult](strings.NewReader(out))
-	if err != nil {
-		t.Fatalf("not JSON: %s", out)
-	}
-	got := map[string]string{}
-	for _, r := range rows {
-		got[r.Check] = r.Result
-	}
-	for check, want := range map[string]string{
-		"interface none0": "broken", "interface lo": "limited", "pins": "broken", "kernel": "ok", "user nobody": "ok", "state": "ok", "enforce": "limited",
-	} {
-		if got[check] != want {
-			t.Errorf("%s: %q, want %q; %s", check, got[check], want, out)
 		}
 	}
 }

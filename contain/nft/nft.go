@@ -62,6 +62,19 @@ func Open(name string) (*Router, error) {
 	return r, nil
 }
 
+// Check reports whether this program may use nftables here. It changes nothing.
+func Check() error {
+	r, err := Open("")
+	if err != nil {
+		return err
+	}
+	_, err = r.tableExists()
+	if errors.Is(err, unix.EPERM) {
+		err = fmt.Errorf("%w (it needs CAP_NET_ADMIN)", err)
+	}
+	return errors.Join(err, r.Close())
+}
+
 // Close closes the connection to the kernel. Applied blocks stay until they
 // expire.
 func (r *Router) Close() error { return r.conn.CloseLasting() }

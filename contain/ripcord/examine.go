@@ -12,24 +12,14 @@ import (
 
 	"dragnet/contain/ripcord/bpf"
 	"dragnet/internal/confine"
+	"dragnet/internal/doctor"
 )
 
-// Check is the result of one test of what the gateway needs.
-type Check struct {
-	Name string
-	// Err is the problem, if any; Fatal says that the gateway cannot start with
-	// it.
-	Err   error
-	Fatal bool
-	// Good is what was found if Err is nil.
-	Good string
-}
-
 // Examine tests what Start needs, without changing anything.
-func Examine(c *Configuration) []Check {
-	var all []Check
+func Examine(c *Configuration) []doctor.Check {
+	var all []doctor.Check
 	add := func(name, good string, fatal bool, err error) {
-		all = append(all, Check{Name: name, Err: err, Fatal: fatal, Good: good})
+		all = append(all, doctor.Check{Name: name, Err: err, Fatal: fatal, Good: good})
 	}
 	mtu := map[string]int{}
 	for _, name := range []string{c.Host, c.Network} {

@@ -32,6 +32,9 @@ type Configuration struct {
 	Snap int `yaml:"snap"`
 	// Buffer is the size of the ring in bytes.
 	Buffer int `yaml:"buffer"`
+	// Promiscuous has the network card also pass packets between others, which a
+	// mirror port brings.
+	Promiscuous bool `yaml:"promiscuous"`
 }
 
 // DefaultConfiguration keeps the headers, and a second of a busy gigabit link.
@@ -162,6 +165,12 @@ func (r *Reader) setUpRing(c Configuration, index int) (err error) {
 		return fmt.Errorf("map the ring: %w", err)
 	}
 	r.frame = make([]byte, 0, c.Snap+4)
+	if c.Promiscuous {
+		member := unix.PacketMreq{Ifindex: int32(index), Type: unix.PACKET_MR_PROMISC}
+		if err := unix.SetsockoptPacketMreq(r.fd, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &member); err != nil {
+			return fmt.Errorf("enter promiscuous mode: %w", err)
+		}
+	}
 	return unix.Bind(r.fd, &unix.SockaddrLinklayer{Protocol: toNetworkOrder(unix.ETH_P_ALL), Ifindex: index})
 }
 

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"dragnet/flow"
@@ -211,6 +212,64 @@ func TestMistakes(t *testing.T) {
 		c.change(&bad)
 		if _, err := Open(bad); err == nil || !strings.Contains(err.Error(), c.say) {
 			t.Errorf("%+v: %v, want %q", bad, err, c.say)
+		}
+	}
+}
+
+// TestPromiscuous: the card passes packets between others while the reader is open,
+// and only if that is asked for.
+func TestPromiscuous(t *testing.T) {
+	for _, want := range []bool{false, true} {
+		c := DefaultConfiguration()
+		c.Promiscuous = want
+		_, server, _ := street(t, c)
+		if err := server.Do(func() error {
+			link, err := netlink.LinkByName("eth0")
+			if err == nil && (link.Attrs().Promisc > 0) != want {
+				t.Errorf("promiscuous: %v, want %v", !want, want)
+			}
+			return err
+		}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestExamine: what is in the way of a capture is named, and opening it leaves
+// nothing behind.
+func TestExamine(t *testing.T) {
+	lab := netlab.For(t)
+	nodes, err := lab.Nodes("a", "b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := lab.Wire(nodes[0], "eth0", nodes[1], "eth0"); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name       string
+		link, open string
+	}{{"eth0", "", ""}, {"none0", "no such network interface", "no such network interface"}, {"lo", "is down", ""}} {
+		config := DefaultConfiguration()
+		config.Interface = c.name
+		if err := nodes[1].Do(func() error {
+			if c.name == "lo" {
+				link, err := netlink.LinkByName("lo")
+				if err := errors.Join(err, netlink.LinkSetDown(link)); err != nil {
+					return err
+				}
+			}
+			for deadline := time.Now().Add(5 * time.Second); c.link == "" && checkLink(c.name) != nil && time.Now().Before(deadline); {
+				time.Sleep(10 * time.Millisecond) // the kernel reports the carrier a moment later
+			}
+			for i, got := range Examine(config) {
+				if want := []string{c.link, c.open}[i]; (got.Err == nil) != (want == "") || got.Err != nil && !strings.Contains(got.Err.Error(), want) {
+					t.Errorf("%s, %s: %v; want %q", c.name, got.Name, got.Err, want)
+				}
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -60,6 +60,7 @@ type Payload struct {
 func DefaultConfiguration() Configuration {
 	c := Configuration{Live: live.DefaultConfiguration(), Workers: 1, MaxFlows: 1 << 18, Every: time.Second,
 		Payload: Payload{Bytes: 1 << 20, Held: 64 << 20, Connections: 1 << 16}, Channel: channel.DefaultConfiguration(), Logging: logging.DefaultConfiguration()}
+	c.Live.Promiscuous = true
 	c.Channel.State = "/var/lib/dragnet-agent/sensor"
 	return c
 }

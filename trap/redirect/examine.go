@@ -12,33 +12,25 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
-)
 
-// Check is one thing that keeps honeypots apart from others.
-type Check struct {
-	Name string
-	// Err is what is wrong; Fatal if honeypots are not contained by it, or nothing
-	// can be brought to them. Good says what was found otherwise.
-	Err   error
-	Fatal bool
-	Good  string
-}
+	"dragnet/internal/doctor"
+)
 
 // Examine checks, in the calling thread's network namespace, what this machine can
 // know of the isolation of honeypots. Whether one has another network card it cannot.
-func Examine(c Configuration) []Check {
+func Examine(c Configuration) []doctor.Check {
 	inside, err := netlink.LinkByName(c.Inside)
 	if err != nil {
-		return []Check{{Name: "interface " + c.Inside, Err: err, Fatal: true}}
+		return []doctor.Check{{Name: "interface " + c.Inside, Err: err, Fatal: true}}
 	}
 	link := inside.Attrs().Index
-	return []Check{
-		{"way to the Internet", checkDefaultRoute(link), true, "not behind " + c.Inside},
-		{"honeypots", checkHoneypots(link, &c), true, fmt.Sprintf("%d, all behind %s", len(c.Honeypots), c.Inside)},
-		{"others behind " + c.Inside, checkNeighbours(link, &c), false, "none was seen"},
-		{"unused prefixes", checkUnused(&c), true, "no host was seen there"},
-		{"forwarding", checkForwarding(&c), true, "on"},
-		{"rules", checkRules(), false, "in place"},
+	return []doctor.Check{
+		{Name: "way to the Internet", Err: checkDefaultRoute(link), Fatal: true, Good: "not behind " + c.Inside},
+		{Name: "honeypots", Err: checkHoneypots(link, &c), Fatal: true, Good: fmt.Sprintf("%d, all behind %s", len(c.Honeypots), c.Inside)},
+		{Name: "others behind " + c.Inside, Err: checkNeighbours(link, &c), Fatal: false, Good: "none was seen"},
+		{Name: "unused prefixes", Err: checkUnused(&c), Fatal: true, Good: "no host was seen there"},
+		{Name: "forwarding", Err: checkForwarding(&c), Fatal: true, Good: "on"},
+		{Name: "rules", Err: checkRules(), Fatal: false, Good: "in place"},
 	}
 }
 

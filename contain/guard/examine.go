@@ -1,0 +1,62 @@
+//go:build linux
+
+package guard
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"time"
+
+	"dragnet/contain/nft"
+	"dragnet/internal/doctor"
+	"dragnet/packet/live"
+	"dragnet/wire/channel"
+)
+
+// Examine checks what a guard with this configuration needs on this machine, in
+// the calling thread's network namespace, without changing anything.
+func Examine(c Configuration, now time.Time) []doctor.Check {
+	all := live.Examine(c.Live)
+	if c.Station {
+		all = append(all, channel.Examine(c.Channel, "guard", now)...)
+	}
+	if c.State != "" {
+		all = append(all, doctor.CheckFolder("state", c.State))
+	} else {
+		all = append(all, doctor.Check{Name: "state", Err: errors.New("'state' is empty: counts, decisions and events are lost at each restart")})
+	}
+	return append(all, examineBlocking(c)...)
+}
+
+// examineBlocking checks what is needed to block, and says why nothing is.
+func examineBlocking(c Configuration) []doctor.Check {
+	enforced := doctor.Check{Name: "enforcement", Good: "a decision takes effect"}
+	switch {
+	case c.Station && !c.Standing.Enforce:
+		enforced.Good = "as the station decides"
+	case c.Standing.By == "":
+		enforced.Err = errors.New("no decision: the guard only counts; set 'standing', or 'station'")
+	case !c.Standing.Enforce:
+		enforced.Err = errors.New("dry run: 'standing.enforce: true' has the decision take effect")
+	}
+	if !c.Station && !c.Standing.Enforce {
+		return []doctor.Check{enforced} // it does not touch the packet filter
+	}
+	return []doctor.Check{
+		enforced,
+		{Name: "nftables", Err: nft.Check(), Fatal: true, Good: "may be changed"},
+		{Name: "forwarding", Err: checkForwarding(), Good: "on"},
+	}
+}
+
+// checkForwarding reports a machine that is no router: blocks act on packets that
+// are forwarded.
+func checkForwarding() error {
+	for _, file := range []string{"/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"} {
+		if b, err := os.ReadFile(file); err == nil && strings.TrimSpace(string(b)) != "0" {
+			return nil
+		}
+	}
+	return errors.New("off for IPv4 and IPv6, so blocks have no effect: they drop packets that this machine forwards")
+}
