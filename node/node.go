@@ -9,9 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
-	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -265,7 +263,7 @@ func (n *Node) Stop(ctx context.Context) error { return n.parts.Stop(ctx) }
 
 // Reload applies the parts of c that a running node can change: the rules of the
 // judge with their allow list, the roster, and the log level. It logs what was
-// applied, and which sections need a restart.
+// applied, and which changed keys need a restart.
 func (n *Node) Reload(ctx context.Context, c Configuration) error {
 	if err := c.Validate(); err != nil {
 		return err
@@ -280,22 +278,8 @@ func (n *Node) Reload(ctx context.Context, c Configuration) error {
 		return err
 	}
 	n.program.Log.Info("configuration reloaded", "allow", c.Decide.Allow, "level", c.Logging.Level, "roster", c.Witness.Roster.File)
-	if changed := n.needRestart(c); len(changed) > 0 {
-		n.program.Log.Warn("changed sections need a restart", "sections", strings.Join(changed, ", "))
-	}
-	return nil
-}
-
-// needRestart lists the sections of c that differ from those in effect and that
-// Reload does not apply.
-func (n *Node) needRestart(c Configuration) (changed []string) {
 	old := n.config
 	old.Decide, old.Logging.Level = c.Decide, c.Logging.Level
-	was, is := reflect.ValueOf(old), reflect.ValueOf(c)
-	for f := range conf.Fields(was.Type()) {
-		if !reflect.DeepEqual(was.Field(f.Index).Interface(), is.Field(f.Index).Interface()) {
-			changed = append(changed, f.Key)
-		}
-	}
-	return changed
+	run.LogRestart(n.program.Log, conf.ChangedKeys(old, c))
+	return nil
 }

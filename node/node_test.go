@@ -130,8 +130,8 @@ func TestReload(t *testing.T) {
 	if err := n.Reload(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
-	if got := out.String(); !strings.Contains(got, "need a restart") || !strings.Contains(got, `"sections":"store"`) {
-		t.Errorf("the log does not name the section that needs a restart:\n%s", got)
+	if got := out.String(); !strings.Contains(got, "need a restart") || !strings.Contains(got, `"keys":["store.keep_days"]`) {
+		t.Errorf("the log does not name the key that needs a restart:\n%s", got)
 	}
 	allowed := func() (allow []netip.Prefix) {
 		book, err := layout.OpenLedger(t.Context(), c.Store.Directory)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -36,7 +38,8 @@ and for how many addresses at a time. With 'enforce: true' it takes effect;
 without it, it is a dry run whose events show what would have been done. A station
 ('station') can send such decisions instead. The allow list overrides all
 decisions. On SIGTERM blocks are undone, unless undo_at_stop is false; they expire
-in any case.
+in any case. SIGHUP reads the files again and applies the allow list and the log
+level; the log names what else has changed and needs a restart.
 
 It needs CAP_NET_RAW, and CAP_NET_ADMIN if it may block. With --read it shows what
 it would have done on captures, and needs neither.
@@ -51,12 +54,14 @@ All keys of the configuration: docs/reference/guard.md.`,
 	cmd.Flags().StringArrayVar(&read, "read", nil, "capture to read instead of an interface; repeat for several")
 	output := cli.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := loadGuard(files)
+		load := func() (guard.Configuration, error) {
+			c, err := loadGuard(files)
+			c.Live.Interface = cmp.Or(dev, c.Live.Interface)
+			return c, err
+		}
+		c, err := load()
 		if err != nil {
 			return err
-		}
-		if dev != "" {
-			c.Live.Interface = dev
 		}
 		if len(read) > 0 {
 			if dev != "" {
@@ -64,7 +69,7 @@ All keys of the configuration: docs/reference/guard.md.`,
 			}
 			return replayCaptures(cmd, c, read, *output)
 		}
-		return runGuard(cmd, c)
+		return runGuard(cmd, c, load)
 	}
 	return cmd
 }
@@ -85,7 +90,7 @@ func loadGuard(files []string) (guard.Configuration, error) {
 	return c, nil
 }
 
-func runGuard(cmd *cobra.Command, c guard.Configuration) (err error) {
+func runGuard(cmd *cobra.Command, c guard.Configuration, load func() (guard.Configuration, error)) (err error) {
 	p := newProgram(cmd, c.Logging)
 	log := logging.Component(p.Log, "guard")
 	warnings, err := c.Limits.Validate()
@@ -112,7 +117,11 @@ func runGuard(cmd *cobra.Command, c guard.Configuration) (err error) {
 		return err
 	}
 	parts = append(parts, hinted{role, "the role needs CAP_NET_RAW, and CAP_NET_ADMIN where it may block"}, admins)
-	return run.UntilDone(cmd.Context(), parts, 20*time.Second, p.Log)
+	return run.UntilDone(cmd.Context(), &reloadable[guard.Configuration]{
+		Parts: parts, program: p, started: c, load: load,
+		logging: func(c *guard.Configuration) *logging.Configuration { return &c.Logging },
+		apply:   func(ctx context.Context, c *guard.Configuration) error { return role.SetAllow(ctx, c.Allow) }, applied: []string{"allow"},
+	}, 20*time.Second, p.Log)
 }
 
 func replayCaptures(cmd *cobra.Command, c guard.Configuration, files []string, format cli.Format) error {

@@ -54,7 +54,10 @@ func newRunIdent() *cobra.Command {
 		Short: "Answer who is behind a connection with a token (RFC 1413 and STOP)",
 		Long: `Ident answers on port 113 with tokens. It saves process state and asks previous
 hosts only for askers listed in the configuration; all others get plain
-identification. It listens on the sockets that systemd passes, if any.`,
+identification. It listens on the sockets that systemd passes, if any. SIGHUP reads
+the file again and applies the log level; the log names what else needs a restart.
+
+All keys of the configuration: docs/reference/ident.md.`,
 		Args: cobra.NoArgs,
 	}
 	load := identFlags(cmd)
@@ -73,7 +76,10 @@ identification. It listens on the sockets that systemd passes, if any.`,
 			return err
 		}
 		role := daemon.New(config, daemon.Dependencies{Listeners: listeners, Log: logging.Component(p.Log, "ident"), Admin: admins})
-		return run.UntilDone(cmd.Context(), run.Parts{role, admins}, 10*time.Second, p.Log)
+		return run.UntilDone(cmd.Context(), &reloadable[daemon.Configuration]{
+			Parts: run.Parts{role, admins}, program: p, started: config, load: load,
+			logging: func(c *daemon.Configuration) *logging.Configuration { return &c.Logging },
+		}, 10*time.Second, p.Log)
 	}
 	return cmd
 }

@@ -34,7 +34,9 @@ sends a valid RST, or ends a conversation with 'dragnet-agent ripcord pull'.
 
 The programs and tables stay in the kernel when this command ends, so that it can
 be restarted or replaced without losing a connection; 'dragnet-agent ripcord
-remove' removes them. Without 'enforce: true' it only counts.`,
+remove' removes them. Without 'enforce: true' it only counts. SIGHUP reads the file
+again, if the user that it runs as may, and applies the log level; the log names
+what else needs a restart.`,
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&config, "config", defaultRipcord, "configuration file")
@@ -50,7 +52,12 @@ remove' removes them. Without 'enforce: true' it only counts.`,
 		}
 		gateway := ripcord.New(c, ripcord.Dependencies{Log: logging.Component(p.Log, "ripcord"), Admin: admins})
 		// The confined process may not listen any more.
-		if err := run.UntilDone(cmd.Context(), run.Parts{admins, confinedGateway{gateway}}, time.Minute, p.Log); err != nil {
+		role := &reloadable[ripcord.Configuration]{
+			Parts: run.Parts{admins, confinedGateway{gateway}}, program: p, started: c,
+			load:    func() (ripcord.Configuration, error) { return ripcord.LoadConfiguration(config) },
+			logging: func(c *ripcord.Configuration) *logging.Configuration { return &c.Logging },
+		}
+		if err := run.UntilDone(cmd.Context(), role, time.Minute, p.Log); err != nil {
 			return cli.Hint(err, "'dragnet-agent doctor --ripcord FILE' shows what this machine lacks")
 		}
 		return nil

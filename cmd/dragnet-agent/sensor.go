@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"time"
@@ -34,7 +35,8 @@ payload of connections and datagrams with the signatures that the node's signatu
 centre offers, and reports what they match, not the payload. With 'payload.reset' it
 resets connections that carry what a signature matches, if a decision of the node
 says so for that signature; otherwise it changes nothing. It needs CAP_NET_RAW and
-no other privilege. Enrol it first:
+no other privilege. SIGHUP reads the files again and applies the log level; the log
+names what else has changed and needs a restart. Enrol it first:
 
   dragnet-agent enrol sensor https://NODE:9121 -
 
@@ -43,14 +45,16 @@ All keys of the configuration: docs/reference/sensor.md.`,
   dragnet-agent run sensor --config /etc/dragnet/sensor.yaml`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := loadSensor(files)
+			load := func() (sensor.Configuration, error) {
+				c, err := loadSensor(files)
+				c.Live.Interface = cmp.Or(dev, c.Live.Interface)
+				return c, err
+			}
+			c, err := load()
 			if err != nil {
 				return err
 			}
-			if dev != "" {
-				c.Live.Interface = dev
-			}
-			return runSensor(cmd, c)
+			return runSensor(cmd, c, load)
 		},
 	}
 	cmd.Flags().StringArrayVar(&files, "config", nil, "configuration file; repeat to layer (default "+defaultSensor+", if it exists)")
@@ -71,7 +75,7 @@ func loadSensor(files []string) (sensor.Configuration, error) {
 	return c, nil
 }
 
-func runSensor(cmd *cobra.Command, c sensor.Configuration) error {
+func runSensor(cmd *cobra.Command, c sensor.Configuration, load func() (sensor.Configuration, error)) error {
 	p := newProgram(cmd, c.Logging)
 	log := logging.Component(p.Log, "sensor")
 	admins, err := newAdmin(c.Admin, p)
@@ -91,10 +95,14 @@ func runSensor(cmd *cobra.Command, c sensor.Configuration) error {
 	if err != nil {
 		return err
 	}
-	return run.UntilDone(cmd.Context(), run.Parts{
+	parts := run.Parts{
 		hinted{payload, "resetting connections needs CAP_NET_RAW"},
 		hinted{node, "enrol the sensor first: dragnet-agent enrol sensor https://NODE:9121 -"},
 		hinted{role, "the role needs CAP_NET_RAW"},
 		admins,
+	}
+	return run.UntilDone(cmd.Context(), &reloadable[sensor.Configuration]{
+		Parts: parts, program: p, started: c, load: load,
+		logging: func(c *sensor.Configuration) *logging.Configuration { return &c.Logging },
 	}, 20*time.Second, p.Log)
 }

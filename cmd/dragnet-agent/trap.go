@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"dragnet/internal/cli"
+	"dragnet/internal/logging"
 	"dragnet/internal/run"
 	"dragnet/trap"
 	"dragnet/trap/vault"
@@ -34,7 +35,8 @@ byte is recorded. It is attack traffic by construction (Tang 2006, section 2).
 
 Nothing that a honeypot sends leaves: the rules that ensure this are installed
 first, and stay when the role stops; 'dragnet-agent trap remove' removes them. An
-unused address that sends something itself is left alone for a day.
+unused address that sends something itself is left alone for a day. SIGHUP reads the
+files again and applies the log level; the log names what else needs a restart.
 
 It needs CAP_NET_ADMIN, CAP_NET_RAW to record packets, and CAP_NET_BIND_SERVICE to
 answer datagrams to ports below 1024. 'dragnet-agent trap list', 'trap payload' and
@@ -53,7 +55,11 @@ answer datagrams to ports below 1024. 'dragnet-agent trap list', 'trap payload' 
 		if err != nil {
 			return err
 		}
-		return run.UntilDone(cmd.Context(), t, 20*time.Second, p.Log)
+		return run.UntilDone(cmd.Context(), &reloadable[trap.Configuration]{
+			Parts: run.Parts{t}, program: p, started: c,
+			load:    func() (trap.Configuration, error) { return trap.LoadConfiguration(files...) },
+			logging: func(c *trap.Configuration) *logging.Configuration { return &c.Logging },
+		}, 20*time.Second, p.Log)
 	}
 	return cmd
 }

@@ -36,7 +36,8 @@ type Guard struct {
 	acting          bool             // on its own, and not in a dry run
 	policyDecisions []dossier.Decision
 	own             []dossier.Decision // blocks made here under the standing decision
-	allow           []netip.Prefix
+	allow           []netip.Prefix     // the configured list, and the station's
+	stationAllow    []netip.Prefix
 	inForce         map[string]bool // IDs of the decisions behind the blocks of the edge
 	persistent      []daw.Persistent
 	stationed       bool   // a station judges proposals

@@ -28,8 +28,8 @@ func (g *Guard) ApplyPolicy(now flow.Time, answered daw.AgentReport, o daw.Agent
 	if o.Scope != nil {
 		g.scope = *o.Scope
 	}
-	g.allow = append(slices.Clone(g.c.Allow), o.Allow...)
-	if err := g.edge.SetScope(g.exemptedScope()); err != nil {
+	g.stationAllow = o.Allow
+	if err := g.applyAllow(); err != nil {
 		return fmt.Errorf("station policy: %w", err)
 	}
 	if o.Days > 0 {
@@ -49,6 +49,23 @@ func (g *Guard) ApplyPolicy(now flow.Time, answered daw.AgentReport, o daw.Agent
 	}
 	g.reconcileBlocks(now)
 	return nil
+}
+
+// SetAllow replaces the configured allow list; that of the station remains.
+// Addresses on it are released at once.
+func (g *Guard) SetAllow(now flow.Time, allow []netip.Prefix) error {
+	g.c.Allow = slices.Clone(allow)
+	if err := g.applyAllow(); err != nil {
+		return err
+	}
+	g.releaseAllowed()
+	g.reconcileBlocks(now)
+	return nil
+}
+
+func (g *Guard) applyAllow() error {
+	g.allow = append(slices.Clone(g.c.Allow), g.stationAllow...)
+	return g.edge.SetScope(g.exemptedScope())
 }
 
 // chooseStanding uses the station's standing decision in place of the

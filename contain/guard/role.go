@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -41,6 +42,7 @@ type Role struct {
 	ports   bool // set at the router
 	missed  uint64
 
+	allowed chan setAllow // from SetAllow
 	answers chan answer
 	waiting bool
 	lost    bool // the station could not be reached at the last exchange
@@ -54,6 +56,12 @@ type answer struct {
 	report daw.AgentReport
 	policy daw.AgentPolicy
 	err    error
+}
+
+// setAllow is an allow list for the guard, and where the error goes.
+type setAllow struct {
+	list []netip.Prefix
+	done chan error
 }
 
 // Dependencies of a role.
@@ -83,7 +91,7 @@ func NewRole(c Configuration, d Dependencies) (*Role, error) {
 		// share an entry of the tables.
 		c.Limits.Seed = rand.Uint64()
 	}
-	r := &Role{c: c, log: d.Log, station: d.Station, group: run.NewGroup(), answers: make(chan answer, 1)}
+	r := &Role{c: c, log: d.Log, station: d.Station, group: run.NewGroup(), allowed: make(chan setAllow), answers: make(chan answer, 1)}
 	r.metrics.register(d.Admin)
 	return r, nil
 }
@@ -160,6 +168,18 @@ func (r *Role) recordEvent(e Action) {
 
 // Failed returns a channel with the error that ended the role, if one did.
 func (r *Role) Failed() <-chan error { return r.group.Failed() }
+
+// SetAllow replaces the allow list of the configuration while the role runs, and
+// releases what is on it.
+func (r *Role) SetAllow(ctx context.Context, list []netip.Prefix) error {
+	a := setAllow{list, make(chan error, 1)}
+	select {
+	case r.allowed <- a:
+		return <-a.done
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
 // Stop ends the role: it saves the state, and removes blocks if the
 // configuration says so.

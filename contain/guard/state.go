@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"dragnet/daw"
 	"dragnet/dossier"
@@ -36,7 +37,7 @@ const (
 
 // Save writes the guard's state to a folder atomically.
 func (g *Guard) Save(dir string) error {
-	b, err := json.Marshal(saved{savedVersion, g.policyDecisions, g.own, g.scope, g.allow, g.persistent})
+	b, err := json.Marshal(saved{savedVersion, g.policyDecisions, g.own, g.scope, g.stationAllow, g.persistent})
 	if err != nil {
 		return fmt.Errorf("save the guard's state: %w", err)
 	}
@@ -88,7 +89,8 @@ func (g *Guard) restoreState(now flow.Time, s *saved) error {
 		if s.Scope.Validate() == nil {
 			g.scope = s.Scope
 		}
-		g.allow = append(g.allow, s.Allow...)
+		g.stationAllow = s.Allow
+		g.allow = append(slices.Clone(g.c.Allow), s.Allow...)
 		g.chooseStanding(now)
 	}
 	if g.configured.ID != "" {

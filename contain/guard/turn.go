@@ -29,6 +29,11 @@ func (r *Role) tick(ctx context.Context, now flow.Time) error {
 		r.metrics.ticked.Store(time.Now().UnixNano())
 		r.guard.Reconcile(now)
 	}
+	select {
+	case a := <-r.allowed:
+		a.done <- r.guard.SetAllow(now, a.list)
+	default:
+	}
 	r.receivePolicy(now)
 	if err := r.updateRouter(now); err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -193,4 +194,26 @@ func FuzzRead(f *testing.F) {
 			t.Errorf("shown:\n%s\n(-first +second):\n%s", shown.Bytes(), diff)
 		}
 	})
+}
+
+// TestChangedKeys: keys of nested sections are named one by one, a list as one key,
+// and values that are structs without keys as what they are.
+func TestChangedKeys(t *testing.T) {
+	type section struct {
+		Days   int          `yaml:"days"`
+		Prefix netip.Prefix `yaml:"prefix"`
+		List   []int        `yaml:"list"`
+	}
+	type configuration struct {
+		Name  string  `yaml:"name"`
+		Store section `yaml:"store"`
+	}
+	was := configuration{"a", section{1, netip.MustParsePrefix("10.0.0.0/8"), []int{1}}}
+	if got := ChangedKeys(was, was); len(got) > 0 {
+		t.Errorf("unchanged: %v", got)
+	}
+	is := configuration{"b", section{1, netip.MustParsePrefix("10.0.0.0/9"), []int{1, 2}}}
+	if got, want := ChangedKeys(was, is), []string{"name", "store.prefix", "store.list"}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
 }

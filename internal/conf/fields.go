@@ -37,3 +37,25 @@ func Fields(t reflect.Type) iter.Seq[Field] {
 		}
 	}
 }
+
+// ChangedKeys lists the keys, such as store.keep_days, whose values differ between
+// two configurations of one struct. A list or map that differs is one key.
+func ChangedKeys(was, is any) []string {
+	return appendChanged(nil, "", reflect.ValueOf(was), reflect.ValueOf(is))
+}
+
+func appendChanged(keys []string, key string, was, is reflect.Value) []string {
+	if reflect.DeepEqual(was.Interface(), is.Interface()) {
+		return keys
+	}
+	before := len(keys)
+	if was.Kind() == reflect.Struct {
+		for f := range Fields(was.Type()) {
+			keys = appendChanged(keys, joinKey(key, f.Key), was.Field(f.Index), is.Field(f.Index))
+		}
+	}
+	if len(keys) == before { // no struct, or one without keys, such as a prefix
+		keys = append(keys, key)
+	}
+	return keys
+}

@@ -71,6 +71,13 @@ func UntilDone(ctx context.Context, part Part, within time.Duration, log *slog.L
 	return err
 }
 
+// LogRestart logs which changed keys a reload could not apply.
+func LogRestart(log *slog.Logger, keys []string) {
+	if len(keys) > 0 {
+		log.Warn("changed keys need a restart: they are read only at the start, when sockets and privileges are there", "keys", keys)
+	}
+}
+
 // notifySystemd reports the state of the service to systemd (sd_notify(3)); it does
 // nothing outside systemd.
 func notifySystemd(log *slog.Logger, state string) {

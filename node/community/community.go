@@ -76,6 +76,7 @@ func LoadConfiguration(files ...string) (Configuration, error) {
 // one goroutine.
 type Community struct {
 	program run.Program
+	config  Configuration
 	parts   run.Parts
 	admin   *admin.Server
 	server  *server.Service
@@ -89,7 +90,7 @@ func New(c Configuration, p run.Program) (*Community, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	m := &Community{program: p, relay: c.Relay.Serve}
+	m := &Community{program: p, config: c, relay: c.Relay.Serve}
 	log := func(part string) *slog.Logger { return logging.Component(p.Log, part) }
 	// One list for all that is published: what the clearinghouse decides, and what
 	// the outputs hand out.
@@ -174,13 +175,16 @@ func (m *Community) Failed() <-chan error { return m.parts.Failed() }
 // Stop stops the services.
 func (m *Community) Stop(ctx context.Context) error { return m.parts.Stop(ctx) }
 
-// Reload reads the roster again and sets the log level; everything else needs a
-// restart.
+// Reload reads the roster again and sets the log level; it logs which other changed
+// keys need a restart.
 func (m *Community) Reload(_ context.Context, c Configuration) error {
 	if m.program.Level != nil {
 		m.program.Level.Set(c.Logging.Level)
 	}
 	m.server.ReloadRoster()
-	m.program.Log.Info("roster and log level reloaded; other changes need a restart", "level", c.Logging.Level)
+	m.program.Log.Info("roster and log level reloaded", "level", c.Logging.Level)
+	old := m.config
+	old.Logging.Level = c.Logging.Level
+	run.LogRestart(m.program.Log, conf.ChangedKeys(old, c))
 	return nil
 }
