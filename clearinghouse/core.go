@@ -103,7 +103,7 @@ type Core struct {
 	roster RosterReader
 	own    []identity.ID
 	now    func() time.Time
-	// allow are hosts of which nobody's report is published.
+	// allow are hosts about which no report is published.
 	allow *flow.AllowList
 
 	queue   chan *pending
@@ -121,7 +121,7 @@ type Dependencies struct {
 	Roster RosterReader
 	// Own are the keys that reports may be addressed to.
 	Own []identity.ID
-	// Allow are hosts of which nobody's report is published; nil is the list that
+	// Allow are hosts about which no report is published; nil is the list that
 	// everybody has.
 	Allow *flow.AllowList
 	// Now is the clock; nil is the machine's.

@@ -133,7 +133,7 @@ func TestPersistentScannerIsProposedAfterNDays(t *testing.T) {
 		got := e.Persistent(morning + flow.Time(d+1)*aDay)
 		if d+1 != 3 {
 			if len(got) != 0 {
-				t.Errorf("after %d days: %v proposed, want nobody (again)", d+1, got)
+				t.Errorf("after %d days: %v proposed, want none (again)", d+1, got)
 			}
 			continue
 		}

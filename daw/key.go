@@ -38,7 +38,7 @@ var prefixBits = [...]int{64, 56, 48}
 // prefixOf is the i-th prefix of an IPv6 address.
 func (k key) prefixOf(i int) key { return key{hi: k.hi &^ (1<<(64-prefixBits[i]) - 1)} }
 
-// hashWith is keyed: without the seed, nobody can choose addresses that share
+// hashWith is keyed: without the seed, an attacker cannot choose addresses that share
 // an entry of a table. Multiply-and-fold as in wyhash.
 func (k key) hashWith(seed uint64) uint64 {
 	h := foldProduct(k.hi^seed^0xa0761d6478bd642f, k.lo^bits.RotateLeft64(seed, 32)^0x9e3779b97f4a7c15)

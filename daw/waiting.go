@@ -20,7 +20,7 @@ type pending struct {
 }
 
 // evident is how recently replies must have been seen for silence to mean
-// something: where they take another path, nobody is answered.
+// something: where they take another path, no request is answered.
 const evident = flow.Time(10 * 60 * 1e9)
 
 func newWaiting(p *Parameters) waiting {

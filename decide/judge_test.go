@@ -186,7 +186,7 @@ func TestOneAddressMayAlwaysBeBlocked(t *testing.T) {
 	}
 }
 
-// Whatever is proposed, approved, undone, reconfigured and waited for: nobody
+// Whatever is proposed, approved, undone, reconfigured and waited for: no address
 // on the allow list is blocked, the budget holds, nothing outlives its time,
 // and a stop or a dry run leaves nothing.
 func TestNoSequenceBreaksThePromises(t *testing.T) {

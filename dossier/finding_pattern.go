@@ -10,7 +10,7 @@ import (
 
 // IsWeak reports whether a finding is evidence of a lower class: what a trap sent,
 // or what a signature learnt from that matches. A trap that was taken over can send
-// anything, and anybody can forge an address that was never verified, so nobody is
+// anything, and an address that was never verified can be forged, so no host is
 // blocked for it unless a person decides so.
 func (f *Finding) IsWeak() bool {
 	return f.Detector == "trap" || f.Detector == "signature" || f.Unverified
@@ -46,7 +46,7 @@ func (f *Finding) Pattern() (*pattern.Pattern, error) {
 	}
 	var text string
 	switch {
-	case f.Detector == "trap" && len(sent) == 0: // about the honeypot: nobody else was seen
+	case f.Detector == "trap" && len(sent) == 0: // about the honeypot: no other host was seen
 		text = nextContacts(brought)
 	case len(brought) == 0 && len(f.Evidence.Flows) > 0: // it sent attacks to those who connected
 		text = "out dst=" + f.Addr.String() + ofService(f.Evidence.Flows)

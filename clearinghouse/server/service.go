@@ -27,7 +27,7 @@ type Dependencies struct {
 	Logger      *slog.Logger
 	// DB is the database of Configuration.Database, open by Start.
 	DB *state.DB
-	// Allow are hosts of which nobody's report is published; nil is the list that
+	// Allow are hosts about which no report is published; nil is the list that
 	// everybody has.
 	Allow *flow.AllowList
 	// Admin gets the metrics and health checks; it may be nil.

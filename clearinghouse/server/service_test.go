@@ -321,7 +321,7 @@ func TestHostileRequests(t *testing.T) {
 			t.Errorf("%s: status %d, want %d", x.name, code, x.code)
 		}
 	}
-	// One who begins requests and never ends them keeps nobody out.
+	// A caller that begins requests and never ends them keeps no other out.
 	for range 40 {
 		hold, release := io.Pipe()
 		defer release.Close()

@@ -41,7 +41,7 @@ func agent(t *testing.T, args ...string) (out string, code int) {
 	return string(b), 0
 }
 
-// freeAddress is an address on which nobody listens.
+// freeAddress is an address on which nothing listens.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")

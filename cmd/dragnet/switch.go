@@ -101,7 +101,7 @@ or broadcasts go round. Exit code 1 means that a decision is not in effect.`,
 	f.StringVar(&restraint, "restraint", restraint, "drop, meter, reroute or move")
 	f.Uint32Var(&c.Rate, "rate", c.Rate, "kbit/s that all metered sources share")
 	f.Uint32Var(&c.Burst, "burst", c.Burst, "kbit that they may send at once")
-	f.Uint32Var(&c.Meter, "meter", c.Meter, "number of the meter; nobody else's")
+	f.Uint32Var(&c.Meter, "meter", c.Meter, "number of the meter; no other program may use it")
 	f.StringVar(&c.Port, "port", "", "name of the port to reroute to")
 	f.StringArrayVar(&within, "within", nil, "network within which packets are moved; repeat for each")
 	f.StringArrayVar(&via, "via", nil, "ADDRESS,PORT,BACK of a switch to move them through; repeat for each")

@@ -83,7 +83,7 @@ func TestReleaseLeavesBlocks(t *testing.T) {
 		t.Fatal(err)
 	}
 	if held, err := s.r.Held(); err != nil || len(held) != 0 {
-		t.Errorf("held %v, %v; want nobody", held, err)
+		t.Errorf("held %v, %v; want none", held, err)
 	}
 	if _, err := dial(t, s.client, server4); err == nil {
 		t.Error("the block went with the holds")

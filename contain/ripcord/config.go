@@ -118,7 +118,7 @@ type PullLimits struct {
 	// Longest is how long one may be ended.
 	Longest time.Duration `yaml:"longest"`
 	// PerSecond bounds the requests answered per second for each /24 or /48 of
-	// victims. What is not a request, or names nobody that the host sends to, does
+	// victims. What is not a request, or names no address that the host sends to, does
 	// not count.
 	PerSecond int `yaml:"per_second"`
 }

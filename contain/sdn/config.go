@@ -11,7 +11,7 @@
 // would hang on us as well. For the same reason no role is asked for.
 //
 // Rules carry a cookie by which they are known after a restart of either side, and
-// a hard timeout, so that the switch forgets them by itself if nobody renews them.
+// a hard timeout, so that the switch forgets those that are not renewed.
 // Apply makes the switch's rules with that cookie equal to the active decisions:
 // what an earlier run left behind goes with the first call. It does so in one
 // bundle; a switch without bundles gets the changes one by one, and its former
@@ -59,7 +59,7 @@ type Configuration struct {
 	Rate uint32 `yaml:"rate"`
 	// Burst is what they may send at once, in kbit.
 	Burst uint32 `yaml:"burst"`
-	// Meter is the number of the meter, which must be nobody else's.
+	// Meter is the number of the meter, which no other program may use.
 	Meter uint32 `yaml:"meter"`
 	// Port is the name of the port to which packets are rerouted.
 	Port string `yaml:"port"`

@@ -85,7 +85,7 @@ func (w *table) answer(m openflow.Message) []openflow.Message {
 	case openflow.Hello:
 		return []openflow.Message{reply(m, openflow.Hello, openflow.HelloBody())}
 	case openflow.FeaturesRequest:
-		// What nobody asked for, and an echo request, come in between.
+		// Unsolicited messages and an echo request come in between.
 		return []openflow.Message{reply(m, 12, make([]byte, 72)), reply(m, openflow.EchoRequest, []byte("x")), reply(m, openflow.FeaturesReply, make([]byte, 24))}
 	case openflow.BarrierRequest:
 		return []openflow.Message{reply(m, openflow.BarrierReply, nil)}
@@ -294,7 +294,7 @@ func TestSwitchThatMisbehaves(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := s.Rules(t.Context()); !errors.Is(err, ErrUnreachable) {
-		t.Errorf("nobody listens: %v", err)
+		t.Errorf("no listener: %v", err)
 	}
 }
 

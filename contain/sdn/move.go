@@ -160,7 +160,7 @@ func (c *Configuration) plannedPaths() (all []path) {
 	return all
 }
 
-// endDetours takes rules that nobody needs any more out of other switches, unless
+// endDetours takes rules that are no longer needed out of other switches, unless
 // this switch failed and might still send packets there.
 func (w *Switch) endDetours(ctx context.Context, now flow.Time, decisions []dossier.Decision, paths []path, failed error) error {
 	if failed != nil {

@@ -229,7 +229,7 @@ func TestRerouteSendsToThePort(t *testing.T) {
 	}
 }
 
-// A rule that nobody renews ends by itself, and one of an earlier run is found
+// A rule that is not renewed expires, and one of an earlier run is found
 // again or taken out.
 func TestRulesOutliveNobody(t *testing.T) {
 	w := newCloud(t)

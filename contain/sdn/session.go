@@ -23,7 +23,7 @@ var (
 )
 
 const (
-	// maxOthers bounds messages in one session that nobody asked for.
+	// maxOthers bounds unsolicited messages in one session.
 	maxOthers = 10_000
 	// maxListed bounds the entries of one list.
 	maxListed = 1 << 16
@@ -107,7 +107,7 @@ func (s *session) receive() (openflow.Message, error) {
 }
 
 // await reads until the reply to xid of the wanted type. It answers echo
-// requests, and passes over what nobody asked for. An error of the switch about
+// requests, and skips unsolicited messages. An error of the switch about
 // any transaction of this exchange ends it.
 func (s *session) await(xid uint32, want openflow.Type) (openflow.Message, error) {
 	for {
@@ -128,7 +128,7 @@ func (s *session) await(xid uint32, want openflow.Type) (openflow.Message, error
 			return m, nil
 		}
 		if s.others++; s.others > maxOthers {
-			return m, fmt.Errorf("%w: more than %d messages that nobody asked for", ErrProtocol, maxOthers)
+			return m, fmt.Errorf("%w: more than %d unsolicited messages", ErrProtocol, maxOthers)
 		}
 	}
 }

@@ -191,7 +191,7 @@ func TestASinkOutsideDoesNotExcuse(t *testing.T) {
 			return
 		}
 	}
-	t.Errorf("nobody is accused: %+v", found.Alarms)
+	t.Errorf("no machine is accused: %+v", found.Alarms)
 }
 
 func TestClientAndServerAreNotSynchronised(t *testing.T) {
@@ -241,7 +241,7 @@ func TestMissingIntervalsAndLateSwitches(t *testing.T) {
 			return
 		}
 	}
-	t.Errorf("nobody is accused at a lag of 2: %+v", found.Alarms)
+	t.Errorf("no machine is accused at a lag of 2: %+v", found.Alarms)
 }
 
 func TestManyMachinesAreScreened(t *testing.T) {

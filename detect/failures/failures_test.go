@@ -46,7 +46,7 @@ func detect(t testing.TB, c failures.Configuration, path string) []dossier.Findi
 }
 
 // Real scans at a server: every source that plain counting calls a scanner is
-// named, and nobody else.
+// named, and no other host.
 func TestScannersOfARealServer(t *testing.T) {
 	path := testkit.Data(t, "zeek-logs", "missing_host")
 	c := failures.DefaultConfiguration()

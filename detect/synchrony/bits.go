@@ -32,7 +32,7 @@ const (
 // ErrSize is wrapped when a matrix is empty or too large.
 var ErrSize = errors.New("no such matrix of activity")
 
-// NewBits makes a matrix in which nobody is active and all intervals were
+// NewBits makes a matrix in which no machine is active and all intervals were
 // observed.
 func NewBits(hosts, intervals int) (*Bits, error) {
 	if hosts < 1 || hosts > maxHosts || intervals < 1 || intervals > maxIntervals {

@@ -244,7 +244,7 @@ func (b *Bits) shareAsGood(from, to []uint64, r Test, c Null) float64 {
 }
 
 const (
-	// promising is the p-value above which nobody asks what the hits come from.
+	// promising is the p-value above which the origin of the hits does not matter.
 	promising = 0.01
 	// repeated is the p-value of one far distance that shows timers: there are a few
 	// hundred distances.

@@ -58,7 +58,7 @@ func leastTogether(expected, l float64) int {
 // Pairs counts every pair of hosts at every lag, exactly, and returns those that
 // pass s, each with its most remarkable lag, in order of hosts. dropped is the
 // number that passed and had no room. Hosts never or always active pass with
-// nobody.
+// none.
 func Pairs(ctx context.Context, b *Bits, tr Trend, s Screen) (pairs []Pair, dropped int, err error) {
 	return comparePairs(ctx, b, tr, s, fastestKernel())
 }

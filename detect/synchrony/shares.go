@@ -25,7 +25,7 @@ const MostShare = 64
 // stepBytes is how many intervals of a host the kernels take at a time.
 const stepBytes = 4
 
-// NewShares makes a matrix in which nobody transmits.
+// NewShares makes a matrix in which no machine transmits.
 func NewShares(hosts, intervals int) (*Shares, error) {
 	if hosts < 1 || hosts > maxHosts || intervals < 1 || intervals > maxIntervals {
 		return nil, fmt.Errorf("%w: %d hosts and %d intervals, where 1 to %d and 1 to %d fit", ErrSize, hosts, intervals, maxHosts, maxIntervals)

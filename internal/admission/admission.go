@@ -1,7 +1,7 @@
 // Package admission bounds what callers may cost a server, so that a stranger
 // cannot keep everybody else out: bodies are read, within bounds of time and
 // memory, before a place is taken; places, memory and connections are shared out
-// among callers, and those who are nobody in particular never get all of them.
+// among callers, and callers without a name never get all of them.
 package admission
 
 import (
@@ -171,7 +171,7 @@ func (g *Gate) releaseBytes(c Caller, n int64) {
 	}
 }
 
-// Address is the caller of a request from nobody in particular: keys cost nothing,
+// Address is the caller of a request without a name: keys cost nothing,
 // so it is the address, of IPv6 its network of 64 bits.
 func Address(r *http.Request) Caller {
 	return Caller{Name: "address " + networkOf(r.RemoteAddr)}

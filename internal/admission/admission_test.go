@@ -71,7 +71,7 @@ func post(c *http.Client, url string, body io.Reader) string {
 }
 
 // TestBodiesThatNeverEnd: requests that never finish, from a few addresses, keep
-// nobody else out.
+// no one else out.
 func TestBodiesThatNeverEnd(t *testing.T) {
 	s := serve(t, limits(), 1000, echo)
 	for n := range 3 {

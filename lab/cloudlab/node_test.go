@@ -109,7 +109,7 @@ func (n *cloudNode) check(t *testing.T, run []netip.Addr) {
 		return i >= 0
 	})
 	if text := n.rules(t); strings.Contains(text, "nw_src") {
-		t.Errorf("nobody has approved, and the switch lists\n%s", text)
+		t.Errorf("nothing was approved, and the switch lists\n%s", text)
 	}
 	now := func() flow.Time { return flow.FromTime(time.Now()) }
 	err := n.book.Judge(t.Context(), now(), func(j *decide.Judge) error {

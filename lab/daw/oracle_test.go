@@ -76,7 +76,7 @@ func TestDetectorAgreesWithOtherTools(t *testing.T) {
 	}
 }
 
-// knock asks n hosts for a port on which nobody listens, one after the other.
+// knock asks n hosts for a port on which nothing listens, one after the other.
 func (l *isp) knock(source string, port, n int) {
 	l.t.Helper()
 	err := l.customers[0].Do(func() error {

@@ -214,7 +214,7 @@ func TestOutbreak(t *testing.T) {
 		t.Errorf("%d sources blocked at a time, want the budget of 10 and no more", most)
 	}
 	if o.refused == 0 {
-		t.Error("the budget refused nobody, so it was not tested")
+		t.Error("the budget refused no host, so it was not tested")
 	}
 	end := monday + 3*day
 	o.apply(t, end)

@@ -101,7 +101,7 @@ func newISP(t *testing.T) *isp {
 	if err := l.core.Address("lo", prefix("203.0.113.10/32")); err != nil {
 		t.Fatal(err)
 	}
-	// Every address of this network is the core's own, where nobody listens.
+	// Every address of this network is the core's own, where nothing listens.
 	if _, err := l.core.Run(t.Context(), "ip", "route", "add", "local", "198.18.0.0/15", "dev", "lo"); err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +132,7 @@ func (l *isp) serve() {
 // scanner is an infected host: it asks another address each time, at a pace.
 type scanner struct {
 	source netip.Addr
-	passed int // scans that were refused by their target, so nobody held them back
+	passed int // scans that were refused by their target, so they were not held back
 	sent   int
 }
 

@@ -17,7 +17,7 @@ import (
 	"dragnet/internal/netlab"
 )
 
-// silent makes a node send to an address although nobody answers for it.
+// silent makes a node send to an address although no node answers for it.
 func (l *lab) silent(n *netlab.Node, a netip.Addr) {
 	l.t.Helper()
 	_, err := n.Run(l.t.Context(), "ip", "neigh", "replace", a.String(), "lladdr", "02:00:00:00:00:99", "dev", "eth0", "nud", "permanent")
@@ -321,7 +321,7 @@ func TestGatewaySpeaksForItsHostOnly(t *testing.T) {
 	})
 }
 
-// TestIPv6SourcesOfTheLink lets the host send from IPv6 addresses that nobody
+// TestIPv6SourcesOfTheLink lets the host send from IPv6 addresses that no node
 // advertised, and claim those of its neighbours.
 func TestIPv6SourcesOfTheLink(t *testing.T) {
 	t.Parallel()

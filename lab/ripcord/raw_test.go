@@ -69,7 +69,7 @@ func (c *tap) drain(fd int) {
 }
 
 // packets returns all that crossed the interface until now, those included that
-// nobody has taken from the socket yet.
+// no reader has taken from the socket yet.
 func (c *tap) packets() []packet.Packet {
 	c.conn.Control(func(fd uintptr) { c.drain(int(fd)) })
 	c.mu.Lock()

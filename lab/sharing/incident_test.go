@@ -122,7 +122,7 @@ func (c *community) checkRevocation(book string) {
 }
 
 // lie adds a fifth witness that knows the pattern and whose log is invented: it
-// accuses innocent hosts of the others and acquits nobody.
+// accuses innocent hosts of the others and acquits none.
 func (c *community) lie(want []string, honest string) {
 	c.Helper()
 	var innocent []netip.Addr

@@ -59,7 +59,7 @@ func (p *published) checkOutlived(copied string, number int64) {
 		p.Errorf("with half of its nodes gone, the table points to publication %d of %d", found.Head.Number, last)
 	}
 	if found.Head.Number > number {
-		p.Logf("the table points to publication %d, which nobody copied before the clearinghouse was killed", found.Head.Number)
+		p.Logf("the table points to publication %d, which was not copied before the clearinghouse was killed", found.Head.Number)
 		return
 	}
 	byTable := filepath.Join(p.dir, "bytable")

@@ -49,7 +49,7 @@ type Inert struct {
 	Targets netip.Prefix
 	Seed    uint64
 	// Server is told first that there is another copy, as worms fetch the rest of
-	// themselves from somewhere; the zero value is nobody.
+	// themselves from somewhere; the zero value is none.
 	Server netip.AddrPort
 }
 

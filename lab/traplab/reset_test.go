@@ -145,7 +145,7 @@ func TestMatchingConnectionIsReset(t *testing.T) {
 	id := l.decide("decision", "propose", "--signature", l.name, "--why", "it is the worm")
 	time.Sleep(1500 * time.Millisecond) // twice what a decision needs to arrive
 	if l.carries(server, l.payload) {
-		t.Error("reset under a decision that nobody has approved")
+		t.Error("reset under a decision that was not approved")
 	}
 	l.decide("decision", "approve", id)
 	l.awaitDecisions(1)

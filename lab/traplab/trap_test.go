@@ -283,7 +283,7 @@ func (l *lab) attack() {
 }
 
 // TestCapturesBecomeSignatures: the trap's node learns a signature from what the
-// honeypot sends, which finds variants that nobody has captured and no clean
+// honeypot sends, which finds variants that were never captured and no clean
 // payload, and its finding names the attacker.
 func TestCapturesBecomeSignatures(t *testing.T) {
 	l := newLab(t)

@@ -222,7 +222,7 @@ func TestABodyHasBounds(t *testing.T) {
 }
 
 // TestConnectionsHaveBounds: beyond them the oldest that never named a member is
-// closed; who leaves connections idle locks nobody out.
+// closed, so that idle ones lock no caller out.
 func TestConnectionsHaveBounds(t *testing.T) {
 	c := configuration(folder(t))
 	c.MaxConnections = 2

@@ -189,7 +189,7 @@ func TestFromFirstCopyToFamily(t *testing.T) {
 		t.Errorf("%d of 60 clean sequences match, 20 of them unseen", n)
 	}
 	if len(k.found) != 1 || k.proposed {
-		t.Fatalf("%d findings, proposed: %v; want one about the attacker, and nobody proposed", len(k.found), k.proposed)
+		t.Fatalf("%d findings, proposed: %v; want one about the attacker, and no proposal", len(k.found), k.proposed)
 	}
 	for _, f := range k.found {
 		if f.Addr.String() != "203.0.113.2" || len(f.Evidence.Flows) < 2 || f.Evidence.Flows[0].Resp.String() != "192.0.2.200" || f.Evidence.Flows[1].Resp.String() != "198.51.100.9" {

@@ -11,7 +11,7 @@
 // those that other organisations shared, and report what these match on the wire.
 //
 // A trap is weak evidence: one that is taken over, or lies, can send anything. So
-// nobody is ever blocked for what a trap sent alone, or for what a signature learnt
+// no host is ever blocked for what a trap sent alone, or for what a signature learnt
 // from it matches; each trap and sensor has a quota, and
 // every payload is kept with the trap that it came from.
 package centre

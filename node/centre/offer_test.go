@@ -53,7 +53,7 @@ func TestOnlyTestedSignaturesAreOffered(t *testing.T) {
 	clean := writeFile(t, filepath.Join(t.TempDir(), "clean"), []byte("GET /index.html HTTP/1.1\r\nHost: www.example.org\r\n\r\n"))
 	for _, paths := range [][]string{{clean}, {}} {
 		k := open(t, func(c *Configuration) { c.Clean = paths })
-		for _, p := range []string{"GET /index.html HTTP/1.1\r\n", "an attack that nobody else sends", "\x00"} {
+		for _, p := range []string{"GET /index.html HTTP/1.1\r\n", "an attack of only one sender", "\x00"} {
 			if err := k.send("trap-1", report([]byte(p), 80)); err != nil {
 				t.Fatal(err)
 			}
@@ -96,7 +96,7 @@ func TestSharedSignatures(t *testing.T) {
 		}
 		writeFile(t, filepath.Join(shared, name+".signature.json"), file)
 	}
-	share("good", "an attack that nobody else sends", private, nil)
+	share("good", "an attack of only one sender", private, nil)
 	share("common", "Host: www.example.org", private, nil)
 	share("stranger", "whatever", stranger, nil)
 	share("unsealed", "whatever", nil, nil)

@@ -256,7 +256,7 @@ func TestResetOverTheInterface(t *testing.T) {
 
 func TestWhatANodeSendsIsChecked(t *testing.T) {
 	if _, err := decisions.ReadFinding(&nodev1.Finding{Host: "nobody"}); err == nil {
-		t.Error("a finding about nobody was read")
+		t.Error("a finding without a valid host was read")
 	}
 	if _, err := decisions.ReadDecision(&nodev1.Decision{Target: "10.0.0.0/99"}); err == nil {
 		t.Error("a decision about no prefix was read")

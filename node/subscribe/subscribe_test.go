@@ -109,7 +109,7 @@ func TestFromFeedToDecisionToBouncer(t *testing.T) {
 	publishView(publishtest.Refresh(t, feed))
 	turn()
 	await(t, b.Address(), "startup=true")
-	// Listed again, it is proposed again: nobody but the feed took it back.
+	// Listed again, it is proposed again: only the feed had taken it back.
 	source.List("g1", []string{"in dport=445"}, 90, "198.51.100.7")
 	publishView(publishtest.Refresh(t, feed))
 	turn()

@@ -58,7 +58,7 @@ func TestPcapngSectionsAndClocks(t *testing.T) {
 		enhanced(le, 1, 7_000_000_001, "nano"),
 		section(be), describe(be, packet.LinkLinuxSLL, binaryClock, offset),
 		enhanced(be, 0, 3*1024+512, "offset"),
-		enhanced(be, 1, 0, "nobody described it"),
+		enhanced(be, 1, 0, "no interface described it"),
 	}, nil)
 	r, err := NewReader(bytes.NewReader(file))
 	if err != nil {

@@ -57,7 +57,7 @@ func send(t *testing.T, from *netlab.Node, to string, n, size int) {
 	b := make([]byte, size)
 	for i := range n {
 		binary.BigEndian.PutUint32(b, uint32(i))
-		// Nobody listens there, which a later call is told instead of sending.
+		// Nothing listens there, which a later call reports instead of sending.
 		_, err := c.Write(b)
 		for errors.Is(err, unix.ECONNREFUSED) {
 			_, err = c.Write(b)

@@ -36,7 +36,7 @@ type Configuration struct {
 	// TransferSecret is that key, in base64.
 	TransferSecret conf.Secret `yaml:"transfer_secret"`
 	// PerSecond is how many queries a network (IPv4 /24, IPv6 /56) may ask in a
-	// second, and again over TCP or with a DNS cookie, where nobody can ask in its
+	// second, and again over TCP or with a DNS cookie, where others cannot ask in its
 	// name; more are refused.
 	PerSecond int `yaml:"per_second"`
 	// Objections is set from the section it is part of.

@@ -66,7 +66,7 @@ func New(keys *Keys, now func() flow.Time) *Server {
 func (s *Server) Update(bans []Ban, gone []netip.Prefix) {
 	l := s.list.Load()
 	n := l.next(bans, gone, s.now())
-	if l.sequence == 0 { // nobody has seen a list of ours
+	if l.sequence == 0 { // no bouncer has seen a list of ours
 		n.changes, n.reaches = nil, n.sequence
 	}
 	s.list.Store(n)

@@ -228,7 +228,7 @@ func TestEveryByteIsSigned(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = mirror.Verify(dir, p.key.Public(), p.source.Now(), nil)
-		// White space of the list of files is nobody's concern: what it says is signed.
+		// White space in the list of files does not matter: its content is signed.
 		if err == nil && filepath.Base(name) != mirror.ManifestName {
 			t.Fatalf("byte %d of %s changed unnoticed", at, name)
 		}

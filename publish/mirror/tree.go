@@ -187,8 +187,8 @@ func (t *Tree) seal(w *writer, head Head) (*Manifest, error) {
 	return m, errors.Join(os.WriteFile(filepath.Join(w.dir, ManifestName), append(listed, '\n'), 0o644), os.WriteFile(filepath.Join(w.dir, SignatureName), sealed, 0o644))
 }
 
-// swap makes a finished folder the current one and removes those that nobody
-// can be reading any more. Nothing is flushed: hundreds of megabytes would take
+// swap makes a finished folder the current one and removes those that no
+// reader can have open any more. Nothing is flushed: hundreds of megabytes would take
 // many seconds. After a crash of the machine the current folder may be damaged;
 // readers notice, and NewTree does and publishes again.
 func (t *Tree) swap(from string, number int64) error {

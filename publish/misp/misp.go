@@ -87,7 +87,7 @@ type feed struct {
 
 // Files writes misp/manifest.json, misp/hashes.csv and an event in
 // misp/UUID.json for each group and day; publisher names the key behind it, so
-// that identifiers are nobody else's.
+// that no other publisher has the same identifiers.
 func Files(c Configuration, publisher string) publish.Files {
 	space := uuid.NewSHA1(uuid.NameSpaceURL, []byte("dragnet misp "+publisher))
 	return func(v *publish.View, out publish.Out) error {

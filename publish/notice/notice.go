@@ -52,7 +52,7 @@ type Owner struct {
 	AS []uint32 `yaml:"as"`
 }
 
-// DefaultConfiguration informs nobody.
+// DefaultConfiguration sends no notices.
 func DefaultConfiguration() Configuration { return Configuration{Owners: []Owner{}} }
 
 var plainName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,63}$`)

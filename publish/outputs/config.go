@@ -150,7 +150,7 @@ func (h *HTTP) validate() error {
 	return p.Join()
 }
 
-// private reports whether keys sent to the server are seen by nobody else.
+// private reports whether only the server sees the keys sent to it.
 func (h *HTTP) private() bool {
 	host, _, err := net.SplitHostPort(h.Listen)
 	ip, bad := netip.ParseAddr(host)

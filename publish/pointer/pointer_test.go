@@ -468,7 +468,7 @@ func FuzzAnswer(f *testing.F) {
 		if m.R != nil {
 			w := &walk{publisher: key.Public()}
 			if w.consider(m.R); w.best != nil {
-				t.Fatal("an item that nobody signed")
+				t.Fatal("an item without a valid signature")
 			}
 			w.reachable(m.R.Nodes)
 			w.reachable(m.R.Nodes6)

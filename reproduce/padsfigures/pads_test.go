@@ -69,7 +69,7 @@ func TestHalfPoisonedStillCatches(t *testing.T) {
 		t.Errorf("%d of %d clean payloads matched", alarms, len(x.normal))
 	}
 	if single := len(tests) - count(detectors[1], tests); single < len(tests)/2 {
-		t.Errorf("one published signature missed only %d: the samples mislead nobody", single)
+		t.Errorf("one published signature missed only %d: the samples do not mislead", single)
 	}
 }
 

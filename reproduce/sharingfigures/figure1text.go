@@ -50,7 +50,7 @@ func compareHashes(r *report.Report, day *survey.Result) {
 		}
 		return "an unmeasured number of"
 	}
-	r.Say(`The other hashes: how many answers the product draws follows the traffic (median %.0f, most %.0f), and nobody can set it. With %s the detective sets it (median %.0f, most %.0f),
+	r.Say(`The other hashes: how many answers the product draws follows the traffic (median %.0f, most %.0f), and cannot be set. With %s the detective sets it (median %.0f, most %.0f),
 and all questions are protected alike: a reader of the question who guesses the service is left with %s candidates or more in 19 of 20 questions under the product, with %s under %s.
 One who also knows that the address lies in %s is left with %s and %s: against such a reader only fewer bits help, at most as many as the unknown part of the address has, less log2 of the candidates wanted.
 A modulus that is a power of two is the worst of both: products are mostly multiples of powers of two, so they crowd on few keys.`,

@@ -226,7 +226,7 @@ func (s *sequence) add(b []byte) {
 	if i.fresh[s] = true; i.config.Reset != nil && s.bytes <= promptBytes && i.signatures.prompt.Load() {
 		s.report(s.stream.Verdict())
 	}
-	for other := range i.open { // in random order, so that nobody can choose which is given up
+	for other := range i.open { // in random order, so that a sender cannot choose which is given up
 		if i.held <= i.config.Held {
 			break
 		}

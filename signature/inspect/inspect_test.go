@@ -78,7 +78,7 @@ func learn(t testing.TB) (*dossier.Signature, [][]byte) {
 	return s, unseen
 }
 
-// TestVariantsOnTheWire: variants that nobody has captured are seen in
+// TestVariantsOnTheWire: variants that were never captured are seen in
 // connections, with who sent them; other payload is not.
 func TestVariantsOnTheWire(t *testing.T) {
 	s, unseen := learn(t)

@@ -68,7 +68,7 @@ func TestLies(t *testing.T) {
 	}
 	withhold := run(t, func(c *Configuration) { c.Liars, c.Lie = 0.5, Withhold })
 	if precision(withhold, 1) != 1 || recall(withhold, 3) >= recall(honest, 3) {
-		t.Errorf("withholding lists nobody and hides some: %+v", withhold)
+		t.Errorf("withholding lists no host and hides some: %+v", withhold)
 	}
 	one := run(t, func(c *Configuration) { c.Liars, c.Lie = 0.08, Spray })
 	if precision(one, 1) >= 0.5 || precision(one, 2) != 1 {
@@ -76,7 +76,7 @@ func TestLies(t *testing.T) {
 	}
 	sybils := run(t, func(c *Configuration) { c.Liars, c.Lie, c.Colluding, c.Names = 0.3, Sybil, true, 20 })
 	if precision(sybils, 1) == 1 || precision(sybils, 2) != 1 {
-		t.Errorf("80 names nobody vouches for: precision %g, and with k=2 %g", precision(sybils, 1), precision(sybils, 2))
+		t.Errorf("80 names that no member vouches for: precision %g, and with k=2 %g", precision(sybils, 1), precision(sybils, 2))
 	}
 	colluders := run(t, func(c *Configuration) { c.Liars, c.Lie, c.Colluding = 0.34, Frame, true })
 	if precision(colluders, 4) == 1 || precision(colluders, 5) != 1 {
@@ -121,7 +121,7 @@ func TestSeedDecides(t *testing.T) {
 	}
 }
 
-// TestFishing: alone nobody learns a private fact once two must ask the same;
+// TestFishing: no organisation learns a private fact alone once two must ask the same;
 // as many colluders as must ask learn all.
 func TestFishing(t *testing.T) {
 	for _, test := range []struct {

@@ -55,7 +55,7 @@ type Totals struct {
 	Foreign, Unknown, Refused uint64
 	// Flows were made, Dropped of them for want of room.
 	Flows, Dropped uint64
-	// Killed counts ends that nobody announced: it is not known what was received
+	// Killed counts ends without Stop: it is not known what was received
 	// and not stored then.
 	Killed uint64
 }
@@ -88,7 +88,7 @@ func (c *Collector) Start(context.Context) error {
 	if err := c.restore(); err != nil {
 		c.log.Warn("restore templates failed: exporters must send them again, and counts start at 0", "err", err)
 	}
-	if err := c.Save(); err != nil { // until Stop, an end is one that nobody announced
+	if err := c.Save(); err != nil { // until Stop, an end counts as killed
 		return err
 	}
 	for _, address := range c.config.Listen {

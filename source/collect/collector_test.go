@@ -228,7 +228,7 @@ func TestPendingFlowsAreBounded(t *testing.T) {
 	select {
 	case <-c.Full():
 	default:
-		t.Error("nobody was told that much is pending")
+		t.Error("the collector did not say that much is pending")
 	}
 }
 
@@ -254,7 +254,7 @@ func TestTemplatesOutliveARestart(t *testing.T) {
 }
 
 // TestCountsOutliveARestart: flows missing before a restart and while nothing
-// listened are counted; after an end that nobody announced, what was counted is
+// listened are counted; after an end without Stop, what was counted is
 // kept, and what came since the last save is not taken for missing.
 func TestCountsOutliveARestart(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "templates.json")

@@ -4,7 +4,7 @@
 // Exporters are of classes, such as the prefixes that a configuration names. Each
 // class has a share of the room that others may only borrow, so that a forger
 // within one prefix keeps no exporter of another out. Within a class, one that
-// sent flows and was not silent gives way to nobody; one that has sent none gives
+// sent flows and was not silent keeps its place; one that has sent none gives
 // way to any.
 package exporters
 

@@ -44,7 +44,7 @@ func TestPacketsBecomeFlows(t *testing.T) {
 		packet(1, "FORWARDED", b, a, 80, 40000, `"ACK":true,"FIN":true`, yes) +
 		packet(2, "DROPPED", a, b, 40001, 22, `"SYN":true`, "") + // policy
 		packet(3, "FORWARDED", a, b, 40002, 23, `"SYN":true`, no) +
-		packet(3, "FORWARDED", b, a, 23, 40002, `"RST":true,"ACK":true`, yes) + // nobody listens
+		packet(3, "FORWARDED", b, a, 23, 40002, `"RST":true,"ACK":true`, yes) + // nothing listens
 		packet(4, "FORWARDED", b, a, 31000, 30000, `"ACK":true`, yes) + // started long before; a is the originator, whatever the ports say
 		packet(50, "FORWARDED", a, b, 40003, 24, `"SYN":true`, no) + // the answer may come yet
 		lost + ping + dns

@@ -248,7 +248,7 @@ func TestTimesThatProducersInvent(t *testing.T) {
 }
 
 // TestEncryptedAndWithPassword reads over TLS with SCRAM; a wrong password, or a
-// broker that nobody vouches for, is an error that says so.
+// broker with an untrusted certificate, is an error that says so.
 func TestEncryptedAndWithPassword(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -312,7 +312,7 @@ func TestEncryptedAndWithPassword(t *testing.T) {
 }
 
 // TestForwardingIsBounded: without a cluster, flows beyond max_pending are dropped
-// and counted, and nobody waits for long.
+// and counted, and no caller waits for long.
 func TestForwardingIsBounded(t *testing.T) {
 	c := settings([]string{"127.0.0.1:1"})
 	c.Forward = Forward{Topic: "own", MaxPending: 10}

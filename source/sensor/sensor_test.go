@@ -247,7 +247,7 @@ func TestWhatCannotBeSentIsCounted(t *testing.T) {
 	}
 }
 
-// TestOneCapability runs a sensor as nobody with CAP_NET_RAW only.
+// TestOneCapability runs a sensor as user nobody with CAP_NET_RAW only.
 func TestOneCapability(t *testing.T) {
 	if os.Getenv("DRAGNET_SENSOR_CHILD") != "" {
 		c := DefaultConfiguration()

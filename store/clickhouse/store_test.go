@@ -157,7 +157,7 @@ func checkFlowsComeBack(t *testing.T, open func(*testing.T) *Writer) {
 	}
 }
 
-// checkOnlyCommitsCount: what one writer has not committed nobody sees, whatever
+// checkOnlyCommitsCount: no reader sees what a writer has not committed, whatever
 // others do meanwhile, and it is gone when the writer is.
 func checkOnlyCommitsCount(t *testing.T, open func(*testing.T) *Writer) {
 	a, b := open(t), open(t)

@@ -192,7 +192,7 @@ func TestRenewal(t *testing.T) {
 	}
 }
 
-// TestFilesArePrivate: nobody else may read keys, and a key that others could
+// TestFilesArePrivate: only their owner may read keys, and a key that others could
 // read is not used.
 func TestFilesArePrivate(t *testing.T) {
 	a := authority(t)

@@ -162,13 +162,13 @@ func FuzzMessages(f *testing.F) {
 			t.Errorf("card %+v", c)
 		}
 		if e, err := exchange.OpenQuestion(data, k.ID(), now, knows(k)); err == nil && !bytes.Equal(data, question) {
-			t.Errorf("a question nobody sent: %+v", e)
+			t.Errorf("a question without a sender: %+v", e)
 		}
 		if _, err := exchange.OpenTestimony(data, k.ID(), k.Public(), now, dossier.QuestionID{}); err == nil {
-			t.Error("a testimony nobody sent")
+			t.Error("a testimony without a sender")
 		}
 		if _, err := box.OpenMessage(k.ID(), data); err == nil && !bytes.Equal(data, message) {
-			t.Error("a message nobody sent")
+			t.Error("a message without a sender")
 		}
 		var m exchangev1.Message
 		if proto.Unmarshal(data, &m) == nil {

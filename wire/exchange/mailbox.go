@@ -23,7 +23,7 @@ func kem() hpke.KEM { return hpke.DHKEM(ecdh.X25519()) }
 // NewMailbox derives a witness's mailbox from its key, so that messages written
 // before a restart can be opened after it. What is derived from is a signature
 // that is made for nothing else and never shown; Ed25519 makes the same one
-// every time (RFC 8032, section 5.1.6), and nobody else can make it.
+// every time (RFC 8032, section 5.1.6), and only the holder of the key can make it.
 func NewMailbox(k *identity.Key) (*Mailbox, error) {
 	secret, err := k.Sign("dragnet mailbox 1: never shown", nil)
 	if err != nil {
@@ -94,7 +94,7 @@ func SealCard(k *identity.Key, m *Mailbox, name string, now time.Time) ([]byte, 
 }
 
 // OpenCard checks that the card's own key signed it: it proves that name and
-// mailbox belong to the holder of the key, and to nobody else.
+// mailbox belong to the holder of the key alone.
 func OpenCard(data []byte, now time.Time) (Card, error) {
 	const keySize = 32
 	if len(data) < keySize {

@@ -117,7 +117,7 @@ func TestTLS(t *testing.T) {
 				t.Errorf("the server saw %s", seen)
 			}
 			if test.ok && test.key == nil && !seen.IsZero() {
-				t.Errorf("the server saw %s where nobody showed a key", seen)
+				t.Errorf("the server saw %s where no key was shown", seen)
 			}
 		})
 	}

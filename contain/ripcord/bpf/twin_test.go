@@ -232,7 +232,7 @@ func (p *pair) compare() {
 	same(p, "cookies", cookies, p.twin.Cookies)
 	counters, err := p.wire.Counters()
 	p.check(err)
-	counters[tables.EventLost] = 0 // frames for the gateway that nobody reads
+	counters[tables.EventLost] = 0 // frames for the gateway that no test reads
 	same(p, "counters", counters, p.twin.Counters)
 	budget, err := p.wire.Budget()
 	p.check(err)

@@ -65,7 +65,7 @@ func (f *frame) carriesQuote() bool {
 
 // shiftQuote shifts the numbers of a quoted segment back, which went the other
 // way. A quote that names no connection of ours is left alone, and so is the
-// checksum inside the quote, which nobody can check on a part. One that holds a
+// checksum inside the quote, which cannot be checked on a part. One that holds a
 // part of a number, or a granted cookie, is dropped: it would tell the host what
 // only its peer knows.
 func (p *Path) shiftQuote(f *frame, side tables.Side) tables.Reason {

@@ -47,7 +47,7 @@ func (p *Path) checkSource(a netip.Addr, f *frame) tables.Reason {
 const neighbourMS = 600_000
 
 // mayLearnIPv6 reports whether the host may take an IPv6 address for itself:
-// nobody else on the link has it, and it is link-local or in a prefix of the link.
+// no other node on the link has it, and it is link-local or in a prefix of the link.
 func (p *Path) mayLearnIPv6(a netip.Addr, now uint32) bool {
 	if claimed, ok := p.Neighbours[a]; ok && now-claimed < neighbourMS {
 		return false

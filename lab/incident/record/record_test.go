@@ -220,7 +220,7 @@ func TestPlan(t *testing.T) {
 	contacts := make(map[string]time.Duration)
 	for _, a := range acts {
 		if _, known := names[a.who]; !known {
-			t.Errorf("%+v is by nobody", a)
+			t.Errorf("%+v has no origin", a)
 		}
 		if a.at < 0 || a.at > span-quiet {
 			t.Errorf("%+v is outside the recording", a)
