@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -53,6 +54,7 @@ type Server struct {
 	registry    *prometheus.Registry
 	live, ready []Check
 	status      []StatusFunc
+	probed      probed
 	server      *http.Server
 	group       *run.Group
 	address     string
@@ -64,7 +66,7 @@ func New(c Configuration, release, commit string, log *slog.Logger) (*Server, er
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{config: c, log: log, registry: prometheus.NewRegistry(), group: run.NewGroup()}
+	s := &Server{config: c, log: log, registry: prometheus.NewRegistry(), group: run.NewGroup(), probed: probed{every: probeEvery}}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "dragnet_build_info", Help: "Always 1; the labels say what was built.",
 		ConstLabels: prometheus.Labels{"release": release, "commit": commit, "go": runtime.Version()},
@@ -147,14 +149,38 @@ func handleChecks(checks []Check) http.Handler {
 	})
 }
 
-// checkStatuses reports the first part that failed.
+// probeEvery is how long the result of asking all parts is good for /readyz: a
+// status may read a store or a table, and probes come as often as others like.
+const probeEvery = 10 * time.Second
+
+// probed is the last result of asking all parts.
+type probed struct {
+	every time.Duration
+
+	mu  sync.Mutex // guards all below; held while the parts are asked
+	at  time.Time
+	err error
+}
+
+// checkStatuses reports the first part that failed, at most probeEvery ago.
 func (s *Server) checkStatuses(ctx context.Context) error {
+	p := &s.probed
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.at.IsZero() && time.Since(p.at) < p.every {
+		return p.err
+	}
+	var failed error
 	for _, x := range s.Statuses(ctx) {
 		if x.Level == Failed {
-			return fmt.Errorf("%s: %s", x.Part, x.Text)
+			failed = fmt.Errorf("%s: %s", x.Part, x.Text)
+			break
 		}
 	}
-	return nil
+	if ctx.Err() == nil { // otherwise the parts may have failed because the caller left
+		p.at, p.err = time.Now(), failed
+	}
+	return failed
 }
 
 // Address is the address it listens on; empty if none.

@@ -27,7 +27,8 @@ type Status struct {
 // StatusFunc looks at a part and says how it does.
 type StatusFunc func(ctx context.Context) Status
 
-// AddStatus adds what Statuses asks and /readyz obeys.
+// AddStatus adds a part that Statuses asks. /readyz fails while it failed, and asks
+// at most every ten seconds.
 func (s *Server) AddStatus(f StatusFunc) {
 	if s != nil {
 		s.status = append(s.status, f)
