@@ -37,15 +37,15 @@ func (w *Switch) Name() string { return w.c.Name }
 func (w *Switch) Apply(ctx context.Context, now flow.Time, decisions []dossier.Decision) ([]dossier.Receipt, error) {
 	var o outcome
 	paths, detourErr := w.prepareDetours(ctx, now, decisions)
-	err := w.c.with(ctx, func(s *session) (err error) {
-		o, err = w.apply(s, now, decisions, paths)
+	err := w.c.withSession(ctx, func(s *session) (err error) {
+		o, err = w.applyDecisions(s, now, decisions, paths)
 		return err
 	})
 	// Other switches let go of packets only once none are sent to them.
 	err = errors.Join(err, detourErr, w.endDetours(ctx, now, decisions, paths, err))
 	var all []dossier.Receipt
 	for i := range decisions {
-		all = append(all, w.receipt(now, &decisions[i], o, err))
+		all = append(all, w.makeReceipt(now, &decisions[i], o, err))
 	}
 	return all, err
 }
@@ -56,10 +56,10 @@ type outcome struct {
 	t      treatment
 }
 
-func (c *Configuration) with(ctx context.Context, do func(*session) error) error {
+func (c *Configuration) withSession(ctx context.Context, do func(*session) error) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	s, err := open(ctx, c)
+	s, err := openSession(ctx, c)
 	if err == nil {
 		defer s.close()
 		err = do(s)
@@ -70,49 +70,49 @@ func (c *Configuration) with(ctx context.Context, do func(*session) error) error
 	return nil
 }
 
-func (w *Switch) apply(s *session, now flow.Time, decisions []dossier.Decision, paths []path) (o outcome, err error) {
-	have, err := s.rules(ours)
+func (w *Switch) applyDecisions(s *session, now flow.Time, decisions []dossier.Decision, paths []path) (o outcome, err error) {
+	have, err := s.listRules(ours)
 	if err != nil {
 		return o, err
 	}
 	var missing error
-	if o.t, missing = w.treat(s, paths); missing != nil && w.c.Restraint != Move {
+	if o.t, missing = w.resolvePorts(s, paths); missing != nil && w.c.Restraint != Move {
 		return o, missing
 	}
 	// Packets for which there is no path take their usual one.
 	var want []openflow.Rule
 	if w.c.Enforce {
-		want = w.c.plan(now, decisions, o.t)
+		want = w.c.planAll(now, decisions, o.t)
 	}
 	if len(want) > 0 && w.c.Restraint == Slow {
 		if err := w.provideMeter(s); err != nil {
 			return o, err
 		}
 	}
-	if o.listed, err = s.replace(ours, have, want); err != nil {
+	if o.listed, err = s.replaceRules(ours, have, want); err != nil {
 		return o, err
 	}
 	return o, errors.Join(missing, w.dropMeter(s, have, want))
 }
 
-// replace makes the rules of a family those that are wanted, and returns what the
+// replaceRules makes the rules of a family those that are wanted, and returns what the
 // switch lists afterwards.
-func (s *session) replace(of family, have []openflow.RuleStats, want []openflow.Rule) (listed []openflow.RuleStats, err error) {
-	change := compare(of, have, want)
-	if change.none() {
+func (s *session) replaceRules(of family, have []openflow.RuleStats, want []openflow.Rule) (listed []openflow.RuleStats, err error) {
+	change := compareRules(of, have, want)
+	if change.isEmpty() {
 		return have, nil
 	}
-	if err := s.change(change, have); err != nil {
+	if err := s.makeChanges(change, have); err != nil {
 		return nil, err
 	}
-	if listed, err = s.rules(of); err != nil {
+	if listed, err = s.listRules(of); err != nil {
 		return nil, err
 	}
-	return listed, verify(of, listed, want)
+	return listed, verifyRules(of, listed, want)
 }
 
-// treat is what the rules do, once ports have numbers.
-func (w *Switch) treat(s *session, paths []path) (t treatment, err error) {
+// resolvePorts returns what the rules do, once ports have numbers.
+func (w *Switch) resolvePorts(s *session, paths []path) (t treatment, err error) {
 	switch w.c.Restraint {
 	case Slow:
 		t.action = openflow.Action{Meter: w.c.Meter, Ports: []uint32{openflow.PortNormal}}
@@ -130,7 +130,7 @@ func (w *Switch) treat(s *session, paths []path) (t treatment, err error) {
 
 // findPort is the number of the port with that name, which must be up.
 func (s *session) findPort(name string) (uint32, error) {
-	ports, err := s.ports()
+	ports, err := s.listPorts()
 	if err != nil {
 		return 0, err
 	}
@@ -155,7 +155,7 @@ func (w *Switch) provideMeter(s *session) error {
 	if limit < want.ID {
 		return fmt.Errorf("the switch's largest meter is %d, and %d is configured", limit, want.ID)
 	}
-	meters, err := s.meters()
+	meters, err := s.listMeters()
 	if err != nil {
 		return err
 	}
@@ -168,7 +168,7 @@ func (w *Switch) provideMeter(s *session) error {
 			body = openflow.ModifyMeter(want)
 		}
 	}
-	if err := s.commit(func() error { return s.send(openflow.MeterMod, s.next(), body) }); err != nil {
+	if err := s.commitAll(func() error { return s.send(openflow.MeterMod, s.nextXID(), body) }); err != nil {
 		return fmt.Errorf("meter %d: %w", want.ID, err)
 	}
 	return nil
@@ -179,7 +179,7 @@ func (w *Switch) provideMeter(s *session) error {
 func (w *Switch) dropMeter(s *session, have []openflow.RuleStats, want []openflow.Rule) error {
 	used := map[uint32]bool{}
 	if w.c.Restraint == Slow && len(want) == 0 {
-		meters, err := s.meters()
+		meters, err := s.listMeters()
 		if err != nil {
 			return err
 		}
@@ -195,28 +195,28 @@ func (w *Switch) dropMeter(s *session, have []openflow.RuleStats, want []openflo
 		if !ours {
 			continue
 		}
-		if err := s.commit(func() error { return s.send(openflow.MeterMod, s.next(), openflow.DeleteMeter(id)) }); err != nil {
+		if err := s.commitAll(func() error { return s.send(openflow.MeterMod, s.nextXID(), openflow.DeleteMeter(id)) }); err != nil {
 			return fmt.Errorf("delete meter %d: %w", id, err)
 		}
 	}
 	return nil
 }
 
-// commit sends, and waits until the switch has done it all (section 6.2).
-func (s *session) commit(send func() error) error {
+// commitAll sends, and waits until the switch has done it all (section 6.2).
+func (s *session) commitAll(send func() error) error {
 	s.first = s.xid + 1
 	if err := send(); err != nil {
 		return err
 	}
-	xid := s.next()
+	xid := s.nextXID()
 	if err := s.send(openflow.BarrierRequest, xid, nil); err != nil {
 		return err
 	}
-	_, err := s.await(xid, openflow.BarrierReply)
+	_, err := s.awaitReply(xid, openflow.BarrierReply)
 	return err
 }
 
-func (c changes) bodies() (all [][]byte) {
+func (c changes) encodeBodies() (all [][]byte) {
 	if c.removeAll {
 		all = append(all, openflow.DeleteRules(c.of.cookie, c.of.mask))
 	}
@@ -229,15 +229,15 @@ func (c changes) bodies() (all [][]byte) {
 	return all
 }
 
-// change makes the changes at once, or if the switch knows no bundles one by one.
-func (s *session) change(c changes, before []openflow.RuleStats) error {
-	err := s.bundle(c.bodies())
+// makeChanges makes the changes at once, or if the switch knows no bundles one by one.
+func (s *session) makeChanges(c changes, before []openflow.RuleStats) error {
+	err := s.sendBundle(c.encodeBodies())
 	var f openflow.Failure
 	if !errors.As(err, &f) || !f.Unsupported() {
 		return err
 	}
-	if err = s.oneByOne(c.bodies()); errors.As(err, &f) {
-		return errors.Join(err, s.restore(c.of, before))
+	if err = s.oneByOne(c.encodeBodies()); errors.As(err, &f) {
+		return errors.Join(err, s.restoreRules(c.of, before))
 	}
 	return err
 }
@@ -245,13 +245,13 @@ func (s *session) change(c changes, before []openflow.RuleStats) error {
 // bundle is the number of the one bundle of a session.
 const bundleNumber = 1
 
-func (s *session) bundle(bodies [][]byte) error {
+func (s *session) sendBundle(bodies [][]byte) error {
 	if err := s.controlBundle(openflow.OpenBundle); err != nil {
 		return err
 	}
-	err := s.commit(func() error {
+	err := s.commitAll(func() error {
 		for _, b := range bodies {
-			xid := s.next()
+			xid := s.nextXID()
 			m := openflow.Message{Version: openflow.Version13, Type: openflow.FlowMod, XID: xid, Body: b}
 			if err := s.send(openflow.Experimenter, xid, openflow.BundledBody(bundleNumber, m)); err != nil {
 				return err
@@ -266,7 +266,7 @@ func (s *session) bundle(bodies [][]byte) error {
 }
 
 func (s *session) controlBundle(step openflow.BundleStep) error {
-	m, err := s.ask(openflow.Experimenter, openflow.BundleBody(bundleNumber, step), openflow.Experimenter)
+	m, err := s.sendRequest(openflow.Experimenter, openflow.BundleBody(bundleNumber, step), openflow.Experimenter)
 	if err != nil {
 		return err
 	}
@@ -277,9 +277,9 @@ func (s *session) controlBundle(step openflow.BundleStep) error {
 }
 
 func (s *session) oneByOne(bodies [][]byte) error {
-	return s.commit(func() error {
+	return s.commitAll(func() error {
 		for _, b := range bodies {
-			if err := s.send(openflow.FlowMod, s.next(), b); err != nil {
+			if err := s.send(openflow.FlowMod, s.nextXID(), b); err != nil {
 				return err
 			}
 		}
@@ -287,8 +287,8 @@ func (s *session) oneByOne(bodies [][]byte) error {
 	})
 }
 
-// restore gives a switch that refused a change its former rules back.
-func (s *session) restore(of family, before []openflow.RuleStats) error {
+// restoreRules gives a switch that refused a change its former rules back.
+func (s *session) restoreRules(of family, before []openflow.RuleStats) error {
 	back := changes{of: of, removeAll: true}
 	for _, r := range before {
 		if r.Match.Others == 0 && r.Match.Source.IsValid() && r.Action.Others == 0 {
@@ -298,15 +298,15 @@ func (s *session) restore(of family, before []openflow.RuleStats) error {
 	}
 	// Replies to what was refused may still be under way; their transactions are
 	// older than those of this exchange.
-	if err := s.oneByOne(back.bodies()); err != nil {
+	if err := s.oneByOne(back.encodeBodies()); err != nil {
 		return fmt.Errorf("its former rules could not be restored: %w", err)
 	}
 	return nil
 }
 
-// verify compares what the switch lists with what it was told.
-func verify(of family, listed []openflow.RuleStats, want []openflow.Rule) error {
-	left := compare(of, listed, want)
+// verifyRules compares what the switch lists with what it was told.
+func verifyRules(of family, listed []openflow.RuleStats, want []openflow.Rule) error {
+	left := compareRules(of, listed, want)
 	if left.removeAll || len(left.remove) > 0 {
 		return fmt.Errorf("%w: it lists rules that it was told to delete", ErrContradiction)
 	}
@@ -316,14 +316,14 @@ func verify(of family, listed []openflow.RuleStats, want []openflow.Rule) error 
 	return nil
 }
 
-// receipt reports what the switch lists for one decision.
-func (w *Switch) receipt(now flow.Time, d *dossier.Decision, o outcome, failed error) dossier.Receipt {
-	r := dossier.Receipt{Version: dossier.ReceiptVersion, Decision: d.ID, Point: w.c.point(), Time: now}
-	if err := w.c.objection(now, d); err != nil {
+// makeReceipt reports what the switch lists for one decision.
+func (w *Switch) makeReceipt(now flow.Time, d *dossier.Decision, o outcome, failed error) dossier.Receipt {
+	r := dossier.Receipt{Version: dossier.ReceiptVersion, Decision: d.ID, Point: w.c.describeSwitch(), Time: now}
+	if err := w.c.findObjection(now, d); err != nil {
 		r.Problem = err.Error()
 		return r
 	}
-	rules := w.c.rules(now, targetOf(d), o.t)
+	rules := w.c.rulesFor(now, targetOf(d), o.t)
 	if proof := proveListed(o.listed, rules); proof != "" {
 		r.Applied, r.Proof = true, proof+proveDetour(targetOf(d), o.t.paths)
 		return r
@@ -364,9 +364,9 @@ func describeRules(source netip.Prefix, rules []openflow.Rule) string {
 // Rules lists our rules with their counters, also those that bring back what another
 // switch of ours sends here.
 func (w *Switch) Rules(ctx context.Context) (all []openflow.RuleStats, err error) {
-	err = w.c.with(ctx, func(s *session) error {
+	err = w.c.withSession(ctx, func(s *session) error {
 		for _, of := range []family{ours, anyTransit} {
-			some, err := s.rules(of)
+			some, err := s.listRules(of)
 			if err != nil {
 				return err
 			}
@@ -381,15 +381,15 @@ func (w *Switch) Rules(ctx context.Context) (all []openflow.RuleStats, err error
 // rules there were. It is the same whether or not decisions are enforced. Of
 // switches that packets are moved through, remove them too, but this one first.
 func (w *Switch) Remove(ctx context.Context) (n int, err error) {
-	err = w.c.with(ctx, func(s *session) error {
+	err = w.c.withSession(ctx, func(s *session) error {
 		for _, of := range []family{ours, anyTransit} {
-			have, err := s.rules(of)
+			have, err := s.listRules(of)
 			if err != nil {
 				return err
 			}
 			n += len(have)
 			if len(have) > 0 {
-				if err := s.change(changes{of: of, removeAll: true}, have); err != nil {
+				if err := s.makeChanges(changes{of: of, removeAll: true}, have); err != nil {
 					return err
 				}
 			}
@@ -398,11 +398,11 @@ func (w *Switch) Remove(ctx context.Context) (n int, err error) {
 					return err
 				}
 			}
-			left, err := s.rules(of)
+			left, err := s.listRules(of)
 			if err != nil {
 				return err
 			}
-			if err := verify(of, left, nil); err != nil {
+			if err := verifyRules(of, left, nil); err != nil {
 				return err
 			}
 		}

@@ -107,7 +107,7 @@ const maxTimeout = (1<<16 - 1) * time.Second
 
 // Validate reports the first setting that makes no sense.
 func (c *Configuration) Validate() error {
-	network, address := c.endpoint()
+	network, address := c.splitAddress()
 	switch {
 	case network == "" || address == "":
 		return fmt.Errorf("the address of a switch is %q; want such as unix:/run/openvswitch/br0.mgmt, tcp:192.0.2.1:6653 or tls:192.0.2.1:6653", c.Address)
@@ -135,8 +135,8 @@ func (c *Configuration) Validate() error {
 	return nil
 }
 
-// endpoint takes Address apart; network is empty if it is of no known form.
-func (c *Configuration) endpoint() (network, address string) {
+// splitAddress takes Address apart; network is empty if it is of no known form.
+func (c *Configuration) splitAddress() (network, address string) {
 	network, address, _ = strings.Cut(c.Address, ":")
 	switch network {
 	case "unix", "tcp", "tls":
@@ -147,4 +147,4 @@ func (c *Configuration) endpoint() (network, address string) {
 	return "", ""
 }
 
-func (c *Configuration) point() string { return "openflow: " + c.Name + " at " + c.Address }
+func (c *Configuration) describeSwitch() string { return "openflow: " + c.Name + " at " + c.Address }

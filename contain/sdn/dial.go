@@ -12,7 +12,7 @@ import (
 )
 
 func dial(ctx context.Context, c *Configuration) (net.Conn, error) {
-	network, address := c.endpoint()
+	network, address := c.splitAddress()
 	secure := network == "tls"
 	if secure {
 		network = "tcp"
@@ -24,7 +24,7 @@ func dial(ctx context.Context, c *Configuration) (net.Conn, error) {
 	if !secure {
 		return conn, nil
 	}
-	config, err := c.TLS.load()
+	config, err := c.TLS.loadConfig()
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
@@ -35,7 +35,7 @@ func dial(ctx context.Context, c *Configuration) (net.Conn, error) {
 	return t, nil
 }
 
-func (t *TLS) load() (*tls.Config, error) {
+func (t *TLS) loadConfig() (*tls.Config, error) {
 	pem, err := os.ReadFile(t.Authority)
 	if err != nil {
 		return nil, fmt.Errorf("tls.authority: %w", err)
@@ -54,12 +54,12 @@ func (t *TLS) load() (*tls.Config, error) {
 		// which Go would demand. The chain is verified below instead.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(state tls.ConnectionState) error {
-			return t.verify(state.PeerCertificates, roots)
+			return t.verifyChain(state.PeerCertificates, roots)
 		},
 	}, nil
 }
 
-func (t *TLS) verify(chain []*x509.Certificate, roots *x509.CertPool) error {
+func (t *TLS) verifyChain(chain []*x509.Certificate, roots *x509.CertPool) error {
 	if len(chain) == 0 {
 		return errors.New("the switch shows no certificate")
 	}

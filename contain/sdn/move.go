@@ -89,7 +89,7 @@ func (c *Configuration) validateDetour() error {
 		if slices.ContainsFunc(d.Via[:i], func(o Via) bool { return o.Port == v.Port }) {
 			return fmt.Errorf("detour.via[%d]: port %s leads to another switch already", i, v.Port)
 		}
-		other := c.other(v)
+		other := c.configureVia(v)
 		if err := other.Validate(); err != nil {
 			return fmt.Errorf("detour.via[%d]: %w", i, err)
 		}
@@ -97,16 +97,16 @@ func (c *Configuration) validateDetour() error {
 	return nil
 }
 
-// other is the configuration by which another switch is reached.
-func (c *Configuration) other(v *Via) Configuration {
+// configureVia returns the configuration by which another switch is reached.
+func (c *Configuration) configureVia(v *Via) Configuration {
 	return Configuration{Name: v.name(), Address: v.Address, TLS: v.TLS, Restraint: Drop, Priority: c.Priority, Lease: c.Lease, Timeout: c.Timeout}
 }
 
 // name identifies it in receipts and errors.
 func (v *Via) name() string { return cmp.Or(v.Name, v.Address) }
 
-// within are the networks of the family of a source.
-func (c *Configuration) within(source netip.Prefix) (all []netip.Prefix) {
+// networksOf returns the networks of the family of a source.
+func (c *Configuration) networksOf(source netip.Prefix) (all []netip.Prefix) {
 	for _, p := range c.Detour.Within {
 		if p.Addr().Is4() == source.Addr().Is4() {
 			all = append(all, p)
@@ -125,8 +125,8 @@ type path struct {
 	surplus  bool
 }
 
-// transit is the family of the rules at other switches for this one.
-func (c *Configuration) transit() family {
+// transitFamily returns the family of the rules at other switches for this one.
+func (c *Configuration) transitFamily() family {
 	h := sha256.Sum256([]byte(c.Name + "\x00" + c.Address))
 	return family{transitTag | uint64(binary.BigEndian.Uint32(h[:4]))<<16, ^uint64(0xffff)}
 }
@@ -182,10 +182,10 @@ func (w *Switch) endDetours(ctx context.Context, now flow.Time, decisions []doss
 // setTransit makes the rules of another switch for this one those that decisions
 // need; what is there beyond stays unless it is to end.
 func (w *Switch) setTransit(ctx context.Context, now flow.Time, decisions []dossier.Decision, v *Via, end bool) (p path, err error) {
-	of, other := w.c.transit(), w.c.other(v)
+	of, other := w.c.transitFamily(), w.c.configureVia(v)
 	p.via = v
-	err = other.with(ctx, func(s *session) error {
-		have, err := s.rules(of)
+	err = other.withSession(ctx, func(s *session) error {
+		have, err := s.listRules(of)
 		if err != nil {
 			return err
 		}
@@ -202,7 +202,7 @@ func (w *Switch) setTransit(ctx context.Context, now flow.Time, decisions []doss
 		if rest := notIn(have, want); !end && len(rest) > 0 {
 			want, p.surplus = append(want, rest...), true
 		}
-		p.returned, err = s.replace(of, have, want)
+		p.returned, err = s.replaceRules(of, have, want)
 		return err
 	})
 	return p, err
@@ -221,7 +221,7 @@ func notIn(have []openflow.RuleStats, want []openflow.Rule) (rest []openflow.Rul
 
 // transitRules return the packets of source that came in by a port.
 func (c *Configuration) transitRules(source netip.Prefix, back uint32) (rules []openflow.Rule) {
-	for _, n := range c.within(source) {
+	for _, n := range c.networksOf(source) {
 		rules = append(rules, openflow.Rule{
 			Priority: c.Priority, Match: openflow.Match{Source: source, Destination: n, InPort: back},
 			Action: openflow.Action{Ports: []uint32{openflow.PortIn}},
@@ -252,7 +252,7 @@ func (c *Configuration) moveRules(now flow.Time, source netip.Prefix, paths []pa
 	h := sha256.Sum256([]byte(source.String()))
 	turn := uint64(now)/uint64(c.Detour.Every) + uint64(h[0])
 	p := paths[turn%uint64(len(paths))]
-	within := c.within(source)
+	within := c.networksOf(source)
 	for _, n := range within {
 		rules = append(rules, openflow.Rule{
 			Priority: c.Priority, Match: openflow.Match{Source: source, Destination: n},

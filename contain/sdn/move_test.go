@@ -256,7 +256,7 @@ func TestTransitsOfTwoSwitchesStayApart(t *testing.T) {
 	if left[0].Hard <= uint16(b.c.Lease/time.Second) {
 		t.Errorf("it returns packets for %d s of a lease of %s", left[0].Hard, b.c.Lease)
 	}
-	if len(left) != 1 || left[0].Match.Source.Addr().String() != "10.0.0.3" || left[0].Match.InPort != 2 || left[0].Cookie&b.c.transit().mask != b.c.transit().cookie {
+	if len(left) != 1 || left[0].Match.Source.Addr().String() != "10.0.0.3" || left[0].Match.InPort != 2 || left[0].Cookie&b.c.transitFamily().mask != b.c.transitFamily().cookie {
 		t.Errorf("left are %+v", left)
 	}
 }
@@ -270,7 +270,7 @@ func TestMovesAreRefusedWithoutAPath(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.c.objection(now(), &[]dossier.Decision{blocking("fd77::1/128", time.Hour)}[0]); err == nil || !strings.Contains(err.Error(), "detour.within") {
+	if err := s.c.findObjection(now(), &[]dossier.Decision{blocking("fd77::1/128", time.Hour)}[0]); err == nil || !strings.Contains(err.Error(), "detour.within") {
 		t.Errorf("a target of another family: %v", err)
 	}
 	for what, spoil := range map[string]func(*Configuration){

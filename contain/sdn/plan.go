@@ -31,8 +31,8 @@ func cookieOf(decision string) uint64 {
 	return ourCookie | uint64(binary.BigEndian.Uint32(h[:4]))
 }
 
-// objection says why a decision is not applied; the allow list comes first.
-func (c *Configuration) objection(now flow.Time, d *dossier.Decision) error {
+// findObjection says why a decision is not applied; the allow list comes first.
+func (c *Configuration) findObjection(now flow.Time, d *dossier.Decision) error {
 	switch {
 	case !d.Target.IsValid() || d.Target.Bits() == 0:
 		return fmt.Errorf("not applied: %s would block everybody", d.Target)
@@ -44,7 +44,7 @@ func (c *Configuration) objection(now flow.Time, d *dossier.Decision) error {
 		return fmt.Errorf("not applied: the decision is %s", d.Verdict)
 	case now >= d.Until:
 		return errors.New("not applied: it has expired")
-	case c.Restraint == Move && len(c.within(targetOf(d))) == 0:
+	case c.Restraint == Move && len(c.networksOf(targetOf(d))) == 0:
 		return fmt.Errorf("not applied: detour.within has no network of the family of %s", d.Target)
 	}
 	return nil
@@ -56,19 +56,19 @@ type treatment struct {
 	paths  []path          // for Move instead
 }
 
-// rules are those for the packets of source, without cookie and timeout. There are
+// rulesFor returns the rules for the packets of source, without cookie and timeout. There are
 // none if no path is left.
-func (c *Configuration) rules(now flow.Time, source netip.Prefix, t treatment) []openflow.Rule {
+func (c *Configuration) rulesFor(now flow.Time, source netip.Prefix, t treatment) []openflow.Rule {
 	if c.Restraint == Move {
 		return c.moveRules(now, source, t.paths)
 	}
 	return []openflow.Rule{{Priority: c.Priority, Match: openflow.Match{Source: source}, Action: t.action}}
 }
 
-// plan is the rules for decisions; of several about a source, the decision that
+// planAll returns the rules for decisions; of several about a source, the decision that
 // lasts longest decides.
-func (c *Configuration) plan(now flow.Time, decisions []dossier.Decision, t treatment) []openflow.Rule {
-	return c.planRules(now, decisions, func(source netip.Prefix) []openflow.Rule { return c.rules(now, source, t) }, cookieOf, 0)
+func (c *Configuration) planAll(now flow.Time, decisions []dossier.Decision, t treatment) []openflow.Rule {
+	return c.planRules(now, decisions, func(source netip.Prefix) []openflow.Rule { return c.rulesFor(now, source, t) }, cookieOf, 0)
 }
 
 // planRules gives the rules of each source a cookie and a timeout, which is by
@@ -77,7 +77,7 @@ func (c *Configuration) planRules(now flow.Time, decisions []dossier.Decision, r
 	longest := map[netip.Prefix]*dossier.Decision{}
 	for i := range decisions {
 		d := &decisions[i]
-		if c.objection(now, d) != nil {
+		if c.findObjection(now, d) != nil {
 			continue
 		}
 		if p := targetOf(d); longest[p] == nil || longest[p].Until < d.Until {
@@ -123,9 +123,9 @@ type changes struct {
 	removeAll bool
 }
 
-func (c changes) none() bool { return len(c.add) == 0 && len(c.remove) == 0 && !c.removeAll }
+func (c changes) isEmpty() bool { return len(c.add) == 0 && len(c.remove) == 0 && !c.removeAll }
 
-func compare(of family, have []openflow.RuleStats, want []openflow.Rule) (c changes) {
+func compareRules(of family, have []openflow.RuleStats, want []openflow.Rule) (c changes) {
 	c.of = of
 	wanted := map[place]bool{}
 	for i := range want {
@@ -144,7 +144,7 @@ func compare(of family, have []openflow.RuleStats, want []openflow.Rule) (c chan
 		}
 	}
 	for _, r := range want {
-		if h := there[placeOf(&r)]; h == nil || c.removeAll || !serves(h, &r) {
+		if h := there[placeOf(&r)]; h == nil || c.removeAll || !isCurrent(h, &r) {
 			c.add = append(c.add, r)
 		}
 	}
@@ -154,9 +154,9 @@ func compare(of family, have []openflow.RuleStats, want []openflow.Rule) (c chan
 	return c
 }
 
-// serves reports whether h is r, and lasts about as long: it is renewed when half
+// isCurrent reports whether h is r, and lasts about as long: it is renewed when half
 // of its time is over.
-func serves(h *openflow.RuleStats, r *openflow.Rule) bool {
+func isCurrent(h *openflow.RuleStats, r *openflow.Rule) bool {
 	want := time.Duration(r.Hard) * time.Second
 	left := h.Left()
 	return h.Cookie == r.Cookie && h.Action.Equal(r.Action) && left > 0 && left >= want/2 && left <= want+2*time.Second

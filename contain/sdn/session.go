@@ -40,8 +40,8 @@ type session struct {
 	datapath uint64
 }
 
-// open connects and says hello. The session ends when ctx does.
-func open(ctx context.Context, c *Configuration) (*session, error) {
+// openSession connects and exchanges hellos. The session ends when ctx does.
+func openSession(ctx context.Context, c *Configuration) (*session, error) {
 	conn, err := dial(ctx, c)
 	if err != nil {
 		return nil, err
@@ -51,7 +51,7 @@ func open(ctx context.Context, c *Configuration) (*session, error) {
 		_ = conn.SetDeadline(until)
 	}
 	context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	if err := s.greet(); err != nil {
+	if err := s.exchangeHellos(); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
 	return s, nil
@@ -59,9 +59,9 @@ func open(ctx context.Context, c *Configuration) (*session, error) {
 
 func (s *session) close() { _ = s.conn.Close() }
 
-// greet exchanges hellos (section 6.3.1) and asks who the switch is.
-func (s *session) greet() error {
-	if err := s.send(openflow.Hello, s.next(), openflow.HelloBody()); err != nil {
+// exchangeHellos does the handshake (section 6.3.1) and asks who the switch is.
+func (s *session) exchangeHellos() error {
+	if err := s.send(openflow.Hello, s.nextXID(), openflow.HelloBody()); err != nil {
 		return err
 	}
 	m, err := s.receive()
@@ -75,7 +75,7 @@ func (s *session) greet() error {
 	case !openflow.Offers13(m):
 		return fmt.Errorf("%w: it offers version byte %d; in Open vSwitch, add OpenFlow13 to the bridge's protocols", ErrProtocol, m.Version)
 	}
-	reply, err := s.ask(openflow.FeaturesRequest, nil, openflow.FeaturesReply)
+	reply, err := s.sendRequest(openflow.FeaturesRequest, nil, openflow.FeaturesReply)
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (s *session) greet() error {
 	return nil
 }
 
-func (s *session) next() uint32 { s.xid++; return s.xid }
+func (s *session) nextXID() uint32 { s.xid++; return s.xid }
 
 func (s *session) send(t openflow.Type, xid uint32, body []byte) error {
 	m := openflow.Message{Version: openflow.Version13, Type: t, XID: xid, Body: body}
@@ -106,10 +106,10 @@ func (s *session) receive() (openflow.Message, error) {
 	return m, nil
 }
 
-// await reads until the reply to xid of the wanted type. It answers echo
+// awaitReply reads until the reply to xid of the wanted type. It answers echo
 // requests, and skips unsolicited messages. An error of the switch about
 // any transaction of this exchange ends it.
-func (s *session) await(xid uint32, want openflow.Type) (openflow.Message, error) {
+func (s *session) awaitReply(xid uint32, want openflow.Type) (openflow.Message, error) {
 	for {
 		m, err := s.receive()
 		if err != nil {
@@ -141,19 +141,19 @@ func failureOf(m openflow.Message) error {
 	return f
 }
 
-func (s *session) ask(t openflow.Type, body []byte, want openflow.Type) (openflow.Message, error) {
-	xid := s.next()
+func (s *session) sendRequest(t openflow.Type, body []byte, want openflow.Type) (openflow.Message, error) {
+	xid := s.nextXID()
 	s.first = xid
 	if err := s.send(t, xid, body); err != nil {
 		return openflow.Message{}, err
 	}
-	return s.await(xid, want)
+	return s.awaitReply(xid, want)
 }
 
-// list asks for one of the lists and gives the parts of the reply to parse, which
+// readParts asks for one of the lists and gives the parts of the reply to parse, which
 // returns how many entries there were.
-func (s *session) list(kind openflow.Multipart, request []byte, parse func(reply []byte) (int, error)) error {
-	m, err := s.ask(openflow.MultipartRequest, openflow.MultipartBody(kind, request), openflow.MultipartReply)
+func (s *session) readParts(kind openflow.Multipart, request []byte, parse func(reply []byte) (int, error)) error {
+	m, err := s.sendRequest(openflow.MultipartRequest, openflow.MultipartBody(kind, request), openflow.MultipartReply)
 	for total := 0; ; {
 		if err != nil {
 			return err
@@ -178,14 +178,14 @@ func (s *session) list(kind openflow.Multipart, request []byte, parse func(reply
 		if s.others++; s.others > maxOthers { // empty parts without end
 			return fmt.Errorf("%w: a list without end", ErrProtocol)
 		}
-		if m, err = s.await(m.XID, openflow.MultipartReply); err != nil {
+		if m, err = s.awaitReply(m.XID, openflow.MultipartReply); err != nil {
 			return err
 		}
 	}
 }
 
-func (s *session) rules(of family) (all []openflow.RuleStats, err error) {
-	err = s.list(openflow.FlowStats, openflow.StatsRequest(of.cookie, of.mask), func(reply []byte) (int, error) {
+func (s *session) listRules(of family) (all []openflow.RuleStats, err error) {
+	err = s.readParts(openflow.FlowStats, openflow.StatsRequest(of.cookie, of.mask), func(reply []byte) (int, error) {
 		some, err := openflow.ParseRules(reply)
 		for _, r := range some {
 			if r.Cookie&of.mask == of.cookie { // the switch might list others
@@ -197,8 +197,8 @@ func (s *session) rules(of family) (all []openflow.RuleStats, err error) {
 	return all, err
 }
 
-func (s *session) ports() (all []openflow.Port, err error) {
-	err = s.list(openflow.PortList, nil, func(reply []byte) (int, error) {
+func (s *session) listPorts() (all []openflow.Port, err error) {
+	err = s.readParts(openflow.PortList, nil, func(reply []byte) (int, error) {
 		some, err := openflow.ParsePorts(reply)
 		all = append(all, some...)
 		return len(some), err
@@ -206,8 +206,8 @@ func (s *session) ports() (all []openflow.Port, err error) {
 	return all, err
 }
 
-func (s *session) meters() (all []openflow.Meter, err error) {
-	err = s.list(openflow.MeterConfig, openflow.MetersRequest(), func(reply []byte) (int, error) {
+func (s *session) listMeters() (all []openflow.Meter, err error) {
+	err = s.readParts(openflow.MeterConfig, openflow.MetersRequest(), func(reply []byte) (int, error) {
 		some, err := openflow.ParseMeters(reply)
 		all = append(all, some...)
 		return len(some), err
@@ -216,7 +216,7 @@ func (s *session) meters() (all []openflow.Meter, err error) {
 }
 
 func (s *session) meterLimit() (limit uint32, err error) {
-	err = s.list(openflow.MeterFeatures, nil, func(reply []byte) (int, error) {
+	err = s.readParts(openflow.MeterFeatures, nil, func(reply []byte) (int, error) {
 		limit, err = openflow.ParseMeterLimit(reply)
 		return 1, err
 	})

@@ -29,9 +29,9 @@ func DBSCAN(points [][]float64, radius float64, least int) (labels []int, cores 
 	cores = findCores(points, radius*radius, least)
 	j := newJoin(points, cores, radius*radius)
 	if len(j.index) > 0 {
-		j.within(0)
+		j.joinWithin(0)
 	}
-	return j.label(points, cores), cores, nil
+	return j.labelPoints(points, cores), cores, nil
 }
 
 // SingleLinkage cuts the dendrogram of single linkage (Sibson 1973) at height.
@@ -42,8 +42,8 @@ func SingleLinkage(points [][]float64, height float64) ([]int, error) {
 	return labels, err
 }
 
-// parallel calls work with 0 to n-1 from all processors.
-func parallel(n int, work func(i int)) {
+// runParallel calls work with 0 to n-1 from all processors.
+func runParallel(n int, work func(i int)) {
 	var next atomic.Int64
 	var wait sync.WaitGroup
 	const batch = 16
@@ -74,14 +74,14 @@ func findCores(points [][]float64, squared float64, least int) []bool {
 		return cores
 	}
 	t := NewTree(points)
-	leaves := t.leaves()
-	parallel(len(leaves), func(k int) {
+	leaves := t.listLeaves()
+	runParallel(len(leaves), func(k int) {
 		c := counting{t: t, leaf: leaves[k], squared: squared, least: least}
 		for p := t.nodes[c.leaf].from; p < t.nodes[c.leaf].to; p++ {
 			c.open = append(c.open, p)
 		}
 		c.counts = make([]int, len(c.open))
-		c.visit(0)
+		c.visitNode(0)
 		for k, n := range c.counts {
 			cores[t.order[t.nodes[c.leaf].from+int32(k)]] = n >= least
 		}
@@ -99,7 +99,7 @@ type counting struct {
 	open    []int32 // places of points that have not enough yet
 }
 
-func (c *counting) visit(n int32) {
+func (c *counting) visitNode(n int32) {
 	if len(c.open) == 0 || c.t.boxGap(c.leaf, n) > c.squared {
 		return
 	}
@@ -108,18 +108,18 @@ func (c *counting) visit(n int32) {
 		if c.t.boxGap(c.leaf, far) < c.t.boxGap(c.leaf, near) {
 			near, far = far, near
 		}
-		c.visit(near)
-		c.visit(far)
+		c.visitNode(near)
+		c.visitNode(far)
 		return
 	}
 	from, to := c.t.nodes[n].from, c.t.nodes[n].to
 	left := c.open[:0]
 	for _, p := range c.open {
 		count := &c.counts[p-c.t.nodes[c.leaf].from]
-		mine := c.t.at(p)
-		if c.t.gap(n, mine) <= c.squared {
+		mine := c.t.pointAt(p)
+		if c.t.gapTo(n, mine) <= c.squared {
 			for q := from; q < to && *count < c.least; q++ {
-				if squaredDistance(mine, c.t.at(q)) <= c.squared {
+				if squaredDistance(mine, c.t.pointAt(q)) <= c.squared {
 					*count++
 				}
 			}
@@ -157,8 +157,8 @@ func newJoin(points [][]float64, cores []bool, squared float64) *join {
 	return j
 }
 
-// both does two things, at once if a processor is free and they are worth it.
-func (j *join) both(size int32, a, b func()) {
+// runBoth does two things, at once if a processor is free and they are worth it.
+func (j *join) runBoth(size int32, a, b func()) {
 	const worth = 4096
 	if size < worth || int(j.running.Add(1)) >= runtime.GOMAXPROCS(0) {
 		if size >= worth {
@@ -177,33 +177,33 @@ func (j *join) both(size int32, a, b func()) {
 	wait.Wait()
 }
 
-// within joins what is near within node n.
-func (j *join) within(n int32) {
+// joinWithin joins what is near within node n.
+func (j *join) joinWithin(n int32) {
 	at := &j.t.nodes[n]
 	if at.left == 0 {
 		for p := at.from; p < at.to; p++ {
 			j.joinNear(p, p+1, at.to)
 		}
 	} else {
-		j.both(at.to-at.from, func() { j.within(at.left) }, func() { j.within(at.right) })
-		j.between(at.left, at.right)
+		j.runBoth(at.to-at.from, func() { j.joinWithin(at.left) }, func() { j.joinWithin(at.right) })
+		j.joinBetween(at.left, at.right)
 	}
-	j.learn(n)
+	j.learnUniform(n)
 }
 
-// learn finds out whether n is uniform; once it is, it stays so.
-func (j *join) learn(n int32) bool {
+// learnUniform finds out whether n is uniform; once it is, it stays so.
+func (j *join) learnUniform(n int32) bool {
 	if j.uniform[n].Load() {
 		return true
 	}
 	at := &j.t.nodes[n]
 	if at.left != 0 {
-		if !j.uniform[at.left].Load() || !j.uniform[at.right].Load() || !j.sets.same(int(j.t.nodes[at.left].from), int(j.t.nodes[at.right].from)) {
+		if !j.uniform[at.left].Load() || !j.uniform[at.right].Load() || !j.sets.isSame(int(j.t.nodes[at.left].from), int(j.t.nodes[at.right].from)) {
 			return false
 		}
 	} else {
 		for p := at.from + 1; p < at.to; p++ {
-			if !j.sets.same(int(at.from), int(p)) {
+			if !j.sets.isSame(int(at.from), int(p)) {
 				return false
 			}
 		}
@@ -212,21 +212,21 @@ func (j *join) learn(n int32) bool {
 	return true
 }
 
-// settled reports whether all cores of a and of b are known to share a cluster.
-func (j *join) settled(a, b int32) bool {
-	return j.learn(a) && j.learn(b) && j.sets.same(int(j.t.nodes[a].from), int(j.t.nodes[b].from))
+// isSettled reports whether all cores of a and of b are known to share a cluster.
+func (j *join) isSettled(a, b int32) bool {
+	return j.learnUniform(a) && j.learnUniform(b) && j.sets.isSame(int(j.t.nodes[a].from), int(j.t.nodes[b].from))
 }
 
-// between joins what is near between two nodes that do not overlap.
-func (j *join) between(a, b int32) {
-	if j.t.boxGap(a, b) > j.squared || j.settled(a, b) {
+// joinBetween joins what is near between two nodes that do not overlap.
+func (j *join) joinBetween(a, b int32) {
+	if j.t.boxGap(a, b) > j.squared || j.isSettled(a, b) {
 		return
 	}
 	x, y := &j.t.nodes[a], &j.t.nodes[b]
 	switch {
 	case x.left == 0 && y.left == 0:
 		for p := x.from; p < x.to; p++ {
-			if j.t.gap(b, j.t.at(p)) <= j.squared {
+			if j.t.gapTo(b, j.t.pointAt(p)) <= j.squared {
 				j.joinNear(p, y.from, y.to)
 			}
 		}
@@ -241,28 +241,28 @@ func (j *join) nearerFirst(one, two, b, size int32) {
 	if j.t.boxGap(two, b) < j.t.boxGap(one, b) {
 		one, two = two, one
 	}
-	j.both(size, func() { j.between(one, b) }, func() { j.between(two, b) })
+	j.runBoth(size, func() { j.joinBetween(one, b) }, func() { j.joinBetween(two, b) })
 }
 
 // joinNear joins the core at place p with those from first to before end that are
 // within radius.
 func (j *join) joinNear(p, first, end int32) {
-	mine := j.t.at(p)
+	mine := j.t.pointAt(p)
 	for q := first; q < end; q++ {
-		if !j.sets.same(int(p), int(q)) && squaredDistance(mine, j.t.at(q)) <= j.squared {
-			j.sets.join(int(p), int(q))
+		if !j.sets.isSame(int(p), int(q)) && squaredDistance(mine, j.t.pointAt(q)) <= j.squared {
+			j.sets.joinSets(int(p), int(q))
 		}
 	}
 }
 
-func (j *join) label(points [][]float64, cores []bool) []int {
+func (j *join) labelPoints(points [][]float64, cores []bool) []int {
 	labels := make([]int, len(points))
 	for i := range labels {
 		labels[i] = Noise
 	}
 	root := make([]int, len(j.index))
 	for p, i := range j.t.order {
-		root[i] = j.sets.root(p)
+		root[i] = j.sets.findRoot(p)
 	}
 	numbers := map[int]int{}
 	for k, i := range j.index {
@@ -271,13 +271,13 @@ func (j *join) label(points [][]float64, cores []bool) []int {
 		}
 		labels[i] = numbers[root[k]]
 	}
-	parallel(len(points), func(i int) {
+	runParallel(len(points), func(i int) {
 		if cores[i] {
 			return
 		}
 		// Cores are in the order of their indices, so that of equals the lowest
 		// is nearest.
-		if k, d := j.t.nearest(points[i], j.squared); k >= 0 && d <= j.squared {
+		if k, d := j.t.findNearest(points[i], j.squared); k >= 0 && d <= j.squared {
 			labels[i] = labels[j.index[k]]
 		}
 	})
@@ -298,9 +298,9 @@ func newForest(n int) *forest {
 	return f
 }
 
-// root follows parents, and shortens the path by half. A parent is never larger
+// findRoot follows parents, and shortens the path by half. A parent is never larger
 // than its child, so that a path ends even while others join.
-func (f *forest) root(i int) int {
+func (f *forest) findRoot(i int) int {
 	for {
 		p := f.parent[i].Load()
 		if int(p) == i {
@@ -313,12 +313,12 @@ func (f *forest) root(i int) int {
 	}
 }
 
-// same may answer false for sets that another goroutine joins just then.
-func (f *forest) same(a, b int) bool { return f.root(a) == f.root(b) }
+// isSame may answer false for sets that another goroutine joins just then.
+func (f *forest) isSame(a, b int) bool { return f.findRoot(a) == f.findRoot(b) }
 
-func (f *forest) join(a, b int) {
+func (f *forest) joinSets(a, b int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	a, b = f.root(a), f.root(b)
+	a, b = f.findRoot(a), f.findRoot(b)
 	f.parent[max(a, b)].Store(int32(min(a, b)))
 }

@@ -32,7 +32,7 @@ func NewTree(points [][]float64) *Tree {
 		t.order[i] = int32(i)
 	}
 	if len(points) > 0 {
-		t.build(0, int32(len(points)))
+		t.buildNode(0, int32(len(points)))
 	}
 	for _, i := range t.order {
 		t.flat = append(t.flat, points[i]...)
@@ -40,7 +40,7 @@ func NewTree(points [][]float64) *Tree {
 	return t
 }
 
-func (t *Tree) build(from, to int32) int32 {
+func (t *Tree) buildNode(from, to int32) int32 {
 	at := int32(len(t.nodes))
 	t.nodes = append(t.nodes, node{from: from, to: to})
 	low := slices.Clone(t.points[t.order[from]])
@@ -60,18 +60,18 @@ func (t *Tree) build(from, to int32) int32 {
 	if to-from <= leafSize || high[widest] == low[widest] {
 		return at
 	}
-	middle := t.split(from, to, widest, low[widest]+(high[widest]-low[widest])/2)
-	left := t.build(from, middle)
-	right := t.build(middle, to)
+	middle := t.splitPoints(from, to, widest, low[widest]+(high[widest]-low[widest])/2)
+	left := t.buildNode(from, middle)
+	right := t.buildNode(middle, to)
 	t.nodes[at].left, t.nodes[at].right = left, right
 	return at
 }
 
-// split puts points at or below value before the others, and returns the place
+// splitPoints puts points at or below value before the others, and returns the place
 // of the first of those. Neither side is empty, as value lies between the
 // extremes; depth is bounded because a box halves, and floating point has few
 // halvings.
-func (t *Tree) split(from, to int32, d int, value float64) int32 {
+func (t *Tree) splitPoints(from, to int32, d int, value float64) int32 {
 	middle := from
 	for i := from; i < to; i++ {
 		if t.points[t.order[i]][d] <= value {
@@ -82,14 +82,14 @@ func (t *Tree) split(from, to int32, d int, value float64) int32 {
 	return middle
 }
 
-// at is the point at a place in order.
-func (t *Tree) at(place int32) []float64 {
+// pointAt returns the point at a place in order.
+func (t *Tree) pointAt(place int32) []float64 {
 	d := len(t.points[0])
 	return t.flat[int(place)*d : (int(place)+1)*d : (int(place)+1)*d]
 }
 
-// leaves are the nodes without children.
-func (t *Tree) leaves() (all []int32) {
+// listLeaves returns the nodes without children.
+func (t *Tree) listLeaves() (all []int32) {
 	for n := range t.nodes {
 		if t.nodes[n].left == 0 {
 			all = append(all, int32(n))
@@ -111,8 +111,8 @@ func (t *Tree) boxGap(m, n int32) float64 {
 	return sum
 }
 
-// gap is the squared distance from q to the box of node n.
-func (t *Tree) gap(n int32, q []float64) float64 {
+// gapTo returns the squared distance from q to the box of node n.
+func (t *Tree) gapTo(n int32, q []float64) float64 {
 	d := len(q)
 	box := t.boxes[int(n)*2*d : int(n+1)*2*d]
 	sum := 0.0
@@ -127,12 +127,12 @@ func (t *Tree) gap(n int32, q []float64) float64 {
 // Nearest is the point nearest to q and its distance; index is -1 if the tree
 // is empty. Of equals the one with the lowest index is taken.
 func (t *Tree) Nearest(q []float64) (index int, distance float64) {
-	index, squared := t.nearest(q, math.Inf(1))
+	index, squared := t.findNearest(q, math.Inf(1))
 	return index, math.Sqrt(squared)
 }
 
-// nearest looks up to a squared distance only; index is -1 if there is nothing.
-func (t *Tree) nearest(q []float64, limit float64) (index int, best float64) {
+// findNearest looks up to a squared distance only; index is -1 if there is nothing.
+func (t *Tree) findNearest(q []float64, limit float64) (index int, best float64) {
 	index, best = -1, limit
 	if len(t.nodes) == 0 {
 		return index, best
@@ -142,20 +142,20 @@ func (t *Tree) nearest(q []float64, limit float64) (index int, best float64) {
 	for len(stack) > 0 {
 		n := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
-		if t.gap(n, q) > best {
+		if t.gapTo(n, q) > best {
 			continue
 		}
 		at := t.nodes[n]
 		if at.left == 0 {
 			for p := at.from; p < at.to; p++ {
-				d, i := squaredDistance(t.at(p), q), int(t.order[p])
+				d, i := squaredDistance(t.pointAt(p), q), int(t.order[p])
 				if d < best || d == best && (index < 0 || i < index) {
 					index, best = i, d
 				}
 			}
 			continue
 		}
-		if t.gap(at.left, q) <= t.gap(at.right, q) {
+		if t.gapTo(at.left, q) <= t.gapTo(at.right, q) {
 			stack = append(stack, at.right, at.left)
 		} else {
 			stack = append(stack, at.left, at.right)

@@ -35,7 +35,7 @@ type mark struct {
 // of the time, which takes no room.
 type track []mark
 
-func (k *track) add(at int, slots uint64) {
+func (k *track) addSlots(at int, slots uint64) {
 	i := len(*k)
 	if i > 0 && (*k)[i-1].at >= at { // most marks come in order
 		var found bool
@@ -106,7 +106,7 @@ func (a *Activity) Add(flows []flow.Flow) {
 			a.Outside++ // no such time: it ends before it begins, or overflows
 			continue
 		}
-		if first < 0 || last >= flow.Time(a.Length)*flow.Time(a.covered()) {
+		if first < 0 || last >= flow.Time(a.Length)*flow.Time(a.coveredIntervals()) {
 			a.Outside++
 		}
 		var listed []int
@@ -116,29 +116,29 @@ func (a *Activity) Add(flows []flow.Flow) {
 		if toVM {
 			listed = append(listed, resp)
 		}
-		a.watch(observer{f.Exporter, f.Domain}, first, last, listed...)
+		a.noteObserved(observer{f.Exporter, f.Domain}, first, last, listed...)
 		counted := f.Known.Has(flow.Counts)
 		if fromVM && (!counted || f.OrigPkts > 0) {
-			a.mark(orig, link{f.Resp, true}, first, last)
+			a.markSlots(orig, link{f.Resp, true}, first, last)
 		}
 		if toVM && (!counted || f.RespPkts > 0) {
-			a.mark(resp, link{f.Orig, false}, first, last)
+			a.markSlots(resp, link{f.Orig, false}, first, last)
 		}
 	}
 }
 
-// covered is the number of intervals of which anything is kept.
-func (a *Activity) covered() int { return a.Intervals + a.ahead }
+// coveredIntervals returns the number of intervals of which anything is kept.
+func (a *Activity) coveredIntervals() int { return a.Intervals + a.ahead }
 
-// mark sets the slots from first to last. What is shorter than a slot counts as one,
+// markSlots sets the slots from first to last. What is shorter than a slot counts as one,
 // also where it crosses into the next: else a quarter of the keep-alives of 4 ms would
 // be as long as two.
-func (a *Activity) mark(vm int, l link, first, last flow.Time) {
+func (a *Activity) markSlots(vm int, l link, first, last flow.Time) {
 	length := flow.Time(a.Length)
-	if last < first || last < 0 || first >= length*flow.Time(a.covered()) {
+	if last < first || last < 0 || first >= length*flow.Time(a.coveredIntervals()) {
 		return
 	}
-	first, last = max(0, first), min(last, length*flow.Time(a.covered())-1)
+	first, last = max(0, first), min(last, length*flow.Time(a.coveredIntervals())-1)
 	if last-first < length/slots {
 		last = first
 	}
@@ -163,7 +163,7 @@ func (a *Activity) mark(vm int, l link, first, last flow.Time) {
 		if t == last/length {
 			mask &= ^uint64(0) >> (slots - 1 - slot(last))
 		}
-		row.add(a.first+int(t), mask)
+		row.addSlots(a.first+int(t), mask)
 		a.seen[t] = true
 	}
 }
@@ -207,9 +207,9 @@ func (a *Activity) joinLinks(i int, peers []netip.Addr, asker netip.Addr) []uint
 	return all
 }
 
-// askers are the peers that asked machine i for something, but for those kept
+// findAskers returns the peers that asked machine i for something, but for those kept
 // together.
-func (a *Activity) askers(i int) (all []netip.Addr) {
+func (a *Activity) findAskers(i int) (all []netip.Addr) {
 	for l := range a.links[i] {
 		if !l.originated && l.peer.IsValid() {
 			all = append(all, l.peer)
@@ -218,9 +218,9 @@ func (a *Activity) askers(i int) (all []netip.Addr) {
 	return all
 }
 
-// bits is the activity of every machine: intervals in which it transmitted in at
+// activeBits returns the activity of every machine: intervals in which it transmitted in at
 // least quiet slots. Intervals in which no flow was seen at all are missing.
-func (a *Activity) bits(quiet int) (*synchrony.Bits, error) {
+func (a *Activity) activeBits(quiet int) (*synchrony.Bits, error) {
 	b, err := synchrony.NewBits(len(a.vms), a.Intervals)
 	if err != nil {
 		return nil, err

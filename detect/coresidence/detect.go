@@ -110,7 +110,7 @@ func Detect(ctx context.Context, a *Activity, c Configuration) (Result, error) {
 	if err := c.Validate(); err != nil {
 		return Result{}, err
 	}
-	b, err := a.bits(c.Quiet)
+	b, err := a.activeBits(c.Quiet)
 	if err != nil {
 		return Result{}, err
 	}
@@ -124,7 +124,7 @@ func Detect(ctx context.Context, a *Activity, c Configuration) (Result, error) {
 			d.result.Active++
 		}
 	}
-	d.unknown = a.unknown(counts, b.Observed())
+	d.unknown = a.unknownIntervals(counts, b.Observed())
 	for _, row := range d.unknown {
 		if row != nil {
 			d.result.Interrupted++
@@ -138,8 +138,8 @@ func Detect(ctx context.Context, a *Activity, c Configuration) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	d.report(same, d.result.SamePairs+d.result.Groups)
-	d.report(cross, d.result.CrossPairs)
+	d.reportAlarms(same, d.result.SamePairs+d.result.Groups)
+	d.reportAlarms(cross, d.result.CrossPairs)
 	slices.SortStableFunc(d.result.Alarms, func(x, y Alarm) int { return cmp.Compare(x.P, y.P) })
 	return d.result, nil
 }
@@ -185,16 +185,16 @@ func (d *detection) sameTenant(ctx context.Context) (all []candidate, err error)
 			}
 			for _, j := range members[:k] {
 				d.result.SamePairs++
-				all = append(all, d.test([]int{i}, []int{j}))
+				all = append(all, d.compareSets([]int{i}, []int{j}))
 			}
 			if len(members) > 2 && len(members) <= largestGroup+1 {
 				d.result.Groups++
-				all = append(all, d.test([]int{i}, slices.DeleteFunc(slices.Clone(members), func(j int) bool { return j == i })))
+				all = append(all, d.compareSets([]int{i}, slices.DeleteFunc(slices.Clone(members), func(j int) bool { return j == i })))
 			}
 		}
 		if len(members) >= smallestSplit && len(members) <= largestGroup+1 {
 			d.result.Groups++
-			all = append(all, d.split(members))
+			all = append(all, d.splitTenant(members))
 		}
 	}
 	return all, nil
@@ -216,7 +216,7 @@ func (d *detection) crossTenant(ctx context.Context) (all []candidate, err error
 		d.result.Dropped = dropped
 		for _, p := range pairs {
 			if d.a.vms[p.First].Tenant != d.a.vms[p.Second].Tenant {
-				all = append(all, d.test([]int{p.First}, []int{p.Second}))
+				all = append(all, d.compareSets([]int{p.First}, []int{p.Second}))
 			}
 		}
 		return all, ctx.Err()
@@ -227,7 +227,7 @@ func (d *detection) crossTenant(ctx context.Context) (all []candidate, err error
 		}
 		for j := range i {
 			if d.a.vms[i].Tenant != d.a.vms[j].Tenant && d.b.Count(i) > 0 && d.b.Count(j) > 0 {
-				all = append(all, d.test([]int{i}, []int{j}))
+				all = append(all, d.compareSets([]int{i}, []int{j}))
 			}
 		}
 	}
@@ -243,16 +243,16 @@ func activeBefore(of map[string]int, tenant string) int {
 	return n
 }
 
-// test compares some machines with others, without the traffic between them: a
+// compareSets compares some machines with others, without the traffic between them: a
 // client and its server transmit at the same times.
-func (d *detection) test(some, others []int) candidate {
-	x, y := d.rows(some, others, netip.Addr{})
-	return candidate{some, others, d.known(some, others).TestRows(x, y, d.null)}
+func (d *detection) compareSets(some, others []int) candidate {
+	x, y := d.joinedRows(some, others, netip.Addr{})
+	return candidate{some, others, d.knownIntervals(some, others).TestRows(x, y, d.null)}
 }
 
-// known is the matrix without the intervals of which nothing is known of one of
+// knownIntervals returns the matrix without the intervals of which nothing is known of one of
 // the machines.
-func (d *detection) known(some, others []int) *synchrony.Bits {
+func (d *detection) knownIntervals(some, others []int) *synchrony.Bits {
 	b := d.b
 	for _, j := range slices.Concat(some, others) {
 		if d.unknown[j] != nil {
@@ -262,13 +262,13 @@ func (d *detection) known(some, others []int) *synchrony.Bits {
 	return b
 }
 
-// rows are the activity of both sets of machines, each joined, without what they
+// joinedRows returns the activity of both sets of machines, each joined, without what they
 // sent to each other, and without what asker asked of some.
-func (d *detection) rows(some, others []int, asker netip.Addr) (x, y []uint64) {
-	return d.join(some, others, asker), d.join(others, some, netip.Addr{})
+func (d *detection) joinedRows(some, others []int, asker netip.Addr) (x, y []uint64) {
+	return d.joinActivity(some, others, asker), d.joinActivity(others, some, netip.Addr{})
 }
 
-func (d *detection) join(vms, without []int, asker netip.Addr) []uint64 {
+func (d *detection) joinActivity(vms, without []int, asker netip.Addr) []uint64 {
 	peers := make([]netip.Addr, len(without))
 	for k, j := range without {
 		peers[k] = d.a.vms[j].Address
@@ -285,7 +285,7 @@ func (d *detection) join(vms, without []int, asker netip.Addr) []uint64 {
 	return packRow(all, d.c.Quiet)
 }
 
-func (d *detection) report(all []candidate, tests int) {
+func (d *detection) reportAlarms(all []candidate, tests int) {
 	p := make([]float64, len(all))
 	for k, x := range all {
 		p[k] = x.test.P
@@ -295,20 +295,20 @@ func (d *detection) report(all []candidate, tests int) {
 	reported := map[string]bool{}
 	for _, k := range found {
 		// The best split of a tenant may be one machine and all others, as tested before.
-		if sets := all[k].sets(); !reported[sets] {
+		if sets := all[k].setsKey(); !reported[sets] {
 			reported[sets] = true
-			d.result.Alarms = append(d.result.Alarms, d.alarm(all[k]))
+			d.result.Alarms = append(d.result.Alarms, d.makeAlarm(all[k]))
 		}
 	}
 }
 
-// sets identifies the two sets of machines, in any order.
-func (x *candidate) sets() string {
+// setsKey identifies the two sets of machines, in any order.
+func (x *candidate) setsKey() string {
 	a, b := fmt.Sprint(slices.Sorted(slices.Values(x.some))), fmt.Sprint(slices.Sorted(slices.Values(x.others)))
 	return min(a, b) + max(a, b)
 }
 
-func (d *detection) alarm(x candidate) Alarm {
+func (d *detection) makeAlarm(x candidate) Alarm {
 	a := Alarm{
 		VM: d.a.vms[x.some[0]], P: x.test.P, Hits: x.test.Hits, Onsets: x.test.Onsets, Expected: x.test.Expected, Lag: x.test.Lag,
 		Tolerance: x.test.Tolerance, Intervals: []flow.Time{},
@@ -325,11 +325,11 @@ func (d *detection) alarm(x candidate) Alarm {
 			a.Rho = &rho
 		}
 	}
-	row, theirs := d.rows(x.some, x.others, netip.Addr{})
-	for _, t := range d.known(x.some, x.others).OnsetsNear(row, theirs, x.test, d.null) {
+	row, theirs := d.joinedRows(x.some, x.others, netip.Addr{})
+	for _, t := range d.knownIntervals(x.some, x.others).OnsetsNear(row, theirs, x.test, d.null) {
 		a.Intervals = append(a.Intervals, d.a.Start+flow.Time(t)*flow.Time(d.a.Length))
 	}
-	a.ExplainedBy = d.explain(x)
+	a.ExplainedBy = d.findExplanation(x)
 	return a
 }
 
@@ -337,22 +337,22 @@ func (d *detection) alarm(x candidate) Alarm {
 // requests of one peer.
 const innocent = 0.01
 
-// explain looks for a peer that asks one side for what it transmits, without
+// findExplanation looks for a peer that asks one side for what it transmits, without
 // which the two are not synchronised. A machine that asks is not excused by the
 // one it asks. The peer must be a machine of the cloud, as that has tests of its
 // own, or have asked both sides: else a sink outside would excuse its flooder. For
 // the same reason no machine excuses another of its tenant.
-func (d *detection) explain(x candidate) *netip.Addr {
+func (d *detection) findExplanation(x candidate) *netip.Addr {
 	if len(x.some) == 1 && len(x.others) > 1 {
 		return nil // the others' pairs have separate tests
 	}
 	for _, sides := range [][2][]int{{x.some, x.others}, {x.others, x.some}} {
-		for _, asker := range d.askers(sides[0]) {
+		for _, asker := range d.findAskers(sides[0]) {
 			if !d.mayExplain(asker, sides[0], sides[1]) {
 				continue
 			}
-			mine, theirs := d.rows(sides[0], sides[1], asker)
-			if d.known(sides[0], sides[1]).TestRows(mine, theirs, d.null).P > innocent {
+			mine, theirs := d.joinedRows(sides[0], sides[1], asker)
+			if d.knownIntervals(sides[0], sides[1]).TestRows(mine, theirs, d.null).P > innocent {
 				return &asker
 			}
 		}
@@ -360,9 +360,9 @@ func (d *detection) explain(x candidate) *netip.Addr {
 	return nil
 }
 
-func (d *detection) askers(vms []int) (all []netip.Addr) {
+func (d *detection) findAskers(vms []int) (all []netip.Addr) {
 	for _, i := range vms {
-		all = append(all, d.a.askers(i)...)
+		all = append(all, d.a.findAskers(i)...)
 	}
 	slices.SortFunc(all, netip.Addr.Compare)
 	return slices.Compact(all)

@@ -34,7 +34,7 @@ func (d Describe) Findings(r Result) []dossier.Finding {
 	by := map[VM]*dossier.Finding{}
 	add := func(vm VM, others []VM, a *Alarm) {
 		if !flow.Within(d.Exempt, vm.Address) {
-			d.extend(by, vm, others, a)
+			d.extendFinding(by, vm, others, a)
 		}
 	}
 	for i := range r.Alarms {
@@ -56,7 +56,7 @@ func (d Describe) Findings(r Result) []dossier.Finding {
 	var all []dossier.Finding
 	for _, vm := range vms {
 		f := by[vm]
-		f.Summary = d.summary(vm, f)
+		f.Summary = d.writeSummary(vm, f)
 		day := *f
 		day.First -= f.First % flow.Time(24*time.Hour)
 		day.Identify(vm.Tenant)
@@ -66,9 +66,9 @@ func (d Describe) Findings(r Result) []dossier.Finding {
 	return all
 }
 
-// extend adds an alarm to the finding about one of its machines; the alarm with
+// extendFinding adds an alarm to the finding about one of its machines; the alarm with
 // the smallest p-value gives the counts.
-func (d Describe) extend(by map[VM]*dossier.Finding, vm VM, others []VM, a *Alarm) {
+func (d Describe) extendFinding(by map[VM]*dossier.Finding, vm VM, others []VM, a *Alarm) {
 	f := by[vm]
 	if f == nil {
 		f = &dossier.Finding{
@@ -96,7 +96,7 @@ func (d Describe) extend(by map[VM]*dossier.Finding, vm VM, others []VM, a *Alar
 	}
 }
 
-func (d Describe) summary(vm VM, f *dossier.Finding) string {
+func (d Describe) writeSummary(vm VM, f *dossier.Finding) string {
 	who := vm.Address.String()
 	if vm.Name != "" {
 		who += " (" + vm.Name + ")"

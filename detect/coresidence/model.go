@@ -60,7 +60,7 @@ func Train(flows []flow.Flow, method Method, o FlowOptions, length time.Duration
 		m.held = append(m.held, score)
 	}
 	slices.Sort(m.held)
-	sequences, _ := m.sequences(ordered)
+	sequences, _ := m.labelSessions(ordered)
 	if m.sessions, err = TrainSessions(sequences, m.flows.Groups()); err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func Train(flows []flow.Flow, method Method, o FlowOptions, length time.Duration
 // Groups is the number of groups of flows.
 func (m *TrafficModel) Groups() int { return m.flows.Groups() }
 
-func (m *TrafficModel) sequences(flows []flow.Flow) (all [][]int, sessions []Session) {
+func (m *TrafficModel) labelSessions(flows []flow.Flow) (all [][]int, sessions []Session) {
 	sessions = Sessions(flows, m.Length)
 	for _, s := range sessions {
 		labels := make([]int, len(s.Flows))
@@ -123,7 +123,7 @@ func newTally(domain string, held int, vms []VM) *tally {
 	return t
 }
 
-func (t *tally) add(odd bool, ends ...netip.Addr) {
+func (t *tally) addSession(odd bool, ends ...netip.Addr) {
 	for _, end := range ends {
 		if i, ok := t.at[end]; ok {
 			t.results[i].Seen++
@@ -134,10 +134,10 @@ func (t *tally) add(odd bool, ends ...netip.Addr) {
 	}
 }
 
-// tail is the chance that at least k of n are beyond the limit that a share
+// tailProbability returns the chance that at least k of n are beyond the limit that a share
 // outside of the held-out ones is beyond: a beta-binomial, as the limit was itself
 // found from few.
-func (t *tally) tail(k, n int) float64 {
+func (t *tally) tailProbability(k, n int) float64 {
 	beyond := math.Floor(outside * float64(t.held+1))
 	if k == 0 || beyond < 1 {
 		return 1
@@ -156,11 +156,11 @@ func (t *tally) tail(k, n int) float64 {
 	return min(1, sum)
 }
 
-// discover returns the machines with too many, by rate of false discoveries.
-func (t *tally) discover(rate float64) (odd []OddMachine) {
+// discoverOdd returns the machines with too many, by rate of false discoveries.
+func (t *tally) discoverOdd(rate float64) (odd []OddMachine) {
 	var p []float64
 	for i := range t.results {
-		t.results[i].P = t.tail(t.results[i].Outside, t.results[i].Seen)
+		t.results[i].P = t.tailProbability(t.results[i].Outside, t.results[i].Seen)
 		p = append(p, t.results[i].P)
 	}
 	for _, i := range synchrony.Discoveries(p, len(p), rate) {
@@ -176,9 +176,9 @@ func (m *TrafficModel) JudgeFlows(flows []flow.Flow, vms []VM, rate float64) []O
 	t := newTally(FlowDomain, len(m.held), vms)
 	for k := range flows {
 		_, score := m.flows.Judge(&flows[k])
-		t.add(rankOf(m.held, score) <= outside, flows[k].Orig, flows[k].Resp)
+		t.addSession(rankOf(m.held, score) <= outside, flows[k].Orig, flows[k].Resp)
 	}
-	return t.discover(rate)
+	return t.discoverOdd(rate)
 }
 
 // JudgeSessions counts for each machine the sessions that are odd by their sequence
@@ -186,7 +186,7 @@ func (m *TrafficModel) JudgeFlows(flows []flow.Flow, vms []VM, rate float64) []O
 // too many of either. A single session cannot be singled out: its p-value is not
 // below one in the number of sessions held out.
 func (m *TrafficModel) JudgeSessions(flows []flow.Flow, vms []VM, rate float64) (odd []OddMachine, judged int, err error) {
-	labels, sessions := m.sequences(flows)
+	labels, sessions := m.labelSessions(flows)
 	sequences := newTally(SequenceDomain, len(m.sessions.sequence), vms)
 	distributions := newTally(DistributionDomain, len(m.sessions.distribution), vms)
 	for k, s := range sessions {
@@ -194,10 +194,10 @@ func (m *TrafficModel) JudgeSessions(flows []flow.Flow, vms []VM, rate float64) 
 		if err != nil {
 			return nil, 0, err
 		}
-		sequences.add(sequence <= outside, s.Source, s.Destination)
-		distributions.add(distribution <= outside, s.Source, s.Destination)
+		sequences.addSession(sequence <= outside, s.Source, s.Destination)
+		distributions.addSession(distribution <= outside, s.Source, s.Destination)
 	}
-	odd = slices.Concat(sequences.discover(rate/2), distributions.discover(rate/2))
+	odd = slices.Concat(sequences.discoverOdd(rate/2), distributions.discoverOdd(rate/2))
 	return odd, len(sessions), nil
 }
 
@@ -250,7 +250,7 @@ func ReadModel(r io.Reader) (*TrafficModel, error) {
 	if f.Version != modelVersion {
 		return nil, fmt.Errorf("model: version %d, and this program reads version %d; train again", f.Version, modelVersion)
 	}
-	if err := f.check(); err != nil {
+	if err := f.checkParts(); err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
 	groups := len(f.Units)
@@ -266,8 +266,8 @@ func ReadModel(r io.Reader) (*TrafficModel, error) {
 	return m, nil
 }
 
-// check refuses a file whose parts do not fit together.
-func (f *modelFile) check() error {
+// checkParts refuses a file whose parts do not fit together.
+func (f *modelFile) checkParts() error {
 	groups, columns := len(f.Units), len(FeatureNames)
 	switch {
 	case !slices.Equal(f.Features, FeatureNames):

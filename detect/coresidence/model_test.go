@@ -116,7 +116,7 @@ func TestTailOfACalibratedLimit(t *testing.T) {
 			}
 		}
 		for _, level := range []float64{0.2, 0.05, 0.01} {
-			if counts.tail(k, n) <= level {
+			if counts.tailProbability(k, n) <= level {
 				below[level]++
 			}
 		}

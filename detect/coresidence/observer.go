@@ -18,11 +18,11 @@ type observer struct {
 // any number.
 const maxObservers = 1 << 14
 
-// watch notes that an observer reported something of machines in the intervals
+// noteObserved notes that an observer reported something of machines in the intervals
 // from first to last.
-func (a *Activity) watch(o observer, first, last flow.Time, machines ...int) {
+func (a *Activity) noteObserved(o observer, first, last flow.Time, machines ...int) {
 	length := flow.Time(a.Length)
-	if last < first || last < 0 || first >= length*flow.Time(a.covered()) {
+	if last < first || last < 0 || first >= length*flow.Time(a.coveredIntervals()) {
 		return
 	}
 	seen := a.watched[o]
@@ -30,10 +30,10 @@ func (a *Activity) watch(o observer, first, last flow.Time, machines ...int) {
 		if len(a.watched) >= maxObservers {
 			return
 		}
-		seen = make([]bool, a.covered())
+		seen = make([]bool, a.coveredIntervals())
 		a.watched[o] = seen
 	}
-	for t := max(0, first) / length; t <= min(last/length, flow.Time(a.covered()-1)); t++ {
+	for t := max(0, first) / length; t <= min(last/length, flow.Time(a.coveredIntervals()-1)); t++ {
 		seen[t] = true
 	}
 	for _, i := range machines {
@@ -41,9 +41,9 @@ func (a *Activity) watch(o observer, first, last flow.Time, machines ...int) {
 	}
 }
 
-// home is the observer that reported most of machine i's flows; of equals the
+// homeObserver returns the observer that reported most of machine i's flows; of equals the
 // first address and domain.
-func (a *Activity) home(i int) (home observer, ok bool) {
+func (a *Activity) homeObserver(i int) (home observer, ok bool) {
 	for o, n := range a.reports[i] {
 		best := a.reports[i][home]
 		if !ok || n > best || n == best && cmp.Or(o.exporter.Compare(home.exporter), cmp.Compare(o.domain, home.domain)) < 0 {
@@ -57,14 +57,14 @@ func (a *Activity) home(i int) (home observer, ok bool) {
 // chance.
 const silence = 0.01
 
-// unknown marks for each machine the intervals in which the switch it is at
+// unknownIntervals marks for each machine the intervals in which the switch it is at
 // exported nothing, though with as many busy machines it should have: it had
 // restarted, or its exports were lost. Its machines would seem to begin together
 // when it is back. It is nil for a machine without such intervals.
-func (a *Activity) unknown(active []int, observed int) [][]uint64 {
+func (a *Activity) unknownIntervals(active []int, observed int) [][]uint64 {
 	members := map[observer][]int{}
 	for i := range a.vms {
-		if o, ok := a.home(i); ok {
+		if o, ok := a.homeObserver(i); ok {
 			members[o] = append(members[o], i)
 		}
 	}

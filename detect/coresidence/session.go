@@ -75,14 +75,14 @@ func TrainSessions(sequences [][]int, labels int) (*SessionModel, error) {
 	m := &SessionModel{labels: labels, first: map[int][]float64{}, pairs: map[int][]float64{}, mean: make([]float64, labels), spread: make([]float64, labels)}
 	n := 0.0
 	for k, s := range sequences {
-		if err := m.check(s); err != nil {
+		if err := m.checkLabels(s); err != nil {
 			return nil, fmt.Errorf("session %d: %w", k, err)
 		}
 		if k%3 == 2 {
 			continue
 		}
 		n++
-		m.count(s)
+		m.countTransitions(s)
 	}
 	for c := range labels {
 		m.mean[c] /= n
@@ -90,8 +90,8 @@ func TrainSessions(sequences [][]int, labels int) (*SessionModel, error) {
 	}
 	for k, s := range sequences {
 		if k%3 == 2 {
-			m.sequence = append(m.sequence, m.surprise(s))
-			m.distribution = append(m.distribution, m.concentration(s))
+			m.sequence = append(m.sequence, m.sessionSurprise(s))
+			m.distribution = append(m.distribution, m.labelConcentration(s))
 		}
 	}
 	slices.Sort(m.sequence)
@@ -99,7 +99,7 @@ func TrainSessions(sequences [][]int, labels int) (*SessionModel, error) {
 	return m, nil
 }
 
-func (m *SessionModel) check(s []int) error {
+func (m *SessionModel) checkLabels(s []int) error {
 	if len(s) == 0 {
 		return fmt.Errorf("it has no flows")
 	}
@@ -111,8 +111,8 @@ func (m *SessionModel) check(s []int) error {
 	return nil
 }
 
-// count adds s under its length, and under 0, which means any length.
-func (m *SessionModel) count(s []int) {
+// countTransitions adds s under its length, and under 0, which means any length.
+func (m *SessionModel) countTransitions(s []int) {
 	m.sizes[min(len(s), longest)]++
 	for _, n := range []int{min(len(s), longest), 0} {
 		if m.first[n] == nil {
@@ -146,7 +146,7 @@ const prior = 1.0
 // chances, so that nothing is impossible.
 func (m *SessionModel) LogProbability(s []int) float64 {
 	n := min(len(s), longest)
-	p := math.Log(m.share(m.first[n], m.first[0], s[0]))
+	p := math.Log(m.smoothedShare(m.first[n], m.first[0], s[0]))
 	for i := 1; i < len(s); i++ {
 		row := func(counts []float64) []float64 {
 			if counts == nil {
@@ -154,14 +154,14 @@ func (m *SessionModel) LogProbability(s []int) float64 {
 			}
 			return counts[s[i-1]*m.labels : (s[i-1]+1)*m.labels]
 		}
-		p += math.Log(m.share(row(m.pairs[n]), row(m.pairs[0]), s[i]))
+		p += math.Log(m.smoothedShare(row(m.pairs[n]), row(m.pairs[0]), s[i]))
 	}
 	return p
 }
 
-// share is the smoothed part that label c has of counts; all are those of any
+// smoothedShare returns the smoothed part that label c has of counts; all are those of any
 // length.
-func (m *SessionModel) share(counts, all []float64, c int) float64 {
+func (m *SessionModel) smoothedShare(counts, all []float64, c int) float64 {
 	p := 1 / float64(m.labels)
 	for _, row := range [][]float64{all, counts} {
 		total, n := 0.0, 0.0
@@ -176,8 +176,8 @@ func (m *SessionModel) share(counts, all []float64, c int) float64 {
 	return p
 }
 
-// surprise is how improbable a session is, per flow, and how rare its length.
-func (m *SessionModel) surprise(s []int) float64 {
+// sessionSurprise returns how improbable a session is, per flow, and how rare its length.
+func (m *SessionModel) sessionSurprise(s []int) float64 {
 	total := 0.0
 	for _, n := range m.sizes {
 		total += n
@@ -186,9 +186,9 @@ func (m *SessionModel) surprise(s []int) float64 {
 	return -m.LogProbability(s)/float64(len(s)) - math.Log(length)
 }
 
-// concentration is by how many standard deviations the label that is most in
+// labelConcentration returns by how many standard deviations the label that is most in
 // excess is above its mean: the attacker needs many flows of one kind.
-func (m *SessionModel) concentration(s []int) float64 {
+func (m *SessionModel) labelConcentration(s []int) float64 {
 	most := math.Inf(-1)
 	for c, n := range countLabels(s, m.labels) {
 		most = max(most, (n-m.mean[c])/m.spread[c])
@@ -201,18 +201,18 @@ func (m *SessionModel) concentration(s []int) float64 {
 // least as odd (conformal; Vovk, Gammerman and Shafer 2005). A session with a
 // label that was never trained is refused.
 func (m *SessionModel) Judge(s []int) (sequence, distribution float64, err error) {
-	if err := m.check(s); err != nil {
+	if err := m.checkLabels(s); err != nil {
 		return 0, 0, err
 	}
-	return rankOf(m.sequence, m.surprise(s)), rankOf(m.distribution, m.concentration(s)), nil
+	return rankOf(m.sequence, m.sessionSurprise(s)), rankOf(m.distribution, m.labelConcentration(s)), nil
 }
 
 // Scores are what the p-values of Judge are made of; larger is odder.
 func (m *SessionModel) Scores(s []int) (sequence, distribution float64, err error) {
-	if err := m.check(s); err != nil {
+	if err := m.checkLabels(s); err != nil {
 		return 0, 0, err
 	}
-	return m.surprise(s), m.concentration(s), nil
+	return m.sessionSurprise(s), m.labelConcentration(s), nil
 }
 
 // rankOf is the share of scores, with the new one among them, that are at least

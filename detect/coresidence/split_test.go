@@ -16,7 +16,7 @@ func TestChoices(t *testing.T) {
 				}
 			}
 		}
-		if got := choices(n); got != float64(ways) {
+		if got := countChoices(n); got != float64(ways) {
 			t.Errorf("%d machines: %v, want %d", n, got, ways)
 		}
 	}

@@ -19,7 +19,7 @@ func NewWindow(vms []VM, start flow.Time, length time.Duration, intervals, ahead
 		return nil, err
 	}
 	a.ahead = ahead
-	a.seen = make([]bool, a.covered())
+	a.seen = make([]bool, a.coveredIntervals())
 	return a, nil
 }
 
@@ -32,9 +32,9 @@ func (a *Activity) Advance(start flow.Time) {
 	n := int((start - a.Start) / flow.Time(a.Length))
 	a.Start += flow.Time(n) * flow.Time(a.Length)
 	a.first += n
-	a.seen = shift(a.seen, n)
+	a.seen = shiftRow(a.seen, n)
 	for o, seen := range a.watched {
-		if a.watched[o] = shift(seen, n); !anyOf(a.watched[o]) {
+		if a.watched[o] = shiftRow(seen, n); !anyOf(a.watched[o]) {
 			delete(a.watched, o)
 		}
 	}
@@ -57,8 +57,8 @@ func (a *Activity) Advance(start flow.Time) {
 	}
 }
 
-// shift drops the first n and appends as many that are false.
-func shift(row []bool, n int) []bool {
+// shiftRow drops the first n and appends as many that are false.
+func shiftRow(row []bool, n int) []bool {
 	if n = min(n, len(row)); n > 0 {
 		clear(row[copy(row, row[n:]):])
 	}

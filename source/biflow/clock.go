@@ -15,10 +15,10 @@ const oldest = 25 * 24 * flow.Time(time.Hour)
 // it, time restarts.
 const maxBackwards = flow.Time(time.Minute)
 
-// correct moves the times of a record whose exporter's clock is wrong by more
+// correctTimes moves the times of a record whose exporter's clock is wrong by more
 // than MaxSkew, and of one that contradicts that clock. It returns by how much
 // they were wrong, 0 if they were not.
-func (j *Joiner) correct(now flow.Time, r *Record) (skew time.Duration) {
+func (j *Joiner) correctTimes(now flow.Time, r *Record) (skew time.Duration) {
 	most := flow.Time(j.config.MaxSkew)
 	if most == 0 {
 		return 0

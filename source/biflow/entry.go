@@ -6,8 +6,8 @@ import (
 	"dragnet/flow"
 )
 
-// take adds a record whose source is side from.
-func (e *entry) take(r *Record, from int) {
+// takeRecord adds a record whose source is side from.
+func (e *entry) takeRecord(r *Record, from int) {
 	e.known |= r.Known
 	e.sampling = max(e.sampling, r.Sampling)
 	if r.State != flow.StateUnknown {
@@ -24,25 +24,25 @@ func (e *entry) take(r *Record, from int) {
 	}
 	forward := side{flags: r.OrigFlags, isn: r.OrigISN, packets: r.OrigPkts, ipBytes: r.OrigIPBytes, payload: r.OrigBytes}
 	if !r.Biflow {
-		e.add(from, forward, r)
+		e.addCounts(from, forward, r)
 		return
 	}
 	if !r.Arbitrary {
 		e.origin = int8(from)
 	}
 	if r.OrigPkts > 0 || r.RespPkts == 0 {
-		e.add(from, forward, r)
+		e.addCounts(from, forward, r)
 	}
 	if r.RespPkts > 0 || r.RespFlags != 0 {
-		e.add(from^1, side{flags: r.RespFlags, isn: r.RespISN, packets: r.RespPkts, ipBytes: r.RespIPBytes, payload: r.RespBytes}, r)
+		e.addCounts(from^1, side{flags: r.RespFlags, isn: r.RespISN, packets: r.RespPkts, ipBytes: r.RespIPBytes, payload: r.RespBytes}, r)
 	}
 	// Nothing more is to come of the other direction either.
 	e.sides[from^1].over = e.sides[from^1].over || r.Over
 }
 
-// add counts packets of one direction, unless they were counted at another
+// addCounts counts packets of one direction, unless they were counted at another
 // observation point of the exporter: as they entered, or in another domain.
-func (e *entry) add(at int, more side, r *Record) {
+func (e *entry) addCounts(at int, more side, r *Record) {
 	s := &e.sides[at]
 	if s.seen && (s.domain != r.Domain || s.egress != r.Egress) {
 		e.quality.Duplicates++
@@ -63,8 +63,8 @@ func (e *entry) add(at int, more side, r *Record) {
 	s.over = s.over || r.Over
 }
 
-// ended reports whether no further record is expected.
-func (e *entry) ended() bool {
+// isEnded reports whether no further record is expected.
+func (e *entry) isEnded() bool {
 	a, b := &e.sides[0], &e.sides[1]
 	if a.over && b.over {
 		return true
@@ -75,8 +75,8 @@ func (e *entry) ended() bool {
 	return (a.flags|b.flags)&flow.RST != 0 || a.flags&b.flags&flow.FIN != 0
 }
 
-// start and end are the times of the first and of the last packet.
-func (e *entry) start() flow.Time {
+// startTime and endTime return the times of the first and of the last packet.
+func (e *entry) startTime() flow.Time {
 	a, b := &e.sides[0], &e.sides[1]
 	switch {
 	case !a.seen:
@@ -87,16 +87,16 @@ func (e *entry) start() flow.Time {
 	return min(a.start, b.start)
 }
 
-func (e *entry) end() flow.Time { return max(e.sides[0].end, e.sides[1].end) }
+func (e *entry) endTime() flow.Time { return max(e.sides[0].end, e.sides[1].end) }
 
-// fill writes e as a flow, and counts it.
-func (e *entry) fill(f *flow.Flow) {
-	o := e.originator()
+// fillFlow writes e as a flow, and counts it.
+func (e *entry) fillFlow(f *flow.Flow) {
+	o := e.findOriginator()
 	orig, resp := &e.sides[o], &e.sides[o^1]
-	start := e.start()
+	start := e.startTime()
 	// A source that was seen first or last only has no end before its start.
 	*f = flow.Flow{
-		Start: start, Duration: time.Duration(max(0, e.end()-start)), Proto: flow.Proto(e.key.proto),
+		Start: start, Duration: time.Duration(max(0, e.endTime()-start)), Proto: flow.Proto(e.key.proto),
 		OrigFlags: orig.flags, RespFlags: resp.flags, OrigISN: orig.isn, RespISN: resp.isn, ICMPError: e.icmpError,
 		OrigPkts: orig.packets, RespPkts: resp.packets, OrigIPBytes: orig.ipBytes, RespIPBytes: resp.ipBytes,
 		OrigBytes: orig.payload, RespBytes: resp.payload,
@@ -105,23 +105,23 @@ func (e *entry) fill(f *flow.Flow) {
 	if !orig.seen {
 		f.Domain = resp.domain
 	}
-	f.Orig, f.OrigPort = e.key.end(o)
-	f.Resp, f.RespPort = e.key.end(o ^ 1)
-	f.Exporter, _ = (&key{a: e.key.exporter}).end(0)
+	f.Orig, f.OrigPort = e.key.endpoint(o)
+	f.Resp, f.RespPort = e.key.endpoint(o ^ 1)
+	f.Exporter, _ = (&key{a: e.key.exporter}).endpoint(0)
 	// A refusal is believed only of what nothing answered.
 	both := orig.seen && resp.seen
 	if f.State == flow.StateUnknown && (!e.cut || both) || both && f.State == flow.S0 {
-		f.State = e.judge(orig, resp)
+		f.State = e.judgeState(orig, resp)
 	}
 	e.quality.Flows++
 	if orig.seen && resp.seen {
 		e.quality.Joined++
-	} else if e.acknowledges(orig) || e.acknowledges(resp) {
+	} else if e.hasAnswered(orig) || e.hasAnswered(resp) {
 		e.quality.OneSided++
 	}
 }
 
-// acknowledges reports whether a TCP side answered what the other side sent.
-func (e *entry) acknowledges(s *side) bool {
+// hasAnswered reports whether a TCP side answered what the other side sent.
+func (e *entry) hasAnswered(s *side) bool {
 	return flow.Proto(e.key.proto) == flow.TCP && s.flags&flow.ACK != 0
 }

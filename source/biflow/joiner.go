@@ -172,8 +172,8 @@ func keyOf(r *Record) (k key, from int) {
 	return k, 0
 }
 
-// end is the address and port of one end.
-func (k *key) end(side int) (netip.Addr, uint16) {
+// endpoint returns the address and port of one end.
+func (k *key) endpoint(side int) (netip.Addr, uint16) {
 	if side == 0 {
 		return netip.AddrFrom16(k.a).Unmap(), k.portA
 	}
@@ -217,16 +217,16 @@ func (j *Joiner) Add(now flow.Time, r *Record) {
 	if !r.Orig.IsValid() || !r.Resp.IsValid() {
 		return
 	}
-	skewed := j.correct(now, r)
+	skewed := j.correctTimes(now, r)
 	k, from := keyOf(r)
 	e := j.held[k]
-	if e != nil && (r.Start > e.end()+flow.Time(j.config.Wait) || j.now-e.first > flow.Time(j.config.Longest)) {
-		j.end(e)
+	if e != nil && (r.Start > e.endTime()+flow.Time(j.config.Wait) || j.now-e.first > flow.Time(j.config.Longest)) {
+		j.endEntry(e)
 		e = nil
 	}
 	if e == nil {
 		j.ended.cutStart(k, from, r)
-		e = j.open(k, r)
+		e = j.openEntry(k, r)
 	}
 	e.quality.Records++
 	if skewed != 0 {
@@ -234,16 +234,16 @@ func (j *Joiner) Add(now flow.Time, r *Record) {
 		e.quality.Skew = skewed
 	}
 	e.quality.Sampling = max(e.quality.Sampling, r.Sampling)
-	e.quality.touch(e)
-	e.take(r, from)
-	e.unlink()
-	if e.ended() {
+	e.quality.markNewest(e)
+	e.takeRecord(r, from)
+	e.leaveList()
+	if e.isEnded() {
 		e.due = j.now + flow.Time(j.config.Linger)
-		j.lingering.push(e)
+		j.lingering.pushEntry(e)
 		return
 	}
 	e.due = j.now + flow.Time(j.config.Wait)
-	j.waiting.push(e)
+	j.waiting.pushEntry(e)
 }
 
 // Advance moves time to now, if that is later, and reports the conversations
@@ -256,7 +256,7 @@ func (j *Joiner) Advance(now flow.Time) {
 	j.now = max(j.now, now)
 	for _, l := range []*list{&j.waiting, &j.lingering} {
 		for e := l.head.next; e != &l.head && e.due <= j.now; e = l.head.next {
-			j.end(e)
+			j.endEntry(e)
 		}
 	}
 }
@@ -265,7 +265,7 @@ func (j *Joiner) Advance(now flow.Time) {
 func (j *Joiner) Flush() {
 	for _, l := range []*list{&j.lingering, &j.waiting} {
 		for l.head.next != &l.head {
-			j.end(l.head.next)
+			j.endEntry(l.head.next)
 		}
 	}
 }
@@ -274,7 +274,7 @@ func (j *Joiner) Flush() {
 // young conversation was not seen means nothing then, and its state is unknown.
 func (j *Joiner) Cut() {
 	for e := j.waiting.head.prev; e != &j.waiting.head; e = e.prev {
-		e.cut = e.end() > j.now-flow.Time(j.config.Linger)
+		e.cut = e.endTime() > j.now-flow.Time(j.config.Linger)
 	}
 	j.Flush()
 }
@@ -315,14 +315,14 @@ func newSource() *source {
 	return s
 }
 
-// touch makes e the newest of its source.
-func (s *source) touch(e *entry) {
-	e.leave()
+// markNewest makes e the newest of its source.
+func (s *source) markNewest(e *entry) {
+	e.leaveSource()
 	e.older, e.newer = s.ring.older, &s.ring
 	e.older.newer, s.ring.older = e, e
 }
 
-func (e *entry) leave() { e.older.newer, e.newer.older = e.newer, e.older }
+func (e *entry) leaveSource() { e.older.newer, e.newer.older = e.newer, e.older }
 
 func (j *Joiner) sourceOf(exporter netip.Addr) *source {
 	if s := j.exporters.Find(j.now, exporter); s != nil {
@@ -342,10 +342,10 @@ func (j *Joiner) makeRoom() {
 		}
 		e.quality.Early++
 	}
-	j.end(e)
+	j.endEntry(e)
 }
 
-func (j *Joiner) open(k key, r *Record) *entry {
+func (j *Joiner) openEntry(k key, r *Record) *entry {
 	for len(j.held) >= max(1, j.config.MaxFlows) {
 		j.makeRoom()
 	}
@@ -364,14 +364,14 @@ func (j *Joiner) open(k key, r *Record) *entry {
 	return e
 }
 
-// end reports e and forgets it. Its room is kept for another.
-func (j *Joiner) end(e *entry) {
+// endEntry reports e and forgets it. Its room is kept for another.
+func (j *Joiner) endEntry(e *entry) {
 	delete(j.held, e.key)
-	j.ended.add(e, max(1, j.config.MaxFlows/16))
-	e.unlink()
-	e.leave()
+	j.ended.addReported(e, max(1, j.config.MaxFlows/16))
+	e.leaveList()
+	e.leaveSource()
 	e.quality.held--
-	e.fill(&j.out)
+	e.fillFlow(&j.out)
 	j.emit(&j.out)
 	e.next, j.spare = j.spare, e
 }
@@ -381,12 +381,12 @@ type list struct{ head entry }
 
 func (l *list) init() { l.head.prev, l.head.next = &l.head, &l.head }
 
-func (l *list) push(e *entry) {
+func (l *list) pushEntry(e *entry) {
 	e.prev, e.next = l.head.prev, &l.head
 	e.prev.next, l.head.prev = e, e
 }
 
-func (e *entry) unlink() {
+func (e *entry) leaveList() {
 	e.prev.next, e.next.prev = e.next, e.prev
 	e.prev, e.next = e, e
 }

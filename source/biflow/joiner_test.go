@@ -308,8 +308,8 @@ func TestWhatWasReportedIsForgotten(t *testing.T) {
 	for i := range 100 {
 		e := &entry{key: key{portA: uint16(i)}}
 		e.sides[0] = side{seen: true, end: 5}
-		m.add(e, 10)
-		m.add(e, 10)
+		m.addReported(e, 10)
+		m.addReported(e, 10)
 	}
 	if len(m.ends) != 10 || len(m.ring) != 10 {
 		t.Errorf("%d and %d are remembered", len(m.ends), len(m.ring))

@@ -7,24 +7,24 @@ import (
 	"dragnet/packet"
 )
 
-// originator decides which side opened a conversation. What is certain comes
+// findOriginator decides which side opened a conversation. What is certain comes
 // first: what the exporter says, then TCP flags, then time, unless packets
 // were sampled or it is too near, then ports.
-func (e *entry) originator() int {
+func (e *entry) findOriginator() int {
 	if e.origin != undecided {
 		return int(e.origin)
 	}
 	a, b := &e.sides[0], &e.sides[1]
 	switch flow.Proto(e.key.proto) {
 	case flow.ICMP, flow.ICMPv6:
-		return e.asking()
+		return e.findAsker()
 	case flow.TCP:
 		if o := byFlags(a, b); o != undecided {
 			return o
 		}
 		// Both were there from the beginning, so the first to send opened it.
 		if a.flags&b.flags&flow.SYN != 0 && e.sampling <= 1 && (a.start-b.start > exact || b.start-a.start > exact) {
-			return earlier(a, b)
+			return earlierSide(a, b)
 		}
 	}
 	if o := byService(e.key.portA, e.key.portB); o != undecided {
@@ -36,7 +36,7 @@ func (e *entry) originator() int {
 	case !a.seen:
 		return 1
 	case e.sampling <= 1 && a.start != b.start:
-		return earlier(a, b)
+		return earlierSide(a, b)
 	case e.key.portA < e.key.portB:
 		return 1
 	}
@@ -47,15 +47,15 @@ func (e *entry) originator() int {
 // and Open vSwitch notes when it handled a packet.
 const exact = 20 * flow.Time(time.Millisecond)
 
-func earlier(a, b *side) int {
+func earlierSide(a, b *side) int {
 	if a.start < b.start {
 		return 0
 	}
 	return 1
 }
 
-// asking finds the side that sent ICMP requests, or the only one.
-func (e *entry) asking() int {
+// findAsker finds the side that sent ICMP requests, or the only one.
+func (e *entry) findAsker() int {
 	proto := flow.Proto(e.key.proto)
 	kind, answer := uint8(e.key.portA), uint8(e.key.portB)
 	if _, _, paired := packet.ICMPPorts(proto, kind, answer); !paired {
@@ -74,26 +74,26 @@ func (e *entry) asking() int {
 // byFlags finds the side that sent a SYN that acknowledges nothing: the flags
 // of a whole connection, in which each side acknowledges, show none.
 func byFlags(a, b *side) int {
-	first, second := opens(a), opens(b)
+	first, second := sentSYN(a), sentSYN(b)
 	switch {
 	case first && !second:
 		return 0
 	case second && !first:
 		return 1
-	case answers(a) && !answers(b):
+	case sentAnswer(a) && !sentAnswer(b):
 		return 1
-	case answers(b) && !answers(a):
+	case sentAnswer(b) && !sentAnswer(a):
 		return 0
 	}
 	return undecided
 }
 
-// opens reports whether a side certainly sent the first SYN.
-func opens(s *side) bool { return s.flags&(flow.SYN|flow.ACK) == flow.SYN }
+// sentSYN reports whether a side certainly sent the first SYN.
+func sentSYN(s *side) bool { return s.flags&(flow.SYN|flow.ACK) == flow.SYN }
 
-// answers reports whether a side certainly sent the second packet: a single
+// sentAnswer reports whether a side certainly sent the second packet: a single
 // one with SYN and ACK, or a reset without ever having sent a SYN.
-func answers(s *side) bool {
+func sentAnswer(s *side) bool {
 	return s.packets == 1 && s.flags&(flow.SYN|flow.ACK) == flow.SYN|flow.ACK ||
 		s.packets == 1 && s.flags&(flow.SYN|flow.RST|flow.ACK|flow.PSH|flow.FIN) == flow.RST|flow.ACK
 }
@@ -118,8 +118,8 @@ func byService(portA, portB uint16) int {
 	return undecided
 }
 
-// judge gives the state in Zeek's terms, as far as flags and counts tell it.
-func (e *entry) judge(orig, resp *side) flow.State {
+// judgeState gives the state in Zeek's terms, as far as flags and counts tell it.
+func (e *entry) judgeState(orig, resp *side) flow.State {
 	sampled := e.sampling > 1
 	switch flow.Proto(e.key.proto) {
 	case flow.TCP:
@@ -146,7 +146,7 @@ func (e *entry) judge(orig, resp *side) flow.State {
 func tcpState(orig, resp *side, sampled bool) flow.State {
 	o, r := orig.flags, resp.flags
 	if orig.seen && r&flow.SYN != 0 {
-		return established(o, r)
+		return establishedState(o, r)
 	}
 	if sampled {
 		return flow.StateUnknown
@@ -172,8 +172,8 @@ func tcpState(orig, resp *side, sampled bool) flow.State {
 	return flow.S0
 }
 
-// established is the state of a connection whose SYN was answered by a SYN.
-func established(o, r flow.TCPFlags) flow.State {
+// establishedState returns the state of a connection whose SYN was answered by a SYN.
+func establishedState(o, r flow.TCPFlags) flow.State {
 	switch {
 	case o&r&flow.FIN != 0:
 		return flow.SF

@@ -16,8 +16,8 @@ type recent struct {
 	next int
 }
 
-// add notes a conversation that is being reported; at most most are remembered.
-func (m *recent) add(e *entry, most int) {
+// addReported notes a conversation that is being reported; at most most are remembered.
+func (m *recent) addReported(e *entry, most int) {
 	if m.ends == nil {
 		m.ends = map[key][2]flow.Time{}
 	}

@@ -17,7 +17,7 @@ var ErrSaved = errors.New("the conversations kept for a restart are damaged, or 
 // Save returns all that is held, so that another Joiner can go on with it.
 func (j *Joiner) Save() []byte {
 	c := &codec{b: []byte{formSaved}}
-	j.walk(c)
+	j.codeState(c)
 	return c.b
 }
 
@@ -29,40 +29,40 @@ func (j *Joiner) Restore(b []byte) error {
 	}
 	c := &codec{b: b[1:], reading: true}
 	fresh := New(j.config, func(*flow.Flow) {})
-	fresh.walk(c)
+	fresh.codeState(c)
 	if c.bad || len(c.b) > 0 {
 		return ErrSaved
 	}
 	// The lists are rings through the Joiner itself, so it is filled again.
 	c = &codec{b: b[1:], reading: true}
-	j.walk(c)
+	j.codeState(c)
 	return nil
 }
 
-// walk writes or reads all of a Joiner.
-func (j *Joiner) walk(c *codec) {
+// codeState writes or reads all of a Joiner, as c says.
+func (j *Joiner) codeState(c *codec) {
 	number(c, &j.now)
 	exporters := j.exporters.Len()
 	number(c, &exporters)
 	if !c.reading {
 		for from, s := range j.exporters.All() {
-			c.addr(from)
-			s.Quality.walk(c)
+			c.codeAddress(from)
+			s.Quality.codeState(c)
 		}
 	}
 	for ; c.reading && !c.bad && exporters > 0; exporters-- {
 		var q Quality
-		from := c.addr(netip.Addr{})
-		q.walk(c)
+		from := c.codeAddress(netip.Addr{})
+		q.codeState(c)
 		if s := j.sourceOf(from); !c.bad {
 			s.Add(&q)
 		}
 	}
-	j.others.Quality.walk(c)
+	j.others.Quality.codeState(c)
 	for _, l := range []*list{&j.lingering, &j.waiting} {
 		j.walkList(c, l)
 	}
-	j.ended.walk(c)
+	j.ended.codeState(c)
 }
 
 func (j *Joiner) walkList(c *codec, l *list) {
@@ -73,37 +73,37 @@ func (j *Joiner) walkList(c *codec, l *list) {
 	number(c, &count)
 	if !c.reading {
 		for e := l.head.next; e != &l.head; e = e.next {
-			e.walk(c)
+			e.codeState(c)
 		}
 		return
 	}
 	for ; !c.bad && count > 0; count-- {
 		var read entry
-		read.walk(c)
+		read.codeState(c)
 		if c.bad || j.held[read.key] != nil {
 			c.bad = true
 			return
 		}
 		r := Record{}
-		r.Exporter, _ = (&key{a: read.key.exporter}).end(0)
-		e := j.open(read.key, &r)
+		r.Exporter, _ = (&key{a: read.key.exporter}).endpoint(0)
+		e := j.openEntry(read.key, &r)
 		e.sides, e.first, e.due, e.cut, e.origin = read.sides, read.first, read.due, read.cut, read.origin
 		e.state, e.icmpError, e.sampling, e.known = read.state, read.icmpError, read.sampling, read.known
-		e.quality.touch(e)
-		l.push(e)
+		e.quality.markNewest(e)
+		l.pushEntry(e)
 	}
 }
 
-func (e *entry) walk(c *codec) {
-	e.key.walk(c)
+func (e *entry) codeState(c *codec) {
+	e.key.codeState(c)
 	for i := range e.sides {
 		s := &e.sides[i]
-		flag(c, &s.seen)
-		flag(c, &s.over)
+		codeFlag(c, &s.seen)
+		codeFlag(c, &s.over)
 		if !s.seen {
 			continue
 		}
-		flag(c, &s.egress)
+		codeFlag(c, &s.egress)
 		number(c, &s.flags)
 		number(c, &s.domain)
 		number(c, &s.isn)
@@ -115,7 +115,7 @@ func (e *entry) walk(c *codec) {
 	}
 	number(c, &e.first)
 	number(c, &e.due)
-	flag(c, &e.cut)
+	codeFlag(c, &e.cut)
 	number(c, &e.origin)
 	number(c, &e.state)
 	number(c, &e.icmpError)
@@ -126,16 +126,16 @@ func (e *entry) walk(c *codec) {
 	}
 }
 
-func (k *key) walk(c *codec) {
-	c.raw(k.a[:])
-	c.raw(k.b[:])
-	c.raw(k.exporter[:])
+func (k *key) codeState(c *codec) {
+	c.codeBytes(k.a[:])
+	c.codeBytes(k.b[:])
+	c.codeBytes(k.exporter[:])
 	number(c, &k.portA)
 	number(c, &k.portB)
 	number(c, &k.proto)
 }
 
-func (q *Quality) walk(c *codec) {
+func (q *Quality) codeState(c *codec) {
 	for _, n := range []*uint64{&q.Records, &q.Flows, &q.Joined, &q.OneSided, &q.Duplicates, &q.Early, &q.ClockOff} {
 		number(c, n)
 	}
@@ -143,7 +143,7 @@ func (q *Quality) walk(c *codec) {
 	number(c, &q.Sampling)
 }
 
-func (m *recent) walk(c *codec) {
+func (m *recent) codeState(c *codec) {
 	count := len(m.ring)
 	number(c, &count)
 	if c.reading && count > 0 && !c.bad {
@@ -156,7 +156,7 @@ func (m *recent) walk(c *codec) {
 			k = m.ring[(m.next+i)%count]
 			ends = m.ends[k]
 		}
-		k.walk(c)
+		k.codeState(c)
 		number(c, &ends[0])
 		number(c, &ends[1])
 		if c.reading && !c.bad {
@@ -189,7 +189,7 @@ func number[T ~int | ~int8 | ~int64 | ~uint8 | ~uint16 | ~uint32 | ~uint64](c *c
 	c.b = c.b[n:]
 }
 
-func flag(c *codec, p *bool) {
+func codeFlag(c *codec, p *bool) {
 	var n uint8
 	if *p {
 		n = 1
@@ -198,7 +198,7 @@ func flag(c *codec, p *bool) {
 	*p = n != 0
 }
 
-func (c *codec) raw(b []byte) {
+func (c *codec) codeBytes(b []byte) {
 	switch {
 	case !c.reading:
 		c.b = append(c.b, b...)
@@ -209,9 +209,9 @@ func (c *codec) raw(b []byte) {
 	}
 }
 
-// addr writes a, or reads and returns an address.
-func (c *codec) addr(a netip.Addr) netip.Addr {
+// codeAddress writes a, or reads and returns an address.
+func (c *codec) codeAddress(a netip.Addr) netip.Addr {
 	raw := a.As16()
-	c.raw(raw[:])
+	c.codeBytes(raw[:])
 	return netip.AddrFrom16(raw).Unmap()
 }

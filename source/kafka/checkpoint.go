@@ -39,12 +39,12 @@ type offset struct {
 
 const checkpointVersion = 1
 
-// slot is the file of a checkpoint. The next one does not replace it, since the
+// checkpointFile returns the file of a checkpoint. The next one does not replace it, since the
 // store may not have taken that in yet.
-func (c *Consumer) slot(number int64) string { return fmt.Sprintf("%s.%d", c.file, number%2) }
+func (c *Consumer) checkpointFile(number int64) string { return fmt.Sprintf("%s.%d", c.file, number%2) }
 
-// id is a random name that is kept in a file.
-func (c *Consumer) id() (string, error) {
+// readID returns a random name that is kept in a file.
+func (c *Consumer) readID() (string, error) {
 	file := c.file + ".id"
 	text, err := os.ReadFile(file)
 	if err == nil && len(text) == 17 {
@@ -57,11 +57,11 @@ func (c *Consumer) id() (string, error) {
 	return id, durable.WriteFile(file, []byte(id+"\n"), 0o600)
 }
 
-// write keeps the state of all topics under the next number.
-func (c *Consumer) write() (number int64, err error) {
+// writeCheckpoint keeps the state of all topics under the next number.
+func (c *Consumer) writeCheckpoint() (number int64, err error) {
 	k := checkpoint{Version: checkpointVersion, Number: c.number + 1}
 	for _, f := range c.feeds {
-		one, err := f.save()
+		one, err := f.saveState()
 		if err != nil {
 			return 0, err
 		}
@@ -71,7 +71,7 @@ func (c *Consumer) write() (number int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := durable.WriteFile(c.slot(k.Number), text, 0o600); err != nil {
+	if err := durable.WriteFile(c.checkpointFile(k.Number), text, 0o600); err != nil {
 		return 0, fmt.Errorf("keep where topics go on: %w", err)
 	}
 	return k.Number, nil
@@ -80,9 +80,9 @@ func (c *Consumer) write() (number int64, err error) {
 // errNoCheckpoint is why Consumer goes on from the offsets committed.
 var errNoCheckpoint = errors.New("no file has the state that the store has taken in")
 
-// read takes the state that the store has taken in.
-func (c *Consumer) read(number int64) error {
-	text, err := os.ReadFile(c.slot(number))
+// readCheckpoint takes the state that the store has taken in.
+func (c *Consumer) readCheckpoint(number int64) error {
+	text, err := os.ReadFile(c.checkpointFile(number))
 	if errors.Is(err, fs.ErrNotExist) {
 		return errNoCheckpoint
 	}
@@ -91,16 +91,16 @@ func (c *Consumer) read(number int64) error {
 	}
 	var k checkpoint
 	if err := json.Unmarshal(text, &k); err != nil {
-		return fmt.Errorf("read %s: %w", c.slot(number), err)
+		return fmt.Errorf("read %s: %w", c.checkpointFile(number), err)
 	}
 	if k.Version != checkpointVersion || k.Number != number {
-		return fmt.Errorf("%w: %s is of version %d and number %d", errNoCheckpoint, c.slot(number), k.Version, k.Number)
+		return fmt.Errorf("%w: %s is of version %d and number %d", errNoCheckpoint, c.checkpointFile(number), k.Version, k.Number)
 	}
 	for i := range k.Topics {
 		for _, f := range c.feeds {
 			if f.topic.Name == k.Topics[i].Name {
-				if err := f.restore(&k.Topics[i]); err != nil {
-					return fmt.Errorf("read %s: topic %s: %w", c.slot(number), f.topic.Name, err)
+				if err := f.restoreState(&k.Topics[i]); err != nil {
+					return fmt.Errorf("read %s: topic %s: %w", c.checkpointFile(number), f.topic.Name, err)
 				}
 			}
 		}
@@ -108,7 +108,7 @@ func (c *Consumer) read(number int64) error {
 	return nil
 }
 
-func (f *feed) save() (one savedFeed, err error) {
+func (f *feed) saveState() (one savedFeed, err error) {
 	one = savedFeed{Name: f.topic.Name, Format: f.topic.Format, Partitions: map[int32]offset{}, Clock: f.clock, Counts: f.counts, Join: f.join.Save()}
 	for n, p := range f.partitions {
 		at := offset{p.next, p.clock}
@@ -124,7 +124,7 @@ func (f *feed) save() (one savedFeed, err error) {
 	return one, err
 }
 
-func (f *feed) restore(one *savedFeed) error {
+func (f *feed) restoreState(one *savedFeed) error {
 	f.clock, f.counts = one.Clock, one.Counts
 	if err := f.join.Restore(one.Join); err != nil {
 		return err

@@ -142,8 +142,8 @@ func (c *Configuration) Validate() error {
 	return p.Join()
 }
 
-// options are those of every client.
-func (c *Configuration) options() ([]kgo.Opt, error) {
+// clientOptions returns the options of every client.
+func (c *Configuration) clientOptions() ([]kgo.Opt, error) {
 	all := []kgo.Opt{kgo.SeedBrokers(c.Brokers...), kgo.ClientID("dragnet"), kgo.DialTimeout(5 * time.Second)}
 	if c.User != "" {
 		switch c.Mechanism {
@@ -158,14 +158,14 @@ func (c *Configuration) options() ([]kgo.Opt, error) {
 	if !c.TLS.Enabled {
 		return all, nil
 	}
-	t, err := c.TLS.config()
+	t, err := c.TLS.loadConfig()
 	if err != nil {
 		return nil, err
 	}
 	return append(all, kgo.DialTLSConfig(t)), nil
 }
 
-func (t *TLS) config() (*tls.Config, error) {
+func (t *TLS) loadConfig() (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
 	if t.CA != "" {
 		text, err := os.ReadFile(t.CA)
@@ -186,9 +186,9 @@ func (t *TLS) config() (*tls.Config, error) {
 	return c, nil
 }
 
-// brief is an error of the client without the addresses of connections, which
+// shortenError returns an error of the client without the addresses of connections, which
 // change each time.
-func brief(err error) string {
+func shortenError(err error) string {
 	var broken *net.OpError
 	if errors.As(err, &broken) {
 		return broken.Op + ": " + broken.Err.Error()

@@ -55,12 +55,12 @@ func New(config Configuration, d Dependencies) (*Consumer, error) {
 		return nil, err
 	}
 	c := &Consumer{config: config, file: d.File, log: d.Log, now: time.Now, told: map[string]time.Time{}}
-	c.begin()
+	c.forgetAll()
 	return c, nil
 }
 
-// begin forgets all that was read.
-func (c *Consumer) begin() {
+// forgetAll forgets all that was read.
+func (c *Consumer) forgetAll() {
 	c.feeds = nil
 	for _, t := range c.config.Topics {
 		c.feeds = append(c.feeds, newFeed(&c.config, t, func(f *flow.Flow) { c.pending = append(c.pending, *f) }))
@@ -78,13 +78,13 @@ const (
 // beginning of the topics. That the cluster cannot be reached is not an error; it is
 // tried again.
 func (c *Consumer) Start(_ context.Context, stored func(name string) int64) error {
-	id, err := c.id()
+	id, err := c.readID()
 	if err != nil {
 		return err
 	}
 	c.name = "kafka " + id
 	number := stored(c.name)
-	options, err := c.config.options()
+	options, err := c.config.clientOptions()
 	if err != nil {
 		return err
 	}
@@ -98,12 +98,12 @@ func (c *Consumer) Start(_ context.Context, stored func(name string) int64) erro
 	defer c.mu.Unlock()
 	c.number = number
 	if number > 0 {
-		err := c.read(number)
+		err := c.readCheckpoint(number)
 		if err == nil {
 			return nil
 		}
 		c.log.Warn("restore topics failed: reading continues at the committed offsets, so flows may be stored twice, and open conversations in two parts", "err", err)
-		c.begin()
+		c.forgetAll()
 	}
 	c.resume = map[string]map[int32]int64{}
 	return nil
@@ -122,8 +122,8 @@ func (c *Consumer) Stop(context.Context) error {
 // lookEvery is how often partitions that were added are looked for.
 const lookEvery = time.Minute
 
-// look finds the partitions of topics, and fetches from those that are new.
-func (c *Consumer) look(ctx context.Context) error {
+// findPartitions finds the partitions of topics, and fetches from those that are new.
+func (c *Consumer) findPartitions(ctx context.Context) error {
 	if now := c.now(); now.Sub(c.looked).Abs() < lookEvery {
 		return nil
 	}
@@ -144,10 +144,10 @@ func (c *Consumer) look(ctx context.Context) error {
 	for _, f := range c.feeds {
 		one := found[f.topic.Name]
 		if one.Err != nil {
-			c.complain(f.topic.Name, one.Err)
+			c.noteError(f.topic.Name, one.Err)
 			continue
 		}
-		add[f.topic.Name] = f.open(c.now(), one.Partitions.Numbers(), c.resume[f.topic.Name])
+		add[f.topic.Name] = f.choosePartitions(c.now(), one.Partitions.Numbers(), c.resume[f.topic.Name])
 	}
 	c.client.AddConsumePartitions(add)
 	c.looked = c.now()
@@ -177,9 +177,9 @@ func (c *Consumer) findCommitted(ctx context.Context) error {
 	return nil
 }
 
-// open returns the partitions that are to be fetched from and were not, with
+// choosePartitions returns the partitions that are to be fetched from and were not, with
 // their offsets.
-func (f *feed) open(now time.Time, all []int32, committed map[int32]int64) map[int32]kgo.Offset {
+func (f *feed) choosePartitions(now time.Time, all []int32, committed map[int32]int64) map[int32]kgo.Offset {
 	add := map[int32]kgo.Offset{}
 	for _, n := range all {
 		if len(f.topic.Partitions) > 0 && !slices.Contains(f.topic.Partitions, n) {
@@ -214,11 +214,11 @@ const (
 // more waits. Checkpoint must follow.
 func (c *Consumer) Take(ctx context.Context, store func([]flow.Flow) error) (more bool, err error) {
 	ask, cancel := context.WithTimeout(ctx, askWait)
-	err = c.look(ask)
+	err = c.findPartitions(ask)
 	cancel()
 	if err != nil {
 		c.mu.Lock()
-		c.complain("", err)
+		c.noteError("", err)
 		c.mu.Unlock()
 		return false, ctx.Err()
 	}
@@ -235,17 +235,17 @@ func (c *Consumer) Take(ctx context.Context, store func([]flow.Flow) error) (mor
 		}
 		t.EachPartition(func(p kgo.FetchPartition) {
 			got += len(p.Records)
-			c.feeds[at].fetched(now, &p)
+			c.feeds[at].queueMessages(now, &p)
 		})
 	})
 	for _, e := range fetches.Errors() {
 		if !errors.Is(e.Err, context.DeadlineExceeded) && !errors.Is(e.Err, context.Canceled) {
-			c.complain(e.Topic, e.Err)
+			c.noteError(e.Topic, e.Err)
 		}
 	}
 	for _, f := range c.feeds {
 		before := f.counts.Messages
-		f.advance(now)
+		f.takeQueued(now)
 		c.changed = c.changed || f.counts.Messages != before
 	}
 	c.changed = c.changed || len(c.pending) > 0
@@ -262,10 +262,10 @@ func (c *Consumer) Take(ctx context.Context, store func([]flow.Flow) error) (mor
 	return got > 0, err
 }
 
-// complain counts an error and logs it, each once a minute.
-func (c *Consumer) complain(topic string, err error) {
+// noteError counts an error and logs it, each once a minute.
+func (c *Consumer) noteError(topic string, err error) {
 	c.errors++
-	now, text := c.now(), topic+": "+brief(err)
+	now, text := c.now(), topic+": "+shortenError(err)
 	if now.Sub(c.told[text]).Abs() < time.Minute {
 		return
 	}
@@ -273,7 +273,7 @@ func (c *Consumer) complain(topic string, err error) {
 		clear(c.told)
 	}
 	c.told[text] = now
-	c.log.Warn("read topics failed", "topic", topic, "err", brief(err))
+	c.log.Warn("read topics failed", "topic", topic, "err", shortenError(err))
 }
 
 // Checkpoint keeps the state that follows what Take handed over, if anything
@@ -284,7 +284,7 @@ func (c *Consumer) Checkpoint() (number int64, changed bool, err error) {
 	if !c.changed {
 		return c.number, false, nil
 	}
-	number, err = c.write()
+	number, err = c.writeCheckpoint()
 	return number, true, err
 }
 
@@ -305,7 +305,7 @@ func (c *Consumer) Commit(ctx context.Context, number int64) {
 	defer cancel()
 	if err := c.admin.CommitAllOffsets(ctx, c.config.Group, offsets); err != nil {
 		c.mu.Lock()
-		c.complain("", err)
+		c.noteError("", err)
 		c.mu.Unlock()
 	}
 }
@@ -327,7 +327,7 @@ func (c *Consumer) Sources() (all []TopicCounts) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, f := range c.feeds {
-		s := TopicCounts{Topic: f.topic.Name, Counts: f.counts, Lag: f.lag()}
+		s := TopicCounts{Topic: f.topic.Name, Counts: f.counts, Lag: f.countLag()}
 		for _, n := range f.netflow.Counters() {
 			s.NetFlow.Add(n)
 		}

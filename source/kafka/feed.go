@@ -70,8 +70,8 @@ func newFeed(c *Configuration, t Topic, emit func(*flow.Flow)) *feed {
 	return f
 }
 
-// fetched takes messages that were fetched from a partition.
-func (f *feed) fetched(now time.Time, fp *kgo.FetchPartition) {
+// queueMessages takes messages that were fetched from a partition.
+func (f *feed) queueMessages(now time.Time, fp *kgo.FetchPartition) {
 	p := f.partitions[fp.Partition]
 	if p == nil {
 		return
@@ -110,10 +110,10 @@ const (
 	patience  = 10 * time.Second
 )
 
-// advance takes in queued messages, of all partitions in the order of time: the
+// takeQueued takes in queued messages, of all partitions in the order of time: the
 // two directions of a conversation may be in different ones. Those that could be
 // preceded by one that is not fetched yet wait, within bounds.
-func (f *feed) advance(now time.Time) {
+func (f *feed) takeQueued(now time.Time) {
 	until, caught := flow.MaxTime, true
 	for _, p := range f.partitions {
 		if p.fetched >= p.high {
@@ -157,7 +157,7 @@ func (f *feed) takeUntil(p *partition, at flow.Time) {
 	for n == 0 || n < len(p.queue) && p.queue[n].at <= at {
 		a := &p.queue[n]
 		f.clock = max(f.clock, a.at)
-		f.take(a.record.Value)
+		f.takeMessage(a.record.Value)
 		p.next = a.record.Offset + 1
 		*a = arrival{}
 		n++
@@ -168,15 +168,15 @@ func (f *feed) takeUntil(p *partition, at flow.Time) {
 	f.queued -= n
 }
 
-// take makes flows of a message.
-func (f *feed) take(b []byte) {
+// takeMessage makes flows of a message.
+func (f *feed) takeMessage(b []byte) {
 	f.counts.Messages++
-	if f.read(b) != nil {
+	if f.decodeMessage(b) != nil {
 		f.counts.Malformed++
 	}
 }
 
-func (f *feed) read(b []byte) error {
+func (f *feed) decodeMessage(b []byte) error {
 	switch f.topic.Format {
 	case formatGoflow2:
 		return goflow2.Read(b, func(_ flow.Time, r *biflow.Record) { f.join.Add(f.clock, r) })
@@ -199,8 +199,8 @@ func (f *feed) read(b []byte) error {
 	return nil
 }
 
-// lag is how many messages are not taken in yet, as far as is known.
-func (f *feed) lag() (n uint64) {
+// countLag returns how many messages are not taken in yet, as far as is known.
+func (f *feed) countLag() (n uint64) {
 	for _, p := range f.partitions {
 		n += uint64(max(0, p.high-p.next))
 	}

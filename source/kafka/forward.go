@@ -33,7 +33,7 @@ func NewForwarder(config Configuration, d Dependencies) (*Forwarder, error) {
 
 // Start makes the client. That the cluster cannot be reached is not an error.
 func (w *Forwarder) Start(context.Context) error {
-	options, err := w.config.options()
+	options, err := w.config.clientOptions()
 	if err != nil {
 		return err
 	}
@@ -56,18 +56,18 @@ func (w *Forwarder) Add(batch []flow.Flow) {
 	for i := range batch {
 		value := protobuf.Append(make([]byte, 0, 192), &batch[i])
 		key := sha256.Sum256(value)
-		w.client.TryProduce(context.Background(), &kgo.Record{Key: key[:16], Value: value}, w.done)
+		w.client.TryProduce(context.Background(), &kgo.Record{Key: key[:16], Value: value}, w.noteDelivery)
 	}
 }
 
-func (w *Forwarder) done(_ *kgo.Record, err error) {
+func (w *Forwarder) noteDelivery(_ *kgo.Record, err error) {
 	if err == nil {
 		w.forwarded.Add(1)
 		return
 	}
 	w.dropped.Add(1)
 	if now, last := time.Now().Unix(), w.warned.Load(); now-last >= 60 && w.warned.CompareAndSwap(last, now) {
-		w.log.Warn("flows not forwarded", "topic", w.config.Forward.Topic, "dropped", w.dropped.Load(), "err", brief(err))
+		w.log.Warn("flows not forwarded", "topic", w.config.Forward.Topic, "dropped", w.dropped.Load(), "err", shortenError(err))
 	}
 }
 

@@ -32,8 +32,8 @@ type domain struct {
 	boot uint64
 }
 
-// exporter finds or makes the state of an address.
-func (d *Decoder) exporter(now flow.Time, from netip.Addr) (*exporter, error) {
+// findExporter finds or makes the state of an address.
+func (d *Decoder) findExporter(now flow.Time, from netip.Addr) (*exporter, error) {
 	e := d.exporters.Find(now, from)
 	if e == nil {
 		return nil, ErrBound
@@ -41,8 +41,8 @@ func (d *Decoder) exporter(now flow.Time, from netip.Addr) (*exporter, error) {
 	return e, nil
 }
 
-// domain finds or makes the state of an observation domain.
-func (d *Decoder) domain(e *exporter, key domainKey) *domain {
+// findDomain finds or makes the state of an observation domain.
+func (d *Decoder) findDomain(e *exporter, key domainKey) *domain {
 	o, ok := e.domains.Use(key)
 	if !ok {
 		if e.domains.Len() >= d.config.MaxDomains {
@@ -63,12 +63,12 @@ func (e *exporter) forgetDomain() {
 	e.domains.Delete(key)
 }
 
-// learn keeps a template.
-func (d *Decoder) learn(e *exporter, o *domain, t *template) {
+// learnTemplate keeps a template.
+func (d *Decoder) learnTemplate(e *exporter, o *domain, t *template) {
 	e.Templates++
 	old, known := o.templates.Use(t.id)
 	switch {
-	case known && old.same(t):
+	case known && old.describesSame(t):
 		return
 	case known:
 		e.Replaced++
@@ -80,8 +80,8 @@ func (d *Decoder) learn(e *exporter, o *domain, t *template) {
 	o.templates.Put(t.id, t)
 }
 
-// counters are those of the exporter with all its domains.
-func (e *exporter) counters() Counters {
+// sumCounters returns the counters of the exporter with all its domains.
+func (e *exporter) sumCounters() Counters {
 	c := e.Counters
 	for _, o := range e.domains.All() {
 		c.Lost += o.sequence.Lost()

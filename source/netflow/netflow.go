@@ -131,7 +131,7 @@ func New(c Configuration) *Decoder {
 	d.exporters.Proven = func(e *exporter) bool { return e.Records > 0 }
 	d.exporters.Forget = func(from netip.Addr, e *exporter) {
 		if d.Forget != nil {
-			d.Forget(from, e.counters())
+			d.Forget(from, e.sumCounters())
 		}
 	}
 	return d
@@ -172,7 +172,7 @@ func (d *Decoder) Decode(now flow.Time, from netip.Addr, datagram []byte, emit f
 		return ErrVersion
 	}
 	from = from.Unmap().WithZone("")
-	e, err := d.exporter(now, from)
+	e, err := d.findExporter(now, from)
 	if err != nil {
 		d.Refused++
 		return err
@@ -197,7 +197,7 @@ func (d *Decoder) Decode(now flow.Time, from netip.Addr, datagram []byte, emit f
 func (d *Decoder) Counters() map[netip.Addr]Counters {
 	all := make(map[netip.Addr]Counters, d.exporters.Len())
 	for from, e := range d.exporters.All() {
-		all[from] = e.counters()
+		all[from] = e.sumCounters()
 	}
 	return all
 }

@@ -27,7 +27,7 @@ func TestThreeVersionsOfOneScan(t *testing.T) {
 			one := []biflow.Record{r}
 			if r.Biflow {
 				back := r
-				turn(&back.Flow)
+				swapEnds(&back.Flow)
 				one = append(one, back)
 			}
 			for _, r := range one {

@@ -16,21 +16,21 @@ const (
 	flowDenied       = 3
 )
 
-// record fills r from the values of a record.
-func (v *values) record(r *biflow.Record, c clock) {
+// fillRecord fills r from the values of a record.
+func (v *values) fillRecord(r *biflow.Record, c clock) {
 	*r = biflow.Record{Egress: v.number(direction) == 1}
 	f := &r.Flow
 	f.Orig, f.Resp = v.src, v.dst
 	f.Proto = flow.Proto(v.number(protocol))
-	v.ports(r)
+	v.fillPorts(r)
 	f.OrigPkts, f.OrigIPBytes = v.number(packets), v.number(octets)
 	f.RespPkts, f.RespIPBytes = v.number(reversePackets), v.number(reverseOctets)
 	f.OrigBytes, f.RespBytes = v.number(payloadOctets), v.number(reversePayloadOctets)
 	f.OrigFlags = flow.TCPFlags(v.number(tcpFlags) | v.number(initialFlags))
 	f.RespFlags = flow.TCPFlags(v.number(reverseTCPFlags) | v.number(reverseInitialFlags))
 	f.OrigISN = uint32(v.number(tcpSequence))
-	v.columns(f)
-	v.times(f, c)
+	v.fillColumns(f)
+	v.fillTimes(f, c)
 	r.Biflow = v.has(reverseOctets) || v.has(reversePackets) || v.has(reverseTCPFlags)
 	if end := v.number(endReason); end != 0 && end != endedActive {
 		r.Over = true
@@ -48,15 +48,15 @@ func (v *values) record(r *biflow.Record, c clock) {
 		switch v.number(biflowDirection) {
 		case initiator:
 		case reverseInitiator:
-			turn(f)
+			swapEnds(f)
 		default:
 			r.Arbitrary = true
 		}
 	}
 }
 
-// columns says which optional columns the record fills.
-func (v *values) columns(f *flow.Flow) {
+// fillColumns sets which optional columns the record fills.
+func (v *values) fillColumns(f *flow.Flow) {
 	if v.has(octets) || v.has(packets) || v.has(reverseOctets) || v.has(reversePackets) {
 		f.Known |= flow.Counts
 	}
@@ -75,9 +75,9 @@ func (v *values) columns(f *flow.Flow) {
 	}
 }
 
-// ports fills the ports; type and code of ICMP stand in the destination port
+// fillPorts fills the ports; type and code of ICMP stand in the destination port
 // where there is no element for them.
-func (v *values) ports(r *biflow.Record) {
+func (v *values) fillPorts(r *biflow.Record) {
 	if r.Proto != flow.ICMP && r.Proto != flow.ICMPv6 {
 		r.OrigPort, r.RespPort = uint16(v.number(srcPort)), uint16(v.number(dstPort))
 		return
@@ -92,8 +92,8 @@ func (v *values) ports(r *biflow.Record) {
 	}
 }
 
-// turn exchanges originator and responder.
-func turn(f *flow.Flow) {
+// swapEnds exchanges originator and responder.
+func swapEnds(f *flow.Flow) {
 	f.Orig, f.Resp = f.Resp, f.Orig
 	f.OrigPort, f.RespPort = f.RespPort, f.OrigPort
 	f.OrigPkts, f.RespPkts = f.RespPkts, f.OrigPkts
@@ -103,11 +103,11 @@ func turn(f *flow.Flow) {
 	f.OrigISN, f.RespISN = f.RespISN, f.OrigISN
 }
 
-// times fills Start and Duration from whatever the record has; at worst it is
+// fillTimes fills Start and Duration from whatever the record has; at worst it is
 // when the datagram was sent.
-func (v *values) times(f *flow.Flow, c clock) {
-	start, begins := v.instant(c, startNanos, startMicros, startMillis, startSeconds, startDelta, startUptime)
-	end, ends := v.instant(c, endNanos, endMicros, endMillis, endSeconds, endDelta, endUptime)
+func (v *values) fillTimes(f *flow.Flow, c clock) {
+	start, begins := v.readTime(c, startNanos, startMicros, startMillis, startSeconds, startDelta, startUptime)
+	end, ends := v.readTime(c, endNanos, endMicros, endMillis, endSeconds, endDelta, endUptime)
 	var lasted time.Duration
 	lasts := true
 	switch {
@@ -135,8 +135,8 @@ func (v *values) times(f *flow.Flow, c clock) {
 	}
 }
 
-// instant reads a time from the finest element there is.
-func (v *values) instant(c clock, nanos, micros, millis, seconds, delta, uptime use) (t flow.Time, ok bool) {
+// readTime reads a time from the finest element there is.
+func (v *values) readTime(c clock, nanos, micros, millis, seconds, delta, uptime use) (t flow.Time, ok bool) {
 	switch {
 	case v.has(millis):
 		return fromMillis(v.numbers[millis]), true

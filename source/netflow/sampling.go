@@ -13,21 +13,21 @@ type rates struct {
 // maxRates bounds each of the tables.
 const maxRates = 4096
 
-// learn keeps the rate that an option states, if it states one.
-func (r *rates) learn(v *values) {
-	rate := v.rate()
+// learnRate keeps the rate that an option states, if it states one.
+func (r *rates) learnRate(v *values) {
+	rate := v.statedRate()
 	switch {
 	case rate == 0:
 	case v.has(scopeInterface):
-		put(&r.interfaces, uint32(v.number(scopeInterface)), rate)
+		putRate(&r.interfaces, uint32(v.number(scopeInterface)), rate)
 	case v.has(selector):
-		put(&r.selectors, uint32(v.number(selector)), rate)
+		putRate(&r.selectors, uint32(v.number(selector)), rate)
 	default:
 		r.whole = rate
 	}
 }
 
-func put(m *map[uint32]uint32, id, rate uint32) {
+func putRate(m *map[uint32]uint32, id, rate uint32) {
 	if *m == nil {
 		*m = map[uint32]uint32{}
 	}
@@ -36,10 +36,10 @@ func put(m *map[uint32]uint32, id, rate uint32) {
 	}
 }
 
-// of is the rate of a data record: what it says itself, or what an option said
+// rateOf returns the rate of a data record: what it says itself, or what an option said
 // of its selector, its interface or its domain; 0 when nothing did.
-func (r *rates) of(v *values) uint32 {
-	if rate := v.rate(); rate != 0 {
+func (r *rates) rateOf(v *values) uint32 {
+	if rate := v.statedRate(); rate != 0 {
 		return rate
 	}
 	if v.has(selector) {
@@ -63,11 +63,11 @@ func (r *rates) of(v *values) uint32 {
 	return 0
 }
 
-// rate is what the fields at hand say: samplingInterval [34] or
+// statedRate returns what the fields at hand say: samplingInterval [34] or
 // samplerRandomInterval [50]; (samplingPacketInterval [305] +
 // samplingPacketSpace [306]) / [305] (RFC 5477, section 8.2);
 // samplingPopulation [310] / samplingSize [309]. Rates are rounded.
-func (v *values) rate() uint32 {
+func (v *values) statedRate() uint32 {
 	n := func(u use) uint64 { return min(v.number(u), 1<<32-1) }
 	switch {
 	case v.has(packetInterval) && n(packetInterval) > 0:

@@ -38,10 +38,10 @@ func (d *Decoder) decode9(e *exporter, now flow.Time, from netip.Addr, b []byte,
 	if len(b) < header9 {
 		return ErrTruncated
 	}
-	o := d.domain(e, domainKey{netflow9, binary.BigEndian.Uint32(b[16:])})
+	o := d.findDomain(e, domainKey{netflow9, binary.BigEndian.Uint32(b[16:])})
 	o.sequence.Follow(binary.BigEndian.Uint32(b[12:]), 1)
 	c := clock{fromSeconds(uint64(binary.BigEndian.Uint32(b[8:]))), binary.BigEndian.Uint32(b[4:]), true}
-	_, err := d.sets(e, o, now, from, c, b[header9:], emit)
+	_, err := d.readSets(e, o, now, from, c, b[header9:], emit)
 	return err
 }
 
@@ -61,9 +61,9 @@ func (d *Decoder) decodeIPFIX(e *exporter, now flow.Time, from netip.Addr, b []b
 	default:
 		b = b[:length]
 	}
-	o := d.domain(e, domainKey{ipfix, binary.BigEndian.Uint32(b[12:])})
+	o := d.findDomain(e, domainKey{ipfix, binary.BigEndian.Uint32(b[12:])})
 	c := clock{export: fromSeconds(uint64(binary.BigEndian.Uint32(b[4:])))}
-	n, err := d.sets(e, o, now, from, c, b[headerIPFIX:], emit)
+	n, err := d.readSets(e, o, now, from, c, b[headerIPFIX:], emit)
 	o.sequence.Follow(binary.BigEndian.Uint32(b[8:]), n)
 	if err == nil {
 		err = short
@@ -71,10 +71,10 @@ func (d *Decoder) decodeIPFIX(e *exporter, now flow.Time, from netip.Addr, b []b
 	return err
 }
 
-// sets reads the sets of a datagram twice: first templates and options, then
+// readSets reads the sets of a datagram twice: first templates and options, then
 // data, since an exporter may put an option behind the records it is about. It
 // returns how many data records there were.
-func (d *Decoder) sets(e *exporter, o *domain, now flow.Time, from netip.Addr, c clock, b []byte, emit func(*biflow.Record)) (n uint32, err error) {
+func (d *Decoder) readSets(e *exporter, o *domain, now flow.Time, from netip.Addr, c clock, b []byte, emit func(*biflow.Record)) (n uint32, err error) {
 	for _, data := range [...]bool{false, true} {
 		rest := b
 		for len(rest) >= headerSet {
@@ -87,7 +87,7 @@ func (d *Decoder) sets(e *exporter, o *domain, now flow.Time, from netip.Addr, c
 				break
 			}
 			end := min(length, len(rest))
-			count, fault := d.set(e, o, now, from, c, id, rest[headerSet:end], data, emit)
+			count, fault := d.readSet(e, o, now, from, c, id, rest[headerSet:end], data, emit)
 			n += count
 			if fault != nil {
 				err = fault
@@ -110,8 +110,8 @@ func allZero(b []byte) bool {
 	return true
 }
 
-// set reads one set: data says in which of the two passes.
-func (d *Decoder) set(e *exporter, o *domain, now flow.Time, from netip.Addr, c clock, id uint16, b []byte, data bool, emit func(*biflow.Record)) (n uint32, err error) {
+// readSet reads one set: data says in which of the two passes.
+func (d *Decoder) readSet(e *exporter, o *domain, now flow.Time, from netip.Addr, c clock, id uint16, b []byte, data bool, emit func(*biflow.Record)) (n uint32, err error) {
 	if id < firstTemplate {
 		switch v := o.key.version; {
 		case data:
@@ -141,14 +141,14 @@ func (d *Decoder) set(e *exporter, o *domain, now flow.Time, from netip.Addr, c 
 	// What is left after the last record is padding.
 	for len(b) >= t.size {
 		var ok bool
-		if b, ok = v.read(t, b); !ok {
+		if b, ok = v.readRecord(t, b); !ok {
 			return n, ErrTruncated
 		}
 		n++
 		switch {
 		case t.option:
 			e.Options++
-			o.sampling.learn(v)
+			o.sampling.learnRate(v)
 			if v.has(bootMillis) {
 				o.boot = v.number(bootMillis)
 			}
@@ -157,8 +157,8 @@ func (d *Decoder) set(e *exporter, o *domain, now flow.Time, from netip.Addr, c 
 		default:
 			e.Records++
 			r := &d.out
-			v.record(r, c)
-			r.Exporter, r.Domain, r.Sampling, r.Sent = from, o.key.domain, o.sampling.of(v), c.export
+			v.fillRecord(r, c)
+			r.Exporter, r.Domain, r.Sampling, r.Sent = from, o.key.domain, o.sampling.rateOf(v), c.export
 			emit(r)
 		}
 	}

@@ -91,7 +91,7 @@ func (d *Decoder) Restore(now flow.Time, text []byte) error {
 		if !one.Addr.IsValid() {
 			return fmt.Errorf("read the templates of exporters: one has no address")
 		}
-		e, err := d.exporter(now, one.Addr)
+		e, err := d.findExporter(now, one.Addr)
 		if err != nil {
 			if one.Counters != nil && d.Forget != nil {
 				d.Forget(one.Addr, *one.Counters)
@@ -99,24 +99,24 @@ func (d *Decoder) Restore(now flow.Time, text []byte) error {
 			continue
 		}
 		for _, at := range one.Domains {
-			o := d.domain(e, domainKey{at.Version, at.Domain})
+			o := d.findDomain(e, domainKey{at.Version, at.Domain})
 			o.boot, o.sampling.whole = at.Boot, at.Sampling
 			o.sequence.Resume(at.Sequence)
 			for id, rate := range at.Selectors {
-				put(&o.sampling.selectors, id, rate)
+				putRate(&o.sampling.selectors, id, rate)
 			}
 			for id, rate := range at.Interfaces {
-				put(&o.sampling.interfaces, id, rate)
+				putRate(&o.sampling.interfaces, id, rate)
 			}
 			for _, st := range at.Templates {
 				t := &template{id: st.ID, option: st.Option, scopes: st.Scopes}
 				for _, f := range st.Fields {
 					t.fields = append(t.fields, field{element: uint16(f[0]), length: uint16(f[1]), enterprise: f[2]})
 				}
-				if err := t.finish(at.Version); err != nil {
+				if err := t.computeLayout(at.Version); err != nil {
 					return fmt.Errorf("read the templates of exporters: template %d of %s: %w", st.ID, one.Addr, err)
 				}
-				d.learn(e, o, t)
+				d.learnTemplate(e, o, t)
 			}
 		}
 		if e.Counters = (Counters{}); one.Counters != nil {

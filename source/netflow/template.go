@@ -34,13 +34,13 @@ const variableLength = 65535
 // maxFields bounds a template. Real ones have fewer than 100.
 const maxFields = 512
 
-// same reports whether two templates describe the same records.
-func (t *template) same(o *template) bool {
+// describesSame reports whether two templates describe the same records.
+func (t *template) describesSame(o *template) bool {
 	return t.option == o.option && t.scopes == o.scopes && slices.Equal(t.fields, o.fields)
 }
 
-// finish computes what follows from the fields.
-func (t *template) finish(v version) error {
+// computeLayout computes what follows from the fields.
+func (t *template) computeLayout(v version) error {
 	if len(t.fields) > maxFields {
 		return ErrTemplate
 	}
@@ -130,7 +130,7 @@ func (d *Decoder) takeTemplates(e *exporter, o *domain, b []byte) error {
 		}
 		b = b[4:]
 		if count == 0 && o.key.version == ipfix {
-			o.withdraw(t.id, false)
+			o.withdrawTemplates(t.id, false)
 			continue
 		}
 		var err error
@@ -140,10 +140,10 @@ func (d *Decoder) takeTemplates(e *exporter, o *domain, b []byte) error {
 		if t.id < firstTemplate {
 			return ErrTemplate
 		}
-		if err := t.finish(o.key.version); err != nil {
+		if err := t.computeLayout(o.key.version); err != nil {
 			return err
 		}
-		d.learn(e, o, t)
+		d.learnTemplate(e, o, t)
 	}
 	return nil
 }
@@ -159,7 +159,7 @@ func (d *Decoder) takeOptionsTemplates(e *exporter, o *domain, b []byte) error {
 			return nil
 		}
 		if count == 0 && o.key.version == ipfix {
-			o.withdraw(t.id, true)
+			o.withdrawTemplates(t.id, true)
 			b = b[4:]
 			continue
 		}
@@ -181,16 +181,16 @@ func (d *Decoder) takeOptionsTemplates(e *exporter, o *domain, b []byte) error {
 		if t.fields, b, err = takeFields(b[6:], count, o.key.version); err != nil {
 			return err
 		}
-		if err := t.finish(o.key.version); err != nil {
+		if err := t.computeLayout(o.key.version); err != nil {
 			return err
 		}
-		d.learn(e, o, t)
+		d.learnTemplate(e, o, t)
 	}
 	return nil
 }
 
-// withdraw forgets a template, or all of a kind (RFC 7011, section 8.1).
-func (o *domain) withdraw(id uint16, options bool) {
+// withdrawTemplates forgets a template, or all of a kind (RFC 7011, section 8.1).
+func (o *domain) withdrawTemplates(id uint16, options bool) {
 	const allTemplates, allOptions = 2, 3
 	if id != allTemplates && id != allOptions {
 		o.templates.Delete(id)

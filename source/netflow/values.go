@@ -24,8 +24,8 @@ func (v *values) number(u use) uint64 {
 	return v.numbers[u]
 }
 
-// read takes the next record from b. ok is false when b ends inside it.
-func (v *values) read(t *template, b []byte) (rest []byte, ok bool) {
+// readRecord takes the next record from b. ok is false when b ends inside it.
+func (v *values) readRecord(t *template, b []byte) (rest []byte, ok bool) {
 	v.set = 0
 	for i := range t.fields {
 		f := &t.fields[i]
@@ -39,7 +39,7 @@ func (v *values) read(t *template, b []byte) (rest []byte, ok bool) {
 			return nil, false
 		}
 		if f.use != ignored {
-			v.put(f.use, b[:n])
+			v.putField(f.use, b[:n])
 		}
 		b = b[n:]
 	}
@@ -60,18 +60,18 @@ func takeLength(b []byte) (n int, rest []byte, ok bool) {
 	return int(binary.BigEndian.Uint16(b[1:])), b[3:], true
 }
 
-// put keeps a field. Numbers may be shorter than the registry says (RFC 7011,
+// putField keeps a field. Numbers may be shorter than the registry says (RFC 7011,
 // section 6.2); a value of impossible length counts as absent.
-func (v *values) put(u use, b []byte) {
+func (v *values) putField(u use, b []byte) {
 	switch u {
 	case srcAddr4, dstAddr4:
 		if len(b) == 4 {
-			v.address(u == srcAddr4, netip.AddrFrom4([4]byte(b)), u)
+			v.putAddress(u == srcAddr4, netip.AddrFrom4([4]byte(b)), u)
 		}
 		return
 	case srcAddr6, dstAddr6:
 		if len(b) == 16 {
-			v.address(u == srcAddr6, netip.AddrFrom16([16]byte(b)).Unmap(), u)
+			v.putAddress(u == srcAddr6, netip.AddrFrom16([16]byte(b)).Unmap(), u)
 		}
 		return
 	case structured:
@@ -101,9 +101,9 @@ func (v *values) put(u use, b []byte) {
 	v.set |= 1 << u
 }
 
-// address keeps an address. Templates with both versions leave one of them
+// putAddress keeps an address. Templates with both versions leave one of them
 // zero.
-func (v *values) address(source bool, a netip.Addr, u use) {
+func (v *values) putAddress(source bool, a netip.Addr, u use) {
 	if a.IsUnspecified() && (source && v.src.IsValid() && v.hasSrc() || !source && v.dst.IsValid() && v.hasDst()) {
 		return
 	}

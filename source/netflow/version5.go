@@ -24,7 +24,7 @@ func (d *Decoder) decode5(e *exporter, now flow.Time, from netip.Addr, b []byte,
 	}
 	count := int(binary.BigEndian.Uint16(b[2:]))
 	engine := uint32(binary.BigEndian.Uint16(b[20:]))
-	o := d.domain(e, domainKey{netflow5, engine})
+	o := d.findDomain(e, domainKey{netflow5, engine})
 	o.sequence.Follow(binary.BigEndian.Uint32(b[16:]), uint32(count))
 	c := clock{
 		export: fromSeconds(uint64(binary.BigEndian.Uint32(b[8:]))) + flow.Time(binary.BigEndian.Uint32(b[12:])%1e9),
@@ -38,7 +38,7 @@ func (d *Decoder) decode5(e *exporter, now flow.Time, from netip.Addr, b []byte,
 		}
 		e.Records++
 		r := &d.out
-		c.record5(r, b)
+		c.fillRecord5(r, b)
 		r.Exporter, r.Domain, r.Sampling, r.Sent = from, engine, sampling, c.export
 		emit(r)
 		b = b[record5:]
@@ -46,7 +46,7 @@ func (d *Decoder) decode5(e *exporter, now flow.Time, from netip.Addr, b []byte,
 	return nil
 }
 
-func (c clock) record5(r *biflow.Record, b []byte) {
+func (c clock) fillRecord5(r *biflow.Record, b []byte) {
 	*r = biflow.Record{}
 	r.Orig, r.Resp = netip.AddrFrom4([4]byte(b[0:4])), netip.AddrFrom4([4]byte(b[4:8]))
 	r.OrigPkts, r.OrigIPBytes = uint64(binary.BigEndian.Uint32(b[16:])), uint64(binary.BigEndian.Uint32(b[20:]))
