@@ -92,13 +92,13 @@ Budgets: "once" spreads omega (phi) evenly over each day, "twice" the bound
 	return cmd
 }
 
-func simulateWorm(ctx context.Context, c worm.Configuration, runs int, perScan bool) ([]*worm.Result, error) {
+func simulateWorm(ctx context.Context, c worm.Configuration, runs int, perScan bool) ([]*worm.Outbreak, error) {
 	progress := cli.NewProgress("simulating", int64(runs))
 	defer progress.Done()
 	if !perScan {
-		return worm.Ensemble(ctx, c, runs, func(*worm.Result) { progress.Add(1) })
+		return worm.Ensemble(ctx, c, runs, func(*worm.Outbreak) { progress.Add(1) })
 	}
-	var all []*worm.Result
+	var all []*worm.Outbreak
 	for i := range runs {
 		one := c
 		one.Seed += uint64(i)
@@ -118,15 +118,15 @@ type wormRun struct {
 	Share   float64  `json:"share"`
 	Reached *float64 `json:"reached_days"`
 	Last    float64  `json:"last_infection_days"`
-	*worm.Result
+	*worm.Outbreak
 }
 
-func writeWormRuns(cmd *cobra.Command, f cli.Format, c worm.Configuration, results []*worm.Result) error {
+func writeWormRuns(cmd *cobra.Command, f cli.Format, c worm.Configuration, results []*worm.Outbreak) error {
 	runs := make([]wormRun, len(results))
 	var reached, shares, networks []float64
 	stopped, scans := 0, 0.0
 	for i, r := range results {
-		runs[i] = wormRun{Seed: c.Seed + uint64(i), Share: r.Share(), Last: r.Last / worm.Day, Result: r}
+		runs[i] = wormRun{Seed: c.Seed + uint64(i), Share: r.Share(), Last: r.Last / worm.Day, Outbreak: r}
 		when := r.When(c.Until) / worm.Day
 		if !math.IsInf(when, 0) {
 			runs[i].Reached = &when

@@ -266,10 +266,8 @@ var roleNames = []string{
 
 // sharedNames are other names that packages which meet may both use, and why.
 var sharedNames = map[string]string{
-	"Findings": "where node/centre and node/detection hand what they find: the enforcement",
-	"Process":  "a process as trace/walk finds it, and as trace/record keeps it",
-	"Socket":   "a socket as the kernel lists it, as trace/walk finds it, and as trace/record keeps it",
-	"Result":   "of a comparison of machines and of a simulated worm; simulate/cloud computes both",
+	"Process": "a process as trace/walk finds it, and as trace/record keeps it",
+	"Socket":  "a socket as the kernel lists it, as trace/walk finds it, and as trace/record keeps it",
 }
 
 // TestTypeNamesMeanOneThing: packages that meet, since one imports the other or

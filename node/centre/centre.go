@@ -30,8 +30,8 @@ import (
 //go:embed migrations
 var migrations embed.FS
 
-// Findings keeps what is found; see enforcement.Enforcement.
-type Findings interface {
+// FindingStore keeps what is found; see enforcement.Enforcement.
+type FindingStore interface {
 	TakeFindings(ctx context.Context, found []dossier.Finding, propose bool) (fresh []dossier.Finding, err error)
 	// FindFinding returns a finding by its identity; nil if there is none.
 	FindFinding(ctx context.Context, id string) (*dossier.Finding, error)
@@ -46,7 +46,7 @@ type Dependencies struct {
 	// Agents is where traps and sensors report, and sensors get signatures; nil
 	// has none.
 	Agents   *agents.Registry
-	Findings Findings
+	Findings FindingStore
 	Log      *slog.Logger
 	// Admin gets the metrics; it may be nil.
 	Admin *admin.Server

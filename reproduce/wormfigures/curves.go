@@ -63,13 +63,13 @@ func (x *reproduction) plotAgainst(name string, most float64, d worm.Defence, se
 }
 
 func figure25(x *reproduction) error {
-	err := x.plotBlocking("finally infected share", plot.Axis{Label: "infected share", Min: 0, Max: 1}, func(r *worm.Result) float64 { return r.Share() })
+	err := x.plotBlocking("finally infected share", plot.Axis{Label: "infected share", Min: 0, Max: 1}, func(r *worm.Outbreak) float64 { return r.Share() })
 	x.Say("Theorem 1's condition: below 1, 2*n*Phi*V/N (R in the table) stops the worm; the number of networks is then 1/(1-R) on average. The paper says nearly all hosts fall for k = 20000, z = 20, n = 10.")
 	return err
 }
 
 func figure26(x *reproduction) error {
-	err := x.plotBlocking("days until the last infection, of runs above 5 %", plot.Axis{Label: "days"}, func(r *worm.Result) float64 {
+	err := x.plotBlocking("days until the last infection, of runs above 5 %", plot.Axis{Label: "days"}, func(r *worm.Outbreak) float64 {
 		if r.Share() <= share5 {
 			return nothing
 		}
@@ -83,7 +83,7 @@ func figure26(x *reproduction) error {
 const nothing = -1
 
 // plotBlocking runs whole epidemics under full DAW for n = 1 to 10.
-func (x *reproduction) plotBlocking(what string, axis plot.Axis, value func(*worm.Result) float64) error {
+func (x *reproduction) plotBlocking(what string, axis plot.Axis, value func(*worm.Outbreak) float64) error {
 	t := report.Table{Title: what, Header: []string{"k", "z", "n", "R", "2 limits a day", "runs", "1 limit a day", "runs"}}
 	chart := plot.Chart{Title: x.Title, X: plot.Axis{Label: "n (days)", Min: 0, Max: 10}, Y: axis}
 	for _, w := range x.size.worlds {

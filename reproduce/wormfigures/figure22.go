@@ -81,7 +81,7 @@ func figure22(x *reproduction) error {
 const reachOfWhole = 21
 
 // spreadSeries is the median and quartiles of the infected share over time.
-func spreadSeries(name string, rs []*worm.Result, most, unit float64) plot.Series {
+func spreadSeries(name string, rs []*worm.Outbreak, most, unit float64) plot.Series {
 	const points = 120
 	var xs []float64
 	var qs []worm.Quartiles

@@ -67,8 +67,8 @@ func fullSize() size {
 }
 
 // runEnsemble runs a configuration and reports the progress.
-func (x *reproduction) runEnsemble(c worm.Configuration, seeds int) ([]*worm.Result, error) {
-	return worm.Ensemble(x.ctx, c, seeds, func(*worm.Result) { x.env.Progress("simulating", 1) })
+func (x *reproduction) runEnsemble(c worm.Configuration, seeds int) ([]*worm.Outbreak, error) {
+	return worm.Ensemble(x.ctx, c, seeds, func(*worm.Outbreak) { x.env.Progress("simulating", 1) })
 }
 
 // daysTo returns the quartiles of the time until a share is infected.

@@ -15,7 +15,7 @@ func cpuTime() float64 {
 	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
 }
 
-func measure(b *testing.B, run func(context.Context, Configuration) (*Result, error), c Configuration) {
+func measure(b *testing.B, run func(context.Context, Configuration) (*Outbreak, error), c Configuration) {
 	b.Helper()
 	scans, transitions := 0.0, int64(0)
 	start := cpuTime()

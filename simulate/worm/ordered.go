@@ -33,7 +33,7 @@ type scanner struct {
 	until    float64 // when it is blocked
 }
 
-func runOrdered(ctx context.Context, c Configuration) (*Result, error) {
+func runOrdered(ctx context.Context, c Configuration) (*Outbreak, error) {
 	o := &ordered{world: newWorld(c)}
 	o.placeHosts()
 	first := o.drawVictim(0)

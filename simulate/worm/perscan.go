@@ -14,7 +14,7 @@ import (
 // address, every request and reply goes through the limiter of package daw at
 // the edge of its network. It is exact but slow, for small worlds: the fast
 // simulator is tested against it. Budget is not used, the limiter decides.
-func PerScan(ctx context.Context, c Configuration) (*Result, error) {
+func PerScan(ctx context.Context, c Configuration) (*Outbreak, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
@@ -55,7 +55,7 @@ const dawn = 20000 * 24 * time.Hour
 
 func (p *perScan) simulatedTime() flow.Time { return flow.Time(dawn) + flow.Time(p.now*1e9) }
 
-func (p *perScan) run(ctx context.Context) (*Result, error) {
+func (p *perScan) run(ctx context.Context) (*Outbreak, error) {
 	p.days = make([]int, len(p.networks))
 	if err := p.infectHost(p.drawVictim(0)); err != nil {
 		return nil, err

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Result is one run.
-type Result struct {
+// Outbreak is one simulated run.
+type Outbreak struct {
 	Vulnerable int `json:"vulnerable"`
 	// Infected and Networks count the infected hosts and networks.
 	Infected int `json:"infected"`
@@ -31,10 +31,10 @@ type Result struct {
 }
 
 // Share is the infected part of the vulnerable hosts at the end.
-func (r *Result) Share() float64 { return float64(r.Infected) / float64(r.Vulnerable) }
+func (r *Outbreak) Share() float64 { return float64(r.Infected) / float64(r.Vulnerable) }
 
 // At is the infected share at a time.
-func (r *Result) At(t float64) float64 {
+func (r *Outbreak) At(t float64) float64 {
 	i := sort.Search(len(r.times), func(i int) bool { return r.times[i] > t })
 	if i == 0 {
 		return 0
@@ -44,7 +44,7 @@ func (r *Result) At(t float64) float64 {
 
 // When is the time at which a share of the hosts was infected; infinite if it
 // never was.
-func (r *Result) When(share float64) float64 {
+func (r *Outbreak) When(share float64) float64 {
 	need := share * float64(r.Vulnerable)
 	i := sort.Search(len(r.count), func(i int) bool { return float64(r.count[i]) >= need })
 	if i == len(r.count) {
@@ -53,7 +53,7 @@ func (r *Result) When(share float64) float64 {
 	return r.times[i]
 }
 
-func (r *Result) addPoint(t float64, infected int) {
+func (r *Outbreak) addPoint(t float64, infected int) {
 	r.Last, r.Infected = t, infected
 	r.times, r.count = append(r.times, t), append(r.count, int32(infected))
 }
@@ -83,8 +83,8 @@ func QuartilesOf(values []float64) Quartiles {
 
 // Ensemble runs c with n seeds, c.Seed and those after it, on all processors.
 // each, which may be nil, is called once per finished run, from any goroutine.
-func Ensemble(ctx context.Context, c Configuration, n int, each func(*Result)) ([]*Result, error) {
-	results := make([]*Result, n)
+func Ensemble(ctx context.Context, c Configuration, n int, each func(*Outbreak)) ([]*Outbreak, error) {
+	results := make([]*Outbreak, n)
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for i := range n {

@@ -6,7 +6,7 @@ import (
 )
 
 // Run simulates one run of c.
-func Run(ctx context.Context, c Configuration) (*Result, error) {
+func Run(ctx context.Context, c Configuration) (*Outbreak, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ type random struct {
 // checkEvery is the number of events between checks of the context.
 const checkEvery = 1 << 14
 
-func (r *random) run(ctx context.Context) (*Result, error) {
+func (r *random) run(ctx context.Context) (*Outbreak, error) {
 	for z := range r.c.Zones {
 		r.streams = append(r.streams, stream{zone: z})
 		if r.c.Zones > 1 {

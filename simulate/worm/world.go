@@ -27,7 +27,7 @@ type world struct {
 	total       int        // vulnerable hosts
 	infected    int
 	hitNetworks int // infected networks
-	result      Result
+	result      Outbreak
 }
 
 func newWorld(c Configuration) *world {
@@ -107,7 +107,7 @@ func (w *world) markInfected(id int, t float64) {
 	w.result.addPoint(t, w.infected)
 }
 
-func (w *world) makeResult(t float64, stopped bool) *Result {
+func (w *world) makeResult(t float64, stopped bool) *Outbreak {
 	w.result.End, w.result.Stopped, w.result.Networks = t, stopped, w.hitNetworks
 	return &w.result
 }

@@ -9,7 +9,7 @@ import (
 	"dragnet/internal/testkit"
 )
 
-func ensemble(t testing.TB, c Configuration, n int) []*Result {
+func ensemble(t testing.TB, c Configuration, n int) []*Outbreak {
 	t.Helper()
 	rs, err := Ensemble(context.Background(), c, n, nil)
 	if err != nil {
@@ -18,7 +18,7 @@ func ensemble(t testing.TB, c Configuration, n int) []*Result {
 	return rs
 }
 
-func whens(rs []*Result, share float64) []float64 {
+func whens(rs []*Outbreak, share float64) []float64 {
 	var all []float64
 	for _, r := range rs {
 		all = append(all, r.When(share))
