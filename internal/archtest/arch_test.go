@@ -330,3 +330,45 @@ func exportedTypes(t *testing.T) map[string][]string {
 	})
 	return types
 }
+
+// oneRoom are the packages below node that join less than two stages, and why they
+// are there all the same.
+var oneRoom = map[string]string{
+	"api":     "the node's own interface: its sockets, who may call, and its client",
+	"agents":  "the node's own members, of all roles",
+	"hunt":    "runs both parts of `ask` in one process, which neither may import",
+	"notify":  "reports what several stages say, by the writers of `publish`",
+	"sensors": "takes the flows of `source/sensor` from the agents' channel, whose node's side is in node/agents",
+}
+
+// TestNodeJoins: what needs a single stage belongs into it.
+func TestNodeJoins(t *testing.T) {
+	imports := map[string][]string{}
+	for _, p := range packages(t) {
+		imports[p.ImportPath] = p.Imports
+	}
+	var collect func(path string, stages map[string]bool)
+	collect = func(path string, stages map[string]bool) {
+		for _, imp := range imports[path] {
+			if _, k := find(room(imp)); k == stage {
+				stages[room(imp)] = true
+			} else if room(imp) == "node" {
+				collect(imp, stages)
+			}
+		}
+	}
+	for path := range imports {
+		name, below := strings.CutPrefix(path, module+"node/")
+		if !below || strings.HasSuffix(name, "test") {
+			continue
+		}
+		stages := map[string]bool{}
+		collect(path, stages)
+		switch few := len(stages) < 2; {
+		case few && oneRoom[name] == "":
+			t.Errorf("%s joins %d stages; move it into the one it needs, or say in oneRoom why it is here", path, len(stages))
+		case !few && oneRoom[name] != "":
+			t.Errorf("%s joins %d stages; take it off oneRoom", path, len(stages))
+		}
+	}
+}
