@@ -28,7 +28,12 @@ func newQuestion() *cobra.Command {
 		Long: `Question has the verbs for both ends of asking over the network. A detective asks
 ('ask'), follows an inquiry ('status') and checks how witnesses have behaved
 ('witnesses'). A witness's operator lists everything that was asked and answered
-('list'), in a record that shows tampering ('list --verify').`,
+('list'), in a record that shows tampering ('list --verify').
+
+From a question a witness learns which parts of a flow the pattern fixes, the time
+window, and a hash so short that many values share it: not the values, and not
+which of its answers was meant, or whether any was. 'dragnet pattern explain' shows
+it for a pattern before anything is sent.`,
 		Args: cobra.ArbitraryArgs, RunE: cli.Group,
 	}
 	cmd.AddCommand(newQuestionAsk(), newQuestionStatus(), newQuestionWitnesses(), newQuestionList())

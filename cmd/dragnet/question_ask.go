@@ -52,8 +52,8 @@ together. A witness of the book is also believed alone about hosts of its own
 networks, unless --own-word=false. The result says for each host which of the
 two applies: quorum or own-word.
 
-A value that was asked before is asked under the salts of its first time;
-otherwise the two answers together would reveal more than each.
+A value that was asked before is hashed with the salts of the day when it was
+first asked; two different hashes of it would reveal more than one.
 
 With --finding the pattern is made of what a finding shows: for one of a trap, the
 hosts that the attacker contacted and that then contacted what the honeypot did
