@@ -1,6 +1,6 @@
 package daw
 
-// answered lists the services that answered somebody of the customer network
+// answered lists the services that answered a host of the customer network
 // this day or the day before, in fixed space. What a limit would drop passes to
 // them: it does not scan, and a page that makes its visitors fail, or a neighbour
 // who forges their addresses, then costs them little.

@@ -61,7 +61,7 @@ type Parameters struct {
 	Silence time.Duration `yaml:"silence"`
 	// Waiting bounds the requests that are watched for silence.
 	Waiting int `yaml:"waiting"`
-	// Answered is the length of the list of services that answered somebody of
+	// Answered is the length of the list of services that answered a host of
 	// the customer network this day or the day before. Requests to them pass
 	// whatever the limits say.
 	Answered int `yaml:"answered"`

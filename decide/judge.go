@@ -214,7 +214,7 @@ func (j *Judge) objectionTo(d *dossier.Decision) error {
 	return nil
 }
 
-// isAllowed reports whether a decision touches anybody on the allow list. A
+// isAllowed reports whether a decision touches an address on the allow list. A
 // standing one does not: the party that acts under it gets the list too.
 func (j *Judge) isAllowed(d *dossier.Decision) bool {
 	return d.Standing == nil && slices.ContainsFunc(j.c.Allow, d.Target.Overlaps)

@@ -142,7 +142,7 @@ func (b *Block) checkColumns() error {
 	return nil
 }
 
-var errZeroColumn = errors.New("no byte was ever counted there")
+var errZeroColumn = errors.New("no bytes were counted there")
 
 // Probabilities is f_p for all byte values at position p (0-based).
 func (b *Block) Probabilities(p int) (f [256]float64) {

@@ -162,7 +162,7 @@ func OpenInspection(b []byte) (*Inspection, error) {
 		case !validName(s.Signature):
 			return nil, errors.New("inspection: a sighting without the name of a signature")
 		case s.Decision != "" && !validName(s.Decision) || !s.Action.isKnown() || (s.Action == "") != (s.Decision == ""):
-			return nil, errors.New("inspection: a sighting with a reset that is not known")
+			return nil, errors.New("inspection: a sighting has an unknown reset")
 		case !s.Orig.IsValid() || !s.Resp.IsValid() || s.Orig.Addr().Zone() != "" || s.Resp.Addr().Zone() != "":
 			return nil, errors.New("inspection: a sighting without addresses")
 		case s.Time < 0 || s.Time > latest || s.Count == 0 || s.Count > 1<<40 || !isFinite(s.Omega):

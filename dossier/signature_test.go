@@ -77,7 +77,7 @@ func TestSealBindsTheBody(t *testing.T) {
 
 func TestCheckRefuses(t *testing.T) {
 	for want, spoil := range map[string]func(*dossier.Signature){
-		"no byte was ever":    func(s *dossier.Signature) { s.Parts[0].Blocks[1].Columns[1] = dossier.Column{} },
+		"no bytes were counted":    func(s *dossier.Signature) { s.Parts[0].Blocks[1].Columns[1] = dossier.Column{} },
 		"not usable":          func(s *dossier.Signature) { s.Parts[0].Blocks[0].Columns[0][1] = math.NaN() },
 		"not finite":          func(s *dossier.Signature) { s.Parts[1].Threshold = math.Inf(1) },
 		"pseudo-count":        func(s *dossier.Signature) { s.Parts[1].Blocks[0].Pseudo = 0 },

@@ -228,7 +228,7 @@ func checkApplicable(now flow.Time, d *dossier.Decision) error {
 	case now >= d.Until:
 		return errors.New("not applied: it has expired")
 	case !d.Target.IsValid() || d.Target.Bits() == 0:
-		return fmt.Errorf("not applied: %s would block everybody", d.Target)
+		return fmt.Errorf("not applied: %s would block every address", d.Target)
 	}
 	return nil
 }

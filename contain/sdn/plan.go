@@ -35,7 +35,7 @@ func cookieOf(decision string) uint64 {
 func (c *Configuration) findObjection(now flow.Time, d *dossier.Decision) error {
 	switch {
 	case !d.Target.IsValid() || d.Target.Bits() == 0:
-		return fmt.Errorf("not applied: %s would block everybody", d.Target)
+		return fmt.Errorf("not applied: %s would block every address", d.Target)
 	case slices.ContainsFunc(c.Allow, d.Target.Overlaps):
 		return fmt.Errorf("not applied: the allow list of this switch protects %s", d.Target)
 	case d.Standing != nil:

@@ -1,5 +1,5 @@
-// Package doctor has the form of checks of what a role needs on its machine, and
-// checks that several roles share.
+// Package doctor defines checks of what a role needs on its machine, and makes those
+// that several roles share.
 package doctor
 
 import (

@@ -74,7 +74,7 @@ func UntilDone(ctx context.Context, part Part, within time.Duration, log *slog.L
 // LogRestart logs which changed keys a reload could not apply.
 func LogRestart(log *slog.Logger, keys []string) {
 	if len(keys) > 0 {
-		log.Warn("changed keys need a restart: they are read only at the start, when sockets and privileges are there", "keys", keys)
+		log.Warn("changed keys need a restart: sockets, interfaces and limits are set up when the role starts", "keys", keys)
 	}
 }
 

@@ -137,7 +137,7 @@ func (s *Centre) keepFindings(ctx context.Context, byID map[string]*dossier.Find
 		all = append(all, *f)
 	}
 	// Nothing is proposed: what a trap sent, and what a signature made of it
-	// matches, is not enough to block anybody by itself.
+	// matches, is not enough to block a host.
 	_, err := s.deps.Findings.TakeFindings(ctx, all, false)
 	return err
 }

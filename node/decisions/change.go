@@ -81,7 +81,7 @@ func (s *Server) resetMatches(ctx context.Context, q *nodev1.ProposeDecisionRequ
 	}
 	p.Standing = &dossier.Standing{Rule: dossier.RuleReset, Most: int(cmp.Or(q.Most, defaultMost)), Signature: aside}
 	if q.Target == "" {
-		p.Target = netip.MustParsePrefix("0.0.0.0/0") // everybody, of both families
+		p.Target = netip.MustParsePrefix("0.0.0.0/0") // every address, of both families
 	}
 	return nil
 }

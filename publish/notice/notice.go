@@ -1,5 +1,5 @@
 // Package notice informs the owners of networks which of their hosts are
-// published: each gets its own rows and nothing of anybody else.
+// published: each gets its own rows and nothing about others.
 package notice
 
 import (

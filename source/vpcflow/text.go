@@ -74,7 +74,7 @@ func (l layout) has(c column) bool {
 	return false
 }
 
-var errColumns = errors.New("it has not as many columns as are named")
+var errColumns = errors.New("it has fewer columns than were named")
 
 func (l layout) parse(line []byte, r *biflow.Record) (bool, error) {
 	fields := strings.Fields(string(line))

@@ -80,7 +80,7 @@ func (c *Client) send(ctx context.Context, records []spool.Record) error {
 		c.deps.Log.Warn("node refused an item", "sequence", r.Sequence, "err", r.Problem)
 	}
 	if got.Acknowledged < records[0].Sequence {
-		return errors.New("the node answered, and took nothing")
+		return errors.New("the node answered but accepted no item")
 	}
 	// It may be beyond what was sent now, since more was sent before a crash.
 	err = c.spool.Acknowledge(got.Acknowledged)

@@ -19,7 +19,7 @@ import (
 var (
 	ErrMalformed = errors.New("envelope: truncated, oversized or malformed")
 	ErrVersion   = errors.New("envelope: written in a version this program does not speak")
-	ErrKind      = errors.New("envelope: carries something else than was expected")
+	ErrKind      = errors.New("envelope: the content is of another kind")
 	ErrAudience  = errors.New("envelope: addressed to another key")
 	ErrEarly     = errors.New("envelope: issued in the future; are both clocks right?")
 	ErrExpired   = errors.New("envelope: expired")

@@ -48,7 +48,7 @@ const headerLength = 8
 // Reasons why bytes are no message.
 var (
 	// ErrTruncated marks messages that end inside what they announce.
-	ErrTruncated = errors.New("the message ends inside what it announces")
+	ErrTruncated = errors.New("the message is truncated")
 	// ErrLength marks lengths that are less than the header they belong to.
 	ErrLength = errors.New("impossible length")
 )
