@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -142,13 +143,18 @@ func newToken() *cobra.Command {
 	return cmd
 }
 
-// keyMustExist fails if there is no key, and does not make one: such a host
-// gave no tokens.
-func keyMustExist(config daemon.Configuration) error {
-	if _, err := os.Stat(daemon.KeyFile(config.State)); err != nil {
-		return cli.Hint(fmt.Errorf("no host key: %w", err), "name the folder of the daemon with --state or --config")
+// loadHostKey reads the configuration and the host's key. It does not make a key:
+// a host without one gave no tokens.
+func loadHostKey(load func() (daemon.Configuration, error)) (config daemon.Configuration, key ed25519.PrivateKey, err error) {
+	if config, err = load(); err != nil {
+		return config, nil, err
 	}
-	return nil
+	file := daemon.KeyFile(config.State)
+	if _, err := os.Stat(file); err != nil {
+		return config, nil, cli.Hint(fmt.Errorf("no host key: %w", err), "name the folder of the daemon with --state or --config")
+	}
+	key, err = token.LoadKey(file)
+	return config, key, err
 }
 
 func newTokenVerify() *cobra.Command {
@@ -159,14 +165,7 @@ func newTokenVerify() *cobra.Command {
 	}
 	load := identFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		config, err := load()
-		if err != nil {
-			return err
-		}
-		if err := keyMustExist(config); err != nil {
-			return err
-		}
-		key, err := token.LoadKey(daemon.KeyFile(config.State))
+		config, key, err := loadHostKey(load)
 		if err != nil {
 			return err
 		}

@@ -96,14 +96,7 @@ to it.`,
 	cmd.Flags().StringVar(&reason, "for", "", "to whom and why; becomes part of the redemption")
 	load := identFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		config, err := load()
-		if err != nil {
-			return err
-		}
-		if err := keyMustExist(config); err != nil {
-			return err
-		}
-		key, err := token.LoadKey(daemon.KeyFile(config.State))
+		config, key, err := loadHostKey(load)
 		if err != nil {
 			return err
 		}
