@@ -165,11 +165,46 @@ func wantTargets(t *testing.T, b block) {
 	for _, m := range regexp.MustCompile(`(?m)^(?:\S+=\S+ )*go test .*$`).FindAllString(b.text, -1) {
 		for _, word := range strings.Fields(m) {
 			dir, ok := strings.CutPrefix(word, "./")
-			if _, err := os.Stat(filepath.Join("../..", strings.TrimSuffix(dir, "..."))); ok && err != nil {
-				t.Errorf("line %d: %v", b.line, err)
+			if !ok {
+				continue
+			}
+			if dir = filepath.Join("../..", strings.TrimSuffix(dir, "...")); !isFolder(dir) {
+				t.Errorf("line %d: there is no folder %s", b.line, word)
+			} else if !hasBenchmark(t, dir, m) {
+				t.Errorf("line %d: %s has no benchmark that %q names", b.line, word, m)
 			}
 		}
 	}
+}
+
+// hasBenchmark reports whether a folder has a benchmark that the flag -bench of a
+// call of 'go test' names, if there is one.
+func hasBenchmark(t *testing.T, dir, call string) bool {
+	t.Helper()
+	flag := regexp.MustCompile(`-bench (?:'([^']*)'|(\S+))`).FindStringSubmatch(call)
+	if flag == nil {
+		return true
+	}
+	wanted, err := regexp.Compile(flag[1] + flag[2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range regexp.MustCompile(`(?m)^func (Benchmark\w*)`).FindAllSubmatch(text, -1) {
+			if wanted.Match(f[1]) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // step is what a page's script does between two marks in its output.
