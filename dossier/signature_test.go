@@ -77,18 +77,18 @@ func TestSealBindsTheBody(t *testing.T) {
 
 func TestCheckRefuses(t *testing.T) {
 	for want, spoil := range map[string]func(*dossier.Signature){
-		"no bytes were counted":    func(s *dossier.Signature) { s.Parts[0].Blocks[1].Columns[1] = dossier.Column{} },
-		"not usable":          func(s *dossier.Signature) { s.Parts[0].Blocks[0].Columns[0][1] = math.NaN() },
-		"not finite":          func(s *dossier.Signature) { s.Parts[1].Threshold = math.Inf(1) },
-		"pseudo-count":        func(s *dossier.Signature) { s.Parts[1].Blocks[0].Pseudo = 0 },
-		"background":          func(s *dossier.Signature) { s.Background[7] = 0 },
-		"must not have a gap": func(s *dossier.Signature) { s.Parts[1].Blocks[0].Gap.Max = 1 },
-		"quorum":              func(s *dossier.Signature) { s.Quorum = 3 },
-		"name":                func(s *dossier.Signature) { s.Name = "a b\"; drop" },
-		"neither parts":       func(s *dossier.Signature) { s.Parts, s.Exact = nil, nil },
-		"row":                 func(s *dossier.Signature) { s.Family.Covariance[1] = nil },
-		"symmetric":           func(s *dossier.Signature) { s.Family.Covariance[0][1] = 9 },
-		"exact string":        func(s *dossier.Signature) { s.Exact[0].Bytes = nil },
+		"no bytes were counted": func(s *dossier.Signature) { s.Parts[0].Blocks[1].Columns[1] = dossier.Column{} },
+		"not usable":            func(s *dossier.Signature) { s.Parts[0].Blocks[0].Columns[0][1] = math.NaN() },
+		"not finite":            func(s *dossier.Signature) { s.Parts[1].Threshold = math.Inf(1) },
+		"pseudo-count":          func(s *dossier.Signature) { s.Parts[1].Blocks[0].Pseudo = 0 },
+		"background":            func(s *dossier.Signature) { s.Background[7] = 0 },
+		"must not have a gap":   func(s *dossier.Signature) { s.Parts[1].Blocks[0].Gap.Max = 1 },
+		"quorum":                func(s *dossier.Signature) { s.Quorum = 3 },
+		"name":                  func(s *dossier.Signature) { s.Name = "a b\"; drop" },
+		"neither parts":         func(s *dossier.Signature) { s.Parts, s.Exact = nil, nil },
+		"row":                   func(s *dossier.Signature) { s.Family.Covariance[1] = nil },
+		"symmetric":             func(s *dossier.Signature) { s.Family.Covariance[0][1] = 9 },
+		"exact string":          func(s *dossier.Signature) { s.Exact[0].Bytes = nil },
 	} {
 		s := example()
 		spoil(s)
