@@ -142,6 +142,39 @@ func TestJudge(t *testing.T) {
 	check(whole, 1)
 }
 
+// TestAskedOnceInASession has two requests to one host that meet the same inbound
+// connection: the second record refers to the first.
+func TestAskedOnceInASession(t *testing.T) {
+	h2, h1 := newMachine(t, "192.0.2.2"), newMachine(t, "192.0.2.1")
+	tok1 := h1.answers(h2.addr, 200, 300, "nc")
+	first := h2.answers(us, 1, 2, "ssh", record.Answer{Host: h1.addr, Ports: [2]uint16{200, 300}, Token: tok1})
+	second := h2.answers(us, 100, 22, "ssh", record.Answer{Host: h1.addr, Ports: [2]uint16{200, 300}, Earlier: first})
+	c := newCase(h2, second)
+	for _, step := range []struct {
+		redeem  func() token.SignedRedemption
+		want    string
+		pending string
+	}{
+		{func() token.SignedRedemption { return h2.redeem(second) }, "192.0.2.2 proven agrees=true;>192.0.2.1 token not redeemed agrees=false;", first},
+		{func() token.SignedRedemption { return h2.redeem(first) }, "192.0.2.2 proven agrees=true;>192.0.2.1 token not redeemed agrees=false;", tok1},
+		{func() token.SignedRedemption { return h1.redeem(tok1) }, "192.0.2.2 proven agrees=true;>192.0.2.1 proven agrees=true;", ""},
+	} {
+		if err := c.Add(step.redeem()); err != nil {
+			t.Fatal(err)
+		}
+		if got := outline(c.Judge().Root); got != step.want {
+			t.Errorf("%s\nwant %s", got, step.want)
+		}
+		left := ""
+		for _, tokens := range pending(c) {
+			left += strings.Join(tokens, " ")
+		}
+		if left != step.pending {
+			t.Errorf("left to redeem: %q, want %q", left, step.pending)
+		}
+	}
+}
+
 func pending(c *Case) map[netip.Addr][]string { g := c.Judge(); return g.Pending() }
 
 // TestLies are what a host that the intruder owns may say.

@@ -59,6 +59,9 @@ func (n *Node) describeEvidence() string {
 	case Altered:
 		return given + "; the host cannot show a record that matches its token: do not trust it further"
 	case Waiting:
+		if n.Earlier != "" {
+			return fmt.Sprintf("%s; ask the administrator of %s to redeem token %s, with which the answer is kept", given, n.Said, n.Earlier)
+		}
 		return fmt.Sprintf("%s; ask its administrator to redeem token %s", given, n.Token)
 	}
 	return given + "; nothing proves it, and the evidence ends here"

@@ -56,6 +56,8 @@ type Node struct {
 	KeyConfirmed bool           `json:"key_confirmed"`
 	Redeemed     time.Time      `json:"redeemed,omitzero"`
 	Record       *record.Record `json:"record,omitempty"`
+	// Earlier is the token of the host that said it with which the answer is kept.
+	Earlier string `json:"earlier,omitempty"`
 	// Path leads from the process that owns the asked connection to the one
 	// that owns the inbound connection by which this node's parent in the
 	// drawing was reached; it belongs to the host after this one.
@@ -166,11 +168,11 @@ func (n *Node) gradeEnd(kind protocol.Kind) {
 	case n.Status == Silent, n.Status == Ident, n.Status == Altered:
 		cut(record.HostSilent, string(n.Status))
 	case n.Status == Loop || n.Pending || n.Record == nil:
-	case n.Record.Outcome != "":
-		cut(record.HostSilent, n.Record.Outcome)
 	case n.Record.End != nil:
 		end := *n.Record.End
 		n.End = &end
+	case n.Record.Outcome != "":
+		cut(record.HostSilent, n.Record.Outcome)
 	case kind.Recursive() && len(n.Previous) == 0:
 		cut(record.Nothing, "its daemon does not say what it could not see")
 	}
@@ -187,6 +189,8 @@ func (j *judge) followAnswer(a record.Answer, said string, expect expectation, p
 	j.nodes++
 	n := &Node{Host: a.Host, Said: said, Token: a.Token, Path: path}
 	switch {
+	case a.Earlier != "":
+		return j.followEarlier(n, a, expect)
 	case a.Token == "" && a.Ident != "":
 		n.Status, n.Detail = Ident, a.Ident
 		return n
@@ -220,6 +224,33 @@ func (j *judge) followAnswer(a record.Answer, said string, expect expectation, p
 	}
 	if n.Status == Altered {
 		j.addProblem("%v, token %s: %s", a.Host, a.Token, n.Detail)
+	}
+	return n
+}
+
+// followEarlier follows an answer that is kept with an earlier token of the host
+// that said so: each connection is asked about once in a session.
+func (j *judge) followEarlier(n *Node, a record.Answer, expect expectation) *Node {
+	l, ok := j.redemptions[a.Earlier]
+	if !ok {
+		n.Status, n.Earlier, n.Detail = Waiting, a.Earlier, j.c.Refused[a.Earlier]
+		return n
+	}
+	n.Status, n.Detail = Loop, "asked before in this session, for token "+a.Earlier
+	r, err := l.Open()
+	if err != nil {
+		return n
+	}
+	for _, body := range r.Previous {
+		p, err := record.ParsePrevious(body)
+		if err != nil || p.Token != a.Earlier {
+			continue
+		}
+		for _, other := range p.Answers {
+			if other.Host == a.Host && other.Ports == a.Ports && other.Earlier == "" && !j.seen[other.Token] {
+				return j.followAnswer(other, n.Said, expect, n.Path)
+			}
+		}
 	}
 	return n
 }
@@ -312,6 +343,9 @@ func (g *Graph) Pending() map[netip.Addr][]string {
 	out := map[netip.Addr][]string{}
 	var visit func(*Node)
 	visit = func(n *Node) {
+		if host, err := netip.ParseAddr(n.Said); err == nil && n.Earlier != "" {
+			out[host] = append(out[host], n.Earlier)
+		}
 		if n.Token != "" && (n.Status == Waiting || n.Pending) {
 			out[n.Host] = append(out[n.Host], n.Token)
 		}

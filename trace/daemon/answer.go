@@ -62,7 +62,7 @@ func (d *Daemon) answerLine(ctx context.Context, asker, local netip.Addr, line s
 func (d *Daemon) answerRequest(ctx context.Context, u question) (protocol.Reply, func(context.Context)) {
 	key := loopKey{u.asker, u.Remote, u.Session, u.Ports}
 	if u.granted.Recursive() {
-		if first, again := d.loops.noteRequest(key, u.at); again {
+		if first, again := d.loops.noteRequest(key, "", u.at); again {
 			d.Stats.Loops.Add(1)
 			d.log.Warn("request ignored: it was seen before (loop)", "asker", u.asker, "session", u.Session, "ports", u.Ports)
 			r := u.newRecord()
@@ -75,29 +75,56 @@ func (d *Daemon) answerRequest(ctx context.Context, u question) (protocol.Reply,
 		// Otherwise anyone could learn who runs a service by connecting to it.
 		return d.replyNoOwner(u, "connection was not opened here", protocol.NoUser), nil
 	}
-	if errors.Is(err, walk.ErrNoUser) {
+	if errors.Is(err, walk.ErrNoUser) && !u.hidesExistence() {
 		return d.replyNoOwner(u, "no such connection", protocol.NoUser), nil
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, walk.ErrNoUser) {
 		d.log.Error("look-up failed", "err", err)
 		return d.replyNoOwner(u, "look-up failed", protocol.UnknownError), nil
 	}
-	// Only connections that exist count: any user of a host may ask in its name,
-	// and must not use up what the host itself needs.
+	// Only connections that exist count, or that a gateway names: any user of a host
+	// may ask in its name, and must not use up what the host itself needs.
 	if u.granted != protocol.ID && !d.saveBudget.takeToken(u.asker, u.at) {
 		d.Stats.OverBudget.Add(1)
 		u.granted, u.note = protocol.ID, fmt.Sprintf("asker is over its budget for %v", u.Kind)
 	}
 	if u.granted == protocol.ID {
+		if err != nil {
+			return d.replyNoOwner(u, "no such connection", protocol.NoUser), nil
+		}
 		return d.answerID(u, found), nil
 	}
-	reply, w := d.answerSave(ctx, u, found)
+	reply, w := d.answerSave(ctx, u, found, err == nil)
+	if u.hidesExistence() {
+		waitForStep(ctx, u.at, d.config.Deadline)
+	}
 	t, ok := reply.Token()
-	if !ok || w == nil || !u.granted.Recursive() {
+	if !ok || w == nil {
 		return reply, nil
 	}
+	if !u.granted.Recursive() {
+		return reply, func(ctx context.Context) { d.addExecutables(ctx, u, t, found.UID, w) }
+	}
 	d.loops.noteToken(key, t)
-	return reply, func(ctx context.Context) { d.askPrevious(ctx, u, t, found.UID, w.Inbound()) }
+	return reply, func(ctx context.Context) { d.askPrevious(ctx, u, t, found.UID, w) }
+}
+
+// hidesExistence reports whether the answer must not tell whether the connection
+// exists, by its time either: a question about a connection of another host, for
+// which a look-up alone would be much faster than a walk.
+func (u *question) hidesExistence() bool { return u.Remote.IsValid() && u.granted != protocol.ID }
+
+// answerStep is the grid of times at which such answers leave.
+const answerStep = 50 * time.Millisecond
+
+// waitForStep waits until the time since a question is a multiple of answerStep.
+func waitForStep(ctx context.Context, asked time.Time, deadline time.Duration) {
+	since := time.Since(asked)
+	wait := min(answerStep-since%answerStep, max(deadline-since, 0))
+	select {
+	case <-ctx.Done():
+	case <-time.After(wait):
+	}
 }
 
 // answerID serves ID: log the user, answer with a token or, if the user opted
@@ -117,8 +144,9 @@ func (d *Daemon) answerID(u question, found walk.Found) protocol.Reply {
 }
 
 // answerSave walks and stores, within the deadline. A walk that takes longer
-// continues to its end, holding its slot, so slow walks cannot pile up.
-func (d *Daemon) answerSave(ctx context.Context, u question, found walk.Found) (protocol.Reply, *walk.Walked) {
+// continues to its end, holding its slot, so slow walks cannot pile up. Where no
+// such connection exists, it does the same work.
+func (d *Daemon) answerSave(ctx context.Context, u question, found walk.Found, exists bool) (protocol.Reply, *walk.Walked) {
 	ctx, cancel := context.WithTimeout(ctx, d.config.Deadline)
 	defer cancel()
 	select {
@@ -134,6 +162,10 @@ func (d *Daemon) answerSave(ctx context.Context, u question, found walk.Found) (
 	d.group.GoWithoutError(func(context.Context) {
 		defer func() { <-d.lookups }()
 		d.Stats.Walks.Add(1)
+		if !exists {
+			done <- outcome{d.walkForNobody(u), nil}
+			return
+		}
 		w, err := d.finder.Walk(found)
 		if err != nil {
 			d.log.Error("walk failed", "err", err)
@@ -147,6 +179,9 @@ func (d *Daemon) answerSave(ctx context.Context, u question, found walk.Found) (
 			r.Host, r.Processes, r.Truncated = &host, w.Record(), w.Truncated
 			r.Logins = d.finder.Logins(r.Processes)
 		}
+		if len(w.Steps) == 0 && r.Outcome == "" {
+			r.Outcome = "no process was found"
+		}
 		done <- outcome{d.storeRecord(u, r, found.UID, true), w}
 	})
 	select {
@@ -155,6 +190,17 @@ func (d *Daemon) answerSave(ctx context.Context, u question, found walk.Found) (
 	case <-ctx.Done():
 		return d.replyNoOwner(u, "look-up took too long", protocol.UnknownError), nil
 	}
+}
+
+// walkForNobody costs what a walk costs, and answers that there is no such
+// connection.
+func (d *Daemon) walkForNobody(u question) protocol.Reply {
+	if _, err := d.finder.Snapshot(); err != nil {
+		d.log.Error("walk failed", "err", err)
+	}
+	r := u.newRecord()
+	r.Outcome = "no such connection"
+	return d.storeRecord(u, r, token.NoUser, true)
 }
 
 // newRecord starts the record of a question.

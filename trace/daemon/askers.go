@@ -113,8 +113,8 @@ func accountOf(a netip.Addr) netip.Addr {
 	return a
 }
 
-// maxLoops bounds the requests that are kept; only configured askers make
-// entries.
+// maxLoops bounds the requests that are kept, and the questions; only configured
+// askers make entries.
 const maxLoops = 1 << 16
 
 // loopKey identifies a recursive request.
@@ -124,13 +124,23 @@ type loopKey struct {
 	ports         protocol.Ports
 }
 
-// loops keeps recursive requests, to detect loops.
-type loops struct {
+// askedKey identifies a question to a previous host: every request of a session
+// that meets the same inbound connection would ask the same.
+type askedKey struct {
+	session       uint32
+	kind          protocol.Kind
+	netns         uint32
+	local, remote netip.AddrPort
+}
+
+// past keeps requests for some time: recursive ones, to detect loops, and the
+// questions to previous hosts, to ask each once in a session.
+type past[K comparable] struct {
 	keep time.Duration
 
 	mu    sync.Mutex // guards below
-	seen  map[loopKey]pastRequest
-	order []loopKey // oldest first
+	seen  map[K]pastRequest
+	order []K // oldest first
 }
 
 type pastRequest struct {
@@ -138,11 +148,14 @@ type pastRequest struct {
 	token string
 }
 
-func newLoops(keep time.Duration) *loops { return &loops{keep: keep, seen: map[loopKey]pastRequest{}} }
+func newPast[K comparable](keep time.Duration) *past[K] {
+	return &past[K]{keep: keep, seen: map[K]pastRequest{}}
+}
 
-// noteRequest notes a request. If it was seen before, it returns the token
-// given then, which is empty while that request is still being served.
-func (l *loops) noteRequest(k loopKey, now time.Time) (first string, again bool) {
+// noteRequest notes a request and its token, if it has one already. If it was seen
+// before, it returns the token given then, which is empty while that request is
+// still being served.
+func (l *past[K]) noteRequest(k K, token string, now time.Time) (first string, again bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for len(l.order) > 0 && (now.Sub(l.seen[l.order[0]].at) > l.keep || len(l.order) >= maxLoops) {
@@ -152,13 +165,13 @@ func (l *loops) noteRequest(k loopKey, now time.Time) (first string, again bool)
 	if p, ok := l.seen[k]; ok {
 		return p.token, true
 	}
-	l.seen[k] = pastRequest{at: now}
+	l.seen[k] = pastRequest{at: now, token: token}
 	l.order = append(l.order, k)
 	return "", false
 }
 
 // noteToken adds the token that was given.
-func (l *loops) noteToken(k loopKey, token string) {
+func (l *past[K]) noteToken(k K, token string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if p, ok := l.seen[k]; ok {

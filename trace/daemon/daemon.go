@@ -39,9 +39,11 @@ type Daemon struct {
 	finder *walk.Finder
 
 	budget, saveBudget *budgets
-	loops              *loops
+	loops              *past[loopKey]
+	asked              *past[askedKey]
 	lookups            chan struct{} // one slot for each walk
 	recursions         chan struct{} // one slot for each question to a previous host
+	hashing            chan struct{} // one slot: hashing keeps a processor busy
 
 	group *run.Group
 	quit  chan struct{} // ends maintenance
@@ -66,9 +68,10 @@ type Dependencies struct {
 func New(config Configuration, deps Dependencies) *Daemon {
 	d := &Daemon{
 		config: config, log: deps.Log, listeners: deps.Listeners, group: run.NewGroup(),
-		budget: newBudgets(config.Budget), saveBudget: newBudgets(config.SaveBudget), loops: newLoops(config.Recursion.Loop),
+		budget: newBudgets(config.Budget), saveBudget: newBudgets(config.SaveBudget), loops: newPast[loopKey](config.Recursion.Loop), asked: newPast[askedKey](config.Recursion.Loop),
 		lookups: make(chan struct{}, config.Lookups), recursions: make(chan struct{}, config.Recursion.Parallel),
-		quit: make(chan struct{}), conns: map[net.Conn]netip.Addr{}, perAsker: map[netip.Addr]int{},
+		hashing: make(chan struct{}, 1),
+		quit:    make(chan struct{}), conns: map[net.Conn]netip.Addr{}, perAsker: map[netip.Addr]int{},
 	}
 	d.Stats.register(deps.Admin)
 	return d

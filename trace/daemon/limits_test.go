@@ -63,28 +63,28 @@ func TestConnectionsAreBounded(t *testing.T) {
 }
 
 func TestLoops(t *testing.T) {
-	l := newLoops(120 * time.Second)
+	l := newPast[loopKey](120 * time.Second)
 	now := time.Unix(1e9, 0)
 	k := loopKey{asker: netip.MustParseAddr("192.0.2.1"), session: 7, ports: protocol.Ports{Asked: 1, Asking: 2}}
-	if _, again := l.noteRequest(k, now); again {
+	if _, again := l.noteRequest(k, "", now); again {
 		t.Error("the first request is a loop")
 	}
 	l.noteToken(k, "first")
-	if first, again := l.noteRequest(k, now.Add(119*time.Second)); !again || first != "first" {
+	if first, again := l.noteRequest(k, "", now.Add(119*time.Second)); !again || first != "first" {
 		t.Errorf("within 120 s: %q %v", first, again)
 	}
 	for _, other := range []loopKey{
 		{k.asker, k.remote, 8, k.ports}, {netip.MustParseAddr("192.0.2.2"), k.remote, 7, k.ports}, {k.asker, k.remote, 7, protocol.Ports{Asked: 1, Asking: 3}},
 	} {
-		if _, again := l.noteRequest(other, now); again {
+		if _, again := l.noteRequest(other, "", now); again {
 			t.Errorf("%+v is a loop of %+v", other, k)
 		}
 	}
-	if _, again := l.noteRequest(k, now.Add(121*time.Second)); again {
+	if _, again := l.noteRequest(k, "", now.Add(121*time.Second)); again {
 		t.Error("a loop after 120 s")
 	}
 	for i := range maxLoops + 10 {
-		l.noteRequest(loopKey{session: uint32(i)}, now)
+		l.noteRequest(loopKey{session: uint32(i)}, "", now)
 	}
 	if len(l.seen) > maxLoops || len(l.seen) != len(l.order) {
 		t.Errorf("%d remembered, %d in order", len(l.seen), len(l.order))

@@ -21,9 +21,9 @@ import (
 // askPrevious asks the hosts at the other ends of inbound connections, in
 // parallel, with the same kind and session, and stores their answers with the
 // token of the request.
-func (d *Daemon) askPrevious(ctx context.Context, u question, token string, account uint32, inbound []walk.Inbound) {
+func (d *Daemon) askPrevious(ctx context.Context, u question, token string, account uint32, w *walk.Walked) {
 	p := record.Previous{Version: record.Version, Token: token, Session: u.Session}
-	inbound = orderFairly(inbound)
+	inbound := orderFairly(w.Inbound())
 	if limit := d.config.Recursion.Limit; len(inbound) > limit {
 		p.Skipped = len(inbound) - limit
 		inbound = inbound[:limit]
@@ -32,7 +32,7 @@ func (d *Daemon) askPrevious(ctx context.Context, u question, token string, acco
 	var wg sync.WaitGroup
 	for i, in := range inbound {
 		wg.Go(func() {
-			p.Answers[i] = d.askOne(ctx, u, in)
+			p.Answers[i] = d.askOnce(ctx, u, token, in)
 			a := p.Answers[i]
 			if a.Failure != "" {
 				d.log.Warn("previous host gave no identity", "host", a.Host, "ports", a.Ports, "why", a.Failure)
@@ -40,14 +40,39 @@ func (d *Daemon) askPrevious(ctx context.Context, u question, token string, acco
 		})
 	}
 	wg.Wait()
+	p.Executables = d.hashLater(ctx, w)
+	d.storePrevious(p, account)
+}
+
+func (d *Daemon) storePrevious(p record.Previous, account uint32) {
 	p.Time = time.Now().UTC()
 	b, err := json.Marshal(p)
 	if err == nil {
-		err = d.store.PutPrevious(token, b, account)
+		err = d.store.PutPrevious(p.Token, b, account)
 	}
 	if err != nil {
 		d.Stats.Lost.Add(1)
-		d.log.Error("store answers of previous hosts failed", "token", token, "err", err)
+		d.log.Error("store what was learnt after the answer failed", "token", p.Token, "err", err)
+	}
+}
+
+// addExecutables stores the hashes of programs that were too large to be hashed
+// before the answer.
+func (d *Daemon) addExecutables(ctx context.Context, u question, token string, account uint32, w *walk.Walked) {
+	if later := d.hashLater(ctx, w); len(later) > 0 {
+		d.storePrevious(record.Previous{Version: record.Version, Token: token, Session: u.Session, Executables: later}, account)
+	}
+}
+
+// hashLater hashes for one request at a time.
+func (d *Daemon) hashLater(ctx context.Context, w *walk.Walked) []record.Executable {
+	defer w.Close()
+	select {
+	case d.hashing <- struct{}{}:
+		defer func() { <-d.hashing }()
+		return w.HashLater(ctx)
+	case <-ctx.Done():
+		return nil
 	}
 }
 
@@ -63,6 +88,19 @@ func orderFairly(inbound []walk.Inbound) []walk.Inbound {
 	ordered := slices.Clone(inbound)
 	slices.SortStableFunc(ordered, func(a, b walk.Inbound) int { return turns[a.Inode] - turns[b.Inode] })
 	return ordered
+}
+
+// askOnce asks about a connection unless that was done in this session already:
+// where two hosts have many connections with each other, every request meets all
+// of them.
+func (d *Daemon) askOnce(ctx context.Context, u question, token string, in walk.Inbound) record.Answer {
+	key := askedKey{u.Session, u.granted, in.NetNS, in.Local, in.Remote}
+	if earlier, again := d.asked.noteRequest(key, token, time.Now()); again {
+		return record.Answer{
+			Host: in.Remote.Addr(), Ports: [2]uint16{in.Remote.Port(), in.Local.Port()}, Direction: in.Direction.String(), Earlier: earlier,
+		}
+	}
+	return d.askOne(ctx, u, in)
 }
 
 func (d *Daemon) askOne(ctx context.Context, u question, in walk.Inbound) record.Answer {

@@ -43,8 +43,11 @@ struct sock_common {
 	struct in6_addr skc_v6_rcv_saddr;
 } CORE;
 
-struct sock { struct sock_common __sk_common; __u16 sk_protocol; } CORE;
+struct socket;
+struct sock { struct sock_common __sk_common; __u16 sk_protocol; struct socket *sk_socket; } CORE;
 struct socket { struct sock *sk; } CORE;
+struct socket_alloc { struct socket socket; struct inode vfs_inode; } CORE;
+struct unix_sock { struct sock *peer; } CORE;
 
 struct seq_file;
 struct bpf_iter_meta { struct seq_file *seq; __u64 session_id; __u64 seq_num; } CORE;

@@ -72,6 +72,9 @@ type Programs struct {
 // which side opens connections. Without CAP_BPF and CAP_PERFMON it fails, and
 // the caller reads /proc instead.
 func Load() (*Programs, error) {
+	if err := checkRights(); err != nil {
+		return nil, err
+	}
 	spec, err := loadStop()
 	if err != nil {
 		return nil, fmt.Errorf("read embedded eBPF object: %w", err)
@@ -93,6 +96,20 @@ func Load() (*Programs, error) {
 	}
 	p.mark, p.MarkError = attachMark(p.objects.Mark)
 	return p, nil
+}
+
+// checkRights names what is missing: the kernel's own errors are about features.
+func checkRights() error {
+	var have [2]unix.CapUserData
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	if err := unix.Capget(&head, &have[0]); err != nil {
+		return fmt.Errorf("read own capabilities: %w", err)
+	}
+	has := func(c uint) bool { return have[c/32].Effective&(1<<(c%32)) != 0 }
+	if has(unix.CAP_SYS_ADMIN) || has(unix.CAP_BPF) && has(unix.CAP_PERFMON) {
+		return nil
+	}
+	return errors.New("loading eBPF programs needs CAP_BPF and CAP_PERFMON")
 }
 
 // attachMark covers every process below the root of the unified cgroup tree.

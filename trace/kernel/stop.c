@@ -16,6 +16,7 @@
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000
 #define S_IFIFO 0010000
+#define AF_UNIX 1
 #define AF_INET 2
 #define AF_INET6 10
 #define IPPROTO_TCP 6
@@ -80,7 +81,7 @@ struct held {
 	__u8 direction;
 	__u8 access;	/* FMODE_READ and FMODE_WRITE, as the file is open */
 	__u8 unused[5];
-	__u8 local[16];
+	__u8 local[16];	/* of a UNIX socket: the inode of its other end */
 	__u8 remote[16];
 };
 
@@ -108,6 +109,13 @@ static __always_inline void addresses(struct held *h, struct sock *sk)
 {
 	h->family = BPF_CORE_READ(sk, __sk_common.skc_family);
 	h->sock_netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	if (h->family == AF_UNIX) {
+		struct sock *peer = BPF_CORE_READ((struct unix_sock *)sk, peer);
+		struct socket *end = peer ? BPF_CORE_READ(peer, sk_socket) : 0;
+		if (end)
+			*(__u64 *)h->local = BPF_CORE_READ((struct socket_alloc *)end, vfs_inode.i_ino);
+		return;
+	}
 	if (h->family != AF_INET && h->family != AF_INET6)
 		return;
 	h->protocol = BPF_CORE_READ(sk, sk_protocol);

@@ -121,6 +121,17 @@ type Previous struct {
 	Answers []Answer  `json:"answers"`
 	// Skipped counts connections that were not followed, beyond the limit.
 	Skipped int `json:"skipped,omitempty"`
+	// Executables are programs that were hashed after the answer, being large.
+	Executables []Executable `json:"executables,omitempty"`
+}
+
+// Executable is the program of some processes of a record.
+type Executable struct {
+	Path string  `json:"exe"`
+	PIDs []int32 `json:"pids"`
+	// SHA256 is empty if Failure says why it was not hashed.
+	SHA256  string `json:"sha256,omitempty"`
+	Failure string `json:"failure,omitempty"`
 }
 
 // Answer is the answer of one previous host about one connection.
@@ -135,6 +146,9 @@ type Answer struct {
 	Token   string `json:"token,omitempty"`
 	Ident   string `json:"ident,omitempty"`
 	Failure string `json:"failure,omitempty"`
+	// Earlier is the token of an earlier request of the same session to this
+	// host: the same was asked for that one, and the answer is kept with it.
+	Earlier string `json:"earlier,omitempty"`
 }
 
 // Parse reads a Record.

@@ -206,10 +206,12 @@ func TestClosureIsBounded(t *testing.T) {
 func TestPeerAcrossNamespaces(t *testing.T) {
 	a, b := netip.MustParseAddrPort("172.17.0.1:40000"), netip.MustParseAddrPort("172.17.0.2:80")
 	for _, c := range []struct {
-		others []uint32 // namespaces with a socket at the other end
-		want   string
+		others  []uint32 // namespaces with a socket at the other end
+		foreign []uint32 // those of them that a user made
+		want    string
 	}{
-		{[]uint32{1}, "1"}, {[]uint32{2}, "2"}, {[]uint32{2, 1}, "1"}, {[]uint32{2, 3}, "none"}, {nil, "none"},
+		{[]uint32{1}, nil, "1 here"}, {[]uint32{2}, nil, "2 here"}, {[]uint32{2, 1}, nil, "1 here"}, {[]uint32{2, 3}, nil, "none"}, {nil, nil, "none"},
+		{[]uint32{2}, []uint32{2}, "2 elsewhere"}, {[]uint32{2, 3}, []uint32{3}, "2 here"}, {[]uint32{2, 3}, []uint32{2, 3}, "none"},
 	} {
 		s := newSnapshot(4)
 		here := Socket{Inode: 9, NetNS: 1, Local: a, Remote: b, State: 1}
@@ -217,12 +219,17 @@ func TestPeerAcrossNamespaces(t *testing.T) {
 		for i, ns := range c.others {
 			s.addSocket(Socket{Inode: uint64(20 + i), NetNS: ns, Local: b, Remote: a, State: 1})
 		}
+		for _, ns := range c.foreign {
+			s.foreign[ns] = true
+		}
 		got := "none"
-		if k, ok := s.findPeer(here); ok {
-			got = fmt.Sprint(k.NetNS)
+		if k, ours := s.findPeer(here); ours {
+			got = fmt.Sprint(k.NetNS, " here")
+		} else if k.Inode != 0 {
+			got = fmt.Sprint(k.NetNS, " elsewhere")
 		}
 		if got != c.want {
-			t.Errorf("%v: peer in namespace %s, want %s", c.others, got, c.want)
+			t.Errorf("%v, foreign %v: peer in namespace %s, want %s", c.others, c.foreign, got, c.want)
 		}
 	}
 }

@@ -75,11 +75,12 @@ type Finder struct {
 	hashes     *hashCache
 	users      *userNames
 	size       atomic.Int64 // descriptors in the last snapshot
+	shared     *sharedSnapshot
 }
 
 // New opens the resources of look-ups.
 func New(config Configuration) (*Finder, error) {
-	f := &Finder{config: config, hashes: newHashCache(), users: newUserNames("/etc/passwd")}
+	f := &Finder{config: config, hashes: newHashCache(), shared: newSharedSnapshot(), users: newUserNames("/etc/passwd")}
 	var err error
 	if f.namespaces, err = diag.OpenNamespaces(); err != nil {
 		return nil, err
@@ -181,11 +182,17 @@ func (f *Finder) guessDirection(k diag.Socket) (kernel.Direction, error) {
 	return kernel.Unknown, err
 }
 
-// Snapshot takes a snapshot of the machine.
-func (f *Finder) Snapshot() (*Snapshot, error) {
+// Snapshot takes a snapshot of the machine, or shares one that begins after the
+// call.
+func (f *Finder) Snapshot() (*Snapshot, error) { return f.shared.take(f.takeSnapshot) }
+
+func (f *Finder) takeSnapshot() (*Snapshot, error) {
+	listed, err := f.listConnections()
+	if err != nil {
+		return nil, err
+	}
 	size := int(f.size.Load())
 	var s *Snapshot
-	var err error
 	if f.kernel != nil {
 		s, err = fromKernel(f.kernel, size)
 	} else {
@@ -195,15 +202,13 @@ func (f *Finder) Snapshot() (*Snapshot, error) {
 		return nil, fmt.Errorf("take a snapshot of all processes: %w", err)
 	}
 	f.size.Store(int64(len(s.descriptors)) + 256)
-	return s, nil
+	s.noteForeign(f.namespaces.Own())
+	s.unheld, err = f.findUnheld(s, listed)
+	return s, err
 }
 
 // Walk finds the processes behind a connection and the sockets they hold.
 func (f *Finder) Walk(found Found) (*Walked, error) {
-	listed, err := f.listConnections()
-	if err != nil {
-		return nil, err
-	}
 	s, err := f.Snapshot()
 	if err != nil {
 		return nil, err
@@ -213,9 +218,6 @@ func (f *Finder) Walk(found Found) (*Walked, error) {
 		return nil, err
 	}
 	w := &Walked{finder: f, snapshot: s, asked: found.Inode}
-	if w.unheld, err = f.findUnheld(s, sockfs, found, listed); err != nil {
-		return nil, err
-	}
 	src := &systemSources{f: f, s: s}
 	w.Closure = s.computeClosure(Object{Dev: sockfs, Inode: found.Inode}, src, f.config.MaxProcesses, 1, int32(os.Getpid()))
 	w.met = src.met
@@ -228,9 +230,10 @@ type Walked struct {
 	finder   *Finder
 	snapshot *Snapshot
 	asked    uint64
-	unheld   []diag.Socket   // connections no process is seen to hold
 	met      []record.Unseen // where the closure could not go on
 	environ  []byte          // room for one process's environment
+	hashed   int64           // octets of executables hashed so far
+	late     map[fileID]*lateFile
 }
 
 // Inbound is a connection through which a user may have come in.
@@ -324,33 +327,9 @@ func isSSHServer(pid int32) bool {
 	return false
 }
 
-func (q *systemSources) unixPeer(pid int32, inode uint64) (uint64, bool) {
-	note := func(what record.Obstacle, detail string) (uint64, bool) {
-		q.met = append(q.met, record.Unseen{What: what, PID: pid, Detail: detail})
-		return 0, false
-	}
-	c := q.f.own
-	if ns := q.s.processes[pid].NetNS; ns != q.f.namespaces.Own() {
-		var err error
-		if c, err = q.f.namespaces.In(ns, pid); err != nil {
-			return note(record.OtherSpace, fmt.Sprintf("UNIX socket %d: %v", inode, err))
-		}
-	}
-	u, err := c.UnixSocket(inode)
-	if err != nil || u.Peer == 0 {
-		return 0, false
-	}
-	// The name of an accepted socket is its listener's: look from both ends.
-	if q.f.isHub(u.Name) && isHubProgram(pid) {
-		return note(record.HubMet, u.Name)
-	}
-	if other, err := c.UnixSocket(u.Peer); err == nil && q.f.isHub(other.Name) {
-		sockfs, err := socketDevice()
-		if err == nil && slices.ContainsFunc(q.s.Holders(Object{Dev: sockfs, Inode: u.Peer}), isHubProgram) {
-			return note(record.HubMet, other.Name)
-		}
-	}
-	return u.Peer, true
+func (q *systemSources) heldByHub(inode uint64) bool {
+	sockfs, err := socketDevice()
+	return err == nil && slices.ContainsFunc(q.s.Holders(Object{Dev: sockfs, Inode: inode}), isHubProgram)
 }
 
 // lastSystemUser is the last user number of the system (adduser, login.defs).

@@ -27,14 +27,15 @@ func (f *Finder) listConnections() (map[uint64]diag.Socket, error) {
 }
 
 // findUnheld compares a snapshot with what the kernel listed before it and lists
-// after it: a connection that is in both lists, or asked about, and that no
-// descriptor shows, is held in another way. Those ways that can be seen are
+// after it: a connection that is in both lists, and that no descriptor shows, is
+// held in another way. Those ways that can be seen are
 // added to the snapshot. What is returned is held by nobody that is seen.
-func (f *Finder) findUnheld(s *Snapshot, sockfs uint64, asked Found, listed map[uint64]diag.Socket) ([]diag.Socket, error) {
-	maps.DeleteFunc(listed, func(inode uint64, _ diag.Socket) bool { return len(s.Holders(Object{Dev: sockfs, Inode: inode})) > 0 })
-	if len(s.Holders(Object{Dev: sockfs, Inode: asked.Inode})) == 0 {
-		listed[asked.Inode] = asked.Socket
+func (f *Finder) findUnheld(s *Snapshot, listed map[uint64]diag.Socket) ([]diag.Socket, error) {
+	sockfs, err := socketDevice()
+	if err != nil {
+		return nil, err
 	}
+	maps.DeleteFunc(listed, func(inode uint64, _ diag.Socket) bool { return len(s.Holders(Object{Dev: sockfs, Inode: inode})) > 0 })
 	if len(listed) == 0 {
 		return nil, nil
 	}

@@ -5,9 +5,7 @@ package walk
 import (
 	"bufio"
 	"bytes"
-	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"os"
@@ -48,61 +46,6 @@ func osName(path, kernel string) string {
 		}
 	}
 	return kernel
-}
-
-// maxExecutable bounds the time one hash takes; maxHashes the memory.
-const (
-	maxExecutable = 256 << 20
-	maxHashes     = 4096
-)
-
-// fileID identifies the contents of a file as long as clocks are not set back.
-type fileID struct {
-	dev, inode   uint64
-	size         int64
-	mtime, ctime int64
-}
-
-// hashCache caches the SHA-256 of executables.
-type hashCache struct {
-	mu   sync.Mutex // guards sums
-	sums map[fileID]string
-}
-
-func newHashCache() *hashCache { return &hashCache{sums: map[fileID]string{}} }
-
-// hashExecutable hashes the file a process runs; "" if it cannot be read or is larger
-// than maxExecutable.
-func (h *hashCache) hashExecutable(dir int) string {
-	var st unix.Stat_t
-	if unix.Fstatat(dir, "exe", &st, 0) != nil || st.Size > maxExecutable {
-		return ""
-	}
-	id := fileID{st.Dev, st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano()}
-	h.mu.Lock()
-	sum, ok := h.sums[id]
-	h.mu.Unlock()
-	if ok {
-		return sum
-	}
-	fd, err := unix.Openat(dir, "exe", unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return ""
-	}
-	f := os.NewFile(uintptr(fd), "exe")
-	defer f.Close()
-	hash := sha256.New()
-	if _, err := io.Copy(hash, io.LimitReader(f, maxExecutable)); err != nil {
-		return ""
-	}
-	sum = hex.EncodeToString(hash.Sum(nil))
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if len(h.sums) >= maxHashes {
-		clear(h.sums)
-	}
-	h.sums[id] = sum
-	return sum
 }
 
 // userNames is the password file, read again when it changes.

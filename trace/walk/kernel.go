@@ -24,6 +24,9 @@ func fromKernel(p *kernel.Programs, size int) (*Snapshot, error) {
 			return
 		}
 		s.addObject(Process{PID: int32(h.PID), Parent: int32(h.Parent), Start: h.Start / nanosecondsPerTick, NetNS: h.NetNS}, o, h.Access)
+		if h.Family == unix.AF_UNIX {
+			s.units[h.Inode] = unixEnd{peer: binary.NativeEndian.Uint64(h.Local[:]), netns: h.SocketNetNS}
+		}
 		if h.Protocol != unix.IPPROTO_TCP {
 			return
 		}

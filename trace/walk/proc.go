@@ -79,6 +79,9 @@ func (s *Snapshot) addProcess(pid int32) (ns uint32, ok bool) {
 	}
 	p := Process{PID: pid, Parent: stat.Parent, Start: stat.Start}
 	if p.NetNS, err = diag.NamespaceOf(fmt.Sprintf("/proc/self/fd/%d", dir)); err != nil {
+		if errors.Is(err, os.ErrPermission) {
+			s.denied++
+		}
 		return 0, false
 	}
 	fds, err := readNumbers(fmt.Sprintf("/proc/self/fd/%d/fd", dir))

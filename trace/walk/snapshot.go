@@ -62,7 +62,7 @@ type descriptor struct {
 }
 
 // span is the part of Snapshot.descriptors that belongs to one process.
-type span struct{ from, to int32 }
+type span struct{ from, to, pipes int32 }
 
 type ends struct{ local, remote netip.AddrPort }
 
@@ -78,7 +78,21 @@ type Snapshot struct {
 	listening   map[uint16][]uint64 // by port
 	hidden      map[int32][]hidden  // what processes hold other than by descriptors
 	denied      int                 // processes whose descriptors may not be read
+	unheld      []diag.Socket       // connections that no process is seen to hold
+	foreign     map[uint32]bool     // network namespaces that users made
+	units       map[uint64]unixEnd  // UNIX sockets, as the kernel program saw them
+	bounded     map[int32]int       // pipes beyond maxPipes, by process
 }
+
+// unixEnd is what the kernel program says about a UNIX socket.
+type unixEnd struct {
+	peer  uint64 // inode of the other end; 0 for none
+	netns uint32 // of the socket, which its process may have left
+}
+
+// maxPipes bounds what is kept of the pipes of one process: a user may have
+// hundreds of thousands of ends open.
+const maxPipes = 4096
 
 // hidden is a socket that a process holds without a descriptor.
 type hidden struct {
@@ -96,12 +110,21 @@ func newSnapshot(size int) *Snapshot {
 		byEnds:      map[ends][]uint64{},
 		listening:   map[uint16][]uint64{},
 		hidden:      map[int32][]hidden{},
+		foreign:     map[uint32]bool{},
+		units:       map[uint64]unixEnd{},
+		bounded:     map[int32]int{},
 	}
 }
 
 // addObject records that a process holds an object, and how it is open; calls
 // for one process must be consecutive.
 func (s *Snapshot) addObject(p Process, o Object, access uint8) {
+	if o.Pipe {
+		if sp := s.spans[p.PID]; sp.pipes >= maxPipes {
+			s.bounded[p.PID]++
+			return
+		}
+	}
 	at := int32(len(s.descriptors))
 	if n := len(s.descriptors); n > 0 && s.descriptors[n-1].pid == p.PID {
 		sp := s.spans[p.PID]
@@ -109,7 +132,12 @@ func (s *Snapshot) addObject(p Process, o Object, access uint8) {
 		s.spans[p.PID] = sp
 	} else {
 		s.processes[p.PID] = p
-		s.spans[p.PID] = span{at, at + 1}
+		s.spans[p.PID] = span{from: at, to: at + 1}
+	}
+	if o.Pipe {
+		sp := s.spans[p.PID]
+		sp.pipes++
+		s.spans[p.PID] = sp
 	}
 	next, ok := s.first[o]
 	if !ok {
@@ -204,26 +232,6 @@ func (s *Snapshot) Holders(o Object) []int32 {
 func (s *Snapshot) Socket(inode uint64) (Socket, bool) {
 	k, ok := s.sockets[inode]
 	return k, ok
-}
-
-// findPeer is the other end of a TCP connection if that is on this machine: in
-// the same network namespace or, where exactly one fits, in another one (the
-// proxy of a container and the container).
-func (s *Snapshot) findPeer(k Socket) (Socket, bool) {
-	var found Socket
-	candidates := s.byEnds[ends{k.Remote, k.Local}]
-	for _, inode := range candidates {
-		if inode == k.Inode {
-			continue // a connection to itself
-		}
-		if c := s.sockets[inode]; c.NetNS == k.NetNS || len(candidates) == 1 {
-			found = c
-			if c.NetNS == k.NetNS {
-				break
-			}
-		}
-	}
-	return found, found.Inode != 0
 }
 
 // Direction is the recorded direction of a connection or, where nothing was

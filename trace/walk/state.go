@@ -65,7 +65,7 @@ func (w *Walked) readProcess(p *record.Process) bool {
 	}
 	if policy.Executables {
 		p.Executable = readLink(dir, "exe")
-		p.SHA256 = w.finder.hashes.hashExecutable(dir)
+		p.SHA256 = w.hashExecutable(dir, p.PID, p.Executable)
 	}
 	if policy.Sessions {
 		p.SSH = readVariable(dir, w.environ, "SSH_CONNECTION=")

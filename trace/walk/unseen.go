@@ -32,6 +32,11 @@ func (w *Walked) End() *record.End {
 	if w.snapshot.denied > 0 {
 		v.note(record.Denied, 0, fmt.Sprintf("the descriptors of %d processes cannot be read", w.snapshot.denied))
 	}
+	for _, st := range w.Steps {
+		if n := w.snapshot.bounded[st.PID]; n > 0 {
+			v.note(record.Bound, st.PID, fmt.Sprintf("%d of its pipes were not looked at", n))
+		}
+	}
 	if len(w.Steps) == 0 {
 		v.note(record.NoHolder, 0, "no process is seen to hold the connection, which the kernel lists")
 	}
@@ -194,7 +199,11 @@ func (v *viewer) lookAtConnections(pid int32) {
 		if !ok || d.object.Pipe || k.Inode == v.w.asked || !isConnected(k.State) || k.Remote.Addr().IsLoopback() {
 			continue
 		}
-		if _, here := v.w.snapshot.findPeer(k); !here && v.w.snapshot.Direction(k, v.w.finder.ephemeral) == kernel.Outbound {
+		peer, here := v.w.snapshot.findPeer(k)
+		if peer.Inode != 0 && !here {
+			v.note(record.OtherSpace, pid, fmt.Sprintf("a user made a connection with the addresses of %v to %v in another network namespace", k.Local, k.Remote))
+		}
+		if !here && v.w.snapshot.Direction(k, v.w.finder.ephemeral) == kernel.Outbound {
 			v.note(record.OutboundOne, pid, fmt.Sprintf("%v to %v", k.Local, k.Remote))
 		}
 	}
@@ -227,7 +236,7 @@ func mappingName(span []byte) string {
 // noteUnheld notes connections that the kernel lists, of users of the walk, and
 // that nobody is seen to hold.
 func (v *viewer) noteUnheld() {
-	for _, k := range v.w.unheld {
+	for _, k := range v.w.snapshot.unheld {
 		if k.Inode != v.w.asked && slices.Contains(v.users, k.UID) && !k.Remote.Addr().IsLoopback() {
 			v.note(record.NoHolder, 0, fmt.Sprintf("no process is seen to hold %v to %v, which the kernel lists", k.Local, k.Remote))
 		}
