@@ -96,7 +96,10 @@ func TestSocketsWithoutDescriptor(t *testing.T) {
 				}
 				time.Sleep(10 * time.Millisecond)
 			}
-			if len(owners) != 1 || owners[0].Via != want || int(owners[0].PID) != cmd.Process.Pid {
+			// Any process of the same user to which a descriptor is on its way may
+			// receive it, those of other tests too.
+			mine := slices.IndexFunc(owners, func(st Step) bool { return int(st.PID) == cmd.Process.Pid })
+			if mine < 0 || owners[mine].Via != want || how == "ring" && len(owners) != 1 {
 				t.Errorf("%s: %+v, want process %d, which %s", how, owners, cmd.Process.Pid, want)
 			}
 		}
