@@ -11,9 +11,9 @@ import (
 // TestNobodyCanListResolvers: hosts of the allow list are not published, by
 // however many members they are reported.
 func TestNobodyCanListResolvers(t *testing.T) {
-	c := found(t, filepath.Join(t.TempDir(), "state.db"), nil)
+	c := newCommunity(t, filepath.Join(t.TempDir(), "state.db"), nil)
 	for _, member := range []string{"a", "b", "c"} {
-		c.tell(member, c.report(scan, netip.MustParseAddr("8.8.8.8"), netip.MustParseAddr("198.41.0.4"), netip.MustParseAddr("198.51.100.1")))
+		c.submitReport(member, c.report(scan, netip.MustParseAddr("8.8.8.8"), netip.MustParseAddr("198.41.0.4"), netip.MustParseAddr("198.51.100.1")))
 	}
 	if p := c.publish(); p.Entries != 1 {
 		t.Errorf("%d entries, want the one that is neither a resolver nor a root name server", p.Entries)
@@ -26,7 +26,7 @@ func TestAllowListOfTheOperator(t *testing.T) {
 	allow.Add("a partner", netip.MustParsePrefix("198.51.100.0/29"))
 	c := foundWith(t, filepath.Join(t.TempDir(), "state.db"), allow, nil)
 	for _, member := range []string{"a", "b", "c"} {
-		c.tell(member, c.report(scan, hosts(7, 8)...))
+		c.submitReport(member, c.report(scan, hosts(7, 8)...))
 	}
 	if p := c.publish(); p.Entries != 1 {
 		t.Errorf("%d entries, want the one outside of the partner's network", p.Entries)

@@ -24,7 +24,7 @@ func BenchmarkSubmit(b *testing.B) {
 		submitters, batch int
 	}{{"one", 1, 1}, {"submitters=64", 64, 1}, {"submitters=512", 512, 1}, {"submitters=4/batch=100", 4, 100}, {"submitters=4/batch=1000", 4, 1000}} {
 		b.Run(bench.name, func(b *testing.B) {
-			c := found(b, filepath.Join(b.TempDir(), "state.db"), func(x *clearinghouse.Configuration) { x.ReportsPerDay = 1 << 40 })
+			c := newCommunity(b, filepath.Join(b.TempDir(), "state.db"), func(x *clearinghouse.Configuration) { x.ReportsPerDay = 1 << 40 })
 			sealed := make([][]byte, b.N)
 			for i := range sealed {
 				r := c.report(scan, hosts(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)...)
@@ -73,7 +73,7 @@ func cpu(b *testing.B) time.Duration {
 func BenchmarkPublish(b *testing.B) {
 	for _, reports := range []int{400, 4000} {
 		b.Run(fmt.Sprint("reports=", reports), func(b *testing.B) {
-			c := found(b, filepath.Join(b.TempDir(), "state.db"), func(x *clearinghouse.Configuration) { x.ReportsPerDay = 1 << 40 })
+			c := newCommunity(b, filepath.Join(b.TempDir(), "state.db"), func(x *clearinghouse.Configuration) { x.ReportsPerDay = 1 << 40 })
 			for i := range reports {
 				var named []int
 				for h := range 50 {
@@ -81,7 +81,7 @@ func BenchmarkPublish(b *testing.B) {
 				}
 				r := c.report(fmt.Sprintf("in dport=%d", 1+i/4%100), hosts(named...)...)
 				r.Made -= flow.Time(i)
-				c.tell([]string{"a", "b", "c", "d"}[i%4], r)
+				c.submitReport([]string{"a", "b", "c", "d"}[i%4], r)
 			}
 			for b.Loop() {
 				if p := c.publish(); p.Reports != reports {

@@ -62,8 +62,8 @@ func generate(t testing.TB) *identity.Key {
 
 var start = time.Date(2026, 3, 1, 12, 34, 56, 0, time.UTC)
 
-// found begins a community with the allow list that everybody has.
-func found(t testing.TB, address string, change func(*clearinghouse.Configuration)) *community {
+// newCommunity begins a community with the allow list that everybody has.
+func newCommunity(t testing.TB, address string, change func(*clearinghouse.Configuration)) *community {
 	t.Helper()
 	return foundWith(t, address, nil, change)
 }
@@ -163,8 +163,8 @@ func (c *community) wrap(k *identity.Key, h envelope.Header, body []byte) []byte
 	return sealed
 }
 
-// tell submits a report and wants it accepted.
-func (c *community) tell(member string, r *dossier.Report) dossier.ReportID {
+// submitReport submits a report and wants it accepted.
+func (c *community) submitReport(member string, r *dossier.Report) dossier.ReportID {
 	c.Helper()
 	out, err := c.core.Submit(context.Background(), [][]byte{c.seal(member, reporting.ReportKind, r)})
 	if err != nil || out[0].Status != clearinghouse.Accepted {
@@ -216,17 +216,17 @@ func onBoth(t *testing.T, f func(t *testing.T, address string)) {
 // restart between.
 func TestLife(t *testing.T) {
 	onBoth(t, func(t *testing.T, address string) {
-		c := found(t, address, nil)
-		c.tell("a", c.report(scan, hosts(1, 2, 3)...))
+		c := newCommunity(t, address, nil)
+		c.submitReport("a", c.report(scan, hosts(1, 2, 3)...))
 		if p := c.publish(); p.Entries != 0 || p.Reports != 1 {
 			t.Errorf("one source: %+v", p)
 		}
-		withdrawn := c.tell("b", c.report(scan, hosts(1, 2, 4)...))
+		withdrawn := c.submitReport("b", c.report(scan, hosts(1, 2, 4)...))
 		six := netip.MustParseAddr("2001:db8::7")
-		c.tell("c", c.report(fetch, append(hosts(1, 2), six)...))
+		c.submitReport("c", c.report(fetch, append(hosts(1, 2), six)...))
 		hidden := c.report(fetch, append(hosts(1, 2), six)...)
 		hidden.Disclose = false
-		c.tell("d", hidden)
+		c.submitReport("d", hidden)
 		if p := c.publish(); p.Listed != 3 || p.Groups != 1 {
 			t.Errorf("first batch: %+v", p)
 		}
@@ -293,7 +293,7 @@ func TestLife(t *testing.T) {
 // TestRefused: what is not a fresh report of a member is told why, and the rest
 // of the submission is taken.
 func TestRefused(t *testing.T) {
-	c := found(t, filepath.Join(t.TempDir(), "state.db"), func(x *clearinghouse.Configuration) { x.ReportsPerDay = 3 })
+	c := newCommunity(t, filepath.Join(t.TempDir(), "state.db"), func(x *clearinghouse.Configuration) { x.ReportsPerDay = 3 })
 	good := c.report(scan, hosts(1)...)
 	body, err := good.MarshalBinary()
 	if err != nil {
@@ -365,14 +365,14 @@ func TestRefused(t *testing.T) {
 // TestRevoke: what a stolen key reported is void, from the time of the theft,
 // and a withdrawn report stays withdrawn when it is sent again.
 func TestRevoke(t *testing.T) {
-	c := found(t, filepath.Join(t.TempDir(), "state.db"), nil)
-	c.tell("a", c.report(scan, hosts(1)...))
-	c.tell("b", c.report(scan, hosts(1)...))
+	c := newCommunity(t, filepath.Join(t.TempDir(), "state.db"), nil)
+	c.submitReport("a", c.report(scan, hosts(1)...))
+	c.submitReport("b", c.report(scan, hosts(1)...))
 	c.clock = c.clock.Add(time.Hour)
 	theft := c.clock
 	c.clock = c.clock.Add(time.Minute)
-	c.tell("b", c.report(fetch, hosts(9)...))
-	c.tell("c", c.report(fetch, hosts(9)...))
+	c.submitReport("b", c.report(fetch, hosts(9)...))
+	c.submitReport("c", c.report(fetch, hosts(9)...))
 	c.publish()
 	c.want(clearinghouse.EntryQuery{}, "198.51.100.1", "198.51.100.9")
 	c.draft.Members[1].Keys[0].Revoked = theft
@@ -393,11 +393,11 @@ func TestRevoke(t *testing.T) {
 
 // TestVoid: the operator takes out what a selection says.
 func TestVoid(t *testing.T) {
-	c := found(t, filepath.Join(t.TempDir(), "state.db"), nil)
-	id := c.tell("a", c.report(scan, hosts(1, 2)...))
-	c.tell("b", c.report(scan, hosts(1, 2)...))
-	c.tell("a", c.report(fetch, hosts(8, 9)...))
-	c.tell("b", c.report(fetch, hosts(8, 9)...))
+	c := newCommunity(t, filepath.Join(t.TempDir(), "state.db"), nil)
+	id := c.submitReport("a", c.report(scan, hosts(1, 2)...))
+	c.submitReport("b", c.report(scan, hosts(1, 2)...))
+	c.submitReport("a", c.report(fetch, hosts(8, 9)...))
+	c.submitReport("b", c.report(fetch, hosts(8, 9)...))
 	c.publish()
 	group, _, err := c.core.Groups(t.Context(), clearinghouse.EntryQuery{Pattern: fetch}, "", 0)
 	if err != nil || len(group) != 1 {
@@ -427,11 +427,11 @@ func TestVoid(t *testing.T) {
 }
 
 func TestObjection(t *testing.T) {
-	c := found(t, filepath.Join(t.TempDir(), "state.db"), func(x *clearinghouse.Configuration) {
+	c := newCommunity(t, filepath.Join(t.TempDir(), "state.db"), func(x *clearinghouse.Configuration) {
 		x.OpenObjections, x.Never = 2, []netip.Prefix{netip.MustParsePrefix("198.51.100.3/32")}
 	})
 	for _, m := range []string{"a", "b"} {
-		c.tell(m, c.report(scan, hosts(1, 2, 3)...))
+		c.submitReport(m, c.report(scan, hosts(1, 2, 3)...))
 	}
 	c.publish()
 	c.want(clearinghouse.EntryQuery{}, "198.51.100.1", "198.51.100.2")
@@ -480,7 +480,7 @@ func TestObjection(t *testing.T) {
 // TestEpochs: one name a day, the same for all who ask, tomorrow's in time.
 func TestEpochs(t *testing.T) {
 	onBoth(t, func(t *testing.T, address string) {
-		c := found(t, address, nil)
+		c := newCommunity(t, address, nil)
 		first, err := c.core.Epochs(t.Context(), 10)
 		if err != nil || len(first) != 1 || !strings.HasPrefix(first[0].Name, "2026-03-01.") || len(first[0].Name) > dossier.MaxEpoch {
 			t.Fatalf("%v, %v", first, err)

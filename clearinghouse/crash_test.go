@@ -141,7 +141,7 @@ func TestKilled(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
-	c := found(t, filepath.Join(t.TempDir(), "unused.db"), nil)
+	c := newCommunity(t, filepath.Join(t.TempDir(), "unused.db"), nil)
 	bundle, err := c.bundle.MarshalBinary()
 	if err != nil {
 		t.Fatal(err)

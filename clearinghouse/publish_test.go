@@ -49,9 +49,9 @@ func TestPublishedTypesNameNobody(t *testing.T) {
 // TestPublicViewNamesNoSource looks at the bytes: nothing of the members shows
 // in anything that is published.
 func TestPublicViewNamesNoSource(t *testing.T) {
-	c := found(t, filepath.Join(t.TempDir(), "state.db"), nil)
+	c := newCommunity(t, filepath.Join(t.TempDir(), "state.db"), nil)
 	for _, m := range []string{"a", "b", "c"} {
-		c.tell(m, c.report(scan, hosts(1, 2)...))
+		c.submitReport(m, c.report(scan, hosts(1, 2)...))
 	}
 	c.publish()
 	entries, _, err := c.core.Entries(t.Context(), clearinghouse.EntryQuery{}, "", 0)
@@ -87,7 +87,7 @@ func TestPublicViewNamesNoSource(t *testing.T) {
 
 // TestGroupsKeepTheirNames while patterns come, go, merge and part.
 func TestGroupsKeepTheirNames(t *testing.T) {
-	c := found(t, filepath.Join(t.TempDir(), "state.db"), nil)
+	c := newCommunity(t, filepath.Join(t.TempDir(), "state.db"), nil)
 	name := func(pattern string) string {
 		g, _, err := c.core.Groups(t.Context(), clearinghouse.EntryQuery{Pattern: pattern}, "", 0)
 		if err != nil || len(g) > 1 {
@@ -100,7 +100,7 @@ func TestGroupsKeepTheirNames(t *testing.T) {
 	}
 	both := func(pattern string, last ...int) (ids []dossier.ReportID) {
 		for _, m := range []string{"a", "b"} {
-			ids = append(ids, c.tell(m, c.report(pattern, hosts(last...)...)))
+			ids = append(ids, c.submitReport(m, c.report(pattern, hosts(last...)...)))
 		}
 		c.publish()
 		return ids
@@ -141,7 +141,7 @@ func TestGroupsKeepTheirNames(t *testing.T) {
 // batches are published; each report counts once.
 func TestConcurrent(t *testing.T) {
 	onBoth(t, func(t *testing.T, address string) {
-		c := found(t, address, nil)
+		c := newCommunity(t, address, nil)
 		const each = 20
 		fresh := make([]int, 5)
 		var wg sync.WaitGroup
@@ -199,10 +199,10 @@ func mustEntries(t *testing.T, c *community) []dossier.Entry {
 // TestPages: whatever the size of the pages, a query gives the same entries,
 // each once, and the cursor alone is enough to go on.
 func TestPages(t *testing.T) {
-	c := found(t, filepath.Join(t.TempDir(), "state.db"), nil)
+	c := newCommunity(t, filepath.Join(t.TempDir(), "state.db"), nil)
 	for _, m := range []string{"a", "b"} {
-		c.tell(m, c.report(scan, hosts(1, 2, 3, 4, 5, 6, 7)...))
-		c.tell(m, c.report(fetch, hosts(7, 8, 9)...))
+		c.submitReport(m, c.report(scan, hosts(1, 2, 3, 4, 5, 6, 7)...))
+		c.submitReport(m, c.report(fetch, hosts(7, 8, 9)...))
 	}
 	c.publish()
 	all := mustEntries(t, c)
@@ -235,7 +235,7 @@ func TestPages(t *testing.T) {
 func FuzzCursor(f *testing.F) {
 	c := found(f, filepath.Join(f.TempDir(), "state.db"), nil)
 	for _, m := range []string{"a", "b"} {
-		c.tell(m, c.report(scan, hosts(1, 2)...))
+		c.submitReport(m, c.report(scan, hosts(1, 2)...))
 	}
 	c.publish()
 	_, next, err := c.core.Entries(f.Context(), clearinghouse.EntryQuery{Pattern: scan, Hosts: netip.MustParsePrefix("198.51.100.0/24")}, "", 1)

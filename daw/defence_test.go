@@ -216,11 +216,11 @@ func TestSmallDisorderIsNoStep(t *testing.T) {
 func TestRequestsAgainstMap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rs := newRequests(rapid.SampledFrom([]int{5, 20, 400}).Draw(t, "size"), 45*time.Second, morning)
-		type asked struct {
+		type pending struct {
 			at  flow.Time
 			seq uint32
 		}
-		model := map[[2]uint64]asked{}
+		model := map[[2]uint64]pending{}
 		now := morning
 		for range 200 {
 			now += flow.Time(rapid.Int64Range(0, int64(20*time.Second)).Draw(t, "dt"))
@@ -229,7 +229,7 @@ func TestRequestsAgainstMap(t *testing.T) {
 			seq := uint32(rapid.IntRange(0, 1).Draw(t, "seq"))
 			if rapid.Bool().Draw(t, "add") {
 				rs.addRequest(now, hash, seq)
-				model[[2]uint64{hash, uint64(seq)}] = asked{now, seq}
+				model[[2]uint64{hash, uint64(seq)}] = pending{now, seq}
 				continue
 			}
 			want, known := model[[2]uint64{hash, uint64(seq)}]

@@ -55,7 +55,7 @@ func generate(t testing.TB) *identity.Key {
 	return k
 }
 
-func found(t testing.TB, change func(*server.Configuration)) *community {
+func newCommunity(t testing.TB, change func(*server.Configuration)) *community {
 	t.Helper()
 	c := &community{TB: t, members: map[string]*identity.Key{}, config: server.DefaultConfiguration()}
 	c.config.Directory, c.config.Listen = t.TempDir(), "127.0.0.1:0"
@@ -181,7 +181,7 @@ func (c *community) listed() string {
 // TestService over TLS: who may write, what everybody may read, and what a new
 // roster does while it runs.
 func TestService(t *testing.T) {
-	c := found(t, nil)
+	c := newCommunity(t, nil)
 	if o := c.submit("a", "in dport=1433", "198.51.100.1", "2001:db8::1"); o.Status != reportingv1.Status_STATUS_ACCEPTED {
 		t.Fatal(o)
 	}
@@ -244,7 +244,7 @@ func TestService(t *testing.T) {
 // TestPublicMethods: salts, objections within bounds, and queries that make no
 // sense.
 func TestPublicMethods(t *testing.T) {
-	c := found(t, func(x *server.Configuration) { x.ObjectionsPerMinute = 1 })
+	c := newCommunity(t, func(x *server.Configuration) { x.ObjectionsPerMinute = 1 })
 	reader := c.dial(nil)
 	today := time.Now().UTC().Format(time.DateOnly)
 	name, err := reader.Epoch(t.Context(), today)
@@ -292,7 +292,7 @@ func TestPublicMethods(t *testing.T) {
 // TestHostileRequests: too large, half sent, of the wrong kind; the service
 // goes on.
 func TestHostileRequests(t *testing.T) {
-	c := found(t, func(x *server.Configuration) { x.Requests = 1 })
+	c := newCommunity(t, func(x *server.Configuration) { x.Requests = 1 })
 	config, err := identity.ClientTLS(c.members["a"], c.key.Public())
 	if err != nil {
 		t.Fatal(err)

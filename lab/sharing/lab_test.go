@@ -274,8 +274,8 @@ func (c *community) relayed(name string, networks []netip.Prefix, log string) {
 	c.await(r)
 }
 
-// found is what an inquiry's JSON says about hosts.
-type found struct {
+// inquiryResult is what an inquiry's JSON says about hosts.
+type inquiryResult struct {
 	Hosts []struct {
 		Host      string   `json:"host"`
 		Witnesses []string `json:"witnesses"`
@@ -286,8 +286,8 @@ type found struct {
 	} `json:"witnesses"`
 }
 
-// ask has a detective ask everybody about the incident.
-func (c *community) ask(book string, more ...string) (hosts []string, all found) {
+// ask has a detective ask all witnesses about the incident.
+func (c *community) ask(book string, more ...string) (hosts []string, all inquiryResult) {
 	c.Helper()
 	out := c.question(book, detectives[0], more...)
 	if err := json.Unmarshal([]byte(out), &all); err != nil {

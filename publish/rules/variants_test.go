@@ -77,14 +77,14 @@ func export(t *testing.T, template *variants.Template) *exported {
 	return e
 }
 
-// found says which of some payloads each program finds, by their index.
-type found struct{ matcher, yara, suricata, zeek map[int]bool }
+// matches says which of some payloads each program finds, by their index.
+type matches struct{ matcher, yara, suricata, zeek map[int]bool }
 
 // find has the matcher, YARA and Suricata look at payloads: files for YARA,
 // connections of a capture for Suricata.
-func (e *exported) find(payloads [][]byte) found {
+func (e *exported) find(payloads [][]byte) matches {
 	e.Helper()
-	f := found{map[int]bool{}, map[int]bool{}, map[int]bool{}, map[int]bool{}}
+	f := matches{map[int]bool{}, map[int]bool{}, map[int]bool{}, map[int]bool{}}
 	dir := e.TempDir()
 	var connections []publishtest.Connection
 	for i, p := range payloads {

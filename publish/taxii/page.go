@@ -125,14 +125,14 @@ func versionOf(o *stix.Object) string {
 	return stix.Stamp(0) // an address never changes
 }
 
-// found is an object with when it was added.
-type found struct {
+// datedObject is an object with when it was added.
+type datedObject struct {
 	object *stix.Object
 	added  flow.Time
 }
 
 // page collects objects from the position of a query; next is empty at the end.
-func (s *Server) page(x *index, q query) (out []found, next string, f *failure) {
+func (s *Server) page(x *index, q query) (out []datedObject, next string, f *failure) {
 	if len(q.IDs) > 0 && !q.next {
 		return s.pageOfIDs(x, q), "", nil
 	}
@@ -160,7 +160,7 @@ func (s *Server) page(x *index, q query) (out []found, next string, f *failure) 
 				return out, next, nil
 			}
 			if o := x.object(i, n); q.matches(o) {
-				out = append(out, found{o, x.items[i].added})
+				out = append(out, datedObject{o, x.items[i].added})
 			}
 			made++
 		}
@@ -176,22 +176,22 @@ func (x *index) stop(q query, i, n int) query {
 	return q
 }
 
-func (s *Server) pageOfIDs(x *index, q query) (out []found) {
+func (s *Server) pageOfIDs(x *index, q query) (out []datedObject) {
 	for _, id := range q.IDs {
 		i, n, ok := x.find(id)
 		if !ok || x.items[i].added <= q.After {
 			continue
 		}
 		if o := x.object(i, n); q.matches(o) && (len(q.Types) == 0 || slices.Contains(q.Types, o.Type)) && len(out) < q.limit {
-			out = append(out, found{o, x.items[i].added})
+			out = append(out, datedObject{o, x.items[i].added})
 		}
 	}
-	slices.SortStableFunc(out, func(a, b found) int { return int(min(max(a.added-b.added, -1), 1)) })
+	slices.SortStableFunc(out, func(a, b datedObject) int { return int(min(max(a.added-b.added, -1), 1)) })
 	return out
 }
 
 // setDates says when the first and last object of an answer were added.
-func setDates(w http.ResponseWriter, all []found) {
+func setDates(w http.ResponseWriter, all []datedObject) {
 	if len(all) > 0 {
 		w.Header().Set("X-TAXII-Date-Added-First", stix.Stamp(all[0].added))
 		w.Header().Set("X-TAXII-Date-Added-Last", stix.Stamp(all[len(all)-1].added))
@@ -245,7 +245,7 @@ func (s *Server) answerManifest(w http.ResponseWriter, x *index, q query) (any, 
 }
 
 // one finds an object by name, if the other filters take it.
-func (s *Server) one(w http.ResponseWriter, x *index, q query, id string) (all []found, f *failure) {
+func (s *Server) one(w http.ResponseWriter, x *index, q query, id string) (all []datedObject, f *failure) {
 	if _, _, ok := x.find(id); !ok {
 		return nil, fail(http.StatusNotFound, "no such object")
 	}

@@ -69,7 +69,7 @@ func checkRecording(t *testing.T, files fs.FS) {
 			want[l.Host] = stories[l.Part]
 		}
 		packets := readCapture(t, files, org.Name)
-		got := tell(truth, packets)
+		got := describeHosts(truth, packets)
 		if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 			t.Errorf("%s: hosts' stories (-truth +capture):\n%s", org.Name, diff)
 		}
@@ -109,10 +109,10 @@ type packet struct {
 	flags    string // tshark's TCP flag letters, such as "A··S·"
 }
 
-// tell gives each host's part in the incident as words in order of time. Hosts
+// describeHosts gives each host's part in the incident as words in order of time. Hosts
 // of which there is nothing to say but that the attacker read their pages are
 // left out: it does so everywhere.
-func tell(truth incident.Truth, packets []packet) map[netip.Addr]string {
+func describeHosts(truth incident.Truth, packets []packet) map[netip.Addr]string {
 	words := make(map[netip.Addr][]string)
 	say := func(host netip.Addr, word string) {
 		words[host] = slices.Compact(append(words[host], word)) // a request sent again adds nothing
