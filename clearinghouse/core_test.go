@@ -331,7 +331,7 @@ func TestRefused(t *testing.T) {
 		{"expired", with(func(h *envelope.Header) { h.Issued, h.Expires = start.Add(-2*time.Hour), start.Add(-time.Hour) }), "expired"},
 		{"a clock that is ahead", with(func(h *envelope.Header) { h.Issued = start.Add(10 * time.Minute) }), "in the future"},
 		{"too long a life", with(func(h *envelope.Header) { h.Expires = h.Issued.Add(48 * time.Hour) }), "at most 24h"},
-		{"another kind", with(func(h *envelope.Header) { h.Kind = "question" }), "something else"},
+		{"another kind", with(func(h *envelope.Header) { h.Kind = "question" }), "of another kind"},
 		{"garbage inside", c.wrap(c.members["b"], header, []byte("garbage")), "version"},
 		{"lapsed report", c.seal("b", reporting.ReportKind, lapsed), "lapsed"},
 		{"report from the future", c.seal("b", reporting.ReportKind, future), "lapsed"},

@@ -233,7 +233,7 @@ func TestPages(t *testing.T) {
 
 // FuzzCursor: no cursor makes a query fail in any way but ErrCursor.
 func FuzzCursor(f *testing.F) {
-	c := found(f, filepath.Join(f.TempDir(), "state.db"), nil)
+	c := newCommunity(f, filepath.Join(f.TempDir(), "state.db"), nil)
 	for _, m := range []string{"a", "b"} {
 		c.submitReport(m, c.report(scan, hosts(1, 2)...))
 	}
@@ -257,7 +257,7 @@ func second[T any](_ []T, _ string, err error) error { return err }
 
 // FuzzSubmit: no bytes but a member's are accepted.
 func FuzzSubmit(f *testing.F) {
-	c := found(f, filepath.Join(f.TempDir(), "state.db"), func(x *clearinghouse.Configuration) { x.ReportsPerDay = 1 << 30 })
+	c := newCommunity(f, filepath.Join(f.TempDir(), "state.db"), func(x *clearinghouse.Configuration) { x.ReportsPerDay = 1 << 30 })
 	good := c.seal("a", reporting.ReportKind, c.report(scan, hosts(1)...))
 	f.Add(good)
 	f.Add(c.seal("w", reporting.ReportKind, c.report(scan, hosts(1)...)))

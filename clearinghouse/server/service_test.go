@@ -336,7 +336,7 @@ func TestHostileRequests(t *testing.T) {
 // FuzzRequests: no bytes sent to a method that anybody may call are answered
 // with a failure of ours.
 func FuzzRequests(f *testing.F) {
-	c := found(f, nil)
+	c := newCommunity(f, nil)
 	config, err := identity.ClientTLS(nil, c.key.Public())
 	if err != nil {
 		f.Fatal(err)
