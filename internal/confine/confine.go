@@ -6,6 +6,7 @@
 package confine
 
 import (
+	"errors"
 	"fmt"
 	"os/user"
 	"strconv"
@@ -68,7 +69,11 @@ func Drop(a Account, keep ...int) error {
 
 // callOnAllThreads makes a system call on every thread.
 func callOnAllThreads(call, a, b, c uintptr) error {
-	if _, _, errno := syscall.AllThreadsSyscall(call, a, b, c); errno != 0 {
+	switch _, _, errno := syscall.AllThreadsSyscall(call, a, b, c); errno {
+	case 0:
+	case unix.ENOTSUP: // what AllThreadsSyscall answers in such a program
+		return errors.New("this program was built with cgo, which keeps threads out of reach: build it with CGO_ENABLED=0")
+	default:
 		return errno
 	}
 	return nil
