@@ -62,6 +62,7 @@ type Inquiry struct {
 	question []byte
 	id       dossier.QuestionID
 	metered  []MeteredKey // once Meter was called
+	hidden   []key.Hidden // of the addresses in metered
 
 	sources   map[string]KnownWitness // by name, of those asked or heard
 	witnesses []TestimonySummary

@@ -1,6 +1,8 @@
 package detective
 
 import (
+	"slices"
+
 	"dragnet/dossier/pattern"
 	"dragnet/flow/key"
 )
@@ -15,10 +17,21 @@ type MeteredKey struct {
 	Candidates float64 `json:"candidates"`
 	// KnowingService is for a reader who guessed ports and protocol.
 	KnowingService float64 `json:"candidates_knowing_service"`
+	// Jointly is for a reader who knows the services and guesses which keys of the
+	// question are about one address, or one small network (key.Hidden). Without
+	// an address, nothing else is to be guessed: it is Candidates.
+	Jointly float64 `json:"candidates_jointly"`
+	// AmongSeen is how many addresses a witness that saw the traffic, and SeenAddresses
+	// in all, must expect under the keys, the true one included; 0 without address.
+	AmongSeen float64 `json:"candidates_among_seen"`
 
 	tuple key.Tuple
 	clue  int // index into Inquiry.clues
 }
+
+// SeenAddresses is the size of the log that MeteredKey.AmongSeen assumes: different
+// addresses, prefixes or services that a large witness has seen.
+const SeenAddresses = 1e7
 
 // Tuple is what the key hides. It never leaves the detective.
 func (a *MeteredKey) Tuple() key.Tuple { return a.tuple }
@@ -46,36 +59,49 @@ func (q *Inquiry) Meter() []MeteredKey {
 			q.metered = append(q.metered, a)
 		}
 	}
+	q.meterAddresses()
 	return q.metered
 }
 
-// Joint is, for each alternative of the pattern, the number of combinations of
-// tuples a reader must deem possible: the product over its clues of their
-// least ambiguous keys.
-func (q *Inquiry) Joint() []float64 {
-	least := make([]float64, len(q.clues))
-	for _, a := range q.Meter() {
-		if least[a.clue] == 0 || a.Candidates < least[a.clue] {
-			least[a.clue] = a.Candidates
+// meterAddresses fills in what the keys of related addresses give away together.
+func (q *Inquiry) meterAddresses() {
+	tuples := make([]key.Tuple, len(q.metered))
+	for i := range q.metered {
+		tuples[i] = q.metered[i].tuple
+		q.metered[i].Jointly = q.metered[i].Candidates
+	}
+	q.hidden = key.HiddenAddresses(q.config.Hash, q.config.Epoch, tuples)
+	for g := range q.hidden {
+		for _, i := range q.hidden[g].Tuples {
+			q.metered[i].Jointly = q.hidden[g].Candidates
+			q.metered[i].AmongSeen = 1 + SeenAddresses*q.hidden[g].Share
 		}
 	}
+}
+
+// Joint is, for each alternative of the pattern, the number of combinations of
+// addresses that a reader who knows the services must deem possible: the product over
+// the unrelated addresses of its clues. An alternative without any has 1, as services
+// can be guessed.
+func (q *Inquiry) Joint() []float64 {
+	metered := q.Meter()
 	out := make([]float64, len(q.branches))
 	for i, b := range q.branches {
+		leaves := b.Leaves()
 		out[i] = 1
-		for _, leaf := range b.Leaves() {
-			out[i] *= least[leaf]
+		for g := range q.hidden {
+			if slices.ContainsFunc(q.hidden[g].Tuples, func(t int) bool { return slices.Contains(leaves, metered[t].clue) }) {
+				out[i] *= q.hidden[g].Candidates
+			}
 		}
 	}
 	return out
 }
 
-// Masks lists the masks a pattern needs: DefaultBits asks for them.
-func Masks(p *pattern.Pattern) []key.Mask {
-	var out []key.Mask
+// Tuples lists the tuples of a pattern: FitBits asks for them.
+func Tuples(p *pattern.Pattern) (out []key.Tuple) {
 	for i := range p.Clues {
-		for _, t := range p.Clues[i].Tuples() {
-			out = append(out, t.Mask)
-		}
+		out = append(out, p.Clues[i].Tuples()...)
 	}
 	return out
 }
@@ -91,11 +117,5 @@ func (q *Inquiry) Branches() [][]string {
 	return out
 }
 
-// Hidden is the number the floor is held against: where an address is fixed,
-// for a reader who guesses the service, since services are few.
-func (a *MeteredKey) Hidden() float64 {
-	if a.tuple.Mask.Family != key.NoAddr {
-		return a.KnowingService
-	}
-	return a.Candidates
-}
+// Hidden is the number the floor is held against.
+func (a *MeteredKey) Hidden() float64 { return a.Jointly }

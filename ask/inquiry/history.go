@@ -35,21 +35,21 @@ func OpenRecord(ctx context.Context, db *state.DB) (*History, error) {
 	return &History{db}, db.Migrate(ctx, "ask/inquiry", steps)
 }
 
-// FirstEpoch is the epoch under which any tuple of a pattern was asked first, if that
-// was since the given time; empty if none was. Asked again, in whatever pattern, form
-// or size of keys, a tuple must keep its salts, or the false matches of the two times
-// could be told from the true one. Others counts the tuples that were asked first
+// FirstEpoch is the epoch under which any value of a pattern was asked first, if that
+// was since the given time; empty if none was. Asked again, in whatever pattern, mask
+// or size of keys, a value must keep its salts, or the false matches of the two times
+// could be told from the true one. Others counts the values that were asked first
 // under other salts, so that no epoch serves all.
 func (r *History) FirstEpoch(ctx context.Context, p *pattern.Pattern, since time.Time) (epoch string, others int, err error) {
-	tuples, err := tuplesOf(p)
+	values, err := valuesOf(p)
 	if err != nil {
 		return "", 0, err
 	}
 	err = r.db.View(ctx, func(tx *state.Tx) error {
 		epoch, others = "", 0
-		first := map[string]string{} // epoch of each tuple
+		first := map[string]string{} // epoch of each value
 		oldest := int64(math.MaxInt64)
-		for t := range tuples {
+		for t := range values {
 			var of string
 			var asked int64
 			err := tx.QueryRow(`SELECT epoch, asked FROM inquiry_tuple WHERE tuple = ? AND asked > ? ORDER BY asked LIMIT 1`, []byte(t), since.UnixNano()).Scan(&of, &asked)
@@ -74,11 +74,17 @@ func (r *History) FirstEpoch(ctx context.Context, p *pattern.Pattern, since time
 	return epoch, others, err
 }
 
-// tuplesOf are the tuples of all clues of a pattern, with their masks.
-func tuplesOf(p *pattern.Pattern) (map[string]bool, error) {
+// valuesOf names what the clues of a pattern fix: the small network of each address,
+// since all masks with an address share a salt and neighbours tell of each other
+// (key.HiddenAddresses), and otherwise the tuple with its mask.
+func valuesOf(p *pattern.Pattern) (map[string]bool, error) {
 	out := map[string]bool{}
 	for i := range p.Clues {
 		for _, t := range p.Clues[i].Tuples() {
+			if network, ok := t.Network(); ok {
+				out["network "+network.String()] = true
+				continue
+			}
 			b, err := t.AppendBinary(nil)
 			if err != nil {
 				return nil, err
@@ -122,12 +128,12 @@ type RecordedWitness struct {
 
 // Begin records an inquiry about p before any witness is asked.
 func (r *History) Begin(ctx context.Context, now time.Time, a Recorded, p *pattern.Pattern) (number int64, err error) {
-	tuples, err := tuplesOf(p)
+	values, err := valuesOf(p)
 	if err != nil {
 		return 0, err
 	}
 	err = r.db.Update(ctx, func(tx *state.Tx) error {
-		for t := range tuples {
+		for t := range values {
 			if _, err := tx.Exec(`INSERT INTO inquiry_tuple (tuple, epoch, asked) VALUES (?, ?, ?) ON CONFLICT (tuple, epoch) DO NOTHING`, []byte(t), a.Epoch, now.UnixNano()); err != nil {
 				return err
 			}

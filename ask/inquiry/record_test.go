@@ -49,8 +49,11 @@ func record(t *testing.T, address string) {
 		}
 	}
 	since := noon.AddDate(0, 0, -28)
-	// The same value in another pattern, with fields in another order.
-	for _, text := range []string{"in src=203.0.113.5 dport=1433", "in dport=1433 src=203.0.113.5", "out dst=198.51.100.1 then[1h] in dport=1433 src=203.0.113.5"} {
+	// The same value in another pattern, with fields in another order; the same
+	// address under another mask; its neighbour, which tells of it.
+	for _, text := range []string{
+		"in src=203.0.113.5 dport=1433", "out dst=203.0.113.5", "in src=203.0.113.6", "in src=203.0.113.0/24 dport=80", "in dport=1433 src=203.0.113.5", "out dst=198.51.100.1 then[1h] in dport=1433 src=203.0.113.5",
+	} {
 		again, err := pattern.Parse(text, pattern.NoFiles)
 		if err != nil {
 			t.Fatal(err)
@@ -59,7 +62,7 @@ func record(t *testing.T, address string) {
 			t.Errorf("%s: first epoch %q, %d others, %v", text, epoch, others, err)
 		}
 	}
-	other, err := pattern.Parse("in src=203.0.113.6 dport=1433", pattern.NoFiles)
+	other, err := pattern.Parse("in src=203.0.114.6 dport=1433", pattern.NoFiles)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +72,7 @@ func record(t *testing.T, address string) {
 	if _, err := r.Begin(ctx, noon, inquiry.Recorded{Pattern: other.String(), Hash: "linear/19", Epoch: "2026-11-22"}, other); err != nil {
 		t.Fatal(err)
 	}
-	both, err := pattern.Parse("in src=203.0.113.5 dport=1433 or in src=203.0.113.6 dport=1433", pattern.NoFiles)
+	both, err := pattern.Parse("in src=203.0.113.5 dport=1433 or in src=203.0.114.6 dport=1433", pattern.NoFiles)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -69,11 +69,7 @@ func (a *askFlags) makeConfiguration(p *pattern.Pattern) (c detective.Configurat
 	if len(c.Epoch) > dossier.MaxEpoch {
 		return c, fmt.Errorf("--epoch is longer than %d bytes; want a day such as 2026-11-22", dossier.MaxEpoch)
 	}
-	bits := a.bits
-	if bits == 0 {
-		bits = key.DefaultBits(floor, detective.Masks(p)...)
-	}
-	if c.Hash, err = key.ParseHash(a.hash, bits); err != nil {
+	if err := a.fitHash(&c, p); err != nil {
 		return c, err
 	}
 	if a.from != "" {
@@ -93,6 +89,17 @@ func (a *askFlags) makeConfiguration(p *pattern.Pattern) (c detective.Configurat
 		}
 	}
 	return c, nil
+}
+
+// fitHash sets the hash, with the size of keys that the epoch's salts allow if no
+// other was asked for.
+func (a *askFlags) fitHash(c *detective.Configuration, p *pattern.Pattern) (err error) {
+	bits := a.bits
+	if bits == 0 {
+		bits = key.FitBits(floor, c.Epoch, detective.Tuples(p))
+	}
+	c.Hash, err = key.ParseHash(a.hash, bits)
+	return err
 }
 
 func oneOf[T any](flag, value string, choices map[string]T) (T, error) {

@@ -30,7 +30,7 @@ type explanation struct {
 	Epoch     string                 `json:"epoch"`
 	Questions []detective.MeteredKey `json:"questions"`
 	// Alternatives are the branches a witness joins, with the number of
-	// combinations of tuples that are possible to a reader.
+	// combinations of addresses that are possible to a reader who knows the services.
 	Alternatives  []alternative `json:"alternatives"`
 	QuestionBytes int           `json:"question_bytes"`
 }
@@ -85,10 +85,10 @@ func writeExplanation(w io.Writer, f cli.Format, q *detective.Inquiry) error {
 	for i, n := range q.Joint() {
 		e.Alternatives = append(e.Alternatives, alternative{branches[i], n})
 	}
-	rows := cli.Rows{Header: []string{"clue", "mask", "key", "candidates", "knowing the service"}, Document: e}
+	rows := cli.Rows{Header: []string{"clue", "mask", "key", "candidates", "knowing the service", "jointly", "among seen"}, Document: e}
 	for _, a := range e.Questions {
 		rows.Items = append(rows.Items, a)
-		rows.Cells = append(rows.Cells, []string{a.Clue, a.Mask, a.Key, formatNumber(a.Candidates), formatNumber(a.KnowingService)})
+		rows.Cells = append(rows.Cells, []string{a.Clue, a.Mask, a.Key, formatNumber(a.Candidates), formatNumber(a.KnowingService), formatNumber(a.Jointly), formatSeen(a.AmongSeen)})
 	}
 	if f != cli.Table {
 		return cli.WriteRows(w, f, rows)
@@ -104,6 +104,11 @@ func writeExplanation(w io.Writer, f cli.Format, q *detective.Inquiry) error {
 	fmt.Fprint(w, `
 Candidates: how many values a reader who saw none of the traffic must deem
 possible for a key; "knowing the service": if it guesses ports and protocol.
+"Jointly" is the number that the floor is held against: that reader also guesses
+which keys are about one address or one /24 (IPv6: /64), and holds all of IPv4
+unicast (of IPv6, 2^32 addresses) equally possible. A port alone is not hidden.
+"Among seen": what a witness with ten million addresses in its log must expect
+under the keys, if it saw the true one.
 
 `)
 	for _, a := range e.Alternatives {
@@ -123,6 +128,14 @@ its answers you could open.
 			dossier.Paper.String(): "Anyone who obtains an answer can guess its tuple offline, at the price of the\nmemory-hard function for each guess.",
 		}[e.Mode])
 	return nil
+}
+
+// formatSeen leaves out what has no address.
+func formatSeen(n float64) string {
+	if n == 0 {
+		return "-"
+	}
+	return formatNumber(n)
 }
 
 func formatNumber(n float64) string {

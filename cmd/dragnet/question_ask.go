@@ -158,6 +158,9 @@ func (a *askCommand) askWitnesses(cmd *cobra.Command, p *pattern.Pattern) error 
 		if err := keepEpoch(cmd.Context(), cmd.ErrOrStderr(), record, &c.Detective, p); err != nil {
 			return err
 		}
+		if err := a.ask.fitHash(&c.Detective, p); err != nil {
+			return cli.Usage(err)
+		}
 	}
 	if a.finding != "" {
 		if err := a.confirmPattern(cmd, &c.Detective, p); err != nil {

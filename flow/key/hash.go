@@ -115,13 +115,20 @@ func (h Hash) String() string {
 type Salt [16]byte
 
 // OneShotSalt is the salt of a mask if no clearinghouse publishes one: derived
-// from mask and epoch, by convention the UTC day ("2026-11-22"), so that all
-// who ask the same thing on one day send the same key.
+// from the epoch, by convention the UTC day ("2026-11-22"), so that all who ask
+// the same thing on one day send the same key. Masks that hold an address of one
+// family share it: then the keys of one address under several masks differ by
+// what the other components add, and do not narrow the address down further
+// (HiddenAddresses). A mask without an address has its own.
 func OneShotSalt(m Mask, epoch string) Salt {
 	h := sha256.New()
-	code := m.Code()
-	fmt.Fprintf(h, "dragnet salt v1\x00%s\x00", epoch)
-	h.Write(code[:])
+	fmt.Fprintf(h, "dragnet salt v2\x00%s\x00", epoch)
+	if m.Family != NoAddr {
+		h.Write([]byte{byte(m.Family)})
+	} else {
+		code := m.Code()
+		h.Write(code[:])
+	}
 	return Salt(h.Sum(nil))
 }
 

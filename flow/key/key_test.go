@@ -117,10 +117,14 @@ func TestFewerBitsAreTheLowEndOfMore(t *testing.T) {
 	}
 }
 
-func TestSaltsDifferByMaskAndEpoch(t *testing.T) {
+func TestSaltsDifferByEpochAndWithoutAddressByMask(t *testing.T) {
 	m := Mask{Proto: true}
 	if OneShotSalt(m, "a") == OneShotSalt(m, "b") || OneShotSalt(m, "a") == OneShotSalt(Mask{DPort: true}, "a") {
-		t.Error("two epochs or two masks share a salt")
+		t.Error("two epochs, or two masks without an address, share a salt")
+	}
+	host, service, host6 := Mask{Family: IPv4, Prefix: 32}, Mask{Family: IPv4, Prefix: 24, DPort: true}, Mask{Family: IPv6, Prefix: 128}
+	if OneShotSalt(host, "a") != OneShotSalt(service, "a") || OneShotSalt(host, "a") == OneShotSalt(host6, "a") || OneShotSalt(host, "a") == OneShotSalt(m, "a") {
+		t.Error("masks with an address of one family do not share their salt, or share it with others")
 	}
 }
 

@@ -110,6 +110,8 @@ func (g *segment) checkSegment(ctx context.Context) ([]Fault, error) {
 	switch {
 	case err != nil:
 		return []Fault{{File: g.runPath, Problem: err.Error(), Advice: reindex}}, nil
+	case bytes.HasPrefix(got, []byte(oldRunMagic)) && bytes.HasSuffix(got, []byte(oldRunMagic)):
+		return nil, nil
 	case !bytes.Equal(got, want):
 		return []Fault{{File: g.runPath, Problem: fmt.Sprintf("%v: it is not the run of its segment", errDamaged), Advice: reindex}}, nil
 	}

@@ -28,7 +28,10 @@ import (
 // section, the standard question's number (16 bits), the number of upper bits
 // (8 bits), and for each bucket its offset, length and CRC-32C (32 bits each).
 const (
-	runMagic = "DNETRUN1"
+	runMagic = "DNETRUN2"
+	// oldRunMagic marks runs whose salts differ by mask. They are not used: the
+	// flows are hashed until the next run is written.
+	oldRunMagic = "DNETRUN1"
 	// bucketEntries is the approximate number of entries of a bucket.
 	bucketEntries = 256
 	maxBucketBits = 12
