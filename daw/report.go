@@ -18,7 +18,7 @@ type Counts struct {
 	// retransmissions; Successes those answered by SYN-ACK.
 	Requests, Successes uint64
 	// Silences is how many of the failures counted had no reply, Known how many
-	// requests passed because their destination had answered lately, though a
+	// requests passed because their destination had answered recently, though a
 	// limit would have dropped them.
 	Silences, Known uint64
 	// Verdicts counts SYN packets by verdict, Outcomes replies by outcome;

@@ -62,7 +62,7 @@ type Inspection struct {
 	// Skipped bytes were not compared, since they lay beyond the bound of a
 	// sequence or of memory, or were not captured.
 	Skipped uint64 `json:"skipped"`
-	// Lost sightings are not listed, for want of room.
+	// Lost sightings are not listed, for lack of room.
 	Lost uint64 `json:"lost"`
 }
 

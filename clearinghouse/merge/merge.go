@@ -5,7 +5,7 @@
 // Each independence class counts once. A host is agreed on in a pattern once Floor
 // classes reported it there; only standing hosts are published, and only they
 // make two patterns one group. So fewer than Floor organisations together can
-// neither list a host nor weld two groups.
+// neither list a host nor join two groups.
 package merge
 
 import (

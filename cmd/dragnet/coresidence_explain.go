@@ -20,7 +20,7 @@ func newCoresidenceExplain() *cobra.Command {
 	o := coresidenceOptions{c: coresidence.DefaultConfiguration(), interval: time.Second}
 	cmd := &cobra.Command{
 		Use:   "explain SOURCE... --machine ADDRESS",
-		Short: "Show why a machine is said to be synchronised with others",
+		Short: "Show why a machine counts as synchronised with others",
 		Long: `Explain compares as 'coresidence detect' does, with the same flags, and shows of
 each alarm about one machine: the intervals in which both began to transmit, the
 probability, what speaks for an innocent cause, and the command that shows the

@@ -93,9 +93,9 @@ func newStoreRepair() *cobra.Command {
 and the file that marks a data directory. There are two copies of the catalogue;
 if one is left, nothing is lost. If both are lost, it is made again from the
 segments: all flows are kept, but not which logs they came from. A segment that
-cannot be read is set aside under another name, and said. Stop the node first.
+cannot be read is set aside under another name, and reported. Stop the node first.
 
-Damaged segments cannot be mended here: copy them from a backup.`,
+Damaged segments cannot be repaired here: copy them from a backup.`,
 		Example: "  dragnet store repair /var/lib/dragnet",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -103,14 +103,14 @@ Damaged segments cannot be mended here: copy them from a backup.`,
 				return err
 			}
 			progress := cli.NewProgress("reading flows", 0)
-			mended, err := disk.Repair(cmd.Context(), args[0], func(n int) { progress.Add(int64(n)) })
+			repaired, err := disk.Repair(cmd.Context(), args[0], func(n int) { progress.Add(int64(n)) })
 			progress.Done()
 			rows := cli.Rows{Header: []string{"file", "problem", "done"}}
-			for _, m := range mended {
+			for _, m := range repaired {
 				rows.Items = append(rows.Items, m)
 				rows.Cells = append(rows.Cells, []string{m.File, m.Problem, m.Done})
 			}
-			if len(mended) == 0 && err == nil {
+			if len(repaired) == 0 && err == nil {
 				fmt.Fprintln(cmd.ErrOrStderr(), "marker and catalogue are whole; 'dragnet store check' reads the segments")
 			}
 			return errors.Join(err, cli.WriteRows(cmd.OutOrStdout(), *output, rows))

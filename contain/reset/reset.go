@@ -4,7 +4,7 @@
 // Nothing is reset without a standing decision for that signature. It says who
 // decided, why, until when, for whose connections, and for how many senders in an
 // hour; the allow list takes precedence over it. A connection whose beginning was not
-// seen is left alone, since its addresses may be forged. Where payload is looked into
+// seen is left alone, since its addresses may be forged. Where payload is inspected
 // beside the link, what was matched has passed by then: what ends is the rest.
 package reset
 

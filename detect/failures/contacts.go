@@ -15,7 +15,7 @@ type service struct {
 }
 
 // contact is what a source did with one service. Attempts are told apart by
-// their time and port, so that a flow which is said twice is one.
+// their time and port, so that a flow which is reported twice is one.
 type contact struct {
 	attempt  uint32 // of the first failed one; 0 for none
 	answered bool

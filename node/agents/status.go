@@ -11,7 +11,7 @@ import (
 )
 
 // Bounds of the status: how long an agent may be silent, how soon before its
-// certificate ends that is said, and how many agents are looked at and named.
+// certificate ends that is reported, and how many agents are looked at and named.
 const (
 	silentAfter = 15 * time.Minute
 	endsSoon    = 7 * 24 * time.Hour
@@ -59,7 +59,7 @@ func (m *MemberStatus) problem(now time.Time) string {
 	case m.Problem != "":
 		return "does not use its configuration: " + m.Problem
 	case m.Dropped > m.Received/100:
-		return fmt.Sprintf("dropped %d items for want of room", m.Dropped)
+		return fmt.Sprintf("dropped %d items for lack of room", m.Dropped)
 	}
 	return ""
 }

@@ -41,7 +41,7 @@ type Configuration struct {
 }
 
 // DefaultConfiguration looks for scanners each minute and proposes nothing. Machines
-// are compared once it is said where they are listed, hosts once synchrony.times.every
+// are compared once it is configured where they are listed, hosts once synchrony.times.every
 // is set.
 func DefaultConfiguration() Configuration {
 	c := Configuration{

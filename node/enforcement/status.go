@@ -33,7 +33,7 @@ func (e *Enforcement) status(ctx context.Context) admin.Status {
 		out.Level, out.Hint = admin.Attention, "dragnet decision list --verdict proposed"
 	}
 	if len(silent) > 0 {
-		say = append(say, "no report lately, the last policy holds, from guards: "+strings.Join(silent, ", "))
+		say = append(say, "no report recently, the last policy holds, from guards: "+strings.Join(silent, ", "))
 		out.Level, out.Hint = admin.Attention, "see whether the guards run and reach this node"
 	}
 	if alarm {

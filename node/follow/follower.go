@@ -64,7 +64,7 @@ type Dependencies struct {
 	// stops both.
 	Consumer  *kafka.Consumer
 	Forwarder *kafka.Forwarder
-	// Sources, if not empty, is the file in which it is said what was received of
+	// Sources, if not empty, is the file that records what was received of
 	// each source, and what was lost.
 	Sources string
 	// Watcher, if not nil, sees the flows that are stored.

@@ -127,6 +127,6 @@ func (f *Follower) registerTopics(r prometheus.Registerer) {
 	if w := f.deps.Forwarder; w != nil {
 		topic := prometheus.Labels{"topic": w.Topic()}
 		counter("forwarded_total", "Flows written to the topic.", topic, w.Forwarded)
-		counter("forward_dropped_total", "Flows not written for want of room, or because the cluster refused them.", topic, w.Dropped)
+		counter("forward_dropped_total", "Flows not written for lack of room, or because the cluster refused them.", topic, w.Dropped)
 	}
 }

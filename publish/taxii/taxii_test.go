@@ -239,8 +239,8 @@ func TestFollowing(t *testing.T) {
 	}
 }
 
-// TestVersionsThatNothingHas: a page is short, and says so, before many objects were
-// made in vain; the last comes to an end.
+// TestVersionsThatNothingHas: a page is short, and says so, instead of reading many
+// objects for nothing; the last page ends.
 func TestVersionsThatNothingHas(t *testing.T) {
 	s := start(t, 12_000)
 	objects, pages := "collections/"+s.ids[0]+"/objects/?match[version]=2001-01-01T00:00:00Z,2001-01-02T00:00:00Z", 0

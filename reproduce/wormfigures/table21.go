@@ -35,7 +35,7 @@ func table21(x *reproduction) error {
 		add("paper: "+p.name, "-", "-", p.average, p.worst, p.network)
 	}
 	if x.env.Data == "" {
-		x.Say("No shared logs are at hand (--data or $DRAGNET_DATA), so only the paper's numbers are shown.")
+		x.Say("No shared logs are available (--data or $DRAGNET_DATA), so only the paper's numbers are shown.")
 	}
 	for _, log := range []string{"zeek-logs/proxy_rolling", "benign", "ndpi"} {
 		if x.env.Data == "" {

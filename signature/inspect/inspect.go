@@ -32,7 +32,7 @@ type Configuration struct {
 }
 
 // Signatures are those that Inspectors match. It is safe for concurrent use; the
-// zero value holds none, and then nothing is looked into.
+// zero value holds none, and then nothing is inspected.
 type Signatures struct {
 	matcher atomic.Pointer[match.Matcher]
 	prompt  atomic.Bool

@@ -73,7 +73,7 @@ type Quality struct {
 	// Duplicates are records of packets that another observation point of the
 	// same exporter had counted.
 	Duplicates uint64
-	// Early flows were reported for want of room, before they were over.
+	// Early flows were reported for lack of room, before they were over.
 	Early uint64
 	// ClockOff records had their times moved to when they arrived, since the
 	// exporter's clock was wrong by Skew the last time.

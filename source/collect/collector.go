@@ -53,7 +53,7 @@ type Totals struct {
 	// Foreign datagrams came from no exporter that is named; Unknown are of no
 	// format that is known; Refused are of exporters beyond max_exporters.
 	Foreign, Unknown, Refused uint64
-	// Flows were made, Dropped of them for want of room.
+	// Flows were made, Dropped of them for lack of room.
 	Flows, Dropped uint64
 	// Killed counts ends without Stop: it is not known what was received
 	// and not stored then.

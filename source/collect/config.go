@@ -4,7 +4,7 @@
 // Nothing is bound until exporters are named, since anybody can forge a
 // datagram: those from elsewhere are counted and passed over. What is lost on
 // the way is counted for each exporter: in the sequence numbers, in the
-// socket's buffer, for want of a template, and for want of room.
+// socket's buffer, for lack of a template, and for lack of room.
 package collect
 
 import (

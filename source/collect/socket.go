@@ -16,7 +16,7 @@ type socket struct {
 	// size is the receive buffer the kernel granted, in bytes.
 	size int
 	oob  [64]byte
-	// overflow is the kernel's count of datagrams dropped for want of room,
+	// overflow is the kernel's count of datagrams dropped for lack of room,
 	// modulo 2^32; told is how much of it newOverflow gave.
 	overflow, told uint32
 }

@@ -85,7 +85,7 @@ func (w *Forwarder) Flush(ctx context.Context) {
 // Forwarded flows are in the topic, Dropped were not written, Waiting may be.
 func (w *Forwarder) Forwarded() uint64 { return w.forwarded.Load() }
 
-// Dropped flows were not written, for want of room or because the cluster refused.
+// Dropped flows were not written, for lack of room or because the cluster refused.
 func (w *Forwarder) Dropped() uint64 { return w.dropped.Load() }
 
 // Waiting flows are neither.

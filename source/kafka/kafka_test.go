@@ -115,7 +115,7 @@ func TestAkvorado(t *testing.T) {
 	at := flow.FromTime(time.Now())
 	brokers, client := broker(t, kfake.SeedTopics(1, "raw"))
 	c := settings(brokers, Topic{Name: "raw", Format: "akvorado"})
-	// No conversation may be over for want of a record while the test runs.
+	// No conversation may be over for lack of a record while the test runs.
 	c.Join.Wait, c.Join.Linger = time.Hour, time.Hour
 	join := biflow.New(c.Join, func(f *flow.Flow) { want[*f]++ })
 	file, number := filepath.Join(t.TempDir(), "kafka"), int64(0)

@@ -79,7 +79,7 @@ type Counters struct {
 	Structured uint64
 	// Templates counts templates as often as they were sent, Replaced those
 	// that changed the meaning of a number in use, Forgotten those that gave
-	// way for want of room.
+	// way for lack of room.
 	Templates, Replaced, Forgotten uint64
 	// UnknownTemplate counts sets of data whose template has not come.
 	UnknownTemplate uint64

@@ -26,7 +26,7 @@ type Counts struct {
 	// Skipped packets are IP but could not be used: damaged, with a wrong
 	// checksum, or fragments of datagrams that did not become whole.
 	Skipped uint64
-	// Early flows were reported for want of room, Lost ones not at all.
+	// Early flows were reported for lack of room, Lost ones not at all.
 	Early, Lost uint64
 }
 

@@ -39,7 +39,7 @@ type Configuration struct {
 	Logging logging.Configuration `yaml:"logging"`
 }
 
-// Payload says whether payload is looked into, and bounds what is held of it.
+// Payload says whether payload is inspected, and bounds what is held of it.
 type Payload struct {
 	// Match has whole packets captured, and what signatures match reported.
 	// Without it, headers only are kept.

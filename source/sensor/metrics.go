@@ -21,7 +21,7 @@ func newMetrics(a *admin.Server) metrics {
 		packets: m.Counter("packets_total", "Packets read."),
 		dropped: m.Counter("packets_dropped_total", "Packets that the kernel dropped because its ring was full."),
 		skipped: m.Counter("packets_skipped_total", "IP packets that could not be used."),
-		early:   m.Counter("flows_early_total", "Flows reported before their end, for want of room."),
+		early:   m.Counter("flows_early_total", "Flows reported before their end, for lack of room."),
 		lost:    m.Counter("flows_lost_total", "Flows that were not reported, or could not be spooled."),
 	}
 }

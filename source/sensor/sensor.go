@@ -232,7 +232,7 @@ type worker struct {
 	most      int
 
 	mu        sync.Mutex // guards all below
-	inspector Inspector  // nil if payload is not looked into
+	inspector Inspector  // nil if payload is not inspected
 	flows     []flow.Flow
 	count     Counts
 	early     uint64     // of assembler, as last seen

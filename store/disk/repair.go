@@ -15,8 +15,8 @@ import (
 	"dragnet/internal/durable"
 )
 
-// Mended is something that Repair found and what it did about it.
-type Mended struct {
+// Repaired is something that Repair found and what it did about it.
+type Repaired struct {
 	File    string `json:"file"`
 	Problem string `json:"problem"`
 	Done    string `json:"done"`
@@ -31,7 +31,7 @@ const setAside = ".damaged"
 // with nothing lost. Without a usable copy it is made again from the segments:
 // all flows that can be read are kept, but which logs they came from is lost.
 // Progress, if not nil, is called with the number of flows read for that.
-func Repair(ctx context.Context, dir string, progress func(flows int)) (mended []Mended, err error) {
+func Repair(ctx context.Context, dir string, progress func(flows int)) (repaired []Repaired, err error) {
 	if !Is(dir) {
 		if !looksLikeStore(dir) {
 			return nil, fmt.Errorf("%s is not a data directory, nor the remains of one: it has no file %s, no catalogue and no segments", dir, marker)
@@ -40,18 +40,18 @@ func Repair(ctx context.Context, dir string, progress func(flows int)) (mended [
 		if err := durable.WriteFile(path, []byte(markerText), 0o640); err != nil {
 			return nil, err
 		}
-		mended = append(mended, Mended{path, "it was missing", "written again"})
+		repaired = append(repaired, Repaired{path, "it was missing", "written again"})
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "segments"), 0o750); err != nil {
-		return mended, err
+		return repaired, err
 	}
 	s := &Store{dir: dir, writer: true, open: map[uint64]*segment{}}
 	if err := s.takeLock(); err != nil {
-		return mended, err
+		return repaired, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	more, err := s.repairCatalogue(ctx, progress)
-	return append(mended, more...), err
+	return append(repaired, more...), err
 }
 
 // looksLikeStore reports whether dir has what a data directory without its
@@ -66,7 +66,7 @@ func looksLikeStore(dir string) bool {
 	return err != nil || len(left) > 0 // what cannot be listed is not called empty
 }
 
-func (s *Store) repairCatalogue(ctx context.Context, progress func(int)) ([]Mended, error) {
+func (s *Store) repairCatalogue(ctx context.Context, progress func(int)) ([]Repaired, error) {
 	current, currentErr := readCatalogue(s.cataloguePath())
 	second, copyErr := readCatalogue(s.copyPath())
 	for _, err := range []error{currentErr, copyErr} {
@@ -80,7 +80,7 @@ func (s *Store) repairCatalogue(ctx context.Context, progress func(int)) ([]Mend
 		if copyErr == nil || current.version < formatVersion && errors.Is(copyErr, fs.ErrNotExist) {
 			return nil, s.settleCatalogue() // nothing was wrong
 		}
-		return []Mended{{s.copyPath(), problemOf(copyErr), "written again from the catalogue; nothing is lost"}}, s.settleCatalogue()
+		return []Repaired{{s.copyPath(), problemOf(copyErr), "written again from the catalogue; nothing is lost"}}, s.settleCatalogue()
 	case copyErr == nil:
 		s.cat = second
 		problem := "it is older than its copy"
@@ -88,7 +88,7 @@ func (s *Store) repairCatalogue(ctx context.Context, progress func(int)) ([]Mend
 			problem = problemOf(currentErr)
 		}
 		done := fmt.Sprintf("written again from its copy: %d segments, %d imported logs; nothing is lost", len(second.Segments), len(second.Sources))
-		return []Mended{{s.cataloguePath(), problem, done}}, s.replaceCatalogue(func(*catalogue) {})
+		return []Repaired{{s.cataloguePath(), problem, done}}, s.replaceCatalogue(func(*catalogue) {})
 	case errors.Is(currentErr, fs.ErrNotExist) && errors.Is(copyErr, fs.ErrNotExist) && !looksLikeStore(s.dir):
 		return nil, nil // new and empty
 	}
@@ -104,12 +104,12 @@ func problemOf(err error) string {
 
 // rebuildCatalogue lists the segments that are in the directory. Those that cannot
 // be read whole are set aside under another name.
-func (s *Store) rebuildCatalogue(ctx context.Context, problem string, progress func(int)) ([]Mended, error) {
+func (s *Store) rebuildCatalogue(ctx context.Context, problem string, progress func(int)) ([]Repaired, error) {
 	paths, err := listSegmentFiles(s.dir)
 	if err != nil {
 		return nil, err
 	}
-	var mended []Mended
+	var repaired []Repaired
 	c := &catalogue{Next: 1}
 	flows := 0
 	for _, path := range paths {
@@ -120,12 +120,12 @@ func (s *Store) rebuildCatalogue(ctx context.Context, problem string, progress f
 		switch {
 		case errors.Is(err, errDamaged):
 			if err := os.Rename(path, path+setAside); err != nil {
-				return mended, err
+				return repaired, err
 			}
-			mended = append(mended, Mended{path, err.Error(), "set aside as " + filepath.Base(path) + setAside + "; its flows are lost unless a backup has the file"})
+			repaired = append(repaired, Repaired{path, err.Error(), "set aside as " + filepath.Base(path) + setAside + "; its flows are lost unless a backup has the file"})
 			continue
 		case err != nil:
-			return mended, err
+			return repaired, err
 		}
 		c.Segments = append(c.Segments, g)
 		c.Next = max(c.Next, g.Number+1)
@@ -134,9 +134,9 @@ func (s *Store) rebuildCatalogue(ctx context.Context, problem string, progress f
 		}
 	}
 	s.cat = c
-	mended = append(mended, Mended{s.cataloguePath(), problem + ", and no copy of it could be used",
+	repaired = append(repaired, Repaired{s.cataloguePath(), problem + ", and no copy of it could be used",
 		fmt.Sprintf("made again from the segments: %d segments, %d flows. Which logs they came from is lost: a log imported again is stored twice, so move imported logs out of the directories that a node follows. Flows that were being merged when the catalogue was lost may occur twice", len(c.Segments), flows)})
-	return mended, s.replaceCatalogue(func(*catalogue) {})
+	return repaired, s.replaceCatalogue(func(*catalogue) {})
 }
 
 var runName = regexp.MustCompile(`^\d{12}\.(.+)\.run$`)

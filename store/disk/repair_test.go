@@ -90,13 +90,13 @@ func TestLostFilesAreRefusedAndRepaired(t *testing.T) {
 			if _, err := OpenWriter(dir); err == nil || !strings.Contains(err.Error(), "store repair") {
 				t.Errorf("opened for writing: %v", err)
 			}
-			mended, err := Repair(t.Context(), dir, nil)
-			if err != nil || len(mended) == 0 {
-				t.Fatalf("repair: %v, %v", mended, err)
+			repaired, err := Repair(t.Context(), dir, nil)
+			if err != nil || len(repaired) == 0 {
+				t.Fatalf("repair: %v, %v", repaired, err)
 			}
 			wantWhole(t, dir, 500, c.sources)
-			if mended, err := Repair(t.Context(), dir, nil); err != nil || len(mended) > 0 {
-				t.Errorf("a second repair: %v, %v", mended, err)
+			if repaired, err := Repair(t.Context(), dir, nil); err != nil || len(repaired) > 0 {
+				t.Errorf("a second repair: %v, %v", repaired, err)
 			}
 		})
 	}
@@ -110,8 +110,8 @@ func TestALostCopyIsNamedAndWrittenAgain(t *testing.T) {
 			t.Errorf("%v, %v", found, err)
 		}
 		if how == "repair" {
-			if mended, err := Repair(t.Context(), dir, nil); err != nil || len(mended) != 1 {
-				t.Errorf("%v, %v", mended, err)
+			if repaired, err := Repair(t.Context(), dir, nil); err != nil || len(repaired) != 1 {
+				t.Errorf("%v, %v", repaired, err)
 			}
 		}
 		must(OpenWriter(dir))(t).Close()
@@ -149,8 +149,8 @@ func TestNoFlippedBitIsMissed(t *testing.T) {
 			if found, err := Check(t.Context(), dir, nil); err != nil || len(found) != 1 || found[0].File != path {
 				t.Fatalf("%s, bit %d: %v, %v", name, bit, found, err)
 			}
-			if mended, err := Repair(t.Context(), dir, nil); err != nil || len(mended) != 1 || mended[0].File != path {
-				t.Fatalf("%s, bit %d: %v, %v", name, bit, mended, err)
+			if repaired, err := Repair(t.Context(), dir, nil); err != nil || len(repaired) != 1 || repaired[0].File != path {
+				t.Fatalf("%s, bit %d: %v, %v", name, bit, repaired, err)
 			}
 			wantWhole(t, dir, 500, 1)
 		}
@@ -190,9 +190,9 @@ func TestARebuiltCatalogueSetsDamageAside(t *testing.T) {
 	if err := os.WriteFile(path, b, 0o640); err != nil {
 		t.Fatal(err)
 	}
-	mended, err := Repair(t.Context(), dir, nil)
-	if err != nil || len(mended) != 2 || mended[0].File != path {
-		t.Fatalf("%v, %v", mended, err)
+	repaired, err := Repair(t.Context(), dir, nil)
+	if err != nil || len(repaired) != 2 || repaired[0].File != path {
+		t.Fatalf("%v, %v", repaired, err)
 	}
 	wantWhole(t, dir, 400, 0)
 	if _, err := os.Stat(path + setAside); err != nil {

@@ -114,8 +114,8 @@ type Expect struct {
 	Replay Replay
 }
 
-// Open checks an envelope and gives what it carries. What was checked in vain
-// is the error, one of those above.
+// Open checks an envelope and returns what it carries. The
+// error names the check that failed, as one of those above.
 func Open(data []byte, x Expect) (*Envelope, error) {
 	e, signed, signature, err := parse(data, x.MaxBody)
 	if err != nil {

@@ -32,14 +32,14 @@ type Status uint8
 // The answers.
 const (
 	Done      Status = iota
-	Inactive         // the host has not sent there lately
+	Inactive         // the host has not sent there recently
 	Unproven         // a nonce is wrong or too old
 	Observing        // the gateway only observes
 	Busy             // no room for more
 )
 
 var statusNames = [...]string{
-	"done", "the host has not sent there lately", "a nonce is wrong or too old",
+	"done", "the host has not sent there recently", "a nonce is wrong or too old",
 	"the gateway only observes", "the gateway has no room for more",
 }
 

@@ -341,7 +341,7 @@ type GetConfigurationRequest struct {
 	// How long the node may take to answer that there is nothing new.
 	Wait    *durationpb.Duration `protobuf:"bytes,4,opt,name=wait,proto3" json:"wait,omitempty"`
 	Release string               `protobuf:"bytes,5,opt,name=release,proto3" json:"release,omitempty"`
-	// Bytes that wait on the agent, and items that it dropped for want of room.
+	// Bytes that wait on the agent, and items that it dropped for lack of room.
 	WaitingBytes  uint64 `protobuf:"varint,6,opt,name=waiting_bytes,json=waitingBytes,proto3" json:"waiting_bytes,omitempty"`
 	Dropped       uint64 `protobuf:"varint,7,opt,name=dropped,proto3" json:"dropped,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -1433,7 +1433,7 @@ type Member struct {
 	// Version of the configuration in use, and why a newer one is not.
 	Configuration string `protobuf:"bytes,9,opt,name=configuration,proto3" json:"configuration,omitempty"`
 	Problem       string `protobuf:"bytes,10,opt,name=problem,proto3" json:"problem,omitempty"`
-	// Bytes that wait on the agent, and items that it dropped for want of room.
+	// Bytes that wait on the agent, and items that it dropped for lack of room.
 	WaitingBytes uint64 `protobuf:"varint,11,opt,name=waiting_bytes,json=waitingBytes,proto3" json:"waiting_bytes,omitempty"`
 	Dropped      uint64 `protobuf:"varint,12,opt,name=dropped,proto3" json:"dropped,omitempty"`
 	// Items that came, were of no use, and never came since they were dropped.
