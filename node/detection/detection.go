@@ -58,9 +58,9 @@ func (c *Configuration) Validate() error {
 	var p conf.Problems
 	p.Check(c.Every == 0 || c.Every >= time.Second && c.Every <= time.Hour, "every", "is %v; want 1s to 1h, or 0 for no detection", c.Every)
 	p.Section("failures", c.Failures.Validate())
-	c.Coresidence.Times.check(&p, "coresidence.times")
+	c.Coresidence.Times.checkTimes(&p, "coresidence.times")
 	p.Check(c.Coresidence.Machines == "" || len(c.Coresidence.Databases) == 0, "coresidence.machines", "is set, and databases as well; want one of them")
-	c.Synchrony.Times.check(&p, "synchrony.times")
+	c.Synchrony.Times.checkTimes(&p, "synchrony.times")
 	p.Check(c.Synchrony.Most >= 2 && c.Synchrony.Most <= 1<<17, "synchrony.most", "is %d; want 2 to %d", c.Synchrony.Most, 1<<17)
 	return p.Join()
 }
@@ -124,8 +124,8 @@ func (d *Detection) addTimes(metrics func(detector string) timesMetrics) {
 		t.what = coresidence.Describe{Detector: t.name, Kind: kind, Observer: d.deps.Site.Name, Exempt: d.deps.Site.Exempt}
 		d.times = append(d.times, t)
 	}
-	if c := &d.c.Coresidence; !c.off() {
-		add(c.Times, &times{name: "coresidence", list: c.machines}, "synchronised-machines")
+	if c := &d.c.Coresidence; !c.isOff() {
+		add(c.Times, &times{name: "coresidence", list: c.listMachines}, "synchronised-machines")
 	}
 	if c := &d.c.Synchrony; c.Times.Every > 0 {
 		add(c.Times, &times{name: "synchrony", networks: d.deps.Site.Networks, most: c.Most}, "synchronised-hosts")
@@ -155,7 +155,7 @@ func (d *Detection) Prime(ctx context.Context, s store.Reader) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, t := range d.times {
-		if err := t.prime(ctx, s, cov.To); err != nil {
+		if err := t.readStored(ctx, s, cov.To); err != nil {
 			return fmt.Errorf("read the window of %s: %w", t.name, err)
 		}
 	}
@@ -184,7 +184,7 @@ func (d *Detection) Add(batch []flow.Flow) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, t := range d.times {
-		t.add(batch)
+		t.addFlows(batch)
 	}
 	if d.c.Every > 0 {
 		d.addFailures(batch)
@@ -227,7 +227,7 @@ func (d *Detection) keepSynchronised(ctx context.Context, now time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, t := range d.times {
-		found := t.tick(ctx, now)
+		found := t.startDue(ctx, now)
 		if len(found) == 0 {
 			continue
 		}

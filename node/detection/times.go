@@ -52,15 +52,15 @@ func defaultTimes(interval, window time.Duration) Times {
 	return Times{Interval: interval, Window: window, Delay: 10 * time.Second, Rate: d.Rate, Lags: d.Lags, Quiet: d.Quiet}
 }
 
-// comparison is the detector's configuration. Runs look at windows that overlap,
+// detectorConfiguration returns the detector's configuration. Runs look at windows that overlap,
 // so that each has its part of the rate only (a union bound over the runs of one
 // window).
-func (c *Times) comparison() coresidence.Configuration {
+func (c *Times) detectorConfiguration() coresidence.Configuration {
 	looks := max(1, float64(c.Window)/float64(max(c.Every, 1)))
 	return coresidence.Configuration{Rate: c.Rate / looks, Lags: c.Lags, Quiet: c.Quiet}
 }
 
-func (c *Times) check(p *conf.Problems, key string) {
+func (c *Times) checkTimes(p *conf.Problems, key string) {
 	if c.Every == 0 {
 		return
 	}
@@ -175,7 +175,7 @@ func newTimesMetrics(under metric.Maker) func(detector string) timesMetrics {
 	}
 }
 
-func (t *times) relevant(f *flow.Flow) bool {
+func (t *times) isRelevant(f *flow.Flow) bool {
 	if t.list != nil {
 		return !t.listed || t.hosts[f.Orig] || t.hosts[f.Resp]
 	}
@@ -194,14 +194,14 @@ func (t *times) relevant(f *flow.Flow) bool {
 	return found
 }
 
-// add keeps flows until Tick has room for them.
-func (t *times) add(batch []flow.Flow) {
+// addFlows keeps flows until startDue has room for them.
+func (t *times) addFlows(batch []flow.Flow) {
 	for i := range batch {
 		f := &batch[i]
 		if f.Start <= t.clock {
 			t.newest = max(t.newest, f.Start) // also of hosts that have no place
 		}
-		if !t.relevant(f) {
+		if !t.isRelevant(f) {
 			continue
 		}
 		if len(t.waiting) >= maxWaiting {
@@ -212,9 +212,9 @@ func (t *times) add(batch []flow.Flow) {
 	}
 }
 
-// window is the start of the window to compare: logs that are read late hold it
+// windowStart returns the start of the window to compare: logs that are read late hold it
 // back.
-func (t *times) window(now flow.Time) flow.Time {
+func (t *times) windowStart(now flow.Time) flow.Time {
 	for i := range t.waiting {
 		t.newest = max(t.newest, min(t.waiting[i].End(), now))
 	}
@@ -223,13 +223,13 @@ func (t *times) window(now flow.Time) flow.Time {
 	return start - start%interval
 }
 
-// settle moves the window on and adds what waits.
-func (t *times) settle(now flow.Time) error {
+// moveWindow moves the window on and adds what waits.
+func (t *times) moveWindow(now flow.Time) error {
 	t.dropFuture(now)
 	if t.list != nil && !t.listed {
 		return nil
 	}
-	start := t.window(now)
+	start := t.windowStart(now)
 	if t.list == nil {
 		if err := t.takeHosts(start); err != nil {
 			return err
@@ -302,38 +302,38 @@ func (t *times) dropSilent() {
 	}
 }
 
-// tick starts a comparison if one is due, and returns what the last one found that
+// startDue starts a comparison if one is due, and returns what the last one found that
 // is new or has changed.
-func (t *times) tick(ctx context.Context, now time.Time) []dossier.Finding {
+func (t *times) startDue(ctx context.Context, now time.Time) []dossier.Finding {
 	var changed []dossier.Finding
 	if t.running != nil {
 		select {
 		case r := <-t.running:
 			t.running = nil
-			changed = t.take(r, flow.FromTime(now))
+			changed = t.takeResult(r, flow.FromTime(now))
 		default:
 			return nil
 		}
 	}
 	t.clock = flow.FromTime(now)
-	if err := t.settle(t.clock); err != nil {
-		t.report(err)
+	if err := t.moveWindow(t.clock); err != nil {
+		t.reportProblem(err)
 	}
 	due := !now.Before(t.next) || t.next.Sub(now) > t.c.Every
 	if due && (t.added || t.list != nil && !t.listed) {
 		t.next, t.added = now.Add(t.c.Every), false
-		t.start(ctx)
+		t.startComparison(ctx)
 	}
 	return changed
 }
 
-func (t *times) start(ctx context.Context) {
+func (t *times) startComparison(ctx context.Context) {
 	done, activity := make(chan ran, 1), t.activity
 	t.running = done
 	t.wait.Go(func() {
 		var r ran
 		if activity != nil {
-			if r.result, r.err = coresidence.Detect(ctx, activity, t.c.comparison()); r.err == nil {
+			if r.result, r.err = coresidence.Detect(ctx, activity, t.c.detectorConfiguration()); r.err == nil {
 				r.findings = t.what.Findings(r.result)
 			}
 		}
@@ -347,14 +347,14 @@ func (t *times) start(ctx context.Context) {
 	})
 }
 
-// take uses what a comparison brought.
-func (t *times) take(r ran, now flow.Time) (changed []dossier.Finding) {
-	t.report(r.err)
+// takeResult uses what a comparison brought.
+func (t *times) takeResult(r ran, now flow.Time) (changed []dossier.Finding) {
+	t.reportProblem(r.err)
 	if len(r.vms) > 0 {
-		t.report(t.takeList(r.vms, t.window(now)))
+		t.reportProblem(t.takeList(r.vms, t.windowStart(now)))
 	}
 	if r.result.VMs > 0 {
-		t.account(r.result)
+		t.countCompared(r.result)
 	}
 	for _, f := range r.findings {
 		if last, ok := t.kept[f.ID]; !ok || last != f.Last {
@@ -369,8 +369,8 @@ func (t *times) take(r ran, now flow.Time) (changed []dossier.Finding) {
 	return changed
 }
 
-// report logs a problem once, until there is another or none.
-func (t *times) report(err error) {
+// reportProblem logs a problem once, until there is another or none.
+func (t *times) reportProblem(err error) {
 	if err == nil || errors.Is(err, context.Canceled) {
 		if err == nil {
 			t.problem = ""
@@ -384,8 +384,8 @@ func (t *times) report(err error) {
 	}
 }
 
-// account says what was compared: nothing found means little without it.
-func (t *times) account(r coresidence.Result) {
+// countCompared counts what was compared: nothing found means little without it.
+func (t *times) countCompared(r coresidence.Result) {
 	m := &t.metrics
 	m.runs.Inc()
 	m.machines.Set(float64(r.VMs))
@@ -398,29 +398,29 @@ func (t *times) account(r coresidence.Result) {
 		"intervals", r.Intervals, "observed", r.Observed, "interrupted", r.Interrupted, "dropped_pairs", r.Dropped, "alarms", len(r.Alarms))
 }
 
-// prime takes the stored flows of the current window.
-func (t *times) prime(ctx context.Context, s store.Reader, to flow.Time) error {
+// readStored takes the stored flows of the current window.
+func (t *times) readStored(ctx context.Context, s store.Reader, to flow.Time) error {
 	if t.list != nil {
 		vms, err := t.list(ctx)
 		if err != nil {
-			t.report(fmt.Errorf("list the machines: %w", err))
+			t.reportProblem(fmt.Errorf("list the machines: %w", err))
 			return nil // it is asked again later
 		}
 		t.newest = to
-		if err := t.takeList(vms, t.window(to)); err != nil {
+		if err := t.takeList(vms, t.windowStart(to)); err != nil {
 			return err
 		}
 	}
 	from := to - flow.Time(t.c.Delay) - flow.Time(t.c.Window)
 	_, err := s.Scan(ctx, flow.Window{From: from}, flow.Lasting|flow.Counts, func(batch []flow.Flow) error {
-		t.add(batch)
-		return t.settle(to)
+		t.addFlows(batch)
+		return t.moveWindow(to)
 	})
 	return err
 }
 
-// machines asks where the configuration says which machines there are.
-func (c *Coresidence) machines(ctx context.Context) ([]coresidence.VM, error) {
+// listMachines asks where the configuration says which machines there are.
+func (c *Coresidence) listMachines(ctx context.Context) ([]coresidence.VM, error) {
 	if c.Machines != "" {
 		f, err := os.Open(c.Machines)
 		if err != nil {
@@ -469,6 +469,6 @@ func (c *Coresidence) machines(ctx context.Context) ([]coresidence.VM, error) {
 	return vms, nil
 }
 
-func (c *Coresidence) off() bool {
+func (c *Coresidence) isOff() bool {
 	return c.Times.Every == 0 || c.Machines == "" && len(c.Databases) == 0
 }

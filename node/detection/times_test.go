@@ -241,7 +241,7 @@ func TestListsThatCannotBeRead(t *testing.T) {
 	if err := os.WriteFile(late, []byte("address,tenant\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if vms, err := k.c.Coresidence.machines(t.Context()); err == nil {
+	if vms, err := k.c.Coresidence.listMachines(t.Context()); err == nil {
 		t.Errorf("an empty list is %v", vms)
 	}
 }

@@ -28,10 +28,10 @@ const maxKeys = 100_000
 // OpenKeys reads a file of keys.
 func OpenKeys(path string) (*Keys, error) {
 	k := &Keys{path: path}
-	return k, k.read(time.Now())
+	return k, k.readFile(time.Now())
 }
 
-func (k *Keys) read(now time.Time) error {
+func (k *Keys) readFile(now time.Time) error {
 	k.looked = now
 	info, err := os.Stat(k.path)
 	if err != nil || info.ModTime().Equal(k.changed) {
@@ -74,7 +74,7 @@ func (k *Keys) Name(key string) (string, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if now := time.Now(); now.Sub(k.looked) >= time.Second {
-		_ = k.read(now) // a file that cannot be read changes nothing
+		_ = k.readFile(now) // a file that cannot be read changes nothing
 	}
 	name, found := k.names[sum]
 	return name, found && key != ""

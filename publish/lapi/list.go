@@ -63,8 +63,8 @@ type change struct {
 // everything.
 const maxChanges = 1 << 20
 
-// next is the list after this one.
-func (l *list) next(bans []Ban, gone []netip.Prefix, now flow.Time) *list {
+// nextList returns the list after this one.
+func (l *list) nextList(bans []Ban, gone []netip.Prefix, now flow.Time) *list {
 	bans = slices.Clone(bans)
 	slices.SortStableFunc(bans, compareBans)
 	bans = slices.CompactFunc(bans, func(a, b Ban) bool { return a.Target == b.Target })
@@ -106,7 +106,7 @@ func (l *list) next(bans []Ban, gone []netip.Prefix, now flow.Time) *list {
 	return n
 }
 
-func (l *list) find(p netip.Prefix) (*Ban, bool) {
+func (l *list) findBan(p netip.Prefix) (*Ban, bool) {
 	i, ok := slices.BinarySearchFunc(l.bans, p, func(b Ban, p netip.Prefix) int { return comparePrefixes(b.Target, p) })
 	if !ok {
 		return nil, false
@@ -152,7 +152,7 @@ func FromView(v *publish.View, least int) (bans []Ban, gone []netip.Prefix) {
 		if best.Confidence < least {
 			return true
 		}
-		b := Ban{Target: single(best.Host)}
+		b := Ban{Target: hostPrefix(best.Host)}
 		for i := range rows {
 			if rows[i].Confidence >= least {
 				b.Until = max(b.Until, rows[i].Until)
@@ -169,7 +169,7 @@ func FromView(v *publish.View, least int) (bans []Ban, gone []netip.Prefix) {
 	})
 	for i := range v.Changes {
 		if c := &v.Changes[i]; c.Kind == dossier.Removed {
-			gone = append(gone, single(c.Entry.Host))
+			gone = append(gone, hostPrefix(c.Entry.Host))
 		}
 	}
 	return bans, gone
@@ -191,7 +191,7 @@ func FromDecisions(all []dossier.Decision, now flow.Time) (bans []Ban, gone []ne
 	return bans, gone
 }
 
-func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+func hostPrefix(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
 // selection is what a request narrows the list to.
 type selection struct {
@@ -200,7 +200,7 @@ type selection struct {
 	containing, without []string
 }
 
-func (s *selection) selects(b *Ban) bool {
+func (s *selection) selectsBan(b *Ban) bool {
 	if s.nothing || b.Target.IsSingleIP() && !s.ips || !b.Target.IsSingleIP() && !s.ranges {
 		return false
 	}

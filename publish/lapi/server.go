@@ -65,7 +65,7 @@ func New(keys *Keys, now func() flow.Time) *Server {
 // must not overlap.
 func (s *Server) Update(bans []Ban, gone []netip.Prefix) {
 	l := s.list.Load()
-	n := l.next(bans, gone, s.now())
+	n := l.nextList(bans, gone, s.now())
 	if l.sequence == 0 { // no bouncer has seen a list of ours
 		n.changes, n.reaches = nil, n.sequence
 	}
@@ -85,23 +85,23 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name, ok := s.Bouncer(r)
 	if !ok {
 		s.Refused.Add(1)
-		refuse(w, http.StatusForbidden, "access forbidden")
+		refuseRequest(w, http.StatusForbidden, "access forbidden")
 		return
 	}
-	if !s.enter(name) {
+	if !s.takeStream(name) {
 		s.Busy.Add(1)
 		w.Header().Set("Retry-After", "10")
-		refuse(w, http.StatusTooManyRequests, "this key reads too much at a time")
+		refuseRequest(w, http.StatusTooManyRequests, "this key reads too much at a time")
 		return
 	}
-	defer s.leave(name)
+	defer s.freeStream(name)
 	address, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		address = r.RemoteAddr
 	}
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		refuse(w, http.StatusBadRequest, "the query cannot be read")
+		refuseRequest(w, http.StatusBadRequest, "the query cannot be read")
 		return
 	}
 	read := r.Method == http.MethodGet || r.Method == http.MethodHead
@@ -113,11 +113,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/v1/usage-metrics" && r.Method == http.MethodPost:
 		takeMetrics(w, r)
 	default:
-		refuse(w, http.StatusNotFound, "not found")
+		refuseRequest(w, http.StatusNotFound, "not found")
 	}
 }
 
-func (s *Server) enter(name string) bool {
+func (s *Server) takeStream(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.streams[name] >= maxStreams {
@@ -127,7 +127,7 @@ func (s *Server) enter(name string) bool {
 	return true
 }
 
-func (s *Server) leave(name string) {
+func (s *Server) freeStream(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.streams[name]--; s.streams[name] == 0 {
@@ -135,7 +135,7 @@ func (s *Server) leave(name string) {
 	}
 }
 
-func refuse(w http.ResponseWriter, status int, message string) {
+func refuseRequest(w http.ResponseWriter, status int, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	fmt.Fprintf(w, "{\"message\":%q}\n", message)
@@ -146,14 +146,14 @@ func refuse(w http.ResponseWriter, status int, message string) {
 func (s *Server) serveStream(w http.ResponseWriter, r *http.Request, values url.Values, who reader) {
 	sel, err := parseSelection(values)
 	if err != nil {
-		refuse(w, http.StatusBadRequest, err.Error())
+		refuseRequest(w, http.StatusBadRequest, err.Error())
 		return
 	}
 	l, now := s.list.Load(), s.now()
 	startup, _ := strconv.ParseBool(values.Get("startup"))
 	var changed []netip.Prefix
 	known := false
-	if at, ok := s.position(who); ok && !startup {
+	if at, ok := s.positionOf(who); ok && !startup {
 		changed, known = l.changedAfter(at, now)
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -170,7 +170,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request, values url.
 	}
 }
 
-func (s *Server) position(who reader) (position, bool) {
+func (s *Server) positionOf(who reader) (position, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at, ok := s.positions[who]
@@ -193,41 +193,41 @@ func (s *Server) setPosition(who reader, at position) {
 // something from before: it is told all that may have gone.
 func (l *list) writeAll(w io.Writer, s *selection, tellGone bool, now flow.Time) error {
 	o := newArrays(w)
-	o.begin("new")
+	o.beginArray("new")
 	for i := range l.bans {
-		if b := &l.bans[i]; b.Until > now && s.selects(b) {
-			o.add(b, now)
+		if b := &l.bans[i]; b.Until > now && s.selectsBan(b) {
+			o.addBan(b, now)
 		}
 	}
-	o.begin("deleted")
+	o.beginArray("deleted")
 	if tellGone {
 		for _, p := range l.gone {
-			if _, listed := l.find(p); !listed {
-				o.add(&Ban{Target: p, Scenario: "dragnet/removed"}, now)
+			if _, listed := l.findBan(p); !listed {
+				o.addBan(&Ban{Target: p, Scenario: "dragnet/removed"}, now)
 			}
 		}
 	}
-	return o.end()
+	return o.endObject()
 }
 
 // writeDelta writes the bans of changed targets. None is new and deleted at a
 // time: some bouncers take the new ones first.
 func (l *list) writeDelta(w io.Writer, s *selection, changed []netip.Prefix, now flow.Time) error {
 	o := newArrays(w)
-	o.begin("new")
+	o.beginArray("new")
 	var gone []netip.Prefix
 	for _, p := range changed {
-		if b, ok := l.find(p); ok && b.Until > now && s.selects(b) {
-			o.add(b, now)
+		if b, ok := l.findBan(p); ok && b.Until > now && s.selectsBan(b) {
+			o.addBan(b, now)
 		} else {
 			gone = append(gone, p)
 		}
 	}
-	o.begin("deleted")
+	o.beginArray("deleted")
 	for _, p := range gone {
-		o.add(&Ban{Target: p, Scenario: "dragnet/removed"}, now)
+		o.addBan(&Ban{Target: p, Scenario: "dragnet/removed"}, now)
 	}
-	return o.end()
+	return o.endObject()
 }
 
 // maxParts bounds the values of one parameter: each is looked for in the scenario
@@ -263,7 +263,7 @@ func (s *Server) serveDecisions(w http.ResponseWriter, r *http.Request, values u
 	sel, err1 := parseSelection(values)
 	match, err2 := parseTarget(values)
 	if err := errors.Join(err1, err2); err != nil {
-		refuse(w, http.StatusBadRequest, err.Error())
+		refuseRequest(w, http.StatusBadRequest, err.Error())
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -271,12 +271,12 @@ func (s *Server) serveDecisions(w http.ResponseWriter, r *http.Request, values u
 		return
 	}
 	o := newArrays(w)
-	l.each(match, func(b *Ban) {
-		if b.Until > now && sel.selects(b) {
-			o.add(b, now)
+	l.eachBan(match, func(b *Ban) {
+		if b.Until > now && sel.selectsBan(b) {
+			o.addBan(b, now)
 		}
 	})
-	_ = o.end() // the reader has gone away
+	_ = o.endObject() // the reader has gone away
 }
 
 // parseTarget reads which target is asked for: an address, a range, or none.
@@ -291,7 +291,7 @@ func parseTarget(values url.Values) (p netip.Prefix, err error) {
 			if err != nil {
 				return p, fmt.Errorf("invalid ip address '%.60s'", text)
 			}
-			return single(a.Unmap().WithZone("")), nil
+			return hostPrefix(a.Unmap().WithZone("")), nil
 		}
 		if p, err = netip.ParsePrefix(text); err != nil {
 			return p, fmt.Errorf("invalid range '%.60s'", text)
@@ -301,15 +301,15 @@ func parseTarget(values url.Values) (p netip.Prefix, err error) {
 	return p, nil
 }
 
-// each visits the bans that hold a target, or all.
-func (l *list) each(p netip.Prefix, do func(*Ban)) {
+// eachBan visits the bans that hold a target, or all.
+func (l *list) eachBan(p netip.Prefix, do func(*Ban)) {
 	if !p.IsValid() {
 		for i := range l.bans {
 			do(&l.bans[i])
 		}
 		return
 	}
-	if b, ok := l.find(p); ok {
+	if b, ok := l.findBan(p); ok {
 		do(b)
 	}
 	for _, i := range l.ranges {
@@ -322,7 +322,7 @@ func (l *list) each(p netip.Prefix, do func(*Ban)) {
 // takeMetrics accepts what newer bouncers count, and keeps nothing of it.
 func takeMetrics(w http.ResponseWriter, r *http.Request) {
 	if _, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, MaxBody)); err != nil {
-		refuse(w, http.StatusRequestEntityTooLarge, "too long")
+		refuseRequest(w, http.StatusRequestEntityTooLarge, "too long")
 		return
 	}
 	w.WriteHeader(http.StatusCreated)
@@ -342,8 +342,8 @@ type arrays struct {
 
 func newArrays(w io.Writer) *arrays { return &arrays{w: bufio.NewWriterSize(w, 32<<10)} }
 
-func (o *arrays) begin(name string) {
-	o.close()
+func (o *arrays) beginArray(name string) {
+	o.closeArray()
 	if o.named {
 		o.w.WriteByte(',')
 	} else {
@@ -353,7 +353,7 @@ func (o *arrays) begin(name string) {
 	o.w.WriteString(`"` + name + `":`)
 }
 
-func (o *arrays) add(b *Ban, now flow.Time) {
+func (o *arrays) addBan(b *Ban, now flow.Time) {
 	if o.open {
 		o.w.WriteByte(',')
 	} else {
@@ -367,7 +367,7 @@ func (o *arrays) add(b *Ban, now flow.Time) {
 	o.w.Write(o.buf)
 }
 
-func (o *arrays) close() {
+func (o *arrays) closeArray() {
 	switch {
 	case o.open:
 		o.w.WriteByte(']')
@@ -377,9 +377,9 @@ func (o *arrays) close() {
 	o.open = false
 }
 
-func (o *arrays) end() error {
+func (o *arrays) endObject() error {
 	o.any = true
-	o.close()
+	o.closeArray()
 	if o.named {
 		o.w.WriteByte('}')
 	}

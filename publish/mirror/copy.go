@@ -71,7 +71,7 @@ func (c *Copier) copyOnce(ctx context.Context) (Copied, error) {
 	if err := os.MkdirAll(c.Directory, 0o755); err != nil {
 		return Copied{}, err
 	}
-	sealed, err := c.get(ctx, SignatureName, maxSealed)
+	sealed, err := c.getBounded(ctx, SignatureName, maxSealed)
 	if err != nil {
 		return Copied{}, err
 	}
@@ -84,7 +84,7 @@ func (c *Copier) copyOnce(ctx context.Context) (Copied, error) {
 			return Copied{}, err
 		}
 	}
-	have, err := c.held()
+	have, err := c.heldManifest()
 	if err != nil {
 		return Copied{}, err
 	}
@@ -96,7 +96,7 @@ func (c *Copier) copyOnce(ctx context.Context) (Copied, error) {
 			return Copied{Manifest: have, Unchanged: true}, nil
 		}
 	}
-	listed, err := c.get(ctx, ManifestName, maxManifest)
+	listed, err := c.getBounded(ctx, ManifestName, maxManifest)
 	if err != nil {
 		return Copied{}, err
 	}
@@ -104,12 +104,12 @@ func (c *Copier) copyOnce(ctx context.Context) (Copied, error) {
 	if err != nil {
 		return Copied{}, errors.Join(errChanged, err)
 	}
-	return c.fetch(ctx, m, have, listed, sealed)
+	return c.fetchPublication(ctx, m, have, listed, sealed)
 }
 
-// held is the manifest of the copy there is. Its signature was checked when it
+// heldManifest returns the manifest of the copy there is. Its signature was checked when it
 // was fetched; its files are checked as they are taken over.
-func (c *Copier) held() (*Manifest, error) {
+func (c *Copier) heldManifest() (*Manifest, error) {
 	data, err := os.ReadFile(filepath.Join(c.Directory, Current, ManifestName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -124,7 +124,7 @@ func (c *Copier) held() (*Manifest, error) {
 	return &m, nil
 }
 
-func (c *Copier) fetch(ctx context.Context, m, have *Manifest, listed, sealed []byte) (Copied, error) {
+func (c *Copier) fetchPublication(ctx context.Context, m, have *Manifest, listed, sealed []byte) (Copied, error) {
 	done := Copied{Manifest: m}
 	next := filepath.Join(c.Directory, ".next")
 	if err := errors.Join(os.RemoveAll(next), os.Mkdir(next, 0o755)); err != nil {
@@ -139,7 +139,7 @@ func (c *Copier) fetch(ctx context.Context, m, have *Manifest, listed, sealed []
 		if c.takeOver(f, have, to) {
 			continue
 		}
-		if err := c.download(ctx, f, to); err != nil {
+		if err := c.downloadFile(ctx, f, to); err != nil {
 			return done, err
 		}
 		done.Fetched++
@@ -149,7 +149,7 @@ func (c *Copier) fetch(ctx context.Context, m, have *Manifest, listed, sealed []
 	if err != nil {
 		return done, err
 	}
-	return done, (&Tree{dir: c.Directory}).swap(next, m.Head.Number)
+	return done, (&Tree{dir: c.Directory}).swapCurrent(next, m.Head.Number)
 }
 
 // takeOver links a file that the copy has, if it is still what it was.
@@ -169,8 +169,8 @@ func (c *Copier) takeOver(f *FileHash, have *Manifest, to string) bool {
 	return checkFile(root, f) == nil && os.Link(filepath.Join(c.Directory, Current, filepath.FromSlash(f.Path)), to) == nil
 }
 
-func (c *Copier) download(ctx context.Context, f *FileHash, to string) error {
-	body, err := c.open(ctx, f.Path)
+func (c *Copier) downloadFile(ctx context.Context, f *FileHash, to string) error {
+	body, err := c.openRemote(ctx, f.Path)
 	if err != nil {
 		return err
 	}
@@ -190,8 +190,8 @@ func (c *Copier) download(ctx context.Context, f *FileHash, to string) error {
 	return nil
 }
 
-func (c *Copier) get(ctx context.Context, name string, limit int64) ([]byte, error) {
-	body, err := c.open(ctx, name)
+func (c *Copier) getBounded(ctx context.Context, name string, limit int64) ([]byte, error) {
+	body, err := c.openRemote(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +199,7 @@ func (c *Copier) get(ctx context.Context, name string, limit int64) ([]byte, err
 	return readBounded(body, name, limit)
 }
 
-func (c *Copier) open(ctx context.Context, name string) (io.ReadCloser, error) {
+func (c *Copier) openRemote(ctx context.Context, name string) (io.ReadCloser, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(c.URL, "/")+"/"+name, nil)
 	if err != nil {
 		return nil, err

@@ -23,7 +23,7 @@ func FuzzManifest(f *testing.F) {
 	}
 	head := Head{Version: HeadVersion, Number: 1, Time: flow.FromTime(now), Until: flow.FromTime(now.Add(time.Hour)), Files: 2, Bytes: 3, Root: root}
 	listed, err1 := json.Marshal(Manifest{head, files})
-	sealed, err2 := sign(key, &head)
+	sealed, err2 := signHead(key, &head)
 	if err1 != nil || err2 != nil {
 		f.Fatal(err1, err2)
 	}

@@ -91,9 +91,9 @@ var (
 
 const signedKind = "feed manifest"
 
-// sign packs a head into an envelope for everybody. The envelope holds for
+// signHead packs a head into an envelope for any reader. The envelope holds for
 // longer than the head, so that an old copy can still be told from a forged one.
-func sign(k *identity.Key, h *Head) ([]byte, error) {
+func signHead(k *identity.Key, h *Head) ([]byte, error) {
 	body, err := json.Marshal(h)
 	if err != nil {
 		return nil, err

@@ -39,7 +39,7 @@ func (t *Tree) Handler() http.Handler {
 				return
 			}
 			var err error
-			f, err = os.Open(filepath.Join(t.path(m.Head.Number), filepath.FromSlash(file.Path)))
+			f, err = os.Open(filepath.Join(t.folderOf(m.Head.Number), filepath.FromSlash(file.Path)))
 			if errors.Is(err, fs.ErrNotExist) && t.last.Load() != m {
 				continue // newer publications had it removed meanwhile
 			}

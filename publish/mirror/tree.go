@@ -101,10 +101,12 @@ func newestNumber(dir string) (newest int64) {
 func (t *Tree) Last() *Manifest { return t.last.Load() }
 
 // Path is the folder of a publication.
-func (t *Tree) path(number int64) string { return filepath.Join(t.dir, fmt.Sprintf("%012d", number)) }
+func (t *Tree) folderOf(number int64) string {
+	return filepath.Join(t.dir, fmt.Sprintf("%012d", number))
+}
 
-func (t *Tree) file(number int64, path string) string {
-	return filepath.Join(t.path(number), filepath.FromSlash(path))
+func (t *Tree) fileIn(number int64, path string) string {
+	return filepath.Join(t.folderOf(number), filepath.FromSlash(path))
 }
 
 // Publish writes a view as the next publication.
@@ -122,14 +124,14 @@ func (t *Tree) Publish(v *publish.View) (*Manifest, error) {
 	}
 	head := Head{Version: HeadVersion, Number: last.Head.Number + 1, Sequence: v.Sequence, Time: v.Time, Until: v.Time + flow.Time(3*t.every), Previous: last.Head.Root}
 	err := t.writeFiles(w, v, last, head.Number)
-	if err = errors.Join(err, w.finish()); err != nil {
+	if err = errors.Join(err, w.finishFile()); err != nil {
 		return nil, fmt.Errorf("write the publication: %w", err)
 	}
-	m, err := t.seal(w, head)
+	m, err := t.sealManifest(w, head)
 	if err != nil {
 		return nil, err
 	}
-	if err := t.swap(w.dir, head.Number); err != nil {
+	if err := t.swapCurrent(w.dir, head.Number); err != nil {
 		return nil, err
 	}
 	t.last.Store(m)
@@ -144,7 +146,7 @@ func (t *Tree) writeFiles(w *writer, v *publish.View, last *Manifest, number int
 	keep := func(w *writer) func(string, int64) bool {
 		return func(path string, number int64) bool {
 			f, ok := last.Find(path)
-			return ok && number <= t.view && w.link(t.file(last.Head.Number, path), f) == nil
+			return ok && number <= t.view && w.linkFormer(t.fileIn(last.Head.Number, path), f) == nil
 		}
 	}
 	var work errgroup.Group
@@ -152,7 +154,7 @@ func (t *Tree) writeFiles(w *writer, v *publish.View, last *Manifest, number int
 	for i, format := range t.formats {
 		writers[i].dir = w.dir
 		work.Go(func() error {
-			return errors.Join(format(v, publish.Out{Create: writers[i].create, Keep: keep(&writers[i])}), writers[i].finish())
+			return errors.Join(format(v, publish.Out{Create: writers[i].createFile, Keep: keep(&writers[i])}), writers[i].finishFile())
 		})
 	}
 	if err := work.Wait(); err != nil {
@@ -164,8 +166,8 @@ func (t *Tree) writeFiles(w *writer, v *publish.View, last *Manifest, number int
 	return t.writeDeltas(w, v, last, number)
 }
 
-// seal writes the manifest and its signature.
-func (t *Tree) seal(w *writer, head Head) (*Manifest, error) {
+// sealManifest writes the manifest and its signature.
+func (t *Tree) sealManifest(w *writer, head Head) (*Manifest, error) {
 	slices.SortFunc(w.files, func(a, b FileHash) int { return cmp.Compare(a.Path, b.Path) })
 	var err error
 	if head.Root, err = rootOf(w.files); err != nil {
@@ -180,19 +182,19 @@ func (t *Tree) seal(w *writer, head Head) (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	sealed, err := sign(t.key, &head)
+	sealed, err := signHead(t.key, &head)
 	if err != nil {
 		return nil, err
 	}
 	return m, errors.Join(os.WriteFile(filepath.Join(w.dir, ManifestName), append(listed, '\n'), 0o644), os.WriteFile(filepath.Join(w.dir, SignatureName), sealed, 0o644))
 }
 
-// swap makes a finished folder the current one and removes those that no
+// swapCurrent makes a finished folder the current one and removes those that no
 // reader can have open any more. Nothing is flushed: hundreds of megabytes would take
 // many seconds. After a crash of the machine the current folder may be damaged;
 // readers notice, and NewTree does and publishes again.
-func (t *Tree) swap(from string, number int64) error {
-	to := t.path(number)
+func (t *Tree) swapCurrent(from string, number int64) error {
+	to := t.folderOf(number)
 	if err := errors.Join(os.RemoveAll(to), os.Rename(from, to)); err != nil {
 		return err
 	}
@@ -221,12 +223,12 @@ func (t *Tree) writeDeltas(w *writer, v *publish.View, last *Manifest, number in
 	for _, f := range last.Files {
 		n, err := strconv.ParseInt(strings.TrimSuffix(path.Base(f.Path), ".jsonl"), 10, 64)
 		if path.Dir(f.Path) == "delta" && err == nil && n > oldest {
-			if err := w.link(t.file(last.Head.Number, f.Path), f); err != nil {
+			if err := w.linkFormer(t.fileIn(last.Head.Number, f.Path), f); err != nil {
 				return err
 			}
 		}
 	}
-	out, err := w.create(fmt.Sprintf("delta/%012d.jsonl", number))
+	out, err := w.createFile(fmt.Sprintf("delta/%012d.jsonl", number))
 	if err != nil {
 		return err
 	}
@@ -253,8 +255,8 @@ type writer struct {
 	size int64
 }
 
-func (w *writer) create(name string) (io.Writer, error) {
-	if err := w.finish(); err != nil {
+func (w *writer) createFile(name string) (io.Writer, error) {
+	if err := w.finishFile(); err != nil {
 		return nil, err
 	}
 	if !fs.ValidPath(name) {
@@ -280,8 +282,8 @@ func (w *writer) Write(b []byte) (int, error) {
 	return w.file.Write(b)
 }
 
-// finish ends the file that is being written, if any.
-func (w *writer) finish() error {
+// finishFile ends the file that is being written, if any.
+func (w *writer) finishFile() error {
 	if w.file == nil {
 		return nil
 	}
@@ -291,9 +293,9 @@ func (w *writer) finish() error {
 	return err
 }
 
-// link takes over a file of a former publication.
-func (w *writer) link(from string, f FileHash) error {
-	if err := w.finish(); err != nil {
+// linkFormer takes over a file of a former publication.
+func (w *writer) linkFormer(from string, f FileHash) error {
+	if err := w.finishFile(); err != nil {
 		return err
 	}
 	if have, err := os.Lstat(from); err != nil || have.Size() != f.Size {

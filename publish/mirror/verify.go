@@ -27,7 +27,7 @@ func Verify(dir string, publisher identity.Public, now time.Time, seen *Head) (*
 		return nil, err
 	}
 	defer root.Close()
-	m, stale := read(root, publisher, now)
+	m, stale := readManifest(root, publisher, now)
 	if m == nil {
 		return nil, stale
 	}
@@ -52,10 +52,10 @@ func Read(dir string, publisher identity.Public, now time.Time) (*Manifest, erro
 		return nil, err
 	}
 	defer root.Close()
-	return read(root, publisher, now)
+	return readManifest(root, publisher, now)
 }
 
-func read(root *os.Root, publisher identity.Public, now time.Time) (*Manifest, error) {
+func readManifest(root *os.Root, publisher identity.Public, now time.Time) (*Manifest, error) {
 	sealed, err := readFile(root, SignatureName, maxSealed)
 	if err != nil {
 		return nil, err

@@ -75,8 +75,8 @@ func New(config Configuration, d Dependencies) (*Collector, error) {
 	}
 	c := &Collector{config: config, file: d.File, log: d.Log, group: run.NewGroup(), now: time.Now, full: make(chan struct{}, 1),
 		netflow: netflow.New(config.NetFlow), sflow: sflow.New(config.SFlow)}
-	c.join = biflow.New(config.Join, c.add)
-	c.name()
+	c.join = biflow.New(config.Join, c.addFlow)
+	c.nameCounts()
 	return c, nil
 }
 
@@ -85,14 +85,14 @@ func (c *Collector) Start(context.Context) error {
 	if c.config.Off() {
 		return nil
 	}
-	if err := c.restore(); err != nil {
+	if err := c.restoreState(); err != nil {
 		c.log.Warn("restore templates failed: exporters must send them again, and counts start at 0", "err", err)
 	}
 	if err := c.Save(); err != nil { // until Stop, an end counts as killed
 		return err
 	}
 	for _, address := range c.config.Listen {
-		s, err := listen(address, c.config.ReceiveBuffer)
+		s, err := openSocket(address, c.config.ReceiveBuffer)
 		if err != nil {
 			return errors.Join(fmt.Errorf("listen: %w", err), c.closeSockets())
 		}
@@ -103,7 +103,7 @@ func (c *Collector) Start(context.Context) error {
 		}
 	}
 	for _, s := range c.sockets {
-		c.group.GoWithoutError(func(context.Context) { c.read(s) })
+		c.group.GoWithoutError(func(context.Context) { c.readDatagrams(s) })
 	}
 	return nil
 }
@@ -133,11 +133,11 @@ func (c *Collector) Stop(ctx context.Context) error {
 	return errors.Join(err, c.Save())
 }
 
-// read hands datagrams on until the socket is closed.
-func (c *Collector) read(s *socket) {
+// readDatagrams passes datagrams on until the socket is closed.
+func (c *Collector) readDatagrams(s *socket) {
 	buf := make([]byte, 1<<16)
 	for {
-		n, from, err := s.receive(buf)
+		n, from, err := s.receiveDatagram(buf)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -146,11 +146,11 @@ func (c *Collector) read(s *socket) {
 			time.Sleep(time.Second)
 			continue
 		}
-		c.datagram(flow.FromTime(c.now()), from, buf[:n], s)
+		c.takeDatagram(flow.FromTime(c.now()), from, buf[:n], s)
 	}
 }
 
-func (c *Collector) datagram(now flow.Time, from netip.Addr, b []byte, s *socket) {
+func (c *Collector) takeDatagram(now flow.Time, from netip.Addr, b []byte, s *socket) {
 	from = from.Unmap().WithZone("")
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -172,8 +172,8 @@ func (c *Collector) datagram(now flow.Time, from netip.Addr, b []byte, s *socket
 	}
 }
 
-// add takes a flow of the joiner; c.mu is held.
-func (c *Collector) add(f *flow.Flow) {
+// addFlow takes a flow of the joiner; c.mu is held.
+func (c *Collector) addFlow(f *flow.Flow) {
 	c.totals.Flows++
 	if len(c.pending) >= c.config.MaxPending {
 		c.totals.Dropped++
@@ -218,9 +218,11 @@ func (c *Collector) Totals() Totals {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := c.totals
-	t.Refused = c.refused()
+	t.Refused = c.sumRefused()
 	return t
 }
 
-// refused are the datagrams refused in earlier runs, and in this.
-func (c *Collector) refused() uint64 { return c.totals.Refused + c.netflow.Refused + c.sflow.Refused }
+// sumRefused counts the datagrams refused in earlier runs, and in this.
+func (c *Collector) sumRefused() uint64 {
+	return c.totals.Refused + c.netflow.Refused + c.sflow.Refused
+}

@@ -330,7 +330,7 @@ func TestCountsByConfiguredPrefix(t *testing.T) {
 		// Every exporter sends two datagrams, the second after a gap of ten flows.
 		from := netip.AddrFrom4([4]byte{192, 0, 2, byte(100 + i)})
 		for n := range uint32(2) {
-			k.datagram(flow.Time(i)*2*hour+1, from, datagram5(n*11), &socket{})
+			k.takeDatagram(flow.Time(i)*2*hour+1, from, datagram5(n*11), &socket{})
 		}
 	}
 	all := k.Sources()

@@ -45,8 +45,8 @@ type ExporterCounts struct {
 	Counters
 }
 
-// name prepares the counts by configured prefix.
-func (c *Collector) name() {
+// nameCounts prepares the counts by configured prefix.
+func (c *Collector) nameCounts() {
 	c.gone = make([]Counters, len(c.config.Exporters))
 	for i, p := range c.config.Exporters {
 		c.named.Insert(p, i)
@@ -69,7 +69,7 @@ func (c *Collector) name() {
 func (c *Collector) Exporters() (all []Exporter) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for a, e := range c.exporters() {
+	for a, e := range c.listExporters() {
 		if i, ok := c.named.Lookup(a); ok {
 			e.Prefix = c.config.Exporters[i]
 		}
@@ -78,8 +78,8 @@ func (c *Collector) Exporters() (all []Exporter) {
 	return all
 }
 
-// exporters is Exporters where c.mu is held.
-func (c *Collector) exporters() map[netip.Addr]*Exporter {
+// listExporters is Exporters, called where c.mu is held.
+func (c *Collector) listExporters() map[netip.Addr]*Exporter {
 	by := map[netip.Addr]*Exporter{}
 	of := func(a netip.Addr) *Exporter {
 		if by[a] == nil {
@@ -108,7 +108,7 @@ func (c *Collector) Sources() []ExporterCounts {
 	for i, p := range c.config.Exporters {
 		all[i] = ExporterCounts{Prefix: p, Counters: c.gone[i]}
 	}
-	for a, e := range c.exporters() {
+	for a, e := range c.listExporters() {
 		if i, ok := c.named.Lookup(a); ok {
 			all[i].Exporters++
 			all[i].add(&e.Counters)
@@ -120,7 +120,7 @@ func (c *Collector) Sources() []ExporterCounts {
 // Causes are the counts of what was lost or is missing, by cause, without zeros.
 func (c *Counters) Causes() map[string]uint64 {
 	n, s, q := &c.NetFlow, &c.SFlow, &c.Quality
-	return causes(map[string]uint64{
+	return dropZeros(map[string]uint64{
 		"missing_in_sequence": n.Lost + s.Lost, "sets_without_template": n.UnknownTemplate, "samples_dropped_by_exporter": s.Dropped,
 		"datagrams_malformed": n.Malformed + s.Malformed, "templates_forgotten": n.Forgotten, "lists_passed_over": n.Structured,
 		"records_with_wrong_clock": q.ClockOff, "flows_one_sided": q.OneSided, "flows_reported_early": q.Early,
@@ -129,12 +129,12 @@ func (c *Counters) Causes() map[string]uint64 {
 
 // Causes are the counts of what was lost before it was known whose it is.
 func (t *Totals) Causes() map[string]uint64 {
-	return causes(map[string]uint64{
+	return dropZeros(map[string]uint64{
 		"datagrams_overflowed": t.Overflowed, "datagrams_foreign": t.Foreign, "datagrams_unknown": t.Unknown, "datagrams_refused": t.Refused, "flows_dropped": t.Dropped, "times_killed": t.Killed,
 	})
 }
 
-func causes(m map[string]uint64) map[string]uint64 {
+func dropZeros(m map[string]uint64) map[string]uint64 {
 	maps.DeleteFunc(m, func(_ string, n uint64) bool { return n == 0 })
 	return m
 }

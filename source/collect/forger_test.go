@@ -36,9 +36,9 @@ func TestAForgerLeavesOthersAlone(t *testing.T) {
 		}
 		now := flow.FromTime(time.Unix(1_800_000_000, 0))
 		for i, g := range real {
-			c.datagram(now, home, g.Data, &socket{})
+			c.takeDatagram(now, home, g.Data, &socket{})
 			if forged != nil {
-				forged(i, func(from netip.Addr, b []byte) { c.datagram(now, from, b, &socket{}) })
+				forged(i, func(from netip.Addr, b []byte) { c.takeDatagram(now, from, b, &socket{}) })
 			}
 			now += flow.Time(time.Millisecond)
 		}
@@ -132,7 +132,7 @@ func TestAForgerInAWidePrefix(t *testing.T) {
 	records := func(from string) uint64 { return c.netflow.Counters()[netip.MustParseAddr(from)].Records }
 	flowOf := func(from netip.Addr) {
 		number++
-		c.datagram(now, from, datagram5(number), &socket{})
+		c.takeDatagram(now, from, datagram5(number), &socket{})
 	}
 	known := "10.0.0.1"
 	flowOf(netip.MustParseAddr(known))
@@ -151,7 +151,7 @@ func TestAForgerInAWidePrefix(t *testing.T) {
 	}
 	// A prefix full of addresses that send no flows.
 	for n := range 10_000 {
-		c.datagram(now, netip.AddrFrom4([4]byte{198, 51, 100, byte(n)}), message10(), &socket{})
+		c.takeDatagram(now, netip.AddrFrom4([4]byte{198, 51, 100, byte(n)}), message10(), &socket{})
 	}
 	for range 100 {
 		flowOf(netip.MustParseAddr("198.51.100.9"))

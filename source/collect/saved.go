@@ -34,7 +34,7 @@ func (c *Collector) Save() error {
 		return nil
 	}
 	c.mu.Lock()
-	text, err := c.state()
+	text, err := c.encodeState()
 	same := string(text) == c.saved
 	c.mu.Unlock()
 	if err != nil || same {
@@ -49,9 +49,9 @@ func (c *Collector) Save() error {
 	return nil
 }
 
-func (c *Collector) state() (text []byte, err error) {
+func (c *Collector) encodeState() (text []byte, err error) {
 	s := saved{Version: savedVersion, Stopped: c.stopped, Totals: c.totals, Gone: map[netip.Prefix]Counters{}, Qualities: c.join.Qualities()}
-	s.Totals.Refused = c.refused()
+	s.Totals.Refused = c.sumRefused()
 	// What is of no exporter that is kept has no prefix either.
 	delete(s.Qualities, netip.Addr{})
 	for i, p := range c.config.Exporters {
@@ -66,9 +66,9 @@ func (c *Collector) state() (text []byte, err error) {
 	return json.Marshal(s)
 }
 
-// restore reads what an earlier run kept. If that was killed, it is not known
+// restoreState reads what an earlier run kept. If that was killed, it is not known
 // which sequence numbers were received since, so they begin again.
-func (c *Collector) restore() error {
+func (c *Collector) restoreState() error {
 	if c.file == "" {
 		return nil
 	}

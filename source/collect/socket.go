@@ -21,7 +21,7 @@ type socket struct {
 	overflow, told uint32
 }
 
-func listen(address string, buffer int) (*socket, error) {
+func openSocket(address string, buffer int) (*socket, error) {
 	a, err := net.ResolveUDPAddr("udp", address)
 	if err != nil {
 		return nil, err
@@ -34,7 +34,7 @@ func listen(address string, buffer int) (*socket, error) {
 	raw, err := conn.SyscallConn()
 	if err == nil {
 		var fault error
-		err = raw.Control(func(fd uintptr) { fault = s.prepare(int(fd), buffer) })
+		err = raw.Control(func(fd uintptr) { fault = s.prepareBuffer(int(fd), buffer) })
 		if err == nil {
 			err = fault
 		}
@@ -46,9 +46,9 @@ func listen(address string, buffer int) (*socket, error) {
 	return s, nil
 }
 
-// prepare sizes the buffer, beyond the system's bound if permitted, and asks
+// prepareBuffer sizes the buffer, beyond the system's bound if permitted, and asks
 // for the count of dropped datagrams (socket(7), SO_RXQ_OVFL).
-func (s *socket) prepare(fd, buffer int) error {
+func (s *socket) prepareBuffer(fd, buffer int) error {
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, buffer) != nil {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer); err != nil {
 			return err
@@ -62,8 +62,8 @@ func (s *socket) prepare(fd, buffer int) error {
 	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1)
 }
 
-// receive reads one datagram.
-func (s *socket) receive(b []byte) (n int, from netip.Addr, err error) {
+// receiveDatagram reads one datagram.
+func (s *socket) receiveDatagram(b []byte) (n int, from netip.Addr, err error) {
 	n, extra, _, peer, err := s.conn.ReadMsgUDPAddrPort(b, s.oob[:])
 	if err != nil {
 		return 0, netip.Addr{}, err

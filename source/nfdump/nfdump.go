@@ -101,7 +101,7 @@ func Read(src io.Reader, name string, cov *flow.Coverage, emit func(*biflow.Reco
 	r := &reader{name: name, cov: cov, emit: emit, header: h, exporters: map[uint16]exporter{}, rates: map[sampler]uint32{}}
 	for n := range h.blocks {
 		r.block = n + 1
-		more, err := r.read(src)
+		more, err := r.readBlock(src)
 		if err != nil || !more {
 			return err
 		}
@@ -123,9 +123,9 @@ type reader struct {
 	out        biflow.Record
 }
 
-// skip counts what cannot be used. A hostile file has millions of such places,
+// countSkipped counts what cannot be used. A hostile file has millions of such places,
 // of which the first say enough.
-func (r *reader) skip(record int, format string, args ...any) {
+func (r *reader) countSkipped(record int, format string, args ...any) {
 	const enough = 100
 	if r.cov.Skipped >= enough {
 		r.cov.Skipped++
@@ -134,17 +134,17 @@ func (r *reader) skip(record int, format string, args ...any) {
 	r.cov.Skip(fmt.Sprintf("%s: block %d, record %d", r.name, r.block, record), format, args...)
 }
 
-// read reads a block: the number of its records, its size, its type and flags.
+// readBlock reads a block: the number of its records, its size, its type and flags.
 // Nothing can be found behind a block of wrong size.
-func (r *reader) read(src io.Reader) (more bool, err error) {
+func (r *reader) readBlock(src io.Reader) (more bool, err error) {
 	var b [blockHeader]byte
 	if _, err := io.ReadFull(src, b[:]); err != nil {
-		r.skip(0, "the file ends before it: %v", err)
+		r.countSkipped(0, "the file ends before it: %v", err)
 		return false, nil
 	}
 	records, size, kind, flags := binary.LittleEndian.Uint32(b[:]), binary.LittleEndian.Uint32(b[4:]), binary.LittleEndian.Uint16(b[8:]), binary.LittleEndian.Uint16(b[10:])
 	if size > maxBlock {
-		r.skip(0, "impossible size of %d bytes: nothing from here on could be read", size)
+		r.countSkipped(0, "impossible size of %d bytes: nothing from here on could be read", size)
 		return false, nil
 	}
 	if cap(r.raw) < int(size) {
@@ -152,24 +152,24 @@ func (r *reader) read(src io.Reader) (more bool, err error) {
 	}
 	r.raw = r.raw[:size]
 	if _, err := io.ReadFull(src, r.raw); err != nil {
-		r.skip(0, "the file ends within it: %v", err)
+		r.countSkipped(0, "the file ends within it: %v", err)
 		return false, nil
 	}
 	const individual, uncompressed = 3, 1
 	if kind != individual {
 		if kind == 2 {
-			r.skip(0, "%d records of nfdump 1.6: convert the file with 'nfdump -r FILE -w NEW'", records)
+			r.countSkipped(0, "%d records of nfdump 1.6: convert the file with 'nfdump -r FILE -w NEW'", records)
 		}
 		return true, nil
 	}
 	plain := r.raw
 	if flags&uncompressed == 0 {
-		if plain, err = r.decompress(); err != nil {
-			r.skip(0, "%v", err)
+		if plain, err = r.decompressBlock(); err != nil {
+			r.countSkipped(0, "%v", err)
 			return true, nil
 		}
 	}
-	return true, r.records(records, plain)
+	return true, r.readRecords(records, plain)
 }
 
 // Kinds of compression.
@@ -181,8 +181,8 @@ const (
 	withZstd
 )
 
-// decompress returns what raw holds; valid until the next call.
-func (r *reader) decompress() ([]byte, error) {
+// decompressBlock returns what raw holds; valid until the next call.
+func (r *reader) decompressBlock() ([]byte, error) {
 	if r.compression == none {
 		return r.raw, nil
 	}

@@ -37,45 +37,45 @@ const (
 	maxRates     = 1 << 16
 )
 
-// records reads those of a block: type and size, 2 bytes each, and what follows.
-func (r *reader) records(count uint32, b []byte) error {
+// readRecords reads those of a block: type and size, 2 bytes each, and what follows.
+func (r *reader) readRecords(count uint32, b []byte) error {
 	for n := 1; uint32(n) <= count; n++ {
 		if len(b) < 4 {
-			r.skip(n, "%d records are missing at the end of the block", count-uint32(n)+1)
+			r.countSkipped(n, "%d records are missing at the end of the block", count-uint32(n)+1)
 			return nil
 		}
 		kind, size := binary.LittleEndian.Uint16(b), int(binary.LittleEndian.Uint16(b[2:]))
 		if size < 4 || size > len(b) {
-			r.skip(n, "impossible size of %d bytes: the rest of the block is left out", size)
+			r.countSkipped(n, "impossible size of %d bytes: the rest of the block is left out", size)
 			return nil
 		}
 		body := b[4:size]
 		b = b[size:]
 		switch kind {
 		case flowRecord:
-			if err := r.flow(body); err != nil {
-				r.skip(n, "%v", err)
+			if err := r.readFlow(body); err != nil {
+				r.countSkipped(n, "%v", err)
 				continue
 			}
 			if err := r.emit(&r.out); err != nil {
 				return err
 			}
 		case exporterInfo:
-			r.exporter(body)
+			r.keepExporter(body)
 		case exporterStat:
-			r.losses(n, body)
+			r.noteLosses(n, body)
 		case samplerInfo:
-			r.sampler(body)
+			r.keepSampler(body)
 		case 1, 10: // flows of nfdump 1.6
-			r.skip(n, "a record of nfdump 1.6; convert the file with 'nfdump -r FILE -w NEW'")
+			r.countSkipped(n, "a record of nfdump 1.6; convert the file with 'nfdump -r FILE -w NEW'")
 		}
 	}
 	return nil
 }
 
-// exporter keeps a description: version 4, address 16, family 2, number 2,
+// keepExporter keeps a description: version 4, address 16, family 2, number 2,
 // domain 4 bytes.
-func (r *reader) exporter(b []byte) {
+func (r *reader) keepExporter(b []byte) {
 	if len(b) < 28 || len(r.exporters) >= maxExporters {
 		return
 	}
@@ -83,16 +83,16 @@ func (r *reader) exporter(b []byte) {
 	const inet, inet6 = 2, 10
 	switch binary.LittleEndian.Uint16(b[20:]) {
 	case inet:
-		e.addr = address4(b[12:])
+		e.addr = readAddress4(b[12:])
 	case inet6:
-		e.addr = address6(b[4:])
+		e.addr = readAddress6(b[4:])
 	}
 	r.exporters[binary.LittleEndian.Uint16(b[22:])] = e
 }
 
-// losses says what the collector missed: a count of exporters, then for each its
+// noteLosses says what the collector missed: a count of exporters, then for each its
 // number 4, sequence failures 4, packets 8, flows 8 bytes.
-func (r *reader) losses(n int, b []byte) {
+func (r *reader) noteLosses(n int, b []byte) {
 	const each = 24
 	if len(b) < 4 {
 		return
@@ -100,15 +100,15 @@ func (r *reader) losses(n int, b []byte) {
 	count := binary.LittleEndian.Uint32(b)
 	for b = b[4:]; count > 0 && len(b) >= each; count-- {
 		if failures := binary.LittleEndian.Uint32(b[4:]); failures > 0 {
-			r.skip(n, "the collector found %d breaks in the sequence numbers of exporter %v", failures, r.exporters[uint16(binary.LittleEndian.Uint32(b))].addr)
+			r.countSkipped(n, "the collector found %d breaks in the sequence numbers of exporter %v", failures, r.exporters[uint16(binary.LittleEndian.Uint32(b))].addr)
 		}
 		b = b[each:]
 	}
 }
 
-// sampler keeps a rate: exporter 2, algorithm 2, sampler 8, packets sampled 4,
+// keepSampler keeps a rate: exporter 2, algorithm 2, sampler 8, packets sampled 4,
 // and passed over 4 bytes.
-func (r *reader) sampler(b []byte) {
+func (r *reader) keepSampler(b []byte) {
 	if len(b) < 20 || len(r.rates) >= maxRates {
 		return
 	}
@@ -120,9 +120,9 @@ func (r *reader) sampler(b []byte) {
 	r.rates[sampler{binary.LittleEndian.Uint16(b), int64(binary.LittleEndian.Uint64(b[4:]))}] = uint32(min(rate, 1<<32-1))
 }
 
-// rate is that of a sampled flow; nfdump's default and overwriting rates have
+// samplingRate returns that of a sampled flow; nfdump's default and overwriting rates have
 // the numbers -1 and -2. Without any it is coarser than 1.
-func (r *reader) rate(exporter uint16, id int64) uint32 {
+func (r *reader) samplingRate(exporter uint16, id int64) uint32 {
 	for _, id := range []int64{id, -2, -1, 0} {
 		if n := r.rates[sampler{exporter, id}]; n > 0 {
 			return n
@@ -145,9 +145,9 @@ const (
 	headerOfFlow = 8
 )
 
-// flow reads a record into r.out: its elements' count 2, engine 2, exporter 2,
+// readFlow reads a record into r.out: its elements' count 2, engine 2, exporter 2,
 // flags 1, version 1, and the elements with type and size of 2 bytes each.
-func (r *reader) flow(b []byte) error {
+func (r *reader) readFlow(b []byte) error {
 	if len(b) < headerOfFlow {
 		return fmt.Errorf("a flow record of %d bytes", len(b))
 	}
@@ -164,7 +164,7 @@ func (r *reader) flow(b []byte) error {
 		if size < 4 || size > len(b) {
 			return fmt.Errorf("element %d has an impossible size of %d bytes", kind, size)
 		}
-		found = r.element(kind, b[4:size]) || found
+		found = r.readElement(kind, b[4:size]) || found
 		if kind == samplerOf && size >= 12 {
 			id = int64(binary.LittleEndian.Uint64(b[4:]))
 		}
@@ -176,7 +176,7 @@ func (r *reader) flow(b []byte) error {
 	}
 	const sampled = 2
 	if flags&sampled != 0 {
-		f.Sampling = r.rate(number, id)
+		f.Sampling = r.samplingRate(number, id)
 		for _, n := range []*uint64{&f.OrigPkts, &f.OrigIPBytes, &f.RespPkts, &f.RespIPBytes} {
 			*n /= uint64(f.Sampling)
 		}
@@ -184,17 +184,17 @@ func (r *reader) flow(b []byte) error {
 	return nil
 }
 
-// element reads one; it reports whether that was the generic one.
-func (r *reader) element(kind uint16, b []byte) bool {
+// readElement reads one; it reports whether that was the generic one.
+func (r *reader) readElement(kind uint16, b []byte) bool {
 	f := &r.out.Flow
 	switch {
 	case kind == generic && len(b) >= sizeGeneric:
-		r.generic(b)
+		r.readGeneric(b)
 		return true
 	case kind == addresses4 && len(b) >= 8:
-		f.Orig, f.Resp = address4(b), address4(b[4:])
+		f.Orig, f.Resp = readAddress4(b), readAddress4(b[4:])
 	case kind == addresses6 && len(b) >= 32:
-		f.Orig, f.Resp = address6(b), address6(b[16:])
+		f.Orig, f.Resp = readAddress6(b), readAddress6(b[16:])
 	case kind == misc && len(b) >= sizeMisc:
 		r.out.Egress = b[10] == 1
 	case kind == otherCounts && len(b) >= sizeCounts:
@@ -205,9 +205,9 @@ func (r *reader) element(kind uint16, b []byte) bool {
 	return false
 }
 
-func (r *reader) generic(b []byte) {
+func (r *reader) readGeneric(b []byte) {
 	f := &r.out.Flow
-	first, last, received := millis(b), millis(b[8:]), millis(b[16:])
+	first, last, received := readMillis(b), readMillis(b[8:]), readMillis(b[16:])
 	f.Known = flow.Counts
 	switch {
 	case first > 0:
@@ -232,17 +232,17 @@ func (r *reader) generic(b []byte) {
 	f.OrigPort, f.RespPort = src, dst
 }
 
-// millis reads milliseconds since 1970; what lies beyond the year 2242 is cut.
-func millis(b []byte) flow.Time {
+// readMillis reads milliseconds since 1970; what lies beyond the year 2242 is cut.
+func readMillis(b []byte) flow.Time {
 	return flow.Time(min(binary.LittleEndian.Uint64(b), 1<<33*1000)) * 1e6
 }
 
-// address4 and address6 read addresses as numbers of the machine.
-func address4(b []byte) netip.Addr {
+// readAddress4 and readAddress6 read addresses as numbers of the machine.
+func readAddress4(b []byte) netip.Addr {
 	return netip.AddrFrom4([4]byte{b[3], b[2], b[1], b[0]})
 }
 
-func address6(b []byte) netip.Addr {
+func readAddress6(b []byte) netip.Addr {
 	var a [16]byte
 	binary.BigEndian.PutUint64(a[:], binary.LittleEndian.Uint64(b))
 	binary.BigEndian.PutUint64(a[8:], binary.LittleEndian.Uint64(b[8:]))

@@ -17,7 +17,7 @@ type reader struct {
 	short bool
 }
 
-func (r *reader) word() uint32 {
+func (r *reader) readUint32() uint32 {
 	if len(r.b) < 4 {
 		r.b, r.short = nil, true
 		return 0
@@ -27,10 +27,10 @@ func (r *reader) word() uint32 {
 	return n
 }
 
-func (r *reader) long() uint64 { return uint64(r.word())<<32 | uint64(r.word()) }
+func (r *reader) readUint64() uint64 { return uint64(r.readUint32())<<32 | uint64(r.readUint32()) }
 
-// bytes takes n octets, padded to a multiple of four.
-func (r *reader) bytes(n uint32) []byte {
+// readBytes takes n octets, padded to a multiple of four.
+func (r *reader) readBytes(n uint32) []byte {
 	if uint64(n) > uint64(len(r.b)) {
 		r.b, r.short = nil, true
 		return nil
@@ -40,8 +40,8 @@ func (r *reader) bytes(n uint32) []byte {
 	return b
 }
 
-// part takes a length and that many octets as a separate reader.
-func (r *reader) part() reader { return reader{b: r.bytes(r.word())} }
+// readPart takes a length and that many octets as a separate reader.
+func (r *reader) readPart() reader { return reader{b: r.readBytes(r.readUint32())} }
 
 // Kinds of samples and records that sflow.org defines (enterprise 0).
 const (
@@ -53,30 +53,30 @@ const (
 	interfaceCounters = 1
 )
 
-// datagram reads what follows the version: agent, sub-agent, sequence number,
+// readDatagram reads what follows the version: agent, sub-agent, sequence number,
 // uptime in ms and the samples.
-func (d *Decoder) datagram(e *exporter, now flow.Time, from netip.Addr, r *reader, emit func(*biflow.Record)) error {
-	switch r.word() {
+func (d *Decoder) readDatagram(e *exporter, now flow.Time, from netip.Addr, r *reader, emit func(*biflow.Record)) error {
+	switch r.readUint32() {
 	case 1:
-		r.bytes(4)
+		r.readBytes(4)
 	case 2:
-		r.bytes(16)
+		r.readBytes(16)
 	default:
 		if r.short {
 			return ErrTruncated
 		}
 		return ErrAddress
 	}
-	agent, number := r.word(), r.word()
-	r.word()
-	samples := r.word()
+	agent, number := r.readUint32(), r.readUint32()
+	r.readUint32()
+	samples := r.readUint32()
 	if r.short {
 		return ErrTruncated
 	}
-	e.follow(agent, number, d.config.MaxSources)
+	e.followSequence(agent, number, d.config.MaxSources)
 	for ; samples > 0; samples-- {
-		kind := r.word()
-		s := r.part()
+		kind := r.readUint32()
+		s := r.readPart()
 		if r.short {
 			return ErrTruncated
 		}
@@ -97,7 +97,7 @@ func (d *Decoder) datagram(e *exporter, now flow.Time, from netip.Addr, r *reade
 	return nil
 }
 
-func (e *exporter) follow(agent, number uint32, most int) {
+func (e *exporter) followSequence(agent, number uint32, most int) {
 	s := e.agents[agent]
 	if s == nil {
 		if len(e.agents) >= most {
@@ -109,9 +109,9 @@ func (e *exporter) follow(agent, number uint32, most int) {
 	s.Follow(number, 1)
 }
 
-// dropped notes an exporter's own count of samples it dropped, which begins at
+// noteDropped notes an exporter's own count of samples it dropped, which begins at
 // 0 when it restarts.
-func (e *exporter) dropped(source uint64, count uint32, most int) {
+func (e *exporter) noteDropped(source uint64, count uint32, most int) {
 	last, known := e.drops[source]
 	switch {
 	case !known && len(e.drops) >= most:
@@ -123,56 +123,56 @@ func (e *exporter) dropped(source uint64, count uint32, most int) {
 }
 
 func (d *Decoder) flowSample(e *exporter, now flow.Time, from netip.Addr, agent uint32, s *reader, expanded bool, emit func(*biflow.Record)) {
-	s.word() // sequence number of the sample
-	source := uint64(agent)<<32 | uint64(s.word())
+	s.readUint32() // sequence number of the sample
+	source := uint64(agent)<<32 | uint64(s.readUint32())
 	if expanded {
-		source = uint64(agent)<<32 | uint64(s.word())
+		source = uint64(agent)<<32 | uint64(s.readUint32())
 	}
-	rate := s.word()
-	s.word() // packets that might have been sampled
-	drops := s.word()
-	s.word() // interfaces in and out
-	s.word()
+	rate := s.readUint32()
+	s.readUint32() // packets that might have been sampled
+	drops := s.readUint32()
+	s.readUint32() // interfaces in and out
+	s.readUint32()
 	if expanded {
-		s.word()
-		s.word()
+		s.readUint32()
+		s.readUint32()
 	}
-	records := s.word()
+	records := s.readUint32()
 	if s.short {
 		return
 	}
-	e.dropped(source, drops, d.config.MaxSources)
+	e.noteDropped(source, drops, d.config.MaxSources)
 	for done := false; records > 0 && !s.short; records-- {
-		kind := s.word()
-		r := s.part()
+		kind := s.readUint32()
+		r := s.readPart()
 		if done {
 			continue
 		}
 		d.out = biflow.Record{Packet: true, Flow: flow.Flow{Start: now, Exporter: from, Domain: agent, Sampling: rate, Known: flow.Counts}}
 		d.out.OrigPkts = 1
 		// The header is the best description; the others repeat it.
-		if done = d.describe(kind, &r); done {
+		if done = d.readDescription(kind, &r); done {
 			e.Records++
 			emit(&d.out)
 		}
 	}
 }
 
-// describe fills the record from one description of the packet.
-func (d *Decoder) describe(kind uint32, r *reader) bool {
+// readDescription fills the record from one description of the packet.
+func (d *Decoder) readDescription(kind uint32, r *reader) bool {
 	switch kind {
 	case rawHeader:
-		protocol, length := r.word(), r.word()
-		r.word() // octets removed before
-		return d.header(protocol, r.bytes(r.word()), length)
+		protocol, length := r.readUint32(), r.readUint32()
+		r.readUint32() // octets removed before
+		return d.decodeHeader(protocol, r.readBytes(r.readUint32()), length)
 	case sampledIPv4, sampledIPv6:
-		return d.described(r, kind == sampledIPv6)
+		return d.readDecoded(r, kind == sampledIPv6)
 	}
 	return false
 }
 
-// header decodes the first octets of a packet, which had length octets.
-func (d *Decoder) header(protocol uint32, b []byte, length uint32) bool {
+// decodeHeader decodes the first octets of a packet, which had length octets.
+func (d *Decoder) decodeHeader(protocol uint32, b []byte, length uint32) bool {
 	var link packet.LinkType
 	switch protocol {
 	case 1:
@@ -208,18 +208,18 @@ func (d *Decoder) header(protocol uint32, b []byte, length uint32) bool {
 	return true
 }
 
-// described reads a packet that the exporter decoded: length, protocol,
+// readDecoded reads a packet that the exporter decoded: length, protocol,
 // addresses, ports and TCP flags.
-func (d *Decoder) described(r *reader, six bool) bool {
+func (d *Decoder) readDecoded(r *reader, six bool) bool {
 	out := &d.out
-	out.OrigIPBytes = uint64(r.word())
-	out.Proto = flow.Proto(r.word())
+	out.OrigIPBytes = uint64(r.readUint32())
+	out.Proto = flow.Proto(r.readUint32())
 	size := uint32(4)
 	if six {
 		size = 16
 	}
-	src, dst := r.bytes(size), r.bytes(size)
-	sport, dport, flags := r.word(), r.word(), r.word()
+	src, dst := r.readBytes(size), r.readBytes(size)
+	sport, dport, flags := r.readUint32(), r.readUint32(), r.readUint32()
 	if r.short {
 		return false
 	}
@@ -240,39 +240,39 @@ func (d *Decoder) described(r *reader, six bool) bool {
 }
 
 func (d *Decoder) counterSample(from netip.Addr, s *reader, expanded bool) {
-	s.word() // sequence number of the sample
-	s.word() // data source
+	s.readUint32() // sequence number of the sample
+	s.readUint32() // data source
 	if expanded {
-		s.word()
+		s.readUint32()
 	}
-	for records := s.word(); records > 0 && !s.short; records-- {
-		kind := s.word()
-		r := s.part()
+	for records := s.readUint32(); records > 0 && !s.short; records-- {
+		kind := s.readUint32()
+		r := s.readPart()
 		if kind != interfaceCounters || d.Interfaces == nil {
 			continue
 		}
-		if i, ok := r.counters(); ok {
+		if i, ok := r.readCounters(); ok {
 			i.Exporter = from
 			d.Interfaces(i)
 		}
 	}
 }
 
-// counters reads if_counters.
-func (r *reader) counters() (i Interface, ok bool) {
-	i.Index = r.word()
-	r.word() // ifType
-	i.Speed = r.long()
-	r.word() // duplex
-	r.word() // status
-	i.InOctets, i.InPackets = r.long(), r.word()
-	r.word() // multicast
-	r.word() // broadcast
-	i.InDiscards, i.InErrors = r.word(), r.word()
-	r.word() // unknown protocols
-	i.OutOctets, i.OutPackets = r.long(), r.word()
-	r.word() // multicast
-	r.word() // broadcast
-	i.OutDiscards, i.OutErrors = r.word(), r.word()
+// readCounters reads if_counters.
+func (r *reader) readCounters() (i Interface, ok bool) {
+	i.Index = r.readUint32()
+	r.readUint32() // ifType
+	i.Speed = r.readUint64()
+	r.readUint32() // duplex
+	r.readUint32() // status
+	i.InOctets, i.InPackets = r.readUint64(), r.readUint32()
+	r.readUint32() // multicast
+	r.readUint32() // broadcast
+	i.InDiscards, i.InErrors = r.readUint32(), r.readUint32()
+	r.readUint32() // unknown protocols
+	i.OutOctets, i.OutPackets = r.readUint64(), r.readUint32()
+	r.readUint32() // multicast
+	r.readUint32() // broadcast
+	i.OutDiscards, i.OutErrors = r.readUint32(), r.readUint32()
 	return i, !r.short
 }

@@ -133,7 +133,7 @@ func New(c Configuration) *Decoder {
 	d.exporters.Proven = func(e *exporter) bool { return e.Records > 0 }
 	d.exporters.Forget = func(from netip.Addr, e *exporter) {
 		if d.Forget != nil {
-			d.Forget(from, e.counters())
+			d.Forget(from, e.sumCounters())
 		}
 	}
 	return d
@@ -165,7 +165,7 @@ func (d *Decoder) Decode(now flow.Time, from netip.Addr, datagram []byte, emit f
 	}
 	e.Datagrams++
 	e.Bytes += uint64(len(datagram))
-	err := d.datagram(e, now, from, &reader{b: datagram[4:]}, emit)
+	err := d.readDatagram(e, now, from, &reader{b: datagram[4:]}, emit)
 	if err != nil {
 		e.Malformed++
 	}
@@ -176,13 +176,13 @@ func (d *Decoder) Decode(now flow.Time, from netip.Addr, datagram []byte, emit f
 func (d *Decoder) Counters() map[netip.Addr]Counters {
 	all := make(map[netip.Addr]Counters, d.exporters.Len())
 	for from, e := range d.exporters.All() {
-		all[from] = e.counters()
+		all[from] = e.sumCounters()
 	}
 	return all
 }
 
-// counters are those of the exporter with all its sub-agents.
-func (e *exporter) counters() Counters {
+// sumCounters returns the counts of the exporter with all its sub-agents.
+func (e *exporter) sumCounters() Counters {
 	c := e.Counters
 	for _, s := range e.agents {
 		c.Lost += s.Lost()
