@@ -57,7 +57,7 @@ func (f *redemptionFlags) addFlags(cmd *cobra.Command) {
 }
 
 func newTraceStart() *cobra.Command {
-	var remote, kind, casePath string
+	var remote, kind, at, casePath string
 	var session int64
 	var port uint16
 	var timeout time.Duration
@@ -75,6 +75,7 @@ host's administrator redeems. The case file keeps all answers.`,
 	cmd.Flags().StringVar(&remote, "remote", "", "address of the connection's other end, if it is not this host")
 	cmd.Flags().StringVar(&kind, "type", "SV_REC", "ID, ID_REC, SV or SV_REC")
 	cmd.Flags().Int64Var(&session, "session", -1, "session identifier; -1 takes a random one")
+	cmd.Flags().StringVar(&at, "at", "", "time at which the connection was open, if it is over: RFC 3339, or an age such as 10m")
 	cmd.Flags().StringVar(&casePath, "case", "", "case file to write (default case-TIME.json)")
 	cmd.Flags().Uint16Var(&port, "port", client.Port, "port of the ident daemon")
 	cmd.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "how long to wait for the answer")
@@ -82,6 +83,9 @@ host's administrator redeems. The case file keeps all answers.`,
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		q, err := makeRequest(args[1], kind, remote, session)
 		if err != nil {
+			return cli.Usage(err)
+		}
+		if q.At, err = parseAt(at, time.Now()); err != nil {
 			return cli.Usage(err)
 		}
 		host, err := resolveHost(cmd.Context(), args[0])
@@ -145,6 +149,21 @@ func makeRequest(ports, kind, remote string, session int64) (protocol.Request, e
 		q.Remote = q.Remote.Unmap()
 	}
 	return q, nil
+}
+
+// parseAt reads --at; the zero Time for a connection that is open.
+func parseAt(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if age, err := time.ParseDuration(text); err == nil && age >= 0 {
+		return now.Add(-age).UTC().Truncate(time.Second), nil
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil || t.Unix() <= 0 {
+		return time.Time{}, fmt.Errorf("--at %q is neither a time such as %s nor an age such as 10m", text, now.UTC().Format(time.RFC3339))
+	}
+	return t.UTC(), nil
 }
 
 func resolveHost(ctx context.Context, host string) (netip.Addr, error) {

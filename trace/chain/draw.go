@@ -25,6 +25,12 @@ func (n *Node) describe() []string {
 	if len(n.Path) > 0 {
 		out = append(out, "reached from "+n.Said+" by "+strings.Join(n.Path, " "))
 	}
+	if n.Why != "" {
+		out = append(out, fmt.Sprintf("%s recorded: %s (open at %s)", n.Said, n.Why, n.At.Format(time.RFC3339)))
+	}
+	if r := n.Record; r != nil && !r.Ended.IsZero() {
+		out = append(out, "recorded while it was open, until "+r.Ended.Format(time.RFC3339))
+	}
 	if r := n.Record; r != nil && r.UID != nil {
 		out = append(out, fmt.Sprintf("user %s (%d), %v -> %v, %d processes", cleanName(r.User), *r.UID, r.Local, r.Remote, len(r.Processes)))
 		for _, l := range r.Logins {

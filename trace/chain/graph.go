@@ -56,6 +56,10 @@ type Node struct {
 	KeyConfirmed bool           `json:"key_confirmed"`
 	Redeemed     time.Time      `json:"redeemed,omitzero"`
 	Record       *record.Record `json:"record,omitempty"`
+	// Why is how the connection is related, and At the time asked about, where
+	// the host after this one knew of it from its flight recorder.
+	Why string    `json:"why,omitempty"`
+	At  time.Time `json:"at,omitzero"`
 	// Earlier is the token of the host that said it with which the answer is kept.
 	Earlier string `json:"earlier,omitempty"`
 	// Path leads from the process that owns the asked connection to the one
@@ -187,7 +191,7 @@ func (n *Node) gradeEnd(kind protocol.Kind) {
 // twice is not followed again.
 func (j *judge) followAnswer(a record.Answer, said string, expect expectation, path []string) *Node {
 	j.nodes++
-	n := &Node{Host: a.Host, Said: said, Token: a.Token, Path: path}
+	n := &Node{Host: a.Host, Said: said, Token: a.Token, Path: path, Why: a.Why, At: a.At}
 	switch {
 	case a.Earlier != "":
 		return j.followEarlier(n, a, expect)

@@ -43,7 +43,7 @@ func (d *Daemon) answerLine(ctx context.Context, asker, local netip.Addr, line s
 		return d.replyError(q, protocol.UnknownError), nil
 	}
 	rule := d.config.ruleFor(asker)
-	if q.Remote.IsValid() && !rule.remote {
+	if q.Remote.IsValid() && !rule.remote && !rule.mayAskOfOwn(q, asker) {
 		return d.replyError(q, protocol.UnknownError), nil
 	}
 	u := question{Request: q, asker: asker, granted: q.Kind, at: now.UTC()}
@@ -68,6 +68,11 @@ func (d *Daemon) answerRequest(ctx context.Context, u question) (protocol.Reply,
 			r := u.newRecord()
 			r.Outcome, r.First = "loop", first
 			return d.storeRecord(u, r, token.NoUser, false), nil
+		}
+	}
+	if !u.At.IsZero() {
+		if reply, after, ok := d.answerPast(ctx, u); ok {
+			return reply, after
 		}
 	}
 	found, err := d.finder.Find(u.local, u.remote)
@@ -106,7 +111,7 @@ func (d *Daemon) answerRequest(ctx context.Context, u question) (protocol.Reply,
 		return reply, func(ctx context.Context) { d.addExecutables(ctx, u, t, found.UID, w) }
 	}
 	d.loops.noteToken(key, t)
-	return reply, func(ctx context.Context) { d.askPrevious(ctx, u, t, found.UID, w) }
+	return reply, func(ctx context.Context) { d.askPrevious(ctx, u, t, found.UID, d.targetsOf(w), w) }
 }
 
 // hidesExistence reports whether the answer must not tell whether the connection
@@ -206,7 +211,7 @@ func (d *Daemon) walkForNobody(u question) protocol.Reply {
 // newRecord starts the record of a question.
 func (u *question) newRecord() record.Record {
 	r := record.Record{
-		Version: record.Version, Time: u.at, Asker: u.asker, Kind: u.Kind.String(), Local: u.local, Remote: u.remote, Outcome: u.note,
+		Version: record.Version, Time: u.at, Asker: u.asker, Kind: u.Kind.String(), Local: u.local, Remote: u.remote, Outcome: u.note, At: u.At,
 	}
 	if u.Kind.Recursive() {
 		r.Session = &u.Session

@@ -34,6 +34,13 @@ func (c *Configuration) ruleFor(asker netip.Addr) rule {
 	return r
 }
 
+// mayAskOfOwn reports whether an asker that is no gateway may name its own
+// address: it then asks about a connection that was opened by its own side, which
+// may have carried a session to it.
+func (r rule) mayAskOfOwn(q protocol.Request, asker netip.Addr) bool {
+	return q.Remote == asker && q.Kind.Recursive() && r.kinds[q.Kind]
+}
+
 // lists reports whether an entry names an asker.
 func (c *Configuration) lists(asker netip.Addr) bool {
 	return slices.ContainsFunc(c.Askers, func(a Asker) bool { return a.Network.Contains(asker) })

@@ -20,6 +20,7 @@ import (
 	"dragnet/internal/logging"
 	"dragnet/trace/client"
 	"dragnet/trace/protocol"
+	"dragnet/trace/recorder"
 	"dragnet/trace/token"
 	"dragnet/trace/walk"
 )
@@ -64,6 +65,8 @@ type Configuration struct {
 	// Store bounds the records kept. When it is full, the account with most records
 	// loses some.
 	Store token.Limits `yaml:"store"`
+	// Recorder keeps what is needed to answer for connections that are over.
+	Recorder recorder.Configuration `yaml:"recorder"`
 	// Redeem configures who may redeem tokens over the network.
 	Redeem Redeem `yaml:"redeem"`
 
@@ -123,7 +126,7 @@ func DefaultConfiguration() Configuration {
 		Deadline: 5 * time.Second, Idle: 60 * time.Second, Connections: 512, PerAsker: 32, Lookups: 8,
 		Budget: Budget{PerMinute: 600, Burst: 200}, SaveBudget: Budget{PerMinute: 60, Burst: 60},
 		Recursion: Recursion{Port: client.Port, Timeout: 10 * time.Second, Parallel: 8, Limit: 64, Loop: 120 * time.Second},
-		Walk:      walk.DefaultConfiguration(), Store: token.DefaultLimits(), Logging: logging.DefaultConfiguration(),
+		Walk:      walk.DefaultConfiguration(), Store: token.DefaultLimits(), Recorder: recorder.DefaultConfiguration(), Logging: logging.DefaultConfiguration(),
 	}
 }
 
@@ -145,11 +148,12 @@ func (c *Configuration) Validate() error {
 		{"recursion.port", c.Recursion.Port > 0}, {"recursion.timeout", c.Recursion.Timeout > 0},
 		{"recursion.parallel", c.Recursion.Parallel > 0}, {"recursion.limit", c.Recursion.Limit > 0},
 		{"walk.max_processes", c.Walk.MaxProcesses > 0}, {"walk.max_descriptors", c.Walk.MaxDescriptors > 0},
-		{"store.max_age", c.Store.MaxAge > 0},
+		{"store.max_age", c.Store.MaxAge > 0}, {"recorder.max_age", c.Recorder.MaxAge > 0},
 	} {
 		p.Check(v.ok, v.key, "must be more than 0")
 	}
 	p.Check(c.Recursion.Loop >= 120*time.Second, "recursion.loop", "%v is less than 120s, which the protocol requires", c.Recursion.Loop)
+	p.Check(c.Recorder.MaxBytes >= 16<<20, "recorder.max_bytes", "%d is less than 16777216", c.Recorder.MaxBytes)
 	for i, a := range c.Askers {
 		p.Check(a.Network.IsValid(), fmt.Sprintf("askers[%d].network", i), "is missing")
 		for j, k := range a.Kinds {

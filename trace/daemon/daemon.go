@@ -19,13 +19,14 @@ import (
 	"dragnet/internal/metric"
 	"dragnet/internal/run"
 	"dragnet/trace/protocol"
+	"dragnet/trace/recorder"
 	"dragnet/trace/token"
 	"dragnet/trace/walk"
 )
 
 // Statistics count since the start.
 type Statistics struct {
-	Queries, Tokens, Names, Errors, OverBudget, Loops, Refused, Walks, Recursions, Lost atomic.Uint64
+	Queries, Tokens, Names, Errors, OverBudget, Loops, Refused, Walks, Recursions, Lost, Past atomic.Uint64
 }
 
 // Daemon is the role ident.
@@ -37,6 +38,7 @@ type Daemon struct {
 	key    ed25519.PrivateKey
 	store  *token.Store
 	finder *walk.Finder
+	past   *recorder.Recorder // nil if nothing is recorded
 
 	budget, saveBudget *budgets
 	loops              *past[loopKey]
@@ -92,6 +94,7 @@ func (s *Statistics) register(a *admin.Server) {
 		{"loops_total", "Requests that were seen before.", &s.Loops},
 		{"refused_total", "Connections beyond the bounds.", &s.Refused},
 		{"walks_total", "Requests for which process state was saved.", &s.Walks},
+		{"past_total", "Questions about a time, looked up in the flight recorder.", &s.Past},
 		{"recursions_total", "Questions to previous hosts.", &s.Recursions},
 		{"lost_total", "Records that could not be stored.", &s.Lost},
 	} {
@@ -120,6 +123,7 @@ func (d *Daemon) Start(ctx context.Context) error {
 	if limits := d.finder.Limits(); limits != nil {
 		d.log.Warn("look-ups are limited", "err", limits)
 	}
+	d.startRecorder()
 	for _, l := range d.listeners {
 		waiting := new(atomic.Int32)
 		waiting.Store(1)
@@ -149,6 +153,9 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	d.mu.Unlock()
 	close(d.quit)
 	err := d.group.Drain(ctx) // afterwards questions to other hosts are given up
+	if d.past != nil {
+		err = errors.Join(err, d.past.Close())
+	}
 	return errors.Join(err, d.store.Close(), d.finder.Close())
 }
 

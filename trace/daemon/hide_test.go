@@ -61,8 +61,8 @@ func TestAnswersLeaveInSteps(t *testing.T) {
 // one inbound connection.
 func TestEachConnectionIsAskedOnceInASession(t *testing.T) {
 	d, _ := start(t, func(c *Configuration) { c.Recursion.Port = 1 }) // nobody answers there
-	in := walk.Inbound{Socket: walk.Socket{NetNS: d.finder.OwnNetNS(),
-		Local: netip.MustParseAddrPort("127.0.0.1:22"), Remote: netip.MustParseAddrPort("127.0.0.1:4000")}}
+	in := target{Inbound: walk.Inbound{Socket: walk.Socket{NetNS: d.finder.OwnNetNS(),
+		Local: netip.MustParseAddrPort("127.0.0.1:22"), Remote: netip.MustParseAddrPort("127.0.0.1:4000")}}}
 	u := question{Request: protocol.Request{Kind: protocol.SaveRec, Session: 7}, granted: protocol.SaveRec}
 	if a := d.askOnce(t.Context(), u, "first", in); a.Failure == "" || a.Earlier != "" {
 		t.Errorf("the first question: %+v", a)

@@ -15,7 +15,6 @@ import (
 
 	"dragnet/internal/testkit"
 	"dragnet/trace/protocol"
-	"dragnet/trace/walk"
 )
 
 // TestAnswersWithinTheDeadline occupies all slots for walks.
@@ -185,13 +184,13 @@ func TestQuestionsAboutNothingCostNoSaveBudget(t *testing.T) {
 // TestDecoysDoNotCrowdOut has 70 connections to one host before the one that
 // matters.
 func TestDecoysDoNotCrowdOut(t *testing.T) {
-	var inbound []walk.Inbound
+	var inbound []target
 	for i := range 71 {
 		a := "192.0.2.3"
 		if i == 70 {
 			a = "192.0.2.4"
 		}
-		in := walk.Inbound{}
+		in := target{}
 		in.Inode, in.Remote = uint64(i+1), netip.AddrPortFrom(netip.MustParseAddr(a), uint16(1000+i))
 		inbound = append(inbound, in)
 	}

@@ -7,30 +7,44 @@ import (
 	"encoding/json"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
 	"dragnet/trace/client"
 	"dragnet/trace/diag"
+	"dragnet/trace/kernel"
 	"dragnet/trace/protocol"
 	"dragnet/trace/record"
 	"dragnet/trace/walk"
 )
 
+// target is a connection about which its other end is asked.
+type target struct {
+	walk.Inbound
+	// at and why are set where the flight recorder told of it.
+	at  time.Time
+	why string
+}
+
+func (t *target) answer() record.Answer {
+	return record.Answer{
+		Host: t.Remote.Addr(), Ports: [2]uint16{t.Remote.Port(), t.Local.Port()}, Direction: t.Direction.String(), At: t.at, Why: t.why,
+	}
+}
+
 // askPrevious asks the hosts at the other ends of inbound connections, in
 // parallel, with the same kind and session, and stores their answers with the
 // token of the request.
-func (d *Daemon) askPrevious(ctx context.Context, u question, token string, account uint32, w *walk.Walked) {
+func (d *Daemon) askPrevious(ctx context.Context, u question, token string, account uint32, targets []target, w *walk.Walked) {
 	p := record.Previous{Version: record.Version, Token: token, Session: u.Session}
-	inbound := orderFairly(w.Inbound())
-	if limit := d.config.Recursion.Limit; len(inbound) > limit {
-		p.Skipped = len(inbound) - limit
-		inbound = inbound[:limit]
+	targets = orderFairly(targets)
+	if limit := d.config.Recursion.Limit; len(targets) > limit {
+		p.Skipped = len(targets) - limit
+		targets = targets[:limit]
 	}
-	p.Answers = make([]record.Answer, len(inbound))
+	p.Answers = make([]record.Answer, len(targets))
 	var wg sync.WaitGroup
-	for i, in := range inbound {
+	for i, in := range targets {
 		wg.Go(func() {
 			p.Answers[i] = d.askOnce(ctx, u, token, in)
 			a := p.Answers[i]
@@ -40,7 +54,9 @@ func (d *Daemon) askPrevious(ctx context.Context, u question, token string, acco
 		})
 	}
 	wg.Wait()
-	p.Executables = d.hashLater(ctx, w)
+	if w != nil {
+		p.Executables = d.hashLater(ctx, w)
+	}
 	d.storePrevious(p, account)
 }
 
@@ -78,35 +94,42 @@ func (d *Daemon) hashLater(ctx context.Context, w *walk.Walked) []record.Executa
 
 // orderFairly takes one connection of each host, then the second of each, and so
 // on: many connections to one host must not crowd out the one to another.
-func orderFairly(inbound []walk.Inbound) []walk.Inbound {
-	turn := map[netip.Addr]int{}
-	turns := make(map[uint64]int, len(inbound))
-	for _, in := range inbound {
-		turns[in.Inode] = turn[accountOf(in.Remote.Addr())]
-		turn[accountOf(in.Remote.Addr())]++
+func orderFairly(targets []target) []target {
+	byHost := map[netip.Addr][]target{}
+	var hosts []netip.Addr
+	for _, t := range targets {
+		host := accountOf(t.Remote.Addr())
+		if len(byHost[host]) == 0 {
+			hosts = append(hosts, host)
+		}
+		byHost[host] = append(byHost[host], t)
 	}
-	ordered := slices.Clone(inbound)
-	slices.SortStableFunc(ordered, func(a, b walk.Inbound) int { return turns[a.Inode] - turns[b.Inode] })
+	var ordered []target
+	for turn := 0; len(ordered) < len(targets); turn++ {
+		for _, host := range hosts {
+			if turn < len(byHost[host]) {
+				ordered = append(ordered, byHost[host][turn])
+			}
+		}
+	}
 	return ordered
 }
 
 // askOnce asks about a connection unless that was done in this session already:
 // where two hosts have many connections with each other, every request meets all
 // of them.
-func (d *Daemon) askOnce(ctx context.Context, u question, token string, in walk.Inbound) record.Answer {
+func (d *Daemon) askOnce(ctx context.Context, u question, token string, in target) record.Answer {
 	key := askedKey{u.Session, u.granted, in.NetNS, in.Local, in.Remote}
 	if earlier, again := d.asked.noteRequest(key, token, time.Now()); again {
-		return record.Answer{
-			Host: in.Remote.Addr(), Ports: [2]uint16{in.Remote.Port(), in.Local.Port()}, Direction: in.Direction.String(), Earlier: earlier,
-		}
+		a := in.answer()
+		a.Earlier = earlier
+		return a
 	}
 	return d.askOne(ctx, u, in)
 }
 
-func (d *Daemon) askOne(ctx context.Context, u question, in walk.Inbound) record.Answer {
-	a := record.Answer{
-		Host: in.Remote.Addr(), Ports: [2]uint16{in.Remote.Port(), in.Local.Port()}, Direction: in.Direction.String(),
-	}
+func (d *Daemon) askOne(ctx context.Context, u question, in target) record.Answer {
+	a := in.answer()
 	// The slots bound the questions in flight of all requests together; waiting
 	// counts against the timeout.
 	ctx, cancel := context.WithTimeout(ctx, d.config.Recursion.Timeout)
@@ -119,14 +142,18 @@ func (d *Daemon) askOne(ctx context.Context, u question, in walk.Inbound) record
 		return a
 	}
 	d.Stats.Recursions.Add(1)
-	conn, err := d.dialFrom(ctx, in)
+	conn, err := d.dialFrom(ctx, in.Inbound)
 	if err != nil {
 		a.Failure = err.Error()
 		return a
 	}
-	reply, err := client.Exchange(ctx, conn, protocol.Request{
-		Ports: protocol.Ports{Asked: uint32(a.Ports[0]), Asking: uint32(a.Ports[1])}, Kind: u.granted, Session: u.Session,
-	})
+	q := protocol.Request{
+		Ports: protocol.Ports{Asked: uint32(a.Ports[0]), Asking: uint32(a.Ports[1])}, Kind: u.granted, Session: u.Session, At: in.at,
+	}
+	if in.Direction == kernel.Outbound {
+		q.Remote = in.Local.Addr() // for it, the connection is one from outside
+	}
+	reply, err := client.Exchange(ctx, conn, q)
 	switch t, ok := reply.Token(); {
 	case err != nil:
 		a.Failure = err.Error()

@@ -4,3 +4,4 @@
 package kernel
 
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go@v0.22.0 -tags linux -no-global-types stop stop.c -- -O2 -g -Wall -Werror -idirafter /usr/include/x86_64-linux-gnu
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go@v0.22.0 -tags linux -no-global-types recorder record.c -- -O2 -g -Wall -Werror -idirafter /usr/include/x86_64-linux-gnu

@@ -15,8 +15,25 @@ struct pid { unsigned int level; struct upid numbers[1]; } CORE;
 struct net { struct ns_common ns; } CORE;
 struct nsproxy { struct net *net_ns; } CORE;
 
+typedef struct { __u32 val; } kuid_t;
+struct cred { kuid_t uid; } CORE;
+struct mm_struct { unsigned long arg_start; unsigned long arg_end; } CORE;
+struct tty_struct { char name[64]; } CORE;
+struct signal_struct { struct tty_struct *tty; } CORE;
+struct kernfs_node { const char *name; } CORE;
+struct cgroup { struct kernfs_node *kn; } CORE;
+struct css_set { struct cgroup *dfl_cgrp; } CORE;
+
 struct task_struct {
+	int pid;
 	int tgid;
+	const struct cred *cred;
+	struct mm_struct *mm;
+	struct signal_struct *signal;
+	struct css_set *cgroups;
+	kuid_t loginuid;
+	unsigned int sessionid;
+	char comm[16];
 	struct task_struct *group_leader;
 	struct task_struct *real_parent;
 	struct pid *thread_pid;
@@ -44,7 +61,8 @@ struct sock_common {
 } CORE;
 
 struct socket;
-struct sock { struct sock_common __sk_common; __u16 sk_protocol; struct socket *sk_socket; } CORE;
+typedef struct { int owned; } socket_lock_t;
+struct sock { struct sock_common __sk_common; __u16 sk_protocol; struct socket *sk_socket; socket_lock_t sk_lock; kuid_t sk_uid; } CORE;
 struct socket { struct sock *sk; } CORE;
 struct socket_alloc { struct socket socket; struct inode vfs_inode; } CORE;
 struct unix_sock { struct sock *peer; } CORE;

@@ -12,6 +12,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
+#include "pid.h"
 
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000
@@ -20,7 +21,6 @@
 #define AF_INET 2
 #define AF_INET6 10
 #define IPPROTO_TCP 6
-#define MAX_PID_NS_LEVEL 32
 #define FMODE_READ 1
 #define FMODE_WRITE 2
 
@@ -84,26 +84,6 @@ struct held {
 	__u8 local[16];	/* of a UNIX socket: the inode of its other end */
 	__u8 remote[16];
 };
-
-/* The number of the pid namespace whose pids are to be reported. */
-volatile const __u32 pid_namespace;
-
-static __always_inline __u32 pid_seen(struct task_struct *task)
-{
-	struct pid *pid = BPF_CORE_READ(task, thread_pid);
-	if (!pid)
-		return 0;
-	__u32 level = BPF_CORE_READ(pid, level);
-	for (__u32 i = 0; i <= MAX_PID_NS_LEVEL; i++) {
-		if (i > level)
-			break;
-		struct upid *u = (void *)pid + bpf_core_field_offset(pid->numbers)
-				 + i * bpf_core_type_size(struct upid);
-		if (BPF_CORE_READ(u, ns, ns.inum) == pid_namespace)
-			return BPF_CORE_READ(u, nr);
-	}
-	return 0;
-}
 
 static __always_inline void addresses(struct held *h, struct sock *sk)
 {

@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // MaxLine is the longest line, without its end, that either side reads: RFC
@@ -81,6 +82,10 @@ type Request struct {
 	// Remote is the remote address of the connection if the asker is not the
 	// host at its other end; the zero Addr otherwise.
 	Remote netip.Addr
+	// At is the time at which the connection was open, in whole seconds, for
+	// questions about connections that are over; the zero Time otherwise. It
+	// follows the type: SV@1764278400. It is our extension of STOP's grammar.
+	At time.Time
 	// BadAddress says that a malformed request has more fields than its type
 	// has without an address: its answer must be a token as well.
 	BadAddress bool
@@ -116,7 +121,11 @@ func ParseRequest(line string) (Request, error) {
 // parseExtension reads what STOP adds: type, session identifier, address.
 func (q *Request) parseExtension(s string) error {
 	word, rest, more := strings.Cut(s, ":")
-	kind, err := ParseKind(trimSpace(word))
+	word, at, timed := strings.Cut(trimSpace(word), "@")
+	kind, err := ParseKind(word)
+	if err == nil && timed {
+		q.At, err = parseTime(at)
+	}
 	if err != nil {
 		q.BadAddress = more // an unknown type with anything behind it
 		return err
@@ -149,10 +158,13 @@ func (q *Request) parseExtension(s string) error {
 func (q Request) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d,%d", q.Asked, q.Asking)
-	if q.Kind == ID && !q.Remote.IsValid() {
+	if q.Kind == ID && !q.Remote.IsValid() && q.At.IsZero() {
 		return b.String() // what every ident daemon understands
 	}
 	b.WriteString(":" + q.Kind.String())
+	if !q.At.IsZero() {
+		fmt.Fprintf(&b, "@%d", q.At.Unix())
+	}
 	if q.Kind.Recursive() {
 		fmt.Fprintf(&b, ":%d", q.Session)
 	}
@@ -160,6 +172,15 @@ func (q Request) String() string {
 		b.WriteString(":" + q.Remote.String())
 	}
 	return b.String()
+}
+
+// parseTime reads seconds of Unix time.
+func parseTime(s string) (time.Time, error) {
+	n, err := parseNumber(s, 10)
+	if err != nil || n == 0 {
+		return time.Time{}, fmt.Errorf("%q is not a time in seconds since 1970", clipText(s))
+	}
+	return time.Unix(int64(n), 0).UTC(), nil
 }
 
 // parsePorts reads "port , port". Ports beyond 65535 are returned as they are,

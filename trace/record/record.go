@@ -24,6 +24,11 @@ type Record struct {
 	Session *uint32        `json:"session,omitempty"`
 	Local   netip.AddrPort `json:"local"`
 	Remote  netip.AddrPort `json:"remote"`
+	// At is the time asked about, if the question was about a connection of the
+	// past; Begun and Ended are when the flight recorder saw that open and end.
+	At    time.Time `json:"at,omitzero"`
+	Begun time.Time `json:"begun,omitzero"`
+	Ended time.Time `json:"ended,omitzero"`
 	// Outcome says why there is no owner, or why less was done than asked:
 	// "no such connection", "loop", "asker may not ask for SV".
 	Outcome string `json:"outcome,omitempty"`
@@ -67,10 +72,13 @@ type Process struct {
 	From   int32  `json:"from,omitempty"`
 	Shared uint64 `json:"shared,omitempty"`
 	// Gone says that it ended, or that its PID was reused, during the walk.
-	Gone      bool      `json:"gone,omitempty"`
-	UID       uint32    `json:"uid"`
-	EUID      uint32    `json:"euid"`
-	Started   time.Time `json:"started,omitzero"`
+	Gone    bool      `json:"gone,omitempty"`
+	UID     uint32    `json:"uid"`
+	EUID    uint32    `json:"euid"`
+	Started time.Time `json:"started,omitzero"`
+	// Ended and Arguments are what the flight recorder saw.
+	Ended     time.Time `json:"ended,omitzero"`
+	Arguments []string  `json:"arguments,omitempty"`
 	Nice      int       `json:"nice,omitempty"`
 	Terminal  string    `json:"tty,omitempty"`
 	Sockets   []Socket  `json:"sockets,omitempty"`
@@ -140,6 +148,10 @@ type Answer struct {
 	Ports [2]uint16  `json:"ports"` // on that host, on this one
 	// Direction says whether the connection is known to be inbound.
 	Direction string `json:"direction"`
+	// At is the time asked about, and Why how that connection is related, where
+	// the flight recorder told of it.
+	At  time.Time `json:"at,omitzero"`
+	Why string    `json:"why,omitempty"`
 	// Exactly one of these is set. Ident is the name a plain ident daemon gave:
 	// it follows no chain, and nothing proves it. Failure is an error word, or
 	// why there was no answer.

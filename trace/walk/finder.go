@@ -218,11 +218,28 @@ func (f *Finder) Walk(found Found) (*Walked, error) {
 		return nil, err
 	}
 	w := &Walked{finder: f, snapshot: s, asked: found.Inode}
-	src := &systemSources{f: f, s: s}
-	w.Closure = s.computeClosure(Object{Dev: sockfs, Inode: found.Inode}, src, f.config.MaxProcesses, 1, int32(os.Getpid()))
-	w.met = src.met
+	w.Closure, w.met = f.closeOver(s, Object{Dev: sockfs, Inode: found.Inode})
 	return w, nil
 }
+
+func (f *Finder) closeOver(s *Snapshot, start Object) (Closure, []record.Unseen) {
+	src := &systemSources{f: f, s: s}
+	c := s.computeClosure(start, src, f.config.MaxProcesses, 1, int32(os.Getpid()))
+	return c, src.met
+}
+
+// Behind are the processes behind a connection of a snapshot.
+func (f *Finder) Behind(s *Snapshot, k Socket) []Step {
+	sockfs, err := socketDevice()
+	if err != nil {
+		return nil
+	}
+	c, _ := f.closeOver(s, Object{Dev: sockfs, Inode: k.Inode})
+	return c.Steps
+}
+
+// Ephemeral is the range of ports of outbound connections.
+func (f *Finder) Ephemeral() PortRange { return f.ephemeral }
 
 // Walked is the result of a walk.
 type Walked struct {

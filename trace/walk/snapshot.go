@@ -277,3 +277,32 @@ func objectOf(mode uint32, dev, inode uint64) (Object, bool) {
 	}
 	return Object{}, false
 }
+
+// EachConnection calls see for every connection that is open, with the processes
+// that hold it.
+func (s *Snapshot) EachConnection(see func(k Socket, holders []Process)) {
+	sockfs, err := socketDevice()
+	if err != nil {
+		return
+	}
+	for _, k := range s.sockets {
+		if !isConnected(k.State) {
+			continue
+		}
+		var holders []Process
+		for _, pid := range s.Holders(Object{Dev: sockfs, Inode: k.Inode}) {
+			holders = append(holders, s.processes[pid])
+		}
+		see(k, holders)
+	}
+}
+
+// Connection is the one with given ends in a network namespace.
+func (s *Snapshot) Connection(netns uint32, local, remote netip.AddrPort) (Socket, bool) {
+	for _, inode := range s.byEnds[ends{local, remote}] {
+		if k := s.sockets[inode]; k.NetNS == netns {
+			return k, true
+		}
+	}
+	return Socket{}, false
+}

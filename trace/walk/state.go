@@ -61,7 +61,7 @@ func (w *Walked) readProcess(p *record.Process) bool {
 	}
 	if policy.Cgroups {
 		p.Cgroup = pickCgroup(readText(dir, "cgroup"))
-		p.Container, p.Unit = containerAndUnit(p.Cgroup)
+		p.Container, p.Unit = ContainerAndUnit(p.Cgroup)
 	}
 	if policy.Executables {
 		p.Executable = readLink(dir, "exe")
@@ -167,9 +167,9 @@ func pickCgroup(text string) string {
 	return best
 }
 
-// containerAndUnit reads what container managers and systemd write into the
+// ContainerAndUnit reads what container managers and systemd write into the
 // path: a container is a folder or scope named by 64 hex digits.
-func containerAndUnit(path string) (container, unit string) {
+func ContainerAndUnit(path string) (container, unit string) {
 	for part := range strings.SplitSeq(path, "/") {
 		if strings.HasSuffix(part, ".service") || strings.HasSuffix(part, ".scope") {
 			unit = part

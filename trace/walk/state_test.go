@@ -57,7 +57,7 @@ func TestCgroup(t *testing.T) {
 		{"nonsense", "", "", ""},
 	} {
 		path := pickCgroup(c.text)
-		container, unit := containerAndUnit(path)
+		container, unit := ContainerAndUnit(path)
 		if path != c.path || container != c.container || unit != c.unit {
 			t.Errorf("%q: %q %q %q", c.text, path, container, unit)
 		}

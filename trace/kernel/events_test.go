@@ -1,0 +1,90 @@
+//go:build linux
+
+package kernel
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"dragnet/internal/testkit"
+)
+
+// TestRecorderSeesRealPrograms runs a shell that runs a program that connects,
+// and looks for each as an event.
+func TestRecorderSeesRealPrograms(t *testing.T) {
+	testkit.Root(t)
+	testkit.Tool(t, "nc")
+	r, err := LoadRecorder(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	port := l.Addr().(*net.TCPAddr).Port
+	cmd := exec.Command("sh", "-c", fmt.Sprintf("nc -N 127.0.0.1 %d < /dev/null; true", port))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Read(make([]byte, 1)) // its end
+	c.Close()
+	cmd.Wait()
+	var client, shell ProcessID
+	seen := map[string]bool{}
+	for range 100 {
+		if err := r.Drain(func(e Event) {
+			switch {
+			case e.Kind == Executed && int(e.ID.PID) == cmd.Process.Pid:
+				shell = e.ID
+			case e.Kind == Executed && e.Name == "nc" && e.Parent == shell:
+				client = e.ID
+				seen["arguments "+strings.Join(e.Arguments, " ")] = true
+			case e.Kind == Exited && e.ID == client:
+				seen["exit"] = true
+			case e.Kind == Opened && int(e.Remote.Port()) == port:
+				seen[fmt.Sprintf("opened %v by the client %v", e.Direction, e.Opener == client)] = true
+			case e.Kind == Closed && int(e.Remote.Port()) == port:
+				seen[fmt.Sprintf("closed %v by the client %v", e.Direction, e.ID == client)] = true
+			case e.Kind == Closed && int(e.Local.Port()) == port:
+				seen[fmt.Sprintf("closed %v by the server %v", e.Direction, int(e.ID.PID) == os.Getpid() && e.Opener.PID == 0)] = true
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if len(seen) == 5 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	for _, want := range []string{fmt.Sprintf("arguments nc -N 127.0.0.1 %d", port), "exit", "opened outbound by the client true",
+		"closed outbound by the client true", "closed inbound by the server true"} {
+		if !seen[want] {
+			t.Errorf("not seen: %s; seen: %v", want, seen)
+		}
+	}
+}
+
+func FuzzParseEvent(f *testing.F) {
+	for kind := range 6 {
+		b := make([]byte, processSize)
+		b[8] = byte(kind)
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if e, err := parseEvent(b); err == nil && len(e.Arguments) > maxArguments {
+			t.Fatalf("%d arguments of %d octets", len(e.Arguments), len(b))
+		}
+	})
+}

@@ -1,0 +1,243 @@
+//go:build linux
+
+package recorder
+
+import (
+	"net/netip"
+	"slices"
+
+	"dragnet/trace/kernel"
+)
+
+// Bounds of the table. What is beyond them is forgotten, oldest first, and
+// counted.
+const (
+	maxProcesses   = 1 << 17
+	maxConnections = 1 << 17
+	maxHeld        = 256 // connections of one process
+	maxHolders     = 16  // processes of one connection
+	maxAncestors   = 64
+	maxFresh       = 1024
+)
+
+// none is an audit number that is not set.
+const none = 1<<32 - 1
+
+// process is one process, kept as long as it, or one that descends from it, may
+// still open connections.
+type process struct {
+	id       kernel.ProcessID // Start in clock ticks
+	by       *process         // who started it, even if that has ended since
+	kept     int              // processes in the table that it started
+	uid      uint32
+	login    uint32
+	session  uint32
+	name     string
+	terminal string
+	cgroup   string
+	argument []string
+	born     uint64 // ns since boot
+	ended    uint64 // 0 while it runs
+	open     int    // connections among held that have not ended
+	held     []*connection
+}
+
+// ends identifies a connection while it is open.
+type ends struct {
+	netns         uint32
+	local, remote netip.AddrPort
+}
+
+// connection is one TCP connection.
+type connection struct {
+	ends
+	direction kernel.Direction
+	uid       uint32
+	begun     uint64 // ns since boot
+	ended     uint64 // 0 while it is open
+	holders   []*process
+	peer      *connection // its other end, if that is on this machine
+	missing   int         // looks in a row that did not see it
+	// path are processes with which a holder shared pipes or sockets when they
+	// were looked for.
+	path []member
+}
+
+// member is a process on the path of the data.
+type member struct {
+	p    *process
+	via  string
+	from int32
+}
+
+// table is what is known of the present and of what the present descends from.
+type table struct {
+	processes map[kernel.ProcessID]*process
+	byPID     map[int32]*process // of those that run
+	open      map[ends]*connection
+	ended     []*connection // to be written
+	fresh     []*connection // not looked at yet
+	// justEnded are connections within this machine, whose other end may be
+	// reported later: those since the last look, and those before.
+	justEnded [2]map[ends]*connection
+	forgotten uint64
+}
+
+func newTable() *table {
+	return &table{processes: map[kernel.ProcessID]*process{}, byPID: map[int32]*process{}, open: map[ends]*connection{}}
+}
+
+// ticks turns the start of a process into /proc's unit, in which it is known of
+// those that started earlier than the recorder.
+func ticks(id kernel.ProcessID) kernel.ProcessID {
+	id.Start /= 1e9 / 100
+	return id
+}
+
+// add takes an event in.
+func (t *table) add(e kernel.Event) {
+	switch e.Kind {
+	case kernel.Forked, kernel.Executed:
+		t.addProcess(e)
+	case kernel.Exited:
+		if p := t.processes[ticks(e.ID)]; p != nil {
+			p.ended = e.Time
+			if t.byPID[p.id.PID] == p {
+				delete(t.byPID, p.id.PID)
+			}
+			t.release(p)
+		}
+	case kernel.Opened, kernel.Closed:
+		t.addConnection(e)
+	}
+}
+
+func (t *table) addProcess(e kernel.Event) {
+	id := ticks(e.ID)
+	p := t.processes[id]
+	if p == nil {
+		if len(t.processes) >= maxProcesses {
+			t.forgotten++
+			return
+		}
+		p = &process{id: id, born: e.Time, login: none, session: none}
+		if by := t.processes[ticks(e.Parent)]; by != nil {
+			p.by, p.terminal, p.cgroup, p.argument = by, by.terminal, by.cgroup, by.argument
+			by.kept++
+		}
+		t.processes[id] = p
+		t.byPID[id.PID] = p
+	}
+	p.uid, p.login, p.session, p.name = e.UID, e.Login, e.Session, e.Name
+	if e.Kind == kernel.Executed {
+		p.terminal, p.cgroup, p.argument = e.Terminal, e.Cgroup, e.Arguments
+	}
+}
+
+func (t *table) addConnection(e kernel.Event) {
+	k := ends{e.NetNS, e.Local, e.Remote}
+	c := t.open[k]
+	if c != nil && c.begun != e.Begun && c.begun != 0 {
+		t.end(c, e.Time) // its end was lost
+		c = nil
+	}
+	if c == nil {
+		if len(t.open) >= maxConnections {
+			t.forgotten++
+			return
+		}
+		c = t.newConnection(k)
+	}
+	c.direction, c.uid, c.begun = e.Direction, e.UID, e.Begun
+	for _, id := range []kernel.ProcessID{e.Opener, e.ID} {
+		if p := t.processes[ticks(id)]; p != nil && id.PID != 0 {
+			c.addHolder(p)
+		}
+	}
+	if e.Kind == kernel.Closed {
+		t.end(c, e.Time)
+	}
+}
+
+// newConnection adds a connection and joins it with its other end.
+func (t *table) newConnection(k ends) *connection {
+	c := &connection{ends: k}
+	t.open[k] = c
+	if !isLocal(c) && len(t.fresh) < maxFresh {
+		t.fresh = append(t.fresh, c)
+	}
+	other := ends{k.netns, k.remote, k.local}
+	for _, known := range []map[ends]*connection{t.open, t.justEnded[0], t.justEnded[1]} {
+		if p := known[other]; p != nil && p != c && p.peer == nil {
+			c.peer, p.peer = p, c
+			break
+		}
+	}
+	return c
+}
+
+func (c *connection) addHolder(p *process) {
+	if len(c.holders) >= maxHolders || slices.Contains(c.holders, p) {
+		return
+	}
+	c.holders = append(c.holders, p)
+	if len(p.held) >= maxHeld {
+		// The oldest that has ended, else the oldest.
+		i := max(slices.IndexFunc(p.held, func(h *connection) bool { return h.ended != 0 }), 0)
+		if p.held[i].ended == 0 {
+			p.open--
+		}
+		p.held = slices.Delete(p.held, i, i+1)
+	}
+	p.held = append(p.held, c)
+	if c.ended == 0 {
+		p.open++
+	}
+}
+
+// end notes that a connection has ended; it is written after the next look at the
+// processes.
+func (t *table) end(c *connection, at uint64) {
+	c.ended = at
+	delete(t.open, c.ends)
+	for _, p := range c.holders {
+		if slices.Contains(p.held, c) {
+			p.open--
+		}
+	}
+	t.ended = append(t.ended, c)
+	if isLocal(c) {
+		if t.justEnded[0] == nil {
+			t.justEnded[0] = map[ends]*connection{}
+		}
+		t.justEnded[0][c.ends] = c
+	}
+}
+
+// release forgets a process that has ended, and started none that is kept.
+func (t *table) release(p *process) {
+	for p != nil && p.ended != 0 && p.kept == 0 && p.open <= 0 {
+		if t.processes[p.id] != p {
+			return
+		}
+		delete(t.processes, p.id)
+		if p = p.by; p != nil {
+			p.kept--
+		}
+	}
+}
+
+// takeEnded removes the connections that have ended, oldest first.
+func (t *table) takeEnded() []*connection {
+	out := t.ended
+	t.ended = nil
+	t.justEnded = [2]map[ends]*connection{nil, t.justEnded[0]}
+	return out
+}
+
+// written lets go of what only a connection kept.
+func (t *table) written(c *connection) {
+	for _, p := range c.holders {
+		t.release(p)
+	}
+}
