@@ -15,7 +15,7 @@ struct pid { unsigned int level; struct upid numbers[1]; } CORE;
 struct net { struct ns_common ns; } CORE;
 struct nsproxy { struct net *net_ns; } CORE;
 
-typedef struct { __u32 val; } kuid_t;
+typedef struct { __u32 val; } CORE kuid_t;
 struct cred { kuid_t uid; } CORE;
 struct mm_struct { unsigned long arg_start; unsigned long arg_end; } CORE;
 struct tty_struct { char name[64]; } CORE;
@@ -46,7 +46,7 @@ struct inode { __u16 i_mode; unsigned long i_ino; struct super_block *i_sb; } CO
 struct file { struct inode *f_inode; unsigned int f_mode; } CORE;
 
 struct in6_addr { union { __u8 u6_addr8[16]; } in6_u; } CORE;
-typedef struct { struct net *net; } possible_net_t;
+typedef struct { struct net *net; } CORE possible_net_t;
 
 struct sock_common {
 	__be32 skc_daddr;
@@ -61,7 +61,7 @@ struct sock_common {
 } CORE;
 
 struct socket;
-typedef struct { int owned; } socket_lock_t;
+typedef struct { int owned; } CORE socket_lock_t;
 struct sock { struct sock_common __sk_common; __u16 sk_protocol; struct socket *sk_socket; socket_lock_t sk_lock; kuid_t sk_uid; } CORE;
 struct socket { struct sock *sk; } CORE;
 struct socket_alloc { struct socket socket; struct inode vfs_inode; } CORE;

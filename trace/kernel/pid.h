@@ -8,10 +8,10 @@ volatile const __u32 pid_namespace;
 
 static __always_inline __u32 pid_seen(struct task_struct *task)
 {
-	struct pid *pid = BPF_CORE_READ(task, thread_pid);
+	struct pid *pid = task->thread_pid;
 	if (!pid)
 		return 0;
-	__u32 level = BPF_CORE_READ(pid, level);
+	__u32 level = pid->level;
 	for (__u32 i = 0; i <= MAX_PID_NS_LEVEL; i++) {
 		if (i > level)
 			break;

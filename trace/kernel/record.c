@@ -114,7 +114,7 @@ static __always_inline void *reserve(__u64 size)
 
 static __always_inline void about(struct process_event *e, struct task_struct *task, __u32 kind, __u32 pid)
 {
-	struct task_struct *parent = BPF_CORE_READ(task, real_parent, group_leader);
+	struct task_struct *parent = task->real_parent->group_leader;
 
 	e->time = bpf_ktime_get_boot_ns();
 	e->kind = kind;
@@ -142,7 +142,7 @@ int BPF_PROG(forked, struct task_struct *parent, struct task_struct *child)
 	about(e, child, FORKED, pid);
 	/* real_parent may be the parent's own parent (CLONE_PARENT): who called
 	 * fork is who started it. */
-	struct task_struct *by = BPF_CORE_READ(parent, group_leader);
+	struct task_struct *by = parent->group_leader;
 	e->parent = pid_seen(by);
 	e->parent_start = BPF_CORE_READ(by, start_boottime);
 	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
@@ -152,7 +152,7 @@ int BPF_PROG(forked, struct task_struct *parent, struct task_struct *child)
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(executed, struct task_struct *task)
 {
-	__u32 pid = pid_seen(BPF_CORE_READ(task, group_leader));
+	__u32 pid = pid_seen(task->group_leader);
 	if (!pid)
 		return 0;
 	struct process_event *e = reserve(sizeof(*e));
@@ -211,14 +211,14 @@ static __always_inline void tell(struct sock *sk, struct begun *b, __u32 kind, _
 	e->opener = b->pid;
 	e->opener_start = b->start;
 	e->side = b->side;
-	e->uid = BPF_CORE_READ(sk, sk_uid.val);
-	e->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
-	e->family = BPF_CORE_READ(sk, __sk_common.skc_family);
-	e->local_port = BPF_CORE_READ(sk, __sk_common.skc_num);
-	e->remote_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	e->uid = sk->sk_uid.val;
+	e->netns = sk->__sk_common.skc_net.net->ns.inum;
+	e->family = sk->__sk_common.skc_family;
+	e->local_port = sk->__sk_common.skc_num;
+	e->remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
 	if (e->family == AF_INET) {
-		BPF_CORE_READ_INTO((__be32 *)e->local, sk, __sk_common.skc_rcv_saddr);
-		BPF_CORE_READ_INTO((__be32 *)e->remote, sk, __sk_common.skc_daddr);
+		*(__be32 *)e->local = sk->__sk_common.skc_rcv_saddr;
+		*(__be32 *)e->remote = sk->__sk_common.skc_daddr;
 	} else {
 		BPF_CORE_READ_INTO((struct in6_addr *)e->local, sk, __sk_common.skc_v6_rcv_saddr);
 		BPF_CORE_READ_INTO((struct in6_addr *)e->remote, sk, __sk_common.skc_v6_daddr);
@@ -231,14 +231,14 @@ int BPF_PROG(changed, struct sock *sk, int before, int now)
 {
 	if (now != TCP_SYN_SENT && now != TCP_ESTABLISHED && now != TCP_FIN_WAIT1 && now != TCP_LAST_ACK && now != TCP_CLOSE)
 		return 0;
-	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
+	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	__u32 pid = 0;
 	__u64 start = 0;
-	if (BPF_CORE_READ(sk, sk_lock.owned)) {
-		struct task_struct *by = BPF_CORE_READ((struct task_struct *)bpf_get_current_task_btf(), group_leader);
+	if (sk->sk_lock.owned) {
+		struct task_struct *by = ((struct task_struct *)bpf_get_current_task_btf())->group_leader;
 		pid = pid_seen(by);
-		start = BPF_CORE_READ(by, start_boottime);
+		start = by->start_boottime;
 	}
 	struct begun *b;
 	if (now == TCP_SYN_SENT || (now == TCP_ESTABLISHED && before == TCP_SYN_RECV)) {

@@ -123,10 +123,10 @@ int walk(struct bpf_iter__task_file *ctx)
 	h.mode = file->f_inode->i_mode;
 	if ((h.mode & S_IFMT) != S_IFSOCK && (h.mode & S_IFMT) != S_IFIFO)
 		return 0;
-	h.pid = pid_seen(BPF_CORE_READ(task, group_leader));
+	h.pid = pid_seen(task->group_leader);
 	if (!h.pid)
 		return 0;
-	h.parent = pid_seen(BPF_CORE_READ(task, real_parent, group_leader));
+	h.parent = pid_seen(task->real_parent->group_leader);
 	h.start = BPF_CORE_READ(task, group_leader, start_boottime);
 	h.netns = BPF_CORE_READ(task, nsproxy, net_ns, ns.inum);
 	h.fd = ctx->fd;

@@ -184,7 +184,7 @@ func (q *query) findOnDisk(ctx context.Context, dir string) error {
 	}
 	port := fmt.Appendf(nil, ":%d\"", q.remote.Port())
 	for _, s := range list {
-		if s.last.UnixMilli() < q.at-skew.Milliseconds() {
+		if !s.last.IsZero() && s.last.UnixMilli() < q.at-skew.Milliseconds() {
 			continue
 		}
 		processes := map[processName]*processLine{}

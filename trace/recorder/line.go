@@ -25,7 +25,8 @@ type line struct {
 type processName string
 
 func nameOf(id kernel.ProcessID) processName {
-	return processName(fmt.Sprintf("%d.%d", id.PID, id.Start))
+	b := strconv.AppendInt(make([]byte, 0, 24), int64(id.PID), 10)
+	return processName(strconv.AppendUint(append(b, '.'), id.Start, 10))
 }
 
 func (n processName) pid() int32 {
@@ -83,13 +84,12 @@ type originLine struct {
 // summaryLine stands for connections of one user to one host beyond his share of
 // a time slice: which local ports, of how many connections.
 type summaryLine struct {
-	UID    uint32      `json:"u"`
-	Remote netip.Addr  `json:"r,omitzero"` // invalid for connections to any host
-	From   int64       `json:"b"`
-	To     int64       `json:"e"`
-	Count  int         `json:"c"`
-	Ports  []byte      `json:"p"` // a bit for each local port
-	Holder processName `json:"h,omitempty"`
+	UID    uint32     `json:"u"`
+	Remote netip.Addr `json:"r,omitzero"` // invalid for connections to any host
+	From   int64      `json:"b"`
+	To     int64      `json:"e"`
+	Count  int        `json:"c"`
+	Ports  []byte     `json:"p"` // a bit for each local port
 }
 
 func (s *summaryLine) has(port uint16) bool {

@@ -110,7 +110,7 @@ func (l *log) close() error {
 // segment is one file.
 type segment struct {
 	path        string
-	begun, last time.Time // last is that of its last write
+	begun, last time.Time // last is when the next one began; the zero Time for the newest
 	size        int64
 }
 
@@ -130,9 +130,12 @@ func listSegments(dir string) ([]segment, error) {
 		if err != nil {
 			continue // it was removed
 		}
-		out = append(out, segment{filepath.Join(dir, e.Name()), time.UnixMilli(ms), info.ModTime(), info.Size()})
+		out = append(out, segment{filepath.Join(dir, e.Name()), time.UnixMilli(ms), time.Time{}, info.Size()})
 	}
 	slices.SortFunc(out, func(a, b segment) int { return a.begun.Compare(b.begun) })
+	for i := range max(len(out)-1, 0) {
+		out[i].last = out[i+1].begun
+	}
 	return out, nil
 }
 

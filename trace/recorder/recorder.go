@@ -74,7 +74,6 @@ type Recorder struct {
 	shares *shares
 	failed error
 	lost   uint64
-	missed uint64 // connections that nobody was seen to hold
 	looked uint64 // when the last look began, ns since boot
 
 	quit chan struct{}
@@ -113,8 +112,8 @@ func (r *Recorder) Close() error {
 	r.kernel.Close()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.writeEnded(r.table.takeEnded())
-	r.writeRest(r.shares.begin(time.Now().Add(2 * slice)))
+	r.writeEnded(r.table.takeEnded(), time.Now())
+	r.writeRest(r.shares.begin(time.Now().Add(2*slice)), time.Now())
 	return r.log.close()
 }
 
@@ -206,7 +205,7 @@ func (r *Recorder) fail(err error) {
 func (r *Recorder) flush() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.writeRest(r.shares.begin(time.Now()))
+	r.writeRest(r.shares.begin(time.Now()), time.Now())
 	if err := r.log.flush(); err != nil {
 		r.fail(err)
 	}
@@ -237,7 +236,7 @@ func (r *Recorder) look() {
 		r.looked = uint64(begun.Sub(r.boot))
 		r.noteOpen(s)
 	}
-	r.writeEnded(ended)
+	r.writeEnded(ended, time.Now())
 }
 
 // noteHolders adds what a snapshot shows of connections with other machines.
@@ -320,9 +319,8 @@ func (r *Recorder) at(ns uint64) int64 {
 }
 
 // writeEnded writes connections that have ended; the caller holds the lock.
-func (r *Recorder) writeEnded(ended []*connection) {
-	now := time.Now()
-	r.writeRest(r.shares.begin(now))
+func (r *Recorder) writeEnded(ended []*connection, now time.Time) {
+	r.writeRest(r.shares.begin(now), now)
 	for _, c := range ended {
 		if !isLocal(c) {
 			r.writeConnection(c, now)
@@ -332,18 +330,11 @@ func (r *Recorder) writeEnded(ended []*connection) {
 }
 
 func (r *Recorder) writeConnection(c *connection, now time.Time) {
-	l := r.lineOf(c)
-	if l.Blind {
-		r.missed++
-	}
 	if !r.shares.allow(c.uid, c.remote.Addr()) {
-		holder := processName("")
-		if len(l.Holders) > 0 {
-			holder = l.Holders[0]
-		}
-		r.shares.summarize(c.uid, l.ending, holder)
+		r.shares.summarize(c.uid, r.endingOf(c))
 		return
 	}
+	l := r.lineOf(c)
 	octets := 0
 	put := func(x line) {
 		b := x.encode()
@@ -368,9 +359,9 @@ func (r *Recorder) writeConnection(c *connection, now time.Time) {
 	r.shares.charge(c.uid, octets)
 }
 
-func (r *Recorder) writeRest(rest []*summaryLine) {
+func (r *Recorder) writeRest(rest []*summaryLine, now time.Time) {
 	for _, l := range rest {
-		if err := r.log.write(line{Summary: l}.encode(), time.Now()); err != nil {
+		if err := r.log.write(line{Summary: l}.encode(), now); err != nil {
 			r.fail(err)
 		}
 	}

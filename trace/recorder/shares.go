@@ -82,14 +82,14 @@ func (s *shares) allow(uid uint32, remote netip.Addr) bool {
 func (s *shares) charge(uid uint32, octets int) { s.used[s.account(uid)] += int64(octets) }
 
 // summarize keeps one bit of a connection.
-func (s *shares) summarize(uid uint32, e ending, holder processName) {
+func (s *shares) summarize(uid uint32, e ending) {
 	k := summaryKey{uid, e.Remote.Addr()}
 	if s.rest[k] == nil && len(s.rest) >= maxSummaries {
 		k.host = netip.Addr{}
 	}
 	l := s.rest[k]
 	if l == nil {
-		l = &summaryLine{UID: uid, Remote: k.host, From: e.Begun, Ports: make([]byte, 1<<13), Holder: holder}
+		l = &summaryLine{UID: uid, Remote: k.host, From: e.Begun, Ports: make([]byte, 1<<13)}
 		s.rest[k] = l
 	}
 	l.Count++
