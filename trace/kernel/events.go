@@ -116,16 +116,16 @@ func (e *Event) parseConnection(b []byte) {
 	e.Direction = Direction(b[89])
 }
 
-// Recorder reads the events of record.c.
-type Recorder struct {
+// EventReader reads the events of record.c.
+type EventReader struct {
 	objects recorderObjects
 	links   []link.Link
 	ring    *ringbuf.Reader
 }
 
-// LoadRecorder loads the programs for the caller's pid namespace. It needs what
+// LoadEvents loads the programs for the caller's pid namespace. It needs what
 // Load needs.
-func LoadRecorder(arguments bool) (*Recorder, error) {
+func LoadEvents(arguments bool) (*EventReader, error) {
 	if err := checkRights(); err != nil {
 		return nil, err
 	}
@@ -144,7 +144,7 @@ func LoadRecorder(arguments bool) (*Recorder, error) {
 	if err := errors.Join(spec.Variables["pid_namespace"].Set(uint32(ns.Ino)), spec.Variables["with_arguments"].Set(with)); err != nil {
 		return nil, fmt.Errorf("configure eBPF programs: %w", err)
 	}
-	r := new(Recorder)
+	r := new(EventReader)
 	if err := spec.LoadAndAssign(&r.objects, nil); err != nil {
 		return nil, fmt.Errorf("load eBPF programs of the recorder: %w", err)
 	}
@@ -164,7 +164,7 @@ func LoadRecorder(arguments bool) (*Recorder, error) {
 }
 
 // Close detaches the programs.
-func (r *Recorder) Close() error {
+func (r *EventReader) Close() error {
 	var errs []error
 	for _, l := range r.links {
 		errs = append(errs, l.Close())
@@ -174,7 +174,7 @@ func (r *Recorder) Close() error {
 
 // Drain calls see for each event that waits, and returns when none is left. Poll
 // it: the programs wake nobody.
-func (r *Recorder) Drain(see func(Event)) error {
+func (r *EventReader) Drain(see func(Event)) error {
 	r.ring.SetDeadline(time.Unix(1, 0)) // do not wait
 	var record ringbuf.Record
 	for {
@@ -194,7 +194,7 @@ func (r *Recorder) Drain(see func(Event)) error {
 }
 
 // Lost counts events for which the ring had no room.
-func (r *Recorder) Lost() (n uint64, err error) {
+func (r *EventReader) Lost() (n uint64, err error) {
 	var each []uint64
 	if err := r.objects.Lost.Lookup(uint32(0), &each); err != nil {
 		return 0, fmt.Errorf("count lost events: %w", err)

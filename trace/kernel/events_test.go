@@ -19,7 +19,7 @@ import (
 func TestRecorderSeesRealPrograms(t *testing.T) {
 	testkit.Root(t)
 	testkit.Tool(t, "nc")
-	r, err := LoadRecorder(true)
+	r, err := LoadEvents(true)
 	if err != nil {
 		t.Fatal(err)
 	}

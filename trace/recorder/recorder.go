@@ -63,7 +63,7 @@ const (
 type Recorder struct {
 	config Configuration
 	logger *slog.Logger
-	kernel *kernel.Recorder
+	kernel *kernel.EventReader
 	finder *walk.Finder
 	dir    string
 	boot   time.Time
@@ -94,7 +94,7 @@ func Open(dir string, config Configuration, finder *walk.Finder, logger *slog.Lo
 	if r.log, err = openLog(dir, config); err != nil {
 		return nil, err
 	}
-	if r.kernel, err = kernel.LoadRecorder(config.Arguments); err != nil {
+	if r.kernel, err = kernel.LoadEvents(config.Arguments); err != nil {
 		return nil, err
 	}
 	if err := r.readPresent(); err != nil {
