@@ -53,7 +53,7 @@ func (f *redemptionFlags) addFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.keyFile, "key", "", "our key for calls (default investigator.key beside the case; made if missing)")
 	cmd.Flags().StringVar(&f.reason, "reason", "", "reason given to the hosts called")
 	cmd.Flags().DurationVar(&f.wait, "wait", 15*time.Second, "with --call: how long to wait for previous hosts to answer")
-	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "output format: text, svg or json")
+	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "output format: text, html (a page on its own), svg or json")
 }
 
 func newTraceStart() *cobra.Command {
@@ -197,10 +197,12 @@ func (f *redemptionFlags) finishCase(cmd *cobra.Command, c *chain.Case, path str
 		err = g.Text(out)
 	case "svg":
 		err = g.SVG(out)
+	case "html":
+		err = g.HTML(out, c)
 	case "json":
 		err = cli.WriteJSON(out, g)
 	default:
-		return cli.Usage(fmt.Errorf("output %q is not one of text, svg, json", f.output))
+		return cli.Usage(fmt.Errorf("output %q is not one of text, html, svg, json", f.output))
 	}
 	if err == nil && len(g.Problems) > 0 {
 		err = cli.Found(fmt.Errorf("%d findings: evidence is changed or contradictory", len(g.Problems)))

@@ -76,6 +76,10 @@ func TestChainAfterTheFact(t *testing.T) {
 	if strings.Contains(shown, "10.0.0.7") || strings.Contains(shown, "10.0.0.8") {
 		t.Error("somebody is named who had no part in it")
 	}
+	page, err := l.trace("show", casePath, "-o", "html")
+	if err != nil || !strings.Contains(page, "6 of 6 steps are proven") {
+		t.Errorf("the page: %v", err)
+	}
 	out, err := l.trace("start", "10.0.0.6", fmt.Sprintf("%d,9000", port), "--case", filepath.Join(l.dir, "now.json"))
 	if err != nil || !strings.Contains(out, "NO-USER") {
 		t.Errorf("without a time: %v\n%s", err, out)

@@ -3,9 +3,11 @@ package chain
 import (
 	"bytes"
 	"crypto/ed25519"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/xml"
 	"fmt"
+	"html"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -251,7 +253,11 @@ func TestLies(t *testing.T) {
 		if err := xml.Unmarshal(svg.Bytes(), new(struct{ XMLName xml.Name })); err != nil {
 			t.Errorf("the drawing is not XML: %v", err)
 		}
-		if strings.Contains(svg.String(), "<script") {
+		var page bytes.Buffer
+		if err := g.HTML(&page, c); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(svg.String()+page.String(), "<script") {
 			t.Error("a name is markup")
 		}
 	})
@@ -284,4 +290,41 @@ func FuzzSignedRedemption(f *testing.F) {
 			t.Fatal("a redemption verified that no host signed")
 		}
 	})
+}
+
+// TestPage checks that the page says what is left to do, and carries the case.
+func TestPage(t *testing.T) {
+	h2, h1 := newMachine(t, "192.0.2.2"), newMachine(t, "192.0.2.1")
+	tok1 := h1.answers(h2.addr, 200, 300, "nc")
+	tok2 := h2.answers(us, 100, 22, "ssh", record.Answer{Host: h1.addr, Ports: [2]uint16{200, 300}, Token: tok1},
+		record.Answer{Host: netip.MustParseAddr("192.0.2.4"), Ports: [2]uint16{7, 8}, Failure: "connection refused"})
+	c := newCase(h2, tok2)
+	if err := c.Add(h2.redeem(tok2)); err != nil {
+		t.Fatal(err)
+	}
+	g := c.Judge()
+	var page bytes.Buffer
+	if err := g.HTML(&page, c); err != nil {
+		t.Fatal(err)
+	}
+	text := page.String()
+	for _, want := range []string{"to redeem token " + tok1, "1 of 3 steps are proven", "<b>192.0.2.4</b>", "connection refused", "its daemon proves nothing", tok2} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	if strings.Contains(text, "src=") || strings.Contains(text, "http://") || strings.Contains(text, "https://") {
+		t.Error("the page needs something else")
+	}
+	_, rest, ok := strings.Cut(text, "data:application/json;base64,")
+	encoded, _, _ := strings.Cut(rest, "\"")
+	// Attributes are escaped: base64's + is &#43;.
+	b, err := base64.StdEncoding.DecodeString(html.UnescapeString(encoded))
+	var again Case
+	if err == nil {
+		err = json.Unmarshal(b, &again)
+	}
+	if !ok || err != nil || outline(again.Judge().Root) != outline(g.Root) {
+		t.Errorf("the case in the page: %v, %v", ok, err)
+	}
 }
