@@ -13,11 +13,12 @@ package trap
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"path/filepath"
-
-	"github.com/vishvananda/netlink"
+	"sync/atomic"
+	"time"
 
 	"dragnet/dossier"
 	"dragnet/flow"
@@ -144,6 +145,9 @@ type Trap struct {
 	redir   *redirect.Translator
 	packets *recording.Recording // nil if none are recorded
 	parts   run.Parts
+
+	attackers attackers
+	saidFull  atomic.Int64 // when it was last said that the vault is full, in ns
 }
 
 // New makes a trap; Start starts it.
@@ -196,7 +200,10 @@ func (t *Trap) addMetrics(a *admin.Server) {
 	m.CounterFunc("datagrams_total", "Datagrams of honeypots.", func() uint64 { return t.array.Totals().Datagrams })
 	m.GaugeFunc("sessions_open", "Sessions that are being served.", func() float64 { return float64(t.array.Totals().Open) })
 	m.CounterFunc("payloads_total", "Payloads kept for the first time.", func() uint64 { return t.vault.Totals().Payloads })
-	m.CounterFunc("payloads_evicted_total", "Payloads removed for the bound.", func() uint64 { return t.vault.Totals().Evicted })
+	m.CounterFunc("answers_evicted_total", "Answers of servers that were removed, or not kept, for the bound.", func() uint64 { return t.vault.Totals().Evicted })
+	m.CounterFunc("payloads_refused_total", "First copies that were not kept, since the vault or the share of a source is full.", func() uint64 { return t.vault.Totals().Refused })
+	m.CounterFunc("sessions_skipped_total", "Sessions with nothing new that were not kept, since the vault or the share of a source is full.", func() uint64 { return t.vault.Totals().Skipped })
+	m.GaugeFunc("vault_bytes", "Bytes of captures on disk.", func() float64 { return float64(t.vault.Totals().Bytes) })
 	m.CounterFunc("payloads_failed_total", "Payloads that could not be written.", func() uint64 { return t.vault.Totals().Failed })
 }
 
@@ -222,21 +229,28 @@ func (t *Trap) Stop(ctx context.Context) error {
 	if t.packets != nil {
 		p = t.packets.Totals()
 	}
-	t.log.Info("trap stopped; honeypots stay contained until 'dragnet-agent trap remove'", "sessions", a.Taken, "refused", a.Refused, "payloads", v.Payloads, "evicted", v.Evicted, "failed", v.Failed, "packets", p.Kept, "packets_lost", p.Lost)
+	t.log.Info("trap stopped; honeypots stay contained until 'dragnet-agent trap remove'", "sessions", a.Taken, "refused", a.Refused, "payloads", v.Payloads, "payloads_refused", v.Refused, "sessions_skipped", v.Skipped, "answers_evicted", v.Evicted, "failed", v.Failed, "packets", p.Kept, "packets_lost", p.Lost)
 	return err
 }
 
 // take keeps a session and reports it.
 func (t *Trap) take(s *session.Session) {
-	isNew, err := t.vault.Add(s)
+	attackers, sure, err := t.attackers.find(s.Client.Addr(), s.Start.Time())
 	if err != nil {
+		t.log.Warn("read sessions with the honeypot failed", "honeypot", s.Client.Addr(), "err", err)
+	}
+	isNew, err := t.vault.Add(s, addresses(attackers[:sure]))
+	switch {
+	case errors.Is(err, vault.ErrNoRoom):
+		t.sayFull(s, err)
+	case err != nil:
 		t.log.Error("store capture failed", "session", s.ID, "err", err)
 	}
 	t.log.Info("honeypot session recorded", "honeypot", s.Client, "to", s.Server, "service", s.Service, "bytes", len(s.Sent), "new", isNew, "reason", s.Reason)
 	if t.channel == nil || len(s.Sent) == 0 {
 		return
 	}
-	body, err := json.Marshal(t.report(s))
+	body, err := json.Marshal(newReport(s, attackers))
 	if err == nil {
 		err = t.channel.Send(channel.Item{Kind: ReportKind, Format: ReportFormat, Body: body})
 	}
@@ -245,49 +259,30 @@ func (t *Trap) take(s *session.Session) {
 	}
 }
 
-func (t *Trap) report(s *session.Session) *CaptureReport {
-	r := &CaptureReport{Version: ReportVersion, Session: s.ID, Service: s.Service, Attackers: []Attacker{}, Capture: s.Capture()}
+func addresses(all []Attacker) (out []netip.Addr) {
+	for _, a := range all {
+		out = append(out, a.Addr)
+	}
+	return out
+}
+
+// sayFull reports that first copies are lost, at most once a minute: who floods
+// the vault must not fill the log.
+func (t *Trap) sayFull(s *session.Session, err error) {
+	now := time.Now().UnixNano()
+	last := t.saidFull.Load()
+	if now-last < int64(time.Minute) && last != 0 || !t.saidFull.CompareAndSwap(last, now) {
+		return
+	}
+	t.log.Error("new payloads of honeypots are not kept: raise vault.bytes, or move captures away", "honeypot", s.Client, "session", s.ID, "refused", t.vault.Totals().Refused, "err", err)
+}
+
+func newReport(s *session.Session, attackers []Attacker) *CaptureReport {
+	r := &CaptureReport{Version: ReportVersion, Session: s.ID, Service: s.Service, Attackers: attackers, Capture: s.Capture()}
 	if more := len(s.Sent) - MaxPayload; more > 0 {
 		r.Payload, r.Lost = s.Sent[:MaxPayload], s.Lost+uint64(more)
 	}
-	var err error
-	if r.Attackers, err = findAttackers(s.Client.Addr()); err != nil {
-		t.log.Warn("read sessions with the honeypot failed", "honeypot", s.Client.Addr(), "err", err)
-	}
 	return r
-}
-
-// maxAttackers bounds the attackers of a report.
-const maxAttackers = 16
-
-// findAttackers asks the kernel for the connections that were brought to a
-// honeypot and are still tracked (conntrack: established ones, and others for a
-// while after their end).
-func findAttackers(honeypot netip.Addr) ([]Attacker, error) {
-	family := netlink.InetFamily(netlink.FAMILY_V4)
-	if honeypot.Is6() {
-		family = netlink.FAMILY_V6
-	}
-	all, err := netlink.ConntrackTableList(netlink.ConntrackTable, family)
-	if err != nil {
-		return []Attacker{}, err
-	}
-	found := []Attacker{}
-	seen := map[Attacker]bool{}
-	for _, f := range all {
-		behind, _ := netip.AddrFromSlice(f.Reverse.SrcIP)
-		source, _ := netip.AddrFromSlice(f.Forward.SrcIP)
-		meant, _ := netip.AddrFromSlice(f.Forward.DstIP)
-		a := Attacker{source.Unmap(), netip.AddrPortFrom(meant.Unmap(), f.Forward.DstPort), flow.Proto(f.Forward.Protocol)}
-		if behind.Unmap() != honeypot || a.Addr == honeypot || seen[a] {
-			continue
-		}
-		seen[a] = true
-		if found = append(found, a); len(found) == maxAttackers {
-			break
-		}
-	}
-	return found, nil
 }
 
 // Examine checks what keeps the honeypots of a configuration apart from others.

@@ -4,27 +4,35 @@
 //	payloads/ab/abcdef...age   bytes of one side of sessions, encrypted by age
 //	sessions/2026-11-26.jsonl  sessions of a day (UTC), which name their payloads
 //
-// A bound on the bytes holds whatever is sent: what servers answered is removed
-// first, then the oldest payloads, and both are counted. Nothing kept here is
-// ever executed, and no file has an executable name or mode.
+// A bound on the bytes, of payloads and lines as they are on disk, holds whatever
+// is sent, and the first copy of what a honeypot sent is never removed for it:
+//
+//   - What servers answered is removed first, the oldest before others.
+//   - The last quarter is for first copies: beyond three quarters no answer is
+//     kept, and no line about a payload that is known.
+//   - A source, an attacker's /24 or /64, has only its share: it cannot use up the
+//     room of others. Sources who had a session with the honeypot are told apart;
+//     if there is none, what the honeypot sends is charged to itself.
+//   - When there is no room for a first copy, Add says so, and it is counted.
+//
+// Only age removes first copies. It is looked at each hour, unless the clock was
+// stepped in that hour: a clock that is wrong for a moment removes nothing.
+//
+// Nothing kept here is ever executed, and no file has an executable name or mode.
 package vault
 
 import (
-	"bufio"
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -32,6 +40,7 @@ import (
 
 	"dragnet/internal/conf"
 	"dragnet/internal/durable"
+	"dragnet/internal/run"
 	"dragnet/trap/session"
 )
 
@@ -43,15 +52,19 @@ type Configuration struct {
 	// as age1...; empty makes a key in the directory, which protects copies of
 	// single files and no more.
 	Recipients []string `yaml:"recipients"`
-	// Bytes bounds the payloads on disk.
+	// Bytes bounds what is on disk, payloads in blocks of 4096 bytes. When it is
+	// full, first copies of payloads are refused, never removed.
 	Bytes int64 `yaml:"bytes"`
-	// KeepDays is how long captures are kept; 0 keeps them until the bound.
+	// SourceShare is how much of a hundred parts of bytes one source may use, which
+	// is an attacker's /24 or /64, or a honeypot if no attacker is known.
+	SourceShare int `yaml:"source_share"`
+	// KeepDays is how long captures are kept; 0 keeps them for ever.
 	KeepDays int `yaml:"keep_days"`
 }
 
-// DefaultConfiguration keeps 1 GiB for 90 days.
+// DefaultConfiguration keeps 1 GiB for 90 days, a tenth of it for each source.
 func DefaultConfiguration() Configuration {
-	return Configuration{Directory: "/var/lib/dragnet-trap", Recipients: []string{}, Bytes: 1 << 30, KeepDays: 90}
+	return Configuration{Directory: "/var/lib/dragnet-trap", Recipients: []string{}, Bytes: 1 << 30, SourceShare: 10, KeepDays: 90}
 }
 
 // Validate reports all invalid settings.
@@ -59,6 +72,7 @@ func (c *Configuration) Validate() error {
 	var p conf.Problems
 	p.Check(c.Directory != "", "directory", "is empty; name one such as /var/lib/dragnet-trap")
 	p.Check(c.Bytes >= 1<<20, "bytes", "is %d; want at least 1048576", c.Bytes)
+	p.Check(c.SourceShare >= 1 && c.SourceShare <= 100, "source_share", "is %d; want 1 to 100", c.SourceShare)
 	p.Check(c.KeepDays >= 0 && c.KeepDays <= 36500, "keep_days", "is %d; want 0 to 36500", c.KeepDays)
 	for i, r := range c.Recipients {
 		_, err := age.ParseX25519Recipient(r)
@@ -72,10 +86,12 @@ type Totals struct {
 	// Sessions were written, Payloads kept for the first time, Copies known
 	// already.
 	Sessions, Payloads, Copies uint64
-	// Evicted payloads were removed for the bound; Failed ones could not be
-	// written, for example because the disk is full.
-	Evicted, Failed uint64
-	// Bytes of payloads on disk.
+	// Refused first copies found no room. Skipped sessions brought nothing new and
+	// found none either. Evicted answers were removed, or not kept, for the bound.
+	Refused, Skipped, Evicted uint64
+	// Failed payloads could not be written, for example because the disk is full.
+	Failed uint64
+	// Bytes on disk.
 	Bytes int64
 }
 
@@ -86,20 +102,27 @@ type Line struct {
 	// nothing.
 	Sent     string `json:"sent"`
 	Answered string `json:"answered"`
+	// Network in whose share of the vault it is.
+	Network netip.Prefix `json:"network"`
 }
 
 // Vault is safe for concurrent use.
 type Vault struct {
 	c          Configuration
 	now        func() time.Time
+	elapsed    func() time.Duration // since New, by a clock that is never stepped
+	group      *run.Group
 	recipients []age.Recipient
 
-	mu     sync.Mutex // guards all below
-	kept   map[string]*payload
-	totals Totals
-	day    string
-	lines  *os.File
-	torn   bool // the last write to lines failed
+	mu      sync.Mutex // guards all below
+	kept    map[string]*payload
+	used    map[netip.Prefix]int64 // bytes of first copies and lines
+	answers int64                  // bytes of answers
+	steady  clocks                 // at the last look at the age of captures
+	totals  Totals
+	day     string
+	lines   *os.File
+	torn    bool // the last write to lines failed
 }
 
 // payload is a file on disk.
@@ -114,7 +137,8 @@ func New(c Configuration) (*Vault, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return &Vault{c: c, now: time.Now, kept: map[string]*payload{}}, nil
+	began := time.Now()
+	return &Vault{c: c, now: time.Now, elapsed: func() time.Duration { return time.Since(began) }, group: run.NewGroup()}, nil
 }
 
 // keyFile holds the vault's own key, if no recipients are configured.
@@ -132,24 +156,11 @@ func (v *Vault) Start(context.Context) error {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	err := filepath.WalkDir(filepath.Join(v.c.Directory, "payloads"), func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
-			return err
-		}
-		info, err := e.Info()
-		if err != nil {
-			return err
-		}
-		if name, ok := strings.CutSuffix(e.Name(), ".age"); ok && len(name) == 2*sha256.Size {
-			v.kept[name] = &payload{bytes: info.Size(), since: info.ModTime()}
-			v.totals.Bytes += info.Size()
-		}
-		return nil
-	})
-	if err != nil {
+	if err := v.load(); err != nil {
 		return fmt.Errorf("captures: %w", err)
 	}
-	v.expire()
+	v.steady = v.readClocks()
+	v.group.GoWithoutError(v.expireHourly)
 	return nil
 }
 
@@ -201,13 +212,14 @@ func ReadKey(path string) ([]age.Identity, error) {
 }
 
 // Stop writes out what is buffered.
-func (v *Vault) Stop(context.Context) error {
+func (v *Vault) Stop(ctx context.Context) error {
+	stopped := v.group.Stop(ctx)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.lines == nil {
-		return nil
+		return stopped
 	}
-	err := errors.Join(v.lines.Sync(), v.lines.Close())
+	err := errors.Join(stopped, v.lines.Sync(), v.lines.Close())
 	v.lines = nil
 	return err
 }
@@ -219,125 +231,111 @@ func (v *Vault) Totals() Totals {
 	return v.totals
 }
 
-// Add keeps a session. New is whether what the client sent was seen for the first
-// time. After an error the session may be kept in part.
-func (v *Vault) Add(s *session.Session) (isNew bool, err error) {
+// ErrNoRoom is the error of Add when a first copy is not kept for the bound.
+var ErrNoRoom = errors.New("no room for a payload that is new")
+
+// Add keeps a session of a honeypot, in the share of one of its attackers. New is
+// whether what the client sent was seen for the first time. After an error the
+// session may be kept in part.
+func (v *Vault) Add(s *session.Session, attackers []netip.Addr) (isNew bool, err error) {
+	line := Line{Session: *s, Sent: nameOf(s.Sent), Answered: nameOf(s.Answered)}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	line := Line{Session: *s}
-	var failed error
-	if line.Sent, isNew, err = v.addPayload(s.Sent, false); err != nil {
-		v.totals.Failed++
-		failed = err
+	known := v.kept[line.Sent]
+	isNew = line.Sent != "" && (known == nil || known.answer)
+	if !isNew && line.Sent != "" {
+		v.totals.Copies++
 	}
-	if line.Answered, _, err = v.addPayload(s.Answered, true); err != nil {
-		v.totals.Failed++
+	line.Network, err = v.findRoom(s, attackers, isNew)
+	if err != nil {
+		return isNew, err
 	}
-	return isNew, errors.Join(failed, err, v.addLine(&line)) // the line names them even if there was no room
+	if line.Network.IsValid() { // a copy without room has no line
+		err = v.addSession(&line, isNew)
+	}
+	return isNew, err
+}
+
+func (v *Vault) addSession(l *Line, isNew bool) error {
+	var sent, answered error
+	if isNew {
+		if sent = v.addSent(l); sent != nil {
+			v.totals.Failed++
+		}
+	}
+	if l.Answered != "" && v.kept[l.Answered] == nil {
+		if answered = v.addAnswer(l); answered != nil {
+			v.totals.Failed++
+		}
+	}
+	return errors.Join(sent, answered, v.addLine(l)) // the line names what could not be written
+}
+
+func nameOf(b []byte) string {
+	if len(b) == 0 {
+		return ""
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
 }
 
 func (v *Vault) path(name string) string {
 	return filepath.Join(v.c.Directory, "payloads", name[:2], name+".age")
 }
 
-func (v *Vault) addPayload(b []byte, answer bool) (name string, isNew bool, err error) {
-	if len(b) == 0 {
-		return "", false, nil
-	}
-	sum := sha256.Sum256(b)
-	name = hex.EncodeToString(sum[:])
-	if p := v.kept[name]; p != nil {
-		p.answer = p.answer && answer
-		if !answer {
-			v.totals.Copies++
+// addSent keeps a first copy, for which there is room.
+func (v *Vault) addSent(l *Line) error {
+	p := v.kept[l.Sent]
+	if p != nil { // a server was seen to answer it before
+		p.answer = false
+		v.answers -= p.bytes
+	} else {
+		var err error
+		if p, err = v.write(l.Sent, l.Session.Sent); err != nil {
+			return err
 		}
-		return name, false, nil
 	}
+	v.used[l.Network] += p.bytes
+	v.totals.Payloads++
+	return nil
+}
+
+func (v *Vault) addAnswer(l *Line) error {
+	if !v.makeRoom(onDisk(sealedBytes(len(l.Session.Answered))), v.withoutReserve()) {
+		v.totals.Evicted++
+		return nil
+	}
+	p, err := v.write(l.Answered, l.Session.Answered)
+	if err != nil {
+		return err
+	}
+	p.answer = true
+	v.answers += p.bytes
+	return nil
+}
+
+func (v *Vault) write(name string, b []byte) (*payload, error) {
 	var sealed bytes.Buffer
 	w, err := age.Encrypt(&sealed, v.recipients...)
 	if err != nil {
-		return name, true, err
+		return nil, err
 	}
 	if _, err := w.Write(b); err != nil {
-		return name, true, err
+		return nil, err
 	}
 	if err := w.Close(); err != nil {
-		return name, true, err
+		return nil, err
 	}
-	v.makeRoom(int64(sealed.Len()))
 	if err := os.MkdirAll(filepath.Dir(v.path(name)), 0o700); err != nil {
-		return name, true, err
+		return nil, err
 	}
 	if err := durable.WriteFile(v.path(name), sealed.Bytes(), 0o600); err != nil {
-		return name, true, err
+		return nil, err
 	}
-	v.kept[name] = &payload{int64(sealed.Len()), v.now(), answer}
-	v.totals.Bytes += int64(sealed.Len())
-	if !answer {
-		v.totals.Payloads++
-	}
-	return name, true, nil
-}
-
-// makeRoom removes payloads until n bytes fit: answers first, then the oldest.
-func (v *Vault) makeRoom(n int64) {
-	if v.totals.Bytes+n <= v.c.Bytes {
-		return
-	}
-	names := make([]string, 0, len(v.kept))
-	for name := range v.kept {
-		names = append(names, name)
-	}
-	slices.SortFunc(names, func(a, b string) int {
-		x, y := v.kept[a], v.kept[b]
-		if x.answer != y.answer {
-			if x.answer {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Or(x.since.Compare(y.since), cmp.Compare(a, b))
-	})
-	// A tenth more than is needed, so that this is not done for each.
-	for _, name := range names {
-		if v.totals.Bytes+n <= v.c.Bytes-v.c.Bytes/10 {
-			return
-		}
-		if v.remove(name) {
-			v.totals.Evicted++
-		}
-	}
-}
-
-func (v *Vault) remove(name string) bool {
-	if err := os.Remove(v.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false
-	}
-	v.totals.Bytes -= v.kept[name].bytes
-	delete(v.kept, name)
-	return true
-}
-
-// expire removes what is older than keep_days.
-func (v *Vault) expire() {
-	if v.c.KeepDays == 0 {
-		return
-	}
-	before := v.now().AddDate(0, 0, -v.c.KeepDays)
-	for name, p := range v.kept {
-		if p.since.Before(before) {
-			v.remove(name)
-		}
-	}
-	days, err := filepath.Glob(filepath.Join(v.c.Directory, "sessions", "*.jsonl"))
-	if err != nil {
-		return
-	}
-	for _, path := range days {
-		if filepath.Base(path) < before.UTC().Format(time.DateOnly) {
-			_ = os.Remove(path) // it is tried again the next day
-		}
-	}
+	p := &payload{bytes: onDisk(int64(sealed.Len())), since: v.now()}
+	v.kept[name] = p
+	v.totals.Bytes += p.bytes
+	return p, nil
 }
 
 // addLine appends to the day's file. The day is that of the machine's clock: one
@@ -349,7 +347,6 @@ func (v *Vault) addLine(l *Line) error {
 			if err := v.lines.Close(); err != nil {
 				return err
 			}
-			v.expire()
 		}
 		f, err := os.OpenFile(filepath.Join(v.c.Directory, "sessions", day+".jsonl"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 		if err != nil {
@@ -369,71 +366,14 @@ func (v *Vault) addLine(l *Line) error {
 	if v.torn { // a line was written in part: this one must not continue it
 		text = append([]byte{'\n'}, text...)
 	}
-	if _, err := v.lines.Write(append(text, '\n')); err != nil {
+	n, err := v.lines.Write(append(text, '\n'))
+	v.totals.Bytes += int64(n)
+	v.used[l.Network] += int64(n)
+	if err != nil {
 		v.torn = true
 		return err
 	}
 	v.torn = false
 	v.totals.Sessions++
 	return nil
-}
-
-// Sessions calls do with each session kept in a directory, the oldest first. A
-// line that a crash cut is left out.
-func Sessions(dir string, do func(*Line) error) error {
-	days, err := filepath.Glob(filepath.Join(dir, "sessions", "*.jsonl"))
-	if err != nil {
-		return err
-	}
-	slices.Sort(days)
-	for _, path := range days {
-		if err := readDay(path, do); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func readDay(path string, do func(*Line) error) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 16<<20)
-	for lines.Scan() {
-		var l Line
-		if json.Unmarshal(lines.Bytes(), &l) != nil {
-			continue
-		}
-		if err := do(&l); err != nil {
-			return err
-		}
-	}
-	return lines.Err()
-}
-
-// ReadPayload decrypts a payload of a directory.
-func ReadPayload(dir, name string, keys []age.Identity) ([]byte, error) {
-	if len(name) != 2*sha256.Size || strings.Trim(name, "0123456789abcdef") != "" {
-		return nil, fmt.Errorf("%.80q is not a SHA-256 in hexadecimal digits", name)
-	}
-	f, err := os.Open(filepath.Join(dir, "payloads", name[:2], name+".age"))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	r, err := age.Decrypt(f, keys...)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	b, err := io.ReadAll(r)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	if sum := sha256.Sum256(b); hex.EncodeToString(sum[:]) != name {
-		return nil, fmt.Errorf("%s: its content has another SHA-256", name)
-	}
-	return b, nil
 }

@@ -3,18 +3,13 @@ package vault
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	"filippo.io/age"
-
-	"dragnet/trap/session"
 )
 
 func open(t *testing.T, c Configuration) *Vault {
@@ -38,7 +33,7 @@ func configuration(t *testing.T) Configuration {
 
 func add(t *testing.T, v *Vault, sent, answered string) bool {
 	t.Helper()
-	isNew, err := v.Add(&session.Session{ID: "x", Sent: []byte(sent), Answered: []byte(answered)})
+	isNew, err := addFrom(v, "", sent, answered)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,38 +90,6 @@ func TestEachPayloadOnce(t *testing.T) {
 	}
 }
 
-func kept(v *Vault, b string) bool {
-	sum := sha256.Sum256([]byte(b))
-	return v.kept[hex.EncodeToString(sum[:])] != nil
-}
-
-// TestBoundHolds: answers give way first, then the oldest payloads; the newest
-// first copy is kept.
-func TestBoundHolds(t *testing.T) {
-	c := configuration(t)
-	c.Bytes = 1 << 20
-	v := open(t, c)
-	now := time.Date(2026, 11, 26, 0, 0, 0, 0, time.UTC)
-	v.now = func() time.Time { now = now.Add(time.Second); return now }
-	big := strings.Repeat("x", 100<<10)
-	add(t, v, "first"+big, "answer"+big)
-	for i := range 30 {
-		add(t, v, fmt.Sprint(i, big), "")
-		if v.Totals().Bytes > c.Bytes {
-			t.Fatalf("%d bytes after %d payloads", v.Totals().Bytes, i)
-		}
-		if kept(v, "answer"+big) && !kept(v, "first"+big) {
-			t.Error("a payload gave way before an answer")
-		}
-	}
-	if kept(v, "answer"+big) {
-		t.Error("the answer never gave way")
-	}
-	if got := v.Totals(); got.Evicted == 0 || got.Payloads < 30 || add(t, v, fmt.Sprint(29, big), "") {
-		t.Errorf("%+v: the newest payload is not kept", got)
-	}
-}
-
 // TestRecipients: with a key elsewhere nothing here opens a payload.
 func TestRecipients(t *testing.T) {
 	key, err := age.GenerateX25519Identity()
@@ -164,7 +127,7 @@ func TestDiskFull(t *testing.T) {
 	if err := os.WriteFile(payloads, nil, 0o600); err != nil { // no directory can be made
 		t.Fatal(err)
 	}
-	if _, err := v.Add(&session.Session{Sent: []byte("lost")}); err == nil || v.Totals().Failed != 1 {
+	if _, err := addFrom(v, "", "lost", ""); err == nil || v.Totals().Failed != 1 {
 		t.Errorf("%v, %+v", err, v.Totals())
 	}
 	if err := os.Remove(payloads); err != nil {
