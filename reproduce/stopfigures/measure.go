@@ -66,7 +66,7 @@ func (b *bench) serveID(s *structure) error {
 		UID: &found.UID, User: b.finder.UserName(found.UID), Inode: found.Inode, Cookie: found.Cookie}
 	body, err := json.Marshal(r)
 	if err == nil {
-		_, err = b.memory.Put(body, found.UID, false)
+		_, err = b.memory.Put(body, token.Account{User: found.UID}, false)
 	}
 	return err
 }
@@ -91,7 +91,7 @@ func (b *bench) serveSave(s *structure, store *token.Store) error {
 	}
 	body, err := json.Marshal(r)
 	if err == nil {
-		_, err = store.Put(body, found.UID, true)
+		_, err = store.Put(body, token.Account{User: found.UID}, true)
 	}
 	return err
 }

@@ -33,7 +33,7 @@ func TestRedeem(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	tok, err := s.Put([]byte(`{"v":1}`), 0, true)
+	tok, err := s.Put([]byte(`{"v":1}`), token.Account{User: 0}, true)
 	if err != nil {
 		t.Fatal(err)
 	}

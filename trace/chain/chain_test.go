@@ -57,12 +57,12 @@ func (m *machine) answers(asker netip.Addr, local, remote uint16, name string, b
 	}
 	r.Processes = []record.Process{p}
 	b, _ := json.Marshal(r)
-	tok, err := m.store.Put(b, uid, true)
+	tok, err := m.store.Put(b, token.Account{User: uid}, true)
 	if err != nil {
 		m.t.Fatal(err)
 	}
 	b, _ = json.Marshal(record.Previous{Version: record.Version, Token: tok, Session: s, Answers: before})
-	if err := m.store.PutPrevious(tok, b, uid); err != nil {
+	if err := m.store.PutPrevious(tok, b, token.Account{User: uid}); err != nil {
 		m.t.Fatal(err)
 	}
 	return tok

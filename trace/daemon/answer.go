@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"net/netip"
 	"time"
 
@@ -139,7 +140,7 @@ func (d *Daemon) answerID(u question, found walk.Found) protocol.Reply {
 	// A request that was an ID one from the start: no other kind may ever be
 	// answered with a name.
 	if d.config.OptIn && u.Kind == protocol.ID && !u.Remote.IsValid() && d.finder.OptedIn(found.UID, u.asker) {
-		if _, err := d.store.Put(encodeRecord(r), found.UID, false); err != nil {
+		if _, err := d.store.Put(encodeRecord(r), d.account(found.UID, u.asker), false); err != nil {
 			return d.replyNotStored(u, err)
 		}
 		d.Stats.Names.Add(1)
@@ -226,9 +227,20 @@ func (d *Daemon) recordOf(u question, found walk.Found) record.Record {
 	return r
 }
 
+// account is to whom a record is charged: the user, who may have thousands of
+// subordinate user numbers, and who asked.
+func (d *Daemon) account(uid uint32, asker netip.Addr) token.Account {
+	if uid != token.NoUser {
+		uid = d.owner(uid)
+	}
+	h := fnv.New32a()
+	h.Write(accountOf(asker).AsSlice())
+	return token.Account{User: uid, Asker: h.Sum32() | 1} // 0 is nobody
+}
+
 // storeRecord stores a record and answers with its token.
 func (d *Daemon) storeRecord(u question, r record.Record, account uint32, durable bool) protocol.Reply {
-	t, err := d.store.Put(encodeRecord(r), account, durable)
+	t, err := d.store.Put(encodeRecord(r), d.account(account, u.asker), durable)
 	if err != nil {
 		return d.replyNotStored(u, err)
 	}

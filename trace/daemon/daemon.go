@@ -39,6 +39,7 @@ type Daemon struct {
 	store  *token.Store
 	finder *walk.Finder
 	past   *recorder.Recorder // nil if nothing is recorded
+	owner  func(uid uint32) uint32
 
 	budget, saveBudget *budgets
 	loops              *past[loopKey]
@@ -123,6 +124,7 @@ func (d *Daemon) Start(ctx context.Context) error {
 	if limits := d.finder.Limits(); limits != nil {
 		d.log.Warn("look-ups are limited", "err", limits)
 	}
+	d.owner = walk.ReadAccounts("/etc/subuid")
 	d.startRecorder()
 	for _, l := range d.listeners {
 		waiting := new(atomic.Int32)

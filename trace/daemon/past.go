@@ -123,10 +123,13 @@ func endOfPast(p *recorder.Past) *record.End {
 			end.Grade = record.InboundSeen
 			continue
 		}
+		if end.Grade == record.Cut {
+			end.Grade = record.CarrierSeen
+		}
 		end.Add(record.Unseen{What: record.OutboundOne, PID: o.PID, Detail: o.Local.String() + " to " + o.Remote.String()})
 	}
 	for _, q := range p.Processes {
-		if end.Grade == record.Cut && strings.HasPrefix(q.Terminal, "tty") {
+		if end.Grade != record.InboundSeen && strings.HasPrefix(q.Terminal, "tty") {
 			end.Grade, end.Origin = record.OriginSeen, q.Terminal+", at which "+q.Name+" ran"
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"dragnet/trace/kernel"
 	"dragnet/trace/protocol"
 	"dragnet/trace/record"
+	"dragnet/trace/token"
 	"dragnet/trace/walk"
 )
 
@@ -35,8 +36,8 @@ func (t *target) answer() record.Answer {
 // askPrevious asks the hosts at the other ends of inbound connections, in
 // parallel, with the same kind and session, and stores their answers with the
 // token of the request.
-func (d *Daemon) askPrevious(ctx context.Context, u question, token string, account uint32, targets []target, w *walk.Walked) {
-	p := record.Previous{Version: record.Version, Token: token, Session: u.Session}
+func (d *Daemon) askPrevious(ctx context.Context, u question, answered string, account uint32, targets []target, w *walk.Walked) {
+	p := record.Previous{Version: record.Version, Token: answered, Session: u.Session}
 	targets = orderFairly(targets)
 	if limit := d.config.Recursion.Limit; len(targets) > limit {
 		p.Skipped = len(targets) - limit
@@ -46,7 +47,7 @@ func (d *Daemon) askPrevious(ctx context.Context, u question, token string, acco
 	var wg sync.WaitGroup
 	for i, in := range targets {
 		wg.Go(func() {
-			p.Answers[i] = d.askOnce(ctx, u, token, in)
+			p.Answers[i] = d.askOnce(ctx, u, answered, in)
 			a := p.Answers[i]
 			if a.Failure != "" {
 				d.log.Warn("previous host gave no identity", "host", a.Host, "ports", a.Ports, "why", a.Failure)
@@ -57,10 +58,10 @@ func (d *Daemon) askPrevious(ctx context.Context, u question, token string, acco
 	if w != nil {
 		p.Executables = d.hashLater(ctx, w)
 	}
-	d.storePrevious(p, account)
+	d.storePrevious(p, d.account(account, u.asker))
 }
 
-func (d *Daemon) storePrevious(p record.Previous, account uint32) {
+func (d *Daemon) storePrevious(p record.Previous, account token.Account) {
 	p.Time = time.Now().UTC()
 	b, err := json.Marshal(p)
 	if err == nil {
@@ -74,9 +75,9 @@ func (d *Daemon) storePrevious(p record.Previous, account uint32) {
 
 // addExecutables stores the hashes of programs that were too large to be hashed
 // before the answer.
-func (d *Daemon) addExecutables(ctx context.Context, u question, token string, account uint32, w *walk.Walked) {
+func (d *Daemon) addExecutables(ctx context.Context, u question, answered string, account uint32, w *walk.Walked) {
 	if later := d.hashLater(ctx, w); len(later) > 0 {
-		d.storePrevious(record.Previous{Version: record.Version, Token: token, Session: u.Session, Executables: later}, account)
+		d.storePrevious(record.Previous{Version: record.Version, Token: answered, Session: u.Session, Executables: later}, d.account(account, u.asker))
 	}
 }
 

@@ -15,6 +15,9 @@ const (
 	// InboundSeen: there are inbound connections, and the hosts at their other
 	// ends are the next to ask.
 	InboundSeen Grade = "inbound connection seen"
+	// CarrierSeen: there are connections opened here through which it may have
+	// come, and the hosts at their other ends are asked.
+	CarrierSeen Grade = "connection seen that may have carried it"
 	// Cut: neither was found. Where the data came from is not known.
 	Cut Grade = "cut"
 )

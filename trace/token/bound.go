@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"time"
 )
 
 // minAccounts keeps one user from reserving half of the store.
@@ -73,6 +74,7 @@ func (s *Store) Expire() error {
 type entry struct {
 	token   Hash
 	account uint32
+	group   uint32
 	time    int64
 	bytes   int64
 }
@@ -125,7 +127,7 @@ func (s *Store) listEntries() ([]entry, error) {
 			if !ok {
 				i = len(list)
 				at[f.tokenOf()] = i
-				list = append(list, entry{token: f.tokenOf(), account: f.account, time: f.time})
+				list = append(list, entry{token: f.tokenOf(), account: f.account, group: f.group, time: f.time})
 			}
 			list[i].bytes += int64(f.size)
 			return nil
@@ -136,10 +138,44 @@ func (s *Store) listEntries() ([]entry, error) {
 	return list, nil
 }
 
-// share is one account's part of the store.
-type share struct {
+// groupKey is what one asker caused in one hour.
+type groupKey struct {
+	asker uint32
+	hour  int64
+}
+
+// group is a part of an account.
+type group struct {
 	bytes int64
 	loose []entry // not reserved, oldest first
+}
+
+// share is one account's part of the store.
+type share struct {
+	bytes  int64
+	groups map[groupKey]*group
+	loose  int // entries of all groups that are not reserved
+}
+
+// takeLargest removes the oldest loose entry of the largest group that has one.
+func (s *share) takeLargest() entry {
+	var best groupKey
+	var top *group
+	for k, g := range s.groups {
+		if len(g.loose) == 0 {
+			continue
+		}
+		// Of equal ones the older, so that the result does not depend on maps.
+		if top == nil || g.bytes > top.bytes || g.bytes == top.bytes && (k.hour < best.hour || k.hour == best.hour && k.asker < best.asker) {
+			best, top = k, g
+		}
+	}
+	e := top.loose[0]
+	top.loose = top.loose[1:]
+	top.bytes -= e.bytes
+	s.bytes -= e.bytes
+	s.loose--
+	return e
 }
 
 // byBytes is a heap with the largest share on top.
@@ -156,39 +192,41 @@ func (h *byBytes) Pop() any {
 	return x
 }
 
-// chooseRemovals picks entries of at least want bytes in total, always the
-// oldest loose one of the account that uses most. Reserved bytes are divided
+// chooseRemovals picks entries of at least want bytes in total, always of the
+// account that uses most, and in it the oldest loose one of the largest group. Reserved bytes are divided
 // among accounts.
 func chooseRemovals(entries []entry, want, reserved int64) []entry {
 	shares := map[uint32]*share{}
 	for _, e := range entries {
 		if shares[e.account] == nil {
-			shares[e.account] = &share{}
+			shares[e.account] = &share{groups: map[groupKey]*group{}}
 		}
 	}
 	floor := reserved / int64(max(len(shares), minAccounts))
 	for _, e := range entries {
-		sh := shares[e.account]
+		sh, k := shares[e.account], groupKey{e.group, e.time / int64(time.Hour)}
+		if sh.groups[k] == nil {
+			sh.groups[k] = &group{}
+		}
+		sh.groups[k].bytes += e.bytes
 		if sh.bytes += e.bytes; sh.bytes > floor {
-			sh.loose = append(sh.loose, e)
+			sh.groups[k].loose = append(sh.groups[k].loose, e)
+			sh.loose++
 		}
 	}
 	var h byBytes
 	for _, account := range slices.Sorted(maps.Keys(shares)) {
-		if len(shares[account].loose) > 0 {
+		if shares[account].loose > 0 {
 			h = append(h, shares[account])
 		}
 	}
 	heap.Init(&h)
 	var out []entry
 	for want > 0 && len(h) > 0 {
-		top := h[0]
-		e := top.loose[0]
-		top.loose = top.loose[1:]
-		top.bytes -= e.bytes
+		e := h[0].takeLargest()
 		want -= e.bytes
 		out = append(out, e)
-		if len(top.loose) == 0 {
+		if h[0].loose == 0 {
 			heap.Pop(&h)
 		} else {
 			heap.Fix(&h, 0)

@@ -25,7 +25,7 @@ func TestFloodDoesNotPushOutEarlierRecords(t *testing.T) {
 		attack = append(attack, put(t, s, "attack "+filler(i), 1000))
 		bystander = append(bystander, put(t, s, "bystander "+filler(i), 1001))
 	}
-	if err := s.PutPrevious(attack[0], []byte("where he came from"), 1000); err != nil {
+	if err := s.PutPrevious(attack[0], []byte("where he came from"), Account{User: 1000}); err != nil {
 		t.Fatal(err)
 	}
 	var last string
@@ -61,6 +61,34 @@ func TestFloodDoesNotPushOutEarlierRecords(t *testing.T) {
 	put(t, s, "later", 5)
 	s.Close()
 	verified(t, dir)
+}
+
+// TestFloodAroundAnAttack floods before and after an attack: the questions about
+// the flood come from one host, that about the attack from another.
+func TestFloodAroundAnAttack(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, dir, Limits{MaxBytes: 256 << 10, MaxAge: time.Hour})
+	ask := func(i int, asker uint32) string {
+		token, err := s.Put(fmt.Appendf(nil, "%d %x", i, Commit(Hash{}, fmt.Append(nil, i))), Account{1000, asker}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	for i := range 4000 {
+		ask(i, 7)
+	}
+	attack := ask(-1, 9)
+	for i := range 8000 {
+		ask(4000+i, 7)
+	}
+	s.Close()
+	if e, err := Get(dir, attack); err != nil || e.Problem != nil {
+		t.Errorf("the record of the attack: %v %v", err, e.Problem)
+	}
+	if r := verified(t, dir); r.Removed == 0 {
+		t.Error("nothing was removed: the floods did not fill the store")
+	}
 }
 
 func diskUse(t testing.TB, dir string) (sum int64) {

@@ -27,12 +27,13 @@ const (
 //	checkpoint  link, signature
 //	gap         u64 last number, link before, link after, signature
 //
-// in big-endian order.
+// in big-endian order. Kinds with the bit grouped have a u32 group after the account.
 type frame struct {
 	kind    byte
 	number  uint64 // of records and previous frames, from 1; of others, the last one before
 	time    int64
 	account uint32
+	group   uint32 // who asked; 0 in frames of earlier versions
 	commit  Hash
 	salt    Hash
 	of      Hash // previous: the token
@@ -48,8 +49,10 @@ type frame struct {
 
 const (
 	fixedSize = 1 + 8 + 8 + 4
+	groupSize = 4
+	grouped   = 0x10
 	// maxFrame bounds what a damaged length can make us read.
-	maxFrame = maxRecord + 4*Size + fixedSize
+	maxFrame = maxRecord + 4*Size + fixedSize + groupSize
 )
 
 // Accounts of no user.
@@ -86,10 +89,18 @@ func (f *frame) nextLink(before Hash) Hash {
 }
 
 func (f *frame) appendHead(b []byte) []byte {
-	b = append(b, f.kind)
+	kind := f.kind
+	if f.group != 0 {
+		kind |= grouped
+	}
+	b = append(b, kind)
 	b = binary.BigEndian.AppendUint64(b, f.number)
 	b = binary.BigEndian.AppendUint64(b, uint64(f.time))
-	return binary.BigEndian.AppendUint32(b, f.account)
+	b = binary.BigEndian.AppendUint32(b, f.account)
+	if f.group != 0 {
+		b = binary.BigEndian.AppendUint32(b, f.group)
+	}
+	return b
 }
 
 // appendTo appends f as it is on disk and sets its size.
@@ -138,10 +149,21 @@ func readFrame(r *bufio.Reader) (*frame, error) {
 
 func decodeFrame(b []byte) (*frame, error) {
 	f := &frame{
-		kind: b[0], number: binary.BigEndian.Uint64(b[1:]), time: int64(binary.BigEndian.Uint64(b[9:])),
+		kind: b[0] &^ grouped, number: binary.BigEndian.Uint64(b[1:]), time: int64(binary.BigEndian.Uint64(b[9:])),
 		account: binary.BigEndian.Uint32(b[17:]), size: len(b) + 4,
 	}
+	isGrouped := b[0]&grouped != 0
 	b = b[fixedSize:]
+	if isGrouped {
+		if len(b) < groupSize {
+			return nil, fmt.Errorf("frame of kind %d with %d bytes", f.kind, len(b))
+		}
+		f.group = binary.BigEndian.Uint32(b)
+		b = b[groupSize:]
+		if f.group == 0 || !f.holdsData() {
+			return nil, fmt.Errorf("frame of kind %d with group %d", f.kind, f.group)
+		}
+	}
 	need := map[byte]int{
 		recordFrame: 2*Size + 1, previousFrame: 3*Size + 1,
 		checkpointFrame: Size + ed25519.SignatureSize, gapFrame: 8 + 2*Size + ed25519.SignatureSize,

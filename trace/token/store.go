@@ -20,7 +20,9 @@ import (
 // first ones, which are reserved: together at most half the store, divided
 // among the accounts. So a user who causes a flood of requests loses middle
 // parts of the flood, never the record of what came before it, and no other
-// user loses anything.
+// user loses anything. Within an account, what one asker caused in one hour is a
+// group, and the largest group loses: a flood of questions from one host does not
+// push out the record of what another host asked in its midst.
 type Limits struct {
 	// MaxBytes bounds the folder in bytes.
 	MaxBytes int64 `yaml:"max_bytes"`
@@ -144,11 +146,18 @@ func (s *Store) Close() error {
 	return errors.Join(err, s.file.Close(), s.lock.Close())
 }
 
+// Account is to whom the space of a record is charged.
+type Account struct {
+	User uint32
+	// Asker stands for who asked, such as a hash of his address; 0 for nobody.
+	Asker uint32
+}
+
 // Put stores a record about a user and returns its token. With durable it
 // returns once the record is signed and on the disk; else it will be at the
 // next Sync.
-func (s *Store) Put(record []byte, account uint32, durable bool) (string, error) {
-	f := &frame{kind: recordFrame, account: account}
+func (s *Store) Put(record []byte, account Account, durable bool) (string, error) {
+	f := &frame{kind: recordFrame, account: account.User, group: account.Asker}
 	if err := s.putFrame(f, record, durable); err != nil {
 		return "", err
 	}
@@ -157,12 +166,12 @@ func (s *Store) Put(record []byte, account uint32, durable bool) (string, error)
 
 // PutPrevious stores the answers of previous hosts, with the token of the
 // request that asked them; they are kept as long as that record.
-func (s *Store) PutPrevious(of string, answers []byte, account uint32) error {
+func (s *Store) PutPrevious(of string, answers []byte, account Account) error {
 	h, err := ParseToken(of)
 	if err != nil {
 		return err
 	}
-	return s.putFrame(&frame{kind: previousFrame, account: account, of: h}, answers, true)
+	return s.putFrame(&frame{kind: previousFrame, account: account.User, group: account.Asker, of: h}, answers, true)
 }
 
 func (s *Store) putFrame(f *frame, record []byte, durable bool) error {

@@ -32,7 +32,7 @@ func openStore(t testing.TB, dir string, limits Limits) *Store {
 
 func put(t testing.TB, s *Store, record string, account uint32) string {
 	t.Helper()
-	token, err := s.Put([]byte(record), account, false)
+	token, err := s.Put([]byte(record), Account{User: account}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func TestPutAndGet(t *testing.T) {
 	long := strings.Repeat(`{"name":"sshd"}`, 300)
 	want := map[string]string{}
 	for i, record := range []string{"", "x", `{"v":1}`, long} {
-		token, err := s.Put([]byte(record), uint32(i), true)
+		token, err := s.Put([]byte(record), Account{User: uint32(i)}, true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -67,7 +67,7 @@ func TestPutAndGet(t *testing.T) {
 	if _, again := want[twin]; again {
 		t.Error("the same record gave the same token twice")
 	}
-	if err := s.PutPrevious(twin, []byte("answers"), 3); err != nil {
+	if err := s.PutPrevious(twin, []byte("answers"), Account{User: 3}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
@@ -105,7 +105,7 @@ func TestEveryChangedByteShows(t *testing.T) {
 	s := openStore(t, dir, DefaultLimits())
 	for i := range 3 {
 		token := put(t, s, fmt.Sprintf(`{"v":1,"record":%d}`, i), 1000)
-		if err := s.PutPrevious(token, []byte("{}"), 1000); err != nil {
+		if err := s.PutPrevious(token, []byte("{}"), Account{User: 1000}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -177,7 +177,7 @@ func TestCrashLosesNothingAcknowledged(t *testing.T) {
 	}
 	var all []saved
 	for i := range 5 {
-		token, err := s.Put(fmt.Appendf(nil, "record %d", i), 0, true)
+		token, err := s.Put(fmt.Appendf(nil, "record %d", i), Account{User: 0}, true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -213,11 +213,11 @@ func TestConcurrentPuts(t *testing.T) {
 	for g := range 4 {
 		wg.Go(func() {
 			for i := range 100 {
-				token, err := s.Put(fmt.Appendf(nil, "%d %d", g, i), uint32(g), i%3 == 0)
+				token, err := s.Put(fmt.Appendf(nil, "%d %d", g, i), Account{User: uint32(g)}, i%3 == 0)
 				if err != nil {
 					t.Error(err)
 				} else if i%10 == 0 {
-					if err := s.PutPrevious(token, []byte("{}"), uint32(g)); err != nil {
+					if err := s.PutPrevious(token, []byte("{}"), Account{User: uint32(g)}); err != nil {
 						t.Error(err)
 					}
 				}
@@ -240,7 +240,7 @@ func TestRedemption(t *testing.T) {
 	dir := t.TempDir()
 	s := openStore(t, dir, DefaultLimits())
 	token := put(t, s, `{"v":1}`, 1)
-	s.PutPrevious(token, []byte(`{"answers":[]}`), 1)
+	s.PutPrevious(token, []byte(`{"answers":[]}`), Account{User: 1})
 	s.Close()
 	now := time.Unix(1e9, 0)
 	l, err := Redeem(dir, testKey, token, "h1", "case 7", now)
