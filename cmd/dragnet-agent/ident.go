@@ -157,19 +157,44 @@ func loadHostKey(load func() (daemon.Configuration, error)) (config daemon.Confi
 	return config, key, err
 }
 
+func readAnchors(files []string, key ed25519.PublicKey) (anchors []token.Anchor, err error) {
+	for _, path := range files {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("read anchor: %w", err)
+		}
+		a, err := token.ParseAnchor(string(b), key)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		anchors = append(anchors, a)
+	}
+	return anchors, nil
+}
+
 func newTokenVerify() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Check all records against their tokens, the chain and the signatures",
-		Args:  cobra.NoArgs,
+		Long: `Verify checks all records. That records were cut off at either end shows only by an
+anchor, a signed line that states how far the store went. The newest is the file anchor
+beside the records; the daemon also logs one each hour. Name those that you kept on another
+machine with --anchor.`,
+		Args: cobra.NoArgs,
 	}
+	var files []string
+	cmd.Flags().StringArrayVar(&files, "anchor", nil, "file with an anchor that was kept elsewhere; repeat")
 	load := identFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		config, key, err := loadHostKey(load)
 		if err != nil {
 			return err
 		}
-		r, err := token.Verify(daemon.RecordsDir(config.State), publicOf(key))
+		anchors, err := readAnchors(files, publicOf(key))
+		if err != nil {
+			return err
+		}
+		r, err := token.VerifyAnchored(daemon.RecordsDir(config.State), publicOf(key), anchors...)
 		if err != nil {
 			return err
 		}

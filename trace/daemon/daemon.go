@@ -175,6 +175,7 @@ func (d *Daemon) maintain(context.Context) {
 			err = d.store.Sync()
 		case <-expire.C:
 			err = d.store.Expire()
+			d.log.Info("anchor of the records: keep it on another machine", "anchor", d.store.Anchor().String())
 		}
 		if err != nil {
 			d.log.Error("sync records failed", "err", err)

@@ -2,11 +2,8 @@ package token
 
 import (
 	"container/heap"
-	"crypto/ed25519"
-	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"time"
 )
@@ -14,8 +11,8 @@ import (
 // minAccounts keeps one user from reserving half of the store.
 const minAccounts = 8
 
-// enforceLimits starts a new segment when the active one is full, and frees
-// space when the store is full; the caller holds the lock.
+// enforceLimits starts a new segment when the active one is full, and begins to
+// free space before the store is full; the caller holds the lock.
 func (s *Store) enforceLimits() error {
 	if s.active.size < s.segmentSize() {
 		return nil
@@ -24,11 +21,10 @@ func (s *Store) enforceLimits() error {
 		return err
 	}
 	expired := s.oldest != 0 && s.oldest < s.now().Add(-s.limits.MaxAge).UnixNano()
-	// The active segment may grow by one record before the next check.
-	if s.total+s.segmentSize() <= s.limits.MaxBytes && !expired {
-		return nil
+	if s.total+s.segmentSize() > s.limits.MaxBytes*15/16 || expired {
+		s.beginCompaction()
 	}
-	return s.makeRoom()
+	return nil
 }
 
 func (s *Store) segmentSize() int64 { return min(max(s.limits.MaxBytes/64, 4<<10), 4<<20) }
@@ -55,17 +51,23 @@ func (s *Store) sealSegment() error {
 // Expire removes records older than the limit; it is cheap if there are none.
 func (s *Store) Expire() error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.failed != nil || s.oldest == 0 || s.oldest >= s.now().Add(-s.limits.MaxAge).UnixNano() {
+		s.mu.Unlock()
 		return nil
 	}
 	if s.active.size > int64(headerSize) {
 		if err := s.sealSegment(); err != nil {
+			s.mu.Unlock()
 			return fmt.Errorf("expire records: %w", err)
 		}
 	}
-	if err := s.makeRoom(); err != nil {
-		return fmt.Errorf("expire records: %w", err)
+	done := s.beginCompaction()
+	s.mu.Unlock()
+	<-done
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stuck != nil {
+		return fmt.Errorf("expire records: %w", s.stuck)
 	}
 	return nil
 }
@@ -79,10 +81,68 @@ type entry struct {
 	bytes   int64
 }
 
+// compaction rewrites the segments that were sealed when it began, without the
+// store's lock: nothing else touches them, and records go on to be stored.
+type compaction struct {
+	store  *Store
+	sealed []*segment
+	total  int64 // of the store when it began
+	freed  int64
+	oldest int64
+}
+
+// beginCompaction begins a compaction unless one runs, and returns what is closed
+// at its end; the caller holds the lock.
+func (s *Store) beginCompaction() chan struct{} {
+	if s.compacting != nil {
+		return s.compacting
+	}
+	done := make(chan struct{})
+	s.compacting = done
+	c := &compaction{store: s, sealed: slices.Clone(s.sealed), total: s.total}
+	began := len(s.sealed)
+	go func() {
+		defer close(done)
+		err := c.makeRoom()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.sealed = append(c.sealed, s.sealed[began:]...)
+		s.total -= c.freed
+		s.stuck = err
+		if err == nil {
+			s.oldest = c.oldest
+		}
+		s.compacting = nil
+	}()
+	return done
+}
+
+// waitForRoom waits until there is room for a record, which is so unless records
+// come faster than room can be made.
+func (s *Store) waitForRoom() error {
+	for {
+		s.mu.Lock()
+		full := s.total+s.segmentSize() > s.limits.MaxBytes
+		done, stuck := s.compacting, s.stuck
+		if full && done == nil && stuck == nil && len(s.sealed) > 0 {
+			done = s.beginCompaction()
+		}
+		s.mu.Unlock()
+		switch {
+		case !full || done == nil && stuck == nil:
+			return nil
+		case done == nil:
+			return fmt.Errorf("the store is full: %w", stuck)
+		}
+		<-done
+	}
+}
+
 // makeRoom removes expired records and, if that is not enough, records chosen
 // as Limits says, until an eighth of the store is free.
-func (s *Store) makeRoom() error {
-	entries, err := s.listEntries()
+func (c *compaction) makeRoom() error {
+	s := c.store
+	entries, err := c.listEntries()
 	if err != nil {
 		return err
 	}
@@ -99,26 +159,25 @@ func (s *Store) makeRoom() error {
 		kept = append(kept, e)
 	}
 	var want int64
-	if over := s.total + s.segmentSize(); over > s.limits.MaxBytes {
+	if over := c.total + s.segmentSize(); over > s.limits.MaxBytes*15/16 {
 		want = over - s.limits.MaxBytes*7/8
 	}
 	for _, e := range chooseRemovals(kept, want-free, s.limits.MaxBytes/2) {
 		gone[e.token] = true
 	}
-	s.oldest = 0
 	for _, e := range kept {
-		if !gone[e.token] && (s.oldest == 0 || e.time < s.oldest) {
-			s.oldest = e.time
+		if !gone[e.token] && (c.oldest == 0 || e.time < c.oldest) {
+			c.oldest = e.time
 		}
 	}
-	return s.removeRecords(gone)
+	return c.removeRecords(gone)
 }
 
 // listEntries lists the records of sealed segments, oldest first.
-func (s *Store) listEntries() ([]entry, error) {
+func (c *compaction) listEntries() ([]entry, error) {
 	at := map[Hash]int{}
 	var list []entry
-	for _, g := range s.sealed {
+	for _, g := range c.sealed {
 		if err := g.scanFrames(func(f *frame, _ Hash) error {
 			if !f.holdsData() {
 				return nil
@@ -233,134 +292,4 @@ func chooseRemovals(entries []entry, want, reserved int64) []entry {
 		}
 	}
 	return out
-}
-
-// removeRecords rewrites the sealed segments without the removed entries,
-// joining segments that have become small. Each step leaves a readable store.
-func (s *Store) removeRecords(gone map[Hash]bool) error {
-	var kept []*segment
-	for _, g := range s.sealed {
-		r := rewriter{store: s, gone: gone, segment: *g}
-		joined := len(kept) > 0 && kept[len(kept)-1].size+g.size < s.segmentSize()
-		if joined {
-			// Continue the previous segment; its entries are copied already.
-			before := kept[len(kept)-1]
-			r.segment.path, r.segment.first, r.segment.before = before.path, before.first, before.before
-			if err := before.scanFrames(r.copyFrame); err != nil {
-				return err
-			}
-		}
-		if err := g.scanFrames(r.copyFrame); err != nil {
-			return err
-		}
-		if !r.changed && !joined {
-			kept = append(kept, g)
-			continue
-		}
-		if err := r.writeFile(); err != nil {
-			return err
-		}
-		s.total += r.segment.size - g.size
-		if joined {
-			s.total -= kept[len(kept)-1].size
-			kept = kept[:len(kept)-1]
-			if err := os.Remove(g.path); err != nil {
-				return err
-			}
-		}
-		kept = append(kept, &r.segment)
-	}
-	s.sealed = kept
-	return s.dropEmptyStart()
-}
-
-// rewriter copies frames, turning runs of removed ones into signed gaps.
-type rewriter struct {
-	store   *Store
-	gone    map[Hash]bool
-	segment segment // what the result is
-	changed bool
-	out     []byte
-	gap     *frame
-	link    Hash
-	signed  bool // the last frame of out is a checkpoint
-}
-
-func (r *rewriter) copyFrame(f *frame, before Hash) error {
-	after := f.nextLink(before)
-	r.link, r.segment.link = after, after
-	switch {
-	case f.holdsData() && r.gone[f.tokenOf()]:
-		r.changed = true
-		r.extendGap(f.number, f.number, f.time, before, after)
-	case f.kind == gapFrame:
-		r.extendGap(f.number, f.last, f.time, f.before, f.after)
-	case f.kind == checkpointFrame && (r.gap != nil || r.signed):
-		// A gap is signed itself, and one checkpoint is enough.
-	default:
-		r.closeGap()
-		r.out = f.appendTo(r.out)
-		r.signed = f.kind == checkpointFrame
-	}
-	if f.holdsData() {
-		r.segment.next = f.number + 1
-	} else if f.kind == gapFrame {
-		r.segment.next = f.last + 1
-	}
-	return nil
-}
-
-func (r *rewriter) extendGap(first, last uint64, at int64, before, after Hash) {
-	if r.gap == nil {
-		r.gap = &frame{kind: gapFrame, number: first, before: before}
-	}
-	r.gap.last, r.gap.time, r.gap.after = last, at, after
-}
-
-func (r *rewriter) closeGap() {
-	if r.gap == nil {
-		return
-	}
-	r.gap.signature = ed25519.Sign(r.store.key, r.gap.signedBytes())
-	r.out = r.gap.appendTo(r.out)
-	r.gap, r.signed = nil, false
-}
-
-func (r *rewriter) writeFile() error {
-	r.closeGap()
-	if !r.signed {
-		r.out = r.store.makeCheckpoint(r.segment.next-1, r.store.now().UnixNano(), r.link).appendTo(r.out)
-	}
-	if err := writeFile(r.segment.path, r.segment.encodeHeader(), r.out); err != nil {
-		return fmt.Errorf("make room: %w", err)
-	}
-	r.segment.size = int64(headerSize + len(r.out))
-	return nil
-}
-
-// dropEmptyStart removes leading segments that hold nothing but gaps: the chain
-// then starts later.
-func (s *Store) dropEmptyStart() error {
-	stop := errors.New("holds records")
-	for len(s.sealed) > 0 {
-		g := s.sealed[0]
-		err := g.scanFrames(func(f *frame, _ Hash) error {
-			if f.holdsData() {
-				return stop
-			}
-			return nil
-		})
-		if errors.Is(err, stop) {
-			return nil
-		}
-		if err == nil {
-			err = os.Remove(g.path)
-		}
-		if err != nil {
-			return err
-		}
-		s.total -= g.size
-		s.sealed = s.sealed[1:]
-	}
-	return nil
 }

@@ -75,12 +75,12 @@ func TestFloodAroundAnAttack(t *testing.T) {
 		}
 		return token
 	}
-	for i := range 4000 {
+	for i := range 2000 {
 		ask(i, 7)
 	}
 	attack := ask(-1, 9)
-	for i := range 8000 {
-		ask(4000+i, 7)
+	for i := range 3000 {
+		ask(2000+i, 7)
 	}
 	s.Close()
 	if e, err := Get(dir, attack); err != nil || e.Problem != nil {

@@ -48,9 +48,13 @@ type Store struct {
 	total    int64 // bytes of all segments
 	unsigned bool  // records since the last checkpoint
 	written  uint64
-	oldest   int64 // time of the oldest record, for expiry; 0 when unknown
-	failed   error // a write that failed: nothing after it would be reliable
-	buf      []byte
+	oldest   int64  // time of the oldest record, for expiry; 0 when unknown
+	failed   error  // a write that failed: nothing after it would be reliable
+	anchored Anchor // as written last
+	stuck    error  // why the last compaction did not make room
+	// compacting is closed at the end of the compaction that runs; nil if none.
+	compacting chan struct{}
+	buf        []byte
 
 	syncing sync.Mutex // one fsync at a time; guards synced
 	synced  uint64
@@ -143,6 +147,12 @@ func (s *Store) Close() error {
 	err := s.Sync()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for s.compacting != nil {
+		done := s.compacting
+		s.mu.Unlock()
+		<-done
+		s.mu.Lock()
+	}
 	return errors.Join(err, s.file.Close(), s.lock.Close())
 }
 
@@ -181,6 +191,9 @@ func (s *Store) putFrame(f *frame, record []byte, durable bool) error {
 	rand.Read(f.salt[:])
 	f.commit = Commit(f.salt, record)
 	f.coding, f.data = compressRecord(record)
+	if err := s.waitForRoom(); err != nil {
+		return fmt.Errorf("store record: %w", err)
+	}
 	number, err := s.appendFrame(f, durable)
 	if err != nil {
 		return fmt.Errorf("store record: %w", err)
@@ -250,8 +263,18 @@ func (s *Store) Sync() error {
 		s.unsigned = false
 	}
 	number := s.written
+	anchor := s.makeAnchor()
+	changed := anchor.Number != s.anchored.Number || anchor.First != s.anchored.First
+	s.anchored = anchor
 	s.mu.Unlock()
-	return s.syncTo(number)
+	if err := s.syncTo(number); err != nil || !changed {
+		return err
+	}
+	// After the records: an anchor must not state what a crash may take.
+	if err := writeFile(filepath.Join(s.dir, anchorFile), []byte(anchor.String()+"\n")); err != nil {
+		return fmt.Errorf("write anchor: %w", err)
+	}
+	return nil
 }
 
 // syncTo waits until record number is on the disk. Those who wait at the same

@@ -54,6 +54,12 @@ func hideSocket(how, address string) error {
 		if _, _, errno := unix.Syscall6(unix.SYS_IO_URING_REGISTER, ring, registerFiles, uintptr(unsafe.Pointer(&fds)), 1, 0, 0); errno != 0 {
 			return fmt.Errorf("io_uring_register: %w", errno)
 		}
+	case "memory":
+		// Kept until the process ends, as is the connection.
+		if _, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANON); err != nil {
+			return err
+		}
+		time.Sleep(time.Minute)
 	case "flight":
 		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
@@ -140,6 +146,7 @@ func TestWhatStandsInTheWay(t *testing.T) {
 			want    record.Obstacle
 			detail  string
 		}{
+			{"HIDE_SOCKET=memory HIDE_ADDRESS=127.0.0.1:OUT exec " + os.Args[0], record.Memory, "/dev/zero"},
 			{"tail -f " + file + " | nc 127.0.0.1 OUT", record.OpenFile, file},
 			{"exec socat PTY,link=" + dir + "/pty TCP:127.0.0.1:OUT", record.Terminal, "pts/"},
 			{"exec socat UDP-RECV:0,bind=127.0.0.1 TCP:127.0.0.1:OUT", record.Datagram, "UDP"},
