@@ -34,6 +34,10 @@ func TestMain(m *testing.M) {
 			syscall.CloseOnExec(fd)
 		}
 	}
+	if address := os.Getenv("SERVE_CONNECTIONS"); address != "" {
+		acceptAll(address)
+		return
+	}
 	var err error
 	if binaries, err = os.MkdirTemp("", "trace-lab-"); err == nil {
 		err = build(binaries)

@@ -226,23 +226,30 @@ static __always_inline void tell(struct sock *sk, struct begun *b, __u32 kind, _
 	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
 }
 
+/* The process that has locked a socket; false if none of ours has. */
+static __always_inline int locked_by(struct sock *sk, __u32 *pid, __u64 *start)
+{
+	if (!sk->sk_lock.owned)
+		return 0;
+	struct task_struct *by = ((struct task_struct *)bpf_get_current_task_btf())->group_leader;
+	*pid = pid_seen(by);
+	*start = by->start_boottime;
+	return *pid != 0;
+}
+
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(changed, struct sock *sk, int before, int now)
 {
+	__u32 pid = 0;
+	__u64 start = 0;
+	struct begun *b;
+
 	if (now != TCP_SYN_SENT && now != TCP_ESTABLISHED && now != TCP_FIN_WAIT1 && now != TCP_LAST_ACK && now != TCP_CLOSE)
 		return 0;
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
-	__u32 pid = 0;
-	__u64 start = 0;
-	if (sk->sk_lock.owned) {
-		struct task_struct *by = ((struct task_struct *)bpf_get_current_task_btf())->group_leader;
-		pid = pid_seen(by);
-		start = by->start_boottime;
-	}
-	struct begun *b;
 	if (now == TCP_SYN_SENT || (now == TCP_ESTABLISHED && before == TCP_SYN_RECV)) {
-		if (now == TCP_SYN_SENT && !pid)
+		if (now == TCP_SYN_SENT && !locked_by(sk, &pid, &start))
 			return 0;
 		b = bpf_sk_storage_get(&connections, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 		if (!b)
@@ -250,8 +257,8 @@ int BPF_PROG(changed, struct sock *sk, int before, int now)
 		b->time = bpf_ktime_get_boot_ns();
 		b->side = now == TCP_SYN_SENT ? OUTBOUND : INBOUND;
 		b->told = 0;
-		b->pid = now == TCP_SYN_SENT ? pid : 0;
-		b->start = now == TCP_SYN_SENT ? start : 0;
+		b->pid = pid;
+		b->start = start;
 		if (now == TCP_ESTABLISHED)
 			tell(sk, b, OPENED, 0, 0);
 		return 0;
@@ -265,10 +272,9 @@ int BPF_PROG(changed, struct sock *sk, int before, int now)
 	}
 	if (before == TCP_SYN_SENT)
 		return 0;	/* it never was open */
-	/* Without any process of ours it is another namespace's. */
-	if (!pid && !b->pid && b->side == OUTBOUND)
-		return 0;
 	b->told = 1;
+	if (!locked_by(sk, &pid, &start))
+		start = 0;
 	tell(sk, b, CLOSED, pid, start);
 	return 0;
 }

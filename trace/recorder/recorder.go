@@ -52,7 +52,7 @@ const (
 	// pollEvery is how often events are read.
 	pollEvery = 100 * time.Millisecond
 	// lookEvery is how often processes are looked at, at most; a look that takes
-	// longer than a hundredth of it makes the next one later.
+	// longer than a two-hundredth of it makes the next one later.
 	lookEvery = 500 * time.Millisecond
 	// maxWalks bounds the walks of one look.
 	maxWalks   = 32
@@ -163,7 +163,7 @@ func (r *Recorder) run() {
 			if r.wantsLook() && !now.Before(nextLook) {
 				begun := time.Now()
 				r.look()
-				nextLook = now.Add(max(lookEvery, 100*time.Since(begun)))
+				nextLook = now.Add(max(lookEvery, 200*time.Since(begun)))
 			}
 			if now.After(nextFlush) {
 				r.flush()

@@ -17,7 +17,7 @@ import (
 )
 
 // newWriter is a recorder without kernel programs, fed by the test.
-func newWriter(t *testing.T, dir string, config Configuration) *Recorder {
+func newWriter(t testing.TB, dir string, config Configuration) *Recorder {
 	t.Helper()
 	testkit.Root(t)
 	c := walk.DefaultConfiguration()
