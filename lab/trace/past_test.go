@@ -109,3 +109,35 @@ func (l *lab) attackedAndOver(port int, attack func()) (attackerPort uint16, at 
 	time.Sleep(1500 * time.Millisecond)
 	return c.RemoteAddr().(*net.TCPAddr).AddrPort().Port(), at
 }
+
+// TestLoginIsOver asks about connections that are open still, of programs that
+// their user left running when he logged out.
+func TestLoginIsOver(t *testing.T) {
+	testkit.Tool(t, "tmux")
+	l := newLab(t, "h1", "h2")
+	me := l.investigator()
+	h1, h2 := l.hosts[0], l.hosts[1]
+	h1.daemon(me)
+	h2.daemon(me)
+	h2.sshd()
+	for port, leave := range map[int]string{
+		9001: fmt.Sprintf("tmux -L %s new -d 'sleep 1; nc %s 9001'", filepath.Base(l.dir), victimAddr),
+		9002: fmt.Sprintf("nohup sh -c 'sleep 1; exec nc %s 9002' > /dev/null 2>&1 < /dev/null &", victimAddr),
+	} {
+		from := l.attacked(port, func() {
+			if out, err := h1.run(fmt.Sprintf("%s 10.0.0.2 \"%s\"", l.ssh(), leave)); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+		})
+		h2.until("the login is over", "ss -tnH state established dst 10.0.0.1 | grep -q . || echo over")
+		casePath := filepath.Join(l.dir, fmt.Sprint(port, ".json"))
+		shown, err := l.trace("start", "10.0.0.2", fmt.Sprintf("%d,%d", from, port), "--case", casePath, "--call")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("\n%s", shown)
+		if got, want := outline(l.judged(casePath).Root, 0), "10.0.0.2 proven\n 10.0.0.1 proven"; got != want {
+			t.Errorf("the chain is\n%s\nwant\n%s", got, want)
+		}
+	}
+}
