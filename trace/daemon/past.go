@@ -34,8 +34,16 @@ func (d *Daemon) startRecorder() {
 // answerPast answers a question with a time. It leaves those about connections
 // that are open still, and those that nothing is recorded of, to the present.
 func (d *Daemon) answerPast(ctx context.Context, u question) (reply protocol.Reply, after func(context.Context), ok bool) {
+	if !d.config.lists(u.asker) {
+		// A look-up may read much of the disk.
+		return d.replyNoOwner(u, "asker may not ask about a time", protocol.UnknownError), nil, true
+	}
 	if d.past == nil {
 		return reply, nil, false
+	}
+	if !d.saveBudget.takeToken(u.asker, u.at) {
+		d.Stats.OverBudget.Add(1)
+		return d.replyNoOwner(u, "asker is over its budget", protocol.UnknownError), nil, true
 	}
 	ctx, cancel := context.WithTimeout(ctx, d.config.Deadline)
 	defer cancel()
@@ -57,10 +65,6 @@ func (d *Daemon) answerPast(ctx context.Context, u question) (reply protocol.Rep
 		return reply, nil, false
 	case p.Direction == kernel.Inbound && !u.Remote.IsValid():
 		return d.replyNoOwner(u, "connection was not opened here", protocol.NoUser), nil, true
-	}
-	if u.granted != protocol.ID && !d.saveBudget.takeToken(u.asker, u.at) {
-		d.Stats.OverBudget.Add(1)
-		u.granted, u.note = protocol.ID, "asker is over its budget for "+u.Kind.String()
 	}
 	r := u.newRecord()
 	r.UID, r.User, r.Direction, r.Begun, r.Ended = &p.UID, d.finder.UserName(p.UID), p.Direction.String(), p.Begun, p.Ended

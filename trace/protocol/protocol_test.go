@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -32,6 +33,11 @@ func TestRequests(t *testing.T) {
 		{"1,2:ID:192.0.2.7", Request{Ports: Ports{1, 2}, Remote: v4}, nil},
 		{"1,2:SV:2001:db8::1", Request{Ports: Ports{1, 2}, Kind: Save, Remote: v6}, nil},
 		{"1,2:SV:::ffff:192.0.2.7", Request{Ports: Ports{1, 2}, Kind: Save, Remote: v4}, nil},
+		{"1,2:ID@1764278400", Request{Ports: Ports{1, 2}, At: time.Unix(1764278400, 0).UTC()}, nil},
+		{"1,2:SV_REC@1:7:2001:db8::1", Request{Ports: Ports{1, 2}, Kind: SaveRec, Session: 7, Remote: v6, At: time.Unix(1, 0).UTC()}, nil},
+		{"1,2:ID@", Request{Ports: Ports{1, 2}}, ErrSyntax},
+		{"1,2:ID@-5", Request{Ports: Ports{1, 2}}, ErrSyntax},
+		{"1,2:SV@99999999999:192.0.2.7", Request{Ports: Ports{1, 2}, Kind: ID, BadAddress: true}, ErrSyntax},
 		{"1,2:ID_REC:0", Request{Ports: Ports{1, 2}, Kind: IDRec}, nil},
 		{"1,2:SV_REC:4294967295", Request{Ports: Ports{1, 2}, Kind: SaveRec, Session: 1<<32 - 1}, nil},
 		{"1,2 : SV_REC : 7 : 192.0.2.7", Request{Ports: Ports{1, 2}, Kind: SaveRec, Session: 7, Remote: v4}, nil},
