@@ -53,7 +53,8 @@ const (
 	pollEvery = 100 * time.Millisecond
 	// lookEvery is how often processes are looked at, at most; a look that takes
 	// longer than a two-hundredth of it makes the next one later.
-	lookEvery = 500 * time.Millisecond
+	lookEvery   = 500 * time.Millisecond
+	lookAtLeast = 5 * time.Second // even where looks take long
 	// maxWalks bounds the walks of one look.
 	maxWalks   = 32
 	flushEvery = 5 * time.Second
@@ -163,7 +164,7 @@ func (r *Recorder) run() {
 			if r.wantsLook() && !now.Before(nextLook) {
 				begun := time.Now()
 				r.look()
-				nextLook = now.Add(max(lookEvery, 200*time.Since(begun)))
+				nextLook = now.Add(min(max(lookEvery, 200*time.Since(begun)), lookAtLeast))
 			}
 			if now.After(nextFlush) {
 				r.flush()
