@@ -82,6 +82,11 @@ func isEstablished() []expr.Any {
 	}
 }
 
+// hasNoSource matches IPv6 packets whose source is "::".
+func hasNoSource() []expr.Any {
+	return append(source(true), &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: make([]byte, 16)})
+}
+
 // hasForgedSource matches packets whose source is not routed to the interface
 // that they came in on.
 func hasForgedSource() []expr.Any {
@@ -132,14 +137,27 @@ func isICMPEcho(v6 bool) []expr.Any {
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{kind}})
 }
 
-// isLinkLocalICMPv6 matches neighbour discovery (RFC 4861): hop limit 255, so it
-// was not and cannot be forwarded.
-func isLinkLocalICMPv6() []expr.Any {
+// hasHopByHop matches IPv6 packets that begin with hop-by-hop options (RFC 8200,
+// section 4.3: they come first or not at all).
+func hasHopByHop() []expr.Any {
+	return append(isFamily(true),
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 6, Len: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_HOPOPTS}})
+}
+
+// isNeighbourDiscovery matches RFC 4861, but for advertisements of
+// routers and redirects, by which a honeypot could change where this machine sends.
+// Its hop limit of 255 shows that it was not forwarded, and it has no extension
+// headers, which could ask for an error to a forged source.
+func isNeighbourDiscovery() []expr.Any {
 	return append(append(isFamily(true),
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 7, Len: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{255}}), append(isProto(unix.IPPROTO_ICMPV6),
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{255}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 6, Len: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_ICMPV6}}), append(isProto(unix.IPPROTO_ICMPV6),
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1},
 		&expr.Cmp{Op: expr.CmpOpGte, Register: 1, Data: []byte{133}},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{134}},
 		&expr.Cmp{Op: expr.CmpOpLte, Register: 1, Data: []byte{136}})...)
 }
 

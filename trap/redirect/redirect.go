@@ -15,6 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// inetIngress is NF_INET_INGRESS (Linux 5.10 and later), the hook before all that
+// reads a packet of a family.
+const inetIngress = 5
+
 // tableName is the nftables table this package owns.
 const tableName = "dragnet-trap"
 
@@ -36,6 +40,9 @@ func New(c Configuration, port uint16) (*Translator, error) {
 // Start puts the rules in, in one transaction that replaces those of an earlier
 // run: connections that were redirected before go on. It needs CAP_NET_ADMIN.
 func (t *Translator) Start(context.Context) error {
+	if _, err := netlink.LinkByName(t.c.Inside); err != nil {
+		return fmt.Errorf("redirect.inside: interface %s: %w", t.c.Inside, err)
+	}
 	if err := t.addRoutes(); err != nil {
 		return errors.Join(err, t.removeRoutes())
 	}
@@ -153,6 +160,9 @@ func (t *Translator) load(redirecting bool) error {
 	chain := func(name string, kind nftables.ChainType, hook *nftables.ChainHook, priority nftables.ChainPriority) *nftables.Chain {
 		return conn.AddChain(&nftables.Chain{Name: name, Table: b.table, Type: kind, Hooknum: hook, Priority: &priority, Policy: &accept})
 	}
+	ingress := conn.AddChain(&nftables.Chain{
+		Name: "ingress", Table: b.table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookRef(inetIngress), Priority: nftables.ChainPriorityFilter, Device: t.c.Inside,
+	})
 	mangle := chain("prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityMangle)
 	nat := chain("gate", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, *nftables.ChainPriorityNATDest)
 	forward := chain("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, *nftables.ChainPriorityFilter-10)
@@ -166,6 +176,10 @@ func (t *Translator) load(redirecting bool) error {
 			a.addAnswering(b, forward, append(onInterface(t.c.Inside), isReply()...))
 		}
 	}
+	// The kernel reads hop-by-hop options before all other hooks, and answers one it
+	// does not know with an error, which has the packet in it, to a source that may be
+	// forged. Only multicast listeners' reports need them, and nobody listens here.
+	b.rule(ingress, hasHopByHop(), counter(), verdict(expr.VerdictDrop))
 	t.addInternal(b, mangle, nat, forward, redirecting)
 	if t.c.Outside != "" && redirecting {
 		t.addGate(b, mangle, nat, unused, alive)
@@ -214,10 +228,12 @@ func after(n netip.Prefix) (netip.Addr, bool) {
 // machine, and nothing else that they originate passes.
 func (t *Translator) addInternal(b *builder, mangle, nat, forward *nftables.Chain, redirecting bool) {
 	inside := onInterface(t.c.Inside)
-	// Neighbour discovery and what is sent to this link alone does not travel.
-	b.rule(mangle, inside, isLinkLocalICMPv6(), verdict(expr.VerdictAccept))
-	// Under another's address a honeypot could speak in that one's connections.
+	// Under another's address a honeypot could speak in that one's connections, and
+	// have this machine answer to it, with an error or a redirect.
 	b.rule(mangle, inside, hasForgedSource(), counter(), verdict(expr.VerdictDrop))
+	b.rule(mangle, inside, isNeighbourDiscovery(), verdict(expr.VerdictAccept))
+	// Who has no address yet may only look for neighbours.
+	b.rule(mangle, inside, hasNoSource(), counter(), verdict(expr.VerdictDrop))
 	// Packets of sessions that the array has are found by their socket.
 	b.rule(mangle, inside, isProto(unix.IPPROTO_TCP), hasSocket(), setMark(t.c.Mark), verdict(expr.VerdictAccept))
 	// What belongs to a session that came from outside is the honeypot's answer.
