@@ -46,37 +46,3 @@ func randomPrefix(p netip.Prefix, random *rand.Rand) netip.Prefix {
 		}
 	}
 }
-
-// Bounds of what an honest witness returns: sprayFactor times what its flows
-// would give if the hash spread them evenly, and sprayRest on top of that for
-// small logs.
-const (
-	sprayFactor = 8
-	sprayRest   = 64
-)
-
-// Sprays reports whether a witness returned far more answers than the number of
-// flows it claims can explain: one that has not seen the traffic and wants to
-// be opened all the same must answer under every tuple that fits the keys.
-func (q *Inquiry) Sprays(h *TestimonySummary) bool {
-	expected := 0.0
-	for _, clues := range q.askedClues() {
-		// A join gives no more than its rarest clue; each flow falls into one
-		// of the keys asked with their share of all keys.
-		least := float64(h.Flows)
-		for _, i := range clues {
-			share := float64(len(q.clues[i].tuples)) / countKeys(&q.config)
-			least = min(least, float64(h.Flows)*min(1, share))
-		}
-		expected += least
-	}
-	return float64(h.Answers) > sprayFactor*expected+sprayRest
-}
-
-// countKeys is how many values a key may have.
-func countKeys(c *Configuration) float64 {
-	if c.Hash.Bits == 0 {
-		return 1 // a product's keys are not evenly spread: expect anything
-	}
-	return float64(uint64(1) << c.Hash.Bits)
-}

@@ -34,6 +34,9 @@ type TestimonySummary struct {
 	Collisions int `json:"collisions"`
 	// Forged answers committed to our key but held nothing valid.
 	Forged int `json:"forged,omitempty"`
+	// Sprays says that it returned far more answers than an honest witness would: it
+	// is not believed.
+	Sprays bool `json:"sprays,omitempty"`
 	// Refused says why the witness did not answer; empty if it did.
 	Refused string `json:"refused,omitempty"`
 	// AnswerBytes is the size of the testimony as it travelled.

@@ -103,8 +103,10 @@ func (q *Inquiry) addStatement(witness string, branch int, o *opener, h *dossier
 	}
 }
 
-// Result is the current state of the inquiry: more answers may still come.
+// Result is the current state of the inquiry: more answers may still come. What a
+// witness said that sprayed counts for nothing (Sprays).
 func (q *Inquiry) Result() Result {
+	q.markSprays()
 	r := Result{
 		Version: 1, Pattern: q.pattern.String(), Hash: q.config.Hash.String(), Bits: int(q.config.Hash.Bits),
 		Mode: q.config.Mode.String(), Join: "witness", Epoch: q.config.Epoch, Quorum: q.config.Quorum,
@@ -120,7 +122,7 @@ func (q *Inquiry) Result() Result {
 		r.Collisions += w.Collisions
 	}
 	for host, s := range q.hosts {
-		if f, ok := q.judgeSuspect(host, s); ok {
+		if f, ok := q.judgeSuspect(host, q.believable(s)); ok {
 			r.Hosts = append(r.Hosts, f)
 		}
 	}

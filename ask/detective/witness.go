@@ -24,6 +24,8 @@ type KnownWitness struct {
 	Verified bool
 	// Networks are its own.
 	Networks []netip.Prefix
+	// Earlier is what it said in earlier inquiries.
+	Earlier Earlier
 }
 
 func (s *KnownWitness) testifiesAs() string {
@@ -117,7 +119,9 @@ func (q *Inquiry) isOwnJoin(host flow.Host, events map[int][]attested, witnesses
 // Agreed is the largest number of classes that name one host: staged asking
 // stops when it reaches the quorum.
 func (q *Inquiry) Agreed() (most int) {
+	q.markSprays()
 	for _, s := range q.hosts {
+		s = q.believable(s)
 		names := map[string]bool{}
 		for _, m := range s.matches {
 			names[m.witness] = true

@@ -85,6 +85,7 @@ func (c *community) witness(name string, log flow.Log, networks []netip.Prefix, 
 	conf.Listen, conf.Key = "127.0.0.1:0", filepath.Join(dir, "key")
 	conf.Roster = endpoint.RosterConfiguration{File: c.rosterFile(), Signer: c.clearing.Public().String()}
 	conf.Policy.TooCommon, conf.Policy.EpochDays = 0, 36500
+	conf.Policy.Independent, conf.Policy.Masks = 1, nil // one detective asks, about ports too
 	if change != nil {
 		change(&conf)
 	}

@@ -256,6 +256,9 @@ func (r *History) Run(ctx context.Context, c Configuration, p *pattern.Pattern, 
 	if number, err = r.Begin(ctx, time.Now(), a, p); err != nil {
 		return 0, nil, err
 	}
+	if c.Earlier, err = r.earlier(ctx); err != nil {
+		return number, nil, err
+	}
 	notes, enter := make(chan Note, 1024), make(chan error, 1)
 	go func() { enter <- r.writeNotes(context.WithoutCancel(ctx), number, notes) }()
 	told := c.Note

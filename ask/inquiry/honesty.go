@@ -4,7 +4,9 @@ import (
 	"context"
 	"database/sql"
 
+	"dragnet/ask/detective"
 	"dragnet/internal/state"
+	"dragnet/wire/identity"
 )
 
 // Honesty is how one witness has behaved so far. Its JSON form is the command
@@ -25,7 +27,7 @@ type Honesty struct {
 	// Decoys it answered, and those of which something opened: lies.
 	Decoys int `json:"decoys"`
 	Lies   int `json:"lies"`
-	// Sprays are testimonies with more answers than its flows explain.
+	// Sprays are testimonies with far more answers than an honest witness would give.
 	Sprays int `json:"sprays"`
 }
 
@@ -54,6 +56,24 @@ func (r *History) Honesty(ctx context.Context) (out []Honesty, err error) {
 			SUM(a.spray)
 			FROM inquiry_witness a JOIN inquiry i ON i.number = a.inquiry
 			WHERE a.status <> 'waiting' GROUP BY a.pin ORDER BY 1`)
+	})
+	return out, err
+}
+
+// earlier is what each witness said before, where it did not spray.
+func (r *History) earlier(ctx context.Context) (out map[identity.Public]detective.Earlier, err error) {
+	err = r.db.View(ctx, func(tx *state.Tx) error {
+		out = map[identity.Public]detective.Earlier{}
+		return tx.Each(func(rows *sql.Rows) error {
+			var pin string
+			var n, flows int64
+			if err := rows.Scan(&pin, &n, &flows); err != nil {
+				return err
+			}
+			key, err := identity.ParsePublic(pin)
+			out[key] = detective.Earlier{Inquiries: int(n), Flows: uint64(flows)}
+			return err
+		}, `SELECT pin, COUNT(*), MAX(flows) FROM inquiry_witness WHERE status = 'answered' AND spray = 0 GROUP BY pin`)
 	})
 	return out, err
 }

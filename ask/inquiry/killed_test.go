@@ -243,6 +243,7 @@ func (c *community) childWitness(name string, change func(*endpoint.Configuratio
 	conf.Key = filepath.Join(dir, "key")
 	conf.Roster = endpoint.RosterConfiguration{File: c.rosterFile(), Signer: c.clearing.Public().String()}
 	conf.Policy.TooCommon, conf.Policy.EpochDays = 0, 36500
+	conf.Policy.Independent, conf.Policy.Masks = 1, nil // one detective asks, about ports too
 	change(&conf)
 	k, err := identity.Create(conf.Key)
 	if err != nil {

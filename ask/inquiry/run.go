@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,6 +31,8 @@ type Configuration struct {
 	MaxAnswer int
 	// Parallel bounds the connections at a time.
 	Parallel int
+	// Earlier, if set, is what witnesses said in earlier inquiries.
+	Earlier map[identity.Public]detective.Earlier
 	// Asking, if set, sees what the question gives away before anybody is
 	// asked; an error of it ends the inquiry.
 	Asking func([]detective.MeteredKey) error
@@ -51,7 +54,7 @@ type Note struct {
 	Detail string
 	// Heard summarises the answer.
 	Heard *detective.TestimonySummary
-	// Spray says that it has more answers than its flows explain.
+	// Spray says that it has far more answers than an honest witness would give.
 	Spray bool
 	// State is that of the inquiry: "12 of 20 answered, 3 refused, 5 silent".
 	State string
@@ -119,7 +122,22 @@ func Run(ctx context.Context, c Configuration, p *pattern.Pattern) (*Summary, er
 		}
 	}
 	out.Result = inquiry.Result()
+	a.noteSprays(contacts, &out.Result)
 	return out, ctx.Err()
+}
+
+// noteSprays notes who sprayed, now that all answers can be compared.
+func (a *asking) noteSprays(contacts []Contact, r *detective.Result) {
+	for i := range r.Witnesses {
+		h := &r.Witnesses[i]
+		at := slices.IndexFunc(contacts, func(c Contact) bool { return c.Name == h.Name })
+		if at >= 0 && h.Sprays && a.c.Note != nil {
+			a.c.Note(Note{
+				Witness: h.Name, Key: contacts[at].Key, Status: Answered, Detail: "far more answers than an honest witness would give: not believed",
+				Heard: h, Spray: true, State: a.tally.String(),
+			})
+		}
+	}
 }
 
 // askStage asks some witnesses and returns when all have answered or the deadline
@@ -154,9 +172,16 @@ func (a *asking) askStage(ctx context.Context, contacts []Contact) error {
 	return ctx.Err()
 }
 
+// sourceOf is a contact with what it said before.
+func (a *asking) sourceOf(c *Contact) detective.KnownWitness {
+	s := c.Source()
+	s.Earlier = a.c.Earlier[c.Key]
+	return s
+}
+
 func (a *asking) startAsking(c *Contact) {
 	a.mu.Lock()
-	a.inquiry.AddSource(c.Source())
+	a.inquiry.AddSource(a.sourceOf(c))
 	a.mu.Unlock()
 	a.noteStatus(c, Waiting, "", nil)
 }
@@ -170,7 +195,7 @@ func (a *asking) noteStatus(c *Contact, s AskStatus, detail string, h *detective
 
 func (a *asking) setStatus(c *Contact, s AskStatus, detail string, h *detective.TestimonySummary) {
 	if a.tally.Set(c.Name, s) && a.c.Note != nil {
-		a.c.Note(Note{Witness: c.Name, Key: c.Key, Status: s, Detail: detail, Heard: h, Spray: h != nil && a.inquiry.Sprays(h), State: a.tally.String()})
+		a.c.Note(Note{Witness: c.Name, Key: c.Key, Status: s, Detail: detail, Heard: h, State: a.tally.String()})
 	}
 }
 
@@ -206,7 +231,7 @@ func (a *asking) openTestimony(ctx context.Context, c *Contact, data []byte) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	h, err := a.inquiry.OpenTestimonyFrom(context.WithoutCancel(ctx), c.Source(), sealed)
+	h, err := a.inquiry.OpenTestimonyFrom(context.WithoutCancel(ctx), a.sourceOf(c), sealed)
 	switch {
 	case err != nil:
 		a.setStatus(c, StatusOf(err, false), err.Error(), nil)

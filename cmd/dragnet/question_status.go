@@ -84,7 +84,8 @@ func newQuestionWitnesses() *cobra.Command {
 		Short: "Show how each witness has behaved so far",
 		Long: `Witnesses summarises the record by witness: how often it answered, and what
 speaks against it. A lie is an answer to a decoy that opened; a spray is a
-testimony with far more answers than its flows explain.`,
+testimony with far more answers than an honest witness would give, judged by what
+others of its size answer and what it said before; it counts for nothing.`,
 		Args: cobra.NoArgs,
 	}
 	output, address := cli.OutputFlag(cmd), stateFlag(cmd)

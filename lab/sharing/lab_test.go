@@ -218,6 +218,7 @@ witness:
   policy:
     floor: 1         # the incident's logs are so small that keys have 3 bits
     too_common: 0
+    independent: 1
 `, name, strings.Join(list, ", "), filepath.Join(dir, "store"), log, reached, c.keyFile(name), c.signer, c.url("clearing")))
 	fmt.Fprintf(&c.book, "  - name: %s\n    key: %s\n    organisation: %s\n    networks: [%s]\n", name, c.key(name), name, strings.Join(list, ", "))
 	r := &running{name: name, conf: conf, signs: []string{`"msg":"witness started"`, `"msg":"file imported"`, `"msg":"epochs published"`}}

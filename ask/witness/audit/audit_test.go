@@ -62,13 +62,20 @@ func asked(who string, n int) audit.VerifiedQuestion {
 	return a
 }
 
+// alone are the default rules for one detective, about any mask.
+func alone() policy.Rules {
+	rules := policy.Default()
+	rules.Independent, rules.Masks = 1, nil
+	return rules
+}
+
 // TestEnvelopesServeOnce: an answered envelope is a replay, one that was started
 // and not finished is taken up again without being counted twice.
 func TestEnvelopesServeOnce(t *testing.T) { both(t, envelopesServeOnce) }
 
 func envelopesServeOnce(t *testing.T, address string) {
 	d, _ := openAt(t, address)
-	rules := policy.Default()
+	rules := alone()
 	rules.PerOrganisation.Questions = 2
 	first, err := d.Begin(t.Context(), noon, &rules, asked("a", 1))
 	if err != nil || first.Verdict.Refusal != dossier.Answered {
@@ -106,7 +113,7 @@ func envelopesServeOnce(t *testing.T, address string) {
 // TestEndlessRetries: what fails every time is not retried for ever.
 func TestEndlessRetries(t *testing.T) {
 	d, _ := open(t)
-	rules := policy.Default()
+	rules := alone()
 	for i := range 4 {
 		_, err := d.Begin(t.Context(), noon, &rules, asked("a", 1))
 		if (i < 3) != (err == nil) {
@@ -118,7 +125,7 @@ func TestEndlessRetries(t *testing.T) {
 // TestFlood: refused questions fill the audit log only so far.
 func TestFlood(t *testing.T) {
 	d, _ := open(t)
-	rules := policy.Default()
+	rules := alone()
 	rules.PerOrganisation.Questions = 2
 	for n := range 6 {
 		c, err := d.Begin(t.Context(), noon, &rules, asked("a", n))
@@ -143,7 +150,7 @@ func TestIndependentDetectives(t *testing.T) { both(t, independentDetectives) }
 
 func independentDetectives(t *testing.T, address string) {
 	d, _ := openAt(t, address)
-	rules := policy.Default()
+	rules := alone()
 	rules.Independent = 2
 	judge := func(now time.Time, a audit.VerifiedQuestion) dossier.Refusal {
 		c, err := d.Begin(t.Context(), now, &rules, a)
@@ -188,7 +195,7 @@ func TestOneOrganisationCannotSilenceOthers(t *testing.T) {
 
 func oneOrganisationCannotSilenceOthers(t *testing.T, address string) {
 	d, _ := openAt(t, address)
-	rules := policy.Default()
+	rules := alone()
 	rules.PerOrganisation.Questions, rules.PerRoster.Questions = 10, 15
 	answered := 0
 	for n := range 60 {
@@ -213,7 +220,7 @@ func TestHostsAreCharged(t *testing.T) { both(t, hostsAreCharged) }
 
 func hostsAreCharged(t *testing.T, address string) {
 	d, _ := openAt(t, address)
-	rules := policy.Default()
+	rules := alone()
 	rules.PerOrganisation.Hosts, rules.PerRoster.Hosts = 10, 15
 	for i, step := range []struct {
 		who   string
@@ -259,7 +266,7 @@ func TestRecordIsTamperEvident(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d, db := open(t)
-			rules := policy.Default()
+			rules := alone()
 			for n := range 3 {
 				c, err := d.Begin(t.Context(), noon, &rules, asked("a", n))
 				if err == nil {
@@ -301,7 +308,7 @@ func TestRecordIsTamperEvident(t *testing.T) {
 // TestListTellsWhatWasSeen: masks and keys, never more than a question holds.
 func TestListTellsWhatWasSeen(t *testing.T) {
 	d, _ := open(t)
-	rules := policy.Default()
+	rules := alone()
 	rules.Detectives = []string{"b"}
 	if _, err := d.Begin(t.Context(), noon, &rules, asked("a", 1)); err != nil {
 		t.Fatal(err)
@@ -327,7 +334,7 @@ func TestAgainstModel(t *testing.T) {
 	run := 0
 	rapid.Check(t, func(r *rapid.T) {
 		run++ // each far from all others
-		rules := policy.Default()
+		rules := alone()
 		rules.PerOrganisation.Questions, rules.PerRoster.Questions, rules.EpochDays = 3, 5, 36500
 		type one struct {
 			who   string

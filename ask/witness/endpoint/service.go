@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -100,6 +101,9 @@ func (s *Service) Start(ctx context.Context) (err error) {
 	}
 	for i := range s.config.Relays {
 		s.group.GoWithoutError(func(ctx context.Context) { s.pollRelay(ctx, &s.config.Relays[i]) })
+	}
+	if weaker := s.config.Policy.Weaker(); len(weaker) > 0 {
+		s.log.Warn("the witness's policy protects less than the defaults", "in", strings.Join(weaker, "; "))
 	}
 	s.log.Info("witness started", "listen", s.Address(), "relays", len(s.config.Relays), "key", s.Key())
 	return nil

@@ -3,6 +3,7 @@ package endpoint
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"dragnet/internal/admin"
@@ -32,6 +33,8 @@ func (s *Service) status(ctx context.Context) admin.Status {
 		asked, refused, held.Version, len(held.Members), left.Hours()/24)
 	if left < warnBefore {
 		out.Level, out.Hint = admin.Attention, "ask the signer of the roster for a new one"
+	} else if weaker := s.config.Policy.Weaker(); len(weaker) > 0 {
+		out.Hint = "weaker than the defaults (witness.policy): " + strings.Join(weaker, "; ")
 	}
 	return out
 }

@@ -59,13 +59,21 @@ func Candidates(h key.Hash, m key.Mask) float64 {
 	return key.NewMeter(h).Candidates(reader, m, 0)
 }
 
+// shortestPrefix is how far a mask that is listed permits shorter prefixes.
+func shortestPrefix(f key.AddressFamily) uint8 {
+	if f == key.IPv6 {
+		return 48
+	}
+	return 24
+}
+
 func (r *Rules) permitsMask(m key.Mask) bool {
 	if len(r.Masks) == 0 {
 		return true
 	}
 	return slices.ContainsFunc(r.Masks, func(text string) bool {
 		listed, err := key.ParseMask(text)
-		if err != nil || m.Prefix > listed.Prefix {
+		if err != nil || m.Prefix > listed.Prefix || m.Prefix < min(listed.Prefix, shortestPrefix(m.Family)) {
 			return false
 		}
 		listed.Prefix = m.Prefix

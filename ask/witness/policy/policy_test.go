@@ -41,6 +41,13 @@ func published(epoch string) func(*dossier.Question) {
 	return func(q *dossier.Question) { q.Epoch, q.Clues[0].Salt = epoch, key.OneShotSalt(service, epoch) }
 }
 
+// alone are the default rules for one detective, about any mask.
+func alone() policy.Rules {
+	rules := policy.Default()
+	rules.Independent, rules.Masks = 1, nil
+	return rules
+}
+
 func TestJudge(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -83,7 +90,7 @@ func TestJudge(t *testing.T) {
 		{"with another", func(r *policy.Rules) { r.Independent = 2 }, nil, policy.History{Others: 1}, dossier.Answered},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			rules, q := policy.Default(), question(19, service, 7)
+			rules, q := alone(), question(19, service, 7)
 			if test.rules != nil {
 				test.rules(&rules)
 			}
@@ -112,7 +119,7 @@ func usage(t *rapid.T, name string) policy.Usage {
 // answer, and more others asking never turns an answer into a refusal.
 func TestMoreHistoryNeverHelps(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		rules := policy.Default()
+		rules := alone()
 		rules.Independent = rapid.IntRange(1, 4).Draw(t, "independent")
 		q := question(uint8(rapid.IntRange(1, 31).Draw(t, "bits")), service, 7)
 		h := policy.History{Own: usage(t, "own"), All: usage(t, "all"), Others: rapid.IntRange(0, 5).Draw(t, "others")}
@@ -136,7 +143,7 @@ func TestMoreHistoryNeverHelps(t *testing.T) {
 // specific where a sharper one was answered.
 func TestFewerBitsNeverHurt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		rules := policy.Default()
+		rules := alone()
 		rules.Floor = rapid.Float64Range(1, 1e6).Draw(t, "floor")
 		m := key.Mask{Family: key.IPv4, Prefix: uint8(rapid.IntRange(1, 32).Draw(t, "prefix")), DPort: rapid.Bool().Draw(t, "dport")}
 		bits := uint8(rapid.IntRange(2, 31).Draw(t, "bits"))
@@ -154,7 +161,7 @@ func TestFewerBitsNeverHurt(t *testing.T) {
 // keys and the blinding; who asks for more, or for something else, is not.
 func TestWithin(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		rules := policy.Default()
+		rules := alone()
 		full := rapid.SliceOfNDistinct(rapid.Uint64Range(0, 1<<31-1), 1, 5, func(k uint64) uint64 { return k % (1 << 12) }).Draw(t, "keys")
 		ask := func(bits uint8, keys []uint64) policy.Asked {
 			q := question(bits, service)
@@ -223,7 +230,7 @@ func joined(op pattern.Op, within time.Duration, swapped bool) *dossier.Question
 // TestAnAlternativeIsNotWithinAJoin is an attack: somebody asks "A or B" where an
 // honest detective asked "A then B", and would be named every host of both.
 func TestAnAlternativeIsNotWithinAJoin(t *testing.T) {
-	rules := policy.Default()
+	rules := alone()
 	honest := rules.DescribeAsked(joined(pattern.Then, 10*time.Minute, false))
 	for what, q := range map[string]*dossier.Question{
 		"or":              joined(pattern.Or, 0, false),
@@ -261,7 +268,7 @@ func TestAddresses(t *testing.T) {
 			t.Errorf("%v: %d, want %d", c.q.Clues[0].Mask, got, c.want)
 		}
 	}
-	rules := policy.Default()
+	rules := alone()
 	if v := rules.Judge(noon, asker, question(2, mask(key.NoAddr, 0), 1), policy.History{}); v.Refusal != dossier.NotPermitted {
 		t.Errorf("every address in one question: %q", v.Refusal)
 	}

@@ -26,7 +26,7 @@ type Rules struct {
 	Detectives []string `yaml:"detectives"`
 	// Masks are the components that a clue may fix, such as
 	// addr4/32+dport+proto; empty permits every mask. A mask permits also those
-	// that fix the same components with a shorter prefix.
+	// that fix the same components with a shorter prefix, down to /24 (IPv6: /48).
 	Masks []string `yaml:"masks"`
 	// SingleClues answers the clues of a pattern one by one, so that the
 	// detective joins: it then learns of hosts that fit only one of them.
@@ -84,13 +84,17 @@ type Budget struct {
 	Hosts int `yaml:"hosts"`
 }
 
-// Default is strict enough for an open community: one organisation may ask a few
+// Default is strict enough for an open community: what two organisations ask is
+// answered, about addresses or networks that they name. Each may ask a few
 // questions a minute all day, but not walk through an address space, nor list the
 // witness's hosts within days (docs/explanation/asking.md has the measurement).
 func Default() Rules {
 	return Rules{
-		Detectives: []string{}, Masks: []string{},
-		Independent: 1, IndependentWithin: 24 * time.Hour, KeyPrefix: 12,
+		Detectives: []string{}, Masks: []string{
+			"addr4/32", "addr4/32+dport", "addr4/32+proto", "addr4/32+dport+proto",
+			"addr6/128", "addr6/128+dport", "addr6/128+proto", "addr6/128+dport+proto",
+		},
+		Independent: 2, IndependentWithin: 24 * time.Hour, KeyPrefix: 12,
 		Floor: 100, TooCommon: 0.25, EpochDays: 30,
 		PerOrganisation: Budget{Questions: 2000, Keys: 20_000, Bytes: 1 << 30, Addresses: 1 << 20, Hosts: 500},
 		PerRoster:       Budget{Questions: 50_000, Keys: 500_000, Bytes: 16 << 30, Addresses: 1 << 24, Hosts: 5000},
