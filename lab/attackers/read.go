@@ -51,8 +51,8 @@ type Reading struct {
 type readKey struct {
 	mask key.Mask
 	want key.K
-	salt key.Salt
-	sums []uint64 // what each service tried adds to the address's sum
+	a    [11]uint64 // the salt's coefficients
+	sums []uint64   // what each service tried adds to the address's sum
 	off  int64
 }
 
@@ -92,8 +92,8 @@ func (r *Reading) readKeys(q *dossier.Question) (keys []readKey) {
 		c := &q.Clues[i]
 		for _, k := range c.Keys {
 			if c.Mask.Family == key.IPv4 {
-				rk := readKey{mask: c.Mask, want: k.K, salt: c.Salt}
 				a := key.Coefficients(c.Salt)
+				rk := readKey{mask: c.Mask, want: k.K, a: a}
 				if r.Known != nil {
 					rk.sums = []uint64{serviceSum(&a, c.Mask, r.Known[at])}
 				} else {
@@ -139,8 +139,7 @@ func serviceSum(a *[11]uint64, m key.Mask, t key.Tuple) (sum uint64) {
 }
 
 func (k *readKey) addressSum(a uint32) uint64 {
-	c := key.Coefficients(k.salt)
-	return (c[0]*uint64(a>>16) + c[1]*uint64(a&0xffff)) % prime
+	return (k.a[0]*uint64(a>>16) + k.a[1]*uint64(a&0xffff)) % prime
 }
 
 // fits reports whether the key can be about a. Who asks about a prefix and a host in it
@@ -163,9 +162,9 @@ func (k *readKey) fits(a uint32, low uint64) bool {
 // one more where it passed the prime: so the lower halves are found by their bits,
 // and not tried one by one.
 func eachAddress(k *readKey, low uint64, use func(uint32)) {
-	c := key.Coefficients(k.salt)
+	c := k.a
 	mask := ^uint32(0) << (32 - k.mask.Prefix)
-	byBits := map[uint64][]uint32{}
+	byBits := make(map[uint64][]uint32, 1<<16)
 	lowSum := make([]uint64, 1<<16)
 	for half := range uint32(1 << 16) {
 		if half&mask != half {
@@ -186,10 +185,13 @@ func eachAddress(k *readKey, low uint64, use func(uint32)) {
 			want := uint64(k.want) - base
 			for _, bits := range []uint64{want & low, (want - 1) & low} {
 				for _, half := range byBits[bits] {
-					if (base+lowSum[half])%prime&low == uint64(k.want) && !used[half] {
-						used[half] = true
-						use(high<<16 | half)
+					if (base+lowSum[half])%prime&low != uint64(k.want) || used[half] {
+						continue
 					}
+					if len(k.sums) > 1 { // with one, none comes twice
+						used[half] = true
+					}
+					use(high<<16 | half)
 				}
 			}
 		}

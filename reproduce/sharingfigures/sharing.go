@@ -11,7 +11,7 @@ import (
 
 // All lists this paper's reproductions.
 func All() []report.Reproduction {
-	return []report.Reproduction{figure1(), privateSearch(), liarsEntry()}
+	return []report.Reproduction{figure1(), privateSearch(), liarsEntry(), sharingModes()}
 }
 
 func figure1() report.Reproduction {
