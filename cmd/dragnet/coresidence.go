@@ -95,7 +95,7 @@ func (o *coresidenceOptions) addSpan(cmd *cobra.Command) {
 }
 
 func (o *coresidenceOptions) addWindow(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&o.from, "from", "", "use flows from this time on, such as 2026-11-22 or 2026-11-22T10:00:00Z (default the first flow)")
+	cmd.Flags().StringVar(&o.from, "from", "", "use flows from this time on, such as 2026-11-22, 2026-11-22T10:00:00Z or -24h (default the first flow)")
 	cmd.Flags().StringVar(&o.to, "to", "", "use flows before this time (default the last flow)")
 }
 

@@ -157,8 +157,9 @@ type selection struct {
 const filterHelp = `DATADIR may be the address of a ClickHouse database; see 'dragnet flow import'.
 
 A FILTER is written like a clue without "in" or "out": src= dst= host= sport=
-dport= proto= state=, all of which must fit. Addresses may be prefixes, @FILE
-means any value listed in a file, state is established or failed.`
+dport= proto= state=, all of which must fit. Addresses may be prefixes;
+dport=22,6660-6669 means any of these, @FILE any value listed in a file. State is
+established or failed; icmp beside IPv6 addresses is icmp6, as in Zeek's logs.`
 
 func (s *selection) addFlags(cmd *cobra.Command) {
 	s.at.addFlags(cmd)
@@ -167,7 +168,7 @@ func (s *selection) addFlags(cmd *cobra.Command) {
 }
 
 func (s *selection) addFilterFlags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&s.from, "from", "", "earliest start of a flow, such as 2026-11-22 or 2026-11-22T10:00:00Z")
+	cmd.Flags().StringVar(&s.from, "from", "", "earliest start of a flow, such as 2026-11-22, 2026-11-22T10:00:00Z or -24h")
 	cmd.Flags().StringVar(&s.to, "to", "", "flows start before this")
 }
 

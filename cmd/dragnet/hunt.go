@@ -42,7 +42,7 @@ func (a *askFlags) addFlags(cmd *cobra.Command) {
 	f.StringVar(&a.join, "join", "witness", "who joins and/then: each witness over its own log, or the detective over all answers")
 	f.StringVar(&a.style, "questions", "hybrid", "how components are named: standard, self-describing or hybrid")
 	f.StringVar(&a.epoch, "epoch", "", "day whose salts are used, such as 2026-11-22; keep it when you ask a pattern again (default today, UTC)")
-	f.StringVar(&a.from, "from", "", "earliest start of a flow, such as 2026-11-22 or 2026-11-22T10:00:00Z")
+	f.StringVar(&a.from, "from", "", "earliest start of a flow, such as 2026-11-22, 2026-11-22T10:00:00Z or -24h")
 	f.StringVar(&a.to, "to", "", "end of the window: flows start before this")
 	f.Uint32Var(&a.kdfMemory, "kdf-memory", 8<<10, "cost of a guess in paper mode, KiB of Argon2id memory")
 }
@@ -110,13 +110,22 @@ func oneOf[T any](flag, value string, choices map[string]T) (T, error) {
 	return v, nil
 }
 
-func parseTime(flag, s string) (flow.Time, error) {
+// parseTime reads a time of the command line: UTC, or an age such as -24h.
+func parseTime(flag, s string) (flow.Time, error) { return parseTimeAt(flag, s, time.Now()) }
+
+// parseTimeAt is parseTime; ages count back from now and are cut to seconds.
+func parseTimeAt(flag, s string, now time.Time) (flow.Time, error) {
 	for _, layout := range []string{time.RFC3339Nano, time.DateTime, time.DateOnly} {
 		if t, err := time.Parse(layout, s); err == nil {
 			return flow.FromTime(t), nil
 		}
 	}
-	return 0, fmt.Errorf("%s %q: want a time such as 2026-11-22T10:00:00Z or a day such as 2026-11-22 (UTC)", flag, s)
+	if age, isAge := strings.CutPrefix(s, "-"); isAge {
+		if d, err := pattern.ParseWithin(age); err == nil {
+			return flow.FromTime(now.Add(-d).Truncate(time.Second)), nil
+		}
+	}
+	return 0, fmt.Errorf("%s %q: want a time such as 2026-11-22T10:00:00Z, a day such as 2026-11-22 (UTC), or an age of at most 366d such as -24h or -7d", flag, s)
 }
 
 const patternHelp = `A pattern is made of clues. Each fixes some parts of a flow and leaves one host,
@@ -125,8 +134,9 @@ X, open: "in" means the flow came in to X, "out" that X opened it.
   in  src=ADDRESS  sport= dport= proto= state=     the other host is the source
   out dst=ADDRESS  sport= dport= proto= state=     the other host is the destination
 
-Addresses may be prefixes; @FILE means any value listed in a file; state is
-established or failed. Clues combine with and, or, and then[1h] ("later, within
+Addresses may be prefixes. Several values mean any of them: dport=22,2222, a
+range of ports 6660-6669, or @FILE for a list in a file. State is established or
+failed; icmp beside IPv6 addresses is icmp6, as in Zeek's logs. Clues combine with and, or, and then[1h] ("later, within
 an hour, at the same X"; 24h if no time is given). Then binds tighter than and,
 and tighter than or; parentheses group.`
 

@@ -57,6 +57,9 @@ func ParseFilter(text string, open OpenFile) (*Filter, error) {
 			return nil, err
 		}
 	}
+	for _, prefixes := range [][]netip.Prefix{f.Src, f.Dst, f.Host} {
+		c.Proto = readICMP(c.Proto, prefixes)
+	}
 	f.SPort, f.DPort, f.Proto, f.State = c.SPort, c.DPort, c.Proto, c.State
 	return f, nil
 }

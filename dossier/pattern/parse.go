@@ -170,14 +170,15 @@ func (p *parser) acceptThen() (within time.Duration, found bool, err error) {
 	if !ok || !closed {
 		return 0, false, p.syntaxError(bracket, "%q: want a duration in brackets, such as then[1h], then[30m] or then[7d]", bracket.text)
 	}
-	d, err := parseWithin(inner)
+	d, err := ParseWithin(inner)
 	if err != nil {
 		return 0, false, p.syntaxError(bracket, "%v", err)
 	}
 	return d, true, nil
 }
 
-func parseWithin(s string) (time.Duration, error) {
+// ParseWithin reads a positive duration of at most MaxWithin: 90s, 30m, 1h, 7d.
+func ParseWithin(s string) (time.Duration, error) {
 	var d time.Duration
 	if days, ok := strings.CutSuffix(s, "d"); ok {
 		n, err := strconv.ParseUint(days, 10, 16)
@@ -238,12 +239,15 @@ func (p *parser) parseClue() (*Node, error) {
 	for {
 		t, more := p.peekToken()
 		field, value, isField := strings.Cut(t.text, "=")
+		field = strings.ToLower(field)
+		if more && !isField && slices.Contains(fieldNames, field) {
+			return nil, p.syntaxError(t, "%s has no value: write %s=VALUE without blanks", field, field)
+		}
 		if !more || !isField {
 			break
 		}
-		field = strings.ToLower(field)
 		if seen[field] {
-			return nil, p.syntaxError(t, "%s is given twice; list several values in a file: %s=@file", field, field)
+			return nil, p.syntaxError(t, "%s is given twice; several values are one list: %s=A,B or %s=@file", field, field, field)
 		}
 		seen[field] = true
 		if err := p.parseField(&c, field, value, t); err != nil {
@@ -255,12 +259,34 @@ func (p *parser) parseClue() (*Node, error) {
 	if len(words) == 1 || len(words) == 2 && c.State != AnyState {
 		return nil, p.syntaxError(first, "a clue fixes at least one of src, dst, sport, dport, proto")
 	}
+	c.Proto = readICMP(c.Proto, c.Other)
 	if n := countCombinations(&c); n > MaxTuples {
 		return nil, p.syntaxError(first, "the clue's lists give %d combinations; at most %d", n, MaxTuples)
 	}
 	c.Text = strings.Join(words, " ")
 	p.clues = append(p.clues, c)
 	return &Node{Op: Leaf, Clue: len(p.clues) - 1}, nil
+}
+
+// fieldNames are the fields that a clue or a filter may have.
+var fieldNames = []string{"src", "dst", "host", "sport", "dport", "proto", "state"}
+
+// readICMP takes icmp for ICMPv6 if all prefixes beside it are of IPv6: Zeek
+// logs both as "icmp", and the other one does not exist in IPv6 (RFC 4443).
+func readICMP(protos []flow.Proto, prefixes []netip.Prefix) []flow.Proto {
+	if len(prefixes) == 0 || slices.ContainsFunc(prefixes, func(v netip.Prefix) bool { return v.Addr().Is4() }) {
+		return protos
+	}
+	var out []flow.Proto
+	for _, v := range protos {
+		if v == flow.ICMP {
+			v = flow.ICMPv6
+		}
+		if !slices.Contains(out, v) {
+			out = append(out, v)
+		}
+	}
+	return out
 }
 
 func countCombinations(c *Clue) int {
@@ -276,9 +302,9 @@ func (p *parser) parseField(c *Clue, field, value string, t token) error {
 		}
 		return parseValues(p, t, value, &c.Other, parsePrefix)
 	case "sport":
-		return parseValues(p, t, value, &c.SPort, parsePort)
+		return parseLists(p, t, value, &c.SPort, parsePorts)
 	case "dport":
-		return parseValues(p, t, value, &c.DPort, parsePort)
+		return parseLists(p, t, value, &c.DPort, parsePorts)
 	case "proto":
 		return parseValues(p, t, value, &c.Proto, flow.ParseProto)
 	case "state":
@@ -293,92 +319,4 @@ func (p *parser) parseField(c *Clue, field, value string, t token) error {
 		return nil
 	}
 	return p.syntaxError(t, "unknown field %q; fields are %s sport dport proto state", field, other)
-}
-
-// parseValues parses a literal or a file of them, without repeats.
-func parseValues[T comparable](p *parser, t token, value string, into *[]T, parse func(string) (T, error)) error {
-	name, isFile := strings.CutPrefix(value, "@")
-	if !isFile {
-		v, err := parse(value)
-		if err != nil {
-			return p.syntaxError(t, "%v", err)
-		}
-		*into = []T{v}
-		return nil
-	}
-	lines, err := readList(p.open, name)
-	if err != nil {
-		return p.syntaxError(t, "%v", err)
-	}
-	for _, l := range lines {
-		v, err := parse(l.text)
-		if err != nil {
-			return p.syntaxError(t, "%s:%d: %v", name, l.column, err)
-		}
-		if !slices.Contains(*into, v) {
-			*into = append(*into, v)
-		}
-	}
-	return nil
-}
-
-// readList returns the non-empty lines of a file, their number as column.
-func readList(open OpenFile, name string) ([]token, error) {
-	f, err := open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	const maxFile = 1 << 20
-	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	if len(b) > maxFile {
-		return nil, fmt.Errorf("%s is larger than %d bytes", name, maxFile)
-	}
-	var out []token
-	n := 0
-	for line := range strings.Lines(string(b)) {
-		n++
-		line, _, _ = strings.Cut(line, "#")
-		if line = strings.TrimSpace(line); line != "" {
-			out = append(out, token{line, n})
-		}
-	}
-	switch {
-	case len(out) == 0:
-		return nil, fmt.Errorf("%s has no values", name)
-	case len(out) > MaxValues:
-		return nil, fmt.Errorf("%s has %d values; at most %d", name, len(out), MaxValues)
-	}
-	return out, nil
-}
-
-func parsePrefix(s string) (netip.Prefix, error) {
-	if a, err := netip.ParseAddr(s); err == nil {
-		a = a.Unmap().WithZone("")
-		return netip.PrefixFrom(a, a.BitLen()), nil
-	}
-	pre, err := netip.ParsePrefix(s)
-	if err == nil && pre.Addr().Is4In6() && pre.Bits() >= 96 {
-		pre = netip.PrefixFrom(pre.Addr().Unmap(), pre.Bits()-96)
-	}
-	switch {
-	case err != nil:
-		return netip.Prefix{}, fmt.Errorf("%q is not an address or prefix", s)
-	case pre.Bits() == 0:
-		return netip.Prefix{}, fmt.Errorf("%s fixes nothing; leave the field out", s)
-	case pre != pre.Masked():
-		return netip.Prefix{}, fmt.Errorf("%s has host bits set; write %s", s, pre.Masked())
-	}
-	return pre, nil
-}
-
-func parsePort(s string) (uint16, error) {
-	n, err := strconv.ParseUint(s, 10, 16)
-	if err != nil {
-		return 0, fmt.Errorf("port %q is not a number 0-65535", s)
-	}
-	return uint16(n), nil
 }

@@ -3,13 +3,15 @@
 //
 //	clue    = ("in" | "out") { field "=" value }
 //	fields  = src dst sport dport proto state
-//	value   = literal | prefix | @file
+//	value   = literal { "," literal } | @file
+//	literal = name | number | address | prefix | port "-" port
 //	pattern = clue { ("and" | "or" | "then" ["[" duration "]"]) clue }
 //
 // A clue fixes some components of a flow and leaves one host X open: "in"
 // means X is the flow's responder, "out" its originator. Src names the other
 // host of an "in" clue, dst that of an "out" clue. State is established or
-// failed. "then[1h]" means later, within an hour, at the same X; the default
+// failed. Several values of a field mean any of them. "icmp" beside addresses
+// that are all of IPv6 is icmp6. "then[1h]" means later, within an hour, at the same X; the default
 // is 24h. "then" binds tighter than "and", "and" tighter than "or", and
 // parentheses group.
 //
@@ -31,7 +33,7 @@ const (
 	MaxLength = 64 << 10 // bytes of text
 	MaxClues  = 16
 	MaxDepth  = 64        // nested parentheses
-	MaxValues = 4096      // values of one field, from a file
+	MaxValues = 4096      // values of one field
 	MaxTuples = 1 << 16   // tuples of one clue: the product over its fields
 	MaxWithin = 366 * day // of "then"
 	day       = 24 * time.Hour

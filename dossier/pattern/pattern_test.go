@@ -92,6 +92,15 @@ func TestErrorsSayWhereAndWhat(t *testing.T) {
 		"out src=1.2.3.4":                       "column 5: src is X itself in a clue that starts with out",
 		"in dport=65536":                        `column 4: port "65536" is not a number 0-65535`,
 		"in dport=80 dport=81":                  "column 13: dport is given twice",
+		"in dport=22,":                          "column 4: \"dport=22,\": a value is missing",
+		"in dport=22, 23":                       "column 4: \"dport=22,\": a value is missing",
+		"in dport=22,@x":                        `column 4: "@x": a file stands alone`,
+		"in dport=9-8":                          "column 4: ports 9-8: the range ends before it begins",
+		"in dport=0-65535":                      "column 4: ports 0-65535 are 65536 values; at most 4096",
+		"in dport=1-4000,5000-5100":             "column 4: more than 4096 values",
+		"in dport=1-4000 sport=1-4000":          "column 1: the clue's lists give 16000000 combinations",
+		"in dport=22-":                          `column 4: port "" is not a number`,
+		"out dst = 1.2.3.4":                     "column 5: dst has no value: write dst=VALUE without blanks",
 		"in src=1.2.3.4/24":                     "column 4: 1.2.3.4/24 has host bits set; write 1.2.3.0/24",
 		"in src=0.0.0.0/0":                      "column 4: 0.0.0.0/0 fixes nothing",
 		"in proto=tpc":                          `column 4: protocol "tpc" is neither`,
@@ -258,6 +267,7 @@ func TestBranchesHoldNoOr(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add("in src=203.0.113.5 proto=tcp dport=1433 then[1h] out dst=198.51.100.7 proto=udp dport=69")
 	f.Add("(out dst=2001:db8::/32 or in sport=@list) and in dport=0 state=established")
+	f.Add("out dst=192.0.2.1,2001:db8::/32 proto=icmp dport=22,6660-6669,0")
 	f.Add("then[9999999999h] ((((")
 	list := files(map[string]string{"list": "1\n2\n"})
 	f.Fuzz(func(t *testing.T, text string) {
