@@ -43,6 +43,7 @@ type Array struct {
 
 	tcp       []net.Listener
 	udp       []*udpSocket
+	memory    *session.Memory
 	taken     atomic.Uint64
 	refused   atomic.Uint64
 	datagrams atomic.Uint64
@@ -66,7 +67,7 @@ func New(c Configuration, d Dependencies) (*Array, error) {
 		return nil, err
 	}
 	return &Array{
-		c: c, record: d.Record, log: d.Log, now: time.Now, group: run.NewGroup(),
+		c: c, record: d.Record, log: d.Log, now: time.Now, group: run.NewGroup(), memory: session.NewMemory(c.MemoryBytes),
 		perClient: map[netip.Addr]int{}, open: map[net.Conn]bool{}, exchanges: map[exchangeKey]*exchange{},
 	}, nil
 }
@@ -216,10 +217,10 @@ func (a *Array) serve(c net.Conn, client, server netip.AddrPort) {
 	defer a.leave(c, client.Addr())
 	defer c.Close()
 	s := session.Session{Stage: session.Outbound, Client: client, Server: server, Proto: flow.TCP}
-	r := session.NewRecorder(s, a.c.SessionBytes, a.now)
+	r := a.newRecorder(s)
 	var inside *session.Recorder
 	k := emulate.NewConn(c, r, a.c.Idle, a.now().Add(a.c.Longest), func(string) *session.Recorder {
-		inside = session.NewRecorder(s, a.c.SessionBytes, a.now)
+		inside = a.newRecorder(s)
 		return inside
 	})
 	reason := emulate.Serve(k, server.Port())
@@ -234,4 +235,11 @@ func (a *Array) serve(c net.Conn, client, server netip.AddrPort) {
 func (a *Array) finish(r *session.Recorder, reason string) {
 	a.taken.Add(1)
 	a.record(r.Finish(reason))
+	r.Release()
+}
+
+func (a *Array) newRecorder(s session.Session) *session.Recorder {
+	r := session.NewRecorder(s, a.c.SessionBytes, a.now)
+	r.Share(a.memory)
+	return r
 }

@@ -25,6 +25,9 @@ type Configuration struct {
 	PerClient int `yaml:"per_client"`
 	// SessionBytes bounds what is kept of each side of a session.
 	SessionBytes int `yaml:"session_bytes"`
+	// MemoryBytes bounds what is kept of all sessions at a time, beside the first
+	// 4096 bytes of each; what is beyond is counted as lost.
+	MemoryBytes int64 `yaml:"memory_bytes"`
 	// Idle ends a session whose client is silent; Longest ends any.
 	Idle time.Duration `yaml:"idle"`
 	// Longest bounds how long one session may last.
@@ -33,7 +36,7 @@ type Configuration struct {
 
 // DefaultConfiguration suits one honeypot host on a small machine.
 func DefaultConfiguration() Configuration {
-	return Configuration{Port: 5113, Sessions: 10_000, PerClient: 5000, SessionBytes: 1 << 20, Idle: 30 * time.Second, Longest: 10 * time.Minute}
+	return Configuration{Port: 5113, Sessions: 10_000, PerClient: 5000, SessionBytes: 1 << 20, MemoryBytes: 128 << 20, Idle: 30 * time.Second, Longest: 10 * time.Minute}
 }
 
 // Validate reports all invalid settings.
@@ -43,6 +46,7 @@ func (c *Configuration) Validate() error {
 	p.Check(c.Sessions >= 1 && c.Sessions <= 1_000_000, "sessions", "is %d; want 1 to 1000000", c.Sessions)
 	p.Check(c.PerClient >= 1, "per_client", "is %d; want at least 1", c.PerClient)
 	p.Check(c.SessionBytes >= 1024 && c.SessionBytes <= 64<<20, "session_bytes", "is %d; want 1024 to 67108864", c.SessionBytes)
+	p.Check(c.MemoryBytes >= 1<<20, "memory_bytes", "is %d; want at least 1048576", c.MemoryBytes)
 	p.Check(c.Idle >= 100*time.Millisecond && c.Idle <= time.Hour, "idle", "is %v; want 100ms to 1h", c.Idle)
 	p.Check(c.Longest >= c.Idle && c.Longest <= 24*time.Hour, "longest", "is %v; want idle, %v, to 24h", c.Longest, c.Idle)
 	return p.Join()

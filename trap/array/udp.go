@@ -111,9 +111,9 @@ func (a *Array) takeDatagram(key exchangeKey, b []byte) []byte {
 			return nil
 		}
 		a.perClient[key.client.Addr()]++
-		x = &exchange{key: key, recorder: session.NewRecorder(session.Session{
+		x = &exchange{key: key, recorder: a.newRecorder(session.Session{
 			Stage: session.Outbound, Client: key.client, Server: key.server, Proto: flow.UDP,
-		}, a.c.SessionBytes, a.now)}
+		})}
 		x.recorder.SetService(emulate.DatagramService(key.server.Port()))
 		a.exchanges[key] = x
 	}

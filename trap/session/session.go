@@ -84,6 +84,9 @@ type Recorder struct {
 	mu      sync.Mutex // guards all below
 	session Session
 	ended   bool
+	memory  *Memory // nil for a recorder alone
+	held    int64   // bytes of sides and chunks
+	taken   int64   // of these from memory
 }
 
 // NewRecorder records at most limit bytes of each side; what is beyond is
@@ -108,18 +111,19 @@ func (r *Recorder) Add(answer bool, b []byte) {
 	if answer {
 		to = &s.Answered
 	}
-	keep := min(len(b), r.limit-len(*to))
+	keep := r.reserve(min(len(b), r.limit-len(*to)))
 	s.Lost += uint64(len(b) - keep)
 	if keep == 0 {
 		return
 	}
 	*to = append(*to, b[:keep]...)
 	now := flow.FromTime(r.now())
-	if n := len(s.Chunks); n > 0 && s.Chunks[n-1].Answer == answer && (n >= maxChunks || s.Chunks[n-1].Time == now) {
+	full := len(s.Chunks) >= maxChunks || r.reserve(chunkBytes) < chunkBytes
+	if n := len(s.Chunks); n > 0 && s.Chunks[n-1].Answer == answer && (full || s.Chunks[n-1].Time == now) {
 		s.Chunks[n-1].Bytes += keep
 		return
 	}
-	if len(s.Chunks) >= maxChunks {
+	if full {
 		for i := len(s.Chunks) - 1; i >= 0; i-- {
 			if s.Chunks[i].Answer == answer {
 				s.Chunks[i].Bytes += keep
