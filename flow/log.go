@@ -1,6 +1,9 @@
 package flow
 
-import "context"
+import (
+	"context"
+	"sync"
+)
 
 // Log is what was seen: a file, a capture, a store.
 type Log interface {
@@ -9,4 +12,14 @@ type Log interface {
 	// left out; columns outside cols need not be filled. The coverage counts
 	// everything read.
 	Scan(ctx context.Context, w Window, cols Columns, fn func([]Flow) error) (Coverage, error)
+}
+
+// SerializeCalls returns fn for Scan such that one call waits for another.
+func SerializeCalls(fn func([]Flow) error) func([]Flow) error {
+	var mu sync.Mutex
+	return func(batch []Flow) error {
+		mu.Lock()
+		defer mu.Unlock()
+		return fn(batch)
+	}
 }

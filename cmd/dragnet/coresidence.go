@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -226,21 +225,18 @@ func (o *coresidenceOptions) readActivity(ctx context.Context, sources []string,
 func scanAll(ctx context.Context, sources []string, w flow.Window, cols flow.Columns, what string, each func(*flow.Flow)) (skipped uint64, err error) {
 	progress := cli.NewProgress(what, 0)
 	defer progress.Done()
-	var mu sync.Mutex // batches come from several goroutines
 	for _, path := range sources {
 		log, err := ingest.Open(path)
 		if err != nil {
 			return 0, err
 		}
-		cov, err := log.Scan(ctx, w, cols, func(flows []flow.Flow) error {
+		cov, err := log.Scan(ctx, w, cols, flow.SerializeCalls(func(flows []flow.Flow) error {
 			progress.Add(int64(len(flows)))
-			mu.Lock()
-			defer mu.Unlock()
 			for i := range flows {
 				each(&flows[i])
 			}
 			return nil
-		})
+		}))
 		if err != nil {
 			return 0, err
 		}

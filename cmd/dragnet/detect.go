@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -135,19 +134,16 @@ func detectFailures(ctx context.Context, c failures.Configuration, sources []str
 	d := failures.New(c)
 	progress := cli.NewProgress("reading flows", 0)
 	defer progress.Done()
-	var mu sync.Mutex // guards d: batches come from several goroutines
 	for _, path := range sources {
 		log, err := ingest.Open(path)
 		if err != nil {
 			return nil, 0, err
 		}
-		add := func(flows []flow.Flow) error {
+		add := flow.SerializeCalls(func(flows []flow.Flow) error {
 			progress.Add(int64(len(flows)))
-			mu.Lock()
-			defer mu.Unlock()
 			d.Add(flows)
 			return nil
-		}
+		})
 		// Of several logs, each may have too few of a source's failures.
 		if store, ok := log.(suspecting); ok && len(sources) == 1 {
 			err = addSuspects(ctx, c, store, add)

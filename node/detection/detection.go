@@ -162,10 +162,10 @@ func (d *Detection) Prime(ctx context.Context, s store.Reader) error {
 	if d.c.Every == 0 {
 		return nil
 	}
-	_, err = s.Scan(ctx, flow.Window{From: d.windowStart(cov.To)}, failures.Columns, func(batch []flow.Flow) error {
+	_, err = s.Scan(ctx, flow.Window{From: d.windowStart(cov.To)}, failures.Columns, flow.SerializeCalls(func(batch []flow.Flow) error {
 		d.addFailures(batch)
 		return nil
-	})
+	}))
 	if err != nil {
 		return fmt.Errorf("read the current window: %w", err)
 	}

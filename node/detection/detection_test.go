@@ -131,6 +131,44 @@ func TestAScanAcrossARestart(t *testing.T) {
 	}
 }
 
+// A store of many segments is read by several goroutines.
+func TestPrimeFromManySegments(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	place, err := ingest.OpenWriter(t.Context(), dir, "2026-03-01")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 30 {
+		if err := errors.Join(place.Append(t.Context(), scan("198.51.100.7", noon, 2*i+1, 2)), place.Commit()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := place.Close(); err != nil {
+		t.Fatal(err)
+	}
+	store, err := ingest.OpenReader(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	for range 10 {
+		o := open(t)
+		if err := o.Prime(t.Context(), store); err != nil {
+			t.Fatal(err)
+		}
+		o.Add(scan("192.0.2.250", noon, 1, 1)) // a batch, without which nothing is judged
+		update(t, o, noon.Time())
+		for _, f := range o.all {
+			if len(o.all) != 1 || f.Evidence.Counts["refused"] != 60 {
+				t.Fatalf("%+v; want one finding with all 60", o.all)
+			}
+		}
+		if len(o.all) == 0 {
+			t.Fatal("nothing was found")
+		}
+	}
+}
+
 // Days that are over make room.
 func TestOldWindowsExpire(t *testing.T) {
 	o := open(t)

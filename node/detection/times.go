@@ -412,10 +412,10 @@ func (t *times) readStored(ctx context.Context, s store.Reader, to flow.Time) er
 		}
 	}
 	from := to - flow.Time(t.c.Delay) - flow.Time(t.c.Window)
-	_, err := s.Scan(ctx, flow.Window{From: from}, flow.Lasting|flow.Counts, func(batch []flow.Flow) error {
+	_, err := s.Scan(ctx, flow.Window{From: from}, flow.Lasting|flow.Counts, flow.SerializeCalls(func(batch []flow.Flow) error {
 		t.addFlows(batch)
 		return t.moveWindow(to)
-	})
+	}))
 	return err
 }
 

@@ -49,13 +49,10 @@ func Parse(text string, files map[string]string, w flow.Window) (Selection, erro
 
 // scanSelected calls fn with each selected flow, one call at a time.
 func (s *Selection) scanSelected(ctx context.Context, log store.Reader, w flow.Window, fn func(*flow.Flow) error) (flow.Coverage, error) {
-	lock := make(chan struct{}, 1)
-	return log.Scan(ctx, w, flow.AllColumns, func(batch []flow.Flow) error {
+	return log.Scan(ctx, w, flow.AllColumns, flow.SerializeCalls(func(batch []flow.Flow) error {
 		if s.Read != nil {
 			s.Read(len(batch))
 		}
-		lock <- struct{}{}
-		defer func() { <-lock }()
 		for i := range batch {
 			if s.Filter.Matches(&batch[i]) {
 				if err := fn(&batch[i]); err != nil {
@@ -64,7 +61,7 @@ func (s *Selection) scanSelected(ctx context.Context, log store.Reader, w flow.W
 			}
 		}
 		return nil
-	})
+	}))
 }
 
 // Each calls fn with each selected flow, one call at a time, in the order in which
