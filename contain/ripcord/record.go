@@ -43,6 +43,9 @@ func decisionFile(state string) string { return filepath.Join(state, "decision.j
 // ReceiptFile is where the receipts of blocks are kept, one JSON object a line.
 func ReceiptFile(state string) string { return filepath.Join(state, "blocks.jsonl") }
 
+// olderName is what a file of receipts is called once it is full.
+func olderName(file string) string { return file + ".1" }
+
 // openRecord reads the standing decision, or writes it if the configuration
 // says to enforce and none exists.
 func openRecord(c *Configuration) (*record, error) {
@@ -139,7 +142,7 @@ func (r *record) writeReceipt(at time.Time, proof string) error {
 	defer r.mu.Unlock()
 	if r.size > maxRecord {
 		name := r.file.Name()
-		if err := errors.Join(r.file.Close(), os.Rename(name, name+".1"), r.openFile(name)); err != nil {
+		if err := errors.Join(r.file.Close(), os.Rename(name, olderName(name)), r.openFile(name)); err != nil {
 			return err
 		}
 	}

@@ -8,8 +8,6 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
-
-	"github.com/coreos/go-systemd/v22/daemon"
 )
 
 // Program is what a role is told of the program that runs it.
@@ -32,6 +30,8 @@ type Reloading interface {
 // has a Reloading part reload, after Start and before Stop; an error of that is
 // logged. Other parts go on, and the log says that they need a restart.
 func UntilDone(ctx context.Context, part Part, within time.Duration, log *slog.Logger) error {
+	manager := connectSystemd(log)
+	defer manager.close()
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
@@ -43,7 +43,7 @@ func UntilDone(ctx context.Context, part Part, within time.Duration, log *slog.L
 	if f, ok := part.(Failing); ok {
 		failed = f.Failed()
 	}
-	notifySystemd(log, daemon.SdNotifyReady)
+	manager.notify("READY=1")
 	var err error
 	for done := false; !done; {
 		select {
@@ -59,7 +59,7 @@ func UntilDone(ctx context.Context, part Part, within time.Duration, log *slog.L
 			}
 		}
 	}
-	notifySystemd(log, daemon.SdNotifyStopping)
+	manager.notify("STOPPING=1")
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
 	defer cancel()
 	err = errors.Join(err, part.Stop(stopping))
@@ -75,13 +75,5 @@ func UntilDone(ctx context.Context, part Part, within time.Duration, log *slog.L
 func LogRestart(log *slog.Logger, keys []string) {
 	if len(keys) > 0 {
 		log.Warn("changed keys need a restart: sockets, interfaces and limits are set up when the role starts", "keys", keys)
-	}
-}
-
-// notifySystemd reports the state of the service to systemd (sd_notify(3)); it does
-// nothing outside systemd.
-func notifySystemd(log *slog.Logger, state string) {
-	if _, err := daemon.SdNotify(false, state); err != nil {
-		log.Warn("sd_notify failed", "state", state, "err", err)
 	}
 }
