@@ -82,11 +82,11 @@ release: ## Build dist/: binaries, checksums, SBOMs; the agent is reproducible
 	@tools/release
 
 .PHONY: deb
-deb: ## Build the Debian package of the node into dist/
+deb: ## Build the Debian packages of node and agent into dist/
 	@tools/deb
 
 .PHONY: test-deb
-test-deb: ## Install the package on a clean Debian that boots, and run the node (root)
+test-deb: ## Install the packages on a clean Debian that boots, and run every role (root)
 	@packaging/test-deb
 
 .PHONY: clean

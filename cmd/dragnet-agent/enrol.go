@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -52,6 +53,10 @@ if the agent was away for longer than the certificate is valid.`,
 		}
 		if state == "" {
 			state = filepath.Join(channel.DefaultConfiguration().State, role)
+			// Roles run as separate users, who must get through this folder.
+			if err := os.MkdirAll(filepath.Dir(state), 0o755); err != nil {
+				return err
+			}
 		}
 		host, err := os.Hostname()
 		if err != nil {
@@ -64,8 +69,34 @@ if the agent was away for longer than the certificate is valid.`,
 		if err != nil {
 			return err
 		}
+		if err := giveToOwner(state); err != nil {
+			return err
+		}
 		fmt.Fprintf(cmd.ErrOrStderr(), "enrolled as %s, role %s, in %s\n", m.Name, m.Role, state)
 		return nil
 	}
 	return cmd
+}
+
+// giveToOwner gives the files in a folder to the folder's owner: the role runs under
+// another user than root, who enrols it again.
+func giveToOwner(dir string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	owner := info.Sys().(*syscall.Stat_t)
+	for _, f := range files {
+		if err := os.Lchown(filepath.Join(dir, f.Name()), int(owner.Uid), int(owner.Gid)); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -25,7 +25,7 @@ func newRoot() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  cli.Group,
 	}
-	root.AddCommand(newRun(), newEnrol(), newToken(), newDoctor(), newRipcord(), newTrap(), cli.NewVersion(
+	root.AddCommand(newRun(), newEnrol(), newToken(), newDoctor(), newRipcord(), newTrap(), cli.NewManual("dragnet-agent", "8"), cli.NewVersion(
 		cli.Object{Name: "trace", Hash: kernel.ObjectHash()}, cli.Object{Name: "contain", Hash: wire.ObjectHash()}))
 	return root
 }

@@ -47,7 +47,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check found something,
 		{"Run a node:", []*cobra.Command{
 			newRun(), newStatus(), newConfig(), newFlow(), newSource(), newStore(), newAgent(), newOperator(), newBackup(), newRestore(),
 		}},
-		{"Other:", []*cobra.Command{newReproduce(), newManual(), cli.NewVersion()}},
+		{"Other:", []*cobra.Command{newReproduce(), cli.NewManual("dragnet", "1"), cli.NewVersion()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title})
 		for _, cmd := range g.commands {
