@@ -264,12 +264,6 @@ var roleNames = []string{
 	"Configuration", "Dependencies", "Options", "Server", "Service", "Client", "Reader", "Writer", "Decoder", "Store", "Counters", "Totals", "Stats",
 }
 
-// sharedNames are other names that packages which meet may both use, and why.
-var sharedNames = map[string]string{
-	"Process": "a process as trace/walk finds it, and as trace/record keeps it",
-	"Socket":  "a socket as the kernel lists it, as trace/walk finds it, and as trace/record keeps it",
-}
-
 // TestTypeNamesMeanOneThing: packages that meet, since one imports the other or
 // a third that is not a program imports both, do not give one name to two types. A
 // reader need not look up which Record or Report is meant.
@@ -294,7 +288,7 @@ func TestTypeNamesMeanOneThing(t *testing.T) {
 				break
 			}
 			for _, name := range declared[path] {
-				if other, ok := names[name]; ok && sharedNames[name] == "" {
+				if other, ok := names[name]; ok {
 					t.Errorf("%s is a type of %s and of %s, which meet in %s; say which in one of the names", name, other, path, p.ImportPath)
 				}
 				names[name] = path

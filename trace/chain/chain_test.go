@@ -51,11 +51,11 @@ func (m *machine) answers(asker netip.Addr, local, remote uint16, name string, b
 	s, uid := uint32(session), uint32(1000)
 	r := record.Record{Version: record.Version, Asker: asker, Kind: "SV_REC", Session: &s, UID: &uid, User: "mallory",
 		Local: netip.AddrPortFrom(m.addr, local), Remote: netip.AddrPortFrom(asker, remote)}
-	p := record.Process{PID: 10, Name: name, Via: "holds the socket"}
+	p := record.ProcessRecord{PID: 10, Name: name, Via: "holds the socket"}
 	for _, a := range before {
-		p.Sockets = append(p.Sockets, record.Socket{Local: netip.AddrPortFrom(m.addr, a.Ports[1]), Remote: netip.AddrPortFrom(a.Host, a.Ports[0])})
+		p.Sockets = append(p.Sockets, record.SocketRecord{Local: netip.AddrPortFrom(m.addr, a.Ports[1]), Remote: netip.AddrPortFrom(a.Host, a.Ports[0])})
 	}
-	r.Processes = []record.Process{p}
+	r.Processes = []record.ProcessRecord{p}
 	b, _ := json.Marshal(r)
 	tok, err := m.store.Put(b, token.Account{User: uid}, true)
 	if err != nil {

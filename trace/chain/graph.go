@@ -298,13 +298,13 @@ func (j *judge) judgeRecord(n *Node, r token.Redemption, expect expectation) {
 }
 
 // findSocket reports whether a process has the connection an answer is about.
-func findSocket(p *record.Process, a record.Answer) (record.Socket, bool) {
+func findSocket(p *record.ProcessRecord, a record.Answer) (record.SocketRecord, bool) {
 	for _, s := range p.Sockets {
 		if s.Remote.Addr() == a.Host && s.Remote.Port() == a.Ports[0] && s.Local.Port() == a.Ports[1] {
 			return s, true
 		}
 	}
-	return record.Socket{}, false
+	return record.SocketRecord{}, false
 }
 
 // addressToward is the address a host used on the connection it asked about;
@@ -321,8 +321,8 @@ func addressToward(r *record.Record, a record.Answer) netip.Addr {
 // pathTo is the path of the walk from the owner of the asked connection to the
 // process that has the inbound connection.
 func pathTo(r *record.Record, a record.Answer) []string {
-	byPID := map[int32]*record.Process{}
-	var at *record.Process
+	byPID := map[int32]*record.ProcessRecord{}
+	var at *record.ProcessRecord
 	for i := range r.Processes {
 		p := &r.Processes[i]
 		byPID[p.PID] = p

@@ -131,7 +131,7 @@ func classOf(s NodeStatus) string {
 	return "silent"
 }
 
-func shown(q *record.Process) shownProcess {
+func shown(q *record.ProcessRecord) shownProcess {
 	via := cleanName(q.Via)
 	if q.From != 0 {
 		via = fmt.Sprintf("%s, of %d", via, q.From)

@@ -49,12 +49,12 @@ func (c *Conn) readDevices() ([]uint32, error) {
 
 // findBound looks for a socket that is bound to an interface: the kernel finds
 // it only where the request names that interface.
-func (c *Conn) findBound(match func(Socket) bool, request func(device uint32) []byte) (Socket, error) {
+func (c *Conn) findBound(match func(ListedSocket) bool, request func(device uint32) []byte) (ListedSocket, error) {
 	devices, err := c.readDevices()
 	if err != nil {
-		return Socket{}, err
+		return ListedSocket{}, err
 	}
-	var found Socket
+	var found ListedSocket
 	see := func(m []byte) error {
 		s, err := parseInet(m)
 		if err == nil && match(s) {
@@ -68,7 +68,7 @@ func (c *Conn) findBound(match func(Socket) bool, request func(device uint32) []
 	}
 	for _, device := range devices {
 		if err = c.roundTrip(request(device), 0, see); err != nil && !errors.Is(err, ErrNotFound) {
-			return Socket{}, err
+			return ListedSocket{}, err
 		}
 		if err = nil; found.State != 0 {
 			break

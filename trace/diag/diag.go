@@ -45,8 +45,8 @@ const (
 	Listen      = 10
 )
 
-// Socket is what the kernel reports about one TCP socket.
-type Socket struct {
+// ListedSocket is what the kernel reports about one TCP socket.
+type ListedSocket struct {
 	Local, Remote netip.AddrPort
 	State         uint8
 	UID           uint32
@@ -112,13 +112,13 @@ func (c *Conn) Close() error {
 // TCP looks one connection up. The kernel falls back to a listening socket
 // where no connection matches; that counts as not found, unless remote's port
 // is 0, which asks for the listening socket.
-func (c *Conn) TCP(local, remote netip.AddrPort) (Socket, error) {
+func (c *Conn) TCP(local, remote netip.AddrPort) (ListedSocket, error) {
 	local, remote = unmapAddr(local), unmapAddr(remote)
 	listening := remote.Port() == 0
-	match := func(s Socket) bool {
+	match := func(s ListedSocket) bool {
 		return listening == (s.State == Listen) && (listening || s.Local == local && s.Remote == remote)
 	}
-	var found Socket
+	var found ListedSocket
 	err := c.roundTrip(inetRequest(local, remote, 0), 0, func(msg []byte) error {
 		var err error
 		found, err = parseInet(msg)
@@ -128,13 +128,13 @@ func (c *Conn) TCP(local, remote netip.AddrPort) (Socket, error) {
 		return found, nil
 	}
 	if err != nil && !errors.Is(err, ErrNotFound) {
-		return Socket{}, err
+		return ListedSocket{}, err
 	}
 	return c.findBound(match, func(device uint32) []byte { return inetRequest(local, remote, device) })
 }
 
 // EachTCP calls see for every TCP socket of the namespace.
-func (c *Conn) EachTCP(see func(Socket)) error {
+func (c *Conn) EachTCP(see func(ListedSocket)) error {
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
 		req := make([]byte, inetRequestSize)
 		req[0], req[1] = family, unix.IPPROTO_TCP
@@ -173,9 +173,9 @@ func inetRequest(local, remote netip.AddrPort, device uint32) []byte {
 	return req
 }
 
-func parseInet(m []byte) (Socket, error) {
+func parseInet(m []byte) (ListedSocket, error) {
 	if len(m) < inetMessageSize {
-		return Socket{}, fmt.Errorf("inet_diag message of %d bytes", len(m))
+		return ListedSocket{}, fmt.Errorf("inet_diag message of %d bytes", len(m))
 	}
 	width := 16
 	if m[0] == unix.AF_INET {
@@ -183,7 +183,7 @@ func parseInet(m []byte) (Socket, error) {
 	}
 	local, _ := netip.AddrFromSlice(m[8 : 8+width])
 	remote, _ := netip.AddrFromSlice(m[24 : 24+width])
-	return Socket{
+	return ListedSocket{
 		State:  m[1],
 		Local:  netip.AddrPortFrom(local.Unmap(), binary.BigEndian.Uint16(m[4:])),
 		Remote: netip.AddrPortFrom(remote.Unmap(), binary.BigEndian.Uint16(m[6:])),

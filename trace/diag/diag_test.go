@@ -167,7 +167,7 @@ func TestTCPMisses(t *testing.T) {
 func TestEachTCPFindsOurs(t *testing.T) {
 	client, server := connect(t, "tcp", "[::1]:0", "::1")
 	want := map[uint64]bool{inode(t, client): true, inode(t, server): true}
-	if err := open(t).EachTCP(func(s Socket) { delete(want, s.Inode) }); err != nil {
+	if err := open(t).EachTCP(func(s ListedSocket) { delete(want, s.Inode) }); err != nil {
 		t.Fatal(err)
 	}
 	if len(want) > 0 {

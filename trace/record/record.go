@@ -41,8 +41,8 @@ type Record struct {
 	Cookie    uint64  `json:"cookie,omitempty"`
 	Direction string  `json:"direction,omitempty"`
 
-	Host      *Host     `json:"host,omitempty"`
-	Processes []Process `json:"processes,omitempty"`
+	Host      *Host           `json:"host,omitempty"`
+	Processes []ProcessRecord `json:"processes,omitempty"`
 	// Truncated says that there were more processes than the limit.
 	Truncated bool    `json:"truncated,omitempty"`
 	Logins    []Login `json:"logins,omitempty"`
@@ -61,8 +61,8 @@ type Host struct {
 	Machine string `json:"machine"`
 }
 
-// Process is one process of the walk.
-type Process struct {
+// ProcessRecord is one process of the walk.
+type ProcessRecord struct {
 	PID    int32  `json:"pid"`
 	Parent int32  `json:"ppid"`
 	Name   string `json:"name"`
@@ -77,18 +77,18 @@ type Process struct {
 	EUID    uint32    `json:"euid"`
 	Started time.Time `json:"started,omitzero"`
 	// Ended and Arguments are what the flight recorder saw.
-	Ended     time.Time `json:"ended,omitzero"`
-	Arguments []string  `json:"arguments,omitempty"`
-	Nice      int       `json:"nice,omitempty"`
-	Terminal  string    `json:"tty,omitempty"`
-	Sockets   []Socket  `json:"sockets,omitempty"`
-	Files     []string  `json:"files,omitempty"`
-	Pipes     []uint64  `json:"pipes,omitempty"`
-	More      int       `json:"more,omitempty"` // descriptors beyond the limit
-	Cgroup    string    `json:"cgroup,omitempty"`
-	Container string    `json:"container,omitempty"`
-	Unit      string    `json:"unit,omitempty"`
-	NetNS     uint32    `json:"netns,omitempty"` // where it is not the daemon's
+	Ended     time.Time      `json:"ended,omitzero"`
+	Arguments []string       `json:"arguments,omitempty"`
+	Nice      int            `json:"nice,omitempty"`
+	Terminal  string         `json:"tty,omitempty"`
+	Sockets   []SocketRecord `json:"sockets,omitempty"`
+	Files     []string       `json:"files,omitempty"`
+	Pipes     []uint64       `json:"pipes,omitempty"`
+	More      int            `json:"more,omitempty"` // descriptors beyond the limit
+	Cgroup    string         `json:"cgroup,omitempty"`
+	Container string         `json:"container,omitempty"`
+	Unit      string         `json:"unit,omitempty"`
+	NetNS     uint32         `json:"netns,omitempty"` // where it is not the daemon's
 	// Executable is the path, SHA256 the hash of the file that runs, even if
 	// the path names another one by now.
 	Executable string `json:"exe,omitempty"`
@@ -100,8 +100,8 @@ type Process struct {
 	SessionID *uint32 `json:"sessionid,omitempty"`
 }
 
-// Socket is an open socket.
-type Socket struct {
+// SocketRecord is an open socket.
+type SocketRecord struct {
 	Inode uint64 `json:"inode"`
 	// Local and Remote are set for TCP only.
 	Local     netip.AddrPort `json:"local,omitzero"`

@@ -31,7 +31,7 @@ type Past struct {
 	Begun, Ended  time.Time // the zero Time: not known, or not over
 	UID           uint32
 	Direction     kernel.Direction
-	Processes     []record.Process
+	Processes     []record.ProcessRecord
 	Origins       []Origin
 	// Summarized says that only the user is known: he opened more connections
 	// than are recorded one by one.
@@ -224,7 +224,7 @@ func (r *Recorder) past(q *query) Past {
 	l := q.best
 	p := Past{Local: l.Local, Remote: l.Remote, UID: l.UID, Direction: kernel.Direction(l.Direction), Blind: l.Blind, Begun: asTime(l.Begun), Ended: asTime(l.Ended)}
 	add := func(name processName, via string, from int32) {
-		if !slices.ContainsFunc(p.Processes, func(have record.Process) bool { return have.PID == name.pid() }) {
+		if !slices.ContainsFunc(p.Processes, func(have record.ProcessRecord) bool { return have.PID == name.pid() }) {
 			p.Processes = append(p.Processes, r.recorded(q, name, via, from))
 		}
 	}
@@ -257,13 +257,13 @@ func (p *Past) addSocket(o originLine) {
 	for i := range p.Processes {
 		if p.Processes[i].PID == o.ID.pid() {
 			p.Processes[i].Sockets = append(p.Processes[i].Sockets,
-				record.Socket{Local: o.Local, Remote: o.Remote, State: "recorded", Direction: kernel.Direction(o.Direction).String()})
+				record.SocketRecord{Local: o.Local, Remote: o.Remote, State: "recorded", Direction: kernel.Direction(o.Direction).String()})
 		}
 	}
 }
 
-func (r *Recorder) recorded(q *query, name processName, via string, from int32) record.Process {
-	p := record.Process{PID: name.pid(), Via: via, From: from, Gone: true}
+func (r *Recorder) recorded(q *query, name processName, via string, from int32) record.ProcessRecord {
+	p := record.ProcessRecord{PID: name.pid(), Via: via, From: from, Gone: true}
 	l := q.processes[name]
 	if l == nil {
 		return p

@@ -139,7 +139,7 @@ func (f *Finder) UserName(uid uint32) string { return f.users.userName(uid) }
 
 // Found is a connection and its owner.
 type Found struct {
-	diag.Socket
+	diag.ListedSocket
 	Direction kernel.Direction
 }
 
@@ -154,7 +154,7 @@ func (f *Finder) Find(local, remote netip.AddrPort) (Found, error) {
 	if err != nil {
 		return Found{}, err
 	}
-	found := Found{Socket: k}
+	found := Found{ListedSocket: k}
 	if f.kernel != nil {
 		if found.Direction, err = f.kernel.Direction(k.Local, k.Remote, k.Device); err != nil {
 			return Found{}, err
@@ -167,7 +167,7 @@ func (f *Finder) Find(local, remote netip.AddrPort) (Found, error) {
 }
 
 // guessDirection is Snapshot.Direction without a snapshot.
-func (f *Finder) guessDirection(k diag.Socket) (kernel.Direction, error) {
+func (f *Finder) guessDirection(k diag.ListedSocket) (kernel.Direction, error) {
 	nobody := netip.IPv4Unspecified()
 	if k.Local.Addr().Is6() {
 		nobody = netip.IPv6Unspecified()

@@ -393,7 +393,7 @@ func TestRecordAgainstLsof(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := record.Socket{Inode: found.Inode, Local: local, Remote: remote, State: "established", Direction: began(f).String()}
+		want := record.SocketRecord{Inode: found.Inode, Local: local, Remote: remote, State: "established", Direction: began(f).String()}
 		if !slices.Contains(p.Sockets, want) || !strings.Contains(string(listing), fmt.Sprintf("TCP %v->%v (ESTABLISHED)", local, remote)) {
 			t.Errorf("sockets %+v; lsof:\n%s", p.Sockets, listing)
 		}

@@ -16,9 +16,9 @@ import (
 
 // listConnections lists the connections of our own network namespace that some
 // process holds according to the kernel, by inode.
-func (f *Finder) listConnections() (map[uint64]diag.Socket, error) {
-	all := map[uint64]diag.Socket{}
-	err := f.own.EachTCP(func(k diag.Socket) {
+func (f *Finder) listConnections() (map[uint64]diag.ListedSocket, error) {
+	all := map[uint64]diag.ListedSocket{}
+	err := f.own.EachTCP(func(k diag.ListedSocket) {
 		if k.Inode != 0 && isConnected(k.State) {
 			all[k.Inode] = k
 		}
@@ -30,12 +30,12 @@ func (f *Finder) listConnections() (map[uint64]diag.Socket, error) {
 // after it: a connection that is in both lists, and that no descriptor shows, is
 // held in another way. Those ways that can be seen are
 // added to the snapshot. What is returned is held by nobody that is seen.
-func (f *Finder) findUnheld(s *Snapshot, listed map[uint64]diag.Socket) ([]diag.Socket, error) {
+func (f *Finder) findUnheld(s *Snapshot, listed map[uint64]diag.ListedSocket) ([]diag.ListedSocket, error) {
 	sockfs, err := socketDevice()
 	if err != nil {
 		return nil, err
 	}
-	maps.DeleteFunc(listed, func(inode uint64, _ diag.Socket) bool { return len(s.Holders(Object{Dev: sockfs, Inode: inode})) > 0 })
+	maps.DeleteFunc(listed, func(inode uint64, _ diag.ListedSocket) bool { return len(s.Holders(Object{Dev: sockfs, Inode: inode})) > 0 })
 	if len(listed) == 0 {
 		return nil, nil
 	}
@@ -43,7 +43,7 @@ func (f *Finder) findUnheld(s *Snapshot, listed map[uint64]diag.Socket) ([]diag.
 	if err != nil {
 		return nil, err
 	}
-	maps.DeleteFunc(listed, func(inode uint64, k diag.Socket) bool { return after[inode].Cookie != k.Cookie })
+	maps.DeleteFunc(listed, func(inode uint64, k diag.ListedSocket) bool { return after[inode].Cookie != k.Cookie })
 	for inode, k := range listed {
 		socket := Socket{Inode: inode, NetNS: f.namespaces.Own(), Local: k.Local, Remote: k.Remote, State: k.State}
 		if f.kernel != nil {
@@ -56,7 +56,7 @@ func (f *Finder) findUnheld(s *Snapshot, listed map[uint64]diag.Socket) ([]diag.
 	if err := s.addHiddenHolders(sockfs, listed); err != nil {
 		return nil, err
 	}
-	maps.DeleteFunc(listed, func(inode uint64, _ diag.Socket) bool { return len(s.Holders(Object{Dev: sockfs, Inode: inode})) > 0 })
+	maps.DeleteFunc(listed, func(inode uint64, _ diag.ListedSocket) bool { return len(s.Holders(Object{Dev: sockfs, Inode: inode})) > 0 })
 	return slices.Collect(maps.Values(listed)), nil
 }
 
@@ -64,7 +64,7 @@ func (f *Finder) findUnheld(s *Snapshot, listed map[uint64]diag.Socket) ([]diag.
 // registered sockets, and for UNIX sockets in which descriptors wait to be
 // received. The kernel does not say which ones wait: a process is taken for the
 // receiver of every unheld connection of its own user.
-func (s *Snapshot) addHiddenHolders(sockfs uint64, unheld map[uint64]diag.Socket) error {
+func (s *Snapshot) addHiddenHolders(sockfs uint64, unheld map[uint64]diag.ListedSocket) error {
 	pids, err := readNumbers("/proc")
 	if err != nil {
 		return err

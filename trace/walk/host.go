@@ -129,7 +129,7 @@ func readLogins(path string, names map[string]bool) []record.Login {
 
 // Logins are the entries of utmp of the users that occur in processes, if the
 // policy allows them.
-func (f *Finder) Logins(processes []record.Process) []record.Login {
+func (f *Finder) Logins(processes []record.ProcessRecord) []record.Login {
 	if !f.config.Save.Logins {
 		return nil
 	}

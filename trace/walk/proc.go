@@ -43,7 +43,7 @@ func fromProc(n *diag.Namespaces, size int) (*Snapshot, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := c.EachTCP(func(k diag.Socket) {
+		if err := c.EachTCP(func(k diag.ListedSocket) {
 			held := Object{Inode: k.Inode, Dev: sockfs}
 			if _, ok := s.first[held]; ok {
 				s.addSocket(Socket{Inode: k.Inode, NetNS: ns, Local: k.Local, Remote: k.Remote, State: k.State})

@@ -21,11 +21,11 @@ import (
 // open folder of /proc and its start time is compared with the snapshot's, so a
 // PID that was reused in between is never taken for the process in the
 // snapshot; such a process is recorded as gone.
-func (w *Walked) Record() []record.Process {
+func (w *Walked) Record() []record.ProcessRecord {
 	w.environ = make([]byte, 32<<10)
-	out := make([]record.Process, 0, len(w.Steps))
+	out := make([]record.ProcessRecord, 0, len(w.Steps))
 	for _, st := range w.Steps {
-		p := record.Process{PID: st.PID, Via: string(st.Via), From: st.From, Shared: st.Inode}
+		p := record.ProcessRecord{PID: st.PID, Via: string(st.Via), From: st.From, Shared: st.Inode}
 		if seen, ok := w.snapshot.processes[st.PID]; ok {
 			p.Parent = seen.Parent
 		}
@@ -35,7 +35,7 @@ func (w *Walked) Record() []record.Process {
 	return out
 }
 
-func (w *Walked) readProcess(p *record.Process) bool {
+func (w *Walked) readProcess(p *record.ProcessRecord) bool {
 	dir, err := openProcess(p.PID)
 	if err != nil {
 		return false
@@ -75,7 +75,7 @@ func (w *Walked) readProcess(p *record.Process) bool {
 }
 
 // readDescriptors lists what the process has open, at most the configured number.
-func (w *Walked) readDescriptors(dir int, p *record.Process) {
+func (w *Walked) readDescriptors(dir int, p *record.ProcessRecord) {
 	fds, err := readNumbers(fmt.Sprintf("/proc/self/fd/%d/fd", dir))
 	if err != nil {
 		return
@@ -109,8 +109,8 @@ func (w *Walked) readDescriptors(dir int, p *record.Process) {
 var stateNames = [...]string{"established", "syn-sent", "syn-received", "fin-wait-1", "fin-wait-2", "time-wait",
 	"closed", "close-wait", "last-ack", "listen", "closing", "syn-received"}
 
-func (w *Walked) recordSocket(inode uint64) record.Socket {
-	s := record.Socket{Inode: inode}
+func (w *Walked) recordSocket(inode uint64) record.SocketRecord {
+	s := record.SocketRecord{Inode: inode}
 	k, ok := w.snapshot.sockets[inode]
 	if !ok {
 		return s
