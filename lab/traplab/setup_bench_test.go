@@ -106,7 +106,7 @@ func BenchmarkExact(b *testing.B) {
 		conf := w.file("sensor.yaml", fmt.Sprintf("live: {interface: lan}\npayload: {match: true}\nchannel: {state: %s}\n", w.path("sensor")))
 		s, err := w.router.Start(w.agent, "run", "sensor", "--config", conf)
 		if err == nil {
-			err = s.Await(b.Context(), `in use" signatures=0`)
+			err = s.Await(b.Context(), `in use","component":"sensor","signatures":0`)
 		}
 		if err != nil {
 			b.Fatal(err)
@@ -114,7 +114,7 @@ func BenchmarkExact(b *testing.B) {
 		w.startInert(1)
 		began := time.Now()
 		w.attack()
-		if err := s.Await(b.Context(), `in use" signatures=1`); err != nil {
+		if err := s.Await(b.Context(), `in use","component":"sensor","signatures":1`); err != nil {
 			b.Fatal(err)
 		}
 		total += time.Since(began)
