@@ -38,6 +38,7 @@ type lab struct {
 	attacker, router, honeypot *netlab.Node
 	server                     *netlab.Node // not a honeypot; elsewhere behind the router
 	dir, agent                 string
+	redirect                   string // lines of the section of that name, and honeypots if not empty
 	process                    *netlab.Process
 	net                        *netlab.Lab
 }
@@ -91,15 +92,19 @@ func (l *lab) startTrap(more ...string) {
 	if len(more) > 0 && strings.HasPrefix(more[0], "array:") {
 		array, more = more[0], more[1:]
 	}
+	honeypots := l.redirect
+	if honeypots == "" {
+		honeypots = `  honeypots: [{address: 10.66.0.2}, {address: "2001:db8:77::2"}]`
+	}
 	text := fmt.Sprintf(`redirect:
   outside: outside
   inside: inside
   unused: [%s, %s]
-  honeypots: [{address: 10.66.0.2}, {address: "2001:db8:77::2"}]
+%s
 %s
 vault: {directory: %s/captures}
 %s
-`, unused, unused6, array, l.dir, strings.Join(more, "\n"))
+`, unused, unused6, honeypots, array, l.dir, strings.Join(more, "\n"))
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		l.Fatal(err)
 	}

@@ -32,6 +32,7 @@ type asked struct {
 	v6        bool
 	syns      *nftables.Set // that were answered: an address, its port, and ours
 	datagrams *nftables.Set // that were not answered: the same, and a class
+	classes   *nftables.Chain
 }
 
 // addAsked adds the sets of a family.
@@ -54,7 +55,16 @@ func (b *builder) addAsked(v6 bool) (*asked, error) {
 		return nil, err
 	}
 	datagrams, err := set("asked", append(ends, nftables.TypeMark)...)
-	return &asked{v6, syns, datagrams}, err
+	if err != nil {
+		return nil, err
+	}
+	a := &asked{v6: v6, syns: syns, datagrams: datagrams}
+	// Classes are in a separate chain, so that connections do not pass them.
+	a.classes = b.conn.AddChain(&nftables.Chain{Name: datagrams.Name, Table: b.table})
+	for class := len(lengths) - 1; class >= 0; class-- {
+		b.rule(a.classes, hasLength(expr.CmpOpGte, lengths[class]), a.loadEnds(true), a.loadClass(class), change(datagrams, unix.NFT_DYNSET_OP_UPDATE), verdict(expr.VerdictReturn))
+	}
+	return a, nil
 }
 
 // firstWord is the first register of four bytes; keys of several fields lie in
@@ -121,14 +131,12 @@ func hasLength(op expr.CmpOp, n uint32) []expr.Any {
 	}
 }
 
-// addAsking notes what comes in from outside for an unused address. Classes are in
-// a separate chain, so that connections do not pass them.
-func (a *asked) addAsking(b *builder, chain *nftables.Chain, fromOutside, toUnused []expr.Any) {
-	b.rule(chain, fromOutside, toUnused, hasFlags(0x02), a.loadEnds(true), change(a.syns, opDelete))
-	classes := b.conn.AddChain(&nftables.Chain{Name: a.datagrams.Name, Table: b.table})
-	b.rule(chain, fromOutside, toUnused, isProto(unix.IPPROTO_UDP), jump(classes))
-	for class := len(lengths) - 1; class >= 0; class-- {
-		b.rule(classes, hasLength(expr.CmpOpGte, lengths[class]), a.loadEnds(true), a.loadClass(class), change(a.datagrams, unix.NFT_DYNSET_OP_UPDATE), verdict(expr.VerdictReturn))
+// addAsking notes what comes in that matches, for an address which honeypots answer
+// for: SYNs, and such datagrams.
+func (a *asked) addAsking(b *builder, chain *nftables.Chain, match []expr.Any, datagrams ...[]expr.Any) {
+	b.rule(chain, match, hasFlags(0x02), a.loadEnds(true), change(a.syns, opDelete))
+	for _, d := range datagrams {
+		b.rule(chain, match, d, jump(a.classes))
 	}
 }
 

@@ -12,6 +12,7 @@ package redirect
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"dragnet/internal/conf"
 )
@@ -26,6 +27,13 @@ type Configuration struct {
 	// Unused are our prefixes without hosts, whose connections are brought to
 	// inbound honeypots; empty takes site.unused.
 	Unused []netip.Prefix `yaml:"unused"`
+	// Networks are prefixes of ours in which every TCP connection from outside is
+	// unwanted, but those to Public; UDP is only to the ports that honeypots list.
+	// Hosts in use no longer get other connections from outside: empty, the default,
+	// has unused prefixes only.
+	Networks []netip.Prefix `yaml:"networks"`
+	// Public are the servers in Networks that everybody may reach.
+	Public []PublicServer `yaml:"public"`
 	// Honeypots are the inbound honeypots, by service.
 	Honeypots []Honeypot `yaml:"honeypots"`
 	// Share is how many of a thousand new connections are brought to a honeypot;
@@ -46,9 +54,19 @@ type Honeypot struct {
 	UDP []uint16 `yaml:"udp"`
 }
 
+// PublicServer is a host of ours that offers services to everybody.
+type PublicServer struct {
+	// Address is that of the server.
+	Address netip.Addr `yaml:"address"`
+	// TCP and UDP are the ports of its services; without any, all are.
+	TCP []uint16 `yaml:"tcp"`
+	// UDP ports.
+	UDP []uint16 `yaml:"udp"`
+}
+
 // DefaultConfiguration redirects nothing until the interfaces are named.
 func DefaultConfiguration() Configuration {
-	return Configuration{Unused: []netip.Prefix{}, Honeypots: []Honeypot{}, Share: 1000, Mark: 0x7261}
+	return Configuration{Unused: []netip.Prefix{}, Networks: []netip.Prefix{}, Public: []PublicServer{}, Honeypots: []Honeypot{}, Share: 1000, Mark: 0x7261}
 }
 
 // Validate reports all invalid settings.
@@ -62,7 +80,8 @@ func (c *Configuration) Validate() error {
 	for i, n := range c.Unused {
 		p.Check(n.IsValid() && n == n.Masked(), fmt.Sprintf("unused[%d]", i), "%s is not a prefix such as 192.0.2.192/27", n)
 	}
-	p.Check(c.Outside == "" || len(c.Unused) > 0, "unused", "is empty; name our prefixes without hosts")
+	p.Check(c.Outside == "" || len(c.Unused)+len(c.Networks) > 0, "unused", "is empty; name our prefixes without hosts")
+	c.checkNetworks(&p)
 	p.Check(c.Outside == "" || len(c.Honeypots) > 0, "honeypots", "is empty; name where connections are brought")
 	for i, h := range c.Honeypots {
 		key := fmt.Sprintf("honeypots[%d].address", i)
@@ -72,4 +91,25 @@ func (c *Configuration) Validate() error {
 		}
 	}
 	return p.Join()
+}
+
+func (c *Configuration) checkNetworks(p *conf.Problems) {
+	contains := func(all []netip.Prefix, a netip.Addr) bool {
+		return slices.ContainsFunc(all, func(n netip.Prefix) bool { return n.Contains(a) })
+	}
+	p.Check(len(c.Networks) == 0 || c.Outside != "", "networks", "needs redirect.outside, the interface that connections come in on")
+	p.Check(len(c.Networks) == 0 || len(c.Public) > 0, "public", "is empty; name the servers that stay reachable, or list prefixes without hosts under unused")
+	for i, n := range c.Networks {
+		key := fmt.Sprintf("networks[%d]", i)
+		p.Check(n.IsValid() && n == n.Masked(), key, "%s is not a prefix such as 192.0.2.0/24", n)
+		p.Check(!slices.ContainsFunc(c.Networks[:i], n.Overlaps), key, "%s overlaps one before it", n)
+		for _, h := range c.Honeypots {
+			p.Check(!n.Contains(h.Address), key, "%s contains the honeypot %s", n, h.Address)
+		}
+	}
+	for i, s := range c.Public {
+		key := fmt.Sprintf("public[%d].address", i)
+		p.Check(contains(c.Networks, s.Address), key, "%s is not in networks", s.Address)
+		p.Check(!contains(c.Unused, s.Address), key, "%s is in an unused prefix", s.Address)
+	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	netlinkconn "github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -18,6 +19,9 @@ import (
 // inetIngress is NF_INET_INGRESS (Linux 5.10 and later), the hook before all that
 // reads a packet of a family.
 const inetIngress = 5
+
+// readBuffer is room for the acknowledgements of a transaction, in bytes.
+const readBuffer = 4 << 20
 
 // tableName is the nftables table this package owns.
 const tableName = "dragnet-trap"
@@ -143,7 +147,8 @@ func (b *builder) rule(chain *nftables.Chain, parts ...[]expr.Any) {
 // load replaces the table in one transaction; unless redirecting, what honeypots
 // send is dropped.
 func (t *Translator) load(redirecting bool) error {
-	conn, err := nftables.New()
+	// The kernel acknowledges each rule before the next is read.
+	conn, err := nftables.New(nftables.WithSockOptions(func(c *netlinkconn.Conn) error { return c.SetReadBuffer(readBuffer) }))
 	if err != nil {
 		return err
 	}
@@ -153,6 +158,10 @@ func (t *Translator) load(redirecting bool) error {
 	conn.DelTable(b.table)
 	conn.AddTable(b.table)
 	unused, alive, err := t.addSets(b)
+	if err != nil {
+		return err
+	}
+	networks, err := b.addPrefixes("networks", t.c.Networks)
 	if err != nil {
 		return err
 	}
@@ -172,7 +181,10 @@ func (t *Translator) load(redirecting bool) error {
 			if err != nil {
 				return fmt.Errorf("sets of what came in: %w", err)
 			}
-			a.addAsking(b, mangle, onInterface(t.c.Outside), append(destination(v6), inSet(unused[i], false)...))
+			a.addAsking(b, mangle, append(append(onInterface(t.c.Outside), destination(v6)...), inSet(unused[i], false)...), isProto(unix.IPPROTO_UDP))
+			if len(t.c.Networks) > 0 {
+				t.addUnwanted(b, mangle, a, networks[i])
+			}
 			a.addAnswering(b, forward, append(onInterface(t.c.Inside), isReply()...))
 		}
 	}
@@ -183,6 +195,9 @@ func (t *Translator) load(redirecting bool) error {
 	t.addInternal(b, mangle, nat, forward, redirecting)
 	if t.c.Outside != "" && redirecting {
 		t.addGate(b, mangle, nat, unused, alive)
+		if len(t.c.Networks) > 0 {
+			t.addNetworkGate(b, nat, networks)
+		}
 	}
 	return conn.Flush()
 }
@@ -190,10 +205,27 @@ func (t *Translator) load(redirecting bool) error {
 // addSets adds the unused prefixes, and the addresses in them that turned out to
 // be in use, for IPv4 and IPv6.
 func (t *Translator) addSets(b *builder) (unused, alive [2]*nftables.Set, err error) {
-	for i, kind := range []nftables.SetDatatype{nftables.TypeIPAddr, nftables.TypeIP6Addr} {
-		unused[i] = &nftables.Set{Table: b.table, Name: fmt.Sprintf("unused%d", 4+2*i), KeyType: kind, Interval: true}
+	if unused, err = b.addPrefixes("unused", t.c.Unused); err != nil {
+		return unused, alive, err
+	}
+	for i, kind := range addressTypes {
+		alive[i] = &nftables.Set{Table: b.table, Name: fmt.Sprintf("alive%d", 4+2*i), KeyType: kind, HasTimeout: true, Dynamic: true, Size: 1 << 16, Timeout: aliveTime}
+		if err := b.conn.AddSet(alive[i], nil); err != nil {
+			return unused, alive, fmt.Errorf("set %s: %w", alive[i].Name, err)
+		}
+	}
+	return unused, alive, nil
+}
+
+// addressTypes are the keys of sets of addresses, of IPv4 and IPv6.
+var addressTypes = []nftables.SetDatatype{nftables.TypeIPAddr, nftables.TypeIP6Addr}
+
+// addPrefixes adds sets of prefixes, for IPv4 and IPv6.
+func (b *builder) addPrefixes(name string, prefixes []netip.Prefix) (sets [2]*nftables.Set, err error) {
+	for i, kind := range addressTypes {
+		sets[i] = &nftables.Set{Table: b.table, Name: fmt.Sprintf("%s%d", name, 4+2*i), KeyType: kind, Interval: true}
 		var elements []nftables.SetElement
-		for _, n := range t.c.Unused {
+		for _, n := range prefixes {
 			if n.Addr().Is6() == (i == 1) {
 				elements = append(elements, nftables.SetElement{Key: n.Addr().AsSlice()})
 				if end, ok := after(n); ok {
@@ -201,15 +233,11 @@ func (t *Translator) addSets(b *builder) (unused, alive [2]*nftables.Set, err er
 				}
 			}
 		}
-		if err := b.conn.AddSet(unused[i], elements); err != nil {
-			return unused, alive, fmt.Errorf("set %s: %w", unused[i].Name, err)
-		}
-		alive[i] = &nftables.Set{Table: b.table, Name: fmt.Sprintf("alive%d", 4+2*i), KeyType: kind, HasTimeout: true, Dynamic: true, Size: 1 << 16, Timeout: aliveTime}
-		if err := b.conn.AddSet(alive[i], nil); err != nil {
-			return unused, alive, fmt.Errorf("set %s: %w", alive[i].Name, err)
+		if err := b.conn.AddSet(sets[i], elements); err != nil {
+			return sets, fmt.Errorf("set %s: %w", sets[i].Name, err)
 		}
 	}
-	return unused, alive, nil
+	return sets, nil
 }
 
 // after is the first address behind a prefix.
