@@ -62,6 +62,7 @@ func BenchmarkSetup(b *testing.B) {
 			if out, err := l.router.Run(b.Context(), "nft", "delete table ip plain"); err != nil {
 				b.Fatal(err, out)
 			}
+			l.redirect = "  honeypots: [{address: 10.66.0.2}]\n  per_second: 1000000"
 			l.startTrap()
 			gate = append(gate, measure()...)
 			if err := l.process.Stop(); err != nil {

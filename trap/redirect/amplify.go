@@ -116,10 +116,18 @@ func isIn(s *nftables.Set) []expr.Any {
 
 // hasFlags matches TCP segments of whose SYN, ACK and RST exactly these are set.
 func hasFlags(flags byte) []expr.Any {
-	return append(isProto(unix.IPPROTO_TCP),
+	return append(isProto(unix.IPPROTO_TCP), compareFlags(expr.CmpOpEq, flags)...)
+}
+
+// lacksFlags matches those of which others are set.
+func lacksFlags(flags byte) []expr.Any { return compareFlags(expr.CmpOpNeq, flags) }
+
+func compareFlags(op expr.CmpOp, flags byte) []expr.Any {
+	return []expr.Any{
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{0x16}, Xor: []byte{0}},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{flags}})
+		&expr.Cmp{Op: op, Register: 1, Data: []byte{flags}},
+	}
 }
 
 // hasLength compares the length of a packet, with its IP header.
@@ -131,12 +139,12 @@ func hasLength(op expr.CmpOp, n uint32) []expr.Any {
 	}
 }
 
-// addAsking notes what comes in that matches, for an address which honeypots answer
-// for: SYNs, and such datagrams.
-func (a *asked) addAsking(b *builder, chain *nftables.Chain, match []expr.Any, datagrams ...[]expr.Any) {
-	b.rule(chain, match, hasFlags(0x02), a.loadEnds(true), change(a.syns, opDelete))
+// addAsking notes SYNs and such datagrams, which are for an address that honeypots
+// answer for.
+func (a *asked) addAsking(b *builder, chain *nftables.Chain, datagrams ...[]expr.Any) {
+	b.rule(chain, hasFlags(0x02), a.loadEnds(true), change(a.syns, opDelete))
 	for _, d := range datagrams {
-		b.rule(chain, match, d, jump(a.classes))
+		b.rule(chain, d, jump(a.classes))
 	}
 }
 

@@ -39,6 +39,10 @@ type Configuration struct {
 	// Share is how many of a thousand new connections are brought to a honeypot;
 	// others are left alone.
 	Share int `yaml:"share"`
+	// PerSecond bounds the connections, and the datagrams without one, that the gate
+	// takes in a second of each family: the kernel remembers each for a minute or
+	// more, and a table that is full stops everybody's. More are dropped.
+	PerSecond int `yaml:"per_second"`
 	// Mark is the packet mark and the number of the routing table that the
 	// redirection uses; no other program may use them.
 	Mark uint32 `yaml:"mark"`
@@ -66,7 +70,7 @@ type PublicServer struct {
 
 // DefaultConfiguration redirects nothing until the interfaces are named.
 func DefaultConfiguration() Configuration {
-	return Configuration{Unused: []netip.Prefix{}, Networks: []netip.Prefix{}, Public: []PublicServer{}, Honeypots: []Honeypot{}, Share: 1000, Mark: 0x7261}
+	return Configuration{Unused: []netip.Prefix{}, Networks: []netip.Prefix{}, Public: []PublicServer{}, Honeypots: []Honeypot{}, Share: 1000, PerSecond: 500, Mark: 0x7261}
 }
 
 // Validate reports all invalid settings.
@@ -76,6 +80,7 @@ func (c *Configuration) Validate() error {
 	p.Check(len(c.Inside) < 16 && len(c.Outside) < 16, "inside", "%q or %q is longer than an interface name can be", c.Inside, c.Outside)
 	p.Check(c.Outside == "" || c.Outside != c.Inside, "outside", "is the same interface as inside")
 	p.Check(c.Share >= 1 && c.Share <= 1000, "share", "is %d; want 1 to 1000 of a thousand", c.Share)
+	p.Check(c.PerSecond >= 1 && c.PerSecond <= 1_000_000, "per_second", "is %d; want 1 to 1000000", c.PerSecond)
 	p.Check(c.Mark > 0 && c.Mark < 1<<31, "mark", "is %d; want 1 to 2147483647", c.Mark)
 	for i, n := range c.Unused {
 		p.Check(n.IsValid() && n == n.Masked(), fmt.Sprintf("unused[%d]", i), "%s is not a prefix such as 192.0.2.192/27", n)

@@ -38,8 +38,9 @@ func TestConfigurationMistakes(t *testing.T) {
 			c.Networks = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
 			c.Public = []PublicServer{{Address: netip.MustParseAddr("203.0.113.9")}}
 		},
-		"share": func(c *Configuration) { c.Share = 0 },
-		"mark":  func(c *Configuration) { c.Mark = 0 },
+		"share":      func(c *Configuration) { c.Share = 0 },
+		"per_second": func(c *Configuration) { c.PerSecond = 0 },
+		"mark":       func(c *Configuration) { c.Mark = 0 },
 	} {
 		c := good()
 		change(&c)

@@ -74,10 +74,20 @@ func isReply() []expr.Any {
 	}
 }
 
-func isEstablished() []expr.Any {
+func isEstablished() []expr.Any { return hasState(expr.CtStateBitESTABLISHED) }
+
+// isNew matches the first packet of a connection.
+func isNew() []expr.Any { return hasState(expr.CtStateBitNEW) }
+
+// over matches what comes above a rate, in packets a second.
+func over(rate uint64) []expr.Any {
+	return []expr.Any{&expr.Limit{Type: expr.LimitTypePkts, Rate: rate, Burst: uint32(rate), Unit: expr.LimitTimeSecond, Over: true}}
+}
+
+func hasState(bit uint32) []expr.Any {
 	return []expr.Any{
 		&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(expr.CtStateBitESTABLISHED), Xor: make([]byte, 4)},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(bit), Xor: make([]byte, 4)},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
 	}
 }

@@ -4,6 +4,7 @@ package redirect
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -17,18 +18,28 @@ import (
 // packets in either direction first. Of UDP, where a late answer looks like a new
 // question, it takes only the ports that honeypots list.
 
-// addUnwanted notes what comes in for networks, as far as the gate may redirect it.
-func (t *Translator) addUnwanted(b *builder, mangle *nftables.Chain, a *asked, networks *nftables.Set) {
-	chain := b.conn.AddChain(&nftables.Chain{Name: networks.Name, Table: b.table})
+// addUnwanted notes what comes in from outside for a set of ours, as far as the gate
+// may redirect it: SYNs, and such datagrams. Beyond the limit it is dropped before
+// the kernel remembers a connection.
+func (t *Translator) addUnwanted(b *builder, mangle *nftables.Chain, a *asked, to *nftables.Set, datagrams ...[]expr.Any) {
+	chain := b.conn.AddChain(&nftables.Chain{Name: to.Name, Table: b.table})
 	t.addWanted(b, chain, a.v6, verdict(expr.VerdictReturn))
-	var listed [][]expr.Any // all datagrams, those for clients included, would fill the set
+	for _, kind := range append(slices.Clone(datagrams), hasFlags(0x02)) {
+		b.rule(chain, kind, isNew(), over(uint64(t.c.PerSecond)), counter(), verdict(expr.VerdictDrop))
+	}
+	a.addAsking(b, chain, datagrams...)
+	b.rule(mangle, onInterface(t.c.Outside), destination(a.v6), inSet(to, false), jump(chain))
+}
+
+// listedUDP are the matches for the UDP ports that honeypots list: all datagrams,
+// those for clients included, would fill what is remembered.
+func (t *Translator) listedUDP() (all [][]expr.Any) {
 	for _, h := range t.c.Honeypots {
 		for _, p := range h.UDP {
-			listed = append(listed, toPort(unix.IPPROTO_UDP, p))
+			all = append(all, toPort(unix.IPPROTO_UDP, p))
 		}
 	}
-	a.addAsking(b, chain, isFamily(a.v6), listed...)
-	b.rule(mangle, onInterface(t.c.Outside), destination(a.v6), inSet(networks, false), jump(chain))
+	return all
 }
 
 // addNetworkGate adds the gate of networks, after that of unused prefixes.

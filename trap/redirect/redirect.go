@@ -181,9 +181,11 @@ func (t *Translator) load(redirecting bool) error {
 			if err != nil {
 				return fmt.Errorf("sets of what came in: %w", err)
 			}
-			a.addAsking(b, mangle, append(append(onInterface(t.c.Outside), destination(v6)...), inSet(unused[i], false)...), isProto(unix.IPPROTO_UDP))
+			t.addUnwanted(b, mangle, a, unused[i], isProto(unix.IPPROTO_UDP))
+			// No host has these addresses, so nothing but a SYN begins a connection.
+			b.rule(mangle, onInterface(t.c.Outside), destination(v6), inSet(unused[i], false), isProto(unix.IPPROTO_TCP), isNew(), lacksFlags(0x02), counter(), verdict(expr.VerdictDrop))
 			if len(t.c.Networks) > 0 {
-				t.addUnwanted(b, mangle, a, networks[i])
+				t.addUnwanted(b, mangle, a, networks[i], t.listedUDP()...)
 			}
 			a.addAnswering(b, forward, append(onInterface(t.c.Inside), isReply()...))
 		}
