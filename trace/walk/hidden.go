@@ -35,7 +35,9 @@ func (f *Finder) findUnheld(s *Snapshot, listed map[uint64]diag.ListedSocket) ([
 	if err != nil {
 		return nil, err
 	}
-	maps.DeleteFunc(listed, func(inode uint64, _ diag.ListedSocket) bool { return len(s.Holders(Object{Dev: sockfs, Inode: inode})) > 0 })
+	maps.DeleteFunc(listed, func(inode uint64, _ diag.ListedSocket) bool {
+		return len(s.Holders(Object{Dev: sockfs, Inode: inode})) > 0
+	})
 	if len(listed) == 0 {
 		return nil, nil
 	}
@@ -56,7 +58,9 @@ func (f *Finder) findUnheld(s *Snapshot, listed map[uint64]diag.ListedSocket) ([
 	if err := s.addHiddenHolders(sockfs, listed); err != nil {
 		return nil, err
 	}
-	maps.DeleteFunc(listed, func(inode uint64, _ diag.ListedSocket) bool { return len(s.Holders(Object{Dev: sockfs, Inode: inode})) > 0 })
+	maps.DeleteFunc(listed, func(inode uint64, _ diag.ListedSocket) bool {
+		return len(s.Holders(Object{Dev: sockfs, Inode: inode})) > 0
+	})
 	return slices.Collect(maps.Values(listed)), nil
 }
 

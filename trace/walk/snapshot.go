@@ -78,7 +78,7 @@ type Snapshot struct {
 	listening   map[uint16][]uint64 // by port
 	hidden      map[int32][]hidden  // what processes hold other than by descriptors
 	denied      int                 // processes whose descriptors may not be read
-	unheld      []diag.ListedSocket       // connections that no process is seen to hold
+	unheld      []diag.ListedSocket // connections that no process is seen to hold
 	foreign     map[uint32]bool     // network namespaces that users made
 	units       map[uint64]unixEnd  // UNIX sockets, as the kernel program saw them
 	bounded     map[int32]int       // pipes beyond maxPipes, by process
