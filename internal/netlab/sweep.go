@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -110,8 +111,9 @@ func killResidents(names []string) error {
 	}
 }
 
-// listResidents lists the processes in any of the namespaces, this one excepted:
-// its threads visit them in Node.Do.
+// listResidents lists the processes in any of the namespaces: all threads of a
+// resident are there. A thread alone may belong to a visitor, such as this process in
+// Node.Do, or a finder of sockets that looks into all namespaces.
 func listResidents(spaces []fs.FileInfo) ([]int, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -123,15 +125,30 @@ func listResidents(spaces []fs.FileInfo) ([]int, error) {
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		at, err := os.Stat(filepath.Join("/proc", e.Name(), "ns", "net"))
-		if err != nil {
-			continue // it has ended meanwhile, or is a zombie
-		}
-		for _, space := range spaces {
-			if os.SameFile(at, space) {
-				pids = append(pids, pid)
-			}
+		if livesIn(spaces, pid) {
+			pids = append(pids, pid)
 		}
 	}
 	return pids, nil
+}
+
+// livesIn reports whether all threads of a process are in the namespaces. It is false
+// for zombies, and for those that ended meanwhile.
+func livesIn(spaces []fs.FileInfo, pid int) bool {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/ns/net", pid))
+	if err != nil {
+		return false
+	}
+	lives := false
+	for _, thread := range threads {
+		at, err := os.Stat(thread)
+		if err != nil {
+			continue // it has ended
+		}
+		if !slices.ContainsFunc(spaces, func(space fs.FileInfo) bool { return os.SameFile(at, space) }) {
+			return false
+		}
+		lives = true
+	}
+	return lives
 }
