@@ -99,7 +99,11 @@ func (s *Store) beginCompaction() chan struct{} {
 	}
 	done := make(chan struct{})
 	s.compacting = done
-	c := &compaction{store: s, sealed: slices.Clone(s.sealed), total: s.total}
+	c := &compaction{store: s, total: s.total}
+	for _, g := range s.sealed { // scanning a segment writes to it
+		copied := *g
+		c.sealed = append(c.sealed, &copied)
+	}
 	began := len(s.sealed)
 	go func() {
 		defer close(done)

@@ -124,7 +124,7 @@ func (r *rewriter) writeFile() error {
 func (c *compaction) dropEmptyStart() error {
 	stop := errors.New("holds records")
 	for len(c.sealed) > 0 {
-		g := c.sealed[0]
+		g := *c.sealed[0] // its scan may end early, and would leave a part's size
 		err := g.scanFrames(func(f *frame, _ Hash) error {
 			if f.holdsData() {
 				return stop
