@@ -2,6 +2,7 @@ package detective
 
 import (
 	"maps"
+	"math"
 
 	"dragnet/dossier"
 )
@@ -43,11 +44,11 @@ func (q *Inquiry) Sprays(h *TestimonySummary) bool {
 	if e := q.sources[h.Name].Earlier; e.Inquiries >= enoughInquiries {
 		flows = min(flows, growth*float64(e.Flows))
 	}
-	limit := sprayFactor*q.expectedAnswers(flows) + sprayRest
+	limit := sprayFactor * q.expectedAnswers(flows)
 	if most, peers := q.answersOfPeers(h); peers >= enoughPeers {
-		limit = min(limit, sprayFactor*most+sprayRest)
+		limit = min(limit, sprayFactor*most)
 	}
-	return float64(h.Answers) > limit
+	return float64(h.Answers) > limit+q.askedAnswers()+sprayRest
 }
 
 // answersOfPeers is the most that another organisation's verified witness of a like
@@ -80,6 +81,19 @@ func (q *Inquiry) expectedAnswers(flows float64) (expected float64) {
 		expected += least
 	}
 	return expected
+}
+
+// askedAnswers is how many answers there are if all that was asked about was seen,
+// which peers need not have.
+func (q *Inquiry) askedAnswers() (asked float64) {
+	for _, clues := range q.askedClues() {
+		least := math.Inf(1)
+		for _, i := range clues {
+			least = min(least, float64(len(q.clues[i].tuples)))
+		}
+		asked += least
+	}
+	return asked
 }
 
 // countKeys is how many values a key may have.
