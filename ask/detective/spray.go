@@ -67,8 +67,8 @@ func (q *Inquiry) answersOfPeers(h *TestimonySummary) (most float64, peers int) 
 	return most, len(classes)
 }
 
-// expectedAnswers is how many tuples of so many flows have one of the keys asked, if
-// each flow is of another tuple.
+// expectedAnswers is how many tuples have one of the keys asked by chance, if each of
+// the flows is of another tuple.
 func (q *Inquiry) expectedAnswers(flows float64) (expected float64) {
 	for _, clues := range q.askedClues() {
 		// A join gives no more than its rarest clue; each flow falls into one

@@ -50,7 +50,7 @@ func BenchmarkRecorder(b *testing.B) {
 			if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 				b.Fatal(err)
 			}
-			// In a pid namespace of their own, as on a host of their own.
+			// In a separate pid namespace, as on another host.
 			host, err := nodes[0].Start("unshare", "--fork", "--pid", "--mount-proc", "--kill-child", "sh", "-c",
 				"SERVE_CONNECTIONS=10.1.0.1:7000 "+os.Args[0]+" & exec "+filepath.Join(binaries, "dragnet-agent")+" run ident --config "+config)
 			if err != nil {
@@ -75,9 +75,9 @@ func BenchmarkRecorder(b *testing.B) {
 			}
 			defer stats.Close()
 			cpu, inKernel := processorTime(b, agent), programTime(b)
-			begun := time.Now()
+			started := time.Now()
 			done := connectAtRate(b, nodes[1], rate, seconds*time.Second)
-			took := time.Since(begun)
+			took := time.Since(started)
 			cpu, inKernel = processorTime(b, agent)-cpu, programTime(b)-inKernel
 			b.ReportMetric(float64(done)/took.Seconds(), "connections/s")
 			b.ReportMetric(100*cpu.Seconds()/took.Seconds(), "%core-daemon")
@@ -106,9 +106,9 @@ func acceptAll(address string) {
 func connectAtRate(b *testing.B, n *netlab.Node, rate int, during time.Duration) (done int) {
 	b.Helper()
 	err := n.Do(func() error {
-		begun := time.Now()
-		for time.Since(begun) < during {
-			if due := int(time.Since(begun).Seconds() * float64(rate)); done >= due {
+		started := time.Now()
+		for time.Since(started) < during {
+			if due := int(time.Since(started).Seconds() * float64(rate)); done >= due {
 				time.Sleep(time.Millisecond)
 				continue
 			}

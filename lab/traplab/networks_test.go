@@ -78,7 +78,7 @@ func (l *lab) answerDatagrams(n *netlab.Node, address, word string) {
 func TestGateOfNetworks(t *testing.T) {
 	l := newLab(t)
 	const (
-		web, ssh, nobody, router = "10.77.0.2:80", "10.77.0.2:22", "10.77.0.3:80", "10.77.0.1:22"
+		web, ssh, noHost, router = "10.77.0.2:80", "10.77.0.2:22", "10.77.0.3:80", "10.77.0.1:22"
 	)
 	l.say(l.server, web, "public")
 	l.say(l.server, ssh, "private")
@@ -109,7 +109,7 @@ func TestGateOfNetworks(t *testing.T) {
   networks: [10.77.0.0/24]
   public: [{address: 10.77.0.2, tcp: [80]}]`
 	l.startTrap()
-	for address, want := range map[string]string{web: "public", ssh: "honeypot", nobody: "honeypot", router: "router", unused.Addr().Next().String() + ":80": "honeypot"} {
+	for address, want := range map[string]string{web: "public", ssh: "honeypot", noHost: "honeypot", router: "router", unused.Addr().Next().String() + ":80": "honeypot"} {
 		if got := l.hears(address); got != want {
 			t.Errorf("%s says %q, want %q", address, got, want)
 		}

@@ -332,7 +332,7 @@ func formatMean(mean, half float64) string {
 // plot draws, over the size of keys, what is left to guess for a reader and a witness.
 func (m *modes) plot(loose []mode) report.Plot {
 	c := plot.Chart{Title: "Linear keys: what is left to guess", X: plot.Axis{Label: "bits of the key"}, Y: plot.Axis{Label: "log2 of addresses or tuples left"}}
-	series := []plot.Series{{Name: "a reader who saw nothing"}, {Name: "a reader of two days' salts"}, {Name: "the witness, of its own tuples"}}
+	series := []plot.Series{{Name: "a reader who saw nothing"}, {Name: "a reader of two days' salts"}, {Name: "the witness, among its tuples"}}
 	at := 0
 	for _, h := range m.hashes() {
 		row := loose[at]

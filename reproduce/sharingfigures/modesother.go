@@ -229,8 +229,8 @@ func (m *modes) intersectParties(threshold int) (s sample, err error) {
 // comment says what follows from the table.
 func (m *modes) comment(r *report.Report, all []mode) {
 	r.Say(`"Reader" is the attack of lab/attackers on the question's bytes, by somebody who saw none of the traffic and knows the service; for product hashes the meter's count. "Witness" is how
-many of its own tuples have the key. Of two days' salts: what is left to who sees one value asked under two salts; questions keep the salts of the first time, so that a repeated question is the same
-key and only tells that it is the same. Cracking: an answer under the key that is not ours, by whoever has question and answer, over 120 common services and the addresses that a reader has left, at %s for a guess.`, formatRough(m.guess.Seconds()))
+many of its tuples have the key. Of two days' salts: what is left to who sees one value asked under two salts; questions keep the salts of the first time, so that a repeated question is the same
+key and only tells that it is the same. Cracking: an answer under the key that is not ours, by anyone who has question and answer, over 120 common services and the addresses that a reader has left, at %s for a guess.`, formatRough(m.guess.Seconds()))
 	r.Say(`Defaults that follow: linear keys, since their candidates do not depend on the tuple; 19 bits, which leave some 7,000 addresses to a reader, and about 19 false ones to a witness with 10^7 tuples (to one as small as this, none: it knows which was meant); OPRF, since
 paper mode is cracked in the time above; salts kept; answers sealed, since k-anonymous prefixes hand over what was not asked. The exact intersections and the threshold give no hosts or ask nobody, and the stream search
 costs the witness orders of magnitude more: none replaces the exchange.`)

@@ -42,7 +42,7 @@ type lane struct {
 	Bar                                    bool
 	Left, Width                            float64
 	Processes                              []shownProcess
-	begun, ended                           time.Time
+	started, ended                         time.Time
 }
 
 type shownProcess struct {
@@ -104,7 +104,7 @@ func (p *page) addLanes(n *Node, depth int) {
 		p.Proven++
 	}
 	if r := n.Record; r != nil {
-		l.begun, l.ended = r.Begun, r.Ended
+		l.started, l.ended = r.Started, r.Ended
 		for i := range r.Processes {
 			l.Processes = append(l.Processes, shown(&r.Processes[i]))
 		}
@@ -147,11 +147,11 @@ func shown(q *record.ProcessRecord) shownProcess {
 func (p *page) placeTimes() {
 	var from, to time.Time
 	for _, l := range p.Lanes {
-		if l.begun.IsZero() || l.ended.IsZero() {
+		if l.started.IsZero() || l.ended.IsZero() {
 			continue
 		}
-		if from.IsZero() || l.begun.Before(from) {
-			from = l.begun
+		if from.IsZero() || l.started.Before(from) {
+			from = l.started
 		}
 		if l.ended.After(to) {
 			to = l.ended
@@ -164,11 +164,11 @@ func (p *page) placeTimes() {
 	p.Begin, p.Finish = stamp(from), stamp(to)
 	for i := range p.Lanes {
 		l := &p.Lanes[i]
-		if l.begun.IsZero() || l.ended.IsZero() || l.ended.Before(l.begun) {
+		if l.started.IsZero() || l.ended.IsZero() || l.ended.Before(l.started) {
 			continue
 		}
-		l.Bar, l.Times = true, stamp(l.begun)+" to "+stamp(l.ended)
-		l.Left, l.Width = 100*l.begun.Sub(from).Seconds()/whole, 100*l.ended.Sub(l.begun).Seconds()/whole
+		l.Bar, l.Times = true, stamp(l.started)+" to "+stamp(l.ended)
+		l.Left, l.Width = 100*l.started.Sub(from).Seconds()/whole, 100*l.ended.Sub(l.started).Seconds()/whole
 	}
 }
 

@@ -67,7 +67,7 @@ func (d *Daemon) answerPast(ctx context.Context, u question) (reply protocol.Rep
 		return d.replyNoOwner(u, "connection was not opened here", protocol.NoUser), nil, true
 	}
 	r := u.newRecord()
-	r.UID, r.User, r.Direction, r.Begun, r.Ended = &p.UID, d.finder.UserName(p.UID), p.Direction.String(), p.Begun, p.Ended
+	r.UID, r.User, r.Direction, r.Started, r.Ended = &p.UID, d.finder.UserName(p.UID), p.Direction.String(), p.Started, p.Ended
 	if u.granted != protocol.ID {
 		r.End = endOfPast(&p)
 	}

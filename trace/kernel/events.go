@@ -52,7 +52,7 @@ type Event struct {
 	Arguments      []string
 
 	Opener        ProcessID
-	Begun         uint64 // ns since boot
+	Started       uint64 // ns since boot
 	Direction     Direction
 	NetNS         uint32
 	Local, Remote netip.AddrPort
@@ -104,7 +104,7 @@ func parseEvent(b []byte) (Event, error) {
 
 func (e *Event) parseConnection(b []byte) {
 	n := binary.NativeEndian
-	e.Begun = n.Uint64(b[24:])
+	e.Started = n.Uint64(b[24:])
 	e.Opener = ProcessID{int32(n.Uint32(b[40:])), n.Uint64(b[32:])}
 	e.UID, e.NetNS = n.Uint32(b[44:]), n.Uint32(b[48:])
 	local, remote := netip.AddrFrom16([16]byte(b[56:])), netip.AddrFrom16([16]byte(b[72:]))

@@ -41,7 +41,7 @@ struct {
 } lost SEC(".maps");
 
 /* What is known of a connection until it ends. */
-struct begun {
+struct opening {
 	__u64 time;
 	__u64 start;	/* of the process */
 	__u32 pid;	/* who opened it; 0 if the other side did */
@@ -54,7 +54,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
-	__type(value, struct begun);
+	__type(value, struct opening);
 } connections SEC(".maps");
 
 #define ARGUMENTS 192
@@ -197,7 +197,7 @@ int BPF_PROG(exited, struct task_struct *task)
 	return 0;
 }
 
-static __always_inline void tell(struct sock *sk, struct begun *b, __u32 kind, __u32 pid, __u64 start)
+static __always_inline void tell(struct sock *sk, struct opening *b, __u32 kind, __u32 pid, __u64 start)
 {
 	struct connection_event *e = reserve(sizeof(*e));
 	if (!e)
@@ -242,7 +242,7 @@ int BPF_PROG(changed, struct sock *sk, int before, int now)
 {
 	__u32 pid = 0;
 	__u64 start = 0;
-	struct begun *b;
+	struct opening *b;
 
 	if (now != TCP_SYN_SENT && now != TCP_ESTABLISHED && now != TCP_FIN_WAIT1 && now != TCP_LAST_ACK && now != TCP_CLOSE)
 		return 0;

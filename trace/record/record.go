@@ -25,10 +25,10 @@ type Record struct {
 	Local   netip.AddrPort `json:"local"`
 	Remote  netip.AddrPort `json:"remote"`
 	// At is the time asked about, if the question was about a connection of the
-	// past; Begun and Ended are when the flight recorder saw that open and end.
-	At    time.Time `json:"at,omitzero"`
-	Begun time.Time `json:"begun,omitzero"`
-	Ended time.Time `json:"ended,omitzero"`
+	// past; Started and Ended are when the flight recorder saw that open and end.
+	At      time.Time `json:"at,omitzero"`
+	Started time.Time `json:"started,omitzero"`
+	Ended   time.Time `json:"ended,omitzero"`
 	// Outcome says why there is no owner, or why less was done than asked:
 	// "no such connection", "loop", "asker may not ask for SV".
 	Outcome string `json:"outcome,omitempty"`

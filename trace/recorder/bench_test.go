@@ -26,10 +26,10 @@ func BenchmarkConnections(b *testing.B) {
 		from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, byte(i >> 24), byte(i >> 16)}), uint16(i))
 		at := uint64(now.UnixNano()) + uint64(i)
 		for _, e := range []kernel.Event{
-			{Kind: kernel.Opened, Time: at, Begun: at, Opener: client, ID: client, Direction: kernel.Outbound, NetNS: me, Local: from, Remote: service},
-			{Kind: kernel.Opened, Time: at, Begun: at, Direction: kernel.Inbound, NetNS: me, Local: service, Remote: from},
-			{Kind: kernel.Closed, Time: at + 1, Begun: at, Opener: client, ID: client, Direction: kernel.Outbound, NetNS: me, Local: from, Remote: service},
-			{Kind: kernel.Closed, Time: at + 1, Begun: at, ID: server, Direction: kernel.Inbound, NetNS: me, Local: service, Remote: from},
+			{Kind: kernel.Opened, Time: at, Started: at, Opener: client, ID: client, Direction: kernel.Outbound, NetNS: me, Local: from, Remote: service},
+			{Kind: kernel.Opened, Time: at, Started: at, Direction: kernel.Inbound, NetNS: me, Local: service, Remote: from},
+			{Kind: kernel.Closed, Time: at + 1, Started: at, Opener: client, ID: client, Direction: kernel.Outbound, NetNS: me, Local: from, Remote: service},
+			{Kind: kernel.Closed, Time: at + 1, Started: at, ID: server, Direction: kernel.Inbound, NetNS: me, Local: service, Remote: from},
 		} {
 			r.table.add(e)
 		}

@@ -27,12 +27,12 @@ const skew = 2 * time.Minute
 
 // Past is a connection of the past.
 type Past struct {
-	Local, Remote netip.AddrPort
-	Begun, Ended  time.Time // the zero Time: not known, or not over
-	UID           uint32
-	Direction     kernel.Direction
-	Processes     []record.ProcessRecord
-	Origins       []Origin
+	Local, Remote  netip.AddrPort
+	Started, Ended time.Time // the zero Time: not known, or not over
+	UID            uint32
+	Direction      kernel.Direction
+	Processes      []record.ProcessRecord
+	Origins        []Origin
 	// Summarized says that only the user is known: he opened more connections
 	// than are recorded one by one.
 	Summarized bool
@@ -68,7 +68,7 @@ func (r *Recorder) Find(ctx context.Context, local, remote netip.AddrPort, at ti
 	case q.best != nil && q.distance() <= skew.Milliseconds():
 		return r.past(&q), nil
 	case q.summary != nil:
-		return Past{Local: local, Remote: remote, UID: q.summary.UID, Summarized: true, Begun: time.UnixMilli(q.summary.From), Ended: time.UnixMilli(q.summary.To)}, nil
+		return Past{Local: local, Remote: remote, UID: q.summary.UID, Summarized: true, Started: time.UnixMilli(q.summary.From), Ended: time.UnixMilli(q.summary.To)}, nil
 	}
 	return Past{}, ErrUnknown
 }
@@ -91,7 +91,7 @@ func (r *Recorder) Origins(pids []int32) (out []Origin) {
 				continue
 			}
 			e := r.endingOf(o.c)
-			out = append(out, Origin{r.inboundOf(e, o.p.id.PID), o.why, commonTime(&ending{Begun: r.at(p.born)}, &e)})
+			out = append(out, Origin{r.inboundOf(e, o.p.id.PID), o.why, commonTime(&ending{Started: r.at(p.born)}, &e)})
 		}
 	}
 	return out
@@ -121,8 +121,8 @@ func (q *query) matches(e *ending) bool {
 
 func distanceOf(e *ending, at int64) int64 {
 	switch {
-	case at < e.Begun:
-		return e.Begun - at
+	case at < e.Started:
+		return e.Started - at
 	case e.Ended != 0 && at > e.Ended:
 		return at - e.Ended
 	}
@@ -222,7 +222,7 @@ func (q *query) findOnDisk(ctx context.Context, dir string) error {
 // past turns what was found into what a record holds.
 func (r *Recorder) past(q *query) Past {
 	l := q.best
-	p := Past{Local: l.Local, Remote: l.Remote, UID: l.UID, Direction: kernel.Direction(l.Direction), Blind: l.Blind, Begun: asTime(l.Begun), Ended: asTime(l.Ended)}
+	p := Past{Local: l.Local, Remote: l.Remote, UID: l.UID, Direction: kernel.Direction(l.Direction), Blind: l.Blind, Started: asTime(l.Started), Ended: asTime(l.Ended)}
 	add := func(name processName, via string, from int32) {
 		if !slices.ContainsFunc(p.Processes, func(have record.ProcessRecord) bool { return have.PID == name.pid() }) {
 			p.Processes = append(p.Processes, r.recorded(q, name, via, from))
@@ -278,11 +278,11 @@ func (r *Recorder) recorded(q *query, name processName, via string, from int32) 
 // commonTime is a time at which the origin was open, the last one that does not
 // follow the end of what came from it.
 func commonTime(of, origin *ending) time.Time {
-	at := of.Begun
+	at := of.Started
 	if origin.Ended != 0 && origin.Ended < at {
 		at = origin.Ended
 	}
-	return asTime(max(at, origin.Begun))
+	return asTime(max(at, origin.Started))
 }
 
 func asTime(ms int64) time.Time {

@@ -30,13 +30,13 @@ const (
 
 // log is a folder of compressed segments, bounded by bytes and age.
 type log struct {
-	dir    string
-	limits Configuration
-	file   *os.File
-	count  *countingWriter
-	zip    *zstd.Encoder
-	begun  time.Time
-	known  map[processName]bool // processes in the present segment
+	dir     string
+	limits  Configuration
+	file    *os.File
+	count   *countingWriter
+	zip     *zstd.Encoder
+	started time.Time
+	known   map[processName]bool // processes in the present segment
 }
 
 type countingWriter struct {
@@ -60,7 +60,7 @@ func openLog(dir string, limits Configuration) (*log, error) {
 
 // write appends a line, and begins a segment where that is due.
 func (l *log) write(b []byte, now time.Time) error {
-	if l.file != nil && (l.count.n >= segmentSize || now.Sub(l.begun) >= slice) {
+	if l.file != nil && (l.count.n >= segmentSize || now.Sub(l.started) >= slice) {
 		if err := l.close(); err != nil {
 			return err
 		}
@@ -82,7 +82,7 @@ func (l *log) begin(now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("begin segment of recorded events: %w", err)
 	}
-	l.file, l.count, l.begun, l.known = f, &countingWriter{w: f}, now, map[processName]bool{}
+	l.file, l.count, l.started, l.known = f, &countingWriter{w: f}, now, map[processName]bool{}
 	l.zip, err = zstd.NewWriter(l.count, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(window), zstd.WithEncoderConcurrency(1))
 	if err != nil {
 		return fmt.Errorf("compress recorded events: %w", err)
@@ -109,9 +109,9 @@ func (l *log) close() error {
 
 // segment is one file.
 type segment struct {
-	path        string
-	begun, last time.Time // last is when the next one began; the zero Time for the newest
-	size        int64
+	path          string
+	started, last time.Time // last is when the next one began; the zero Time for the newest
+	size          int64
 }
 
 // listSegments lists a folder, oldest first.
@@ -132,9 +132,9 @@ func listSegments(dir string) ([]segment, error) {
 		}
 		out = append(out, segment{filepath.Join(dir, e.Name()), time.UnixMilli(ms), time.Time{}, info.Size()})
 	}
-	slices.SortFunc(out, func(a, b segment) int { return a.begun.Compare(b.begun) })
+	slices.SortFunc(out, func(a, b segment) int { return a.started.Compare(b.started) })
 	for i := range max(len(out)-1, 0) {
-		out[i].last = out[i+1].begun
+		out[i].last = out[i+1].started
 	}
 	return out, nil
 }

@@ -84,7 +84,7 @@ func (s *search) addHeld(p *process, c *connection, holder bool, depth int) (inb
 		}
 		if h.direction != kernel.Outbound {
 			inbound = s.add(h, p, DataPath, depth) || inbound
-		} else if holder && h.begun <= c.begun && c.direction == kernel.Outbound {
+		} else if holder && h.started <= c.started && c.direction == kernel.Outbound {
 			s.add(h, p, Carries, depth)
 		}
 	}
@@ -95,7 +95,7 @@ func (s *search) addHeld(p *process, c *connection, holder bool, depth int) (inb
 func (s *search) addStarters(p *process, depth int) (inbound bool) {
 	for n := 0; n < maxAncestors && p.by != nil && p.by.id.PID != 1 && !inbound; n++ {
 		for _, h := range p.by.held {
-			if h.begun > p.born || h.ended != 0 && h.ended < p.born {
+			if h.started > p.born || h.ended != 0 && h.ended < p.born {
 				continue
 			}
 			why := StartedBy
@@ -111,7 +111,7 @@ func (s *search) addStarters(p *process, depth int) (inbound bool) {
 
 // overlaps reports whether two connections were open at the same time.
 func overlaps(a, b *connection) bool {
-	return (b.ended == 0 || a.begun <= b.ended) && (a.ended == 0 || b.begun <= a.ended)
+	return (b.ended == 0 || a.started <= b.ended) && (a.ended == 0 || b.started <= a.ended)
 }
 
 func isLocal(c *connection) bool { return c.remote.Addr().IsLoopback() }

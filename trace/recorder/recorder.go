@@ -162,9 +162,9 @@ func (r *Recorder) run() {
 		case now := <-poll.C:
 			r.drain()
 			if r.wantsLook() && !now.Before(nextLook) {
-				begun := time.Now()
+				started := time.Now()
 				r.look()
-				nextLook = now.Add(min(max(lookEvery, 200*time.Since(begun)), lookAtLeast))
+				nextLook = now.Add(min(max(lookEvery, 200*time.Since(started)), lookAtLeast))
 			}
 			if now.After(nextFlush) {
 				r.flush()
@@ -226,7 +226,7 @@ func (r *Recorder) look() {
 	r.mu.Lock()
 	ended := r.table.takeEnded()
 	r.mu.Unlock()
-	begun := time.Now()
+	started := time.Now()
 	s, err := r.finder.Snapshot()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -234,7 +234,7 @@ func (r *Recorder) look() {
 		r.fail(err)
 	} else {
 		r.noteHolders(s)
-		r.looked = uint64(begun.Sub(r.boot))
+		r.looked = uint64(started.Sub(r.boot))
 		r.noteOpen(s)
 	}
 	r.writeEnded(ended, time.Now())
@@ -258,7 +258,7 @@ func (r *Recorder) noteHolders(s *walk.Snapshot) {
 				return
 			}
 			c = r.table.newConnection(at)
-			c.direction, c.begun = s.Direction(k, r.finder.Ephemeral()), r.looked
+			c.direction, c.started = s.Direction(k, r.finder.Ephemeral()), r.looked
 		}
 		seen[c] = true
 		for _, h := range holders {
@@ -344,7 +344,7 @@ func (r *Recorder) writeConnection(c *connection, now time.Time) {
 			r.fail(err)
 		}
 	}
-	if r.log.file == nil || r.log.count.n >= segmentSize || now.Sub(r.log.begun) >= slice {
+	if r.log.file == nil || r.log.count.n >= segmentSize || now.Sub(r.log.started) >= slice {
 		if err := r.log.close(); err != nil {
 			r.fail(err)
 		}
@@ -396,7 +396,7 @@ func mentioned(c *connection) []*process {
 }
 
 func (r *Recorder) endingOf(c *connection) ending {
-	e := ending{Local: c.local, Remote: c.remote, Begun: r.at(c.begun), Ended: r.at(c.ended), Direction: uint8(c.direction)}
+	e := ending{Local: c.local, Remote: c.remote, Started: r.at(c.started), Ended: r.at(c.ended), Direction: uint8(c.direction)}
 	if c.netns != r.finder.OwnNetNS() {
 		e.NetNS = c.netns
 	}

@@ -40,8 +40,8 @@ func (r *Recorder) connect(pid int32, uid uint32, local, remote netip.AddrPort, 
 	id := kernel.ProcessID{PID: pid, Start: ns}
 	for _, e := range []kernel.Event{
 		{Kind: kernel.Forked, Time: ns, ID: id, UID: uid, Name: "flood"},
-		{Kind: kernel.Opened, Time: ns, Opener: id, ID: id, Begun: ns, Direction: kernel.Outbound, NetNS: r.finder.OwnNetNS(), Local: local, Remote: remote, UID: uid},
-		{Kind: kernel.Closed, Time: ns + 1e6, Opener: id, ID: id, Begun: ns, Direction: kernel.Outbound, NetNS: r.finder.OwnNetNS(), Local: local, Remote: remote, UID: uid},
+		{Kind: kernel.Opened, Time: ns, Opener: id, ID: id, Started: ns, Direction: kernel.Outbound, NetNS: r.finder.OwnNetNS(), Local: local, Remote: remote, UID: uid},
+		{Kind: kernel.Closed, Time: ns + 1e6, Opener: id, ID: id, Started: ns, Direction: kernel.Outbound, NetNS: r.finder.OwnNetNS(), Local: local, Remote: remote, UID: uid},
 		{Kind: kernel.Exited, Time: ns + 2e6, ID: id, UID: uid},
 	} {
 		r.table.add(e)
@@ -123,9 +123,9 @@ func TestOriginsOfWhoStartedIt(t *testing.T) {
 		r.table.add(kernel.Event{Kind: kernel.Forked, Time: now, ID: id(pid), Parent: id(parent), Name: fmt.Sprint("p", pid)})
 	}
 	exit := func(pid int32) { now += 1e9; r.table.add(kernel.Event{Kind: kernel.Exited, Time: now, ID: id(pid)}) }
-	event := func(kind kernel.EventKind, d kernel.Direction, begun uint64, opener, holder int32, local, remote netip.AddrPort) {
+	event := func(kind kernel.EventKind, d kernel.Direction, started uint64, opener, holder int32, local, remote netip.AddrPort) {
 		now += 1e9
-		e := kernel.Event{Kind: kind, Time: now, Begun: begun, Direction: d, NetNS: me, Local: local, Remote: remote}
+		e := kernel.Event{Kind: kind, Time: now, Started: started, Direction: d, NetNS: me, Local: local, Remote: remote}
 		if opener != 0 {
 			e.Opener = id(opener)
 		}

@@ -8,7 +8,7 @@ import (
 )
 
 // Shares of a time slice. The log holds MaxAge / slice slices, each of which has
-// an equal part of its room: whoever fills one takes nothing from another. Within
+// an equal part of its room, so that filling one takes nothing from another. Within
 // a slice no user gets more than an eighth, beyond which only the first
 // connections with each host are kept whole, and the rest as one bit each.
 const (
@@ -89,11 +89,11 @@ func (s *shares) summarize(uid uint32, e ending) {
 	}
 	l := s.rest[k]
 	if l == nil {
-		l = &summaryLine{UID: uid, Remote: k.host, From: e.Begun, Ports: make([]byte, 1<<13)}
+		l = &summaryLine{UID: uid, Remote: k.host, From: e.Started, Ports: make([]byte, 1<<13)}
 		s.rest[k] = l
 	}
 	l.Count++
-	l.From, l.To = min(l.From, e.Begun), max(l.To, e.Ended)
+	l.From, l.To = min(l.From, e.Started), max(l.To, e.Ended)
 	port := e.Local.Port()
 	if e.Direction == inbound {
 		port = e.Remote.Port()

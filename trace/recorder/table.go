@@ -53,7 +53,7 @@ type connection struct {
 	ends
 	direction kernel.Direction
 	uid       uint32
-	begun     uint64 // ns since boot
+	started   uint64 // ns since boot
 	ended     uint64 // 0 while it is open
 	holders   []*process
 	peer      *connection // its other end, if that is on this machine
@@ -137,7 +137,7 @@ func (t *table) addProcess(e kernel.Event) {
 func (t *table) addConnection(e kernel.Event) {
 	k := ends{e.NetNS, e.Local, e.Remote}
 	c := t.open[k]
-	if c != nil && c.begun != e.Begun && c.begun != 0 {
+	if c != nil && c.started != e.Started && c.started != 0 {
 		t.end(c, e.Time) // its end was lost
 		c = nil
 	}
@@ -148,7 +148,7 @@ func (t *table) addConnection(e kernel.Event) {
 		}
 		c = t.newConnection(k)
 	}
-	c.direction, c.uid, c.begun = e.Direction, e.UID, e.Begun
+	c.direction, c.uid, c.started = e.Direction, e.UID, e.Started
 	for _, id := range []kernel.ProcessID{e.Opener, e.ID} {
 		if p := t.processes[ticks(id)]; p != nil && id.PID != 0 {
 			c.addHolder(p)

@@ -354,7 +354,7 @@ const lastSystemUser = 999
 
 // isHubProgram reports whether a process may serve a hub: one of the system, or
 // the bus of a user's session. Anybody may give a socket the name of a hub, in a
-// folder or a mount namespace of his own.
+// folder or a separate mount namespace.
 func isHubProgram(pid int32) bool {
 	dir, err := openProcess(pid)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 )
 
 // TestSocketOfAnotherNamespace has two processes that share a pair of sockets
-// made before each went into a network namespace of its own.
+// made before each went into a separate network namespace.
 func TestSocketOfAnotherNamespace(t *testing.T) {
 	testkit.Tool(t, "unshare")
 	bothWays(t, func(t *testing.T, f *Finder) {
@@ -56,7 +56,7 @@ func TestSocketOfAnotherNamespace(t *testing.T) {
 	})
 }
 
-// unshared starts a process in a user and a network namespace of its own.
+// unshared starts a process in a separate user and network namespace.
 func unshared(t *testing.T, files ...*os.File) int32 {
 	t.Helper()
 	cmd := exec.Command("unshare", "-Un", "sh", "-c", "echo; exec sleep 60")

@@ -15,7 +15,7 @@ type sharedSnapshot struct {
 	next *pendingSnapshot
 }
 
-// pendingSnapshot is one that has not begun; s and err are set when done is closed.
+// pendingSnapshot is one that has not started yet; s and err are set when done is closed.
 type pendingSnapshot struct {
 	done chan struct{}
 	s    *Snapshot
@@ -37,7 +37,7 @@ func (h *sharedSnapshot) take(take func() (*Snapshot, error)) (*Snapshot, error)
 	h.mu.Unlock()
 	h.taking <- struct{}{}
 	h.mu.Lock()
-	h.next = nil // whoever arrives from now on needs the one after
+	h.next = nil // callers from now on need the next one
 	h.mu.Unlock()
 	p.s, p.err = take()
 	<-h.taking

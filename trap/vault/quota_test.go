@@ -193,7 +193,7 @@ func TestExpiry(t *testing.T) {
 	}
 }
 
-// TestMain lets TestKill write in a process of its own.
+// TestMain lets TestKill write in a separate process.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("VAULT_WRITE"); dir != "" {
 		writeUntilKilled(dir)
