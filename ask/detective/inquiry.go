@@ -66,6 +66,7 @@ type Inquiry struct {
 
 	sources   map[string]KnownWitness // by name, of those asked or heard
 	witnesses []TestimonySummary
+	sprayed   map[string]bool // witnesses whose answers count for nothing, by markSprays
 	hosts     map[flow.Host]*suspect
 }
 

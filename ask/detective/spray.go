@@ -1,8 +1,11 @@
 package detective
 
 import (
+	"cmp"
 	"maps"
 	"math"
+	"slices"
+	"sort"
 
 	"dragnet/dossier"
 )
@@ -39,32 +42,81 @@ const enoughInquiries = 3
 // by itself: it counts up to mostTuples, up to growth times what it claimed before,
 // and if enough others of its size or larger answered, it may not exceed the most
 // that one of those returned. So it is final only once all have answered.
-func (q *Inquiry) Sprays(h *TestimonySummary) bool {
+func (q *Inquiry) Sprays(h *TestimonySummary) bool { return q.sprays(h, q.rankPeers()) }
+
+func (q *Inquiry) sprays(h *TestimonySummary, others *ranking) bool {
 	flows := min(float64(h.Flows), mostTuples)
 	if e := q.sources[h.Name].Earlier; e.Inquiries >= enoughInquiries {
 		flows = min(flows, growth*float64(e.Flows))
 	}
 	limit := sprayFactor * q.expectedAnswers(flows)
-	if most, peers := q.answersOfPeers(h); peers >= enoughPeers {
+	if most, peers := others.answersOfPeers(q.classOf(h.Name), min(float64(h.Flows), mostTuples)/alike); peers >= enoughPeers {
 		limit = min(limit, sprayFactor*most)
 	}
 	return float64(h.Answers) > limit+q.askedAnswers()+sprayRest
 }
 
-// answersOfPeers is the most that another organisation's verified witness of a like
-// size returned, and how many of them there are, one for each class.
-func (q *Inquiry) answersOfPeers(h *TestimonySummary) (most float64, peers int) {
-	classes := map[string]bool{}
+// ranking is the verified witnesses that answered, those that claim most flows first.
+type ranking struct {
+	flows []float64
+	upTo  []topAnswers   // of the witnesses up to each
+	first map[string]int // where the first witness of a class is
+}
+
+// topAnswers is the most answers that a class's witness returned, and the most of
+// another class's.
+type topAnswers struct {
+	class         string
+	most, another float64
+	classes       int
+}
+
+// rankPeers ranks the witnesses of the inquiry once, for as many as are judged by it.
+func (q *Inquiry) rankPeers() *ranking {
+	r := &ranking{first: map[string]int{}}
+	var ranked []*TestimonySummary
 	for i := range q.witnesses {
-		other := &q.witnesses[i]
-		s := q.sources[other.Name]
-		if s.class() == q.classOf(h.Name) || !s.Verified || other.Refused != "" || float64(other.Flows) < min(float64(h.Flows), mostTuples)/alike {
-			continue
+		if w := &q.witnesses[i]; q.sources[w.Name].Verified && w.Refused == "" {
+			ranked = append(ranked, w)
 		}
-		classes[s.class()] = true
-		most = max(most, float64(other.Answers))
 	}
-	return most, len(classes)
+	slices.SortFunc(ranked, func(a, b *TestimonySummary) int { return cmp.Compare(b.Flows, a.Flows) })
+	var top topAnswers
+	for i, w := range ranked {
+		class, answers := q.classOf(w.Name), float64(w.Answers)
+		if _, known := r.first[class]; !known {
+			r.first[class] = i
+			top.classes++
+		}
+		switch {
+		case class == top.class:
+			top.most = max(top.most, answers)
+		case answers > top.most:
+			top.class, top.most, top.another = class, answers, top.most
+		default:
+			top.another = max(top.another, answers)
+		}
+		r.flows, r.upTo = append(r.flows, float64(w.Flows)), append(r.upTo, top)
+	}
+	return r
+}
+
+// answersOfPeers is the most that a witness of another class with at least so many
+// flows returned, and how many such classes there are.
+func (r *ranking) answersOfPeers(class string, least float64) (most float64, classes int) {
+	n := sort.Search(len(r.flows), func(i int) bool { return r.flows[i] < least })
+	if n == 0 {
+		return 0, 0
+	}
+	top := r.upTo[n-1]
+	most, classes = top.most, top.classes
+	if top.class == class {
+		most = top.another
+	}
+	if at, known := r.first[class]; known && at < n {
+		classes--
+	}
+	return most, classes
 }
 
 // expectedAnswers is how many tuples have one of the keys asked by chance, if each of
@@ -106,26 +158,26 @@ func countKeys(c *Configuration) float64 {
 
 // markSprays notes which witnesses sprayed, as far as can be told by now.
 func (q *Inquiry) markSprays() {
+	others := q.rankPeers()
+	q.sprayed = map[string]bool{}
 	for i := range q.witnesses {
-		q.witnesses[i].Sprays = q.Sprays(&q.witnesses[i])
+		w := &q.witnesses[i]
+		if w.Sprays = q.sprays(w, others); w.Sprays {
+			q.sprayed[w.Name] = true
+		}
 	}
 }
 
-// believable is what was said of a host by witnesses that did not spray.
+// believable is what was said of a host by witnesses that did not spray, as they were
+// last marked.
 func (q *Inquiry) believable(s *suspect) *suspect {
-	sprays := map[string]bool{}
-	for i := range q.witnesses {
-		if q.witnesses[i].Sprays {
-			sprays[q.witnesses[i].Name] = true
-		}
-	}
-	if len(sprays) == 0 {
+	if len(q.sprayed) == 0 {
 		return s
 	}
 	out := &suspect{said: maps.Clone(s.said)}
-	maps.DeleteFunc(out.said, func(k statement, _ dossier.StatedClue) bool { return sprays[k.witness] })
+	maps.DeleteFunc(out.said, func(k statement, _ dossier.StatedClue) bool { return q.sprayed[k.witness] })
 	for _, m := range s.matches {
-		if !sprays[m.witness] {
+		if !q.sprayed[m.witness] {
 			out.matches = append(out.matches, m)
 		}
 	}
