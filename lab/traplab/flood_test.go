@@ -53,11 +53,7 @@ func (l *lab) floodUnused(last time.Duration, packet func(from, to netip.Addr, s
 
 // rawDatagram is a UDP datagram without a checksum.
 func rawDatagram(from, to netip.Addr, sport, dport uint16) []byte {
-	p := make([]byte, 32)
-	p[0], p[8], p[9] = 0x45, 64, unix.IPPROTO_UDP
-	binary.BigEndian.PutUint16(p[2:], 32)
-	copy(p[12:], from.AsSlice())
-	copy(p[16:], to.AsSlice())
+	p := rawIPv4(from, to, unix.IPPROTO_UDP, 12)
 	binary.BigEndian.PutUint16(p[20:], sport)
 	binary.BigEndian.PutUint16(p[22:], dport)
 	binary.BigEndian.PutUint16(p[24:], 12)
@@ -74,12 +70,7 @@ func TestFloodOfForgedSources(t *testing.T) {
 	const limit, last = 500, 3 * time.Second // redirect.per_second
 	for name, packet := range map[string]func(from, to netip.Addr, sport uint16) []byte{
 		"SYN": func(from, to netip.Addr, sport uint16) []byte { return rawSYN(from, to, sport, 80) },
-		"ACK": func(from, to netip.Addr, sport uint16) []byte {
-			p := rawSYN(from, to, sport, 80)
-			p[33] = 0x10
-			binary.BigEndian.PutUint16(p[36:], binary.BigEndian.Uint16(p[36:])-0x0e) // the flags are in the checksum
-			return p
-		},
+		"ACK": func(from, to netip.Addr, sport uint16) []byte { return rawTCP(from, to, sport, 80, 0x10) },
 		"UDP": func(from, to netip.Addr, sport uint16) []byte { return rawDatagram(from, to, sport, 7777) },
 	} {
 		before, start := l.connections(), time.Now()

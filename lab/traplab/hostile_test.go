@@ -369,16 +369,27 @@ func TestGateDoesNotAmplify(t *testing.T) {
 	}
 }
 
-// rawSYN is a SYN without options.
-func rawSYN(from, to netip.Addr, sport, dport uint16) []byte {
-	p := make([]byte, 40)
-	p[0], p[8], p[9] = 0x45, 64, unix.IPPROTO_TCP
-	binary.BigEndian.PutUint16(p[2:], 40)
+// rawIPv4 is a packet with room for a header and payload of a protocol.
+func rawIPv4(from, to netip.Addr, proto byte, payload int) []byte {
+	p := make([]byte, 20+payload)
+	p[0], p[8], p[9] = 0x45, 64, proto
+	binary.BigEndian.PutUint16(p[2:], uint16(len(p)))
 	copy(p[12:], from.AsSlice())
 	copy(p[16:], to.AsSlice())
+	return p
+}
+
+// rawSYN is a SYN without options.
+func rawSYN(from, to netip.Addr, sport, dport uint16) []byte {
+	return rawTCP(from, to, sport, dport, 0x02)
+}
+
+// rawTCP is a segment without data, with its checksum.
+func rawTCP(from, to netip.Addr, sport, dport uint16, flags byte) []byte {
+	p := rawIPv4(from, to, unix.IPPROTO_TCP, 20)
 	binary.BigEndian.PutUint16(p[20:], sport)
 	binary.BigEndian.PutUint16(p[22:], dport)
-	p[32], p[33] = 5<<4, 2
+	p[32], p[33] = 5<<4, flags
 	binary.BigEndian.PutUint16(p[34:], 64000)
 	sum := uint32(unix.IPPROTO_TCP + 20)
 	for i := 12; i < 40; i += 2 {

@@ -39,6 +39,13 @@ func toPort(proto byte, port uint16) []expr.Any {
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(port)})
 }
 
+func toPorts(proto byte, ports []uint16) (all [][]expr.Any) {
+	for _, p := range ports {
+		all = append(all, toPort(proto, p))
+	}
+	return all
+}
+
 func isFamily(v6 bool) []expr.Any {
 	family := byte(unix.NFPROTO_IPV4)
 	if v6 {

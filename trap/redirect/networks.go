@@ -20,24 +20,25 @@ import (
 
 // addUnwanted notes what comes in from outside for a set of ours, as far as the gate
 // may redirect it: SYNs, and such datagrams. Beyond the limit it is dropped before
-// the kernel remembers a connection.
-func (t *Translator) addUnwanted(b *builder, mangle *nftables.Chain, a *asked, to *nftables.Set, datagrams ...[]expr.Any) {
+// the kernel remembers a connection. It returns the chain that such packets pass.
+func (t *Translator) addUnwanted(b *builder, mangle *nftables.Chain, a *asked, to *nftables.Set, except [][]expr.Any, datagrams ...[]expr.Any) *nftables.Chain {
 	chain := b.conn.AddChain(&nftables.Chain{Name: to.Name, Table: b.table})
-	t.addWanted(b, chain, a.v6, verdict(expr.VerdictReturn))
+	for _, wanted := range except {
+		b.rule(chain, wanted, verdict(expr.VerdictReturn))
+	}
 	for _, kind := range append(slices.Clone(datagrams), hasFlags(0x02)) {
 		b.rule(chain, kind, isNew(), over(uint64(t.c.PerSecond)), counter(), verdict(expr.VerdictDrop))
 	}
 	a.addAsking(b, chain, datagrams...)
 	b.rule(mangle, onInterface(t.c.Outside), destination(a.v6), inSet(to, false), jump(chain))
+	return chain
 }
 
 // listedUDP are the matches for the UDP ports that honeypots list: all datagrams,
 // those for clients included, would fill what is remembered.
 func (t *Translator) listedUDP() (all [][]expr.Any) {
 	for _, h := range t.c.Honeypots {
-		for _, p := range h.UDP {
-			all = append(all, toPort(unix.IPPROTO_UDP, p))
-		}
+		all = append(all, toPorts(unix.IPPROTO_UDP, h.UDP)...)
 	}
 	return all
 }
@@ -46,62 +47,36 @@ func (t *Translator) listedUDP() (all [][]expr.Any) {
 func (t *Translator) addNetworkGate(b *builder, nat *nftables.Chain, networks [2]*nftables.Set) {
 	for i, set := range networks {
 		v6 := i == 1
-		t.addWanted(b, nat, v6, verdict(expr.VerdictAccept))
-		for _, h := range t.c.Honeypots {
-			if h.Address.Is6() != v6 {
-				continue
-			}
-			match := [][]expr.Any{onInterface(t.c.Outside), destination(v6), inSet(set, false)}
-			if t.c.Share < 1000 {
-				match = append(match, share(uint32(t.c.Share)))
-			}
-			for _, service := range h.listed() {
-				rule := append([][]expr.Any{}, match...)
-				b.rule(nat, append(rule, service, counter(), dnat(h.Address))...)
-			}
+		for _, wanted := range t.wanted(v6) {
+			b.rule(nat, onInterface(t.c.Outside), wanted, verdict(expr.VerdictAccept))
 		}
+		t.addTargets(b, nat, v6, inSet(set, false), func(h *Honeypot) (services [][]expr.Any) {
+			tcp := toPorts(unix.IPPROTO_TCP, h.TCP)
+			if len(h.TCP)+len(h.UDP) == 0 {
+				tcp = [][]expr.Any{nil}
+			}
+			for _, port := range tcp {
+				services = append(services, append(hasFlags(0x02), port...))
+			}
+			return append(services, toPorts(unix.IPPROTO_UDP, h.UDP)...)
+		})
 	}
 }
 
-// addWanted gives what goes to public servers, or to this machine, from outside a
-// verdict.
-func (t *Translator) addWanted(b *builder, chain *nftables.Chain, v6 bool, then []expr.Any) {
-	outside := onInterface(t.c.Outside)
-	b.rule(chain, outside, isFamily(v6), isLocal(), then)
+// wanted are the matches for what goes to this machine or to public servers.
+func (t *Translator) wanted(v6 bool) [][]expr.Any {
+	all := [][]expr.Any{append(isFamily(v6), isLocal()...)}
 	for _, s := range t.c.Public {
 		if s.Address.Is6() != v6 {
 			continue
 		}
-		for _, service := range s.services() {
-			b.rule(chain, outside, destination(v6), equals(s.Address), service, then)
+		services := append(toPorts(unix.IPPROTO_TCP, s.TCP), toPorts(unix.IPPROTO_UDP, s.UDP)...)
+		if len(services) == 0 {
+			services = [][]expr.Any{nil}
 		}
-	}
-}
-
-// services are the matches for what a server offers.
-func (s *PublicServer) services() (all [][]expr.Any) {
-	if len(s.TCP)+len(s.UDP) == 0 {
-		return [][]expr.Any{nil}
-	}
-	for _, p := range s.TCP {
-		all = append(all, toPort(unix.IPPROTO_TCP, p))
-	}
-	for _, p := range s.UDP {
-		all = append(all, toPort(unix.IPPROTO_UDP, p))
-	}
-	return all
-}
-
-// listed are the matches for what a honeypot is brought of networks.
-func (h *Honeypot) listed() (all [][]expr.Any) {
-	if len(h.TCP)+len(h.UDP) == 0 {
-		return [][]expr.Any{hasFlags(0x02)}
-	}
-	for _, p := range h.TCP {
-		all = append(all, append(hasFlags(0x02), toPort(unix.IPPROTO_TCP, p)...))
-	}
-	for _, p := range h.UDP {
-		all = append(all, toPort(unix.IPPROTO_UDP, p))
+		for _, service := range services {
+			all = append(all, slices.Concat(destination(v6), equals(s.Address), service))
+		}
 	}
 	return all
 }

@@ -181,11 +181,11 @@ func (t *Translator) load(redirecting bool) error {
 			if err != nil {
 				return fmt.Errorf("sets of what came in: %w", err)
 			}
-			t.addUnwanted(b, mangle, a, unused[i], isProto(unix.IPPROTO_UDP))
+			chain := t.addUnwanted(b, mangle, a, unused[i], nil, isProto(unix.IPPROTO_UDP))
 			// No host has these addresses, so nothing but a SYN begins a connection.
-			b.rule(mangle, onInterface(t.c.Outside), destination(v6), inSet(unused[i], false), isProto(unix.IPPROTO_TCP), isNew(), lacksFlags(0x02), counter(), verdict(expr.VerdictDrop))
+			b.rule(chain, isProto(unix.IPPROTO_TCP), isNew(), lacksFlags(0x02), counter(), verdict(expr.VerdictDrop))
 			if len(t.c.Networks) > 0 {
-				t.addUnwanted(b, mangle, a, networks[i], t.listedUDP()...)
+				t.addUnwanted(b, mangle, a, networks[i], t.wanted(v6), t.listedUDP()...)
 			}
 			a.addAnswering(b, forward, append(onInterface(t.c.Inside), isReply()...))
 		}
@@ -291,33 +291,32 @@ func (t *Translator) addGate(b *builder, mangle, nat *nftables.Chain, unused, al
 		v6 := i == 1
 		b.rule(mangle, notOnInterface(t.c.Outside), notOnInterface(t.c.Inside), source(v6), inSet(unused[i], false), source(v6),
 			[]expr.Any{&expr.Dynset{SrcRegKey: 1, SetName: alive[i].Name, SetID: alive[i].ID, Operation: uint32(unix.NFT_DYNSET_OP_UPDATE), Timeout: aliveTime}})
-		for _, h := range t.c.Honeypots {
-			if h.Address.Is6() != v6 {
-				continue
-			}
-			match := [][]expr.Any{onInterface(t.c.Outside), destination(v6), inSet(unused[i], false), inSet(alive[i], true)}
-			if t.c.Share < 1000 {
-				match = append(match, share(uint32(t.c.Share)))
-			}
-			for _, ports := range h.ports() {
-				rule := append([][]expr.Any{}, match...)
-				rule = append(rule, ports, []expr.Any{&expr.Counter{}}, dnat(h.Address))
-				b.rule(nat, rule...)
-			}
+		t.addTargets(b, nat, v6, append(inSet(unused[i], false), inSet(alive[i], true)...), (*Honeypot).ports)
+	}
+}
+
+// addTargets brings a share of what comes from outside for destinations that match to
+// honeypots, by their services.
+func (t *Translator) addTargets(b *builder, nat *nftables.Chain, v6 bool, match []expr.Any, services func(*Honeypot) [][]expr.Any) {
+	for i := range t.c.Honeypots {
+		h := &t.c.Honeypots[i]
+		if h.Address.Is6() != v6 {
+			continue
+		}
+		var some []expr.Any
+		if t.c.Share < 1000 {
+			some = share(uint32(t.c.Share))
+		}
+		for _, service := range services(h) {
+			b.rule(nat, onInterface(t.c.Outside), destination(v6), match, some, service, counter(), dnat(h.Address))
 		}
 	}
 }
 
 // ports are the matches for what a honeypot is brought.
-func (h *Honeypot) ports() (all [][]expr.Any) {
+func (h *Honeypot) ports() [][]expr.Any {
 	if len(h.TCP)+len(h.UDP) == 0 {
 		return [][]expr.Any{isProto(unix.IPPROTO_TCP), isProto(unix.IPPROTO_UDP)}
 	}
-	for _, p := range h.TCP {
-		all = append(all, toPort(unix.IPPROTO_TCP, p))
-	}
-	for _, p := range h.UDP {
-		all = append(all, toPort(unix.IPPROTO_UDP, p))
-	}
-	return all
+	return append(toPorts(unix.IPPROTO_TCP, h.TCP), toPorts(unix.IPPROTO_UDP, h.UDP)...)
 }
