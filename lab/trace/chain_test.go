@@ -32,6 +32,14 @@ func (l *lab) investigator() string {
 // connection.
 func (l *lab) attacked(port int, attack func()) (attackerPort uint16) {
 	l.t.Helper()
+	c, attackerPort := l.acceptAttack(port, attack)
+	l.t.Cleanup(func() { c.Close() })
+	return attackerPort
+}
+
+// acceptAttack listens on the victim until the first connection.
+func (l *lab) acceptAttack(port int, attack func()) (c net.Conn, attackerPort uint16) {
+	l.t.Helper()
 	var listener net.Listener
 	err := l.victim.Do(func() (err error) {
 		listener, err = net.Listen("tcp4", net.JoinHostPort(victimAddr, fmt.Sprint(port)))
@@ -42,13 +50,11 @@ func (l *lab) attacked(port int, attack func()) (attackerPort uint16) {
 	}
 	l.t.Cleanup(func() { listener.Close() })
 	attack()
-	listener.(*net.TCPListener).SetDeadline(time.Now().Add(20 * time.Second))
-	c, err := listener.Accept()
-	if err != nil {
+	listener.(*net.TCPListener).SetDeadline(time.Now().Add(30 * time.Second))
+	if c, err = listener.Accept(); err != nil {
 		l.t.Fatalf("the attack never arrived: %v", err)
 	}
-	l.t.Cleanup(func() { c.Close() })
-	return c.RemoteAddr().(*net.TCPAddr).AddrPort().Port()
+	return c, c.RemoteAddr().(*net.TCPAddr).AddrPort().Port()
 }
 
 // TestChainOfFiveHosts goes from h6, which only runs oidentd, through a netcat

@@ -2,7 +2,6 @@ package trace_test
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -89,25 +88,11 @@ func TestChainAfterTheFact(t *testing.T) {
 // attackedAndOver is attacked, for a connection that the victim closes again.
 func (l *lab) attackedAndOver(port int, attack func()) (attackerPort uint16, at time.Time) {
 	l.t.Helper()
-	var listener net.Listener
-	err := l.victim.Do(func() (err error) {
-		listener, err = net.Listen("tcp4", net.JoinHostPort(victimAddr, fmt.Sprint(port)))
-		return err
-	})
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	defer listener.Close()
-	attack()
-	listener.(*net.TCPListener).SetDeadline(time.Now().Add(30 * time.Second))
-	c, err := listener.Accept()
-	if err != nil {
-		l.t.Fatalf("the attack never arrived: %v", err)
-	}
+	c, attackerPort := l.acceptAttack(port, attack)
 	defer c.Close()
 	at = time.Now()
 	time.Sleep(1500 * time.Millisecond)
-	return c.RemoteAddr().(*net.TCPAddr).AddrPort().Port(), at
+	return attackerPort, at
 }
 
 // TestLoginIsOver asks about connections that are open still, of programs that
