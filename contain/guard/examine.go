@@ -4,8 +4,6 @@ package guard
 
 import (
 	"errors"
-	"os"
-	"strings"
 	"time"
 
 	"dragnet/contain/nft"
@@ -53,10 +51,8 @@ func examineBlocking(c Configuration) []doctor.Check {
 // checkForwarding reports a machine that is no router: blocks act on packets that
 // are forwarded.
 func checkForwarding() error {
-	for _, file := range []string{"/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"} {
-		if b, err := os.ReadFile(file); err == nil && strings.TrimSpace(string(b)) != "0" {
-			return nil
-		}
+	if doctor.CheckForwarding(false) != nil && doctor.CheckForwarding(true) != nil {
+		return errors.New("off for IPv4 and IPv6, so blocks have no effect: they drop packets that this machine forwards")
 	}
-	return errors.New("off for IPv4 and IPv6, so blocks have no effect: they drop packets that this machine forwards")
+	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -43,6 +44,21 @@ func CheckFolder(name, dir string) Check {
 		}
 		return c
 	}
+}
+
+// CheckForwarding reports that this machine, in the calling thread's network
+// namespace, does not forward packets of IPv4, or of IPv6.
+func CheckForwarding(v6 bool) error {
+	file := "/proc/sys/net/ipv4/ip_forward"
+	if v6 {
+		file = "/proc/sys/net/ipv6/conf/all/forwarding"
+	}
+	if b, err := os.ReadFile(file); err != nil {
+		return err
+	} else if strings.TrimSpace(string(b)) == "0" {
+		return fmt.Errorf("%s is 0", file)
+	}
+	return nil
 }
 
 // HasCapability reports whether this program may use a capability, such as

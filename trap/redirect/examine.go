@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 
@@ -125,15 +124,12 @@ func checkUnused(c *Configuration) error {
 }
 
 func checkForwarding(c *Configuration) (all error) {
-	files := map[bool]string{false: "/proc/sys/net/ipv4/ip_forward", true: "/proc/sys/net/ipv6/conf/all/forwarding"}
-	for v6, file := range files {
+	for _, v6 := range []bool{false, true} {
 		if !slices.ContainsFunc(c.Honeypots, func(h Honeypot) bool { return h.Address.Is6() == v6 }) {
 			continue
 		}
-		if b, err := os.ReadFile(file); err != nil {
-			all = errors.Join(all, err)
-		} else if strings.TrimSpace(string(b)) == "0" {
-			all = errors.Join(all, fmt.Errorf("%s is 0, so nothing is brought to a honeypot", file))
+		if err := doctor.CheckForwarding(v6); err != nil {
+			all = errors.Join(all, fmt.Errorf("%w, so nothing is brought to a honeypot", err))
 		}
 	}
 	return all
