@@ -127,3 +127,13 @@ func TestCoverage(t *testing.T) {
 		t.Errorf("problem prints as %q", got)
 	}
 }
+
+func TestNetworkOf(t *testing.T) {
+	for address, want := range map[string]string{
+		"192.0.2.77": "192.0.2.0/24", "::ffff:192.0.2.77": "192.0.2.0/24", "2001:db8:1:2:3::4": "2001:db8:1:2::/64", "fe80::1%eth0": "fe80::/64",
+	} {
+		if got := NetworkOf(netip.MustParseAddr(address), 24, 64); got.String() != want {
+			t.Errorf("network of %s: %s, want %s", address, got, want)
+		}
+	}
+}

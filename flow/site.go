@@ -50,6 +50,18 @@ func (s *Site) overlapsOurs(p netip.Prefix) bool {
 	return false
 }
 
+// NetworkOf is the network of a number of bits, for IPv4 and for IPv6, in which a valid
+// address lies: who has one address of such a network may have all of them.
+func NetworkOf(a netip.Addr, bits4, bits6 int) netip.Prefix {
+	a = a.Unmap()
+	bits := bits6
+	if a.Is4() {
+		bits = bits4
+	}
+	p, _ := a.Prefix(bits)
+	return p
+}
+
 // Within reports whether any prefix holds addr.
 func Within(prefixes []netip.Prefix, addr netip.Addr) bool {
 	for _, p := range prefixes {

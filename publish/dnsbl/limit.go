@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"dragnet/flow"
 	"encoding/binary"
 	"net/netip"
 	"sync"
@@ -21,14 +22,7 @@ type limiter struct {
 // addresses can have no more.
 const maxNetworks = 100_000
 
-func networkOf(a netip.Addr) netip.Prefix {
-	bits := 56
-	if a = a.Unmap(); a.Is4() {
-		bits = 24
-	}
-	p, _ := a.Prefix(bits)
-	return p
-}
+func networkOf(a netip.Addr) netip.Prefix { return flow.NetworkOf(a, 24, 56) }
 
 // count is how many queries a network has asked in this second.
 func (l *limiter) count(a netip.Addr, now time.Time) int {

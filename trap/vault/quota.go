@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"dragnet/flow"
 	"dragnet/trap/session"
 )
 
@@ -34,15 +35,7 @@ func lineBytes(s *session.Session) int64 { return int64(len(s.Chunks))*96 + 2048
 func (v *Vault) withoutReserve() int64 { return v.c.Bytes / 4 * 3 }
 
 // networkOf is the source that an address belongs to.
-func networkOf(a netip.Addr) netip.Prefix {
-	a = a.Unmap()
-	bits := 24
-	if a.Is6() {
-		bits = 64
-	}
-	n, _ := a.Prefix(bits)
-	return n
-}
+func networkOf(a netip.Addr) netip.Prefix { return flow.NetworkOf(a, 24, 64) }
 
 // findRoom is the network in whose share there is room for a session: of several
 // attackers the one that has used most, since that is who floods. Without room a
