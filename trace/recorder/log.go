@@ -58,13 +58,17 @@ func openLog(dir string, limits Configuration) (*log, error) {
 	return &log{dir: dir, limits: limits}, nil
 }
 
-// write appends a line, and begins a segment where that is due.
-func (l *log) write(b []byte, now time.Time) error {
-	if l.file != nil && (l.count.n >= segmentSize || now.Sub(l.started) >= slice) {
-		if err := l.close(); err != nil {
-			return err
-		}
+// closeFull ends the segment where another one is due.
+func (l *log) closeFull(now time.Time) error {
+	if l.file != nil && l.count.n < segmentSize && now.Sub(l.started) < slice {
+		return nil
 	}
+	l.known = map[processName]bool{}
+	return l.close()
+}
+
+// write appends lines to the segment, or to a new one.
+func (l *log) write(b []byte, now time.Time) error {
 	if l.file == nil {
 		if err := l.begin(now); err != nil {
 			return err
@@ -82,7 +86,7 @@ func (l *log) begin(now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("begin segment of recorded events: %w", err)
 	}
-	l.file, l.count, l.started, l.known = f, &countingWriter{w: f}, now, map[processName]bool{}
+	l.file, l.count, l.started = f, &countingWriter{w: f}, now
 	l.zip, err = zstd.NewWriter(l.count, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(window), zstd.WithEncoderConcurrency(1))
 	if err != nil {
 		return fmt.Errorf("compress recorded events: %w", err)

@@ -17,6 +17,7 @@
 package recorder
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -243,7 +244,6 @@ func (r *Recorder) look() {
 // noteHolders adds what a snapshot shows of connections with other machines.
 func (r *Recorder) noteHolders(s *walk.Snapshot) {
 	seen := map[*connection]bool{}
-	defer r.endMissing(seen)
 	s.EachConnection(func(k walk.Socket, holders []walk.Process) {
 		at := ends{k.NetNS, k.Local, k.Remote}
 		c := r.table.open[at]
@@ -270,6 +270,7 @@ func (r *Recorder) noteHolders(s *walk.Snapshot) {
 			}
 		}
 	})
+	r.endMissing(seen)
 }
 
 // closeWait is the state in which only the other side has closed.
@@ -335,34 +336,27 @@ func (r *Recorder) writeConnection(c *connection, now time.Time) {
 		r.shares.summarize(c.uid, r.endingOf(c))
 		return
 	}
-	l := r.lineOf(c)
-	octets := 0
-	put := func(x line) {
-		b := x.encode()
-		octets += len(b)
-		if err := r.log.write(b, now); err != nil {
-			r.fail(err)
-		}
+	if err := r.log.closeFull(now); err != nil {
+		r.fail(err)
 	}
-	if r.log.file == nil || r.log.count.n >= segmentSize || now.Sub(r.log.started) >= slice {
-		if err := r.log.close(); err != nil {
-			r.fail(err)
-		}
-		r.log.known = map[processName]bool{}
-	}
+	var lines []byte // of one segment
 	for _, p := range mentioned(c) {
 		if name := nameOf(p.id); !r.log.known[name] {
-			put(line{Process: r.lineOfProcess(p)})
+			lines = append(lines, line{Process: r.lineOfProcess(p)}.encode()...)
 			r.log.known[name] = true
 		}
 	}
-	put(line{Connection: &l})
-	r.shares.charge(c.uid, octets)
+	l := r.lineOf(c)
+	lines = append(lines, line{Connection: &l}.encode()...)
+	if err := r.log.write(lines, now); err != nil {
+		r.fail(err)
+	}
+	r.shares.charge(c.uid, len(lines))
 }
 
 func (r *Recorder) writeRest(rest []*summaryLine, now time.Time) {
 	for _, l := range rest {
-		if err := r.log.write(line{Summary: l}.encode(), now); err != nil {
+		if err := errors.Join(r.log.closeFull(now), r.log.write(line{Summary: l}.encode(), now)); err != nil {
 			r.fail(err)
 		}
 	}

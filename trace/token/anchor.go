@@ -93,7 +93,7 @@ func VerifyAnchored(dir string, key ed25519.PublicKey, anchors ...Anchor) (Verif
 	if err != nil {
 		return Verification{}, fmt.Errorf("read token store: %w", err)
 	}
-	v, err := Verify(dir, key)
+	v, err := verifySegments(list, key)
 	if err != nil {
 		return v, err
 	}

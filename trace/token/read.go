@@ -162,6 +162,10 @@ func Verify(dir string, key ed25519.PublicKey) (Verification, error) {
 	if err != nil {
 		return Verification{}, fmt.Errorf("read token store: %w", err)
 	}
+	return verifySegments(list, key)
+}
+
+func verifySegments(list []*segment, key ed25519.PublicKey) (Verification, error) {
 	v := verifier{key: key}
 	for i, g := range list {
 		if i > 0 && (g.before != list[i-1].link || g.first != list[i-1].next) {
