@@ -130,8 +130,10 @@ func Run(ctx context.Context, c Configuration, p *pattern.Pattern) (*Summary, er
 func (a *asking) noteSprays(contacts []Contact, r *detective.Result) {
 	for i := range r.Witnesses {
 		h := &r.Witnesses[i]
-		at := slices.IndexFunc(contacts, func(c Contact) bool { return c.Name == h.Name })
-		if at >= 0 && h.Sprays && a.c.Note != nil {
+		if !h.Sprays || a.c.Note == nil {
+			continue
+		}
+		if at := slices.IndexFunc(contacts, func(c Contact) bool { return c.Name == h.Name }); at >= 0 {
 			a.c.Note(Note{
 				Witness: h.Name, Key: contacts[at].Key, Status: Answered, Detail: "far more answers than an honest witness would give: not believed",
 				Heard: h, Spray: true, State: a.tally.String(),
