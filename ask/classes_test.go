@@ -17,9 +17,9 @@ import (
 	"dragnet/flow/key"
 )
 
-// told is a witness that saw the given hosts contacted, one after another, and
+// contactLog is the log of a witness that saw the given hosts contacted, one after another, and
 // then go on to a server.
-func told(hosts ...netip.Addr) memory {
+func contactLog(hosts ...netip.Addr) memory {
 	var out memory
 	for i, h := range hosts {
 		out = append(out,
@@ -29,12 +29,12 @@ func told(hosts ...netip.Addr) memory {
 	return out
 }
 
-const toldPattern = "in src=198.51.100.200 dport=1 then out dst=198.51.100.201 dport=2"
+const contactPattern = "in src=198.51.100.200 dport=1 then out dst=198.51.100.201 dport=2"
 
-// believed asks each source, over its log.
-func believed(t testing.TB, c detective.Configuration, sources []detective.KnownWitness, logs []memory) detective.Result {
+// askEach asks each source, over its log.
+func askEach(t testing.TB, c detective.Configuration, sources []detective.KnownWitness, logs []memory) detective.Result {
 	t.Helper()
-	q, err := detective.New(c, parse(t, toldPattern))
+	q, err := detective.New(c, parse(t, contactPattern))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,18 +61,18 @@ func TestClasses(t *testing.T) {
 		logs    []memory
 		want    []string
 	}{
-		{"two organisations", nil, []detective.KnownWitness{{Name: "a", Verified: true}, {Name: "b", Verified: true}}, []memory{told(x, y), told(x)}, []string{x.String()}},
-		{"one organisation twice", nil, []detective.KnownWitness{{Name: "a", Class: "o", Verified: true}, {Name: "b", Class: "o", Verified: true}}, []memory{told(x), told(x)}, nil},
-		{"strangers are one class", nil, []detective.KnownWitness{{Name: "a"}, {Name: "b"}, {Name: "c"}}, []memory{told(x), told(x), told(x)}, nil},
-		{"a stranger beside one we know", nil, []detective.KnownWitness{{Name: "a"}, {Name: "b"}, {Name: "c", Verified: true}}, []memory{told(x), told(x, y), told(x)}, []string{x.String()}},
-		{"the owner alone", own, []detective.KnownWitness{{Name: "a", Verified: true, Networks: net}, {Name: "b", Verified: true}}, []memory{told(x, y), nil}, []string{x.String()}},
-		{"not the owner", own, []detective.KnownWitness{{Name: "a", Verified: true}, {Name: "b", Verified: true, Networks: net}}, []memory{told(x, y), nil}, nil},
-		{"a stranger that calls them its own", own, []detective.KnownWitness{{Name: "a", Networks: net}}, []memory{told(x, private)}, nil},
-		{"a private host is its witness's own", own, []detective.KnownWitness{{Name: "a", Verified: true}}, []memory{told(private)}, []string{private.String()}},
-		{"the owner and another", func(c *detective.Configuration) { c.OwnWord = false }, []detective.KnownWitness{{Name: "a", Verified: true, Networks: net}, {Name: "b", Verified: true}}, []memory{told(x), told(x)}, []string{x.String()}},
+		{"two organisations", nil, []detective.KnownWitness{{Name: "a", Verified: true}, {Name: "b", Verified: true}}, []memory{contactLog(x, y), contactLog(x)}, []string{x.String()}},
+		{"one organisation twice", nil, []detective.KnownWitness{{Name: "a", Class: "o", Verified: true}, {Name: "b", Class: "o", Verified: true}}, []memory{contactLog(x), contactLog(x)}, nil},
+		{"strangers are one class", nil, []detective.KnownWitness{{Name: "a"}, {Name: "b"}, {Name: "c"}}, []memory{contactLog(x), contactLog(x), contactLog(x)}, nil},
+		{"a stranger beside one we know", nil, []detective.KnownWitness{{Name: "a"}, {Name: "b"}, {Name: "c", Verified: true}}, []memory{contactLog(x), contactLog(x, y), contactLog(x)}, []string{x.String()}},
+		{"the owner alone", own, []detective.KnownWitness{{Name: "a", Verified: true, Networks: net}, {Name: "b", Verified: true}}, []memory{contactLog(x, y), nil}, []string{x.String()}},
+		{"not the owner", own, []detective.KnownWitness{{Name: "a", Verified: true}, {Name: "b", Verified: true, Networks: net}}, []memory{contactLog(x, y), nil}, nil},
+		{"a stranger that calls them its own", own, []detective.KnownWitness{{Name: "a", Networks: net}}, []memory{contactLog(x, private)}, nil},
+		{"a private host is its witness's own", own, []detective.KnownWitness{{Name: "a", Verified: true}}, []memory{contactLog(private)}, []string{private.String()}},
+		{"the owner and another", func(c *detective.Configuration) { c.OwnWord = false }, []detective.KnownWitness{{Name: "a", Verified: true, Networks: net}, {Name: "b", Verified: true}}, []memory{contactLog(x), contactLog(x)}, []string{x.String()}},
 		{"a share of those asked", func(c *detective.Configuration) { c.Fraction = 0.75 }, []detective.KnownWitness{
 			{Name: "a", Verified: true}, {Name: "b", Verified: true}, {Name: "c", Verified: true}, {Name: "d", Verified: true},
-		}, []memory{told(x, y), told(x, y), told(x), nil}, []string{x.String()}},
+		}, []memory{contactLog(x, y), contactLog(x, y), contactLog(x), nil}, []string{x.String()}},
 	} {
 		for _, here := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/join here %t", test.name, here), func(t *testing.T) {
@@ -82,7 +82,7 @@ func TestClasses(t *testing.T) {
 						test.change(c)
 					}
 				})
-				got := believed(t, c, test.sources, test.logs)
+				got := askEach(t, c, test.sources, test.logs)
 				if diff := cmp.Diff(test.want, hosts(got)); diff != "" {
 					t.Errorf("(-want +got):\n%s", diff)
 				}
@@ -124,7 +124,7 @@ func TestLiarsBelowTheQuorum(t *testing.T) {
 					seen[addr(h)][s.Name] = true
 				}
 			}
-			sources, logs = append(sources, s), append(logs, told(saw...))
+			sources, logs = append(sources, s), append(logs, contactLog(saw...))
 		}
 		names := rapid.IntRange(0, 3).Draw(r, "names of liars")
 		if k == 1 {
@@ -134,9 +134,9 @@ func TestLiarsBelowTheQuorum(t *testing.T) {
 			class := rapid.IntRange(0, k-2).Draw(r, "class")
 			invented := []netip.Addr{addr(1), addr(9)}
 			sources = append(sources, detective.KnownWitness{Name: fmt.Sprint("l", i), Class: fmt.Sprint("liar", class), Verified: true})
-			logs = append(logs, told(invented...))
+			logs = append(logs, contactLog(invented...))
 		}
-		got := believed(t, c, sources, logs)
+		got := askEach(t, c, sources, logs)
 		for _, h := range got.Hosts {
 			if len(seen[h.Addr]) == 0 {
 				r.Fatalf("%s is named and nobody honest saw it", h.Addr)
@@ -153,7 +153,7 @@ func TestLiarsBelowTheQuorum(t *testing.T) {
 // TestDecoysLookAlike: a decoy's question differs from the true one in keys and
 // random parts only, and opens nothing at an honest witness.
 func TestDecoysLookAlike(t *testing.T) {
-	p := parse(t, toldPattern)
+	p := parse(t, contactPattern)
 	decoy, err := detective.Decoy(p, rand.New(rand.NewPCG(1, 2)))
 	if err != nil {
 		t.Fatal(err)
@@ -184,7 +184,7 @@ func TestDecoysLookAlike(t *testing.T) {
 	if diff := cmp.Diff(shape(truth), shape(lie)); diff != "" {
 		t.Errorf("a witness can tell them apart:\n%s", diff)
 	}
-	sealed, _, err := newWitness(t, "a", told(addr(7)), nil).Answer(t.Context(), lie.Question())
+	sealed, _, err := newWitness(t, "a", contactLog(addr(7)), nil).Answer(t.Context(), lie.Question())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +202,7 @@ func TestSprays(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		bits := uint8(rapid.IntRange(1, 12).Draw(r, "bits"))
 		c := config(func(c *detective.Configuration) { c.Hash = key.Hash{Kind: key.Linear, Bits: bits} })
-		q, err := detective.New(c, parse(t, toldPattern))
+		q, err := detective.New(c, parse(t, contactPattern))
 		if err != nil {
 			r.Fatal(err)
 		}
@@ -210,7 +210,7 @@ func TestSprays(t *testing.T) {
 		for range rapid.IntRange(0, 60).Draw(r, "hosts") {
 			saw = append(saw, addr(rapid.IntRange(1, 199).Draw(r, "host")))
 		}
-		sealed, _, err := newWitness(t, "a", told(saw...), nil).Answer(context.Background(), q.Question())
+		sealed, _, err := newWitness(t, "a", contactLog(saw...), nil).Answer(context.Background(), q.Question())
 		if err != nil {
 			r.Fatal(err)
 		}

@@ -332,7 +332,7 @@ func TestTranscript(t *testing.T) {
 	}
 }
 
-// TestNoAddressOfACollisionIsReadable looks for the foreign hosts in all that
+// TestCollisionsStayClosed looks for the foreign hosts in all that
 // the detective holds after opening.
 func TestCollisionsStayClosed(t *testing.T) {
 	log := memory{
@@ -363,7 +363,7 @@ func TestStandardQuestionsUseTheIndex(t *testing.T) {
 	}
 }
 
-func TestSilentNetworksAreNeverSpokenOf(t *testing.T) {
+func TestSilentNetworksAreNeverReported(t *testing.T) {
 	silent := netip.MustParseAddr("203.0.113.200")
 	log := memory{
 		{Start: 1, Orig: silent, Resp: addr(8), RespPort: 69, Proto: flow.UDP},

@@ -22,7 +22,7 @@ const maxAttackers = 16
 // connections. Reading it takes long while there are many, so one reading serves
 // all sessions that began before it.
 type attackers struct {
-	mu   sync.Mutex // guards all below; those who wait for it find what was read
+	mu   sync.Mutex // guards all below; who waits for it uses what was read
 	read time.Time
 	all  []*netlink.ConntrackFlow
 }
@@ -45,15 +45,15 @@ func (a *attackers) find(honeypot netip.Addr, began time.Time) (found []Attacker
 		}
 		a.all, a.read = append(v4, v6...), now
 	}
-	found, sure = behind(a.all, honeypot)
+	found, sure = listAttackers(a.all, honeypot)
 	return found, sure, nil
 }
 
-// behind are those of a list whose connections were brought to a honeypot, each
-// address once. The opener of a TCP connection that was established received an
+// listAttackers lists the openers of connections that were brought to a honeypot,
+// each address once. The opener of a TCP connection that was established received an
 // answer, so its address is not forged: these come first. The source of a SYN alone
-// is left out; of datagrams, and of what ended by a reset, there is no telling.
-func behind(all []*netlink.ConntrackFlow, honeypot netip.Addr) (found []Attacker, sure int) {
+// is left out; datagrams, and what ended by a reset, may be forged.
+func listAttackers(all []*netlink.ConntrackFlow, honeypot netip.Addr) (found []Attacker, sure int) {
 	found = []Attacker{}
 	var unsure []Attacker
 	for _, f := range all {

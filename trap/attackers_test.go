@@ -34,14 +34,14 @@ func TestForgedSourcesAreNotAttackers(t *testing.T) {
 			tracked("203.0.113.7", "192.0.2.201", uint16(i), unix.IPPROTO_TCP, nl.TCP_CONNTRACK_ESTABLISHED))
 	}
 	all = append(all, tracked("203.0.113.8", "192.0.2.200", 80, unix.IPPROTO_TCP, nl.TCP_CONNTRACK_TIME_WAIT))
-	found, sure := behind(all, netip.MustParseAddr("10.66.0.2"))
+	found, sure := listAttackers(all, netip.MustParseAddr("10.66.0.2"))
 	if sure != 2 || found[0].Addr.String() != "203.0.113.7" || found[1].Addr.String() != "203.0.113.8" || len(found) != maxAttackers {
 		t.Errorf("%d sure of %v", sure, found)
 	}
-	if found, _ := behind(all, netip.MustParseAddr("10.66.0.3")); len(found) != 0 {
+	if found, _ := listAttackers(all, netip.MustParseAddr("10.66.0.3")); len(found) != 0 {
 		t.Errorf("another honeypot has %v", found)
 	}
-	if found, sure := behind(all[:1], netip.MustParseAddr("10.66.0.2")); len(found) != 0 || sure != 0 {
+	if found, sure := listAttackers(all[:1], netip.MustParseAddr("10.66.0.2")); len(found) != 0 || sure != 0 {
 		t.Errorf("a SYN alone accuses %v", found)
 	}
 }

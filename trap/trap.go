@@ -146,8 +146,8 @@ type Trap struct {
 	packets *recording.Recording // nil if none are recorded
 	parts   run.Parts
 
-	attackers attackers
-	saidFull  atomic.Int64 // when it was last said that the vault is full, in ns
+	attackers  attackers
+	loggedFull atomic.Int64 // when logFull last logged, in ns
 }
 
 // New makes a trap; Start starts it.
@@ -163,7 +163,7 @@ func New(c Configuration, p run.Program) (*Trap, error) {
 	if t.vault, err = vault.New(c.Vault); err != nil {
 		return nil, err
 	}
-	if t.array, err = array.New(c.Array, array.Dependencies{Record: t.take, Log: logging.Component(p.Log, "array")}); err != nil {
+	if t.array, err = array.New(c.Array, array.Dependencies{Record: t.keepSession, Log: logging.Component(p.Log, "array")}); err != nil {
 		return nil, err
 	}
 	if t.redir, err = redirect.New(c.translators(), c.Array.Port); err != nil {
@@ -233,8 +233,8 @@ func (t *Trap) Stop(ctx context.Context) error {
 	return err
 }
 
-// take keeps a session and reports it.
-func (t *Trap) take(s *session.Session) {
+// keepSession keeps a session and reports it.
+func (t *Trap) keepSession(s *session.Session) {
 	attackers, sure, err := t.attackers.find(s.Client.Addr(), s.Start.Time())
 	if err != nil {
 		t.log.Warn("read sessions with the honeypot failed", "honeypot", s.Client.Addr(), "err", err)
@@ -242,7 +242,7 @@ func (t *Trap) take(s *session.Session) {
 	isNew, err := t.vault.Add(s, addresses(attackers[:sure]))
 	switch {
 	case errors.Is(err, vault.ErrNoRoom):
-		t.sayFull(s, err)
+		t.logFull(s, err)
 	case err != nil:
 		t.log.Error("store capture failed", "session", s.ID, "err", err)
 	}
@@ -266,12 +266,12 @@ func addresses(all []Attacker) (out []netip.Addr) {
 	return out
 }
 
-// sayFull reports that first copies are lost, at most once a minute: who floods
-// the vault must not fill the log.
-func (t *Trap) sayFull(s *session.Session, err error) {
+// logFull reports that first copies are lost, at most once a minute: a
+// flood of the vault must not fill the log too.
+func (t *Trap) logFull(s *session.Session, err error) {
 	now := time.Now().UnixNano()
-	last := t.saidFull.Load()
-	if now-last < int64(time.Minute) && last != 0 || !t.saidFull.CompareAndSwap(last, now) {
+	last := t.loggedFull.Load()
+	if now-last < int64(time.Minute) && last != 0 || !t.loggedFull.CompareAndSwap(last, now) {
 		return
 	}
 	t.log.Error("new payloads of honeypots are not kept: raise vault.bytes, or move captures away", "honeypot", s.Client, "session", s.ID, "refused", t.vault.Totals().Refused, "err", err)
@@ -288,7 +288,7 @@ func newReport(s *session.Session, attackers []Attacker) *CaptureReport {
 // Examine checks what keeps the honeypots of a configuration apart from others.
 func Examine(c Configuration) []doctor.Check { return redirect.Examine(c.translators()) }
 
-// Remove takes the rules out. Honeypots that still run are not contained any
+// Remove removes the rules. Honeypots that still run are not contained any
 // more: stop them first.
 func Remove(c Configuration) error {
 	t, err := redirect.New(c.translators(), c.Array.Port)

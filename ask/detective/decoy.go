@@ -13,7 +13,7 @@ import (
 // Decoy is a pattern that asks like p, about traffic that never happened: each
 // address is replaced by a random one, ports and protocols stay. Witnesses
 // cannot tell it from p, since they see keys of the same masks; whatever opens
-// was invented. By chance alone, one address in 2^32 is as good as never seen.
+// was invented. A random address among 2^32 is hardly ever one that a witness saw.
 func Decoy(p *pattern.Pattern, random *rand.Rand) (*pattern.Pattern, error) {
 	out := &pattern.Pattern{Clues: slices.Clone(p.Clues), Root: p.Root}
 	for i := range out.Clues {

@@ -48,7 +48,7 @@ type Configuration struct {
 	// witnesses that were asked.
 	Fraction float64
 	// OwnWord believes a verified witness about hosts of its own networks
-	// without a second: who accuses its own host gains nothing by lying.
+	// without a second one: a witness gains nothing by accusing its own hosts falsely.
 	OwnWord bool
 }
 

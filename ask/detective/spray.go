@@ -37,9 +37,9 @@ type Earlier struct {
 const enoughInquiries = 3
 
 // Sprays reports whether a witness returned far more answers than an honest one
-// would: one that has not seen the traffic and wants to be opened all the same must
-// answer under every tuple that fits the keys. Its own claim of flows is not believed
-// by itself: it counts up to mostTuples, up to growth times what it claimed before,
+// would. A witness that has not seen the traffic, and wants one of its answers to open,
+// must answer under every tuple that fits the keys. Its claim of flows is not trusted
+// alone: it counts up to mostTuples, up to growth times what it claimed before,
 // and if enough others of its size or larger answered, it may not exceed the most
 // that one of those returned. So it is final only once all have answered.
 func (q *Inquiry) Sprays(h *TestimonySummary) bool { return q.sprays(h, q.rankPeers()) }
@@ -71,7 +71,7 @@ type topAnswers struct {
 	classes       int
 }
 
-// rankPeers ranks the witnesses of the inquiry once, for as many as are judged by it.
+// rankPeers ranks the witnesses of the inquiry once; all of them are judged by it.
 func (q *Inquiry) rankPeers() *ranking {
 	r := &ranking{first: map[string]int{}}
 	var ranked []*TestimonySummary
@@ -101,8 +101,8 @@ func (q *Inquiry) rankPeers() *ranking {
 	return r
 }
 
-// answersOfPeers is the most that a witness of another class with at least so many
-// flows returned, and how many such classes there are.
+// answersOfPeers is the most that a witness of another class with at least that
+// number of flows returned, and how many such classes there are.
 func (r *ranking) answersOfPeers(class string, least float64) (most float64, classes int) {
 	n := sort.Search(len(r.flows), func(i int) bool { return r.flows[i] < least })
 	if n == 0 {
@@ -168,8 +168,8 @@ func (q *Inquiry) markSprays() {
 	}
 }
 
-// believable is what was said of a host by witnesses that did not spray, as they were
-// last marked.
+// believable returns what witnesses that did not spray, as last marked, said of a
+// host.
 func (q *Inquiry) believable(s *suspect) *suspect {
 	if len(q.sprayed) == 0 {
 		return s

@@ -19,8 +19,8 @@ type KnownWitness struct {
 	// once. Empty means Name.
 	Class string
 	// Verified says that Class and Networks come from a trusted party, not from
-	// the witness. All that are not verified share one class, since
-	// anybody can be many of them.
+	// the witness. All unverified witnesses share one class, since anybody can
+	// pretend to be many.
 	Verified bool
 	// Networks are its own.
 	Networks []netip.Prefix
@@ -95,7 +95,8 @@ func (q *Inquiry) ownsHost(witness string, host flow.Host) bool {
 	return q.config.OwnWord && s.Verified && (host.Scope == witness || flow.Within(s.Networks, host.Addr) && host.Scope == "")
 }
 
-// isOwnJoin is ownWord where we join: the owner's own events must suffice.
+// isOwnJoin is isOwnStatement for joins made here: the owner's own events must
+// suffice.
 func (q *Inquiry) isOwnJoin(host flow.Host, events map[int][]attested, witnesses map[string]bool) bool {
 	for w := range maps.Keys(witnesses) {
 		if !q.ownsHost(w, host) {

@@ -111,8 +111,8 @@ func BenchmarkThousandWitnesses(b *testing.B) {
 	})
 }
 
-// cpu reports the processor time of one turn: on a shared machine it says more
-// than the time on the wall.
+// cpu reports the processor time of one iteration, which on a shared machine says
+// more than elapsed time.
 func cpu(b *testing.B) func() {
 	used := func() time.Duration {
 		var r syscall.Rusage

@@ -16,9 +16,9 @@ import (
 	"dragnet/wire/identity"
 )
 
-// Book is the file in which a detective keeps the witnesses it knows: what
-// is in it somebody has checked. Witnesses that only a relay knows are
-// asked too, but all of them together have one class.
+// Book is a detective's file of the witnesses that it knows, each of which
+// somebody has checked. Witnesses that only a relay knows are asked too, but
+// all of them together have one class.
 type Book struct {
 	// Relays store messages to witnesses without a URL; the first
 	// that has the witness's card is used.
@@ -32,7 +32,7 @@ type Book struct {
 
 // BookRelay is a question relay, or a clearinghouse.
 type BookRelay struct {
-	// Name is for messages.
+	// Name is used in messages.
 	Name string `yaml:"name"`
 	// URL is for example https://203.0.113.1:8444, Key the key it must hold.
 	URL string          `yaml:"url"`
@@ -130,7 +130,7 @@ func (c *Contact) sameClass(o *Contact) bool {
 	return c.Organisation != "" && c.Organisation == o.Organisation || c.AS != 0 && c.AS == o.AS
 }
 
-// Source is the witness as an inquiry takes it.
+// Source describes the witness to package detective.
 func (c *Contact) Source() detective.KnownWitness {
 	return detective.KnownWitness{Name: c.Name, As: c.Key.ID().String(), Class: c.class, Verified: !c.Stranger, Networks: c.Networks}
 }

@@ -75,8 +75,8 @@ func (r *History) FirstEpoch(ctx context.Context, p *pattern.Pattern, since time
 }
 
 // valuesOf names what the clues of a pattern fix: the small network of each address,
-// since all masks with an address share a salt and neighbours tell of each other
-// (key.HiddenAddresses), and otherwise the tuple with its mask.
+// since all masks with an address share a salt and the keys of neighbours narrow each
+// other down (key.HiddenAddresses), and otherwise the tuple with its mask.
 func valuesOf(p *pattern.Pattern) (map[string]bool, error) {
 	out := map[string]bool{}
 	for i := range p.Clues {
@@ -161,8 +161,8 @@ func (r *History) Notes(ctx context.Context, now time.Time, number int64, notes 
 		for i := range notes {
 			n := &notes[i]
 			var h detective.TestimonySummary
-			if n.Heard != nil {
-				h = *n.Heard
+			if n.Testimony != nil {
+				h = *n.Testimony
 			}
 			_, err := tx.Exec(`INSERT INTO inquiry_witness (inquiry, witness, pin, status, detail, flows, answers, opened, forged, spray, noted)
 				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)

@@ -19,7 +19,7 @@ import (
 	"dragnet/wire/identity"
 )
 
-// impostor is a witness that does with a question whatever it likes.
+// impostor is a witness whose answer to a question is given by a test.
 type impostor struct {
 	do func(ctx context.Context, question []byte, send func([]byte) error) error
 }
@@ -52,7 +52,7 @@ func (c *community) deceiver(name string, k *identity.Key, do func(context.Conte
 	c.book.Witnesses = append(c.book.Witnesses, inquiry.Contact{Name: name, Key: k.Public(), URL: "https://" + s.Address(), Organisation: name})
 }
 
-// endOf stops sending when the reader is gone.
+// endless sends piece again and again until the reader is gone.
 func endless(send func([]byte) error, piece []byte, pause time.Duration) error {
 	for {
 		if err := send(piece); err != nil {
@@ -135,7 +135,7 @@ func TestBadAnswers(t *testing.T) {
 		t.Errorf("state %q, want %q", out.Tally, want)
 	}
 	if len(out.Result.Witnesses) != good || len(named(out.Result)) != len(wanted(truth)) {
-		t.Errorf("the others' word: %v", named(out.Result))
+		t.Errorf("the other witnesses: %v", named(out.Result))
 	}
 }
 

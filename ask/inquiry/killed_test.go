@@ -52,7 +52,7 @@ func TestMain(m *testing.M) {
 		var r role
 		err := json.Unmarshal([]byte(text), &r)
 		if err == nil {
-			err = r.play()
+			err = r.run()
 		}
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -60,7 +60,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func (r role) play() error {
+func (r role) run() error {
 	ctx := context.Background()
 	if w := r.Witness; w != nil {
 		log, err := ingest.Open(w.Log)
@@ -144,8 +144,8 @@ func (c *child) kill() {
 	}
 }
 
-// torment kills the child at random moments until done, and starts it again.
-func (c *child) torment(random *rand.Rand, done <-chan struct{}, longest time.Duration) (kills int) {
+// killAtRandom kills the child at random moments until done, and starts it again.
+func (c *child) killAtRandom(random *rand.Rand, done <-chan struct{}, longest time.Duration) (kills int) {
 	for {
 		select {
 		case <-done:
@@ -158,7 +158,7 @@ func (c *child) torment(random *rand.Rand, done <-chan struct{}, longest time.Du
 	}
 }
 
-// freeAddress is one on loopback that nobody listens at.
+// freeAddress is a loopback address on which nothing listens.
 func freeAddress(t testing.TB) string {
 	t.Helper()
 	s, err := exchange.Listen("127.0.0.1:0", newKey(t), http.NotFoundHandler(), silence)
@@ -203,8 +203,8 @@ func TestKilled(t *testing.T) {
 	done := make(chan struct{})
 	killed := make(chan int, 2)
 	other := rand.New(rand.NewPCG(seed, 1))
-	go func() { killed <- hub.torment(random, done, 1500*time.Millisecond) }()
-	go func() { killed <- victim.torment(other, done, 1500*time.Millisecond) }()
+	go func() { killed <- hub.killAtRandom(random, done, 1500*time.Millisecond) }()
+	go func() { killed <- victim.killAtRandom(other, done, 1500*time.Millisecond) }()
 	const inquiries = 3
 	for i := range inquiries {
 		heard := map[string]int{}

@@ -132,7 +132,7 @@ func TestOrder(t *testing.T) {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
 	if _, err := b.Order(inquiry.WitnessSelection{Names: []string{"c"}}, nil, nil, random); err == nil || !strings.Contains(err.Error(), `"c"`) {
-		t.Errorf("nobody of that name: %v", err)
+		t.Errorf("an unknown name: %v", err)
 	}
 	if got, err = b.Order(inquiry.WitnessSelection{All: true}, strangers, nil, random); err != nil || len(got) != 3 {
 		t.Errorf("all: %v, %v", names(got), err)
@@ -154,7 +154,7 @@ func TestOrder(t *testing.T) {
 		t.Errorf("a sample of one never chose all: %v", seen)
 	}
 	if _, err := new(inquiry.Book).Order(inquiry.WitnessSelection{All: true}, nil, nil, random); err == nil {
-		t.Error("nobody to ask")
+		t.Error("an empty book gives witnesses")
 	}
 }
 

@@ -50,7 +50,7 @@ func record(t *testing.T, address string) {
 	}
 	since := noon.AddDate(0, 0, -28)
 	// The same value in another pattern, with fields in another order; the same
-	// address under another mask; its neighbour, which tells of it.
+	// address under another mask; a neighbour, whose key narrows it down.
 	for _, text := range []string{
 		"in src=203.0.113.5 dport=1433", "out dst=203.0.113.5", "in src=203.0.113.6", "in src=203.0.113.0/24 dport=80", "in dport=1433 src=203.0.113.5", "out dst=198.51.100.1 then[1h] in dport=1433 src=203.0.113.5",
 	} {
@@ -89,7 +89,7 @@ func record(t *testing.T, address string) {
 		notes := []inquiry.Note{
 			{Witness: "a", Key: honest, Status: inquiry.Waiting, State: "0 of 1 answered, 1 waiting"},
 			{Witness: "b", Key: liar, Status: inquiry.Waiting, State: "0 of 2 answered, 2 waiting"},
-			{Witness: "b", Key: liar, Status: inquiry.Answered, Heard: &detective.TestimonySummary{Flows: 7, Answers: 5, Opened: 1}, Spray: true, State: "1 of 2 answered, 1 waiting"},
+			{Witness: "b", Key: liar, Status: inquiry.Answered, Testimony: &detective.TestimonySummary{Flows: 7, Answers: 5, Opened: 1}, Spray: true, State: "1 of 2 answered, 1 waiting"},
 		}
 		if err := r.Notes(ctx, noon, n, notes); err != nil {
 			t.Fatal(err)

@@ -52,8 +52,8 @@ type Note struct {
 	Status  AskStatus
 	// Detail is the error, if any.
 	Detail string
-	// Heard summarises the answer.
-	Heard *detective.TestimonySummary
+	// Testimony summarises the answer.
+	Testimony *detective.TestimonySummary
 	// Spray says that it has far more answers than an honest witness would give.
 	Spray bool
 	// State is that of the inquiry: "12 of 20 answered, 3 refused, 5 silent".
@@ -126,7 +126,7 @@ func Run(ctx context.Context, c Configuration, p *pattern.Pattern) (*Summary, er
 	return out, ctx.Err()
 }
 
-// noteSprays notes who sprayed, now that all answers can be compared.
+// noteSprays notes which witnesses sprayed, now that all answers can be compared.
 func (a *asking) noteSprays(contacts []Contact, r *detective.Result) {
 	for i := range r.Witnesses {
 		h := &r.Witnesses[i]
@@ -136,7 +136,7 @@ func (a *asking) noteSprays(contacts []Contact, r *detective.Result) {
 		if at := slices.IndexFunc(contacts, func(c Contact) bool { return c.Name == h.Name }); at >= 0 {
 			a.c.Note(Note{
 				Witness: h.Name, Key: contacts[at].Key, Status: Answered, Detail: "far more answers than an honest witness would give: not believed",
-				Heard: h, Spray: true, State: a.tally.String(),
+				Testimony: h, Spray: true, State: a.tally.String(),
 			})
 		}
 	}
@@ -197,7 +197,7 @@ func (a *asking) noteStatus(c *Contact, s AskStatus, detail string, h *detective
 
 func (a *asking) setStatus(c *Contact, s AskStatus, detail string, h *detective.TestimonySummary) {
 	if a.tally.Set(c.Name, s) && a.c.Note != nil {
-		a.c.Note(Note{Witness: c.Name, Key: c.Key, Status: s, Detail: detail, Heard: h, State: a.tally.String()})
+		a.c.Note(Note{Witness: c.Name, Key: c.Key, Status: s, Detail: detail, Testimony: h, State: a.tally.String()})
 	}
 }
 

@@ -56,7 +56,7 @@ func TestIncidentOverTheNetwork(t *testing.T) {
 	if want := "4 of 4 answered"; last != want || out.Tally.String() != want {
 		t.Errorf("state %q, want %q", last, want)
 	}
-	// Without the owners' word nothing is seen twice, and nobody is named.
+	// Without the owners' word nothing is seen twice, and no host is named.
 	conf.Detective.OwnWord = false
 	if out, err = inquiry.Run(t.Context(), conf, p); err != nil || len(out.Result.Hosts) != 0 {
 		t.Errorf("%v, %v", named(out.Result), err)

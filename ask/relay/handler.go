@@ -33,7 +33,7 @@ type Service struct {
 // reports whether a key is a detective's on the roster.
 func NewService(mailboxes *Mailboxes, detective func(identity.Public) bool) *Service {
 	return &Service{group: run.NewGroup(), mailboxes: mailboxes, detective: detective, now: time.Now, gate: admission.NewGate(admission.Limits{
-		// Most of these places are taken by those that wait for messages.
+		// Most of these requests only wait for messages.
 		Places: 4096, Reading: 16, Bytes: 512 << 20, Body: int64(max(mailboxes.config.AnswerBytes, exchange.MaxMessage)) + 1<<20, Time: time.Minute,
 	})}
 }
@@ -152,7 +152,7 @@ func (h handler) requireDetective(ctx context.Context) (identity.ID, error) {
 	return identity.ID{}, connect.NewError(connect.CodePermissionDenied, errors.New("only detectives of the roster may do this"))
 }
 
-// Register implements exchangev1connect.RelayServiceHandler.
+// RegisterWitness implements exchangev1connect.RelayServiceHandler.
 func (h handler) RegisterWitness(ctx context.Context, r *exchangev1.RegisterWitnessRequest) (*exchangev1.RegisterWitnessResponse, error) {
 	card, err := exchange.OpenCard(r.Card, h.s.now())
 	if err != nil {
@@ -166,7 +166,7 @@ func (h handler) RegisterWitness(ctx context.Context, r *exchangev1.RegisterWitn
 
 const cardsPerPage = 500
 
-// Witnesses implements exchangev1connect.RelayServiceHandler.
+// ListWitnesses implements exchangev1connect.RelayServiceHandler.
 func (h handler) ListWitnesses(ctx context.Context, r *exchangev1.ListWitnessesRequest) (*exchangev1.ListWitnessesResponse, error) {
 	if _, err := h.requireDetective(ctx); err != nil {
 		return nil, err
@@ -178,7 +178,7 @@ func (h handler) ListWitnesses(ctx context.Context, r *exchangev1.ListWitnessesR
 	return &exchangev1.ListWitnessesResponse{Cards: cards, Next: last}, withCode(err)
 }
 
-// Post implements exchangev1connect.RelayServiceHandler.
+// PostMessages implements exchangev1connect.RelayServiceHandler.
 func (h handler) PostMessages(ctx context.Context, r *exchangev1.PostMessagesRequest) (*exchangev1.PostMessagesResponse, error) {
 	sender, err := h.requireDetective(ctx)
 	if err != nil {
@@ -199,7 +199,7 @@ func (h handler) PostMessages(ctx context.Context, r *exchangev1.PostMessagesReq
 	return &exchangev1.PostMessagesResponse{}, nil
 }
 
-// Fetch implements exchangev1connect.RelayServiceHandler.
+// FetchMessages implements exchangev1connect.RelayServiceHandler.
 func (h handler) FetchMessages(ctx context.Context, r *exchangev1.FetchMessagesRequest) (*exchangev1.FetchMessagesResponse, error) {
 	witness := h.callerID(ctx)
 	out := &exchangev1.FetchMessagesResponse{}
@@ -213,7 +213,7 @@ func (h handler) FetchMessages(ctx context.Context, r *exchangev1.FetchMessagesR
 	return out, withCode(err)
 }
 
-// Answer implements exchangev1connect.RelayServiceHandler.
+// AnswerMessage implements exchangev1connect.RelayServiceHandler.
 func (h handler) AnswerMessage(ctx context.Context, stream *connect.ClientStream[exchangev1.AnswerMessageRequest]) (*exchangev1.AnswerMessageResponse, error) {
 	var message exchange.MessageID
 	if !stream.Receive() || len(stream.Msg().Message) != len(message) {
@@ -237,7 +237,7 @@ func (h handler) AnswerMessage(ctx context.Context, stream *connect.ClientStream
 	return &exchangev1.AnswerMessageResponse{}, nil
 }
 
-// Collect implements exchangev1connect.RelayServiceHandler.
+// CollectAnswers implements exchangev1connect.RelayServiceHandler.
 func (h handler) CollectAnswers(ctx context.Context, r *exchangev1.CollectAnswersRequest, stream *connect.ServerStream[exchangev1.CollectAnswersResponse]) error {
 	sender, err := h.requireDetective(ctx)
 	if err != nil {
@@ -287,7 +287,7 @@ func readIDs(raw [][]byte) ([]exchange.MessageID, error) {
 	return out, nil
 }
 
-// Discard implements exchangev1connect.RelayServiceHandler.
+// DiscardMessages implements exchangev1connect.RelayServiceHandler.
 func (h handler) DiscardMessages(ctx context.Context, r *exchangev1.DiscardMessagesRequest) (*exchangev1.DiscardMessagesResponse, error) {
 	sender, err := h.requireDetective(ctx)
 	if err != nil {

@@ -54,13 +54,13 @@ func DefaultConfiguration() Configuration {
 }
 
 // Validate reports all invalid settings.
-func (l *Configuration) Validate() error {
+func (c *Configuration) Validate() error {
 	var p conf.Problems
-	for key, n := range map[string]int64{"witnesses": int64(l.Witnesses), "messages": int64(l.Messages), "bytes": int64(l.Bytes), "answer_bytes": int64(l.AnswerBytes)} {
+	for key, n := range map[string]int64{"witnesses": int64(c.Witnesses), "messages": int64(c.Messages), "bytes": int64(c.Bytes), "answer_bytes": int64(c.AnswerBytes)} {
 		p.Check(n >= 1, key, "is %d; want at least 1", n)
 	}
-	p.Check(l.TotalBytes >= l.Bytes, "total_bytes", "is %d; want at least bytes, %d", l.TotalBytes, l.Bytes)
-	p.Check(l.Life > 0, "life", "is %v; want a positive duration such as 48h", l.Life)
+	p.Check(c.TotalBytes >= c.Bytes, "total_bytes", "is %d; want at least bytes, %d", c.TotalBytes, c.Bytes)
+	p.Check(c.Life > 0, "life", "is %v; want a positive duration such as 48h", c.Life)
 	return p.Join()
 }
 
@@ -148,14 +148,14 @@ func (b *Mailboxes) Post(ctx context.Context, now time.Time, sender identity.ID,
 	})
 }
 
-func (b *Mailboxes) postMessage(tx *state.Tx, now time.Time, sender identity.ID, l *exchange.Message) error {
-	if left := l.Expires.Sub(now); left <= 0 || left > b.config.Life {
+func (b *Mailboxes) postMessage(tx *state.Tx, now time.Time, sender identity.ID, m *exchange.Message) error {
+	if left := m.Expires.Sub(now); left <= 0 || left > b.config.Life {
 		return fmt.Errorf("a message must expire between now and %v from now; check the clocks of both sides", b.config.Life)
 	}
 	var receiver, sealed []byte
-	err := tx.QueryRow(`SELECT receiver, sealed FROM relay_message WHERE sender = ? AND id = ?`, sender[:], l.ID[:]).Scan(&receiver, &sealed)
+	err := tx.QueryRow(`SELECT receiver, sealed FROM relay_message WHERE sender = ? AND id = ?`, sender[:], m.ID[:]).Scan(&receiver, &sealed)
 	switch {
-	case err == nil && bytes.Equal(receiver, l.To[:]) && bytes.Equal(sealed, l.Sealed):
+	case err == nil && bytes.Equal(receiver, m.To[:]) && bytes.Equal(sealed, m.Sealed):
 		return nil
 	case err == nil:
 		return ErrConflict
@@ -163,7 +163,7 @@ func (b *Mailboxes) postMessage(tx *state.Tx, now time.Time, sender identity.ID,
 		return err
 	}
 	_, err = tx.Exec(`INSERT INTO relay_message (id, sender, receiver, expires, sealed, answered, size) VALUES (?, ?, ?, ?, ?, 0, ?)`,
-		l.ID[:], sender[:], l.To[:], l.Expires.UnixNano(), l.Sealed, len(l.Sealed))
+		m.ID[:], sender[:], m.To[:], m.Expires.UnixNano(), m.Sealed, len(m.Sealed))
 	return err
 }
 

@@ -53,7 +53,7 @@ func message(n byte, to identity.ID, text string) exchange.Message {
 }
 
 // TestOneMessage follows a message from its sender to the witness and the answer
-// back; nobody else gets at either.
+// back; no other key can read either.
 func TestOneMessage(t *testing.T) { both(t, testOneMessage) }
 
 func testOneMessage(t *testing.T, address string) {
@@ -104,13 +104,13 @@ func testOneMessage(t *testing.T, address string) {
 		t.Fatal(err)
 	}
 	if _, err := b.Collect(ctx, detective, l.ID); err != nil {
-		t.Errorf("another detective took it down: %v", err)
+		t.Errorf("another detective discarded it: %v", err)
 	}
 	if err := b.Discard(ctx, detective, []exchange.MessageID{l.ID}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Collect(ctx, detective, l.ID); !errors.Is(err, relay.ErrUnknown) {
-		t.Errorf("collected what was taken down: %v", err)
+		t.Errorf("collected what was discarded: %v", err)
 	}
 }
 

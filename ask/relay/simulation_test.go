@@ -34,7 +34,7 @@ type world struct {
 
 var errLine = errors.New("the line is down")
 
-// call runs something at the relay for somebody. The request may be lost, and
+// call runs something at the relay for a key. The request may be lost, and
 // so may the acknowledgement of what was done.
 func (w *world) call(who identity.ID, do func(*relay.Mailboxes) error) error {
 	w.mu.Lock()
@@ -101,7 +101,7 @@ func TestPartitionAndRestart(t *testing.T) {
 		for i := range witnesses {
 			running.Go(func() { w.witness(who(byte(i)), over) })
 		}
-		running.Go(func() { w.trouble(witnesses, over) })
+		running.Go(func() { w.disturb(witnesses, over) })
 		answers := w.detective(who(100), witnesses, messages)
 		close(over)
 		running.Wait()
@@ -151,8 +151,8 @@ func (w *world) witness(me identity.ID, over <-chan struct{}) {
 	}
 }
 
-// trouble cuts off half of the witnesses for a while, and restarts the relay.
-func (w *world) trouble(witnesses int, over <-chan struct{}) {
+// disturb cuts off half of the witnesses for a while, and restarts the relay.
+func (w *world) disturb(witnesses int, over <-chan struct{}) {
 	for {
 		select {
 		case <-over:

@@ -10,7 +10,8 @@
 // by the witness. Each question has another key, derived from the witness's
 // master key and the question's hash: an evaluation serves that question and no
 // other. (RFC 9497's mode POPRF binds public input in the same way, for askers
-// who verify the key; here nobody but the witness evaluates.) Paper mode makes the key from the tuple by Argon2id.
+// who verify the key; here only the witness evaluates.) Paper mode makes the key
+// from the tuple by Argon2id.
 //
 // Each answer carries a commitment to its key, checked first, so that no
 // ciphertext opens under two tuples; it is padded to a size class; and the

@@ -17,9 +17,9 @@ func (s *surveyor) keepForPace(batch []flow.Flow) {
 	}
 }
 
-// measure times one keyer on flows of the log: milliseconds per million, the
+// measurePace times one keyer on flows of the log: milliseconds per million, the
 // best of several rounds, since others may use the machine.
-func (s *surveyor) measure(keyer *key.Keyer) float64 {
+func (s *surveyor) measurePace(keyer *key.Keyer) float64 {
 	const rounds = 20
 	var best time.Duration
 	var sum key.K

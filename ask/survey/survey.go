@@ -103,9 +103,9 @@ func Steps() []uint64 {
 	return []uint64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10000}
 }
 
-// surveyor holds one survey under way. Its stages, in order: read counts the
-// tuples of the log; hash takes one hash after another over them; weigh reads
-// the log again and seals answers to sampled questions.
+// surveyor holds one survey under way. Its stages, in order: countTuples counts
+// the tuples of the log; surveyHash takes one hash after another over them;
+// measureBytes reads the log again and seals answers to sampled questions.
 type surveyor struct {
 	Configuration
 	hashes []key.Hash
@@ -117,7 +117,7 @@ type surveyor struct {
 
 	asked     []packed // sampled tuples
 	askedNear []packed // sampled tuples inside Near
-	weighing  *weighing
+	sealing   *sealing
 }
 
 // Run surveys one log.
@@ -129,7 +129,7 @@ func Run(ctx context.Context, c Configuration, log flow.Log) (*Result, error) {
 		c.Progress = func(string, int) {}
 	}
 	s := &surveyor{Configuration: c, tuples: newTable()}
-	cov, err := s.read(ctx, log)
+	cov, err := s.countTuples(ctx, log)
 	if err != nil {
 		return nil, err
 	}
@@ -149,23 +149,23 @@ func Run(ctx context.Context, c Configuration, log flow.Log) (*Result, error) {
 	if c.Near.IsValid() {
 		r.Near = c.Near.String()
 	}
-	s.draw()
+	s.drawSample()
 	all := make([]keyed, s.tuples.n)
 	for i, h := range s.hashes {
-		row, err := s.hash(ctx, i, h, all)
+		row, err := s.surveyHash(ctx, i, h, all)
 		if err != nil {
 			return nil, err
 		}
 		r.Hashes = append(r.Hashes, row)
 	}
-	return r, s.weigh(ctx, log, r.Hashes)
+	return r, s.measureBytes(ctx, log, r.Hashes)
 }
 
 // paceFlows is how many flows are kept to time the hashes over.
 const paceFlows = 1 << 13
 
-// read counts the log's tuples.
-func (s *surveyor) read(ctx context.Context, log flow.Log) (flow.Coverage, error) {
+// countTuples counts the log's tuples.
+func (s *surveyor) countTuples(ctx context.Context, log flow.Log) (flow.Coverage, error) {
 	return log.Scan(ctx, flow.AllTime, 0, func(batch []flow.Flow) error {
 		found := make([]packed, 0, len(batch))
 		for i := range batch {
@@ -187,32 +187,32 @@ func (s *surveyor) read(ctx context.Context, log flow.Log) (flow.Coverage, error
 	})
 }
 
-// draw samples the tuples that questions will ask about.
-func (s *surveyor) draw() {
+// drawSample samples the tuples that questions will ask about.
+func (s *surveyor) drawSample() {
 	s.asked = s.tuples.sample(max(s.Asked, s.Sealed), s.Seed, func(*packed) bool { return true })
 	if s.Near.IsValid() && s.Mask.Family != key.NoAddr {
 		s.askedNear = s.tuples.sample(s.Asked, s.Seed, func(p *packed) bool { return s.Near.Contains(p.tuple(s.Mask).Addr) })
 	}
 	if s.Sealed > 0 {
-		s.weighing = newWeighing(len(s.hashes))
+		s.sealing = newSealing(len(s.hashes))
 	}
 }
 
-// hash surveys one hash; all is space for one entry per tuple.
-func (s *surveyor) hash(ctx context.Context, number int, h key.Hash, all []keyed) (Row, error) {
+// surveyHash surveys one hash; all is space for one entry per tuple.
+func (s *surveyor) surveyHash(ctx context.Context, number int, h key.Hash, all []keyed) (Row, error) {
 	s.Progress("hashing", 0)
 	keyer, err := key.NewKeyer(s.Mask, s.End, h, key.OneShotSalt(s.Mask, s.Epoch))
 	if err != nil {
 		return Row{}, err
 	}
-	row := Row{Hash: Label(h), Function: h, Milliseconds: s.measure(keyer)}
+	row := Row{Hash: Label(h), Function: h, Milliseconds: s.measurePace(keyer)}
 	i := 0
 	for t := range s.tuples.all {
 		all[i] = keyed{keyer.Tuple(t.tuple(s.Mask)), t.flows}
 		i++
 	}
-	if s.weighing != nil {
-		s.choose(number, keyer, all)
+	if s.sealing != nil {
+		s.chooseTuples(number, keyer, all)
 	}
 	count := map[uint64]uint64{}
 	var unique, connections uint64

@@ -67,7 +67,7 @@ func TestReload(t *testing.T) {
 		t.Fatalf("the log ended without %q", has)
 		return logLine{}
 	}
-	hangUp := func(text string) {
+	sendHangup := func(text string) {
 		t.Helper()
 		write(text)
 		if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
@@ -76,14 +76,14 @@ func TestReload(t *testing.T) {
 	}
 	next("guard started")
 
-	hangUp("allow: [10.0.0.7/32]\nmost: 7\nlogging: {level: DEBUG}\n")
+	sendHangup("allow: [10.0.0.7/32]\nmost: 7\nlogging: {level: DEBUG}\n")
 	if l := next("configuration reloaded"); !slices.Equal(l.Applied, []string{"logging.level", "allow"}) {
 		t.Errorf("applied %v", l.Applied)
 	}
 	if l := next("need a restart"); l.Level != "WARN" || !slices.Equal(l.Keys, []string{"most"}) {
 		t.Errorf("%+v", l)
 	}
-	hangUp("allow: [10.0.0.7/33]\n")
+	sendHangup("allow: [10.0.0.7/33]\n")
 	if l := next("reload failed"); !strings.Contains(l.Err, "guard.yaml:4") {
 		t.Errorf("%+v", l)
 	}

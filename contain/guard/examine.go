@@ -48,7 +48,7 @@ func examineBlocking(c Configuration) []doctor.Check {
 	}
 }
 
-// checkForwarding reports a machine that is no router: blocks act on packets that
+// checkForwarding reports a machine that is not a router: blocks act on packets that
 // are forwarded.
 func checkForwarding() error {
 	if doctor.CheckForwarding(false) != nil && doctor.CheckForwarding(true) != nil {

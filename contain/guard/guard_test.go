@@ -203,7 +203,7 @@ func TestAllowListWins(t *testing.T) {
 			t.Errorf("receipt %+v", r)
 		}
 	}
-	// A list that comes later lets go of who is held.
+	// A list that comes later releases a host that is held.
 	now := e.scan(t, monday, addr(0, 2))
 	o.Allow = []netip.Prefix{netip.PrefixFrom(addr(0, 2), 32)}
 	if err := e.ApplyPolicy(now, e.MakeReport(now), o); err != nil {

@@ -1,6 +1,6 @@
 #include "textflag.h"
 
-// The kernel's contract stands beside its declaration in kernel_amd64.go.
+// The kernel's contract is documented at its declaration in kernel_amd64.go.
 
 // func compareVPOPCNT(masks, rows *uint64, n, words int, block, limits *uint64)
 //

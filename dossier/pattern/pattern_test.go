@@ -94,7 +94,7 @@ func TestErrorsSayWhereAndWhat(t *testing.T) {
 		"in dport=80 dport=81":                  "column 13: dport is given twice",
 		"in dport=22,":                          "column 4: \"dport=22,\": a value is missing",
 		"in dport=22, 23":                       "column 4: \"dport=22,\": a value is missing",
-		"in dport=22,@x":                        `column 4: "@x": a file stands alone`,
+		"in dport=22,@x":                        `column 4: "@x": a file cannot be part of a list`,
 		"in dport=9-8":                          "column 4: ports 9-8: the range ends before it begins",
 		"in dport=0-65535":                      "column 4: ports 0-65535 are 65536 values; at most 4096",
 		"in dport=1-4000,5000-5100":             "column 4: more than 4096 values",

@@ -40,7 +40,7 @@ func parseLists[T comparable](p *parser, t token, value string, into *[]T, parse
 		case err != nil && l.text == "":
 			return p.syntaxError(t, "%q: a value is missing; lists have commas and no blanks, such as dport=22,2222", t.text)
 		case err != nil && strings.HasPrefix(l.text, "@"):
-			return p.syntaxError(t, "%q: a file stands alone, not in a list", l.text)
+			return p.syntaxError(t, "%q: a file cannot be part of a list", l.text)
 		case err != nil:
 			return p.syntaxError(t, "%v", err)
 		}

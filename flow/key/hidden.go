@@ -139,7 +139,7 @@ const (
 // residueShare is the part of all residues modulo the prime that an address's sum
 // may have so that every tuple gets its key, given what each adds to it. A key has
 // the low bits of the sum; the next one, whose known difference is added modulo the
-// prime, tells no more than whether that passed the prime. Work bounds the residues
+// prime, reveals no more than whether that passed the prime. Work bounds the residues
 // tried times the tuples.
 func residueShare(h Hash, epoch string, tuples []Tuple, work int) float64 {
 	salt := OneShotSalt(tuples[0].Mask, epoch)

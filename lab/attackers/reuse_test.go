@@ -117,7 +117,7 @@ func TestEvaluationsServeOneQuestion(t *testing.T) {
 		t.Errorf("the evaluation of one question opens %d answers to another", n)
 	}
 
-	// The key of a with the element of b: the evaluation of b is had, and useless.
+	// The key of a with the element of b: the evaluation of b is obtained, and useless.
 	mixed := newCraft(t, []key.Tuple{a}, []key.Tuple{b})
 	got := mixed.testify(t, w)
 	if n := mixed.opens(t, w, got, mixed.secret(t, 0, got)); n != 0 {

@@ -175,7 +175,7 @@ func (l *lab) changeRecord(t *testing.T, h *host, casePath string) {
 	if err == nil || !strings.Contains(out, node.Token) {
 		t.Errorf("verify says %q, %v", out, err)
 	}
-	// Who has no earlier redemption sees that the evidence ends here.
+	// An investigator without an earlier redemption sees that the evidence ends here.
 	c, err := chain.Load(casePath)
 	if err != nil {
 		t.Fatal(err)
@@ -196,7 +196,7 @@ func (l *lab) changeRecord(t *testing.T, h *host, casePath string) {
 	if out, err := l.trace("show", late); err == nil {
 		t.Errorf("trace show found nothing:\n%s", out)
 	}
-	// Who has one keeps its proof, and learns of the change.
+	// One who has it keeps the proof, and learns of the change.
 	before := outline(l.judged(casePath).Root, 0)
 	g = l.judged(casePath, "--redemption", redemption)
 	if got := outline(g.Root, 0); got != before || len(g.Problems) != 1 {

@@ -23,7 +23,7 @@ const (
 	Proven NodeStatus = "proven"
 	// Altered: the host cannot show a record that hashes to its token.
 	Altered NodeStatus = "altered"
-	// Waiting: the host gave a token that nobody has redeemed yet.
+	// Waiting: the host gave a token that has not been redeemed yet.
 	Waiting NodeStatus = "token not redeemed"
 	// Ident: the host answers plain ident, with a name only.
 	Ident NodeStatus = "answers plain ident"

@@ -44,7 +44,7 @@ func (d *Daemon) answerLine(ctx context.Context, asker, local netip.Addr, line s
 		return d.replyError(q, protocol.UnknownError), nil
 	}
 	rule := d.config.ruleFor(asker)
-	if q.Remote.IsValid() && !rule.remote && !rule.mayAskOfOwn(q, asker) {
+	if q.Remote.IsValid() && !rule.remote && !rule.mayNameItself(q, asker) {
 		return d.replyError(q, protocol.UnknownError), nil
 	}
 	u := question{Request: q, asker: asker, granted: q.Kind, at: now.UTC()}
@@ -169,7 +169,7 @@ func (d *Daemon) answerSave(ctx context.Context, u question, found walk.Found, e
 		defer func() { <-d.lookups }()
 		d.Stats.Walks.Add(1)
 		if !exists {
-			done <- outcome{d.walkForNobody(u), nil}
+			done <- outcome{d.walkWithoutConnection(u), nil}
 			return
 		}
 		w, err := d.finder.Walk(found)
@@ -198,9 +198,9 @@ func (d *Daemon) answerSave(ctx context.Context, u question, found walk.Found, e
 	}
 }
 
-// walkForNobody costs what a walk costs, and answers that there is no such
+// walkWithoutConnection costs what a walk costs, and answers that there is no such
 // connection.
-func (d *Daemon) walkForNobody(u question) protocol.Reply {
+func (d *Daemon) walkWithoutConnection(u question) protocol.Reply {
 	if _, err := d.finder.Snapshot(); err != nil {
 		d.log.Error("walk failed", "err", err)
 	}
@@ -235,7 +235,7 @@ func (d *Daemon) account(uid uint32, asker netip.Addr) token.Account {
 	}
 	h := fnv.New32a()
 	h.Write(accountOf(asker).AsSlice())
-	return token.Account{User: uid, Asker: h.Sum32() | 1} // 0 is nobody
+	return token.Account{User: uid, Asker: h.Sum32() | 1} // 0 means unknown
 }
 
 // storeRecord stores a record and answers with its token.

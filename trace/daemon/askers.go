@@ -34,10 +34,10 @@ func (c *Configuration) ruleFor(asker netip.Addr) rule {
 	return r
 }
 
-// mayAskOfOwn reports whether an asker that is no gateway may name its own
+// mayNameItself reports whether an asker that is not a gateway may name its own
 // address: it then asks about a connection that was opened by its own side, which
 // may have carried a session to it.
-func (r rule) mayAskOfOwn(q protocol.Request, asker netip.Addr) bool {
+func (r rule) mayNameItself(q protocol.Request, asker netip.Addr) bool {
 	return q.Remote == asker && q.Kind.Recursive() && r.kinds[q.Kind]
 }
 
@@ -140,9 +140,9 @@ type askedKey struct {
 	local, remote netip.AddrPort
 }
 
-// past keeps requests for some time: recursive ones, to detect loops, and the
+// recent keeps requests for some time: recursive ones, to detect loops, and the
 // questions to previous hosts, to ask each once in a session.
-type past[K comparable] struct {
+type recent[K comparable] struct {
 	keep time.Duration
 
 	mu    sync.Mutex // guards below
@@ -155,14 +155,14 @@ type pastRequest struct {
 	token string
 }
 
-func newPast[K comparable](keep time.Duration) *past[K] {
-	return &past[K]{keep: keep, seen: map[K]pastRequest{}}
+func newRecent[K comparable](keep time.Duration) *recent[K] {
+	return &recent[K]{keep: keep, seen: map[K]pastRequest{}}
 }
 
 // noteRequest notes a request and its token, if it has one already. If it was seen
 // before, it returns the token given then, which is empty while that request is
 // still being served.
-func (l *past[K]) noteRequest(k K, token string, now time.Time) (first string, again bool) {
+func (l *recent[K]) noteRequest(k K, token string, now time.Time) (first string, again bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for len(l.order) > 0 && (now.Sub(l.seen[l.order[0]].at) > l.keep || len(l.order) >= maxLoops) {
@@ -178,7 +178,7 @@ func (l *past[K]) noteRequest(k K, token string, now time.Time) (first string, a
 }
 
 // noteToken adds the token that was given.
-func (l *past[K]) noteToken(k K, token string) {
+func (l *recent[K]) noteToken(k K, token string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if p, ok := l.seen[k]; ok {

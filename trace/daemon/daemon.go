@@ -42,8 +42,8 @@ type Daemon struct {
 	owner  func(uid uint32) uint32
 
 	budget, saveBudget *budgets
-	loops              *past[loopKey]
-	asked              *past[askedKey]
+	loops              *recent[loopKey]
+	asked              *recent[askedKey]
 	lookups            chan struct{} // one slot for each walk
 	recursions         chan struct{} // one slot for each question to a previous host
 	hashing            chan struct{} // one slot: hashing keeps a processor busy
@@ -71,7 +71,7 @@ type Dependencies struct {
 func New(config Configuration, deps Dependencies) *Daemon {
 	d := &Daemon{
 		config: config, log: deps.Log, listeners: deps.Listeners, group: run.NewGroup(),
-		budget: newBudgets(config.Budget), saveBudget: newBudgets(config.SaveBudget), loops: newPast[loopKey](config.Recursion.Loop), asked: newPast[askedKey](config.Recursion.Loop),
+		budget: newBudgets(config.Budget), saveBudget: newBudgets(config.SaveBudget), loops: newRecent[loopKey](config.Recursion.Loop), asked: newRecent[askedKey](config.Recursion.Loop),
 		lookups: make(chan struct{}, config.Lookups), recursions: make(chan struct{}, config.Recursion.Parallel),
 		hashing: make(chan struct{}, 1),
 		quit:    make(chan struct{}), conns: map[net.Conn]netip.Addr{}, perAsker: map[netip.Addr]int{},

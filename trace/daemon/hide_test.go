@@ -60,7 +60,7 @@ func TestAnswersLeaveInSteps(t *testing.T) {
 // TestEachConnectionIsAskedOnceInASession has several requests of a session meet
 // one inbound connection.
 func TestEachConnectionIsAskedOnceInASession(t *testing.T) {
-	d, _ := start(t, func(c *Configuration) { c.Recursion.Port = 1 }) // nobody answers there
+	d, _ := start(t, func(c *Configuration) { c.Recursion.Port = 1 }) // nothing answers there
 	in := target{Inbound: walk.Inbound{Socket: walk.Socket{NetNS: d.finder.OwnNetNS(),
 		Local: netip.MustParseAddrPort("127.0.0.1:22"), Remote: netip.MustParseAddrPort("127.0.0.1:4000")}}}
 	u := question{Request: protocol.Request{Kind: protocol.SaveRec, Session: 7}, granted: protocol.SaveRec}

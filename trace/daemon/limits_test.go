@@ -62,7 +62,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 }
 
 func TestLoops(t *testing.T) {
-	l := newPast[loopKey](120 * time.Second)
+	l := newRecent[loopKey](120 * time.Second)
 	now := time.Unix(1e9, 0)
 	k := loopKey{asker: netip.MustParseAddr("192.0.2.1"), session: 7, ports: protocol.Ports{Asked: 1, Asking: 2}}
 	if _, again := l.noteRequest(k, "", now); again {

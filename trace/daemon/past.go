@@ -31,8 +31,8 @@ func (d *Daemon) startRecorder() {
 	}
 }
 
-// answerPast answers a question with a time. It leaves those about connections
-// that are open still, and those that nothing is recorded of, to the present.
+// answerPast answers a question with a time; ok is false if the connection is still
+// open or not recorded, and the present state must answer.
 func (d *Daemon) answerPast(ctx context.Context, u question) (reply protocol.Reply, after func(context.Context), ok bool) {
 	if !d.config.lists(u.asker) {
 		// A look-up may read much of the disk.
@@ -117,7 +117,7 @@ func (d *Daemon) targetsOf(w *walk.Walked) (out []target) {
 func endOfPast(p *recorder.Past) *record.End {
 	end := &record.End{Grade: record.Cut}
 	if p.Summarized {
-		end.Add(record.Unseen{What: record.Bound, Detail: "the user opened more connections than are recorded one by one: only he is known"})
+		end.Add(record.Unseen{What: record.Bound, Detail: "the user opened more connections than are recorded one by one: only the user is known"})
 	}
 	if p.Blind {
 		end.Add(record.Unseen{What: record.NoHolder, Detail: "no process was seen to hold the connection while it was open"})

@@ -22,7 +22,7 @@ import (
 // target is a connection about which its other end is asked.
 type target struct {
 	walk.Inbound
-	// at and why are set where the flight recorder told of it.
+	// at and why are set if the flight recorder knew of it.
 	at  time.Time
 	why string
 }

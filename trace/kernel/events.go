@@ -173,7 +173,7 @@ func (r *EventReader) Close() error {
 }
 
 // Drain calls see for each event that waits, and returns when none is left. Poll
-// it: the programs wake nobody.
+// it: the programs wake no reader.
 func (r *EventReader) Drain(see func(Event)) error {
 	r.ring.SetDeadline(time.Unix(1, 0)) // do not wait
 	var record ringbuf.Record

@@ -65,7 +65,7 @@ type connectionLine struct {
 	Holders []processName `json:"h,omitempty"`
 	Path    []pathLine    `json:"p,omitempty"`
 	Origins []originLine  `json:"o,omitempty"`
-	// Blind says that nobody was seen to hold it.
+	// Blind says that no process was seen to hold it.
 	Blind bool `json:"x,omitempty"`
 }
 

@@ -235,7 +235,7 @@ func (t *table) takeEnded() []*connection {
 	return out
 }
 
-// written lets go of what only a connection kept.
+// written releases what was kept for the connection only.
 func (t *table) written(c *connection) {
 	for _, p := range c.holders {
 		t.release(p)

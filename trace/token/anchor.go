@@ -22,8 +22,8 @@ type Anchor struct {
 	Signature     []byte
 }
 
-// anchorFile holds the newest anchor in a store's folder, for who forgets it; the
-// one that counts is kept elsewhere.
+// anchorFile holds the newest anchor in a store's folder, for an operator who kept
+// none elsewhere. Only one kept elsewhere shows what was cut off.
 const anchorFile = "anchor"
 
 func (a Anchor) signedText() string {

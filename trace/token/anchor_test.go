@@ -11,7 +11,7 @@ import (
 )
 
 // TestCutsAtEitherEndShow removes records where no signature within the store
-// tells: whole segments, and the tail behind a checkpoint.
+// shows it: whole segments, and the tail behind a checkpoint.
 func TestCutsAtEitherEndShow(t *testing.T) {
 	key := testKey.Public().(ed25519.PublicKey)
 	for name, cut := range map[string]func(segments []string) error{
@@ -69,7 +69,7 @@ func TestCutsAtEitherEndShow(t *testing.T) {
 			if err != nil || (len(v.Problems) == 0) != (name == "nothing") {
 				t.Errorf("problems: %v, %v", v.Problems, err)
 			}
-			// Who also removes the anchor in the folder is found by the other one.
+			// The other anchor still shows it if the one in the folder is removed as well.
 			os.Remove(filepath.Join(dir, anchorFile))
 			v, err = VerifyAnchored(dir, key, a)
 			if err != nil || len(v.Problems) == 0 {
@@ -101,7 +101,7 @@ func FuzzParseAnchor(f *testing.F) {
 	key := testKey.Public().(ed25519.PublicKey)
 	f.Fuzz(func(t *testing.T, text string) {
 		if _, err := ParseAnchor(text, key); err == nil {
-			t.Fatalf("%q is signed by nobody", text)
+			t.Fatalf("%q has no valid signature", text)
 		}
 	})
 }

@@ -256,8 +256,8 @@ func (h *byBytes) Pop() any {
 }
 
 // chooseRemovals picks entries of at least want bytes in total, always of the
-// account that uses most, and in it the oldest loose one of the largest group. Reserved bytes are divided
-// among accounts.
+// account that uses most, and in it the oldest loose one of the largest group.
+// Reserved bytes are divided among accounts.
 func chooseRemovals(entries []entry, want, reserved int64) []entry {
 	shares := map[uint32]*share{}
 	for _, e := range entries {

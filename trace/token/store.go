@@ -159,7 +159,7 @@ func (s *Store) Close() error {
 // Account is to whom the space of a record is charged.
 type Account struct {
 	User uint32
-	// Asker stands for who asked, such as a hash of his address; 0 for nobody.
+	// Asker identifies the asker, such as by a hash of the address; 0 if unknown.
 	Asker uint32
 }
 

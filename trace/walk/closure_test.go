@@ -234,9 +234,9 @@ func TestPeerAcrossNamespaces(t *testing.T) {
 	}
 }
 
-// TestSharedLogJoinsNobody has two services that write into one log, and a
+// TestSharedLogJoinsNoProcesses has two services that write into one log, and a
 // logger that reads it: neither is behind the other.
-func TestSharedLogJoinsNobody(t *testing.T) {
+func TestSharedLogJoinsNoProcesses(t *testing.T) {
 	log, out := Object{Inode: 7, Pipe: true}, Object{Inode: 8}
 	m := machine{
 		parents: map[int32]int32{10: 1, 11: 1, 12: 1},

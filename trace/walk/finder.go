@@ -168,11 +168,11 @@ func (f *Finder) Find(local, remote netip.AddrPort) (Found, error) {
 
 // guessDirection is Snapshot.Direction without a snapshot.
 func (f *Finder) guessDirection(k diag.ListedSocket) (kernel.Direction, error) {
-	nobody := netip.IPv4Unspecified()
+	unspecified := netip.IPv4Unspecified()
 	if k.Local.Addr().Is6() {
-		nobody = netip.IPv6Unspecified()
+		unspecified = netip.IPv6Unspecified()
 	}
-	_, err := f.own.TCP(k.Local, netip.AddrPortFrom(nobody, 0))
+	_, err := f.own.TCP(k.Local, netip.AddrPortFrom(unspecified, 0))
 	switch {
 	case err == nil:
 		return kernel.Inbound, nil

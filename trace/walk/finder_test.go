@@ -102,7 +102,7 @@ func accept(t testing.TB) (port int, conn <-chan net.Conn) {
 	return l.Addr().(*net.TCPAddr).Port, c
 }
 
-// freePort is a port nobody listens on, for a program that takes a number.
+// freePort is a port on which nothing listens, for a program that takes a number.
 func freePort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -123,7 +123,7 @@ func dial(t testing.TB, network, address string) net.Conn {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatalf("nobody listens at %s", address)
+	t.Fatalf("nothing listens at %s", address)
 	return nil
 }
 

@@ -29,7 +29,8 @@ func (f *Finder) listConnections() (map[uint64]diag.ListedSocket, error) {
 // findUnheld compares a snapshot with what the kernel listed before it and lists
 // after it: a connection that is in both lists, and that no descriptor shows, is
 // held in another way. Those ways that can be seen are
-// added to the snapshot. What is returned is held by nobody that is seen.
+// added to the snapshot; the connections that no process is seen to hold are
+// returned.
 func (f *Finder) findUnheld(s *Snapshot, listed map[uint64]diag.ListedSocket) ([]diag.ListedSocket, error) {
 	sockfs, err := socketDevice()
 	if err != nil {

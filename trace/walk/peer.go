@@ -92,7 +92,7 @@ func (q *systemSources) unixPeer(pid int32, inode uint64) (uint64, bool) {
 	c, u, err := q.findUnix(pid, inode, end.netns)
 	switch {
 	case err != nil && isUnix:
-		return end.peer, end.peer != 0 // without its name, it is no hub
+		return end.peer, end.peer != 0 // without a name it is not a hub
 	case errors.Is(err, diag.ErrNotFound):
 		return 0, false
 	case err != nil:

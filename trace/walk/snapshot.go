@@ -11,8 +11,8 @@
 // paper's prototype searched all descriptors again for every pipe it met.
 //
 // Not guaranteed: processes that pass data through files, shared memory or a
-// message broker are not found, which the end of a walk says, and a snapshot is not one instant: what opened
-// or closed during the pass may be in it or not.
+// message broker are not found, which the end of a walk says. A snapshot is not one
+// instant: what opened or closed during the pass may be in it or not.
 package walk
 
 import (
@@ -255,7 +255,7 @@ func (s *Snapshot) Direction(k Socket, ephemeral PortRange) kernel.Direction {
 // from, both ends included.
 type PortRange struct{ From, To uint16 }
 
-// Guess is the direction two port numbers suggest when nobody listens.
+// Guess is the direction two port numbers suggest if neither is listened on.
 func (r PortRange) Guess(local, remote uint16) kernel.Direction {
 	mine, theirs := r.From <= local && local <= r.To, r.From <= remote && remote <= r.To
 	switch {

@@ -59,8 +59,9 @@ type viewer struct {
 	w     *Walked
 	end   *record.End
 	users []uint32 // of the processes of the walk
-	// slaves and masters are pseudo-terminals by number, and who has that end. Masters of processes that are only parents do not count: a
-	// terminal multiplexer has many.
+	// slaves and masters are pseudo-terminals by number, and who has that end.
+	// Masters of processes that are only parents do not count: a terminal
+	// multiplexer has many.
 	slaves        map[int][]int32
 	masters       map[int]int32
 	parentMasters []int
@@ -234,7 +235,7 @@ func mappingName(span []byte) string {
 }
 
 // noteUnheld notes connections that the kernel lists, of users of the walk, and
-// that nobody is seen to hold.
+// that no process is seen to hold.
 func (v *viewer) noteUnheld() {
 	for _, k := range v.w.snapshot.unheld {
 		if k.Inode != v.w.asked && slices.Contains(v.users, k.UID) && !k.Remote.Addr().IsLoopback() {

@@ -129,9 +129,9 @@ func endOf(t *testing.T, f *Finder, command string) (*record.End, *Walked) {
 	return w.End(), w
 }
 
-// TestWhatStandsInTheWay has relays through which a walk does not see: each must
+// TestObstaclesAreReported has relays through which a walk does not see: each must
 // be reported as cut, with what it met.
-func TestWhatStandsInTheWay(t *testing.T) {
+func TestObstaclesAreReported(t *testing.T) {
 	testkit.Tool(t, "socat")
 	testkit.Tool(t, "nc")
 	dir := t.TempDir()

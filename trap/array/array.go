@@ -187,7 +187,7 @@ func addrPort(a net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
 }
 
-// enter takes a place for a connection, if there is one.
+// enter admits a connection within the bounds.
 func (a *Array) enter(c net.Conn, client netip.Addr) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -203,11 +203,11 @@ func (a *Array) leave(c net.Conn, client netip.Addr) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.open, c)
-	a.leavePlace(client)
+	a.releasePlace(client)
 }
 
-// leavePlace is called with mu held.
-func (a *Array) leavePlace(client netip.Addr) {
+// releasePlace is called with mu held.
+func (a *Array) releasePlace(client netip.Addr) {
 	if a.perClient[client]--; a.perClient[client] <= 0 {
 		delete(a.perClient, client)
 	}

@@ -150,7 +150,7 @@ func (a *Array) endExchanges(over func(*exchange) bool, reason string) {
 	for key, x := range a.exchanges {
 		if over(x) {
 			delete(a.exchanges, key)
-			a.leavePlace(key.client.Addr())
+			a.releasePlace(key.client.Addr())
 			ended = append(ended, x)
 		}
 	}

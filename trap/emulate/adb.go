@@ -35,7 +35,7 @@ func adbMessage(command, arg0, arg1 uint32, data []byte) []byte {
 	return append(m, data...)
 }
 
-// adbStream is one that a client opened; its number is our own too.
+// adbStream is a stream that a client opened; both sides use its number.
 type adbStream struct {
 	sync *adbSync // of file transfers
 }
@@ -132,7 +132,7 @@ type adbSync struct {
 	skip   uint32 // bytes of the request that are still to come
 }
 
-// take takes what arrived, and returns the answers to requests that are whole.
+// take adds what arrived, and returns the answers to complete requests.
 func (s *adbSync) take(b []byte) string {
 	var out strings.Builder
 	for len(b) > 0 {

@@ -50,8 +50,8 @@ func readMQTT(c *Conn) (first byte, body []byte, err error) {
 	return first, body, err
 }
 
-// serveMQTT is a broker that lets everybody in, takes every message, and has none
-// for anybody.
+// serveMQTT is a broker that accepts every login and every message, and delivers
+// none.
 func serveMQTT(c *Conn) error {
 	version := byte(4)
 	for range maxCommands {

@@ -8,7 +8,7 @@ import (
 )
 
 // maxSIPHeaders bounds the header lines of a SIP message, and maxVia how many of
-// them say the way back.
+// them are Via lines, the way back.
 const (
 	maxSIPHeaders = 100
 	maxVia        = 10
@@ -67,7 +67,8 @@ func (q *sipRequest) addLine(line string) bool {
 	return true
 }
 
-// answer is that of a telephone system which lets everybody register, and is busy.
+// answer is that of a telephone system which accepts every registration and is
+// always busy.
 func (q *sipRequest) answer() string {
 	status := "200 OK"
 	switch q.method {

@@ -61,7 +61,7 @@ func serveSSH(c *Conn) error {
 			return errLimit
 		}
 		if fresh.ChannelType() != "session" {
-			_ = fresh.Reject(ssh.Prohibited, "administratively prohibited") // a client that is gone need not be told
+			_ = fresh.Reject(ssh.Prohibited, "administratively prohibited") // the client may be gone
 			continue
 		}
 		channel, asked, err := fresh.Accept()

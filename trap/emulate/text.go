@@ -111,7 +111,7 @@ func serveSMTP(c *Conn) error {
 }
 
 // serveTelnet refuses every option (RFC 854), takes any login, and answers
-// commands as a shell that knows none of them. Mirai and its kin look for what
+// commands as a shell that knows none of them. Mirai and similar worms look for what
 // echo prints and for a busybox applet that does not exist.
 func serveTelnet(c *Conn) error {
 	if _, err := io.WriteString(c, "\xff\xfd\x18\xff\xfd\x20\r\nlogin: "); err != nil {

@@ -305,8 +305,8 @@ func (x *file) isOver(c *Configuration, now time.Time) bool {
 func (x *file) close() error { return errors.Join(x.sealed.Close(), x.f.Sync(), x.f.Close()) }
 
 // Each calls do with each packet kept in a directory, file by file, the oldest
-// first. Files that cannot be read, or were cut, are named in cut, and what is
-// whole of them is given.
+// first. Files that cannot be read, or were cut, are named in cut; the packets before
+// the damage are still passed.
 func Each(dir string, keys []age.Identity, do func(*capture.Record) error) (cut []string, err error) {
 	names, err := listFiles(dir)
 	if err != nil {

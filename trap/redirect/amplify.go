@@ -11,32 +11,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A honeypot's answers leave under unused addresses of ours, to any address that seems to have
-// asked. So that somebody who forges a victim's address cannot have it sent more than
-// he sends himself, each SYN lets one SYN and ACK out (a host would repeat it five
-// times; it may have four bytes more, for the segment size), and each datagram one
-// datagram that is no longer.
+// A honeypot's answers leave under unused addresses of ours, to any address that seems
+// to have sent a request. An attacker who forges a victim's address must not have more
+// sent to it than he sends himself. So each SYN lets one SYN and ACK out (a host would
+// repeat it five times; it may have four bytes more, for the segment size), and each
+// datagram one datagram of at most its length.
 
-// memory is how long what came in lets something out.
-const memory = time.Minute
+// answerWithin is how long after a request its answer may leave.
+const answerWithin = time.Minute
 
-// maxAsked bounds what is remembered; when it is full, nothing more is answered.
-const maxAsked = 1 << 16
+// maxRequests bounds the requests that are remembered; beyond it none is answered.
+const maxRequests = 1 << 16
 
 // lengths are classes of datagrams, in bytes with the IP header: one lets an answer
 // out that is no longer than its class's.
 var lengths = []uint32{28, 40, 56, 72, 96, 128, 192, 256, 384, 512, 768, 1024, 1400}
 
-// asked are the sets of one family.
-type asked struct {
+// requestSets are the sets of one family.
+type requestSets struct {
 	v6        bool
 	syns      *nftables.Set // that were answered: an address, its port, and ours
 	datagrams *nftables.Set // that were not answered: the same, and a class
 	classes   *nftables.Chain
 }
 
-// addAsked adds the sets of a family.
-func (b *builder) addAsked(v6 bool) (*asked, error) {
+// addRequestSets adds the sets of a family.
+func (b *builder) addRequestSets(v6 bool) (*requestSets, error) {
 	name, address := "4", nftables.TypeIPAddr
 	if v6 {
 		name, address = "6", nftables.TypeIP6Addr
@@ -47,7 +47,7 @@ func (b *builder) addAsked(v6 bool) (*asked, error) {
 		if err != nil {
 			return nil, err
 		}
-		s := &nftables.Set{Table: b.table, Name: kind + name, KeyType: concatenated, Concatenation: true, HasTimeout: true, Dynamic: true, Size: maxAsked, Timeout: memory}
+		s := &nftables.Set{Table: b.table, Name: kind + name, KeyType: concatenated, Concatenation: true, HasTimeout: true, Dynamic: true, Size: maxRequests, Timeout: answerWithin}
 		return s, b.conn.AddSet(s, nil)
 	}
 	syns, err := set("answered", ends...)
@@ -58,7 +58,7 @@ func (b *builder) addAsked(v6 bool) (*asked, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &asked{v6: v6, syns: syns, datagrams: datagrams}
+	a := &requestSets{v6: v6, syns: syns, datagrams: datagrams}
 	// Classes are in a separate chain, so that connections do not pass them.
 	a.classes = b.conn.AddChain(&nftables.Chain{Name: datagrams.Name, Table: b.table})
 	for class := len(lengths) - 1; class >= 0; class-- {
@@ -73,7 +73,7 @@ const firstWord = unix.NFT_REG32_00
 
 // loadEnds loads the other end's address and port and our port: of the source of what
 // comes in, of the destination of what goes out.
-func (a *asked) loadEnds(in bool) []expr.Any {
+func (a *requestSets) loadEnds(in bool) []expr.Any {
 	offset, length, words := uint32(12), uint32(4), uint32(1)
 	if a.v6 {
 		offset, length, words = 8, 16, 4
@@ -91,7 +91,7 @@ func (a *asked) loadEnds(in bool) []expr.Any {
 }
 
 // loadClass loads a class of lengths behind the ends.
-func (a *asked) loadClass(class int) []expr.Any {
+func (a *requestSets) loadClass(class int) []expr.Any {
 	words := uint32(1)
 	if a.v6 {
 		words = 4
@@ -105,7 +105,7 @@ const opDelete = 2
 func change(s *nftables.Set, operation uint32) []expr.Any {
 	d := &expr.Dynset{SrcRegKey: firstWord, SetName: s.Name, SetID: s.ID, Operation: operation}
 	if operation != opDelete {
-		d.Timeout = memory
+		d.Timeout = answerWithin
 	}
 	return []expr.Any{d}
 }
@@ -139,18 +139,18 @@ func hasLength(op expr.CmpOp, n uint32) []expr.Any {
 	}
 }
 
-// addAsking notes SYNs and such datagrams, which are for an address that honeypots
+// noteRequests notes SYNs and such datagrams, which are for an address that honeypots
 // answer for.
-func (a *asked) addAsking(b *builder, chain *nftables.Chain, datagrams ...[]expr.Any) {
+func (a *requestSets) noteRequests(b *builder, chain *nftables.Chain, datagrams ...[]expr.Any) {
 	b.rule(chain, hasFlags(0x02), a.loadEnds(true), change(a.syns, opDelete))
 	for _, d := range datagrams {
 		b.rule(chain, d, jump(a.classes))
 	}
 }
 
-// addAnswering lets answers out as far as something came in for them, and drops
+// allowAnswers lets answers out as far as something came in for them, and drops
 // other SYNs with ACK, and datagrams. FromHoneypot matches what honeypots answer.
-func (a *asked) addAnswering(b *builder, chain *nftables.Chain, fromHoneypot []expr.Any) {
+func (a *requestSets) allowAnswers(b *builder, chain *nftables.Chain, fromHoneypot []expr.Any) {
 	answers := b.conn.AddChain(&nftables.Chain{Name: a.syns.Name, Table: b.table})
 	b.rule(chain, fromHoneypot, isFamily(a.v6), hasFlags(0x12), jump(answers))
 	b.rule(chain, fromHoneypot, isFamily(a.v6), isProto(unix.IPPROTO_UDP), jump(answers))
@@ -160,7 +160,7 @@ func (a *asked) addAnswering(b *builder, chain *nftables.Chain, fromHoneypot []e
 		b.rule(answers, isProto(unix.IPPROTO_UDP), hasLength(expr.CmpOpLte, most), a.loadEnds(false), a.loadClass(class), isIn(a.datagrams),
 			change(a.datagrams, opDelete), verdict(expr.VerdictAccept))
 	}
-	b.rule(answers, counter(), verdict(expr.VerdictDrop)) // also what there is no room to remember
+	b.rule(answers, counter(), verdict(expr.VerdictDrop)) // also where there was no room for the request
 }
 
 func jump(to *nftables.Chain) []expr.Any {

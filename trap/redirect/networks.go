@@ -21,7 +21,7 @@ import (
 // addUnwanted notes what comes in from outside for a set of ours, as far as the gate
 // may redirect it: SYNs, and such datagrams. Beyond the limit it is dropped before
 // the kernel remembers a connection. It returns the chain that such packets pass.
-func (t *Translator) addUnwanted(b *builder, mangle *nftables.Chain, a *asked, to *nftables.Set, except [][]expr.Any, datagrams ...[]expr.Any) *nftables.Chain {
+func (t *Translator) addUnwanted(b *builder, mangle *nftables.Chain, a *requestSets, to *nftables.Set, except [][]expr.Any, datagrams ...[]expr.Any) *nftables.Chain {
 	chain := b.conn.AddChain(&nftables.Chain{Name: to.Name, Table: b.table})
 	for _, wanted := range except {
 		b.rule(chain, wanted, verdict(expr.VerdictReturn))
@@ -29,7 +29,7 @@ func (t *Translator) addUnwanted(b *builder, mangle *nftables.Chain, a *asked, t
 	for _, kind := range append(slices.Clone(datagrams), hasFlags(0x02)) {
 		b.rule(chain, kind, isNew(), over(uint64(t.c.PerSecond)), counter(), verdict(expr.VerdictDrop))
 	}
-	a.addAsking(b, chain, datagrams...)
+	a.noteRequests(b, chain, datagrams...)
 	b.rule(mangle, onInterface(t.c.Outside), destination(a.v6), inSet(to, false), jump(chain))
 	return chain
 }

@@ -33,7 +33,7 @@ type Translator struct {
 }
 
 // New makes translators that bring what honeypots send to the given port of this
-// machine; Start puts them in.
+// machine; Start installs them.
 func New(c Configuration, port uint16) (*Translator, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -41,7 +41,7 @@ func New(c Configuration, port uint16) (*Translator, error) {
 	return &Translator{c, port}, nil
 }
 
-// Start puts the rules in, in one transaction that replaces those of an earlier
+// Start installs the rules, in one transaction that replaces those of an earlier
 // run: connections that were redirected before go on. It needs CAP_NET_ADMIN.
 func (t *Translator) Start(context.Context) error {
 	if _, err := netlink.LinkByName(t.c.Inside); err != nil {
@@ -56,10 +56,10 @@ func (t *Translator) Start(context.Context) error {
 	return nil
 }
 
-// Stop redirects nothing more, and leaves the rules in that keep what honeypots
-// send from leaving: without an agent they are dropped. Connections that were
+// Stop ends the redirection, and leaves the rules in place that drop what honeypots
+// send while there is no agent. Connections that were
 // brought to a honeypot go on, and an agent that starts again takes over. Remove
-// takes all rules out.
+// removes all rules.
 func (t *Translator) Stop(context.Context) error {
 	if err := t.load(false); err != nil {
 		return fmt.Errorf("nftables: %w", err)
@@ -67,7 +67,7 @@ func (t *Translator) Stop(context.Context) error {
 	return nil
 }
 
-// Remove takes the rules and routes out. Honeypots that still run may then send
+// Remove removes the rules and routes. Honeypots that still run may then send
 // wherever routing allows: stop them first.
 func (t *Translator) Remove() error {
 	conn, err := nftables.New()
@@ -177,7 +177,7 @@ func (t *Translator) load(redirecting bool) error {
 	forward := chain("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, *nftables.ChainPriorityFilter-10)
 	if t.c.Outside != "" {
 		for i, v6 := range []bool{false, true} {
-			a, err := b.addAsked(v6)
+			a, err := b.addRequestSets(v6)
 			if err != nil {
 				return fmt.Errorf("sets of what came in: %w", err)
 			}
@@ -187,12 +187,13 @@ func (t *Translator) load(redirecting bool) error {
 			if len(t.c.Networks) > 0 {
 				t.addUnwanted(b, mangle, a, networks[i], t.wanted(v6), t.listedUDP()...)
 			}
-			a.addAnswering(b, forward, append(onInterface(t.c.Inside), isReply()...))
+			a.allowAnswers(b, forward, append(onInterface(t.c.Inside), isReply()...))
 		}
 	}
 	// The kernel reads hop-by-hop options before all other hooks, and answers one it
 	// does not know with an error, which has the packet in it, to a source that may be
-	// forged. Only multicast listeners' reports need them, and nobody listens here.
+	// forged. Only multicast listeners' reports need them, for which there is no use
+	// here.
 	b.rule(ingress, hasHopByHop(), counter(), verdict(expr.VerdictDrop))
 	t.addInternal(b, mangle, nat, forward, redirecting)
 	if t.c.Outside != "" && redirecting {
@@ -230,7 +231,7 @@ func (b *builder) addPrefixes(name string, prefixes []netip.Prefix) (sets [2]*nf
 		for _, n := range prefixes {
 			if n.Addr().Is6() == (i == 1) {
 				elements = append(elements, nftables.SetElement{Key: n.Addr().AsSlice()})
-				if end, ok := after(n); ok {
+				if end, ok := firstAfter(n); ok {
 					elements = append(elements, nftables.SetElement{Key: end.AsSlice(), IntervalEnd: true})
 				}
 			}
@@ -242,8 +243,8 @@ func (b *builder) addPrefixes(name string, prefixes []netip.Prefix) (sets [2]*nf
 	return sets, nil
 }
 
-// after is the first address behind a prefix.
-func after(n netip.Prefix) (netip.Addr, bool) {
+// firstAfter is the first address after a prefix.
+func firstAfter(n netip.Prefix) (netip.Addr, bool) {
 	last := n.Addr().AsSlice()
 	for bit := n.Bits(); bit < n.Addr().BitLen(); bit++ {
 		last[bit/8] |= 1 << (7 - bit%8)
@@ -262,7 +263,7 @@ func (t *Translator) addInternal(b *builder, mangle, nat, forward *nftables.Chai
 	// have this machine answer to it, with an error or a redirect.
 	b.rule(mangle, inside, hasForgedSource(), counter(), verdict(expr.VerdictDrop))
 	b.rule(mangle, inside, isNeighbourDiscovery(), verdict(expr.VerdictAccept))
-	// Who has no address yet may only look for neighbours.
+	// A honeypot without an address yet may only look for neighbours.
 	b.rule(mangle, inside, hasNoSource(), counter(), verdict(expr.VerdictDrop))
 	// Packets of sessions that the array has are found by their socket.
 	b.rule(mangle, inside, isProto(unix.IPPROTO_TCP), hasSocket(), setMark(t.c.Mark), verdict(expr.VerdictAccept))

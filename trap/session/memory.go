@@ -31,8 +31,7 @@ func (m *Memory) take(n int64) int64 {
 	}
 }
 
-// Share has a recorder hold no more than fits in memory with that of others, until
-// Release.
+// Share limits what a recorder holds, until Release, to what m has room for.
 func (r *Recorder) Share(m *Memory) { r.memory = m }
 
 // reserve is how many of n further bytes may be held. It is called with mu held.

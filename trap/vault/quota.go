@@ -38,7 +38,7 @@ func (v *Vault) withoutReserve() int64 { return v.c.Bytes / 4 * 3 }
 func networkOf(a netip.Addr) netip.Prefix { return flow.NetworkOf(a, 24, 64) }
 
 // findRoom is the network in whose share there is room for a session: of several
-// attackers the one that has used most, since that is who floods. Without room a
+// attackers the one that has used most, which is the likely source of a flood. Without room a
 // first copy is an error; of others the network is not valid.
 func (v *Vault) findRoom(s *session.Session, attackers []netip.Addr, isNew bool) (netip.Prefix, error) {
 	need, limit := lineBytes(s), v.withoutReserve()

@@ -11,7 +11,7 @@
 //   - The last quarter is for first copies: beyond three quarters no answer is
 //     kept, and no line about a payload that is known.
 //   - A source, an attacker's /24 or /64, has only its share: it cannot use up the
-//     room of others. Sources who had a session with the honeypot are told apart;
+//     room of others. Sources that had a session with the honeypot are counted apart;
 //     if there is none, what the honeypot sends is charged to itself.
 //   - When there is no room for a first copy, Add says so, and it is counted.
 //
@@ -86,8 +86,8 @@ type Totals struct {
 	// Sessions were written, Payloads kept for the first time, Copies known
 	// already.
 	Sessions, Payloads, Copies uint64
-	// Refused first copies found no room. Skipped sessions brought nothing new and
-	// found none either. Evicted answers were removed, or not kept, for the bound.
+	// Refused first copies had no room. Skipped sessions brought nothing new, and had
+	// none either. Evicted answers were removed, or not kept, for the bound.
 	Refused, Skipped, Evicted uint64
 	// Failed payloads could not be written, for example because the disk is full.
 	Failed uint64

@@ -29,7 +29,7 @@ type Client struct {
 
 // Dial prepares a client of the clearinghouse at an https URL that answers with
 // one of the keys; reports are addressed to the first. Own is the member's key,
-// nil for who only reads.
+// nil for a client that only reads.
 func Dial(address string, servers []identity.Public, own *identity.Key) (*Client, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {

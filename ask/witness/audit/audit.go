@@ -155,7 +155,7 @@ func questionUsage(c *Admitted) policy.Usage {
 }
 
 // addUsage counts for the asker's organisation, and for all unless the question
-// was refused: nobody can use up what others may ask by asking what is refused.
+// was refused: refused questions must not use up what others may ask.
 func addUsage(tx *state.Tx, now time.Time, c *Admitted, u policy.Usage) error {
 	span := now.Truncate(policy.BudgetSpan).UnixNano()
 	for _, who := range []string{c.asked.Asker.Class, everybody} {
@@ -280,8 +280,8 @@ func (d *Trail) Finish(ctx context.Context, now time.Time, c Admitted, o Settlem
 	})
 }
 
-// late is how much longer than until its expiry an envelope is remembered:
-// clocks differ.
+// late is how long after its expiry an envelope is remembered, since clocks
+// differ.
 const late = time.Hour
 
 // Forget deletes history that no rule needs any more; the record stays whole.

@@ -305,8 +305,8 @@ func TestRecordIsTamperEvident(t *testing.T) {
 	}
 }
 
-// TestListTellsWhatWasSeen: masks and keys, never more than a question holds.
-func TestListTellsWhatWasSeen(t *testing.T) {
+// TestListShowsWhatWasSeen: masks and keys, never more than a question holds.
+func TestListShowsWhatWasSeen(t *testing.T) {
 	d, _ := open(t)
 	rules := alone()
 	rules.Detectives = []string{"b"}

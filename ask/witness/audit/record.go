@@ -80,8 +80,8 @@ func clueOf(c *dossier.AskedClue) EntryClue {
 	return out
 }
 
-// Head is the end of the record: who keeps it elsewhere can tell later whether
-// all before it is still there, unchanged.
+// Head is the end of the record. A copy kept elsewhere shows later whether all
+// entries before it are still there, unchanged.
 type Head struct {
 	Entries int64  `json:"entries"`
 	Hash    string `json:"hash"`

@@ -14,12 +14,12 @@ import (
 	"dragnet/wire/identity"
 )
 
-// answerLife is how long a testimony's envelope holds: a detective that comes
-// for it at a relay may be late.
+// answerLife is how long a testimony's envelope is valid: a detective may collect
+// it from a relay late.
 const answerLife = 48 * time.Hour
 
-// reply is a testimony on its way; finish closes the case once it is out of
-// our hands.
+// reply is a testimony on its way; finish closes the case once it is
+// delivered.
 type reply struct {
 	envelope []byte
 	finish   func(context.Context) error

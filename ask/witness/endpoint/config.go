@@ -1,10 +1,10 @@
 // Package endpoint is an organisation's witness as a service: it answers the
 // questions of the roster's detectives from the node's log, as far as its
-// policy lets it. Questions come straight over TLS, or from the relays of
-// relays, where the witness looks for them.
+// policy lets it. Questions come directly over TLS, or from relays that the
+// witness polls.
 //
 // A question that was started and not finished, because the witness was killed
-// or the line broke, may be asked again in the same envelope; one that was
+// or the connection broke, may be asked again in the same envelope; one that was
 // answered may not.
 package endpoint
 
@@ -21,13 +21,13 @@ import (
 )
 
 // Configuration of a witness service. Without an address and without relays it
-// answers nobody.
+// answers no questions.
 type Configuration struct {
 	// Listen is the address where detectives ask, such as 203.0.113.1:8443;
 	// empty listens nowhere.
 	Listen string `yaml:"listen"`
-	// Relays are the relays where questions are looked for: for a witness that
-	// nobody can reach.
+	// Relays are the relays that are polled for questions, for a witness to which
+	// detectives cannot connect.
 	Relays []RelayConfiguration `yaml:"relays"`
 	// Key is the file of this organisation's private key, which is created if
 	// there is none; empty is witness.key in the data directory.
@@ -55,9 +55,9 @@ type RelayConfiguration struct {
 	Key identity.Public `yaml:"key"`
 }
 
-// Clearinghouse is where a community's roster and epochs are had from.
+// Clearinghouse is the source of a community's roster and epochs.
 type Clearinghouse struct {
-	// URL is for example https://203.0.113.9:8443; empty asks nobody.
+	// URL is for example https://203.0.113.9:8443; empty asks none.
 	URL string `yaml:"url"`
 	// Key is the public key that it answers with; empty is the roster's signer.
 	Key string `yaml:"key"`

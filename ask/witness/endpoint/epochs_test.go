@@ -9,7 +9,7 @@ import (
 )
 
 // TestEpochs: a day keeps the first name that was learned, over a restart too;
-// other days are learned beside a quarrel about one.
+// other days are learned although two names for one conflict.
 func TestEpochs(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "epochs.json")
 	e, err := OpenEpochs(file)

@@ -19,7 +19,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		answered: under.Counter("answered_total", "Questions answered."),
 		refused:  under.Counter("refused_total", "Questions refused, by policy or because they cost too much."),
 		rejected: under.Counter("rejected_total", "Envelopes that were forged, expired, replayed, malformed or from strangers."),
-		troubles: under.Counter("troubles_total", "Questions that failed for reasons of our own."),
+		troubles: under.Counter("troubles_total", "Questions that failed by an internal error."),
 	}
 }
 

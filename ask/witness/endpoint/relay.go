@@ -37,7 +37,7 @@ func (s *Service) pollRelay(ctx context.Context, r *RelayConfiguration) {
 }
 
 // serveRelay answers messages of a relay until a call fails.
-func (s *Service) serveRelay(ctx context.Context, r *RelayConfiguration, heard func()) error {
+func (s *Service) serveRelay(ctx context.Context, r *RelayConfiguration, connected func()) error {
 	mailbox, err := exchange.NewMailbox(s.key)
 	if err != nil {
 		return err
@@ -67,7 +67,7 @@ func (s *Service) serveRelay(ctx context.Context, r *RelayConfiguration, heard f
 		if err != nil {
 			return err
 		}
-		heard()
+		connected()
 		for i := range messages {
 			if err := s.replyTo(ctx, relay, mailbox, &messages[i], r.URL); err != nil {
 				return err
@@ -80,37 +80,37 @@ func (s *Service) serveRelay(ctx context.Context, r *RelayConfiguration, heard f
 // if the process is killed before, the message is still there and is answered
 // again. An invalid message gets an empty answer, so that the relay drops it and
 // its sender learns of it.
-func (s *Service) replyTo(ctx context.Context, relay *exchange.Relay, mailbox *exchange.Mailbox, l *exchange.Message, url string) error {
-	question, err := mailbox.OpenMessage(s.key.ID(), l.Sealed)
+func (s *Service) replyTo(ctx context.Context, relay *exchange.Relay, mailbox *exchange.Mailbox, m *exchange.Message, url string) error {
+	question, err := mailbox.OpenMessage(s.key.ID(), m.Sealed)
 	if err != nil {
-		return s.refuseMessage(ctx, relay, l, err)
+		return s.refuseMessage(ctx, relay, m, err)
 	}
 	a, err := s.answerQuestion(ctx, question, url)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return err
 	case err != nil:
-		return s.refuseMessage(ctx, relay, l, err)
+		return s.refuseMessage(ctx, relay, m, err)
 	}
-	switch err := relay.Answer(ctx, l.ID, a.envelope); {
+	switch err := relay.Answer(ctx, m.ID, a.envelope); {
 	case connect.CodeOf(err) == connect.CodeNotFound, connect.CodeOf(err) == connect.CodeAlreadyExists:
 		s.log.Info("answer came too late: the message has expired or was answered before", "relay", url) // expired, or answered before a crash
 	case connect.CodeOf(err) == connect.CodeInvalidArgument:
-		return s.refuseMessage(ctx, relay, l, errors.New("the relay does not take an answer of this size"))
+		return s.refuseMessage(ctx, relay, m, errors.New("the relay does not accept an answer of this size"))
 	case err != nil:
 		return err
 	}
 	return a.finish(ctx)
 }
 
-func (s *Service) refuseMessage(ctx context.Context, relay *exchange.Relay, l *exchange.Message, why error) error {
+func (s *Service) refuseMessage(ctx context.Context, relay *exchange.Relay, m *exchange.Message, why error) error {
 	if isInternal(why) {
 		s.metrics.troubles.Inc()
 	} else {
 		s.metrics.rejected.Inc()
 	}
 	s.log.Info("message refused", "err", why)
-	err := relay.Answer(ctx, l.ID, nil)
+	err := relay.Answer(ctx, m.ID, nil)
 	if code := connect.CodeOf(err); code == connect.CodeNotFound || code == connect.CodeAlreadyExists {
 		return nil
 	}

@@ -122,7 +122,7 @@ func (s *Service) openParts(ctx context.Context) (err error) {
 	}
 	bounds := s.config.Limits
 	bounds.TooCommon = s.config.Policy.TooCommon
-	// The name is one that nobody else can testify under.
+	// The name is one that no other witness can testify under.
 	s.witness, err = witness.New(bounds, s.key.ID().String(), s.deps.Log(), s.deps.Site.Silent)
 	return err
 }

@@ -20,7 +20,7 @@ const today = "2026-11-22"
 
 var service = key.Mask{Family: key.IPv4, Prefix: 32, DPort: true, Proto: true}
 
-// question asks one clue of a mask, with the standing salt.
+// question asks one clue of a mask, with the salt of its epoch.
 func question(bits uint8, m key.Mask, keys ...key.K) *dossier.Question {
 	q := &dossier.Question{
 		Mode: dossier.OPRF, Hash: key.Hash{Kind: key.Linear, Bits: bits}, Epoch: today, Window: flow.AllTime,

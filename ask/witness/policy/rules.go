@@ -70,7 +70,7 @@ const BudgetSpan = time.Hour
 // the witness's help makes possible.
 type Budget struct {
 	// Questions bounds how many are asked. An organisation's refused questions
-	// count towards its own budget, and towards nobody else's.
+	// count towards its own budget only.
 	Questions int `yaml:"questions"`
 	// Keys bounds the keys in those that were answered.
 	Keys int `yaml:"keys"`

@@ -24,7 +24,7 @@ type Asked struct {
 
 // Within reports whether the answer to a opens nothing beyond that to b: their
 // shape is the same, and each key of a lies in one of b. The windows are the
-// caller's to compare. What a key hides nobody can compare; of the tuples that
+// caller's to compare. What a key hides cannot be compared; of the tuples that
 // share a key, an answer opens one for each key asked.
 func (a Asked) Within(b Asked) bool {
 	if a.Same != b.Same || a.Bits < b.Bits || len(a.Keys) != len(b.Keys) {

@@ -2,7 +2,7 @@
 # Records the captures beside this file. As root, with nmap, masscan, aria2, tcpdump, python3 and nftables.
 #
 # record.sh records the cases for tuning, record.sh aside those that are judged once.
-# A host 10.7.0.2 stands before a network 10.8.0.0/24 of which .1 to .9 serve ports 80, 443 and 6881, .10 to .127
+# A host 10.7.0.2 is in front of a network 10.8.0.0/24 of which .1 to .9 serve ports 80, 443 and 6881, .10 to .127
 # refuse, and .128 to .255 are silent. Everything stays in two network namespaces.
 set -eu
 out=$(cd "$(dirname "$0")" && pwd)

@@ -31,8 +31,8 @@ const (
 	maxFlows   = 150_000
 )
 
-// weighing is the sample of questions that will be answered.
-type weighing struct {
+// sealing is the sample of questions that will be answered.
+type sealing struct {
 	questions []question
 	tooLarge  []int // by hash
 	// events holds the flows of every tuple that some question touches.
@@ -53,13 +53,13 @@ type event struct {
 	state flow.State
 }
 
-func newWeighing(hashes int) *weighing {
-	return &weighing{tooLarge: make([]int, hashes), events: map[packed][]event{}}
+func newSealing(hashes int) *sealing {
+	return &sealing{tooLarge: make([]int, hashes), events: map[packed][]event{}}
 }
 
-// choose notes which tuples would answer the sampled questions under a hash;
+// chooseTuples notes which tuples would answer the sampled questions under a hash;
 // all is in the order of the table.
-func (s *surveyor) choose(hash int, keyer *key.Keyer, all []keyed) {
+func (s *surveyor) chooseTuples(hash int, keyer *key.Keyer, all []keyed) {
 	type bucket struct {
 		group
 		tuples []packed
@@ -83,31 +83,31 @@ func (s *surveyor) choose(hash int, keyer *key.Keyer, all []keyed) {
 	for i := range asked {
 		b := wanted[keyer.Tuple(asked[i].tuple(s.Mask))]
 		if total.tuples+b.group.tuples > maxAnswers || total.flows+b.flows > maxFlows {
-			s.weighing.tooLarge[hash]++
+			s.sealing.tooLarge[hash]++
 			continue
 		}
 		total.tuples += b.group.tuples
 		total.flows += b.flows
-		s.weighing.questions = append(s.weighing.questions, question{hash, asked[i], b.tuples})
+		s.sealing.questions = append(s.sealing.questions, question{hash, asked[i], b.tuples})
 		for _, t := range b.tuples {
-			s.weighing.events[t] = nil
+			s.sealing.events[t] = nil
 		}
 	}
 }
 
-// weigh reads the log again for the flows of the chosen tuples, and has a
+// measureBytes reads the log again for the flows of the chosen tuples, and has a
 // witness that logged them answer each question.
-func (s *surveyor) weigh(ctx context.Context, log flow.Log, rows []Row) error {
-	if s.weighing == nil {
+func (s *surveyor) measureBytes(ctx context.Context, log flow.Log, rows []Row) error {
+	if s.sealing == nil {
 		return nil
 	}
-	if err := s.recall(ctx, log); err != nil {
+	if err := s.readEvents(ctx, log); err != nil {
 		return err
 	}
 	sizes := make([][]float64, len(rows))
-	for i := range s.weighing.questions {
-		q := &s.weighing.questions[i]
-		n, err := s.answer(ctx, q)
+	for i := range s.sealing.questions {
+		q := &s.sealing.questions[i]
+		n, err := s.answerQuestion(ctx, q)
 		if err != nil {
 			return err
 		}
@@ -115,12 +115,12 @@ func (s *surveyor) weigh(ctx context.Context, log flow.Log, rows []Row) error {
 		s.Progress("sealing", len(q.tuples))
 	}
 	for i := range rows {
-		rows[i].Bytes = &Bytes{len(sizes[i]), s.weighing.tooLarge[i], spreadOf(sizes[i])}
+		rows[i].Bytes = &Bytes{len(sizes[i]), s.sealing.tooLarge[i], spreadOf(sizes[i])}
 	}
 	return nil
 }
 
-func (s *surveyor) recall(ctx context.Context, log flow.Log) error {
+func (s *surveyor) readEvents(ctx context.Context, log flow.Log) error {
 	_, err := log.Scan(ctx, flow.AllTime, flow.Failures, func(batch []flow.Flow) error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -132,8 +132,8 @@ func (s *surveyor) recall(ctx context.Context, log flow.Log) error {
 				continue
 			}
 			p := pack(t)
-			if events, wanted := s.weighing.events[p]; wanted {
-				s.weighing.events[p] = append(events, event{s.End.X(f), f.Start, f.State})
+			if events, wanted := s.sealing.events[p]; wanted {
+				s.sealing.events[p] = append(events, event{s.End.X(f), f.Start, f.State})
 			}
 		}
 		return nil
@@ -141,9 +141,9 @@ func (s *surveyor) recall(ctx context.Context, log flow.Log) error {
 	return err
 }
 
-// answer is the size of the testimony to q.
-func (s *surveyor) answer(ctx context.Context, q *question) (int, error) {
-	asked, err := s.ask(q)
+// answerQuestion returns the size of the testimony to q.
+func (s *surveyor) answerQuestion(ctx context.Context, q *question) (int, error) {
+	asked, err := s.encodeQuestion(q)
 	if err != nil {
 		return 0, err
 	}
@@ -161,8 +161,8 @@ func (s *surveyor) answer(ctx context.Context, q *question) (int, error) {
 	return len(sealed), nil
 }
 
-// ask writes the question as a detective would.
-func (s *surveyor) ask(q *question) ([]byte, error) {
+// encodeQuestion writes the question as a detective would.
+func (s *surveyor) encodeQuestion(q *question) ([]byte, error) {
 	h, t := s.hashes[q.hash], q.asked.tuple(s.Mask)
 	salt := key.OneShotSalt(s.Mask, s.Epoch)
 	keyer, err := key.NewKeyer(s.Mask, s.End, h, salt)
@@ -193,7 +193,7 @@ func (s *surveyor) logOf(q *question) excerpt {
 	var x excerpt
 	for _, p := range q.tuples {
 		t := p.tuple(s.Mask)
-		for _, e := range s.weighing.events[p] {
+		for _, e := range s.sealing.events[p] {
 			f := flow.Flow{Start: e.start, State: e.state, OrigPort: t.SPort, RespPort: t.DPort, Proto: t.Proto, Orig: e.x, Resp: t.Addr}
 			if s.End == key.In {
 				f.Orig, f.Resp = f.Resp, f.Orig
