@@ -113,7 +113,7 @@ func TestInducedFailuresCountOnce(t *testing.T) {
 
 func TestSpoofedSourceOfAnotherLink(t *testing.T) {
 	e := newEdge(t, nil)
-	e.Bind(host(1), 7)
+	e.Bind(netip.PrefixFrom(host(1), 32), 7)
 	c := conn(host(1), target(1), 1)
 	c.Link = 8
 	if v := e.Request(morning, c); v != Spoofed {
@@ -123,9 +123,15 @@ func TestSpoofedSourceOfAnotherLink(t *testing.T) {
 	if v := e.Request(morning, c); v != Forward {
 		t.Errorf("verdict %d on its own link", v)
 	}
-	e.Bind(host(1), 0)
-	if c.Link = 9; e.Request(morning, c) != Forward {
-		t.Error("still bound after it was untied")
+	other := conn(host(2), target(1), 1)
+	if v := e.Request(morning, other); v != Forward {
+		t.Errorf("verdict %d for a source without a binding", v)
+	}
+	if e.WatchBoundOnly(); e.Request(morning, other) != Unwatched {
+		t.Error("a source that anybody may use is watched")
+	}
+	if !e.IsBound(netip.PrefixFrom(host(1), 32)) || e.IsBound(netip.PrefixFrom(host(1), 31)) {
+		t.Error("IsBound does not say what Bind did")
 	}
 }
 

@@ -2,6 +2,9 @@ package daw
 
 import (
 	"net/netip"
+	"slices"
+
+	"github.com/gaissmai/bart"
 
 	"dragnet/flow"
 )
@@ -19,9 +22,10 @@ type Edge struct {
 	requests requests
 	spatial  spatial
 	blocks   map[key]*blockHistory
-	links    map[key]uint64
-	counts   Counts // of today
-	previous Counts // of the last day before
+	links    bart.Table[[]uint64] // by the prefixes bound to them
+	bound    bool                 // sources without a binding are not watched
+	counts   Counts               // of today
+	previous Counts               // of the last day before
 }
 
 // New makes an edge whose time starts at now. Parameters and scope must be
@@ -33,7 +37,7 @@ func New(p Parameters, s Scope, now flow.Time) (*Edge, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
-	e := &Edge{p: p, scope: s.compileScope(), clock: newClock(now, int64(p.Midnight)), blocks: map[key]*blockHistory{}, links: map[key]uint64{}}
+	e := &Edge{p: p, scope: s.compileScope(), clock: newClock(now, int64(p.Midnight)), blocks: map[key]*blockHistory{}}
 	e.counts.Day = e.clock.day
 	t := e.clock.now
 	e.hosts = newTier(&p, 1, p.Seed)
@@ -76,6 +80,12 @@ func (e *Edge) Request(now flow.Time, c *Conn) RequestVerdict {
 	if !e.scope.watchesConn(c) {
 		return Unwatched
 	}
+	if v := e.checkLink(c); v != Forward {
+		if v == Spoofed {
+			e.counts.Verdicts[v]++
+		}
+		return v
+	}
 	k := keyOf(c.Src)
 	hash := c.hashWith(k, keyOf(c.Dst), e.p.Seed)
 	e.requests.prefetchLine(hash)
@@ -110,11 +120,6 @@ func (v RequestVerdict) PrefixBits() int {
 }
 
 func (e *Edge) judgeRequest(t flow.Time, k key, c *Conn, s *source) RequestVerdict {
-	if len(e.links) > 0 && c.Link != 0 {
-		if link, bound := e.links[k]; bound && link != c.Link {
-			return Spoofed
-		}
-	}
 	if len(e.blocks) > 0 && e.isBlocked(t, k) {
 		return Blocked
 	}
@@ -298,14 +303,35 @@ func (e *Edge) siteTag(t flow.Time, d key) uint32 {
 	return uint32(d.sitePrefix().hashWith(e.p.Seed ^ uint64(t)/uint64(e.p.Induced)))
 }
 
-// Bind binds an address to the link it is reached by; requests from other links
-// are dropped as spoofed. Link 0 removes the binding.
-func (e *Edge) Bind(addr netip.Addr, link uint64) {
-	if link == 0 {
-		delete(e.links, keyOf(addr))
-		return
+// Bind binds the sources of a prefix to the links they are reached by; requests
+// from other links are dropped as spoofed. Prefixes bound to different links must
+// not overlap.
+func (e *Edge) Bind(prefix netip.Prefix, links ...uint64) { e.links.Insert(prefix.Masked(), links) }
+
+// WatchBoundOnly leaves sources without a binding unwatched: anybody can send in
+// their names, so what they do is no evidence about their hosts or prefixes.
+func (e *Edge) WatchBoundOnly() { e.bound = true }
+
+// IsBound reports whether a binding covers all of a prefix.
+func (e *Edge) IsBound(prefix netip.Prefix) bool {
+	_, ok := e.links.LookupPrefix(prefix)
+	return ok
+}
+
+// checkLink compares the link of a request with the binding of its source. A
+// request whose link is unknown passes: only captures have such.
+func (e *Edge) checkLink(c *Conn) RequestVerdict {
+	if e.links.Size() == 0 && !e.bound {
+		return Forward
 	}
-	e.links[keyOf(addr)] = link
+	links, ok := e.links.Lookup(c.Src)
+	switch {
+	case !ok && e.bound:
+		return Unwatched
+	case ok && c.Link != 0 && !slices.Contains(links, c.Link):
+		return Spoofed
+	}
+	return Forward
 }
 
 // advanceClock advances the clock and starts a new day when one has come.

@@ -26,6 +26,9 @@ type AgentReport struct {
 	// those beyond the budget.
 	Held    int    `json:"held"`
 	Refused uint64 `json:"refused"`
+	// Validated says that the agent knows source addresses to be true. Without, its
+	// offenders may be framed, and none is proposed for a block.
+	Validated bool `json:"validated"`
 	// Packets is the number seen, Missed the number lost because a buffer was
 	// full.
 	Packets uint64 `json:"packets"`

@@ -15,8 +15,8 @@ type Conn struct {
 	// Seq is the sequence number of the SYN: in a TCP reply the acknowledged
 	// number minus 1, in an ICMP error the quoted one.
 	Seq uint32
-	// Link identifies the neighbour the router received it from (a hash of the
-	// MAC address, a port), 0 if unknown.
+	// Link identifies the neighbour the router received it from (a MAC address,
+	// a port), 0 if unknown.
 	Link uint64
 }
 

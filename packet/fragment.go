@@ -223,3 +223,21 @@ func (p *Packet) setWhole(first *Packet, data []byte) error {
 	p.segment, p.segmentLen = data, len(data)
 	return p.decodeUpper(uint8(p.Proto))
 }
+
+// HidesTCPFlags reports a fragment by which the flags of a TCP segment escape who
+// reads single packets: the first one with a SYN or without the flags, or one that
+// starts before them (RFC 1858, section 3; RFC 3128). No host sends such: a SYN
+// fits every link.
+func (p *Packet) HidesTCPFlags() bool {
+	const flags, syn = 13, 2 // octet of the flags, and the SYN in it (RFC 9293, section 3.1)
+	switch {
+	case !p.Fragment:
+		return false
+	case p.Proto != flow.TCP:
+		// IPv6: the chain of headers goes on in another fragment (RFC 7112).
+		return p.version == 6 && p.fragOffset == 0 && isExtension(uint8(p.Proto))
+	case p.fragOffset == 0:
+		return len(p.segment) <= flags || p.segment[flags]&syn != 0
+	}
+	return p.fragOffset <= flags
+}

@@ -96,3 +96,12 @@ func (p *Packet) Version() int { return int(p.version) }
 // Cut reports whether the capture holds less of the packet than was on the
 // wire.
 func (p *Packet) Cut() bool { return len(p.segment) < p.segmentLen }
+
+// NetworkSrc is the source in the IP header itself, which routers and filters see;
+// Src may be an IPv6 home address, which any sender can write.
+func (p *Packet) NetworkSrc() netip.Addr {
+	if p.version == 6 && len(p.header) >= 40 {
+		return netip.AddrFrom16([16]byte(p.header[8:24])).Unmap()
+	}
+	return p.Src
+}

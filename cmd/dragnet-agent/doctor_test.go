@@ -27,10 +27,10 @@ func TestDoctor(t *testing.T) {
 		"ripcord": {"ripcord", "host: none0\nnetwork: lo\npins: DIR/p\nstate: DIR/s\n", 3, map[string]string{
 			"interface none0": broken, "interface lo": limited, "pins": broken, "kernel": ok, "user nobody": ok, "state": ok, "enforce": limited,
 		}},
-		"guard": {"guard", watch + "live: {interface: lo}\nstate: DIR/s\nstanding: {by: a, why: b, enforce: true}\n", 0, map[string]string{
-			"interface lo": ok, "capture": ok, "state": ok, "enforcement": ok, "nftables": ok,
+		"guard": {"guard", watch + "live: {interface: lo}\nstate: DIR/s\nstanding: {by: a, why: b, enforce: true}\nvalidation: {by: c}\n", 0, map[string]string{
+			"interface lo": ok, "capture": ok, "state": ok, "enforcement": ok, "validation": ok, "nftables": ok,
 		}},
-		"guard that only counts": {"guard", watch + "live: {interface: lo}\nstate: ''\n", 0, map[string]string{"state": limited, "enforcement": limited}},
+		"guard that only counts": {"guard", watch + "live: {interface: lo}\nstate: ''\n", 0, map[string]string{"state": limited, "enforcement": limited, "validation": limited}},
 		"guard without anything": {"guard", watch + "live: {interface: none0}\nstate: /proc/version/s\nstation: true\nchannel: {state: DIR/none}\n", 3, map[string]string{
 			"interface none0": limited, "capture": broken, "state": broken, "enrolment": broken, "nftables": ok,
 		}},

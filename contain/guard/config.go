@@ -39,9 +39,14 @@ type Configuration struct {
 	// Standing is the decision under which this guard acts on its own. Without
 	// it, and without a policy from a station, it only counts.
 	Standing StandingConfiguration `yaml:"standing"`
-	// Most bounds the addresses blocked and held at this router at a time, by
-	// all decisions together.
+	// Validation says how source addresses are known to be true.
+	Validation ValidationConfiguration `yaml:"validation"`
+	// Most bounds the addresses blocked at this router at a time, by all
+	// decisions together.
 	Most int `yaml:"most"`
+	// Holds bounds the sources held back at a time. Sources beyond it pass, which
+	// the log and the metrics say.
+	Holds int `yaml:"holds"`
 	// Every is how often the guard looks for persistent scanners.
 	Every time.Duration `yaml:"every"`
 	// Station has this guard report to the station of the node that it is
@@ -73,7 +78,8 @@ type StandingConfiguration struct {
 	Why string `yaml:"why"`
 	// Enforce makes it take effect; without it, it is a dry run.
 	Enforce bool `yaml:"enforce"`
-	// Most is how many addresses may be blocked and held under it at a time.
+	// Most is how many addresses may be blocked under it at a time. Sources that
+	// are held back for the moment, since they are at a limit, are not counted.
 	Most int `yaml:"most"`
 	// For is how long it is valid after each start of the role.
 	For time.Duration `yaml:"for"`
@@ -86,7 +92,7 @@ func DefaultConfiguration() Configuration {
 	enrolled.State += "/guard" // where 'dragnet-agent enrol guard' puts it
 	return Configuration{
 		Channel: enrolled, Live: live.DefaultConfiguration(), Limits: daw.DefaultParameters(), Standing: StandingConfiguration{Most: 10, For: 30 * 24 * time.Hour},
-		Most: 1000, Every: time.Minute, Report: 10 * time.Second, State: "/var/lib/dragnet-guard", Save: 5 * time.Minute, UndoAtStop: true,
+		Most: 1000, Holds: 1 << 16, Every: time.Minute, Report: 10 * time.Second, State: "/var/lib/dragnet-guard", Save: 5 * time.Minute, UndoAtStop: true,
 		Logging: logging.DefaultConfiguration(),
 	}
 }
@@ -106,6 +112,11 @@ func (c *Configuration) Validate() error {
 		p.Check(n.IsValid(), fmt.Sprintf("allow[%d]", i), "is not a prefix such as 198.51.100.7/32")
 	}
 	p.Check(c.Most >= 1, "most", "is %d; want at least 1 address", c.Most)
+	p.Check(c.Holds >= 1 && c.Holds <= 1<<20, "holds", "is %d; want 1 to %d sources", c.Holds, 1<<20)
+	p.Section("validation", c.Validation.Validate())
+	p.Check(c.Validation.isValidated() || !c.Standing.Enforce, "validation", "is empty: name who validates source addresses ('by'), or the stations they are bound to ('bindings'); "+
+		"else anybody can have a neighbour held back, so that enforcement is refused")
+	p.Check(!c.Live.Promiscuous || !c.Standing.Enforce, "live.promiscuous", "shows a mirror port, where the direction of packets is not known; enforcement needs the router's own interface")
 	p.Check(c.Every >= time.Second, "every", "is %v; want at least 1s", c.Every)
 	p.Check(c.Report >= 100*time.Millisecond && c.Report <= time.Hour, "report", "is %v; want 100ms to 1h", c.Report)
 	p.Check(c.Save >= time.Second, "save", "is %v; want at least 1s", c.Save)

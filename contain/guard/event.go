@@ -11,7 +11,8 @@ import (
 // action under a standing decision is recorded as one.
 type Action struct {
 	Time flow.Time `json:"time"`
-	// What is "standing", "hold", "release", "block", "unblock" or "refused".
+	// What is "standing", "hold", "release", "block", "unblock", "refused" or
+	// "exhausted".
 	What   string       `json:"what"`
 	Target netip.Prefix `json:"target,omitzero"`
 	// Limit is the one that held a source back: "temporal", "network64",

@@ -24,7 +24,11 @@ func Examine(c Configuration, now time.Time) []doctor.Check {
 	} else {
 		all = append(all, doctor.Check{Name: "state", Err: errors.New("'state' is empty: counts, decisions and events are lost at each restart")})
 	}
-	return append(all, examineBlocking(c)...)
+	validated := doctor.Check{Name: "validation", Good: "it is known who sends in whose name"}
+	if !c.Validation.isValidated() {
+		validated.Err = errors.New("not set: anybody in the customer network can fail in a neighbour's name, so the guard holds back and blocks nothing by itself")
+	}
+	return append(append(all, validated), examineBlocking(c)...)
 }
 
 // examineBlocking checks what is needed to block, and says why nothing is.

@@ -45,6 +45,7 @@ type Guard struct {
 
 	holds   map[netip.Prefix]*heldSource
 	fresh   []nft.Hold // not at the router yet
+	warned  flow.Time  // when to say again that there is no room for holds
 	release bool       // the router must release all holds
 	changed bool       // decisions differ from those last given to the router
 
@@ -57,8 +58,10 @@ type Stats struct {
 	// Packets were looked at.
 	Packets uint64
 	// Held counts how often a hold of a source started, Refused requests of
-	// sources that were not held because the budget was used up.
+	// sources that were not held because the router holds as many as it may.
 	Held, Refused uint64
+	// Fragments were dropped because they hide the flags of a TCP segment.
+	Fragments uint64
 }
 
 // New makes a guard whose time starts at now; event is called for each action,
@@ -83,6 +86,7 @@ func New(c Configuration, now flow.Time, snapshot []byte, event func(Action)) (*
 	if err != nil {
 		return nil, err
 	}
+	g.bindSources()
 	if c.Standing.By != "" {
 		g.configured = c.Standing.makeDecision(now)
 		g.standing = g.configured
@@ -106,17 +110,18 @@ func (g *Guard) Edge() *daw.Edge { return g.edge }
 func (g *Guard) Stats() Stats { return g.stats }
 
 // Packet counts a packet and reports whether it may pass. A forwarder can drop
-// by it; a passive observer uses Plan.
-func (g *Guard) Packet(now flow.Time, p *packet.Packet) bool {
+// by it; a passive observer uses Plan. Requests come from inside and replies from
+// outside: what a host sends to itself in another's name counts for nothing.
+func (g *Guard) Packet(now flow.Time, p *packet.Packet, from Path) bool {
 	g.stats.Packets++
 	g.Tick(now)
-	if !p.Decoded {
-		return true
-	}
-	switch p.Proto {
-	case flow.TCP:
-		return g.countSegment(now, p)
-	case flow.ICMP, flow.ICMPv6:
+	switch {
+	case p.Fragment && !from.Outside:
+		return g.countFragment(p.HidesTCPFlags(), p.NetworkSrc())
+	case !p.Decoded:
+	case p.Proto == flow.TCP:
+		return g.countSegment(now, p, from)
+	case (p.Proto == flow.ICMP || p.Proto == flow.ICMPv6) && !from.Inside:
 		g.countICMP(now, p)
 	}
 	return true
@@ -134,13 +139,15 @@ func (g *Guard) Tick(now flow.Time) {
 // Reconcile ends expired blocks and holds; call it at least once a second.
 func (g *Guard) Reconcile(now flow.Time) { g.reconcileBlocks(now) }
 
-func (g *Guard) countSegment(now flow.Time, p *packet.Packet) bool {
-	switch p.Flags & (flow.SYN | flow.ACK | flow.RST) {
-	case flow.SYN:
-		return g.judgeRequest(now, p)
-	case flow.SYN | flow.ACK:
+func (g *Guard) countSegment(now flow.Time, p *packet.Packet, from Path) bool {
+	flags := p.Flags & (flow.SYN | flow.ACK | flow.RST)
+	switch {
+	case flags == flow.SYN && !from.Outside:
+		return g.judgeRequest(now, p, from)
+	case from.Inside:
+	case flags == flow.SYN|flow.ACK:
 		g.edge.Success(now, answeredConn(p))
-	case flow.RST | flow.ACK:
+	case flags == flow.RST|flow.ACK:
 		// Only a RST that answers a SYN acknowledges it (RFC 9293, section
 		// 3.5.2); one that aborts a connection has another number.
 		g.edge.Failure(now, daw.Reset, answeredConn(p))
@@ -148,8 +155,8 @@ func (g *Guard) countSegment(now flow.Time, p *packet.Packet) bool {
 	return true
 }
 
-func (g *Guard) judgeRequest(now flow.Time, p *packet.Packet) bool {
-	c := daw.Conn{Src: p.Src, Dst: p.Dst, SrcPort: p.SrcPort, DstPort: p.DstPort, Seq: p.Seq}
+func (g *Guard) judgeRequest(now flow.Time, p *packet.Packet, from Path) bool {
+	c := daw.Conn{Src: p.NetworkSrc(), Dst: p.Dst, SrcPort: p.SrcPort, DstPort: p.DstPort, Seq: p.Seq, Link: from.Station}
 	v := g.edge.Request(now, &c)
 	if v.Passes() {
 		return true

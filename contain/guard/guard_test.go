@@ -38,6 +38,7 @@ func small(change func(*Configuration)) Configuration {
 	c.Name = "edge"
 	c.Scope = daw.Scope{Sources: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")}, Ports: []uint16{80}}
 	c.Limits.Entries, c.Limits.Records, c.Limits.Requests, c.Limits.Days = 64, 1024, 1<<12, 1
+	c.Validation.By = "the access switches"
 	c.Standing = StandingConfiguration{By: "ada", Why: "the network asked for it", Enforce: true, Most: 3, For: 30 * 24 * time.Hour}
 	if change != nil {
 		change(&c)
@@ -64,8 +65,8 @@ func (e *edge) probe(now flow.Time, src netip.Addr) (passes bool) {
 		Decoded: true, Proto: flow.TCP, Flags: flow.SYN, Src: src, SrcPort: uint16(e.n), DstPort: 80, Seq: e.n * 7,
 		Dst: netip.AddrFrom4([4]byte{byte(20 + e.n>>16), byte(e.n >> 8), byte(e.n), 1}),
 	}
-	if passes = e.Packet(now, &syn); passes {
-		e.Packet(now, &packet.Packet{Decoded: true, Proto: flow.TCP, Flags: flow.RST | flow.ACK, Src: syn.Dst, Dst: src, SrcPort: 80, DstPort: syn.SrcPort, Ack: syn.Seq + 1})
+	if passes = e.Packet(now, &syn, Path{Inside: true}); passes {
+		e.Packet(now, &packet.Packet{Decoded: true, Proto: flow.TCP, Flags: flow.RST | flow.ACK, Src: syn.Dst, Dst: src, SrcPort: 80, DstPort: syn.SrcPort, Ack: syn.Seq + 1}, Path{Outside: true})
 	}
 	return passes
 }
@@ -122,10 +123,10 @@ func TestSlippedScansCount(t *testing.T) {
 	failed := func() uint64 { r := e.Edge().Report(now); return r.Failed() }
 	before := failed()
 	syn := packet.Packet{Decoded: true, Proto: flow.TCP, Flags: flow.SYN, Src: addr(0, 1), Dst: netip.MustParseAddr("203.0.113.1"), SrcPort: 1, DstPort: 80, Seq: 41}
-	if e.Packet(now, &syn) {
+	if e.Packet(now, &syn, Path{Inside: true}) {
 		t.Fatal("passes")
 	}
-	e.Packet(now, &packet.Packet{Decoded: true, Proto: flow.TCP, Flags: flow.RST | flow.ACK, Src: syn.Dst, Dst: syn.Src, SrcPort: 80, DstPort: 1, Ack: 42})
+	e.Packet(now, &packet.Packet{Decoded: true, Proto: flow.TCP, Flags: flow.RST | flow.ACK, Src: syn.Dst, Dst: syn.Src, SrcPort: 80, DstPort: 1, Ack: 42}, Path{Outside: true})
 	if got := failed(); got != before+1 {
 		t.Errorf("%d failures, want %d", got, before+1)
 	}
@@ -152,15 +153,16 @@ func TestWithoutAStandingDecisionItOnlyCounts(t *testing.T) {
 	}
 }
 
-// The standing decision's bound is for holds and blocks together.
+// The standing decision's bound is for blocks, and not for the limit itself: else
+// who brings that many sources to their limits ends it for all others.
 func TestBudgetOfTheStandingDecision(t *testing.T) {
 	e := newEdge(t, nil) // 3 addresses
 	for host := range 6 {
 		e.scan(t, monday, addr(0, host))
 	}
 	now := monday + 1000*second
-	if n := len(e.holds); n != 3 || e.Stats().Refused == 0 {
-		t.Errorf("%d held, %d refused; want 3 and some", n, e.Stats().Refused)
+	if n := len(e.holds); n != 6 || e.Stats().Refused != 0 {
+		t.Errorf("%d held, %d refused; want all 6", n, e.Stats().Refused)
 	}
 	e.Tick(monday + day + second) // all were at their limit for a day
 	blocked := 0
@@ -170,8 +172,8 @@ func TestBudgetOfTheStandingDecision(t *testing.T) {
 		}
 		blocked++
 	}
-	if blocked == 0 || blocked+len(e.holds) > 3 || e.count("refused") == 0 {
-		t.Errorf("%d blocked and %d held of 3, %d refused", blocked, len(e.holds), e.count("refused"))
+	if blocked != 3 || e.count("refused") == 0 {
+		t.Errorf("%d blocked of at most 3, %d refused", blocked, e.count("refused"))
 	}
 	if e.probe(monday+day+2*second, e.own[0].Target.Addr()) {
 		t.Error("a blocked source passes")

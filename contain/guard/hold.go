@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -52,7 +53,7 @@ func (g *Guard) holdSource(now flow.Time, c *daw.Conn, v daw.RequestVerdict) {
 		return
 	}
 	if h == nil {
-		if !g.hasRoom(now) {
+		if !g.hasRoomToHold(now) {
 			g.stats.Refused++
 			return
 		}
@@ -72,13 +73,34 @@ func (g *Guard) holdSource(now flow.Time, c *daw.Conn, v daw.RequestVerdict) {
 	}
 }
 
-// mayAct reports whether the guard may act on its own, or would in a dry run.
-func (g *Guard) mayAct(now flow.Time) bool { return isStandingInForce(now, &g.standing) }
+// mayAct reports whether the guard may act on its own, or would in a dry run. It
+// takes more than a decision: who fails must be who sends.
+func (g *Guard) mayAct(now flow.Time) bool {
+	return isStandingInForce(now, &g.standing) && (g.standing.Verdict == dossier.DryRun || g.c.Validation.isValidated())
+}
 
-// hasRoom reports whether one more address fits the bounds of the standing
-// decision and of the router.
+// hasRoomToHold reports whether the router may hold one more source. The bound of
+// the standing decision does not count here: a hold is the limit itself, which any
+// source at its limit meets, and a limit that ends once enough sources are at it
+// would be ended by whoever brings them there.
+func (g *Guard) hasRoomToHold(now flow.Time) bool {
+	if len(g.holds) < g.c.Holds {
+		return true
+	}
+	if now >= g.warned {
+		g.warned = now + quiet
+		g.event(Action{
+			Time: now, What: "exhausted", Decision: g.standing.ID, Verdict: g.standing.Verdict,
+			Why: fmt.Sprintf("%d sources are held back, and no more may be ('holds'); further ones at their limit pass", len(g.holds)),
+		})
+	}
+	return false
+}
+
+// hasRoom reports whether one more block fits the bounds of the standing decision
+// and of the router.
 func (g *Guard) hasRoom(now flow.Time) bool {
-	mine := len(g.holds)
+	mine := 0
 	for _, d := range g.own {
 		if isBlocking(now, &d) {
 			mine++

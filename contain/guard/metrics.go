@@ -17,8 +17,8 @@ import (
 
 // metrics of a role. They are updated once a minute, with the log.
 type metrics struct {
-	packets, missed, holds, refused             prometheus.Counter
-	failures, limited, blocked, held, requested prometheus.Gauge
+	packets, missed, holds, refused, fragments           prometheus.Counter
+	failures, limited, blocked, held, requested, spoofed prometheus.Gauge
 
 	// Counts at the last update.
 	stats      Stats
@@ -38,7 +38,9 @@ func (m *metrics) register(a *admin.Server) {
 	m.packets = make.Counter("packets_total", "Packets looked at.")
 	m.missed = make.Counter("packets_missed_total", "Packets that the kernel dropped because the guard was too slow.")
 	m.holds = make.Counter("holds_total", "Times that a source began to be held back.")
-	m.refused = make.Counter("refused_requests_total", "Requests refused of sources not held back, since the budget was used up.")
+	m.refused = make.Counter("refused_requests_total", "Requests of sources at their limit that passed, since 'holds' sources were held back already.")
+	m.fragments = make.Counter("fragments_dropped_total", "Fragments that hide the flags of a TCP segment.")
+	m.spoofed = make.Gauge("spoofed_requests_today", "Requests whose source is bound to another station.")
 	m.requested = make.Gauge("requests_today", "Requests of watched sources since midnight.")
 	m.failures = make.Gauge("failures_today", "Failures counted since midnight.")
 	m.limited = make.Gauge("sources_at_limit", "Sources that reached a limit today.")
@@ -57,6 +59,8 @@ func (m *metrics) update(r *daw.EdgeReport, s Stats, missed uint64, held int) {
 	m.packets.Add(float64(s.Packets - m.stats.Packets))
 	m.holds.Add(float64(s.Held - m.stats.Held))
 	m.refused.Add(float64(s.Refused - m.stats.Refused))
+	m.fragments.Add(float64(s.Fragments - m.stats.Fragments))
+	m.spoofed.Set(float64(r.Verdicts[daw.Spoofed]))
 	m.missed.Add(float64(missed - m.missedThen))
 	m.stats, m.missedThen = s, missed
 	m.requested.Set(float64(r.Requests))

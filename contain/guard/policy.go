@@ -16,7 +16,7 @@ import (
 func (g *Guard) MakeReport(now flow.Time) daw.AgentReport {
 	return daw.AgentReport{
 		Version: daw.MessageVersion, Agent: g.c.Name, Report: g.edge.Report(now), Offenders: g.edge.Offenders(now, daw.MaxOffenders),
-		Persistent: slices.Clone(g.persistent), Held: g.countHeld(now), Refused: g.stats.Refused, Packets: g.stats.Packets,
+		Persistent: slices.Clone(g.persistent), Held: g.countHeld(now), Refused: g.stats.Refused, Validated: g.c.Validation.isValidated(), Packets: g.stats.Packets,
 	}
 }
 
@@ -107,7 +107,7 @@ func (g *Guard) releaseAllowed() {
 func (g *Guard) findPersistent(now flow.Time) {
 	for _, p := range g.edge.Persistent(now) {
 		if g.stationed {
-			if len(g.persistent) < daw.MaxOffenders {
+			if g.c.Validation.isValidated() && len(g.persistent) < daw.MaxOffenders {
 				g.persistent = append(g.persistent, p)
 			}
 			continue
@@ -207,6 +207,9 @@ func (g *Guard) isAllowed(target netip.Prefix) bool {
 
 // Plan is the next change of the router: nil decisions leave it as it is.
 type Plan struct {
+	// Acting says that limits are in force, and with them what the router drops on
+	// arrival.
+	Acting    bool
 	Decisions []dossier.Decision
 	Changed   bool
 	Holds     []nft.Hold
@@ -217,7 +220,7 @@ type Plan struct {
 
 // Plan returns what has changed since the last call.
 func (g *Guard) Plan(now flow.Time) Plan {
-	p := Plan{Holds: g.fresh, Release: g.release, Changed: g.changed, Ports: g.scope.Ports}
+	p := Plan{Acting: g.mayAct(now) && g.standing.Verdict == dossier.Active, Holds: g.fresh, Release: g.release, Changed: g.changed, Ports: g.scope.Ports}
 	g.fresh, g.release, g.changed = nil, false, false
 	if p.Changed {
 		p.Decisions = g.permittedDecisions(now)
@@ -252,8 +255,10 @@ func (g *Guard) Receipts(now flow.Time, point string, applied []dossier.Receipt)
 		switch {
 		case i >= 0:
 			r = applied[i]
+		case d.Standing != nil && !g.c.Validation.isValidated():
+			r.Problem = "not applied: it is not known at this edge who sends in whose name (validation)"
 		case d.Standing != nil && g.standing.ID == d.ID && d.Verdict == dossier.Active:
-			r.Applied, r.Proof = true, fmt.Sprintf("holds back %d sources, of at most %d", g.countHeld(now), d.Standing.Most)
+			r.Applied, r.Proof = true, fmt.Sprintf("holds back %d sources, and may block %d", g.countHeld(now), d.Standing.Most)
 		default:
 			r.Problem = g.checkDecision(now, &d).Error()
 		}

@@ -50,7 +50,7 @@ func Replay(ctx context.Context, c Configuration, files []string, event func(Act
 		}
 		done.Last = max(done.Last, rec.Time)
 		if p.Decode(rec.Link, rec.Data, rec.Wire) == nil {
-			g.Packet(rec.Time, &p)
+			g.Packet(rec.Time, &p, pathOf(&rec))
 		}
 		return nil
 	}

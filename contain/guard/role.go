@@ -40,6 +40,7 @@ type Role struct {
 
 	applied []dossier.Receipt
 	ports   bool // set at the router
+	ingress bool // set at the router
 	missed  uint64
 
 	allowed chan setAllow // from SetAllow
@@ -104,8 +105,24 @@ func (r *Role) Start(context.Context) error {
 		return errors.Join(err, r.closeParts())
 	}
 	r.group.Go(r.run)
+	r.logValidation()
 	r.log.Info("guard started", "interface", r.c.Live.Interface, "enforce", r.c.Standing.Enforce, "station", r.station != nil)
 	return nil
+}
+
+// logValidation says what the guard's accusations rest on.
+func (r *Role) logValidation() {
+	switch v := &r.c.Validation; {
+	case !v.isValidated():
+		r.log.Warn("no source is held back or blocked by this guard: it is not known who sends in whose name", "do", "set 'validation'")
+	case v.By == "":
+		r.log.Info("sources are bound to stations; others are neither counted nor limited", "bindings", len(v.Bindings))
+	default:
+		r.log.Info("source addresses are validated before they come here, says the configuration", "by", v.By, "bindings", len(v.Bindings))
+	}
+	if r.c.Live.Promiscuous {
+		r.log.Warn("on a mirror port the direction of packets is not known: hosts can forge replies to themselves and to others")
+	}
 }
 
 func currentTime() flow.Time { return flow.FromTime(time.Now()) }
@@ -131,12 +148,15 @@ func (r *Role) openParts(now flow.Time) (err error) {
 	if r.reader, err = live.Open(r.c.Live); err != nil {
 		return err
 	}
+	if len(r.c.Validation.Bindings) > 0 && r.reader.LinkType() != packet.LinkEthernet {
+		return fmt.Errorf("validation.bindings: %s is not an Ethernet interface, so that stations are not known there", r.c.Live.Interface)
+	}
 	if r.c.Standing.Enforce || r.station != nil {
 		if r.router, err = nft.Open(r.c.Name); err != nil {
 			return err
 		}
 		// Holds of an earlier run are made again if needed.
-		if err := r.router.Release(); err != nil {
+		if err := errors.Join(r.router.Release(), r.router.SetIngress(nil), r.updateRouter(now)); err != nil {
 			return err
 		}
 	}
@@ -232,7 +252,7 @@ func (r *Role) run(ctx context.Context) error {
 		case err != nil:
 			return err
 		case p.Decode(rec.Link, rec.Data, rec.Wire) == nil:
-			r.guard.Packet(now, &p)
+			r.guard.Packet(now, &p, pathOf(&rec))
 		}
 		if now >= turn || turn-now > flow.Time(time.Minute) { // the latter if the clock was set back
 			turn = now + flow.Time(pause)

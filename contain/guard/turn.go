@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"dragnet/daw"
 	"dragnet/flow"
 )
 
@@ -65,6 +66,15 @@ func (r *Role) updateRouter(now flow.Time) error {
 		err = r.router.Ports(plan.Ports)
 		r.ports = true
 	}
+	if r.ingress != plan.Acting {
+		in := r.c.ingress()
+		if !plan.Acting {
+			err = errors.Join(err, r.router.SetIngress(nil))
+		} else {
+			err = errors.Join(err, r.router.SetIngress(&in))
+		}
+		r.ingress = plan.Acting
+	}
 	if plan.Release {
 		err = errors.Join(err, r.router.Release())
 	}
@@ -118,7 +128,7 @@ func (r *Role) logSummary(now flow.Time) error {
 	report, s := r.guard.Edge().Report(now), r.guard.Stats()
 	r.metrics.update(&report, s, seen.Dropped, r.guard.countHeld(now))
 	r.log.Info("daily counts", "requests", report.Requests, "failures", report.Failed(), "at_limit", report.Limited,
-		"blocked", report.Blocked, "held", r.guard.countHeld(now), "refused", s.Refused, "packets", s.Packets,
+		"blocked", report.Blocked, "held", r.guard.countHeld(now), "refused", s.Refused, "spoofed", report.Verdicts[daw.Spoofed], "fragments", s.Fragments, "packets", s.Packets,
 		"spatial", report.SpatialActive, "ratio", fmt.Sprintf("%.4f", report.Ratio()))
 	return nil
 }

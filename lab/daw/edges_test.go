@@ -60,6 +60,7 @@ every: 1s
 state: %[1]s/edge%[2]d
 live: {interface: inside}
 scope: {sources: [10.%[2]d.0.0/24], ports: [80]}
+validation: {by: the lab has one host behind each edge}
 limits: {omega: %[3]d, bucket: 10, lambda: 1, phi: 0, entries: 4096, records: 4096, requests: 65536, first_block: 2s, midnight: %[4]v}
 `, l.dir, i+1, omega, midnight.UTC().Sub(midnight.UTC().Truncate(24*time.Hour)).Round(time.Second)))
 		l.startGuard(i)

@@ -120,7 +120,7 @@ func replay(t *testing.T, path string, c guard.Configuration, total *daw.Counts)
 		if p.Decode(rec.Link, rec.Data, rec.Wire) != nil {
 			continue
 		}
-		g.Packet(rec.Time, &p)
+		g.Packet(rec.Time, &p, guard.Path{})
 		r := g.Edge().Report(rec.Time)
 		if r.Day != last.Day && last.Day != 0 {
 			add(last.Counts)
@@ -147,6 +147,7 @@ func newOutbreak(t *testing.T, change func(*decide.Configuration)) *outbreak {
 	for i := range 2 {
 		c := guard.DefaultConfiguration()
 		c.Station = true // persistent scanners are told, not blocked
+		c.Validation.By = "the test"
 		c.Limits.Entries, c.Limits.Records, c.Limits.Requests, c.Limits.Days = 256, 1024, 1<<12, 2
 		c.Scope = daw.Scope{Sources: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i), 0, 0}), 16)}, Ports: []uint16{80}}
 		g, err := guard.New(c, monday, nil, nil)
@@ -164,11 +165,11 @@ func (o *outbreak) probe(now flow.Time, network, host int) bool {
 	o.n++
 	syn := packet.Packet{Decoded: true, Proto: flow.TCP, Flags: flow.SYN, Src: netip.AddrFrom4([4]byte{10, byte(network), 0, byte(host)}),
 		Dst: netip.AddrFrom4([4]byte{byte(20 + o.n>>24), byte(o.n >> 16), byte(o.n >> 8), byte(o.n)}), SrcPort: uint16(o.n), DstPort: 80, Seq: o.n * 7}
-	if !o.guards[network].Packet(now, &syn) {
+	if !o.guards[network].Packet(now, &syn, guard.Path{Inside: true}) {
 		return false
 	}
 	rst := packet.Packet{Decoded: true, Proto: flow.TCP, Flags: flow.RST | flow.ACK, Src: syn.Dst, Dst: syn.Src, SrcPort: 80, DstPort: syn.SrcPort, Ack: syn.Seq + 1}
-	o.guards[network].Packet(now, &rst)
+	o.guards[network].Packet(now, &rst, guard.Path{Outside: true})
 	return true
 }
 
@@ -297,7 +298,7 @@ func TestDropLogsCountAsFailures(t *testing.T) {
 		now := monday + flow.Time(n)*flow.Time(time.Second)
 		syn := packet.Packet{Decoded: true, Proto: flow.TCP, Flags: flow.SYN, Src: netip.MustParseAddr("10.0.0.7"),
 			Dst: netip.AddrFrom4([4]byte{30, byte(n >> 16), byte(n >> 8), byte(n)}), SrcPort: uint16(n), DstPort: 80, Seq: uint32(n)}
-		if !o.guards[0].Packet(now, &syn) {
+		if !o.guards[0].Packet(now, &syn, guard.Path{Inside: true}) {
 			continue
 		}
 		passed++

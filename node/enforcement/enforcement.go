@@ -188,6 +188,9 @@ func (e *Enforcement) addReport(b daw.AgentReport, old bool) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.metrics.reports.Inc()
+	if !b.Validated {
+		b.Offenders, b.Persistent = nil, nil // anybody may have acted in their names
+	}
 	if !old && !e.station.Report(currentTime(), b.Agent, b.Report, ownOffenders(a, b.Offenders)) {
 		e.metrics.invalid.Inc()
 		e.log.Warn("report is inconsistent and was ignored", "agent", b.Agent)

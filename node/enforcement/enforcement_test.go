@@ -54,7 +54,7 @@ func enforce(t *testing.T, change func(*Configuration, *decide.Configuration)) (
 }
 
 func report(agent string, offenders ...string) daw.AgentReport {
-	b := daw.AgentReport{Version: daw.MessageVersion, Agent: agent}
+	b := daw.AgentReport{Version: daw.MessageVersion, Agent: agent, Validated: true}
 	for i, o := range offenders {
 		b.Offenders = append(b.Offenders, daw.Offender{Addr: netip.MustParseAddr(o), Rate: float64(100 - i), Failures: 500, Limited: true})
 	}

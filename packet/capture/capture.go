@@ -35,7 +35,19 @@ type Record struct {
 	// Wire is the packet's length on the wire; more than len(Data) if the
 	// capture truncated it.
 	Wire int
+	// Direction is set for packets of a live interface only.
+	Direction PacketDirection
 }
+
+// PacketDirection is that of a packet at the interface where it was captured.
+type PacketDirection uint8
+
+// The directions.
+const (
+	UnknownDirection PacketDirection = iota
+	Received
+	Sent
+)
 
 // Reader yields the packets of one capture file in the order of the file.
 type Reader struct {

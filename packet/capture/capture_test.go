@@ -81,7 +81,7 @@ func TestPcapVariants(t *testing.T) {
 			if len(got) != 2 || end != io.EOF {
 				t.Fatalf("%d packets, %v", len(got), end)
 			}
-			want := Record{2, flow.Time(2e9 + 500*c.unit), packet.LinkRaw, []byte("other"), 12}
+			want := Record{2, flow.Time(2e9 + 500*c.unit), packet.LinkRaw, []byte("other"), 12, UnknownDirection}
 			if g := got[1]; g.Number != want.Number || g.Time != want.Time || g.Link != want.Link || string(g.Data) != "other" || g.Wire != want.Wire {
 				t.Errorf("got %+v, want %+v", g, want)
 			}

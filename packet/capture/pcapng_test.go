@@ -69,9 +69,9 @@ func TestPcapngSectionsAndClocks(t *testing.T) {
 		t.Fatalf("%d packets, %d skipped, %v", len(got), skipped, end)
 	}
 	for i, w := range []Record{
-		{1, 5_000_001_000, packet.LinkEthernet, []byte("micro"), 5},
-		{2, 7_000_000_001, packet.LinkRaw, []byte("nano"), 4},
-		{3, 103_500_000_000, packet.LinkLinuxSLL, []byte("offset"), 6},
+		{1, 5_000_001_000, packet.LinkEthernet, []byte("micro"), 5, UnknownDirection},
+		{2, 7_000_000_001, packet.LinkRaw, []byte("nano"), 4, UnknownDirection},
+		{3, 103_500_000_000, packet.LinkLinuxSLL, []byte("offset"), 6, UnknownDirection},
 	} {
 		if g := got[i]; g.Number != w.Number || g.Time != w.Time || g.Link != w.Link || !bytes.Equal(g.Data, w.Data) {
 			t.Errorf("got %+v, want %+v", g, w)

@@ -66,11 +66,12 @@ var ErrIdle = errors.New("no packet arrived")
 
 // Reader reads packets. It is not safe for concurrent use.
 type Reader struct {
-	name  string
-	fd    int
-	ring  []byte
-	link  packet.LinkType
-	block int // the block being read, or waited for
+	name   string
+	fd     int
+	mirror bool // promiscuous
+	ring   []byte
+	link   packet.LinkType
+	block  int // the block being read, or waited for
 
 	left   uint32 // packets of it not read yet
 	next   []byte // from the header of the next packet on
@@ -102,7 +103,7 @@ func Open(c Configuration) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("watch %s: %w (it needs CAP_NET_RAW)", c.Interface, err)
 	}
-	r := &Reader{name: c.Interface, fd: fd}
+	r := &Reader{name: c.Interface, fd: fd, mirror: c.Promiscuous}
 	if err := r.setUpRing(c, dev.Index); err != nil {
 		r.Close()
 		return nil, fmt.Errorf("watch %s: %w", c.Interface, err)
@@ -201,6 +202,9 @@ func toNetworkOrder(n uint16) uint16 {
 	}
 	return n
 }
+
+// LinkType is that of the packets read.
+func (r *Reader) LinkType() packet.LinkType { return r.link }
 
 // Stats returns the counts so far. The kernel resets its counts when read, so
 // only one reader may ask.

@@ -89,11 +89,25 @@ func (r *Reader) readPacket() (capture.Record, error) {
 	rec := capture.Record{
 		Number: r.number, Time: flow.Time(int64(h.Sec)*1e9 + int64(h.Nsec)), Link: r.link, Data: b[h.Mac:end], Wire: int(h.Len),
 	}
+	rec.Direction = r.directionOf(b)
 	if h.Status&unix.TP_STATUS_VLAN_VALID != 0 {
 		r.restoreTag(&rec, h)
 	}
 	r.next = b[h.Next_offset:]
 	return rec, nil
+}
+
+// directionOf reads the link-layer address after a packet's header (packet(7),
+// struct sockaddr_ll). On a mirror port the card receives both directions.
+func (r *Reader) directionOf(b []byte) capture.PacketDirection {
+	const packetType = headerSize + 10
+	switch {
+	case r.mirror || len(b) <= packetType:
+		return capture.UnknownDirection
+	case b[packetType] == unix.PACKET_OUTGOING:
+		return capture.Sent
+	}
+	return capture.Received
 }
 
 // restoreTag restores a VLAN tag between the addresses and the EtherType.
