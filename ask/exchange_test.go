@@ -7,7 +7,9 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -133,6 +135,13 @@ func drawFlows(t *rapid.T) memory {
 			Resp: addr(rapid.IntRange(1, 4).Draw(t, "resp")), OrigPort: rapid.Uint16Range(1, 2).Draw(t, "sport"),
 			RespPort: rapid.Uint16Range(1, 3).Draw(t, "dport"), Proto: rapid.SampledFrom([]flow.Proto{flow.TCP, flow.UDP}).Draw(t, "proto"),
 			State: rapid.SampledFrom([]flow.State{flow.SF, flow.REJ, flow.S0}).Draw(t, "state"),
+			Known: rapid.SampledFrom([]flow.Columns{0, flow.Counts, flow.Counts | flow.Lasting}).Draw(t, "known"),
+		}
+		if out[i].Known.Has(flow.Counts) {
+			out[i].OrigIPBytes, out[i].RespIPBytes = rapid.Uint64Range(0, 3).Draw(t, "sent"), rapid.Uint64Range(0, 3).Draw(t, "received")
+		}
+		if out[i].Known.Has(flow.Lasting) {
+			out[i].Duration = time.Duration(rapid.IntRange(0, 3).Draw(t, "seconds")) * time.Second
 		}
 	}
 	return out
@@ -149,7 +158,9 @@ func drawPattern(t *rapid.T, depth int) string {
 		if rapid.Bool().Draw(t, "sport?") {
 			text += " sport=1"
 		}
-		return text + rapid.SampledFrom([]string{"", " state=failed", " state=established", " proto=tcp"}).Draw(t, "more")
+		text += rapid.SampledFrom([]string{"", " state=failed", " state=established", " proto=tcp", " state=S0", " state=SF,REJ"}).Draw(t, "more")
+		return text + rapid.SampledFrom([]string{"", "", "", " bytes>=2", " bytes<=1", " sent>=1 sent<=2", " received<=2 duration>=1s", " duration<=2s",
+			" flows>=2", " peers>=2", " ports>=2 flows>=5"}).Draw(t, "bounds")
 	}
 	op := rapid.SampledFrom([]string{"and", "or", "then[5ns]", "then"}).Draw(t, "op")
 	return "(" + drawPattern(t, depth-1) + " " + op + " " + drawPattern(t, depth-1) + ")"
@@ -163,15 +174,7 @@ func plain(p *pattern.Pattern, w flow.Window, logs ...memory) []string {
 	for _, log := range logs {
 		for x := 1; x <= 4; x++ {
 			for _, b := range branches {
-				_, ok := pattern.Match(b, func(clue int) []flow.Time {
-					var times []flow.Time
-					for i := range log {
-						if c := &p.Clues[clue]; w.Contains(log[i].Start) && c.Matches(&log[i]) && c.End.X(&log[i]) == addr(x) {
-							times = append(times, log[i].Start)
-						}
-					}
-					return times
-				})
+				_, ok := pattern.Match(b, func(clue int) []flow.Time { return plainTimes(&p.Clues[clue], addr(x), w, log) })
 				if ok {
 					found[addr(x).String()] = true
 				}
@@ -179,6 +182,59 @@ func plain(p *pattern.Pattern, w flow.Window, logs ...memory) []string {
 		}
 	}
 	return slices.Sorted(maps.Keys(found))
+}
+
+// plainTimes reads a clue's conditions off its text, and the log once for each.
+func plainTimes(c *pattern.Clue, x netip.Addr, w flow.Window, log memory) (times []flow.Time) {
+	var all memory
+	for i := range log {
+		f := &log[i]
+		if w.Contains(f.Start) && c.End.X(f) == x && plainFits(c, f) {
+			all = append(all, *f)
+		}
+	}
+	for _, f := range all {
+		flows, peers, ports := 0, map[netip.Addr]bool{}, map[uint16]bool{}
+		for _, g := range all {
+			if g.Start <= f.Start {
+				flows++
+				peers[c.End.Other(&g)], ports[g.RespPort] = true, true
+			}
+		}
+		if flows >= wanted(c, "flows>=") && len(peers) >= wanted(c, "peers>=") && len(ports) >= wanted(c, "ports>=") {
+			times = append(times, f.Start)
+		}
+	}
+	return times
+}
+
+// wanted is the number after a word of a clue's text, 0 without it.
+func wanted(c *pattern.Clue, word string) (n int) {
+	if _, after, ok := strings.Cut(c.Text, word); ok {
+		fmt.Sscan(after, &n)
+	}
+	return n
+}
+
+func plainFits(c *pattern.Clue, f *flow.Flow) bool {
+	sent, received := f.OrigIPBytes, f.RespIPBytes
+	if c.End == key.In {
+		sent, received = received, sent
+	}
+	counted, lasted := f.Known&flow.Counts != 0, f.Known&flow.Lasting != 0
+	for word, ok := range map[string]bool{
+		"state=S0": f.State == flow.S0, "state=SF,REJ": f.State == flow.SF || f.State == flow.REJ,
+		"state=failed": f.Proto == flow.TCP && f.State != flow.SF, "state=established": f.State == flow.SF,
+		"bytes>=2": counted && sent+received >= 2, "bytes<=1": counted && sent+received <= 1, "sent>=1": counted && sent >= 1, "sent<=2": counted && sent <= 2,
+		"received<=2": counted && received <= 2, "duration>=1s": lasted && f.Duration >= time.Second, "duration<=2s": lasted && f.Duration <= 2*time.Second,
+		"dport=1": f.RespPort == 1, "dport=2": f.RespPort == 2, "dport=3": f.RespPort == 3, "sport=1": f.OrigPort == 1, "proto=tcp": f.Proto == flow.TCP,
+		"=198.51.100.1 ": c.End.Other(f) == addr(1), "=198.51.100.2 ": c.End.Other(f) == addr(2), "=198.51.100.2/31 ": c.End.Other(f) == addr(2) || c.End.Other(f) == addr(3),
+	} {
+		if strings.Contains(c.Text+" ", word) && !ok {
+			return false
+		}
+	}
+	return true
 }
 
 func hosts(r detective.Result) []string {

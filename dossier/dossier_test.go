@@ -29,9 +29,22 @@ func exampleQuestion() *Question {
 
 func TestQuestionRoundTrip(t *testing.T) {
 	want := exampleQuestion()
+	roundTrip(t, want, 1)
+	want.Clues[1].Bounds = pattern.Bounds{{Measure: pattern.Sent, Least: 4, Most: 9}, {Measure: pattern.Peers, Least: 5}}
+	want.Clues[0].State = pattern.Established | pattern.InState(flow.OTH)
+	roundTrip(t, want, 2)
+	// The older version serves whatever it can express, so that a question has one ID.
+	b, _ := exampleQuestion().MarshalBinary()
+	b[0] = 2
+	if err := new(Question).UnmarshalBinary(b); err == nil {
+		t.Error("a question of version 1 was accepted as one of version 2")
+	}
+}
+
+func roundTrip(t *testing.T, want *Question, version byte) {
 	b, err := want.MarshalBinary()
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || b[0] != version {
+		t.Fatal(b[0], err)
 	}
 	var got Question
 	if err := got.UnmarshalBinary(b); err != nil {
@@ -63,7 +76,15 @@ func TestQuestionsThatMakeNoSense(t *testing.T) {
 		"clue too high":     func(q *Question) { q.Branches[0].Left.Clue = 3 },
 		"clue twice":        func(q *Question) { q.Branches[0].Left.Clue = 2 },
 		"missing element":   func(q *Question) { q.Clues[1].Keys[0].Blinded = nil },
-		"within a century":  func(q *Question) { q.Branches[0].Within = 1 << 62 },
+		"unknown state":     func(q *Question) { q.Clues[0].State = pattern.InState(flow.StateUnknown) },
+		"unknown bound":     func(q *Question) { q.Clues[0].Bounds = pattern.Bounds{{Measure: 99, Least: 1}} },
+		"bound of nothing":  func(q *Question) { q.Clues[0].Bounds = pattern.Bounds{{Measure: pattern.Bytes}} },
+		"bounds twice": func(q *Question) {
+			q.Clues[0].Bounds = pattern.Bounds{{Measure: pattern.Bytes, Least: 1}, {Measure: pattern.Bytes, Most: 9}}
+		},
+		"no such step":     func(q *Question) { q.Clues[0].Bounds = pattern.Bounds{{Measure: pattern.Duration, Most: 40}} },
+		"at most peers":    func(q *Question) { q.Clues[0].Bounds = pattern.Bounds{{Measure: pattern.Peers, Most: 4}} },
+		"within a century": func(q *Question) { q.Branches[0].Within = 1 << 62 },
 	} {
 		q := exampleQuestion()
 		spoil(q)
@@ -142,6 +163,10 @@ func TestNewEventsOrder(t *testing.T) {
 
 func FuzzQuestion(f *testing.F) {
 	b, _ := exampleQuestion().MarshalBinary()
+	f.Add(b)
+	bounded := exampleQuestion()
+	bounded.Clues[0].Bounds = pattern.Bounds{{Measure: pattern.Sent, Least: 4, Most: 9}, {Measure: pattern.Peers, Least: 5}}
+	b, _ = bounded.MarshalBinary()
 	f.Add(b)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var q Question

@@ -66,6 +66,8 @@ type AskedClue struct {
 	End   key.End
 	Mask  key.Mask
 	State pattern.StateFilter
+	// Bounds travel in clear, as State does.
+	Bounds pattern.Bounds
 	// Standard is the catalogue number of a standard question; 0 if the mask
 	// describes itself.
 	Standard uint16
@@ -94,14 +96,29 @@ const (
 	maxBranchNodes = 64
 )
 
-const questionVersion = 1
+// A question has the lowest version that can express it, so that older programs
+// answer what they know: version 2 has sets of states, and bounds.
+const (
+	firstVersion   = 1
+	boundedVersion = 2
+)
+
+func (q *Question) version() uint8 {
+	for i := range q.Clues {
+		if c := &q.Clues[i]; c.State > pattern.Failed || len(c.Bounds) > 0 {
+			return boundedVersion
+		}
+	}
+	return firstVersion
+}
 
 var errTruncated = errors.New("truncated or malformed")
 
 // MarshalBinary is the canonical form, over which ID is computed.
 func (q *Question) MarshalBinary() ([]byte, error) {
 	var b cryptobyte.Builder
-	b.AddUint8(questionVersion)
+	version := q.version()
+	b.AddUint8(version)
 	b.AddUint8(uint8(q.Mode))
 	b.AddUint8(uint8(q.Hash.Kind))
 	b.AddUint8(q.Hash.Bits)
@@ -113,7 +130,7 @@ func (q *Question) MarshalBinary() ([]byte, error) {
 	addString(&b, string(q.Reply))
 	b.AddUint16(uint16(len(q.Clues)))
 	for i := range q.Clues {
-		q.Clues[i].appendTo(&b)
+		q.Clues[i].appendTo(&b, version)
 	}
 	b.AddUint16(uint16(len(q.Branches)))
 	for _, n := range q.Branches {
@@ -122,11 +139,19 @@ func (q *Question) MarshalBinary() ([]byte, error) {
 	return b.Bytes()
 }
 
-func (c *AskedClue) appendTo(b *cryptobyte.Builder) {
+func (c *AskedClue) appendTo(b *cryptobyte.Builder, version uint8) {
 	code := c.Mask.Code()
 	b.AddUint8(uint8(c.End))
 	b.AddBytes(code[:])
-	b.AddUint8(uint8(c.State))
+	if version == firstVersion {
+		b.AddUint8(uint8(c.State))
+	} else {
+		b.AddUint16(uint16(c.State))
+		b.AddUint8(uint8(len(c.Bounds)))
+		for _, v := range c.Bounds {
+			b.AddBytes([]byte{byte(v.Measure), byte(v.Least), byte(v.Most)})
+		}
+	}
 	b.AddUint16(c.Standard)
 	b.AddBytes(c.Salt[:])
 	b.AddUint32(uint32(len(c.Keys)))
@@ -168,8 +193,8 @@ func (q *Question) readFrom(s cryptobyte.String) error {
 	if !s.ReadUint8(&version) {
 		return errTruncated
 	}
-	if version != questionVersion {
-		return fmt.Errorf("version %d; this program supports version %d", version, questionVersion)
+	if version < firstVersion || version > boundedVersion {
+		return fmt.Errorf("version %d; this program supports versions %d to %d", version, firstVersion, boundedVersion)
 	}
 	if !s.ReadUint8(&mode) || !s.ReadUint8(&kind) || !s.ReadUint8(&q.Hash.Bits) || !s.ReadUint64(&q.Hash.Modulus) ||
 		!readString(&s, &q.Epoch, MaxEpoch) || !s.ReadUint64(&from) || !s.ReadUint64(&to) || !s.ReadUint32(&q.KDFMemory) ||
@@ -183,7 +208,7 @@ func (q *Question) readFrom(s cryptobyte.String) error {
 	}
 	q.Clues = make([]AskedClue, clues)
 	for i := range q.Clues {
-		if err := q.Clues[i].readFrom(&s); err != nil {
+		if err := q.Clues[i].readFrom(&s, version); err != nil {
 			return fmt.Errorf("clue %d: %w", i, err)
 		}
 	}
@@ -206,6 +231,9 @@ func (q *Question) readFrom(s cryptobyte.String) error {
 	}
 	if !s.Empty() {
 		return fmt.Errorf("%d trailing bytes", len(s))
+	}
+	if version != q.version() {
+		return fmt.Errorf("it is of version %d, and version %d expresses it", version, q.version())
 	}
 	return q.checkKeys()
 }
@@ -230,21 +258,26 @@ func (q *Question) checkKeys() error {
 	return q.Hash.Validate()
 }
 
-func (c *AskedClue) readFrom(s *cryptobyte.String) error {
-	var end, state uint8
+func (c *AskedClue) readFrom(s *cryptobyte.String, version uint8) error {
+	var end uint8
 	var code [3]byte
 	var keys uint32
-	if !s.ReadUint8(&end) || !s.CopyBytes(code[:]) || !s.ReadUint8(&state) || !s.ReadUint16(&c.Standard) ||
-		!s.CopyBytes(c.Salt[:]) || !s.ReadUint32(&keys) {
+	if !s.ReadUint8(&end) || !s.CopyBytes(code[:]) {
+		return errTruncated
+	}
+	if err := c.readConditions(s, version); err != nil {
+		return err
+	}
+	if !s.ReadUint16(&c.Standard) || !s.CopyBytes(c.Salt[:]) || !s.ReadUint32(&keys) {
 		return errTruncated
 	}
 	mask, err := key.MaskFromCode(code)
 	if err != nil {
 		return err
 	}
-	c.End, c.Mask, c.State = key.End(end), mask, pattern.StateFilter(state)
+	c.End, c.Mask = key.End(end), mask
 	switch {
-	case c.End > key.Out || c.State > pattern.Failed:
+	case c.End > key.Out:
 		return errTruncated
 	case c.Standard != 0 && c.Standard != key.StandardID(c.End, c.Mask):
 		return fmt.Errorf("mask %s is not standard question %d", c.Mask, c.Standard)
@@ -261,6 +294,36 @@ func (c *AskedClue) readFrom(s *cryptobyte.String) error {
 		c.Keys[i] = AskedKey{K: key.K(k), Blinded: []byte(blinded)}
 	}
 	return nil
+}
+
+// readConditions reads what travels in clear.
+func (c *AskedClue) readConditions(s *cryptobyte.String, version uint8) error {
+	c.Bounds = nil
+	if version == firstVersion {
+		var state uint8
+		if !s.ReadUint8(&state) || state > uint8(pattern.Failed) {
+			return errTruncated
+		}
+		c.State = pattern.StateFilter(state)
+		return nil
+	}
+	var state uint16
+	var n uint8
+	if !s.ReadUint16(&state) || !s.ReadUint8(&n) {
+		return errTruncated
+	}
+	c.State = pattern.StateFilter(state)
+	for range n {
+		var v [3]byte
+		if !s.CopyBytes(v[:]) {
+			return errTruncated
+		}
+		c.Bounds = append(c.Bounds, pattern.Bound{Measure: pattern.Measure(v[0]), Least: pattern.BoundStep(v[1]), Most: pattern.BoundStep(v[2])})
+	}
+	if err := c.State.Validate(); err != nil {
+		return err
+	}
+	return c.Bounds.Validate()
 }
 
 func unmarshalBranch(s *cryptobyte.String, clues int, nodes *int) (*pattern.Node, error) {

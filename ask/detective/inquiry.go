@@ -139,7 +139,7 @@ func (q *Inquiry) askClue(of int, m key.Mask, tuples []key.Tuple) error {
 		return err
 	}
 	slices.SortStableFunc(tuples, func(a, b key.Tuple) int { return cmp.Compare(keyer.Tuple(a), keyer.Tuple(b)) })
-	c := clue{of: of, tuples: tuples, asked: dossier.AskedClue{End: end, Mask: m, State: q.pattern.Clues[of].State, Salt: salt}}
+	c := clue{of: of, tuples: tuples, asked: dossier.AskedClue{End: end, Mask: m, State: q.pattern.Clues[of].State, Bounds: q.pattern.Clues[of].Bounds, Salt: salt}}
 	if c.asked.Standard, err = q.chooseSalt(end, m); err != nil {
 		return err
 	}

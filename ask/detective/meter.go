@@ -24,6 +24,10 @@ type MeteredKey struct {
 	// AmongSeen is how many addresses a witness that saw the traffic, and SeenAddresses
 	// in all, must expect under the keys, the true one included; 0 without address.
 	AmongSeen float64 `json:"candidates_among_seen"`
+	// InClear is what of the clue is not hashed, in the language: empty if nothing. Of
+	// what a witness saw under the key, only what meets it stays possible, so that
+	// AmongSeen is then at most.
+	InClear string `json:"in_clear,omitempty"`
 
 	tuple key.Tuple
 	clue  int // index into Inquiry.clues
@@ -49,6 +53,7 @@ func (q *Inquiry) Meter() []MeteredKey {
 			k := c.asked.Keys[j].K
 			a := MeteredKey{
 				Clue: q.pattern.Clues[c.of].Text, Mask: c.asked.Mask.String(), Key: k.String(), tuple: t, clue: i,
+				InClear:        pattern.Clear(c.asked.State, c.asked.Bounds),
 				KnowingService: meter.Candidates(key.Reader{Service: &t}, t.Mask, k),
 			}
 			if j > 0 && k == c.asked.Keys[j-1].K {

@@ -88,7 +88,7 @@ func (a *answering) run(ctx context.Context) error {
 func (a *answering) groupHits(ctx context.Context, g *gatherer) (out []*group, ok bool, err error) {
 	if len(a.q.Branches) == 0 {
 		for i := range g.clues {
-			out = append(out, clueGroups(i, g.clues[i].found)...)
+			out = append(out, clueGroups(i, &g.clues[i])...)
 		}
 		return out, len(out) <= a.w.config.MaxAnswers, nil
 	}
@@ -106,15 +106,15 @@ func (a *answering) groupHits(ctx context.Context, g *gatherer) (out []*group, o
 }
 
 // clueGroups answers one clue alone, with every event: the asker will join.
-func clueGroups(clue int, found map[hit][]dossier.FlowEvent) []*group {
+func clueGroups(clue int, c *askedClue) []*group {
 	byTuple := map[key.Tuple]*group{}
-	for h, events := range found {
+	for h, events := range c.found {
 		g := byTuple[h.tuple]
 		if g == nil {
 			g = &group{branch: clue, tuples: []key.Tuple{h.tuple}}
 			byTuple[h.tuple] = g
 		}
-		g.hosts = append(g.hosts, dossier.StatedHost{Addr: h.x, Clues: []dossier.StatedClue{stateClue(events, events)}})
+		g.hosts = append(g.hosts, dossier.StatedHost{Addr: h.x, Clues: []dossier.StatedClue{stateClue(events, c.matching(h))}})
 	}
 	out := make([]*group, 0, len(byTuple))
 	for _, g := range byTuple {

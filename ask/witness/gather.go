@@ -37,9 +37,16 @@ type gatherer struct {
 type askedClue struct {
 	*dossier.AskedClue
 	keyer *key.Keyer
-	one   key.K
-	many  map[key.K]bool // nil if one key was asked
-	found map[hit][]dossier.FlowEvent
+	// counts says that the clue bounds counts, since which each host is judged by all
+	// its flows together.
+	counts bool
+	one    key.K
+	many   map[key.K]bool // nil if one key was asked
+	found  map[hit][]dossier.FlowEvent
+	// ends are the far ends of the flows in found, if the clue counts any, and since
+	// is when a hit's counts were reached.
+	ends  map[hit][]farEnd
+	since map[hit]flow.Time
 }
 
 func newGatherer(q *dossier.Question, silent []netip.Prefix, limit int) (*gatherer, error) {
@@ -50,7 +57,8 @@ func newGatherer(q *dossier.Question, silent []netip.Prefix, limit int) (*gather
 		if err != nil {
 			return nil, err
 		}
-		c := askedClue{AskedClue: asked, keyer: keyer, one: asked.Keys[0].K, found: map[hit][]dossier.FlowEvent{}}
+		c := askedClue{AskedClue: asked, keyer: keyer, one: asked.Keys[0].K, found: map[hit][]dossier.FlowEvent{}, counts: asked.Bounds.Count()}
+		c.ends = map[hit][]farEnd{}
 		if len(asked.Keys) > 1 {
 			c.many = map[key.K]bool{}
 			for _, k := range asked.Keys {
@@ -74,6 +82,7 @@ type match struct {
 	clue  int
 	hit   hit
 	event dossier.FlowEvent
+	end   farEnd // if the clue counts
 }
 
 // readLog gathers the question's flows from log: by look-ups if it offers them,
@@ -89,7 +98,11 @@ func (g *gatherer) readLog(ctx context.Context, log flow.Log) (flow.Coverage, er
 	for i := range all {
 		all[i] = i
 	}
-	return log.Scan(ctx, g.q.Window, flow.Failures, func(batch []flow.Flow) error { return g.matchFlows(batch, all) })
+	columns := flow.Failures
+	for i := range g.clues {
+		columns |= g.clues[i].Bounds.Columns()
+	}
+	return log.Scan(ctx, g.q.Window, columns, func(batch []flow.Flow) error { return g.matchFlows(batch, all) })
 }
 
 func (g *gatherer) lookUpKeys(ctx context.Context, log Indexed) (cov flow.Coverage, ok bool, err error) {
@@ -108,7 +121,7 @@ func (g *gatherer) lookUpKeys(ctx context.Context, log Indexed) (cov flow.Covera
 // releaseMemory drops the results of an unfinished lookup before a scan starts.
 func (g *gatherer) releaseMemory() {
 	for i := range g.clues {
-		g.clues[i].found = map[hit][]dossier.FlowEvent{}
+		g.clues[i].found, g.clues[i].ends = map[hit][]dossier.FlowEvent{}, map[hit][]farEnd{}
 	}
 	g.matched, g.events = 0, 0
 	g.inWindow.Store(0)
@@ -135,11 +148,15 @@ func (g *gatherer) matchFlows(batch []flow.Flow, clues []int) error {
 		for _, n := range clues {
 			c := &g.clues[n]
 			k, ok := c.keyer.Flow(f)
-			if !ok || !c.wants(k) || !c.State.Accepts(f) || g.isSilent(f) {
+			if !ok || !c.wants(k) || !c.State.Accepts(f) || !c.Bounds.Accept(f, c.End) || g.isSilent(f) {
 				continue
 			}
 			t, _ := c.Mask.Tuple(f, c.End)
-			matches = append(matches, match{n, hit{t, c.End.X(f)}, dossier.FlowEvent{Time: f.Start, State: f.State}})
+			m := match{clue: n, hit: hit{t, c.End.X(f)}, event: dossier.FlowEvent{Time: f.Start, State: f.State}}
+			if c.counts {
+				m.end = farEnd{f.Start, c.End.Other(f), f.RespPort}
+			}
+			matches = append(matches, m)
 		}
 		if len(matches) > before {
 			matched++
@@ -166,18 +183,25 @@ func (g *gatherer) addMatches(matches []match, flows uint64) error {
 	}
 	g.matched += flows
 	for _, m := range matches {
-		found := g.clues[m.clue].found
-		found[m.hit] = append(found[m.hit], m.event)
+		c := &g.clues[m.clue]
+		c.found[m.hit] = append(c.found[m.hit], m.event)
+		if c.counts {
+			c.ends[m.hit] = append(c.ends[m.hit], m.end)
+		}
 	}
 	return nil
 }
 
-// sortEvents puts every host's events in order of time: batches arrive in any
-// order.
+// sortEvents puts every host's events in order of time, since batches arrive in any
+// order, and drops hosts that do not reach a clue's counts.
 func (g *gatherer) sortEvents() {
 	for i := range g.clues {
-		for _, events := range g.clues[i].found {
+		c := &g.clues[i]
+		for _, events := range c.found {
 			slices.SortFunc(events, dossier.FlowEvent.Compare)
+		}
+		if c.counts {
+			c.applyCounts()
 		}
 	}
 }

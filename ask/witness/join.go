@@ -75,7 +75,7 @@ func (j *joiner) tryCombination(g *gatherer, x netip.Addr, byHost []map[netip.Ad
 func (j *joiner) addHost(g *gatherer, x netip.Addr, combination []key.Tuple) bool {
 	events := make([][]dossier.FlowEvent, len(j.leaves))
 	for i, clue := range j.leaves {
-		events[i] = g.clues[clue].found[hit{combination[i], x}]
+		events[i] = g.clues[clue].matching(hit{combination[i], x})
 		*j.work -= perLeaf + len(events[i])
 	}
 	if *j.work < 0 {
@@ -87,7 +87,8 @@ func (j *joiner) addHost(g *gatherer, x netip.Addr, combination []key.Tuple) boo
 	}
 	host := dossier.StatedHost{Addr: x}
 	for i, pick := range picks {
-		host.Clues = append(host.Clues, stateClue(events[i], events[i][pick:pick+1]))
+		all := g.clues[j.leaves[i]].found[hit{combination[i], x}]
+		host.Clues = append(host.Clues, stateClue(all, events[i][pick:pick+1]))
 	}
 	var name []byte
 	for _, t := range combination {

@@ -159,7 +159,8 @@ const filterHelp = `DATADIR may be the address of a ClickHouse database; see 'dr
 A FILTER is written like a clue without "in" or "out": src= dst= host= sport=
 dport= proto= state=, all of which must fit. Addresses may be prefixes;
 dport=22,6660-6669 means any of these, @FILE any value listed in a file. State is
-established or failed; icmp beside IPv6 addresses is icmp6, as in Zeek's logs.`
+established, failed, or one of Zeek's conn_state (state=S0,REJ); icmp beside IPv6
+addresses is icmp6, as in Zeek's logs.`
 
 func (s *selection) addFlags(cmd *cobra.Command) {
 	s.at.addFlags(cmd)

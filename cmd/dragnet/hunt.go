@@ -135,9 +135,20 @@ X, open: "in" means the flow came in to X, "out" that X opened it.
   out dst=ADDRESS  sport= dport= proto= state=     the other host is the destination
 
 Addresses may be prefixes. Several values mean any of them: dport=22,2222, a
-range of ports 6660-6669, or @FILE for a list in a file. State is established or
-failed; icmp beside IPv6 addresses is icmp6, as in Zeek's logs. Clues combine with and, or, and then[1h] ("later, within
-an hour, at the same X"; 24h if no time is given). Then binds tighter than and,
+range of ports 6660-6669, or @FILE for a list in a file. State is established,
+failed, or one of Zeek's conn_state (state=S0,REJ); icmp beside IPv6 addresses is
+icmp6, as in Zeek's logs.
+
+  bytes>=10M sent>=1G received<=500 duration>=1h   of each flow; sent is what X sent
+  flows>=100 peers>=20 ports>=50                   of all flows of X that match the
+                                                   clue: how many, how many different
+                                                   other hosts, responder ports
+
+These and the state travel in clear, so they take round numbers (1, 2 or 5 times
+a power of ten). A clue with a count is matched from the flow on that reaches it.
+
+Clues combine with and, or, and then[1h] ("later, within an hour, at the same X";
+24h if no time is given). Then binds tighter than and,
 and tighter than or; parentheses group.`
 
 func newHunt() *cobra.Command {

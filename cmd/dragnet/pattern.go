@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -85,10 +86,10 @@ func writeExplanation(w io.Writer, f cli.Format, q *detective.Inquiry) error {
 	for i, n := range q.Joint() {
 		e.Alternatives = append(e.Alternatives, alternative{branches[i], n})
 	}
-	rows := cli.Rows{Header: []string{"clue", "mask", "key", "candidates", "knowing the service", "jointly", "among seen"}, Document: e}
+	rows := cli.Rows{Header: []string{"clue", "mask", "key", "candidates", "knowing the service", "jointly", "among seen", "in clear"}, Document: e}
 	for _, a := range e.Questions {
 		rows.Items = append(rows.Items, a)
-		rows.Cells = append(rows.Cells, []string{a.Clue, a.Mask, a.Key, formatNumber(a.Candidates), formatNumber(a.KnowingService), formatNumber(a.Jointly), formatSeen(a.AmongSeen)})
+		rows.Cells = append(rows.Cells, []string{a.Clue, a.Mask, a.Key, formatNumber(a.Candidates), formatNumber(a.KnowingService), formatNumber(a.Jointly), formatSeen(a), cmp.Or(a.InClear, "-")})
 	}
 	if f != cli.Table {
 		return cli.WriteRows(w, f, rows)
@@ -108,7 +109,8 @@ possible for a key; "knowing the service": if it guesses ports and protocol.
 which keys are about one address or one /24 (IPv6: /64), and holds all of IPv4
 unicast (of IPv6, 2^32 addresses) equally possible. A port alone is not hidden.
 "Among seen": what a witness with ten million addresses in its log must expect
-under the keys, if it saw the true one.
+under the keys, if it saw the true one. What is "in clear" is not hashed: everybody
+reads it, and of what a witness saw under the key only what meets it remains.
 
 `)
 	for _, a := range e.Alternatives {
@@ -116,7 +118,7 @@ under the keys, if it saw the true one.
 	}
 	fmt.Fprintf(w, `
 A witness learns: which end of the flow is open, which components are fixed (the
-mask), the state asked for, the window, %s, and the keys.
+mask), what is in clear, the window, %s, and the keys.
 A witness that saw traffic under a key also knows its own flows with that key;
 the fewer there are, the better it can guess which was meant.
 A witness does not learn: addresses, ports or protocols you fixed, nor which of
@@ -130,12 +132,16 @@ its answers you could open.
 	return nil
 }
 
-// formatSeen leaves out what has no address.
-func formatSeen(n float64) string {
-	if n == 0 {
+// formatSeen leaves out what has no address. Where a condition travels in clear, the
+// number is the most that may remain.
+func formatSeen(a detective.MeteredKey) string {
+	switch {
+	case a.AmongSeen == 0:
 		return "-"
+	case a.InClear != "":
+		return "<= " + formatNumber(a.AmongSeen)
 	}
-	return formatNumber(n)
+	return formatNumber(a.AmongSeen)
 }
 
 func formatNumber(n float64) string {

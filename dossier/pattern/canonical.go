@@ -100,8 +100,8 @@ func (c *Clue) writeAlternatives(clues *int) []normalForm {
 	out = crossTexts(out, c.Proto, func(v flow.Proto) string { return " proto=" + v.String() })
 	forms := make([]normalForm, len(out))
 	for i, text := range out {
-		if c.State != AnyState {
-			text += " state=" + c.State.String()
+		if clear := Clear(c.State, c.Bounds); clear != "" {
+			text += " " + clear
 		}
 		forms[i] = normalForm{Leaf, []string{text}}
 	}

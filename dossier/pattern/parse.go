@@ -240,8 +240,10 @@ func (p *parser) parseClue() (*Node, error) {
 		t, more := p.peekToken()
 		field, value, isField := strings.Cut(t.text, "=")
 		field = strings.ToLower(field)
-		if more && !isField && slices.Contains(fieldNames, field) {
-			return nil, p.syntaxError(t, "%s has no value: write %s=VALUE without blanks", field, field)
+		if more && !isField {
+			if err := p.explainWord(t, field); err != nil {
+				return nil, err
+			}
 		}
 		if !more || !isField {
 			break
@@ -256,7 +258,7 @@ func (p *parser) parseClue() (*Node, error) {
 		p.pos++
 		words = append(words, field+"="+value)
 	}
-	if len(words) == 1 || len(words) == 2 && c.State != AnyState {
+	if len(c.Other)+len(c.SPort)+len(c.DPort)+len(c.Proto) == 0 {
 		return nil, p.syntaxError(first, "a clue fixes at least one of src, dst, sport, dport, proto")
 	}
 	c.Proto = readICMP(c.Proto, c.Other)
@@ -270,6 +272,21 @@ func (p *parser) parseClue() (*Node, error) {
 
 // fieldNames are the fields that a clue or a filter may have.
 var fieldNames = []string{"src", "dst", "host", "sport", "dport", "proto", "state"}
+
+// explainWord says what is wrong with a word that is meant to be a field.
+func (p *parser) explainWord(t token, word string) error {
+	name := strings.TrimRight(word, "<>")
+	if at := strings.IndexAny(word, "<>"); at >= 0 {
+		name = word[:at]
+	}
+	switch {
+	case slices.Contains(fieldNames, word):
+		return p.syntaxError(t, "%s has no value: write %s=VALUE without blanks", word, word)
+	case slices.Contains(measureNames[1:], name):
+		return p.syntaxError(t, "%q: write %s>=NUMBER or %s<=NUMBER without blanks", t.text, name, name)
+	}
+	return nil
+}
 
 // readICMP takes icmp for ICMPv6 if all prefixes beside it are of IPv6: Zeek
 // logs both as "icmp", and the other one does not exist in IPv6 (RFC 4443).
@@ -308,15 +325,23 @@ func (p *parser) parseField(c *Clue, field, value string, t token) error {
 	case "proto":
 		return parseValues(p, t, value, &c.Proto, flow.ParseProto)
 	case "state":
-		switch strings.ToLower(value) {
-		case "established":
-			c.State = Established
-		case "failed":
-			c.State = Failed
-		default:
-			return p.syntaxError(t, "state %q: want established or failed", value)
+		var states []StateFilter
+		err := parseValues(p, t, value, &states, parseState)
+		for _, v := range states {
+			c.State |= v
+		}
+		return err
+	}
+	name, least := strings.CutSuffix(field, ">")
+	name, most := strings.CutSuffix(name, "<")
+	if m := slices.Index(measureNames[:], name); m > 0 {
+		if least == most {
+			return p.syntaxError(t, "%q: write %s>=NUMBER or %s<=NUMBER", t.text, name, name)
+		}
+		if err := c.Bounds.parseBound(Measure(m), least, value); err != nil {
+			return p.syntaxError(t, "%v", err)
 		}
 		return nil
 	}
-	return p.syntaxError(t, "unknown field %q; fields are %s sport dport proto state", field, other)
+	return p.syntaxError(t, "unknown field %q; fields are %s sport dport proto state, and >= or <= of bytes sent received duration flows peers ports", field, other)
 }

@@ -1,16 +1,23 @@
 // Package pattern is the language in which a detective describes what to look
 // for, the same on the command line, in URLs and in the console.
 //
-//	clue    = ("in" | "out") { field "=" value }
+//	clue    = ("in" | "out") { field "=" value | measure ( ">=" | "<=" ) number | count ">=" number }
 //	fields  = src dst sport dport proto state
+//	measure = bytes sent received duration
+//	count   = flows peers ports
 //	value   = literal { "," literal } | @file
 //	literal = name | number | address | prefix | port "-" port
 //	pattern = clue { ("and" | "or" | "then" ["[" duration "]"]) clue }
 //
 // A clue fixes some components of a flow and leaves one host X open: "in"
 // means X is the flow's responder, "out" its originator. Src names the other
-// host of an "in" clue, dst that of an "out" clue. State is established or
-// failed. Several values of a field mean any of them. "icmp" beside addresses
+// host of an "in" clue, dst that of an "out" clue. State is established,
+// failed, or a conn_state of Zeek. Bytes and duration are those of a flow, sent and
+// received its bytes by and to X. Flows, peers and ports count, of all flows of one
+// X that match the clue, those, the different other hosts, and the different
+// responder ports: the clue is matched from the flow on that reaches the number.
+// Where a clue lists values, each combination counts by itself. All these travel in
+// clear, and so take round numbers only (Steps). Several values of a field mean any of them. "icmp" beside addresses
 // that are all of IPv6 is icmp6. "then[1h]" means later, within an hour, at the same X; the default
 // is 24h. "then" binds tighter than "and", "and" tighter than "or", and
 // parentheses group.
@@ -85,39 +92,6 @@ type Node struct {
 	Left, Right *Node
 }
 
-// StateFilter restricts a clue to flows of one outcome. It is not hashed: the
-// witness reads it, as it reads the direction and the mask.
-type StateFilter uint8
-
-// The filters: see flow.Flow's methods of the same names.
-const (
-	AnyState StateFilter = iota
-	Established
-	Failed
-)
-
-// String is the language's word, empty for AnyState.
-func (s StateFilter) String() string {
-	switch s {
-	case Established:
-		return "established"
-	case Failed:
-		return "failed"
-	}
-	return ""
-}
-
-// Accepts reports whether f has the outcome.
-func (s StateFilter) Accepts(f *flow.Flow) bool {
-	switch s {
-	case Established:
-		return f.Established()
-	case Failed:
-		return f.Failed()
-	}
-	return true
-}
-
 // Clue fixes some components and leaves X open. An empty slice leaves a
 // component open; several values mean any of them.
 type Clue struct {
@@ -126,6 +100,7 @@ type Clue struct {
 	SPort, DPort []uint16
 	Proto        []flow.Proto
 	State        StateFilter
+	Bounds       Bounds
 	// Text is the clue as written.
 	Text string
 }
@@ -161,10 +136,11 @@ func crossTuples[T any](tuples []key.Tuple, values []T, set func(*key.Tuple, T))
 	return out
 }
 
-// Matches reports whether f matches the clue, for some X.
+// Matches reports whether f matches the clue, for some X. It does not look at
+// bounds of counts, which are about all flows of an X.
 func (c *Clue) Matches(f *flow.Flow) bool {
 	return anyOf(c.SPort, f.OrigPort) && anyOf(c.DPort, f.RespPort) && anyOf(c.Proto, f.Proto) &&
-		(len(c.Other) == 0 || flow.Within(c.Other, c.End.Other(f))) && c.State.Accepts(f)
+		(len(c.Other) == 0 || flow.Within(c.Other, c.End.Other(f))) && c.State.Accepts(f) && c.Bounds.Accept(f, c.End)
 }
 
 func anyOf[T comparable](values []T, v T) bool {

@@ -104,7 +104,7 @@ func TestErrorsSayWhereAndWhat(t *testing.T) {
 		"in src=1.2.3.4/24":                     "column 4: 1.2.3.4/24 has host bits set; write 1.2.3.0/24",
 		"in src=0.0.0.0/0":                      "column 4: 0.0.0.0/0 fixes nothing",
 		"in proto=tpc":                          `column 4: protocol "tpc" is neither`,
-		"in state=rej dport=1":                  `column 4: state "rej": want established or failed`,
+		"in state=open dport=1":                 `column 4: state "open": want established, failed, or a conn_state`,
 		"in dport=1 then[1 h] in dport=2":       "column 16:",
 		"in dport=1 then[0s] in dport=2":        "column 16: duration \"0s\": want more than 0",
 		"in dport=1 and":                        "column 15: missing clue",
@@ -269,6 +269,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("(out dst=2001:db8::/32 or in sport=@list) and in dport=0 state=established")
 	f.Add("out dst=192.0.2.1,2001:db8::/32 proto=icmp dport=22,6660-6669,0")
 	f.Add("then[9999999999h] ((((")
+	f.Add("out dst=192.0.2.1 state=S0,failed bytes>=10M bytes<=1G duration<=5s peers>=20")
 	list := files(map[string]string{"list": "1\n2\n"})
 	f.Fuzz(func(t *testing.T, text string) {
 		p, err := Parse(text, list)

@@ -5,6 +5,7 @@ package attackers
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"net/netip"
@@ -30,12 +31,13 @@ type Dump struct {
 	Rules   *policy.Rules
 	// Prefixes are asked in this order; all are IPv4 and of one length.
 	Prefixes []netip.Prefix
+	// Condition, in the language of patterns, narrows every question.
+	Condition string
 	// First is the first day.
 	First time.Time
 
 	learnt  map[netip.Addr]bool
 	asked   int // prefixes done
-	number  uint32
 	refused map[dossier.Refusal]int
 }
 
@@ -104,7 +106,7 @@ func (d *Dump) ask(ctx context.Context, now time.Time, prefixes []netip.Prefix) 
 		}
 		return io.NopCloser(strings.NewReader(b.String())), nil
 	}
-	p, err := pattern.Parse("in src=@list", list)
+	p, err := pattern.Parse("in src=@list "+d.Condition, list)
 	if err != nil {
 		return 0, err
 	}
@@ -141,11 +143,11 @@ func (d *Dump) sharpestHash(prefix int) key.Hash {
 // answer does what a witness's service does with a question that has come in an
 // envelope: the audit trail judges and counts it, the witness answers.
 func (d *Dump) answer(ctx context.Context, now time.Time, question []byte) (sealed []byte, refusal dossier.Refusal, err error) {
-	d.number++
 	v := audit.VerifiedQuestion{
-		Asker: policy.Asker{ID: "attacker", Class: "org:attacker"}, Nonce: [16]byte{byte(d.number), byte(d.number >> 8), byte(d.number >> 16)},
+		Asker:   policy.Asker{ID: "attacker", Class: "org:attacker"},
 		Expires: now.Add(time.Hour), ID: dossier.IDOf(question), Question: &dossier.Question{}, Via: "direct",
 	}
+	rand.Read(v.Nonce[:]) // it never fails
 	if err := v.Question.UnmarshalBinary(question); err != nil {
 		return nil, 0, err
 	}

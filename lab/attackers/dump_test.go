@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"net/netip"
@@ -110,11 +111,27 @@ func (l *traffic) best(bits int) []netip.Prefix {
 // learn runs an attacker for days and returns the share of hosts it knows after each.
 func (l *traffic) learn(t *testing.T, rules policy.Rules, prefixes []netip.Prefix, days int) []float64 {
 	t.Helper()
+	d := l.attack(t, &rules, prefixes)
+	known, err := d.Run(t.Context(), days)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []float64
+	for _, hosts := range known {
+		out = append(out, float64(l.countHosts(hosts))/float64(len(l.hosts)))
+	}
+	t.Logf("refusals: %v", d.Refused())
+	return out
+}
+
+// attack is an attacker of a new witness of the traffic.
+func (l *traffic) attack(t *testing.T, rules *policy.Rules, prefixes []netip.Prefix) attackers.Dump {
+	t.Helper()
 	db, err := state.Open(t.Context(), filepath.Join(t.TempDir(), "audit.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
+	t.Cleanup(func() { db.Close() })
 	trail, err := audit.Open(t.Context(), db)
 	if err != nil {
 		t.Fatal(err)
@@ -125,23 +142,16 @@ func (l *traffic) learn(t *testing.T, rules policy.Rules, prefixes []netip.Prefi
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := attackers.Dump{Witness: w, Trail: trail, Rules: &rules, Prefixes: prefixes, First: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)}
-	known, err := d.Run(t.Context(), days)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out []float64
-	for _, hosts := range known {
-		n := 0
-		for a := range hosts {
-			if l.hosts[a] {
-				n++
-			}
+	return attackers.Dump{Witness: w, Trail: trail, Rules: rules, Prefixes: prefixes, First: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)}
+}
+
+func (l *traffic) countHosts(known map[netip.Addr]bool) (n int) {
+	for a := range known {
+		if l.hosts[a] {
+			n++
 		}
-		out = append(out, float64(n)/float64(len(l.hosts)))
 	}
-	t.Logf("refusals: %v", d.Refused())
-	return out
+	return n
 }
 
 // alone has the default budgets, and answers one detective about any mask: what the
@@ -168,6 +178,40 @@ func TestDump(t *testing.T) {
 	}
 	if got := l.learn(t, alone(), sweep(12, 1<<12), 7); got[6] > 0.05 {
 		t.Errorf("by prefixes of 12 bits %.3f of the hosts are learnt in a week", got[6])
+	}
+}
+
+// TestDumpBySlices plays an attacker who knows which addresses open most, and cuts
+// what is refused as too many hosts into slices by what travels in clear: states,
+// sizes, counts. The budget of hosts bounds the day however it is cut.
+func TestDumpBySlices(t *testing.T) {
+	if testkit.Short(t) {
+		t.Skip("hashes the log some hundred times")
+	}
+	l := readTraffic(t)
+	rules := alone()
+	rules.PerOrganisation.Hosts = 100
+	d := l.attack(t, &rules, l.best(32)[:4])
+	start := d.First
+	known := map[netip.Addr]bool{}
+	for day := range 3 {
+		before := len(known)
+		for _, slice := range []string{"flows>=50", "state=SF", "state=S1,S2,S3,RSTO", "state=RSTR,OTH,RSTRH", "state=REJ bytes<=100", "state=REJ bytes>=100", "state=S0 sent<=50", "state=S0", "duration>=1m", "ports>=5"} {
+			d.Condition, d.First = slice, start.AddDate(0, 0, 2*day) // a day's budget lasts a span longer
+			again := d
+			hosts, err := again.Run(t.Context(), 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			maps.Copy(known, hosts[0])
+		}
+		if got := len(known) - before; got > rules.PerOrganisation.Hosts {
+			t.Errorf("day %d: %d hosts were learnt by slices, with a budget of %d", day+1, got, rules.PerOrganisation.Hosts)
+		}
+		t.Logf("day %d: %d of %d hosts known", day+1, l.countHosts(known), len(l.hosts))
+	}
+	if len(known) == 0 {
+		t.Error("the attack learnt nothing, and so shows nothing")
 	}
 }
 

@@ -91,6 +91,12 @@ func Write(w io.Writer, p *pattern.Pattern) error {
 		name := fmt.Sprintf("dragnet_clue_%d", i+1)
 		r := rule{Title: "Dragnet clue: " + clue.Text, ID: id(name).String(), Name: name, Status: "experimental", Logsource: &logsource{"zeek", "conn"},
 			Detection: &detection{selectionOf(clue), "selection"}, Level: "informational"}
+		if len(clue.Bounds) > 0 {
+			return fmt.Errorf("%w: %q bounds %s", ErrCannot, clue.Text, clue.Bounds)
+		}
+		if clue.State&pattern.Failed != 0 && clue.State != pattern.Failed {
+			return fmt.Errorf("%w: %q has failed beside other states", ErrCannot, clue.Text)
+		}
 		if len(r.Detection.Selection) == 0 {
 			return fmt.Errorf("%w: %q fixes nothing, and a rule needs a selection", ErrCannot, clue.Text)
 		}
@@ -427,7 +433,7 @@ func addState(text string, v any) (string, error) {
 			return text + " state=" + f.String(), nil
 		}
 	}
-	return "", fmt.Errorf("%w: conn_state %v is neither all that is established nor all that failed", ErrCannot, names)
+	return text + " state=" + strings.Join(names, ","), nil // Parse checks the names
 }
 
 // listOf reads a value or a list; what could be anything but a word of the

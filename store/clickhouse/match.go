@@ -16,7 +16,7 @@ import (
 const maxKeysInText = 10_000
 
 // Lookup calls fn with the flows in w whose key is among the clue's, and that
-// match its state; the server computes the keys. If it cannot, ok is false.
+// match its state, with the columns that its bounds need; the server computes the keys. If it cannot, ok is false.
 func (s *Store) Lookup(ctx context.Context, c *dossier.AskedClue, h key.Hash, w flow.Window, fn func([]flow.Flow) error) (cov flow.Coverage, ok bool, err error) {
 	if _, err := key.NewKeyer(c.Mask, c.End, h, c.Salt); err != nil {
 		return flow.Coverage{}, false, err
@@ -37,7 +37,7 @@ func (s *Store) Lookup(ctx context.Context, c *dossier.AskedClue, h key.Hash, w 
 	if c := familyCondition(c.Mask, c.End); c != "" {
 		first = c + " AND " + first
 	}
-	err = s.readFlows(ctx, first, v.visible+" AND "+windowCondition(w)+" AND "+inState(c.State), flow.Failures, fn)
+	err = s.readFlows(ctx, first, v.visible+" AND "+windowCondition(w)+" AND "+inState(c.State), flow.Failures|c.Bounds.Columns(), fn)
 	return v.Coverage, true, err
 }
 
@@ -167,11 +167,20 @@ func stateList(fit func(*flow.Flow) bool) string {
 }
 
 func inState(f pattern.StateFilter) string {
-	switch f {
-	case pattern.Established:
-		return established
-	case pattern.Failed:
-		return failed
+	if f == pattern.AnyState {
+		return "1"
 	}
-	return "1"
+	var any []string
+	if f&pattern.Established != 0 {
+		any = append(any, established)
+	}
+	if f&pattern.Failed != 0 {
+		any = append(any, failed)
+	}
+	for s := flow.S0; s <= flow.OTH; s++ {
+		if f&pattern.InState(s) != 0 {
+			any = append(any, fmt.Sprintf("state = %d", uint8(s)))
+		}
+	}
+	return "(" + strings.Join(any, " OR ") + ")"
 }

@@ -19,6 +19,7 @@ import (
 	"pgregory.net/rapid"
 
 	"dragnet/dossier"
+	"dragnet/dossier/pattern"
 	"dragnet/flow"
 	"dragnet/flow/key"
 	"dragnet/store"
@@ -195,6 +196,7 @@ func TestLookupFindsWhatHashingEveryFlowFinds(t *testing.T) {
 		h := rapid.SampledFrom([]key.Hash{{Kind: key.Linear, Bits: 2}, {Kind: key.Linear, Bits: 19}, {Kind: key.Linear, Bits: 31}, {Kind: key.Product}, {Kind: key.ProductMod, Modulus: 7}}).Draw(rt, "hash")
 		epoch := rapid.SampledFrom([]string{testEpoch, "2026-11-23"}).Draw(rt, "epoch")
 		c := dossier.AskedClue{End: end, Mask: m, Salt: key.OneShotSalt(m, epoch), Standard: key.StandardID(end, m)}
+		c.Bounds = rapid.SampledFrom([]pattern.Bounds{nil, {{Measure: pattern.Bytes, Least: 7}}, {{Measure: pattern.Duration, Most: 9}}}).Draw(rt, "bounds")
 		keyer := must(key.NewKeyer(m, end, h, c.Salt))(t)
 		asked := map[key.K]bool{}
 		for range rapid.IntRange(1, 3).Draw(rt, "keys") {
@@ -210,7 +212,7 @@ func TestLookupFindsWhatHashingEveryFlowFinds(t *testing.T) {
 		}
 		var want, got []flow.Flow
 		for i := range flows {
-			if k, ok := keyer.Flow(&flows[i]); ok && asked[k] {
+			if k, ok := keyer.Flow(&flows[i]); ok && asked[k] && c.Bounds.Accept(&flows[i], end) {
 				want = append(want, flows[i])
 			}
 		}
@@ -219,7 +221,7 @@ func TestLookupFindsWhatHashingEveryFlowFinds(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			for i := range batch {
-				if k, ok := keyer.Flow(&batch[i]); ok && asked[k] {
+				if k, ok := keyer.Flow(&batch[i]); ok && asked[k] && c.Bounds.Accept(&batch[i], end) {
 					got = append(got, batch[i])
 				}
 			}

@@ -10,8 +10,8 @@ import (
 
 // Lookup calls fn with the flows in w whose key is among the clue's. If the
 // clue is a standard question under the salts of a segment's run, it reads only
-// the blocks that the run lists; otherwise it hashes the columns of all. ok is
-// always true.
+// the blocks that the run lists; otherwise it hashes the columns of all. The columns
+// that the clue's bounds need are filled. ok is always true.
 func (s *Store) Lookup(ctx context.Context, c *dossier.AskedClue, h key.Hash, w flow.Window, fn func([]flow.Flow) error) (cov flow.Coverage, ok bool, err error) {
 	keyer, err := key.NewKeyer(c.Mask, c.End, h, c.Salt)
 	if err != nil {
@@ -99,6 +99,11 @@ func (l *lookupQuery) matchBlock(v *visitor, i int) error {
 			return err
 		}
 		if err := v.readCommon(i); err != nil {
+			return err
+		}
+	}
+	if l.clue.Bounds.Columns() != 0 {
+		if err := v.readDetails(i); err != nil {
 			return err
 		}
 	}

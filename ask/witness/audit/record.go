@@ -49,6 +49,8 @@ type EntryClue struct {
 	End   string `json:"end"`
 	Mask  string `json:"mask"`
 	State string `json:"state,omitempty"`
+	// Bounds are such as "bytes>=10M peers>=20".
+	Bounds string `json:"bounds,omitempty"`
 	// Keys are the first few of Count.
 	Keys  []string `json:"keys"`
 	Count int      `json:"count"`
@@ -73,7 +75,7 @@ func (a *VerifiedQuestion) entry(now time.Time, number int64, event string, v po
 }
 
 func clueOf(c *dossier.AskedClue) EntryClue {
-	out := EntryClue{End: c.End.String(), Mask: c.Mask.String(), State: c.State.String(), Count: len(c.Keys)}
+	out := EntryClue{End: c.End.String(), Mask: c.Mask.String(), State: c.State.String(), Bounds: c.Bounds.String(), Count: len(c.Keys)}
 	for _, k := range c.Keys[:min(len(c.Keys), shownKeys)] {
 		out.Keys = append(out.Keys, k.K.String())
 	}

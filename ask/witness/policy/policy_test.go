@@ -193,9 +193,12 @@ func TestWithin(t *testing.T) {
 			t.Fatal("a second element under a copied key is within")
 		}
 		for what, change := range map[string]func(*dossier.Question){
-			"state": func(q *dossier.Question) { q.Clues[0].State = pattern.Failed },
-			"end":   func(q *dossier.Question) { q.Clues[0].End = key.In },
-			"salt":  func(q *dossier.Question) { q.Clues[0].Salt[0]++ },
+			"state":         func(q *dossier.Question) { q.Clues[0].State = pattern.Failed },
+			"state of many": func(q *dossier.Question) { q.Clues[0].State = pattern.InState(flow.OTH) },
+			"bound":         func(q *dossier.Question) { q.Clues[0].Bounds = pattern.Bounds{{Measure: pattern.Bytes, Least: 1}} },
+			"count":         func(q *dossier.Question) { q.Clues[0].Bounds = pattern.Bounds{{Measure: pattern.Flows, Least: 1}} },
+			"end":           func(q *dossier.Question) { q.Clues[0].End = key.In },
+			"salt":          func(q *dossier.Question) { q.Clues[0].Salt[0]++ },
 		} {
 			q := question(few, service)
 			for _, k := range full {

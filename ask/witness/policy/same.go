@@ -90,7 +90,10 @@ type canonicalClue struct {
 func canonicalOf(c *dossier.AskedClue, prefix, index int) canonicalClue {
 	out := canonicalClue{index: index}
 	code := c.Mask.Code()
-	out.form = append([]byte{byte(c.End), byte(c.State)}, code[:]...)
+	out.form = append([]byte{byte(c.End), byte(c.State), byte(c.State >> 8), byte(len(c.Bounds))}, code[:]...)
+	for _, v := range c.Bounds {
+		out.form = append(out.form, byte(v.Measure), byte(v.Least), byte(v.Most))
+	}
 	out.form = append(out.form, c.Salt[:]...)
 	for _, k := range c.Keys {
 		out.keys = append(out.keys, uint64(k.K))
