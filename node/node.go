@@ -77,6 +77,7 @@ func New(c Configuration, p run.Program) (*Node, error) {
 	n.admin.AddStatus(stored.StoreStatus)
 	n.admin.AddStatus(stored.SourcesStatus)
 	db := c.Database()
+	n.admin.AddStatus(db.Status)
 	registry := agents.New(agents.Dependencies{DB: db, Authority: dir.Authority(), Log: log("agents")})
 	notifier, err := notify.New(c.Notify, notify.Dependencies{Log: log("notify"), Admin: n.admin})
 	if err != nil {

@@ -178,7 +178,9 @@ func (c *community) relay(address, file string, k *identity.Key) (exchange.Endpo
 		c.Fatal(err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle(relay.NewService(b, func(p identity.Public) bool { return p == c.ours.Public() || p == c.other.Public() }).Handler())
+	mux.Handle(relay.NewService(b, func(p identity.Public) (relay.Standing, bool) {
+		return relay.Standing{Organisation: p.String(), Ask: true}, p == c.ours.Public() || p == c.other.Public()
+	}, silence).Handler())
 	s, err := exchange.Listen(address, k, mux, silence)
 	if err != nil {
 		c.Fatal(err)

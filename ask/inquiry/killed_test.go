@@ -92,7 +92,9 @@ func (r role) run() error {
 	if err != nil {
 		return err
 	}
-	service := relay.NewService(b, func(identity.Public) bool { return true })
+	service := relay.NewService(b, func(p identity.Public) (relay.Standing, bool) {
+		return relay.Standing{Organisation: p.String(), Ask: true}, true
+	}, silence)
 	if err := service.Start(ctx); err != nil {
 		return err
 	}

@@ -25,6 +25,9 @@ func (a *asking) askOver(ctx context.Context, b *exchange.Relay, contacts []Cont
 	waiting := map[exchange.MessageID]*Contact{}
 	var messages []exchange.Message
 	for i := range contacts {
+		if ctx.Err() != nil {
+			return // sealing takes a while where there are many
+		}
 		c := &contacts[i]
 		l, err := a.sealQuestion(c)
 		if err != nil {

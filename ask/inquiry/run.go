@@ -25,6 +25,9 @@ type Configuration struct {
 	// Stage is how many witnesses are asked at first; each further stage has
 	// twice as many, until the quorum agrees. 0 asks all at once.
 	Stage int
+	// Strangers bounds how many witnesses that only relays know are asked, drawn at
+	// random: keys cost nothing, and all strangers together have one voice.
+	Strangers int
 	// Deadline bounds a stage.
 	Deadline time.Duration
 	// MaxAnswer bounds one answer, in bytes.
@@ -42,7 +45,7 @@ type Configuration struct {
 
 // DefaultConfiguration waits half a minute for each stage.
 func DefaultConfiguration() Configuration {
-	return Configuration{Deadline: 30 * time.Second, MaxAnswer: exchange.MaxTestimony, Parallel: 32}
+	return Configuration{Strangers: 1000, Deadline: 30 * time.Second, MaxAnswer: exchange.MaxTestimony, Parallel: 32}
 }
 
 // Note is one change of an inquiry's state.
@@ -107,6 +110,8 @@ func Run(ctx context.Context, c Configuration, p *pattern.Pattern) (*Summary, er
 		return nil, err
 	}
 	random := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
+	random.Shuffle(len(strangers), func(i, j int) { strangers[i], strangers[j] = strangers[j], strangers[i] })
+	strangers = strangers[:min(len(strangers), max(c.Strangers, 0))]
 	contacts, err := c.Book.Order(c.Selection, strangers, c.Table, random)
 	if err != nil {
 		return nil, err
@@ -265,15 +270,15 @@ func (a *asking) readRelays(ctx context.Context) (strangers []Contact, err error
 	if !needed {
 		return nil, nil
 	}
+	within, cancel := context.WithTimeout(ctx, a.c.Deadline) // for all of them
+	defer cancel()
 	for i, r := range a.c.Book.Relays {
 		b, err := exchange.DialRelay(a.c.Key, exchange.Endpoint{URL: r.URL, Key: r.Key})
 		if err != nil {
 			return nil, fmt.Errorf("relay %s: %w", r.Name, err)
 		}
 		a.relays = append(a.relays, b)
-		within, cancel := context.WithTimeout(ctx, a.c.Deadline)
 		cards, err := b.Witnesses(within, time.Now())
-		cancel()
 		if err != nil {
 			if a.c.Note != nil {
 				a.c.Note(Note{Witness: r.Name, Key: r.Key, Status: Unreachable, Detail: "relay: " + err.Error(), State: a.tally.String()})

@@ -3,7 +3,6 @@ package inquiry
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -52,30 +51,33 @@ func StatusOf(err error, deadline bool) AskStatus {
 }
 
 // StatusCounts counts the witnesses of an inquiry by status.
-type StatusCounts struct{ status map[string]AskStatus }
+type StatusCounts struct {
+	status map[string]AskStatus
+	counts map[AskStatus]int
+}
 
 // NewTally returns an empty tally.
-func NewTally() *StatusCounts { return &StatusCounts{map[string]AskStatus{}} }
+func NewTally() *StatusCounts {
+	return &StatusCounts{map[string]AskStatus{}, map[AskStatus]int{}}
+}
 
 // Set notes a witness's status. A final status stays: what comes later, such as
 // a second answer, is not counted again.
 func (t *StatusCounts) Set(witness string, s AskStatus) (changed bool) {
-	if old, known := t.status[witness]; known && old != Waiting {
+	old, known := t.status[witness]
+	if known && old != Waiting {
 		return false
 	}
+	if known {
+		t.counts[old]--
+	}
 	t.status[witness] = s
+	t.counts[s]++
 	return true
 }
 
 // Count is how many witnesses have the status.
-func (t *StatusCounts) Count(s AskStatus) (n int) {
-	for status := range maps.Values(t.status) {
-		if status == s {
-			n++
-		}
-	}
-	return n
-}
+func (t *StatusCounts) Count(s AskStatus) int { return t.counts[s] }
 
 // Asked is how many witnesses were asked.
 func (t *StatusCounts) Asked() int { return len(t.status) }

@@ -16,8 +16,9 @@ import (
 // returned, whatever its size.
 const fetchBytes = 4 << 20
 
-// Fetch returns the messages to a witness that it has not answered, oldest
-// first. Fetched messages stay until they are answered.
+// Fetch returns the messages to a witness that it has not answered: one of each
+// organisation in turn, so that one that sends many does not keep the others
+// waiting, of each the oldest first. Fetched messages stay until they are answered.
 func (b *Mailboxes) Fetch(ctx context.Context, now time.Time, witness identity.ID) (out []exchange.Message, err error) {
 	size := 0
 	errEnough := errors.New("enough")
@@ -36,7 +37,10 @@ func (b *Mailboxes) Fetch(ctx context.Context, now time.Time, witness identity.I
 			l.ID, l.Expires = exchange.MessageID(id), time.Unix(0, expires)
 			out = append(out, l)
 			return nil
-		}, `SELECT id, expires, sealed FROM relay_message WHERE receiver = ? AND answered = 0 AND expires > ? ORDER BY number`,
+		}, `SELECT m.id, m.expires, m.sealed FROM relay_message m JOIN (
+				SELECT number, ROW_NUMBER() OVER (PARTITION BY organisation ORDER BY number) AS turn
+				FROM relay_message WHERE receiver = ? AND answered = 0 AND expires > ?
+				ORDER BY turn, number LIMIT 4096) t ON t.number = m.number ORDER BY t.turn, m.number`,
 			witness[:], now.UnixNano())
 	})
 	if errors.Is(err, errEnough) {
@@ -65,10 +69,11 @@ func (b *Mailboxes) Answer(ctx context.Context, now time.Time, witness identity.
 	}
 	err = b.db.Update(ctx, func(tx *state.Tx) error {
 		var number, answered int64
+		var organisation string
 		var from, before []byte
-		err := tx.QueryRow(`SELECT number, sender, answered, answer FROM relay_message
+		err := tx.QueryRow(`SELECT number, sender, organisation, answered, answer FROM relay_message
 			WHERE receiver = ? AND id = ? AND expires > ? ORDER BY answered, number LIMIT 1`,
-			witness[:], message[:], now.UnixNano()).Scan(&number, &from, &answered, &before)
+			witness[:], message[:], now.UnixNano()).Scan(&number, &from, &organisation, &answered, &before)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
 			return ErrUnknown
@@ -85,7 +90,7 @@ func (b *Mailboxes) Answer(ctx context.Context, now time.Time, witness identity.
 		if err != nil {
 			return err
 		}
-		return b.checkQuota(tx, sender)
+		return b.checkQuota(tx, organisation)
 	})
 	return sender, err
 }

@@ -3,13 +3,18 @@ package relay
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net/http"
+	"net/netip"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"dragnet/internal/admin"
 	"dragnet/internal/admission"
 	"dragnet/internal/run"
 	"dragnet/wire/exchange"
@@ -21,18 +26,31 @@ import (
 // Service serves a relay over the network.
 type Service struct {
 	mailboxes *Mailboxes
-	detective func(identity.Public) bool
+	standing  func(identity.Public) (Standing, bool)
+	log       *slog.Logger
 	now       func() time.Time
 	group     *run.Group
 	messages  waiters // witnesses in Fetch
 	answers   waiters // detectives in Collect
 	gate      *admission.Gate
+
+	mu      sync.Mutex                // guards all below
+	heard   map[identity.ID]time.Time // witnesses that polled since the last sweep
+	failing error                     // why the last sweep failed
 }
 
-// NewService serves a relay. Any key may register as a witness; detective
-// reports whether a key is a detective's on the roster.
-func NewService(mailboxes *Mailboxes, detective func(identity.Public) bool) *Service {
-	return &Service{group: run.NewGroup(), mailboxes: mailboxes, detective: detective, now: time.Now, gate: admission.NewGate(admission.Limits{
+// Standing is what the roster says of a key.
+type Standing struct {
+	// Organisation is the member's class.
+	Organisation string
+	// Ask says that it may ask.
+	Ask bool
+}
+
+// NewService serves a relay. Any key may register as a witness; standing is what
+// the roster says of a key now, and whether it says anything.
+func NewService(mailboxes *Mailboxes, standing func(identity.Public) (Standing, bool), log *slog.Logger) *Service {
+	return &Service{group: run.NewGroup(), mailboxes: mailboxes, standing: standing, log: log, now: time.Now, heard: map[identity.ID]time.Time{}, gate: admission.NewGate(admission.Limits{
 		// Most of these requests only wait for messages.
 		Places: 4096, Reading: 16, Bytes: 512 << 20, Body: int64(max(mailboxes.config.AnswerBytes, exchange.MaxMessage)) + 1<<20, Time: time.Minute,
 	})}
@@ -56,11 +74,15 @@ func refuseRequest(w http.ResponseWriter, r *http.Request, err error) {
 	refusal.Write(w, r, connect.NewError(code, err))
 }
 
-// callerOf counts requests of detectives, and answers by witnesses that a message
-// was for, by their keys; all others by their address, since anybody can make keys.
+// callerOf counts requests of members by their organisation, and answers by
+// witnesses that a message was for by their keys; all others by their address, since
+// anybody can make keys.
 func (s *Service) callerOf(r *http.Request) admission.Caller {
 	p, _ := exchange.Peer(r.Context())
-	if s.detective(p) || r.URL.Path == exchangev1connect.RelayServiceAnswerMessageProcedure {
+	if member, ok := s.standing(p); ok {
+		return admission.Caller{Name: member.Organisation, Known: true}
+	}
+	if r.URL.Path == exchangev1connect.RelayServiceAnswerMessageProcedure {
 		return admission.Caller{Name: "key " + p.ID().String(), Known: true}
 	}
 	return admission.Address(r)
@@ -86,7 +108,7 @@ func (s *Service) Start(ctx context.Context) error {
 	if err := s.mailboxes.Migrate(ctx); err != nil {
 		return err
 	}
-	s.group.Go(s.sweep)
+	s.group.GoWithoutError(s.sweep)
 	return nil
 }
 
@@ -97,20 +119,70 @@ func (s *Service) Failed() <-chan error { return s.group.Failed() }
 func (s *Service) Stop(ctx context.Context) error { return s.group.Stop(ctx) }
 
 // sweepEvery is how often expired messages are deleted.
-const sweepEvery = time.Minute
+var sweepEvery = time.Minute // a variable for tests
 
-func (s *Service) sweep(ctx context.Context) error {
+// sweep goes on after a failure: a database that is locked or away for a while ends
+// neither the relay nor what else runs beside it.
+func (s *Service) sweep(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
-		if err := s.mailboxes.Expire(ctx, s.now()); err != nil && ctx.Err() == nil {
-			return err
+		err := s.sweepOnce(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if was := s.setFailing(err); err != nil {
+			s.log.Warn("delete expired messages failed; trying again", "err", err)
+		} else if was != nil {
+			s.log.Info("the relay's database works again")
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-tick.C:
 		}
+	}
+}
+
+func (s *Service) sweepOnce(ctx context.Context) error {
+	s.mu.Lock()
+	heard := s.heard
+	s.heard = map[identity.ID]time.Time{}
+	s.mu.Unlock()
+	return errors.Join(s.mailboxes.noteHeard(ctx, heard), s.mailboxes.Expire(ctx, s.now()))
+}
+
+func (s *Service) setFailing(err error) (was error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was, s.failing = s.failing, err
+	return was
+}
+
+// Status says whether the relay does its work.
+func (s *Service) Status(ctx context.Context) admin.Status {
+	out := admin.Status{Part: "relay", Level: admin.OK}
+	s.mu.Lock()
+	err := s.failing
+	s.mu.Unlock()
+	cards, messages, counted := s.mailboxes.Count(ctx)
+	if err = errors.Join(counted, err); err != nil {
+		out.Level, out.Text = admin.Failed, fmt.Sprintf("the database cannot be used: %v", err)
+		return out
+	}
+	out.Text = fmt.Sprintf("%d witnesses, %d messages", cards, messages)
+	if most := s.mailboxes.config.Witnesses; cards >= most {
+		out.Level, out.Hint = admin.Attention, "no room for more witnesses: raise relay.witnesses"
+	}
+	return out
+}
+
+// noteHeard remembers that a witness polled, until the next sweep.
+func (s *Service) noteHeard(witness identity.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, known := s.heard[witness]; known || len(s.heard) < 2*s.mailboxes.config.Witnesses {
+		s.heard[witness] = s.now()
 	}
 }
 
@@ -144,12 +216,14 @@ func (h handler) callerID(ctx context.Context) identity.ID {
 	return p.ID()
 }
 
-// requireDetective is the caller's identity if it is on the roster.
-func (h handler) requireDetective(ctx context.Context) (identity.ID, error) {
-	if p, ok := exchange.Peer(ctx); ok && h.s.detective(p) {
-		return p.ID(), nil
+// requireDetective is the caller and its organisation if it may ask.
+func (h handler) requireDetective(ctx context.Context) (Sender, error) {
+	if p, ok := exchange.Peer(ctx); ok {
+		if m, ok := h.s.standing(p); ok && m.Ask {
+			return Sender{p.ID(), m.Organisation}, nil
+		}
 	}
-	return identity.ID{}, connect.NewError(connect.CodePermissionDenied, errors.New("only detectives of the roster may do this"))
+	return Sender{}, connect.NewError(connect.CodePermissionDenied, errors.New("only detectives of the roster may do this"))
 }
 
 // RegisterWitness implements exchangev1connect.RelayServiceHandler.
@@ -161,7 +235,14 @@ func (h handler) RegisterWitness(ctx context.Context, r *exchangev1.RegisterWitn
 	if card.Key.ID() != h.callerID(ctx) {
 		return nil, connect.NewError(connect.CodePermissionDenied, errors.New("this card belongs to another witness"))
 	}
-	return &exchangev1.RegisterWitnessResponse{}, withCode(h.s.mailboxes.Register(ctx, h.s.now(), card.Key.ID(), r.Card))
+	w := Registrant{Key: card.Key.ID()}
+	_, w.Member = h.s.standing(card.Key)
+	if info, ok := connect.CallInfoForHandlerContext(ctx); ok {
+		if at, err := netip.ParseAddrPort(info.Peer().Addr); err == nil {
+			w.Address = at.Addr().Unmap().WithZone("")
+		}
+	}
+	return &exchangev1.RegisterWitnessResponse{}, withCode(h.s.mailboxes.Register(ctx, h.s.now(), w, r.Card))
 }
 
 const cardsPerPage = 500
@@ -202,6 +283,7 @@ func (h handler) PostMessages(ctx context.Context, r *exchangev1.PostMessagesReq
 // FetchMessages implements exchangev1connect.RelayServiceHandler.
 func (h handler) FetchMessages(ctx context.Context, r *exchangev1.FetchMessagesRequest) (*exchangev1.FetchMessagesResponse, error) {
 	witness := h.callerID(ctx)
+	h.s.noteHeard(witness)
 	out := &exchangev1.FetchMessagesResponse{}
 	err := h.s.messages.waitUntil(ctx, witness, r.Wait.AsDuration(), func() (bool, error) {
 		messages, err := h.s.mailboxes.Fetch(ctx, h.s.now(), witness)
@@ -248,15 +330,15 @@ func (h handler) CollectAnswers(ctx context.Context, r *exchangev1.CollectAnswer
 		return err
 	}
 	var there []exchange.MessageID
-	err = h.s.answers.waitUntil(ctx, sender, r.Wait.AsDuration(), func() (bool, error) {
-		there, err = h.s.mailboxes.Answered(ctx, sender, wanted)
+	err = h.s.answers.waitUntil(ctx, sender.Key, r.Wait.AsDuration(), func() (bool, error) {
+		there, err = h.s.mailboxes.Answered(ctx, sender.Key, wanted)
 		return len(there) > 0, err
 	})
 	if err != nil {
 		return withCode(err)
 	}
 	for _, id := range there {
-		answer, err := h.s.mailboxes.Collect(ctx, sender, id)
+		answer, err := h.s.mailboxes.Collect(ctx, sender.Key, id)
 		if err != nil {
 			return withCode(err)
 		}
@@ -297,5 +379,5 @@ func (h handler) DiscardMessages(ctx context.Context, r *exchangev1.DiscardMessa
 	if err != nil {
 		return nil, err
 	}
-	return &exchangev1.DiscardMessagesResponse{}, withCode(h.s.mailboxes.Discard(ctx, sender, ids))
+	return &exchangev1.DiscardMessagesResponse{}, withCode(h.s.mailboxes.Discard(ctx, sender.Key, ids))
 }

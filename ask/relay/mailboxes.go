@@ -33,11 +33,18 @@ type Configuration struct {
 	// Serve runs the relay. The roster's detectives may post messages; every
 	// holder of a key may register as a witness.
 	Serve bool `yaml:"serve"`
-	// Witnesses bounds the number of contact cards.
+	// Witnesses bounds the number of contact cards. A member of the roster always
+	// finds room: the card of a stranger gives way.
 	Witnesses int `yaml:"witnesses"`
-	// Messages bounds the messages that the relay keeps for one detective.
+	// Strangers bounds the cards of witnesses that are not on the roster; 0 takes
+	// none.
+	Strangers int `yaml:"strangers"`
+	// PerNetwork bounds those of strangers from one network of /24 (IPv6: /48);
+	// eight times as many may come from its /16 (IPv6: /32).
+	PerNetwork int `yaml:"per_network"`
+	// Messages bounds the messages that the relay keeps for one organisation.
 	Messages int `yaml:"messages"`
-	// Bytes bounds the size of one detective's messages with their answers.
+	// Bytes bounds the size of one organisation's messages with their answers.
 	Bytes int64 `yaml:"bytes"`
 	// TotalBytes bounds the size of all messages with their answers.
 	TotalBytes int64 `yaml:"total_bytes"`
@@ -50,7 +57,7 @@ type Configuration struct {
 // DefaultConfiguration suits a community of a few thousand witnesses. The relay
 // does not run.
 func DefaultConfiguration() Configuration {
-	return Configuration{Witnesses: 20_000, Messages: 20_000, Bytes: 1 << 30, TotalBytes: 16 << 30, AnswerBytes: 16 << 20, Life: 48 * time.Hour}
+	return Configuration{Witnesses: 20_000, Strangers: 10_000, PerNetwork: 32, Messages: 20_000, Bytes: 1 << 30, TotalBytes: 16 << 30, AnswerBytes: 16 << 20, Life: 48 * time.Hour}
 }
 
 // Validate reports all invalid settings.
@@ -59,6 +66,8 @@ func (c *Configuration) Validate() error {
 	for key, n := range map[string]int64{"witnesses": int64(c.Witnesses), "messages": int64(c.Messages), "bytes": int64(c.Bytes), "answer_bytes": int64(c.AnswerBytes)} {
 		p.Check(n >= 1, key, "is %d; want at least 1", n)
 	}
+	p.Check(c.Strangers >= 0 && c.Strangers <= c.Witnesses, "strangers", "is %d; want 0 to witnesses, %d", c.Strangers, c.Witnesses)
+	p.Check(c.PerNetwork >= 1, "per_network", "is %d; want at least 1", c.PerNetwork)
 	p.Check(c.TotalBytes >= c.Bytes, "total_bytes", "is %d; want at least bytes, %d", c.TotalBytes, c.Bytes)
 	p.Check(c.Life > 0, "life", "is %v; want a positive duration such as 48h", c.Life)
 	return p.Join()
@@ -95,28 +104,6 @@ func (b *Mailboxes) Migrate(ctx context.Context) error {
 	return b.db.Migrate(ctx, "ask/relay", steps)
 }
 
-// Register stores a witness's contact card, which the caller has checked.
-func (b *Mailboxes) Register(ctx context.Context, now time.Time, witness identity.ID, card []byte) error {
-	return b.db.Update(ctx, func(tx *state.Tx) error {
-		done, err := tx.Exec(`UPDATE relay_card SET card = ?, seen = ? WHERE witness = ?`, card, now.UnixNano(), witness[:])
-		if err != nil {
-			return err
-		}
-		if n, err := done.RowsAffected(); n > 0 || err != nil {
-			return err
-		}
-		var n int
-		if err := tx.QueryRow(`SELECT COUNT(*) FROM relay_card`).Scan(&n); err != nil {
-			return err
-		}
-		if n >= b.config.Witnesses {
-			return ErrFull
-		}
-		_, err = tx.Exec(`INSERT INTO relay_card (witness, card, seen) VALUES (?, ?, ?)`, witness[:], card, now.UnixNano())
-		return err
-	})
-}
-
 // Cards lists at most limit cards in order of the witness's key, starting
 // after the key after.
 func (b *Mailboxes) Cards(ctx context.Context, after []byte, limit int) (cards [][]byte, last []byte, err error) {
@@ -136,24 +123,30 @@ func (b *Mailboxes) Cards(ctx context.Context, after []byte, limit int) (cards [
 	return cards, last, err
 }
 
+// Sender is a detective and the organisation whose share of the relay it uses.
+type Sender struct {
+	Key          identity.ID
+	Organisation string
+}
+
 // Post stores a detective's messages: all of them, or none.
-func (b *Mailboxes) Post(ctx context.Context, now time.Time, sender identity.ID, messages []exchange.Message) error {
+func (b *Mailboxes) Post(ctx context.Context, now time.Time, sender Sender, messages []exchange.Message) error {
 	return b.db.Update(ctx, func(tx *state.Tx) error {
 		for i := range messages {
 			if err := b.postMessage(tx, now, sender, &messages[i]); err != nil {
 				return err
 			}
 		}
-		return b.checkQuota(tx, sender)
+		return b.checkQuota(tx, sender.Organisation)
 	})
 }
 
-func (b *Mailboxes) postMessage(tx *state.Tx, now time.Time, sender identity.ID, m *exchange.Message) error {
+func (b *Mailboxes) postMessage(tx *state.Tx, now time.Time, sender Sender, m *exchange.Message) error {
 	if left := m.Expires.Sub(now); left <= 0 || left > b.config.Life {
 		return fmt.Errorf("a message must expire between now and %v from now; check the clocks of both sides", b.config.Life)
 	}
 	var receiver, sealed []byte
-	err := tx.QueryRow(`SELECT receiver, sealed FROM relay_message WHERE sender = ? AND id = ?`, sender[:], m.ID[:]).Scan(&receiver, &sealed)
+	err := tx.QueryRow(`SELECT receiver, sealed FROM relay_message WHERE sender = ? AND id = ?`, sender.Key[:], m.ID[:]).Scan(&receiver, &sealed)
 	switch {
 	case err == nil && bytes.Equal(receiver, m.To[:]) && bytes.Equal(sealed, m.Sealed):
 		return nil
@@ -162,16 +155,16 @@ func (b *Mailboxes) postMessage(tx *state.Tx, now time.Time, sender identity.ID,
 	case !errors.Is(err, sql.ErrNoRows):
 		return err
 	}
-	_, err = tx.Exec(`INSERT INTO relay_message (id, sender, receiver, expires, sealed, answered, size) VALUES (?, ?, ?, ?, ?, 0, ?)`,
-		m.ID[:], sender[:], m.To[:], m.Expires.UnixNano(), m.Sealed, len(m.Sealed))
+	_, err = tx.Exec(`INSERT INTO relay_message (id, sender, organisation, receiver, expires, sealed, answered, size) VALUES (?, ?, ?, ?, ?, ?, 0, ?)`,
+		m.ID[:], sender.Key[:], sender.Organisation, m.To[:], m.Expires.UnixNano(), m.Sealed, len(m.Sealed))
 	return err
 }
 
 // checkQuota fails a transaction that exceeded the relay's limits.
-func (b *Mailboxes) checkQuota(tx *state.Tx, sender identity.ID) error {
+func (b *Mailboxes) checkQuota(tx *state.Tx, organisation string) error {
 	var messages int
 	var own, all int64
-	err := tx.QueryRow(`SELECT COUNT(*), COALESCE(SUM(size), 0) FROM relay_message WHERE sender = ?`, sender[:]).Scan(&messages, &own)
+	err := tx.QueryRow(`SELECT COUNT(*), COALESCE(SUM(size), 0) FROM relay_message WHERE organisation = ?`, organisation).Scan(&messages, &own)
 	if err != nil {
 		return err
 	}
@@ -193,4 +186,12 @@ func (b *Mailboxes) Expire(ctx context.Context, now time.Time) error {
 		_, err := tx.Exec(`DELETE FROM relay_card WHERE seen <= ?`, now.Add(-exchange.CardLife).UnixNano())
 		return err
 	})
+}
+
+// Count is how many cards and messages are kept.
+func (b *Mailboxes) Count(ctx context.Context) (cards, messages int, err error) {
+	err = b.db.View(ctx, func(tx *state.Tx) error {
+		return tx.QueryRow(`SELECT (SELECT COUNT(*) FROM relay_card), (SELECT COUNT(*) FROM relay_message)`).Scan(&cards, &messages)
+	})
+	return cards, messages, err
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net/netip"
 	"path/filepath"
 	"testing"
 	"time"
@@ -21,7 +22,7 @@ import (
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 func small() relay.Configuration {
-	return relay.Configuration{Witnesses: 3, Messages: 4, Bytes: 1000, TotalBytes: 1500, AnswerBytes: 400, Life: time.Hour}
+	return relay.Configuration{Witnesses: 3, Strangers: 3, PerNetwork: 3, Messages: 4, Bytes: 1000, TotalBytes: 1500, AnswerBytes: 400, Life: time.Hour}
 }
 
 func open(t testing.TB, address string, l relay.Configuration) *relay.Mailboxes {
@@ -48,6 +49,13 @@ func both(t *testing.T, f func(t *testing.T, address string)) {
 
 func who(n byte) identity.ID { return identity.ID{n} }
 
+func sender(k identity.ID) relay.Sender { return relay.Sender{Key: k, Organisation: k.String()} }
+
+// stranger calls from a network of its own.
+func stranger(n byte) relay.Registrant {
+	return relay.Registrant{Key: who(n), Address: netip.AddrFrom4([4]byte{198, n, 100, 1})}
+}
+
 func message(n byte, to identity.ID, text string) exchange.Message {
 	return exchange.Message{ID: exchange.MessageID{n}, To: to, Expires: noon.Add(time.Hour), Sealed: []byte(text)}
 }
@@ -61,7 +69,7 @@ func testOneMessage(t *testing.T, address string) {
 	detective, witness, other := who(1), who(2), who(3)
 	l := message(1, witness, "question")
 	for range 2 { // the acknowledgement was lost, and it is posted again
-		if err := b.Post(ctx, noon, detective, []exchange.Message{l}); err != nil {
+		if err := b.Post(ctx, noon, sender(detective), []exchange.Message{l}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -131,17 +139,17 @@ func limits(t *testing.T, address string) {
 		"too many messages": {message(1, witness, "x"), message(2, witness, "x"), message(3, witness, "x"), message(4, witness, "x"), message(5, witness, "x")},
 		"one number, twice": {message(1, witness, "x"), message(1, witness, "y")},
 	} {
-		if err := b.Post(ctx, noon, detective, messages); err == nil {
+		if err := b.Post(ctx, noon, sender(detective), messages); err == nil {
 			t.Errorf("%s: taken", name)
 		}
 		if got, err := b.Fetch(ctx, noon, witness); len(got) != 0 || err != nil {
 			t.Errorf("%s: left %d messages behind, %v", name, len(got), err)
 		}
 	}
-	if err := b.Post(ctx, noon, detective, []exchange.Message{message(1, witness, string(make([]byte, 700)))}); err != nil {
+	if err := b.Post(ctx, noon, sender(detective), []exchange.Message{message(1, witness, string(make([]byte, 700)))}); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Post(ctx, noon, who(9), []exchange.Message{message(1, witness, string(make([]byte, 900)))}); !errors.Is(err, relay.ErrFull) {
+	if err := b.Post(ctx, noon, sender(who(9)), []exchange.Message{message(1, witness, string(make([]byte, 900)))}); !errors.Is(err, relay.ErrFull) {
 		t.Errorf("beyond the bytes of all: %v", err)
 	}
 	if _, err := b.Answer(ctx, noon, witness, exchange.MessageID{1}, make([]byte, 401)); !errors.Is(err, exchange.ErrTooLarge) {
@@ -151,11 +159,11 @@ func limits(t *testing.T, address string) {
 		t.Errorf("an answer beyond the sender's bytes: %v", err)
 	}
 	for n := range byte(4) {
-		if err := b.Register(ctx, noon, who(n), []byte("card")); (err == nil) != (n < 3) {
+		if err := b.Register(ctx, noon, stranger(n), []byte("card")); (err == nil) != (n < 3) {
 			t.Errorf("card %d: %v", n, err)
 		}
 	}
-	if err := b.Register(ctx, noon.Add(time.Hour), who(0), []byte("a new card")); err != nil {
+	if err := b.Register(ctx, noon.Add(time.Hour), stranger(0), []byte("a new card")); err != nil {
 		t.Errorf("a known witness on a full relay: %v", err)
 	}
 	if err := b.Expire(ctx, noon.Add(exchange.CardLife)); err != nil {
@@ -193,7 +201,7 @@ func TestAgainstModel(t *testing.T) {
 			s := mailboxes[id]
 			switch rapid.SampledFrom([]string{"post", "answer", "discard", "fetch", "collect"}).Draw(r, "what") {
 			case "post":
-				err := b.Post(ctx, noon, detective, []exchange.Message{{ID: id, To: witness, Expires: noon.Add(time.Hour), Sealed: []byte(text)}})
+				err := b.Post(ctx, noon, sender(detective), []exchange.Message{{ID: id, To: witness, Expires: noon.Add(time.Hour), Sealed: []byte(text)}})
 				if s == nil {
 					mailboxes[id] = &slot{to: to, text: text}
 				}

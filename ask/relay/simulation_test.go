@@ -180,7 +180,7 @@ func (w *world) detective(me identity.ID, witnesses, messages int) map[exchange.
 	for i := range messages {
 		l := exchange.Message{ID: exchange.MessageID{byte(i)}, To: who(byte(i % witnesses)), Expires: expires, Sealed: []byte{byte(i)}}
 		for w.call(me, func(b *relay.Mailboxes) error {
-			return b.Post(context.Background(), time.Now(), me, []exchange.Message{l})
+			return b.Post(context.Background(), time.Now(), sender(me), []exchange.Message{l})
 		}) != nil {
 			w.pause(5 * time.Second)
 		}

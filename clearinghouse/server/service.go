@@ -117,15 +117,15 @@ func (s *Service) Failed() <-chan error { return s.group.Failed() }
 // Address is where the community is served.
 func (s *Service) Address() string { return s.publicAddress }
 
-// May reports whether a key may do something by the roster that holds now.
-func (s *Service) May(id identity.ID, role roster.Role) bool {
+// Member finds the member that holds a key and has the role, by the roster that
+// holds now.
+func (s *Service) Member(id identity.ID, role roster.Role) (*roster.Member, error) {
 	now := s.deps.Now()
 	list, err := s.keeper.Current(now)
 	if err != nil {
-		return false
+		return nil, err
 	}
-	_, err = list.May(id, role, now)
-	return err == nil
+	return list.May(id, role, now)
 }
 
 // Key is the public key that answers.

@@ -115,6 +115,7 @@ type witnessFlags struct {
 	random      int
 	all         bool
 	stage       int
+	strangers   int
 }
 
 func (w *witnessFlags) addFlags(cmd *cobra.Command) {
@@ -123,6 +124,7 @@ func (w *witnessFlags) addFlags(cmd *cobra.Command) {
 	f.StringVar(&w.near, "near", "", "all witnesses of the book, the nearest to this address first")
 	f.IntVar(&w.random, "random", 0, "a random sample of this many, strangers of the relays included")
 	f.BoolVar(&w.all, "all", false, "all witnesses, strangers of the relays included")
+	f.IntVar(&w.strangers, "strangers", inquiry.DefaultConfiguration().Strangers, "ask at most this many witnesses that only relays know, drawn at random; all of them have one voice")
 	f.StringVar(&w.table, "table", "", "file of PREFIX AS and AS|AS lines, for distances between ASes")
 	f.IntVar(&w.stage, "stage", 0, "ask this many at first, then twice as many, and so on until the quorum agrees; 0 asks all at once")
 	cmd.MarkFlagsMutuallyExclusive("witness", "near", "random", "all")
@@ -131,9 +133,9 @@ func (w *witnessFlags) addFlags(cmd *cobra.Command) {
 
 func (w *witnessFlags) setSelection(c *inquiry.Configuration) (err error) {
 	c.Selection = inquiry.WitnessSelection{Names: w.names, Random: w.random, All: w.all}
-	c.Stage = w.stage
-	if w.random < 0 || w.stage < 0 {
-		return cli.Usage(errors.New("--random and --stage cannot be negative"))
+	c.Stage, c.Strangers = w.stage, w.strangers
+	if w.random < 0 || w.stage < 0 || w.strangers < 0 {
+		return cli.Usage(errors.New("--random, --stage and --strangers cannot be negative"))
 	}
 	if w.near != "" {
 		if c.Selection.Near, err = netip.ParseAddr(w.near); err != nil {

@@ -108,6 +108,9 @@ func (d *DB) createMigrationTable(ctx context.Context) error {
 	return d.withLock(ctx, func(tx *Tx) error {
 		_, err := tx.Exec(`CREATE TABLE IF NOT EXISTS state_migration (
 			room TEXT NOT NULL, step TEXT NOT NULL, digest TEXT NOT NULL, applied BIGINT NOT NULL, PRIMARY KEY (room, step))`)
+		if err == nil {
+			_, err = tx.Exec(`CREATE TABLE IF NOT EXISTS state_probe (number BIGINT PRIMARY KEY, at BIGINT NOT NULL)`)
+		}
 		return err
 	})
 }

@@ -109,6 +109,7 @@ func New(c Configuration, p run.Program) (*Community, error) {
 	}); err != nil {
 		return nil, err
 	}
+	m.admin.AddStatus(db.Status)
 	m.parts = run.Parts{db}
 	if c.Relay.Serve {
 		messages := db
@@ -121,7 +122,8 @@ func New(c Configuration, p run.Program) (*Community, error) {
 		if err != nil {
 			return nil, err
 		}
-		r := relay.NewService(mailboxes, func(p identity.Public) bool { return m.server.May(p.ID(), roster.Ask) })
+		r := relay.NewService(mailboxes, m.standing, log("relay"))
+		m.admin.AddStatus(r.Status)
 		path, handler := r.Handler()
 		handlers[path] = handler
 		m.parts = append(m.parts, r)
@@ -137,6 +139,15 @@ func New(c Configuration, p run.Program) (*Community, error) {
 	}
 	m.parts = append(m.parts, m.admin)
 	return m, nil
+}
+
+// standing is what the roster says of a key.
+func (m *Community) standing(p identity.Public) (relay.Standing, bool) {
+	member, err := m.server.Member(p.ID(), 0)
+	if err != nil {
+		return relay.Standing{}, false
+	}
+	return relay.Standing{Organisation: member.Class, Ask: member.Roles&roster.Ask != 0}, true
 }
 
 // refreshOutputs makes the outputs follow a batch.

@@ -1,0 +1,9 @@
+package relay
+
+import "time"
+
+// NoteHeard is what a sweep calls.
+var NoteHeard = (*Mailboxes).noteHeard
+
+// SetSweepEvery has services that are started from now on sweep more often.
+func SetSweepEvery(d time.Duration) { sweepEvery = d }
