@@ -428,7 +428,7 @@ func TestVoid(t *testing.T) {
 
 func TestObjection(t *testing.T) {
 	c := newCommunity(t, filepath.Join(t.TempDir(), "state.db"), func(x *clearinghouse.Configuration) {
-		x.OpenObjections, x.Never = 2, []netip.Prefix{netip.MustParsePrefix("198.51.100.3/32")}
+		x.OpenObjections, x.Never = 20, []netip.Prefix{netip.MustParsePrefix("198.51.100.3/32")}
 	})
 	for _, m := range []string{"a", "b"} {
 		c.submitReport(m, c.report(scan, hosts(1, 2, 3)...))
@@ -436,7 +436,7 @@ func TestObjection(t *testing.T) {
 	c.publish()
 	c.want(clearinghouse.EntryQuery{}, "198.51.100.1", "198.51.100.2")
 	object := func(prefix string) (string, error) {
-		return c.core.Object(t.Context(), netip.MustParsePrefix(prefix), "it is our scanner", "abuse@example.org")
+		return c.core.Object(t.Context(), netip.MustParsePrefix(prefix), "it is our scanner", "abuse@example.org", "192.0.2.0/24")
 	}
 	name, err := object("198.51.100.2/32")
 	if err != nil {
@@ -453,7 +453,19 @@ func TestObjection(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := object("192.0.2.0/25"); !errors.Is(err, clearinghouse.ErrCrowded) {
-		t.Errorf("a third: %v", err)
+		t.Errorf("a third of one network: %v", err)
+	}
+	crowded := 0
+	for n := range 20 { // each from a network of its own
+		_, err := c.core.Object(t.Context(), netip.PrefixFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(n)}), 32), "ours", "", fmt.Sprint(n))
+		if errors.Is(err, clearinghouse.ErrCrowded) {
+			crowded++
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if crowded != 2 {
+		t.Errorf("%d of 20 more were refused, want 2", crowded)
 	}
 	c.publish()
 	c.want(clearinghouse.EntryQuery{}, "198.51.100.1", "198.51.100.2") // an open one changes nothing
@@ -469,7 +481,13 @@ func TestObjection(t *testing.T) {
 	c.publish()
 	c.want(clearinghouse.EntryQuery{}, "198.51.100.1")
 	all, err := c.core.Objections(t.Context())
-	if err != nil || len(all) != 2 || all[0].State == clearinghouse.Open || all[1].State == clearinghouse.Open {
+	open := 0
+	for i := range all {
+		if all[i].State == clearinghouse.Open {
+			open++
+		}
+	}
+	if err != nil || len(all) != 20 || open != 18 {
 		t.Errorf("objections %+v, %v", all, err)
 	}
 	c.clock = c.clock.Add(2 * time.Hour)

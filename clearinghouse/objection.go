@@ -53,34 +53,43 @@ var (
 	ErrNoObjection = errors.New("no open objection has this name")
 )
 
-// Object files an objection and names it. One prefix has at most one open
-// objection; filing it again gives the same name.
-func (h *Core) Object(ctx context.Context, prefix netip.Prefix, reason, contact string) (name string, err error) {
+// CheckObjection says what is wrong with an objection.
+func CheckObjection(prefix netip.Prefix, reason, contact string) error {
 	shortest := shortest4
 	if prefix.Addr().Is6() {
 		shortest = shortest6
 	}
 	switch {
 	case !prefix.IsValid() || prefix != prefix.Masked() || prefix.Bits() < shortest:
-		return "", fmt.Errorf("%w: want an address, or a prefix of at least %d (IPv6: %d) bits", ErrObjection, shortest4, shortest6)
+		return fmt.Errorf("%w: want an address, or a prefix of at least %d (IPv6: %d) bits", ErrObjection, shortest4, shortest6)
 	case reason == "" || len(reason) > dossier.MaxWhy || len(contact) > maxContact:
-		return "", fmt.Errorf("%w: want a reason of 1 to %d bytes, and at most %d bytes of how to reach you", ErrObjection, dossier.MaxWhy, maxContact)
+		return fmt.Errorf("%w: want a reason of 1 to %d bytes, and at most %d bytes of how to reach you", ErrObjection, dossier.MaxWhy, maxContact)
+	}
+	return nil
+}
+
+// Object files an objection that comes from a network and names it. One prefix has at
+// most one open objection; filing it again gives the same name. One network has a
+// tenth of those that may be open, so that whoever files many keeps no others out.
+func (h *Core) Object(ctx context.Context, prefix netip.Prefix, reason, contact, network string) (name string, err error) {
+	if err := CheckObjection(prefix, reason, contact); err != nil {
+		return "", err
 	}
 	err = h.db.Update(ctx, func(tx *state.Tx) error {
 		err := tx.QueryRow(`SELECT name FROM clearinghouse_objection WHERE prefix = ? AND state = 'open'`, prefix.String()).Scan(&name)
 		if !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
-		var open int
-		if err := tx.QueryRow(`SELECT COUNT(*) FROM clearinghouse_objection WHERE state = 'open'`).Scan(&open); err != nil {
+		var open, same int
+		if err := tx.QueryRow(`SELECT COUNT(*), COALESCE(SUM(CASE WHEN network = ? THEN 1 ELSE 0 END), 0) FROM clearinghouse_objection WHERE state = 'open'`, network).Scan(&open, &same); err != nil {
 			return err
 		}
-		if open >= h.config.OpenObjections {
+		if open >= h.config.OpenObjections || same >= max(h.config.OpenObjections/10, 1) {
 			return ErrCrowded
 		}
 		name = randomName()
-		_, err = tx.Exec(`INSERT INTO clearinghouse_objection (name, prefix, reason, contact, received, state, until, answer) VALUES (?, ?, ?, ?, ?, 'open', 0, '')`,
-			name, prefix.String(), reason, contact, h.now().UnixNano())
+		_, err = tx.Exec(`INSERT INTO clearinghouse_objection (name, prefix, reason, contact, network, received, state, until, answer) VALUES (?, ?, ?, ?, ?, ?, 'open', 0, '')`,
+			name, prefix.String(), reason, contact, network, h.now().UnixNano())
 		return err
 	})
 	return name, err
@@ -94,7 +103,7 @@ func (h *Core) Answer(ctx context.Context, name string, until time.Time, why str
 		verdict, end = Upheld, until.UnixNano()
 	}
 	return h.db.Update(ctx, func(tx *state.Tx) error {
-		r, err := tx.Exec(`UPDATE clearinghouse_objection SET state = ?, until = ?, answer = ? WHERE name = ? AND state = 'open'`, string(verdict), end, why, name)
+		r, err := tx.Exec(`UPDATE clearinghouse_objection SET state = ?, until = ?, answer = ?, network = '' WHERE name = ? AND state = 'open'`, string(verdict), end, why, name)
 		if err != nil {
 			return err
 		}

@@ -35,14 +35,14 @@ func (s *KnownWitness) testifiesAs() string {
 	return s.Name
 }
 
-// unverified is the class of all unverified witnesses. It cannot be the
-// name of a witness, or of an organisation in a book.
-const unverified = "\x00unverified"
+// Unknown is the class of all witnesses behind whom nobody is known to stand. It
+// cannot be the name of a witness, or of an organisation in a book.
+const Unknown = "\x00unverified"
 
 func (s *KnownWitness) class() string {
 	switch {
 	case !s.Verified:
-		return unverified
+		return Unknown
 	case s.Class != "":
 		return s.Class
 	}

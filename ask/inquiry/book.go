@@ -10,10 +10,12 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"dragnet/ask/detective"
 	"dragnet/wire/exchange"
 	"dragnet/wire/identity"
+	"dragnet/wire/roster"
 )
 
 // Book is a detective's file of the witnesses that it knows, each of which
@@ -26,6 +28,9 @@ type Book struct {
 	// Clearinghouse publishes the epochs whose salts are used; without a URL
 	// the day is the epoch.
 	Clearinghouse BookRelay `yaml:"clearinghouse"`
+	// Roster is the community's list of members: it says who is behind witnesses,
+	// and finds the members' witnesses on the relays.
+	Roster BookRoster `yaml:"roster"`
 	// Witnesses are those whose key and organisation were checked.
 	Witnesses []Contact `yaml:"witnesses"`
 }
@@ -49,7 +54,8 @@ type Contact struct {
 	// relay.
 	URL string `yaml:"url"`
 	// Organisation and AS identify who runs it: witnesses that share one of
-	// them are one class, and count once.
+	// them are one class, and count once. All without either, whose keys are not
+	// on the roster, are one class too.
 	Organisation string `yaml:"organisation"`
 	AS           uint32 `yaml:"as"`
 	// Networks are the witness's own: about hosts in them its testimony alone
@@ -59,6 +65,7 @@ type Contact struct {
 	// Stranger marks one that is not in the book but on a relay.
 	Stranger bool `yaml:"-"`
 	class    string
+	member   *roster.Member // nil where no roster lists the key
 }
 
 // Validate reports the first invalid entry.
@@ -97,48 +104,18 @@ func (b *Book) Validate() error {
 			return fmt.Errorf("witnesses[%d].url: %w", i, err)
 		}
 	}
-	b.assignClasses()
+	if !b.Roster.Signer.IsZero() && b.Roster.File == "" {
+		return fmt.Errorf("roster.file: name the file that keeps the newest roster")
+	}
+	b.Vouch(nil, time.Time{}, nil)
 	return nil
 }
 
 func isUnprintable(r rune) bool { return r <= ' ' || r == 0x7f }
 
-// assignClasses joins the witnesses that share an organisation or an AS, also
-// through others.
-func (b *Book) assignClasses() {
-	var groups [][]int // witnesses by class
-	for i := range b.Witnesses {
-		joined := []int{i}
-		rest := groups[:0:0]
-		for _, g := range groups {
-			if slices.ContainsFunc(g, func(j int) bool { return b.Witnesses[i].sameClass(&b.Witnesses[j]) }) {
-				joined = append(joined, g...)
-			} else {
-				rest = append(rest, g)
-			}
-		}
-		groups = append(rest, joined)
-	}
-	for _, g := range groups {
-		for _, i := range g {
-			b.Witnesses[i].class = b.Witnesses[slices.Min(g)].Name
-		}
-	}
-}
-
-func (c *Contact) sameClass(o *Contact) bool {
-	return c.Organisation != "" && c.Organisation == o.Organisation || c.AS != 0 && c.AS == o.AS
-}
-
 // Source describes the witness to package detective.
 func (c *Contact) Source() detective.KnownWitness {
 	return detective.KnownWitness{Name: c.Name, As: c.Key.ID().String(), Class: c.class, Verified: !c.Stranger, Networks: c.Networks}
-}
-
-// Stranger is a contact for a card whose key is not in the book. The name on the
-// card is not used: it could be another witness's.
-func Stranger(card exchange.Card) Contact {
-	return Contact{Name: "unverified-" + card.Key.ID().String()[:16], Key: card.Key, Stranger: true}
 }
 
 // Find is the witness of a name or URL.

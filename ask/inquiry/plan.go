@@ -33,6 +33,9 @@ func (b *Book) Order(w WitnessSelection, strangers []Contact, t *Table, random *
 	case len(w.Names) > 0:
 		for _, name := range w.Names {
 			c, ok := b.Find(name)
+			if at := slices.IndexFunc(strangers, func(s Contact) bool { return !s.Stranger && s.Name == name }); !ok && at >= 0 {
+				c, ok = strangers[at], true
+			}
 			if !ok {
 				return nil, fmt.Errorf("no witness %q in the book: its entry gives the key that it must hold", name)
 			}

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"dragnet/ask/detective"
 	"dragnet/ask/inquiry"
 	"dragnet/internal/conf"
 	"dragnet/wire/envelope"
@@ -83,7 +84,7 @@ func TestClasses(t *testing.T) {
 		s := b.Witnesses[i].Source()
 		classes[s.Class] = append(classes[s.Class], s.Name)
 	}
-	want := map[string][]string{"a": {"a", "b", "d"}, "c": {"c"}, "e": {"e"}, "f": {"f"}}
+	want := map[string][]string{"a": {"a", "b", "d"}, "c": {"c"}, detective.Unknown: {"e", "f"}}
 	if diff := cmp.Diff(want, classes); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

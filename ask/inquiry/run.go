@@ -12,6 +12,7 @@ import (
 	"dragnet/dossier/pattern"
 	"dragnet/wire/exchange"
 	"dragnet/wire/identity"
+	"dragnet/wire/roster"
 )
 
 // Configuration of one inquiry over the network.
@@ -34,6 +35,9 @@ type Configuration struct {
 	MaxAnswer int
 	// Parallel bounds the connections at a time.
 	Parallel int
+	// Roster is the community's list of members; nil if there is none, or none that
+	// holds.
+	Roster *roster.Held
 	// Earlier, if set, is what witnesses said in earlier inquiries.
 	Earlier map[identity.Public]detective.Earlier
 	// Asking, if set, sees what the question gives away before anybody is
@@ -110,8 +114,7 @@ func Run(ctx context.Context, c Configuration, p *pattern.Pattern) (*Summary, er
 		return nil, err
 	}
 	random := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
-	random.Shuffle(len(strangers), func(i, j int) { strangers[i], strangers[j] = strangers[j], strangers[i] })
-	strangers = strangers[:min(len(strangers), max(c.Strangers, 0))]
+	strangers = someStrangers(c.Book.Vouch(c.Roster, time.Now(), strangers), c.Strangers, random)
 	contacts, err := c.Book.Order(c.Selection, strangers, c.Table, random)
 	if err != nil {
 		return nil, err
@@ -129,6 +132,17 @@ func Run(ctx context.Context, c Configuration, p *pattern.Pattern) (*Summary, er
 	out.Result = inquiry.Result()
 	a.noteSprays(contacts, &out.Result)
 	return out, ctx.Err()
+}
+
+// someStrangers draws at most n strangers and keeps all members.
+func someStrangers(all []Contact, n int, random *rand.Rand) []Contact {
+	random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return slices.DeleteFunc(all, func(c Contact) bool {
+		if c.Stranger {
+			n--
+		}
+		return c.Stranger && n < 0
+	})
 }
 
 // noteSprays notes which witnesses sprayed, now that all answers can be compared.
@@ -263,6 +277,10 @@ func (a *asking) closeRelays() {
 func (a *asking) readRelays(ctx context.Context) (strangers []Contact, err error) {
 	known := map[identity.Public]bool{}
 	needed := a.c.Selection.Strangers()
+	for _, name := range a.c.Selection.Names { // a member's, whom the book does not have
+		_, ok := a.c.Book.Find(name)
+		needed = needed || !ok && a.c.Roster != nil
+	}
 	for i := range a.c.Book.Witnesses {
 		known[a.c.Book.Witnesses[i].Key] = true
 		needed = needed || a.c.Book.Witnesses[i].URL == ""

@@ -12,6 +12,7 @@ import (
 
 	"dragnet/clearinghouse"
 	"dragnet/dossier"
+	"dragnet/flow"
 	"dragnet/flow/key"
 	"dragnet/wire"
 	"dragnet/wire/reporting"
@@ -88,10 +89,19 @@ func (m *methods) SubmitObjection(ctx context.Context, r *reportingv1.SubmitObje
 	if err != nil {
 		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("prefix %.100q: want such as 198.51.100.7/32", r.Prefix))
 	}
-	if !m.objections.allow() {
+	if err := clearinghouse.CheckObjection(prefix, r.Reason, r.Contact); err != nil {
+		return nil, m.code(err)
+	}
+	network := ""
+	if info, ok := connect.CallInfoForHandlerContext(ctx); ok {
+		if at, err := netip.ParseAddrPort(info.Peer().Addr); err == nil {
+			network = flow.NetworkOf(at.Addr().Unmap().WithZone(""), 24, 48).String()
+		}
+	}
+	if !m.objections.allow(network) {
 		return nil, connect.NewError(connect.CodeResourceExhausted, clearinghouse.ErrCrowded)
 	}
-	name, err := m.s.core.Object(ctx, prefix, r.Reason, r.Contact)
+	name, err := m.s.core.Object(ctx, prefix, r.Reason, r.Contact, network)
 	if err != nil {
 		return nil, m.code(err)
 	}
@@ -209,25 +219,31 @@ func (m *methods) ListChanges(ctx context.Context, r *reportingv1.ListChangesReq
 	return out, nil
 }
 
-// minuteLimit admits limit calls a minute, of all callers together.
+// minuteLimit admits limit calls a minute of all callers together, and of one network a
+// third of them.
 type minuteLimit struct {
 	mu     sync.Mutex
 	now    func() time.Time
 	limit  int
 	minute time.Time
 	taken  int
+	of     map[string]int // by network; at most limit entries
 }
 
 func newMinuteLimit(limit int, now func() time.Time) *minuteLimit {
 	return &minuteLimit{now: now, limit: limit}
 }
 
-func (b *minuteLimit) allow() bool {
+func (b *minuteLimit) allow(network string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if m := b.now().Truncate(time.Minute); !m.Equal(b.minute) {
-		b.minute, b.taken = m, 0
+		b.minute, b.taken, b.of = m, 0, map[string]int{}
+	}
+	if b.taken >= b.limit || b.of[network] >= max(b.limit/3, 1) {
+		return false // and counts for nothing
 	}
 	b.taken++
-	return b.taken <= b.limit
+	b.of[network]++
+	return true
 }

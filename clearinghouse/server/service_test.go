@@ -289,6 +289,20 @@ func TestPublicMethods(t *testing.T) {
 	}
 }
 
+// TestEmptyObjectionsBlockNobody: what is no objection uses up nothing.
+func TestEmptyObjectionsBlockNobody(t *testing.T) {
+	c := newCommunity(t, func(x *server.Configuration) { x.ObjectionsPerMinute = 3 })
+	reader := c.dial(nil)
+	for range 30 {
+		if _, err := reader.SubmitObjection(t.Context(), netip.MustParsePrefix("198.51.100.7/32"), "", ""); connect.CodeOf(err) != connect.CodeInvalidArgument {
+			t.Fatalf("an empty objection: %v", err)
+		}
+	}
+	if _, err := reader.SubmitObjection(t.Context(), netip.MustParsePrefix("198.51.100.7/32"), "ours", ""); err != nil {
+		t.Errorf("an honest one after 30 empty ones: %v", err)
+	}
+}
+
 // TestHostileRequests: too large, half sent, of the wrong kind; the service
 // goes on.
 func TestHostileRequests(t *testing.T) {

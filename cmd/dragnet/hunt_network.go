@@ -38,6 +38,9 @@ func huntNetwork(cmd *cobra.Command, f cli.Format, n networkFlags, today bool, d
 			return err
 		}
 	}
+	if err := readRoster(cmd.Context(), cmd.ErrOrStderr(), &c); err != nil {
+		return err
+	}
 	c.Detective, c.Selection = d, inquiry.WitnessSelection{Names: urls}
 	if !force {
 		c.Asking = refuseBelowFloor

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -95,6 +96,37 @@ func publishedEpoch(ctx context.Context, c *inquiry.Configuration, today string)
 		return "", cli.Hint(fmt.Errorf("today's salts: %w", err), "give an epoch that the witnesses know with --epoch")
 	}
 	return epoch, nil
+}
+
+// readRoster returns the community's roster if the book names its signer, the newest
+// that the clearinghouse has. Without one that holds, its members are strangers, which
+// is said.
+func readRoster(ctx context.Context, stderr io.Writer, c *inquiry.Configuration) error {
+	keeper, err := c.Book.Roster.Keeper()
+	if err != nil || keeper == nil {
+		return err
+	}
+	now := time.Now()
+	if server := c.Book.Clearinghouse; server.URL != "" {
+		client, err := reporting.Dial(server.URL, []identity.Public{server.Key}, c.Key)
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		within, cancel := context.WithTimeout(ctx, c.Deadline)
+		defer cancel()
+		bundle, err := client.FetchRoster(within)
+		if err == nil {
+			_, err = keeper.Accept(bundle, now)
+		}
+		if err != nil {
+			fmt.Fprintf(stderr, "warning: no newer roster: %v\n", err)
+		}
+	}
+	if c.Roster, err = keeper.Current(now); err != nil {
+		fmt.Fprintf(stderr, "warning: %v; who is behind a witness is known from the book alone\n", err)
+	}
+	return nil
 }
 
 // refuseBelowFloor refuses a question that would give the pattern away.

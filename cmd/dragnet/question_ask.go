@@ -47,8 +47,8 @@ questions and their outcome are recorded; 'dragnet question status' shows them a
 any time, also from another terminal.
 
 A host is believed if --quorum independent witnesses name it: those who share an
-organisation or an AS count once, and all who are not in the book count once
-together. A witness of the book is also believed alone about hosts of its own
+organisation, an AS or a class of the roster count once, and all of whom neither
+the book nor the roster tells that count once together. A witness of the book is also believed alone about hosts of its own
 networks, unless --own-word=false. The result says for each host which of the
 two applies: quorum or own-word.
 
@@ -144,6 +144,9 @@ func (a *askCommand) askWitnesses(cmd *cobra.Command, p *pattern.Pattern) error 
 	}
 	if c.Detective, err = a.ask.makeConfiguration(p); err != nil {
 		return cli.Usage(err)
+	}
+	if err := readRoster(cmd.Context(), cmd.ErrOrStderr(), &c); err != nil {
+		return err
 	}
 	c.Detective.Quorum, c.Detective.Fraction, c.Detective.OwnWord = a.quorum, a.fraction, a.ownWord
 	record, db, err := openRecord(cmd.Context(), *a.state)
