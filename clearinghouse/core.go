@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"dragnet/clearinghouse/merge"
+	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/internal/conf"
 	"dragnet/internal/state"
@@ -51,8 +52,11 @@ type Configuration struct {
 	Retain time.Duration `yaml:"retain"`
 	// History is how long the changes of what was published are kept.
 	History time.Duration `yaml:"history"`
-	// ReportsPerDay bounds what one member may report in a UTC day.
+	// ReportsPerDay bounds what one organisation may report in a UTC day.
 	ReportsPerDay int `yaml:"reports_per_day"`
+	// ReportBytes bounds the size of one organisation's live reports; a host takes
+	// 23 bytes (IPv6: 35).
+	ReportBytes int64 `yaml:"report_bytes"`
 	// OpenObjections bounds how many objections wait for an answer.
 	OpenObjections int `yaml:"open_objections"`
 	// Never lists networks of which nothing is ever published.
@@ -63,7 +67,7 @@ type Configuration struct {
 func DefaultConfiguration() Configuration {
 	return Configuration{
 		Floor: 2, Witnesses: 1, Shared: 3, Overlap: 0.5, Grain: time.Hour, Batch: time.Hour,
-		Retain: 30 * 24 * time.Hour, History: 365 * 24 * time.Hour, ReportsPerDay: 10_000, OpenObjections: 1000, Never: []netip.Prefix{},
+		Retain: 30 * 24 * time.Hour, History: 365 * 24 * time.Hour, ReportsPerDay: 10_000, ReportBytes: 64 << 20, OpenObjections: 1000, Never: []netip.Prefix{},
 	}
 }
 
@@ -79,6 +83,7 @@ func (c *Configuration) Validate() error {
 	p.Check(c.Retain >= reporting.MaxLife, "retain", "is %v; want at least %v, as long as a copy of a report could be sent again", c.Retain, reporting.MaxLife)
 	p.Check(c.History >= c.Batch, "history", "is %v; want at least batch, %v", c.History, c.Batch)
 	p.Check(c.ReportsPerDay >= 1, "reports_per_day", "is %d; want at least 1", c.ReportsPerDay)
+	p.Check(c.ReportBytes >= dossier.MaxReport, "report_bytes", "is %d; want at least that of the largest report, %d", c.ReportBytes, dossier.MaxReport)
 	p.Check(c.OpenObjections >= 1, "open_objections", "is %d; want at least 1", c.OpenObjections)
 	for i, n := range c.Never {
 		p.Check(n.IsValid() && n == n.Masked(), fmt.Sprintf("never[%d]", i), "%s is not a prefix such as 198.51.100.0/24", n)
@@ -112,7 +117,10 @@ type Core struct {
 
 	mu     sync.Mutex // protects what is below
 	day    string
-	counts map[string]int // reports of each member on this day
+	counts map[string]int // reports of each class on this day
+	// live is the size of each class's live reports: those of the last batch and
+	// what was taken since.
+	live map[string]int64
 }
 
 // Dependencies are what a Core needs.
@@ -142,7 +150,7 @@ func New(c Configuration, d Dependencies) (*Core, error) {
 	return &Core{
 		config: c, db: d.DB, roster: d.Roster, own: d.Own, now: d.Now, allow: d.Allow,
 		queue: make(chan *pending, queued), stop: make(chan struct{}), stopped: make(chan struct{}),
-		counts: map[string]int{},
+		counts: map[string]int{}, live: map[string]int64{},
 	}, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -33,7 +34,7 @@ func (h *Core) Publish(ctx context.Context) (Published, error) {
 	for attempt := 0; ; attempt++ {
 		p, err := h.publish(ctx)
 		if !errors.Is(err, errMoved) || attempt == 10 {
-			return p, err
+			return p, errors.Join(err, h.measureShares(ctx))
 		}
 	}
 }
@@ -81,6 +82,7 @@ type known struct {
 	text   string
 	hidden bool   // one of its reporters does not want it published
 	group  string // in which it is published now, if any
+	bytes  int64  // of its live reports
 }
 
 // place is what makes an entry the same entry.
@@ -93,30 +95,15 @@ func (b *batch) readReports(tx *state.Tx) error {
 	if err := tx.QueryRow(`SELECT COALESCE(MAX(number), 0) FROM clearinghouse_batch`).Scan(&b.number); err != nil {
 		return err
 	}
-	err := tx.Each(func(r *sql.Rows) error {
-		var k known
-		var digest []byte
-		err := r.Scan(&k.row, &digest, &k.text, &k.group)
-		if err == nil && len(digest) == len(k.id) {
-			k.id = dossier.PatternID(digest)
-			b.patterns[k.id], b.byRow[k.row] = &k, &k
-		}
-		return err
-	}, `SELECT p.id, p.digest, p.text, COALESCE(g.grp, '') FROM clearinghouse_pattern p LEFT JOIN clearinghouse_group_pattern g ON g.pattern = p.digest`)
-	if err != nil {
+	if err := b.readPatterns(tx); err != nil {
 		return err
 	}
-	err = tx.Each(func(r *sql.Rows) error {
-		var pattern, body []byte
-		var class string
-		if err := r.Scan(&pattern, &class, &body); err != nil {
+	for _, row := range slices.Sorted(maps.Keys(b.byRow)) {
+		if err := b.mergePattern(tx, b.byRow[row]); err != nil {
 			return err
 		}
-		return b.addReport(pattern, class, body)
-	}, `SELECT pattern, class, body FROM clearinghouse_report WHERE voided = 0 AND until > ? ORDER BY id`, int64(b.now))
-	if err != nil {
-		return err
 	}
+	var err error
 	if b.never, err = b.core.exemptPrefixes(tx, b.now); err != nil {
 		return err
 	}
@@ -127,18 +114,63 @@ func (b *batch) readReports(tx *state.Tx) error {
 	return err
 }
 
-func (b *batch) addReport(pattern []byte, class string, body []byte) error {
-	var r dossier.Report
-	if err := r.UnmarshalBinary(body); err != nil {
-		return fmt.Errorf("a stored report is damaged: %w", err)
+// readPatterns reads those patterns that enough classes reported for a host to be
+// agreed on. The others publish nothing, whatever is in their reports.
+func (b *batch) readPatterns(tx *state.Tx) error {
+	if err := tx.QueryRow(`SELECT COUNT(*) FROM clearinghouse_report WHERE voided = 0 AND until > ?`, int64(b.now)).Scan(&b.done.Reports); err != nil {
+		return err
 	}
-	k := b.patterns[dossier.PatternIDOf(r.Pattern)]
-	if k == nil {
-		return fmt.Errorf("the pattern of a stored report is missing: %x", pattern)
+	return tx.Each(func(r *sql.Rows) error {
+		var k known
+		var digest []byte
+		err := r.Scan(&k.row, &digest, &k.text, &k.group, &k.bytes)
+		if err == nil && len(digest) != len(k.id) {
+			err = fmt.Errorf("the pattern of a stored report is damaged: %x", digest)
+		}
+		if err != nil {
+			return err
+		}
+		k.id = dossier.PatternID(digest)
+		b.patterns[k.id], b.byRow[k.row] = &k, &k
+		return nil
+	}, `SELECT p.id, p.digest, p.text, COALESCE(g.grp, ''), r.bytes
+		FROM (SELECT pattern, SUM(LENGTH(body)) AS bytes FROM clearinghouse_report
+			WHERE voided = 0 AND until > ? GROUP BY pattern HAVING COUNT(DISTINCT class) >= ?) r
+		JOIN clearinghouse_pattern p ON p.digest = r.pattern
+		LEFT JOIN clearinghouse_group_pattern g ON g.pattern = p.digest`, int64(b.now), b.core.config.Floor)
+}
+
+const (
+	// hostBytes is how much a host takes in a report, at least.
+	hostBytes = 23
+	// atOnce bounds the hosts that are counted at a time, about 180 bytes each: a
+	// pattern with more is read several times, each time for a part of its hosts.
+	atOnce = 1 << 19
+)
+
+// mergePattern adds the reports of one pattern, one at a time.
+func (b *batch) mergePattern(tx *state.Tx, k *known) error {
+	parts := int(k.bytes/hostBytes/atOnce) + 1
+	for i := range parts {
+		err := tx.Each(func(r *sql.Rows) error {
+			var class string
+			var body []byte
+			if err := r.Scan(&class, &body); err != nil {
+				return err
+			}
+			var report dossier.Report
+			if err := report.UnmarshalBinary(body); err != nil {
+				return fmt.Errorf("a stored report is damaged: %w", err)
+			}
+			k.hidden = k.hidden || !report.Disclose
+			b.merger.AddPart(merge.LiveReport{Pattern: k.row, Class: class, Report: &report}, merge.Part{Index: i, Of: parts})
+			return nil
+		}, `SELECT class, body FROM clearinghouse_report WHERE pattern = ? AND voided = 0 AND until > ?`, k.id[:], int64(b.now))
+		if err != nil {
+			return err
+		}
+		b.merger.Settle()
 	}
-	k.hidden = k.hidden || !r.Disclose
-	b.merger.Add(merge.LiveReport{Pattern: k.row, Class: class, Report: &r})
-	b.done.Reports++
 	return nil
 }
 

@@ -54,7 +54,8 @@ type row struct {
 var (
 	ErrStopping = errors.New("the clearinghouse is stopping")
 	ErrLife     = fmt.Errorf("an envelope of this kind holds for at most %v", reporting.MaxLife)
-	ErrBudget   = errors.New("the member's number of reports for today is used up")
+	ErrBudget   = errors.New("the organisation's number of reports for today is used up")
+	ErrShare    = errors.New("the organisation's live reports take all the room it has; withdraw some, or wait until they lapse")
 	ErrLapsed   = errors.New("the report has lapsed, or was made in the future")
 )
 
@@ -105,8 +106,8 @@ func (h *Core) checkReport(sealed []byte) (row, error) {
 	if r.Until <= now || r.Made > now+flow.Time(skew) {
 		return row{}, ErrLapsed
 	}
-	if !h.spendQuota(member.Name) {
-		return row{}, ErrBudget
+	if err := h.spendQuota(member.Class, int64(len(e.Body))); err != nil {
+		return row{}, err
 	}
 	return row{
 		digest: dossier.ReportIDOf(e.From, e.Body), pattern: dossier.PatternIDOf(r.Pattern), text: r.Pattern,
@@ -140,7 +141,11 @@ func (h *Core) Submit(ctx context.Context, sealed [][]byte) ([]Outcome, error) {
 	for i, at := range p.at {
 		if p.fresh[i] {
 			out[at].Status = Accepted
+			continue
 		}
+		h.mu.Lock()
+		h.live[p.rows[i].class] -= int64(len(p.rows[i].body)) // it takes no room twice
+		h.mu.Unlock()
 	}
 	return out, nil
 }
@@ -167,34 +172,62 @@ func (h *Core) enqueue(ctx context.Context, p *pending) error {
 	}
 }
 
-// spendQuota takes one report from the member's budget of the day.
-func (h *Core) spendQuota(member string) bool {
+// spendQuota takes one report from the budget of an organisation for the day, and its
+// size from the organisation's share of what is kept.
+func (h *Core) spendQuota(class string, size int64) error {
 	today := h.now().UTC().Format(time.DateOnly)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if today != h.day {
 		h.day, h.counts = today, map[string]int{}
 	}
-	if h.counts[member] >= h.config.ReportsPerDay {
-		return false
+	switch {
+	case h.counts[class] >= h.config.ReportsPerDay:
+		return ErrBudget
+	case h.live[class]+size > h.config.ReportBytes:
+		return ErrShare
 	}
-	h.counts[member]++
-	return true
+	h.counts[class]++
+	h.live[class] += size
+	return nil
 }
 
 // countReports remembers today's budgets over a restart.
 func (h *Core) countReports(ctx context.Context) error {
 	now := h.now().UTC()
 	h.day = now.Format(time.DateOnly)
-	return h.db.View(ctx, func(tx *state.Tx) error {
+	err := h.db.View(ctx, func(tx *state.Tx) error {
 		return tx.Each(func(r *sql.Rows) error {
-			var member string
+			var class string
 			var n int
-			err := r.Scan(&member, &n)
-			h.counts[member] = n
+			err := r.Scan(&class, &n)
+			h.counts[class] = n
 			return err
-		}, `SELECT member, COUNT(*) FROM clearinghouse_report WHERE received >= ? GROUP BY member`, now.Truncate(24*time.Hour).UnixNano())
+		}, `SELECT class, COUNT(*) FROM clearinghouse_report WHERE received >= ? GROUP BY class`, now.Truncate(24*time.Hour).UnixNano())
 	})
+	return errors.Join(err, h.measureShares(ctx))
+}
+
+// measureShares adds up what each organisation's live reports take. A report that is on
+// its way to the disk may be left out until the next time.
+func (h *Core) measureShares(ctx context.Context) error {
+	live := map[string]int64{}
+	err := h.db.View(ctx, func(tx *state.Tx) error {
+		clear(live)
+		return tx.Each(func(r *sql.Rows) error {
+			var class string
+			var n int64
+			err := r.Scan(&class, &n)
+			live[class] = n
+			return err
+		}, `SELECT class, SUM(LENGTH(body)) FROM clearinghouse_report WHERE voided = 0 AND until > ? GROUP BY class`, h.now().UnixNano())
+	})
+	if err == nil {
+		h.mu.Lock()
+		h.live = live
+		h.mu.Unlock()
+	}
+	return err
 }
 
 // Withdraw takes a report back for the member who made it, under whichever of

@@ -10,6 +10,7 @@ package merge
 
 import (
 	"cmp"
+	"hash/maphash"
 	"maps"
 	"net/netip"
 	"slices"
@@ -60,13 +61,20 @@ type PatternGroup struct {
 	Hosts []AgreedHost
 }
 
-// Merger gathers reports. Memory grows with the hosts in them, about 180 bytes
-// for each host, pattern and class.
+// Merger gathers reports. Memory grows with the hosts that were added since the last
+// Settle, about 180 bytes for each host, pattern and class, and with the hosts agreed
+// on until then.
 type Merger struct {
 	rules    Thresholds
+	seed     maphash.Seed
 	classes  map[string]int32
 	patterns map[int]map[netip.Addr]*tally
+	standing map[int]map[netip.Addr]*tally
 }
+
+// Part is a share of all hosts: of Of shares of about the same size, that of number
+// Index. Which hosts are in it nobody can tell beforehand. The zero Part is all.
+type Part struct{ Index, Of int }
 
 // tally is one host under one pattern.
 type tally struct{ classes []sighting } // one per class
@@ -80,11 +88,14 @@ type sighting struct {
 
 // New returns an empty merger.
 func New(rules Thresholds) *Merger {
-	return &Merger{rules: rules, classes: map[string]int32{}, patterns: map[int]map[netip.Addr]*tally{}}
+	return &Merger{rules: rules, seed: maphash.MakeSeed(), classes: map[string]int32{}, patterns: map[int]map[netip.Addr]*tally{}, standing: map[int]map[netip.Addr]*tally{}}
 }
 
 // Add takes a report, which it does not keep.
-func (m *Merger) Add(v LiveReport) {
+func (m *Merger) Add(v LiveReport) { m.AddPart(v, Part{}) }
+
+// AddPart takes those hosts of a report that are in a part.
+func (m *Merger) AddPart(v LiveReport, part Part) {
 	class, ok := m.classes[v.Class]
 	if !ok {
 		class = int32(len(m.classes))
@@ -96,6 +107,9 @@ func (m *Merger) Add(v LiveReport) {
 		m.patterns[v.Pattern] = hosts
 	}
 	for _, h := range v.Report.Hosts {
+		if part.Of > 1 && maphash.Comparable(m.seed, h.Addr)%uint64(part.Of) != uint64(part.Index) {
+			continue
+		}
 		t := hosts[h.Addr]
 		if t == nil {
 			t = &tally{}
@@ -147,21 +161,28 @@ func (r *Thresholds) agreedUntil(t *tally) flow.Time {
 	return ends[max(r.Floor, 1)-1]
 }
 
-// Groups merges what was added. Groups are in the order of their oldest
-// pattern; patterns without an agreed host are left out.
-func (m *Merger) Groups() []PatternGroup {
-	standing := map[int]map[netip.Addr]*tally{}
+// Settle forgets the hosts that are not agreed on by what was added until now. All
+// that concerns these hosts and patterns must have been added.
+func (m *Merger) Settle() {
 	for p, hosts := range m.patterns {
 		for addr, t := range hosts {
 			if !m.rules.isAgreed(t) {
 				continue
 			}
-			if standing[p] == nil {
-				standing[p] = map[netip.Addr]*tally{}
+			if m.standing[p] == nil {
+				m.standing[p] = map[netip.Addr]*tally{}
 			}
-			standing[p][addr] = t
+			m.standing[p][addr] = t
 		}
 	}
+	m.patterns = map[int]map[netip.Addr]*tally{}
+}
+
+// Groups merges what was added. Groups are in the order of their oldest
+// pattern; patterns without an agreed host are left out.
+func (m *Merger) Groups() []PatternGroup {
+	m.Settle()
+	standing := m.standing
 	roots := m.rules.linkPatterns(standing)
 	members := map[int][]int{}
 	for _, p := range slices.Sorted(maps.Keys(standing)) {

@@ -146,6 +146,33 @@ func TestOrderDoesNotMatter(t *testing.T) {
 	})
 }
 
+// TestPartsMakeNoDifference: patterns that are added one after the other, each in parts,
+// give the groups of all that is added at once.
+func TestPartsMakeNoDifference(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var all []merge.LiveReport
+		for range rapid.IntRange(0, 20).Draw(t, "reports") {
+			hosts := rapid.SliceOfNDistinct(rapid.IntRange(1, 30), 1, 30, rapid.ID).Draw(t, "hosts")
+			all = append(all, merge.LiveReport{rapid.IntRange(1, 5).Draw(t, "pattern"), rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "class"), report(9, 2, hosts...)})
+		}
+		m := merge.New(rules)
+		for pattern := 1; pattern <= 5; pattern++ {
+			parts := rapid.IntRange(1, 4).Draw(t, "parts")
+			for i := range parts {
+				for _, v := range all {
+					if v.Pattern == pattern {
+						m.AddPart(v, merge.Part{Index: i, Of: parts})
+					}
+				}
+				m.Settle()
+			}
+		}
+		if diff := cmp.Diff(groups(rules, all...), m.Groups(), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+			t.Fatal(diff)
+		}
+	})
+}
+
 // TestOracle compares with the plain definition, computed for every pair.
 func TestOracle(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
