@@ -94,7 +94,7 @@ func TestStatus(t *testing.T) {
 		}
 		return of
 	}
-	want := map[string]string{"store": "attention", "sources": "ok", "decisions": "ok", "agents": "ok"}
+	want := map[string]string{"store": "attention", "sources": "ok", "database": "ok", "decisions": "ok", "agents": "ok"}
 	if diff := cmp.Diff(want, levels()); diff != "" {
 		t.Errorf("of an empty node (-want +got):\n%s", diff)
 	}

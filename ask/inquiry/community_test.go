@@ -178,9 +178,9 @@ func (c *community) relay(address, file string, k *identity.Key) (exchange.Endpo
 		c.Fatal(err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle(relay.NewService(b, func(p identity.Public) (relay.Standing, bool) {
-		return relay.Standing{Organisation: p.String(), Ask: true}, p == c.ours.Public() || p == c.other.Public()
-	}, silence).Handler())
+	mux.Handle(relay.NewService(b, relay.Dependencies{Member: func(p identity.Public) (relay.Membership, bool) {
+		return relay.Membership{Organisation: p.String(), Ask: true}, p == c.ours.Public() || p == c.other.Public()
+	}, Log: silence}).Handler())
 	s, err := exchange.Listen(address, k, mux, silence)
 	if err != nil {
 		c.Fatal(err)

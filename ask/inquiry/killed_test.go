@@ -92,9 +92,9 @@ func (r role) run() error {
 	if err != nil {
 		return err
 	}
-	service := relay.NewService(b, func(p identity.Public) (relay.Standing, bool) {
-		return relay.Standing{Organisation: p.String(), Ask: true}, true
-	}, silence)
+	service := relay.NewService(b, relay.Dependencies{Member: func(p identity.Public) (relay.Membership, bool) {
+		return relay.Membership{Organisation: p.String(), Ask: true}, true
+	}, Log: silence})
 	if err := service.Start(ctx); err != nil {
 		return err
 	}

@@ -26,8 +26,7 @@ import (
 // Service serves a relay over the network.
 type Service struct {
 	mailboxes *Mailboxes
-	standing  func(identity.Public) (Standing, bool)
-	log       *slog.Logger
+	deps      Dependencies
 	now       func() time.Time
 	group     *run.Group
 	messages  waiters // witnesses in Fetch
@@ -39,18 +38,24 @@ type Service struct {
 	failing error                     // why the last sweep failed
 }
 
-// Standing is what the roster says of a key.
-type Standing struct {
+// Membership is what the roster says of a key.
+type Membership struct {
 	// Organisation is the member's class.
 	Organisation string
 	// Ask says that it may ask.
 	Ask bool
 }
 
-// NewService serves a relay. Any key may register as a witness; standing is what
-// the roster says of a key now, and whether it says anything.
-func NewService(mailboxes *Mailboxes, standing func(identity.Public) (Standing, bool), log *slog.Logger) *Service {
-	return &Service{group: run.NewGroup(), mailboxes: mailboxes, standing: standing, log: log, now: time.Now, heard: map[identity.ID]time.Time{}, gate: admission.NewGate(admission.Limits{
+// Dependencies of a Service.
+type Dependencies struct {
+	// Member is what the roster says of a key now, and whether it lists it.
+	Member func(identity.Public) (Membership, bool)
+	Log    *slog.Logger
+}
+
+// NewService serves a relay. Any key may register as a witness.
+func NewService(mailboxes *Mailboxes, d Dependencies) *Service {
+	return &Service{group: run.NewGroup(), mailboxes: mailboxes, deps: d, now: time.Now, heard: map[identity.ID]time.Time{}, gate: admission.NewGate(admission.Limits{
 		// Most of these requests only wait for messages.
 		Places: 4096, Reading: 16, Bytes: 512 << 20, Body: int64(max(mailboxes.config.AnswerBytes, exchange.MaxMessage)) + 1<<20, Time: time.Minute,
 	})}
@@ -79,7 +84,7 @@ func refuseRequest(w http.ResponseWriter, r *http.Request, err error) {
 // anybody can make keys.
 func (s *Service) callerOf(r *http.Request) admission.Caller {
 	p, _ := exchange.Peer(r.Context())
-	if member, ok := s.standing(p); ok {
+	if member, ok := s.deps.Member(p); ok {
 		return admission.Caller{Name: member.Organisation, Known: true}
 	}
 	if r.URL.Path == exchangev1connect.RelayServiceAnswerMessageProcedure {
@@ -132,9 +137,9 @@ func (s *Service) sweep(ctx context.Context) {
 			return
 		}
 		if was := s.setFailing(err); err != nil {
-			s.log.Warn("delete expired messages failed; trying again", "err", err)
+			s.deps.Log.Warn("delete expired messages failed; trying again", "err", err)
 		} else if was != nil {
-			s.log.Info("the relay's database works again")
+			s.deps.Log.Info("the relay's database works again")
 		}
 		select {
 		case <-ctx.Done():
@@ -219,7 +224,7 @@ func (h handler) callerID(ctx context.Context) identity.ID {
 // requireDetective is the caller and its organisation if it may ask.
 func (h handler) requireDetective(ctx context.Context) (Sender, error) {
 	if p, ok := exchange.Peer(ctx); ok {
-		if m, ok := h.s.standing(p); ok && m.Ask {
+		if m, ok := h.s.deps.Member(p); ok && m.Ask {
 			return Sender{p.ID(), m.Organisation}, nil
 		}
 	}
@@ -236,7 +241,7 @@ func (h handler) RegisterWitness(ctx context.Context, r *exchangev1.RegisterWitn
 		return nil, connect.NewError(connect.CodePermissionDenied, errors.New("this card belongs to another witness"))
 	}
 	w := Registrant{Key: card.Key.ID()}
-	_, w.Member = h.s.standing(card.Key)
+	_, w.Member = h.s.deps.Member(card.Key)
 	if info, ok := connect.CallInfoForHandlerContext(ctx); ok {
 		if at, err := netip.ParseAddrPort(info.Peer().Addr); err == nil {
 			w.Address = at.Addr().Unmap().WithZone("")

@@ -49,9 +49,9 @@ func serve(t *testing.T) *served {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.service = relay.NewService(b, func(p identity.Public) (relay.Standing, bool) {
-		return relay.Standing{Organisation: "org:college", Ask: true}, p == s.detective.Public()
-	}, silence)
+	s.service = relay.NewService(b, relay.Dependencies{Member: func(p identity.Public) (relay.Membership, bool) {
+		return relay.Membership{Organisation: "org:college", Ask: true}, p == s.detective.Public()
+	}, Log: silence})
 	if err := s.service.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

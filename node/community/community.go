@@ -122,7 +122,7 @@ func New(c Configuration, p run.Program) (*Community, error) {
 		if err != nil {
 			return nil, err
 		}
-		r := relay.NewService(mailboxes, m.standing, log("relay"))
+		r := relay.NewService(mailboxes, relay.Dependencies{Member: m.membership, Log: log("relay")})
 		m.admin.AddStatus(r.Status)
 		path, handler := r.Handler()
 		handlers[path] = handler
@@ -141,13 +141,13 @@ func New(c Configuration, p run.Program) (*Community, error) {
 	return m, nil
 }
 
-// standing is what the roster says of a key.
-func (m *Community) standing(p identity.Public) (relay.Standing, bool) {
+// membership is what the roster says of a key.
+func (m *Community) membership(p identity.Public) (relay.Membership, bool) {
 	member, err := m.server.Member(p.ID(), 0)
 	if err != nil {
-		return relay.Standing{}, false
+		return relay.Membership{}, false
 	}
-	return relay.Standing{Organisation: member.Class, Ask: member.Roles&roster.Ask != 0}, true
+	return relay.Membership{Organisation: member.Class, Ask: member.Roles&roster.Ask != 0}, true
 }
 
 // refreshOutputs makes the outputs follow a batch.
