@@ -163,7 +163,7 @@ func (b *batch) mergePattern(tx *state.Tx, k *known) error {
 				return fmt.Errorf("a stored report is damaged: %w", err)
 			}
 			k.hidden = k.hidden || !report.Disclose
-			b.merger.AddPart(merge.LiveReport{Pattern: k.row, Class: class, Report: &report}, merge.Part{Index: i, Of: parts})
+			b.merger.AddPart(merge.LiveReport{Pattern: k.row, Class: class, Report: &report}, merge.HostShare{Index: i, Of: parts})
 			return nil
 		}, `SELECT class, body FROM clearinghouse_report WHERE pattern = ? AND voided = 0 AND until > ?`, k.id[:], int64(b.now))
 		if err != nil {

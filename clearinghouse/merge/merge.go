@@ -72,9 +72,9 @@ type Merger struct {
 	standing map[int]map[netip.Addr]*tally
 }
 
-// Part is a share of all hosts: of Of shares of about the same size, that of number
-// Index. Which hosts are in it nobody can tell beforehand. The zero Part is all.
-type Part struct{ Index, Of int }
+// HostShare is a share of all hosts: of Of shares of about the same size, that of number
+// Index. Which hosts are in it nobody can tell beforehand. The zero HostShare is all.
+type HostShare struct{ Index, Of int }
 
 // tally is one host under one pattern.
 type tally struct{ classes []sighting } // one per class
@@ -92,10 +92,10 @@ func New(rules Thresholds) *Merger {
 }
 
 // Add takes a report, which it does not keep.
-func (m *Merger) Add(v LiveReport) { m.AddPart(v, Part{}) }
+func (m *Merger) Add(v LiveReport) { m.AddPart(v, HostShare{}) }
 
-// AddPart takes those hosts of a report that are in a part.
-func (m *Merger) AddPart(v LiveReport, part Part) {
+// AddPart takes those hosts of a report that are in a share.
+func (m *Merger) AddPart(v LiveReport, share HostShare) {
 	class, ok := m.classes[v.Class]
 	if !ok {
 		class = int32(len(m.classes))
@@ -107,7 +107,7 @@ func (m *Merger) AddPart(v LiveReport, part Part) {
 		m.patterns[v.Pattern] = hosts
 	}
 	for _, h := range v.Report.Hosts {
-		if part.Of > 1 && maphash.Comparable(m.seed, h.Addr)%uint64(part.Of) != uint64(part.Index) {
+		if share.Of > 1 && maphash.Comparable(m.seed, h.Addr)%uint64(share.Of) != uint64(share.Index) {
 			continue
 		}
 		t := hosts[h.Addr]

@@ -161,7 +161,7 @@ func TestPartsMakeNoDifference(t *testing.T) {
 			for i := range parts {
 				for _, v := range all {
 					if v.Pattern == pattern {
-						m.AddPart(v, merge.Part{Index: i, Of: parts})
+						m.AddPart(v, merge.HostShare{Index: i, Of: parts})
 					}
 				}
 				m.Settle()
