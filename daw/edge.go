@@ -91,7 +91,7 @@ func (e *Edge) Request(now flow.Time, c *Conn) RequestVerdict {
 	e.requests.prefetchLine(hash)
 	s := e.hosts.findSource(k)
 	v := e.judgeRequest(t, k, c, &s)
-	if v.IsLimit() && e.isKnownService(c) {
+	if v.IsLimit() && e.answered.has(serviceOf(c)) {
 		e.counts.Known++
 		v = Forward
 	}
@@ -165,23 +165,25 @@ func (e *Edge) networkQuota() quota {
 	return quota{omega: phi, lambda: e.p.Lambda, size: min(e.p.Bucket, phi/2)}
 }
 
-// Success counts a SYN-ACK that answers a request.
-func (e *Edge) Success(now flow.Time, c *Conn) {
+// Success counts a SYN-ACK that answers a request; the outcome is Ignored, Counted
+// or Forged.
+func (e *Edge) Success(now flow.Time, c *Conn) ReplyOutcome {
 	t := e.advanceClock(now)
 	if !e.scope.watchesConn(c) {
-		return
+		return Ignored
 	}
 	k := keyOf(c.Src)
 	hash := c.hashWith(k, keyOf(c.Dst), e.p.Seed)
 	e.requests.prefetchLine(hash)
 	s := e.hosts.findSource(k)
 	if e.requests.takeRequest(t, hash, c.Seq, true) == forged {
-		return
+		return Forged
 	}
 	e.waiting.replied = t
-	e.answered.add(c)
+	e.answered.add(serviceOf(c))
 	e.counts.Successes++
 	*s.successCount()++
+	return Counted
 }
 
 // FailureKind is what reported a failure.
@@ -234,7 +236,7 @@ func (e *Edge) countFailure(t flow.Time, kind FailureKind, c *Conn) ReplyOutcome
 	if kind != Silent {
 		e.waiting.replied = t
 	}
-	e.answered.remove(c)
+	e.answered.remove(serviceOf(c))
 	if !e.recent.addAddr(d) {
 		return Recent
 	}

@@ -5,12 +5,13 @@ import (
 	"errors"
 	"hash/crc32"
 	"math"
+	"net/netip"
 
 	"dragnet/flow"
 )
 
 // snapshotHead starts a snapshot and carries its version.
-const snapshotHead = "dragnet daw edge 2\n"
+const snapshotHead = "dragnet daw edge 3\n"
 
 // Snapshot encodes the state of an edge, except the requests waiting for
 // replies: an agent that restarts continues with the same counts, limits and
@@ -27,8 +28,8 @@ func (e *Edge) Snapshot() []byte {
 		w.writeTier(&e.prefixes[i])
 	}
 	w.writeRecent(&e.recent)
-	w.writeRecent(&e.answered.today)
-	w.writeRecent(&e.answered.before)
+	w.writeServices(&e.answered.today)
+	w.writeServices(&e.answered.before)
 	s := &e.spatial
 	w.writeBucket(&s.bucket)
 	w.writeBool(s.active)
@@ -68,8 +69,8 @@ func Restore(p Parameters, s Scope, now flow.Time, snapshot []byte) (*Edge, erro
 		r.readTier(&e.prefixes[i])
 	}
 	r.readRecent(&e.recent)
-	r.readRecent(&e.answered.today)
-	r.readRecent(&e.answered.before)
+	r.readServices(&e.answered.today)
+	r.readServices(&e.answered.before)
 	r.readBucket(&e.spatial.bucket)
 	e.spatial.active = r.u8() != 0
 	e.spatial.count, e.spatial.members, e.spatial.asked, e.spatial.dropped = r.u64(), int(r.u64()), r.u64(), r.u64()
@@ -159,6 +160,32 @@ func (w *writer) writeRecent(l *recent) {
 	w.u64(l.inserted, uint64(len(kept)))
 	for _, k := range kept {
 		w.u64(k.hi, k.lo)
+	}
+}
+
+// writeServices lists them with the oldest first.
+func (w *writer) writeServices(l *services) {
+	var kept []netip.AddrPort
+	for i := range l.ring {
+		if s, ok := l.serviceAt((l.next + i) % len(l.ring)); ok {
+			kept = append(kept, s)
+		}
+	}
+	w.u64(uint64(len(kept)))
+	for _, s := range kept {
+		k := keyOf(s.Addr())
+		w.u64(k.hi, k.lo)
+		w.u32(uint32(s.Port()))
+	}
+}
+
+func (r *reader) readServices(l *services) {
+	for range r.readLength(20) {
+		k := key{r.u64(), r.u64()}
+		s := netip.AddrPortFrom(k.toAddr(), uint16(r.u32()))
+		if slot := l.next; len(l.ring) > 0 && l.addAddr(serviceKey(s)) {
+			l.ports[slot] = s.Port()
+		}
 	}
 }
 

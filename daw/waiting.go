@@ -9,6 +9,7 @@ type waiting struct {
 	first, used int
 	after       flow.Time
 	replied     flow.Time // when any reply was last seen
+	paused      flow.Time // until when silence says nothing
 }
 
 type pending struct {
@@ -55,7 +56,7 @@ func (e *Edge) countSilences(now flow.Time) {
 	w := &e.waiting
 	for w.used > 0 && now-w.ring[w.first].at >= w.after {
 		p := w.pop()
-		if now-w.replied > evident || !e.requests.isWaiting(now, p.hash, p.seq) {
+		if now-w.replied > evident || now < w.paused || !e.requests.isWaiting(now, p.hash, p.seq) {
 			continue
 		}
 		c := Conn{Src: p.src.toAddr(), Dst: p.dst.toAddr(), SrcPort: p.ports[0], DstPort: p.ports[1], Seq: p.seq}
@@ -65,6 +66,14 @@ func (e *Edge) countSilences(now flow.Time) {
 			e.counts.Silences++
 		}
 	}
+}
+
+// PauseSilence has requests without a reply not count until then: some replies
+// come by another edge, which is not heard. A pause that is in force is not cut
+// short.
+func (e *Edge) PauseSilence(now, until flow.Time) {
+	t := e.advanceClock(now)
+	e.waiting.paused = max(e.waiting.paused, t+(until-now))
 }
 
 // isWaiting reports whether a request has had no reply so far.

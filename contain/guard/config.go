@@ -54,6 +54,8 @@ type Configuration struct {
 	Station bool `yaml:"station"`
 	// Channel configures the connection of an enrolled agent to its node.
 	Channel channel.Configuration `yaml:"channel"`
+	// Edges are the other edges of the same customer network.
+	Edges EdgesConfiguration `yaml:"edges"`
 	// Report is the interval between reports to the station.
 	Report time.Duration `yaml:"report"`
 	// State is the folder of the state that survives a restart and of
@@ -113,6 +115,11 @@ func (c *Configuration) Validate() error {
 	}
 	p.Check(c.Most >= 1, "most", "is %d; want at least 1 address", c.Most)
 	p.Check(c.Holds >= 1 && c.Holds <= 1<<20, "holds", "is %d; want 1 to %d sources", c.Holds, 1<<20)
+	p.Section("edges", c.Edges.Validate())
+	limits := c.Limits.Split(c.Edges.count())
+	if _, err := limits.Validate(); err != nil && c.Edges.count() > 1 {
+		p.Section("edges", fmt.Errorf("peers: divided by %d edges: limits.%w", c.Edges.count(), err))
+	}
 	p.Section("validation", c.Validation.Validate())
 	p.Check(c.Validation.isValidated() || !c.Standing.Enforce, "validation", "is empty: name who validates source addresses ('by'), or the stations they are bound to ('bindings'); "+
 		"else anybody can have a neighbour held back, so that enforcement is refused")

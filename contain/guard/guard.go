@@ -44,10 +44,15 @@ type Guard struct {
 	drops           uint64 // number of the next drop of a firewall
 
 	holds   map[netip.Prefix]*heldSource
-	fresh   []nft.Hold // not at the router yet
-	warned  flow.Time  // when to say again that there is no room for holds
-	release bool       // the router must release all holds
-	changed bool       // decisions differ from those last given to the router
+	fresh   []nft.Hold              // not at the router yet
+	routed  map[netip.AddrPort]bool // services that the router lets held sources reach
+	touched map[netip.AddrPort]bool // whose state may differ from that
+	warned  flow.Time               // when to say again that there is no room for holds
+	release bool                    // the router must release all holds
+	changed bool                    // decisions differ from those last given to the router
+
+	elsewhere []edgeReply // replies to requests that left by another edge
+	leftOut   bool        // there were more
 
 	event func(Action)
 	stats Stats
@@ -62,6 +67,9 @@ type Stats struct {
 	Held, Refused uint64
 	// Fragments were dropped because they hide the flags of a TCP segment.
 	Fragments uint64
+	// Shared replies came by another edge; Unshared ones that came here and may
+	// belong to another were too many to be passed on.
+	Shared, Unshared uint64
 }
 
 // New makes a guard whose time starts at now; event is called for each action,
@@ -70,6 +78,7 @@ func New(c Configuration, now flow.Time, snapshot []byte, event func(Action)) (*
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
+	c.Limits = c.Limits.Split(c.Edges.count())
 	g := &Guard{
 		c: c, scope: c.watchedScope(), next: now, allow: slices.Clone(c.Allow), inForce: map[string]bool{},
 		holds: map[netip.Prefix]*heldSource{}, event: event, stationed: c.Station, changed: true,
@@ -87,6 +96,10 @@ func New(c Configuration, now flow.Time, snapshot []byte, event func(Action)) (*
 		return nil, err
 	}
 	g.bindSources()
+	if c.Standing.Enforce || c.Station {
+		g.routed, g.touched = map[netip.AddrPort]bool{}, map[netip.AddrPort]bool{}
+		g.edge.OnService(func(s netip.AddrPort) { g.touched[s] = true })
+	}
 	if c.Standing.By != "" {
 		g.configured = c.Standing.makeDecision(now)
 		g.standing = g.configured
@@ -122,7 +135,7 @@ func (g *Guard) Packet(now flow.Time, p *packet.Packet, from Path) bool {
 	case p.Proto == flow.TCP:
 		return g.countSegment(now, p, from)
 	case (p.Proto == flow.ICMP || p.Proto == flow.ICMPv6) && !from.Inside:
-		g.countICMP(now, p)
+		g.countICMP(now, p, from)
 	}
 	return true
 }
@@ -146,11 +159,11 @@ func (g *Guard) countSegment(now flow.Time, p *packet.Packet, from Path) bool {
 		return g.judgeRequest(now, p, from)
 	case from.Inside:
 	case flags == flow.SYN|flow.ACK:
-		g.edge.Success(now, answeredConn(p))
+		g.countReply(now, edgeReply{success, *answeredConn(p)}, from)
 	case flags == flow.RST|flow.ACK:
 		// Only a RST that answers a SYN acknowledges it (RFC 9293, section
 		// 3.5.2); one that aborts a connection has another number.
-		g.edge.Failure(now, daw.Reset, answeredConn(p))
+		g.countReply(now, edgeReply{reset, *answeredConn(p)}, from)
 	}
 	return true
 }
@@ -172,12 +185,12 @@ func answeredConn(p *packet.Packet) *daw.Conn {
 	return &daw.Conn{Src: p.Dst, Dst: p.Src, SrcPort: p.DstPort, DstPort: p.SrcPort, Seq: p.Ack - 1}
 }
 
-func (g *Guard) countICMP(now flow.Time, p *packet.Packet) {
+func (g *Guard) countICMP(now flow.Time, p *packet.Packet, from Path) {
 	if !meansUnreachable(p) {
 		return
 	}
 	if q, ok := p.Quoted(); ok && q.Proto == flow.TCP && q.Src == p.Dst {
-		g.edge.Failure(now, daw.Unreachable, &daw.Conn{Src: q.Src, Dst: q.Dst, SrcPort: q.SrcPort, DstPort: q.DstPort, Seq: q.Seq})
+		g.countReply(now, edgeReply{unreachable, daw.Conn{Src: q.Src, Dst: q.Dst, SrcPort: q.SrcPort, DstPort: q.DstPort, Seq: q.Seq}}, from)
 	}
 }
 

@@ -17,8 +17,8 @@ import (
 
 // metrics of a role. They are updated once a minute, with the log.
 type metrics struct {
-	packets, missed, holds, refused, fragments           prometheus.Counter
-	failures, limited, blocked, held, requested, spoofed prometheus.Gauge
+	packets, missed, holds, refused, fragments, shared, unshared prometheus.Counter
+	failures, limited, blocked, held, requested, spoofed         prometheus.Gauge
 
 	// Counts at the last update.
 	stats      Stats
@@ -40,6 +40,8 @@ func (m *metrics) register(a *admin.Server) {
 	m.holds = make.Counter("holds_total", "Times that a source began to be held back.")
 	m.refused = make.Counter("refused_requests_total", "Requests of sources at their limit that passed, since 'holds' sources were held back already.")
 	m.fragments = make.Counter("fragments_dropped_total", "Fragments that hide the flags of a TCP segment.")
+	m.shared = make.Counter("replies_shared_total", "Replies that came by another edge.")
+	m.unshared = make.Counter("replies_not_shared_total", "Replies that may belong to another edge and were too many to pass on.")
 	m.spoofed = make.Gauge("spoofed_requests_today", "Requests whose source is bound to another station.")
 	m.requested = make.Gauge("requests_today", "Requests of watched sources since midnight.")
 	m.failures = make.Gauge("failures_today", "Failures counted since midnight.")
@@ -60,6 +62,8 @@ func (m *metrics) update(r *daw.EdgeReport, s Stats, missed uint64, held int) {
 	m.holds.Add(float64(s.Held - m.stats.Held))
 	m.refused.Add(float64(s.Refused - m.stats.Refused))
 	m.fragments.Add(float64(s.Fragments - m.stats.Fragments))
+	m.shared.Add(float64(s.Shared - m.stats.Shared))
+	m.unshared.Add(float64(s.Unshared - m.stats.Unshared))
 	m.spoofed.Set(float64(r.Verdicts[daw.Spoofed]))
 	m.missed.Add(float64(missed - m.missedThen))
 	m.stats, m.missedThen = s, missed

@@ -216,6 +216,8 @@ type Plan struct {
 	// Release removes all earlier holds before Holds.
 	Release bool
 	Ports   []uint16
+	// Answering begin, and Ceased cease, to be services that held sources may reach.
+	Answering, Ceased []netip.AddrPort
 }
 
 // Plan returns what has changed since the last call.
@@ -225,7 +227,29 @@ func (g *Guard) Plan(now flow.Time) Plan {
 	if p.Changed {
 		p.Decisions = g.permittedDecisions(now)
 	}
+	g.planServices(&p)
 	return p
+}
+
+// servicesPerPlan bounds the changes of services that one plan holds; the rest are
+// in the next.
+const servicesPerPlan = 4096
+
+func (g *Guard) planServices(p *Plan) {
+	for s := range g.touched {
+		if len(p.Answering)+len(p.Ceased) == servicesPerPlan {
+			return
+		}
+		delete(g.touched, s)
+		switch answers := g.edge.Answers(s); {
+		case answers && !g.routed[s]:
+			g.routed[s] = true
+			p.Answering = append(p.Answering, s)
+		case !answers && g.routed[s]:
+			delete(g.routed, s)
+			p.Ceased = append(p.Ceased, s)
+		}
+	}
 }
 
 // permittedDecisions are the decisions the router may apply: the allow list and

@@ -37,6 +37,8 @@ type Role struct {
 	reader  *live.Reader
 	router  *nft.Router // nil: blocks nothing
 	journal *journal
+	link    *edgeLink // nil: this is the only edge
+	missing int       // peers not heard, when last told
 
 	applied []dossier.Receipt
 	ports   bool // set at the router
@@ -105,6 +107,9 @@ func (r *Role) Start(context.Context) error {
 		return errors.Join(err, r.closeParts())
 	}
 	r.group.Go(r.run)
+	if r.link != nil {
+		r.group.Go(r.link.run)
+	}
 	r.logValidation()
 	r.log.Info("guard started", "interface", r.c.Live.Interface, "enforce", r.c.Standing.Enforce, "station", r.station != nil)
 	return nil
@@ -151,12 +156,17 @@ func (r *Role) openParts(now flow.Time) (err error) {
 	if len(r.c.Validation.Bindings) > 0 && r.reader.LinkType() != packet.LinkEthernet {
 		return fmt.Errorf("validation.bindings: %s is not an Ethernet interface, so that stations are not known there", r.c.Live.Interface)
 	}
+	if r.c.Edges.count() > 1 {
+		if r.link, err = openLink(r.c.Edges); err != nil {
+			return err
+		}
+	}
 	if r.c.Standing.Enforce || r.station != nil {
 		if r.router, err = nft.Open(r.c.Name); err != nil {
 			return err
 		}
 		// Holds of an earlier run are made again if needed.
-		if err := errors.Join(r.router.Release(), r.router.SetIngress(nil), r.updateRouter(now)); err != nil {
+		if err := errors.Join(r.router.Release(), r.router.ClearServices(), r.router.SetIngress(nil), r.updateRouter(now)); err != nil {
 			return err
 		}
 	}
@@ -229,6 +239,9 @@ func (r *Role) closeParts() error {
 	}
 	if r.router != nil {
 		err = errors.Join(err, r.router.Close())
+	}
+	if r.link != nil {
+		err = errors.Join(err, r.link.close())
 	}
 	if r.journal != nil {
 		err = errors.Join(err, r.journal.close())

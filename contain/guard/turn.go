@@ -36,6 +36,9 @@ func (r *Role) tick(ctx context.Context, now flow.Time) error {
 	default:
 	}
 	r.receivePolicy(now)
+	if r.link != nil {
+		r.shareReplies(now)
+	}
 	if err := r.updateRouter(now); err != nil {
 		return err
 	}
@@ -53,6 +56,32 @@ func (r *Role) tick(ctx context.Context, now flow.Time) error {
 		}
 	}
 	return nil
+}
+
+// shareReplies exchanges replies with the other edges. While one is not heard,
+// requests that wait for a reply may have had it there.
+func (r *Role) shareReplies(now flow.Time) {
+	for more := true; more; {
+		select {
+		case all := <-r.link.in:
+			r.guard.takeShared(now, all)
+		default:
+			more = false
+		}
+	}
+	deaf, missing := r.link.isDeaf(now)
+	if deaf {
+		r.guard.deaf(now)
+	}
+	switch {
+	case len(missing) > 0 && r.missing == 0:
+		r.log.Warn("another edge is not heard: requests without a reply do not count until it is", "edges", missing)
+	case len(missing) == 0 && r.missing > 0:
+		r.log.Info("all other edges are heard again")
+	}
+	r.missing = len(missing)
+	all, leftOut := r.guard.takeElsewhere()
+	r.link.send(now, all, leftOut)
 }
 
 // updateRouter applies what has changed to the router.
@@ -81,7 +110,7 @@ func (r *Role) updateRouter(now flow.Time) error {
 	if plan.Changed && err == nil {
 		r.applied, err = r.router.Apply(now, plan.Decisions)
 	}
-	return errors.Join(err, r.router.Hold(plan.Holds))
+	return errors.Join(err, r.router.Services(plan.Answering, plan.Ceased), r.router.Hold(plan.Holds))
 }
 
 // sendReport sends a report; receivePolicy takes the answer.

@@ -16,6 +16,7 @@ import (
 // since the intervals of a set must not overlap.
 type heldSets struct {
 	v4, v6, ports *nftables.Set
+	services      [2]*nftables.Set // that answered lately, IPv4 and IPv6
 	prefixes      [len(heldBits)]*nftables.Set
 }
 
@@ -34,20 +35,30 @@ func newHeldSets(table *nftables.Table) heldSets {
 		v4: set("held4", nftables.TypeIPAddr, false), v6: set("held6", nftables.TypeIP6Addr, false),
 		ports: &nftables.Set{Table: table, Name: "ports", KeyType: nftables.TypeInetService, Interval: true},
 	}
+	for i, kind := range []nftables.SetDatatype{nftables.TypeIPAddr, nftables.TypeIP6Addr} {
+		h.services[i] = &nftables.Set{
+			Table: table, Name: answeredName[i], Concatenation: true, KeyType: nftables.MustConcatSetType(kind, nftables.TypeInetService),
+		}
+	}
 	for i, bits := range heldBits {
 		h.prefixes[i] = set(fmt.Sprint("held", bits), nftables.TypeIP6Addr, true)
 	}
 	return h
 }
 
-// buildHeld queues the sets, and rules "ip saddr @held4 tcp dport @ports tcp
+// buildHeld queues the sets, and rules "ip daddr . tcp dport @answered4 accept" and
+// "ip saddr @held4 tcp dport @ports tcp
 // flags & (syn | ack) == syn drop".
 func (r *Router) buildHeld(chain *nftables.Chain) error {
 	h := &r.held
-	for _, set := range append(h.sources(), h.ports) {
+	for _, set := range append(h.sources(), h.ports, h.services[0], h.services[1]) {
 		if err := r.conn.AddSet(set, nil); err != nil {
 			return fmt.Errorf("nftables: set %s: %w", set.Name, err)
 		}
+	}
+	for i, set := range h.services {
+		exprs := append(matchService(set, i == 1), &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictAccept})
+		r.conn.AddRule(&nftables.Rule{Table: r.table, Chain: chain, Exprs: exprs})
 	}
 	for _, set := range h.sources() {
 		exprs := append(matchSource(set, set != h.v4), tcpOpens()...)

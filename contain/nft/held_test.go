@@ -111,3 +111,64 @@ func TestNestedPrefixesAreHeld(t *testing.T) {
 		t.Errorf("held %v, %v; want three", held, err)
 	}
 }
+
+// A held source reaches the services that answered lately, until they no longer do.
+func TestHeldSourcesReachServicesThatAnswered(t *testing.T) {
+	s := newStreet(t)
+	if err := s.r.Ports([]uint16{7}); err != nil {
+		t.Fatal(err)
+	}
+	services := []netip.AddrPort{netip.MustParseAddrPort(server4 + ":7"), netip.MustParseAddrPort("[" + server6 + "]:7")}
+	for i := range 1000 { // more than one message holds
+		services = append(services, netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}), 80))
+	}
+	check := func(when string, want bool) {
+		t.Helper()
+		for _, to := range []string{server4, server6} {
+			if _, err := dial(t, s.client, to); (err == nil) != want {
+				t.Errorf("%s: %s: %v", when, to, err)
+			}
+		}
+	}
+	if err := s.r.Hold([]Hold{{netip.MustParsePrefix(client4 + "/32"), time.Minute}, {netip.MustParsePrefix(client6 + "/128"), time.Minute}}); err != nil {
+		t.Fatal(err)
+	}
+	check("held", false)
+	if err := s.r.Services(services, nil); err != nil {
+		t.Fatal(err)
+	}
+	check("known", true)
+	if err := s.r.Services([]netip.AddrPort{netip.MustParseAddrPort(server4 + ":8")}, services); err != nil {
+		t.Fatal(err)
+	}
+	check("failed", false)
+	if err := s.r.Services(services, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.r.ClearServices(); err != nil {
+		t.Fatal(err)
+	}
+	check("cleared", false)
+	// A block leaves no way out.
+	if _, err := s.r.Apply(now(), []dossier.Decision{blocking(client4+"/32", time.Minute), blocking(client6+"/128", time.Minute)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.r.Services(services, nil); err != nil {
+		t.Fatal(err)
+	}
+	check("blocked", false)
+}
+
+// The table of an earlier version is made anew.
+func TestOldTableIsReplaced(t *testing.T) {
+	s := newStreet(t)
+	if _, err := s.router.Run(t.Context(), "nft", "add table inet dragnet; add chain inet dragnet forward { type filter hook forward priority 0; policy drop; }"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.r.Services([]netip.AddrPort{netip.MustParseAddrPort(server4 + ":7")}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := dial(t, s.client, server4); err != nil {
+		t.Errorf("the old table still acts: %v", err)
+	}
+}

@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/google/nftables"
@@ -42,6 +43,8 @@ type Router struct {
 	table *nftables.Table
 	sets  [2]*nftables.Set // IPv4, IPv6
 	held  heldSets
+
+	current bool // the table, if there is one, is this version's
 }
 
 // Open connects to the kernel, from the calling thread's network namespace. It
@@ -103,8 +106,22 @@ func (r *Router) Apply(now flow.Time, decisions []dossier.Decision) ([]dossier.R
 // ensureTable queues the creation of the table if it does not exist.
 func (r *Router) ensureTable() error {
 	there, err := r.tableExists()
-	if err != nil || there {
+	if err != nil {
 		return err
+	}
+	if there && !r.current {
+		// A table that an earlier version left lacks what is needed now.
+		sets, err := r.conn.GetSets(r.table)
+		if err != nil {
+			return fmt.Errorf("nftables: list sets: %w", err)
+		}
+		if there = slices.ContainsFunc(sets, func(s *nftables.Set) bool { return s.Name == answeredName[0] }); !there {
+			r.conn.DelTable(r.table)
+		}
+	}
+	r.current = true
+	if there {
+		return nil
 	}
 	return r.buildTable()
 }

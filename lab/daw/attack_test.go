@@ -1,8 +1,10 @@
 package daw_test
 
 import (
+	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -28,15 +30,7 @@ type attacker struct {
 // startAlone runs a guard at edge 1 without a station, with more configuration.
 func (l *isp) startAlone(more string) *attacker {
 	l.t.Helper()
-	l.write("edge1.yaml", fmt.Sprintf(`
-name: edge1
-every: 1s
-state: %[1]s/edge1
-live: {interface: inside}
-scope: {sources: [10.1.0.0/24], ports: [80]}
-standing: {by: the lab, why: attacks on the guard, enforce: true, most: 2}
-limits: {omega: %[2]d, bucket: 10, lambda: 1, phi: 0, entries: 4096, records: 4096, requests: 65536}
-%[3]s`, l.dir, omega, more))
+	l.write("edge1.yaml", l.aloneConfig(1, "inside", more))
 	l.startGuard(0)
 	a := &attacker{l: l, router: hardware(l, l.edges[0], "inside")}
 	var err error
@@ -45,6 +39,18 @@ limits: {omega: %[2]d, bucket: 10, lambda: 1, phi: 0, entries: 4096, records: 40
 	}
 	l.t.Cleanup(func() { a.sender.Close() })
 	return a
+}
+
+func (l *isp) aloneConfig(edge int, inside, more string) string {
+	return fmt.Sprintf(`
+name: edge%[1]d
+every: 1s
+state: %[2]s/edge%[1]d
+live: {interface: %[3]s}
+scope: {sources: [10.%[1]d.0.0/24], ports: [80]}
+standing: {by: the lab, why: attacks on the guard, enforce: true, most: 2}
+limits: {omega: %[4]d, bucket: 10, lambda: 1, phi: 0, entries: 4096, records: 4096, requests: 65536}
+%[5]s`, edge, l.dir, inside, omega, more)
 }
 
 // hardware is the Ethernet address of an interface.
@@ -246,5 +252,83 @@ func TestNoEnforcementWithoutValidation(t *testing.T) {
 	out, err := l.edges[0].Run(t.Context(), l.agent, "run", "guard", "--config", l.dir+"/bare.yaml")
 	if err == nil || !strings.Contains(out+err.Error(), "name who validates source addresses") {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// A page with 150 dead images costs its visitor no connection to what answered
+// somebody here before, though it is held back.
+func TestPageWithDeadImages(t *testing.T) {
+	testkit.Long(t)
+	t.Parallel()
+	l := newISP(t)
+	a := l.startAlone("validation: {by: the lab}\n")
+	l.visit(0, 30) // somebody else's visit
+	arrived := l.watchCore("10.1.0.20")
+	for n := range 150 {
+		a.send(a.sender.MAC, ends{"10.1.0.20", target(n), uint16(10_000 + n), 80}, layers.TCP{Seq: uint32(n), SYN: true})
+		time.Sleep(pace)
+	}
+	l.await(5*time.Second, "the visitor is held back", func() bool { return len(l.listed(0, "held4")) == 1 })
+	before := arrived.Load()
+	for range 30 {
+		l.visit(0, 20)
+	}
+	time.Sleep(300 * time.Millisecond)
+	visits := arrived.Load() - before
+	for n := range 150 { // and it gains no scans by that
+		a.send(a.sender.MAC, ends{"10.1.0.20", target(1000 + n), uint16(20_000 + n), 80}, layers.TCP{Seq: uint32(n), SYN: true})
+		time.Sleep(pace)
+	}
+	time.Sleep(time.Second)
+	if scans := arrived.Load() - before - visits; scans > 10 {
+		t.Errorf("%d of 150 scans passed while the visitor was held back", scans)
+	}
+	// A service that never answered anybody here is out of reach meanwhile.
+	t.Logf("%d SYNs of 30 visits arrived", visits)
+}
+
+// Requests leave by edge 1, and their refusals come by edge 2.
+func TestAsymmetricRouting(t *testing.T) {
+	testkit.Long(t)
+	t.Parallel()
+	l := newISP(t)
+	prefix, addr := netip.MustParsePrefix, netip.MustParseAddr
+	err := errors.Join(
+		l.net.Wire(l.customers[0], "eth1", l.edges[1], "inside2"),
+		l.edges[1].Address("inside2", prefix("10.3.0.1/24")), l.customers[0].Address("eth1", prefix("10.3.0.2/24")),
+		l.edges[1].Route(prefix("10.1.0.0/24"), addr("10.3.0.2")), l.core.Forward(),
+	)
+	for _, n := range []*netlab.Node{l.customers[0], l.edges[1], l.core} {
+		err = errors.Join(err, n.Sysctl("net.ipv4.conf.all.rp_filter", "0"))
+	}
+	if err == nil {
+		_, err = l.core.Run(t.Context(), "ip", "route", "replace", "10.1.0.0/24", "via", "172.16.2.2")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.write("key", strings.Repeat("k", 40))
+	const edges = "edges: {listen: \"172.16.%d.2:9125\", peers: [\"172.16.%d.2:9125\"], key: %s/key}\n"
+	a := l.startAlone("validation: {by: the lab}\n" + fmt.Sprintf(edges, 1, 2, l.dir))
+	l.write("edge2.yaml", strings.Replace(l.aloneConfig(2, "inside2", "validation: {by: the lab}\n"+fmt.Sprintf(edges, 2, 1, l.dir)), "10.2.0.0/24", "10.1.0.0/24", 1))
+	l.startGuard(1)
+	for i := range 2 {
+		l.await(5*time.Second, "the edges hear each other", func() bool { return strings.Contains(l.guards[i].Output(), "all other edges are heard") })
+	}
+	arrived := l.watchCore("10.1.0.10")
+	for n := range 1500 {
+		a.send(a.sender.MAC, ends{"10.1.0.10", target(n), uint16(10_000 + n), 80}, layers.TCP{Seq: uint32(n), SYN: true})
+		time.Sleep(pace)
+	}
+	time.Sleep(time.Second)
+	if n := arrived.Load(); n > 2*omega+1500/8 || n == 0 {
+		t.Errorf("%d of 1500 scans reached the core", n)
+		t.Log(l.guards[0].Output())
+	}
+	if held := l.listed(0, "held4"); len(held) != 1 {
+		t.Errorf("edge 1 holds %v back", held)
+	}
+	for range 10 {
+		l.visit(0, 30)
 	}
 }

@@ -31,6 +31,7 @@ import (
 //	customer2 10.2.0.0/24 -- edge2 --+
 type isp struct {
 	t               *testing.T
+	net             *netlab.Lab
 	dir             string
 	customers       [2]*netlab.Node
 	edges           [2]*netlab.Node
@@ -74,7 +75,7 @@ func newISP(t *testing.T) *isp {
 	if err := programs(); err != nil {
 		t.Fatal(err)
 	}
-	l := &isp{t: t, dir: dir, started: time.Now(), dragnet: filepath.Join(folder, "dragnet"), agent: filepath.Join(folder, "dragnet-agent")}
+	l := &isp{t: t, net: net, dir: dir, started: time.Now(), dragnet: filepath.Join(folder, "dragnet"), agent: filepath.Join(folder, "dragnet-agent")}
 	nodes, err := net.Nodes("customer1", "customer2", "edge1", "edge2", "core")
 	if err != nil {
 		t.Fatal(err)
