@@ -84,7 +84,7 @@ func New(c Configuration, p run.Program) (*Node, error) {
 		return nil, err
 	}
 	if n.enforcement, err = enforcement.New(c.Enforcement, enforcement.Dependencies{
-		Site: c.Site, Ledger: ledger.New(db), Rules: c.Decide, Agents: registry, Notify: notifier.Notify, Log: log("enforcement"), Admin: n.admin,
+		Site: c.Site, Ledger: ledger.New(db), Station: dir.Station(), Rules: c.Decide, Agents: registry, Notify: notifier.Notify, Log: log("enforcement"), Admin: n.admin,
 	}); err != nil {
 		return nil, err
 	}

@@ -1,7 +1,12 @@
 // Package station is DAW's management station (Tang 2006, sections 2.3.3 and
-// 2.3.9): it collects the reports of the agents, detects a worm by a steady
-// rise of offenders or of the daily share of failures, and proposes sources to
-// block. It never decides.
+// 2.3.9): it collects the reports of the agents, detects a worm by the number of
+// new offenders or by a rise of the daily share of failures, and proposes sources
+// to block. It never decides.
+//
+// The text alarms on a steady increase of the offenders. Their number rises every
+// day from midnight on, when limits begin anew, and falls never before the next;
+// so what is counted is sources that were never offenders before, compared with
+// the same hour of earlier days.
 //
 // It is pure: time comes with the reports.
 package station
@@ -19,18 +24,25 @@ import (
 
 // Configuration of a station.
 type Configuration struct {
-	// Rises is the number of periods in a row with more offenders than before
-	// that count as a steady increase.
+	// Rises is the number of periods with new offenders that an alarm takes at
+	// least: many at once are an outage rather than a worm.
 	Rises int `yaml:"rises"`
-	// First is the share of offenders proposed first; it doubles each period
-	// until the increase stops.
+	// Chance is how improbable the number of new offenders must be for an alarm, in
+	// each of three spans of 5, 15 and 60 periods.
+	Chance float64 `yaml:"chance"`
+	// Learn is how long offenders are only learnt, after the first report ever: at
+	// first, all are new.
+	Learn time.Duration `yaml:"learn"`
+	// First is the share of the day's new offenders proposed first; it doubles each
+	// period until no more come.
 	First float64 `yaml:"first"`
-	// Period is how often the number of offenders is examined.
+	// Period is how often new offenders are counted.
 	Period time.Duration `yaml:"period"`
 	// Silent is how long an agent may send no report before its numbers no
 	// longer count.
 	Silent time.Duration `yaml:"silent"`
-	// Days is the number of days that the trend test covers.
+	// Days is the number of days that the trend test covers, and that new offenders
+	// are compared with.
 	Days int `yaml:"days"`
 	// Level is the significance level of the trend test.
 	Level float64 `yaml:"level"`
@@ -38,13 +50,15 @@ type Configuration struct {
 
 // DefaultConfiguration examines each minute, as the paper does.
 func DefaultConfiguration() Configuration {
-	return Configuration{Rises: 3, First: 0.05, Period: time.Minute, Silent: 5 * time.Minute, Days: 14, Level: 0.01}
+	return Configuration{Rises: 3, Chance: 1e-6, Learn: 24 * time.Hour, First: 0.05, Period: time.Minute, Silent: 5 * time.Minute, Days: 14, Level: 0.01}
 }
 
 // Validate reports all invalid settings.
 func (c *Configuration) Validate() error {
 	var p conf.Problems
 	p.Check(c.Rises >= 1 && c.Rises <= 1000, "rises", "is %d; want 1 to 1000 periods", c.Rises)
+	p.Check(c.Chance > 0 && c.Chance < 0.1, "chance", "is %g; want above 0 and below 0.1", c.Chance)
+	p.Check(c.Learn >= 0 && c.Learn <= 30*24*time.Hour, "learn", "is %v; want 0 to 720h", c.Learn)
 	p.Check(c.First > 0 && c.First <= 1, "first", "is %g; want above 0 and at most 1 (1 = all offenders)", c.First)
 	p.Check(c.Period >= time.Second && c.Period <= time.Hour, "period", "is %v; want 1s to 1h", c.Period)
 	p.Check(c.Silent >= c.Period, "silent", "is %v; want at least period, %v", c.Silent, c.Period)
@@ -58,10 +72,11 @@ type Station struct {
 	c      Configuration
 	agents map[string]*agent
 	next   flow.Time
-	last   int // offenders at the last call of Look
-	rises  int
+	last   int               // offenders at the last call of Look
 	share  float64           // proposed now, 0 outside an alarm
 	days   map[int64]dayPart // sums of finished days
+
+	arrivals
 	// Inconsistent counts reports that contradict themselves.
 	Inconsistent uint64
 }
@@ -77,7 +92,7 @@ type dayPart struct{ failures, requests float64 }
 
 // New makes a station.
 func New(c Configuration) *Station {
-	return &Station{c: c, agents: map[string]*agent{}, days: map[int64]dayPart{}}
+	return &Station{c: c, agents: map[string]*agent{}, days: map[int64]dayPart{}, arrivals: newArrivals()}
 }
 
 // Report adds an agent's report with its offenders, the worst first. It returns
@@ -137,21 +152,21 @@ func (s *Station) Look(now flow.Time) []daw.Offender {
 		return nil
 	}
 	s.next = now + flow.Time(s.c.Period)
-	n := 0
+	s.last = 0
 	var all []daw.Offender
 	for _, a := range s.agents {
-		if now-a.heard <= flow.Time(s.c.Silent) {
-			n += a.limited
+		if a.heard != flow.MinTime && now-a.heard <= flow.Time(s.c.Silent) {
+			s.last += a.limited
 			all = append(all, a.offenders...)
 		}
 	}
-	if n > s.last {
-		s.rises++
-	} else {
-		s.rises, s.share = 0, 0
+	s.addArrivals(now, all)
+	if !s.judgeArrivals(now, &s.c) {
+		s.share = 0
+		return nil
 	}
-	s.last = n
-	if s.rises < s.c.Rises || len(all) == 0 {
+	all = slices.DeleteFunc(all, func(o daw.Offender) bool { return !o.Limited || !s.isNew(now, o.Addr) })
+	if len(all) == 0 {
 		return nil
 	}
 	if s.share == 0 {
@@ -165,8 +180,16 @@ func (s *Station) Look(now flow.Time) []daw.Offender {
 	return all[:min(len(all), int(math.Ceil(s.share*float64(len(all)))))]
 }
 
-// Alarm reports whether offenders rose steadily until the last call of Look.
-func (s *Station) Alarm() bool { return s.rises >= s.c.Rises }
+// Alarm reports whether more new offenders came lately than chance explains.
+func (s *Station) Alarm() bool { return s.alarm != 0 }
+
+// Learning reports until when offenders are only learnt; 0 if they no longer are.
+func (s *Station) Learning(now flow.Time) (until flow.Time) {
+	if until = s.begun + flow.Time(s.c.Learn); s.begun == 0 || now >= until {
+		return 0
+	}
+	return until
+}
 
 // Offenders is their number at the last call of Look.
 func (s *Station) Offenders() int { return s.last }
@@ -175,7 +198,7 @@ func (s *Station) Offenders() int { return s.last }
 func (s *Station) Silent(now flow.Time) []string {
 	var names []string
 	for name, a := range s.agents {
-		if now-a.heard > flow.Time(s.c.Silent) {
+		if now-a.heard > flow.Time(s.c.Silent) || a.heard == flow.MinTime {
 			names = append(names, name)
 		}
 	}

@@ -38,7 +38,7 @@ enforcement:
   days: 1
   alarm_days: 1
   standing: {most: %[3]d, for: 1h, why: the lab holds back what fails too often}
-  station: {rises: 2, first: 0.1, period: 1s, silent: 3s}
+  station: {rises: 2, learn: 0s, first: 0.1, period: 1s, silent: 3s}
   agents:
     - {name: edge1, scope: {sources: [10.1.0.0/24], ports: [80]}}
     - {name: edge2, scope: {sources: [10.2.0.0/24], ports: [80]}}

@@ -142,8 +142,15 @@ type outbreak struct {
 	refused int
 }
 
+// eager is a station that has nothing to learn.
+func eager() station.Configuration {
+	c := station.DefaultConfiguration()
+	c.Learn = 0
+	return c
+}
+
 func newOutbreak(t *testing.T, change func(*decide.Configuration)) *outbreak {
-	o := &outbreak{judge: judge(t, change), station: station.New(station.DefaultConfiguration())}
+	o := &outbreak{judge: judge(t, change), station: station.New(eager())}
 	for i := range 2 {
 		c := guard.DefaultConfiguration()
 		c.Station = true // persistent scanners are told, not blocked
@@ -281,7 +288,7 @@ func TestStationProposesDoublingShares(t *testing.T) {
 	peak := 0
 	for i := 1; i < len(proposed); i++ {
 		peak = max(peak, proposed[i])
-		if proposed[i-1] > 0 && proposed[i] > 0 && proposed[i] < 2*proposed[i-1] {
+		if proposed[i-1] > 0 && proposed[i] > 0 && proposed[i] < min(2*proposed[i-1], 56) { // nearly all there are
 			t.Errorf("proposals %v do not double", proposed)
 		}
 	}

@@ -31,6 +31,8 @@ type Dependencies struct {
 	Site flow.Site
 	// Ledger keeps findings and decisions; its database must be open before Start.
 	Ledger *ledger.Ledger
+	// Station is the file of what the station has learnt; empty keeps nothing.
+	Station string
 	// Rules are those of the judge.
 	Rules decide.Configuration
 	// Agents receives guards' reports and sends policies; nil means no guards.
@@ -60,8 +62,10 @@ type Enforcement struct {
 	silent    map[string]bool
 	rising    bool
 
+	saved     flow.Time         // when the station was; used by updateRegularly only
 	published map[string][]byte // policies by guard; used by updateDecisions only
-	again     flow.Time         // when the standing decision may be proposed again; used by updateDecisions only
+	started   bool
+	again     flow.Time // when the standing decision may be proposed again; used by updateDecisions only
 	firewalls *faillog.Receiver
 	switches  []*sdn.Switch
 }
@@ -102,6 +106,7 @@ func (e *Enforcement) Start(ctx context.Context) error {
 	if err := e.SetRules(ctx, e.deps.Rules); err != nil {
 		return err
 	}
+	e.loadStation()
 	if err := e.updateDecisions(ctx, currentTime()); err != nil {
 		return err
 	}
@@ -139,6 +144,10 @@ func (e *Enforcement) updateRegularly(ctx context.Context) error {
 			e.metrics.troubles.Inc()
 			e.log.Error("update decisions failed", "err", err)
 		}
+		if now := currentTime(); now-e.saved > saveEvery {
+			e.saved = now
+			e.saveStation()
+		}
 	}
 }
 
@@ -147,7 +156,13 @@ func (e *Enforcement) Failed() <-chan error { return e.group.Failed() }
 
 // Stop ends the enforcement; guards keep their last policies, and switches their
 // rules until the lease is over.
-func (e *Enforcement) Stop(ctx context.Context) error { return e.group.Stop(ctx) }
+func (e *Enforcement) Stop(ctx context.Context) error {
+	err := e.group.Stop(ctx)
+	if e.started {
+		e.saveStation()
+	}
+	return err
+}
 
 func currentTime() flow.Time { return flow.FromTime(time.Now()) }
 

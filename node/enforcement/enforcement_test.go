@@ -28,6 +28,7 @@ func enforcing() (Configuration, decide.Configuration) {
 	c, rules := DefaultConfiguration(), decide.DefaultConfiguration()
 	c.Agents = []Agent{{"edge-1", scope("10.1.0.0/16")}, {"edge-2", scope("10.2.0.0/16")}}
 	c.Standing.Most, c.Station.Rises, c.Station.Period = 4, 2, time.Second
+	c.Station.Learn = 0
 	rules.Enforce, rules.Approval, rules.Addresses, rules.Budget = true, false, 100, 0.1 // 10 addresses
 	return c, rules
 }
@@ -302,6 +303,8 @@ func TestConfigurationMistakes(t *testing.T) {
 		"agents[1].name":   func(c *Configuration) { c.Agents = []Agent{{"a", scope("10.0.0.0/8")}, {"a", scope("10.0.0.0/8")}} },
 		"scope.ports":      func(c *Configuration) { c.Agents = []Agent{{"a", daw.Scope{Sources: scope("10.0.0.0/8").Sources}}} },
 		"standing.most":    func(c *Configuration) { c.Standing.Most = -1 },
+		"station.learn":    func(c *Configuration) { c.Station.Learn = -1 },
+		"station.chance":   func(c *Configuration) { c.Station.Chance = 1 },
 		"station.rises":    func(c *Configuration) { c.Station.Rises = 0 },
 		"days":             func(c *Configuration) { c.Days = 0 },
 		"faillog.devices ": func(c *Configuration) { c.Faillog.Listen = "127.0.0.1:514" },

@@ -192,9 +192,9 @@ func (e *Enforcement) proposeOffenders(now flow.Time) []dossier.Proposal {
 	alarmed := e.station.Alarm()
 	offenders := e.station.Look(now)
 	if alarm := e.station.Alarm(); alarm != alarmed {
-		text := "the number of hosts at their limits no longer rises"
+		text := "hosts no longer come to their limits that never did before"
 		if alarm {
-			text = "a worm may be spreading: the number of hosts at their limits rises steadily; the worst are proposed for blocks, twice as many each period"
+			text = "a worm may be spreading: more hosts come to their limits that never did before than on earlier days; the worst of these are proposed for blocks, twice as many each period"
 		}
 		e.log.Warn("alarm changed", "alarm", alarm)
 		e.deps.Notify(notify.Notice{Time: now, Kind: "alarm", Text: text})
@@ -218,7 +218,7 @@ func (e *Enforcement) proposeOffenders(now flow.Time) []dossier.Proposal {
 func proposeOffender(o daw.Offender) dossier.Proposal {
 	return dossier.Proposal{
 		Target: netip.PrefixFrom(o.Addr, o.Addr.BitLen()), Who: "station",
-		Why: fmt.Sprintf("%s is among the worst of a rising number of hosts at their limits (%.3g failures/s, %d today)", o.Addr, o.Rate, o.Failures),
+		Why: fmt.Sprintf("%s is among the worst of unusually many hosts that came to their limits for the first time (%.3g failures/s, %d today)", o.Addr, o.Rate, o.Failures),
 	}
 }
 

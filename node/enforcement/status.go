@@ -27,6 +27,7 @@ func (e *Enforcement) status(ctx context.Context) admin.Status {
 	e.mu.Lock()
 	silent := slices.Sorted(maps.Keys(e.silent))
 	alarm := e.station.Alarm()
+	learning := e.station.Learning(currentTime())
 	e.mu.Unlock()
 	say := []string{fmt.Sprintf("%d active, %d dry run, %d wait for approval", count[dossier.Active], count[dossier.DryRun], count[dossier.Proposed])}
 	if count[dossier.Proposed] > 0 {
@@ -37,8 +38,11 @@ func (e *Enforcement) status(ctx context.Context) admin.Status {
 		out.Level, out.Hint = admin.Attention, "see whether the guards run and reach this node"
 	}
 	if alarm {
-		say = append(say, "a worm may be spreading: the number of hosts at their limits rises steadily")
+		say = append(say, "a worm may be spreading: unusually many hosts came to their limits for the first time")
 		out.Level, out.Hint = admin.Attention, "dragnet finding list; dragnet decision list --verdict proposed"
+	}
+	if learning != 0 {
+		say = append(say, "the station learns until "+learning.String()+" which hosts fail every day, and raises no alarm before")
 	}
 	if who != "" {
 		say = append(say, fmt.Sprintf("stopped by %s: %s", who, why))

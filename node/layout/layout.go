@@ -47,6 +47,9 @@ func (d Directory) Kafka() string { return d.join("kafka") }
 // Sources is the file that says what was received of each exporter and sensor.
 func (d Directory) Sources() string { return d.join("sources.json") }
 
+// Station is the file of what the station of guards has learnt of offenders.
+func (d Directory) Station() string { return d.join("control", "station.json") }
+
 // Socket is the node's Unix socket, unless the configuration names another.
 func (d Directory) Socket() string { return d.join("node.sock") }
 
