@@ -2,6 +2,7 @@ package daw
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"net/netip"
 	"slices"
@@ -62,7 +63,7 @@ func (e *Edge) Report(now flow.Time) EdgeReport {
 	t := e.advanceClock(now)
 	r := EdgeReport{
 		Counts: e.counts, Previous: e.previous, Records: e.countRecords(),
-		SpatialActive: e.spatial.active, Overwhelmed: e.spatial.isOverwhelmed(), Members: e.spatial.members, ClockSteps: e.clock.steps,
+		SpatialActive: e.spatial.active, Overwhelmed: e.spatial.judgeLoad(t), Members: e.spatial.members, ClockSteps: e.clock.steps,
 	}
 	for _, tier := range e.tiers() {
 		tier.records.eachRecord(func(_ uint32, rec *record) {
@@ -114,6 +115,33 @@ type Offender struct {
 type Persistent struct {
 	Offender
 	Next time.Duration `json:"next_ns"`
+	// Largest says that it is proposed not for its days at the limit, but because
+	// the limit of its customer network drops most requests, and it has the most
+	// failures there (section 2.3.8).
+	Largest bool `json:"largest,omitempty"`
+}
+
+// Why is the reason for the block, in words.
+func (p *Persistent) Why() string {
+	if p.Largest {
+		return fmt.Sprintf("%s has the most failing connections today, %d, in a network whose limit drops most requests", p.Addr, p.Failures)
+	}
+	return fmt.Sprintf("%s was at its limit of failing connections on %d days in a row", p.Addr, p.Days)
+}
+
+// Largest are the n sources with the most failures today among those that the
+// customer network's limit acts on.
+func (e *Edge) Largest(now flow.Time, n int) []Persistent {
+	var all []Persistent
+	for _, o := range e.topOffenders(now, n, func(r *record) bool { return r.hasFlag(member) }, byFailures) {
+		all = append(all, Persistent{Offender: o, Next: e.NextBlock(o.Addr), Largest: true})
+	}
+	return all
+}
+
+// byFailures orders sources by their failures today, then by rate.
+func byFailures(a, b Offender) int {
+	return cmp.Or(cmp.Compare(b.Failures, a.Failures), cmp.Compare(b.Rate, a.Rate), a.Addr.Compare(b.Addr))
 }
 
 // Offenders are the n sources with the highest rate, then the highest count.
@@ -126,9 +154,7 @@ func (e *Edge) Offenders(now flow.Time, n int) []Offender {
 // Busiest are the n sources with the most failures today, the candidates for
 // slow worms.
 func (e *Edge) Busiest(now flow.Time, n int) []Offender {
-	return e.topOffenders(now, n, func(*record) bool { return true }, func(a, b Offender) int {
-		return cmp.Or(cmp.Compare(b.Failures, a.Failures), cmp.Compare(b.Rate, a.Rate), a.Addr.Compare(b.Addr))
-	})
+	return e.topOffenders(now, n, func(*record) bool { return true }, byFailures)
 }
 
 // Persistent are the sources at the limit for Days days in a row that were not
@@ -145,7 +171,7 @@ func (e *Edge) Persistent(now flow.Time) []Persistent {
 	for _, o := range e.topOffenders(now, e.p.Records, due, func(a, b Offender) int {
 		return cmp.Or(cmp.Compare(b.Days, a.Days), a.Addr.Compare(b.Addr))
 	}) {
-		all = append(all, Persistent{o, e.NextBlock(o.Addr)})
+		all = append(all, Persistent{Offender: o, Next: e.NextBlock(o.Addr)})
 	}
 	return all
 }

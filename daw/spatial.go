@@ -10,8 +10,10 @@ type spatial struct {
 	active  bool
 	count   uint64 // failures of the set since the limit started
 	members int
-	asked   uint64 // requests of the set since then
+	asked   uint64 // requests of the set since the last judgement of them
 	dropped uint64
+	judged  flow.Time
+	over    bool // the last judgement
 }
 
 func (s *spatial) beginLimit(now flow.Time) { *s = spatial{bucket: bucket{at: now}, active: true} }
@@ -45,9 +47,14 @@ func (s *spatial) countFailure(r *record, tau int) {
 	s.tokens -= float64(failures)
 }
 
-// isOverwhelmed reports that the limit drops most requests of the set: then the
-// largest offenders should be blocked for some time.
-func (s *spatial) isOverwhelmed() bool {
-	const enough = 1000 // requests, below which a share is not meaningful
-	return s.asked >= enough && 2*s.dropped > s.asked
+// judgeLoad reports whether the limit drops most requests of the set: then the
+// largest offenders should be blocked for some time. It judges the requests of
+// each minute; a share of a few is not meaningful.
+func (s *spatial) judgeLoad(now flow.Time) bool {
+	const enough, span = 100, flow.Time(60 * 1e9)
+	if now-s.judged >= span {
+		s.over = s.asked >= enough && 2*s.dropped > s.asked
+		s.asked, s.dropped, s.judged = 0, 0, now
+	}
+	return s.over
 }

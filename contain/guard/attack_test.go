@@ -145,3 +145,36 @@ func TestValidationMistakes(t *testing.T) {
 		}
 	}
 }
+
+// Where a network's limit drops most requests, the largest offenders are blocked,
+// ever more until it no longer does, and no host that fails less.
+func TestOverwhelmedNetwork(t *testing.T) {
+	e := newEdge(t, func(c *Configuration) {
+		c.Limits.Phi, c.Limits.Tau, c.Limits.Omega, c.Limits.Days, c.Standing.Most = 400, 5, 2000, 9, 30
+		c.Limits.FirstBlock, c.Limits.Lambda = c.Standing.For, 20
+	})
+	worst, blocked := 0, 0
+	for n := range 3600 {
+		now := monday + flow.Time(n)*second
+		for h := range 12 { // two hosts scan fast, ten a little
+			for range 5 {
+				if h < 2 || n%100 == 0 {
+					e.probe(now, addr(0, h))
+				}
+			}
+		}
+	}
+	for _, d := range e.own {
+		if h := d.Target.Addr().As4()[3]; h < 2 {
+			worst++
+		} else {
+			blocked++
+		}
+	}
+	if worst != 2 || blocked > 0 {
+		t.Errorf("%d of 2 scanners and %d others are blocked: %+v", worst, blocked, e.own)
+	}
+	if r := e.Edge().Report(monday + 3600*second); r.Overwhelmed {
+		t.Error("still overwhelmed after the largest are blocked")
+	}
+}

@@ -40,8 +40,9 @@ type Guard struct {
 	stationAllow    []netip.Prefix
 	inForce         map[string]bool // IDs of the decisions behind the blocks of the edge
 	persistent      []daw.Persistent
-	stationed       bool   // a station judges proposals
-	drops           uint64 // number of the next drop of a firewall
+	largest         float64 // share of a network's limited sources to block
+	stationed       bool    // a station judges proposals
+	drops           uint64  // number of the next drop of a firewall
 
 	holds   map[netip.Prefix]*heldSource
 	fresh   []nft.Hold              // not at the router yet

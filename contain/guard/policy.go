@@ -102,46 +102,6 @@ func (g *Guard) releaseAllowed() {
 	}
 }
 
-// findPersistent finds sources that were at their limit for n days. The station
-// judges them; without a station they are blocked under the standing decision.
-func (g *Guard) findPersistent(now flow.Time) {
-	for _, p := range g.edge.Persistent(now) {
-		if g.stationed {
-			if g.c.Validation.isValidated() && len(g.persistent) < daw.MaxOffenders {
-				g.persistent = append(g.persistent, p)
-			}
-			continue
-		}
-		g.blockPersistent(now, p)
-	}
-	g.reconcileBlocks(now)
-}
-
-// blockPersistent blocks a persistent source under the standing decision.
-func (g *Guard) blockPersistent(now flow.Time, p daw.Persistent) {
-	if !g.mayAct(now) {
-		return
-	}
-	target := netip.PrefixFrom(p.Addr, p.Addr.BitLen())
-	why := fmt.Sprintf("%s was at its limit of failing connections on %d days in a row", p.Addr, p.Days)
-	delete(g.holds, target) // the block replaces it
-	if !g.hasRoom(now) {
-		g.stats.Refused++
-		g.event(Action{Time: now, What: "refused", Target: target, Decision: g.standing.ID, Verdict: dossier.Refused, Why: why + "; the bound on blocked addresses is reached"})
-		return
-	}
-	v := g.standing.Verdict
-	d := dossier.Decision{
-		Version: dossier.DecisionVersion, ID: deriveID(g.standing.ID, target, now), Target: target, Verdict: v, Why: why, Findings: []string{},
-		Until: min(now+flow.Time(p.Next), g.standing.Until), Undo: "restart the guard without 'standing', or add the address to 'allow'",
-		Steps: []dossier.Step{{Time: now, Who: "guard under " + g.standing.ID, Verdict: v, Why: why}},
-	}
-	g.own = append(g.own, d)
-	if v == dossier.DryRun {
-		g.event(Action{Time: now, What: "block", Target: target, Until: d.Until, Decision: d.ID, Verdict: v, Why: why})
-	}
-}
-
 // allDecisions returns the decisions that concern this edge.
 func (g *Guard) allDecisions() []dossier.Decision {
 	return append(slices.Clone(g.policyDecisions), g.own...)

@@ -238,7 +238,7 @@ func ownOffenders(a *Agent, all []daw.Offender) []daw.Offender {
 func proposePersistent(agent string, p daw.Persistent) dossier.Proposal {
 	return dossier.Proposal{
 		Target: netip.PrefixFrom(p.Addr, p.Addr.BitLen()), Who: "guard " + agent, TTL: p.Next,
-		Why: fmt.Sprintf("%s was at its limit of failing connections on %d days in a row", p.Addr, p.Days),
+		Why: p.Why(),
 	}
 }
 
