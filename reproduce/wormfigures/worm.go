@@ -22,6 +22,7 @@ func All() []report.Reproduction {
 	}{
 		{"daw-table-2-1", "Failures of normal hosts a day", "Table 2-1", table21},
 		{"daw-table-2-2", "Days until 5 % of the vulnerable hosts are infected, temporal and spatial limit", "Table 2-2", table22},
+		{"daw-few-replies", "How DAW fares when an edge sees a part of the failures", "section 2.3.10", fewReplies},
 		{"daw-figure-2-2", "Infected share over time under each defence", "Figure 2-2", figure22},
 		{"daw-figure-2-3", "Days until 5 % against Omega, temporal limit alone", "Figure 2-3", figure23},
 		{"daw-figure-2-4", "Days until 5 % against Phi, spatial limit alone", "Figure 2-4", figure24},

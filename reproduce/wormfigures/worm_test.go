@@ -108,6 +108,21 @@ func TestTimesFallWithLooserLimits(t *testing.T) {
 	}
 }
 
+// With a tenth of the replies and the published limits the worm wins; limits scaled
+// by the share of replies hold it.
+func TestFewReplies(t *testing.T) {
+	x := &reproduction{ctx: context.Background(), env: report.Environment{Progress: func(string, int) {}}, Report: report.New(report.Reproduction{Name: "x"}), size: size{seeds: 6, few: 8}}
+	for _, scaled := range []bool{false, true} {
+		q, stopped, _, err := x.finalShare(world{10000, 10}, 0.1, scaled)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if scaled != (q.Median < 0.05) || scaled && stopped < 6 || !scaled && q.Median < 0.8 {
+			t.Errorf("scaled %v: %.3g infected, %d of 8 stopped", scaled, q.Median, stopped)
+		}
+	}
+}
+
 func TestBlockingFigures(t *testing.T) {
 	rows := small(t, figure25).Tables[0].Rows
 	if v, _ := strconv.ParseFloat(strings.Fields(rows[0][4])[0], 64); v > 0.001 {

@@ -119,17 +119,20 @@ func (o *ordered) planNext(i int) {
 	s := &o.scanners[i]
 	n := &o.networks[s.network]
 	failing := o.c.passedRate(float64(n.infected), n.deployed) / float64(n.infected)
+	wait := 0.0
 	if s.from < s.to {
 		// A dead entry fails and is limited; a live one uses no token.
-		wait := 1 / o.c.Rate
 		dead := 0
 		for s.from < s.to && o.list[s.from] < 0 {
 			s.from++
 			dead++
 		}
 		o.result.Scans += float64(dead)
-		o.planEvent(i, wait+float64(dead)*max(1/failing, 1/o.c.Rate))
-		return
+		if wait = float64(dead) * max(1/failing, 1/o.c.Rate); s.from < s.to {
+			o.planEvent(i, wait+1/o.c.Rate)
+			return
+		}
+		// The list ends in dead entries: the permutation follows, if any.
 	}
 	if o.c.Strategy == Flash {
 		return
@@ -141,7 +144,7 @@ func (o *ordered) planNext(i int) {
 	} else if gap <= 0 {
 		return
 	}
-	o.planEvent(i, gap/failing)
+	o.planEvent(i, wait+gap/failing)
 }
 
 func (o *ordered) planEvent(i int, wait float64) {

@@ -175,6 +175,25 @@ func TestHitListAndFlash(t *testing.T) {
 	}
 }
 
+// A list is scanned once: a flash worm sends one scan an entry, and a worm that goes
+// on by permutation no more than its hosts can.
+func TestScansOfLists(t *testing.T) {
+	c := DefaultConfiguration()
+	c.Networks, c.Space, c.Defence, c.Until, c.MaxDays = 200, 1<<26, None, 1, 1
+	c.Strategy, c.ListLive = Flash, 0.1
+	for _, r := range ensemble(t, c, 5) {
+		if entries := float64(r.Infected) / c.ListLive; r.Scans > entries*1.2 || r.Scans < entries*0.8 {
+			t.Errorf("%.0f scans for a list of some %.0f entries", r.Scans, entries)
+		}
+	}
+	c.Strategy, c.List = HitList, 500
+	for _, r := range ensemble(t, c, 5) {
+		if most := float64(r.Infected) * c.Rate * r.Last; r.Scans > most+10*float64(c.List) {
+			t.Errorf("%.3g scans; %d hosts send at most %.3g in %.0f s", r.Scans, r.Infected, most, r.Last)
+		}
+	}
+}
+
 func TestFullDefenceStops(t *testing.T) {
 	testkit.Long(t) // 300 epidemics
 	c := DefaultConfiguration()
