@@ -71,6 +71,16 @@ const (
 	Spoofed                         // dropped: the source belongs to another link
 )
 
+// String is the name of the limit that drops the request, or of what else became of
+// it.
+func (v RequestVerdict) String() string {
+	names := [...]string{"unwatched", "forward", "temporal", "network64", "network56", "network48", "spatial", "blocked", "spoofed"}
+	if int(v) < len(names) {
+		return names[v]
+	}
+	return "unknown"
+}
+
 // Passes reports whether the packet is forwarded.
 func (v RequestVerdict) Passes() bool { return v <= Forward }
 

@@ -14,11 +14,11 @@ import (
 func newWorm() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "worm",
-		Short: "Simulate or compute how a worm spreads against DAW's limits",
+		Short: "Simulate or compute how a worm spreads against DAW's limits, and audit these on logs",
 		Args:  cobra.ArbitraryArgs,
 		RunE:  cli.Group,
 	}
-	cmd.AddCommand(newWormSimulate(), newWormPredict())
+	cmd.AddCommand(newWormSimulate(), newWormPredict(), newWormAudit())
 	return cmd
 }
 

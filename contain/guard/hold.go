@@ -29,11 +29,6 @@ const (
 	quiet = flow.Time(time.Minute)
 )
 
-// limitName is the name of a verdict's limit in events.
-func limitName(v daw.RequestVerdict) string {
-	return [...]string{daw.Temporal: "temporal", daw.Network64: "network64", daw.Network56: "network56", daw.Network48: "network48", daw.Spatial: "spatial", daw.Spoofed: ""}[v]
-}
-
 // holdSource holds a source back, if the standing decision allows it.
 func (g *Guard) holdSource(now flow.Time, c *daw.Conn, v daw.RequestVerdict) {
 	if !g.mayAct(now) {
@@ -65,7 +60,7 @@ func (g *Guard) holdSource(now flow.Time, c *daw.Conn, v daw.RequestVerdict) {
 	h.until, h.limit = now+flow.Time(wait), v
 	if h.times++; h.times == 1 {
 		g.event(Action{
-			Time: now, What: "hold", Target: target, Limit: limitName(v), Until: h.until, Decision: g.standing.ID, Verdict: g.standing.Verdict,
+			Time: now, What: "hold", Target: target, Limit: v.String(), Until: h.until, Decision: g.standing.ID, Verdict: g.standing.Verdict,
 		})
 	}
 	if g.standing.Verdict == dossier.Active {
@@ -130,7 +125,7 @@ func (g *Guard) dropReleasedHolds(now flow.Time) {
 	for target, h := range g.holds {
 		if now >= h.until+quiet || !g.mayAct(now) {
 			delete(g.holds, target)
-			g.event(Action{Time: now, What: "release", Target: target, Limit: limitName(h.limit), Times: h.times, Decision: g.standing.ID, Verdict: g.standing.Verdict})
+			g.event(Action{Time: now, What: "release", Target: target, Limit: h.limit.String(), Times: h.times, Decision: g.standing.ID, Verdict: g.standing.Verdict})
 		}
 	}
 }
