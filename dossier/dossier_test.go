@@ -33,6 +33,10 @@ func TestQuestionRoundTrip(t *testing.T) {
 	want.Clues[1].Bounds = pattern.Bounds{{Measure: pattern.Sent, Least: 4, Most: 9}, {Measure: pattern.Peers, Least: 5}}
 	want.Clues[0].State = pattern.Established | pattern.InState(flow.OTH)
 	roundTrip(t, want, 2)
+	restricted := exampleQuestion()
+	restricted.Branches = append(restricted.Branches, of(2), &pattern.Node{Op: pattern.And, Left: &pattern.Node{Clue: 1}, Right: not(0)},
+		&pattern.Node{Op: pattern.Then, Within: time.Hour, Left: &pattern.Node{Clue: 0}, Right: not(1)}, &pattern.Node{Op: pattern.Then, Left: not(2), Right: &pattern.Node{Clue: 0}})
+	roundTrip(t, restricted, 2)
 	// The older version serves whatever it can express, so that a question has one ID.
 	b, _ := exampleQuestion().MarshalBinary()
 	b[0] = 2
@@ -63,6 +67,15 @@ func roundTrip(t *testing.T, want *Question, version byte) {
 	}
 }
 
+func not(clue int) *pattern.Node {
+	return &pattern.Node{Op: pattern.Not, Left: &pattern.Node{Clue: clue}}
+}
+
+// of counts the values of clues 1 and 2 of exampleQuestion.
+func of(k int) *pattern.Node {
+	return &pattern.Node{Op: pattern.AtLeast, Count: k, Left: &pattern.Node{Op: pattern.Or, Left: &pattern.Node{Clue: 1}, Right: &pattern.Node{Clue: 2}}}
+}
+
 func TestQuestionsThatMakeNoSense(t *testing.T) {
 	for name, spoil := range map[string]func(*Question){
 		"mode":              func(q *Question) { q.Mode = 9 },
@@ -82,9 +95,17 @@ func TestQuestionsThatMakeNoSense(t *testing.T) {
 		"bounds twice": func(q *Question) {
 			q.Clues[0].Bounds = pattern.Bounds{{Measure: pattern.Bytes, Least: 1}, {Measure: pattern.Bytes, Most: 9}}
 		},
-		"no such step":     func(q *Question) { q.Clues[0].Bounds = pattern.Bounds{{Measure: pattern.Duration, Most: 40}} },
-		"at most peers":    func(q *Question) { q.Clues[0].Bounds = pattern.Bounds{{Measure: pattern.Peers, Most: 4}} },
-		"within a century": func(q *Question) { q.Branches[0].Within = 1 << 62 },
+		"no such step":      func(q *Question) { q.Clues[0].Bounds = pattern.Bounds{{Measure: pattern.Duration, Most: 40}} },
+		"at most peers":     func(q *Question) { q.Clues[0].Bounds = pattern.Bounds{{Measure: pattern.Peers, Most: 4}} },
+		"only a not":        func(q *Question) { q.Branches[0] = not(0) },
+		"two nots":          func(q *Question) { q.Branches[0].Left, q.Branches[0].Right = not(0), not(1) },
+		"not before many":   func(q *Question) { q.Branches[0].Left = not(0) },
+		"not of two keys":   func(q *Question) { q.Branches[0].Left, q.Branches[0].Right = &pattern.Node{Clue: 1}, not(0) },
+		"clue denied twice": func(q *Question) { q.Branches[0].Right = not(0) },
+		"1 of":              func(q *Question) { q.Branches[0] = of(1) },
+		"3 of 2":            func(q *Question) { q.Branches[0] = of(3) },
+		"2 of, in time":     func(q *Question) { q.Branches[0].Right = of(2) },
+		"within a century":  func(q *Question) { q.Branches[0].Within = 1 << 62 },
 	} {
 		q := exampleQuestion()
 		spoil(q)
@@ -166,6 +187,7 @@ func FuzzQuestion(f *testing.F) {
 	f.Add(b)
 	bounded := exampleQuestion()
 	bounded.Clues[0].Bounds = pattern.Bounds{{Measure: pattern.Sent, Least: 4, Most: 9}, {Measure: pattern.Peers, Least: 5}}
+	bounded.Branches = append(bounded.Branches, of(2), &pattern.Node{Op: pattern.And, Left: &pattern.Node{Clue: 1}, Right: not(0)})
 	b, _ = bounded.MarshalBinary()
 	f.Add(b)
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -97,16 +97,21 @@ const (
 )
 
 // A question has the lowest version that can express it, so that older programs
-// answer what they know: version 2 has sets of states, and bounds.
+// answer what they know: version 2 has sets of states, bounds, Not and AtLeast.
 const (
-	firstVersion   = 1
-	boundedVersion = 2
+	firstVersion  = 1
+	secondVersion = 2
 )
 
 func (q *Question) version() uint8 {
 	for i := range q.Clues {
 		if c := &q.Clues[i]; c.State > pattern.Failed || len(c.Bounds) > 0 {
-			return boundedVersion
+			return secondVersion
+		}
+	}
+	for _, b := range q.Branches {
+		if k, _ := b.Quorum(); k > 0 || len(b.Negations()) > 0 {
+			return secondVersion
 		}
 	}
 	return firstVersion
@@ -164,8 +169,20 @@ func (c *AskedClue) appendTo(b *cryptobyte.Builder, version uint8) {
 // marshalBranch writes a tree in prefix order.
 func marshalBranch(b *cryptobyte.Builder, n *pattern.Node) {
 	b.AddUint8(uint8(n.Op))
-	if n.Op == pattern.Leaf {
+	switch n.Op {
+	case pattern.Leaf:
 		b.AddUint16(uint16(n.Clue))
+		return
+	case pattern.Not:
+		marshalBranch(b, n.Left)
+		return
+	case pattern.AtLeast:
+		leaves := n.Left.Leaves()
+		b.AddUint16(uint16(n.Count))
+		b.AddUint16(uint16(len(leaves)))
+		for _, clue := range leaves {
+			b.AddUint16(uint16(clue))
+		}
 		return
 	}
 	b.AddUint64(uint64(n.Within))
@@ -193,8 +210,8 @@ func (q *Question) readFrom(s cryptobyte.String) error {
 	if !s.ReadUint8(&version) {
 		return errTruncated
 	}
-	if version < firstVersion || version > boundedVersion {
-		return fmt.Errorf("version %d; this program supports versions %d to %d", version, firstVersion, boundedVersion)
+	if version < firstVersion || version > secondVersion {
+		return fmt.Errorf("version %d; this program supports versions %d to %d", version, firstVersion, secondVersion)
 	}
 	if !s.ReadUint8(&mode) || !s.ReadUint8(&kind) || !s.ReadUint8(&q.Hash.Bits) || !s.ReadUint64(&q.Hash.Modulus) ||
 		!readString(&s, &q.Epoch, MaxEpoch) || !s.ReadUint64(&from) || !s.ReadUint64(&to) || !s.ReadUint32(&q.KDFMemory) ||
@@ -217,15 +234,13 @@ func (q *Question) readFrom(s cryptobyte.String) error {
 	}
 	q.Branches = nil
 	for i := range branches {
-		nodes := 0
-		n, err := unmarshalBranch(&s, len(q.Clues), &nodes)
+		r := branchReader{clues: len(q.Clues)}
+		n, err := r.read(&s)
+		if err == nil {
+			err = q.checkBranch(n, r.used)
+		}
 		if err != nil {
 			return fmt.Errorf("branch %d: %w", i, err)
-		}
-		leaves := n.Leaves()
-		slices.Sort(leaves)
-		if len(slices.Compact(leaves)) != (nodes+1)/2 {
-			return fmt.Errorf("branch %d: a clue occurs twice", i)
 		}
 		q.Branches = append(q.Branches, n)
 	}
@@ -326,20 +341,31 @@ func (c *AskedClue) readConditions(s *cryptobyte.String, version uint8) error {
 	return c.Bounds.Validate()
 }
 
-func unmarshalBranch(s *cryptobyte.String, clues int, nodes *int) (*pattern.Node, error) {
+// branchReader reads one branch.
+type branchReader struct {
+	clues, nodes int
+	used         []int // clues
+}
+
+func (r *branchReader) read(s *cryptobyte.String) (*pattern.Node, error) {
 	var op uint8
-	if *nodes++; *nodes > maxBranchNodes || !s.ReadUint8(&op) {
+	if r.nodes++; r.nodes > maxBranchNodes || !s.ReadUint8(&op) {
 		return nil, errTruncated
 	}
 	n := &pattern.Node{Op: pattern.Op(op)}
+	var err error
 	switch n.Op {
 	case pattern.Leaf:
-		var clue uint16
-		if !s.ReadUint16(&clue) || int(clue) >= clues {
-			return nil, errTruncated
+		return r.readLeaf(s)
+	case pattern.Not:
+		var leaf uint8
+		if !s.ReadUint8(&leaf) || pattern.Op(leaf) != pattern.Leaf {
+			return nil, errors.New("not negates a clue")
 		}
-		n.Clue = int(clue)
-		return n, nil
+		n.Left, err = r.readLeaf(s)
+		return n, err
+	case pattern.AtLeast:
+		return n, r.readQuorum(s, n)
 	case pattern.And, pattern.Then:
 		var within uint64
 		if !s.ReadUint64(&within) || within > uint64(pattern.MaxWithin) {
@@ -349,12 +375,65 @@ func unmarshalBranch(s *cryptobyte.String, clues int, nodes *int) (*pattern.Node
 	default:
 		return nil, fmt.Errorf("operator %s in a branch", n.Op)
 	}
-	var err error
-	if n.Left, err = unmarshalBranch(s, clues, nodes); err != nil {
+	if n.Left, err = r.read(s); err != nil {
 		return nil, err
 	}
-	n.Right, err = unmarshalBranch(s, clues, nodes)
+	n.Right, err = r.read(s)
 	return n, err
+}
+
+func (r *branchReader) readLeaf(s *cryptobyte.String) (*pattern.Node, error) {
+	var clue uint16
+	if !s.ReadUint16(&clue) || int(clue) >= r.clues {
+		return nil, errTruncated
+	}
+	r.used = append(r.used, int(clue))
+	return &pattern.Node{Op: pattern.Leaf, Clue: int(clue)}, nil
+}
+
+func (r *branchReader) readQuorum(s *cryptobyte.String, n *pattern.Node) error {
+	var count, leaves uint16
+	if !s.ReadUint16(&count) || !s.ReadUint16(&leaves) || count < 2 || leaves == 0 || leaves > MaxAskedClues {
+		return errTruncated
+	}
+	n.Count = int(count)
+	for range leaves {
+		leaf, err := r.readLeaf(s)
+		switch {
+		case err != nil:
+			return err
+		case n.Left == nil:
+			n.Left = leaf
+		default:
+			n.Left = &pattern.Node{Op: pattern.Or, Left: n.Left, Right: leaf}
+		}
+	}
+	return nil
+}
+
+// checkBranch checks the places of clues in a branch that was read.
+func (q *Question) checkBranch(n *pattern.Node, used []int) error {
+	if err := pattern.CheckBranch(n); err != nil {
+		return err
+	}
+	slices.Sort(used)
+	if len(slices.Compact(slices.Clone(used))) != len(used) {
+		return errors.New("a clue occurs twice")
+	}
+	for _, v := range n.Negations() {
+		if v.Timed && len(q.Clues[v.Clue].Keys) != 1 {
+			return errors.New("a clue negated in time has several keys")
+		}
+	}
+	k, clues := n.Quorum()
+	values := 0
+	for _, c := range clues {
+		values += len(q.Clues[c].Keys)
+	}
+	if k > values {
+		return fmt.Errorf("%d of %d values", k, values)
+	}
+	return nil
 }
 
 // QuestionID identifies a question: SHA-256 of its canonical bytes.

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 
+	"dragnet/dossier/pattern"
 	"dragnet/flow"
 )
 
@@ -70,8 +71,8 @@ func (r Refusal) String() string {
 // SealedAnswer is the paper's R_i: the hosts that match one combination of
 // tuples, readable only with those tuples.
 type SealedAnswer struct {
-	// Branch is the alternative that was joined, or the clue if the detective
-	// joins.
+	// Branch is the alternative that was joined, with the kind of answer
+	// (AnswerNumber), or the clue if the detective joins.
 	Branch uint16
 	// Salt makes the encryption key of this answer unique.
 	Salt [16]byte
@@ -80,6 +81,16 @@ type SealedAnswer struct {
 	Commitment [32]byte
 	Ciphertext []byte
 }
+
+// AnswerNumber names an alternative and a kind of answer to it. Kind 0 names the hosts
+// that match if nothing that is negated is seen. The others are sealed under values that
+// are negated, too, and say what is left of that: the bits of kinds 1 to 15 name the
+// clues negated in time, by their place among those; NegatedKind is one that is
+// negated at any time.
+func AnswerNumber(branch int, kind uint16) uint16 { return uint16(branch) | kind<<8 }
+
+// NegatedKind is the kind of answers about the clue at place i of Negations.
+func NegatedKind(i int) uint16 { return 1<<pattern.MaxThenNots + uint16(i) }
 
 // Bounds of a testimony.
 const (

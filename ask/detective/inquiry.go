@@ -109,6 +109,8 @@ func New(config Configuration, p *pattern.Pattern) (*Inquiry, error) {
 
 // askClues makes one asked clue per clue and mask.
 func (q *Inquiry) askClues() error {
+	timed := map[int]bool{}
+	q.pattern.Root.EachNegated(func(clue int, inTime bool) { timed[clue] = inTime })
 	for i := range q.pattern.Clues {
 		c := &q.pattern.Clues[i]
 		byMask := map[key.Mask][]key.Tuple{}
@@ -120,8 +122,14 @@ func (q *Inquiry) askClues() error {
 			byMask[t.Mask] = append(byMask[t.Mask], t)
 		}
 		for _, m := range masks {
-			if err := q.askClue(i, m, byMask[m]); err != nil {
-				return fmt.Errorf("clue %q: %w", c.Text, err)
+			each := len(byMask[m])
+			if timed[i] {
+				each = 1 // a witness says what is left for each of them
+			}
+			for tuples := range slices.Chunk(byMask[m], each) {
+				if err := q.askClue(i, m, tuples); err != nil {
+					return fmt.Errorf("clue %q: %w", c.Text, err)
+				}
 			}
 		}
 	}
@@ -188,15 +196,15 @@ func (q *Inquiry) leavesOf(of int) *pattern.Node {
 }
 
 func (q *Inquiry) checkCombinations() error {
-	all := 0
-	for _, clues := range q.askedClues() {
-		n := 1
-		for _, i := range clues {
-			if n *= len(q.clues[i].tuples); n > maxCombinations {
-				break
-			}
+	for _, b := range q.branches {
+		if err := pattern.CheckBranch(b); err != nil {
+			return err
 		}
-		if all += n; all > maxCombinations {
+	}
+	all := 0
+	kinds := q.answerKinds()
+	for i := range kinds {
+		if all += q.combinations(&kinds[i]); all > maxCombinations {
 			return fmt.Errorf("the pattern's lists multiply to more than %d combinations; join at the detective, or ask in parts", maxCombinations)
 		}
 	}

@@ -7,12 +7,15 @@ import (
 	"dragnet/dossier"
 	"dragnet/dossier/pattern"
 	"dragnet/flow"
+	"dragnet/flow/key"
 )
 
 // attested is an event and who stated it.
 type attested struct {
 	dossier.FlowEvent
 	witness, class string
+	clue           int
+	tuple          key.Tuple
 }
 
 // poolStatements gathers what all witnesses said of one host: by asked clue, in order of
@@ -21,7 +24,7 @@ func (q *Inquiry) poolStatements(s *suspect) map[int][]attested {
 	events := map[int][]attested{}
 	for k, c := range s.said {
 		for _, e := range c.Events {
-			events[k.clue] = append(events[k.clue], attested{e, k.witness, q.classOf(k.witness)})
+			events[k.clue] = append(events[k.clue], attested{e, k.witness, q.classOf(k.witness), k.clue, k.tuple})
 		}
 	}
 	for _, e := range events {
@@ -40,9 +43,9 @@ func (q *Inquiry) joinEvents(events map[int][]attested) (matches []joined, names
 			continue
 		}
 		m := joined{branch: b}
-		for i, leaf := range q.branches[b].Leaves() {
-			m.events = append(m.events, picked[i].FlowEvent)
-			for _, e := range events[leaf] {
+		for _, e := range picked {
+			m.clues, m.events = append(m.clues, e.clue), append(m.events, e.FlowEvent)
+			for _, e := range events[e.clue] {
 				names[e.witness] = true
 			}
 		}
@@ -51,7 +54,8 @@ func (q *Inquiry) joinEvents(events map[int][]attested) (matches []joined, names
 	return matches, names
 }
 
-// matchBranch is the earliest match of a branch, one event per leaf.
+// matchBranch is the earliest match of a branch: an event of each leaf, and of as many
+// values as its AtLeast requires.
 func (q *Inquiry) matchBranch(branch int, events map[int][]attested) (picked []attested, ok bool) {
 	n := q.branches[branch]
 	picks, ok := pattern.Match(n, func(clue int) []flow.Time {
@@ -61,12 +65,36 @@ func (q *Inquiry) matchBranch(branch int, events map[int][]attested) (picked []a
 		}
 		return times
 	})
+	if !ok {
+		return nil, false
+	}
 	for i, leaf := range n.Leaves() {
-		if ok {
-			picked = append(picked, events[leaf][picks[i]])
+		picked = append(picked, events[leaf][picks[i]])
+	}
+	count, of := n.Quorum()
+	if count == 0 {
+		return picked, true
+	}
+	first := firstOfEach(of, events)
+	if len(first) < count {
+		return nil, false
+	}
+	return append(picked, first[:count]...), true
+}
+
+// firstOfEach is the first event of each value of some clues, in order of time.
+func firstOfEach(clues []int, events map[int][]attested) (out []attested) {
+	for _, c := range clues {
+		seen := map[key.Tuple]bool{}
+		for _, e := range events[c] {
+			if !seen[e.tuple] {
+				seen[e.tuple] = true
+				out = append(out, e)
+			}
 		}
 	}
-	return picked, ok
+	slices.SortStableFunc(out, func(a, b attested) int { return a.Compare(b.FlowEvent) })
+	return out
 }
 
 // survivesLiars reports whether a host still matches after removing any set of

@@ -1,6 +1,7 @@
 package detective
 
 import (
+	"fmt"
 	"slices"
 
 	"dragnet/dossier/pattern"
@@ -92,7 +93,7 @@ func (q *Inquiry) Joint() []float64 {
 	metered := q.Meter()
 	out := make([]float64, len(q.branches))
 	for i, b := range q.branches {
-		leaves := b.Leaves()
+		leaves := branchClues(b)
 		out[i] = 1
 		for g := range q.hidden {
 			if slices.ContainsFunc(q.hidden[g].Tuples, func(t int) bool { return slices.Contains(leaves, metered[t].clue) }) {
@@ -118,6 +119,48 @@ func (q *Inquiry) Branches() [][]string {
 		for _, leaf := range b.Leaves() {
 			out[i] = append(out[i], q.pattern.Clues[q.clues[leaf].of].Text)
 		}
+		if k, of := b.Quorum(); k > 0 {
+			for _, leaf := range of {
+				out[i] = append(out[i], fmt.Sprintf("%d of: %s", k, q.pattern.Clues[q.clues[leaf].of].Text))
+			}
+		}
+		for _, v := range b.Negations() {
+			out[i] = append(out[i], "not "+q.pattern.Clues[q.clues[v.Clue].of].Text)
+		}
+	}
+	return out
+}
+
+// Restrictions says what those parts of the pattern give away that only leave hosts out
+// of the result, for the operator.
+func (q *Inquiry) Restrictions() (notes []string) {
+	var denied, counted, named bool
+	for _, b := range q.branches {
+		k, _ := b.Quorum()
+		denied, counted = denied || len(b.Negations()) > 0, counted || k > 0
+	}
+	for i := range q.pattern.Clues {
+		named = named || len(q.pattern.Clues[i].X) > 0
+	}
+	if denied && !q.config.JoinHere {
+		notes = append(notes, "Not: a witness cannot tell which of the values under the key is meant, so it names\nall hosts that fit the rest, and seals beside it which of them fit each value.")
+	}
+	if counted {
+		notes = append(notes, "Count of clues: its keys are seen to belong together. A witness at which one host\nfits several of them can be nearly sure which values were meant.")
+	}
+	if named {
+		notes = append(notes, "X is named: that is not sent. A witness names all hosts that fit, and this\nprogram leaves out the others.")
+	}
+	return notes
+}
+
+// branchClues are all asked clues of a branch: a reader sees their keys together.
+func branchClues(b *pattern.Node) []int {
+	out := b.Leaves()
+	_, of := b.Quorum()
+	out = append(out, of...)
+	for _, v := range b.Negations() {
+		out = append(out, v.Clue)
 	}
 	return out
 }

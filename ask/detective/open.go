@@ -83,11 +83,11 @@ func (q *Inquiry) OpenTestimonyFrom(ctx context.Context, s KnownWitness, sealed 
 	return h, nil
 }
 
-// opener is one key of ours, and what its answers are about: for each leaf of
-// the branch the asked clue and the tuple.
+// opener is one key of ours, and what its answers are about: for each position of the
+// answer's kind the asked clue and the tuple.
 type opener struct {
 	key    seal.AnswerKey
-	branch uint16
+	kind   *answerKind
 	clues  []int
 	tuples []key.Tuple
 }
@@ -108,11 +108,20 @@ func (q *Inquiry) makeKeyring(ctx context.Context, t *dossier.Testimony) (keyrin
 		}
 	}
 	ring := keyring{}
-	for b, clues := range q.askedClues() {
-		c := seal.Context{Question: q.id, Witness: t.Witness, Detective: q.reply.Public(), Branch: uint16(b)}
-		err := q.combineSecrets(clues, secrets, func(tuples []key.Tuple, parts [][]byte) error {
-			k, err := seal.NewKey(parts, c)
-			ring[k.Commitment()] = &opener{k, c.Branch, clues, tuples}
+	kinds := q.answerKinds()
+	for n := range kinds {
+		kind := &kinds[n]
+		c := seal.Context{Question: q.id, Witness: t.Witness, Detective: q.reply.Public(), Branch: kind.number}
+		err := q.combine(kind, func(values []asked) error {
+			o := &opener{kind: kind}
+			var parts [][]byte
+			for _, v := range values {
+				o.clues, o.tuples = append(o.clues, v.clue), append(o.tuples, q.clues[v.clue].tuples[v.tuple])
+				parts = append(parts, secrets[v.clue][v.tuple])
+			}
+			k, err := seal.NewKey(seal.AppendChosen(parts, o.clues[len(kind.leaves):kind.positions()]), c)
+			o.key = k
+			ring[k.Commitment()] = o
 			return cmp.Or(err, ctx.Err())
 		})
 		if err != nil {
@@ -120,22 +129,6 @@ func (q *Inquiry) makeKeyring(ctx context.Context, t *dossier.Testimony) (keyrin
 		}
 	}
 	return ring, nil
-}
-
-// askedClues lists the asked clues of each branch, by the branch's number in the
-// answers: if we join, every clue is one.
-func (q *Inquiry) askedClues() [][]int {
-	var out [][]int
-	if q.config.JoinHere {
-		for i := range q.clues {
-			out = append(out, []int{i})
-		}
-		return out
-	}
-	for _, n := range q.branches {
-		out = append(out, n.Leaves())
-	}
-	return out
 }
 
 // clueSecrets computes the secret of each of a clue's tuples, on all cores:
@@ -164,31 +157,6 @@ func (q *Inquiry) clueSecrets(ctx context.Context, i int, t *dossier.Testimony) 
 	return out, cmp.Or(g.Wait(), ctx.Err())
 }
 
-// combineSecrets calls use with every choice of one tuple per clue, and its secrets.
-func (q *Inquiry) combineSecrets(clues []int, secrets [][][]byte, use func([]key.Tuple, [][]byte) error) error {
-	at := make([]int, len(clues))
-	for {
-		tuples := make([]key.Tuple, len(clues))
-		parts := make([][]byte, len(clues))
-		for i, c := range clues {
-			tuples[i], parts[i] = q.clues[c].tuples[at[i]], secrets[c][at[i]]
-		}
-		if err := use(tuples, parts); err != nil {
-			return err
-		}
-		i := len(clues) - 1
-		for ; i >= 0; i-- {
-			if at[i]++; at[i] < len(secrets[clues[i]]) {
-				break
-			}
-			at[i] = 0
-		}
-		if i < 0 {
-			return nil
-		}
-	}
-}
-
 // openAnswer looks up our key for one answer and files what it states.
 func (q *Inquiry) openAnswer(h *TestimonySummary, ring keyring, a *dossier.SealedAnswer) {
 	o := ring[a.Commitment]
@@ -198,14 +166,14 @@ func (q *Inquiry) openAnswer(h *TestimonySummary, ring keyring, a *dossier.Seale
 	}
 	var s dossier.Statement
 	text, ok, err := o.key.Open(a)
-	if err != nil || !ok || a.Branch != o.branch || s.UnmarshalBinary(text) != nil || !q.isPlausible(o, &s) {
+	if err != nil || !ok || a.Branch != o.kind.number || s.UnmarshalBinary(text) != nil || !q.isPlausible(o, &s) {
 		h.Forged++
 		return
 	}
 	h.Opened++
 	for j := range s.Hosts {
-		if q.config.JoinHere || q.fitsBranch(int(a.Branch), &s.Hosts[j]) {
-			q.addStatement(h.Name, int(a.Branch), o, &s.Hosts[j])
+		if q.config.JoinHere || len(s.Hosts[j].Clues) == 0 || q.fitsBranch(o.kind, &s.Hosts[j]) {
+			q.addStatement(h.Name, o, &s.Hosts[j])
 		}
 	}
 }
@@ -213,16 +181,16 @@ func (q *Inquiry) openAnswer(h *TestimonySummary, ring keyring, a *dossier.Seale
 // isPlausible checks an opened statement against what we asked: its first
 // components are ours (section 3.1), and each host speaks to every clue.
 func (q *Inquiry) isPlausible(o *opener, s *dossier.Statement) bool {
-	if len(s.First) != len(o.tuples) {
+	if len(s.First) != o.kind.positions() {
 		return false
 	}
-	for i, t := range o.tuples {
+	for i, t := range o.tuples[:len(s.First)] {
 		if !bytes.Equal(s.First[i], t.FirstComponent()) {
 			return false
 		}
 	}
 	for i := range s.Hosts {
-		if len(s.Hosts[i].Clues) != len(o.clues) {
+		if n := len(s.Hosts[i].Clues); n != o.kind.positions() && (n != 0 || len(o.kind.negated) == 0) {
 			return false
 		}
 		for _, c := range s.Hosts[i].Clues {
@@ -246,12 +214,11 @@ func (q *Inquiry) isPlausibleClue(c *dossier.StatedClue) bool {
 	return true
 }
 
-// fitsBranch repeats the witness's join on the events it stated.
-func (q *Inquiry) fitsBranch(branch int, host *dossier.StatedHost) bool {
-	n := q.branches[branch]
-	leaves := n.Leaves()
-	_, ok := pattern.Match(n, func(clue int) []flow.Time {
-		for i, c := range leaves {
+// fitsBranch repeats the witness's join on the events it stated; it cannot check what
+// the witness did not see.
+func (q *Inquiry) fitsBranch(kind *answerKind, host *dossier.StatedHost) bool {
+	_, ok := pattern.Match(q.branches[kind.branch], func(clue int) []flow.Time {
+		for i, c := range kind.leaves {
 			if c == clue {
 				return []flow.Time{host.Clues[i].Events[0].Time}
 			}

@@ -80,17 +80,33 @@ type statement struct {
 type joined struct {
 	witness string
 	branch  int
-	events  []dossier.FlowEvent // one per leaf
+	clues   []int               // asked clues
+	events  []dossier.FlowEvent // of each, one
+	// tuples name the values of the clues, and negated how many that restrict them were
+	// seen: with excluded, nothing is left.
+	tuples   string
+	negated  int
+	excluded bool
 }
 
-func (q *Inquiry) addStatement(witness string, branch int, o *opener, h *dossier.StatedHost) {
+func (q *Inquiry) addStatement(witness string, o *opener, h *dossier.StatedHost) {
+	for _, c := range o.clues {
+		if !q.pattern.Clues[q.clues[c].of].AcceptsX(h.Addr) {
+			return
+		}
+	}
 	host := flow.HostAt(h.Addr, witness)
 	s := q.hosts[host]
 	if s == nil {
 		s = &suspect{said: map[statement]dossier.StatedClue{}}
 		q.hosts[host] = s
 	}
-	m := joined{witness: witness, branch: branch}
+	n := o.kind.positions()
+	m := joined{witness: witness, branch: o.kind.branch, clues: o.clues[:n], negated: len(o.kind.negated), excluded: len(h.Clues) == 0}
+	for i := range n {
+		b, _ := o.tuples[i].AppendBinary([]byte{byte(o.clues[i])}) // cannot fail
+		m.tuples += string(b)
+	}
 	for i, c := range h.Clues {
 		k := statement{witness, o.clues[i], o.tuples[i]}
 		if old, again := s.said[k]; !again || len(c.Events) > len(old.Events) {
@@ -157,11 +173,35 @@ func (q *Inquiry) judgeSuspect(host flow.Host, s *suspect) (Match, bool) {
 	}
 	q.setSpan(&f, s, matches)
 	best := slices.MinFunc(matches, func(a, b joined) int { return cmp.Compare(a.last(), b.last()) })
-	for i, leaf := range q.branches[best.branch].Leaves() {
+	for i, leaf := range best.clues {
 		text := q.pattern.Clues[q.clues[leaf].of].Text
 		f.Clues = append(f.Clues, MatchClue{Clue: text, Time: best.events[i].Time, State: best.events[i].State.String()})
 	}
 	return f, true
+}
+
+// settle keeps, of what a witness said of a host under the same values, what is true
+// given all that we know to be negated: what takes most of that into account. Whatever
+// excludes the host stays true when more is known.
+func settle(matches []joined) (out []joined) {
+	type place struct {
+		witness, tuples string
+		branch          int
+	}
+	at := map[place]int{}
+	for _, m := range matches {
+		p := place{m.witness, m.tuples, m.branch}
+		i, known := at[p]
+		switch {
+		case !known:
+			at[p] = len(out)
+			out = append(out, m)
+		case out[i].excluded:
+		case m.excluded || m.negated > out[i].negated:
+			out[i] = m
+		}
+	}
+	return slices.DeleteFunc(out, func(m joined) bool { return m.excluded })
 }
 
 func (m *joined) last() flow.Time {
@@ -176,8 +216,8 @@ func (m *joined) last() flow.Time {
 func (q *Inquiry) setSpan(f *Match, s *suspect, matches []joined) {
 	used := map[int]bool{}
 	for _, m := range matches {
-		for _, leaf := range q.branches[m.branch].Leaves() {
-			used[leaf] = true
+		for _, clue := range m.clues {
+			used[clue] = true
 		}
 	}
 	first := true

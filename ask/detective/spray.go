@@ -122,13 +122,20 @@ func (r *ranking) answersOfPeers(class string, least float64) (most float64, cla
 // expectedAnswers is how many tuples have one of the keys asked by chance, if each of
 // the flows is of another tuple.
 func (q *Inquiry) expectedAnswers(flows float64) (expected float64) {
-	for _, clues := range q.askedClues() {
+	for _, kind := range q.answerKinds() {
 		// A join gives no more than its rarest clue; each flow falls into one
 		// of the keys asked with their share of all keys.
 		least := flows
-		for _, i := range clues {
-			share := float64(len(q.clues[i].tuples)) / countKeys(&q.config)
-			least = min(least, flows*min(1, share))
+		for _, i := range slices.Concat(kind.leaves, kind.negated) {
+			least = min(least, q.expectedValues(flows, i))
+		}
+		if kind.count > 0 {
+			// One busy host may have all values, and each choice of them is an answer. A
+			// liar gains little: it would have to guess that many values at once.
+			if len(kind.leaves) == 0 {
+				least = 1
+			}
+			least = min(least*chooseFloat(q.expectedValues(flows, kind.of...), kind.count), dossier.MaxAnswers)
 		}
 		expected += least
 	}
@@ -138,14 +145,36 @@ func (q *Inquiry) expectedAnswers(flows float64) (expected float64) {
 // askedAnswers is how many answers there are if all that was asked about was seen,
 // which peers need not have.
 func (q *Inquiry) askedAnswers() (asked float64) {
-	for _, clues := range q.askedClues() {
+	for _, kind := range q.answerKinds() {
+		if kind.count > 0 {
+			asked += float64(q.combinations(&kind))
+			continue
+		}
 		least := math.Inf(1)
-		for _, i := range clues {
+		for _, i := range slices.Concat(kind.leaves, kind.negated) {
 			least = min(least, float64(len(q.clues[i].tuples)))
 		}
 		asked += least
 	}
 	return asked
+}
+
+// expectedValues is how many of the flows fall into one of the keys of some clues.
+func (q *Inquiry) expectedValues(flows float64, clues ...int) float64 {
+	keys := 0
+	for _, i := range clues {
+		keys += len(q.clues[i].tuples)
+	}
+	return flows * min(1, float64(keys)/countKeys(&q.config))
+}
+
+// chooseFloat is how many ways there are to choose k of n, at least 1.
+func chooseFloat(n float64, k int) float64 {
+	ways := 1.0
+	for i := range k {
+		ways *= max(1, n-float64(i)) / float64(i+1)
+	}
+	return max(1, ways)
 }
 
 // countKeys is how many values a key may have.
@@ -169,17 +198,18 @@ func (q *Inquiry) markSprays() {
 }
 
 // believable returns what witnesses that did not spray, as last marked, said of a
-// host.
+// host, with its matches settled.
 func (q *Inquiry) believable(s *suspect) *suspect {
-	if len(q.sprayed) == 0 {
-		return s
+	out := &suspect{said: s.said}
+	if len(q.sprayed) > 0 {
+		out.said = maps.Clone(s.said)
+		maps.DeleteFunc(out.said, func(k statement, _ dossier.StatedClue) bool { return q.sprayed[k.witness] })
 	}
-	out := &suspect{said: maps.Clone(s.said)}
-	maps.DeleteFunc(out.said, func(k statement, _ dossier.StatedClue) bool { return q.sprayed[k.witness] })
 	for _, m := range s.matches {
 		if !q.sprayed[m.witness] {
 			out.matches = append(out.matches, m)
 		}
 	}
+	out.matches = settle(out.matches)
 	return out
 }

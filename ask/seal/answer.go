@@ -56,6 +56,19 @@ func NewKey(secrets [][]byte, c Context) (AnswerKey, error) {
 	return k, nil
 }
 
+// AppendChosen adds to the secrets of a branch's tuples which clues they are of, where
+// the branch leaves that open: two clues may have one tuple.
+func AppendChosen(secrets [][]byte, clues []int) [][]byte {
+	if len(clues) == 0 {
+		return secrets
+	}
+	var b []byte
+	for _, c := range clues {
+		b = binary.BigEndian.AppendUint16(b, uint16(c))
+	}
+	return append(secrets[:len(secrets):len(secrets)], b)
+}
+
 // deriveKey is the first block of HKDF-Expand (RFC 5869, section 2.3).
 func (k *AnswerKey) deriveKey(purpose string, salt []byte) (out [sha256.Size]byte) {
 	mac := hmac.New(sha256.New, k.root[:])

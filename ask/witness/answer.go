@@ -31,9 +31,13 @@ type answering struct {
 // group is one answer before sealing: the hosts that fit one combination of
 // tuples.
 type group struct {
-	branch int
+	branch int // the number that the answer carries
 	tuples []key.Tuple
 	hosts  []dossier.StatedHost
+	// first is how many of the tuples the hosts' clues are about: the others are negated.
+	first int
+	// chosen are the clues of those of them that an AtLeast left to choose.
+	chosen []int
 }
 
 func (a *answering) run(ctx context.Context) error {
@@ -93,9 +97,9 @@ func (a *answering) groupHits(ctx context.Context, g *gatherer) (out []*group, o
 		return out, len(out) <= a.w.config.MaxAnswers, nil
 	}
 	work := maxJoinWork
-	for i, branch := range a.q.Branches {
-		j := joiner{branch: branch, number: i, leaves: branch.Leaves(), limit: a.w.config.MaxAnswers - len(out), work: &work, groups: map[string]*group{}}
-		if ok, err := j.joinBranches(ctx, g); !ok {
+	for i := range a.q.Branches {
+		j := newJoiner(g, i, a.w.config.MaxAnswers-len(out), &work)
+		if ok, err := j.joinBranches(ctx); !ok {
 			return nil, false, err
 		}
 		for _, group := range j.groups {
@@ -111,7 +115,7 @@ func clueGroups(clue int, c *askedClue) []*group {
 	for h, events := range c.found {
 		g := byTuple[h.tuple]
 		if g == nil {
-			g = &group{branch: clue, tuples: []key.Tuple{h.tuple}}
+			g = &group{branch: clue, tuples: []key.Tuple{h.tuple}, first: 1}
 			byTuple[h.tuple] = g
 		}
 		g.hosts = append(g.hosts, dossier.StatedHost{Addr: h.x, Clues: []dossier.StatedClue{stateClue(events, c.matching(h))}})
@@ -220,9 +224,11 @@ func (a *answering) sealGroups(groups []*group, secrets map[key.Tuple][]byte) er
 		own := make([][]byte, len(g.tuples))
 		for i, t := range g.tuples {
 			own[i] = secrets[t]
-			s.First = append(s.First, t.FirstComponent())
+			if i < g.first {
+				s.First = append(s.First, t.FirstComponent())
+			}
 		}
-		k, err := seal.NewKey(own, c)
+		k, err := seal.NewKey(seal.AppendChosen(own, g.chosen), c)
 		if err != nil {
 			return err
 		}

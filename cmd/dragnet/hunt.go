@@ -148,7 +148,15 @@ These and the state travel in clear, so they take round numbers (1, 2 or 5 times
 a power of ten). A clue with a count is matched from the flow on that reaches it.
 
 Clues combine with and, or, and then[1h] ("later, within an hour, at the same X";
-24h if no time is given). Then binds tighter than and,
+24h if no time is given).
+
+  A and not B                  X fits A, and no flow of X fits B
+  A then[1h] not B             ... none within an hour after
+  not B then[1h] A             ... none within an hour before
+  2 of (A or B or in src=@F)   X fits two of these, each value of a list by itself
+  out src=H dst=B              X is H; H is not sent, only what others answer left out
+
+Then binds tighter than and,
 and tighter than or; parentheses group.`
 
 func newHunt() *cobra.Command {

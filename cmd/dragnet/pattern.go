@@ -116,6 +116,9 @@ reads it, and of what a witness saw under the key only what meets it remains.
 	for _, a := range e.Alternatives {
 		fmt.Fprintf(w, "Jointly %s for: %s\n", formatCandidates(a.JointCandidates), strings.Join(a.Clues, " + "))
 	}
+	for _, note := range q.Restrictions() {
+		fmt.Fprintln(w, note)
+	}
 	fmt.Fprintf(w, `
 A witness learns: which end of the flow is open, which components are fixed (the
 mask), what is in clear, the window, %s, and the keys.

@@ -57,6 +57,14 @@ func (p *Pattern) normalise(n *Node, clues *int) normalForm {
 		left, right := p.normalise(n.Left, clues), p.normalise(n.Right, clues)
 		return normalForm{Then, []string{left.inParentheses(And, Or) + word + right.inParentheses(And, Or, Then)}}
 	}
+	if n.Op == Not {
+		return normalForm{Leaf, []string{"not " + p.normalise(n.Left, clues).inParentheses(Or)}}
+	}
+	if n.Op == AtLeast {
+		inner := normalForm{Or, p.normalise(n.Left, clues).sides}
+		slices.Sort(inner.sides)
+		return normalForm{Leaf, []string{fmt.Sprintf("%d of (%s)", n.Count, inner.joinSides())}}
+	}
 	return joinOperands(n.Op, []normalForm{p.normalise(n.Left, clues), p.normalise(n.Right, clues)})
 }
 
@@ -89,6 +97,10 @@ func (c *Clue) writeAlternatives(clues *int) []normalForm {
 	}
 	name := map[key.End]string{key.In: "src", key.Out: "dst"}[c.End]
 	out := []string{c.End.String()}
+	if len(c.X) > 0 {
+		own := map[key.End]string{key.In: " dst=", key.Out: " src="}[c.End]
+		out[0] += own + joinPrefixes(c.X)
+	}
 	out = crossTexts(out, c.Other, func(v netip.Prefix) string {
 		if v.IsSingleIP() {
 			return " " + name + "=" + v.Addr().String()
@@ -106,6 +118,18 @@ func (c *Clue) writeAlternatives(clues *int) []normalForm {
 		forms[i] = normalForm{Leaf, []string{text}}
 	}
 	return forms
+}
+
+// joinPrefixes writes a list of addresses, sorted.
+func joinPrefixes(all []netip.Prefix) string {
+	texts := make([]string, len(all))
+	for i, v := range all {
+		if texts[i] = v.String(); v.IsSingleIP() {
+			texts[i] = v.Addr().String()
+		}
+	}
+	slices.Sort(texts)
+	return strings.Join(slices.Compact(texts), ",")
 }
 
 // crossTexts continues each text with each value.

@@ -10,19 +10,23 @@ import (
 func TestCanonical(t *testing.T) {
 	open := files(map[string]string{"ports": "80\n443 # both\n80\n", "many": strings.Join(strings.Split("1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17", " "), "\n")})
 	for in, want := range map[string]string{
-		"IN DPORT=1433 PROTO=6 SRC=203.0.113.5/32":                      "in src=203.0.113.5 dport=1433 proto=tcp",
-		"out dport=2 then[24h] (in dport=1)":                            "out dport=2 then in dport=1",
-		"out dport=2 or in dport=1 or out dport=2":                      "in dport=1 or out dport=2",
-		"(out dport=2 and (in dport=1 and out dport=2))":                "in dport=1 and out dport=2",
-		"in dport=@ports":                                               "in dport=443 or in dport=80",
-		"in dport=@ports then[90m] in dport=@ports":                     "(in dport=443 or in dport=80) then[1h30m] (in dport=443 or in dport=80)",
-		"in dport=1 and (in dport=3 or in dport=2)":                     "(in dport=2 or in dport=3) and in dport=1",
-		"(in dport=3 or in dport=1) and in dport=@ports":                "(in dport=1 or in dport=3) and (in dport=443 or in dport=80)",
-		"in dport=1 then (in dport=2 then in dport=3)":                  "in dport=1 then (in dport=2 then in dport=3)",
-		"in dport=2 or (in dport=@ports and in dport=@ports)":           "in dport=2 or in dport=443 or in dport=80",
-		"in dport=1 state=failed or in dport=1 state=FAILED":            "in dport=1 state=failed",
-		"out dst=2001:db8::/32 sport=5 state=established dport=80":      "out dst=2001:db8::/32 sport=5 dport=80 state=established",
-		"in dport=1 then in dport=2 and in dport=0 then[7d] in dport=9": "in dport=0 then[7d] in dport=9 and in dport=1 then in dport=2",
+		"IN DPORT=1433 PROTO=6 SRC=203.0.113.5/32":                                        "in src=203.0.113.5 dport=1433 proto=tcp",
+		"out dport=2 then[24h] (in dport=1)":                                              "out dport=2 then in dport=1",
+		"out dport=2 or in dport=1 or out dport=2":                                        "in dport=1 or out dport=2",
+		"(out dport=2 and (in dport=1 and out dport=2))":                                  "in dport=1 and out dport=2",
+		"in dport=@ports":                                                                 "in dport=443 or in dport=80",
+		"in dport=@ports then[90m] in dport=@ports":                                       "(in dport=443 or in dport=80) then[1h30m] (in dport=443 or in dport=80)",
+		"in dport=1 and (in dport=3 or in dport=2)":                                       "(in dport=2 or in dport=3) and in dport=1",
+		"(in dport=3 or in dport=1) and in dport=@ports":                                  "(in dport=1 or in dport=3) and (in dport=443 or in dport=80)",
+		"in dport=1 then (in dport=2 then in dport=3)":                                    "in dport=1 then (in dport=2 then in dport=3)",
+		"in dport=2 or (in dport=@ports and in dport=@ports)":                             "in dport=2 or in dport=443 or in dport=80",
+		"in dport=1 state=failed or in dport=1 state=FAILED":                              "in dport=1 state=failed",
+		"out dst=2001:db8::/32 sport=5 state=established dport=80":                        "out dst=2001:db8::/32 sport=5 dport=80 state=established",
+		"not in dport=80,443 and in dport=1 and not in dport=2":                           "in dport=1 and not (in dport=443 or in dport=80) and not in dport=2",
+		"in dport=1 then[60m] not (in dport=3 or in dport=2)":                             "in dport=1 then[1h] not (in dport=2 or in dport=3)",
+		"3 of (in src=203.0.113.9,203.0.113.1 or out dport=5)":                            "3 of (in src=203.0.113.1 or in src=203.0.113.9 or out dport=5)",
+		"out dst=203.0.113.1 src=10.0.0.2,10.0.0.1 state=rej,failed bytes<=1k bytes>=100": "out src=10.0.0.1,10.0.0.2 dst=203.0.113.1 state=failed,REJ bytes>=100 bytes<=1k",
+		"in dport=1 then in dport=2 and in dport=0 then[7d] in dport=9":                   "in dport=0 then[7d] in dport=9 and in dport=1 then in dport=2",
 	} {
 		p, err := Parse(in, open)
 		if err != nil {

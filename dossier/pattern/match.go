@@ -9,11 +9,20 @@ import (
 
 // Match looks for events of one host that satisfy a branch (a tree without Or):
 // events(clue) are the times of the host's flows that match that clue, in any
-// order. It returns, for each leaf from left to right, the index of the event
+// order. It returns, for each of branch.Leaves(), the index of the event
 // that the earliest match uses; ok is false if there is no match. Time is O(n
-// log n).
+// log n). AtLeast is about values, not clues: it is the caller's to check.
 func Match(branch *Node, events func(clue int) []flow.Time) (picks []int, ok bool) {
-	all := findSpans(branch, events)
+	plain, nots := splitAnd(branch)
+	for _, n := range nots {
+		if len(events(n.Left.Clue)) > 0 {
+			return nil, false
+		}
+	}
+	if plain == nil {
+		return nil, true
+	}
+	all := findSpans(plain, events)
 	if len(all) == 0 {
 		return nil, false
 	}
@@ -48,8 +57,18 @@ func findSpans(n *Node, events func(int) []flow.Time) []span {
 			out[i] = span{first: t, last: t, event: i}
 		}
 		return latestFirst(out)
-	case Or:
-		panic("pattern: Match of a tree with Or; see Branches")
+	case Or, Not, AtLeast:
+		panic("pattern: Match of a tree that is no branch; see Branches")
+	}
+	if n.Right.Op == Not || n.Left.Op == Not {
+		if n.Op == Then {
+			return restrictSpans(n, events)
+		}
+		plain, nots := splitAnd(n)
+		if slices.ContainsFunc(nots, func(v *Node) bool { return len(events(v.Left.Clue)) > 0 }) {
+			return nil
+		}
+		return findSpans(plain, events)
 	}
 	left := findSpans(n.Left, events)
 	if len(left) == 0 {
@@ -60,6 +79,56 @@ func findSpans(n *Node, events func(int) []flow.Time) []span {
 		return thenSpans(left, right, n)
 	}
 	return latestFirst(append(andSpans(left, right, false), andSpans(right, left, true)...))
+}
+
+// splitAnd separates what is joined by And alone: the operands that have events, nil if
+// none, and what is negated at any time. AtLeast is left out.
+func splitAnd(n *Node) (plain *Node, nots []*Node) {
+	switch n.Op {
+	case AtLeast:
+		return nil, nil
+	case Not:
+		return nil, []*Node{n}
+	case And:
+	default:
+		return n, nil
+	}
+	left, nots := splitAnd(n.Left)
+	right, more := splitAnd(n.Right)
+	nots = append(nots, more...)
+	switch {
+	case left == nil:
+		return right, nots
+	case right == nil:
+		return left, nots
+	}
+	return &Node{Op: And, Left: left, Right: right}, nots
+}
+
+// restrictSpans drops the spans of one side of a Then that the other side, a Not,
+// forbids. Of spans with one last event all but the one that starts latest were left
+// out before, and no other is needed: "then not" looks at the last event alone, and
+// "not before" has a single event after it.
+func restrictSpans(n *Node, events func(int) []flow.Time) []span {
+	side, negated, before := n.Left, n.Right.Left, false
+	if n.Left.Op == Not {
+		side, negated, before = n.Right, n.Left.Left, true
+	}
+	times := slices.Sorted(slices.Values(events(negated.Clue)))
+	within := flow.Time(n.Within)
+	return slices.DeleteFunc(findSpans(side, events), func(s span) bool {
+		from, to := s.last+1, s.last+within // both ends are inside
+		if to < s.last {
+			to = flow.MaxTime // the sum wrapped
+		}
+		if before {
+			if from, to = s.first-within, s.first-1; from > s.first {
+				from = flow.MinTime
+			}
+		}
+		at, _ := slices.BinarySearch(times, from)
+		return at < len(times) && times[at] <= to
+	})
 }
 
 // latestFirst sorts by last and keeps, of equal last, the greatest first.

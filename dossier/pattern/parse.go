@@ -1,6 +1,7 @@
 package pattern
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/netip"
@@ -49,7 +50,26 @@ func Parse(text string, open OpenFile) (*Pattern, error) {
 	if t, more := p.peekToken(); more {
 		return nil, p.syntaxError(t, "%q is not expected here; want and, or, then, or the end", t.text)
 	}
-	return &Pattern{Clues: p.clues, Root: root}, nil
+	if message := checkForm(root); message != "" {
+		return nil, &SyntaxError{1, message}
+	}
+	out := &Pattern{Root: root}
+	out.addClues(root, p.clues)
+	return out, nil
+}
+
+// addClues numbers the clues in the order of the tree, in which what was written first
+// may come last.
+func (p *Pattern) addClues(n *Node, clues []Clue) {
+	if n == nil {
+		return
+	}
+	if n.Op == Leaf {
+		p.Clues = append(p.Clues, clues[n.Clue])
+		n.Clue = len(p.Clues) - 1
+	}
+	p.addClues(n.Left, clues)
+	p.addClues(n.Right, clues)
 }
 
 type token struct {
@@ -122,11 +142,35 @@ func (p *parser) parseOr(depth int) (*Node, error) {
 }
 
 func (p *parser) parseAnd(depth int) (*Node, error) {
-	left, err := p.parseThen(depth)
-	for err == nil && p.acceptWord("and") {
-		left, err = p.parseOperands(And, 0, left, depth, p.parseThen)
+	first, err := p.parseThen(depth)
+	if err != nil {
+		return nil, err
 	}
-	return left, err
+	operands := []*Node{first}
+	for p.acceptWord("and") {
+		n, err := p.parseThen(depth)
+		if err != nil {
+			return nil, err
+		}
+		operands = append(operands, n)
+	}
+	// What only restricts others comes last, in the order written.
+	slices.SortStableFunc(operands, func(a, b *Node) int { return cmp.Compare(lateness(a), lateness(b)) })
+	out := operands[0]
+	for _, n := range operands[1:] {
+		out = &Node{Op: And, Left: out, Right: n}
+	}
+	return out, nil
+}
+
+func lateness(n *Node) int {
+	switch n.Op {
+	case AtLeast:
+		return 1
+	case Not:
+		return 2
+	}
+	return 0
 }
 
 func (p *parser) parseThen(depth int) (*Node, error) {
@@ -200,11 +244,17 @@ func ParseWithin(s string) (time.Duration, error) {
 
 func (p *parser) parseTerm(depth int) (*Node, error) {
 	t, more := p.peekToken()
-	if !more || t.text != "(" {
-		return p.parseClue()
-	}
 	if depth >= MaxDepth {
 		return nil, p.syntaxError(t, "parentheses nest deeper than %d", MaxDepth)
+	}
+	if p.acceptWord("not") {
+		return p.parseNot(t, depth)
+	}
+	if k, err := strconv.ParseUint(t.text, 10, 16); err == nil && more {
+		return p.parseAtLeast(t, int(k), depth)
+	}
+	if !more || t.text != "(" {
+		return p.parseClue()
 	}
 	p.pos++
 	inner, err := p.parseOr(depth + 1)
@@ -216,6 +266,39 @@ func (p *parser) parseTerm(depth int) (*Node, error) {
 		return nil, p.syntaxError(t, "missing closing parenthesis")
 	}
 	return inner, nil
+}
+
+func (p *parser) parseNot(t token, depth int) (*Node, error) {
+	inner, err := p.parseTerm(depth + 1)
+	if err != nil {
+		return nil, err
+	}
+	if !onlyClues(inner) {
+		return nil, p.syntaxError(t, "not negates a clue, or alternatives of clues: not (A or B)")
+	}
+	return &Node{Op: Not, Left: inner}, nil
+}
+
+func (p *parser) parseAtLeast(t token, k, depth int) (*Node, error) {
+	p.pos++
+	if !p.acceptWord("of") {
+		return nil, p.syntaxError(t, "%q is not expected here; a count of clues is such as: 2 of (in src=A or in src=B or in src=C)", t.text)
+	}
+	inner, err := p.parseTerm(depth + 1)
+	if err != nil {
+		return nil, err
+	}
+	if !onlyClues(inner) {
+		return nil, p.syntaxError(t, "%d of takes alternatives of clues: %d of (A or B or C)", k, k)
+	}
+	values := 0
+	for _, clue := range inner.Leaves() {
+		values += countCombinations(&p.clues[clue])
+	}
+	if k < 2 || k > values {
+		return nil, p.syntaxError(t, "%d of %d values: want a number from 2 to that", k, values)
+	}
+	return &Node{Op: AtLeast, Count: k, Left: inner}, nil
 }
 
 func (p *parser) parseClue() (*Node, error) {
@@ -259,7 +342,14 @@ func (p *parser) parseClue() (*Node, error) {
 		words = append(words, field+"="+value)
 	}
 	if len(c.Other)+len(c.SPort)+len(c.DPort)+len(c.Proto) == 0 {
+		if len(c.X) > 0 {
+			other := map[key.End]string{key.In: "src", key.Out: "dst"}[c.End]
+			return nil, p.syntaxError(first, "this names only X, the host that is asked for, which is never sent; a clue fixes at least one of %s, sport, dport, proto", other)
+		}
 		return nil, p.syntaxError(first, "a clue fixes at least one of src, dst, sport, dport, proto")
+	}
+	if c.Bounds.Least(Peers) > 1 && len(c.Other) > 0 && !slices.ContainsFunc(c.Other, func(v netip.Prefix) bool { return !v.IsSingleIP() }) {
+		return nil, p.syntaxError(first, "peers counts different other hosts, of which each address of the clue is one; leave the address out, or give a prefix")
 	}
 	c.Proto = readICMP(c.Proto, c.Other)
 	if n := countCombinations(&c); n > MaxTuples {
@@ -315,7 +405,7 @@ func (p *parser) parseField(c *Clue, field, value string, t token) error {
 	switch field {
 	case "src", "dst":
 		if field != other {
-			return p.syntaxError(t, "%s is X itself in a clue that starts with %s; the other host is %s=", field, c.End, other)
+			return parseValues(p, t, value, &c.X, parsePrefix)
 		}
 		return parseValues(p, t, value, &c.Other, parsePrefix)
 	case "sport":

@@ -7,7 +7,8 @@
 //	count   = flows peers ports
 //	value   = literal { "," literal } | @file
 //	literal = name | number | address | prefix | port "-" port
-//	pattern = clue { ("and" | "or" | "then" ["[" duration "]"]) clue }
+//	pattern = term { ("and" | "or" | "then" ["[" duration "]"]) term }
+//	term    = clue | "(" pattern ")" | "not" term | number "of" "(" clue { "or" clue } ")"
 //
 // A clue fixes some components of a flow and leaves one host X open: "in"
 // means X is the flow's responder, "out" its originator. Src names the other
@@ -21,6 +22,12 @@
 // that are all of IPv6 is icmp6. "then[1h]" means later, within an hour, at the same X; the default
 // is 24h. "then" binds tighter than "and", "and" tighter than "or", and
 // parentheses group.
+//
+// "A and not B" is an X that fits A and has no flow that fits B; "A then[1h] not B"
+// one that has none within an hour after A, "not B then[1h] A" none within an hour
+// before. "2 of (A or B or C)" is an X that fits at least two, where each value of a
+// list counts. The host X itself may be named too (dst of an "in" clue, src of an
+// "out" clue): that is never sent.
 //
 //	in src=203.0.113.5 proto=tcp dport=1433 then[1h] out dst=198.51.100.7 proto=udp dport=69
 package pattern
@@ -58,12 +65,16 @@ type Pattern struct {
 // Op is how a node of a pattern combines its children.
 type Op uint8
 
-// The operators; a Leaf is one clue.
+// The operators; a Leaf is one clue. Not negates its left side, a clue or
+// alternatives of clues, and stands beside something else: right of And, or on a side
+// of Then. AtLeast requires Count of the values of the clues on its left side.
 const (
 	Leaf Op = iota
 	And
 	Or
 	Then
+	Not
+	AtLeast
 )
 
 // String is the language's word.
@@ -77,6 +88,10 @@ func (o Op) String() string {
 		return "or"
 	case Then:
 		return "then"
+	case Not:
+		return "not"
+	case AtLeast:
+		return "of"
 	}
 	return fmt.Sprintf("Op(%d)", uint8(o))
 }
@@ -90,6 +105,8 @@ type Node struct {
 	// later than this after Left's last event.
 	Within      time.Duration
 	Left, Right *Node
+	// Count is how many different values an AtLeast requires, at least 2.
+	Count int
 }
 
 // Clue fixes some components and leaves X open. An empty slice leaves a
@@ -101,6 +118,9 @@ type Clue struct {
 	Proto        []flow.Proto
 	State        StateFilter
 	Bounds       Bounds
+	// X restricts the host that is open, if not empty. It is not part of a question:
+	// the detective leaves out other hosts of the answer.
+	X []netip.Prefix
 	// Text is the clue as written.
 	Text string
 }
@@ -140,8 +160,11 @@ func crossTuples[T any](tuples []key.Tuple, values []T, set func(*key.Tuple, T))
 // bounds of counts, which are about all flows of an X.
 func (c *Clue) Matches(f *flow.Flow) bool {
 	return anyOf(c.SPort, f.OrigPort) && anyOf(c.DPort, f.RespPort) && anyOf(c.Proto, f.Proto) &&
-		(len(c.Other) == 0 || flow.Within(c.Other, c.End.Other(f))) && c.State.Accepts(f) && c.Bounds.Accept(f, c.End)
+		(len(c.Other) == 0 || flow.Within(c.Other, c.End.Other(f))) && c.State.Accepts(f) && c.Bounds.Accept(f, c.End) && c.AcceptsX(c.End.X(f))
 }
+
+// AcceptsX reports whether the clue can be about x.
+func (c *Clue) AcceptsX(x netip.Addr) bool { return len(c.X) == 0 || flow.Within(c.X, x) }
 
 func anyOf[T comparable](values []T, v T) bool {
 	for _, x := range values {
@@ -158,8 +181,13 @@ func (p *Pattern) String() string { return p.writeNode(p.Root, 0) }
 // writeNode writes n; parent is the binding strength around it.
 func (p *Pattern) writeNode(n *Node, parent int) string {
 	strength := map[Op]int{Or: 1, And: 2, Then: 3, Leaf: 4}[n.Op]
-	if n.Op == Leaf {
+	switch n.Op {
+	case Leaf:
 		return p.Clues[n.Clue].Text
+	case Not:
+		return "not " + p.writeNode(n.Left, 4)
+	case AtLeast:
+		return fmt.Sprintf("%d of (%s)", n.Count, p.writeNode(n.Left, 0))
 	}
 	word := n.Op.String()
 	if n.Op == Then && n.Within != DefaultWithin {

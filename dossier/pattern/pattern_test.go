@@ -46,14 +46,18 @@ func TestParseExample(t *testing.T) {
 
 func TestPrecedence(t *testing.T) {
 	for in, want := range map[string]string{
-		"in dport=1 or in dport=2 and in dport=3":                   "(0 or (1 and 2))",
-		"in dport=1 and in dport=2 then in dport=3":                 "(0 and (1 then24h0m0s 2))",
-		"(in dport=1 or in dport=2) THEN [30m] in dport=3":          "((0 or 1) then30m0s 2)",
-		"in dport=1 then[1h] in dport=2 then[7d] in dport=3":        "((0 then1h0m0s 1) then168h0m0s 2)",
-		"in dport=1 then[1h] (in dport=2 then[1h] in dport=3)":      "(0 then1h0m0s (1 then1h0m0s 2))",
-		"( ( in dport=1 ) )":                                        "0",
-		"in dport=1 or in dport=2 or in dport=3 state=failed":       "((0 or 1) or 2)",
-		"out dst=2001:db8::/32 proto=58 and out dst=::ffff:1.2.3.4": "(0 and 1)",
+		"in dport=1 or in dport=2 and in dport=3":                               "(0 or (1 and 2))",
+		"in dport=1 and in dport=2 then in dport=3":                             "(0 and (1 then24h0m0s 2))",
+		"(in dport=1 or in dport=2) THEN [30m] in dport=3":                      "((0 or 1) then30m0s 2)",
+		"in dport=1 then[1h] in dport=2 then[7d] in dport=3":                    "((0 then1h0m0s 1) then168h0m0s 2)",
+		"in dport=1 then[1h] (in dport=2 then[1h] in dport=3)":                  "(0 then1h0m0s (1 then1h0m0s 2))",
+		"( ( in dport=1 ) )":                                                    "0",
+		"not in dport=1 and in dport=2":                                         "(0 and not 1)",
+		"in dport=1 then[1h] not in dport=2 then in dport=3":                    "((0 then1h0m0s not 1) then24h0m0s 2)",
+		"not in dport=1 then[1h] (in dport=2 or in dport=3)":                    "(not 0 then1h0m0s (1 or 2))",
+		"not (in dport=1 or in dport=2) and 2 of (in dport=3-5) and in dport=9": "((0 and 2 of 1) and not (2 or 3))",
+		"in dport=1 or in dport=2 or in dport=3 state=failed":                   "((0 or 1) or 2)",
+		"out dst=2001:db8::/32 proto=58 and out dst=::ffff:1.2.3.4":             "(0 and 1)",
 	} {
 		p, err := Parse(in, NoFiles)
 		if err != nil {
@@ -71,8 +75,13 @@ func TestPrecedence(t *testing.T) {
 }
 
 func shape(n *Node) string {
-	if n.Op == Leaf {
+	switch n.Op {
+	case Leaf:
 		return fmt.Sprint(n.Clue)
+	case Not:
+		return "not " + shape(n.Left)
+	case AtLeast:
+		return fmt.Sprintf("%d of %s", n.Count, shape(n.Left))
 	}
 	op := n.Op.String()
 	if n.Op == Then {
@@ -84,39 +93,50 @@ func shape(n *Node) string {
 func TestErrorsSayWhereAndWhat(t *testing.T) {
 	lists := files(map[string]string{"empty": "# nothing\n", "bad": "10.0.0.1\nnonsense\n"})
 	for in, want := range map[string]string{
-		"":                                      "column 1: missing clue",
-		"src=1.2.3.4":                           `column 1: "src=1.2.3.4": a clue starts with in or out`,
-		"in":                                    "column 1: a clue fixes at least one of",
-		"in state=failed":                       "column 1: a clue fixes at least one of",
-		"in dst=1.2.3.4":                        "column 4: dst is X itself in a clue that starts with in; the other host is src=",
-		"out src=1.2.3.4":                       "column 5: src is X itself in a clue that starts with out",
-		"in dport=65536":                        `column 4: port "65536" is not a number 0-65535`,
-		"in dport=80 dport=81":                  "column 13: dport is given twice",
-		"in dport=22,":                          "column 4: \"dport=22,\": a value is missing",
-		"in dport=22, 23":                       "column 4: \"dport=22,\": a value is missing",
-		"in dport=22,@x":                        `column 4: "@x": a file cannot be part of a list`,
-		"in dport=9-8":                          "column 4: ports 9-8: the range ends before it begins",
-		"in dport=0-65535":                      "column 4: ports 0-65535 are 65536 values; at most 4096",
-		"in dport=1-4000,5000-5100":             "column 4: more than 4096 values",
-		"in dport=1-4000 sport=1-4000":          "column 1: the clue's lists give 16000000 combinations",
-		"in dport=22-":                          `column 4: port "" is not a number`,
-		"out dst = 1.2.3.4":                     "column 5: dst has no value: write dst=VALUE without blanks",
-		"in src=1.2.3.4/24":                     "column 4: 1.2.3.4/24 has host bits set; write 1.2.3.0/24",
-		"in src=0.0.0.0/0":                      "column 4: 0.0.0.0/0 fixes nothing",
-		"in proto=tpc":                          `column 4: protocol "tpc" is neither`,
-		"in state=open dport=1":                 `column 4: state "open": want established, failed, or a conn_state`,
-		"in dport=1 then[1 h] in dport=2":       "column 16:",
-		"in dport=1 then[0s] in dport=2":        "column 16: duration \"0s\": want more than 0",
-		"in dport=1 and":                        "column 15: missing clue",
-		"(in dport=1":                           "column 12: missing closing parenthesis",
-		"in dport=1)":                           `column 11: ")" is not expected here`,
-		"in dport=1 xor in dport=2":             `column 12: "xor" is not expected here`,
-		"in colour=red":                         `column 4: unknown field "colour"; fields are src sport`,
-		"in src=@missing":                       "column 4: open missing: file does not exist",
-		"in src=@empty":                         "column 4: empty has no values",
-		"in src=@bad":                           `column 4: bad:2: "nonsense" is not an address or prefix`,
-		strings.Repeat("(", 100) + "in dport=1": "parentheses nest deeper",
-		strings.Repeat("in dport=1 or ", 20):    "more than 16 clues",
+		"":                                  "column 1: missing clue",
+		"src=1.2.3.4":                       `column 1: "src=1.2.3.4": a clue starts with in or out`,
+		"in":                                "column 1: a clue fixes at least one of",
+		"in state=failed":                   "column 1: a clue fixes at least one of",
+		"in dst=1.2.3.4":                    "column 1: this names only X, the host that is asked for, which is never sent; a clue fixes at least one of src,",
+		"out src=1.2.3.4":                   "column 1: this names only X",
+		"in dport=65536":                    `column 4: port "65536" is not a number 0-65535`,
+		"in dport=80 dport=81":              "column 13: dport is given twice",
+		"in dport=22,":                      "column 4: \"dport=22,\": a value is missing",
+		"in dport=22, 23":                   "column 4: \"dport=22,\": a value is missing",
+		"in dport=22,@x":                    `column 4: "@x": a file cannot be part of a list`,
+		"in dport=9-8":                      "column 4: ports 9-8: the range ends before it begins",
+		"in dport=0-65535":                  "column 4: ports 0-65535 are 65536 values; at most 4096",
+		"in dport=1-4000,5000-5100":         "column 4: more than 4096 values",
+		"in dport=1-4000 sport=1-4000":      "column 1: the clue's lists give 16000000 combinations",
+		"in dport=22-":                      `column 4: port "" is not a number`,
+		"out dst = 1.2.3.4":                 "column 5: dst has no value: write dst=VALUE without blanks",
+		"in src=1.2.3.4/24":                 "column 4: 1.2.3.4/24 has host bits set; write 1.2.3.0/24",
+		"in src=0.0.0.0/0":                  "column 4: 0.0.0.0/0 fixes nothing",
+		"in proto=tpc":                      `column 4: protocol "tpc" is neither`,
+		"in state=open dport=1":             `column 4: state "open": want established, failed, or a conn_state`,
+		"in dport=1 then[1 h] in dport=2":   "column 16:",
+		"in dport=1 then[0s] in dport=2":    "column 16: duration \"0s\": want more than 0",
+		"in dport=1 and":                    "column 15: missing clue",
+		"(in dport=1":                       "column 12: missing closing parenthesis",
+		"in dport=1)":                       `column 11: ")" is not expected here`,
+		"not in dport=1":                    "column 1: not stands beside what it restricts",
+		"in dport=1 or not in dport=2":      "not stands beside",
+		"not in dport=1 and not in dport=2": "not stands beside",
+		"in dport=1 and not (in dport=2 and in dport=3)":   "column 16: not negates a clue, or alternatives of clues",
+		"not in dport=1 then (in dport=2 then in dport=3)": "needs a single clue after it",
+		"2 of (in dport=1)":                           "column 1: 2 of 1 values",
+		"1 of (in dport=1,2)":                         "column 1: 1 of 2 values",
+		"2 of (in dport=1 and in dport=2)":            "2 of takes alternatives of clues",
+		"2 in dport=1":                                `column 1: "2" is not expected here; a count of clues`,
+		"2 of (in dport=1,2) then in dport=3":         "has no place in time",
+		"2 of (in dport=1,2) and 2 of (in dport=3,4)": "at most one count",
+		"in dport=1 xor in dport=2":                   `column 12: "xor" is not expected here`,
+		"in colour=red":                               `column 4: unknown field "colour"; fields are src sport`,
+		"in src=@missing":                             "column 4: open missing: file does not exist",
+		"in src=@empty":                               "column 4: empty has no values",
+		"in src=@bad":                                 `column 4: bad:2: "nonsense" is not an address or prefix`,
+		strings.Repeat("(", 100) + "in dport=1":       "parentheses nest deeper",
+		strings.Repeat("in dport=1 or ", 20):          "more than 16 clues",
 	} {
 		_, err := Parse(in, lists)
 		var syntax *SyntaxError
@@ -269,7 +289,9 @@ func FuzzParse(f *testing.F) {
 	f.Add("(out dst=2001:db8::/32 or in sport=@list) and in dport=0 state=established")
 	f.Add("out dst=192.0.2.1,2001:db8::/32 proto=icmp dport=22,6660-6669,0")
 	f.Add("then[9999999999h] ((((")
-	f.Add("out dst=192.0.2.1 state=S0,failed bytes>=10M bytes<=1G duration<=5s peers>=20")
+	f.Add("not (in dport=1 or in dport=2) and 2 of (in dport=3-5 or out dport=3) and in src=192.0.2.9 dst=10.0.0.1")
+	f.Add("not in dport=1 then[1h] in dport=2 then not in dport=3")
+	f.Add("out dst=192.0.2.0/24 state=S0,failed bytes>=10M bytes<=1G duration<=5s peers>=20")
 	list := files(map[string]string{"list": "1\n2\n"})
 	f.Fuzz(func(t *testing.T, text string) {
 		p, err := Parse(text, list)

@@ -119,6 +119,8 @@ func flatten(n *pattern.Node) (leaves []int, kind string, span time.Duration, er
 	switch {
 	case n.Op == pattern.Leaf:
 		return []int{n.Clue}, "temporal", pattern.DefaultWithin, nil
+	case n.Op == pattern.Not, n.Op == pattern.AtLeast:
+		return nil, "", 0, fmt.Errorf("%w: no correlation means %q", ErrCannot, n.Op)
 	case n.Op == pattern.Or:
 		return nil, "", 0, fmt.Errorf("%w: no correlation means \"or\"; write each alternative by itself", ErrCannot)
 	}
@@ -186,6 +188,13 @@ func selectionOf(c *pattern.Clue) map[string]any {
 	}
 	if len(c.Proto) > 0 {
 		s[proto] = oneOrMany(toAny(c.Proto, func(v flow.Proto) any { return v.String() }))
+	}
+	if len(c.X) > 0 {
+		var hosts []any
+		for _, p := range c.X {
+			hosts = append(hosts, p.String())
+		}
+		s[openField(c.End)+"|cidr"] = oneOrMany(hosts)
 	}
 	if c.State != pattern.AnyState {
 		if _, set := s[proto]; !set && c.State == pattern.Failed {

@@ -22,16 +22,44 @@ func Addresses(q *dossier.Question) (n int64) {
 		return n
 	}
 	for _, b := range q.Branches {
-		n += joinedAddresses(q, b)
+		n += branchAddresses(q, b)
 	}
 	return n
 }
 
-func joinedAddresses(q *dossier.Question, n *pattern.Node) int64 {
-	if n.Op == pattern.Leaf {
-		return clueAddresses(&q.Clues[n.Clue])
+// branchAddresses counts the hosts that an answer names whatever is negated, and, for
+// each negated clue, those of them that it says to fit that too.
+func branchAddresses(q *dossier.Question, b *pattern.Node) int64 {
+	named, _ := joinedAddresses(q, b)
+	n := named
+	for _, v := range b.Negations() {
+		n += min(named, clueAddresses(&q.Clues[v.Clue]))
 	}
-	return min(joinedAddresses(q, n.Left), joinedAddresses(q, n.Right))
+	return n
+}
+
+// joinedAddresses is ok unless all of n is negated.
+func joinedAddresses(q *dossier.Question, n *pattern.Node) (count int64, ok bool) {
+	switch n.Op {
+	case pattern.Leaf:
+		return clueAddresses(&q.Clues[n.Clue]), true
+	case pattern.Not:
+		return 0, false
+	case pattern.AtLeast:
+		for _, clue := range n.Left.Leaves() {
+			count += clueAddresses(&q.Clues[clue])
+		}
+		return count, true
+	}
+	left, hasLeft := joinedAddresses(q, n.Left)
+	right, hasRight := joinedAddresses(q, n.Right)
+	switch {
+	case !hasLeft:
+		return right, hasRight
+	case !hasRight:
+		return left, true
+	}
+	return min(left, right), true
 }
 
 func clueAddresses(c *dossier.AskedClue) int64 {

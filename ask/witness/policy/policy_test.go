@@ -239,6 +239,8 @@ func TestAnAlternativeIsNotWithinAJoin(t *testing.T) {
 		"or":              joined(pattern.Or, 0, false),
 		"and":             joined(pattern.And, 0, false),
 		"then, for years": joined(pattern.Then, 9000*time.Hour, false),
+		"and not":         negated(pattern.And, 0),
+		"then not":        negated(pattern.Then, 10*time.Minute),
 	} {
 		if rules.DescribeAsked(q).Within(honest) {
 			t.Errorf("%s is within", what)
@@ -246,6 +248,52 @@ func TestAnAlternativeIsNotWithinAJoin(t *testing.T) {
 	}
 	if !rules.DescribeAsked(joined(pattern.Then, 10*time.Minute, true)).Within(honest) {
 		t.Error("the same with its clues in another order is not within")
+	}
+}
+
+// negated asks for what fits the first clue of joined without the second.
+func negated(op pattern.Op, within time.Duration) *dossier.Question {
+	q := joined(op, within, false)
+	b := q.Branches[0]
+	b.Right = &pattern.Node{Op: pattern.Not, Left: b.Right}
+	return q
+}
+
+// counted asks for k of three values, of which two are of one clue.
+func counted(k int) *dossier.Question {
+	q := joined(pattern.Or, 0, false)
+	q.Clues[0].Keys = append(q.Clues[0].Keys, dossier.AskedKey{K: 8})
+	q.Branches = []*pattern.Node{{Op: pattern.AtLeast, Count: k, Left: &pattern.Node{Op: pattern.Or, Left: q.Branches[0], Right: q.Branches[1]}}}
+	return q
+}
+
+// TestRidingOnRestrictedQuestions is an attack: somebody asks less narrowly than an
+// honest detective did, who left something out or wanted several clues to fit.
+func TestRidingOnRestrictedQuestions(t *testing.T) {
+	rules := alone()
+	everywhere := negated(pattern.And, 0)
+	everywhere.Branches[0].Left, everywhere.Branches[0].Right.Left = everywhere.Branches[0].Right.Left, everywhere.Branches[0].Left
+	for what, c := range map[string]struct{ honest, rogue *dossier.Question }{
+		"without the not":    {negated(pattern.And, 0), question(19, service, 7)},
+		"and, not and not":   {negated(pattern.And, 0), joined(pattern.And, 0, false)},
+		"the other is not":   {negated(pattern.And, 0), everywhere},
+		"not, but only soon": {negated(pattern.And, 0), negated(pattern.Then, time.Minute)},
+		"not for less long":  {negated(pattern.Then, time.Hour), negated(pattern.Then, time.Minute)},
+		"2 of, not 3 of":     {counted(3), counted(2)},
+		"or, not 2 of":       {counted(2), joined(pattern.Or, 0, false)},
+	} {
+		if rules.DescribeAsked(c.rogue).Within(rules.DescribeAsked(c.honest)) {
+			t.Errorf("%s: within", what)
+		}
+	}
+	for what, q := range map[string]func() *dossier.Question{
+		"and not":  func() *dossier.Question { return negated(pattern.And, 0) },
+		"then not": func() *dossier.Question { return negated(pattern.Then, time.Hour) },
+		"2 of":     func() *dossier.Question { return counted(2) },
+	} {
+		if !rules.DescribeAsked(q()).Within(rules.DescribeAsked(q())) {
+			t.Errorf("%s: the same is not within", what)
+		}
 	}
 }
 
@@ -266,6 +314,11 @@ func TestAddresses(t *testing.T) {
 		{question(5, mask(key.IPv6, 48), 7), 1 << 16},
 		{joined(pattern.Then, time.Hour, false), 1},
 		{joined(pattern.Or, 0, false), 2},
+		// What is negated does not make an answer smaller: it names all that fits the
+		// rest, and says which of it fits the other, too.
+		{negated(pattern.And, 0), 2},
+		{negated(pattern.Then, time.Hour), 2},
+		{counted(2), 3},
 	} {
 		if got := policy.Addresses(c.q); got != c.want {
 			t.Errorf("%v: %d, want %d", c.q.Clues[0].Mask, got, c.want)

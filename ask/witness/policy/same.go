@@ -122,6 +122,22 @@ func encodeNode(dst []byte, n *pattern.Node, place []int) []byte {
 	if n.Op == pattern.Leaf {
 		return binary.BigEndian.AppendUint32(append(dst, byte(n.Op)), uint32(place[n.Clue]))
 	}
+	switch n.Op {
+	case pattern.Not:
+		return encodeNode(append(dst, byte(n.Op)), n.Left, place)
+	case pattern.AtLeast:
+		var places []int
+		for _, clue := range n.Left.Leaves() {
+			places = append(places, place[clue])
+		}
+		slices.Sort(places)
+		dst = binary.BigEndian.AppendUint32(append(dst, byte(n.Op)), uint32(n.Count))
+		dst = binary.BigEndian.AppendUint32(dst, uint32(len(places)))
+		for _, p := range places {
+			dst = binary.BigEndian.AppendUint32(dst, uint32(p))
+		}
+		return dst
+	}
 	left, right := encodeNode(nil, n.Left, place), encodeNode(nil, n.Right, place)
 	if n.Op == pattern.And && bytes.Compare(left, right) > 0 {
 		left, right = right, left
