@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -50,13 +51,12 @@ func (q *Inquiry) OpenTestimony(ctx context.Context, witness string, sealed []by
 }
 
 // OpenTestimonyFrom opens the testimony of a witness and adds what it says. A testimony
-// is taken once per witness. Time grows with the keys asked, plus the size of
-// the testimony.
+// is taken once per witness, but for one that waited for others to ask the same. Time
+// grows with the keys asked, plus the size of the testimony.
 func (q *Inquiry) OpenTestimonyFrom(ctx context.Context, s KnownWitness, sealed []byte) (TestimonySummary, error) {
-	for _, h := range q.witnesses {
-		if h.Name == s.Name {
-			return TestimonySummary{}, fmt.Errorf("witness %s has testified already", s.Name)
-		}
+	before := slices.IndexFunc(q.witnesses, func(h TestimonySummary) bool { return h.Name == s.Name })
+	if before >= 0 && q.witnesses[before].Refused != dossier.AwaitingOthers.String() {
+		return TestimonySummary{}, fmt.Errorf("witness %s has testified already", s.Name)
 	}
 	t, err := q.reply.Open(sealed, q.id, s.testifiesAs())
 	if err != nil {
@@ -78,6 +78,9 @@ func (q *Inquiry) OpenTestimonyFrom(ctx context.Context, s KnownWitness, sealed 
 		for i := range t.Answers {
 			q.openAnswer(&h, ring, &t.Answers[i])
 		}
+	}
+	if before >= 0 {
+		q.witnesses = slices.Delete(q.witnesses, before, before+1)
 	}
 	q.witnesses = append(q.witnesses, h)
 	return h, nil

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"dragnet/ask/detective"
+	"dragnet/dossier"
 	"dragnet/dossier/pattern"
 	"dragnet/wire/exchange"
 	"dragnet/wire/identity"
@@ -31,6 +32,9 @@ type Configuration struct {
 	Strangers int
 	// Deadline bounds a stage.
 	Deadline time.Duration
+	// Wait is how long witnesses are asked again that want another organisation to ask
+	// the same, every Again.
+	Wait, Again time.Duration
 	// MaxAnswer bounds one answer, in bytes.
 	MaxAnswer int
 	// Parallel bounds the connections at a time.
@@ -49,7 +53,7 @@ type Configuration struct {
 
 // DefaultConfiguration waits half a minute for each stage.
 func DefaultConfiguration() Configuration {
-	return Configuration{Strangers: 1000, Deadline: 30 * time.Second, MaxAnswer: exchange.MaxTestimony, Parallel: 32}
+	return Configuration{Strangers: 1000, Deadline: 30 * time.Second, Again: 5 * time.Minute, MaxAnswer: exchange.MaxTestimony, Parallel: 32}
 }
 
 // Note is one change of an inquiry's state.
@@ -84,8 +88,9 @@ type asking struct {
 	cards   map[identity.ID]mailbox
 	direct  chan struct{} // bounds the connections
 
-	mu    sync.Mutex // guards the inquiry once it is asked, and what follows
-	tally *StatusCounts
+	mu       sync.Mutex // guards the inquiry once it is asked, and what follows
+	tally    *StatusCounts
+	awaiting []Contact // witnesses that want another organisation to ask the same
 }
 
 // mailbox is a relay at which a witness fetches messages.
@@ -128,6 +133,9 @@ func Run(ctx context.Context, c Configuration, p *pattern.Pattern) (*Summary, er
 		if c.Stage > 0 && inquiry.Agreed() >= c.Detective.Quorum {
 			break
 		}
+	}
+	if err := a.askAgain(ctx); err != nil {
+		return nil, err
 	}
 	out.Result = inquiry.Result()
 	a.noteSprays(contacts, &out.Result)
@@ -191,6 +199,28 @@ func (a *asking) askStage(ctx context.Context, contacts []Contact) error {
 		a.noteStatus(&contacts[i], Silent, "", nil) // for those still waiting
 	}
 	return ctx.Err()
+}
+
+// askAgain asks those witnesses again that want another organisation to ask the same,
+// until all have answered or the wait is over. The question stays the same, so that
+// it gives away nothing that it did not before.
+func (a *asking) askAgain(ctx context.Context) error {
+	for over := time.Now().Add(a.c.Wait); len(a.awaiting) > 0 && time.Now().Add(a.c.Again).Before(over); {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(a.c.Again):
+		}
+		contacts := a.awaiting
+		a.awaiting = nil
+		for i := range contacts {
+			a.tally.Reopen(contacts[i].Name)
+		}
+		if err := a.askStage(ctx, contacts); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sourceOf is a contact with what it said before.
@@ -257,6 +287,9 @@ func (a *asking) openTestimony(ctx context.Context, c *Contact, data []byte) {
 	case err != nil:
 		a.setStatus(c, StatusOf(err, false), err.Error(), nil)
 	case h.Refused != "":
+		if h.Refused == dossier.AwaitingOthers.String() {
+			a.awaiting = append(a.awaiting, *c)
+		}
 		a.setStatus(c, Refused, h.Refused, &h)
 	default:
 		a.setStatus(c, Answered, "", &h)

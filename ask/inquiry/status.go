@@ -76,6 +76,15 @@ func (t *StatusCounts) Set(witness string, s AskStatus) (changed bool) {
 	return true
 }
 
+// Reopen has a witness that refused wait again: it is asked once more.
+func (t *StatusCounts) Reopen(witness string) {
+	if t.status[witness] == Refused {
+		t.counts[Refused]--
+		t.counts[Waiting]++
+		t.status[witness] = Waiting
+	}
+}
+
 // Count is how many witnesses have the status.
 func (t *StatusCounts) Count(s AskStatus) int { return t.counts[s] }
 

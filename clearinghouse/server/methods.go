@@ -15,6 +15,7 @@ import (
 	"dragnet/flow"
 	"dragnet/flow/key"
 	"dragnet/wire"
+	"dragnet/wire/exchange"
 	"dragnet/wire/reporting"
 	reportingv1 "dragnet/wire/reporting/v1"
 )
@@ -33,7 +34,7 @@ func (m *methods) code(err error) error {
 		code connect.Code
 	}{
 		{clearinghouse.ErrQuery, connect.CodeInvalidArgument}, {clearinghouse.ErrCursor, connect.CodeInvalidArgument},
-		{clearinghouse.ErrObjection, connect.CodeInvalidArgument}, {clearinghouse.ErrCrowded, connect.CodeResourceExhausted},
+		{clearinghouse.ErrInvitation, connect.CodePermissionDenied}, {clearinghouse.ErrObjection, connect.CodeInvalidArgument}, {clearinghouse.ErrCrowded, connect.CodeResourceExhausted},
 		{clearinghouse.ErrStopping, connect.CodeUnavailable}, {context.Canceled, connect.CodeCanceled}, {context.DeadlineExceeded, connect.CodeDeadlineExceeded},
 	} {
 		if errors.Is(err, known.err) {
@@ -107,6 +108,25 @@ func (m *methods) SubmitObjection(ctx context.Context, r *reportingv1.SubmitObje
 	}
 	m.s.metrics.objections.Inc()
 	return &reportingv1.SubmitObjectionResponse{Objection: name}, nil
+}
+
+// JoinCommunity implements reportingv1connect.ClearinghouseServiceHandler.
+func (m *methods) JoinCommunity(ctx context.Context, r *reportingv1.JoinCommunityRequest) (*reportingv1.JoinCommunityResponse, error) {
+	var secret [16]byte
+	key, ok := exchange.Peer(ctx)
+	if !ok || len(r.Invitation) != len(secret) {
+		return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("want an invitation of 16 bytes, over a connection with the key that is to be a member's"))
+	}
+	member, state, err := m.s.core.Join(ctx, [16]byte(r.Invitation), key)
+	if err != nil {
+		m.s.metrics.refusedJoins.Inc()
+		return nil, m.code(err)
+	}
+	out := &reportingv1.JoinCommunityResponse{Member: member, State: reportingv1.JoinState_JOIN_STATE_WAITING}
+	if state == clearinghouse.InvitationAdmitted {
+		out.State = reportingv1.JoinState_JOIN_STATE_ADMITTED
+	}
+	return out, nil
 }
 
 func (m *methods) GetRoster(context.Context, *reportingv1.GetRosterRequest) (*reportingv1.GetRosterResponse, error) {

@@ -10,9 +10,9 @@ import (
 // metrics are the clearinghouse's Prometheus metrics. The one label has three values that are the
 // program's own; none comes from a peer.
 type metrics struct {
-	reports                                             *prometheus.CounterVec
-	refusedCallers, busy, objections, failures, changes prometheus.Counter
-	entries, groups, live, rosterVersion, rosterExpires prometheus.Gauge
+	reports                                                           *prometheus.CounterVec
+	refusedCallers, refusedJoins, busy, objections, failures, changes prometheus.Counter
+	entries, groups, live, rosterVersion, rosterExpires               prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -20,6 +20,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	under := metric.Under(r, "dragnet_clearinghouse_")
 	m.reports = under.Counters("reports_total", "Reports submitted, by what became of them: accepted, known, refused.", "status")
 	m.refusedCallers = under.Counter("callers_refused_total", "Callers turned away since their key may not report.")
+	m.refusedJoins = under.Counter("joins_refused_total", "Requests to join under an invitation that is unknown, lapsed or another key's.")
 	m.busy = under.Counter("busy_total", "Requests turned away since too many were being worked on.")
 	m.objections = under.Counter("objections_total", "Objections filed.")
 	m.failures = under.Counter("failures_total", "Requests and batches that failed by no fault of the caller.")

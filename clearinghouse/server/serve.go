@@ -11,6 +11,7 @@ import (
 	"connectrpc.com/connect"
 
 	"dragnet/internal/admission"
+	"dragnet/wire/exchange"
 	"dragnet/wire/identity"
 	"dragnet/wire/reporting"
 	"dragnet/wire/reporting/v1/reportingv1connect"
@@ -73,7 +74,7 @@ func (s *Service) handler() (string, http.Handler) {
 		}
 		refuse.Write(w, r, connect.NewError(code, err))
 	})
-	return path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return path, exchange.WithPeer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case reportingv1connect.ClearinghouseServiceSubmitReportsProcedure, reportingv1connect.ClearinghouseServiceWithdrawReportProcedure:
 			if _, err := s.findCaller(r, roster.Report); err != nil {
@@ -83,7 +84,7 @@ func (s *Service) handler() (string, http.Handler) {
 			}
 		}
 		admitted.ServeHTTP(w, r)
-	})
+	}))
 }
 
 // callerOf counts a member's requests for its organisation, others for their address.

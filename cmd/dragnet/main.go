@@ -43,7 +43,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check found something,
 		{"Ask:", []*cobra.Command{play.Command(), newHunt(), newQuestion(), newPattern(), newKey()}},
 		{"Detect and trace:", []*cobra.Command{newDetect(), newFinding(), newCoresidence(), newSignature(), newTrace(), newWorm()}},
 		{"Decide and contain:", []*cobra.Command{newDecision(), newAllow(), newSwitch()}},
-		{"Share:", []*cobra.Command{newReport(), newGroup(), newEntry(), newObjection(), newFeed(), newRoster()}},
+		{"Share:", []*cobra.Command{newReport(), newGroup(), newEntry(), newObjection(), newFeed(), newCommunity(), newRoster()}},
 		{"Run a node:", []*cobra.Command{
 			newRun(), newStatus(), newConfig(), newFlow(), newSource(), newStore(), newAgent(), newOperator(), newBackup(), newRestore(),
 		}},

@@ -37,6 +37,12 @@ func TestScriptsOnClickHouse(t *testing.T) {
 	runScripts(t, "testdata/clickhouse", "STORE="+testkit.StartClickHouse(t).Address("flows"))
 }
 
+// TestLongScripts runs testdata/long/*.txtar.
+func TestLongScripts(t *testing.T) {
+	testkit.Long(t)
+	runScripts(t, "testdata/long")
+}
+
 func runScripts(t *testing.T, dir string, environment ...string) {
 	t.Helper()
 	root, err := filepath.Abs("../..")

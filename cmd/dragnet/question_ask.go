@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 
 	"dragnet/ask/detective"
 	"dragnet/ask/inquiry"
+	"dragnet/dossier"
 	"dragnet/dossier/pattern"
 	"dragnet/internal/cli"
 	"dragnet/node/hunt"
@@ -29,6 +32,8 @@ type askCommand struct {
 	ownWord  bool
 	decoys   int
 	force    bool
+	wait     time.Duration
+	again    time.Duration
 	finding  string
 	yes      bool
 	book     func() (*openLedger, error)
@@ -82,6 +87,8 @@ key that is sent, and asked when you confirm it; --yes confirms it beforehand.
 	f.Float64Var(&a.fraction, "fraction", 0, "and at least this share (0 to 1) of the independent witnesses asked")
 	f.BoolVar(&a.ownWord, "own-word", true, "believe a witness of the book alone about hosts of its own networks")
 	f.IntVar(&a.decoys, "decoys", 0, "also ask this many decoys, about traffic that never happened, to find witnesses that invent")
+	f.DurationVar(&a.wait, "wait", 0, "ask those again, for this long, that want another organisation to ask the same")
+	f.DurationVar(&a.again, "again", inquiry.DefaultConfiguration().Again, "how often, with --wait")
 	f.StringVar(&a.finding, "finding", "", "make the pattern of this finding of our node ('dragnet finding list')")
 	f.BoolVar(&a.yes, "yes", false, "ask the pattern of a finding without confirmation")
 	a.book = ledgerFlags(cmd)
@@ -170,6 +177,9 @@ func (a *askCommand) askWitnesses(cmd *cobra.Command, p *pattern.Pattern) error 
 			return err
 		}
 	}
+	if c.Wait, c.Again = a.wait, a.again; c.Again < time.Second || c.Wait < 0 {
+		return cli.Usage(errors.New("--wait cannot be negative, nor --again less than a second"))
+	}
 	if !a.force {
 		c.Asking = refuseBelowFloor
 	}
@@ -195,6 +205,35 @@ func keepEpoch(ctx context.Context, w io.Writer, r *inquiry.History, c *detectiv
 	return nil
 }
 
+// advice is what to do about a refusal.
+var advice = map[string]string{
+	dossier.AwaitingOthers.String(): "another organisation must ask the same, in this window and with as many keys: tell one what you look for, or wait with --wait",
+	dossier.OverBudget.String():     "your organisation's budget there is used up for now: ask again tomorrow",
+	dossier.NotPermitted.String():   "its policy answers no such question: fix an address (IPv4: /24 or longer), give --from and --to, and fewer fields",
+	dossier.TooSpecific.String():    "the keys leave it too few candidates: ask with fewer --bits",
+	dossier.TooAmbiguous.String():   "too many of its flows share the key: ask with more --bits, or in a shorter window",
+	dossier.TooCostly.String():      "it allows less work: ask in a shorter window, or with fewer fields",
+	dossier.TooCommon.String():      "so much of its traffic fits that the answer says nothing: add a field",
+}
+
+// explainRefusals says, for each reason that witnesses gave, how many gave it and what can
+// be done.
+func explainRefusals(w io.Writer, out *inquiry.Summary) {
+	counts := map[string]int{}
+	for i := range out.Result.Witnesses {
+		if why := out.Result.Witnesses[i].Refused; why != "" {
+			counts[why]++
+		}
+	}
+	for _, why := range slices.Sorted(maps.Keys(counts)) {
+		fmt.Fprintf(w, "refused by %d: %s", counts[why], why)
+		if text := advice[why]; text != "" {
+			fmt.Fprintf(w, ": %s", text)
+		}
+		fmt.Fprintln(w)
+	}
+}
+
 // askAll asks the pattern and its decoys in random order: an observer of all of
 // them cannot recognise the pattern by its place.
 func (a *askCommand) askAll(cmd *cobra.Command, record *inquiry.History, c inquiry.Configuration, p *pattern.Pattern) error {
@@ -218,6 +257,7 @@ func (a *askCommand) askAll(cmd *cobra.Command, record *inquiry.History, c inqui
 		if q == p {
 			result = &out.Result
 			fmt.Fprintf(stderr, "inquiry %d: %s\n", number, out.Tally)
+			explainRefusals(stderr, out)
 			continue
 		}
 		for _, w := range out.Result.Witnesses {

@@ -214,12 +214,12 @@ admin: {listen: ""}
 witness:
 %s  key: %s
   roster: {signer: %q}
-  clearinghouse: {url: %q}
+  clearinghouse: {url: %q, key: %q}
   policy:
     floor: 1         # the incident's logs are so small that keys have 3 bits
     too_common: 0
     independent: 1
-`, name, strings.Join(list, ", "), filepath.Join(dir, "store"), log, reached, c.keyFile(name), c.signer, c.url("clearing")))
+`, name, strings.Join(list, ", "), filepath.Join(dir, "store"), log, reached, c.keyFile(name), c.signer, c.url("clearing"), c.signer))
 	fmt.Fprintf(&c.book, "  - name: %s\n    key: %s\n    organisation: %s\n    networks: [%s]\n", name, c.key(name), name, strings.Join(list, ", "))
 	r := &running{name: name, conf: conf, signs: []string{`"msg":"witness started"`, `"msg":"file imported"`, `"msg":"epochs published"`}}
 	c.running = append(c.running, r)

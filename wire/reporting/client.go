@@ -117,6 +117,19 @@ func (c *Client) WithdrawReport(ctx context.Context, id dossier.ReportID, why st
 	return err
 }
 
+// Join asks for membership under our key by an invitation, and says whether the operator
+// has admitted us.
+func (c *Client) Join(ctx context.Context, secret [16]byte) (member string, admitted bool, err error) {
+	if c.key == nil {
+		return "", false, errNoKey
+	}
+	r, err := c.rpc.JoinCommunity(ctx, &reportingv1.JoinCommunityRequest{Invitation: secret[:]})
+	if err != nil {
+		return "", false, err
+	}
+	return r.Member, r.State == reportingv1.JoinState_JOIN_STATE_ADMITTED, nil
+}
+
 // SubmitObjection files an objection and gives its name.
 func (c *Client) SubmitObjection(ctx context.Context, prefix netip.Prefix, reason, contact string) (string, error) {
 	r, err := c.rpc.SubmitObjection(ctx, &reportingv1.SubmitObjectionRequest{Prefix: prefix.String(), Reason: reason, Contact: contact})

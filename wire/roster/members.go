@@ -2,8 +2,11 @@ package roster
 
 import (
 	"cmp"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"dragnet/internal/conf"
@@ -52,6 +55,19 @@ func ReadMembers(path string) (*Roster, error) {
 	if err := conf.Load(&m, path); err != nil {
 		return nil, err
 	}
+	return m.roster(path)
+}
+
+// parseMembers reads the text of the file.
+func parseMembers(text string) (*Roster, error) {
+	var m Members
+	if err := conf.Read(&m, conf.File{Name: "members", Data: []byte(text)}); err != nil {
+		return nil, err
+	}
+	return m.roster("members")
+}
+
+func (m *Members) roster(path string) (*Roster, error) {
 	r := &Roster{Servers: m.Servers}
 	for _, e := range m.Members {
 		roles, err := ParseRoles(e.Roles)
@@ -73,4 +89,43 @@ func truncateToSecond(t time.Time) time.Time {
 		return t
 	}
 	return t.UTC().Truncate(time.Second)
+}
+
+// AppendMember adds a member at the end of a file of members, whose comments stay as
+// they are, and returns the new text. The member must be new, and so must its keys.
+func AppendMember(text string, m *Member) (string, error) {
+	var b strings.Builder
+	text = strings.TrimRight(text, " \n")
+	if begun, empty := strings.CutSuffix(text, "members: []"); empty {
+		text = begun + "members:"
+	}
+	fmt.Fprintf(&b, "%s\n  - name: %s\n    class: %s\n    roles: [%s]\n", text, m.Name, m.Class, strings.ReplaceAll(m.Roles.String(), ",", ", "))
+	if len(m.AS) > 0 {
+		numbers, err := json.Marshal(m.AS)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(&b, "    as: %s\n", numbers)
+	}
+	b.WriteString("    keys:\n")
+	for _, k := range m.Keys {
+		fmt.Fprintf(&b, "      - {public: %s, from: %s, until: %s}\n", k.Public, k.From.Format(time.RFC3339), k.Until.Format(time.RFC3339))
+	}
+	before, err := parseMembers(text + "\n")
+	if err != nil {
+		return "", err
+	}
+	for i := range before.Members {
+		if before.Members[i].Name == m.Name {
+			return "", fmt.Errorf("%s is a member already; for another key add it to its keys by hand", m.Name)
+		}
+	}
+	after, err := parseMembers(b.String())
+	if err != nil {
+		return "", err
+	}
+	if i := slices.IndexFunc(after.Members, func(o Member) bool { return o.Name == m.Name }); i < 0 || len(after.Members) != len(before.Members)+1 || !slices.Equal(after.Members[i].Keys, m.Keys) {
+		return "", errors.New("the file does not end with its list of members; add the member by hand")
+	}
+	return b.String(), nil
 }

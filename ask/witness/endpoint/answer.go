@@ -33,6 +33,9 @@ func (s *Service) answerQuestion(ctx context.Context, data []byte, via string) (
 		key, _, ok := s.members.findDetective(id, now)
 		return key, ok
 	})
+	if errors.Is(err, envelope.ErrSigner) {
+		s.fetchSoon()
+	}
 	if err != nil {
 		return nil, err
 	}

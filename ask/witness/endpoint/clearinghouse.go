@@ -14,6 +14,8 @@ import (
 const (
 	followEvery = time.Minute
 	followPause = 15 * time.Second
+	// soonPause is the least time between two fetches that unknown keys caused.
+	soonPause = 3 * time.Second
 	// followDays is how far back epochs are learned: patterns that are asked
 	// again keep that of their first time.
 	followDays = 100
@@ -30,13 +32,27 @@ func (s *Service) followClearinghouse(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(wait):
+		case <-time.After(soonPause):
+			select {
+			case <-ctx.Done():
+			case <-s.unknown:
+			case <-time.After(wait - soonPause):
+			}
 		}
 	}
 }
 
+// fetchSoon asks for the newest roster: a key that we do not know asked, which may be a
+// new member's.
+func (s *Service) fetchSoon() {
+	select {
+	case s.unknown <- struct{}{}:
+	default:
+	}
+}
+
 func (s *Service) fetchUpdates(ctx context.Context) error {
-	server, err := s.config.clearinghouseKey()
+	server, err := identity.ParsePublic(s.config.Clearinghouse.Key)
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,6 @@
 package endpoint
 
 import (
-	"cmp"
 	"fmt"
 	"time"
 
@@ -59,7 +58,8 @@ type RelayConfiguration struct {
 type Clearinghouse struct {
 	// URL is for example https://203.0.113.9:8443; empty asks none.
 	URL string `yaml:"url"`
-	// Key is the public key that it answers with; empty is the roster's signer.
+	// Key is the public key that it answers with. It is not the roster's signer, whose
+	// key should not be on that machine.
 	Key string `yaml:"key"`
 }
 
@@ -97,13 +97,9 @@ func (c *Configuration) Validate() error {
 	p.Check(c.Roster.File != "" || c.Clearinghouse.URL != "", "roster.file", "is empty; name one, or a clearinghouse: without a roster no question is answered")
 	_, err := identity.ParsePublic(c.Roster.Signer)
 	p.Error("roster.signer", err)
-	if err == nil && c.Clearinghouse.URL != "" {
-		_, err := c.clearinghouseKey()
+	if c.Clearinghouse.URL != "" {
+		_, err := identity.ParsePublic(c.Clearinghouse.Key)
 		p.Error("clearinghouse.key", err)
 	}
 	return p.Join()
-}
-
-func (c *Configuration) clearinghouseKey() (identity.Public, error) {
-	return identity.ParsePublic(cmp.Or(c.Clearinghouse.Key, c.Roster.Signer))
 }

@@ -54,6 +54,7 @@ type Service struct {
 	metrics *metrics
 	working *admission.Fair
 	group   *run.Group
+	unknown chan struct{} // says that an unknown key asked
 
 	key     *identity.Key
 	audit   *audit.Trail
@@ -76,7 +77,7 @@ func New(config Configuration, d Dependencies) (*Service, error) {
 	}
 	return &Service{
 		config: config, deps: d, log: d.Logger, now: time.Now, metrics: newMetrics(d.Admin.Metrics()),
-		working: admission.NewFair(config.Concurrent), group: run.NewGroup(),
+		working: admission.NewFair(config.Concurrent), group: run.NewGroup(), unknown: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -132,6 +133,7 @@ func (s *Service) isKnown(p identity.Public) bool {
 	_, _, ok := s.members.findDetective(p.ID(), s.now())
 	if !ok {
 		s.metrics.rejected.Inc()
+		s.fetchSoon()
 	}
 	return ok
 }

@@ -27,6 +27,55 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type JoinState int32
+
+const (
+	JoinState_JOIN_STATE_UNSPECIFIED JoinState = 0
+	JoinState_JOIN_STATE_WAITING     JoinState = 1 // for the operator
+	JoinState_JOIN_STATE_ADMITTED    JoinState = 2 // the next roster lists the key
+)
+
+// Enum value maps for JoinState.
+var (
+	JoinState_name = map[int32]string{
+		0: "JOIN_STATE_UNSPECIFIED",
+		1: "JOIN_STATE_WAITING",
+		2: "JOIN_STATE_ADMITTED",
+	}
+	JoinState_value = map[string]int32{
+		"JOIN_STATE_UNSPECIFIED": 0,
+		"JOIN_STATE_WAITING":     1,
+		"JOIN_STATE_ADMITTED":    2,
+	}
+)
+
+func (x JoinState) Enum() *JoinState {
+	p := new(JoinState)
+	*p = x
+	return p
+}
+
+func (x JoinState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (JoinState) Descriptor() protoreflect.EnumDescriptor {
+	return file_wire_reporting_v1_reporting_proto_enumTypes[0].Descriptor()
+}
+
+func (JoinState) Type() protoreflect.EnumType {
+	return &file_wire_reporting_v1_reporting_proto_enumTypes[0]
+}
+
+func (x JoinState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use JoinState.Descriptor instead.
+func (JoinState) EnumDescriptor() ([]byte, []int) {
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{0}
+}
+
 type Status int32
 
 const (
@@ -63,11 +112,11 @@ func (x Status) String() string {
 }
 
 func (Status) Descriptor() protoreflect.EnumDescriptor {
-	return file_wire_reporting_v1_reporting_proto_enumTypes[0].Descriptor()
+	return file_wire_reporting_v1_reporting_proto_enumTypes[1].Descriptor()
 }
 
 func (Status) Type() protoreflect.EnumType {
-	return &file_wire_reporting_v1_reporting_proto_enumTypes[0]
+	return &file_wire_reporting_v1_reporting_proto_enumTypes[1]
 }
 
 func (x Status) Number() protoreflect.EnumNumber {
@@ -76,7 +125,105 @@ func (x Status) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Status.Descriptor instead.
 func (Status) EnumDescriptor() ([]byte, []int) {
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{1}
+}
+
+type JoinCommunityRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// invitation is its secret, 16 bytes. It serves the first key that shows it.
+	Invitation    []byte `protobuf:"bytes,1,opt,name=invitation,proto3" json:"invitation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinCommunityRequest) Reset() {
+	*x = JoinCommunityRequest{}
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinCommunityRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinCommunityRequest) ProtoMessage() {}
+
+func (x *JoinCommunityRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinCommunityRequest.ProtoReflect.Descriptor instead.
+func (*JoinCommunityRequest) Descriptor() ([]byte, []int) {
 	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *JoinCommunityRequest) GetInvitation() []byte {
+	if x != nil {
+		return x.Invitation
+	}
+	return nil
+}
+
+type JoinCommunityResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// member is the name under which the caller is invited.
+	Member        string    `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	State         JoinState `protobuf:"varint,2,opt,name=state,proto3,enum=dragnet.reporting.v1.JoinState" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinCommunityResponse) Reset() {
+	*x = JoinCommunityResponse{}
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinCommunityResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinCommunityResponse) ProtoMessage() {}
+
+func (x *JoinCommunityResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinCommunityResponse.ProtoReflect.Descriptor instead.
+func (*JoinCommunityResponse) Descriptor() ([]byte, []int) {
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *JoinCommunityResponse) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+func (x *JoinCommunityResponse) GetState() JoinState {
+	if x != nil {
+		return x.State
+	}
+	return JoinState_JOIN_STATE_UNSPECIFIED
 }
 
 type SubmitReportsRequest struct {
@@ -89,7 +236,7 @@ type SubmitReportsRequest struct {
 
 func (x *SubmitReportsRequest) Reset() {
 	*x = SubmitReportsRequest{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[0]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -101,7 +248,7 @@ func (x *SubmitReportsRequest) String() string {
 func (*SubmitReportsRequest) ProtoMessage() {}
 
 func (x *SubmitReportsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[0]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -114,7 +261,7 @@ func (x *SubmitReportsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitReportsRequest.ProtoReflect.Descriptor instead.
 func (*SubmitReportsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{0}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *SubmitReportsRequest) GetEnvelopes() [][]byte {
@@ -134,7 +281,7 @@ type SubmitReportsResponse struct {
 
 func (x *SubmitReportsResponse) Reset() {
 	*x = SubmitReportsResponse{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[1]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -146,7 +293,7 @@ func (x *SubmitReportsResponse) String() string {
 func (*SubmitReportsResponse) ProtoMessage() {}
 
 func (x *SubmitReportsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[1]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -159,7 +306,7 @@ func (x *SubmitReportsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitReportsResponse.ProtoReflect.Descriptor instead.
 func (*SubmitReportsResponse) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{1}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SubmitReportsResponse) GetOutcomes() []*Outcome {
@@ -180,7 +327,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[2]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -192,7 +339,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[2]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -205,7 +352,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{2}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Outcome) GetStatus() Status {
@@ -239,7 +386,7 @@ type WithdrawReportRequest struct {
 
 func (x *WithdrawReportRequest) Reset() {
 	*x = WithdrawReportRequest{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[3]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -251,7 +398,7 @@ func (x *WithdrawReportRequest) String() string {
 func (*WithdrawReportRequest) ProtoMessage() {}
 
 func (x *WithdrawReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[3]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -264,7 +411,7 @@ func (x *WithdrawReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WithdrawReportRequest.ProtoReflect.Descriptor instead.
 func (*WithdrawReportRequest) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{3}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *WithdrawReportRequest) GetEnvelope() []byte {
@@ -282,7 +429,7 @@ type WithdrawReportResponse struct {
 
 func (x *WithdrawReportResponse) Reset() {
 	*x = WithdrawReportResponse{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[4]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -294,7 +441,7 @@ func (x *WithdrawReportResponse) String() string {
 func (*WithdrawReportResponse) ProtoMessage() {}
 
 func (x *WithdrawReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[4]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -307,7 +454,7 @@ func (x *WithdrawReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WithdrawReportResponse.ProtoReflect.Descriptor instead.
 func (*WithdrawReportResponse) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{4}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{6}
 }
 
 type SubmitObjectionRequest struct {
@@ -321,7 +468,7 @@ type SubmitObjectionRequest struct {
 
 func (x *SubmitObjectionRequest) Reset() {
 	*x = SubmitObjectionRequest{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[5]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -333,7 +480,7 @@ func (x *SubmitObjectionRequest) String() string {
 func (*SubmitObjectionRequest) ProtoMessage() {}
 
 func (x *SubmitObjectionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[5]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -346,7 +493,7 @@ func (x *SubmitObjectionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitObjectionRequest.ProtoReflect.Descriptor instead.
 func (*SubmitObjectionRequest) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{5}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SubmitObjectionRequest) GetPrefix() string {
@@ -379,7 +526,7 @@ type SubmitObjectionResponse struct {
 
 func (x *SubmitObjectionResponse) Reset() {
 	*x = SubmitObjectionResponse{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[6]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -391,7 +538,7 @@ func (x *SubmitObjectionResponse) String() string {
 func (*SubmitObjectionResponse) ProtoMessage() {}
 
 func (x *SubmitObjectionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[6]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -404,7 +551,7 @@ func (x *SubmitObjectionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitObjectionResponse.ProtoReflect.Descriptor instead.
 func (*SubmitObjectionResponse) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{6}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SubmitObjectionResponse) GetObjection() string {
@@ -422,7 +569,7 @@ type GetRosterRequest struct {
 
 func (x *GetRosterRequest) Reset() {
 	*x = GetRosterRequest{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[7]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -434,7 +581,7 @@ func (x *GetRosterRequest) String() string {
 func (*GetRosterRequest) ProtoMessage() {}
 
 func (x *GetRosterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[7]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -447,7 +594,7 @@ func (x *GetRosterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRosterRequest.ProtoReflect.Descriptor instead.
 func (*GetRosterRequest) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{7}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{9}
 }
 
 type GetRosterResponse struct {
@@ -459,7 +606,7 @@ type GetRosterResponse struct {
 
 func (x *GetRosterResponse) Reset() {
 	*x = GetRosterResponse{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[8]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -471,7 +618,7 @@ func (x *GetRosterResponse) String() string {
 func (*GetRosterResponse) ProtoMessage() {}
 
 func (x *GetRosterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[8]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -484,7 +631,7 @@ func (x *GetRosterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRosterResponse.ProtoReflect.Descriptor instead.
 func (*GetRosterResponse) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{8}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetRosterResponse) GetBundle() []byte {
@@ -505,7 +652,7 @@ type ListSaltsRequest struct {
 
 func (x *ListSaltsRequest) Reset() {
 	*x = ListSaltsRequest{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[9]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -517,7 +664,7 @@ func (x *ListSaltsRequest) String() string {
 func (*ListSaltsRequest) ProtoMessage() {}
 
 func (x *ListSaltsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[9]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -530,7 +677,7 @@ func (x *ListSaltsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSaltsRequest.ProtoReflect.Descriptor instead.
 func (*ListSaltsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{9}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListSaltsRequest) GetDays() int32 {
@@ -556,7 +703,7 @@ type ListSaltsResponse struct {
 
 func (x *ListSaltsResponse) Reset() {
 	*x = ListSaltsResponse{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[10]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -568,7 +715,7 @@ func (x *ListSaltsResponse) String() string {
 func (*ListSaltsResponse) ProtoMessage() {}
 
 func (x *ListSaltsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[10]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -581,7 +728,7 @@ func (x *ListSaltsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSaltsResponse.ProtoReflect.Descriptor instead.
 func (*ListSaltsResponse) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{10}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListSaltsResponse) GetEpochs() []*Epoch {
@@ -602,7 +749,7 @@ type Epoch struct {
 
 func (x *Epoch) Reset() {
 	*x = Epoch{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[11]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -614,7 +761,7 @@ func (x *Epoch) String() string {
 func (*Epoch) ProtoMessage() {}
 
 func (x *Epoch) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[11]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -627,7 +774,7 @@ func (x *Epoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Epoch.ProtoReflect.Descriptor instead.
 func (*Epoch) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{11}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Epoch) GetDay() string {
@@ -666,7 +813,7 @@ type Selection struct {
 
 func (x *Selection) Reset() {
 	*x = Selection{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[12]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -678,7 +825,7 @@ func (x *Selection) String() string {
 func (*Selection) ProtoMessage() {}
 
 func (x *Selection) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[12]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -691,7 +838,7 @@ func (x *Selection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Selection.ProtoReflect.Descriptor instead.
 func (*Selection) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{12}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Selection) GetHosts() string {
@@ -748,7 +895,7 @@ type ListEntriesRequest struct {
 
 func (x *ListEntriesRequest) Reset() {
 	*x = ListEntriesRequest{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[13]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -760,7 +907,7 @@ func (x *ListEntriesRequest) String() string {
 func (*ListEntriesRequest) ProtoMessage() {}
 
 func (x *ListEntriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[13]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -773,7 +920,7 @@ func (x *ListEntriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEntriesRequest.ProtoReflect.Descriptor instead.
 func (*ListEntriesRequest) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{13}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListEntriesRequest) GetSelection() *Selection {
@@ -807,7 +954,7 @@ type ListEntriesResponse struct {
 
 func (x *ListEntriesResponse) Reset() {
 	*x = ListEntriesResponse{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[14]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -819,7 +966,7 @@ func (x *ListEntriesResponse) String() string {
 func (*ListEntriesResponse) ProtoMessage() {}
 
 func (x *ListEntriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[14]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -832,7 +979,7 @@ func (x *ListEntriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEntriesResponse.ProtoReflect.Descriptor instead.
 func (*ListEntriesResponse) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{14}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListEntriesResponse) GetEntries() []*Entry {
@@ -866,7 +1013,7 @@ type Entry struct {
 
 func (x *Entry) Reset() {
 	*x = Entry{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[15]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -878,7 +1025,7 @@ func (x *Entry) String() string {
 func (*Entry) ProtoMessage() {}
 
 func (x *Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[15]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -891,7 +1038,7 @@ func (x *Entry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entry.ProtoReflect.Descriptor instead.
 func (*Entry) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{15}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Entry) GetHost() string {
@@ -968,7 +1115,7 @@ type ListGroupsRequest struct {
 
 func (x *ListGroupsRequest) Reset() {
 	*x = ListGroupsRequest{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[16]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -980,7 +1127,7 @@ func (x *ListGroupsRequest) String() string {
 func (*ListGroupsRequest) ProtoMessage() {}
 
 func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[16]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -993,7 +1140,7 @@ func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsRequest.ProtoReflect.Descriptor instead.
 func (*ListGroupsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{16}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListGroupsRequest) GetSelection() *Selection {
@@ -1027,7 +1174,7 @@ type ListGroupsResponse struct {
 
 func (x *ListGroupsResponse) Reset() {
 	*x = ListGroupsResponse{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[17]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1039,7 +1186,7 @@ func (x *ListGroupsResponse) String() string {
 func (*ListGroupsResponse) ProtoMessage() {}
 
 func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[17]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1052,7 +1199,7 @@ func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsResponse.ProtoReflect.Descriptor instead.
 func (*ListGroupsResponse) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{17}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListGroupsResponse) GetGroups() []*Group {
@@ -1086,7 +1233,7 @@ type Group struct {
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[18]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1098,7 +1245,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[18]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1111,7 +1258,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{18}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Group) GetGroup() string {
@@ -1188,7 +1335,7 @@ type ListChangesRequest struct {
 
 func (x *ListChangesRequest) Reset() {
 	*x = ListChangesRequest{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[19]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1200,7 +1347,7 @@ func (x *ListChangesRequest) String() string {
 func (*ListChangesRequest) ProtoMessage() {}
 
 func (x *ListChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[19]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1213,7 +1360,7 @@ func (x *ListChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChangesRequest.ProtoReflect.Descriptor instead.
 func (*ListChangesRequest) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{19}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListChangesRequest) GetHost() string {
@@ -1246,7 +1393,7 @@ type ListChangesResponse struct {
 
 func (x *ListChangesResponse) Reset() {
 	*x = ListChangesResponse{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[20]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1258,7 +1405,7 @@ func (x *ListChangesResponse) String() string {
 func (*ListChangesResponse) ProtoMessage() {}
 
 func (x *ListChangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[20]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1271,7 +1418,7 @@ func (x *ListChangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChangesResponse.ProtoReflect.Descriptor instead.
 func (*ListChangesResponse) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{20}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListChangesResponse) GetChanges() []*Change {
@@ -1293,7 +1440,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[21]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1305,7 +1452,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[21]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1318,7 +1465,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{21}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Change) GetSequence() int64 {
@@ -1353,7 +1500,14 @@ var File_wire_reporting_v1_reporting_proto protoreflect.FileDescriptor
 
 const file_wire_reporting_v1_reporting_proto_rawDesc = "" +
 	"\n" +
-	"!wire/reporting/v1/reporting.proto\x12\x14dragnet.reporting.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"4\n" +
+	"!wire/reporting/v1/reporting.proto\x12\x14dragnet.reporting.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"6\n" +
+	"\x14JoinCommunityRequest\x12\x1e\n" +
+	"\n" +
+	"invitation\x18\x01 \x01(\fR\n" +
+	"invitation\"f\n" +
+	"\x15JoinCommunityResponse\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\tR\x06member\x125\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x1f.dragnet.reporting.v1.JoinStateR\x05state\"4\n" +
 	"\x14SubmitReportsRequest\x12\x1c\n" +
 	"\tenvelopes\x18\x01 \x03(\fR\tenvelopes\"R\n" +
 	"\x15SubmitReportsResponse\x129\n" +
@@ -1440,12 +1594,16 @@ const file_wire_reporting_v1_reporting_proto_rawDesc = "" +
 	"\bsequence\x18\x01 \x01(\x03R\bsequence\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
 	"\x04kind\x18\x03 \x01(\tR\x04kind\x121\n" +
-	"\x05entry\x18\x04 \x01(\v2\x1b.dragnet.reporting.v1.EntryR\x05entry*[\n" +
+	"\x05entry\x18\x04 \x01(\v2\x1b.dragnet.reporting.v1.EntryR\x05entry*X\n" +
+	"\tJoinState\x12\x1a\n" +
+	"\x16JOIN_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12JOIN_STATE_WAITING\x10\x01\x12\x17\n" +
+	"\x13JOIN_STATE_ADMITTED\x10\x02*[\n" +
 	"\x06Status\x12\x16\n" +
 	"\x12STATUS_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fSTATUS_ACCEPTED\x10\x01\x12\x10\n" +
 	"\fSTATUS_KNOWN\x10\x02\x12\x12\n" +
-	"\x0eSTATUS_REFUSED\x10\x032\xc2\x06\n" +
+	"\x0eSTATUS_REFUSED\x10\x032\xac\a\n" +
 	"\x14ClearinghouseService\x12h\n" +
 	"\rSubmitReports\x12*.dragnet.reporting.v1.SubmitReportsRequest\x1a+.dragnet.reporting.v1.SubmitReportsResponse\x12k\n" +
 	"\x0eWithdrawReport\x12+.dragnet.reporting.v1.WithdrawReportRequest\x1a,.dragnet.reporting.v1.WithdrawReportResponse\x12n\n" +
@@ -1455,7 +1613,8 @@ const file_wire_reporting_v1_reporting_proto_rawDesc = "" +
 	"\vListEntries\x12(.dragnet.reporting.v1.ListEntriesRequest\x1a).dragnet.reporting.v1.ListEntriesResponse\x12_\n" +
 	"\n" +
 	"ListGroups\x12'.dragnet.reporting.v1.ListGroupsRequest\x1a(.dragnet.reporting.v1.ListGroupsResponse\x12b\n" +
-	"\vListChanges\x12(.dragnet.reporting.v1.ListChangesRequest\x1a).dragnet.reporting.v1.ListChangesResponseB'Z%dragnet/wire/reporting/v1;reportingv1b\x06proto3"
+	"\vListChanges\x12(.dragnet.reporting.v1.ListChangesRequest\x1a).dragnet.reporting.v1.ListChangesResponse\x12h\n" +
+	"\rJoinCommunity\x12*.dragnet.reporting.v1.JoinCommunityRequest\x1a+.dragnet.reporting.v1.JoinCommunityResponseB'Z%dragnet/wire/reporting/v1;reportingv1b\x06proto3"
 
 var (
 	file_wire_reporting_v1_reporting_proto_rawDescOnce sync.Once
@@ -1469,75 +1628,81 @@ func file_wire_reporting_v1_reporting_proto_rawDescGZIP() []byte {
 	return file_wire_reporting_v1_reporting_proto_rawDescData
 }
 
-var file_wire_reporting_v1_reporting_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_wire_reporting_v1_reporting_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_wire_reporting_v1_reporting_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_wire_reporting_v1_reporting_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_wire_reporting_v1_reporting_proto_goTypes = []any{
-	(Status)(0),                     // 0: dragnet.reporting.v1.Status
-	(*SubmitReportsRequest)(nil),    // 1: dragnet.reporting.v1.SubmitReportsRequest
-	(*SubmitReportsResponse)(nil),   // 2: dragnet.reporting.v1.SubmitReportsResponse
-	(*Outcome)(nil),                 // 3: dragnet.reporting.v1.Outcome
-	(*WithdrawReportRequest)(nil),   // 4: dragnet.reporting.v1.WithdrawReportRequest
-	(*WithdrawReportResponse)(nil),  // 5: dragnet.reporting.v1.WithdrawReportResponse
-	(*SubmitObjectionRequest)(nil),  // 6: dragnet.reporting.v1.SubmitObjectionRequest
-	(*SubmitObjectionResponse)(nil), // 7: dragnet.reporting.v1.SubmitObjectionResponse
-	(*GetRosterRequest)(nil),        // 8: dragnet.reporting.v1.GetRosterRequest
-	(*GetRosterResponse)(nil),       // 9: dragnet.reporting.v1.GetRosterResponse
-	(*ListSaltsRequest)(nil),        // 10: dragnet.reporting.v1.ListSaltsRequest
-	(*ListSaltsResponse)(nil),       // 11: dragnet.reporting.v1.ListSaltsResponse
-	(*Epoch)(nil),                   // 12: dragnet.reporting.v1.Epoch
-	(*Selection)(nil),               // 13: dragnet.reporting.v1.Selection
-	(*ListEntriesRequest)(nil),      // 14: dragnet.reporting.v1.ListEntriesRequest
-	(*ListEntriesResponse)(nil),     // 15: dragnet.reporting.v1.ListEntriesResponse
-	(*Entry)(nil),                   // 16: dragnet.reporting.v1.Entry
-	(*ListGroupsRequest)(nil),       // 17: dragnet.reporting.v1.ListGroupsRequest
-	(*ListGroupsResponse)(nil),      // 18: dragnet.reporting.v1.ListGroupsResponse
-	(*Group)(nil),                   // 19: dragnet.reporting.v1.Group
-	(*ListChangesRequest)(nil),      // 20: dragnet.reporting.v1.ListChangesRequest
-	(*ListChangesResponse)(nil),     // 21: dragnet.reporting.v1.ListChangesResponse
-	(*Change)(nil),                  // 22: dragnet.reporting.v1.Change
-	(*timestamppb.Timestamp)(nil),   // 23: google.protobuf.Timestamp
+	(JoinState)(0),                  // 0: dragnet.reporting.v1.JoinState
+	(Status)(0),                     // 1: dragnet.reporting.v1.Status
+	(*JoinCommunityRequest)(nil),    // 2: dragnet.reporting.v1.JoinCommunityRequest
+	(*JoinCommunityResponse)(nil),   // 3: dragnet.reporting.v1.JoinCommunityResponse
+	(*SubmitReportsRequest)(nil),    // 4: dragnet.reporting.v1.SubmitReportsRequest
+	(*SubmitReportsResponse)(nil),   // 5: dragnet.reporting.v1.SubmitReportsResponse
+	(*Outcome)(nil),                 // 6: dragnet.reporting.v1.Outcome
+	(*WithdrawReportRequest)(nil),   // 7: dragnet.reporting.v1.WithdrawReportRequest
+	(*WithdrawReportResponse)(nil),  // 8: dragnet.reporting.v1.WithdrawReportResponse
+	(*SubmitObjectionRequest)(nil),  // 9: dragnet.reporting.v1.SubmitObjectionRequest
+	(*SubmitObjectionResponse)(nil), // 10: dragnet.reporting.v1.SubmitObjectionResponse
+	(*GetRosterRequest)(nil),        // 11: dragnet.reporting.v1.GetRosterRequest
+	(*GetRosterResponse)(nil),       // 12: dragnet.reporting.v1.GetRosterResponse
+	(*ListSaltsRequest)(nil),        // 13: dragnet.reporting.v1.ListSaltsRequest
+	(*ListSaltsResponse)(nil),       // 14: dragnet.reporting.v1.ListSaltsResponse
+	(*Epoch)(nil),                   // 15: dragnet.reporting.v1.Epoch
+	(*Selection)(nil),               // 16: dragnet.reporting.v1.Selection
+	(*ListEntriesRequest)(nil),      // 17: dragnet.reporting.v1.ListEntriesRequest
+	(*ListEntriesResponse)(nil),     // 18: dragnet.reporting.v1.ListEntriesResponse
+	(*Entry)(nil),                   // 19: dragnet.reporting.v1.Entry
+	(*ListGroupsRequest)(nil),       // 20: dragnet.reporting.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),      // 21: dragnet.reporting.v1.ListGroupsResponse
+	(*Group)(nil),                   // 22: dragnet.reporting.v1.Group
+	(*ListChangesRequest)(nil),      // 23: dragnet.reporting.v1.ListChangesRequest
+	(*ListChangesResponse)(nil),     // 24: dragnet.reporting.v1.ListChangesResponse
+	(*Change)(nil),                  // 25: dragnet.reporting.v1.Change
+	(*timestamppb.Timestamp)(nil),   // 26: google.protobuf.Timestamp
 }
 var file_wire_reporting_v1_reporting_proto_depIdxs = []int32{
-	3,  // 0: dragnet.reporting.v1.SubmitReportsResponse.outcomes:type_name -> dragnet.reporting.v1.Outcome
-	0,  // 1: dragnet.reporting.v1.Outcome.status:type_name -> dragnet.reporting.v1.Status
-	12, // 2: dragnet.reporting.v1.ListSaltsResponse.epochs:type_name -> dragnet.reporting.v1.Epoch
-	23, // 3: dragnet.reporting.v1.Selection.since:type_name -> google.protobuf.Timestamp
-	23, // 4: dragnet.reporting.v1.Selection.before:type_name -> google.protobuf.Timestamp
-	13, // 5: dragnet.reporting.v1.ListEntriesRequest.selection:type_name -> dragnet.reporting.v1.Selection
-	16, // 6: dragnet.reporting.v1.ListEntriesResponse.entries:type_name -> dragnet.reporting.v1.Entry
-	23, // 7: dragnet.reporting.v1.Entry.first:type_name -> google.protobuf.Timestamp
-	23, // 8: dragnet.reporting.v1.Entry.last:type_name -> google.protobuf.Timestamp
-	23, // 9: dragnet.reporting.v1.Entry.listed:type_name -> google.protobuf.Timestamp
-	23, // 10: dragnet.reporting.v1.Entry.until:type_name -> google.protobuf.Timestamp
-	13, // 11: dragnet.reporting.v1.ListGroupsRequest.selection:type_name -> dragnet.reporting.v1.Selection
-	19, // 12: dragnet.reporting.v1.ListGroupsResponse.groups:type_name -> dragnet.reporting.v1.Group
-	23, // 13: dragnet.reporting.v1.Group.first:type_name -> google.protobuf.Timestamp
-	23, // 14: dragnet.reporting.v1.Group.last:type_name -> google.protobuf.Timestamp
-	23, // 15: dragnet.reporting.v1.Group.updated:type_name -> google.protobuf.Timestamp
-	22, // 16: dragnet.reporting.v1.ListChangesResponse.changes:type_name -> dragnet.reporting.v1.Change
-	23, // 17: dragnet.reporting.v1.Change.time:type_name -> google.protobuf.Timestamp
-	16, // 18: dragnet.reporting.v1.Change.entry:type_name -> dragnet.reporting.v1.Entry
-	1,  // 19: dragnet.reporting.v1.ClearinghouseService.SubmitReports:input_type -> dragnet.reporting.v1.SubmitReportsRequest
-	4,  // 20: dragnet.reporting.v1.ClearinghouseService.WithdrawReport:input_type -> dragnet.reporting.v1.WithdrawReportRequest
-	6,  // 21: dragnet.reporting.v1.ClearinghouseService.SubmitObjection:input_type -> dragnet.reporting.v1.SubmitObjectionRequest
-	8,  // 22: dragnet.reporting.v1.ClearinghouseService.GetRoster:input_type -> dragnet.reporting.v1.GetRosterRequest
-	10, // 23: dragnet.reporting.v1.ClearinghouseService.ListSalts:input_type -> dragnet.reporting.v1.ListSaltsRequest
-	14, // 24: dragnet.reporting.v1.ClearinghouseService.ListEntries:input_type -> dragnet.reporting.v1.ListEntriesRequest
-	17, // 25: dragnet.reporting.v1.ClearinghouseService.ListGroups:input_type -> dragnet.reporting.v1.ListGroupsRequest
-	20, // 26: dragnet.reporting.v1.ClearinghouseService.ListChanges:input_type -> dragnet.reporting.v1.ListChangesRequest
-	2,  // 27: dragnet.reporting.v1.ClearinghouseService.SubmitReports:output_type -> dragnet.reporting.v1.SubmitReportsResponse
-	5,  // 28: dragnet.reporting.v1.ClearinghouseService.WithdrawReport:output_type -> dragnet.reporting.v1.WithdrawReportResponse
-	7,  // 29: dragnet.reporting.v1.ClearinghouseService.SubmitObjection:output_type -> dragnet.reporting.v1.SubmitObjectionResponse
-	9,  // 30: dragnet.reporting.v1.ClearinghouseService.GetRoster:output_type -> dragnet.reporting.v1.GetRosterResponse
-	11, // 31: dragnet.reporting.v1.ClearinghouseService.ListSalts:output_type -> dragnet.reporting.v1.ListSaltsResponse
-	15, // 32: dragnet.reporting.v1.ClearinghouseService.ListEntries:output_type -> dragnet.reporting.v1.ListEntriesResponse
-	18, // 33: dragnet.reporting.v1.ClearinghouseService.ListGroups:output_type -> dragnet.reporting.v1.ListGroupsResponse
-	21, // 34: dragnet.reporting.v1.ClearinghouseService.ListChanges:output_type -> dragnet.reporting.v1.ListChangesResponse
-	27, // [27:35] is the sub-list for method output_type
-	19, // [19:27] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	0,  // 0: dragnet.reporting.v1.JoinCommunityResponse.state:type_name -> dragnet.reporting.v1.JoinState
+	6,  // 1: dragnet.reporting.v1.SubmitReportsResponse.outcomes:type_name -> dragnet.reporting.v1.Outcome
+	1,  // 2: dragnet.reporting.v1.Outcome.status:type_name -> dragnet.reporting.v1.Status
+	15, // 3: dragnet.reporting.v1.ListSaltsResponse.epochs:type_name -> dragnet.reporting.v1.Epoch
+	26, // 4: dragnet.reporting.v1.Selection.since:type_name -> google.protobuf.Timestamp
+	26, // 5: dragnet.reporting.v1.Selection.before:type_name -> google.protobuf.Timestamp
+	16, // 6: dragnet.reporting.v1.ListEntriesRequest.selection:type_name -> dragnet.reporting.v1.Selection
+	19, // 7: dragnet.reporting.v1.ListEntriesResponse.entries:type_name -> dragnet.reporting.v1.Entry
+	26, // 8: dragnet.reporting.v1.Entry.first:type_name -> google.protobuf.Timestamp
+	26, // 9: dragnet.reporting.v1.Entry.last:type_name -> google.protobuf.Timestamp
+	26, // 10: dragnet.reporting.v1.Entry.listed:type_name -> google.protobuf.Timestamp
+	26, // 11: dragnet.reporting.v1.Entry.until:type_name -> google.protobuf.Timestamp
+	16, // 12: dragnet.reporting.v1.ListGroupsRequest.selection:type_name -> dragnet.reporting.v1.Selection
+	22, // 13: dragnet.reporting.v1.ListGroupsResponse.groups:type_name -> dragnet.reporting.v1.Group
+	26, // 14: dragnet.reporting.v1.Group.first:type_name -> google.protobuf.Timestamp
+	26, // 15: dragnet.reporting.v1.Group.last:type_name -> google.protobuf.Timestamp
+	26, // 16: dragnet.reporting.v1.Group.updated:type_name -> google.protobuf.Timestamp
+	25, // 17: dragnet.reporting.v1.ListChangesResponse.changes:type_name -> dragnet.reporting.v1.Change
+	26, // 18: dragnet.reporting.v1.Change.time:type_name -> google.protobuf.Timestamp
+	19, // 19: dragnet.reporting.v1.Change.entry:type_name -> dragnet.reporting.v1.Entry
+	4,  // 20: dragnet.reporting.v1.ClearinghouseService.SubmitReports:input_type -> dragnet.reporting.v1.SubmitReportsRequest
+	7,  // 21: dragnet.reporting.v1.ClearinghouseService.WithdrawReport:input_type -> dragnet.reporting.v1.WithdrawReportRequest
+	9,  // 22: dragnet.reporting.v1.ClearinghouseService.SubmitObjection:input_type -> dragnet.reporting.v1.SubmitObjectionRequest
+	11, // 23: dragnet.reporting.v1.ClearinghouseService.GetRoster:input_type -> dragnet.reporting.v1.GetRosterRequest
+	13, // 24: dragnet.reporting.v1.ClearinghouseService.ListSalts:input_type -> dragnet.reporting.v1.ListSaltsRequest
+	17, // 25: dragnet.reporting.v1.ClearinghouseService.ListEntries:input_type -> dragnet.reporting.v1.ListEntriesRequest
+	20, // 26: dragnet.reporting.v1.ClearinghouseService.ListGroups:input_type -> dragnet.reporting.v1.ListGroupsRequest
+	23, // 27: dragnet.reporting.v1.ClearinghouseService.ListChanges:input_type -> dragnet.reporting.v1.ListChangesRequest
+	2,  // 28: dragnet.reporting.v1.ClearinghouseService.JoinCommunity:input_type -> dragnet.reporting.v1.JoinCommunityRequest
+	5,  // 29: dragnet.reporting.v1.ClearinghouseService.SubmitReports:output_type -> dragnet.reporting.v1.SubmitReportsResponse
+	8,  // 30: dragnet.reporting.v1.ClearinghouseService.WithdrawReport:output_type -> dragnet.reporting.v1.WithdrawReportResponse
+	10, // 31: dragnet.reporting.v1.ClearinghouseService.SubmitObjection:output_type -> dragnet.reporting.v1.SubmitObjectionResponse
+	12, // 32: dragnet.reporting.v1.ClearinghouseService.GetRoster:output_type -> dragnet.reporting.v1.GetRosterResponse
+	14, // 33: dragnet.reporting.v1.ClearinghouseService.ListSalts:output_type -> dragnet.reporting.v1.ListSaltsResponse
+	18, // 34: dragnet.reporting.v1.ClearinghouseService.ListEntries:output_type -> dragnet.reporting.v1.ListEntriesResponse
+	21, // 35: dragnet.reporting.v1.ClearinghouseService.ListGroups:output_type -> dragnet.reporting.v1.ListGroupsResponse
+	24, // 36: dragnet.reporting.v1.ClearinghouseService.ListChanges:output_type -> dragnet.reporting.v1.ListChangesResponse
+	3,  // 37: dragnet.reporting.v1.ClearinghouseService.JoinCommunity:output_type -> dragnet.reporting.v1.JoinCommunityResponse
+	29, // [29:38] is the sub-list for method output_type
+	20, // [20:29] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_wire_reporting_v1_reporting_proto_init() }
@@ -1550,8 +1715,8 @@ func file_wire_reporting_v1_reporting_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_reporting_v1_reporting_proto_rawDesc), len(file_wire_reporting_v1_reporting_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   22,
+			NumEnums:      2,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -61,6 +61,9 @@ const (
 	// ClearinghouseServiceListChangesProcedure is the fully-qualified name of the
 	// ClearinghouseService's ListChanges RPC.
 	ClearinghouseServiceListChangesProcedure = "/dragnet.reporting.v1.ClearinghouseService/ListChanges"
+	// ClearinghouseServiceJoinCommunityProcedure is the fully-qualified name of the
+	// ClearinghouseService's JoinCommunity RPC.
+	ClearinghouseServiceJoinCommunityProcedure = "/dragnet.reporting.v1.ClearinghouseService/JoinCommunity"
 )
 
 // ClearinghouseServiceClient is a client for the dragnet.reporting.v1.ClearinghouseService service.
@@ -80,6 +83,9 @@ type ClearinghouseServiceClient interface {
 	ListEntries(context.Context, *v1.ListEntriesRequest) (*v1.ListEntriesResponse, error)
 	ListGroups(context.Context, *v1.ListGroupsRequest) (*v1.ListGroupsResponse, error)
 	ListChanges(context.Context, *v1.ListChangesRequest) (*v1.ListChangesResponse, error)
+	// JoinCommunity asks for membership under the caller's key. It is repeated until the
+	// operator has compared fingerprints and signed a roster.
+	JoinCommunity(context.Context, *v1.JoinCommunityRequest) (*v1.JoinCommunityResponse, error)
 }
 
 // NewClearinghouseServiceClient constructs a client for the
@@ -141,6 +147,12 @@ func NewClearinghouseServiceClient(httpClient connect.HTTPClient, baseURL string
 			connect.WithSchema(clearinghouseServiceMethods.ByName("ListChanges")),
 			connect.WithClientOptions(opts...),
 		),
+		joinCommunity: connect.NewClient[v1.JoinCommunityRequest, v1.JoinCommunityResponse](
+			httpClient,
+			baseURL+ClearinghouseServiceJoinCommunityProcedure,
+			connect.WithSchema(clearinghouseServiceMethods.ByName("JoinCommunity")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -154,6 +166,7 @@ type clearinghouseServiceClient struct {
 	listEntries     *connect.Client[v1.ListEntriesRequest, v1.ListEntriesResponse]
 	listGroups      *connect.Client[v1.ListGroupsRequest, v1.ListGroupsResponse]
 	listChanges     *connect.Client[v1.ListChangesRequest, v1.ListChangesResponse]
+	joinCommunity   *connect.Client[v1.JoinCommunityRequest, v1.JoinCommunityResponse]
 }
 
 // SubmitReports calls dragnet.reporting.v1.ClearinghouseService.SubmitReports.
@@ -228,6 +241,15 @@ func (c *clearinghouseServiceClient) ListChanges(ctx context.Context, req *v1.Li
 	return nil, err
 }
 
+// JoinCommunity calls dragnet.reporting.v1.ClearinghouseService.JoinCommunity.
+func (c *clearinghouseServiceClient) JoinCommunity(ctx context.Context, req *v1.JoinCommunityRequest) (*v1.JoinCommunityResponse, error) {
+	response, err := c.joinCommunity.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // ClearinghouseServiceHandler is an implementation of the dragnet.reporting.v1.ClearinghouseService
 // service.
 type ClearinghouseServiceHandler interface {
@@ -246,6 +268,9 @@ type ClearinghouseServiceHandler interface {
 	ListEntries(context.Context, *v1.ListEntriesRequest) (*v1.ListEntriesResponse, error)
 	ListGroups(context.Context, *v1.ListGroupsRequest) (*v1.ListGroupsResponse, error)
 	ListChanges(context.Context, *v1.ListChangesRequest) (*v1.ListChangesResponse, error)
+	// JoinCommunity asks for membership under the caller's key. It is repeated until the
+	// operator has compared fingerprints and signed a roster.
+	JoinCommunity(context.Context, *v1.JoinCommunityRequest) (*v1.JoinCommunityResponse, error)
 }
 
 // NewClearinghouseServiceHandler builds an HTTP handler from the service implementation. It returns
@@ -303,6 +328,12 @@ func NewClearinghouseServiceHandler(svc ClearinghouseServiceHandler, opts ...con
 		connect.WithSchema(clearinghouseServiceMethods.ByName("ListChanges")),
 		connect.WithHandlerOptions(opts...),
 	)
+	clearinghouseServiceJoinCommunityHandler := connect.NewUnaryHandlerSimple(
+		ClearinghouseServiceJoinCommunityProcedure,
+		svc.JoinCommunity,
+		connect.WithSchema(clearinghouseServiceMethods.ByName("JoinCommunity")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/dragnet.reporting.v1.ClearinghouseService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ClearinghouseServiceSubmitReportsProcedure:
@@ -321,6 +352,8 @@ func NewClearinghouseServiceHandler(svc ClearinghouseServiceHandler, opts ...con
 			clearinghouseServiceListGroupsHandler.ServeHTTP(w, r)
 		case ClearinghouseServiceListChangesProcedure:
 			clearinghouseServiceListChangesHandler.ServeHTTP(w, r)
+		case ClearinghouseServiceJoinCommunityProcedure:
+			clearinghouseServiceJoinCommunityHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -360,4 +393,8 @@ func (UnimplementedClearinghouseServiceHandler) ListGroups(context.Context, *v1.
 
 func (UnimplementedClearinghouseServiceHandler) ListChanges(context.Context, *v1.ListChangesRequest) (*v1.ListChangesResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.reporting.v1.ClearinghouseService.ListChanges is not implemented"))
+}
+
+func (UnimplementedClearinghouseServiceHandler) JoinCommunity(context.Context, *v1.JoinCommunityRequest) (*v1.JoinCommunityResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.reporting.v1.ClearinghouseService.JoinCommunity is not implemented"))
 }
