@@ -108,7 +108,7 @@ off the machine.`,
 			return err
 		}
 		link.Member = organisation
-		m := community.Member(filepath.Join(args[1], organisation))
+		m := community.MemberFolder(filepath.Join(args[1], organisation))
 		key, err := m.OpenKey(&link)
 		if err != nil {
 			return err
@@ -137,7 +137,7 @@ then invite the others:
 
 // writeMember writes the configuration of a member's node, and checks it as the node
 // would.
-func writeMember(m community.Member, l *invitation.Link, networks []netip.Prefix, logs []string) error {
+func writeMember(m community.MemberFolder, l *invitation.Link, networks []netip.Prefix, logs []string) error {
 	if err := m.WriteFiles(l, networks, logs); err != nil {
 		return err
 	}

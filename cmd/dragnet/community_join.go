@@ -61,7 +61,7 @@ Run it again, with the same LINK and FOLDER, if it was interrupted.`,
 		if err != nil {
 			return cli.Usage(err)
 		}
-		m := community.Member(args[1])
+		m := community.MemberFolder(args[1])
 		k, err := m.OpenKey(&link)
 		if err != nil {
 			return err
@@ -90,7 +90,7 @@ Run it again, with the same LINK and FOLDER, if it was interrupted.`,
 const joinEvery = time.Second
 
 // awaitAdmission shows the invitation until the roster lists our key.
-func (j *joinCommand) awaitAdmission(ctx context.Context, w io.Writer, l *invitation.Link, k *identity.Key, m community.Member) (*roster.Held, error) {
+func (j *joinCommand) awaitAdmission(ctx context.Context, w io.Writer, l *invitation.Link, k *identity.Key, m community.MemberFolder) (*roster.Held, error) {
 	c, err := reporting.Dial(l.URL, []identity.Public{l.Server}, k)
 	if err != nil {
 		return nil, err
@@ -164,7 +164,7 @@ const (
 
 // testQuestion asks the members' witnesses about a random address, and says what
 // they learnt from that.
-func (j *joinCommand) testQuestion(ctx context.Context, w io.Writer, member string, m community.Member, k *identity.Key, list *roster.Held) error {
+func (j *joinCommand) testQuestion(ctx context.Context, w io.Writer, member string, m community.MemberFolder, k *identity.Key, list *roster.Held) error {
 	c := inquiry.DefaultConfiguration()
 	c.Book, c.Key, c.Roster, c.Deadline, c.Strangers = new(inquiry.Book), k, list, j.deadline, 0
 	c.Selection = inquiry.WitnessSelection{All: true}

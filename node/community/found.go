@@ -137,33 +137,33 @@ func freeAdmin(port int) string {
 	return "127.0.0.1:0"
 }
 
-// Member is the folder of a member's node.
-type Member string
+// MemberFolder is the folder of a member's node.
+type MemberFolder string
 
-func (m Member) join(name string) string { return filepath.Join(string(m), name) }
+func (m MemberFolder) join(name string) string { return filepath.Join(string(m), name) }
 
 // Key is the private key with which the member asks, reports and testifies.
-func (m Member) Key() string { return m.join("member.key") }
+func (m MemberFolder) Key() string { return m.join("member.key") }
 
 // Book is the file for 'dragnet question ask'.
-func (m Member) Book() string { return m.join("book.yaml") }
+func (m MemberFolder) Book() string { return m.join("book.yaml") }
 
 // Site and Node are the files of the node's configuration.
-func (m Member) Site() string { return m.join("site.yaml") }
+func (m MemberFolder) Site() string { return m.join("site.yaml") }
 
 // Node is the second of them.
-func (m Member) Node() string { return m.join("node.yaml") }
+func (m MemberFolder) Node() string { return m.join("node.yaml") }
 
 // HeldRoster is the newest roster that was accepted.
-func (m Member) HeldRoster() string { return m.join("roster.held") }
+func (m MemberFolder) HeldRoster() string { return m.join("roster.held") }
 
 // linkFile holds the invitation while it is being used.
-func (m Member) linkFile() string { return m.join("invitation") }
+func (m MemberFolder) linkFile() string { return m.join("invitation") }
 
 // OpenKey makes the member's key in a new folder, or finds the one that an earlier
 // attempt with the same invitation made. A folder that holds something else is
 // refused, and so is one whose key is gone: a new key would be another member.
-func (m Member) OpenKey(l *invitation.Link) (*identity.Key, error) {
+func (m MemberFolder) OpenKey(l *invitation.Link) (*identity.Key, error) {
 	saved, err := os.ReadFile(m.linkFile())
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -190,12 +190,12 @@ func (m Member) OpenKey(l *invitation.Link) (*identity.Key, error) {
 // WriteFiles writes the member's configuration: a node that is a witness at the
 // community's relay, and a book that finds the witnesses of all members there. Files
 // that are there already stay.
-func (m Member) WriteFiles(l *invitation.Link, networks []netip.Prefix, logs []string) error {
+func (m MemberFolder) WriteFiles(l *invitation.Link, networks []netip.Prefix, logs []string) error {
 	abs, err := filepath.Abs(string(m))
 	if err != nil {
 		return err
 	}
-	m = Member(abs)
+	m = MemberFolder(abs)
 	listed := make([]string, len(networks))
 	for i, n := range networks {
 		listed[i] = n.String()
