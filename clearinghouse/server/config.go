@@ -65,10 +65,14 @@ func (c *Configuration) KeyPath() string { return filepath.Join(c.Directory, "id
 
 // Database is the database of the state, closed.
 func (c *Configuration) Database() *state.DB {
-	return state.New(c.pathOr(c.State.Reveal(), "state.db"))
+	return state.New(c.StatePath())
 }
 
-func (c *Configuration) rosterPath() string { return c.pathOr(c.Roster, "roster.bin") }
+// StatePath is the file of the state, or the URL of its database.
+func (c *Configuration) StatePath() string { return c.pathOr(c.State.Reveal(), "state.db") }
+
+// RosterPath is the file of the signed roster.
+func (c *Configuration) RosterPath() string { return c.pathOr(c.Roster, "roster.bin") }
 
 func (c *Configuration) heldPath() string { return filepath.Join(c.Directory, "roster.held") }
 

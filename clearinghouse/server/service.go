@@ -170,7 +170,7 @@ func (s *Service) followRoster(ctx context.Context) {
 			complaint = ""
 		case err.Error() != complaint: // once, not every few seconds
 			complaint = err.Error()
-			s.log.Error("roster rejected", "file", s.config.rosterPath(), "err", err)
+			s.log.Error("roster rejected", "file", s.config.RosterPath(), "err", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -183,7 +183,7 @@ func (s *Service) followRoster(ctx context.Context) {
 
 func (s *Service) checkRoster(ctx context.Context, version *uint64) error {
 	now := s.deps.Now()
-	data, err := readBounded(s.config.rosterPath(), roster.MaxBundle)
+	data, err := readBounded(s.config.RosterPath(), roster.MaxBundle)
 	if errors.Is(err, fs.ErrNotExist) && s.keeper.Bundle() != nil {
 		err = nil // the one held goes on to hold
 	} else if err == nil && string(data) != string(s.keeper.Bundle()) {

@@ -41,7 +41,7 @@ the operator has typed in a code that the new member reads out, by telephone for
 example: it differs if either of them sees another key than the other.`,
 		Args: cobra.ArbitraryArgs, RunE: cli.Group,
 	}
-	cmd.AddCommand(newCommunityCreate(), newCommunityInvite(), newCommunityAdmit(), newCommunityJoin(), newCommunityInvitations())
+	cmd.AddCommand(newCommunityCreate(), newCommunityInvite(), newCommunityAdmit(), newCommunityJoin(), newCommunityInvitations(), newCommunityBackup(), newCommunityRestore())
 	return cmd
 }
 

@@ -55,3 +55,25 @@ func (d *DB) Status(ctx context.Context) admin.Status {
 	}
 	return admin.Status{Part: "database", Level: admin.OK, Text: "control state can be written"}
 }
+
+// CheckIntegrity reports damage of an SQLite file, and one without any tables of ours.
+func (d *DB) CheckIntegrity(ctx context.Context) error {
+	var tables int
+	err := d.View(ctx, func(tx *Tx) error { return tx.QueryRow(`SELECT COUNT(*) FROM state_migration`).Scan(&tables) })
+	if err == nil && tables == 0 {
+		err = fmt.Errorf("%s: it has no tables; was it copied without what SQLite keeps beside it?", Redact(d.address))
+	}
+	if err != nil || d.postgres {
+		return err
+	}
+	return d.View(ctx, func(tx *Tx) error {
+		var said string
+		if err := tx.QueryRow(`PRAGMA integrity_check(1)`).Scan(&said); err != nil {
+			return fmt.Errorf("%s: %w", d.address, err)
+		}
+		if said != "ok" {
+			return fmt.Errorf("%s is damaged: %s", d.address, said)
+		}
+		return nil
+	})
+}

@@ -180,6 +180,12 @@ func (m *Community) Start(ctx context.Context) error {
 	return nil
 }
 
+// Address is where the community is served, Key what it answers with, from Start on.
+func (m *Community) Address() string { return m.server.Address() }
+
+// Key is the public key of the clearinghouse.
+func (m *Community) Key() identity.Public { return m.server.Key() }
+
 // Failed receives the error of the first service that failed.
 func (m *Community) Failed() <-chan error { return m.parts.Failed() }
 

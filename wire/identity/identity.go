@@ -16,6 +16,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"dragnet/internal/durable"
 )
 
 // ID names a key: the SHA-256 of the public key's 32 bytes.
@@ -143,14 +145,30 @@ func Load(path string) (*Key, error) {
 	return &Key{ed25519.NewKeyFromSeed(block.Bytes)}, nil
 }
 
-// LoadOrCreate reads the key at path, or makes one when there is none.
+// ErrLost says that a private key is gone.
+var ErrLost = errors.New("this private key was lost: restore it from a backup; a new one would be another identity, which nobody knows")
+
+// publicPath is the file beside a private key that remembers its public half.
+func publicPath(path string) string { return path + ".pub" }
+
+// LoadOrCreate reads the key at path, or makes one when there was never any. The public
+// half is kept beside it; where only that is left, the error is ErrLost.
 func LoadOrCreate(path string) (*Key, error) {
 	k, err := Load(path)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return k, err
+	if errors.Is(err, fs.ErrNotExist) {
+		if public, lost := os.ReadFile(publicPath(path)); lost == nil {
+			return nil, fmt.Errorf("%s: %w (it was %s; remove %s to begin anew)", path, ErrLost, strings.TrimSpace(string(public)), publicPath(path))
+		}
+		if k, err = Create(path); errors.Is(err, fs.ErrExist) {
+			k, err = Load(path) // another program was faster
+		}
 	}
-	if k, err = Create(path); errors.Is(err, fs.ErrExist) {
-		return Load(path) // another program was faster
+	if err != nil {
+		return nil, err
 	}
-	return k, err
+	if _, err := os.Stat(publicPath(path)); errors.Is(err, fs.ErrNotExist) {
+		// Where it cannot be kept, as beside a key that is mounted, it is done without.
+		_ = durable.WriteFile(publicPath(path), []byte(k.Public().String()+"\n"), 0o644)
+	}
+	return k, nil
 }
