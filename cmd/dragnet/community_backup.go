@@ -49,7 +49,10 @@ func clearinghouseConfiguration(files []string) (*community.Configuration, error
 		return nil, cli.Usage(errors.New("want --config FILE: the clearinghouse's own configuration"))
 	}
 	c, err := community.LoadConfiguration(files...)
-	return &c, cli.Hint(err, checkHint)
+	if err != nil {
+		return nil, cli.Hint(err, checkHint)
+	}
+	return &c, nil
 }
 
 func newCommunityRestore() *cobra.Command {
