@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"dragnet/contain/ripcord"
-	"dragnet/contain/ripcord/bpf"
 	"dragnet/contain/ripcord/message"
 	"dragnet/contain/ripcord/pull"
 	"dragnet/internal/cli"
@@ -220,14 +219,11 @@ func parsePeer(s string) (netip.Prefix, error) {
 	return p.Masked(), nil
 }
 
-// pinsFlag adds --config and returns the folder of pins it names.
-func pinsFlag(cmd *cobra.Command) func() (string, error) {
+// configFlag adds --config and returns a function that reads the file.
+func configFlag(cmd *cobra.Command) func() (ripcord.Configuration, error) {
 	var config string
 	cmd.Flags().StringVar(&config, "config", defaultRipcord, "configuration file")
-	return func() (string, error) {
-		c, err := ripcord.LoadConfiguration(config)
-		return c.Pins, err
-	}
+	return func() (ripcord.Configuration, error) { return ripcord.LoadConfiguration(config) }
 }
 
 func newRipcordShow() *cobra.Command {
@@ -236,13 +232,13 @@ func newRipcordShow() *cobra.Command {
 		Short: "Show what the gateway on this machine counts and blocks, as JSON",
 		Args:  cobra.NoArgs,
 	}
-	pins := pinsFlag(cmd)
+	config := configFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		dir, err := pins()
+		c, err := config()
 		if err != nil {
 			return err
 		}
-		s, err := ripcord.ReadStatus(dir)
+		s, err := ripcord.ReadStatus(c.Pins)
 		if err != nil {
 			return err
 		}
@@ -257,16 +253,17 @@ func newRipcordRemove() *cobra.Command {
 		Short: "Remove the gateway from the kernel: no packets pass afterwards",
 		Long: `Remove deletes the programs and tables that the gateway left in the kernel.
 Afterwards no packets pass between the interfaces, and all connections through it
-are lost.`,
+are lost. The interfaces get ARP and IPv6 back, but not their addresses. It refuses
+while the gateway runs.`,
 		Args: cobra.NoArgs,
 	}
-	pins := pinsFlag(cmd)
+	config := configFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		dir, err := pins()
+		c, err := config()
 		if err != nil {
 			return err
 		}
-		return bpf.Remove(dir)
+		return ripcord.Remove(&c)
 	}
 	return cmd
 }

@@ -54,7 +54,9 @@ type Configuration struct {
 	// Connections bounds the tables. A change takes effect when the pinned
 	// tables are removed.
 	Connections Connections `yaml:"connections"`
-	// Block is how long a connection stays ended after a valid RST.
+	// Block is how long the host may not open a connection again that the peer
+	// refused by a valid RST. Of a connection that the peer ended later nothing
+	// leaves either, but the host may open another at once.
 	Block time.Duration `yaml:"block"`
 	// Coarse says when a port that answers new connections by RST is left
 	// alone.
@@ -183,6 +185,8 @@ func (c *Configuration) kernelSettings(observe bool) tables.Settings {
 	return tables.Settings{
 		Observe: observe, FailOpen: c.FailOpen, SignedPass: c.SignedTCP == "pass",
 		BlockMS: toMilliseconds(c.Block), CoarseMS: toMilliseconds(c.Coarse.Duration), CoarseResets: uint32(c.Coarse.Resets),
+		HandshakeMS: toMilliseconds(c.Idle.Handshake), EstablishedMS: toMilliseconds(c.Idle.Established),
+		ClosedMS:    toMilliseconds(c.Idle.whenFilled(1, 1).Closed), // they are for a full table
 		ControlPort: c.Pull.Port,
 	}
 }

@@ -37,6 +37,7 @@ type Gateway struct {
 	config Configuration
 	log    *slog.Logger
 
+	lock      *os.File // of the pins
 	wire      *bpf.Wire
 	events    *bpf.Events
 	frames    *bpf.Frames
@@ -110,6 +111,15 @@ func (g *Gateway) openParts() (err error) {
 	if err := CheckPins(c.Pins); err != nil {
 		return err
 	}
+	if err := os.MkdirAll(c.Pins, 0o700); err != nil {
+		return fmt.Errorf("pins: %w", err)
+	}
+	if g.lock, err = awaitPins(c.Pins); err != nil {
+		return err
+	}
+	if err := bpf.CheckUnowned(c.Pins, g.host.Index, g.net.Index); err != nil {
+		return err
+	}
 	if g.record, err = openRecord(c); err != nil {
 		return err
 	}
@@ -133,7 +143,7 @@ func (g *Gateway) openParts() (err error) {
 	if g.leases, err = openLeases(g.net.Index); err != nil {
 		return err
 	}
-	if err := errors.Join(g.newSecret(), g.fixSources(), g.logWarnings()); err != nil {
+	if err := errors.Join(g.newSecret(), g.fixSources(), g.logWarnings(), g.wire.NoteSweep(bootMS())); err != nil {
 		return err
 	}
 	if err := g.wire.Attach(g.host.Index, g.net.Index); err != nil {
@@ -148,8 +158,7 @@ func prepareInterface(name string) (*net.Interface, error) {
 	if err != nil {
 		return nil, fmt.Errorf("interface %s: %w", name, err)
 	}
-	quiet := filepath.Join("/proc/sys/net/ipv6/conf", name, "disable_ipv6")
-	if err := os.WriteFile(quiet, []byte("1"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.WriteFile(disableIPv6(name), []byte("1"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("interface %s: switch off its own IPv6: %w", name, err)
 	}
 	if err := errors.Join(netlink.LinkSetARPOff(l), netlink.SetPromiscOn(l), netlink.LinkSetUp(l)); err != nil {
@@ -204,14 +213,23 @@ func (g *Gateway) run(ctx context.Context, links <-chan netlink.LinkUpdate) {
 		case <-secret.C:
 			note("change the secret failed", g.newSecret())
 		case l, ok := <-links:
-			if !ok {
+			switch {
+			case !ok:
+				g.group.Fail(errors.New("the kernel stopped reporting changes of interfaces"))
 				links = nil
-			} else if l.Attrs().Index == g.host.Index && l.Attrs().RawFlags&unix.IFF_RUNNING == 0 {
+			case l.Header.Type == unix.RTM_DELLINK && (l.Attrs().Index == g.host.Index || l.Attrs().Index == g.net.Index):
+				// The programs are gone with it, and another interface needs others.
+				g.group.Fail(fmt.Errorf("interface %s was removed: no packets pass until the gateway is started again, with the interface there", l.Attrs().Name))
+				links = nil
+			case l.Attrs().Index == g.host.Index && l.Attrs().RawFlags&unix.IFF_RUNNING == 0:
 				note("remove addresses after link loss failed", g.forgetSources())
 			}
 		}
 	}
 }
+
+// Failed receives the reason why the gateway does not work any more.
+func (g *Gateway) Failed() <-chan error { return g.group.Failed() }
 
 // Stop ends the work of this process. The programs keep running, so that no
 // connection is lost until the next Start; Remove takes them out.
@@ -243,6 +261,9 @@ func (g *Gateway) closeParts() error {
 	}
 	if g.wire != nil {
 		errs = append(errs, g.wire.Close())
+	}
+	if g.lock != nil {
+		errs = append(errs, g.lock.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -3,6 +3,7 @@
 package ripcord
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -14,6 +15,11 @@ import (
 // GatewayStatus is the contents of a gateway's pinned tables; the agent
 // need not run.
 type GatewayStatus struct {
+	// Running is whether an agent runs: without one pulls are not answered.
+	Running bool `json:"running"`
+	// Attached is whether the programs are on both interfaces: otherwise no packet
+	// passes.
+	Attached bool              `json:"attached"`
 	Counters map[string]uint64 `json:"counters"`
 	Sources  []netip.Addr      `json:"sources"`
 	// Connections is the number in the tables, Ended the number of them that
@@ -58,6 +64,17 @@ func ReadStatus(pins string) (*GatewayStatus, error) {
 		s.Sources = append(s.Sources, a)
 	}
 	slices.SortFunc(s.Sources, netip.Addr.Compare)
+	s.Attached = bpf.Attached(pins)
+	lock, err := lockPins(pins)
+	switch {
+	case err == nil:
+		err = lock.Close()
+	case errors.Is(err, errOwned):
+		s.Running, err = true, nil
+	}
+	if err != nil {
+		return nil, err
+	}
 	now := bootMS()
 	w.Conns(func(_ tables.Ends, c tables.Conn) bool {
 		s.Connections++

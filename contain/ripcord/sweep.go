@@ -34,7 +34,7 @@ func (g *Gateway) sweepConns(now uint32) error {
 	for _, o := range over {
 		errs = append(errs, g.wire.DeleteConn(o.ends, o.conn))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, g.wire.NoteSweep(now))...)
 }
 
 // sweepTables removes other expired entries.

@@ -112,6 +112,16 @@ func (p *Process) Await(ctx context.Context, text string) error {
 	}
 }
 
+// Wait waits until the program ends by itself, and returns how.
+func (p *Process) Wait(ctx context.Context) error {
+	select {
+	case <-p.done:
+		return p.err
+	case <-ctx.Done():
+		return fmt.Errorf("%s has not ended: %w", p.name, ctx.Err())
+	}
+}
+
 // Stop sends the program SIGTERM, and kills its process group if it does not end.
 // The program's exit status is not an error.
 func (p *Process) Stop() error {

@@ -18,6 +18,8 @@
 #define MOST_SYN_ACKS 16
 #define EARLY_SEGMENTS 64
 #define EARLY_OCTETS 65536
+/* No IP datagram is longer. */
+#define MAX_DATAGRAM 65535
 /* No window is larger (RFC 7323), so nothing further ahead was sent. */
 #define MAX_WINDOW 0x40010000
 /* A new incarnation begins this far ahead of the last, at most. */
@@ -30,6 +32,8 @@ struct segment {
 	__u32 now;
 	__u32 flags, sign;
 	__u32 cookie;		/* it shows a Fast Open cookie granted to the peer */
+	__u32 first;		/* the first fragment: len and span are the most they can be */
+	__u32 have;		/* of the payload, in this fragment */
 };
 
 static __always_inline int before(__u32 a, __u32 b) { return (__s32)(a - b) < 0; }
@@ -137,7 +141,7 @@ static __noinline int outgoing(struct conn *c, struct segment *s)
 		c->out_next = end;
 	if (s->flags & T_FIN)
 		c->flags |= FIN_OUT;
-	if (c->flags & FIN_SEEN && ack == c->fin_in)
+	if (c->flags & FIN_SEEN && (ack == c->fin_in || (c->fin_loose && within(c->fin_in, ack, c->fin_in + MAX_DATAGRAM))))
 		c->flags |= FIN_IN;
 passed:
 	c->seen = c->sent = s->now;
@@ -167,6 +171,7 @@ static __always_inline int reset(struct conn *c, struct segment *s)
 			return CHALLENGE;
 		return INEXACT_RESET;
 	}
+	c->reopen = c->state == ESTABLISHED;
 	c->state = ENDED;
 	c->until = s->now + block_ms;
 	return BLOCK;
@@ -204,7 +209,8 @@ static __noinline int incoming(struct conn *c, struct segment *s)
 	if (s->flags & T_ACK && within(c->out_una, s->ack, c->out_next))
 		c->out_una = s->ack;
 	if (s->flags & T_FIN) {
-		c->fin_in = end;
+		c->fin_loose = s->first != 0;
+		c->fin_in = s->first ? s->seq + s->have + 1 : end;
 		c->flags |= FIN_SEEN;
 	}
 	return PASSED_IN;
@@ -259,10 +265,12 @@ static __always_inline int syn_repeats_out(struct conn *c, struct segment *s)
 	return PASSED_OUT;
 }
 
-/* Until when the peer's end of a connection keeps the host from another. */
+/* Whether the peer's end of a connection keeps the host from another. One whose
+ * start both had agreed to does not: a peer that has forgotten it ends it as well,
+ * and can refuse the next. */
 static __always_inline int barred(struct conn *c, __u32 now)
 {
-	return (c->state == ENDED || c->state == HANDSHAKING) && (__s32)(c->until - now) > 0;
+	return ((c->state == ENDED && !c->reopen) || c->state == HANDSHAKING) && (__s32)(c->until - now) > 0;
 }
 
 /* A new connection; old is what the ports were used for before, if it is

@@ -21,6 +21,7 @@ func TestLayout(t *testing.T) {
 		"stops": {stopKey{}, tables.Stop{}}, "resets": {resetKey{}, tables.ResetCount{}}, "talks": {conversationKey{}, uint32(0)},
 		"prefixes": {[8]byte{}, uint32(0)}, "neighbours": {[16]byte{}, uint32(0)}, "hops": {[16]byte{}, tables.Hop{}}, "cookies": {cookieKey{}, tables.Cookie{}},
 		"stop_lengths": {uint32(0), [tables.StopLengths]uint32{}}, "secrets": {uint32(0), [2]uint64{}}, "budget": {uint32(0), int32(0)},
+		"sweeps": {uint32(0), tables.Sweeps{}},
 	} {
 		m := spec.Maps[name]
 		if m == nil {

@@ -83,6 +83,7 @@ func (o *Options) setConstants(spec *ebpf.CollectionSpec) error {
 	for name, v := range map[string]uint32{
 		"host_ifindex": uint32(o.Host), "net_ifindex": uint32(o.Net), "observe": flag(s.Observe),
 		"fail_open": flag(s.FailOpen), "signed_pass": flag(s.SignedPass), "block_ms": s.BlockMS,
+		"handshake_ms": s.HandshakeMS, "established_ms": s.EstablishedMS, "closed_ms": s.ClosedMS,
 		"coarse_ms": s.CoarseMS, "coarse_resets": s.CoarseResets, "control_port": uint32(s.ControlPort),
 		"test_clock": flag(o.testClock),
 	} {

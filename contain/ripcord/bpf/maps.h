@@ -60,7 +60,10 @@ struct conn {
 	__u8 inexact;	/* RSTs that were not valid */
 	__u8 grants;	/* segments the host may send before the peer has agreed */
 	__u8 half;	/* it is in the table of half-open connections */
-	__u8 pad[2];
+	__u8 reopen;	/* ENDED: the peer ended it after both had agreed, so that the
+			 * host may begin another at once */
+	__u8 fin_loose;	/* FIN_SEEN: it came in a fragment, so that fin_in is the least
+			 * it can be */
 };
 
 struct key4 { __be32 host, peer; __be16 hport, pport; };
@@ -147,6 +150,12 @@ struct cookie { __u64 mask, value; };	/* value: as it left */
 struct { __uint(type, BPF_MAP_TYPE_LRU_HASH); __uint(max_entries, 4096);
 	__type(key, struct cookie_key); __type(value, struct cookie); } cookies SEC(".maps");
 
+/* When user space last removed what has expired, and when the programs last did,
+ * which they do only in its absence and when a table is full. */
+struct sweeps { __u32 agent, conns4, conns6, stops; };
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1);
+	__type(key, __u32); __type(value, struct sweeps); } sweeps SEC(".maps");
+
 struct { __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); __uint(max_entries, REASONS);
 	__type(key, __u32); __type(value, __u64); } counters SEC(".maps");
 
@@ -173,6 +182,9 @@ volatile const __u32 signed_pass;	/* signed connections pass unshifted, instead 
 volatile const __u32 block_ms = 30000;
 volatile const __u32 coarse_ms = 60000;	/* the longest coarse block */
 volatile const __u32 coarse_resets = 8;	/* this many of a port; four times as many of a peer */
+volatile const __u32 handshake_ms = 75000;	/* how long silent connections are remembered */
+volatile const __u32 established_ms = 432000000;
+volatile const __u32 closed_ms = 1000;		/* the least, for those that both sides have closed */
 volatile const __u32 control_port = 4817;
 volatile const __u32 test_clock;
 /* The time where test_clock is set, in ns. */

@@ -191,6 +191,80 @@ static __always_inline int check_host(struct __sk_buff *skb, struct packet *p, s
 	return 0;
 }
 
+/* ---- what has expired, while user space is away ---- */
+
+/* User space sweeps every second. */
+#define AWAY_MS 15000
+/* A sweep by the programs looks at the whole table, so it is rare. */
+#define SWEEP_MS 5000
+
+static __always_inline int expired(struct conn *c, __u32 now)
+{
+	__s32 idle = now - c->seen;
+
+	if (c->state == ENDED && (__s32)(c->until - now) > 0)
+		return 0;
+	if (c->state == ENDED || over(c))
+		return idle > (__s32)closed_ms;
+	return idle > (__s32)(c->state == HANDSHAKING ? handshake_ms : established_ms);
+}
+
+static long expire4(void *map, struct key4 *k, struct conn *c, __u32 *now)
+{
+	if (expired(c, *now))
+		bpf_map_delete_elem(&conns4, k);
+	return 0;
+}
+
+static long expire6(void *map, struct key6 *k, struct conn *c, __u32 *now)
+{
+	if (expired(c, *now))
+		bpf_map_delete_elem(&conns6, k);
+	return 0;
+}
+
+static long expire_stop(void *map, struct stop_key *k, struct stop *s, __u32 *now)
+{
+	if ((__s32)(s->until - *now) <= 0)
+		bpf_map_delete_elem(&stops, k);
+	return 0;
+}
+
+/* Whether a sweep is due; last is when the table had its last one. */
+static __always_inline int due(struct sweeps *s, __u32 *last, __u32 now)
+{
+	if (now - s->agent < AWAY_MS || now - *last < SWEEP_MS)
+		return 0;
+	*last = now;
+	return 1;
+}
+
+/* Makes room in the full table of connections, if user space does not. */
+static __noinline int sweep_conns(__u32 v6, __u32 now)
+{
+	__u32 zero = 0;
+	struct sweeps *s = bpf_map_lookup_elem(&sweeps, &zero);
+
+	if (!s || !due(s, v6 ? &s->conns6 : &s->conns4, now))
+		return 0;
+	if (v6)
+		bpf_for_each_map_elem(&conns6, expire6, &now, 0);
+	else
+		bpf_for_each_map_elem(&conns4, expire4, &now, 0);
+	return 1;
+}
+
+static __noinline int sweep_stops(__u32 now)
+{
+	__u32 zero = 0;
+	struct sweeps *s = bpf_map_lookup_elem(&sweeps, &zero);
+
+	if (!s || !due(s, &s->stops, now))
+		return 0;
+	bpf_for_each_map_elem(&stops, expire_stop, &now, 0);
+	return 1;
+}
+
 /* ---- coarse conversations ---- */
 
 static __always_inline void mask(struct addr *a, __u32 bits)
@@ -331,7 +405,10 @@ static __always_inline void count_resets(struct packet *p, struct segment *s, __
 	if (known && !known->syn_only && (__s32)(known->until - s->now) > 0)
 		return;
 	used = bpf_map_lookup_elem(&stop_lengths, &zero);
-	if (!used || bpf_map_update_elem(&stops, &key, &stop, BPF_ANY))
+	if (!used)
+		return;
+	if (bpf_map_update_elem(&stops, &key, &stop, BPF_ANY) &&
+	    (!sweep_stops(s->now) || bpf_map_update_elem(&stops, &key, &stop, BPF_ANY)))
 		return;
 	used->bits[0] = 128;
 	count(COARSE_BLOCK);
@@ -382,33 +459,39 @@ static __noinline __u64 draw(struct packet *p, __u32 side)
 	return siphash(key, m);
 }
 
-static __noinline int keep(struct packet *p, struct conn *n, __u32 side)
+/* Takes up a connection; a full table is swept once, if nobody else does. */
+static __noinline int keep(struct packet *p, struct conn *n, __u32 side, __u32 now)
 {
 	struct addr *host = side == OUT ? &p->src : &p->dst, *peer = side == OUT ? &p->dst : &p->src;
-	__be16 hport = side == OUT ? p->sport : p->dport, pport = side == OUT ? p->dport : p->sport;
+	struct key6 k;
 
-	if (p->v6) {
-		struct key6 k;
-		__builtin_memcpy(k.host, host, 16);
-		__builtin_memcpy(k.peer, peer, 16);
-		k.hport = hport;
-		k.pport = pport;
-		return (n->half ? bpf_map_update_elem(&half6, &k, n, BPF_NOEXIST) : bpf_map_update_elem(&conns6, &k, n, BPF_NOEXIST)) ? TABLE_FULL : 0;
+	k.hport = side == OUT ? p->sport : p->dport;
+	k.pport = side == OUT ? p->dport : p->sport;
+	__builtin_memcpy(k.host, host, 16);
+	__builtin_memcpy(k.peer, peer, 16);
+	struct key4 k4 = { host->w[3], peer->w[3], k.hport, k.pport };
+	for (int i = 0; i < 2; i++) {
+		long full;
+		if (p->v6)
+			full = n->half ? bpf_map_update_elem(&half6, &k, n, BPF_NOEXIST) : bpf_map_update_elem(&conns6, &k, n, BPF_NOEXIST);
+		else
+			full = n->half ? bpf_map_update_elem(&half4, &k4, n, BPF_NOEXIST) : bpf_map_update_elem(&conns4, &k4, n, BPF_NOEXIST);
+		if (!full)
+			return 0;
+		if (n->half || !sweep_conns(p->v6, now))
+			break;
 	}
-	struct key4 k = { host->w[3], peer->w[3], hport, pport };
-	return (n->half ? bpf_map_update_elem(&half4, &k, n, BPF_NOEXIST) : bpf_map_update_elem(&conns4, &k, n, BPF_NOEXIST)) ? TABLE_FULL : 0;
+	return TABLE_FULL;
 }
 
 /* Moves a connection to which its peer has just agreed. */
-static __noinline int promote(struct packet *p, struct conn *c)
+static __noinline int promote(struct packet *p, struct conn *c, __u32 now)
 {
-	struct conn n = *c;
-	int why;
-
-	n.half = 0;
-	why = keep(p, &n, IN);
-	if (why)
-		return why;
+	c->half = 0;
+	if (keep(p, c, IN, now)) {
+		c->half = 1;
+		return TABLE_FULL;
+	}
 	if (p->v6) {
 		struct key6 k;
 		__builtin_memcpy(k.host, &p->dst, 16);
@@ -440,7 +523,7 @@ static __noinline int open_conn(struct packet *p, struct segment *s, struct conn
 	n.half = old ? old->half : side == IN;
 	if (old)
 		*old = n;
-	else if (keep(p, &n, side))
+	else if (keep(p, &n, side, s->now))
 		return TABLE_FULL;
 	count(OPENED);
 	return 0;
@@ -452,8 +535,6 @@ static __noinline int read_segment(struct __sk_buff *skb, struct packet *p, stru
 	struct { __be16 sport, dport; __be32 seq, ack; __u8 off, flags; __be16 win, sum, urg; __be32 first; } t;
 	__u32 head;
 
-	if (p->piece)
-		return FRAGMENT;
 	t.first = 0;
 	if (p->len < 20 || (p->len < 24 ? LOAD(skb, p->l4, &t, 20) : LOAD(skb, p->l4, &t, 24)))
 		return MALFORMED;
@@ -469,6 +550,16 @@ static __noinline int read_segment(struct __sk_buff *skb, struct packet *p, stru
 	s->span = s->len + !!(t.flags & T_SYN) + !!(t.flags & T_FIN);
 	if (t.flags & T_SYN && t.flags & (T_FIN | T_RST))
 		return FLAGS;
+	if (p->piece) {
+		/* All that is judged and shifted is in the first fragment, but not how
+		 * long the segment is. */
+		if (s->flags & (T_SYN | T_RST) || !(s->flags & T_ACK))
+			return FRAGMENT;
+		s->first = 1;
+		s->have = s->len;
+		s->len = MAX_DATAGRAM;
+		s->span = MAX_DATAGRAM + !!(t.flags & T_FIN);
+	}
 	h->at = p->l4;
 	h->flags = t.flags;
 	h->was[0] = t.seq;
@@ -615,8 +706,11 @@ static __noinline int tcp(struct __sk_buff *skb, struct packet *p, struct segmen
 	struct options o = {};
 	struct conn *c;
 	__u32 last;
-	int why = read_segment(skb, p, s, &h, &o);
+	int why;
 
+	if (p->piece && side == OUT)
+		return FRAGMENT;
+	why = read_segment(skb, p, s, &h, &o);
 	if (why)
 		return why;
 	if (o.cookie && side == IN && (s->flags & (T_SYN | T_ACK)) == T_SYN)
@@ -648,7 +742,7 @@ static __noinline int tcp(struct __sk_buff *skb, struct packet *p, struct segmen
 	if (why > PASSED_IN)
 		return why;
 	if (side == IN && c && c->half && c->state == ESTABLISHED) {
-		if (!promote(p, c)) {
+		if (!promote(p, c, s->now)) {
 			c = 0;
 		} else if (!fail_open) {
 			c->state = HANDSHAKING;
@@ -870,7 +964,8 @@ static __always_inline int from_side(struct __sk_buff *skb, struct packet *p, st
 			return why;
 	}
 	if (p->proto == TCP)
-		return tcp(skb, p, s, side);
+		/* Without the first fragment, which is judged, the host gets nothing. */
+		return side == IN && p->piece == LATER ? IN : tcp(skb, p, s, side);
 	/* The gateway speaks in the name of its host only. */
 	if (is_control(skb, p, side == OUT ? p->sport : p->dport) && (side == OUT || bpf_map_lookup_elem(&sources, &p->dst)))
 		return side == OUT ? CONTROL : deliver(skb);

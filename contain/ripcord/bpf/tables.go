@@ -203,6 +203,16 @@ func (w *Wire) readNeighbours() iter.Seq2[netip.Addr, uint32] {
 	}
 }
 
+// NoteSweep says that expired entries were just removed, so that the programs do not.
+func (w *Wire) NoteSweep(now uint32) error {
+	var s tables.Sweeps
+	if err := w.objects.Sweeps.Lookup(uint32(0), &s); err != nil {
+		return fmt.Errorf("read sweeps: %w", err)
+	}
+	s.Agent = now
+	return w.objects.Sweeps.Put(uint32(0), s)
+}
+
 // SetSecret changes the key of the nonces; connections that are open keep
 // theirs.
 func (w *Wire) SetSecret(key [2]uint64) error { return w.objects.Secrets.Put(uint32(0), key) }

@@ -16,37 +16,41 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	wireMapBudget       = "budget"
-	wireMapConns4       = "conns4"
-	wireMapConns6       = "conns6"
-	wireMapCookies      = "cookies"
-	wireMapCounters     = "counters"
-	wireMapEvents       = "events"
-	wireMapFrames       = "frames"
-	wireMapHalf4        = "half4"
-	wireMapHalf6        = "half6"
-	wireMapHops         = "hops"
-	wireMapNeighbours   = "neighbours"
-	wireMapPrefixes     = "prefixes"
-	wireMapResets       = "resets"
-	wireMapSecrets      = "secrets"
-	wireMapSources      = "sources"
-	wireMapStopLengths  = "stop_lengths"
-	wireMapStops        = "stops"
-	wireMapTalks        = "talks"
-	wireProgFromHost    = "from_host"
-	wireProgFromNet     = "from_net"
-	wireVarBlockMs      = "block_ms"
-	wireVarClockNs      = "clock_ns"
-	wireVarCoarseMs     = "coarse_ms"
-	wireVarCoarseResets = "coarse_resets"
-	wireVarControlPort  = "control_port"
-	wireVarFailOpen     = "fail_open"
-	wireVarHostIfindex  = "host_ifindex"
-	wireVarNetIfindex   = "net_ifindex"
-	wireVarObserve      = "observe"
-	wireVarSignedPass   = "signed_pass"
-	wireVarTestClock    = "test_clock"
+	wireMapBudget        = "budget"
+	wireMapConns4        = "conns4"
+	wireMapConns6        = "conns6"
+	wireMapCookies       = "cookies"
+	wireMapCounters      = "counters"
+	wireMapEvents        = "events"
+	wireMapFrames        = "frames"
+	wireMapHalf4         = "half4"
+	wireMapHalf6         = "half6"
+	wireMapHops          = "hops"
+	wireMapNeighbours    = "neighbours"
+	wireMapPrefixes      = "prefixes"
+	wireMapResets        = "resets"
+	wireMapSecrets       = "secrets"
+	wireMapSources       = "sources"
+	wireMapStopLengths   = "stop_lengths"
+	wireMapStops         = "stops"
+	wireMapSweeps        = "sweeps"
+	wireMapTalks         = "talks"
+	wireProgFromHost     = "from_host"
+	wireProgFromNet      = "from_net"
+	wireVarBlockMs       = "block_ms"
+	wireVarClockNs       = "clock_ns"
+	wireVarClosedMs      = "closed_ms"
+	wireVarCoarseMs      = "coarse_ms"
+	wireVarCoarseResets  = "coarse_resets"
+	wireVarControlPort   = "control_port"
+	wireVarEstablishedMs = "established_ms"
+	wireVarFailOpen      = "fail_open"
+	wireVarHandshakeMs   = "handshake_ms"
+	wireVarHostIfindex   = "host_ifindex"
+	wireVarNetIfindex    = "net_ifindex"
+	wireVarObserve       = "observe"
+	wireVarSignedPass    = "signed_pass"
+	wireVarTestClock     = "test_clock"
 )
 
 // loadWire returns the embedded CollectionSpec for wire.
@@ -116,6 +120,7 @@ type wireMapSpecs struct {
 	Sources     *ebpf.MapSpec `ebpf:"sources"`
 	StopLengths *ebpf.MapSpec `ebpf:"stop_lengths"`
 	Stops       *ebpf.MapSpec `ebpf:"stops"`
+	Sweeps      *ebpf.MapSpec `ebpf:"sweeps"`
 	Talks       *ebpf.MapSpec `ebpf:"talks"`
 }
 
@@ -123,17 +128,20 @@ type wireMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type wireVariableSpecs struct {
-	BlockMs      *ebpf.VariableSpec `ebpf:"block_ms"`
-	ClockNs      *ebpf.VariableSpec `ebpf:"clock_ns"`
-	CoarseMs     *ebpf.VariableSpec `ebpf:"coarse_ms"`
-	CoarseResets *ebpf.VariableSpec `ebpf:"coarse_resets"`
-	ControlPort  *ebpf.VariableSpec `ebpf:"control_port"`
-	FailOpen     *ebpf.VariableSpec `ebpf:"fail_open"`
-	HostIfindex  *ebpf.VariableSpec `ebpf:"host_ifindex"`
-	NetIfindex   *ebpf.VariableSpec `ebpf:"net_ifindex"`
-	Observe      *ebpf.VariableSpec `ebpf:"observe"`
-	SignedPass   *ebpf.VariableSpec `ebpf:"signed_pass"`
-	TestClock    *ebpf.VariableSpec `ebpf:"test_clock"`
+	BlockMs       *ebpf.VariableSpec `ebpf:"block_ms"`
+	ClockNs       *ebpf.VariableSpec `ebpf:"clock_ns"`
+	ClosedMs      *ebpf.VariableSpec `ebpf:"closed_ms"`
+	CoarseMs      *ebpf.VariableSpec `ebpf:"coarse_ms"`
+	CoarseResets  *ebpf.VariableSpec `ebpf:"coarse_resets"`
+	ControlPort   *ebpf.VariableSpec `ebpf:"control_port"`
+	EstablishedMs *ebpf.VariableSpec `ebpf:"established_ms"`
+	FailOpen      *ebpf.VariableSpec `ebpf:"fail_open"`
+	HandshakeMs   *ebpf.VariableSpec `ebpf:"handshake_ms"`
+	HostIfindex   *ebpf.VariableSpec `ebpf:"host_ifindex"`
+	NetIfindex    *ebpf.VariableSpec `ebpf:"net_ifindex"`
+	Observe       *ebpf.VariableSpec `ebpf:"observe"`
+	SignedPass    *ebpf.VariableSpec `ebpf:"signed_pass"`
+	TestClock     *ebpf.VariableSpec `ebpf:"test_clock"`
 }
 
 // wireObjects contains all objects after they have been loaded into the kernel.
@@ -173,6 +181,7 @@ type wireMaps struct {
 	Sources     *ebpf.Map `ebpf:"sources"`
 	StopLengths *ebpf.Map `ebpf:"stop_lengths"`
 	Stops       *ebpf.Map `ebpf:"stops"`
+	Sweeps      *ebpf.Map `ebpf:"sweeps"`
 	Talks       *ebpf.Map `ebpf:"talks"`
 }
 
@@ -195,6 +204,7 @@ func (m *wireMaps) Close() error {
 		m.Sources,
 		m.StopLengths,
 		m.Stops,
+		m.Sweeps,
 		m.Talks,
 	)
 }
@@ -203,17 +213,20 @@ func (m *wireMaps) Close() error {
 //
 // It can be passed to loadWireObjects or ebpf.CollectionSpec.LoadAndAssign.
 type wireVariables struct {
-	BlockMs      *ebpf.Variable `ebpf:"block_ms"`
-	ClockNs      *ebpf.Variable `ebpf:"clock_ns"`
-	CoarseMs     *ebpf.Variable `ebpf:"coarse_ms"`
-	CoarseResets *ebpf.Variable `ebpf:"coarse_resets"`
-	ControlPort  *ebpf.Variable `ebpf:"control_port"`
-	FailOpen     *ebpf.Variable `ebpf:"fail_open"`
-	HostIfindex  *ebpf.Variable `ebpf:"host_ifindex"`
-	NetIfindex   *ebpf.Variable `ebpf:"net_ifindex"`
-	Observe      *ebpf.Variable `ebpf:"observe"`
-	SignedPass   *ebpf.Variable `ebpf:"signed_pass"`
-	TestClock    *ebpf.Variable `ebpf:"test_clock"`
+	BlockMs       *ebpf.Variable `ebpf:"block_ms"`
+	ClockNs       *ebpf.Variable `ebpf:"clock_ns"`
+	ClosedMs      *ebpf.Variable `ebpf:"closed_ms"`
+	CoarseMs      *ebpf.Variable `ebpf:"coarse_ms"`
+	CoarseResets  *ebpf.Variable `ebpf:"coarse_resets"`
+	ControlPort   *ebpf.Variable `ebpf:"control_port"`
+	EstablishedMs *ebpf.Variable `ebpf:"established_ms"`
+	FailOpen      *ebpf.Variable `ebpf:"fail_open"`
+	HandshakeMs   *ebpf.Variable `ebpf:"handshake_ms"`
+	HostIfindex   *ebpf.Variable `ebpf:"host_ifindex"`
+	NetIfindex    *ebpf.Variable `ebpf:"net_ifindex"`
+	Observe       *ebpf.Variable `ebpf:"observe"`
+	SignedPass    *ebpf.Variable `ebpf:"signed_pass"`
+	TestClock     *ebpf.Variable `ebpf:"test_clock"`
 }
 
 // wirePrograms contains all programs after they have been loaded into the kernel.

@@ -18,6 +18,7 @@ const (
 	mostSYNAcks = 16  // where the peer's SYN comes again
 	earlySegs   = 64  // to a peer that showed a Fast Open cookie
 	earlyOctets = 1 << 16
+	maxDatagram = 65535 // of IP, in octets
 )
 
 // conn is an entry of the table of connections, and how segments change it.
@@ -32,7 +33,9 @@ type segment struct {
 	now      uint32
 	flags    uint8
 	sign     bool
-	cookie   bool // it shows a Fast Open cookie granted to the peer
+	cookie   bool   // it shows a Fast Open cookie granted to the peer
+	first    bool   // the first fragment: len and span are the most they can be
+	have     uint32 // of the payload, in this fragment
 }
 
 func (s *segment) isFirstSYN() bool { return s.flags&(flagSYN|flagACK) == flagSYN }
@@ -133,7 +136,7 @@ func (c *conn) checkOutgoing(s *segment) tables.Reason {
 	if s.flags&flagFIN != 0 {
 		c.Seen |= tables.FINOut
 	}
-	if c.Seen&tables.FINSeen != 0 && ack == c.FinIn {
+	if c.Seen&tables.FINSeen != 0 && (ack == c.FinIn || c.FinLoose == 1 && seqWithin(c.FinIn, ack, c.FinIn+maxDatagram)) {
 		c.Seen |= tables.FINIn
 	}
 	return tables.PassedOut
@@ -222,7 +225,10 @@ func (c *conn) judgeIncoming(s *segment, settings *tables.Settings) tables.Reaso
 		c.OutUna = s.ack
 	}
 	if s.flags&flagFIN != 0 {
-		c.FinIn = end
+		c.FinIn, c.FinLoose = end, 0
+		if s.first {
+			c.FinIn, c.FinLoose = s.seq+s.have+1, 1
+		}
 		c.Seen |= tables.FINSeen
 	}
 	return tables.PassedIn
@@ -240,6 +246,10 @@ func (c *conn) judgeReset(s *segment, settings *tables.Settings) tables.Reason {
 			return tables.Challenge
 		}
 		return tables.InexactReset
+	}
+	c.Reopen = 0
+	if c.State == tables.Established {
+		c.Reopen = 1
 	}
 	c.State = tables.Ended
 	c.Until = s.now + settings.BlockMS
@@ -294,7 +304,8 @@ func (c *conn) repeatSYN(s *segment) tables.Reason {
 }
 
 // bars reports whether the peer's end of the last connection keeps the host from
-// another.
+// another. One whose start both had agreed to does not: a peer that has forgotten it
+// ends it as well, and can refuse the next.
 func (c *conn) bars(now uint32) bool {
-	return (c.State == tables.Ended || c.State == tables.Handshaking) && int32(c.Until-now) > 0
+	return (c.State == tables.Ended && c.Reopen == 0 || c.State == tables.Handshaking) && int32(c.Until-now) > 0
 }

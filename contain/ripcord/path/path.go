@@ -37,6 +37,7 @@ type Path struct {
 	Prefixes      map[netip.Prefix]uint32
 	Neighbours    map[netip.Addr]uint32
 	Cookies       map[tables.Grant]tables.Cookie
+	Sweeps        tables.Sweeps
 
 	Counters [tables.Reasons]uint64
 	// OnEvent receives events; nil drops them.
@@ -106,6 +107,10 @@ func (p *Path) judgeFrame(f *frame, s *segment, side tables.Side) tables.Reason 
 		}
 	}
 	if f.proto == protoTCP {
+		if side == tables.In && f.piece == later {
+			// Without the first fragment, which is judged, the host gets nothing.
+			return tables.PassedIn
+		}
 		return p.judgeTCP(f, s, side)
 	}
 	// The gateway speaks in the name of its host only.

@@ -150,9 +150,14 @@ func TestValidRST(t *testing.T) {
 				s.in(tables.PassedIn, rst, asked, 0, "")
 			}
 			s.out(tables.Blocked, ack, h, hi, "flood")
-			s.out(tables.Blocked, syn, 7777, 0, "")
 			s.pass(31)
 			s.out(tables.Blocked, ack, h, hi, "flood")
+			// The host may begin another, and the peer may refuse that.
+			again, _ := s.out(tables.PassedOut, syn, 7777, 0, "")
+			s.out(tables.Handshake, ack, 7778, hi, "flood")
+			s.in(tables.PassedIn, rst|ack, 0, again+1, "")
+			s.out(tables.Blocked, syn, 7777, 0, "")
+			s.pass(31)
 			s.out(tables.PassedOut, syn, 7777, 0, "")
 		})
 	}
@@ -377,6 +382,8 @@ func TestSpoofedSYNLiftsNoBlock(t *testing.T) {
 	h, _, p, q := s.open()
 	s.in(tables.PassedIn, rst, p, 0, "")
 	s.out(tables.Blocked, ack, h, q, "x")
+	again, _ := s.out(tables.PassedOut, syn, 6666, 0, "")
+	s.in(tables.PassedIn, rst|ack, 0, again+1, "")
 	q, _ = s.in(tables.PassedIn, syn, 5000, 0, "")
 	s.out(tables.Blocked, syn, 7777, 0, "")
 	w, _ := s.out(tables.PassedOut, syn|ack, 3000, q+1, "")
@@ -425,6 +432,78 @@ func TestFullTableKeepsWhatItHas(t *testing.T) {
 	s.out(tables.TableFull, syn, 1, 0, "")
 	s.host = first
 	s.out(tables.Blocked, ack, h, q, "still")
+}
+
+// TestPeerThatForgotTheConnection reconnects from a fixed port to a peer that was
+// started again and answers the old connection by RST.
+func TestPeerThatForgotTheConnection(t *testing.T) {
+	s := newStory(t)
+	h, _, p, q := s.open()
+	s.out(tables.PassedOut, ack, h, q, "anybody there?")
+	s.in(tables.PassedIn, rst, p, 0, "")
+	s.out(tables.Blocked, ack, h, q, "x")
+	w, _ := s.out(tables.PassedOut, syn, 77, 0, "")
+	q, _ = s.in(tables.PassedIn, syn|ack, 4000, w+1, "")
+	s.out(tables.PassedOut, ack, 78, q+1, "data")
+}
+
+// TestFragmentsOfThePeer has a router beyond the gateway cut the peer's segments.
+func TestFragmentsOfThePeer(t *testing.T) {
+	s := newStory(t)
+	h, w, p, q := s.open()
+	cut := func(want tables.Reason, flags uint8, seq uint32, offset uint16, payload string) (outSeq uint32) {
+		t.Helper()
+		frame := pathtest.Segment{Src: s.peer, Dst: s.host, Seq: seq, Ack: w, Flags: flags, Payload: []byte(payload), Offset: offset}.Frame()
+		if why, _ := s.p.Judge(tables.In, frame, false); why != want {
+			t.Fatalf("%v, want %v", why, want)
+		}
+		return binary.BigEndian.Uint32(frame[14+20+4:])
+	}
+	const first, last = 0x2000, 20
+	if got := cut(tables.PassedIn, ack, p, first, "the first of 2000 octets"); got != q {
+		t.Errorf("the first fragment has the number %d, want %d", got, q)
+	}
+	if got := cut(tables.PassedIn, ack, p, last, "the rest"); got != p {
+		t.Error("a fragment that has no header was changed")
+	}
+	s.out(tables.PassedOut, ack, h, q+2000, "")
+	s.out(tables.AckRange, ack, h, q+100_000, "")
+	cut(tables.Fragment, syn, 1, first, "")
+	cut(tables.Fragment, rst, p+2000, first, "")
+	cut(tables.PassedIn, fin|ack, p+2000, first, "the end")
+	s.out(tables.PassedOut, fin|ack, h, q+2000, "")
+	if s.conn().Over() {
+		t.Error("the connection is over before the host acknowledged its end")
+	}
+	s.out(tables.PassedOut, ack, h+1, q+3001, "")
+	if !s.conn().Over() {
+		t.Error("the connection is not over")
+	}
+	frame := pathtest.Segment{Src: s.host, Dst: s.peer, Seq: h, Ack: q, Flags: ack, Offset: first}.Frame()
+	if why, _ := s.p.Judge(tables.Out, frame, false); why != tables.Fragment {
+		t.Errorf("a fragment of the host: %v", why)
+	}
+}
+
+// TestFullTableIsSwept: while user space is away, what has expired gives way.
+func TestFullTableIsSwept(t *testing.T) {
+	s := newStory(t)
+	s.open()
+	s.p.Room = [2]int{2, 2}
+	s.host = netip.AddrPortFrom(s.host.Addr(), 40001)
+	s.out(tables.PassedOut, syn, 1, 0, "") // nobody answers
+	s.host = netip.AddrPortFrom(s.host.Addr(), 40002)
+	s.out(tables.TableFull, syn, 1, 0, "")
+	s.pass(80)
+	s.p.Sweeps.Agent = uint32(s.p.NS/1_000_000) - 1000
+	s.out(tables.TableFull, syn, 1, 0, "") // user space does it
+	s.p.Sweeps.Agent -= 20_000
+	s.out(tables.PassedOut, syn, 1, 0, "")
+	s.host = netip.AddrPortFrom(s.host.Addr(), 40003)
+	s.out(tables.TableFull, syn, 1, 0, "")
+	if len(s.p.Conns) != 2 {
+		t.Errorf("%d connections, want 2", len(s.p.Conns))
+	}
 }
 
 func TestSignedSegments(t *testing.T) {

@@ -5,6 +5,9 @@ import "dragnet/contain/ripcord/tables"
 // judgeTCP judges a segment and shifts its numbers.
 func (p *Path) judgeTCP(f *frame, s *segment, side tables.Side) tables.Reason {
 	var o options
+	if f.piece != whole && side == tables.Out {
+		return tables.Fragment
+	}
 	if why := p.readSegment(f, s, &o); why > tables.PassedIn {
 		return why
 	}
@@ -70,9 +73,6 @@ func (p *Path) judgeTCP(f *frame, s *segment, side tables.Side) tables.Reason {
 }
 
 func (p *Path) readSegment(f *frame, s *segment, o *options) tables.Reason {
-	if f.piece != whole {
-		return tables.Fragment
-	}
 	if f.len < 20 {
 		return tables.Malformed
 	}
@@ -89,6 +89,15 @@ func (p *Path) readSegment(f *frame, s *segment, o *options) tables.Reason {
 	s.now = p.nowMS()
 	if s.flags&flagSYN != 0 && s.flags&(flagFIN|flagRST) != 0 {
 		return tables.Flags
+	}
+	if f.piece == first {
+		// All that is judged and shifted is in the first fragment, but not how
+		// long the segment is.
+		if s.flags&(flagSYN|flagRST) != 0 || s.flags&flagACK == 0 {
+			return tables.Fragment
+		}
+		s.first, s.have = true, s.len
+		s.len, s.span = maxDatagram, maxDatagram+uint32(s.flags&flagFIN)
 	}
 	// The kernel does not parse a lone timestamp option; nor does this.
 	if head == 32 && f.u32(f.l4+20) == 0x0101080a {
@@ -169,7 +178,7 @@ func (p *Path) openConn(f *frame, s *segment, old *conn, side tables.Side) table
 		n.Half = old.Half
 	case side == tables.In:
 		n.Half = 1 // in another table
-	case p.conns[family] >= p.Room[family]:
+	case !p.hasRoom(family):
 		return tables.TableFull
 	}
 	n.drawShifts(s, old, random, side)
@@ -209,7 +218,7 @@ func (p *Path) promote(c *tables.Conn, f *frame) bool {
 	if f.v6 {
 		family = 1
 	}
-	if p.conns[family] >= p.Room[family] {
+	if !p.hasRoom(family) {
 		return false
 	}
 	p.conns[family]++

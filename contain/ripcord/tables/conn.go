@@ -52,7 +52,11 @@ type Conn struct {
 	Inexact uint8 // RSTs that were not valid
 	Grants  uint8 // segments the host may send before the peer has agreed
 	Half    uint8 // 1 until the peer has agreed to a connection that it began
-	_       [2]uint8
+	// Reopen is 1 for an Ended connection to which both had agreed: the host may
+	// begin another at once.
+	Reopen uint8
+	// FinLoose is 1 if the peer's FIN came in a fragment: FinIn is the least it can be.
+	FinLoose uint8
 }
 
 // Over reports whether both sides have closed or the host has reset, so that

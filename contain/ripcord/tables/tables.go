@@ -33,13 +33,16 @@ type Settings struct {
 	// answered CoarseResets new connections by RST, faster than two a second, is
 	// sent no SYN for a second, then two, and so on up to CoarseMS.
 	BlockMS, CoarseMS, CoarseResets uint32
+	// HandshakeMS, EstablishedMS and ClosedMS are how long silent connections are
+	// remembered when a table is full and user space is away, in milliseconds.
+	HandshakeMS, EstablishedMS, ClosedMS uint32
 	// ControlPort is the UDP port of messages to the gateway.
 	ControlPort uint16
 }
 
 // DefaultSettings are those the kernel programs have when nothing is set.
 func DefaultSettings() Settings {
-	return Settings{BlockMS: 30_000, CoarseMS: 60_000, CoarseResets: 8, ControlPort: 4817}
+	return Settings{BlockMS: 30_000, CoarseMS: 60_000, CoarseResets: 8, HandshakeMS: 75_000, EstablishedMS: 120 * 3600 * 1000, ClosedMS: 1000, ControlPort: 4817}
 }
 
 // Magic is the first four octets of every message to and from the gateway.
@@ -51,6 +54,11 @@ type Hop struct {
 	Next, Own [6]byte
 	VLAN      uint32
 }
+
+// Sweeps are the times, in milliseconds since boot, of the last removal of what has
+// expired: by user space, and by the programs from the tables of connections and of
+// stops.
+type Sweeps struct{ Agent, Conns4, Conns6, Stops uint32 }
 
 // Grant names a Fast Open cookie (RFC 7413) that the host granted to a peer.
 type Grant struct{ Host, Peer netip.Addr }
