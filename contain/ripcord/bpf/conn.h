@@ -2,6 +2,7 @@
 /* One TCP connection: what may pass, and what a RST must hold to end it. */
 #pragma once
 
+#include <stddef.h>
 #include "maps.h"
 
 #define T_FIN 1
@@ -68,22 +69,35 @@ static __always_inline __u32 raised(struct conn *c, struct segment *s)
 	return -c->in;
 }
 
+/* Takes one from an octet, the nth of a word that another processor may change at
+ * the same time; 0 where none is left. */
+static __always_inline int take(__u32 *word, __u32 nth)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	__u32 shift = 8 * nth;
+#else
+	__u32 shift = 24 - 8 * nth;
+#endif
+	for (int i = 0; i < 8; i++) {
+		__u32 was = *(volatile __u32 *)word;
+		if (!(was >> shift & 255))
+			return 0;
+		if (__sync_val_compare_and_swap(word, was, was - (1U << shift)) == was)
+			return 1;
+	}
+	return 0;	/* others are faster: the packet is lost */
+}
+
 /* An answer to something that came in, of which each allows one. */
 static __always_inline int owed(struct conn *c)
 {
-	if (!c->credits)
-		return 0;
-	c->credits--;
-	return 1;
+	return take((__u32 *)&c->state, offsetof(struct conn, credits) - offsetof(struct conn, state));
 }
 
 /* One of the segments that may leave before the peer has agreed. */
 static __always_inline int granted(struct conn *c)
 {
-	if (!c->grants)
-		return 0;
-	c->grants--;
-	return 1;
+	return take((__u32 *)&c->grants, 0);
 }
 
 /* A segment of the host that begins no connection. */

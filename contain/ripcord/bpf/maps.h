@@ -55,6 +55,8 @@ struct conn {
 	__u32 until;	/* when the host may begin a new handshake, after the peer
 			 * has ended the last; ESTABLISHED: when the next challenge
 			 * may leave */
+	/* Two words, of which take() changes one at a time: other layouts need another
+	 * take(). */
 	__u8 state, flags;
 	__u8 credits;	/* answers the host owes: RSTs it may send */
 	__u8 inexact;	/* RSTs that were not valid */
