@@ -23,7 +23,7 @@ var errOwned = errors.New("a gateway runs with these tables already: stop it fir
 func lockPins(dir string) (*os.File, error) {
 	f, err := os.Open(dir)
 	if err != nil {
-		return nil, fmt.Errorf("pins: %w", err)
+		return nil, fmt.Errorf("pinned tables: %w; has 'dragnet-agent run ripcord' run here?", err)
 	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
