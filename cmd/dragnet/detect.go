@@ -77,13 +77,14 @@ captures, a data directory, or the address of a ClickHouse database.`,
 		if err := c.Validate(); err != nil {
 			return cli.Usage(err)
 		}
-		found, forgotten, err := detectFailures(cmd.Context(), c, args)
+		found, seen, err := detectFailures(cmd.Context(), c, args)
 		if err != nil {
 			return err
 		}
-		if forgotten > 0 {
-			fmt.Fprintf(cmd.ErrOrStderr(), "warning: %d of the smallest groups were dropped because the table was full; a slow scanner may be missed\n", forgotten)
+		if seen.forgotten > 0 {
+			fmt.Fprintf(cmd.ErrOrStderr(), "warning: %d of the smallest groups were dropped because the table was full; a slow scanner may be missed\n", seen.forgotten)
 		}
+		fmt.Fprintf(cmd.ErrOrStderr(), "examined %s; a source is judged from %d failed targets, one of --network from %d\n", seen, c.Remote, c.Local)
 		if err := printFindings(cmd, *output, found); err != nil {
 			return err
 		}
@@ -130,31 +131,70 @@ func addSuspects(ctx context.Context, c failures.Configuration, store suspecting
 	return err
 }
 
-func detectFailures(ctx context.Context, c failures.Configuration, sources []string) ([]dossier.Finding, uint64, error) {
-	d := failures.New(c)
+// examined is what a detector was given.
+type examined struct {
+	flows       int
+	first, last flow.Time
+	// suspects is set where the database left out the sources that fail too seldom to
+	// be judged.
+	suspects bool
+	// forgotten is how many groups were dropped for want of room.
+	forgotten uint64
+}
+
+func (e *examined) add(flows []flow.Flow) {
+	for i := range flows {
+		f := &flows[i]
+		if e.flows == 0 || f.Start < e.first {
+			e.first = f.Start
+		}
+		if e.flows == 0 || f.Start > e.last {
+			e.last = f.Start
+		}
+		e.flows++
+	}
+}
+
+// String says what was examined, for a statement about what was found.
+func (e *examined) String() string {
+	text := cli.Plural(e.flows, "flow")
+	if e.suspects {
+		text += " of the sources that failed most"
+	}
+	if e.flows > 0 {
+		text += fmt.Sprintf(", which began from %s to %s", formatSecond(e.first), formatSecond(e.last))
+	}
+	return text
+}
+
+func detectFailures(ctx context.Context, c failures.Configuration, sources []string) ([]dossier.Finding, *examined, error) {
+	d, seen := failures.New(c), &examined{}
 	progress := cli.NewProgress("reading flows", 0)
 	defer progress.Done()
 	for _, path := range sources {
 		log, err := ingest.Open(path)
 		if err != nil {
-			return nil, 0, err
+			return nil, nil, err
 		}
 		add := flow.SerializeCalls(func(flows []flow.Flow) error {
 			progress.Add(int64(len(flows)))
 			d.Add(flows)
+			seen.add(flows)
 			return nil
 		})
 		// Of several logs, each may have too few of a source's failures.
 		if store, ok := log.(suspecting); ok && len(sources) == 1 {
+			seen.suspects = true
 			err = addSuspects(ctx, c, store, add)
 		} else {
 			_, err = log.Scan(ctx, flow.AllTime, failures.Columns, add)
 		}
 		if err != nil {
-			return nil, 0, err
+			return nil, nil, err
 		}
 	}
-	return d.Findings(), d.Forgotten, nil
+	seen.forgotten = d.Forgotten
+	return d.Findings(), seen, nil
 }
 
 func keepFindings(ctx context.Context, dir string, found []dossier.Finding) error {

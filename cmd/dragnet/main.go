@@ -45,7 +45,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check found something,
 		{"Decide and contain:", []*cobra.Command{newDecision(), newAllow(), newSwitch()}},
 		{"Share:", []*cobra.Command{newReport(), newGroup(), newEntry(), newObjection(), newFeed(), newCommunity(), newRoster()}},
 		{"Run a node:", []*cobra.Command{
-			newRun(), newStatus(), newConfig(), newFlow(), newSource(), newStore(), newAgent(), newOperator(), newBackup(), newRestore(),
+			newRun(), newStatus(), newSupport(), newConfig(), newFlow(), newSource(), newStore(), newAgent(), newOperator(), newBackup(), newRestore(),
 		}},
 		{"Other:", []*cobra.Command{newReproduce(), cli.NewManual("dragnet", "1"), cli.NewVersion()}},
 	} {

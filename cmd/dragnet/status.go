@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -58,18 +59,37 @@ Without --node it asks the node that $DRAGNET_NODE names, or one on this machine
 	return cmd
 }
 
-func printStatus(cmd *cobra.Command, f cli.Format, got *nodev1.GetStatusResponse) error {
+// readStatus reads a node's answer.
+func readStatus(got *nodev1.GetStatusResponse) nodeStatus {
 	s := nodeStatus{1, got.Release, got.Commit, got.Started.AsTime(), []admin.Status{}}
+	for _, p := range got.Parts {
+		s.Parts = append(s.Parts, admin.Status{Part: p.Part, Level: admin.Level(p.Level), Text: p.Text, Hint: p.Hint})
+	}
+	return s
+}
+
+// writeStatusText writes a status for people.
+func writeStatusText(w io.Writer, s nodeStatus) error {
+	_, err := fmt.Fprintf(w, "dragnet %s, started %s\n", s.Release, s.Started.Format(time.RFC3339))
+	for _, p := range s.Parts {
+		fmt.Fprintf(w, "%-10s %-10s %s\n", p.Level, p.Part, p.Text)
+		if p.Hint != "" {
+			fmt.Fprintf(w, "%21s %s\n", "", p.Hint)
+		}
+	}
+	return err
+}
+
+func printStatus(cmd *cobra.Command, f cli.Format, got *nodev1.GetStatusResponse) error {
+	s := readStatus(got)
 	rows := cli.Rows{Header: []string{"part", "level", "text", "hint"}}
 	notOK := 0
-	for _, p := range got.Parts {
-		one := admin.Status{Part: p.Part, Level: admin.Level(p.Level), Text: p.Text, Hint: p.Hint}
-		if one.Level != admin.OK {
+	for _, p := range s.Parts {
+		if p.Level != admin.OK {
 			notOK++
 		}
-		s.Parts = append(s.Parts, one)
-		rows.Items = append(rows.Items, one)
-		rows.Cells = append(rows.Cells, []string{p.Part, p.Level, p.Text, p.Hint})
+		rows.Items = append(rows.Items, p)
+		rows.Cells = append(rows.Cells, []string{p.Part, string(p.Level), p.Text, p.Hint})
 	}
 	out := cmd.OutOrStdout()
 	var err error
@@ -77,13 +97,7 @@ func printStatus(cmd *cobra.Command, f cli.Format, got *nodev1.GetStatusResponse
 	case cli.JSON:
 		err = cli.WriteJSON(out, s)
 	case cli.Table:
-		fmt.Fprintf(out, "dragnet %s, started %s\n", s.Release, s.Started.Format(time.RFC3339))
-		for _, p := range s.Parts {
-			fmt.Fprintf(out, "%-10s %-10s %s\n", p.Level, p.Part, p.Text)
-			if p.Hint != "" {
-				fmt.Fprintf(out, "%21s %s\n", "", p.Hint)
-			}
-		}
+		err = writeStatusText(out, s)
 	default:
 		err = cli.WriteRows(out, f, rows)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
@@ -42,7 +43,7 @@ Exit code 0: no damage found. 3: damage found. 1: the check could not run.`,
 			if err := ownDirectory(dir, "use its CHECK TABLE flows"); err != nil {
 				return err
 			}
-			found, err := checkStore(cmd, &at, dir)
+			found, read, err := checkStore(cmd, &at, dir)
 			if err != nil {
 				return err
 			}
@@ -51,8 +52,12 @@ Exit code 0: no damage found. 3: damage found. 1: the check could not run.`,
 				rows.Items = append(rows.Items, f)
 				rows.Cells = append(rows.Cells, []string{f.File, f.Problem, fmt.Sprint(f.Flows), f.Advice})
 			}
-			if err := cli.WriteRows(cmd.OutOrStdout(), *output, rows); err != nil || len(found) == 0 {
+			if err := cli.WriteRows(cmd.OutOrStdout(), *output, rows); err != nil {
 				return err
+			}
+			if len(found) == 0 {
+				fmt.Fprintf(cmd.ErrOrStderr(), "no damage found in %s\n", read)
+				return nil
 			}
 			return cli.Found(fmt.Errorf("%s%s: findings: %d", dir, at.node, len(found)))
 		},
@@ -62,26 +67,32 @@ Exit code 0: no damage found. 3: damage found. 1: the check could not run.`,
 	return cmd
 }
 
-// checkStore checks a data directory here, or has a node check its own.
-func checkStore(cmd *cobra.Command, at *nodeFlags, dir string) (found []disk.Fault, err error) {
+// checkStore checks a data directory here, or has a node check its own; read says what
+// was checked.
+func checkStore(cmd *cobra.Command, at *nodeFlags, dir string) (found []disk.Fault, read string, err error) {
 	if at.node == "" {
 		progress := cli.NewProgress("checking flows", 0)
 		defer progress.Done()
-		return disk.Check(cmd.Context(), dir, func(n int) { progress.Add(int64(n)) })
+		var flows atomic.Int64
+		found, err := disk.Check(cmd.Context(), dir, func(n int) {
+			flows.Add(int64(n))
+			progress.Add(int64(n))
+		})
+		return found, cli.Plural(int(flows.Load()), "flow") + " and their indexes", err
 	}
 	client, err := at.dialNode()
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	defer client.Close()
 	got, err := client.Store.CheckStore(cmd.Context(), &nodev1.CheckStoreRequest{})
 	if err != nil {
-		return nil, at.explainError(err)
+		return nil, "", at.explainError(err)
 	}
 	for _, d := range got.Damages {
 		found = append(found, disk.Fault{File: d.File, Problem: d.Problem, Flows: int(d.Flows), Advice: d.Advice})
 	}
-	return found, nil
+	return found, "the store of " + at.node, nil
 }
 
 func newStoreRepair() *cobra.Command {
