@@ -85,7 +85,7 @@ func newRipcord() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  cli.Group,
 	}
-	cmd.AddCommand(newRipcordPull(), newRipcordShow(), newRipcordRemove())
+	cmd.AddCommand(newRipcordPull(), newRipcordShow(), newRipcordFindings(), newRipcordRemove())
 	return cmd
 }
 
@@ -243,6 +243,44 @@ func newRipcordShow() *cobra.Command {
 			return err
 		}
 		return cli.WriteJSON(cmd.OutOrStdout(), s)
+	}
+	return cmd
+}
+
+func newRipcordFindings() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "findings",
+		Short: "List when several networks asked the host behind the gateway to be silent",
+		Long: `Findings lists when as many networks as 'findings.networks' says asked the host behind
+the gateway to be silent within 'findings.window': by a pull that was granted, or by
+refusing one new connection after the other by RST. Networks are /24 or /48. Such a
+host is probably compromised; networks that it visits can agree to make it look so.`,
+		Args: cobra.NoArgs,
+	}
+	config := configFlag(cmd)
+	format := cli.OutputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := config()
+		if err != nil {
+			return err
+		}
+		found, err := ripcord.ReadFindings(c.State)
+		if err != nil {
+			return err
+		}
+		rows := cli.Rows{Header: []string{"id", "host", "first", "last", "networks", "pulls", "summary"}}
+		for _, f := range found {
+			rows.Items = append(rows.Items, f)
+			rows.Cells = append(rows.Cells, []string{f.ID, f.Host.String(), f.First.Time().UTC().Format(time.RFC3339), f.Last.Time().UTC().Format(time.RFC3339),
+				strconv.FormatUint(f.Evidence.Counts["networks"], 10), strconv.FormatUint(f.Evidence.Counts["pulls"], 10), f.Summary})
+		}
+		if err := cli.WriteRows(cmd.OutOrStdout(), *format, rows); err != nil {
+			return err
+		}
+		if len(found) == 0 {
+			fmt.Fprintf(cmd.ErrOrStderr(), "nothing in %s: the gateway records there from its start on\n", ripcord.FindingsFile(c.State))
+		}
+		return nil
 	}
 	return cmd
 }

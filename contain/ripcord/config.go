@@ -66,6 +66,9 @@ type Configuration struct {
 	// Pull bounds terminations by protocol.
 	Pull PullLimits `yaml:"pull"`
 
+	// Findings says when requests to be silent make a finding about the host itself.
+	Findings Findings `yaml:"findings"`
+
 	// Admin is where health checks and metrics are served, on this machine only.
 	Admin admin.Configuration `yaml:"admin"`
 	// Logging configures the log on standard error.
@@ -136,6 +139,7 @@ func DefaultConfiguration() Configuration {
 		Coarse:      Coarse{Resets: 8, Duration: time.Minute},
 		Idle:        Idle{Handshake: 75 * time.Second, Established: 120 * time.Hour, Closed: 2 * time.Minute},
 		Pull:        PullLimits{Port: 4817, Active: 30 * time.Second, Longest: time.Hour, PerSecond: 1000},
+		Findings:    Findings{Networks: 3, Window: 24 * time.Hour},
 		Logging:     logging.DefaultConfiguration(),
 	}
 }
@@ -161,6 +165,7 @@ func (c *Configuration) Validate() error {
 	for key, d := range map[string]time.Duration{
 		"learn.quiet": c.Learn.Quiet, "block": c.Block, "coarse.duration": c.Coarse.Duration, "idle.handshake": c.Idle.Handshake,
 		"idle.established": c.Idle.Established, "idle.closed": c.Idle.Closed, "pull.active": c.Pull.Active, "pull.longest": c.Pull.Longest,
+		"findings.window": c.Findings.Window,
 	} {
 		p.Check(d >= time.Second && d <= longest, key, "%v is not between 1s and %v", d, longest)
 	}
@@ -171,6 +176,7 @@ func (c *Configuration) Validate() error {
 	}
 	for key, n := range map[string]int{
 		"connections.ipv4": c.Connections.IPv4, "connections.ipv6": c.Connections.IPv6, "coarse.resets": c.Coarse.Resets, "pull.per_second": c.Pull.PerSecond,
+		"findings.networks": c.Findings.Networks,
 	} {
 		p.Check(n >= 1 && n <= 1<<26, key, "%d is not between 1 and %d", n, 1<<26)
 	}

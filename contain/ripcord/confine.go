@@ -22,7 +22,8 @@ func (g *Gateway) Confine() error {
 		return fmt.Errorf("run_as: %w", err)
 	}
 	// The folder comes last: afterwards only its new owner may look into it.
-	for _, name := range []string{decisionFile(g.config.State), ReceiptFile(g.config.State), olderName(ReceiptFile(g.config.State)), g.config.State} {
+	for _, name := range []string{decisionFile(g.config.State), ReceiptFile(g.config.State), olderName(ReceiptFile(g.config.State)),
+		FindingsFile(g.config.State), g.config.State} {
 		if err := os.Lchown(name, account.UID, account.GID); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("change the owner of the state: %w", err)
 		}

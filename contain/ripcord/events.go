@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"dragnet/contain/ripcord/tables"
+	"dragnet/flow"
 )
 
 // maxLines bounds the log lines about drops per report.
@@ -29,6 +30,9 @@ func (g *Gateway) handleEvent(e tables.PacketEvent, ns uint64) {
 		at := time.Now().Add(-time.Duration(bootNS() - ns))
 		if err := g.record.writeBlock(e, at, last); err != nil {
 			g.log.Error("record block failed", "err", err)
+		}
+		if e.Reason == tables.CoarseBlock && !g.observe {
+			g.noteRequest(silenceRequest{at: at, host: e.Host, peer: e.Peer, proto: flow.Proto(e.Proto)})
 		}
 		g.tally.countEvent(e)
 	default:

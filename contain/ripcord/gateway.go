@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -54,7 +55,13 @@ type Gateway struct {
 	// kept is the number of connections of IPv4 and IPv6 after the last sweep.
 	kept [2]int
 
+	mu       sync.Mutex // guards requests
+	requests *requests
+
 	counted *prometheus.CounterVec // what the programs count, by reason
+	pulls   *prometheus.CounterVec // by answer
+	stops   prometheus.Gauge
+	found   prometheus.Counter
 	group   *run.Group
 }
 
@@ -70,7 +77,10 @@ type Dependencies struct {
 func New(config Configuration, d Dependencies) *Gateway {
 	m := metric.Under(d.Admin.Metrics(), "dragnet_ripcord_")
 	return &Gateway{
-		config: config, log: d.Log, group: run.NewGroup(),
+		config: config, log: d.Log, group: run.NewGroup(), requests: newRequests(config.Findings),
+		pulls:   m.Counters("pulls_total", "Requests to end a conversation that were answered, by answer.", "status"),
+		stops:   m.Gauge("stops", "Conversations that are ended at present, TCP connections apart."),
+		found:   m.Counter("findings_total", "Findings that the host was asked to be silent by several networks."),
 		counted: m.Counters("events_total", "What the programs in the kernel did with packets, and why, since this process started.", "reason"),
 	}
 }

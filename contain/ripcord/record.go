@@ -32,6 +32,8 @@ type record struct {
 	enforce  bool
 	point    string
 
+	findings *os.File // opened before the process is confined
+
 	mu    sync.Mutex
 	file  *os.File
 	size  int64
@@ -71,6 +73,9 @@ func openRecord(c *Configuration) (*record, error) {
 		}
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("standing decision: %w", err)
+	}
+	if r.findings, err = os.OpenFile(FindingsFile(c.State), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
+		return nil, fmt.Errorf("record of findings: %w", err)
 	}
 	return r, r.openFile(ReceiptFile(c.State))
 }
@@ -152,6 +157,19 @@ func (r *record) writeReceipt(at time.Time, proof string) error {
 	return err
 }
 
+// writeFinding appends a finding. There are few: one for each doubling of the networks
+// that ask within the window.
+func (r *record) writeFinding(f *dossier.Finding) error {
+	b, err := json.Marshal(f)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, err = r.findings.Write(append(b, '\n'))
+	return errors.Join(err, r.findings.Sync())
+}
+
 func (r *record) sync() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -163,5 +181,5 @@ func (r *record) sync() error {
 }
 
 func (r *record) close() error {
-	return errors.Join(r.sync(), r.file.Close())
+	return errors.Join(r.sync(), r.file.Close(), r.findings.Close())
 }

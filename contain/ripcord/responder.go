@@ -18,6 +18,7 @@ import (
 	"dragnet/contain/ripcord/bpf"
 	"dragnet/contain/ripcord/message"
 	"dragnet/contain/ripcord/tables"
+	"dragnet/flow"
 	"dragnet/packet"
 )
 
@@ -149,6 +150,7 @@ func (g *Gateway) answerMessage(in bpf.Frame, now time.Time) error {
 		out := *l
 		out.Kind, out.Proofs = message.Answer, nil
 		out.Status, out.Seconds = g.endConversation(p.Dst, l, now)
+		g.pulls.WithLabelValues(out.Status.String()).Inc()
 		return g.responder.sendMessage(to.withPeer(netip.AddrPortFrom(p.Src, p.SrcPort)), &out)
 	}
 	return nil
@@ -222,6 +224,9 @@ func (g *Gateway) endConversation(host netip.Addr, l *message.Message, now time.
 	}
 	d.used[l.ID] = grant{now, now.Add(last)}
 	g.log.Info("conversation ended by its peer", "peer", l.Peer, "proto", l.Proto, "host_port", l.HPort, "peer_port", l.PPort, "for", last)
+	g.noteRequest(silenceRequest{
+		at: now, host: netip.AddrPortFrom(host, l.HPort), peer: netip.AddrPortFrom(l.Peer.Addr(), l.PPort), proto: flow.Proto(l.Proto), pull: true,
+	})
 	err := g.record.writeReceipt(now, fmt.Sprintf("conversation of %v (port %d) with %v (port %d), protocol %d, pulled, until %s",
 		host, l.HPort, l.Peer, l.PPort, l.Proto, now.Add(last).UTC().Format(time.RFC3339)))
 	if err != nil {

@@ -45,6 +45,13 @@ func (g *Gateway) sweepTables(now uint32) error {
 	if gone > 0 {
 		g.log.Info("removed quiet addresses, since the host uses others", "addresses", gone)
 	}
+	stops := 0
+	for k, s := range g.wire.Stops() {
+		if !k.Later && int32(s.Until-now) > 0 {
+			stops++
+		}
+	}
+	g.stops.Set(float64(stops))
 	return errors.Join(append(errs, g.setBudget(), g.record.sync())...)
 }
 
