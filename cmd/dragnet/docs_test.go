@@ -70,6 +70,7 @@ func pages(t *testing.T) []string {
 //	```console test          lines after "$ " must succeed and print what follows
 //	                         them; a line "..." matches any lines
 //	```sh test as root       the same, left out without root
+//	```sh test with data     the same, left out without $DRAGNET_DATA
 //	```sh untested: REASON   is not run; its commands and flags must exist
 //
 // A page is pasted, block after block, into one shell by somebody who is in a
@@ -96,12 +97,12 @@ func TestExamplesInDocs(t *testing.T) {
 					if reason := strings.TrimPrefix(b.mark, "untested: "); len(reason) < 4 || reason == b.mark {
 						t.Errorf("line %d: say why this block is not run: untested: REASON", b.line)
 					}
-				case b.mark != "test" && b.mark != "test as root":
-					t.Errorf("line %d: mark this block as test, test as root, or untested: REASON", b.line)
+				case b.mark != "test" && b.mark != "test as root" && b.mark != "test with data":
+					t.Errorf("line %d: mark this block as test, test as root, test with data, or untested: REASON", b.line)
 				case b.mark == "test as root" && os.Geteuid() != 0:
 					t.Logf("line %d: not run, needs root", b.line)
 					continue
-				case strings.Contains(b.text, "$DRAGNET_DATA") && os.Getenv("DRAGNET_DATA") == "":
+				case (b.mark == "test with data" || strings.Contains(b.text, "$DRAGNET_DATA")) && os.Getenv("DRAGNET_DATA") == "":
 					t.Logf("line %d: not run, DRAGNET_DATA is unset", b.line)
 					continue
 				}
