@@ -14,13 +14,9 @@ import (
 	"dragnet/flow/key"
 )
 
-// TestPrivacyPageIsBacked: each statement of docs/explanation/privacy.md names a test
-// that exists, or a row of the table.
-func TestPrivacyPageIsBacked(t *testing.T) {
-	page, err := os.ReadFile("../../docs/explanation/privacy.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+// TestPagesAreBacked: each statement of docs/explanation/privacy.md and abuse.md names a
+// test that exists, or a row of the table.
+func TestPagesAreBacked(t *testing.T) {
 	tests := map[string]bool{}
 	declared := regexp.MustCompile(`(?m)^func (Test\w+)\(t \*testing\.T\)`)
 	if err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
@@ -35,19 +31,30 @@ func TestPrivacyPageIsBacked(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	statements := regexp.MustCompile(`(?m)^- ((?:.+\n)(?:  .+\n)*)`).FindAllStringSubmatch(string(page), -1)
+	for _, name := range []string{"privacy.md", "abuse.md"} {
+		page, err := os.ReadFile("../../docs/explanation/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantBacked(t, name, string(page), tests)
+	}
+}
+
+func wantBacked(t *testing.T, name, page string, tests map[string]bool) {
+	t.Helper()
+	statements := regexp.MustCompile(`(?m)^- ((?:.+\n)(?:  .+\n)*)`).FindAllStringSubmatch(page, -1)
 	if len(statements) < 20 {
-		t.Fatalf("%d statements found", len(statements))
+		t.Fatalf("%s: %d statements found", name, len(statements))
 	}
 	named := regexp.MustCompile("`(Test\\w+)`")
 	for _, s := range statements {
 		found := named.FindAllStringSubmatch(s[1], -1)
 		if len(found) == 0 && !strings.Contains(s[1], "row `") {
-			t.Errorf("nothing backs %q", s[1])
+			t.Errorf("%s: nothing backs %q", name, s[1])
 		}
 		for _, f := range found {
 			if !tests[f[1]] {
-				t.Errorf("no test is called %s", f[1])
+				t.Errorf("%s: no test is called %s", name, f[1])
 			}
 		}
 	}
