@@ -30,11 +30,15 @@ type Signature struct {
 	Exact []Exact `json:"exact,omitempty"`
 	// Family, if set, judges the parts together (chapter 4).
 	Family *Family `json:"family,omitempty"`
+	// Evaluation is how the signature was tested; nil if it was not.
+	Evaluation *Evaluation `json:"evaluation,omitempty"`
+	// Strings are what exports write: strings that were tested with the signature.
+	Strings *Alternatives `json:"strings,omitempty"`
 }
 
 // Learning is how a signature was made.
 type Learning struct {
-	// Method is "em", "gibbs", "mixture" or "exact".
+	// Method is "em", "gibbs", "mixture", "strings" or "exact".
 	Method  string `json:"method"`
 	Samples int    `json:"samples"`
 	Seed    uint64 `json:"seed"`
@@ -116,6 +120,16 @@ func (s *Signature) Check() error {
 	for i := range s.Parts {
 		if err := s.Parts[i].checkBlocks(); err != nil {
 			return fmt.Errorf("signature %s: part %d: %w", s.Name, i+1, err)
+		}
+	}
+	if s.Evaluation != nil {
+		if err := s.Evaluation.check(); err != nil {
+			return fmt.Errorf("signature %s: evaluation: %w", s.Name, err)
+		}
+	}
+	if s.Strings != nil {
+		if err := s.Strings.check(); err != nil {
+			return fmt.Errorf("signature %s: strings: %w", s.Name, err)
 		}
 	}
 	if s.Family != nil {

@@ -5,12 +5,11 @@ package signature
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"math"
 	"slices"
 
 	"dragnet/dossier"
-	"dragnet/signature/match"
 	"dragnet/signature/pads"
 )
 
@@ -20,12 +19,14 @@ type Clean struct {
 	// Strings is nil if no clean traffic was given.
 	Strings *pads.Grams
 	Bytes   int64
+	// Sequences are the traffic itself, against which thresholds are set.
+	Sequences [][]byte
 }
 
 // NewClean learns the background and the strings from clean sequences; without
 // any, only the background from the samples, whose carriers are normal.
 func NewClean(clean, samples [][]byte) Clean {
-	var c Clean
+	c := Clean{Sequences: clean}
 	var counts [256]uint64
 	from := clean
 	if len(clean) > 0 {
@@ -50,122 +51,133 @@ func NewClean(clean, samples [][]byte) Clean {
 type Options struct {
 	Name string
 	pads.Options
-	// Parts above 1 learns an MPADS of up to that many parts.
+	// Parts above 1 learns an MPADS of up to that many parts, all of which must match.
 	Parts int
-	// Gaps joins parts that keep their order and distance into one.
-	Gaps bool
 	// Auto starts at Width and shrinks it until the positions are informative.
 	Auto bool
 	// FalseAlarms is the most that a part may give per 10^9 bytes (0.001).
 	FalseAlarms float64
+	// Folds is how many parts samples and clean traffic are dealt into to test what is
+	// learnt (4); below 2 nothing is tested.
+	Folds int
+	// LeastFound is the share of the samples that must be found when they were not
+	// learnt from (0.2): samples may hold other worms, or none.
+	LeastFound float64
+	// MostAlarms is the share of clean sequences that may match (0).
+	MostAlarms float64
 }
 
-// Learn learns a signature and calibrates its thresholds. Equal samples count
-// once: a copy carries no information about variation. A single sample gives an
-// exact signature, usable from the first copy.
+func (o Options) withDefaults() Options {
+	o.Width = cmp.Or(o.Width, 64)
+	o.FalseAlarms = cmp.Or(o.FalseAlarms, 0.001)
+	o.Folds = cmp.Or(o.Folds, 4)
+	o.LeastFound = cmp.Or(o.LeastFound, 0.2)
+	o.Restarts = cmp.Or(o.Restarts, 2)
+	return o
+}
+
+// ErrUnsafe says that no signature of the samples finds enough of those that it was
+// not learnt from without matching clean traffic.
+var ErrUnsafe = errors.New("no safe signature can be made from these samples")
+
+// Learn learns a signature, sets its thresholds between clean traffic and samples,
+// and tests it on samples and clean traffic that it did not learn from. Equal samples
+// count once: a copy carries no information about variation. A single sample gives an
+// exact signature, usable from the first copy. The error is ErrUnsafe, with the
+// reason, if there is no signature that could be used.
 func Learn(ctx context.Context, samples [][]byte, clean Clean, o Options) (*dossier.Signature, error) {
 	samples = dropEqual(samples)
-	s := &dossier.Signature{Name: o.Name, Background: *clean.Background,
-		Learning: dossier.Learning{Method: string(cmp.Or(o.Method, pads.Gibbs)), Samples: len(samples), Seed: o.Seed, CleanBytes: clean.Bytes}}
+	o = o.withDefaults()
 	if len(samples) == 0 {
 		return nil, fmt.Errorf("nothing to learn from: all samples are empty")
 	}
 	if len(samples) == 1 {
-		if len(samples[0]) > dossier.MaxExact {
-			return nil, fmt.Errorf("one sample of %d bytes: an exact signature takes at most %d; add variants", len(samples[0]), dossier.MaxExact)
-		}
-		s.Learning.Method = "exact"
-		s.Exact = []dossier.Exact{{Bytes: samples[0]}}
-		return s, s.Check()
+		return learnExact(samples[0], clean, o)
 	}
-	o.Normal = clean.Strings
-	o.Width = cmp.Or(o.Width, 64)
-	alignments, err := o.learnAlignments(ctx, samples, clean)
+	best, err := searchWidths(ctx, samples, clean, o)
 	if err != nil {
 		return nil, err
 	}
-	if o.Gaps {
-		s.Parts = pads.Join(alignments)
-	} else {
-		for _, a := range alignments {
-			s.Parts = append(s.Parts, dossier.Part{Blocks: []dossier.Block{a.Block}})
+	f, err := best.find(ctx, samples)
+	if err != nil {
+		return nil, err
+	}
+	s, err := best.learnBest(f, len(samples))
+	if err != nil {
+		return nil, err
+	}
+	if best.folds > 0 {
+		s.Evaluation = newEvaluation(samples, clean.Sequences, best.folds, best.trials)
+		if err := o.CheckSafe(s.Evaluation); err != nil {
+			return nil, err
 		}
 	}
-	slices.SortStableFunc(s.Parts, func(a, b dossier.Part) int { // the most informative first
-		return cmp.Compare(informationOf(&b, clean.Background), informationOf(&a, clean.Background))
-	})
-	if err := Calibrate(s, samples, cmp.Or(o.FalseAlarms, 0.001)); err != nil {
+	s.Strings = best.lowerSafely(s, f)
+	return s, s.Check()
+}
+
+// leastWidth is the width below which no narrower distributions are tried.
+const leastWidth = 16
+
+// searchWidths tries all kinds of signature and, while none of them finds nearly all
+// held-out samples without an alarm, distributions of half the width.
+func searchWidths(ctx context.Context, samples [][]byte, clean Clean, o Options) (*learner, error) {
+	l := &learner{o: o, clean: clean, negatives: encodedNoise()}
+	l.kinds = l.allKinds(len(samples))
+	if err := l.crossValidate(ctx, samples); err != nil {
 		return nil, err
+	}
+	best, earlier := l, l.trials
+	for w := o.Width / 2; l.folds > 0 && w >= leastWidth && o.Parts <= 1 && !o.Published && !best.isGood(len(samples)); w /= 2 {
+		narrow := &learner{o: o, clean: clean, negatives: l.negatives, narrow: true}
+		narrow.o.Width = w
+		narrow.kinds = []kind{{fmt.Sprintf("%s, %d positions", kindDistributions, w), (*learner).anyDistribution}}
+		if err := narrow.crossValidate(ctx, samples); err != nil {
+			return nil, err
+		}
+		if compareTrials(narrow.bestTrial(), best.bestTrial()) < 0 {
+			best = narrow
+		}
+		earlier = append(earlier, narrow.trials...)
+	}
+	if best != l { // the others are reported too
+		best.trials = append(best.trials, slices.DeleteFunc(slices.Clone(earlier), func(t trial) bool { return t.Kind == best.trials[0].Kind })...)
+	} else {
+		best.trials = earlier
+	}
+	return best, nil
+}
+
+// learnExact makes a signature of one copy, tested on clean traffic only, and leaves it
+// to the caller whether that is safe (CheckSafe).
+func learnExact(sample []byte, clean Clean, o Options) (*dossier.Signature, error) {
+	if len(sample) > dossier.MaxExact {
+		return nil, fmt.Errorf("one sample of %d bytes: an exact signature takes at most %d; add variants", len(sample), dossier.MaxExact)
+	}
+	s := &dossier.Signature{Name: o.Name, Background: *clean.Background, Exact: []dossier.Exact{{Bytes: sample}},
+		Learning: dossier.Learning{Method: "exact", Samples: 1, Seed: o.Seed, CleanBytes: clean.Bytes}}
+	if len(clean.Sequences) > 0 {
+		s.Evaluation = newEvaluation(nil, clean.Sequences, 0, []trial{{Kind: "exact", Alarms: countWith(clean.Sequences, sample), Kept: true}})
 	}
 	return s, s.Check()
 }
 
-func (o Options) learnAlignments(ctx context.Context, samples [][]byte, clean Clean) ([]*pads.Alignment, error) {
-	if o.Parts > 1 || o.Gaps {
-		return pads.LearnMulti(ctx, samples, clean.Background, o.Options, pads.Multi{Parts: max(o.Parts, 2)})
+// CheckSafe is ErrUnsafe, with the reason, if too few samples were found that were held
+// out, or too many clean sequences matched.
+func (o Options) CheckSafe(e *dossier.Evaluation) error {
+	o = o.withDefaults()
+	if e == nil {
+		return nil
 	}
-	var a *pads.Alignment
-	var err error
-	if o.Auto {
-		a, err = pads.LearnWidth(ctx, samples, clean.Background, o.Options, min(16, o.Width))
-	} else {
-		a, err = pads.Learn(ctx, samples, clean.Background, o.Options)
+	if share := float64(e.Found) / float64(max(1, e.Samples)); e.Samples > 0 && share < o.LeastFound {
+		return fmt.Errorf("%w: of %d samples that were held out, %d were found, which is less than %.0f %%; the samples have too little in common that clean traffic has not",
+			ErrUnsafe, e.Samples, e.Found, 100*o.LeastFound)
 	}
-	return []*pads.Alignment{a}, err
-}
-
-func informationOf(p *dossier.Part, bg *dossier.Background) float64 {
-	sum := 0.0
-	for i := range p.Blocks {
-		for _, bits := range p.Blocks[i].Information(bg) {
-			sum += bits
-		}
-	}
-	return sum
-}
-
-// held is the share of a training score that new variants are expected to
-// reach: training samples took part in learning the signature they are scored
-// with.
-const held = 0.7
-
-// Calibrate sets the threshold of every part: the one whose false alarms the
-// model puts at rate per 10^9 bytes, and, where the samples score far above
-// that, half-way to what all but one in fifty of them reach, because real
-// traffic is less uniform than the model.
-func Calibrate(s *dossier.Signature, samples [][]byte, rate float64) error {
-	for i := range s.Parts {
-		p := &s.Parts[i]
-		model := match.NewModel(p, &s.Background)
-		p.Threshold = model.Threshold(rate)
-		reach, err := lowScore(s, i, samples)
-		if err != nil {
-			return err
-		}
-		if reach *= held; reach > p.Threshold {
-			p.Threshold = (p.Threshold + reach) / 2
-		}
-		p.FalseAlarms = model.FalseAlarms(p.Threshold)
+	if e.CleanSequences > 0 && float64(e.Alarms)/float64(e.CleanSequences) > o.MostAlarms {
+		return fmt.Errorf("%w: of %d clean sequences, %d matched; what the samples have in common, normal traffic has too",
+			ErrUnsafe, e.CleanSequences, e.Alarms)
 	}
 	return nil
-}
-
-func lowScore(s *dossier.Signature, part int, samples [][]byte) (float64, error) {
-	one := *s
-	one.Parts, one.Exact, one.Family, one.Quorum = s.Parts[part:part+1], nil, nil, 0
-	m, err := match.New([]*dossier.Signature{&one}, match.Options{Kernel: match.Fastest()})
-	if err != nil {
-		return 0, err
-	}
-	var scores []float64
-	for _, sample := range samples {
-		scores = append(scores, m.Scores(0, sample)[0])
-	}
-	slices.Sort(scores)
-	if low := scores[len(scores)/50]; !math.IsInf(low, 0) {
-		return low, nil
-	}
-	return 0, nil
 }
 
 func dropEqual(samples [][]byte) [][]byte {

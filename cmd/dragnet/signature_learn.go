@@ -1,8 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -50,6 +53,12 @@ func newSignatureLearn() *cobra.Command {
 					return cli.Usage(fmt.Errorf("--method %s: must be em, gibbs or mixture", method))
 				}
 				s, err := signature.Learn(cmd.Context(), samples.Sequences, known, o)
+				if err == nil {
+					err = o.CheckSafe(s.Evaluation)
+				}
+				if errors.Is(err, signature.ErrUnsafe) {
+					return cli.Hint(err, "'dragnet signature cluster' sorts samples into families; more samples, or other clean traffic, may help")
+				}
 				if err != nil {
 					return err
 				}
@@ -66,7 +75,10 @@ func newSignatureLearn() *cobra.Command {
 				}
 				fmt.Fprintln(cmd.ErrOrStderr(), "wrote", path)
 			}
-			return writeParts(cmd, *output, all)
+			if err := writeParts(cmd, *output, all); err != nil || *output != cli.Table {
+				return err
+			}
+			return writeEvaluation(cmd.OutOrStdout(), all[0].Evaluation)
 		},
 	}
 	output = cli.OutputFlag(cmd)
@@ -76,11 +88,13 @@ func newSignatureLearn() *cobra.Command {
 	f.StringVar(&method, "method", "gibbs", "em, gibbs, or mixture (many blocks and families at once)")
 	f.IntVar(&o.Width, "width", 64, "positions of a part")
 	f.BoolVar(&o.Auto, "auto", false, "start at --width and shrink it until all positions are informative")
-	f.IntVar(&o.Parts, "parts", 1, "learn up to this many parts, all of which must match")
-	f.BoolVar(&o.Gaps, "gaps", false, "join parts that keep order and distance into one with gaps")
-	f.IntVar(&o.Restarts, "restarts", 4, "runs, of which the best is kept")
+	f.IntVar(&o.Parts, "parts", 1, "learn up to this many parts, all of which must match; with 1, any of what is found")
+	f.IntVar(&o.Restarts, "restarts", 2, "runs, of which the best is kept")
 	f.Uint64Var(&o.Seed, "seed", 1, "seed of all random choices")
 	f.Float64Var(&o.FalseAlarms, "false-alarms", 0.001, "most false alarms of the model per 10^9 bytes")
+	f.IntVar(&o.Folds, "folds", 4, "parts into which samples and clean traffic are dealt to test what is learnt; 1 tests nothing")
+	f.Float64Var(&o.LeastFound, "least-found", 0.2, "least share of held-out samples that must be found, or nothing is written")
+	f.Float64Var(&o.MostAlarms, "most-alarms", 0, "most share of held-out clean sequences that may match")
 	f.StringVar(&write, "write", "", "signature file to write (default NAME.signature.json)")
 	f.StringVar(&sign, "sign", "", "Ed25519 private key (PEM) to seal the file with")
 	return cmd
@@ -95,6 +109,8 @@ func writeParts(cmd *cobra.Command, f cli.Format, all []*dossier.Signature) erro
 		Bits        float64 `json:"bits_per_byte"`
 		Threshold   float64 `json:"threshold"`
 		FalseAlarms float64 `json:"false_alarms_per_gb"`
+		// Evaluation is that of the whole signature, on its first part.
+		Evaluation *dossier.Evaluation `json:"evaluation,omitempty"`
 	}
 	rows := cli.Rows{Header: []string{"signature", "part", "blocks", "width", "bits/byte", "threshold", "false alarms/GB"}}
 	for _, s := range all {
@@ -106,16 +122,56 @@ func writeParts(cmd *cobra.Command, f cli.Format, all []*dossier.Signature) erro
 					bits += v / float64(p.Width())
 				}
 			}
-			rows.Items = append(rows.Items, item{s.Name, i + 1, len(p.Blocks), p.Width(), bits, p.Threshold, p.FalseAlarms})
+			rows.Items = append(rows.Items, item{s.Name, i + 1, len(p.Blocks), p.Width(), bits, p.Threshold, p.FalseAlarms, evaluationOf(s, i)})
 			rows.Cells = append(rows.Cells, []string{s.Name, strconv.Itoa(i + 1), strconv.Itoa(len(p.Blocks)), strconv.Itoa(p.Width()),
 				fmt.Sprintf("%.2f", bits), fmt.Sprintf("%.3f", p.Threshold), fmt.Sprintf("%.2g", p.FalseAlarms)})
 		}
 		for i, e := range s.Exact {
-			rows.Items = append(rows.Items, item{s.Name, i + 1, 0, len(e.Bytes), 8, 0, 0})
+			rows.Items = append(rows.Items, item{s.Name, i + 1, 0, len(e.Bytes), 8, 0, 0, evaluationOf(s, i)})
 			rows.Cells = append(rows.Cells, []string{s.Name, "exact", "-", strconv.Itoa(len(e.Bytes)), "-", "-", "-"})
 		}
 	}
 	return cli.WriteRows(cmd.OutOrStdout(), f, rows)
+}
+
+func evaluationOf(s *dossier.Signature, part int) *dossier.Evaluation {
+	if part > 0 {
+		return nil
+	}
+	return s.Evaluation
+}
+
+// writeEvaluation writes what was found of samples and clean traffic that were held
+// out, and how the kinds of signature compare.
+func writeEvaluation(w io.Writer, e *dossier.Evaluation) error {
+	if e == nil {
+		_, err := fmt.Fprintln(w, "\nnot tested: too few samples to hold some out")
+		return err
+	}
+	percent := func(i dossier.Interval) string { return fmt.Sprintf("%.2g to %.2g %%", 100*i.Low, 100*i.High) }
+	rows := cli.Rows{Header: []string{"held out", "matched", "not matched", "error, 95 %"}}
+	if e.Samples > 0 {
+		rows.Cells = append(rows.Cells, []string{"samples", strconv.Itoa(e.Found), strconv.Itoa(e.Samples - e.Found), percent(e.Missed)})
+	}
+	rows.Cells = append(rows.Cells, []string{"clean sequences", strconv.Itoa(e.Alarms), strconv.Itoa(e.CleanSequences - e.Alarms), percent(e.FalseAlarms)})
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
+	if err := cli.WriteRows(w, cli.Table, rows); err != nil || e.Folds == 0 {
+		return err
+	}
+	tried := cli.Rows{Header: []string{"kind", "samples found", "clean matched", "result"}}
+	for _, t := range e.Tried {
+		result := t.Problem
+		if t.Kept {
+			result = "kept"
+		}
+		tried.Cells = append(tried.Cells, []string{t.Kind, strconv.Itoa(t.Found), strconv.Itoa(t.Alarms), cmp.Or(result, "-")})
+	}
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
+	return cli.WriteRows(w, cli.Table, tried)
 }
 
 func newSignatureGenerate() *cobra.Command {

@@ -138,9 +138,11 @@ func newSignatureExport() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			a, err := tokens.Lower(all[0], o)
-			if err != nil {
-				return err
+			a := all[0].Strings // tested with the signature
+			if flags := cmd.Flags(); a == nil || flags.Changed("strings") || flags.Changed("false-alarms") || flags.Changed("adjacent") {
+				if a, err = tokens.Lower(all[0], o); err != nil {
+					return err
+				}
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "%d strings; of the windows that %s accepts, they miss %.2f %%\n", len(a.Contents), a.Name, 100*a.Loss)
 			return write(cmd.OutOrStdout(), a)

@@ -3,10 +3,12 @@
 package rules
 
 import (
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"dragnet/dossier"
@@ -52,57 +54,82 @@ func ruleNumber(name string, i int) int {
 	return firstRule + (int(h.Sum32()%(localRules/together))*together+i)%localRules
 }
 
-// Suricata writes one rule per string: stretches of fixed bytes as contents,
-// held at their distances by distance and within.
-func Suricata(w io.Writer, a *dossier.Alternatives) error {
-	for i, c := range a.Contents {
-		if _, err := fmt.Fprintf(w, "alert ip any any -> any any (msg:\"dragnet %s, string %d of %d\"; %sclasstype:trojan-activity; sid:%d; rev:1;)\n",
-			a.Name, i+1, len(a.Contents), formatContents(c, " "), ruleNumber(a.Name, i)); err != nil {
-			return err
-		}
+// ErrQuorum says that a format cannot express "some of these strings, but not all".
+var ErrQuorum = errors.New("cannot say that some of the strings must occur, but not all; export yara")
+
+// alternatives are the contents of each rule to write: each alone, or all together.
+func alternatives(a *dossier.Alternatives) ([][]dossier.Content, error) {
+	switch {
+	case a.Least > 1 && a.Least < len(a.Contents):
+		return nil, fmt.Errorf("signature %s: %w", a.Name, ErrQuorum)
+	case a.Least > 1:
+		return [][]dossier.Content{a.Contents}, nil
 	}
-	return nil
+	var all [][]dossier.Content
+	for i := range a.Contents {
+		all = append(all, a.Contents[i:i+1])
+	}
+	return all, nil
+}
+
+// Suricata writes one rule per string, or one for all if all must occur: stretches of
+// fixed bytes as contents, held at their distances by distance and within.
+func Suricata(w io.Writer, a *dossier.Alternatives) error {
+	return writeContents(w, a, "alert ip any any -> any any (msg:\"dragnet %s, rule %d of %d\"; %sclasstype:trojan-activity; sid:%d; rev:1;)\n", " ")
 }
 
 // Snort writes the same for Snort 3, where modifiers follow a comma.
 func Snort(w io.Writer, a *dossier.Alternatives) error {
-	for i, c := range a.Contents {
-		if _, err := fmt.Fprintf(w, "alert ip any any -> any any ( msg:\"dragnet %s, string %d of %d\"; %sclasstype:trojan-activity; sid:%d; rev:1; )\n",
-			a.Name, i+1, len(a.Contents), formatContents(c, ","), ruleNumber(a.Name, i)); err != nil {
+	return writeContents(w, a, "alert ip any any -> any any ( msg:\"dragnet %s, rule %d of %d\"; %sclasstype:trojan-activity; sid:%d; rev:1; )\n", ",")
+}
+
+func writeContents(w io.Writer, a *dossier.Alternatives, rule, separator string) error {
+	all, err := alternatives(a)
+	if err != nil {
+		return err
+	}
+	for i, contents := range all {
+		if _, err := fmt.Fprintf(w, rule, a.Name, i+1, len(all), formatContents(contents, separator), ruleNumber(a.Name, i)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func formatContents(c dossier.Content, separator string) string {
-	var b strings.Builder
-	starts, stretches := fixedRuns(c)
+// formatContents writes the contents of one rule, of whose stretches the longest is
+// looked for first.
+func formatContents(contents []dossier.Content, separator string) string {
 	longest := 0
-	for i := range stretches {
-		if len(stretches[i]) > len(stretches[longest]) {
-			longest = i
+	for _, c := range contents {
+		_, stretches := fixedRuns(c)
+		for _, s := range stretches {
+			longest = max(longest, len(s))
 		}
 	}
-	end := 0
-	for i, s := range stretches {
-		var options []string
-		if i > 0 {
-			options = append(options, fmt.Sprintf("distance%s", formatOption(separator, starts[i]-end)), fmt.Sprintf("within%s", formatOption(separator, len(s))))
-		}
-		if i == longest {
-			options = append(options, "fast_pattern")
-		}
-		fmt.Fprintf(&b, "content:\"|% X|\"", s)
-		for _, o := range options {
-			if separator == "," {
-				b.WriteString(", " + o)
-			} else {
-				b.WriteString("; " + o)
+	var b strings.Builder
+	marked := false
+	for _, c := range contents {
+		starts, stretches := fixedRuns(c)
+		end := 0
+		for i, s := range stretches {
+			var options []string
+			if i > 0 {
+				options = append(options, fmt.Sprintf("distance%s", formatOption(separator, starts[i]-end)), fmt.Sprintf("within%s", formatOption(separator, len(s))))
 			}
+			if !marked && len(s) == longest {
+				options, marked = append(options, "fast_pattern"), true
+			}
+			fmt.Fprintf(&b, "content:\"|% X|\"", s)
+			for _, o := range options {
+				if separator == "," {
+					b.WriteString(", " + o)
+				} else {
+					b.WriteString("; " + o)
+				}
+			}
+			b.WriteString("; ")
+			end = starts[i] + len(s)
 		}
-		b.WriteString("; ")
-		end = starts[i] + len(s)
 	}
 	return b.String()
 }
@@ -115,8 +142,8 @@ func formatOption(separator string, n int) string {
 	return fmt.Sprintf(":%d", n)
 }
 
-// YARA writes one rule with a hexadecimal string per content, any of which
-// matches.
+// YARA writes one rule with a hexadecimal string per content, any of which, or as many
+// as must occur, match.
 func YARA(w io.Writer, a *dossier.Alternatives) error {
 	var b strings.Builder
 	name := strings.Map(func(r rune) rune {
@@ -137,25 +164,37 @@ func YARA(w io.Writer, a *dossier.Alternatives) error {
 		}
 		b.WriteString(" }\n")
 	}
-	b.WriteString("  condition:\n    any of them\n}\n")
+	of := "any"
+	if a.Least > 1 {
+		of = strconv.Itoa(a.Least)
+	}
+	fmt.Fprintf(&b, "  condition:\n    %s of them\n}\n", of)
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-// Zeek writes one signature per string as a regular expression over the
-// reassembled payload.
+// Zeek writes one signature per string, or one for all if all must occur, as regular
+// expressions over the reassembled payload.
 func Zeek(w io.Writer, a *dossier.Alternatives) error {
-	for i, c := range a.Contents {
+	all, err := alternatives(a)
+	if err != nil {
+		return err
+	}
+	name := strings.ReplaceAll(a.Name, ".", "-")
+	for i, contents := range all {
 		var b strings.Builder
-		for j, x := range c.Bytes {
-			if c.Fixed[j] {
-				fmt.Fprintf(&b, "\\x%02x", x)
-			} else {
-				b.WriteString("(.|\\n)")
+		for _, c := range contents {
+			b.WriteString("  payload /(.|\\n)*")
+			for j, x := range c.Bytes {
+				if c.Fixed[j] {
+					fmt.Fprintf(&b, "\\x%02x", x)
+				} else {
+					b.WriteString("(.|\\n)")
+				}
 			}
+			b.WriteString("/\n")
 		}
-		name := strings.ReplaceAll(a.Name, ".", "-")
-		if _, err := fmt.Fprintf(w, "signature dragnet-%s-%d {\n  payload /(.|\\n)*%s/\n  event \"dragnet %s\"\n}\n", name, i+1, b.String(), a.Name); err != nil {
+		if _, err := fmt.Fprintf(w, "signature dragnet-%s-%d {\n%s  event \"dragnet %s\"\n}\n", name, i+1, b.String(), a.Name); err != nil {
 			return err
 		}
 	}

@@ -2,7 +2,9 @@ package rules_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,6 +46,34 @@ func TestRulesHoldTheStrings(t *testing.T) {
 				t.Errorf("%s lacks %s:\n%s", format, want, text)
 			}
 		}
+	}
+}
+
+// TestStringsOfWhichAllMustOccur are one rule; some of them, but not all, are said in
+// YARA's language only.
+func TestStringsOfWhichAllMustOccur(t *testing.T) {
+	a := example()
+	a.Least = 2
+	for format, want := range map[string]string{
+		"suricata": `rule 1 of 1"; content:"|BB 29|"; content:"|88 91|"; distance:1; within:2; content:"|2F 3B 22 7C|"; fast_pattern; classtype`,
+		"snort":    `rule 1 of 1"; content:"|BB 29|"; content:"|88 91|", distance 1, within 2; content:"|2F 3B 22 7C|", fast_pattern; classtype`,
+		"yara":     `2 of them`,
+		"zeek":     "  payload /(.|\\n)*\\xbb\\x29(.|\\n)\\x88\\x91/\n  payload /(.|\\n)*\\x2f\\x3b\\x22\\x7c/\n  event",
+	} {
+		var b bytes.Buffer
+		if err := rules.Writers()[format](&b, a); err != nil || strings.Count(b.String(), want) != 1 {
+			t.Errorf("%s, %v: want %s in\n%s", format, err, want, b.String())
+		}
+	}
+	a.Contents = append(a.Contents, a.Contents[0])
+	for _, format := range rules.Formats() {
+		if err := rules.Writers()[format](io.Discard, a); errors.Is(err, rules.ErrQuorum) == (format == "yara") {
+			t.Errorf("%s of 2 of 3 strings: %v", format, err)
+		}
+	}
+	matches := zeekMatches(t, "signature dragnet-x-1 {\n  payload /(.|\\n)*\\x61/\n  payload /(.|\\n)*\\x62/\n  event \"x\"\n}\n")
+	if !matches([]byte("b a")) || matches([]byte("a a")) {
+		t.Error("the reading of two patterns is wrong")
 	}
 }
 

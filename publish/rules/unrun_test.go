@@ -2,6 +2,7 @@ package rules_test
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -17,7 +18,7 @@ var snortRule = regexp.MustCompile(`^alert ip any any -> any any \( msg:"[^";\\]
 	`classtype:[a-z-]+; sid:\d+; rev:\d+; \)$`)
 
 // zeekSignature is that of Zeek's (Zeek manual, Signature Framework).
-var zeekSignature = regexp.MustCompile(`signature ([0-9A-Za-z_-]+) \{\n  payload /\(\.\|\\n\)\*(((?:\\x[0-9a-f]{2}|\(\.\|\\n\))+))/\n  event "[^"\\]+"\n\}\n`)
+var zeekSignature = regexp.MustCompile(`signature ([0-9A-Za-z_-]+) \{\n((?:  payload /\(\.\|\\n\)\*(?:\\x[0-9a-f]{2}|\(\.\|\\n\))+/\n)+)  event "[^"\\]+"\n\}\n`)
 
 // TestSnortRulesAreSuricatas: with Suricata's punctuation they are the rules that
 // Suricata runs.
@@ -41,9 +42,14 @@ func TestSnortRulesAreSuricatas(t *testing.T) {
 // a pattern against the payload's start, and all bytes are characters.
 func zeekMatches(t *testing.T, text string) func(payload []byte) bool {
 	t.Helper()
-	var all []*regexp.Regexp
+	var all [][]*regexp.Regexp // patterns of each signature, all of which must match
 	for _, s := range zeekSignature.FindAllStringSubmatch(text, -1) {
-		all = append(all, regexp.MustCompile(`^(?:(?:.|\n)*`+s[2]+`)`))
+		var patterns []*regexp.Regexp
+		for line := range strings.Lines(s[2]) {
+			pattern := strings.TrimSuffix(strings.TrimPrefix(line, "  payload /"), "/\n")
+			patterns = append(patterns, regexp.MustCompile(`^(?:`+pattern+`)`))
+		}
+		all = append(all, patterns)
 	}
 	if rest := zeekSignature.ReplaceAllString(text, ""); rest != "" || len(all) == 0 {
 		t.Fatalf("%d signatures, and what is not of Zeek's grammar: %q", len(all), rest)
@@ -53,8 +59,8 @@ func zeekMatches(t *testing.T, text string) func(payload []byte) bool {
 		for _, b := range payload {
 			characters.WriteRune(rune(b))
 		}
-		for _, r := range all {
-			if r.MatchString(characters.String()) {
+		for _, patterns := range all {
+			if !slices.ContainsFunc(patterns, func(r *regexp.Regexp) bool { return !r.MatchString(characters.String()) }) {
 				return true
 			}
 		}

@@ -3,6 +3,8 @@ package match
 import (
 	"math"
 	"sync"
+
+	"dragnet/dossier"
 )
 
 // Scanner finds the windows of payload that reach a limit of one block. It is
@@ -108,3 +110,18 @@ func (s *Scanner) Best(data []byte) (at int, score int32) {
 
 // Omega turns units into the published score.
 func (s *Scanner) Omega(units int32) float64 { return s.table.Omega(units) }
+
+// Highest is the highest score, in nats per byte, of any window of sequences by b, if
+// that is above the given one, and else that.
+func Highest(b *dossier.Block, bg *dossier.Background, above float64, sequences [][]byte) float64 {
+	t := NewTable(b, bg)
+	limit, highest := t.Limit(above), above
+	s := NewScanner(t, limit, Fastest())
+	for _, data := range sequences {
+		s.scanWith(s.filterFor(), data, limit, func(_ int, score int32) int32 {
+			limit, highest = score+1, t.Omega(score)
+			return limit
+		})
+	}
+	return highest
+}

@@ -183,27 +183,10 @@ func (r *run) bestWindow(i int) (start int, score float32) {
 }
 
 // scoreAll is log(f_p/f0) summed over each window of sample i, without the
-// common constant. Four positions per pass keep the table rows in registers
-// and the partial sums out of memory.
+// common constant.
 func (r *run) scoreAll(i int) []float32 {
-	s, t := r.samples[i], r.table
-	out := r.scores[:len(s)-len(t)+1]
-	clear(out)
-	p := 0
-	for ; p+4 <= len(t); p += 4 {
-		t0, t1, t2, t3 := &t[p], &t[p+1], &t[p+2], &t[p+3]
-		s0, s1, s2, s3 := s[p:][:len(out)], s[p+1:][:len(out)], s[p+2:][:len(out)], s[p+3:][:len(out)]
-		for a := range out {
-			out[a] += (t0[s0[a]] + t1[s1[a]]) + (t2[s2[a]] + t3[s3[a]])
-		}
-	}
-	for ; p < len(t); p++ {
-		row, x := &t[p], s[p:][:len(out)]
-		for a := range out {
-			out[a] += row[x[a]]
-		}
-	}
-	return out
+	r.scores = sumWindows(r.table, r.samples[i], r.scores)
+	return r.scores
 }
 
 // windowScore is Omega of sample i at start, in nats per byte, from a signature

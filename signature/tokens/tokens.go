@@ -26,6 +26,8 @@ type Options struct {
 	// Draws is the number of windows on which the loss is measured (10,000).
 	Draws int
 	Seed  uint64
+	// Avoid is clean traffic that no string may occur in.
+	Avoid [][]byte
 }
 
 // ErrNoString says that no string is selective enough.
@@ -47,6 +49,10 @@ func Lower(s *dossier.Signature, o Options) (*dossier.Alternatives, error) {
 	for _, e := range s.Exact {
 		out.Contents = append(out.Contents, dossier.Content{Bytes: e.Bytes, Fixed: slices.Repeat([]bool{true}, len(e.Bytes))})
 	}
+	if least, ok := lowerConstants(s, out); ok {
+		out.Least = least
+		return out, nil
+	}
 	need := math.Log(1e9 / o.FalseAlarms)
 	accepted, missed := 0, 0
 	for i := range s.Parts {
@@ -54,7 +60,7 @@ func Lower(s *dossier.Signature, o Options) (*dossier.Alternatives, error) {
 		for j := range s.Parts[i].Blocks {
 			taken := make([]bool, len(s.Parts[i].Blocks[j].Columns))
 			for len(out.Contents) < o.Most {
-				c, ok := bestString(&s.Parts[i].Blocks[j], &s.Background, taken, need, o.Adjacent)
+				c, ok := rareString(&s.Parts[i].Blocks[j], &s.Background, taken, need, &o)
 				if !ok {
 					break
 				}
@@ -71,6 +77,67 @@ func Lower(s *dossier.Signature, o Options) (*dossier.Alternatives, error) {
 	}
 	out.Loss = float64(missed) / float64(max(1, accepted))
 	return out, nil
+}
+
+// lowerConstants makes one content of each part if all of them are constant strings;
+// least is how many must occur.
+func lowerConstants(s *dossier.Signature, out *dossier.Alternatives) (least int, ok bool) {
+	if len(s.Parts) == 0 || len(s.Exact) > 0 {
+		return 0, false
+	}
+	var contents []dossier.Content
+	for i := range s.Parts {
+		c := dossier.Content{FalseAlarms: s.Parts[i].FalseAlarms}
+		if len(s.Parts[i].Blocks) != 1 {
+			return 0, false
+		}
+		b := &s.Parts[i].Blocks[0]
+		for p := range b.Columns {
+			x, miss := likeliest(b, p)
+			if miss > free {
+				return 0, false
+			}
+			c.Bytes, c.Fixed = append(c.Bytes, x), append(c.Fixed, true)
+		}
+		contents = append(contents, c)
+	}
+	out.Contents = contents
+	if least = s.Quorum; least == 0 {
+		least = len(contents)
+	}
+	return least, true
+}
+
+// rareString is bestString, but one that no sequence to avoid holds: with more
+// positions if need be.
+func rareString(b *dossier.Block, bg *dossier.Background, taken []bool, need float64, o *Options) (dossier.Content, bool) {
+	for range 4 {
+		try := slices.Clone(taken)
+		c, ok := bestString(b, bg, try, need, o.Adjacent)
+		if !ok {
+			break
+		}
+		if !slices.ContainsFunc(o.Avoid, func(data []byte) bool { return Contains(data, c) }) {
+			copy(taken, try)
+			return c, true
+		}
+		need *= 1.3
+	}
+	return dossier.Content{}, false
+}
+
+// free is the miss, in nats, below which a position is as good as constant.
+const free = 1e-4
+
+// likeliest is the byte most likely at a position, and what is lost by fixing it.
+func likeliest(b *dossier.Block, p int) (x byte, miss float64) {
+	f := b.Probabilities(p)
+	for y := range f {
+		if f[y] > f[x] {
+			x = byte(y)
+		}
+	}
+	return x, -math.Log(f[x])
 }
 
 // mostMiss is from when a string is too rarely present to be worth a rule: one
@@ -91,14 +158,8 @@ type position struct {
 func bestString(b *dossier.Block, bg *dossier.Background, taken []bool, need float64, adjacent bool) (dossier.Content, bool) {
 	all := make([]position, len(b.Columns))
 	for p := range all {
-		f := b.Probabilities(p)
-		top := 0
-		for x := range f {
-			if f[x] > f[top] {
-				top = x
-			}
-		}
-		all[p] = position{p, byte(top), min(-math.Log(bg[top]), math.Log(256)), -math.Log(f[top])}
+		x, miss := likeliest(b, p)
+		all[p] = position{p, x, min(-math.Log(bg[x]), math.Log(256)), miss}
 	}
 	var chosen []position
 	least := math.Inf(1)
@@ -135,12 +196,15 @@ func choosePositions(window []position, taken []bool, need float64, adjacent boo
 			}
 			continue
 		}
-		pick, sum, miss = append(pick, p), sum+p.surprise, miss+p.miss
-		if sum >= need && len(pick) >= fewest {
-			return pick, miss
+		if enough := sum >= need && len(pick) >= fewest; enough && (p.miss > free || adjacent) {
+			break
 		}
+		pick, sum, miss = append(pick, p), sum+p.surprise, miss+p.miss
 	}
-	return nil, 0
+	if sum < need || len(pick) < fewest {
+		return nil, 0
+	}
+	return pick, miss
 }
 
 // measureLoss draws windows from the part's distribution, keeps those that the

@@ -1,0 +1,198 @@
+package signature_test
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"dragnet/dossier"
+	"dragnet/internal/testkit"
+	"dragnet/signature"
+	"dragnet/signature/match"
+	"dragnet/signature/sequence"
+	"dragnet/signature/tokens"
+	"dragnet/simulate/variants"
+)
+
+// captures are the sequences of the captures at hand, dealt into three by their
+// content: see docs/explanation/signatures.md.
+func captures(t testing.TB) (thirds [3][][]byte) {
+	c := &sequence.Collector{Most: 1 << 20, Total: 256 << 20}
+	for _, folder := range []string{"benign", "ndpi", "zeek-traces/Traces"} {
+		if _, err := sequence.Each(t.Context(), testkit.Data(t, folder), nil, c.Open); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, s := range c.Sequences {
+		i := sha256.Sum256(s)[0] % 3
+		thirds[i] = append(thirds[i], s)
+	}
+	return thirds
+}
+
+// reported is the seed of the worms that nothing is tuned on.
+const reported = 1001
+
+// modeResult is what was learnt from samples of a mode, and how it does.
+type modeResult struct {
+	found  []int // of each worm's unseen variants
+	alarms [3]int
+	all    []*dossier.Signature
+	err    error
+}
+
+func tryMode(t testing.TB, m *variants.Mode, seed uint64, samples, unseen int, thirds [3][][]byte) (r modeResult) {
+	training := m.Samples(seed, samples, variants.FromCorpus(thirds[0]))
+	s, err := signature.Learn(t.Context(), training, signature.NewClean(thirds[0], nil), signature.Options{Name: m.Name})
+	if err != nil {
+		r.err = err
+		return r
+	}
+	r.all = append(r.all, s)
+	matcher, err := match.New(r.all, match.Options{Kernel: match.Fastest()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	matches := func(all [][]byte) (n int) {
+		for _, b := range all {
+			for _, v := range matcher.Match(b) {
+				if v.Match {
+					n++
+					break
+				}
+			}
+		}
+		return n
+	}
+	for k := range m.Worms() {
+		r.found = append(r.found, matches(m.Unseen(seed, k, unseen, variants.FromCorpus(thirds[1]))))
+	}
+	for i := range thirds {
+		r.alarms[i] = matches(thirds[i])
+	}
+	return r
+}
+
+func (r modeResult) String() string {
+	if r.err != nil {
+		return "refused: " + r.err.Error()
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "found %v, alarms %v", r.found, r.alarms)
+	for _, s := range r.all {
+		fmt.Fprintf(&b, "; %d parts, quorum %d", len(s.Parts), s.Quorum)
+		for i := range s.Parts {
+			fmt.Fprintf(&b, " [W=%d t=%.2f]", s.Parts[i].Width(), s.Parts[i].Threshold)
+		}
+		if e := s.Evaluation; e != nil {
+			for _, k := range e.Tried {
+				fmt.Fprintf(&b, "; %s %d/%d", k.Kind, k.Found, k.Alarms)
+				if k.Kept {
+					b.WriteString(" kept")
+				}
+			}
+		}
+		if s.Strings == nil {
+			b.WriteString("; no strings")
+		} else {
+			fmt.Fprintf(&b, "; %d strings, loss %.3f", len(s.Strings.Contents), s.Strings.Loss)
+		}
+	}
+	return b.String()
+}
+
+// TestModes prints how the learner does on modes: a few, or with MODES=tuning all that
+// it may be tuned on, or with MODES=held-out, for the report, all.
+func TestModes(t *testing.T) {
+	testkit.Long(t)
+	thirds := captures(t)
+	which := os.Getenv("MODES")
+	for _, m := range variants.Modes() {
+		if m.HeldOut && which != "held-out" || which == "" && !slices.Contains([]string{"registers", "percent-path", "decoy"}, m.Name) {
+			continue
+		}
+		t.Run(m.Name, func(t *testing.T) {
+			seed, unseen := uint64(1), 200
+			if which == "held-out" {
+				seed, unseen = reported, 1000
+			}
+			samples := 50
+			if strings.HasPrefix(m.Name, "decoders") {
+				samples = 100
+			}
+			began := time.Now()
+			r := tryMode(t, &m, seed, samples, unseen, thirds)
+			t.Logf("%v in %v", r, time.Since(began).Round(time.Millisecond))
+			if which == "" && (r.err != nil || slices.Min(r.found) < unseen*19/20 || r.alarms != [3]int{}) {
+				t.Error("too few variants are found, or clean traffic is")
+			}
+		})
+	}
+}
+
+// TestRefusesWhatIsNotSafe: no signature is made of samples that have nothing in
+// common, nor of what clean traffic has in common.
+func TestRefusesWhatIsNotSafe(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 5))
+	var random [][]byte
+	for range 24 {
+		b := make([]byte, 1000)
+		for i := range b {
+			b[i] = byte(rng.Uint32())
+		}
+		random = append(random, b)
+	}
+	clean := signature.NewClean(sessions(80, 1), nil)
+	for name, samples := range map[string][][]byte{"random bytes": random, "normal sessions": sessions(24, 7)} {
+		s, err := signature.Learn(t.Context(), samples, clean, signature.Options{Name: "none"})
+		if !errors.Is(err, signature.ErrUnsafe) {
+			t.Errorf("%s: %+v, %v, want a refusal", name, s, err)
+		}
+	}
+}
+
+// TestEvaluationIsKept: the file says what was held out, and its strings are not in
+// clean traffic.
+func TestEvaluationIsKept(t *testing.T) {
+	template, err := variants.Family("cedar", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := variants.Published()
+	r.CarrierMax = 3 << 10
+	clean := sessions(40, 1)
+	s, err := signature.Learn(t.Context(), r.MakeAll(template, 1, 0, 24), signature.NewClean(clean, nil), signature.Options{Name: "cedar"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := dossier.EncodeSignature(s, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, _, err = dossier.OpenSignature(file); err != nil {
+		t.Fatal(err)
+	}
+	e := s.Evaluation
+	if e == nil || e.Folds != 4 || e.Samples != 24 || e.Found < 22 || e.CleanSequences != 40 || e.Alarms != 0 || len(e.CleanDigest) != 64 {
+		t.Fatalf("evaluation %+v", e)
+	}
+	// None of 40: 1 - 0.025^(1/40).
+	if got := e.FalseAlarms; got.Low != 0 || math.Abs(got.High-0.0881) > 1e-4 {
+		t.Errorf("interval %+v of no alarm on 40", got)
+	}
+	if s.Strings == nil {
+		t.Fatal("no strings to export")
+	}
+	for _, c := range s.Strings.Contents {
+		if slices.ContainsFunc(clean, func(b []byte) bool { return tokens.Contains(b, c) }) {
+			t.Errorf("clean traffic holds %x", c.Bytes)
+		}
+	}
+}
