@@ -20,15 +20,16 @@ const margin = 13.8
 // floorOf is the least threshold of a part: above what the model allows, and above
 // all clean traffic by the margin.
 func (l *learner) floorOf(p *dossier.Part) float64 {
-	model := match.NewModel(p, l.clean.Background).Threshold(l.o.FalseAlarms)
-	b := &p.Blocks[0]
-	highest := match.Highest(b, l.clean.Background, model, l.clean.Sequences)
-	highest = match.Highest(b, l.clean.Background, highest, l.negatives)
+	model := match.NewBound(p, l.clean.Background).Threshold(l.o.FalseAlarms)
+	highest := match.Highest(&p.Blocks[0], l.clean.Background, model, l.quiet())
 	if highest == model {
 		return model
 	}
 	return highest + margin/float64(p.Width())
 }
+
+// quiet is all that must not match.
+func (l *learner) quiet() [][]byte { return slices.Concat(l.clean.Sequences, l.negatives) }
 
 // separation is how well a part tells samples that it did not learn from and clean
 // traffic apart.
@@ -39,10 +40,9 @@ type separation struct {
 	gap   float64
 }
 
-// setThreshold puts the threshold of p half-way between its floor and what all but one
+// setThreshold puts the threshold of p half-way between a floor and what all but one
 // in twenty samples score that it did not learn from.
-func (l *learner) setThreshold(p *dossier.Part, unseen []float64) (s separation) {
-	floor := l.floorOf(p)
+func setThreshold(p *dossier.Part, floor float64, unseen []float64) (s separation) {
 	p.Threshold = floor
 	var above []float64
 	for _, v := range unseen {
@@ -55,7 +55,6 @@ func (l *learner) setThreshold(p *dossier.Part, unseen []float64) (s separation)
 		p.Threshold = floor + (above[len(above)/20]-floor)/2
 		s.gap = (above[len(above)/2] - floor) * float64(p.Width())
 	}
-	p.FalseAlarms = match.NewModel(p, l.clean.Background).FalseAlarms(p.Threshold)
 	return s
 }
 

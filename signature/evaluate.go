@@ -118,28 +118,23 @@ func (l *learner) tryFold(ctx context.Context, samples, clean, testSamples, test
 		if err != nil {
 			continue // it finds nothing
 		}
-		if found[i], err = countMatches(s, testSamples); err != nil {
+		s.Name = "trial"
+		m, err := match.New([]*dossier.Signature{s}, match.Options{Kernel: match.Fastest()})
+		if err != nil {
 			return nil, nil, err
 		}
-		if alarms[i], err = countMatches(s, testClean); err != nil {
-			return nil, nil, err
-		}
+		found[i], alarms[i] = countMatches(m, testSamples), countMatches(m, testClean)
 	}
 	return found, alarms, nil
 }
 
-func countMatches(s *dossier.Signature, sequences [][]byte) (n int, err error) {
-	s.Name = "trial"
-	m, err := match.New([]*dossier.Signature{s}, match.Options{Kernel: match.Fastest()})
-	if err != nil {
-		return 0, err
-	}
+func countMatches(m *match.Matcher, sequences [][]byte) (n int) {
 	for _, b := range sequences {
 		if m.Match(b)[0].Match {
 			n++
 		}
 	}
-	return n, nil
+	return n
 }
 
 // learnBest makes the best kind of signature of what all samples have in common; of
@@ -159,6 +154,9 @@ func (l *learner) learnBest(f *findings, samples int) (*dossier.Signature, error
 			continue
 		}
 		s.Name, s.Learning.Samples = l.o.Name, samples
+		for j := range s.Parts { // exactly, where learning took a bound
+			s.Parts[j].FalseAlarms = match.NewModel(&s.Parts[j], &s.Background).FalseAlarms(s.Parts[j].Threshold)
+		}
 		l.trials[i].Kept = true
 		return s, nil
 	}

@@ -194,8 +194,9 @@ func (l *learner) makePart(a *pads.Alignment, samples [][]byte) (dossier.Part, s
 	if supported >= 2 && supported < a.Present {
 		a.Drop(samples, lonely)
 		unseen, _ = l.unseenScores(a, samples)
+		floor = l.floorOf(&p)
 	}
-	return p, l.setThreshold(&p, unseen)
+	return p, setThreshold(&p, floor, unseen)
 }
 
 // fewSamples is up to when leaving one sample out leaves too little to judge it by,

@@ -1,8 +1,6 @@
 package signature
 
 import (
-	"slices"
-
 	"dragnet/dossier"
 	"dragnet/signature/tokens"
 )
@@ -15,7 +13,7 @@ const mostLoss = 0.01
 // holds; nil if none is left. Where they miss much, those of another kind of signature
 // that did as well on the folds are better.
 func (l *learner) lowerSafely(s *dossier.Signature, f *findings) *dossier.Alternatives {
-	o := tokens.Options{FalseAlarms: l.o.FalseAlarms, Seed: l.o.Seed, Avoid: slices.Concat(l.clean.Sequences, l.negatives)}
+	o := tokens.Options{FalseAlarms: l.o.FalseAlarms, Seed: l.o.Seed, Avoid: l.quiet()}
 	best, err := tokens.Lower(s, o)
 	if err == nil && (best.Loss <= mostLoss || len(s.Parts) > 1) {
 		return best // those of several parts are of disjoint evidence

@@ -139,7 +139,6 @@ func (l *learner) constantPart(s []byte) dossier.Part {
 	t := match.NewTable(&b, l.clean.Background)
 	p := dossier.Part{Blocks: []dossier.Block{b}}
 	p.Threshold = t.Omega(t.Score(s)) - 1/float64(len(s))
-	p.FalseAlarms = match.NewModel(&p, l.clean.Background).FalseAlarms(p.Threshold)
 	return p
 }
 
@@ -151,7 +150,7 @@ func (l *learner) findTokens(samples [][]byte) (parts []dossier.Part) {
 		in   []bool // of the clean sequences
 		n    int
 	}
-	sequences := slices.Concat(l.clean.Sequences, l.negatives)
+	sequences := l.quiet()
 	var all []token
 	for _, t := range baseline.Tokens(samples, 0.98) {
 		if len(t) < 3 || len(all) == 64 {
