@@ -75,6 +75,18 @@ func (x indexed) Lookup(_ context.Context, c *dossier.AskedClue, h key.Hash, _ f
 	return flow.Coverage{Flows: uint64(len(x.memory))}, true, nil
 }
 
+// indexedByHost leaves out whatever it may.
+type indexedByHost struct{ indexed }
+
+func (x indexedByHost) LookupAmong(ctx context.Context, c *dossier.AskedClue, h key.Hash, w flow.Window, hosts map[netip.Addr]bool, fn func([]flow.Flow) error) (flow.Coverage, bool, error) {
+	return x.Lookup(ctx, c, h, w, func(batch []flow.Flow) error {
+		if hosts[c.End.X(&batch[0])] {
+			return fn(batch)
+		}
+		return nil
+	})
+}
+
 func config(change func(*detective.Configuration)) detective.Configuration {
 	c := detective.Configuration{
 		Mode: dossier.OPRF, Hash: key.Hash{Kind: key.Linear, Bits: 19}, Style: detective.Hybrid,
@@ -410,7 +422,8 @@ func TestExchangeFindsWhatPlainReadingFinds(t *testing.T) {
 			c.Window.From = flow.Time(rapid.IntRange(0, 10).Draw(rt, "from"))
 			c.Window.To = flow.Time(rapid.IntRange(20, 50).Draw(rt, "to"))
 		})
-		got := hunt(t, c, text, newWitness(t, "w", log, nil))
+		source := rapid.SampledFrom([]flow.Log{log, indexed{log, t}, indexedByHost{indexed{log, t}}}).Draw(rt, "source")
+		got := hunt(t, c, text, newWitness(t, "w", source, nil))
 		want := plain(parse(t, text), c.Window, log)
 		if diff := cmp.Diff(want, hosts(got)); diff != "" {
 			rt.Fatalf("%+v %s with %+v over %d flows:\n%s", got.Witnesses, text, c, len(log), diff)
@@ -421,6 +434,34 @@ func TestExchangeFindsWhatPlainReadingFinds(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestTheRareClueComesFirst: a clue that fits nearly all flows is looked up among the
+// hosts that fit the rare one, so that it does not exceed the witness's memory: in
+// a file, by look-ups, and by look-ups that know of hosts.
+func TestTheRareClueComesFirst(t *testing.T) {
+	var log memory
+	for i := range 5000 {
+		x := netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)})
+		log = append(log, flow.Flow{Start: flow.Time(2 * i), Orig: x, Resp: addr(9), RespPort: 80, Proto: flow.TCP})
+		if i%1000 == 0 {
+			log = append(log, flow.Flow{Start: flow.Time(2*i - 1), Orig: x, Resp: netip.MustParseAddr("203.0.113.5"), RespPort: 22, Proto: flow.TCP})
+		}
+	}
+	small := func(c *witness.Configuration) { c.MaxEvents = 100 }
+	const text = "out dst=203.0.113.5 dport=22 then[1h] out dport=80"
+	for name, source := range map[string]flow.Log{"file": log, "index": indexed{log, t}, "index by host": indexedByHost{indexed{log, t}}} {
+		if r := hunt(t, config(nil), text, newWitness(t, "w", source, small)); len(r.Hosts) != 5 {
+			t.Errorf("%s: hosts %v, refused %q", name, hosts(r), r.Witnesses[0].Refused)
+		}
+		if r := hunt(t, config(nil), "out dport=80", newWitness(t, "w", source, small)); r.Witnesses[0].Refused != "too ambiguous" {
+			t.Errorf("%s: 5000 flows in memory for 100: refused %q", name, r.Witnesses[0].Refused)
+		}
+		// What is negated is looked up among those hosts, too.
+		if r := hunt(t, config(nil), "out dst=203.0.113.5 dport=22 and not out dport=80", newWitness(t, "w", source, small)); len(r.Hosts) != 0 || r.Witnesses[0].Refused != "" {
+			t.Errorf("%s: hosts %v, refused %q", name, hosts(r), r.Witnesses[0].Refused)
+		}
+	}
 }
 
 // TestJoiningHerePoolsWitnesses: what only one witness saw of a host completes

@@ -2,6 +2,7 @@ package witness
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -31,8 +32,18 @@ type gatherer struct {
 
 	mu      sync.Mutex // guards what follows and clues' found
 	matched uint64     // flows that fit a clue
-	events  int        // the same, once per clue
+	halves  int        // memory taken, in units of 32 bytes
 }
+
+// A further flow of a host under a value takes eventUnits of 32 bytes: 16 bytes in a
+// slice that grows by doubling. The first one takes firstUnits: the
+// host and the value as key of a map, and the slice, measured as 280 to 320 bytes.
+// A far end that is counted takes farEndUnits.
+const (
+	eventUnits  = 1
+	firstUnits  = 10
+	farEndUnits = 3
+)
 
 type askedClue struct {
 	*dossier.AskedClue
@@ -47,6 +58,8 @@ type askedClue struct {
 	// is when a hit's counts were reached.
 	ends  map[hit][]farEnd
 	since map[hit]flow.Time
+	// among, if not nil, are the only X that can fit the pattern.
+	among map[netip.Addr]bool
 }
 
 func newGatherer(q *dossier.Question, silent []netip.Prefix, limit int) (*gatherer, error) {
@@ -86,29 +99,51 @@ type match struct {
 }
 
 // readLog gathers the question's flows from log: by look-ups if it offers them,
-// else by hashing every flow.
+// else by hashing every flow. Hosts that cannot fit the pattern by the clues looked up
+// first are left out of the others: a clue without an address may fit most flows.
 func (g *gatherer) readLog(ctx context.Context, log flow.Log) (flow.Coverage, error) {
+	first, others := g.planOrder()
 	if indexed, ok := log.(Indexed); ok {
-		cov, ok, err := g.lookUpKeys(ctx, indexed)
+		cov, ok, err := g.lookUpKeys(ctx, indexed, first, others)
 		if ok || err != nil {
 			return cov, err
 		}
 	}
-	all := make([]int, len(g.clues))
-	for i := range all {
-		all[i] = i
+	// A file is best read once; only if that takes too much memory, twice.
+	cov, err := g.scanFor(ctx, log, slices.Concat(first, others))
+	if !errors.Is(err, errFull) || len(others) == 0 {
+		return cov, err
 	}
-	columns := flow.Failures
-	for i := range g.clues {
-		columns |= g.clues[i].Bounds.Columns()
+	g.releaseMemory()
+	if cov, err = g.scanFor(ctx, log, first); err != nil {
+		return cov, err
 	}
-	return log.Scan(ctx, g.q.Window, columns, func(batch []flow.Flow) error { return g.matchFlows(batch, all) })
+	g.restrict(others)
+	return g.scanFor(ctx, log, others)
 }
 
-func (g *gatherer) lookUpKeys(ctx context.Context, log Indexed) (cov flow.Coverage, ok bool, err error) {
-	for i := range g.clues {
+func (g *gatherer) scanFor(ctx context.Context, log flow.Log, clues []int) (flow.Coverage, error) {
+	columns := flow.Failures
+	for _, i := range clues {
+		columns |= g.clues[i].Bounds.Columns()
+	}
+	g.inWindow.Store(0)
+	return log.Scan(ctx, g.q.Window, columns, func(batch []flow.Flow) error { return g.matchFlows(batch, clues) })
+}
+
+func (g *gatherer) lookUpKeys(ctx context.Context, log Indexed, first, others []int) (cov flow.Coverage, ok bool, err error) {
+	for n, i := range slices.Concat(first, others) {
+		if n == len(first) {
+			g.restrict(others)
+		}
 		only := []int{i}
-		cov, ok, err = log.Lookup(ctx, g.clues[i].AskedClue, g.q.Hash, g.q.Window, func(batch []flow.Flow) error { return g.matchFlows(batch, only) })
+		fn := func(batch []flow.Flow) error { return g.matchFlows(batch, only) }
+		c := &g.clues[i]
+		if by, can := log.(IndexedByHost); can && c.among != nil {
+			cov, ok, err = by.LookupAmong(ctx, c.AskedClue, g.q.Hash, g.q.Window, c.among, fn)
+		} else {
+			cov, ok, err = log.Lookup(ctx, c.AskedClue, g.q.Hash, g.q.Window, fn)
+		}
 		if err != nil || !ok {
 			g.releaseMemory()
 			return cov, false, err
@@ -121,9 +156,11 @@ func (g *gatherer) lookUpKeys(ctx context.Context, log Indexed) (cov flow.Covera
 // releaseMemory drops the results of an unfinished lookup before a scan starts.
 func (g *gatherer) releaseMemory() {
 	for i := range g.clues {
-		g.clues[i].found, g.clues[i].ends = map[hit][]dossier.FlowEvent{}, map[hit][]farEnd{}
+		c := &g.clues[i]
+		c.found, c.ends, c.among = map[hit][]dossier.FlowEvent{}, map[hit][]farEnd{}, nil
 	}
-	g.matched, g.events = 0, 0
+	g.matched, g.halves = 0, 0
+	g.full.Store(false)
 	g.inWindow.Store(0)
 }
 
@@ -148,7 +185,7 @@ func (g *gatherer) matchFlows(batch []flow.Flow, clues []int) error {
 		for _, n := range clues {
 			c := &g.clues[n]
 			k, ok := c.keyer.Flow(f)
-			if !ok || !c.wants(k) || !c.State.Accepts(f) || !c.Bounds.Accept(f, c.End) || g.isSilent(f) {
+			if !ok || !c.wants(k) || c.among != nil && !c.among[c.End.X(f)] || !c.State.Accepts(f) || !c.Bounds.Accept(f, c.End) || g.isSilent(f) {
 				continue
 			}
 			t, _ := c.Mask.Tuple(f, c.End)
@@ -176,18 +213,23 @@ func (g *gatherer) isSilent(f *flow.Flow) bool {
 func (g *gatherer) addMatches(matches []match, flows uint64) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.events += len(matches)
-	if g.events > g.limit {
-		g.full.Store(true)
-		return errFull
-	}
 	g.matched += flows
 	for _, m := range matches {
 		c := &g.clues[m.clue]
-		c.found[m.hit] = append(c.found[m.hit], m.event)
+		events, known := c.found[m.hit]
+		g.halves += eventUnits
+		if !known {
+			g.halves += firstUnits - eventUnits
+		}
 		if c.counts {
+			g.halves += farEndUnits
 			c.ends[m.hit] = append(c.ends[m.hit], m.end)
 		}
+		if g.halves/2 > g.limit {
+			g.full.Store(true)
+			return errFull
+		}
+		c.found[m.hit] = append(events, m.event)
 	}
 	return nil
 }

@@ -30,14 +30,23 @@ type Indexed interface {
 	Lookup(ctx context.Context, c *dossier.AskedClue, h key.Hash, w flow.Window, fn func([]flow.Flow) error) (cov flow.Coverage, ok bool, err error)
 }
 
+// IndexedByHost is an Indexed log that can leave out flows of hosts that do not matter
+// before it reads all of them.
+type IndexedByHost interface {
+	Indexed
+	// LookupAmong is Lookup where only flows whose X is one of hosts matter.
+	LookupAmong(ctx context.Context, c *dossier.AskedClue, h key.Hash, w flow.Window, hosts map[netip.Addr]bool, fn func([]flow.Flow) error) (cov flow.Coverage, ok bool, err error)
+}
+
 // Configuration of a witness.
 type Configuration struct {
 	// TooCommon is the share of flows in the window (0..1) above which a
 	// question is refused as too common; 0 never refuses. It is part of the
 	// policy toward others (package policy), not of this section.
 	TooCommon float64 `yaml:"-"`
-	// MaxEvents bounds the matching flows kept in memory for one question
-	// (about 64 bytes each).
+	// MaxEvents bounds the matching flows kept in memory for one question, in units of
+	// 64 bytes: the first flow of a host under a value takes five, further ones
+	// one half each.
 	MaxEvents int `yaml:"max_events"`
 	// MaxAnswers bounds the sealed answers of one testimony.
 	MaxAnswers int `yaml:"max_answers"`

@@ -133,7 +133,15 @@ type countedIndexedLog struct {
 }
 
 func (l countedIndexedLog) Lookup(ctx context.Context, c *dossier.AskedClue, h key.Hash, w flow.Window, fn func([]flow.Flow) error) (flow.Coverage, bool, error) {
-	cov, ok, err := l.indexed.Lookup(ctx, c, h, w, fn)
+	return l.LookupAmong(ctx, c, h, w, nil, fn)
+}
+
+func (l countedIndexedLog) LookupAmong(ctx context.Context, c *dossier.AskedClue, h key.Hash, w flow.Window, hosts map[netip.Addr]bool, fn func([]flow.Flow) error) (cov flow.Coverage, ok bool, err error) {
+	if by, can := l.indexed.(witness.IndexedByHost); can {
+		cov, ok, err = by.LookupAmong(ctx, c, h, w, hosts, fn)
+	} else {
+		cov, ok, err = l.indexed.Lookup(ctx, c, h, w, fn)
+	}
 	l.read(int(cov.Flows))
 	return cov, ok, err
 }

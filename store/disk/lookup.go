@@ -2,6 +2,8 @@ package disk
 
 import (
 	"context"
+	"encoding/binary"
+	"net/netip"
 
 	"dragnet/dossier"
 	"dragnet/flow"
@@ -13,6 +15,12 @@ import (
 // the blocks that the run lists; otherwise it hashes the columns of all. The columns
 // that the clue's bounds need are filled. ok is always true.
 func (s *Store) Lookup(ctx context.Context, c *dossier.AskedClue, h key.Hash, w flow.Window, fn func([]flow.Flow) error) (cov flow.Coverage, ok bool, err error) {
+	return s.LookupAmong(ctx, c, h, w, nil, fn)
+}
+
+// LookupAmong is Lookup where only flows whose X is one of hosts matter, unless that is
+// nil: it may leave out others, and does where that saves unpacking columns.
+func (s *Store) LookupAmong(ctx context.Context, c *dossier.AskedClue, h key.Hash, w flow.Window, hosts map[netip.Addr]bool, fn func([]flow.Flow) error) (cov flow.Coverage, ok bool, err error) {
 	keyer, err := key.NewKeyer(c.Mask, c.End, h, c.Salt)
 	if err != nil {
 		return flow.Coverage{}, false, err
@@ -20,6 +28,9 @@ func (s *Store) Lookup(ctx context.Context, c *dossier.AskedClue, h key.Hash, w 
 	l := &lookupQuery{ctx: ctx, clue: c, hash: h, keyer: keyer, window: w, fn: fn, wanted: map[key.K]bool{}, salted: map[string]bool{}}
 	for _, k := range c.Keys {
 		l.wanted[k.K] = true
+	}
+	if hosts != nil {
+		l.hosts = newHostFilter(hosts)
 	}
 	for _, g := range s.currentCatalogue().Segments {
 		if _, seen := l.salted[g.Epoch]; !seen && g.Epoch != "" {
@@ -43,6 +54,7 @@ type lookupQuery struct {
 	window flow.Window
 	fn     func([]flow.Flow) error
 	wanted map[key.K]bool
+	hosts  *hostFilter // nil if all matter
 	// salted reports for each epoch whether the clue's salt is of it.
 	salted map[string]bool
 }
@@ -84,7 +96,9 @@ func (l *lookupQuery) matchBlock(v *visitor, i int) error {
 		return err
 	}
 	var err error
-	if l.clue.Mask.Family == key.IPv4 && (len(l.clue.Keys) == 1 || l.hash.Kind == key.Linear) {
+	if l.clue.Mask.Family == key.NoAddr {
+		err = l.matchPorts(v)
+	} else if l.clue.Mask.Family == key.IPv4 && (len(l.clue.Keys) == 1 || l.hash.Kind == key.Linear) {
 		err = l.matchColumns(v)
 	} else {
 		err = l.matchRows(v, i)
@@ -164,8 +178,8 @@ func (l *lookupQuery) matchColumns(v *visitor) error {
 	return nil
 }
 
-// matchRows fills v.hits by hashing one flow at a time: for IPv6, for masks
-// without an address, and for several keys of the paper's hash.
+// matchRows fills v.hits by hashing one flow at a time: for IPv6, and for several keys
+// of the paper's hash.
 func (l *lookupQuery) matchRows(v *visitor, i int) error {
 	if err := v.unpackKeys(allKeys); err != nil {
 		return err
@@ -182,4 +196,68 @@ func (l *lookupQuery) matchRows(v *visitor, i int) error {
 		}
 	}
 	return nil
+}
+
+// matchPorts fills v.hits for a mask without an address, of which nearly every flow may
+// have the key: rows whose X does not matter are not hashed.
+func (l *lookupQuery) matchPorts(v *visitor) error {
+	x, k := respLow, keyRespLow
+	if l.clue.End == key.Out {
+		x, k = origLow, keyOrigLow
+	}
+	v.hits = v.hits[:0]
+	if l.hosts != nil {
+		if err := v.unpackKeys(keySetOf(k)); err != nil {
+			return err
+		}
+		for row, low := range v.rows.u32[x] {
+			if l.hosts.mayHave(low) {
+				v.hits = append(v.hits, int32(row))
+			}
+		}
+		if len(v.hits) == 0 {
+			return nil
+		}
+	} else {
+		for row := range v.rows.n {
+			v.hits = append(v.hits, int32(row))
+		}
+	}
+	if err := v.unpackKeys(keySetOf(keyOrigPort, keyRespPort, keyProto)); err != nil {
+		return err
+	}
+	t, n := v.rows, 0
+	var f flow.Flow
+	for _, row := range v.hits {
+		f.OrigPort, f.RespPort, f.Proto = t.u16[origPort][row], t.u16[respPort][row], flow.Proto(t.u8[proto][row])
+		if k, ok := l.keyer.Flow(&f); ok && l.wanted[k] {
+			v.hits[n] = row
+			n++
+		}
+	}
+	v.hits = v.hits[:n]
+	return nil
+}
+
+// hostFilter tells quickly that a host is not among some, by the low 32 bits of its
+// address: a bit for each of their hashes.
+type hostFilter [1 << 15]uint64
+
+func newHostFilter(hosts map[netip.Addr]bool) *hostFilter {
+	f := &hostFilter{}
+	for a := range hosts {
+		b := a.As16()
+		at := f.place(binary.BigEndian.Uint32(b[12:]))
+		f[at/64] |= 1 << (at % 64)
+	}
+	return f
+}
+
+// place is the bit of an address: the upper bits of a product with the golden ratio
+// (Knuth, The Art of Computer Programming, volume 3, section 6.4).
+func (*hostFilter) place(low uint32) uint32 { return low * 2654435769 >> (32 - 21) }
+
+func (f *hostFilter) mayHave(low uint32) bool {
+	at := f.place(low)
+	return f[at/64]>>(at%64)&1 != 0
 }

@@ -46,7 +46,8 @@ type Rules struct {
 	// who guesses the service.
 	Floor float64 `yaml:"floor"`
 	// TooCommon is the share of flows in the window (0..1) above which a
-	// question is refused as too common; 0 never refuses.
+	// question is refused as too common; 0 never refuses. Counted are the flows
+	// that fit a clue, of hosts that can fit the pattern.
 	TooCommon float64 `yaml:"too_common"`
 	// MaxWindow bounds the time span of a question; 0 permits any, also an
 	// open one.
