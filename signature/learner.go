@@ -50,6 +50,9 @@ func (l *learner) allKinds(samples int) []kind {
 	if l.o.Parts > 1 || l.o.Published {
 		return []kind{{kindParts, (*learner).allParts}}
 	}
+	if len(l.clean.Sequences) == 0 { // what all carriers have would be a constant string
+		return []kind{{kindDistributions, (*learner).anyDistribution}}
+	}
 	if samples < fewSamples {
 		return []kind{{kindDistributions, (*learner).anyDistribution}, {kindTokens, (*learner).allTokens}}
 	}
@@ -122,7 +125,7 @@ func (l *learner) find(ctx context.Context, samples [][]byte) (*findings, error)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	if l.o.Parts <= 1 && !l.o.Published && !l.narrow {
+	if !l.narrow {
 		f.strings = l.findStrings(samples)
 		f.tokens = l.findTokens(samples)
 	}
@@ -145,7 +148,7 @@ func (l *learner) findDistributions(ctx context.Context, samples [][]byte) (part
 	o.Normal = l.clean.Strings
 	if l.o.Parts > 1 {
 		most = l.o.Parts
-	} else if l.o.Published {
+	} else if l.o.Published || len(l.clean.Sequences) == 0 {
 		most = 1
 	}
 	least, gap, tries := max(2, len(samples)/10), float64(leastGap), 0

@@ -44,18 +44,19 @@ const reported = 1001
 type modeResult struct {
 	found  []int // of each worm's unseen variants
 	alarms [3]int
-	all    []*dossier.Signature
-	err    error
+	// programs is how many of the machine's programs match, when all is reported.
+	programs int
+	all      []*dossier.Signature
+	err      error
 }
 
-func tryMode(t testing.TB, m *variants.Mode, seed uint64, samples, unseen int, thirds [3][][]byte) (r modeResult) {
+func tryMode(t testing.TB, m *variants.Mode, seed uint64, samples, unseen int, thirds [3][][]byte, programs [][]byte) (r modeResult) {
 	training := m.Samples(seed, samples, variants.FromCorpus(thirds[0]))
-	s, err := signature.Learn(t.Context(), training, signature.NewClean(thirds[0], nil), signature.Options{Name: m.Name})
-	if err != nil {
+	var err error
+	if r.all, err = signature.LearnFamilies(t.Context(), training, signature.NewClean(thirds[0], nil), signature.Options{Name: m.Name}); err != nil {
 		r.err = err
 		return r
 	}
-	r.all = append(r.all, s)
 	matcher, err := match.New(r.all, match.Options{Kernel: match.Fastest()})
 	if err != nil {
 		t.Fatal(err)
@@ -77,6 +78,7 @@ func tryMode(t testing.TB, m *variants.Mode, seed uint64, samples, unseen int, t
 	for i := range thirds {
 		r.alarms[i] = matches(thirds[i])
 	}
+	r.programs = matches(programs)
 	return r
 }
 
@@ -85,7 +87,7 @@ func (r modeResult) String() string {
 		return "refused: " + r.err.Error()
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "found %v, alarms %v", r.found, r.alarms)
+	fmt.Fprintf(&b, "found %v, alarms %v, programs %d", r.found, r.alarms, r.programs)
 	for _, s := range r.all {
 		fmt.Fprintf(&b, "; %d parts, quorum %d", len(s.Parts), s.Quorum)
 		for i := range s.Parts {
@@ -114,6 +116,15 @@ func TestModes(t *testing.T) {
 	testkit.Long(t)
 	thirds := captures(t)
 	which := os.Getenv("MODES")
+	var programs [][]byte
+	if which == "held-out" {
+		c := &sequence.Collector{Most: 64 << 20, Total: 1 << 30}
+		if _, err := sequence.Each(t.Context(), "/usr/bin", nil, c.Open); err != nil {
+			t.Fatal(err)
+		}
+		programs = c.Sequences
+		t.Logf("thirds of %d, %d and %d sequences; %d programs", len(thirds[0]), len(thirds[1]), len(thirds[2]), len(programs))
+	}
 	for _, m := range variants.Modes() {
 		if m.HeldOut && which != "held-out" || which == "" && !slices.Contains([]string{"registers", "percent-path", "decoy"}, m.Name) {
 			continue
@@ -128,7 +139,7 @@ func TestModes(t *testing.T) {
 				samples = 100
 			}
 			began := time.Now()
-			r := tryMode(t, &m, seed, samples, unseen, thirds)
+			r := tryMode(t, &m, seed, samples, unseen, thirds, programs)
 			t.Logf("%v in %v", r, time.Since(began).Round(time.Millisecond))
 			if which == "" && (r.err != nil || slices.Min(r.found) < unseen*19/20 || r.alarms != [3]int{}) {
 				t.Error("too few variants are found, or clean traffic is")
@@ -193,6 +204,34 @@ func TestEvaluationIsKept(t *testing.T) {
 	for _, c := range s.Strings.Contents {
 		if slices.ContainsFunc(clean, func(b []byte) bool { return tokens.Contains(b, c) }) {
 			t.Errorf("clean traffic holds %x", c.Bytes)
+		}
+	}
+}
+
+// TestTwoWormsAreToldApart: samples of two worms give a signature for each, those of
+// one worm a single one.
+func TestTwoWormsAreToldApart(t *testing.T) {
+	testkit.Long(t)
+	r := variants.Published()
+	r.CarrierMax = 3 << 10
+	clean := signature.NewClean(sessions(40, 1), nil)
+	for names, want := range map[[2]string]int{{"cedar", "dogwood"}: 2, {"cedar", "cedar"}: 1} {
+		var samples [][]byte
+		for k, name := range names {
+			template, err := variants.Family(name, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			samples = append(samples, r.MakeAll(template, 1, uint64(100*k), 24)...)
+		}
+		all, err := signature.LearnFamilies(t.Context(), samples, clean, signature.Options{Name: "pair"})
+		if err != nil || len(all) != want {
+			t.Errorf("%v: %d signatures, %v, want %d", names, len(all), err, want)
+		}
+		for _, s := range all {
+			if s.Evaluation.Found < s.Evaluation.Samples*9/10 {
+				t.Errorf("%v: %s finds %d of %d", names, s.Name, s.Evaluation.Found, s.Evaluation.Samples)
+			}
 		}
 	}
 }

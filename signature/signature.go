@@ -124,6 +124,7 @@ const leastWidth = 16
 func searchWidths(ctx context.Context, samples [][]byte, clean Clean, o Options) (*learner, error) {
 	l := &learner{o: o, clean: clean, negatives: encodedNoise()}
 	l.kinds = l.allKinds(len(samples))
+	l.narrow = len(l.kinds) == 1
 	if err := l.crossValidate(ctx, samples); err != nil {
 		return nil, err
 	}

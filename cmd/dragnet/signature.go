@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -46,11 +47,21 @@ const (
 	maxSamples = 512 << 20
 )
 
-// collectSamples reads whole sequences into memory, within bounds.
-func collectSamples(cmd *cobra.Command, paths []string) (*sequence.Collector, error) {
+// collectSamples reads whole sequences into memory, within bounds; toServer leaves out
+// what servers sent in connections.
+func collectSamples(cmd *cobra.Command, paths []string, toServer bool) (*sequence.Collector, error) {
 	c := &sequence.Collector{Most: maxSample, Total: maxSamples}
+	open := c.Open
+	if toServer {
+		open = func(name string) sequence.Sink {
+			if strings.HasSuffix(name, sequence.ToClient) {
+				return nil
+			}
+			return c.Open(name)
+		}
+	}
 	for _, path := range paths {
-		if err := eachSequence(cmd, path, c.Open); err != nil {
+		if err := eachSequence(cmd, path, open); err != nil {
 			return nil, err
 		}
 	}
@@ -72,7 +83,7 @@ func eachSequence(cmd *cobra.Command, path string, open func(string) sequence.Si
 }
 
 func collectClean(cmd *cobra.Command, clean []string, samples [][]byte) (signature.Clean, error) {
-	c, err := collectSamples(cmd, clean)
+	c, err := collectSamples(cmd, clean, false)
 	if err != nil {
 		return signature.Clean{}, err
 	}

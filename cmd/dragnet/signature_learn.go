@@ -17,7 +17,6 @@ import (
 	"dragnet/dossier"
 	"dragnet/internal/cli"
 	"dragnet/signature"
-	"dragnet/signature/family"
 	"dragnet/signature/pads"
 	"dragnet/simulate/variants"
 )
@@ -26,13 +25,14 @@ func newSignatureLearn() *cobra.Command {
 	var o signature.Options
 	var clean []string
 	var method, write, sign string
+	var toServer bool
 	var output *cli.Format
 	cmd := &cobra.Command{
 		Use:   "learn PATH...",
 		Short: "Learn a signature from samples of one worm",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			samples, err := collectSamples(cmd, args)
+			samples, err := collectSamples(cmd, args, toServer)
 			if err != nil {
 				return err
 			}
@@ -42,7 +42,7 @@ func newSignatureLearn() *cobra.Command {
 			}
 			var all []*dossier.Signature
 			if method == "mixture" {
-				m, err := family.Learn(cmd.Context(), o.Name, samples.Sequences, known.Background, family.MixtureOptions{Width: min(o.Width, 64), Normal: known.Strings}, 3, o.Seed)
+				m, err := signature.LearnMixture(cmd.Context(), samples.Sequences, known, o)
 				if err != nil {
 					return err
 				}
@@ -52,9 +52,12 @@ func newSignatureLearn() *cobra.Command {
 				if o.Method = pads.Method(method); o.Method != pads.EM && o.Method != pads.Gibbs {
 					return cli.Usage(fmt.Errorf("--method %s: must be em, gibbs or mixture", method))
 				}
-				s, err := signature.Learn(cmd.Context(), samples.Sequences, known, o)
-				if err == nil {
-					err = o.CheckSafe(s.Evaluation)
+				all, err = signature.LearnFamilies(cmd.Context(), samples.Sequences, known, o)
+				for _, s := range all {
+					err = errors.Join(err, o.CheckSafe(s.Evaluation)) // of a single copy
+				}
+				if len(all) > 1 {
+					fmt.Fprintln(cmd.ErrOrStderr(), "the samples are of two worms: one signature for each")
 				}
 				if errors.Is(err, signature.ErrUnsafe) {
 					return cli.Hint(err, "'dragnet signature cluster' sorts samples into families; more samples, or other clean traffic, may help")
@@ -62,7 +65,6 @@ func newSignatureLearn() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				all = append(all, s)
 			}
 			for i, s := range all {
 				s.Made = time.Now().UTC().Truncate(time.Second)
@@ -78,13 +80,19 @@ func newSignatureLearn() *cobra.Command {
 			if err := writeParts(cmd, *output, all); err != nil || *output != cli.Table {
 				return err
 			}
-			return writeEvaluation(cmd.OutOrStdout(), all[0].Evaluation)
+			for _, s := range all {
+				if err := writeEvaluation(cmd.OutOrStdout(), s); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
 	}
 	output = cli.OutputFlag(cmd)
 	f := cmd.Flags()
 	f.StringVar(&o.Name, "name", "worm", "name of the signature")
 	f.StringSliceVar(&clean, "clean", nil, "clean traffic: its bytes are the background, its strings are never learnt")
+	f.BoolVar(&toServer, "to-server", true, "of connections in captures, take only what clients sent: a honeypot's replies are not the worm")
 	f.StringVar(&method, "method", "gibbs", "em, gibbs, or mixture (many blocks and families at once)")
 	f.IntVar(&o.Width, "width", 64, "positions of a part")
 	f.BoolVar(&o.Auto, "auto", false, "start at --width and shrink it until all positions are informative")
@@ -143,13 +151,14 @@ func evaluationOf(s *dossier.Signature, part int) *dossier.Evaluation {
 
 // writeEvaluation writes what was found of samples and clean traffic that were held
 // out, and how the kinds of signature compare.
-func writeEvaluation(w io.Writer, e *dossier.Evaluation) error {
+func writeEvaluation(w io.Writer, s *dossier.Signature) error {
+	e := s.Evaluation
 	if e == nil {
-		_, err := fmt.Fprintln(w, "\nnot tested: too few samples to hold some out")
+		_, err := fmt.Fprintf(w, "\n%s was not tested: too few samples to hold some out\n", s.Name)
 		return err
 	}
 	percent := func(i dossier.Interval) string { return fmt.Sprintf("%.2g to %.2g %%", 100*i.Low, 100*i.High) }
-	rows := cli.Rows{Header: []string{"held out", "matched", "not matched", "error, 95 %"}}
+	rows := cli.Rows{Header: []string{s.Name + ", held out", "matched", "not matched", "error, 95 %"}}
 	if e.Samples > 0 {
 		rows.Cells = append(rows.Cells, []string{"samples", strconv.Itoa(e.Found), strconv.Itoa(e.Samples - e.Found), percent(e.Missed)})
 	}

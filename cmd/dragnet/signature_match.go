@@ -252,7 +252,7 @@ func newSignatureCluster() *cobra.Command {
 		Short: "Group samples of several worms into families",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			samples, err := collectSamples(cmd, args)
+			samples, err := collectSamples(cmd, args, false)
 			if err != nil {
 				return err
 			}

@@ -14,6 +14,7 @@ import (
 
 	"dragnet/internal/cli"
 	"dragnet/internal/testkit"
+	"dragnet/signature/sequence"
 )
 
 // signatureCommand runs one command line of the program.
@@ -128,5 +129,61 @@ func TestSealedSignatures(t *testing.T) {
 	}
 	if _, err := signatureCommand(t, "", "show", "sealed.signature.json", "--trust", "key.pem"); err == nil {
 		t.Error("a private key was taken as a public one")
+	}
+}
+
+// TestSamplesAreOfClients: of the connections of a capture, only what clients sent is
+// learnt from, unless all is asked for.
+func TestSamplesAreOfClients(t *testing.T) {
+	file := filepath.Join(testkit.Data(t, "benign"), "http.pcap")
+	cmd := newSignatureLearn()
+	cmd.SetContext(t.Context())
+	some, err := collectSamples(cmd, []string{file}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := collectSamples(cmd, []string{file}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clients := 0
+	for _, name := range all.Names {
+		if strings.HasSuffix(name, sequence.ToServer) {
+			clients++
+		}
+	}
+	for _, name := range some.Names {
+		if strings.HasSuffix(name, sequence.ToClient) {
+			t.Errorf("%s is a sample", name)
+		}
+	}
+	if clients == 0 || len(some.Names) != clients || len(all.Names) <= clients {
+		t.Errorf("%d samples, of %d that clients sent, of %d in all", len(some.Names), clients, len(all.Names))
+	}
+}
+
+// TestRefusalSaysWhy: samples with nothing in common end with the reason, and no file.
+func TestRefusalSaysWhy(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for i := range 12 {
+		b := make([]byte, 600)
+		rand.Read(b)
+		if err := os.WriteFile("sample"+strings.Repeat("x", i)+".bin", b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile("normal.txt", []byte(strings.Repeat("GET / HTTP/1.1\r\n", 99)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("*.bin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = signatureCommand(t, "", append([]string{"learn", "--clean", "normal.txt"}, files...)...)
+	if err == nil || !strings.Contains(err.Error(), "no safe signature") {
+		t.Errorf("random bytes: %v", err)
+	}
+	if _, err := os.Stat("worm.signature.json"); err == nil {
+		t.Error("a signature was written")
 	}
 }

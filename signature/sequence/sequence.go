@@ -194,9 +194,15 @@ type connection struct {
 	dirs [2]Sink
 }
 
+// ToServer and ToClient end the names of what each side of a connection sent.
+const (
+	ToServer = ", to server"
+	ToClient = ", to client"
+)
+
 func (c *connection) sinkFor(dir stream.Direction) Sink {
 	if c.dirs[dir] == nil {
-		c.dirs[dir] = c.r.openSequence(c.name + [...]string{", to server", ", to client"}[dir])
+		c.dirs[dir] = c.r.openSequence(c.name + [...]string{ToServer, ToClient}[dir])
 	}
 	return c.dirs[dir]
 }
