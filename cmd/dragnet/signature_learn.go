@@ -157,13 +157,15 @@ func writeEvaluation(w io.Writer, s *dossier.Signature) error {
 		_, err := fmt.Fprintf(w, "\n%s was not tested: too few samples to hold some out\n", s.Name)
 		return err
 	}
-	percent := func(i dossier.Interval) string { return fmt.Sprintf("%.2g to %.2g %%", 100*i.Low, 100*i.High) }
-	rows := cli.Rows{Header: []string{s.Name + ", held out", "matched", "not matched", "error, 95 %"}}
+	percent := func(i dossier.Interval) string { return fmt.Sprintf("%.2f to %.2f %%", 100*i.Low, 100*i.High) }
+	rows := cli.Rows{Header: []string{"held out", "matched", "not matched", "error, 95 %"}}
 	if e.Samples > 0 {
 		rows.Cells = append(rows.Cells, []string{"samples", strconv.Itoa(e.Found), strconv.Itoa(e.Samples - e.Found), percent(e.Missed)})
 	}
-	rows.Cells = append(rows.Cells, []string{"clean sequences", strconv.Itoa(e.Alarms), strconv.Itoa(e.CleanSequences - e.Alarms), percent(e.FalseAlarms)})
-	if _, err := fmt.Fprintln(w); err != nil {
+	if e.CleanSequences > 0 {
+		rows.Cells = append(rows.Cells, []string{"clean sequences", strconv.Itoa(e.Alarms), strconv.Itoa(e.CleanSequences - e.Alarms), percent(e.FalseAlarms)})
+	}
+	if _, err := fmt.Fprintf(w, "\n%s\n", s.Name); err != nil {
 		return err
 	}
 	if err := cli.WriteRows(w, cli.Table, rows); err != nil || e.Folds == 0 {
