@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"dragnet/clearinghouse"
 	"dragnet/dossier"
@@ -18,6 +19,7 @@ import (
 	"dragnet/wire/exchange"
 	"dragnet/wire/reporting"
 	reportingv1 "dragnet/wire/reporting/v1"
+	"dragnet/wire/treehead"
 )
 
 // methods are what callers may do.
@@ -34,7 +36,7 @@ func (m *methods) code(err error) error {
 		code connect.Code
 	}{
 		{clearinghouse.ErrQuery, connect.CodeInvalidArgument}, {clearinghouse.ErrCursor, connect.CodeInvalidArgument},
-		{clearinghouse.ErrInvitation, connect.CodePermissionDenied}, {clearinghouse.ErrObjection, connect.CodeInvalidArgument}, {clearinghouse.ErrCrowded, connect.CodeResourceExhausted},
+		{clearinghouse.ErrInvitation, connect.CodePermissionDenied}, {clearinghouse.ErrRewritten, connect.CodeFailedPrecondition}, {treehead.ErrHead, connect.CodeInvalidArgument}, {clearinghouse.ErrObjection, connect.CodeInvalidArgument}, {clearinghouse.ErrCrowded, connect.CodeResourceExhausted},
 		{clearinghouse.ErrStopping, connect.CodeUnavailable}, {context.Canceled, connect.CodeCanceled}, {context.DeadlineExceeded, connect.CodeDeadlineExceeded},
 	} {
 		if errors.Is(err, known.err) {
@@ -125,6 +127,38 @@ func (m *methods) JoinCommunity(ctx context.Context, r *reportingv1.JoinCommunit
 	out := &reportingv1.JoinCommunityResponse{Member: member, State: reportingv1.JoinState_JOIN_STATE_WAITING}
 	if state == clearinghouse.InvitationAdmitted {
 		out.State = reportingv1.JoinState_JOIN_STATE_ADMITTED
+	}
+	return out, nil
+}
+
+// maxProof bounds the hashes of a proof: twice the bits of a size.
+const maxProof = 128
+
+// CosignHead implements reportingv1connect.ClearinghouseServiceHandler.
+func (m *methods) CosignHead(ctx context.Context, r *reportingv1.CosignHeadRequest) (*reportingv1.CosignHeadResponse, error) {
+	key, ok := exchange.Peer(ctx)
+	if !ok || len(r.Head) > treehead.MaxHead || len(r.Proof) > maxProof {
+		return nil, connect.NewError(connect.CodeInvalidArgument, treehead.ErrHead)
+	}
+	proof := make(tlog.TreeProof, len(r.Proof))
+	for i, hash := range r.Proof {
+		if len(hash) != tlog.HashSize {
+			return nil, connect.NewError(connect.CodeInvalidArgument, treehead.ErrHead)
+		}
+		proof[i] = tlog.Hash(hash)
+	}
+	last, lastHead, fresh, err := m.s.core.SeeHead(ctx, key, r.Head, r.From, proof)
+	if errors.Is(err, clearinghouse.ErrRewritten) {
+		m.s.log.Warn("a member's record does not continue what it showed before", "key", key, "entries", last)
+	}
+	if err != nil {
+		return nil, m.code(err)
+	}
+	out := &reportingv1.CosignHeadResponse{Last: last, LastHead: lastHead}
+	if fresh {
+		if out.Head, err = treehead.Cosign(r.Head, key, m.s.key); err != nil {
+			return nil, m.code(err)
+		}
 	}
 	return out, nil
 }

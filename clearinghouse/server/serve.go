@@ -76,8 +76,12 @@ func (s *Service) handler() (string, http.Handler) {
 	})
 	return path, exchange.WithPeer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
-		case reportingv1connect.ClearinghouseServiceSubmitReportsProcedure, reportingv1connect.ClearinghouseServiceWithdrawReportProcedure:
-			if _, err := s.findCaller(r, roster.Report); err != nil {
+		case reportingv1connect.ClearinghouseServiceSubmitReportsProcedure, reportingv1connect.ClearinghouseServiceWithdrawReportProcedure, reportingv1connect.ClearinghouseServiceCosignHeadProcedure:
+			role := roster.Report
+			if r.URL.Path == reportingv1connect.ClearinghouseServiceCosignHeadProcedure {
+				role = 0 // any member's
+			}
+			if _, err := s.findCaller(r, role); err != nil {
 				s.metrics.refusedCallers.Inc()
 				refuse.Write(w, r, connect.NewError(connect.CodePermissionDenied, err))
 				return

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,6 +18,9 @@ import (
 	"dragnet/internal/cli"
 	"dragnet/internal/state"
 	"dragnet/node"
+	"dragnet/wire/identity"
+	"dragnet/wire/reporting"
+	"dragnet/wire/treehead"
 )
 
 func newQuestionList() *cobra.Command {
@@ -35,7 +39,11 @@ why not. Each entry is hashed together with the one before.
 --verify computes the hashes again, prints the number of entries and the last
 hash, and exits with 3 if an entry was changed, removed or inserted. Keep that
 line elsewhere: --head ENTRIES:HASH checks the record against it, which also shows
-whether the whole record, or its end, was replaced.`,
+whether the whole record, or its end, was replaced.
+
+A member's node shows the state of its record to the clearinghouse, which signs it
+if it continues what it was shown before. With --config, --verify also checks that
+the record continues all that the clearinghouse has seen, and asks it for the last.`,
 		Example: "  dragnet question list --config /etc/dragnet/node.yaml\n  dragnet question list --config /etc/dragnet/node.yaml --verify",
 		Args:    cobra.NoArgs,
 	}
@@ -54,6 +62,9 @@ whether the whole record, or its end, was replaced.`,
 		}
 		defer db.Close()
 		if verify {
+			if err := verifyHeads(cmd, d, address, configs); err != nil {
+				return err
+			}
 			return verifyAuditLog(cmd, d, *output, head)
 		}
 		return listAuditLog(cmd, d, *output, after, limit)
@@ -110,6 +121,62 @@ func listAuditLog(cmd *cobra.Command, d *audit.Trail, f cli.Format, after int64,
 		return err
 	}
 	return cli.WriteRows(cmd.OutOrStdout(), f, rows)
+}
+
+// verifyHeads checks the record against what the clearinghouse has seen of it.
+func verifyHeads(cmd *cobra.Command, d *audit.Trail, address string, configs []string) error {
+	if address != "" {
+		return nil // the configuration says whose record it is
+	}
+	c, err := node.LoadConfiguration(configs...)
+	if err != nil || c.Witness.Clearinghouse.URL == "" {
+		return err
+	}
+	own, err := identity.Load(cmp.Or(c.Witness.Key, c.Directory().WitnessKey()))
+	if err != nil {
+		return err
+	}
+	server, err := identity.ParsePublic(c.Witness.Clearinghouse.Key)
+	if err != nil {
+		return err
+	}
+	var heads []treehead.TreeHead
+	kept, err := d.Heads(cmd.Context())
+	if err != nil {
+		return err
+	}
+	for _, text := range kept {
+		h, err := treehead.OpenCosigned(text, own.Public(), server)
+		if err != nil {
+			return cli.Found(fmt.Errorf("%w: a head that was kept: %w", audit.ErrTampered, err))
+		}
+		heads = append(heads, h)
+	}
+	client, err := reporting.Dial(c.Witness.Clearinghouse.URL, []identity.Public{server}, own)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(cmd.Context(), 20*time.Second)
+	defer cancel()
+	switch _, _, text, err := client.CosignHead(ctx, "", 0, nil); {
+	case err != nil:
+		fmt.Fprintf(cmd.ErrOrStderr(), "warning: the clearinghouse was not asked what it has seen of the record: %v\n", err)
+	case text != "":
+		h, err := treehead.Open(text, own.Public())
+		if err != nil {
+			return err
+		}
+		heads = append(heads, h)
+	}
+	err = d.VerifyHeads(cmd.Context(), heads)
+	if errors.Is(err, audit.ErrTampered) {
+		return cli.Found(err)
+	}
+	if err == nil && len(heads) > 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "it continues the %d entries that the clearinghouse has seen\n", heads[len(heads)-1].Size)
+	}
+	return err
 }
 
 func verifyAuditLog(cmd *cobra.Command, d *audit.Trail, f cli.Format, noted string) error {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"dragnet/dossier"
 	"dragnet/wire/identity"
@@ -128,6 +129,24 @@ func (c *Client) Join(ctx context.Context, secret [16]byte) (member string, admi
 		return "", false, err
 	}
 	return r.Member, r.State == reportingv1.JoinState_JOIN_STATE_ADMITTED, nil
+}
+
+// CosignHead shows a head of our record with the proof that it continues the one of
+// from entries. Cosigned is empty if last, what was shown last, is not from; with an
+// empty head it only asks for that.
+func (c *Client) CosignHead(ctx context.Context, head string, from int64, proof tlog.TreeProof) (cosigned string, last int64, lastHead string, err error) {
+	if c.key == nil {
+		return "", 0, "", errNoKey
+	}
+	request := &reportingv1.CosignHeadRequest{Head: head, From: from}
+	for i := range proof {
+		request.Proof = append(request.Proof, proof[i][:])
+	}
+	r, err := c.rpc.CosignHead(ctx, request)
+	if err != nil {
+		return "", 0, "", err
+	}
+	return r.Head, r.Last, r.LastHead, nil
 }
 
 // SubmitObjection files an objection and gives its name.

@@ -4,7 +4,9 @@
 //
 // The record is a chain: every entry is hashed together with the hash of the
 // one before it, so that no entry can be changed, removed or put in between
-// without changing the last hash, which the operator may keep elsewhere.
+// without changing the last hash, which the operator may keep elsewhere. And it is a
+// Merkle tree, whose head others sign when they are shown that it continues the one
+// before (package treehead): what they have seen cannot be rewritten unnoticed.
 package audit
 
 import (
@@ -35,7 +37,11 @@ func Open(ctx context.Context, db *state.DB) (*Trail, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Trail{db}, db.Migrate(ctx, "ask/witness", steps)
+	d := &Trail{db}
+	if err := db.Migrate(ctx, "ask/witness", steps); err != nil {
+		return nil, err
+	}
+	return d, errors.Join(d.fillTree(ctx), d.restoreBudgets(ctx))
 }
 
 // VerifiedQuestion is a question whose envelope was verified.
@@ -95,10 +101,13 @@ func (d *Trail) Begin(ctx context.Context, now time.Time, rules *policy.Rules, a
 		if err := insertCase(tx, now, rules, &c); err != nil {
 			return err
 		}
-		if err := addUsage(tx, now, &c, questionUsage(&c)); err != nil {
+		u := questionUsage(&c)
+		if err := addUsage(tx, now, &c, u); err != nil {
 			return err
 		}
-		return appendEntry(tx, a.entry(now, c.Number, "asked", c.Verdict))
+		e := a.entry(now, c.Number, "asked", c.Verdict)
+		e.Used = &UsedBudget{Questions: u.Questions, Keys: u.Keys, Addresses: u.Addresses, All: c.Verdict.Refusal == dossier.Answered}
+		return appendEntry(tx, e)
 	})
 	return c, err
 }
@@ -276,6 +285,10 @@ func (d *Trail) Finish(ctx context.Context, now time.Time, c Admitted, o Settlem
 		}
 		e := c.asked.entry(now, c.Number, event, policy.Ruling{Refusal: o.Refusal, Reason: c.Verdict.Reason})
 		e.Answers, e.Bytes, e.Flows = o.Answers, o.Bytes, o.Flows
+		e.Used = &UsedBudget{All: c.Verdict.Refusal == dossier.Answered}
+		if err := tx.QueryRow(`SELECT hosts FROM ask_case WHERE number = ?`, c.Number).Scan(&e.Used.Hosts); err != nil {
+			return err
+		}
 		return appendEntry(tx, e)
 	})
 }

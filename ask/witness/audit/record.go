@@ -42,6 +42,18 @@ type TrailEntry struct {
 	Answers int    `json:"answers,omitempty"`
 	Bytes   int64  `json:"bytes,omitempty"`
 	Flows   uint64 `json:"flows,omitempty"`
+	// Used is what the entry took from the budgets, beside Bytes.
+	Used *UsedBudget `json:"used,omitempty"`
+}
+
+// UsedBudget is what an entry took from the budgets of the asker's organisation and, if
+// All, of all together.
+type UsedBudget struct {
+	Questions int   `json:"questions,omitempty"`
+	Keys      int   `json:"keys,omitempty"`
+	Addresses int64 `json:"addresses,omitempty"`
+	Hosts     int   `json:"hosts,omitempty"`
+	All       bool  `json:"all,omitempty"`
 }
 
 // EntryClue is one clue as the witness saw it.
@@ -110,8 +122,10 @@ func appendEntry(tx *state.Tx, e TrailEntry) error {
 		return err
 	}
 	seq++
-	_, err = tx.Exec(`INSERT INTO ask_entry (seq, entry, hash) VALUES (?, ?, ?)`, seq, text, hashEntry(seq, before, text))
-	return err
+	if _, err := tx.Exec(`INSERT INTO ask_entry (seq, entry, hash) VALUES (?, ?, ?)`, seq, text, hashEntry(seq, before, text)); err != nil {
+		return err
+	}
+	return addToTree(tx, seq-1, text)
 }
 
 // errStop ends a listing early.

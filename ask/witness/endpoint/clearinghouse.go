@@ -70,6 +70,11 @@ func (s *Service) fetchUpdates(ctx context.Context) error {
 	epochs, failed := c.Epochs(ctx, followDays)
 	before := len(s.deps.Epochs.Published())
 	err = errors.Join(err, failed, s.deps.Epochs.merge(epochs))
+	record := s.cosignRecord(ctx, c, server)
+	if err == nil || isRewritten(record) {
+		s.setRecordProblem(record)
+		err = errors.Join(err, record)
+	}
 	if n := len(s.deps.Epochs.Published()); n != before {
 		s.log.Info("epochs published", "known", n)
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -55,6 +56,9 @@ type Service struct {
 	working *admission.Fair
 	group   *run.Group
 	unknown chan struct{} // says that an unknown key asked
+
+	mu            sync.Mutex // guards all below
+	recordProblem error      // why the record's head was not cosigned
 
 	key     *identity.Key
 	audit   *audit.Trail
@@ -157,6 +161,12 @@ func (s *Service) admit(next http.Handler) http.Handler {
 	}, func(w http.ResponseWriter, r *http.Request, err error) {
 		refuse.Write(w, r, connect.NewError(connect.CodeResourceExhausted, err))
 	})
+}
+
+func (s *Service) setRecordProblem(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.recordProblem = err
 }
 
 // Failed receives the error that ended the witness.

@@ -31,7 +31,12 @@ func (s *Service) status(ctx context.Context) admin.Status {
 	left := held.Expires.Sub(now)
 	out.Text = fmt.Sprintf("%d questions in the last 24 hours, %d of them refused; the roster (version %d, %d members) expires in %.0f days",
 		asked, refused, held.Version, len(held.Members), left.Hours()/24)
-	if left < warnBefore {
+	s.mu.Lock()
+	problem := s.recordProblem
+	s.mu.Unlock()
+	if problem != nil {
+		out.Level, out.Hint = admin.Attention, fmt.Sprintf("the record of questions is not cosigned: %v; see 'dragnet question list --verify'", problem)
+	} else if left < warnBefore {
 		out.Level, out.Hint = admin.Attention, "ask the signer of the roster for a new one"
 	} else if weaker := s.config.Policy.Weaker(); len(weaker) > 0 {
 		out.Hint = "weaker than the defaults (witness.policy): " + strings.Join(weaker, "; ")

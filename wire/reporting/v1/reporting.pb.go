@@ -128,6 +128,131 @@ func (Status) EnumDescriptor() ([]byte, []int) {
 	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{1}
 }
 
+type CosignHeadRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// head, signed by the caller; empty only asks which was shown last.
+	Head string `protobuf:"bytes,1,opt,name=head,proto3" json:"head,omitempty"`
+	// proof of consistency with the head of that many entries, as RFC 6962, section 2.1.2,
+	// has it.
+	From          int64    `protobuf:"varint,2,opt,name=from,proto3" json:"from,omitempty"`
+	Proof         [][]byte `protobuf:"bytes,3,rep,name=proof,proto3" json:"proof,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CosignHeadRequest) Reset() {
+	*x = CosignHeadRequest{}
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CosignHeadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CosignHeadRequest) ProtoMessage() {}
+
+func (x *CosignHeadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CosignHeadRequest.ProtoReflect.Descriptor instead.
+func (*CosignHeadRequest) Descriptor() ([]byte, []int) {
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *CosignHeadRequest) GetHead() string {
+	if x != nil {
+		return x.Head
+	}
+	return ""
+}
+
+func (x *CosignHeadRequest) GetFrom() int64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *CosignHeadRequest) GetProof() [][]byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+type CosignHeadResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// head with the clearinghouse's signature; empty if the proof must be from last.
+	Head string `protobuf:"bytes,1,opt,name=head,proto3" json:"head,omitempty"`
+	// last and last_head are what was shown last.
+	Last          int64  `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`
+	LastHead      string `protobuf:"bytes,3,opt,name=last_head,json=lastHead,proto3" json:"last_head,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CosignHeadResponse) Reset() {
+	*x = CosignHeadResponse{}
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CosignHeadResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CosignHeadResponse) ProtoMessage() {}
+
+func (x *CosignHeadResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CosignHeadResponse.ProtoReflect.Descriptor instead.
+func (*CosignHeadResponse) Descriptor() ([]byte, []int) {
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *CosignHeadResponse) GetHead() string {
+	if x != nil {
+		return x.Head
+	}
+	return ""
+}
+
+func (x *CosignHeadResponse) GetLast() int64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+func (x *CosignHeadResponse) GetLastHead() string {
+	if x != nil {
+		return x.LastHead
+	}
+	return ""
+}
+
 type JoinCommunityRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// invitation is its secret, 16 bytes. It serves the first key that shows it.
@@ -138,7 +263,7 @@ type JoinCommunityRequest struct {
 
 func (x *JoinCommunityRequest) Reset() {
 	*x = JoinCommunityRequest{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[0]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -150,7 +275,7 @@ func (x *JoinCommunityRequest) String() string {
 func (*JoinCommunityRequest) ProtoMessage() {}
 
 func (x *JoinCommunityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[0]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -163,7 +288,7 @@ func (x *JoinCommunityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinCommunityRequest.ProtoReflect.Descriptor instead.
 func (*JoinCommunityRequest) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{0}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *JoinCommunityRequest) GetInvitation() []byte {
@@ -184,7 +309,7 @@ type JoinCommunityResponse struct {
 
 func (x *JoinCommunityResponse) Reset() {
 	*x = JoinCommunityResponse{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[1]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -196,7 +321,7 @@ func (x *JoinCommunityResponse) String() string {
 func (*JoinCommunityResponse) ProtoMessage() {}
 
 func (x *JoinCommunityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[1]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -209,7 +334,7 @@ func (x *JoinCommunityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinCommunityResponse.ProtoReflect.Descriptor instead.
 func (*JoinCommunityResponse) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{1}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *JoinCommunityResponse) GetMember() string {
@@ -236,7 +361,7 @@ type SubmitReportsRequest struct {
 
 func (x *SubmitReportsRequest) Reset() {
 	*x = SubmitReportsRequest{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[2]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -248,7 +373,7 @@ func (x *SubmitReportsRequest) String() string {
 func (*SubmitReportsRequest) ProtoMessage() {}
 
 func (x *SubmitReportsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[2]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -261,7 +386,7 @@ func (x *SubmitReportsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitReportsRequest.ProtoReflect.Descriptor instead.
 func (*SubmitReportsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{2}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SubmitReportsRequest) GetEnvelopes() [][]byte {
@@ -281,7 +406,7 @@ type SubmitReportsResponse struct {
 
 func (x *SubmitReportsResponse) Reset() {
 	*x = SubmitReportsResponse{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[3]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -293,7 +418,7 @@ func (x *SubmitReportsResponse) String() string {
 func (*SubmitReportsResponse) ProtoMessage() {}
 
 func (x *SubmitReportsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[3]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -306,7 +431,7 @@ func (x *SubmitReportsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitReportsResponse.ProtoReflect.Descriptor instead.
 func (*SubmitReportsResponse) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{3}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SubmitReportsResponse) GetOutcomes() []*Outcome {
@@ -327,7 +452,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[4]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -339,7 +464,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[4]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -352,7 +477,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{4}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Outcome) GetStatus() Status {
@@ -386,7 +511,7 @@ type WithdrawReportRequest struct {
 
 func (x *WithdrawReportRequest) Reset() {
 	*x = WithdrawReportRequest{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[5]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -398,7 +523,7 @@ func (x *WithdrawReportRequest) String() string {
 func (*WithdrawReportRequest) ProtoMessage() {}
 
 func (x *WithdrawReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[5]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -411,7 +536,7 @@ func (x *WithdrawReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WithdrawReportRequest.ProtoReflect.Descriptor instead.
 func (*WithdrawReportRequest) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{5}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *WithdrawReportRequest) GetEnvelope() []byte {
@@ -429,7 +554,7 @@ type WithdrawReportResponse struct {
 
 func (x *WithdrawReportResponse) Reset() {
 	*x = WithdrawReportResponse{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[6]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -441,7 +566,7 @@ func (x *WithdrawReportResponse) String() string {
 func (*WithdrawReportResponse) ProtoMessage() {}
 
 func (x *WithdrawReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[6]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -454,7 +579,7 @@ func (x *WithdrawReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WithdrawReportResponse.ProtoReflect.Descriptor instead.
 func (*WithdrawReportResponse) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{6}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{8}
 }
 
 type SubmitObjectionRequest struct {
@@ -468,7 +593,7 @@ type SubmitObjectionRequest struct {
 
 func (x *SubmitObjectionRequest) Reset() {
 	*x = SubmitObjectionRequest{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[7]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -480,7 +605,7 @@ func (x *SubmitObjectionRequest) String() string {
 func (*SubmitObjectionRequest) ProtoMessage() {}
 
 func (x *SubmitObjectionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[7]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -493,7 +618,7 @@ func (x *SubmitObjectionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitObjectionRequest.ProtoReflect.Descriptor instead.
 func (*SubmitObjectionRequest) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{7}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SubmitObjectionRequest) GetPrefix() string {
@@ -526,7 +651,7 @@ type SubmitObjectionResponse struct {
 
 func (x *SubmitObjectionResponse) Reset() {
 	*x = SubmitObjectionResponse{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[8]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -538,7 +663,7 @@ func (x *SubmitObjectionResponse) String() string {
 func (*SubmitObjectionResponse) ProtoMessage() {}
 
 func (x *SubmitObjectionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[8]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -551,7 +676,7 @@ func (x *SubmitObjectionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitObjectionResponse.ProtoReflect.Descriptor instead.
 func (*SubmitObjectionResponse) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{8}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SubmitObjectionResponse) GetObjection() string {
@@ -569,7 +694,7 @@ type GetRosterRequest struct {
 
 func (x *GetRosterRequest) Reset() {
 	*x = GetRosterRequest{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[9]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -581,7 +706,7 @@ func (x *GetRosterRequest) String() string {
 func (*GetRosterRequest) ProtoMessage() {}
 
 func (x *GetRosterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[9]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -594,7 +719,7 @@ func (x *GetRosterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRosterRequest.ProtoReflect.Descriptor instead.
 func (*GetRosterRequest) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{9}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{11}
 }
 
 type GetRosterResponse struct {
@@ -606,7 +731,7 @@ type GetRosterResponse struct {
 
 func (x *GetRosterResponse) Reset() {
 	*x = GetRosterResponse{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[10]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -618,7 +743,7 @@ func (x *GetRosterResponse) String() string {
 func (*GetRosterResponse) ProtoMessage() {}
 
 func (x *GetRosterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[10]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -631,7 +756,7 @@ func (x *GetRosterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRosterResponse.ProtoReflect.Descriptor instead.
 func (*GetRosterResponse) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{10}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetRosterResponse) GetBundle() []byte {
@@ -652,7 +777,7 @@ type ListSaltsRequest struct {
 
 func (x *ListSaltsRequest) Reset() {
 	*x = ListSaltsRequest{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[11]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -664,7 +789,7 @@ func (x *ListSaltsRequest) String() string {
 func (*ListSaltsRequest) ProtoMessage() {}
 
 func (x *ListSaltsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[11]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -677,7 +802,7 @@ func (x *ListSaltsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSaltsRequest.ProtoReflect.Descriptor instead.
 func (*ListSaltsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{11}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListSaltsRequest) GetDays() int32 {
@@ -703,7 +828,7 @@ type ListSaltsResponse struct {
 
 func (x *ListSaltsResponse) Reset() {
 	*x = ListSaltsResponse{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[12]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -715,7 +840,7 @@ func (x *ListSaltsResponse) String() string {
 func (*ListSaltsResponse) ProtoMessage() {}
 
 func (x *ListSaltsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[12]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -728,7 +853,7 @@ func (x *ListSaltsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSaltsResponse.ProtoReflect.Descriptor instead.
 func (*ListSaltsResponse) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{12}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListSaltsResponse) GetEpochs() []*Epoch {
@@ -749,7 +874,7 @@ type Epoch struct {
 
 func (x *Epoch) Reset() {
 	*x = Epoch{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[13]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -761,7 +886,7 @@ func (x *Epoch) String() string {
 func (*Epoch) ProtoMessage() {}
 
 func (x *Epoch) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[13]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -774,7 +899,7 @@ func (x *Epoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Epoch.ProtoReflect.Descriptor instead.
 func (*Epoch) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{13}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Epoch) GetDay() string {
@@ -813,7 +938,7 @@ type Selection struct {
 
 func (x *Selection) Reset() {
 	*x = Selection{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[14]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -825,7 +950,7 @@ func (x *Selection) String() string {
 func (*Selection) ProtoMessage() {}
 
 func (x *Selection) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[14]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -838,7 +963,7 @@ func (x *Selection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Selection.ProtoReflect.Descriptor instead.
 func (*Selection) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{14}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Selection) GetHosts() string {
@@ -895,7 +1020,7 @@ type ListEntriesRequest struct {
 
 func (x *ListEntriesRequest) Reset() {
 	*x = ListEntriesRequest{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[15]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -907,7 +1032,7 @@ func (x *ListEntriesRequest) String() string {
 func (*ListEntriesRequest) ProtoMessage() {}
 
 func (x *ListEntriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[15]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -920,7 +1045,7 @@ func (x *ListEntriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEntriesRequest.ProtoReflect.Descriptor instead.
 func (*ListEntriesRequest) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{15}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListEntriesRequest) GetSelection() *Selection {
@@ -954,7 +1079,7 @@ type ListEntriesResponse struct {
 
 func (x *ListEntriesResponse) Reset() {
 	*x = ListEntriesResponse{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[16]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -966,7 +1091,7 @@ func (x *ListEntriesResponse) String() string {
 func (*ListEntriesResponse) ProtoMessage() {}
 
 func (x *ListEntriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[16]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -979,7 +1104,7 @@ func (x *ListEntriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEntriesResponse.ProtoReflect.Descriptor instead.
 func (*ListEntriesResponse) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{16}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListEntriesResponse) GetEntries() []*Entry {
@@ -1013,7 +1138,7 @@ type Entry struct {
 
 func (x *Entry) Reset() {
 	*x = Entry{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[17]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1025,7 +1150,7 @@ func (x *Entry) String() string {
 func (*Entry) ProtoMessage() {}
 
 func (x *Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[17]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1038,7 +1163,7 @@ func (x *Entry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entry.ProtoReflect.Descriptor instead.
 func (*Entry) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{17}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Entry) GetHost() string {
@@ -1115,7 +1240,7 @@ type ListGroupsRequest struct {
 
 func (x *ListGroupsRequest) Reset() {
 	*x = ListGroupsRequest{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[18]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1127,7 +1252,7 @@ func (x *ListGroupsRequest) String() string {
 func (*ListGroupsRequest) ProtoMessage() {}
 
 func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[18]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1140,7 +1265,7 @@ func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsRequest.ProtoReflect.Descriptor instead.
 func (*ListGroupsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{18}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListGroupsRequest) GetSelection() *Selection {
@@ -1174,7 +1299,7 @@ type ListGroupsResponse struct {
 
 func (x *ListGroupsResponse) Reset() {
 	*x = ListGroupsResponse{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[19]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1186,7 +1311,7 @@ func (x *ListGroupsResponse) String() string {
 func (*ListGroupsResponse) ProtoMessage() {}
 
 func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[19]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1199,7 +1324,7 @@ func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsResponse.ProtoReflect.Descriptor instead.
 func (*ListGroupsResponse) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{19}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListGroupsResponse) GetGroups() []*Group {
@@ -1233,7 +1358,7 @@ type Group struct {
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[20]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1245,7 +1370,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[20]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1258,7 +1383,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{20}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Group) GetGroup() string {
@@ -1335,7 +1460,7 @@ type ListChangesRequest struct {
 
 func (x *ListChangesRequest) Reset() {
 	*x = ListChangesRequest{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[21]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1347,7 +1472,7 @@ func (x *ListChangesRequest) String() string {
 func (*ListChangesRequest) ProtoMessage() {}
 
 func (x *ListChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[21]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1360,7 +1485,7 @@ func (x *ListChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChangesRequest.ProtoReflect.Descriptor instead.
 func (*ListChangesRequest) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{21}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListChangesRequest) GetHost() string {
@@ -1393,7 +1518,7 @@ type ListChangesResponse struct {
 
 func (x *ListChangesResponse) Reset() {
 	*x = ListChangesResponse{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[22]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1405,7 +1530,7 @@ func (x *ListChangesResponse) String() string {
 func (*ListChangesResponse) ProtoMessage() {}
 
 func (x *ListChangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[22]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1418,7 +1543,7 @@ func (x *ListChangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChangesResponse.ProtoReflect.Descriptor instead.
 func (*ListChangesResponse) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{22}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListChangesResponse) GetChanges() []*Change {
@@ -1440,7 +1565,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[23]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1452,7 +1577,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[23]
+	mi := &file_wire_reporting_v1_reporting_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1465,7 +1590,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{23}
+	return file_wire_reporting_v1_reporting_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Change) GetSequence() int64 {
@@ -1500,7 +1625,15 @@ var File_wire_reporting_v1_reporting_proto protoreflect.FileDescriptor
 
 const file_wire_reporting_v1_reporting_proto_rawDesc = "" +
 	"\n" +
-	"!wire/reporting/v1/reporting.proto\x12\x14dragnet.reporting.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"6\n" +
+	"!wire/reporting/v1/reporting.proto\x12\x14dragnet.reporting.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"Q\n" +
+	"\x11CosignHeadRequest\x12\x12\n" +
+	"\x04head\x18\x01 \x01(\tR\x04head\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\x03R\x04from\x12\x14\n" +
+	"\x05proof\x18\x03 \x03(\fR\x05proof\"Y\n" +
+	"\x12CosignHeadResponse\x12\x12\n" +
+	"\x04head\x18\x01 \x01(\tR\x04head\x12\x12\n" +
+	"\x04last\x18\x02 \x01(\x03R\x04last\x12\x1b\n" +
+	"\tlast_head\x18\x03 \x01(\tR\blastHead\"6\n" +
 	"\x14JoinCommunityRequest\x12\x1e\n" +
 	"\n" +
 	"invitation\x18\x01 \x01(\fR\n" +
@@ -1603,7 +1736,7 @@ const file_wire_reporting_v1_reporting_proto_rawDesc = "" +
 	"\x12STATUS_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fSTATUS_ACCEPTED\x10\x01\x12\x10\n" +
 	"\fSTATUS_KNOWN\x10\x02\x12\x12\n" +
-	"\x0eSTATUS_REFUSED\x10\x032\xac\a\n" +
+	"\x0eSTATUS_REFUSED\x10\x032\x8d\b\n" +
 	"\x14ClearinghouseService\x12h\n" +
 	"\rSubmitReports\x12*.dragnet.reporting.v1.SubmitReportsRequest\x1a+.dragnet.reporting.v1.SubmitReportsResponse\x12k\n" +
 	"\x0eWithdrawReport\x12+.dragnet.reporting.v1.WithdrawReportRequest\x1a,.dragnet.reporting.v1.WithdrawReportResponse\x12n\n" +
@@ -1614,7 +1747,9 @@ const file_wire_reporting_v1_reporting_proto_rawDesc = "" +
 	"\n" +
 	"ListGroups\x12'.dragnet.reporting.v1.ListGroupsRequest\x1a(.dragnet.reporting.v1.ListGroupsResponse\x12b\n" +
 	"\vListChanges\x12(.dragnet.reporting.v1.ListChangesRequest\x1a).dragnet.reporting.v1.ListChangesResponse\x12h\n" +
-	"\rJoinCommunity\x12*.dragnet.reporting.v1.JoinCommunityRequest\x1a+.dragnet.reporting.v1.JoinCommunityResponseB'Z%dragnet/wire/reporting/v1;reportingv1b\x06proto3"
+	"\rJoinCommunity\x12*.dragnet.reporting.v1.JoinCommunityRequest\x1a+.dragnet.reporting.v1.JoinCommunityResponse\x12_\n" +
+	"\n" +
+	"CosignHead\x12'.dragnet.reporting.v1.CosignHeadRequest\x1a(.dragnet.reporting.v1.CosignHeadResponseB'Z%dragnet/wire/reporting/v1;reportingv1b\x06proto3"
 
 var (
 	file_wire_reporting_v1_reporting_proto_rawDescOnce sync.Once
@@ -1629,77 +1764,81 @@ func file_wire_reporting_v1_reporting_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_reporting_v1_reporting_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_wire_reporting_v1_reporting_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_wire_reporting_v1_reporting_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_wire_reporting_v1_reporting_proto_goTypes = []any{
 	(JoinState)(0),                  // 0: dragnet.reporting.v1.JoinState
 	(Status)(0),                     // 1: dragnet.reporting.v1.Status
-	(*JoinCommunityRequest)(nil),    // 2: dragnet.reporting.v1.JoinCommunityRequest
-	(*JoinCommunityResponse)(nil),   // 3: dragnet.reporting.v1.JoinCommunityResponse
-	(*SubmitReportsRequest)(nil),    // 4: dragnet.reporting.v1.SubmitReportsRequest
-	(*SubmitReportsResponse)(nil),   // 5: dragnet.reporting.v1.SubmitReportsResponse
-	(*Outcome)(nil),                 // 6: dragnet.reporting.v1.Outcome
-	(*WithdrawReportRequest)(nil),   // 7: dragnet.reporting.v1.WithdrawReportRequest
-	(*WithdrawReportResponse)(nil),  // 8: dragnet.reporting.v1.WithdrawReportResponse
-	(*SubmitObjectionRequest)(nil),  // 9: dragnet.reporting.v1.SubmitObjectionRequest
-	(*SubmitObjectionResponse)(nil), // 10: dragnet.reporting.v1.SubmitObjectionResponse
-	(*GetRosterRequest)(nil),        // 11: dragnet.reporting.v1.GetRosterRequest
-	(*GetRosterResponse)(nil),       // 12: dragnet.reporting.v1.GetRosterResponse
-	(*ListSaltsRequest)(nil),        // 13: dragnet.reporting.v1.ListSaltsRequest
-	(*ListSaltsResponse)(nil),       // 14: dragnet.reporting.v1.ListSaltsResponse
-	(*Epoch)(nil),                   // 15: dragnet.reporting.v1.Epoch
-	(*Selection)(nil),               // 16: dragnet.reporting.v1.Selection
-	(*ListEntriesRequest)(nil),      // 17: dragnet.reporting.v1.ListEntriesRequest
-	(*ListEntriesResponse)(nil),     // 18: dragnet.reporting.v1.ListEntriesResponse
-	(*Entry)(nil),                   // 19: dragnet.reporting.v1.Entry
-	(*ListGroupsRequest)(nil),       // 20: dragnet.reporting.v1.ListGroupsRequest
-	(*ListGroupsResponse)(nil),      // 21: dragnet.reporting.v1.ListGroupsResponse
-	(*Group)(nil),                   // 22: dragnet.reporting.v1.Group
-	(*ListChangesRequest)(nil),      // 23: dragnet.reporting.v1.ListChangesRequest
-	(*ListChangesResponse)(nil),     // 24: dragnet.reporting.v1.ListChangesResponse
-	(*Change)(nil),                  // 25: dragnet.reporting.v1.Change
-	(*timestamppb.Timestamp)(nil),   // 26: google.protobuf.Timestamp
+	(*CosignHeadRequest)(nil),       // 2: dragnet.reporting.v1.CosignHeadRequest
+	(*CosignHeadResponse)(nil),      // 3: dragnet.reporting.v1.CosignHeadResponse
+	(*JoinCommunityRequest)(nil),    // 4: dragnet.reporting.v1.JoinCommunityRequest
+	(*JoinCommunityResponse)(nil),   // 5: dragnet.reporting.v1.JoinCommunityResponse
+	(*SubmitReportsRequest)(nil),    // 6: dragnet.reporting.v1.SubmitReportsRequest
+	(*SubmitReportsResponse)(nil),   // 7: dragnet.reporting.v1.SubmitReportsResponse
+	(*Outcome)(nil),                 // 8: dragnet.reporting.v1.Outcome
+	(*WithdrawReportRequest)(nil),   // 9: dragnet.reporting.v1.WithdrawReportRequest
+	(*WithdrawReportResponse)(nil),  // 10: dragnet.reporting.v1.WithdrawReportResponse
+	(*SubmitObjectionRequest)(nil),  // 11: dragnet.reporting.v1.SubmitObjectionRequest
+	(*SubmitObjectionResponse)(nil), // 12: dragnet.reporting.v1.SubmitObjectionResponse
+	(*GetRosterRequest)(nil),        // 13: dragnet.reporting.v1.GetRosterRequest
+	(*GetRosterResponse)(nil),       // 14: dragnet.reporting.v1.GetRosterResponse
+	(*ListSaltsRequest)(nil),        // 15: dragnet.reporting.v1.ListSaltsRequest
+	(*ListSaltsResponse)(nil),       // 16: dragnet.reporting.v1.ListSaltsResponse
+	(*Epoch)(nil),                   // 17: dragnet.reporting.v1.Epoch
+	(*Selection)(nil),               // 18: dragnet.reporting.v1.Selection
+	(*ListEntriesRequest)(nil),      // 19: dragnet.reporting.v1.ListEntriesRequest
+	(*ListEntriesResponse)(nil),     // 20: dragnet.reporting.v1.ListEntriesResponse
+	(*Entry)(nil),                   // 21: dragnet.reporting.v1.Entry
+	(*ListGroupsRequest)(nil),       // 22: dragnet.reporting.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),      // 23: dragnet.reporting.v1.ListGroupsResponse
+	(*Group)(nil),                   // 24: dragnet.reporting.v1.Group
+	(*ListChangesRequest)(nil),      // 25: dragnet.reporting.v1.ListChangesRequest
+	(*ListChangesResponse)(nil),     // 26: dragnet.reporting.v1.ListChangesResponse
+	(*Change)(nil),                  // 27: dragnet.reporting.v1.Change
+	(*timestamppb.Timestamp)(nil),   // 28: google.protobuf.Timestamp
 }
 var file_wire_reporting_v1_reporting_proto_depIdxs = []int32{
 	0,  // 0: dragnet.reporting.v1.JoinCommunityResponse.state:type_name -> dragnet.reporting.v1.JoinState
-	6,  // 1: dragnet.reporting.v1.SubmitReportsResponse.outcomes:type_name -> dragnet.reporting.v1.Outcome
+	8,  // 1: dragnet.reporting.v1.SubmitReportsResponse.outcomes:type_name -> dragnet.reporting.v1.Outcome
 	1,  // 2: dragnet.reporting.v1.Outcome.status:type_name -> dragnet.reporting.v1.Status
-	15, // 3: dragnet.reporting.v1.ListSaltsResponse.epochs:type_name -> dragnet.reporting.v1.Epoch
-	26, // 4: dragnet.reporting.v1.Selection.since:type_name -> google.protobuf.Timestamp
-	26, // 5: dragnet.reporting.v1.Selection.before:type_name -> google.protobuf.Timestamp
-	16, // 6: dragnet.reporting.v1.ListEntriesRequest.selection:type_name -> dragnet.reporting.v1.Selection
-	19, // 7: dragnet.reporting.v1.ListEntriesResponse.entries:type_name -> dragnet.reporting.v1.Entry
-	26, // 8: dragnet.reporting.v1.Entry.first:type_name -> google.protobuf.Timestamp
-	26, // 9: dragnet.reporting.v1.Entry.last:type_name -> google.protobuf.Timestamp
-	26, // 10: dragnet.reporting.v1.Entry.listed:type_name -> google.protobuf.Timestamp
-	26, // 11: dragnet.reporting.v1.Entry.until:type_name -> google.protobuf.Timestamp
-	16, // 12: dragnet.reporting.v1.ListGroupsRequest.selection:type_name -> dragnet.reporting.v1.Selection
-	22, // 13: dragnet.reporting.v1.ListGroupsResponse.groups:type_name -> dragnet.reporting.v1.Group
-	26, // 14: dragnet.reporting.v1.Group.first:type_name -> google.protobuf.Timestamp
-	26, // 15: dragnet.reporting.v1.Group.last:type_name -> google.protobuf.Timestamp
-	26, // 16: dragnet.reporting.v1.Group.updated:type_name -> google.protobuf.Timestamp
-	25, // 17: dragnet.reporting.v1.ListChangesResponse.changes:type_name -> dragnet.reporting.v1.Change
-	26, // 18: dragnet.reporting.v1.Change.time:type_name -> google.protobuf.Timestamp
-	19, // 19: dragnet.reporting.v1.Change.entry:type_name -> dragnet.reporting.v1.Entry
-	4,  // 20: dragnet.reporting.v1.ClearinghouseService.SubmitReports:input_type -> dragnet.reporting.v1.SubmitReportsRequest
-	7,  // 21: dragnet.reporting.v1.ClearinghouseService.WithdrawReport:input_type -> dragnet.reporting.v1.WithdrawReportRequest
-	9,  // 22: dragnet.reporting.v1.ClearinghouseService.SubmitObjection:input_type -> dragnet.reporting.v1.SubmitObjectionRequest
-	11, // 23: dragnet.reporting.v1.ClearinghouseService.GetRoster:input_type -> dragnet.reporting.v1.GetRosterRequest
-	13, // 24: dragnet.reporting.v1.ClearinghouseService.ListSalts:input_type -> dragnet.reporting.v1.ListSaltsRequest
-	17, // 25: dragnet.reporting.v1.ClearinghouseService.ListEntries:input_type -> dragnet.reporting.v1.ListEntriesRequest
-	20, // 26: dragnet.reporting.v1.ClearinghouseService.ListGroups:input_type -> dragnet.reporting.v1.ListGroupsRequest
-	23, // 27: dragnet.reporting.v1.ClearinghouseService.ListChanges:input_type -> dragnet.reporting.v1.ListChangesRequest
-	2,  // 28: dragnet.reporting.v1.ClearinghouseService.JoinCommunity:input_type -> dragnet.reporting.v1.JoinCommunityRequest
-	5,  // 29: dragnet.reporting.v1.ClearinghouseService.SubmitReports:output_type -> dragnet.reporting.v1.SubmitReportsResponse
-	8,  // 30: dragnet.reporting.v1.ClearinghouseService.WithdrawReport:output_type -> dragnet.reporting.v1.WithdrawReportResponse
-	10, // 31: dragnet.reporting.v1.ClearinghouseService.SubmitObjection:output_type -> dragnet.reporting.v1.SubmitObjectionResponse
-	12, // 32: dragnet.reporting.v1.ClearinghouseService.GetRoster:output_type -> dragnet.reporting.v1.GetRosterResponse
-	14, // 33: dragnet.reporting.v1.ClearinghouseService.ListSalts:output_type -> dragnet.reporting.v1.ListSaltsResponse
-	18, // 34: dragnet.reporting.v1.ClearinghouseService.ListEntries:output_type -> dragnet.reporting.v1.ListEntriesResponse
-	21, // 35: dragnet.reporting.v1.ClearinghouseService.ListGroups:output_type -> dragnet.reporting.v1.ListGroupsResponse
-	24, // 36: dragnet.reporting.v1.ClearinghouseService.ListChanges:output_type -> dragnet.reporting.v1.ListChangesResponse
-	3,  // 37: dragnet.reporting.v1.ClearinghouseService.JoinCommunity:output_type -> dragnet.reporting.v1.JoinCommunityResponse
-	29, // [29:38] is the sub-list for method output_type
-	20, // [20:29] is the sub-list for method input_type
+	17, // 3: dragnet.reporting.v1.ListSaltsResponse.epochs:type_name -> dragnet.reporting.v1.Epoch
+	28, // 4: dragnet.reporting.v1.Selection.since:type_name -> google.protobuf.Timestamp
+	28, // 5: dragnet.reporting.v1.Selection.before:type_name -> google.protobuf.Timestamp
+	18, // 6: dragnet.reporting.v1.ListEntriesRequest.selection:type_name -> dragnet.reporting.v1.Selection
+	21, // 7: dragnet.reporting.v1.ListEntriesResponse.entries:type_name -> dragnet.reporting.v1.Entry
+	28, // 8: dragnet.reporting.v1.Entry.first:type_name -> google.protobuf.Timestamp
+	28, // 9: dragnet.reporting.v1.Entry.last:type_name -> google.protobuf.Timestamp
+	28, // 10: dragnet.reporting.v1.Entry.listed:type_name -> google.protobuf.Timestamp
+	28, // 11: dragnet.reporting.v1.Entry.until:type_name -> google.protobuf.Timestamp
+	18, // 12: dragnet.reporting.v1.ListGroupsRequest.selection:type_name -> dragnet.reporting.v1.Selection
+	24, // 13: dragnet.reporting.v1.ListGroupsResponse.groups:type_name -> dragnet.reporting.v1.Group
+	28, // 14: dragnet.reporting.v1.Group.first:type_name -> google.protobuf.Timestamp
+	28, // 15: dragnet.reporting.v1.Group.last:type_name -> google.protobuf.Timestamp
+	28, // 16: dragnet.reporting.v1.Group.updated:type_name -> google.protobuf.Timestamp
+	27, // 17: dragnet.reporting.v1.ListChangesResponse.changes:type_name -> dragnet.reporting.v1.Change
+	28, // 18: dragnet.reporting.v1.Change.time:type_name -> google.protobuf.Timestamp
+	21, // 19: dragnet.reporting.v1.Change.entry:type_name -> dragnet.reporting.v1.Entry
+	6,  // 20: dragnet.reporting.v1.ClearinghouseService.SubmitReports:input_type -> dragnet.reporting.v1.SubmitReportsRequest
+	9,  // 21: dragnet.reporting.v1.ClearinghouseService.WithdrawReport:input_type -> dragnet.reporting.v1.WithdrawReportRequest
+	11, // 22: dragnet.reporting.v1.ClearinghouseService.SubmitObjection:input_type -> dragnet.reporting.v1.SubmitObjectionRequest
+	13, // 23: dragnet.reporting.v1.ClearinghouseService.GetRoster:input_type -> dragnet.reporting.v1.GetRosterRequest
+	15, // 24: dragnet.reporting.v1.ClearinghouseService.ListSalts:input_type -> dragnet.reporting.v1.ListSaltsRequest
+	19, // 25: dragnet.reporting.v1.ClearinghouseService.ListEntries:input_type -> dragnet.reporting.v1.ListEntriesRequest
+	22, // 26: dragnet.reporting.v1.ClearinghouseService.ListGroups:input_type -> dragnet.reporting.v1.ListGroupsRequest
+	25, // 27: dragnet.reporting.v1.ClearinghouseService.ListChanges:input_type -> dragnet.reporting.v1.ListChangesRequest
+	4,  // 28: dragnet.reporting.v1.ClearinghouseService.JoinCommunity:input_type -> dragnet.reporting.v1.JoinCommunityRequest
+	2,  // 29: dragnet.reporting.v1.ClearinghouseService.CosignHead:input_type -> dragnet.reporting.v1.CosignHeadRequest
+	7,  // 30: dragnet.reporting.v1.ClearinghouseService.SubmitReports:output_type -> dragnet.reporting.v1.SubmitReportsResponse
+	10, // 31: dragnet.reporting.v1.ClearinghouseService.WithdrawReport:output_type -> dragnet.reporting.v1.WithdrawReportResponse
+	12, // 32: dragnet.reporting.v1.ClearinghouseService.SubmitObjection:output_type -> dragnet.reporting.v1.SubmitObjectionResponse
+	14, // 33: dragnet.reporting.v1.ClearinghouseService.GetRoster:output_type -> dragnet.reporting.v1.GetRosterResponse
+	16, // 34: dragnet.reporting.v1.ClearinghouseService.ListSalts:output_type -> dragnet.reporting.v1.ListSaltsResponse
+	20, // 35: dragnet.reporting.v1.ClearinghouseService.ListEntries:output_type -> dragnet.reporting.v1.ListEntriesResponse
+	23, // 36: dragnet.reporting.v1.ClearinghouseService.ListGroups:output_type -> dragnet.reporting.v1.ListGroupsResponse
+	26, // 37: dragnet.reporting.v1.ClearinghouseService.ListChanges:output_type -> dragnet.reporting.v1.ListChangesResponse
+	5,  // 38: dragnet.reporting.v1.ClearinghouseService.JoinCommunity:output_type -> dragnet.reporting.v1.JoinCommunityResponse
+	3,  // 39: dragnet.reporting.v1.ClearinghouseService.CosignHead:output_type -> dragnet.reporting.v1.CosignHeadResponse
+	30, // [30:40] is the sub-list for method output_type
+	20, // [20:30] is the sub-list for method input_type
 	20, // [20:20] is the sub-list for extension type_name
 	20, // [20:20] is the sub-list for extension extendee
 	0,  // [0:20] is the sub-list for field type_name
@@ -1716,7 +1855,7 @@ func file_wire_reporting_v1_reporting_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_reporting_v1_reporting_proto_rawDesc), len(file_wire_reporting_v1_reporting_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   24,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -64,6 +64,9 @@ const (
 	// ClearinghouseServiceJoinCommunityProcedure is the fully-qualified name of the
 	// ClearinghouseService's JoinCommunity RPC.
 	ClearinghouseServiceJoinCommunityProcedure = "/dragnet.reporting.v1.ClearinghouseService/JoinCommunity"
+	// ClearinghouseServiceCosignHeadProcedure is the fully-qualified name of the ClearinghouseService's
+	// CosignHead RPC.
+	ClearinghouseServiceCosignHeadProcedure = "/dragnet.reporting.v1.ClearinghouseService/CosignHead"
 )
 
 // ClearinghouseServiceClient is a client for the dragnet.reporting.v1.ClearinghouseService service.
@@ -86,6 +89,9 @@ type ClearinghouseServiceClient interface {
 	// JoinCommunity asks for membership under the caller's key. It is repeated until the
 	// operator has compared fingerprints and signed a roster.
 	JoinCommunity(context.Context, *v1.JoinCommunityRequest) (*v1.JoinCommunityResponse, error)
+	// CosignHead shows the head of the caller's record of questions, and that it continues
+	// the one that was shown before (wire/treehead). It is for members.
+	CosignHead(context.Context, *v1.CosignHeadRequest) (*v1.CosignHeadResponse, error)
 }
 
 // NewClearinghouseServiceClient constructs a client for the
@@ -153,6 +159,12 @@ func NewClearinghouseServiceClient(httpClient connect.HTTPClient, baseURL string
 			connect.WithSchema(clearinghouseServiceMethods.ByName("JoinCommunity")),
 			connect.WithClientOptions(opts...),
 		),
+		cosignHead: connect.NewClient[v1.CosignHeadRequest, v1.CosignHeadResponse](
+			httpClient,
+			baseURL+ClearinghouseServiceCosignHeadProcedure,
+			connect.WithSchema(clearinghouseServiceMethods.ByName("CosignHead")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -167,6 +179,7 @@ type clearinghouseServiceClient struct {
 	listGroups      *connect.Client[v1.ListGroupsRequest, v1.ListGroupsResponse]
 	listChanges     *connect.Client[v1.ListChangesRequest, v1.ListChangesResponse]
 	joinCommunity   *connect.Client[v1.JoinCommunityRequest, v1.JoinCommunityResponse]
+	cosignHead      *connect.Client[v1.CosignHeadRequest, v1.CosignHeadResponse]
 }
 
 // SubmitReports calls dragnet.reporting.v1.ClearinghouseService.SubmitReports.
@@ -250,6 +263,15 @@ func (c *clearinghouseServiceClient) JoinCommunity(ctx context.Context, req *v1.
 	return nil, err
 }
 
+// CosignHead calls dragnet.reporting.v1.ClearinghouseService.CosignHead.
+func (c *clearinghouseServiceClient) CosignHead(ctx context.Context, req *v1.CosignHeadRequest) (*v1.CosignHeadResponse, error) {
+	response, err := c.cosignHead.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // ClearinghouseServiceHandler is an implementation of the dragnet.reporting.v1.ClearinghouseService
 // service.
 type ClearinghouseServiceHandler interface {
@@ -271,6 +293,9 @@ type ClearinghouseServiceHandler interface {
 	// JoinCommunity asks for membership under the caller's key. It is repeated until the
 	// operator has compared fingerprints and signed a roster.
 	JoinCommunity(context.Context, *v1.JoinCommunityRequest) (*v1.JoinCommunityResponse, error)
+	// CosignHead shows the head of the caller's record of questions, and that it continues
+	// the one that was shown before (wire/treehead). It is for members.
+	CosignHead(context.Context, *v1.CosignHeadRequest) (*v1.CosignHeadResponse, error)
 }
 
 // NewClearinghouseServiceHandler builds an HTTP handler from the service implementation. It returns
@@ -334,6 +359,12 @@ func NewClearinghouseServiceHandler(svc ClearinghouseServiceHandler, opts ...con
 		connect.WithSchema(clearinghouseServiceMethods.ByName("JoinCommunity")),
 		connect.WithHandlerOptions(opts...),
 	)
+	clearinghouseServiceCosignHeadHandler := connect.NewUnaryHandlerSimple(
+		ClearinghouseServiceCosignHeadProcedure,
+		svc.CosignHead,
+		connect.WithSchema(clearinghouseServiceMethods.ByName("CosignHead")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/dragnet.reporting.v1.ClearinghouseService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ClearinghouseServiceSubmitReportsProcedure:
@@ -354,6 +385,8 @@ func NewClearinghouseServiceHandler(svc ClearinghouseServiceHandler, opts ...con
 			clearinghouseServiceListChangesHandler.ServeHTTP(w, r)
 		case ClearinghouseServiceJoinCommunityProcedure:
 			clearinghouseServiceJoinCommunityHandler.ServeHTTP(w, r)
+		case ClearinghouseServiceCosignHeadProcedure:
+			clearinghouseServiceCosignHeadHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -397,4 +430,8 @@ func (UnimplementedClearinghouseServiceHandler) ListChanges(context.Context, *v1
 
 func (UnimplementedClearinghouseServiceHandler) JoinCommunity(context.Context, *v1.JoinCommunityRequest) (*v1.JoinCommunityResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.reporting.v1.ClearinghouseService.JoinCommunity is not implemented"))
+}
+
+func (UnimplementedClearinghouseServiceHandler) CosignHead(context.Context, *v1.CosignHeadRequest) (*v1.CosignHeadResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dragnet.reporting.v1.ClearinghouseService.CosignHead is not implemented"))
 }
