@@ -21,6 +21,7 @@ type Edge struct {
 	waiting  waiting
 	requests requests
 	spatial  spatial
+	listAll  bool // each source that fails has a record
 	blocks   map[key]*blockHistory
 	links    bart.Table[[]uint64] // by the prefixes bound to them
 	bound    bool                 // sources without a binding are not watched
@@ -257,7 +258,7 @@ func (e *Edge) countFailure(t flow.Time, kind FailureKind, c *Conn) ReplyOutcome
 	if !e.spatial.active && e.p.Phi > 0 && e.recent.inserted > uint64(e.p.Phi) {
 		e.spatial.beginLimit(t)
 	}
-	if e.hosts.countFailure(t, &s, k, &e.p, e.spatial.active && k.is4()); s.record != nil {
+	if e.hosts.countFailure(t, &s, k, &e.p, e.spatial.active && k.is4(), e.listAll); s.record != nil {
 		s.record.lastSite = site
 		if kind == Silent {
 			e.hosts.records.historyAt(s.slot).silent++
@@ -279,7 +280,7 @@ func (e *Edge) countPrefixes(t flow.Time, k key) (largest *record) {
 	for i := range e.prefixes {
 		n := k.prefixOf(i)
 		s := e.prefixes[i].findSource(n)
-		e.prefixes[i].countFailure(t, &s, n, &e.p, e.spatial.active && i == len(e.prefixes)-1)
+		e.prefixes[i].countFailure(t, &s, n, &e.p, e.spatial.active && i == len(e.prefixes)-1, false)
 		largest = s.record
 	}
 	return largest

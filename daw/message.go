@@ -17,6 +17,9 @@ type AgentReport struct {
 	Report  EdgeReport `json:"report"`
 	// Offenders are the worst, in order.
 	Offenders []Offender `json:"offenders"`
+	// Busiest are the sources with the most failures today, while the policy asks for
+	// them.
+	Busiest []Offender `json:"busiest,omitempty"`
 	// Persistent are sources that were at their limit for n days, with how long
 	// a block of each would last; they are repeated until the station answers.
 	Persistent []Persistent `json:"persistent"`
@@ -47,6 +50,9 @@ type AgentPolicy struct {
 	Allow []netip.Prefix `json:"allow"`
 	// Decisions are all that concern the agent. Those no longer listed end.
 	Decisions []dossier.Decision `json:"decisions"`
+	// Slow says that the daily share of failures rises over days: the agent lists its
+	// busiest sources (Tang 2006, section 2.3.9).
+	Slow bool `json:"slow,omitempty"`
 	// FailLogs are drops of firewalls at the destinations, numbered from
 	// FailLogsFrom on: the same one may be sent more than once.
 	FailLogs     []FailLog `json:"faillogs"`
@@ -60,6 +66,7 @@ const MessageVersion = 1
 // Bounds of the lists in messages.
 const (
 	MaxOffenders = 1000
+	MaxBusiest   = 20
 	MaxFailLogs  = 10_000
 	maxListed    = 100_000
 )
@@ -71,12 +78,12 @@ func (b *AgentReport) Validate() error {
 		return fmt.Errorf("agent report of version %d; this station reads %d", b.Version, MessageVersion)
 	case b.Agent == "" || len(b.Agent) > 100:
 		return fmt.Errorf("agent report without a name, or with one above 100 bytes")
-	case len(b.Offenders) > MaxOffenders || len(b.Persistent) > MaxOffenders || len(b.Receipts) > maxListed:
+	case len(b.Offenders) > MaxOffenders || len(b.Busiest) > MaxBusiest || len(b.Persistent) > MaxOffenders || len(b.Receipts) > maxListed:
 		return fmt.Errorf("report of agent %s: a list exceeds its limit", b.Agent)
 	case b.Held < 0 || b.Report.Limited < 0 || b.Report.Records < b.Report.Limited:
 		return fmt.Errorf("report of agent %s contradicts itself", b.Agent)
 	}
-	for _, o := range b.Offenders {
+	for _, o := range slices.Concat(b.Offenders, b.Busiest) {
 		if err := o.validate(); err != nil {
 			return fmt.Errorf("report of agent %s: %w", b.Agent, err)
 		}

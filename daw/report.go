@@ -151,8 +151,12 @@ func (e *Edge) Offenders(now flow.Time, n int) []Offender {
 	})
 }
 
+// ListAll gives each source a record at its first failure from now on, so that
+// Busiest knows those that stay below the limits, too; or no longer.
+func (e *Edge) ListAll(all bool) { e.listAll = all }
+
 // Busiest are the n sources with the most failures today, the candidates for
-// slow worms.
+// slow worms, among those with a record.
 func (e *Edge) Busiest(now flow.Time, n int) []Offender {
 	return e.topOffenders(now, n, func(*record) bool { return true }, byFailures)
 }

@@ -104,19 +104,19 @@ func (r *record) startLimit(now flow.Time) {
 }
 
 // countFailure counts a failure of k. It opens a record if the source's entry
-// is promoted, or if all is set.
-func (t *tier) countFailure(now flow.Time, s *source, k key, p *Parameters, all bool) {
+// is promoted, if the spatial limit is active, or if all sources are listed.
+func (t *tier) countFailure(now flow.Time, s *source, k key, p *Parameters, spatial, all bool) {
 	e := s.entry
 	e.addFailure(now, p.Beta)
 	if float64(e.f) > t.quota.lambda || float64(e.c) > t.quota.omega {
 		e.promoted = true
 	}
 	if s.record == nil {
-		if !e.promoted && !all {
+		if !e.promoted && !spatial && !all {
 			return
 		}
 		t.openRecord(s, k)
-		if all {
+		if spatial {
 			s.record.flags |= late
 		}
 	}

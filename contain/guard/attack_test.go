@@ -178,3 +178,22 @@ func TestOverwhelmedNetwork(t *testing.T) {
 		t.Error("still overwhelmed after the largest are blocked")
 	}
 }
+
+// A guard lists the sources that fail most while its station asks for them, also
+// those that stay below the limits.
+func TestBusiestAreListedOnRequest(t *testing.T) {
+	e := newEdge(t, func(c *Configuration) { c.Station, c.Standing = true, StandingConfiguration{} })
+	for _, slow := range []bool{true, false} {
+		if err := e.ApplyPolicy(monday, e.MakeReport(monday), daw.AgentPolicy{Version: daw.MessageVersion, Slow: slow}); err != nil {
+			t.Fatal(err)
+		}
+		for n := range 20 {
+			e.probe(monday+flow.Time(n)*60*second, addr(0, 1))
+			e.probe(monday+flow.Time(n)*60*second, addr(0, 2+n))
+		}
+		b := e.MakeReport(monday + 1200*second)
+		if len(b.Busiest) > 0 != slow || b.Validate() != nil || slow && (b.Busiest[0].Addr != addr(0, 1) || b.Busiest[0].Failures != 20 || len(b.Busiest) != daw.MaxBusiest) {
+			t.Errorf("asked %v: %+v, %v", slow, b.Busiest, b.Validate())
+		}
+	}
+}

@@ -44,6 +44,8 @@ type Guard struct {
 	stationed       bool    // a station judges proposals
 	drops           uint64  // number of the next drop of a firewall
 
+	slow bool // the station looks for a slow worm
+
 	holds   map[netip.Prefix]*heldSource
 	fresh   []nft.Hold              // not at the router yet
 	routed  map[netip.AddrPort]bool // services that the router lets held sources reach

@@ -14,8 +14,12 @@ import (
 
 // MakeReport returns the report for the station.
 func (g *Guard) MakeReport(now flow.Time) daw.AgentReport {
+	var busiest []daw.Offender
+	if g.slow {
+		busiest = g.edge.Busiest(now, daw.MaxBusiest)
+	}
 	return daw.AgentReport{
-		Version: daw.MessageVersion, Agent: g.c.Name, Report: g.edge.Report(now), Offenders: g.edge.Offenders(now, daw.MaxOffenders),
+		Busiest: busiest, Version: daw.MessageVersion, Agent: g.c.Name, Report: g.edge.Report(now), Offenders: g.edge.Offenders(now, daw.MaxOffenders),
 		Persistent: slices.Clone(g.persistent), Held: g.countHeld(now), Refused: g.stats.Refused, Validated: g.c.Validation.isValidated(), Packets: g.stats.Packets,
 	}
 }
@@ -32,6 +36,8 @@ func (g *Guard) ApplyPolicy(now flow.Time, answered daw.AgentReport, o daw.Agent
 	if err := g.applyAllow(); err != nil {
 		return fmt.Errorf("station policy: %w", err)
 	}
+	g.slow = o.Slow
+	g.edge.ListAll(o.Slow)
 	if o.Days > 0 {
 		g.edge.SetDays(o.Days)
 	}

@@ -61,6 +61,7 @@ type Enforcement struct {
 	receipts  []dossier.Receipt // not stored yet
 	silent    map[string]bool
 	rising    bool
+	listed    map[string]bool // guards whose busiest sources were told since then
 
 	saved     flow.Time         // when the station was; used by updateRegularly only
 	published map[string][]byte // policies by guard; used by updateDecisions only
@@ -80,7 +81,7 @@ func New(c Configuration, d Dependencies) (*Enforcement, error) {
 	}
 	e := &Enforcement{
 		c: c, deps: d, log: d.Log, metrics: newMetrics(d.Admin.Metrics()), group: run.NewGroup(), station: station.New(c.Station),
-		faillogs: map[string]*drops{}, silent: map[string]bool{}, published: map[string][]byte{},
+		faillogs: map[string]*drops{}, silent: map[string]bool{}, listed: map[string]bool{}, published: map[string][]byte{},
 	}
 	d.Admin.AddStatus(e.status)
 	for _, a := range c.Agents {
@@ -210,6 +211,7 @@ func (e *Enforcement) addReport(b daw.AgentReport, old bool) error {
 		e.metrics.invalid.Inc()
 		e.log.Warn("report is inconsistent and was ignored", "agent", b.Agent)
 	}
+	e.listBusiest(a, b.Busiest)
 	for _, p := range b.Persistent {
 		if len(ownOffenders(a, []daw.Offender{p.Offender})) > 0 && len(e.proposals) < maxProposals {
 			e.proposals = append(e.proposals, proposePersistent(b.Agent, p))
@@ -248,6 +250,7 @@ func (e *Enforcement) makePolicy(a *Agent) daw.AgentPolicy {
 	d := e.faillogs[a.Name]
 	d.removeExpired(currentTime())
 	o.FailLogs, o.FailLogsFrom = slices.Clone(d.logs), d.first
+	o.Slow = e.rising
 	if e.station.Alarm() {
 		o.Days = min(e.c.Days, e.c.AlarmDays)
 	}

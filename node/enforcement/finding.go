@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"dragnet/daw"
@@ -207,7 +208,9 @@ func (e *Enforcement) proposeOffenders(now flow.Time) []dossier.Proposal {
 	if rising && !e.rising {
 		e.deps.Notify(notify.Notice{Time: now, Kind: "trend", Text: fmt.Sprintf("a slow worm may be spreading: the daily share of failing connections rises over %d days (p = %.2g)", len(ratios), p)})
 	}
-	e.rising = rising
+	if e.rising = rising; !rising {
+		e.listed = map[string]bool{}
+	}
 	proposals := make([]dossier.Proposal, len(offenders))
 	for i, o := range offenders {
 		proposals[i] = proposeOffender(o)
@@ -220,6 +223,26 @@ func proposeOffender(o daw.Offender) dossier.Proposal {
 		Target: netip.PrefixFrom(o.Addr, o.Addr.BitLen()), Who: "station",
 		Why: fmt.Sprintf("%s is among the worst of unusually many hosts that came to their limits for the first time (%.3g failures/s, %d today)", o.Addr, o.Rate, o.Failures),
 	}
+}
+
+// listBusiest tells people, once a guard while the share of failures rises, which of
+// its sources fail most. They are no offenders: a slow worm stays below the limits,
+// and so does a host with many dead bookmarks. Call it with mu held.
+func (e *Enforcement) listBusiest(a *Agent, all []daw.Offender) {
+	all = ownOffenders(a, all)
+	if !e.rising || len(all) == 0 || e.listed[a.Name] {
+		return
+	}
+	e.listed[a.Name] = true
+	var text strings.Builder
+	fmt.Fprintf(&text, "hosts at guard %s with the most failing connections today, to be looked at while their share rises:", a.Name)
+	for i, o := range all {
+		if i > 0 {
+			text.WriteString(",")
+		}
+		fmt.Fprintf(&text, " %s (%d)", o.Addr, o.Failures)
+	}
+	e.deps.Notify(notify.Notice{Time: currentTime(), Kind: "trend", Text: text.String()})
 }
 
 // checkSilence notes guards that stopped reporting, and those that report again.
