@@ -120,16 +120,19 @@ func TestDatagramsOfEdges(t *testing.T) {
 	l := testLink(t, "127.0.0.1:0", "127.0.0.1:9")
 	l.number = 4
 	b := l.seal(monday, someReplies)
-	sent, number, all, err := l.open(b)
+	sent, number, all, err := l.open(l.self, b)
 	if err != nil || sent != monday || number != 4 || len(all) != 2 || all[0] != someReplies[0] || all[1] != someReplies[1] {
 		t.Fatalf("%v %d %+v %v", sent, number, all, err)
 	}
 	for i := range b {
 		changed := bytes.Clone(b)
 		changed[i] ^= 1
-		if _, _, _, err := l.open(changed); err == nil {
+		if _, _, _, err := l.open(l.self, changed); err == nil {
 			t.Fatalf("a datagram with octet %d changed is taken", i)
 		}
+	}
+	if _, _, _, err := l.open(l.peers[0], b); err == nil {
+		t.Error("a datagram that comes back is taken for a peer's")
 	}
 	for _, c := range []struct {
 		sent     flow.Time
@@ -155,8 +158,8 @@ func FuzzOpenDatagram(f *testing.F) {
 	f.Add(b[:len(b)-32])
 	f.Add([]byte(datagramHead))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		whole := append(bytes.Clone(body), l.mac(body)...)
-		sent, number, all, err := l.open(whole)
+		whole := append(bytes.Clone(body), l.mac(l.self, body)...)
+		sent, number, all, err := l.open(l.self, whole)
 		if err != nil {
 			return
 		}

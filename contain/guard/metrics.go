@@ -17,8 +17,8 @@ import (
 
 // metrics of a role. They are updated once a minute, with the log.
 type metrics struct {
-	packets, missed, holds, refused, fragments, shared, unshared prometheus.Counter
-	failures, limited, blocked, held, requested, spoofed         prometheus.Gauge
+	packets, missed, holds, refused, fragments, shared, unshared, rejected prometheus.Counter
+	failures, limited, blocked, held, requested, spoofed                   prometheus.Gauge
 
 	// Counts at the last update.
 	stats      Stats
@@ -42,6 +42,7 @@ func (m *metrics) register(a *admin.Server) {
 	m.fragments = make.Counter("fragments_dropped_total", "Fragments that hide the flags of a TCP segment.")
 	m.shared = make.Counter("replies_shared_total", "Replies that came by another edge.")
 	m.unshared = make.Counter("replies_not_shared_total", "Replies that may belong to another edge and were too many to pass on.")
+	m.rejected = make.Counter("edge_datagrams_rejected_total", "Datagrams to 'edges.listen' that none of the other edges can have sent just now.")
 	m.spoofed = make.Gauge("spoofed_requests_today", "Requests whose source is bound to another station.")
 	m.requested = make.Gauge("requests_today", "Requests of watched sources since midnight.")
 	m.failures = make.Gauge("failures_today", "Failures counted since midnight.")

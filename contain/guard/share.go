@@ -22,12 +22,14 @@ import (
 //
 //	"DGE1" | time (8 octets, ns) | number (8) | replies (42 each) | HMAC-SHA256 (32)
 //
-// in network byte order. A reply is its kind (1), 4 or 6 (1), source and
+// in network byte order. The HMAC covers the sender's address and port too, so that
+// a datagram cannot be returned to its sender as another's. A reply is its kind (1), 4 or 6 (1), source and
 // destination of the request (16 each, IPv4 in mapped form), their ports (2 each)
 // and the request's sequence number (4). Numbers count a sender's datagrams, so
 // that a lost one is noticed; an empty one is sent each second.
 type edgeLink struct {
 	conn  *net.UDPConn
+	self  netip.AddrPort
 	peers []netip.AddrPort
 	key   []byte
 
@@ -77,7 +79,7 @@ func openLink(c EdgesConfiguration) (*edgeLink, error) {
 		return nil, fmt.Errorf("edges.listen: %w", err)
 	}
 	return &edgeLink{
-		conn: conn, peers: c.Peers, key: key, heard: map[netip.AddrPort]*heardPeer{}, in: make(chan sharedReplies, 1024), last: make([]atomic.Int64, len(c.Peers)),
+		conn: conn, self: c.Listen, peers: c.Peers, key: key, heard: map[netip.AddrPort]*heardPeer{}, in: make(chan sharedReplies, 1024), last: make([]atomic.Int64, len(c.Peers)),
 	}, nil
 }
 
@@ -120,11 +122,14 @@ func (l *edgeLink) seal(now flow.Time, all []edgeReply) []byte {
 		b = binary.BigEndian.AppendUint16(b, c.DstPort)
 		b = binary.BigEndian.AppendUint32(b, c.Seq)
 	}
-	return append(b, l.mac(b)...)
+	return append(b, l.mac(l.self, b)...)
 }
 
-func (l *edgeLink) mac(b []byte) []byte {
+// mac authenticates a datagram and who sent it.
+func (l *edgeLink) mac(from netip.AddrPort, b []byte) []byte {
 	h := hmac.New(sha256.New, l.key)
+	h.Write([]byte(from.String()))
+	h.Write([]byte{0})
 	h.Write(b)
 	return h.Sum(nil)
 }
@@ -149,7 +154,7 @@ func (l *edgeLink) run(ctx context.Context) error {
 			l.rejected.Add(1)
 			continue
 		}
-		sent, number, all, err := l.open(b[:n])
+		sent, number, all, err := l.open(from, b[:n])
 		if age := now - sent; err != nil || age > staleAfter || age < -staleAfter {
 			l.rejected.Add(1)
 			continue
@@ -192,9 +197,9 @@ func (l *edgeLink) note(now flow.Time, peer int, sent flow.Time, number uint64) 
 var errDatagram = errors.New("not a datagram of another edge")
 
 // open checks and decodes a datagram.
-func (l *edgeLink) open(b []byte) (sent flow.Time, number uint64, all sharedReplies, err error) {
+func (l *edgeLink) open(from netip.AddrPort, b []byte) (sent flow.Time, number uint64, all sharedReplies, err error) {
 	n := len(b) - sha256.Size
-	if n < datagramFixed || string(b[:len(datagramHead)]) != datagramHead || (n-datagramFixed)%replyLength != 0 || !hmac.Equal(b[n:], l.mac(b[:n])) {
+	if n < datagramFixed || string(b[:len(datagramHead)]) != datagramHead || (n-datagramFixed)%replyLength != 0 || !hmac.Equal(b[n:], l.mac(from, b[:n])) {
 		return 0, 0, nil, errDatagram
 	}
 	sent, number = flow.Time(binary.BigEndian.Uint64(b[4:])), binary.BigEndian.Uint64(b[12:])

@@ -155,6 +155,9 @@ func (r *Role) logSummary(now flow.Time) error {
 	}
 	r.missed = seen.Dropped
 	report, s := r.guard.Edge().Report(now), r.guard.Stats()
+	if r.link != nil {
+		r.metrics.rejected.Add(float64(r.link.rejected.Swap(0)))
+	}
 	r.metrics.update(&report, s, seen.Dropped, r.guard.countHeld(now))
 	r.log.Info("daily counts", "requests", report.Requests, "failures", report.Failed(), "at_limit", report.Limited,
 		"blocked", report.Blocked, "held", r.guard.countHeld(now), "refused", s.Refused, "spoofed", report.Verdicts[daw.Spoofed], "fragments", s.Fragments, "packets", s.Packets,
