@@ -28,7 +28,8 @@ func newFlow() *cobra.Command {
 const sourceHelp = `A SOURCE is a file or directory of Zeek conn logs (TSV or JSON), Suricata's
 eve.json, Squid's access.log, nginx's with the log_format of the manual, AWS VPC
 flow logs (text or Parquet), Hubble's flows, nfdump's files or captures (pcap or
-pcapng), recognised by content; logs and captures may be gzip.`
+pcapng), recognised by content; logs and captures may be compressed with gzip or
+zstd.`
 
 // currentDay returns the epoch of the salts for a question asked today.
 func currentDay() string { return time.Now().UTC().Format(time.DateOnly) }

@@ -174,6 +174,7 @@ without revealing the pattern, opens the answers that match it, and prints the
 group of hosts with what each witness could see.
 
 ` + sourceHelp + ` It may
+be a pipe, or "-" for standard input, which is copied to a temporary file. It may
 also be a data directory; the address of a ClickHouse database, such as
 clickhouse://user@host:9000/flows, whose password is read from
 DRAGNET_CLICKHOUSE_PASSWORD; or the address of your own node, unix:///PATH or

@@ -12,8 +12,7 @@ import (
 	"os"
 	"slices"
 
-	"github.com/klauspost/compress/gzip"
-
+	"dragnet/internal/unpack"
 	"dragnet/store"
 )
 
@@ -118,6 +117,7 @@ func newID() string {
 // last bytes read, since a compressed log cannot be read backwards.
 type stream struct {
 	file       *os.File
+	format     unpack.Format
 	compressed bool
 	src        io.Reader
 	at         int64 // bytes read
@@ -134,11 +134,13 @@ func openStream(path string) (*stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	magic := make([]byte, 2)
-	if _, err := f.ReadAt(magic, 0); err != nil && err != io.EOF {
+	magic := make([]byte, unpack.MagicBytes)
+	n, err := f.ReadAt(magic, 0)
+	if err != nil && err != io.EOF {
 		return nil, errors.Join(err, f.Close())
 	}
-	s := &stream{file: f, compressed: bytes.Equal(magic, []byte{0x1f, 0x8b})}
+	format := unpack.Detect(magic[:n])
+	s := &stream{file: f, format: format, compressed: format != unpack.Plain}
 	return s, s.rewind()
 }
 
@@ -148,11 +150,7 @@ func (s *stream) rewind() error {
 	if _, err := s.file.Seek(0, io.SeekStart); err != nil || !s.compressed {
 		return err
 	}
-	z, err := gzip.NewReader(bufio.NewReaderSize(s.file, 64<<10))
-	if err != nil {
-		return fmt.Errorf("%s: %w", s.file.Name(), err)
-	}
-	s.src = z
+	s.src = unpack.NewReaderOf(bufio.NewReaderSize(s.file, 64<<10), s.format)
 	return nil
 }
 

@@ -6,8 +6,6 @@
 package ingest
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,9 +14,8 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/klauspost/compress/gzip"
-
 	"dragnet/flow"
+	"dragnet/internal/unpack"
 	"dragnet/source/packets"
 	"dragnet/source/zeek"
 	"dragnet/store/clickhouse"
@@ -35,6 +32,8 @@ type LogFiles struct {
 	Passed int
 	// damaged are files that cannot be decompressed at all.
 	damaged []string
+	// unnamed, if not nil, is the file that a pipe was copied to: it is gone when closed.
+	unnamed *os.File
 }
 
 // kind is the type of a file.
@@ -50,7 +49,7 @@ const (
 	damaged
 )
 
-const damage = "the gzip data is damaged from its start: nothing could be read"
+const damage = "the compressed data is damaged from its start: nothing could be read"
 
 // Open opens a data directory, the database at a clickhouse:// address, or the logs
 // and captures at path. In a directory it takes all files that it recognises, at
@@ -67,9 +66,20 @@ func Open(path string) (flow.Log, error) {
 }
 
 func openFiles(path string) (*LogFiles, error) {
+	if path == Stdin {
+		return openPipe(os.Stdin)
+	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
+	}
+	if info.Mode()&fs.ModeNamedPipe != 0 {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		return openPipe(f)
 	}
 	files := map[kind][]string{}
 	switch {
@@ -77,8 +87,8 @@ func openFiles(path string) (*LogFiles, error) {
 		files, err = walkDirectory(path)
 	case info.Mode().IsRegular():
 		err = classifyFile(path, files)
-	default: // recognising a pipe would consume the head of its content
-		err = fmt.Errorf("%s is neither a regular file nor a directory; copy it to a file first", path)
+	default:
+		err = fmt.Errorf("%s is neither a file, a directory nor a pipe", path)
 	}
 	if err != nil {
 		return nil, err
@@ -98,6 +108,31 @@ func openFiles(path string) (*LogFiles, error) {
 	if l.zeek == nil && l.packets == nil && len(l.lines)+len(l.records) == 0 {
 		return nil, fmt.Errorf("%s holds %s (%d other files)", path, noLogs, l.Passed)
 	}
+	return l, nil
+}
+
+// Stdin is the path of standard input.
+const Stdin = "-"
+
+// openPipe copies a pipe to a file without a name, since a log is read more than once:
+// to recognise it, and for every question.
+func openPipe(in io.Reader) (*LogFiles, error) {
+	f, err := os.CreateTemp("", "dragnet-input-*")
+	if err != nil {
+		return nil, err
+	}
+	err = os.Remove(f.Name())
+	if err == nil {
+		_, err = io.Copy(f, in)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("copy a pipe to a file in %s: %w", os.TempDir(), err), f.Close())
+	}
+	l, err := openFiles(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	l.unnamed = f
 	return l, nil
 }
 
@@ -153,15 +188,7 @@ func recogniseFile(path string) (kind, error) {
 		return other, err
 	}
 	defer f.Close()
-	r := bufio.NewReader(f)
-	var src io.Reader = r
-	if magic, _ := r.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
-		z, err := gzip.NewReader(r)
-		if err != nil {
-			return damaged, nil
-		}
-		src = z
-	}
+	src := unpack.NewReader(f)
 	prefix := make([]byte, 64<<10)
 	n, err := io.ReadFull(src, prefix)
 	var pathErr *fs.PathError
@@ -171,7 +198,7 @@ func recogniseFile(path string) (kind, error) {
 	switch prefix = prefix[:n]; {
 	case packets.Is(prefix):
 		return capture, nil
-	case recordingOf(prefix) != nil && src == r: // none of them is read through gzip
+	case recordingOf(prefix) != nil && src.Format() == unpack.Plain: // none of them is read decompressed
 		return recorded, nil
 	case formatOf(prefix) != nil:
 		return lined, nil

@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
+
+	"github.com/klauspost/compress/zstd"
 
 	"dragnet/flow"
 	"dragnet/internal/testkit"
@@ -122,14 +125,58 @@ func TestQuietHour(t *testing.T) {
 	}
 }
 
-// TestPipesAreRefused: recognising a pipe would eat the head of its content.
-func TestPipesAreRefused(t *testing.T) {
-	pipe := filepath.Join(t.TempDir(), "pipe")
-	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+// TestPipesAndCompression: one log, through each compression, from a file, a named pipe
+// and standard input, is as many flows, also when it is read twice.
+func TestPipesAndCompression(t *testing.T) {
+	dir := t.TempDir()
+	log := []byte(conns)
+	for i := range 299 {
+		log = fmt.Appendf(log, "1705976%d\t192.0.2.1\t%d\t192.0.2.2\t80\ttcp\n", 100+i, i)
+	}
+	var z bytes.Buffer
+	enc, err := zstd.NewWriter(&z)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(pipe); err == nil || !strings.Contains(err.Error(), "copy it to a file first") {
-		t.Errorf("a pipe: %v", err)
+	if _, err := enc.Write(log); err != nil {
+		t.Fatal(err)
+	}
+	if err := enc.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{"conn.log": log, "conn.log.gz": zip(t, log), "conn.log.zst": z.Bytes()} {
+		path := write(t, dir, name, content)
+		pipe := filepath.Join(dir, name+".pipe")
+		if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		written := make(chan error)
+		go func() { written <- os.WriteFile(pipe, content, 0) }()
+		in, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stdin := os.Stdin
+		os.Stdin = in
+		for _, from := range []string{path, pipe, Stdin} {
+			l, err := Open(from)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				if n, cov := count(t, l); n != 301 || cov.Skipped != 0 {
+					t.Errorf("%s from %s: %d flows, %d skipped", name, from, n, cov.Skipped)
+				}
+			}
+		}
+		os.Stdin = stdin
+		if err := errors.Join(<-written, in.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+	left, err := filepath.Glob(filepath.Join(os.TempDir(), "dragnet-input-*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("copies of pipes were left behind: %v %v", left, err)
 	}
 }
 

@@ -1,5 +1,5 @@
 // Package capture reads capture files: pcap with microseconds or nanoseconds
-// in either byte order, and pcapng, plain or compressed with gzip.
+// in either byte order, and pcapng, plain or compressed with gzip or zstd.
 //
 // Files are untrusted. A reader never trusts a length: it keeps what it read so
 // far, reports at which packet a file is damaged, and holds one packet in
@@ -8,8 +8,6 @@ package capture
 
 import (
 	"bufio"
-	"bytes"
-	"compress/gzip"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -17,6 +15,7 @@ import (
 	"os"
 
 	"dragnet/flow"
+	"dragnet/internal/unpack"
 	"dragnet/packet"
 )
 
@@ -86,7 +85,7 @@ func (e *DamageError) Error() string {
 }
 
 // Is reports whether prefix, the first bytes of a file, look like a capture
-// file. For a gzip file pass the decompressed bytes. Four bytes suffice.
+// file. For a compressed file pass the decompressed bytes. Four bytes suffice.
 func Is(prefix []byte) bool {
 	if len(prefix) < 4 {
 		return false
@@ -97,17 +96,11 @@ func Is(prefix []byte) bool {
 	return binary.BigEndian.Uint32(prefix) == blockSection
 }
 
-var gzipMagic = []byte{0x1f, 0x8b}
-
-// NewReader reads the file header from r, which may be gzip-compressed.
+// NewReader reads the file header from r, which may be compressed with gzip or zstd.
 func NewReader(r io.Reader) (*Reader, error) {
 	b := bufio.NewReaderSize(r, 1<<18)
-	if head, _ := b.Peek(2); bytes.Equal(head, gzipMagic) {
-		z, err := gzip.NewReader(b)
-		if err != nil {
-			return nil, fmt.Errorf("broken gzip header: %w", err)
-		}
-		b = bufio.NewReaderSize(z, 1<<18)
+	if u := unpack.NewReader(b); u.Format() != unpack.Plain {
+		b = bufio.NewReaderSize(u, 1<<18)
 	}
 	head, err := b.Peek(4)
 	if err != nil {

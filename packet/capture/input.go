@@ -2,9 +2,10 @@ package capture
 
 import (
 	"bufio"
-	"compress/gzip"
 	"errors"
 	"io"
+
+	"dragnet/internal/unpack"
 )
 
 // pieceReader returns consecutive pieces of a file, without copying if they fit
@@ -60,8 +61,8 @@ func cutError(err error, got int) error {
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF) && got > 0:
 		return errCut
-	case errors.Is(err, gzip.ErrChecksum), errors.Is(err, gzip.ErrHeader):
-		return errors.New("the gzip data is damaged")
+	case unpack.IsDamage(err):
+		return errors.New("the compressed data is damaged")
 	}
 	return err
 }

@@ -10,6 +10,7 @@ import (
 
 	"dragnet/flow"
 	"dragnet/internal/testkit"
+	"dragnet/internal/unpack"
 	"dragnet/packet"
 )
 
@@ -139,7 +140,7 @@ func FuzzCapture(f *testing.F) {
 				t.Fatalf("record %d: %+v", i, rec)
 			}
 		}
-		if int(cut) >= len(file) || bytes.HasPrefix(file, gzipMagic) {
+		if int(cut) >= len(file) || unpack.Detect(file) != unpack.Plain {
 			return
 		}
 		r, err = NewReader(bytes.NewReader(file[:cut]))

@@ -102,7 +102,7 @@ func (l *Recording) addDirectory(dir string) error {
 		return err
 	}
 	if len(l.files) == before {
-		return fmt.Errorf("%s holds no capture file (pcap or pcapng, plain or gzip)", dir)
+		return fmt.Errorf("%s holds no capture file (pcap or pcapng, plain or compressed)", dir)
 	}
 	slices.Sort(l.files[before:])
 	return nil

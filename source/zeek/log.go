@@ -2,7 +2,6 @@ package zeek
 
 import (
 	"bufio"
-	"bytes"
 	"fmt"
 	"io"
 	"io/fs"
@@ -10,9 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/klauspost/compress/gzip"
-
 	"dragnet/flow"
+	"dragnet/internal/unpack"
 )
 
 // ConnLog is one witness's conn logs: a file, several files, or a directory.
@@ -23,8 +21,8 @@ type ConnLog struct {
 	foreign []flow.Problem
 }
 
-// Open finds the files of a log. A path is a conn log, plain or gzip, or a
-// directory, which means every file below it named *conn*.log or *conn*.log.gz,
+// Open finds the files of a log. A path is a conn log, plain or compressed, or a
+// directory, which means every file below it named *conn*.log, *conn*.log.gz or *conn*.log.zst,
 // in order of their names; symbolic links to directories below it are not
 // followed. Zeek's own summaries (conn-summary*.log) are skipped. A file named
 // here must be a conn log; one found in a directory that is not is reported by
@@ -89,13 +87,15 @@ func (l *ConnLog) addDirectory(dir string) error {
 		return nil
 	})
 	if err == nil && found == 0 {
-		err = fmt.Errorf("%s holds no conn log: no file below it is named *conn*.log or *conn*.log.gz", dir)
+		err = fmt.Errorf("%s holds no conn log: no file below it is named *conn*.log, *conn*.log.gz or *conn*.log.zst", dir)
 	}
 	return err
 }
 
 func isConnLogName(base string) bool {
-	base = strings.TrimSuffix(base, ".gz")
+	for _, suffix := range unpack.Suffixes {
+		base = strings.TrimSuffix(base, suffix)
+	}
 	return strings.HasSuffix(base, ".log") && strings.Contains(base, "conn") &&
 		!strings.HasPrefix(base, "conn-summary") && !strings.HasPrefix(base, "conn_summary")
 }
@@ -121,7 +121,7 @@ func examineFile(path string) (foreign, err error) {
 	switch {
 	case n > 0:
 		return sniffPrefix(prefix[:n]), nil
-	case err == io.EOF || isDamaged(err):
+	case err == io.EOF || unpack.IsDamage(err):
 		return nil, nil
 	}
 	return nil, fmt.Errorf("read %s: %w", path, err)
@@ -133,40 +133,21 @@ type file struct {
 	io.Closer
 }
 
-var gzipMagic = []byte{0x1f, 0x8b}
-
-// openFile opens a file, which is taken for gzip by its content, not its name.
+// openFile opens a file, which is taken for compressed by its content, not its name.
 func openFile(path string) (*file, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	magic := make([]byte, len(gzipMagic))
+	magic := make([]byte, unpack.MagicBytes)
 	n, err := f.ReadAt(magic, 0)
 	if err != nil && err != io.EOF {
 		f.Close()
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	if !bytes.Equal(magic[:n], gzipMagic) {
+	format := unpack.Detect(magic[:n])
+	if format == unpack.Plain {
 		return &file{f, f}, nil
 	}
-	return &file{&gunzip{src: bufio.NewReaderSize(f, 64<<10)}, f}, nil
-}
-
-// gunzip is a gzip.Reader that reports a broken header when read, as it reports
-// other damage. It concatenates the members of a file.
-type gunzip struct {
-	src io.Reader
-	z   *gzip.Reader
-	err error
-}
-
-func (g *gunzip) Read(p []byte) (int, error) {
-	if g.z == nil && g.err == nil {
-		g.z, g.err = gzip.NewReader(g.src)
-	}
-	if g.err != nil {
-		return 0, g.err
-	}
-	return g.z.Read(p)
+	return &file{unpack.NewReaderOf(bufio.NewReaderSize(f, 64<<10), format), f}, nil
 }

@@ -105,7 +105,7 @@ func TestOpenRefuses(t *testing.T) {
 		{"dns.log", `dns.log is not a Zeek conn log: #path is "dns": only conn logs hold connections`},
 		{"conn.log", "conn.log is not a Zeek conn log: its JSON objects have neither conn_state nor _path"},
 		{"conn.pcap", "conn.pcap is not a Zeek conn log: starts neither like Zeek's TSV"},
-		{"x", "x holds no conn log: no file below it is named *conn*.log or *conn*.log.gz"},
+		{"x", "x holds no conn log: no file below it is named *conn*.log, *conn*.log.gz or *conn*.log.zst"},
 		{"missing", "missing: no such file or directory"},
 	} {
 		_, err := Open(filepath.Join(dir, c.path))

@@ -2,17 +2,15 @@ package zeek
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"runtime"
 	"sync/atomic"
 
-	"github.com/klauspost/compress/flate"
-	"github.com/klauspost/compress/gzip"
 	"golang.org/x/sync/errgroup"
 
 	"dragnet/flow"
+	"dragnet/internal/unpack"
 )
 
 // Scan reads the whole log and calls fn with its flows in batches. It runs on
@@ -149,18 +147,11 @@ func (w *worker) finishFile(t *turn, err error) (chunk, error) {
 	if err == io.EOF {
 		return t.stream.lastChunk(), nil
 	}
-	if isDamaged(err) {
+	if unpack.IsDamage(err) {
 		w.parser.lost.addLoss(t.number, t.stream.line+1, fault{why: other, text: fmt.Sprintf("%v: nothing from this line on could be read", err)})
 		return chunk{}, nil
 	}
 	return chunk{}, fmt.Errorf("read %s: %w", w.files[t.number], err)
-}
-
-// isDamaged reports whether err means broken gzip data, not a broken disk.
-func isDamaged(err error) bool {
-	var corrupt flate.CorruptInputError
-	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, gzip.ErrHeader) ||
-		errors.Is(err, gzip.ErrChecksum) || errors.As(err, &corrupt)
 }
 
 func (w *worker) parseChunk(ctx context.Context, number int, c chunk) error {

@@ -73,7 +73,7 @@ func TestSumsEqualAwk(t *testing.T) {
 	for _, name := range []string{"missing_host", "proxy_rolling"} {
 		dir := testkit.Data(t, "zeek-logs", name)
 		cmd := exec.Command(mawk, "-F\t", program)
-		cmd.Stdin = bytes.NewReader(unpack(t, dir))
+		cmd.Stdin = bytes.NewReader(joinFiles(t, dir))
 		want, err := cmd.Output()
 		if err != nil {
 			t.Fatal(err)
@@ -104,8 +104,8 @@ func TestSumsEqualAwk(t *testing.T) {
 	}
 }
 
-// unpack joins the files of a directory, without IPv6 lines.
-func unpack(t testing.TB, dir string) []byte {
+// joinFiles joins the files of a directory, without IPv6 lines.
+func joinFiles(t testing.TB, dir string) []byte {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "*"))
 	if err != nil {

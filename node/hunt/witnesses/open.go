@@ -66,8 +66,11 @@ func Open(args []string) ([]hunt.NamedLog, error) {
 }
 
 func baseName(path string) string {
+	if path == ingest.Stdin {
+		return "stdin"
+	}
 	base := filepath.Base(filepath.Clean(path))
-	for _, suffix := range []string{".gz", ".log", ".json", ".pcapng", ".pcap", ".cap"} {
+	for _, suffix := range []string{".gz", ".zst", ".log", ".json", ".pcapng", ".pcap", ".cap"} {
 		base = strings.TrimSuffix(base, suffix)
 	}
 	base = unnamable.ReplaceAllString(base, "-")
