@@ -151,6 +151,7 @@ func TestModes(t *testing.T) {
 // TestRefusesWhatIsNotSafe: no signature is made of samples that have nothing in
 // common, nor of what clean traffic has in common.
 func TestRefusesWhatIsNotSafe(t *testing.T) {
+	testkit.Long(t)
 	rng := rand.New(rand.NewPCG(5, 5))
 	var random [][]byte
 	for range 24 {

@@ -68,6 +68,7 @@ func TestLearntSignatureFindsNewVariantsOnly(t *testing.T) {
 // TestNoAlarmOnRecordedTraffic checks the model's rate as a Poisson bound on
 // all benign captures: at 0.001 per GB and some megabytes, none is expected.
 func TestNoAlarmOnRecordedTraffic(t *testing.T) {
+	testkit.Long(t)
 	s, _ := learn(t, signature.Options{})
 	m, err := match.New([]*dossier.Signature{s}, match.Options{Kernel: match.Fastest()})
 	if err != nil {
