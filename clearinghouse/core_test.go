@@ -456,7 +456,7 @@ func TestObjection(t *testing.T) {
 		t.Errorf("a third of one network: %v", err)
 	}
 	crowded := 0
-	for n := range 20 { // each from a network of its own
+	for n := range 20 { // each from a different network
 		_, err := c.core.Object(t.Context(), netip.PrefixFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(n)}), 32), "ours", "", fmt.Sprint(n))
 		if errors.Is(err, clearinghouse.ErrCrowded) {
 			crowded++

@@ -16,7 +16,7 @@ import (
 )
 
 // Invitation lets the holder of its secret ask for membership, under one key. It
-// admits nobody: the operator compares fingerprints and signs a roster.
+// admits no member: the operator compares fingerprints and signs a roster.
 type Invitation struct {
 	Member  string
 	Class   string

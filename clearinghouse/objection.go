@@ -70,7 +70,7 @@ func CheckObjection(prefix netip.Prefix, reason, contact string) error {
 
 // Object files an objection that comes from a network and names it. One prefix has at
 // most one open objection; filing it again gives the same name. One network has a
-// tenth of those that may be open, so that whoever files many keeps no others out.
+// tenth of those that may be open, so that one that files many does not keep others out.
 func (h *Core) Object(ctx context.Context, prefix netip.Prefix, reason, contact, network string) (name string, err error) {
 	if err := CheckObjection(prefix, reason, contact); err != nil {
 		return "", err

@@ -88,7 +88,7 @@ func TestPublicationHasABound(t *testing.T) {
 	for i := range reports {
 		c.submitReport("a", c.largeReport(scan, i<<15, 1<<15))
 	}
-	c.submitReport("a", c.largeReport(fetch, 0, 1<<15)) // nobody else knows this one
+	c.submitReport("a", c.largeReport(fetch, 0, 1<<15)) // no other member reports this one
 	c.submitReport("b", c.largeReport(scan, 1<<20, 3))
 	defer debug.SetGCPercent(debug.SetGCPercent(20))
 	runtime.GC()

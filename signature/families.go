@@ -61,7 +61,7 @@ func single(s *dossier.Signature, err error) ([]*dossier.Signature, error) {
 const leastFamily = 16
 
 // splitInTwo splits samples by what the most informative region of them has; ok is
-// false if they are of one worm as far as that tells.
+// false if they are of one worm as far as that shows.
 func splitInTwo(ctx context.Context, samples [][]byte, clean Clean, o Options) (groups [2][][]byte, ok bool, err error) {
 	if len(samples) < 2*leastFamily || o.Parts > 1 || o.Published || o.Folds < 2 || len(clean.Sequences) == 0 {
 		return groups, false, nil

@@ -35,7 +35,7 @@ func (s *KnownWitness) testifiesAs() string {
 	return s.Name
 }
 
-// Unknown is the class of all witnesses behind whom nobody is known to stand. It
+// Unknown is the class of all witnesses whose organisation is not known. It
 // cannot be the name of a witness, or of an organisation in a book.
 const Unknown = "\x00unverified"
 

@@ -15,7 +15,7 @@ import (
 	"dragnet/wire/roster"
 )
 
-// BookRoster is the community's list of members, which says who stands behind a
+// BookRoster is the community's list of members, which says which organisation runs a
 // witness, more reliably than a witness does and for more of them than a book.
 type BookRoster struct {
 	// Signer is the key that signs it; without one no roster is read.
@@ -41,7 +41,7 @@ func (b *BookRoster) Keeper() (*roster.Keeper, error) {
 	return roster.NewKeeper(b.Signer, roster.File(b.File))
 }
 
-// Vouch takes over from a roster, nil if there is none, who stands behind the
+// Vouch takes over from a roster, nil if there is none, which organisation runs each of the
 // witnesses of the book and of the relays: their class and their AS. It returns the
 // witnesses of relays, those of members under their names.
 func (b *Book) Vouch(list *roster.Held, now time.Time, strangers []Contact) []Contact {
@@ -89,7 +89,7 @@ func (b *Book) Vouch(list *roster.Held, now time.Time, strangers []Contact) []Co
 }
 
 // assignClasses joins the witnesses that share an organisation, an AS or a class of
-// the roster, also through others. Of those behind whom nobody is known to stand
+// the roster, also through others. Of those whose organisation is not known
 // any number may be one's: they have the voice of strangers.
 func assignClasses(all []*Contact) {
 	of := map[string]int{} // the first witness with this trait

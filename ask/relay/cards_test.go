@@ -14,7 +14,7 @@ import (
 
 func key(group, n int) identity.ID { return identity.ID{byte(group), byte(n >> 8), byte(n)} }
 
-// TestSybilCards: whoever makes many keys fills the share of its own network; other
+// TestSybilCards: an attacker with many keys fills the share of its network only; other
 // strangers and members find room.
 func TestSybilCards(t *testing.T) { both(t, sybilCards) }
 

@@ -51,7 +51,7 @@ func who(n byte) identity.ID { return identity.ID{n} }
 
 func sender(k identity.ID) relay.Sender { return relay.Sender{Key: k, Organisation: k.String()} }
 
-// stranger calls from a network of its own.
+// stranger calls from a different network.
 func stranger(n byte) relay.Registrant {
 	return relay.Registrant{Key: who(n), Address: netip.AddrFrom4([4]byte{198, n, 100, 1})}
 }

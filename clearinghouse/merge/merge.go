@@ -73,7 +73,7 @@ type Merger struct {
 }
 
 // HostShare is a share of all hosts: of Of shares of about the same size, that of number
-// Index. Which hosts are in it nobody can tell beforehand. The zero HostShare is all.
+// Index. Which hosts are in it cannot be predicted. The zero HostShare is all.
 type HostShare struct{ Index, Of int }
 
 // tally is one host under one pattern.

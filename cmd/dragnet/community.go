@@ -36,7 +36,7 @@ func newCommunity() *cobra.Command {
 lists. One of them founds it ('create') and invites others ('invite'), each of
 which joins with the link that it is sent ('join').
 
-A link lets whoever has it ask for membership first. So nobody is admitted before
+Anybody who has a link can ask for membership with it. So no member is admitted before
 the operator has typed in a code that the new member reads out, by telephone for
 example: it differs if either of them sees another key than the other.`,
 		Args: cobra.ArbitraryArgs, RunE: cli.Group,

@@ -42,7 +42,7 @@ func newCommunityJoin() *cobra.Command {
 		Short: "Join a community by its link",
 		Long: `Join makes your key in a new FOLDER, shows it to the clearinghouse with the
 invitation, and prints a code. Read the code to the operator of the community, by
-telephone for example: it proves to both of you that nobody stands between. When
+telephone for example: it proves to both of you that there is no third party between you. When
 the operator has admitted you it writes the configuration of your node, checks
 that clearinghouse and relay are reached, and puts a test question to the members'
 witnesses, about an address that was drawn at random; it says what that disclosed.
@@ -197,7 +197,7 @@ func (j *joinCommand) testQuestion(ctx context.Context, w io.Writer, member stri
 	}
 	fmt.Fprintf(w, "clearinghouse and relay are reached; witnesses of members at the relay: %d\n", others)
 	if others == 0 {
-		_, err := fmt.Fprintln(w, "no test question was put, as nobody is there to answer; ask when others have started their nodes")
+		_, err := fmt.Fprintln(w, "no test question was asked, because no other node can answer yet; ask when others have started theirs")
 		return err
 	}
 	var metered []detective.MeteredKey

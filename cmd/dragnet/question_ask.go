@@ -52,8 +52,8 @@ questions and their outcome are recorded; 'dragnet question status' shows them a
 any time, also from another terminal.
 
 A host is believed if --quorum independent witnesses name it: those who share an
-organisation, an AS or a class of the roster count once, and all of whom neither
-the book nor the roster tells that count once together. A witness of the book is also believed alone about hosts of its own
+organisation, an AS or a class of the roster count once, and all witnesses for
+which neither the book nor the roster names one count once together. A witness of the book is also believed alone about hosts of its own
 networks, unless --own-word=false. The result says for each host which of the
 two applies: quorum or own-word.
 

@@ -104,7 +104,7 @@ func (g *Guard) takeShared(now flow.Time, all []edgeReply) {
 	}
 }
 
-// deaf tells the guard that replies at another edge may have been missed until
+// deaf informs the guard that replies at another edge may have been missed until
 // now: requests that wait for them are not silent for that.
 func (g *Guard) deaf(now flow.Time) {
 	g.edge.PauseSilence(now, now+flow.Time(g.c.Limits.Match)+flow.Time(time.Second))

@@ -80,7 +80,7 @@ func TestSilenceWithAnotherEdge(t *testing.T) {
 	}
 }
 
-// Replies that nobody asked for are passed on in bounded number, and the others
+// Unsolicited replies are passed on in bounded number, and the others
 // learn that some were left out.
 func TestFloodOfRepliesIsBounded(t *testing.T) {
 	edges := pair(t)

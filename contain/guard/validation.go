@@ -19,7 +19,7 @@ import (
 // fail in a neighbour's name, so the guard holds back and blocks nothing by itself.
 type ValidationConfiguration struct {
 	// By says who validates source addresses before packets reach the guard, such
-	// as "IP source guard on the access switches" (RFC 7039); empty means nobody.
+	// as "IP source guard on the access switches" (RFC 7039); empty means that nothing does.
 	By string `yaml:"by"`
 	// Bindings are prefixes with the stations that may send from them.
 	Bindings []SourceBinding `yaml:"bindings"`
@@ -61,7 +61,7 @@ func (v *ValidationConfiguration) Validate() error {
 	return p.Join()
 }
 
-// parseStation reads an Ethernet address as a number; 0 stands for none.
+// parseStation reads an Ethernet address as a number; 0 is none.
 func parseStation(text string) (uint64, error) {
 	mac, err := net.ParseMAC(text)
 	if err != nil {

@@ -159,7 +159,7 @@ func TestHeldSourcesReachServicesThatAnswered(t *testing.T) {
 	check("blocked", false)
 }
 
-// The table of an earlier version is made anew.
+// The table of an earlier version is made again.
 func TestOldTableIsReplaced(t *testing.T) {
 	s := newStreet(t)
 	if _, err := s.router.Run(t.Context(), "nft", "add table inet dragnet; add chain inet dragnet forward { type filter hook forward priority 0; policy drop; }"); err != nil {

@@ -11,7 +11,7 @@ import (
 )
 
 // Ingress is what is dropped of what arrives on the interface toward a customer
-// network, whoever sends it: pieces of TCP segments that hide their flags, and
+// network, whatever its source: pieces of TCP segments that hide their flags, and
 // sources that come from a station other than the one they are bound to. It acts
 // before the kernel joins fragments.
 type Ingress struct {

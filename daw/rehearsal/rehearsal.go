@@ -105,7 +105,7 @@ func Run(p daw.Parameters, s daw.Scope, all []Attempt) (Report, error) {
 // hour is how often sources at their limit for days are looked for.
 const hour = flow.Time(3600 * 1e9)
 
-// play lets an edge judge one attempt, and tells it the result.
+// play lets an edge judge one attempt, and reports the result to it.
 func play(e *daw.Edge, a *Attempt, number uint32, sources map[netip.Addr]*Source) {
 	c := daw.Conn{Src: a.Src, Dst: a.Dst, SrcPort: a.SrcPort, DstPort: a.DstPort, Seq: number}
 	v := e.Request(a.At, &c)

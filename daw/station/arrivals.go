@@ -16,12 +16,12 @@ import (
 
 // arrivals count sources that become offenders for the first time.
 type arrivals struct {
-	begun flow.Time                // of the first report; 0 before it
-	hours map[int64]int            // new offenders by hour since 1970
-	known map[netip.Addr]flow.Time // offenders, with when they were last listed
-	first map[netip.Addr]flow.Time // those of the last day, with when they came
-	queue []flow.Time              // when they came, for the longest span
-	alarm time.Duration            // the shortest span that shows it; 0 without an alarm
+	started flow.Time                // of the first report; 0 before it
+	hours   map[int64]int            // new offenders by hour since 1970
+	known   map[netip.Addr]flow.Time // offenders, with when they were last listed
+	first   map[netip.Addr]flow.Time // those of the last day, with when they came
+	queue   []flow.Time              // when they came, for the longest span
+	alarm   time.Duration            // the shortest span that shows it; 0 without an alarm
 }
 
 func newArrivals() arrivals {
@@ -46,8 +46,8 @@ const (
 var spans = [...]int{5, 15, 60}
 
 func (a *arrivals) addArrivals(now flow.Time, all []daw.Offender) {
-	if a.begun == 0 && len(all) > 0 {
-		a.begun = now
+	if a.started == 0 && len(all) > 0 {
+		a.started = now
 	}
 	a.forget(now)
 	for _, o := range all {
@@ -105,7 +105,7 @@ func (a *arrivals) judgeArrivals(now flow.Time, c *Configuration) bool {
 	for len(a.queue) > 0 && now-a.queue[0] > flow.Time(spans[len(spans)-1])*flow.Time(c.Period) {
 		a.queue = a.queue[1:]
 	}
-	if a.begun == 0 || now < a.begun+flow.Time(c.Learn) {
+	if a.started == 0 || now < a.started+flow.Time(c.Learn) {
 		a.alarm = 0
 		return false
 	}
@@ -151,7 +151,7 @@ func (a *arrivals) expectedPerHour(now flow.Time, c *Configuration) float64 {
 	n, sum, squares := 0.0, 0.0, 0.0
 	for d := int64(1); d <= int64(c.Days); d++ {
 		h := this - 24*d
-		if h < int64(a.begun/hour) || n > 0 && h < int64((a.begun+flow.Time(c.Learn))/hour) {
+		if h < int64(a.started/hour) || n > 0 && h < int64((a.started+flow.Time(c.Learn))/hour) {
 			break
 		}
 		v := float64(max(a.hours[h-1], a.hours[h], a.hours[h+1]))
@@ -175,7 +175,7 @@ func poissonTail(n int, expected float64) float64 {
 // savedStation is what a station knows of offenders, on disk.
 type savedStation struct {
 	Version int                      `json:"version"`
-	Begun   flow.Time                `json:"begun"`
+	Started flow.Time                `json:"started"`
 	Hours   map[int64]int            `json:"hours"`
 	Known   map[netip.Addr]flow.Time `json:"known"`
 	First   map[netip.Addr]flow.Time `json:"first"`
@@ -196,7 +196,7 @@ func (s *Station) Save() ([]byte, error) {
 	for d, p := range s.days {
 		days[d] = [2]float64{p.failures, p.requests}
 	}
-	return json.Marshal(savedStation{savedVersion, s.begun, s.hours, s.known, s.first, days, agents})
+	return json.Marshal(savedStation{savedVersion, s.started, s.hours, s.known, s.first, days, agents})
 }
 
 // Load takes over what an earlier station saved. On an error the station is
@@ -206,11 +206,11 @@ func (s *Station) Load(b []byte) error {
 	if err := json.Unmarshal(b, &v); err != nil {
 		return fmt.Errorf("saved station: %w", err)
 	}
-	if v.Version != savedVersion || len(v.Known) > maxKnown || len(v.First) > maxKnown || v.Begun < 0 {
+	if v.Version != savedVersion || len(v.Known) > maxKnown || len(v.First) > maxKnown || v.Started < 0 {
 		return fmt.Errorf("saved station: of version %d, or out of bounds", v.Version)
 	}
 	a := newArrivals()
-	a.begun = v.Begun
+	a.started = v.Started
 	for h, n := range v.Hours {
 		a.hours[h] = max(0, n)
 	}

@@ -4,7 +4,7 @@
 // to block. It never decides.
 //
 // The text alarms on a steady increase of the offenders. Their number rises every
-// day from midnight on, when limits begin anew, and falls never before the next;
+// day from midnight on, when limits start again, and falls never before the next;
 // so what is counted is sources that were never offenders before, compared with
 // the same hour of earlier days.
 //
@@ -185,7 +185,7 @@ func (s *Station) Alarm() bool { return s.alarm != 0 }
 
 // Learning reports until when offenders are only learnt; 0 if they no longer are.
 func (s *Station) Learning(now flow.Time) (until flow.Time) {
-	if until = s.begun + flow.Time(s.c.Learn); s.begun == 0 || now >= until {
+	if until = s.started + flow.Time(s.c.Learn); s.started == 0 || now >= until {
 		return 0
 	}
 	return until

@@ -32,7 +32,7 @@ var magics = [...]string{Gzip: "\x1f\x8b", Zstd: "\x28\xb5\x2f\xfd"}
 // MagicBytes is how many first bytes of a file suffice to tell its format.
 const MagicBytes = 4
 
-// Detect tells the format of a file from its first bytes.
+// Detect detects the format of a file by its first bytes.
 func Detect(first []byte) Format {
 	for f := Gzip; f <= Zstd; f++ {
 		if bytes.HasPrefix(first, []byte(magics[f])) {
@@ -96,7 +96,7 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// NewReader reads src, whose format it tells from its content.
+// NewReader reads src, whose format it detects by its content.
 func NewReader(src io.Reader) *Reader {
 	b, ok := src.(*bufio.Reader)
 	if !ok || b.Size() < MagicBytes {

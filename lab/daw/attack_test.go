@@ -20,7 +20,7 @@ import (
 	"dragnet/packet/live"
 )
 
-// attacker sends frames of its own making on the wire of customer 1.
+// attacker sends forged frames on the wire of customer 1.
 type attacker struct {
 	l      *isp
 	sender *netlab.FrameSender
@@ -74,7 +74,7 @@ type ends struct {
 	srcPort, dstPort uint16
 }
 
-// send sends a TCP segment from a station, in whoever's name.
+// send sends a TCP segment from a station, under any address.
 func (a *attacker) send(station net.HardwareAddr, e ends, tcp layers.TCP) {
 	a.l.t.Helper()
 	ip := &layers.IPv4{Version: 4, TTL: 64, Id: 1, Protocol: layers.IPProtocolTCP, SrcIP: net.ParseIP(e.src).To4(), DstIP: net.ParseIP(e.dst).To4()}
@@ -129,7 +129,7 @@ func target(n int) string { return fmt.Sprintf("198.18.%d.%d", n>>8+1, n&0xff) }
 
 const pace = 4 * time.Millisecond
 
-// A host that sends its SYNs in two fragments reaches nobody.
+// A host that sends its SYNs in two fragments reaches no target.
 func TestFragmentedScans(t *testing.T) {
 	testkit.Long(t)
 	t.Parallel()

@@ -225,7 +225,7 @@ func proposeOffender(o daw.Offender) dossier.Proposal {
 	}
 }
 
-// listBusiest tells people, once a guard while the share of failures rises, which of
+// listBusiest notifies people, once a guard while the share of failures rises, which of
 // its sources fail most. They are no offenders: a slow worm stays below the limits,
 // and so does a host with many dead bookmarks. Call it with mu held.
 func (e *Enforcement) listBusiest(a *Agent, all []daw.Offender) {

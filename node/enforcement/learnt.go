@@ -14,7 +14,7 @@ import (
 const saveEvery = flow.Time(10 * time.Minute)
 
 // loadStation has the station go on with what an earlier run learnt. Without it, it
-// learns anew, which takes a day without alarms; the log says so.
+// learns again, which takes a day without alarms; the log says so.
 func (e *Enforcement) loadStation() {
 	e.started, e.saved = true, currentTime()
 	if e.deps.Station == "" {
@@ -30,7 +30,7 @@ func (e *Enforcement) loadStation() {
 		err = e.station.Load(b)
 	}
 	if err != nil {
-		e.log.Warn("what the station had learnt of offenders cannot be used; it learns anew, without alarms meanwhile", "err", err, "learn", e.c.Station.Learn)
+		e.log.Warn("what the station had learnt of offenders cannot be used; it learns again, without alarms meanwhile", "err", err, "learn", e.c.Station.Learn)
 	}
 }
 

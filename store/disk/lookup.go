@@ -239,7 +239,7 @@ func (l *lookupQuery) matchPorts(v *visitor) error {
 	return nil
 }
 
-// hostFilter tells quickly that a host is not among some, by the low 32 bits of its
+// hostFilter shows quickly that a host is not among some, by the low 32 bits of its
 // address: a bit for each of their hashes.
 type hostFilter [1 << 15]uint64
 

@@ -146,7 +146,7 @@ func Load(path string) (*Key, error) {
 }
 
 // ErrLost says that a private key is gone.
-var ErrLost = errors.New("this private key was lost: restore it from a backup; a new one would be another identity, which nobody knows")
+var ErrLost = errors.New("this private key was lost: restore it from a backup; a new one would be another identity, unknown to all others")
 
 // publicPath is the file beside a private key that remembers its public half.
 func publicPath(path string) string { return path + ".pub" }
@@ -157,7 +157,7 @@ func LoadOrCreate(path string) (*Key, error) {
 	k, err := Load(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if public, lost := os.ReadFile(publicPath(path)); lost == nil {
-			return nil, fmt.Errorf("%s: %w (it was %s; remove %s to begin anew)", path, ErrLost, strings.TrimSpace(string(public)), publicPath(path))
+			return nil, fmt.Errorf("%s: %w (it was %s; remove %s to start with a new identity)", path, ErrLost, strings.TrimSpace(string(public)), publicPath(path))
 		}
 		if k, err = Create(path); errors.Is(err, fs.ErrExist) {
 			k, err = Load(path) // another program was faster

@@ -98,7 +98,7 @@ func IsName(s string) bool {
 }
 
 // Code is what both sides compare: of all that the link says but its secret, and of
-// the key that asks. It has 100 bits: nobody finds keys that lead to the same one.
+// the key that asks. It has 100 bits: finding keys that lead to the same one is infeasible.
 func Code(l *Link, key identity.Public) string {
 	h := sha256.New()
 	for _, part := range [][]byte{[]byte("dragnet invitation code 1"), []byte(l.URL), []byte(l.Community), []byte(l.Member), l.Server.Bytes(), l.Signer.Bytes(), key.Bytes()} {

@@ -96,8 +96,8 @@ func truncateToSecond(t time.Time) time.Time {
 func AppendMember(text string, m *Member) (string, error) {
 	var b strings.Builder
 	text = strings.TrimRight(text, " \n")
-	if begun, empty := strings.CutSuffix(text, "members: []"); empty {
-		text = begun + "members:"
+	if head, empty := strings.CutSuffix(text, "members: []"); empty {
+		text = head + "members:"
 	}
 	fmt.Fprintf(&b, "%s\n  - name: %s\n    class: %s\n    roles: [%s]\n", text, m.Name, m.Class, strings.ReplaceAll(m.Roles.String(), ",", ", "))
 	if len(m.AS) > 0 {

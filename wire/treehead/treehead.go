@@ -53,7 +53,7 @@ func (v verifier) Name() string                { return v.key.String() }
 func (v verifier) KeyHash() uint32             { return keyHash(v.key) }
 func (v verifier) Verify(msg, sig []byte) bool { return v.key.Verify(purpose, msg, sig) }
 
-// keyHash tells keys of one name apart; 0xd1 is no algorithm of package note.
+// keyHash distinguishes keys of one name; 0xd1 is no algorithm of package note.
 func keyHash(p identity.Public) uint32 {
 	sum := sha256.Sum256(append([]byte(p.String()+"\n\xd1"), p.Bytes()...))
 	return binary.BigEndian.Uint32(sum[:])

@@ -45,7 +45,7 @@ func addToTree(tx *state.Tx, n int64, text []byte) error {
 	return nil
 }
 
-// fillTree makes the tree of a record that was begun before there was one.
+// fillTree makes the tree of a record that an older version started without one.
 func (d *Trail) fillTree(ctx context.Context) error {
 	var hashes, entries int64
 	err := d.db.View(ctx, func(tx *state.Tx) error {

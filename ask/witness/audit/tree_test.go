@@ -76,7 +76,7 @@ func rewriting(t *testing.T, address string) {
 	}
 }
 
-// TestTreeOfAnOlderRecord: one that was begun without a tree gets it.
+// TestTreeOfAnOlderRecord: a record that was started without a tree gets one.
 func TestTreeOfAnOlderRecord(t *testing.T) {
 	d, db := open(t)
 	ask(t, d, 0, 5)
