@@ -77,7 +77,6 @@ func IsDamage(err error) bool {
 type Reader struct {
 	format Format
 	src    *source
-	open   func(io.Reader) (io.Reader, error)
 	in     io.Reader
 	err    error
 }
