@@ -121,20 +121,18 @@ type suspecting interface {
 
 // addSuspects adds only the flows of sources that fail often enough to be
 // reported.
-func addSuspects(ctx context.Context, c failures.Configuration, store suspecting, add func([]flow.Flow) error) error {
+func addSuspects(ctx context.Context, c failures.Configuration, store suspecting, add func([]flow.Flow) error) (flow.Coverage, error) {
 	span, least := c.Slice()
 	sources, err := store.FailingSources(ctx, flow.AllTime, span, least, least)
 	if err != nil {
-		return err
+		return flow.Coverage{}, err
 	}
-	_, err = store.ScanFrom(ctx, sources, flow.AllTime, failures.Columns, add)
-	return err
+	return store.ScanFrom(ctx, sources, flow.AllTime, failures.Columns, add)
 }
 
 // examined is what a detector was given.
 type examined struct {
-	flows       int
-	first, last flow.Time
+	flow.Coverage
 	// suspects is set where the database left out the sources that fail too seldom to
 	// be judged.
 	suspects bool
@@ -142,27 +140,20 @@ type examined struct {
 	forgotten uint64
 }
 
-func (e *examined) add(flows []flow.Flow) {
-	for i := range flows {
-		f := &flows[i]
-		if e.flows == 0 || f.Start < e.first {
-			e.first = f.Start
-		}
-		if e.flows == 0 || f.Start > e.last {
-			e.last = f.Start
-		}
-		e.flows++
-	}
-}
-
 // String says what was examined, for a statement about what was found.
 func (e *examined) String() string {
-	text := cli.Plural(e.flows, "flow")
+	text := cli.Plural(int(e.Flows), "flow")
 	if e.suspects {
 		text += " of the sources that failed most"
 	}
-	if e.flows > 0 {
-		text += fmt.Sprintf(", which began from %s to %s", formatSecond(e.first), formatSecond(e.last))
+	if e.Flows > 0 {
+		text += fmt.Sprintf(", which began from %s to %s", formatSecond(e.From), formatSecond(e.To))
+	}
+	if e.Sampling > 1 {
+		text += fmt.Sprintf(", sampled 1 in %d", e.Sampling)
+	}
+	if e.Skipped > 0 {
+		text += fmt.Sprintf(", and skipped %s", cli.Plural(int(e.Skipped), "record"))
 	}
 	return text
 }
@@ -179,19 +170,20 @@ func detectFailures(ctx context.Context, c failures.Configuration, sources []str
 		add := flow.SerializeCalls(func(flows []flow.Flow) error {
 			progress.Add(int64(len(flows)))
 			d.Add(flows)
-			seen.add(flows)
 			return nil
 		})
+		var read flow.Coverage
 		// Of several logs, each may have too few of a source's failures.
 		if store, ok := log.(suspecting); ok && len(sources) == 1 {
 			seen.suspects = true
-			err = addSuspects(ctx, c, store, add)
+			read, err = addSuspects(ctx, c, store, add)
 		} else {
-			_, err = log.Scan(ctx, flow.AllTime, failures.Columns, add)
+			read, err = log.Scan(ctx, flow.AllTime, failures.Columns, add)
 		}
 		if err != nil {
 			return nil, nil, err
 		}
+		seen.Merge(read)
 	}
 	seen.forgotten = d.Forgotten
 	return d.Findings(), seen, nil
