@@ -63,6 +63,21 @@ func TestALogTruncatedInTheMiddle(t *testing.T) {
 	within(t, "all lines", func() bool { return len(numbers(t, dir)) >= len(want) })
 	stop(t, s)
 	if got := numbers(t, dir); !slices.Equal(got, want) {
-		t.Errorf("%d flows are stored, %d whole lines were logged", len(got), len(want))
+		t.Errorf("%d flows are stored, %d whole lines were logged; stored and not logged, or twice: %v; logged and not stored: %v",
+			len(got), len(want), without(got, want), without(want, got))
 	}
+}
+
+// without returns what a has more often than b.
+func without(a, b []int) (left []int) {
+	count := map[int]int{}
+	for _, n := range b {
+		count[n]++
+	}
+	for _, n := range a {
+		if count[n]--; count[n] < 0 {
+			left = append(left, n)
+		}
+	}
+	return left
 }

@@ -114,15 +114,16 @@ func newID() string {
 }
 
 // stream is an open log, decompressed, with access to any position. It keeps the
-// last bytes read, since a compressed log cannot be read backwards.
+// first and the last bytes read, which identify the log: a compressed log cannot be
+// read backwards, and any log may be truncated, and written again, while it is read.
 type stream struct {
 	file       *os.File
 	format     unpack.Format
 	compressed bool
 	src        io.Reader
-	at         int64 // bytes read
-	window     []byte
-	first      []byte // as read by readPrefix
+	at         int64  // bytes read
+	window     []byte // the last bytes before at
+	first      []byte // the first bytes, as far as at or identityBytes
 }
 
 // windowBytes covers what a reader may read ahead (a line of 1 MiB and a chunk)
@@ -146,7 +147,7 @@ func openStream(path string) (*stream, error) {
 
 // rewind goes back to the beginning.
 func (s *stream) rewind() error {
-	s.at, s.window, s.src = 0, s.window[:0], s.file
+	s.at, s.window, s.first, s.src = 0, s.window[:0], nil, s.file
 	if _, err := s.file.Seek(0, io.SeekStart); err != nil || !s.compressed {
 		return err
 	}
@@ -154,21 +155,35 @@ func (s *stream) rewind() error {
 	return nil
 }
 
-// Read implements io.Reader.
+// Read implements io.Reader. A log that was truncated and written again, in the place
+// where it was read, ends there: what came before is in its copy, and the log is another.
 func (s *stream) Read(p []byte) (int, error) {
 	n, err := s.src.Read(p)
-	s.at += int64(n)
-	if s.compressed {
-		if len(s.window)+n > 2*windowBytes {
-			s.window = s.window[:copy(s.window, s.window[max(0, len(s.window)-windowBytes):])]
-		}
-		s.window = append(s.window, p[:n]...)
+	if n > 0 && !s.compressed && !s.isUnchanged() {
+		return 0, io.EOF
 	}
+	s.at += int64(n)
+	if len(s.window)+n > 2*windowBytes {
+		s.window = s.window[:copy(s.window, s.window[max(0, len(s.window)-windowBytes):])]
+	}
+	s.window = append(s.window, p[:n]...)
+	s.first = append(s.first, p[:min(n, identityBytes-len(s.first))]...)
 	return n, err
 }
 
-// seek moves to offset; ok is false if the log is shorter.
-func (s *stream) seek(offset int64) (ok bool, err error) {
+// isUnchanged reports whether the last bytes read are still where they were.
+func (s *stream) isUnchanged() bool {
+	var now [256]byte
+	n := min(len(s.window), len(now))
+	if _, err := s.file.ReadAt(now[:n], s.at-int64(n)); err != nil {
+		return false
+	}
+	return bytes.Equal(now[:n], s.window[len(s.window)-n:])
+}
+
+// seek moves to offset in a log that begins with prefix, which is as long as the log,
+// or identityBytes; ok is false if the log is shorter.
+func (s *stream) seek(offset int64, prefix []byte) (ok bool, err error) {
 	if s.compressed {
 		if err := s.rewind(); err != nil {
 			return false, err
@@ -179,27 +194,25 @@ func (s *stream) seek(offset int64) (ok bool, err error) {
 		}
 		return true, err
 	}
-	info, err := s.file.Stat()
-	if err != nil || info.Size() < offset {
+	n := headLength(offset)
+	tail := make([]byte, n)
+	if _, err := s.file.ReadAt(tail, offset-n); err == io.EOF {
+		return false, nil
+	} else if err != nil {
 		return false, err
 	}
+	s.window, s.first = tail, bytes.Clone(prefix[:n])
 	s.at, err = s.file.Seek(offset, io.SeekStart)
 	return true, err
 }
 
-// bytesBefore returns the last bytes before offset, which must have been read.
+// bytesBefore returns the last bytes before offset, as they were read.
 func (s *stream) bytesBefore(offset int64) ([]byte, error) {
-	n := min(offset, identityBytes)
-	if s.compressed {
-		end := len(s.window) - int(s.at-offset)
-		if end < int(n) {
-			return nil, fmt.Errorf("%s: byte %d is no longer buffered", s.file.Name(), offset)
-		}
-		return s.window[end-int(n) : end], nil
+	end, n := len(s.window)-int(s.at-offset), int(headLength(offset))
+	if end < n {
+		return nil, fmt.Errorf("%s: byte %d is no longer buffered", s.file.Name(), offset)
 	}
-	b := make([]byte, n)
-	_, err := s.file.ReadAt(b, offset-n)
-	return b, err
+	return s.window[end-n : end], nil
 }
 
 // readPrefix reads the first identityBytes and goes back to the beginning.
@@ -209,17 +222,5 @@ func (s *stream) readPrefix() ([]byte, error) {
 	if err != nil && n == 0 && err != io.EOF {
 		return nil, fmt.Errorf("read %s: %w", s.file.Name(), err)
 	}
-	s.first = b[:n]
-	return s.first, s.rewind()
-}
-
-// readHead fills b with the first bytes of the log. A compressed log must have been
-// read from its beginning, or after readPrefix, since it was opened.
-func (s *stream) readHead(b []byte) error {
-	if !s.compressed {
-		_, err := s.file.ReadAt(b, 0)
-		return err
-	}
-	copy(b, s.first)
-	return nil
+	return b[:n], s.rewind()
 }

@@ -229,7 +229,7 @@ func (m *Importer) identifyLog(s *stream, prefix []byte) (source store.ImportedL
 		if k.Whole {
 			continue
 		}
-		there, err := s.seek(k.Offset)
+		there, err := s.seek(k.Offset, prefix)
 		if err != nil {
 			return source, "", err
 		}
@@ -320,13 +320,7 @@ func (m *Importer) noteProgress(s *stream, r reader, source *store.ImportedLog) 
 		return err
 	}
 	if headLength(source.Offset) < identityBytes {
-		head := make([]byte, headLength(at.Offset))
-		if at.Offset <= identityBytes {
-			copy(head, tail) // the tail is the whole log
-		} else if err := s.readHead(head); err != nil {
-			return err
-		}
-		source.Head = hashHex(head)
+		source.Head = hashHex(s.first[:headLength(at.Offset)])
 	}
 	source.Offset, source.Line, source.Header = at.Offset, at.Line, at.Header
 	source.Tail, source.Imported = hashHex(tail), flow.FromTime(m.now())
