@@ -132,7 +132,7 @@ func questions() (all []question) {
 		"out dport=22 proto=tcp dst=64.225.56.201 and in src=167.94.138.0/24 or in src=167.94.138.145 sport=1",
 		"out dst=2a03:b0c0:2:f0::245:6001 proto=tcp",
 		"out dst=64.225.56.201 state=S0,REJ,RSTO duration<=5m bytes>=100",
-		"in src=167.94.138.0/24 sent>=50 flows>=5 ports>=2",
+		"in src=167.94.138.0/24 sent>=20 flows>=2",
 	} {
 		for _, h := range hashes {
 			styles := []detective.Style{detective.Hybrid, detective.SelfDescribing, detective.Standard}
