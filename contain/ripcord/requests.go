@@ -50,37 +50,43 @@ type silenceRequest struct {
 	pull       bool // by the protocol, otherwise by RSTs
 }
 
+// asker is a network that asked: its first request, and when it made its last.
+type asker struct {
+	first silenceRequest
+	last  time.Time
+}
+
 // requests remembers which networks asked the host to be silent. It is used by one
 // goroutine at a time.
 type requests struct {
-	config Findings
-	// first and last are the first and the last request of each network.
-	first, last map[netip.Prefix]silenceRequest
+	config   Findings
+	networks map[netip.Prefix]*asker
 	// reported is the number of networks of the last finding.
 	reported int
 }
 
 func newRequests(c Findings) *requests {
-	return &requests{config: c, first: map[netip.Prefix]silenceRequest{}, last: map[netip.Prefix]silenceRequest{}}
+	return &requests{config: c, networks: map[netip.Prefix]*asker{}}
 }
 
 // add counts a request, and returns the finding that it makes.
 func (r *requests) add(q silenceRequest) (f dossier.Finding, found bool) {
-	for network, last := range r.last {
-		if q.at.Sub(last.at) > r.config.Window {
-			delete(r.last, network)
-			delete(r.first, network)
+	for network, a := range r.networks {
+		if q.at.Sub(a.last) > r.config.Window {
+			delete(r.networks, network)
 		}
 	}
 	network := victimBlock(netip.PrefixFrom(q.peer.Addr(), q.peer.Addr().BitLen()))
-	if _, known := r.first[network]; !known {
-		if len(r.first) >= maxAskers {
+	a := r.networks[network]
+	if a == nil {
+		if len(r.networks) >= maxAskers {
 			return f, false
 		}
-		r.first[network] = q
+		a = &asker{first: q}
+		r.networks[network] = a
 	}
-	r.last[network] = q
-	n := len(r.first)
+	a.last = q.at
+	n := len(r.networks)
 	if n < r.config.Networks {
 		r.reported = 0 // the next time is another episode
 		return f, false
@@ -94,14 +100,16 @@ func (r *requests) add(q silenceRequest) (f dossier.Finding, found bool) {
 
 // describe makes a finding of the requests in the window; the host is that of the last.
 func (r *requests) describe(q silenceRequest) dossier.Finding {
-	first := slices.SortedFunc(maps.Values(r.first), func(a, b silenceRequest) int { return a.at.Compare(b.at) })
+	askers := slices.SortedFunc(maps.Values(r.networks), func(a, b *asker) int { return a.first.at.Compare(b.first.at) })
+	begin := askers[0].first.at
 	pulls := 0
 	f := dossier.Finding{
 		Detector: detectorName, Kind: askedToStop, Host: flow.Host{Addr: q.host.Addr()},
-		First: flow.FromTime(first[0].at), Last: flow.FromTime(q.at),
+		First: flow.FromTime(begin), Last: flow.FromTime(q.at),
 		Evidence: dossier.Evidence{Thresholds: map[string]float64{"networks": float64(r.config.Networks)}, Flows: []dossier.FlowEvidence{}},
 	}
-	for i, one := range first {
+	for i, a := range askers {
+		one := a.first
 		if one.pull {
 			pulls++
 		}
@@ -111,10 +119,10 @@ func (r *requests) describe(q silenceRequest) dossier.Finding {
 			})
 		}
 	}
-	f.Evidence.Counts = map[string]uint64{"networks": uint64(len(first)), "pulls": uint64(pulls), "refusals": uint64(len(first) - pulls)}
+	f.Evidence.Counts = map[string]uint64{"networks": uint64(len(askers)), "pulls": uint64(pulls), "refusals": uint64(len(askers) - pulls)}
 	f.Summary = fmt.Sprintf("%v was asked to be silent by %d networks within %v, %d of which proved that they receive what it sends and %d refused its connections by RST",
-		q.host.Addr(), len(first), q.at.Sub(first[0].at).Round(time.Second), pulls, len(first)-pulls)
-	f.Identify(fmt.Sprint(len(first)))
+		q.host.Addr(), len(askers), q.at.Sub(begin).Round(time.Second), pulls, len(askers)-pulls)
+	f.Identify(fmt.Sprint(len(askers)))
 	return f
 }
 

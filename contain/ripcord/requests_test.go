@@ -50,7 +50,7 @@ func TestRequestsMakeFindings(t *testing.T) {
 		a := netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 1})
 		r.add(silenceRequest{at: start.Add(3 * time.Hour), host: host, peer: netip.AddrPortFrom(a, 9)})
 	}
-	if len(r.first) > maxAskers || len(r.last) > maxAskers {
-		t.Errorf("%d and %d networks are remembered, want at most %d", len(r.first), len(r.last), maxAskers)
+	if len(r.networks) > maxAskers {
+		t.Errorf("%d networks are remembered, want at most %d", len(r.networks), maxAskers)
 	}
 }

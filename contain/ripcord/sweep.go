@@ -39,19 +39,14 @@ func (g *Gateway) sweepConns(now uint32) error {
 
 // sweepTables removes other expired entries.
 func (g *Gateway) sweepTables(now uint32) error {
-	errs := []error{g.wire.SweepStops(now), g.logWarnings()}
+	stops, err := g.wire.SweepStops(now)
+	g.stops.Set(float64(stops))
+	errs := []error{err, g.logWarnings()}
 	gone, err := ageSources(g.wire, g.tally.takeWanted(), g.config.Learn.Quiet, now)
 	errs = append(errs, err)
 	if gone > 0 {
 		g.log.Info("removed quiet addresses, since the host uses others", "addresses", gone)
 	}
-	stops := 0
-	for k, s := range g.wire.Stops() {
-		if !k.Later && int32(s.Until-now) > 0 {
-			stops++
-		}
-	}
-	g.stops.Set(float64(stops))
 	return errors.Join(append(errs, g.setBudget(), g.record.sync())...)
 }
 

@@ -47,38 +47,30 @@ func checkUnowned(pins string, attached link.AttachedProgram) error {
 			continue
 		}
 		id, _ := attached.LinkID()
-		if pinnedLink(filepath.Join(pins, name)) != id {
+		if own, ok := pinnedLink(filepath.Join(pins, name)); !ok || own.ID != id {
 			return fmt.Errorf("the programs of another gateway are attached, whose tables are not in %s: stop it, and 'dragnet-agent ripcord remove' with its configuration", pins)
 		}
 	}
 	return nil
 }
 
-// pinnedLink is the number of a pinned link; 0 if it does not exist.
-func pinnedLink(pin string) link.ID {
+// pinnedLink describes a pinned link; ok is false if it does not exist.
+func pinnedLink(pin string) (info *link.Info, ok bool) {
 	l, err := link.LoadPinnedLink(pin, nil)
 	if err != nil {
-		return 0
+		return nil, false
 	}
 	defer l.Close()
-	info, err := l.Info()
-	if err != nil {
-		return 0
-	}
-	return info.ID
+	info, err = l.Info()
+	return info, err == nil
 }
 
 // Attached reports whether the programs of the pinned links are on interfaces. They
 // are not after an interface was removed.
 func Attached(pins string) bool {
 	for _, name := range sides {
-		l, err := link.LoadPinnedLink(filepath.Join(pins, name), nil)
-		if err != nil {
-			return false
-		}
-		info, err := l.Info()
-		l.Close()
-		if err != nil || info.TCX() == nil || info.TCX().Ifindex == 0 {
+		info, ok := pinnedLink(filepath.Join(pins, name))
+		if !ok || info.TCX() == nil || info.TCX().Ifindex == 0 {
 			return false
 		}
 	}

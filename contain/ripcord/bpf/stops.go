@@ -68,13 +68,18 @@ func (w *Wire) PutStop(p tables.Principals, s tables.Stop) error {
 }
 
 // SweepStops removes expired stops, and the look-ups for lengths no longer
-// used. now is in milliseconds since boot.
-func (w *Wire) SweepStops(now uint32) error {
+// used, and counts those left. now is in milliseconds since boot.
+func (w *Wire) SweepStops(now uint32) (left int, err error) {
 	var used [tables.StopLengths]uint32
 	eachEntry(w.objects.Stops, func(k stopKey, s tables.Stop) bool {
 		if int32(s.Until-now) <= 0 {
 			_ = w.objects.Stops.Delete(k)
-		} else if bits := uint32(k.Bits); bits == 128 {
+			return true
+		}
+		if k.Later == 0 {
+			left++
+		}
+		if bits := uint32(k.Bits); bits == 128 {
 			used[0] = bits
 		} else if !slices.Contains(used[:], bits) {
 			if at := 1 + slices.Index(used[1:], 0); at > 0 {
@@ -84,22 +89,21 @@ func (w *Wire) SweepStops(now uint32) error {
 		return true
 	})
 	if err := w.objects.StopLengths.Put(uint32(0), used); err != nil {
-		return fmt.Errorf("write lengths of stops: %w", err)
+		return left, fmt.Errorf("write lengths of stops: %w", err)
 	}
 	if used[0] != 0 {
-		return nil
+		return left, nil
 	}
 	// The programs may have added a coarse block since the pass.
-	var late error
 	eachEntry(w.objects.Stops, func(k stopKey, _ tables.Stop) bool {
 		if k.Bits == 128 {
 			used[0] = 128
-			late = w.objects.StopLengths.Put(uint32(0), used)
+			err = w.objects.StopLengths.Put(uint32(0), used)
 			return false
 		}
 		return true
 	})
-	return late
+	return left, err
 }
 
 // Conversations yields when the host last sent in each conversation other than TCP's.

@@ -157,7 +157,8 @@ func (p *pair) stop(r *pathtest.Random) {
 func (p *pair) sweep() {
 	p.t.Helper()
 	now := uint32(p.twin.NS / 1_000_000)
-	p.check(p.wire.SweepStops(now))
+	_, err := p.wire.SweepStops(now)
+	p.check(err)
 	for k, s := range p.twin.Stops {
 		if int32(s.Until-now) <= 0 {
 			delete(p.twin.Stops, k)
