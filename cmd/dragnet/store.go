@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -71,14 +72,8 @@ Exit code 0: no damage found. 3: damage found. 1: the check could not run.`,
 // was checked.
 func checkStore(cmd *cobra.Command, at *nodeFlags, dir string) (found []disk.Fault, read string, err error) {
 	if at.node == "" {
-		progress := cli.NewProgress("checking flows", 0)
-		defer progress.Done()
-		var flows atomic.Int64
-		found, err := disk.Check(cmd.Context(), dir, func(n int) {
-			flows.Add(int64(n))
-			progress.Add(int64(n))
-		})
-		return found, cli.Plural(int(flows.Load()), "flow") + " and their indexes", err
+		found, flows, err := checkDirectory(cmd.Context(), dir)
+		return found, cli.Plural(flows, "flow") + " and their indexes", err
 	}
 	client, err := at.dialNode()
 	if err != nil {
@@ -93,6 +88,18 @@ func checkStore(cmd *cobra.Command, at *nodeFlags, dir string) (found []disk.Fau
 		found = append(found, disk.Fault{File: d.File, Problem: d.Problem, Flows: int(d.Flows), Advice: d.Advice})
 	}
 	return found, "the store of " + at.node, nil
+}
+
+// checkDirectory checks a data directory, and counts the flows read.
+func checkDirectory(ctx context.Context, dir string) (found []disk.Fault, flows int, err error) {
+	progress := cli.NewProgress("checking flows", 0)
+	defer progress.Done()
+	var read atomic.Int64
+	found, err = disk.Check(ctx, dir, func(n int) {
+		read.Add(int64(n))
+		progress.Add(int64(n))
+	})
+	return found, int(read.Load()), err
 }
 
 func newStoreRepair() *cobra.Command {

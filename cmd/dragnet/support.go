@@ -12,7 +12,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,7 +21,6 @@ import (
 	"dragnet/internal/conf"
 	"dragnet/internal/durable"
 	"dragnet/node"
-	"dragnet/store/disk"
 	nodev1 "dragnet/wire/node/v1"
 )
 
@@ -231,12 +229,11 @@ func (d *supportDump) writeStore(ctx context.Context, w io.Writer) error {
 	if d.Store.ClickHouse != "" {
 		return errors.New("flows are in ClickHouse, which checks its own files (CHECK TABLE flows)")
 	}
-	var flows atomic.Int64
-	found, err := disk.Check(ctx, d.Store.Directory, func(n int) { flows.Add(int64(n)) })
+	found, flows, err := checkDirectory(ctx, d.Store.Directory)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "%s read, %s\n", cli.Plural(int(flows.Load()), "flow"), cli.Plural(len(found), "fault"))
+	fmt.Fprintf(w, "%s read, %s\n", cli.Plural(flows, "flow"), cli.Plural(len(found), "fault"))
 	for _, f := range found {
 		fmt.Fprintf(w, "%s: %s (%d flows): %s\n", f.File, f.Problem, f.Flows, f.Advice)
 	}
