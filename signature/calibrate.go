@@ -31,8 +31,8 @@ func (l *learner) floorOf(p *dossier.Part) float64 {
 // quiet is all that must not match.
 func (l *learner) quiet() [][]byte { return slices.Concat(l.clean.Sequences, l.negatives) }
 
-// separation is how well a part tells samples that it did not learn from and clean
-// traffic apart.
+// separation is how well a part separates samples it has not learnt from clean
+// traffic.
 type separation struct {
 	// found samples score above the floor, and gap is how far the median of these lies
 	// above it, in nats of the whole window.

@@ -77,7 +77,7 @@ func (g *Guard) mayAct(now flow.Time) bool {
 // hasRoomToHold reports whether the router may hold one more source. The bound of
 // the standing decision does not count here: a hold is the limit itself, which any
 // source at its limit meets, and a limit that ends once enough sources are at it
-// would be ended by whoever brings them there.
+// would be ended by anybody who brings them there.
 func (g *Guard) hasRoomToHold(now flow.Time) bool {
 	if len(g.holds) < g.c.Holds {
 		return true

@@ -164,7 +164,7 @@ func (a *arrivals) expectedPerHour(now flow.Time, c *Configuration) float64 {
 	return max(fewest, mean+2*math.Sqrt(max(mean, squares/n-mean*mean)))
 }
 
-// poissonTail is the probability of n or more events where so many are expected.
+// poissonTail is the probability of n or more events where expected is their mean number.
 func poissonTail(n int, expected float64) float64 {
 	if n == 0 {
 		return 1

@@ -66,7 +66,7 @@ type Pattern struct {
 type Op uint8
 
 // The operators; a Leaf is one clue. Not negates its left side, a clue or
-// alternatives of clues, and stands beside something else: right of And, or on a side
+// alternatives of clues, and needs something else beside it: right of And, or on a side
 // of Then. AtLeast requires Count of the values of the clues on its left side.
 const (
 	Leaf Op = iota

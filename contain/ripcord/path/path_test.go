@@ -491,7 +491,7 @@ func TestFullTableIsSwept(t *testing.T) {
 	s.open()
 	s.p.Room = [2]int{2, 2}
 	s.host = netip.AddrPortFrom(s.host.Addr(), 40001)
-	s.out(tables.PassedOut, syn, 1, 0, "") // nobody answers
+	s.out(tables.PassedOut, syn, 1, 0, "") // it is not answered
 	s.host = netip.AddrPortFrom(s.host.Addr(), 40002)
 	s.out(tables.TableFull, syn, 1, 0, "")
 	s.pass(80)
