@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 
 	"dragnet/dossier"
 	"dragnet/signature/match"
@@ -88,7 +89,10 @@ func Calibrate(s *dossier.Signature, samples [][]byte, rate float64) error {
 
 // encodedNoise is what any payload may hold: random bytes in the usual encodings, and
 // runs of one byte. A signature that matches it recognises the encoding, not a worm.
-func encodedNoise() [][]byte {
+// It is made once, and only read.
+var encodedNoise = sync.OnceValue(makeNoise)
+
+func makeNoise() [][]byte {
 	const size = 32 << 10
 	rng := rand.New(rand.NewPCG(1, 0x6e6f697365))
 	raw := make([]byte, size)

@@ -30,10 +30,11 @@ const (
 // clean traffic has, the most surprising ones first, each from separate bytes.
 func (l *learner) findStrings(samples [][]byte) (parts []dossier.Part) {
 	least := max(2, (len(samples)+1)/2)
-	support := countGrams(samples)
+	some := samples[:min(4, len(samples))]
+	counted := countGrams(some, samples)
 	var all [][]byte
-	for _, s := range samples[:min(4, len(samples))] {
-		all = append(all, l.runsOf(s, support, least)...)
+	for _, s := range some {
+		all = append(all, l.runsOf(s, counted, least)...)
 	}
 	slices.SortStableFunc(all, func(a, b []byte) int {
 		return cmp.Or(cmp.Compare(l.surprise(b), l.surprise(a)), bytes.Compare(a, b))
@@ -51,15 +52,22 @@ func (l *learner) findStrings(samples [][]byte) (parts []dossier.Part) {
 	return parts
 }
 
-// countGrams counts in how many samples each string of leastString bytes is.
-func countGrams(samples [][]byte) map[uint64]int32 {
-	count, last := map[uint64]int32{}, map[uint64]int32{}
+// support is in how many samples a string is, and the last of these, from 1.
+type support struct{ samples, last int32 }
+
+// countGrams counts in how many samples each string of leastString bytes of some is.
+func countGrams(some, samples [][]byte) map[uint64]support {
+	count := map[uint64]support{}
+	for _, s := range some {
+		for at := 0; at+leastString <= len(s); at++ {
+			count[binary.LittleEndian.Uint64(s[at:])] = support{}
+		}
+	}
 	for i, s := range samples {
 		for at := 0; at+leastString <= len(s); at++ {
 			g := binary.LittleEndian.Uint64(s[at:])
-			if last[g] != int32(i+1) {
-				last[g] = int32(i + 1)
-				count[g]++
+			if c, ok := count[g]; ok && c.last != int32(i+1) {
+				count[g] = support{c.samples + 1, int32(i + 1)}
 			}
 		}
 	}
@@ -68,11 +76,11 @@ func countGrams(samples [][]byte) map[uint64]int32 {
 
 // runsOf are the longest runs of s all of whose grams least samples have and clean
 // traffic has not, cut at mostString.
-func (l *learner) runsOf(s []byte, support map[uint64]int32, least int) (runs [][]byte) {
+func (l *learner) runsOf(s []byte, counted map[uint64]support, least int) (runs [][]byte) {
 	normal := l.clean.Strings.Covered(s)
 	from := -1
 	for at := 0; at+leastString <= len(s)+1; at++ {
-		shared := at+leastString <= len(s) && int(support[binary.LittleEndian.Uint64(s[at:at+leastString])]) >= least && !normal[at] && !normal[at+leastString-1]
+		shared := at+leastString <= len(s) && int(counted[binary.LittleEndian.Uint64(s[at:at+leastString])].samples) >= least && !normal[at] && !normal[at+leastString-1]
 		switch {
 		case shared && from < 0:
 			from = at

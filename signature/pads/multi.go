@@ -27,25 +27,17 @@ func LearnMulti(ctx context.Context, samples [][]byte, bg *dossier.Background, o
 	m.Present = cmp.Or(m.Present, 0.9)
 	m.Mean = cmp.Or(m.Mean, 1)
 	p := newProblem(samples, bg, o.withDefaults())
-	all := len(p.usable)
+	all, most := len(p.usable), min(m.Parts, dossier.MaxParts)
 	var parts []*Alignment
-	for len(parts) < min(m.Parts, dossier.MaxParts) {
-		a, err := learnProblem(ctx, p)
-		if errors.Is(err, ErrTooFewSamples) && len(parts) > 0 {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
+	err := p.learnEach(ctx, func(a *Alignment) bool {
 		good := a.Worst > 0 && a.Mean >= m.Mean && float64(a.Present) >= m.Present*float64(all)
-		if !good && len(parts) > 0 {
-			break
+		if good || len(parts) == 0 {
+			parts = append(parts, a)
 		}
-		parts = append(parts, a)
-		if !good {
-			break
-		}
-		p.blockRegions(a)
+		return good && len(parts) < most
+	})
+	if err != nil {
+		return nil, err
 	}
 	return parts, nil
 }
@@ -54,7 +46,11 @@ func LearnMulti(ctx context.Context, samples [][]byte, bg *dossier.Background, o
 // calls take with it, until take returns false or nothing is left to learn from. It
 // fails only if nothing could be learnt at all.
 func LearnRegions(ctx context.Context, samples [][]byte, bg *dossier.Background, o Options, take func(*Alignment) bool) error {
-	p := newProblem(samples, bg, o.withDefaults())
+	return newProblem(samples, bg, o.withDefaults()).learnEach(ctx, take)
+}
+
+// learnEach is LearnRegions on a problem.
+func (p *problem) learnEach(ctx context.Context, take func(*Alignment) bool) error {
 	for n := 0; ; n++ {
 		a, err := learnProblem(ctx, p)
 		if errors.Is(err, ErrTooFewSamples) && n > 0 {
