@@ -32,9 +32,9 @@ func (d *DB) CheckWritable(ctx context.Context) error {
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeWithin)
+	defer cancel()
 	done := make(chan error, 1)
 	go func() {
-		defer cancel()
 		done <- d.Update(ctx, func(tx *Tx) error {
 			_, err := tx.Exec(`INSERT INTO state_probe (number, at) VALUES (1, ?) ON CONFLICT (number) DO UPDATE SET at = excluded.at`, time.Now().UnixNano())
 			return err
