@@ -104,8 +104,16 @@ func TestQuestionsThatMakeNoSense(t *testing.T) {
 		"clue denied twice": func(q *Question) { q.Branches[0].Right = not(0) },
 		"1 of":              func(q *Question) { q.Branches[0] = of(1) },
 		"3 of 2":            func(q *Question) { q.Branches[0] = of(3) },
-		"2 of, in time":     func(q *Question) { q.Branches[0].Right = of(2) },
-		"within a century":  func(q *Question) { q.Branches[0].Within = 1 << 62 },
+		"129 of": func(q *Question) {
+			q.Branches[0] = of(pattern.MaxAtLeast + 1)
+			many := make([]AskedKey, 200)
+			for i := range many {
+				many[i] = AskedKey{K: key.K(i), Blinded: []byte("b")}
+			}
+			q.Clues[1].Keys = many
+		},
+		"2 of, in time":    func(q *Question) { q.Branches[0].Right = of(2) },
+		"within a century": func(q *Question) { q.Branches[0].Within = 1 << 62 },
 	} {
 		q := exampleQuestion()
 		spoil(q)

@@ -393,7 +393,7 @@ func (r *branchReader) readLeaf(s *cryptobyte.String) (*pattern.Node, error) {
 
 func (r *branchReader) readQuorum(s *cryptobyte.String, n *pattern.Node) error {
 	var count, leaves uint16
-	if !s.ReadUint16(&count) || !s.ReadUint16(&leaves) || count < 2 || leaves == 0 || leaves > MaxAskedClues {
+	if !s.ReadUint16(&count) || !s.ReadUint16(&leaves) || count < 2 || count > pattern.MaxAtLeast || leaves == 0 || leaves > MaxAskedClues {
 		return errTruncated
 	}
 	n.Count = int(count)

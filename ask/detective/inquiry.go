@@ -59,6 +59,7 @@ type Inquiry struct {
 	reply    *seal.ReplyKey
 	clues    []clue
 	branches []*pattern.Node
+	kinds    []answerKind // of answers that can come
 	question []byte
 	id       dossier.QuestionID
 	metered  []MeteredKey // once Meter was called
@@ -202,9 +203,9 @@ func (q *Inquiry) checkCombinations() error {
 		}
 	}
 	all := 0
-	kinds := q.answerKinds()
-	for i := range kinds {
-		if all += q.combinations(&kinds[i]); all > maxCombinations {
+	q.kinds = q.answerKinds()
+	for i := range q.kinds {
+		if all += q.combinations(&q.kinds[i]); all > maxCombinations {
 			return fmt.Errorf("the pattern's lists multiply to more than %d combinations; join at the detective, or ask in parts", maxCombinations)
 		}
 	}

@@ -1,11 +1,11 @@
 package detective
 
 import (
-	"bytes"
 	"cmp"
 	"slices"
 
 	"dragnet/dossier"
+	"dragnet/flow/key"
 )
 
 // answerKind is a kind of answers that witnesses seal: what its key is made of.
@@ -106,11 +106,8 @@ func (q *Inquiry) valuesOf(clues []int) (out []asked) {
 			out = append(out, asked{c, t})
 		}
 	}
-	name := func(v asked) []byte {
-		b, _ := q.clues[v.clue].tuples[v.tuple].AppendBinary(nil) // cannot fail
-		return b
-	}
-	slices.SortFunc(out, func(a, b asked) int { return cmp.Or(cmp.Compare(a.clue, b.clue), bytes.Compare(name(a), name(b))) })
+	tuple := func(v asked) key.Tuple { return q.clues[v.clue].tuples[v.tuple] }
+	slices.SortFunc(out, func(a, b asked) int { return cmp.Or(cmp.Compare(a.clue, b.clue), tuple(a).Compare(tuple(b))) })
 	return out
 }
 

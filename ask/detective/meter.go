@@ -93,10 +93,10 @@ func (q *Inquiry) Joint() []float64 {
 	metered := q.Meter()
 	out := make([]float64, len(q.branches))
 	for i, b := range q.branches {
-		leaves := branchClues(b)
+		clues := b.Clues() // a reader sees their keys together
 		out[i] = 1
 		for g := range q.hidden {
-			if slices.ContainsFunc(q.hidden[g].Tuples, func(t int) bool { return slices.Contains(leaves, metered[t].clue) }) {
+			if slices.ContainsFunc(q.hidden[g].Tuples, func(t int) bool { return slices.Contains(clues, metered[t].clue) }) {
 				out[i] *= q.hidden[g].Candidates
 			}
 		}
@@ -152,17 +152,6 @@ func (q *Inquiry) Restrictions() (notes []string) {
 		notes = append(notes, "X is named: that is not sent. A witness names all hosts that fit, and this\nprogram leaves out the others.")
 	}
 	return notes
-}
-
-// branchClues are all asked clues of a branch: a reader sees their keys together.
-func branchClues(b *pattern.Node) []int {
-	out := b.Leaves()
-	_, of := b.Quorum()
-	out = append(out, of...)
-	for _, v := range b.Negations() {
-		out = append(out, v.Clue)
-	}
-	return out
 }
 
 // Hidden is the number the floor is held against.

@@ -111,9 +111,8 @@ func (q *Inquiry) makeKeyring(ctx context.Context, t *dossier.Testimony) (keyrin
 		}
 	}
 	ring := keyring{}
-	kinds := q.answerKinds()
-	for n := range kinds {
-		kind := &kinds[n]
+	for n := range q.kinds {
+		kind := &q.kinds[n]
 		c := seal.Context{Question: q.id, Witness: t.Witness, Detective: q.reply.Public(), Branch: kind.number}
 		err := q.combine(kind, func(values []asked) error {
 			o := &opener{kind: kind}

@@ -122,7 +122,7 @@ func (r *ranking) answersOfPeers(class string, least float64) (most float64, cla
 // expectedAnswers is how many tuples have one of the keys asked by chance, if each of
 // the flows is of another tuple.
 func (q *Inquiry) expectedAnswers(flows float64) (expected float64) {
-	for _, kind := range q.answerKinds() {
+	for _, kind := range q.kinds {
 		// A join gives no more than its rarest clue; each flow falls into one
 		// of the keys asked with their share of all keys.
 		least := flows
@@ -145,7 +145,7 @@ func (q *Inquiry) expectedAnswers(flows float64) (expected float64) {
 // askedAnswers is how many answers there are if all that was asked about was seen,
 // which peers need not have.
 func (q *Inquiry) askedAnswers() (asked float64) {
-	for _, kind := range q.answerKinds() {
+	for _, kind := range q.kinds {
 		if kind.count > 0 {
 			asked += float64(q.combinations(&kind))
 			continue

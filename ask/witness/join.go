@@ -1,7 +1,6 @@
 package witness
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"net/netip"
@@ -58,14 +57,10 @@ func newJoiner(g *gatherer, number, limit int, work *int) *joiner {
 			j.tuplesOf[clue][h.x] = append(j.tuplesOf[clue][h.x], h.tuple)
 		}
 	}
-	for _, clue := range j.leaves {
-		add(clue)
-	}
-	for _, clue := range j.of {
+	for _, clue := range b.Clues() {
 		add(clue)
 	}
 	for i, v := range j.negated {
-		add(v.Clue)
 		if v.Timed {
 			j.timed = append(j.timed, i)
 		} else {
@@ -87,7 +82,11 @@ func (j *joiner) joinBranches(ctx context.Context) (bool, error) {
 				return false, nil
 			}
 		}
-		if n > 0 && !j.tryCombination(x, nil) {
+		values := j.valuesOf(x)
+		if n == 0 || len(values) < j.count {
+			continue
+		}
+		if !j.tryCombination(x, nil, values) {
 			return false, nil
 		}
 	}
@@ -109,17 +108,15 @@ func (j *joiner) candidates() map[netip.Addr]bool {
 	return out
 }
 
-// tryCombination extends a combination leaf by leaf and files x under those that match.
-func (j *joiner) tryCombination(x netip.Addr, combination []value) bool {
+// tryCombination extends a combination leaf by leaf, then by as many of the values as
+// the branch counts, and files x under those that match.
+func (j *joiner) tryCombination(x netip.Addr, combination, values []value) bool {
 	if len(combination) == len(j.leaves) {
-		if j.count == 0 {
-			return j.addHost(x, combination)
-		}
-		return j.trySubsets(x, combination, j.valuesOf(x), j.count)
+		return j.trySubsets(x, combination, values, j.count)
 	}
 	clue := j.leaves[len(combination)]
 	for _, t := range j.tuplesOf[clue][x] {
-		if !j.tryCombination(x, append(combination, value{clue, t})) {
+		if !j.tryCombination(x, append(combination, value{clue, t}), values) {
 			return false
 		}
 	}
@@ -129,21 +126,12 @@ func (j *joiner) tryCombination(x netip.Addr, combination []value) bool {
 // valuesOf are those of AtLeast that x fits, in the order in which they are sealed: by
 // clue, then tuple.
 func (j *joiner) valuesOf(x netip.Addr) (out []value) {
-	type named struct {
-		value
-		name []byte
-	}
-	var all []named
 	for _, clue := range j.of {
 		for _, t := range j.tuplesOf[clue][x] {
-			name, _ := t.AppendBinary(nil) // cannot fail
-			all = append(all, named{value{clue, t}, name})
+			out = append(out, value{clue, t})
 		}
 	}
-	slices.SortFunc(all, func(a, b named) int { return cmp.Or(cmp.Compare(a.clue, b.clue), bytes.Compare(a.name, b.name)) })
-	for _, v := range all {
-		out = append(out, v.value)
-	}
+	slices.SortFunc(out, func(a, b value) int { return cmp.Or(cmp.Compare(a.clue, b.clue), a.tuple.Compare(b.tuple)) })
 	return out
 }
 
@@ -239,6 +227,9 @@ func (j *joiner) match(x netip.Addr, combination, denied []value) (dossier.State
 
 // file adds the host to the group of a combination and the values denied.
 func (j *joiner) file(kind uint16, combination, denied []value, host dossier.StatedHost) bool {
+	if *j.work -= perLeaf * (len(combination) + len(denied)); *j.work < 0 {
+		return false
+	}
 	name := []byte{byte(kind >> 8), byte(kind)}
 	var tuples []key.Tuple
 	var chosen []int

@@ -64,12 +64,7 @@ func (g *gatherer) restrict(others []int) {
 				hosts[h.x] = true
 			}
 		}
-		_, of := b.Quorum()
-		in := slices.Concat(b.Leaves(), of)
-		for _, v := range b.Negations() {
-			in = append(in, v.Clue)
-		}
-		for _, i := range in {
+		for _, i := range b.Clues() {
 			if slices.Contains(others, i) {
 				for x := range hosts {
 					g.clues[i].among[x] = true

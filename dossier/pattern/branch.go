@@ -149,6 +149,16 @@ func (n *Node) EachNegated(use func(clue int, timed bool)) {
 	}
 }
 
+// Clues lists all clue numbers of a branch: its leaves, those it counts, those it
+// negates.
+func (n *Node) Clues() []int {
+	out := n.Leaves()
+	_, counted := n.Quorum()
+	out = append(out, counted...)
+	n.EachNegated(func(clue int, _ bool) { out = append(out, clue) })
+	return out
+}
+
 // Quorum is the AtLeast of a branch: how many values it requires, of which clues. K
 // is 0 if it has none.
 func (n *Node) Quorum() (k int, clues []int) {

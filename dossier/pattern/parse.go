@@ -295,8 +295,8 @@ func (p *parser) parseAtLeast(t token, k, depth int) (*Node, error) {
 	for _, clue := range inner.Leaves() {
 		values += countCombinations(&p.clues[clue])
 	}
-	if k < 2 || k > values {
-		return nil, p.syntaxError(t, "%d of %d values: want a number from 2 to that", k, values)
+	if k < 2 || k > values || k > MaxAtLeast {
+		return nil, p.syntaxError(t, "%d of %d values: want a number from 2 to %d", k, values, min(values, MaxAtLeast))
 	}
 	return &Node{Op: AtLeast, Count: k, Left: inner}, nil
 }

@@ -50,7 +50,10 @@ const (
 	MaxValues = 4096      // values of one field
 	MaxTuples = 1 << 16   // tuples of one clue: the product over its fields
 	MaxWithin = 366 * day // of "then"
-	day       = 24 * time.Hour
+	// MaxAtLeast is the largest count of "N of": an answer has a place for each value,
+	// and counts the places of a host in a byte (dossier.Statement).
+	MaxAtLeast = 128
+	day        = 24 * time.Hour
 )
 
 // DefaultWithin is the span of a "then" without one.

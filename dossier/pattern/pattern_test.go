@@ -126,6 +126,7 @@ func TestErrorsSayWhereAndWhat(t *testing.T) {
 		"not in dport=1 then (in dport=2 then in dport=3)": "needs a single clue after it",
 		"2 of (in dport=1)":                           "column 1: 2 of 1 values",
 		"1 of (in dport=1,2)":                         "column 1: 1 of 2 values",
+		"129 of (in dport=1-200)":                     "129 of 200 values: want a number from 2 to 128",
 		"2 of (in dport=1 and in dport=2)":            "2 of takes alternatives of clues",
 		"2 in dport=1":                                `column 1: "2" is not expected here; a count of clues`,
 		"2 of (in dport=1,2) then in dport=3":         "has no place in time",

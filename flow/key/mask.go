@@ -8,6 +8,7 @@
 package key
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -207,6 +208,14 @@ func (m Mask) prefixOf(a netip.Addr) (netip.Addr, bool) {
 func (t Tuple) AppendBinary(b []byte) ([]byte, error) {
 	code := t.Mask.Code()
 	return t.appendComponents(append(b, code[:]...)), nil
+}
+
+// Compare orders tuples by their canonical bytes: the order in which the values of a
+// count of clues are sealed.
+func (t Tuple) Compare(u Tuple) int {
+	a, _ := t.AppendBinary(nil) // cannot fail
+	b, _ := u.AppendBinary(nil)
+	return bytes.Compare(a, b)
 }
 
 // appendComponents appends the bytes that are multiplied by the paper's hash.

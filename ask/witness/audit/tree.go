@@ -47,11 +47,11 @@ func addToTree(tx *state.Tx, n int64, text []byte) error {
 
 // fillTree makes the tree of a record that an older version started without one.
 func (d *Trail) fillTree(ctx context.Context) error {
-	var hashes, entries int64
+	var hashes, entries bool
 	err := d.db.View(ctx, func(tx *state.Tx) error {
-		return tx.QueryRow(`SELECT (SELECT COUNT(*) FROM ask_tree), (SELECT COUNT(*) FROM ask_entry)`).Scan(&hashes, &entries)
+		return tx.QueryRow(`SELECT EXISTS (SELECT 1 FROM ask_tree), EXISTS (SELECT 1 FROM ask_entry)`).Scan(&hashes, &entries)
 	})
-	if err != nil || hashes > 0 || entries == 0 {
+	if err != nil || hashes || !entries {
 		return err
 	}
 	var texts [][]byte
