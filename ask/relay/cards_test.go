@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -93,6 +94,39 @@ func TestTheSilentGiveWay(t *testing.T) {
 	cards, _, err := b.Cards(ctx, nil, 10)
 	if err != nil || fmt.Sprint(cards) != "[[0] [1] [7]]" {
 		t.Errorf("cards %v, %v", cards, err)
+	}
+}
+
+// TestPollsOfStrangersHideNoWitness: keys without a card that poll do not make a witness
+// that polls look silent, nor does a database that is away for a while.
+func TestPollsOfStrangersHideNoWitness(t *testing.T) {
+	limits := small()
+	limits.Witnesses, limits.Strangers, limits.PerNetwork = 4, 1, 1
+	path := t.TempDir() + "/relay.db"
+	b, ctx := open(t, path, limits), t.Context()
+	s := relay.NewService(b, relay.Dependencies{})
+	before := time.Now().Add(-time.Hour)
+	if err := b.Register(ctx, before, stranger(0), []byte{0}); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 10 * limits.Witnesses {
+		if err := relay.Hear(s, ctx, key(9, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := relay.Hear(s, ctx, who(0)); err != nil {
+		t.Fatal(err)
+	}
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := relay.Sweep(s, gone); err == nil {
+		t.Error("a sweep without its database succeeded")
+	}
+	if err := relay.Sweep(s, ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Register(ctx, time.Now(), stranger(1), []byte{1}); !errors.Is(err, relay.ErrFull) {
+		t.Errorf("a witness that polls was displaced: %v", err)
 	}
 }
 

@@ -7,3 +7,9 @@ var NoteHeard = (*Mailboxes).noteHeard
 
 // SetSweepEvery has services that are started from now on sweep more often.
 func SetSweepEvery(d time.Duration) { sweepEvery = d }
+
+// Hear and Sweep are what a poll of a witness and the sweep of a service call.
+var (
+	Hear  = (*Service).noteHeard
+	Sweep = (*Service).sweepOnce
+)

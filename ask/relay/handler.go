@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -150,12 +149,36 @@ func (s *Service) sweep(ctx context.Context) {
 }
 
 func (s *Service) sweepOnce(ctx context.Context) error {
+	return errors.Join(s.writeHeard(ctx, s.takeHeard()), s.mailboxes.Expire(ctx, s.now()))
+}
+
+func (s *Service) takeHeard() map[identity.ID]time.Time {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	heard := s.heard
 	s.heard = map[identity.ID]time.Time{}
-	s.mu.Unlock()
-	return errors.Join(s.mailboxes.noteHeard(ctx, heard), s.mailboxes.Expire(ctx, s.now()))
+	return heard
 }
+
+// writeHeard notes in the database who polled, and keeps it for the next try if it
+// cannot.
+func (s *Service) writeHeard(ctx context.Context, heard map[identity.ID]time.Time) error {
+	err := s.mailboxes.noteHeard(ctx, heard)
+	if err == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, at := range heard {
+		if _, newer := s.heard[id]; !newer && len(s.heard) < s.maxHeard() {
+			s.heard[id] = at
+		}
+	}
+	return err
+}
+
+// maxHeard bounds heard: anybody may poll, also who has no card.
+func (s *Service) maxHeard() int { return 2 * s.mailboxes.config.Witnesses }
 
 func (s *Service) setFailing(err error) (was error) {
 	s.mu.Lock()
@@ -182,13 +205,22 @@ func (s *Service) Status(ctx context.Context) admin.Status {
 	return out
 }
 
-// noteHeard remembers that a witness polled, until the next sweep.
-func (s *Service) noteHeard(witness identity.ID) {
+// noteHeard remembers that a witness polled, until the next sweep or until too many did:
+// polls of keys without a card must not hide those of witnesses.
+func (s *Service) noteHeard(ctx context.Context, witness identity.ID) error {
+	s.mu.Lock()
+	_, known := s.heard[witness]
+	full := !known && len(s.heard) >= s.maxHeard()
+	s.mu.Unlock()
+	if full {
+		if err := s.writeHeard(ctx, s.takeHeard()); err != nil {
+			return err
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, known := s.heard[witness]; known || len(s.heard) < 2*s.mailboxes.config.Witnesses {
-		s.heard[witness] = s.now()
-	}
+	s.heard[witness] = s.now()
+	return nil
 }
 
 // handler keeps the RPC methods out of Service's method set.
@@ -242,11 +274,7 @@ func (h handler) RegisterWitness(ctx context.Context, r *exchangev1.RegisterWitn
 	}
 	w := Registrant{Key: card.Key.ID()}
 	_, w.Member = h.s.deps.Member(card.Key)
-	if info, ok := connect.CallInfoForHandlerContext(ctx); ok {
-		if at, err := netip.ParseAddrPort(info.Peer().Addr); err == nil {
-			w.Address = at.Addr().Unmap().WithZone("")
-		}
-	}
+	w.Address, _ = exchange.PeerAddress(ctx)
 	return &exchangev1.RegisterWitnessResponse{}, withCode(h.s.mailboxes.Register(ctx, h.s.now(), w, r.Card))
 }
 
@@ -288,7 +316,9 @@ func (h handler) PostMessages(ctx context.Context, r *exchangev1.PostMessagesReq
 // FetchMessages implements exchangev1connect.RelayServiceHandler.
 func (h handler) FetchMessages(ctx context.Context, r *exchangev1.FetchMessagesRequest) (*exchangev1.FetchMessagesResponse, error) {
 	witness := h.callerID(ctx)
-	h.s.noteHeard(witness)
+	if err := h.s.noteHeard(ctx, witness); err != nil {
+		return nil, withCode(err)
+	}
 	out := &exchangev1.FetchMessagesResponse{}
 	err := h.s.messages.waitUntil(ctx, witness, r.Wait.AsDuration(), func() (bool, error) {
 		messages, err := h.s.mailboxes.Fetch(ctx, h.s.now(), witness)

@@ -96,10 +96,8 @@ func (m *methods) SubmitObjection(ctx context.Context, r *reportingv1.SubmitObje
 		return nil, m.code(err)
 	}
 	network := ""
-	if info, ok := connect.CallInfoForHandlerContext(ctx); ok {
-		if at, err := netip.ParseAddrPort(info.Peer().Addr); err == nil {
-			network = flow.NetworkOf(at.Addr().Unmap().WithZone(""), 24, 48).String()
-		}
+	if at, ok := exchange.PeerAddress(ctx); ok {
+		network = flow.NetworkOf(at, 24, 48).String()
 	}
 	if !m.objections.allow(network) {
 		return nil, connect.NewError(connect.CodeResourceExhausted, clearinghouse.ErrCrowded)

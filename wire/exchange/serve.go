@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"connectrpc.com/connect"
@@ -21,6 +22,17 @@ type peerKey struct{}
 func Peer(ctx context.Context) (p identity.Public, ok bool) {
 	p, ok = ctx.Value(peerKey{}).(identity.Public)
 	return p, ok
+}
+
+// PeerAddress is the address that the caller of a method connects from, IPv4 as such and
+// without a zone; ok is false if it is not known.
+func PeerAddress(ctx context.Context) (a netip.Addr, ok bool) {
+	info, ok := connect.CallInfoForHandlerContext(ctx)
+	if !ok {
+		return a, false
+	}
+	at, err := netip.ParseAddrPort(info.Peer().Addr)
+	return at.Addr().Unmap().WithZone(""), err == nil
 }
 
 // WithPeer lets methods see who calls: Connect itself does not tell.
