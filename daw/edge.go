@@ -121,13 +121,17 @@ func (e *Edge) Request(now flow.Time, c *Conn) RequestVerdict {
 // IsLimit reports whether a limit, and not a block, drops the request.
 func (v RequestVerdict) IsLimit() bool { return v >= Temporal && v <= Spatial }
 
-// PrefixBits is the length of the IPv6 prefix whose limit drops the request; 0
-// for other verdicts.
-func (v RequestVerdict) PrefixBits() int {
-	if v < Network64 || v > Network48 {
-		return 0
+// HeldBits is the length of the prefix that a limit acts on when it drops a request
+// of src: the whole address, or for IPv6 the prefix whose limit it is. The spatial
+// limit acts on the largest.
+func (v RequestVerdict) HeldBits(src netip.Addr) int {
+	switch {
+	case v >= Network64 && v <= Network48:
+		return prefixBits[v-Network64]
+	case v == Spatial && src.Is6() && !src.Is4In6():
+		return prefixBits[len(prefixBits)-1]
 	}
-	return prefixBits[v-Network64]
+	return src.BitLen()
 }
 
 func (e *Edge) judgeRequest(t flow.Time, k key, c *Conn, s *source) RequestVerdict {
@@ -324,12 +328,6 @@ func (e *Edge) Bind(prefix netip.Prefix, links ...uint64) { e.links.Insert(prefi
 // WatchBoundOnly leaves sources without a binding unwatched: anybody can send in
 // their names, so what they do is no evidence about their hosts or prefixes.
 func (e *Edge) WatchBoundOnly() { e.bound = true }
-
-// IsBound reports whether a binding covers all of a prefix.
-func (e *Edge) IsBound(prefix netip.Prefix) bool {
-	_, ok := e.links.LookupPrefix(prefix)
-	return ok
-}
 
 // checkLink compares the link of a request with the binding of its source. A
 // request whose link is unknown passes: only captures have such.

@@ -197,3 +197,24 @@ func TestBusiestAreListedOnRequest(t *testing.T) {
 		}
 	}
 }
+
+// Under the limit of its network an IPv6 host that changes its address within its /64
+// is held by its /48, with one hold.
+func TestSpatialLimitHoldsThePrefix(t *testing.T) {
+	e := newEdge(t, func(c *Configuration) {
+		c.Limits.Phi, c.Limits.Tau, c.Limits.Omega = 300, 5, 300
+		c.Scope.Sources = append(c.Scope.Sources, netip.MustParsePrefix("2001:db8::/32"))
+	})
+	for n := range 3000 {
+		now := monday + flow.Time(n)*second
+		src, dst := netip.MustParseAddr("2001:db8:1::").As16(), netip.MustParseAddr("2001:500::").As16()
+		binary.BigEndian.PutUint32(src[12:], uint32(n))
+		binary.BigEndian.PutUint32(dst[4:], uint32(n)) // each in another /48
+		syn := packet.Packet{Decoded: true, Proto: flow.TCP, Flags: flow.SYN, Src: netip.AddrFrom16(src), Dst: netip.AddrFrom16(dst), SrcPort: 9, DstPort: 80, Seq: 7}
+		e.Packet(now, &syn, Path{Inside: true})
+		e.Packet(now, &packet.Packet{Decoded: true, Proto: flow.TCP, Flags: flow.RST | flow.ACK, Src: syn.Dst, Dst: syn.Src, SrcPort: 80, DstPort: 9, Ack: 8}, Path{Outside: true})
+	}
+	if r := e.Edge().Report(monday + 3000*second); r.Verdicts[daw.Spatial] == 0 || e.Stats().Held > 20 {
+		t.Errorf("%d dropped by the network's limit, %d holds", r.Verdicts[daw.Spatial], e.Stats().Held)
+	}
+}

@@ -39,10 +39,7 @@ func (g *Guard) holdSource(now flow.Time, c *daw.Conn, v daw.RequestVerdict) {
 		// before counts when it fails.
 		g.edge.Slipped(now, c)
 	}
-	target := netip.PrefixFrom(c.Src, c.Src.BitLen())
-	if bits := v.PrefixBits(); bits > 0 {
-		target = netip.PrefixFrom(c.Src, bits).Masked()
-	}
+	target := netip.PrefixFrom(c.Src, v.HeldBits(c.Src)).Masked()
 	h := g.holds[target]
 	if h != nil && now < h.until {
 		return

@@ -35,8 +35,8 @@ type edgeLink struct {
 
 	number uint64 // of the last datagram sent
 	beat   flow.Time
-	heard  map[netip.AddrPort]*heardPeer // used by the receiver only
-	in     chan sharedReplies
+	heard  []heardPeer // by the index of the peer; used by the receiver only
+	in     chan []edgeReply
 
 	// rejected counts datagrams that no peer can have sent.
 	rejected atomic.Uint64
@@ -46,13 +46,11 @@ type edgeLink struct {
 	lost atomic.Int64
 }
 
+// heardPeer is what the last datagram of a peer said; zero before the first.
 type heardPeer struct {
 	number uint64
 	sent   flow.Time
 }
-
-// sharedReplies are the replies of one datagram.
-type sharedReplies []edgeReply
 
 const (
 	datagramHead   = "DGE1"
@@ -79,7 +77,7 @@ func openLink(c EdgesConfiguration) (*edgeLink, error) {
 		return nil, fmt.Errorf("edges.listen: %w", err)
 	}
 	return &edgeLink{
-		conn: conn, self: c.Listen, peers: c.Peers, key: key, heard: map[netip.AddrPort]*heardPeer{}, in: make(chan sharedReplies, 1024), last: make([]atomic.Int64, len(c.Peers)),
+		conn: conn, self: c.Listen, peers: c.Peers, key: key, heard: make([]heardPeer, len(c.Peers)), in: make(chan []edgeReply, 1024), last: make([]atomic.Int64, len(c.Peers)),
 	}, nil
 }
 
@@ -178,11 +176,9 @@ func (l *edgeLink) run(ctx context.Context) error {
 // note records that a datagram of a peer arrived, and that others before it are
 // missing. It reports false for one that was sent before the last.
 func (l *edgeLink) note(now flow.Time, peer int, sent flow.Time, number uint64) bool {
-	p := l.heard[l.peers[peer]]
+	p := &l.heard[peer]
 	switch {
-	case p == nil:
-		p = &heardPeer{}
-		l.heard[l.peers[peer]] = p
+	case *p == (heardPeer{}):
 	case sent < p.sent || sent == p.sent && number <= p.number:
 		return false
 	case number != p.number+1:
@@ -197,7 +193,7 @@ func (l *edgeLink) note(now flow.Time, peer int, sent flow.Time, number uint64) 
 var errDatagram = errors.New("not a datagram of another edge")
 
 // open checks and decodes a datagram.
-func (l *edgeLink) open(from netip.AddrPort, b []byte) (sent flow.Time, number uint64, all sharedReplies, err error) {
+func (l *edgeLink) open(from netip.AddrPort, b []byte) (sent flow.Time, number uint64, all []edgeReply, err error) {
 	n := len(b) - sha256.Size
 	if n < datagramFixed || string(b[:len(datagramHead)]) != datagramHead || (n-datagramFixed)%replyLength != 0 || !hmac.Equal(b[n:], l.mac(from, b[:n])) {
 		return 0, 0, nil, errDatagram

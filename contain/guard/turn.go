@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"dragnet/contain/nft"
 	"dragnet/daw"
 	"dragnet/flow"
 )
@@ -96,12 +97,11 @@ func (r *Role) updateRouter(now flow.Time) error {
 		r.ports = true
 	}
 	if r.ingress != plan.Acting {
-		in := r.c.ingress()
-		if !plan.Acting {
-			err = errors.Join(err, r.router.SetIngress(nil))
-		} else {
-			err = errors.Join(err, r.router.SetIngress(&in))
+		var in *nft.Ingress
+		if plan.Acting {
+			in = r.c.ingress()
 		}
+		err = errors.Join(err, r.router.SetIngress(in))
 		r.ingress = plan.Acting
 	}
 	if plan.Release {

@@ -98,8 +98,8 @@ func (g *Guard) bindSources() {
 func (v *ValidationConfiguration) isValidated() bool { return v.By != "" || len(v.Bindings) > 0 }
 
 // ingress is what the router drops of what comes from the customer network.
-func (c *Configuration) ingress() nft.Ingress {
-	in := nft.Ingress{Interface: c.Live.Interface}
+func (c *Configuration) ingress() *nft.Ingress {
+	in := &nft.Ingress{Interface: c.Live.Interface}
 	for _, b := range c.Validation.Bindings {
 		mac, _ := net.ParseMAC(b.MAC) // validated
 		in.Bindings = append(in.Bindings, nft.Binding{Prefix: b.Prefix, MAC: mac})

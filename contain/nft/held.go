@@ -78,10 +78,8 @@ func (r *Router) Ports(ports []uint16) error {
 	}
 	set := r.held.ports
 	r.conn.FlushSet(set)
-	if elements := portRanges(ports); len(elements) > 0 {
-		if err := r.conn.SetAddElements(set, elements); err != nil {
-			return fmt.Errorf("nftables: set %s: %w", set.Name, err)
-		}
+	if err := queueElements(r.conn.SetAddElements, set, portRanges(ports)); err != nil {
+		return err
 	}
 	if err := r.conn.Flush(); err != nil {
 		return fmt.Errorf("nftables: set the ports of table inet %s: %w", tableName, err)
@@ -130,8 +128,8 @@ func (r *Router) Hold(holds []Hold) error {
 		bySet[set] = append(bySet[set], elements...)
 	}
 	for set, elements := range bySet {
-		if err := r.conn.SetAddElements(set, elements); err != nil {
-			return fmt.Errorf("nftables: set %s: %w", set.Name, err)
+		if err := queueElements(r.conn.SetAddElements, set, elements); err != nil {
+			return err
 		}
 	}
 	if err := r.conn.Flush(); err != nil {

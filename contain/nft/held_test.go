@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -170,5 +171,44 @@ func TestOldTableIsReplaced(t *testing.T) {
 	}
 	if _, err := dial(t, s.client, server4); err != nil {
 		t.Errorf("the old table still acts: %v", err)
+	}
+}
+
+// As many sources, services and blocks as a guard may have fit in one call each.
+func TestManyAtOnce(t *testing.T) {
+	s := newStreet(t)
+	const many = 1 << 14
+	holds, services := make([]Hold, many), make([]netip.AddrPort, many)
+	bindings := make([]Binding, many)
+	for i := range holds {
+		a := netip.AddrFrom4([4]byte{10, 7, byte(i >> 8), byte(i)})
+		holds[i] = Hold{netip.PrefixFrom(a, 32), time.Hour}
+		bindings[i] = Binding{netip.PrefixFrom(a, 32), net.HardwareAddr{2, 0, 0, 0, 0, 9}}
+		services[i%len(services)] = netip.AddrPortFrom(a, 443)
+	}
+	if err := s.r.Hold(holds); err != nil {
+		t.Fatal(err)
+	}
+	if held, err := s.r.Held(); err != nil || len(held) != many {
+		t.Errorf("%d of %d are held, %v", len(held), many, err)
+	}
+	if err := s.r.Services(services, nil); err != nil {
+		t.Error(err)
+	}
+	if err := s.r.SetIngress(&Ingress{Interface: "left", Bindings: bindings}); err != nil {
+		t.Error(err)
+	}
+	decisions := make([]dossier.Decision, 2000)
+	for i := range decisions {
+		decisions[i] = blocking(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 8, byte(i >> 8), byte(i)}), 32).String(), time.Hour)
+	}
+	receipts, err := s.r.Apply(now(), decisions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range receipts {
+		if !r.Applied {
+			t.Fatalf("%+v", r)
+		}
 	}
 }

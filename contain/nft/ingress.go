@@ -117,9 +117,6 @@ func (r *Router) ingressSets(v6 bool) ingressSets {
 	}
 }
 
-// perMessage bounds the elements of one message to the kernel.
-const perMessage = 256
-
 // addBindings queues the sets of one family, and the rule "ip saddr @bound4 ip saddr
 // . ether saddr != @stations4".
 func (r *Router) addBindings(all []Binding, v6 bool, add func([]expr.Any)) error {
@@ -149,12 +146,8 @@ func (r *Router) addBindings(all []Binding, v6 bool, add func([]expr.Any)) error
 		if err := r.conn.AddSet(set, nil); err != nil {
 			return fmt.Errorf("nftables: set %s: %w", set.Name, err)
 		}
-		for len(elements) > 0 {
-			n := min(len(elements), perMessage)
-			if err := r.conn.SetAddElements(set, elements[:n]); err != nil {
-				return fmt.Errorf("nftables: set %s: %w", set.Name, err)
-			}
-			elements = elements[n:]
+		if err := queueElements(r.conn.SetAddElements, set, elements); err != nil {
+			return err
 		}
 	}
 	length := uint32(4)

@@ -24,6 +24,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"dragnet/dossier"
@@ -50,7 +51,7 @@ type Router struct {
 // Open connects to the kernel, from the calling thread's network namespace. It
 // needs CAP_NET_ADMIN there. Nothing is changed until Apply.
 func Open(name string) (*Router, error) {
-	conn, err := nftables.New(nftables.AsLasting())
+	conn, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(growBuffers))
 	if err != nil {
 		return nil, fmt.Errorf("nftables: %w (it needs CAP_NET_ADMIN)", err)
 	}
@@ -63,6 +64,29 @@ func Open(name string) (*Router, error) {
 	}
 	r.held = newHeldSets(r.table)
 	return r, nil
+}
+
+// bufferSize takes a transaction of as many elements as a guard or a decision may
+// name, and the kernel's acknowledgement of each message.
+const bufferSize = 64 << 20
+
+func growBuffers(c *netlink.Conn) error {
+	return errors.Join(c.SetWriteBuffer(bufferSize), c.SetReadBuffer(bufferSize))
+}
+
+// perMessage bounds the elements of one message: the length of an attribute has 16
+// bits. It is even, so that a message holds both ends of a range.
+const perMessage = 256
+
+// queueElements has change add elements to a set, or delete them from it, in messages
+// that the kernel takes.
+func queueElements(change func(*nftables.Set, []nftables.SetElement) error, set *nftables.Set, elements []nftables.SetElement) error {
+	for some := range slices.Chunk(elements, perMessage) {
+		if err := change(set, some); err != nil {
+			return fmt.Errorf("nftables: set %s: %w", set.Name, err)
+		}
+	}
+	return nil
 }
 
 // Check reports whether this program may use nftables here. It changes nothing.
@@ -91,10 +115,8 @@ func (r *Router) Apply(now flow.Time, decisions []dossier.Decision) ([]dossier.R
 	}
 	for i, set := range r.sets {
 		r.conn.FlushSet(set)
-		if elements := wanted.setElements(i == 1); len(elements) > 0 {
-			if err := r.conn.SetAddElements(set, elements); err != nil {
-				return nil, fmt.Errorf("nftables: set %s: %w", set.Name, err)
-			}
+		if err := queueElements(r.conn.SetAddElements, set, wanted.setElements(i == 1)); err != nil {
+			return nil, err
 		}
 	}
 	if err := r.conn.Flush(); err != nil {

@@ -32,12 +32,8 @@ func (r *Router) Services(add, remove []netip.AddrPort) error {
 					elements = append(elements, nftables.SetElement{Key: serviceKey(s)})
 				}
 			}
-			for len(elements) > 0 {
-				n := min(len(elements), perMessage)
-				if err := change(set, elements[:n]); err != nil {
-					return fmt.Errorf("nftables: set %s: %w", set.Name, err)
-				}
-				elements = elements[n:]
+			if err := queueElements(change, set, elements); err != nil {
+				return err
 			}
 		}
 	}

@@ -45,37 +45,48 @@ const (
 // the shortest, a slower one in the longest.
 var spans = [...]int{5, 15, 60}
 
-func (a *arrivals) addArrivals(now flow.Time, all []daw.Offender) {
-	if a.started == 0 && len(all) > 0 {
+// startLearning marks the first report ever, with offenders or without.
+func (a *arrivals) startLearning(now flow.Time) {
+	if a.started == 0 {
 		a.started = now
 	}
-	a.forget(now)
+}
+
+// addBounded sets m[addr]; a full map first forgets any other, which is counted
+// again if it comes again.
+func addBounded(m map[netip.Addr]flow.Time, addr netip.Addr, now flow.Time) {
+	if _, ok := m[addr]; !ok && len(m) >= maxKnown {
+		for other := range m {
+			delete(m, other)
+			break
+		}
+	}
+	m[addr] = now
+}
+
+func (a *arrivals) addArrivals(now flow.Time, all []daw.Offender, days int) {
+	a.forget(now, days)
 	for _, o := range all {
 		if !o.Limited {
 			continue
 		}
 		if _, ok := a.known[o.Addr]; !ok {
-			if len(a.known) >= maxKnown {
-				for other := range a.known { // any: one that comes again is counted again
-					delete(a.known, other)
-					break
-				}
-			}
 			a.hours[int64(now/hour)]++
-			a.first[o.Addr] = now
+			addBounded(a.first, o.Addr, now)
 			a.queue = append(a.queue, now)
 		}
-		a.known[o.Addr] = now
+		addBounded(a.known, o.Addr, now)
 	}
 }
 
-// forget drops what is too old; the maps are walked once an hour.
-func (a *arrivals) forget(now flow.Time) {
+// forget drops what is too old, hours when they are compared with no longer; the maps
+// are walked once an hour.
+func (a *arrivals) forget(now flow.Time, days int) {
 	if h := int64(now / hour); a.hours[h] == 0 {
 		if _, walked := a.hours[h]; !walked {
 			a.hours[h] = 0
 			for k := range a.hours {
-				if k < h-24*40 {
+				if k < h-24*int64(days)-1 {
 					delete(a.hours, k)
 				}
 			}
@@ -189,14 +200,11 @@ const savedVersion = 1
 // Save encodes what the station has learnt: a restart must not take old offenders
 // for new ones.
 func (s *Station) Save() ([]byte, error) {
-	days, agents := map[int64][2]float64{}, map[string]int64{}
-	for name, a := range s.agents {
-		agents[name] = a.lastDay
-	}
+	days := map[int64][2]float64{}
 	for d, p := range s.days {
 		days[d] = [2]float64{p.failures, p.requests}
 	}
-	return json.Marshal(savedStation{savedVersion, s.started, s.hours, s.known, s.first, days, agents})
+	return json.Marshal(savedStation{savedVersion, s.started, s.hours, s.known, s.first, days, s.added})
 }
 
 // Load takes over what an earlier station saved. On an error the station is
@@ -222,8 +230,6 @@ func (s *Station) Load(b []byte) error {
 			s.days[d] = dayPart{p[0], p[1]}
 		}
 	}
-	for name, day := range v.Agents {
-		s.agents[name] = &agent{heard: flow.MinTime, lastDay: day}
-	}
+	maps.Copy(s.added, v.Agents)
 	return nil
 }

@@ -197,6 +197,58 @@ func TestLearning(t *testing.T) {
 	}
 }
 
+// Learning begins with the first report, though no offender is in it: a network where
+// the first comes a month later has been learnt.
+func TestLearningBeginsWithTheFirstReport(t *testing.T) {
+	s := New(DefaultConfiguration())
+	s.Report(monday, "edge", daw.EdgeReport{}, nil)
+	s.Look(monday)
+	if until := s.Learning(monday + hour); until != monday+day {
+		t.Errorf("learns until %v, want a day after the first report", until)
+	}
+}
+
+// What a station has saved it can load, however many offenders it knows, and its
+// agents are not silent before they have had time to report.
+func TestSavedStationIsLoaded(t *testing.T) {
+	s := New(DefaultConfiguration())
+	offenders := make([]daw.Offender, 1<<16)
+	now := monday
+	for n := range 5 {
+		for i := range offenders {
+			offenders[i] = daw.Offender{Addr: netip.AddrFrom4([4]byte{10, byte(n), byte(i >> 8), byte(i)}), Limited: true}
+		}
+		s.Report(now, "edge", daw.EdgeReport{Limited: len(offenders), Records: len(offenders)}, offenders)
+		s.Look(now)
+		now += minute
+	}
+	saved, err := s.Save()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := New(DefaultConfiguration())
+	if err := again.Load(saved); err != nil {
+		t.Fatal(err)
+	}
+	if silent := again.Silent(now); len(silent) != 0 {
+		t.Errorf("%v are called silent as soon as the station has restarted", silent)
+	}
+}
+
+// Hours are kept as long as they are compared with.
+func TestHoursOfManyDaysAreKept(t *testing.T) {
+	c := DefaultConfiguration()
+	c.Days = 100
+	s := New(c)
+	for d := range flow.Time(90) {
+		s.Report(monday+d*day, "edge", daw.EdgeReport{Limited: 1, Records: 1}, []daw.Offender{{Addr: netip.AddrFrom4([4]byte{10, 0, 0, byte(d)}), Limited: true}})
+		s.Look(monday + d*day)
+	}
+	if n := s.hours[int64(monday/hour)]; n != 1 {
+		t.Errorf("%d new offenders are known of the first hour, want 1", n)
+	}
+}
+
 func TestPoissonTail(t *testing.T) {
 	for _, expected := range []float64{0.02, 1, 7.5} {
 		sum, term := 0.0, math.Exp(-expected)

@@ -75,6 +75,7 @@ type Station struct {
 	last   int               // offenders at the last call of Look
 	share  float64           // proposed now, 0 outside an alarm
 	days   map[int64]dayPart // sums of finished days
+	added  map[string]int64  // the last day that was added of each agent
 
 	arrivals
 	// Inconsistent counts reports that contradict themselves.
@@ -85,14 +86,13 @@ type agent struct {
 	heard     flow.Time
 	limited   int
 	offenders []daw.Offender
-	lastDay   int64 // whose counts were added
 }
 
 type dayPart struct{ failures, requests float64 }
 
 // New makes a station.
 func New(c Configuration) *Station {
-	return &Station{c: c, agents: map[string]*agent{}, days: map[int64]dayPart{}, arrivals: newArrivals()}
+	return &Station{c: c, agents: map[string]*agent{}, days: map[int64]dayPart{}, added: map[string]int64{}, arrivals: newArrivals()}
 }
 
 // Report adds an agent's report with its offenders, the worst first. It returns
@@ -104,12 +104,14 @@ func (s *Station) Report(now flow.Time, name string, r daw.EdgeReport, offenders
 	}
 	a := s.agents[name]
 	if a == nil {
-		a = &agent{lastDay: math.MinInt64}
+		a = &agent{}
 		s.agents[name] = a
 	}
 	a.heard, a.limited, a.offenders = now, r.Limited, offenders
-	if p := r.Previous; p.Day > a.lastDay && p.Requests > 0 {
-		a.lastDay = p.Day
+	s.startLearning(now)
+	if last, known := s.added[name]; r.Previous.Requests > 0 && (!known || r.Previous.Day > last) {
+		p := r.Previous
+		s.added[name] = p.Day
 		d := s.days[p.Day]
 		d.failures += float64(p.Outcomes[daw.Counted])
 		d.requests += float64(p.Requests)
@@ -155,12 +157,12 @@ func (s *Station) Look(now flow.Time) []daw.Offender {
 	s.last = 0
 	var all []daw.Offender
 	for _, a := range s.agents {
-		if a.heard != flow.MinTime && now-a.heard <= flow.Time(s.c.Silent) {
+		if now-a.heard <= flow.Time(s.c.Silent) {
 			s.last += a.limited
 			all = append(all, a.offenders...)
 		}
 	}
-	s.addArrivals(now, all)
+	s.addArrivals(now, all, s.c.Days)
 	if !s.judgeArrivals(now, &s.c) {
 		s.share = 0
 		return nil
@@ -194,11 +196,12 @@ func (s *Station) Learning(now flow.Time) (until flow.Time) {
 // Offenders is their number at the last call of Look.
 func (s *Station) Offenders() int { return s.last }
 
-// Silent lists agents without a report for longer than Configuration.Silent.
+// Silent lists agents without a report for longer than Configuration.Silent, of those
+// that have reported to this Station.
 func (s *Station) Silent(now flow.Time) []string {
 	var names []string
 	for name, a := range s.agents {
-		if now-a.heard > flow.Time(s.c.Silent) || a.heard == flow.MinTime {
+		if now-a.heard > flow.Time(s.c.Silent) {
 			names = append(names, name)
 		}
 	}
