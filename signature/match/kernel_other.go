@@ -2,7 +2,7 @@
 
 package match
 
-func supported(k Kernel) bool { return k == Portable }
+func isSupported(k Kernel) bool { return k == Portable }
 
 func classifyVBMI(dst, src *byte, n int, table *[256]byte) {
 	panic("match: kernel not supported on this platform")
