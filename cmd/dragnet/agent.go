@@ -24,18 +24,17 @@ func newAgent() *cobra.Command {
 }
 
 // withMembers runs f on the members of a data directory or node.
-func withMembers(n *nodeFlags, args []string, cmd *cobra.Command, f func(m nodev1connect.MemberServiceClient, rest []string) error) error {
-	dir, rest := n.splitArgs(args)
-	m, done, err := n.openMembers(cmd, dir)
+func withMembers(n *nodeFlags, cmd *cobra.Command, f func(m nodev1connect.MemberServiceClient) error) error {
+	m, done, err := n.openMembers(cmd)
 	if err != nil {
 		return err
 	}
-	return errors.Join(n.explainError(f(m, rest)), done())
+	return errors.Join(n.explainError(f(m)), done())
 }
 
 // memberVerb adds the arguments and flags that the verbs share.
 func memberVerb(cmd *cobra.Command, n *nodeFlags, arguments int) {
-	cmd.Args = n.checkArgs(arguments, arguments)
+	cmd.Args = cobra.ExactArgs(arguments)
 	n.addFlags(cmd)
 	cmd.Flags().StringVar(&n.state, "state", "", "PostgreSQL database of the node's control state, if it is not in the data directory")
 }
@@ -45,13 +44,13 @@ func newAgentToken() *cobra.Command {
 	var role, name string
 	var life time.Duration
 	cmd := &cobra.Command{
-		Use:   "token DATADIR --name NAME --role ROLE",
+		Use:   "token --name NAME --role ROLE",
 		Short: "Make a one-time token for enrolling an agent or operator",
 		Long: `Token prints a one-time token. The first to redeem it becomes a member of the
 node: an agent of the role or, with --role operator, an operator with the same
 access over TLS as on the node's Unix socket. The token also identifies the node.
 It is as secret as a password, and expires when it is redeemed or after --for.`,
-		Example: `  dragnet agent token /var/lib/dragnet --name edge-1 --role guard
+		Example: `  dragnet agent token --name edge-1 --role guard
   dragnet agent token --node unix:///run/dragnet/node.sock --name alice --role operator`,
 	}
 	memberVerb(cmd, &n, 0)
@@ -63,7 +62,7 @@ It is as secret as a password, and expires when it is redeemed or after --for.`,
 		if name == "" || role == "" || life < time.Second {
 			return cli.Usage(errors.New("--name, --role, and --for of at least 1s are needed"))
 		}
-		return withMembers(&n, args, cmd, func(m nodev1connect.MemberServiceClient, _ []string) error {
+		return withMembers(&n, cmd, func(m nodev1connect.MemberServiceClient) error {
 			got, err := m.MakeToken(cmd.Context(), &nodev1.MakeTokenRequest{Name: name, Role: role, Life: durationpb.New(life)})
 			if err != nil {
 				return err
@@ -130,15 +129,15 @@ func listMember(m *nodev1.Member, now time.Time) listedMember {
 func newAgentList() *cobra.Command {
 	var n nodeFlags
 	cmd := &cobra.Command{
-		Use:     "list DATADIR",
+		Use:     "list",
 		Short:   "List agents and operators with their state",
 		Long:    "List prints the members of a node: whether they are here, away, expired or revoked,\nwhich configuration they use, and how many items they sent.",
-		Example: "  dragnet agent list /var/lib/dragnet",
+		Example: "  dragnet agent list",
 	}
 	memberVerb(cmd, &n, 0)
 	output := cli.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return withMembers(&n, args, cmd, func(m nodev1connect.MemberServiceClient, _ []string) error {
+		return withMembers(&n, cmd, func(m nodev1connect.MemberServiceClient) error {
 			rows := cli.Rows{Header: []string{"name", "role", "status", "seen", "until", "configuration", "received", "missed", "problem"}}
 			for cursor := ""; ; {
 				page, err := m.ListMembers(cmd.Context(), &nodev1.ListMembersRequest{PageSize: 1000, Cursor: cursor})
@@ -170,14 +169,14 @@ func orDash(s string) string {
 func newAgentRevoke() *cobra.Command {
 	var n nodeFlags
 	cmd := &cobra.Command{
-		Use:     "revoke DATADIR NAME",
+		Use:     "revoke NAME",
 		Short:   "Invalidate an agent's or operator's certificates and tokens at once",
-		Example: "  dragnet agent revoke /var/lib/dragnet edge-1",
+		Example: "  dragnet agent revoke edge-1",
 	}
 	memberVerb(cmd, &n, 1)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return withMembers(&n, args, cmd, func(m nodev1connect.MemberServiceClient, rest []string) error {
-			_, err := m.RevokeMember(cmd.Context(), &nodev1.RevokeMemberRequest{Name: rest[0]})
+		return withMembers(&n, cmd, func(m nodev1connect.MemberServiceClient) error {
+			_, err := m.RevokeMember(cmd.Context(), &nodev1.RevokeMemberRequest{Name: args[0]})
 			return err
 		})
 	}
@@ -189,24 +188,24 @@ func newAgentConfigure() *cobra.Command {
 	var name string
 	var format uint32
 	cmd := &cobra.Command{
-		Use:   "configure DATADIR ROLE FILE",
+		Use:   "configure ROLE FILE",
 		Short: "Set the configuration of the agents of a role",
 		Long: `Configure sends the content of FILE to all agents of ROLE, or to one, at once or
 when they connect again. An agent that cannot use it keeps its configuration, and
 'dragnet agent list' shows why. Configure prints the version under which the list
 shows this content. FILE - is standard input.`,
-		Example: "  dragnet agent configure /var/lib/dragnet guard guard.yaml --name edge-1",
+		Example: "  dragnet agent configure guard guard.yaml --name edge-1",
 	}
 	memberVerb(cmd, &n, 2)
 	cmd.Flags().StringVar(&name, "name", "", "only this agent of the role, in place of the role's configuration")
 	cmd.Flags().Uint32Var(&format, "format", 1, "version of the content's format")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return withMembers(&n, args, cmd, func(m nodev1connect.MemberServiceClient, rest []string) error {
-			body, err := readAll(cmd.InOrStdin(), rest[1])
+		return withMembers(&n, cmd, func(m nodev1connect.MemberServiceClient) error {
+			body, err := readAll(cmd.InOrStdin(), args[1])
 			if err != nil {
 				return err
 			}
-			got, err := m.ConfigureRole(cmd.Context(), &nodev1.ConfigureRoleRequest{Role: rest[0], Name: name, Format: format, Body: body})
+			got, err := m.ConfigureRole(cmd.Context(), &nodev1.ConfigureRoleRequest{Role: args[0], Name: name, Format: format, Body: body})
 			if err != nil {
 				return err
 			}

@@ -23,10 +23,13 @@ type clearingFlags struct {
 }
 
 func (f *clearingFlags) addFlags(cmd *cobra.Command, member bool) {
-	cmd.Flags().StringVar(&f.url, "clearinghouse", "", "address of the clearinghouse, such as https://203.0.113.1:8443")
-	cmd.Flags().StringVar(&f.server, "server", "", "public key of the clearinghouse's server")
+	cmd.Flags().StringVar(&f.url, "clearinghouse", "", "address of the clearinghouse, such as https://203.0.113.1:8443 (default: the context's)")
+	fromContext(cmd, "clearinghouse", "clearinghouse")
+	cmd.Flags().StringVar(&f.server, "server", "", "public key of the clearinghouse's server (default: the context's)")
+	fromContext(cmd, "server", "server")
 	if member {
-		cmd.Flags().StringVar(&f.key, "key", "", "private key of the member who reports")
+		cmd.Flags().StringVar(&f.key, "key", "", "private key of the member who reports (default: the context's)")
+		fromContext(cmd, "key", "key")
 	}
 }
 

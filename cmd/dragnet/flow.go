@@ -35,15 +35,16 @@ zstd.`
 func currentDay() string { return time.Now().UTC().Format(time.DateOnly) }
 
 func newFlowImport() *cobra.Command {
+	var at nodeFlags
 	var keepDays float64
 	var keepBytes int64
 	var output *cli.Format
 	cmd := &cobra.Command{
-		Use:   "import DATADIR SOURCE...",
+		Use:   "import SOURCE...",
 		Short: "Import logs and captures into a data directory, each line once",
-		Long: `Import adds the flows of logs and captures to DATADIR, which it creates if
-it does not exist; or to a ClickHouse database, given by its address, such as
-clickhouse://user@host:9000/flows.
+		Long: `Import adds the flows of logs and captures to the data directory --data, which it
+creates if it does not exist; or to a ClickHouse database, given by its address,
+such as clickhouse://user@host:9000/flows.
 
 ` + sourceHelp + `
 
@@ -54,18 +55,19 @@ is interrupted, run it again.
 
 Flows are removed when they are older than --keep-days, counted from the newest
 flow stored.`,
-		Example: `  dragnet flow import /var/lib/dragnet /opt/zeek/logs
-  dragnet flow import evidence monday.pcap conn.log.gz --keep-days 0`,
-		Args: cobra.MinimumNArgs(2),
+		Example: `  dragnet flow import /opt/zeek/logs
+  dragnet flow import --data evidence monday.pcap conn.log.gz --keep-days 0`,
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if keepDays < 0 || keepBytes < 0 {
 				return cli.Usage(errors.New("--keep-days and --keep-bytes cannot be negative; 0 keeps everything"))
 			}
 			keep := store.Keep{Age: time.Duration(keepDays * 24 * float64(time.Hour)), Bytes: keepBytes}
-			return runImport(cmd, *output, args[0], args[1:], keep)
+			return runImport(cmd, *output, at.data, args, keep)
 		},
 	}
 	output = cli.OutputFlag(cmd)
+	at.addDataFlag(cmd, "data directory, or the address of a ClickHouse database")
 	cmd.Flags().Float64Var(&keepDays, "keep-days", 30, "remove flows this much older than the newest; 0 keeps all")
 	cmd.Flags().Int64Var(&keepBytes, "keep-bytes", 0, "remove the oldest flows beyond this size on disk; 0 keeps all")
 	return cmd
@@ -145,7 +147,7 @@ func writeImported(w io.Writer, f cli.Format, done []ingest.Imported) error {
 	return fmt.Errorf("%s not imported; the others were", cli.Plural(refused, "file"))
 }
 
-// selection holds what list and stat share: a data directory, a filter, a window.
+// selection holds what list and stat share: a place, a filter, a window.
 type selection struct {
 	at       nodeFlags
 	from, to string
@@ -155,7 +157,7 @@ type selection struct {
 	files    map[string]string // content of the files that the text names as @FILE
 }
 
-const filterHelp = `DATADIR may be the address of a ClickHouse database; see 'dragnet flow import'.
+const filterHelp = `--data may be the address of a ClickHouse database; see 'dragnet flow import'.
 
 A FILTER is written like a clue without "in" or "out": src= dst= host= sport=
 dport= proto= state=, all of which must fit. Addresses may be prefixes;
@@ -165,7 +167,6 @@ addresses is icmp6, as in Zeek's logs.`
 
 func (s *selection) addFlags(cmd *cobra.Command) {
 	s.at.addFlags(cmd)
-	cmd.Args = s.at.checkArgs(0, -1)
 	s.addFilterFlags(cmd)
 }
 
@@ -174,7 +175,7 @@ func (s *selection) addFilterFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&s.to, "to", "", "flows start before this")
 }
 
-// parseWords reads the words of the filter after the data directory.
+// parseWords reads the words of the filter.
 func (s *selection) parseWords(words []string) (err error) {
 	s.text, s.files = strings.Join(words, " "), map[string]string{}
 	if s.filter, err = pattern.ParseFilter(s.text, s.openList); err != nil {
@@ -211,8 +212,8 @@ const maxListFile = 2 << 20
 
 // withStore runs f on the store at place, and prints its progress and what was
 // damaged.
-func (s *selection) withStore(cmd *cobra.Command, place string, f func(store.Reader, query.Selection) (flow.Coverage, error)) (err error) {
-	log, err := ingest.OpenReader(cmd.Context(), place)
+func (s *selection) withStore(cmd *cobra.Command, f func(store.Reader, query.Selection) (flow.Coverage, error)) (err error) {
+	log, err := ingest.OpenReader(cmd.Context(), s.at.data)
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ func newFlowExport() *cobra.Command {
 	var s selection
 	var asParquet, asArrow string
 	cmd := &cobra.Command{
-		Use:   "export DATADIR [FILTER] --parquet FILE | --arrow FILE",
+		Use:   "export [FILTER] --parquet FILE | --arrow FILE",
 		Short: "Write stored flows as Parquet or Arrow, for other programs",
 		Long: `Export writes the stored flows that match a filter to a Parquet file, which
 DuckDB, Spark, pandas and ClickHouse read, or to an Arrow IPC file (Feather), which
@@ -31,8 +31,8 @@ Exported are all columns that are stored, so it reads a data directory or a
 database, not a node over its API. A node may run on the directory meanwhile.
 
 ` + filterHelp,
-		Example: `  dragnet flow export /var/lib/dragnet --parquet flows.parquet
-  dragnet flow export /var/lib/dragnet state=failed --from 2026-11-22 --parquet failed.parquet
+		Example: `  dragnet flow export --parquet flows.parquet
+  dragnet flow export state=failed --from 2026-11-22 --parquet failed.parquet
   duckdb -c "SELECT src_addr, count(*) FROM 'failed.parquet' GROUP BY 1 ORDER BY 2 DESC LIMIT 10"`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			file, open := asParquet, newParquet
@@ -42,10 +42,10 @@ database, not a node over its API. A node may run on the directory meanwhile.
 			if file == "" {
 				return cli.Hint(cli.Usage(errors.New("no file to write to")), "name one: --parquet flows.parquet")
 			}
-			if err := s.parseWords(args[1:]); err != nil {
+			if err := s.parseWords(args); err != nil {
 				return err
 			}
-			n, err := s.exportFlows(cmd, args[0], file, open)
+			n, err := s.exportFlows(cmd, file, open)
 			if err != nil {
 				return err
 			}
@@ -53,8 +53,8 @@ database, not a node over its API. A node may run on the directory meanwhile.
 			return nil
 		},
 	}
+	s.at.addDataFlag(cmd, "data directory")
 	s.addFilterFlags(cmd)
-	cmd.Args = cobra.MinimumNArgs(1)
 	cmd.Flags().StringVar(&asParquet, "parquet", "", "file to write as Parquet")
 	cmd.Flags().StringVar(&asArrow, "arrow", "", "file to write as Arrow IPC")
 	cmd.MarkFlagsMutuallyExclusive("parquet", "arrow")
@@ -71,7 +71,7 @@ func newParquet(w io.Writer) (flowWriter, error) { return parquet.NewWriter(w), 
 func newArrow(w io.Writer) (flowWriter, error)   { return parquet.NewArrowWriter(w) }
 
 // exportFlows writes a file beside its name, and names it when it is whole.
-func (s *selection) exportFlows(cmd *cobra.Command, place, file string, open func(io.Writer) (flowWriter, error)) (n int, err error) {
+func (s *selection) exportFlows(cmd *cobra.Command, file string, open func(io.Writer) (flowWriter, error)) (n int, err error) {
 	f, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*.part")
 	if err != nil {
 		return 0, err
@@ -86,7 +86,7 @@ func (s *selection) exportFlows(cmd *cobra.Command, place, file string, open fun
 	if err != nil {
 		return 0, err
 	}
-	err = s.withStore(cmd, place, func(log store.Reader, chosen query.Selection) (flow.Coverage, error) {
+	err = s.withStore(cmd, func(log store.Reader, chosen query.Selection) (flow.Coverage, error) {
 		return query.EachFlow(cmd.Context(), log, chosen, func(one *flow.Flow) error {
 			n++
 			return w.Write(one)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -25,19 +26,18 @@ func newFlowList() *cobra.Command {
 	var last bool
 	var output *cli.Format
 	cmd := &cobra.Command{
-		Use:   "list DATADIR [FILTER]",
+		Use:   "list [FILTER]",
 		Short: "Print stored flows in order of time",
 		Long: `List prints the stored flows that match a filter, in order of time: the first
 --limit of them, or with --last the last. With --limit 0 it prints all, as JSON
 lines, in the order in which they are read.
 
 ` + filterHelp,
-		Example: `  dragnet flow list /var/lib/dragnet dport=22 state=failed --last
-  dragnet flow list /var/lib/dragnet host=198.51.100.7 --from 2026-11-22 --limit 0 -o jsonl
+		Example: `  dragnet flow list dport=22 state=failed --last
+  dragnet flow list host=198.51.100.7 --from 2026-11-22 --limit 0 -o jsonl
   dragnet flow list --node unix:///run/dragnet/node.sock dport=22`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			dir, words := s.at.splitArgs(args)
-			if err := s.parseWords(words); err != nil {
+			if err := errors.Join(s.at.choose(cmd), s.parseWords(args)); err != nil {
 				return err
 			}
 			switch {
@@ -51,11 +51,11 @@ lines, in the order in which they are read.
 				if s.at.node != "" {
 					return s.streamFrom(cmd, write)
 				}
-				return s.withStore(cmd, dir, func(log store.Reader, chosen query.Selection) (flow.Coverage, error) {
+				return s.withStore(cmd, func(log store.Reader, chosen query.Selection) (flow.Coverage, error) {
 					return query.Each(cmd.Context(), log, chosen, write)
 				})
 			}
-			rows, err := s.listFlows(cmd, dir, limit, last)
+			rows, err := s.listFlows(cmd, limit, last)
 			if err != nil {
 				return err
 			}
@@ -70,11 +70,11 @@ lines, in the order in which they are read.
 }
 
 // listFlows returns the first or last rows.
-func (s *selection) listFlows(cmd *cobra.Command, dir string, limit int, last bool) (rows []query.ListedFlow, err error) {
+func (s *selection) listFlows(cmd *cobra.Command, limit int, last bool) (rows []query.ListedFlow, err error) {
 	if s.at.node != "" {
 		return s.listFrom(cmd, limit, last)
 	}
-	return rows, s.withStore(cmd, dir, func(log store.Reader, chosen query.Selection) (cov flow.Coverage, err error) {
+	return rows, s.withStore(cmd, func(log store.Reader, chosen query.Selection) (cov flow.Coverage, err error) {
 		rows, _, cov, err = query.List(cmd.Context(), log, chosen, query.Page{Limit: limit, Last: last})
 		return cov, err
 	})

@@ -18,17 +18,16 @@ func newFlowStat() *cobra.Command {
 	var top int
 	var output *cli.Format
 	cmd := &cobra.Command{
-		Use:   "stat DATADIR [FILTER]",
+		Use:   "stat [FILTER]",
 		Short: "Count stored flows, by host, service, outcome or time",
 		Long: `Stat counts the stored flows that match a filter: all together, or the largest
 groups of them.
 
 ` + filterHelp,
-		Example: `  dragnet flow stat /var/lib/dragnet
-  dragnet flow stat /var/lib/dragnet state=failed --by src --top 20`,
+		Example: `  dragnet flow stat
+  dragnet flow stat state=failed --by src --top 20`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			dir, words := s.at.splitArgs(args)
-			if err := s.parseWords(words); err != nil {
+			if err := errors.Join(s.at.choose(cmd), s.parseWords(args)); err != nil {
 				return err
 			}
 			if top < 0 {
@@ -37,7 +36,7 @@ groups of them.
 			if err := query.CheckGrouping(by); err != nil {
 				return cli.Usage(fmt.Errorf("--by %w", err))
 			}
-			tallies, err := s.countFlows(cmd, dir, by, top)
+			tallies, err := s.countFlows(cmd, by, top)
 			if err != nil {
 				return err
 			}
@@ -53,11 +52,11 @@ groups of them.
 }
 
 // countFlows returns the largest groups.
-func (s *selection) countFlows(cmd *cobra.Command, dir, by string, top int) (tallies []query.GroupCount, err error) {
+func (s *selection) countFlows(cmd *cobra.Command, by string, top int) (tallies []query.GroupCount, err error) {
 	if s.at.node != "" {
 		return s.countFrom(cmd, by, top)
 	}
-	return tallies, s.withStore(cmd, dir, func(log store.Reader, chosen query.Selection) (cov flow.Coverage, err error) {
+	return tallies, s.withStore(cmd, func(log store.Reader, chosen query.Selection) (cov flow.Coverage, err error) {
 		tallies, cov, err = query.Count(cmd.Context(), log, chosen, by, top)
 		return cov, err
 	})

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"os/user"
 
 	"connectrpc.com/connect"
@@ -20,9 +19,6 @@ import (
 	"dragnet/wire/node/v1/nodev1connect"
 )
 
-// defaultData is the data directory of a node without --data.
-const defaultData = "/var/lib/dragnet"
-
 // openLedger is what a node found and decided: a running node's, or that of a data
 // directory, with the same calls.
 type openLedger struct {
@@ -35,20 +31,17 @@ type openLedger struct {
 
 // ledgerFlags adds the flags that name a ledger, and returns what opens it.
 func ledgerFlags(cmd *cobra.Command) func() (*openLedger, error) {
-	data := cmd.Flags().String("data", defaultData, "data directory of the node, or the URL of its PostgreSQL database")
-	node := cmd.Flags().String("node", "", "address of a running node: unix:///PATH or https://HOST:PORT (default: $"+nodeVariable+", or the socket of a node on this machine)")
+	at := &nodeFlags{}
+	at.addNodeFlag(cmd)
+	at.addDataFlag(cmd, "data directory of the node, or the URL of its PostgreSQL database")
 	return func() (*openLedger, error) {
-		if cmd.Flags().Changed("data") && *node != "" {
-			return nil, cli.Usage(errors.New("--data and --node name two places; give one"))
+		if err := at.choose(cmd); err != nil {
+			return nil, err
 		}
-		address := *node
-		if address == "" && !cmd.Flags().Changed("data") {
-			address = findNode()
+		if at.node != "" {
+			return dialLedger(at)
 		}
-		if address != "" {
-			return dialLedger(address)
-		}
-		return openLedgerAt(cmd.Context(), *data)
+		return openLedgerAt(cmd.Context(), at.data)
 	}
 }
 
@@ -84,31 +77,12 @@ func changeLedger(cmd *cobra.Command, place string, task operatorTask) {
 	})
 }
 
-// nodeVariable names the environment variable with the address of the node to use
-// where no flag says it.
-const nodeVariable = "DRAGNET_NODE"
-
-// findNode returns the address of the node to use by default: the environment's, or
-// that of a node of this machine; empty if there is none.
-func findNode() string {
-	if address := os.Getenv(nodeVariable); address != "" {
-		return address
-	}
-	for _, socket := range []string{"/run/dragnet/node.sock", layout.Directory(defaultData).Socket()} {
-		if info, err := os.Stat(socket); err == nil && info.Mode().Type() == os.ModeSocket {
-			return "unix://" + socket
-		}
-	}
-	return ""
-}
-
-func dialLedger(address string) (*openLedger, error) {
-	at := nodeFlags{node: address}
+func dialLedger(at *nodeFlags) (*openLedger, error) {
 	c, err := at.dialNode()
 	if err != nil {
 		return nil, err
 	}
-	return &openLedger{decisions: c.Decisions, findings: c.Findings, node: address, Close: func() error { c.Close(); return nil }}, nil
+	return &openLedger{decisions: c.Decisions, findings: c.Findings, node: at.node, Close: func() error { c.Close(); return nil }}, nil
 }
 
 func openLedgerAt(ctx context.Context, data string) (*openLedger, error) {
@@ -136,7 +110,7 @@ func (o *openLedger) explain(err error, hint string) error {
 	if e, ok := errors.AsType[*connect.Error](err); ok && e.Code() == connect.CodeNotFound && hint != "" {
 		return cli.Hint(errors.New(e.Message()), "%s", hint)
 	}
-	at := nodeFlags{node: o.node, instead: "; --data DIR reads a data directory without it"}
+	at := nodeFlags{node: o.node, hasData: true}
 	return at.explainError(err)
 }
 

@@ -35,6 +35,8 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check found something,
 130 interrupted. Results go to stdout, everything else to stderr.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: cli.Group,
+
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return applyContext(cmd) },
 	}
 	for _, g := range []struct {
 		title    string
@@ -47,7 +49,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check found something,
 		{"Run a node:", []*cobra.Command{
 			newRun(), newStatus(), newSupport(), newConfig(), newFlow(), newSource(), newStore(), newAgent(), newOperator(), newBackup(), newRestore(),
 		}},
-		{"Other:", []*cobra.Command{newReproduce(), cli.NewManual("dragnet", "1"), cli.NewVersion()}},
+		{"Other:", []*cobra.Command{newContext(), newReproduce(), cli.NewManual("dragnet", "1"), cli.NewVersion()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title})
 		for _, cmd := range g.commands {

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 
 	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
@@ -20,44 +22,80 @@ import (
 	"dragnet/wire/node/v1/nodev1connect"
 )
 
-// nodeFlags say where a verb works: on a data directory, the first argument, or
-// on a running node.
+// defaultData is the data directory of a node without --data.
+const defaultData = "/var/lib/dragnet"
+
+// nodeVariable names the environment variable with the address of the node to use
+// where no flag says it.
+const nodeVariable = "DRAGNET_NODE"
+
+// nodeFlags say where a verb works: on a running node, or on a data directory.
 type nodeFlags struct {
-	node, state string
+	// node is the address of the running node; data is used if it is empty.
+	node, data string
+	// state is another place of the node's control state.
+	state string
+	// hasData says that the verb works on a data directory, too.
+	hasData bool
 	// create has a data directory created if it does not exist.
 	create bool
-	// instead is added to the hint about a node that does not answer: what else
-	// there is to do.
-	instead string
 }
 
+const nodeUsage = "address of a running node: unix:///PATH or https://HOST:PORT (default: $" + nodeVariable + ", the context's, or the socket of a node on this machine)"
+
+// addFlags adds --node and --data.
 func (n *nodeFlags) addFlags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&n.node, "node", "", "address of a node to ask instead of a data directory: unix:///PATH or https://HOST:PORT")
+	n.addNodeFlag(cmd)
+	n.addDataFlag(cmd, "data directory of the node")
 }
 
-// checkArgs requires DATADIR unless --node is given, and between min and max further
-// arguments; max < 0 sets no bound.
-func (n *nodeFlags) checkArgs(min, max int) cobra.PositionalArgs {
-	return func(_ *cobra.Command, args []string) error {
-		if n.node == "" {
-			if len(args) == 0 {
-				return errors.New("name a data directory, or a node with --node")
-			}
-			args = args[1:]
-		}
-		if len(args) < min || max >= 0 && len(args) > max {
-			return fmt.Errorf("wrong number of arguments: %d", len(args))
-		}
-		return nil
+func (n *nodeFlags) addNodeFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&n.node, "node", "", nodeUsage)
+	fromContext(cmd, "node", "node")
+}
+
+func (n *nodeFlags) addDataFlag(cmd *cobra.Command, usage string) {
+	n.hasData = true
+	cmd.Flags().StringVar(&n.data, "data", defaultData, usage)
+	if err := cmd.MarkFlagDirname("data"); err != nil {
+		panic(err) // no such flag
 	}
+	fromContext(cmd, "data", "data")
 }
 
-// splitArgs returns the data directory, empty with --node, and the other arguments.
-func (n *nodeFlags) splitArgs(args []string) (dir string, rest []string) {
+// choose settles where the verb works.
+func (n *nodeFlags) choose(cmd *cobra.Command) error {
+	byData := cmd.Flags().Changed("data")
+	switch {
+	case byData && n.node != "":
+		return cli.Usage(errors.New("--data and --node name two places; give one"))
+	case n.node == "" && !byData:
+		n.node = findNode()
+		if _, err := os.Stat(defaultData); errors.Is(err, fs.ErrNotExist) && n.node == "" && !n.create {
+			return cli.Hint(cli.Usage(fmt.Errorf("no node runs on this machine, and there is no %s", defaultData)), "name a node with --node, or a data directory with --data; 'dragnet context set' keeps either")
+		}
+	}
 	if n.node != "" {
-		return "", args
+		n.data = ""
 	}
-	return args[0], args[1:]
+	return nil
+}
+
+// place names what choose settled on.
+func (n *nodeFlags) place() string { return cmp.Or(n.node, n.data) }
+
+// findNode returns the address of the node to use by default: the environment's, or
+// that of a node of this machine; empty if there is none.
+func findNode() string {
+	if address := os.Getenv(nodeVariable); address != "" {
+		return address
+	}
+	for _, socket := range []string{"/run/dragnet/node.sock", layout.Directory(defaultData).Socket()} {
+		if info, err := os.Stat(socket); err == nil && info.Mode().Type() == os.ModeSocket {
+			return "unix://" + socket
+		}
+	}
+	return ""
 }
 
 // dialNode connects to the node.
@@ -70,7 +108,10 @@ func (n *nodeFlags) dialNode() (*api.Client, error) {
 }
 
 // openMembers opens the members in the data directory, or of the node.
-func (n *nodeFlags) openMembers(cmd *cobra.Command, dir string) (nodev1connect.MemberServiceClient, func() error, error) {
+func (n *nodeFlags) openMembers(cmd *cobra.Command) (nodev1connect.MemberServiceClient, func() error, error) {
+	if err := n.choose(cmd); err != nil {
+		return nil, nil, err
+	}
 	if n.node != "" {
 		c, err := n.dialNode()
 		if err != nil {
@@ -78,13 +119,13 @@ func (n *nodeFlags) openMembers(cmd *cobra.Command, dir string) (nodev1connect.M
 		}
 		return c.Members, func() error { c.Close(); return nil }, nil
 	}
-	at := layout.Directory(dir)
+	at := layout.Directory(n.data)
 	if n.create {
 		if err := at.Create(); err != nil {
 			return nil, nil, err
 		}
 	}
-	if s, err := disk.Open(dir); err != nil { // it is not created, and permission is asked first
+	if s, err := disk.Open(n.data); err != nil { // it is not created, and permission is asked first
 		return nil, nil, err
 	} else if err := s.Close(); err != nil {
 		return nil, nil, err
@@ -96,6 +137,14 @@ func (n *nodeFlags) openMembers(cmd *cobra.Command, dir string) (nodev1connect.M
 		return nil, nil, err
 	}
 	return registry.Operators(), func() error { return parts.Stop(context.WithoutCancel(cmd.Context())) }, nil
+}
+
+// instead is what else there is to do about a node that does not answer.
+func (n *nodeFlags) instead() string {
+	if n.hasData {
+		return "; --data DIR reads a data directory without it"
+	}
+	return ""
 }
 
 // explainError removes the protocol's words from an error of a node, and adds a
@@ -111,7 +160,7 @@ func (n *nodeFlags) explainError(err error) error {
 		return cli.Usage(plain)
 	case connect.CodeUnavailable, connect.CodePermissionDenied:
 		if n.node != "" {
-			return cli.Hint(fmt.Errorf("%s: %w", n.node, plain), "is the node running, and may you use its socket? See 'api' in its configuration%s", n.instead)
+			return cli.Hint(fmt.Errorf("%s: %w", n.node, plain), "is the node running, and may you use its socket? See 'api' in its configuration%s", n.instead())
 		}
 	case connect.CodeCanceled:
 		return err

@@ -29,7 +29,8 @@ func openState(ctx context.Context, data string) (*state.DB, error) {
 }
 
 func newSignatureCentre() *cobra.Command {
-	var data, write, sign string
+	var at nodeFlags
+	var write, sign string
 	cmd := &cobra.Command{
 		Use:   "centre",
 		Short: "List the signatures that a node learnt from its traps",
@@ -48,11 +49,11 @@ them, which --sign names: put them where its centre.shared finds them.`,
 		Args:    cobra.NoArgs,
 	}
 	output := cli.OutputFlag(cmd)
-	cmd.Flags().StringVar(&data, "data", defaultData, "data directory of the node, or the URL of its PostgreSQL database")
+	at.addDataFlag(cmd, "data directory of the node, or the URL of its PostgreSQL database")
 	cmd.Flags().StringVar(&write, "write", "", "directory to write signature files to")
 	cmd.Flags().StringVar(&sign, "sign", "", "Ed25519 private key (PEM) that seals what is written")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		db, err := openState(cmd.Context(), data)
+		db, err := openState(cmd.Context(), at.data)
 		if err != nil {
 			return err
 		}

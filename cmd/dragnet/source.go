@@ -27,7 +27,7 @@ func newSourceList() *cobra.Command {
 	var at nodeFlags
 	var output *cli.Format
 	cmd := &cobra.Command{
-		Use:   "list DATADIR",
+		Use:   "list",
 		Short: "List logs, exporters and sensors with what was lost of each",
 		Long: `List names every source of the flows in a data directory: the logs and captures
 that were imported, the configured prefixes of exporters, the topics, and the sensors; and of
@@ -50,12 +50,14 @@ minute is not in them (times_killed). Below a prefix of more than one address co
 the exporters in it that are known now, as kind address; their counts are within
 those of the prefix. The row "collector" counts what was lost before its exporter
 was known.`,
-		Example: `  dragnet source list /var/lib/dragnet
+		Example: `  dragnet source list
   dragnet source list --node unix:///var/lib/dragnet/node.sock -o json`,
-		Args: at.checkArgs(0, 0),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			place, _ := at.splitArgs(args)
-			all, err := listSources(cmd, &at, place)
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := at.choose(cmd); err != nil {
+				return err
+			}
+			all, err := listSources(cmd, &at)
 			if err != nil {
 				return err
 			}
@@ -73,13 +75,13 @@ was known.`,
 }
 
 // listSources reads a data directory or a database here, or asks a node.
-func listSources(cmd *cobra.Command, at *nodeFlags, place string) (all []sensors.Source, err error) {
+func listSources(cmd *cobra.Command, at *nodeFlags) (all []sensors.Source, err error) {
 	if at.node == "" {
 		report := ""
-		if disk.Is(place) {
-			report = layout.Directory(place).Sources()
+		if disk.Is(at.data) {
+			report = layout.Directory(at.data).Sources()
 		}
-		return query.Sources(cmd.Context(), place, report)
+		return query.Sources(cmd.Context(), at.data, report)
 	}
 	client, err := at.dialNode()
 	if err != nil {

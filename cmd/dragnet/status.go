@@ -32,12 +32,13 @@ its disk, the sources and what was lost of them, decisions that wait for a perso
 stop, guards and agents that are silent, the roster's end, and the questions of the
 last day. Parts that failed come first. The exit code is 3 unless all is well.
 
-Without --node it asks the node that $DRAGNET_NODE names, or one on this machine.`,
+Without --node it asks the node that $DRAGNET_NODE or the context names, or one on
+this machine.`,
 		Example: `  dragnet status
   dragnet status --node https://node.example.org:9121 -o json`,
 		Args: cobra.NoArgs,
 	}
-	at.addFlags(cmd)
+	at.addNodeFlag(cmd)
 	output := cli.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if at.node == "" {

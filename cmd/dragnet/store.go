@@ -32,19 +32,21 @@ func newStoreCheck() *cobra.Command {
 	var at nodeFlags
 	var output *cli.Format
 	cmd := &cobra.Command{
-		Use:   "check DATADIR",
+		Use:   "check",
 		Short: "Read all of a data directory and report damage",
 		Long: `Check reads every flow stored and compares every index with what it indexes.
 Everything not reported as damaged stays readable by every command.
 Exit code 0: no damage found. 3: damage found. 1: the check could not run.`,
-		Example: "  dragnet store check /var/lib/dragnet",
-		Args:    at.checkArgs(0, 0),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			dir, _ := at.splitArgs(args)
-			if err := ownDirectory(dir, "use its CHECK TABLE flows"); err != nil {
+		Example: "  dragnet store check",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := at.choose(cmd); err != nil {
 				return err
 			}
-			found, read, err := checkStore(cmd, &at, dir)
+			if err := ownDirectory(at.data, "use its CHECK TABLE flows"); err != nil {
+				return err
+			}
+			found, read, err := checkStore(cmd, &at)
 			if err != nil {
 				return err
 			}
@@ -60,7 +62,7 @@ Exit code 0: no damage found. 3: damage found. 1: the check could not run.`,
 				fmt.Fprintf(cmd.ErrOrStderr(), "no damage found in %s\n", read)
 				return nil
 			}
-			return cli.Found(fmt.Errorf("%s%s: findings: %d", dir, at.node, len(found)))
+			return cli.Found(fmt.Errorf("%s: findings: %d", at.place(), len(found)))
 		},
 	}
 	output = cli.OutputFlag(cmd)
@@ -70,9 +72,9 @@ Exit code 0: no damage found. 3: damage found. 1: the check could not run.`,
 
 // checkStore checks a data directory here, or has a node check its own; read says what
 // was checked.
-func checkStore(cmd *cobra.Command, at *nodeFlags, dir string) (found []disk.Fault, read string, err error) {
+func checkStore(cmd *cobra.Command, at *nodeFlags) (found []disk.Fault, read string, err error) {
 	if at.node == "" {
-		found, flows, err := checkDirectory(cmd.Context(), dir)
+		found, flows, err := checkDirectory(cmd.Context(), at.data)
 		return found, cli.Plural(flows, "flow") + " and their indexes", err
 	}
 	client, err := at.dialNode()
@@ -103,9 +105,10 @@ func checkDirectory(ctx context.Context, dir string) (found []disk.Fault, flows 
 }
 
 func newStoreRepair() *cobra.Command {
+	var at nodeFlags
 	var output *cli.Format
 	cmd := &cobra.Command{
-		Use:   "repair DATADIR",
+		Use:   "repair",
 		Short: "Restore the lost or damaged catalogue of a data directory",
 		Long: `Repair restores the catalogue, which lists the segments and the imported logs,
 and the file that marks a data directory. There are two copies of the catalogue;
@@ -114,14 +117,14 @@ segments: all flows are kept, but not which logs they came from. A segment that
 cannot be read is set aside under another name, and reported. Stop the node first.
 
 Damaged segments cannot be repaired here: copy them from a backup.`,
-		Example: "  dragnet store repair /var/lib/dragnet",
-		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := ownDirectory(args[0], "use its own tools"); err != nil {
+		Example: "  dragnet store repair",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := ownDirectory(at.data, "use its own tools"); err != nil {
 				return err
 			}
 			progress := cli.NewProgress("reading flows", 0)
-			repaired, err := disk.Repair(cmd.Context(), args[0], func(n int) { progress.Add(int64(n)) })
+			repaired, err := disk.Repair(cmd.Context(), at.data, func(n int) { progress.Add(int64(n)) })
 			progress.Done()
 			rows := cli.Rows{Header: []string{"file", "problem", "done"}}
 			for _, m := range repaired {
@@ -135,32 +138,34 @@ Damaged segments cannot be repaired here: copy them from a backup.`,
 		},
 	}
 	output = cli.OutputFlag(cmd)
+	at.addDataFlag(cmd, "data directory")
 	return cmd
 }
 
 func newStoreIndex() *cobra.Command {
+	var at nodeFlags
 	var epoch string
 	var again bool
 	cmd := &cobra.Command{
-		Use:   "index DATADIR",
+		Use:   "index",
 		Short: "Compute the keys of standard questions for today's salts",
 		Long: `Index hashes all stored flows for the standard questions of an epoch, by
 convention the day in UTC. Standard questions with its salts are then answered by
 look-up; others, and those of another day, by hashing all flows, which gives the
 same answers more slowly. Newly imported flows get keys of their day at once.`,
-		Example: "  dragnet store index /var/lib/dragnet",
-		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			if err := ownDirectory(args[0], "it hashes columns for each question and keeps no index"); err != nil {
+		Example: "  dragnet store index",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if err := ownDirectory(at.data, "it hashes columns for each question and keeps no index"); err != nil {
 				return err
 			}
-			if !disk.Is(args[0]) {
-				return fmt.Errorf("%s is not a data directory", args[0])
+			if !disk.Is(at.data) {
+				return fmt.Errorf("%s is not a data directory", at.data)
 			}
 			if epoch == "" {
 				epoch = currentDay()
 			}
-			store, err := disk.OpenWriter(args[0])
+			store, err := disk.OpenWriter(at.data)
 			if err != nil {
 				return err
 			}
@@ -179,6 +184,7 @@ same answers more slowly. Newly imported flows get keys of their day at once.`,
 			return writer.Reindex(cmd.Context(), epoch, again, func(n int) { progress.Add(int64(n)) })
 		},
 	}
+	at.addDataFlag(cmd, "data directory")
 	cmd.Flags().StringVar(&epoch, "epoch", "", "whose salts, such as 2026-11-22 (default today, UTC)")
 	cmd.Flags().BoolVar(&again, "again", false, "also index runs that have keys of that epoch, such as after damage")
 	return cmd

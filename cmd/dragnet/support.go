@@ -68,7 +68,7 @@ directory, which takes a while.`,
 	f.BoolVar(&d.check, "check-store", false, "also read the whole data directory for damage")
 	f.IntVar(&d.logLines, "log-lines", d.logLines, "lines of the log of the node's systemd unit; 0 for none")
 	f.StringVar(&out, "out", "", "file to write, - for standard output (default dragnet-support-TIME.txt)")
-	d.at.addFlags(cmd)
+	d.at.addNodeFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if d.at.node == "" {
 			d.at.node = findNode()

@@ -46,7 +46,7 @@ enforcement:
 	l.write("node.yaml", configuration)
 	l.startNode()
 	for i := range 2 {
-		token := strings.TrimSpace(l.run("agent", "token", l.dir+"/data", "--name", fmt.Sprintf("edge%d", i+1), "--role", "guard"))
+		token := strings.TrimSpace(l.run("agent", "token", "--data", l.dir+"/data", "--name", fmt.Sprintf("edge%d", i+1), "--role", "guard"))
 		node := fmt.Sprintf("https://172.16.%d.1:9121", i+1)
 		if _, err := l.edges[i].Run(l.t.Context(), l.agent, "enrol", "guard", node, token, "--state", fmt.Sprintf("%s/enrolled%d", l.dir, i+1)); err != nil {
 			l.t.Fatal(err)

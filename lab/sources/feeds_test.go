@@ -81,7 +81,7 @@ func (l *lab) feed() (capture string) {
 	l.nodes()
 	l.startNode("all")
 	l.startNode("sampled")
-	token := l.run("agent", "token", l.dir+"/all", "--name", "tap-1", "--role", "sensor")
+	token := l.run("agent", "token", "--data", l.dir+"/all", "--name", "tap-1", "--role", "sensor")
 	if out, err := l.cloud.Run(l.t.Context(), l.agent, "enrol", "sensor", "https://127.0.0.1:9121", strings.TrimSpace(token), "--state", l.dir+"/enrolled"); err != nil {
 		l.t.Fatalf("%v\n%s", err, out)
 	}

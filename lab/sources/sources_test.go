@@ -117,9 +117,9 @@ func (l *lab) until(what string, f func() bool) {
 		l.t.Logf("%s", p.Output())
 	}
 	if _, err := os.Stat(l.dir + "/all/node.sock"); err == nil {
-		l.t.Log(l.run("source", "list", l.dir+"/all"))
-		l.t.Log(l.run("flow", "stat", l.dir+"/all", "--by", "state"))
-		l.t.Log(l.run("flow", "list", l.dir+"/all", "dst=10.9.0.2", "--limit", "500", "-o", "jsonl"))
+		l.t.Log(l.run("source", "list", "--data", l.dir+"/all"))
+		l.t.Log(l.run("flow", "stat", "--data", l.dir+"/all", "--by", "state"))
+		l.t.Log(l.run("flow", "list", "--data", l.dir+"/all", "dst=10.9.0.2", "--limit", "500", "-o", "jsonl"))
 	}
 	l.t.Fatalf("still not: %s", what)
 }
@@ -172,7 +172,7 @@ type listed struct {
 // list returns the stored flows that fit a filter.
 func (l *lab) list(filter ...string) (all []listed) {
 	l.t.Helper()
-	text := l.run(append([]string{"flow", "list", l.dir + "/all", "--limit", "0", "-o", "jsonl"}, filter...)...)
+	text := l.run(append([]string{"flow", "list", "--data", l.dir + "/all", "--limit", "0", "-o", "jsonl"}, filter...)...)
 	for line := range strings.Lines(text) {
 		var f listed
 		l.must(json.Unmarshal([]byte(line), &f))
@@ -324,7 +324,7 @@ func (l *lab) losses() {
 		Sampling   uint32
 		Lost       map[string]uint64
 	}
-	text := l.run("source", "list", l.dir+"/all", "-o", "json")
+	text := l.run("source", "list", "--data", l.dir+"/all", "-o", "json")
 	if asked := l.run("source", "list", "--node", "unix://"+l.dir+"/all/node.sock", "-o", "json"); asked != text {
 		l.t.Errorf("the node lists\n%s, its directory has\n%s", asked, text)
 	}

@@ -332,7 +332,7 @@ func TestCapturesBecomeSignatures(t *testing.T) {
 		return out
 	}
 	data := filepath.Join(l.dir, "data")
-	token := regexp.MustCompile(`dragnet1-[\w-]{64}`).FindString(run(program, "agent", "token", data, "--name", "trap-1", "--role", "trap"))
+	token := regexp.MustCompile(`dragnet1-[\w-]{64}`).FindString(run(program, "agent", "token", "--data", data, "--name", "trap-1", "--role", "trap"))
 	run(l.agent, "enrol", "trap", "https://127.0.0.1:9121", token, "--state", filepath.Join(l.dir, "enrolled"))
 	l.startTrap("report: true", "channel: {state: "+l.dir+"/enrolled}")
 	l.startInert(15)

@@ -182,7 +182,7 @@ witness:
 // enrol enrols an agent at the node of its machine.
 func (w *whole) enrol(at *netlab.Node, data, role, state string) {
 	w.Helper()
-	token := regexp.MustCompile(`dragnet1-[\w-]{64}`).FindString(w.must(at, "agent", "token", data, "--name", role+"-1", "--role", role))
+	token := regexp.MustCompile(`dragnet1-[\w-]{64}`).FindString(w.must(at, "agent", "token", "--data", data, "--name", role+"-1", "--role", role))
 	if out, err := at.Run(w.Context(), w.agent, "enrol", role, "https://127.0.0.1:9121", token, "--state", state); err != nil {
 		w.Fatal(err, out)
 	}

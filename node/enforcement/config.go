@@ -42,7 +42,7 @@ type Configuration struct {
 
 // Agent is a guard at an edge.
 type Agent struct {
-	// Name is that of its enrolment ('dragnet agent token NAME').
+	// Name is that of its enrolment ('dragnet agent token --name NAME').
 	Name string `yaml:"name"`
 	// Scope is S and P.
 	Scope daw.Scope `yaml:"scope"`

@@ -28,7 +28,7 @@ func Open(ctx context.Context, address string) (*Store, error) {
 	}
 	version, err := s.schemaVersion(ctx)
 	if err == nil && version == 0 {
-		err = fmt.Errorf("%s holds no flows yet; 'dragnet flow import %[1]s FILE...' adds some", s.address)
+		err = fmt.Errorf("%s holds no flows yet; 'dragnet flow import --data %[1]s FILE...' adds some", s.address)
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.Close())

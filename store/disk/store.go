@@ -64,7 +64,7 @@ func Open(dir string) (*Store, error) {
 		if looksLikeStore(dir) {
 			return nil, markerError(dir)
 		}
-		return nil, fmt.Errorf("%s is not a data directory: it has no file %s; 'dragnet flow import %s FILE...' makes one", dir, marker, dir)
+		return nil, fmt.Errorf("%s is not a data directory: it has no file %s; 'dragnet flow import --data %s FILE...' makes one", dir, marker, dir)
 	}
 	return openDirectory(dir, false)
 }
