@@ -151,7 +151,9 @@ func (c *catalogue) encode() ([]byte, error) {
 }
 
 // repairHint ends an error that 'dragnet store repair' mends.
-func repairHint(dir string) string { return fmt.Sprintf("'dragnet store repair --data %s' mends it", dir) }
+func repairHint(dir string) string {
+	return fmt.Sprintf("'dragnet store repair --data %s' mends it", dir)
+}
 
 // readCurrent returns the catalogue in force. A directory without any catalogue
 // and without segments is new. Everything else that is not whole is refused:
