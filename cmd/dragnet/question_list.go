@@ -196,9 +196,11 @@ func verifyAuditLog(cmd *cobra.Command, d *audit.Trail, f cli.Format, noted stri
 	if err != nil {
 		return err
 	}
-	if f != cli.Table {
-		return cli.WriteJSON(cmd.OutOrStdout(), head)
+	if f == cli.Table {
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d:%s\n", head.Entries, head.Hash)
+		return err
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d:%s\n", head.Entries, head.Hash)
-	return err
+	return cli.WriteRows(cmd.OutOrStdout(), f, cli.Rows{
+		Header: []string{"entries", "hash"}, Cells: [][]string{{fmt.Sprint(head.Entries), head.Hash}}, Items: []any{head}, Document: head,
+	})
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
@@ -94,7 +95,7 @@ func WriteRows(w io.Writer, f Format, r Rows) error {
 	switch f {
 	case JSON:
 		if r.Document != nil {
-			return WriteJSON(w, r.Document)
+			return WriteDocument(w, r.Document)
 		}
 		return WriteJSON(w, List[any]{ListVersion, append([]any{}, r.Items...), r.Cursor})
 	case JSONL:
@@ -119,12 +120,42 @@ func WriteRows(w io.Writer, f Format, r Rows) error {
 		c.Flush()
 		return c.Error()
 	}
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	var text bytes.Buffer
+	t := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, strings.ToUpper(strings.Join(r.Header, "\t")))
 	for _, row := range r.Cells {
 		fmt.Fprintln(t, strings.Join(printableCells(row), "\t"))
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for line := range strings.Lines(text.String()) {
+		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil { // an empty last cell is padded
+			return err
+		}
+	}
+	return nil
+}
+
+// WriteDocument writes an object as JSON, with the version that a List has before its
+// own fields; a field of that name of its own stays.
+func WriteDocument(w io.Writer, v any) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(text, &fields); err != nil {
+		return fmt.Errorf("%T is no object: %w", v, err)
+	}
+	if _, has := fields["version"]; !has {
+		rest := text[1:]
+		if len(fields) > 0 {
+			rest = append([]byte{','}, rest...)
+		}
+		text = append(fmt.Appendf(nil, `{"version":%d`, ListVersion), rest...)
+	}
+	return WriteJSON(w, json.RawMessage(text))
 }
 
 // printableCells makes each cell Printable.
