@@ -20,6 +20,9 @@ type Evaluation struct {
 	CleanSequences int   `json:"clean_sequences"`
 	CleanBytes     int64 `json:"clean_bytes"`
 	Alarms         int   `json:"alarms"`
+	// HardNegatives of the clean sequences matched at first, were learnt from on all
+	// folds, and are not among those that Alarms counts.
+	HardNegatives int `json:"hard_negatives,omitempty"`
 	// FalseAlarms bounds the share of clean sequences that match, as Missed does.
 	FalseAlarms Interval `json:"false_alarms"`
 	// CleanDigest is the SHA-256 of the digests of the clean sequences, in hexadecimal
@@ -55,6 +58,8 @@ func (e *Evaluation) check() error {
 		return fmt.Errorf("%d of %d samples found in %d folds", e.Found, e.Samples, e.Folds)
 	case e.CleanSequences < 0 || e.CleanBytes < 0 || e.Alarms < 0 || e.Alarms > e.CleanSequences:
 		return fmt.Errorf("%d alarms on %d clean sequences", e.Alarms, e.CleanSequences)
+	case e.HardNegatives < 0 || e.HardNegatives > e.CleanSequences:
+		return fmt.Errorf("%d hard negatives of %d clean sequences", e.HardNegatives, e.CleanSequences)
 	case !e.Missed.isValid() || !e.FalseAlarms.isValid():
 		return errors.New("an interval is not within 0 and 1")
 	case len(e.Tried) > maxTrials || len(e.CleanDigest) > 128:

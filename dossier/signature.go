@@ -57,6 +57,9 @@ type Part struct {
 	// FalseAlarms is what the model expects at Threshold, in windows per 10^9
 	// bytes of Background traffic; negative if not computed.
 	FalseAlarms float64 `json:"false_alarms_per_gb"`
+	// Samples is how many of the samples score above Threshold, each without its own
+	// counts; 0 if not known.
+	Samples int `json:"samples,omitempty"`
 }
 
 // Exact is a byte string that is malicious by construction.
@@ -118,6 +121,9 @@ func (s *Signature) Check() error {
 		}
 	}
 	for i := range s.Parts {
+		if s.Parts[i].Samples < 0 {
+			return fmt.Errorf("signature %s: part %d: %d samples", s.Name, i+1, s.Parts[i].Samples)
+		}
 		if err := s.Parts[i].checkBlocks(); err != nil {
 			return fmt.Errorf("signature %s: part %d: %w", s.Name, i+1, err)
 		}

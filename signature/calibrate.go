@@ -56,6 +56,11 @@ func setThreshold(p *dossier.Part, floor float64, unseen []float64) (s separatio
 		p.Threshold = floor + (above[len(above)/20]-floor)/2
 		s.gap = (above[len(above)/2] - floor) * float64(p.Width())
 	}
+	for _, v := range unseen {
+		if v > p.Threshold {
+			p.Samples++
+		}
+	}
 	return s
 }
 

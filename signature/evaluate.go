@@ -42,7 +42,7 @@ func (l *learner) bestTrial() *trial {
 // isGood reports whether nearly all samples were found without an alarm.
 func (l *learner) isGood(samples int) bool {
 	t := l.bestTrial()
-	return t.Alarms == 0 && float64(t.Found) >= 0.95*float64(samples)
+	return t.Alarms == 0 && float64(t.Found) >= 0.98*float64(samples)
 }
 
 // crossValidate deals samples and clean traffic into folds, learns every kind from all
@@ -66,9 +66,40 @@ func (l *learner) crossValidate(ctx context.Context, samples [][]byte) (err erro
 		return fold
 	}
 	sampleFold, cleanFold := deal(len(samples)), deal(len(l.clean.Sequences))
+	for range mostPasses {
+		matched, err := l.tryFolds(ctx, samples, sampleFold, cleanFold)
+		if err != nil {
+			return err
+		}
+		if len(matched) == 0 || float64(len(matched)+l.hard) > mostHard*float64(len(cleanFold)) {
+			break
+		}
+		for _, i := range matched {
+			cleanFold[i] = known
+		}
+		l.hard += len(matched)
+	}
+	return nil
+}
+
+// Samples' carriers may hold what a clean sequence holds, and a fold that lacks it
+// takes it for the worm. Such hard negatives, up to mostHard of all clean sequences, are
+// learnt from on all folds, and the test is made again, without them, up to mostPasses
+// times in all.
+const (
+	mostPasses = 3
+	mostHard   = 0.01
+	known      = -1 // the fold of hard negatives
+)
+
+// tryFolds tests every kind on all folds, and tells which clean sequences matched.
+func (l *learner) tryFolds(ctx context.Context, samples [][]byte, sampleFold, cleanFold []int) (matched []int, err error) {
 	var wait sync.WaitGroup
 	var mu sync.Mutex
-	for f := range folds {
+	for i, k := range l.kinds {
+		l.trials[i] = trial{Kind: k.name}
+	}
+	for f := range l.folds {
 		wait.Go(func() {
 			with, without := part(samples, sampleFold, f)
 			cleanWith, cleanWithout := part(l.clean.Sequences, cleanFold, f)
@@ -79,14 +110,24 @@ func (l *learner) crossValidate(ctx context.Context, samples [][]byte) (err erro
 				err = e
 				return
 			}
+			var of []int // the clean sequences of this fold
+			for i, g := range cleanFold {
+				if g == f {
+					of = append(of, i)
+				}
+			}
 			for i := range l.kinds {
 				l.trials[i].Found += found[i]
-				l.trials[i].Alarms += alarms[i]
+				l.trials[i].Alarms += len(alarms[i])
+				for _, k := range alarms[i] {
+					matched = append(matched, of[k])
+				}
 			}
 		})
 	}
 	wait.Wait()
-	return err
+	slices.Sort(matched)
+	return slices.Compact(matched), err
 }
 
 // part splits all by whether their fold is f.
@@ -102,7 +143,7 @@ func part(all [][]byte, fold []int, f int) (in, out [][]byte) {
 }
 
 // tryFold learns from samples and clean traffic, and counts what is found in others.
-func (l *learner) tryFold(ctx context.Context, samples, clean, testSamples, testClean [][]byte) (found, alarms []int, err error) {
+func (l *learner) tryFold(ctx context.Context, samples, clean, testSamples, testClean [][]byte) (found []int, alarms [][]int, err error) {
 	known := l.clean
 	if len(clean) > 0 {
 		known = NewClean(clean, nil)
@@ -112,7 +153,7 @@ func (l *learner) tryFold(ctx context.Context, samples, clean, testSamples, test
 	if err != nil {
 		return nil, nil, err
 	}
-	found, alarms = make([]int, len(l.kinds)), make([]int, len(l.kinds))
+	found, alarms = make([]int, len(l.kinds)), make([][]int, len(l.kinds))
 	for i, k := range l.kinds {
 		s, err := k.learn(in, f)
 		if err != nil {
@@ -123,18 +164,21 @@ func (l *learner) tryFold(ctx context.Context, samples, clean, testSamples, test
 		if err != nil {
 			return nil, nil, err
 		}
-		found[i], alarms[i] = countMatches(m, testSamples), countMatches(m, testClean)
+		found[i], alarms[i] = countMatches(m, testSamples), whichMatch(m, testClean)
 	}
 	return found, alarms, nil
 }
 
-func countMatches(m *match.Matcher, sequences [][]byte) (n int) {
-	for _, b := range sequences {
+func countMatches(m *match.Matcher, sequences [][]byte) int { return len(whichMatch(m, sequences)) }
+
+// whichMatch are the indexes of the sequences that match.
+func whichMatch(m *match.Matcher, sequences [][]byte) (all []int) {
+	for i, b := range sequences {
 		if m.Match(b)[0].Match {
-			n++
+			all = append(all, i)
 		}
 	}
-	return n
+	return all
 }
 
 // learnBest makes the best kind of signature of what all samples have in common; of
@@ -163,11 +207,12 @@ func (l *learner) learnBest(f *findings, samples int) (*dossier.Signature, error
 	return nil, fmt.Errorf("%w: %w", ErrUnsafe, why)
 }
 
-func newEvaluation(samples, clean [][]byte, folds int, trials []trial) *dossier.Evaluation {
+// newEvaluation sums up trials; hard of the clean sequences were not counted.
+func newEvaluation(samples, clean [][]byte, folds, hard int, trials []trial) *dossier.Evaluation {
 	t := &trials[keptOf(trials)]
-	e := &dossier.Evaluation{Folds: folds, Samples: len(samples), Found: t.Found, CleanSequences: len(clean), Alarms: t.Alarms, CleanDigest: digestOf(clean)}
+	e := &dossier.Evaluation{Folds: folds, Samples: len(samples), Found: t.Found, CleanSequences: len(clean), Alarms: t.Alarms, HardNegatives: hard, CleanDigest: digestOf(clean)}
 	e.Missed = binomialInterval(len(samples)-t.Found, len(samples))
-	e.FalseAlarms = binomialInterval(t.Alarms, len(clean))
+	e.FalseAlarms = binomialInterval(t.Alarms, len(clean)-hard)
 	for _, s := range clean {
 		e.CleanBytes += int64(len(s))
 	}

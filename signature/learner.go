@@ -21,6 +21,7 @@ type learner struct {
 	// as many folds; none are results where folds is 0.
 	trials []trial
 	folds  int
+	hard   int // clean sequences that are on no fold, see mostHard
 }
 
 // kind is a way to make a signature.
@@ -40,6 +41,7 @@ const (
 	kindStrings       = "strings"
 	kindTokens        = "all tokens"
 	kindDistributions = "distributions"
+	kindClearest      = "clearest distribution"
 	kindBoth          = "strings or distributions"
 	kindParts         = "all parts"
 )
@@ -56,7 +58,8 @@ func (l *learner) allKinds(samples int) []kind {
 	if samples < fewSamples {
 		return []kind{{kindDistributions, (*learner).anyDistribution}, {kindTokens, (*learner).allTokens}}
 	}
-	return []kind{{kindBoth, (*learner).anyOfBoth}, {kindStrings, (*learner).anyString}, {kindDistributions, (*learner).anyDistribution}, {kindTokens, (*learner).allTokens}}
+	return []kind{{kindBoth, (*learner).anyOfBoth}, {kindStrings, (*learner).anyString}, {kindDistributions, (*learner).anyDistribution},
+		{kindClearest, (*learner).clearestDistribution}, {kindTokens, (*learner).allTokens}}
 }
 
 // errNothing says that samples have nothing in common of a kind.
@@ -102,6 +105,14 @@ func (l *learner) anyDistribution(f *findings) (*dossier.Signature, error) {
 		return nil, f.err
 	}
 	return l.anyOf(l.method(), f.distributions)
+}
+
+// clearestDistribution leaves out regions after the first, which may be of carriers.
+func (l *learner) clearestDistribution(f *findings) (*dossier.Signature, error) {
+	if len(f.distributions) == 0 {
+		return l.anyDistribution(f)
+	}
+	return l.anyOf(l.method(), f.distributions[:1])
 }
 
 func (l *learner) allTokens(f *findings) (*dossier.Signature, error) {
@@ -159,8 +170,8 @@ func (l *learner) findDistributions(ctx context.Context, samples [][]byte) (part
 		tries++
 		p, s := l.makePart(a, samples)
 		if s.found >= least && s.gap >= gap {
-			// What few samples share, or less clearly, is of their carriers.
-			parts, least, gap = append(parts, p), max(least, s.found/3), max(gap, s.gap/2)
+			// What few samples share, or far less clearly, is of their carriers.
+			parts, least, gap = append(parts, p), max(least, s.found/5), max(gap, s.gap/4)
 			return len(parts) < most && tries < mostTries
 		}
 		if len(parts) == 0 && err == nil {

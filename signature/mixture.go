@@ -32,7 +32,7 @@ func LearnMixture(ctx context.Context, samples [][]byte, clean Clean, o Options)
 			n := countMatches(matcher, clean.Sequences)
 			alarms += n
 			if len(clean.Sequences) > 0 {
-				s.Evaluation = newEvaluation(nil, clean.Sequences, 0, []trial{{Kind: "mixture", Alarms: n, Kept: true}})
+				s.Evaluation = newEvaluation(nil, clean.Sequences, 0, 0, []trial{{Kind: "mixture", Alarms: n, Kept: true}})
 			}
 		}
 		if len(clean.Sequences) == 0 || float64(alarms) <= o.MostAlarms*float64(len(clean.Sequences)) {

@@ -107,7 +107,7 @@ func Learn(ctx context.Context, samples [][]byte, clean Clean, o Options) (*doss
 		return nil, err
 	}
 	if best.folds > 0 {
-		s.Evaluation = newEvaluation(samples, clean.Sequences, best.folds, best.trials)
+		s.Evaluation = newEvaluation(samples, clean.Sequences, best.folds, best.hard, best.trials)
 		if err := o.CheckSafe(s.Evaluation); err != nil {
 			return nil, err
 		}
@@ -158,7 +158,7 @@ func learnExact(sample []byte, clean Clean, o Options) (*dossier.Signature, erro
 	s := &dossier.Signature{Name: o.Name, Background: *clean.Background, Exact: []dossier.Exact{{Bytes: sample}},
 		Learning: dossier.Learning{Method: "exact", Samples: 1, Seed: o.Seed, CleanBytes: clean.Bytes}}
 	if len(clean.Sequences) > 0 {
-		s.Evaluation = newEvaluation(nil, clean.Sequences, 0, []trial{{Kind: "exact", Alarms: countWith(clean.Sequences, sample), Kept: true}})
+		s.Evaluation = newEvaluation(nil, clean.Sequences, 0, 0, []trial{{Kind: "exact", Alarms: countWith(clean.Sequences, sample), Kept: true}})
 	}
 	return s, s.Check()
 }

@@ -48,6 +48,7 @@ func (l *learner) findStrings(samples [][]byte) (parts []dossier.Part) {
 			continue
 		}
 		kept, parts = append(kept, s), append(parts, l.constantPart(s))
+		parts[len(parts)-1].Samples = countWith(samples, s)
 	}
 	return parts
 }
@@ -183,6 +184,7 @@ func (l *learner) findTokens(samples [][]byte) (parts []dossier.Part) {
 		}
 		kept, sum = append(kept, k.text), sum+max(0, l.novelty(k.text)-perMegabyte)
 		parts = append(parts, l.constantPart(k.text))
+		parts[len(parts)-1].Samples = countWith(samples, k.text)
 		any := false
 		for i := range left {
 			left[i] = left[i] && k.in[i]

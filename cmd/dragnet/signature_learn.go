@@ -117,10 +117,11 @@ func writeParts(cmd *cobra.Command, f cli.Format, all []*dossier.Signature) erro
 		Bits        float64 `json:"bits_per_byte"`
 		Threshold   float64 `json:"threshold"`
 		FalseAlarms float64 `json:"false_alarms_per_gb"`
+		Samples     int     `json:"samples,omitempty"`
 		// Evaluation is that of the whole signature, on its first part.
 		Evaluation *dossier.Evaluation `json:"evaluation,omitempty"`
 	}
-	rows := cli.Rows{Header: []string{"signature", "part", "blocks", "width", "bits/byte", "threshold", "false alarms/GB"}}
+	rows := cli.Rows{Header: []string{"signature", "part", "blocks", "width", "bits/byte", "threshold", "false alarms/GB", "samples"}}
 	for _, s := range all {
 		for i := range s.Parts {
 			p := &s.Parts[i]
@@ -130,16 +131,24 @@ func writeParts(cmd *cobra.Command, f cli.Format, all []*dossier.Signature) erro
 					bits += v / float64(p.Width())
 				}
 			}
-			rows.Items = append(rows.Items, item{s.Name, i + 1, len(p.Blocks), p.Width(), bits, p.Threshold, p.FalseAlarms, evaluationOf(s, i)})
+			rows.Items = append(rows.Items, item{s.Name, i + 1, len(p.Blocks), p.Width(), bits, p.Threshold, p.FalseAlarms, p.Samples, evaluationOf(s, i)})
 			rows.Cells = append(rows.Cells, []string{s.Name, strconv.Itoa(i + 1), strconv.Itoa(len(p.Blocks)), strconv.Itoa(p.Width()),
-				fmt.Sprintf("%.2f", bits), fmt.Sprintf("%.3f", p.Threshold), fmt.Sprintf("%.2g", p.FalseAlarms)})
+				fmt.Sprintf("%.2f", bits), fmt.Sprintf("%.3f", p.Threshold), fmt.Sprintf("%.2g", p.FalseAlarms), countOf(p.Samples, s.Learning.Samples)})
 		}
 		for i, e := range s.Exact {
-			rows.Items = append(rows.Items, item{s.Name, i + 1, 0, len(e.Bytes), 8, 0, 0, evaluationOf(s, i)})
-			rows.Cells = append(rows.Cells, []string{s.Name, "exact", "-", strconv.Itoa(len(e.Bytes)), "-", "-", "-"})
+			rows.Items = append(rows.Items, item{s.Name, i + 1, 0, len(e.Bytes), 8, 0, 0, 1, evaluationOf(s, i)})
+			rows.Cells = append(rows.Cells, []string{s.Name, "exact", "-", strconv.Itoa(len(e.Bytes)), "-", "-", "-", "1 of 1"})
 		}
 	}
 	return cli.WriteRows(cmd.OutOrStdout(), f, rows)
+}
+
+// countOf is how many of all samples a part matches; a dash where that is not known.
+func countOf(n, all int) string {
+	if n == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%d of %d", n, all)
 }
 
 func evaluationOf(s *dossier.Signature, part int) *dossier.Evaluation {
@@ -162,10 +171,10 @@ func writeEvaluation(w io.Writer, s *dossier.Signature) error {
 	if e.Samples > 0 {
 		rows.Cells = append(rows.Cells, []string{"samples", strconv.Itoa(e.Found), strconv.Itoa(e.Samples - e.Found), percent(e.Missed)})
 	}
-	if e.CleanSequences > 0 {
-		rows.Cells = append(rows.Cells, []string{"clean sequences", strconv.Itoa(e.Alarms), strconv.Itoa(e.CleanSequences - e.Alarms), percent(e.FalseAlarms)})
+	if n := e.CleanSequences - e.HardNegatives; n > 0 {
+		rows.Cells = append(rows.Cells, []string{"clean sequences", strconv.Itoa(e.Alarms), strconv.Itoa(n - e.Alarms), percent(e.FalseAlarms)})
 	}
-	if _, err := fmt.Fprintf(w, "\n%s\n", s.Name); err != nil {
+	if _, err := fmt.Fprintf(w, "\n%s\n%s", s.Name, describeRest(e)); err != nil {
 		return err
 	}
 	if err := cli.WriteRows(w, cli.Table, rows); err != nil || e.Folds == 0 {
@@ -183,6 +192,18 @@ func writeEvaluation(w io.Writer, s *dossier.Signature) error {
 		return err
 	}
 	return cli.WriteRows(w, cli.Table, tried)
+}
+
+// describeRest says what the samples that were not found, and the clean sequences that
+// were not counted, are.
+func describeRest(e *dossier.Evaluation) (text string) {
+	if share := float64(e.Found) / float64(max(1, e.Samples)); e.Samples > 0 && share < 0.9 {
+		text = fmt.Sprintf("explains %.0f %% of the samples: the others hold another worm, or none\n", 100*share)
+	}
+	if e.HardNegatives > 0 {
+		text += fmt.Sprintf("%d clean sequences hold what carriers of samples hold: they matched at first, were then learnt from on all folds, and are not counted\n", e.HardNegatives)
+	}
+	return text
 }
 
 func newSignatureGenerate() *cobra.Command {

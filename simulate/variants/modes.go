@@ -38,6 +38,10 @@ func Modes() []Mode {
 		{Name: "overlong", worm: overlongWorm},
 		{Name: "decoders6", worm: decoderWorm(6)},
 		{Name: "decoy", worm: registerWorm, sample: sampleWithDecoy(1)},
+		{Name: "decoy-most", worm: junkWorm(0), sample: sampleWithDecoy(0.7)},
+		{Name: "decoy-some", worm: percentWorm(false), sample: sampleWithDecoy(0.4)},
+		{Name: "noise50", worm: junkWorm(0.15), sample: sampleWithNoise(0.5)},
+		{Name: "noise60", worm: base64Worm, sample: sampleWithNoise(0.4)},
 
 		{Name: "junk25", HeldOut: true, worm: junkWorm(0.25)},
 		{Name: "percent-free", HeldOut: true, worm: percentWorm(false)},
@@ -45,7 +49,9 @@ func Modes() []Mode {
 		{Name: "hexadecimal", HeldOut: true, worm: hexWorm},
 		{Name: "query", HeldOut: true, worm: queryWorm},
 		{Name: "decoy-half", HeldOut: true, worm: registerWorm, sample: sampleWithDecoy(0.5)},
-		{Name: "noise70", HeldOut: true, worm: registerWorm, sample: sampleWithNoise},
+		{Name: "decoy-third", HeldOut: true, worm: junkWorm(0.25), sample: sampleWithDecoy(0.3)},
+		{Name: "noise70", HeldOut: true, worm: registerWorm, sample: sampleWithNoise(0.3)},
+		{Name: "noise70-hexadecimal", HeldOut: true, worm: hexWorm, sample: sampleWithNoise(0.3)},
 		{Name: "two-worms", HeldOut: true, worm: registerWorm, worms: 2},
 	}
 }
@@ -102,12 +108,14 @@ func sampleWithDecoy(worms float64) func(*Mode, uint64, *rand.Rand, int, Carrier
 	}
 }
 
-// sampleWithNoise gives the worm to three samples of ten.
-func sampleWithNoise(m *Mode, seed uint64, rng *rand.Rand, i int, carry Carrier) []byte {
-	if i%10 < 3 {
-		return m.embed(seed, rng, carry)
+// sampleWithNoise gives the worm to a share of the samples; the others are carriers.
+func sampleWithNoise(worms float64) func(*Mode, uint64, *rand.Rand, int, Carrier) []byte {
+	return func(m *Mode, seed uint64, rng *rand.Rand, i int, carry Carrier) []byte {
+		if float64(i%10) < worms*10 {
+			return m.embed(seed, rng, carry)
+		}
+		return carry(rng, 500+rng.IntN(3500))
 	}
-	return carry(rng, 500+rng.IntN(3500))
 }
 
 // keyed is a body of which no two variants have a byte in common but by chance.
