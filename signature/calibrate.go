@@ -30,7 +30,9 @@ func (l *learner) floorOf(p *dossier.Part) float64 {
 }
 
 // quiet is all that must not match.
-func (l *learner) quiet() [][]byte { return slices.Concat(l.clean.Sequences, l.negatives) }
+func (l *learner) quiet() [][]byte {
+	return append(slices.Concat(l.clean.Sequences, l.negatives), l.clean.joined)
+}
 
 // separation is how well a part separates samples it has not learnt from clean
 // traffic.

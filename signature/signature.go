@@ -21,7 +21,17 @@ type Clean struct {
 	Bytes   int64
 	// Sequences are the traffic itself, against which thresholds are set.
 	Sequences [][]byte
+	// joined are short sequences one after the other: a sample may hold such bytes
+	// within others, where a window has room that the sequence alone has not.
+	joined []byte
 }
+
+// shortSequence is up to how many bytes a clean sequence is joined with others, and
+// mostJoined bounds these.
+const (
+	shortSequence = 256
+	mostJoined    = 4 << 20
+)
 
 // NewClean learns the background and the strings from clean sequences; without
 // any, only the background from the samples, whose carriers are normal.
@@ -37,6 +47,9 @@ func NewClean(clean, samples [][]byte) Clean {
 	for _, s := range from {
 		for _, b := range s {
 			counts[b]++
+		}
+		if len(s) < shortSequence && len(c.joined) < mostJoined {
+			c.joined = append(c.joined, s...)
 		}
 		if c.Strings != nil {
 			c.Strings.Add(s)

@@ -7,7 +7,6 @@ package sequence
 import (
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -15,8 +14,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"dragnet/flow"
+	"dragnet/internal/unpack"
 	"dragnet/packet"
 	"dragnet/packet/capture"
 	"dragnet/packet/stream"
@@ -37,9 +38,14 @@ type ReadReport struct {
 	Bytes     int64
 	// Lost counts bytes missing in a capture.
 	Lost int64
-	// Skipped counts packets that could not be used, Problem the first reason.
+	// Skipped counts packets, and lines of logs, that could not be used, Problem the
+	// first reason.
 	Skipped int
 	Problem string
+	// Records counts files that hold records about captures, not payload.
+	Records int
+	// Services counts what the clients of the sequences connected to, where known.
+	Services map[Service]int
 }
 
 // Each reads path (a folder, a file, a capture, or "-" for standard input) and
@@ -51,8 +57,17 @@ func Each(ctx context.Context, path string, stdin io.Reader, open func(name stri
 		return r.ReadReport, err
 	}
 	err := filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
+		if err != nil {
 			return err
+		}
+		if d.IsDir() && isVault(name) {
+			if err := r.readVault(name); err != nil {
+				return err
+			}
+			return fs.SkipDir
+		}
+		if !d.Type().IsRegular() {
+			return nil
 		}
 		f, err := os.Open(name)
 		if err != nil {
@@ -72,17 +87,11 @@ type reader struct {
 
 func (r *reader) readFile(name string, in io.Reader) error {
 	b := bufio.NewReaderSize(in, 1<<16)
-	head, _ := b.Peek(1 << 10)
-	if len(head) > 2 && head[0] == 0x1f && head[1] == 0x8b {
-		if z, err := gzip.NewReader(bytes.NewReader(head)); err == nil {
-			inner := make([]byte, 4)
-			if n, _ := io.ReadFull(z, inner); n == 4 && capture.Is(inner) {
-				return r.readCapture(name, b)
-			}
-		}
-	}
-	if capture.Is(head) {
+	if isCapture(b) {
 		return r.readCapture(name, b)
+	}
+	if ok, err := r.readRecorded(name, b); ok {
+		return err
 	}
 	s := r.openSequence(name)
 	defer s.End()
@@ -100,6 +109,20 @@ func (r *reader) readFile(name string, in io.Reader) error {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
+}
+
+// isCapture reports whether b is a capture, compressed or not. A compressed file that
+// holds none is a sequence as it is: it may be what an attacker sent. No more is waited
+// for than it takes: standard input may be slow.
+func isCapture(b *bufio.Reader) bool {
+	head, _ := b.Peek(unpack.MagicBytes)
+	if unpack.Detect(head) != unpack.Plain {
+		packed, _ := b.Peek(b.Size())
+		head = make([]byte, 4)
+		n, _ := io.ReadFull(unpack.NewReader(bytes.NewReader(packed)), head)
+		head = head[:n]
+	}
+	return capture.Is(head)
 }
 
 func (r *reader) openSequence(name string) Sink {
@@ -139,7 +162,7 @@ func (r *reader) readCapture(name string, in io.Reader) error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	tcp := stream.New(stream.DefaultConfiguration(), func(k stream.Key) stream.Handler {
-		return &connection{r: r, name: fmt.Sprintf("%s: %v", name, k)}
+		return &connection{r: r, name: fmt.Sprintf("%s: %v", name, k), port: k.Server.Port()}
 	})
 	defer tcp.Flush()
 	for {
@@ -171,6 +194,7 @@ func (r *reader) readCapture(name string, in io.Reader) error {
 		case p.Proto == flow.TCP:
 			tcp.Packet(rec.Time, &p)
 		case p.Proto == flow.UDP && p.Decoded && len(p.Payload) > 0:
+			r.countService(flow.UDP, strconv.Itoa(int(p.DstPort)))
 			s := r.openSequence(fmt.Sprintf("%s: packet %d: %v:%d > %v:%d udp", name, rec.Number, p.Src, p.SrcPort, p.Dst, p.DstPort))
 			s.Write(p.Payload)
 			if lost := p.PayloadLen - len(p.Payload); lost > 0 {
@@ -191,6 +215,7 @@ func (r *reader) countSkipped(why string) {
 type connection struct {
 	r    *reader
 	name string
+	port uint16 // of the server
 	dirs [2]Sink
 }
 
@@ -202,6 +227,9 @@ const (
 
 func (c *connection) sinkFor(dir stream.Direction) Sink {
 	if c.dirs[dir] == nil {
+		if dir == stream.ToServer {
+			c.r.countService(flow.TCP, strconv.Itoa(int(c.port)))
+		}
 		c.dirs[dir] = c.r.openSequence(c.name + [...]string{ToServer, ToClient}[dir])
 	}
 	return c.dirs[dir]

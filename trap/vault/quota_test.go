@@ -251,7 +251,7 @@ func TestKill(t *testing.T) {
 	if err := Sessions(dir, func(l *Line) error { listed[l.Sent] = true; return nil }); err != nil {
 		t.Fatal(err)
 	}
-	keys, err := ReadKey(filepath.Join(dir, keyFile))
+	keys, err := ReadKey(filepath.Join(dir, KeyFile))
 	if err != nil {
 		t.Fatal(err)
 	}

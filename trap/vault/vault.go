@@ -141,8 +141,8 @@ func New(c Configuration) (*Vault, error) {
 	return &Vault{c: c, now: time.Now, elapsed: func() time.Duration { return time.Since(began) }, group: run.NewGroup()}, nil
 }
 
-// keyFile holds the vault's own key, if no recipients are configured.
-const keyFile = "age.key"
+// KeyFile holds the vault's own key, if no recipients are configured.
+const KeyFile = "age.key"
 
 // Start opens the directory and lists what is there.
 func (v *Vault) Start(context.Context) error {
@@ -175,14 +175,14 @@ func (v *Vault) openRecipients() error {
 	if len(v.recipients) > 0 {
 		return nil
 	}
-	identities, err := ReadKey(filepath.Join(v.c.Directory, keyFile))
+	identities, err := ReadKey(filepath.Join(v.c.Directory, KeyFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		key, err := age.GenerateX25519Identity()
 		if err != nil {
 			return err
 		}
 		v.recipients = []age.Recipient{key.Recipient()}
-		return durable.WriteFile(filepath.Join(v.c.Directory, keyFile), []byte(key.String()+"\n"), 0o600)
+		return durable.WriteFile(filepath.Join(v.c.Directory, KeyFile), []byte(key.String()+"\n"), 0o600)
 	}
 	if err != nil {
 		return err
@@ -193,7 +193,7 @@ func (v *Vault) openRecipients() error {
 		}
 	}
 	if len(v.recipients) == 0 {
-		return fmt.Errorf("%s holds no X25519 key", keyFile)
+		return fmt.Errorf("%s holds no X25519 key", KeyFile)
 	}
 	return nil
 }

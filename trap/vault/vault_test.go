@@ -57,7 +57,7 @@ func TestEachPayloadOnce(t *testing.T) {
 	if err := Sessions(c.Directory, func(l *Line) error { names = append(names, l.Sent); return nil }); err != nil || len(names) != 4 {
 		t.Fatal(names, err)
 	}
-	keys, err := ReadKey(filepath.Join(c.Directory, keyFile))
+	keys, err := ReadKey(filepath.Join(c.Directory, KeyFile))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func TestRecipients(t *testing.T) {
 	v := open(t, c)
 	add(t, v, "attack", "")
 	v.Stop(t.Context())
-	if _, err := os.Stat(filepath.Join(c.Directory, keyFile)); err == nil {
+	if _, err := os.Stat(filepath.Join(c.Directory, KeyFile)); err == nil {
 		t.Error("a key was made beside the captures")
 	}
 	var name string
