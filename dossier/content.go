@@ -13,9 +13,20 @@ type Content struct {
 	// Fixed marks those of Bytes that must match; the others may be anything.
 	// The first and the last are fixed.
 	Fixed []bool `json:"fixed"`
+	// Joints are where up to so many other bytes may lie between, in order.
+	Joints []Joint `json:"joints,omitempty"`
 	// FalseAlarms is what the background model expects per 10^9 bytes.
 	FalseAlarms float64 `json:"false_alarms_per_gb"`
 }
+
+// Joint says that up to Most bytes more may lie before byte At of a content.
+type Joint struct {
+	At   int `json:"at"`
+	Most int `json:"most"`
+}
+
+// MaxJoint bounds the bytes that may lie at a joint.
+const MaxJoint = 255
 
 // Alternatives are contents of which any one, or Least of them, identify the worm,
 // with their loss compared with the signature they were derived from.
@@ -24,16 +35,18 @@ type Alternatives struct {
 	Contents []Content `json:"contents"`
 	// Least is how many contents must occur; 0 means any one.
 	Least int `json:"least,omitempty"`
-	// Loss is the share of windows that the signature accepts and no content
-	// matches, measured on windows drawn from the signature itself.
-	Loss float64 `json:"loss"`
+	// Loss is the share of what the signature finds and the contents do not: of the
+	// samples, Tested of them, that the signature found when they were held out; of
+	// windows drawn from the signature where Tested is 0.
+	Loss   float64 `json:"loss"`
+	Tested int     `json:"tested,omitempty"`
 }
 
 // maxContents bounds the contents of a signature file.
 const maxContents = 256
 
 func (a *Alternatives) check() error {
-	if len(a.Contents) == 0 || len(a.Contents) > maxContents || a.Least < 0 || a.Least > len(a.Contents) {
+	if len(a.Contents) == 0 || len(a.Contents) > maxContents || a.Least < 0 || a.Least > len(a.Contents) || a.Tested < 0 {
 		return fmt.Errorf("%d contents of which %d must occur; want 1 to %d contents, and no more to occur", len(a.Contents), a.Least, maxContents)
 	}
 	if !(a.Loss >= 0 && a.Loss <= 1) || !validName(a.Name) {
@@ -43,6 +56,13 @@ func (a *Alternatives) check() error {
 		n := len(c.Bytes)
 		if n == 0 || n > MaxExact || len(c.Fixed) != n || !c.Fixed[0] || !c.Fixed[n-1] || math.IsNaN(c.FalseAlarms) {
 			return fmt.Errorf("content %d: want as many marks as bytes, the first and the last fixed", i+1)
+		}
+		last := 0
+		for _, j := range c.Joints {
+			if j.At <= last || j.At >= n || j.Most < 1 || j.Most > MaxJoint {
+				return fmt.Errorf("content %d: want joints in order within it, of 1 to %d bytes", i+1, MaxJoint)
+			}
+			last = j.At
 		}
 	}
 	return nil

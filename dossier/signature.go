@@ -32,8 +32,24 @@ type Signature struct {
 	Family *Family `json:"family,omitempty"`
 	// Evaluation is how the signature was tested; nil if it was not.
 	Evaluation *Evaluation `json:"evaluation,omitempty"`
+	// Service is what nearly all samples were sent to; nil if not known.
+	Service *Service `json:"service,omitempty"`
 	// Strings are what exports write: strings that were tested with the signature.
 	Strings *Alternatives `json:"strings,omitempty"`
+}
+
+// Service is a port of a transport protocol.
+type Service struct {
+	// Proto is "tcp" or "udp".
+	Proto string `json:"proto"`
+	Port  uint16 `json:"port"`
+}
+
+func (s *Service) check() error {
+	if s.Proto != "tcp" && s.Proto != "udp" || s.Port == 0 {
+		return fmt.Errorf("service %.10q, port %d: want tcp or udp, and a port", s.Proto, s.Port)
+	}
+	return nil
 }
 
 // Learning is how a signature was made.
@@ -131,6 +147,11 @@ func (s *Signature) Check() error {
 	if s.Evaluation != nil {
 		if err := s.Evaluation.check(); err != nil {
 			return fmt.Errorf("signature %s: evaluation: %w", s.Name, err)
+		}
+	}
+	if s.Service != nil {
+		if err := s.Service.check(); err != nil {
+			return fmt.Errorf("signature %s: %w", s.Name, err)
 		}
 	}
 	if s.Strings != nil {

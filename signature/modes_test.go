@@ -126,7 +126,7 @@ func TestModes(t *testing.T) {
 		t.Logf("thirds of %d, %d and %d sequences; %d programs", len(thirds[0]), len(thirds[1]), len(thirds[2]), len(programs))
 	}
 	for _, m := range variants.Modes() {
-		if m.HeldOut && which != "held-out" || which == "" && !slices.Contains([]string{"registers", "percent-path", "decoy"}, m.Name) {
+		if m.HeldOut && which != "held-out" || which == "" && !slices.Contains([]string{"registers", "percent-path", "decoy-some", "noise60"}, m.Name) {
 			continue
 		}
 		t.Run(m.Name, func(t *testing.T) {

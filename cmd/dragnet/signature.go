@@ -72,12 +72,15 @@ func collectSamples(cmd *cobra.Command, paths []string, toServer bool) (*sequenc
 }
 
 func eachSequence(cmd *cobra.Command, path string, open func(string) sequence.Sink) error {
-	coverage, err := sequence.Each(cmd.Context(), path, cmd.InOrStdin(), open)
+	coverage, err := sequence.Each(cmd.Context(), path, cmd.InOrStdin(), open, readVault)
 	if coverage.Lost > 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %d bytes are missing from its connections\n", path, coverage.Lost)
 	}
 	if coverage.Skipped > 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %d packets skipped, the first: %s\n", path, coverage.Skipped, coverage.Problem)
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %d packets or lines skipped, the first: %s\n", path, coverage.Skipped, coverage.Problem)
+	}
+	if coverage.Records > 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %d files hold records of a sensor, not payload, and were left out\n", path, coverage.Records)
 	}
 	return err
 }

@@ -3,12 +3,12 @@ package sequence
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -16,7 +16,6 @@ import (
 	"strings"
 
 	"dragnet/flow"
-	"dragnet/trap/vault"
 )
 
 // Folders of honeypots and sensors hold captured files beside records about them, and
@@ -29,7 +28,7 @@ import (
 //	glutton     events of its producer, one JSON object a line, with payloads in base64
 //	Suricata    filestore/ab/SHA256 are extracted files; *.json beside them, and tmp/,
 //	            are not, nor is eve.json
-//	our trap    payloads/ are what sessions/ tell of, decrypted by age.key
+//	our trap    payloads/ are what sessions/ tell of, encrypted: a Vault reads them
 
 // recordsOf names the file names that hold records, not payload.
 var recordsOf = regexp.MustCompile(`(^|/)(eve(-[^/]*)?\.json(\.\d+)?|[0-9a-f]{64}\.\d+\.\d+\.json|tty/[^/]+|filestore/tmp/[^/]+|cowrie\.log(\.[^/]*)?)$`)
@@ -315,34 +314,40 @@ func isVault(dir string) bool {
 	return true
 }
 
-// readVault reads both sides of the sessions of a trap, each payload once.
+// Recorded is one side of a session that a trap kept.
+type Recorded struct {
+	// Session names the session, and Answer is set for what the client was answered.
+	Session string
+	Answer  bool
+	Service Service
+	Payload []byte
+}
+
+// Vault reads what a trap kept in a folder, and calls do with each side of each session.
+type Vault func(dir string, do func(*Recorded) error) error
+
+// readVault reads the sessions of a trap, each payload once.
 func (r *reader) readVault(dir string) error {
-	keys, err := vault.ReadKey(filepath.Join(dir, vault.KeyFile))
-	if err != nil {
-		return fmt.Errorf("%s holds what a trap recorded, encrypted; the key of the vault, %s, must be in it: %w", dir, vault.KeyFile, err)
+	if r.vault == nil {
+		return fmt.Errorf("%s holds what a trap recorded, encrypted", dir)
 	}
-	seen := map[string]bool{}
-	return vault.Sessions(dir, func(l *vault.Line) error {
-		for side, sum := range []string{l.Sent, l.Answered} {
-			if side == 0 && sum != "" {
-				r.countService(l.Proto, strconv.Itoa(int(l.Server.Port())))
-			}
-			if sum == "" || seen[sum] {
-				continue
-			}
-			seen[sum] = true
-			b, err := vault.ReadPayload(dir, sum, keys)
-			switch {
-			case errors.Is(err, fs.ErrNotExist): // removed for its age
-				continue
-			case err != nil:
-				r.countSkipped(fmt.Sprintf("%s: %v", dir, err))
-				continue
-			}
-			s := r.openSequence(fmt.Sprintf("%s: session %s%s", dir, l.ID, [...]string{ToServer, ToClient}[side]))
-			s.Write(b)
-			s.End()
+	seen := map[[sha256.Size]byte]bool{}
+	return r.vault(dir, func(k *Recorded) error {
+		if !k.Answer {
+			r.countService(k.Service.Proto, strconv.Itoa(int(k.Service.Port)))
 		}
+		sum := sha256.Sum256(k.Payload)
+		if seen[sum] {
+			return r.ctx.Err()
+		}
+		seen[sum] = true
+		suffix := ToServer
+		if k.Answer {
+			suffix = ToClient
+		}
+		s := r.openSequence(dir + ": session " + k.Session + suffix)
+		s.Write(k.Payload)
+		s.End()
 		return r.ctx.Err()
 	})
 }

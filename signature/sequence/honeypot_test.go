@@ -2,23 +2,18 @@ package sequence_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/base64"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"dragnet/flow"
 	"dragnet/internal/testkit"
 	"dragnet/signature/sequence"
-	"dragnet/trap/session"
-	"dragnet/trap/vault"
 )
 
 func writeFiles(t *testing.T, dir string, files map[string]string) {
@@ -131,41 +126,29 @@ func TestHoneypotFolders(t *testing.T) {
 	}
 }
 
-// TestOwnTrap reads what a trap's vault kept, encrypted.
-func TestOwnTrap(t *testing.T) {
+// TestTrapFolder: a trap's folder is read by what can decrypt it, or not at all.
+func TestTrapFolder(t *testing.T) {
 	dir := t.TempDir()
-	config := vault.DefaultConfiguration()
-	config.Directory = dir
-	v, err := vault.New(config)
+	writeFiles(t, dir, map[string]string{"captures/payloads/ab/abcd.age": "encrypted", "captures/sessions/2026-11-27.jsonl": "{}", "other": "file"})
+	c := &sequence.Collector{Most: 100, Total: 1000}
+	service := sequence.Service{Proto: flow.TCP, Port: 8080}
+	report, err := sequence.Each(t.Context(), dir, nil, c.Open, func(_ string, do func(*sequence.Recorded) error) error {
+		for _, sent := range []string{"attack one", "attack two", "attack one"} {
+			if err := do(&sequence.Recorded{Session: "s", Service: service, Payload: []byte(sent)}); err != nil {
+				return err
+			}
+		}
+		return do(&sequence.Recorded{Session: "s", Answer: true, Payload: []byte("answer")})
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := v.Start(context.Background()); err != nil {
-		t.Fatal(err)
-	}
-	for i, sent := range []string{"attack one", "attack two", "attack one"} {
-		_, err := v.Add(&session.Session{ID: fmt.Sprint("s", i), Proto: flow.TCP, Start: flow.Time(time.Now().UnixNano()),
-			Client: netip.MustParseAddrPort("192.0.2.1:4000"), Server: netip.MustParseAddrPort("198.51.100.9:8080"), Sent: []byte(sent), Answered: []byte("answer")}, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := v.Stop(context.Background()); err != nil {
-		t.Fatal(err)
-	}
-	c, report := read(t, dir)
 	clients, servers := sides(c)
-	if !slices.Equal(clients, []string{"attack one", "attack two"}) || !slices.Equal(servers, []string{"answer"}) {
-		t.Errorf("clients sent %q, servers %q", clients, servers)
+	if !slices.Equal(clients, []string{"attack one", "attack two", "file"}) || !slices.Equal(servers, []string{"answer"}) || report.Services[service] != 3 {
+		t.Errorf("clients sent %q, servers %q; services %v", clients, servers, report.Services)
 	}
-	if report.Services[sequence.Service{Proto: flow.TCP, Port: 8080}] != 3 {
-		t.Errorf("services %v", report.Services)
-	}
-	if err := os.Remove(filepath.Join(dir, vault.KeyFile)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := sequence.Each(t.Context(), dir, nil, c.Open); err == nil || !strings.Contains(err.Error(), vault.KeyFile) {
-		t.Errorf("without its key: %v", err)
+	if _, err := sequence.Each(t.Context(), dir, nil, c.Open); err == nil || !strings.Contains(err.Error(), "encrypted") {
+		t.Errorf("with nothing to decrypt it: %v", err)
 	}
 }
 

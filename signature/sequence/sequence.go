@@ -49,9 +49,13 @@ type ReadReport struct {
 }
 
 // Each reads path (a folder, a file, a capture, or "-" for standard input) and
-// opens a Sink for every sequence; a nil Sink skips the sequence.
-func Each(ctx context.Context, path string, stdin io.Reader, open func(name string) Sink) (ReadReport, error) {
+// opens a Sink for every sequence; a nil Sink skips the sequence. The folder of a trap
+// needs a Vault.
+func Each(ctx context.Context, path string, stdin io.Reader, open func(name string) Sink, vaults ...Vault) (ReadReport, error) {
 	r := reader{ctx: ctx, open: open}
+	if len(vaults) > 0 {
+		r.vault = vaults[0]
+	}
 	if path == "-" {
 		err := r.readFile("-", stdin)
 		return r.ReadReport, err
@@ -81,8 +85,9 @@ func Each(ctx context.Context, path string, stdin io.Reader, open func(name stri
 
 type reader struct {
 	ReadReport
-	ctx  context.Context
-	open func(string) Sink
+	ctx   context.Context
+	open  func(string) Sink
+	vault Vault // may be nil
 }
 
 func (r *reader) readFile(name string, in io.Reader) error {

@@ -241,17 +241,3 @@ func measureLoss(s *dossier.Signature, p *dossier.Part, contents []dossier.Conte
 	}
 	return accepted, missed
 }
-
-// Contains reports whether c occurs in data.
-func Contains(data []byte, c dossier.Content) bool {
-next:
-	for at := 0; at+len(c.Bytes) <= len(data); at++ {
-		for i, x := range c.Bytes {
-			if c.Fixed[i] && data[at+i] != x {
-				continue next
-			}
-		}
-		return true
-	}
-	return false
-}
