@@ -147,7 +147,7 @@ func New(c Configuration, p run.Program) (*Node, error) {
 		c.API.Socket = dir.Socket()
 	}
 	if n.api, err = api.New(c.API, api.Dependencies{
-		Log: log("api"), TLS: registry.ServerTLS(c.API.ServerNames()), Member: registry.FindMember,
+		Log: log("api"), Admin: n.admin, TLS: registry.ServerTLS(c.API.ServerNames()), Member: registry.FindMember,
 		Services: slices.Concat(readServices(&c, stored, gate), []api.Service{registry.Service(), registry.Operators().Service(), n.statusService()},
 			decisions.NewServer(decisions.Dependencies{
 				Ledger: ledger.New(db), Log: log("decisions"),

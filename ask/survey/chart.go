@@ -6,7 +6,7 @@ import "dragnet/internal/plot"
 // paper's Figure 1.
 func (r *Result) Figure(title string) plot.Chart {
 	c := plot.Chart{
-		Title: title, LegendLow: true,
+		Title: title,
 		X: plot.Axis{Label: "tuples per key (" + r.Mask + ")", Log: true},
 		Y: plot.Axis{Label: "share of keys with at most that many", Min: 0, Max: 1},
 	}

@@ -46,6 +46,10 @@ func metricNames(t *testing.T) map[string]bool {
 				if s, ok := stringLiteral(call.Args[0]); ok {
 					names[dir] = append(names[dir], s)
 				}
+			case "Histogram", "Histograms":
+				if s, ok := stringLiteral(call.Args[0]); ok {
+					names[dir] = append(names[dir], s+"_bucket", s+"_sum", s+"_count")
+				}
 			}
 			return true
 		})

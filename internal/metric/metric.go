@@ -42,6 +42,19 @@ func (m Maker) Gauge(name, help string) prometheus.Gauge {
 	return m.factory.NewGauge(prometheus.GaugeOpts{Name: m.prefix + name, Help: help})
 }
 
+// Seconds are the bounds of a histogram of durations: from a millisecond to an hour.
+var Seconds = []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600}
+
+// Histogram makes a histogram of durations in Seconds.
+func (m Maker) Histogram(name, help string) prometheus.Histogram {
+	return m.factory.NewHistogram(prometheus.HistogramOpts{Name: m.prefix + name, Help: help, Buckets: Seconds})
+}
+
+// Histograms makes histograms of durations that a label distinguishes, as Counters does.
+func (m Maker) Histograms(name, help, label string) *prometheus.HistogramVec {
+	return m.factory.NewHistogramVec(prometheus.HistogramOpts{Name: m.prefix + name, Help: help, Buckets: Seconds}, []string{label})
+}
+
 // Gauges makes gauges that a label distinguishes, as Counters does.
 func (m Maker) Gauges(name, help, label string) *prometheus.GaugeVec {
 	return m.factory.NewGaugeVec(prometheus.GaugeOpts{Name: m.prefix + name, Help: help}, []string{label})

@@ -9,6 +9,8 @@ import (
 	"html"
 	"io"
 	"math"
+	"slices"
+	"strings"
 )
 
 // Kind is how a series is drawn.
@@ -38,11 +40,15 @@ type Axis struct {
 	Label    string
 	Log      bool
 	Min, Max float64
+	// Names stand in place of the numbers 0, 1, 2, ...
+	Names []string
 }
 
 // Drawing is something WritePage can place: a Chart or a Heat.
 type Drawing interface {
 	draw(b *bytes.Buffer)
+	// describe says what is shown, to those who cannot see it.
+	describe() (title, description string)
 }
 
 // Chart is a set of series over common axes.
@@ -50,8 +56,6 @@ type Chart struct {
 	Title  string
 	X, Y   Axis
 	Series []Series
-	// LegendLow puts the legend at the lower right, for curves that end high.
-	LegendLow bool
 }
 
 // Size of one drawing, in SVG user units (pixels at scale 1).
@@ -61,9 +65,23 @@ const (
 	top, bottom   = 34, 52
 )
 
+// style has the colours of a page, light or dark as the reader's system is.
+const style = `<style>.page{fill:#fff}.text{fill:#222}.grid{stroke:#ddd}.frame{stroke:#444;fill:none}
+@media(prefers-color-scheme:dark){.page{fill:#15181c}.text{fill:#d8dce2}.grid{stroke:#333941}.frame{stroke:#8a929c}
+.ink{stroke:#fff}.fill{fill:#fff}}</style>
+`
+
 // palette is Okabe and Ito's set of colours, which colour-blind readers can
 // distinguish (jfly.uni-koeln.de/color).
-var palette = [...]string{"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8a8a8a"}
+var palette = [...]string{"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8a8a", "#000000"}
+
+// classesOf makes what is drawn in black white on a dark page.
+func classesOf(colour string) string {
+	if colour == "#000000" {
+		return ` class="ink fill"`
+	}
+	return ""
+}
 
 // WriteSVG writes c as one SVG document.
 func (c Chart) WriteSVG(w io.Writer) error { return WritePage(w, 1, c) }
@@ -76,9 +94,11 @@ func WritePage(w io.Writer, columns int, drawings ...Drawing) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" font-family="sans-serif" font-size="11">`+"\n",
 		columns*width, rows*height, columns*width, rows*height)
-	fmt.Fprintf(&b, `<rect width="100%%" height="100%%" fill="white"/>`+"\n")
+	fmt.Fprintf(&b, style+`<rect class="page" fill="#fff" width="100%%" height="100%%"/>`+"\n")
 	for i, d := range drawings {
-		fmt.Fprintf(&b, `<g transform="translate(%d,%d)">`+"\n", i%columns*width, i/columns*height)
+		title, description := d.describe()
+		fmt.Fprintf(&b, `<g role="img" transform="translate(%d,%d)"><title>%s</title><desc>%s</desc>`+"\n",
+			i%columns*width, i/columns*height, html.EscapeString(title), html.EscapeString(description))
 		d.draw(&b)
 		b.WriteString("</g>\n")
 	}
@@ -87,18 +107,72 @@ func WritePage(w io.Writer, columns int, drawings ...Drawing) error {
 	return err
 }
 
+func (c Chart) describe() (title, description string) {
+	var parts []string
+	for _, s := range c.Series {
+		name := s.Name
+		if name == "" {
+			name = c.Y.Label
+		}
+		if lo, hi, ok := rangeOf(s.Y); ok {
+			parts = append(parts, fmt.Sprintf("%s: %d points from %s to %s", name, s.countPoints(), tickText(lo), tickText(hi)))
+		}
+	}
+	return c.Title, fmt.Sprintf("%s over %s. %s", c.Y.Label, c.X.Label, strings.Join(parts, "; "))
+}
+
+// rangeOf is the smallest and the largest finite value.
+func rangeOf(values []float64) (lo, hi float64, ok bool) {
+	lo, hi = math.Inf(1), math.Inf(-1)
+	for _, v := range values {
+		if !math.IsNaN(v) && !math.IsInf(v, 0) {
+			lo, hi = min(lo, v), max(hi, v)
+		}
+	}
+	return lo, hi, lo <= hi
+}
+
 func (c Chart) draw(b *bytes.Buffer) {
-	x := newScale(c.X, left, width-right, c.axisValues(func(s Series) [][]float64 { return [][]float64{s.X} }))
-	y := newScale(c.Y, height-bottom, top, c.axisValues(func(s Series) [][]float64 { return [][]float64{s.Y, s.Low, s.High} }))
-	if !c.Y.Log && c.Y.Min == 0 && c.Y.Max == 0 && c.hasBars() {
-		y.min = min(y.min, 0)
-	}
 	drawTitle(b, c.Title)
-	drawFrame(b, x, y, c.X.Label, c.Y.Label)
-	for i, s := range c.Series {
-		s.draw(b, x, y, palette[i%len(palette)])
+	above := top + c.drawLegend(b)
+	x := newScale(c.X, left, width-right, c.axisValues(func(s Series) [][]float64 { return [][]float64{s.X} }))
+	y := newScale(c.Y, height-bottom, float64(above), c.axisValues(func(s Series) [][]float64 { return [][]float64{s.Y, s.Low, s.High} }))
+	if c.hasBars() {
+		if !c.Y.Log && c.Y.Min == 0 && c.Y.Max == 0 {
+			y.min = min(y.min, 0)
+		}
+		if c.X.Min == 0 && c.X.Max == 0 && !c.X.Log { // room for half of the outermost bars
+			half := c.barSpacing() / 2
+			x.min, x.max = x.min-half, x.max+half
+		}
 	}
-	c.drawLegend(b)
+	drawFrame(b, above, x, y, c.X, c.Y)
+	// An inner document cuts off what does not fit.
+	fmt.Fprintf(b, `<svg x="%[1]d" y="%[2]d" width="%[3]d" height="%[4]d" viewBox="%[1]d %[2]d %[3]d %[4]d">`+"\n", left, above, width-left-right, height-bottom-above)
+	for i, s := range c.Series {
+		s.draw(b, x, y, c.barSpacing(), palette[i%len(palette)])
+	}
+	b.WriteString("</svg>\n")
+}
+
+// barSpacing is the smallest distance between bars.
+func (c Chart) barSpacing() float64 {
+	least := math.Inf(1)
+	for _, s := range c.Series {
+		if s.Kind != Bars {
+			continue
+		}
+		at := slices.Sorted(slices.Values(s.X))
+		for i := 1; i < len(at); i++ {
+			if d := at[i] - at[i-1]; d > 0 {
+				least = min(least, d)
+			}
+		}
+	}
+	if math.IsInf(least, 1) {
+		return 1
+	}
+	return least
 }
 
 func (c Chart) hasBars() bool {
@@ -120,47 +194,48 @@ func (c Chart) axisValues(of func(Series) [][]float64) []float64 {
 	return all
 }
 
-func (c Chart) drawLegend(b *bytes.Buffer) {
-	row, first, longest := 0, top+12, 0
-	for _, s := range c.Series {
-		longest = max(longest, len(s.Name))
-	}
-	// A letter of this size is at most about 6.5 wide.
-	x := min(width-right-150, width-right-26-longest*13/2)
-	if c.LegendLow {
-		first = height - bottom - 8
-		for _, s := range c.Series {
-			if s.Name != "" {
-				first -= 14
-			}
-		}
-	}
+// drawLegend writes the names of the series in rows between the title and the frame, and
+// returns the height they take.
+func (c Chart) drawLegend(b *bytes.Buffer) int {
+	x, y := left, top
 	for i, s := range c.Series {
 		if s.Name == "" {
 			continue
 		}
-		y := first + 14*row
-		fmt.Fprintf(b, `<rect x="%d" y="%d" width="14" height="4" fill="%s"/>`, x, y-5, palette[i%len(palette)])
-		fmt.Fprintf(b, `<text x="%d" y="%d">%s</text>`+"\n", x+18, y, html.EscapeString(s.Name))
-		row++
+		name := s.Name
+		if r := []rune(name); len(r) > 76 {
+			name = string(r[:75]) + "…"
+		}
+		need := 32 + len([]rune(name))*13/2 // a letter of this size is at most about 6.5 wide
+		if x > left && x+need > width-right {
+			x, y = left, y+14
+		}
+		colour := palette[i%len(palette)]
+		fmt.Fprintf(b, `<rect x="%d" y="%d" width="14" height="4" fill="%s"%s/>`, x, y-5, colour, classesOf(colour))
+		fmt.Fprintf(b, `<text class="text" x="%d" y="%d">%s</text>`+"\n", x+18, y, html.EscapeString(name))
+		x += need
 	}
+	if x == left && y == top {
+		return 0
+	}
+	return y - top + 8
 }
 
-func (s Series) draw(b *bytes.Buffer, x, y scale, colour string) {
+func (s Series) draw(b *bytes.Buffer, x, y scale, spacing float64, colour string) {
 	s.drawBand(b, x, y, colour)
 	switch s.Kind {
 	case Dots:
 		for i := range s.countPoints() {
 			if px, py, ok := placePoint(x, y, s.X[i], s.Y[i]); ok {
-				fmt.Fprintf(b, `<circle cx="%.1f" cy="%.1f" r="2.2" fill="%s"/>`, px, py, colour)
+				fmt.Fprintf(b, `<circle cx="%.1f" cy="%.1f" r="2.2" fill="%s"%s/>`, px, py, colour, classesOf(colour))
 			}
 		}
 	case Bars:
-		w := max(1, 0.8*(x.to-x.from)/float64(max(1, s.countPoints())))
+		w := max(1, 0.8*math.Abs(x.position(spacing)-x.position(0)))
 		base := y.position(max(y.min, 0))
 		for i := range s.countPoints() {
 			if px, py, ok := placePoint(x, y, s.X[i], s.Y[i]); ok {
-				fmt.Fprintf(b, `<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="%s"/>`, px-w/2, min(py, base), w, math.Abs(base-py), colour)
+				fmt.Fprintf(b, `<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="%s"%s/>`, px-w/2, min(py, base), w, math.Abs(base-py), colour, classesOf(colour))
 			}
 		}
 	default:
@@ -170,7 +245,7 @@ func (s Series) draw(b *bytes.Buffer, x, y scale, colour string) {
 }
 
 func (s Series) drawLine(b *bytes.Buffer, x, y scale, colour string) {
-	fmt.Fprintf(b, `<path fill="none" stroke="%s" stroke-width="1.6"`, colour)
+	fmt.Fprintf(b, `<path style="fill:none" stroke="%s"%s stroke-width="1.6"`, colour, strings.Replace(classesOf(colour), " fill", "", 1))
 	if s.Dashed {
 		b.WriteString(` stroke-dasharray="5,3"`)
 	}
@@ -207,12 +282,12 @@ func (s Series) drawBand(b *bytes.Buffer, x, y scale, colour string) {
 		back = append(fmt.Appendf(nil, "%.1f,%.1f ", px, lo), back...)
 	}
 	if len(there) > 0 {
-		fmt.Fprintf(b, `<polygon points="%s%s" fill="%s" fill-opacity="0.18"/>`, there, back, colour)
+		fmt.Fprintf(b, `<polygon points="%s%s" fill="%s" fill-opacity="0.18"%s/>`, there, back, colour, strings.Replace(classesOf(colour), "ink ", "", 1))
 	}
 }
 
 func (s Series) countPoints() int { return min(len(s.X), len(s.Y)) }
 
 func drawTitle(b *bytes.Buffer, text string) {
-	fmt.Fprintf(b, `<text x="%d" y="18" text-anchor="middle" font-size="13">%s</text>`+"\n", width/2, html.EscapeString(text))
+	fmt.Fprintf(b, `<text class="text" x="%d" y="18" text-anchor="middle" font-size="13">%s</text>`+"\n", width/2, html.EscapeString(text))
 }

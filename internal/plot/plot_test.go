@@ -5,6 +5,8 @@ import (
 	"encoding/xml"
 	"io"
 	"math"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -95,11 +97,60 @@ func TestDegenerateInputStillDraws(t *testing.T) {
 func TestHeatShadesEveryCellAboveTheLowest(t *testing.T) {
 	var b bytes.Buffer
 	Heat{Cells: [][]float64{{0, 1}, {2, 3}}}.WriteSVG(&b)
-	// Page, frame and 32 shades of the bar beside the cells.
-	if got := elements(t, b.Bytes())["rect"] - 34; got != 3 {
+	// Page, background, frame and 32 shades of the bar beside the cells.
+	if got := elements(t, b.Bytes())["rect"] - 35; got != 3 {
 		t.Errorf("%d cells shaded, want 3", got)
 	}
 	if shadeOf(0) != "#ffffff" {
 		t.Errorf("lowest shade is %s, want white", shadeOf(0))
+	}
+}
+
+// TestNothingLiesOverTheData: names of series are above the frame, bars inside of it.
+func TestNothingLiesOverTheData(t *testing.T) {
+	c := Chart{Title: "many", X: Axis{Label: "x", Names: []string{"a", "b", "c"}}}
+	for range 9 {
+		c.Series = append(c.Series, Series{Name: "a series with quite a long name", Kind: Bars, X: []float64{0, 1, 2}, Y: []float64{1, 2, 3}})
+	}
+	var b bytes.Buffer
+	if err := c.WriteSVG(&b); err != nil {
+		t.Fatal(err)
+	}
+	legend := regexp.MustCompile(`y="(\d+)">a series`).FindAllStringSubmatch(b.String(), -1)
+	frame := regexp.MustCompile(`class="frame" x="(\d+)" y="(\d+)" width="(\d+)"`).FindStringSubmatch(b.String())
+	if len(legend) != 9 || frame == nil {
+		t.Fatalf("%d names, frame %v", len(legend), frame)
+	}
+	number := func(s string) float64 {
+		v, err := strconv.ParseFloat(s, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	for _, l := range legend {
+		if number(l[1]) >= number(frame[2]) {
+			t.Errorf("a name at %s, the frame begins at %s", l[1], frame[2])
+		}
+	}
+	bars := regexp.MustCompile(`<rect x="(\d+\.\d)" y="[\d.]+" width="([\d.]+)" height="[\d.]+" fill="#`).FindAllStringSubmatch(b.String(), -1)
+	if len(bars) != 27 {
+		t.Fatalf("%d bars", len(bars))
+	}
+	for _, bar := range bars {
+		if x, w := number(bar[1]), number(bar[2]); x < number(frame[1]) || x+w > number(frame[1])+number(frame[3]) {
+			t.Errorf("a bar from %g to %g lies outside of the frame", x, x+w)
+		}
+	}
+}
+
+// TestAPageIsDescribed: for screen readers, and in the reader's colours.
+func TestAPageIsDescribed(t *testing.T) {
+	var b bytes.Buffer
+	Chart{Title: "of <a>", X: Axis{Label: "days"}, Y: Axis{Label: "hosts"}, Series: []Series{{Name: "s", X: []float64{1, 2}, Y: []float64{3, 4}}}}.WriteSVG(&b)
+	for _, want := range []string{`role="img"`, "<title>of &lt;a&gt;</title>", "<desc>hosts over days. s: 2 points from 3 to 4</desc>", "prefers-color-scheme:dark"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%s is not in\n%s", want, b.String())
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html"
 	"math"
+	"strings"
 )
 
 // scale maps values to user units between from and to.
@@ -101,22 +102,43 @@ func tickText(v float64) string {
 	return fmt.Sprintf("%.4g", v)
 }
 
-func drawFrame(b *bytes.Buffer, x, y scale, xLabel, yLabel string) {
-	fmt.Fprintf(b, `<g stroke="#ddd">`)
-	for _, v := range x.tickValues() {
-		fmt.Fprintf(b, `<path d="M%.1f %dV%d"/>`, x.position(v), top, height-bottom)
+// ticks are the values at which an axis is labelled, and their labels.
+func (s scale) ticks(a Axis) (at []float64, text []string) {
+	if len(a.Names) == 0 {
+		for _, v := range s.tickValues() {
+			at, text = append(at, v), append(text, tickText(v))
+		}
+		return at, text
 	}
-	for _, v := range y.tickValues() {
+	for i, name := range a.Names {
+		at, text = append(at, float64(i)), append(text, name)
+	}
+	return at, text
+}
+
+func drawFrame(b *bytes.Buffer, above int, x, y scale, xAxis, yAxis Axis) {
+	fmt.Fprintf(b, `<g class="grid" stroke="#ddd">`)
+	xAt, xText := x.ticks(xAxis)
+	yAt, yText := y.ticks(yAxis)
+	for _, v := range xAt {
+		fmt.Fprintf(b, `<path d="M%.1f %dV%d"/>`, x.position(v), above, height-bottom)
+	}
+	for _, v := range yAt {
 		fmt.Fprintf(b, `<path d="M%d %.1fH%d"/>`, left, y.position(v), width-right)
 	}
-	fmt.Fprintf(b, "</g>\n"+`<rect x="%d" y="%d" width="%d" height="%d" fill="none" stroke="#444"/>`+"\n",
-		left, top, width-left-right, height-top-bottom)
-	for _, v := range x.tickValues() {
-		fmt.Fprintf(b, `<text x="%.1f" y="%d" text-anchor="middle">%s</text>`, x.position(v), height-bottom+15, tickText(v))
+	fmt.Fprintf(b, "</g>\n"+`<rect class="frame" x="%d" y="%d" width="%d" height="%d" fill="none" stroke="#444"/>`+"\n",
+		left, above, width-left-right, height-above-bottom)
+	// Names that would not fit beside one another are written at two heights.
+	stagger := 0
+	if len(xAxis.Names) > 0 && len(strings.Join(xText, "  "))*6 > width-left-right {
+		stagger = 12
 	}
-	for _, v := range y.tickValues() {
-		fmt.Fprintf(b, `<text x="%d" y="%.1f" text-anchor="end">%s</text>`, left-5, y.position(v)+4, tickText(v))
+	for i, v := range xAt {
+		fmt.Fprintf(b, `<text class="text" x="%.1f" y="%d" text-anchor="middle">%s</text>`, x.position(v), height-bottom+15+i%2*stagger, html.EscapeString(xText[i]))
 	}
-	fmt.Fprintf(b, "\n"+`<text x="%d" y="%d" text-anchor="middle">%s</text>`, (left+width-right)/2, height-14, html.EscapeString(xLabel))
-	fmt.Fprintf(b, `<text transform="translate(15,%d) rotate(-90)" text-anchor="middle">%s</text>`+"\n", (top+height-bottom)/2, html.EscapeString(yLabel))
+	for i, v := range yAt {
+		fmt.Fprintf(b, `<text class="text" x="%d" y="%.1f" text-anchor="end">%s</text>`, left-5, y.position(v)+4, html.EscapeString(yText[i]))
+	}
+	fmt.Fprintf(b, "\n"+`<text class="text" x="%d" y="%d" text-anchor="middle">%s</text>`, (left+width-right)/2, height-10, html.EscapeString(xAxis.Label))
+	fmt.Fprintf(b, `<text class="text" transform="translate(15,%d) rotate(-90)" text-anchor="middle">%s</text>`+"\n", (above+height-bottom)/2, html.EscapeString(yAxis.Label))
 }

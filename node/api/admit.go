@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"dragnet/internal/admission"
@@ -33,6 +34,11 @@ func (s *Server) admitCallers(service Service) http.Handler {
 				return
 			}
 			s.deps.Log.Debug("call admitted", "call", r.URL.Path, "by", peer.String())
+			if !strings.HasPrefix(r.Header.Get("Content-Type"), "application/connect+") { // a stream
+				defer func(from time.Time) {
+					s.time.WithLabelValues(strings.Trim(service.Path, "/")).Observe(time.Since(from).Seconds())
+				}(time.Now())
+			}
 		}
 		service.Handler.ServeHTTP(w, r.WithContext(WithPeer(r.Context(), peer)))
 	})

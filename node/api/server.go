@@ -15,11 +15,14 @@ import (
 	"sync"
 	"time"
 
+	"dragnet/internal/admin"
 	"dragnet/internal/admission"
 	"dragnet/internal/conf"
+	"dragnet/internal/metric"
 	"dragnet/internal/run"
 
 	"connectrpc.com/connect"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Configuration of the interface.
@@ -110,6 +113,8 @@ type Dependencies struct {
 	TLS func() *tls.Config
 	// Member is needed then, too.
 	Member MemberFinder
+	// Admin gets the metrics; it may be nil.
+	Admin *admin.Server
 	// Services are the services to serve.
 	Services []Service
 }
@@ -120,6 +125,7 @@ type Server struct {
 	deps   Dependencies
 	server *http.Server
 	group  *run.Group
+	time   *prometheus.HistogramVec // by service
 	// socket and address are set by Start.
 	socket, address string
 }
@@ -135,6 +141,7 @@ func New(config Configuration, deps Dependencies) (*Server, error) {
 	stopping := make(chan struct{})
 	base := context.WithValue(context.Background(), stoppingKey{}, (<-chan struct{})(stopping))
 	s := &Server{config: config, deps: deps, group: run.NewGroup()}
+	s.time = metric.Under(deps.Admin.Metrics(), "dragnet_api_").Histograms("call_seconds", "Time that calls of operators took, by service; streams are left out.", "service")
 	mux := http.NewServeMux()
 	for _, service := range deps.Services {
 		mux.Handle(service.Path, s.admitCallers(service))

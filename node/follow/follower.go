@@ -94,6 +94,7 @@ type Follower struct {
 	// importedNow counts the flows imported in this reading, imported those since
 	// memory was released.
 	importedNow, imported uint64
+	newest                flow.Time // stored, at the last reading; 0 before one
 
 	exports *exports // nil if nothing is collected
 	said    []byte   // what is in the file of sources
@@ -407,6 +408,10 @@ func (f *Follower) updateMetrics(ctx context.Context) error {
 	f.metrics.bytes.Set(float64(size))
 	if cov.Flows > 0 {
 		f.metrics.newest.Set(float64(cov.To) / float64(flow.Time(time.Second)))
+		if f.newest != 0 && cov.To > f.newest { // what the first reading found is history
+			f.metrics.lag.Observe(f.now().Sub(cov.To.Time()).Seconds())
+		}
+		f.newest = cov.To
 	}
 	return nil
 }

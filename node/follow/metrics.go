@@ -16,6 +16,7 @@ import (
 type metrics struct {
 	read, imported, skipped, troubles, removed prometheus.Counter
 	stored, bytes, newest                      prometheus.Gauge
+	lag                                        prometheus.Histogram
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -29,6 +30,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		stored:   under.Gauge("flows_stored", "Flows in the data directory."),
 		bytes:    under.Gauge("store_bytes", "Size of the data directory's segments and indexes."),
 		newest:   under.Gauge("newest_flow_timestamp_seconds", "Start of the newest flow stored."),
+		lag:      under.Histogram("import_lag_seconds", "Age of the newest flow, by its start, each time that newer ones were stored."),
 	}
 }
 

@@ -109,7 +109,7 @@ func drawROC(name string, runs []judged) (flows, sessions plot.Chart) {
 		}
 	}
 	chart := func(title string) plot.Chart {
-		return plot.Chart{Title: title + ", " + name, X: plot.Axis{Label: "FPR", Max: 1}, Y: plot.Axis{Label: "TPR", Max: 1}, LegendLow: true}
+		return plot.Chart{Title: title + ", " + name, X: plot.Axis{Label: "FPR", Max: 1}, Y: plot.Axis{Label: "TPR", Max: 1}}
 	}
 	flows, sessions = chart("Figure 3: flow domain"), chart("Figure 4: session domain")
 	for _, m := range flowMethods {

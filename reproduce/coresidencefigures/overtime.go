@@ -103,7 +103,7 @@ func (o overTime) certainty() plot.Chart {
 
 func (o overTime) race() plot.Chart {
 	return plot.Chart{
-		Title: "Figure 5: to verify against to detect, " + o.name, X: plot.Axis{Label: "tests"}, Y: plot.Axis{Label: "share", Max: 1}, LegendLow: true,
+		Title: "Figure 5: to verify against to detect, " + o.name, X: plot.Axis{Label: "tests"}, Y: plot.Axis{Label: "share", Max: 1},
 		Series: []plot.Series{
 			o.line("attacker has verified", func(x tally) float64 { return float64(x.verified) / float64(x.runs) }),
 			o.line("all flooders named, here", func(x tally) float64 { return float64(x.allFound) / float64(x.runs) }),

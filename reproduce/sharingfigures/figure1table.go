@@ -93,7 +93,7 @@ func sensitivityTable(first *day, changed []*day) report.Table {
 // productChart is Figure 1 with the points given in the paper's text.
 func productChart(seeds, changed, logs []*day) plot.Chart {
 	c := plot.Chart{
-		Title: "Tuples per key of the byte product", LegendLow: true,
+		Title: "Tuples per key of the byte product",
 		X: plot.Axis{Label: "(destination, protocol, port) tuples per key", Log: true, Min: 1, Max: 200},
 		Y: plot.Axis{Label: "share of keys with at most that many", Min: 0, Max: 1},
 	}

@@ -28,7 +28,7 @@ type reply struct {
 // answerQuestion opens a question's envelope and does all that follows from it. The
 // error is the envelope's or the audit log's if the envelope is rejected.
 func (s *Service) answerQuestion(ctx context.Context, data []byte, via string) (*reply, error) {
-	now := s.now()
+	now, arrived := s.now(), time.Now()
 	e, err := exchange.OpenQuestion(data, s.key.ID(), now, func(id identity.ID) (identity.Public, bool) {
 		key, _, ok := s.members.findDetective(id, now)
 		return key, ok
@@ -59,11 +59,11 @@ func (s *Service) answerQuestion(ctx context.Context, data []byte, via string) (
 	if err != nil {
 		return nil, err
 	}
-	return s.makeTestimony(ctx, c, e)
+	return s.makeTestimony(ctx, arrived, c, e)
 }
 
 // makeTestimony answers, or refuses as the policy has it; both are sealed alike.
-func (s *Service) makeTestimony(ctx context.Context, c audit.Admitted, e *envelope.Envelope) (*reply, error) {
+func (s *Service) makeTestimony(ctx context.Context, arrived time.Time, c audit.Admitted, e *envelope.Envelope) (*reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.config.Timeout)
 	defer cancel()
 	var told *dossier.Testimony
@@ -85,6 +85,7 @@ func (s *Service) makeTestimony(ctx context.Context, c audit.Admitted, e *envelo
 	}
 	o := audit.Settlement{Refusal: told.Refusal, Answers: len(told.Answers), Bytes: int64(len(out)), Flows: told.Coverage.Flows}
 	s.metrics.countOutcome(o)
+	s.metrics.answerTime.Observe(time.Since(arrived).Seconds())
 	return &reply{envelope: out, finish: func(ctx context.Context) error { return s.audit.Finish(ctx, s.now(), c, o) }}, nil
 }
 

@@ -11,6 +11,7 @@ import (
 // metrics are the witness's Prometheus metrics. None is labelled by asker.
 type metrics struct {
 	answered, refused, rejected, troubles prometheus.Counter
+	answerTime                            prometheus.Histogram
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -20,6 +21,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		refused:  under.Counter("refused_total", "Questions refused, by policy or because they cost too much."),
 		rejected: under.Counter("rejected_total", "Envelopes that were forged, expired, replayed, malformed or from strangers."),
 		troubles: under.Counter("troubles_total", "Questions that failed by an internal error."),
+		answerTime: under.Histogram("answer_seconds", "Time from a question's arrival to its sealed answer; refused ones and those that waited for a place are in it."),
 	}
 }
 
