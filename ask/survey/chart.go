@@ -7,8 +7,8 @@ import "dragnet/internal/plot"
 func (r *Result) Figure(title string) plot.Chart {
 	c := plot.Chart{
 		Title: title,
-		X: plot.Axis{Label: "tuples per key (" + r.Mask + ")", Log: true},
-		Y: plot.Axis{Label: "share of keys with at most that many", Min: 0, Max: 1},
+		X:     plot.Axis{Label: "tuples per key (" + r.Mask + ")", Log: true},
+		Y:     plot.Axis{Label: "share of keys with at most that many", Min: 0, Max: 1},
 	}
 	most := 10.0
 	for _, h := range r.Hashes {

@@ -94,8 +94,8 @@ func sensitivityTable(first *day, changed []*day) report.Table {
 func productChart(seeds, changed, logs []*day) plot.Chart {
 	c := plot.Chart{
 		Title: "Tuples per key of the byte product",
-		X: plot.Axis{Label: "(destination, protocol, port) tuples per key", Log: true, Min: 1, Max: 200},
-		Y: plot.Axis{Label: "share of keys with at most that many", Min: 0, Max: 1},
+		X:     plot.Axis{Label: "(destination, protocol, port) tuples per key", Log: true, Min: 1, Max: 200},
+		Y:     plot.Axis{Label: "share of keys with at most that many", Min: 0, Max: 1},
 	}
 	c.Series = append(c.Series, plot.Series{Name: "paper's text", Kind: plot.Dots, X: []float64{1, 10}, Y: []float64{2. / 3, 0.9}})
 	for _, d := range slices.Concat(seeds[:1], changed[len(changed)-1:], logs) {

@@ -17,10 +17,10 @@ type metrics struct {
 func newMetrics(r prometheus.Registerer) *metrics {
 	under := metric.Under(r, "dragnet_witness_")
 	return &metrics{
-		answered: under.Counter("answered_total", "Questions answered."),
-		refused:  under.Counter("refused_total", "Questions refused, by policy or because they cost too much."),
-		rejected: under.Counter("rejected_total", "Envelopes that were forged, expired, replayed, malformed or from strangers."),
-		troubles: under.Counter("troubles_total", "Questions that failed by an internal error."),
+		answered:   under.Counter("answered_total", "Questions answered."),
+		refused:    under.Counter("refused_total", "Questions refused, by policy or because they cost too much."),
+		rejected:   under.Counter("rejected_total", "Envelopes that were forged, expired, replayed, malformed or from strangers."),
+		troubles:   under.Counter("troubles_total", "Questions that failed by an internal error."),
 		answerTime: under.Histogram("answer_seconds", "Time from a question's arrival to its sealed answer; refused ones and those that waited for a place are in it."),
 	}
 }
