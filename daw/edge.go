@@ -21,7 +21,8 @@ type Edge struct {
 	waiting  waiting
 	requests requests
 	spatial  spatial
-	listAll  bool // each source that fails has a record
+	network  quota // of the whole customer network
+	listAll  bool  // each source that fails has a record
 	blocks   map[key]*blockHistory
 	links    bart.Table[[]uint64] // by the prefixes bound to them
 	bound    bool                 // sources without a binding are not watched
@@ -41,6 +42,7 @@ func New(p Parameters, s Scope, now flow.Time) (*Edge, error) {
 	e := &Edge{p: p, scope: s.compileScope(), clock: newClock(now, int64(p.Midnight)), blocks: map[key]*blockHistory{}}
 	e.counts.Day = e.clock.day
 	t := e.clock.now
+	e.network = newQuota(p.Phi, p.Lambda, min(p.Bucket, float64(p.Phi)/2), 1)
 	e.hosts = newTier(&p, 1, p.Seed)
 	for i, scale := range [...]int{p.Network64, p.Network56, p.Network48} {
 		e.prefixes[i] = newTier(&p, scale, p.Seed+10+uint64(i))
@@ -50,10 +52,6 @@ func New(p Parameters, s Scope, now flow.Time) (*Edge, error) {
 	e.recent = newRecent(p.Recent, p.Seed+2)
 	e.requests = newRequests(p.Requests, p.Match, t)
 	return e, nil
-}
-
-func (p *Parameters) hostQuota() quota {
-	return quota{omega: float64(p.Omega), lambda: p.Lambda, size: p.Bucket}
 }
 
 // RequestVerdict is the decision about a connection request.
@@ -152,7 +150,7 @@ func (e *Edge) judgeRequest(t flow.Time, k key, c *Conn, s *source) RequestVerdi
 			r = n.record // of the largest prefix in the end, the unit of the spatial limit
 		}
 	}
-	if r != nil && e.spatial.active && int(r.c) > e.p.Tau && !e.spatial.admitRequest(t, e.networkQuota(), e.clock.end) {
+	if r != nil && e.spatial.active && int(r.c) > e.p.Tau && !e.spatial.admitRequest(t, &e.network, e.clock.end) {
 		r.flags |= atLimit
 		return Spatial
 	}
@@ -172,12 +170,6 @@ func (s *source) successCount() *uint32 {
 		return &s.record.answered
 	}
 	return &s.entry.answered
-}
-
-// networkQuota is the quota of the whole customer network.
-func (e *Edge) networkQuota() quota {
-	phi := float64(e.p.Phi)
-	return quota{omega: phi, lambda: e.p.Lambda, size: min(e.p.Bucket, phi/2)}
 }
 
 // Success counts a SYN-ACK that answers a request; the outcome is Ignored, Counted

@@ -111,7 +111,7 @@ func (p *Parameters) Validate() (warnings []string, err error) {
 		{p.Monthly >= 0, "monthly", "at least 0; 0 sets no bound"},
 		{p.Network64 >= 1, "network64", "at least 1"},
 		{p.Network56 >= p.Network64, "network56", "at least network64"},
-		{p.Network48 >= p.Network56, "network48", "at least network56"},
+		{p.Network48 >= p.Network56 && p.Network48 <= 1<<10, "network48", "network56 to 1024"},
 		{p.Phi >= 0 && p.Phi <= maxTable, "phi", "at least 0; 0 switches the spatial limit off"},
 		{p.Tau >= 0, "tau", "at least 0"},
 		{p.Days >= 1 && p.Days <= 200, "days", "1 to 200"},

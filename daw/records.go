@@ -10,8 +10,8 @@ type record struct {
 	asked    uint32 // x: requests passed on today
 	answered uint32 // y: successes today
 	lastSite uint32 // hash of the /24 or /48 that failed last, and when
-	omega    uint16 // own quota, 0 for the common one
-	days     uint8  // days at the limit in a row, before today
+	_        uint16
+	days     uint8 // days at the limit in a row, before today
 	flags    uint8
 }
 
@@ -30,7 +30,6 @@ const (
 	atLimit              // today counts towards blocking
 	member               // of the set the spatial limit acts on
 	late                 // opened since the spatial limit started
-	suspect              // an operator or a probe asked for the record
 	proposed             // its block was proposed
 )
 
@@ -109,11 +108,7 @@ func (rs *records) chooseEvicted() uint32 {
 
 // evictionWeight orders records by how much is lost by evicting them.
 func (r *record) evictionWeight() uint64 {
-	w := uint64(r.c) + uint64(r.days)<<32
-	if r.hasFlag(suspect) {
-		w |= 1 << 62
-	}
-	return w
+	return uint64(r.c) + uint64(r.days)<<32
 }
 
 func (rs *records) removeSlot(slot uint32) {

@@ -3,7 +3,6 @@ package daw
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -107,8 +106,7 @@ type Offender struct {
 	Days     int     `json:"days"`
 	Limited  bool    `json:"limited"`
 	// Silent is how many of the failures had no reply.
-	Silent  int  `json:"silent"`
-	Suspect bool `json:"suspect"`
+	Silent int `json:"silent"`
 }
 
 // Persistent is a source proposed for a block, and how long that would last.
@@ -186,36 +184,13 @@ func (e *Edge) topOffenders(now flow.Time, n int, want func(*record) bool, order
 	e.hosts.records.eachRecord(func(slot uint32, r *record) {
 		if want(r) {
 			all = append(all, Offender{
-				Addr: r.key.toAddr(), Rate: float64(r.f), Failures: int(r.c), Days: int(r.days),
-				Limited: r.hasFlag(limited | member), Silent: int(e.hosts.records.historyAt(slot).silent), Suspect: r.hasFlag(suspect),
+				Addr: r.key.toAddr(), Rate: float64(r.f) / perSecond, Failures: int(r.c), Days: int(r.days),
+				Limited: r.hasFlag(limited | member), Silent: int(e.hosts.records.historyAt(slot).silent),
 			})
 		}
 	})
 	slices.SortFunc(all, order)
 	return all[:min(n, len(all))]
-}
-
-// Suspect gives an address a record at once, for a source that a probe found
-// listening on the port it seems to scan (section 2.3.9). omega, if positive,
-// is its quota from now on: the mild alternative to a block.
-func (e *Edge) Suspect(now flow.Time, addr netip.Addr, omega int) {
-	e.advanceClock(now)
-	k := keyOf(addr)
-	s := e.hosts.findSource(k)
-	if s.record == nil {
-		e.hosts.openRecord(&s, k)
-	}
-	s.record.flags |= suspect
-	s.record.omega = uint16(max(0, min(omega, math.MaxUint16)))
-}
-
-// Clear undoes Suspect.
-func (e *Edge) Clear(now flow.Time, addr netip.Addr) {
-	e.advanceClock(now)
-	if r := e.hosts.findSource(keyOf(addr)).record; r != nil {
-		r.flags &^= suspect
-		r.omega = 0
-	}
 }
 
 // SetDays changes n: under a confirmed worm it is lowered.

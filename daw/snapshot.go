@@ -4,14 +4,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
-	"math"
 	"net/netip"
 
 	"dragnet/flow"
 )
 
 // snapshotHead starts a snapshot and carries its version.
-const snapshotHead = "dragnet daw edge 3\n"
+const snapshotHead = "dragnet daw edge 4\n"
 
 // Snapshot encodes the state of an edge, except the requests waiting for
 // replies: an agent that restarts continues with the same counts, limits and
@@ -125,10 +124,10 @@ func (w *writer) writeCounts(c *Counts) {
 	w.u64(c.Outcomes[:]...)
 }
 
-func (w *writer) writeBucket(b *bucket) { w.u64(math.Float64bits(b.tokens), uint64(b.at)) }
+func (w *writer) writeBucket(b *bucket) { w.u64(uint64(b.tokens), uint64(b.at)) }
 
 func (w *writer) writeRate(r *rate) {
-	w.u32(math.Float32bits(r.f), r.c)
+	w.u32(r.f, r.c)
 	w.u64(uint64(r.at))
 }
 
@@ -145,7 +144,7 @@ func (w *writer) writeTier(t *tier) {
 		w.u64(r.key.hi, r.key.lo)
 		w.writeBucket(&r.bucket)
 		w.writeRate(&r.rate)
-		w.u32(r.asked, r.answered, r.lastSite, uint32(r.omega)<<16|uint32(r.days)<<8|uint32(r.flags))
+		w.u32(r.asked, r.answered, r.lastSite, uint32(r.days)<<8|uint32(r.flags))
 		b := t.records.historyAt(slot)
 		w.u32(b.weekly, b.monthly, b.silent, uint32(b.forgiven))
 	})
@@ -232,11 +231,11 @@ func (r *reader) readCounts(c *Counts) {
 }
 
 func (r *reader) readBucket(b *bucket) {
-	b.tokens, b.at = math.Float64frombits(r.u64()), flow.Time(r.u64())
+	b.tokens, b.at = int64(r.u64()), flow.Time(r.u64())
 }
 
 func (r *reader) readRate(f *rate) {
-	f.f, f.c, f.at = math.Float32frombits(r.u32()), r.u32(), flow.Time(r.u64())
+	f.f, f.c, f.at = r.u32(), r.u32(), flow.Time(r.u64())
 }
 
 func (r *reader) readTier(t *tier) {
@@ -256,7 +255,7 @@ func (r *reader) readTier(t *tier) {
 		r.readRate(&rec.rate)
 		rec.asked, rec.answered, rec.lastSite = r.u32(), r.u32(), r.u32()
 		bits := r.u32()
-		rec.omega, rec.days, rec.flags = uint16(bits>>16), uint8(bits>>8), uint8(bits)|live
+		rec.days, rec.flags = uint8(bits>>8), uint8(bits)|live
 		book := history{weekly: r.u32(), monthly: r.u32(), silent: r.u32(), forgiven: uint16(r.u32())}
 		if hash := rec.key.hashWith(t.seed); t.records.findSlot(rec.key, hash) == none && t.records.countLive() < t.records.limit {
 			s := source{entry: t.entryOf(hash)}

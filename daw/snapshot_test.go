@@ -114,8 +114,8 @@ func FuzzRestore(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	e.ListAll(true)
 	scan(e, morning, host(1), 1)
-	e.Suspect(morning, host(2), 5)
 	b := e.Snapshot()
 	f.Add(b[len(snapshotHead) : len(b)-4])
 	f.Fuzz(func(t *testing.T, body []byte) {

@@ -19,9 +19,9 @@ type spatial struct {
 func (s *spatial) beginLimit(now flow.Time) { *s = spatial{bucket: bucket{at: now}, active: true} }
 
 // admitRequest is the temporal algorithm with Phi and the set's count.
-func (s *spatial) admitRequest(now flow.Time, q quota, end flow.Time) bool {
+func (s *spatial) admitRequest(now flow.Time, q *quota, end flow.Time) bool {
 	s.asked++
-	ok, _ := s.bucket.admitRequest(now, float64(s.count), 0, q, end)
+	ok, _ := s.bucket.admitRequest(now, int64(s.count), 0, q, end)
 	if !ok {
 		s.dropped++
 	}
@@ -44,7 +44,7 @@ func (s *spatial) countFailure(r *record, tau int) {
 		}
 	}
 	s.count += uint64(failures)
-	s.tokens -= float64(failures)
+	s.tokens -= int64(failures) * unit
 }
 
 // judgeLoad reports whether the limit drops most requests of the set: then the

@@ -15,14 +15,15 @@ type entry struct {
 // of IPv6.
 type tier struct {
 	quota   quota
-	scale   int // how many times the published limits
+	scale   int    // how many times the published limits
+	beta    uint64 // of whole
 	seed    uint64
 	entries []entry
 	records records
 }
 
 func newTier(p *Parameters, scale int, seed uint64) tier {
-	t := tier{quota: p.hostQuota().scaled(scale), scale: scale, seed: seed, entries: make([]entry, p.Entries)}
+	t := tier{quota: newQuota(p.Omega, p.Lambda, p.Bucket, scale), scale: scale, beta: uint64(p.Beta * whole), seed: seed, entries: make([]entry, p.Entries)}
 	t.records = records{seed: seed, limit: p.Records, draw: seed}
 	return t
 }
@@ -61,41 +62,41 @@ func (t *tier) openRecord(s *source, k key) {
 	s.slot, s.record = slot, t.records.recordAt(slot)
 }
 
-// quotaOf is the quota of a source today, and how much of it is used up already
+// usedOf is how much of a source's quota is used up before its first failure today,
 // because a weekly or monthly budget is smaller.
-func (t *tier) quotaOf(s *source, p *Parameters) (quota, float64) {
-	q := t.quota
-	if s.record.omega > 0 {
-		q.omega = float64(s.record.omega)
-	}
+func (t *tier) usedOf(s *source, p *Parameters) int64 {
 	if p.Weekly == 0 && p.Monthly == 0 {
-		return q, 0
+		return 0
 	}
-	allowed, book := q.omega, t.records.historyAt(s.slot)
+	allowed, book := t.quota.omega, t.records.historyAt(s.slot)
 	if p.Weekly > 0 {
-		allowed = min(allowed, float64(p.Weekly*t.scale)-float64(book.weekly))
+		allowed = min(allowed, int64(p.Weekly*t.scale)-int64(book.weekly))
 	}
 	if p.Monthly > 0 {
-		allowed = min(allowed, float64(p.Monthly*t.scale)-float64(book.monthly))
+		allowed = min(allowed, int64(p.Monthly*t.scale)-int64(book.monthly))
 	}
-	return q, q.omega - max(0, allowed)
+	return t.quota.omega - max(0, allowed)
 }
 
 // admitRequest applies the temporal limit (section 2.3.6) to a source with a record.
 func (t *tier) admitRequest(now flow.Time, s *source, p *Parameters, end flow.Time) bool {
-	q, used := t.quotaOf(s, p)
-	r := s.record
+	r, used := s.record, t.usedOf(s, p)
 	if !r.hasFlag(limited) {
-		if float64(r.f) <= q.lambda && float64(r.c) < (q.omega-used)/2 {
+		if !t.isOver(r, used) {
 			return true
 		}
 		r.startLimit(now)
 	}
-	ok, spread := r.admitRequest(now, float64(r.c), used, q, end)
+	ok, spread := r.admitRequest(now, int64(r.c), used, &t.quota, end)
 	if !ok && spread {
 		r.flags |= atLimit
 	}
 	return ok
+}
+
+// isOver reports whether a source fails so fast or so often that the limit starts.
+func (t *tier) isOver(r *record, used int64) bool {
+	return uint64(r.f) > t.quota.rate || 2*int64(r.c) >= t.quota.omega-used
 }
 
 func (r *record) startLimit(now flow.Time) {
@@ -107,8 +108,8 @@ func (r *record) startLimit(now flow.Time) {
 // is promoted, if the spatial limit is active, or if all sources are listed.
 func (t *tier) countFailure(now flow.Time, s *source, k key, p *Parameters, spatial, all bool) {
 	e := s.entry
-	e.addFailure(now, p.Beta)
-	if float64(e.f) > t.quota.lambda || float64(e.c) > t.quota.omega {
+	e.addFailure(now, t.beta)
+	if uint64(e.f) > t.quota.rate || int64(e.c) > t.quota.omega {
 		e.promoted = true
 	}
 	if s.record == nil {
@@ -121,15 +122,14 @@ func (t *tier) countFailure(now flow.Time, s *source, k key, p *Parameters, spat
 		}
 	}
 	r := s.record
-	r.addFailure(now, p.Beta)
-	q, used := t.quotaOf(s, p)
+	r.addFailure(now, t.beta)
 	switch {
 	case r.hasFlag(limited):
-		r.tokens--
-	case float64(r.f) > q.lambda || float64(r.c) >= (q.omega-used)/2:
+		r.tokens -= unit
+	case t.isOver(r, t.usedOf(s, p)):
 		r.startLimit(now)
 	}
-	if float64(r.c) >= q.omega-1 {
+	if int64(r.c) >= t.quota.omega-1 {
 		r.flags |= atLimit
 	}
 }
@@ -141,16 +141,16 @@ func (t *tier) newDay(start flow.Time, number, midnights int64, p *Parameters) {
 		e := &t.entries[i]
 		e.newDay()
 		e.asked, e.answered = 0, 0
-		e.promoted = float64(e.f) > t.quota.lambda
+		e.promoted = uint64(e.f) > t.quota.rate
 	}
 	week, month := number/7 != (number-midnights)/7, number/30 != (number-midnights)/30
 	t.records.eachRecord(func(slot uint32, r *record) {
 		book := t.records.historyAt(slot)
 		quiet := r.c == 0
 		book.endDay(r.c, week, month)
-		r.endDay(start, midnights, t.quota.lambda)
+		r.endDay(start, midnights, t.quota.rate)
 		budgeted := p.Weekly > 0 && book.weekly > 0 || p.Monthly > 0 && book.monthly > 0
-		if quiet && !budgeted && !r.hasFlag(suspect) {
+		if quiet && !budgeted {
 			t.entryOf(r.key.hashWith(t.seed)).kept--
 			t.records.removeSlot(slot)
 		}
@@ -169,7 +169,7 @@ func (b *history) endDay(failures uint32, week, month bool) {
 	b.forgiven, b.silent = 0, 0
 }
 
-func (r *record) endDay(start flow.Time, midnights int64, lambda float64) {
+func (r *record) endDay(start flow.Time, midnights int64, most uint64) {
 	if r.hasFlag(atLimit) {
 		r.days = min(r.days+1, 250)
 	} else {
@@ -183,7 +183,7 @@ func (r *record) endDay(start flow.Time, midnights int64, lambda float64) {
 	}
 	r.newDay()
 	r.flags &^= atLimit | limited | member | late
-	if float64(r.f) > lambda {
+	if uint64(r.f) > most {
 		r.flags |= limited
 	}
 	r.bucket = bucket{at: start}

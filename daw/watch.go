@@ -34,7 +34,7 @@ func (e *Edge) Wait(now flow.Time, addr netip.Addr, v RequestVerdict) time.Durat
 		i := int(v - Network64)
 		return e.prefixes[i].waitTime(t, k.prefixOf(i), &e.p, e.clock.end)
 	case Spatial:
-		return e.spatial.bucket.waitTime(t, float64(e.spatial.count), 0, e.networkQuota(), e.clock.end)
+		return e.spatial.bucket.waitTime(t, int64(e.spatial.count), 0, &e.network, e.clock.end)
 	case Blocked:
 		if h := e.blocks[k]; h != nil {
 			return time.Duration(max(0, h.until-t))
@@ -48,29 +48,28 @@ func (t *tier) waitTime(now flow.Time, k key, p *Parameters, end flow.Time) time
 	if s.record == nil {
 		return 0
 	}
-	q, used := t.quotaOf(&s, p)
-	return s.record.bucket.waitTime(now, float64(s.record.c), used, q, end)
+	return s.record.bucket.waitTime(now, int64(s.record.c), t.usedOf(&s, p), &t.quota, end)
 }
 
 // waitTime is the time until admit would let a request pass if nothing failed
 // meanwhile.
-func (b *bucket) waitTime(now flow.Time, c, used float64, q quota, end flow.Time) time.Duration {
+func (b *bucket) waitTime(now flow.Time, c, used int64, q *quota, end flow.Time) time.Duration {
 	rest := q.omega - used
-	per := q.lambda
-	if c >= rest/2 {
+	per := float64(q.refill) // a ms
+	if 2*c >= rest {
 		per = 0
-		if left := float64(end-b.at) / 1e9; left > 0 {
-			per = max(0, (rest-c-b.tokens)/left)
+		if left := float64(end-b.at) / ms; left > 0 {
+			per = max(0, float64((rest-c)*unit-b.tokens)/left)
 		}
 	}
 	midnight := time.Duration(max(0, end-now))
-	missing := 1 - b.tokens
+	missing := unit - b.tokens
 	if missing <= 0 {
 		return 0
 	}
-	seconds := missing / per
-	if per == 0 || seconds > math.MaxInt64/2e9 {
+	span := math.Ceil(float64(missing)/per) * ms
+	if per == 0 || span > math.MaxInt64/2 {
 		return midnight
 	}
-	return max(0, min(midnight, time.Duration(seconds*1e9)-time.Duration(now-b.at)))
+	return max(0, min(midnight, time.Duration(span)-time.Duration(now-b.at)))
 }
