@@ -85,15 +85,17 @@ func (v RequestVerdict) Passes() bool { return v <= Forward }
 
 // Request judges a SYN that enters from the customer network.
 func (e *Edge) Request(now flow.Time, c *Conn) RequestVerdict {
-	t := e.advanceClock(now)
 	if !e.scope.watchesConn(c) {
 		return Unwatched
 	}
-	if v := e.checkLink(c); v != Forward {
-		if v == Spoofed {
-			e.counts.Verdicts[v]++
-		}
-		return v
+	link := e.checkLink(c)
+	if link == Unwatched {
+		return Unwatched
+	}
+	t := e.advanceClock(now)
+	if link == Spoofed {
+		e.counts.Verdicts[link]++
+		return link
 	}
 	k := keyOf(c.Src)
 	hash := c.hashWith(k, keyOf(c.Dst), e.p.Seed)
@@ -175,10 +177,10 @@ func (s *source) successCount() *uint32 {
 // Success counts a SYN-ACK that answers a request; the outcome is Ignored, Counted
 // or Forged.
 func (e *Edge) Success(now flow.Time, c *Conn) ReplyOutcome {
-	t := e.advanceClock(now)
 	if !e.scope.watchesConn(c) {
 		return Ignored
 	}
+	t := e.advanceClock(now)
 	k := keyOf(c.Src)
 	hash := c.hashWith(k, keyOf(c.Dst), e.p.Seed)
 	e.requests.prefetchLine(hash)
@@ -218,10 +220,10 @@ const (
 
 // Failure counts a failure reply on its way to the customer network.
 func (e *Edge) Failure(now flow.Time, kind FailureKind, c *Conn) ReplyOutcome {
-	t := e.advanceClock(now)
 	if !e.scope.watchesConn(c) {
 		return Ignored
 	}
+	t := e.advanceClock(now)
 	o := e.countFailure(t, kind, c)
 	e.counts.Outcomes[o]++
 	return o

@@ -10,10 +10,16 @@ type spatial struct {
 	active  bool
 	count   uint64 // failures of the set since the limit started
 	members int
-	asked   uint64 // requests of the set since the last judgement of them
+	asked   uint64 // requests of the set since the limit started
 	dropped uint64
-	judged  flow.Time
-	over    bool // the last judgement
+	load    load
+}
+
+// load is the last judgement of whether the limit drops most requests.
+type load struct {
+	at             flow.Time
+	asked, dropped uint64 // until then
+	over           bool
 }
 
 func (s *spatial) beginLimit(now flow.Time) { *s = spatial{bucket: bucket{at: now}, active: true} }
@@ -52,9 +58,13 @@ func (s *spatial) countFailure(r *record, tau int) {
 // each minute; a share of a few is not meaningful.
 func (s *spatial) judgeLoad(now flow.Time) bool {
 	const enough, span = 100, flow.Time(60 * 1e9)
-	if now-s.judged >= span {
-		s.over = s.asked >= enough && 2*s.dropped > s.asked
-		s.asked, s.dropped, s.judged = 0, 0, now
+	l := &s.load
+	if s.asked < l.asked { // a new day
+		*l = load{}
 	}
-	return s.over
+	if now-l.at >= span {
+		asked := s.asked - l.asked
+		*l = load{now, s.asked, s.dropped, asked >= enough && 2*(s.dropped-l.dropped) > asked}
+	}
+	return l.over
 }

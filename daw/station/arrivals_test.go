@@ -212,16 +212,14 @@ func TestLearningBeginsWithTheFirstReport(t *testing.T) {
 // agents are not silent before they have had time to report.
 func TestSavedStationIsLoaded(t *testing.T) {
 	s := New(DefaultConfiguration())
-	offenders := make([]daw.Offender, 1<<16)
 	now := monday
-	for n := range 5 {
-		for i := range offenders {
-			offenders[i] = daw.Offender{Addr: netip.AddrFrom4([4]byte{10, byte(n), byte(i >> 8), byte(i)}), Limited: true}
-		}
-		s.Report(now, "edge", daw.EdgeReport{Limited: len(offenders), Records: len(offenders)}, offenders)
-		s.Look(now)
-		now += minute
+	for i := range maxKnown {
+		a := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+		s.known[a], s.first[a] = now, now
 	}
+	fresh := []daw.Offender{{Addr: netip.MustParseAddr("11.0.0.1"), Limited: true}}
+	s.Report(now, "edge", daw.EdgeReport{Limited: 1, Records: 1}, fresh)
+	s.Look(now)
 	saved, err := s.Save()
 	if err != nil {
 		t.Fatal(err)
