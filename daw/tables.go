@@ -7,10 +7,10 @@ import (
 	"dragnet/flow"
 )
 
-// Tables are the state of an edge as flat tables, in which contain/guard/bpf keeps it
+// Tables are the state of an edge as flat tables, in which contain/guard/tc keeps it
 // in a kernel; the layouts are those of its maps.h.
 type Tables struct {
-	State  State
+	State  TableState
 	Limits Limits
 	// Records and Histories of each tier have the slots ever used.
 	Records   [tiers][]record
@@ -33,8 +33,8 @@ const (
 	lists = 3
 )
 
-// State is what is neither a table nor a setting.
-type State struct {
+// TableState is what is neither a table nor a setting.
+type TableState struct {
 	_, Current       uint32 // which list of services is today's
 	shift, now       int64
 	day, end         int64
@@ -150,7 +150,7 @@ func (e *Edge) listOf(i int, current uint32) (l *recent, ports []uint16) {
 // Export returns the state as tables, without the requests that wait to be silent.
 func (e *Edge) Export() *Tables {
 	c, s := &e.clock, &e.spatial
-	t := &Tables{Limits: e.MakeLimits(), Lines: e.requests.lines, State: State{
+	t := &Tables{Limits: e.MakeLimits(), Lines: e.requests.lines, State: TableState{
 		shift: c.shift, now: int64(c.now), day: c.day, end: int64(c.end), steps: c.steps,
 		bucket: s.bucket, count: s.count, asked: s.asked, dropped: s.dropped, members: uint32(s.members), active: uint32(boolBit(s.active)),
 		replied: int64(e.waiting.replied), paused: int64(e.waiting.paused), epoch: int64(e.requests.epoch), counts: e.counts, previous: e.previous,

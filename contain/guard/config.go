@@ -31,6 +31,9 @@ type Configuration struct {
 	// Scope is S and P: the sources whose requests are watched, and to which
 	// ports. The station, if there is one, can replace it.
 	Scope daw.Scope `yaml:"scope"`
+	// Kernel has the limits act in the kernel, on each packet. Without interfaces, the
+	// guard watches the interface of 'live', and acts by nftables.
+	Kernel KernelConfiguration `yaml:"kernel"`
 	// Limits are the parameters of DAW.
 	Limits daw.Parameters `yaml:"limits"`
 	// Allow lists addresses that are never held back or blocked, whatever the
@@ -72,6 +75,34 @@ type Configuration struct {
 	Logging logging.Configuration `yaml:"logging"`
 }
 
+// KernelConfiguration has eBPF programs judge and count (Linux 6.6 or later).
+type KernelConfiguration struct {
+	// Interfaces are those toward the customer network, of a router or ports of a
+	// bridge. They share the counters.
+	Interfaces []string `yaml:"interfaces"`
+	// Pins is a folder in a BPF file system where the counters outlive the agent.
+	Pins string `yaml:"pins"`
+	// Stay has the limits go on while no agent runs: after it was killed, or with
+	// 'undo_at_stop: false'. Without, all packets pass then.
+	Stay bool `yaml:"stay"`
+}
+
+// mostKernelRecords bounds the records of a tier that the kernel walks at midnight.
+const mostKernelRecords = 1 << 22
+
+// isUsed reports whether the limits are in the kernel.
+func (c *KernelConfiguration) isUsed() bool { return len(c.Interfaces) > 0 }
+
+// Validate reports all invalid settings.
+func (c *KernelConfiguration) Validate() error {
+	var p conf.Problems
+	for i, name := range c.Interfaces {
+		p.Check(name != "", fmt.Sprintf("interfaces[%d]", i), "is empty: name an interface such as eth1")
+	}
+	p.Check(c.Pins != "" || !c.Stay, "pins", "is empty: what stays needs a folder in a BPF file system, such as /sys/fs/bpf/dragnet-guard")
+	return p.Join()
+}
+
 // StandingConfiguration is a standing decision as an operator writes it down.
 type StandingConfiguration struct {
 	// By names the person who decided; empty means no standing decision.
@@ -94,7 +125,8 @@ func DefaultConfiguration() Configuration {
 	enrolled.State += "/guard" // where 'dragnet-agent enrol guard' puts it
 	return Configuration{
 		Channel: enrolled, Live: live.DefaultConfiguration(), Limits: daw.DefaultParameters(), Standing: StandingConfiguration{Most: 10, For: 30 * 24 * time.Hour},
-		Most: 1000, Holds: 1 << 16, Every: time.Minute, Report: 10 * time.Second, State: "/var/lib/dragnet-guard", Save: 5 * time.Minute, UndoAtStop: true,
+		Kernel: KernelConfiguration{Pins: "/sys/fs/bpf/dragnet-guard", Stay: true},
+		Most:   1000, Holds: 1 << 16, Every: time.Minute, Report: 10 * time.Second, State: "/var/lib/dragnet-guard", Save: 5 * time.Minute, UndoAtStop: true,
 		Logging: logging.DefaultConfiguration(),
 	}
 }
@@ -110,6 +142,11 @@ func (c *Configuration) Validate() error {
 	p.Section("scope", scope.Validate())
 	_, err := c.Limits.Validate()
 	p.Section("limits", err)
+	p.Section("kernel", c.Kernel.Validate())
+	if l := &c.Limits; c.Kernel.isUsed() {
+		p.Check(l.Records <= mostKernelRecords && l.Entries <= mostKernelRecords && l.Waiting <= mostKernelRecords, "limits",
+			"records, entries and waiting are at most %d in the kernel, which walks them while packets wait", mostKernelRecords)
+	}
 	for i, n := range c.Allow {
 		p.Check(n.IsValid(), fmt.Sprintf("allow[%d]", i), "is not a prefix such as 198.51.100.7/32")
 	}

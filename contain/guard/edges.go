@@ -59,7 +59,14 @@ const (
 	success replyKind = iota + 1
 	reset
 	unreachable
+	logged // by a firewall; in no datagram
 )
+
+// limiter judges and counts packets in a guard's place.
+type limiter interface {
+	reply(replyKind, *daw.Conn) daw.ReplyOutcome
+	pause(until flow.Time)
+}
 
 // maxElsewhere bounds the replies that wait to be passed on.
 const maxElsewhere = 4096
@@ -70,6 +77,11 @@ func (g *Guard) countReply(now flow.Time, r edgeReply, from Path) {
 	if g.applyReply(now, &r) != daw.Forged || g.c.Edges.count() == 1 || !from.Outside {
 		return
 	}
+	g.passOn(r)
+}
+
+// passOn keeps a reply for the other edges.
+func (g *Guard) passOn(r edgeReply) {
 	if len(g.elsewhere) == maxElsewhere {
 		g.stats.Unshared++
 		g.leftOut = true
@@ -79,7 +91,12 @@ func (g *Guard) countReply(now flow.Time, r edgeReply, from Path) {
 }
 
 func (g *Guard) applyReply(now flow.Time, r *edgeReply) daw.ReplyOutcome {
+	if g.inline != nil {
+		return g.inline.reply(r.kind, &r.conn)
+	}
 	switch r.kind {
+	case logged:
+		return g.edge.Failure(now, daw.Logged, &r.conn)
 	case reset:
 		return g.edge.Failure(now, daw.Reset, &r.conn)
 	case unreachable:
@@ -107,5 +124,10 @@ func (g *Guard) takeShared(now flow.Time, all []edgeReply) {
 // deaf informs the guard that replies at another edge may have been missed until
 // now: requests that wait for them are not silent for that.
 func (g *Guard) deaf(now flow.Time) {
-	g.edge.PauseSilence(now, now+flow.Time(g.c.Limits.Match)+flow.Time(time.Second))
+	until := now + flow.Time(g.c.Limits.Match) + flow.Time(time.Second)
+	if g.inline != nil {
+		g.inline.pause(until)
+		return
+	}
+	g.edge.PauseSilence(now, until)
 }

@@ -4,8 +4,10 @@ package guard
 
 import (
 	"errors"
+	"net"
 	"time"
 
+	"dragnet/contain/guard/tc"
 	"dragnet/contain/nft"
 	"dragnet/internal/doctor"
 	"dragnet/packet/live"
@@ -15,7 +17,13 @@ import (
 // Examine checks what a guard with this configuration needs on this machine, in
 // the calling thread's network namespace, without changing anything.
 func Examine(c Configuration, now time.Time) []doctor.Check {
-	all := live.Examine(c.Live)
+	var all []doctor.Check
+	if c.Kernel.isUsed() {
+		all = examineKernel(&c.Kernel)
+	} else {
+		all = live.Examine(c.Live)
+		all = append(all, doctor.Check{Name: "kernel", Err: errors.New("not used: the guard acts some 20 ms after it sees a packet, and not on a bridge; set 'kernel.interfaces' where eBPF can be used")})
+	}
 	if c.Station {
 		all = append(all, channel.Examine(c.Channel, "guard", now)...)
 	}
@@ -45,11 +53,34 @@ func examineBlocking(c Configuration) []doctor.Check {
 	if !c.Station && !c.Standing.Enforce {
 		return []doctor.Check{enforced} // it does not touch the packet filter
 	}
+	if c.Kernel.isUsed() {
+		return []doctor.Check{enforced}
+	}
 	return []doctor.Check{
 		enforced,
 		{Name: "nftables", Err: nft.Check(), Fatal: true, Good: "may be changed"},
 		{Name: "forwarding", Err: checkForwarding(), Good: "on"},
 	}
+}
+
+// examineKernel checks what limits in the kernel need.
+func examineKernel(c *KernelConfiguration) []doctor.Check {
+	all := []doctor.Check{{Name: "eBPF", Err: tc.Check(), Fatal: true, Good: "programs can be loaded and attached"}}
+	for _, name := range c.Interfaces {
+		dev, err := net.InterfaceByName(name)
+		if err == nil && dev.Flags&net.FlagUp == 0 {
+			err = errors.New("is down")
+		}
+		all = append(all, doctor.Check{Name: "interface " + name, Err: err, Fatal: true, Good: "up"})
+	}
+	stay := doctor.Check{Name: "without the agent", Good: "the limits hold"}
+	if !c.Stay {
+		stay.Good = "all packets pass"
+	}
+	if c.Pins != "" {
+		all = append(all, doctor.Check{Name: "pins", Err: tc.CheckPins(c.Pins), Fatal: true, Good: "counters outlive the agent"})
+	}
+	return append(all, stay)
 }
 
 // checkForwarding reports a machine that is not a router: blocks act on packets that

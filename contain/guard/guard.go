@@ -54,6 +54,7 @@ type Guard struct {
 	release bool                    // the router must release all holds
 	changed bool                    // decisions differ from those last given to the router
 
+	inline    limiter     // what judges and counts instead of the edge; nil for the edge
 	elsewhere []edgeReply // replies to requests that left by another edge
 	leftOut   bool        // there were more
 
@@ -99,7 +100,7 @@ func New(c Configuration, now flow.Time, snapshot []byte, event func(Action)) (*
 		return nil, err
 	}
 	g.bindSources()
-	if c.Standing.Enforce || c.Station {
+	if (c.Standing.Enforce || c.Station) && !c.Kernel.isUsed() {
 		g.routed, g.touched = map[netip.AddrPort]bool{}, map[netip.AddrPort]bool{}
 		g.edge.OnService(func(s netip.AddrPort) { g.touched[s] = true })
 	}
@@ -199,7 +200,7 @@ func (g *Guard) countICMP(now flow.Time, p *packet.Packet, from Path) {
 
 // FailLog counts a drop that a firewall reported to the station.
 func (g *Guard) FailLog(now flow.Time, l *daw.FailLog) daw.ReplyOutcome {
-	return g.edge.Failure(now, daw.Logged, l.Conn())
+	return g.applyReply(now, &edgeReply{logged, *l.Conn()})
 }
 
 // meansUnreachable reports whether an ICMP error says that a connection failed:

@@ -24,6 +24,8 @@ type heldSource struct {
 const (
 	shortestHold = time.Second
 	longestHold  = 10 * time.Minute
+	// shownHold is how long a source counts as held after a drop in the kernel.
+	shownHold = 10 * time.Second
 	// quiet is how long after the last request to hold a source it counts as
 	// released.
 	quiet = flow.Time(time.Minute)
@@ -63,6 +65,27 @@ func (g *Guard) holdSource(now flow.Time, c *daw.Conn, v daw.RequestVerdict) {
 	if g.standing.Verdict == dossier.Active {
 		g.fresh = append(g.fresh, nft.Hold{Target: target, For: wait})
 	}
+}
+
+// noteDrop records a source of which the kernel has dropped a request. What it drops
+// next needs no leave of the guard, and no room in a table.
+func (g *Guard) noteDrop(now flow.Time, c *daw.Conn, v daw.RequestVerdict) {
+	if !v.IsLimit() || !g.mayAct(now) {
+		return
+	}
+	target := netip.PrefixFrom(c.Src, v.HeldBits(c.Src)).Masked()
+	h := g.holds[target]
+	if h == nil {
+		if len(g.holds) >= g.c.Holds {
+			return
+		}
+		h = &heldSource{}
+		g.holds[target] = h
+		g.stats.Held++
+		g.event(Action{Time: now, What: "hold", Target: target, Limit: v.String(), Decision: g.standing.ID, Verdict: g.standing.Verdict})
+	}
+	h.until, h.limit = now+flow.Time(shownHold), v
+	h.times++
 }
 
 // mayAct reports whether the guard may act on its own, or would in a dry run. It

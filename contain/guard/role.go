@@ -36,6 +36,7 @@ type Role struct {
 	guard   *Guard
 	reader  *live.Reader
 	router  *nft.Router // nil: blocks nothing
+	inline  *inline     // instead of both; or nil
 	journal *journal
 	link    *edgeLink // nil: this is the only edge
 	missing int       // peers not heard, when last told
@@ -85,7 +86,9 @@ func NewRole(c Configuration, d Dependencies) (*Role, error) {
 		c.Name = name
 	}
 	var p conf.Problems
-	p.Section("live", c.Live.Validate()) // which captures do not need
+	if !c.Kernel.isUsed() {
+		p.Section("live", c.Live.Validate()) // which captures do not need
+	}
 	if err := errors.Join(c.Validate(), p.Join()); err != nil {
 		return nil, err
 	}
@@ -111,7 +114,7 @@ func (r *Role) Start(context.Context) error {
 		r.group.Go(r.link.run)
 	}
 	r.logValidation()
-	r.log.Info("guard started", "interface", r.c.Live.Interface, "enforce", r.c.Standing.Enforce, "station", r.station != nil)
+	r.log.Info("guard started", "interface", r.c.Live.Interface, "kernel", r.c.Kernel.Interfaces, "enforce", r.c.Standing.Enforce, "station", r.station != nil)
 	return nil
 }
 
@@ -150,16 +153,19 @@ func (r *Role) openParts(now flow.Time) (err error) {
 	} else if r.guard, err = New(r.c, now, nil, r.recordEvent); err != nil {
 		return err
 	}
+	if r.c.Edges.count() > 1 {
+		if r.link, err = openLink(r.c.Edges); err != nil {
+			return err
+		}
+	}
+	if r.c.Kernel.isUsed() {
+		return r.openInline(now)
+	}
 	if r.reader, err = live.Open(r.c.Live); err != nil {
 		return err
 	}
 	if len(r.c.Validation.Bindings) > 0 && r.reader.LinkType() != packet.LinkEthernet {
 		return fmt.Errorf("validation.bindings: %s is not an Ethernet interface, so that stations are not known there", r.c.Live.Interface)
-	}
-	if r.c.Edges.count() > 1 {
-		if r.link, err = openLink(r.c.Edges); err != nil {
-			return err
-		}
 	}
 	if r.c.Standing.Enforce || r.station != nil {
 		if r.router, err = nft.Open(r.c.Name); err != nil {
@@ -221,9 +227,11 @@ func (r *Role) Stop(ctx context.Context) error {
 }
 
 func (r *Role) finish() error {
-	var err error
-	if r.c.State != "" {
-		err = r.guard.Save(r.c.State)
+	err := r.save(currentTime())
+	if r.inline != nil {
+		r.log.Info("limits in the kernel", "end", r.c.UndoAtStop, "stay", r.c.Kernel.Stay && !r.c.UndoAtStop)
+		err = errors.Join(err, r.inline.close(r.c.UndoAtStop, r.c.State != "", r.c.Kernel.Pins))
+		r.inline = nil
 	}
 	if r.router != nil && r.c.UndoAtStop {
 		err = errors.Join(err, r.router.Remove())
@@ -232,10 +240,26 @@ func (r *Role) finish() error {
 	return errors.Join(err, r.closeParts())
 }
 
+// save writes the state, if it is kept.
+func (r *Role) save(now flow.Time) error {
+	if r.c.State == "" {
+		return nil
+	}
+	if r.inline != nil {
+		if err := r.inline.refresh(r.guard, now); err != nil {
+			return err
+		}
+	}
+	return r.guard.Save(r.c.State)
+}
+
 func (r *Role) closeParts() error {
 	var err error
+	if r.inline != nil {
+		err = r.inline.close(false, false, "")
+	}
 	if r.reader != nil {
-		err = r.reader.Close()
+		err = errors.Join(err, r.reader.Close())
 	}
 	if r.router != nil {
 		err = errors.Join(err, r.router.Close())
@@ -254,6 +278,9 @@ const pause = 20 * time.Millisecond
 
 // run is the only goroutine that uses the guard, the ring and the router.
 func (r *Role) run(ctx context.Context) error {
+	if r.inline != nil {
+		return r.runInline(ctx)
+	}
 	var p packet.Packet
 	turn := flow.Time(0)
 	for ctx.Err() == nil {

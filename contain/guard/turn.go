@@ -44,6 +44,11 @@ func (r *Role) tick(ctx context.Context, now flow.Time) error {
 		return err
 	}
 	if r.station != nil && !r.waiting && isDue(&r.next.report, now, r.c.Report) {
+		if r.inline != nil {
+			if err := r.inline.refresh(r.guard, now); err != nil {
+				return err
+			}
+		}
 		r.sendReport(ctx, now)
 	}
 	if isDue(&r.next.log, now, time.Minute) {
@@ -51,8 +56,8 @@ func (r *Role) tick(ctx context.Context, now flow.Time) error {
 			return err
 		}
 	}
-	if r.c.State != "" && isDue(&r.next.save, now, r.c.Save) {
-		if err := r.guard.Save(r.c.State); err != nil {
+	if isDue(&r.next.save, now, r.c.Save) {
+		if err := r.save(now); err != nil {
 			r.log.Error("save state failed", "err", err)
 		}
 	}
@@ -87,6 +92,9 @@ func (r *Role) shareReplies(now flow.Time) {
 
 // updateRouter applies what has changed to the router.
 func (r *Role) updateRouter(now flow.Time) error {
+	if r.inline != nil {
+		return r.updateInline(now)
+	}
 	plan := r.guard.Plan(now)
 	if r.router == nil {
 		return nil
@@ -144,8 +152,16 @@ func (r *Role) receivePolicy(now flow.Time) {
 	}
 }
 
-// logSummary logs the counts of the day.
-func (r *Role) logSummary(now flow.Time) error {
+// countMissed takes the number of packets that escaped the guard: that its buffer had
+// no room for, or in the kernel that found the tables locked, and were dropped.
+func (r *Role) countMissed(now flow.Time) error {
+	if r.inline != nil {
+		if err := r.inline.refresh(r.guard, now); err != nil {
+			return err
+		}
+		r.missed = r.inline.counters.Busy
+		return nil
+	}
 	seen, err := r.reader.Stats()
 	if err != nil {
 		return err
@@ -154,11 +170,19 @@ func (r *Role) logSummary(now flow.Time) error {
 		r.log.Warn("packets lost; increase live.buffer if traffic comes in bursts", "missed", seen.Dropped-r.missed)
 	}
 	r.missed = seen.Dropped
+	return nil
+}
+
+// logSummary logs the counts of the day.
+func (r *Role) logSummary(now flow.Time) error {
+	if err := r.countMissed(now); err != nil {
+		return err
+	}
 	report, s := r.guard.Edge().Report(now), r.guard.Stats()
 	if r.link != nil {
 		r.metrics.rejected.Add(float64(r.link.rejected.Swap(0)))
 	}
-	r.metrics.update(&report, s, seen.Dropped, r.guard.countHeld(now))
+	r.metrics.update(&report, s, r.missed, r.guard.countHeld(now))
 	r.log.Info("daily counts", "requests", report.Requests, "failures", report.Failed(), "at_limit", report.Limited,
 		"blocked", report.Blocked, "held", r.guard.countHeld(now), "refused", s.Refused, "spoofed", report.Verdicts[daw.Spoofed], "fragments", s.Fragments, "packets", s.Packets,
 		"spatial", report.SpatialActive, "ratio", fmt.Sprintf("%.4f", report.Ratio()))

@@ -1,10 +1,16 @@
 package daw_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -12,7 +18,9 @@ import (
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
+	"golang.org/x/sys/unix"
 
+	"dragnet/contain/guard"
 	"dragnet/internal/netlab"
 	"dragnet/internal/testkit"
 	"dragnet/packet"
@@ -41,16 +49,88 @@ func (l *isp) startAlone(more string) *attacker {
 	return a
 }
 
+// eachMode plays an attack against a guard that watches and acts by nftables, and one
+// in the kernel.
+func eachMode(t *testing.T, attack func(*testing.T, *isp)) {
+	testkit.Long(t)
+	t.Parallel()
+	for _, mode := range []string{"nftables", "kernel"} {
+		t.Run(mode, func(t *testing.T) {
+			l := newISP(t)
+			if l.kernel = mode == "kernel"; l.kernel {
+				l.mountPins()
+			}
+			attack(t, l)
+		})
+	}
+}
+
+// mountPins mounts a BPF file system for the guards' tables.
+func (l *isp) mountPins() {
+	l.t.Helper()
+	dir := filepath.Join(l.dir, "bpf")
+	err := os.Mkdir(dir, 0o700)
+	if err == nil {
+		err = unix.Mount("bpf", dir, "bpf", 0, "")
+	}
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+}
+
+// slip is what passes before a limit holds: in the kernel, what is on its way
+// already.
+func (l *isp) slip(n int64) int64 {
+	if l.kernel {
+		return 10
+	}
+	return n
+}
+
+// held are the sources that a guard holds back.
+func (l *isp) held(edge int) []string {
+	l.t.Helper()
+	if !l.kernel {
+		return l.listed(edge, "held4")
+	}
+	b, err := os.ReadFile(fmt.Sprintf("%s/edge%d/events.jsonl", l.dir, edge+1))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	now := map[string]bool{}
+	for line := range bytes.Lines(b) {
+		var a guard.Action
+		if err := json.Unmarshal(line, &a); err != nil {
+			l.t.Fatal(err)
+		}
+		switch a.What {
+		case "hold":
+			now[a.Target.Addr().String()] = true
+		case "release":
+			delete(now, a.Target.Addr().String())
+		}
+	}
+	return slices.Collect(maps.Keys(now))
+}
+
 func (l *isp) aloneConfig(edge int, inside, more string) string {
+	path := fmt.Sprintf("live: {interface: %s}", inside)
+	switch {
+	case strings.Contains(more, "kernel:"):
+		path = ""
+	case l.kernel:
+		path = fmt.Sprintf("kernel: {interfaces: [%s], pins: %s/bpf/edge%d}", inside, l.dir, edge)
+	}
 	return fmt.Sprintf(`
 name: edge%[1]d
 every: 1s
 state: %[2]s/edge%[1]d
-live: {interface: %[3]s}
+%[3]s
 scope: {sources: [10.%[1]d.0.0/24], ports: [80]}
 standing: {by: the lab, why: attacks on the guard, enforce: true, most: 2}
 limits: {omega: %[4]d, bucket: 10, lambda: 1, phi: 0, entries: 4096, records: 4096, requests: 65536}
-%[5]s`, edge, l.dir, inside, omega, more)
+%[5]s`, edge, l.dir, path, omega, more)
 }
 
 // hardware is the Ethernet address of an interface.
@@ -130,10 +210,9 @@ func target(n int) string { return fmt.Sprintf("198.18.%d.%d", n>>8+1, n&0xff) }
 const pace = 4 * time.Millisecond
 
 // A host that sends its SYNs in two fragments reaches no target.
-func TestFragmentedScans(t *testing.T) {
-	testkit.Long(t)
-	t.Parallel()
-	l := newISP(t)
+func TestFragmentedScans(t *testing.T) { eachMode(t, fragmentedScans) }
+
+func fragmentedScans(t *testing.T, l *isp) {
 	a := l.startAlone("validation: {by: the lab}\n")
 	arrived := l.watchCore("10.1.0.10")
 	for n := range 400 {
@@ -167,10 +246,9 @@ func TestFragmentedScans(t *testing.T) {
 }
 
 // A host that answers itself in its targets' names is held to its limit.
-func TestSelfAnsweredScans(t *testing.T) {
-	testkit.Long(t)
-	t.Parallel()
-	l := newISP(t)
+func TestSelfAnsweredScans(t *testing.T) { eachMode(t, selfAnsweredScans) }
+
+func selfAnsweredScans(t *testing.T, l *isp) {
 	a := l.startAlone("validation: {by: the lab}\n")
 	arrived := l.watchCore("10.1.0.10")
 	for n := range 1000 {
@@ -180,17 +258,16 @@ func TestSelfAnsweredScans(t *testing.T) {
 		time.Sleep(pace)
 	}
 	time.Sleep(time.Second)
-	if n := arrived.Load(); n > 2*omega+1000/8 || n == 0 {
+	if n := arrived.Load(); n > 2*omega+l.slip(1000/8) || n == 0 {
 		t.Errorf("%d of 1000 scans reached the core; want at most 2*omega and what slips by", n)
 	}
 }
 
 // A neighbour who forges a host's requests and their refusals harms it neither in
 // the table of a guard that binds sources, nor anybody else.
-func TestFramedNeighbour(t *testing.T) {
-	testkit.Long(t)
-	t.Parallel()
-	l := newISP(t)
+func TestFramedNeighbour(t *testing.T) { eachMode(t, framedNeighbour) }
+
+func framedNeighbour(t *testing.T, l *isp) {
 	const victim = "10.1.0.20"
 	a := l.startAlone(fmt.Sprintf("validation: {bindings: [{prefix: 10.1.0.0/27, mac: %q}]}\n", hardware(l, l.customers[0], "eth0")))
 	arrived := l.watchCore(victim)
@@ -208,17 +285,16 @@ func TestFramedNeighbour(t *testing.T) {
 	for range 6 {
 		l.visit(0, 20)
 	}
-	if held := l.listed(0, "held4"); len(held) != 0 {
+	if held := l.held(0); len(held) != 0 {
 		t.Errorf("held: %v", held)
 	}
 }
 
 // Sources that somebody brings to their limits, more than 'most', do not end the
 // limit for others.
-func TestManySourcesAtTheirLimits(t *testing.T) {
-	testkit.Long(t)
-	t.Parallel()
-	l := newISP(t)
+func TestManySourcesAtTheirLimits(t *testing.T) { eachMode(t, manySourcesAtTheirLimits) }
+
+func manySourcesAtTheirLimits(t *testing.T, l *isp) {
 	a := l.startAlone("validation: {by: the lab}\n")
 	const sources = 8
 	count := [sources]*atomic.Int64{}
@@ -233,11 +309,11 @@ func TestManySourcesAtTheirLimits(t *testing.T) {
 	}
 	time.Sleep(time.Second)
 	for i := range sources {
-		if n := count[i].Load(); n > 2*omega+500/4 || n == 0 {
+		if n := count[i].Load(); n > 2*omega+l.slip(500/4) || n == 0 {
 			t.Errorf("source %d: %d of 500 scans reached the core", i, n)
 		}
 	}
-	if held := l.listed(0, "held4"); len(held) != sources {
+	if held := l.held(0); len(held) != sources {
 		t.Errorf("held %v, want %d", held, sources)
 	}
 	l.visit(0, 40)
@@ -257,10 +333,9 @@ func TestNoEnforcementWithoutValidation(t *testing.T) {
 
 // A page with 150 dead images costs its visitor no connection to what answered
 // somebody here before, though it is held back.
-func TestPageWithDeadImages(t *testing.T) {
-	testkit.Long(t)
-	t.Parallel()
-	l := newISP(t)
+func TestPageWithDeadImages(t *testing.T) { eachMode(t, pageWithDeadImages) }
+
+func pageWithDeadImages(t *testing.T, l *isp) {
 	a := l.startAlone("validation: {by: the lab}\n")
 	l.visit(0, 30) // somebody else's visit
 	arrived := l.watchCore("10.1.0.20")
@@ -268,7 +343,7 @@ func TestPageWithDeadImages(t *testing.T) {
 		a.send(a.sender.MAC, ends{"10.1.0.20", target(n), uint16(10_000 + n), 80}, layers.TCP{Seq: uint32(n), SYN: true})
 		time.Sleep(pace)
 	}
-	l.await(5*time.Second, "the visitor is held back", func() bool { return len(l.listed(0, "held4")) == 1 })
+	l.await(5*time.Second, "the visitor is held back", func() bool { return len(l.held(0)) == 1 })
 	before := arrived.Load()
 	for range 30 {
 		l.visit(0, 20)
@@ -288,10 +363,9 @@ func TestPageWithDeadImages(t *testing.T) {
 }
 
 // Requests leave by edge 1, and their refusals come by edge 2.
-func TestAsymmetricRouting(t *testing.T) {
-	testkit.Long(t)
-	t.Parallel()
-	l := newISP(t)
+func TestAsymmetricRouting(t *testing.T) { eachMode(t, asymmetricRouting) }
+
+func asymmetricRouting(t *testing.T, l *isp) {
 	prefix, addr := netip.MustParsePrefix, netip.MustParseAddr
 	err := errors.Join(
 		l.net.Wire(l.customers[0], "eth1", l.edges[1], "inside2"),
@@ -321,11 +395,11 @@ func TestAsymmetricRouting(t *testing.T) {
 		time.Sleep(pace)
 	}
 	time.Sleep(time.Second)
-	if n := arrived.Load(); n > 2*omega+1500/8 || n == 0 {
+	if n := arrived.Load(); n > 2*omega+l.slip(1500/8) || n == 0 {
 		t.Errorf("%d of 1500 scans reached the core", n)
 		t.Log(l.guards[0].Output())
 	}
-	if held := l.listed(0, "held4"); len(held) != 1 {
+	if held := l.held(0); len(held) != 1 {
 		t.Errorf("edge 1 holds %v back", held)
 	}
 	for range 10 {

@@ -86,10 +86,14 @@ func (l *isp) startNode() {
 	}
 }
 
-// startGuard gives the guard the two capabilities it needs, and no other.
+// startGuard gives the guard the capabilities it needs, and no other.
 func (l *isp) startGuard(i int) {
 	l.t.Helper()
-	p, err := l.edges[i].Start("setpriv", "--bounding-set", "-all,+net_raw,+net_admin", "--inh-caps", "-all",
+	caps := "-all,+net_raw,+net_admin"
+	if l.kernel {
+		caps = "-all,+net_admin,+bpf,+perfmon"
+	}
+	p, err := l.edges[i].Start("setpriv", "--bounding-set", caps, "--inh-caps", "-all",
 		l.agent, "run", "guard", "--config", fmt.Sprintf("%s/edge%d.yaml", l.dir, i+1))
 	if err == nil {
 		l.guards[i] = p

@@ -39,6 +39,7 @@ type isp struct {
 	guards          [2]*netlab.Process
 	node            *netlab.Process
 	dragnet, agent  string
+	kernel          bool // guards are in the kernel
 	benign, refused int
 	started         time.Time
 }

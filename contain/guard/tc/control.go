@@ -1,6 +1,6 @@
 //go:build linux
 
-package bpf
+package tc
 
 import (
 	"bytes"
@@ -101,14 +101,14 @@ func (p *Programs) SetScope(s daw.Scope, allow []netip.Prefix) error {
 	return errors.Join(replaceMap(p.objects.Scope, want), writeAt(p.memory[p.objects.Ports], 0, words))
 }
 
-// Block is a prefix from which no connection can be opened.
-type Block struct {
+// BlockedPrefix is a prefix from which no connection can be opened.
+type BlockedPrefix struct {
 	Prefix netip.Prefix
 	Until  flow.Time
 }
 
 // SetBlocks replaces the blocks. edge gives the time in the kernel's terms.
-func (p *Programs) SetBlocks(edge *daw.Edge, all []Block) error {
+func (p *Programs) SetBlocks(edge *daw.Edge, all []BlockedPrefix) error {
 	want := map[prefixKey]int64{}
 	for _, b := range all {
 		// A longer prefix hides those it lies in, so it lasts as long as each of them.
@@ -126,8 +126,14 @@ func (p *Programs) SetBlocks(edge *daw.Edge, all []Block) error {
 	return errors.Join(err, p.writeLimits())
 }
 
-// Binding allows a station, an Ethernet address as a number, to send from a prefix.
-type Binding struct {
+// HasBlock reports whether the kernel lists a block of a prefix.
+func (p *Programs) HasBlock(prefix netip.Prefix) bool {
+	var until int64
+	return p.objects.Blocked.Lookup(makeKey(prefix), &until) == nil
+}
+
+// StationBinding allows a station, an Ethernet address as a number, to send from a prefix.
+type StationBinding struct {
 	Prefix  netip.Prefix
 	Station uint64
 }
@@ -135,7 +141,7 @@ type Binding struct {
 type stationKey struct{ Binding, Station uint64 }
 
 // SetBindings replaces the bindings; with only, sources without one are not watched.
-func (p *Programs) SetBindings(all []Binding, only bool) error {
+func (p *Programs) SetBindings(all []StationBinding, only bool) error {
 	prefixes, stations, numbers := map[prefixKey]uint64{}, map[stationKey]uint64{}, map[netip.Prefix]uint64{}
 	for _, b := range all {
 		n, ok := numbers[b.Prefix]

@@ -1,6 +1,6 @@
 //go:build linux
 
-package bpf
+package tc
 
 import (
 	"errors"
@@ -11,7 +11,7 @@ import (
 // writeTables writes all tables, before packets pass.
 func (p *Programs) writeTables(t *daw.Tables) error {
 	o, m := &p.objects, p.memory
-	err := errors.Join(writeAt(m[o.Edges], 0, []daw.State{t.State}), writeAt(m[o.Lines], 0, t.Lines))
+	err := errors.Join(writeAt(m[o.Edges], 0, []daw.TableState{t.State}), writeAt(m[o.Lines], 0, t.Lines))
 	for i := range t.Records {
 		at := uint32(i) * t.Limits.Records
 		err = errors.Join(err, writeAt(m[o.Records], at, t.Records[i]), writeAt(m[o.Histories], at, t.Histories[i]),
@@ -37,7 +37,7 @@ func (p *Programs) ReadTables() (*daw.Tables, error) {
 	o, m := &p.objects, p.memory
 	t := &daw.Tables{Limits: p.limits}
 	var err error
-	if t.State, err = readStruct[daw.State](m[o.Edges]); err != nil {
+	if t.State, err = readStruct[daw.TableState](m[o.Edges]); err != nil {
 		return nil, err
 	}
 	for i := range t.Records {
