@@ -27,6 +27,7 @@ type inline struct {
 	scope    daw.Scope // as set
 	allow    int
 	counters tc.Counters
+	lost     uint64    // events, when last told
 	read     flow.Time // when the tables were last read
 	second   flow.Time
 }
@@ -56,14 +57,16 @@ func (r *Role) openInline(now flow.Time) (err error) {
 	if err := errors.Join(err, k.refresh(r.guard, now), r.updateInline(now)); err != nil {
 		return err
 	}
+	var indices []int
 	for _, name := range c.Interfaces {
 		dev, err := net.InterfaceByName(name)
 		if err != nil {
 			return fmt.Errorf("kernel.interfaces: %s: %w", name, err)
 		}
-		if err := k.programs.Attach(dev.Index); err != nil {
-			return fmt.Errorf("kernel.interfaces: %s: %w", name, err)
-		}
+		indices = append(indices, dev.Index)
+	}
+	if err := k.programs.Attach(indices...); err != nil {
+		return fmt.Errorf("kernel.interfaces: %w", err)
 	}
 	return nil
 }

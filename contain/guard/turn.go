@@ -159,6 +159,10 @@ func (r *Role) countMissed(now flow.Time) error {
 		if err := r.inline.refresh(r.guard, now); err != nil {
 			return err
 		}
+		if lost := r.inline.counters.Lost; lost > r.inline.lost {
+			r.log.Warn("some drops are in no event: there were too many at a time", "lost", lost-r.inline.lost)
+			r.inline.lost = lost
+		}
 		r.missed = r.inline.counters.Busy
 		return nil
 	}

@@ -71,6 +71,13 @@ func TestKilledGuardInTheKernel(t *testing.T) {
 			if n := arrived.Load() - before; n < 95 {
 				t.Errorf("%d of 100 scans passed after the end", n)
 			}
+			// The tables are gone, as after a reboot, and the counters were saved.
+			l.startGuard(0)
+			before = arrived.Load()
+			a.scanAs("10.1.0.10", 4000, 300)
+			if n := arrived.Load() - before; n > 20 {
+				t.Errorf("%d of 300 scans passed with the counters that were saved", n)
+			}
 		})
 	}
 }

@@ -30,7 +30,7 @@ import (
 //	                                 core: 198.18.0.0/15 refuses, 203.0.113.10 serves
 //	customer2 10.2.0.0/24 -- edge2 --+
 type isp struct {
-	t               *testing.T
+	t               testing.TB
 	net             *netlab.Lab
 	dir             string
 	customers       [2]*netlab.Node
@@ -67,7 +67,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func newISP(t *testing.T) *isp {
+func newISP(t testing.TB) *isp {
 	t.Helper()
 	testkit.Tool(t, "nft")
 	testkit.Tool(t, "setpriv")

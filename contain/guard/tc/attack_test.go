@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+
 	"dragnet/daw"
 	"dragnet/flow"
 )
@@ -115,6 +117,28 @@ func TestBoundStations(t *testing.T) {
 			if got := x.run(x.kernel.objects.FromInside, segment(from(src), from("20.0.0.1:80"), flags, 1, 0)); got != want {
 				t.Errorf("%s, flags %d: %d, want %d", src, flags, int32(got), int32(want))
 			}
+		}
+	}
+}
+
+// An accomplice at another interface toward the customer network cannot answer in the
+// targets' names: what came by one is no reply.
+func TestReplyFromInsideIsNone(t *testing.T) {
+	x := newPair(t, small(), customer, monday)
+	x.check(x.kernel.objects.Insides.Put(uint32(7), uint32(1)))
+	host, target := from("10.0.0.7:1000"), from("20.0.0.1:80")
+	x.run(x.kernel.objects.FromInside, segment(host, target, fSYN, 1, 0))
+	for i, by := range []uint32{7, 8} {
+		want := uint64(i)
+		context := [11]uint32{9: by} // ingress_ifindex of struct __sk_buff
+		if _, err := x.kernel.objects.ToInside.Run(&ebpf.RunOptions{Data: append(segment(target, host, fSYN|fACK, 9, 2), make([]byte, 10)...), Context: context}); err != nil {
+			t.Fatal(err)
+		}
+		tables, err := x.kernel.ReadTables()
+		x.check(err)
+		x.check(x.twin.Import(tables))
+		if n := x.twin.Report(x.now).Successes; n != want {
+			t.Errorf("by interface %d: %d successes, want %d", by, n, want)
 		}
 	}
 }

@@ -94,4 +94,20 @@ func BenchmarkPrograms(b *testing.B) {
 			b.ReportMetric(float64(records), "records")
 		})
 	}
+	// The first packets of two days: on the first all records begin again, on the second
+	// those without a failure since go.
+	b.Run("midnight", func(b *testing.B) {
+		for range b.N {
+			for d := range flow.Time(2) {
+				if err := k.objects.ClockNs.Set(int64(monday + (d+1)*flow.Time(24*time.Hour) + flow.Time(time.Second))); err != nil {
+					b.Fatal(err)
+				}
+				_, took, err := k.objects.FromInside.Benchmark(append(segment(source(1), from("20.0.0.1:80"), fSYN, 1, 0), make([]byte, 10)...), 1, nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.ReportMetric(float64(took.Microseconds())/1000, []string{"ms/first-midnight", "ms/second-midnight"}[d])
+			}
+		}
+	})
 }

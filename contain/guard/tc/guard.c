@@ -528,6 +528,9 @@ int to_inside(struct __sk_buff *skb)
 			return NEXT;
 		what = UNREACHABLE_EVENT;
 	}
+	u32 by = skb->ingress_ifindex;
+	if (bpf_map_lookup_elem(&insides, &by))
+		return NEXT;
 	/* Where it could not be counted, it is lost: a SYN that is sent again brings another. */
 	return reply(l, e, c, what, 1) == OUTCOMES && l->acting ? DROP : NEXT;
 }

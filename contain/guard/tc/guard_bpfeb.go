@@ -24,6 +24,7 @@ const (
 	guardMapEntries     = "entries"
 	guardMapEvents      = "events"
 	guardMapHistories   = "histories"
+	guardMapInsides     = "insides"
 	guardMapKeys        = "keys"
 	guardMapLines       = "lines"
 	guardMapPorts       = "ports"
@@ -102,6 +103,7 @@ type guardMapSpecs struct {
 	Entries   *ebpf.MapSpec `ebpf:"entries"`
 	Events    *ebpf.MapSpec `ebpf:"events"`
 	Histories *ebpf.MapSpec `ebpf:"histories"`
+	Insides   *ebpf.MapSpec `ebpf:"insides"`
 	Keys      *ebpf.MapSpec `ebpf:"keys"`
 	Lines     *ebpf.MapSpec `ebpf:"lines"`
 	Ports     *ebpf.MapSpec `ebpf:"ports"`
@@ -152,6 +154,7 @@ type guardMaps struct {
 	Entries   *ebpf.Map `ebpf:"entries"`
 	Events    *ebpf.Map `ebpf:"events"`
 	Histories *ebpf.Map `ebpf:"histories"`
+	Insides   *ebpf.Map `ebpf:"insides"`
 	Keys      *ebpf.Map `ebpf:"keys"`
 	Lines     *ebpf.Map `ebpf:"lines"`
 	Ports     *ebpf.Map `ebpf:"ports"`
@@ -176,6 +179,7 @@ func (m *guardMaps) Close() error {
 		m.Entries,
 		m.Events,
 		m.Histories,
+		m.Insides,
 		m.Keys,
 		m.Lines,
 		m.Ports,

@@ -23,7 +23,7 @@ func TestLayout(t *testing.T) {
 	for name, want := range map[string]int{
 		"edges": int(unsafe.Sizeof(tables.State)), "settings": int(unsafe.Sizeof(tables.Limits)), "records": sizeOf(tables.Records[0]),
 		"histories": sizeOf(tables.Histories[0]), "entries": sizeOf(tables.Entries[0]), "cells": 8, "keys": sizeOf(tables.Keys[0]),
-		"services": 8, "lines": sizeOf(tables.Lines), "scope": 8, "blocked": 8, "bound": 8, "stations": 8,
+		"services": 8, "lines": sizeOf(tables.Lines), "scope": 8, "insides": 4, "blocked": 8, "bound": 8, "stations": 8,
 	} {
 		if m := spec.Maps[name]; m == nil || int(m.ValueSize) != want {
 			t.Errorf("%s: %+v, in Go %d octets", name, m, want)

@@ -153,9 +153,25 @@ func Remove(pins string) error {
 	return err
 }
 
-// Attach puts the programs at an interface toward the customer network, or in place
+// Attach puts the programs at the interfaces toward the customer network, or in place
 // of those that an earlier process left there; no packet passes between.
-func (p *Programs) Attach(index int) error {
+func (p *Programs) Attach(interfaces ...int) error {
+	want := map[uint32]uint32{}
+	for _, i := range interfaces {
+		want[uint32(i)] = 1
+	}
+	if err := replaceMap(p.objects.Insides, want); err != nil {
+		return err
+	}
+	for _, i := range interfaces {
+		if err := p.attachBoth(i); err != nil {
+			return fmt.Errorf("attach to interface %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+func (p *Programs) attachBoth(index int) error {
 	for _, at := range []struct {
 		name    string
 		program *ebpf.Program
@@ -163,7 +179,7 @@ func (p *Programs) Attach(index int) error {
 	}{{"to_inside", p.objects.ToInside, ebpf.AttachTCXEgress}, {"from_inside", p.objects.FromInside, ebpf.AttachTCXIngress}} {
 		l, err := p.attachProgram(fmt.Sprintf("link_%s_%d", at.name, index), index, at.program, at.where)
 		if err != nil {
-			return fmt.Errorf("attach to interface %d: %w", index, err)
+			return err
 		}
 		p.links = append(p.links, l)
 	}

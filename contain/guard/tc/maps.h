@@ -138,6 +138,10 @@ struct station { u64 binding, station; };
 struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 1 << 17); __uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct station); __type(value, u64); } stations SEC(".maps");
 
+/* The interfaces toward the customer network: what came by one of them is no reply. */
+struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 256);
+	__type(key, u32); __type(value, u32); } insides SEC(".maps");
+
 /* Conversations other than TCP of which a blocked source got a packet lately. */
 struct talk { struct key src, dst; u16 sport, dport; u32 proto; };
 struct { __uint(type, BPF_MAP_TYPE_LRU_HASH); __uint(max_entries, 1 << 14);
