@@ -165,6 +165,21 @@ static __noinline u32 parse(struct __sk_buff *skb, struct packet *p)
 	return NOT_IP;
 }
 
+/* Reads the flags of a TCP segment in a frame as most are: without tags, options of
+ * IPv4, fragments and extension headers. */
+INLINE int plain_flags(struct __sk_buff *skb)
+{
+	u8 *d = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+
+	if (d + 54 > end)
+		return -1;
+	if (d[12] == 0x08 && !d[13])
+		return d[14] == 0x45 && d[23] == TCP && !(d[20] & 0x3f) && !d[21] ? d[47] : -1;
+	if (d[12] != 0x86 || d[13] != 0xdd || d + 74 > end)
+		return -1;
+	return d[20] == TCP ? d[67] : -1;
+}
+
 INLINE void set_prefix(struct prefix *x, struct key *k)
 {
 
@@ -326,6 +341,10 @@ int from_inside(struct __sk_buff *skb)
 	u64 station = 0, known;
 
 	if (!l || !e || !x)
+		return NEXT;
+	/* Data goes on at once. */
+	int flags = plain_flags(skb);
+	if (flags >= 0 && (flags & (T_SYN | T_ACK | T_RST)) != T_SYN && !l->bindings)
 		return NEXT;
 	struct packet *p = &x->packet;
 	struct tcp *h = &x->tcp;
@@ -492,6 +511,9 @@ int to_inside(struct __sk_buff *skb)
 	u32 what;
 
 	if (!l || !e || !x)
+		return NEXT;
+	int plain = plain_flags(skb);
+	if (plain >= 0 && !(plain & (T_SYN | T_RST)))
 		return NEXT;
 	struct packet *p = &x->packet;
 	struct tcp *h = &x->tcp;
