@@ -10,6 +10,7 @@ FUZZTIME  ?= 60s
 BENCH     ?= .
 BENCHTIME ?= 1s
 SOAKTIME  ?= 10m
+LOADTIME  ?= 2h
 TESTFLAGS ?=
 
 # CI must not use cached test results.
@@ -23,7 +24,7 @@ BUILD  := -trimpath -ldflags '-X dragnet/internal/cli.commit=$(COMMIT)'
 .PHONY: help
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
-	@echo "Variables: FUZZTIME=$(FUZZTIME) BENCH=$(BENCH) BENCHTIME=$(BENCHTIME) SOAKTIME=$(SOAKTIME) TESTFLAGS DRAGNET_DATA"
+	@echo "Variables: FUZZTIME=$(FUZZTIME) BENCH=$(BENCH) BENCHTIME=$(BENCHTIME) SOAKTIME=$(SOAKTIME) LOADTIME=$(LOADTIME) TESTFLAGS DRAGNET_DATA"
 
 .PHONY: demo
 demo: ## Run the main job on recorded traffic: who attacked all of us?
@@ -61,12 +62,13 @@ fuzz: ## Fuzz every target for FUZZTIME
 bench: ## Run the benchmarks that match BENCH
 	@$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem -timeout 60m ./... | grep -v -e 'no test files' -e '^PASS$$'
 
-.PHONY: soak
+.PHONY: attack
 attack: ## Run the attacks of lab/attackers at full size, with what they learn
 	DRAGNET_FULL=1 go test -timeout 60m -v ./lab/attackers
 
-.PHONY: attack
-soak: ## Fuzz for SOAKTIME a target, crash imports, repeat the race run
+.PHONY: soak
+soak: ## Load a gateway for LOADTIME, fuzz for SOAKTIME a target, crash imports, repeat the race run
+	@DRAGNET_SOAK=$(LOADTIME) $(GO) test -count=1 -v -run '^TestLoad$$' -timeout 24h ./lab/ripcord
 	@tools/fuzz $(SOAKTIME)
 	@DRAGNET_CRASHES=5000 $(GO) test -count=1 -run '^TestKilled' -timeout 3h ./node/ingest ./node/agents
 	@$(GO) test -race -count=10 -timeout 3h ./...

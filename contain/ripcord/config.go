@@ -92,6 +92,10 @@ type Connections struct {
 	IPv4 int `yaml:"ipv4"`
 	// IPv6 is how many of IPv6.
 	IPv6 int `yaml:"ipv6"`
+	// HalfOpen is how many connections that began with a SYN from outside may wait
+	// for their peer's agreement, of each family. The oldest give way: with F
+	// spoofed SYNs a second, handshakes that take longer than HalfOpen/F s fail.
+	HalfOpen int `yaml:"half_open"`
 }
 
 // Coarse says when a port that answers new connections by RST is left alone.
@@ -134,7 +138,7 @@ func DefaultConfiguration() Configuration {
 		SignedTCP: "refuse", Pins: "/sys/fs/bpf/dragnet-ripcord", State: "/var/lib/dragnet-ripcord",
 		RunAs:       "nobody",
 		Learn:       Learn{IPv4: 1, IPv6: 16, Quiet: time.Minute},
-		Connections: Connections{IPv4: 65536, IPv6: 65536},
+		Connections: Connections{IPv4: 65536, IPv6: 65536, HalfOpen: 65536},
 		Block:       30 * time.Second,
 		Coarse:      Coarse{Resets: 8, Duration: time.Minute},
 		Idle:        Idle{Handshake: 75 * time.Second, Established: 120 * time.Hour, Closed: 2 * time.Minute},
@@ -175,7 +179,7 @@ func (c *Configuration) Validate() error {
 		p.Check(n >= 0 && n <= 64, key, "%d is not between 0 and 64", n)
 	}
 	for key, n := range map[string]int{
-		"connections.ipv4": c.Connections.IPv4, "connections.ipv6": c.Connections.IPv6, "coarse.resets": c.Coarse.Resets, "pull.per_second": c.Pull.PerSecond,
+		"connections.ipv4": c.Connections.IPv4, "connections.ipv6": c.Connections.IPv6, "connections.half_open": c.Connections.HalfOpen, "coarse.resets": c.Coarse.Resets, "pull.per_second": c.Pull.PerSecond,
 		"findings.networks": c.Findings.Networks,
 	} {
 		p.Check(n >= 1 && n <= 1<<26, key, "%d is not between 1 and %d", n, 1<<26)

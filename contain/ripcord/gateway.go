@@ -136,7 +136,7 @@ func (g *Gateway) openParts() (err error) {
 	g.observe = !g.record.isActive()
 	g.wire, err = bpf.Load(bpf.Options{
 		Host: g.host.Index, Net: g.net.Index, Settings: c.kernelSettings(g.observe), Pins: c.Pins,
-		Room: [2]uint32{uint32(c.Connections.IPv4), uint32(c.Connections.IPv6)},
+		Room: [2]uint32{uint32(c.Connections.IPv4), uint32(c.Connections.IPv6)}, HalfOpen: uint32(c.Connections.HalfOpen),
 	})
 	if err != nil {
 		return err
@@ -153,7 +153,7 @@ func (g *Gateway) openParts() (err error) {
 	if g.leases, err = openLeases(g.net.Index); err != nil {
 		return err
 	}
-	if err := errors.Join(g.newSecret(), g.fixSources(), g.logWarnings(), g.wire.NoteSweep(bootMS())); err != nil {
+	if err := errors.Join(g.newSecret(), g.fixSources(), g.logWarnings()); err != nil {
 		return err
 	}
 	if err := g.wire.Attach(g.host.Index, g.net.Index); err != nil {

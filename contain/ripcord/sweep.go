@@ -15,33 +15,57 @@ func (g *Gateway) sweepConns(now uint32) error {
 		ends tables.Ends
 		conn tables.Conn
 	}
-	var over []old
-	idle := [2]Idle{g.config.Idle, g.config.Idle}
-	for i, room := range g.wire.Room() {
-		idle[i] = idle[i].whenFilled(g.kept[i], room)
-	}
-	g.kept = [2]int{}
-	g.wire.Conns(func(e tables.Ends, c tables.Conn) bool {
+	// What is closed is looked at twice: how soon it is forgotten depends on how many
+	// there are, and will be at the next sweep if as many come as since the last.
+	var over, closed [2][]old
+	all := [2]int{}
+	g.wire.WholeConns(func(e tables.Ends, c tables.Conn) bool {
 		family := familyIndex(e.Host.Addr())
-		if idle[family].hasExpired(&c, now) {
-			over = append(over, old{e, c})
-		} else if c.Half == 0 {
-			g.kept[family]++
+		all[family]++
+		switch {
+		case g.config.Idle.hasExpired(&c, now):
+			over[family] = append(over[family], old{e, c})
+		case c.State == tables.Ended || c.Over():
+			closed[family] = append(closed[family], old{e, c})
 		}
 		return true
 	})
 	var errs []error
-	for _, o := range over {
-		errs = append(errs, g.wire.DeleteConn(o.ends, o.conn))
+	for family, room := range g.wire.Room() {
+		kept := all[family] - len(over[family])
+		soon := kept + max(0, all[family]-g.kept[family])
+		idle := g.config.Idle.whenFilled(soon, room)
+		for _, o := range closed[family] {
+			if idle.hasExpired(&o.conn, now) {
+				over[family] = append(over[family], o)
+			}
+		}
+		for _, o := range over[family] {
+			errs = append(errs, g.wire.DeleteConn(o.ends, o.conn))
+		}
+		g.kept[family] = all[family] - len(over[family])
 	}
-	return errors.Join(append(errs, g.wire.NoteSweep(now))...)
+	return errors.Join(errs...)
+}
+
+// sweepHalf removes expired half-open connections. The oldest give way to new ones
+// anyway, so that this is not urgent.
+func (g *Gateway) sweepHalf(now uint32) error {
+	var errs []error
+	g.wire.HalfConns(func(e tables.Ends, c tables.Conn) bool {
+		if g.config.Idle.hasExpired(&c, now) {
+			errs = append(errs, g.wire.DeleteConn(e, c))
+		}
+		return true
+	})
+	return errors.Join(errs...)
 }
 
 // sweepTables removes other expired entries.
 func (g *Gateway) sweepTables(now uint32) error {
 	stops, err := g.wire.SweepStops(now)
 	g.stops.Set(float64(stops))
-	errs := []error{err, g.logWarnings()}
+	errs := []error{err, g.logWarnings(), g.sweepHalf(now)}
 	gone, err := ageSources(g.wire, g.tally.takeWanted(), g.config.Learn.Quiet, now)
 	errs = append(errs, err)
 	if gone > 0 {

@@ -142,7 +142,6 @@ func TestTablesAgeWithoutTheAgent(t *testing.T) {
 	here := netip.AddrPortFrom(hostIPs[0], 7)
 	l.listen(l.host, here, echo)
 	l.check(unix.Kill(l.agent.Pid(), unix.SIGKILL))
-	time.Sleep(16 * time.Second) // until its absence is noticed
 	served, refused := 0, 0
 	for served < 300 {
 		c, err := l.dialQuickly(l.victim, here)

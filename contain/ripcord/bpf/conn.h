@@ -46,6 +46,82 @@ static __always_inline int over(struct conn *c)
 	return c->state == RESET || (c->flags & (FIN_OUT | FIN_IN)) == (FIN_OUT | FIN_IN);
 }
 
+/* Both directions of a connection may be on two processors at once: what both
+ * change is changed atomically, so that nothing one of them did is undone. */
+
+/* Moves the end of what was sent or acknowledged forward. */
+static __always_inline void raise(__u32 *end, __u32 to)
+{
+	for (int i = 0; i < 8; i++) {
+		__u32 was = *(volatile __u32 *)end;
+		if (!before(was, to) || __sync_val_compare_and_swap(end, was, to) == was)
+			return;
+	}
+}
+
+/* Where the nth octet of a word lies in it. */
+static __always_inline __u32 shift_of(__u32 nth)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	return 8 * nth;
+#else
+	return 24 - 8 * nth;
+#endif
+}
+
+/* Takes one from an octet, the nth of a word; 0 where none is left. */
+static __always_inline int take(__u32 *word, __u32 nth)
+{
+	__u32 shift = shift_of(nth);
+
+	for (int i = 0; i < 8; i++) {
+		__u32 was = *(volatile __u32 *)word;
+		if (!(was >> shift & 255))
+			return 0;
+		if (__sync_val_compare_and_swap(word, was, was - (1U << shift)) == was)
+			return 1;
+	}
+	return 0;	/* others are faster: the packet is lost */
+}
+
+/* Adds one to an octet that is below most. */
+static __always_inline void give(__u32 *word, __u32 nth, __u32 most)
+{
+	__u32 shift = shift_of(nth);
+
+	for (int i = 0; i < 8; i++) {
+		__u32 was = *(volatile __u32 *)word;
+		if ((was >> shift & 255) >= most || __sync_val_compare_and_swap(word, was, was + (1U << shift)) == was)
+			return;
+	}
+}
+
+/* The word of state, flags and credits. */
+static __always_inline __u32 *state_word(struct conn *c) { return (__u32 *)&c->state; }
+
+#define NTH(field, first) (offsetof(struct conn, field) - offsetof(struct conn, first))
+
+/* Changes the state, unless it is no more what it was when the packet was judged. */
+static __always_inline int become(struct conn *c, __u32 from, __u32 to)
+{
+	__u32 shift = shift_of(0);
+
+	for (int i = 0; i < 8; i++) {
+		__u32 was = *(volatile __u32 *)state_word(c);
+		if ((was >> shift & 255) != from)
+			return 0;
+		if (__sync_val_compare_and_swap(state_word(c), was, (was & ~(255U << shift)) | to << shift) == was)
+			return 1;
+	}
+	return 0;
+}
+
+static __always_inline void note(struct conn *c, __u32 flags)
+{
+	if ((c->flags & flags) != flags)
+		__sync_fetch_and_or(state_word(c), flags << shift_of(NTH(flags, state)));
+}
+
 /* An acknowledgement below the highest is raised to it on its way out (raised),
  * so that a host cannot choose what an answering RST carries. */
 static __always_inline int acknowledge(struct conn *c, __u32 ack)
@@ -56,8 +132,7 @@ static __always_inline int acknowledge(struct conn *c, __u32 ack)
 		lo = c->isn_in + 1;
 	if (!within(lo, ack, c->in_next))
 		return ACK_RANGE;
-	if (before(c->ack_hi, ack))
-		c->ack_hi = ack;
+	raise(&c->ack_hi, ack);
 	return PASSED_OUT;
 }
 
@@ -69,29 +144,10 @@ static __always_inline __u32 raised(struct conn *c, struct segment *s)
 	return -c->in;
 }
 
-/* Takes one from an octet, the nth of a word that another processor may change at
- * the same time; 0 where none is left. */
-static __always_inline int take(__u32 *word, __u32 nth)
-{
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-	__u32 shift = 8 * nth;
-#else
-	__u32 shift = 24 - 8 * nth;
-#endif
-	for (int i = 0; i < 8; i++) {
-		__u32 was = *(volatile __u32 *)word;
-		if (!(was >> shift & 255))
-			return 0;
-		if (__sync_val_compare_and_swap(word, was, was - (1U << shift)) == was)
-			return 1;
-	}
-	return 0;	/* others are faster: the packet is lost */
-}
-
 /* An answer to something that came in, of which each allows one. */
 static __always_inline int owed(struct conn *c)
 {
-	return take((__u32 *)&c->state, offsetof(struct conn, credits) - offsetof(struct conn, state));
+	return take(state_word(c), NTH(credits, state));
 }
 
 /* One of the segments that may leave before the peer has agreed. */
@@ -111,8 +167,7 @@ static __noinline int outgoing(struct conn *c, struct segment *s)
 	if (s->flags & T_RST) {
 		if (!owed(c))
 			return RESET_LIMIT;
-		if (c->state == ESTABLISHED)
-			c->state = RESET;
+		become(c, ESTABLISHED, RESET);
 		goto passed;
 	}
 	if (c->state == RESET)
@@ -130,11 +185,10 @@ static __noinline int outgoing(struct conn *c, struct segment *s)
 				return ACK_RANGE;
 			if (!granted(c))
 				return HANDSHAKE;
-			if (before(c->ack_hi, ack))
-				c->ack_hi = ack;
+			raise(&c->ack_hi, ack);
 			c->isn_out = c->out_una = seq;
 			c->out_next = end;
-			c->flags |= SYN_OUT;
+			note(c, SYN_OUT);
 			goto passed;
 		}
 		if (!(c->flags & EARLY) || !(c->flags & SYN_OUT)) {
@@ -151,12 +205,11 @@ static __noinline int outgoing(struct conn *c, struct segment *s)
 	why = acknowledge(c, ack);
 	if (why)
 		return why;
-	if (before(c->out_next, end))
-		c->out_next = end;
+	raise(&c->out_next, end);
 	if (s->flags & T_FIN)
-		c->flags |= FIN_OUT;
+		note(c, FIN_OUT);
 	if (c->flags & FIN_SEEN && (ack == c->fin_in || (c->fin_loose && within(c->fin_in, ack, c->fin_in + MAX_DATAGRAM))))
-		c->flags |= FIN_IN;
+		note(c, FIN_IN);
 passed:
 	c->seen = c->sent = s->now;
 	return PASSED_OUT;
@@ -176,18 +229,21 @@ static __always_inline int valid_reset(struct conn *c, struct segment *s)
 
 static __always_inline int reset(struct conn *c, struct segment *s)
 {
-	if (c->state == ENDED)
+	__u32 was = c->state;
+
+	if (was == ENDED)
 		return PASSED_IN;
 	if (!valid_reset(c, s)) {
-		if (c->inexact < 255)
-			c->inexact++;
+		give(state_word(c), NTH(inexact, state), 255);
 		if (c->state == ESTABLISHED && !observe && !(c->flags & EXEMPT) && (__s32)(s->now - c->until) >= 0)
 			return CHALLENGE;
 		return INEXACT_RESET;
 	}
-	c->reopen = c->state == ESTABLISHED;
-	c->state = ENDED;
+	c->reopen = was == ESTABLISHED;
 	c->until = s->now + block_ms;
+	/* Whatever the host does at this moment, the connection is ended. */
+	for (__u32 i = 0; i < 4 && !become(c, was, ENDED); i++)
+		was = c->state;
 	return BLOCK;
 }
 
@@ -198,8 +254,7 @@ static __noinline int incoming(struct conn *c, struct segment *s)
 	__u32 end = s->seq + s->span;
 
 	c->seen = s->now;
-	if (c->credits < 255)
-		c->credits++;
+	give(state_word(c), NTH(credits, state), 255);
 	if (s->flags & T_RST)
 		return reset(c, s);
 	if (c->state == HANDSHAKING) {
@@ -211,21 +266,21 @@ static __noinline int incoming(struct conn *c, struct segment *s)
 			c->isn_in = s->seq;
 			c->in_next = end;
 			c->ack_hi = s->seq + 1;
-			c->flags |= SYN_IN;
+			note(c, SYN_IN);
 		} else if (!(c->flags & SYN_IN)) {
 			return PASSED_IN;
 		}
-		c->state = ESTABLISHED;
 		c->until = s->now;
+		become(c, HANDSHAKING, ESTABLISHED);
 	}
-	if (before(c->in_next, end) && end - c->ack_hi <= MAX_WINDOW)
-		c->in_next = end;
+	if (end - c->ack_hi <= MAX_WINDOW)
+		raise(&c->in_next, end);
 	if (s->flags & T_ACK && within(c->out_una, s->ack, c->out_next))
 		c->out_una = s->ack;
 	if (s->flags & T_FIN) {
 		c->fin_loose = s->first != 0;
 		c->fin_in = s->first ? s->seq + s->have + 1 : end;
-		c->flags |= FIN_SEEN;
+		note(c, FIN_SEEN);
 	}
 	return PASSED_IN;
 }
@@ -240,19 +295,19 @@ static __always_inline int syn_begins_in(struct conn *c)
 static __always_inline void syn_in(struct conn *c, struct segment *s)
 {
 	c->seen = s->now;
-	if (c->credits < 255)
-		c->credits++;
+	give(state_word(c), NTH(credits, state), 255);
 	if (c->state != HANDSHAKING)
 		return;
-	if (c->grants < MOST_SYN_ACKS)
-		c->grants++;
+	give((__u32 *)&c->grants, 0, MOST_SYN_ACKS);
 	if (c->flags & SYN_IN && s->seq == c->isn_in)
 		return;
 	/* Simultaneous open, or a peer that tries again with another number. */
 	c->isn_in = s->seq;
 	c->in_next = s->seq + s->span;
 	c->ack_hi = s->seq + 1;
-	c->flags = (c->flags | SYN_IN) & ~EARLY;
+	note(c, SYN_IN);
+	if (c->flags & EARLY)
+		__sync_fetch_and_and(state_word(c), ~((__u32)EARLY << shift_of(NTH(flags, state))));
 }
 
 /* The host's SYN on a connection that is known: NO_HANDSHAKE when it begins a
@@ -269,7 +324,7 @@ static __always_inline int syn_repeats_out(struct conn *c, struct segment *s)
 			return HANDSHAKE;
 		c->isn_out = c->out_una = seq;
 		c->out_next = seq + s->span;
-		c->flags |= SYN_OUT;
+		note(c, SYN_OUT);
 	} else if (seq != c->isn_out) {
 		return NO_HANDSHAKE;
 	} else if (c->state == HANDSHAKING && s->len && seq + s->span != c->out_next) {

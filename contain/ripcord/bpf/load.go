@@ -28,6 +28,8 @@ type Options struct {
 	// Room is how many connections of IPv4 and IPv6 the tables take. Tables
 	// that are pinned already keep their size.
 	Room [2]uint32
+	// HalfOpen is how many of each family the tables of half-open ones take.
+	HalfOpen uint32
 	// Pins is a folder in a BPF file system where tables and links stay after
 	// the process ends; empty pins nothing.
 	Pins string
@@ -91,9 +93,9 @@ func (o *Options) setConstants(spec *ebpf.CollectionSpec) error {
 			return fmt.Errorf("set %s: %w", name, err)
 		}
 	}
-	for i, name := range []string{"conns4", "conns6"} {
-		if o.Room[i] > 0 {
-			spec.Maps[name].MaxEntries = o.Room[i]
+	for name, room := range map[string]uint32{"conns4": o.Room[0], "conns6": o.Room[1], "half4": o.HalfOpen, "half6": o.HalfOpen} {
+		if room > 0 {
+			spec.Maps[name].MaxEntries = room
 		}
 	}
 	return nil

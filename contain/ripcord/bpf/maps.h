@@ -55,8 +55,8 @@ struct conn {
 	__u32 until;	/* when the host may begin a new handshake, after the peer
 			 * has ended the last; ESTABLISHED: when the next challenge
 			 * may leave */
-	/* Two words, of which take() changes one at a time: other layouts need another
-	 * take(). */
+	/* Two words, which are changed as such (conn.h): other layouts need other
+	 * functions. */
 	__u8 state, flags;
 	__u8 credits;	/* answers the host owes: RSTs it may send */
 	__u8 inexact;	/* RSTs that were not valid */
@@ -79,9 +79,9 @@ struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 65536);
 /* Connections that began with a SYN from outside, until the peer has agreed:
  * anybody can send those in any name, so the least recent give way, and take no
  * room from others. */
-struct { __uint(type, BPF_MAP_TYPE_LRU_HASH); __uint(max_entries, 16384);
+struct { __uint(type, BPF_MAP_TYPE_LRU_HASH); __uint(max_entries, 65536);
 	__type(key, struct key4); __type(value, struct conn); } half4 SEC(".maps");
-struct { __uint(type, BPF_MAP_TYPE_LRU_HASH); __uint(max_entries, 16384);
+struct { __uint(type, BPF_MAP_TYPE_LRU_HASH); __uint(max_entries, 65536);
 	__type(key, struct key6); __type(value, struct conn); } half6 SEC(".maps");
 
 /* Addresses are IPv6 or IPv4-mapped, in network order. */
@@ -90,6 +90,12 @@ struct addr { __be32 w[4]; };
 struct source { __u32 seen, fixed; };
 struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 256);
 	__type(key, struct addr); __type(value, struct source); } sources SEC(".maps");
+
+/* The source of the last packet on each processor, which is most often that of the
+ * next; checked is when it was found in the table. */
+struct last { struct addr source; __u32 checked, pad[3]; };
+struct { __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); __uint(max_entries, 1);
+	__type(key, __u32); __type(value, struct last); } last_source SEC(".maps");
 
 /* How many more IPv4 and IPv6 sources may be learnt, and prefixes of IPv6. */
 struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 3);
@@ -152,9 +158,9 @@ struct cookie { __u64 mask, value; };	/* value: as it left */
 struct { __uint(type, BPF_MAP_TYPE_LRU_HASH); __uint(max_entries, 4096);
 	__type(key, struct cookie_key); __type(value, struct cookie); } cookies SEC(".maps");
 
-/* When user space last removed what has expired, and when the programs last did,
- * which they do only in its absence and when a table is full. */
-struct sweeps { __u32 agent, conns4, conns6, stops; };
+/* When the programs last removed what has expired, which they do when a table is
+ * full and user space has not. */
+struct sweeps { __u32 conns4, conns6, stops, pad; };
 struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1);
 	__type(key, __u32); __type(value, struct sweeps); } sweeps SEC(".maps");
 

@@ -122,16 +122,32 @@ static __noinline void note_neighbour(struct __sk_buff *skb, struct packet *p, _
 	}
 }
 
+#define SOURCE_MS 500
+
+static __always_inline int same(struct addr *a, struct addr *b)
+{
+	return !((a->w[0] ^ b->w[0]) | (a->w[1] ^ b->w[1]) | (a->w[2] ^ b->w[2]) | (a->w[3] ^ b->w[3]));
+}
+
 static __noinline int check_source(struct addr *a, struct packet *p, struct segment *s)
 {
-	struct source *known = bpf_map_lookup_elem(&sources, a), new = { .seen = s->now };
-	__u32 which = is_mapped(a) ? 0 : 1;
+	struct source *known, new = { .seen = s->now };
+	__u32 which = is_mapped(a) ? 0 : 1, zero = 0;
+	struct last *last = bpf_map_lookup_elem(&last_source, &zero);
 	__s32 *left;
 
+	/* An address that user space removes passes for SOURCE_MS more at most. */
+	if (last && s->now - last->checked <= SOURCE_MS && same(&last->source, a) && !is_zero(a))
+		return 0;
+	known = bpf_map_lookup_elem(&sources, a);
 	if (known) {
 		/* Not each time: the line is shared by all processors. */
-		if (new.seen - known->seen > 500)
+		if (new.seen - known->seen > SOURCE_MS)
 			known->seen = new.seen;
+		if (last) {
+			last->source = *a;
+			last->checked = known->seen;
+		}
 		return 0;
 	}
 	if (!unicast(a))
@@ -191,12 +207,12 @@ static __always_inline int check_host(struct __sk_buff *skb, struct packet *p, s
 	return 0;
 }
 
-/* ---- what has expired, while user space is away ---- */
+/* ---- what has expired ---- */
 
-/* User space sweeps every second. */
-#define AWAY_MS 15000
-/* A sweep by the programs looks at the whole table, so it is rare. */
+/* User space sweeps every second. A table that is full nevertheless is swept here,
+ * which looks at all of it: rarely, unless it makes room. */
 #define SWEEP_MS 5000
+#define SWEEP_AGAIN_MS 250
 
 static __always_inline int expired(struct conn *c, __u32 now)
 {
@@ -209,17 +225,19 @@ static __always_inline int expired(struct conn *c, __u32 now)
 	return idle > (__s32)(c->state == HANDSHAKING ? handshake_ms : established_ms);
 }
 
-static long expire4(void *map, struct key4 *k, struct conn *c, __u32 *now)
+struct expiry { __u32 now, gone; };
+
+static long expire4(void *map, struct key4 *k, struct conn *c, struct expiry *e)
 {
-	if (expired(c, *now))
-		bpf_map_delete_elem(&conns4, k);
+	if (expired(c, e->now) && !bpf_map_delete_elem(&conns4, k))
+		e->gone++;
 	return 0;
 }
 
-static long expire6(void *map, struct key6 *k, struct conn *c, __u32 *now)
+static long expire6(void *map, struct key6 *k, struct conn *c, struct expiry *e)
 {
-	if (expired(c, *now))
-		bpf_map_delete_elem(&conns6, k);
+	if (expired(c, e->now) && !bpf_map_delete_elem(&conns6, k))
+		e->gone++;
 	return 0;
 }
 
@@ -230,27 +248,34 @@ static long expire_stop(void *map, struct stop_key *k, struct stop *s, __u32 *no
 	return 0;
 }
 
-/* Whether a sweep is due; last is when the table had its last one. */
-static __always_inline int due(struct sweeps *s, __u32 *last, __u32 now)
+/* Whether a sweep is due; last is when the table had its last one. Of two processors
+ * one does it. */
+static __always_inline int due(__u32 *last, __u32 now)
 {
-	if (now - s->agent < AWAY_MS || now - *last < SWEEP_MS)
-		return 0;
-	*last = now;
-	return 1;
+	__u32 was = *(volatile __u32 *)last;
+
+	return now - was >= SWEEP_MS && __sync_val_compare_and_swap(last, was, now) == was;
 }
 
-/* Makes room in the full table of connections, if user space does not. */
+/* Makes room in the full table of connections. */
 static __noinline int sweep_conns(__u32 v6, __u32 now)
 {
-	__u32 zero = 0;
+	__u32 zero = 0, *last;
 	struct sweeps *s = bpf_map_lookup_elem(&sweeps, &zero);
+	struct expiry e = { .now = now };
+	__u64 all;
 
-	if (!s || !due(s, v6 ? &s->conns6 : &s->conns4, now))
+	if (!s)
+		return 0;
+	last = v6 ? &s->conns6 : &s->conns4;
+	if (!due(last, now))
 		return 0;
 	if (v6)
-		bpf_for_each_map_elem(&conns6, expire6, &now, 0);
+		all = bpf_for_each_map_elem(&conns6, expire6, &e, 0);
 	else
-		bpf_for_each_map_elem(&conns4, expire4, &now, 0);
+		all = bpf_for_each_map_elem(&conns4, expire4, &e, 0);
+	if (e.gone >= all / 16)
+		*last = now - (SWEEP_MS - SWEEP_AGAIN_MS);
 	return 1;
 }
 
@@ -259,7 +284,7 @@ static __noinline int sweep_stops(__u32 now)
 	__u32 zero = 0;
 	struct sweeps *s = bpf_map_lookup_elem(&sweeps, &zero);
 
-	if (!s || !due(s, &s->stops, now))
+	if (!s || !due(&s->stops, now))
 		return 0;
 	bpf_for_each_map_elem(&stops, expire_stop, &now, 0);
 	return 1;
@@ -459,8 +484,9 @@ static __noinline __u64 draw(struct packet *p, __u32 side)
 	return siphash(key, m);
 }
 
-/* Takes up a connection; a full table is swept once, if nobody else does. */
-static __noinline int keep(struct packet *p, struct conn *n, __u32 side, __u32 now)
+/* Takes up a connection, or replaces one whole, so that no other processor sees half
+ * of each (how is BPF_NOEXIST or BPF_EXIST); a full table is swept once. */
+static __noinline int keep(struct packet *p, struct conn *n, __u32 side, __u32 now, __u64 how)
 {
 	struct addr *host = side == OUT ? &p->src : &p->dst, *peer = side == OUT ? &p->dst : &p->src;
 	struct key6 k;
@@ -473,9 +499,9 @@ static __noinline int keep(struct packet *p, struct conn *n, __u32 side, __u32 n
 	for (int i = 0; i < 2; i++) {
 		long full;
 		if (p->v6)
-			full = n->half ? bpf_map_update_elem(&half6, &k, n, BPF_NOEXIST) : bpf_map_update_elem(&conns6, &k, n, BPF_NOEXIST);
+			full = n->half ? bpf_map_update_elem(&half6, &k, n, how) : bpf_map_update_elem(&conns6, &k, n, how);
 		else
-			full = n->half ? bpf_map_update_elem(&half4, &k4, n, BPF_NOEXIST) : bpf_map_update_elem(&conns4, &k4, n, BPF_NOEXIST);
+			full = n->half ? bpf_map_update_elem(&half4, &k4, n, how) : bpf_map_update_elem(&conns4, &k4, n, how);
 		if (!full)
 			return 0;
 		if (n->half || !sweep_conns(p->v6, now))
@@ -488,7 +514,7 @@ static __noinline int keep(struct packet *p, struct conn *n, __u32 side, __u32 n
 static __noinline int promote(struct packet *p, struct conn *c, __u32 now)
 {
 	c->half = 0;
-	if (keep(p, c, IN, now)) {
+	if (keep(p, c, IN, now, BPF_NOEXIST)) {
 		c->half = 1;
 		return TABLE_FULL;
 	}
@@ -521,9 +547,7 @@ static __noinline int open_conn(struct packet *p, struct segment *s, struct conn
 		return TABLE_FULL;
 	begin(&n, s, old, random, side);
 	n.half = old ? old->half : side == IN;
-	if (old)
-		*old = n;
-	else if (keep(p, &n, side, s->now))
+	if (keep(p, &n, side, s->now, old ? BPF_EXIST : BPF_NOEXIST))
 		return TABLE_FULL;
 	count(OPENED);
 	return 0;
@@ -657,7 +681,7 @@ static __noinline int challenge(struct __sk_buff *skb, struct packet *p, struct 
 	if (bpf_skb_store_bytes(skb, 0, hop, 12, 0))
 		return MALFORMED;
 	c->probe = c->ack_hi;
-	c->flags |= PROBED;
+	note(c, PROBED);
 	c->until = s->now + CHALLENGE_MS;
 	return CHALLENGE;
 }
@@ -745,11 +769,11 @@ static __noinline int tcp(struct __sk_buff *skb, struct packet *p, struct segmen
 		if (!promote(p, c, s->now)) {
 			c = 0;
 		} else if (!fail_open) {
-			c->state = HANDSHAKING;
+			become(c, ESTABLISHED, HANDSHAKING);
 			return TABLE_FULL;
 		}
 	}
-	if (!c)	/* opened or moved just now */
+	if (!c || (s->flags & (T_SYN | T_ACK)) == T_SYN)	/* opened, replaced or moved just now */
 		c = side == OUT ? find(p->v6, &p->src, &p->dst, p->sport, p->dport)
 				: find(p->v6, &p->dst, &p->src, p->dport, p->sport);
 	if (side == OUT && s->now - last > 200)

@@ -11,8 +11,8 @@ import (
 	"dragnet/contain/ripcord/tables"
 )
 
-// TestFullTables fills the tables of connections and of stops, with user space there
-// and away, and compares with the twin.
+// TestFullTables fills the tables of connections and of stops, and compares with the
+// twin.
 func TestFullTables(t *testing.T) {
 	s := tables.DefaultSettings()
 	s.CoarseResets, s.CoarseMS, s.BlockMS, s.HandshakeMS, s.EstablishedMS = 1, 2000, 3000, 6000, 30_000
@@ -21,16 +21,12 @@ func TestFullTables(t *testing.T) {
 	reasons := map[tables.Reason]int{}
 	hosts := []netip.Addr{netip.MustParseAddr("10.0.0.5"), netip.MustParseAddr("2001:db8::5")}
 	peers := []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8:1::1")}
-	swept := uint32(0)
 	for i := range 20_000 {
-		p.clock(p.twin.NS + uint64(r.IntN(400))*1_000_000)
-		now := uint32(p.twin.NS / 1_000_000)
-		// User space is away half of the time.
-		if (now/60_000)%2 == 0 && now-swept > 1000 {
-			swept = now
-			p.check(p.wire.NoteSweep(now))
-			p.twin.Sweeps.Agent = now
+		step := 400
+		if i%2000 < 1000 { // faster than anything expires
+			step = 10
 		}
+		p.clock(p.twin.NS + uint64(r.IntN(step))*1_000_000)
 		family := r.IntN(2)
 		g := pathtest.Segment{Src: netip.AddrPortFrom(hosts[family], uint16(r.IntN(150)+1)), Dst: netip.AddrPortFrom(peers[family], uint16(r.IntN(3)+1)), Seq: r.Uint32(), Flags: pathtest.SYN}
 		side := tables.Out
@@ -62,8 +58,8 @@ func TestFullTables(t *testing.T) {
 	}
 }
 
-// TestExpiredStopsGiveWay fills the table of stops with expired ones while user space
-// is away: a new coarse block takes their place.
+// TestExpiredStopsGiveWay fills the table of stops, at first with ones in force and
+// then with expired ones: a new coarse block takes their place.
 func TestExpiredStopsGiveWay(t *testing.T) {
 	s := tables.DefaultSettings()
 	s.CoarseResets = 1
@@ -71,10 +67,8 @@ func TestExpiredStopsGiveWay(t *testing.T) {
 	p.clock(100_000_000_000)
 	for i := range p.wire.objects.Stops.MaxEntries() {
 		k := tables.Principals{Peer: tables.Prefix(netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}), 128), Proto: 17}
-		p.check(p.wire.objects.Stops.Put(stopKeyOf(k), tables.Stop{Until: 1000}))
+		p.check(p.wire.objects.Stops.Put(stopKeyOf(k), tables.Stop{Until: 150_000}))
 	}
-	p.check(p.wire.NoteSweep(99_000))
-	p.twin.Sweeps.Agent = 99_000
 	refuse := func(port uint16) {
 		g := pathtest.Segment{Src: netip.AddrPortFrom(netip.MustParseAddr("10.0.0.5"), port), Dst: netip.MustParseAddrPort("192.0.2.1:80"), Seq: 1, Flags: pathtest.SYN}
 		p.judge(tables.Out, g.Frame())
@@ -92,7 +86,6 @@ func TestExpiredStopsGiveWay(t *testing.T) {
 		t.Fatalf("%d coarse blocks in a full table", n)
 	}
 	clear(p.twin.Stops)
-	p.check(p.wire.NoteSweep(50_000))
 	p.clock(200_000_000_000)
 	refuse(2)
 	if n := count(); n != 1 {

@@ -84,16 +84,25 @@ func (w *Wire) connKey(e tables.Ends, half uint8) (*ebpf.Map, any) {
 // Conns yields all connections. The tables change meanwhile, so one may be
 // missed or yielded twice.
 func (w *Wire) Conns(yield func(tables.Ends, tables.Conn) bool) {
-	for _, m := range []*ebpf.Map{w.objects.Conns4, w.objects.Half4} {
-		if !eachEntry(m, func(k key4, c tables.Conn) bool { return yield(k.toEnds(), c) }) {
-			return
-		}
+	if w.eachConn(0, yield) {
+		w.eachConn(1, yield)
 	}
-	for _, m := range []*ebpf.Map{w.objects.Conns6, w.objects.Half6} {
-		if !eachEntry(m, func(k key6, c tables.Conn) bool { return yield(k.toEnds(), c) }) {
-			return
-		}
+}
+
+// WholeConns yields those that have room of their own: all but the half-open ones that
+// began with a SYN from outside.
+func (w *Wire) WholeConns(yield func(tables.Ends, tables.Conn) bool) { w.eachConn(0, yield) }
+
+// HalfConns yields the half-open ones.
+func (w *Wire) HalfConns(yield func(tables.Ends, tables.Conn) bool) { w.eachConn(1, yield) }
+
+func (w *Wire) eachConn(half int, yield func(tables.Ends, tables.Conn) bool) bool {
+	t4, t6 := w.objects.Conns4, w.objects.Conns6
+	if half == 1 {
+		t4, t6 = w.objects.Half4, w.objects.Half6
 	}
+	return eachEntry(t4, func(k key4, c tables.Conn) bool { return yield(k.toEnds(), c) }) &&
+		eachEntry(t6, func(k key6, c tables.Conn) bool { return yield(k.toEnds(), c) })
 }
 
 // eachEntry reads a hash in batches; at worst, a table that changes under the
@@ -201,16 +210,6 @@ func (w *Wire) readNeighbours() iter.Seq2[netip.Addr, uint32] {
 	return func(yield func(netip.Addr, uint32) bool) {
 		eachEntry(w.objects.Neighbours, func(k [16]byte, at uint32) bool { return yield(unmapAddr(k), at) })
 	}
-}
-
-// NoteSweep says that expired entries were just removed, so that the programs do not.
-func (w *Wire) NoteSweep(now uint32) error {
-	var s tables.Sweeps
-	if err := w.objects.Sweeps.Lookup(uint32(0), &s); err != nil {
-		return fmt.Errorf("read sweeps: %w", err)
-	}
-	s.Agent = now
-	return w.objects.Sweeps.Put(uint32(0), s)
 }
 
 // SetSecret changes the key of the nonces; connections that are open keep

@@ -26,6 +26,7 @@ const (
 	wireMapHalf4         = "half4"
 	wireMapHalf6         = "half6"
 	wireMapHops          = "hops"
+	wireMapLastSource    = "last_source"
 	wireMapNeighbours    = "neighbours"
 	wireMapPrefixes      = "prefixes"
 	wireMapResets        = "resets"
@@ -113,6 +114,7 @@ type wireMapSpecs struct {
 	Half4       *ebpf.MapSpec `ebpf:"half4"`
 	Half6       *ebpf.MapSpec `ebpf:"half6"`
 	Hops        *ebpf.MapSpec `ebpf:"hops"`
+	LastSource  *ebpf.MapSpec `ebpf:"last_source"`
 	Neighbours  *ebpf.MapSpec `ebpf:"neighbours"`
 	Prefixes    *ebpf.MapSpec `ebpf:"prefixes"`
 	Resets      *ebpf.MapSpec `ebpf:"resets"`
@@ -174,6 +176,7 @@ type wireMaps struct {
 	Half4       *ebpf.Map `ebpf:"half4"`
 	Half6       *ebpf.Map `ebpf:"half6"`
 	Hops        *ebpf.Map `ebpf:"hops"`
+	LastSource  *ebpf.Map `ebpf:"last_source"`
 	Neighbours  *ebpf.Map `ebpf:"neighbours"`
 	Prefixes    *ebpf.Map `ebpf:"prefixes"`
 	Resets      *ebpf.Map `ebpf:"resets"`
@@ -197,6 +200,7 @@ func (m *wireMaps) Close() error {
 		m.Half4,
 		m.Half6,
 		m.Hops,
+		m.LastSource,
 		m.Neighbours,
 		m.Prefixes,
 		m.Resets,

@@ -3,23 +3,12 @@ package path
 import "dragnet/contain/ripcord/tables"
 
 const (
-	awayMS  = 15_000 // user space sweeps every second
-	sweepMS = 5000   // between sweeps of one table by the programs, at least
+	sweepMS      = 5000 // between sweeps of one full table, at least
+	sweepAgainMS = 250  // the same after one that removed a 16th of the table
 )
 
-// isDue reports whether a full table may be swept: user space does not, and last,
-// its last sweep, is some time ago.
-func (p *Path) isDue(last *uint32) bool {
-	now := p.nowMS()
-	if now-p.Sweeps.Agent < awayMS || now-*last < sweepMS {
-		return false
-	}
-	*last = now
-	return true
-}
-
-// hasRoom reports whether a table takes another connection, and makes room if user
-// space is away.
+// hasRoom reports whether a table takes another connection, and makes room if it is
+// full.
 func (p *Path) hasRoom(family int) bool {
 	if p.conns[family] < p.Room[family] {
 		return true
@@ -28,14 +17,21 @@ func (p *Path) hasRoom(family int) bool {
 	if family == 1 {
 		last = &p.Sweeps.Conns6
 	}
-	if !p.isDue(last) {
+	now := p.nowMS()
+	if now-*last < sweepMS {
 		return false
 	}
+	*last = now
+	all, gone := p.conns[family], 0
 	for e, c := range p.Conns {
-		if (e.Host.Addr().Is6()) == (family == 1) && c.Half == 0 && (*conn)(c).hasExpired(p.nowMS(), &p.Settings) {
+		if (e.Host.Addr().Is6()) == (family == 1) && c.Half == 0 && (*conn)(c).hasExpired(now, &p.Settings) {
 			delete(p.Conns, e)
 			p.conns[family]--
+			gone++
 		}
+	}
+	if gone >= all/16 {
+		*last = now - (sweepMS - sweepAgainMS)
 	}
 	return p.conns[family] < p.Room[family]
 }

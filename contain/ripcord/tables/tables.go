@@ -34,7 +34,7 @@ type Settings struct {
 	// sent no SYN for a second, then two, and so on up to CoarseMS.
 	BlockMS, CoarseMS, CoarseResets uint32
 	// HandshakeMS, EstablishedMS and ClosedMS are how long silent connections are
-	// remembered when a table is full and user space is away, in milliseconds.
+	// remembered when a table is full, in milliseconds.
 	HandshakeMS, EstablishedMS, ClosedMS uint32
 	// ControlPort is the UDP port of messages to the gateway.
 	ControlPort uint16
@@ -55,10 +55,9 @@ type Hop struct {
 	VLAN      uint32
 }
 
-// Sweeps are the times, in milliseconds since boot, of the last removal of what has
-// expired: by user space, and by the programs from the tables of connections and of
-// stops.
-type Sweeps struct{ Agent, Conns4, Conns6, Stops uint32 }
+// Sweeps are the times, in milliseconds since boot, at which the programs last removed
+// what had expired, because the table of connections or of stops was full.
+type Sweeps struct{ Conns4, Conns6, Stops, _ uint32 }
 
 // Grant names a Fast Open cookie (RFC 7413) that the host granted to a peer.
 type Grant struct{ Host, Peer netip.Addr }
