@@ -17,6 +17,7 @@ import (
 // connections counts connections that carried a request and its answer.
 type connections struct {
 	done, failed atomic.Int64
+	why          map[string]int // of those that failed; read when run has returned
 }
 
 // poller waits for sockets of one thread; what is registered reports once.
@@ -122,7 +123,7 @@ func (c *caller) run(ctx context.Context, n *netlab.Node) error {
 			return err
 		}
 		defer unix.Close(c.poller.fd)
-		c.open = map[int]call{}
+		c.open, c.why = map[int]call{}, map[string]int{}
 		start, swept := time.Now(), time.Now()
 		for ctx.Err() == nil {
 			due := c.next + c.atOnce
@@ -141,7 +142,7 @@ func (c *caller) run(ctx context.Context, n *netlab.Node) error {
 				swept = time.Now()
 				for fd, call := range c.open {
 					if swept.Sub(call.since) > 3*time.Second {
-						c.end(fd, false)
+						c.end(fd, fmt.Sprintf("no answer within 3 s, asked: %v, got: %v", call.asked, call.got))
 					}
 				}
 			}
@@ -186,7 +187,7 @@ func (c *caller) step(fd int) {
 		case err == unix.EAGAIN:
 			return
 		case err != nil:
-			c.end(fd, false)
+			c.end(fd, "write: "+err.Error())
 			return
 		}
 		call.asked = true
@@ -198,23 +199,28 @@ func (c *caller) step(fd int) {
 			c.open[fd] = call
 			return
 		case err != nil:
-			c.end(fd, false)
+			c.end(fd, fmt.Sprintf("read: %v, got: %v", err, call.got))
+			return
+		case n == 0 && !call.got:
+			c.end(fd, "closed without an answer")
 			return
 		case n == 0:
-			c.end(fd, call.got)
+			c.end(fd, "")
 			return
 		}
 		call.got = true
 	}
 }
 
-func (c *caller) end(fd int, served bool) {
+// end closes a connection; why is empty if it was served.
+func (c *caller) end(fd int, why string) {
 	unix.Close(fd)
 	delete(c.open, fd)
-	if served {
+	if why == "" {
 		c.done.Add(1)
 	} else {
 		c.failed.Add(1)
+		c.why[why]++
 	}
 }
 

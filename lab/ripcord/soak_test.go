@@ -22,6 +22,7 @@ type load struct {
 	opened, done   int64 // played connections
 	served, failed int64 // connections of a client with sockets
 	flooded        int
+	why            map[string]int // they failed
 }
 
 // TestLoad opens many connections a second to a host behind the gateway, beside which
@@ -41,7 +42,7 @@ func TestLoad(t *testing.T) {
 		t.Parallel()
 	}
 	report := func(kind string, l *load) {
-		t.Logf("%s: %d of %d played connections complete, %d served and %d failed beside them, %d SYNs of the flood", kind, l.done, l.opened, l.served, l.failed, l.flooded)
+		t.Logf("%s: %d of %d played connections complete, %d served and %d failed beside them, %d SYNs of the flood; %v", kind, l.done, l.opened, l.served, l.failed, l.flooded, l.why)
 	}
 	bridge, at := rateLab(t, "bridge")
 	beside := bridge.carry(at, long/10, perSecond, flood)
@@ -93,7 +94,7 @@ func (l *lab) carry(at netip.AddrPort, d time.Duration, perSecond, flood int) *l
 	for _, err := range errs {
 		l.check(err)
 	}
-	out.served, out.failed = c.done.Load(), c.failed.Load()
+	out.served, out.failed, out.why = c.done.Load(), c.failed.Load(), c.why
 	return &out
 }
 
