@@ -91,6 +91,14 @@ deb: ## Build the Debian packages of node and agent into dist/
 test-deb: ## Install the packages on a clean Debian that boots, and run every role (root)
 	@packaging/test-deb
 
+.PHONY: container
+container: ## Build the container image of a node or clearinghouse
+	@tools/container
+
+.PHONY: test-container
+test-container: ## Three organisations in containers found a community and ask each other (root)
+	@packaging/test-container
+
 .PHONY: clean
 clean: ## Remove what was built
 	@rm -rf bin dist .cache
