@@ -181,3 +181,57 @@ func TestBridgeInTheKernel(t *testing.T) {
 		}
 	}
 }
+
+// A source that was at its limit all day is blocked once the day is over, for every
+// port, and the block ends by itself.
+func TestPersistentSourceIsBlockedInTheKernel(t *testing.T) {
+	testkit.Long(t)
+	t.Parallel()
+	l := newISP(t)
+	l.kernel = true
+	l.mountPins()
+	midnight := time.Now().Add(12 * time.Second).Truncate(time.Second)
+	of := midnight.UTC().Sub(midnight.UTC().Truncate(24 * time.Hour)).Round(time.Second)
+	config := l.aloneConfig(1, "inside", "validation: {by: the lab}\n")
+	l.write("edge1.yaml", strings.Replace(config, "phi: 0,", fmt.Sprintf("phi: 0, days: 1, first_block: 6s, midnight: %v,", of), 1))
+	l.startGuard(0)
+	a := &attacker{l: l, router: hardware(l, l.edges[0], "inside")}
+	var err error
+	if a.sender, err = l.customers[0].OpenFrames("eth0"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.sender.Close() })
+	arrived := l.watchCore("10.1.0.10")
+	for n := 0; time.Now().Before(midnight); n++ {
+		a.send(a.sender.MAC, ends{"10.1.0.10", target(n), uint16(10_000 + n), 80}, layers.TCP{Seq: uint32(n), SYN: true})
+		time.Sleep(pace)
+	}
+	// So late in the day the rest of the quota comes fast, and more is on its way.
+	if n := arrived.Load(); n > 2*omega+60 || n == 0 {
+		t.Errorf("%d scans passed before midnight", n)
+	}
+	l.await(5*time.Second, "the block is recorded", func() bool {
+		return strings.Contains(l.guards[0].Output(), "msg=block ") || strings.Contains(l.guards[0].Output(), `"msg":"block"`)
+	})
+	mail := func(n int) {
+		a.send(a.sender.MAC, ends{"10.1.0.10", "203.0.113.10", uint16(20_000 + n), 25}, layers.TCP{Seq: uint32(n), SYN: true})
+		time.Sleep(20 * time.Millisecond)
+	}
+	before := arrived.Load()
+	for n := range 50 {
+		mail(n)
+	}
+	if n := arrived.Load() - before; n != 0 {
+		t.Errorf("%d of 50 requests of a blocked source passed", n)
+	}
+	l.visit(0, 30)
+	l.await(10*time.Second, "the block ends", func() bool {
+		before := arrived.Load()
+		mail(1000)
+		time.Sleep(50 * time.Millisecond)
+		return arrived.Load() > before
+	})
+	if strings.Contains(l.guards[0].Output(), "level=ERROR") {
+		t.Error(l.guards[0].Output())
+	}
+}
