@@ -39,7 +39,7 @@ type Role struct {
 	inline  *inline     // instead of both; or nil
 	journal *journal
 	link    *edgeLink // nil: this is the only edge
-	missing int       // peers not heard, when last told
+	missing int       // peers not heard, when last told; -1 before
 
 	applied []dossier.Receipt
 	ports   bool // set at the router
@@ -154,6 +154,7 @@ func (r *Role) openParts(now flow.Time) (err error) {
 		return err
 	}
 	if r.c.Edges.count() > 1 {
+		r.missing = -1
 		if r.link, err = openLink(r.c.Edges); err != nil {
 			return err
 		}

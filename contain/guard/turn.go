@@ -80,10 +80,10 @@ func (r *Role) shareReplies(now flow.Time) {
 		r.guard.deaf(now)
 	}
 	switch {
-	case len(missing) > 0 && r.missing == 0:
+	case len(missing) > 0 && r.missing <= 0:
 		r.log.Warn("another edge is not heard: requests without a reply do not count until it is", "edges", missing)
-	case len(missing) == 0 && r.missing > 0:
-		r.log.Info("all other edges are heard again")
+	case len(missing) == 0 && r.missing != 0:
+		r.log.Info("all other edges are heard")
 	}
 	r.missing = len(missing)
 	all, leftOut := r.guard.takeElsewhere()
