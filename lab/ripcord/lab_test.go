@@ -115,7 +115,8 @@ func (l *lab) start() {
 	var err error
 	l.agent, err = l.gateway.Start(agent, "run", "ripcord", "--config", l.config)
 	l.check(err)
-	ctx, cancel := context.WithTimeout(l.t.Context(), 30*time.Second)
+	// The kernel checks the programs for seconds, longer beside other tests.
+	ctx, cancel := context.WithTimeout(l.t.Context(), 2*time.Minute)
 	defer cancel()
 	l.check(l.agent.Await(ctx, "gateway started"))
 	started := l.agent

@@ -52,7 +52,7 @@ static __always_inline int over(struct conn *c)
 /* Moves the end of what was sent or acknowledged forward. */
 static __always_inline void raise(__u32 *end, __u32 to)
 {
-	for (int i = 0; i < 8; i++) {
+	for (int i = 0; i < 4; i++) {
 		__u32 was = *(volatile __u32 *)end;
 		if (!before(was, to) || __sync_val_compare_and_swap(end, was, to) == was)
 			return;
@@ -74,7 +74,7 @@ static __always_inline int take(__u32 *word, __u32 nth)
 {
 	__u32 shift = shift_of(nth);
 
-	for (int i = 0; i < 8; i++) {
+	for (int i = 0; i < 4; i++) {
 		__u32 was = *(volatile __u32 *)word;
 		if (!(was >> shift & 255))
 			return 0;
@@ -89,7 +89,7 @@ static __always_inline void give(__u32 *word, __u32 nth, __u32 most)
 {
 	__u32 shift = shift_of(nth);
 
-	for (int i = 0; i < 8; i++) {
+	for (int i = 0; i < 4; i++) {
 		__u32 was = *(volatile __u32 *)word;
 		if ((was >> shift & 255) >= most || __sync_val_compare_and_swap(word, was, was + (1U << shift)) == was)
 			return;
@@ -106,7 +106,7 @@ static __always_inline int become(struct conn *c, __u32 from, __u32 to)
 {
 	__u32 shift = shift_of(0);
 
-	for (int i = 0; i < 8; i++) {
+	for (int i = 0; i < 4; i++) {
 		__u32 was = *(volatile __u32 *)state_word(c);
 		if ((was >> shift & 255) != from)
 			return 0;
@@ -156,6 +156,19 @@ static __always_inline int granted(struct conn *c)
 	return take((__u32 *)&c->grants, 0);
 }
 
+/* Nothing follows the host's FIN. When both sides have closed and the peer has
+ * acknowledged all of it, what is left are answers. */
+static __always_inline int finished(struct conn *c, struct segment *s, __u32 end)
+{
+	if (!(c->flags & FIN_OUT))
+		return 0;
+	if (before(c->out_next, end))
+		return CLOSED;
+	if (over(c) && c->out_una == c->out_next && (s->len || !owed(c)))
+		return CLOSED;
+	return 0;
+}
+
 /* A segment of the host that begins no connection. */
 static __noinline int outgoing(struct conn *c, struct segment *s)
 {
@@ -165,7 +178,9 @@ static __noinline int outgoing(struct conn *c, struct segment *s)
 	if (c->state == ENDED)
 		return BLOCKED;
 	if (s->flags & T_RST) {
-		if (!owed(c))
+		/* A RST may have text (RFC 9293, section 3.5.3); the peer may be
+		 * anybody, so it has none here. */
+		if (s->len || !owed(c))
 			return RESET_LIMIT;
 		become(c, ESTABLISHED, RESET);
 		goto passed;
@@ -202,6 +217,9 @@ static __noinline int outgoing(struct conn *c, struct segment *s)
 	} else if (s->flags & T_SYN && seq != c->isn_out) {
 		return HANDSHAKE;
 	}
+	why = finished(c, s, end);
+	if (why)
+		return why;
 	why = acknowledge(c, ack);
 	if (why)
 		return why;

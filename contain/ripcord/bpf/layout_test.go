@@ -19,7 +19,7 @@ func TestLayout(t *testing.T) {
 	for name, want := range map[string][2]any{
 		"conns4": {key4{}, tables.Conn{}}, "conns6": {key6{}, tables.Conn{}}, "half4": {key4{}, tables.Conn{}}, "half6": {key6{}, tables.Conn{}}, "sources": {[16]byte{}, tables.Source{}},
 		"stops": {stopKey{}, tables.Stop{}}, "resets": {resetKey{}, tables.ResetCount{}}, "talks": {conversationKey{}, uint32(0)},
-		"prefixes": {[8]byte{}, uint32(0)}, "neighbours": {[16]byte{}, uint32(0)}, "hops": {[16]byte{}, tables.Hop{}}, "cookies": {cookieKey{}, tables.Cookie{}},
+		"prefixes": {[8]byte{}, uint32(0)}, "neighbours": {[16]byte{}, uint32(0)}, "hops": {[16]byte{}, tables.Hop{}}, "cookies": {cookieKey{}, tables.Cookie{}}, "peer_cookies": {cookieKey{}, uint64(0)},
 		"stop_lengths": {uint32(0), [tables.StopLengths]uint32{}}, "secrets": {uint32(0), [2]uint64{}}, "budget": {uint32(0), int32(0)},
 		"sweeps": {uint32(0), tables.Sweeps{}},
 	} {

@@ -158,6 +158,11 @@ struct cookie { __u64 mask, value; };	/* value: as it left */
 struct { __uint(type, BPF_MAP_TYPE_LRU_HASH); __uint(max_entries, 4096);
 	__type(key, struct cookie_key); __type(value, struct cookie); } cookies SEC(".maps");
 
+/* Those that peers granted to the host, in handshakes that both agreed to: only with
+ * one may the host's SYN have data. */
+struct { __uint(type, BPF_MAP_TYPE_LRU_HASH); __uint(max_entries, 4096);
+	__type(key, struct cookie_key); __type(value, __u64); } peer_cookies SEC(".maps");
+
 /* When the programs last removed what has expired, which they do when a table is
  * full and user space has not. */
 struct sweeps { __u32 conns4, conns6, stops, pad; };

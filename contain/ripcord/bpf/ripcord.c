@@ -629,6 +629,37 @@ static __noinline void check_cookie(struct packet *p, struct segment *s, struct 
 	h->masked = 1;
 }
 
+static __always_inline __u64 cookie_in(struct options *o)
+{
+	return (__u64)bpf_ntohl(word(o, o->cookie)) << 32 | bpf_ntohl(word(o, o->cookie + 4));
+}
+
+/* A peer grants the host a cookie in the SYN|ACK by which it agreed, whose number only
+ * the peer knows. */
+static __noinline void note_peer_cookie(struct packet *p, struct segment *s, struct conn *c, struct options *o)
+{
+	struct cookie_key k = { .host = p->dst, .peer = p->src };
+	__u64 value;
+
+	if (c->state != ESTABLISHED || s->seq != c->isn_in)
+		return;
+	value = cookie_in(o);
+	bpf_map_update_elem(&peer_cookies, &k, &value, BPF_ANY);
+}
+
+/* Whether the host's SYN may have data: its peer took part in a handshake before,
+ * and granted it the cookie that the SYN shows. */
+static __noinline int may_send_early(struct packet *p, struct options *o)
+{
+	struct cookie_key k = { .host = p->src, .peer = p->dst };
+	__u64 *known;
+
+	if (!o->cookie)
+		return 0;
+	known = bpf_map_lookup_elem(&peer_cookies, &k);
+	return known && *known == cookie_in(o);
+}
+
 /* Makes of a RST the gateway's own challenge: an acknowledgement, sent as the
  * host sends, whose number a peer without this connection answers with a RST
  * (RFC 9293, section 3.10.7.1). Its sequence number is old, as a keep-alive's,
@@ -745,6 +776,8 @@ static __noinline int tcp(struct __sk_buff *skb, struct packet *p, struct segmen
 			note_talk(skb, p, s->now);
 			return why;
 		}
+		if ((s->flags & (T_SYN | T_ACK)) == T_SYN && s->len && !may_send_early(p, &o))
+			return HANDSHAKE;
 		c = find(p->v6, &p->src, &p->dst, p->sport, p->dport);
 	} else {
 		c = find(p->v6, &p->dst, &p->src, p->dport, p->sport);
@@ -783,8 +816,12 @@ static __noinline int tcp(struct __sk_buff *skb, struct packet *p, struct segmen
 	h.seq = side == OUT ? c->out : c->in;
 	h.edge = side == OUT ? -c->in : -c->out;
 	h.ack = side == OUT ? raised(c, s) : h.edge;
-	if (o.cookie && side == OUT && (s->flags & (T_SYN | T_ACK)) == (T_SYN | T_ACK))
-		grant_cookie(p, &o, &h);
+	if (o.cookie && (s->flags & (T_SYN | T_ACK)) == (T_SYN | T_ACK)) {
+		if (side == OUT)
+			grant_cookie(p, &o, &h);
+		else
+			note_peer_cookie(p, s, c, &o);
+	}
 	why = shift_segment(skb, &h, &o);
 	if (why)
 		return why;

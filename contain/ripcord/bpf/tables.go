@@ -212,6 +212,15 @@ func (w *Wire) readNeighbours() iter.Seq2[netip.Addr, uint32] {
 	}
 }
 
+// readPeerCookies reads the Fast Open cookies that peers granted to the host.
+func (w *Wire) readPeerCookies() iter.Seq2[tables.Grant, uint64] {
+	return func(yield func(tables.Grant, uint64) bool) {
+		eachEntry(w.objects.PeerCookies, func(k cookieKey, v uint64) bool {
+			return yield(tables.Grant{Host: unmapAddr(k.Host), Peer: unmapAddr(k.Peer)}, v)
+		})
+	}
+}
+
 // SetSecret changes the key of the nonces; connections that are open keep
 // theirs.
 func (w *Wire) SetSecret(key [2]uint64) error { return w.objects.Secrets.Put(uint32(0), key) }

@@ -231,6 +231,11 @@ func (p *pair) compare() {
 		cookies[k] = c
 	}
 	same(p, "cookies", cookies, p.twin.Cookies)
+	granted := map[tables.Grant]uint64{}
+	for k, v := range p.wire.readPeerCookies() {
+		granted[k] = v
+	}
+	same(p, "peer cookies", granted, p.twin.PeerCookies)
 	counters, err := p.wire.Counters()
 	p.check(err)
 	counters[tables.EventLost] = 0 // frames for the gateway that no test reads

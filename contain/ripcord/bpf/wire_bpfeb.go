@@ -28,6 +28,7 @@ const (
 	wireMapHops          = "hops"
 	wireMapLastSource    = "last_source"
 	wireMapNeighbours    = "neighbours"
+	wireMapPeerCookies   = "peer_cookies"
 	wireMapPrefixes      = "prefixes"
 	wireMapResets        = "resets"
 	wireMapSecrets       = "secrets"
@@ -116,6 +117,7 @@ type wireMapSpecs struct {
 	Hops        *ebpf.MapSpec `ebpf:"hops"`
 	LastSource  *ebpf.MapSpec `ebpf:"last_source"`
 	Neighbours  *ebpf.MapSpec `ebpf:"neighbours"`
+	PeerCookies *ebpf.MapSpec `ebpf:"peer_cookies"`
 	Prefixes    *ebpf.MapSpec `ebpf:"prefixes"`
 	Resets      *ebpf.MapSpec `ebpf:"resets"`
 	Secrets     *ebpf.MapSpec `ebpf:"secrets"`
@@ -178,6 +180,7 @@ type wireMaps struct {
 	Hops        *ebpf.Map `ebpf:"hops"`
 	LastSource  *ebpf.Map `ebpf:"last_source"`
 	Neighbours  *ebpf.Map `ebpf:"neighbours"`
+	PeerCookies *ebpf.Map `ebpf:"peer_cookies"`
 	Prefixes    *ebpf.Map `ebpf:"prefixes"`
 	Resets      *ebpf.Map `ebpf:"resets"`
 	Secrets     *ebpf.Map `ebpf:"secrets"`
@@ -202,6 +205,7 @@ func (m *wireMaps) Close() error {
 		m.Hops,
 		m.LastSource,
 		m.Neighbours,
+		m.PeerCookies,
 		m.Prefixes,
 		m.Resets,
 		m.Secrets,

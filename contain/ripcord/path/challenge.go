@@ -84,3 +84,13 @@ func (p *Path) checkCookie(f *frame, s *segment, o *options) uint64 {
 	s.cookie = ok && known.Value == binary.BigEndian.Uint64(f.b[f.l4+20+o.cookie:])
 	return known.Mask
 }
+
+// maySendEarly reports whether the host's SYN may have data: its peer took part in a
+// handshake before, and granted it the cookie that the SYN shows.
+func (p *Path) maySendEarly(f *frame, o *options) bool {
+	known, ok := p.PeerCookies[tables.Grant{Host: f.src, Peer: f.dst}]
+	return ok && o.cookie > 0 && known == f.cookieAt(o)
+}
+
+// cookieAt is the Fast Open cookie in a segment's options.
+func (f *frame) cookieAt(o *options) uint64 { return binary.BigEndian.Uint64(f.b[f.l4+20+o.cookie:]) }

@@ -109,7 +109,9 @@ func (c *conn) checkOutgoing(s *segment) tables.Reason {
 	case c.State == tables.Ended:
 		return tables.Blocked
 	case s.flags&flagRST != 0:
-		if !c.spendCredit() {
+		// A RST may have text (RFC 9293, section 3.5.3); the peer may be anybody, so it
+		// has none here.
+		if s.len > 0 || !c.spendCredit() {
 			return tables.ResetLimit
 		}
 		if c.State == tables.Established {
@@ -127,10 +129,14 @@ func (c *conn) checkOutgoing(s *segment) tables.Reason {
 	case s.flags&flagSYN != 0 && seq != c.ISNOut:
 		return tables.Handshake
 	}
+	end := seq + s.span
+	if c.isFinished(s, end) {
+		return tables.Closed
+	}
 	if why := c.checkAck(ack); why != tables.PassedOut {
 		return why
 	}
-	if end := seq + s.span; seqBefore(c.OutNext, end) {
+	if seqBefore(c.OutNext, end) {
 		c.OutNext = end
 	}
 	if s.flags&flagFIN != 0 {
@@ -140,6 +146,19 @@ func (c *conn) checkOutgoing(s *segment) tables.Reason {
 		c.Seen |= tables.FINIn
 	}
 	return tables.PassedOut
+}
+
+// isFinished reports whether a segment has no more place in its connection: nothing
+// follows the host's FIN, and when both sides have closed and the peer has acknowledged
+// all of it, what is left are answers.
+func (c *conn) isFinished(s *segment, end uint32) bool {
+	switch {
+	case c.Seen&tables.FINOut == 0:
+		return false
+	case seqBefore(c.OutNext, end):
+		return true
+	}
+	return c.isOver() && c.OutUna == c.OutNext && (s.len > 0 || !c.spendCredit())
 }
 
 // checkHandshake judges what the host sends before the peer has agreed; not

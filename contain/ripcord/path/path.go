@@ -37,6 +37,7 @@ type Path struct {
 	Prefixes      map[netip.Prefix]uint32
 	Neighbours    map[netip.Addr]uint32
 	Cookies       map[tables.Grant]tables.Cookie
+	PeerCookies   map[tables.Grant]uint64
 	Sweeps        tables.Sweeps
 
 	Counters [tables.Reasons]uint64
@@ -53,7 +54,7 @@ func New(s tables.Settings) *Path {
 		Conns: map[tables.Ends]*tables.Conn{}, Sources: map[netip.Addr]*tables.Source{}, Stops: map[tables.Principals]tables.Stop{},
 		Resets: map[netip.AddrPort]*tables.ResetCount{}, Conversations: map[tables.Conversation]uint32{},
 		Prefixes: map[netip.Prefix]uint32{}, Neighbours: map[netip.Addr]uint32{},
-		Hops: map[netip.Addr]tables.Hop{}, Cookies: map[tables.Grant]tables.Cookie{},
+		Hops: map[netip.Addr]tables.Hop{}, Cookies: map[tables.Grant]tables.Cookie{}, PeerCookies: map[tables.Grant]uint64{},
 	}
 }
 

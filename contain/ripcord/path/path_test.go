@@ -26,12 +26,13 @@ type story struct {
 	t          testing.TB
 	p          *path.Path
 	host, peer netip.AddrPort
+	options    []byte // of the host's first SYNs
 }
 
 func newStory(t testing.TB) *story {
 	p := path.New(tables.DefaultSettings())
 	p.Secret, p.Budget, p.NS = [2]uint64{1, 2}, [3]int32{1, 4, 1}, 5e9
-	return &story{t, p, netip.MustParseAddrPort("10.0.0.5:40000"), netip.MustParseAddrPort("192.0.2.1:80")}
+	return &story{t: t, p: p, host: netip.MustParseAddrPort("10.0.0.5:40000"), peer: netip.MustParseAddrPort("192.0.2.1:80")}
 }
 
 func (s *story) conn() *tables.Conn { return s.p.Conns[tables.Ends{Host: s.host, Peer: s.peer}] }
@@ -44,6 +45,8 @@ func (s *story) send(side tables.Side, want tables.Reason, flags uint8, seq, ack
 	g := pathtest.Segment{Src: s.host, Dst: s.peer, Seq: seq, Ack: ack, Flags: flags, Payload: []byte(payload)}
 	if side == tables.In {
 		g.Src, g.Dst = g.Dst, g.Src
+	} else if flags == syn {
+		g.Options = s.options
 	}
 	frame := g.Frame()
 	if why, _ := s.p.Judge(side, frame, false); why != want {
@@ -60,6 +63,13 @@ func (s *story) out(want tables.Reason, flags uint8, seq, ack uint32, payload st
 func (s *story) in(want tables.Reason, flags uint8, seq, ack uint32, payload string) (uint32, uint32) {
 	s.t.Helper()
 	return s.send(tables.In, want, flags, seq, ack, payload)
+}
+
+// granted lets the host show a Fast Open cookie that the peer granted to it.
+func (s *story) granted() {
+	const cookie = "GRANTED!"
+	s.options = append([]byte{1, 1, 34, 10}, cookie...)
+	s.p.PeerCookies[tables.Grant{Host: s.host.Addr(), Peer: s.peer.Addr()}] = binary.BigEndian.Uint64([]byte(cookie))
 }
 
 // open shakes hands; h and p are the next numbers of the host as it counts
@@ -192,6 +202,7 @@ func TestForgedRSTs(t *testing.T) {
 func TestRSTToASYN(t *testing.T) {
 	for _, payload := range []string{"", "fast open"} {
 		s := newStory(t)
+		s.granted()
 		w, _ := s.out(tables.PassedOut, syn, 1000, 0, payload)
 		s.in(tables.PassedIn, rst|ack, 0, 1001, "") // who did not see the shift
 		s.in(tables.PassedIn, rst, w+1, 0, "")
@@ -338,6 +349,27 @@ func TestFastOpenDataBeforeTheHandshake(t *testing.T) {
 	}
 }
 
+// TestDataInTheHostsSYN: nobody who took no part is sent data, not even with a SYN.
+func TestDataInTheHostsSYN(t *testing.T) {
+	s := newStory(t)
+	s.out(tables.Handshake, syn, 1000, 0, "data")
+	s.options = append([]byte{1, 1, 34, 10}, "MADE UP!"...)
+	s.out(tables.Handshake, syn, 1000, 0, "data")
+	s.options = nil
+	w, _ := s.out(tables.PassedOut, syn, 1000, 0, "")
+	answer := pathtest.Segment{Src: s.peer, Dst: s.host, Seq: 9000, Ack: w + 2, Flags: syn | ack, Options: append([]byte{1, 1, 34, 10}, "MADE UP!"...)}
+	s.p.Judge(tables.In, answer.Frame(), false) // not the peer's
+	answer.Ack, answer.Options = w+1, append([]byte{1, 1, 34, 10}, "GRANTED!"...)
+	s.p.Judge(tables.In, answer.Frame(), false)
+	answer.Seq, answer.Options = 9002, append([]byte{1, 1, 34, 10}, "MADE UP!"...)
+	s.p.Judge(tables.In, answer.Frame(), false) // nor this
+	s.host = netip.AddrPortFrom(s.host.Addr(), 40001)
+	s.options = append([]byte{1, 1, 34, 10}, "MADE UP!"...)
+	s.out(tables.Handshake, syn, 1000, 0, "data")
+	s.options = append([]byte{1, 1, 34, 10}, "GRANTED!"...)
+	s.out(tables.PassedOut, syn, 1000, 0, "data")
+}
+
 // TestSYNACKs: what the host answers to a SYN that anybody may have sent.
 func TestSYNACKs(t *testing.T) {
 	s := newStory(t)
@@ -365,6 +397,7 @@ func TestSYNACKs(t *testing.T) {
 func TestAnswersToSYNWithData(t *testing.T) {
 	for more, want := range map[uint32]tables.TCPState{1: tables.Established, 10: tables.Established, 5: tables.Handshaking, 11: tables.Handshaking} {
 		s := newStory(t)
+		s.granted()
 		w, _ := s.out(tables.PassedOut, syn, 1000, 0, "fast open")
 		s.out(tables.Handshake, syn, 1000, 0, "other length")
 		s.out(tables.PassedOut, syn, 1000, 0, "")

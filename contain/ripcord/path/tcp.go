@@ -15,6 +15,9 @@ func (p *Path) judgeTCP(f *frame, s *segment, side tables.Side) tables.Reason {
 		p.noteConversation(f)
 		return tables.Stopped
 	}
+	if side == tables.Out && s.isFirstSYN() && s.len > 0 && !p.maySendEarly(f, &o) {
+		return tables.Handshake
+	}
 	var mask uint64
 	if o.cookie > 0 && side == tables.In && s.isFirstSYN() {
 		mask = p.checkCookie(f, s, &o)
@@ -64,6 +67,9 @@ func (p *Path) judgeTCP(f *frame, s *segment, side tables.Side) tables.Reason {
 		if o.cookie > 0 && s.flags&(flagSYN|flagACK) == flagSYN|flagACK {
 			by.mask = p.grantCookie(f, &o)
 		}
+	}
+	if o.cookie > 0 && side == tables.In && s.flags&(flagSYN|flagACK) == flagSYN|flagACK && c.State == tables.Established && s.seq == c.ISNIn {
+		p.PeerCookies[tables.Grant{Host: f.dst, Peer: f.src}] = f.cookieAt(&o)
 	}
 	f.shiftSegment(by, &o)
 	if o.sackLen > 0 {

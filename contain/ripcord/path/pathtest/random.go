@@ -122,6 +122,9 @@ func (r *Random) randomTCP(side tables.Side) Segment {
 		}
 	}
 	r.cookie = []byte("FASTOPEN")
+	if known, ok := r.Path.PeerCookies[tables.Grant{Host: e.Host.Addr(), Peer: e.Peer.Addr()}]; ok && side == tables.Out && !r.oneIn(4) {
+		r.cookie = binary.BigEndian.AppendUint64(nil, known)
+	}
 	if known, ok := r.Path.Cookies[tables.Grant{Host: e.Host.Addr(), Peer: e.Peer.Addr()}]; ok && side == tables.In && !r.oneIn(4) {
 		r.cookie = binary.BigEndian.AppendUint64(nil, known.Value)
 	}
