@@ -96,6 +96,7 @@ const (
 func (l *learner) tryFolds(ctx context.Context, samples [][]byte, sampleFold, cleanFold []int) (matched []int, err error) {
 	var wait sync.WaitGroup
 	var mu sync.Mutex
+	l.tested = nil
 	for i, k := range l.kinds {
 		l.trials[i] = trial{Kind: k.name}
 	}
@@ -103,13 +104,15 @@ func (l *learner) tryFolds(ctx context.Context, samples [][]byte, sampleFold, cl
 		wait.Go(func() {
 			with, without := part(samples, sampleFold, f)
 			cleanWith, cleanWithout := part(l.clean.Sequences, cleanFold, f)
-			found, alarms, e := l.tryFold(ctx, without, cleanWithout, with, cleanWith)
+			try := tested{samples: without, unseen: with, unused: cleanWith}
+			found, alarms, e := l.tryFold(ctx, &try, cleanWithout)
 			mu.Lock()
 			defer mu.Unlock()
 			if e != nil {
 				err = e
 				return
 			}
+			l.tested = append(l.tested, try)
 			var of []int // the clean sequences of this fold
 			for i, g := range cleanFold {
 				if g == f {
@@ -143,28 +146,29 @@ func part(all [][]byte, fold []int, f int) (in, out [][]byte) {
 }
 
 // tryFold learns from samples and clean traffic, and counts what is found in others.
-func (l *learner) tryFold(ctx context.Context, samples, clean, testSamples, testClean [][]byte) (found []int, alarms [][]int, err error) {
-	known := l.clean
+func (l *learner) tryFold(ctx context.Context, try *tested, clean [][]byte) (found []int, alarms [][]int, err error) {
+	cleaner := l.clean
 	if len(clean) > 0 {
-		known = NewClean(clean, nil)
+		cleaner = NewClean(clean, nil)
 	}
-	in := &learner{o: l.o, clean: known, negatives: l.negatives, narrow: l.narrow}
-	f, err := in.find(ctx, samples)
-	if err != nil {
+	try.in = &learner{o: l.o, clean: cleaner, negatives: l.negatives, narrow: l.narrow, kinds: l.kinds}
+	if try.f, err = try.in.find(ctx, try.samples); err != nil {
 		return nil, nil, err
 	}
 	found, alarms = make([]int, len(l.kinds)), make([][]int, len(l.kinds))
+	try.made = make([]*dossier.Signature, len(l.kinds))
 	for i, k := range l.kinds {
-		s, err := k.learn(in, f)
+		s, err := k.learn(try.in, try.f)
 		if err != nil {
 			continue // it finds nothing
 		}
 		s.Name = "trial"
+		try.made[i] = s
 		m, err := match.New([]*dossier.Signature{s}, match.Options{Kernel: match.Fastest()})
 		if err != nil {
 			return nil, nil, err
 		}
-		found[i], alarms[i] = countMatches(m, testSamples), whichMatch(m, testClean)
+		found[i], alarms[i] = countMatches(m, try.unseen), whichMatch(m, try.unused)
 	}
 	return found, alarms, nil
 }

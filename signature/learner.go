@@ -21,6 +21,7 @@ type learner struct {
 	// as many folds; none are results where folds is 0.
 	trials []trial
 	folds  int
+	tested []tested
 	hard   int // clean sequences that are on no fold, see mostHard
 }
 

@@ -43,6 +43,8 @@ const reported = 1001
 // modeResult is what was learnt from samples of a mode, and how it does.
 type modeResult struct {
 	found  []int // of each worm's unseen variants
+	lost   []int // of those, which the strings of no signature find
+	noise  int   // sequences of captures that the strings match
 	alarms [3]int
 	// programs is how many of the machine's programs match, when all is reported.
 	programs int
@@ -73,13 +75,42 @@ func tryMode(t testing.TB, m *variants.Mode, seed uint64, samples, unseen int, t
 		return n
 	}
 	for k := range m.Worms() {
-		r.found = append(r.found, matches(m.Unseen(seed, k, unseen, variants.FromCorpus(thirds[1]))))
+		all := m.Unseen(seed, k, unseen, variants.FromCorpus(thirds[1]))
+		r.found = append(r.found, matches(all))
+		lost := 0
+		for _, b := range all {
+			if matches([][]byte{b}) == 1 && !hasStrings(r.all, b) {
+				lost++
+			}
+		}
+		r.lost = append(r.lost, lost)
 	}
 	for i := range thirds {
 		r.alarms[i] = matches(thirds[i])
+		for _, b := range thirds[i] {
+			if hasStrings(r.all, b) {
+				r.noise++
+			}
+		}
 	}
 	r.programs = matches(programs)
 	return r
+}
+
+// hasStrings reports whether the exported strings of one of the signatures match.
+func hasStrings(all []*dossier.Signature, b []byte) bool {
+	return slices.ContainsFunc(all, func(s *dossier.Signature) bool {
+		n := 0
+		if s.Strings == nil {
+			return false
+		}
+		for _, c := range s.Strings.Contents {
+			if tokens.Contains(b, c) {
+				n++
+			}
+		}
+		return n >= max(1, s.Strings.Least)
+	})
 }
 
 func (r modeResult) String() string {
@@ -87,7 +118,7 @@ func (r modeResult) String() string {
 		return "refused: " + r.err.Error()
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "found %v, alarms %v, programs %d", r.found, r.alarms, r.programs)
+	fmt.Fprintf(&b, "found %v, strings lose %v of them; alarms %v, of strings %d, programs %d", r.found, r.lost, r.alarms, r.noise, r.programs)
 	for _, s := range r.all {
 		fmt.Fprintf(&b, "; %d parts, quorum %d", len(s.Parts), s.Quorum)
 		for i := range s.Parts {
@@ -104,7 +135,7 @@ func (r modeResult) String() string {
 		if s.Strings == nil {
 			b.WriteString("; no strings")
 		} else {
-			fmt.Fprintf(&b, "; %d strings, loss %.3f", len(s.Strings.Contents), s.Strings.Loss)
+			fmt.Fprintf(&b, "; %d strings, of which %d must occur, loss %.3f of %d", len(s.Strings.Contents), max(1, s.Strings.Least), s.Strings.Loss, s.Strings.Tested)
 		}
 	}
 	return b.String()

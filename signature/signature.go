@@ -125,7 +125,7 @@ func Learn(ctx context.Context, samples [][]byte, clean Clean, o Options) (*doss
 			return nil, err
 		}
 	}
-	s.Strings = best.lowerSafely(s, f)
+	s.Strings = best.lowerSafely(s, f, samples)
 	return s, s.Check()
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"dragnet/dossier"
+	"dragnet/flow"
 	"dragnet/internal/cli"
 	"dragnet/signature"
 	"dragnet/signature/match"
@@ -47,10 +48,26 @@ const (
 	maxSamples = 512 << 20
 )
 
+// samples are sequences, and what they were sent to.
+type samples struct {
+	sequence.Collector
+	services map[sequence.Service]int
+}
+
+// service is what nine in ten samples were sent to; nil if there is none.
+func (s *samples) service() *dossier.Service {
+	for k, n := range s.services {
+		if 10*n >= 9*len(s.Sequences) && (k.Proto == flow.TCP || k.Proto == flow.UDP) && k.Port > 0 {
+			return &dossier.Service{Proto: strings.ToLower(k.Proto.String()), Port: k.Port}
+		}
+	}
+	return nil
+}
+
 // collectSamples reads whole sequences into memory, within bounds; toServer leaves out
 // what servers sent in connections.
-func collectSamples(cmd *cobra.Command, paths []string, toServer bool) (*sequence.Collector, error) {
-	c := &sequence.Collector{Most: maxSample, Total: maxSamples}
+func collectSamples(cmd *cobra.Command, paths []string, toServer bool) (*samples, error) {
+	c := &samples{Collector: sequence.Collector{Most: maxSample, Total: maxSamples}, services: map[sequence.Service]int{}}
 	open := c.Open
 	if toServer {
 		open = func(name string) sequence.Sink {
@@ -61,8 +78,12 @@ func collectSamples(cmd *cobra.Command, paths []string, toServer bool) (*sequenc
 		}
 	}
 	for _, path := range paths {
-		if err := eachSequence(cmd, path, open); err != nil {
+		report, err := eachSequence(cmd, path, open)
+		if err != nil {
 			return nil, err
+		}
+		for k, n := range report.Services {
+			c.services[k] += n
 		}
 	}
 	if c.Cut > 0 {
@@ -71,7 +92,7 @@ func collectSamples(cmd *cobra.Command, paths []string, toServer bool) (*sequenc
 	return c, nil
 }
 
-func eachSequence(cmd *cobra.Command, path string, open func(string) sequence.Sink) error {
+func eachSequence(cmd *cobra.Command, path string, open func(string) sequence.Sink) (sequence.ReadReport, error) {
 	coverage, err := sequence.Each(cmd.Context(), path, cmd.InOrStdin(), open, readVault)
 	if coverage.Lost > 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %d bytes are missing from its connections\n", path, coverage.Lost)
@@ -82,7 +103,7 @@ func eachSequence(cmd *cobra.Command, path string, open func(string) sequence.Si
 	if coverage.Records > 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %d files hold records of a sensor, not payload, and were left out\n", path, coverage.Records)
 	}
-	return err
+	return coverage, err
 }
 
 func collectClean(cmd *cobra.Command, clean []string, samples [][]byte) (signature.Clean, error) {
@@ -168,9 +189,10 @@ func writeSignature(s *dossier.Signature, path, sign string) error {
 
 // matchSequences streams every sequence of path through m.
 func matchSequences(cmd *cobra.Command, m *match.Matcher, path string, report func(name string, size int64, v []match.Result)) error {
-	return eachSequence(cmd, path, func(name string) sequence.Sink {
+	_, err := eachSequence(cmd, path, func(name string) sequence.Sink {
 		return &judgedSequence{Stream: m.NewStream(), done: func(size int64, v []match.Result) { report(name, size, v) }}
 	})
+	return err
 }
 
 type judgedSequence struct {

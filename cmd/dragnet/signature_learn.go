@@ -67,7 +67,7 @@ func newSignatureLearn() *cobra.Command {
 				}
 			}
 			for i, s := range all {
-				s.Made = time.Now().UTC().Truncate(time.Second)
+				s.Made, s.Service = time.Now().UTC().Truncate(time.Second), samples.service()
 				path := write
 				if path == "" || len(all) > 1 {
 					path = filepath.Join(filepath.Dir(write), s.Name+".signature.json")

@@ -14,6 +14,7 @@ import (
 	"dragnet/internal/cli"
 	"dragnet/internal/plot"
 	"dragnet/publish/rules"
+	"dragnet/signature"
 	"dragnet/signature/tokens"
 )
 
@@ -125,6 +126,7 @@ func newSignatureExport() *cobra.Command {
 	var format string
 	var trust []string
 	var o tokens.Options
+	var force, anyPort bool
 	cmd := &cobra.Command{
 		Use:   "export FILE",
 		Short: "Export a signature as strings for another program, with the loss",
@@ -144,13 +146,27 @@ func newSignatureExport() *cobra.Command {
 					return err
 				}
 			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "%d strings; of the windows that %s accepts, they miss %.2f %%\n", len(a.Contents), a.Name, 100*a.Loss)
-			return write(cmd.OutOrStdout(), a)
+			of := "windows that it accepts"
+			if a.Tested > 0 {
+				of = fmt.Sprintf("%d samples that it found when they were held out", a.Tested)
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "%d strings of %s; of the %s, they miss %.2f %%\n", len(a.Contents), a.Name, of, 100*a.Loss)
+			if a.Loss > signature.MostLoss && !force {
+				return cli.Hint(fmt.Errorf("strings cannot say what %s says: %.2f %% is more than %.0f %%", a.Name, 100*a.Loss, 100*signature.MostLoss),
+					"--force exports them all the same; 'dragnet signature match' and a sensor of dragnet find the rest")
+			}
+			set := &rules.Set{Alternatives: a, Service: all[0].Service, Background: &all[0].Background}
+			if anyPort {
+				set.Service = nil
+			}
+			return write(cmd.OutOrStdout(), set)
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&format, "format", "suricata", strings.Join(rules.Formats(), ", "))
 	cli.CompleteFlag(cmd, "format", rules.Formats()...)
+	f.BoolVar(&force, "force", false, "export strings also if they miss more than a hundredth of what the signature finds")
+	f.BoolVar(&anyPort, "any-port", false, "do not restrict rules to the port that the samples were sent to")
 	f.IntVar(&o.Most, "strings", 12, "most strings to write")
 	f.Float64Var(&o.FalseAlarms, "false-alarms", 0.001, "most false alarms of a string per 10^9 bytes")
 	f.BoolVar(&o.Adjacent, "adjacent", false, "strings without wildcards only")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,27 +15,53 @@ import (
 	"dragnet/dossier"
 )
 
+// Set is what is exported of a signature.
+type Set struct {
+	*dossier.Alternatives
+	// Service is what the worm is sent to; nil matches any.
+	Service *dossier.Service
+	// Background tells which bytes are rare; nil takes all for equal.
+	Background *dossier.Background
+	// Version is the signature's; 0 means 1.
+	Version int
+}
+
 // Writer writes the strings of a signature in one program's language.
-type Writer func(w io.Writer, a *dossier.Alternatives) error
+type Writer func(w io.Writer, s *Set) error
 
 // Writers are the writers of signatures by format.
 func Writers() map[string]Writer {
-	return map[string]Writer{"suricata": Suricata, "snort": Snort, "yara": YARA, "zeek": Zeek}
+	return map[string]Writer{"suricata": Suricata, "snort": Snort, "yara": YARA, "zeek": Zeek, "zeek-script": ZeekScript}
 }
 
-// fixedRuns splits c into its runs of fixed bytes: the start and the bytes of
-// each.
-func fixedRuns(c dossier.Content) (starts []int, bytes [][]byte) {
-	for i, fixed := range c.Fixed {
-		if !fixed {
-			continue
-		}
-		if i == 0 || !c.Fixed[i-1] {
-			starts, bytes = append(starts, i), append(bytes, nil)
-		}
-		bytes[len(bytes)-1] = append(bytes[len(bytes)-1], c.Bytes[i])
+// stretch is a run of fixed bytes, the bytes between it and the one before, and how many
+// more may lie there.
+type stretch struct {
+	bytes          []byte
+	distance, most int
+}
+
+// stretchesOf splits c into its runs of fixed bytes.
+func stretchesOf(c dossier.Content) (all []stretch) {
+	most := map[int]int{}
+	for _, j := range c.Joints {
+		most[j.At] = j.Most
 	}
-	return starts, bytes
+	next := stretch{}
+	for i, fixed := range c.Fixed {
+		if extra := most[i]; extra > 0 || !fixed {
+			if len(next.bytes) > 0 {
+				all, next = append(all, next), stretch{}
+			}
+			next.most += extra
+		}
+		if fixed {
+			next.bytes = append(next.bytes, c.Bytes[i])
+		} else {
+			next.distance++
+		}
+	}
+	return append(all, next)
 }
 
 // Rules have numbers for local use (1,000,000 to 1,999,999 are reserved for it by
@@ -73,53 +100,69 @@ func alternatives(a *dossier.Alternatives) ([][]dossier.Content, error) {
 }
 
 // Suricata writes one rule per string, or one for all if all must occur: stretches of
-// fixed bytes as contents, held at their distances by distance and within.
-func Suricata(w io.Writer, a *dossier.Alternatives) error {
-	return writeContents(w, a, "alert ip any any -> any any (msg:\"dragnet %s, rule %d of %d\"; %sclasstype:trojan-activity; sid:%d; rev:1;)\n", " ")
-}
+// fixed bytes as contents, held at their distances by distance and within. The rules
+// are for what clients send, and give one alert for a connection.
+func Suricata(w io.Writer, s *Set) error { return writeContents(w, s, "(%s)", " ") }
 
 // Snort writes the same for Snort 3, where modifiers follow a comma.
-func Snort(w io.Writer, a *dossier.Alternatives) error {
-	return writeContents(w, a, "alert ip any any -> any any ( msg:\"dragnet %s, rule %d of %d\"; %sclasstype:trojan-activity; sid:%d; rev:1; )\n", ",")
-}
+func Snort(w io.Writer, s *Set) error { return writeContents(w, s, "( %s )", ",") }
 
-func writeContents(w io.Writer, a *dossier.Alternatives, rule, separator string) error {
-	all, err := alternatives(a)
+func writeContents(w io.Writer, s *Set, body, separator string) error {
+	all, err := alternatives(s.Alternatives)
 	if err != nil {
 		return err
 	}
+	head, flow := "ip any any -> any any", "to_server"
+	if s.Service != nil {
+		head = fmt.Sprintf("%s any any -> any %d", s.Service.Proto, s.Service.Port)
+		if s.Service.Proto == "tcp" {
+			flow = "established,to_server"
+		}
+	}
+	bit := "dragnet." + s.Name
 	for i, contents := range all {
-		if _, err := fmt.Fprintf(w, rule, a.Name, i+1, len(all), formatContents(contents, separator), ruleNumber(a.Name, i)); err != nil {
+		options := fmt.Sprintf("msg:\"dragnet %s, rule %d of %d\"; flow:%s; flowbits:isnotset,%s; %sflowbits:set,%s; classtype:trojan-activity; sid:%d; rev:%d;",
+			s.Name, i+1, len(all), flow, bit, formatContents(contents, s.Background, separator), bit, ruleNumber(s.Name, i), max(1, s.Version))
+		if _, err := fmt.Fprintf(w, "alert %s "+body+"\n", head, options); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// formatContents writes the contents of one rule, of whose stretches the longest is
+// rarity is how unlikely bytes are, in nats.
+func rarity(b []byte, bg *dossier.Background) (sum float64) {
+	for _, x := range b {
+		if bg == nil {
+			sum++
+		} else {
+			sum += min(-math.Log(bg[x]), math.Log(256))
+		}
+	}
+	return sum
+}
+
+// formatContents writes the contents of one rule, of whose stretches the rarest is
 // looked for first.
-func formatContents(contents []dossier.Content, separator string) string {
-	longest := 0
+func formatContents(contents []dossier.Content, bg *dossier.Background, separator string) string {
+	rarest := 0.0
 	for _, c := range contents {
-		_, stretches := fixedRuns(c)
-		for _, s := range stretches {
-			longest = max(longest, len(s))
+		for _, s := range stretchesOf(c) {
+			rarest = max(rarest, rarity(s.bytes, bg))
 		}
 	}
 	var b strings.Builder
 	marked := false
 	for _, c := range contents {
-		starts, stretches := fixedRuns(c)
-		end := 0
-		for i, s := range stretches {
+		for i, s := range stretchesOf(c) {
 			var options []string
 			if i > 0 {
-				options = append(options, fmt.Sprintf("distance%s", formatOption(separator, starts[i]-end)), fmt.Sprintf("within%s", formatOption(separator, len(s))))
+				options = append(options, fmt.Sprintf("distance%s", formatOption(separator, s.distance)), fmt.Sprintf("within%s", formatOption(separator, len(s.bytes)+s.most)))
 			}
-			if !marked && len(s) == longest {
+			if !marked && rarity(s.bytes, bg) == rarest {
 				options, marked = append(options, "fast_pattern"), true
 			}
-			fmt.Fprintf(&b, "content:\"|% X|\"", s)
+			fmt.Fprintf(&b, "content:\"|% X|\"", s.bytes)
 			for _, o := range options {
 				if separator == "," {
 					b.WriteString(", " + o)
@@ -128,7 +171,6 @@ func formatContents(contents []dossier.Content, separator string) string {
 				}
 			}
 			b.WriteString("; ")
-			end = starts[i] + len(s)
 		}
 	}
 	return b.String()
@@ -144,18 +186,23 @@ func formatOption(separator string, n int) string {
 
 // YARA writes one rule with a hexadecimal string per content, any of which, or as many
 // as must occur, match.
-func YARA(w io.Writer, a *dossier.Alternatives) error {
+func YARA(w io.Writer, s *Set) error {
 	var b strings.Builder
 	name := strings.Map(func(r rune) rune {
 		if r == '.' || r == '-' {
 			return '_'
 		}
 		return r
-	}, a.Name)
-	fmt.Fprintf(&b, "rule dragnet_%s\n{\n  meta:\n    description = \"worm signature %s lowered to strings\"\n    loss = \"%.4f\"\n  strings:\n", name, a.Name, a.Loss)
-	for i, c := range a.Contents {
+	}, s.Name)
+	fmt.Fprintf(&b, "rule dragnet_%s\n{\n  meta:\n    description = \"worm signature %s lowered to strings\"\n    loss = \"%.4f\"\n    version = %d\n  strings:\n", name, s.Name, s.Loss, max(1, s.Version))
+	for i, c := range s.Contents {
 		fmt.Fprintf(&b, "    $s%d = {", i+1)
+		joints := c.Joints
 		for j, x := range c.Bytes {
+			if len(joints) > 0 && joints[0].At == j {
+				fmt.Fprintf(&b, " [0-%d]", joints[0].Most)
+				joints = joints[1:]
+			}
 			if c.Fixed[j] {
 				fmt.Fprintf(&b, " %02X", x)
 			} else {
@@ -165,8 +212,8 @@ func YARA(w io.Writer, a *dossier.Alternatives) error {
 		b.WriteString(" }\n")
 	}
 	of := "any"
-	if a.Least > 1 {
-		of = strconv.Itoa(a.Least)
+	if s.Least > 1 {
+		of = strconv.Itoa(s.Least)
 	}
 	fmt.Fprintf(&b, "  condition:\n    %s of them\n}\n", of)
 	_, err := io.WriteString(w, b.String())
@@ -174,18 +221,32 @@ func YARA(w io.Writer, a *dossier.Alternatives) error {
 }
 
 // Zeek writes one signature per string, or one for all if all must occur, as regular
-// expressions over the reassembled payload.
-func Zeek(w io.Writer, a *dossier.Alternatives) error {
-	all, err := alternatives(a)
+// expressions over the reassembled payload of what clients send. By default Zeek looks
+// at the first 1,024 bytes of a connection only (dpd_buffer_size,
+// dpd_match_only_beginning): see ZeekScript.
+func Zeek(w io.Writer, s *Set) error {
+	all, err := alternatives(s.Alternatives)
 	if err != nil {
 		return err
 	}
-	name := strings.ReplaceAll(a.Name, ".", "-")
+	var head strings.Builder
+	if s.Service != nil {
+		fmt.Fprintf(&head, "  ip-proto == %s\n  dst-port == %d\n", s.Service.Proto, s.Service.Port)
+		if s.Service.Proto == "tcp" {
+			head.WriteString("  tcp-state established,originator\n")
+		}
+	}
+	name := strings.ReplaceAll(s.Name, ".", "-")
 	for i, contents := range all {
 		var b strings.Builder
 		for _, c := range contents {
 			b.WriteString("  payload /(.|\\n)*")
+			joints := c.Joints
 			for j, x := range c.Bytes {
+				if len(joints) > 0 && joints[0].At == j {
+					fmt.Fprintf(&b, "(.|\\n){0,%d}", joints[0].Most)
+					joints = joints[1:]
+				}
 				if c.Fixed[j] {
 					fmt.Fprintf(&b, "\\x%02x", x)
 				} else {
@@ -194,11 +255,18 @@ func Zeek(w io.Writer, a *dossier.Alternatives) error {
 			}
 			b.WriteString("/\n")
 		}
-		if _, err := fmt.Fprintf(w, "signature dragnet-%s-%d {\n%s  event \"dragnet %s\"\n}\n", name, i+1, b.String(), a.Name); err != nil {
+		if _, err := fmt.Fprintf(w, "signature dragnet-%s-%d {\n%s%s  event \"dragnet %s\"\n}\n", name, i+1, head.String(), b.String(), s.Name); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// ZeekScript writes a script that loads the signatures, kept as NAME.sig beside it, and
+// has Zeek look at all of a connection, not at its first 1,024 bytes.
+func ZeekScript(w io.Writer, s *Set) error {
+	_, err := fmt.Fprintf(w, "@load-sigs ./%s.sig\n\n# Signatures are looked for in the first dpd_buffer_size bytes of a connection unless this is off.\nredef dpd_match_only_beginning = F;\nredef dpd_buffer_size = 65536;\n", s.Name)
+	return err
 }
 
 // Formats lists the formats in order.

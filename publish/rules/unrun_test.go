@@ -13,12 +13,12 @@ import (
 
 // snortRule is the part of Snort 3's grammar that is used (Snort 3 Rule Writing
 // Guide, content): modifiers follow a comma, their values a space.
-var snortRule = regexp.MustCompile(`^alert ip any any -> any any \( msg:"[^";\\]+"; ` +
+var snortRule = regexp.MustCompile(`^alert (ip|tcp|udp) any any -> any (any|\d+) \( msg:"[^";\\]+"; flow:[a-z_,]+; flowbits:isnotset,[^;]+; ` +
 	`(content:"\|[0-9A-F]{2}( [0-9A-F]{2})*\|"(, (fast_pattern|distance \d+|within \d+))*; )+` +
-	`classtype:[a-z-]+; sid:\d+; rev:\d+; \)$`)
+	`flowbits:set,[^;]+; classtype:[a-z-]+; sid:\d+; rev:\d+; \)$`)
 
 // zeekSignature is that of Zeek's (Zeek manual, Signature Framework).
-var zeekSignature = regexp.MustCompile(`signature ([0-9A-Za-z_-]+) \{\n((?:  payload /\(\.\|\\n\)\*(?:\\x[0-9a-f]{2}|\(\.\|\\n\))+/\n)+)  event "[^"\\]+"\n\}\n`)
+var zeekSignature = regexp.MustCompile(`signature ([0-9A-Za-z_-]+) \{\n(?:  (?:ip-proto == (?:tcp|udp)|dst-port == \d+|tcp-state established,originator)\n)*((?:  payload /\(\.\|\\n\)\*(?:\\x[0-9a-f]{2}|\(\.\|\\n\)(?:\{0,\d+\})?)+/\n)+)  event "[^"\\]+"\n\}\n`)
 
 // TestSnortRulesAreSuricatas: with Suricata's punctuation they are the rules that
 // Suricata runs.

@@ -59,7 +59,7 @@ func export(t *testing.T, template *variants.Template) *exported {
 	write := func(format string) string {
 		var text bytes.Buffer
 		path := filepath.Join(dir, format)
-		if err := rules.Writers()[format](&text, e.lowered); err != nil {
+		if err := rules.Writers()[format](&text, &rules.Set{Alternatives: e.lowered, Background: &s.Background, Service: &dossier.Service{Proto: "tcp", Port: 9999}}); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.WriteFile(path, text.Bytes(), 0o600); err != nil {
@@ -77,13 +77,16 @@ func export(t *testing.T, template *variants.Template) *exported {
 }
 
 // matches says which of some payloads each program finds, by their index.
-type matches struct{ matcher, yara, suricata, zeek map[int]bool }
+type matches struct {
+	matcher, yara, suricata, zeek map[int]bool
+	twice                         int // alerts of Suricata about a connection that has one
+}
 
 // find has the matcher, YARA and Suricata look at payloads: files for YARA,
 // connections of a capture for Suricata.
 func (e *exported) find(payloads [][]byte) matches {
 	e.Helper()
-	f := matches{map[int]bool{}, map[int]bool{}, map[int]bool{}, map[int]bool{}}
+	f := matches{matcher: map[int]bool{}, yara: map[int]bool{}, suricata: map[int]bool{}, zeek: map[int]bool{}}
 	dir := e.TempDir()
 	var connections []publishtest.Connection
 	for i, p := range payloads {
@@ -109,7 +112,11 @@ func (e *exported) find(payloads [][]byte) matches {
 	capture := filepath.Join(e.TempDir(), "capture.pcap")
 	publishtest.Capture(e, capture, connections)
 	for _, a := range publishtest.Suricata(e, e.suricata, "", capture) {
-		f.suricata[int(max(a.Port, a.ToPort))-10_000] = true
+		i := int(max(a.Port, a.ToPort)) - 10_000
+		if f.suricata[i] {
+			f.twice++
+		}
+		f.suricata[i] = true
 	}
 	return f
 }
@@ -149,7 +156,7 @@ func programsFind(t *testing.T, family string) {
 		t.Fatal(err)
 	}
 	e := export(t, template)
-	const n = 200
+	const n = 300
 	f, alarms := e.find(variants.Published().MakeAll(template, 1, 1<<32, n)), e.find(benign(n, 2))
 	ours := len(f.matcher)
 	t.Logf("%d strings; the export expects to miss %.1f %%", len(e.lowered.Contents), 100*e.lowered.Loss)
@@ -159,11 +166,14 @@ func programsFind(t *testing.T, family string) {
 		t.Error("the matcher misses variants, or benign payloads are found")
 	}
 	for name, theirs := range map[string]map[int]bool{"YARA": f.yara, "Suricata": f.suricata} {
-		if float64(both(f.matcher, theirs)) < float64(ours)*(1-e.lowered.Loss-0.1) {
+		if float64(both(f.matcher, theirs)) < float64(ours)*(1-max(e.lowered.Loss, signature.MostLoss)-0.02) { // 300 variants tell no more
 			t.Errorf("%s finds less than the export promised", name)
 		}
 	}
 	// Suricata places the contents of a rule one after the other, and may give up.
+	if f.twice > 0 {
+		t.Errorf("%d connections have more than one alert", f.twice)
+	}
 	if lost := len(f.yara) - both(f.yara, f.suricata); lost > n/100 || len(f.suricata) > both(f.yara, f.suricata) || !maps.Equal(f.yara, f.zeek) {
 		t.Errorf("of the same strings YARA finds %d, Suricata %d, Zeek's expressions %d", len(f.yara), len(f.suricata), len(f.zeek))
 	}

@@ -102,3 +102,16 @@ func TestContains(t *testing.T) {
 		}
 	}
 }
+
+// TestJoints: up to so many other bytes may lie at a joint, and no more.
+func TestJoints(t *testing.T) {
+	c := dossier.Content{Bytes: []byte("ab.cd"), Fixed: []bool{true, true, false, true, true}, Joints: []dossier.Joint{{At: 1, Most: 2}, {At: 4, Most: 1}}}
+	for data, want := range map[string]bool{
+		"xab?cdx": true, "a12b?cd": true, "a123b?cd": false, "a1b?c2d": true, "a1b?c23d": false, "abcd": false, "ab?c": false,
+		"aab?cd": true, "a1a1b?cd": true, "axb?cxxd axb?cxd": true, "": false,
+	} {
+		if tokens.Contains([]byte(data), c) != want {
+			t.Errorf("%q: %v, want %v", data, !want, want)
+		}
+	}
+}
