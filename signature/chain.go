@@ -139,6 +139,11 @@ func (l *learner) chainContent(links []link) (c dossier.Content, ok bool) {
 	need := math.Log(1e9/l.o.FalseAlarms) + chainSurprise
 	from, to, least := 0, 0, math.Inf(1)
 	for a := range links {
+		// Programs that look for stretches one after the other give up if the first is
+		// too common.
+		if a+2 >= len(links) || links[a+1].most > 0 {
+			continue
+		}
 		sum, junk := 0.0, 0.0
 		for b := a; b < len(links); b++ {
 			if b > a {

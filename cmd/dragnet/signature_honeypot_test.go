@@ -95,11 +95,17 @@ func TestFromHoneypotToSuricata(t *testing.T) {
 			t.Errorf("port %d has %d alerts", a.Port, found[a.Port])
 		}
 	}
-	t.Logf("of %d next variants Suricata finds %d", next, len(found))
-	if len(found) < next*97/100 { // of 50 samples
-		t.Errorf("of %d next variants Suricata finds %d", next, len(found))
+	native := 0
+	_, err = signatureCommand(t, "", "match", "-s", "caught.signature.json", "next.pcap")
+	if _, e := fmt.Sscanf(fmt.Sprint(err), "%d matches", &native); e != nil {
+		t.Fatalf("matching ends with %v", err)
 	}
-	for _, path := range append(cleanPaths, otherPaths...) {
+	t.Logf("of %d next variants the matcher finds %d, Suricata %d", next, native, len(found))
+	if native < next*98/100 || len(found) < native*97/100 {
+		t.Errorf("of %d next variants the matcher finds %d, Suricata %d", next, native, len(found))
+	}
+	// Suricata does not read the compressed ones among the traces of Zeek.
+	for _, path := range append(cleanPaths[:1], otherPaths...) {
 		alerts := publishtest.Suricata(t, filepath.Join(dir, "any.rules"), "pcap-file: {checksum-checks: no}\n", path)
 		t.Logf("%s: %d alerts", filepath.Base(path), len(alerts))
 		if len(alerts) > 0 {
