@@ -64,7 +64,7 @@ func TestFromHoneypotToSuricata(t *testing.T) {
 		}
 	}
 	report := must(t, append([]string{"learn", "dionaea", "--name", "caught", "--clean"}, strings.Join(cleanPaths, ","))...)
-	if !strings.Contains(report, "held out") || strings.Contains(report, "explains") {
+	if !strings.Contains(report, "HELD OUT") || strings.Contains(report, "explains") {
 		t.Errorf("learning says %s", report)
 	}
 	must(t, append([]string{"test", "-s", "caught.signature.json"}, otherPaths...)...)
