@@ -71,6 +71,7 @@ soak: ## Load a gateway for LOADTIME, fuzz for SOAKTIME a target, crash imports,
 	@DRAGNET_SOAK=$(LOADTIME) $(GO) test -count=1 -v -run '^TestLoad$$' -timeout 24h ./lab/ripcord
 	@tools/fuzz $(SOAKTIME)
 	@DRAGNET_CRASHES=5000 $(GO) test -count=1 -run '^TestKilled' -timeout 3h ./node/ingest ./node/agents
+	@DRAGNET_TRACE_AFTER=10m $(GO) test -count=1 -v -run '^TestChainAfterTheFact$$' -timeout 30m ./lab/trace
 	@$(GO) test -race -count=10 -timeout 3h ./...
 	@packaging/test-deb
 

@@ -25,6 +25,8 @@ func TestBystandersAreNotNamed(t *testing.T) {
 	port := l.attacked(9000, func() {
 		h2.start(fmt.Sprintf("exec %s 10.0.0.1 'exec nc %s 9000 2> %s'", l.ssh(), victimAddr, log))
 		h3.start("exec nc 10.0.0.1 22")
+		// One that begins the protocol has a second process on the server.
+		h3.start("{ printf 'SSH-2.0-OpenSSH_9.2\\r\\n'; sleep 60; } | nc 10.0.0.1 22")
 		h4.start("exec nc 10.0.0.1 7001")
 	})
 	h1.until("the other connections are open", "ss -tnH state established src 10.0.0.1 dst 10.0.0.3 | grep . && ss -tnH state established src 10.0.0.1 dst 10.0.0.4")

@@ -38,6 +38,13 @@ func TestMain(m *testing.M) {
 		acceptAll(address)
 		return
 	}
+	if address := os.Getenv("FLOOD_CONNECTIONS"); address != "" {
+		if err := openAll(address); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	var err error
 	if binaries, err = os.MkdirTemp("", "trace-lab-"); err == nil {
 		err = build(binaries)
@@ -75,6 +82,8 @@ type host struct {
 	init  int // PID 1 of the host, as the test sees it
 	state string
 	ident *exec.Cmd
+
+	floodable bool // it serves connections that others open
 }
 
 const victimAddr = "10.0.0.100"
@@ -209,8 +218,8 @@ func (h *host) until(what, shell string) {
 }
 
 // daemon runs the agent; hosts of the lab and the investigator may ask for
-// everything and redeem by calling.
-func (h *host) daemon(investigator string) {
+// everything and redeem by calling. Further lines go to its configuration.
+func (h *host) daemon(investigator string, further ...string) {
 	h.lab.t.Helper()
 	config := h.state + ".yaml"
 	text := fmt.Sprintf(`state: %s
@@ -218,7 +227,8 @@ askers:
   - {network: 10.0.0.0/24, kinds: [SV, ID_REC, SV_REC], remote: true}
 recursion: {timeout: 3s}
 redeem: {listen: ":1113", investigators: [%q]}
-`, h.state, investigator)
+%s
+`, h.state, investigator, strings.Join(further, "\n"))
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		h.lab.t.Fatal(err)
 	}

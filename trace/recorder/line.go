@@ -53,7 +53,7 @@ type processLine struct {
 type ending struct {
 	Local     netip.AddrPort `json:"l"`
 	Remote    netip.AddrPort `json:"r"`
-	Started   int64          `json:"b"`
+	Started   int64          `json:"b"`           // ms since 1970, as Ended
 	Ended     int64          `json:"e,omitempty"` // 0: it was open still
 	Direction uint8          `json:"d"`
 	NetNS     uint32         `json:"n,omitempty"` // where it is not ours

@@ -332,8 +332,8 @@ func (r *Recorder) writeEnded(ended []*connection, now time.Time) {
 }
 
 func (r *Recorder) writeConnection(c *connection, now time.Time) {
-	if !r.shares.allow(c.uid, c.remote.Addr()) {
-		r.shares.summarize(c.uid, r.endingOf(c))
+	if e := r.endingOf(c); !r.shares.allow(c.uid, e) {
+		r.shares.summarize(c.uid, e)
 		return
 	}
 	if err := r.log.closeFull(now); err != nil {

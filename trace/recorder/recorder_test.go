@@ -109,6 +109,39 @@ func TestFloodLosesNothingYounger(t *testing.T) {
 	}
 }
 
+// TestFloodHidesNoSession has a user flood a host with short connections and then
+// keep a session with the same host: the session is kept whole. Floods of sessions
+// that last as long, or with ever more hosts, stay within their bounds.
+func TestFloodHidesNoSession(t *testing.T) {
+	s := newShares(Configuration{MaxBytes: 16 << 20, MaxAge: 24 * time.Hour}, func(uid uint32) uint32 { return uid })
+	s.begin(time.Unix(1_800_000_000, 0))
+	s.charge(1000, 1<<20) // beyond any share
+	allowed := func(n int, lasted time.Duration, host string) (whole int) {
+		for range n {
+			e := ending{Remote: netip.AddrPortFrom(netip.MustParseAddr(host), 22), Started: 1e12, Ended: 1e12 + lasted.Milliseconds()}
+			if s.allow(1000, e) {
+				whole++
+			}
+		}
+		return whole
+	}
+	for _, c := range []struct {
+		n, want int
+		lasted  time.Duration
+	}{{6000, firstWithHost, time.Millisecond}, {1, 1, 10 * time.Second}, {6000, firstWithHost - 1, 9 * time.Second}, {1, 1, time.Hour}, {1, 0, 0}, {1, 0, -time.Second}} {
+		if got := allowed(c.n, c.lasted, "192.0.2.9"); got != c.want {
+			t.Errorf("of %d connections that lasted %v, %d are kept whole, want %d", c.n, c.lasted, got, c.want)
+		}
+	}
+	total := 0
+	for i := range 2 * maxFirst {
+		total += allowed(1, 0, netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}).String())
+	}
+	if want := maxFirst - 2*firstWithHost - 1; total != want {
+		t.Errorf("%d connections with ever more hosts are kept whole, want %d", total, want)
+	}
+}
+
 // TestOriginsOfWhoStartedIt replays what the kernel would say of logins, and asks
 // where connections came from.
 func TestOriginsOfWhoStartedIt(t *testing.T) {

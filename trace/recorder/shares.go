@@ -3,6 +3,7 @@
 package recorder
 
 import (
+	"math/bits"
 	"net/netip"
 	"time"
 )
@@ -10,13 +11,16 @@ import (
 // Shares of a time slice. The log holds MaxAge / slice slices, each of which has
 // an equal part of its room, so that filling one takes nothing from another. Within
 // a slice no user gets more than an eighth, beyond which only the first
-// connections with each host are kept whole, and the rest as one bit each.
+// connections with each host are kept whole, and the rest as one bit each. They are
+// counted apart by how long they lasted, in powers of two: so connections that are
+// closed at once, of which a flood is made most easily, do not use up what is kept
+// of those that carry a session.
 const (
 	slice         = 10 * time.Minute
 	parts         = 8
 	firstWithHost = 32
-	maxHosts      = 1024 // of one user, in one slice
-	maxSummaries  = 64   // of all users, in one slice
+	maxFirst      = 1 << 15 // of one user with all hosts, in one slice
+	maxSummaries  = 64      // of all users, in one slice
 	// compression is how much smaller lines are on disk, at least.
 	compression = 4
 )
@@ -27,14 +31,15 @@ type shares struct {
 	account func(uid uint32) uint32
 	ends    time.Time
 	used    map[uint32]int64
-	hosts   map[hostOf]int
-	hostsOf map[uint32]int
+	first   map[peer]int   // connections kept whole beyond the share
+	firstOf map[uint32]int // the same of each account
 	rest    map[summaryKey]*summaryLine
 }
 
-type hostOf struct {
-	account uint32
-	host    netip.Addr
+type peer struct {
+	account  uint32
+	host     netip.Addr
+	duration int // its durationClass
 }
 
 type summaryKey struct {
@@ -57,25 +62,32 @@ func (s *shares) begin(now time.Time) (rest []*summaryLine) {
 		rest = append(rest, l)
 	}
 	s.ends = now.Truncate(slice).Add(slice)
-	s.used, s.hosts, s.hostsOf, s.rest = map[uint32]int64{}, map[hostOf]int{}, map[uint32]int{}, map[summaryKey]*summaryLine{}
+	s.used, s.first, s.firstOf, s.rest = map[uint32]int64{}, map[peer]int{}, map[uint32]int{}, map[summaryKey]*summaryLine{}
 	return rest
 }
 
 // allow reports whether a connection may be written whole.
-func (s *shares) allow(uid uint32, remote netip.Addr) bool {
+func (s *shares) allow(uid uint32, e ending) bool {
 	account := s.account(uid)
 	if s.used[account] < s.budget/max(parts, int64(len(s.used))) {
 		return true
 	}
-	h := hostOf{account, networkOf(remote)}
-	if s.hosts[h] == 0 {
-		if s.hostsOf[account] >= maxHosts {
-			return false
-		}
-		s.hostsOf[account]++
+	p := peer{account, networkOf(e.Remote.Addr()), e.durationClass()}
+	if s.first[p] >= firstWithHost || s.firstOf[account] >= maxFirst {
+		return false
 	}
-	s.hosts[h]++
-	return s.hosts[h] <= firstWithHost
+	s.first[p]++
+	s.firstOf[account]++
+	return true
+}
+
+// durationClass is the number of bits of the duration in seconds; connections that
+// are open still have their own.
+func (e *ending) durationClass() int {
+	if e.Ended == 0 {
+		return 64
+	}
+	return bits.Len64(uint64(max(e.Ended-e.Started, 0)) / 1000)
 }
 
 // charge counts what was written for a user.

@@ -321,20 +321,38 @@ func (q *systemSources) parentOf(pid int32) int32 {
 
 // awaitsLogin recognises the pipe by which a child of OpenSSH's server shows that
 // nobody has logged in yet (startup_pipe in its sshd.c): until then anyone who
-// reaches port 22 is at its other end, and has no part in what others do.
+// reaches port 22 is at its other end, and has no part in what others do. The child
+// without rights that speaks to a client inherits it, and ends with the login.
 func (q *systemSources) awaitsLogin(server, child int32) bool {
-	return q.s.processes[child].Parent == server && isSSHServer(server) && isSSHServer(child)
+	parent := q.s.processes[child].Parent
+	if parent == server {
+		return isSSHServer(server, false) && (isSSHServer(child, false) || isGone(child))
+	}
+	return q.s.processes[parent].Parent == server && isSSHServer(server, false) &&
+		(isSSHServer(parent, false) || isGone(parent)) && (isSSHServer(child, true) || isGone(child))
 }
 
-// isSSHServer reports whether root runs one of OpenSSH's server programs.
-func isSSHServer(pid int32) bool {
+// isGone reports whether a process has ended since the snapshot.
+func isGone(pid int32) bool {
+	dir, err := openProcess(pid)
+	if err != nil {
+		return true
+	}
+	closeFD(dir)
+	return false
+}
+
+// isSSHServer reports whether root, or any user, runs one of OpenSSH's server
+// programs.
+func isSSHServer(pid int32, anyUser bool) bool {
 	dir, err := openProcess(pid)
 	if err != nil {
 		return false
 	}
 	defer closeFD(dir)
+	real, effective := readUIDs(dir)
 	var exe unix.Stat_t
-	if real, effective := readUIDs(dir); real != 0 || effective != 0 || unix.Fstatat(dir, "exe", &exe, 0) != nil || exe.Uid != 0 {
+	if !anyUser && (real != 0 || effective != 0) || unix.Fstatat(dir, "exe", &exe, 0) != nil || exe.Uid != 0 {
 		return false
 	}
 	switch filepath.Base(readLink(dir, "exe")) {
