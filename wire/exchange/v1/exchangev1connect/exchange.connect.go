@@ -8,13 +8,12 @@
 package exchangev1connect
 
 import (
+	connect "connectrpc.com/connect"
 	context "context"
 	v1 "dragnet/wire/exchange/v1"
 	errors "errors"
 	http "net/http"
 	strings "strings"
-
-	connect "connectrpc.com/connect"
 )
 
 // This is a compile-time assertion to ensure that this generated file and the connect package are
