@@ -63,7 +63,7 @@ type link struct {
 // alignAll aligns regions one after the other, and keeps the bytes that all have; a
 // region in which less than half of the others' bytes are is left out.
 func alignAll(regions [][]byte) []link {
-	var chain []byte = regions[0]
+	chain := regions[0]
 	for _, r := range regions[1:] {
 		var next []byte
 		for k, at := range alignTo(chain, r) {

@@ -76,6 +76,61 @@ func TestRecorderSeesRealPrograms(t *testing.T) {
 	}
 }
 
+// TestAResetConnectionKeepsItsPorts: both ends' records of its end have them, however it
+// ended. The kernel gives a socket's port back before it says that it is closed.
+func TestAResetConnectionKeepsItsPorts(t *testing.T) {
+	testkit.Root(t)
+	r, err := LoadEvents(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	// By a program of its own: those that run already are not followed.
+	cmd := exec.Command("python3", "-c", fmt.Sprintf(`import socket, struct
+s = socket.create_connection(("127.0.0.1", %d))
+s.recv(1)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+s.close()`, l.Addr().(*net.TCPAddr).Port))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	remote := c.RemoteAddr().(*net.TCPAddr).AddrPort()
+	c.Write([]byte{1})
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	local := l.Addr().(*net.TCPAddr).AddrPort()
+	ends := map[string]bool{}
+	for range 100 {
+		if err := r.Drain(func(e Event) {
+			if e.Kind == Closed && (e.Remote.Port() == local.Port() || e.Remote.Port() == remote.Port()) {
+				ends[fmt.Sprintf("%v of %v and %v", e.Direction, e.Local, e.Remote)] = true
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if len(ends) == 2 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	for _, want := range []string{fmt.Sprintf("%v of %v and %v", Outbound, remote, local), fmt.Sprintf("%v of %v and %v", Inbound, local, remote)} {
+		if !ends[want] {
+			t.Errorf("not seen: closed %s; seen: %v", want, ends)
+		}
+	}
+}
+
 func FuzzParseEvent(f *testing.F) {
 	for kind := range 6 {
 		b := make([]byte, processSize)

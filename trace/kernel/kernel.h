@@ -59,6 +59,7 @@ struct sock_common {
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
 } CORE;
+struct inet_sock { __be16 inet_sport; } CORE;
 
 struct socket;
 typedef struct { int owned; } CORE socket_lock_t;

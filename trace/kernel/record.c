@@ -214,7 +214,8 @@ static __always_inline void tell(struct sock *sk, struct opening *b, __u32 kind,
 	e->uid = sk->sk_uid.val;
 	e->netns = sk->__sk_common.skc_net.net->ns.inum;
 	e->family = sk->__sk_common.skc_family;
-	e->local_port = sk->__sk_common.skc_num;
+	/* skc_num is 0 already where a reset closes the socket. */
+	e->local_port = bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));
 	e->remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
 	if (e->family == AF_INET) {
 		*(__be32 *)e->local = sk->__sk_common.skc_rcv_saddr;
