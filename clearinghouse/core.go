@@ -81,7 +81,7 @@ func (c *Configuration) Validate() error {
 	p.Check(c.Grain >= time.Second && c.Grain <= 31*24*time.Hour, "grain", "is %v; want 1s to 744h", c.Grain)
 	p.Check(c.Batch >= time.Second && c.Batch <= 31*24*time.Hour, "batch", "is %v; want 1s to 744h", c.Batch)
 	p.Check(c.Retain >= reporting.MaxLife, "retain", "is %v; want at least %v, as long as a copy of a report could be sent again", c.Retain, reporting.MaxLife)
-	p.Check(c.History >= c.Batch, "history", "is %v; want at least batch, %v", c.History, c.Batch)
+	p.Check(c.History >= c.Batch+c.Grain, "history", "is %v; want at least batch and grain together, %v: times are rounded down to grain", c.History, c.Batch+c.Grain)
 	p.Check(c.ReportsPerDay >= 1, "reports_per_day", "is %d; want at least 1", c.ReportsPerDay)
 	p.Check(c.ReportBytes >= dossier.MaxReport, "report_bytes", "is %d; want at least that of the largest report, %d", c.ReportBytes, dossier.MaxReport)
 	p.Check(c.OpenObjections >= 1, "open_objections", "is %d; want at least 1", c.OpenObjections)

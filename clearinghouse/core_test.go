@@ -364,6 +364,32 @@ func TestRefused(t *testing.T) {
 
 // TestRevoke: what a stolen key reported is void, from the time of the theft,
 // and a withdrawn report stays withdrawn when it is sent again.
+// TestTheSameReportUsesUpNothing: who sends one again after a lost answer may send others
+// that day.
+func TestTheSameReportUsesUpNothing(t *testing.T) {
+	c := newCommunity(t, filepath.Join(t.TempDir(), "state.db"), func(x *clearinghouse.Configuration) { x.ReportsPerDay = 3 })
+	first := c.report(scan, hosts(1)...)
+	submit := func(r *dossier.Report) clearinghouse.Outcome {
+		out, err := c.core.Submit(t.Context(), [][]byte{c.seal("a", reporting.ReportKind, r)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out[0]
+	}
+	for range 10 {
+		submit(first)
+	}
+	for n := range 3 {
+		want := clearinghouse.Accepted
+		if n == 2 {
+			want = clearinghouse.Refused
+		}
+		if o := submit(c.report(fetch, hosts(n+1)...)); o.Status != want {
+			t.Errorf("report %d: %+v, want %s", n, o, want)
+		}
+	}
+}
+
 func TestRevoke(t *testing.T) {
 	c := newCommunity(t, filepath.Join(t.TempDir(), "state.db"), nil)
 	c.submitReport("a", c.report(scan, hosts(1)...))
@@ -445,6 +471,14 @@ func TestObjection(t *testing.T) {
 	if again, err := object("198.51.100.2/32"); again != name || err != nil {
 		t.Errorf("again: %s, %v", again, err)
 	}
+	// What a stranger files about a prefix does not hide what its owner has to say.
+	owner, err := c.core.Object(t.Context(), netip.MustParsePrefix("198.51.100.2/32"), "this is our mail server", "noc@example.net", "198.51.100.0/24")
+	if err != nil || owner == name {
+		t.Errorf("from another network: %s, %v", owner, err)
+	}
+	if all, err := c.core.Objections(t.Context()); err != nil || !slices.ContainsFunc(all, func(o clearinghouse.Objection) bool { return o.Name == owner && o.Contact == "noc@example.net" }) {
+		t.Errorf("objections: %+v, %v", all, err)
+	}
 	if _, err := object("198.0.0.0/8"); !errors.Is(err, clearinghouse.ErrObjection) {
 		t.Errorf("half the world: %v", err)
 	}
@@ -464,8 +498,8 @@ func TestObjection(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if crowded != 2 {
-		t.Errorf("%d of 20 more were refused, want 2", crowded)
+	if crowded != 3 {
+		t.Errorf("%d of 20 more were refused, want 3", crowded)
 	}
 	c.publish()
 	c.want(clearinghouse.EntryQuery{}, "198.51.100.1", "198.51.100.2") // an open one changes nothing

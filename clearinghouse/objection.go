@@ -68,15 +68,15 @@ func CheckObjection(prefix netip.Prefix, reason, contact string) error {
 	return nil
 }
 
-// Object files an objection that comes from a network and names it. One prefix has at
-// most one open objection; filing it again gives the same name. One network has a
+// Object files an objection that comes from a network and names it. One network has
+// at most one open objection about a prefix; filing it again gives the same name. It has a
 // tenth of those that may be open, so that one that files many does not keep others out.
 func (h *Core) Object(ctx context.Context, prefix netip.Prefix, reason, contact, network string) (name string, err error) {
 	if err := CheckObjection(prefix, reason, contact); err != nil {
 		return "", err
 	}
 	err = h.db.Update(ctx, func(tx *state.Tx) error {
-		err := tx.QueryRow(`SELECT name FROM clearinghouse_objection WHERE prefix = ? AND state = 'open'`, prefix.String()).Scan(&name)
+		err := tx.QueryRow(`SELECT name FROM clearinghouse_objection WHERE prefix = ? AND network = ? AND state = 'open'`, prefix.String(), network).Scan(&name)
 		if !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}

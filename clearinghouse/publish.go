@@ -28,6 +28,14 @@ type Published struct {
 // perhaps.
 var errMoved = errors.New("another batch was published meanwhile")
 
+// LastBatch is the number of the newest batch; 0 before the first.
+func (h *Core) LastBatch(ctx context.Context) (number int64, err error) {
+	err = h.db.View(ctx, func(tx *state.Tx) error {
+		return tx.QueryRow(`SELECT COALESCE(MAX(number), 0) FROM clearinghouse_batch`).Scan(&number)
+	})
+	return number, err
+}
+
 // Publish makes what is published follow from the reports that live now, in one
 // transaction. Reports go on being taken meanwhile.
 func (h *Core) Publish(ctx context.Context) (Published, error) {

@@ -136,6 +136,9 @@ func (h *Core) Submit(ctx context.Context, sealed [][]byte) ([]Outcome, error) {
 		return out, nil
 	}
 	if err := h.enqueue(ctx, p); err != nil {
+		for i := range p.rows { // none was kept
+			h.refundQuota(&p.rows[i])
+		}
 		return nil, err
 	}
 	for i, at := range p.at {
@@ -143,11 +146,19 @@ func (h *Core) Submit(ctx context.Context, sealed [][]byte) ([]Outcome, error) {
 			out[at].Status = Accepted
 			continue
 		}
-		h.mu.Lock()
-		h.live[p.rows[i].class] -= int64(len(p.rows[i].body)) // it takes no room twice
-		h.mu.Unlock()
+		h.refundQuota(&p.rows[i]) // it counts, and takes room, once
 	}
 	return out, nil
+}
+
+// refundQuota takes back what spendQuota took for a report that was not kept.
+func (h *Core) refundQuota(r *row) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.live[r.class] -= int64(len(r.body))
+	if h.counts[r.class] > 0 { // a new day may have begun
+		h.counts[r.class]--
+	}
 }
 
 func (h *Core) enqueue(ctx context.Context, p *pending) error {

@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
 	"dragnet/ask/relay"
 	"dragnet/wire/exchange"
+	"dragnet/wire/exchange/v1/exchangev1connect"
 	"dragnet/wire/identity"
 )
 
@@ -127,6 +131,18 @@ func TestPollsOfStrangersHideNoWitness(t *testing.T) {
 	}
 	if err := b.Register(ctx, time.Now(), stranger(1), []byte{1}); !errors.Is(err, relay.ErrFull) {
 		t.Errorf("a witness that polls was displaced: %v", err)
+	}
+}
+
+// TestAnAnswerMakesNobodyKnown: a stranger whom a message is for stays one: known
+// connections are never closed to make room, and strangers share half of the memory.
+func TestAnAnswerMakesNobodyKnown(t *testing.T) {
+	s := relay.NewService(open(t, t.TempDir()+"/relay.db", small()), relay.Dependencies{
+		Member: func(identity.Public) (relay.Membership, bool) { return relay.Membership{}, false },
+	})
+	r := httptest.NewRequest(http.MethodPost, exchangev1connect.RelayServiceAnswerMessageProcedure, nil)
+	if c := relay.CallerOf(s, r); c.Known || !strings.HasPrefix(c.Name, "key ") {
+		t.Errorf("who answers is %+v, want a stranger by its key", c)
 	}
 }
 

@@ -80,14 +80,15 @@ func refuseRequest(w http.ResponseWriter, r *http.Request, err error) {
 
 // callerOf counts requests of members by their organisation, and answers by
 // witnesses that a message was for by their keys; all others by their address, since
-// anybody can make keys.
+// anybody can make keys. Whoever is no member stays a stranger: anybody may register,
+// and get a message to answer.
 func (s *Service) callerOf(r *http.Request) admission.Caller {
 	p, _ := exchange.Peer(r.Context())
 	if member, ok := s.deps.Member(p); ok {
 		return admission.Caller{Name: member.Organisation, Known: true}
 	}
 	if r.URL.Path == exchangev1connect.RelayServiceAnswerMessageProcedure {
-		return admission.Caller{Name: "key " + p.ID().String(), Known: true}
+		return admission.Caller{Name: "key " + p.ID().String()}
 	}
 	return admission.Address(r)
 }

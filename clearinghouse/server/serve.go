@@ -131,7 +131,7 @@ func (s *Service) handlePanic(_ context.Context, spec connect.Spec, _ http.Heade
 func (s *Service) checkLive(context.Context) error {
 	since := s.deps.Now().Sub(time.Unix(s.lastBatch.Load(), 0))
 	if s.lastBatch.Load() != 0 && since > s.deps.Publication.Batch+overdue {
-		return fmt.Errorf("the last batch was published %v ago", since.Round(time.Second))
+		return fmt.Errorf("no batch was published for %v", since.Round(time.Second))
 	}
 	return nil
 }

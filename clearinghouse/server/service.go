@@ -56,7 +56,8 @@ type Service struct {
 
 	public        *http.Server
 	publicAddress string
-	// lastBatch is when the last batch was published, in Unix seconds.
+	// lastBatch is when the last batch was published, or the service started, in Unix
+	// seconds.
 	lastBatch atomic.Int64
 	soon      chan struct{} // asks for a batch before its time
 	reload    chan struct{} // asks for a look at the roster before its time
@@ -106,6 +107,7 @@ func (s *Service) Start(ctx context.Context) (err error) {
 	if err := s.startServer(); err != nil {
 		return errors.Join(err, s.core.Stop(ctx))
 	}
+	s.lastBatch.Store(s.deps.Now().Unix()) // from now on one is due
 	s.group.GoWithoutError(s.followRoster)
 	s.group.GoWithoutError(s.publish)
 	return nil
@@ -228,12 +230,22 @@ func (s *Service) publishSoon() {
 	}
 }
 
+// A batch that failed is tried again after retryBatch, and every watchBatches the service
+// looks whether the operator published one by another program.
+const (
+	retryBatch   = time.Minute
+	watchBatches = 5 * time.Second
+)
+
 // publish makes a batch at every multiple of the interval, and when asked to.
 func (s *Service) publish(ctx context.Context) {
 	every := s.deps.Publication.Batch
 	for {
+		wait := retryBatch
 		if p, err := s.publishBatch(ctx); err == nil {
-			s.lastBatch.Store(s.deps.Now().Unix())
+			now := s.deps.Now()
+			s.lastBatch.Store(now.Unix())
+			wait = now.Truncate(every).Add(every).Sub(now)
 			s.metrics.countPublished(p)
 			if s.deps.Published != nil {
 				s.deps.Published()
@@ -245,12 +257,32 @@ func (s *Service) publish(ctx context.Context) {
 			s.metrics.failures.Inc()
 			s.log.Error("publish list failed", "err", err)
 		}
-		now := s.deps.Now()
+		if !s.waitForBatch(ctx, wait) {
+			return
+		}
+	}
+}
+
+// waitForBatch waits until a batch is due or asked for, and hands on those that other
+// programs publish meanwhile; false if the service stops.
+func (s *Service) waitForBatch(ctx context.Context, wait time.Duration) bool {
+	due, watch := time.After(wait), time.NewTicker(watchBatches)
+	defer watch.Stop()
+	last, err := s.core.LastBatch(ctx)
+	for {
 		select {
 		case <-ctx.Done():
-			return
+			return false
 		case <-s.soon:
-		case <-time.After(now.Truncate(every).Add(every).Sub(now)):
+			return true
+		case <-due:
+			return true
+		case <-watch.C:
+		}
+		before := last
+		if last, err = s.core.LastBatch(ctx); err == nil && last != before && s.deps.Published != nil {
+			s.log.Info("another program published a batch", "number", last)
+			s.deps.Published()
 		}
 	}
 }

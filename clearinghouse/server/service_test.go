@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,6 +45,9 @@ type community struct {
 	members map[string]*identity.Key
 	draft   roster.Roster
 	bundle  *roster.Bundle
+
+	publication clearinghouse.Configuration
+	published   atomic.Int64 // batches handed to outputs
 }
 
 func generate(t testing.TB) *identity.Key {
@@ -79,14 +83,14 @@ func newCommunity(t testing.TB, change func(*server.Configuration)) *community {
 		}})
 	}
 	c.sign()
-	publication := clearinghouse.DefaultConfiguration()
-	publication.Batch = 200 * time.Hour // batches come when something is taken back, or when the test restarts
+	c.publication = clearinghouse.DefaultConfiguration()
+	c.publication.Batch = 200 * time.Hour // batches come when something is taken back, or when the test restarts
 	log := slog.New(slog.DiscardHandler)
 	if c.admin, err = admin.New(admin.Configuration{Listen: "127.0.0.1:0"}, "test", "test", log); err != nil {
 		t.Fatal(err)
 	}
 	db := c.config.Database()
-	if c.service, err = server.New(c.config, server.Dependencies{Publication: publication, Logger: log, DB: db, Admin: c.admin}); err != nil {
+	if c.service, err = server.New(c.config, server.Dependencies{Publication: c.publication, Logger: log, DB: db, Admin: c.admin, Published: func() { c.published.Add(1) }}); err != nil {
 		t.Fatal(err)
 	}
 	parts := run.Parts{db, c.service, c.admin}
@@ -176,6 +180,27 @@ func (c *community) listed() string {
 		hosts = append(hosts, e.Host.String())
 	}
 	return strings.Join(hosts, " ")
+}
+
+// TestABatchOfTheOperatorReachesTheOutputs: one that another program published, such as
+// when a report was voided.
+func TestABatchOfTheOperatorReachesTheOutputs(t *testing.T) {
+	c := newCommunity(t, nil)
+	c.eventually("published", func() bool { return c.published.Load() > 0 })
+	db := c.config.Database()
+	if err := db.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	operator, err := clearinghouse.New(c.publication, clearinghouse.Dependencies{DB: db})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := c.published.Load()
+	if _, err := operator.Publish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("handed on", func() bool { return c.published.Load() > before })
 }
 
 // TestService over TLS: who may write, what everybody may read, and what a new

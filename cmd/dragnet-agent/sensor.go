@@ -67,7 +67,8 @@ All keys of the configuration: docs/reference/sensor.md.`,
 func loadSensor(files []string) (sensor.Configuration, error) {
 	c := sensor.DefaultConfiguration()
 	if len(files) > 0 {
-		return c, conf.Load(&c, files...)
+		err := conf.Load(&c, files...)
+		return c, err
 	}
 	if err := conf.Load(&c, defaultSensor); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return c, err

@@ -61,12 +61,16 @@ func withCore(ctx context.Context, files []string, work func(*clearinghouse.Core
 	if err != nil {
 		return cli.Hint(err, checkHint)
 	}
+	allow, err := c.AllowList()
+	if err != nil {
+		return cli.Hint(err, checkHint)
+	}
 	db := c.Server.Database()
 	if err := db.Start(ctx); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	h, err := clearinghouse.New(c.Clearinghouse, clearinghouse.Dependencies{DB: db})
+	h, err := clearinghouse.New(c.Clearinghouse, clearinghouse.Dependencies{DB: db, Allow: allow})
 	if err != nil {
 		return err
 	}

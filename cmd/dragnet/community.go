@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -161,6 +162,15 @@ func parseAS(text string) (out []uint32, err error) {
 
 // addMember writes a member down and signs the roster again.
 func addMember(w io.Writer, f community.Folder, signerKey string, m *roster.Member, key identity.Public) error {
+	// Two programs may admit at once: the second goes on from what the first signed.
+	lock, err := os.Open(string(f))
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return fmt.Errorf("lock %s: %w", f, err)
+	}
 	now := time.Now().UTC().Truncate(time.Second)
 	m.Keys = []roster.MemberKey{{Public: key, From: now.Add(-time.Hour), Until: now.Add(memberValid)}}
 	before, err := os.ReadFile(f.Members())
@@ -217,6 +227,9 @@ class and AS numbers after it, separated by blanks.`,
 func (c *inviteCommand) run(cmd *cobra.Command, args []string) error {
 	if (len(args) == 2) == (c.list != "") {
 		return cli.Usage(errors.New("want NAME FOLDER, or --list FILE and FOLDER"))
+	}
+	if c.list != "" && c.wait > 0 {
+		return cli.Usage(errors.New("--wait is for one organisation; 'dragnet community admit --all' admits those of a list"))
 	}
 	f := community.Folder(args[len(args)-1])
 	roles, err := roster.ParseRoles(strings.Split(c.roles, ","))
@@ -278,6 +291,7 @@ func withCommunity(ctx context.Context, f community.Folder, work func(*clearingh
 type admitFlags struct {
 	code, signer string
 	yes          bool
+	typed        *bufio.Reader // codes, one a line
 }
 
 func (a *admitFlags) addFlags(cmd *cobra.Command) {
@@ -296,8 +310,8 @@ func newCommunityAdmit() *cobra.Command {
 		Long: `Admit compares the code that a new member reads to you with the one that follows
 from the key that the clearinghouse was shown. If they agree it adds the member to
 FOLDER/members.yaml and signs the roster; the running clearinghouse takes it over
-within seconds. If they do not, somebody else used the link, and the invitation is
-withdrawn.`,
+within seconds. If they do not, one was mistyped or somebody else used the link: the
+invitation is withdrawn, and a new one is needed.`,
 		Example: "  dragnet community admit south /etc/dragnet/community --code k3xq-vd2a-9fpm-7tth-w2ea",
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -358,7 +372,7 @@ func (a *admitFlags) await(cmd *cobra.Command, h *clearinghouse.Core, f communit
 }
 
 // errCode says that the codes differ.
-var errCode = errors.New("the codes differ: somebody else used the link, or the link was changed on its way; the invitation is withdrawn")
+var errCode = errors.New("the codes differ: one was mistyped, somebody else used the link, or the link was changed on its way")
 
 func (a *admitFlags) admit(cmd *cobra.Command, h *clearinghouse.Core, f community.Folder, link invitation.Link, i *clearinghouse.Invitation) error {
 	link.Member = i.Member
@@ -370,14 +384,20 @@ func (a *admitFlags) admit(cmd *cobra.Command, h *clearinghouse.Core, f communit
 		code := a.code
 		if code == "" {
 			fmt.Fprintf(w, "%s asks to join. Type the code that it reads to you: ", i.Member)
-			line, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
+			if a.typed == nil {
+				a.typed = bufio.NewReader(cmd.InOrStdin())
+			}
+			line, err := a.typed.ReadString('\n')
 			if err != nil && (!errors.Is(err, io.EOF) || line == "") {
 				return fmt.Errorf("no code was given: %w", err)
 			}
 			code = line
 		}
 		if normalizeCode(code) != normalizeCode(invitation.Code(&link, i.Public)) {
-			return errors.Join(errCode, h.Settle(cmd.Context(), i.Member, i.Public, clearinghouse.InvitationWithdrawn))
+			if err := h.Settle(cmd.Context(), i.Member, i.Public, clearinghouse.InvitationWithdrawn); err != nil {
+				return errors.Join(errCode, fmt.Errorf("the invitation could not be withdrawn: %w", err))
+			}
+			return cli.Hint(errCode, "the invitation is withdrawn; 'dragnet community invite %s' makes a new link", i.Member)
 		}
 	} else {
 		fmt.Fprintf(w, "warning: the code of %s was not compared; if its link was stolen, a thief is a member now\n", i.Member)

@@ -207,7 +207,10 @@ func decisionVerb(use, short string, reasons bool, do func(ctx context.Context, 
 		var all []*nodev1.Decision
 		for _, id := range args {
 			d, err := do(cmd.Context(), book, id, who, why)
-			if err != nil {
+			if err != nil { // what took effect before is shown
+				if len(all) > 0 {
+					err = errors.Join(err, printDecisions(cmd, *output, all...))
+				}
 				return book.explain(err, "see 'dragnet decision list'")
 			}
 			all = append(all, d)

@@ -57,5 +57,6 @@ func Tree(c any) (map[string]any, error) {
 		return nil, err
 	}
 	var tree map[string]any
-	return tree, yaml.Unmarshal(b.Bytes(), &tree)
+	err := yaml.Unmarshal(b.Bytes(), &tree)
+	return tree, err
 }

@@ -269,3 +269,19 @@ func TestLostKeyIsNoNewIdentity(t *testing.T) {
 		t.Errorf("it started: %v", err)
 	}
 }
+
+// TestOneAllowListForAll: the verbs of the operator leave out what the service leaves out.
+func TestOneAllowListForAll(t *testing.T) {
+	c := community.DefaultConfiguration()
+	c.Clearinghouse.Never = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
+	c.Publish.Allow = []netip.Prefix{netip.MustParsePrefix("203.0.113.7/32")}
+	allow, err := c.AllowList()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{"198.51.100.9", "203.0.113.7"} {
+		if _, listed := allow.Protects(netip.MustParseAddr(host)); !listed {
+			t.Errorf("%s is not on the list", host)
+		}
+	}
+}

@@ -67,6 +67,18 @@ func (c *Configuration) Validate() error {
 	return p.Join()
 }
 
+// AllowList holds the hosts about which nothing is published: one list for what the
+// clearinghouse decides and for what the outputs hand out, in the service and in the
+// verbs of its operator.
+func (c *Configuration) AllowList() (*flow.AllowList, error) {
+	allow, err := c.Publish.AllowList()
+	if err != nil {
+		return nil, fmt.Errorf("publish: %w", err)
+	}
+	allow.Add("clearinghouse.never", c.Clearinghouse.Never...)
+	return allow, nil
+}
+
 // LoadConfiguration reads files over the defaults; a later file wins.
 func LoadConfiguration(files ...string) (Configuration, error) {
 	return conf.LoadOver(DefaultConfiguration(), files...)
@@ -92,13 +104,10 @@ func New(c Configuration, p run.Program) (*Community, error) {
 	}
 	m := &Community{program: p, config: c, relay: c.Relay.Serve}
 	log := func(part string) *slog.Logger { return logging.Component(p.Log, part) }
-	// One list for all that is published: what the clearinghouse decides, and what
-	// the outputs hand out.
-	allow, err := c.Publish.AllowList()
+	allow, err := c.AllowList()
 	if err != nil {
-		return nil, fmt.Errorf("publish: %w", err)
+		return nil, err
 	}
-	allow.Add("clearinghouse.never", c.Clearinghouse.Never...)
 	if m.admin, err = admin.New(c.Admin, p.Release, p.Commit, log("admin")); err != nil {
 		return nil, err
 	}

@@ -79,7 +79,7 @@ server:
   listen: %s
 relay: {serve: true}
 admin: {listen: %s}
-`, name, quote(f.server()), signer.Public(), quote(listen), freeAdmin(9122)),
+`, name, quote(f.server()), signer.Public(), quote(listen), freeAdmin(clearingAdmin, 100)),
 		f.linkFile(): (&invitation.Link{URL: address, Community: name, Member: name, Server: link.Server, Signer: link.Signer}).String() + "\n",
 	}
 	for path, text := range files {
@@ -124,10 +124,22 @@ func mustBeNew(dir string) error {
 // quote writes a text as YAML.
 func quote(s string) string { return strconv.Quote(s) }
 
-// freeAdmin is a loopback address for health checks and metrics: the role's own port,
-// or the next that nothing on this machine uses.
-func freeAdmin(port int) string {
-	for p := port; p < port+100; p++ {
+// Ports for health checks and metrics. Where they are in use, a node takes one of the next
+// and a clearinghouse one of the hundreds above: neither runs yet when the other's is
+// chosen.
+const (
+	nodeAdmin     = 9120
+	clearingAdmin = 9122
+)
+
+// freeAdmin is a loopback address for health checks and metrics, of a port that nothing on
+// this machine uses.
+func freeAdmin(port, step int) string {
+	for i := range 90 {
+		p := port + i*step
+		if p == clearingAdmin && port != clearingAdmin {
+			continue
+		}
 		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(p))
 		if l, err := net.Listen("tcp", address); err == nil {
 			l.Close()
@@ -223,7 +235,7 @@ witness:
   relays: [%s]
   clearinghouse: %s
   roster: {signer: %s}
-`, l.Member, l.Community, quote(m.join("data")), follow, freeAdmin(9120), quote(m.Key()), where, where, quote(l.Signer.String())),
+`, l.Member, l.Community, quote(m.join("data")), follow, freeAdmin(nodeAdmin, 1), quote(m.Key()), where, where, quote(l.Signer.String())),
 		m.Book(): fmt.Sprintf(`# Whom %s asks: the witnesses of all members, at the community's relay.
 relays: [{name: %s, url: %s, key: %s}]
 clearinghouse: {name: %s, url: %s, key: %s}
