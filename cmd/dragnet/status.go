@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -51,7 +52,12 @@ this machine.`,
 			return err
 		}
 		defer client.Close()
-		got, err := client.Status.GetStatus(cmd.Context(), &nodev1.GetStatusRequest{})
+		ctx, cancel := context.WithTimeout(cmd.Context(), answerWithin)
+		defer cancel()
+		got, err := client.Status.GetStatus(ctx, &nodev1.GetStatusRequest{})
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return cli.Hint(fmt.Errorf("%s: no answer within %v", at.node, answerWithin), "the node runs but hangs: 'dragnet support dump' collects what is known of it")
+		}
 		if err != nil {
 			return at.explainError(err)
 		}

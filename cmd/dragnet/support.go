@@ -181,6 +181,8 @@ func (d *supportDump) writeStatus(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
 	got, err := client.Status.GetStatus(ctx, &nodev1.GetStatusRequest{})
 	if err != nil {
 		return d.at.explainError(err)
@@ -188,8 +190,9 @@ func (d *supportDump) writeStatus(ctx context.Context, w io.Writer) error {
 	return writeStatusText(w, readStatus(got))
 }
 
-// metricsWithin is how long a node may take to answer.
-const metricsWithin = 10 * time.Second
+// answerWithin is how long a node may take to say how it does: one that hangs is one of the
+// things that this is for.
+const answerWithin = 20 * time.Second
 
 // maxMetrics bounds what is read of metrics, in octets.
 const maxMetrics = 4 << 20
@@ -201,7 +204,7 @@ func (d *supportDump) writeMetrics(ctx context.Context, w io.Writer) error {
 	if d.Admin.Listen == "" {
 		return errors.New("'admin.listen' is not set")
 	}
-	ctx, cancel := context.WithTimeout(ctx, metricsWithin)
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+d.Admin.Listen+"/metrics", nil)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 )
 
 // Part is something that is started and stopped once.
@@ -20,11 +21,18 @@ type Failing interface {
 // Parts are started in order and stopped in the opposite one.
 type Parts []Part
 
-// Start starts all; when one cannot start, those before it are stopped.
+// stopWithin is how long parts may take to stop that were started before one that could
+// not.
+const stopWithin = 10 * time.Second
+
+// Start starts all; when one cannot start, those before it are stopped, also if that was
+// because ctx ended.
 func (p Parts) Start(ctx context.Context) error {
 	for i, part := range p {
 		if err := part.Start(ctx); err != nil {
-			return errors.Join(err, p[:i].Stop(ctx))
+			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
+			defer cancel()
+			return errors.Join(err, p[:i].Stop(stop))
 		}
 	}
 	return nil

@@ -48,6 +48,27 @@ func TestPartsStopInReverse(t *testing.T) {
 	}
 }
 
+// TestPartsStopInOrderWhenAStartIsInterrupted: those that run have time to stop although
+// the context of the start has ended.
+func TestPartsStopInOrderWhenAStartIsInterrupted(t *testing.T) {
+	var told []string
+	a := &recorder{"a", &told, nil, NewGroup()}
+	stopped := false
+	a.group.GoWithoutError(func(ctx context.Context) {
+		<-ctx.Done()
+		time.Sleep(20 * time.Millisecond)
+		stopped = true
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := (Parts{a, &recorder{"b", &told, ctx.Err(), NewGroup()}}).Start(ctx); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if !stopped {
+		t.Error("the part was not waited for")
+	}
+}
+
 func TestAFailureEndsTheProgram(t *testing.T) {
 	var told []string
 	a, b := &recorder{"a", &told, nil, NewGroup()}, &recorder{"b", &told, nil, NewGroup()}

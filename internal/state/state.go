@@ -151,9 +151,14 @@ func (d *DB) Update(ctx context.Context, f func(*Tx) error) error {
 	}
 }
 
-// View runs f in a transaction that sees one moment of the database.
+// View runs f in a transaction that sees one moment of the database. It never conflicts
+// with those that write.
 func (d *DB) View(ctx context.Context, f func(*Tx) error) error {
-	return d.runTransaction(ctx, &sql.TxOptions{ReadOnly: true, Isolation: d.isolationLevel()}, f)
+	level := sql.LevelDefault
+	if d.postgres {
+		level = sql.LevelRepeatableRead // a serialisable one may be cancelled, although it only reads
+	}
+	return d.runTransaction(ctx, &sql.TxOptions{ReadOnly: true, Isolation: level}, f)
 }
 
 // isolationLevel is the default of SQLite, whose transactions are serialisable.
