@@ -268,7 +268,7 @@ func (s *Service) publish(ctx context.Context) {
 func (s *Service) waitForBatch(ctx context.Context, wait time.Duration) bool {
 	due, watch := time.After(wait), time.NewTicker(watchBatches)
 	defer watch.Stop()
-	last, err := s.core.LastBatch(ctx)
+	last, _ := s.core.LastBatch(ctx) // 0 if it cannot be read: then one is handed on too often
 	for {
 		select {
 		case <-ctx.Done():
@@ -279,9 +279,13 @@ func (s *Service) waitForBatch(ctx context.Context, wait time.Duration) bool {
 			return true
 		case <-watch.C:
 		}
-		before := last
-		if last, err = s.core.LastBatch(ctx); err == nil && last != before && s.deps.Published != nil {
-			s.log.Info("another program published a batch", "number", last)
+		newest, err := s.core.LastBatch(ctx)
+		if err != nil || newest == last {
+			continue
+		}
+		last = newest
+		s.log.Info("another program published a batch", "number", newest)
+		if s.deps.Published != nil {
 			s.deps.Published()
 		}
 	}
