@@ -108,6 +108,9 @@ func Restore(ctx context.Context, from string, c *Configuration, newer []byte) (
 			return out, err
 		}
 	}
+	if err := checkStatePlace(from, c); err != nil {
+		return out, err
+	}
 	if err := os.MkdirAll(c.Server.Directory, 0o700); err != nil {
 		return out, err
 	}
@@ -136,6 +139,21 @@ func Restore(ctx context.Context, from string, c *Configuration, newer []byte) (
 		return out, err
 	}
 	return out, durable.WriteFile(c.Server.KeyPath(), data, 0o600) // last: without it nothing starts
+}
+
+// checkStatePlace refuses to put the database of a backup over another, or where none can
+// be put.
+func checkStatePlace(from string, c *Configuration) error {
+	if _, err := os.Stat(filepath.Join(from, backupState)); err != nil {
+		return nil // the backup has none: checkDatabase has looked
+	}
+	if c.Server.Database().IsPostgres() {
+		return errors.New("the backup holds a database in a file, and server.state names PostgreSQL: restore without server.state")
+	}
+	if _, err := os.Stat(c.Server.StatePath()); err == nil {
+		return fmt.Errorf("%s exists: move it away, or name another place in server.state", c.Server.StatePath())
+	}
+	return nil
 }
 
 // restoredRoster is the newest roster of a backup, or the one that members hold.

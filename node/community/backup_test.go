@@ -14,6 +14,7 @@ import (
 
 	"dragnet/dossier"
 	"dragnet/flow"
+	"dragnet/internal/conf"
 	"dragnet/internal/run"
 	"dragnet/node/community"
 	"dragnet/wire/identity"
@@ -249,6 +250,39 @@ func TestRestoreRefuses(t *testing.T) {
 		if _, err := os.Stat(m.config.Server.Directory); err == nil {
 			t.Fatalf("%s: something was written", name)
 		}
+	}
+}
+
+// TestRestoreReplacesNothing: a database that lives elsewhere is not written over, and the
+// address of one with a password is no path.
+func TestRestoreReplacesNothing(t *testing.T) {
+	m := newMachine(t)
+	m.start()
+	copied := filepath.Join(t.TempDir(), "copy")
+	if _, err := community.Backup(t.Context(), &m.config, copied); err != nil {
+		t.Fatal(err)
+	}
+	m.stop()
+	if err := os.RemoveAll(m.config.Server.Directory); err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := filepath.Join(t.TempDir(), "live.db")
+	if err := os.WriteFile(elsewhere, []byte("live"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, place := range []string{elsewhere, "postgres://dragnet:hunter2@127.0.0.1/dragnet"} {
+		c := m.config
+		c.Server.State = conf.Secret(place)
+		_, err := community.Restore(t.Context(), copied, &c, nil)
+		if err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", place, err)
+		}
+		if _, err := os.Stat(c.Server.Directory); err == nil {
+			t.Fatalf("%s: something was written", place)
+		}
+	}
+	if text, err := os.ReadFile(elsewhere); err != nil || string(text) != "live" {
+		t.Errorf("the other database is now %q, %v", text, err)
 	}
 }
 
