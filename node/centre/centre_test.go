@@ -17,6 +17,7 @@ import (
 	"dragnet/dossier"
 	"dragnet/flow"
 	"dragnet/internal/state"
+	"dragnet/internal/testkit"
 	"dragnet/node/agents"
 	"dragnet/signature/match"
 	"dragnet/simulate/variants"
@@ -151,6 +152,7 @@ func recognised(t *testing.T, all []Listed, payloads [][]byte) (n int) {
 // TestFromFirstCopyToFamily: the first copy is recognised at once, and when there
 // are variants enough, so are those that no trap has seen.
 func TestFromFirstCopyToFamily(t *testing.T) {
+	testkit.Long(t)
 	template, err := variants.Family("alder", 1)
 	if err != nil {
 		t.Fatal(err)
