@@ -2,6 +2,7 @@ package signature
 
 import (
 	"slices"
+	"sync"
 
 	"dragnet/dossier"
 	"dragnet/signature/match"
@@ -21,35 +22,57 @@ type tested struct {
 	unseen, unused [][]byte             // samples and clean sequences of the fold
 }
 
-// lowering is a way to make strings for exports of a signature of the kept kind.
-type lowering func(l *learner, s *dossier.Signature, f *findings, samples [][]byte) *dossier.Alternatives
+// lowerable is a signature with what strings for exports can be made of.
+type lowerable struct {
+	l       *learner
+	s       *dossier.Signature
+	f       *findings
+	samples [][]byte // learnt from
+
+	// chain and positions make strings of the signature's own regions, each once; nil
+	// if there are none.
+	chain, positions func() *dossier.Alternatives
+}
+
+func newLowerable(l *learner, s *dossier.Signature, f *findings, samples [][]byte) *lowerable {
+	return &lowerable{
+		l: l, s: s, f: f, samples: samples,
+		chain:     sync.OnceValue(func() *dossier.Alternatives { return l.chainOf(s, samples) }),
+		positions: sync.OnceValue(func() *dossier.Alternatives { return l.lowerPositions(s) }),
+	}
+}
+
+// lowering is a way to make strings of a signature of the kept kind; nil if it makes none.
+type lowering func(x *lowerable) *dossier.Alternatives
 
 // ofRegion is how many of the lowerings are of a region alone.
 const ofRegion = 3
 
 // lowerings are in order of preference: more strings of which any is a match find more.
 func (l *learner) lowerings() []lowering {
-	chain := func(l *learner, s *dossier.Signature, _ *findings, samples [][]byte) *dossier.Alternatives {
-		return l.chainOf(s, samples)
-	}
-	both := func(l *learner, s *dossier.Signature, f *findings, samples [][]byte) *dossier.Alternatives {
-		a, b := lowerPositions(l, s, f, samples), l.chainOf(s, samples)
+	both := func(x *lowerable) *dossier.Alternatives {
+		a, b := x.positions(), x.chain()
 		if a == nil || b == nil || a.Least > 1 {
 			return nil
 		}
-		a.Contents = slices.Concat(b.Contents, a.Contents)
-		return a
+		sum := *a
+		sum.Contents = slices.Concat(b.Contents, a.Contents)
+		return &sum
 	}
-	all := []lowering{both, chain, lowerPositions}
+	all := []lowering{
+		both,
+		func(x *lowerable) *dossier.Alternatives { return x.chain() },
+		func(x *lowerable) *dossier.Alternatives { return x.positions() },
+	}
 	for i, k := range l.kinds {
 		if k.name == kindStrings || k.name == kindTokens {
-			all = append(all, func(l *learner, s *dossier.Signature, f *findings, samples [][]byte) *dossier.Alternatives {
-				other, err := l.kinds[i].learn(l, f)
+			all = append(all, func(x *lowerable) *dossier.Alternatives {
+				other, err := x.l.kinds[i].learn(x.l, x.f)
 				if err != nil {
 					return nil
 				}
-				other.Name = s.Name
-				return lowerPositions(l, other, f, samples)
+				other.Name = x.s.Name
+				return x.l.lowerPositions(other)
 			})
 		}
 	}
@@ -57,7 +80,7 @@ func (l *learner) lowerings() []lowering {
 }
 
 // lowerPositions takes the likeliest bytes of each region.
-func lowerPositions(l *learner, s *dossier.Signature, _ *findings, _ [][]byte) *dossier.Alternatives {
+func (l *learner) lowerPositions(s *dossier.Signature) *dossier.Alternatives {
 	a, err := tokens.Lower(s, tokens.Options{FalseAlarms: l.o.FalseAlarms, Seed: l.o.Seed, Avoid: l.quiet()})
 	if err != nil {
 		return nil
@@ -72,30 +95,32 @@ const mostStringsOfAll = 24
 // holds; nil if none is left. Where any part is a match, each has its own strings, as a
 // worm may drop the others: what samples carry beside it may be a decoy.
 func (l *learner) lowerSafely(s *dossier.Signature, f *findings, samples [][]byte) *dossier.Alternatives {
-	all := l.lowerings()
+	all, x := l.lowerings(), newLowerable(l, s, f, samples)
+	var out *dossier.Alternatives
+	var how lowering
 	if s.Quorum != 1 || len(s.Parts) < 2 {
-		a, how := l.lowerBest(s, f, samples, all)
-		if a != nil {
-			l.measureStrings(a, how)
-		}
-		return a
+		out, how = x.lowerBest(all)
+	} else {
+		how = func(x *lowerable) *dossier.Alternatives { return x.lowerParts(all[:ofRegion]) }
+		out = how(x)
 	}
-	lower := func(l *learner, s *dossier.Signature, f *findings, samples [][]byte) *dossier.Alternatives {
-		out := &dossier.Alternatives{Name: s.Name}
-		most := max(4, mostStringsOfAll/len(s.Parts))
-		for i := range s.Parts {
-			if a, _ := l.lowerBest(partOf(s, i), f, samples, all[:ofRegion]); a != nil && a.Least <= 1 {
-				out.Contents = append(out.Contents, a.Contents[:min(len(a.Contents), most)]...)
-			}
-		}
-		if len(out.Contents) == 0 {
-			return nil
-		}
-		return out
-	}
-	out := lower(l, s, f, samples)
 	if out != nil {
-		l.measureStrings(out, lower)
+		l.measureStrings(out, how)
+	}
+	return out
+}
+
+// lowerParts makes strings of each part, of which any is a match.
+func (x *lowerable) lowerParts(ways []lowering) *dossier.Alternatives {
+	out := &dossier.Alternatives{Name: x.s.Name}
+	most := max(4, mostStringsOfAll/len(x.s.Parts))
+	for i := range x.s.Parts {
+		if a, _ := newLowerable(x.l, partOf(x.s, i), x.f, x.samples).lowerBest(ways); a != nil && a.Least <= 1 {
+			out.Contents = append(out.Contents, a.Contents[:min(len(a.Contents), most)]...)
+		}
+	}
+	if len(out.Contents) == 0 {
+		return nil
 	}
 	return out
 }
@@ -107,20 +132,20 @@ func partOf(s *dossier.Signature, i int) *dossier.Signature {
 	return &one
 }
 
-// lowerBest tries ways to make strings of s, which was learnt from samples, and keeps the
-// one that finds most of the samples that s finds.
-func (l *learner) lowerBest(s *dossier.Signature, f *findings, samples [][]byte, ways []lowering) (best *dossier.Alternatives, how lowering) {
-	top := -1
+// lowerBest tries ways to make strings, and keeps the one that finds most of the samples
+// that the signature finds.
+func (x *lowerable) lowerBest(ways []lowering) (best *dossier.Alternatives, how lowering) {
+	native, top := samplesFound(x.s, x.samples), -1
 	for _, lower := range ways {
-		a := lower(l, s, f, samples)
+		a := lower(x)
 		if a == nil {
 			continue
 		}
-		native, found := countStrings(s, a, samples)
+		found := countStrings(a, native)
 		if found > top {
 			best, how, top = a, lower, found
 		}
-		if found >= native {
+		if found >= len(native) {
 			break
 		}
 	}
@@ -135,9 +160,9 @@ func (l *learner) measureStrings(a *dossier.Alternatives, how lowering) {
 		if kept >= len(t.made) || t.made[kept] == nil {
 			continue
 		}
-		if b := how(t.in, t.made[kept], t.f, t.samples); b != nil {
-			n, m := countStrings(t.made[kept], b, t.unseen)
-			native, found = native+n, found+m
+		if b := how(newLowerable(t.in, t.made[kept], t.f, t.samples)); b != nil {
+			all := samplesFound(t.made[kept], t.unseen)
+			native, found = native+len(all), found+countStrings(b, all)
 		}
 	}
 	if native > 0 {
@@ -145,21 +170,25 @@ func (l *learner) measureStrings(a *dossier.Alternatives, how lowering) {
 	}
 }
 
-// countStrings counts the samples that s finds, and those of them that its strings a do.
-func countStrings(s *dossier.Signature, a *dossier.Alternatives, samples [][]byte) (native, found int) {
+// samplesFound are the samples that s finds.
+func samplesFound(s *dossier.Signature, samples [][]byte) (found [][]byte) {
 	m, err := match.New([]*dossier.Signature{s}, match.Options{Kernel: match.Fastest()})
 	if err != nil {
-		return 0, 0
+		return nil
 	}
+	for _, i := range whichMatch(m, samples) {
+		found = append(found, samples[i])
+	}
+	return found
+}
+
+// countStrings counts the samples that strings find.
+func countStrings(a *dossier.Alternatives, samples [][]byte) (found int) {
 	var all []*tokens.Finder
 	for _, c := range a.Contents {
 		all = append(all, tokens.NewFinder(c))
 	}
 	for _, b := range samples {
-		if !m.Match(b)[0].Match {
-			continue
-		}
-		native++
 		n := 0
 		for _, f := range all {
 			if f.In(b) {
@@ -170,5 +199,5 @@ func countStrings(s *dossier.Signature, a *dossier.Alternatives, samples [][]byt
 			found++
 		}
 	}
-	return native, found
+	return found
 }
