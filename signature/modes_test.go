@@ -26,7 +26,7 @@ import (
 func captures(t testing.TB) (thirds [3][][]byte) {
 	c := &sequence.Collector{Most: 1 << 20, Total: 256 << 20}
 	for _, folder := range []string{"benign", "ndpi", "zeek-traces/Traces"} {
-		if _, err := sequence.Each(t.Context(), testkit.Data(t, folder), nil, c.Open); err != nil {
+		if _, err := sequence.Each(t.Context(), testkit.Data(t, folder), nil, c.Open, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -150,7 +150,7 @@ func TestModes(t *testing.T) {
 	var programs [][]byte
 	if which == "held-out" {
 		c := &sequence.Collector{Most: 64 << 20, Total: 1 << 30}
-		if _, err := sequence.Each(t.Context(), "/usr/bin", nil, c.Open); err != nil {
+		if _, err := sequence.Each(t.Context(), "/usr/bin", nil, c.Open, nil); err != nil {
 			t.Fatal(err)
 		}
 		programs = c.Sequences

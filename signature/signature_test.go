@@ -77,7 +77,7 @@ func TestNoAlarmOnRecordedTraffic(t *testing.T) {
 	bytes, alarms := int64(0), 0
 	for _, folder := range []string{"benign", "ndpi", "zeek-traces/Traces"} {
 		c := &sequence.Collector{Most: 1 << 20, Total: 256 << 20}
-		coverage, err := sequence.Each(context.Background(), testkit.Data(t, folder), nil, c.Open)
+		coverage, err := sequence.Each(context.Background(), testkit.Data(t, folder), nil, c.Open, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

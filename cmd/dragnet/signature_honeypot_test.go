@@ -40,7 +40,7 @@ func TestFromHoneypotToSuricata(t *testing.T) {
 		c := &sequence.Collector{Most: 1 << 20, Total: 256 << 20}
 		for _, folder := range folders {
 			path := testkit.Data(t, folder)
-			if _, err := sequence.Each(t.Context(), path, nil, c.Open); err != nil {
+			if _, err := sequence.Each(t.Context(), path, nil, c.Open, nil); err != nil {
 				t.Fatal(err)
 			}
 			paths = append(paths, path)

@@ -25,7 +25,7 @@ const maxClean = 64 << 20
 func readClean(ctx context.Context, paths []string) ([][]byte, error) {
 	all := sequence.Collector{Most: 1 << 20, Total: maxClean}
 	for _, path := range paths {
-		if _, err := sequence.Each(ctx, path, nil, all.Open); err != nil {
+		if _, err := sequence.Each(ctx, path, nil, all.Open, nil); err != nil {
 			return nil, err
 		}
 	}

@@ -191,7 +191,7 @@ func TestProgramsAreQuietOnCaptures(t *testing.T) {
 		from := testkit.Data(t, elem...)
 		dir := t.TempDir()
 		all := sequence.Collector{Most: 64 << 20, Total: 256 << 20}
-		read, err := sequence.Each(t.Context(), from, nil, all.Open)
+		read, err := sequence.Each(t.Context(), from, nil, all.Open, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -93,7 +93,7 @@ func newExperiment(ctx context.Context, env report.Environment, s size) (*experi
 	if env.Data != "" {
 		c := &sequence.Collector{Most: 64 << 10, Total: 64 << 20}
 		for _, folder := range []string{"benign", "ndpi"} {
-			if _, err := sequence.Each(ctx, env.Data+"/"+folder, nil, c.Open); err != nil {
+			if _, err := sequence.Each(ctx, env.Data+"/"+folder, nil, c.Open, nil); err != nil {
 				return nil, fmt.Errorf("benign captures: %w", err)
 			}
 		}

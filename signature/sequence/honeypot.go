@@ -80,7 +80,7 @@ func (r *reader) readBistream(name string, b *bufio.Reader) error {
 		}
 		if sinks[dir] == nil {
 			if m := serviceName.FindStringSubmatch(filepath.Base(name)); m != nil && in {
-				r.countService(flow.TCP, m[1])
+				r.countService(flow.TCP, parsePort(m[1]))
 			}
 			sinks[dir] = r.openSequence(name + suffix)
 		}
@@ -295,7 +295,7 @@ func (r *reader) gluttonLine(name string, n int, line []byte) error {
 			continue
 		}
 		if side == 0 {
-			r.countService(proto, e.Port.String())
+			r.countService(proto, parsePort(e.Port.String()))
 		}
 		s := r.openSequence(fmt.Sprintf("%s: line %d%s", name, n, [...]string{ToServer, ToClient}[side]))
 		s.Write(b)
@@ -334,7 +334,7 @@ func (r *reader) readVault(dir string) error {
 	seen := map[[sha256.Size]byte]bool{}
 	return r.vault(dir, func(k *Recorded) error {
 		if !k.Answer {
-			r.countService(k.Service.Proto, strconv.Itoa(int(k.Service.Port)))
+			r.countService(k.Service.Proto, k.Service.Port)
 		}
 		sum := sha256.Sum256(k.Payload)
 		if seen[sum] {
@@ -358,13 +358,22 @@ type Service struct {
 	Port  uint16
 }
 
-func (r *reader) countService(proto flow.Proto, port string) {
-	n, err := strconv.ParseUint(strings.TrimSpace(port), 10, 16)
-	if err != nil || n == 0 {
+// countService counts what a client connected to; port is 0 if that is not known.
+func (r *reader) countService(proto flow.Proto, port uint16) {
+	if port == 0 {
 		return
 	}
 	if r.Services == nil {
 		r.Services = map[Service]int{}
 	}
-	r.Services[Service{proto, uint16(n)}]++
+	r.Services[Service{proto, port}]++
+}
+
+// parsePort is the port that a text names, 0 if it names none.
+func parsePort(text string) uint16 {
+	n, err := strconv.ParseUint(strings.TrimSpace(text), 10, 16)
+	if err != nil {
+		return 0
+	}
+	return uint16(n)
 }

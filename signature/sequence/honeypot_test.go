@@ -46,7 +46,7 @@ func sides(c *sequence.Collector) (clients, servers []string) {
 func read(t *testing.T, dir string) (*sequence.Collector, sequence.ReadReport) {
 	t.Helper()
 	c := &sequence.Collector{Most: 1 << 20, Total: 1 << 24}
-	report, err := sequence.Each(t.Context(), dir, nil, c.Open)
+	report, err := sequence.Each(t.Context(), dir, nil, c.Open, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func TestTrapFolder(t *testing.T) {
 	if !slices.Equal(clients, []string{"attack one", "attack two", "file"}) || !slices.Equal(servers, []string{"answer"}) || report.Services[service] != 3 {
 		t.Errorf("clients sent %q, servers %q; services %v", clients, servers, report.Services)
 	}
-	if _, err := sequence.Each(t.Context(), dir, nil, c.Open); err == nil || !strings.Contains(err.Error(), "encrypted") {
+	if _, err := sequence.Each(t.Context(), dir, nil, c.Open, nil); err == nil || !strings.Contains(err.Error(), "encrypted") {
 		t.Errorf("with nothing to decrypt it: %v", err)
 	}
 }
@@ -198,7 +198,7 @@ func FuzzRecorded(f *testing.F) {
 	f.Add([]byte("\x28\xb5\x2f\xfd\x00"))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		c := &sequence.Collector{Most: 1 << 16, Total: 1 << 20}
-		report, err := sequence.Each(t.Context(), "-", bytes.NewReader(content), c.Open)
+		report, err := sequence.Each(t.Context(), "-", bytes.NewReader(content), c.Open, nil)
 		if err != nil && report.Sequences == 0 && len(content) == 0 {
 			t.Fatal(err)
 		}

@@ -14,7 +14,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"dragnet/flow"
 	"dragnet/internal/unpack"
@@ -49,13 +48,10 @@ type ReadReport struct {
 }
 
 // Each reads path (a folder, a file, a capture, or "-" for standard input) and
-// opens a Sink for every sequence; a nil Sink skips the sequence. The folder of a trap
-// needs a Vault.
-func Each(ctx context.Context, path string, stdin io.Reader, open func(name string) Sink, vaults ...Vault) (ReadReport, error) {
-	r := reader{ctx: ctx, open: open}
-	if len(vaults) > 0 {
-		r.vault = vaults[0]
-	}
+// opens a Sink for every sequence; a nil Sink skips the sequence. Vault reads the folders of
+// traps; nil refuses them.
+func Each(ctx context.Context, path string, stdin io.Reader, open func(name string) Sink, vault Vault) (ReadReport, error) {
+	r := reader{ctx: ctx, open: open, vault: vault}
 	if path == "-" {
 		err := r.readFile("-", stdin)
 		return r.ReadReport, err
@@ -199,7 +195,7 @@ func (r *reader) readCapture(name string, in io.Reader) error {
 		case p.Proto == flow.TCP:
 			tcp.Packet(rec.Time, &p)
 		case p.Proto == flow.UDP && p.Decoded && len(p.Payload) > 0:
-			r.countService(flow.UDP, strconv.Itoa(int(p.DstPort)))
+			r.countService(flow.UDP, p.DstPort)
 			s := r.openSequence(fmt.Sprintf("%s: packet %d: %v:%d > %v:%d udp", name, rec.Number, p.Src, p.SrcPort, p.Dst, p.DstPort))
 			s.Write(p.Payload)
 			if lost := p.PayloadLen - len(p.Payload); lost > 0 {
@@ -233,7 +229,7 @@ const (
 func (c *connection) sinkFor(dir stream.Direction) Sink {
 	if c.dirs[dir] == nil {
 		if dir == stream.ToServer {
-			c.r.countService(flow.TCP, strconv.Itoa(int(c.port)))
+			c.r.countService(flow.TCP, c.port)
 		}
 		c.dirs[dir] = c.r.openSequence(c.name + [...]string{ToServer, ToClient}[dir])
 	}

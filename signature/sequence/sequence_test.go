@@ -22,7 +22,7 @@ func TestFolderAndStandardInput(t *testing.T) {
 		}
 	}
 	c := &sequence.Collector{Most: 100, Total: 1000}
-	coverage, err := sequence.Each(context.Background(), dir, nil, c.Open)
+	coverage, err := sequence.Each(context.Background(), dir, nil, c.Open, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,13 +30,13 @@ func TestFolderAndStandardInput(t *testing.T) {
 		t.Errorf("read %q, %+v", got, coverage)
 	}
 	c = &sequence.Collector{Most: 4, Total: 1000}
-	if _, err := sequence.Each(context.Background(), "-", strings.NewReader("from a pipe"), c.Open); err != nil {
+	if _, err := sequence.Each(context.Background(), "-", strings.NewReader("from a pipe"), c.Open, nil); err != nil {
 		t.Fatal(err)
 	}
 	if string(c.Sequences[0]) != "from" || c.Cut != 7 {
 		t.Errorf("kept %q, cut %d bytes of 11 at 4", c.Sequences[0], c.Cut)
 	}
-	if _, err := sequence.Each(context.Background(), filepath.Join(dir, "none"), nil, c.Open); err == nil {
+	if _, err := sequence.Each(context.Background(), filepath.Join(dir, "none"), nil, c.Open, nil); err == nil {
 		t.Error("a path that does not exist was read")
 	}
 }
@@ -47,7 +47,7 @@ func TestCaptureBytesAreTsharks(t *testing.T) {
 	path := testkit.Data(t, "benign/http.pcap")
 	tshark := testkit.Tool(t, "tshark")
 	c := &sequence.Collector{Most: 1 << 20, Total: 1 << 24}
-	coverage, err := sequence.Each(context.Background(), path, nil, c.Open)
+	coverage, err := sequence.Each(context.Background(), path, nil, c.Open, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestDamagedCaptureKeepsWhatIsSound(t *testing.T) {
 	if err := os.WriteFile(path, whole[:len(whole)/2+7], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	coverage, err := sequence.Each(context.Background(), path, nil, c.Open)
+	coverage, err := sequence.Each(context.Background(), path, nil, c.Open, nil)
 	if err != nil || coverage.Skipped == 0 || len(c.Sequences) == 0 {
 		t.Errorf("error %v, %+v: want the sound part and a stated problem", err, coverage)
 	}

@@ -103,7 +103,7 @@ func TestContains(t *testing.T) {
 	}
 }
 
-// TestJoints: up to so many other bytes may lie at a joint, and no more.
+// TestJoints: up to Most other bytes may lie at a joint, and no more.
 func TestJoints(t *testing.T) {
 	c := dossier.Content{Bytes: []byte("ab.cd"), Fixed: []bool{true, true, false, true, true}, Joints: []dossier.Joint{{At: 1, Most: 2}, {At: 4, Most: 1}}}
 	for data, want := range map[string]bool{
