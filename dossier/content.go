@@ -13,7 +13,7 @@ type Content struct {
 	// Fixed marks those of Bytes that must match; the others may be anything.
 	// The first and the last are fixed.
 	Fixed []bool `json:"fixed"`
-	// Joints are where up to so many other bytes may lie between, in order.
+	// Joints are places between Bytes where other bytes may lie, in order.
 	Joints []Joint `json:"joints,omitempty"`
 	// FalseAlarms is what the background model expects per 10^9 bytes.
 	FalseAlarms float64 `json:"false_alarms_per_gb"`
@@ -23,6 +23,16 @@ type Content struct {
 type Joint struct {
 	At   int `json:"at"`
 	Most int `json:"most"`
+}
+
+// SlackAt is how many bytes more may lie before byte at: those of a joint there, or none.
+func (c *Content) SlackAt(at int) int {
+	for _, j := range c.Joints {
+		if j.At == at {
+			return j.Most
+		}
+	}
+	return 0
 }
 
 // MaxJoint bounds the bytes that may lie at a joint.

@@ -22,8 +22,6 @@ type Set struct {
 	Service *dossier.Service
 	// Background tells which bytes are rare; nil takes all for equal.
 	Background *dossier.Background
-	// Version is the signature's; 0 means 1.
-	Version int
 }
 
 // Writer writes the strings of a signature in one program's language.
@@ -43,13 +41,9 @@ type stretch struct {
 
 // stretchesOf splits c into its runs of fixed bytes.
 func stretchesOf(c dossier.Content) (all []stretch) {
-	most := map[int]int{}
-	for _, j := range c.Joints {
-		most[j.At] = j.Most
-	}
 	next := stretch{}
 	for i, fixed := range c.Fixed {
-		if extra := most[i]; extra > 0 || !fixed {
+		if extra := c.SlackAt(i); extra > 0 || !fixed {
 			if len(next.bytes) > 0 {
 				all, next = append(all, next), stretch{}
 			}
@@ -121,8 +115,8 @@ func writeContents(w io.Writer, s *Set, body, separator string) error {
 	}
 	bit := "dragnet." + s.Name
 	for i, contents := range all {
-		options := fmt.Sprintf("msg:\"dragnet %s, rule %d of %d\"; flow:%s; flowbits:isnotset,%s; %sflowbits:set,%s; classtype:trojan-activity; sid:%d; rev:%d;",
-			s.Name, i+1, len(all), flow, bit, formatContents(contents, s.Background, separator), bit, ruleNumber(s.Name, i), max(1, s.Version))
+		options := fmt.Sprintf("msg:\"dragnet %s, rule %d of %d\"; flow:%s; flowbits:isnotset,%s; %sflowbits:set,%s; classtype:trojan-activity; sid:%d; rev:1;",
+			s.Name, i+1, len(all), flow, bit, formatContents(contents, s.Background, separator), bit, ruleNumber(s.Name, i))
 		if _, err := fmt.Fprintf(w, "alert %s "+body+"\n", head, options); err != nil {
 			return err
 		}
@@ -194,14 +188,12 @@ func YARA(w io.Writer, s *Set) error {
 		}
 		return r
 	}, s.Name)
-	fmt.Fprintf(&b, "rule dragnet_%s\n{\n  meta:\n    description = \"worm signature %s lowered to strings\"\n    loss = \"%.4f\"\n    version = %d\n  strings:\n", name, s.Name, s.Loss, max(1, s.Version))
+	fmt.Fprintf(&b, "rule dragnet_%s\n{\n  meta:\n    description = \"worm signature %s lowered to strings\"\n    loss = \"%.4f\"\n    version = 1\n  strings:\n", name, s.Name, s.Loss)
 	for i, c := range s.Contents {
 		fmt.Fprintf(&b, "    $s%d = {", i+1)
-		joints := c.Joints
 		for j, x := range c.Bytes {
-			if len(joints) > 0 && joints[0].At == j {
-				fmt.Fprintf(&b, " [0-%d]", joints[0].Most)
-				joints = joints[1:]
+			if slack := c.SlackAt(j); slack > 0 {
+				fmt.Fprintf(&b, " [0-%d]", slack)
 			}
 			if c.Fixed[j] {
 				fmt.Fprintf(&b, " %02X", x)
@@ -241,11 +233,9 @@ func Zeek(w io.Writer, s *Set) error {
 		var b strings.Builder
 		for _, c := range contents {
 			b.WriteString("  payload /(.|\\n)*")
-			joints := c.Joints
 			for j, x := range c.Bytes {
-				if len(joints) > 0 && joints[0].At == j {
-					fmt.Fprintf(&b, "(.|\\n){0,%d}", joints[0].Most)
-					joints = joints[1:]
+				if slack := c.SlackAt(j); slack > 0 {
+					fmt.Fprintf(&b, "(.|\\n){0,%d}", slack)
 				}
 				if c.Fixed[j] {
 					fmt.Fprintf(&b, "\\x%02x", x)
