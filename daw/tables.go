@@ -103,7 +103,7 @@ func (e *Edge) MakeLimits() Limits {
 	l := Limits{
 		network: e.network, Seed: p.Seed, beta: e.hosts.beta, phi: int64(p.Phi), induced: int64(p.Induced), midnight: int64(p.Midnight), silence: int64(p.Silence),
 		tau: uint32(p.Tau), grace: uint32(p.Grace), life: e.requests.life, Entries: uint32(p.Entries), Records: uint32(p.Records),
-		Lines: uint32(len(e.requests.lines)), Waiting: uint32(len(e.waiting.ring)), ListAll: uint32(boolBit(e.listAll)),
+		Lines: uint32(len(e.requests.lines)), Waiting: uint32(len(e.waiting.ring)), ListAll: boolBit(e.listAll),
 	}
 	cells, keys := uint32(0), uint32(0)
 	place := func(i int, seed uint64, size int) {
@@ -128,7 +128,7 @@ func (e *Edge) MakeLimits() Limits {
 	return l
 }
 
-func boolBit(b bool) uint8 {
+func boolBit(b bool) uint32 {
 	if b {
 		return 1
 	}
@@ -152,7 +152,7 @@ func (e *Edge) Export() *Tables {
 	c, s := &e.clock, &e.spatial
 	t := &Tables{Limits: e.MakeLimits(), Lines: e.requests.lines, State: TableState{
 		shift: c.shift, now: int64(c.now), day: c.day, end: int64(c.end), steps: c.steps,
-		bucket: s.bucket, count: s.count, asked: s.asked, dropped: s.dropped, members: uint32(s.members), active: uint32(boolBit(s.active)),
+		bucket: s.bucket, count: s.count, asked: s.asked, dropped: s.dropped, members: uint32(s.members), active: boolBit(s.active),
 		replied: int64(e.waiting.replied), paused: int64(e.waiting.paused), epoch: int64(e.requests.epoch), counts: e.counts, previous: e.previous,
 	}}
 	for i := range tiers {
@@ -172,7 +172,7 @@ func (e *Edge) Export() *Tables {
 		for _, p := range ports {
 			t.Ports[i] = append(t.Ports[i], uint64(p))
 		}
-		t.State.lists[i] = listState{uint32(l.next), uint32(boolBit(l.full)), l.inserted}
+		t.State.lists[i] = listState{uint32(l.next), boolBit(l.full), l.inserted}
 		n := l.next
 		if l.full {
 			n = len(l.ring)

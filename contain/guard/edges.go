@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"dragnet/contain/guard/tc"
 	"dragnet/daw"
 	"dragnet/flow"
 	"dragnet/internal/conf"
@@ -48,23 +49,13 @@ func (c *EdgesConfiguration) count() int { return len(c.Peers) + 1 }
 
 // edgeReply is a reply to a request of the customer network.
 type edgeReply struct {
-	kind replyKind
+	kind tc.Reply // datagrams number them so; none has one that a firewall logged
 	conn daw.Conn
 }
 
-type replyKind uint8
-
-// The kinds of replies, as datagrams number them.
-const (
-	success replyKind = iota + 1
-	reset
-	unreachable
-	logged // by a firewall; in no datagram
-)
-
 // limiter judges and counts packets in a guard's place.
 type limiter interface {
-	reply(replyKind, *daw.Conn) daw.ReplyOutcome
+	reply(tc.Reply, *daw.Conn) daw.ReplyOutcome
 	pause(until flow.Time)
 }
 
@@ -95,11 +86,11 @@ func (g *Guard) applyReply(now flow.Time, r *edgeReply) daw.ReplyOutcome {
 		return g.inline.reply(r.kind, &r.conn)
 	}
 	switch r.kind {
-	case logged:
+	case tc.Logged:
 		return g.edge.Failure(now, daw.Logged, &r.conn)
-	case reset:
+	case tc.Reset:
 		return g.edge.Failure(now, daw.Reset, &r.conn)
-	case unreachable:
+	case tc.Unreachable:
 		return g.edge.Failure(now, daw.Unreachable, &r.conn)
 	}
 	return g.edge.Success(now, &r.conn)

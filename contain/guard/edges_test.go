@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"dragnet/contain/guard/tc"
 	"dragnet/daw"
 	"dragnet/flow"
 	"dragnet/packet"
@@ -112,8 +113,8 @@ func testLink(t testing.TB, listen string, peers ...string) *edgeLink {
 }
 
 var someReplies = []edgeReply{
-	{success, daw.Conn{Src: addr(0, 1), Dst: addr(1, 2), SrcPort: 1, DstPort: 80, Seq: 1 << 31}},
-	{unreachable, daw.Conn{Src: netip.MustParseAddr("2001:db8::1"), Dst: netip.MustParseAddr("2001:db8::2"), SrcPort: 9, DstPort: 443, Seq: 7}},
+	{tc.Success, daw.Conn{Src: addr(0, 1), Dst: addr(1, 2), SrcPort: 1, DstPort: 80, Seq: 1 << 31}},
+	{tc.Unreachable, daw.Conn{Src: netip.MustParseAddr("2001:db8::1"), Dst: netip.MustParseAddr("2001:db8::2"), SrcPort: 9, DstPort: 443, Seq: 7}},
 }
 
 func TestDatagramsOfEdges(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"dragnet/contain/guard/tc"
 	"dragnet/contain/nft"
 	"dragnet/daw"
 	"dragnet/dossier"
@@ -163,11 +164,11 @@ func (g *Guard) countSegment(now flow.Time, p *packet.Packet, from Path) bool {
 		return g.judgeRequest(now, p, from)
 	case from.Inside:
 	case flags == flow.SYN|flow.ACK:
-		g.countReply(now, edgeReply{success, *answeredConn(p)}, from)
+		g.countReply(now, edgeReply{tc.Success, *answeredConn(p)}, from)
 	case flags == flow.RST|flow.ACK:
 		// Only a RST that answers a SYN acknowledges it (RFC 9293, section
 		// 3.5.2); one that aborts a connection has another number.
-		g.countReply(now, edgeReply{reset, *answeredConn(p)}, from)
+		g.countReply(now, edgeReply{tc.Reset, *answeredConn(p)}, from)
 	}
 	return true
 }
@@ -194,13 +195,13 @@ func (g *Guard) countICMP(now flow.Time, p *packet.Packet, from Path) {
 		return
 	}
 	if q, ok := p.Quoted(); ok && q.Proto == flow.TCP && q.Src == p.Dst {
-		g.countReply(now, edgeReply{unreachable, daw.Conn{Src: q.Src, Dst: q.Dst, SrcPort: q.SrcPort, DstPort: q.DstPort, Seq: q.Seq}}, from)
+		g.countReply(now, edgeReply{tc.Unreachable, daw.Conn{Src: q.Src, Dst: q.Dst, SrcPort: q.SrcPort, DstPort: q.DstPort, Seq: q.Seq}}, from)
 	}
 }
 
 // FailLog counts a drop that a firewall reported to the station.
 func (g *Guard) FailLog(now flow.Time, l *daw.FailLog) daw.ReplyOutcome {
-	return g.applyReply(now, &edgeReply{logged, *l.Conn()})
+	return g.applyReply(now, &edgeReply{tc.Logged, *l.Conn()})
 }
 
 // meansUnreachable reports whether an ICMP error says that a connection failed:

@@ -41,7 +41,7 @@ func (g *Guard) holdSource(now flow.Time, c *daw.Conn, v daw.RequestVerdict) {
 		// before counts when it fails.
 		g.edge.Slipped(now, c)
 	}
-	target := netip.PrefixFrom(c.Src, v.HeldBits(c.Src)).Masked()
+	target := heldPrefix(c, v)
 	h := g.holds[target]
 	if h != nil && now < h.until {
 		return
@@ -51,9 +51,7 @@ func (g *Guard) holdSource(now flow.Time, c *daw.Conn, v daw.RequestVerdict) {
 			g.stats.Refused++
 			return
 		}
-		h = &heldSource{}
-		g.holds[target] = h
-		g.stats.Held++
+		h = g.openHold(target)
 	}
 	wait := min(max(g.edge.Wait(now, c.Src, v), shortestHold), longestHold)
 	h.until, h.limit = now+flow.Time(wait), v
@@ -67,21 +65,31 @@ func (g *Guard) holdSource(now flow.Time, c *daw.Conn, v daw.RequestVerdict) {
 	}
 }
 
+// heldPrefix is what a limit acts on when it drops a request.
+func heldPrefix(c *daw.Conn, v daw.RequestVerdict) netip.Prefix {
+	return netip.PrefixFrom(c.Src, v.HeldBits(c.Src)).Masked()
+}
+
+func (g *Guard) openHold(target netip.Prefix) *heldSource {
+	h := &heldSource{}
+	g.holds[target] = h
+	g.stats.Held++
+	return h
+}
+
 // noteDrop records a source of which the kernel has dropped a request. What it drops
 // next needs no leave of the guard, and no room in a table.
 func (g *Guard) noteDrop(now flow.Time, c *daw.Conn, v daw.RequestVerdict) {
 	if !v.IsLimit() || !g.mayAct(now) {
 		return
 	}
-	target := netip.PrefixFrom(c.Src, v.HeldBits(c.Src)).Masked()
+	target := heldPrefix(c, v)
 	h := g.holds[target]
 	if h == nil {
 		if len(g.holds) >= g.c.Holds {
 			return
 		}
-		h = &heldSource{}
-		g.holds[target] = h
-		g.stats.Held++
+		h = g.openHold(target)
 		g.event(Action{Time: now, What: "hold", Target: target, Limit: v.String(), Decision: g.standing.ID, Verdict: g.standing.Verdict})
 	}
 	h.until, h.limit = now+flow.Time(shownHold), v

@@ -103,8 +103,8 @@ func (k *inline) refresh(g *Guard, now flow.Time) error {
 }
 
 // reply counts a reply that another edge passed on, or a firewall reported.
-func (k *inline) reply(kind replyKind, c *daw.Conn) daw.ReplyOutcome {
-	o, err := k.programs.Reply(tc.Reply(kind), c)
+func (k *inline) reply(kind tc.Reply, c *daw.Conn) daw.ReplyOutcome {
+	o, err := k.programs.Reply(kind, c)
 	if err != nil {
 		return daw.Ignored
 	}
@@ -118,7 +118,7 @@ func (r *Role) tickInline(now flow.Time) error {
 	k := r.inline
 	err := k.events.Drain(func(e tc.Event) {
 		if e.Reply != 0 {
-			r.guard.passOn(edgeReply{replyKind(e.Reply), e.Conn})
+			r.guard.passOn(edgeReply{e.Reply, e.Conn})
 		} else {
 			r.guard.noteDrop(now, &e.Conn, e.Verdict)
 		}

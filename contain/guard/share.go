@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"dragnet/contain/guard/tc"
 	"dragnet/daw"
 	"dragnet/flow"
 )
@@ -200,12 +201,12 @@ func (l *edgeLink) open(from netip.AddrPort, b []byte) (sent flow.Time, number u
 	}
 	sent, number = flow.Time(binary.BigEndian.Uint64(b[4:])), binary.BigEndian.Uint64(b[12:])
 	for b := b[datagramFixed:n]; len(b) > 0; b = b[replyLength:] {
-		r := edgeReply{replyKind(b[0]), daw.Conn{
+		r := edgeReply{tc.Reply(b[0]), daw.Conn{
 			Src: netip.AddrFrom16([16]byte(b[2:18])), Dst: netip.AddrFrom16([16]byte(b[18:34])),
 			SrcPort: binary.BigEndian.Uint16(b[34:]), DstPort: binary.BigEndian.Uint16(b[36:]), Seq: binary.BigEndian.Uint32(b[38:]),
 		}}
 		mapped := r.conn.Src.Is4In6()
-		if r.kind < success || r.kind > unreachable || mapped != r.conn.Dst.Is4In6() || mapped && b[1] != 4 || !mapped && b[1] != 6 {
+		if r.kind < tc.Success || r.kind > tc.Unreachable || mapped != r.conn.Dst.Is4In6() || mapped && b[1] != 4 || !mapped && b[1] != 6 {
 			return 0, 0, nil, errDatagram
 		}
 		r.conn.Src, r.conn.Dst = r.conn.Src.Unmap(), r.conn.Dst.Unmap()

@@ -39,9 +39,8 @@ type Programs struct {
 
 // sizes are how many elements the tables take. Their order is that of guardMaps.
 func sizes(l *daw.Limits) map[string]uint32 {
-	last, keys, cells := &l.Tables[len(l.Tables)-1], uint32(1), uint32(0)
-	cells = last.Cells + last.Mask + 1
-	keys = max(keys, last.Keys+last.Size)
+	last := &l.Tables[len(l.Tables)-1]
+	cells, keys := last.Cells+last.Mask+1, max(1, last.Keys+last.Size)
 	tiers := uint32(len(l.Tables) - 3)
 	return map[string]uint32{
 		"records": tiers * l.Records, "histories": tiers * l.Records, "spares": tiers * l.Records, "entries": tiers * l.Entries,
