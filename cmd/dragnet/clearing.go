@@ -24,12 +24,12 @@ type clearingFlags struct {
 
 func (f *clearingFlags) addFlags(cmd *cobra.Command, member bool) {
 	cmd.Flags().StringVar(&f.url, "clearinghouse", "", "address of the clearinghouse, such as https://203.0.113.1:8443 (default: the context's)")
-	fromContext(cmd, "clearinghouse", "clearinghouse")
+	fromContext(cmd, "clearinghouse")
 	cmd.Flags().StringVar(&f.server, "server", "", "public key of the clearinghouse's server (default: the context's)")
-	fromContext(cmd, "server", "server")
+	fromContext(cmd, "server")
 	if member {
 		cmd.Flags().StringVar(&f.key, "key", "", "private key of the member who reports (default: the context's)")
-		fromContext(cmd, "key", "key")
+		fromContext(cmd, "key")
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -39,6 +40,9 @@ type contextFile struct {
 	Use      string                       `json:"use"`
 	Contexts map[string]map[string]string `json:"contexts"` // values by contextKeys
 }
+
+// current is the name of the context in use; empty for none.
+func (c *contextFile) current() string { return cmp.Or(os.Getenv(contextVariable), c.Use) }
 
 func contextPath() (string, error) {
 	folder, err := os.UserConfigDir()
@@ -100,8 +104,8 @@ const contextAnnotation = "dragnet_context"
 
 // fromContext has the current context give a flag's value where the command line does
 // not.
-func fromContext(cmd *cobra.Command, flag, key string) {
-	if err := cmd.Flags().SetAnnotation(flag, contextAnnotation, []string{key}); err != nil {
+func fromContext(cmd *cobra.Command, flag string) {
+	if err := cmd.Flags().SetAnnotation(flag, contextAnnotation, nil); err != nil {
 		panic(err) // no such flag
 	}
 }
@@ -110,28 +114,26 @@ func fromContext(cmd *cobra.Command, flag, key string) {
 // values for. What names a place is left alone if the command line or the environment
 // names one.
 func applyContext(cmd *cobra.Command) error {
-	flags := map[string]string{} // by key
+	flags := cmd.Flags()
+	placed := flags.Changed("node") || flags.Changed("data") || os.Getenv(nodeVariable) != ""
+	var open []string
 	for _, k := range contextKeys {
-		if f := cmd.Flags().Lookup(k.name); f != nil && !f.Changed && f.Annotations[contextAnnotation] != nil {
-			flags[k.name] = f.Name
+		f := flags.Lookup(k.name)
+		if f == nil || f.Changed || placed && (k.name == "node" || k.name == "data") {
+			continue
+		}
+		if _, marked := f.Annotations[contextAnnotation]; marked {
+			open = append(open, k.name)
 		}
 	}
-	changed := func(flag string) bool { f := cmd.Flags().Lookup(flag); return f != nil && f.Changed }
-	if changed("node") || changed("data") || os.Getenv(nodeVariable) != "" {
-		delete(flags, "node")
-		delete(flags, "data")
-	}
-	if len(flags) == 0 {
+	if len(open) == 0 {
 		return nil
 	}
 	all, err := readContexts()
 	if err != nil {
 		return err
 	}
-	name := all.Use
-	if v := os.Getenv(contextVariable); v != "" {
-		name = v
-	}
+	name := all.current()
 	if name == "" {
 		return nil
 	}
@@ -139,11 +141,11 @@ func applyContext(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	for key, flag := range flags {
-		if values[key] == "" {
+	for _, flag := range open {
+		if values[flag] == "" {
 			continue
 		}
-		if err := cmd.Flags().Set(flag, values[key]); err != nil {
+		if err := flags.Set(flag, values[flag]); err != nil {
 			return fmt.Errorf("context %s: --%s: %w", name, flag, err)
 		}
 	}
@@ -311,10 +313,7 @@ func newContextList() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		use := all.Use
-		if v := os.Getenv(contextVariable); v != "" {
-			use = v
-		}
+		use := all.current()
 		rows := cli.Rows{Header: []string{"name", "in use", "place", "clearinghouse", "key", "book"}}
 		for _, name := range slices.Sorted(maps.Keys(all.Contexts)) {
 			v := all.Contexts[name]

@@ -51,7 +51,7 @@ func (n *nodeFlags) addFlags(cmd *cobra.Command) {
 
 func (n *nodeFlags) addNodeFlag(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&n.node, "node", "", nodeUsage)
-	fromContext(cmd, "node", "node")
+	fromContext(cmd, "node")
 }
 
 func (n *nodeFlags) addDataFlag(cmd *cobra.Command, usage string) {
@@ -60,7 +60,7 @@ func (n *nodeFlags) addDataFlag(cmd *cobra.Command, usage string) {
 	if err := cmd.MarkFlagDirname("data"); err != nil {
 		panic(err) // no such flag
 	}
-	fromContext(cmd, "data", "data")
+	fromContext(cmd, "data")
 }
 
 // choose settles where the verb works.

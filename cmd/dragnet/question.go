@@ -54,8 +54,8 @@ func (n *networkFlags) addFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&n.book, "book", "", "file of the witnesses we know: name, key, url, organisation, networks (default: the context's)")
 	f.StringVar(&n.key, "key", "", "file of our private key, which the roster lists (default: the context's; 'dragnet roster key' makes one)")
-	fromContext(cmd, "book", "book")
-	fromContext(cmd, "key", "key")
+	fromContext(cmd, "book")
+	fromContext(cmd, "key")
 	f.DurationVar(&n.deadline, "deadline", d.Deadline, "how long to wait for the answers to one stage")
 	f.IntVar(&n.maxAnswer, "max-answer", d.MaxAnswer, "size in bytes at which an answer is cut off")
 }

@@ -75,10 +75,11 @@ const style = `<style>.page{fill:#fff}.text{fill:#222}.grid{stroke:#ddd}.frame{s
 // distinguish (jfly.uni-koeln.de/color).
 var palette = [...]string{"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8a8a", "#000000"}
 
-// classesOf makes what is drawn in black white on a dark page.
-func classesOf(colour string) string {
+// classOf makes what is drawn in black white on a dark page: class is ink for a stroke and
+// fill for an area.
+func classOf(colour, class string) string {
 	if colour == "#000000" {
-		return ` class="ink fill"`
+		return ` class="` + class + `"`
 	}
 	return ""
 }
@@ -137,20 +138,20 @@ func (c Chart) draw(b *bytes.Buffer) {
 	above := top + c.drawLegend(b)
 	x := newScale(c.X, left, width-right, c.axisValues(func(s Series) [][]float64 { return [][]float64{s.X} }))
 	y := newScale(c.Y, height-bottom, float64(above), c.axisValues(func(s Series) [][]float64 { return [][]float64{s.Y, s.Low, s.High} }))
+	spacing := c.barSpacing()
 	if c.hasBars() {
 		if !c.Y.Log && c.Y.Min == 0 && c.Y.Max == 0 {
 			y.min = min(y.min, 0)
 		}
 		if c.X.Min == 0 && c.X.Max == 0 && !c.X.Log { // room for half of the outermost bars
-			half := c.barSpacing() / 2
-			x.min, x.max = x.min-half, x.max+half
+			x.min, x.max = x.min-spacing/2, x.max+spacing/2
 		}
 	}
 	drawFrame(b, above, x, y, c.X, c.Y)
 	// An inner document cuts off what does not fit.
 	fmt.Fprintf(b, `<svg x="%[1]d" y="%[2]d" width="%[3]d" height="%[4]d" viewBox="%[1]d %[2]d %[3]d %[4]d">`+"\n", left, above, width-left-right, height-bottom-above)
 	for i, s := range c.Series {
-		s.draw(b, x, y, c.barSpacing(), palette[i%len(palette)])
+		s.draw(b, x, y, spacing, palette[i%len(palette)])
 	}
 	b.WriteString("</svg>\n")
 }
@@ -211,7 +212,7 @@ func (c Chart) drawLegend(b *bytes.Buffer) int {
 			x, y = left, y+14
 		}
 		colour := palette[i%len(palette)]
-		fmt.Fprintf(b, `<rect x="%d" y="%d" width="14" height="4" fill="%s"%s/>`, x, y-5, colour, classesOf(colour))
+		fmt.Fprintf(b, `<rect x="%d" y="%d" width="14" height="4" fill="%s"%s/>`, x, y-5, colour, classOf(colour, "fill"))
 		fmt.Fprintf(b, `<text class="text" x="%d" y="%d">%s</text>`+"\n", x+18, y, html.EscapeString(name))
 		x += need
 	}
@@ -227,7 +228,7 @@ func (s Series) draw(b *bytes.Buffer, x, y scale, spacing float64, colour string
 	case Dots:
 		for i := range s.countPoints() {
 			if px, py, ok := placePoint(x, y, s.X[i], s.Y[i]); ok {
-				fmt.Fprintf(b, `<circle cx="%.1f" cy="%.1f" r="2.2" fill="%s"%s/>`, px, py, colour, classesOf(colour))
+				fmt.Fprintf(b, `<circle cx="%.1f" cy="%.1f" r="2.2" fill="%s"%s/>`, px, py, colour, classOf(colour, "fill"))
 			}
 		}
 	case Bars:
@@ -235,7 +236,7 @@ func (s Series) draw(b *bytes.Buffer, x, y scale, spacing float64, colour string
 		base := y.position(max(y.min, 0))
 		for i := range s.countPoints() {
 			if px, py, ok := placePoint(x, y, s.X[i], s.Y[i]); ok {
-				fmt.Fprintf(b, `<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="%s"%s/>`, px-w/2, min(py, base), w, math.Abs(base-py), colour, classesOf(colour))
+				fmt.Fprintf(b, `<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="%s"%s/>`, px-w/2, min(py, base), w, math.Abs(base-py), colour, classOf(colour, "fill"))
 			}
 		}
 	default:
@@ -245,7 +246,7 @@ func (s Series) draw(b *bytes.Buffer, x, y scale, spacing float64, colour string
 }
 
 func (s Series) drawLine(b *bytes.Buffer, x, y scale, colour string) {
-	fmt.Fprintf(b, `<path style="fill:none" stroke="%s"%s stroke-width="1.6"`, colour, strings.Replace(classesOf(colour), " fill", "", 1))
+	fmt.Fprintf(b, `<path fill="none" stroke="%s"%s stroke-width="1.6"`, colour, classOf(colour, "ink"))
 	if s.Dashed {
 		b.WriteString(` stroke-dasharray="5,3"`)
 	}
@@ -282,7 +283,7 @@ func (s Series) drawBand(b *bytes.Buffer, x, y scale, colour string) {
 		back = append(fmt.Appendf(nil, "%.1f,%.1f ", px, lo), back...)
 	}
 	if len(there) > 0 {
-		fmt.Fprintf(b, `<polygon points="%s%s" fill="%s" fill-opacity="0.18"%s/>`, there, back, colour, strings.Replace(classesOf(colour), "ink ", "", 1))
+		fmt.Fprintf(b, `<polygon points="%s%s" fill="%s" fill-opacity="0.18"%s/>`, there, back, colour, classOf(colour, "fill"))
 	}
 }
 
