@@ -196,12 +196,9 @@ func TestOtherTablesAreLeftAlone(t *testing.T) {
 	}
 }
 
-func TestOverlapsAndManyTargets(t *testing.T) {
-	s := newStreet(t)
-	decisions := []dossier.Decision{blocking("10.1.0.0/30", time.Minute), blocking(client4+"/32", time.Hour), blocking("255.255.255.255/32", time.Minute), blocking("ffff::/16", time.Minute)}
-	for n := range 3000 {
-		decisions = append(decisions, blocking(netip.AddrFrom4([4]byte{172, 16, byte(n >> 8), byte(n)}).String()+"/32", time.Minute))
-	}
+// applyAll applies decisions, all of which must take effect.
+func (s *street) applyAll(t *testing.T, decisions []dossier.Decision) {
+	t.Helper()
 	receipts, err := s.r.Apply(now(), decisions)
 	if err != nil {
 		t.Fatal(err)
@@ -211,9 +208,18 @@ func TestOverlapsAndManyTargets(t *testing.T) {
 			t.Fatalf("%+v", r)
 		}
 	}
+}
+
+func TestOverlapsAndManyTargets(t *testing.T) {
+	s := newStreet(t)
+	decisions := []dossier.Decision{blocking("10.1.0.0/30", time.Minute), blocking(client4+"/32", time.Hour), blocking("255.255.255.255/32", time.Minute), blocking("ffff::/16", time.Minute)}
+	for n := range 3000 {
+		decisions = append(decisions, blocking(netip.AddrFrom4([4]byte{172, 16, byte(n >> 8), byte(n)}).String()+"/32", time.Minute))
+	}
+	s.applyAll(t, decisions)
 	// Exactly the same again, and then less.
 	for _, ds := range [][]dossier.Decision{decisions, decisions[:1]} {
-		if receipts, err = s.r.Apply(now(), ds); err != nil || !receipts[0].Applied {
+		if receipts, err := s.r.Apply(now(), ds); err != nil || !receipts[0].Applied {
 			t.Fatalf("%+v, %v", receipts[:1], err)
 		}
 	}

@@ -40,13 +40,28 @@ func (l *isp) startAlone(more string) *attacker {
 	l.t.Helper()
 	l.write("edge1.yaml", l.aloneConfig(1, "inside", more))
 	l.startGuard(0)
-	a := &attacker{l: l, router: hardware(l, l.edges[0], "inside")}
+	return l.openAttacker("eth0", "inside")
+}
+
+// openAttacker opens a sender of frames in the first customer network, toward an interface
+// of its edge.
+func (l *isp) openAttacker(at, edge string) *attacker {
+	l.t.Helper()
+	a := &attacker{l: l, router: hardware(l, l.edges[0], edge)}
 	var err error
-	if a.sender, err = l.customers[0].OpenFrames("eth0"); err != nil {
+	if a.sender, err = l.customers[0].OpenFrames(at); err != nil {
 		l.t.Fatal(err)
 	}
 	l.t.Cleanup(func() { a.sender.Close() })
 	return a
+}
+
+// newKernelISP is an ISP whose guards act in the kernel.
+func newKernelISP(t *testing.T) *isp {
+	l := newISP(t)
+	l.kernel = true
+	l.mountPins()
+	return l
 }
 
 // eachMode plays an attack against a guard that watches and acts by nftables, and one

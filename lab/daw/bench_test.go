@@ -2,7 +2,6 @@ package daw_test
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
 	"testing"
 	"time"
@@ -59,24 +58,9 @@ func stream(b *testing.B, from *netlab.Node) (rate, perWork float64) {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(b.Context(), 20*time.Second)
 	defer cancel()
-	out, err := from.Command(ctx, "iperf3", "-J", "-t", "2", "-c", "203.0.113.10").Output()
+	rate, perWork, err := from.MeasureStream(ctx, "203.0.113.10", 2*time.Second)
 	if err != nil {
-		b.Fatalf("%v: %s", err, out)
-	}
-	var r struct {
-		End struct {
-			Received struct {
-				Rate float64 `json:"bits_per_second"`
-			} `json:"sum_received"`
-			Processor struct {
-				Here  float64 `json:"host_total"`
-				There float64 `json:"remote_total"`
-			} `json:"cpu_utilization_percent"`
-		} `json:"end"`
-	}
-	if err := json.Unmarshal(out, &r); err != nil {
 		b.Fatal(err)
 	}
-	rate = r.End.Received.Rate / 1e9
-	return rate, rate * 100 / (r.End.Processor.Here + r.End.Processor.There)
+	return rate, perWork
 }

@@ -31,9 +31,7 @@ func TestKilledGuardInTheKernel(t *testing.T) {
 	t.Parallel()
 	for _, stay := range []bool{true, false} {
 		t.Run(fmt.Sprintf("stay %v", stay), func(t *testing.T) {
-			l := newISP(t)
-			l.kernel = true
-			l.mountPins()
+			l := newKernelISP(t)
 			a := l.startAlone(fmt.Sprintf("validation: {by: the lab}\nkernel: {interfaces: [inside], pins: %s/bpf/edge1, stay: %v}\n", l.dir, stay))
 			arrived := l.watchCore("10.1.0.10")
 			a.scanAs("10.1.0.10", 0, 600)
@@ -86,9 +84,7 @@ func TestKilledGuardInTheKernel(t *testing.T) {
 func TestInterfacesShareCounters(t *testing.T) {
 	testkit.Long(t)
 	t.Parallel()
-	l := newISP(t)
-	l.kernel = true
-	l.mountPins()
+	l := newKernelISP(t)
 	prefix := netip.MustParsePrefix
 	err := errors.Join(l.net.Wire(l.customers[0], "eth1", l.edges[0], "inside2"), l.edges[0].Address("inside2", prefix("10.3.0.1/24")),
 		l.customers[0].Address("eth1", prefix("10.3.0.2/24")), l.edges[0].Sysctl("net.ipv4.conf.all.rp_filter", "0"), l.edges[0].Sysctl("net.ipv4.conf.inside2.rp_filter", "0"))
@@ -96,11 +92,7 @@ func TestInterfacesShareCounters(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := l.startAlone(fmt.Sprintf("validation: {by: the lab}\nkernel: {interfaces: [inside, inside2], pins: %s/bpf/edge1}\n", l.dir))
-	b := &attacker{l: l, router: hardware(l, l.edges[0], "inside2")}
-	if b.sender, err = l.customers[0].OpenFrames("eth1"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { b.sender.Close() })
+	b := l.openAttacker("eth1", "inside2")
 	arrived := l.watchCore("10.1.0.10")
 	for n := range 400 {
 		by := a
@@ -120,9 +112,7 @@ func TestInterfacesShareCounters(t *testing.T) {
 func TestBridgeInTheKernel(t *testing.T) {
 	testkit.Long(t)
 	t.Parallel()
-	l := newISP(t)
-	l.kernel = true
-	l.mountPins()
+	l := newKernelISP(t)
 	prefix, addr := netip.MustParsePrefix, netip.MustParseAddr
 	nodes, err := l.net.Nodes("client", "bridge", "server")
 	if err != nil {
@@ -147,20 +137,19 @@ func TestBridgeInTheKernel(t *testing.T) {
 	l.serve()
 	l.write("edge1.yaml", l.aloneConfig(1, "left", "validation: {by: the lab}\n"))
 	l.startGuard(0)
-	ask := func(source string, n int) bool {
-		err := client.Do(func() error {
-			d := net.Dialer{Timeout: 300 * time.Millisecond, LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}
-			c, err := d.Dial("tcp4", target(n)+":80")
+	dial := func(source, to string, within time.Duration) error {
+		return client.Do(func() error {
+			d := net.Dialer{Timeout: within, LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}
+			c, err := d.Dial("tcp4", to)
 			if err == nil {
 				c.Close()
 			}
 			return err
 		})
-		return errors.Is(err, syscall.ECONNREFUSED)
 	}
 	passed, scans := 0, 2*omega+40
 	for n := range scans {
-		if ask("10.1.0.10", n) {
+		if errors.Is(dial("10.1.0.10", target(n)+":80", 300*time.Millisecond), syscall.ECONNREFUSED) {
 			passed++
 		}
 	}
@@ -168,15 +157,7 @@ func TestBridgeInTheKernel(t *testing.T) {
 		t.Errorf("%d of %d scans passed the bridge, want at most 2*omega", passed, scans)
 	}
 	for range 5 {
-		err := client.Do(func() error {
-			d := net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP("10.1.0.20")}}
-			c, err := d.Dial("tcp4", "203.0.113.10:80")
-			if err == nil {
-				c.Close()
-			}
-			return err
-		})
-		if err != nil {
+		if err := dial("10.1.0.20", "203.0.113.10:80", 5*time.Second); err != nil {
 			t.Errorf("another host is hindered: %v", err)
 		}
 	}
@@ -187,20 +168,13 @@ func TestBridgeInTheKernel(t *testing.T) {
 func TestPersistentSourceIsBlockedInTheKernel(t *testing.T) {
 	testkit.Long(t)
 	t.Parallel()
-	l := newISP(t)
-	l.kernel = true
-	l.mountPins()
+	l := newKernelISP(t)
 	midnight := time.Now().Add(12 * time.Second).Truncate(time.Second)
 	of := midnight.UTC().Sub(midnight.UTC().Truncate(24 * time.Hour)).Round(time.Second)
 	config := l.aloneConfig(1, "inside", "validation: {by: the lab}\n")
 	l.write("edge1.yaml", strings.Replace(config, "phi: 0,", fmt.Sprintf("phi: 0, days: 1, first_block: 6s, midnight: %v,", of), 1))
 	l.startGuard(0)
-	a := &attacker{l: l, router: hardware(l, l.edges[0], "inside")}
-	var err error
-	if a.sender, err = l.customers[0].OpenFrames("eth0"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { a.sender.Close() })
+	a := l.openAttacker("eth0", "inside")
 	arrived := l.watchCore("10.1.0.10")
 	for n := 0; time.Now().Before(midnight); n++ {
 		a.send(a.sender.MAC, ends{"10.1.0.10", target(n), uint16(10_000 + n), 80}, layers.TCP{Seq: uint32(n), SYN: true})

@@ -2,7 +2,6 @@ package ripcord_test
 
 import (
 	"context"
-	"encoding/json"
 	"net"
 	"net/netip"
 	"sort"
@@ -82,24 +81,11 @@ func BenchmarkThroughput(b *testing.B) {
 			for b.Loop() {
 				for kind, l := range all {
 					ctx, cancel := context.WithTimeout(b.Context(), 20*time.Second)
-					out, err := l.host.Command(ctx, "iperf3", "-J", "-t", "2", "-c", victimIPs[0].String()).Output()
+					rate, perWork, err := l.host.MeasureStream(ctx, victimIPs[0].String(), 2*time.Second)
 					cancel()
 					l.check(err)
-					var r struct {
-						End struct {
-							Received struct {
-								Rate float64 `json:"bits_per_second"`
-							} `json:"sum_received"`
-							Processor struct {
-								Here  float64 `json:"host_total"`
-								There float64 `json:"remote_total"`
-							} `json:"cpu_utilization_percent"`
-						} `json:"end"`
-					}
-					l.check(json.Unmarshal(out, &r))
-					rate := r.End.Received.Rate / 1e9
 					rates[kind] = append(rates[kind], rate)
-					work[kind] = append(work[kind], rate*100/(r.End.Processor.Here+r.End.Processor.There))
+					work[kind] = append(work[kind], perWork)
 				}
 			}
 			report(b, rates, "Gbit/s")

@@ -7,9 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -20,23 +18,7 @@ import (
 
 // swallow drops what comes in to a node's eth0, before its kernel looks at it.
 func swallow(n *netlab.Node) error {
-	return n.Do(func() error {
-		i, err := net.InterfaceByName("eth0")
-		if err != nil {
-			return err
-		}
-		prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 2), asm.Return()}})
-		if err != nil {
-			return err
-		}
-		defer prog.Close()
-		l, err := link.AttachTCX(link.TCXOptions{Interface: i.Index, Program: prog, Attach: ebpf.AttachTCXIngress})
-		if err != nil {
-			return err
-		}
-		netlinks = append(netlinks, l) // ends with the interface
-		return nil
-	})
+	return attachIngress(n, "eth0", func(int) asm.Instructions { return asm.Instructions{asm.Mov.Imm(asm.R0, 2), asm.Return()} })
 }
 
 // streams are connections of the host to a server, and the frames of data that it may

@@ -2,13 +2,11 @@ package ripcord_test
 
 import (
 	"encoding/binary"
-	"net"
 	"net/netip"
 	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/link"
 
 	"dragnet/contain/ripcord/path/pathtest"
 	"dragnet/internal/netlab"
@@ -48,23 +46,7 @@ func (l *lab) players() *players {
 // answerAll attaches the program of one end to a node's eth0. done counts, at the
 // end that calls, connections of which every segment has crossed.
 func answerAll(n *netlab.Node, called bool, done *ebpf.Map) error {
-	return n.Do(func() error {
-		i, err := net.InterfaceByName("eth0")
-		if err != nil {
-			return err
-		}
-		prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL", Instructions: answers(i.Index, called, done)})
-		if err != nil {
-			return err
-		}
-		defer prog.Close()
-		l, err := link.AttachTCX(link.TCXOptions{Interface: i.Index, Program: prog, Attach: ebpf.AttachTCXIngress})
-		if err != nil {
-			return err
-		}
-		netlinks = append(netlinks, l) // ends with the interface
-		return nil
-	})
+	return attachIngress(n, "eth0", func(index int) asm.Instructions { return answers(index, called, done) })
 }
 
 // Offsets in a frame of Ethernet, IPv4 and TCP without options, of frameLen octets.

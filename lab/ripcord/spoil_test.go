@@ -17,13 +17,9 @@ import (
 // spoil has an interface lose one packet in 100 that come in, and let one in 30
 // wait behind those that came with it.
 func spoil(n *netlab.Node, dev string) error {
-	return n.Do(func() error {
-		i, err := net.InterfaceByName(dev)
-		if err != nil {
-			return err
-		}
+	return attachIngress(n, dev, func(index int) asm.Instructions {
 		const skbMark = 8 // offset in struct __sk_buff
-		prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{
+		return asm.Instructions{
 			asm.Mov.Reg(asm.R6, asm.R1),
 			asm.LoadMem(asm.R7, asm.R6, skbMark, asm.Word),
 			asm.JEq.Imm(asm.R7, 77, "pass"), // has waited
@@ -36,11 +32,23 @@ func spoil(n *netlab.Node, dev string) error {
 			asm.Mov.Imm(asm.R0, 2).WithSymbol("drop"),
 			asm.Return(),
 			asm.StoreImm(asm.R6, skbMark, 77, asm.Word).WithSymbol("wait"),
-			asm.Mov.Imm(asm.R1, int32(i.Index)),
+			asm.Mov.Imm(asm.R1, int32(index)),
 			asm.Mov.Imm(asm.R2, unix.BPF_F_INGRESS),
 			asm.FnRedirect.Call(),
 			asm.Return(),
-		}})
+		}
+	})
+}
+
+// attachIngress attaches the program that program makes to what comes in to an interface
+// of a node, whose index it is given.
+func attachIngress(n *netlab.Node, dev string, program func(index int) asm.Instructions) error {
+	return n.Do(func() error {
+		i, err := net.InterfaceByName(dev)
+		if err != nil {
+			return err
+		}
+		prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL", Instructions: program(i.Index)})
 		if err != nil {
 			return err
 		}

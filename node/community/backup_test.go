@@ -137,6 +137,21 @@ func (m *machine) listed(c *reporting.Client, want int) {
 	}
 }
 
+// lostMachine is a machine that lost its directory, and a backup that was made before.
+func lostMachine(t *testing.T) (m *machine, copied string) {
+	m = newMachine(t)
+	m.start()
+	copied = filepath.Join(t.TempDir(), "copy")
+	if _, err := community.Backup(t.Context(), &m.config, copied); err != nil {
+		t.Fatal(err)
+	}
+	m.stop()
+	if err := os.RemoveAll(m.config.Server.Directory); err != nil {
+		t.Fatal(err)
+	}
+	return m, copied
+}
+
 // TestMachineIsLost: a clearinghouse whose disk is gone is back from the backup that was
 // made while it ran, with its key, its reports and what was published; members go on
 // with the key that they pinned.
@@ -221,16 +236,7 @@ func TestRestoreTakesTheNewestRoster(t *testing.T) {
 // TestRestoreRefuses: a copy without tables, as 'cp' makes while all is in the WAL, and
 // one that is damaged.
 func TestRestoreRefuses(t *testing.T) {
-	m := newMachine(t)
-	m.start()
-	copied := filepath.Join(t.TempDir(), "copy")
-	if _, err := community.Backup(t.Context(), &m.config, copied); err != nil {
-		t.Fatal(err)
-	}
-	m.stop()
-	if err := os.RemoveAll(m.config.Server.Directory); err != nil {
-		t.Fatal(err)
-	}
+	m, copied := lostMachine(t)
 	database := filepath.Join(copied, "state.db")
 	whole, err := os.ReadFile(database)
 	if err != nil {
@@ -256,16 +262,7 @@ func TestRestoreRefuses(t *testing.T) {
 // TestRestoreReplacesNothing: a database that lives elsewhere is not written over, and the
 // address of one with a password is no path.
 func TestRestoreReplacesNothing(t *testing.T) {
-	m := newMachine(t)
-	m.start()
-	copied := filepath.Join(t.TempDir(), "copy")
-	if _, err := community.Backup(t.Context(), &m.config, copied); err != nil {
-		t.Fatal(err)
-	}
-	m.stop()
-	if err := os.RemoveAll(m.config.Server.Directory); err != nil {
-		t.Fatal(err)
-	}
+	m, copied := lostMachine(t)
 	elsewhere := filepath.Join(t.TempDir(), "live.db")
 	if err := os.WriteFile(elsewhere, []byte("live"), 0o600); err != nil {
 		t.Fatal(err)

@@ -14,21 +14,27 @@ import (
 	"dragnet/internal/testkit"
 )
 
-// TestRecorderSeesRealPrograms runs a shell that runs a program that connects,
-// and looks for each as an event.
-func TestRecorderSeesRealPrograms(t *testing.T) {
+// recordAndListen starts to record events, and listens for a connection.
+func recordAndListen(t *testing.T, arguments bool) (*EventReader, net.Listener) {
 	testkit.Root(t)
-	testkit.Tool(t, "nc")
-	r, err := LoadEvents(true)
+	r, err := LoadEvents(arguments)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.Close()
+	t.Cleanup(func() { r.Close() })
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	t.Cleanup(func() { l.Close() })
+	return r, l
+}
+
+// TestRecorderSeesRealPrograms runs a shell that runs a program that connects,
+// and looks for each as an event.
+func TestRecorderSeesRealPrograms(t *testing.T) {
+	testkit.Tool(t, "nc")
+	r, l := recordAndListen(t, true)
 	port := l.Addr().(*net.TCPAddr).Port
 	cmd := exec.Command("sh", "-c", fmt.Sprintf("nc -N 127.0.0.1 %d < /dev/null; true", port))
 	if err := cmd.Start(); err != nil {
@@ -79,18 +85,8 @@ func TestRecorderSeesRealPrograms(t *testing.T) {
 // TestAResetConnectionKeepsItsPorts: both ends' records of its end have them, however it
 // ended. The kernel gives a socket's port back before it says that it is closed.
 func TestAResetConnectionKeepsItsPorts(t *testing.T) {
-	testkit.Root(t)
-	r, err := LoadEvents(false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	// By a program of its own: those that run already are not followed.
+	r, l := recordAndListen(t, false)
+	// In a new process: those that run already are not followed.
 	cmd := exec.Command("python3", "-c", fmt.Sprintf(`import socket, struct
 s = socket.create_connection(("127.0.0.1", %d))
 s.recv(1)

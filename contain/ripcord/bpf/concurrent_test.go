@@ -12,20 +12,26 @@ import (
 	"dragnet/internal/testkit"
 )
 
-// TestConcurrentAnswers has two processors spend what one connection allows: RSTs for
-// what came in, and SYN|ACKs before the peer has agreed.
-func TestConcurrentAnswers(t *testing.T) {
+// loadForOne loads the programs with small tables, for one connection.
+func loadForOne(t *testing.T) (*Wire, tables.Ends) {
 	testkit.Root(t)
 	w, err := Load(Options{Host: 1, Net: 1, Settings: tables.DefaultSettings(), Room: [2]uint32{16, 16}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer w.Close()
-	host, peer := netip.MustParseAddrPort("10.0.0.5:40000"), netip.MustParseAddrPort("192.0.2.1:80")
-	ends := tables.Ends{Host: host, Peer: peer}
-	if err := w.PutSource(host.Addr(), tables.Source{}); err != nil {
+	t.Cleanup(func() { w.Close() })
+	ends := tables.Ends{Host: netip.MustParseAddrPort("10.0.0.5:40000"), Peer: netip.MustParseAddrPort("192.0.2.1:80")}
+	if err := w.PutSource(ends.Host.Addr(), tables.Source{}); err != nil {
 		t.Fatal(err)
 	}
+	return w, ends
+}
+
+// TestConcurrentAnswers has two processors spend what one connection allows: RSTs for
+// what came in, and SYN|ACKs before the peer has agreed.
+func TestConcurrentAnswers(t *testing.T) {
+	w, ends := loadForOne(t)
+	host, peer := ends.Host, ends.Peer
 	passed := func() uint64 {
 		sum, err := w.Counters()
 		if err != nil {
@@ -69,18 +75,9 @@ func TestConcurrentAnswers(t *testing.T) {
 // TestConcurrentSides has the segments of the peer come in on one processor while those
 // of the host leave on another.
 func TestConcurrentSides(t *testing.T) {
-	testkit.Root(t)
-	w, err := Load(Options{Host: 1, Net: 1, Settings: tables.DefaultSettings(), Room: [2]uint32{16, 16}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
-	host, peer := netip.MustParseAddrPort("10.0.0.5:40000"), netip.MustParseAddrPort("192.0.2.1:80")
-	ends := tables.Ends{Host: host, Peer: peer}
-	if err := w.PutSource(host.Addr(), tables.Source{}); err != nil {
-		t.Fatal(err)
-	}
-	// A test run that a signal interrupts is begun again, so what ran is counted.
+	w, ends := loadForOne(t)
+	host, peer := ends.Host, ends.Peer
+	// A test run that a signal interrupts starts again, so count what ran.
 	passed := func() (in, out uint64) {
 		sum, err := w.Counters()
 		if err != nil {
