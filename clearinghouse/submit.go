@@ -156,7 +156,7 @@ func (h *Core) refundQuota(r *row) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.live[r.class] -= int64(len(r.body))
-	if h.counts[r.class] > 0 { // a new day may have begun
+	if h.counts[r.class] > 0 { // 0 after midnight
 		h.counts[r.class]--
 	}
 }

@@ -137,8 +137,8 @@ func WriteRows(w io.Writer, f Format, r Rows) error {
 	return nil
 }
 
-// WriteDocument writes an object as JSON, with the version that a List has before its
-// own fields; a field of that name of its own stays.
+// WriteDocument writes an object as JSON, with the version that a List has as its first
+// field, unless it has one.
 func WriteDocument(w io.Writer, v any) error {
 	text, err := json.Marshal(v)
 	if err != nil {

@@ -89,8 +89,8 @@ func (w *Wire) Conns(yield func(tables.Ends, tables.Conn) bool) {
 	}
 }
 
-// WholeConns yields those that have room of their own: all but the half-open ones that
-// began with a SYN from outside.
+// WholeConns yields all but the half-open ones that began with a SYN from outside, which
+// are in other tables.
 func (w *Wire) WholeConns(yield func(tables.Ends, tables.Conn) bool) { w.eachConn(0, yield) }
 
 // HalfConns yields the half-open ones.
