@@ -204,6 +204,7 @@ func TestRefusesWhatIsNotSafe(t *testing.T) {
 // TestEvaluationIsKept: the file says what was held out, and its strings are not in
 // clean traffic.
 func TestEvaluationIsKept(t *testing.T) {
+	testkit.Long(t)
 	template, err := variants.Family("cedar", 1)
 	if err != nil {
 		t.Fatal(err)

@@ -25,7 +25,7 @@ func TestDoctor(t *testing.T) {
 		want         map[string]string
 	}{
 		"ripcord": {"ripcord", "host: none0\nnetwork: lo\npins: DIR/p\nstate: DIR/s\n", 3, map[string]string{
-			"interface none0": broken, "interface lo": limited, "pins": broken, "kernel": ok, "user nobody": ok, "state": ok, "enforce": limited,
+			"interface none0": broken, "interface lo": limited, "pins": broken, "ring buffers": ok, "bpf_loop": ok, "tcx": ok, "kernel": ok, "eBPF compiler": ok, "system calls": ok, "user nobody": ok, "state": ok, "enforce": limited,
 		}},
 		"guard": {"guard", watch + "live: {interface: lo}\nstate: DIR/s\nstanding: {by: a, why: b, enforce: true}\nvalidation: {by: c}\n", 0, map[string]string{
 			"interface lo": ok, "capture": ok, "state": ok, "enforcement": ok, "validation": ok, "nftables": ok,

@@ -229,3 +229,36 @@ func TestPageChecksBite(t *testing.T) {
 		t.Error("declares does not distinguish types that exist from those that do not")
 	}
 }
+
+// TestPagesNameTestsThatExist: what a page says is shown by a test names one that exists.
+func TestPagesNameTestsThatExist(t *testing.T) {
+	tests := map[string]bool{}
+	declared := regexp.MustCompile(`(?m)^func (Test\w+)\(t \*testing\.T\)`)
+	walk := func(root, suffix string, read func(path, text string)) {
+		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && strings.HasSuffix(path, suffix) {
+				read(path, readPage(t, path))
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	walk("../..", "_test.go", func(_, text string) {
+		for _, m := range declared.FindAllStringSubmatch(text, -1) {
+			tests[m[1]] = true
+		}
+	})
+	named := 0
+	walk(pagesRoot, ".md", func(path, text string) {
+		for _, m := range regexp.MustCompile("`(Test[A-Z]\\w+)`").FindAllStringSubmatch(text, -1) {
+			if named++; !tests[m[1]] {
+				t.Errorf("%s: no test is called %s", path, m[1])
+			}
+		}
+	})
+	if named < 50 {
+		t.Errorf("%d tests are named in docs/", named)
+	}
+}

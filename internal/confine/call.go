@@ -28,6 +28,14 @@ var architectures = map[string]uint32{"amd64": unix.AUDIT_ARCH_X86_64, "arm64": 
 // ErrArchitecture means that there is no filter for this architecture.
 var ErrArchitecture = errors.New("system call filters are not supported on this architecture")
 
+// CheckFilter returns ErrArchitecture where Filter has nothing to install.
+func CheckFilter() error {
+	if _, ok := architectures[runtime.GOARCH]; !ok {
+		return ErrArchitecture
+	}
+	return nil
+}
+
 // Filter refuses, with EPERM, all system calls but the given ones and those that
 // Go's runtime needs.
 func Filter(calls ...uint32) error {

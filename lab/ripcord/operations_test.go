@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +29,31 @@ func (l *lab) run(args ...string) (output string, err error) {
 	ctx, cancel := context.WithTimeout(l.t.Context(), time.Minute)
 	defer cancel()
 	return l.gateway.Run(ctx, agent, args...)
+}
+
+// TestExamineSaysCosts checks what doctor says of the two interfaces, with receive
+// offload on one side, and as a user who may not ask the kernel.
+func TestExamineSaysCosts(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, false, "")
+	l.check(l.gateway.Offload("inside", true))
+	out, err := l.run("doctor", "--ripcord", l.config)
+	if err != nil {
+		t.Errorf("%v, %s", err, out)
+	}
+	for _, want := range []string{`offload inside +ok`, `offload outside +limited +GRO is off: each segment .* 'ethtool -K outside gro on'`,
+		`tcx +ok`, `bpf_loop +ok`, `eBPF compiler +ok`} {
+		if !regexp.MustCompile(want).MatchString(out) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	l.check(errors.Join(os.Chmod(filepath.Dir(l.dir), 0o755), os.Chmod(l.dir, 0o755), os.Chmod(l.config, 0o644)))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	out, err = l.gateway.Run(ctx, "setpriv", "--reuid=nobody", "--clear-groups", agent, "doctor", "--ripcord", l.config)
+	if err == nil || !strings.Contains(out, "not known: asking takes CAP_BPF") || strings.Contains(out, "missing") {
+		t.Errorf("as nobody: %v, %s", err, out)
+	}
 }
 
 // TestOneOwner starts a second agent, with the same tables and with others, and
