@@ -1,7 +1,6 @@
 package signature_test
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math"
@@ -23,18 +22,14 @@ import (
 
 // captures are the sequences of the captures at hand, dealt into three by their
 // content: see docs/explanation/signatures.md.
-func captures(t testing.TB) (thirds [3][][]byte) {
+func captures(t testing.TB) [3][][]byte {
 	c := &sequence.Collector{Most: 1 << 20, Total: 256 << 20}
 	for _, folder := range []string{"benign", "ndpi", "zeek-traces/Traces"} {
 		if _, err := sequence.Each(t.Context(), testkit.Data(t, folder), nil, c.Open, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, s := range c.Sequences {
-		i := sha256.Sum256(s)[0] % 3
-		thirds[i] = append(thirds[i], s)
-	}
-	return thirds
+	return variants.Deal(c.Sequences)
 }
 
 // reported is the seed of the worms that nothing is tuned on.

@@ -108,6 +108,10 @@ type Alert struct {
 	} `json:"alert"`
 }
 
+// LookIntoTLS has Suricata look into connections that begin like TLS: the carriers of
+// simulated worms are of real traffic.
+const LookIntoTLS = "app-layer: {protocols: {tls: {enabled: yes, encryption-handling: full}}}\n"
+
 // Suricata has Debian's Suricata load rules, with more lines of configuration,
 // and read a capture. It fails the test for anything Suricata complains about.
 func Suricata(t testing.TB, rules, configuration, capture string) (alerts []Alert) {

@@ -96,7 +96,15 @@ func alternatives(a *dossier.Alternatives) ([][]dossier.Content, error) {
 // Suricata writes one rule per string, or one for all if all must occur: stretches of
 // fixed bytes as contents, held at their distances by distance and within. The rules
 // are for what clients send, and give one alert for a connection.
-func Suricata(w io.Writer, s *Set) error { return writeContents(w, s, "(%s)", " ") }
+//
+// By default Suricata looks no further into a connection that begins like TLS, whatever
+// follows, so a comment names the setting that has it look.
+func Suricata(w io.Writer, s *Set) error {
+	if _, err := io.WriteString(w, "# Suricata looks into connections that begin like TLS with app-layer.protocols.tls.encryption-handling: full only.\n"); err != nil {
+		return err
+	}
+	return writeContents(w, s, "(%s)", " ")
+}
 
 // Snort writes the same for Snort 3, where modifiers follow a comma.
 func Snort(w io.Writer, s *Set) error { return writeContents(w, s, "( %s )", ",") }

@@ -33,7 +33,8 @@ func TestSnortRulesAreSuricatas(t *testing.T) {
 	text = regexp.MustCompile(`, (fast_pattern|distance|within)`).ReplaceAllString(text, "; $1")
 	text = regexp.MustCompile(`(distance|within) (\d)`).ReplaceAllString(text, "$1:$2")
 	text = strings.NewReplacer("( msg", "(msg", "; )", ";)").Replace(text)
-	if want := written(t, "suricata"); text != want || len(lines) < 2 {
+	_, want, _ := strings.Cut(written(t, "suricata"), "\n") // without the comment
+	if text != want || len(lines) < 2 {
 		t.Errorf("Snort's rules say\n%s\nSuricata's\n%s", text, want)
 	}
 }

@@ -20,7 +20,6 @@ import (
 	"dragnet/signature"
 	"dragnet/signature/match"
 	"dragnet/signature/pads"
-	"dragnet/signature/sequence"
 	"dragnet/simulate/variants"
 )
 
@@ -142,10 +141,15 @@ func both(a, b map[int]bool) (n int) {
 
 // TestProgramsFindVariants learns a signature of a family's variants, exports it,
 // and has Debian's YARA and Suricata and our matcher look at new variants and
-// benign payloads. It prints how much of what the matcher finds they find.
+// benign payloads. It prints how much of what the matcher finds they find: of two
+// families, or with MODES=held-out of all.
 func TestProgramsFindVariants(t *testing.T) {
 	testkit.Long(t)
-	for _, family := range variants.Names() {
+	families := []string{"alder", "cedar"}
+	if os.Getenv("MODES") != "" {
+		families = variants.Names()
+	}
+	for _, family := range families {
 		t.Run(family, func(t *testing.T) { programsFind(t, family) })
 	}
 }
@@ -176,39 +180,5 @@ func programsFind(t *testing.T, family string) {
 	}
 	if lost := len(f.yara) - both(f.yara, f.suricata); lost > n/100 || len(f.suricata) > both(f.yara, f.suricata) || !maps.Equal(f.yara, f.zeek) {
 		t.Errorf("of the same strings YARA finds %d, Suricata %d, Zeek's expressions %d", len(f.yara), len(f.suricata), len(f.zeek))
-	}
-}
-
-// TestProgramsAreQuietOnCaptures has the three read recorded benign traffic.
-func TestProgramsAreQuietOnCaptures(t *testing.T) {
-	testkit.Long(t)
-	template, err := variants.Family("alder", 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := export(t, template)
-	for _, elem := range [][]string{{"benign"}, {"ndpi"}} {
-		from := testkit.Data(t, elem...)
-		dir := t.TempDir()
-		all := sequence.Collector{Most: 64 << 20, Total: 256 << 20}
-		read, err := sequence.Each(t.Context(), from, nil, all.Open, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		alarms := 0
-		for i, s := range all.Sequences {
-			if e.matcher.Match(s)[0].Match {
-				alarms++
-			}
-			if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), s, 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		yara := strings.Count(e.runYARA(dir), "\n")
-		suricata := len(publishtest.Suricata(t, e.suricata, "pcap-file: {checksum-checks: no}\n", from))
-		t.Logf("%s: in %d sequences of %d bytes the matcher alarms on %d, YARA on %d, Suricata %d times", filepath.Base(from), read.Sequences, read.Bytes, alarms, yara, suricata)
-		if alarms+yara+suricata > 0 || read.Bytes == 0 {
-			t.Error("benign traffic is found")
-		}
 	}
 }

@@ -1,6 +1,7 @@
 package variants
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
@@ -245,4 +246,15 @@ func decoderWorm(n int) func(fixed, rng *rand.Rand) []byte {
 		}
 		return append(all[rng.IntN(n)], keyed(rng)...)
 	}
+}
+
+// Deal deals the sequences of captures into three by the SHA-256 of their bytes: what
+// learners get as clean traffic and samples as carriers, what carries unseen variants,
+// and what is looked at for reports only.
+func Deal(sequences [][]byte) (thirds [3][][]byte) {
+	for _, s := range sequences {
+		i := sha256.Sum256(s)[0] % 3
+		thirds[i] = append(thirds[i], s)
+	}
+	return thirds
 }
