@@ -207,6 +207,42 @@ func (c *community) want(q clearinghouse.EntryQuery, hosts ...string) {
 	}
 }
 
+// TestUninvitedDoNotWrite: a made-up invitation is refused while another transaction
+// writes.
+func TestUninvitedDoNotWrite(t *testing.T) {
+	onBoth(t, func(t *testing.T, address string) {
+		c := newCommunity(t, address, nil)
+		err := c.db.Update(t.Context(), func(*state.Tx) error {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			_, _, err := c.core.Join(ctx, [16]byte{1}, c.members["w"].Public())
+			return err
+		})
+		if !errors.Is(err, clearinghouse.ErrInvitation) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// TestDamagedReportIsLeftOut: the others are published without it.
+func TestDamagedReportIsLeftOut(t *testing.T) {
+	onBoth(t, func(t *testing.T, address string) {
+		c := newCommunity(t, address, nil)
+		for _, member := range []string{"a", "b", "c"} {
+			c.submitReport(member, c.report(scan, hosts(1, 2)...))
+		}
+		if err := c.db.Update(t.Context(), func(tx *state.Tx) error {
+			_, err := tx.Exec(`UPDATE clearinghouse_report SET body = ? WHERE class = ?`, []byte{1, 2, 3}, "org:c")
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if p := c.publish(); p.Damaged != 1 || p.Entries != 2 {
+			t.Errorf("%+v", p)
+		}
+	})
+}
+
 func onBoth(t *testing.T, f func(t *testing.T, address string)) {
 	t.Run("sqlite", func(t *testing.T) { f(t, filepath.Join(t.TempDir(), "state.db")) })
 	t.Run("postgres", func(t *testing.T) { f(t, testkit.Postgres(t)) })

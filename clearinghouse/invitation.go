@@ -45,6 +45,8 @@ const (
 // ErrInvitation says that an invitation does not admit a key.
 var ErrInvitation = errors.New("invitation")
 
+var errUninvited = fmt.Errorf("%w: not known here; ask the operator for a new one", ErrInvitation)
+
 // Invite makes an invitation, and withdraws those before for the same member that
 // were not used. The secret is kept nowhere else.
 func (h *Core) Invite(ctx context.Context, i Invitation) (secret [16]byte, err error) {
@@ -79,6 +81,16 @@ func digestSecret(secret [16]byte) [32]byte {
 // is worth nothing, and if a thief was first, the fingerprints differ.
 func (h *Core) Join(ctx context.Context, secret [16]byte, key identity.Public) (member string, is InvitationState, err error) {
 	digest, now := digestSecret(secret), h.now()
+	// What a stranger makes up must not cost a transaction that writes.
+	var there int
+	if err := h.db.View(ctx, func(tx *state.Tx) error {
+		return tx.QueryRow(`SELECT COUNT(*) FROM clearinghouse_invitation WHERE digest = ?`, digest[:]).Scan(&there)
+	}); err != nil {
+		return "", "", err
+	}
+	if there == 0 {
+		return "", "", errUninvited
+	}
 	other := false
 	err = h.db.Update(ctx, func(tx *state.Tx) error {
 		other = false
@@ -87,7 +99,7 @@ func (h *Core) Join(ctx context.Context, secret [16]byte, key identity.Public) (
 		err := tx.QueryRow(`SELECT member, state, public, expires FROM clearinghouse_invitation WHERE digest = ?`, digest[:]).Scan(&member, (*string)(&is), &public, &expires)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
-			return fmt.Errorf("%w: not known here; ask the operator for a new one", ErrInvitation)
+			return errUninvited
 		case err != nil:
 			return err
 		case is == InvitationWithdrawn:

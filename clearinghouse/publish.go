@@ -22,6 +22,8 @@ type Published struct {
 	Time                     flow.Time
 	Groups, Entries, Reports int
 	Listed, Updated, Removed int
+	// Damaged are stored reports that could not be read, and were left out.
+	Damaged int
 }
 
 // errMoved says that another process published meanwhile, from newer reports
@@ -168,7 +170,12 @@ func (b *batch) mergePattern(tx *state.Tx, k *known) error {
 			}
 			var report dossier.Report
 			if err := report.UnmarshalBinary(body); err != nil {
-				return fmt.Errorf("a stored report is damaged: %w", err)
+				// The others must not wait for its repair. Whether it disclosed the pattern is not known.
+				k.hidden = true
+				if i == 0 {
+					b.done.Damaged++
+				}
+				return nil
 			}
 			k.hidden = k.hidden || !report.Disclose
 			b.merger.AddPart(merge.LiveReport{Pattern: k.row, Class: class, Report: &report}, merge.HostShare{Index: i, Of: parts})

@@ -33,7 +33,7 @@ var order = []AskStatus{Answered, Refused, Denied, Forged, Replayed, Broken, Unr
 // StatusOf classifies an error of asking.
 func StatusOf(err error, deadline bool) AskStatus {
 	switch {
-	case errors.Is(err, exchange.ErrOtherQuestion), errors.Is(err, envelope.ErrExpired), errors.Is(err, envelope.ErrReplayed):
+	case errors.Is(err, exchange.ErrOtherQuestion), errors.Is(err, envelope.ErrExpired):
 		return Replayed
 	case errors.Is(err, envelope.ErrMalformed), errors.Is(err, exchange.ErrTooLarge), errors.Is(err, exchange.ErrUnfinished):
 		return Broken

@@ -12,7 +12,7 @@ import (
 type metrics struct {
 	reports                                                           *prometheus.CounterVec
 	refusedCallers, refusedJoins, busy, objections, failures, changes prometheus.Counter
-	entries, groups, live, rosterVersion, rosterExpires               prometheus.Gauge
+	entries, groups, live, damaged, rosterVersion, rosterExpires      prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -28,6 +28,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	m.entries = under.Gauge("entries", "Entries published.")
 	m.groups = under.Gauge("groups", "Groups published.")
 	m.live = under.Gauge("reports_live", "Reports that have neither lapsed nor been taken back.")
+	m.damaged = under.Gauge("reports_damaged", "Stored reports that the last batch could not read, and left out.")
 	m.rosterVersion = under.Gauge("roster_version", "Version of the roster in force.")
 	m.rosterExpires = under.Gauge("roster_expires_timestamp_seconds", "When the roster in force expires.")
 	return m
@@ -38,4 +39,5 @@ func (m *metrics) countPublished(p clearinghouse.Published) {
 	m.entries.Set(float64(p.Entries))
 	m.groups.Set(float64(p.Groups))
 	m.live.Set(float64(p.Reports))
+	m.damaged.Set(float64(p.Damaged))
 }

@@ -299,7 +299,10 @@ func (s *Service) publishBatch(ctx context.Context) (p clearinghouse.Published, 
 			return p, err
 		}
 	}
-	return s.core.Publish(ctx)
+	if p, err = s.core.Publish(ctx); err == nil && p.Damaged > 0 {
+		s.log.Error("stored reports are damaged, and were left out; the database needs a check, or a backup", "reports", p.Damaged)
+	}
+	return p, err
 }
 
 // listen binds an address.

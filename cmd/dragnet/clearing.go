@@ -83,6 +83,9 @@ func withCore(ctx context.Context, files []string, work func(*clearinghouse.Core
 // publishNow publishes a batch, so that the operator's change takes effect.
 func publishNow(cmd *cobra.Command, h *clearinghouse.Core) error {
 	p, err := h.Publish(cmd.Context())
+	if err == nil && p.Damaged > 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %d stored reports are damaged and were left out\n", p.Damaged)
+	}
 	if err == nil {
 		_, err = fmt.Fprintf(cmd.ErrOrStderr(), "published: %d listed, %d updated, %d removed\n", p.Listed, p.Updated, p.Removed)
 	}

@@ -177,9 +177,14 @@ func addMember(w io.Writer, f community.Folder, signerKey string, m *roster.Memb
 	if err != nil {
 		return err
 	}
-	text, err := roster.AppendMember(string(before), m)
-	if err != nil {
+	// A run before this one may have been killed after it wrote the member down.
+	text := string(before)
+	if there, err := roster.HasMember(text, m.Name, key); err != nil {
 		return fmt.Errorf("%s: %w", f.Members(), err)
+	} else if !there {
+		if text, err = roster.AppendMember(text, m); err != nil {
+			return fmt.Errorf("%s: %w", f.Members(), err)
+		}
 	}
 	if err := durable.WriteFile(f.Members(), []byte(text), 0o600); err != nil {
 		return err

@@ -53,7 +53,9 @@ The pattern is sent to the clearinghouse, which merges the reports of one patter
 It is published only with --disclose, and only if all who report it disclose it:
 its addresses may reveal who looked.
 
-Submit again after any error: a report counts once however often it is submitted.`,
+Submit again after any error: however many of your reports name a host, your
+organisation has one voice on it. Each run is a report of its own, though, which
+counts in the day's number of reports, and is withdrawn by its own name.`,
 		Example: `  dragnet hunt 'out dst=198.51.100.7 proto=udp dport=69' -w north.pcap -w south.pcap -k 2 -o json |
     dragnet report submit --clearinghouse https://203.0.113.1:8443 --server ed25519:3p7b... --key identity.key`,
 		Args: cobra.MaximumNArgs(1),
@@ -83,7 +85,7 @@ Submit again after any error: a report counts once however often it is submitted
 			defer c.Close()
 			out, err := c.SubmitReports(cmd.Context(), r)
 			if err != nil {
-				return cli.Hint(err, "submit again: a report counts once")
+				return cli.Hint(err, "submit again: your organisation has one voice on a host, however many of its reports name it")
 			}
 			return writeOutcome(cmd.OutOrStdout(), *output, r, out[0])
 		},

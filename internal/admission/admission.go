@@ -70,7 +70,7 @@ func (g *Gate) Handler(next http.Handler, who func(*http.Request) Caller, refuse
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := who(r)
 		if c.Known {
-			MarkKnown(r.Context())
+			MarkKnown(r.Context(), c.Name)
 		}
 		body, err := g.readBody(w, r, c)
 		defer g.releaseBytes(c, int64(len(body)))

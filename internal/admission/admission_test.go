@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -248,5 +249,39 @@ func TestFairGivesUpPlacesOfThoseWhoLeave(t *testing.T) {
 	defer cancel()
 	if err := f.Acquire(ctx, admission.Caller{Name: "one more"}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a fourth place of three: %v", err)
+	}
+}
+
+// TestAKnownCallerHasAShare: a member with many connections loses its own oldest, and
+// leaves room for others.
+func TestAKnownCallerHasAShare(t *testing.T) {
+	s := serve(t, limits(), 64, echo) // 8 for each
+	var all []*http.Client
+	for range 20 {
+		c := from(t, s, "127.0.0.1")
+		if got := post(c, s.URL, strings.NewReader("hello")); got != "hello" {
+			t.Fatal(got)
+		}
+		all = append(all, c)
+	}
+	kept := 0
+	for _, c := range all[12:] {
+		trace := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) {
+			if i.Reused {
+				kept++
+			}
+		}})
+		r, err := http.NewRequestWithContext(trace, http.MethodPost, s.URL, strings.NewReader("again"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := c.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Body.Close()
+	}
+	if kept != 8 {
+		t.Errorf("%d of the 8 newest connections were kept", kept)
 	}
 }

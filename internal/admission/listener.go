@@ -11,26 +11,27 @@ import (
 
 // Listener bounds the connections of a server. When there are too many, in all or
 // from one network, the oldest that never made a request of a known caller is
-// closed: who opens connections and leaves them idle pushes out its own first.
+// closed: who opens connections and leaves them idle pushes out its own first. A known
+// caller with too many has its oldest closed.
 type Listener struct {
 	net.Listener
-	most, perNetwork int
+	most, share int
 
 	mu   sync.Mutex
 	open []*conn // the oldest first
 }
 
-// Listen bounds a listener to a number of connections, strangers of one network (see
-// Address) to an eighth of them.
+// Listen bounds a listener to a number of connections; strangers of one network (see
+// Address) together, and each known caller, to an eighth of them.
 func Listen(l net.Listener, most int) *Listener {
-	return &Listener{Listener: l, most: most, perNetwork: max(most/8, 1)}
+	return &Listener{Listener: l, most: most, share: max(most/8, 1)}
 }
 
 type conn struct {
 	net.Conn
 	l       *Listener
 	network string
-	known   atomic.Bool
+	known   atomic.Pointer[string] // the name of the caller
 	once    sync.Once
 }
 
@@ -55,12 +56,12 @@ func (l *Listener) admit(c *conn) bool {
 	var evict *conn
 	same := 0
 	for _, o := range l.open {
-		if o.network == c.network && !o.known.Load() {
+		if o.network == c.network && o.known.Load() == nil {
 			same++
 		}
 	}
 	switch {
-	case same >= l.perNetwork:
+	case same >= l.share:
 		evict = l.oldestStranger(func(o *conn) bool { return o.network == c.network })
 	case len(l.open) >= l.most:
 		evict = l.oldestStranger(func(*conn) bool { return true })
@@ -82,7 +83,7 @@ func (l *Listener) admit(c *conn) bool {
 
 func (l *Listener) oldestStranger(among func(*conn) bool) *conn {
 	for _, o := range l.open {
-		if !o.known.Load() && among(o) {
+		if o.known.Load() == nil && among(o) {
 			return o
 		}
 	}
@@ -114,9 +115,36 @@ func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
-// MarkKnown keeps a request's connection when others are closed for room.
-func MarkKnown(ctx context.Context) {
-	if c, ok := ctx.Value(connKey{}).(*conn); ok {
-		c.known.Store(true)
+// MarkKnown keeps a request's connection when others are closed for room, and closes
+// the oldest of this caller's if it has more than its share.
+func MarkKnown(ctx context.Context, name string) {
+	c, ok := ctx.Value(connKey{}).(*conn)
+	if !ok {
+		return
 	}
+	if was := c.known.Load(); was != nil && *was == name {
+		return
+	}
+	c.known.Store(&name)
+	if over := c.l.oldestOver(name); over != nil {
+		over.Close()
+	}
+}
+
+// oldestOver returns the oldest connection of a known caller that has more than its share.
+func (l *Listener) oldestOver(name string) (oldest *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, o := range l.open {
+		if known := o.known.Load(); known != nil && *known == name {
+			if n++; oldest == nil {
+				oldest = o
+			}
+		}
+	}
+	if n <= l.share {
+		return nil
+	}
+	return oldest
 }

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"dragnet/internal/admission"
 	"dragnet/internal/run"
 	"dragnet/internal/state"
 	"dragnet/node/api"
@@ -38,7 +39,7 @@ type Registry struct {
 	authority *enrol.Authority
 	// life is how long a certificate lasts.
 	life    time.Duration
-	sending chan struct{} // bounds the requests that carry items
+	sending *admission.Fair // of requests that carry items
 
 	mu      sync.Mutex
 	changed chan struct{} // closed when a document may have changed; guarded by mu
@@ -65,7 +66,7 @@ type Dependencies struct {
 func New(d Dependencies) *Registry {
 	return &Registry{
 		db: d.DB, directory: d.Authority, log: d.Log, now: time.Now, handlers: map[string]Handler{}, group: run.NewGroup(), life: certificateLife,
-		sending: make(chan struct{}, sendersAtOnce), changed: make(chan struct{}),
+		sending: admission.NewFair(sendersAtOnce), changed: make(chan struct{}),
 	}
 }
 

@@ -71,6 +71,9 @@ type issuedCertificate struct {
 	certificate *x509.Certificate
 }
 
+// errMadeUp is ErrToken for a token that never existed, or was forgotten.
+var errMadeUp = fmt.Errorf("%w", ErrToken)
+
 // applicant describes an agent that wants to enrol: the host and program it
 // reports, and the role it asks for, empty for any.
 type applicant struct{ host, program, role string }
@@ -83,6 +86,16 @@ func (r *Registry) redeemToken(ctx context.Context, digest string, request []byt
 		return out, fmt.Errorf("%w: %w", ErrWrong, err)
 	}
 	key, now := hex.EncodeToString(sum[:]), r.now()
+	// What a stranger makes up must not cost a transaction that writes.
+	var there int
+	if err := r.db.View(ctx, func(tx *state.Tx) error {
+		return tx.QueryRow(`SELECT COUNT(*) FROM agent_token WHERE digest = ?`, digest).Scan(&there)
+	}); err != nil {
+		return out, err
+	}
+	if there == 0 {
+		return out, errMadeUp
+	}
 	err = r.db.Update(ctx, func(tx *state.Tx) error {
 		var expires int64
 		var usedBy string

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"dragnet/internal/admission"
 	"dragnet/internal/state"
 	"dragnet/node/api"
 	agentv1 "dragnet/wire/agent/v1"
@@ -24,23 +26,25 @@ func (r *Registry) Service() api.Service {
 	return api.Service{Path: path, Handler: r.limitRequests(handler), Access: api.Everyone}
 }
 
+var errorWriter = connect.NewErrorWriter()
+
 // maxEnrol bounds a request without a member's certificate, in bytes.
 const maxEnrol = 64 << 10
 
-// limitRequests bounds what strangers can send, and how many agents send items at
-// a time: a request is in memory while it is handled.
+// limitRequests bounds what strangers can send, and how many requests with items are
+// in memory at a time, of which one agent has a quarter.
 func (r *Registry) limitRequests(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		switch {
 		case api.PeerOf(q.Context()).Name == "":
 			q.Body = http.MaxBytesReader(w, q.Body, maxEnrol)
 		case q.URL.Path == agentv1connect.AgentServiceSendItemsProcedure:
-			select {
-			case r.sending <- struct{}{}:
-				defer func() { <-r.sending }()
-			case <-q.Context().Done():
+			agent := admission.Caller{Name: api.PeerOf(q.Context()).Name, Known: true}
+			if err := r.sending.Acquire(q.Context(), agent); err != nil {
+				_ = errorWriter.Write(w, q, connect.NewError(connect.CodeUnavailable, err)) // the agent went away
 				return
 			}
+			defer r.sending.Release(agent)
 		}
 		next.ServeHTTP(w, q)
 	})
@@ -95,7 +99,11 @@ func (c agentService) EnrolAgent(ctx context.Context, m *agentv1.EnrolAgentReque
 	digest := sha256.Sum256(m.Secret)
 	got, err := c.r.redeemToken(ctx, hex.EncodeToString(digest[:]), m.Request, applicant{sanitizeText(m.Host, 255), sanitizeText(m.Release, 64), sanitizeText(m.Role, 64)})
 	if err != nil {
-		c.r.log.Warn("enrolment refused", "host", sanitizeText(m.Host, 255), "err", err)
+		level := slog.LevelWarn
+		if errors.Is(err, errMadeUp) {
+			level = slog.LevelDebug // strangers can ask as often as they like
+		}
+		c.r.log.Log(ctx, level, "enrolment refused", "host", sanitizeText(m.Host, 255), "err", err)
 		return nil, withCode(err)
 	}
 	c.r.log.Info("agent enrolled", "name", got.name, "role", got.role, "host", sanitizeText(m.Host, 255))

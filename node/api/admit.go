@@ -26,7 +26,7 @@ func (s *Server) admitCallers(service Service) http.Handler {
 				s.refuseCall(w, r, peer, err)
 				return
 			}
-			admission.MarkKnown(r.Context())
+			admission.MarkKnown(r.Context(), peer.Name)
 		}
 		if service.Access == Operators {
 			if !peer.Local && peer.Role != OperatorRole {
@@ -70,7 +70,11 @@ func (b *deadlineBody) Read(p []byte) (int, error) {
 }
 
 func (s *Server) refuseCall(w http.ResponseWriter, r *http.Request, peer Peer, why error) {
-	s.deps.Log.Warn("call refused", "call", r.URL.Path, "by", peer.String(), "err", why)
+	s.refused.Add(1)
+	// Strangers can call as often as they like.
+	s.logRefusal.Do(func() {
+		s.deps.Log.Warn("call refused", "call", r.URL.Path, "by", peer.String(), "err", why, "since_last", s.refused.Swap(0))
+	})
 	code := connect.CodePermissionDenied
 	if !peer.Local && peer.Name == "" {
 		code = connect.CodeUnauthenticated

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dragnet/internal/admin"
@@ -23,6 +24,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 )
 
 // Configuration of the interface.
@@ -126,6 +128,10 @@ type Server struct {
 	server *http.Server
 	group  *run.Group
 	time   *prometheus.HistogramVec // by service
+
+	refused    atomic.Int64 // calls, since the last that was logged
+	logRefusal rate.Sometimes
+
 	// socket and address are set by Start.
 	socket, address string
 }
@@ -140,7 +146,7 @@ func New(config Configuration, deps Dependencies) (*Server, error) {
 	}
 	stopping := make(chan struct{})
 	base := context.WithValue(context.Background(), stoppingKey{}, (<-chan struct{})(stopping))
-	s := &Server{config: config, deps: deps, group: run.NewGroup()}
+	s := &Server{config: config, deps: deps, group: run.NewGroup(), logRefusal: rate.Sometimes{Interval: time.Second}}
 	s.time = metric.Under(deps.Admin.Metrics(), "dragnet_api_").Histograms("call_seconds", "Time that calls of operators took, by service; streams are left out.", "service")
 	mux := http.NewServeMux()
 	for _, service := range deps.Services {

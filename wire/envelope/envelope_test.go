@@ -118,41 +118,6 @@ func TestSealRefuses(t *testing.T) {
 	}
 }
 
-// TestReplay: a copy is refused as long as the original holds, also by a full
-// memory, which makes room by expiry only.
-func TestReplay(t *testing.T) {
-	alice, clock := generate(t), now
-	memory := envelope.NewMemory(2, func() time.Time { return clock })
-	x := envelope.Expect{Kind: "k", MaxBody: 10, Signer: known(alice), Replay: memory}
-	open := func(data []byte) error {
-		x.Now = clock
-		_, err := envelope.Open(data, x)
-		return err
-	}
-	h := envelope.Header{Kind: "k", Issued: now, Expires: now.Add(time.Minute)}
-	long := h
-	long.Expires = now.Add(time.Hour)
-	a, b, c := seal(t, alice, long, "a"), seal(t, alice, h, "b"), seal(t, alice, long, "c")
-	for i, step := range []struct {
-		data []byte
-		want error
-	}{{a, nil}, {a, envelope.ErrReplayed}, {b, nil}, {c, envelope.ErrFull}, {b, envelope.ErrReplayed}} {
-		if err := open(step.data); !errors.Is(err, step.want) {
-			t.Errorf("step %d: %v, want %v", i, err, step.want)
-		}
-	}
-	clock = now.Add(2 * time.Minute)
-	if err := open(b); !errors.Is(err, envelope.ErrExpired) {
-		t.Errorf("expired copy: %v", err)
-	}
-	if err := open(c); err != nil {
-		t.Errorf("after one expired: %v", err)
-	}
-	if err := open(a); !errors.Is(err, envelope.ErrReplayed) {
-		t.Errorf("copy: %v", err)
-	}
-}
-
 func FuzzOpen(f *testing.F) {
 	alice := generate(f)
 	f.Add(seal(f, alice, envelope.Header{Kind: "k", Issued: now, Expires: now.Add(time.Hour)}, "body"))

@@ -92,7 +92,7 @@ func Listen(address string, k *identity.Key, handler http.Handler, log *slog.Log
 		return nil, err
 	}
 	return &Server{listener: admission.Listen(inner, maxConnections), http: &http.Server{
-		Handler: WithPeer(handler), TLSConfig: config,
+		Handler: boundAnswers(WithPeer(handler)), TLSConfig: config,
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, ConnContext: admission.ConnContext,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}}, nil

@@ -129,3 +129,14 @@ func AppendMember(text string, m *Member) (string, error) {
 	}
 	return b.String(), nil
 }
+
+// HasMember reports whether a file of members has one of this name with this key.
+func HasMember(text, name string, key identity.Public) (bool, error) {
+	all, err := parseMembers(text)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(all.Members, func(m Member) bool {
+		return m.Name == name && slices.ContainsFunc(m.Keys, func(k MemberKey) bool { return k.Public == key })
+	}), nil
+}
