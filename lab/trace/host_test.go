@@ -34,12 +34,8 @@ func TestMain(m *testing.M) {
 			syscall.CloseOnExec(fd)
 		}
 	}
-	if address := os.Getenv("SERVE_CONNECTIONS"); address != "" {
-		acceptAll(address)
-		return
-	}
-	if address := os.Getenv("FLOOD_CONNECTIONS"); address != "" {
-		if err := openAll(address); err != nil {
+	if err := playRole(); err != errNoRole {
+		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -57,6 +53,23 @@ func TestMain(m *testing.M) {
 	}
 	os.RemoveAll(binaries)
 	os.Exit(code)
+}
+
+var errNoRole = errors.New("the test itself")
+
+// playRole does what a program of a host does, if the test was started as one.
+func playRole() error {
+	if address := os.Getenv("SERVE_CONNECTIONS"); address != "" {
+		acceptAll(address)
+		return nil
+	}
+	if address := os.Getenv("FLOOD_CONNECTIONS"); address != "" {
+		return openAll(address)
+	}
+	if how := strings.Split(os.Getenv("RELAY_CONNECTIONS"), ","); len(how) == 3 {
+		return relay(how[0], how[1], how[2])
+	}
+	return errNoRole
 }
 
 // binaries is the folder of both programs, made by TestMain.

@@ -142,6 +142,35 @@ func TestFloodHidesNoSession(t *testing.T) {
 	}
 }
 
+// TestManyUserNumbersHaveOneShare floods with all the subordinate user numbers of
+// one user: they use up one share, and what others do is kept whole.
+func TestManyUserNumbersHaveOneShare(t *testing.T) {
+	config := Configuration{MaxBytes: 8 << 20, MaxAge: 24 * time.Hour}
+	r := newWriter(t, t.TempDir(), config)
+	r.shares = newShares(config, func(uid uint32) uint32 {
+		if uid >= 100_000 && uid < 165_536 {
+			return 1000
+		}
+		return uid
+	})
+	at := time.Unix(1_800_000_000, 0)
+	here, there := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.9")
+	for i := range 4096 {
+		r.connect(int32(100+i), uint32(100_000+i), netip.AddrPortFrom(here, uint16(1024+i)), netip.AddrPortFrom(there, 80), at)
+	}
+	// One more connection may begin within the share, and some are kept beyond it.
+	if used, share := r.shares.used[1000], r.shares.budget/parts; len(r.shares.used) != 1 || used > share+(2*firstWithHost+1)*1000 {
+		t.Errorf("%d accounts, the user takes %d octets of a share of %d", len(r.shares.used), used, share)
+	}
+	for i := range 40 {
+		local := netip.AddrPortFrom(here, uint16(10_000+i))
+		r.connect(int32(5000+i), 1001, local, netip.AddrPortFrom(there, 80), at)
+		if p, err := r.Find(context.Background(), local, netip.AddrPortFrom(there, 80), at); err != nil || p.Summarized || p.UID != 1001 {
+			t.Errorf("connection %d of another user: %+v, %v", i, p, err)
+		}
+	}
+}
+
 // TestOriginsOfWhoStartedIt replays what the kernel would say of logins, and asks
 // where connections came from.
 func TestOriginsOfWhoStartedIt(t *testing.T) {

@@ -225,6 +225,10 @@ func TestHubsAreNotCrossed(t *testing.T) {
 			if got := crossesTo(w, int32(os.Getpid())); got == hub {
 				t.Errorf("hub %v: crossed %v", hub, got)
 			}
+			said := slices.ContainsFunc(w.End().Unseen, func(u record.Unseen) bool { return u.What == record.HubMet && u.Detail == path })
+			if said != hub {
+				t.Errorf("hub %v: the end says so: %v", hub, said)
+			}
 		}
 	})
 }

@@ -54,6 +54,17 @@ func hideSocket(how, address string) error {
 		if _, _, errno := unix.Syscall6(unix.SYS_IO_URING_REGISTER, ring, registerFiles, uintptr(unsafe.Pointer(&fds)), 1, 0, 0); errno != 0 {
 			return fmt.Errorf("io_uring_register: %w", errno)
 		}
+	case "pipes":
+		limit := unix.Rlimit{Cur: 3 * maxPipes, Max: 3 * maxPipes}
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+			return err
+		}
+		for range maxPipes/2 + 100 { // each has two ends
+			if err := unix.Pipe2(new([2]int)[:], unix.O_CLOEXEC); err != nil {
+				return err
+			}
+		}
+		time.Sleep(time.Minute)
 	case "memory":
 		// Kept until the process ends, as is the connection.
 		if _, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANON); err != nil {
@@ -87,6 +98,7 @@ func TestSocketsWithoutDescriptor(t *testing.T) {
 			t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 			local, remote := from(wait(t, last))
 			var owners []Step
+			var end *record.End
 			for range 200 { // until it has closed its descriptors
 				found, err := f.Find(local, remote)
 				if err != nil {
@@ -96,6 +108,7 @@ func TestSocketsWithoutDescriptor(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				end = w.End()
 				owners = slices.DeleteFunc(w.Steps, func(st Step) bool { return st.Inode != found.Inode })
 				if len(owners) == 0 || owners[0].Via != Owner {
 					break
@@ -107,6 +120,10 @@ func TestSocketsWithoutDescriptor(t *testing.T) {
 			mine := slices.IndexFunc(owners, func(st Step) bool { return int(st.PID) == cmd.Process.Pid })
 			if mine < 0 || owners[mine].Via != want || how == "ring" && len(owners) != 1 {
 				t.Errorf("%s: %+v, want process %d, which %s", how, owners, cmd.Process.Pid, want)
+			}
+			guessed := slices.ContainsFunc(end.Unseen, func(u record.Unseen) bool { return u.What == record.NoHolder && int(u.PID) == cmd.Process.Pid })
+			if guessed != (how == "flight") {
+				t.Errorf("%s: the record says that the holder is guessed: %v", how, guessed)
 			}
 		}
 	})
@@ -163,6 +180,35 @@ func TestObstaclesAreReported(t *testing.T) {
 		end, _ := endOf(t, f, "nc 127.0.0.1 OUT | cat | cat")
 		if end.Grade != record.Cut || !slices.ContainsFunc(end.Unseen, func(u record.Unseen) bool { return u.What == record.Bound }) {
 			t.Errorf("beyond the limit: %+v", end)
+		}
+	})
+}
+
+// TestManyPipesAreReported has a process with more ends of pipes than are kept.
+func TestManyPipesAreReported(t *testing.T) {
+	bothWays(t, func(t *testing.T, f *Finder) {
+		out, last := accept(t)
+		cmd := run(t, fmt.Sprintf("HIDE_SOCKET=pipes HIDE_ADDRESS=%s exec %s", loopback(out), os.Args[0]))
+		found, err := f.Find(from(wait(t, last)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var end *record.End
+		waitUntil(t, func() bool {
+			w, err := f.Walk(found)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := len(w.snapshot.objectsOf(int32(cmd.Process.Pid))); n > maxPipes+100 {
+				t.Fatalf("%d objects are kept of the process", n)
+			}
+			end = w.End()
+			return slices.ContainsFunc(end.Unseen, func(u record.Unseen) bool {
+				return u.What == record.Bound && int(u.PID) == cmd.Process.Pid && strings.Contains(u.Detail, "pipes")
+			})
+		})
+		if end.Grade != record.Cut {
+			t.Errorf("%+v", end)
 		}
 	})
 }
