@@ -76,7 +76,7 @@ func TestTricksOfAnOrdinaryUser(t *testing.T) {
 	l := newLab(t, "h1", "h2", "h3")
 	me := l.investigator()
 	for _, h := range l.hosts {
-		h.daemon(me, "save_budget: {per_minute: 6000, burst: 6000}")
+		h.daemon(me, "save_budget: {per_minute: 6000, burst: 6000}", "deadline: 30s")
 	}
 	// The user must reach what the test runs.
 	for _, path := range []string{filepath.Dir(filepath.Dir(os.Args[0])), filepath.Dir(os.Args[0])} {
@@ -105,7 +105,7 @@ func TestTricksOfAnOrdinaryUser(t *testing.T) {
 				k.after(l, in)
 			}
 			path := filepath.Join(l.dir, fmt.Sprint(in, ".json"))
-			text, err := l.trace("start", "10.0.0.1", fmt.Sprintf("%d,%d", port, out), "--case", path, "--call")
+			text, err := l.trace("start", "10.0.0.1", fmt.Sprintf("%d,%d", port, out), "--timeout", "40s", "--case", path, "--call")
 			if err != nil {
 				t.Fatal(err)
 			}
