@@ -11,6 +11,7 @@ import (
 
 	"dragnet/dossier"
 	"dragnet/flow"
+	"dragnet/internal/testkit"
 	"dragnet/packet"
 	"dragnet/signature"
 	"dragnet/simulate/variants"
@@ -81,6 +82,7 @@ func learn(t testing.TB) (*dossier.Signature, [][]byte) {
 // TestVariantsOnTheWire: variants that were never captured are seen in
 // connections, with who sent them; other payload is not.
 func TestVariantsOnTheWire(t *testing.T) {
+	testkit.Long(t) // learning takes a minute under the race detector
 	s, unseen := learn(t)
 	i := inspector(t, bounds(), s)
 	random := rand.New(rand.NewPCG(1, 1))

@@ -36,6 +36,7 @@ func oracles(t *testing.T) (files []string) {
 
 // TestAgainstTshark compares every record of each capture with what tshark shows.
 func TestAgainstTshark(t *testing.T) {
+	testkit.Long(t) // one goroutine
 	tshark, compared := testkit.Tool(t, "tshark"), 0
 	for _, file := range oracles(t) {
 		if name := filepath.Base(file); strings.Contains(name, "SRv6") || strings.Contains(name, "HUAWEI") || strings.HasPrefix(name, "112") {
