@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"dragnet/contain/ripcord"
 	"dragnet/contain/ripcord/message"
 	"dragnet/contain/ripcord/pull"
+	"dragnet/dossier"
 	"dragnet/internal/cli"
 	"dragnet/internal/logging"
 	"dragnet/internal/run"
@@ -49,10 +51,10 @@ what else needs a restart.`,
 		if err != nil {
 			return err
 		}
-		gateway := ripcord.New(c, ripcord.Dependencies{Log: logging.Component(p.Log, "ripcord"), Admin: admins})
+		gateways := ripcord.NewGateways(c, ripcord.Dependencies{Log: logging.Component(p.Log, "ripcord"), Metrics: admins.Metrics()})
 		// The confined process may not listen any more.
 		role := &reloadable[ripcord.Configuration]{
-			Parts: run.Parts{admins, confinedGateway{gateway}}, program: p, started: c,
+			Parts: run.Parts{admins, confinedGateways{gateways}}, program: p, started: c,
 			load:    func() (ripcord.Configuration, error) { return ripcord.LoadConfiguration(config) },
 			logging: func(c *ripcord.Configuration) *logging.Configuration { return &c.Logging },
 		}
@@ -64,12 +66,12 @@ what else needs a restart.`,
 	return cmd
 }
 
-// confinedGateway is a gateway that gives up its privileges once it runs.
-type confinedGateway struct{ *ripcord.Gateway }
+// confinedGateways give up their privileges once they run.
+type confinedGateways struct{ *ripcord.Gateways }
 
-// Start starts the gateway and confines the process.
-func (c confinedGateway) Start(ctx context.Context) error {
-	if err := c.Gateway.Start(ctx); err != nil {
+// Start starts the gateways and confines the process.
+func (c confinedGateways) Start(ctx context.Context) error {
+	if err := c.Gateways.Start(ctx); err != nil {
 		return err
 	}
 	if err := c.Confine(); err != nil {
@@ -219,30 +221,70 @@ func parsePeer(s string) (netip.Prefix, error) {
 	return p.Masked(), nil
 }
 
-// configFlag adds --config and returns a function that reads the file.
-func configFlag(cmd *cobra.Command) func() (ripcord.Configuration, error) {
-	var config string
+// namedGateway is the configuration of one host's gateway; the name of its port is
+// empty where the file has no ports.
+type namedGateway struct {
+	name string
+	ripcord.Configuration
+}
+
+// configFlags adds --config and --port and returns a function that reads the file, and
+// chooses from its ports.
+func configFlags(cmd *cobra.Command) func() ([]namedGateway, error) {
+	var config, port string
 	cmd.Flags().StringVar(&config, "config", defaultRipcord, "configuration file")
-	return func() (ripcord.Configuration, error) { return ripcord.LoadConfiguration(config) }
+	cmd.Flags().StringVar(&port, "port", "", "only this port of the file (default all)")
+	return func() (all []namedGateway, err error) {
+		c, err := ripcord.LoadConfiguration(config)
+		if err != nil {
+			return nil, err
+		}
+		for i, one := range c.ForPorts() {
+			named := namedGateway{Configuration: one}
+			if len(c.Ports) > 0 {
+				named.name = c.Ports[i].Name
+			}
+			if port == "" || port == named.name {
+				all = append(all, named)
+			}
+		}
+		if len(all) == 0 {
+			return nil, cli.Usage(fmt.Errorf("%s has no port %q", config, port))
+		}
+		return all, nil
+	}
 }
 
 func newRipcordShow() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show",
 		Short: "Show what the gateway on this machine counts and blocks, as JSON",
-		Args:  cobra.NoArgs,
+		Long: `Show prints what the tables of the gateway in the kernel hold, whether an agent runs or
+not. Where the configuration has ports it prints an object of them by name; a port that
+was never attached is named on standard error.`,
+		Args: cobra.NoArgs,
 	}
-	config := configFlag(cmd)
+	config := configFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := config()
+		all, err := config()
 		if err != nil {
 			return err
 		}
-		s, err := ripcord.ReadStatus(c.Pins)
-		if err != nil {
-			return err
+		status := map[string]*ripcord.GatewayStatus{}
+		for _, c := range all {
+			s, err := ripcord.ReadStatus(c.Pins)
+			switch {
+			case err != nil && c.name != "" && len(all) > 1:
+				fmt.Fprintf(cmd.ErrOrStderr(), "port %s: %v\n", c.name, err)
+			case err != nil:
+				return err
+			case c.name == "":
+				return cli.WriteJSON(cmd.OutOrStdout(), s)
+			default:
+				status[c.name] = s
+			}
 		}
-		return cli.WriteJSON(cmd.OutOrStdout(), s)
+		return cli.WriteJSON(cmd.OutOrStdout(), status)
 	}
 	return cmd
 }
@@ -257,16 +299,20 @@ refusing one new connection after the other by RST. Networks are /24 or /48. Suc
 host is probably compromised; networks that it visits can agree to make it look so.`,
 		Args: cobra.NoArgs,
 	}
-	config := configFlag(cmd)
+	config := configFlags(cmd)
 	format := cli.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := config()
+		all, err := config()
 		if err != nil {
 			return err
 		}
-		found, err := ripcord.ReadFindings(c.State)
-		if err != nil {
-			return err
+		var found []dossier.Finding
+		for _, c := range all {
+			more, err := ripcord.ReadFindings(c.State)
+			if err != nil && !(c.name != "" && errors.Is(err, fs.ErrNotExist)) { // a port that was never attached
+				return err
+			}
+			found = append(found, more...)
 		}
 		rows := cli.Rows{Header: []string{"id", "host", "first", "last", "networks", "pulls", "summary"}}
 		for _, f := range found {
@@ -277,8 +323,10 @@ host is probably compromised; networks that it visits can agree to make it look 
 		if err := cli.WriteRows(cmd.OutOrStdout(), *format, rows); err != nil {
 			return err
 		}
-		if len(found) == 0 {
-			fmt.Fprintf(cmd.ErrOrStderr(), "nothing in %s: the gateway records there from its start on\n", ripcord.FindingsFile(c.State))
+		for _, c := range all {
+			if len(found) == 0 {
+				fmt.Fprintf(cmd.ErrOrStderr(), "nothing in %s: the gateway records there from its start on\n", ripcord.FindingsFile(c.State))
+			}
 		}
 		return nil
 	}
@@ -295,13 +343,21 @@ are lost. The interfaces get ARP and IPv6 back, but not their addresses. It refu
 while the gateway runs.`,
 		Args: cobra.NoArgs,
 	}
-	config := configFlag(cmd)
+	config := configFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := config()
+		all, err := config()
 		if err != nil {
 			return err
 		}
-		return ripcord.Remove(&c)
+		var errs []error
+		for _, c := range all {
+			if err := ripcord.Remove(&c.Configuration); err != nil && c.name != "" {
+				errs = append(errs, fmt.Errorf("port %s: %w", c.name, err))
+			} else {
+				errs = append(errs, err)
+			}
+		}
+		return errors.Join(errs...)
 	}
 	return cmd
 }

@@ -13,6 +13,8 @@ package ripcord
 import (
 	"fmt"
 	"net/netip"
+	"path/filepath"
+	"regexp"
 	"time"
 
 	"dragnet/contain/ripcord/tables"
@@ -28,6 +30,10 @@ type Configuration struct {
 	Host string `yaml:"host"`
 	// Network is the interface to everything else.
 	Network string `yaml:"network"`
+	// Ports are several hosts, such as the virtual machines of a hypervisor; then
+	// host, network and addresses are those of each port. Pins and state have a folder
+	// for each, and all else holds for all.
+	Ports []Port `yaml:"ports"`
 	// Enforce drops and shifts; without it the gateway only counts what it
 	// would drop.
 	Enforce bool `yaml:"enforce"`
@@ -73,6 +79,74 @@ type Configuration struct {
 	Admin admin.Configuration `yaml:"admin"`
 	// Logging configures the log on standard error.
 	Logging logging.Configuration `yaml:"logging"`
+}
+
+// Port is one of several hosts behind an agent.
+type Port struct {
+	// Name is that of its folders, and of its label in metrics.
+	Name string `yaml:"name"`
+	// Host is the interface to the host, such as the tap of a virtual machine.
+	Host string `yaml:"host"`
+	// Network is the interface to everything else, such as one end of a veth pair whose
+	// other end is a port of a bridge.
+	Network string `yaml:"network"`
+	// Addresses are those of the host, as the operator knows them, link-local ones too.
+	// Then no other is learnt; without them a host may take its neighbour's.
+	Addresses []netip.Addr `yaml:"addresses"`
+}
+
+// maxPorts bounds the hosts behind one agent.
+const maxPorts = 256
+
+// portName matches names that can be part of a file's name.
+var portName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,31}$`)
+
+// validatePorts checks the ports, or that there is one host without them.
+func (c *Configuration) validatePorts(p *conf.Problems) {
+	if len(c.Ports) == 0 {
+		p.Check(c.Host != "" && c.Network != "" && c.Host != c.Network, "host", "host and network must name two interfaces")
+		return
+	}
+	p.Check(c.Host == "" && c.Network == "" && len(c.Addresses) == 0, "host", "host, network and addresses are those of each port where there are ports")
+	p.Check(len(c.Ports) <= maxPorts, "ports", "%d are more than the limit of %d", len(c.Ports), maxPorts)
+	names, interfaces := map[string]bool{}, map[string]bool{}
+	for i, port := range c.Ports {
+		key := fmt.Sprintf("ports[%d].", i)
+		p.Check(portName.MatchString(port.Name) && !names[port.Name], key+"name", "%q: want a name of its own of 1 to 32 lower-case letters, digits, - and _", port.Name)
+		names[port.Name] = true
+		for name, dev := range map[string]string{"host": port.Host, "network": port.Network} {
+			p.Check(dev != "" && !interfaces[dev], key+name, "%q: want an interface that is named once", dev)
+			interfaces[dev] = true
+		}
+		validateAddresses(p, key+"addresses", port.Addresses)
+	}
+}
+
+func validateAddresses(p *conf.Problems, key string, all []netip.Addr) {
+	for i, a := range all {
+		ok := a.IsValid() && !a.IsMulticast() && !a.IsUnspecified() && !a.IsLoopback() && !a.Is4In6()
+		p.Check(ok, fmt.Sprintf("%s[%d]", key, i), "%v is not a valid host address", a)
+	}
+	p.Check(len(all) <= 64, key, "%d are more than the limit of 64", len(all))
+}
+
+// ForPorts returns a configuration for each host, without ports.
+func (c *Configuration) ForPorts() []Configuration {
+	if len(c.Ports) == 0 {
+		return []Configuration{*c}
+	}
+	var all []Configuration
+	for _, port := range c.Ports {
+		one := *c
+		one.Ports, one.Host, one.Network, one.Addresses = nil, port.Host, port.Network, port.Addresses
+		if len(port.Addresses) > 0 {
+			one.Learn.IPv4, one.Learn.IPv6 = 0, 0
+		}
+		// Beside each other: a folder of pins holds nothing but pins.
+		one.Pins, one.State = c.Pins+"-"+port.Name, filepath.Join(c.State, port.Name)
+		all = append(all, one)
+	}
+	return all
 }
 
 // Learn bounds the addresses a host may take for itself.
@@ -160,12 +234,9 @@ const longest = 20 * 24 * time.Hour
 // Validate reports every invalid value.
 func (c *Configuration) Validate() error {
 	var p conf.Problems
-	p.Check(c.Host != "" && c.Network != "" && c.Host != c.Network, "host", "host and network must name two interfaces")
+	c.validatePorts(&p)
 	p.Check(c.SignedTCP == "refuse" || c.SignedTCP == "pass", "signed_tcp", "is %q; write refuse or pass", c.SignedTCP)
-	for i, a := range c.Addresses {
-		ok := a.IsValid() && !a.IsMulticast() && !a.IsUnspecified() && !a.IsLoopback() && !a.Is4In6()
-		p.Check(ok, fmt.Sprintf("addresses[%d]", i), "%v is not a valid host address", a)
-	}
+	validateAddresses(&p, "addresses", c.Addresses)
 	for key, d := range map[string]time.Duration{
 		"learn.quiet": c.Learn.Quiet, "block": c.Block, "coarse.duration": c.Coarse.Duration, "idle.handshake": c.Idle.Handshake,
 		"idle.established": c.Idle.Established, "idle.closed": c.Idle.Closed, "pull.active": c.Pull.Active, "pull.longest": c.Pull.Longest,
@@ -184,7 +255,6 @@ func (c *Configuration) Validate() error {
 	} {
 		p.Check(n >= 1 && n <= 1<<26, key, "%d is not between 1 and %d", n, 1<<26)
 	}
-	p.Check(len(c.Addresses) <= 64, "addresses", "%d are more than the limit of 64", len(c.Addresses))
 	p.Check(c.Pull.Port != 0, "pull.port", "must not be 0")
 	p.Section("admin", c.Admin.Validate())
 	p.Section("logging", c.Logging.Validate())

@@ -5,28 +5,22 @@ package ripcord
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 
 	"golang.org/x/sys/unix"
 
 	"dragnet/internal/confine"
 )
 
-// Confine drops, for good, the privileges that the gateway needed to start: it
+// Confine drops, for good, the privileges that the gateways needed to start: it
 // becomes the configured user, and keeps CAP_NET_ADMIN and CAP_BPF, its own files
 // in the state and the system calls to read tables and answer messages.
-func (g *Gateway) Confine() error {
+func (g *Gateways) Confine() error {
 	account, err := confine.Lookup(g.config.RunAs)
 	if err != nil {
 		return fmt.Errorf("run_as: %w", err)
 	}
-	// The folder comes last: afterwards only its new owner may look into it.
-	for _, name := range []string{decisionFile(g.config.State), ReceiptFile(g.config.State), olderName(ReceiptFile(g.config.State)),
-		FindingsFile(g.config.State), g.config.State} {
-		if err := os.Lchown(name, account.UID, account.GID); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("change the owner of the state: %w", err)
-		}
+	if err := g.giveFiles(account.UID, account.GID); err != nil {
+		return err
 	}
 	if err := confine.Drop(account, unix.CAP_NET_ADMIN, unix.CAP_BPF); err != nil {
 		return err

@@ -21,6 +21,35 @@ const perPacket = "each segment of up to 45 is judged by itself, at some 0.8 µs
 
 // Examine tests what Start needs, without changing anything.
 func Examine(c *Configuration) []doctor.Check {
+	ports := c.ForPorts()
+	var all []doctor.Check
+	for i := range ports {
+		all = append(all, examineWires(&ports[i])...)
+	}
+	all = append(all, doctor.CheckFeatures(bpf.Features())...)
+	add := func(name, good string, fatal bool, err error) {
+		all = append(all, doctor.Check{Name: name, Err: err, Fatal: fatal, Good: good})
+	}
+	add("kernel", "loads the programs", true, tryKernel(c))
+	all = append(all, doctor.CheckJIT())
+	if err := confine.CheckFilter(); err != nil {
+		add("system calls", "", false, fmt.Errorf("%w: whoever takes over the agent may use all that its two capabilities allow", err))
+	} else {
+		add("system calls", "filtered once the gateway runs", false, nil)
+	}
+	_, err := confine.Lookup(c.RunAs)
+	add("user "+c.RunAs, "exists", true, err)
+	add("state", c.State, true, os.MkdirAll(c.State, 0o700))
+	if !c.Enforce {
+		add("enforce", "", false, errors.New("the gateway only counts; 'enforce: true' lets it drop"))
+	} else {
+		add("enforce", "blocks take effect", false, nil)
+	}
+	return all
+}
+
+// examineWires checks the two interfaces of a host, and where its tables are to be.
+func examineWires(c *Configuration) []doctor.Check {
 	var all []doctor.Check
 	add := func(name, good string, fatal bool, err error) {
 		all = append(all, doctor.Check{Name: name, Err: err, Fatal: fatal, Good: good})
@@ -37,32 +66,14 @@ func Examine(c *Configuration) []doctor.Check {
 			}
 		}
 		add("interface "+name, "exists, without addresses", true, err)
-	}
-	if len(mtu) == 2 && mtu[c.Host] != mtu[c.Network] {
-		add("MTU", "", false, fmt.Errorf("%d on one side and %d on the other: larger packets will be lost", mtu[c.Host], mtu[c.Network]))
-	}
-	add("pins", c.Pins, true, CheckPins(c.Pins))
-	all = append(all, doctor.CheckFeatures(bpf.Features())...)
-	add("kernel", "loads the programs", true, tryKernel(c))
-	all = append(all, doctor.CheckJIT())
-	for _, name := range []string{c.Host, c.Network} {
-		if _, ok := mtu[name]; ok && name != "lo" {
+		if err == nil {
 			all = append(all, doctor.CheckReceiveOffload(name, perPacket))
 		}
 	}
-	if err := confine.CheckFilter(); err != nil {
-		add("system calls", "", false, fmt.Errorf("%w: whoever takes over the agent may use all that its two capabilities allow", err))
-	} else {
-		add("system calls", "filtered once the gateway runs", false, nil)
+	if len(mtu) == 2 && mtu[c.Host] != mtu[c.Network] {
+		add("MTU", "", false, fmt.Errorf("%s has %d and %s %d: larger packets will be lost", c.Host, mtu[c.Host], c.Network, mtu[c.Network]))
 	}
-	_, err := confine.Lookup(c.RunAs)
-	add("user "+c.RunAs, "exists", true, err)
-	add("state", c.State, true, os.MkdirAll(c.State, 0o700))
-	if !c.Enforce {
-		add("enforce", "", false, errors.New("the gateway only counts; 'enforce: true' lets it drop"))
-	} else {
-		add("enforce", "blocks take effect", false, nil)
-	}
+	add("pins", c.Pins, true, CheckPins(c.Pins))
 	return all
 }
 

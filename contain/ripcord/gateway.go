@@ -21,7 +21,6 @@ import (
 
 	"dragnet/contain/ripcord/bpf"
 	"dragnet/contain/ripcord/tables"
-	"dragnet/internal/admin"
 	"dragnet/internal/metric"
 	"dragnet/internal/run"
 )
@@ -68,14 +67,13 @@ type Gateway struct {
 // Dependencies of a gateway.
 type Dependencies struct {
 	Log *slog.Logger
-	// Admin gets metrics; it may be nil. It must listen before the gateway is
-	// confined.
-	Admin *admin.Server
+	// Metrics may be nil. Who serves them must listen before the process is confined.
+	Metrics prometheus.Registerer
 }
 
 // New returns a gateway that is not started.
 func New(config Configuration, d Dependencies) *Gateway {
-	m := metric.Under(d.Admin.Metrics(), "dragnet_ripcord_")
+	m := metric.Under(d.Metrics, "dragnet_ripcord_")
 	return &Gateway{
 		config: config, log: d.Log, group: run.NewGroup(), requests: newRequests(config.Findings),
 		pulls:   m.Counters("pulls_total", "Requests to end a conversation that were answered, by answer.", "status"),

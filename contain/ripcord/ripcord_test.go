@@ -22,15 +22,20 @@ func TestConfiguration(t *testing.T) {
 	}
 	dir := t.TempDir()
 	for text, want := range map[string]string{
-		"host: a\nnetwork: a":                             "host: host and network must name two interfaces",
-		"host: a\nnetwork: b\nblok: 3s":                   "3:",
-		"host: a\nnetwork: b\nblock: 900h":                "3: block: 900h",
-		"host: a\nnetwork: b\nsigned_tcp: maybe":          "3: signed_tcp",
-		"host: a\nnetwork: b\naddresses: [224.0.0.1]":     "addresses[0]: 224.0.0.1 is not a valid host address",
-		"host: a\nnetwork: b\nlearn: {ipv4: -1}":          "learn.ipv4: -1",
-		"host: a\nnetwork: b\nconnections: {ipv6: 0}":     "connections.ipv6: 0",
-		"host: a\nnetwork: b\npull: {port: 0}":            "pull.port",
-		"host: a\nnetwork: b\nidle: {established: 1000h}": "idle.established",
+		"host: a\nnetwork: a":                                                     "host: host and network must name two interfaces",
+		"host: a\nnetwork: b\nblok: 3s":                                           "3:",
+		"host: a\nnetwork: b\nblock: 900h":                                        "3: block: 900h",
+		"host: a\nnetwork: b\nsigned_tcp: maybe":                                  "3: signed_tcp",
+		"host: a\nnetwork: b\naddresses: [224.0.0.1]":                             "addresses[0]: 224.0.0.1 is not a valid host address",
+		"host: a\nnetwork: b\nlearn: {ipv4: -1}":                                  "learn.ipv4: -1",
+		"host: a\nnetwork: b\nconnections: {ipv6: 0}":                             "connections.ipv6: 0",
+		"host: a\nnetwork: b\npull: {port: 0}":                                    "pull.port",
+		"host: a\nnetwork: b\nidle: {established: 1000h}":                         "idle.established",
+		"host: a\nports: [{name: p, host: b, network: c}]":                        "host, network and addresses are those of each port",
+		"ports: [{name: ../p, host: a, network: b}]":                              "ports[0].name",
+		"ports: [{name: p, host: a, network: b}, {name: p, host: c, network: d}]": "ports[1].name",
+		"ports: [{name: p, host: a, network: b}, {name: q, host: c, network: b}]": "ports[1].network",
+		"ports: [{name: p, host: a, network: b, addresses: ['ff02::1']}]":         "ports[0].addresses[0]",
 	} {
 		name := filepath.Join(dir, "c.yaml")
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
