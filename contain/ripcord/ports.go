@@ -10,7 +10,9 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -73,6 +75,7 @@ func (g *Gateways) Start(ctx context.Context) error {
 	for _, l := range there {
 		g.present[l.Attrs().Index] = l.Attrs().Name
 	}
+	g.warnLeftovers()
 	for _, p := range g.all {
 		switch err := p.Start(ctx); {
 		case err == nil:
@@ -88,6 +91,17 @@ func (g *Gateways) Start(ctx context.Context) error {
 	}
 	g.group.GoWithoutError(func(ctx context.Context) { g.awaitInterfaces(ctx, links) })
 	return nil
+}
+
+// warnLeftovers names ports that are not configured any more, whose programs go on.
+func (g *Gateways) warnLeftovers() {
+	found, _ := filepath.Glob(g.config.Pins + "-*") // the pattern is valid: pins holds no meta characters, or nothing is found
+	for _, dir := range found {
+		if !slices.ContainsFunc(g.all, func(p *portGateway) bool { return p.config.Pins == dir }) {
+			g.log.Warn("the programs of a port that is not configured go on in the kernel; configure it again and run 'dragnet-agent ripcord remove --port'",
+				"port", strings.TrimPrefix(dir, g.config.Pins+"-"))
+		}
+	}
 }
 
 // watchPort ends a port that failed. The others go on.

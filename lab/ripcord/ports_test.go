@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -109,9 +110,21 @@ ports:
 	plug(1)
 	l.until("the agent ends", func() bool { s := status(); return s["two"] != nil && !s["two"].Running })
 	l.check(ask(other, 1000))
-	begin()
+	p := begin()
 	l.check(ask(other, 1000))
 	l.check(ask(l.mustDial(l.host, netip.AddrPortFrom(hostIPs[0], 0), at), 1000))
+
+	// A port that is taken out of the file is named, since its programs go on.
+	text, err := os.ReadFile(l.config)
+	l.check(err)
+	fewer := filepath.Join(l.dir, "fewer.yaml")
+	l.check(os.WriteFile(fewer, regexp.MustCompile("(?m)^.*name: one.*$").ReplaceAll(text, nil), 0o600))
+	l.check(p.Stop())
+	p, err = l.gateway.Start(agent, "run", "ripcord", "--config", fewer)
+	l.check(err)
+	l.until("what is left of the first port is named", func() bool {
+		return strings.Contains(p.Output(), "not configured go on in the kernel") && strings.Contains(p.Output(), `"port":"one"`)
+	})
 
 	out, err := l.run("ripcord", "show", "--config", l.config, "--port", "three")
 	if err == nil || !strings.Contains(out, `has no port "three"`) {
