@@ -6,9 +6,11 @@
 // Window, wherever it begins:
 //
 //   - all hosts it tried, on whatever ports, by a likelihood-ratio test (see
-//     Model): which of them never answered, and at which of those it tried again.
-//     A worm tries each address once; a peer-to-peer client whose peers are gone,
-//     or a monitor whose target is down, asks the same ones again;
+//     Model): which of them never answered, at which of those it tried again, and
+//     which of the others it used again. A worm tries each address once; a
+//     peer-to-peer client whose peers are gone, or a monitor whose target is down,
+//     asks the same ones again. What follows within 5 seconds, up to three times, or
+//     from the same port, is the same try: scanners and systems repeat a SYN;
 //   - the hosts on one port, by the same test: for a scanner behind a gateway,
 //     whose other users succeed;
 //   - the ports of one host, by the number that refused and the share that failed.
@@ -71,7 +73,7 @@ type Configuration struct {
 // DefaultConfiguration reports a remote host after 25 refused targets in a
 // day, one of ours after 100.
 func DefaultConfiguration() Configuration {
-	return Configuration{Window: 24 * time.Hour, Remote: 25, Local: 100, Silence: 4, Share: 0.8, Alpha: 1e-5, Ports: []uint16{}, Groups: 1 << 20}
+	return Configuration{Window: 24 * time.Hour, Remote: 25, Local: 100, Silence: 4, Share: 0.8, Alpha: 1e-6, Ports: []uint16{}, Groups: 1 << 20}
 }
 
 // Validate reports all invalid settings.

@@ -144,13 +144,13 @@ func (d *Detector) needOf(w *window) int {
 }
 
 func (d *Detector) scans(s *sums) bool {
-	return score(s.answered, s.once, s.again) >= math.Log(1/d.c.Alpha)
+	return s.score() >= math.Log(1/d.c.Alpha)
 }
 
 func (d *Detector) evidenceOf(s *sums, need int) dossier.Evidence {
 	return dossier.Evidence{
 		Counts: map[string]uint64{
-			"refused": uint64(s.refused), "silent": uint64(s.silent), "probed": uint64(s.probed), "reached": uint64(s.answered), "again": uint64(s.again),
+			"refused": uint64(s.refused), "silent": uint64(s.silent), "probed": uint64(s.probed), "reached": uint64(s.answered), "returned": uint64(s.returned), "again": uint64(s.again),
 		},
 		Thresholds: map[string]float64{"failed": float64(need), "score": math.Log(1 / d.c.Alpha), "alpha": d.c.Alpha},
 	}
@@ -168,7 +168,7 @@ func (s *sums) describe(where string) string {
 		}
 	}
 	return fmt.Sprintf("%s %s; %d others answered, and it tried %d of the failed ones again (score %.0f)",
-		strings.Join(parts, " and "), where, s.answered, s.again, score(s.answered, s.once, s.again))
+		strings.Join(parts, " and "), where, s.answered, s.again, s.score())
 }
 
 // describe makes a finding that still needs its identity.

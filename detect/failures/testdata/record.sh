@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Records the captures beside this file. As root, with nmap, masscan, aria2, tcpdump, python3 and nftables.
+# Records the captures beside this file. As root, with nmap, masscan, zmap, aria2, transmission-cli, haproxy,
+# monitoring-plugins-basic, tcpdump, python3 and nftables.
 #
-# record.sh records the cases for tuning, record.sh aside those that are judged once.
+# record.sh records the cases for tuning, record.sh aside and record.sh third more of them, record.sh fourth those that are
+# judged once.
 # A host 10.7.0.2 is in front of a network 10.8.0.0/24 of which .1 to .9 serve ports 80, 443 and 6881, .10 to .127
 # refuse, and .128 to .255 are silent. Everything stays in two network namespaces.
 set -eu
@@ -42,7 +44,7 @@ for port in (80, 443, 6881, 6969):
     s = http.server.ThreadingHTTPServer(('0.0.0.0', port), Answer)
     threading.Thread(target=s.serve_forever).start()
 P
-ip netns exec $b python3 "$work/serve.py" $([ "${1-}" = aside ] && echo 8 110 || echo 7 60) 2>/dev/null & sleep 1
+ip netns exec $b python3 "$work/serve.py" $(case "${1-}" in aside) echo 8 110;; third) echo 9 90;; fourth) echo 10 75;; *) echo 7 60;; esac) 2>/dev/null & sleep 1
 record() { # record NAME CMD...: the packets that CMD makes
   local name=$1; shift
   ip netns exec $a tcpdump -Z root -i r0 -s 96 -U -w "$out/$name.pcap" 'tcp or icmp' 2>/dev/null & local dump=$!
@@ -93,6 +95,92 @@ if [ "${1-}" = aside ]; then
   record aside-probe-browse python3 "$work/once.py" 13 200 0.7
   record aside-probe-monitor python3 "$work/monitor.py" 8 60
   record aside-peer-aria2 aria2c --dir="$work" --enable-dht=false --bt-enable-lpd=false --bt-max-peers=0 --bt-tracker-interval=10 --bt-stop-timeout=45 "$work/a.torrent"
+  exit
+fi
+if [ "${1-}" = third ]; then
+  # Torrents whose trackers are dead but for one; the clients have their usual settings.
+  python3 - "$work" <<'P'
+import hashlib, sys
+for name, seed in (b'c', b'3'), (b'd', b'4'):
+    trackers = [b'http://10.7.0.1:6969/announce'] + [b'http://10.8.0.%d:%d/announce' % (140 + n, 6900 + n) for n in range(8)]
+    tiers = b''.join(b'l%d:%se' % (len(u), u) for u in trackers)
+    info = b'd6:lengthi1000000e4:name%d:%s12:piece lengthi262144e6:pieces80:%se' % (len(name), name, hashlib.sha512(seed).digest() + hashlib.sha1(seed).digest()[:16])
+    open('%s/%s.torrent' % (sys.argv[1], name.decode()), 'wb').write(b'd8:announce29:' + trackers[0] + b'13:announce-listl' + tiers + b'e4:info' + info + b'e')
+P
+  cat > "$work/checks.sh" <<'C'
+for round in 1 2 3 4; do
+  for n in $(seq 1 40) $(seq 200 215); do /usr/lib/nagios/plugins/check_tcp -H 10.8.0.$n -p 443 -t 1 & done
+  wait; sleep 10
+done
+C
+  mac=$(ip -n $b -br link show r0 | awk '{print $3}')
+  record third-scan-nmap-silent nmap -n -Pn -T4 -sS -p 8443 10.8.0.130-210
+  record third-scan-nmap-default nmap -n -Pn -sS -p 22,445 10.8.0.90-160
+  record third-scan-nmap-sT nmap -n -Pn -T4 -sT -p 25 10.8.0.128-200
+  record third-scan-masscan-retries masscan 10.8.0.128/26 -p 6379 --rate 50 --retries 2 --wait 2 --router-ip 10.7.0.1 -i r0
+  record third-scan-zmap zmap -p 2222 -P 2 -r 60 -c 2 -i r0 -G "$mac" -S 10.7.0.2 -b /dev/null -o /dev/null 10.8.0.64/26 10.8.0.160/27
+  record third-scan-once python3 "$work/once.py" 21 120 0.04
+  record third-peer-transmission transmission-cli -w "$work" -g "$work/tr" -M -p 51413 "$work/c.torrent"
+  record third-peer-aria2 aria2c --dir="$work" --enable-dht=false --bt-enable-lpd=false --bt-stop-timeout=55 "$work/d.torrent"
+  record third-probe-checks bash "$work/checks.sh"
+  record third-probe-browse python3 "$work/once.py" 22 200 0.6
+  exit
+fi
+if [ "${1-}" = fourth ]; then
+  # Torrents whose trackers are dead but for one; the clients have their usual settings.
+  python3 - "$work" <<'P'
+import hashlib, sys
+for name, seed in (b'e', b'5'), (b'f', b'6'):
+    trackers = [b'http://10.7.0.1:6969/announce'] + [b'http://10.8.0.%d:%d/announce' % (20 + 9 * n, 7000 + n) for n in range(20)]
+    tiers = b''.join(b'l%d:%se' % (len(u), u) for u in trackers)
+    info = b'd6:lengthi1000000e4:name%d:%s12:piece lengthi262144e6:pieces80:%se' % (len(name), name, hashlib.sha512(seed).digest() + hashlib.sha1(seed).digest()[:16])
+    open('%s/%s.torrent' % (sys.argv[1], name.decode()), 'wb').write(b'd8:announce29:' + trackers[0] + b'13:announce-listl' + tiers + b'e4:info' + info + b'e')
+P
+  # A load balancer most of whose servers are down.
+  cat > "$work/haproxy.cfg" <<H
+defaults
+  mode tcp
+  timeout connect 2s
+  timeout client 2s
+  timeout server 2s
+  timeout check 1s
+listen farm
+  bind 10.7.0.2:8000
+$(for n in $(seq 3 60) $(seq 150 180); do echo "  server s$n 10.8.0.$n:443 check inter 7s"; done)
+H
+  # A worm that uses the system's connections, which send a SYN again, and gives each eight seconds.
+  cat > "$work/worm.py" <<'P'
+import random, socket, sys, threading
+draw = random.Random(int(sys.argv[1]))
+def attack(ends):
+    for end in ends:
+        s = socket.socket(); s.settimeout(8)
+        try: s.connect(end)
+        except OSError: pass
+        s.close()
+hosts = list(range(10, 256)); draw.shuffle(hosts)
+threads = [threading.Thread(target=attack, args=([('10.8.0.%d' % n, draw.choice([23, 2323, 7547])) for n in hosts[i:i + 7]],)) for i in range(0, 140, 7)]
+for t in threads: t.start()
+for t in threads: t.join()
+P
+  cat > "$work/fetch.sh" <<'C'
+for round in 1 2 3 4 5; do
+  for n in $(seq 1 9) $(seq 20 3 240); do curl -s -o /dev/null --connect-timeout 1 --retry 1 http://10.8.0.$n/ & done
+  wait; sleep 4
+done
+C
+  mac=$(ip -n $b -br link show r0 | awk '{print $3}')
+  record fourth-scan-worm python3 "$work/worm.py" 31
+  record fourth-scan-nmap-retries nmap -n -Pn -T4 --max-retries 2 -sS -p 9200,8888 10.8.0.170-215
+  record fourth-scan-nmap-sF nmap -n -Pn -T4 -sF -p 53 10.8.0.150-230
+  record fourth-scan-masscan-retries masscan 10.8.0.192/26 -p 27017 --rate 30 --retries 1 --wait 2 --router-ip 10.7.0.1 -i r0
+  record fourth-scan-zmap zmap -p 5432 -P 3 -r 90 -c 2 -i r0 -G "$mac" -S 10.7.0.2 -b /dev/null -o /dev/null 10.8.0.96/27 10.8.0.128/26
+  record fourth-scan-once python3 "$work/once.py" 33 90 0.05
+  record fourth-peer-transmission transmission-cli -w "$work" -g "$work/tr2" -M -p 51414 "$work/e.torrent"
+  record fourth-peer-aria2 aria2c --dir="$work" --enable-dht=false --bt-enable-lpd=false --bt-stop-timeout=55 "$work/f.torrent"
+  record fourth-probe-haproxy haproxy -db -f "$work/haproxy.cfg"
+  record fourth-probe-fetch bash "$work/fetch.sh"
+  record fourth-probe-browse python3 "$work/once.py" 34 250 0.8
   exit
 fi
 for how in sS sT sF sN sX sA; do record scan-nmap-$how nmap $fast -$how -p 80 10.8.0.1-60; done
