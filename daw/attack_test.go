@@ -198,3 +198,35 @@ func TestClockSetBackOverMidnight(t *testing.T) {
 		t.Error("no new day came")
 	}
 }
+
+// A host that floods one dead address, so that its other requests are forgotten before
+// their silence counts, is held to its limit all the same.
+func TestFloodHidesNoSilence(t *testing.T) {
+	p := DefaultParameters()
+	p.Waiting, p.Requests, p.Omega, p.Bucket, p.Entries, p.Records = 100, 1<<12, 40, 10, 16, 64
+	e, err := New(p, Scope{Sources: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Ports: []uint16{80}}, morning)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scanner, other, server, dead := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("20.0.0.1"), netip.MustParseAddr("20.0.0.2")
+	passed, now := 0, morning
+	for n := range uint32(2000) {
+		ask := func(src, dst netip.Addr, port uint16) (*Conn, bool) {
+			c := &Conn{Src: src, Dst: dst, SrcPort: port, DstPort: 80, Seq: n}
+			return c, e.Request(now, c).Passes()
+		}
+		if _, ok := ask(scanner, netip.AddrFrom4([4]byte{30, byte(n >> 8), byte(n), 1}), 1000); ok {
+			passed++
+		}
+		for i := range uint16(50) { // the ring holds two seconds
+			ask(scanner, dead, 2000+i)
+		}
+		if c, ok := ask(other, server, 1000); ok {
+			e.Success(now, c)
+		}
+		now += second
+	}
+	if passed > 2*p.Omega+10 {
+		t.Errorf("%d of 2000 scans of silent hosts passed; want at most 2*omega and those on their way", passed)
+	}
+}

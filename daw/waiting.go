@@ -32,13 +32,16 @@ func newWaiting(p *Parameters) waiting {
 	return w
 }
 
-// push adds a request. If there is no room, the oldest is given up.
+// early is how long a request must have waited for silence to count where there is
+// no room for another: a reply that takes longer comes after the SYN was sent again
+// (RFC 6298, section 2.1). Else a flood of requests to one address would hide that
+// others met silence.
+const early = flow.Time(1e9)
+
+// push adds a request. countSilences has made room.
 func (w *waiting) push(t flow.Time, k key, c *Conn, hash uint64) {
 	if len(w.ring) == 0 {
 		return
-	}
-	if w.used == len(w.ring) {
-		w.pop()
 	}
 	w.ring[(w.first+w.used)%len(w.ring)] = pending{k, keyOf(c.Dst), hash, t, c.Seq, [2]uint16{c.SrcPort, c.DstPort}}
 	w.used++
@@ -51,12 +54,13 @@ func (w *waiting) pop() *pending {
 	return p
 }
 
-// countSilences counts the requests that have waited too long.
+// countSilences counts the requests that have waited too long, and makes room for
+// another.
 func (e *Edge) countSilences(now flow.Time) {
 	w := &e.waiting
-	for w.used > 0 && now-w.ring[w.first].at >= w.after {
+	for w.used > 0 && (now-w.ring[w.first].at >= w.after || w.used == len(w.ring)) {
 		p := w.pop()
-		if now-w.replied > evident || now < w.paused || !e.requests.isWaiting(now, p.hash, p.seq) {
+		if now-p.at < min(early, w.after) || now-w.replied > evident || now < w.paused || !e.requests.isWaiting(now, p.hash, p.seq) {
 			continue
 		}
 		c := Conn{Src: p.src.toAddr(), Dst: p.dst.toAddr(), SrcPort: p.ports[0], DstPort: p.ports[1], Seq: p.seq}

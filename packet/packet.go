@@ -97,6 +97,16 @@ func (p *Packet) Version() int { return int(p.version) }
 // wire.
 func (p *Packet) Cut() bool { return len(p.segment) < p.segmentLen }
 
+// IsMapped reports whether a packet of IPv6 has an IPv4-mapped address in its
+// header (RFC 4291, section 2.5.5.2). No host sends one, and Src and Dst are the same
+// as those of a packet of IPv4.
+func (p *Packet) IsMapped() bool {
+	if p.version != 6 || len(p.header) < 40 {
+		return false
+	}
+	return netip.AddrFrom16([16]byte(p.header[8:24])).Is4In6() || netip.AddrFrom16([16]byte(p.header[24:40])).Is4In6()
+}
+
 // NetworkSrc is the source in the IP header itself, which routers and filters see;
 // Src may be an IPv6 home address, which any sender can write.
 func (p *Packet) NetworkSrc() netip.Addr {

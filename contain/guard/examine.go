@@ -71,6 +71,9 @@ func examineKernel(c *KernelConfiguration) []doctor.Check {
 		if err == nil && dev.Flags&net.FlagUp == 0 {
 			err = errors.New("is down")
 		}
+		if err == nil {
+			err = tc.CheckLink(dev.Index)
+		}
 		all = append(all, doctor.Check{Name: "interface " + name, Err: err, Fatal: true, Good: "up"})
 	}
 	stay := doctor.Check{Name: "without the agent", Good: "the limits hold"}

@@ -134,6 +134,7 @@ func (g *Guard) Packet(now flow.Time, p *packet.Packet, from Path) bool {
 	g.stats.Packets++
 	g.Tick(now)
 	switch {
+	case p.IsMapped():
 	case p.Fragment && !from.Outside:
 		return g.countFragment(p.HidesTCPFlags(), p.NetworkSrc())
 	case !p.Decoded:

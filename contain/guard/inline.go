@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net"
 	"reflect"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,6 +25,9 @@ import (
 type inline struct {
 	programs *tc.Programs
 	events   *tc.Events
+
+	indices []int    // of the interfaces
+	missing []string // interfaces, when last told
 
 	scope    daw.Scope // as set
 	allow    int
@@ -57,18 +62,47 @@ func (r *Role) openInline(now flow.Time) (err error) {
 	if err := errors.Join(err, k.refresh(r.guard, now), r.updateInline(now)); err != nil {
 		return err
 	}
-	var indices []int
-	for _, name := range c.Interfaces {
-		dev, err := net.InterfaceByName(name)
-		if err != nil {
-			return fmt.Errorf("kernel.interfaces: %s: %w", name, err)
-		}
-		indices = append(indices, dev.Index)
+	indices, missing := c.findInterfaces()
+	if len(missing) > 0 {
+		return fmt.Errorf("kernel.interfaces: there is no %s", strings.Join(missing, ", "))
 	}
 	if err := k.programs.Attach(indices...); err != nil {
 		return fmt.Errorf("kernel.interfaces: %w", err)
 	}
+	k.indices = indices
 	return nil
+}
+
+// findInterfaces looks up the indices of the interfaces that there are.
+func (c *KernelConfiguration) findInterfaces() (indices []int, missing []string) {
+	for _, name := range c.Interfaces {
+		if dev, err := net.InterfaceByName(name); err == nil {
+			indices = append(indices, dev.Index)
+		} else {
+			missing = append(missing, name)
+		}
+	}
+	return indices, missing
+}
+
+// followInterfaces attaches the programs to interfaces that were made again: those of
+// the old ones went with them. If one is missing, the others go on.
+func (r *Role) followInterfaces() {
+	k := r.inline
+	indices, missing := r.c.Kernel.findInterfaces()
+	if !slices.Equal(indices, k.indices) {
+		if err := k.programs.Attach(indices...); err != nil {
+			r.log.Error("no limits act on an interface that is new; tried again each second", "err", err)
+			return
+		}
+		k.indices = indices
+		r.log.Info("the interfaces have changed; the limits act on those there are", "interfaces", r.c.Kernel.Interfaces, "missing", missing)
+	}
+	if len(missing) > 0 && !slices.Equal(missing, k.missing) {
+		r.log.Warn("an interface is gone; no limits act there until it is back", "missing", missing)
+	}
+	k.missing = missing
+	r.metrics.missing.Set(float64(len(missing)))
 }
 
 func (k *inline) setClock(now flow.Time) error {
@@ -127,6 +161,7 @@ func (r *Role) tickInline(now flow.Time) error {
 		return err
 	}
 	if isDue(&k.second, now, time.Second) {
+		r.followInterfaces()
 		if err := errors.Join(k.setClock(now), k.programs.Tick()); err != nil {
 			return err
 		}
@@ -204,9 +239,8 @@ func (k *inline) close(undo, forget bool, pins string) error {
 	if undo {
 		err = errors.Join(err, k.programs.Detach())
 	}
-	err = errors.Join(err, k.programs.Close())
 	if undo && forget && pins != "" {
 		err = errors.Join(err, tc.Remove(pins))
 	}
-	return err
+	return errors.Join(err, k.programs.Close())
 }

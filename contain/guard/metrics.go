@@ -18,7 +18,7 @@ import (
 // metrics of a role. They are updated once a minute, with the log.
 type metrics struct {
 	packets, missed, holds, refused, fragments, shared, unshared, rejected prometheus.Counter
-	failures, limited, blocked, held, requested, spoofed                   prometheus.Gauge
+	failures, limited, blocked, held, requested, spoofed, missing          prometheus.Gauge
 
 	// Counts at the last update.
 	stats      Stats
@@ -44,6 +44,7 @@ func (m *metrics) register(a *admin.Server) {
 	m.unshared = make.Counter("replies_not_shared_total", "Replies that may belong to another edge and were too many to pass on.")
 	m.rejected = make.Counter("edge_datagrams_rejected_total", "Datagrams to 'edges.listen' that none of the other edges can have sent just now.")
 	m.spoofed = make.Gauge("spoofed_requests_today", "Requests whose source is bound to another station.")
+	m.missing = make.Gauge("interfaces_missing", "Interfaces of 'kernel.interfaces' that are gone, so that no limits act there.")
 	m.requested = make.Gauge("requests_today", "Requests of watched sources since midnight.")
 	m.failures = make.Gauge("failures_today", "Failures counted since midnight.")
 	m.limited = make.Gauge("sources_at_limit", "Sources that reached a limit today.")

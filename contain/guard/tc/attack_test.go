@@ -3,6 +3,7 @@
 package tc
 
 import (
+	"bytes"
 	"net/netip"
 	"sync"
 	"testing"
@@ -165,5 +166,58 @@ func TestConcurrentPackets(t *testing.T) {
 	}
 	if c, err := x.kernel.Counters(); err != nil || c.Requests != 4*each || c.Busy != 0 {
 		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+// shims puts octets between the addresses and the IP header of a frame.
+func shims(frame, shim []byte) []byte {
+	return append(append(bytes.Clone(frame[:12]), shim...), frame[14:]...)
+}
+
+// What stands between Ethernet's header and that of IP hides no SYN.
+func TestShimsHideNoSYN(t *testing.T) {
+	for name, shim := range map[string][]byte{
+		"PPPoE":                {0x88, 0x64, 0x11, 0, 0, 1, 0, 42, 0, 0x21},
+		"PPPoE in a VLAN":      {0x81, 0, 0, 5, 0x88, 0x64, 0x11, 0, 0, 1, 0, 42, 0, 0x21},
+		"an old tag of QinQ":   {0x91, 0, 0, 5, 0x81, 0, 0, 6, 8, 0},
+		"three tags":           {0x88, 0xa8, 0, 5, 0x81, 0, 0, 6, 0x81, 0, 0, 7, 8, 0},
+		"no tag at all, of IP": {8, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := small()
+			p.Omega, p.Bucket, p.Lambda = 4, 2, 0.1
+			x := newPair(t, p, customer, monday)
+			for n := range uint32(20) {
+				a, dst := from("10.1.1.1:1000"), netip.AddrPortFrom(netip.AddrFrom4([4]byte{20, 1, byte(n), 1}), 80)
+				x.judge(true, shims(segment(a, dst, fSYN, n, 0), shim))
+				x.judge(false, shims(segment(dst, a, fRST|fACK, 0, n+1), shim))
+				x.clock(x.now + flow.Time(time.Second))
+			}
+			if x.dropped[daw.Temporal] == 0 {
+				t.Error("no request of a scanner was dropped")
+			}
+			x.compare()
+		})
+	}
+}
+
+// A host that sends IPv6 under the mapped form of a neighbour's IPv4 address counts for
+// nobody.
+func TestMappedAddressFramesNobody(t *testing.T) {
+	x := newPair(t, small(), customer, monday)
+	victim, server := from("10.1.1.1:1000"), from("20.0.0.1:80")
+	mapped := netip.AddrPortFrom(netip.AddrFrom16(victim.Addr().As16()), 1000)
+	for n := range uint32(100) {
+		b := netip.MustParseAddr("2001:500::1").As16()
+		b[6] = byte(n)
+		x.judge(true, segment(mapped, netip.AddrPortFrom(netip.AddrFrom16(b), 80), fSYN, n, 0))
+		x.clock(x.now + flow.Time(time.Second))
+		x.judge(true, segment(from("10.1.1.2:1000"), server, fSYN, n, 0)) // others are answered
+		x.judge(false, segment(server, from("10.1.1.2:1000"), fSYN|fACK, 1, n+1))
+	}
+	x.compare()
+	x.judge(true, segment(victim, server, fSYN, 1, 0))
+	if r := x.twin.Report(x.now); r.Failed() != 0 || r.Verdicts[daw.Forward] != 101 {
+		t.Errorf("%+v", r.Counts)
 	}
 }

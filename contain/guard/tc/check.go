@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"path/filepath"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"dragnet/daw"
@@ -50,4 +51,17 @@ func CheckPins(pins string) error {
 		}
 		return err
 	}
+}
+
+// CheckLink reports an interface whose frames are not Ethernet's, in which the programs
+// find no packets.
+func CheckLink(index int) error {
+	l, err := netlink.LinkByIndex(index)
+	if err != nil {
+		return err
+	}
+	if kind := l.Attrs().EncapType; kind != "ether" && kind != "loopback" {
+		return fmt.Errorf("%s has no Ethernet frames (%s), so that its packets cannot be judged in the kernel; use 'live' instead, and nftables", l.Attrs().Name, kind)
+	}
+	return nil
 }

@@ -137,13 +137,16 @@ INLINE u32 parse6(struct __sk_buff *skb, struct packet *p, u32 l3)
 	p->v6 = 1;
 	p->src = key6(h.src);
 	p->dst = key6(h.dst);
+	/* No host sends them, and they would count for hosts of IPv4. */
+	if (is4(p->src.hi, p->src.lo) || is4(p->dst.hi, p->dst.lo))
+		return BAD;
 	p->proto = h.next;
 	p->l4 = l3 + 40;
 	p->len = total - 40;
 	return walk_headers(skb, p);
 }
 
-/* Frames are Ethernet's, with up to two tags. */
+/* Frames are Ethernet's, with up to three tags, and a session of PPPoE (RFC 2516). */
 static __noinline u32 parse(struct __sk_buff *skb, struct packet *p)
 {
 	u32 at = 14;
@@ -151,12 +154,19 @@ static __noinline u32 parse(struct __sk_buff *skb, struct packet *p)
 
 	p->offset = p->v6 = 0;
 
-	LOOP (int i = 0; i < 2; i++) {
-		if (type != bpf_htons(0x8100) && type != bpf_htons(0x88a8))
+	LOOP (int i = 0; i < 3; i++) {
+		if (type != bpf_htons(0x8100) && type != bpf_htons(0x88a8) && type != bpf_htons(0x9100))
 			break;
 		if (LOAD(skb, at + 2, &type, 2))
 			return NOT_IP;
 		at += 4;
+	}
+	if (type == bpf_htons(0x8864)) {
+		u8 b[8];
+		if (LOAD(skb, at, b, 8) || b[0] != 0x11 || b[1] || b[6])
+			return NOT_IP;
+		type = b[7] == 0x21 ? bpf_htons(0x0800) : b[7] == 0x57 ? bpf_htons(0x86dd) : 0;
+		at += 8;
 	}
 	if (type == bpf_htons(0x0800))
 		return parse4(skb, p, at);

@@ -14,6 +14,7 @@
 #define DAY 86400000000000LL
 #define LATEST (1LL << 61)	/* so that sums cannot overflow */
 #define EVIDENT 600000000000LL
+#define EARLY 1000000000LL
 
 INLINE s64 lesser(s64 a, s64 b) { return a < b ? a : b; }
 INLINE s64 greater(s64 a, s64 b) { return a > b ? a : b; }
@@ -324,10 +325,6 @@ INLINE void wait_for_reply(struct limits *l, struct edge *e)
 
 	if (!n || !l->silence)
 		return;
-	if (e->used == n) {
-		e->first = e->first + 1 == n ? 0 : e->first + 1;
-		e->used--;
-	}
 	u32 at = e->first + e->used;
 	struct pending *p = the_pending(at >= n ? at - n : at);
 	if (!p)
@@ -497,11 +494,11 @@ static long count_silence(u32 i, void *ctx)
 	if (!l || !e || !e->used)
 		return 1;
 	struct pending *p = the_pending(e->first);
-	if (!p || e->now - p->at < l->silence)
+	if (!p || (e->now - p->at < l->silence && e->used < l->waiting))
 		return 1;
 	e->first = e->first + 1 >= l->waiting ? 0 : e->first + 1;
 	e->used--;
-	if (e->now - e->replied > EVIDENT || e->now < e->paused || !is_waiting(p->hash, p->seq))
+	if (e->now - p->at < lesser(EARLY, l->silence) || e->now - e->replied > EVIDENT || e->now < e->paused || !is_waiting(p->hash, p->seq))
 		return 0;
 	e->conn.src = p->src;
 	e->conn.dst = p->dst;

@@ -8,10 +8,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"dragnet/daw"
 )
@@ -32,7 +34,8 @@ type Options struct {
 type Programs struct {
 	objects guardObjects
 	o       Options
-	links   []link.Link
+	lock    *os.File            // of the folder of pins
+	links   map[int][]link.Link // by interface
 	memory  map[*ebpf.Map]*ebpf.Memory
 	limits  daw.Limits
 }
@@ -52,35 +55,45 @@ func sizes(l *daw.Limits) map[string]uint32 {
 // pass through them. Tables that an earlier process left pinned are taken over instead,
 // which resumed says, if they have the same sizes.
 func Load(o Options, edge *daw.Edge) (p *Programs, resumed bool, err error) {
+	p = &Programs{o: o, memory: map[*ebpf.Map]*ebpf.Memory{}, links: map[int][]link.Link{}}
+	if p.lock, err = o.lockPins(); err == nil {
+		resumed, err = p.load(edge)
+	}
+	if err != nil {
+		return nil, false, errors.Join(err, p.Close())
+	}
+	return p, resumed, nil
+}
+
+func (p *Programs) load(edge *daw.Edge) (resumed bool, err error) {
 	spec, err := loadGuard()
 	if err != nil {
-		return nil, false, fmt.Errorf("read embedded eBPF object: %w", err)
+		return false, fmt.Errorf("read embedded eBPF object: %w", err)
 	}
 	limits := edge.MakeLimits()
 	for name, n := range sizes(&limits) {
 		spec.Maps[name].MaxEntries = n
 	}
-	if o.testClock {
+	if p.o.testClock {
 		if err := spec.Variables["test_clock"].Set(uint32(1)); err != nil {
-			return nil, false, err
+			return false, err
 		}
 	}
-	p = &Programs{o: o, memory: map[*ebpf.Map]*ebpf.Memory{}}
-	if resumed, err = o.pinMaps(spec); err != nil {
-		return nil, false, err
+	if resumed, err = p.o.pinMaps(spec); err != nil {
+		return false, err
 	}
-	if err := spec.LoadAndAssign(&p.objects, &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: o.Pins}}); err != nil {
-		return nil, false, fmt.Errorf("load eBPF programs: %w", err)
+	if err := spec.LoadAndAssign(&p.objects, &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: p.o.Pins}}); err != nil {
+		return false, fmt.Errorf("load eBPF programs: %w", err)
 	}
 	for _, m := range p.mapped() {
 		if p.memory[m], err = m.Memory(); err != nil {
-			return nil, false, errors.Join(fmt.Errorf("map %s: %w", m, err), p.Close())
+			return false, fmt.Errorf("map %s: %w", m, err)
 		}
 	}
 	if resumed {
 		old, err := readStruct[daw.Limits](p.memory[p.objects.Settings])
 		if err != nil {
-			return nil, false, errors.Join(err, p.Close())
+			return false, err
 		}
 		for i := range limits.Tables {
 			limits.Tables[i].Seed = old.Tables[i].Seed
@@ -89,11 +102,11 @@ func Load(o Options, edge *daw.Edge) (p *Programs, resumed bool, err error) {
 		limits.Acting, limits.Blocks, limits.Bindings, limits.BoundOnly = old.Acting, old.Blocks, old.Bindings, old.BoundOnly
 		limits.Offset = old.Offset
 		p.limits = limits
-		return p, true, p.writeLimits()
+		return true, p.writeLimits()
 	}
 	t := edge.Export()
 	p.limits = t.Limits
-	return p, false, errors.Join(p.writeTables(t), p.writeLimits())
+	return false, errors.Join(p.writeTables(t), p.writeLimits())
 }
 
 // mapped are the maps in memory that is shared with the kernel.
@@ -112,9 +125,6 @@ func unpinned(name string) bool {
 func (o *Options) pinMaps(spec *ebpf.CollectionSpec) (resumed bool, err error) {
 	if o.Pins == "" {
 		return false, nil
-	}
-	if err := os.MkdirAll(o.Pins, 0o700); err != nil {
-		return false, fmt.Errorf("folder for pinned tables: %w", err)
 	}
 	there, fits := 0, true
 	for name, m := range spec.Maps {
@@ -140,20 +150,58 @@ func (o *Options) pinMaps(spec *ebpf.CollectionSpec) (resumed bool, err error) {
 	return fits, nil
 }
 
-// Remove removes pinned tables, and pinned programs from their interfaces.
+// lockPins makes the folder, and takes it for this process: two that use the same
+// tables would undo each other's settings.
+func (o *Options) lockPins() (*os.File, error) {
+	if o.Pins == "" {
+		return nil, nil
+	}
+	if err := os.MkdirAll(o.Pins, 0o700); err != nil {
+		return nil, fmt.Errorf("folder for pinned tables: %w", err)
+	}
+	f, err := os.Open(o.Pins)
+	if err != nil {
+		return nil, fmt.Errorf("folder for pinned tables: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = fmt.Errorf("another guard uses the tables in %s: end it, or name another folder in 'kernel.pins'", o.Pins)
+		}
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// Remove removes pinned tables, and pinned programs from their interfaces. Other files
+// in the folder stay.
 func Remove(pins string) error {
+	spec, err := loadGuard()
+	if err != nil {
+		return err
+	}
 	all, err := os.ReadDir(pins)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	for _, f := range all {
-		err = errors.Join(err, os.Remove(filepath.Join(pins, f.Name())))
+		name := f.Name()
+		if spec.Maps[name] != nil || strings.HasPrefix(name, pinned+toInside) || strings.HasPrefix(name, pinned+fromInside) {
+			err = errors.Join(err, os.Remove(filepath.Join(pins, name)))
+		}
 	}
 	return err
 }
 
+// The names of the programs, and what pins of their links begin with.
+const (
+	pinned     = "link_"
+	toInside   = "to_inside"
+	fromInside = "from_inside"
+)
+
 // Attach puts the programs at the interfaces toward the customer network, or in place
-// of those that an earlier process left there; no packet passes between.
+// of those that an earlier process left there; no packet passes between. It takes them
+// from others.
 func (p *Programs) Attach(interfaces ...int) error {
 	want := map[uint32]uint32{}
 	for _, i := range interfaces {
@@ -162,25 +210,38 @@ func (p *Programs) Attach(interfaces ...int) error {
 	if err := replaceMap(p.objects.Insides, want); err != nil {
 		return err
 	}
+	for i := range p.links {
+		if want[uint32(i)] == 0 {
+			if err := p.detachFrom(i); err != nil {
+				return fmt.Errorf("detach from interface %d: %w", i, err)
+			}
+		}
+	}
 	for _, i := range interfaces {
+		if p.links[i] != nil {
+			continue
+		}
 		if err := p.attachBoth(i); err != nil {
-			return fmt.Errorf("attach to interface %d: %w", i, err)
+			return errors.Join(fmt.Errorf("attach to interface %d: %w", i, err), p.detachFrom(i))
 		}
 	}
 	return nil
 }
 
 func (p *Programs) attachBoth(index int) error {
+	if err := CheckLink(index); err != nil {
+		return err
+	}
 	for _, at := range []struct {
 		name    string
 		program *ebpf.Program
 		where   ebpf.AttachType
-	}{{"to_inside", p.objects.ToInside, ebpf.AttachTCXEgress}, {"from_inside", p.objects.FromInside, ebpf.AttachTCXIngress}} {
-		l, err := p.attachProgram(fmt.Sprintf("link_%s_%d", at.name, index), index, at.program, at.where)
+	}{{toInside, p.objects.ToInside, ebpf.AttachTCXEgress}, {fromInside, p.objects.FromInside, ebpf.AttachTCXIngress}} {
+		l, err := p.attachProgram(fmt.Sprintf("%s%s_%d", pinned, at.name, index), index, at.program, at.where)
 		if err != nil {
 			return err
 		}
-		p.links = append(p.links, l)
+		p.links[index] = append(p.links[index], l)
 	}
 	return nil
 }
@@ -215,23 +276,38 @@ func (p *Programs) attachProgram(name string, index int, program *ebpf.Program, 
 // Detach takes the programs from their interfaces.
 func (p *Programs) Detach() error {
 	var err error
-	for _, l := range p.links {
+	for i := range p.links {
+		err = errors.Join(err, p.detachFrom(i))
+	}
+	return err
+}
+
+func (p *Programs) detachFrom(index int) error {
+	var err error
+	for _, l := range p.links[index] {
 		if p.o.Stay {
 			err = errors.Join(err, l.Unpin())
 		}
 		err = errors.Join(err, l.Close())
 	}
-	p.links = nil
+	delete(p.links, index)
 	return err
 }
 
 // Close releases the programs. Those that stay go on.
 func (p *Programs) Close() error {
 	var err error
-	for _, l := range p.links {
-		err = errors.Join(err, l.Close())
+	for _, all := range p.links {
+		for _, l := range all {
+			err = errors.Join(err, l.Close())
+		}
 	}
-	return errors.Join(err, p.objects.Close())
+	err = errors.Join(err, p.objects.Close())
+	if p.lock != nil {
+		err = errors.Join(err, p.lock.Close())
+		p.lock = nil
+	}
+	return err
 }
 
 // bytesOf is the memory of values without pointers.
