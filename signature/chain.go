@@ -2,6 +2,7 @@ package signature
 
 import (
 	"math"
+	"slices"
 
 	"dragnet/dossier"
 	"dragnet/signature/match"
@@ -18,24 +19,32 @@ const (
 	chainSurprise = 15
 )
 
-// chainOf finds the bytes that all samples have in the same order around where s matches
-// them, with what may lie between; nil if they are too few to tell the worm by, or clean
-// traffic has them.
-func (l *learner) chainOf(s *dossier.Signature, samples [][]byte) *dossier.Alternatives {
+// regionsOf are, by part, the bytes of samples around where s matches them.
+func regionsOf(s *dossier.Signature, samples [][]byte) map[int][][]byte {
 	m, err := match.New([]*dossier.Signature{s}, match.Options{Kernel: match.Fastest()})
 	if err != nil {
 		return nil
 	}
-	regions := map[int][][]byte{} // by part
-	best := 0
+	regions := map[int][][]byte{}
 	for _, b := range samples {
 		for i, p := range m.Match(b)[0].Parts {
 			if p.Reached {
 				regions[i] = append(regions[i], b[max(0, int(p.At)-chainMargin):min(len(b), int(p.At)+s.Parts[i].Width()+chainMargin)])
-				if len(regions[i]) > len(regions[best]) {
-					best = i
-				}
 			}
+		}
+	}
+	return regions
+}
+
+// chainOf finds the bytes that all samples have in the same order around where s matches
+// them, with what may lie between; nil if they are too few to tell the worm by, or clean
+// traffic has them.
+func (l *learner) chainOf(s *dossier.Signature, samples [][]byte) *dossier.Alternatives {
+	regions := regionsOf(s, samples)
+	best := 0
+	for i := range s.Parts {
+		if len(regions[i]) > len(regions[best]) {
+			best = i
 		}
 	}
 	out := &dossier.Alternatives{Name: s.Name}
@@ -44,9 +53,7 @@ func (l *learner) chainOf(s *dossier.Signature, samples [][]byte) *dossier.Alter
 		if len(regions[i]) < fewSamples || 5*len(regions[i]) < len(regions[best]) {
 			continue
 		}
-		if c, ok := l.chainContent(alignAll(regions[i])); ok {
-			out.Contents = append(out.Contents, c)
-		}
+		out.Contents = append(out.Contents, l.chainContents(alignAll(regions[i]))...)
 	}
 	if len(out.Contents) == 0 {
 		return nil
@@ -133,21 +140,46 @@ func alignTo(chain, r []byte) []int {
 	return at
 }
 
-// chainContent makes a content of the stretch of a chain that is surprising enough with
-// the least junk; ok is false if none is, or clean traffic has it.
-func (l *learner) chainContent(links []link) (c dossier.Content, ok bool) {
+// mostChains bounds the stretches of one chain. A variant with more junk than was seen, or
+// another byte, within one of them has the others.
+const mostChains = 4
+
+// chainContents makes contents of stretches of a chain that have no byte in common, those
+// with the least junk first.
+func (l *learner) chainContents(links []link) (all []dossier.Content) {
+	used := make([]bool, len(links))
+	for range 3 * mostChains {
+		from, to := l.pickStretch(links, used)
+		if to == 0 || len(all) == mostChains {
+			break
+		}
+		for k := from; k < to; k++ {
+			used[k] = true
+		}
+		c := l.contentOf(links[from:to])
+		f := tokens.NewFinder(c)
+		if !slices.ContainsFunc(l.quiet(), f.In) {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// pickStretch is the stretch of a chain, of bytes that are not used, that is surprising
+// enough with the least junk; to is 0 if there is none.
+func (l *learner) pickStretch(links []link, used []bool) (from, to int) {
 	need := math.Log(1e9/l.o.FalseAlarms) + chainSurprise
-	from, to, least := 0, 0, math.Inf(1)
+	least := math.Inf(1)
 	for a := range links {
 		// Programs that look for stretches one after the other give up if the first is
 		// too common.
-		if a+2 >= len(links) || links[a+1].most > 0 {
+		if a+2 >= len(links) || links[a+1].most > 0 || used[a] {
 			continue
 		}
 		sum, junk := 0.0, 0.0
 		for b := a; b < len(links); b++ {
 			if b > a {
-				if links[b].most > mostJunk {
+				if links[b].most > mostJunk || used[b] {
 					break
 				}
 				slack := float64(slackOf(links[b]))
@@ -160,11 +192,13 @@ func (l *learner) chainContent(links []link) (c dossier.Content, ok bool) {
 			}
 		}
 	}
-	if to == 0 {
-		return c, false
-	}
+	return from, to
+}
+
+// contentOf is the content of a stretch.
+func (l *learner) contentOf(links []link) (c dossier.Content) {
 	surprise := 0.0
-	for k, x := range links[from:to] {
+	for k, x := range links {
 		if k > 0 {
 			for range x.least {
 				c.Bytes, c.Fixed = append(c.Bytes, 0), append(c.Fixed, false)
@@ -178,13 +212,7 @@ func (l *learner) chainContent(links []link) (c dossier.Content, ok bool) {
 		surprise += min(-math.Log(l.clean.Background[x.x]), math.Log(256))
 	}
 	c.FalseAlarms = 1e9 * math.Exp(-surprise)
-	f := tokens.NewFinder(c)
-	for _, b := range l.quiet() {
-		if f.In(b) {
-			return c, false
-		}
-	}
-	return c, true
+	return c
 }
 
 // slackOf is how many bytes more than the least may lie before a byte of a chain: what

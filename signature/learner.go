@@ -138,10 +138,10 @@ func (l *learner) find(ctx context.Context, samples [][]byte) (*findings, error)
 		return nil, ctx.Err()
 	}
 	if !l.narrow {
-		f.strings = l.findStrings(samples)
-		f.tokens = l.findTokens(samples)
+		f.strings = l.findStrings(ctx, samples)
+		f.tokens = l.findTokens(ctx, samples)
 	}
-	return f, nil
+	return f, ctx.Err()
 }
 
 // mostRegions bounds the disjoint regions of which any one is a match, and mostTries

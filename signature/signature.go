@@ -125,8 +125,8 @@ func Learn(ctx context.Context, samples [][]byte, clean Clean, o Options) (*doss
 			return nil, err
 		}
 	}
-	s.Strings = best.lowerSafely(s, f, samples)
-	return s, s.Check()
+	s.Strings = best.lowerSafely(ctx, s, f, samples)
+	return s, errors.Join(ctx.Err(), s.Check())
 }
 
 // leastWidth is the width below which no narrower distributions are tried.

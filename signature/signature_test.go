@@ -2,12 +2,14 @@ package signature_test
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"testing"
 
 	"dragnet/dossier"
 	"dragnet/internal/testkit"
 	"dragnet/signature"
+	"dragnet/signature/baseline"
 	"dragnet/signature/match"
 	"dragnet/signature/pads"
 	"dragnet/signature/sequence"
@@ -112,5 +114,17 @@ func TestFirstCopyGivesAnExactSignature(t *testing.T) {
 	}
 	if _, err := signature.Learn(context.Background(), [][]byte{{}, nil}, signature.NewClean(nil, nil), signature.Options{Name: "none"}); err == nil {
 		t.Error("a signature was learnt from nothing")
+	}
+}
+
+// TestInterruptedLearningEnds: what looks for strings stops when it is cancelled.
+func TestInterruptedLearningEnds(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if found := baseline.Tokens(ctx, sessions(20, 1), 0.5); found != nil {
+		t.Errorf("%d tokens of a search that was cancelled", len(found))
+	}
+	if _, err := signature.Learn(ctx, sessions(20, 1), signature.NewClean(sessions(20, 2), nil), signature.Options{Name: "x"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("learning, cancelled, ends with %v", err)
 	}
 }

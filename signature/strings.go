@@ -3,6 +3,7 @@ package signature
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/binary"
 	"math"
 	"slices"
@@ -28,12 +29,15 @@ const (
 
 // findStrings finds constant strings that at least half of the samples share and no
 // clean traffic has, the most surprising ones first, each from separate bytes.
-func (l *learner) findStrings(samples [][]byte) (parts []dossier.Part) {
+func (l *learner) findStrings(ctx context.Context, samples [][]byte) (parts []dossier.Part) {
 	least := max(2, (len(samples)+1)/2)
 	some := samples[:min(4, len(samples))]
 	counted := countGrams(some, samples)
 	var all [][]byte
 	for _, s := range some {
+		if ctx.Err() != nil {
+			return nil
+		}
 		all = append(all, l.runsOf(s, counted, least)...)
 	}
 	slices.SortStableFunc(all, func(a, b []byte) int {
@@ -41,7 +45,7 @@ func (l *learner) findStrings(samples [][]byte) (parts []dossier.Part) {
 	})
 	var kept [][]byte
 	for _, s := range all {
-		if len(kept) == mostStrings || l.surprise(s) < leastSurprise {
+		if ctx.Err() != nil || len(kept) == mostStrings || l.surprise(s) < leastSurprise {
 			break
 		}
 		if countWith(samples, s) < least || l.isClean(s) || slices.ContainsFunc(kept, func(k []byte) bool { return shareBytes(k, s) }) {
@@ -153,7 +157,7 @@ func (l *learner) constantPart(s []byte) dossier.Part {
 
 // findTokens finds strings that nearly all samples have, of which no clean sequence
 // has all: as few as rule out clean traffic, beginning with the rarest there.
-func (l *learner) findTokens(samples [][]byte) (parts []dossier.Part) {
+func (l *learner) findTokens(ctx context.Context, samples [][]byte) (parts []dossier.Part) {
 	type token struct {
 		text []byte
 		in   []bool // of the clean sequences
@@ -161,7 +165,10 @@ func (l *learner) findTokens(samples [][]byte) (parts []dossier.Part) {
 	}
 	sequences := l.quiet()
 	var all []token
-	for _, t := range baseline.Tokens(samples, 0.98) {
+	for _, t := range baseline.Tokens(ctx, samples, 0.98) {
+		if ctx.Err() != nil {
+			return nil
+		}
 		if len(t) < 3 || len(all) == 64 {
 			continue
 		}

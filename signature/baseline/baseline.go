@@ -7,6 +7,7 @@ package baseline
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"math"
 	"slices"
 )
@@ -71,7 +72,7 @@ func (s Substring) Match(payload []byte) bool { return bytes.Contains(payload, s
 // Tokens returns strings that many samples share (Newsome, Karp and Song, IEEE
 // S&P 2005, section 4.1): of at least 2 bytes, in at least a share of samples,
 // and not part of a longer token that is as frequent.
-func Tokens(samples [][]byte, share float64) [][]byte {
+func Tokens(ctx context.Context, samples [][]byte, share float64) [][]byte {
 	least := max(2, int(math.Ceil(share*float64(len(samples)))))
 	var tokens [][]byte
 	frequent := map[string]int{}
@@ -79,6 +80,9 @@ func Tokens(samples [][]byte, share float64) [][]byte {
 		next := map[string]int{}
 		last := map[string]int{}
 		for i, s := range samples {
+			if ctx.Err() != nil {
+				return nil
+			}
 			for at := 0; at+n <= len(s); at++ {
 				k := string(s[at : at+n])
 				// A string is frequent only if both shorter ones are.
@@ -134,7 +138,7 @@ func LearnSubsequence(samples [][]byte) Subsequence {
 		return nil
 	}
 	var kept Subsequence
-	for _, t := range Tokens(samples, 1) {
+	for _, t := range Tokens(context.Background(), samples, 1) {
 		at := bytes.Index(samples[0], t)
 		place := 0
 		for place < len(kept) && bytes.Index(samples[0], kept[place]) < at {
@@ -175,7 +179,7 @@ type Bayes struct {
 // threshold that alarms on at most falseAlarms of clean.
 func LearnBayes(samples, clean [][]byte, falseAlarms float64) *Bayes {
 	b := &Bayes{}
-	for _, t := range Tokens(samples, 0.5) {
+	for _, t := range Tokens(context.Background(), samples, 0.5) {
 		if len(b.tokens) == 200 {
 			break
 		}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"dragnet/internal/unpack"
 	"dragnet/node/api"
 	"dragnet/node/hunt"
 	"dragnet/node/ingest"
@@ -70,7 +71,7 @@ func baseName(path string) string {
 		return "stdin"
 	}
 	base := filepath.Base(filepath.Clean(path))
-	for _, suffix := range []string{".gz", ".zst", ".log", ".json", ".pcapng", ".pcap", ".cap"} {
+	for _, suffix := range slices.Concat(unpack.Suffixes, []string{".log", ".json", ".pcapng", ".pcap", ".cap"}) {
 		base = strings.TrimSuffix(base, suffix)
 	}
 	base = unnamable.ReplaceAllString(base, "-")
