@@ -83,6 +83,8 @@ type Sighting struct {
 	// score of the best part, in nats per byte.
 	Exact bool    `json:"exact,omitempty"`
 	Omega float64 `json:"omega,omitempty"`
+	// Probation is true if the signature is on probation: its matches are only counted.
+	Probation bool `json:"probation,omitempty"`
 	// Count is how many sequences between the same two hosts, to the same port,
 	// matched.
 	Count uint64 `json:"count"`
@@ -110,7 +112,7 @@ func (s *Sighting) Sender() netip.AddrPort {
 // sameAs reports whether two sightings differ only in time, source port and score.
 func (s *Sighting) sameAs(o *Sighting) bool {
 	return s.Signature == o.Signature && s.Orig.Addr() == o.Orig.Addr() && s.Resp == o.Resp && s.Proto == o.Proto &&
-		s.FromResp == o.FromResp && s.Confirmed == o.Confirmed && s.Decision == o.Decision && s.Action == o.Action
+		s.FromResp == o.FromResp && s.Confirmed == o.Confirmed && s.Probation == o.Probation && s.Decision == o.Decision && s.Action == o.Action
 }
 
 // Add counts a sighting, together with one of the same between the same two hosts.

@@ -36,6 +36,8 @@ type Signature struct {
 	Service *Service `json:"service,omitempty"`
 	// Strings are what exports write: strings that were tested with the signature.
 	Strings *Alternatives `json:"strings,omitempty"`
+	// Lifecycle is what people decided about the signature; nil if nothing.
+	Lifecycle *Lifecycle `json:"lifecycle,omitempty"`
 }
 
 // Service is a port of a transport protocol.
@@ -151,6 +153,11 @@ func (s *Signature) Check() error {
 	}
 	if s.Service != nil {
 		if err := s.Service.check(); err != nil {
+			return fmt.Errorf("signature %s: %w", s.Name, err)
+		}
+	}
+	if s.Lifecycle != nil {
+		if err := s.Lifecycle.check(); err != nil {
 			return fmt.Errorf("signature %s: %w", s.Name, err)
 		}
 	}

@@ -38,7 +38,7 @@ datagram is a sequence), or - for standard input. Samples are never executed.`,
 		Args: cobra.ArbitraryArgs,
 	}
 	cmd.AddCommand(newSignatureCentre(), newSignatureGenerate(), newSignatureLearn(), newSignatureMatch(), newSignatureCluster(),
-		newSignatureShow(), newSignatureExport(), newSignatureTest())
+		newSignatureShow(), newSignatureExplain(), newSignatureExport(), newSignatureTest(), newSignatureApprove(), newSignatureRetire())
 	return cmd
 }
 
@@ -147,6 +147,16 @@ func openSignatures(paths, trust []string) ([]*dossier.Signature, error) {
 		return nil, cli.Hint(cli.Usage(errors.New("no signature given")), "name one with --signature FILE")
 	}
 	return all, nil
+}
+
+// isSealed reports whether a signature file has a seal.
+func isSealed(path string) (bool, error) {
+	file, err := os.ReadFile(path)
+	if err != nil {
+		return false, err
+	}
+	_, by, err := dossier.OpenSignature(file)
+	return by != nil, err
 }
 
 func readPEM(path string) ([]byte, error) {

@@ -57,15 +57,19 @@ them, which --sign names: put them where its centre.shared finds them.`,
 		if err != nil {
 			return err
 		}
-		all, err := centre.ListSignatures(cmd.Context(), db)
+		err = centre.Migrate(cmd.Context(), db)
+		var all []centre.Listed
+		if err == nil {
+			all, err = centre.ListSignatures(cmd.Context(), db)
+		}
 		if err := errors.Join(err, db.Close()); err != nil {
 			return err
 		}
-		rows := cli.Rows{Header: []string{"signature", "method", "samples", "learned", "problem"}}
+		rows := cli.Rows{Header: []string{"signature", "method", "samples", "learned", "status", "problem"}}
 		written := 0
 		for _, l := range all {
 			rows.Items = append(rows.Items, l)
-			rows.Cells = append(rows.Cells, []string{l.Name, l.Method, fmt.Sprint(l.Samples), l.Learned.Format("2006-01-02T15:04:05Z"), orDash(l.Problem)})
+			rows.Cells = append(rows.Cells, []string{l.Name, l.Method, fmt.Sprint(l.Samples), l.Learned.Format("2006-01-02T15:04:05Z"), string(l.Status), orDash(l.Problem)})
 			if write != "" && l.Problem == "" && !l.IsShared() {
 				x, _, err := dossier.OpenSignature(l.File)
 				if err == nil {

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,19 +20,31 @@ import (
 )
 
 func newSignatureMatch() *cobra.Command {
-	var paths, trust []string
+	o := matchOptions{}
 	var published bool
 	var labels string
 	var output *cli.Format
 	cmd := &cobra.Command{
 		Use:   "match PATH...",
 		Short: "Find variants in files, captures or a stream",
-		Long: `Match prints the sequences that a signature matches. With --labels it prints a
-table that compares the results with the truth instead. Exit code 3 means that
-something matched.`,
+		Long: `Match prints the sequences that a signature matches. Of connections in captures, only
+what clients sent is compared: replies of a server are not the worm, but may repeat
+it. With --labels it prints a table that compares the results with the truth instead.
+Exit code 3 means that something matched.
+
+A PATH - is standard input, compared packet by packet and printed as it is found; it
+ends with the input or with Ctrl-C. As a JSON list has an end, -o json prints lines then.
+
+What signatures on probation match is only counted; those that are retired, or have
+expired, are left out ('dragnet signature approve').
+
+With --keep, matches in captures become findings about their senders in that data
+directory, as those of a sensor do; 'dragnet finding list' lists them.`,
+		Example: `  dragnet signature match -s worm.signature.json week.pcap
+  tcpdump -i eth0 -U -w - | dragnet signature match -s worm.signature.json --keep /var/lib/dragnet -`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			signatures, err := openSignatures(paths, trust)
+			signatures, err := o.open(cmd)
 			if err != nil {
 				return err
 			}
@@ -42,52 +55,17 @@ something matched.`,
 			if labels != "" {
 				return printConfusion(cmd, *output, m, labels, args)
 			}
-			return printMatches(cmd, *output, m, args)
+			run := newMatchRun(cmd, &o, m, signatures, slices.Contains(args, "-"), *output)
+			return run.printMatches(args)
 		},
 	}
 	output = cli.OutputFlag(cmd)
 	f := cmd.Flags()
-	f.StringSliceVarP(&paths, "signature", "s", nil, "signature file; may be repeated")
-	f.StringSliceVar(&trust, "trust", nil, "accept only signatures sealed by this Ed25519 public key (PEM); may be repeated")
+	o.addFlags(cmd)
+	f.StringVar(&o.keep, "keep", "", "data directory to keep findings about senders in, for 'finding list'")
 	f.BoolVar(&published, "published", false, "compare with 0, as the paper does, instead of the calibrated threshold")
 	f.StringVar(&labels, "labels", "", "labels file of 'signature generate': print a confusion table")
 	return cmd
-}
-
-func printMatches(cmd *cobra.Command, f cli.Format, m *match.Matcher, paths []string) error {
-	type item struct {
-		Sequence string `json:"sequence"`
-		match.Result
-	}
-	rows := cli.Rows{Header: []string{"sequence", "signature", "at", "omega", "exact"}}
-	for _, path := range paths {
-		err := matchSequences(cmd, m, path, func(name string, _ int64, all []match.Result) {
-			for _, v := range all {
-				if !v.Match {
-					continue
-				}
-				at, omega := "-", "-"
-				for _, p := range v.Parts {
-					if p.Reached {
-						at, omega = strconv.FormatInt(p.At, 10), fmt.Sprintf("%.3f", p.Omega)
-						break
-					}
-				}
-				rows.Items = append(rows.Items, item{name, v})
-				rows.Cells = append(rows.Cells, []string{name, v.Signature, at, omega, strconv.FormatBool(v.Exact)})
-			}
-		})
-		if err != nil {
-			return err
-		}
-	}
-	if err := cli.WriteRows(cmd.OutOrStdout(), f, rows); err != nil {
-		return err
-	}
-	if n := len(rows.Cells); n > 0 {
-		return cli.Found(fmt.Errorf("%d matches", n))
-	}
-	return nil
 }
 
 // printConfusion compares results with labels: one row per true family, a column

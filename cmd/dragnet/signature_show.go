@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -33,6 +34,10 @@ func newSignatureShow() *cobra.Command {
 			s := all[0]
 			if err := writeParts(cmd, cli.Table, all); err != nil {
 				return err
+			}
+			if l := s.Lifecycle; l != nil {
+				fmt.Fprintf(cmd.OutOrStdout(), "\n%s since %s, version %d, by %s; %s\n", s.StatusAt(time.Now()), l.At.Format(time.RFC3339), l.Version,
+					cli.Printable(l.By), cli.Printable(cmp.Or(l.Why, "no reason given")))
 			}
 			for i := range s.Parts {
 				for j := range s.Parts[i].Blocks {
@@ -140,6 +145,9 @@ func newSignatureExport() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if status := all[0].StatusAt(time.Now()); status != dossier.SignatureActive {
+				return cli.Hint(fmt.Errorf("signature %s is not exported: its status is %s", all[0].Name, status), "'dragnet signature approve' puts it into use")
+			}
 			a := all[0].Strings // tested with the signature
 			if flags := cmd.Flags(); a == nil || flags.Changed("strings") || flags.Changed("false-alarms") || flags.Changed("adjacent") {
 				if a, err = tokens.Lower(all[0], o); err != nil {
@@ -155,7 +163,7 @@ func newSignatureExport() *cobra.Command {
 				return cli.Hint(fmt.Errorf("strings cannot say what %s says: %.2f %% is more than %.0f %%", a.Name, 100*a.Loss, 100*signature.MostLoss),
 					"--force exports them all the same; 'dragnet signature match' and a sensor of dragnet find the rest")
 			}
-			set := &rules.Set{Alternatives: a, Service: all[0].Service, Background: &all[0].Background}
+			set := &rules.Set{Alternatives: a, Version: all[0].Version(), Service: all[0].Service, Background: &all[0].Background}
 			if anyPort {
 				set.Service = nil
 			}

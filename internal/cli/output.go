@@ -137,6 +137,54 @@ func WriteRows(w io.Writer, f Format, r Rows) error {
 	return nil
 }
 
+// RowWriter prints rows as they come: in a table without aligned columns, and as JSON
+// lines where JSON is asked for, since a list has an end.
+type RowWriter struct {
+	w       io.Writer
+	format  Format
+	header  []string
+	started bool
+}
+
+// NewRowWriter makes a RowWriter; the header is printed with the first row, or at the end.
+func NewRowWriter(w io.Writer, f Format, header []string) *RowWriter {
+	return &RowWriter{w: w, format: f, header: header}
+}
+
+// Write prints a row.
+func (r *RowWriter) Write(item any, cells []string) error {
+	switch r.format {
+	case JSON, JSONL:
+		return WriteRows(r.w, JSONL, Rows{Items: []any{item}})
+	}
+	if err := r.End(); err != nil {
+		return err
+	}
+	if r.format == CSV {
+		c := csv.NewWriter(r.w)
+		if err := c.Write(printableCells(cells)); err != nil {
+			return err
+		}
+		c.Flush()
+		return c.Error()
+	}
+	_, err := fmt.Fprintln(r.w, strings.Join(printableCells(cells), "  "))
+	return err
+}
+
+// End prints the header if no row was printed.
+func (r *RowWriter) End() error {
+	if r.started || r.format == JSON || r.format == JSONL {
+		return nil
+	}
+	r.started = true
+	if r.format == CSV {
+		return WriteRows(r.w, CSV, Rows{Header: r.header})
+	}
+	_, err := fmt.Fprintln(r.w, strings.ToUpper(strings.Join(r.header, "  ")))
+	return err
+}
+
 // WriteDocument writes an object as JSON, with the version that a List has as its first
 // field, unless it has one.
 func WriteDocument(w io.Writer, v any) error {

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"sync"
 	"time"
@@ -66,6 +65,7 @@ type Centre struct {
 	// unoffered says that signatures changed since they were offered.
 	sharedState string
 	unoffered   bool
+	decisions   string         // a digest of those about signatures, as offered
 	resets      dossier.Resets // as offered
 	tooMany     bool           // a warning that sensors are too many was given
 
@@ -73,7 +73,7 @@ type Centre struct {
 	changed map[portOf]bool // what has new payloads
 
 	payloads, copies, refused, learned, withheld prometheus.Counter
-	inspected, skipped, lost                     prometheus.Counter
+	inspected, skipped, lost, probation          prometheus.Counter
 	offered                                      prometheus.Gauge
 }
 
@@ -99,6 +99,7 @@ func New(c Configuration, d Dependencies) (*Centre, error) {
 		inspected: under.Counter("inspected_bytes_total", "Payload that sensors compared with signatures."),
 		skipped:   under.Counter("uninspected_bytes_total", "Payload that sensors did not compare, beyond their bounds or not captured."),
 		lost:      under.Counter("sightings_lost_total", "Matches that sensors counted and had no room to list."),
+		probation: under.Counter("probation_matches_total", "Matches of signatures on probation, of which no finding is made."),
 		offered:   under.Gauge("signatures_offered", "Signatures that sensors are to match."),
 	}
 	if d.Agents != nil {
@@ -111,13 +112,10 @@ func New(c Configuration, d Dependencies) (*Centre, error) {
 // Start brings the tables up to date, reads the clean traffic, and learns until
 // Stop.
 func (s *Centre) Start(ctx context.Context) error {
-	steps, err := fs.Sub(migrations, "migrations")
-	if err != nil {
+	if err := Migrate(ctx, s.deps.DB); err != nil {
 		return err
 	}
-	if err := s.deps.DB.Migrate(ctx, "centre", steps); err != nil {
-		return err
-	}
+	var err error
 	if s.clean, err = readClean(ctx, s.c.Clean); err != nil {
 		return fmt.Errorf("clean traffic: %w", err)
 	}
@@ -293,6 +291,13 @@ func (s *Centre) turn(ctx context.Context) error {
 	resets, err := s.shareResets(ctx)
 	if err != nil {
 		return err
+	}
+	decided, err := s.decided(ctx)
+	if err != nil {
+		return err
+	}
+	if decided != s.decisions {
+		s.decisions, s.unoffered = decided, true
 	}
 	if fresh || !sameResets(&s.resets, &resets) {
 		s.resets, s.unoffered = resets, true

@@ -187,14 +187,23 @@ type Listed struct {
 	// Problem says why it is withheld, or that it is untested; empty if it was
 	// tested and matches no clean traffic.
 	Problem string `json:"problem"`
+	// Status is how the signature is used, and By who decided it; empty if nobody has.
+	Status dossier.SignatureStatus `json:"status"`
+	By     string                  `json:"by,omitempty"`
 	// File is the signature file.
 	File []byte `json:"-"`
+	// learnt is the file without what people decided.
+	learnt []byte
 }
 
 // ListSignatures lists the signatures of the centre in a database, by name.
 func ListSignatures(ctx context.Context, db *state.DB) (all []Listed, err error) {
 	err = db.View(ctx, func(tx *state.Tx) error {
 		all = nil
+		decisions, err := readLifecycles(tx)
+		if err != nil {
+			return err
+		}
 		return tx.Each(func(r *sql.Rows) error {
 			var l Listed
 			var at int64
@@ -203,11 +212,23 @@ func ListSignatures(ctx context.Context, db *state.DB) (all []Listed, err error)
 				return err
 			}
 			l.Learned, l.File = time.Unix(0, at).UTC(), bytes.Clone(body)
+			l.learnt = l.File
 			x, _, err := dossier.OpenSignature(l.File)
 			if err != nil {
 				return err
 			}
-			l.Method = x.Learning.Method
+			if d := decisions[l.Name]; d != nil {
+				if err := apply(x, d); err != nil {
+					return err
+				}
+				if l.File, err = dossier.EncodeSignature(x, nil); err != nil {
+					return err
+				}
+			}
+			l.Method, l.Status = x.Learning.Method, x.StatusAt(time.Now())
+			if x.Lifecycle != nil {
+				l.By = x.Lifecycle.By
+			}
 			all = append(all, l)
 			return nil
 		}, `SELECT name, learned, samples, problem, body FROM centre_signature ORDER BY name`)

@@ -31,7 +31,11 @@ func (s *Centre) offer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	all = slices.DeleteFunc(all, func(l Listed) bool { return l.Problem != "" })
+	out := map[string]bool{} // copies of what went out of use
+	for _, l := range all {
+		out[asideName(&l)] = l.Status != dossier.SignatureActive
+	}
+	all = slices.DeleteFunc(all, func(l Listed) bool { return l.Problem != "" || !l.Status.IsMatched() })
 	slices.SortFunc(all, func(a, b Listed) int {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), b.Learned.Compare(a.Learned), cmp.Compare(a.Name, b.Name))
 	})
@@ -47,6 +51,7 @@ func (s *Centre) offer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	aside = slices.DeleteFunc(aside, func(l Listed) bool { return out[l.Name] })
 	all = slices.DeleteFunc(all, func(l Listed) bool { // its copy is matched in its place
 		return slices.ContainsFunc(aside, func(a Listed) bool { return a.Name == asideName(&l) })
 	})

@@ -38,6 +38,9 @@ func SetAside(ctx context.Context, db *state.DB, name string) (aside string, err
 		if l.Problem != "" {
 			return "", fmt.Errorf("signature %s is not offered to sensors: %s", name, l.Problem)
 		}
+		if l.Status != dossier.SignatureActive {
+			return "", fmt.Errorf("signature %s is not in use: its status is %s", name, l.Status)
+		}
 		x, _, err := dossier.OpenSignature(l.File)
 		if err != nil {
 			return "", err
@@ -54,7 +57,7 @@ func SetAside(ctx context.Context, db *state.DB, name string) (aside string, err
 
 // asideName is the name of the copy of a signature that is set aside.
 func asideName(l *Listed) string {
-	sum := sha256.Sum256(l.File)
+	sum := sha256.Sum256(l.learnt)
 	name := fmt.Sprintf("%s-%s-%s", asidePrefix, hex.EncodeToString(sum[:8]), l.Name)
 	return name[:min(len(name), 64)]
 }

@@ -51,7 +51,11 @@ func (s *Centre) reportSightings(ctx context.Context) error {
 			return err
 		}
 		for i := range seen.Sightings {
-			addSighting(byID, from, &seen.Sightings[i])
+			if x := &seen.Sightings[i]; x.Probation {
+				s.probation.Add(float64(x.Count))
+			} else {
+				addSighting(byID, from, "sensor "+from, x)
+			}
 		}
 		return nil
 	})
@@ -62,7 +66,7 @@ const connections = "connections "
 
 // addSighting adds a sighting to the finding about who sent the payload: one for
 // each host, sensor and day. What somebody may have forged is kept apart.
-func addSighting(byID map[string]*dossier.Finding, from string, x *dossier.Sighting) {
+func addSighting(byID map[string]*dossier.Finding, from, seenBy string, x *dossier.Sighting) {
 	who, port := x.Sender(), x.Resp.Port()
 	kind, doubt := "payload-match", ""
 	if !x.Confirmed {
@@ -88,7 +92,13 @@ func addSighting(byID map[string]*dossier.Finding, from string, x *dossier.Sight
 	if x.Action == "" && f.Evidence.Counts[connections+string(dossier.ResetDone)] > 0 {
 		return // the summary says what was done
 	}
-	f.Summary = fmt.Sprintf("%s sent %s what signature %s matches (%s port %d), seen by sensor %s%s%s", who.Addr(), other, x.Signature, x.Proto, port, from, doubt, done)
+	f.Summary = fmt.Sprintf("%s sent %s what signature %s matches (%s port %d), seen by %s%s%s", who.Addr(), other, x.Signature, x.Proto, port, seenBy, doubt, done)
+}
+
+// AddSighting adds what the matcher named from saw to findings, by their identity, as a
+// sighting of a sensor is added.
+func AddSighting(byID map[string]*dossier.Finding, from string, x *dossier.Sighting) {
+	addSighting(byID, from, from, x)
 }
 
 // newFinding makes a finding that has the same identity all day (UTC).

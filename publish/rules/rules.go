@@ -22,6 +22,8 @@ type Set struct {
 	Service *dossier.Service
 	// Background tells which bytes are rare; nil takes all for equal.
 	Background *dossier.Background
+	// Version is the revision of the rules; 0 means 1.
+	Version int
 }
 
 // Writer writes the strings of a signature in one program's language.
@@ -123,8 +125,8 @@ func writeContents(w io.Writer, s *Set, body, separator string) error {
 	}
 	bit := "dragnet." + s.Name
 	for i, contents := range all {
-		options := fmt.Sprintf("msg:\"dragnet %s, rule %d of %d\"; flow:%s; flowbits:isnotset,%s; %sflowbits:set,%s; classtype:trojan-activity; sid:%d; rev:1;",
-			s.Name, i+1, len(all), flow, bit, formatContents(contents, s.Background, separator), bit, ruleNumber(s.Name, i))
+		options := fmt.Sprintf("msg:\"dragnet %s, rule %d of %d\"; flow:%s; flowbits:isnotset,%s; %sflowbits:set,%s; classtype:trojan-activity; sid:%d; rev:%d;",
+			s.Name, i+1, len(all), flow, bit, formatContents(contents, s.Background, separator), bit, ruleNumber(s.Name, i), max(1, s.Version))
 		if _, err := fmt.Fprintf(w, "alert %s "+body+"\n", head, options); err != nil {
 			return err
 		}
@@ -196,7 +198,7 @@ func YARA(w io.Writer, s *Set) error {
 		}
 		return r
 	}, s.Name)
-	fmt.Fprintf(&b, "rule dragnet_%s\n{\n  meta:\n    description = \"worm signature %s lowered to strings\"\n    loss = \"%.4f\"\n    version = 1\n  strings:\n", name, s.Name, s.Loss)
+	fmt.Fprintf(&b, "rule dragnet_%s\n{\n  meta:\n    description = \"worm signature %s lowered to strings\"\n    loss = \"%.4f\"\n    version = %d\n  strings:\n", name, s.Name, s.Loss, max(1, s.Version))
 	for i, c := range s.Contents {
 		fmt.Fprintf(&b, "    $s%d = {", i+1)
 		for j, x := range c.Bytes {

@@ -8,6 +8,7 @@ package inspect
 
 import (
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -34,8 +35,24 @@ type Configuration struct {
 // Signatures are those that Inspectors match. It is safe for concurrent use; the
 // zero value holds none, and then nothing is inspected.
 type Signatures struct {
-	matcher atomic.Pointer[match.Matcher]
+	matcher atomic.Pointer[compiled]
 	prompt  atomic.Bool
+}
+
+// compiled are signatures in use, with what to know about them by name.
+type compiled struct {
+	*match.Matcher
+	about map[string]*dossier.Signature
+}
+
+// statusOf is the status of a signature at the time of a packet, and at the time of the
+// clock: a capture, or a sensor whose clock is wrong, must not keep one in use.
+func (c *compiled) statusOf(name string, ts flow.Time) dossier.SignatureStatus {
+	s := c.about[name]
+	if now := s.StatusAt(time.Now()); !now.IsMatched() {
+		return now
+	}
+	return s.StatusAt(ts.Time())
 }
 
 // JudgePromptly has connections judged with each segment, so that what matches can
@@ -44,16 +61,24 @@ func (s *Signatures) JudgePromptly(yes bool) { s.prompt.Store(yes) }
 
 // Use replaces the signatures, which must have passed Check. Connections that are
 // open go on with those that they began with.
+// Those that are retired, or have expired, are left out; others expire in use.
 func (s *Signatures) Use(all []*dossier.Signature) error {
+	now := time.Now()
+	all = slices.DeleteFunc(slices.Clone(all), func(x *dossier.Signature) bool { return !x.StatusAt(now).IsMatched() })
 	if len(all) == 0 {
 		s.matcher.Store(nil)
 		return nil
 	}
 	m, err := match.New(all, match.Options{Kernel: match.Fastest()})
-	if err == nil {
-		s.matcher.Store(m)
+	if err != nil {
+		return err
 	}
-	return err
+	c := &compiled{m, map[string]*dossier.Signature{}}
+	for _, x := range all {
+		c.about[x.Name] = x
+	}
+	s.matcher.Store(c)
+	return nil
 }
 
 // Inspector inspects the packets of one link. It is not safe for concurrent use.
@@ -125,7 +150,7 @@ func (i *Inspector) Take() dossier.Inspection {
 }
 
 // inspectDatagram judges a datagram by itself. Who sent it is not confirmed.
-func (i *Inspector) inspectDatagram(ts flow.Time, p *packet.Packet, m *match.Matcher) {
+func (i *Inspector) inspectDatagram(ts flow.Time, p *packet.Packet, m *compiled) {
 	if !p.Decoded || len(p.Payload) == 0 || !i.config.IgnoreChecksums && p.Checksum() == packet.ChecksumBad {
 		return
 	}
@@ -134,9 +159,11 @@ func (i *Inspector) inspectDatagram(ts flow.Time, p *packet.Packet, m *match.Mat
 	i.seen.Bytes += uint64(n)
 	i.seen.Skipped += uint64(max(p.PayloadLen, n) - n)
 	for _, r := range m.Match(p.Payload[:n]) {
-		if r.Match {
+		if status := m.statusOf(r.Signature, ts); r.Match && status.IsMatched() {
 			k := stream.Key{Client: netip.AddrPortFrom(p.Src, p.SrcPort), Server: netip.AddrPortFrom(p.Dst, p.DstPort)}
-			i.seen.Add(sighting(ts, k, flow.UDP, &r))
+			x := sighting(ts, k, flow.UDP, &r)
+			x.Probation = status == dossier.SignatureOnProbation
+			i.seen.Add(x)
 		}
 	}
 }
@@ -195,7 +222,7 @@ func (c *connection) Close(why stream.CloseReason) {
 type sequence struct {
 	of       *connection
 	dir      stream.Direction
-	matcher  *match.Matcher
+	matcher  *compiled
 	stream   *match.Stream // nil before the first byte, and after the last
 	bytes    int
 	ended    bool
@@ -265,11 +292,16 @@ func (s *sequence) report(all []match.Result) {
 		if s.reported == nil {
 			s.reported = map[string]bool{}
 		}
-		s.reported[r.Signature] = true
 		i := s.of.in
+		status := s.matcher.statusOf(r.Signature, i.tcp.Now())
+		s.reported[r.Signature] = true
+		if !status.IsMatched() {
+			continue
+		}
 		x := sighting(i.tcp.Now(), s.of.key, flow.TCP, r)
 		x.FromResp, x.Confirmed = s.dir == stream.ToClient, i.tcp.Confirmed(s.of.key, s.dir)
-		if i.config.Reset != nil && !s.of.over {
+		x.Probation = status == dossier.SignatureOnProbation
+		if i.config.Reset != nil && !s.of.over && !x.Probation {
 			if toResp, toOrig, ok := i.tcp.Expected(s.of.key); ok {
 				i.config.Reset(x.Time, x, toResp, toOrig)
 			}

@@ -272,3 +272,49 @@ func BenchmarkInspector(b *testing.B) {
 		}
 	}
 }
+
+// TestLifecycle: what a signature on probation matches is marked, and no connection is
+// reset for it; a retired signature is not looked for, and one that expires while it is in
+// use is not reported from then on, by the packets' time or the clock's.
+func TestLifecycle(t *testing.T) {
+	now := time.Now()
+	with := func(d dossier.Lifecycle) *dossier.Signature {
+		s := *exact
+		d.By, d.At = "alice", now
+		if err := s.Decide(d); err != nil {
+			t.Fatal(err)
+		}
+		return &s
+	}
+	for name, c := range map[string]struct {
+		s         *dossier.Signature
+		later     time.Duration
+		sightings int
+		probation bool
+	}{
+		"probation": {with(dossier.Lifecycle{Status: dossier.SignatureOnProbation}), 0, 1, true},
+		"active":    {with(dossier.Lifecycle{Status: dossier.SignatureActive, Expires: now.Add(time.Hour)}), 0, 1, false},
+		"expires":   {with(dossier.Lifecycle{Status: dossier.SignatureActive, Expires: now.Add(time.Hour)}), 2 * time.Hour, 0, false},
+		"expired":   {with(dossier.Lifecycle{Status: dossier.SignatureActive, Expires: now.Add(-time.Hour)}), -2 * time.Hour, 0, false},
+		"retired":   {with(dossier.Lifecycle{Status: dossier.SignatureRetired}), 0, 0, false},
+	} {
+		resets := 0
+		bounded := bounds()
+		bounded.Reset = func(flow.Time, *dossier.Sighting, uint32, uint32) { resets++ }
+		i := inspector(t, bounded, c.s)
+		i.signatures.JudgePromptly(true)
+		at := flow.FromTime(now.Add(c.later))
+		for _, p := range carry(client, server, exact.Exact[0].Bytes, false) {
+			at++
+			i.Packet(at, p)
+		}
+		i.Flush()
+		seen := i.Take().Sightings
+		if len(seen) != c.sightings || len(seen) > 0 && seen[0].Probation != c.probation {
+			t.Errorf("%s: %+v", name, seen)
+		}
+		if want := c.sightings == 1 && !c.probation; (resets > 0) != want {
+			t.Errorf("%s: %d resets", name, resets)
+		}
+	}
+}

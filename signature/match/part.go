@@ -21,6 +21,18 @@ type part struct {
 	before, after int
 }
 
+// Anchor is the index of the block of p that is looked for first, the one with the highest
+// best score; PartScore.At is where that starts.
+func Anchor(p *dossier.Part, bg *dossier.Background) (anchor int) {
+	top := int32(math.MinInt32)
+	for i := range p.Blocks {
+		if t := NewTable(&p.Blocks[i], bg); t.top > top {
+			anchor, top = i, t.top
+		}
+	}
+	return anchor
+}
+
 func newPart(p *dossier.Part, bg *dossier.Background, threshold float64, k Kernel) *part {
 	c := &part{width: p.Width(), limit: limitAbove(threshold, p.Width())}
 	for i := range p.Blocks {

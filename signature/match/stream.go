@@ -78,6 +78,7 @@ func (s *Stream) Lost(n int64) {
 // for windows that may still grow. It does not end the sequence.
 func (s *Stream) Verdict() []Result {
 	s.searchParts(false)
+	s.dropBytes()
 	out := make([]Result, len(s.states))
 	for i := range out {
 		out[i] = s.m.sets[i].makeVerdict(&s.states[i])

@@ -82,7 +82,7 @@ func (r *reader) readBistream(name string, b *bufio.Reader) error {
 			if m := serviceName.FindStringSubmatch(filepath.Base(name)); m != nil && in {
 				r.countService(flow.TCP, parsePort(m[1]))
 			}
-			sinks[dir] = r.openSequence(name + suffix)
+			sinks[dir] = r.openSequence(name+suffix, nil)
 		}
 		sinks[dir].Write(chunk)
 	})
@@ -208,7 +208,7 @@ func (r *reader) cowrieLine() func(string, int, []byte) error {
 	typed := map[string][]byte{}
 	end := func(name, session string) {
 		if b := typed[session]; len(b) > 0 {
-			s := r.openSequence(name + ": session " + session + ToServer)
+			s := r.openSequence(name+": session "+session+ToServer, nil)
 			s.Write(b)
 			s.End()
 		}
@@ -297,7 +297,7 @@ func (r *reader) gluttonLine(name string, n int, line []byte) error {
 		if side == 0 {
 			r.countService(proto, parsePort(e.Port.String()))
 		}
-		s := r.openSequence(fmt.Sprintf("%s: line %d%s", name, n, [...]string{ToServer, ToClient}[side]))
+		s := r.openSequence(fmt.Sprintf("%s: line %d%s", name, n, [...]string{ToServer, ToClient}[side]), nil)
 		s.Write(b)
 		s.End()
 	}
@@ -345,7 +345,7 @@ func (r *reader) readVault(dir string) error {
 		if k.Answer {
 			suffix = ToClient
 		}
-		s := r.openSequence(dir + ": session " + k.Session + suffix)
+		s := r.openSequence(dir+": session "+k.Session+suffix, nil)
 		s.Write(k.Payload)
 		s.End()
 		return r.ctx.Err()

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 
@@ -29,6 +30,26 @@ type Sink interface {
 	Lost(n int64)
 	// End is called once, last.
 	End()
+}
+
+// Located is a Sink that wants to know whose bytes it gets. Locate is called before the
+// first of them, for sequences of captures.
+type Located interface {
+	Locate(o Origin)
+}
+
+// Origin is where in a capture a sequence is from.
+type Origin struct {
+	// Key names the client and the server, or sender and receiver of a datagram.
+	Key   stream.Key
+	Proto flow.Proto
+	// FromServer is true for what the server sent.
+	FromServer bool
+	// Now is the time of the newest packet.
+	Now func() flow.Time
+	// Confirmed reports whether the sender acknowledged a number that only the other end
+	// could tell it; otherwise its address may be forged.
+	Confirmed func() bool
 }
 
 // ReadReport counts what was read.
@@ -53,7 +74,9 @@ type ReadReport struct {
 func Each(ctx context.Context, path string, stdin io.Reader, open func(name string) Sink, vault Vault) (ReadReport, error) {
 	r := reader{ctx: ctx, open: open, vault: vault}
 	if path == "-" {
-		err := r.readFile("-", stdin)
+		reading, stop := context.WithCancel(ctx)
+		defer stop()
+		err := r.readFile("-", newInterruptible(reading, stdin))
 		return r.ReadReport, err
 	}
 	err := filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
@@ -94,7 +117,7 @@ func (r *reader) readFile(name string, in io.Reader) error {
 	if ok, err := r.readRecorded(name, b); ok {
 		return err
 	}
-	s := r.openSequence(name)
+	s := r.openSequence(name, nil)
 	defer s.End()
 	buf := make([]byte, 64<<10)
 	for {
@@ -126,9 +149,13 @@ func isCapture(b *bufio.Reader) bool {
 	return capture.Is(head)
 }
 
-func (r *reader) openSequence(name string) Sink {
+// openSequence opens a sequence; from is nil unless it is of a capture.
+func (r *reader) openSequence(name string, from *Origin) Sink {
 	r.Sequences++
 	s := r.open(name)
+	if l, ok := s.(Located); ok && from != nil {
+		l.Locate(*from)
+	}
 	if s == nil {
 		s = discard{}
 	}
@@ -162,8 +189,9 @@ func (r *reader) readCapture(name string, in io.Reader) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	tcp := stream.New(stream.DefaultConfiguration(), func(k stream.Key) stream.Handler {
-		return &connection{r: r, name: fmt.Sprintf("%s: %v", name, k), port: k.Server.Port()}
+	var tcp *stream.Assembler
+	tcp = stream.New(stream.DefaultConfiguration(), func(k stream.Key) stream.Handler {
+		return &connection{r: r, name: fmt.Sprintf("%s: %v", name, k), key: k, tcp: tcp}
 	})
 	defer tcp.Flush()
 	for {
@@ -196,7 +224,10 @@ func (r *reader) readCapture(name string, in io.Reader) error {
 			tcp.Packet(rec.Time, &p)
 		case p.Proto == flow.UDP && p.Decoded && len(p.Payload) > 0:
 			r.countService(flow.UDP, p.DstPort)
-			s := r.openSequence(fmt.Sprintf("%s: packet %d: %v:%d > %v:%d udp", name, rec.Number, p.Src, p.SrcPort, p.Dst, p.DstPort))
+			s := r.openSequence(fmt.Sprintf("%s: packet %d: %v:%d > %v:%d udp", name, rec.Number, p.Src, p.SrcPort, p.Dst, p.DstPort), &Origin{
+				Key:   stream.Key{Client: netip.AddrPortFrom(p.Src, p.SrcPort), Server: netip.AddrPortFrom(p.Dst, p.DstPort)},
+				Proto: flow.UDP, Now: func() flow.Time { return rec.Time }, Confirmed: func() bool { return false },
+			})
 			s.Write(p.Payload)
 			if lost := p.PayloadLen - len(p.Payload); lost > 0 {
 				s.Lost(int64(lost))
@@ -216,7 +247,8 @@ func (r *reader) countSkipped(why string) {
 type connection struct {
 	r    *reader
 	name string
-	port uint16 // of the server
+	key  stream.Key
+	tcp  *stream.Assembler
 	dirs [2]Sink
 }
 
@@ -229,9 +261,11 @@ const (
 func (c *connection) sinkFor(dir stream.Direction) Sink {
 	if c.dirs[dir] == nil {
 		if dir == stream.ToServer {
-			c.r.countService(flow.TCP, c.port)
+			c.r.countService(flow.TCP, c.key.Server.Port())
 		}
-		c.dirs[dir] = c.r.openSequence(c.name + [...]string{ToServer, ToClient}[dir])
+		c.dirs[dir] = c.r.openSequence(c.name+[...]string{ToServer, ToClient}[dir], &Origin{
+			Key: c.key, Proto: flow.TCP, FromServer: dir == stream.ToClient, Now: c.tcp.Now, Confirmed: func() bool { return c.tcp.Confirmed(c.key, dir) },
+		})
 	}
 	return c.dirs[dir]
 }
