@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"dragnet/internal/hint"
 )
 
 // The outer object of a signature file. Body is kept as received, because the
@@ -48,6 +50,9 @@ func EncodeSignature(s *Signature, key ed25519.PrivateKey) ([]byte, error) {
 	return append(file, '\n'), err
 }
 
+// notSignature is what to do about a file that is none.
+const notSignature = "want what 'dragnet signature learn' or 'generate' wrote"
+
 // OpenSignature reads a signature file. A seal that does not verify is always
 // an error. With trusted keys given, the file must be sealed by one of them;
 // without, an unsealed file is accepted and by is nil.
@@ -57,10 +62,10 @@ func OpenSignature(file []byte, trusted ...ed25519.PublicKey) (s *Signature, by 
 	}
 	var in sealedFile
 	if err := json.Unmarshal(file, &in); err != nil {
-		return nil, nil, fmt.Errorf("not a signature file: %w", err)
+		return nil, nil, hint.Add(fmt.Errorf("not a signature file: %w", err), notSignature)
 	}
 	if in.Format != signatureFormat {
-		return nil, nil, fmt.Errorf("not a signature file: format is %q, want %q", in.Format, signatureFormat)
+		return nil, nil, hint.Add(fmt.Errorf("not a signature file: format is %q, want %q", in.Format, signatureFormat), notSignature)
 	}
 	if in.Version != signatureVersion {
 		return nil, nil, fmt.Errorf("signature file version %d is not supported (want version %d)", in.Version, signatureVersion)

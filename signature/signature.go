@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"dragnet/dossier"
+	"dragnet/internal/hint"
 	"dragnet/signature/pads"
 )
 
@@ -102,7 +103,7 @@ func Learn(ctx context.Context, samples [][]byte, clean Clean, o Options) (*doss
 	samples = dropEqual(samples)
 	o = o.withDefaults()
 	if len(samples) == 0 {
-		return nil, fmt.Errorf("nothing to learn from: all samples are empty")
+		return nil, hint.Add(errors.New("nothing to learn from: all samples are empty"), "name files, or folders of them, that hold one captured attack each")
 	}
 	if len(samples) == 1 {
 		return learnExact(samples[0], clean, o)

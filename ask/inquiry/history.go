@@ -16,6 +16,7 @@ import (
 	"dragnet/dossier/pattern"
 	"dragnet/flow"
 	"dragnet/flow/key"
+	"dragnet/internal/hint"
 	"dragnet/internal/state"
 )
 
@@ -225,7 +226,7 @@ func (r *History) Show(ctx context.Context, number int64) (a Recorded, err error
 		var result []byte
 		a, result, err = scanRecorded(tx.QueryRow(`SELECT `+columns+` FROM inquiry WHERE number = ?`, number).Scan)
 		if errors.Is(err, sql.ErrNoRows) {
-			return fmt.Errorf("inquiry %d not found", number)
+			return hint.Add(fmt.Errorf("inquiry %d not found", number), "'dragnet question status' lists those there are")
 		}
 		if err != nil {
 			return err

@@ -107,7 +107,7 @@ that the role runs as: to root every capability looks present.`,
 		if err != nil {
 			return err
 		}
-		rows := cli.Rows{Header: []string{"check", "result", "detail"}}
+		rows := cli.Rows[checkResult]{Header: []string{"check", "result", "detail"}}
 		broken := 0
 		for _, r := range results {
 			if r.Result == "broken" {

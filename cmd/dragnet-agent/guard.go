@@ -125,7 +125,7 @@ func runGuard(cmd *cobra.Command, c guard.Configuration, load func() (guard.Conf
 }
 
 func replayCaptures(cmd *cobra.Command, c guard.Configuration, files []string, format cli.Format) error {
-	rows := cli.Rows{Header: []string{"time", "what", "target", "limit", "until", "why"}}
+	rows := cli.Rows[guard.Action]{Header: []string{"time", "what", "target", "limit", "until", "why"}}
 	done, err := guard.Replay(cmd.Context(), c, files, func(e guard.Action) {
 		target, until := "", ""
 		if e.Target.IsValid() {

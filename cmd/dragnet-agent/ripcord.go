@@ -131,7 +131,7 @@ CAP_NET_RAW, and so does checking whether HOST stops.`,
 	format := cli.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
 		if r.Host, err = netip.ParseAddr(args[0]); err != nil {
-			return cli.Usage(fmt.Errorf("host: %w", err))
+			return cli.Usage(fmt.Errorf("host %.80q: want an address such as 192.0.2.7", args[0]))
 		}
 		if r.Proto, err = parseProto(proto); err != nil {
 			return cli.Usage(err)
@@ -180,8 +180,8 @@ func runPull(cmd *cobra.Command, r pull.Request, reset bool, watch, timeout time
 	if out.Obeyed != nil {
 		obeyed = strconv.FormatBool(*out.Obeyed)
 	}
-	err := cli.WriteRows(cmd.OutOrStdout(), format, cli.Rows{
-		Header: []string{"host", "status", "seconds", "obeyed", "packets"}, Items: []any{out},
+	err := cli.WriteRows(cmd.OutOrStdout(), format, cli.Rows[pullResult]{
+		Header: []string{"host", "status", "seconds", "obeyed", "packets"}, Items: []pullResult{out},
 		Cells: [][]string{{out.Host.String(), out.Status, strconv.Itoa(out.Seconds), obeyed, strconv.Itoa(out.Packets)}},
 	})
 	if err == nil && out.Obeyed != nil && !*out.Obeyed {
@@ -314,7 +314,7 @@ host is probably compromised; networks that it visits can agree to make it look 
 			}
 			found = append(found, more...)
 		}
-		rows := cli.Rows{Header: []string{"id", "host", "first", "last", "networks", "pulls", "summary"}}
+		rows := cli.Rows[dossier.Finding]{Header: []string{"id", "host", "first", "last", "networks", "pulls", "summary"}}
 		for _, f := range found {
 			rows.Items = append(rows.Items, f)
 			rows.Cells = append(rows.Cells, []string{f.ID, f.Host.String(), f.First.Time().UTC().Format(time.RFC3339), f.Last.Time().UTC().Format(time.RFC3339),

@@ -44,7 +44,7 @@ func newTokenList() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		rows := cli.Rows{Header: []string{"time", "token", "kind", "asker", "local", "remote", "user", "outcome"}}
+		rows := cli.Rows[tokenRow]{Header: []string{"time", "token", "kind", "asker", "local", "remote", "user", "outcome"}}
 		err = token.Each(daemon.RecordsDir(config.State), func(e token.Entry) error {
 			l := toRow(e)
 			rows.Items = append(rows.Items, l)

@@ -80,7 +80,7 @@ func newTrapList() *cobra.Command {
 	cmd.Flags().StringVar(&dir, "directory", dir, "where the trap keeps its captures")
 	output := cli.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		rows := cli.Rows{Header: []string{"time", "honeypot", "to", "proto", "service", "sent", "lost", "reason", "sha256"}}
+		rows := cli.Rows[*vault.Line]{Header: []string{"time", "honeypot", "to", "proto", "service", "sent", "lost", "reason", "sha256"}}
 		err := vault.Sessions(dir, func(l *vault.Line) error {
 			sent := 0
 			for _, c := range l.Chunks {

@@ -138,7 +138,7 @@ func newAgentList() *cobra.Command {
 	output := cli.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return withMembers(&n, cmd, func(m nodev1connect.MemberServiceClient) error {
-			rows := cli.Rows{Header: []string{"name", "role", "status", "seen", "until", "configuration", "received", "missed", "problem"}}
+			rows := cli.Rows[listedMember]{Header: []string{"name", "role", "status", "seen", "until", "configuration", "received", "missed", "problem"}}
 			for cursor := ""; ; {
 				page, err := m.ListMembers(cmd.Context(), &nodev1.ListMembersRequest{PageSize: 1000, Cursor: cursor})
 				if err != nil {
@@ -151,6 +151,9 @@ func newAgentList() *cobra.Command {
 						fmt.Sprint(l.Received), fmt.Sprint(l.Missed), orDash(l.Problem)})
 				}
 				if cursor = page.NextCursor; cursor == "" {
+					if len(rows.Items) == 0 {
+						fmt.Fprintf(cmd.ErrOrStderr(), "no agent is enrolled at %s; 'dragnet agent token' admits one\n", n.place())
+					}
 					return cli.WriteRows(cmd.OutOrStdout(), *output, rows)
 				}
 			}

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"dragnet/dossier"
 	"dragnet/internal/cli"
 	"dragnet/node/decisions"
 	nodev1 "dragnet/wire/node/v1"
@@ -50,7 +51,7 @@ func printAllowances(cmd *cobra.Command, f cli.Format, sent ...*nodev1.Allowance
 	if err != nil {
 		return err
 	}
-	rows := cli.Rows{Header: []string{"prefix", "until", "who", "why"}}
+	rows := cli.Rows[dossier.Allowance]{Header: []string{"prefix", "until", "who", "why"}}
 	for _, a := range all {
 		until := "no end"
 		if a.Until != 0 {
@@ -58,6 +59,9 @@ func printAllowances(cmd *cobra.Command, f cli.Format, sent ...*nodev1.Allowance
 		}
 		rows.Items = append(rows.Items, a)
 		rows.Cells = append(rows.Cells, []string{a.Prefix.String(), until, a.Who, a.Why})
+	}
+	if len(rows.Items) == 0 {
+		fmt.Fprintln(cmd.ErrOrStderr(), "nobody is on the allow list; 'dragnet allow add' puts somebody there")
 	}
 	return cli.WriteRows(cmd.OutOrStdout(), f, rows)
 }

@@ -34,6 +34,10 @@ func (f *clearingFlags) addFlags(cmd *cobra.Command, member bool) {
 }
 
 func (f *clearingFlags) dialClearinghouse() (*reporting.Client, error) {
+	if f.url == "" || f.server == "" {
+		return nil, cli.Hint(cli.Usage(errors.New("--clearinghouse or --server is missing: which clearinghouse, and by which key is it known?")),
+			"'dragnet context set NAME --clearinghouse https://HOST:PORT --server KEY' keeps both")
+	}
 	server, err := identity.ParsePublic(f.server)
 	if err != nil {
 		return nil, cli.Usage(fmt.Errorf("--server: %w", err))

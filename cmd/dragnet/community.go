@@ -441,16 +441,9 @@ func newCommunityInvitations() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				rows := cli.Rows{Header: []string{"member", "class", "roles", "until", "state", "refused keys"}}
+				rows := cli.Rows[invitedMember]{Header: []string{"member", "class", "roles", "until", "state", "refused keys"}}
 				for _, i := range all {
-					rows.Items = append(rows.Items, struct {
-						Member  string    `json:"member"`
-						Class   string    `json:"class"`
-						Roles   string    `json:"roles"`
-						Until   time.Time `json:"until"`
-						State   string    `json:"state"`
-						Refused int       `json:"refused_keys"`
-					}{i.Member, i.Class, i.Roles.String(), i.Expires, string(i.State), i.Others})
+					rows.Items = append(rows.Items, invitedMember{i.Member, i.Class, i.Roles.String(), i.Expires, string(i.State), i.Others})
 					rows.Cells = append(rows.Cells, []string{i.Member, i.Class, i.Roles.String(), i.Expires.Format(time.RFC3339), string(i.State), strconv.Itoa(i.Others)})
 				}
 				return cli.WriteRows(cmd.OutOrStdout(), *output, rows)
@@ -459,4 +452,14 @@ func newCommunityInvitations() *cobra.Command {
 	}
 	output = cli.OutputFlag(cmd)
 	return cmd
+}
+
+// invitedMember is a row of community invitations as JSON.
+type invitedMember struct {
+	Member  string    `json:"member"`
+	Class   string    `json:"class"`
+	Roles   string    `json:"roles"`
+	Until   time.Time `json:"until"`
+	State   string    `json:"state"`
+	Refused int       `json:"refused_keys"`
 }

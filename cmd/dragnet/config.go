@@ -129,15 +129,11 @@ func writeFindings(w io.Writer, format cli.Format, findings []conf.Mistake) erro
 		}
 		return nil
 	}
-	rows := cli.Rows{Header: []string{"file", "line", "key", "problem"}, Items: []any{}}
+	rows := cli.Rows[conf.Mistake]{Header: []string{"file", "line", "key", "problem"}}
 	for _, f := range findings {
 		rows.Cells = append(rows.Cells, []string{f.File, strconv.Itoa(f.Line), f.Key, f.Problem})
 		rows.Items = append(rows.Items, f)
 	}
-	rows.Document = struct {
-		Version  int   `json:"version"`
-		Findings []any `json:"findings"`
-	}{1, rows.Items}
 	return cli.WriteRows(w, format, rows)
 }
 

@@ -314,7 +314,7 @@ func newContextList() *cobra.Command {
 			return err
 		}
 		use := all.current()
-		rows := cli.Rows{Header: []string{"name", "in use", "place", "clearinghouse", "key", "book"}}
+		rows := cli.Rows[listedContext]{Header: []string{"name", "in use", "place", "clearinghouse", "key", "book"}}
 		for _, name := range slices.Sorted(maps.Keys(all.Contexts)) {
 			v := all.Contexts[name]
 			l := listedContext{name, name == use, v["node"], v["data"], v["clearinghouse"], v["server"], v["key"], v["book"]}

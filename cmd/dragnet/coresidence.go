@@ -278,7 +278,7 @@ func namesOf(vms []coresidence.VM) string {
 }
 
 func (o *coresidenceOptions) writeAlarms(cmd *cobra.Command, found coresidence.Result) error {
-	rows := cli.Rows{Header: []string{"tenant", "machine", "with", "p", "hits", "expected", "lag", "explained by"}, Document: found}
+	rows := cli.Rows[coresidence.Alarm]{Header: []string{"tenant", "machine", "with", "p", "hits", "expected", "lag", "explained by"}, Document: found}
 	for _, a := range found.Alarms {
 		tenant, by := a.VM.Tenant, ""
 		if !a.SameTenant {

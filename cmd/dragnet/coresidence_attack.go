@@ -81,7 +81,7 @@ func attackLab(cmd *cobra.Command, c cloudlab.Configuration) (run *cloud.Run, er
 
 // printCertainty shows for each flooder the attacker's statistic (equation 1).
 func printCertainty(cmd *cobra.Command, f cli.Format, run *cloud.Run) error {
-	rows := cli.Rows{Header: []string{"flooder", "co-resident", "tests", "mean alpha_min"}}
+	rows := cli.Rows[certainty]{Header: []string{"flooder", "co-resident", "tests", "mean alpha_min"}}
 	for k, levels := range run.Levels {
 		sum := 0.0
 		for _, x := range levels {

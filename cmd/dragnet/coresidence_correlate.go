@@ -49,7 +49,7 @@ detect' is the test. Sources and the list of machines are those of 'detect'.`,
 			return err
 		}
 		slices.SortStableFunc(found, func(x, y coresidence.Correlated) int { return cmp.Compare(y.Rho, x.Rho) })
-		rows := cli.Rows{Header: []string{"machine", "with", "same tenant", "rho"}}
+		rows := cli.Rows[coresidence.Correlated]{Header: []string{"machine", "with", "same tenant", "rho"}}
 		for _, c := range found {
 			rows.Items = append(rows.Items, c)
 			rows.Cells = append(rows.Cells, []string{nameOf(c.First), nameOf(c.Second), fmt.Sprint(c.SameTenant), fmt.Sprintf("%.3f", c.Rho)})

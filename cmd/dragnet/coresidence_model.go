@@ -149,7 +149,7 @@ times. Exit code 3 means that a machine was found.`,
 }
 
 func writeOdd(w io.Writer, f cli.Format, odd []coresidence.OddMachine) error {
-	rows := cli.Rows{Header: []string{"tenant", "machine", "domain", "odd", "p"}}
+	rows := cli.Rows[coresidence.OddMachine]{Header: []string{"tenant", "machine", "domain", "odd", "p"}}
 	for _, x := range odd {
 		rows.Items = append(rows.Items, x)
 		rows.Cells = append(rows.Cells, []string{x.VM.Tenant, nameOf(x.VM), x.Domain, fmt.Sprintf("%d of %d", x.Outside, x.Seen), fmt.Sprintf("%.2g", x.P)})
@@ -188,7 +188,7 @@ created more than --most.`,
 			all = append(all, creation{tenant, n, n > most})
 		}
 		slices.SortFunc(all, func(a, b creation) int { return cmp.Or(b.Most-a.Most, cmp.Compare(a.Tenant, b.Tenant)) })
-		rows, over := cli.Rows{Header: []string{"tenant", "created within " + span.String(), "remarkable"}}, 0
+		rows, over := cli.Rows[creation]{Header: []string{"tenant", "created within " + span.String(), "remarkable"}}, 0
 		for _, c := range all {
 			rows.Items = append(rows.Items, c)
 			rows.Cells = append(rows.Cells, []string{c.Tenant, fmt.Sprint(c.Most), fmt.Sprint(c.Over)})

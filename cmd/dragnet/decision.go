@@ -60,7 +60,7 @@ func printDecisions(cmd *cobra.Command, f cli.Format, sent ...*nodev1.Decision) 
 	if err != nil {
 		return err
 	}
-	rows := cli.Rows{Header: []string{"id", "target", "verdict", "until", "by", "why"}}
+	rows := cli.Rows[dossier.Decision]{Header: []string{"id", "target", "verdict", "until", "by", "why"}}
 	for _, d := range all {
 		target := d.Target.String()
 		if d.Standing != nil {

@@ -199,7 +199,7 @@ func keepFindings(ctx context.Context, dir string, found []dossier.Finding) erro
 }
 
 func printFindings(cmd *cobra.Command, f cli.Format, found []dossier.Finding) error {
-	rows := cli.Rows{Header: []string{"id", "host", "kind", "first", "last", "summary"}}
+	rows := cli.Rows[dossier.Finding]{Header: []string{"id", "host", "kind", "first", "last", "summary"}}
 	for _, x := range found {
 		rows.Items = append(rows.Items, x)
 		rows.Cells = append(rows.Cells, []string{x.ID, x.Host.String(), x.Kind, formatSecond(x.First), formatSecond(x.Last), x.Summary})

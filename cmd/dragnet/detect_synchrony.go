@@ -121,7 +121,7 @@ func findHosts(ctx context.Context, sources []string, networks []netip.Prefix, w
 }
 
 func (o *coresidenceOptions) writeHosts(cmd *cobra.Command, found coresidence.Result) error {
-	rows := cli.Rows{Header: []string{"host", "with", "p", "hits", "expected", "lag", "explained by"}, Document: found}
+	rows := cli.Rows[coresidence.Alarm]{Header: []string{"host", "with", "p", "hits", "expected", "lag", "explained by"}, Document: found}
 	for _, a := range found.Alarms {
 		by := ""
 		if a.ExplainedBy != nil {

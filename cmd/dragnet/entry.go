@@ -47,8 +47,8 @@ and times to its grain.`,
 	return cmd
 }
 
-func entryRows(entries []dossier.Entry, next string) cli.Rows {
-	rows := cli.Rows{Header: []string{"host", "group", "first_seen", "last_seen", "sources", "witnesses", "confidence", "until"}, Cursor: next}
+func entryRows(entries []dossier.Entry, next string) cli.Rows[dossier.Entry] {
+	rows := cli.Rows[dossier.Entry]{Header: []string{"host", "group", "first_seen", "last_seen", "sources", "witnesses", "confidence", "until"}, Cursor: next}
 	for _, e := range entries {
 		rows.Items = append(rows.Items, e)
 		rows.Cells = append(rows.Cells, entryCells(&e))
@@ -89,7 +89,7 @@ it with --after.`,
 			if err != nil {
 				return err
 			}
-			rows := cli.Rows{Header: append([]string{"sequence", "time", "kind"}, entryRows(nil, "").Header...)}
+			rows := cli.Rows[dossier.Change]{Header: append([]string{"sequence", "time", "kind"}, entryRows(nil, "").Header...)}
 			for _, x := range changes {
 				rows.Items = append(rows.Items, x)
 				rows.Cells = append(rows.Cells, append([]string{fmt.Sprint(x.Sequence), formatSecond(x.Time), string(x.Kind)}, entryCells(&x.Entry)...))

@@ -37,11 +37,7 @@ func (f *publisherFlag) register(cmd *cobra.Command) {
 }
 
 func (f *publisherFlag) key() (identity.Public, error) {
-	key, err := identity.ParsePublic(f.text)
-	if err != nil {
-		return key, cli.Usage(fmt.Errorf("--publisher: %w", err))
-	}
-	return key, nil
+	return parseKeyFlag("publisher", f.text)
 }
 
 // folderOf accepts the folder of a tree and that of one publication.
@@ -79,7 +75,7 @@ right. It does not read the files themselves: that is 'dragnet feed verify'.`,
 			if err != nil {
 				fmt.Fprintln(cmd.ErrOrStderr(), "warning:", err)
 			}
-			rows := cli.Rows{Header: []string{"path", "size", "sha256"}, Document: m}
+			rows := cli.Rows[mirror.FileHash]{Header: []string{"path", "size", "sha256"}, Document: m}
 			for _, f := range m.Files {
 				rows.Items = append(rows.Items, f)
 				rows.Cells = append(rows.Cells, []string{f.Path, fmt.Sprint(f.Size), f.SHA256})
@@ -214,9 +210,9 @@ It sends the table the publisher's key, from this machine's address.`,
 			if h.Until < flow.FromTime(time.Now()) {
 				fmt.Fprintf(cmd.ErrOrStderr(), "warning: the next one is overdue since %v: the clearinghouse has stopped, or the nodes withhold it\n", h.Until)
 			}
-			rows := cli.Rows{Header: []string{"mirror"}, Document: found}
+			rows := cli.Rows[listedMirror]{Header: []string{"mirror"}, Document: found}
 			for _, m := range found.Mirrors {
-				rows.Items = append(rows.Items, map[string]string{"mirror": m})
+				rows.Items = append(rows.Items, listedMirror{m})
 				rows.Cells = append(rows.Cells, []string{m})
 			}
 			return cli.WriteRows(cmd.OutOrStdout(), *output, rows)
@@ -225,6 +221,11 @@ It sends the table the publisher's key, from this machine's address.`,
 	output = cli.OutputFlag(cmd)
 	publisher.register(cmd)
 	return cmd
+}
+
+// listedMirror is a row of feed mirrors as JSON.
+type listedMirror struct {
+	Mirror string `json:"mirror"`
 }
 
 func newFeedSubscribe() *cobra.Command {

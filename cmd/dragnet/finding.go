@@ -40,6 +40,9 @@ func newFindingList() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if len(found) == 0 {
+			fmt.Fprintln(cmd.ErrOrStderr(), "no finding is kept; a node keeps its own, 'dragnet detect run failures --keep DIR' those of a run")
+		}
 		return printFindings(cmd, *output, found)
 	})
 	return cmd
@@ -71,7 +74,7 @@ func newFindingShow() *cobra.Command {
 			printTogether(cmd.OutOrStdout(), f.Evidence)
 			fmt.Fprintln(cmd.OutOrStdout())
 		}
-		rows := cli.Rows{Header: []string{"time", "from", "to", "port", "proto", "state"}}
+		rows := cli.Rows[dossier.FlowEvidence]{Header: []string{"time", "from", "to", "port", "proto", "state"}}
 		for _, s := range f.Evidence.Flows {
 			rows.Items = append(rows.Items, s)
 			rows.Cells = append(rows.Cells, []string{s.Time.String(), s.Orig.String(), s.Resp.String(), fmt.Sprint(s.Port), s.Proto, s.State})

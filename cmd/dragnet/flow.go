@@ -132,7 +132,7 @@ func flowsOf(removed []store.Removed) (n uint64) {
 }
 
 func writeImported(w io.Writer, f cli.Format, done []ingest.Imported) error {
-	rows := cli.Rows{Header: []string{"file", "status", "flows", "skipped"}}
+	rows := cli.Rows[ingest.Imported]{Header: []string{"file", "status", "flows", "skipped"}}
 	refused := 0
 	for _, d := range done {
 		rows.Items = append(rows.Items, d)
@@ -144,7 +144,7 @@ func writeImported(w io.Writer, f cli.Format, done []ingest.Imported) error {
 	if err := cli.WriteRows(w, f, rows); err != nil || refused == 0 {
 		return err
 	}
-	return fmt.Errorf("%s not imported; the others were", cli.Plural(refused, "file"))
+	return cli.Hint(fmt.Errorf("%s not imported", cli.Plural(refused, "file")), "the lines above name each and say why; the others were imported")
 }
 
 // selection holds what list and stat share: a place, a filter, a window.

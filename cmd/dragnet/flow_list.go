@@ -81,7 +81,7 @@ func (s *selection) listFlows(cmd *cobra.Command, limit int, last bool) (rows []
 }
 
 func writeListed(cmd *cobra.Command, format cli.Format, kept []query.ListedFlow) error {
-	rows := cli.Rows{Header: []string{"start", "end", "src", "sport", "dst", "dport", "proto", "state", "bytes", "bytes back", "pkts", "pkts back", "history"}}
+	rows := cli.Rows[query.ListedFlow]{Header: []string{"start", "end", "src", "sport", "dst", "dport", "proto", "state", "bytes", "bytes back", "pkts", "pkts back", "history"}}
 	for i := range kept {
 		rows.Items = append(rows.Items, kept[i])
 		rows.Cells = append(rows.Cells, listedCells(&kept[i]))

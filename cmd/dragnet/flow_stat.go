@@ -63,7 +63,7 @@ func (s *selection) countFlows(cmd *cobra.Command, by string, top int) (tallies 
 }
 
 func writeTallies(cmd *cobra.Command, f cli.Format, all []query.GroupCount) error {
-	rows := cli.Rows{Header: []string{"group", "flows", "established", "failed", "bytes", "first", "last"}}
+	rows := cli.Rows[query.GroupCount]{Header: []string{"group", "flows", "established", "failed", "bytes", "first", "last"}}
 	for _, t := range all {
 		rows.Items = append(rows.Items, t)
 		rows.Cells = append(rows.Cells, []string{

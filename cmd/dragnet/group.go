@@ -107,7 +107,7 @@ func newGroupList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			rows := cli.Rows{Header: []string{"group", "hosts", "first_seen", "last_seen", "sources", "confidence", "patterns"}, Cursor: next}
+			rows := cli.Rows[dossier.Group]{Header: []string{"group", "hosts", "first_seen", "last_seen", "sources", "confidence", "patterns"}, Cursor: next}
 			for _, g := range groups {
 				rows.Items = append(rows.Items, g)
 				rows.Cells = append(rows.Cells, []string{g.ID, fmt.Sprint(g.Hosts), formatSecond(g.First), formatSecond(g.Last), fmt.Sprint(g.Sources), fmt.Sprint(g.Confidence), patternsText(&g)})
@@ -130,7 +130,7 @@ func patternsText(g *dossier.Group) string {
 }
 
 // writePage prints a page, and on standard error how to get the next one.
-func writePage(cmd *cobra.Command, f cli.Format, rows cli.Rows, next string) error {
+func writePage[T any](cmd *cobra.Command, f cli.Format, rows cli.Rows[T], next string) error {
 	if err := cli.WriteRows(cmd.OutOrStdout(), f, rows); err != nil {
 		return err
 	}

@@ -3,10 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
-	"math"
 	"net/netip"
 	"os"
-	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -120,7 +118,7 @@ func runSurvey(cmd *cobra.Command, c survey.Configuration, f cli.Format, svg str
 	if f == cli.Table {
 		return writeSurvey(cmd.OutOrStdout(), r)
 	}
-	return cli.WriteRows(cmd.OutOrStdout(), f, surveyRows(r))
+	return cli.WriteRows(cmd.OutOrStdout(), f, cli.Rows[survey.Row]{Items: r.Hashes, Document: r})
 }
 
 func writeFigure(path string, r *survey.Result) (err error) {
@@ -148,55 +146,9 @@ func writeSurvey(w io.Writer, r *survey.Result) error {
 			fmt.Fprintln(w)
 		}
 		fmt.Fprintf(w, "%s:\n", t.Title)
-		if err := cli.WriteRows(w, cli.Table, cli.Rows{Header: t.Header, Cells: t.Cells}); err != nil {
+		if err := cli.WriteTable(w, t.Header, t.Cells); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// surveyRows is one row per hash with everything measured.
-func surveyRows(r *survey.Result) cli.Rows {
-	rows := cli.Rows{Document: r, Header: []string{"hash", "connections", "tuples", "keys", "unique_connections", "unique_keys"}}
-	for _, step := range survey.Steps() {
-		rows.Header = append(rows.Header, fmt.Sprintf("keys_upto_%d", step))
-	}
-	rows.Header = append(rows.Header, "answers_median", "answers_p95", "answers_p99", "answers_max",
-		"bytes_median", "bytes_p95", "bytes_p99", "bytes_max", "bytes_questions", "bytes_too_large", "ms_per_million")
-	knowing := []string{"nothing", "service", "near", "near+service"}
-	for _, k := range knowing {
-		rows.Header = append(rows.Header, "candidates_"+k+"_p5", "candidates_"+k+"_median")
-	}
-	for i := range r.Hashes {
-		h := &r.Hashes[i]
-		cells := []string{h.Hash, fmt.Sprint(r.Connections), fmt.Sprint(r.Tuples), fmt.Sprint(h.Keys), formatDecimal(h.UniqueConnections), formatDecimal(h.UniqueKeys)}
-		for _, at := range h.PerKey {
-			cells = append(cells, formatDecimal(at.Keys))
-		}
-		cells = append(cells, formatDecimal(h.Answers.Median), formatDecimal(h.Answers.P95), formatDecimal(h.Answers.P99), formatDecimal(h.Answers.Max))
-		if b := h.Bytes; b != nil {
-			cells = append(cells, formatDecimal(b.Median), formatDecimal(b.P95), formatDecimal(b.P99), formatDecimal(b.Max), fmt.Sprint(b.Questions), fmt.Sprint(b.TooLarge))
-		} else {
-			cells = append(cells, "", "", "", "", "", "")
-		}
-		cells = append(cells, formatDecimal(h.Milliseconds))
-		for _, k := range knowing {
-			p5, median := "", ""
-			if c := h.Knowing(k); c != nil {
-				p5, median = formatDecimal(c.P5), formatDecimal(c.Median)
-			}
-			cells = append(cells, p5, median)
-		}
-		rows.Items = append(rows.Items, h)
-		rows.Cells = append(rows.Cells, cells)
-	}
-	return rows
-}
-
-// formatDecimal prints whole numbers without exponent and others with six digits.
-func formatDecimal(v float64) string {
-	if v == math.Trunc(v) {
-		return strconv.FormatFloat(v, 'f', 0, 64)
-	}
-	return strconv.FormatFloat(v, 'g', 6, 64)
 }

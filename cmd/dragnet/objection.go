@@ -71,7 +71,7 @@ func newObjectionList() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				rows := cli.Rows{Header: []string{"objection", "prefix", "received", "state", "reason", "contact", "answer"}}
+				rows := cli.Rows[clearinghouse.Objection]{Header: []string{"objection", "prefix", "received", "state", "reason", "contact", "answer"}}
 				for _, o := range all {
 					rows.Items = append(rows.Items, o)
 					rows.Cells = append(rows.Cells, []string{o.Name, o.Prefix.String(), formatSecond(o.Received), string(o.State), fmt.Sprintf("%q", o.Reason), fmt.Sprintf("%q", o.Contact), o.Answer})

@@ -86,7 +86,7 @@ func writeExplanation(w io.Writer, f cli.Format, q *detective.Inquiry) error {
 	for i, n := range q.Joint() {
 		e.Alternatives = append(e.Alternatives, alternative{branches[i], n})
 	}
-	rows := cli.Rows{Header: []string{"clue", "mask", "key", "candidates", "knowing the service", "jointly", "among seen", "in clear"}, Document: e}
+	rows := cli.Rows[detective.MeteredKey]{Header: []string{"clue", "mask", "key", "candidates", "knowing the service", "jointly", "among seen", "in clear"}, Document: e}
 	for _, a := range e.Questions {
 		rows.Items = append(rows.Items, a)
 		rows.Cells = append(rows.Cells, []string{a.Clue, a.Mask, a.Key, formatNumber(a.Candidates), formatNumber(a.KnowingService), formatNumber(a.Jointly), formatSeen(a), cmp.Or(a.InClear, "-")})

@@ -104,7 +104,7 @@ type listedEntry struct {
 }
 
 func listAuditLog(cmd *cobra.Command, d *audit.Trail, f cli.Format, after int64, limit int) error {
-	rows := cli.Rows{Header: []string{"entry", "time", "event", "organisation", "asker", "via", "seen", "refusal", "answers", "bytes"}}
+	rows := cli.Rows[listedEntry]{Header: []string{"entry", "time", "event", "organisation", "asker", "via", "seen", "refusal", "answers", "bytes"}}
 	err := d.List(cmd.Context(), after, func(number int64, e audit.TrailEntry) bool {
 		rows.Items = append(rows.Items, listedEntry{number, e})
 		var seen []string
@@ -200,7 +200,5 @@ func verifyAuditLog(cmd *cobra.Command, d *audit.Trail, f cli.Format, noted stri
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d:%s\n", head.Entries, head.Hash)
 		return err
 	}
-	return cli.WriteRows(cmd.OutOrStdout(), f, cli.Rows{
-		Header: []string{"entries", "hash"}, Cells: [][]string{{fmt.Sprint(head.Entries), head.Hash}}, Items: []any{head}, Document: head,
-	})
+	return cli.WriteRows(cmd.OutOrStdout(), f, cli.Rows[audit.Head]{Items: []audit.Head{head}, Document: head})
 }

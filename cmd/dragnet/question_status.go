@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -36,6 +37,9 @@ works while an inquiry runs.`,
 			if err != nil {
 				return err
 			}
+			if len(all) == 0 {
+				fmt.Fprintf(cmd.ErrOrStderr(), "no question was asked that %s records\n", cmp.Or(*address, "~/.local/share/dragnet/questions.db"))
+			}
 			return cli.WriteRows(cmd.OutOrStdout(), *output, inquiryRows(all))
 		}
 		number, err := strconv.ParseInt(args[0], 10, 64)
@@ -51,8 +55,8 @@ works while an inquiry runs.`,
 	return cmd
 }
 
-func inquiryRows(all []inquiry.Recorded) cli.Rows {
-	rows := cli.Rows{Header: []string{"inquiry", "started", "ended", "state", "pattern"}}
+func inquiryRows(all []inquiry.Recorded) cli.Rows[*inquiry.Recorded] {
+	rows := cli.Rows[*inquiry.Recorded]{Header: []string{"inquiry", "started", "ended", "state", "pattern"}}
 	for i := range all {
 		a := &all[i]
 		ended, what := "-", a.Pattern
@@ -66,7 +70,7 @@ func inquiryRows(all []inquiry.Recorded) cli.Rows {
 }
 
 func writeInquiry(w io.Writer, f cli.Format, a *inquiry.Recorded) error {
-	rows := cli.Rows{Header: []string{"witness", "status", "flows", "answers", "opened", "detail"}, Document: a}
+	rows := cli.Rows[*inquiry.RecordedWitness]{Header: []string{"witness", "status", "flows", "answers", "opened", "detail"}, Document: a}
 	for i := range a.Witnesses {
 		x := &a.Witnesses[i]
 		rows.Items = append(rows.Items, x)
@@ -99,7 +103,7 @@ others of its size answer and what it said before; it counts for nothing.`,
 		if err != nil {
 			return err
 		}
-		rows := cli.Rows{Header: []string{"witness", "asked", "answered", "refused", "missing", "forged", "replayed", "decoys", "lies", "sprays"}}
+		rows := cli.Rows[*inquiry.Honesty]{Header: []string{"witness", "asked", "answered", "refused", "missing", "forged", "replayed", "decoys", "lies", "sprays"}}
 		for i := range all {
 			h := &all[i]
 			rows.Items = append(rows.Items, h)

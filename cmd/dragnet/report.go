@@ -106,7 +106,7 @@ const maxResult = 256 << 20
 func reportOf(in io.Reader, allow *flow.AllowList, now time.Time, holds time.Duration) (*dossier.Report, error) {
 	var result detective.Result
 	if err := json.NewDecoder(io.LimitReader(in, maxResult)).Decode(&result); err != nil {
-		return nil, cli.Hint(fmt.Errorf("read the result: %w", err), "want what 'dragnet hunt -o json' prints")
+		return nil, cli.Hint(fmt.Errorf("the result cannot be read: %w", err), "want what 'dragnet hunt -o json' prints")
 	}
 	p, err := pattern.Parse(result.Pattern, pattern.NoFiles)
 	if err != nil {
@@ -133,16 +133,19 @@ func reportOf(in io.Reader, allow *flow.AllowList, now time.Time, holds time.Dur
 // countIndependent counts the independent witnesses that named a host.
 func countIndependent(h *detective.Match) int { return cmp.Or(h.Independent, len(h.Witnesses)) }
 
+// submittedReport is what report submit prints as JSON.
+type submittedReport struct {
+	Report string `json:"report"`
+	Status string `json:"status"`
+	Reason string `json:"reason"`
+	Hosts  int    `json:"hosts"`
+}
+
 func writeOutcome(w io.Writer, f cli.Format, r *dossier.Report, o *reportingv1.Outcome) error {
 	status := strings.ToLower(strings.TrimPrefix(o.Status.String(), "STATUS_"))
-	row := struct {
-		Report string `json:"report"`
-		Status string `json:"status"`
-		Reason string `json:"reason"`
-		Hosts  int    `json:"hosts"`
-	}{hex.EncodeToString(o.Report), status, o.Reason, len(r.Hosts)}
-	err := cli.WriteRows(w, f, cli.Rows{
-		Header: []string{"report", "status", "hosts"}, Cells: [][]string{{row.Report, row.Status, fmt.Sprint(row.Hosts)}}, Items: []any{row}, Document: row,
+	row := submittedReport{hex.EncodeToString(o.Report), status, o.Reason, len(r.Hosts)}
+	err := cli.WriteRows(w, f, cli.Rows[submittedReport]{
+		Header: []string{"report", "status", "hosts"}, Cells: [][]string{{row.Report, row.Status, fmt.Sprint(row.Hosts)}}, Items: []submittedReport{row}, Document: row,
 	})
 	if err == nil && o.Status == reportingv1.Status_STATUS_REFUSED {
 		err = fmt.Errorf("the clearinghouse refused the report: %s", o.Reason)

@@ -55,7 +55,7 @@ func listReproductions(cmd *cobra.Command, f cli.Format) error {
 		Title  string `json:"title"`
 		Source string `json:"source"`
 	}
-	rows := cli.Rows{Header: []string{"name", "title", "source"}}
+	rows := cli.Rows[item]{Header: []string{"name", "title", "source"}}
 	for _, r := range reproduce.All() {
 		rows.Items = append(rows.Items, item{r.Name, r.Title, r.Source})
 		rows.Cells = append(rows.Cells, []string{r.Name, r.Title, r.Source})

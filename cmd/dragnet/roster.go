@@ -174,9 +174,9 @@ notice when the stored one expires.`,
 		Example: "  dragnet roster fetch --signer ed25519:3p7b... --held /var/lib/dragnet/roster.bin --clearinghouse https://203.0.113.1:8443 --server ed25519:4q8c...",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			pin, err := identity.ParsePublic(signer)
+			pin, err := parseKeyFlag("signer", signer)
 			if err != nil {
-				return cli.Usage(fmt.Errorf("--signer: %w", err))
+				return err
 			}
 			if held == "" {
 				return cli.Usage(errors.New("want --held FILE, where the roster is kept"))
@@ -219,9 +219,9 @@ Exit code 0: a reader would accept it. 3: it would not. 1: the check could not r
 		Example: "  dragnet roster verify roster.bin --signer ed25519:3p7bfXt9wbTTW2HC7OQ1Nz-DQ8hbeGdNrfx-FG-IK08",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			pin, err := identity.ParsePublic(signer)
+			pin, err := parseKeyFlag("signer", signer)
 			if err != nil {
-				return cli.Usage(fmt.Errorf("--signer: %w", err))
+				return err
 			}
 			data, err := os.ReadFile(args[0])
 			if err != nil {
@@ -267,9 +267,9 @@ func newRosterShow() *cobra.Command {
 		Example: "  dragnet roster show roster.bin --signer ed25519:3p7bfXt9wbTTW2HC7OQ1Nz-DQ8hbeGdNrfx-FG-IK08 -o json",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			pin, err := identity.ParsePublic(signer)
+			pin, err := parseKeyFlag("signer", signer)
 			if err != nil {
-				return cli.Usage(fmt.Errorf("--signer: %w", err))
+				return err
 			}
 			b, err := readBundle(args[0])
 			if err != nil {
@@ -287,31 +287,43 @@ func newRosterShow() *cobra.Command {
 	return cmd
 }
 
-// rosterRows has one row for each key.
-func rosterRows(r *roster.Held, now time.Time) cli.Rows {
-	type row struct {
-		Member  string          `json:"member"`
-		Class   string          `json:"class"`
-		Roles   string          `json:"roles"`
-		AS      []uint32        `json:"as"`
-		Public  identity.Public `json:"public"`
-		From    time.Time       `json:"from"`
-		Until   time.Time       `json:"until"`
-		Revoked *time.Time      `json:"revoked"`
-		Problem string          `json:"problem"`
+// parseKeyFlag reads the public key that a flag must give.
+func parseKeyFlag(flag, value string) (identity.Public, error) {
+	if value == "" {
+		return identity.Public{}, cli.Hint(cli.Usage(fmt.Errorf("--%s is missing", flag)), "it is the public key of the clearinghouse, such as ed25519:3p7b..., which its operator publishes")
 	}
-	rows := cli.Rows{Header: []string{"member", "class", "roles", "key", "until", "state"}}
-	var items []row
+	key, err := identity.ParsePublic(value)
+	if err != nil {
+		return key, cli.Usage(fmt.Errorf("--%s: %w", flag, err))
+	}
+	return key, nil
+}
+
+// rosterKey is a row of roster show as JSON.
+type rosterKey struct {
+	Member  string          `json:"member"`
+	Class   string          `json:"class"`
+	Roles   string          `json:"roles"`
+	AS      []uint32        `json:"as"`
+	Public  identity.Public `json:"public"`
+	From    time.Time       `json:"from"`
+	Until   time.Time       `json:"until"`
+	Revoked *time.Time      `json:"revoked"`
+	Problem string          `json:"problem"`
+}
+
+// rosterRows has one row for each key.
+func rosterRows(r *roster.Held, now time.Time) cli.Rows[rosterKey] {
+	rows := cli.Rows[rosterKey]{Header: []string{"member", "class", "roles", "key", "until", "state"}}
 	for _, m := range r.Members {
 		for _, k := range m.Keys {
-			x := row{Member: m.Name, Class: m.Class, Roles: m.Roles.String(), AS: m.AS, Public: k.Public, From: k.From, Until: k.Until}
+			x := rosterKey{Member: m.Name, Class: m.Class, Roles: m.Roles.String(), AS: m.AS, Public: k.Public, From: k.From, Until: k.Until}
 			if !k.Revoked.IsZero() {
 				x.Revoked = &k.Revoked
 			}
 			if _, err := r.May(k.Public.ID(), m.Roles, now); err != nil {
 				x.Problem = err.Error()
 			}
-			items = append(items, x)
 			rows.Items = append(rows.Items, x)
 			rows.Cells = append(rows.Cells, []string{m.Name, m.Class, m.Roles.String(), k.Public.String(), k.Until.Format(time.RFC3339), cmp.Or(x.Problem, "good")})
 		}
@@ -322,7 +334,7 @@ func rosterRows(r *roster.Held, now time.Time) cli.Rows {
 		Issued  time.Time         `json:"issued"`
 		Expires time.Time         `json:"expires"`
 		Servers []identity.Public `json:"servers"`
-		Keys    []row             `json:"keys"`
-	}{1, r.Version, r.Issued, r.Expires, r.Servers, append([]row{}, items...)}
+		Items   []rosterKey       `json:"items"`
+	}{1, r.Version, r.Issued, r.Expires, r.Servers, append([]rosterKey{}, rows.Items...)}
 	return rows
 }

@@ -65,7 +65,7 @@ them, which --sign names: put them where its centre.shared finds them.`,
 		if err := errors.Join(err, db.Close()); err != nil {
 			return err
 		}
-		rows := cli.Rows{Header: []string{"signature", "method", "samples", "learned", "status", "problem"}}
+		rows := cli.Rows[centre.Listed]{Header: []string{"signature", "method", "samples", "learned", "status", "problem"}}
 		written := 0
 		for _, l := range all {
 			rows.Items = append(rows.Items, l)

@@ -121,7 +121,7 @@ func writeParts(cmd *cobra.Command, f cli.Format, all []*dossier.Signature) erro
 		// Evaluation is that of the whole signature, on its first part.
 		Evaluation *dossier.Evaluation `json:"evaluation,omitempty"`
 	}
-	rows := cli.Rows{Header: []string{"signature", "part", "blocks", "width", "bits/byte", "threshold", "false alarms/GB", "samples"}}
+	rows := cli.Rows[item]{Header: []string{"signature", "part", "blocks", "width", "bits/byte", "threshold", "false alarms/GB", "samples"}}
 	for _, s := range all {
 		for i := range s.Parts {
 			p := &s.Parts[i]
@@ -167,31 +167,31 @@ func writeEvaluation(w io.Writer, s *dossier.Signature) error {
 		return err
 	}
 	percent := func(i dossier.Interval) string { return fmt.Sprintf("%.2f to %.2f %%", 100*i.Low, 100*i.High) }
-	rows := cli.Rows{Header: []string{"held out", "matched", "not matched", "error, 95 %"}}
+	var rows [][]string
 	if e.Samples > 0 {
-		rows.Cells = append(rows.Cells, []string{"samples", strconv.Itoa(e.Found), strconv.Itoa(e.Samples - e.Found), percent(e.Missed)})
+		rows = append(rows, []string{"samples", strconv.Itoa(e.Found), strconv.Itoa(e.Samples - e.Found), percent(e.Missed)})
 	}
 	if n := e.CleanSequences - e.HardNegatives; n > 0 {
-		rows.Cells = append(rows.Cells, []string{"clean sequences", strconv.Itoa(e.Alarms), strconv.Itoa(n - e.Alarms), percent(e.FalseAlarms)})
+		rows = append(rows, []string{"clean sequences", strconv.Itoa(e.Alarms), strconv.Itoa(n - e.Alarms), percent(e.FalseAlarms)})
 	}
 	if _, err := fmt.Fprintf(w, "\n%s\n%s", s.Name, describeRest(e)); err != nil {
 		return err
 	}
-	if err := cli.WriteRows(w, cli.Table, rows); err != nil || e.Folds == 0 {
+	if err := cli.WriteTable(w, []string{"held out", "matched", "not matched", "error, 95 %"}, rows); err != nil || e.Folds == 0 {
 		return err
 	}
-	tried := cli.Rows{Header: []string{"kind", "samples found", "clean matched", "result"}}
+	var tried [][]string
 	for _, t := range e.Tried {
 		result := t.Problem
 		if t.Kept {
 			result = "kept"
 		}
-		tried.Cells = append(tried.Cells, []string{t.Kind, strconv.Itoa(t.Found), strconv.Itoa(t.Alarms), cmp.Or(result, "-")})
+		tried = append(tried, []string{t.Kind, strconv.Itoa(t.Found), strconv.Itoa(t.Alarms), cmp.Or(result, "-")})
 	}
 	if _, err := fmt.Fprintln(w); err != nil {
 		return err
 	}
-	return cli.WriteRows(w, cli.Table, tried)
+	return cli.WriteTable(w, []string{"kind", "samples found", "clean matched", "result"}, tried)
 }
 
 // describeRest says what the samples that were not found, and the clean sequences that

@@ -112,7 +112,7 @@ func printConfusion(cmd *cobra.Command, f cli.Format, m *match.Matcher, labels s
 	if unknown > 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%d sequences have no label in %s and were left out\n", unknown, labels)
 	}
-	rows := cli.Rows{Header: []string{"truth", "matched", "passed"}}
+	rows := cli.Rows[*row]{Header: []string{"truth", "matched", "passed"}}
 	for _, name := range order {
 		r := count[name]
 		rows.Items = append(rows.Items, r)
@@ -181,7 +181,7 @@ the model allows (Poisson, 99 %).`,
 				Alarms    int     `json:"alarms"`
 				Expected  float64 `json:"expected"`
 			}
-			rows := cli.Rows{Header: []string{"signature", "sequences", "bytes", "alarms", "expected"}}
+			rows := cli.Rows[item]{Header: []string{"signature", "sequences", "bytes", "alarms", "expected"}}
 			worse := 0
 			for i, s := range signatures {
 				expected := 0.0
@@ -250,7 +250,7 @@ func newSignatureCluster() *cobra.Command {
 				Family  string   `json:"family"`
 				Samples []string `json:"samples"`
 			}
-			rows := cli.Rows{Header: []string{"family", "count", "samples"}}
+			rows := cli.Rows[item]{Header: []string{"family", "count", "samples"}}
 			add := func(name string, members []int) {
 				it := item{Family: name, Samples: []string{}}
 				for _, i := range members {

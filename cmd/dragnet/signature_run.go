@@ -69,8 +69,8 @@ type matchRun struct {
 	matcher *match.Matcher
 	about   map[string]*dossier.Signature
 	prompt  bool // judge with each packet
-	rows    cli.Rows
-	out     *cli.RowWriter
+	rows    cli.Rows[matchedItem]
+	out     *cli.RowWriter[matchedItem]
 	failed  error // of writing
 
 	matches   int
@@ -86,12 +86,12 @@ type matchRun struct {
 func newMatchRun(cmd *cobra.Command, o *matchOptions, m *match.Matcher, signatures []*dossier.Signature, prompt bool, f cli.Format) *matchRun {
 	r := &matchRun{cmd: cmd, options: o, matcher: m, prompt: prompt, about: map[string]*dossier.Signature{}, probation: map[string]int{},
 		open: map[*matchedSequence]bool{}, findings: map[string]*dossier.Finding{}, kept: time.Now(),
-		rows: cli.Rows{Header: []string{"sequence", "signature", "at", "omega", "exact"}}}
+		rows: cli.Rows[matchedItem]{Header: []string{"sequence", "signature", "at", "omega", "exact"}}}
 	for _, s := range signatures {
 		r.about[s.Name] = s
 	}
 	if prompt {
-		r.out = cli.NewRowWriter(cmd.OutOrStdout(), f, r.rows.Header)
+		r.out = cli.NewRowWriter[matchedItem](cmd.OutOrStdout(), f, r.rows.Header)
 	} else {
 		r.out = nil
 	}

@@ -61,10 +61,13 @@ was known.`,
 			if err != nil {
 				return err
 			}
-			rows := cli.Rows{Header: []string{"kind", "name", "flows", "sampling", "last", "lost"}}
+			rows := cli.Rows[sensors.Source]{Header: []string{"kind", "name", "flows", "sampling", "last", "lost"}}
 			for _, s := range all {
 				rows.Items = append(rows.Items, s)
 				rows.Cells = append(rows.Cells, []string{s.Kind, s.Name, fmt.Sprint(s.Flows), samplingText(s.Sampling), lastText(s.At), lostText(s.Lost)})
+			}
+			if len(all) == 0 {
+				fmt.Fprintf(cmd.ErrOrStderr(), "no source has sent a flow to %s\n", at.place())
 			}
 			return cli.WriteRows(cmd.OutOrStdout(), *output, rows)
 		},

@@ -89,7 +89,7 @@ func writeStatusText(w io.Writer, s nodeStatus) error {
 
 func printStatus(cmd *cobra.Command, f cli.Format, got *nodev1.GetStatusResponse) error {
 	s := readStatus(got)
-	rows := cli.Rows{Header: []string{"part", "level", "text", "hint"}}
+	rows := cli.Rows[admin.Status]{Header: []string{"part", "level", "text", "hint"}}
 	notOK := 0
 	for _, p := range s.Parts {
 		if p.Level != admin.OK {

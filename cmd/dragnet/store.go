@@ -50,7 +50,7 @@ Exit code 0: no damage found. 3: damage found. 1: the check could not run.`,
 			if err != nil {
 				return err
 			}
-			rows := cli.Rows{Header: []string{"file", "problem", "flows", "advice"}}
+			rows := cli.Rows[disk.Fault]{Header: []string{"file", "problem", "flows", "advice"}}
 			for _, f := range found {
 				rows.Items = append(rows.Items, f)
 				rows.Cells = append(rows.Cells, []string{f.File, f.Problem, fmt.Sprint(f.Flows), f.Advice})
@@ -126,7 +126,7 @@ Damaged segments cannot be repaired here: copy them from a backup.`,
 			progress := cli.NewProgress("reading flows", 0)
 			repaired, err := disk.Repair(cmd.Context(), at.data, func(n int) { progress.Add(int64(n)) })
 			progress.Done()
-			rows := cli.Rows{Header: []string{"file", "problem", "done"}}
+			rows := cli.Rows[disk.Repaired]{Header: []string{"file", "problem", "done"}}
 			for _, m := range repaired {
 				rows.Items = append(rows.Items, m)
 				rows.Cells = append(rows.Cells, []string{m.File, m.Problem, m.Done})

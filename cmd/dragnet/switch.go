@@ -156,7 +156,7 @@ func readDecisions(r io.Reader) ([]dossier.Decision, error) {
 }
 
 func printReceipts(cmd *cobra.Command, f cli.Format, receipts []dossier.Receipt) error {
-	rows := cli.Rows{Header: []string{"decision", "applied", "proof or problem"}}
+	rows := cli.Rows[dossier.Receipt]{Header: []string{"decision", "applied", "proof or problem"}}
 	for _, r := range receipts {
 		rows.Items = append(rows.Items, r)
 		rows.Cells = append(rows.Cells, []string{r.Decision, fmt.Sprint(r.Applied), r.Proof + r.Problem})
@@ -199,7 +199,7 @@ func newSwitchList() *cobra.Command {
 		if err != nil {
 			return explainSwitch(err)
 		}
-		rows := cli.Rows{Header: []string{"source", "action", "ends in", "packets", "bytes"}}
+		rows := cli.Rows[ruleItem]{Header: []string{"source", "action", "ends in", "packets", "bytes"}}
 		for _, r := range rules {
 			item := ruleItem{r.Match.Source.String(), "", r.Match.InPort, r.Action.String(), r.Left().Round(time.Second).String(), r.Packets, r.Bytes}
 			if r.Match.Destination.IsValid() {

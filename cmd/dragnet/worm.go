@@ -137,10 +137,10 @@ func writeWormRuns(cmd *cobra.Command, f cli.Format, c worm.Configuration, resul
 			stopped++
 		}
 	}
-	rows := cli.Rows{Header: []string{"seed", "reached_days", "infected", "vulnerable", "networks", "last_infection_days", "stopped"}}
+	rows := cli.Rows[wormRun]{Header: []string{"seed", "reached_days", "infected", "vulnerable", "networks", "last_infection_days", "stopped"}}
 	rows.Document = struct {
 		Configuration worm.Configuration `json:"configuration"`
-		Runs          []wormRun          `json:"runs"`
+		Items         []wormRun          `json:"items"`
 	}{c, runs}
 	for i, r := range runs {
 		rows.Items = append(rows.Items, runs[i])
@@ -149,15 +149,15 @@ func writeWormRuns(cmd *cobra.Command, f cli.Format, c worm.Configuration, resul
 	if f != cli.Table {
 		return cli.WriteRows(cmd.OutOrStdout(), f, rows)
 	}
-	summary := cli.Rows{Header: []string{"quantity", "lower quartile", "median", "upper quartile"}}
+	var summary [][]string
 	for _, q := range []struct {
 		name   string
 		values []float64
 	}{{fmt.Sprintf("days until %g of the hosts", c.Until), reached}, {"infected share", shares}, {"infected networks", networks}} {
 		x := worm.QuartilesOf(q.values)
-		summary.Cells = append(summary.Cells, []string{q.name, formatDays(x.Low), formatDays(x.Median), formatDays(x.High)})
+		summary = append(summary, []string{q.name, formatDays(x.Low), formatDays(x.Median), formatDays(x.High)})
 	}
-	if err := cli.WriteRows(cmd.OutOrStdout(), cli.Table, summary); err != nil {
+	if err := cli.WriteTable(cmd.OutOrStdout(), []string{"quantity", "lower quartile", "median", "upper quartile"}, summary); err != nil {
 		return err
 	}
 	_, err := fmt.Fprintf(cmd.OutOrStdout(), "\n%d of %d runs ended because no infected host was left to scan; %.3g scans in all\n", stopped, len(runs), scans)
@@ -209,10 +209,10 @@ type prediction struct {
 	Formula  string   `json:"formula"`
 }
 
-func predictSpread(c worm.Configuration, first float64) cli.Rows {
+func predictSpread(c worm.Configuration, first float64) cli.Rows[prediction] {
 	a, k, z := c.Until, float64(c.Networks), c.Hosts
 	v := k * z
-	rows := cli.Rows{Header: []string{"quantity", "value", "unit", "formula"}}
+	rows := cli.Rows[prediction]{Header: []string{"quantity", "value", "unit", "formula"}}
 	add := func(quantity string, value float64, unit, formula string) {
 		p := prediction{Quantity: quantity, Unit: unit, Formula: formula}
 		if !math.IsInf(value, 0) && !math.IsNaN(value) {

@@ -145,7 +145,7 @@ func readAttempts(ctx context.Context, sources []string) (all []rehearsal.Attemp
 }
 
 func writeAudit(cmd *cobra.Command, format cli.Format, r rehearsal.Report) error {
-	rows := cli.Rows{Header: []string{"source", "attempts", "failed", "held", "limit", "dropped", "lost", "blocked"}}
+	rows := cli.Rows[rehearsal.Source]{Header: []string{"source", "attempts", "failed", "held", "limit", "dropped", "lost", "blocked"}}
 	dropped, lost := 0, 0
 	for _, s := range r.Held {
 		blocked := ""

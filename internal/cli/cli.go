@@ -57,7 +57,7 @@ func Main(root *cobra.Command) int {
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	prepareCommands(root)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return ExitDone
 	}
@@ -65,6 +65,7 @@ func Main(root *cobra.Command) int {
 		fmt.Fprintf(os.Stderr, "%s: interrupted\n", root.Name())
 		return ExitInterrupted
 	}
+	err = explain(cmd, err)
 	printError(os.Stderr, root.Name(), err)
 	if e, ok := errors.AsType[*exitError](err); ok {
 		return e.code
@@ -74,7 +75,7 @@ func Main(root *cobra.Command) int {
 
 // printError prints an error, parts of which others may have written.
 func printError(w io.Writer, program string, err error) {
-	fmt.Fprintf(w, "%s: %s\n", program, escape(err.Error(), "\n\t"))
+	fmt.Fprintf(w, "%s: %s\n", program, escape(describe(err), "\n\t"))
 	if e, ok := errors.AsType[*exitError](err); ok && e.hint != "" {
 		fmt.Fprintf(w, "hint: %s\n", escape(e.hint, "\n\t"))
 	}
@@ -90,14 +91,14 @@ func prepareCommands(root *cobra.Command) {
 	root.SetOut(standardOutput())
 	root.SetErr(&escapeText{to: os.Stderr})
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return Hint(Usage(err), "see '%s --help'", cmd.CommandPath())
+		return Hint(Usage(describeValue(err)), "see '%s --help'", cmd.CommandPath())
 	})
 	var walk func(*cobra.Command)
 	walk = func(cmd *cobra.Command) {
 		if check := cmd.Args; check != nil {
 			cmd.Args = func(cmd *cobra.Command, args []string) error {
 				if err := check(cmd, args); err != nil {
-					return Hint(Usage(err), "usage: %s", cmd.UseLine())
+					return Hint(Usage(describeArguments(cmd, args, err)), "usage: %s", cmd.UseLine())
 				}
 				return nil
 			}

@@ -1,13 +1,10 @@
 package cli
 
 import (
-	"bytes"
-	"encoding/csv"
 	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 )
@@ -54,16 +51,19 @@ func CompleteFlag(cmd *cobra.Command, flag string, values ...string) {
 	}
 }
 
-// Rows is a result that is a list: WriteRows prints it in any format.
-type Rows struct {
-	// Header holds column names in lower case.
+// Rows is a result that is a list: WriteRows prints it in any format. T is a row as
+// JSON prints it, a struct; CSV has a column for each of its fields.
+type Rows[T any] struct {
+	// Header holds the column names of the table for people, in lower case.
 	Header []string
-	// Cells holds one row per item.
+	// Cells holds one row of that table per item.
 	Cells [][]string
-	// Items are the same rows as values for JSON; nil means none.
-	Items []any
+	// Items are the same rows as values for JSON and CSV; nil means none.
+	Items []T
 	// Cursor, if not empty, is where the list goes on.
 	Cursor string
+	// Problems say why the list may lack something.
+	Problems []string
 	// Document, when not nil, is what JSON prints instead of a list.
 	Document any
 }
@@ -73,6 +73,8 @@ type List[T any] struct {
 	Version int    `json:"version"`
 	Items   []T    `json:"items"`
 	Cursor  string `json:"cursor,omitempty"`
+	// Problems say why the list may lack something.
+	Problems []string `json:"problems,omitempty"`
 }
 
 // ListVersion is the version of a List.
@@ -91,13 +93,13 @@ func ReadItems[T any](r io.Reader) ([]T, error) {
 }
 
 // WriteRows prints r. An empty list prints as its header in a table and CSV.
-func WriteRows(w io.Writer, f Format, r Rows) error {
+func WriteRows[T any](w io.Writer, f Format, r Rows[T]) error {
 	switch f {
 	case JSON:
 		if r.Document != nil {
 			return WriteDocument(w, r.Document)
 		}
-		return WriteJSON(w, List[any]{ListVersion, append([]any{}, r.Items...), r.Cursor})
+		return WriteJSON(w, List[T]{ListVersion, append([]T{}, r.Items...), r.Cursor, r.Problems})
 	case JSONL:
 		enc := json.NewEncoder(escapeJSON{w})
 		enc.SetEscapeHTML(false)
@@ -108,38 +110,14 @@ func WriteRows(w io.Writer, f Format, r Rows) error {
 		}
 		return nil
 	case CSV:
-		c := csv.NewWriter(w)
-		if err := c.Write(r.Header); err != nil {
-			return err
-		}
-		for _, row := range r.Cells {
-			if err := c.Write(printableCells(row)); err != nil {
-				return err
-			}
-		}
-		c.Flush()
-		return c.Error()
+		return appendCSV(w, r.Items, true)
 	}
-	var text bytes.Buffer
-	t := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, strings.ToUpper(strings.Join(r.Header, "\t")))
-	for _, row := range r.Cells {
-		fmt.Fprintln(t, strings.Join(printableCells(row), "\t"))
-	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	for line := range strings.Lines(text.String()) {
-		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil { // an empty last cell is padded
-			return err
-		}
-	}
-	return nil
+	return WriteTable(w, r.Header, r.Cells)
 }
 
 // RowWriter prints rows as they come: in a table without aligned columns, and as JSON
 // lines where JSON is asked for, since a list has an end.
-type RowWriter struct {
+type RowWriter[T any] struct {
 	w       io.Writer
 	format  Format
 	header  []string
@@ -147,39 +125,38 @@ type RowWriter struct {
 }
 
 // NewRowWriter makes a RowWriter; the header is printed with the first row, or at the end.
-func NewRowWriter(w io.Writer, f Format, header []string) *RowWriter {
-	return &RowWriter{w: w, format: f, header: header}
+func NewRowWriter[T any](w io.Writer, f Format, header []string) *RowWriter[T] {
+	return &RowWriter[T]{w: w, format: f, header: header}
 }
 
 // Write prints a row.
-func (r *RowWriter) Write(item any, cells []string) error {
+func (r *RowWriter[T]) Write(item T, cells []string) error {
 	switch r.format {
 	case JSON, JSONL:
-		return WriteRows(r.w, JSONL, Rows{Items: []any{item}})
+		return WriteRows(r.w, JSONL, Rows[T]{Items: []T{item}})
 	}
 	if err := r.End(); err != nil {
 		return err
 	}
 	if r.format == CSV {
-		c := csv.NewWriter(r.w)
-		if err := c.Write(printableCells(cells)); err != nil {
-			return err
-		}
-		c.Flush()
-		return c.Error()
+		return appendCSV(r.w, []T{item}, false)
 	}
-	_, err := fmt.Fprintln(r.w, strings.Join(printableCells(cells), "  "))
+	clean := make([]string, len(cells))
+	for i, c := range cells {
+		clean[i] = Printable(c)
+	}
+	_, err := fmt.Fprintln(r.w, strings.Join(clean, "  "))
 	return err
 }
 
 // End prints the header if no row was printed.
-func (r *RowWriter) End() error {
+func (r *RowWriter[T]) End() error {
 	if r.started || r.format == JSON || r.format == JSONL {
 		return nil
 	}
 	r.started = true
 	if r.format == CSV {
-		return WriteRows(r.w, CSV, Rows{Header: r.header})
+		return appendCSV[T](r.w, nil, true)
 	}
 	_, err := fmt.Fprintln(r.w, strings.ToUpper(strings.Join(r.header, "  ")))
 	return err
@@ -204,15 +181,6 @@ func WriteDocument(w io.Writer, v any) error {
 		text = append(fmt.Appendf(nil, `{"version":%d`, ListVersion), rest...)
 	}
 	return WriteJSON(w, json.RawMessage(text))
-}
-
-// printableCells makes each cell Printable.
-func printableCells(row []string) []string {
-	out := make([]string, len(row))
-	for i, c := range row {
-		out[i] = Printable(c)
-	}
-	return out
 }
 
 // escapeJSON writes on the characters that Printable replaces as JSON's escapes of

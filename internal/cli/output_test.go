@@ -11,7 +11,7 @@ import (
 // TestList: every list has the same form in JSON, also when it is empty, and is read
 // back.
 func TestList(t *testing.T) {
-	for want, r := range map[string]Rows{
+	for want, r := range map[string]Rows[any]{
 		`{"version":1,"items":[]}`:                           {Header: []string{"n"}},
 		`{"version":1,"items":["a","b"],"cursor":"further"}`: {Header: []string{"n"}, Items: []any{"a", "b"}, Cursor: "further"},
 	} {

@@ -9,6 +9,8 @@ import (
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
 )
 
 // Printable replaces what a terminal would obey, or a reader could not see, by its
@@ -55,6 +57,8 @@ func isHidden(r rune) bool {
 // escapeText writes text on, with all but line feeds and tabs made Printable.
 type escapeText struct {
 	to io.Writer
+	// columns is the width of the terminal that is written to; 0 if it is none.
+	columns int
 
 	mu   sync.Mutex
 	left []byte // the beginning of a character
@@ -81,11 +85,24 @@ func (w *escapeText) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// Columns is the width of the terminal that is written to, in characters; 0 if it is
+// none, or not known.
+func (w *escapeText) Columns() int { return w.columns }
+
 // standardOutput is os.Stdout; what a terminal shows is escaped, what a program
 // reads is not.
 func standardOutput() io.Writer {
-	if info, err := os.Stdout.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-		return &escapeText{to: os.Stdout}
+	if !isTerminal(os.Stdout) {
+		return os.Stdout
 	}
-	return os.Stdout
+	w := &escapeText{to: os.Stdout}
+	if size, err := unix.IoctlGetWinsize(int(os.Stdout.Fd()), unix.TIOCGWINSZ); err == nil {
+		w.columns = int(size.Col)
+	}
+	return w
+}
+
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

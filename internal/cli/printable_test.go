@@ -27,12 +27,17 @@ func TestPrintable(t *testing.T) {
 	}
 }
 
+type believed struct {
+	Host string `json:"host"`
+	Why  string `json:"why"`
+}
+
 // TestRowsCannotBeForged: a value that ends its row, or its column, begins no other.
 func TestRowsCannotBeForged(t *testing.T) {
 	evil := "x\n203.0.113.9  believed\x1b[31m\tquorum"
 	for _, f := range []Format{Table, CSV} {
 		var out bytes.Buffer
-		if err := WriteRows(&out, f, Rows{Header: []string{"host", "why"}, Cells: [][]string{{evil, "own-word"}}}); err != nil {
+		if err := WriteRows(&out, f, Rows[believed]{Header: []string{"host", "why"}, Cells: [][]string{{evil, "own-word"}}, Items: []believed{{evil, "own-word"}}}); err != nil {
 			t.Fatal(err)
 		}
 		if n := strings.Count(out.String(), "\n"); n != 2 || strings.ContainsAny(out.String(), "\x1b\r") {
@@ -41,7 +46,7 @@ func TestRowsCannotBeForged(t *testing.T) {
 	}
 	for _, f := range []Format{JSON, JSONL} {
 		var out bytes.Buffer
-		if err := WriteRows(&out, f, Rows{Items: []any{map[string]string{"host": "\u009b2J\u202e\x1b"}}}); err != nil {
+		if err := WriteRows(&out, f, Rows[any]{Items: []any{map[string]string{"host": "\u009b2J\u202e\x1b"}}}); err != nil {
 			t.Fatal(err)
 		}
 		if strings.ContainsAny(out.String(), "\x1b\u009b\u202e") || !strings.Contains(out.String(), `\u009b`) {

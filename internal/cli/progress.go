@@ -25,10 +25,8 @@ type Progress struct {
 
 // NewProgress starts a report of total units of what; total 0 means unknown.
 func NewProgress(what string, total int64) *Progress {
-	info, err := os.Stderr.Stat()
-	terminal := err == nil && info.Mode()&os.ModeCharDevice != 0
 	now := time.Now()
-	return &Progress{what: what, total: total, out: os.Stderr, bar: terminal, from: now, last: now}
+	return &Progress{what: what, total: total, out: os.Stderr, bar: isTerminal(os.Stderr), from: now, last: now}
 }
 
 // Add reports n more units done. It is safe for concurrent use.

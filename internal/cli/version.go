@@ -88,10 +88,8 @@ func NewVersion(objects ...Object) *cobra.Command {
 			}
 			return nil
 		}
-		return WriteRows(cmd.OutOrStdout(), *format, Rows{
-			Header:   []string{"release", "commit", "go", "platform"},
-			Cells:    [][]string{{v.Release, v.Commit, v.Go, v.Platform}},
-			Items:    []any{v},
+		return WriteRows(cmd.OutOrStdout(), *format, Rows[Version]{
+			Items:    []Version{v},
 			Document: v,
 		})
 	}

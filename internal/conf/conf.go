@@ -67,6 +67,11 @@ func (e *Error) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// Hint says what to do about mistakes.
+func (e *Error) Hint() string {
+	return "correct the file; docs/reference lists the keys of each role, and 'dragnet config check' looks at a node's files"
+}
+
 // File is one configuration file in memory.
 type File struct {
 	// Name appears in findings.

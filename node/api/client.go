@@ -14,6 +14,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"dragnet/internal/hint"
 	"dragnet/wire/enrol"
 	"dragnet/wire/node/v1/nodev1connect"
 )
@@ -79,7 +80,7 @@ func Dial(address, folder string) (*Client, error) {
 		}
 		f, err := enrol.Open(folder)
 		if errors.Is(err, enrol.ErrNotEnrolled) {
-			return nil, fmt.Errorf("%w: redeem a token first: dragnet operator enrol %s TOKEN", err, address)
+			return nil, hint.Add(fmt.Errorf("%w at %s", enrol.ErrNotEnrolled, address), "redeem a token that 'dragnet agent token' printed there: dragnet operator enrol %s TOKEN", address)
 		}
 		if err != nil {
 			return nil, err

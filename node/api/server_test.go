@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"dragnet/internal/hint"
 	"dragnet/node/api"
 	"dragnet/wire/enrol"
 )
@@ -298,7 +299,7 @@ func TestDialSays(t *testing.T) {
 		"https://node:9121": "dragnet operator enrol https://node:9121 TOKEN",
 		"/run/dragnet.sock": "is not the address of a node",
 	} {
-		if _, err := api.Dial(address, ""); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := api.Dial(address, ""); err == nil || !strings.Contains(err.Error()+"\n"+hint.Of(err), want) {
 			t.Errorf("%s: %v", address, err)
 		}
 	}

@@ -19,15 +19,7 @@ func WriteResult(w io.Writer, f cli.Format, r *detective.Result) error {
 	if f == cli.Table {
 		return writeReport(w, r)
 	}
-	rows := cli.Rows{Header: []string{"host", "scope", "witnesses", "first_seen", "last_seen", "flows", "match", "believed"}, Document: r}
-	for i := range r.Hosts {
-		h := &r.Hosts[i]
-		rows.Items = append(rows.Items, h)
-		rows.Cells = append(rows.Cells, []string{
-			h.Addr.String(), h.Scope, strings.Join(h.Witnesses, " "), h.FirstSeen.String(), h.LastSeen.String(), fmt.Sprint(h.Flows), matchText(h, nil), string(h.Believed),
-		})
-	}
-	return cli.WriteRows(w, f, rows)
+	return cli.WriteRows(w, f, cli.Rows[detective.Match]{Items: r.Hosts, Document: r})
 }
 
 // writeReport is the table meant for people: the group, then what the
@@ -40,9 +32,9 @@ func writeReport(w io.Writer, r *detective.Result) error {
 		}
 	}
 	own := countOwnWord(r)
-	hosts := cli.Rows{Header: []string{"host", "scope", "witnesses", "flows", "match"}}
+	header, cells := []string{"host", "scope", "witnesses", "flows", "match"}, [][]string{}
 	if own > 0 {
-		hosts.Header = append(hosts.Header, "believed")
+		header = append(header, "believed")
 	}
 	for i := range r.Hosts {
 		h := &r.Hosts[i]
@@ -50,13 +42,13 @@ func writeReport(w io.Writer, r *detective.Result) error {
 		if scope == "" {
 			scope = "-"
 		}
-		cells := []string{h.Addr.String(), scope, strings.Join(h.Witnesses, ","), fmt.Sprint(h.Flows), matchText(h, number), string(h.Believed)}
-		hosts.Cells = append(hosts.Cells, cells[:len(hosts.Header)])
+		row := []string{h.Addr.String(), scope, strings.Join(h.Witnesses, ","), fmt.Sprint(h.Flows), matchText(h, number), string(h.Believed)}
+		cells = append(cells, row[:len(header)])
 	}
 	fmt.Fprintf(w, "%s:\n  %s\n", headline(r, own), r.Pattern)
 	if len(r.Hosts) > 0 {
 		fmt.Fprintln(w)
-		if err := cli.WriteRows(w, cli.Table, hosts); err != nil {
+		if err := cli.WriteTable(w, header, cells); err != nil {
 			return err
 		}
 		fmt.Fprintln(w)
@@ -65,7 +57,7 @@ func writeReport(w io.Writer, r *detective.Result) error {
 		}
 	}
 	fmt.Fprintln(w, "\nWhat the witnesses could see:")
-	if err := cli.WriteRows(w, cli.Table, witnessRows(r)); err != nil {
+	if err := writeWitnesses(w, r); err != nil {
 		return err
 	}
 	writeSampling(w, r)
@@ -110,29 +102,29 @@ func headline(r *detective.Result, own int) string {
 	return fmt.Sprintf("%s, %d %s, %d by a witness of the host's own network", fits, len(r.Hosts)-own, quorum, own)
 }
 
-func witnessRows(r *detective.Result) cli.Rows {
-	rows := cli.Rows{Header: []string{"witness", "flows", "from", "to", "sampling", "skipped", "answers", "opened", "collisions", "refused"}}
-	for _, w := range r.Witnesses {
+func writeWitnesses(w io.Writer, r *detective.Result) error {
+	var rows [][]string
+	for _, t := range r.Witnesses {
 		span := [2]string{"-", "-"}
-		if w.From != nil {
-			span = [2]string{formatSecond(*w.From), formatSecond(*w.To)}
+		if t.From != nil {
+			span = [2]string{formatSecond(*t.From), formatSecond(*t.To)}
 		}
 		sampling, refused := "unknown", "-"
 		switch {
-		case w.Sampling == 1:
+		case t.Sampling == 1:
 			sampling = "none"
-		case w.Sampling > 1:
-			sampling = fmt.Sprintf("1 in %d", w.Sampling)
+		case t.Sampling > 1:
+			sampling = fmt.Sprintf("1 in %d", t.Sampling)
 		}
-		if w.Refused != "" {
-			refused = w.Refused
+		if t.Refused != "" {
+			refused = t.Refused
 		}
-		rows.Cells = append(rows.Cells, []string{
-			w.Name, fmt.Sprint(w.Flows), span[0], span[1], sampling, fmt.Sprint(w.Skipped),
-			fmt.Sprint(w.Answers), fmt.Sprint(w.Opened), fmt.Sprint(w.Collisions), refused,
+		rows = append(rows, []string{
+			t.Name, fmt.Sprint(t.Flows), span[0], span[1], sampling, fmt.Sprint(t.Skipped),
+			fmt.Sprint(t.Answers), fmt.Sprint(t.Opened), fmt.Sprint(t.Collisions), refused,
 		})
 	}
-	return rows
+	return cli.WriteTable(w, []string{"witness", "flows", "from", "to", "sampling", "skipped", "answers", "opened", "collisions", "refused"}, rows)
 }
 
 func formatSecond(t flow.Time) string { return t.Time().Format(time.RFC3339) }

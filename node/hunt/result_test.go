@@ -41,7 +41,7 @@ func TestReportSaysWhyHostsAreBelieved(t *testing.T) {
 			if test.column && !strings.Contains(table.String(), string(h.Believed)) {
 				t.Errorf("the table does not say %s:\n%s", h.Believed, &table)
 			}
-			if !strings.Contains(csv.String(), ","+string(h.Believed)+"\n") || !strings.Contains(document.String(), `"believed": "`+string(h.Believed)+`"`) {
+			if !strings.Contains(csv.String(), ","+string(h.Believed)+",") || !strings.Contains(document.String(), `"believed": "`+string(h.Believed)+`"`) {
 				t.Errorf("want %s, got CSV and JSON:\n%s%s", h.Believed, &csv, &document)
 			}
 		}

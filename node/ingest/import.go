@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"dragnet/flow"
+	"dragnet/internal/hint"
 	"dragnet/source/nfdump"
 	"dragnet/source/packets"
 	"dragnet/source/zeek"
@@ -82,7 +83,7 @@ func Files(path string) ([]string, error) {
 	files, err := walkDirectory(path)
 	all := slices.Concat(files[conn], files[lined], files[recorded], files[capture])
 	if err == nil && len(all) == 0 {
-		return nil, fmt.Errorf("%s holds %s (%d other files)", path, noLogs, len(files[other]))
+		return nil, hint.Add(fmt.Errorf("%s holds %s (%d other files)", path, noLogs, len(files[other])), "is it the right folder? docs/how-to/keep-flows.md says what is read")
 	}
 	return all, err
 }

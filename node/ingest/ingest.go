@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 
 	"dragnet/flow"
+	"dragnet/internal/hint"
 	"dragnet/internal/unpack"
 	"dragnet/source/packets"
 	"dragnet/source/zeek"
@@ -106,7 +107,7 @@ func openFiles(path string) (*LogFiles, error) {
 	}
 	l.lines, l.records = files[lined], files[recorded]
 	if l.zeek == nil && l.packets == nil && len(l.lines)+len(l.records) == 0 {
-		return nil, fmt.Errorf("%s holds %s (%d other files)", path, noLogs, l.Passed)
+		return nil, hint.Add(fmt.Errorf("%s holds %s (%d other files)", path, noLogs, l.Passed), "is it the right folder? docs/how-to/keep-flows.md says what is read")
 	}
 	return l, nil
 }
@@ -146,7 +147,7 @@ func classifyFile(path string, files map[kind][]string) error {
 	case k == damaged:
 		return fmt.Errorf("%s: %s", path, damage)
 	case k == other:
-		return fmt.Errorf("%s %s", path, notRecognised)
+		return hint.Add(fmt.Errorf("%s %s", path, notRecognised), "is it the right file, and does it begin with its header? docs/how-to/keep-flows.md says what is read")
 	case k == empty:
 		k = conn
 	}

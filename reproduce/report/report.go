@@ -108,7 +108,7 @@ func (r *Report) writeText(w io.Writer) error {
 	fmt.Fprintf(w, "%s\n%s\n", r.Title, r.Source)
 	for _, t := range r.Tables {
 		fmt.Fprintf(w, "\n%s:\n", t.Title)
-		if err := cli.WriteRows(w, cli.Table, cli.Rows{Header: t.Header, Cells: t.Rows}); err != nil {
+		if err := cli.WriteTable(w, t.Header, t.Rows); err != nil {
 			return err
 		}
 	}

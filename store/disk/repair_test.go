@@ -15,6 +15,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"dragnet/flow"
+	"dragnet/internal/hint"
 	"dragnet/internal/testkit"
 	"dragnet/store"
 )
@@ -84,10 +85,10 @@ func TestLostFilesAreRefusedAndRepaired(t *testing.T) {
 			if found, err := Check(t.Context(), dir, nil); err != nil || len(found) != 1 || !strings.Contains(found[0].Advice, "store repair") {
 				t.Errorf("check: %v, %v", found, err)
 			}
-			if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), "store repair") {
+			if _, err := Open(dir); err == nil || !strings.Contains(err.Error()+hint.Of(err), "store repair") {
 				t.Errorf("opened for reading: %v", err)
 			}
-			if _, err := OpenWriter(dir); err == nil || !strings.Contains(err.Error(), "store repair") {
+			if _, err := OpenWriter(dir); err == nil || !strings.Contains(err.Error()+hint.Of(err), "store repair") {
 				t.Errorf("opened for writing: %v", err)
 			}
 			repaired, err := Repair(t.Context(), dir, nil)

@@ -14,6 +14,7 @@ import (
 
 	"dragnet/flow"
 	"dragnet/internal/durable"
+	"dragnet/internal/hint"
 	"dragnet/store"
 )
 
@@ -58,19 +59,22 @@ type Store struct {
 // read at once, also while another writes.
 func Open(dir string) (*Store, error) {
 	if _, err := os.Stat(filepath.Join(dir, marker)); errors.Is(err, fs.ErrPermission) {
-		return nil, fmt.Errorf("%s: %w; use it as the node's user, or have the node answer with --node", dir, fs.ErrPermission)
+		return nil, hint.Add(fmt.Errorf("%s: %w", dir, fs.ErrPermission), "use it as the node's user, or have the node answer with --node")
 	}
 	if !Is(dir) {
+		if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+			return nil, hint.Add(fmt.Errorf("%s is a file, not a data directory", dir), "name the folder that 'dragnet flow import --data DIR FILE...' made")
+		}
 		if looksLikeStore(dir) {
 			return nil, markerError(dir)
 		}
-		return nil, fmt.Errorf("%s is not a data directory: it has no file %s; 'dragnet flow import --data %s FILE...' makes one", dir, marker, dir)
+		return nil, hint.Add(fmt.Errorf("%s is not a data directory: it has no file %s", dir, marker), "is the name right? 'dragnet flow import --data %s FILE...' makes one", dir)
 	}
 	return openDirectory(dir, false)
 }
 
 func markerError(dir string) error {
-	return fmt.Errorf("%s: %w: it is missing, but there are flows; %s", filepath.Join(dir, marker), errDamaged, repairHint(dir))
+	return hint.Add(fmt.Errorf("%s: %w: it is missing, but there are flows", filepath.Join(dir, marker), errDamaged), "%s", repairHint(dir))
 }
 
 // OpenWriter opens a data directory for reading and writing, and creates it if

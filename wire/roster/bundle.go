@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 
+	"dragnet/internal/hint"
 	"dragnet/wire/envelope"
 	"dragnet/wire/identity"
 )
@@ -230,7 +231,7 @@ func (b *Bundle) UnmarshalBinary(data []byte) error {
 	var version, handovers uint8
 	var history uint16
 	var sealed uint32
-	fail := fmt.Errorf("roster bundle: %w", errMalformed)
+	fail := hint.Add(fmt.Errorf("roster bundle: %w", errMalformed), "is it the file that the clearinghouse signed? 'dragnet roster fetch' gets the current one")
 	if len(data) > MaxBundle || !s.ReadUint8(&version) || version != bundleVersion || !s.ReadUint8(&handovers) || handovers > maxHandovers {
 		return fail
 	}

@@ -133,15 +133,15 @@ func (d *demo) printQuestion() {
 func (d *demo) printWitnesses() error {
 	d.printLine("2. THE WITNESSES return every match, each sealed under what they saw. They learn the")
 	d.printLine("   question above, but not which of their answers was meant, or whether any was:\n")
-	rows := cli.Rows{Header: []string{"witness", "flows read", "answers sealed", "the detective opened", "stay closed"}}
 	var clear []string
+	var rows [][]string
 	for _, w := range d.out.Result.Witnesses {
-		rows.Cells = append(rows.Cells, []string{w.Name, fmt.Sprint(w.Flows), fmt.Sprint(w.Answers), fmt.Sprint(w.Opened), fmt.Sprint(w.Collisions)})
+		rows = append(rows, []string{w.Name, fmt.Sprint(w.Flows), fmt.Sprint(w.Answers), fmt.Sprint(w.Opened), fmt.Sprint(w.Collisions)})
 		if w.Opened == 0 {
 			clear = append(clear, w.Name)
 		}
 	}
-	if err := cli.WriteRows(d.w, cli.Table, rows); err != nil {
+	if err := cli.WriteTable(d.w, []string{"witness", "flows read", "answers sealed", "the detective opened", "stay closed"}, rows); err != nil {
 		return err
 	}
 	d.printLine("\n   What stays closed is about other traffic that has the same keys by chance.")
