@@ -56,7 +56,8 @@ func newRunIdent() *cobra.Command {
 		Long: `Ident answers on port 113 with tokens. It saves process state and asks previous
 hosts only for askers listed in the configuration; all others get plain
 identification. It listens on the sockets that systemd passes, if any. SIGHUP reads
-the file again and applies the log level; the log names what else needs a restart.
+the file again and applies the askers and the log level; the log names what else needs
+a restart.
 
 All keys of the configuration: docs/reference/ident.md.`,
 		Args: cobra.NoArgs,
@@ -80,6 +81,11 @@ All keys of the configuration: docs/reference/ident.md.`,
 		return run.UntilDone(cmd.Context(), &reloadable[daemon.Configuration]{
 			Parts: run.Parts{role, admins}, program: p, started: config, load: load,
 			logging: func(c *daemon.Configuration) *logging.Configuration { return &c.Logging },
+			applied: []string{"askers"},
+			apply: func(_ context.Context, c *daemon.Configuration) error {
+				role.SetAskers(c.Askers)
+				return nil
+			},
 		}, 10*time.Second, p.Log)
 	}
 	return cmd

@@ -30,7 +30,7 @@ func newDetect() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  cli.Group,
 	}
-	run.AddCommand(newDetectFailures(), newDetectSynchrony())
+	run.AddCommand(newDetectFailures(), newDetectSteppingStone(), newDetectSynchrony())
 	cmd.AddCommand(run)
 	return cmd
 }

@@ -43,7 +43,7 @@ func (d *Daemon) answerLine(ctx context.Context, asker, local netip.Addr, line s
 	case err != nil:
 		return d.replyError(q, protocol.UnknownError), nil
 	}
-	rule := d.config.ruleFor(asker)
+	rule := d.rules.Load().ruleFor(asker)
 	if q.Remote.IsValid() && !rule.remote && !rule.mayNameItself(q, asker) {
 		return d.replyError(q, protocol.UnknownError), nil
 	}

@@ -32,8 +32,10 @@ type Statistics struct {
 // Daemon is the role ident.
 type Daemon struct {
 	config Configuration
-	log    *slog.Logger
-	Stats  Statistics
+	// rules is config with the askers of the last reload.
+	rules atomic.Pointer[Configuration]
+	log   *slog.Logger
+	Stats Statistics
 
 	key    ed25519.PrivateKey
 	store  *token.Store
@@ -76,8 +78,17 @@ func New(config Configuration, deps Dependencies) *Daemon {
 		hashing: make(chan struct{}, 1),
 		quit:    make(chan struct{}), conns: map[net.Conn]netip.Addr{}, perAsker: map[netip.Addr]int{},
 	}
+	d.rules.Store(&config)
 	d.Stats.register(deps.Admin)
 	return d
+}
+
+// SetAskers replaces who may ask for what. Connections that are open are asked by
+// the new rules from their next question on.
+func (d *Daemon) SetAskers(askers []Asker) {
+	next := d.config
+	next.Askers = askers
+	d.rules.Store(&next)
 }
 
 // register makes metrics of the statistics.
@@ -198,7 +209,7 @@ func (d *Daemon) acceptConns(ctx context.Context, l net.Listener, waiting *atomi
 			time.Sleep(100 * time.Millisecond) // out of descriptors, most likely
 			continue
 		}
-		asker, ok := d.admitConn(c)
+		asker, listed, ok := d.admitConn(c)
 		if !ok {
 			d.Stats.Refused.Add(1)
 			c.Close()
@@ -209,7 +220,7 @@ func (d *Daemon) acceptConns(ctx context.Context, l net.Listener, waiting *atomi
 			d.group.GoWithoutError(func(ctx context.Context) { d.acceptConns(ctx, l, waiting) })
 		}
 		d.serveConn(ctx, c, asker)
-		d.releaseConn(c, asker)
+		d.releaseConn(c, asker, listed)
 		if waiting.Add(1) > maxWaiting {
 			waiting.Add(-1)
 			return
@@ -222,33 +233,34 @@ const maxWaiting = 4
 
 // admitConn counts a connection, and refuses it if there are too many: a client
 // notices a closed connection at once, silence would stall it.
-func (d *Daemon) admitConn(c net.Conn) (netip.Addr, bool) {
+func (d *Daemon) admitConn(c net.Conn) (asker netip.Addr, listed, ok bool) {
 	remote, ok := c.RemoteAddr().(*net.TCPAddr)
 	if !ok {
-		return netip.Addr{}, false
+		return netip.Addr{}, false, false
 	}
-	asker := remote.AddrPort().Addr().Unmap()
+	asker = remote.AddrPort().Addr().Unmap()
+	rules := d.rules.Load()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	listed := d.config.lists(asker)
+	listed = rules.lists(asker)
 	if d.stopping || len(d.conns) >= d.config.Connections || d.perAsker[accountOf(asker)] >= d.config.PerAsker ||
-		!listed && d.strangers >= d.config.forStrangers() {
-		return asker, false
+		!listed && d.strangers >= rules.forStrangers() {
+		return asker, listed, false
 	}
 	d.conns[c] = asker
 	if !listed {
 		d.strangers++
 	}
 	d.perAsker[accountOf(asker)]++
-	return asker, true
+	return asker, listed, true
 }
 
-func (d *Daemon) releaseConn(c net.Conn, asker netip.Addr) {
+func (d *Daemon) releaseConn(c net.Conn, asker netip.Addr, listed bool) {
 	c.Close()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.conns, c)
-	if !d.config.lists(asker) {
+	if !listed {
 		d.strangers--
 	}
 	if d.perAsker[accountOf(asker)]--; d.perAsker[accountOf(asker)] == 0 {

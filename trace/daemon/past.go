@@ -34,7 +34,7 @@ func (d *Daemon) startRecorder() {
 // answerPast answers a question with a time; ok is false if the connection is still
 // open or not recorded, and the present state must answer.
 func (d *Daemon) answerPast(ctx context.Context, u question) (reply protocol.Reply, after func(context.Context), ok bool) {
-	if !d.config.lists(u.asker) {
+	if !d.rules.Load().lists(u.asker) {
 		// A look-up may read much of the disk.
 		return d.replyNoOwner(u, "asker may not ask about a time", protocol.UnknownError), nil, true
 	}

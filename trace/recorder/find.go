@@ -100,6 +100,9 @@ func (r *Recorder) Origins(pids []int32) (out []Origin) {
 func (r *Recorder) inboundOf(e ending, pid int32) walk.Inbound {
 	in := walk.Inbound{PID: pid}
 	in.Local, in.Remote, in.Direction, in.NetNS = e.Local, e.Remote, kernel.Direction(e.Direction), e.NetNS
+	if e.OutLocal.IsValid() {
+		in.Local, in.Remote, in.NetNS = e.OutLocal, e.OutRemote, 0
+	}
 	if in.NetNS == 0 {
 		in.NetNS = r.finder.OwnNetNS()
 	}
@@ -116,7 +119,10 @@ type query struct {
 }
 
 func (q *query) matches(e *ending) bool {
-	return e.Local == q.local && e.Remote == q.remote && e.NetNS == 0
+	if e.NetNS == 0 {
+		return e.Local == q.local && e.Remote == q.remote
+	}
+	return e.OutLocal == q.local && e.OutRemote == q.remote
 }
 
 func distanceOf(e *ending, at int64) int64 {
@@ -152,7 +158,8 @@ func (q *query) takeSummary(l *summaryLine) {
 
 func (r *Recorder) findInMemory(q *query) {
 	see := func(c *connection) {
-		if c.local != q.local || c.remote != q.remote || c.netns != r.finder.OwnNetNS() {
+		asked := ends{r.finder.OwnNetNS(), q.local, q.remote}
+		if c.ends != asked && c.outside != asked {
 			return
 		}
 		l := r.lineOf(c)

@@ -57,6 +57,9 @@ type ending struct {
 	Ended     int64          `json:"e,omitempty"` // 0: it was open still
 	Direction uint8          `json:"d"`
 	NetNS     uint32         `json:"n,omitempty"` // where it is not ours
+	// As other hosts know it, where that is not ours and addresses are translated.
+	OutLocal  netip.AddrPort `json:"tl,omitzero"`
+	OutRemote netip.AddrPort `json:"tr,omitzero"`
 }
 
 type connectionLine struct {

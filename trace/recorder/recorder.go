@@ -92,6 +92,7 @@ func Open(dir string, config Configuration, finder *walk.Finder, logger *slog.Lo
 		config: config, logger: logger, finder: finder, dir: dir, boot: time.Now().Add(-time.Duration(since.Nano())),
 		table: newTable(), shares: newShares(config, walk.ReadAccounts("/etc/subuid")), quit: make(chan struct{}), done: make(chan struct{}),
 	}
+	r.table.made = r.translate
 	var err error
 	if r.log, err = openLog(dir, config); err != nil {
 		return nil, err
@@ -195,6 +196,16 @@ func (r *Recorder) drain() {
 	}
 }
 
+// translate notes how other hosts know a connection of another network namespace.
+func (r *Recorder) translate(c *connection) {
+	if c.netns == r.finder.OwnNetNS() || isLocal(c) {
+		return
+	}
+	if local, remote, ok := r.finder.Outside(c.local, c.remote); ok {
+		c.outside = ends{r.finder.OwnNetNS(), local, remote}
+	}
+}
+
 // fail logs a failure once.
 func (r *Recorder) fail(err error) {
 	if err != nil && r.failed == nil {
@@ -258,7 +269,7 @@ func (r *Recorder) noteHolders(s *walk.Snapshot) {
 				return
 			}
 			c = r.table.newConnection(at)
-			c.direction, c.started = s.Direction(k, r.finder.Ephemeral()), r.looked
+			c.direction, c.started, c.about = s.Direction(k, r.finder.Ephemeral()), r.looked, true
 		}
 		seen[c] = true
 		for _, h := range holders {
@@ -394,6 +405,7 @@ func (r *Recorder) endingOf(c *connection) ending {
 	if c.netns != r.finder.OwnNetNS() {
 		e.NetNS = c.netns
 	}
+	e.OutLocal, e.OutRemote = c.outside.local, c.outside.remote
 	return e
 }
 

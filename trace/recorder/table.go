@@ -54,9 +54,11 @@ type connection struct {
 	direction kernel.Direction
 	uid       uint32
 	started   uint64 // ns since boot
+	about     bool   // started is when it was first seen
 	ended     uint64 // 0 while it is open
 	holders   []*process
 	peer      *connection // its other end, if that is on this machine
+	outside   ends        // as other hosts know it, if its addresses are translated
 	missing   int         // looks in a row that did not see it
 	// path are processes with which a holder shared pipes or sockets when they
 	// were looked for.
@@ -81,6 +83,7 @@ type table struct {
 	// reported later: those since the last look, and those before.
 	justEnded [2]map[ends]*connection
 	forgotten uint64
+	made      func(*connection) // is told each new connection; may be nil
 }
 
 func newTable() *table {
@@ -137,7 +140,7 @@ func (t *table) addProcess(e kernel.Event) {
 func (t *table) addConnection(e kernel.Event) {
 	k := ends{e.NetNS, e.Local, e.Remote}
 	c := t.open[k]
-	if c != nil && c.started != e.Started && c.started != 0 {
+	if c != nil && c.started != e.Started && !c.about {
 		t.end(c, e.Time) // its end was lost
 		c = nil
 	}
@@ -148,7 +151,7 @@ func (t *table) addConnection(e kernel.Event) {
 		}
 		c = t.newConnection(k)
 	}
-	c.direction, c.uid, c.started = e.Direction, e.UID, e.Started
+	c.direction, c.uid, c.started, c.about = e.Direction, e.UID, e.Started, false
 	for _, id := range []kernel.ProcessID{e.Opener, e.ID} {
 		if p := t.processes[ticks(id)]; p != nil && id.PID != 0 {
 			c.addHolder(p)
@@ -163,10 +166,16 @@ func (t *table) addConnection(e kernel.Event) {
 func (t *table) newConnection(k ends) *connection {
 	c := &connection{ends: k}
 	t.open[k] = c
+	if t.made != nil {
+		t.made(c)
+	}
 	if !isLocal(c) && len(t.fresh) < maxFresh {
 		t.fresh = append(t.fresh, c)
 	}
 	other := ends{k.netns, k.remote, k.local}
+	if c.outside.local.IsValid() {
+		other = ends{c.outside.netns, c.outside.remote, c.outside.local}
+	}
 	for _, known := range []map[ends]*connection{t.open, t.justEnded[0], t.justEnded[1]} {
 		if p := known[other]; p != nil && p != c && p.peer == nil {
 			c.peer, p.peer = p, c

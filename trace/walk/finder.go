@@ -67,6 +67,7 @@ type Finder struct {
 	config     Configuration
 	namespaces *diag.Namespaces
 	own        *diag.Conn
+	tracker    *diag.Tracker    // nil: addresses are not translated, or it may not look
 	kernel     *kernel.Programs // nil: read /proc
 	whyNot     error            // why kernel is nil
 	ephemeral  PortRange
@@ -87,6 +88,9 @@ func New(config Configuration) (*Finder, error) {
 	}
 	if f.own, err = f.namespaces.In(f.namespaces.Own(), int32(os.Getpid())); err != nil {
 		return nil, err
+	}
+	if f.tracker, err = diag.OpenTracker(); err != nil {
+		f.tracker = nil
 	}
 	if f.host, f.boot, err = readHost(); err != nil {
 		f.Close()
@@ -113,6 +117,9 @@ func New(config Configuration) (*Finder, error) {
 // Close releases the kernel's programs and sockets.
 func (f *Finder) Close() error {
 	f.namespaces.Close()
+	if f.tracker != nil {
+		f.tracker.Close()
+	}
 	if f.kernel != nil {
 		return f.kernel.Close()
 	}
@@ -149,7 +156,7 @@ type Found struct {
 func (f *Finder) Find(local, remote netip.AddrPort) (Found, error) {
 	k, err := f.own.TCP(local, remote)
 	if errors.Is(err, diag.ErrNotFound) || err == nil && k.Inode == 0 {
-		return Found{}, ErrNoUser
+		return f.findTranslated(local, remote)
 	}
 	if err != nil {
 		return Found{}, err
@@ -203,6 +210,9 @@ func (f *Finder) takeSnapshot() (*Snapshot, error) {
 	}
 	f.size.Store(int64(len(s.descriptors)) + 256)
 	s.noteForeign(f.namespaces.Own())
+	if f.tracker != nil {
+		s.outside = f.Outside
+	}
 	s.unheld, err = f.findUnheld(s, listed)
 	return s, err
 }
@@ -282,7 +292,7 @@ func (w *Walked) Inbound() []Inbound {
 				continue
 			}
 			if k.Direction = w.snapshot.Direction(k, w.finder.ephemeral); k.Direction != kernel.Outbound {
-				in = append(in, Inbound{k, st.PID})
+				in = append(in, Inbound{w.finder.outside(w.snapshot, k), st.PID})
 			}
 		}
 	}

@@ -38,7 +38,7 @@ func (s *Snapshot) findPeer(k Socket) (peer Socket, here bool) {
 	case len(others) == 0 && len(foreign) == 1:
 		return foreign[0], false
 	}
-	return Socket{}, false
+	return s.translatedPeer(k)
 }
 
 // noteForeign finds out which network namespaces users made: those that do not

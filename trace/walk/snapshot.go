@@ -82,6 +82,8 @@ type Snapshot struct {
 	foreign     map[uint32]bool     // network namespaces that users made
 	units       map[uint64]unixEnd  // UNIX sockets, as the kernel program saw them
 	bounded     map[int32]int       // pipes beyond maxPipes, by process
+	// outside is Finder.Outside, nil where nothing is translated.
+	outside func(local, remote netip.AddrPort) (outLocal, outRemote netip.AddrPort, ok bool)
 }
 
 // unixEnd is what the kernel program says about a UNIX socket.
