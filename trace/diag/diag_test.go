@@ -175,6 +175,38 @@ func TestEachTCPFindsOurs(t *testing.T) {
 	}
 }
 
+// TestEachConnected lists both ends of a connection, neither what listens nor what
+// only waits (TIME_WAIT).
+func TestEachConnected(t *testing.T) {
+	client, server := connect(t, "tcp4", "127.0.0.1:0", "127.0.0.1")
+	port := client.LocalAddr().(*net.TCPAddr).Port
+	list := func() (states []uint8) {
+		if err := open(t).EachConnected(func(s ListedSocket) {
+			if int(s.Local.Port()) == port || int(s.Remote.Port()) == port {
+				states = append(states, s.State)
+			}
+			if s.State == Listen || s.State == TimeWait {
+				t.Errorf("%+v", s)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return states
+	}
+	if got := list(); len(got) != 2 {
+		t.Errorf("open: %v", got)
+	}
+	client.Close()
+	server.Close()
+	for range 200 {
+		if len(list()) == 0 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Errorf("closed: %v", list())
+}
+
 func TestUnixSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", path)

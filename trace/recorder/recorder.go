@@ -183,7 +183,7 @@ func (r *Recorder) drain() {
 	if err := r.kernel.Drain(func(e kernel.Event) {
 		// Of other pid namespaces, only what is in our network is of interest.
 		if e.Kind >= kernel.Opened && e.ID.PID == 0 && e.Opener.PID == 0 && e.NetNS != r.finder.OwnNetNS() &&
-			r.table.open[ends{e.NetNS, e.Local, e.Remote}] == nil {
+			r.table.open[ends{e.NetNS, e.Local, e.Remote}.key()] == nil {
 			return
 		}
 		r.table.add(e)
@@ -257,7 +257,7 @@ func (r *Recorder) noteHolders(s *walk.Snapshot) {
 	seen := map[*connection]bool{}
 	s.EachConnection(func(k walk.Socket, holders []walk.Process) {
 		at := ends{k.NetNS, k.Local, k.Remote}
-		c := r.table.open[at]
+		c := r.table.open[at.key()]
 		if c == nil && k.State != diag.Established && k.State != closeWait {
 			return // its end was reported, it is only not gone yet
 		}

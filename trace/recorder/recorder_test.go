@@ -230,7 +230,7 @@ func TestOriginsOfWhoStartedIt(t *testing.T) {
 		here(5003): "192.0.2.80:4444 may have carried it",
 	} {
 		got := ""
-		for _, o := range originsOf(r.table.open[ends{me, local, victim}]) {
+		for _, o := range originsOf(r.table.open[ends{me, local, victim}.key()]) {
 			got += fmt.Sprint(o.c.remote, " ", o.why)
 		}
 		if got != want {

@@ -48,6 +48,19 @@ type ends struct {
 	local, remote netip.AddrPort
 }
 
+// endsKey is ends without pointers, so that a map of many is cheap to hash and to
+// collect.
+type endsKey struct {
+	netns         uint32
+	localPort     uint16
+	remotePort    uint16
+	local, remote [16]byte
+}
+
+func (e ends) key() endsKey {
+	return endsKey{e.netns, e.local.Port(), e.remote.Port(), e.local.Addr().As16(), e.remote.Addr().As16()}
+}
+
 // connection is one TCP connection.
 type connection struct {
 	ends
@@ -76,18 +89,18 @@ type member struct {
 type table struct {
 	processes map[kernel.ProcessID]*process
 	byPID     map[int32]*process // of those that run
-	open      map[ends]*connection
+	open      map[endsKey]*connection
 	ended     []*connection // to be written
 	fresh     []*connection // not looked at yet
 	// justEnded are connections within this machine, whose other end may be
 	// reported later: those since the last look, and those before.
-	justEnded [2]map[ends]*connection
+	justEnded [2]map[endsKey]*connection
 	forgotten uint64
 	made      func(*connection) // is told each new connection; may be nil
 }
 
 func newTable() *table {
-	return &table{processes: map[kernel.ProcessID]*process{}, byPID: map[int32]*process{}, open: map[ends]*connection{}}
+	return &table{processes: map[kernel.ProcessID]*process{}, byPID: map[int32]*process{}, open: map[endsKey]*connection{}}
 }
 
 // ticks turns the start of a process into /proc's unit, in which it is known of
@@ -139,7 +152,7 @@ func (t *table) addProcess(e kernel.Event) {
 
 func (t *table) addConnection(e kernel.Event) {
 	k := ends{e.NetNS, e.Local, e.Remote}
-	c := t.open[k]
+	c := t.open[k.key()]
 	if c != nil && c.started != e.Started && !c.about {
 		t.end(c, e.Time) // its end was lost
 		c = nil
@@ -165,7 +178,7 @@ func (t *table) addConnection(e kernel.Event) {
 // newConnection adds a connection and joins it with its other end.
 func (t *table) newConnection(k ends) *connection {
 	c := &connection{ends: k}
-	t.open[k] = c
+	t.open[k.key()] = c
 	if t.made != nil {
 		t.made(c)
 	}
@@ -176,8 +189,9 @@ func (t *table) newConnection(k ends) *connection {
 	if c.outside.local.IsValid() {
 		other = ends{c.outside.netns, c.outside.remote, c.outside.local}
 	}
-	for _, known := range []map[ends]*connection{t.open, t.justEnded[0], t.justEnded[1]} {
-		if p := known[other]; p != nil && p != c && p.peer == nil {
+	at := other.key()
+	for _, known := range []map[endsKey]*connection{t.open, t.justEnded[0], t.justEnded[1]} {
+		if p := known[at]; p != nil && p != c && p.peer == nil {
 			c.peer, p.peer = p, c
 			break
 		}
@@ -191,12 +205,7 @@ func (c *connection) addHolder(p *process) {
 	}
 	c.holders = append(c.holders, p)
 	if len(p.held) >= maxHeld {
-		// The oldest that has ended, else the oldest.
-		i := max(slices.IndexFunc(p.held, func(h *connection) bool { return h.ended != 0 }), 0)
-		if p.held[i].ended == 0 {
-			p.open--
-		}
-		p.held = slices.Delete(p.held, i, i+1)
+		p.forgetHeld()
 	}
 	p.held = append(p.held, c)
 	if c.ended == 0 {
@@ -204,22 +213,45 @@ func (c *connection) addHolder(p *process) {
 	}
 }
 
+// forgetHeld drops a quarter of the connections, of those that have ended and the
+// oldest first; where none has, the oldest one. Dropping one for each new one would
+// move all others every time.
+func (p *process) forgetHeld() {
+	drop, kept := maxHeld/4, p.held[:0]
+	for _, h := range p.held {
+		if drop > 0 && h.ended != 0 {
+			drop--
+			continue
+		}
+		kept = append(kept, h)
+	}
+	if drop == maxHeld/4 {
+		kept = slices.Delete(kept, 0, 1)
+		p.open--
+	}
+	clear(p.held[len(kept):])
+	p.held = kept
+}
+
 // end notes that a connection has ended; it is written after the next look at the
 // processes.
 func (t *table) end(c *connection, at uint64) {
 	c.ended = at
-	delete(t.open, c.ends)
+	delete(t.open, c.ends.key())
 	for _, p := range c.holders {
-		if slices.Contains(p.held, c) {
-			p.open--
+		for _, h := range slices.Backward(p.held) {
+			if h == c {
+				p.open--
+				break
+			}
 		}
 	}
 	t.ended = append(t.ended, c)
 	if isLocal(c) {
 		if t.justEnded[0] == nil {
-			t.justEnded[0] = map[ends]*connection{}
+			t.justEnded[0] = map[endsKey]*connection{}
 		}
-		t.justEnded[0][c.ends] = c
+		t.justEnded[0][c.ends.key()] = c
 	}
 }
 
@@ -240,7 +272,7 @@ func (t *table) release(p *process) {
 func (t *table) takeEnded() []*connection {
 	out := t.ended
 	t.ended = nil
-	t.justEnded = [2]map[ends]*connection{nil, t.justEnded[0]}
+	t.justEnded = [2]map[endsKey]*connection{nil, t.justEnded[0]}
 	return out
 }
 

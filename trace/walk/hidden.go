@@ -18,7 +18,7 @@ import (
 // process holds according to the kernel, by inode.
 func (f *Finder) listConnections() (map[uint64]diag.ListedSocket, error) {
 	all := map[uint64]diag.ListedSocket{}
-	err := f.own.EachTCP(func(k diag.ListedSocket) {
+	err := f.own.EachConnected(func(k diag.ListedSocket) {
 		if k.Inode != 0 && isConnected(k.State) {
 			all[k.Inode] = k
 		}
