@@ -21,7 +21,8 @@ func newDetectSteppingStone() *cobra.Command {
 		Short: "Find hosts through which somebody passes on",
 		Long: `Steppingstone compares the times and sizes of packets of all pairs of TCP connections
 that cross the edge of your networks: where data arrives by one and leaves by the
-other, and what comes back does so as well, a host of yours is a step of a chain. It
+other, and what comes back does so as well, a host of yours is a step of a chain. At
+least one of the two must come from outside (see --reverse). It
 needs no program on any host, sees through encryption, and says where to ask with
 'dragnet trace'. One in a thousand pairs of unrelated connections that carry as
 much data is reported too. Exit code 3 means that pairs were found.
@@ -37,6 +38,8 @@ Several captures of the same edge are one, in the order of time.`,
 	f.DurationVar(&c.MaxDelay, "max-delay", c.MaxDelay, "how long a host may keep data before it passes it on")
 	f.Float64Var(&c.Score, "score", c.Score, "least score of a pair that is reported")
 	f.IntVar(&c.MinOnsets, "onsets", c.MinOnsets, "packets that begin something new, in each direction, from which a pair is judged")
+	f.BoolVar(&c.AnyHost, "any-host", false, "also compare connections of two hosts of your networks; takes longer")
+	f.BoolVar(&c.Reverse, "reverse", false, "also compare connections both opened from your networks, as by a reverse shell; a browser's follow each other too")
 	f.IntVar(&c.MaxConnections, "most", c.MaxConnections, "keep at most this many connections, those with most data")
 	f.StringVar(&observer, "observer", "", "name of your site in the findings")
 	f.StringVar(&keep, "keep", "", "data directory to keep the findings in, for 'finding list'")
@@ -55,7 +58,11 @@ Several captures of the same edge are one, in the order of time.`,
 			}
 		}
 		all := table.Connections()
-		found := steppingstone.Findings(observer, steppingstone.Detect(c, all))
+		pairs, err := steppingstone.Detect(cmd.Context(), c, all)
+		if err != nil {
+			return err
+		}
+		found := steppingstone.Findings(observer, pairs)
 		fmt.Fprintf(cmd.ErrOrStderr(), "examined %s in %d packets; %d other packets do not cross the edge by TCP\n", cli.Plural(len(all), "connection"), table.Packets, table.Other)
 		if table.Forgotten+table.Cut > 0 {
 			fmt.Fprintf(cmd.ErrOrStderr(), "warning: %d connections with least data were dropped for want of room (--most), and of %d only the beginning was compared\n", table.Forgotten, table.Cut)

@@ -16,6 +16,9 @@ import (
 // maxEvents bounds the events of one direction of a connection.
 const maxEvents = 1 << 14
 
+// maxTotal bounds the events of all connections: 64 MiB.
+const maxTotal = 1 << 22
+
 // together is within what time packets are one event.
 const together = flow.Time(time.Millisecond)
 
@@ -30,6 +33,7 @@ type Table struct {
 	config Configuration
 	open   map[[2]netip.AddrPort]*Connection // by inside and outside
 	cut    map[*Connection]bool
+	total  int // events
 }
 
 // NewTable makes an empty table.
@@ -111,6 +115,9 @@ func (t *Table) add(at flow.Time, p *packet.Packet) {
 		return
 	default:
 		*list = append(*list, Event{at, n})
+		if t.total++; t.total >= maxTotal {
+			t.forget()
+		}
 	}
 	c.octets += n
 }
@@ -122,6 +129,7 @@ func (t *Table) forget() {
 	for _, c := range all[:max(len(all)/2, 1)] {
 		delete(t.open, [2]netip.AddrPort{c.Inside, c.Outside})
 		delete(t.cut, c)
+		t.total -= len(c.Arriving) + len(c.Leaving)
 		t.Forgotten++
 	}
 }

@@ -113,7 +113,10 @@ func TestCapturesOfChains(t *testing.T) {
 			t.Errorf("%v: inbound %v", k, k.Inbound)
 		}
 	}
-	pairs := Detect(c, table.Connections())
+	pairs, err := Detect(t.Context(), c, table.Connections())
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, p := range pairs {
 		key := p.Before.Outside.String() + " " + p.After.Outside.String()
 		if !want[key] {
@@ -173,6 +176,6 @@ func FuzzRead(f *testing.F) {
 				table.add(flow.Time(at)+flow.Time(i), &p)
 			}
 		}
-		Detect(c, table.Connections())
+		Detect(t.Context(), c, table.Connections())
 	})
 }

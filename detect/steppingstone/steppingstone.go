@@ -21,6 +21,7 @@ package steppingstone
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -40,6 +41,11 @@ type Configuration struct {
 	// MinOnsets is how many packets must begin something new in each direction of
 	// both connections while both are open, for the pair to be judged.
 	MinOnsets int
+	// AnyHost also compares connections of two hosts of the site.
+	AnyHost bool
+	// Reverse also compares connections that were both opened from inside, as by a
+	// reverse shell; those of a browser often follow each other.
+	Reverse bool
 	// MaxConnections bounds the connections kept; those with least data are
 	// forgotten first.
 	MaxConnections int
@@ -110,7 +116,7 @@ type Pair struct {
 
 // Detect judges all pairs of connections that were open at the same time, and
 // returns those with at least the configured score, highest first.
-func Detect(c Configuration, all []*Connection) []Pair {
+func Detect(ctx context.Context, c Configuration, all []*Connection) ([]Pair, error) {
 	var found []Pair
 	sorted := slices.Clone(all)
 	slices.SortFunc(sorted, func(a, b *Connection) int { return cmp.Compare(a.First, b.First) })
@@ -119,13 +125,19 @@ func Detect(c Configuration, all []*Connection) []Pair {
 			if b.First > a.Last {
 				break
 			}
+			if !c.AnyHost && a.Inside.Addr() != b.Inside.Addr() || !c.Reverse && !a.Inbound && !b.Inbound {
+				continue
+			}
 			if p, ok := Judge(c, a, b); ok && p.Score >= c.Score {
 				found = append(found, p)
 			}
 		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 	}
 	slices.SortStableFunc(found, func(a, b Pair) int { return cmp.Compare(b.Score, a.Score) })
-	return found
+	return found, nil
 }
 
 // Judge scores one pair; ok is false where there is too little data. Of the two
