@@ -97,9 +97,9 @@ type resolved struct {
 
 // computeClosure starts at the holders of one object. It follows parents up to
 // PID 1, and every pipe, UNIX socket and local TCP connection of every process
-// found. Processes in ends are not followed sideways: PID 1 is connected to all
-// it started, and the daemon to all it asks, which does not show who passes
-// data to whom.
+// found. Processes in ends are not followed: PID 1 is connected to all it
+// started, and the daemon to all it asks, which does not show who passes data
+// to whom.
 func (s *Snapshot) computeClosure(start Object, src source, limit int, ends ...int32) Closure {
 	c := closing{Closure: &Closure{members: map[int32]flows{}, ends: ends}, s: s, src: src, limit: limit, resolved: map[resolved]bool{}}
 	for _, pid := range s.Holders(start) {
@@ -110,14 +110,14 @@ func (s *Snapshot) computeClosure(start Object, src source, limit int, ends ...i
 	for len(c.queue) > 0 {
 		next := c.queue[0]
 		c.queue = c.queue[1:]
+		if slices.Contains(ends, next.pid) {
+			continue
+		}
 		p, ok := s.processes[next.pid]
 		if !ok {
 			p.Parent = src.parentOf(next.pid)
 		}
 		c.add(Step{PID: p.Parent, Via: ParentOf, From: next.pid}, next.way)
-		if slices.Contains(ends, next.pid) {
-			continue
-		}
 		for _, d := range s.objectsOf(next.pid) {
 			c.addSharers(d, next.way)
 		}
