@@ -97,12 +97,13 @@ type resolved struct {
 
 // computeClosure starts at the holders of one object. It follows parents up to
 // PID 1, and every pipe, UNIX socket and local TCP connection of every process
-// found. Processes in ends are not followed: PID 1 is connected to all it
-// started, and the daemon to all it asks, which does not show who passes data
-// to whom.
+// found. Processes in ends are not followed, but for the parents of a holder: PID
+// 1 is connected to all it started, and the daemon to all it asks, which does not
+// show who passes data to whom.
 func (s *Snapshot) computeClosure(start Object, src source, limit int, ends ...int32) Closure {
 	c := closing{Closure: &Closure{members: map[int32]flows{}, ends: ends}, s: s, src: src, limit: limit, resolved: map[resolved]bool{}}
-	for _, pid := range s.Holders(start) {
+	owners := s.Holders(start)
+	for _, pid := range owners {
 		via := s.ownerRelation(pid, start)
 		c.add(Step{PID: pid, Via: via, Inode: start.Inode}, toSocket)
 		c.add(Step{PID: pid, Via: via, Inode: start.Inode}, fromSocket)
@@ -110,7 +111,8 @@ func (s *Snapshot) computeClosure(start Object, src source, limit int, ends ...i
 	for len(c.queue) > 0 {
 		next := c.queue[0]
 		c.queue = c.queue[1:]
-		if slices.Contains(ends, next.pid) {
+		end := slices.Contains(ends, next.pid)
+		if end && !slices.Contains(owners, next.pid) {
 			continue
 		}
 		p, ok := s.processes[next.pid]
@@ -118,6 +120,9 @@ func (s *Snapshot) computeClosure(start Object, src source, limit int, ends ...i
 			p.Parent = src.parentOf(next.pid)
 		}
 		c.add(Step{PID: p.Parent, Via: ParentOf, From: next.pid}, next.way)
+		if end {
+			continue
+		}
 		for _, d := range s.objectsOf(next.pid) {
 			c.addSharers(d, next.way)
 		}
