@@ -25,9 +25,14 @@ const (
 	infected = 12 // hosts, in both networks together
 )
 
-// start runs a node with two guards, whose day ends at midnight.
-func (l *isp) start(midnight time.Time) {
+// start runs a node with a guard at each edge, whose day ends at midnight. After days at
+// its limit a source is blocked.
+func (l *isp) start(midnight time.Time, days int) {
 	l.t.Helper()
+	edges := 2
+	if l.edges[2] != nil {
+		edges = 3
+	}
 	configuration := fmt.Sprintf(`
 store: {directory: %[1]s/data}
 admin: {listen: ""}
@@ -35,17 +40,18 @@ api: {listen: "0.0.0.0:9121"}
 decide: {enforce: true, approval: false, addresses: 100, budget: %[2]g, ttl: 4s}
 enforcement:
   every: 250ms
-  days: 1
-  alarm_days: 1
+  days: %[4]d
+  alarm_days: %[4]d
   standing: {most: %[3]d, for: 1h, why: the lab holds back what fails too often}
   station: {rises: 2, learn: 0s, first: 0.1, period: 1s, silent: 3s}
   agents:
     - {name: edge1, scope: {sources: [10.1.0.0/24], ports: [80]}}
     - {name: edge2, scope: {sources: [10.2.0.0/24], ports: [80]}}
-`, l.dir, float64(budget)/100, standing)
+    - {name: edge3, scope: {sources: [10.3.0.0/24], ports: [80]}}
+`, l.dir, float64(budget)/100, standing, days)
 	l.write("node.yaml", configuration)
 	l.startNode()
-	for i := range 2 {
+	for i := range edges {
 		token := strings.TrimSpace(l.run("agent", "token", "--data", l.dir+"/data", "--name", fmt.Sprintf("edge%d", i+1), "--role", "guard"))
 		node := fmt.Sprintf("https://172.16.%d.1:9121", i+1)
 		if _, err := l.edges[i].Run(l.t.Context(), l.agent, "enrol", "guard", node, token, "--state", fmt.Sprintf("%s/enrolled%d", l.dir, i+1)); err != nil {
@@ -58,13 +64,22 @@ channel: {state: %[1]s/enrolled%[2]d}
 report: 250ms
 every: 1s
 state: %[1]s/edge%[2]d
-live: {interface: inside}
+%[5]s
 scope: {sources: [10.%[2]d.0.0/24], ports: [80]}
 validation: {by: the lab has one host behind each edge}
 limits: {omega: %[3]d, bucket: 10, lambda: 1, phi: 0, entries: 4096, records: 4096, requests: 65536, first_block: 2s, midnight: %[4]v}
-`, l.dir, i+1, omega, midnight.UTC().Sub(midnight.UTC().Truncate(24*time.Hour)).Round(time.Second)))
+`, l.dir, i+1, omega, midnight.UTC().Sub(midnight.UTC().Truncate(24*time.Hour)).Round(time.Second), l.where(i)))
 		l.startGuard(i)
 	}
+}
+
+// where says at which interface a guard acts, and how. In the kernel, edge 2 lets all
+// pass once its guard was killed.
+func (l *isp) where(i int) string {
+	if !l.kernel {
+		return "live: {interface: inside}"
+	}
+	return fmt.Sprintf("kernel: {interfaces: [inside], pins: %s/bpf/edge%d, stay: %v}", l.dir, i+1, i != 1)
 }
 
 func (l *isp) write(name, text string) {
@@ -140,7 +155,7 @@ func TestOutbreakAtTwoEdges(t *testing.T) {
 	testkit.Long(t)
 	t.Parallel()
 	l := newISP(t)
-	l.start(time.Now().Add(-time.Minute)) // the day has just started
+	l.start(time.Now().Add(-time.Minute), 1) // the day has just started
 	worms, cure := context.WithCancel(context.Background())
 	defer cure()
 
@@ -206,7 +221,7 @@ func TestPersistentSourcesAreBlockedNextDay(t *testing.T) {
 	t.Parallel()
 	l := newISP(t)
 	midnight := time.Now().Add(12 * time.Second).Truncate(time.Second)
-	l.start(midnight)
+	l.start(midnight, 1)
 	worms, cure := context.WithCancel(context.Background())
 	defer cure()
 	for i := range infected {

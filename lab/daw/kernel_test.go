@@ -133,7 +133,7 @@ func TestBridgeInTheKernel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.customers[0], l.edges[0], l.core = client, bridge, server
+	l.customers[0], l.edges[0], l.core, l.outside = client, bridge, server, server
 	l.serve()
 	l.write("edge1.yaml", l.aloneConfig(1, "left", "validation: {by: the lab}\n"))
 	l.startGuard(0)
@@ -208,4 +208,35 @@ func TestPersistentSourceIsBlockedInTheKernel(t *testing.T) {
 	if strings.Contains(l.guards[0].Output(), "level=ERROR") {
 		t.Error(l.guards[0].Output())
 	}
+}
+
+// An interface that goes and is made again, as those of sessions are, has limits again.
+func TestInterfaceIsMadeAgain(t *testing.T) {
+	testkit.Long(t)
+	t.Parallel()
+	l := newKernelISP(t)
+	a := l.startAlone("validation: {by: the lab}\n")
+	arrived := l.watchCore("10.1.0.10")
+	a.scanAs("10.1.0.10", 0, 300)
+	if n := arrived.Load(); n > 2*omega+l.slip(0) || n == 0 {
+		t.Fatalf("%d of 300 scans passed", n)
+	}
+	if _, err := l.edges[0].Run(t.Context(), "ip", "link", "del", "inside"); err != nil {
+		t.Fatal(err)
+	}
+	l.await(5*time.Second, "the guard says that the interface is gone", func() bool { return strings.Contains(l.guards[0].Output(), "an interface is gone") })
+	prefix := netip.MustParsePrefix
+	err := errors.Join(l.net.Wire(l.customers[0], "eth0", l.edges[0], "inside"), l.edges[0].Address("inside", prefix("10.1.0.1/24")),
+		l.customers[0].Address("eth0", prefix("10.1.0.10/24")), l.customers[0].Address("eth0", prefix("10.1.0.30/24")), l.customers[0].Route(prefix("0.0.0.0/0"), netip.MustParseAddr("10.1.0.1")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.await(5*time.Second, "the guard acts on the new interface", func() bool { return strings.Count(l.guards[0].Output(), "the interfaces have changed") == 2 })
+	a = l.openAttacker("eth0", "inside")
+	before := arrived.Load()
+	a.scanAs("10.1.0.10", 1000, 300)
+	if n := arrived.Load() - before; n > 20 {
+		t.Errorf("%d of 300 scans passed by the new interface", n)
+	}
+	l.visit(0, 30)
 }

@@ -23,8 +23,8 @@ import (
 	"dragnet/internal/testkit"
 )
 
-// isp is two customer networks behind an edge router each, and the rest of the
-// world behind the core:
+// isp is two customer networks behind an edge router each, or three, and the rest of
+// the world behind the core, or in it:
 //
 //	customer1 10.1.0.0/24 -- edge1 --+
 //	                                 core: 198.18.0.0/15 refuses, 203.0.113.10 serves
@@ -33,10 +33,11 @@ type isp struct {
 	t               testing.TB
 	net             *netlab.Lab
 	dir             string
-	customers       [2]*netlab.Node
-	edges           [2]*netlab.Node
+	customers       [3]*netlab.Node
+	edges           [3]*netlab.Node
 	core            *netlab.Node
-	guards          [2]*netlab.Process
+	outside         *netlab.Node // who answers and refuses
+	guards          [3]*netlab.Process
 	node            *netlab.Process
 	dragnet, agent  string
 	kernel          bool // guards are in the kernel
@@ -81,41 +82,55 @@ func newISP(t testing.TB) *isp {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.customers, l.edges, l.core = [2]*netlab.Node(nodes[:2]), [2]*netlab.Node(nodes[2:4]), nodes[4]
-	prefix, addr := netip.MustParsePrefix, netip.MustParseAddr
+	l.core, l.outside = nodes[4], nodes[4]
 	for i := range 2 {
-		n := i + 1
-		port := fmt.Sprintf("edge%d", n)
-		err := errors.Join(
-			net.Wire(l.customers[i], "eth0", l.edges[i], "inside"), net.Wire(l.edges[i], "outside", l.core, port),
-			l.edges[i].Address("inside", prefix(fmt.Sprintf("10.%d.0.1/24", n))), l.edges[i].Address("outside", prefix(fmt.Sprintf("172.16.%d.2/30", n))),
-			l.core.Address(port, prefix(fmt.Sprintf("172.16.%d.1/30", n))),
-			l.core.Route(prefix(fmt.Sprintf("10.%d.0.0/24", n)), addr(fmt.Sprintf("172.16.%d.2", n))),
-			l.edges[i].Route(prefix("0.0.0.0/0"), addr(fmt.Sprintf("172.16.%d.1", n))), l.edges[i].Forward(),
-		)
-		for host := 2; host < 60; host++ {
-			err = errors.Join(err, l.customers[i].Address("eth0", prefix(fmt.Sprintf("10.%d.0.%d/24", n, host))))
-		}
-		if err = errors.Join(err, l.customers[i].Route(prefix("0.0.0.0/0"), addr(fmt.Sprintf("10.%d.0.1", n)))); err != nil {
-			t.Fatal(err)
-		}
+		l.addCustomer(i, nodes[i], nodes[2+i])
 	}
-	if err := l.core.Address("lo", prefix("203.0.113.10/32")); err != nil {
-		t.Fatal(err)
-	}
-	// Every address of this network is the core's own, where nothing listens.
-	if _, err := l.core.Run(t.Context(), "ip", "route", "add", "local", "198.18.0.0/15", "dev", "lo"); err != nil {
-		t.Fatal(err)
-	}
+	l.addWorld()
 	l.serve()
 	return l
+}
+
+// addCustomer connects a customer network and its edge router to the core.
+func (l *isp) addCustomer(i int, customer, edge *netlab.Node) {
+	l.t.Helper()
+	l.customers[i], l.edges[i] = customer, edge
+	prefix, addr := netip.MustParsePrefix, netip.MustParseAddr
+	n := i + 1
+	port := fmt.Sprintf("edge%d", n)
+	err := errors.Join(
+		l.net.Wire(customer, "eth0", edge, "inside"), l.net.Wire(edge, "outside", l.core, port),
+		edge.Address("inside", prefix(fmt.Sprintf("10.%d.0.1/24", n))), edge.Address("outside", prefix(fmt.Sprintf("172.16.%d.2/30", n))),
+		l.core.Address(port, prefix(fmt.Sprintf("172.16.%d.1/30", n))),
+		l.core.Route(prefix(fmt.Sprintf("10.%d.0.0/24", n)), addr(fmt.Sprintf("172.16.%d.2", n))),
+		edge.Route(prefix("0.0.0.0/0"), addr(fmt.Sprintf("172.16.%d.1", n))), edge.Forward(),
+	)
+	for host := 2; host < 60; host++ {
+		err = errors.Join(err, customer.Address("eth0", prefix(fmt.Sprintf("10.%d.0.%d/24", n, host))))
+	}
+	if err = errors.Join(err, customer.Route(prefix("0.0.0.0/0"), addr(fmt.Sprintf("10.%d.0.1", n)))); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// addWorld gives the outside its addresses. Every one of 198.18.0.0/15 is its own, where
+// nothing listens.
+func (l *isp) addWorld() {
+	l.t.Helper()
+	err := l.outside.Address("lo", netip.MustParsePrefix("203.0.113.10/32"))
+	if err == nil {
+		_, err = l.outside.Run(l.t.Context(), "ip", "route", "add", "local", "198.18.0.0/15", "dev", "lo")
+	}
+	if err != nil {
+		l.t.Fatal(err)
+	}
 }
 
 // serve answers connections to 203.0.113.10, port 80.
 func (l *isp) serve() {
 	l.t.Helper()
 	var server net.Listener
-	err := l.core.Do(func() (err error) { server, err = net.Listen("tcp4", "203.0.113.10:80"); return err })
+	err := l.outside.Do(func() (err error) { server, err = net.Listen("tcp4", "203.0.113.10:80"); return err })
 	if err != nil {
 		l.t.Fatal(err)
 	}
