@@ -13,6 +13,7 @@ import (
 
 func newReproduce() *cobra.Command {
 	var data, out string
+	var quick bool
 	var output *cli.Format
 	var lab report.Lab
 	cmd := &cobra.Command{
@@ -35,7 +36,10 @@ differences and their reasons. Without NAME it lists all reproductions.`,
 			if !ok {
 				return cli.Hint(cli.Usage(fmt.Errorf("unknown reproduction %q", args[0])), "'dragnet reproduce' lists them")
 			}
-			return runReproduction(cmd, *output, r, report.Environment{Data: data, Lab: lab}, out)
+			if quick && !r.HasQuick {
+				return cli.Usage(fmt.Errorf("%s has one size; --quick is for those whose names begin with pads-", r.Name))
+			}
+			return runReproduction(cmd, *output, r, report.Environment{Data: data, Quick: quick, Lab: lab}, out)
 		},
 	}
 	for _, r := range reproduce.All() {
@@ -45,6 +49,7 @@ differences and their reasons. Without NAME it lists all reproductions.`,
 	cmd.Flags().StringVar(&data, "data", "", "folder of shared captures and logs (default $DRAGNET_DATA; without it, what needs it is left out)")
 	cmd.Flags().IntVar(&lab.Runs, "lab", 0, "coresidence-tables and -figures: also this many runs on Open vSwitch in network namespaces; needs root, and minutes for each")
 	cmd.Flags().IntVar(&lab.Rounds, "lab-rounds", 40, "tests of each flooder in such a run")
+	cmd.Flags().BoolVar(&quick, "quick", false, "pads-...: fewer samples and widths, in minutes, which shows shapes but no small errors")
 	cmd.Flags().StringVar(&out, "out", "", "also write the figures as SVG files into this directory")
 	return cmd
 }

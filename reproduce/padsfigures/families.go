@@ -120,6 +120,9 @@ func runMixture(ctx context.Context, x *experiment, r *report.Report) error {
 	r.Tables = append(r.Tables, table)
 	r.Say("%d samples of %d worms, blocks in any order and each left out with 10 %% chance, and %d samples without a worm; %d blocks found, %d samples belong to no family.",
 		len(samples), len(variants.Names()), x.train/10, len(m.Components), len(m.Outliers))
+	if joined := x.train/10 - len(m.Outliers); joined > 0 {
+		r.Say("About %d of the samples without a worm joined a family: what makes a member is the distance of its features, and where a family is wide, or has few members, a sample that lacks all of its blocks is not far enough.", joined)
+	}
 	return nil
 }
 

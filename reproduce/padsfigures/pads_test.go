@@ -6,7 +6,6 @@ import (
 
 	"dragnet/internal/testkit"
 	"dragnet/reproduce/report"
-	learn "dragnet/signature/pads"
 	"dragnet/simulate/variants"
 )
 
@@ -28,7 +27,7 @@ func TestErrorsStayBelowThePapers(t *testing.T) {
 	x.train = 100
 	x.test = 400
 	for _, family := range variants.Names() {
-		tr, err := x.runTrial(context.Background(), family, learn.Gibbs, 50, 4000, 1)
+		tr, err := x.runTrial(context.Background(), family, ways()[0], 50, 4000, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -79,7 +78,8 @@ func TestEveryEntryRuns(t *testing.T) {
 	testkit.Long(t)
 	x := small(t)
 	x.test = 40
-	for name, run := range map[string]runner{"11": figure11, "12": figure12, "19": figure19, "20": figure20, "21": figure21, "mixture": runMixture} {
+	for name, run := range map[string]runner{"11": figure11, "12": figure12, "19": figure19, "20": figure20, "21": figure21, "mixture": runMixture,
+		"14": func(ctx context.Context, x *experiment, r *report.Report) error { return figure14(ctx, x, r, "alder") }} {
 		r := &report.Report{}
 		x.train = 24
 		if name == "mixture" { // a family of a dozen is none to it

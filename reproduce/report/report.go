@@ -23,6 +23,8 @@ type Environment struct {
 	// Data is the folder of shared captures and logs; if empty, parts that need
 	// it are left out with a note.
 	Data string
+	// Quick asks for small sizes, of reproductions that have them.
+	Quick bool
 	// Lab says how often experiments also run in network namespaces.
 	Lab Lab
 	// Progress, never nil, is called with the stage and how much more is done.
@@ -39,6 +41,8 @@ type Lab struct {
 
 // Reproduction is one entry of the list that 'dragnet reproduce' prints.
 type Reproduction struct {
+	// HasQuick is true if Environment.Quick makes it smaller.
+	HasQuick    bool
 	Name, Title string
 	// Source is the paper with its section, table or figure.
 	Source string

@@ -25,6 +25,16 @@ func Kernels() []Kernel {
 	return ks
 }
 
+// MissingKernels lists the kernels that this machine cannot run.
+func MissingKernels() (missing []Kernel) {
+	for _, k := range []Kernel{AVX2, VBMI} {
+		if !isSupported(k) {
+			missing = append(missing, k)
+		}
+	}
+	return missing
+}
+
 // Fastest is the default kernel.
 func Fastest() Kernel {
 	ks := Kernels()

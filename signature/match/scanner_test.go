@@ -259,3 +259,16 @@ func processorTime(b *testing.B) float64 {
 	}
 	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
 }
+
+// TestMissingKernels names the kernels that this machine cannot run, and that no test here
+// has therefore compared with the plain loop.
+func TestMissingKernels(t *testing.T) {
+	for _, k := range match.MissingKernels() {
+		t.Run(k.String(), func(t *testing.T) {
+			t.Skipf("this machine cannot run the kernel %v: nothing here tests it", k)
+		})
+	}
+	if n := len(match.Kernels()) + len(match.MissingKernels()); n != int(match.VBMI)+1 {
+		t.Errorf("%d kernels are run or missing, of %d", n, match.VBMI+1)
+	}
+}
