@@ -260,14 +260,11 @@ func learn(x [][ofPair]float64, y []float64) (w [ofPair + 1]float64) {
 
 // TestChainsOfRealSSH judges chains that the model was not learnt from.
 func TestChainsOfRealSSH(t *testing.T) {
+	testkit.Long(t)
 	all := loadChains(t, "testdata/judge.jsonl.gz")
-	some := disturbances
-	if testkit.Short(t) {
-		all, some = all[:24], disturbances[:1]
-	}
 	c := DefaultConfiguration()
 	onOff := func(a, b *Connection) (float64, bool) { return DefaultOnOff().Correlation(a, b), true }
-	for _, d := range some {
+	for _, d := range disturbances {
 		ours, base := judgeAll(all, d, modelScore(c)), judgeAll(all, d, onOff)
 		byKind := map[string][]float64{}
 		for i, k := range ours.kinds {
