@@ -124,7 +124,8 @@ func explainError(err error) error {
 
 func currentTime() flow.Time { return flow.FromTime(time.Now()) }
 
-// parsePrefix reads an address or a prefix.
+// parsePrefix reads an address or a prefix. One with host bits is refused: who writes
+// 192.0.2.7/24 may mean the host.
 func parsePrefix(text string) (netip.Prefix, error) {
 	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
 		return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
@@ -133,7 +134,10 @@ func parsePrefix(text string) (netip.Prefix, error) {
 	if err != nil {
 		return p, refuseInput("%.100q is neither an address nor a prefix such as 203.0.113.0/28", text)
 	}
-	return p.Masked(), nil
+	if p != p.Masked() {
+		return p, refuseInput("%s has host bits set; write %s for the prefix, or %s for the address", text, p.Masked(), p.Addr())
+	}
+	return p, nil
 }
 
 // ListFindings implements nodev1connect.FindingServiceHandler.
