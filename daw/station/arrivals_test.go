@@ -9,6 +9,7 @@ import (
 
 	"dragnet/daw"
 	"dragnet/flow"
+	"dragnet/internal/testkit"
 )
 
 var monday = flow.FromTime(time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC))
@@ -76,6 +77,7 @@ func (w *town) chronic(now flow.Time) {
 // Sixty hosts that fail all day, every day, are no worm; one that infects a host
 // every few minutes is, also among them, and only the infected are proposed.
 func TestChronicFailersAndAWorm(t *testing.T) {
+	testkit.Long(t) // one goroutine, or another process
 	w := newTown(t, DefaultConfiguration())
 	now := monday
 	for ; now < monday+10*day; now += minute {
@@ -235,6 +237,7 @@ func TestSavedStationIsLoaded(t *testing.T) {
 
 // Hours are kept as long as they are compared with.
 func TestHoursOfManyDaysAreKept(t *testing.T) {
+	testkit.Long(t) // one goroutine, or another process
 	c := DefaultConfiguration()
 	c.Days = 100
 	s := New(c)

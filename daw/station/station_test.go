@@ -9,6 +9,7 @@ import (
 
 	"dragnet/daw"
 	"dragnet/flow"
+	"dragnet/internal/testkit"
 )
 
 func daily(day int64, failures, requests uint64) daw.EdgeReport {
@@ -20,6 +21,7 @@ func daily(day int64, failures, requests uint64) daw.EdgeReport {
 }
 
 func TestTrendSeesASlowWorm(t *testing.T) {
+	testkit.Long(t) // one goroutine, or another process
 	for name, c := range map[string]struct {
 		failures func(day int) uint64
 		rising   bool
@@ -47,6 +49,7 @@ func TestTrendSeesASlowWorm(t *testing.T) {
 
 // With nothing but chance, the test gives an alarm as seldom as its level says.
 func TestTrendKeepsItsLevel(t *testing.T) {
+	testkit.Long(t) // one goroutine, or another process
 	draw := rand.New(rand.NewPCG(3, 4))
 	alarms := 0
 	for range 5000 {

@@ -11,6 +11,7 @@ import (
 	"dragnet/dossier/pattern"
 	"dragnet/flow"
 	"dragnet/flow/key"
+	"dragnet/internal/testkit"
 	"dragnet/lab/attackers"
 )
 
@@ -84,6 +85,7 @@ func (c community) names(host string) bool {
 // TestSprayIsNotBelieved: 7,141 invented answers framed a host where one witness
 // suffices (k = 1), if only the liar claimed a billion flows.
 func TestSprayIsNotBelieved(t *testing.T) {
+	testkit.Long(t) // one goroutine, or another process
 	for _, claim := range []uint64{0, 1e6, 1e8, 1e9, 1e15} {
 		c := newCommunity(t, 19)
 		h := c.lie(claim, 1<<17, detective.Earlier{})
@@ -99,6 +101,7 @@ func TestSprayIsNotBelieved(t *testing.T) {
 // TestSprayBesideOthers: honest witnesses of the same inquiry are believed, and what
 // they answer, or what the liar said before, bounds a smaller spray.
 func TestSprayBesideOthers(t *testing.T) {
+	testkit.Long(t) // one goroutine, or another process
 	c := newCommunity(t, 14)
 	for i, name := range []string{"a", "b", "c"} {
 		c.testify(name, detective.Earlier{}, newHonest(uint64(i), 60_000*(1+3*i), netip.MustParseAddr("192.0.2.7")))

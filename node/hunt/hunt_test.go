@@ -90,6 +90,7 @@ func byAwk(t *testing.T, dir string) map[service]map[string]uint64 {
 // TestEqualsAwk asks for many services of a real log, busy ones, rare ones and
 // ones that no flow used, with every hash, mode and side of the join.
 func TestEqualsAwk(t *testing.T) {
+	testkit.Long(t) // one goroutine, or another process
 	dir := testkit.Data(t, "zeek-logs", "missing_host")
 	all := byAwk(t, dir)
 	var services []service

@@ -208,6 +208,7 @@ func TestTwoProcesses(t *testing.T) {
 // kind that changes the directory, while it imports, merges, removes and
 // rotates.
 func TestKilledAtSystemCalls(t *testing.T) {
+	testkit.Long(t) // one goroutine, or another process
 	strace := testkit.Tool(t, "strace")
 	exe, err := os.Executable()
 	if err != nil {
@@ -221,11 +222,7 @@ func TestKilledAtSystemCalls(t *testing.T) {
 			before.bring(path)
 		}
 	}
-	calls := []string{"fsync", "renameat", "unlinkat"}
-	if testkit.Short(t) {
-		calls = calls[1:2]
-	}
-	for _, call := range calls {
+	for _, call := range []string{"fsync", "renameat", "unlinkat"} {
 		killed, lived := 0, 0
 		for n := 1; lived < 2; n++ {
 			p := &place{t: t, dir: filepath.Join(t.TempDir(), "data"), logs: before.logs, keep: 1}

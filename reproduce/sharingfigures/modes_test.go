@@ -7,12 +7,14 @@ import (
 	"strings"
 	"testing"
 
+	"dragnet/internal/testkit"
 	"dragnet/reproduce/report"
 )
 
 // TestModes runs every mode at a small size: each checks that it found what it was
 // asked for, and the attacks that they hold the true address.
 func TestModes(t *testing.T) {
+	testkit.Long(t) // one goroutine, or another process
 	size := modesSize{trial: trialSize{rows: 4000, evaluated: 20, dictionary: 4, filtered: 20, keyBits: 512}, questions: 2, bits: []int{12, 20}, elements: 100}
 	r, err := runModes(context.Background(), report.Environment{Progress: func(string, int) {}}, report.New(sharingModes()), size)
 	if err != nil {

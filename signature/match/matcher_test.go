@@ -50,6 +50,7 @@ func gapped(rng *rand.Rand) (dossier.Part, func(gap int) []byte) {
 }
 
 func TestChunksDoNotMatter(t *testing.T) {
+	testkit.Long(t) // one goroutine, or another process
 	rng := rand.New(rand.NewPCG(11, 12))
 	gap, build := gapped(rng)
 	var all []*dossier.Signature

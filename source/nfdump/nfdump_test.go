@@ -214,6 +214,7 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 
 // TestDamageIsCounted cuts a file at every length and changes its bytes.
 func TestDamageIsCounted(t *testing.T) {
+	testkit.Long(t) // one goroutine, or another process
 	for _, option := range []string{"-z", "-y", "-j", "-v"} {
 		whole, err := os.ReadFile(collect(t, testkit.Data(t, "exports", "softflowd_xscan_v9.pcap"), option))
 		if err != nil {

@@ -22,6 +22,7 @@ import (
 	"dragnet/dossier/pattern"
 	"dragnet/flow"
 	"dragnet/flow/key"
+	"dragnet/internal/testkit"
 	"dragnet/store"
 )
 
@@ -260,6 +261,7 @@ func TestLookupFindsWhatHashingEveryFlowFinds(t *testing.T) {
 }
 
 func TestSmallSegmentsBecomeLargeOnes(t *testing.T) {
+	testkit.Long(t) // one goroutine, or another process
 	var batches [][]flow.Flow
 	const commits, each = 200, 50
 	for i := range commits {
