@@ -7,16 +7,19 @@ import (
 	"encoding/json"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 )
 
 // appendCSV prints items, which are structs, with a column for each field that their JSON
 // has, under the same name: a field within a field is named a.b, texts and numbers of a list
 // are joined by blanks, and what is deeper is one cell of JSON. The columns follow from the
-// type, so that they are the same for every list, also an empty one. The first line
-// names them, if named.
+// type, so that they are the same for every list, also an empty one; the version of an
+// item's JSON is none of them. The first line names them, if named.
 func appendCSV[T any](w io.Writer, items []T, named bool) error {
-	columns := appendColumns(nil, nil, reflect.TypeFor[T]())
+	columns := slices.DeleteFunc(appendColumns(nil, nil, reflect.TypeFor[T]()), func(path []string) bool {
+		return len(path) == 1 && path[0] == "version"
+	})
 	out := csv.NewWriter(w)
 	header := make([]string, len(columns))
 	for i, c := range columns {

@@ -20,6 +20,7 @@ type Named struct {
 }
 
 type item struct {
+	Version int `json:"version"`
 	Named
 	Time   time.Time         `json:"time"`
 	Host   netip.Addr        `json:"host"`
