@@ -57,16 +57,16 @@ func examineWires(c *Configuration) []doctor.Check {
 	mtu := map[string]int{}
 	for _, name := range []string{c.Host, c.Network} {
 		i, err := net.InterfaceByName(name)
-		if err == nil {
-			mtu[name] = i.MTU
-			if addrs, _ := i.Addrs(); len(addrs) > 0 {
-				err = fmt.Errorf("has addresses (%v ...): the gateway takes every incoming packet, so they will not work", addrs[0])
-				add("interface "+name, "", false, err)
-				continue
-			}
+		if err != nil {
+			add("interface "+name, "", true, err)
+			continue
 		}
-		add("interface "+name, "exists, without addresses", true, err)
-		if err == nil {
+		mtu[name] = i.MTU
+		if addrs, _ := i.Addrs(); len(addrs) > 0 {
+			err = fmt.Errorf("has addresses (%v ...): the gateway takes every incoming packet, so they will not work", addrs[0])
+		}
+		add("interface "+name, "exists, without addresses", false, err)
+		if i.Flags&net.FlagLoopback == 0 {
 			all = append(all, doctor.CheckReceiveOffload(name, perPacket))
 		}
 	}
